@@ -1,0 +1,73 @@
+"""`medsam COMMAND ...`: finds the command, runs it, turns errors into exit codes.
+
+0 done; 2 the input, prompt or checkpoint is wrong (one message on stderr); 1 a defect of ours; 130 Ctrl-C.
+Commands are imported when called: `medsam --help` must not load torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from medsam import __version__
+from medsam.errors import MedSAMError
+
+# command -> (module, one line for --help). A module offers add_arguments(parser) and run(arguments) -> None.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "segment": (
+        "medsam.cli.segment",
+        "segment a scan from boxes; the mask comes back on the scan's own grid",
+    ),
+    "models": ("medsam.cli.models", "weights: what is known, where it comes from, licence, what is on disk"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(
+        prog="medsam",
+        description="Promptable segmentation of medical images. Not a medical device.",
+        epilog="medsam COMMAND --help tells more about a command.",
+    )
+    parser.add_argument("--version", action="version", version=f"medsam {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (module, line) in COMMANDS.items():
+        command = commands.add_parser(name, help=line, description=line[0].upper() + line[1:] + ".")
+        if argv[:1] == [name]:
+            importlib.import_module(module).add_arguments(command)
+        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+    arguments = parser.parse_args(argv)
+    try:
+        importlib.import_module(COMMANDS[arguments.command][0]).run(arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # the reader of our stdout (head, less) has left: not an error of ours; keep the interpreter quiet at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except MedSAMError as error:
+        if arguments.debug:
+            raise
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+    except Exception as error:
+        if arguments.debug:
+            raise
+        print(
+            f"A defect in medsam, not in your input: {type(error).__name__}: {error}\n"
+            "Run again with --debug for the traceback, and report it.",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

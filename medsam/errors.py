@@ -1,0 +1,44 @@
+"""Everything medsam raises on purpose.
+
+MedSAMError
+├── InputError              the file or the scan
+│   ├── InconsistentSeries  slices that do not make one regular volume
+│   └── SeveralSeries       a folder with more than one series; says which
+├── PromptError             the box, point or mask
+├── CheckpointError         the weights
+└── AssetError              a download or the cache
+
+A message says what is wrong, where (file, DICOM tag number and name, or which prompt) and what to do.
+It never holds a patient's name, number or date of birth. The command line prints it without a traceback
+and exits with 2; a server answers 422.
+"""
+
+from __future__ import annotations
+
+
+class MedSAMError(Exception):
+    """Base of all expected errors; `str()` is ready to be shown to a user."""
+
+
+class InputError(MedSAMError):
+    """A file that cannot be read as a scan, or a scan that cannot be used."""
+
+
+class InconsistentSeries(InputError):
+    """DICOM slices that do not form one regular volume."""
+
+
+class SeveralSeries(InputError):
+    """More than one DICOM series where one is needed; the message lists them."""
+
+
+class PromptError(MedSAMError):
+    """A prompt that cannot be answered."""
+
+
+class CheckpointError(MedSAMError):
+    """Weights that are damaged, unsafe, or of another architecture."""
+
+
+class AssetError(MedSAMError):
+    """A weight file or sample scan that could not be fetched or verified."""

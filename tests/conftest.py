@@ -1,0 +1,25 @@
+"""Fixtures every room shares: the folder of real scans, and the LiteMedSAM weights."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """Real scans for development; not part of the repository."""
+    folder = Path(os.environ.get("MEDSAM_DATA") or Path(__file__).parents[2] / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip("no real scans: set MEDSAM_DATA to their folder, or put it at ../shared/data")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def litemedsam():
+    """The real LiteMedSAM, eval mode, CPU. Fetched once into the cache."""
+    from medsam.models.build import load_model
+
+    return load_model("litemedsam")

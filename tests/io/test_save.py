@@ -1,0 +1,75 @@
+import json
+
+import numpy as np
+import pytest
+
+from medsam.errors import InputError
+from medsam.geometry import VolumeGeometry
+from medsam.io import nifti
+from medsam.io.load import load_volume
+from medsam.io.save import check_writable, save_labels
+from medsam.volume import LabelVolume
+
+
+def labels(top=1):
+    return LabelVolume(np.full((2, 3, 4), top), VolumeGeometry((2, 3, 4), np.eye(4)), {top: "spleen"})
+
+
+def test_names_travel_in_a_sidecar(tmp_path):
+    save_labels(labels(), tmp_path / "mask.nii.gz")
+    assert json.loads((tmp_path / "mask.json").read_text()) == {"labels": {"1": "spleen"}}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mask.json", "mask.nii.gz"]
+
+
+@pytest.mark.parametrize(("top", "dtype"), [(255, np.uint8), (256, np.uint16), (65535, np.uint16)])
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
+def test_labels_are_stored_as_small_as_they_fit(tmp_path, top, dtype, suffix):
+    mask = load_volume(save_labels(labels(top), tmp_path / f"m{suffix}"))
+    assert mask.array.dtype == dtype
+    assert mask.array.max() == top
+
+
+@pytest.mark.parametrize("name", ["mask.dcm", "mask", "mask.jpg", ".nii.gz"])
+def test_an_unknown_suffix_lists_the_known_ones(tmp_path, name):
+    with pytest.raises(InputError, match=r"cannot be written as .*\*.nii.gz"):
+        save_labels(labels(), tmp_path / name)
+
+
+def test_a_volume_does_not_fit_into_a_picture(tmp_path):
+    with pytest.raises(InputError, match=r"can hold one slice, the scan has 2"):
+        save_labels(labels(), tmp_path / "mask.png")
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"does not exist. Make it first"):
+        save_labels(labels(), tmp_path / "none" / "mask.nii.gz")
+
+
+def test_a_prompts_file_of_the_same_name_is_not_overwritten(tmp_path):
+    prompts = tmp_path / "liver.json"
+    prompts.write_text('{"prompts": []}')
+    with pytest.raises(InputError, match=r"liver.json, and a file of that name is there"):
+        check_writable(tmp_path / "liver.nii.gz", 2)
+    assert prompts.read_text() == '{"prompts": []}'
+    save_labels(labels(), tmp_path / "spleen.nii.gz")
+    save_labels(labels(), tmp_path / "spleen.nii.gz")  # a second run may replace its own files
+
+
+def test_a_write_that_fails_leaves_nothing_and_keeps_the_old_file(tmp_path, monkeypatch):
+    path = save_labels(labels(), tmp_path / "mask.nii.gz")
+    before = path.read_bytes()
+
+    def full(labels, path, source):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(nifti, "write_nifti", full)
+    with pytest.raises(OSError, match="No space"):
+        save_labels(labels(2), path)
+    assert path.read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mask.json", "mask.nii.gz"]
+
+
+def test_more_labels_than_sixteen_bits_are_refused(tmp_path):
+    with pytest.raises(InputError, match="up to 65535"):
+        save_labels(labels(65536), tmp_path / "mask.nii.gz")

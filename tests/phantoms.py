@@ -1,0 +1,62 @@
+"""Small scans with known answers, and a model whose answer can be worked out by hand."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+
+from medsam.geometry import VolumeGeometry
+from medsam.transforms.preprocess import Preprocess
+from medsam.volume import Volume
+
+
+def random_affine(rng: np.random.Generator, spacing_ijk, oblique: bool) -> np.ndarray:
+    """LPS affine: a random permutation and flips of the axes, optionally tilted by up to 20 degrees."""
+    from scipy.spatial.transform import Rotation
+
+    axes = np.eye(3)[rng.permutation(3)] * rng.choice([-1, 1], 3)
+    if oblique:
+        axes = Rotation.from_rotvec(rng.uniform(-0.2, 0.2, 3)).as_matrix() @ axes
+    affine = np.eye(4)
+    affine[:3, :3] = axes * np.asarray(spacing_ijk)
+    affine[:3, 3] = rng.uniform(-200, 200, 3)
+    return affine
+
+
+def block(shape_kji, box_ijk, affine=None, *, inside=200.0, outside=20.0) -> tuple[Volume, np.ndarray]:
+    """A bright block in a dark scan; `box_ijk` is half-open (i0, j0, k0, i1, j1, k1). Returns the scan and its mask."""
+    i0, j0, k0, i1, j1, k1 = box_ijk
+    mask = np.zeros(shape_kji, bool)
+    mask[k0:k1, j0:j1, i0:i1] = True
+    array = np.where(mask, inside, outside).astype(np.float32)
+    return Volume(array, VolumeGeometry(shape_kji, np.eye(4) if affine is None else affine)), mask
+
+
+class ThresholdSam(torch.nn.Module):
+    """Answers a box with what is brighter than half inside it: no opinions, so geometry is all that counts.
+
+    Same interface as `Sam`; embedding and logits have the resolution of the input.
+    """
+
+    def __init__(self, size: int = 256) -> None:
+        super().__init__()
+        self.spec = SimpleNamespace(name="threshold", preprocess=Preprocess(size, "pad", "minmax", "area"))
+        self.encoded = 0
+        self.decoded = 0
+
+    def encode_image(self, images: torch.Tensor) -> torch.Tensor:
+        self.encoded += len(images)
+        return images[:, :1]
+
+    def decode(self, embedding, *, boxes, multimask=False):
+        self.decoded += boxes.shape[1]
+        size = embedding.shape[-1]
+        rows, columns = torch.arange(size)[:, None], torch.arange(size)[None, :]
+        x0, y0, x1, y1 = boxes[..., None, None].unbind(2)
+        # corners are edges; half a pixel of slack, since bilinear restoring looks at the neighbours
+        inside = (columns >= x0 - 1) & (columns < x1 + 1) & (rows >= y0 - 1) & (rows < y1 + 1)
+        logits = torch.where(inside, embedding - 0.5, -1.0)
+        quality = torch.linspace(0.9, 0.5, boxes.shape[1]).expand(len(boxes), -1)
+        return logits[:, :, None].expand(-1, -1, 3 if multimask else 1, -1, -1), quality[..., None]

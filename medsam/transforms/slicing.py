@@ -1,0 +1,85 @@
+"""Volume -> slice -> model input, as MONAI dictionary transforms.
+
+`slice_pipeline` is the one recipe by which a slice becomes a tensor: training, evaluation and `medsam segment`
+all use it, so a model never meets pixels prepared in another way than it was trained with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import Compose, MapTransform
+
+from medsam.errors import PromptError
+from medsam.geometry import AXES, Axis
+from medsam.transforms.frame import Frame
+from medsam.transforms.intensity import IntensityWindow, ScaleWindowd
+from medsam.transforms.preprocess import Preprocess
+from medsam.transforms.reading import geometry_of
+
+
+class TakeSliced(MapTransform):
+    """MetaTensor (C, I, J, K) -> the stored slice (C, h, w) numbered `data[index_key]` across `axis`.
+
+    axis None takes the acquired axis. The slice's `SlicePlane` goes into its meta under "plane".
+    Raises PromptError when there is no such slice.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        axis: Axis | None = None,
+        index_key: str = "slice",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.axis, self.index_key = axis, index_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        index = int(result[self.index_key])
+        for key in self.key_iterator(result):
+            volume: MetaTensor = result[key]
+            plane = geometry_of(volume).plane(self.axis)
+            if not 0 <= index < plane.count:
+                raise PromptError(f"There is no slice {index} on axis {plane.axis}; it has 0 ... {plane.count - 1}.")
+            # (C, I, J, K) without one axis keeps i before j before k: columns first, so rows need the transpose
+            pixels = volume.as_tensor().select(1 + AXES.index(plane.axis), index).transpose(1, 2)
+            result[key] = MetaTensor(pixels, meta={"plane": plane, "slice": index})
+        return result
+
+
+class ToModelInputd(MapTransform):
+    """Slice (C, h, w) in 0..255 -> model input (3, S, S); its `Frame` goes into the meta under "frame"."""
+
+    def __init__(self, keys: KeysCollection, preprocess: Preprocess, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.preprocess = preprocess
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        for key in self.key_iterator(result):
+            image: MetaTensor = result[key]
+            frame = Frame.of(image.meta["plane"], self.preprocess)
+            result[key] = MetaTensor(frame.image(image.as_tensor()), meta={**image.meta, "frame": frame})
+        return result
+
+
+def slice_pipeline(
+    preprocess: Preprocess,
+    window: IntensityWindow,
+    axis: Axis | None = None,
+    keys: KeysCollection = "image",
+) -> Compose:
+    """{"image": MetaTensor (C, I, J, K), "slice": n} -> {"image": MetaTensor (3, S, S) with meta "frame", ...}."""
+    return Compose([TakeSliced(keys, axis), ScaleWindowd(keys, window), ToModelInputd(keys, preprocess)])
+
+
+def model_input(pipeline: Compose, image: MetaTensor, index: int) -> tuple[torch.Tensor, Frame]:
+    """Run `slice_pipeline` on one slice: plain tensor (3, S, S) and its frame."""
+    prepared: MetaTensor = pipeline({"image": image, "slice": index})["image"]
+    return prepared.as_tensor(), prepared.meta["frame"]

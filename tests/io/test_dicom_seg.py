@@ -1,0 +1,425 @@
+"""DICOM SEG -> masks: every frame goes where it says it lies, whatever the grid it is asked for on."""
+
+from __future__ import annotations
+
+from itertools import permutations, product
+from pathlib import Path
+
+import highdicom as hd
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.sr.codedict import codes
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+from medsam.errors import InputError
+from medsam.geometry import VolumeGeometry
+from medsam.io.dicom import read_dicom
+from medsam.io.dicom_seg import read_seg, unique_names
+
+PATIENT = "Secret^Name"
+FRAME_OF_REFERENCE = generate_uid(entropy_srcs=["tests of medsam"])
+
+
+def grid(shape=(4, 6, 5), spacing_ijk=(0.8, 0.9, 3.0), origin=(-12.5, 40.25, 7.0), direction=None) -> VolumeGeometry:
+    direction = np.eye(3) if direction is None else direction
+    return VolumeGeometry.from_itk(shape, origin, spacing_ijk, tuple(np.ravel(direction)))
+
+
+def blob(shape, seed=0) -> np.ndarray:
+    """A random mask with no symmetry, so that a flip or a swap of axes shows."""
+    return np.random.default_rng(seed).random(shape) < 0.4
+
+
+def source(geometry: VolumeGeometry) -> list[Dataset]:
+    """The least of a CT series that highdicom accepts as the source of a SEG."""
+    study, series = generate_uid(), generate_uid()
+    images = []
+    for k in range(geometry.shape[0]):
+        image = Dataset()
+        image.file_meta = FileMetaDataset()
+        image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        image.SOPClassUID, image.SOPInstanceUID = CTImageStorage, generate_uid()
+        image.StudyInstanceUID, image.SeriesInstanceUID = study, series
+        image.FrameOfReferenceUID = FRAME_OF_REFERENCE
+        image.PatientName, image.PatientID = PATIENT, "4711"
+        image.PatientBirthDate, image.PatientSex, image.AccessionNumber = "19700101", "O", ""
+        image.StudyID, image.StudyDate, image.StudyTime, image.ReferringPhysicianName = "1", "", "", ""
+        image.Modality, image.SeriesNumber, image.InstanceNumber, image.PositionReferenceIndicator = "CT", 1, k + 1, ""
+        image.Rows, image.Columns = geometry.shape[1:]
+        direction = geometry.affine[:3, :3] / geometry.spacing_mm[::-1]
+        image.ImageOrientationPatient = [float(v) for v in direction[:, :2].T.ravel()]
+        image.ImagePositionPatient = [float(v) for v in geometry.to_mm([0, 0, k])]
+        image.PixelSpacing = list(geometry.spacing_mm[1:])
+        image.SliceThickness = geometry.spacing_mm[0]
+        image.BitsAllocated, image.BitsStored, image.HighBit, image.PixelRepresentation = 16, 16, 15, 0
+        image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
+        images.append(image)
+    return images
+
+
+def make_seg(path: Path, masks: np.ndarray, geometry: VolumeGeometry, labels=("liver",), kind="BINARY", **more) -> Path:
+    """A SEG of masks (K, J, I, S) with its frames on `geometry`, empty frames left out."""
+    seg = hd.seg.Segmentation(
+        source_images=source(geometry),
+        pixel_array=masks,
+        segmentation_type=kind,
+        segment_descriptions=[
+            hd.seg.SegmentDescription(
+                segment_number=n,
+                segment_label=label,
+                segmented_property_category=codes.SCT.Organ,
+                segmented_property_type=codes.SCT.Liver,
+                algorithm_type="MANUAL",
+            )
+            for n, label in enumerate(labels, start=1)
+        ],
+        series_instance_uid=generate_uid(),
+        series_number=2,
+        sop_instance_uid=generate_uid(),
+        instance_number=1,
+        manufacturer="tests",
+        manufacturer_model_name="tests",
+        software_versions="1",
+        device_serial_number="1",
+        **more,
+    )
+    seg.save_as(path)
+    return path
+
+
+def change(path: Path, edit) -> Path:
+    """Edit a file as plain DICOM, behind highdicom's back."""
+    dataset = pydicom.dcmread(path)
+    edit(dataset)
+    dataset.save_as(path)
+    return path
+
+
+def no_spacing_between_slices(dataset: Dataset) -> None:
+    del dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices
+
+
+# -- same grid ----------------------------------------------------------------------------------------------
+
+
+def test_frames_on_the_grid_come_back_to_the_voxel(tmp_path):
+    here, mask = grid(), blob((4, 6, 5))
+    mask[2] = False  # a frame the writer leaves out
+    read = read_seg(make_seg(tmp_path / "s.dcm", mask[..., None].astype(np.uint8), here), here)
+    assert list(read) == ["liver"]
+    assert read["liver"].dtype == bool
+    assert np.array_equal(read["liver"], mask)
+
+
+@pytest.mark.parametrize("header", ["with the spacing of slices", "without it"])
+def test_frames_may_come_in_any_order_and_leave_gaps(tmp_path, header):
+    here, mask = grid((9, 4, 4)), blob((9, 4, 4), seed=3)
+    mask[[1, 2, 3, 5]] = False
+    path = make_seg(tmp_path / "s.dcm", mask[..., None].astype(np.uint8), here, kind="FRACTIONAL")
+
+    def shuffle(dataset):
+        order = np.random.default_rng(1).permutation(int(dataset.NumberOfFrames))
+        frames = dataset.pixel_array[order]
+        dataset.PerFrameFunctionalGroupsSequence = [dataset.PerFrameFunctionalGroupsSequence[n] for n in order]
+        dataset.PixelData = frames.tobytes()
+        if header == "without it":
+            no_spacing_between_slices(dataset)
+
+    assert np.array_equal(read_seg(change(path, shuffle), here)["liver"], mask)
+
+
+def test_references_to_the_source_images_are_not_needed(tmp_path):
+    here, mask = grid(), blob((4, 6, 5))
+    path = make_seg(tmp_path / "s.dcm", mask[..., None].astype(np.uint8), here)
+
+    def forget(dataset):
+        for item in dataset.PerFrameFunctionalGroupsSequence:
+            item.pop("DerivationImageSequence", None)
+        dataset.pop("ReferencedSeriesSequence", None)
+
+    assert np.array_equal(read_seg(change(path, forget), here)["liver"], mask)
+
+
+def test_fractions_count_from_half_of_the_maximum_on(tmp_path):
+    here = grid((1, 1, 4))
+    fractions = np.array([0.0, 0.49, 0.5, 1.0]).reshape(1, 1, 4, 1)
+    path = make_seg(tmp_path / "s.dcm", fractions, here, kind="FRACTIONAL", max_fractional_value=200)
+    assert pydicom.dcmread(path).pixel_array.ravel().tolist() == [0, 98, 100, 200]
+    assert read_seg(path, here)["liver"].ravel().tolist() == [False, False, True, True]
+
+
+@pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL"])
+def test_segments_may_overlap_and_share_a_label(tmp_path, kind):
+    here = grid()
+    masks = np.stack([blob((4, 6, 5), seed) for seed in range(3)], axis=-1)
+    read = read_seg(make_seg(tmp_path / "s.dcm", masks.astype(np.uint8), here, ("cyst", "liver", "cyst"), kind), here)
+    assert list(read) == ["cyst", "liver", "cyst (2)"]
+    for n, mask in enumerate(read.values()):
+        assert np.array_equal(mask, masks[..., n])
+
+
+def test_label_maps_split_into_their_segments(tmp_path):
+    here = grid()
+    labels = np.random.default_rng(5).integers(0, 3, (4, 6, 5), dtype=np.uint8)
+    read = read_seg(make_seg(tmp_path / "s.dcm", labels, here, ("liver", "spleen"), "LABELMAP"), here)
+    assert np.array_equal(read["liver"], labels == 1)
+    assert np.array_equal(read["spleen"], labels == 2)
+
+
+def test_a_repeated_name_never_hides_another():
+    assert unique_names(["a", "a", "a (2)", "a", " "]) == ["a", "a (2)", "a (2) (2)", "a (3)", "unnamed"]
+
+
+# -- another grid -------------------------------------------------------------------------------------------
+
+
+def turned(geometry: VolumeGeometry, order, flips) -> VolumeGeometry:
+    """The same voxels stored along other axes: new axis n is old axis order[n], reversed if flips[n]."""
+    size = np.array(geometry.shape[::-1])
+    move = np.zeros((4, 4))
+    move[3, 3] = 1
+    for new, (old, flip) in enumerate(zip(order, flips, strict=True)):
+        move[old, new] = -1 if flip else 1
+        move[old, 3] = size[old] - 1 if flip else 0
+    return VolumeGeometry(tuple(size[list(order)][::-1]), geometry.affine @ move)
+
+
+@settings(max_examples=48, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    order=st.sampled_from(list(permutations(range(3)))),
+    flips=st.sampled_from(list(product([False, True], repeat=3))),
+)
+def test_grids_along_other_axes_get_the_same_voxels(tmp_path, order, flips):
+    # an oblique acquisition, written once
+    angle = np.deg2rad(17)
+    rotation = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    here, mask = grid(direction=rotation[[2, 0, 1]]), blob((4, 6, 5))
+    path = tmp_path / "s.dcm"
+    if not path.exists():
+        make_seg(path, mask[..., None].astype(np.uint8), here)
+
+    there = turned(here, order, flips)
+    expected = mask.T.transpose(order)[tuple(slice(None, None, -1 if flip else 1) for flip in flips)].T
+    assert np.array_equal(read_seg(path, there)["liver"], expected)
+
+
+def test_a_larger_grid_is_filled_only_where_the_frames_are(tmp_path):
+    here, mask = grid(), blob((4, 6, 5))
+    path = make_seg(tmp_path / "s.dcm", mask[..., None].astype(np.uint8), here)
+    wide = VolumeGeometry((8, 12, 11), here.affine.copy())
+    wide = grid((8, 12, 11), origin=tuple(wide.to_mm([-3, -2, -1])))
+    expected = np.zeros(wide.shape, dtype=bool)
+    expected[1:5, 2:8, 3:8] = mask
+    assert np.array_equal(read_seg(path, wide)["liver"], expected)
+
+
+@pytest.mark.parametrize(("shift", "moved"), [(0.5, 0), (-0.5, 1), (0.25, 0), (-0.25, 0), (0.75, -1)])
+def test_a_shift_by_half_a_pixel_takes_the_lower_neighbour(tmp_path, shift, moved):
+    """The target's pixel 0 lies `shift` SEG pixels after the SEG's: SEG column -> target column + moved."""
+    here = grid((1, 1, 7), (0.7, 0.7, 2.0), (0.1, -106.7, 78.0))
+    mask = np.zeros((1, 1, 7), dtype=bool)
+    mask[0, 0, 3] = True
+    path = make_seg(tmp_path / "s.dcm", mask[..., None].astype(np.uint8), here)
+    there = grid((1, 1, 7), (0.7, 0.7, 2.0), tuple(here.to_mm([shift, 0, 0])))
+    assert np.flatnonzero(read_seg(path, there)["liver"]).tolist() == [3 + moved]
+
+
+def test_every_voxel_takes_the_seg_voxel_its_centre_lies_in(tmp_path):
+    """Another spacing and an oblique direction, against the definition written out voxel by voxel."""
+    here, mask = grid((6, 9, 8), (0.8, 0.9, 2.0)), blob((6, 9, 8), seed=7)
+    path = make_seg(tmp_path / "s.dcm", mask[..., None].astype(np.uint8), here)
+    angle = np.deg2rad(25)
+    tilt = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
+    for direction in (np.eye(3), tilt):
+        there = grid((7, 10, 9), (0.53, 0.71, 1.37), (-12.11, 41.03, 6.37), direction)
+        expected = np.zeros(there.shape, dtype=bool)
+        for k, j, i in np.ndindex(there.shape):
+            at = np.floor(here.to_voxel(there.to_mm([i, j, k])) + 0.5).astype(int)[::-1]
+            if (at >= 0).all() and (at < here.shape).all():
+                expected[k, j, i] = mask[tuple(at)]
+        assert 0 < expected.sum() < expected.size
+        assert np.array_equal(read_seg(path, there)["liver"], expected)
+
+
+def test_thick_slices_spread_over_thin_ones_but_not_over_gaps(tmp_path):
+    thick = grid((5, 2, 4), (1.0, 1.0, 4.0), (0.0, 0.0, 0.0))
+    mask = np.zeros((5, 2, 4, 1), dtype=np.uint8)
+    mask[[0, 1, 4]] = 1
+    path = make_seg(tmp_path / "s.dcm", mask, thick)
+    thin = grid((24, 2, 4), (1.0, 1.0, 1.0), (0.0, 0.0, -3.0))
+    # planes at z = 0, 4, 16, each standing for more than z - 2 up to z + 2
+    heights = np.arange(24) - 3
+    filled = read_seg(path, thin)["liver"].all(axis=(1, 2))
+    assert heights[filled].tolist() == [*range(-1, 7), 15, 16, 17, 18]
+
+
+def test_a_tilted_gantry_is_followed(tmp_path):
+    sheared = grid((4, 12, 5)).affine.copy()
+    sheared[1, 2] = 1.3
+    here, mask = VolumeGeometry((4, 12, 5), sheared), blob((4, 12, 5))
+    path = make_seg(tmp_path / "s.dcm", mask[..., None].astype(np.uint8), grid((4, 12, 5)), omit_empty_frames=False)
+
+    def tilt(dataset):
+        for item in dataset.PerFrameFunctionalGroupsSequence:
+            place = item.PlanePositionSequence[0]
+            k = round(float(here.to_voxel(place.ImagePositionPatient)[2]))
+            place.ImagePositionPatient = [round(float(v), 6) for v in here.to_mm([0, 0, k])]
+
+    assert np.array_equal(read_seg(change(path, tilt), here)["liver"], mask)
+
+
+# -- what is refused ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def seg(tmp_path) -> Path:
+    return make_seg(tmp_path / "seg.dcm", blob((4, 6, 5))[..., None].astype(np.uint8), grid())
+
+
+def refusal(path: Path, geometry: VolumeGeometry | None = None, **more) -> str:
+    with pytest.raises(InputError) as caught:
+        read_seg(path, geometry or grid(), **more)
+    message = str(caught.value)
+    assert str(path) in message
+    assert not any(secret in message for secret in (PATIENT, "Secret", "4711", "19700101"))
+    return message
+
+
+def test_a_seg_of_another_place_is_refused(seg):
+    message = refusal(seg, grid(origin=(500.0, 40.25, 7.0)))
+    assert "no frame of the SEG touches the scan" in message
+    assert "x -12.5 to -9.3" in message
+
+
+def test_a_seg_in_another_frame_of_reference_is_refused(seg):
+    assert read_seg(seg, grid(), frame_of_reference=FRAME_OF_REFERENCE)
+    assert "(0020,0052) Frame of Reference UID" in refusal(seg, frame_of_reference="1.2.3")
+
+
+def test_another_kind_of_dicom_file_is_named(tmp_path):
+    image = source(grid())[0]
+    path = tmp_path / "image.dcm"
+    image.file_meta.MediaStorageSOPClassUID = image.SOPClassUID
+    image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
+    image.save_as(path, enforce_file_format=True)
+    assert "CT Image Storage" in refusal(path)
+
+
+def test_what_is_not_dicom_is_said_so(tmp_path):
+    path = tmp_path / "notes.dcm"
+    path.write_text("not an image" * 50)
+    assert "not a DICOM file" in refusal(path)
+    assert "No such file" in refusal(tmp_path / "nowhere.dcm")
+
+
+def test_a_file_cut_off_anywhere_is_refused(seg, tmp_path):
+    whole = seg.read_bytes()
+    cut = tmp_path / "cut.dcm"
+    # the very last byte may be padding to an even length
+    for length in np.linspace(0, len(whole) - 2, 60).astype(int):
+        cut.write_bytes(whole[:length])
+        refusal(cut)
+
+
+@pytest.mark.parametrize(
+    ("edit", "named"),
+    [
+        (lambda d: d.__setattr__("SegmentSequence", []), "(0062,0002) Segment Sequence"),
+        (lambda d: d.__delattr__("SegmentSequence"), "(0062,0002) Segment Sequence"),
+        (lambda d: d.__delattr__("PerFrameFunctionalGroupsSequence"), "(5200,9230)"),
+        (
+            lambda d: d.PerFrameFunctionalGroupsSequence[1].__delattr__("PlanePositionSequence"),
+            "(0020,9113) Plane Position Sequence",
+        ),
+        (
+            lambda d: (
+                d.PerFrameFunctionalGroupsSequence[1].PlanePositionSequence[0].__delattr__("ImagePositionPatient")
+            ),
+            "(0020,0032) Image Position (Patient)",
+        ),
+        (
+            lambda d: (
+                d.SharedFunctionalGroupsSequence[0]
+                .PlaneOrientationSequence[0]
+                .__setattr__("ImageOrientationPatient", [1, 0, 0, 1, 0, 0])
+            ),
+            "describes no plane",
+        ),
+        (
+            lambda d: d.PerFrameFunctionalGroupsSequence[1].__setattr__("PixelMeasuresSequence", [_measures(0.8, 1.1)]),
+            "its frames differ in",
+        ),
+        (lambda d: d.PerFrameFunctionalGroupsSequence.pop(), "(5200,9230)"),
+        (
+            lambda d: d.PerFrameFunctionalGroupsSequence[1].__setattr__(
+                "SegmentIdentificationSequence", [_identity(9)]
+            ),
+            "(0062,000B) Referenced Segment Number",
+        ),
+    ],
+)
+def test_a_seg_without_what_places_its_frames_is_refused(seg, edit, named):
+    assert named in refusal(change(seg, edit))
+
+
+def _identity(number) -> Dataset:
+    identity = Dataset()
+    identity.ReferencedSegmentNumber = number
+    return identity
+
+
+def _measures(row, column) -> Dataset:
+    measures = Dataset()
+    measures.PixelSpacing, measures.SliceThickness = [row, column], 3
+    return measures
+
+
+# -- real files ---------------------------------------------------------------------------------------------
+
+
+def test_the_real_liver_equals_its_nrrd(data):
+    scan = read_dicom(data / "liver_ct_dicom_seg" / "ct_series")
+    here, path = scan.geometry, data / "liver_ct_dicom_seg" / "seg" / "liver.dcm"
+    image = sitk.ReadImage(data / "liver_ct_dicom_seg" / "labels_nrrd" / "liver_seg.nrrd")
+    expected = sitk.GetArrayFromImage(image) == 1
+    there = VolumeGeometry.from_itk(expected.shape, image.GetOrigin(), image.GetSpacing(), image.GetDirection())
+    assert there.same_grid(here)
+    read = read_seg(path, here, frame_of_reference=scan.uids["frame_of_reference"])
+    assert list(read) == ["Liver"]
+    assert np.array_equal(read["Liver"], expected)
+
+
+def test_the_real_fractional_breast_lands_on_bright_tissue(data):
+    """Sagittal, no source references, no spacing between slices, 42 of 60 slices."""
+    scan = read_dicom(data / "breast_mr_dicom_seg" / "UCSF-BR-06" / "mr_series")
+    pixels, here = scan.array, scan.geometry
+    path = data / "breast_mr_dicom_seg" / "UCSF-BR-06" / "seg" / "breast_voi_seg.dcm"
+    mask = read_seg(path, here)["Breast"]
+    raw = pydicom.dcmread(path)
+    assert mask.sum() == (raw.pixel_array == 255).sum()
+    slices = mask.any(axis=(1, 2))
+    assert slices.sum() == 42
+    drawn = {
+        round(float(item.PlanePositionSequence[0].ImagePositionPatient[0]), 3)
+        for item in raw.PerFrameFunctionalGroupsSequence
+    }
+    assert {round(float(here.to_mm([0, 0, k])[0]), 3) for k in np.flatnonzero(slices)} == drawn
+    # a mask mirrored or turned would fall on air; the reference was drawn by a threshold, so it is bright
+    k, j, i = (slice(low, high + 1) for low, high in zip(*np.sort(np.argwhere(mask), axis=0)[[0, -1]], strict=True))
+    box, inside = pixels[k, j, i], mask[k, j, i]
+    assert box[inside].mean() > 1.3 * box[~inside].mean()
+
+
+def test_the_real_breast_half_a_pixel_off_keeps_its_volume(data):
+    """The case of UCSF-BR-08, whose SEG lies half a pixel off the scan in both directions of the slice."""
+    here = read_dicom(data / "breast_mr_dicom_seg" / "UCSF-BR-06" / "mr_series").geometry
+    path = data / "breast_mr_dicom_seg" / "UCSF-BR-06" / "seg" / "breast_voi_seg.dcm"
+    affine = here.affine.copy()
+    affine[:3, 3] = here.to_mm([0.5, 0.5, 0])
+    shifted = read_seg(path, VolumeGeometry(here.shape, affine))["Breast"]
+    assert np.array_equal(shifted, read_seg(path, here)["Breast"])

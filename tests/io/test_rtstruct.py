@@ -1,0 +1,393 @@
+"""RTSTRUCT -> masks: the centre of a voxel decides, loops combine even-odd, position finds the slice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.path import Path as Outline
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
+
+from medsam.errors import InputError
+from medsam.geometry import VolumeGeometry
+from medsam.io.dicom import read_dicom
+from medsam.io.rtstruct import fill, read_rtstruct
+
+PATIENT = "Secret^Name"
+FRAME_OF_REFERENCE = generate_uid(entropy_srcs=["tests of medsam"])
+
+
+def grid(shape=(4, 8, 10), spacing_ijk=(0.8, 0.9, 3.0), origin=(-12.5, 40.25, 7.0), direction=None) -> VolumeGeometry:
+    direction = np.eye(3) if direction is None else direction
+    return VolumeGeometry.from_itk(shape, origin, spacing_ijk, tuple(np.ravel(direction)))
+
+
+def rectangle(x0, y0, x1, y1) -> np.ndarray:
+    return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], dtype=float)
+
+
+def loop(geometry: VolumeGeometry, xy, at: float, axis="k") -> np.ndarray:
+    """A polygon given in voxels of a slice, as LPS mm."""
+    return geometry.to_mm(np.insert(np.asarray(xy, dtype=float), "ijk".index(axis), at, axis=1))
+
+
+def make(path: Path, rois: dict | list, kind="CLOSED_PLANAR") -> Path:
+    """An RTSTRUCT of (name, [contours in mm]); a contour may be (geometric type, points)."""
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = RTStructureSetStorage
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = generate_uid()
+    dataset.PatientName, dataset.PatientID, dataset.PatientBirthDate = PATIENT, "4711", "19700101"
+    dataset.Modality, dataset.StructureSetLabel = "RTSTRUCT", "tests"
+    dataset.StructureSetROISequence, dataset.ROIContourSequence = [], []
+    for number, (name, contours) in enumerate(rois.items() if isinstance(rois, dict) else rois, start=1):
+        roi, drawn = Dataset(), Dataset()
+        roi.ROINumber, roi.ROIName, roi.ReferencedFrameOfReferenceUID = number, name, FRAME_OF_REFERENCE
+        drawn.ReferencedROINumber, drawn.ContourSequence = number, []
+        for contour in contours:
+            shape, points = contour if isinstance(contour, tuple) else (kind, contour)
+            item = Dataset()
+            item.ContourGeometricType, item.NumberOfContourPoints = shape, len(points)
+            item.ContourData = [f"{v:.6f}" for v in np.ravel(points)]
+            drawn.ContourSequence.append(item)
+        dataset.StructureSetROISequence.append(roi)
+        dataset.ROIContourSequence.append(drawn)
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+def change(path: Path, edit) -> Path:
+    dataset = pydicom.dcmread(path)
+    edit(dataset)
+    dataset.save_as(path)
+    return path
+
+
+def drawing(mask: np.ndarray) -> list[str]:
+    return ["".join(".#"[int(pixel)] for pixel in row) for row in mask]
+
+
+# -- filling one plane --------------------------------------------------------------------------------------
+
+
+def test_a_pixel_is_in_when_its_centre_is():
+    # from half a pixel before column 1 to a bit beyond the centre of column 3; row 1 just misses
+    assert drawing(fill([rectangle(0.5, 1.1, 3.2, 3.9)], (5, 5))) == [
+        ".....",
+        ".....",
+        ".###.",
+        ".###.",
+        ".....",
+    ]
+
+
+def test_a_slanted_edge_cuts_between_centres():
+    assert drawing(fill([np.array([(-0.5, -0.5), (3.6, -0.5), (-0.5, 3.6)])], (4, 5))) == [
+        "####.",
+        "###..",
+        "##...",
+        "#....",
+    ]
+
+
+def test_centres_on_the_outline_are_in_at_the_low_sides_and_out_at_the_high_sides():
+    assert drawing(fill([rectangle(1, 1, 3, 3)], (5, 5))) == [
+        ".....",
+        ".##..",
+        ".##..",
+        ".....",
+        ".....",
+    ]
+    # the same through the error of decimal strings, in either sense of rotation
+    nudged = rectangle(1, 1, 3, 3) + np.array([(4e-4, -4e-4), (-4e-4, 3e-4), (1e-4, 2e-4), (-2e-4, -3e-4)])
+    for outline in (nudged, nudged[::-1]):
+        assert np.array_equal(fill([outline], (5, 5)), fill([rectangle(1, 1, 3, 3)], (5, 5)))
+
+
+HOLE = [
+    "#######",
+    "#######",
+    "##...##",
+    "##...##",
+    "##...##",
+    "#######",
+    "#######",
+]
+
+
+def test_a_loop_inside_a_loop_is_a_hole_whichever_way_it_runs():
+    outer, inner = rectangle(-0.5, -0.5, 6.5, 6.5), rectangle(1.5, 1.5, 4.5, 4.5)
+    for hole in (inner, inner[::-1]):
+        assert drawing(fill([outer, hole], (7, 7))) == HOLE
+    island = rectangle(2.5, 2.5, 3.5, 3.5)
+    assert fill([outer, inner, island], (7, 7)).sum() == sum(row.count("#") for row in HOLE) + 1
+
+
+@pytest.mark.parametrize("row", [3.0, 3.3])
+def test_a_keyhole_leaves_no_seam(row):
+    """One loop: round the outside, in along a cut, round the hole, and out along the same cut."""
+    keyhole = [(6.5, row), (6.5, 6.5), (-0.5, 6.5), (-0.5, -0.5), (6.5, -0.5), (6.5, row)]
+    keyhole += [(4.5, row), (4.5, 1.5), (1.5, 1.5), (1.5, 4.5), (4.5, 4.5), (4.5, row)]
+    assert drawing(fill([np.array(keyhole)], (7, 7))) == HOLE
+
+
+def test_a_polygon_reaching_beyond_the_picture_is_cut_at_its_edge():
+    assert fill([rectangle(-50, -50, 50, 50)], (4, 6)).all()
+    assert drawing(fill([rectangle(3.5, -9, 99, 1.5)], (3, 6))) == ["....##", "....##", "......"]
+    assert not fill([rectangle(-9, 0, -1, 3)], (4, 6)).any()
+    assert not fill([rectangle(7, 0, 9, 3)], (4, 6)).any()
+
+
+# tenths of pixels, moved off the centres below
+_points = st.lists(st.tuples(st.integers(-40, 160), st.integers(-40, 160)), min_size=3, max_size=9, unique=True)
+
+
+@settings(max_examples=150, deadline=None)
+@given(_points)
+def test_filling_agrees_with_a_point_in_polygon_test(points):
+    polygon = np.array(points) / 10.0 + np.array([0.037, 0.053])
+    rows, columns = 11, 13
+    y, x = np.mgrid[:rows, :columns]
+    centres = np.column_stack([x.ravel(), y.ravel()]).astype(float)
+    begin, end = polygon, np.roll(polygon, -1, axis=0)
+    along = end - begin
+    # leave out centres on an edge, where the two rules differ on purpose
+    t = np.clip(((centres[:, None] - begin) * along).sum(-1) / (along**2).sum(-1), 0, 1)
+    clear = (np.linalg.norm(centres[:, None] - (begin + t[..., None] * along), axis=-1) > 2e-3).all(axis=1)
+    # matplotlib fills by the even-odd rule, too
+    expected = Outline(np.vstack([polygon, polygon[:1]]), closed=True).contains_points(centres)
+    assert np.array_equal(fill([polygon], (rows, columns)).ravel()[clear], expected[clear])
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.tuples(st.integers(1, 8), st.integers(1, 8)),
+    st.lists(
+        st.sampled_from([(0, 0), (9, 0), (9, 9), (0, 9), (4, 0), (9, 5), (3, 9), (0, 2)]), min_size=3, unique=True
+    ),
+)
+def test_triangles_of_a_fan_share_no_pixel_and_leave_no_gap(centre, rim):
+    """Everything at integers, so that many centres lie on shared edges."""
+    centre = np.array(centre, dtype=float)
+    rim = sorted({*rim, (0, 0), (9, 0), (9, 9), (0, 9)}, key=lambda p: np.arctan2(p[1] - centre[1], p[0] - centre[0]))
+    count = np.zeros((10, 10), dtype=int)
+    for a, b in zip(rim, rim[1:] + rim[:1], strict=True):
+        count += fill([np.array([centre, a, b], dtype=float)], (10, 10))
+    assert np.array_equal(count, fill([rectangle(0, 0, 9, 9)], (10, 10)))
+    assert count.sum() == 81
+
+
+# -- on a grid ----------------------------------------------------------------------------------------------
+
+
+def test_a_contour_fills_the_slice_it_lies_in(tmp_path):
+    here = grid()
+    path = make(tmp_path / "r.dcm", {"GTV": [loop(here, rectangle(1.5, 2.5, 4.5, 5.5), 2)]})
+    expected = np.zeros(here.shape, dtype=bool)
+    expected[2, 3:6, 2:5] = True
+    read = read_rtstruct(path, here)
+    assert list(read) == ["GTV"]
+    assert read["GTV"].dtype == bool
+    assert np.array_equal(read["GTV"], expected)
+
+
+def test_regions_keep_order_and_name_and_may_be_empty(tmp_path):
+    here = grid()
+    square = loop(here, rectangle(1.5, 2.5, 4.5, 5.5), 2)
+    above = loop(here, rectangle(1.5, 2.5, 4.5, 5.5), 40)
+    path = make(tmp_path / "r.dcm", [("B", [square]), ("A", []), ("B", [square, above]), ("far", [above])])
+    read = read_rtstruct(path, here)
+    assert list(read) == ["B", "A", "B (2)", "far"]
+    assert [int(mask.sum()) for mask in read.values()] == [9, 0, 9, 0]
+
+
+def test_points_and_open_lines_enclose_nothing(tmp_path):
+    here = grid()
+    square = loop(here, rectangle(1.5, 2.5, 4.5, 5.5), 2)
+    contours = [("POINT", square[:1]), ("OPEN_PLANAR", square), ("OPEN_NONPLANAR", square)]
+    path = make(tmp_path / "r.dcm", {"line": contours, "marker": contours[:1], "both": [*contours, square]})
+    assert [int(mask.sum()) for mask in read_rtstruct(path, here).values()] == [0, 0, 9]
+    only = make(tmp_path / "only.dcm", {"marker": contours[:1]})
+    assert not read_rtstruct(only, here)["marker"].any()
+
+
+def test_loops_of_one_slice_make_holes_and_separate_parts(tmp_path):
+    here = grid((2, 9, 12))
+    loops = [rectangle(-0.5, -0.5, 6.5, 6.5), rectangle(1.5, 1.5, 4.5, 4.5), rectangle(8.5, 0.5, 10.5, 2.5)]
+    path = make(tmp_path / "r.dcm", {"ring": [loop(here, xy, 1) for xy in loops]})
+    mask = read_rtstruct(path, here)["ring"]
+    assert drawing(mask[1, :7, :7]) == HOLE
+    assert mask.sum() == 40 + 4
+    assert not mask[0].any()
+
+
+@pytest.mark.parametrize(
+    ("height", "slices"), [(1.4, [1]), (1.6, [2]), (1.5, [1]), (-0.4, [0]), (3.4, [3]), (3.6, []), (-0.6, [])]
+)
+def test_a_contour_between_slices_belongs_to_the_nearer_one(tmp_path, height, slices):
+    here = grid()
+    square = rectangle(1.5, 2.5, 4.5, 5.5)
+    path = make(tmp_path / "r.dcm", {"GTV": [loop(here, square, height)], "anchor": [loop(here, square, 0)]})
+    assert np.flatnonzero(read_rtstruct(path, here)["GTV"].any(axis=(1, 2))).tolist() == slices
+
+
+def test_planes_closer_than_slices_do_not_cut_holes_into_each_other(tmp_path):
+    here = grid()
+    planes = [loop(here, rectangle(1.5, 2.5, 4.5 + n, 5.5), height) for n, height in enumerate((1.7, 1.9, 2.2))]
+    mask = read_rtstruct(make(tmp_path / "r.dcm", {"GTV": planes}), here)["GTV"]
+    assert drawing(mask[2, 3:6]) == ["..####....."[:10]] * 3
+
+
+@pytest.mark.parametrize("axis", ["i", "j", "k"])
+def test_contours_may_lie_across_any_axis_of_an_oblique_grid(tmp_path, axis):
+    a, b = np.deg2rad((20, 35))
+    tilt = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
+    turn = np.array([[np.cos(b), -np.sin(b), 0], [np.sin(b), np.cos(b), 0], [0, 0, 1]])
+    here = grid((7, 8, 10), direction=turn @ tilt)
+    path = make(tmp_path / "r.dcm", {"GTV": [loop(here, rectangle(0.5, 1.5, 3.5, 5.5), 4, axis)]})
+    plane = here.plane(axis)
+    mask = read_rtstruct(path, here)["GTV"]
+    expected = np.zeros(plane.shape, dtype=bool)
+    expected[2:6, 1:4] = True
+    assert np.array_equal(plane.take(mask, 4), expected)
+    assert mask.sum() == expected.sum()
+
+
+def test_a_left_handed_grid_is_no_different(tmp_path):
+    here = grid(direction=np.diag([-1.0, 1.0, -1.0]))
+    path = make(tmp_path / "r.dcm", {"GTV": [loop(here, rectangle(1.5, 2.5, 4.5, 5.5), 3)]})
+    expected = np.zeros(here.shape, dtype=bool)
+    expected[3, 3:6, 2:5] = True
+    assert np.array_equal(read_rtstruct(path, here)["GTV"], expected)
+
+
+# -- what is refused ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def structure(tmp_path) -> Path:
+    return make(tmp_path / "rs.dcm", {"GTV": [loop(grid(), rectangle(1.5, 2.5, 4.5, 5.5), k) for k in range(3)]})
+
+
+def refusal(path: Path, geometry: VolumeGeometry | None = None, **more) -> str:
+    with pytest.raises(InputError) as caught:
+        read_rtstruct(path, geometry or grid(), **more)
+    message = str(caught.value)
+    assert str(path) in message
+    assert not any(secret in message for secret in (PATIENT, "Secret", "4711", "19700101"))
+    return message
+
+
+def test_contours_across_no_axis_are_refused_by_name(structure):
+    a = np.deg2rad(30)
+    tilt = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
+    assert "ROI 'GTV'" in refusal(structure, grid(spacing_ijk=(0.8, 0.9, 1.0), direction=tilt))
+
+
+def test_contours_that_all_miss_the_grid_are_refused(structure):
+    assert "no contour" in refusal(structure, grid(origin=(500.0, 40.25, 7.0)))
+    assert "no contour" in refusal(structure, grid(origin=(-12.5, 40.25, 700.0)))
+
+
+def test_another_frame_of_reference_is_refused(structure):
+    assert read_rtstruct(structure, grid(), frame_of_reference=FRAME_OF_REFERENCE)
+    message = refusal(structure, frame_of_reference="1.2.3")
+    assert "(0020,0052) Frame of Reference UID" in message
+    assert "ROI 'GTV'" in message
+
+
+@pytest.mark.parametrize(
+    ("edit", "named"),
+    [
+        (lambda d: d.__setattr__("StructureSetROISequence", []), "(3006,0020) Structure Set ROI Sequence"),
+        (lambda d: d.__delattr__("StructureSetROISequence"), "(3006,0020) Structure Set ROI Sequence"),
+        (lambda d: d.__delattr__("ROIContourSequence"), "(3006,0050) Contour Data"),
+        (lambda d: d.ROIContourSequence[0].__setattr__("ContourSequence", []), "(3006,0050) Contour Data"),
+        (
+            lambda d: d.ROIContourSequence[0].ContourSequence[1].ContourData.pop(),
+            "ROI 'GTV': a (3006,0050) Contour Data is not a list of x, y, z triplets",
+        ),
+        (lambda d: d.ROIContourSequence[0].__delattr__("ReferencedROINumber"), "ReferencedROINumber"),
+        (lambda d: d.__setattr__("SOPClassUID", "1.2.840.10008.5.1.4.1.1.66.4"), "Segmentation Storage"),
+    ],
+)
+def test_a_structure_set_without_what_it_needs_is_refused(structure, edit, named):
+    assert named in refusal(change(structure, edit))
+
+
+def test_numbers_that_are_none_are_refused(structure):
+    number = pydicom.dcmread(structure).ROIContourSequence[0].ContourSequence[0].ContourData[0]
+    whole, text = structure.read_bytes(), str(number).encode()
+    assert text in whole
+    structure.write_bytes(whole.replace(text, text[:-1] + b"x"))
+    assert "not a list of x, y, z triplets" in refusal(structure)
+
+
+def test_a_name_longer_than_dicom_allows_is_read_in_silence(tmp_path):
+    here, name = grid(), "GTV " * 20
+    path = make(tmp_path / "r.dcm", {"GTV": [loop(here, rectangle(1.5, 2.5, 4.5, 5.5), 2)]})
+    with pydicom.config.disable_value_validation():
+        change(path, lambda d: d.StructureSetROISequence[0].__setattr__("ROIName", name))
+    assert list(read_rtstruct(path, here)) == [name.strip()]
+
+
+def test_what_is_not_dicom_is_said_so(tmp_path):
+    path = tmp_path / "notes.dcm"
+    path.write_text("not an image" * 50)
+    assert "not a DICOM file" in refusal(path)
+    assert "No such file" in refusal(tmp_path / "nowhere.dcm")
+
+
+def test_a_file_cut_off_anywhere_is_refused(structure, tmp_path):
+    whole = structure.read_bytes()
+    cut = tmp_path / "cut.dcm"
+    # the very last byte may be padding to an even length
+    for length in np.linspace(0, len(whole) - 2, 80).astype(int):
+        cut.write_bytes(whole[:length])
+        refusal(cut)
+
+
+# -- real files ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("modality", "voxels"), [("MR_T1", 8862), ("PET", 388)])
+def test_the_real_tumour_equals_its_nifti_mask_to_the_voxel(data, modality, voxels):
+    folder = data / "sts_sarcoma_dicom_rtstruct" / "STS_008" / modality
+    here = read_dicom(folder / "image").geometry
+    image = nib.load(data / "sts_sarcoma_mr_pet_ct" / "STS_008" / f"{modality}_mask.nii.gz")
+    expected = np.asarray(image.dataobj).T > 0
+    assert VolumeGeometry.from_ras(expected.shape, image.affine).same_grid(here)
+    read = read_rtstruct(folder / "mask" / "RS.dcm", here)
+    assert list(read) == [f"GTV_Mass_{modality}"]
+    (mask,) = read.values()
+    assert np.array_equal(mask, expected)
+    assert mask.sum() == voxels
+
+
+def test_the_real_lungs_lie_where_lungs_lie(data):
+    """24 of 89 contoured slices are here. LUNG1-001's tumour is in the left lung, low in the chest."""
+    folder = data / "lung_ct_dicom_rtstruct"
+    here = read_dicom(folder / "ct_series").geometry
+    assert here.shape == (24, 512, 512)
+    read = read_rtstruct(folder / "rtstruct" / "rtstruct.dcm", here)
+    assert list(read) == ["GTV-1", "Spinal-Cord", "Lung-Left", "Lung-Right"]
+    slices = {name: int(mask.any(axis=(1, 2)).sum()) for name, mask in read.items()}
+    assert slices == {"GTV-1": 21, "Spinal-Cord": 24, "Lung-Left": 24, "Lung-Right": 24}
+    millilitres = {name: mask.sum() * here.voxel_ml for name, mask in read.items()}
+    assert 100 < millilitres["GTV-1"] < 200
+    # 72 mm of a cord of 1 to 2 cm² (drawn as its canal)
+    assert 5 < millilitres["Spinal-Cord"] < 15
+    # 24 of 89 slices through the widest part of lungs of 2 to 3 litres each
+    assert 500 < millilitres["Lung-Left"] < millilitres["Lung-Right"] < 1500
+    x, y, _ = np.transpose([here.to_mm(np.argwhere(mask)[:, ::-1]).mean(axis=0) for mask in read.values()])
+    gtv, cord, left, right = range(4)
+    assert x[right] < x[cord] < x[left]  # LPS: x grows to the patient's left
+    assert x[gtv] > x[cord]
+    assert y[cord] > max(y[left], y[right])  # and y to the back

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,7 +53,8 @@ def _read(path: Path, series: str | None, frame: int | None) -> Volume:
 
     if path.is_dir() or dicom.is_dicom(path):
         return dicom.read_dicom(path, series)
-    if archive.is_zip(path):
+    # by name too: a truncated zip has lost the mark at its end
+    if name.endswith(".zip") or zipfile.is_zipfile(path):
         with archive.unpacked(path) as folder:
             volume = dicom.read_dicom(folder, series)
         return Volume(**{**vars(volume), "source": path})

@@ -6,8 +6,8 @@ A slice is stood upright, scaled so that its pixels are square in millimetres (a
 not squashed), resampled, intensity-scaled and padded right and bottom. `restore` undoes all of it for logits.
 
 Model positions follow SAM's public code. Points are pixel indices (the prompt encoder adds the half pixel). A box's
-corners are scaled as they are, half-open edges included: measured on the lumbar CT, that is 0.013 Dice better than
-ending the box at its last pixel, since these models were trained on boxes that are a little loose.
+corners are scaled as they are, half-open edges included; ending the box at its last pixel instead moves the mean Dice by
+-0.013 on one CT and +0.006 on another, so there is no reason to differ.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ class Frame:
         model = _resample(upright, self.resized, step.interpolation)
         if step.scale == "minmax":
             low, high = model.amin(), model.amax()
-            model = (model - low) / (high - low).clamp_min(1e-8)
+            # in 0..255 units: less contrast than this is rounding, not to be blown up to full scale
+            model = (model - low) / (high - low).clamp_min(1e-2)
         else:
             mean, std = (torch.tensor(values)[:, None, None] for values in (step.mean, step.std))
             model = (model - mean) / std

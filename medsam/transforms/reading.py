@@ -17,6 +17,7 @@ from monai.data import ImageReader, MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import ImageMetaKey, MetaKeys, SpaceKeys
 
+from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
 from medsam.io.load import load_volume
 from medsam.volume import Volume
@@ -26,10 +27,12 @@ _TORCH_DTYPES = {np.dtype(np.uint16): np.int32, np.dtype(np.uint32): np.float32,
 
 
 class ScanReader(ImageReader):
-    """Reads every kind of scan `load_volume` knows, for MONAI's `LoadImage(reader=ScanReader())`.
+    """Reads every kind of scan `load_volume` knows, for MONAI's `LoadImage()(path, reader=ScanReader())`.
 
     MONAI's own DICOM readers interleave two series of one folder, average the spacing over missing slices and
-    misread Enhanced CT; this one refuses what is not one regular volume.
+    misread Enhanced CT; this one refuses what is not one regular volume. Hand it over in the call, as above, or use
+    `LoadScand`: a reader given to LoadImage's constructor is only tried first, and when it refuses a folder MONAI's own
+    readers get it after all.
 
     series, frame: as for `load_volume`. Source of the interface: monai.data.ImageReader.
     """
@@ -45,7 +48,10 @@ class ScanReader(ImageReader):
     def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> Volume:
         """Raises InputError when the path is no readable scan."""
         if not isinstance(data, str | Path):
-            data = next(iter(data))
+            paths = [Path(str(path)) for path in data]
+            if len(paths) != 1:
+                raise InputError(f"One scan is read at a time; got {len(paths)} paths. Give the folder of a series.")
+            data = paths[0]
         return load_volume(Path(str(data)), series=self.series, frame=self.frame, **kwargs)
 
     def get_data(self, img: Volume) -> tuple[np.ndarray, dict[str, Any]]:

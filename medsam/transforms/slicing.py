@@ -14,7 +14,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import Compose, MapTransform
 
-from medsam.errors import PromptError
+from medsam.errors import MedSAMError, PromptError
 from medsam.geometry import AXES, Axis
 from medsam.transforms.frame import Frame
 from medsam.transforms.intensity import IntensityWindow, ScaleWindowd
@@ -80,6 +80,12 @@ def slice_pipeline(
 
 
 def model_input(pipeline: Compose, image: MetaTensor, index: int) -> tuple[torch.Tensor, Frame]:
-    """Run `slice_pipeline` on one slice: plain tensor (3, S, S) and its frame."""
-    prepared: MetaTensor = pipeline({"image": image, "slice": index})["image"]
+    """Run `slice_pipeline` on one slice: plain tensor (3, S, S) and its frame. PromptError for no such slice."""
+    try:
+        prepared: MetaTensor = pipeline({"image": image, "slice": index})["image"]
+    except RuntimeError as error:
+        # MONAI wraps whatever a transform raises; a wrong slice number is still the user's to mend
+        if isinstance(error.__cause__, MedSAMError):
+            raise error.__cause__ from None
+        raise
     return prepared.as_tensor(), prepared.meta["frame"]

@@ -1,0 +1,192 @@
+"""`medsam segment SCAN --box 41:120,88,212,176=spleen`: boxes in, a label map on the scan's own grid out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medsam.errors import PromptError
+
+if TYPE_CHECKING:
+    from medsam.inference.predictor import Segmentation
+    from medsam.volume import Volume
+
+_BOX_HELP = "box on a slice: half-open columns and rows as the file stores them, 0-based; repeat for more"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `medsam segment`."""
+    parser.add_argument(
+        "scan", type=Path, help="NIfTI, NRRD, MHA, picture, .npz, DICOM file, or folder or zip of DICOM"
+    )
+    parser.add_argument("--box", action="append", default=[], metavar="[S:]X0,Y0,X1,Y1[=LABEL]", help=_BOX_HELP)
+    parser.add_argument("--prompts", type=Path, metavar="FILE.json", help="many boxes in a file; see docs/prompts.md")
+    parser.add_argument("--model", default="litemedsam", help="a known name (medsam models list) or a checkpoint file")
+    parser.add_argument(
+        "--axis", choices=("i", "j", "k"), help="slice axis (default: the one with the largest spacing)"
+    )
+    parser.add_argument("--window", default="auto", metavar="PRESET|L,W|auto", help="intensity window (default: auto)")
+    parser.add_argument("--modality", help="CT, MR, ... when the file does not say, or says it wrong")
+    parser.add_argument("--series", metavar="UID", help="which DICOM series, when there are several")
+    parser.add_argument("--frame", type=int, metavar="N", help="which volume of a 4D file, 0-based")
+    parser.add_argument("--out", type=Path, help="mask to write: .nii.gz, .nrrd, .mha, or .png for one slice")
+    parser.add_argument("--preview", type=Path, metavar="PNG", help="also write a picture of the result")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+    parser.add_argument("--json", action="store_true", help="print one JSON document on stdout instead of a table")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Segment, write, report. Raises MedSAMError subclasses for everything a user can mend."""
+    from rich.console import Console
+
+    from medsam.io.load import load_volume
+    from medsam.io.save import check_writable, save_labels
+    from medsam.prompts.prompt import parse_box, plan, read_prompts
+
+    prompts = [parse_box(text) for text in arguments.box]
+    axis = arguments.axis
+    if arguments.prompts is not None:
+        from_file, file_axis = read_prompts(arguments.prompts)
+        prompts = from_file + prompts
+        if axis and file_axis and axis != file_axis:
+            raise PromptError(f"--axis {axis} contradicts the axis {file_axis!r} of {arguments.prompts.name}.")
+        axis = axis or file_axis
+    if not prompts:
+        raise PromptError("There is nothing to segment: give --box [S:]X0,Y0,X1,Y1[=LABEL] or --prompts FILE.json.")
+
+    started = time.perf_counter()
+    scan = load_volume(arguments.scan, series=arguments.series, frame=arguments.frame)
+    loaded = time.perf_counter() - started
+    plan(prompts, scan.geometry, axis)  # a wrong box is told before seconds go into loading a model
+    out = arguments.out or default_out(scan, arguments.scan)
+    check_writable(out, scan.geometry.shape[0])
+
+    # torch comes with these, so they wait until the input is known to be good
+    from medsam.inference.predictor import Predictor
+    from medsam.inference.preview import check_preview, write_preview
+
+    if arguments.preview is not None:
+        check_preview(arguments.preview)
+    predictor = Predictor(arguments.model, arguments.device)
+    found = _segment(predictor, scan, prompts, axis, arguments)
+    source = arguments.scan if arguments.scan.is_file() else None
+    save_labels(found.labels, out, source)
+    if arguments.preview is not None:
+        write_preview(scan, found, arguments.preview, title=f"{predictor.name}, window {found.window.name}")
+
+    report = summary(scan, found, predictor.name, loaded, out, arguments.preview)
+    if arguments.json:
+        print(json.dumps(report, indent=2, allow_nan=False))
+    else:
+        _print_table(report, Console(file=sys.stdout))
+
+
+def default_out(scan: Volume, path: Path) -> Path:
+    """`NAME.mask.nii.gz`, or `.mask.png` for a picture, in the current folder."""
+    stem = path.resolve().name
+    for suffix in (".nii.gz", path.suffix):
+        if suffix and stem.lower().endswith(suffix.lower()):
+            stem = stem[: -len(suffix)]
+            break
+    picture = not scan.geometry.calibrated and scan.geometry.shape[0] == 1
+    return Path(f"{stem}.mask{'.png' if picture else '.nii.gz'}")
+
+
+def _segment(
+    predictor: Any, scan: Volume, prompts: list[Any], axis: Any, arguments: argparse.Namespace
+) -> Segmentation:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("Slices"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("slices")
+        return predictor.segment(
+            scan,
+            prompts,
+            axis=axis,
+            window=arguments.window,
+            modality=arguments.modality,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+
+
+def summary(
+    scan: Volume, found: Segmentation, model: str, load_seconds: float, out: Path, preview: Path | None
+) -> dict[str, Any]:
+    """What `--json` prints. Millilitres are null for a picture, which has no millimetres."""
+    import numpy as np
+
+    counts = np.bincount(found.labels.array.ravel(), minlength=max(found.labels.names) + 1)
+    labels = []
+    for number, name in found.labels.names.items():
+        answers = [answer for answer in found.answers if answer.label == number]
+        voxels = int(counts[number])
+        labels.append(
+            {
+                "id": number,
+                "name": name,
+                "voxels": voxels,
+                "ml": voxels * scan.geometry.voxel_ml if scan.geometry.calibrated else None,
+                "slices": sorted({answer.slice for answer in answers}),
+                "predicted_iou": float(np.mean([answer.quality for answer in answers])),
+            }
+        )
+    geometry = scan.geometry
+    return {
+        "model": model,
+        "scan": {
+            "shape": list(geometry.shape[::-1]),
+            "spacing_mm": list(geometry.spacing_mm[::-1]) if geometry.calibrated else None,
+            "orientation": geometry.axcodes,
+            "modality": scan.modality,
+        },
+        "axis": found.plane.axis,
+        "window": {"name": found.window.name, "low": found.window.low, "high": found.window.high},
+        "labels": labels,
+        "prompts": [
+            {
+                "label": found.labels.names[answer.label],
+                "slice": answer.slice,
+                "box": list(answer.box),
+                "predicted_iou": answer.quality,
+                "pixels": answer.pixels,
+            }
+            for answer in found.answers
+        ],
+        "seconds": {"load": load_seconds, **found.seconds},
+        "out": str(out),
+        "preview": None if preview is None else str(preview),
+    }
+
+
+def _print_table(report: dict[str, Any], console: Any) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("label")
+    for heading in ("voxels", "ml", "slices", "predicted IoU"):
+        table.add_column(heading, justify="right")
+    for label in report["labels"]:
+        millilitres = "-" if label["ml"] is None else f"{label['ml']:.2f}"
+        table.add_row(
+            label["name"],
+            str(label["voxels"]),
+            millilitres,
+            str(len(label["slices"])),
+            f"{label['predicted_iou']:.2f}",
+        )
+    console.print(table)
+    seconds = report["seconds"]
+    console.print(
+        f"window {report['window']['name']}; load {seconds['load']:.2f} s, embed {seconds['embed']:.2f} s, "
+        f"decode {seconds['decode']:.2f} s",
+        highlight=False,
+    )
+    for path in (report["out"], report["preview"]):
+        if path:
+            console.print(f"wrote {path}", highlight=False, soft_wrap=True)

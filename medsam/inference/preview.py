@@ -1,0 +1,106 @@
+"""A picture of a segmentation that a person can judge: upright slices, mask outlines, the boxes that were asked."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from medsam.errors import InputError
+from medsam.geometry import SlicePlane
+from medsam.inference.predictor import Segmentation, SliceAnswer
+from medsam.volume import Volume
+
+# Okabe and Ito's palette without black: told apart by colour-blind readers too
+COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#D55E00", "#CC79A7", "#0072B2")
+
+_MAX_PANELS = 12
+_PANEL_INCHES = 3.0
+
+
+def write_preview(scan: Volume, found: Segmentation, path: Path, title: str = "") -> None:
+    """Write a PNG of up to 12 of the prompted slices, evenly chosen, in radiological orientation.
+
+    Pixels are drawn square in millimetres. The box is dashed, the mask outlined and lightly filled.
+    Raises InputError when `path` is no .png or its folder does not exist.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    check_preview(path)
+    indices = sorted({answer.slice for answer in found.answers})
+    if len(indices) > _MAX_PANELS:
+        indices = [indices[n] for n in np.linspace(0, len(indices) - 1, _MAX_PANELS).round().astype(int)]
+    columns = min(4, len(indices))
+    rows = -(-len(indices) // columns)
+    height_mm, width_mm = (n * mm for n, mm in zip(found.plane.shape, found.plane.spacing_mm, strict=True))
+    if found.plane.view.transpose:
+        height_mm, width_mm = width_mm, height_mm
+    panel_inches = _PANEL_INCHES * min(max(height_mm / width_mm, 0.4), 2.0) + 0.25  # and a line of title
+    figure = Figure(figsize=(columns * _PANEL_INCHES, rows * panel_inches + 0.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for panel in panels:
+        panel.set_axis_off()
+    for panel, index in zip(panels, indices, strict=False):
+        answers = [answer for answer in found.answers if answer.slice == index]
+        _draw(panel, scan, found, index, answers)
+    names = found.labels.names
+    handles = [Line2D([], [], color=_colour(label), linewidth=2, label=name) for label, name in names.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)), frameon=False, fontsize=9)
+    if title:
+        figure.suptitle(title, fontsize=10)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".medsam-") as folder:
+        temporary = Path(folder) / "preview.png"
+        figure.savefig(temporary, dpi=110)
+        os.replace(temporary, path)
+
+
+def check_preview(path: Path) -> None:
+    """Raise InputError for a preview path that `write_preview` would refuse."""
+    if path.suffix.lower() != ".png":
+        raise InputError(f"The preview is a PNG; name it {path.stem}.png, not {path.name}.")
+    if not path.parent.is_dir():
+        raise InputError(f"The folder {path.parent} does not exist. Make it first, or name another --preview.")
+
+
+def _draw(panel: object, scan: Volume, found: Segmentation, index: int, answers: list[SliceAnswer]) -> None:
+    from matplotlib.axes import Axes
+    from matplotlib.patches import Rectangle
+
+    if not isinstance(panel, Axes):
+        raise TypeError(f"expected matplotlib axes, got {type(panel).__name__}")
+    plane = found.plane
+    pixels = np.ascontiguousarray(plane.view.apply(plane.take(scan.array, index)))
+    shown = found.window.apply(torch.from_numpy(pixels.astype(np.float32))).numpy().astype(np.uint8)
+    labels = plane.view.apply(plane.take(found.labels.array, index))
+    row_mm, column_mm = plane.view.shape(plane.spacing_mm)  # type: ignore[arg-type]
+    panel.imshow(shown, cmap=None if scan.is_colour else "gray", vmin=0, vmax=255, aspect=row_mm / column_mm)
+    for label in sorted({answer.label for answer in answers}):
+        mask = labels == label
+        if mask.any() and not mask.all():
+            panel.contourf(mask, levels=[0.5, 1.5], colors=[_colour(label)], alpha=0.25)
+            panel.contour(mask, levels=[0.5], colors=[_colour(label)], linewidths=1.3)
+    for answer in answers:
+        x, y, width, height = upright_rectangle(plane, answer.box)
+        box = Rectangle(
+            (x, y), width, height, fill=False, linestyle="--", linewidth=0.9, edgecolor=_colour(answer.label)
+        )
+        panel.add_patch(box)
+    scores = ", ".join(f"{answer.quality:.2f}" for answer in answers[:4]) + (" ..." if len(answers) > 4 else "")
+    panel.set_title(f"{plane.axis} = {index}   predicted IoU {scores}", fontsize=8)
+
+
+def upright_rectangle(plane: SlicePlane, box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    """A half-open stored box as (x, y, width, height) on the upright slice, pixel centres at integers."""
+    corners = plane.view.edges(np.reshape(box, (2, 2)), plane.shape)
+    (x0, y0), (x1, y1) = corners.min(axis=0), corners.max(axis=0)
+    return float(x0) - 0.5, float(y0) - 0.5, float(x1 - x0), float(y1 - y0)
+
+
+def _colour(label: int) -> str:
+    return COLOURS[(label - 1) % len(COLOURS)]

@@ -1,0 +1,187 @@
+"""Zero-shot LiteMedSAM, ours beside the public code, on the same windows and boxes.
+
+    scripts/bench/reference-env
+    .venv/bin/python scripts/bench/zero_shot_parity.py [--data ../shared/data] [--json out/zero_shot_parity.json]
+
+For every slice and structure of at least 10 pixels, the tight box of the reference mask; Dice over all prompted slices
+of a volume, each structure scored alone. The public code gets our windowed slices as uint8 and the same boxes, and runs
+in its own environment (see reference_litemedsam.py). Two answers without a model stand beside both: the filled box and
+its inscribed ellipse. Exit status 1 when the mean Dice of a set differs by more than 0.005.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import medsam
+from medsam.io.dicom_seg import read_seg
+from medsam.io.rtstruct import read_rtstruct
+from medsam.prompts.simulate import inscribed_ellipse, tight_box
+from medsam.transforms.intensity import resolve_window
+
+ROOT = Path(__file__).resolve().parents[2]
+TOLERANCE = 0.005
+SIDES = ("medsam", "public code", "ellipse", "filled box")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A scan and its reference masks, bool (K, J, I) by structure."""
+
+    name: str
+    scan: medsam.Volume
+    references: dict[str, np.ndarray]
+
+
+def cases(data: Path) -> Iterator[Case]:
+    folder = data / "totalseg_abdomen_ct"
+    for which, entries in json.loads((folder / "labels.json").read_text()).items():
+        names = {int(number): name for number, name in entries.items()}
+        labels = medsam.load_volume(folder / "labels" / f"{which}.nii.gz").array
+        present = [number for number in np.unique(labels) if number]
+        yield Case(
+            f"totalseg_abdomen_ct/{which}",
+            medsam.load_volume(folder / "images" / f"{which}.nii.gz"),
+            {names[int(number)]: labels == number for number in present},
+        )
+
+    folder = data / "liver_ct_dicom_seg"
+    scan = medsam.load_volume(folder / "ct_series")
+    spine = medsam.load_volume(folder / "labels_nrrd" / "spine_seg.nrrd")
+    if not spine.geometry.same_grid(scan.geometry):
+        raise SystemExit("spine_seg.nrrd does not lie on the grid of its CT")
+    masks = read_seg(folder / "seg" / "liver.dcm", scan.geometry)
+    yield Case("liver_ct_dicom_seg", scan, {**masks, "spine": spine.array > 0})
+
+    folder = data / "lung_ct_dicom_rtstruct"
+    scan = medsam.load_volume(folder / "ct_series")
+    yield Case("lung_ct_dicom_rtstruct", scan, read_rtstruct(folder / "rtstruct" / "rtstruct.dcm", scan.geometry))
+
+
+def measure(case: Case, predictor: medsam.Predictor) -> dict[str, object]:
+    """Dice of every side by structure, and the seconds of both programs."""
+    scan = case.scan
+    plane, window = scan.geometry.plane(), resolve_window(scan)
+    overlap: dict[str, dict[str, np.ndarray]] = {name: {} for name in case.references}
+    pixels, boxes, asked = {}, {}, {}
+    seconds = 0.0
+    for index in range(plane.count):
+        prompts = [
+            (name, box)
+            for name, mask in case.references.items()
+            if (box := tight_box(plane.take(mask, index))) is not None
+        ]
+        if not prompts:
+            continue
+        key = f"{index:04d}"
+        stored = np.ascontiguousarray(plane.take(scan.array, index)).astype(np.float32)
+        upright = plane.view.apply(window.apply(torch.from_numpy(stored)).numpy())
+        pixels[key] = np.rint(upright).astype(np.uint8)
+        corners = plane.view.edges(np.array([box for _, box in prompts]).reshape(-1, 2, 2), plane.shape)
+        boxes[key] = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1).astype(np.int64)
+        asked[key] = (index, prompts)
+
+        started = time.perf_counter()
+        found = predictor.predict(predictor.embed(scan, index, window=window), np.array([box for _, box in prompts]))
+        seconds += time.perf_counter() - started
+        for (name, box), mask in zip(prompts, found.masks[:, 0], strict=True):
+            truth = plane.take(case.references[name], index)
+            filled = np.zeros(plane.shape, bool)
+            filled[box[1] : box[3], box[0] : box[2]] = True
+            _add(overlap[name], "medsam", mask, truth)
+            _add(overlap[name], "ellipse", inscribed_ellipse(box, plane.shape), truth)
+            _add(overlap[name], "filled box", filled, truth)
+
+    answers = public_code(pixels, boxes)
+    for key, (index, prompts) in asked.items():
+        for (name, _), mask in zip(prompts, answers["masks"][key], strict=True):
+            _add(overlap[name], "public code", plane.view.undo(mask), plane.take(case.references[name], index))
+    dice = {
+        name: {side: float(2 * both / total) for side, (both, total) in sums.items()}
+        for name, sums in overlap.items()
+        if sums
+    }
+    return {
+        "set": case.name,
+        "window": window.name,
+        "orientation": scan.geometry.axcodes,
+        "slices": len(pixels),
+        "boxes": int(sum(len(found) for found in boxes.values())),
+        "dice": dice,
+        "mean": {side: float(np.mean([scores[side] for scores in dice.values()])) for side in SIDES},
+        "seconds": {"medsam": seconds, "public code": answers["seconds"]},
+    }
+
+
+def _add(sums: dict[str, np.ndarray], side: str, mask: np.ndarray, truth: np.ndarray) -> None:
+    both = np.array([np.count_nonzero(mask & truth), np.count_nonzero(mask) + np.count_nonzero(truth)])
+    sums[side] = sums.get(side, 0) + both
+
+
+def public_code(pixels: dict[str, np.ndarray], boxes: dict[str, np.ndarray]) -> dict[str, object]:
+    """Masks by slice from the public code, in its own environment; it runs once over all slices of a case."""
+    python = ROOT / ".venv-reference" / "bin" / "python"
+    if not python.exists():
+        raise SystemExit("The public code's environment is not there: run scripts/bench/reference-env first.")
+    with tempfile.TemporaryDirectory() as folder:
+        asked, answered = Path(folder) / "cases.npz", Path(folder) / "answers.npz"
+        arrays = {f"slices/{key}": value for key, value in pixels.items()}
+        np.savez(asked, **arrays, **{f"boxes/{key}": value for key, value in boxes.items()})
+        script = ROOT / "scripts" / "bench" / "reference_litemedsam.py"
+        subprocess.run([python, script, asked, answered], check=True)
+        with np.load(answered) as found:
+            return {
+                "masks": {key: found[f"masks/{key}"] for key in pixels},
+                "seconds": float(found["encode_seconds"] + found["decode_seconds"]),
+            }
+
+
+def markdown(results: list[dict[str, object]]) -> str:
+    lines = ["| set | slices | boxes | " + " | ".join(SIDES) + " | seconds medsam | seconds public code |"]
+    lines.append("|---|---:|---:|" + "---:|" * (len(SIDES) + 2))
+    for result in results:
+        scores = " | ".join(f"{result['mean'][side]:.4f}" for side in SIDES)
+        seconds = " | ".join(f"{value:.0f}" for value in result["seconds"].values())
+        lines.append(f"| {result['set']} | {result['slices']} | {result['boxes']} | {scores} | {seconds} |")
+    for result in results:
+        lines += ["", f"{result['set']} (window {result['window']}):", ""]
+        lines += ["| structure | " + " | ".join(SIDES) + " |", "|---|" + "---:|" * len(SIDES)]
+        for name, scores in result["dice"].items():
+            lines.append(f"| {name} | " + " | ".join(f"{scores[side]:.3f}" for side in SIDES) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    default = os.environ.get("MEDSAM_DATA") or ROOT.parent / "shared" / "data"
+    parser.add_argument("--data", type=Path, default=default, help="the folder of real scans")
+    parser.add_argument("--json", type=Path, default=ROOT / "out" / "zero_shot_parity.json")
+    arguments = parser.parse_args()
+
+    predictor = medsam.Predictor("litemedsam", device="cpu")
+    results = []
+    for case in cases(arguments.data):
+        print(f"{case.name} ...", file=sys.stderr)
+        results.append(measure(case, predictor))
+    arguments.json.parent.mkdir(parents=True, exist_ok=True)
+    arguments.json.write_text(json.dumps(results, indent=1))
+    print(markdown(results))
+    worst = max(abs(result["mean"]["medsam"] - result["mean"]["public code"]) for result in results)
+    print(f"\nLargest difference of a mean: {worst:.4f} (at most {TOLERANCE} wanted)")
+    sys.exit(worst > TOLERANCE)
+
+
+if __name__ == "__main__":
+    main()

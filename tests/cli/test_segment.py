@@ -1,0 +1,134 @@
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+from phantoms import block
+from PIL import Image
+
+from medsam.cli.main import main
+
+
+@pytest.fixture
+def scan(tmp_path, monkeypatch):
+    """scan.nii.gz in the current folder: a bright block of 20 x 16 x 2 voxels in 40 x 32 x 4."""
+    monkeypatch.chdir(tmp_path)
+    made, _ = block((4, 32, 40), (10, 8, 1, 30, 24, 3))
+    affine = np.diag([0.5, 0.5, 2, 1])
+    nib.save(nib.Nifti1Image(made.array.transpose(2, 1, 0).astype(np.int16), affine), "scan.nii.gz")
+    return tmp_path / "scan.nii.gz"
+
+
+@pytest.mark.weights
+def test_boxes_in_mask_sidecar_preview_and_summary_out(scan, capsys):
+    boxes = ["--box", "1:10,8,30,24=lesion", "--box", "2:10,8,30,24=lesion", "--box", "1:0,0,5,5=air"]
+    arguments = ["segment", str(scan), *boxes, "--out", "mask.nii.gz", "--preview", "look.png", "--json"]
+    assert main(arguments) == 0
+    captured = capsys.readouterr()
+    report = json.loads(captured.out)
+
+    mask = nib.load("mask.nii.gz")
+    assert mask.shape == (40, 32, 4)
+    assert mask.affine.tobytes() == nib.load(scan).affine.tobytes()
+    data = np.asarray(mask.dataobj)
+    assert json.loads((scan.parent / "mask.json").read_text()) == {"labels": {"1": "lesion", "2": "air"}}
+    with Image.open("look.png") as picture:
+        assert picture.format == "PNG"
+
+    lesion, air = report["labels"]
+    assert (lesion["id"], lesion["name"], lesion["slices"]) == (1, "lesion", [1, 2])
+    assert lesion["voxels"] == np.count_nonzero(data == 1)
+    assert lesion["ml"] == pytest.approx(lesion["voxels"] * 0.5 * 0.5 * 2 / 1000)
+    assert 500 < lesion["voxels"] < 700  # 640 in truth
+    assert 0 < lesion["predicted_iou"] < 1.1
+    assert air["slices"] == [1]
+    assert report["seconds"].keys() == {"load", "embed", "decode"}
+    assert report["scan"] == {
+        "shape": [40, 32, 4],
+        "spacing_mm": [0.5, 0.5, 2.0],
+        "orientation": "RAS",
+        "modality": None,
+    }
+    assert (report["axis"], report["model"], report["out"]) == ("k", "litemedsam", "mask.nii.gz")
+    assert len(report["prompts"]) == 3
+
+
+@pytest.mark.weights
+def test_a_prompts_file_and_another_axis(scan, capsys):
+    prompts = {"axis": "j", "prompts": [{"label": "lesion", "box3d": [10, 8, 1, 30, 10, 3]}]}
+    (scan.parent / "prompts.json").write_text(json.dumps(prompts))
+    assert main(["segment", str(scan), "--prompts", "prompts.json", "--out", "mask.nrrd"]) == 0
+    assert "lesion" in capsys.readouterr().out
+    assert (scan.parent / "mask.nrrd").exists()
+
+
+@pytest.mark.weights
+def test_a_picture_gives_a_picture_without_millilitres(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    made, _ = block((1, 50, 60), (15, 10, 0, 45, 40, 1))
+    Image.fromarray(made.array[0].astype(np.uint8)).save("xray.png")
+    assert main(["segment", "xray.png", "--box", "15,10,45,40=plate", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["labels"][0]["ml"] is None
+    assert report["scan"]["spacing_mm"] is None
+    mask = np.asarray(Image.open("xray.mask.png"))
+    assert mask.shape == (50, 60)
+    assert mask[12:38, 17:43].mean() > 0.95
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ([], "PromptError: There is nothing to segment"),
+        (["--box", "9:1,1,5,5"], "PromptError: The box 9:1,1,5,5 for 'object' needs slice 9"),
+        (["--box", "1:5,5,1,1"], "empty or inverted"),
+        (["--box", "1:1,1,5,5", "--out", "mask.dcm"], "InputError: A mask cannot be written as mask.dcm"),
+        (["--box", "1:1,1,5,5", "--out", "none/mask.nii"], "InputError: The folder none does not exist"),
+        (["--box", "1:1,1,5,5", "--preview", "look.jpg"], "InputError: The preview is a PNG"),
+        (["--box", "1:1,1,5,5", "--frame", "3"], "InputError: scan.nii.gz holds one volume"),
+        (["--box", "1:1,1,5,5", "--series", "1.2.3"], "InputError: scan.nii.gz is not DICOM"),
+        (["--box", "1:1,1,5,5", "--window", "bones"], "PromptError: There is no window 'bones'"),
+        (["--box", "1:1,1,5,5", "--model", "none.pth"], "Error: "),
+        (["--prompts", "none.json"], "PromptError: The prompts file none.json cannot be read"),
+    ],
+)
+def test_what_is_wrong_is_one_message_exit_2_and_no_file(scan, capsys, extra, message):
+    assert main(["segment", str(scan), *extra]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+    assert [path.name for path in scan.parent.iterdir()] == ["scan.nii.gz"]
+
+
+def test_a_prompts_file_beside_its_mask_is_not_overwritten(scan, capsys):
+    (scan.parent / "lesion.json").write_text('{"prompts": [{"box": [1, 1, 5, 5], "slice": 1}]}')
+    before = (scan.parent / "lesion.json").read_bytes()
+    assert main(["segment", str(scan), "--prompts", "lesion.json", "--out", "lesion.nii.gz"]) == 2
+    assert "Name another --out" in capsys.readouterr().err
+    assert (scan.parent / "lesion.json").read_bytes() == before
+
+
+def test_contradicting_axes(scan, capsys):
+    (scan.parent / "p.json").write_text('{"axis": "i", "prompts": [{"box": [1, 1, 5, 5], "slice": 1}]}')
+    assert main(["segment", str(scan), "--prompts", "p.json", "--axis", "j"]) == 2
+    assert "contradicts" in capsys.readouterr().err
+
+
+def test_a_scan_that_is_not_there(tmp_path, capsys):
+    assert main(["segment", str(tmp_path / "none.nii"), "--box", "1,1,5,5"]) == 2
+    assert "does not exist" in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_scan(tmp_path, capsys):
+    (tmp_path / "notes.txt").write_text("hello" * 100)
+    assert main(["segment", str(tmp_path / "notes.txt"), "--box", "1,1,5,5"]) == 2
+    error = capsys.readouterr().err
+    assert "notes.txt is not a scan this program can read" in error
+    assert "a folder or zip of DICOM files" in error
+
+
+def test_an_empty_file(tmp_path, capsys):
+    (tmp_path / "a.nii.gz").touch()
+    assert main(["segment", str(tmp_path / "a.nii.gz"), "--box", "1,1,5,5"]) == 2
+    assert "empty (0 bytes)" in capsys.readouterr().err

@@ -1,0 +1,124 @@
+import numpy as np
+import pytest
+from phantoms import ThresholdSam, block
+
+from medsam.errors import InputError, PromptError
+from medsam.geometry import VolumeGeometry
+from medsam.inference.predictor import Predictor, pick_device
+from medsam.prompts.prompt import Prompt
+from medsam.volume import Volume
+
+
+@pytest.fixture
+def predictor():
+    return Predictor(ThresholdSam(), device="cpu")
+
+
+def test_a_box_round_a_bright_block_gives_the_block(predictor):
+    scan, mask = block((5, 20, 30), (4, 6, 1, 14, 12, 4))
+    found = predictor.segment(scan, [Prompt("lesion", box3d=(4, 6, 1, 14, 12, 4))])
+    np.testing.assert_array_equal(found.labels.array == 1, mask)
+    assert found.labels.names == {1: "lesion"}
+    assert [(a.slice, a.label, a.pixels) for a in found.answers] == [(n, 1, 60) for n in (1, 2, 3)]
+
+
+def test_each_slice_is_encoded_once_whatever_it_is_asked(predictor):
+    scan, _ = block((5, 20, 30), (4, 6, 1, 14, 12, 4))
+    prompts = [Prompt(f"part {n}", box=(n, n, n + 5, n + 5), slice=n % 2 + 1) for n in range(10)]
+    predictor.segment(scan, prompts)
+    assert predictor.sam.encoded == 2
+    assert predictor.sam.decoded == 10
+
+
+def test_slices_without_a_prompt_are_not_encoded_and_stay_empty(predictor):
+    scan, _ = block((9, 20, 30), (4, 6, 0, 14, 12, 9))
+    found = predictor.segment(scan, [Prompt(box=(4, 6, 14, 12), slice=7)])
+    assert predictor.sam.encoded == 1
+    assert np.unique(np.nonzero(found.labels.array)[0]).tolist() == [7]
+
+
+def test_overlapping_labels_keep_the_better_mask_and_repeats_unite(predictor):
+    scan, _ = block((1, 20, 30), (0, 0, 0, 20, 20, 1))
+    prompts = [
+        Prompt("first", box=(0, 0, 10, 20), slice=0),  # the phantom model trusts earlier prompts more
+        Prompt("second", box=(5, 0, 15, 20), slice=0),
+        Prompt("first", box=(16, 0, 20, 20), slice=0),
+    ]
+    row = predictor.segment(scan, prompts).labels.array[0, 10]
+    assert (row[:10] == 1).all()
+    assert (row[10:15] == 2).all()
+    assert (row[16:20] == 1).all()
+
+
+def test_many_prompts_are_answered_in_order_across_chunks(predictor):
+    scan, _ = block((1, 50, 50), (0, 0, 0, 50, 50, 1), outside=200.0)
+    array = np.tile(np.arange(50, dtype=np.float32), (1, 50, 1))
+    scan = Volume(array, scan.geometry)
+    boxes = np.array([[25 + n % 20, n % 40, 27 + n % 20, n % 40 + 3] for n in range(75)])
+    found = predictor.predict(predictor.embed(scan, 0, window="none"), boxes)
+    assert found.masks.shape == (75, 1, 50, 50)
+    assert found.quality.shape == (75, 1)
+    for n in (0, 31, 32, 74):
+        x0, y0, x1, y1 = boxes[n]
+        assert found.masks[n, 0, y0:y1, x0:x1].all()
+        assert found.masks[n].sum() <= 4 * 5
+
+
+def test_an_ambiguous_prompt_can_have_three_masks(predictor):
+    scan, _ = block((1, 20, 20), (4, 4, 0, 12, 12, 1))
+    assert predictor.predict(predictor.embed(scan), [[4, 4, 12, 12]], multimask=True).masks.shape == (1, 3, 20, 20)
+
+
+def test_progress_ends_at_the_number_of_slices(predictor):
+    scan, _ = block((5, 20, 30), (4, 6, 1, 14, 12, 4))
+    seen = []
+    predictor.segment(scan, [Prompt(box3d=(4, 6, 1, 14, 12, 4))], progress=lambda *step: seen.append(step))
+    assert seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
+
+
+def test_strange_voxels_are_no_obstacle(predictor):
+    scan, mask = block((2, 20, 30), (4, 6, 0, 14, 12, 2))
+    array = scan.array.copy()
+    array[0, 0, 0], array[0, 0, 1], array[1, 1, 1] = np.nan, np.inf, -np.inf
+    found = predictor.segment(Volume(array, scan.geometry), [Prompt(box3d=(4, 6, 0, 14, 12, 2))])
+    np.testing.assert_array_equal(found.labels.array == 1, mask)
+    constant = Volume(np.full((1, 20, 30), 5, np.int16), VolumeGeometry((1, 20, 30), np.eye(4)))
+    assert predictor.segment(constant, [Prompt(box=(4, 6, 14, 12))]).labels.array.max() == 0
+
+
+def test_wrong_boxes_and_slices_are_prompt_errors(predictor):
+    scan, _ = block((2, 20, 30), (4, 6, 0, 14, 12, 2))
+    with pytest.raises(PromptError, match="no slice 2"):
+        predictor.embed(scan, 2)
+    with pytest.raises(PromptError, match=r"shape \(4,\)"):
+        predictor.predict(predictor.embed(scan, 0), [1, 2, 3, 4])
+
+
+def test_devices():
+    assert pick_device("cpu").type == "cpu"
+    with pytest.raises(InputError, match="no device 'gpu'"):
+        pick_device("gpu")
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("dtype", [np.int16, np.uint8, np.float32])
+def test_the_real_model_finds_a_bright_block(litemedsam, dtype):
+    scan, mask = block((2, 60, 80), (20, 15, 0, 50, 45, 2))
+    scan = Volume(scan.array.astype(dtype), scan.geometry)
+    found = Predictor(litemedsam, "cpu").segment(scan, [Prompt("lesion", box=(19, 14, 51, 46), slice=1)])
+    answer = found.labels.array[1] == 1
+    dice = 2 * (answer & mask[1]).sum() / (answer.sum() + mask[1].sum())
+    assert dice > 0.85  # the model rounds the corners
+    assert found.labels.array[0].max() == 0
+    assert 0.5 < found.answers[0].quality < 1.1
+
+
+@pytest.mark.weights
+def test_colour_reaches_the_real_model_as_colour(litemedsam):
+    array = np.zeros((1, 60, 80, 3), np.uint8)
+    array[..., 1] = 90
+    array[0, 15:45, 20:50] = (220, 60, 60)
+    scan = Volume(array, VolumeGeometry.uncalibrated((1, 60, 80)))
+    answer = Predictor(litemedsam, "cpu").segment(scan, [Prompt(box=(19, 14, 51, 46))]).labels.array[0] == 1
+    truth = array[0, ..., 0] == 220
+    assert 2 * (answer & truth).sum() / (answer.sum() + truth.sum()) > 0.9

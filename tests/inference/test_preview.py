@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+from phantoms import ThresholdSam, block
+from PIL import Image
+
+from medsam.errors import InputError
+from medsam.geometry import VolumeGeometry
+from medsam.inference.predictor import Predictor
+from medsam.inference.preview import COLOURS, upright_rectangle, write_preview
+from medsam.prompts.prompt import Prompt
+from medsam.volume import Volume
+
+
+@pytest.fixture
+def predictor():
+    return Predictor(ThresholdSam(), device="cpu")
+
+
+def colour_of(pixels, code):
+    wanted = [int(code[n : n + 2], 16) for n in (1, 3, 5)]
+    return np.abs(pixels[..., :3].astype(int) - wanted).max(axis=-1) < 30
+
+
+def test_the_picture_shows_the_mask_where_the_patient_has_it(predictor, tmp_path):
+    # stored RAS: i grows to the right, so the block at small i lies on the patient's left, on the viewer's right
+    scan, _ = block((1, 40, 40), (2, 16, 0, 10, 24, 1), np.diag([-1.0, -1, 1, 1]))
+    found = predictor.segment(scan, [Prompt("node", box=(2, 16, 10, 24))])
+    write_preview(scan, found, tmp_path / "p.png")
+    pixels = np.asarray(Image.open(tmp_path / "p.png"))
+    columns = np.nonzero(colour_of(pixels[: int(pixels.shape[0] * 0.8)], COLOURS[0]))[1]
+    assert len(columns) > 50
+    assert columns.mean() > 0.6 * pixels.shape[1]
+
+
+def test_at_most_twelve_panels_of_many_slices(predictor, tmp_path):
+    scan, _ = block((30, 20, 20), (4, 4, 0, 12, 12, 30))
+    found = predictor.segment(scan, [Prompt(box3d=(4, 4, 0, 12, 12, 30))])
+    write_preview(scan, found, tmp_path / "p.png", title="thirty")
+    with Image.open(tmp_path / "p.png") as picture:
+        assert max(picture.size) < 2000
+    assert [p.name for p in tmp_path.iterdir()] == ["p.png"]
+
+
+def test_colour_pictures_and_empty_masks_can_be_drawn(predictor, tmp_path):
+    array = np.full((1, 20, 30, 3), 77, np.uint8)
+    scan = Volume(array, VolumeGeometry.uncalibrated((1, 20, 30)))
+    write_preview(scan, predictor.segment(scan, [Prompt(box=(4, 4, 12, 12))]), tmp_path / "p.png")
+    assert (tmp_path / "p.png").stat().st_size > 1000
+
+
+def test_a_box_is_drawn_round_its_pixels_after_a_flip():
+    plane = VolumeGeometry((1, 40, 50), np.diag([-1.0, -1, 1, 1])).plane("k")
+    assert upright_rectangle(plane, (2, 16, 10, 24)) == (39.5, 15.5, 8, 8)
+
+
+@pytest.mark.parametrize("name", ["p.jpg", "none/p.png"])
+def test_a_preview_that_cannot_be_written_is_refused(predictor, tmp_path, name):
+    scan, _ = block((1, 20, 20), (4, 4, 0, 12, 12, 1))
+    found = predictor.segment(scan, [Prompt(box=(4, 4, 12, 12))])
+    with pytest.raises(InputError):
+        write_preview(scan, found, tmp_path / name)

@@ -1,0 +1,18 @@
+import importlib
+import subprocess
+import sys
+
+import medsam
+
+
+def test_all_is_what_can_be_had():
+    assert sorted(medsam.__all__) == medsam.__all__ == sorted(medsam._HOMES)
+    for name in medsam.__all__:
+        public = getattr(medsam, name)
+        assert public is getattr(importlib.import_module(medsam._HOMES[name]), name)
+        assert public.__doc__
+
+
+def test_importing_the_package_is_light():
+    code = "import sys, medsam; assert not {'torch', 'monai', 'numpy', 'pydicom'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -6,8 +6,8 @@ A slice is stood upright, scaled so that its pixels are square in millimetres (a
 not squashed), resampled, intensity-scaled and padded right and bottom. `restore` undoes all of it for logits.
 
 Model positions follow SAM's public code. Points are pixel indices (the prompt encoder adds the half pixel). A box's
-corners are scaled as they are, half-open edges included; ending the box at its last pixel instead moves the mean Dice by
--0.013 on one CT and +0.006 on another, so there is no reason to differ.
+corners are scaled as they are, half-open edges included: ending the box at its last pixel instead moves the mean Dice
+by -0.013 on one CT and +0.006 on another, so there is no reason to differ.
 """
 
 from __future__ import annotations

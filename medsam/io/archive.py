@@ -1,0 +1,120 @@
+"""A zip of DICOM files -> a temporary folder, gone again when the block ends.
+
+A zip from outside is not trusted: what leaves its folder, hides behind a password or grows beyond reason is
+refused before or while it is written, so neither files elsewhere nor the disk come to harm.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import stat
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from medsam.errors import InputError
+
+MAX_FILES = 200_000
+MAX_BYTES = 64 * 2**30
+# deflate manages 1032 : 1 on zeros, a scan with wide black margins some 20 : 1
+MAX_RATIO = 200
+# below this a high ratio does no harm: a zip of a few black slices is legitimate
+_RATIO_MATTERS = 256 * 2**20
+_CHUNK = 2**20
+
+
+@contextmanager
+def unpacked(path: Path) -> Iterator[Path]:
+    """Unpack a zip and yield the folder, which bears the zip's name so that messages about its files make sense.
+
+    Left out: hidden files, macOS resource forks, zips inside the zip. Raises InputError when the file is no
+    sound zip, is encrypted, names places outside its folder, holds links, or is too large when unpacked
+    (`MAX_BYTES`, `MAX_RATIO` times the zip, `MAX_FILES`, the free space of the disk).
+    """
+    path = Path(path)
+    with tempfile.TemporaryDirectory(prefix="medsam-zip-") as temporary:
+        folder = Path(temporary) / path.name
+        folder.mkdir()
+        try:
+            with zipfile.ZipFile(path) as archive:
+                _unpack(archive, folder, path)
+        except InputError:
+            raise
+        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError) as error:
+            raise InputError(
+                f"{path.name} cannot be unpacked ({type(error).__name__}): it is no zip, damaged or truncated. "
+                "Copy or download it again."
+            ) from error
+        except (OSError, RuntimeError) as error:
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            raise InputError(f"{path.name} cannot be unpacked: {reason}.") from error
+        yield folder
+
+
+def _unpack(archive: zipfile.ZipFile, folder: Path, path: Path) -> None:
+    entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+    if len(entries) > MAX_FILES:
+        raise InputError(f"{path.name} holds {len(entries)} files; at most {MAX_FILES} are unpacked.")
+    for entry in entries:
+        _check(entry, path)
+    wanted = [entry for entry in entries if not _passed_over(entry)]
+
+    packed = path.stat().st_size
+    limit = min(MAX_BYTES, max(_RATIO_MATTERS, MAX_RATIO * packed))
+    stated = sum(entry.file_size for entry in wanted)
+    _check_size(stated, limit, packed, path)
+    free = shutil.disk_usage(folder).free
+    if stated > free:
+        raise InputError(
+            f"{path.name} needs {stated / 2**20:.0f} MiB to unpack, but the disk of temporary files has "
+            f"{free / 2**20:.0f} MiB free. Make room, or set TMPDIR to a larger disk."
+        )
+    written = 0
+    for entry in wanted:
+        target = folder.joinpath(*_parts(entry))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            raise InputError(f"{path.name} holds two files named {entry.filename}. Pack it again.")
+        with archive.open(entry) as source, target.open("xb") as out:
+            while chunk := source.read(_CHUNK):
+                written += len(chunk)
+                # the sizes a zip states may be lies
+                _check_size(written, limit, packed, path)
+                out.write(chunk)
+
+
+def _check_size(size: int, limit: int, packed: int, path: Path) -> None:
+    if size > limit:
+        raise InputError(
+            f"{path.name} grows from {packed / 2**20:.1f} MiB to more than {limit / 2**20:.0f} MiB when "
+            "unpacked, which no scan does. If it is sound, unpack it yourself and pass the folder."
+        )
+
+
+def _parts(entry: zipfile.ZipInfo) -> tuple[str, ...]:
+    """The path of an entry; archives made on Windows may use backslashes."""
+    return PurePosixPath(entry.filename.replace("\\", "/")).parts
+
+
+def _check(entry: zipfile.ZipInfo, path: Path) -> None:
+    parts = _parts(entry)
+    kind = stat.S_IFMT(entry.external_attr >> 16)
+    if entry.flag_bits & 0x1:
+        raise InputError(f"{path.name} is encrypted. Unpack it with its password and pass the folder.")
+    if not parts or parts[0] == "/" or ".." in parts or re.match(r"[A-Za-z]:", parts[0]):
+        raise InputError(f"{path.name} names a file outside its own folder ({entry.filename}); it is not unpacked.")
+    if kind not in (0, stat.S_IFREG):
+        raise InputError(
+            f"{path.name} holds a link or a special file ({entry.filename}); it is not unpacked. "
+            "Pack the files themselves."
+        )
+
+
+def _passed_over(entry: zipfile.ZipInfo) -> bool:
+    parts = _parts(entry)
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
+    return hidden or parts[-1].lower().endswith(".zip")

@@ -1,0 +1,696 @@
+"""One DICOM file: its header without its pixels, and what it says about each of its frames.
+
+A header is read once, up to the pixels, and only the elements named here. Numbers are checked when they are
+asked for, so a damaged file beside a sound series does no harm. A message names file, tag and name; it never
+quotes free text, which may hold a patient's name.
+
+Source of tags and their meaning: DICOM PS3.3 (C.7.6.2 image plane, C.7.6.16 functional groups, C.8.5.5 regions
+of an ultrasound image, C.11.1 rescale) and PS3.6.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from pydicom import Dataset
+from pydicom.datadict import dictionary_description
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_partial
+from pydicom.tag import BaseTag, Tag
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
+
+from medsam.errors import InputError
+
+_PIXELS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
+_UNDEFINED = 0xFFFFFFFF
+
+# what may tell apart images that lie at the same place, the plainest first
+DISTINGUISHING = (
+    "TemporalPositionIdentifier",
+    "TemporalPositionIndex",
+    "EchoTime",
+    "EffectiveEchoTime",
+    "EchoNumbers",
+    "DiffusionBValue",
+    "DiffusionGradientOrientation",
+    "TriggerTime",
+    "NominalCardiacTriggerDelayTime",
+    "InversionTime",
+    "FlipAngle",
+    "KVP",
+    "ComplexImageComponent",
+    "FrameType",
+    "ImageType",
+    "AcquisitionNumber",
+    "AcquisitionTime",
+    "ContentTime",
+    "StackID",
+)
+
+# the functional group of an enhanced image in which an attribute lives
+_MACRO = {
+    "ImagePositionPatient": ("PlanePositionSequence",),
+    "ImageOrientationPatient": ("PlaneOrientationSequence",),
+    "PixelSpacing": ("PixelMeasuresSequence",),
+    "SpacingBetweenSlices": ("PixelMeasuresSequence",),
+    "SliceThickness": ("PixelMeasuresSequence",),
+    "RescaleSlope": ("PixelValueTransformationSequence",),
+    "RescaleIntercept": ("PixelValueTransformationSequence",),
+    "WindowCenter": ("FrameVOILUTSequence",),
+    "WindowWidth": ("FrameVOILUTSequence",),
+    "TemporalPositionIndex": ("FrameContentSequence",),
+    "StackID": ("FrameContentSequence",),
+    "EffectiveEchoTime": ("MREchoSequence",),
+    "DiffusionBValue": ("MRDiffusionSequence",),
+    "NominalCardiacTriggerDelayTime": ("CardiacSynchronizationSequence",),
+    "FlipAngle": ("MRTimingAndRelatedParametersSequence",),
+    "ComplexImageComponent": ("MRImageFrameTypeSequence",),
+    "FrameType": ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "PETFrameTypeSequence"),
+}
+
+_WANTED = [
+    Tag(keyword)
+    for keyword in (
+        *DISTINGUISHING,
+        *(keyword for keyword in _MACRO if keyword not in DISTINGUISHING),
+        *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"),
+        *("Modality", "SeriesNumber", "InstanceNumber", "NumberOfFrames"),
+        *("Rows", "Columns", "SamplesPerPixel", "PlanarConfiguration", "PhotometricInterpretation"),
+        *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
+        *("ModalityLUTSequence", "RealWorldValueMappingSequence"),
+        *("ImagerPixelSpacing", "NominalScannedPixelSpacing", "SequenceOfUltrasoundRegions"),
+        *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+        *("ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
+        *(
+            f"{segmented}{colour}PaletteColorLookupTable{part}"
+            for colour in ("Red", "Green", "Blue")
+            for segmented, part in (("", "Descriptor"), ("", "Data"), ("Segmented", "Data"))
+        ),
+    )
+]
+
+# objects that carry rows and columns but are no scan
+_NOT_SCANS = {
+    "1.2.840.10008.1.3.10": "a DICOMDIR, an index of other files",
+    "1.2.840.10008.5.1.4.1.1.66.4": "a segmentation (SEG)",
+    "1.2.840.10008.5.1.4.1.1.66.7": "a label map segmentation (SEG)",
+    "1.2.840.10008.5.1.4.1.1.481.2": "a dose grid (RTDOSE)",
+    "1.2.840.10008.5.1.4.1.1.4.2": "MR spectroscopy",
+    "1.2.840.10008.5.1.4.1.1.77.1.6": "a whole-slide microscopy image",
+}
+
+_LOCK = threading.Lock()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep pydicom's remarks on headers it can read all the same from the user.
+
+    Warning filters belong to the whole process, hence one reader at a time; its pixels are decoded in threads.
+    """
+    # a decoder that fails is reported by our error; these would also log its traceback
+    loggers = [logging.getLogger(name) for name in ("pydicom", "pylibjpeg", "openjpeg")]
+    with _LOCK, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"pydicom(\.|$)")
+        levels = [logger.level for logger in loggers]
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL + 1)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def named(keyword: str) -> str:
+    """A tag as messages show it: "(0028,0010) Rows"."""
+    tag = Tag(keyword)
+    return f"({tag.group:04X},{tag.element:04X}) {dictionary_description(tag)}"
+
+
+def numbers(group: Dataset, keyword: str, file: str, count: int | None = None) -> tuple[float, ...] | None:
+    """The finite numbers of an element, or None when it is absent or empty.
+
+    Raises InputError when they are not `count` finite numbers.
+    """
+    try:
+        value = group.get(keyword)
+        if value is None or value == "":
+            return None
+        found = tuple(float(v) for v in (value if hasattr(value, "__len__") else [value]))
+    except Exception as error:
+        raise InputError(f"{file}: {named(keyword)} cannot be read as a number. Export the file again.") from error
+    if not found:
+        return None
+    if not np.isfinite(found).all() or (count is not None and len(found) != count):
+        wanted = "finite numbers" if count is None else f"{count} finite number{'s' if count > 1 else ''}"
+        raise InputError(
+            f"{file}: {named(keyword)} must hold {wanted}, but holds {', '.join(f'{v:g}' for v in found[:8])}. "
+            "Export the file again."
+        )
+    return found
+
+
+def number(group: Dataset, keyword: str, file: str) -> float | None:
+    """The first number of an element, or None when it is absent or empty."""
+    found = numbers(group, keyword, file)
+    return found[0] if found else None
+
+
+def text(group: Dataset, keyword: str) -> str | None:
+    """A code or an identifier; None when it is absent, empty or unreadable."""
+    try:
+        value = group.get(keyword)
+    except Exception:
+        return None
+    return str(value).strip() or None if value is not None else None
+
+
+def _whole(group: Dataset, keyword: str) -> int | None:
+    try:
+        found = number(group, keyword, "")
+    except InputError:
+        return None
+    return int(found) if found is not None else None
+
+
+def _items(group: Dataset, keyword: str) -> list[Dataset]:
+    try:
+        return list(group.get(keyword) or [])
+    except Exception:
+        return []
+
+
+@dataclass(frozen=True)
+class PixelLayout:
+    """How the pixels of a file are stored: (0028,xxxx), checked.
+
+    frame_bytes: one decoded frame. lowest, highest: the range `bits_stored` allows.
+    """
+
+    rows: int
+    columns: int
+    samples: int
+    frames: int
+    bits_allocated: int
+    bits_stored: int
+    signed: bool
+    photometric: str
+    planar: int
+    is_float: bool
+
+    @property
+    def frame_bytes(self) -> float:
+        return self.rows * self.columns * self.samples * self.bits_allocated / 8
+
+    @property
+    def lowest(self) -> int:
+        return -(1 << self.bits_stored - 1) if self.signed else 0
+
+    @property
+    def highest(self) -> int:
+        return (1 << self.bits_stored - self.signed) - 1
+
+
+@dataclass(frozen=True, eq=False)
+class Header:
+    """A DICOM file up to its pixels.
+
+    name: the file as messages call it, relative to what the user passed. size: bytes on disk.
+    pixel_keyword: which of the three pixel elements it holds, or None. pixel_offset: where their value starts in
+    the file; None when deflated. pixel_length: as the element says; None when undefined (encapsulated).
+    """
+
+    path: Path
+    name: str
+    size: int
+    dataset: Dataset
+    syntax: UID
+    pixel_keyword: str | None
+    pixel_vr: str | None
+    pixel_offset: int | None
+    pixel_length: int | None
+
+    @property
+    def is_encapsulated(self) -> bool:
+        """Whether pixels come as compressed frames; so do those of unknown encodings, which are refused later."""
+        return not self.syntax.is_transfer_syntax or self.syntax.is_encapsulated
+
+    @cached_property
+    def sop_class(self) -> UID:
+        meta = getattr(self.dataset, "file_meta", Dataset())
+        return UID(text(self.dataset, "SOPClassUID") or text(meta, "MediaStorageSOPClassUID") or "")
+
+    @cached_property
+    def not_a_scan(self) -> str | None:
+        """What the file is when it is no scan; None for a scan. Raises InputError when it does not say."""
+        if known := _NOT_SCANS.get(self.sop_class):
+            return known
+        if self.modality == "SEG":
+            return _NOT_SCANS["1.2.840.10008.5.1.4.1.1.66.4"]
+        shaped = self.pixel_keyword or "Rows" in self.dataset or "Columns" in self.dataset
+        if shaped or "Image Storage" in self.sop_class.name:
+            return None
+        if not self.sop_class:
+            raise InputError(
+                f"{self.name} is a DICOM file, but {named('SOPClassUID')} is missing, so what it holds is "
+                "unknown: it is damaged or truncated. Copy or export it again."
+            )
+        # only names of the standard's dictionary: an unknown UID is free text
+        return f"of the kind {self.sop_class.name}" if self.sop_class.name != self.sop_class else "not an image"
+
+    @cached_property
+    def series(self) -> str:
+        return text(self.dataset, "SeriesInstanceUID") or ""
+
+    @cached_property
+    def modality(self) -> str | None:
+        code = text(self.dataset, "Modality")
+        # a code string of the standard; anything else is free text
+        return code if code and len(code) <= 16 and code.replace("_", "").isalnum() else None
+
+    @property
+    def series_number(self) -> int | None:
+        return _whole(self.dataset, "SeriesNumber")
+
+    @property
+    def shape(self) -> tuple[int | None, int | None]:
+        """Rows and columns as stated, unchecked."""
+        return _whole(self.dataset, "Rows"), _whole(self.dataset, "Columns")
+
+    @property
+    def frame_count(self) -> int:
+        """Frames as stated, unchecked; a file without the element holds one."""
+        return max(_whole(self.dataset, "NumberOfFrames") or 1, 1)
+
+    @cached_property
+    def layout(self) -> PixelLayout:
+        """Raises InputError when the pixels cannot be what the header says."""
+        if self.pixel_keyword is None:
+            raise InputError(
+                f"{self.name}: no pixel data: (7FE0,0010) Pixel Data is missing. "
+                "Was the export cut off, or only the headers exported? Export the series again."
+            )
+        is_float = self.pixel_keyword != "PixelData"
+        depths = {"PixelData": (1, 8, 16, 32), "FloatPixelData": (32,), "DoubleFloatPixelData": (64,)}
+        allocated = self._checked("BitsAllocated", depths[self.pixel_keyword])
+        layout = PixelLayout(
+            rows=self._checked("Rows", range(1, 65536)),
+            columns=self._checked("Columns", range(1, 65536)),
+            samples=self._checked("SamplesPerPixel", (1, 3), 1),
+            frames=self._checked("NumberOfFrames", range(1, 2**31), 1),
+            bits_allocated=allocated,
+            bits_stored=allocated if is_float else self._checked("BitsStored", range(1, allocated + 1)),
+            signed=not is_float and bool(self._checked("PixelRepresentation", (0, 1), 0)),
+            photometric=self._photometric(),
+            planar=self._checked("PlanarConfiguration", (0, 1), 0),
+            is_float=is_float,
+        )
+        if (layout.samples == 3) == layout.photometric.startswith(("MONO", "PALETTE")):
+            raise InputError(
+                f"{self.name}: {named('SamplesPerPixel')} is {layout.samples}, which does not fit "
+                f"{named('PhotometricInterpretation')} {layout.photometric}. Export the file again."
+            )
+        if not self.is_encapsulated:
+            if self.pixel_length is None:
+                raise InputError(
+                    f"{self.name}: the pixel data are compressed, but {named('TransferSyntaxUID')} says they are "
+                    "not, so nobody can tell how. Export the file again."
+                )
+            held = self.pixel_length
+            if self.pixel_offset is not None:
+                held = min(held, self.size - self.pixel_offset)
+            self.check_length(layout, held)
+        return layout
+
+    def check_length(self, layout: PixelLayout, held: int) -> None:
+        """Raises InputError when `held` bytes of uncompressed pixels are too few."""
+        needed = layout.frame_bytes * layout.frames
+        if layout.photometric == "YBR_FULL_422":
+            needed = needed * 2 / 3
+        if held < int(needed):
+            raise InputError(
+                f"{self.name} is truncated: {layout.frames} x {layout.rows} x {layout.columns} pixels need "
+                f"{int(needed)} bytes, but {named(self.pixel_keyword or 'PixelData')} has {max(held, 0)}. "
+                "Copy or export the file again."
+            )
+
+    def _photometric(self) -> str:
+        value = text(self.dataset, "PhotometricInterpretation")
+        if value is None:
+            # float pixels have none: PS3.3 C.7.6.24
+            return "MONOCHROME2"
+        allowed = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422")
+        if value not in (*allowed, "YBR_ICT", "YBR_RCT"):
+            raise InputError(
+                f"{self.name}: {named('PhotometricInterpretation')} is not supported (supported: "
+                f"{', '.join(allowed)}). Export the file as RGB or MONOCHROME2."
+            )
+        return value
+
+    def _checked(self, keyword: str, allowed: range | tuple[int, ...], default: int | None = None) -> int:
+        found = number(self.dataset, keyword, self.name)
+        if found is None:
+            if default is not None:
+                return default
+            raise InputError(f"{self.name}: {named(keyword)} is missing. Export the file again.")
+        if found not in allowed:
+            span = (
+                f"{allowed[0]} to {allowed[-1]}" if isinstance(allowed, range) else ", ".join(str(a) for a in allowed)
+            )
+            raise InputError(f"{self.name}: {named(keyword)} is {found:g}; expected {span}. Export the file again.")
+        return int(found)
+
+    def frames(self) -> list[Frame]:
+        """One `Frame` a frame, in stored order."""
+        count = self.layout.frames
+        shared = _items(self.dataset, "SharedFunctionalGroupsSequence")[:1]
+        each = _items(self.dataset, "PerFrameFunctionalGroupsSequence")
+        if each and len(each) != count:
+            raise InputError(
+                f"{self.name}: {named('NumberOfFrames')} is {count}, but "
+                f"{named('PerFrameFunctionalGroupsSequence')} has {len(each)} items. Export the file again."
+            )
+        return [Frame(self, n, (*each[n : n + 1], *shared)) for n in range(count)]
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One two-dimensional image: a whole file, or a frame of one.
+
+    index: 0-based, in the file. groups: its functional groups, its own before those all frames share; empty for
+    an image that has none.
+    """
+
+    header: Header
+    index: int
+    groups: tuple[Dataset, ...]
+
+    @property
+    def name(self) -> str:
+        several = self.header.layout.frames > 1
+        return f"{self.header.name} frame {self.index + 1}" if several else self.header.name
+
+    def _home(self, keyword: str) -> Dataset | None:
+        """The data set that holds `keyword` for this frame."""
+        for group in self.groups:
+            for macro in _MACRO.get(keyword, ()):
+                for item in _items(group, macro)[:1]:
+                    if keyword in item:
+                        return item
+        return self.header.dataset if keyword in self.header.dataset else None
+
+    def numbers(self, keyword: str, count: int | None = None) -> tuple[float, ...] | None:
+        home = self._home(keyword)
+        return None if home is None else numbers(home, keyword, self.name, count)
+
+    def value(self, keyword: str) -> str | None:
+        home = self._home(keyword)
+        return None if home is None else text(home, keyword)
+
+    @cached_property
+    def position(self) -> np.ndarray | None:
+        """(3,) LPS mm of the centre of the first pixel, or None."""
+        if self.header.layout.frames > 1 and not self.groups:
+            # the one position of a classic multi-frame image says nothing about its other frames
+            return None
+        found = self.numbers("ImagePositionPatient", 3)
+        if found is not None and max(map(abs, found)) > 1e6:
+            raise InputError(
+                f"{self.name}: {named('ImagePositionPatient')} lies more than a kilometre away. Export the file again."
+            )
+        return None if found is None else np.array(found)
+
+    @cached_property
+    def orientation(self) -> np.ndarray | None:
+        """(2, 3) unit LPS directions in which columns and rows grow, or None."""
+        found = self.numbers("ImageOrientationPatient", 6)
+        if found is None:
+            return None
+        axes = np.reshape(found, (2, 3))
+        lengths = np.linalg.norm(axes, axis=1)
+        # cosines are often rounded to 3 digits
+        if np.abs(lengths - 1).max() > 0.01 or abs(axes[0] @ axes[1]) > 0.01:
+            raise InputError(
+                f"{self.name}: {named('ImageOrientationPatient')} is not two perpendicular unit vectors "
+                f"(lengths {lengths[0]:.4g} and {lengths[1]:.4g}, scalar product {axes[0] @ axes[1]:.4g}), so "
+                "its pixels have no place in space. Export the file again."
+            )
+        return axes / lengths[:, None]
+
+    @cached_property
+    def spacing(self) -> tuple[float, float] | None:
+        """(row, column) pitch in mm, or None."""
+        return self._spacing("PixelSpacing")
+
+    @cached_property
+    def projected_spacing(self) -> tuple[float, float] | None:
+        """The same for images without a place in space: radiographs (at the detector), film, ultrasound."""
+        for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
+            if found := self._spacing(keyword):
+                return found
+        return self._ultrasound_spacing()
+
+    def _spacing(self, keyword: str) -> tuple[float, float] | None:
+        found = self.numbers(keyword, 2)
+        if found is None:
+            return None
+        if not 1e-6 < min(found) <= max(found) < 1e4:
+            raise InputError(
+                f"{self.name}: {named(keyword)} is {found[0]:g} x {found[1]:g} mm; both must be positive. "
+                "Export the file again."
+            )
+        return found[0], found[1]
+
+    def _ultrasound_spacing(self) -> tuple[float, float] | None:
+        largest, spacing = 0.0, None
+        for region in _items(self.header.dataset, "SequenceOfUltrasoundRegions"):
+            spatial = _whole(region, "RegionSpatialFormat") == 1
+            units = [_whole(region, f"PhysicalUnits{axis}Direction") for axis in "XY"]
+            if not spatial or units != [3, 3]:  # 1: a 2D image; 3: centimetres. PS3.3 C.8.5.5.1
+                continue
+            delta = [number(region, f"PhysicalDelta{axis}", self.name) for axis in "YX"]
+            corners = [
+                number(region, f"RegionLocation{corner}", self.name) or 0.0
+                for corner in ("MinX0", "MinY0", "MaxX1", "MaxY1")
+            ]
+            area = (corners[2] - corners[0] + 1) * (corners[3] - corners[1] + 1)
+            if delta[0] and delta[1] and area > largest:
+                largest, spacing = area, (abs(delta[0]) * 10, abs(delta[1]) * 10)
+        return spacing if spacing and 1e-6 < min(spacing) <= max(spacing) < 1e4 else None
+
+    @cached_property
+    def slice_thickness(self) -> float:
+        """Extent of a lone slice in mm: spacing between slices, else thickness, else 1."""
+        for keyword in ("SpacingBetweenSlices", "SliceThickness"):
+            found = self.numbers(keyword)
+            if found and 1e-6 < abs(found[0]) < 1e4:
+                return abs(found[0])
+        return 1.0
+
+    @cached_property
+    def _value_map(self) -> Dataset | None:
+        """The linear real-world value map that stands in for a rescale; None where there is a rescale."""
+        if self._home("RescaleSlope") is None and self._home("RescaleIntercept") is None:
+            for group in (*self.groups, self.header.dataset):
+                maps = _items(group, "RealWorldValueMappingSequence")
+                if len(maps) == 1 and "RealWorldValueSlope" in maps[0]:
+                    return maps[0]
+        return None
+
+    @cached_property
+    def rescale(self) -> tuple[float, float]:
+        """(slope, intercept): stored value * slope + intercept is the value, e.g. HU.
+
+        The modality's rescale; a linear real-world value map only where there is none (parametric maps).
+        """
+        names, home = ("RescaleSlope", "RescaleIntercept"), self._value_map
+        if home is None:
+            slope, intercept = (self.numbers(keyword) for keyword in names)
+        else:
+            names = "RealWorldValueSlope", "RealWorldValueIntercept"
+            slope, intercept = (numbers(home, keyword, self.name) for keyword in names)
+        pair = slope[0] if slope else 1.0, intercept[0] if intercept else 0.0
+        if not 1e-20 < abs(pair[0]) < 1e20 or abs(pair[1]) > 1e20:
+            raise InputError(
+                f"{self.name}: {named(names[0])} {pair[0]:g} and {named(names[1])} {pair[1]:g} cannot turn "
+                "stored values into a scan. Export the file again."
+            )
+        return pair
+
+    @property
+    def modality_table(self) -> Dataset | None:
+        """The table (0028,3000) that takes the place of a rescale, or None."""
+        tables = _items(self.header.dataset, "ModalityLUTSequence")
+        return self.header.dataset if tables and not self.groups else None
+
+    @cached_property
+    def window(self) -> tuple[float, float] | None:
+        """(level, width) of the first window, or None."""
+        try:
+            level, width = self.numbers("WindowCenter"), self.numbers("WindowWidth")
+        except InputError:
+            # a recommendation for a display; the scan is sound without
+            return None
+        if not level or not width or width[0] <= 0:
+            return None
+        if self._value_map is None:
+            return level[0], width[0]
+        # a display knows nothing of real-world values: its window is one of stored numbers
+        slope, intercept = self.rescale
+        return level[0] * slope + intercept, width[0] * abs(slope)
+
+
+def has_preamble(file: BinaryIO) -> bool:
+    """Whether the file starts as DICOM files do. Leaves the file at its start."""
+    start = file.read(132)
+    file.seek(0)
+    return start[128:] == b"DICM"
+
+
+def _bare(file: BinaryIO) -> bool:
+    """Whether a file without preamble is a DICOM data set all the same: it must name its SOP class first."""
+    start = file.read(8)
+    file.seek(0)
+    # group 2 or 8, little or big endian, as the first element
+    if len(start) < 8 or start[:2] not in (b"\x02\x00", b"\x08\x00", b"\x00\x08"):
+        return False
+    try:
+        found = read_partial(
+            file, lambda tag, vr, length: tag > 0x00080018, force=True, specific_tags=[Tag("SOPClassUID")]
+        )
+        return (text(found, "SOPClassUID") or "").startswith("1.2.840.10008.")
+    except Exception:
+        return False
+    finally:
+        file.seek(0)
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether `path` is a DICOM file: by its preamble or, lacking one, because it parses as a data set."""
+    try:
+        with path.open("rb") as file:
+            if has_preamble(file):
+                return True
+            with quiet():
+                return _bare(file)
+    except OSError:
+        return False
+
+
+def read_header(path: Path, name: str) -> Header | None:
+    """Read a file up to its pixels; None when it is not DICOM. Opens the file once.
+
+    Raises InputError, calling the file `name`, when it starts as DICOM but cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            if not has_preamble(file) and not _bare(file):
+                return None
+            return _parse(file, path, name)
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"{name} cannot be read: {error.strerror or type(error).__name__}.") from error
+    # whatever a damaged file makes the parser do, it is the file's fault
+    except Exception as error:
+        raise InputError(
+            f"{name} is a DICOM file but its header cannot be read ({type(error).__name__}): it is damaged or "
+            "truncated. Copy or export it again."
+        ) from error
+
+
+def _parse(file: BinaryIO, path: Path, name: str) -> Header:
+    size = path.stat().st_size
+    pixels: list[tuple[str, str | None, int]] = []
+
+    def at_pixels(tag: BaseTag, vr: str | None, length: int) -> bool:
+        if tag in _PIXELS:
+            pixels.append((_PIXELS[tag], vr, length))
+            return True
+        return False
+
+    check_inflated(file, name, size)
+    try:
+        dataset = read_partial(file, at_pixels, force=True, specific_tags=list(_WANTED))
+    except InvalidDicomError as error:
+        raise InputError(f"{name} is not a DICOM file.") from error
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    if not syntax:
+        implicit, little = dataset.original_encoding
+        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        syntax = ImplicitVRLittleEndian if implicit else explicit
+    keyword, vr, length = pixels[0] if pixels else (None, None, 0)
+    offset = None
+    if syntax != DeflatedExplicitVRLittleEndian:
+        # the parser stops before the element: tag, then VR and length in 12 bytes, or length in 8
+        offset = file.tell() + (12 if vr in EXPLICIT_VR_LENGTH_32 else 8)
+    return Header(
+        path=path,
+        name=name,
+        size=size,
+        dataset=dataset,
+        syntax=UID(str(syntax)),
+        pixel_keyword=keyword,
+        pixel_vr=vr,
+        pixel_offset=offset,
+        pixel_length=None if length == _UNDEFINED else length,
+    )
+
+
+def check_inflated(file: BinaryIO, name: str, size: int) -> None:
+    """Raises InputError when a deflated file would fill the memory. Leaves the file at its start."""
+    if not _at_deflated(file):
+        file.seek(0)
+        return
+    limit = 256 * 2**20 + 200 * size
+    inflater, done = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    rest = file.read(2**20)
+    while rest and not inflater.eof:
+        done += len(inflater.decompress(rest, 2**24))
+        rest = inflater.unconsumed_tail or file.read(2**20)
+        if done > limit:
+            raise InputError(
+                f"{name}: its deflated content grows from {size} to more than {limit} bytes, which no scan "
+                "does. It is damaged, or made to fill the memory."
+            )
+    file.seek(0)
+
+
+def _at_deflated(file: BinaryIO) -> bool:
+    """Move behind the file meta information; whether it announces a deflated data set.
+
+    Group 2 is always explicit little endian; its stated length may be wrong, so its elements are walked.
+    """
+    deflated = False
+    file.seek(132)
+    while len(start := file.read(8)) == 8:
+        group, element, vr, length = struct.unpack("<HH2sH", start)
+        if group != 2:
+            file.seek(-8, 1)
+            return deflated
+        if vr.decode("latin-1") in EXPLICIT_VR_LENGTH_32:
+            (length,) = struct.unpack("<L", file.read(4))
+        if element == 0x10:
+            deflated = file.read(length).rstrip(b"\0 ") == DeflatedExplicitVRLittleEndian.encode()
+        else:
+            file.seek(length, 1)
+    return False

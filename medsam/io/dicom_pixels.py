@@ -1,0 +1,445 @@
+"""The pixels of DICOM files -> one array of values (HU, Bq/ml, ...) or of colours.
+
+A frame is decoded by pydicom with the one decoder named below for its encoding, so values never depend on what
+else is installed (and never on a decoder under the GPL).
+Frames are decoded in a few threads, each written to its place in the one array there is.
+
+An array is as small as it can be without losing anything: uint8, int16, int32 or int64 while every slope and
+intercept is a whole number and the range that Bits Stored allows fits, float32 otherwise.
+
+Source: DICOM PS3.3 C.7.6.3 (image pixels), C.11.1 (modality LUT), PS3.5 8 and annex A (encodings).
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydicom import dcmread
+from pydicom.encaps import encapsulate, generate_frames, get_frame
+from pydicom.pixels import apply_color_lut, apply_modality_lut, get_decoder
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    JPEG2000Lossless,
+    JPEG2000TransferSyntaxes,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
+
+from medsam.errors import InputError
+from medsam.io.dicom_file import Frame, Header, PixelLayout, named
+
+# One each: a second, more forgiving decoder would turn damage into grey values.
+_DECODERS: dict[UID, str] = {
+    JPEGBaseline8Bit: "pillow",
+    JPEGExtended12Bit: "pillow",  # 8 bits a sample; for 12 see _decode_12_bit_jpeg
+    JPEGLossless: "gdcm",
+    JPEGLosslessSV1: "gdcm",
+    JPEGLSLossless: "pyjpegls",
+    JPEGLSNearLossless: "pyjpegls",
+    JPEG2000Lossless: "pylibjpeg",
+    JPEG2000: "pylibjpeg",
+    HTJ2KLossless: "pylibjpeg",
+    HTJ2KLosslessRPCL: "pylibjpeg",
+    HTJ2K: "pylibjpeg",
+    # not pylibjpeg: on damaged data it panics, past any except, and prints its stack
+    RLELossless: "pydicom",
+}
+
+# modalities whose values are physical quantities; there MONOCHROME1 only asks for an inverted display
+_QUANTITATIVE = {"CT", "PT"}
+
+_INTEGERS = tuple(np.dtype(t) for t in ("uint8", "int16", "int32", "int64"))
+
+
+@dataclass(frozen=True)
+class Values:
+    """How stored numbers of one frame become values: slope, intercept, then mirrored about the range or not.
+
+    lowest, highest: the values of the extremes of the stored range.
+    """
+
+    slope: float
+    intercept: float
+    lowest: float
+    highest: float
+    inverted: bool
+
+    @classmethod
+    def of(cls, frame: Frame) -> Values:
+        layout = frame.header.layout
+        # float pixels are never MONOCHROME1: PS3.3 C.7.6.24
+        mirrored = layout.photometric == "MONOCHROME1" and not layout.is_float
+        inverted = mirrored and frame.header.modality not in _QUANTITATIVE
+        if frame.modality_table is not None:
+            # PS3.3 C.11.1.1: the third number of the descriptor is the depth of the table's entries
+            descriptor = frame.modality_table.ModalityLUTSequence[0].LUTDescriptor
+            return cls(1.0, 0.0, 0.0, float(2 ** int(descriptor[2]) - 1), inverted)
+        slope, intercept = frame.rescale
+        ends = sorted(end * slope + intercept for end in (layout.lowest, layout.highest))
+        return cls(slope, intercept, ends[0], ends[1], inverted)
+
+    @property
+    def whole(self) -> bool:
+        return self.slope.is_integer() and self.intercept.is_integer()
+
+    def window(self, window: tuple[float, float] | None) -> tuple[float, float] | None:
+        """(level, width) for the values made here, from the one in the file."""
+        if window is None or not self.inverted:
+            return window
+        return self.lowest + self.highest - window[0], window[1]
+
+
+def read_frames(frames: Sequence[Frame], source: str) -> np.ndarray:
+    """Decode frames of equal size into (K, J, I), or (K, J, I, 3) uint8 in colour, in the order given.
+
+    MONOCHROME1 is turned so that larger is brighter: the stored number s becomes lowest + highest - s of the
+    range that Bits Stored and Pixel Representation allow (unsigned 12 bit: 4095 - s; signed 16 bit: -1 - s)
+    before the rescale. CT and PET keep their values, which are HU and activities whatever the display.
+    Raises InputError naming the file (and `source`, the whole) when pixels are damaged or not supported.
+    """
+    for header in {frame.header for frame in frames}:
+        _check_supported(header)
+    _check_size(frames, source)
+    layout = frames[0].header.layout
+    colour = layout.samples == 3 or layout.photometric == "PALETTE COLOR"
+    values = [] if colour else [Values.of(frame) for frame in frames]
+    shape = (len(frames), layout.rows, layout.columns)
+    out = np.empty((*shape, 3), np.uint8) if colour else np.empty(shape, _smallest_type(frames, values))
+
+    def fill(pixels: _Pixels, frame: Frame, k: int) -> None:
+        stored = pixels.frame(frame.index)
+        try:
+            if colour:
+                out[k] = _colours(stored, frame)
+            else:
+                _scale(stored, frame, values[k], out[k])
+        except InputError:
+            raise
+        except Exception as error:
+            raise _damaged(frame.name, frame.header.syntax, error) from error
+
+    def fill_file(places: list[tuple[Frame, int]]) -> None:
+        pixels = _Pixels(places[0][0].header)
+        for frame, k in places:
+            fill(pixels, frame, k)
+
+    by_file: dict[Header, list[tuple[Frame, int]]] = {}
+    for k, frame in enumerate(frames):
+        by_file.setdefault(frame.header, []).append((frame, k))
+    files = list(by_file.values())
+    by_gdcm = any(_DECODERS.get(h.syntax) == "gdcm" or h.syntax == JPEGExtended12Bit for h in by_file)
+    with _gdcm_listened_to(source) if by_gdcm else nullcontext():
+        if len(files) == 1:
+            pixels = _Pixels(frames[0].header)
+            _in_threads(lambda place: fill(pixels, *place), files[0])
+        else:
+            _in_threads(fill_file, files)
+    return out
+
+
+def _in_threads(work: Callable[[Any], None], items: Iterable[Any]) -> None:
+    pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
+    try:
+        for _ in pool.map(work, items):
+            pass
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _gdcm_listened_to(source: str) -> Iterator[None]:
+    """GDCM's JPEG decoder fills damaged parts with something and only prints that it did; make that an error.
+
+    It also prints that its 8-bit decoder, which it tries first, cannot read 12 bits: no concern of the user's.
+    """
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+        said.seek(0)
+        if b"Corrupt JPEG" in said.read():
+            raise InputError(
+                f"{source}: {named('PixelData')} holds a damaged or truncated JPEG image. Copy or export it again."
+            )
+
+
+def _check_supported(header: Header) -> None:
+    if header.is_encapsulated and header.syntax not in _DECODERS:
+        # an unknown UID is free text; the dictionary's name is not
+        kind = header.syntax.name if header.syntax.is_transfer_syntax else "an unknown encoding"
+        raise InputError(
+            f"{header.name}: {named('TransferSyntaxUID')} is {kind}, which is not supported. Export the scan "
+            "uncompressed, or as JPEG 2000, JPEG-LS, lossless JPEG or RLE."
+        )
+
+
+def _check_size(frames: Sequence[Frame], source: str) -> None:
+    """A few damaged bytes may claim any number of pixels; believe only what compression can do."""
+    sizes = {frame.header: frame.header.size for frame in frames if frame.header.syntax.is_compressed}
+    needed = sum(frame.header.layout.frame_bytes for frame in frames if frame.header in sizes)
+    limit = 256 * 2**20 + 1000 * sum(sizes.values())
+    if needed > limit:
+        raise InputError(
+            f"{source}: {named('Rows')} x {named('Columns')} x frames call for {needed / 2**30:.1f} GiB of "
+            f"pixels from {sum(sizes.values())} compressed bytes, which no image does. Export it again."
+        )
+
+
+def _smallest_type(frames: Sequence[Frame], values: Sequence[Values]) -> np.dtype:
+    if any(frame.header.layout.is_float for frame in frames):
+        double = any(frame.header.pixel_keyword == "DoubleFloatPixelData" for frame in frames)
+        return np.dtype(np.float64 if double else np.float32)
+    lowest, highest = min(v.lowest for v in values), max(v.highest for v in values)
+    if all(v.whole for v in values):
+        for kind in _INTEGERS:
+            if np.iinfo(kind).min <= lowest and highest <= np.iinfo(kind).max:
+                return kind
+    return np.dtype(np.float32)
+
+
+def _scale(stored: np.ndarray, frame: Frame, values: Values, out: np.ndarray) -> None:
+    """Stored numbers (J, I) -> values, written to `out`."""
+    layout = frame.header.layout
+    if layout.is_float:
+        out[:] = stored.astype(np.float64, copy=False) * values.slope + values.intercept
+        return
+    # pydicom masks unused bits, but a compressed image may hold more bits than the header says
+    if frame.header.is_encapsulated and layout.bits_stored < 8 * stored.itemsize:
+        low, high = int(stored.min()), int(stored.max())
+        if low < layout.lowest or high > layout.highest:
+            raise InputError(
+                f"{frame.name}: {named('BitsStored')} is {layout.bits_stored} ({layout.lowest} to "
+                f"{layout.highest}), but its pixels run from {low} to {high}. Export the file again."
+            )
+    if out.dtype.kind == "f":
+        # double precision until the value is final
+        out[:] = stored * np.float64(values.slope) + values.intercept
+    else:
+        # the range of the values fits; on the way to them integers may wrap around, and back
+        if frame.modality_table is not None:
+            out[:] = apply_modality_lut(stored, frame.modality_table)
+        elif values.slope == 1:
+            out[:] = stored
+        else:
+            np.multiply(stored, _wrapped(values.slope, out), out=out, dtype=out.dtype, casting="unsafe")
+        if values.intercept:
+            out += _wrapped(values.intercept, out)
+    if values.inverted:
+        np.subtract(_wrapped(values.lowest + values.highest, out), out, out=out)
+
+
+def _wrapped(number: float, like: np.ndarray) -> np.ndarray:
+    """The number as an array of no dimension of the type of `like`; integers modulo its range."""
+    return np.array(number if like.dtype.kind == "f" else int(number)).astype(like.dtype)
+
+
+def _colours(stored: np.ndarray, frame: Frame) -> np.ndarray:
+    """Decoded colours or palette indices -> (J, I, 3) uint8."""
+    layout, depth = frame.header.layout, frame.header.layout.bits_stored
+    if layout.photometric == "PALETTE COLOR":
+        depth = int(frame.header.dataset.RedPaletteColorLookupTableDescriptor[2])
+        stored = apply_color_lut(stored, frame.header.dataset)[..., :3]
+    return (stored >> max(depth - 8, 0)).astype(np.uint8)
+
+
+def _damaged(name: str, syntax: UID, error: Exception) -> InputError:
+    # the decoder's own words may quote the file
+    return InputError(
+        f"{name}: the pixel data cannot be decoded ({syntax.name}, {type(error).__name__}): "
+        f"{named('PixelData')} is damaged or truncated. Copy or export the file again."
+    )
+
+
+class _Pixels:
+    """The encoded pixels of one file, in memory, decoded frame by frame. Opens the file once."""
+
+    def __init__(self, header: Header) -> None:
+        self.header = header
+        self.layout = header.layout
+        try:
+            value = self._read()
+            if header.syntax.is_encapsulated:
+                self._encoded = self._split(value)
+            else:
+                header.check_length(self.layout, len(value))
+                self._native = value
+        except InputError:
+            raise
+        except Exception as error:
+            raise _damaged(header.name, header.syntax, error) from error
+
+    def _read(self) -> bytes:
+        """The value of the pixel element; encapsulated, up to the end of the file."""
+        with self.header.path.open("rb") as file:
+            if self.header.syntax == DeflatedExplicitVRLittleEndian:
+                return dcmread(file, force=True)[self.header.pixel_keyword or "PixelData"].value
+            file.seek(self.header.pixel_offset or 0)
+            return file.read(-1 if self.header.pixel_length is None else self.header.pixel_length)
+
+    def _split(self, value: bytes) -> list[bytes]:
+        dataset, wanted = self.header.dataset, self.layout.frames
+        if self.header.pixel_length is None and not _is_whole(value):
+            raise InputError(
+                f"{self.header.name} is truncated: it ends in the middle of {named('PixelData')}. "
+                "Copy or export the file again."
+            )
+        table = None
+        if "ExtendedOffsetTable" in dataset and "ExtendedOffsetTableLengths" in dataset:
+            table = (dataset.ExtendedOffsetTable, dataset.ExtendedOffsetTableLengths)
+        if wanted == 1:
+            encoded = [get_frame(value, 0, number_of_frames=1, extended_offsets=table)]
+        else:
+            encoded = list(generate_frames(value, number_of_frames=wanted, extended_offsets=table))
+        if len(encoded) < wanted:
+            raise InputError(
+                f"{self.header.name} is truncated: {named('NumberOfFrames')} is {wanted}, but "
+                f"{named('PixelData')} holds {len(encoded)}. Copy or export the file again."
+            )
+        return encoded
+
+    def frame(self, index: int) -> np.ndarray:
+        """Frame `index` as (J, I) or (J, I, 3), as stored: not rescaled. Colours are RGB."""
+        layout, syntax = self.layout, self.header.syntax
+        name = f"{self.header.name} frame {index + 1}" if layout.frames > 1 else self.header.name
+        try:
+            if not syntax.is_encapsulated:
+                return get_decoder(syntax).as_array(self._native, index=index, **self._options(layout, layout.frames))[
+                    0
+                ]
+            encoded = self._encoded[index]
+            _check_codestream(encoded, layout, syntax, name)
+            if syntax == JPEGExtended12Bit and layout.bits_stored > 8:
+                return _decode_12_bit_jpeg(encoded, layout)
+            return get_decoder(syntax).as_array(
+                encapsulate([encoded], has_bot=False),
+                index=0,
+                decoding_plugin=_DECODERS[syntax],
+                **self._options(layout, 1),
+            )[0]
+        except InputError:
+            raise
+        except Exception as error:
+            raise _damaged(name, syntax, error) from error
+
+    def _options(self, layout: PixelLayout, frames: int) -> dict[str, Any]:
+        options: dict[str, Any] = {
+            "rows": layout.rows,
+            "columns": layout.columns,
+            "samples_per_pixel": layout.samples,
+            "number_of_frames": frames,
+            "bits_allocated": layout.bits_allocated,
+            "bits_stored": layout.bits_stored,
+            "pixel_representation": int(layout.signed),
+            "photometric_interpretation": layout.photometric,
+            "pixel_keyword": self.header.pixel_keyword,
+            "pixel_vr": self.header.pixel_vr or "OW",
+            "allow_excess_frames": False,
+        }
+        if layout.samples > 1:
+            options["planar_configuration"] = layout.planar
+        return options
+
+
+def _is_whole(value: bytes) -> bool:
+    """Whether encapsulated pixels end as they must, with a delimiter (PS3.5 A.4)."""
+    place = 0
+    while place + 8 <= len(value):
+        tag, length = struct.unpack_from("<4sL", value, place)
+        if tag != b"\xfe\xff\x00\xe0":
+            return tag == b"\xfe\xff\xdd\xe0"
+        place += 8 + length
+    return False
+
+
+def _check_codestream(encoded: bytes, layout: PixelLayout, syntax: UID, name: str) -> None:
+    """Compare the size inside a compressed image with the header's before a decoder allocates it."""
+    if syntax == RLELossless:
+        return
+    is_2000 = syntax in JPEG2000TransferSyntaxes or syntax in (HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL)
+    found = _jpeg_2000_shape(encoded) if is_2000 else _jpeg_shape(encoded)
+    if found != (layout.rows, layout.columns, layout.samples):
+        held = "none" if found is None else f"{found[0]} x {found[1]} with {found[2]} sample(s) a pixel"
+        raise InputError(
+            f"{name}: {named('Rows')} x {named('Columns')} is {layout.rows} x {layout.columns} with "
+            f"{layout.samples} sample(s) a pixel, but the compressed image in {named('PixelData')} is {held}. "
+            "It is damaged; copy or export the file again."
+        )
+
+
+def _jpeg_2000_shape(encoded: bytes) -> tuple[int, int, int] | None:
+    """Rows, columns, components of a codestream (ISO 15444-1 A.5.1, marker SIZ), bare or in a JP2 box."""
+    start = encoded.find(b"\xff\x4f\xff\x51")
+    if start < 0 or len(encoded) < start + 42:
+        return None
+    right, bottom, left, top = struct.unpack_from(">4L", encoded, start + 8)
+    (components,) = struct.unpack_from(">H", encoded, start + 40)
+    return bottom - top, right - left, components
+
+
+def _jpeg_shape(encoded: bytes) -> tuple[int, int, int] | None:
+    """Rows, columns, components of a JPEG (ISO 10918-1 B.2.2) or JPEG-LS (ISO 14495-1) frame header."""
+    place = 2
+    while place + 10 <= len(encoded):
+        if encoded[place] != 0xFF:
+            return None
+        marker = encoded[place + 1]
+        if marker == 0xFF:  # fill byte
+            place += 1
+            continue
+        if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
+            rows, columns, components = struct.unpack_from(">HHB", encoded, place + 5)
+            return rows, columns, components
+        place += 2 + int.from_bytes(encoded[place + 2 : place + 4], "big")
+    return None
+
+
+def _decode_12_bit_jpeg(encoded: bytes, layout: PixelLayout) -> np.ndarray:
+    """Lossy JPEG with 12 bits a sample, which pydicom hands to none of its decoders; GDCM reads it."""
+    import gdcm
+
+    fragment = gdcm.Fragment()
+    fragment.SetByteStringValue(encoded)
+    fragments = gdcm.SequenceOfFragments.New()
+    fragments.AddFragment(fragment)
+    element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
+    element.SetValue(fragments.__ref__())
+    image = gdcm.Image()
+    image.SetNumberOfDimensions(2)
+    image.SetDimensions((layout.columns, layout.rows, 1))
+    image.SetDataElement(element)
+    kind = gdcm.PhotometricInterpretation.GetPIType(layout.photometric)
+    image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(kind))
+    image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGExtendedProcess2_4))
+    image.SetPixelFormat(gdcm.PixelFormat(1, 16, layout.bits_stored, layout.bits_stored - 1, int(layout.signed)))
+    buffer = image.GetBuffer()
+    if buffer is None:
+        raise ValueError("GDCM cannot decode the image")
+    # the binding returns bytes as text
+    decoded = buffer.encode("utf-8", "surrogateescape")
+    kind = np.dtype("<i2" if layout.signed else "<u2")
+    return np.frombuffer(decoded, kind, layout.rows * layout.columns).reshape(layout.rows, layout.columns)

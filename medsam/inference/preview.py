@@ -18,7 +18,8 @@ from medsam.volume import Volume
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#D55E00", "#CC79A7", "#0072B2")
 
 _MAX_PANELS = 12
-_PANEL_INCHES = 3.0
+# width of a panel by how many stand in a row: one slice alone is looked at closely
+_PANEL_INCHES = {1: 6.5, 2: 5.0, 3: 4.0, 4: 3.0}
 
 
 def write_preview(scan: Volume, found: Segmentation, path: Path, title: str = "") -> None:
@@ -40,8 +41,9 @@ def write_preview(scan: Volume, found: Segmentation, path: Path, title: str = ""
     height_mm, width_mm = (n * mm for n, mm in zip(found.plane.shape, found.plane.spacing_mm, strict=True))
     if found.plane.view.transpose:
         height_mm, width_mm = width_mm, height_mm
-    panel_inches = _PANEL_INCHES * min(max(height_mm / width_mm, 0.4), 2.0) + 0.25  # and a line of title
-    figure = Figure(figsize=(columns * _PANEL_INCHES, rows * panel_inches + 0.8), layout="constrained")
+    wide = _PANEL_INCHES[columns]
+    high = wide * min(max(height_mm / width_mm, 0.4), 2.0) + 0.25  # and a line of title
+    figure = Figure(figsize=(columns * wide, rows * high + 0.8), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for panel in panels:

@@ -19,6 +19,15 @@ def tight_box(mask: np.ndarray, min_pixels: int = MIN_PIXELS) -> tuple[int, int,
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
+def jittered(
+    box: tuple[int, int, int, int], most_px: int, shape: tuple[int, int], rng: np.random.Generator
+) -> tuple[int, int, int, int]:
+    """The box with each edge moved outwards by a whole number drawn uniformly from [0, most_px], inside (h, w)."""
+    left, top, right, bottom = rng.integers(0, most_px, size=4, endpoint=True).tolist()
+    x0, y0, x1, y1 = box
+    return max(x0 - left, 0), max(y0 - top, 0), min(x1 + right, shape[1]), min(y1 + bottom, shape[0])
+
+
 def inscribed_ellipse(box: tuple[float, float, float, float], shape: tuple[int, int]) -> np.ndarray:
     """Bool (h, w): pixels whose centre lies in the ellipse inscribed in a half-open box.
 

@@ -48,6 +48,10 @@ class View:
         """Rows and columns of the view of a stored slice of (rows, columns)."""
         return (stored[1], stored[0]) if self.transpose else stored
 
+    def spacing(self, stored: tuple[float, float]) -> tuple[float, float]:
+        """Row and column pitch of the view of a slice with pitch (row, column)."""
+        return (stored[1], stored[0]) if self.transpose else stored
+
     def apply(self, pixels: np.ndarray) -> np.ndarray:
         """(h, w, ...) stored -> (h', w', ...) upright; a view of the same memory."""
         if self.transpose:
@@ -90,6 +94,11 @@ class SlicePlane:
     def array_axis(self) -> int:
         """The position of the slice axis in a (K, J, I) array."""
         return 2 - AXES.index(self.axis)
+
+    @property
+    def upright_spacing_mm(self) -> tuple[float, float]:
+        """(row, column) pitch as seen in `view`."""
+        return self.view.spacing(self.spacing_mm)
 
     def take(self, array: np.ndarray, index: int) -> np.ndarray:
         """Slice `index` of (K, J, I[, C]) as (rows, columns[, C]); a view of the same memory."""

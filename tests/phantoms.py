@@ -42,7 +42,7 @@ class ThresholdSam(torch.nn.Module):
 
     def __init__(self, size: int = 256) -> None:
         super().__init__()
-        self.spec = SimpleNamespace(name="threshold", preprocess=Preprocess(size, "pad", "minmax", "area"))
+        self.spec = SimpleNamespace(name="threshold", preprocess=Preprocess(size, "pad", "minmax", "bilinear"))
         self.encoded = 0
         self.decoded = 0
 

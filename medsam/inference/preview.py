@@ -7,7 +7,6 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from medsam.errors import InputError
 from medsam.geometry import SlicePlane
@@ -38,9 +37,10 @@ def write_preview(scan: Volume, found: Segmentation, path: Path, title: str = ""
         indices = [indices[n] for n in np.linspace(0, len(indices) - 1, _MAX_PANELS).round().astype(int)]
     columns = min(4, len(indices))
     rows = -(-len(indices) // columns)
-    height_mm, width_mm = (n * mm for n, mm in zip(found.plane.shape, found.plane.spacing_mm, strict=True))
-    if found.plane.view.transpose:
-        height_mm, width_mm = width_mm, height_mm
+    plane = found.plane
+    height_mm, width_mm = (
+        n * mm for n, mm in zip(plane.view.shape(plane.shape), plane.upright_spacing_mm, strict=True)
+    )
     wide = _PANEL_INCHES[columns]
     high = wide * min(max(height_mm / width_mm, 0.4), 2.0) + 0.25  # and a line of title
     figure = Figure(figsize=(columns * wide, rows * high + 0.8), layout="constrained")
@@ -77,10 +77,9 @@ def _draw(panel: object, scan: Volume, found: Segmentation, index: int, answers:
     if not isinstance(panel, Axes):
         raise TypeError(f"expected matplotlib axes, got {type(panel).__name__}")
     plane = found.plane
-    pixels = np.ascontiguousarray(plane.view.apply(plane.take(scan.array, index)))
-    shown = found.window.apply(torch.from_numpy(pixels.astype(np.float32))).numpy().astype(np.uint8)
+    shown = plane.view.apply(found.window.picture(plane.take(scan.array, index)))
     labels = plane.view.apply(plane.take(found.labels.array, index))
-    row_mm, column_mm = plane.view.shape(plane.spacing_mm)  # type: ignore[arg-type]
+    row_mm, column_mm = plane.upright_spacing_mm
     panel.imshow(shown, cmap=None if scan.is_colour else "gray", vmin=0, vmax=255, aspect=row_mm / column_mm)
     for label in sorted({answer.label for answer in answers}):
         mask = labels == label

@@ -166,7 +166,7 @@ def sam_preprocess(size: int = 1024) -> Preprocess:
 
 def litemedsam_preprocess(size: int = 256) -> Preprocess:
     """LiteMedSAM: long side to `size`, each slice to [0, 1], padded with zeros."""
-    return Preprocess(size, fit="pad", scale="minmax", interpolation="area")
+    return Preprocess(size, fit="pad", scale="minmax", interpolation="bilinear")
 
 
 VIT_B = VitSizes(1024, width=768, depth=12, heads=12, global_blocks=(2, 5, 8, 11), mlp_width=3072)

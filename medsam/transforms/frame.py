@@ -13,7 +13,7 @@ by -0.013 on one CT and +0.006 on another, so there is no reason to differ.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -48,7 +48,7 @@ class Frame:
         size = self.preprocess.size
         if self.preprocess.fit == "stretch":
             return size, size
-        row_mm, column_mm = self.view.shape(self.spacing_mm)  # type: ignore[arg-type]
+        row_mm, column_mm = self.view.spacing(self.spacing_mm)
         extent = (self.upright[0] * row_mm, self.upright[1] * column_mm)
         rows, columns = (max(1, int(side / max(extent) * size + 0.5)) for side in extent)
         return rows, columns
@@ -60,7 +60,10 @@ class Frame:
         if self.view.transpose:
             upright = upright.transpose(1, 2)
         upright = upright.flip([n for n, flip in ((1, self.view.flip_rows), (2, self.view.flip_columns)) if flip])
-        model = _resample(upright, self.resized, step.interpolation)
+        # antialias widens the kernel when shrinking, like Pillow, so that nothing finer than a model pixel aliases
+        model = F.interpolate(
+            upright[None], self.resized, mode=step.interpolation, align_corners=False, antialias=True
+        )[0]
         if step.scale == "minmax":
             low, high = model.amin(), model.amax()
             # in 0..255 units: less contrast than this is rounding, not to be blown up to full scale
@@ -97,33 +100,3 @@ class Frame:
         if self.view.transpose:
             maps = maps.transpose(2, 3)
         return maps.reshape(*lead, *self.stored)
-
-
-def _resample(image: torch.Tensor, target: tuple[int, int], interpolation: str) -> torch.Tensor:
-    """(C, H, W) -> (C, *target) without aliasing.
-
-    "area" integrates over the target pixel when shrinking, like OpenCV's INTER_AREA which LiteMedSAM was trained
-    with, and is bilinear when growing. "bilinear" and "bicubic" widen their kernel when shrinking, like Pillow.
-    """
-    if interpolation == "area":
-        rows, columns = image.shape[1:]
-        if target[0] < rows:
-            image = _area_weights(rows, target[0]) @ image
-        if target[1] < columns:
-            image = image @ _area_weights(columns, target[1]).T
-        interpolation = "bilinear"
-    if image.shape[1:] == target:
-        return image
-    return F.interpolate(image[None], target, mode=interpolation, align_corners=False, antialias=True)[0]
-
-
-@lru_cache(maxsize=64)
-def _area_weights(source: int, target: int) -> torch.Tensor:
-    """(target, source): the share of each source pixel [n, n + 1) in target pixel [m scale, (m + 1) scale).
-
-    torch's own area mode rounds the bins to whole pixels and so blurs and shifts when the ratio is not whole.
-    """
-    scale = source / target
-    offset = np.arange(source)[None, :] + 0.5 - (np.arange(target)[:, None] + 0.5) * scale
-    overlap = np.clip(scale / 2 + 0.5 - np.abs(offset), 0, 1)
-    return torch.from_numpy(overlap / scale).float()

@@ -58,6 +58,10 @@ class IntensityWindow:
         # a constant image has no contrast to stretch: it becomes 0, not a division by zero
         return (pixels.clamp(self.low, self.high) - self.low) * (255.0 / max(self.high - self.low, 1e-8))
 
+    def picture(self, pixels: np.ndarray) -> np.ndarray:
+        """The same for the eye: an array of any real dtype and byte order -> uint8."""
+        return np.rint(self.apply(torch.from_numpy(pixels.astype(np.float32))).numpy()).astype(np.uint8)
+
 
 def resolve_window(volume: Volume, choice: str = "auto", modality: str | None = None) -> IntensityWindow:
     """The window for a whole scan, so that every slice is seen alike.

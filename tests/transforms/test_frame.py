@@ -8,7 +8,7 @@ from medsam.geometry import View
 from medsam.transforms.frame import Frame
 from medsam.transforms.preprocess import Preprocess
 
-LITE = Preprocess(256, "pad", "minmax", "area")
+LITE = Preprocess(256, "pad", "minmax", "bilinear")
 SAM = Preprocess(1024, "pad", "standardise", "bilinear", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 MEDSAM = Preprocess(1024, "stretch", "minmax", "bicubic")
 
@@ -37,17 +37,16 @@ def test_medsam_stretches_both_sides():
     assert frame((400, 512), MEDSAM).resized == (1024, 1024)
 
 
-def test_shrinking_by_two_averages_two_by_two_pixels():
-    pixels = torch.tensor([[0.0, 2, 4, 6], [2, 4, 6, 8], [0, 0, 9, 9], [0, 0, 9, 9]])
-    small = frame((4, 4), Preprocess(2, "pad", "minmax", "area")).image(pixels[None])
-    np.testing.assert_allclose(small[0], (np.array([[2, 6], [0, 9]])) / 9, atol=1e-6)
+def test_shrinking_weighs_the_neighbourhood_so_that_nothing_aliases():
+    # two to one: a triangle two pixels wide on each side, 1 3 3 1 over 8; at the border only what is there
+    stripes = torch.tensor([[0.0, 8, 0, 8, 0, 8, 0, 8]]).expand(8, 8)
+    small = frame((8, 8), Preprocess(4, "pad", "standardise", "bilinear")).image(stripes[None])
+    np.testing.assert_allclose(small[0, 1, 1:3], [4, 4], atol=1e-5)
 
 
-def test_shrinking_by_a_broken_ratio_weighs_partly_covered_pixels():
-    # three pixels into two: each target takes one and a half
-    pixels = torch.tensor([[0.0, 6, 12]]).expand(3, 3)
-    small = frame((3, 3), Preprocess(2, "pad", "standardise", "area")).image(pixels[None])
-    np.testing.assert_allclose(small[0, 0], [2, 10], atol=1e-6)
+def test_growing_is_linear_between_pixel_centres():
+    large = frame((2, 2), Preprocess(4, "pad", "standardise", "bilinear")).image(torch.tensor([[[0.0, 8], [0, 8]]]))
+    np.testing.assert_allclose(large[0, 0], [0, 2, 6, 8], atol=1e-6)
 
 
 def test_intensities_are_scaled_before_padding_so_padding_is_zero():

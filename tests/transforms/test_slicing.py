@@ -12,7 +12,7 @@ from medsam.transforms.reading import to_metatensor
 from medsam.transforms.slicing import TakeSliced, model_input, slice_pipeline
 from medsam.volume import Volume
 
-PREPROCESS = Preprocess(32, "pad", "minmax", "area")
+PREPROCESS = Preprocess(32, "pad", "minmax", "bilinear")
 
 
 def volume(seed=0, colour=False):

@@ -1,0 +1,276 @@
+"""`medsam data check | index | split | recipe | fetch-decathlon`: lists of cases, made and checked."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from medsam.errors import InputError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+
+    checking = actions.add_parser("check", help="open every file of a manifest and say what is wrong")
+    checking.add_argument(
+        "manifests", nargs="+", type=Path, metavar="MANIFEST", help="ours, Decathlon or nnU-Net; a file or its folder"
+    )
+    checking.add_argument("--json", action="store_true", help="one JSON document on stdout")
+
+    indexing = actions.add_parser("index", help="write a manifest of a folder: a DICOM tree, or pairs by name")
+    indexing.add_argument("folder", type=Path)
+    indexing.add_argument("--out", type=Path, required=True, metavar="FILE", help="the manifest to write")
+    indexing.add_argument("--name", help="of the data set (default: the folder's)")
+    indexing.add_argument("--modality", help="CT, MR, ... when the files do not say")
+    indexing.add_argument("--labels", metavar="A=1,B=2", help="what the label values mean (default: label_1, ...)")
+
+    splitting = actions.add_parser("split", help="assign train, val and test by patient")
+    splitting.add_argument("manifest", type=Path)
+    splitting.add_argument("--out", type=Path, required=True, metavar="FILE", help="the manifest to write")
+    splitting.add_argument("--test", type=float, metavar="SHARE", help="of the patients (default: 0.2)")
+    splitting.add_argument("--val", type=float, default=0.1, metavar="SHARE", help="of the patients (default: 0.1)")
+    splitting.add_argument("--folds", type=int, metavar="K", help="cross-validation: K test parts ...")
+    splitting.add_argument("--fold", type=int, metavar="N", help="... of which this is number N, from 0")
+    splitting.add_argument("--seed", type=int, default=0)
+    splitting.add_argument(
+        "--stratify",
+        choices=("label", "modality", "none"),
+        default="label",
+        help="spread structures or modalities evenly over the parts (default: label)",
+    )
+
+    cooking = actions.add_parser("recipe", help="write the manifest of a known data set")
+    cooking.add_argument("name", nargs="?", metavar="NAME", help="a card in datasets/; none: list them")
+    cooking.add_argument("--root", type=Path, metavar="DIR", help="the data set's folder, or the one that holds it")
+    cooking.add_argument("--out", type=Path, metavar="FILE", help="the manifest to write; with --all, a folder")
+    cooking.add_argument("--card", type=Path, metavar="FILE", help="a card of your own instead of NAME")
+    cooking.add_argument("--all", action="store_true", help="every known data set whose files are below --root")
+
+    fetching = actions.add_parser("fetch-decathlon", help="download a Medical Segmentation Decathlon task (MONAI)")
+    fetching.add_argument("task", metavar="TASK", help="e.g. Task04_Hippocampus")
+    fetching.add_argument("--root", type=Path, required=True, metavar="DIR", help="where to; the tar file stays there")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    {
+        "check": _check,
+        "index": _index,
+        "split": _split,
+        "recipe": _recipe,
+        "fetch-decathlon": _fetch_decathlon,
+    }[arguments.action](arguments)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    from medsam.data.check import check_manifest
+
+    results = []
+    for path in arguments.manifests:
+        with _progress(f"Checking {path.name}") as progress:
+            results.append((path, check_manifest(path, progress)))
+    errors = sum(checked.errors for _, checked in results)
+    warnings = sum(checked.warnings for _, checked in results)
+    if arguments.json:
+        print(json.dumps(_report(results, errors, warnings), indent=2, ensure_ascii=False))
+    else:
+        _print_report(results)
+    if errors:
+        raise InputError(
+            f"{errors} error{'s' if errors > 1 else ''} and {warnings} warning{'s' if warnings != 1 else ''} in "
+            f"{len(results)} manifest{'s' if len(results) > 1 else ''}."
+        )
+
+
+def _report(results: list[tuple[Path, Any]], errors: int, warnings: int) -> dict[str, Any]:
+    return {
+        "manifests": [
+            {
+                "path": str(path),
+                "name": checked.manifest.name if checked.manifest else None,
+                "cases": len(checked.manifest.cases) if checked.manifest else None,
+                "present": dict(checked.present),
+                "problems": [
+                    {
+                        "level": problem.level,
+                        "kind": problem.kind,
+                        "case": problem.case,
+                        "file": None if problem.file is None else str(problem.file),
+                        "message": problem.message,
+                    }
+                    for problem in checked.problems
+                ],
+            }
+            for path, checked in results
+        ],
+        "errors": errors,
+        "warnings": warnings,
+    }
+
+
+def _print_report(results: list[tuple[Path, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    # in a file or a pipe a problem is one line, however long
+    console = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 10_000)
+    for path, checked in results:
+        count = len(checked.manifest.cases) if checked.manifest else 0
+        numbers = ((count, "case"), (checked.errors, "error"), (checked.warnings, "warning"))
+        said = ", ".join(f"{number} {what}{'s' if number != 1 else ''}" for number, what in numbers)
+        console.print(f"{path}: {said}", markup=False, soft_wrap=True)
+        if not checked.problems:
+            continue
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for heading in ("level", "problem", "case", "file"):
+            table.add_column(heading, no_wrap=True)
+        table.add_column("what", overflow="fold")
+        for problem in checked.problems:
+            file = "" if problem.file is None else problem.file.name
+            # Text: a message may hold brackets, which rich would take for markup
+            cells = (problem.level, problem.kind, problem.case or "", file, problem.message)
+            table.add_row(*(Text(cell) for cell in cells))
+        console.print(table)
+
+
+def _index(arguments: argparse.Namespace) -> None:
+    from medsam.data.index import index_folder
+    from medsam.data.manifest import write_manifest
+
+    labels = None if arguments.labels is None else parse_labels(arguments.labels)
+    with _progress("Reading labels") as progress:
+        found = index_folder(
+            arguments.folder, name=arguments.name, modality=arguments.modality, labels=labels, progress=progress
+        )
+    for remark in found.remarks:
+        print(remark, file=sys.stderr)
+    write_manifest(found.manifest, arguments.out)
+    cases = found.manifest.cases
+    labelled = sum(case.label is not None for case in cases)
+    print(f"wrote {arguments.out}: {_count(cases)}, {labelled} with a label")
+
+
+def _split(arguments: argparse.Namespace) -> None:
+    from medsam.data.manifest import SPLITS, parse_manifest, write_manifest
+    from medsam.data.split import fold_manifest, split_manifest
+
+    if (arguments.folds is None) != (arguments.fold is None):
+        raise InputError("--folds K and --fold N go together.")
+    if arguments.folds is not None and arguments.test is not None:
+        raise InputError("--test does not go with --folds: each fold is a test part of its own.")
+    # a manifest that is split wrongly is what this mends, so it may be read
+    manifest = parse_manifest(arguments.manifest)
+    with _progress("Reading labels") as progress:
+        if arguments.folds is not None:
+            manifest = fold_manifest(
+                manifest,
+                folds=arguments.folds,
+                fold=arguments.fold,
+                val=arguments.val,
+                seed=arguments.seed,
+                stratify=arguments.stratify,
+                progress=progress,
+            )
+        else:
+            manifest = split_manifest(
+                manifest,
+                test=0.2 if arguments.test is None else arguments.test,
+                val=arguments.val,
+                seed=arguments.seed,
+                stratify=arguments.stratify,
+                progress=progress,
+            )
+    write_manifest(manifest, arguments.out)
+    sizes = []
+    for split in SPLITS:
+        cases = manifest.of_split(split)
+        sizes.append(f"{split} {len(cases)} cases ({len({case.patient for case in cases})} patients)")
+    print(f"wrote {arguments.out}: {', '.join(sizes)}")
+
+
+def _recipe(arguments: argparse.Namespace) -> None:
+    from medsam.data.cards import build, find_card, list_cards, read_card
+    from medsam.data.manifest import write_manifest
+
+    if sum([arguments.name is not None, arguments.card is not None, arguments.all]) > 1:
+        raise InputError("Give one of NAME, --card FILE and --all.")
+    if arguments.name is None and arguments.card is None and not arguments.all:
+        for card in list_cards():
+            recipe = "" if card.recipe else " (no recipe)"
+            print(f"{card.name:28} {'/'.join(card.modalities):10} {card.title}; {card.licence}{recipe}")
+        return
+    if arguments.root is None or arguments.out is None:
+        raise InputError("--root DIR (where the files are) and --out (what to write) are needed.")
+    if not arguments.all:
+        card = read_card(arguments.card) if arguments.card is not None else find_card(arguments.name)
+        built = build(card, arguments.root)
+        write_manifest(built.manifest, arguments.out)
+        _say(card.name, built, arguments.out)
+        return
+    if not arguments.root.is_dir() or not arguments.out.is_dir():
+        raise InputError("With --all, --root and --out are folders that exist.")
+    found = 0
+    for card in list_cards():
+        # the folder must bear the set's name: templates such as images/*.png fit many a stranger
+        if not card.recipe or not (arguments.root / card.folder).is_dir():
+            continue
+        built = build(card, arguments.root)
+        out = arguments.out / f"{card.name}.json"
+        write_manifest(built.manifest, out)
+        _say(card.name, built, out)
+        found += 1
+    if not found:
+        raise InputError(f"{arguments.root} holds no folder of a known data set.")
+
+
+def _say(name: str, built: Any, out: Path) -> None:
+    cases = built.manifest.cases
+    if built.without_label:
+        some = ", ".join(path.name for path in built.without_label[:3])
+        print(
+            f"{name}: {len(built.without_label)} images have no label and were left out, e.g. {some}", file=sys.stderr
+        )
+    print(f"wrote {out}: {_count(cases)}")
+
+
+def _count(cases: Any) -> str:
+    patients = len({case.patient for case in cases})
+    return f"{len(cases)} case{'s' if len(cases) != 1 else ''} of {patients} patient{'s' if patients != 1 else ''}"
+
+
+def _fetch_decathlon(arguments: argparse.Namespace) -> None:
+    from medsam.transforms.decathlon import fetch_decathlon
+
+    print(fetch_decathlon(arguments.task, arguments.root))
+
+
+def parse_labels(text: str) -> dict[str, int]:
+    """ "a=1,b=2" -> {"a": 1, "b": 2}."""
+    labels: dict[str, int] = {}
+    for part in text.split(","):
+        name, sign, number = part.partition("=")
+        name = name.strip()
+        if not sign or not name or not number.strip().isdigit() or int(number) < 1:
+            raise InputError(f"--labels {text!r}: {part!r} is not NAME=NUMBER with a number from 1.")
+        if name in labels or int(number) in labels.values():
+            raise InputError(f"--labels {text!r}: {part!r} uses a name or a number a second time.")
+        labels[name] = int(number)
+    return labels
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    # away from a terminal a bar would leave an empty line behind
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

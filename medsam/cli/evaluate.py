@@ -1,0 +1,149 @@
+"""`medsam evaluate --manifest M.json --out DIR`: zero-shot scores against reference masks, with a report."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from medsam.errors import PromptError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `medsam evaluate`."""
+    parser.add_argument("--manifest", type=Path, nargs="+", required=True, help="lists of cases; see docs/manifests.md")
+    parser.add_argument(
+        "--model", nargs="+", action="extend", help="known names or checkpoint files (default: litemedsam)"
+    )
+    parser.add_argument("--prompt", default="box", help="box (point, points:N and propagate are not supported yet)")
+    parser.add_argument(
+        "--jitter-px",
+        type=int,
+        nargs="+",
+        default=[0],
+        metavar="N",
+        help="move each edge of the box outwards by 0 to N pixels; several values make a robustness curve",
+    )
+    parser.add_argument("--oracle", action="store_true", help="also score the best of three masks, as in SAM's paper")
+    parser.add_argument("--seed", type=int, default=0, help="of the jitter and the bootstrap (default: 0)")
+    parser.add_argument("--zoom", default="off", choices=("auto", "on", "off"), help="only off is supported yet")
+    parser.add_argument("--window", default="auto", metavar="PRESET|L,W|auto", help="intensity window (default: auto)")
+    parser.add_argument(
+        "--axis", choices=("i", "j", "k"), help="slice axis (default: the largest spacing of each scan)"
+    )
+    parser.add_argument("--split", help="only the cases of this split of the manifests")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N cases of each manifest")
+    parser.add_argument(
+        "--tolerance-mm",
+        type=_tolerance,
+        default=2.0,
+        metavar="MM|organ",
+        help="tolerance of the NSD: millimetres (default: 2), or each organ's own published one",
+    )
+    parser.add_argument("--save-masks", action="store_true", help="write every predicted label map to DIR/masks")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of tables and report")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+    parser.add_argument("--devices", type=int, default=1, metavar="N", help="share the cases among N processes or GPUs")
+    parser.add_argument("--no-timing", action="store_true", help="leave seconds out: equal runs give equal bytes")
+    parser.add_argument("--json", action="store_true", help="print summary.json on stdout instead of a table")
+
+
+def _tolerance(text: str) -> float | None:
+    return None if text == "organ" else float(text)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Evaluate and report. Raises MedSAMError subclasses for everything a user can mend."""
+    from medsam.evaluation.zero_shot import Protocol
+
+    if arguments.zoom != "off":
+        raise PromptError("--zoom is not supported by this version; leave it out.")
+    if arguments.limit is not None and arguments.limit < 1:
+        raise PromptError(f"--limit takes a whole number from 1, not {arguments.limit}.")
+    if arguments.devices < 1:
+        raise PromptError(f"--devices takes a whole number from 1, not {arguments.devices}.")
+    protocol = Protocol(
+        prompt=arguments.prompt,
+        jitter_px=tuple(arguments.jitter_px),
+        oracle=arguments.oracle,
+        seed=arguments.seed,
+        window=arguments.window,
+        axis=arguments.axis,
+        tolerance_mm=arguments.tolerance_mm,
+    )
+    cases = named_cases(arguments.manifest, arguments.split, arguments.limit)
+
+    from medsam.evaluation.run import Run, evaluate
+    from medsam.inference.predictor import Predictor
+
+    models: dict[str, Any] = {}
+    for source in dict.fromkeys(arguments.model or ["litemedsam"]):
+        name = Path(source).stem if Path(source).suffix else str(source)
+        if name in models:
+            raise PromptError(f"Two models are called {name}. Rename one of the checkpoint files.")
+        models[name] = Predictor(source, arguments.device)
+    command = shlex.join(["medsam", *sys.argv[1:]])
+    folder = evaluate(
+        Run(arguments.out, protocol, arguments.save_masks, timing=not arguments.no_timing),
+        cases,
+        models,
+        devices=arguments.devices,
+        device=arguments.device,
+        command=command,
+    )
+    summary = json.loads((folder / "summary.json").read_text())
+    if arguments.json:
+        print(json.dumps(summary, indent=2))
+    else:
+        _print_table(summary, folder)
+
+
+def named_cases(manifests: list[Path], split: str | None, limit: int | None) -> list[tuple[str, Any]]:
+    """(id, case) over all manifests; with several manifests an id is MANIFEST/CASE, so that none meets its twin."""
+    from medsam.data.manifest import read_manifest
+
+    named = []
+    for path in manifests:
+        manifest = read_manifest(path)
+        chosen = [case for case in manifest.cases if case.label is not None and split in (None, case.split)]
+        if not chosen:
+            where = f" in the split {split!r}" if split else ""
+            raise PromptError(f"{path.name} has no case with a reference{where}.")
+        prefix = f"{manifest.name}/" if len(manifests) > 1 else ""
+        named += [(f"{prefix}{case.id}", case) for case in chosen[:limit]]
+    twice = {name for name, _ in named if [other for other, _ in named].count(name) > 1}
+    if twice:
+        raise PromptError(f"Several cases are called {sorted(twice)[0]}. Give the manifests different names.")
+    return named
+
+
+def _print_table(summary: dict[str, Any], folder: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(box=None, pad_edge=False)
+    for heading in ("model", "Dice", "95 % CI", "NSD", "HD95 mm", "structures"):
+        table.add_column(heading, justify="left" if heading == "model" else "right")
+    for model, entry in summary.items():
+        if not isinstance(entry, dict) or "overall" not in entry:
+            continue
+        overall = entry["overall"]
+        interval = overall["dice"]["ci95"]
+        table.add_row(
+            model,
+            _number(overall["dice"]["mean"], 3),
+            "-" if interval is None or None in interval else f"{interval[0]:.3f} to {interval[1]:.3f}",
+            _number(overall["nsd"]["mean"], 3),
+            _number(overall["hd95_mm"]["mean"], 1),
+            str(len(entry["structures"])),
+        )
+    console.print(table)
+    console.print(f"wrote {folder / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

@@ -1,0 +1,184 @@
+"""What is wrong with a manifest and the files it names. Looks at every file once, one case in memory at a time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from medsam.data.manifest import Case, Manifest, cross_case_problems, parse_manifest
+from medsam.errors import InputError
+from medsam.io.labels import LabelGridMismatch, LabelMasks, PackedMasks, UnknownLabel
+from medsam.volume import Volume
+
+Level = Literal["error", "warning"]
+Kind = Literal[
+    "manifest",
+    "cross-case",
+    "missing-file",
+    "image",
+    "label",
+    "grid",
+    "unknown-label",
+    "empty-label",
+    "never-present",
+    "same-image",
+    "not-finite",
+    "constant",
+    "no-label",
+]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong. case, file: where, or None when it concerns the whole manifest."""
+
+    level: Level
+    kind: Kind
+    message: str
+    case: str | None = None
+    file: Path | None = None
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was found. voxels: structure -> cases it is present in; n: cases looked at."""
+
+    manifest: Manifest | None
+    problems: tuple[Problem, ...]
+    present: Mapping[str, int]
+
+    @property
+    def errors(self) -> int:
+        return sum(problem.level == "error" for problem in self.problems)
+
+    @property
+    def warnings(self) -> int:
+        return len(self.problems) - self.errors
+
+
+def check_manifest(path: str | Path, progress: Callable[[int, int], None] | None = None) -> Checked:
+    """Everything that is wrong with a manifest; never raises for what is.
+
+    progress: called with (cases done, cases in all).
+    """
+    try:
+        manifest = parse_manifest(path)
+    except InputError as error:
+        return Checked(None, (Problem("error", "manifest", str(error), file=Path(path)),), {})
+    problems = [Problem("error", "cross-case", sentence) for sentence in cross_case_problems(manifest)]
+    problems += _same_images(manifest)
+    if not manifest.cases:
+        problems.append(Problem("error", "manifest", "the manifest has no cases."))
+    present: Counter[str] = Counter()
+    readable = 0
+    for number, case in enumerate(manifest.cases):
+        found = list(_check_case(case, present))
+        readable += not any(problem.level == "error" for problem in found)
+        problems += found
+        if progress:
+            progress(number + 1, len(manifest.cases))
+    if manifest.cases and all(case.label is None for case in manifest.cases):
+        problems.append(Problem("warning", "no-label", "no case has a label: nothing can be trained or measured."))
+    elif readable:
+        expected = dict.fromkeys(s for case in manifest.cases if case.label is not None for s in case.structures)
+        expected |= dict.fromkeys(manifest.labels)
+        absent = [name for name in expected if not present[name]]
+        for name in absent:
+            problems.append(Problem("warning", "never-present", f"the structure {name!r} is in no case."))
+    return Checked(manifest, tuple(problems), dict(present))
+
+
+def check_case(case: Case) -> list[Problem]:
+    """Everything that is wrong with one case."""
+    return list(_check_case(case, Counter()))
+
+
+def _check_case(case: Case, present: Counter[str]) -> Iterator[Problem]:
+    missing = [path for path in case.files if not _exists(path)]
+    for path in missing:
+        what = "the image" if path == case.image else "the label"
+        yield Problem("error", "missing-file", f"{what} {path} does not exist.", case.id, path)
+    if case.image in missing:
+        return
+    try:
+        scan = case.load_image()
+    except InputError as error:
+        yield Problem("error", "image", _without_case(error, case), case.id, case.image)
+        return
+    yield from _voxels(case, scan)
+    if case.label is None or missing:
+        return
+    label = case.label_files[0]
+    try:
+        masks = case.load_references(scan)
+    except InputError as error:
+        kind: Kind = "label"
+        if isinstance(error, LabelGridMismatch):
+            kind = "grid"
+        elif isinstance(error, UnknownLabel):
+            kind = "unknown-label"
+        culprit = next((path for path in case.label_files if path.name in str(error)), label)
+        yield Problem("error", kind, _without_case(error, case), case.id, culprit)
+        return
+    if isinstance(masks, LabelMasks | PackedMasks):
+        counts = masks.voxels
+    else:
+        counts = {name: int(np.count_nonzero(mask)) for name, mask in masks.items()}
+    here = [name for name, count in counts.items() if count]
+    present.update(here)
+    if not here:
+        yield Problem("warning", "empty-label", "its label is empty: no structure is in it.", case.id, label)
+    elif isinstance(case.label, dict) and len(here) < len(counts):
+        # a line a case, not a line a mask: whole-body sets keep an empty file for every organ out of view
+        empty = [name for name in counts if name not in here]
+        names = ", ".join(empty[:4]) + (f" and {len(empty) - 4} more" if len(empty) > 4 else "")
+        message = f"{len(empty)} of its {len(counts)} masks {'is' if len(empty) == 1 else 'are'} empty: {names}."
+        yield Problem("warning", "empty-label", message, case.id, case.label[empty[0]][0])
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name too long for the disk
+        return False
+
+
+def _voxels(case: Case, scan: Volume) -> Iterator[Problem]:
+    array = scan.array
+    if array.dtype.kind == "f":
+        finite = np.isfinite(array)
+        if not finite.all():
+            share = 1 - np.count_nonzero(finite) / array.size
+            message = f"{array.size - np.count_nonzero(finite)} voxels ({share:.2%}) of the image are NaN or infinite."
+            yield Problem("warning", "not-finite", message, case.id, case.image)
+            array = array[finite]
+    if array.size == 0 or array.min() == array.max():
+        yield Problem("warning", "constant", "every voxel of the image has the same value.", case.id, case.image)
+
+
+def _same_images(manifest: Manifest) -> Iterator[Problem]:
+    """One image under several patients or splits. Two references of one image are nothing wrong."""
+    seen: dict[tuple[object, ...], Case] = {}
+    for case in manifest.cases:
+        first = seen.setdefault((case.image, case.series, case.frame), case)
+        if first is case:
+            continue
+        if first.split and case.split and first.split != case.split:
+            message = f"its image is that of case {first.id}, which is in another split ({first.split}, {case.split})."
+            yield Problem("error", "same-image", message, case.id, case.image)
+        elif first.patient != case.patient:
+            message = f"its image is that of case {first.id}, which is said to be another patient."
+            yield Problem("error", "same-image", message, case.id, case.image)
+
+
+def _without_case(error: InputError, case: Case) -> str:
+    """The table has a column for the case."""
+    text = str(error)
+    for part in ("image", "label"):
+        text = text.removeprefix(f"Case {case.id}, {part}: ")
+    return text

@@ -1,0 +1,165 @@
+"""Train, validation and test by patient, stratified and seeded.
+
+Every case of a patient goes to the same part. The parts have exactly the sizes asked for, counted in patients, and
+each tag (a structure that is present, or a modality) is spread over them as evenly as that allows: the rarest tag
+first, each of its patients to the part that lacks it most.
+
+Source: Sechidis, Tsoumakas, Vlahavas 2011, iterative stratification; fixed part sizes are our addition.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from medsam.data.manifest import Case, Manifest, Split
+from medsam.errors import InputError
+from medsam.io.labels import structures_in
+
+Stratify = Literal["label", "modality", "none"]
+
+
+def split_manifest(
+    manifest: Manifest,
+    *,
+    test: float = 0.2,
+    val: float = 0.1,
+    seed: int = 0,
+    stratify: Stratify = "label",
+    progress: Callable[[int, int], None] | None = None,
+) -> Manifest:
+    """The same cases with `split` assigned anew: shares `test` and `val` of the patients, the rest trains.
+
+    Cases without a label can be neither trained on nor measured; they lose their split.
+    Raises InputError when the shares are no shares or there are too few patients for a part that is asked for.
+    """
+    for name, share in (("test", test), ("val", val)):
+        if not 0 <= share < 1:
+            raise InputError(f"--{name} is {share:g}; expected a share of the patients, from 0 to below 1.")
+    if test + val >= 1:
+        raise InputError(f"--test {test:g} and --val {val:g} leave nothing to train on.")
+    tags = _tags(manifest, stratify, progress)
+    sizes: dict[Split, int] = {}
+    for part, share in (("test", test), ("val", val)):
+        # a part that is asked for is never empty
+        sizes[part] = max(1, round(share * len(tags))) if share > 0 else 0  # type: ignore[index]
+    sizes["train"] = len(tags) - sum(sizes.values())
+    if sizes["train"] < 1:
+        raise InputError(
+            f"{manifest.name} has {len(tags)} patient{'s' if len(tags) != 1 else ''} with a label, too few for "
+            f"{1 + (test > 0) + (val > 0)} parts."
+        )
+    parts = _stratified(tags, list(sizes.values()), np.random.default_rng(seed))
+    return _assigned(manifest, {patient: list(sizes)[part] for patient, part in parts.items()})
+
+
+def fold_manifest(
+    manifest: Manifest,
+    *,
+    folds: int,
+    fold: int,
+    val: float = 0.1,
+    seed: int = 0,
+    stratify: Stratify = "label",
+    progress: Callable[[int, int], None] | None = None,
+) -> Manifest:
+    """Fold `fold` (0-based) of `folds`: its patients test, share `val` of the others validates, the rest trains.
+
+    With the same seed, the test parts of all folds cover every patient once. Raises InputError as `split_manifest`.
+    """
+    if folds < 2 or not 0 <= fold < folds:
+        raise InputError(f"--folds {folds} --fold {fold}: expected at least 2 folds, and a fold from 0 to folds - 1.")
+    if not 0 <= val < 1:
+        raise InputError(f"--val is {val:g}; expected a share of the patients, from 0 to below 1.")
+    tags = _tags(manifest, stratify, progress)
+    if len(tags) < folds:
+        raise InputError(f"{manifest.name} has {len(tags)} patients with a label, too few for {folds} folds.")
+    sizes = [len(tags) // folds + (n < len(tags) % folds) for n in range(folds)]
+    rng = np.random.default_rng(seed)
+    parts = _stratified(tags, sizes, rng)
+    rest = {patient: tags[patient] for patient, part in parts.items() if part != fold}
+    wanted = max(1, round(val * len(rest))) if val > 0 else 0
+    if wanted >= len(rest):
+        raise InputError(f"{manifest.name}: {len(rest)} patients outside the fold are too few for --val {val:g}.")
+    inner = _stratified(rest, [wanted, len(rest) - wanted], np.random.default_rng([seed, fold]))
+    chosen: dict[str, Split] = {patient: "test" for patient, part in parts.items() if part == fold}
+    chosen |= {patient: "val" if part == 0 else "train" for patient, part in inner.items()}
+    return _assigned(manifest, chosen)
+
+
+def _tags(
+    manifest: Manifest, stratify: Stratify, progress: Callable[[int, int], None] | None
+) -> dict[str, frozenset[str]]:
+    """Patient -> what to spread evenly. Sorted, so that the order of the manifest's cases does not matter."""
+    labelled = [case for case in manifest.cases if case.label is not None]
+    if not labelled:
+        raise InputError(f"{manifest.name} has no case with a label; there is nothing to split.")
+    tags: dict[str, set[str]] = {}
+    for number, case in enumerate(labelled):
+        found = tags.setdefault(case.patient, set())
+        if stratify == "modality":
+            found.add(case.modality or manifest.modality or "unknown")
+        elif stratify == "label":
+            found |= case_structures(case)
+        if progress:
+            progress(number + 1, len(labelled))
+    return {patient: frozenset(tags[patient]) for patient in sorted(tags)}
+
+
+def case_structures(case: Case) -> set[str]:
+    """Which structures a case's label holds, read without its image; of a mapping, which it names."""
+    if isinstance(case.label, dict):
+        return set(case.label)
+    if case.label is None:
+        return set()
+    try:
+        return structures_in(
+            case.label,
+            case.labels or None,
+            threshold=case.threshold,
+            aliases=case.aliases,
+            frame=case.label_frame,
+        )
+    except InputError as error:
+        raise type(error)(f"Case {case.id}, label: {error}") from error
+
+
+def _stratified(tags: Mapping[str, Collection[str]], sizes: Sequence[int], rng: np.random.Generator) -> dict[str, int]:
+    """Patient -> part, `sizes[part]` patients each."""
+    total = sum(sizes)
+    free = list(sizes)
+    left = {patient: set(found) for patient, found in tags.items()}
+    counts = Counter(tag for found in left.values() for tag in found)
+    lack = {tag: [count * size / total for size in sizes] for tag, count in counts.items()}
+    order = list(left)
+    rng.shuffle(order)
+    parts: dict[str, int] = {}
+
+    def place(patient: str, wish: Sequence[float]) -> None:
+        # the part that lacks the tag most; then the one with most room, in share; then the dice
+        open_parts = [part for part in range(len(sizes)) if free[part] > 0]
+        part = max(open_parts, key=lambda n: (round(wish[n], 9), free[n] / sizes[n], rng.random()))
+        parts[patient] = part
+        free[part] -= 1
+        for tag in left.pop(patient):
+            lack[tag][part] -= 1
+
+    while left:
+        remaining = Counter(tag for found in left.values() for tag in found)
+        if not remaining:
+            for patient in [patient for patient in order if patient in left]:
+                place(patient, [0.0] * len(sizes))
+            break
+        rarest = min(sorted(remaining), key=lambda tag: remaining[tag])
+        for patient in [patient for patient in order if patient in left and rarest in left[patient]]:
+            place(patient, lack[rarest])
+    return parts
+
+
+def _assigned(manifest: Manifest, chosen: Mapping[str, Split]) -> Manifest:
+    cases = tuple(replace(case, split=None if case.label is None else chosen[case.patient]) for case in manifest.cases)
+    return replace(manifest, cases=cases)

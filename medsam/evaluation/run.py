@@ -1,0 +1,292 @@
+"""An evaluation over many cases: a folder that grows case by case, can be interrupted, and ends in tables.
+
+    DIR/run.json            protocol, models and environment; a folder holds one evaluation
+    DIR/cases/CASE.json     rows of one finished case; what is there is not measured again
+    DIR/overlays/CASE.npz   pictures for the report
+    DIR/masks/...           with keep_masks
+    DIR/metrics.csv, slices.csv, summary.json, report.html, table.tex     made from the above when all cases are done
+
+The loop is Lightning's `test`, so `devices` shards the cases: every process walks the list and takes its own part.
+Rows come from the case files in manifest order, so how a run was cut and sharded leaves no trace in the tables.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import RichProgressBar
+from torch.utils.data import DataLoader, Dataset
+
+import medsam
+from medsam.data.manifest import Case
+from medsam.errors import InputError
+from medsam.evaluation.summary import file_name
+from medsam.evaluation.zero_shot import CaseResult, Protocol, Subject, measure_case
+from medsam.inference.predictor import Predictor
+from medsam.io.save import save_labels
+from medsam.volume import LabelVolume
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where an evaluation is kept and how it is made.
+
+    timing: whether the tables tell seconds; without, the same run gives the same bytes.
+    """
+
+    folder: Path
+    protocol: Protocol
+    keep_masks: bool = False
+    timing: bool = True
+
+    def case_file(self, case: str) -> Path:
+        return self.folder / "cases" / f"{file_name(case)}.json"
+
+
+def evaluate(
+    run: Run,
+    cases: Sequence[tuple[str, Case]],
+    models: Mapping[str, Predictor],
+    *,
+    devices: int = 1,
+    device: str = "auto",
+    command: str = "",
+) -> Path:
+    """Measure what is not measured yet, then write the tables and the report. Returns the folder.
+
+    cases: (id, case); ids are unique. models: name -> predictor. devices: processes (or GPUs) that share the cases.
+    Raises InputError when the folder holds another evaluation, or a case cannot be read (finished cases are kept).
+    """
+    taken: dict[str, str] = {}
+    for name, _ in cases:
+        if taken.setdefault(file_name(name), name) != name:
+            raise InputError(f"The cases {taken[file_name(name)]} and {name} would share a file. Rename one of them.")
+    _open_folder(run, models, command)
+    todo = [number for number, (name, _) in enumerate(cases) if not run.case_file(name).exists()]
+    if todo:
+        with _lightning_quiet():
+            trainer = Trainer(
+                accelerator=device,
+                devices=devices,
+                strategy="ddp" if devices > 1 else "auto",
+                logger=False,
+                enable_checkpointing=False,
+                enable_model_summary=False,
+                use_distributed_sampler=False,  # it would pad the list with repeats; the module takes its own share
+                # stdout belongs to the answer
+                callbacks=[RichProgressBar(console_kwargs={"stderr": True})],
+            )
+            loader = DataLoader(_Numbers(todo), batch_size=None, num_workers=0)
+            trainer.test(_ZeroShotTest(run, cases, models), loader, verbose=False)
+        if trainer.global_rank != 0:
+            sys.exit(0)  # the first process writes the tables
+    missing = [name for name, _ in cases if not run.case_file(name).exists()]
+    if missing:
+        raise InputError(f"{len(missing)} cases were not measured, e.g. {missing[0]}. Run the same command again.")
+    _write_tables(run, [name for name, _ in cases])
+    return run.folder
+
+
+class _Numbers(Dataset[int]):
+    """The numbers of the cases to be measured."""
+
+    def __init__(self, numbers: Sequence[int]) -> None:
+        self.numbers = numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index: int) -> int:
+        return self.numbers[index]
+
+
+class _ZeroShotTest(LightningModule):
+    """One test step is one case."""
+
+    def __init__(self, run: Run, cases: Sequence[tuple[str, Case]], models: Mapping[str, Predictor]) -> None:
+        super().__init__()
+        self.run, self.cases, self.predictors = run, cases, dict(models)
+        # registered, so that Lightning puts them on this process's device
+        self.networks = torch.nn.ModuleList([predictor.sam for predictor in models.values()])
+
+    def on_test_start(self) -> None:
+        for predictor in self.predictors.values():
+            predictor.device = self.device
+        if self.device.type == "cpu" and self.trainer.world_size > 1:
+            torch.set_num_threads(max(1, (os.cpu_count() or 1) // self.trainer.world_size))
+
+    def on_test_end(self) -> None:
+        # the first process goes on to the tables, which need everybody's cases
+        self.trainer.strategy.barrier()
+
+    def test_step(self, number: int, batch_index: int) -> None:
+        if batch_index % self.trainer.world_size != self.trainer.global_rank:
+            return
+        name, case = self.cases[int(number)]
+        result = measure_case(_subject(name, case), self.predictors, self.run.protocol, keep_masks=self.run.keep_masks)
+        _write_case(self.run, name, result)
+
+
+@contextmanager
+def _lightning_quiet() -> Iterator[None]:
+    """Lightning talks of hardware, of products and of workers that a list of numbers does not need."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            # Lightning 2.6 asks torch 2.13 for a class by its old name
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _subject(name: str, case: Case) -> Subject:
+    scan = case.load_image()
+    references = case.load_references(scan)
+    labels = case.labels
+    if not set(references) <= set(labels):
+        # one file a structure: the manifest need not number them
+        labels = {structure: number for number, structure in enumerate(references, start=1)}
+    return Subject(name, case.patient, scan, references, labels, case.window)
+
+
+# -- the folder -------------------------------------------------------------------------------------------------
+
+
+def _open_folder(run: Run, models: Mapping[str, Predictor], command: str) -> None:
+    """Make the folder, or make sure that it holds this very evaluation."""
+    identity = {
+        "protocol": run.protocol.as_dict(),
+        "models": {name: _weights_digest(predictor) for name, predictor in models.items()},
+        "keep_masks": run.keep_masks,
+        "timing": run.timing,
+    }
+    note = run.folder / "run.json"
+    if note.exists():
+        before = json.loads(note.read_text())
+        changed = [key for key in identity if before.get(key) != identity[key]]
+        if changed:
+            raise InputError(
+                f"{run.folder} holds an evaluation with another {' and '.join(changed).replace('_', ' ')}. "
+                "Name another --out, or remove that folder."
+            )
+        return
+    if run.folder.exists() and any(run.folder.iterdir()):
+        raise InputError(f"{run.folder} is not empty and holds no evaluation. Name another --out.")
+    for folder in ("cases", "overlays", *(["masks"] if run.keep_masks else [])):
+        (run.folder / folder).mkdir(parents=True, exist_ok=True)
+    _write_json(note, {**identity, "command": command, "environment": environment()})
+
+
+def _weights_digest(predictor: Predictor) -> str:
+    """sha256 over names and values of all weights: the same for the same network, however it was stored."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(predictor.sam.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def environment() -> dict[str, Any]:
+    """What a reader needs to judge times and to repeat the run; nothing that names a person or a machine."""
+    return {
+        "medsam": medsam.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "monai": metadata.version("monai"),
+        "numpy": np.__version__,
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu_threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def _write_case(run: Run, name: str, result: CaseResult) -> None:
+    """The case file comes last: while it is missing the case counts as not done."""
+    pictures = {
+        f"{kind}/{number}": entry.pop(kind)
+        for number, entry in enumerate(result.overlays)
+        for kind in ("image", "reference", "prediction")
+    }
+    pictures["index"] = np.array(json.dumps(result.overlays))
+    path = run.folder / "overlays" / f"{file_name(name)}.npz"
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".medsam-") as folder:
+        np.savez_compressed(Path(folder) / "overlays.npz", **pictures)
+        os.replace(Path(folder) / "overlays.npz", path)
+    for model, labels in result.masks.items():
+        save_labels(labels, run.folder / "masks" / f"{file_name(name)}.{file_name(model)}.nii.gz")
+    for (model, structure), mask in result.alone.items():
+        geometry = result.masks[model].geometry
+        file = f"{file_name(name)}.{file_name(model)}.{file_name(structure)}.nii.gz"
+        save_labels(LabelVolume(mask.astype(np.uint8), geometry, {1: structure}), run.folder / "masks" / file)
+    rows = [{**row, "seconds": row["seconds"] if run.timing else None} for row in result.rows]
+    slices = [{**row, "seconds": row["seconds"] if run.timing else None} for row in result.slices]
+    _write_json(run.case_file(name), {"case": name, "rows": rows, "slices": slices})
+
+
+def _write_tables(run: Run, names: Sequence[str]) -> None:
+    import pandas as pd
+
+    from medsam.evaluation.calibration import calibration
+    from medsam.evaluation.report import write_report
+    from medsam.evaluation.summary import COLUMNS, read_table, robustness, summarise
+
+    done = [json.loads(run.case_file(name).read_text()) for name in names]
+    tables = {
+        "metrics.csv": pd.DataFrame([row for case in done for row in case["rows"]], columns=[*COLUMNS]),
+        "slices.csv": pd.DataFrame([row for case in done for row in case["slices"]], columns=[*COLUMNS, "slice"]),
+    }
+    if tables["metrics.csv"].empty:
+        raise InputError(
+            f"None of the {len(names)} cases has a structure of {run.protocol.min_pixels} pixels in a slice: there "
+            "is nothing to measure. Check the manifest with: medsam data check."
+        )
+    for file, table in tables.items():
+        partial = run.folder / f".{file}.partial"
+        table.to_csv(partial, index=False, lineterminator="\n")
+        os.replace(partial, run.folder / file)
+    # read back, so that the summary tells of the numbers that are in the file
+    metrics, slices = read_table(run.folder, "metrics"), read_table(run.folder, "slices")
+    note = json.loads((run.folder / "run.json").read_text())
+    summary = {
+        **summarise(metrics, seed=run.protocol.seed),
+        "robustness": robustness(metrics, seed=run.protocol.seed),
+        "calibration": calibration(slices),
+        "protocol": {
+            **note["protocol"],
+            "nsd_tolerance_mm": {
+                name: run.protocol.tolerance_of(name) for name in dict.fromkeys(metrics["structure"].astype(str))
+            },
+            "cases": len(names),
+            "models": note["models"],
+            "command": note["command"],
+        },
+        "environment": note["environment"],
+    }
+    _write_json(run.folder / "summary.json", summary)
+    write_report(run.folder)
+
+
+def _write_json(path: Path, document: Any) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(partial, path)

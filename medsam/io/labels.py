@@ -1,0 +1,464 @@
+"""Reference masks from any label format, on the grid of the scan they belong to.
+
+A label file is one of two kinds. A **label map** (NIfTI, NRRD, MHA, `.npz` with `gts`, PNG) holds numbers, and
+`names` says what they mean. A **named** file (DICOM SEG, RTSTRUCT) brings its own names.
+
+Nothing is resampled. A label map must put its voxels where the scan puts its own, to a tenth of a voxel; one
+stored along other axes or the other way is turned, which moves no voxel. Where either side has no millimetres (a
+PNG), rows and columns must be equal and that is all that can be checked.
+
+Every problem is an error that names the file: a number nobody named is as likely to be a forgotten organ as a
+slip of the pen, so it is never dropped silently.
+"""
+
+from __future__ import annotations
+
+import math
+import zipfile
+import zlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from medsam.errors import InputError
+from medsam.geometry import VolumeGeometry
+from medsam.io import picture
+from medsam.io.load import load_volume
+from medsam.volume import Volume
+
+Ignore = Literal["others"] | Collection[int]
+
+# how far, in voxels of the scan, a label may lie beside it: far above the rounding of headers, and a mask moved
+# by less than half a voxel still names the same voxels
+_TOLERANCE_VOXELS = 0.1
+# brightest channel above which a pixel of a lossy or coloured mask is inside
+DEFAULT_THRESHOLD = 127.0
+
+
+class LabelGridMismatch(InputError):
+    """A label whose voxels do not lie where the scan's do."""
+
+
+class UnknownLabel(InputError):
+    """Values, or names, in a label file that the label map does not know."""
+
+
+class LabelMasks(Mapping[str, np.ndarray]):
+    """The structures of a label map: name -> bool (K, J, I), made when asked for.
+
+    A hundred organs of a whole-body scan do not fit into memory as masks; their label map does.
+    array: integers (K, J, I). names: name -> value in `array`. voxels: name -> how many; 0 where absent.
+    """
+
+    def __init__(self, array: np.ndarray, names: Mapping[str, int], voxels: Mapping[str, int]) -> None:
+        self._array, self._names = array, dict(names)
+        self.voxels = dict(voxels)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._array == self._names[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+class PackedMasks(Mapping[str, np.ndarray]):
+    """Masks read from a file each, kept at a bit a voxel: name -> bool (K, J, I), unpacked when asked for.
+
+    voxels: name -> how many.
+    """
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        self._shape = shape
+        self._bits: dict[str, np.ndarray] = {}
+        self.voxels: dict[str, int] = {}
+
+    def add(self, name: str, mask: np.ndarray) -> None:
+        """Keep `mask`, joined with one of that name that is here already."""
+        if name in self._bits:
+            mask = mask | self[name]
+        self._bits[name] = np.packbits(mask)
+        self.voxels[name] = int(np.count_nonzero(mask))
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        bits = np.unpackbits(self._bits[name], count=math.prod(self._shape))
+        return bits.reshape(self._shape).view(bool)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._bits)
+
+    def __len__(self) -> int:
+        return len(self._bits)
+
+
+def load_labels(
+    path: str | Path,
+    geometry: VolumeGeometry,
+    names: Mapping[str, int] | None = None,
+    *,
+    frame_of_reference: str | None = None,
+    threshold: float | None = None,
+    ignore: Ignore = (),
+    aliases: Mapping[str, str] | None = None,
+    frame: int | None = None,
+) -> Mapping[str, np.ndarray]:
+    """Structures of a label file as bool (K, J, I) on the grid of `geometry`.
+
+    names: structure -> value in a label map; 0 is background whatever it is called. Each of them is in the answer,
+        all False where the file does not hold it. None: every value becomes a structure named by its number, and
+        a picture with no small numbers in it (a mask of 0 and 255, or a JPEG) becomes "mask".
+    frame_of_reference: of the scan; refuses a SEG or RTSTRUCT in another one.
+    threshold: the file is a mask of the one structure in `names`: voxels (of a picture, the brightest channel)
+        above it are inside. For masks in colour or JPEG.
+    ignore: values that mean no structure, or "others" for all that `names` does not hold.
+    aliases: name in a SEG or RTSTRUCT -> structure. Without one, names match when they are equal but for case,
+        spaces, "-" and "_". Segments and regions in neither are passed over, unless none matches.
+    frame: which volume of a 4D label map, 0-based.
+    Raises LabelGridMismatch with both grids, UnknownLabel with the values, InputError for files it cannot read.
+    """
+    path = Path(path)
+    wanted = None if names is None else {name: int(value) for name, value in names.items() if int(value) != 0}
+    if wanted is not None and not wanted:
+        raise InputError(f"{path.name}: its label map names no structure but background.")
+    kind = label_kind(path)
+    if kind != "map":
+        found = _read_named(path, kind, geometry, frame_of_reference)
+        return found if wanted is None else _match(path, found, list(wanted), aliases or {}, geometry.shape)
+    if threshold is not None:
+        return {_only(path, wanted): read_mask(path, geometry, threshold=threshold, frame=frame)}
+    volume = _read_map(path, frame)
+    if wanted is None and _is_picture(path) and _looks_binary(volume.array):
+        return {"mask": read_mask(path, geometry)}
+    return _label_map(path, _ids(path, on_grid(volume, geometry, path)), wanted, ignore)
+
+
+def read_mask(
+    path: str | Path,
+    geometry: VolumeGeometry,
+    *,
+    structure: str | None = None,
+    frame_of_reference: str | None = None,
+    threshold: float | None = None,
+    aliases: Mapping[str, str] | None = None,
+    frame: int | None = None,
+) -> np.ndarray:
+    """The one structure a binary file holds, as bool (K, J, I) on the grid of `geometry`.
+
+    structure: which segment or region to take from a SEG or RTSTRUCT that holds several.
+    threshold: above it is inside. Without one: the only value beside 0, whatever it is; in a picture of many
+        values (JPEG, colour) a brightest channel above 127.
+    Raises LabelGridMismatch, UnknownLabel (several values, or none of the names), InputError.
+    """
+    path = Path(path)
+    kind = label_kind(path)
+    if kind != "map":
+        found = _read_named(path, kind, geometry, frame_of_reference)
+        if len(found) == 1:
+            return next(iter(found.values()))
+        if structure is None:
+            raise UnknownLabel(f"{path.name} holds {len(found)} structures ({_some(found)}); one is needed here.")
+        return _match(path, found, [structure], aliases or {}, geometry.shape)[structure]
+    volume = on_grid(_read_map(path, frame), geometry, path)
+    array = volume.array.max(axis=-1) if volume.is_colour else volume.array
+    if threshold is not None:
+        return array > threshold
+    if _is_picture(path) and (volume.is_colour or len(np.unique(array)) > 2):
+        return array > DEFAULT_THRESHOLD
+    values = np.unique(_ids(path, Volume(array, volume.geometry)))
+    if len(values[values != 0]) > 1:
+        raise UnknownLabel(
+            f"{path.name} is used as the mask of one structure, but holds the values {_some(values[values != 0])}. "
+            "Give it as the case's `label`, with `labels` naming its values, or state a `threshold`."
+        )
+    return array != 0
+
+
+def structures_in(
+    path: str | Path,
+    names: Mapping[str, int] | None = None,
+    *,
+    threshold: float | None = None,
+    aliases: Mapping[str, str] | None = None,
+    frame: int | None = None,
+) -> set[str]:
+    """Which structures a label file holds, without its scan; of a SEG or RTSTRUCT, those it lists.
+
+    Names and `threshold` as in `load_labels`; values nobody named are passed over.
+    """
+    path = Path(path)
+    kind = label_kind(path)
+    if kind != "map":
+        from medsam.io.dicom_tree import structure_names
+
+        found = structure_names(path)
+        if names is None:
+            return set(found)
+        lookup = _lookup(names, aliases or {})
+        return {lookup[_plain(name)] for name in found if _plain(name) in lookup}
+    volume = _read_map(path, frame)
+    if threshold is not None:
+        present = bool((volume.array > threshold).any())
+        return {_only(path, names)} if present else set()
+    if names is None and _is_picture(path) and _looks_binary(volume.array):
+        return {"mask"} if (volume.array > DEFAULT_THRESHOLD).any() else set()
+    counts = value_counts(_ids(path, volume))
+    if names is None:
+        return {str(value) for value in counts if value != 0}
+    return {name for name, value in names.items() if value != 0 and counts.get(value)}
+
+
+def label_kind(path: Path) -> Literal["map", "seg", "rtstruct"]:
+    """What kind of label file `path` is. Raises InputError when it is not there, empty, or a DICOM scan."""
+    if not path.exists():
+        raise InputError(f"The label file {path} does not exist.")
+    if path.is_dir():
+        raise InputError(f"The label {path} is a folder. Name the file in it, or one file for each structure.")
+    if path.stat().st_size == 0:
+        raise InputError(f"The label file {path.name} is empty (0 bytes). Copy or export it again.")
+    if path.name.lower().endswith((".nii", ".nii.gz", ".hdr", ".img", ".nrrd", ".nhdr", ".mha", ".mhd", ".npz")):
+        return "map"
+    if _is_picture(path):
+        return "map"
+    from medsam.io.dicom_tree import dicom_kind
+
+    kind = dicom_kind(path)
+    if kind in ("seg", "rtstruct"):
+        return kind
+    what = "a DICOM image" if kind == "image" else "another DICOM object" if kind else "not a label file"
+    raise InputError(
+        f"{path.name} is {what}. Labels are read from NIfTI, NRRD, MHA, .npz with `gts`, PNG and other pictures, "
+        "DICOM SEG and RTSTRUCT."
+    )
+
+
+def value_counts(array: np.ndarray) -> dict[int, int]:
+    """How often each value occurs in an integer array, by value."""
+    if array.dtype.kind == "b" or (array.dtype.kind == "u" and array.dtype.itemsize <= 2):
+        counts = np.zeros(256 if array.dtype.itemsize == 1 else 65536, dtype=np.int64)
+        for part in array:  # slice by slice: bincount copies to 64 bits
+            counts += np.bincount(part.ravel(), minlength=len(counts))
+        present = np.flatnonzero(counts)
+        return dict(zip(present.tolist(), counts[present].tolist(), strict=True))
+    values, numbers = np.unique(array, return_counts=True)
+    return dict(zip(values.tolist(), numbers.tolist(), strict=True))
+
+
+# -- grids --------------------------------------------------------------------------------------------------
+
+
+def on_grid(volume: Volume, geometry: VolumeGeometry, path: Path) -> Volume:
+    """`volume` with its axes in the order and direction of `geometry`; voxels keep their values and their places.
+
+    Raises LabelGridMismatch when that takes more than swapping and flipping axes.
+    """
+    theirs = volume.geometry
+    if not (theirs.calibrated and geometry.calibrated):
+        if theirs.shape != geometry.shape:
+            raise LabelGridMismatch(f"{path.name} {_sizes(theirs)}, the scan {_sizes(geometry)}.")
+        return volume
+    # label voxel -> scan voxel; a grid of the same voxels is a signed permutation
+    step = np.linalg.inv(geometry.affine) @ theirs.affine
+    nearest = np.rint(step[:3, :3])
+    turned = bool((np.abs(nearest).sum(axis=0) == 1).all() and (np.abs(nearest).sum(axis=1) == 1).all())
+    axes = np.abs(nearest).argmax(axis=1) if turned else np.arange(3)  # axes[n]: label axis along scan axis n
+    flips = [bool(turned and nearest[n, axes[n]] < 0) for n in range(3)]
+    sizes = np.array(theirs.shape[::-1])
+    if tuple(sizes[axes]) != geometry.shape[::-1]:
+        raise LabelGridMismatch(f"{path.name} {_sizes(theirs)}, the scan {_sizes(geometry)}.")
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in geometry.shape[::-1]])).reshape(3, -1).T
+    back = np.zeros_like(corners)
+    for n in range(3):
+        back[:, axes[n]] = geometry.shape[::-1][n] - 1 - corners[:, n] if flips[n] else corners[:, n]
+    off_mm = theirs.to_mm(back) - geometry.to_mm(corners)
+    off = np.abs(off_mm @ np.linalg.inv(geometry.affine[:3, :3]).T).max()
+    if off > _TOLERANCE_VOXELS:
+        far = float(np.linalg.norm(off_mm, axis=1).max())
+        raise LabelGridMismatch(
+            f"{path.name} {_sizes(theirs)}, the scan {_sizes(geometry)}; the label's voxels lie up to {far:.3g} mm "
+            f"({off:.3g} voxels) from the scan's. Resample the label onto the scan, or mend the header that is wrong."
+        )
+    # in the array the axes come in the order k, j, i
+    order = tuple(2 - axes[2 - n] for n in range(3))
+    array = volume.array.transpose(*order, *range(3, volume.array.ndim))
+    array = array[tuple(slice(None, None, -1 if flips[2 - n] else 1) for n in range(3))]
+    return Volume(array, geometry, source=path)
+
+
+def _sizes(geometry: VolumeGeometry) -> str:
+    size = " x ".join(str(n) for n in geometry.shape[::-1])
+    if not geometry.calibrated:
+        return f"has {size} voxels (i, j, k) and no millimetres"
+    spacing = " x ".join(f"{pitch:.4g}" for pitch in geometry.spacing_mm[::-1])
+    return f"has {size} voxels (i, j, k) of {spacing} mm, axes {geometry.axcodes}"
+
+
+# -- label maps ---------------------------------------------------------------------------------------------
+
+
+def _is_picture(path: Path) -> bool:
+    return path.name.lower().endswith(picture.SUFFIXES)
+
+
+def _read_map(path: Path, frame: int | None = None) -> Volume:
+    if path.name.lower().endswith(".npz"):
+        return _read_gts(path)
+    if _is_picture(path):
+        indices = _palette_indices(path)
+        if indices is not None:
+            return Volume(indices[None], VolumeGeometry.uncalibrated((1, *indices.shape)), source=path)
+    return load_volume(path, frame=frame)
+
+
+def _palette_indices(path: Path) -> np.ndarray | None:
+    """The numbers behind the colours of a palette picture, which are its labels; None for other pictures."""
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image) if image.mode == "P" and getattr(image, "n_frames", 1) == 1 else None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None  # the picture reader words the error
+
+
+def _read_gts(path: Path) -> Volume:
+    """`gts` of an .npz; `spacing`, `origin` and `direction` place it as they place `imgs`."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            if "gts" not in archive:
+                raise InputError(f"{path.name} has no array `gts`, only {', '.join(archive.files) or 'nothing'}.")
+            data = archive["gts"]
+            placed = [archive[k].astype(float).ravel() for k in ("spacing", "origin", "direction") if k in archive]
+    except InputError:
+        raise
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError, MemoryError) as error:
+        raise InputError(
+            f"{path.name} cannot be read as .npz ({type(error).__name__}: {error}). Save it again with numpy.savez."
+        ) from error
+    data = data[None] if data.ndim == 2 else data
+    if data.ndim != 3 or data.dtype.kind not in "biuf":
+        raise InputError(f"`gts` in {path.name} is {data.dtype} of shape {data.shape}; expected integers (K, J, I).")
+    if [len(numbers) for numbers in placed] == [3, 3, 9]:
+        spacing, origin, direction = placed
+        return Volume(data, VolumeGeometry.from_itk(data.shape, tuple(origin), tuple(spacing), tuple(direction)))
+    return Volume(data, VolumeGeometry.uncalibrated(data.shape))
+
+
+def _looks_binary(array: np.ndarray) -> bool:
+    """A picture that is a mask, not a map of small numbers: in colour, all 0 and 255, or with JPEG's smear."""
+    if array.ndim == 4 and not (array == array[..., :1]).all():
+        return True
+    values = np.unique(array)
+    return len(values) > 64 or set(values.tolist()) <= {0, 255}
+
+
+def _ids(path: Path, volume: Volume) -> np.ndarray:
+    """Label numbers (K, J, I), integers. Raises InputError for fractions and for colours."""
+    array = volume.array
+    if volume.is_colour:
+        if not (array == array[..., :1]).all():
+            raise UnknownLabel(
+                f"{path.name} is a picture in colour, and colours are no label numbers. For a mask of one structure "
+                'state "threshold": 127 in the manifest; otherwise save it as a grey or palette PNG of numbers.'
+            )
+        array = array[..., 0]
+    if array.dtype.kind != "f":
+        return array
+    whole = np.isfinite(array) & (array == np.rint(array))
+    if not whole.all():
+        example = array[~whole].flat[0]
+        raise UnknownLabel(
+            f"{path.name} holds values that are no whole numbers ({np.count_nonzero(~whole)} voxels, e.g. "
+            f"{example:g}): it looks like a probability map or a label resampled with interpolation. Save it again "
+            'with nearest-neighbour interpolation, or state a "threshold" if it is a mask of one structure.'
+        )
+    return array.astype(np.int32)
+
+
+def _label_map(path: Path, array: np.ndarray, names: Mapping[str, int] | None, ignore: Ignore) -> LabelMasks:
+    counts = value_counts(array)
+    if names is None:
+        names = {str(value): value for value in counts if value != 0}
+    known = {0, *names.values()}
+    unknown = [] if isinstance(ignore, str) else [value for value in counts if value not in known | set(ignore)]
+    if unknown:
+        voxels = sum(counts[value] for value in unknown)
+        # 0 and 255 under one name is the most common slip of all
+        binary = unknown == [255] and len(names) == 1 and next(iter(names.values())) not in counts
+        hint = (
+            'It looks like a binary mask: state "threshold": 127.'
+            if binary
+            else 'Name them in "labels", or list those that do not matter in "ignore".'
+        )
+        how_many = f"{voxels} voxel{'s' if voxels != 1 else ''}"
+        raise UnknownLabel(
+            f"{path.name} holds unknown label values {_some(unknown)} ({how_many}); known are "
+            f"{_some(f'{value} {name}' for name, value in names.items())}. {hint}"
+        )
+    return LabelMasks(array, names, {name: counts.get(value, 0) for name, value in names.items()})
+
+
+def _only(path: Path, names: Mapping[str, int] | None) -> str:
+    structures = [] if names is None else [name for name, value in names.items() if value != 0]
+    if names is not None and len(structures) != 1:
+        raise InputError(
+            f"{path.name}: a threshold makes the mask of one structure, but the case's labels name "
+            f"{len(structures)} ({_some(structures)}). Give the case its own `labels`, or one file a structure."
+        )
+    return structures[0] if structures else "mask"
+
+
+# -- SEG and RTSTRUCT ---------------------------------------------------------------------------------------
+
+
+def _read_named(
+    path: Path, kind: str, geometry: VolumeGeometry, frame_of_reference: str | None
+) -> dict[str, np.ndarray]:
+    if not geometry.calibrated:
+        raise LabelGridMismatch(
+            f"{path.name} is placed in millimetres, but the scan has none (or `spacing_mm` overrides them), so it "
+            "cannot be put on the scan. Convert it to a label map of the scan's rows, columns and slices."
+        )
+    from medsam.io.dicom_seg import read_seg
+    from medsam.io.rtstruct import read_rtstruct
+
+    read = read_seg if kind == "seg" else read_rtstruct
+    return read(path, geometry, frame_of_reference=frame_of_reference)
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.replace("_", " ").replace("-", " ").split()).casefold()
+
+
+def _lookup(names: Collection[str], aliases: Mapping[str, str]) -> dict[str, str]:
+    """Plain name in a file -> structure."""
+    aliased = {_plain(theirs): ours for theirs, ours in aliases.items() if ours in names}
+    return {_plain(name): name for name in names} | aliased
+
+
+def _match(
+    path: Path,
+    found: Mapping[str, np.ndarray],
+    names: Sequence[str],
+    aliases: Mapping[str, str],
+    shape: tuple[int, int, int],
+) -> dict[str, np.ndarray]:
+    lookup = _lookup(names, aliases)
+    masks: dict[str, np.ndarray] = {}
+    for theirs, mask in found.items():
+        ours = lookup.get(_plain(theirs))
+        if ours is not None:
+            masks[ours] = masks[ours] | mask if ours in masks else mask
+    if not masks:
+        raise UnknownLabel(
+            f"{path.name} holds none of {_some(names)}; it holds {_some(found)}. Name the structures as the file "
+            'does, or map its names in "aliases".'
+        )
+    return {name: masks[name] if name in masks else np.zeros(shape, dtype=bool) for name in names}
+
+
+def _some(items: object, most: int = 12) -> str:
+    listed = [str(item) for item in items]  # type: ignore[attr-defined]
+    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")

@@ -1,0 +1,344 @@
+"""Manifests: what is read, what is refused and with which words, and that writing one loses nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_sets as scans
+from PIL import Image
+
+from medsam.data.cards import read_card
+from medsam.data.manifest import Manifest, modality_code, parse_manifest, read_manifest, write_manifest
+from medsam.errors import InputError
+
+
+def edit(path: Path, **keys) -> Path:
+    """The manifest with keys of its first case set, or dropped when None."""
+    content = json.loads(path.read_text())
+    case = content["cases"][0]
+    for key, value in keys.items():
+        case[key] = value
+        if value is None:
+            del case[key]
+    return scans.write(path, content)
+
+
+# -- ours ---------------------------------------------------------------------------------------------------
+
+
+def test_our_layout_is_read(tmp_path):
+    path = edit(scans.manifest(tmp_path), patient="p7", split="validation", window="liver", spacing_mm=[1, 2, 3])
+    found = read_manifest(path)
+    assert (found.name, found.modality, found.labels) == ("tiny", "CT", {"liver": 1, "spleen": 2})
+    first, second = found.cases
+    assert (first.id, first.patient, first.split, first.window) == ("a0", "p7", "val", "liver")
+    assert first.image == tmp_path / "images/a0.nii.gz"
+    assert first.spacing_mm == (1.0, 2.0, 3.0)
+    assert (second.patient, second.split, second.modality, second.dataset) == ("a1", None, "CT", "tiny")
+    assert read_manifest(tmp_path) == found
+
+
+def test_overrides_reach_the_scan(tmp_path):
+    case = read_manifest(edit(scans.manifest(tmp_path), modality="MR", spacing_mm=[0.5, 0.75, 3])).cases[0]
+    image = case.load_image()
+    assert image.modality == "MR"
+    assert image.geometry.spacing_mm == (3, 0.75, 0.5)
+    masks = case.load_references(image)  # the label still has the old spacing: only shapes can be compared
+    assert {name: int(mask.sum()) for name, mask in masks.items()} == {"liver": 1, "spleen": 1}
+
+
+def test_a_mapping_of_masks(tmp_path):
+    scans.label(tmp_path / "s/left.nii.gz", (1,))
+    scans.label(tmp_path / "s/right.nii.gz", (0, 0, 5))
+    masks = {"liver": "labels/a0.nii.gz", "kidney": ["s/left.nii.gz", "s/right.nii.gz"]}
+    path = edit(scans.manifest(tmp_path), label=masks)
+    with pytest.raises(InputError, match="'a0'.*`label` names 'kidney', `labels` does not"):
+        read_manifest(path)
+    content = json.loads(path.read_text())
+    content["labels"] = {"kidney": 4, "liver": 1}
+    content["cases"][0]["label"].pop("liver")
+    content["cases"].pop()
+    case = read_manifest(scans.write(path, content)).cases[0]
+    found = case.load_references(case.load_image())
+    assert list(found) == ["kidney"]
+    assert np.flatnonzero(found["kidney"]).tolist() == [0, 2]
+    del content["labels"]
+    assert read_manifest(scans.write(path, content)).labels == {"kidney": 1}
+
+
+def test_a_threshold_for_the_whole_manifest(tmp_path):
+    inside = np.zeros((4, 5), bool)
+    inside[1:3, 2:] = True
+    Image.fromarray(np.full((4, 5), 9, np.uint8)).save(tmp_path / "x.png")
+    Image.fromarray((inside[..., None] * np.array([0, 200, 0])).astype(np.uint8)).save(tmp_path / "y.png")
+    cases = [{"id": "x", "image": "x.png", "label": "y.png"}]
+    path = scans.write(tmp_path / "m.json", {"labels": {"lesion": 1}, "threshold": 127, "cases": cases})
+    case = read_manifest(path).cases[0]
+    np.testing.assert_array_equal(case.load_references(case.load_image())["lesion"][0], inside)
+
+
+def test_a_cases_own_labels_replace_the_manifests(tmp_path):
+    path = edit(scans.manifest(tmp_path), labels={"kidney": 1, "aorta": 2})
+    case = read_manifest(path).cases[0]
+    assert list(case.load_references(case.load_image())) == ["kidney", "aorta"]
+
+
+def test_errors_of_files_name_the_case(tmp_path):
+    path = scans.manifest(tmp_path)
+    (tmp_path / "images/a0.nii.gz").unlink()
+    scans.label(tmp_path / "labels/a1.nii.gz", (1, 7))
+    first, second = read_manifest(path).cases
+    with pytest.raises(InputError, match=r"Case a0, image: .*a0\.nii\.gz does not exist"):
+        first.load_image()
+    with pytest.raises(InputError, match=r"Case a1, label: a1\.nii\.gz holds unknown label values 7"):
+        second.load_references(second.load_image())
+    with pytest.raises(InputError, match="Case a1, label: it has no label"):
+        replace(second, label=None).load_references(second.load_image())
+
+
+@pytest.mark.parametrize(
+    ("keys", "why"),
+    [
+        ({"image": None}, "case 'a0' has no `image`"),
+        ({"id": None}, "has no `id`"),
+        ({"id": "a/b"}, "fit for a file name"),
+        ({"id": ""}, "fit for a file name"),
+        ({"image": 3}, "'a0': `image` is 3, not a path"),
+        ({"label": {}}, "`label` is empty"),
+        ({"label": {"liver": []}}, "lists no file for 'liver'"),
+        ({"split": "tests"}, "`split` is 'tests'; expected train, val or test"),
+        ({"spacing_mm": [1, 2]}, r"`spacing_mm` is \[1, 2\]"),
+        ({"spacing_mm": [1, 2, 0]}, "three numbers above 0"),
+        ({"lable": "x"}, "unknown key 'lable'. Did you mean 'label'"),
+        ({"threshold": "high"}, "`threshold` is 'high', not a number"),
+        ({"labels": {"a": 1, "b": 1}}, "'a' and 'b' have the same label value 1"),
+        ({"labels": {"whole": [1, 2]}}, "regions are not supported"),
+        ({"labels": {"a": -1}}, "has the value -1"),
+        ({"frame": -1}, "`frame` is -1"),
+        ({"ignore": "some"}, "`ignore` is 'some'"),
+        ({"patient": ""}, "`patient` is empty"),
+    ],
+)
+def test_what_a_case_may_not_say(tmp_path, keys, why):
+    with pytest.raises(InputError, match=why) as error:
+        read_manifest(edit(scans.manifest(tmp_path), **keys))
+    assert str(error.value).startswith("manifest.json: ")
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ([], "empty, not an object with `cases`"),
+        ({}, "neither `cases`"),
+        ({"cases": {}}, "not a list"),
+        ({"cases": [3]}, "case 0 .* is 3, not an object"),
+        ({"cases": [], "casess": 1}, "unknown key 'casess'"),
+        ({"cases": [], "labels": ["a"]}, "`labels` is a list"),
+    ],
+)
+def test_what_is_no_manifest(tmp_path, content, why):
+    with pytest.raises(InputError, match=why):
+        read_manifest(scans.write(tmp_path / "m.json", content))
+
+
+def test_files_that_are_no_json(tmp_path):
+    (tmp_path / "m.json").write_text('{"cases": [')
+    with pytest.raises(InputError, match=r"m\.json is not valid JSON"):
+        read_manifest(tmp_path / "m.json")
+    (tmp_path / "b.json").write_bytes(b"\x93NUMPY\xff")
+    with pytest.raises(InputError, match=r"b\.json is not valid JSON"):
+        read_manifest(tmp_path / "b.json")
+    with pytest.raises(InputError, match="does not exist"):
+        read_manifest(tmp_path / "none.json")
+    with pytest.raises(InputError, match="holds neither manifest.json nor dataset.json"):
+        read_manifest(tmp_path)
+
+
+def test_a_patient_in_two_splits_is_refused(tmp_path):
+    path = edit(scans.manifest(tmp_path), patient="x", split="train")
+    content = json.loads(path.read_text())
+    content["cases"][1] |= {"patient": "x", "split": "test"}
+    scans.write(path, content)
+    with pytest.raises(InputError, match=r"patient 'x' is in 2 splits: train \(case a0\), test \(case a1\)"):
+        read_manifest(path)
+    assert len(parse_manifest(path).cases) == 2
+    content["cases"][1]["split"] = "train"
+    assert len(read_manifest(scans.write(path, content)).of_split("train")) == 2
+
+
+def test_an_id_is_used_once(tmp_path):
+    with pytest.raises(InputError, match="two cases have the id 'a1'"):
+        read_manifest(edit(scans.manifest(tmp_path), id="a1"))
+    with pytest.raises(InputError, match="differ in case only"):
+        read_manifest(edit(scans.manifest(tmp_path), id="A1"))
+
+
+# -- writing ------------------------------------------------------------------------------------------------
+
+
+def test_writing_loses_nothing(tmp_path):
+    keys = {
+        "patient": "ä",
+        "split": "test",
+        "modality": "PT",
+        "window": "40,400",
+        "spacing_mm": [0.1, 2, 3.5],
+        "labels": {"x": 3},
+        "threshold": 0.5,
+        "ignore": [4, 5],
+        "aliases": {"GTV": "x"},
+        "series": "1.2.3",
+        "frame": 1,
+        "label_frame": 0,
+        "notes": "n",
+        "label": {"x": ["a.png", "b.png"]},
+    }
+    found = read_manifest(edit(scans.manifest(tmp_path, notes="all"), **keys))
+    (tmp_path / "deep/er").mkdir(parents=True)
+    out = tmp_path / "deep/er/out.json"
+    write_manifest(found, out)
+    assert read_manifest(out) == found
+    assert json.loads(out.read_text())["cases"][0]["image"] == "../../images/a0.nii.gz"
+    assert [p.name for p in out.parent.iterdir()] == ["out.json"]
+
+
+def test_what_all_cases_share_is_written_once(tmp_path):
+    found = read_manifest(scans.manifest(tmp_path, threshold=3, ignore="others"))
+    write_manifest(found, tmp_path / "out.json")
+    content = json.loads((tmp_path / "out.json").read_text())
+    assert content["threshold"] == 3
+    assert content["ignore"] == "others"
+    assert set(content["cases"][0]) == {"id", "patient", "image", "label"}
+    assert read_manifest(tmp_path / "out.json") == found
+
+
+def test_a_manifest_without_cases_can_be_written(tmp_path):
+    write_manifest(Manifest("none", None, {}, ()), tmp_path / "m.json")
+    assert parse_manifest(tmp_path / "m.json").cases == ()
+
+
+def test_writing_into_no_folder_is_an_input_error(tmp_path):
+    with pytest.raises(InputError, match="does not exist"):
+        write_manifest(Manifest("none", None, {}, ()), tmp_path / "no/m.json")
+
+
+# -- foreign layouts ----------------------------------------------------------------------------------------
+
+
+def test_a_decathlon_dataset(tmp_path):
+    scans.scan(tmp_path / "imagesTr/liver_0.nii.gz")
+    scans.label(tmp_path / "labelsTr/liver_0.nii.gz", (1,))
+    content = {
+        "name": "Liver",
+        "modality": {"0": "CT"},
+        "labels": {"0": "background", "1": "liver", "2": "cancer"},
+        "training": [{"image": "./imagesTr/liver_0.nii.gz", "label": "./labelsTr/liver_0.nii.gz"}],
+        "test": ["./imagesTs/liver_1.nii.gz"],
+    }
+    scans.write(tmp_path / "dataset.json", content)
+    found = read_manifest(tmp_path)
+    assert (found.name, found.modality, found.labels) == ("Liver", "CT", {"liver": 1, "cancer": 2})
+    assert [(c.id, c.split, c.label is None) for c in found.cases] == [
+        ("liver_0", "train", False),
+        ("liver_1", "test", True),
+    ]
+    masks = found.cases[0].load_references(found.cases[0].load_image())
+    assert masks["liver"].sum() == 1
+
+
+def test_the_first_of_a_decathlons_channels_is_taken(tmp_path):
+    array = np.random.default_rng(0).integers(0, 9, (2, *scans.SHAPE)).astype(np.int16)
+    import nibabel as nib
+
+    (tmp_path / "imagesTr").mkdir()
+    nib.save(nib.Nifti1Image(array.transpose(3, 2, 1, 0), np.eye(4)), tmp_path / "imagesTr/p.nii.gz")
+    content = {"modality": {"0": "T2", "1": "ADC"}, "labels": {"1": "PZ"}, "training": [{"image": "imagesTr/p.nii.gz"}]}
+    found = read_manifest(scans.write(tmp_path / "dataset.json", content))
+    assert found.modality == "MR"
+    np.testing.assert_array_equal(found.cases[0].load_image().array, array[0])
+
+
+def nnunet(folder: Path, content: dict) -> Path:
+    for name in ("imagesTr/x_0000.nii.gz", "imagesTr/x_0001.nii.gz", "imagesTs/y_0000.nii.gz"):
+        scans.scan(folder / name)
+    scans.label(folder / "labelsTr/x.nii.gz")
+    scans.write(folder / "dataset.json", content)
+    return folder
+
+
+def test_an_nnunet_folder(tmp_path):
+    content = {
+        "channel_names": {"0": "T2", "1": "ADC"},
+        "labels": {"background": 0, "PZ": 1, "TZ": 2, "ignore": 3},
+        "numTraining": 1,
+        "file_ending": ".nii.gz",
+    }
+    found = read_manifest(nnunet(tmp_path / "Dataset005_Prostate", content))
+    assert (found.name, found.modality, found.labels) == ("Dataset005_Prostate", "MR", {"PZ": 1, "TZ": 2})
+    assert [(c.id, c.image.name, c.split, c.ignore) for c in found.cases] == [
+        ("x", "x_0000.nii.gz", "train", (3,)),
+        ("y", "y_0000.nii.gz", "test", (3,)),
+    ]
+    assert found.cases[1].label is None
+    assert found.cases[0].load_references(found.cases[0].load_image())["TZ"].sum() == 1
+
+
+def test_an_nnunet_folder_of_version_1(tmp_path):
+    content = {
+        "modality": {"0": "MRI"},
+        "labels": {"0": "background", "1": "PZ", "2": "TZ"},
+        "training": [{"image": "./imagesTr/x.nii.gz", "label": "./labelsTr/x.nii.gz"}],
+    }
+    found = read_manifest(nnunet(tmp_path, content))
+    assert [case.image.name for case in found.cases] == ["x_0000.nii.gz", "y_0000.nii.gz"]
+    assert found.labels == {"PZ": 1, "TZ": 2}
+
+
+def test_an_nnunet_dataset_that_lists_its_files(tmp_path):
+    content = {
+        "channel_names": {"0": "CT"},
+        "labels": {"a": 1, "b": 2},
+        "dataset": {"x": {"images": ["imagesTr/x_0000.nii.gz"], "label": "labelsTr/x.nii.gz"}},
+    }
+    case = read_manifest(nnunet(tmp_path, content)).cases[0]
+    assert (case.id, case.modality) == ("x", "CT")
+    assert len(case.load_references(case.load_image())) == 2
+
+
+def test_regions_of_nnunet_are_refused_in_words(tmp_path):
+    content = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "kidney": [1, 2], "cyst": 2}}
+    with pytest.raises(InputError, match=r"dataset\.json: .*'kidney' a region of several values"):
+        read_manifest(nnunet(tmp_path, content))
+
+
+@pytest.mark.parametrize("labels", [None, 3, ["a"], "a", {"a": "x"}, {"a": None}])
+def test_labels_of_the_wrong_kind_are_an_input_error(tmp_path, labels):
+    content = {"channel_names": {"0": "CT"}, "labels": labels}
+    with pytest.raises(InputError, match=r"dataset\.json: "):
+        read_manifest(nnunet(tmp_path, content))
+
+
+def test_the_examples_of_the_docs_are_read(tmp_path):
+    text = (Path(__file__).parents[2] / "docs/manifests.md").read_text()
+    manifest = re.search(r"```json\n(.*?)```", text, re.DOTALL).group(1)
+    (tmp_path / "m.json").write_text(manifest)
+    assert read_manifest(tmp_path / "m.json").cases[0].split == "test"
+    card = re.search(r"```yaml\n(.*?)```", text, re.DOTALL).group(1)
+    (tmp_path / "card.yaml").write_text(card)
+    assert read_card(tmp_path / "card.yaml").recipe
+
+
+def test_modalities_have_many_names():
+    assert [modality_code(word) for word in ("MRI", "T1w", "ct", "PET", "US", "noNorm")] == [
+        "MR",
+        "MR",
+        "CT",
+        "PT",
+        "US",
+        None,
+    ]

@@ -1,0 +1,392 @@
+"""Two evaluations compared: the tests by hand, what is paired with what, and what is said when they do not match."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import wilcoxon
+
+from medsam.errors import InputError
+from medsam.evaluation.compare import Comparison, Difference, compare, holm, rank_biserial, write_comparison
+from medsam.evaluation.summary import COLUMNS, summarise
+
+PROTOCOL = {"prompt": "box", "jitter_px": [0], "seed": 0, "zoom": "auto"}
+
+
+def row(case: str, structure: str, dice: float, **more: Any) -> dict[str, Any]:
+    """A row of metrics.csv; the patient is the case unless told."""
+    plain: dict[str, Any] = dict.fromkeys(COLUMNS, 1.0)
+    plain |= {"case": case, "patient": case, "structure": structure, "label": 1, "model": "sam", "prompt": "box"}
+    return plain | {"dice": dice} | more
+
+
+def write_run(folder: Path, rows: Sequence[Mapping[str, Any]], protocol: Mapping[str, Any] | None = PROTOCOL) -> Path:
+    folder.mkdir()
+    pd.DataFrame(rows, columns=[*COLUMNS]).to_csv(folder / "metrics.csv", index=False)
+    if protocol is not None:
+        (folder / "summary.json").write_text(json.dumps({"protocol": protocol}))
+    return folder
+
+
+def two_runs(tmp_path: Path, values: Mapping[str, Sequence[tuple[float, float]]]) -> tuple[Path, Path]:
+    """Runs "a" and "b" from {structure: [(Dice of A, Dice of B), ...]}, one patient after the other."""
+    entries = [(f"c{n:02}", name, pair) for name, pairs in values.items() for n, pair in enumerate(pairs)]
+    a, b = ([row(case, name, pair[side]) for case, name, pair in entries] for side in (0, 1))
+    return write_run(tmp_path / "a", a), write_run(tmp_path / "b", b)
+
+
+# A: 0.2 throughout; B better by 0.01 ... 0.06 in six patients and worse by 0.07 in the seventh
+SEVEN = [(0.2, 0.2 + change) for change in (0.01, 0.02, 0.03, 0.04, 0.05, 0.06, -0.07)]
+
+
+def test_one_structure_by_hand(tmp_path: Path) -> None:
+    found = compare(*two_runs(tmp_path, {"liver": SEVEN}))
+    liver = found.structures["liver"]
+    assert (liver.pairs, liver.patients) == (7, 7)
+    assert liver.mean_a == pytest.approx(0.2)
+    assert liver.mean_b == pytest.approx(0.22)
+    assert liver.difference == pytest.approx(0.02)
+    assert (liver.wins, liver.ties, liver.losses) == (6, 0, 1)
+    # ranks 1 to 6 for B, rank 7 against it
+    assert liver.effect_size == pytest.approx((21 - 7) / 28)
+    # 19 of the 128 sets of ranks sum to 7 or less
+    assert liver.p == pytest.approx(2 * 19 / 128)
+    assert liver.p_holm == liver.p  # one structure: nothing to correct
+    assert found.overall == Difference(**{**vars(liver), "p_holm": None})
+    assert found.warnings == ()
+
+
+def test_a_tie_counts_as_a_tie_and_leaves_the_ranks_alone(tmp_path: Path) -> None:
+    # 0.1 + 0.2 is not 0.3 in binary: still no difference
+    liver = compare(*two_runs(tmp_path, {"liver": [*SEVEN, (0.3, 0.1 + 0.2), (0.5, 0.5)]})).structures["liver"]
+    assert (liver.wins, liver.ties, liver.losses, liver.patients) == (6, 2, 1, 9)
+    assert liver.effect_size == pytest.approx(0.5)
+    assert liver.p == pytest.approx(2 * 19 / 128)
+
+
+def test_p_is_that_of_scipy_also_where_differences_are_equally_large(tmp_path: Path) -> None:
+    changes = [0.01, 0.01, -0.02, 0.03, 0.03, 0.05, -0.01, 0.04]
+    liver = compare(*two_runs(tmp_path, {"liver": [(0.5, 0.5 + change) for change in changes]})).structures["liver"]
+    assert liver.p == pytest.approx(wilcoxon([round(100 * change) for change in changes]).pvalue)
+
+
+def test_five_patients_cannot_reach_significance_and_get_no_p(tmp_path: Path) -> None:
+    found = compare(*two_runs(tmp_path, {"liver": [(0.1, 0.9 - n / 100) for n in range(5)], "cyst": [(0.5, 0.5)] * 9}))
+    liver, cyst = found.structures["liver"], found.structures["cyst"]
+    assert (liver.p, liver.p_holm, liver.effect_size) == (None, None, 1.0)
+    assert liver.note == "only 5 patient(s) differ: below 6 no p can reach 0.05"
+    assert (cyst.p, cyst.effect_size, cyst.ties) == (None, None, 9)
+    assert cyst.note is not None
+    assert cyst.note.startswith("no patient differs")
+
+
+def test_six_agreeing_patients_have_the_smallest_p_there_is(tmp_path: Path) -> None:
+    liver = compare(*two_runs(tmp_path, {"liver": [(0.1, 0.5 + n / 100) for n in range(6)]})).structures["liver"]
+    assert liver.p == pytest.approx(2 / 2**6)
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.04, None, 0.01]) == [0.04, None, 0.02]  # what was not tested is not counted
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), max_size=12))
+def test_holm_keeps_the_order_and_lies_between_nothing_and_bonferroni(p: list[float]) -> None:
+    corrected = holm(p)
+    pairs = sorted((one, two) for one, two in zip(p, corrected, strict=True) if two is not None)
+    assert [two for _, two in pairs] == sorted(two for _, two in pairs)
+    assert all(one <= two <= min(1.0, one * len(p)) for one, two in pairs)
+
+
+def test_rank_biserial_by_hand() -> None:
+    assert rank_biserial([1, 2, -3]) == 0.0
+    assert rank_biserial([1, -1, 2]) == pytest.approx((1.5 + 3 - 1.5) / 6)
+    assert rank_biserial([0, 0, 4]) == 1.0
+    assert rank_biserial([0, 0]) is None
+
+
+def test_holm_is_over_the_structures_and_overall_stands_alone(tmp_path: Path) -> None:
+    better = [(0.1, 0.5 + n / 100) for n in range(6)]
+    found = compare(*two_runs(tmp_path, {"liver": better, "spleen": better, "cyst": better[:2]}))
+    assert found.structures["liver"].p_holm == pytest.approx(2 * 2 / 64)
+    assert found.structures["cyst"].p is None
+    assert found.overall.p == pytest.approx(2 / 64)
+    assert found.overall.p_holm is None
+
+
+def test_overall_is_the_mean_over_structures(tmp_path: Path) -> None:
+    found = compare(*two_runs(tmp_path, {"liver": [(0.5, 0.6)] * 9, "cyst": [(0.2, 0.6)]})).overall
+    assert found.mean_a == pytest.approx(0.35)
+    assert found.difference == pytest.approx(0.25)
+    assert (found.pairs, found.patients, found.wins) == (10, 9, 9)
+
+
+def test_cases_of_one_patient_count_once(tmp_path: Path) -> None:
+    # patient p: B wins by 0.3, loses by 0.1 twice: on average 1/30 for B; so one win, not one of three
+    cases = [("x", "p", 0.2, 0.5), ("y", "p", 0.5, 0.4), ("z", "p", 0.5, 0.4), ("w", "q", 0.5, 0.4)]
+    a, b = ([row(case, "liver", values[side], patient=patient) for case, patient, *values in cases] for side in (0, 1))
+    liver = compare(write_run(tmp_path / "a", a), write_run(tmp_path / "b", b)).structures["liver"]
+    assert (liver.pairs, liver.patients) == (4, 2)
+    assert (liver.wins, liver.ties, liver.losses) == (1, 0, 1)
+    assert liver.difference == pytest.approx((0.3 - 0.1 - 0.1 - 0.1) / 4)
+    # either patient twice, or both
+    assert liver.ci95 == pytest.approx((-0.1, 0.1 / 3))
+
+
+def test_means_and_interval_are_those_of_the_summary(tmp_path: Path) -> None:
+    draw = random.Random(4)
+    names = ("liver", "cyst")
+    values = {name: [(0.0, draw.random()) for _ in range(12 if name == "liver" else 5)] for name in names}
+    a, b = two_runs(tmp_path, values)
+    found = compare(a, b, seed=3)
+    dice = summarise(pd.read_csv(b / "metrics.csv"), seed=3)["sam"]
+    assert found.overall.mean_b == pytest.approx(dice["overall"]["dice"]["mean"])
+    # A is zero throughout, so the difference is B
+    assert found.overall.ci95 == pytest.approx(dice["overall"]["dice"]["ci95"], abs=1e-9)
+    assert found.structures["cyst"].ci95 == pytest.approx(dice["structures"]["cyst"]["dice"]["ci95"], abs=1e-9)
+
+
+def test_one_patient_has_no_interval(tmp_path: Path) -> None:
+    assert compare(*two_runs(tmp_path, {"liver": [(0.1, 0.2)]})).overall.ci95 is None
+
+
+def test_a_constant_difference_has_an_interval_of_no_width(tmp_path: Path) -> None:
+    low, high = compare(*two_runs(tmp_path, {"liver": [(0.25, 0.5)] * 8})).overall.ci95 or (0, 0)
+    assert low == high == 0.25
+
+
+def test_a_smaller_distance_is_a_win(tmp_path: Path) -> None:
+    a = write_run(tmp_path / "a", [row(f"c{n}", "liver", 0.5, hd95_mm=9.0) for n in range(6)])
+    b = write_run(tmp_path / "b", [row(f"c{n}", "liver", 0.5, hd95_mm=2.0 + n) for n in range(6)])
+    found = compare(a, b, metric="hd95_mm").overall
+    assert (found.difference, found.wins, found.effect_size) == (-4.5, 6, 1.0)
+
+
+def test_swapping_the_sides_turns_every_sign(tmp_path: Path) -> None:
+    a, b = two_runs(tmp_path, {"liver": SEVEN, "cyst": SEVEN[:4]})
+    one, two = compare(a, b), compare(b, a)
+    for there, back in zip(
+        (one.overall, *one.structures.values()), (two.overall, *two.structures.values()), strict=True
+    ):
+        assert there.difference == pytest.approx(-back.difference)
+        assert there.p == back.p
+        assert (there.wins, there.losses) == (back.losses, back.wins)
+        assert there.effect_size == pytest.approx(-(back.effect_size or 0))
+        assert there.ci95 is not None
+        assert back.ci95 is not None
+        assert there.ci95 == pytest.approx((-back.ci95[1], -back.ci95[0]))
+
+
+def test_the_order_of_the_rows_changes_no_number(tmp_path: Path) -> None:
+    a, b = two_runs(tmp_path, {"liver": SEVEN, "cyst": SEVEN[:4]})
+    before = compare(a, b)
+    table = pd.read_csv(b / "metrics.csv")
+    table.sample(frac=1, random_state=1).to_csv(b / "metrics.csv", index=False)
+    after = compare(a, b)
+    assert after.overall == before.overall
+    assert after.structures == before.structures
+
+
+# -- what is paired with what -----------------------------------------------------------------------------------
+
+
+def test_only_what_both_have_is_compared_and_the_rest_is_listed(tmp_path: Path) -> None:
+    a = write_run(
+        tmp_path / "a", [row("x", "liver", 0.5), row("y", "liver", 0.5), row("z", "liver", 0.5, nsd=float("nan"))]
+    )
+    b = write_run(tmp_path / "b", [row("x", "liver", 0.6), row("x", "cyst", 0.6), row("z", "liver", 0.6)])
+    found = compare(a, b, metric="nsd")
+    assert [pair.case for pair in found.pairs] == ["x"]
+    assert found.only_in_a == (("y", "liver"),)
+    assert found.only_in_b == (("x", "cyst"),)
+    assert found.undefined == (("z", "liver"),)
+
+
+def test_nothing_in_common_is_an_error(tmp_path: Path) -> None:
+    a = write_run(tmp_path / "a", [row("x", "liver", 0.5)])
+    b = write_run(tmp_path / "b", [row("y", "liver", 0.5)])
+    with pytest.raises(InputError, match="they share none"):
+        compare(a, b)
+    c = write_run(tmp_path / "c", [row("x", "liver", 0.5, hd95_mm=float("nan"))])
+    with pytest.raises(InputError, match="hd95_mm is not defined in any of the 1 they share"):
+        compare(a, c, metric="hd95_mm")
+
+
+def test_the_real_model_is_meant_unless_there_are_several(tmp_path: Path) -> None:
+    baselines = [row("x", "liver", 0.1, model=name) for name in ("filled-box", "inscribed-ellipse")]
+    one = write_run(tmp_path / "one", [*baselines, row("x", "liver", 0.5)])
+    two = write_run(tmp_path / "two", [row("x", "liver", 0.5, model="sam"), row("x", "liver", 0.7, model="medsam")])
+    with pytest.raises(InputError, match="holds sam, medsam: say with --model-b"):
+        compare(one, two)
+    assert compare(one, two, model_b="medsam").b.model == "medsam"
+    assert compare(two, two, model_a="sam", model_b="medsam").overall.difference == pytest.approx(0.2)
+    assert compare(one, one, model_a="filled-box").overall.difference == pytest.approx(0.4)
+    with pytest.raises(InputError, match="no answers of 'unet'; there are: filled-box, inscribed-ellipse, sam"):
+        compare(one, two, model_a="unet")
+    with pytest.raises(InputError, match="Both sides are sam of"):
+        compare(one, one)
+
+
+def test_the_primary_prompt_is_meant_unless_told(tmp_path: Path) -> None:
+    a = write_run(tmp_path / "a", [row("x", "liver", 0.9), row("x", "liver", 0.8, prompt="box+5px")])
+    b = write_run(tmp_path / "b", [row("x", "liver", 0.7, prompt="box+5px"), row("x", "liver", 0.6)])
+    mixed = compare(a, b)
+    assert (mixed.a.prompt, mixed.b.prompt) == ("box", "box+5px")
+    assert mixed.warnings == ("The prompts differ: box for A, box+5px for B.",)
+    equal = compare(a, b, prompt="box+5px")
+    assert equal.overall.difference == pytest.approx(-0.1)
+    assert equal.warnings == ()
+    with pytest.raises(InputError, match="to the prompt 'point'; there are: box, box"):
+        compare(a, b, prompt="point")
+
+
+# -- warnings ---------------------------------------------------------------------------------------------------
+
+
+def test_a_different_protocol_is_told(tmp_path: Path) -> None:
+    rows = [row("x", "liver", 0.5)]
+    a = write_run(tmp_path / "a", rows, {**PROTOCOL, "cases": 1, "models": {"sam": "1f"}})
+    other = {**PROTOCOL, "seed": 7, "zoom": "off", "jitter_px": [0, 5, 10], "cases": 9, "models": {"sam": "2e"}}
+    assert compare(a, write_run(tmp_path / "b", rows, other)).warnings == (
+        "The protocols differ: seed is 0 in A and 7 in B.",
+        'The protocols differ: zoom is "auto" in A and "off" in B.',
+    )
+    jittered = write_run(tmp_path / "c", rows, {**PROTOCOL, "jitter_px": [5]})
+    assert compare(a, jittered).warnings == ("The protocols differ: jitter_px is 0 in A and 5 in B.",)
+    (warning,) = compare(a, write_run(tmp_path / "d", rows, None)).warnings
+    assert "cannot be checked" in warning
+
+
+def test_another_reference_is_told(tmp_path: Path) -> None:
+    a = write_run(tmp_path / "a", [row("x", "liver", 0.5), row("y", "liver", 0.5)])
+    b = write_run(
+        tmp_path / "b", [row("x", "liver", 0.5, volume_ref_ml=2.0, n_slices=3), row("y", "liver", 0.5, patient="q")]
+    )
+    assert [warning.split(":")[0] for warning in compare(a, b).warnings] == [
+        "1 of 2 pairs belong to another patient (A's is used)",
+        "1 of 2 pairs have another reference volume",
+        "1 of 2 pairs were scored on another number of slices",
+    ]
+
+
+def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    a = write_run(tmp_path / "a", [row("x", "liver", 0.5)])
+    with pytest.raises(InputError, match="nowhere does not exist"):
+        compare(a, tmp_path / "nowhere")
+    with pytest.raises(InputError, match="not by 'volume_error_ml'"):
+        compare(a, a, metric="volume_error_ml")
+    b = write_run(tmp_path / "b", [row("x", "liver", 0.5)])
+    (b / "summary.json").write_text('{"protocol": ')
+    with pytest.raises(InputError, match=r"summary\.json is not JSON"):
+        compare(a, b)
+
+
+# -- writing ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> tuple[Comparison, Path]:
+    a, b = two_runs(tmp_path, {"liver": SEVEN, "left_<kidney> & co": SEVEN[:3], "overall": [(0.5, 0.5)]})
+    comparison = compare(a, b)
+    write_comparison(comparison, tmp_path / "deep" / "out")
+    return comparison, tmp_path / "deep" / "out"
+
+
+def test_files_hold_the_comparison_and_nothing_else_is_left(written: tuple[Comparison, Path]) -> None:
+    comparison, out = written
+    assert sorted(path.name for path in out.iterdir()) == [
+        "compare.csv",
+        "compare.html",
+        "compare.json",
+        "compare.tex",
+        "compare_pairs.csv",
+    ]
+    document = json.loads((out / "compare.json").read_text())
+    assert document["structures"]["liver"]["p"] == comparison.structures["liver"].p
+    assert document["overall"]["wins"] == comparison.overall.wins
+    assert document["a"] == {"run": "a", "model": "sam", "prompt": "box"}
+    with (out / "compare.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(line["level"], line["structure"]) for line in rows] == [
+        ("structure", "liver"),
+        ("structure", "left_<kidney> & co"),
+        ("structure", "overall"),
+        ("overall", ""),
+    ]
+    assert float(rows[0]["ci95_high"]) == (comparison.structures["liver"].ci95 or (0, 0))[1]
+    assert rows[1]["p"] == ""
+    with (out / "compare_pairs.csv").open(newline="") as stream:
+        pairs = list(csv.DictReader(stream))
+    assert len(pairs) == 11
+    assert pairs[0] == {
+        "case": "c00",
+        "patient": "c00",
+        "structure": "liver",
+        "dice_a": "0.2",
+        "dice_b": repr(0.2 + 0.01),
+    }
+
+
+def test_the_page_needs_nothing_from_elsewhere_and_escapes_names(written: tuple[Comparison, Path]) -> None:
+    page = (written[1] / "compare.html").read_text(encoding="utf-8")
+    assert "left_&lt;kidney&gt; &amp; co" in page
+    assert "<kidney>" not in page
+    assert not any(word in page for word in ("http", "src=", "href=", "<script", "@import", "url("))
+    assert 'name="viewport"' in page
+    assert "@media print" in page
+    drawings = [ET.fromstring("<svg" + part.split("</svg>")[0] + "</svg>") for part in page.split("<svg")[1:]]
+    forest, scatter = drawings
+    assert len(forest.findall("circle")) == 4
+    (dots,) = scatter.findall("path")
+    # three structures share three points; 0.5 against 0.5 is one more
+    assert dots.get("d", "").count("M") == 8
+
+
+def test_equal_scores_lie_on_the_diagonal(written: tuple[Comparison, Path]) -> None:
+    page = (written[1] / "compare.html").read_text(encoding="utf-8")
+    scatter = ET.fromstring("<svg" + page.split("<svg")[2].split("</svg>")[0] + "</svg>")
+    path = scatter.find("path")
+    diagonal = scatter.find("line")
+    assert path is not None
+    assert diagonal is not None
+    dots = [tuple(map(float, dot.removesuffix("h0").split())) for dot in path.get("d", "").split("M")[1:]]
+    x1, y1 = float(diagonal.get("x1", "")), float(diagonal.get("y1", ""))
+    assert min(abs((x - x1) + (y - y1)) for x, y in dots) < 0.15
+    # the same value on both axes lies on the line; above it (smaller y) B is better: six of the seven patients
+    assert sum((x - x1) + (y - y1) < -0.15 for x, y in dots) == 6
+
+
+def test_the_table_for_a_paper_is_escaped(written: tuple[Comparison, Path]) -> None:
+    lines = (written[1] / "compare.tex").read_text().splitlines()
+    assert lines[4] == r"\begin{tabular}{lrrrrrrr}"
+    liver = next(line for line in lines if line.startswith("liver"))
+    assert liver.startswith("liver & 7 & $0.200$ & $0.220$ & $+0.020$ $[")
+    assert liver.endswith(r"]$ & $0.297$ & $0.297$ & $+0.50$ \\")
+    assert any(line.startswith(r"left\_<kidney> \& co & 3 &") for line in lines)
+    assert lines[-2:] == [r"\bottomrule", r"\end{tabular}"]
+
+
+def test_a_second_comparison_replaces_the_first(written: tuple[Comparison, Path]) -> None:
+    comparison, out = written
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    write_comparison(comparison, out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_a_file_is_no_folder(written: tuple[Comparison, Path], tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("mine")
+    with pytest.raises(InputError, match="is a file"):
+        write_comparison(written[0], tmp_path / "taken")
+    assert (tmp_path / "taken").read_text() == "mine"

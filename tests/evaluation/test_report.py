@@ -1,0 +1,519 @@
+"""One page that shows the numbers of the summary, needs no other file, and never grows beyond its limit."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from medsam.errors import InputError
+from medsam.evaluation import report
+from medsam.evaluation.calibration import calibration
+from medsam.evaluation.report import draw_overlay, number, write_report
+from medsam.evaluation.summary import COLUMNS, latex_table, robustness, summarise
+from medsam.metrics.measure import DEFINITIONS
+
+BASELINES = {"filled-box": 0.7, "inscribed-ellipse": 0.75}
+VOID = {"meta", "img", "br"}
+
+
+class Page(HTMLParser):
+    """A page as its elements; tags that do not close, or close another, raise."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.text = path.read_text(encoding="utf-8")
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.tables: list[list[list[str]]] = []
+        self.words: list[str] = []
+        self.feed(self.text)
+        self.close()
+        if self.open:
+            raise ValueError(f"never closed: {self.open}")
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+
+    def handle_startendtag(self, tag, attrs):
+        raise ValueError(f"<{tag}/> does not close in HTML")
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open[-1] != tag:
+            raise ValueError(f"</{tag}> closes {self.open[-3:]}")
+        self.open.pop()
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in ("style", "title"):
+            return
+        self.words.append(data)
+        if "td" in self.open or "th" in self.open:
+            self.tables[-1][-1][-1] += " " + " ".join(data.split())
+
+    def attributes(self, name):
+        return [values[name] for _, values in self.elements if name in values]
+
+    def pictures(self):
+        return [values for tag, values in self.elements if tag == "img" and values.get("class") != "plot"]
+
+    @property
+    def shown(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def evaluation(
+    folder: Path,
+    cases: int = 3,
+    structures: tuple[str, ...] = ("spleen", "liver"),
+    models: tuple[str, ...] = ("litemedsam", "medsam-vit-b"),
+    prompts: tuple[str, ...] = ("box",),
+    *,
+    names: tuple[str, ...] = (),
+    dice: float | None = None,
+    seconds: float | None = 0.5,
+    pictures: bool = True,
+    colour: bool = False,
+    noise: bool = False,
+) -> Path:
+    """A folder as `medsam evaluate` writes it, baselines first. Dice falls with the number of the case."""
+    rows: list[dict[str, Any]] = []
+    rng = np.random.default_rng(0)
+    (folder / "overlays").mkdir(parents=True)
+    names = names or tuple(f"case_{n:03d}" for n in range(cases))
+    for place, case in enumerate(names):
+        index: list[dict[str, Any]] = []
+        arrays: dict[str, np.ndarray] = {}
+        for label, structure in enumerate(structures, 1):
+            for prompt in prompts:
+                for rank, model in enumerate([*BASELINES, *models]):
+                    real = model in models
+                    found = BASELINES.get(model, 0.95 - 0.02 * rank) - 0.3 * place / len(names) - 0.01 * label
+                    found -= 0.01 * len(prompt)
+                    found = found if dice is None else dice
+                    row: dict[str, Any] = dict.fromkeys(COLUMNS, found)
+                    row |= {
+                        "case": case,
+                        "patient": f"SECRET-{place}",
+                        "structure": structure,
+                        "label": label,
+                        "model": model,
+                        "prompt": prompt,
+                        "n_slices": 4,
+                        "hd95_mm": 30 * (1 - found),
+                        "predicted_iou": found + 0.02 if real else None,
+                        "seconds": seconds if real else None,
+                    }
+                    rows.append(row)
+                    if not real or prompt != prompts[0]:
+                        continue
+                    number = len(index)
+                    image = np.full((40, 50), 90, np.uint8)
+                    if noise:
+                        image = rng.integers(0, 256, image.shape, np.uint8)
+                    arrays[f"image/{number}"] = np.stack([image] * 3, axis=-1) if colour else image
+                    for kind, shift in (("reference", 0), ("prediction", 2)):
+                        mask = np.zeros(image.shape, bool)
+                        mask[10:25, 12 + shift : 30 + shift] = True
+                        arrays[f"{kind}/{number}"] = mask
+                    entry = {"structure": structure, "model": model, "prompt": prompt, "slice": 7 + number}
+                    index.append(entry | {"dice": 0.9, "box": [12, 10, 30, 25], "aspect": 1.5})
+        if pictures:
+            file = case.replace("/", "__").replace(" ", "_") + ".npz"
+            np.savez_compressed(folder / "overlays" / file, index=np.array(json.dumps(index)), **arrays)
+    metrics = pd.DataFrame(rows)
+    slices = metrics.assign(slice=3)
+    metrics.to_csv(folder / "metrics.csv", index=False)
+    slices.to_csv(folder / "slices.csv", index=False)
+    real_slices = slices[slices["model"].isin(models)]
+    summary = {
+        **summarise(metrics, resamples=50),
+        "robustness": robustness(metrics, resamples=50),
+        "calibration": calibration(real_slices) if len(real_slices) else {},
+        "protocol": {"prompt": "box", "min_pixels": 10, "command": "medsam evaluate --out <here>", "axis": None},
+        "environment": {"torch": "2.13", "gpu": None},
+    }
+    (folder / "summary.json").write_text(json.dumps(summary, allow_nan=False))
+    return folder
+
+
+def page(folder: Path, **options) -> Page:
+    return Page(write_report(folder, **options))
+
+
+def summary_of(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "summary.json").read_text())
+
+
+def test_the_first_table_tells_the_overall_numbers_of_the_summary_models_before_baselines(tmp_path):
+    folder = evaluation(tmp_path / "run")
+    table = page(folder).tables[0]
+    summary = summary_of(folder)
+    order = ["litemedsam", "medsam-vit-b", "filled-box", "inscribed-ellipse"]
+    assert len(table) == 1 + len(order)
+    for model, row in zip(order, table[1:], strict=True):
+        assert model in row[0]
+        assert ("no model" in row[0]) == (model in BASELINES)
+        for metric, cell in zip(("dice", "nsd", "hd95_mm"), row[1:4], strict=True):
+            found = summary[model]["overall"][metric]
+            low, high = (number(value, metric) for value in found["ci95"])
+            assert cell.split() == [number(found["mean"], metric), f"[{low},", f"{high}]"]
+        assert [cell.strip() for cell in row[4:]] == ["3", "6"]
+
+
+def test_every_structure_has_every_metric_of_every_model(tmp_path):
+    folder = evaluation(tmp_path / "run")
+    tables = page(folder).tables[1:9]
+    summary = summary_of(folder)
+    for metric, table in zip(report.METRICS, tables, strict=True):
+        models = [cell.split()[1] for cell in table[0][1:]]
+        assert [row[0].strip() for row in table[1:]] == ["spleen", "liver", "all structures"]
+        for row in table[1:3]:
+            for model, cell in zip(models, row[1:], strict=True):
+                found = summary[model]["structures"][row[0].strip()][metric]
+                if found["mean"] is None:
+                    assert cell.strip() == "–"
+                    continue
+                assert cell.split()[:3] == [number(found["mean"], metric), "±", number(found["std"], metric)]
+                assert f"median {number(found['median'], metric)}, n {found['n']}" in cell
+
+
+def test_a_value_that_is_not_defined_is_counted_in_the_table(tmp_path):
+    folder = evaluation(tmp_path / "run")
+    rows = pd.read_csv(folder / "metrics.csv")
+    rows.loc[(rows["case"] == "case_000") & (rows["structure"] == "liver"), "hd95_mm"] = np.nan
+    rows.to_csv(folder / "metrics.csv", index=False)
+    (folder / "summary.json").write_text(json.dumps(summary_of(folder) | summarise(rows, resamples=50)))
+    found = page(folder)
+    assert "n 2 of 3" in found.shown
+    assert "4 such values are left out of the HD95" in found.shown
+
+
+def test_the_page_needs_no_other_file_and_no_script(tmp_path):
+    folder = evaluation(tmp_path / "run", prompts=("box", "box+5px", "box+10px"))
+    found = page(folder)
+    assert not {tag for tag, _ in found.elements} & {"script", "link", "iframe", "object", "embed", "base", "form"}
+    assert all(address.startswith("data:image/webp;base64,") for address in found.attributes("src"))
+    assert all(address.startswith("#") for address in found.attributes("href"))
+    assert "http:" not in found.text
+    assert "https:" not in found.text
+    assert all(address.startswith("#") for address in re.findall(r"url\(['\"]?([^)]*)", found.text))
+    assert not [name for _, values in found.elements for name in values if name.startswith("on")]
+
+
+def test_ids_are_unique_links_lead_somewhere_and_pictures_have_words(tmp_path):
+    found = page(evaluation(tmp_path / "run", prompts=("box", "box+5px"), dice=0.4))
+    ids = found.attributes("id")
+    assert len(ids) == len(set(ids))
+    assert {address[1:] for address in found.attributes("href")} <= set(ids)
+    assert {address[1:] for address in re.findall(r"url\(([^)]*)\)", found.text)} <= set(ids)
+    assert all(values.get("alt") for tag, values in found.elements if tag == "img")
+    assert all(values.get("aria-label") for tag, values in found.elements if tag == "svg")
+    assert ("html", {"lang": "en"}) in found.elements
+    levels = [int(tag[1]) for tag, _ in found.elements if re.fullmatch(r"h\d", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert max(np.diff(levels)) <= 1
+
+
+def test_drawings_are_whole_and_keep_names_as_text(tmp_path):
+    folder = evaluation(tmp_path / "run", structures=("a <b> & 'c' id=\"x_1\"", "$\\alpha_1$"))
+    drawings = re.findall(r"<svg.*?</svg>", page(folder).text, flags=re.DOTALL)
+    assert len(drawings) >= 5
+    texts = {element.text for drawing in drawings for element in ElementTree.fromstring(drawing).iter("text")}
+    assert {"a <b> & 'c' id=\"x_1\"", "$\\alpha_1$"} <= texts
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "<script>alert(1)</script>",
+        '"><img src=x onerror=alert(1)>',
+        "</title></style>",
+        "{{ 7 * 7 }}{% raw %}",
+        "--> ]]>",
+        "肝臓 & Milz ½",
+        "a_b$^\\frac",
+        "!!",
+        "NA",
+    ],
+)
+def test_names_are_shown_as_they_are_whatever_they_hold(tmp_path, name):
+    folder = evaluation(tmp_path / "run", structures=(name, "liver"), models=(name + " model",), names=(name, "007"))
+    found = page(folder, title=name)
+    shown = " ".join(name.split())
+    assert found.shown.count(shown) > 5
+    assert {tag for tag, _ in found.elements if tag == "script"} == set()
+    assert not found.attributes("onerror")
+    assert any(row[0].strip() == shown for row in found.tables[1])
+    assert "007" in found.shown
+
+
+def test_patients_are_counted_not_named(tmp_path):
+    found = page(evaluation(tmp_path / "run"))
+    assert "of 3 patients" in found.shown
+    assert "SECRET" not in found.text
+
+
+def test_worst_median_and_best_case_of_the_first_model_are_shown(tmp_path):
+    found = page(evaluation(tmp_path / "run", cases=5))
+    alts = [picture["alt"] for picture in found.pictures()]
+    assert [re.findall(r"(\w+), (\w+) case (case_\d+)", alt)[0] for alt in alts] == [
+        (structure, rank, case)
+        for structure in ("spleen", "liver")
+        for rank, case in (("worst", "case_004"), ("median", "case_002"), ("best", "case_000"))
+    ]
+    assert "Chosen by the Dice of the whole volume of litemedsam" in found.shown
+
+
+def test_of_two_cases_there_is_no_median_and_a_single_case_is_the_only_one(tmp_path):
+    two = [picture["alt"].split()[1] for picture in page(evaluation(tmp_path / "two", cases=2)).pictures()]
+    assert two == ["worst", "best"] * 2
+    one = page(evaluation(tmp_path / "one", cases=1, structures=("polyp",), colour=True))
+    assert [picture["alt"].split()[1] for picture in one.pictures()] == ["only"]
+    assert "1 structure in 1 case of 1 patient," in one.shown
+
+
+def test_pictures_of_a_case_with_a_slash_or_a_blank_in_its_id_are_found(tmp_path):
+    assert len(page(evaluation(tmp_path / "run", names=("amos/c 1", "flare/c 1"))).pictures()) == 4
+
+
+def test_a_folder_without_pictures_has_a_report_that_says_so(tmp_path):
+    folder = evaluation(tmp_path / "run", pictures=False)
+    (folder / "overlays").rmdir()
+    found = page(folder)
+    assert not found.pictures()
+    assert "No pictures were kept in this folder." in found.shown
+
+
+def test_a_run_of_baselines_alone_is_reported_as_such(tmp_path):
+    found = page(evaluation(tmp_path / "run", models=()))
+    assert "Evaluation without a model" in found.text
+    assert "No model was evaluated, so none failed." in found.shown
+    assert "Calibration" not in found.shown
+
+
+def test_a_run_in_which_nothing_is_defined_has_dashes_and_no_plots(tmp_path):
+    found = page(evaluation(tmp_path / "run", dice=float("nan"), seconds=None))
+    assert [cell.strip() for cell in found.tables[0][1][1:4]] == ["–"] * 3
+    assert not [tag for tag, _ in found.elements if tag == "svg"]
+    assert "No times were recorded." in found.shown
+
+
+def test_failures_lead_to_their_structure(tmp_path):
+    found = page(evaluation(tmp_path / "run", cases=2, dice=0.3))
+    assert "8 of 8 answers (case × structure × model) have a volume Dice below 0.5" in found.shown
+    failures = next(table for table in found.tables if table[0][0].strip() == "Case")
+    assert len(failures) == 9
+    assert failures[1][0].strip() == "case_000"
+    assert found.attributes("href").count("#structure-1") == 4
+    none = page(evaluation(tmp_path / "good", cases=2))
+    assert "No model has a Dice below 0.5 in any of 8 answers" in none.shown
+
+
+def test_a_long_list_of_failures_is_cut_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "MAX_FAILURES", 5)
+    found = page(evaluation(tmp_path / "run", cases=2, dice=0.3))
+    assert "the 5 lowest are listed, all are in metrics.csv" in found.shown
+
+
+def test_several_prompts_are_a_curve_and_a_table_and_the_oracle_is_no_result(tmp_path):
+    folder = evaluation(tmp_path / "run", prompts=("box", "box+5px", "box:oracle3"))
+    found = page(folder)
+    assert "Robustness to the prompt" in found.shown
+    table = next(table for table in found.tables if len(table[0]) > 1 and table[0][1].strip() == "Prompt")
+    cells = {(row[0].split()[1], row[1].strip()): row[2].split()[0] for row in table[1:]}
+    for model, prompts in summary_of(folder)["prompts"].items():
+        for prompt, found_there in prompts.items():
+            assert cells[model, prompt] == number(found_there["overall"]["dice"]["mean"], "dice")
+    assert "an upper bound nobody reaches" in found.shown
+    assert "Robustness" not in page(evaluation(tmp_path / "one")).shown
+
+
+def test_calibration_shows_the_numbers_of_the_summary(tmp_path):
+    folder = evaluation(tmp_path / "run")
+    found = page(folder)
+    table = next(table for table in found.tables if len(table[0]) > 2 and "ECE" in table[0][2])
+    for row in table[1:]:
+        there = summary_of(folder)["calibration"][row[0].split()[1]]
+        wanted = [number(there[name], name) for name in ("ece", "mce", "bias", "auroc")]
+        assert [cell.strip() for cell in row[1:6]] == [str(there["n"]), *wanted]
+
+
+def test_time_is_the_median_over_cases_of_the_sum_over_structures(tmp_path):
+    found = page(evaluation(tmp_path / "run", seconds=0.6))
+    table = next(table for table in found.tables if "Seconds" in table[0][1])
+    assert [cell.strip() for cell in table[1][1:]] == ["1.20", "0.150"]
+
+
+def test_definitions_tolerances_protocol_environment_and_command_are_there(tmp_path):
+    found = page(evaluation(tmp_path / "run"))
+    for words in (*DEFINITIONS.values(), "FLARE22 evaluation code", "medsam evaluate --out <here>", "min pixels"):
+        assert words in found.shown
+    assert "Not a medical device" in found.shown
+    assert "without looking at the image" in found.shown
+
+
+def test_the_latex_table_stands_beside_the_page_and_nothing_else_is_left(tmp_path):
+    folder = evaluation(tmp_path / "run")
+    before = {path.name for path in folder.iterdir()}
+    assert write_report(folder) == folder / "report.html"
+    assert {path.name for path in folder.iterdir()} - before == {"report.html", "table.tex"}
+    assert (folder / "table.tex").read_text() == latex_table(summary_of(folder))
+
+
+def test_the_same_folder_gives_the_same_bytes(tmp_path):
+    folder = evaluation(tmp_path / "run")
+    first = write_report(folder).read_bytes()
+    assert write_report(folder).read_bytes() == first
+
+
+def test_the_page_stays_below_its_limit_and_says_what_is_missing(tmp_path, monkeypatch):
+    folder = evaluation(tmp_path / "run", cases=3, structures=tuple("abcdef"), noise=True)
+    whole = write_report(folder).stat().st_size
+    edges, counts, plots = [], [], []
+    for share in (1.0, 0.7, 0.5, 0.4, 0.3):
+        monkeypatch.setattr(report, "MAX_BYTES", int(whole * share))
+        found = page(folder)
+        assert len(found.text.encode()) <= whole * share
+        pictures = found.pictures()
+        edges.append(min((int(picture["width"]) for picture in pictures), default=0))
+        counts.append(len(pictures))
+        plots.append(sum(tag == "svg" for tag, _ in found.elements))
+        left_out = re.search(r"Left out to keep the page small: (\d+) of 18 pictures", found.shown)
+        assert (int(left_out[1]) if left_out else 0) == 18 - len(pictures)
+        if 0 < len(pictures) <= 6:
+            assert {picture["alt"].split()[1] for picture in pictures} == {"worst"}
+    assert edges[0] == 320
+    assert edges[1] < 320
+    assert counts[0] == 18
+    assert sorted(counts, reverse=True) == counts
+    assert counts[-1] < 18
+    assert plots[0] == plots[2]
+
+
+def test_without_room_for_pictures_plots_and_tables_go_and_then_it_is_an_error(tmp_path, monkeypatch):
+    folder = evaluation(tmp_path / "run", cases=3, structures=tuple("abcdef"))
+    monkeypatch.setattr(report, "MAX_BYTES", 60_000)
+    found = page(folder)
+    assert len(found.text.encode()) <= 60_000
+    assert "all plots" in found.shown
+    monkeypatch.setattr(report, "MAX_BYTES", 1000)
+    (folder / "report.html").unlink()
+    with pytest.raises(InputError, match="larger than 0.001 MB even without pictures"):
+        write_report(folder)
+    assert not [path for path in folder.iterdir() if "report" in path.name]
+
+
+def test_a_drawing_too_large_for_svg_becomes_a_picture(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "_FIGURE_BYTES", 2000)
+    found = page(evaluation(tmp_path / "run"))
+    assert not [tag for tag, _ in found.elements if tag == "svg"]
+    assert sum(values.get("class") == "plot" for tag, values in found.elements if tag == "img") == 5
+
+
+@pytest.mark.parametrize(("cases", "structures"), [(130, 2), (1, 61)])
+def test_many_cases_and_many_structures_fit(tmp_path, cases, structures):
+    names = tuple(f"structure_with_a_rather_long_name_{n}" for n in range(structures))
+    found = page(evaluation(tmp_path / "run", cases=cases, structures=names, noise=True))
+    assert len(found.text.encode()) < 5_000_000
+    assert len(found.pictures()) == structures * min(cases, 3)
+    assert not re.search("Left out to keep", found.shown)
+
+
+def test_long_names_keep_their_ends_in_plots():
+    labels = [report._short(f"structure_with_a_rather_long_name_{n}") for n in (1, 12)]
+    assert labels == ["structure_w…ong_name_1", "structure_w…ng_name_12"]
+    assert report._short("spleen") == "spleen"
+    assert report._columns(report._short("肝" * 40)) <= 22
+
+
+@pytest.mark.parametrize(
+    ("value", "metric", "shown"),
+    [
+        (0.91249, "dice", "0.912"),
+        (3.456, "hd95_mm", "3.46"),
+        (-12.34, "volume_error_percent", "−12.3"),
+        (-0.0001, "volume_error_ml", "0.00"),
+        (float("nan"), "dice", "–"),
+        (float("inf"), "hd95_mm", "–"),
+        (None, "nsd", "–"),
+    ],
+)
+def test_numbers_have_the_decimals_of_their_unit(value, metric, shown):
+    assert number(value, metric) == shown
+
+
+def test_a_damaged_folder_is_one_clear_error(tmp_path):
+    with pytest.raises(InputError, match="does not exist"):
+        write_report(tmp_path / "nothing")
+    folder = evaluation(tmp_path / "run")
+    picture = folder / "overlays" / "case_000.npz"
+    for content in (b"", b"PK\x03\x04 cut", b"no archive"):
+        picture.write_bytes(content)
+        with pytest.raises(InputError, match="case_000.npz is not what an evaluation writes"):
+            write_report(folder)
+    np.savez(picture, index=np.array('[{"structure": "spleen"}]'))
+    with pytest.raises(InputError, match="case_000.npz"):
+        write_report(folder)
+    for content in ("{", "[]", '{"protocol": {}}', '{"m": {"overall": {}}}'):
+        (folder / "summary.json").write_text(content)
+        with pytest.raises(InputError, match=r"summary\.json"):
+            write_report(folder)
+    (folder / "summary.json").unlink()
+    with pytest.raises(InputError, match="no summary.json"):
+        write_report(folder)
+    assert not (folder / "report.html").exists()
+
+
+def _is(picture: np.ndarray, colour: str) -> np.ndarray:
+    return (picture == np.array(report._rgb(colour))).all(axis=-1)
+
+
+def test_an_overlay_shows_the_structure_in_its_surroundings_with_both_outlines():
+    image = np.full((100, 100), 50, np.uint8)
+    reference = np.zeros((100, 100), bool)
+    reference[30:70, 30:70] = True
+    # 40 pixels and a margin of 8 on each side: 56 pixels become 224, four for one; the reference begins at 32
+    picture = draw_overlay(image, reference, np.zeros_like(reference), (30, 30, 70, 70), 1.0, 224)
+    assert picture.shape == (224, 224, 3)
+    rows = np.flatnonzero(_is(picture, report.REFERENCE_COLOUR).any(axis=1))
+    assert (rows.min(), rows.max()) == (32 - 2, 192 + 1)
+    assert (picture[112, 112] == 50).all()
+    assert not _is(picture, report.PREDICTION_COLOUR).any()
+    same = draw_overlay(image, reference, reference, (30, 30, 70, 70), 1.0, 224)
+    assert _is(same, report.PREDICTION_COLOUR).any()
+    assert _is(same, report.REFERENCE_COLOUR).any()
+
+
+def test_an_overlay_is_true_to_scale_and_may_pass_the_border():
+    image = np.full((20, 80), 200, np.uint8)
+    reference = np.zeros((20, 80), bool)
+    reference[0:10, 0:40] = True  # rows four times as high as columns: a square in mm
+    picture = draw_overlay(image, reference, reference, (0, 0, 40, 10), 4.0, 280)
+    line = _is(picture, report.PREDICTION_COLOUR)
+    high, wide = (np.ptp(np.flatnonzero(line.any(axis=axis))) for axis in (1, 0))
+    assert abs(high - wide) <= 1
+    assert (picture[:30, :30] == 0).all()
+
+
+def test_an_overlay_without_any_mask_shows_the_box():
+    empty = np.zeros((60, 60), bool)
+    colour = np.full((60, 60, 3), (200, 30, 30), np.uint8)
+    picture = draw_overlay(colour, empty, empty, (20, 20, 40, 40), 1.0, 160)
+    assert (picture == 255).all(axis=-1).any()
+    assert (picture[80, 80] == (200, 30, 30)).all()

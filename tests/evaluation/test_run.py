@@ -1,0 +1,147 @@
+"""`medsam evaluate` as its user runs it: real weights, small scans."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from phantoms import block
+
+from medsam.cli.main import main
+from medsam.evaluation.summary import COLUMNS
+
+pytestmark = pytest.mark.weights
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory) -> Path:
+    """Four noisy blocks of two patients, and one case whose structure is too small to ask for."""
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    cases = []
+    for n in range(5):
+        box = (5 + n, 6, 0, 25, 20 + n, 2) if n < 4 else (5, 6, 0, 7, 8, 2)
+        scan, mask = block((2, 32, 40), box)
+        affine = np.diag([1.0, 1, 3, 1])
+        noisy = (scan.array + rng.normal(0, 20, scan.array.shape)).astype(np.float32)
+        nib.save(nib.Nifti1Image(noisy.transpose(2, 1, 0), affine), folder / f"{n}.nii.gz")
+        nib.save(nib.Nifti1Image(mask.transpose(2, 1, 0).astype(np.uint8), affine), folder / f"{n}-label.nii.gz")
+        cases.append({"id": f"case{n}", "patient": f"p{n % 2}", "image": f"{n}.nii.gz", "label": f"{n}-label.nii.gz"})
+    path = folder / "manifest.json"
+    path.write_text(json.dumps({"name": "blocks", "modality": "MR", "labels": {"lesion": 1}, "cases": cases}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(manifest, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("evaluation") / "out"
+    assert main(["evaluate", "--manifest", str(manifest), "--out", str(out), "--save-masks", "--no-timing"]) == 0
+    return out
+
+
+def test_the_folder_holds_what_the_contract_says(finished):
+    metrics, slices = pd.read_csv(finished / "metrics.csv"), pd.read_csv(finished / "slices.csv")
+    assert tuple(metrics.columns) == COLUMNS
+    assert tuple(slices.columns) == (*COLUMNS, "slice")
+    assert metrics["model"].value_counts().to_dict() == {"filled-box": 4, "inscribed-ellipse": 4, "litemedsam": 4}
+    assert "case4" not in set(metrics["case"]), "a structure below ten pixels is skipped, never scored"
+    assert len(slices) == 4 * 2 * 3
+    summary = json.loads((finished / "summary.json").read_text())
+    overall = summary["litemedsam"]["overall"]
+    assert overall["dice"]["mean"] == pytest.approx(metrics[metrics["model"] == "litemedsam"]["dice"].mean())
+    assert 0.7 < overall["dice"]["mean"] < 1
+    assert summary["filled-box"]["structures"]["lesion"]["dice"]["mean"] == 1
+    assert summary["protocol"]["prompt"] == "box"
+    assert summary["environment"]["torch"]
+    report = (finished / "report.html").read_text()
+    assert "lesion" in report
+    assert len(report) < 5_000_000
+
+
+def test_written_masks_score_what_the_table_says(finished, manifest):
+    metrics = pd.read_csv(finished / "metrics.csv").query("model == 'litemedsam'").set_index("case")
+    for n in range(4):
+        mask = nib.load(finished / "masks" / f"case{n}.litemedsam.nii.gz")
+        truth = nib.load(manifest.parent / f"{n}-label.nii.gz")
+        assert mask.affine.tobytes() == truth.affine.tobytes()
+        a, b = np.asarray(mask.dataobj) == 1, np.asarray(truth.dataobj) == 1
+        assert 2 * (a & b).sum() / (a.sum() + b.sum()) == pytest.approx(metrics.loc[f"case{n}", "dice"], abs=1e-6)
+
+
+def evaluate(*arguments: str, **options) -> subprocess.Popen:
+    command = [sys.executable, "-m", "medsam.cli.main", "evaluate", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills a process")
+def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(finished, manifest, tmp_path):
+    out = tmp_path / "out"
+    arguments = ["--manifest", str(manifest), "--out", str(out), "--save-masks", "--no-timing"]
+    first = evaluate(*arguments)
+    while not list((out / "cases").glob("*.json")):
+        assert first.poll() is None, first.communicate()[1]
+        time.sleep(0.05)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    done = sorted((out / "cases").glob("*.json"))
+    assert 1 <= len(done) < 5
+    assert not (out / "metrics.csv").exists()
+    before = {path: path.stat().st_mtime_ns for path in done}
+
+    second = evaluate(*arguments)
+    _, errors = second.communicate(timeout=200)
+    assert second.returncode == 0, errors
+    assert {path: path.stat().st_mtime_ns for path in done} == before, "finished cases are not measured again"
+    for name in ("metrics.csv", "slices.csv"):
+        assert (out / name).read_bytes() == (finished / name).read_bytes()
+
+
+def test_two_processes_share_the_cases_and_end_in_the_same_bytes(finished, manifest, tmp_path):
+    out = tmp_path / "out"
+    done = evaluate("--manifest", str(manifest), "--out", str(out), "--save-masks", "--no-timing", "--devices", "2")
+    _, errors = done.communicate(timeout=250)
+    assert done.returncode == 0, errors
+    for name in ("metrics.csv", "slices.csv"):
+        assert (out / name).read_bytes() == (finished / name).read_bytes()
+
+
+def test_a_folder_of_another_evaluation_is_not_mixed_up(finished, manifest, capsys):
+    before = (finished / "metrics.csv").read_bytes()
+    arguments = ["evaluate", "--manifest", str(manifest), "--out", str(finished), "--save-masks", "--no-timing"]
+    assert main([*arguments, "--jitter-px", "5"]) == 2
+    assert "holds an evaluation with another protocol" in capsys.readouterr().err
+    assert (finished / "metrics.csv").read_bytes() == before
+
+
+def test_json_on_stdout_is_the_summary_and_nothing_else(finished, manifest, capsys):
+    arguments = ["evaluate", "--manifest", str(manifest), "--out", str(finished), "--save-masks", "--no-timing"]
+    assert main([*arguments, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads((finished / "summary.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--prompt", "point"], "not supported by this version"),
+        (["--zoom", "auto"], "not supported by this version"),
+        (["--jitter-px", "-1"], "whole numbers"),
+        (["--limit", "0"], "from 1"),
+        (["--devices", "0"], "from 1"),
+        (["--split", "holdout"], "no case with a reference in the split 'holdout'"),
+        (["--model", "none.pth"], "No checkpoint at none.pth"),
+        (["--window", "bones"], "no window 'bones'"),
+    ],
+)
+def test_what_cannot_be_run_is_said_and_leaves_no_table(manifest, tmp_path, capsys, extra, message):
+    assert main(["evaluate", "--manifest", str(manifest), "--out", str(tmp_path / "out"), *extra]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "out" / "metrics.csv").exists()

@@ -1,0 +1,343 @@
+"""Reference masks: every format onto the scan's grid, exactly or with an error that says both grids."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import phantoms
+import pytest
+import SimpleITK as sitk
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from medsam.errors import InputError
+from medsam.geometry import VolumeGeometry
+from medsam.io.labels import LabelGridMismatch, UnknownLabel, load_labels, on_grid, read_mask, structures_in
+from medsam.io.load import load_volume
+from medsam.volume import Volume
+
+AFFINE = np.diag([0.8, 0.9, 3.0, 1.0])
+AFFINE[:3, 3] = (-12.5, 40.25, 7.0)
+GRID = VolumeGeometry((2, 3, 4), AFFINE)
+# no symmetry, so that a flip or a swap of axes shows
+MAP = np.array(
+    [[[0, 1, 1, 0], [0, 0, 2, 0], [0, 0, 0, 0]], [[0, 0, 1, 0], [2, 2, 0, 0], [0, 0, 0, 2]]],
+    dtype=np.uint8,
+)
+NAMES = {"liver": 1, "spleen": 2}
+
+
+def nifti(path: Path, array: np.ndarray = MAP, geometry: VolumeGeometry = GRID) -> Path:
+    nib.save(nib.Nifti1Image(array.transpose(2, 1, 0), geometry.ras_affine), path)
+    return path
+
+
+def itk(path: Path, array: np.ndarray = MAP) -> Path:
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing((0.8, 0.9, 3.0))
+    image.SetOrigin((-12.5, 40.25, 7.0))
+    sitk.WriteImage(image, str(path))
+    return path
+
+
+def png(path: Path, array: np.ndarray, mode: str | None = None) -> Path:
+    Image.fromarray(array.astype(np.uint8), mode).save(path) if mode else Image.fromarray(array).save(path)
+    return path
+
+
+def picture(rows: int, columns: int) -> VolumeGeometry:
+    return VolumeGeometry.uncalibrated((1, rows, columns))
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.nrrd", "a.mha", "a.npz"])
+def test_a_label_map_of_any_format_gives_its_structures(tmp_path, name):
+    path = tmp_path / name
+    if name.endswith(".npz"):
+        np.savez(path, gts=MAP)
+    else:
+        (nifti if name.endswith(".nii.gz") else itk)(path)
+    masks = load_labels(path, GRID, NAMES)
+    assert list(masks) == ["liver", "spleen"]
+    for structure, value in NAMES.items():
+        assert masks[structure].dtype == bool
+        np.testing.assert_array_equal(masks[structure], value == MAP)
+
+
+def test_floats_that_are_whole_numbers_are_labels(tmp_path):
+    masks = load_labels(nifti(tmp_path / "a.nii.gz", MAP.astype(np.float32)), GRID, NAMES)
+    np.testing.assert_array_equal(masks["spleen"], MAP == 2)
+
+
+def test_fractions_are_refused(tmp_path):
+    with pytest.raises(UnknownLabel, match=r"a\.nii\.gz.*no whole numbers \(24 voxels, e\.g\. 0\.5\)"):
+        load_labels(nifti(tmp_path / "a.nii.gz", np.full(MAP.shape, 0.5, np.float32)), GRID, NAMES)
+
+
+def test_a_structure_that_is_not_in_the_file_is_empty_and_known_to_be(tmp_path):
+    masks = load_labels(nifti(tmp_path / "a.nii.gz"), GRID, {"background": 0, **NAMES, "gall bladder": 9})
+    assert list(masks) == ["liver", "spleen", "gall bladder"]
+    assert not masks["gall bladder"].any()
+    assert masks.voxels == {"liver": 3, "spleen": 4, "gall bladder": 0}
+
+
+def test_values_nobody_named_are_an_error_that_lists_them(tmp_path):
+    with pytest.raises(UnknownLabel, match=r"a\.nii\.gz holds unknown label values 2 \(4 voxels\); known are 1 liver"):
+        load_labels(nifti(tmp_path / "a.nii.gz"), GRID, {"liver": 1})
+
+
+@pytest.mark.parametrize("ignore", [(2,), "others"])
+def test_values_may_be_ignored(tmp_path, ignore):
+    masks = load_labels(nifti(tmp_path / "a.nii.gz"), GRID, {"liver": 1}, ignore=ignore)
+    np.testing.assert_array_equal(masks["liver"], MAP == 1)
+    assert list(masks) == ["liver"]
+
+
+def test_negative_values_are_unknown(tmp_path):
+    array = MAP.astype(np.int16)
+    array[0, 0, 0] = -1
+    with pytest.raises(UnknownLabel, match="unknown label values -1 "):
+        load_labels(nifti(tmp_path / "a.nii.gz", array), GRID, NAMES)
+
+
+def test_without_names_values_name_themselves(tmp_path):
+    assert list(load_labels(nifti(tmp_path / "a.nii.gz"), GRID)) == ["1", "2"]
+
+
+# -- grids --------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), oblique=st.booleans())
+def test_any_order_and_direction_of_axes_is_turned_exactly(seed, oblique):
+    rng = np.random.default_rng(seed)
+    shape = tuple(rng.integers(1, 6, 3).tolist())
+    scan = VolumeGeometry(shape, phantoms.random_affine(rng, rng.uniform(0.5, 4, 3), oblique))
+    truth = rng.integers(0, 5, shape).astype(np.uint8)
+    # the same voxels, stored another way: new axis n runs along old axis order[n], backwards if flip[n]
+    order, flip = rng.permutation(3), rng.random(3) < 0.5
+    to_old = np.zeros((4, 4))
+    to_old[3, 3] = 1
+    for n in range(3):
+        to_old[order[n], n] = -1 if flip[n] else 1
+        if flip[n]:
+            to_old[order[n], 3] = shape[::-1][order[n]] - 1
+    stored = truth.transpose(2, 1, 0).transpose(*order)
+    stored = stored[tuple(slice(None, None, -1 if f else 1) for f in flip)].transpose(2, 1, 0)
+    label = Volume(stored, VolumeGeometry(stored.shape, scan.affine @ to_old))
+    np.testing.assert_array_equal(on_grid(label, scan, Path("a.nii")).array, truth)
+
+
+def test_a_label_in_another_orientation_is_read_from_a_file(tmp_path):
+    path = nifti(tmp_path / "a.nii.gz")
+    turned = nib.as_closest_canonical(nib.load(path))
+    turned = turned.as_reoriented([[2, -1], [0, 1], [1, 1]])
+    nib.save(turned, tmp_path / "b.nii.gz")
+    assert load_volume(tmp_path / "b.nii.gz").array.shape != MAP.shape
+    np.testing.assert_array_equal(load_labels(tmp_path / "b.nii.gz", GRID, NAMES)["spleen"], MAP == 2)
+
+
+def test_another_shape_is_refused_with_both_grids(tmp_path):
+    with pytest.raises(LabelGridMismatch, match=r"a\.nii\.gz has 4 x 3 x 1 voxels.*the scan has 4 x 3 x 2 voxels"):
+        load_labels(nifti(tmp_path / "a.nii.gz", MAP[:1]), GRID, NAMES)
+
+
+def test_another_place_is_refused_with_how_far_it_is(tmp_path):
+    affine = AFFINE.copy()
+    affine[2, 3] += 1.5  # half a slice
+    with pytest.raises(LabelGridMismatch, match=r"up to 1\.5 mm \(0\.5 voxels\)"):
+        load_labels(nifti(tmp_path / "a.nii.gz", geometry=VolumeGeometry(MAP.shape, affine)), GRID, NAMES)
+
+
+def test_the_rounding_of_a_header_is_no_mismatch(tmp_path):
+    affine = AFFINE + np.random.default_rng(0).uniform(-1e-3, 1e-3, (4, 4)) * np.eye(4)
+    masks = load_labels(nifti(tmp_path / "a.nii.gz", geometry=VolumeGeometry(MAP.shape, affine)), GRID, NAMES)
+    np.testing.assert_array_equal(masks["liver"], MAP == 1)
+
+
+def test_a_flip_that_only_the_header_tells_is_refused(tmp_path):
+    """Same shape, columns running the other way about the same origin: half of a scan away."""
+    affine = AFFINE.copy()
+    affine[0, 0] = -0.8
+    with pytest.raises(LabelGridMismatch):
+        load_labels(nifti(tmp_path / "a.nii.gz", geometry=VolumeGeometry(MAP.shape, affine)), GRID, NAMES)
+
+
+def test_an_npz_that_states_its_grid_must_state_the_right_one(tmp_path):
+    np.savez(
+        tmp_path / "a.npz", gts=MAP, spacing=(0.8, 0.9, 4.0), origin=(-12.5, 40.25, 7.0), direction=np.eye(3).ravel()
+    )
+    with pytest.raises(LabelGridMismatch, match=r"up to 1 mm"):
+        load_labels(tmp_path / "a.npz", GRID, NAMES)
+
+
+def test_one_slice_is_a_volume(tmp_path):
+    grid = VolumeGeometry((1, 3, 4), AFFINE)
+    masks = load_labels(nifti(tmp_path / "a.nii.gz", MAP[:1], grid), grid, NAMES)
+    np.testing.assert_array_equal(masks["liver"], MAP[:1] == 1)
+
+
+# -- pictures -----------------------------------------------------------------------------------------------
+
+
+def test_a_grey_picture_of_numbers_is_a_label_map(tmp_path):
+    masks = load_labels(png(tmp_path / "a.png", MAP[0]), picture(3, 4), NAMES)
+    np.testing.assert_array_equal(masks["spleen"][0], MAP[0] == 2)
+
+
+def test_a_palette_picture_is_read_by_its_numbers_not_its_colours(tmp_path):
+    image = Image.fromarray(MAP[0]).convert("P")
+    image.putdata(MAP[0].ravel().tolist())
+    image.putpalette([0, 0, 0, 200, 10, 10, 10, 10, 200])
+    image.save(tmp_path / "a.png")
+    masks = load_labels(tmp_path / "a.png", picture(3, 4), NAMES)
+    np.testing.assert_array_equal(masks["liver"][0], MAP[0] == 1)
+
+
+@pytest.mark.parametrize("colour", [(255, 255, 255), (0, 200, 0), (128, 0, 0)])
+def test_a_threshold_takes_the_brightest_channel(tmp_path, colour):
+    inside = MAP[0] > 0
+    array = inside[..., None] * np.array(colour, np.uint8)
+    masks = load_labels(png(tmp_path / "a.png", array), picture(3, 4), {"lesion": 7}, threshold=127)
+    np.testing.assert_array_equal(masks["lesion"][0], inside)
+
+
+def test_the_smear_of_jpeg_is_below_the_threshold(tmp_path):
+    inside = np.zeros((32, 48), bool)
+    inside[9:25, 9:33] = True
+    Image.fromarray(inside.astype(np.uint8) * 255).save(tmp_path / "a.jpg", quality=85)
+    assert len(np.unique(load_volume(tmp_path / "a.jpg").array)) > 2
+    masks = load_labels(tmp_path / "a.jpg", picture(32, 48), {"polyp": 1}, threshold=127)
+    np.testing.assert_array_equal(masks["polyp"][0], inside)
+
+
+def test_0_and_255_under_one_name_is_told_to_be_a_mask(tmp_path):
+    path = png(tmp_path / "a.png", (MAP[0] > 0).astype(np.uint8) * 255)
+    with pytest.raises(UnknownLabel, match='unknown label values 255 .*state "threshold": 127'):
+        load_labels(path, picture(3, 4), {"lesion": 1})
+    np.testing.assert_array_equal(load_labels(path, picture(3, 4), {"lesion": 255})["lesion"][0], MAP[0] > 0)
+    np.testing.assert_array_equal(load_labels(path, picture(3, 4))["mask"][0], MAP[0] > 0)
+
+
+def test_colours_are_no_numbers(tmp_path):
+    array = np.zeros((3, 4, 3), np.uint8)
+    array[0, 0] = (255, 0, 0)
+    with pytest.raises(UnknownLabel, match=r"a\.png is a picture in colour"):
+        load_labels(png(tmp_path / "a.png", array), picture(3, 4), NAMES)
+
+
+def test_a_threshold_needs_one_structure(tmp_path):
+    with pytest.raises(InputError, match=r"labels name 2 \(liver, spleen\)"):
+        load_labels(png(tmp_path / "a.png", MAP[0]), picture(3, 4), NAMES, threshold=127)
+
+
+def test_a_picture_of_another_size_is_refused(tmp_path):
+    with pytest.raises(LabelGridMismatch, match=r"4 x 3 x 1 voxels .* no millimetres, the scan has 4 x 4 x 1"):
+        load_labels(png(tmp_path / "a.png", MAP[0]), picture(4, 4), NAMES)
+
+
+# -- masks of one structure ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [1, 2, 255])
+def test_the_only_value_of_a_mask_is_inside(tmp_path, value):
+    inside = MAP == 2
+    path = nifti(tmp_path / "a.nii.gz", (inside * value).astype(np.uint8))
+    np.testing.assert_array_equal(read_mask(path, GRID), inside)
+    path = png(tmp_path / "a.png", (inside[0] * value).astype(np.uint8))
+    np.testing.assert_array_equal(read_mask(path, picture(3, 4))[0], inside[0])
+
+
+def test_a_label_map_is_no_mask(tmp_path):
+    with pytest.raises(UnknownLabel, match="mask of one structure, but holds the values 1, 2"):
+        read_mask(nifti(tmp_path / "a.nii.gz"), GRID)
+
+
+def test_an_empty_mask_is_empty(tmp_path):
+    assert not read_mask(nifti(tmp_path / "a.nii.gz", MAP * 0), GRID).any()
+
+
+# -- SEG and RTSTRUCT of real scans -------------------------------------------------------------------------
+
+
+def test_a_seg_and_an_nrrd_of_one_liver_agree(data):
+    folder = data / "liver_ct_dicom_seg"
+    scan = load_volume(folder / "ct_series")
+    seg = load_labels(folder / "seg/liver.dcm", scan.geometry, {"liver": 1})
+    np.testing.assert_array_equal(
+        seg["liver"], load_labels(folder / "labels_nrrd/liver_seg.nrrd", scan.geometry, {"liver": 1})["liver"]
+    )
+    assert seg["liver"].any()
+
+
+def test_names_match_but_for_case_and_signs_and_the_rest_is_passed_over(data):
+    folder = data / "lung_ct_dicom_rtstruct"
+    scan = load_volume(folder / "ct_series")
+    everything = load_labels(folder / "rtstruct/rtstruct.dcm", scan.geometry)
+    assert list(everything) == ["GTV-1", "Spinal-Cord", "Lung-Left", "Lung-Right"]
+    names = {"lung_left": 1, "tumour": 2, "heart": 3}
+    found = load_labels(folder / "rtstruct/rtstruct.dcm", scan.geometry, names, aliases={"GTV-1": "tumour"})
+    assert list(found) == ["lung_left", "tumour", "heart"]
+    np.testing.assert_array_equal(found["lung_left"], everything["Lung-Left"])
+    np.testing.assert_array_equal(found["tumour"], everything["GTV-1"])
+    assert not found["heart"].any()
+    with pytest.raises(UnknownLabel, match="holds none of heart; it holds GTV-1, Spinal-Cord"):
+        load_labels(folder / "rtstruct/rtstruct.dcm", scan.geometry, {"heart": 1})
+    assert structures_in(folder / "rtstruct/rtstruct.dcm", {"spinal cord": 1}) == {"spinal cord"}
+
+
+def test_a_structure_set_cannot_lie_on_a_scan_without_millimetres(data):
+    with pytest.raises(LabelGridMismatch, match="placed in millimetres"):
+        load_labels(data / "lung_ct_dicom_rtstruct/rtstruct/rtstruct.dcm", picture(512, 512), {"heart": 1})
+
+
+# -- files that are no labels -------------------------------------------------------------------------------
+
+
+def test_every_error_names_the_file(tmp_path):
+    empty = tmp_path / "empty.nii.gz"
+    empty.write_bytes(b"")
+    text = tmp_path / "notes.txt"
+    text.write_text("liver")
+    truncated = tmp_path / "cut.nii.gz"
+    truncated.write_bytes(nifti(tmp_path / "a.nii.gz").read_bytes()[:60])
+    np.savez(tmp_path / "no_gts.npz", imgs=MAP)
+    for path, why in [
+        (tmp_path / "missing.nii.gz", "does not exist"),
+        (tmp_path, "is a folder"),
+        (empty, "0 bytes"),
+        (text, "not a label file"),
+        (truncated, "cannot be read"),
+        (tmp_path / "no_gts.npz", "no array `gts`, only imgs"),
+    ]:
+        with pytest.raises(InputError, match=why) as error:
+            load_labels(path, GRID, NAMES)
+        assert path.name in str(error.value)
+
+
+def test_a_scan_is_no_label(data):
+    with pytest.raises(InputError, match=r"01\.dcm is a DICOM image"):
+        load_labels(data / "liver_ct_dicom_seg/ct_series/01.dcm", GRID, NAMES)
+
+
+def test_structures_are_listed_without_the_scan(tmp_path):
+    path = nifti(tmp_path / "a.nii.gz", np.where(MAP == 1, 0, MAP))
+    assert structures_in(path, NAMES) == {"spleen"}
+    assert structures_in(path) == {"2"}
+    assert structures_in(png(tmp_path / "a.png", MAP[0] * 100), {"x": 1}, threshold=127) == {"x"}
+    assert structures_in(png(tmp_path / "b.png", MAP[0] * 0), {"x": 1}, threshold=127) == set()
+
+
+def test_all_orders_of_axes_are_covered():
+    """The property test draws orders at random; these are the six, once each, against numpy."""
+    truth = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    scan = VolumeGeometry(truth.shape, np.diag([1.0, 2.0, 3.0, 1.0]))
+    for order in itertools.permutations(range(3)):
+        affine = np.eye(4)
+        affine[:3, :3] = scan.affine[:3, :3][:, order]
+        stored = truth.transpose(2, 1, 0).transpose(order).transpose(2, 1, 0)
+        turned = on_grid(Volume(stored, VolumeGeometry(stored.shape, affine)), scan, Path("a"))
+        np.testing.assert_array_equal(turned.array, truth)

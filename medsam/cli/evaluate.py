@@ -6,6 +6,8 @@ import argparse
 import json
 import shlex
 import sys
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,11 +114,13 @@ def named_cases(manifests: list[Path], split: str | None, limit: int | None) -> 
         if not chosen:
             where = f" in the split {split!r}" if split else ""
             raise PromptError(f"{path.name} has no case with a reference{where}.")
+        # patients too: p001 of one set is not p001 of another
         prefix = f"{manifest.name}/" if len(manifests) > 1 else ""
-        named += [(f"{prefix}{case.id}", case) for case in chosen[:limit]]
-    twice = {name for name, _ in named if [other for other, _ in named].count(name) > 1}
+        named += [(f"{prefix}{case.id}", replace(case, patient=prefix + case.patient)) for case in chosen[:limit]]
+    counts = Counter(name for name, _ in named)
+    twice = [name for name, count in counts.items() if count > 1]
     if twice:
-        raise PromptError(f"Several cases are called {sorted(twice)[0]}. Give the manifests different names.")
+        raise PromptError(f"Several cases are called {twice[0]}. Give the manifests different names.")
     return named
 
 
@@ -129,7 +133,7 @@ def _print_table(summary: dict[str, Any], folder: Path) -> None:
     for heading in ("model", "Dice", "95 % CI", "NSD", "HD95 mm", "structures"):
         table.add_column(heading, justify="left" if heading == "model" else "right")
     for model, entry in summary.items():
-        if not isinstance(entry, dict) or "overall" not in entry:
+        if "overall" not in entry:
             continue
         overall = entry["overall"]
         interval = overall["dice"]["ci95"]

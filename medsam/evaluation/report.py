@@ -34,7 +34,7 @@ from scipy.ndimage import binary_dilation, binary_erosion
 from medsam import __version__
 from medsam.errors import InputError
 from medsam.evaluation.summary import BASELINES, METRICS, ORACLE, TITLES, file_name, latex_table, models_of, read_table
-from medsam.labels import Tolerance, tolerance
+from medsam.labels import DEFAULT_TOLERANCE_MM, tolerance
 from medsam.metrics.measure import DEFINITIONS, EMPTY_RULE
 
 if TYPE_CHECKING:
@@ -284,6 +284,7 @@ class _Page:
         failed = failed.sort_values(["dice", "case", "structure", "model"], kind="stable")
         protocol = dict(run.summary.get("protocol") or {})
         command = protocol.pop("command", None)
+        tolerances = protocol.pop("nsd_tolerance_mm", None) or {}
         return {
             "title": self.title,
             "version": __version__,
@@ -319,7 +320,8 @@ class _Page:
             "times": _times(run),
             "definitions": {(TITLES | VOLUMES).get(key, key): text for key, text in DEFINITIONS.items()},
             "empty_rule": EMPTY_RULE,
-            "tolerances": _tolerances(run.structures),
+            "tolerances": _tolerances(tolerances, run.structures),
+            "datasets": run.summary.get("datasets") or {},
             "protocol": [(key.replace("_", " "), _plain(value)) for key, value in protocol.items()],
             "environment": [
                 (key.replace("_", " "), _plain(value)) for key, value in (run.summary.get("environment") or {}).items()
@@ -384,13 +386,18 @@ def _times(run: _Run) -> list[tuple[_Series, float, float]]:
     return found
 
 
-def _tolerances(structures: Sequence[str]) -> list[tuple[str, Tolerance | None]]:
-    found: list[tuple[str, Tolerance | None]] = []
+def _tolerances(used: Mapping[str, float], structures: Sequence[str]) -> list[tuple[str, float, str]]:
+    """Structure, the tolerance its NSD was measured with, and where that number comes from."""
+    found = []
     for name in structures:
+        if name not in used:
+            continue
         try:
-            found.append((name, tolerance(name)))
+            published = tolerance(name)
         except InputError:  # a name without a letter or digit has no entry
-            found.append((name, None))
+            published = None
+        own = published is not None and published.mm == used[name] != DEFAULT_TOLERANCE_MM
+        found.append((name, used[name], published.source if published and own else "the same for every structure"))
     return found
 
 

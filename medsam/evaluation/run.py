@@ -248,7 +248,7 @@ def _write_tables(run: Run, names: Sequence[str]) -> None:
 
     from medsam.evaluation.calibration import calibration
     from medsam.evaluation.report import write_report
-    from medsam.evaluation.summary import COLUMNS, read_table, robustness, summarise
+    from medsam.evaluation.summary import COLUMNS, by_dataset, read_table, robustness, summarise
 
     done = [json.loads(run.case_file(name).read_text()) for name in names]
     tables = {
@@ -269,6 +269,7 @@ def _write_tables(run: Run, names: Sequence[str]) -> None:
     note = json.loads((run.folder / "run.json").read_text())
     summary = {
         **summarise(metrics, seed=run.protocol.seed),
+        **({"datasets": sets} if (sets := by_dataset(metrics, seed=run.protocol.seed)) else {}),
         "robustness": robustness(metrics, seed=run.protocol.seed),
         "calibration": calibration(slices),
         "protocol": {

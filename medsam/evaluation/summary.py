@@ -59,7 +59,7 @@ BASELINES = ("filled-box", "inscribed-ellipse")
 # the prompt of rows that score the best of three masks, chosen by the reference
 ORACLE = "box:oracle3"
 # what stands beside the models in summary.json
-RESERVED = ("prompts", "robustness", "calibration", "protocol", "environment")
+RESERVED = ("prompts", "datasets", "robustness", "calibration", "protocol", "environment")
 
 _NAMES = ("case", "patient", "structure", "model", "prompt")
 _NUMBERS = (
@@ -110,6 +110,21 @@ def robustness(metrics: pd.DataFrame, *, seed: int = 0, resamples: int = 2000) -
     the best of three masks, lie on neither axis and are left out.
     """
     return _curves(_by_prompt(metrics, ("dice",), seed, resamples))
+
+
+def by_dataset(metrics: pd.DataFrame, *, seed: int = 0, resamples: int = 2000) -> dict[str, dict[str, Any]]:
+    """{data set: {model: overall}} over the primary prompt, where cases are called SET/CASE; else empty.
+
+    A run over one manifest names its cases without a set.
+    """
+    sets = metrics["case"].astype(str).str.split("/", n=1)
+    if not sets.str.len().eq(2).all():
+        return {}
+    found = {}
+    for name, rows in metrics.groupby(sets.str[0], sort=False):
+        summary = summarise(rows, seed=seed, resamples=resamples)
+        found[str(name)] = {model: summary[model]["overall"] for model in models_of(summary)}
+    return found
 
 
 def models_of(summary: Mapping[str, Any]) -> list[str]:

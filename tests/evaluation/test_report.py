@@ -17,7 +17,7 @@ from medsam.errors import InputError
 from medsam.evaluation import report
 from medsam.evaluation.calibration import calibration
 from medsam.evaluation.report import draw_overlay, number, write_report
-from medsam.evaluation.summary import COLUMNS, latex_table, robustness, summarise
+from medsam.evaluation.summary import COLUMNS, by_dataset, file_name, latex_table, robustness, summarise
 from medsam.metrics.measure import DEFINITIONS
 
 BASELINES = {"filled-box": 0.7, "inscribed-ellipse": 0.75}
@@ -133,8 +133,9 @@ def evaluation(
                     entry = {"structure": structure, "model": model, "prompt": prompt, "slice": 7 + number}
                     index.append(entry | {"dice": 0.9, "box": [12, 10, 30, 25], "aspect": 1.5})
         if pictures:
-            file = case.replace("/", "__").replace(" ", "_") + ".npz"
-            np.savez_compressed(folder / "overlays" / file, index=np.array(json.dumps(index)), **arrays)
+            np.savez_compressed(
+                folder / "overlays" / f"{file_name(case)}.npz", index=np.array(json.dumps(index)), **arrays
+            )
     metrics = pd.DataFrame(rows)
     slices = metrics.assign(slice=3)
     metrics.to_csv(folder / "metrics.csv", index=False)
@@ -143,8 +144,16 @@ def evaluation(
     summary = {
         **summarise(metrics, resamples=50),
         "robustness": robustness(metrics, resamples=50),
+        "datasets": by_dataset(metrics, resamples=50),
         "calibration": calibration(real_slices) if len(real_slices) else {},
-        "protocol": {"prompt": "box", "min_pixels": 10, "command": "medsam evaluate --out <here>", "axis": None},
+        "protocol": {
+            "prompt": "box",
+            "min_pixels": 10,
+            "command": "medsam evaluate --out <here>",
+            "axis": None,
+            # one structure's own, and the same for all others
+            "nsd_tolerance_mm": {name: 5.0 if name == "liver" else 2.0 for name in metrics["structure"].unique()},
+        },
         "environment": {"torch": "2.13", "gpu": None},
     }
     (folder / "summary.json").write_text(json.dumps(summary, allow_nan=False))
@@ -517,3 +526,11 @@ def test_an_overlay_without_any_mask_shows_the_box():
     picture = draw_overlay(colour, empty, empty, (20, 20, 40, 40), 1.0, 160)
     assert (picture == 255).all(axis=-1).any()
     assert (picture[80, 80] == (200, 30, 30)).all()
+
+
+def test_several_data_sets_have_a_table_of_their_own(tmp_path):
+    folder = evaluation(tmp_path / "run", names=("liver set/1", "liver set/2", "spleen set/1"))
+    table = next(table for table in page(folder).tables if table[0][0] == "Data set")
+    assert [row[0] for row in table[1:]] == ["liver set", "spleen set"]
+    told = summary_of(folder)["datasets"]["spleen set"]["litemedsam"]["dice"]["mean"]
+    assert number(told, "dice") in table[2][1]

@@ -18,6 +18,7 @@ from medsam.evaluation.summary import (
     COLUMNS,
     METRICS,
     PatientBootstrap,
+    by_dataset,
     latex_table,
     models_of,
     read_table,
@@ -310,3 +311,13 @@ def test_files_that_are_no_evaluation_are_refused(tmp_path: Path) -> None:
     metrics.to_csv(path, index=False)
     with pytest.raises(InputError, match=r"line 3: dice is '0,5', which is not a number"):
         read_table(tmp_path)
+
+
+def test_each_data_set_of_a_run_has_its_own_overall() -> None:
+    metrics = table(row("ct/1", "liver", 0.9), row("ct/2", "liver", 0.7), row("us/1", "lesion", 0.5))
+    found = by_dataset(metrics)
+    assert {name: overall["sam"]["dice"]["mean"] for name, overall in found.items()} == {
+        "ct": pytest.approx(0.8),
+        "us": 0.5,
+    }
+    assert by_dataset(table(row("a", "liver", 0.9))) == {}

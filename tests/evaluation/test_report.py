@@ -530,7 +530,7 @@ def test_an_overlay_without_any_mask_shows_the_box():
 
 def test_several_data_sets_have_a_table_of_their_own(tmp_path):
     folder = evaluation(tmp_path / "run", names=("liver set/1", "liver set/2", "spleen set/1"))
-    table = next(table for table in page(folder).tables if table[0][0] == "Data set")
-    assert [row[0] for row in table[1:]] == ["liver set", "spleen set"]
+    table = next(table for table in page(folder).tables if table[0][0].strip() == "Data set")
+    assert [row[0].strip() for row in table[1:]] == ["liver set", "spleen set"]
     told = summary_of(folder)["datasets"]["spleen set"]["litemedsam"]["dice"]["mean"]
     assert number(told, "dice") in table[2][1]

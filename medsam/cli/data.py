@@ -212,8 +212,10 @@ def _recipe(arguments: argparse.Namespace) -> None:
         write_manifest(built.manifest, arguments.out)
         _say(card.name, built, arguments.out)
         return
-    if not arguments.root.is_dir() or not arguments.out.is_dir():
-        raise InputError("With --all, --root and --out are folders that exist.")
+    if not arguments.root.is_dir():
+        raise InputError(f"With --all, --root is a folder that exists, not {arguments.root}.")
+    if arguments.out.exists() and not arguments.out.is_dir():
+        raise InputError(f"With --all, --out is a folder, and {arguments.out} is a file.")
     found = 0
     for card in list_cards():
         # the folder must bear the set's name: templates such as images/*.png fit many a stranger
@@ -221,6 +223,7 @@ def _recipe(arguments: argparse.Namespace) -> None:
             continue
         built = build(card, arguments.root)
         out = arguments.out / f"{card.name}.json"
+        out.parent.mkdir(parents=True, exist_ok=True)
         write_manifest(built.manifest, out)
         _say(card.name, built, out)
         found += 1

@@ -183,7 +183,8 @@ def build(card: Card, root: str | Path) -> Built:
 
     Raises InputError when the card has no recipe, the folder is not there, or no image is found.
     """
-    root = Path(root)
+    # absolute: the recipe's own paths are joined to it more than once
+    root = Path(root).absolute()
     if not root.is_dir():
         raise InputError(f"{root} is not a folder.")
     if not card.recipe:

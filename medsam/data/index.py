@@ -70,7 +70,7 @@ def index_folder(
     maps are named label_1, label_2, ... A folder with a Decathlon or nnU-Net dataset.json is read as that says.
     Raises InputError when the folder is none, or holds no scan.
     """
-    folder = Path(folder)
+    folder = Path(folder).absolute()
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder.")
     modality = modality and (modality_code(modality) or modality)

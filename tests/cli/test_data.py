@@ -156,10 +156,15 @@ def test_recipe_of_a_card_of_ones_own(medsam, tmp_path):
     assert "--root DIR" in medsam("recipe", "--card", card)[2]
 
 
-def test_recipe_all_of_the_real_data(medsam, data, tmp_path):
-    status, out, err = medsam("recipe", "--all", "--root", data, "--out", tmp_path)
+def test_recipe_all_of_the_real_data_from_a_relative_root_into_a_new_folder(medsam, data, tmp_path, monkeypatch):
+    monkeypatch.chdir(data.parent)
+    status, out, err = medsam("recipe", "--all", "--root", data.name, "--out", tmp_path / "new" / "manifests")
     assert (status, err) == (0, "")
-    assert len(out.splitlines()) == len(list(tmp_path.glob("*.json"))) == 19
+    written = sorted((tmp_path / "new" / "manifests").glob("*.json"))
+    assert len(out.splitlines()) == len(written) == 19
+    monkeypatch.chdir(tmp_path)
+    for manifest in written:
+        assert read_manifest(manifest).cases[0].image.exists()
     assert medsam("recipe", "--all", "--root", tmp_path, "--out", tmp_path)[0] == 2
 
 

@@ -200,6 +200,8 @@ class VolumeGeometry:
     def plane(self, axis: Axis | None = None) -> SlicePlane:
         """The slices across `axis` (default: `acquired_axis`)."""
         axis = axis or self.acquired_axis
+        if axis not in AXES:
+            raise InputError(f"There is no axis {axis!r}; use i, j or k.")
         number = AXES.index(axis)
         column, row = (n for n in range(3) if n != number)
         pitch, sizes = self.spacing_mm[::-1], self.shape[::-1]

@@ -9,8 +9,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from medsam import __version__
 from medsam.errors import MedSAMError
@@ -30,7 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+    argv = _joined(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(
         prog="medsam",
         description="Promptable segmentation of medical images. Not a medical device.",
@@ -46,8 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     arguments = parser.parse_args(argv)
     try:
-        importlib.import_module(COMMANDS[arguments.command][0]).run(arguments)
-        sys.stdout.flush()
+        with _terminable():
+            importlib.import_module(COMMANDS[arguments.command][0]).run(arguments)
+            sys.stdout.flush()
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return 130
@@ -57,12 +63,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except MedSAMError as error:
         if arguments.debug:
-            raise
+            traceback.print_exc()
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2
     except Exception as error:
         if arguments.debug:
-            raise
+            traceback.print_exc()
         print(
             f"A defect in medsam, not in your input: {type(error).__name__}: {error}\n"
             "Run again with --debug for the traceback, and report it.",
@@ -70,6 +76,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 1
     return 0
+
+
+def _joined(argv: Sequence[str]) -> list[str]:
+    """`--window -600,1500` as one word: argparse takes what starts with a dash for an option."""
+    joined: list[str] = []
+    for word in argv:
+        if joined and joined[-1] in ("--window", "--box") and re.match(r"-\d", word):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM unwinds like Ctrl-C, so that temporary files go; threads other than the first cannot set this."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medsam.errors import PromptError
+from medsam.errors import InputError, PromptError
 
 if TYPE_CHECKING:
-    from medsam.inference.predictor import Segmentation
+    from medsam.geometry import Axis
+    from medsam.inference.predictor import Predictor, Segmentation
+    from medsam.prompts.prompt import Prompt
     from medsam.volume import Volume
 
 _BOX_HELP = "box on a slice: half-open columns and rows as the file stores them, 0-based; repeat for more"
@@ -33,7 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--modality", help="CT, MR, ... when the file does not say, or says it wrong")
     parser.add_argument("--series", metavar="UID", help="which DICOM series, when there are several")
     parser.add_argument("--frame", type=int, metavar="N", help="which volume of a 4D file, 0-based")
-    parser.add_argument("--out", type=Path, help="mask to write: .nii.gz, .nrrd, .mha, or .png for one slice")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="mask to write: .nii.gz, .nrrd, .mha, or .png for one slice (default: NAME.mask.nii.gz here)",
+    )
     parser.add_argument("--preview", type=Path, metavar="PNG", help="also write a picture of the result")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
     parser.add_argument("--json", action="store_true", help="print one JSON document on stdout instead of a table")
@@ -44,7 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
     from rich.console import Console
 
     from medsam.io.load import load_volume
-    from medsam.io.save import check_writable, save_labels
+    from medsam.io.save import check_target, check_writable, save_labels, sidecar
     from medsam.prompts.prompt import parse_box, plan, read_prompts
 
     prompts = [parse_box(text) for text in arguments.box]
@@ -63,14 +69,19 @@ def run(arguments: argparse.Namespace) -> None:
     loaded = time.perf_counter() - started
     plan(prompts, scan.geometry, axis)  # a wrong box is told before seconds go into loading a model
     out = arguments.out or default_out(scan, arguments.scan)
-    check_writable(out, scan.geometry.shape[0])
+    if arguments.out is None and out.exists():
+        raise InputError(f"{out.name} is there already, perhaps corrected by hand. Name what to write: --out FILE.")
+    inputs = [arguments.scan, *([arguments.prompts] if arguments.prompts else [])]
+    check_writable(out, scan.geometry.shape[0], inputs)
+    if arguments.preview is not None:
+        if arguments.preview.suffix.lower() != ".png":
+            raise InputError(f"The preview is a PNG; name it {arguments.preview.stem}.png.")
+        check_target(arguments.preview, [*inputs, out, sidecar(out)])
 
     # torch comes with these, so they wait until the input is known to be good
     from medsam.inference.predictor import Predictor
-    from medsam.inference.preview import check_preview, write_preview
+    from medsam.inference.preview import write_preview
 
-    if arguments.preview is not None:
-        check_preview(arguments.preview)
     predictor = Predictor(arguments.model, arguments.device)
     found = _segment(predictor, scan, prompts, axis, arguments)
     source = arguments.scan if arguments.scan.is_file() else None
@@ -78,26 +89,32 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.preview is not None:
         write_preview(scan, found, arguments.preview, title=f"{predictor.name}, window {found.window.name}")
 
+    for note in found.notes:
+        print(f"Note: {note}", file=sys.stderr)
     report = summary(scan, found, predictor.name, loaded, out, arguments.preview)
     if arguments.json:
         print(json.dumps(report, indent=2, allow_nan=False))
     else:
-        _print_table(report, Console(file=sys.stdout))
+        # labels and paths are text, not markup
+        _print_table(report, Console(file=sys.stdout, markup=False, emoji=False))
 
 
 def default_out(scan: Volume, path: Path) -> Path:
     """`NAME.mask.nii.gz`, or `.mask.png` for a picture, in the current folder."""
-    stem = path.resolve().name
-    for suffix in (".nii.gz", path.suffix):
-        if suffix and stem.lower().endswith(suffix.lower()):
-            stem = stem[: -len(suffix)]
-            break
-    picture = not scan.geometry.calibrated and scan.geometry.shape[0] == 1
-    return Path(f"{stem}.mask{'.png' if picture else '.nii.gz'}")
+    from medsam.io import itk, nifti, picture
+
+    stem = path.absolute().name
+    if path.is_file():
+        # 1.2.840.5 has no suffix, whatever pathlib says
+        known = (*nifti.SUFFIXES, *itk.NRRD_SUFFIXES, *itk.META_SUFFIXES, *picture.SUFFIXES, ".npz", ".dcm", ".zip")
+        suffix = max((end for end in known if stem.lower().endswith(end)), key=len, default="")
+        stem = stem[: len(stem) - len(suffix)] or stem
+    flat = not scan.geometry.calibrated and scan.geometry.shape[0] == 1
+    return Path(f"{stem}.mask{'.png' if flat else '.nii.gz'}")
 
 
 def _segment(
-    predictor: Any, scan: Volume, prompts: list[Any], axis: Any, arguments: argparse.Namespace
+    predictor: Predictor, scan: Volume, prompts: list[Prompt], axis: Axis | None, arguments: argparse.Namespace
 ) -> Segmentation:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -154,10 +171,11 @@ def summary(
                 "slice": answer.slice,
                 "box": list(answer.box),
                 "predicted_iou": answer.quality,
-                "pixels": answer.pixels,
+                "pixels_before_merging": answer.pixels,
             }
             for answer in found.answers
         ],
+        "notes": list(found.notes),
         "seconds": {"load": load_seconds, **found.seconds},
         "out": str(out),
         "preview": None if preview is None else str(preview),

@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from medsam.errors import InputError, PromptError
+from medsam.errors import CheckpointError, InputError, PromptError
 from medsam.geometry import Axis, SlicePlane
 from medsam.models.build import load_model
 from medsam.models.sam import Sam
 from medsam.postprocess.merge import merge_by_quality
 from medsam.prompts.prompt import Prompt, plan
 from medsam.transforms.frame import Frame
-from medsam.transforms.intensity import IntensityWindow, resolve_window
+from medsam.transforms.intensity import IntensityWindow, looks_like_ct, resolve_window
 from medsam.transforms.reading import to_metatensor
 from medsam.transforms.slicing import model_input, slice_pipeline
 from medsam.volume import LabelVolume, Volume
@@ -68,13 +68,17 @@ class SliceAnswer:
 
 @dataclass(frozen=True)
 class Segmentation:
-    """A label map with how it came about. seconds: {"embed", "decode"}."""
+    """A label map with how it came about.
+
+    seconds: {"embed", "decode"}. notes: what a reader should know before trusting it, e.g. a slice without contrast.
+    """
 
     labels: LabelVolume
     answers: tuple[SliceAnswer, ...]
     plane: SlicePlane
     window: IntensityWindow
     seconds: dict[str, float]
+    notes: tuple[str, ...] = ()
 
 
 class Predictor:
@@ -133,7 +137,7 @@ class Predictor:
         prompts: Sequence[Prompt],
         *,
         axis: Axis | None = None,
-        window: str = "auto",
+        window: IntensityWindow | str = "auto",
         modality: str | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Segmentation:
@@ -145,7 +149,13 @@ class Predictor:
         Raises PromptError for a prompt outside the scan.
         """
         todo = plan(prompts, scan.geometry, axis)
-        chosen = resolve_window(scan, window, modality)
+        chosen = resolve_window(scan, window, modality) if isinstance(window, str) else window
+        notes = []
+        if window == "auto" and not (modality or scan.modality) and looks_like_ct(scan):
+            notes.append(
+                f"The scan does not say its modality; its values look like CT, so the window is {chosen.name}."
+            )
+        flat = []
         plane = scan.geometry.plane(todo.axis)
         image = to_metatensor(scan)
         pipeline = slice_pipeline(self.sam.spec.preprocess, chosen, todo.axis)
@@ -156,10 +166,18 @@ class Predictor:
             if progress is not None:
                 progress(done, len(todo.slices))
             started = time.perf_counter()
-            embedding = self._encode(*model_input(pipeline, image, index))
+            pixels, frame = model_input(pipeline, image, index)
+            if pixels.amin() == pixels.amax():
+                flat.append(index)
+            embedding = self._encode(pixels, frame)
             embedded = time.perf_counter()
             found = self.predict(embedding, np.array([prompt.box for prompt in on_slice]))
             masks, quality = found.masks[:, 0], found.quality[:, 0]
+            if not np.isfinite(quality).all():
+                raise CheckpointError(
+                    f"{self.name} answers slice {index} with numbers that are not finite. The weights may be damaged: "
+                    "fetch them again, or use another checkpoint."
+                )
             ids = np.array([prompt.label for prompt in on_slice])
             plane.take(labels, index)[...] = merge_by_quality(masks, quality, ids)
             answers += [
@@ -170,7 +188,13 @@ class Predictor:
             seconds["decode"] += time.perf_counter() - embedded
         if progress is not None:
             progress(len(todo.slices), len(todo.slices))
-        return Segmentation(LabelVolume(labels, scan.geometry, todo.names), tuple(answers), plane, chosen, seconds)
+        if flat:
+            notes.append(
+                f"No contrast in the window {chosen.name} on slice{'s' if len(flat) > 1 else ''} "
+                f"{', '.join(map(str, flat[:8]))}{' ...' if len(flat) > 8 else ''}: masks there mean nothing."
+            )
+        label_map = LabelVolume(labels, scan.geometry, todo.names)
+        return Segmentation(label_map, tuple(answers), plane, chosen, seconds, tuple(notes))
 
     def _encode(self, pixels: torch.Tensor, frame: Frame) -> Embedding:
         with (

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from medsam.errors import InputError
 from medsam.geometry import SlicePlane
 from medsam.inference.predictor import Segmentation, SliceAnswer
+from medsam.io.save import check_target
 from medsam.volume import Volume
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # Okabe and Ito's palette without black: told apart by colour-blind readers too
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#D55E00", "#CC79A7", "#0072B2")
@@ -31,7 +37,9 @@ def write_preview(scan: Volume, found: Segmentation, path: Path, title: str = ""
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    check_preview(path)
+    if path.suffix.lower() != ".png":
+        raise InputError(f"The preview is a PNG; name it {path.stem}.png, not {path.name}.")
+    check_target(path)
     indices = sorted({answer.slice for answer in found.answers})
     if len(indices) > _MAX_PANELS:
         indices = [indices[n] for n in np.linspace(0, len(indices) - 1, _MAX_PANELS).round().astype(int)]
@@ -52,30 +60,28 @@ def write_preview(scan: Volume, found: Segmentation, path: Path, title: str = ""
         answers = [answer for answer in found.answers if answer.slice == index]
         _draw(panel, scan, found, index, answers)
     names = found.labels.names
-    handles = [Line2D([], [], color=_colour(label), linewidth=2, label=name) for label, name in names.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)), frameon=False, fontsize=9)
-    if title:
-        figure.suptitle(title, fontsize=10)
+    handles = [
+        Line2D([], [], color=_colour(label), linewidth=2, label=name.lstrip("_") or "-")
+        for label, name in names.items()
+    ]
+    legend = figure.legend(
+        handles=handles, loc="outside lower center", ncols=min(6, len(handles)), frameon=False, fontsize=9
+    )
+    texts = [*legend.get_texts(), *([figure.suptitle(title, fontsize=10)] if title else [])]
+    for text in texts:
+        text.set_parse_math(False)  # a label may hold a dollar sign
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".medsam-") as folder:
         temporary = Path(folder) / "preview.png"
-        figure.savefig(temporary, dpi=110)
+        with warnings.catch_warnings():
+            # a label in a script that matplotlib's font lacks is drawn as boxes; its name is in the sidecar
+            warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
+            figure.savefig(temporary, dpi=110)
         os.replace(temporary, path)
 
 
-def check_preview(path: Path) -> None:
-    """Raise InputError for a preview path that `write_preview` would refuse."""
-    if path.suffix.lower() != ".png":
-        raise InputError(f"The preview is a PNG; name it {path.stem}.png, not {path.name}.")
-    if not path.parent.is_dir():
-        raise InputError(f"The folder {path.parent} does not exist. Make it first, or name another --preview.")
-
-
-def _draw(panel: object, scan: Volume, found: Segmentation, index: int, answers: list[SliceAnswer]) -> None:
-    from matplotlib.axes import Axes
+def _draw(panel: Axes, scan: Volume, found: Segmentation, index: int, answers: list[SliceAnswer]) -> None:
     from matplotlib.patches import Rectangle
 
-    if not isinstance(panel, Axes):
-        raise TypeError(f"expected matplotlib axes, got {type(panel).__name__}")
     plane = found.plane
     shown = plane.view.apply(found.window.picture(plane.take(scan.array, index)))
     labels = plane.view.apply(plane.take(found.labels.array, index))
@@ -83,7 +89,7 @@ def _draw(panel: object, scan: Volume, found: Segmentation, index: int, answers:
     panel.imshow(shown, cmap=None if scan.is_colour else "gray", vmin=0, vmax=255, aspect=row_mm / column_mm)
     for label in sorted({answer.label for answer in answers}):
         mask = labels == label
-        if mask.any() and not mask.all():
+        if mask.any() and not mask.all() and min(mask.shape) > 1:  # an outline needs two rows
             panel.contourf(mask, levels=[0.5, 1.5], colors=[_colour(label)], alpha=0.25)
             panel.contour(mask, levels=[0.5], colors=[_colour(label)], linewidths=1.3)
     for answer in answers:

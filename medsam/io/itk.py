@@ -11,7 +11,8 @@ import SimpleITK as sitk
 
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
-from medsam.io.nifti import pick_frame
+from medsam.io.native import native_stderr
+from medsam.io.nifti import check_same_grid, pick_frame
 from medsam.volume import LabelVolume, Volume
 
 NRRD_SUFFIXES = (".nrrd", ".nhdr")
@@ -25,13 +26,16 @@ def read_itk(path: Path, frame: int | None = None) -> Volume:
     """
     sitk.ProcessObject.SetGlobalWarningDisplay(False)  # ITK prints to stderr, past Python's warnings
     try:
-        image = sitk.ReadImage(str(path))
-        data = sitk.GetArrayFromImage(image)
-    except (RuntimeError, MemoryError) as error:
-        # the first lines of an ITK message are a C++ file and an address
+        with native_stderr():
+            image = sitk.ReadImage(str(path))
+            data = sitk.GetArrayFromImage(image)
+    except Exception as error:  # SimpleITK raises RuntimeError, its binding TypeError and OverflowError
+        # the first lines of an ITK message are a C++ file and an address; "No such file" is what it says when a
+        # read of an existing file comes up short
         reason = re.sub(r"\s+", " ", str(error).strip().splitlines()[-1].split("): ")[-1])
+        told = "" if "No such file" in reason else f" ({reason})"
         raise InputError(
-            f"{path.name} cannot be read ({reason}). The file may be truncated or damaged: copy or export it again."
+            f"{path.name} cannot be read{told}. The file may be truncated or damaged: copy or export it again."
         ) from error
 
     if np.iscomplexobj(data):
@@ -79,6 +83,7 @@ def write_nrrd(labels: LabelVolume, path: Path, source: Path | None) -> None:
             rows = np.array([row for row in original["space directions"] if row is not None], dtype=float)
             rows = rows[np.isfinite(rows).all(axis=1)]
             if rows.shape == (3, 3):
+                check_same_grid(labels, read_itk(source).geometry, source)
                 header["space"], header["space directions"] = original["space"], rows
                 header["space origin"] = original.get("space origin", np.zeros(3))
     header["kinds"] = ["domain"] * 3
@@ -95,7 +100,8 @@ def write_meta(labels: LabelVolume, path: Path, source: Path | None) -> None:
         reader.SetFileName(str(source))
         reader.ReadImageInformation()
         original = reader if reader.GetDimension() == 3 else None
-    if original is not None:
+    if original is not None and source is not None:
+        check_same_grid(labels, read_itk(source).geometry, source)
         image.SetOrigin(original.GetOrigin())
         image.SetSpacing(original.GetSpacing())
         image.SetDirection(original.GetDirection())

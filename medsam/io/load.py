@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -31,8 +32,13 @@ def load_volume(path: str | Path, *, series: str | None = None, frame: int | Non
 
 
 def _read(path: Path, series: str | None, frame: int | None) -> Volume:
-    if not path.exists():
-        raise InputError(f"{path} does not exist.")
+    try:
+        if not path.exists():
+            raise InputError(f"{path} does not exist.")
+    except OSError as error:  # a folder above it may not be entered, or the name is too long
+        raise InputError(f"{path.name[:80]} cannot be reached: {error.strerror}.") from error
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{path.name} cannot be read: permission denied.")
     name = path.name.lower()
     readers: list[tuple[tuple[str, ...], Callable[[], Volume]]] = [
         (nifti.SUFFIXES, lambda: nifti.read_nifti(path, frame)),
@@ -40,6 +46,11 @@ def _read(path: Path, series: str | None, frame: int | None) -> Volume:
         (picture.SUFFIXES, lambda: picture.read_picture(path)),
         ((".npz",), lambda: picture.read_npz(path)),
     ]
+    has_frames = name.endswith(nifti.SUFFIXES + itk.NRRD_SUFFIXES + itk.META_SUFFIXES)
+    if frame is not None and not has_frames:
+        raise InputError(
+            f"{path.name} is not a file of several volumes, so it has no frame {frame}. Leave --frame out."
+        )
     if path.is_file():
         if path.stat().st_size == 0:
             raise InputError(f"{path.name} is empty (0 bytes). Copy or export it again.")

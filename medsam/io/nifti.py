@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
@@ -46,11 +43,10 @@ def read_nifti(path: Path, frame: int | None = None) -> Volume:
         image = nib.load(path)
         if not isinstance(image, nib.Nifti1Image | nib.Nifti1Pair):
             raise InputError(f"{path.name} is {type(image).__name__}, not NIfTI. Convert it to .nii.gz.")
-        header = image.header
         data: np.ndarray = np.asanyarray(image.dataobj)
     except InputError:
         raise
-    except (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError, MemoryError) as error:
+    except Exception as error:  # a damaged header makes nibabel, zlib and numpy raise almost anything
         raise InputError(
             f"{path.name} cannot be read as NIfTI ({type(error).__name__}: {error}). "
             "The file may be truncated or damaged: copy or export it again."
@@ -80,9 +76,13 @@ def read_nifti(path: Path, frame: int | None = None) -> Volume:
     if data.dtype.kind == "f" or data.dtype == np.int64:
         data = data.astype(np.float32)
     array = data.transpose(2, 1, 0, 3) if colour else data.transpose(2, 1, 0)
-    scale = _MM_PER_UNIT.get(int(header["xyzt_units"]) & 7, 1.0)
-    affine = np.diag([scale, scale, scale, 1.0]) @ image.affine if scale != 1.0 else image.affine
-    return Volume(array, VolumeGeometry.from_ras(array.shape[:3], affine), source=path)
+    return Volume(array, VolumeGeometry.from_ras(array.shape[:3], _affine_mm(image)), source=path)
+
+
+def _affine_mm(image: nib.Nifti1Pair) -> np.ndarray:
+    """RAS affine in mm, whatever unit the header states."""
+    scale = _MM_PER_UNIT.get(int(image.header["xyzt_units"]) & 7, 1.0)
+    return np.diag([scale, scale, scale, 1.0]) @ image.affine if scale != 1.0 else image.affine
 
 
 def pick_frame(path: Path, count: int, frame: int | None) -> int:
@@ -107,6 +107,7 @@ def write_nifti(labels: LabelVolume, path: Path, source: Path | None) -> None:
     data = labels.array.transpose(2, 1, 0)
     original = nib.load(source) if source is not None and is_nifti(source) else None
     if isinstance(original, nib.Nifti1Pair):
+        check_same_grid(labels, VolumeGeometry.from_ras(labels.array.shape, _affine_mm(original)), source)
         two = isinstance(original.header, nib.Nifti2Header)
         header = nib.Nifti2Header() if two else nib.Nifti1Header()
         header.set_data_dtype(data.dtype)
@@ -122,6 +123,15 @@ def write_nifti(labels: LabelVolume, path: Path, source: Path | None) -> None:
         image.set_qform(labels.geometry.ras_affine, code="scanner")
         image.header.set_xyzt_units("mm" if labels.geometry.calibrated else 0)
     nib.save(image, path)
+
+
+def check_same_grid(labels: LabelVolume, grid: VolumeGeometry, source: Path | None) -> None:
+    """Raise InputError when a label map does not lie on the grid of the file that is to lend its header."""
+    if not labels.geometry.same_grid(grid):
+        name = "its source" if source is None else source.name
+        raise InputError(
+            f"The label map does not lie on the grid of {name}. Name the scan it was made for as its source."
+        )
 
 
 def is_nifti(path: Path) -> bool:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import warnings
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageSequence, UnidentifiedImageError
+from PIL import Image, ImageSequence
 
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
+from medsam.io.native import native_stderr
 from medsam.volume import LabelVolume, Volume
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
@@ -30,19 +29,13 @@ def read_picture(path: Path) -> Volume:
             # Pillow warns of pictures over 89 megapixels and refuses at twice that; slides of that size are
             # not for us either
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
-                pages = [_pixels(page) for page in ImageSequence.Iterator(picture)]
+            with native_stderr(), Image.open(path) as picture:
+                # a camera's JPEG may carry thumbnails as further pages
+                only_first = picture.format in ("JPEG", "MPO")
+                pages = [_pixels(page) for page in ([picture] if only_first else ImageSequence.Iterator(picture))]
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise InputError(f"{path.name} is too large for a picture ({error}). Cut out the region you need.") from error
-    except (
-        UnidentifiedImageError,
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-        zlib.error,
-        MemoryError,
-    ) as error:
+    except Exception as error:  # Pillow's plugins raise almost anything on damaged files
         raise InputError(
             f"{path.name} cannot be read as a picture ({type(error).__name__}: {error}). "
             "The file may be truncated or damaged: copy or export it again."
@@ -81,7 +74,7 @@ def read_npz(path: Path) -> Volume:
             }
     except InputError:
         raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError, MemoryError) as error:
+    except Exception as error:  # numpy, zipfile and zlib between them raise almost anything on damaged files
         raise InputError(
             f"{path.name} cannot be read as .npz ({type(error).__name__}: {error}). "
             "Save it again with numpy.savez, without Python objects."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -24,57 +25,82 @@ def suffix_of(path: Path) -> str:
     raise InputError(f"A mask cannot be written as {path.name}. Name it *{', *'.join(WRITABLE)}.")
 
 
-def save_labels(labels: LabelVolume, path: str | Path, source: Path | None = None) -> Path:
+def save_labels(labels: LabelVolume, path: str | Path, source: str | Path | None = None) -> Path:
     """Write `labels` and, beside it, `NAME.json` with the label names. Returns the path written.
 
     source: the file the scan came from; its orientation is copied exactly where the format is the same.
     Both files are written under temporary names and renamed, so an interrupted write leaves nothing behind.
-    Raises InputError when the name has no known suffix or the folder does not exist.
+    Raises InputError when the name has no known suffix, the place cannot be written, it is the source itself, or the
+    labels are not whole numbers from 0 to 65535 on the grid of the source.
     """
-    path = Path(path)
-    check_writable(path, labels.array.shape[0])
+    path, source = Path(path), None if source is None else Path(source)
+    check_writable(path, labels.array.shape[0], inputs=() if source is None else (source,))
     suffix = suffix_of(path)
     compact = LabelVolume(_smallest(labels.array), labels.geometry, labels.names)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".medsam-") as folder:
-        # the writers choose by suffix, so the temporary name keeps it
-        mask, names = Path(folder) / f"mask{suffix}", Path(folder) / "names.json"
-        if suffix in (".nii", ".nii.gz"):
-            nifti.write_nifti(compact, mask, source)
-        elif suffix == ".nrrd":
-            itk.write_nrrd(compact, mask, source)
-        elif suffix == ".mha":
-            itk.write_meta(compact, mask, source)
-        else:
-            picture.write_picture(compact, mask)
-        names.write_text(
-            json.dumps({"labels": {str(n): name for n, name in sorted(labels.names.items())}}, indent=2) + "\n"
-        )
-        os.replace(mask, path)
-        os.replace(names, sidecar(path))
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".medsam-") as folder:
+            # the writers choose by suffix, so the temporary name keeps it
+            mask, names = Path(folder) / f"mask{suffix}", Path(folder) / "names.json"
+            if suffix in (".nii", ".nii.gz"):
+                nifti.write_nifti(compact, mask, source)
+            elif suffix == ".nrrd":
+                itk.write_nrrd(compact, mask, source)
+            elif suffix == ".mha":
+                itk.write_meta(compact, mask, source)
+            else:
+                picture.write_picture(compact, mask)
+            names.write_text(
+                json.dumps({"labels": {str(n): name for n, name in sorted(labels.names.items())}}, indent=2) + "\n"
+            )
+            os.replace(mask, path)
+            os.replace(names, sidecar(path))
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}.") from error
     return path
 
 
-def check_writable(path: Path, slices: int) -> None:
+def check_writable(path: Path, slices: int, inputs: Collection[Path] = ()) -> None:
     """Raise InputError now for what `save_labels` would refuse later, so that no work is lost.
 
-    slices: K of the label map; a picture holds one.
+    slices: K of the label map; a picture holds one. inputs: files that must not be written over.
     """
     if suffix_of(path) == ".png" and slices != 1:
         raise InputError(f"{path.name} can hold one slice, the scan has {slices}. Write .nii.gz, .nrrd or .mha.")
-    if not path.parent.is_dir():
-        raise InputError(f"The folder {path.parent} does not exist. Make it first, or name another --out.")
     names = sidecar(path)
-    if names.exists():
-        # NAME.json beside NAME.nii.gz may well be somebody's prompts file
-        try:
-            ours = "labels" in json.loads(names.read_text())
-        except (ValueError, OSError, TypeError):
-            ours = False
-        if not ours:
-            raise InputError(
-                f"The label names of {path.name} go to {names.name}, and a file of that name is there that does not "
-                "hold label names. Name another --out, or move that file."
-            )
+    for target in (path, names):
+        check_target(target, inputs)
+    if names.exists() and not _is_sidecar(names):
+        # NAME.json beside NAME.nii.gz may well be a prompts file or a data set's description
+        raise InputError(
+            f"The label names of {path.name} go to {names.name}, and a file of that name is there that holds "
+            "something else. Name another --out, or move that file."
+        )
+
+
+def check_target(path: Path, inputs: Collection[Path] = ()) -> None:
+    """Raise InputError unless a file can be written at `path` without harm to `inputs`."""
+    if not path.parent.is_dir():
+        raise InputError(f"The folder {path.parent} does not exist. Make it first, or name another place.")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder. Name a file.")
+    for other in inputs:
+        if path.absolute() == other.absolute() or (path.exists() and other.exists() and path.samefile(other)):
+            raise InputError(f"{path.name} is also an input, or another output; it would be overwritten. Name another.")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise InputError(f"Nothing can be written to {path.parent}: {error.strerror or error}.") from error
+
+
+def _is_sidecar(path: Path) -> bool:
+    """Whether a file holds label names and nothing else, so that a second run may replace it."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        labels = document["labels"]
+        return list(document) == ["labels"] and all(key.isdigit() and isinstance(labels[key], str) for key in labels)
+    except (ValueError, OSError, TypeError, KeyError, AttributeError, RecursionError):
+        return False
 
 
 def sidecar(path: Path) -> Path:
@@ -84,6 +110,10 @@ def sidecar(path: Path) -> Path:
 
 def _smallest(array: np.ndarray) -> np.ndarray:
     """The same labels as uint8 when they fit, else uint16."""
+    if array.dtype.kind not in "bui":
+        raise InputError(f"A label map holds whole numbers, not {array.dtype}.")
+    if array.size and array.min() < 0:
+        raise InputError(f"A label map holds labels from 0, not {array.min()}.")
     top = int(array.max(initial=0))
     if top > np.iinfo(np.uint16).max:
         raise InputError(f"A label map holds labels up to 65535, not {top}.")

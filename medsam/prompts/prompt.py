@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,14 +41,25 @@ class Prompt:
     box3d: tuple[float, float, float, float, float, float] | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.label, str):
+            raise PromptError(f"A label is a text, not {self.label!r}.")
+        for name, count in (("box", 4), ("box3d", 6)):
+            object.__setattr__(self, name, _corners(getattr(self, name), name, count, self.label))
+        if self.slice is not None:
+            try:
+                object.__setattr__(self, "slice", operator.index(self.slice))
+            except TypeError:
+                raise PromptError(f"The slice of {self.label!r} is a whole number, not {self.slice!r}.") from None
         if (self.box is None) == (self.box3d is None):
             raise PromptError(f"The prompt for {self.label!r} needs either a box or a box3d.")
         if not self.label.strip():
             raise PromptError(f"{self} has an empty label. Name it, or leave the label out.")
+        if any(unicodedata.category(letter).startswith("C") for letter in self.label):
+            raise PromptError(f"The label {self.label!r} holds control characters. Name it with letters.")
+        if self.box3d is not None and self.slice is not None:
+            raise PromptError(f"{self} names a slice, but a box3d has its own. Leave the slice out.")
         corners = self.box or self.box3d or ()
         half = len(corners) // 2
-        if len(corners) not in (4, 6) or (self.box is not None) != (half == 2):
-            raise PromptError(f"{self} has {len(corners)} numbers; a box has 4 (x0,y0,x1,y1), a box3d 6.")
         if not all(math.isfinite(number) for number in corners):
             raise PromptError(f"{self} has a number that is not finite.")
         if any(low >= high for low, high in zip(corners[:half], corners[half:], strict=True)):
@@ -57,6 +70,19 @@ class Prompt:
         corners = ",".join(f"{number:g}" for number in self.box or self.box3d or ())
         where = f"{self.slice}:" if self.slice is not None else ""
         return f"The {'box' if self.box is not None else 'box3d'} {where}{corners} for {self.label!r}"
+
+
+def _corners(value: Any, name: str, count: int, label: str) -> tuple[float, ...] | None:
+    """`count` numbers from any sequence of numbers, as a tuple."""
+    if value is None:
+        return None
+    try:
+        corners = tuple(float(number) for number in value) if not isinstance(value, str) else ()
+    except (TypeError, ValueError, OverflowError):
+        corners = ()
+    if len(corners) != count:
+        raise PromptError(f"The {name} of {label!r} is {count} numbers, not {str(value)[:60]!r}.")
+    return corners
 
 
 @dataclass(frozen=True)
@@ -130,7 +156,7 @@ def _cross_section(prompt: Prompt, plane: SlicePlane) -> tuple[Box, int, int]:
     return (x0, y0, x1, y1), first, after - 1
 
 
-_BOX = re.compile(r"^(?:(?P<slice>-?\d+):)?(?P<corners>[^=:]+)(?:=(?P<label>.*))?$")
+_BOX = re.compile(r"^(?:(?P<slice>-?\d{1,9}):)?(?P<corners>[^=:]+)(?:=(?P<label>.*))?$")
 
 
 def parse_box(text: str) -> Prompt:
@@ -153,13 +179,17 @@ def read_prompts(path: Path) -> tuple[list[Prompt], Axis | None]:
     Returns the prompts and the axis, None when the file leaves it open. Raises PromptError naming the entry.
     """
     try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
+        # Notepad puts a mark of byte order in front
+        document = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise PromptError(f"The prompts file {path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PromptError(f"The prompts file {Path(path).name} is not JSON: {error}.") from error
     if not isinstance(document, dict) or not isinstance(document.get("prompts"), list):
         raise PromptError(f'The prompts file {Path(path).name} needs {{"axis": "k", "prompts": [...]}}.')
+    unknown = document.keys() - {"axis", "prompts"}
+    if unknown:
+        raise PromptError(f"The prompts file {Path(path).name} has unknown keys: {', '.join(sorted(unknown))}.")
     axis = document.get("axis")
     if axis is not None and axis not in AXES:
         raise PromptError(f"The axis in {Path(path).name} is {axis!r}; it is one of i, j, k.")
@@ -198,4 +228,4 @@ def _numbers(entry: dict[str, Any], key: str, count: int) -> Any:
         or any(isinstance(value, bool) or not isinstance(value, int | float) for value in values)
     ):
         raise PromptError(f'"{key}" is {values!r}, not a list of {count} numbers.')
-    return tuple(float(value) for value in values)
+    return values

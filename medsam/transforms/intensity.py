@@ -35,6 +35,32 @@ CT_WINDOWS: dict[str, tuple[float, float]] = {
     "wide": (0, 2000),
 }
 
+# DICOM PS3.3 C.7.3.1.1.1, those of images
+MODALITIES = frozenset(
+    (
+        "CT",
+        "MR",
+        "PT",
+        "NM",
+        "US",
+        "CR",
+        "DX",
+        "RG",
+        "MG",
+        "XA",
+        "RF",
+        "OT",
+        "SC",
+        "ES",
+        "XC",
+        "OP",
+        "OPT",
+        "GM",
+        "SM",
+        "PX",
+    )
+)
+
 # Outside 0.5 .. 99.5 % lie bright vessels, burned-in text and coil hot spots. Source: MedSAM's preprocessing.
 PERCENTILES = (0.5, 99.5)
 # Percentiles of this many evenly strided voxels are within a grey level of the exact ones, in a fraction of the time.
@@ -55,8 +81,11 @@ class IntensityWindow:
     def apply(self, pixels: torch.Tensor) -> torch.Tensor:
         """Any real dtype and shape -> float32 in [0, 255]."""
         pixels = torch.nan_to_num(pixels.float(), nan=self.low, posinf=self.high, neginf=self.low)
+        span = self.high - self.low
+        if span > 1e30:  # beyond what single precision can subtract
+            pixels = pixels.double()
         # a constant image has no contrast to stretch: it becomes 0, not a division by zero
-        return (pixels.clamp(self.low, self.high) - self.low) * (255.0 / max(self.high - self.low, 1e-8))
+        return ((pixels.clamp(self.low, self.high) - self.low) * (255.0 / max(span, 1e-8))).float()
 
     def picture(self, pixels: np.ndarray) -> np.ndarray:
         """The same for the eye: an array of any real dtype and byte order -> uint8."""
@@ -67,11 +96,16 @@ def resolve_window(volume: Volume, choice: str = "auto", modality: str | None = 
     """The window for a whole scan, so that every slice is seen alike.
 
     choice: "auto", "percentiles", "none", a preset of `CT_WINDOWS`, or "L,W" (level, width in the scan's units).
-    modality: overrides the scan's own. "auto" takes soft tissue for CT, the full range for colour and for
-    `.npz` (documented as already windowed), and percentiles 0.5 to 99.5 of the scan for all others. A file that
-    states no modality is taken for CT when its values look like Hounsfield units (see `looks_like_ct`).
-    Raises PromptError for an unknown preset or a width that is not positive.
+    modality: a code of `MODALITIES`; overrides the scan's own, and what its format suggests. "auto" takes soft tissue
+    for CT, the full range for colour and for `.npz` (documented as already windowed), and percentiles 0.5 to 99.5 of
+    the scan for all others. A file that states no modality is taken for CT when its values look like Hounsfield units
+    (see `looks_like_ct`).
+    Raises PromptError for an unknown preset or modality, or a width that is not positive.
     """
+    if modality is not None:
+        modality = modality.strip().upper()
+        if modality not in MODALITIES:
+            raise PromptError(f"There is no modality {modality!r}. Use a DICOM code: {', '.join(sorted(MODALITIES))}.")
     key = choice.strip().lower().replace("_", "-").replace(" ", "-")
     if key in CT_WINDOWS:
         return _from_level(*CT_WINDOWS[key], name=key)
@@ -84,14 +118,14 @@ def resolve_window(volume: Volume, choice: str = "auto", modality: str | None = 
         )
 
     array = volume.array
-    ready = volume.is_colour or (volume.source is not None and volume.source.suffix.lower() == ".npz")
-    if key == "none" or (key == "auto" and ready):
-        top = np.iinfo(array.dtype).max if array.dtype in (np.uint8, np.uint16) else _finite(array).max(initial=0)
-        low = 0 if array.dtype.kind == "u" else min(0.0, float(_finite(array).min(initial=0)))
-        return IntensityWindow(float(low), float(top), "full range")
-    if key == "auto" and (
-        (modality or volume.modality) == "CT" or (not (modality or volume.modality) and looks_like_ct(volume))
-    ):
+    windowed = modality is None and volume.source is not None and volume.source.suffix.lower() == ".npz"
+    if key == "none" or (key == "auto" and (volume.is_colour or windowed)):
+        if array.dtype in (np.uint8, np.uint16):
+            return IntensityWindow(0.0, float(np.iinfo(array.dtype).max), "full range")
+        exact = array[np.isfinite(array)] if array.dtype.kind == "f" else array
+        return IntensityWindow(float(exact.min(initial=0)), float(exact.max(initial=0)), "full range")
+    stated = modality or volume.modality
+    if key == "auto" and (stated == "CT" or (not stated and looks_like_ct(volume))):
         return _from_level(*CT_WINDOWS["soft-tissue"], name="soft-tissue")
 
     values = _finite(array)

@@ -43,8 +43,22 @@ def test_an_unexpected_error_is_a_defect_of_ours(monkeypatch, capsys):
     error = capsys.readouterr().err
     assert "ZeroDivisionError" in error
     assert "--debug" in error
-    with pytest.raises(ZeroDivisionError):
-        main(["segment", "a.nii", "--debug"])
+    assert main(["segment", "a.nii", "--debug"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_debug_shows_where_a_users_error_was_found_and_keeps_its_status(capsys):
+    assert main(["segment", "none.nii", "--box", "1,1,2,2", "--debug"]) == 2
+    error = capsys.readouterr().err
+    assert "Traceback" in error
+    assert "InputError: none.nii does not exist" in error
+
+
+def test_a_window_may_start_with_a_minus(monkeypatch):
+    seen = []
+    monkeypatch.setattr("medsam.cli.segment.run", lambda arguments: seen.append(arguments.window))
+    assert main(["segment", "a.nii", "--window", "-600,1500"]) == 0
+    assert seen == ["-600,1500"]
 
 
 def test_ctrl_c_is_130(monkeypatch, capsys):

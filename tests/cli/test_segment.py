@@ -7,6 +7,7 @@ from phantoms import block
 from PIL import Image
 
 from medsam.cli.main import main
+from medsam.cli.segment import default_out
 
 
 @pytest.fixture
@@ -89,6 +90,11 @@ def test_a_picture_gives_a_picture_without_millilitres(tmp_path, monkeypatch, ca
         (["--box", "1:1,1,5,5", "--series", "1.2.3"], "InputError: scan.nii.gz is not DICOM"),
         (["--box", "1:1,1,5,5", "--window", "bones"], "PromptError: There is no window 'bones'"),
         (["--box", "1:1,1,5,5", "--model", "none.pth"], "Error: "),
+        (["--box", "1:1,1,5,5", "--out", "scan.nii.gz"], "InputError: scan.nii.gz is also an input"),
+        (["--box", "1:1,1,5,5", "--out", "m.nii.gz", "--preview", "m.json.png/x.png"], "does not exist"),
+        (["--box", "1:1,1,5,5", "--modality", "banana"], "PromptError: There is no modality 'BANANA'"),
+        (["--box", "-1:1,1,5,5"], "needs slice -1"),
+        (["--box", "1:1,1,5,5=a\x1b[0m"], "control characters"),
         (["--prompts", "none.json"], "PromptError: The prompts file none.json cannot be read"),
     ],
 )
@@ -105,7 +111,7 @@ def test_a_prompts_file_beside_its_mask_is_not_overwritten(scan, capsys):
     (scan.parent / "lesion.json").write_text('{"prompts": [{"box": [1, 1, 5, 5], "slice": 1}]}')
     before = (scan.parent / "lesion.json").read_bytes()
     assert main(["segment", str(scan), "--prompts", "lesion.json", "--out", "lesion.nii.gz"]) == 2
-    assert "Name another --out" in capsys.readouterr().err
+    assert "lesion.json is also an input" in capsys.readouterr().err
     assert (scan.parent / "lesion.json").read_bytes() == before
 
 
@@ -132,3 +138,42 @@ def test_an_empty_file(tmp_path, capsys):
     (tmp_path / "a.nii.gz").touch()
     assert main(["segment", str(tmp_path / "a.nii.gz"), "--box", "1,1,5,5"]) == 2
     assert "empty (0 bytes)" in capsys.readouterr().err
+
+
+@pytest.mark.weights
+def test_labels_and_paths_are_text_whatever_they_hold(scan, capsys):
+    boxes = ["--box", "1:10,8,30,24=[/foo] $x^$", "--box", "1:0,0,5,5=_hidden"]
+    assert main(["segment", str(scan), *boxes, "--out", "[a].nii.gz", "--preview", "[a].png"]) == 0
+    out = capsys.readouterr().out
+    assert "[/foo] $x^$" in out
+    assert "_hidden" in out
+    assert "wrote [a].nii.gz" in out
+
+
+@pytest.mark.weights
+def test_a_mask_without_contrast_is_noted(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    nib.save(nib.Nifti1Image(np.full((20, 20, 2), 7, np.int16), np.eye(4)), "flat.nii.gz")
+    assert main(["segment", "flat.nii.gz", "--box", "1:1,1,9,9", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert "No contrast in the window" in captured.err
+    assert "slice 1: masks there mean nothing" in json.loads(captured.out)["notes"][0]
+
+
+@pytest.mark.weights
+def test_without_out_a_mask_that_is_there_is_kept(scan, capsys):
+    assert main(["segment", str(scan), "--box", "1:10,8,30,24"]) == 0
+    assert (scan.parent / "scan.mask.nii.gz").exists()
+    assert main(["segment", str(scan), "--box", "1:10,8,30,24"]) == 2
+    assert "scan.mask.nii.gz is there already" in capsys.readouterr().err
+
+
+def test_two_names_with_dots_do_not_share_a_default(tmp_path):
+    made, _ = block((1, 20, 20), (4, 4, 0, 12, 12, 1))
+    for name in ("1.2.840.5", "1.2.840.6"):
+        (tmp_path / name).mkdir()
+    assert default_out(made, tmp_path / "1.2.840.5").name == "1.2.840.5.mask.nii.gz"
+    (tmp_path / "IM.0001").touch()
+    assert default_out(made, tmp_path / "IM.0001").name == "IM.0001.mask.nii.gz"
+    (tmp_path / "CT.NII.GZ").touch()
+    assert default_out(made, tmp_path / "CT.NII.GZ").name == "CT.mask.nii.gz"

@@ -129,3 +129,22 @@ def test_a_mask_of_a_picture_is_a_picture_of_label_ids(tmp_path):
     np.testing.assert_array_equal(np.asarray(Image.open(path)), labels.array[0])
     many = LabelVolume(np.full((1, 3, 4), 300), scan.geometry, {300: "cell"})
     np.testing.assert_array_equal(np.asarray(Image.open(save_labels(many, path))), many.array[0])
+
+
+def test_a_frame_of_what_has_no_frames_is_refused(tmp_path):
+    Image.fromarray(np.zeros((3, 4), np.uint8)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match="no frame 7"):
+        load_volume(tmp_path / "a.png", frame=7)
+
+
+def test_an_array_saved_under_the_wrong_suffix(tmp_path):
+    with (tmp_path / "a.npz").open("wb") as file:
+        np.save(file, np.zeros((3, 4)))
+    with pytest.raises(InputError, match="cannot be read as .npz"):
+        load_volume(tmp_path / "a.npz")
+
+
+def test_a_cameras_thumbnail_is_not_a_page(tmp_path):
+    photo, thumbnail = Image.new("RGB", (40, 30), (200, 10, 10)), Image.new("RGB", (8, 6))
+    photo.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[thumbnail])
+    assert load_volume(tmp_path / "a.jpg").array.shape == (1, 30, 40, 3)

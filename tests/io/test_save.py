@@ -64,7 +64,7 @@ def test_a_write_that_fails_leaves_nothing_and_keeps_the_old_file(tmp_path, monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(nifti, "write_nifti", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(InputError, match="No space"):
         save_labels(labels(2), path)
     assert path.read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mask.json", "mask.nii.gz"]
@@ -73,3 +73,43 @@ def test_a_write_that_fails_leaves_nothing_and_keeps_the_old_file(tmp_path, monk
 def test_more_labels_than_sixteen_bits_are_refused(tmp_path):
     with pytest.raises(InputError, match="up to 65535"):
         save_labels(labels(65536), tmp_path / "mask.nii.gz")
+
+
+def test_the_scan_itself_is_never_written_over(tmp_path):
+    scan = save_labels(labels(), tmp_path / "scan.nii.gz")
+    before = scan.read_bytes()
+    (tmp_path / "link.nii.gz").symlink_to(scan)
+    for name in ("scan.nii.gz", "link.nii.gz", "../" + tmp_path.name + "/scan.nii.gz"):
+        with pytest.raises(InputError, match="also an input"):
+            save_labels(labels(2), tmp_path / name, scan)
+    assert scan.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "text", ['{"labels": {"1": "a"}, "cases": []}', '{"labels": {"a": 1}}', '{"labels": 3}', "[1]", "x"]
+)
+def test_another_programs_json_is_not_taken_for_label_names(tmp_path, text):
+    (tmp_path / "dataset.json").write_text(text)
+    with pytest.raises(InputError, match="holds something else"):
+        save_labels(labels(), tmp_path / "dataset.nii.gz")
+    assert (tmp_path / "dataset.json").read_text() == text
+
+
+def test_a_folder_in_the_way(tmp_path):
+    (tmp_path / "mask.nii.gz").mkdir()
+    with pytest.raises(InputError, match="is a folder"):
+        check_writable(tmp_path / "mask.nii.gz", 2)
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
+def test_a_source_of_another_grid_lends_no_header(tmp_path, suffix):
+    source = save_labels(labels(), tmp_path / f"scan{suffix}")
+    moved = LabelVolume(labels().array, VolumeGeometry((2, 3, 4), np.diag([2.0, 1, 1, 1])), {1: "a"})
+    with pytest.raises(InputError, match="does not lie on the grid of scan"):
+        save_labels(moved, tmp_path / f"mask{suffix}", str(source))
+
+
+@pytest.mark.parametrize("array", [np.full((2, 3, 4), 1.7), np.full((2, 3, 4), -1)])
+def test_labels_that_are_no_ids_are_refused(tmp_path, array):
+    with pytest.raises(InputError, match="A label map holds"):
+        save_labels(LabelVolume(array, VolumeGeometry((2, 3, 4), np.eye(4)), {1: "a"}), tmp_path / "m.nii.gz")

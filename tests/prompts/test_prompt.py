@@ -139,3 +139,33 @@ def test_a_wrong_prompts_file_says_which_entry(tmp_path, text, message):
 def test_a_missing_prompts_file(tmp_path):
     with pytest.raises(PromptError, match="cannot be read"):
         read_prompts(tmp_path / "none.json")
+
+
+def test_a_file_from_notepad_and_one_with_a_slip(tmp_path):
+    path = tmp_path / "p.json"
+    path.write_text('{"prompts": [{"box": [1, 2, 3, 4]}]}', encoding="utf-8-sig")
+    assert read_prompts(path)[0] == [Prompt(box=(1, 2, 3, 4))]
+    path.write_text('{"prompts": [], "zoom": 3}')
+    with pytest.raises(PromptError, match="unknown keys: zoom"):
+        read_prompts(path)
+    path.write_text("[" * 100_000)
+    with pytest.raises(PromptError, match="not JSON"):
+        read_prompts(path)
+    path.write_text('{"prompts": [{"box": [1, 2, 3, 1' + "0" * 400 + "]}]}")
+    with pytest.raises(PromptError, match="4 numbers"):
+        read_prompts(path)
+
+
+def test_prompts_from_arrays_and_what_is_no_box():
+    assert Prompt("a", box=np.array([1, 2, 3, 4]), slice=np.int64(2)) == Prompt("a", box=(1, 2, 3, 4), slice=2)
+    for wrong in ({"box": "1,2,3,4"}, {"box": 3}, {"box": (1, 2, 3)}, {"box": ("a", 1, 2, 3)}):
+        with pytest.raises(PromptError, match="is 4 numbers"):
+            Prompt("a", **wrong)
+    with pytest.raises(PromptError, match="whole number"):
+        Prompt("a", box=(1, 2, 3, 4), slice=1.5)
+    with pytest.raises(PromptError, match="a text"):
+        Prompt(None, box=(1, 2, 3, 4))
+    with pytest.raises(PromptError, match="Leave the slice out"):
+        Prompt("a", box3d=(1, 2, 3, 4, 5, 6), slice=1)
+    with pytest.raises(PromptError, match="control characters"):
+        Prompt("a\x1b[0m", box=(1, 2, 3, 4))

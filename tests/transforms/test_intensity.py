@@ -91,3 +91,24 @@ def test_a_window_keeps_half_way_half_way():
     for level, width in CT_WINDOWS.values():
         window = resolve_window(scan([0, 1]), f"{level},{width}")
         assert window.apply(torch.tensor([level, level - width, level + width])).tolist() == [127.5, 0, 255]
+
+
+def test_the_full_range_is_exact_on_large_scans():
+    array = np.zeros((9, 1000, 1000), np.int16)
+    array[4, 333, 501], array[8, 999, 998] = -1000, 3000
+    window = resolve_window(scan(array), "none")
+    assert (window.low, window.high) == (-1000, 3000)
+
+
+def test_a_stated_modality_is_checked_and_wins_over_the_format():
+    assert resolve_window(scan([0, 1]), modality="ct").name == "soft-tissue"
+    with pytest.raises(PromptError, match="no modality 'BANANA'"):
+        resolve_window(scan([0, 1]), modality="banana")
+    npz = scan(np.arange(-1000, 1000, dtype=np.int16), source=Path("a.npz"))
+    assert resolve_window(npz).name == "full range"
+    assert resolve_window(npz, modality="CT").name == "soft-tissue"
+
+
+def test_a_range_beyond_single_precision_stays_finite():
+    values = torch.tensor([-3e38, 0, 3e38])
+    assert IntensityWindow(-3e38, 3e38, "huge").apply(values).tolist() == [0, 127.5, 255]

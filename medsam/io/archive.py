@@ -6,9 +6,11 @@ refused before or while it is written, so neither files elsewhere nor the disk c
 
 from __future__ import annotations
 
+import lzma
 import re
 import shutil
 import stat
+import struct
 import tempfile
 import zipfile
 import zlib
@@ -25,6 +27,11 @@ MAX_RATIO = 200
 # below this a high ratio does no harm: a zip of a few black slices is legitimate
 _RATIO_MATTERS = 256 * 2**20
 _CHUNK = 2**20
+# what zipfile and its decoders raise on damage; RuntimeError also where a zip asks for what they cannot do
+_DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+    *(EOFError, IndexError, MemoryError, RuntimeError, ValueError),
+)
 
 
 @contextmanager
@@ -44,14 +51,14 @@ def unpacked(path: Path) -> Iterator[Path]:
                 _unpack(archive, folder, path)
         except InputError:
             raise
-        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError) as error:
+        except (*_DAMAGED, OSError) as error:
+            # the system's errors have a number, those of bz2 have none
+            if isinstance(error, OSError) and error.errno is not None:
+                raise InputError(f"{path.name} cannot be unpacked: {error.strerror}.") from error
             raise InputError(
                 f"{path.name} cannot be unpacked ({type(error).__name__}): it is no zip, damaged or truncated. "
                 "Copy or download it again."
             ) from error
-        except (OSError, RuntimeError) as error:
-            reason = getattr(error, "strerror", None) or type(error).__name__
-            raise InputError(f"{path.name} cannot be unpacked: {reason}.") from error
         yield folder
 
 

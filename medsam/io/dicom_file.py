@@ -1,4 +1,4 @@
-"""One DICOM file: its header without its pixels, and what it says about each of its frames.
+"""DICOM files: which there are, and of each its header without its pixels and what it says about its frames.
 
 A header is read once, up to the pixels, and only the elements named here. Numbers are checked when they are
 asked for, so a damaged file beside a sound series does no harm. A message names file, tag and name; it never
@@ -11,6 +11,7 @@ of an ultrasound image, C.11.1 rescale) and PS3.6.
 from __future__ import annotations
 
 import logging
+import os
 import struct
 import threading
 import warnings
@@ -20,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 import numpy as np
 from pydicom import Dataset
@@ -117,6 +118,9 @@ _NOT_SCANS = {
     "1.2.840.10008.5.1.4.1.1.77.1.6": "a whole-slide microscopy image",
 }
 
+# where the standard's own UIDs begin
+_STANDARD = "1.2.840.10008."
+
 _LOCK = threading.Lock()
 
 
@@ -199,6 +203,21 @@ def _items(group: Dataset, keyword: str) -> list[Dataset]:
         return []
 
 
+def sop_class(dataset: Dataset) -> UID:
+    """What kind of object a data set is: (0008,0016), or (0002,0002) where that is missing or cut off; else ""."""
+    meta = getattr(dataset, "file_meta", Dataset())
+    stated = [UID(text(dataset, "SOPClassUID") or ""), UID(text(meta, "MediaStorageSOPClassUID") or "")]
+    known = [uid for uid in stated if uid and uid.name != uid]
+    return (known or [uid for uid in stated if uid] or [UID("")])[0]
+
+
+def known_non_scan(dataset: Dataset) -> str | None:
+    """What a data set is that has rows and columns as scans have, but is none; else None."""
+    if text(dataset, "Modality") == "SEG":
+        return _NOT_SCANS["1.2.840.10008.5.1.4.1.1.66.4"]
+    return _NOT_SCANS.get(sop_class(dataset))
+
+
 @dataclass(frozen=True)
 class PixelLayout:
     """How the pixels of a file are stored: (0028,xxxx), checked.
@@ -256,26 +275,26 @@ class Header:
 
     @cached_property
     def sop_class(self) -> UID:
-        meta = getattr(self.dataset, "file_meta", Dataset())
-        return UID(text(self.dataset, "SOPClassUID") or text(meta, "MediaStorageSOPClassUID") or "")
+        return sop_class(self.dataset)
 
     @cached_property
     def not_a_scan(self) -> str | None:
         """What the file is when it is no scan; None for a scan. Raises InputError when it does not say."""
-        if known := _NOT_SCANS.get(self.sop_class):
+        if known := known_non_scan(self.dataset):
             return known
-        if self.modality == "SEG":
-            return _NOT_SCANS["1.2.840.10008.5.1.4.1.1.66.4"]
         shaped = self.pixel_keyword or "Rows" in self.dataset or "Columns" in self.dataset
         if shaped or "Image Storage" in self.sop_class.name:
             return None
-        if not self.sop_class:
+        is_known = self.sop_class.name != self.sop_class
+        standard = self.sop_class.startswith(_STANDARD) or _STANDARD.startswith(self.sop_class)
+        if not self.sop_class or (standard and not is_known and not self.series):
+            state = "cut off" if self.sop_class else "missing"
             raise InputError(
-                f"{self.name} is a DICOM file, but {named('SOPClassUID')} is missing, so what it holds is "
+                f"{self.name} is a DICOM file, but {named('SOPClassUID')} is {state}, so what it holds is "
                 "unknown: it is damaged or truncated. Copy or export it again."
             )
         # only names of the standard's dictionary: an unknown UID is free text
-        return f"of the kind {self.sop_class.name}" if self.sop_class.name != self.sop_class else "not an image"
+        return f"of the kind {self.sop_class.name}" if is_known else "not an image"
 
     @cached_property
     def series(self) -> str:
@@ -301,14 +320,17 @@ class Header:
         """Frames as stated, unchecked; a file without the element holds one."""
         return max(_whole(self.dataset, "NumberOfFrames") or 1, 1)
 
+    def without_pixels(self) -> InputError:
+        return InputError(
+            f"{self.name}: no pixel data: (7FE0,0010) Pixel Data is missing. "
+            "Was the export cut off, or only the headers exported? Export the series again."
+        )
+
     @cached_property
     def layout(self) -> PixelLayout:
         """Raises InputError when the pixels cannot be what the header says."""
         if self.pixel_keyword is None:
-            raise InputError(
-                f"{self.name}: no pixel data: (7FE0,0010) Pixel Data is missing. "
-                "Was the export cut off, or only the headers exported? Export the series again."
-            )
+            raise self.without_pixels()
         is_float = self.pixel_keyword != "PixelData"
         depths = {"PixelData": (1, 8, 16, 32), "FloatPixelData": (32,), "DoubleFloatPixelData": (64,)}
         allocated = self._checked("BitsAllocated", depths[self.pixel_keyword])
@@ -577,7 +599,9 @@ def _bare(file: BinaryIO) -> bool:
         found = read_partial(
             file, lambda tag, vr, length: tag > 0x00080018, force=True, specific_tags=[Tag("SOPClassUID")]
         )
-        return (text(found, "SOPClassUID") or "").startswith("1.2.840.10008.")
+        return (text(found, "SOPClassUID") or "").startswith(_STANDARD)
+    except OSError:
+        raise
     except Exception:
         return False
     finally:
@@ -585,15 +609,52 @@ def _bare(file: BinaryIO) -> bool:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether `path` is a DICOM file: by its preamble or, lacking one, because it parses as a data set."""
+    """Whether `path` is a DICOM file: by its preamble or, lacking one, because it parses as a data set.
+
+    A folder and what is not there are none. Raises InputError when the file cannot be opened or read.
+    """
     try:
         with path.open("rb") as file:
             if has_preamble(file):
                 return True
             with quiet():
                 return _bare(file)
-    except OSError:
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         return False
+    except OSError as error:
+        raise _unreadable(path.name, error) from error
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Every file below a folder, sorted, but hidden ones, those in hidden folders, and indices (DICOMDIR).
+
+    Links to files count, even when they lead nowhere; links to folders are not followed. Raises InputError when a
+    folder cannot be read: what lies in it may be missed.
+    """
+
+    def fail(error: OSError) -> NoReturn:
+        where = Path(os.fsdecode(error.filename or folder))
+        inside = where.is_relative_to(folder) and where != folder
+        raise _unreadable(where.relative_to(folder).as_posix() if inside else folder.name, error) from error
+
+    found = []
+    for here, folders, files in os.walk(folder, onerror=fail):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            file = Path(here, name)
+            if name.startswith(".") or name.upper() == "DICOMDIR":
+                continue
+            try:
+                # neither pipes nor sockets: opening one may wait for ever
+                if file.is_file() or (file.is_symlink() and not file.exists()):
+                    found.append(file)
+            except OSError as error:
+                fail(error)
+    return sorted(found)
+
+
+def _unreadable(name: str, error: OSError) -> InputError:
+    return InputError(f"{name} cannot be read: {error.strerror or type(error).__name__}.")
 
 
 def read_header(path: Path, name: str) -> Header | None:
@@ -609,7 +670,7 @@ def read_header(path: Path, name: str) -> Header | None:
     except InputError:
         raise
     except OSError as error:
-        raise InputError(f"{name} cannot be read: {error.strerror or type(error).__name__}.") from error
+        raise _unreadable(name, error) from error
     # whatever a damaged file makes the parser do, it is the file's fault
     except Exception as error:
         raise InputError(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from medsam.errors import InputError
-from medsam.io.dicom_file import quiet, text
+from medsam.io.dicom_file import files_below, is_dicom, known_non_scan, quiet, sop_class, text
 from medsam.io.dicom_seg import SEG_CLASSES, unique_names
 from medsam.io.rtstruct import RTSTRUCT_CLASSES
 
@@ -79,11 +79,14 @@ def structure_names(path: Path) -> list[str]:
 
 
 def list_tree(folder: Path) -> list[TreeSeries]:
-    """Every series below `folder`, in order of file names. Files that are not DICOM and hidden ones are passed over."""
+    """Every series below `folder`, in order of file names. Files that are not DICOM and hidden ones are passed over.
+
+    Raises InputError when a file or a folder cannot be read.
+    """
     patients: dict[str, int] = {}
     studies: dict[str, int] = {}
     series: dict[object, TreeSeries] = {}
-    for path in _files(folder):
+    for path in files_below(folder):
         dataset = _header(path)
         if dataset is None:
             continue
@@ -111,21 +114,12 @@ def list_tree(folder: Path) -> list[TreeSeries]:
     return list(series.values())
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.is_file() and not hidden and path.name.upper() != "DICOMDIR":
-            yield path
-
-
 def _header(path: Path) -> Dataset | None:
     import pydicom
 
-    from medsam.io.dicom import is_dicom
-
+    if not is_dicom(path):
+        return None
     try:
-        if not is_dicom(path):
-            return None
         with quiet():
             return pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=list(_WANTED))
     except Exception:  # pydicom raises what it likes on damaged files; reading one as a scan words the error
@@ -133,13 +127,12 @@ def _header(path: Path) -> Dataset | None:
 
 
 def _kind(dataset: Dataset) -> Kind:
-    uid = text(dataset, "SOPClassUID") or ""
+    uid = sop_class(dataset)
     if uid in SEG_CLASSES:
         return "seg"
     if uid in RTSTRUCT_CLASSES:
         return "rtstruct"
-    # RTDOSE has rows and columns, but is no scan
-    return "image" if "Rows" in dataset and uid != "1.2.840.10008.5.1.4.1.1.481.2" else "other"
+    return "image" if "Rows" in dataset and not known_non_scan(dataset) else "other"
 
 
 def _structures(dataset: Dataset) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import stat
 import struct
 import zipfile
@@ -148,6 +149,18 @@ def test_damaged_content(tmp_path):
     content[200] ^= 0xFF
     path.write_bytes(content)
     assert "damaged" in message(path)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damaged_compression(tmp_path, method):
+    rng = random.Random(0)
+    whole = pack(tmp_path / "scan.zip", {"a": rng.randbytes(3000) * 2}, method).read_bytes()
+    path = tmp_path / "scan.zip"
+    for start in (*range(31, 45), *rng.sample(range(45, len(whole) - 80), 30)):
+        content = bytearray(whole)
+        content[start : start + 8] = bytes(byte ^ 0xFF for byte in content[start : start + 8])
+        path.write_bytes(content)
+        assert "damaged or truncated. Copy or download it again." in message(path), start
 
 
 def test_missing(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 import resource
 import time
@@ -37,6 +39,7 @@ from pydicom.uid import (
 
 from medsam.errors import InconsistentSeries, InputError, MedSAMError, SeveralSeries
 from medsam.io.dicom import is_dicom, list_series, read_dicom
+from medsam.io.dicom_tree import list_tree
 from medsam.volume import Volume
 
 SERIES, STUDY, FRAME = "1.2.3.1", "1.2.3.2", "1.2.3.3"
@@ -811,6 +814,14 @@ def test_missing_slices(tmp_path):
     assert "Export the series again" in said
 
 
+def test_the_usual_distance_is_one_that_occurs(tmp_path):
+    for n, z in enumerate([0, 6, 9]):
+        write(tmp_path / "ct" / f"IM{n}", slices(1)[0], ImagePositionPatient=[0, 0, z])
+    said = message(tmp_path / "ct", InconsistentSeries)
+    assert "Slices lie 3 mm apart, except 6 mm between IM0 and IM1" in said
+    assert "1 slice seems to be missing" in said
+
+
 def test_uneven_slices(tmp_path):
     for n, z in enumerate([0, 2, 4, 7, 9]):
         write(tmp_path / "ct" / f"{n}", slices(1)[0], ImagePositionPatient=[0, 0, z])
@@ -1000,6 +1011,146 @@ def test_a_damaged_file_among_sound_ones_is_named(tmp_path):
     folder = series(tmp_path / "ct", slices(3))
     (folder / "zz.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\x02\x00\x10\x00UI\xff\xff1.2")
     assert "zz.dcm is a DICOM file, but (0008,0016) SOP Class UID is missing" in message(folder)
+
+
+def numbered(folder: Path, name: str, count: int = 6) -> list[Path]:
+    """A sound series whose files bear `name` with the place of the slice in it."""
+    pixels = slices(count)
+    return [
+        write(folder / name.format(k), pixels[k], ImagePositionPatient=[0, 0, 2 * k], InstanceNumber=k + 1)
+        for k in range(count)
+    ]
+
+
+@pytest.mark.parametrize("name", ["im{}.dcm", "IM{:04d}", "{}.IMA", "A{}.DCM", "1.2.840.77.{}", "0000B{}F7"])
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda whole: b"", "is empty (0 bytes)"),
+        (lambda whole: whole[:120], "is not DICOM although it is named like the others"),
+        (lambda whole: random.Random(0).randbytes(len(whole)), "is not DICOM although it is named like the others"),
+    ],
+    ids=["empty", "cut", "random"],
+)
+def test_a_lost_end_slice_is_no_shorter_volume(tmp_path, name, damage, said):
+    last = numbered(tmp_path / "study" / "ct", name)[-1]
+    last.write_bytes(damage(last.read_bytes()))
+    expected = f"ct/{last.name} {said}; copy or export it again, or move it out of the folder."
+    assert message(tmp_path / "study") == expected
+    assert message(tmp_path / "study", series=SERIES) == expected
+    with pytest.raises(InputError, match="copy or export it again"):
+        list_series(tmp_path / "study")
+
+
+def test_several_lost_slices_are_counted(tmp_path):
+    for path in numbered(tmp_path / "ct", "im{}.dcm")[3:]:
+        path.write_bytes(b"")
+    said = message(tmp_path / "ct")
+    assert said.startswith("im3.dcm is empty (0 bytes)")
+    assert said.endswith("The same holds for 2 more files.")
+
+
+def test_a_link_to_a_lost_slice(tmp_path):
+    last = numbered(tmp_path / "ct", "im{}.dcm")[-1]
+    last.unlink()
+    last.symlink_to(tmp_path / "nowhere")
+    (tmp_path / "ct" / "README").symlink_to(tmp_path / "nowhere")
+    assert "im5.dcm is a link to a file that is not there" in message(tmp_path / "ct")
+
+
+def test_only_lost_slices(tmp_path):
+    (tmp_path / "a.dcm").touch()
+    assert "a.dcm is empty (0 bytes)" in message(tmp_path)
+    (tmp_path / "a.dcm").write_text("not found")
+    assert "a.dcm is not DICOM although it is named like a DICOM file" in message(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["im{}.dcm", "IM{:04d}", "{}.IMA"])
+def test_other_files_beside_the_images_are_no_lost_slices(tmp_path, name):
+    numbered(tmp_path / "ct", name)
+    for other in ("README", "readme.txt", "Thumbs.db", "IM0001.jpg", "im1.dcm.txt", "dose report.pdf", "VERSION"):
+        (tmp_path / "ct" / other).write_text("no scan")
+    (tmp_path / "ct" / "LOCKFILE").touch()
+    assert read_dicom(tmp_path / "ct").array.shape[0] == 6
+
+
+def test_damage_in_another_folder_is_no_concern_of_the_series_asked_for(tmp_path):
+    numbered(tmp_path / "study" / "ct", "im{}.dcm")
+    series(tmp_path / "study" / "mr", slices(3), SeriesInstanceUID="1.2.88")
+    (tmp_path / "study" / "mr" / "im9.dcm").touch()
+    assert "mr/im9.dcm is empty" in message(tmp_path / "study")
+    assert "mr/im9.dcm is empty" in message(tmp_path / "study", series="1.2.88")
+    assert read_dicom(tmp_path / "study", SERIES).array.shape[0] == 6
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian], ids=lambda uid: uid.keyword)
+@pytest.mark.parametrize("name", ["im{}.dcm", "IM{:04d}"])
+def test_wherever_a_slice_is_cut_off_it_is_named(tmp_path, syntax, name):
+    pixels = slices(3)
+    paths = [
+        write(tmp_path / name.format(k), pixels[k], ImagePositionPatient=[0, 0, k], syntax=syntax) for k in range(3)
+    ]
+    whole = paths[-1].read_bytes()
+    for size in range(0, len(whole), 3):
+        paths[-1].write_bytes(whole[:size])
+        for chosen in (None, SERIES):
+            assert message(tmp_path, series=chosen).startswith(paths[-1].name), size
+
+
+def test_a_slice_cut_off_before_its_series_uid_is_no_second_series(tmp_path):
+    last = numbered(tmp_path, "im{}.dcm")[-1]
+    whole = last.read_bytes()
+    last.write_bytes(whole[: whole.index(b"\x20\x00\x0e\x00UI")])
+    assert "im5.dcm: no pixel data: (7FE0,0010) Pixel Data is missing" in message(tmp_path)
+
+
+def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
+    locked = numbered(tmp_path / "ct", "IM{:04d}")[-1]
+    real = Path.open
+
+    def denied(self, *args, **kwargs):
+        if self == locked:
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", denied)
+    assert message(tmp_path / "ct") == "IM0005 cannot be read: Permission denied."
+    with pytest.raises(InputError, match="^IM0005 cannot be read: Permission denied.$"):
+        is_dicom(locked)
+    with pytest.raises(InputError, match="^IM0005 cannot be read: Permission denied.$"):
+        list_tree(tmp_path)
+
+
+def test_a_folder_that_may_not_be_read(tmp_path, monkeypatch):
+    numbered(tmp_path / "ct" / "a", "IM{:04d}")
+    numbered(tmp_path / "ct" / "b", "IM{:04d}")
+    real = os.scandir
+
+    def denied(path):
+        if Path(path).name == "b":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    assert message(tmp_path / "ct") == "b cannot be read: Permission denied."
+    with pytest.raises(InputError, match="^b cannot be read: Permission denied.$"):
+        list_tree(tmp_path / "ct")
+
+
+def test_a_tree_and_a_folder_agree_on_what_is_a_scan(tmp_path):
+    numbered(tmp_path / "ct", "im{}.dcm")
+    for n, (uid, modality) in enumerate(
+        [
+            ("1.2.840.10008.5.1.4.1.1.481.2", "RTDOSE"),
+            ("1.2.840.10008.5.1.4.1.1.4.2", "MR"),
+            ("1.2.840.10008.5.1.4.1.1.77.1.6", "SM"),
+            (CTImageStorage, "SEG"),
+        ]
+    ):
+        tags = {"SOPClassUID": uid, "Modality": modality, "SeriesInstanceUID": f"1.9.{n}"}
+        write(tmp_path / "other" / f"{n}.dcm", slices(1)[0], **tags)
+    assert [summary.uid for summary in list_series(tmp_path)] == [SERIES]
+    assert [(one.kind, one.uid) for one in list_tree(tmp_path)] == [("image", SERIES)]
 
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, RLELossless, JPEG2000Lossless, JPEGLSLossless])

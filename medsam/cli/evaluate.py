@@ -9,9 +9,12 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from medsam.errors import PromptError
+from medsam.errors import InputError, PromptError
+
+if TYPE_CHECKING:
+    from medsam.data.manifest import Case, Manifest
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,6 +62,8 @@ def _tolerance(text: str) -> float | None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Evaluate and report. Raises MedSAMError subclasses for everything a user can mend."""
+    from medsam.data.manifest import read_manifest
+    from medsam.evaluation.summary import BASELINES, RESERVED
     from medsam.evaluation.zero_shot import Protocol
 
     if arguments.zoom != "off":
@@ -76,44 +81,58 @@ def run(arguments: argparse.Namespace) -> None:
         axis=arguments.axis,
         tolerance_mm=arguments.tolerance_mm,
     )
-    cases = named_cases(arguments.manifest, arguments.split, arguments.limit)
+    sources = [*dict.fromkeys(arguments.model or ["litemedsam"])]
+    names = [Path(source).stem if Path(source).suffix else str(source) for source in sources]
+    for name in names:
+        if name in (*BASELINES, *RESERVED) or names.count(name) > 1:
+            raise PromptError(f"A model cannot be called {name} here, or two are. Rename the checkpoint file.")
+    manifests = [read_manifest(path) for path in arguments.manifest]
+    cases = named_cases(manifests, arguments.split, arguments.limit)
+    missing = [f"{name}: {path}" for name, case in cases for path in case.files if not path.exists()]
+    if missing:
+        raise InputError(
+            f"{len(missing)} files of the manifest are missing: {'; '.join(missing[:5])}"
+            f"{' ...' if len(missing) > 5 else ''}. See medsam data check."
+        )
 
     from medsam.evaluation.run import Run, evaluate
     from medsam.inference.predictor import Predictor
 
-    models: dict[str, Any] = {}
-    for source in dict.fromkeys(arguments.model or ["litemedsam"]):
-        name = Path(source).stem if Path(source).suffix else str(source)
-        if name in models:
-            raise PromptError(f"Two models are called {name}. Rename one of the checkpoint files.")
-        models[name] = Predictor(source, arguments.device)
-    command = shlex.join(["medsam", *sys.argv[1:]])
+    counts = Counter(case.dataset for _, case in cases)
+    asked = {
+        "manifests": [
+            {"name": manifest.name, "reference": manifest.notes or "not stated", "cases": counts[manifest.name]}
+            for manifest in manifests
+        ],
+        "split": arguments.split,
+        "limit": arguments.limit,
+        "command": shlex.join(["medsam", *sys.argv[1:]]),
+    }
     folder = evaluate(
-        Run(arguments.out, protocol, arguments.save_masks, timing=not arguments.no_timing),
+        Run(arguments.out, protocol, arguments.save_masks, timing=not arguments.no_timing, asked=asked),
         cases,
-        models,
+        {name: Predictor(source, arguments.device) for name, source in zip(names, sources, strict=True)},
         devices=arguments.devices,
         device=arguments.device,
-        command=command,
     )
     summary = json.loads((folder / "summary.json").read_text())
     if arguments.json:
         print(json.dumps(summary, indent=2))
     else:
         _print_table(summary, folder)
+    skipped = summary["protocol"]["skipped"]
+    if skipped:
+        print(f"Note: {len(skipped)} structures of cases were not measured; the report lists them.", file=sys.stderr)
 
 
-def named_cases(manifests: list[Path], split: str | None, limit: int | None) -> list[tuple[str, Any]]:
+def named_cases(manifests: list[Manifest], split: str | None, limit: int | None) -> list[tuple[str, Case]]:
     """(id, case) over all manifests; with several manifests an id is MANIFEST/CASE, so that none meets its twin."""
-    from medsam.data.manifest import read_manifest
-
     named = []
-    for path in manifests:
-        manifest = read_manifest(path)
+    for manifest in manifests:
         chosen = [case for case in manifest.cases if case.label is not None and split in (None, case.split)]
         if not chosen:
             where = f" in the split {split!r}" if split else ""
-            raise PromptError(f"{path.name} has no case with a reference{where}.")
+            raise PromptError(f"The manifest {manifest.name} has no case with a reference{where}.")
         # patients too: p001 of one set is not p001 of another
         prefix = f"{manifest.name}/" if len(manifests) > 1 else ""
         named += [(f"{prefix}{case.id}", replace(case, patient=prefix + case.patient)) for case in chosen[:limit]]

@@ -211,7 +211,7 @@ def build(card: Card, root: str | Path) -> Built:
     if twins:
         raise InputError(f"{card.name}: the recipe makes several cases with the id {twins[0]!r}.")
     modality = card.modalities[0] if len(card.modalities) == 1 else None
-    notes = f"{card.title}. Licence: {card.licence}."
+    notes = f"{card.title}. Reference: {card.reference}. Licence: {card.licence}."
     return Built(Manifest(card.name, modality, card.labels, tuple(cases), notes), tuple(without))
 
 

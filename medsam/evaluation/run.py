@@ -20,9 +20,10 @@ import platform
 import sys
 import tempfile
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import medsam
 from medsam.data.manifest import Case
-from medsam.errors import InputError
+from medsam.errors import InputError, MedSAMError
 from medsam.evaluation.summary import file_name
 from medsam.evaluation.zero_shot import CaseResult, Protocol, Subject, measure_case
 from medsam.inference.predictor import Predictor
@@ -48,12 +49,14 @@ class Run:
     """Where an evaluation is kept and how it is made.
 
     timing: whether the tables tell seconds; without, the same run gives the same bytes.
+    asked: what else the summary should tell: manifests, split, limit, command.
     """
 
     folder: Path
     protocol: Protocol
     keep_masks: bool = False
     timing: bool = True
+    asked: Mapping[str, Any] = field(default_factory=dict)
 
     def case_file(self, case: str) -> Path:
         return self.folder / "cases" / f"{file_name(case)}.json"
@@ -66,19 +69,20 @@ def evaluate(
     *,
     devices: int = 1,
     device: str = "auto",
-    command: str = "",
 ) -> Path:
     """Measure what is not measured yet, then write the tables and the report. Returns the folder.
 
     cases: (id, case); ids are unique. models: name -> predictor. devices: processes (or GPUs) that share the cases.
-    Raises InputError when the folder holds another evaluation, or a case cannot be read (finished cases are kept).
+    A case that cannot be read does not stop the others; they are all named at the end. A finished case is measured
+    again when its files, its entry in the manifest or this program have changed.
+    Raises InputError when the folder holds another evaluation, or cases could not be measured.
     """
     taken: dict[str, str] = {}
     for name, _ in cases:
         if taken.setdefault(file_name(name), name) != name:
             raise InputError(f"The cases {taken[file_name(name)]} and {name} would share a file. Rename one of them.")
-    _open_folder(run, models, command)
-    todo = [number for number, (name, _) in enumerate(cases) if not run.case_file(name).exists()]
+    _open_folder(run, models)
+    todo = [number for number, (name, case) in enumerate(cases) if not _is_done(run, name, case)]
     if todo:
         with _lightning_quiet():
             trainer = Trainer(
@@ -93,12 +97,22 @@ def evaluate(
                 callbacks=[RichProgressBar(console_kwargs={"stderr": True})],
             )
             loader = DataLoader(_Numbers(todo), batch_size=None, num_workers=0)
-            trainer.test(_ZeroShotTest(run, cases, models), loader, verbose=False)
+            try:
+                trainer.test(_ZeroShotTest(run, cases, models), loader, verbose=False)
+            except SystemExit:
+                if trainer.interrupted:  # Lightning turns Ctrl-C into exit status 1
+                    raise KeyboardInterrupt from None
+                raise
         if trainer.global_rank != 0:
             sys.exit(0)  # the first process writes the tables
-    missing = [name for name, _ in cases if not run.case_file(name).exists()]
-    if missing:
-        raise InputError(f"{len(missing)} cases were not measured, e.g. {missing[0]}. Run the same command again.")
+    failures = [(name, _failure(run, name)) for name, case in cases if not _is_done(run, name, case)]
+    if failures:
+        listed = "\n".join(f"  {name}: {why}" for name, why in failures[:20])
+        more = f"\n  and {len(failures) - 20} more" if len(failures) > 20 else ""
+        raise InputError(
+            f"{len(failures)} of {len(cases)} cases could not be measured:\n{listed}{more}\n"
+            "  The others are kept. Mend these, or take them out of the manifest, and run the same command again."
+        )
     _write_tables(run, [name for name, _ in cases])
     return run.folder
 
@@ -139,8 +153,17 @@ class _ZeroShotTest(LightningModule):
         if batch_index % self.trainer.world_size != self.trainer.global_rank:
             return
         name, case = self.cases[int(number)]
-        result = measure_case(_subject(name, case), self.predictors, self.run.protocol, keep_masks=self.run.keep_masks)
-        _write_case(self.run, name, result)
+        failed = self.run.case_file(name).with_suffix(".failed")
+        failed.unlink(missing_ok=True)
+        made_from = _made_from(case)
+        try:
+            subject = _subject(name, case)
+            result = measure_case(subject, self.predictors, self.run.protocol, keep_masks=self.run.keep_masks)
+        except MedSAMError as error:
+            # one bad file must not cost the night; other processes would wait for this one for ever
+            failed.write_text(str(error), encoding="utf-8")
+            return
+        _write_case(self.run, name, result, made_from)
 
 
 @contextmanager
@@ -166,13 +189,34 @@ def _subject(name: str, case: Case) -> Subject:
     if not set(references) <= set(labels):
         # one file a structure: the manifest need not number them
         labels = {structure: number for number, structure in enumerate(references, start=1)}
-    return Subject(name, case.patient, scan, references, labels, case.window)
+    return Subject(name, case.id, case.patient, scan, references, labels, case.window)
+
+
+def _made_from(case: Case) -> str:
+    """A digest of everything a case's rows depend on: its entry, its files' sizes and times, and this program."""
+    files = [file for path in case.files for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+    marks = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
+    return hashlib.sha256(repr((case, marks, medsam.__version__)).encode()).hexdigest()
+
+
+def _is_done(run: Run, name: str, case: Case) -> bool:
+    try:
+        return json.loads(run.case_file(name).read_text())["made_from"] == _made_from(case)
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _failure(run: Run, name: str) -> str:
+    try:
+        return run.case_file(name).with_suffix(".failed").read_text(encoding="utf-8")
+    except OSError:
+        return "the run ended before it"
 
 
 # -- the folder -------------------------------------------------------------------------------------------------
 
 
-def _open_folder(run: Run, models: Mapping[str, Predictor], command: str) -> None:
+def _open_folder(run: Run, models: Mapping[str, Predictor]) -> None:
     """Make the folder, or make sure that it holds this very evaluation."""
     identity = {
         "protocol": run.protocol.as_dict(),
@@ -194,7 +238,7 @@ def _open_folder(run: Run, models: Mapping[str, Predictor], command: str) -> Non
         raise InputError(f"{run.folder} is not empty and holds no evaluation. Name another --out.")
     for folder in ("cases", "overlays", *(["masks"] if run.keep_masks else [])):
         (run.folder / folder).mkdir(parents=True, exist_ok=True)
-    _write_json(note, {**identity, "command": command, "environment": environment()})
+    _write_json(note, identity)
 
 
 def _weights_digest(predictor: Predictor) -> str:
@@ -220,7 +264,7 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _write_case(run: Run, name: str, result: CaseResult) -> None:
+def _write_case(run: Run, name: str, result: CaseResult, made_from: str) -> None:
     """The case file comes last: while it is missing the case counts as not done."""
     pictures = {
         f"{kind}/{number}": entry.pop(kind)
@@ -240,7 +284,8 @@ def _write_case(run: Run, name: str, result: CaseResult) -> None:
         save_labels(LabelVolume(mask.astype(np.uint8), geometry, {1: structure}), run.folder / "masks" / file)
     rows = [{**row, "seconds": row["seconds"] if run.timing else None} for row in result.rows]
     slices = [{**row, "seconds": row["seconds"] if run.timing else None} for row in result.slices]
-    _write_json(run.case_file(name), {"case": name, "rows": rows, "slices": slices})
+    about = {key: getattr(result, key) for key in ("window", "notes", "skipped")}
+    _write_json(run.case_file(name), {"case": name, "made_from": made_from, **about, "rows": rows, "slices": slices})
 
 
 def _write_tables(run: Run, names: Sequence[str]) -> None:
@@ -279,9 +324,12 @@ def _write_tables(run: Run, names: Sequence[str]) -> None:
             },
             "cases": len(names),
             "models": note["models"],
-            "command": note["command"],
+            "windows": dict(Counter(case["window"] for case in done)),
+            "notes": [f"{case['case']}: {text}" for case in done for text in case["notes"]],
+            "skipped": [{"case": case["case"], **entry} for case in done for entry in case["skipped"]],
+            **run.asked,
         },
-        "environment": note["environment"],
+        "environment": environment(),
     }
     _write_json(run.folder / "summary.json", summary)
     write_report(run.folder)

@@ -24,6 +24,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote
 
 import numpy as np
 
@@ -212,7 +213,8 @@ def read_table(folder: Path, name: Literal["metrics", "slices"] = "metrics") -> 
 
 def file_name(name: str) -> str:
     """A case, model or structure as part of a file name: ids of several manifests hold a slash."""
-    return re.sub(r"[^\w.+-]", "_", name.replace("/", "__"))
+    # quoted, so that "left lung" and "left_lung" stay two files
+    return quote(name.replace("/", "__"), safe="+")
 
 
 def check_rows(

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -23,13 +23,13 @@ import numpy as np
 from medsam.errors import InputError, PromptError
 from medsam.evaluation.summary import BASELINES, COLUMNS, ORACLE
 from medsam.geometry import Axis, SlicePlane
-from medsam.inference.predictor import Predictor
+from medsam.inference.predictor import Embedding, Predictor
 from medsam.labels import DEFAULT_TOLERANCE_MM, tolerance_mm
 from medsam.metrics.measure import measure
 from medsam.metrics.overlap import iou
 from medsam.postprocess.merge import merge_by_quality
 from medsam.prompts.simulate import MIN_PIXELS, inscribed_ellipse, jittered, tight_box
-from medsam.transforms.intensity import IntensityWindow, resolve_window
+from medsam.transforms.intensity import IntensityWindow, fixed_window, resolve_window
 from medsam.volume import LabelVolume, Volume
 
 
@@ -57,6 +57,9 @@ class Protocol:
             raise PromptError(f"The prompt {self.prompt!r} is not supported by this version; use box.")
         if not self.jitter_px or min(self.jitter_px) < 0 or len(set(self.jitter_px)) != len(self.jitter_px):
             raise PromptError(f"--jitter-px takes different whole numbers from 0, not {self.jitter_px}.")
+        if self.seed < 0:
+            raise PromptError(f"--seed takes a whole number from 0, not {self.seed}.")
+        fixed_window(self.window)
         if self.tolerance_mm is not None and not 0 <= self.tolerance_mm < np.inf:
             raise PromptError(f"--tolerance-mm takes millimetres from 0 or the word organ, not {self.tolerance_mm}.")
 
@@ -77,11 +80,13 @@ class Protocol:
 class Subject:
     """A scan with its reference masks, ready to be measured.
 
+    case: its name in the tables. key: what its jitter is drawn from, the same in every run it takes part in.
     references: structure -> bool (K, J, I) on the scan's grid. labels: structure -> id in a label map.
     window: overrides the protocol's.
     """
 
     case: str
+    key: str
     patient: str
     scan: Volume
     references: Mapping[str, np.ndarray]
@@ -95,7 +100,8 @@ class CaseResult:
 
     overlays: one entry a structure and model: the slice with the largest reference area, upright.
     masks: model -> label map of the primary prompt. alone: (model, structure) -> bool (K, J, I), where the label map
-    cannot show what was scored because structures overlap.
+    cannot show what was scored because structures overlap. skipped: {"structure", "why"} of what got no prompt.
+    notes: about the scan. window: the name of the one used.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -103,6 +109,9 @@ class CaseResult:
     overlays: list[dict[str, Any]] = field(default_factory=list)
     masks: dict[str, LabelVolume] = field(default_factory=dict)
     alone: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
+    skipped: list[dict[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    window: str = ""
 
 
 class _Reference:
@@ -138,8 +147,12 @@ class _Box:
 
 @dataclass
 class _Answers:
-    """What one (model, prompt, structure) got: slice -> box, mask (h, w), predicted IoU, seconds."""
+    """What one (model, prompt, structure) got: slice -> box, mask (h, w), predicted IoU, seconds.
 
+    draw: makes the mask from the box alone, for answers that need no model; nothing is kept then.
+    """
+
+    draw: Callable[[tuple[int, int, int, int], tuple[int, int]], np.ndarray] | None = None
     boxes: dict[int, tuple[int, int, int, int]] = field(default_factory=dict)
     masks: dict[int, np.ndarray] = field(default_factory=dict)
     quality: dict[int, float] = field(default_factory=dict)
@@ -149,15 +162,18 @@ class _Answers:
         self,
         index: int,
         box: tuple[int, int, int, int],
-        mask: np.ndarray,
+        mask: np.ndarray | None = None,
         quality: float = np.nan,
         seconds: float = np.nan,
     ) -> None:
-        # packed: thirty structures of a large volume would fill memory eight times over
-        self.masks[index] = np.packbits(mask)
+        if mask is not None:
+            # packed: thirty structures of a large volume would fill memory eight times over
+            self.masks[index] = np.packbits(mask)
         self.boxes[index], self.quality[index], self.seconds[index] = box, quality, seconds
 
     def mask(self, index: int, shape: tuple[int, int]) -> np.ndarray:
+        if self.draw is not None:
+            return self.draw(self.boxes[index], shape)
         return np.unpackbits(self.masks[index], count=shape[0] * shape[1]).astype(bool).reshape(shape)
 
 
@@ -178,21 +194,32 @@ def measure_case(
         references[name] = _Reference(reference)
     plane = subject.scan.geometry.plane(protocol.axis)
     window = resolve_window(subject.scan, subject.window or protocol.window)
+    result = CaseResult(window=window.name)
+    if subject.scan.array.dtype.kind == "f":
+        broken = 1 - float(np.isfinite(subject.scan.array).mean())
+        if broken:
+            result.notes.append(f"{100 * broken:.2g} % of its voxels are not finite")
+    look = {
+        model: predictor.embedder(subject.scan, axis=plane.axis, window=window)
+        for model, predictor in predictors.items()
+    }
     answers: dict[tuple[str, str, str], _Answers] = {}
     for index in range(plane.count):
         truths = {name: reference.on(plane, index) for name, reference in references.items()}
-        boxes = list(_boxes(subject.case, truths, index, protocol))
+        boxes = list(_boxes(subject.key, truths, index, protocol))
         if not boxes:
             continue
         for box in boxes:
-            filled = np.zeros(plane.shape, bool)
-            filled[box.box[1] : box.box[3], box.box[0] : box.box[2]] = True
-            _at(answers, "filled-box", box).add(index, box.box, filled)
-            _at(answers, "inscribed-ellipse", box).add(index, box.box, inscribed_ellipse(box.box, plane.shape))
+            for baseline, draw in _DRAWN.items():
+                _at(answers, baseline, box, draw).add(index, box.box)
         for model, predictor in predictors.items():
-            _ask(answers, model, predictor, subject.scan, plane, window, index, boxes, truths, protocol)
+            _ask(answers, model, predictor, look[model], index, boxes, truths, protocol)
 
-    result = CaseResult()
+    asked = {structure for _, _, structure in answers}
+    for name, kept in references.items():
+        if name not in asked:
+            why = "absent" if not kept.crop.any() else f"under {protocol.min_pixels} pixels on every slice"
+            result.skipped.append({"structure": name, "why": why})
     for (model, prompt, structure), found in answers.items():
         _score(result, subject, references[structure], plane, protocol, (model, prompt, structure), found)
     primary = protocol.prompt_name(protocol.jitter_px[0])
@@ -203,15 +230,14 @@ def measure_case(
     return result
 
 
-def _boxes(case: str, truths: Mapping[str, np.ndarray], index: int, protocol: Protocol) -> Iterator[_Box]:
+def _boxes(key: str, truths: Mapping[str, np.ndarray], index: int, protocol: Protocol) -> Iterator[_Box]:
     for structure, truth in truths.items():
         tight = tight_box(truth, protocol.min_pixels)
         if tight is None:
             continue
         for jitter in protocol.jitter_px:
             # from what the box is, not from what was drawn before: resumed and sharded runs draw the same
-            key = zlib.crc32(f"{case}\0{structure}\0{index}\0{jitter}".encode())
-            rng = np.random.default_rng([protocol.seed, key])
+            rng = np.random.default_rng([protocol.seed, zlib.crc32(f"{key}\0{structure}\0{index}".encode())])
             yield _Box(structure, protocol.prompt_name(jitter), jittered(tight, jitter, truth.shape, rng))
 
 
@@ -219,9 +245,7 @@ def _ask(
     answers: dict[tuple[str, str, str], _Answers],
     model: str,
     predictor: Predictor,
-    scan: Volume,
-    plane: SlicePlane,
-    window: IntensityWindow,
+    look: Callable[[int], Embedding],
     index: int,
     boxes: list[_Box],
     truths: Mapping[str, np.ndarray],
@@ -229,7 +253,7 @@ def _ask(
 ) -> None:
     """Embed the slice, answer all its boxes, and share the time equally among them."""
     started = time.perf_counter()
-    embedding = predictor.embed(scan, index, axis=plane.axis, window=window)
+    embedding = look(index)
     coordinates = np.array([box.box for box in boxes])
     found = predictor.predict(embedding, coordinates)
     seconds = (time.perf_counter() - started) / len(boxes)
@@ -248,8 +272,22 @@ def _ask(
         _at(answers, model, chosen).add(index, box.box, masks[best], float(qualities[best]), seconds)
 
 
-def _at(answers: dict[tuple[str, str, str], _Answers], model: str, box: _Box) -> _Answers:
-    return answers.setdefault((model, box.prompt, box.structure), _Answers())
+def _at(
+    answers: dict[tuple[str, str, str], _Answers],
+    model: str,
+    box: _Box,
+    draw: Callable[[tuple[int, int, int, int], tuple[int, int]], np.ndarray] | None = None,
+) -> _Answers:
+    return answers.setdefault((model, box.prompt, box.structure), _Answers(draw))
+
+
+def _filled(box: tuple[int, int, int, int], shape: tuple[int, int]) -> np.ndarray:
+    mask = np.zeros(shape, bool)
+    mask[box[1] : box[3], box[0] : box[2]] = True
+    return mask
+
+
+_DRAWN = dict(zip(BASELINES, (_filled, inscribed_ellipse), strict=True))
 
 
 def _score(
@@ -263,7 +301,10 @@ def _score(
 ) -> None:
     geometry = subject.scan.geometry
     model, prompt, structure = key
-    tolerance = protocol.tolerance_of(structure)
+    # organs' tolerances are millimetres; a picture has none
+    tolerance = (
+        protocol.tolerance_of(structure) if geometry.calibrated else protocol.tolerance_mm or DEFAULT_TOLERANCE_MM
+    )
     shared = {
         "case": subject.case,
         "patient": subject.patient,
@@ -272,7 +313,7 @@ def _score(
         "model": model,
         "prompt": prompt,
     }
-    indices = sorted(found.masks)
+    indices = sorted(found.boxes)
     masks = {index: found.mask(index, plane.shape) for index in indices}
     truths = {index: reference.on(plane, index) for index in indices}
     slice_ml = geometry.voxel_ml
@@ -328,7 +369,7 @@ def _picture(
     for (model, prompt, structure), found in answers.items():
         if model in BASELINES or prompt != primary:
             continue
-        areas = {n: np.count_nonzero(references[structure].on(plane, n)) for n in sorted(found.masks)}
+        areas = {n: np.count_nonzero(references[structure].on(plane, n)) for n in sorted(found.boxes)}
         index = max(areas, key=lambda n: areas[n])
         mask, truth = found.mask(index, plane.shape), references[structure].on(plane, index)
         corners = plane.view.edges(np.reshape(found.boxes[index], (2, 2)), plane.shape)

@@ -106,10 +106,17 @@ class Predictor:
         window: IntensityWindow | str = "auto",
     ) -> Embedding:
         """Encode slice `index` across `axis` (default: the acquired one). Raises PromptError for no such slice."""
+        return self.embedder(scan, axis=axis, window=window)(index)
+
+    def embedder(
+        self, scan: Volume, *, axis: Axis | None = None, window: IntensityWindow | str = "auto"
+    ) -> Callable[[int], Embedding]:
+        """`embed` for many slices of one scan: what they share is prepared once."""
         if isinstance(window, str):
             window = resolve_window(scan, window)
         pipeline = slice_pipeline(self.sam.spec.preprocess, window, axis)
-        return self._encode(*model_input(pipeline, to_metatensor(scan), index))
+        image = to_metatensor(scan)
+        return lambda index: self._encode(*model_input(pipeline, image, index))
 
     def predict(self, embedding: Embedding, boxes: np.ndarray, *, multimask: bool = False) -> Prediction:
         """Answer P half-open boxes (P, 4), in stored pixels, in one decode.

@@ -22,8 +22,11 @@ def tight_box(mask: np.ndarray, min_pixels: int = MIN_PIXELS) -> tuple[int, int,
 def jittered(
     box: tuple[int, int, int, int], most_px: int, shape: tuple[int, int], rng: np.random.Generator
 ) -> tuple[int, int, int, int]:
-    """The box with each edge moved outwards by a whole number drawn uniformly from [0, most_px], inside (h, w)."""
-    left, top, right, bottom = rng.integers(0, most_px, size=4, endpoint=True).tolist()
+    """The box with each edge moved outwards by a whole number drawn uniformly from [0, most_px], inside (h, w).
+
+    The same state of `rng` moves an edge the further the larger `most_px` is: curves over it are paired.
+    """
+    left, top, right, bottom = np.floor(rng.random(4) * (most_px + 1)).astype(int).tolist()
     x0, y0, x1, y1 = box
     return max(x0 - left, 0), max(y0 - top, 0), min(x1 + right, shape[1]), min(y1 + bottom, shape[0])
 

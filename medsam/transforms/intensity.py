@@ -106,17 +106,10 @@ def resolve_window(volume: Volume, choice: str = "auto", modality: str | None = 
         modality = modality.strip().upper()
         if modality not in MODALITIES:
             raise PromptError(f"There is no modality {modality!r}. Use a DICOM code: {', '.join(sorted(MODALITIES))}.")
-    key = choice.strip().lower().replace("_", "-").replace(" ", "-")
-    if key in CT_WINDOWS:
-        return _from_level(*CT_WINDOWS[key], name=key)
-    if "," in key:
-        return _parse(choice)
-    if key not in ("auto", "percentiles", "none"):
-        raise PromptError(
-            f"There is no window {choice!r}. Use auto, percentiles, none, LEVEL,WIDTH such as 40,400, "
-            f"or one of {', '.join(CT_WINDOWS)}."
-        )
-
+    fixed = fixed_window(choice)
+    if fixed is not None:
+        return fixed
+    key = choice.strip().lower()
     array = volume.array
     windowed = modality is None and volume.source is not None and volume.source.suffix.lower() == ".npz"
     if key == "none" or (key == "auto" and (volume.is_colour or windowed)):
@@ -136,6 +129,24 @@ def resolve_window(volume: Volume, choice: str = "auto", modality: str | None = 
         return IntensityWindow(0.0, 1.0, "no finite voxel")
     low, high = np.percentile(values, PERCENTILES)
     return IntensityWindow(float(low), float(high), f"percentiles {PERCENTILES[0]:g}-{PERCENTILES[1]:g}")
+
+
+def fixed_window(choice: str) -> IntensityWindow | None:
+    """The window that `choice` names whatever the scan; None for "auto", "percentiles" and "none".
+
+    Raises PromptError for an unknown preset or a width that is not positive.
+    """
+    key = choice.strip().lower().replace("_", "-").replace(" ", "-")
+    if key in CT_WINDOWS:
+        return _from_level(*CT_WINDOWS[key], name=key)
+    if "," in key:
+        return _parse(choice)
+    if key not in ("auto", "percentiles", "none"):
+        raise PromptError(
+            f"There is no window {choice!r}. Use auto, percentiles, none, LEVEL,WIDTH such as 40,400, "
+            f"or one of {', '.join(CT_WINDOWS)}."
+        )
+    return None
 
 
 def looks_like_ct(volume: Volume) -> bool:

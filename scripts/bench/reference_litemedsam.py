@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("answers", type=Path, metavar="ANSWERS.npz")
     arguments = parser.parse_args()
 
-    torch.set_num_threads(2)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     with tempfile.TemporaryDirectory() as scratch:
         net = model(pretrained=True, root=scratch, device="cpu").eval()
 

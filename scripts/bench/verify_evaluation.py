@@ -10,6 +10,7 @@ label is NIfTI, by medsam otherwise. Exit status 1 when a number differs.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import warnings
 from pathlib import Path
@@ -21,19 +22,23 @@ import torch
 from monai.metrics import compute_dice
 
 from medsam.cli.evaluate import named_cases
+from medsam.data.manifest import Case, read_manifest
 from medsam.evaluation.summary import BASELINES, file_name, read_table
+from medsam.volume import Volume
 
 DICE, SURFACE = 1e-6, 1e-3
 
 
-def reference_masks(case: object) -> dict[str, np.ndarray]:
+def reference_masks(case: Case, scan: Volume) -> dict[str, np.ndarray]:
     """Structure -> bool (I, J, K)."""
     label = case.label
     if isinstance(label, Path) and label.name.endswith((".nii", ".nii.gz")) and case.labels and case.threshold is None:
-        data = np.asarray(nib.load(label).dataobj)
-        if data.ndim == 3:
+        image = nib.load(label)
+        data = np.asarray(image.dataobj)
+        # a label stored along other axes than its scan is turned by medsam
+        if data.shape == scan.geometry.shape[::-1] and np.allclose(image.affine, scan.geometry.ras_affine, atol=1e-3):
             return {name: data == number for name, number in case.labels.items()}
-    found = case.load_references(case.load_image())
+    found = case.load_references(scan)
     return {name: mask.transpose(2, 1, 0) for name, mask in found.items()}
 
 
@@ -44,21 +49,22 @@ def main() -> int:
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")  # of the referees
 
-    cases = dict(named_cases(arguments.manifest, None, None))
+    cases = dict(named_cases([read_manifest(path) for path in arguments.manifest], None, None))
+    protocol = json.loads((arguments.folder / "summary.json").read_text())["protocol"]
     metrics, slices = read_table(arguments.folder, "metrics"), read_table(arguments.folder, "slices")
     primary = metrics["prompt"].iloc[0]
     worst = dict.fromkeys(("dice", "nsd", "hd95_mm", "assd_mm"), 0.0)
     rows = metrics[~metrics["model"].isin(BASELINES) & (metrics["prompt"] == primary)]
     for (name, model), group in rows.groupby(["case", "model"], sort=False):
         scan = cases[name].load_image()
-        references = reference_masks(cases[name])
+        references = reference_masks(cases[name], scan)
         stem = arguments.folder / "masks" / f"{file_name(name)}.{file_name(model)}"
         labels = np.asarray(nib.load(f"{stem}.nii.gz").dataobj)
-        plane = scan.geometry.plane()
+        plane = scan.geometry.plane(protocol["axis"])
         axis = "ijk".index(plane.axis)
         for row in group.itertuples():
             alone = Path(f"{stem}.{file_name(row.structure)}.nii.gz")
-            answer = np.asarray(nib.load(alone).dataobj) == 1 if alone.exists() else labels == row.label
+            answer = np.asarray(nib.load(alone).dataobj) == 1 if alone.exists() else labels == int(row.label)
             mine = slices[(slices["case"] == name) & (slices["model"] == model) & (slices["prompt"] == primary)]
             asked = mine[mine["structure"] == row.structure]["slice"].astype(int).to_numpy()
             truth = np.zeros(answer.shape, bool)
@@ -67,7 +73,7 @@ def main() -> int:
             tensors = [torch.from_numpy(np.ascontiguousarray(mask))[None, None].float() for mask in (answer, truth)]
             found = {"dice": float(compute_dice(*tensors))}
             spacing = list(scan.geometry.spacing_mm[::-1])
-            tolerance = 2.0
+            tolerance = protocol["nsd_tolerance_mm"][row.structure] if scan.geometry.calibrated else 2.0
             if plane.count == 1:
                 answer, truth = (np.take(mask, 0, axis=axis) for mask in (answer, truth))
                 spacing.pop(axis)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -126,6 +127,58 @@ def test_json_on_stdout_is_the_summary_and_nothing_else(finished, manifest, caps
     assert json.loads(capsys.readouterr().out) == json.loads((finished / "summary.json").read_text())
 
 
+def test_a_changed_reference_is_measured_again(manifest, tmp_path, capsys):
+    data = tmp_path / "data"
+    shutil.copytree(manifest.parent, data)
+    arguments = ["evaluate", "--manifest", str(data / "manifest.json"), "--out", str(tmp_path / "out"), "--limit", "2"]
+    assert main([*arguments, "--no-timing"]) == 0
+    before = pd.read_csv(tmp_path / "out" / "metrics.csv")
+    label = nib.load(data / "0-label.nii.gz")
+    changed = np.asarray(label.dataobj).copy()
+    changed[:15] = 0
+    nib.save(nib.Nifti1Image(changed, label.affine), data / "0-label.nii.gz")
+    untouched = (tmp_path / "out" / "cases" / "case1.json").stat().st_mtime_ns
+    assert main([*arguments, "--no-timing"]) == 0
+    after = pd.read_csv(tmp_path / "out" / "metrics.csv")
+    assert (before["volume_ref_ml"] != after["volume_ref_ml"]).tolist() == [True] * 3 + [False] * 3
+    assert (tmp_path / "out" / "cases" / "case1.json").stat().st_mtime_ns == untouched
+
+
+def test_a_broken_case_is_named_at_the_end_and_the_others_are_kept(manifest, tmp_path, capsys):
+    data = tmp_path / "data"
+    shutil.copytree(manifest.parent, data)
+    (data / "0.nii.gz").write_bytes((data / "0.nii.gz").read_bytes()[:200])
+    arguments = ["evaluate", "--manifest", str(data / "manifest.json"), "--out", str(tmp_path / "out"), "--limit", "2"]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert "1 of 2 cases could not be measured" in error
+    assert "case0: Case case0, image: 0.nii.gz cannot be read as NIfTI" in error
+    assert (tmp_path / "out" / "cases" / "case1.json").exists()
+    assert not (tmp_path / "out" / "metrics.csv").exists()
+
+
+def test_files_that_are_missing_are_told_before_anything_is_loaded(manifest, tmp_path, capsys):
+    data = tmp_path / "data"
+    shutil.copytree(manifest.parent, data)
+    (data / "3-label.nii.gz").unlink()
+    assert main(["evaluate", "--manifest", str(data / "manifest.json"), "--out", str(tmp_path / "out")]) == 2
+    assert "1 files of the manifest are missing: case3:" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal")
+def test_ctrl_c_is_130_and_keeps_what_is_done(manifest, tmp_path):
+    out = tmp_path / "out"
+    run = evaluate("--manifest", str(manifest), "--out", str(out))
+    while not list((out / "cases").glob("*.json")):
+        assert run.poll() is None, run.communicate()[1]
+        time.sleep(0.05)
+    run.send_signal(signal.SIGINT)
+    _, errors = run.communicate(timeout=100)
+    assert run.returncode == 130, errors
+    assert "Interrupted." in errors
+
+
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
@@ -137,6 +190,8 @@ def test_json_on_stdout_is_the_summary_and_nothing_else(finished, manifest, caps
         (["--split", "holdout"], "no case with a reference in the split 'holdout'"),
         (["--model", "none.pth"], "No checkpoint at none.pth"),
         (["--window", "bones"], "no window 'bones'"),
+        (["--seed", "-1"], "--seed"),
+        (["--model", "filled-box"], "cannot be called filled-box"),
     ],
 )
 def test_what_cannot_be_run_is_said_and_leaves_no_table(manifest, tmp_path, capsys, extra, message):

@@ -20,7 +20,15 @@ def predictors():
 def subject(shape=(5, 20, 30), box=(4, 6, 1, 14, 12, 4), affine=None, **changes):
     scan, mask = block(shape, box, affine)
     return Subject(
-        **{"case": "c", "patient": "p", "scan": scan, "references": {"node": mask}, "labels": {"node": 1}, **changes}
+        **{
+            "case": "c",
+            "key": "c",
+            "patient": "p",
+            "scan": scan,
+            "references": {"node": mask},
+            "labels": {"node": 1},
+            **changes,
+        }
     )
 
 
@@ -71,6 +79,7 @@ def test_an_absent_structure_has_no_row_and_an_empty_case_none_at_all(predictors
         subject(scan=scan, references=references, labels={"node": 1, "spleen": 2}), predictors, Protocol()
     )
     assert {r["structure"] for r in result.rows} == {"node"}
+    assert result.skipped == [{"structure": "spleen", "why": "absent"}]
     nothing = subject(scan=scan, references={"spleen": np.zeros_like(mask)}, labels={"spleen": 2})
     assert measure_case(nothing, predictors, Protocol()).rows == []
 
@@ -116,7 +125,7 @@ def test_each_slice_is_encoded_once_for_all_structures_and_jitters(predictors):
 def test_jitter_is_drawn_from_the_case_not_from_the_order(predictors):
     protocol = Protocol(jitter_px=(10,), seed=3)
     both = subject()
-    other = subject(case="d")
+    other = subject(case="d", key="d")
     first = measure_case(both, predictors, protocol)
     measure_case(other, predictors, protocol)
     again = measure_case(both, predictors, protocol)
@@ -178,8 +187,31 @@ def test_a_reference_off_the_grid_is_refused(predictors):
         ({"jitter_px": ()}, "whole numbers"),
         ({"jitter_px": (-1,)}, "whole numbers"),
         ({"jitter_px": (5, 5)}, "different whole numbers"),
+        ({"seed": -1}, "--seed"),
+        ({"window": "bones"}, "no window 'bones'"),
+        ({"tolerance_mm": -1.0}, "--tolerance-mm"),
     ],
 )
 def test_a_protocol_that_cannot_be_run(changes, message):
     with pytest.raises(PromptError, match=message):
         Protocol(**changes)
+
+
+def test_a_larger_jitter_moves_the_same_edges_further(predictors):
+    result = measure_case(subject((5, 60, 60), (20, 20, 1, 40, 40, 4)), predictors, Protocol(jitter_px=(0, 5, 10, 20)))
+    dice = [row(result, "filled-box", name)["dice"] for name in ("box", "box+5px", "box+10px", "box+20px")]
+    assert dice == sorted(dice, reverse=True)
+
+
+def test_the_name_of_a_set_does_not_change_what_is_drawn(predictors):
+    protocol = Protocol(jitter_px=(10,))
+    alone = measure_case(subject(), predictors, protocol)
+    among_others = measure_case(subject(case="set/c"), predictors, protocol)
+    assert row(alone, "filled-box", "box+10px")["dice"] == row(among_others, "filled-box", "box+10px")["dice"]
+
+
+def test_voxels_that_are_not_finite_are_noted(predictors):
+    scan, mask = block((2, 20, 30), (4, 6, 0, 14, 12, 2))
+    scan.array[0, 0, :12] = np.nan
+    result = measure_case(subject(scan=scan, references={"node": mask}), predictors, Protocol())
+    assert result.notes == ["1 % of its voxels are not finite"]

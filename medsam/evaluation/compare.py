@@ -14,6 +14,10 @@ every test is the patient: values of one patient's cases are averaged first, bec
 - `effect_size`: matched-pairs rank-biserial correlation (Kerby 2014): the ranks in favour of B minus those against,
   over their sum. 1: B is better in every patient, -1: worse in every one.
 - `wins`, `ties`, `losses` of B, in patients. Better is higher, and lower for a distance.
+- An empty answer has no distance (`summary.empty_answers`), and leaving it out would reward it. It ranks as infinitely
+  far in the test, the effect size and the wins: worse than any distance, and a tie where both are empty. Of a patient
+  with several cases, or overall of several structures, the side with more empty answers loses; with equally many the
+  finite differences decide. Means, `difference` and the interval leave such pairs out; `missing` counts them.
 
 Differences are rounded to 12 decimals, so that the last bit of a mean does not break a tie.
 """
@@ -37,10 +41,11 @@ import numpy as np
 from medsam.errors import InputError
 from medsam.evaluation.summary import (
     BASELINES,
+    MIN_PATIENTS,
     TITLES,
     PatientBootstrap,
+    empty_answers,
     escape_latex,
-    interval,
     mean_over_structures,
     read_table,
 )
@@ -50,10 +55,10 @@ if TYPE_CHECKING:
 
 # Metrics with a better end; a signed volume error has none.
 HIGHER_IS_BETTER = {"dice": True, "iou": True, "nsd": True, "hd95_mm": False, "assd_mm": False}
-MIN_PATIENTS = 6
+MIN_DIFFERING = 6
 
 # of a protocol: what a pair of runs may differ in, or what the prompt's name already tells
-_FREE = ("models", "command", "cases", "oracle")
+_FREE = ("models", "command", "cases", "oracle", "manifests", "skipped")
 _SHOWN = 20
 
 
@@ -68,7 +73,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Pair:
-    """One case x structure that both sides scored; a and b are finite."""
+    """One case x structure that both sides scored; a and b are finite, or inf: a distance whose answer is empty."""
 
     case: str
     patient: str
@@ -81,14 +86,16 @@ class Pair:
 class Difference:
     """B against A in one structure, or overall; the module's docstring defines each number. None: not defined.
 
-    pairs: cases x structures. patients: how many the test and wins, ties, losses are about. note: why there is no p.
+    pairs: cases x structures. missing: those of them that the means leave out. patients: how many the test and wins,
+    ties, losses are about. note: why there is no p.
     """
 
     pairs: int
+    missing: int
     patients: int
-    mean_a: float
-    mean_b: float
-    difference: float
+    mean_a: float | None
+    mean_b: float | None
+    difference: float | None
     ci95: tuple[float, float] | None
     p: float | None
     p_holm: float | None
@@ -139,8 +146,10 @@ class Comparison:
             "warnings": list(self.warnings),
             "method": {
                 "difference": "b - a",
-                "ci95": f"percentile bootstrap over patients, {self.resamples} resamples, seed {self.seed}",
+                "ci95": "percentile bootstrap over patients, within each data set, "
+                f"{self.resamples} resamples, seed {self.seed}; none below {MIN_PATIENTS} patients",
                 "p": "two-sided Wilcoxon signed-rank test over patients, zero differences left out",
+                "empty_answers": "rank as an infinite distance; left out of means, difference and ci95 (missing)",
                 "p_holm": "Holm over structures",
                 "effect_size": "matched-pairs rank-biserial correlation, positive when b is better",
             },
@@ -186,12 +195,12 @@ def compare(
             f"Both sides are {sides[0].model} of {a}. Name another folder, or two of its models with --model-a and "
             f"--model-b: {', '.join(tables[0]['model'].unique())}."
         )
-    left, right = (_by_key(found) for found in rows)
+    left, right = (_by_key(found, metric) for found in rows)
     common = [key for key in left if key in right]
     pairs, undefined = [], []
     for key in common:
         values = left[key][metric], right[key][metric]
-        if all(map(math.isfinite, values)):
+        if not any(map(math.isnan, values)):
             pairs.append(Pair(key[0], left[key]["patient"], key[1], *values))
         else:
             undefined.append(key)
@@ -211,7 +220,10 @@ def compare(
         only_in_a=tuple(key for key in left if key not in right),
         only_in_b=tuple(key for key in right if key not in left),
         undefined=tuple(undefined),
-        warnings=tuple(_warnings(a, b, sides[0], sides[1], [(left[key], right[key]) for key in common])),
+        warnings=(
+            *_warnings(a, b, sides[0], sides[1], [(left[key], right[key]) for key in common]),
+            *_empty_warning(left, right, metric, common),
+        ),
         seed=seed,
         resamples=resamples,
     )
@@ -280,14 +292,13 @@ def latex_table(comparison: Comparison) -> str:
     for name, row in (*comparison.structures.items(), ("", comparison.overall)):
         if row is comparison.overall:
             lines.append("\\midrule")
-        change = f"${row.difference:+.{digits}f}$"
+        change = "--" if row.difference is None else f"${row.difference:+.{digits}f}$"
         if row.ci95 is not None:
             change += f" $[{row.ci95[0]:+.{digits}f}, {row.ci95[1]:+.{digits}f}]$"
         cells = [
             "Overall" if row is comparison.overall else escape_latex(name),
             str(row.patients),
-            f"${row.mean_a:.{digits}f}$",
-            f"${row.mean_b:.{digits}f}$",
+            *("--" if mean is None else f"${mean:.{digits}f}$" for mean in (row.mean_a, row.mean_b)),
             change,
             *(f"${p_text(p)}$" if p is not None else "--" for p in (row.p, row.p_holm)),
             f"${row.effect_size:+.2f}$" if row.effect_size is not None else "--",
@@ -316,8 +327,29 @@ def _model(folder: Path, table: pd.DataFrame, wanted: str | None, option: str) -
     raise InputError(f"{folder} holds {', '.join(there)}: say with {option} which one to compare.")
 
 
-def _by_key(rows: pd.DataFrame) -> dict[tuple[str, str], dict[str, Any]]:
-    return {(row["case"], row["structure"]): row for row in rows.to_dict("records")}
+def _by_key(rows: pd.DataFrame, metric: str) -> dict[tuple[str, str], dict[str, Any]]:
+    """The rows; the metric is finite, nan where it is not defined, or inf for an empty answer."""
+    values = rows[metric].to_numpy(dtype=float)
+    ranked = np.where(empty_answers(rows, metric), np.inf, np.where(np.isfinite(values), values, np.nan))
+    records = rows.assign(**{metric: ranked}).to_dict("records")
+    return {(row["case"], row["structure"]): row for row in records}
+
+
+def _empty_warning(
+    left: Mapping[tuple[str, str], Mapping[str, Any]],
+    right: Mapping[tuple[str, str], Mapping[str, Any]],
+    metric: str,
+    common: Sequence[tuple[str, str]],
+) -> list[str]:
+    """One sentence where one side has more empty answers than the other; they show in distances only."""
+    empty = {name: sum(math.isinf(side[key][metric]) for key in common) for name, side in (("A", left), ("B", right))}
+    if empty["A"] == empty["B"]:
+        return []
+    (more, most), (less, least) = sorted(empty.items(), key=lambda entry: -entry[1])
+    return [
+        f"{more} has {most} empty answer{'s' * (most > 1)}, {less} {least or 'none'}: they rank as the worst "
+        f"{TITLES[metric].removesuffix(' (mm)')}, but the means leave their pairs out and flatter {more}."
+    ]
 
 
 def _warnings(
@@ -385,55 +417,85 @@ def _differences(
     order = list(dict.fromkeys(pair.structure for pair in pairs))
     # one order of summation whatever the order of the rows
     pairs = sorted(pairs, key=lambda pair: (pair.case, pair.structure))
-    bootstrap = PatientBootstrap.draw((pair.patient for pair in pairs), seed=seed, resamples=resamples)
+    bootstrap = PatientBootstrap.draw(
+        [pair.patient for pair in pairs], [pair.case for pair in pairs], seed=seed, resamples=resamples
+    )
     names, groups = np.unique([pair.structure for pair in pairs], return_inverse=True)
     owners = bootstrap.codes([pair.patient for pair in pairs])
     a, b = np.array([(pair.a, pair.b) for pair in pairs]).T
-    change = np.round(b - a, 12)
+    # where both answers are empty neither is better
+    both = np.isinf(a) & np.isinf(b)
+    change = np.round(np.subtract(b, a, out=np.zeros(len(pairs)), where=~both), 12)
+    known = np.isfinite(a) & np.isfinite(b)
 
+    units = np.full((len(bootstrap.patients), len(names)), np.nan)
     cells = owners * len(names) + groups
-    shape = (len(bootstrap.patients), len(names))
-    counts = np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape)
-    sums = np.bincount(cells, weights=change, minlength=shape[0] * shape[1]).reshape(shape)
-    per_patient = np.full(shape, np.nan)
-    np.divide(sums, counts, out=per_patient, where=counts > 0)
-    resampled = bootstrap.means(owners, groups, len(names), change)
+    by_cell = np.argsort(cells, kind="stable")
+    used, starts = np.unique(cells[by_cell], return_index=True)
+    units.flat[used] = [_unit(part) for part in np.split(change[by_cell], starts[1:])]
+    resampled = bootstrap.means(owners[known], groups[known], len(names), change[known])
 
     rows = []
     for code in range(len(names)):
         mine = groups == code
-        mean_a, mean_b = float(a[mine].mean()), float(b[mine].mean())
-        units = per_patient[counts[:, code] > 0, code]
-        rows.append(_difference(int(mine.sum()), mean_a, mean_b, units, resampled[:, code], metric))
+        means = [float(side[mine & known].mean()) if (mine & known).any() else None for side in (a, b)]
+        limits = bootstrap.interval(resampled[:, code], owners[mine & known])
+        rows.append(_difference(mine, known, (means[0], means[1]), units[:, code], limits, metric))
     corrected = holm([row.p for row in rows])
     structures = {
         str(name): Difference(**{**vars(row), "p_holm": p}) for name, row, p in zip(names, rows, corrected, strict=True)
     }
     overall = _difference(
-        len(pairs),
-        math.fsum(row.mean_a for row in rows) / len(rows),
-        math.fsum(row.mean_b for row in rows) / len(rows),
-        mean_over_structures(per_patient),
-        mean_over_structures(resampled),
+        np.ones(len(pairs), dtype=bool),
+        known,
+        (_mean(row.mean_a for row in rows), _mean(row.mean_b for row in rows)),
+        np.array([_unit(of_patient) for of_patient in units]),
+        bootstrap.interval(mean_over_structures(resampled), owners[known]),
         metric,
     )
     return {name: structures[name] for name in order}, overall
 
 
+def _unit(differences: np.ndarray) -> float:
+    """What several differences of one patient amount to: their mean, unless one side has more empty answers."""
+    net = np.isposinf(differences).sum() - np.isneginf(differences).sum()
+    if net:
+        return math.copysign(math.inf, net)
+    there = differences[~np.isnan(differences)]
+    finite = there[np.isfinite(there)]
+    # empty answers on both sides and nothing else: a tie
+    return float(finite.mean()) if len(finite) else 0.0 if len(there) else math.nan
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known else None
+
+
 def _difference(
-    pairs: int, mean_a: float, mean_b: float, units: np.ndarray, resampled: np.ndarray, metric: str
+    mine: np.ndarray,
+    known: np.ndarray,
+    means: tuple[float | None, float | None],
+    units: np.ndarray,
+    limits: Sequence[float] | None,
+    metric: str,
 ) -> Difference:
-    """units: the mean difference of each patient."""
-    units = np.round(units, 12)
+    """mine, known: (n,) bool, the pairs that count and those with two values. units: the difference of each patient,
+    infinite for an empty answer, nan for a patient without a pair.
+    """
+    units = np.round(units[~np.isnan(units)], 12)
+    # ranks need only an order: beyond every finite difference
+    beyond = 2 * np.abs(units[np.isfinite(units)]).max(initial=0.0) + 1
+    units = np.clip(units, -beyond, beyond)
     for_b = units if HIGHER_IS_BETTER[metric] else -units
-    limits = interval(resampled) if len(units) > 1 else None
     p, note = _wilcoxon(for_b)
     return Difference(
-        pairs=pairs,
+        pairs=int(mine.sum()),
+        missing=int((mine & ~known).sum()),
         patients=len(units),
-        mean_a=mean_a,
-        mean_b=mean_b,
-        difference=mean_b - mean_a,
+        mean_a=means[0],
+        mean_b=means[1],
+        difference=None if means[0] is None or means[1] is None else means[1] - means[0],
         ci95=None if limits is None else (limits[0], limits[1]),
         p=p,
         p_holm=None,
@@ -449,9 +511,9 @@ def _wilcoxon(differences: np.ndarray) -> tuple[float | None, str | None]:
     from scipy.stats import wilcoxon
 
     differ = differences[differences != 0]
-    if len(differ) < MIN_PATIENTS:
+    if len(differ) < MIN_DIFFERING:
         who = "no patient differs" if not len(differ) else f"only {len(differ)} patient(s) differ"
-        return None, f"{who}: below {MIN_PATIENTS} no p can reach 0.05"
+        return None, f"{who}: below {MIN_DIFFERING} no p can reach 0.05"
     return float(wilcoxon(differ, zero_method="wilcox", alternative="two-sided", method="auto").pvalue), None
 
 
@@ -487,6 +549,7 @@ def _csv(comparison: Comparison) -> str:
 
 
 def _pairs_csv(comparison: Comparison) -> str:
+    """An empty answer's distance reads inf: it took part in the ranks."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["case", "patient", "structure", f"{comparison.metric}_a", f"{comparison.metric}_b"])
@@ -519,7 +582,7 @@ svg text { font: 11px system-ui, sans-serif; fill: #1b1f24; }
 
 def html_page(comparison: Comparison) -> str:
     """The comparison as one page that needs nothing else: no network, no script; readable on a phone, printable."""
-    metric, overall = TITLES[comparison.metric], comparison.overall
+    metric = TITLES[comparison.metric]
     better = "higher is better" if HIGHER_IS_BETTER[comparison.metric] else "lower is better"
     warnings = "".join(f'<p class="warning">{html.escape(text)}</p>' for text in comparison.warnings)
     return f"""<!doctype html>
@@ -538,14 +601,15 @@ def html_page(comparison: Comparison) -> str:
 <h2>By structure</h2>
 <div class="scroll">{_html_table(comparison)}</div>
 <p class="fine">{html.escape(metric)}, {better}. Difference: B minus A, with its 95 % confidence interval by bootstrap
-over patients ({comparison.resamples} resamples, seed {comparison.seed}). p: two-sided Wilcoxon signed-rank test over
+over patients ({comparison.resamples} resamples, seed {comparison.seed}; none below {MIN_PATIENTS} patients).
+p: two-sided Wilcoxon signed-rank test over
 patients; Holm: corrected over the structures. r: rank-biserial correlation, positive when B is better. Wins, ties and
-losses of B, in patients.{_notes(comparison)}</p>
+losses of B, in patients.{_missing(comparison)}{_notes(comparison)}</p>
 <h2>Difference with its confidence interval</h2>
 <figure style="margin:0">{_forest(comparison)}</figure>
 <h2>Case by case</h2>
 <figure style="margin:0">{_scatter(comparison)}</figure>
-<p class="fine">Each dot is one of {overall.pairs} cases x structures; above the line B scored higher.</p>
+<p class="fine">Each dot is one of {len(_finite(comparison))} cases x structures; above the line B scored higher.</p>
 <h2>Largest differences</h2>
 <div class="scroll">{_extremes(comparison)}</div>
 {_left_out(comparison)}
@@ -557,7 +621,8 @@ losses of B, in patients.{_notes(comparison)}</p>
 
 def _verdict(comparison: Comparison) -> str:
     row, digits = comparison.overall, _digits(comparison.metric)
-    text = f"Overall, B minus A is {row.difference:+.{digits}f}"
+    mean = "not defined" if row.difference is None else f"{row.difference:+.{digits}f}"
+    text = f"Overall, B minus A is {mean}"
     if row.ci95 is not None:
         text += f" (95 % confidence interval {row.ci95[0]:+.{digits}f} to {row.ci95[1]:+.{digits}f})"
     text += f" over {row.patients} patient{'s' * (row.patients != 1)}"
@@ -581,15 +646,24 @@ def cells_of(row: Difference, metric: str) -> list[str]:
     return [
         str(row.patients),
         str(row.pairs),
-        f"{row.mean_a:.{digits}f}",
-        f"{row.mean_b:.{digits}f}",
-        f"{row.difference:+.{digits}f}",
+        *("–" if mean is None else f"{mean:.{digits}f}" for mean in (row.mean_a, row.mean_b)),
+        "–" if row.difference is None else f"{row.difference:+.{digits}f}",
         "–" if row.ci95 is None else f"{row.ci95[0]:+.{digits}f} to {row.ci95[1]:+.{digits}f}",
         "–" if row.p is None else p_text(row.p),
         "–" if row.p_holm is None else p_text(row.p_holm),
         "–" if row.effect_size is None else f"{row.effect_size:+.2f}",
         f"{row.wins} / {row.ties} / {row.losses}",
     ]
+
+
+def _missing(comparison: Comparison) -> str:
+    missing = comparison.overall.missing
+    if not missing:
+        return ""
+    return (
+        f" Of {comparison.overall.pairs} pairs {missing} hold an empty answer: it ranks worst in p, r, wins and "
+        "losses; means, difference and interval leave these pairs out."
+    )
 
 
 def _notes(comparison: Comparison) -> str:
@@ -602,10 +676,17 @@ def _notes(comparison: Comparison) -> str:
 
 def _extremes(comparison: Comparison) -> str:
     digits = _digits(comparison.metric)
-    ordered = sorted(comparison.pairs, key=lambda pair: (-abs(pair.b - pair.a), pair.case, pair.structure))
+
+    def change(pair: Pair) -> float:
+        return 0.0 if pair.a == pair.b else pair.b - pair.a
+
+    def cell(value: float, sign: str = "") -> str:
+        return f"{value:{sign}.{digits}f}" if math.isfinite(value) else "empty" if not sign else "–"
+
+    ordered = sorted(comparison.pairs, key=lambda pair: (-abs(change(pair)), pair.case, pair.structure))
     rows = "".join(
         f'<tr><td>{html.escape(pair.case)}</td><td class="name">{html.escape(pair.structure)}</td>'
-        f"<td>{pair.a:.{digits}f}</td><td>{pair.b:.{digits}f}</td><td>{pair.b - pair.a:+.{digits}f}</td></tr>"
+        f"<td>{cell(pair.a)}</td><td>{cell(pair.b)}</td><td>{cell(change(pair), '+')}</td></tr>"
         for pair in ordered[:_SHOWN]
     )
     heads = '<tr><th>Case</th><th class="name">Structure</th><th>A</th><th>B</th><th>B − A</th></tr>'
@@ -635,17 +716,22 @@ def _ticks(low: float, high: float) -> list[float]:
     return [round(number * step, 12) for number in range(first, max(last, first + 1) + 1)]
 
 
+def _finite(comparison: Comparison) -> list[Pair]:
+    return [pair for pair in comparison.pairs if math.isfinite(pair.a) and math.isfinite(pair.b)]
+
+
 def _scatter(comparison: Comparison) -> str:
     left, top, side, size = 44, 8, 300, 360
-    values = [value for pair in comparison.pairs for value in (pair.a, pair.b)]
-    ticks = _ticks(min(values), max(values))
+    pairs = _finite(comparison)
+    values = [value for pair in pairs for value in (pair.a, pair.b)]
+    ticks = _ticks(min(values, default=0.0), max(values, default=1.0))
     span = ticks[-1] - ticks[0]
 
     def place(value: float) -> float:
         return (value - ticks[0]) / span * side
 
     # dots that fall on the same tenth of a pixel are drawn once: a page of a large run stays small
-    dots = sorted({(f"{left + place(pair.a):.1f}", f"{top + side - place(pair.b):.1f}") for pair in comparison.pairs})
+    dots = sorted({(f"{left + place(pair.a):.1f}", f"{top + side - place(pair.b):.1f}") for pair in pairs})
     parts = [
         f'<svg viewBox="0 0 {size} {size}" role="img" aria-label="Scatter plot of B against A, case by case">',
         f'<rect x="{left}" y="{top}" width="{side}" height="{side}" fill="none" stroke="#8a939e"/>',
@@ -669,7 +755,7 @@ def _scatter(comparison: Comparison) -> str:
 def _forest(comparison: Comparison) -> str:
     left, width, line = 118, 228, 20
     rows = [*comparison.structures.items(), ("Overall", comparison.overall)]
-    ends = [0.0, *(end for _, row in rows for end in (row.difference, *(row.ci95 or ())))]
+    ends = [0.0, *(end for _, row in rows for end in (row.difference, *(row.ci95 or ())) if end is not None)]
     ticks = _ticks(min(ends), max(ends))
     span = ticks[-1] - ticks[0]
     bottom = 8 + line * len(rows)
@@ -690,7 +776,8 @@ def _forest(comparison: Comparison) -> str:
         if row.ci95 is not None:
             low, high = map(place, row.ci95)
             parts.append(f'<line x1="{low}" y1="{y}" x2="{high}" y2="{y}" stroke="#0b5cad" stroke-width="2"/>')
-        parts.append(f'<circle cx="{place(row.difference)}" cy="{y}" r="4" fill="#0b5cad"/>')
+        if row.difference is not None:
+            parts.append(f'<circle cx="{place(row.difference)}" cy="{y}" r="4" fill="#0b5cad"/>')
     parts += [f'<text x="{place(tick)}" y="{bottom + 15}" text-anchor="middle">{tick:g}</text>' for tick in ticks]
     parts.append(
         f'<text x="{left + width / 2}" y="{bottom + 32}" text-anchor="middle">B − A, '

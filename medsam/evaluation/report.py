@@ -33,7 +33,17 @@ from scipy.ndimage import binary_dilation, binary_erosion
 
 from medsam import __version__
 from medsam.errors import InputError
-from medsam.evaluation.summary import BASELINES, METRICS, ORACLE, TITLES, file_name, latex_table, models_of, read_table
+from medsam.evaluation.summary import (
+    BASELINES,
+    METRICS,
+    MIN_PATIENTS,
+    ORACLE,
+    TITLES,
+    file_name,
+    latex_table,
+    models_of,
+    read_table,
+)
 from medsam.labels import DEFAULT_TOLERANCE_MM, tolerance
 from medsam.metrics.measure import DEFINITIONS, EMPTY_RULE
 
@@ -47,6 +57,7 @@ MAX_BYTES = 5_000_000
 # below this the volume Dice of a case is listed as a failure
 FAILURE_DICE = 0.5
 MAX_FAILURES = 200
+MAX_SKIPPED = 50
 
 HEADLINE = ("dice", "nsd", "hd95_mm")
 VOLUMES = {"volume_ml": "Volume (ml)", "volume_ref_ml": "Reference volume (ml)"}
@@ -285,6 +296,8 @@ class _Page:
         protocol = dict(run.summary.get("protocol") or {})
         command = protocol.pop("command", None)
         tolerances = protocol.pop("nsd_tolerance_mm", None) or {}
+        manifests = protocol.pop("manifests", None) or []
+        skipped = protocol.pop("skipped", None) or []
         return {
             "title": self.title,
             "version": __version__,
@@ -318,10 +331,16 @@ class _Page:
             "failed": len(failed),
             "answers": int(run.asked["model"].isin(models).sum()),
             "times": _times(run),
-            "definitions": {(TITLES | VOLUMES).get(key, key): text for key, text in DEFINITIONS.items()},
+            "definitions": {
+                (TITLES | VOLUMES).get(key, key): _definition(key, text) for key, text in DEFINITIONS.items()
+            },
             "empty_rule": EMPTY_RULE,
             "tolerances": _tolerances(tolerances, run.structures),
             "datasets": run.summary.get("datasets") or {},
+            "references": {_plain(entry.get("name")): _plain(entry.get("reference")) for entry in manifests},
+            "skipped": [tuple(_plain(entry.get(key)) for key in ("case", "structure", "why")) for entry in skipped],
+            "max_skipped": MAX_SKIPPED,
+            "min_patients": MIN_PATIENTS,
             "protocol": [(key.replace("_", " "), _plain(value)) for key, value in protocol.items()],
             "environment": [
                 (key.replace("_", " "), _plain(value)) for key, value in (run.summary.get("environment") or {}).items()
@@ -386,9 +405,13 @@ def _times(run: _Run) -> list[tuple[_Series, float, float]]:
     return found
 
 
+_CHOSEN = "chosen for this run (the same for every structure)"
+
+
 def _tolerances(used: Mapping[str, float], structures: Sequence[str]) -> list[tuple[str, float, str]]:
     """Structure, the tolerance its NSD was measured with, and where that number comes from."""
     found = []
+    chosen = len(set(used.values())) == 1
     for name in structures:
         if name not in used:
             continue
@@ -397,8 +420,15 @@ def _tolerances(used: Mapping[str, float], structures: Sequence[str]) -> list[tu
         except InputError:  # a name without a letter or digit has no entry
             published = None
         own = published is not None and published.mm == used[name] != DEFAULT_TOLERANCE_MM
-        found.append((name, used[name], published.source if published and own else "the same for every structure"))
+        found.append((name, used[name], published.source if published and (own or not chosen) else _CHOSEN))
     return found
+
+
+def _definition(key: str, text: str) -> str:
+    """As the page applies it: what a table shows for infinity, and that volumes are of the prompted slices."""
+    if key.startswith("volume"):
+        text += " Only prompted slices count, in the prediction and in the reference."
+    return f"{text} Infinite is shown as – here." if "infinite" in text else text
 
 
 def _plain(value: Any) -> str:

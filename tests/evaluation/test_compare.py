@@ -141,8 +141,7 @@ def test_cases_of_one_patient_count_once(tmp_path: Path) -> None:
     assert (liver.pairs, liver.patients) == (4, 2)
     assert (liver.wins, liver.ties, liver.losses) == (1, 0, 1)
     assert liver.difference == pytest.approx((0.3 - 0.1 - 0.1 - 0.1) / 4)
-    # either patient twice, or both
-    assert liver.ci95 == pytest.approx((-0.1, 0.1 / 3))
+    assert liver.ci95 is None  # two patients are too few
 
 
 def test_means_and_interval_are_those_of_the_summary(tmp_path: Path) -> None:
@@ -158,8 +157,114 @@ def test_means_and_interval_are_those_of_the_summary(tmp_path: Path) -> None:
     assert found.structures["cyst"].ci95 == pytest.approx(dice["structures"]["cyst"]["dice"]["ci95"], abs=1e-9)
 
 
-def test_one_patient_has_no_interval(tmp_path: Path) -> None:
-    assert compare(*two_runs(tmp_path, {"liver": [(0.1, 0.2)]})).overall.ci95 is None
+@pytest.mark.parametrize(("patients", "has_one"), [(1, False), (4, False), (5, True)])
+def test_fewer_than_five_patients_have_no_interval(tmp_path: Path, patients: int, has_one: bool) -> None:
+    overall = compare(*two_runs(tmp_path, {"liver": [(0.1, 0.2)] * patients})).overall
+    assert (overall.ci95 is not None) == has_one
+
+
+def test_patients_are_drawn_within_their_data_set(tmp_path: Path) -> None:
+    # as in the summary: B gains 0.4 in the small set and nothing in the large one
+    cases = [*((f"small/{n}", "polyp", 0.4) for n in range(2)), *((f"large/{n}", "cyst", 0.0) for n in range(20))]
+    a, b = ([row(case, name, 0.5 + side * gain) for case, name, gain in cases] for side in (0, 1))
+    one = compare(write_run(tmp_path / "a", a), write_run(tmp_path / "b", b)).overall
+    assert one.ci95 == pytest.approx((0.2, 0.2))
+    single = compare(write_run(tmp_path / "c", a[1:]), write_run(tmp_path / "d", b[1:])).overall
+    assert single.ci95 is None
+
+
+# -- empty answers ----------------------------------------------------------------------------------------------
+
+
+def distances(folder: Path, values: Sequence[float | None], **more: Any) -> Path:
+    """HD95 of one patient each; None is an empty answer."""
+    blank = float("nan")
+    rows = [
+        row(f"c{n:02}", "liver", 0.0 if far is None else 0.8, hd95_mm=blank if far is None else far, **more)
+        for n, far in enumerate(values)
+    ]
+    return write_run(folder, rows)
+
+
+def test_a_model_that_fails_is_not_better_because_its_failures_have_no_distance(tmp_path: Path) -> None:
+    # B is nearer by 1 ... 6 mm in six patients and answers nothing in four
+    a = distances(tmp_path / "a", [10.0] * 10)
+    b = distances(tmp_path / "b", [9.0, 8.0, 7.0, 6.0, 5.0, 4.0, None, None, None, None])
+    found = compare(a, b, metric="hd95_mm")
+    for one in (found.overall, found.structures["liver"]):
+        assert (one.pairs, one.missing, one.patients) == (10, 4, 10)
+        assert (one.wins, one.ties, one.losses) == (6, 0, 4)
+        # ranks 1 to 6 for B, the four empty ones share the ranks 7 to 10
+        assert one.effect_size == pytest.approx((21 - 34) / 55)
+        assert one.p is not None
+        assert one.p > 0.3
+        # means are of the six pairs that have both
+        assert (one.mean_a, one.mean_b, one.difference) == (10.0, 6.5, -3.5)
+    assert found.undefined == ()
+    assert found.warnings == (
+        "B has 4 empty answers, A none: they rank as the worst HD95, but the means leave their pairs out and flatter "
+        "B.",
+    )
+    back = compare(b, a, metric="hd95_mm")
+    assert back.overall.effect_size == pytest.approx(13 / 55)
+    assert back.overall.p == found.overall.p
+    assert back.warnings[0].startswith("A has 4 empty answers, B none")
+
+
+def test_answers_empty_on_both_sides_are_a_tie_and_no_warning(tmp_path: Path) -> None:
+    a = distances(tmp_path / "a", [10.0] * 6 + [None])
+    b = distances(tmp_path / "b", [9.0, 8.0, 7.0, 6.0, 5.0, 4.0, None])
+    found = compare(a, b, metric="hd95_mm")
+    assert (found.overall.wins, found.overall.ties, found.overall.losses) == (6, 1, 0)
+    assert found.overall.p == pytest.approx(2 / 64)
+    assert found.warnings == ()
+
+
+def test_a_distance_that_nothing_could_have_stays_undefined(tmp_path: Path) -> None:
+    blank = {"hd95_mm": float("nan"), "volume_ml": float("nan"), "volume_ref_ml": float("nan")}
+    a = write_run(tmp_path / "a", [row("x", "liver", 0.5), row("y", "liver", 0.5, **blank)])
+    b = write_run(tmp_path / "b", [row("x", "liver", 0.5), row("y", "liver", 0.0, **blank)])
+    found = compare(a, b, metric="hd95_mm")
+    assert found.undefined == (("y", "liver"),)
+    assert found.overall.missing == 0
+    assert found.warnings == ()
+
+
+def test_of_one_patient_the_side_with_more_empty_answers_loses(tmp_path: Path) -> None:
+    nan = float("nan")
+
+    def rows(values: Mapping[str, Sequence[float | None]]) -> list[dict[str, Any]]:
+        return [
+            row(f"{patient}{n}", "liver", 0.8 if far else 0.0, patient=patient, hd95_mm=far or nan)
+            for patient, cases in values.items()
+            for n, far in enumerate(cases)
+        ]
+
+    # p: B empty once, far nearer once; q: each empty once, B nearer in the third; r: each empty once and no more
+    a = rows({"p": [50.0, 50.0], "q": [None, 9.0, 9.0], "r": [None, 9.0]})
+    b = rows({"p": [1.0, None], "q": [9.0, None, 8.0], "r": [9.0, None]})
+    found = compare(write_run(tmp_path / "a", a), write_run(tmp_path / "b", b), metric="hd95_mm").overall
+    assert (found.wins, found.ties, found.losses) == (1, 1, 1)
+    assert (found.pairs, found.missing, found.patients) == (7, 5, 3)
+
+
+def test_nothing_but_empty_answers_is_written_without_a_mean(tmp_path: Path) -> None:
+    a, b = distances(tmp_path / "a", [3.0] * 6), distances(tmp_path / "b", [None] * 6)
+    found = compare(a, b, metric="hd95_mm")
+    assert (found.overall.mean_b, found.overall.difference, found.overall.ci95) == (None, None, None)
+    assert (found.overall.losses, found.overall.effect_size) == (6, -1.0)
+    assert found.overall.p == pytest.approx(2 / 64)
+    write_comparison(found, tmp_path / "out")
+    page = (tmp_path / "out" / "compare.html").read_text(encoding="utf-8")
+    assert "B minus A is not defined over 6 patients" in page
+    assert "Of 6 pairs 6 hold an empty answer" in page
+    assert "inf" not in page.replace("information", "")
+    assert json.loads((tmp_path / "out" / "compare.json").read_text())["overall"]["missing"] == 6
+    assert "liver & 6 & -- & -- & -- &" in (tmp_path / "out" / "compare.tex").read_text()
+    assert "c00,c00,liver,3.0,inf" in (tmp_path / "out" / "compare_pairs.csv").read_text()
+
+
+# -- more of the numbers ----------------------------------------------------------------------------------------
 
 
 def test_a_constant_difference_has_an_interval_of_no_width(tmp_path: Path) -> None:
@@ -180,13 +285,13 @@ def test_swapping_the_sides_turns_every_sign(tmp_path: Path) -> None:
     for there, back in zip(
         (one.overall, *one.structures.values()), (two.overall, *two.structures.values()), strict=True
     ):
-        assert there.difference == pytest.approx(-back.difference)
+        assert there.difference == pytest.approx(-(back.difference or 0))
         assert there.p == back.p
         assert (there.wins, there.losses) == (back.losses, back.wins)
         assert there.effect_size == pytest.approx(-(back.effect_size or 0))
-        assert there.ci95 is not None
-        assert back.ci95 is not None
-        assert there.ci95 == pytest.approx((-back.ci95[1], -back.ci95[0]))
+        assert (there.ci95 is None) == (back.ci95 is None) == (there.patients < 5)
+        if there.ci95 is not None and back.ci95 is not None:
+            assert there.ci95 == pytest.approx((-back.ci95[1], -back.ci95[0]))
 
 
 def test_the_order_of_the_rows_changes_no_number(tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ def summary_of(folder: Path) -> dict[str, Any]:
 
 
 def test_the_first_table_tells_the_overall_numbers_of_the_summary_models_before_baselines(tmp_path):
-    folder = evaluation(tmp_path / "run")
+    folder = evaluation(tmp_path / "run", cases=6)
     table = page(folder).tables[0]
     summary = summary_of(folder)
     order = ["litemedsam", "medsam-vit-b", "filled-box", "inscribed-ellipse"]
@@ -181,7 +181,7 @@ def test_the_first_table_tells_the_overall_numbers_of_the_summary_models_before_
             found = summary[model]["overall"][metric]
             low, high = (number(value, metric) for value in found["ci95"])
             assert cell.split() == [number(found["mean"], metric), f"[{low},", f"{high}]"]
-        assert [cell.strip() for cell in row[4:]] == ["3", "6"]
+        assert [cell.strip() for cell in row[4:]] == ["6", "12"]
 
 
 def test_every_structure_has_every_metric_of_every_model(tmp_path):
@@ -209,7 +209,7 @@ def test_a_value_that_is_not_defined_is_counted_in_the_table(tmp_path):
     (folder / "summary.json").write_text(json.dumps(summary_of(folder) | summarise(rows, resamples=50)))
     found = page(folder)
     assert "n 2 of 3" in found.shown
-    assert "4 such values are left out of the HD95" in found.shown
+    assert "4 such values are left out of the mean HD95" in found.shown
 
 
 def test_the_page_needs_no_other_file_and_no_script(tmp_path):
@@ -371,6 +371,12 @@ def test_time_is_the_median_over_cases_of_the_sum_over_structures(tmp_path):
 
 def test_definitions_tolerances_protocol_environment_and_command_are_there(tmp_path):
     found = page(evaluation(tmp_path / "run"))
+    infinite = [text for text in DEFINITIONS.values() if "infinite" in text]
+    assert len(infinite) >= 2
+    assert all(f"{text} Infinite is shown as – here." in found.shown for text in infinite if "Volume" not in text)
+    assert found.shown.count("Infinite is shown as – here.") == len(infinite)
+    volumes = [name for name in DEFINITIONS if name.startswith("volume")]
+    assert found.shown.count("Only prompted slices count") == len(volumes) > 0
     for words in (*DEFINITIONS.values(), "FLARE22 evaluation code", "medsam evaluate --out <here>", "min pixels"):
         assert words in found.shown
     assert "Not a medical device" in found.shown
@@ -534,3 +540,82 @@ def test_several_data_sets_have_a_table_of_their_own(tmp_path):
     assert [row[0].strip() for row in table[1:]] == ["liver set", "spleen set"]
     told = summary_of(folder)["datasets"]["spleen set"]["litemedsam"]["dice"]["mean"]
     assert number(told, "dice") in table[2][1]
+
+
+def change_protocol(folder: Path, **more: Any) -> None:
+    summary = summary_of(folder)
+    summary["protocol"] |= more
+    (folder / "summary.json").write_text(json.dumps(summary))
+
+
+def test_the_data_sets_come_before_the_overall_table_and_tell_who_made_the_reference(tmp_path):
+    folder = evaluation(tmp_path / "run", names=("ct/1", "ct/2", "us/1"))
+    before = page(folder)
+    assert [table[0][0].strip() for table in before.tables[:2]] == ["Data set", "Model"]
+    assert "pooled in overall" in before.shown
+    assert "a set of one patient leaves none" in before.shown
+    assert "Reference" not in [cell.strip() for cell in before.tables[0][0]]
+    manifests = [
+        {"name": "us", "reference": "experts <3>", "cases": 1},
+        {"name": "ct", "reference": "model output (TotalSegmentator)", "cases": 2},
+    ]
+    change_protocol(folder, manifests=manifests)
+    after = page(folder)
+    assert [row[-1].strip() for row in after.tables[0]] == [
+        "Reference",
+        "model output (TotalSegmentator)",
+        "experts <3>",
+    ]
+    change_protocol(folder, manifests=manifests[:1])
+    assert [row[-1].strip() for row in page(folder).tables[0][1:]] == ["–", "experts <3>"]
+
+
+def test_the_reference_of_a_single_data_set_is_told_too(tmp_path):
+    folder = evaluation(tmp_path / "run")
+    change_protocol(folder, manifests=[{"name": "ct", "reference": "two radiologists", "cases": 3}])
+    found = page(folder)
+    assert found.tables[0][0][0].strip() == "Model"
+    assert "Reference masks: two radiologists." in found.shown
+
+
+def test_what_was_not_measured_is_counted_and_the_first_are_listed(tmp_path):
+    folder = evaluation(tmp_path / "run")
+    assert "Not measured" not in page(folder).shown
+    skipped = [{"case": f"c{n // 2}", "structure": f"<s{n}>", "why": "below 10 pixels"} for n in range(60)]
+    change_protocol(folder, skipped=skipped)
+    found = page(folder)
+    assert "60 structures of 30 cases were not measured" in found.shown
+    assert "the first 50 are listed" in found.shown
+    table = next(table for table in found.tables if table[0][-1].strip() == "Why")
+    assert [cell.strip() for cell in table[1]] == ["c0", "<s0>", "below 10 pixels"]
+    assert len(table) == 51
+    assert "#not-measured" in found.attributes("href")
+    change_protocol(folder, skipped=[{"case": "c", "structure": None, "why": "no file"}])
+    assert "1 structure of 1 case was not measured and is in no number" in page(folder).shown
+
+
+def test_the_caution_tells_how_far_an_interval_can_be_trusted(tmp_path):
+    found = page(evaluation(tmp_path / "run"))
+    assert "with 5 to 10 patients a 95 % interval covers about 90 %" in found.shown
+    assert "with fewer than 5 patients there is none" in found.shown
+
+
+def test_a_tolerance_chosen_for_the_run_says_so(tmp_path):
+    folder = evaluation(tmp_path / "run")
+    change_protocol(folder, nsd_tolerance_mm={"spleen": 3.5, "liver": 3.5})
+    found = page(folder)
+    assert found.shown.count("chosen for this run (the same for every structure)") == 2
+    change_protocol(folder, nsd_tolerance_mm={"spleen": 2.0, "liver": 5.0})
+    assert "chosen for this run" not in page(folder).shown
+
+
+def test_an_empty_answer_counts_in_the_median_of_the_page(tmp_path):
+    folder = evaluation(tmp_path / "run")
+    rows = pd.read_csv(folder / "metrics.csv")
+    failed = (rows["case"] != "case_000") & (rows["structure"] == "liver") & (rows["model"] == "litemedsam")
+    rows.loc[failed, ["dice", "hd95_mm"]] = [0.0, np.nan]
+    rows.to_csv(folder / "metrics.csv", index=False)
+    (folder / "summary.json").write_text(json.dumps(summary_of(folder) | summarise(rows, resamples=50)))
+    found = page(folder)
+    assert "median –, n 1 of 3" in found.shown
+    assert "medians count an empty answer as infinitely far" in found.shown

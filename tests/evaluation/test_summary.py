@@ -86,27 +86,76 @@ def test_a_metric_nobody_has_is_null_not_zero() -> None:
     }
 
 
+def far(distances: list[float | None], **more: Any) -> pd.DataFrame:
+    """HD95 of one case each; None is an empty answer."""
+    return table(
+        *(
+            row(f"c{n}", "liver", 0.0 if far is None else 0.8, hd95_mm=np.nan if far is None else far, **more)
+            for n, far in enumerate(distances)
+        )
+    )
+
+
+def test_an_empty_answer_is_the_worst_distance_in_a_median_and_left_out_of_the_mean() -> None:
+    found = summarise(far([1.0, 2.0, 3.0, None, None]))["sam"]
+    for distance in (found["overall"]["hd95_mm"], found["structures"]["liver"]["hd95_mm"]):
+        assert (distance["mean"], distance["median"], distance["n"], distance["missing"]) == (2.0, 3.0, 3, 2)
+    half_empty = summarise(far([1.0, 2.0, None, None]))["sam"]
+    for distance in (half_empty["overall"]["hd95_mm"], half_empty["structures"]["liver"]["hd95_mm"]):
+        assert (distance["mean"], distance["median"]) == (1.5, None)
+    json.dumps(half_empty, allow_nan=False)
+
+
+def test_one_structure_without_a_finite_median_leaves_none_overall() -> None:
+    metrics = pd.concat([far([None, None, 1.0]), table(row("c0", "cyst", 0.5, hd95_mm=4.0))])
+    found = summarise(metrics)["sam"]
+    assert found["structures"]["cyst"]["hd95_mm"]["median"] == 4.0
+    assert found["overall"]["hd95_mm"]["median"] is None
+
+
+def test_an_image_without_a_size_has_no_distance_and_that_is_no_failure() -> None:
+    blank = {"hd95_mm": np.nan, "volume_ml": np.nan, "volume_ref_ml": np.nan}
+    metrics = table(
+        row("a", "liver", 0.8, hd95_mm=4.0),
+        row("b", "liver", 0.8, **blank),
+        row("c", "liver", 0.0, **blank),  # empty, but no answer could have had a distance
+        row("d", "liver", 0.8, hd95_mm=6.0),
+    )
+    distance = summarise(metrics)["sam"]["overall"]["hd95_mm"]
+    assert (distance["mean"], distance["median"], distance["n"], distance["missing"]) == (5.0, 5.0, 2, 2)
+
+
 def test_equal_values_have_an_interval_of_no_width() -> None:
     metrics = table(*(row(f"c{number}", "liver", 0.75) for number in range(9)))
     assert summarise(metrics, resamples=200)["sam"]["overall"]["dice"]["ci95"] == [0.75, 0.75]
 
 
-def test_two_patients_have_three_possible_means() -> None:
-    # means 0, 0.5 and 1 with chances 1/4, 1/2, 1/4: both 2.5 % tails reach the ends
-    metrics = table(row("a", "liver", 0.0), row("b", "liver", 1.0))
-    assert summarise(metrics)["sam"]["structures"]["liver"]["dice"]["ci95"] == [0.0, 1.0]
+@pytest.mark.parametrize(("patients", "has_one"), [(1, False), (2, False), (4, False), (5, True)])
+def test_fewer_than_five_patients_have_no_interval(patients: int, has_one: bool) -> None:
+    dice = summarise(table(*(row(f"c{n}", "liver", n / 10) for n in range(patients))))["sam"]
+    assert (dice["overall"]["dice"]["ci95"] is not None) == has_one
+    assert (dice["structures"]["liver"]["dice"]["ci95"] is not None) == has_one
+
+
+def test_only_patients_with_a_value_count_towards_an_interval() -> None:
+    found = summarise(far([1.0, 2.0, 3.0, 4.0, None]))["sam"]["overall"]
+    assert found["dice"]["ci95"] is not None
+    assert found["hd95_mm"]["ci95"] is None
+
+
+def test_five_patients_of_whom_one_differs() -> None:
+    # the mean of a resample is the share that drew q: none of five with chance 0.33, four or more with 0.007
+    metrics = table(*(row(patient, "liver", float(patient == "q")) for patient in "pqrst"))
+    assert summarise(metrics)["sam"]["structures"]["liver"]["dice"]["ci95"] == pytest.approx([0.0, 0.6])
 
 
 def test_the_interval_is_by_patient_not_by_case() -> None:
-    # ten cases each: as twenty cases the mean would be sure to about 0.2, as two patients it is not
-    cases = [
-        row(f"{patient}{n}", "liver", value, patient=patient)
-        for patient, value in (("p", 0.0), ("q", 1.0))
-        for n in range(10)
-    ]
-    dice = summarise(table(*cases))["sam"]["overall"]["dice"]
-    assert dice["ci95"] == [0.0, 1.0]
-    assert (dice["n"], dice["patients"]) == (20, 2)
+    # ten equal cases each: the interval is that of five patients, not of fifty cases
+    once = [row(patient, "liver", float(patient == "q")) for patient in "pqrst"]
+    often = [one | {"case": f"{one['case']}{n}"} for one in once for n in range(10)]
+    dice, alone = (summarise(table(*rows))["sam"]["overall"]["dice"] for rows in (often, once))
+    assert dice["ci95"] == pytest.approx(alone["ci95"])
+    assert (dice["n"], dice["patients"]) == (50, 5)
 
 
 def test_many_scans_of_one_patient_have_no_interval() -> None:
@@ -124,20 +173,52 @@ def test_the_interval_agrees_with_the_formula_for_the_mean_of_many_patients() ->
 
 def test_a_structure_that_no_drawn_patient_has_is_skipped_in_that_resample() -> None:
     # the cyst is only in patient a: its mean is 0.4 in every resample that drew a, and missing in the others
-    bootstrap = PatientBootstrap(np.array(["a", "b"]), np.array([[2, 0], [1, 1], [0, 2]], dtype=np.float32))
+    weights = np.array([[2, 0], [1, 1], [0, 2]], dtype=np.float32)
+    bootstrap = PatientBootstrap(np.array(["a", "b"]), np.array([0, 0]), weights)
     means = bootstrap.means(np.array([0, 0, 1]), np.array([0, 1, 1]), 2, np.array([0.4, 0.9, 0.7]))
     np.testing.assert_allclose(means, [[0.4, 0.9], [0.4, 0.8], [np.nan, 0.7]])
-    overall = summarise(table(row("a", "cyst", 0.4), row("a", "liver", 0.9), row("b", "liver", 0.7)))["sam"]
+    # livers are alike: overall is 0.6 with the cyst and 0.8 in the third of resamples that lack it
+    overall = summarise(table(row("a", "cyst", 0.4), *(row(case, "liver", 0.8) for case in "abcde")))["sam"]
     assert overall["structures"]["cyst"]["dice"]["ci95"] is None
-    # overall of the three resamples: 0.65, 0.6 and 0.7
-    assert overall["overall"]["dice"]["ci95"] == pytest.approx([0.6, 0.7])
+    assert overall["overall"]["dice"]["ci95"] == pytest.approx([0.6, 0.8])
 
 
 def test_resamples_draw_as_many_patients_as_there_are_evenly() -> None:
-    bootstrap = PatientBootstrap.draw([f"p{n}" for n in range(50)] * 3, seed=1, resamples=1000)
+    names = [f"p{n}" for n in range(50)] * 3
+    bootstrap = PatientBootstrap.draw(names, names, seed=1, resamples=1000)
     assert bootstrap.weights.shape == (1000, 50)
     assert (bootstrap.weights.sum(axis=1) == 50).all()
     assert np.abs(bootstrap.weights.mean(axis=0) - 1).max() < 0.15
+
+
+def test_patients_are_drawn_within_their_data_set() -> None:
+    cases = [f"{name}/{n}" for name, count in (("ct", 9), ("us", 2)) for n in range(count)]
+    bootstrap = PatientBootstrap.draw(cases, cases, resamples=200)
+    us = np.char.startswith(bootstrap.patients, "us/")
+    assert (bootstrap.weights[:, us].sum(axis=1) == 2).all()
+    assert (bootstrap.weights[:, ~us].sum(axis=1) == 9).all()
+    assert bootstrap.weights[:, us].std() > 0
+
+
+def test_sets_of_one_structure_each_do_not_push_the_mean_to_the_edge_of_its_interval() -> None:
+    # two easy patients and twenty hard ones: drawn together, a resample lacks the easy set in one of eight
+    easy = [row(f"easy/{n}", "polyp", 0.9) for n in range(2)]
+    hard = [row(f"hard/{n}", "cyst", 0.1) for n in range(20)]
+    dice = summarise(table(*easy, *hard))["sam"]["overall"]["dice"]
+    assert dice["mean"] == pytest.approx(0.5)
+    assert dice["ci95"] == pytest.approx([0.5, 0.5])
+
+
+def test_a_data_set_of_one_patient_leaves_no_interval_to_what_it_contributes_to() -> None:
+    many = [row(f"ct/{n}", "liver", n / 10, hd95_mm=float(n)) for n in range(6)]
+    # a picture without a size contributes nothing to the distances
+    blank = {"hd95_mm": np.nan, "volume_ml": np.nan, "volume_ref_ml": np.nan}
+    metrics = table(*many, row("us/1", "lesion", 0.5, **blank))
+    found = summarise(metrics)["sam"]
+    assert found["overall"]["dice"]["ci95"] is None
+    assert found["structures"]["liver"]["dice"]["ci95"] is not None
+    assert found["overall"]["hd95_mm"]["ci95"] is not None
+    assert by_dataset(metrics)["ct"]["sam"]["dice"]["ci95"] == found["structures"]["liver"]["dice"]["ci95"]
 
 
 values = st.one_of(st.none(), st.floats(0, 1))
@@ -256,8 +337,7 @@ def test_a_large_run_takes_seconds() -> None:
 
 def test_the_table_for_a_paper_escapes_names_and_shows_what_is_missing_as_a_dash() -> None:
     metrics = table(
-        row("a", "left_kidney & co", 0.5),
-        row("b", "left_kidney & co", 0.5),
+        *(row(case, "left_kidney & co", 0.5) for case in "abcde"),
         row("a", "cyst", 0.25, model="medsam 100%"),
     )
     assert latex_table(summarise(metrics)).splitlines()[1:] == [

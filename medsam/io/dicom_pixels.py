@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import os
 import struct
-import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -46,6 +44,7 @@ from pydicom.uid import (
 
 from medsam.errors import InputError
 from medsam.io.dicom_file import Frame, Header, PixelLayout, named
+from medsam.io.native import native_stderr
 
 # One each: a second, more forgiving decoder would turn damage into grey values.
 _DECODERS: dict[UID, str] = {
@@ -171,16 +170,8 @@ def _gdcm_listened_to(source: str) -> Iterator[None]:
 
     It also prints that its 8-bit decoder, which it tries first, cannot read 12 bits: no concern of the user's.
     """
-    if sys.stderr is not None:
-        sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as said:
-        os.dup2(said.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+    with native_stderr() as said:
+        yield
         said.seek(0)
         if b"Corrupt JPEG" in said.read():
             raise InputError(

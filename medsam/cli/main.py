@@ -33,6 +33,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
+# module -> the extra of pyproject.toml that brings it
+_EXTRAS = {"lightning": "evaluate", "pandas": "evaluate", "jinja2": "evaluate", "huggingface_hub": "hub"}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     argv = _joined(sys.argv[1:] if argv is None else argv)
@@ -69,6 +73,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if arguments.debug:
             traceback.print_exc()
+        if isinstance(error, ModuleNotFoundError) and (extra := _EXTRAS.get((error.name or "").split(".")[0])):
+            print(
+                f"medsam {arguments.command} needs {error.name}, which is not installed: "
+                f"pip install 'medsam-framework[{extra}]' (in a checkout: pip install '.[{extra}]').",
+                file=sys.stderr,
+            )
+            return 2
         print(
             f"A defect in medsam, not in your input: {type(error).__name__}: {error}\n"
             "Run again with --debug for the traceback, and report it.",

@@ -61,6 +61,15 @@ def test_a_window_may_start_with_a_minus(monkeypatch):
     assert seen == ["-600,1500"]
 
 
+def test_a_missing_extra_is_named(monkeypatch, capsys):
+    def needs(arguments):
+        raise ModuleNotFoundError("No module named 'lightning'", name="lightning.pytorch")
+
+    monkeypatch.setattr("medsam.cli.segment.run", needs)
+    assert main(["segment", "a.nii"]) == 2
+    assert "pip install 'medsam-framework[evaluate]'" in capsys.readouterr().err
+
+
 def test_ctrl_c_is_130(monkeypatch, capsys):
     def interrupted(arguments):
         raise KeyboardInterrupt

@@ -99,6 +99,14 @@ def index_folder(
         _name_values(found, progress)
     else:
         _set_thresholds(found, labels, progress)
+    alone = sum(case.patient == case.id for case in found.cases)
+    if alone > 1:
+        found.remarks.append(
+            f"{alone} cases do not say whose they are, so each counts as a patient of its own; where several are of one "
+            "person, write `patient` into the manifest before splitting or measuring"
+        )
+    if all(case.label is None for case in found.cases):
+        found.remarks.append("no case has a label; masks may be named in a way that is not known here")
     shared = {case.modality for case in found.cases}
     common = shared.pop() if len(shared) == 1 else None
     all_labels: dict[str, int] = {}

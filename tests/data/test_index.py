@@ -319,3 +319,13 @@ def test_hidden_files_are_passed_over(tmp_path):
     (tmp_path / "._a.nii.gz").write_bytes(b"resource fork")
     assert len(index_folder(tmp_path).manifest.cases) == 1
     assert nib.load(tmp_path / "a.nii.gz").shape == scans.SHAPE[::-1]
+
+
+def test_what_it_does_not_know_is_said(tmp_path):
+    for patient in ("STS_002", "STS_003"):
+        (tmp_path / patient).mkdir()
+        for kind in ("MR_T1", "PET"):
+            scans.scan(tmp_path / patient / f"{kind}_image.nii.gz")
+    remarks = " ".join(index_folder(tmp_path).remarks)
+    assert "4 cases do not say whose they are, so each counts as a patient of its own" in remarks
+    assert "no case has a label" in remarks

@@ -102,8 +102,8 @@ def index_folder(
     alone = sum(case.patient == case.id for case in found.cases)
     if alone > 1:
         found.remarks.append(
-            f"{alone} cases do not say whose they are, so each counts as a patient of its own; where several are of one "
-            "person, write `patient` into the manifest before splitting or measuring"
+            f"{alone} cases do not say whose they are, so each counts as a patient of its own; where several are of "
+            "one person, write `patient` into the manifest before splitting or measuring"
         )
     if all(case.label is None for case in found.cases):
         found.remarks.append("no case has a label; masks may be named in a way that is not known here")

@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
     from rich.console import Console
 
     from medsam.io.load import load_volume
-    from medsam.io.save import check_target, check_writable, save_labels, sidecar
+    from medsam.io.save import check_preview, check_writable, save_labels, sidecar
     from medsam.prompts.prompt import parse_box, plan, read_prompts
 
     prompts = [parse_box(text) for text in arguments.box]
@@ -74,9 +74,7 @@ def run(arguments: argparse.Namespace) -> None:
     inputs = [arguments.scan, *([arguments.prompts] if arguments.prompts else [])]
     check_writable(out, scan.geometry.shape[0], inputs)
     if arguments.preview is not None:
-        if arguments.preview.suffix.lower() != ".png":
-            raise InputError(f"The preview is a PNG; name it {arguments.preview.stem}.png.")
-        check_target(arguments.preview, [*inputs, out, sidecar(out)])
+        check_preview(arguments.preview, [*inputs, out, sidecar(out)])
 
     # torch comes with these, so they wait until the input is known to be good
     from medsam.inference.predictor import Predictor

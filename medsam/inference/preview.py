@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medsam.errors import InputError
 from medsam.geometry import SlicePlane
 from medsam.inference.predictor import Segmentation, SliceAnswer
-from medsam.io.save import check_target
+from medsam.io.save import check_preview
 from medsam.volume import Volume
 
 if TYPE_CHECKING:
@@ -37,9 +36,7 @@ def write_preview(scan: Volume, found: Segmentation, path: Path, title: str = ""
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    if path.suffix.lower() != ".png":
-        raise InputError(f"The preview is a PNG; name it {path.stem}.png, not {path.name}.")
-    check_target(path)
+    check_preview(path)
     indices = sorted({answer.slice for answer in found.answers})
     if len(indices) > _MAX_PANELS:
         indices = [indices[n] for n in np.linspace(0, len(indices) - 1, _MAX_PANELS).round().astype(int)]

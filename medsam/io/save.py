@@ -93,6 +93,13 @@ def check_target(path: Path, inputs: Collection[Path] = ()) -> None:
         raise InputError(f"Nothing can be written to {path.parent}: {error.strerror or error}.") from error
 
 
+def check_preview(path: Path, inputs: Collection[Path] = ()) -> None:
+    """Raise InputError unless a picture of a result can be written at `path` without harm to `inputs`."""
+    if path.suffix.lower() != ".png":
+        raise InputError(f"The preview is a PNG; name it {path.stem}.png, not {path.name}.")
+    check_target(path, inputs)
+
+
 def _is_sidecar(path: Path) -> bool:
     """Whether a file holds label names and nothing else, so that a second run may replace it."""
     try:

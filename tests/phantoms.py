@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
+from scipy import ndimage
 
 from medsam.geometry import VolumeGeometry
 from medsam.transforms.preprocess import Preprocess
@@ -35,14 +36,21 @@ def block(shape_kji, box_ijk, affine=None, *, inside=200.0, outside=20.0) -> tup
 
 
 class ThresholdSam(torch.nn.Module):
-    """Answers a box with what is brighter than half inside it: no opinions, so geometry is all that counts.
+    """Answers with what is brighter than half: no opinions, so geometry is all that counts.
 
+    A box asks for what is bright inside it, a mask for what is bright inside that, clicks for the bright pieces that
+    hold a foreground click and no background click.
     Same interface as `Sam`; embedding and logits have the resolution of the input.
     """
 
     def __init__(self, size: int = 256) -> None:
         super().__init__()
-        self.spec = SimpleNamespace(name="threshold", preprocess=Preprocess(size, "pad", "minmax", "bilinear"))
+        self.spec = SimpleNamespace(
+            name="threshold",
+            preprocess=Preprocess(size, "pad", "minmax", "bilinear"),
+            embed_side=size // 4,
+            prompts=("box", "points", "mask"),
+        )
         self.encoded = 0
         self.decoded = 0
 
@@ -50,13 +58,28 @@ class ThresholdSam(torch.nn.Module):
         self.encoded += len(images)
         return images[:, :1]
 
-    def decode(self, embedding, *, boxes, multimask=False):
-        self.decoded += boxes.shape[1]
+    def decode(self, embedding, *, boxes=None, points=None, point_labels=None, masks=None, multimask=False):
+        count = next(given.shape[1] for given in (boxes, points, masks) if given is not None)
+        self.decoded += count
         size = embedding.shape[-1]
         rows, columns = torch.arange(size)[:, None], torch.arange(size)[None, :]
-        x0, y0, x1, y1 = boxes[..., None, None].unbind(2)
-        # corners are edges; half a pixel of slack, since bilinear restoring looks at the neighbours
-        inside = (columns >= x0 - 1) & (columns < x1 + 1) & (rows >= y0 - 1) & (rows < y1 + 1)
+        inside = torch.ones(len(embedding), count, size, size, dtype=torch.bool)
+        if boxes is not None:
+            x0, y0, x1, y1 = boxes[..., None, None].unbind(2)
+            # corners are edges; half a pixel of slack, since bilinear restoring looks at the neighbours
+            inside &= (columns >= x0 - 1) & (columns < x1 + 1) & (rows >= y0 - 1) & (rows < y1 + 1)
+        if masks is not None:
+            inside &= masks > 0
+        if points is not None:
+            for image in range(len(embedding)):
+                pieces = torch.from_numpy(ndimage.label((embedding[image, 0] > 0.5).numpy())[0])
+                for prompt in range(count):
+                    x, y = points[image, prompt].round().long().clamp(0, size - 1).unbind(-1)
+                    hit, label = pieces[y, x], point_labels[image, prompt]
+                    wanted = torch.isin(pieces, hit[label == 1]) if (label == 1).any() else pieces >= 0
+                    inside[image, prompt] &= wanted & ~(torch.isin(pieces, hit[label == 0]) & (pieces > 0))
         logits = torch.where(inside, embedding - 0.5, -1.0)
-        quality = torch.linspace(0.9, 0.5, boxes.shape[1]).expand(len(boxes), -1)
-        return logits[:, :, None].expand(-1, -1, 3 if multimask else 1, -1, -1), quality[..., None]
+        quality = torch.linspace(0.9, 0.5, count).expand(len(embedding), -1)
+        return logits[:, :, None].expand(-1, -1, 3 if multimask else 1, -1, -1), quality[..., None].expand(
+            -1, -1, 3 if multimask else 1
+        )

@@ -26,8 +26,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "medsam.cli.segment",
         "segment a scan from boxes; the mask comes back on the scan's own grid",
     ),
+    "everything": ("medsam.cli.everything", "all masks of a slice or volume, from a grid of clicks"),
     "evaluate": ("medsam.cli.evaluate", "zero-shot scores against reference masks, with tables and a report"),
     "compare": ("medsam.cli.compare", "paired comparison of two evaluations"),
+    "embed": ("medsam.cli.embed", "encode the slices of a manifest once, so that prompts cost a decode only"),
     "data": ("medsam.cli.data", "manifests: check, index a folder, split by patient"),
     "models": ("medsam.cli.models", "weights: what is known, where it comes from, licence, what is on disk"),
 }

@@ -81,6 +81,7 @@ class DecoderSizes:
 class ModelSpec:
     """One model: its sizes, what it expects of its input, and where its weights come from.
 
+    prompts: the kinds it was trained to answer alone; a network shown boxes only makes nothing of clicks and masks.
     licence: of the public weights, empty when unknown. asset: name for `medsam.assets.fetch`, None when the
     weights cannot be fetched. note: how a loader arrived at this spec when it had to assume something; it does
     not take part in comparisons.
@@ -94,6 +95,7 @@ class ModelSpec:
     licence: str = ""
     asset: str | None = None
     note: str = field(default="", compare=False)
+    prompts: tuple[str, ...] = ("box", "points", "mask")
 
     def __post_init__(self) -> None:
         if self.encoder.image_size != self.preprocess.size:
@@ -134,6 +136,7 @@ class ModelSpec:
                 licence=str(card["licence"]),
                 asset=card["asset"],
                 note=str(card.get("note", "")),
+                prompts=tuple(str(kind) for kind in card.get("prompts", ("box", "points", "mask"))),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(
@@ -182,6 +185,7 @@ SPECS: dict[str, ModelSpec] = {
             litemedsam_preprocess(),
             licence="Apache-2.0",
             asset="litemedsam",
+            prompts=("box",),
         ),
         # before MedSAM, whose keys and shapes are the same: the first match is the default
         ModelSpec("sam-vit-b", VIT_B, sam_preprocess(), licence="Apache-2.0", asset="sam-vit-b"),
@@ -193,6 +197,7 @@ SPECS: dict[str, ModelSpec] = {
             Preprocess(1024, fit="stretch", scale="minmax", interpolation="bicubic"),
             licence="Apache-2.0",
             asset="medsam-vit-b",
+            prompts=("box",),
         ),
     )
 }

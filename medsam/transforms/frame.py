@@ -2,8 +2,9 @@
 
 Letters: h, w rows and columns of the stored slice; H, W of the upright one (see `geometry.View`); S the model's side.
 
-A slice is stood upright, scaled so that its pixels are square in millimetres (a sagittal slice through 5 mm CT is
-not squashed), resampled, intensity-scaled and padded right and bottom. `restore` undoes all of it for logits.
+A slice, or a region of it for a closer look, is stood upright, scaled so that its pixels are square in millimetres (a
+sagittal slice through 5 mm CT is not squashed), resampled, intensity-scaled and padded right and bottom. `restore`
+undoes all of it for logits.
 
 Model positions follow SAM's public code. Points are pixel indices (the prompt encoder adds the half pixel). A box's
 corners are scaled as they are, half-open edges included: ending the box at its last pixel instead moves the mean Dice
@@ -19,28 +20,59 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from medsam.errors import PromptError
 from medsam.geometry import SlicePlane, View
 from medsam.transforms.preprocess import Preprocess
+
+# Half-open (x0, y0, x1, y1), whole stored pixels.
+Region = tuple[int, int, int, int]
+
+# The logit of a pixel that a mask prompt is sure of. SAM's own answers, which it was trained to be given, reach it
+# inside and outside of clear objects.
+_SURE = 8.0
 
 
 @dataclass(frozen=True)
 class Frame:
-    """stored: (h, w). spacing_mm: (row, column). view: stored -> upright. preprocess: of the model."""
+    """stored: (h, w). spacing_mm: (row, column). view: stored -> upright. preprocess: of the model.
+
+    region: the part of the slice the model sees; None is all of it. Raises PromptError when it is empty or reaches
+    outside the slice.
+    """
 
     stored: tuple[int, int]
     spacing_mm: tuple[float, float]
     view: View
     preprocess: Preprocess
+    region: Region | None = None
+
+    def __post_init__(self) -> None:
+        if self.region is None:
+            return
+        x0, y0, x1, y1 = self.region
+        if not (0 <= x0 < x1 <= self.stored[1] and 0 <= y0 < y1 <= self.stored[0]):
+            raise PromptError(
+                f"The region {self.region} (x0, y0, x1, y1) is empty or reaches outside a slice of {self.stored[1]} "
+                f"columns and {self.stored[0]} rows."
+            )
 
     @classmethod
-    def of(cls, plane: SlicePlane, preprocess: Preprocess) -> Frame:
-        """The frame of every slice of `plane`."""
-        return cls(plane.shape, plane.spacing_mm, plane.view, preprocess)
+    def of(cls, plane: SlicePlane, preprocess: Preprocess, region: Region | None = None) -> Frame:
+        """The frame of every slice of `plane`, or of one region of them."""
+        return cls(plane.shape, plane.spacing_mm, plane.view, preprocess, region)
+
+    @property
+    def seen(self) -> tuple[int, int]:
+        """Rows and columns of the stored slice that the model sees."""
+        if self.region is None:
+            return self.stored
+        x0, y0, x1, y1 = self.region
+        return y1 - y0, x1 - x0
 
     @property
     def upright(self) -> tuple[int, int]:
         """(H, W)."""
-        return self.view.shape(self.stored)
+        return self.view.shape(self.seen)
 
     @cached_property
     def resized(self) -> tuple[int, int]:
@@ -54,12 +86,9 @@ class Frame:
         return rows, columns
 
     def image(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(C, h, w) in 0..255, C = 1 or 3 -> model input (3, S, S) float32."""
+        """The whole stored slice (C, h, w) in 0..255, C = 1 or 3 -> model input (3, S, S) float32."""
         step = self.preprocess
-        upright = pixels.float()
-        if self.view.transpose:
-            upright = upright.transpose(1, 2)
-        upright = upright.flip([n for n, flip in ((1, self.view.flip_rows), (2, self.view.flip_columns)) if flip])
+        upright = self._stand_up(pixels.float())
         # antialias widens the kernel when shrinking, like Pillow, so that nothing finer than a model pixel aliases
         model = F.interpolate(
             upright[None], self.resized, mode=step.interpolation, align_corners=False, antialias=True
@@ -85,10 +114,36 @@ class Frame:
 
     def _edges(self, xy: np.ndarray) -> np.ndarray:
         scale = np.array(self.resized[::-1], dtype=np.float64) / self.upright[::-1]
-        return self.view.edges(xy, self.stored) * scale
+        if self.region is not None:
+            xy = xy - np.array(self.region[:2], dtype=np.float64)
+        return self.view.edges(xy, self.seen) * scale
+
+    def _stand_up(self, maps: torch.Tensor) -> torch.Tensor:
+        """(C, h, w) stored -> the part the model sees, upright (C, H, W)."""
+        if self.region is not None:
+            x0, y0, x1, y1 = self.region
+            maps = maps[:, y0:y1, x0:x1]
+        if self.view.transpose:
+            maps = maps.transpose(1, 2)
+        return maps.flip([n for n, flip in ((1, self.view.flip_rows), (2, self.view.flip_columns)) if flip])
+
+    def mask_prompt(self, masks: np.ndarray, side: int) -> torch.Tensor:
+        """Masks (P, h, w), bool or shares in [0, 1], as the network takes them: logits (P, side, side).
+
+        Pixels it cannot see and the padding count as outside.
+        """
+        step = self.preprocess.size / side
+        rows, columns = (max(1, int(length / step + 0.5)) for length in self.resized)
+        upright = self._stand_up(torch.from_numpy(np.ascontiguousarray(masks, dtype=np.float32)))
+        share = F.interpolate(upright[None], (rows, columns), mode="bilinear", align_corners=False, antialias=True)[0]
+        share = F.pad(share, (0, side - columns, 0, side - rows))
+        return (share.clamp(0, 1) * 2 - 1) * _SURE
 
     def restore(self, logits: torch.Tensor) -> torch.Tensor:
-        """Mask logits (..., s, s), s <= S -> (..., h, w) on the stored slice, bilinear like the published code."""
+        """Mask logits (..., s, s), s <= S -> (..., h, w) on the stored slice, bilinear like the published code.
+
+        -inf outside `region`: what the model cannot see is in no mask.
+        """
         lead = logits.shape[:-2]
         maps = logits.float().reshape(1, -1, *logits.shape[-2:])
         size = self.preprocess.size
@@ -99,4 +154,7 @@ class Frame:
         maps = maps.flip([n for n, flip in ((2, self.view.flip_rows), (3, self.view.flip_columns)) if flip])
         if self.view.transpose:
             maps = maps.transpose(2, 3)
+        if self.region is not None:
+            x0, y0, x1, y1 = self.region
+            maps = F.pad(maps, (x0, self.stored[1] - x1, y0, self.stored[0] - y1), value=-torch.inf)
         return maps.reshape(*lead, *self.stored)

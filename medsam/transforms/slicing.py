@@ -16,7 +16,7 @@ from monai.transforms import Compose, MapTransform
 
 from medsam.errors import MedSAMError, PromptError
 from medsam.geometry import AXES, Axis
-from medsam.transforms.frame import Frame
+from medsam.transforms.frame import Frame, Region
 from medsam.transforms.intensity import IntensityWindow, ScaleWindowd
 from medsam.transforms.preprocess import Preprocess
 from medsam.transforms.reading import geometry_of
@@ -54,7 +54,10 @@ class TakeSliced(MapTransform):
 
 
 class ToModelInputd(MapTransform):
-    """Slice (C, h, w) in 0..255 -> model input (3, S, S); its `Frame` goes into the meta under "frame"."""
+    """Slice (C, h, w) in 0..255 -> model input (3, S, S); its `Frame` goes into the meta under "frame".
+
+    `data["region"]`, where there is one, is the part of the slice to look at.
+    """
 
     def __init__(self, keys: KeysCollection, preprocess: Preprocess, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -64,7 +67,7 @@ class ToModelInputd(MapTransform):
         result = dict(data)
         for key in self.key_iterator(result):
             image: MetaTensor = result[key]
-            frame = Frame.of(image.meta["plane"], self.preprocess)
+            frame = Frame.of(image.meta["plane"], self.preprocess, result.get("region"))
             result[key] = MetaTensor(frame.image(image.as_tensor()), meta={**image.meta, "frame": frame})
         return result
 
@@ -75,14 +78,19 @@ def slice_pipeline(
     axis: Axis | None = None,
     keys: KeysCollection = "image",
 ) -> Compose:
-    """{"image": MetaTensor (C, I, J, K), "slice": n} -> {"image": MetaTensor (3, S, S) with meta "frame", ...}."""
+    """{"image": MetaTensor (C, I, J, K), "slice": n} -> {"image": MetaTensor (3, S, S) with meta "frame", ...}.
+
+    "region": (x0, y0, x1, y1), optional, looks at that part of the slice.
+    """
     return Compose([TakeSliced(keys, axis), ScaleWindowd(keys, window), ToModelInputd(keys, preprocess)])
 
 
-def model_input(pipeline: Compose, image: MetaTensor, index: int) -> tuple[torch.Tensor, Frame]:
+def model_input(
+    pipeline: Compose, image: MetaTensor, index: int, region: Region | None = None
+) -> tuple[torch.Tensor, Frame]:
     """Run `slice_pipeline` on one slice: plain tensor (3, S, S) and its frame. PromptError for no such slice."""
     try:
-        prepared: MetaTensor = pipeline({"image": image, "slice": index})["image"]
+        prepared: MetaTensor = pipeline({"image": image, "slice": index, "region": region})["image"]
     except RuntimeError as error:
         # MONAI wraps whatever a transform raises; a wrong slice number is still the user's to mend
         if isinstance(error.__cause__, MedSAMError):

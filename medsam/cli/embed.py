@@ -1,0 +1,175 @@
+"""`medsam embed --manifest M.json --out DIR`: slices of a manifest encoded now, so that prompts cost a decode only."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medsam.errors import InputError, MedSAMError, PromptError
+
+if TYPE_CHECKING:
+    from medsam.data.manifest import Case
+    from medsam.geometry import Axis
+    from medsam.volume import Volume
+
+# Slices handed over together; a GPU encodes them in one batch. More would only make the progress bar jump.
+_BATCH = 8
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `medsam embed`."""
+    parser.add_argument("--manifest", type=Path, nargs="+", required=True, help="lists of cases; see docs/manifests.md")
+    parser.add_argument("--model", default="litemedsam", help="a known name (medsam models list) or a checkpoint file")
+    parser.add_argument("--split", help="only the cases of this split of the manifests")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N cases of each manifest")
+    parser.add_argument(
+        "--axis", choices=("i", "j", "k"), help="slice axis (default: the largest spacing of each scan)"
+    )
+    parser.add_argument("--window", default="auto", metavar="PRESET|L,W|auto", help="intensity window (default: auto)")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--prompted-only",
+        action="store_true",
+        help="only the slices that medsam evaluate prompts: a structure has 10 reference pixels there (default)",
+    )
+    which.add_argument("--all-slices", action="store_true", help="every slice; cases need no reference")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to fill, about 4 MiB a slice")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+    parser.add_argument("--json", action="store_true", help="print one JSON document on stdout instead of a line")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Encode what is not there yet. Raises MedSAMError subclasses for everything a user can mend."""
+    from medsam.transforms.intensity import fixed_window
+
+    fixed_window(arguments.window)  # a wrong one is told before seconds go into loading a model
+    cases = _cases(arguments)
+
+    from medsam.inference.embeddings import EmbeddingCache
+    from medsam.inference.network import Look
+    from medsam.inference.predictor import Predictor
+
+    # no slice is asked for twice here: memory would only fill up
+    cache = EmbeddingCache(memory_bytes=0, folder=arguments.out)
+    predictor = Predictor(arguments.model, arguments.device, cache=cache)
+    started = time.perf_counter()
+    slices = 0
+    failed: list[dict[str, str]] = []
+    with _progress() as progress:
+        for number, case in enumerate(cases):
+            progress(number, len(cases), 0, None)
+            try:
+                scan = case.load_image()
+                indices = _indices(case, scan, arguments.axis, arguments.all_slices)
+                looker = predictor.looker(scan, axis=arguments.axis, window=case.window or arguments.window)
+            except MedSAMError as error:
+                # one bad file must not cost the night
+                failed.append({"case": case.id, "why": str(error)})
+                continue
+            for start in range(0, len(indices), _BATCH):
+                progress(number, len(cases), start, len(indices))
+                looker.many([Look(index) for index in indices[start : start + _BATCH]])
+            slices += len(indices)
+    report = {
+        "model": predictor.name,
+        "cases": len(cases) - len(failed),
+        "slices": slices,
+        "encoded": predictor.encoded,
+        "already_there": slices - predictor.encoded,
+        "bytes_written": cache.written,
+        "seconds": time.perf_counter() - started,
+        "failed": failed,
+        "out": str(arguments.out),
+    }
+    if arguments.json:
+        print(json.dumps(report, indent=2, allow_nan=False))
+    else:
+        print(_sentence(report))
+    if failed:
+        listed = "\n".join(f"  {entry['case']}: {entry['why']}" for entry in failed[:20])
+        more = f"\n  and {len(failed) - 20} more" if len(failed) > 20 else ""
+        raise InputError(
+            f"{len(failed)} of {len(cases)} cases could not be read:\n{listed}{more}\n"
+            "  The others are encoded. Mend these, or take them out of the manifest, and run the same command again."
+        )
+
+
+def _cases(arguments: argparse.Namespace) -> list[Case]:
+    """The cases to encode, once their files are known to be there."""
+    from medsam.data.manifest import read_manifest
+
+    if arguments.limit is not None and arguments.limit < 1:
+        raise PromptError(f"--limit takes a whole number from 1, not {arguments.limit}.")
+    cases: list[Case] = []
+    for path in arguments.manifest:
+        manifest = read_manifest(path)
+        chosen = [
+            case
+            for case in manifest.cases
+            if arguments.split in (None, case.split) and (arguments.all_slices or case.label is not None)
+        ]
+        if not chosen:
+            what = "case" if arguments.all_slices else "case with a reference"
+            where = f" in the split {arguments.split!r}" if arguments.split else ""
+            hint = "" if arguments.all_slices else " --all-slices needs no reference."
+            raise PromptError(f"The manifest {manifest.name} has no {what}{where}.{hint}")
+        cases += chosen[: arguments.limit]
+    needed = [(case, path) for case in cases for path in ((case.image,) if arguments.all_slices else case.files)]
+    missing = [f"{case.id}: {path}" for case, path in needed if not path.exists()]
+    if missing:
+        raise InputError(
+            f"{len(missing)} files of the manifest are missing: {'; '.join(missing[:5])}"
+            f"{' ...' if len(missing) > 5 else ''}. See medsam data check."
+        )
+    return cases
+
+
+def _indices(case: Case, scan: Volume, axis: Axis | None, everything: bool) -> list[int]:
+    """The slices to encode: all, or those `medsam evaluate` would prompt."""
+    import numpy as np
+
+    from medsam.prompts.simulate import MIN_PIXELS
+
+    plane = scan.geometry.plane(axis)
+    if everything:
+        return list(range(plane.count))
+    prompted = np.zeros(plane.count, bool)
+    within = tuple(number for number in range(3) if number != plane.array_axis)
+    for name, mask in case.load_references(scan).items():
+        if mask.shape != scan.geometry.shape:
+            raise InputError(
+                f"The reference of {name!r} has shape {mask.shape}, its scan {scan.geometry.shape} (K, J, I)."
+            )
+        prompted |= np.count_nonzero(mask, axis=within) >= MIN_PIXELS
+    return np.flatnonzero(prompted).tolist()
+
+
+def _sentence(report: dict[str, Any]) -> str:
+    return (
+        f"wrote {report['out']}: {report['encoded']} slices encoded, {report['already_there']} already there, "
+        f"{report['bytes_written'] / 2**20:.0f} MiB, {report['seconds']:.1f} s"
+    )
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int, int, int | None], None]]:
+    """Two bars on stderr; called with (cases done, cases, slices of the case done, its slices or None)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # away from a terminal a bar would leave an empty line behind
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        outer, inner = bar.add_task("Cases", total=None), bar.add_task("Slices", total=None)
+
+        def update(case: int, cases: int, slices: int, total: int | None) -> None:
+            bar.update(outer, completed=case, total=cases)
+            bar.update(inner, completed=slices, total=total)
+
+        yield update

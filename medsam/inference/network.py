@@ -1,0 +1,345 @@
+"""The network behind every answer: encode a look at a slice once, decode any number of prompts on it.
+
+A *look* is one encoding: a slice, or a region of it, seen through one intensity window.
+Letters: P prompts, M masks a prompt (1, or 3 when ambiguous), h and w of the stored slice, s the side of logits.
+Gradients are switched off here and nowhere below.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from medsam.errors import CheckpointError, InputError, PromptError
+from medsam.geometry import Axis, SlicePlane
+from medsam.inference.embeddings import EmbeddingCache, embedding_key, weights_digest
+from medsam.models.build import load_model
+from medsam.models.sam import Sam
+from medsam.prompts.prompt import SlicePrompt
+from medsam.transforms.frame import Frame, Region
+from medsam.transforms.intensity import IntensityWindow, fixed_window, resolve_window
+from medsam.transforms.reading import to_metatensor
+from medsam.transforms.slicing import model_input, slice_pipeline
+from medsam.volume import Volume
+
+# Prompts decoded together. More gains nothing on a CPU and lets a slice with hundreds of prompts exhaust memory.
+_DECODE_CHUNK = 32
+# Looks encoded together on a GPU. On a CPU a batch is slower than one after the other (docs/benchmarks.md).
+_ENCODE_BATCH = 8
+
+
+@dataclass(frozen=True)
+class Look:
+    """What to encode: slice `index`, or `region` of it, in `window` (None: the scan's)."""
+
+    index: int
+    region: Region | None = None
+    window: IntensityWindow | None = None
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """A look the model has taken. features: (1, C, h', w'). frame: its way back to stored pixels.
+
+    flat: the window left no contrast in it, so that masks on it mean nothing.
+    """
+
+    features: torch.Tensor
+    frame: Frame
+    flat: bool = False
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer to P prompts on one look.
+
+    masks: bool (P, M, h, w) on the stored slice. quality: predicted IoU (P, M), as the network says it, not clamped.
+    logits: (P, M, s, s) of the network, fit to be a mask prompt. frame: of the look.
+    """
+
+    masks: np.ndarray
+    quality: np.ndarray
+    logits: torch.Tensor
+    frame: Frame
+
+
+class Network:
+    """A model ready to look and to answer.
+
+    model: a known name ("litemedsam"), a checkpoint's path, or a `Sam`. device: "auto" takes CUDA, then Apple's
+    MPS, then the CPU. On CUDA the encoder runs in bfloat16. cache: where embeddings are kept; default: in memory.
+    encoded, decoded: images and prompts the network has run on so far; an embedding from the cache adds none.
+    seconds: {"embed", "decode"} spent on them.
+    """
+
+    def __init__(
+        self, model: str | Path | Sam = "litemedsam", device: str = "auto", cache: EmbeddingCache | None = None
+    ) -> None:
+        self.device = pick_device(device)
+        sam = load_model(model) if isinstance(model, str | Path) else model
+        self.sam = sam.to(self.device).eval()
+        self.cache = EmbeddingCache() if cache is None else cache
+        self.encoded = 0
+        self.decoded = 0
+        self.seconds = {"embed": 0.0, "decode": 0.0}
+
+    @property
+    def name(self) -> str:
+        return self.sam.spec.name
+
+    def looker(
+        self,
+        scan: Volume,
+        *,
+        axis: Axis | None = None,
+        window: IntensityWindow | str = "auto",
+        modality: str | None = None,
+    ) -> Looker:
+        """The scan, ready to be looked at. axis: default the acquired one. window, modality: see `resolve_window`."""
+        chosen = resolve_window(scan, window, modality) if isinstance(window, str) else window
+        soft = window == "auto" and chosen.name == "soft-tissue"
+        return Looker(self, scan, scan.geometry.plane(axis), chosen, fixed_window("wide") if soft else None)
+
+    def embed(
+        self, scan: Volume, index: int = 0, *, axis: Axis | None = None, window: IntensityWindow | str = "auto"
+    ) -> Embedding:
+        """Encode one whole slice; for several of one scan take a `looker`."""
+        return self.looker(scan, axis=axis, window=window)(index)
+
+    def predict(
+        self,
+        embedding: Embedding,
+        boxes: np.ndarray | None = None,
+        *,
+        points: np.ndarray | None = None,
+        point_labels: np.ndarray | None = None,
+        logits: torch.Tensor | None = None,
+        multimask: bool = False,
+    ) -> Prediction:
+        """Answer P prompts of one kind in one decode; several arguments combine into one prompt each.
+
+        boxes: half-open (P, 4), stored pixels. points: (P, N, 2), stored pixel indices, with point_labels (P, N):
+        1 inside, 0 outside, -1 padding. logits: (P, s, s), an earlier answer's or `Frame.mask_prompt`'s.
+        multimask: three masks a prompt instead of one.
+        Raises PromptError for no prompt or shapes that do not fit; CheckpointError when the answer is not finite.
+        """
+        frame = embedding.frame
+        given: dict[str, torch.Tensor] = {}
+        if boxes is not None:
+            boxes = np.asarray(boxes, dtype=np.float64)
+            if boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes):
+                raise PromptError(f"Boxes have shape {boxes.shape}; expected (P, 4) with P at least 1.")
+            given["boxes"] = torch.from_numpy(frame.boxes(boxes))
+        if points is not None:
+            points = np.asarray(points, dtype=np.float64)
+            if points.ndim != 3 or points.shape[2] != 2 or not points.size:
+                raise PromptError(f"Points have shape {points.shape}; expected (P, N, 2) with P and N at least 1.")
+            given["points"] = torch.from_numpy(frame.points(points))
+        if point_labels is not None:
+            given["point_labels"] = torch.from_numpy(np.asarray(point_labels, dtype=np.int64))
+        if logits is not None:
+            given["masks"] = logits
+        if not given:
+            raise PromptError("No prompt: give boxes, points with labels, or logits.")
+        counts = {name: len(tensor) for name, tensor in given.items()}
+        if len(set(counts.values())) > 1:
+            raise PromptError(f"One prompt each is needed, got {counts}.")
+        count = next(iter(counts.values()))
+        masks, answers, quality = [], [], []
+        for start in range(0, count, _DECODE_CHUNK):
+            part = {name: tensor[start : start + _DECODE_CHUNK] for name, tensor in given.items()}
+            found, scores = self.decode(embedding, part, multimask=multimask)
+            masks.append((frame.restore(found) > 0).cpu())
+            answers.append(found)
+            quality.append(scores.cpu())
+        return Prediction(torch.cat(masks).numpy(), torch.cat(quality).numpy(), torch.cat(answers), frame)
+
+    def decode(
+        self, embedding: Embedding, prompts: Mapping[str, torch.Tensor], *, multimask: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """One decode of P prompts in model pixels, named and shaped as `Sam.decode` takes them but for the image axis.
+
+        Returns logits (P, M, s, s) and predicted IoU (P, M), float32, on the device.
+        Raises CheckpointError when the predicted IoU is not finite.
+        """
+        started = time.perf_counter()
+        with torch.inference_mode():
+            logits, quality = self.sam.decode(
+                embedding.features,
+                **{name: tensor.to(self.device)[None] for name, tensor in prompts.items()},
+                multimask=multimask,
+            )
+            finite = bool(quality.isfinite().all())
+        if not finite:
+            raise CheckpointError(
+                f"{self.name} answers with numbers that are not finite. The weights may be damaged: "
+                "fetch them again, or use another checkpoint."
+            )
+        self.decoded += quality.shape[1]
+        self.seconds["decode"] += time.perf_counter() - started
+        return logits[0].float(), quality[0].float()
+
+    def ask(
+        self,
+        embedding: Embedding,
+        prompts: Sequence[SlicePrompt],
+        *,
+        multimask: bool | None = None,
+        logits: Sequence[torch.Tensor | None] | None = None,
+    ) -> Prediction:
+        """Answer prompts of any kinds, mixed, in as few decodes as possible; in their order.
+
+        multimask: True gives three masks a prompt, False one. None gives one each, as published: the best by predicted
+        IoU of three for a single click, which is ambiguous, and the single-mask token for everything else.
+        logits: (s, s) each, the answer a prompt had before its last click, or None; they stand in for its mask.
+        """
+        before = logits or [None] * len(prompts)
+        groups: dict[tuple[bool, bool, int, bool], list[int]] = {}
+        for number, (prompt, earlier) in enumerate(zip(prompts, before, strict=True)):
+            several = (earlier is None and is_ambiguous(prompt)) if multimask is None else multimask
+            masked = prompt.mask is not None or earlier is not None
+            # padded to equal lengths, a prompt's answer would depend on its neighbours: padding is a token, too
+            groups.setdefault((prompt.box is not None, masked, len(prompt.points), several), []).append(number)
+        parts: list[tuple[int, np.ndarray, np.ndarray, torch.Tensor]] = []
+        for (boxed, masked, clicks, several), members in groups.items():
+            group = [prompts[number] for number in members]
+            points = np.array([prompt.points for prompt in group], dtype=np.float64).reshape(len(group), clicks, 3)
+            found = self.predict(
+                embedding,
+                np.array([prompt.box for prompt in group]) if boxed else None,
+                points=points[..., :2] if clicks else None,
+                point_labels=points[..., 2] if clicks else None,
+                logits=torch.cat([self._mask_logits(embedding, prompts[n], before[n]) for n in members])
+                if masked
+                else None,
+                multimask=several,
+            )
+            for row, number in enumerate(members):
+                chosen = slice(None)
+                if several and multimask is None:
+                    best = int(found.quality[row].argmax())
+                    chosen = slice(best, best + 1)
+                parts.append((number, found.masks[row, chosen], found.quality[row, chosen], found.logits[row, chosen]))
+        if not parts:
+            raise PromptError("No prompt: give at least one box, click or mask.")
+        parts.sort(key=lambda part: part[0])
+        return Prediction(
+            np.stack([masks for _, masks, _, _ in parts]),
+            np.stack([quality for _, _, quality, _ in parts]),
+            torch.stack([logits for _, _, _, logits in parts]),
+            embedding.frame,
+        )
+
+    def _mask_logits(self, embedding: Embedding, prompt: SlicePrompt, earlier: torch.Tensor | None) -> torch.Tensor:
+        """(1, s, s)."""
+        if earlier is not None:
+            return earlier[None].to(self.device)
+        if prompt.mask is None:
+            raise PromptError("A prompt without a mask has no mask logits.")
+        return embedding.frame.mask_prompt(prompt.mask[None], self.logit_side).to(self.device)
+
+    @property
+    def logit_side(self) -> int:
+        """s, the side of the logits in pixels."""
+        return 4 * self.sam.spec.embed_side
+
+    def encode(self, images: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Prepared looks (3, S, S) -> features (1, C, h', w') each; the cache is asked first."""
+        precision = "bfloat16" if self.device.type == "cuda" else "float32"
+        keys = [embedding_key(image, self._weights, precision) for image in images]
+        features = {key: self.cache.get(key) for key in keys}
+        missing = [n for n, key in enumerate(keys) if features[key] is None and keys.index(key) == n]
+        size = 1 if self.device.type == "cpu" else _ENCODE_BATCH
+        started = time.perf_counter()
+        for start in range(0, len(missing), size):
+            batch = missing[start : start + size]
+            with (
+                torch.inference_mode(),
+                torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"),
+            ):
+                encoded = self.sam.encode_image(torch.stack([images[n] for n in batch]).to(self.device)).float()
+            self.encoded += len(batch)
+            for n, one in zip(batch, encoded, strict=True):
+                features[keys[n]] = one
+                self.cache.put(keys[n], one)
+        if missing:
+            self.seconds["embed"] += time.perf_counter() - started
+        return [features[key].to(self.device)[None] for key in keys]  # type: ignore[union-attr]
+
+    @cached_property
+    def _weights(self) -> str:
+        # read once: a network that answers is not trained at the same time
+        # sizes that leave no trace in the weights (heads, windows) change the answer, too
+        return f"{weights_digest(self.sam)} {getattr(self.sam.spec, 'encoder', '')!r}"
+
+
+class Looker:
+    """One scan, ready to be looked at; what its slices share is prepared once. Made by `Network.looker`.
+
+    window: of every look that names none. wide: what a look may take instead where `window` hides the object; None
+    when the user chose the window, or the scan is no CT. flat: slices that a look found without any contrast.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        scan: Volume,
+        plane: SlicePlane,
+        window: IntensityWindow,
+        wide: IntensityWindow | None = None,
+    ) -> None:
+        self.network, self.scan, self.plane, self.window, self.wide = network, scan, plane, window, wide
+        self.flat: set[int] = set()
+        self._image = to_metatensor(scan)
+
+    def __call__(self, index: int, *, region: Region | None = None, window: IntensityWindow | None = None) -> Embedding:
+        """Encode slice `index`, or a region of it. Raises PromptError for no such slice or region."""
+        return self.many([Look(index, region, window)])[0]
+
+    def many(self, looks: Sequence[Look]) -> list[Embedding]:
+        """Several looks, encoded together where the device gains by it."""
+        preprocess = self.network.sam.spec.preprocess
+        prepared = [
+            model_input(
+                slice_pipeline(preprocess, look.window or self.window, self.plane.axis),
+                self._image,
+                look.index,
+                look.region,
+            )
+            for look in looks
+        ]
+        features = self.network.encode([pixels for pixels, _ in prepared])
+        embeddings = [
+            Embedding(one, frame, bool(pixels.amin() == pixels.amax()))
+            for one, (pixels, frame) in zip(features, prepared, strict=True)
+        ]
+        self.flat |= {look.index for look, one in zip(looks, embeddings, strict=True) if one.flat}
+        return embeddings
+
+    def pixels(self, index: int) -> np.ndarray:
+        """The stored slice (h, w) or (h, w, 3), in the scan's units."""
+        return self.plane.take(self.scan.array, index)
+
+
+def is_ambiguous(prompt: SlicePrompt) -> bool:
+    """Whether a prompt alone does not tell which object is meant: one click and nothing else (Kirillov et al. 2023)."""
+    return prompt.box is None and prompt.mask is None and len(prompt.points) == 1
+
+
+def pick_device(device: str = "auto") -> torch.device:
+    """The torch device for "auto", "cpu", "cuda" or "mps"; InputError when this machine has none of that kind."""
+    have = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return torch.device(next(name for name, there in have.items() if there))
+    kind = device.split(":")[0]
+    if kind not in have:
+        raise InputError(f"There is no device {device!r}; use auto, cpu, cuda or mps.")
+    if not have[kind]:
+        raise InputError(f"This machine has no {kind} device that torch can use. Leave --device out.")
+    return torch.device(device)

@@ -1,0 +1,393 @@
+import copy
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from phantoms import ThresholdSam, block
+from safetensors.torch import save_file
+
+from medsam.errors import InputError
+from medsam.inference import embeddings
+from medsam.inference.embeddings import EmbeddingCache, embedding_key, weights_digest
+from medsam.inference.predictor import Predictor
+from medsam.prompts.prompt import Prompt
+from medsam.transforms.intensity import IntensityWindow
+from medsam.volume import Volume
+
+
+def key(letter: str) -> str:
+    return letter * 64
+
+
+def tensor(value: float, shape=(2, 4, 8)) -> torch.Tensor:
+    """256 bytes of one number."""
+    return torch.full(shape, float(value))
+
+
+def only_file(folder: Path) -> Path:
+    (path,) = (path for path in folder.rglob("*") if path.is_file())
+    return path
+
+
+# -- memory -----------------------------------------------------------------------------------------------------
+
+
+def test_the_least_recently_used_leaves_first():
+    cache = EmbeddingCache(memory_bytes=3 * 256)
+    for letter in "abc":
+        cache.put(key(letter), tensor(1))
+    assert cache.held_bytes == 768
+    assert cache.get(key("a")) is not None  # b is now the oldest
+    cache.put(key("d"), tensor(1))
+    assert [cache.get(key(letter)) is not None for letter in "abcd"] == [True, False, True, True]
+    assert (cache.hits, cache.misses) == (4, 1)
+
+
+def test_the_bound_is_in_bytes_and_makes_as_much_room_as_is_needed():
+    cache = EmbeddingCache(memory_bytes=1000)
+    for letter in "abc":
+        cache.put(key(letter), tensor(1))
+    cache.put(key("d"), tensor(1, (5, 4, 8)))  # 640 bytes: one of the small ones may stay
+    assert [cache.get(key(letter)) is not None for letter in "abcd"] == [False, False, True, True]
+    assert cache.held_bytes == 256 + 640
+
+
+def test_what_is_larger_than_the_bound_is_not_kept_and_evicts_nothing():
+    cache = EmbeddingCache(memory_bytes=300)
+    cache.put(key("a"), tensor(1))
+    cache.put(key("b"), tensor(1, (5, 4, 8)))
+    assert cache.get(key("a")) is not None
+    assert cache.get(key("b")) is None
+
+
+def test_putting_twice_counts_once():
+    cache = EmbeddingCache(memory_bytes=1000)
+    for _ in range(3):
+        cache.put(key("a"), tensor(1))
+    assert cache.held_bytes == 256
+
+
+def test_what_is_kept_is_nobody_elses():
+    cache = EmbeddingCache()
+    given = tensor(1)
+    cache.put(key("a"), given)
+    given.zero_()
+    taken = cache.get(key("a"))
+    assert torch.equal(taken, tensor(1))
+    taken.zero_()
+    assert torch.equal(cache.get(key("a")), tensor(1))
+
+
+def test_a_row_of_a_batch_does_not_keep_the_batch():
+    cache = EmbeddingCache()
+    with torch.inference_mode():
+        batch = torch.rand(8, 2, 4, 8)
+    cache.put(key("a"), batch[3])
+    found = cache.get(key("a"))
+    assert torch.equal(found, batch[3])
+    assert found.untyped_storage().nbytes() == 256
+    assert not found.is_inference()
+
+
+def test_only_float32_is_kept():
+    with pytest.raises(ValueError, match="float64"):
+        EmbeddingCache().put(key("a"), torch.zeros(1, 2, 2, dtype=torch.float64))
+
+
+# -- disk -------------------------------------------------------------------------------------------------------
+
+
+def test_the_disk_gives_back_every_bit(tmp_path):
+    features = torch.randn(3, 5, 7)
+    features[0, 0, :4] = torch.tensor([float("nan"), float("inf"), -0.0, 1e-42])
+    writer = EmbeddingCache(folder=tmp_path / "new" / "folder")
+    writer.put(key("a"), features.transpose(1, 2))
+    path = only_file(tmp_path)
+    assert path == tmp_path / "new" / "folder" / "aa" / f"{key('a')}.safetensors"
+    assert writer.written == path.stat().st_size
+    reader = EmbeddingCache(folder=tmp_path / "new" / "folder")
+    found = reader.get(key("a"))
+    assert found.numpy().tobytes() == features.transpose(1, 2).contiguous().numpy().tobytes()
+    assert found.shape == (3, 7, 5)
+    path.unlink()
+    assert reader.get(key("a")) is not None, "the memory has it too"
+    assert (reader.hits, reader.misses) == (2, 0)
+
+
+def test_without_memory_the_disk_answers(tmp_path):
+    cache = EmbeddingCache(memory_bytes=0, folder=tmp_path)
+    cache.put(key("a"), tensor(1))
+    assert cache.held_bytes == 0
+    assert torch.equal(cache.get(key("a")), tensor(1))
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _flip_one_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+
+
+def _scribble(path: Path) -> None:
+    path.write_bytes(b"<html>502 Bad Gateway</html>" * 9)
+
+
+def _of_somebody_else(path: Path) -> None:
+    save_file({"weight": tensor(1)}, path)
+
+
+def _of_another_key(path: Path) -> None:
+    other = EmbeddingCache(folder=path.parents[1] / "other")
+    other.put(key("b"), tensor(2))
+    (path.parents[1] / "other" / "bb" / f"{key('b')}.safetensors").replace(path)
+
+
+@pytest.mark.parametrize("damage", [_cut, _empty, _flip_one_bit, _scribble, _of_somebody_else, _of_another_key])
+def test_a_damaged_file_counts_as_absent_and_is_replaced(tmp_path, damage):
+    EmbeddingCache(folder=tmp_path).put(key("a"), tensor(1))
+    damage(tmp_path / "aa" / f"{key('a')}.safetensors")
+    cache = EmbeddingCache(folder=tmp_path)
+    assert cache.get(key("a")) is None
+    cache.put(key("a"), tensor(1))
+    assert torch.equal(EmbeddingCache(folder=tmp_path).get(key("a")), tensor(1))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files")
+def test_a_full_disk_is_said_once_and_leaves_nothing_behind(tmp_path):
+    import resource
+
+    cache = EmbeddingCache(folder=tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+        with pytest.raises(InputError, match=r"cannot be written: .*another folder"):
+            cache.put(key("a"), tensor(1))
+        cache.put(key("b"), tensor(2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert torch.equal(cache.get(key("a")), tensor(1)), "the memory goes on"
+    assert torch.equal(cache.get(key("b")), tensor(2))
+    cache.put(key("c"), tensor(3))
+    assert not (tmp_path / "cc").exists(), "this cache leaves the folder alone from now on"
+
+
+def test_a_folder_that_cannot_be_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="embedding folder .*file.* cannot be written"):
+        EmbeddingCache(folder=tmp_path / "file")
+    (tmp_path / "aa").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        EmbeddingCache(folder=tmp_path).put(key("a"), tensor(1))
+
+
+def test_a_copy_starts_empty_with_the_same_bound_and_folder(tmp_path):
+    cache = EmbeddingCache(1000, tmp_path)
+    cache.put(key("a"), tensor(1))
+    twin = copy.deepcopy(cache)
+    assert (twin.memory_bytes, twin.folder, twin.held_bytes) == (1000, tmp_path, 0)
+    assert torch.equal(twin.get(key("a")), tensor(1))
+
+
+# -- many at once -----------------------------------------------------------------------------------------------
+
+
+def test_threads_share_a_cache(tmp_path):
+    """Eight threads over sixteen keys, with room in memory for four: every answer is right and the books balance."""
+    cache = EmbeddingCache(memory_bytes=4 * 256, folder=tmp_path)
+    wrong, start = [], threading.Barrier(8)
+
+    def work(seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        start.wait()
+        for number in rng.integers(16, size=100):
+            name = key(f"{number:x}")
+            found = cache.get(name)
+            if found is None:
+                cache.put(name, tensor(float(number)))
+            elif not torch.equal(found, tensor(float(number))):
+                wrong.append(number)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert cache.hits + cache.misses == 800
+    assert cache.held_bytes == 4 * 256
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) == 16
+    assert {path.suffix for path in files} == {".safetensors"}
+
+
+_WRITER = """
+import sys, torch
+from medsam.inference.embeddings import EmbeddingCache
+cache = EmbeddingCache(0, sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+for _ in range(100):
+    cache.put("a" * 64, torch.full((64, 32, 32), 3.0))
+"""
+
+
+def test_processes_write_one_key_while_a_third_reads_it(tmp_path):
+    command = [sys.executable, "-c", _WRITER, str(tmp_path)]
+    writers = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    for writer in writers:
+        assert writer.stdout.readline() == "ready\n", writer.communicate()[1]
+    for writer in writers:
+        writer.stdin.write("go\n")
+        writer.stdin.flush()
+    reader, seen = EmbeddingCache(0, tmp_path), 0
+    while any(writer.poll() is None for writer in writers):
+        found = reader.get(key("a"))
+        # absent until the first file appears, complete ever after
+        assert (found is None and not seen) or torch.equal(found, torch.full((64, 32, 32), 3.0))
+        seen += found is not None
+    for writer in writers:
+        assert (writer.communicate()[1], writer.returncode) == ("", 0)
+    assert seen
+    assert only_file(tmp_path).name == f"{key('a')}.safetensors"
+
+
+# -- keys -------------------------------------------------------------------------------------------------------
+
+
+def test_a_key_changes_with_everything_the_answer_depends_on(monkeypatch):
+    pixels = torch.rand(3, 8, 8)
+    one_bit = pixels.clone()
+    one_bit[2, 7, 7] = torch.nextafter(pixels[2, 7, 7], torch.tensor(2.0))
+    keys = {
+        "same": embedding_key(pixels, "w", "float32"),
+        "pixel": embedding_key(one_bit, "w", "float32"),
+        "shape": embedding_key(pixels.reshape(3, 4, 16), "w", "float32"),
+        "dtype": embedding_key(pixels.view(torch.int32), "w", "float32"),
+        "weights": embedding_key(pixels, "v", "float32"),
+        "precision": embedding_key(pixels, "w", "bfloat16"),
+    }
+    again = embedding_key(pixels.transpose(1, 2).contiguous().transpose(1, 2), "w")
+    monkeypatch.setattr(embeddings, "_FORMAT", embeddings._FORMAT + 1)
+    keys["format"] = embedding_key(pixels, "w", "float32")
+    assert len(set(keys.values())) == len(keys)
+    assert again == keys["same"], "the layout in memory does not matter"
+    assert all(len(one) == 64 and set(one) <= set("0123456789abcdef") for one in keys.values())
+
+
+def test_a_key_is_the_same_on_every_machine():
+    """Pinned: a folder filled by an older version must stay good, or `_FORMAT` must rise."""
+    pixels = torch.arange(12, dtype=torch.float32).reshape(3, 2, 2)
+    assert embedding_key(pixels, "weights") == "a5ead6e77c5d602aabc7c7c304cbee951a08351524e7a86a22d7af2656e46048"
+
+
+def test_the_weights_digest_sees_values_and_names():
+    def network(**layers: torch.nn.Module) -> torch.nn.Module:
+        return torch.nn.ModuleDict(layers)
+
+    torch.manual_seed(0)
+    layer, other = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    digest = weights_digest(network(a=layer, b=other))
+    assert weights_digest(network(b=other, a=layer)) == digest, "the order of definition does not matter"
+    assert weights_digest(network(a=other, b=layer)) != digest
+    assert weights_digest(network(a=layer, c=other)) != digest
+    with torch.no_grad():
+        layer.weight[0, 0] += 1e-7
+    assert weights_digest(network(a=layer, b=other)) != digest
+
+
+# -- in use -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def scan() -> Volume:
+    rng = np.random.default_rng(0)
+    volume, _ = block((3, 20, 30), (4, 6, 0, 14, 12, 3))
+    return Volume((volume.array + rng.normal(0, 5, volume.array.shape)).astype(np.float32), volume.geometry)
+
+
+class Weighted(ThresholdSam):
+    """With a weight, so that two of them can differ."""
+
+    def __init__(self, weight: float = 1.0) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor(weight))
+
+
+def test_a_second_prompt_on_a_slice_costs_a_decode_only(scan):
+    predictor = Predictor(ThresholdSam(), "cpu")
+    first = predictor.segment(scan, [Prompt(box=(4, 6, 14, 12), slice=1)])
+    second = predictor.segment(scan, [Prompt(box=(4, 6, 9, 12), slice=1)])
+    predictor.predict(predictor.looker(scan)(1), np.array([[5.0, 7, 10, 11]]))
+    assert predictor.encoded == predictor.sam.encoded == 1
+    assert predictor.decoded == predictor.sam.decoded == 3
+    again = predictor.segment(scan, [Prompt(box=(4, 6, 14, 12), slice=1)])
+    assert predictor.encoded == 1
+    np.testing.assert_array_equal(again.labels.array, first.labels.array)
+    assert 0 < second.labels.array.sum() < first.labels.array.sum()
+
+
+def test_a_new_predictor_on_the_same_folder_encodes_nothing(scan, tmp_path):
+    prompts = [Prompt(box3d=(4, 6, 0, 14, 12, 3))]
+    first = Predictor(Weighted(), "cpu", cache=EmbeddingCache(folder=tmp_path))
+    expected = first.segment(scan, prompts)
+    second = Predictor(Weighted(), "cpu", cache=EmbeddingCache(folder=tmp_path))
+    found = second.segment(scan, prompts)
+    assert (first.encoded, second.encoded, second.sam.encoded) == (3, 0, 0)
+    np.testing.assert_array_equal(found.labels.array, expected.labels.array)
+    assert [answer.quality for answer in found.answers] == [answer.quality for answer in expected.answers]
+
+
+def test_whatever_changes_is_encoded_again(scan, tmp_path):
+    def encodes(scan=scan, weight=1.0, window="auto", **look) -> int:
+        predictor = Predictor(Weighted(weight), "cpu", cache=EmbeddingCache(folder=tmp_path))
+        predictor.looker(scan, window=window)(1, **look)
+        return predictor.encoded
+
+    assert [encodes(), encodes()] == [1, 0]
+    touched = scan.array.copy()
+    touched[1, 3, 3] += 1
+    changes = {
+        "a voxel": {"scan": Volume(touched, scan.geometry)},
+        "the window": {"window": IntensityWindow(0.0, 150.0, "narrow")},
+        "the weights": {"weight": 1.5},
+        "the region": {"region": (2, 2, 20, 18)},
+    }
+    assert {name: (encodes(**change), encodes(**change)) for name, change in changes.items()} == dict.fromkeys(
+        changes, (1, 0)
+    )
+    assert encodes() == 0, "what was there stays"
+
+
+def test_equal_slices_share_an_embedding(tmp_path):
+    scan, _ = block((4, 20, 30), (4, 6, 0, 14, 12, 4))  # without noise all four are alike
+    predictor = Predictor(ThresholdSam(), "cpu", cache=EmbeddingCache(folder=tmp_path))
+    predictor.segment(scan, [Prompt(box3d=(4, 6, 0, 14, 12, 4))])
+    assert predictor.encoded == 1
+
+
+@pytest.mark.weights
+def test_the_real_model_answers_from_the_folder_to_the_bit(litemedsam, scan, tmp_path):
+    box = np.array([[3.0, 5, 15, 13]])
+    fresh = Predictor(litemedsam, "cpu", cache=EmbeddingCache(folder=tmp_path))
+    kept = Predictor(litemedsam, "cpu", cache=EmbeddingCache(folder=tmp_path))
+    expected = fresh.predict(fresh.looker(scan)(1), box)
+    found = kept.predict(kept.looker(scan)(1), box)
+    assert (fresh.encoded, kept.encoded) == (1, 0)
+    assert torch.equal(found.logits, expected.logits)
+    np.testing.assert_array_equal(found.quality, expected.quality)
+    assert only_file(tmp_path).stat().st_size == pytest.approx(4 * 2**20, rel=1e-3)

@@ -1,4 +1,4 @@
-"""`medsam segment SCAN --box 41:120,88,212,176=spleen`: boxes in, a label map on the scan's own grid out."""
+"""`medsam segment SCAN --box 41:120,88,212,176=spleen`: prompts in, a label map on the scan's own grid out."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 from medsam.errors import InputError, PromptError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from medsam.geometry import Axis
     from medsam.inference.predictor import Predictor, Segmentation
     from medsam.prompts.prompt import Prompt
     from medsam.volume import Volume
 
+_POINT_HELP = "click on a slice, + inside (the default) or - outside; clicks and a box of one label are one object"
 _BOX_HELP = "box on a slice: half-open columns and rows as the file stores them, 0-based; repeat for more"
 
 
@@ -26,7 +29,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "scan", type=Path, help="NIfTI, NRRD, MHA, picture, .npz, DICOM file, or folder or zip of DICOM"
     )
     parser.add_argument("--box", action="append", default=[], metavar="[S:]X0,Y0,X1,Y1[=LABEL]", help=_BOX_HELP)
-    parser.add_argument("--prompts", type=Path, metavar="FILE.json", help="many boxes in a file; see docs/prompts.md")
+    parser.add_argument("--point", action="append", default=[], metavar="[S:]X,Y[+|-][=LABEL]", help=_POINT_HELP)
+    parser.add_argument("--prompts", type=Path, metavar="FILE.json", help="many prompts in a file; see docs/prompts.md")
+    parser.add_argument("--propagate", action="store_true", help="follow every label through the volume, both ways")
+    parser.add_argument(
+        "--zoom",
+        default="auto",
+        choices=("auto", "on", "off"),
+        help="auto: the whole slice, and each box from close by (default); off: whole slice, fastest; on: closer alone",
+    )
+    parser.add_argument("--keep-islands", action="store_true", help="leave small islands and holes as they are")
+    parser.add_argument(
+        "--all-masks", action="store_true", help="also write the three masks of each prompt, best first: NAME.1, .2, .3"
+    )
     parser.add_argument("--model", default="litemedsam", help="a known name (medsam models list) or a checkpoint file")
     parser.add_argument(
         "--axis", choices=("i", "j", "k"), help="slice axis (default: the one with the largest spacing)"
@@ -41,6 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="mask to write: .nii.gz, .nrrd, .mha, or .png for one slice (default: NAME.mask.nii.gz here)",
     )
     parser.add_argument("--preview", type=Path, metavar="PNG", help="also write a picture of the result")
+    parser.add_argument(
+        "--embeddings", type=Path, metavar="DIR", help="keep embeddings in this folder and use those that are there"
+    )
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
     parser.add_argument("--json", action="store_true", help="print one JSON document on stdout instead of a table")
 
@@ -49,41 +67,53 @@ def run(arguments: argparse.Namespace) -> None:
     """Segment, write, report. Raises MedSAMError subclasses for everything a user can mend."""
     from rich.console import Console
 
+    from medsam.io.labels import read_mask
     from medsam.io.load import load_volume
     from medsam.io.save import check_preview, check_writable, save_labels, sidecar
-    from medsam.prompts.prompt import parse_box, plan, read_prompts
+    from medsam.prompts.prompt import parse_box, parse_point, plan, read_prompts
 
-    prompts = [parse_box(text) for text in arguments.box]
-    axis = arguments.axis
+    prompts = [parse_box(text) for text in arguments.box] + [parse_point(text) for text in arguments.point]
+    if not prompts and arguments.prompts is None:
+        raise PromptError(
+            "There is nothing to segment: give --box [S:]X0,Y0,X1,Y1[=LABEL], --point [S:]X,Y[+|-][=LABEL] or "
+            "--prompts FILE.json."
+        )
+    started = time.perf_counter()
+    scan = load_volume(arguments.scan, series=arguments.series, frame=arguments.frame)
+    loaded = time.perf_counter() - started
+    axis, inputs = arguments.axis, [arguments.scan]
     if arguments.prompts is not None:
-        from_file, file_axis = read_prompts(arguments.prompts)
+
+        def rough_mask(path: Path) -> np.ndarray:
+            inputs.append(path)
+            return read_mask(path, scan.geometry, frame_of_reference=scan.uids.get("frame_of_reference"))
+
+        inputs.append(arguments.prompts)
+        from_file, file_axis = read_prompts(arguments.prompts, rough_mask)
         prompts = from_file + prompts
         if axis and file_axis and axis != file_axis:
             raise PromptError(f"--axis {axis} contradicts the axis {file_axis!r} of {arguments.prompts.name}.")
         axis = axis or file_axis
-    if not prompts:
-        raise PromptError("There is nothing to segment: give --box [S:]X0,Y0,X1,Y1[=LABEL] or --prompts FILE.json.")
-
-    started = time.perf_counter()
-    scan = load_volume(arguments.scan, series=arguments.series, frame=arguments.frame)
-    loaded = time.perf_counter() - started
     plan(prompts, scan.geometry, axis)  # a wrong box is told before seconds go into loading a model
     out = arguments.out or default_out(scan, arguments.scan)
     if arguments.out is None and out.exists():
         raise InputError(f"{out.name} is there already, perhaps corrected by hand. Name what to write: --out FILE.")
-    inputs = [arguments.scan, *([arguments.prompts] if arguments.prompts else [])]
-    check_writable(out, scan.geometry.shape[0], inputs)
+    outs = [out, *(alternative_out(out, rank) for rank in (1, 2, 3) if arguments.all_masks)]
+    for one in outs:
+        check_writable(one, scan.geometry.shape[0], inputs)
     if arguments.preview is not None:
-        check_preview(arguments.preview, [*inputs, out, sidecar(out)])
+        check_preview(arguments.preview, [*inputs, *outs, *map(sidecar, outs)])
 
     # torch comes with these, so they wait until the input is known to be good
+    from medsam.inference.embeddings import EmbeddingCache
     from medsam.inference.predictor import Predictor
     from medsam.inference.preview import write_preview
 
-    predictor = Predictor(arguments.model, arguments.device)
+    predictor = Predictor(arguments.model, arguments.device, EmbeddingCache(folder=arguments.embeddings))
     found = _segment(predictor, scan, prompts, axis, arguments)
     source = arguments.scan if arguments.scan.is_file() else None
-    save_labels(found.labels, out, source)
+    for one, labels in zip(outs, (found.labels, *found.alternatives), strict=True):
+        save_labels(labels, one, source)
     if arguments.preview is not None:
         write_preview(scan, found, arguments.preview, title=f"{predictor.name}, window {found.window.name}")
 
@@ -111,6 +141,12 @@ def default_out(scan: Volume, path: Path) -> Path:
     return Path(f"{stem}.mask{'.png' if flat else '.nii.gz'}")
 
 
+def alternative_out(out: Path, rank: int) -> Path:
+    """`NAME.1.nii.gz` for `NAME.nii.gz`: where --all-masks puts every prompt's mask of that rank."""
+    suffix = ".nii.gz" if out.name.lower().endswith(".nii.gz") else out.suffix
+    return out.with_name(f"{out.name[: len(out.name) - len(suffix)]}.{rank}{out.name[len(out.name) - len(suffix) :]}")
+
+
 def _segment(
     predictor: Predictor, scan: Volume, prompts: list[Prompt], axis: Axis | None, arguments: argparse.Namespace
 ) -> Segmentation:
@@ -126,6 +162,10 @@ def _segment(
             axis=axis,
             window=arguments.window,
             modality=arguments.modality,
+            zoom=arguments.zoom,
+            propagate=arguments.propagate,
+            keep_islands=arguments.keep_islands,
+            all_masks=arguments.all_masks,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
 
@@ -167,13 +207,17 @@ def summary(
             {
                 "label": found.labels.names[answer.label],
                 "slice": answer.slice,
-                "box": list(answer.box),
+                "box": None if answer.box is None else list(answer.box),
+                "points": [list(point) for point in answer.points],
                 "predicted_iou": answer.quality,
                 "pixels_before_merging": answer.pixels,
+                **({} if answer.confidence is None else {"confidence": answer.confidence}),
+                **({"candidates": list(answer.candidates)} if answer.candidates else {}),
             }
             for answer in found.answers
         ],
         "notes": list(found.notes),
+        "encoder_calls": found.encoded,
         "seconds": {"load": load_seconds, **found.seconds},
         "out": str(out),
         "preview": None if preview is None else str(preview),

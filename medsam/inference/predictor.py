@@ -1,69 +1,45 @@
-"""Predictor: embed a slice once, then answer any prompt on it.
+"""Predictor: from a scan and its prompts to a label map.
 
-Letters: P prompts, M masks a prompt (1, or 3 when ambiguous), h and w of the stored slice, S the model's side.
-Gradients are switched off here and nowhere below.
+Letters: P prompts, h and w of the stored slice.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import torch
 
-from medsam.errors import CheckpointError, InputError, PromptError
+from medsam.errors import PromptError
 from medsam.geometry import Axis, SlicePlane
-from medsam.models.build import load_model
-from medsam.models.sam import Sam
+from medsam.inference.network import Look, Looker, Network
+from medsam.inference.propagate import propagate_all
+from medsam.inference.session import Session
+from medsam.inference.zoom import Zoom, answer_slice
+from medsam.postprocess.clean import HOLE_MM, ISLAND_MM, clean
 from medsam.postprocess.merge import merge_by_quality
-from medsam.prompts.prompt import Prompt, plan
-from medsam.transforms.frame import Frame
-from medsam.transforms.intensity import IntensityWindow, looks_like_ct, resolve_window
-from medsam.transforms.reading import to_metatensor
-from medsam.transforms.slicing import model_input, slice_pipeline
+from medsam.prompts.prompt import Box, Point, Prompt, PromptPlan, SlicePrompt, plan
+from medsam.transforms.intensity import IntensityWindow, looks_like_ct
 from medsam.volume import LabelVolume, Volume
-
-# Prompts decoded together. More gains nothing on a CPU and lets a slice with hundreds of prompts exhaust memory.
-_DECODE_CHUNK = 32
-
-
-@dataclass(frozen=True)
-class Embedding:
-    """A slice the model has looked at. features: (1, C, h', w'). frame: its way back to stored pixels."""
-
-    features: torch.Tensor
-    frame: Frame
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The answer to P prompts on one slice.
-
-    masks: bool (P, M, h, w) on the stored slice. quality: predicted IoU (P, M), as the network says it, not clamped.
-    logits: (P, M, s, s) of the network, fit to be a mask prompt. frame: of the slice.
-    """
-
-    masks: np.ndarray
-    quality: np.ndarray
-    logits: torch.Tensor
-    frame: Frame
 
 
 @dataclass(frozen=True)
 class SliceAnswer:
-    """What one prompt got.
+    """What one prompt got, or what it spread to.
 
-    slice: its number. label: id. box: as prompted. quality: predicted IoU. pixels: in the mask, before merging.
+    slice: its number. label: id. box, points: as prompted; None and () where the mask came by propagation.
+    quality: predicted IoU. pixels: in the mask, before merging. confidence: of a propagated mask, see
+    `propagate.Propagation`; None for others. candidates: predicted IoU of the three masks, with `all_masks`.
     """
 
     slice: int
     label: int
-    box: tuple[float, float, float, float]
+    box: Box | None
     quality: float
     pixels: int
+    points: tuple[Point, ...] = ()
+    confidence: float | None = None
+    candidates: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,6 +47,8 @@ class Segmentation:
     """A label map with how it came about.
 
     seconds: {"embed", "decode"}. notes: what a reader should know before trusting it, e.g. a slice without contrast.
+    encoded: images the network has encoded for it. alternatives: with `all_masks`, three label maps, of every prompt's
+    best, second and third mask by predicted IoU.
     """
 
     labels: LabelVolume
@@ -79,64 +57,24 @@ class Segmentation:
     window: IntensityWindow
     seconds: dict[str, float]
     notes: tuple[str, ...] = ()
+    encoded: int = 0
+    alternatives: tuple[LabelVolume, ...] = ()
 
 
-class Predictor:
-    """A model ready to answer prompts.
+class Predictor(Network):
+    """`Network` for whole scans: label maps on the scan's own grid."""
 
-    model: a known name ("litemedsam"), a checkpoint's path, or a `Sam`. device: "auto" takes CUDA, then Apple's
-    MPS, then the CPU. On CUDA the encoder runs in bfloat16.
-    """
-
-    def __init__(self, model: str | Path | Sam = "litemedsam", device: str = "auto") -> None:
-        self.device = pick_device(device)
-        sam = load_model(model) if isinstance(model, str | Path) else model
-        self.sam = sam.to(self.device).eval()
-
-    @property
-    def name(self) -> str:
-        return self.sam.spec.name
-
-    def embed(
+    def session(
         self,
         scan: Volume,
-        index: int = 0,
         *,
         axis: Axis | None = None,
         window: IntensityWindow | str = "auto",
-    ) -> Embedding:
-        """Encode slice `index` across `axis` (default: the acquired one). Raises PromptError for no such slice."""
-        return self.embedder(scan, axis=axis, window=window)(index)
-
-    def embedder(
-        self, scan: Volume, *, axis: Axis | None = None, window: IntensityWindow | str = "auto"
-    ) -> Callable[[int], Embedding]:
-        """`embed` for many slices of one scan: what they share is prepared once."""
-        if isinstance(window, str):
-            window = resolve_window(scan, window)
-        pipeline = slice_pipeline(self.sam.spec.preprocess, window, axis)
-        image = to_metatensor(scan)
-        return lambda index: self._encode(*model_input(pipeline, image, index))
-
-    def predict(self, embedding: Embedding, boxes: np.ndarray, *, multimask: bool = False) -> Prediction:
-        """Answer P half-open boxes (P, 4), in stored pixels, in one decode.
-
-        multimask: three masks a prompt instead of one.
-        """
-        boxes = np.asarray(boxes, dtype=np.float64)
-        if boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes):
-            raise PromptError(f"Boxes have shape {boxes.shape}; expected (P, 4) with P at least 1.")
-        model_boxes = torch.from_numpy(embedding.frame.boxes(boxes)).to(self.device)
-        masks, logits, quality = [], [], []
-        with torch.inference_mode():
-            for chunk in model_boxes.split(_DECODE_CHUNK):
-                chunk_logits, chunk_quality = self.sam.decode(
-                    embedding.features, boxes=chunk[None], multimask=multimask
-                )
-                masks.append((embedding.frame.restore(chunk_logits[0]) > 0).cpu())
-                logits.append(chunk_logits[0].float())
-                quality.append(chunk_quality[0].float().cpu())
-        return Prediction(torch.cat(masks).numpy(), torch.cat(quality).numpy(), torch.cat(logits), embedding.frame)
+        modality: str | None = None,
+        zoom: Zoom = "auto",
+    ) -> Session:
+        """The scan set once, for box, click, click, undo."""
+        return Session(self.looker(scan, axis=axis, window=window, modality=modality), zoom)
 
     def segment(
         self,
@@ -146,80 +84,156 @@ class Predictor:
         axis: Axis | None = None,
         window: IntensityWindow | str = "auto",
         modality: str | None = None,
+        zoom: Zoom = "auto",
+        propagate: bool = False,
+        keep_islands: bool = False,
+        all_masks: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> Segmentation:
         """Answer prompts on a scan with one label map on the scan's own grid.
 
-        Each slice with a prompt is encoded once and all its prompts are decoded together. Masks of one label are
-        united; where labels overlap, the mask with the higher predicted IoU keeps the pixel.
-        window, modality: see `resolve_window`. progress: called with (slices done, slices in all).
-        Raises PromptError for a prompt outside the scan.
+        Each slice with a prompt is encoded once, and with zoom "auto" each box once more from close by. Masks of one
+        label are united; where labels overlap, the mask with the higher predicted IoU keeps the pixel.
+        window, modality: see `resolve_window`. zoom: see `zoom.answer_slice`.
+        propagate: follow each label from its prompted slices through the volume, both ways (see `propagate`).
+        keep_islands: leave out the removal of islands under 3 mm and holes under 5 mm.
+        all_masks: also the three masks of an ambiguous prompt, from the whole slice, as `alternatives`.
+        progress: called with (slices done, slices in all); with propagate, slices in all is the most it can be.
+        Raises PromptError for a prompt outside the scan, or several objects of one label on a slice to propagate.
         """
+        if all_masks and propagate:
+            raise PromptError("All masks of a prompt are given on its own slice: leave propagation out.")
         todo = plan(prompts, scan.geometry, axis)
-        chosen = resolve_window(scan, window, modality) if isinstance(window, str) else window
-        notes = []
+        look = self.looker(scan, axis=todo.axis, window=window, modality=modality)
+        work = _Work(look, todo, zoom, keep_islands, progress)
+        spent, encoded = dict(self.seconds), self.encoded
+        if propagate:
+            work.propagate()
+        else:
+            work.answer(all_masks)
+        notes = list(work.notes)
         if window == "auto" and not (modality or scan.modality) and looks_like_ct(scan):
             notes.append(
-                f"The scan does not say its modality; its values look like CT, so the window is {chosen.name}."
+                f"The scan does not say its modality; its values look like CT, so the window is {look.window.name}."
             )
-        flat = []
-        plane = scan.geometry.plane(todo.axis)
-        image = to_metatensor(scan)
-        pipeline = slice_pipeline(self.sam.spec.preprocess, chosen, todo.axis)
-        labels = np.zeros(scan.geometry.shape, dtype=np.uint16)
-        answers: list[SliceAnswer] = []
-        seconds = {"embed": 0.0, "decode": 0.0}
-        for done, (index, on_slice) in enumerate(todo.slices.items()):
-            if progress is not None:
-                progress(done, len(todo.slices))
-            started = time.perf_counter()
-            pixels, frame = model_input(pipeline, image, index)
-            if pixels.amin() == pixels.amax():
-                flat.append(index)
-            embedding = self._encode(pixels, frame)
-            embedded = time.perf_counter()
-            found = self.predict(embedding, np.array([prompt.box for prompt in on_slice]))
-            masks, quality = found.masks[:, 0], found.quality[:, 0]
-            if not np.isfinite(quality).all():
-                raise CheckpointError(
-                    f"{self.name} answers slice {index} with numbers that are not finite. The weights may be damaged: "
-                    "fetch them again, or use another checkpoint."
-                )
-            ids = np.array([prompt.label for prompt in on_slice])
-            plane.take(labels, index)[...] = merge_by_quality(masks, quality, ids)
-            answers += [
-                SliceAnswer(index, prompt.label, prompt.box, float(score), int(np.count_nonzero(mask)))
-                for prompt, mask, score in zip(on_slice, masks, quality, strict=True)
-            ]
-            seconds["embed"] += embedded - started
-            seconds["decode"] += time.perf_counter() - embedded
-        if progress is not None:
-            progress(len(todo.slices), len(todo.slices))
-        if flat:
+        if look.flat:
+            flat = sorted(look.flat)
             notes.append(
-                f"No contrast in the window {chosen.name} on slice{'s' if len(flat) > 1 else ''} "
+                f"No contrast in the window {look.window.name} on slice{'s' if len(flat) > 1 else ''} "
                 f"{', '.join(map(str, flat[:8]))}{' ...' if len(flat) > 8 else ''}: masks there mean nothing."
             )
-        label_map = LabelVolume(labels, scan.geometry, todo.names)
-        return Segmentation(label_map, tuple(answers), plane, chosen, seconds, tuple(notes))
+        return Segmentation(
+            labels=LabelVolume(work.labels, scan.geometry, todo.names),
+            answers=tuple(work.answers),
+            plane=look.plane,
+            window=look.window,
+            seconds={name: self.seconds[name] - spent[name] for name in spent},
+            notes=tuple(notes),
+            encoded=self.encoded - encoded,
+            alternatives=tuple(LabelVolume(each, scan.geometry, todo.names) for each in work.alternatives),
+        )
 
-    def _encode(self, pixels: torch.Tensor, frame: Frame) -> Embedding:
-        with (
-            torch.inference_mode(),
-            torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"),
-        ):
-            features = self.sam.encode_image(pixels[None].to(self.device))
-        return Embedding(features.float(), frame)
 
+class _Work:
+    """What `Predictor.segment` fills in: labels (K, J, I), answers, alternatives, notes."""
 
-def pick_device(device: str = "auto") -> torch.device:
-    """The torch device for "auto", "cpu", "cuda" or "mps"; InputError when this machine has none of that kind."""
-    have = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if device == "auto":
-        return torch.device(next(name for name, there in have.items() if there))
-    kind = device.split(":")[0]
-    if kind not in have:
-        raise InputError(f"There is no device {device!r}; use auto, cpu, cuda or mps.")
-    if not have[kind]:
-        raise InputError(f"This machine has no {kind} device that torch can use. Leave --device out.")
-    return torch.device(device)
+    def __init__(
+        self,
+        look: Looker,
+        todo: PromptPlan,
+        zoom: Zoom,
+        keep_islands: bool,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self.look, self.todo, self.zoom, self.keep_islands, self.progress = look, todo, zoom, keep_islands, progress
+        self.labels = np.zeros(look.scan.geometry.shape, dtype=np.uint16)
+        self.answers: list[SliceAnswer] = []
+        self.alternatives: list[np.ndarray] = []
+        self.notes: list[str] = []
+
+    def answer(self, all_masks: bool) -> None:
+        """Every prompted slice for itself."""
+        if all_masks:
+            self.alternatives = [np.zeros_like(self.labels) for _ in range(3)]
+        total = len(self.todo.slices)
+        for done, (index, prompts) in enumerate(self.todo.slices.items()):
+            self._tell(done, total)
+            found = answer_slice(self.look, index, prompts, zoom=self.zoom)
+            masks = np.stack([self._cleaned(each.mask, self.look.plane.spacing_mm) for each in found])
+            self._merge(self.labels, index, masks, np.array([each.quality for each in found]), prompts)
+            three = self._three(index, prompts) if all_masks else [()] * len(prompts)
+            self.answers += [
+                SliceAnswer(
+                    index, prompt.label, prompt.box, each.quality, int(np.count_nonzero(mask)), prompt.points,
+                    candidates=candidates,
+                )
+                for prompt, each, mask, candidates in zip(prompts, found, masks, three, strict=True)
+            ]  # fmt: skip
+        self._tell(total, total)
+
+    def _three(self, index: int, prompts: Sequence[SlicePrompt]) -> list[tuple[float, ...]]:
+        """Fill the alternatives of a slice; predicted IoU of every prompt's three masks, best first."""
+        found = self.look.network.ask(self.look.many([Look(index)])[0], prompts, multimask=True)
+        order = np.argsort(-found.quality, axis=1, kind="stable")
+        quality = np.take_along_axis(found.quality, order, axis=1)
+        for rank, labels in enumerate(self.alternatives):
+            masks = found.masks[np.arange(len(prompts)), order[:, rank]]
+            self._merge(labels, index, masks, quality[:, rank], prompts)
+        return [tuple(row) for row in quality.tolist()]
+
+    def propagate(self) -> None:
+        """Every label through the volume."""
+        seeds: dict[int, dict[int, SlicePrompt]] = {}
+        for index, prompts in self.todo.slices.items():
+            for prompt in prompts:
+                mine = seeds.setdefault(prompt.label, {})
+                if index in mine:
+                    raise PromptError(
+                        f"Slice {index} has several objects of the label {self.todo.names[prompt.label]!r}: each is "
+                        "followed through the volume for itself, so give them labels of their own."
+                    )
+                mine[index] = prompt
+        plane, geometry = self.look.plane, self.look.scan.geometry
+        spread = propagate_all(self.look, seeds, zoom=self.zoom, progress=self.progress)
+        best = np.full(geometry.shape, -np.inf, np.float32)
+        for label, found in spread.items():
+            solid = np.zeros(geometry.shape, bool)
+            quality = np.zeros(plane.count, np.float32)
+            for index, mask in found.masks.items():
+                plane.take(solid, index)[...] = mask
+                quality[index] = found.quality[index]
+            solid = self._cleaned(solid, geometry.spacing_mm)
+            shape = [1, 1, 1]
+            shape[plane.array_axis] = plane.count
+            wins = solid & (quality.reshape(shape) > best)
+            best = np.where(wins, quality.reshape(shape), best)
+            self.labels[wins] = label
+            for index in sorted(found.masks):
+                seed = seeds[label].get(index)
+                self.answers.append(
+                    SliceAnswer(
+                        index,
+                        label,
+                        seed.box if seed else None,
+                        found.quality[index],
+                        int(np.count_nonzero(plane.take(solid, index))),
+                        seed.points if seed else (),
+                        found.confidence[index],
+                    )
+                )
+        self.answers.sort(key=lambda answer: (answer.slice, answer.label))
+
+    def _merge(
+        self, labels: np.ndarray, index: int, masks: np.ndarray, quality: np.ndarray, prompts: Sequence[SlicePrompt]
+    ) -> None:
+        ids = np.array([prompt.label for prompt in prompts])
+        self.look.plane.take(labels, index)[...] = merge_by_quality(masks, quality, ids)
+
+    def _cleaned(self, mask: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
+        if self.keep_islands or not self.look.scan.geometry.calibrated:
+            return mask
+        return clean(mask, spacing_mm, min_island_mm=ISLAND_MM, fill_mm=HOLE_MM)
+
+    def _tell(self, done: int, total: int) -> None:
+        if self.progress is not None:
+            self.progress(done, total)

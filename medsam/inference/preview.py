@@ -1,18 +1,22 @@
-"""A picture of a segmentation that a person can judge: upright slices, mask outlines, the boxes that were asked."""
+"""A picture of a segmentation that a person can judge: upright slices, mask outlines, what was asked for."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import ndimage
 
 from medsam.geometry import SlicePlane
 from medsam.inference.predictor import Segmentation, SliceAnswer
+from medsam.io.sa1b import AutomaticMask
 from medsam.io.save import check_preview
+from medsam.transforms.intensity import IntensityWindow
 from medsam.volume import Volume
 
 if TYPE_CHECKING:
@@ -29,7 +33,8 @@ _PANEL_INCHES = {1: 6.5, 2: 5.0, 3: 4.0, 4: 3.0}
 def write_preview(scan: Volume, found: Segmentation, path: Path, title: str = "") -> None:
     """Write a PNG of up to 12 of the prompted slices, evenly chosen, in radiological orientation.
 
-    Pixels are drawn square in millimetres. The box is dashed, the mask outlined and lightly filled.
+    Pixels are drawn square in millimetres. Boxes are dashed, clicks + inside and x outside, masks outlined and lightly
+    filled. After propagation, up to 12 of the slices it reached.
     Raises InputError when `path` is no .png or its folder does not exist.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -90,13 +95,71 @@ def _draw(panel: Axes, scan: Volume, found: Segmentation, index: int, answers: l
             panel.contourf(mask, levels=[0.5, 1.5], colors=[_colour(label)], alpha=0.25)
             panel.contour(mask, levels=[0.5], colors=[_colour(label)], linewidths=1.3)
     for answer in answers:
-        x, y, width, height = upright_rectangle(plane, answer.box)
-        box = Rectangle(
-            (x, y), width, height, fill=False, linestyle="--", linewidth=0.9, edgecolor=_colour(answer.label)
-        )
-        panel.add_patch(box)
+        if answer.box is not None:
+            x, y, width, height = upright_rectangle(plane, answer.box)
+            box = Rectangle(
+                (x, y), width, height, fill=False, linestyle="--", linewidth=0.9, edgecolor=_colour(answer.label)
+            )
+            panel.add_patch(box)
+        for x, y, inside in answer.points:
+            where = plane.view.edges(np.array([x + 0.5, y + 0.5]), plane.shape) - 0.5
+            panel.plot(*where, "+" if inside else "x", color=_colour(answer.label), markersize=7, markeredgewidth=1.6)
     scores = ", ".join(f"{answer.quality:.2f}" for answer in answers[:4]) + (" ..." if len(answers) > 4 else "")
     panel.set_title(f"{plane.axis} = {index}   predicted IoU {scores}", fontsize=8)
+
+
+def write_masks_preview(
+    scan: Volume,
+    masks: Sequence[AutomaticMask],
+    plane: SlicePlane,
+    window: IntensityWindow,
+    path: Path,
+    title: str = "",
+) -> None:
+    """Write a PNG of automatic masks on up to 12 of their slices, evenly chosen, in radiological orientation.
+
+    Every mask is outlined and filled in a colour of its own, linked ones in their object's; small ones lie on large
+    ones. Raises InputError when `path` is no .png or its folder does not exist.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.colors import hsv_to_rgb
+    from matplotlib.figure import Figure
+
+    check_preview(path)
+    on_slice: dict[int, list[tuple[int, AutomaticMask]]] = {}
+    for number, one in enumerate(masks):
+        on_slice.setdefault(one.slice or 0, []).append((number if one.object is None else one.object, one))
+    indices = sorted(on_slice) or [plane.count // 2]
+    if len(indices) > _MAX_PANELS:
+        indices = [indices[n] for n in np.linspace(0, len(indices) - 1, _MAX_PANELS).round().astype(int)]
+    row_mm, column_mm = plane.upright_spacing_mm
+    columns = min(4, len(indices))
+    wide = _PANEL_INCHES[columns]
+    rows, (height, width) = -(-len(indices) // columns), plane.view.shape(plane.shape)
+    high = wide * min(max(height * row_mm / (width * column_mm), 0.4), 2.0) + 0.25
+    figure = Figure(figsize=(columns * wide, rows * high + 0.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for panel in panels:
+        panel.set_axis_off()
+    for panel, index in zip(panels, indices, strict=False):
+        pixels = window.picture(plane.view.apply(plane.take(scan.array, index)))
+        shown = (pixels if scan.is_colour else np.repeat(pixels[..., None], 3, axis=2)) / 255
+        for number, one in sorted(on_slice.get(index, []), key=lambda pair: -pair[1].area):
+            # hues a golden angle apart: neighbours in number, often neighbours in place, differ most
+            colour = hsv_to_rgb((number * 0.618034 % 1, 0.75, 1.0))
+            mask = plane.view.apply(one.mask)
+            edge = mask & ~ndimage.binary_erosion(mask)
+            shown[mask] = 0.65 * shown[mask] + 0.35 * colour
+            shown[edge] = colour
+        panel.imshow(shown, aspect=row_mm / column_mm, interpolation="nearest")
+        panel.set_title(f"{plane.axis} = {index}   {len(on_slice.get(index, []))} masks", fontsize=8)
+    if title:
+        figure.suptitle(title, fontsize=10).set_parse_math(False)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".medsam-") as folder:
+        temporary = Path(folder) / "preview.png"
+        figure.savefig(temporary, dpi=110)
+        os.replace(temporary, path)
 
 
 def upright_rectangle(plane: SlicePlane, box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:

@@ -62,7 +62,7 @@ def test_a_box_round_a_bright_block_gives_that_block_back_on_the_source_grid(
         write(source, made.array.astype(np.int16), lps)
         scan = load_volume(source)
         predictor = Predictor(ThresholdSam(), device="cpu")
-        found = predictor.segment(scan, [Prompt("block", box3d=(*low, *high))], axis=axis, window="110,400")
+        found = predictor.segment(scan, [Prompt("block", box3d=(*low, *high))], axis=axis, window="110,400", zoom="off")
         written = save_labels(found.labels, Path(folder) / f"mask{suffix}", source)
         answer = load_volume(written)
         np.testing.assert_array_equal(answer.array, mask.astype(answer.array.dtype))
@@ -87,7 +87,7 @@ def test_the_real_model_gives_the_same_mask_however_the_scan_is_stored(litemedsa
         nib.save(stored, tmp_path / f"{codes}.nii.gz")
         inside = np.argwhere(np.asarray(where.dataobj))
         box = tuple(float(n) for n in (*inside.min(axis=0), *(inside.max(axis=0) + 1)))
-        found = predictor.segment(load_volume(tmp_path / f"{codes}.nii.gz"), [Prompt(box3d=box)])
+        found = predictor.segment(load_volume(tmp_path / f"{codes}.nii.gz"), [Prompt(box3d=box)], zoom="off")
         path = save_labels(found.labels, tmp_path / f"{codes}-mask.nii.gz", tmp_path / f"{codes}.nii.gz")
         answers.append(np.asarray(nib.as_closest_canonical(nib.load(path)).dataobj))
     for answer in answers[1:]:

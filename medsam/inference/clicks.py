@@ -1,0 +1,138 @@
+"""Clicks and masks for networks that were only ever shown boxes.
+
+LiteMedSAM and MedSAM were trained with boxes: a click alone gives them nothing (Dice 0.01 on the development data),
+a mask alone neither, and a click beside a box makes the answer worse. Yet a user who clicks wants an answer. So for
+them:
+
+a click     becomes a box: squares of `_SIDES` of the slice are tried round the clicks in one decode, and the answer
+            with the highest product of predicted IoU and stability wins, among those that honour most clicks.
+a mask      brings its own tight box along.
+every click then has the last word on the spot: the logits near it, where the pixels look like the clicked one, are
+            moved past the threshold.
+
+A network trained on clicks gets them as SAM published it and needs none of this: `ModelSpec.prompts` tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from medsam.geometry import SlicePlane
+from medsam.inference.network import Embedding, Network
+from medsam.prompts.prompt import Box, Point, SlicePrompt
+from medsam.prompts.simulate import tight_box
+
+# Sides of the squares tried round a click, in longer sides of the slice: from a lymph node to a liver.
+_SIDES = (0.03, 0.045, 0.065, 0.09, 0.13, 0.18, 0.25, 0.35, 0.5, 0.7)
+# A click reaches this share of the box's smaller side, at least this many pixels, and lifts its pixel this far past 0.
+_REACH, _LEAST_REACH, _LIFT = 0.15, 1.5, 2.0
+
+
+def as_box(
+    network: Network, embedding: Embedding, prompt: SlicePrompt, plane: SlicePlane, last: Box | None = None
+) -> SlicePrompt:
+    """The same wish as a box, with the mask where one was given.
+
+    last: the box of the answer before the last click; kept unless another one honours more of the clicks.
+    """
+    inside = np.array([(x, y) for x, y, label in prompt.points if label], dtype=float).reshape(-1, 2)
+    box: Box | None = prompt.box
+    if box is None and prompt.mask is not None:
+        box = tight_box(prompt.mask, 1)
+    if box is None:
+        return replace(prompt, box=_search(network, embedding, prompt.points, inside, plane, last), points=())
+    return replace(prompt, box=_grown(box, inside, plane), points=())
+
+
+def _grown(box: Box, inside: np.ndarray, plane: SlicePlane) -> Box:
+    """A click outside the box says that the box was too small."""
+    if not len(inside):
+        return box
+    (left, top), (right, bottom) = inside.min(axis=0) - 0.5, inside.max(axis=0) + 1.5
+    rows, columns = plane.shape
+    return (
+        max(0.0, min(box[0], left)),
+        max(0.0, min(box[1], top)),
+        min(float(columns), max(box[2], right)),
+        min(float(rows), max(box[3], bottom)),
+    )
+
+
+def _search(
+    network: Network,
+    embedding: Embedding,
+    points: Sequence[Point],
+    inside: np.ndarray,
+    plane: SlicePlane,
+    last: Box | None,
+) -> Box:
+    boxes = candidate_boxes(inside, plane)
+    if last is not None:
+        boxes = np.concatenate([boxes, [_grown(last, inside, plane)]])
+    found = network.predict(embedding, boxes)
+    logits = found.logits[:, 0].cpu().numpy()
+    stability = (logits > 1).sum(axis=(1, 2)) / np.maximum((logits > -1).sum(axis=(1, 2)), 1)
+    rows, columns = plane.shape
+    honoured = np.zeros(len(boxes))
+    for x, y, label in points:
+        row, column = np.clip(round(y), 0, rows - 1), np.clip(round(x), 0, columns - 1)
+        honoured += found.masks[:, 0, row, column] == bool(label)
+    known = np.zeros(len(boxes))
+    known[-1] = last is not None
+    best = int(np.lexsort((found.quality[:, 0] * stability, known, honoured))[-1])
+    x0, y0, x1, y1 = boxes[best].tolist()
+    return x0, y0, x1, y1
+
+
+def candidate_boxes(inside: np.ndarray, plane: SlicePlane) -> np.ndarray:
+    """Squares in mm (C, 4) round clicks inside (N, 2), clipped to the slice; each holds all the clicks."""
+    spacing = np.array(plane.spacing_mm[::-1])
+    size = np.array(plane.shape[::-1], dtype=float)
+    low, high = inside.min(axis=0) - 0.5, inside.max(axis=0) + 1.5
+    extent_mm = (size * spacing).max()
+    boxes = []
+    for side in _SIDES:
+        # a square of less than two pixels holds no object
+        half = np.maximum(side * extent_mm / spacing, 2.0) / 2
+        centre = (low + high) / 2
+        half = np.maximum(half, (high - low) / 2)
+        boxes.append(np.concatenate([np.maximum(centre - half, 0), np.minimum(centre + half, size)]))
+    return np.unique(np.array(boxes), axis=0)
+
+
+def with_clicks(
+    logits: np.ndarray, points: Sequence[Point], box: Box, pixels: np.ndarray, plane: SlicePlane
+) -> np.ndarray:
+    """Logits (h, w) that honour every click: moved past 0 on the spot, less so farther away and on unlike pixels.
+
+    points: stored pixel indices, 1 inside, 0 outside. box: of the object, whose size tells how far a click reaches.
+    pixels: (h, w) or (h, w, 3), any units. A click that is honoured already changes nothing.
+    """
+    grey = np.nan_to_num(pixels if pixels.ndim == 2 else pixels.mean(axis=2)).astype(np.float32)
+    rows, columns = logits.shape
+    spacing = np.array(plane.spacing_mm) / min(plane.spacing_mm)
+    reach = max(_REACH * min((box[2] - box[0]) * spacing[1], (box[3] - box[1]) * spacing[0]), _LEAST_REACH)
+    x0, y0, x1, y1 = (int(edge) for edge in box)
+    around = grey[max(y0, 0) : y1 + 1, max(x0, 0) : x1 + 1]
+    contrast = float(np.subtract(*np.percentile(around, (84, 16)))) / 2
+    result = logits.copy()
+    y, x = np.ogrid[:rows, :columns]
+    for column, line, label in points:
+        row, col = int(np.clip(round(line), 0, rows - 1)), int(np.clip(round(column), 0, columns - 1))
+        sign = 1.0 if label else -1.0
+        there = max(float(result[row, col]), -20.0) if label else min(float(result[row, col]), 20.0)
+        short = _LIFT - sign * there
+        if short <= 0:
+            continue
+        near = grey[max(row - 1, 0) : row + 2, max(col - 1, 0) : col + 2]
+        distance = ((y - line) * spacing[0]) ** 2 + ((x - column) * spacing[1]) ** 2
+        weight = np.exp(-distance / (2 * reach**2))
+        if contrast > 0:
+            weight = weight * np.exp(-(((grey - np.median(near)) / contrast) ** 2) / 2)
+        weight[row, col] = 1.0
+        # what no look reached, and what lies outside the box, can be had by a click alone
+        result = np.where(np.isfinite(result), result, np.where(weight > 0.5, -20.0, -np.inf)) + sign * short * weight
+    return result.astype(np.float32)

@@ -1,0 +1,305 @@
+"""Which looks a prompt deserves, and how their answers and the box become one mask.
+
+A network that is shown a whole slice at 256 pixels a side misses what is thin, sees a lung through a window made for
+the liver, and answers many boxes with a mask that leaves most of the box empty. Three remedies, each chosen by
+measurement and none of them trained (docs/benchmarks.md, "A closer look"):
+
+closer      where the whole look shrinks the slice, a square of `_CLOSER` times the box is encoded again with all the
+            detail the scan has, and the logits of both looks are averaged. A slice that the network sees in full
+            anyway gains nothing and is not encoded again.
+window      where the slice's window clips most of the box's pixels away (lung and bone under soft tissue on CT), the
+            looks use the wide window. Only when the window was left to us.
+evidence    the averaged logits are log-odds of a pixel belonging to the object. Two more witnesses are added to them,
+            the more of their weight the less *stable* the network's own answer is (Kirillov et al. 2023: the IoU of the
+            masks at thresholds -1 and +1):
+              the box     (1 - r²) with r the distance from the centre in half-axes: most likely inside at the centre,
+                          even on the inscribed ellipse, unlikely in the corners. Where a rough mask was given, its
+                          outline takes the ellipse's place: the signed distance from it in tenths of its radius.
+              the pixels  log-likelihood ratio of the pixel's brightness inside the network's mask against outside the
+                          box, from smoothed histograms over equally filled bins (the appearance term of GrabCut, Rother
+                          et al. 2004). It speaks up for what a tight box leaves out, and against the margin of a loose
+                          one, which looks like what lies outside.
+            Nothing outside the box is kept.
+
+Letters: P prompts, L looks, h and w of the stored slice, s the side of logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from medsam.errors import PromptError
+from medsam.geometry import SlicePlane
+from medsam.inference.clicks import as_box, with_clicks
+from medsam.inference.network import Look, Looker
+from medsam.prompts.prompt import Box, SlicePrompt
+from medsam.prompts.simulate import tight_box
+from medsam.transforms.frame import Region
+from medsam.transforms.intensity import IntensityWindow
+
+Zoom = Literal["off", "on", "auto"]
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What one prompt got on one slice.
+
+    mask: bool (h, w). quality: predicted IoU, the network's own guess, not clamped. logits: (h, w) float32, what was
+    thresholded at 0; -inf where nothing looked. looks: what was encoded for it. memory: (L, s, s), the logits of each
+    look, fit to be given back with the next click. box: the one the network was asked with, given or found.
+    """
+
+    mask: np.ndarray
+    quality: float
+    logits: np.ndarray
+    looks: tuple[Look, ...]
+    memory: torch.Tensor
+    box: Box | None = None
+
+
+# Side of the closer look in sides of the box, plus a share of the slice's longer side: a small box needs surroundings.
+_CLOSER, _CLOSER_MARGIN = 2.5, 0.04
+# A closer look that magnifies less than this, or a slice that the whole look shrinks less than this, shows nothing new.
+_WORTHWHILE = 1.25
+# Share of the box's pixels that the slice's window must clip before the wide one is taken.
+_CLIPPED = 0.35
+# Bins of brightness, equally filled, and their smoothing in bins.
+_BINS, _BIN_SIGMA = 24, 1.5
+_SAMPLE = 200_000
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """How much the box and the pixels count beside the network's log-odds, for an answer of stability 0.5.
+
+    box, pixels: their weights. limit: the most one pixel's brightness may say, in log-odds.
+    `scripts/bench/evidence.py` chooses these and tests each choice on data sets that had no part in it.
+    """
+
+    box: float = 3.0
+    pixels: float = 3.0
+    limit: float = 1.5
+
+
+def answer_slice(
+    look: Looker,
+    index: int,
+    prompts: Sequence[SlicePrompt],
+    *,
+    zoom: Zoom = "auto",
+    before: Sequence[Answer | None] | None = None,
+) -> list[Answer]:
+    """Answer every prompt on slice `index`, in their order.
+
+    zoom: "off" looks at the whole slice once and answers as published. "on" answers boxes from the closer look alone.
+    "auto" does all that is described above: at most two looks a box, the whole slice shared by all.
+    before: the answer each prompt had before its last click, or None. Its logits go back into the network, and its
+    looks are taken again, so nothing new is encoded while the clicks stay inside them.
+    Raises PromptError for no such slice, no prompt, or an unknown zoom.
+    """
+    if zoom not in get_args(Zoom):
+        raise PromptError(f"There is no zoom {zoom!r}; use {', '.join(get_args(Zoom))}.")
+    if not prompts:
+        raise PromptError("No prompt: give at least one box, click or mask.")
+    asked, before = list(prompts), list(before or [None] * len(prompts))
+    if "points" not in look.network.sam.spec.prompts:
+        clicked = [n for n, prompt in enumerate(asked) if prompt.points or prompt.mask is not None]
+        for n in clicked:
+            earlier = before[n]
+            last = None if earlier is None else tight_box(earlier.mask, 1)
+            asked[n] = as_box(look.network, look(index), asked[n], look.plane, last)
+            before[n] = None
+    looks = [
+        _looks(look, index, prompt, zoom) if earlier is None else earlier.looks
+        for prompt, earlier in zip(asked, before, strict=True)
+    ]
+    maps: list[list[np.ndarray]] = [[] for _ in asked]
+    memory: list[list[torch.Tensor]] = [[] for _ in asked]
+    quality: list[list[float]] = [[] for _ in asked]
+    # one look at a time, all its prompts together: embeddings of many closer looks need not be in memory at once
+    for one in dict.fromkeys(each for mine in looks for each in mine):
+        members = [n for n, mine in enumerate(looks) if one in mine]
+        embedding = look.many([one])[0]
+        earlier_logits = [_earlier(before[n], looks[n], one) for n in members]
+        found = look.network.ask(embedding, [_seen_in(asked[n], one) for n in members], logits=earlier_logits)
+        restored = embedding.frame.restore(found.logits[:, 0]).cpu().numpy()
+        for row, n in enumerate(members):
+            maps[n].append(restored[row])
+            memory[n].append(found.logits[row, 0].cpu())
+            quality[n].append(float(found.quality[row, 0]))
+    answers = []
+    for n, (prompt, wanted) in enumerate(zip(prompts, asked, strict=True)):
+        logits = together(maps[n])
+        if zoom == "auto" and wanted.box is not None:
+            rough = prompt.mask if wanted is not prompt else None
+            logits = with_evidence(logits, wanted.box, look.pixels(index), rough=rough, pitch_mm=look.plane.spacing_mm)
+        if prompt.points and wanted.box is not None and not wanted.points:
+            logits = with_clicks(logits, prompt.points, wanted.box, look.pixels(index), look.plane)
+        answers.append(
+            Answer(logits > 0, float(np.mean(quality[n])), logits, looks[n], torch.stack(memory[n]), wanted.box)
+        )
+    return answers
+
+
+def closer_region(box: Box, plane: SlicePlane) -> Region:
+    """The part of a slice that a closer look at a box takes: square in millimetres, shifted to stay inside."""
+    spacing = np.array(plane.spacing_mm[::-1])
+    size = np.array(plane.shape[::-1])
+    corners = np.array(box).reshape(2, 2)
+    side_mm = _CLOSER * ((corners[1] - corners[0]) * spacing).max() + _CLOSER_MARGIN * (size * spacing).max()
+    side = np.minimum(side_mm / spacing, size)
+    low = np.clip(corners.mean(axis=0) - side / 2, 0, size - side)
+    x0, y0 = np.floor(low).astype(int).tolist()
+    x1, y1 = np.minimum(np.ceil(low + side).astype(int), size).tolist()
+    return x0, y0, x1, y1
+
+
+def _looks(look: Looker, index: int, prompt: SlicePrompt, zoom: Zoom) -> tuple[Look, ...]:
+    if zoom == "off" or prompt.box is None:
+        return (Look(index),)
+    region = closer_region(prompt.box, look.plane)
+    if zoom == "on":
+        return (Look(index, region),)
+    window = _fitting_window(look, index, prompt.box)
+    whole = Look(index, None, window)
+    x0, y0, x1, y1 = region
+    spacing, (rows, columns) = look.plane.spacing_mm, look.plane.shape
+    extent_mm = max(rows * spacing[0], columns * spacing[1])
+    shrunk = extent_mm / look.network.sam.spec.preprocess.size / min(spacing)
+    magnified = extent_mm / max((y1 - y0) * spacing[0], (x1 - x0) * spacing[1])
+    return (whole, Look(index, region, window)) if min(shrunk, magnified) >= _WORTHWHILE else (whole,)
+
+
+def _fitting_window(look: Looker, index: int, box: Box) -> IntensityWindow | None:
+    """The looker's wide window when its own hides most of what is in the box; None keeps its own."""
+    if look.wide is None:
+        return None
+    x0, y0, x1, y1 = _pixels_of(box, look.plane.shape)
+    inside = look.pixels(index)[y0:y1, x0:x1]
+    hidden = (inside < look.window.low) | (inside > look.window.high)
+    return look.wide if float(hidden.mean()) > _CLIPPED else None
+
+
+def _seen_in(prompt: SlicePrompt, one: Look) -> SlicePrompt:
+    """The prompt without clicks that lie outside a closer look."""
+    if one.region is None or not prompt.points:
+        return prompt
+    x0, y0, x1, y1 = one.region
+    inside = tuple(
+        point for point in prompt.points if x0 - 0.5 <= point[0] < x1 - 0.5 and y0 - 0.5 <= point[1] < y1 - 0.5
+    )
+    return replace(prompt, points=inside)
+
+
+def _earlier(answer: Answer | None, looks: tuple[Look, ...], one: Look) -> torch.Tensor | None:
+    return None if answer is None else answer.memory[looks.index(one)]
+
+
+def together(maps: Sequence[np.ndarray]) -> np.ndarray:
+    """Mean logits (h, w) of the looks that saw a pixel."""
+    stack = np.stack(maps)
+    seen = np.isfinite(stack)
+    total = np.where(seen, stack, 0).sum(axis=0)
+    return np.where(seen.any(axis=0), total / np.maximum(seen.sum(axis=0), 1), -np.inf).astype(np.float32)
+
+
+def with_evidence(
+    logits: np.ndarray,
+    box: Box,
+    pixels: np.ndarray,
+    weights: Evidence | None = None,
+    *,
+    rough: np.ndarray | None = None,
+    pitch_mm: tuple[float, float] = (1.0, 1.0),
+) -> np.ndarray:
+    """Logits (h, w) with what the box and the pixels say, -inf outside the box (see the top of this file).
+
+    pixels: (h, w) or (h, w, 3), any units. rough: bool (h, w), a mask that was given; without pixels of it in the box
+    it says nothing. pitch_mm: (row, column) of a pixel.
+    """
+    weights = weights or Evidence()
+    shape = logits.shape
+    x0, y0, x1, y1 = box
+    width, height = x1 - x0, y1 - y0
+    # the box and half of it around, where "outside" is learnt
+    left, top, right, bottom = _pixels_of(
+        (x0 - width / 2 - 10, y0 - height / 2 - 10, x1 + width / 2 + 10, y1 + height / 2 + 10), shape
+    )
+    part = logits[top:bottom, left:right]
+    y, x = np.ogrid[top:bottom, left:right]
+    across, down = (2 * (x + 0.5) - (x0 + x1)) / width, (2 * (y + 0.5) - (y0 + y1)) / height
+    distance = np.maximum(np.abs(across), np.abs(down))
+    # a box's edge may cut a pixel, or end half a pixel early
+    allowed = (np.abs(across) <= 1 + 2 / width) & (np.abs(down) <= 1 + 2 / height)
+    result = np.full(shape, -np.inf, np.float32)
+    if np.ptp(np.nan_to_num(pixels[top:bottom, left:right])) == 0:
+        # nothing to see: a mask made of the box alone would be a pretence
+        result[top:bottom, left:right] = np.where(allowed, part, -np.inf)
+        return result
+    given = None if rough is None else rough[top:bottom, left:right]
+    sure, likely = (int(np.count_nonzero((part > threshold) & allowed)) for threshold in (1, -1))
+    doubt = 2 * (1 - sure / max(likely, 1))
+    inside, outside = (part > 0) & allowed, distance > 1.05
+    if given is not None and given.any():
+        shape_says = _outline(given, pitch_mm)
+        # a drawn outline is worth more than the network's doubt about it
+        doubt, inside, outside = 1.0, given, ~given
+        # and it may be drawn too small
+        allowed = np.ones_like(allowed)
+    else:
+        shape_says = 1 - (across**2 + down**2)
+    brightness = _appearance(pixels[top:bottom, left:right], inside, outside, weights.limit)
+    evidence = weights.box * shape_says + weights.pixels * brightness
+    result[top:bottom, left:right] = np.where(allowed, part + doubt * evidence, -np.inf)
+    return result
+
+
+def _outline(mask: np.ndarray, pitch_mm: tuple[float, float]) -> np.ndarray:
+    """Signed distance (h, w) from a mask's outline in tenths of its radius, positive inside, clipped to [-2, 1]."""
+    inner, outer = (ndimage.distance_transform_edt(side, sampling=pitch_mm) for side in (mask, ~mask))
+    # half a pixel: the outline runs between pixels
+    signed = np.where(mask, inner, -outer) - np.where(mask, 0.5, -0.5) * min(pitch_mm)
+    radius = np.sqrt(np.count_nonzero(mask) * pitch_mm[0] * pitch_mm[1] / np.pi)
+    return np.clip(signed / (radius / 10), -2, 1)
+
+
+def _appearance(pixels: np.ndarray, inside: np.ndarray, outside: np.ndarray, limit: float) -> np.ndarray:
+    """Log-likelihood ratio (h, w) of each pixel's brightness, inside against outside; colours are averaged.
+
+    0 everywhere when either side has too few pixels to tell.
+    """
+    if min(np.count_nonzero(inside), np.count_nonzero(outside)) < 3:
+        return np.zeros(inside.shape)
+    channels = pixels[..., None] if pixels.ndim == 2 else pixels
+    ratios = []
+    for channel in np.moveaxis(np.nan_to_num(channels.astype(np.float32)), -1, 0):
+        # of a flat sample: the quantiles of millions of pixels need not be exact
+        sample = channel.ravel()[:: max(1, channel.size // _SAMPLE)]
+        edges = np.quantile(sample, np.arange(1, _BINS) / _BINS).astype(np.float32)
+        bins = np.searchsorted(edges, channel, side="right")
+        densities = [
+            ndimage.gaussian_filter1d(
+                np.bincount(bins[where], minlength=_BINS).astype(float), _BIN_SIGMA, mode="nearest"
+            )
+            for where in (inside, outside)
+        ]
+        object_, rest = (density / density.sum() + 0.1 / _BINS for density in densities)
+        ratio = np.clip(np.log(object_ / rest), -limit, limit)
+        # noise flips single pixels
+        ratios.append(ndimage.gaussian_filter(ratio[bins], 0.7))
+    return np.mean(ratios, axis=0)
+
+
+def _pixels_of(box: Box, shape: tuple[int, int]) -> Region:
+    """The whole pixels that a box touches, at least one, inside (h, w)."""
+    x0, y0, x1, y1 = box
+    left, top = (int(np.clip(np.floor(edge), 0, size - 1)) for edge, size in ((x0, shape[1]), (y0, shape[0])))
+    right = int(np.clip(np.ceil(x1), left + 1, shape[1]))
+    bottom = int(np.clip(np.ceil(y1), top + 1, shape[0]))
+    return left, top, right, bottom

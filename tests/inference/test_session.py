@@ -1,0 +1,211 @@
+import numpy as np
+import pytest
+from phantoms import ThresholdSam, block
+
+from medsam.errors import PromptError
+from medsam.inference.predictor import Predictor
+from medsam.inference.session import Session
+from medsam.prompts.prompt import Prompt, SlicePrompt, read_prompts
+from medsam.volume import Volume
+
+
+@pytest.fixture
+def two():
+    """Two bright blocks on slices 0 ... 3 of a noisy dark scan, and their masks."""
+    scan, left = block((4, 40, 60), (6, 10, 0, 20, 24, 4))
+    _, right = block((4, 40, 60), (34, 12, 0, 50, 30, 4))
+    noise = np.random.default_rng(0).uniform(0, 10, scan.array.shape).astype(np.float32)
+    return Volume(np.where(left | right, 200, 20 + noise).astype(np.float32), scan.geometry), left, right
+
+
+@pytest.fixture
+def session(two):
+    return Predictor(ThresholdSam(), device="cpu").session(two[0], zoom="off")
+
+
+def test_boxes_and_clicks_get_what_they_ask_for(session, two):
+    _, left, right = two
+    np.testing.assert_array_equal(session.click(1, 10, 15).mask, left[1])
+    np.testing.assert_array_equal(session.box(1, (4, 8, 55, 35)).mask, (left | right)[1])
+    np.testing.assert_array_equal(session.click(1, 40, 20, inside=False).mask, left[1])
+    np.testing.assert_array_equal(session.box(2, (30, 8, 55, 35)).mask, right[2])
+    np.testing.assert_array_equal(session.mask(3, left[3]).mask, left[3])
+    assert session.answer(0) is None
+    labels = session.labels
+    assert labels.names == {1: "object"}
+    assert labels.array.dtype == np.uint8
+    np.testing.assert_array_equal(labels.array[1], left[1])
+    np.testing.assert_array_equal(labels.array[2], right[2])
+    assert not labels.array[0].any()
+
+
+def test_each_answer_goes_back_into_the_network(session, monkeypatch):
+    given = []
+    sam = session.look.network.sam
+    decode = sam.decode
+    monkeypatch.setattr(sam, "decode", lambda *a, **k: given.append(k.get("masks")) or decode(*a, **k))
+    first = session.box(1, (4, 8, 24, 28))
+    session.click(1, 10, 15)
+    assert given[0] is None
+    np.testing.assert_array_equal(given[1][0, 0], first.memory[0])
+
+
+def test_undo_and_redo_run_no_network(session):
+    answers = [session.box(1, (4, 8, 24, 28)), session.click(1, 10, 15), session.click(2, 40, 20)]
+    network = session.look.network
+    ran = network.encoded, network.decoded
+    assert session.undo()
+    assert session.answer(2) is None
+    assert session.undo()
+    assert session.answer(1) is answers[0]
+    assert session.undo()
+    assert session.answer(1) is None
+    assert not session.undo()
+    assert [session.redo() for _ in range(4)] == [True, True, True, False]
+    assert session.answer(1) is answers[1]
+    assert session.answer(2) is answers[2]
+    assert (network.encoded, network.decoded) == ran
+
+
+def test_a_new_step_after_undo_drops_what_was_undone(session):
+    session.click(1, 10, 15)
+    session.click(1, 40, 20)
+    session.undo()
+    session.click(1, 0, 0, inside=False)
+    assert not session.redo()
+    assert session.seeds[1].points == ((10, 15, 1), (0, 0, 0))
+
+
+def test_reset_forgets_everything_and_can_be_undone(session):
+    answer = session.click(1, 10, 15)
+    session.reset()
+    assert session.seeds == {}
+    assert not session.labels.array.any()
+    session.reset()  # nothing to forget, so no step
+    assert session.undo()
+    assert session.answer(1) is answer
+
+
+def test_a_second_prompt_on_a_slice_costs_no_encoder_call(session):
+    network = session.look.network
+    session.box(1, (4, 8, 24, 28))
+    assert network.encoded == 1
+    session.click(1, 10, 15)
+    session.click(1, 0, 0, inside=False)
+    session.box(1, (30, 8, 55, 35))
+    assert network.encoded == 1
+    assert network.decoded == 4
+    session.click(2, 10, 15)
+    assert network.encoded == 2
+
+
+def test_clicks_after_a_box_look_where_the_box_looked(two):
+    session = Predictor(ThresholdSam(32), device="cpu").session(two[0], zoom="auto")
+    looks = session.box(1, (8, 12, 14, 18)).looks
+    encoded = session.look.network.encoded
+    assert encoded == len(looks) == 2
+    assert session.click(1, 10, 15).looks == looks
+    assert session.look.network.encoded == encoded
+
+
+def test_a_new_box_or_mask_starts_its_slice_anew(session, two):
+    session.click(1, 10, 15)
+    session.click(2, 10, 15)
+    answer = session.box(1, (30, 8, 55, 35))
+    np.testing.assert_array_equal(answer.mask, two[2][1])
+    assert session.seeds[1] == SlicePrompt(1, (30, 8, 55, 35))
+    assert session.seeds[2].points == ((10, 15, 1),)
+    session.mask(1, two[1])
+    assert session.seeds[1].box is None
+    np.testing.assert_array_equal(session.seeds[1].mask, two[1][1])
+
+
+def test_the_same_click_again_is_no_step(session):
+    answer = session.click(1, 10, 15)
+    assert session.click(1, 10, 15) is answer
+    assert session.look.network.decoded == 1
+    session.undo()
+    assert session.answer(1) is None
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        (lambda s: s.click(1, 60, 15), "outside the slice"),
+        (lambda s: s.click(2, 10, 15, inside=False), "no foreground point"),
+        (lambda s: s.click(1, 10, 15, inside=False), "contradicts itself"),
+        (lambda s: s.click(1, float("nan"), 15), "not finite"),
+        (lambda s: s.click(9, 10, 15), "needs slice 9"),
+        (lambda s: s.click(1, "a", 15), "points of 'object'"),
+        (lambda s: s.box(1, (20, 8, 4, 28)), "inverted"),
+        (lambda s: s.box(1, (4, 8, 24, 99)), "outside the slice"),
+        (lambda s: s.mask(1, np.zeros((40, 60), bool)), "empty mask"),
+        (lambda s: s.mask(1, np.ones((3, 3), bool)), r"shape \(3, 3\)"),
+    ],
+)
+def test_a_step_that_is_refused_changes_nothing(session, step, said):
+    answer = session.click(1, 10, 15)
+    session.click(1, 40, 20)
+    session.undo()
+    decoded = session.look.network.decoded
+    with pytest.raises(PromptError, match=said):
+        step(session)
+    assert session.answer(1) is answer
+    assert session.seeds == {1: SlicePrompt(1, points=((10, 15, 1),))}
+    assert session.look.network.decoded == decoded
+    assert session.redo(), "what was undone is still there"
+
+
+def test_what_was_said_can_be_saved_and_gives_the_same_bits(two, tmp_path):
+    predictor = Predictor(ThresholdSam(), device="cpu")
+    one = Session(predictor.looker(two[0]), "auto", label="node")
+    one.box(2, (4, 8, 24, 28))
+    one.click(2, 10, 15)
+    one.click(0, 40, 20)
+    one.click(0, 10, 15, inside=False)
+    one.mask(3, two[1])
+    assert [(prompt.slice, prompt.label) for prompt in one.prompts] == [(0, "node"), (2, "node"), (3, "node")]
+    again = Session(predictor.looker(two[0]), "auto", label="node")
+    again.replay(one.prompts)
+    for index in (0, 2, 3):
+        np.testing.assert_array_equal(again.answer(index).mask, one.answer(index).mask)
+        np.testing.assert_array_equal(again.answer(index).logits, one.answer(index).logits)
+    assert again.prompts == one.prompts
+
+
+def test_a_prompts_file_can_be_replayed(session, two, tmp_path):
+    file = tmp_path / "prompts.json"
+    file.write_text(
+        '{"prompts": [{"points": [[0, 0, 0], [10, 15, 1]], "slice": 1}, {"box": [30, 8, 55, 35], "slice": 2}]}'
+    )
+    prompts, _ = read_prompts(file)
+    session.replay(prompts)
+    np.testing.assert_array_equal(session.labels.array[1], two[1][1])
+    np.testing.assert_array_equal(session.labels.array[2], two[2][2])
+    assert not session.labels.array[[0, 3]].any()
+    with pytest.raises(PromptError, match="about several"):
+        session.replay([Prompt("a", (4, 8, 24, 28), 1), Prompt("b", (4, 8, 24, 28), 1)])
+
+
+def test_the_axis_is_the_lookers(two):
+    scan, left, _ = two
+    session = Predictor(ThresholdSam(), device="cpu").session(scan, axis="i", zoom="off")
+    answer = session.box(10, (8, 0, 26, 4))  # x is j, y is k
+    np.testing.assert_array_equal(answer.mask, left[:, :, 10])
+    assert session.labels.array[:, :, 10].any()
+    assert not session.labels.array[:, :, 11].any()
+
+
+@pytest.mark.weights
+def test_clicks_on_a_real_model_are_deterministic(litemedsam, two):
+    steps = [(12, 16, True), (40, 20, False), (8, 20, True)]
+    found = []
+    for _ in range(2):
+        session = Predictor(litemedsam, device="cpu").session(two[0], zoom="auto")
+        session.box(1, (4, 8, 24, 28))
+        for x, y, inside in steps:
+            session.click(1, x, y, inside)
+        assert session.look.network.encoded == len(session.answer(1).looks)
+        found.append(session.answer(1))
+    np.testing.assert_array_equal(found[0].logits, found[1].logits)
+    assert found[0].quality == found[1].quality

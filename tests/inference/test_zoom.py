@@ -1,0 +1,194 @@
+"""Which looks are taken, and how their answers, the box and the pixels become one mask."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medsam.errors import PromptError
+from medsam.geometry import SlicePlane, View, VolumeGeometry
+from medsam.inference.predictor import Predictor
+from medsam.inference.zoom import Evidence, answer_slice, closer_region, together, with_evidence
+from medsam.prompts.prompt import SlicePrompt
+from medsam.volume import Volume
+from tests.phantoms import ThresholdSam, block
+
+
+@pytest.fixture
+def predictor():
+    return Predictor(ThresholdSam(64), "cpu")
+
+
+def disc(shape, centre_xy, radius):
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    return (x - centre_xy[0]) ** 2 + (y - centre_xy[1]) ** 2 <= radius**2
+
+
+# -- looks ------------------------------------------------------------------------------------------------------
+
+
+def test_off_is_the_published_answer(predictor):
+    scan, mask = block((2, 20, 30), (4, 6, 0, 14, 12, 2))
+    look = predictor.looker(scan)
+    prompts = [SlicePrompt(1, (4, 6, 14, 12)), SlicePrompt(2, None, ((8, 8, 1), (20, 2, 0)))]
+    found = answer_slice(look, 1, prompts, zoom="off")
+    expected = predictor.ask(look(1), prompts)
+    for n in range(2):
+        np.testing.assert_array_equal(found[n].mask, expected.masks[n, 0])
+        np.testing.assert_array_equal(found[n].mask, mask[1])
+        assert found[n].quality == expected.quality[n, 0]
+    assert predictor.encoded == 1
+
+
+def test_a_slice_the_network_sees_in_full_is_encoded_once(predictor):
+    scan, _ = block((1, 60, 60), (4, 6, 0, 14, 12, 1))
+    answer_slice(predictor.looker(scan), 0, [SlicePrompt(1, (4, 6, 14, 12)), SlicePrompt(2, (3, 6, 14, 12))])
+    assert predictor.encoded == 1
+
+
+def test_a_shrunk_slice_is_looked_at_once_and_each_small_box_once_more(predictor):
+    scan, _ = block((1, 256, 256), (40, 60, 0, 70, 80, 1))
+    look = predictor.looker(scan)
+    prompts = [SlicePrompt(1, (40, 60, 70, 80)), SlicePrompt(2, (38, 58, 72, 82)), SlicePrompt(3, (2, 2, 250, 250))]
+    found = answer_slice(look, 0, prompts)
+    assert [len(one.looks) for one in found] == [2, 2, 1]
+    assert predictor.encoded == 3
+    answer_slice(look, 0, prompts)
+    assert predictor.encoded == 3
+    answer_slice(look, 0, prompts[:1], zoom="on")
+    assert predictor.encoded == 3
+
+
+def test_a_closer_look_sees_what_the_whole_look_cannot(predictor):
+    # a line one pixel wide in a slice that is shrunk by eight
+    array = np.full((1, 512, 512), 20.0, np.float32)
+    array[0, 200:240, 300] = 200
+    scan = Volume(array, VolumeGeometry(array.shape, np.eye(4)))
+    prompt = [SlicePrompt(1, (290, 200, 311, 240))]
+    look = predictor.looker(scan, window="110,180")
+    whole, closer = (answer_slice(look, 0, prompt, zoom=zoom)[0].mask for zoom in ("off", "on"))
+    assert closer[200:240, 300].mean() > 0.9
+    assert closer.sum() < 130 < 200 < whole.sum()
+
+
+def test_the_wide_window_is_taken_where_soft_tissue_hides_the_object(predictor):
+    array = np.full((1, 60, 60), 40.0, np.float32)
+    array[0, 10:30, 10:30] = -850  # a lung
+    scan = Volume(array, VolumeGeometry(array.shape, np.eye(4)), modality="CT")
+    lung, soft = SlicePrompt(1, (10, 10, 30, 30)), SlicePrompt(2, (40, 40, 55, 55))
+    in_lung, in_soft = answer_slice(predictor.looker(scan), 0, [lung, soft])
+    assert in_lung.looks[0].window.name == "wide"
+    assert in_soft.looks[0].window is None
+    asked_for = answer_slice(predictor.looker(scan, window="soft-tissue"), 0, [lung])[0]
+    assert asked_for.looks[0].window is None
+    no_ct = Volume(array, scan.geometry, modality="MR")
+    assert answer_slice(predictor.looker(no_ct), 0, [lung])[0].looks[0].window is None
+
+
+def test_earlier_logits_go_back_into_the_same_looks(predictor):
+    scan, _mask = block((1, 20, 30), (4, 6, 0, 14, 12, 1))
+    look = predictor.looker(scan)
+    first = answer_slice(look, 0, [SlicePrompt(1, (4, 6, 9, 12))])
+    again = answer_slice(look, 0, [SlicePrompt(1, None, ((6, 8, 1),))], before=first)[0]
+    # ThresholdSam keeps to a given mask: the click alone would have taken the whole block
+    assert again.mask[:, :9].any()
+    assert not again.mask[:, 11:].any()
+    assert predictor.encoded == 1
+
+
+def test_wrong_wishes_are_told(predictor):
+    scan, _ = block((1, 20, 30), (4, 6, 0, 14, 12, 1))
+    with pytest.raises(PromptError, match="no zoom 'near'"):
+        answer_slice(predictor.looker(scan), 0, [SlicePrompt(1, (4, 6, 9, 12))], zoom="near")
+    with pytest.raises(PromptError, match="at least one box"):
+        answer_slice(predictor.looker(scan), 0, [])
+
+
+@given(
+    rows=st.integers(8, 300),
+    columns=st.integers(8, 300),
+    pitch=st.tuples(st.floats(0.3, 4), st.floats(0.3, 4)),
+    corner=st.tuples(st.floats(0, 0.9), st.floats(0, 0.9)),
+    size=st.tuples(st.floats(0.02, 1), st.floats(0.02, 1)),
+)
+def test_a_closer_region_holds_the_box_and_lies_in_the_slice(rows, columns, pitch, corner, size):
+    plane = SlicePlane("k", (rows, columns), pitch, 1, View())
+    x0, y0 = corner[0] * columns, corner[1] * rows
+    box = (x0, y0, min(columns, x0 + size[0] * columns), min(rows, y0 + size[1] * rows))
+    left, top, right, bottom = closer_region(box, plane)
+    assert 0 <= left <= box[0]
+    assert box[2] <= right <= columns
+    assert 0 <= top <= box[1]
+    assert box[3] <= bottom <= rows
+    if right - left < columns and bottom - top < rows:
+        # square in millimetres, to whole pixels
+        assert abs((right - left) * pitch[1] - (bottom - top) * pitch[0]) <= 2 * sum(pitch)
+
+
+# -- evidence ---------------------------------------------------------------------------------------------------
+
+SHAPE = (60, 80)
+BOX = (20.0, 15.0, 51.0, 46.0)
+
+
+def test_a_sure_answer_stays_as_it_is_inside_the_box():
+    mask = disc(SHAPE, (33, 28), 9)
+    logits = np.where(mask, 10.0, -10.0).astype(np.float32)
+    pixels = np.random.default_rng(0).normal(size=SHAPE)
+    np.testing.assert_array_equal(with_evidence(logits, BOX, pixels) > 0, mask)
+
+
+def test_nothing_outside_the_box_is_kept():
+    logits = np.full(SHAPE, 3.0, np.float32)
+    kept = with_evidence(logits, BOX, np.eye(*SHAPE)) > 0
+    assert kept[15:46, 20:51].all()
+    assert kept.sum() == 33 * 33
+
+
+def test_the_box_speaks_where_the_network_hesitates():
+    # noise everywhere, and a network that leaves most of a tight box empty
+    logits = np.where(disc(SHAPE, (35, 30), 5), 0.5, -0.5).astype(np.float32)
+    found = with_evidence(logits, BOX, np.random.default_rng(0).normal(size=SHAPE), Evidence(pixels=0)) > 0
+    ellipse = disc(SHAPE, (35, 30), 15)
+    assert 2 * (found & ellipse).sum() / (found.sum() + ellipse.sum()) > 0.9
+
+
+def test_without_any_contrast_the_box_says_nothing():
+    logits = np.where(disc(SHAPE, (35, 30), 5), 0.5, -0.5).astype(np.float32)
+    np.testing.assert_array_equal(with_evidence(logits, BOX, np.full(SHAPE, 7)) > 0, logits > 0)
+
+
+def test_a_loose_box_is_caught_by_its_pixels():
+    truth = disc(SHAPE, (30, 25), 8)  # the box is twice as wide
+    rng = np.random.default_rng(0)
+    pixels = np.where(truth, 100.0, 20.0) + rng.normal(scale=10, size=SHAPE)
+    hesitant = np.where(disc(SHAPE, (31, 26), 9), 0.5, -0.5).astype(np.float32)
+    box_alone = with_evidence(hesitant, BOX, pixels, Evidence(pixels=0)) > 0
+    both = with_evidence(hesitant, BOX, pixels) > 0
+
+    def dice(mask):
+        return 2 * (mask & truth).sum() / (mask.sum() + truth.sum())
+
+    assert dice(both) > 0.8 > 0.7 > dice(box_alone)
+    colour = np.stack([pixels, pixels, pixels], axis=-1)
+    np.testing.assert_array_equal(with_evidence(hesitant, BOX, colour) > 0, both)
+
+
+def test_evidence_does_not_depend_on_units_or_on_how_the_slice_is_stored():
+    rng = np.random.default_rng(1)
+    logits = rng.normal(size=SHAPE).astype(np.float32)
+    pixels = rng.integers(0, 200, SHAPE).astype(float)
+    found = with_evidence(logits, BOX, pixels)
+    np.testing.assert_array_equal(found, with_evidence(logits, BOX, 3 * pixels - 1024))
+    flipped = with_evidence(logits[:, ::-1], (80 - BOX[2], BOX[1], 80 - BOX[0], BOX[3]), pixels[:, ::-1])
+    np.testing.assert_allclose(flipped[:, ::-1], found, atol=1e-5)
+    transposed = with_evidence(logits.T, (BOX[1], BOX[0], BOX[3], BOX[2]), pixels.T)
+    np.testing.assert_allclose(transposed.T, found, atol=1e-5)
+
+
+def test_looks_are_averaged_where_they_reach():
+    whole, closer = np.full((2, 3), 2.0), np.array([[-4.0, -np.inf, -np.inf], [0.0, -np.inf, -np.inf]])
+    np.testing.assert_array_equal(together([whole, closer]), [[-1, 2, 2], [1, 2, 2]])
+    assert np.isneginf(together([closer])[0, 1])

@@ -1,0 +1,195 @@
+"""`medsam everything`: all masks of a slice or a volume, from a grid of clicks."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medsam.cli.segment import default_out
+from medsam.errors import InputError, PromptError
+
+if TYPE_CHECKING:
+    from medsam.inference.automatic import AutomaticSettings
+    from medsam.inference.network import Looker
+    from medsam.io.sa1b import AutomaticMask
+    from medsam.volume import Volume
+
+# parameter of the public generator -> (type, its default, help)
+_SETTINGS: dict[str, tuple[type, float, str]] = {
+    "points_per_side": (int, 32, "clicks along either side of the slice"),
+    "points_per_batch": (int, 64, "clicks decoded together"),
+    "pred_iou_thresh": (float, 0.88, "keep masks above this predicted IoU; 0: all"),
+    "stability_score_thresh": (float, 0.95, "keep masks from this stability on; 0: all"),
+    "stability_score_offset": (float, 1.0, "shift of the threshold that stability is measured by, in logits"),
+    "box_nms_thresh": (float, 0.7, "IoU of boxes above which one of two masks is a duplicate"),
+    "crop_n_layers": (int, 0, "look at crops too; layer n has 2^n a side"),
+    "crop_nms_thresh": (float, 0.7, "the same as box-nms-thresh, between crops"),
+    "crop_overlap_ratio": (float, 512 / 1500, "overlap of crops in layer 1, in short sides of the slice"),
+    "crop_n_points_downscale_factor": (int, 1, "clicks a side are divided by its n-th power in layer n"),
+    "min_mask_region_area": (int, 100, "fill holes and remove islands of fewer pixels; 0: none"),
+    "max_mask_area_ratio": (float, 0.95, "drop masks of this share of the slice or more; above 1: none"),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `medsam everything`."""
+    parser.add_argument(
+        "scan", type=Path, help="NIfTI, NRRD, MHA, picture, .npz, DICOM file, or folder or zip of DICOM"
+    )
+    parser.add_argument("--slice", type=int, metavar="N", help="one slice (default: all, linked into objects)")
+    parser.add_argument(
+        "--axis", choices=("i", "j", "k"), help="slice axis (default: the one with the largest spacing)"
+    )
+    parser.add_argument("--model", default="litemedsam", help="a known name (medsam models list) or a checkpoint file")
+    parser.add_argument("--window", default="auto", metavar="PRESET|L,W|auto", help="intensity window (default: auto)")
+    parser.add_argument("--modality", help="CT, MR, ... when the file does not say, or says it wrong")
+    parser.add_argument("--series", metavar="UID", help="which DICOM series, when there are several")
+    parser.add_argument("--frame", type=int, metavar="N", help="which volume of a 4D file, 0-based")
+    parser.add_argument("--out", type=Path, metavar="JSON", help="masks, as SA-1B (default: NAME.masks.json here)")
+    parser.add_argument(
+        "--labels", type=Path, metavar="PATH", help="also write a label map: .nii.gz, .nrrd, .mha, .png"
+    )
+    parser.add_argument("--preview", type=Path, metavar="PNG", help="also write a picture of the result")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+    parser.add_argument("--json", action="store_true", help="print one JSON document on stdout instead of a summary")
+    parser.add_argument(
+        "--link-iou-thresh",
+        type=float,
+        default=0.5,
+        metavar="IOU",
+        help="masks of neighbouring slices that overlap by this much are one object (default: 0.5)",
+    )
+    parser.add_argument(
+        "--prompt",
+        choices=("point", "box"),
+        help="ask with a grid of clicks, as published, or of boxes (default: clicks if the model knows them)",
+    )
+    published = parser.add_argument_group("the published algorithm", "see docs/everything.md")
+    for name, (kind, default, text) in _SETTINGS.items():
+        option = "--" + name.replace("_", "-")
+        boxes = "; 0.7 with boxes" if name in ("pred_iou_thresh", "stability_score_thresh") else ""
+        published.add_argument(option, type=kind, metavar="N", help=f"{text} (default: {default:g}{boxes})")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Look, decode, link, write, report. Raises MedSAMError subclasses for everything a user can mend."""
+    from medsam.io.load import load_volume
+    from medsam.io.sa1b import MaskFile, check_masks_target, write_sa1b
+    from medsam.io.save import check_preview, check_writable, save_labels, sidecar
+
+    started = time.perf_counter()
+    scan = load_volume(arguments.scan, series=arguments.series, frame=arguments.frame)
+    loaded = time.perf_counter() - started
+    plane = scan.geometry.plane(arguments.axis)
+    if arguments.slice is not None and not 0 <= arguments.slice < plane.count:
+        raise PromptError(f"There is no slice {arguments.slice} on axis {plane.axis}; it has 0 ... {plane.count - 1}.")
+    out = arguments.out or _default_out(scan, arguments.scan)
+    if arguments.out is None and out.exists():
+        raise InputError(f"{out.name} is there already. Name what to write: --out FILE.json.")
+    inputs = [arguments.scan]
+    check_masks_target(out, inputs)
+    if arguments.labels is not None:
+        check_writable(arguments.labels, scan.geometry.shape[0], [*inputs, out])
+    if arguments.preview is not None:
+        written = [] if arguments.labels is None else [arguments.labels, sidecar(arguments.labels)]
+        check_preview(arguments.preview, [*inputs, out, *written])
+
+    # torch comes with these, so they wait until the input is known to be good
+    from medsam.inference.automatic import AutomaticSettings, label_map
+    from medsam.inference.predictor import Predictor
+    from medsam.inference.preview import write_masks_preview
+
+    given = {name: getattr(arguments, name) for name in (*_SETTINGS, "prompt")}
+    AutomaticSettings(**{name: value for name, value in given.items() if value is not None})  # before the weights
+    index = 0 if plane.count == 1 else arguments.slice
+    predictor = Predictor(arguments.model, arguments.device)
+    settings = AutomaticSettings.suited_to(predictor.sam.spec, **given)
+    looker = predictor.looker(scan, axis=plane.axis, window=arguments.window, modality=arguments.modality)
+    started = time.perf_counter()
+    masks = _find(looker, index, settings, arguments.link_iou_thresh)
+    seconds = {"load": loaded, "masks": time.perf_counter() - started}
+
+    flat = scan.geometry.shape[0] == 1
+    rows, columns = plane.shape
+    write_sa1b(
+        MaskFile(
+            columns,
+            rows,
+            tuple(masks),
+            arguments.scan.absolute().name,
+            axis=None if flat and plane.axis == "k" else plane.axis,
+            slices=plane.count,
+        ),
+        out,
+    )
+    if arguments.labels is not None:
+        source = arguments.scan if arguments.scan.is_file() else None
+        save_labels(label_map(masks, scan, plane), arguments.labels, source)
+    if arguments.preview is not None:
+        title = f"{predictor.name}, window {looker.window.name}"
+        write_masks_preview(scan, masks, plane, looker.window, arguments.preview, title)
+
+    notes = []
+    if not masks:
+        notes.append(
+            "No mask passed the filters. Lower --pred-iou-thresh and --stability-score-thresh; a model trained with "
+            "boxes alone answers clicks badly, so leave --prompt out (docs/everything.md)."
+        )
+    objects = len({one.object for one in masks if one.object is not None})
+    report: dict[str, Any] = {
+        "model": predictor.name,
+        "axis": plane.axis,
+        "window": {"name": looker.window.name, "low": looker.window.low, "high": looker.window.high},
+        "settings": asdict(settings),
+        "slices": plane.count if index is None else 1,
+        "slice": index,
+        "masks": len(masks),
+        "objects": None if index is not None else objects,
+        "encoded": predictor.encoded,
+        "decoded": predictor.decoded,
+        "notes": notes,
+        "seconds": seconds,
+        "out": str(out),
+        "labels": None if arguments.labels is None else str(arguments.labels),
+        "preview": None if arguments.preview is None else str(arguments.preview),
+    }
+    for note in notes:
+        print(f"Note: {note}", file=sys.stderr)
+    if arguments.json:
+        print(json.dumps(report, indent=2, allow_nan=False))
+        return
+    where = f"slice {index}" if index is not None else f"{plane.count} slices, {objects} objects"
+    print(f"{len(masks)} masks on {where}, from {predictor.decoded} prompts in {seconds['masks']:.1f} s")
+    for path in (report["out"], report["labels"], report["preview"]):
+        if path:
+            print(f"wrote {path}")
+
+
+def _default_out(scan: Volume, path: Path) -> Path:
+    """`NAME.masks.json` in the current folder."""
+    return Path(default_out(scan, path).name.rpartition(".mask.")[0] + ".masks.json")
+
+
+def _find(
+    looker: Looker, index: int | None, settings: AutomaticSettings, link_iou_thresh: float
+) -> list[AutomaticMask]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from medsam.inference.automatic import everything_in_volume, everything_on_slice
+
+    columns = (TextColumn("Prompts"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("prompts", total=None)
+
+        def told(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        if index is not None:
+            return everything_on_slice(looker, index, settings, told)
+        return everything_in_volume(looker, settings, link_iou_thresh=link_iou_thresh, progress=told)

@@ -23,7 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", nargs="+", action="extend", help="known names or checkpoint files (default: litemedsam)"
     )
-    parser.add_argument("--prompt", default="box", help="box (point, points:N and propagate are not supported yet)")
+    parser.add_argument(
+        "--prompt",
+        nargs="+",
+        action="extend",
+        metavar="KIND",
+        help="box, point, points:N, box+points:N, mask or propagate; several are measured at once (default: box)",
+    )
     parser.add_argument(
         "--jitter-px",
         type=int,
@@ -33,8 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="move each edge of the box outwards by 0 to N pixels; several values make a robustness curve",
     )
     parser.add_argument("--oracle", action="store_true", help="also score the best of three masks, as in SAM's paper")
-    parser.add_argument("--seed", type=int, default=0, help="of the jitter and the bootstrap (default: 0)")
-    parser.add_argument("--zoom", default="off", choices=("auto", "on", "off"), help="only off is supported yet")
+    parser.add_argument("--seed", type=int, default=0, help="of jitter, rough masks and bootstrap (default: 0)")
+    parser.add_argument(
+        "--zoom", default="auto", choices=("auto", "on", "off"), help="a closer look at each box (default: auto)"
+    )
+    parser.add_argument("--keep-islands", action="store_true", help="score masks with their small islands and holes")
     parser.add_argument("--window", default="auto", metavar="PRESET|L,W|auto", help="intensity window (default: auto)")
     parser.add_argument(
         "--axis", choices=("i", "j", "k"), help="slice axis (default: the largest spacing of each scan)"
@@ -50,6 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--save-masks", action="store_true", help="write every predicted label map to DIR/masks")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of tables and report")
+    parser.add_argument(
+        "--embeddings", type=Path, metavar="DIR", help="keep embeddings in this folder and use those that are there"
+    )
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
     parser.add_argument("--devices", type=int, default=1, metavar="N", help="share the cases among N processes or GPUs")
     parser.add_argument("--no-timing", action="store_true", help="leave seconds out: equal runs give equal bytes")
@@ -63,22 +75,22 @@ def _tolerance(text: str) -> float | None:
 def run(arguments: argparse.Namespace) -> None:
     """Evaluate and report. Raises MedSAMError subclasses for everything a user can mend."""
     from medsam.data.manifest import read_manifest
+    from medsam.evaluation.protocol import Protocol
     from medsam.evaluation.summary import BASELINES, RESERVED
-    from medsam.evaluation.zero_shot import Protocol
 
-    if arguments.zoom != "off":
-        raise PromptError("--zoom is not supported by this version; leave it out.")
     if arguments.limit is not None and arguments.limit < 1:
         raise PromptError(f"--limit takes a whole number from 1, not {arguments.limit}.")
     if arguments.devices < 1:
         raise PromptError(f"--devices takes a whole number from 1, not {arguments.devices}.")
     protocol = Protocol(
-        prompt=arguments.prompt,
+        prompts=tuple(arguments.prompt or ["box"]),
         jitter_px=tuple(arguments.jitter_px),
         oracle=arguments.oracle,
         seed=arguments.seed,
         window=arguments.window,
         axis=arguments.axis,
+        zoom=arguments.zoom,
+        keep_islands=arguments.keep_islands,
         tolerance_mm=arguments.tolerance_mm,
     )
     sources = [*dict.fromkeys(arguments.model or ["litemedsam"])]
@@ -96,6 +108,7 @@ def run(arguments: argparse.Namespace) -> None:
         )
 
     from medsam.evaluation.run import Run, evaluate
+    from medsam.inference.embeddings import EmbeddingCache
     from medsam.inference.predictor import Predictor
 
     counts = Counter(case.dataset for _, case in cases)
@@ -111,7 +124,10 @@ def run(arguments: argparse.Namespace) -> None:
     folder = evaluate(
         Run(arguments.out, protocol, arguments.save_masks, timing=not arguments.no_timing, asked=asked),
         cases,
-        {name: Predictor(source, arguments.device) for name, source in zip(names, sources, strict=True)},
+        {
+            name: Predictor(source, arguments.device, EmbeddingCache(folder=arguments.embeddings))
+            for name, source in zip(names, sources, strict=True)
+        },
         devices=arguments.devices,
         device=arguments.device,
     )
@@ -148,22 +164,27 @@ def _print_table(summary: dict[str, Any], folder: Path) -> None:
     from rich.table import Table
 
     console = Console()
+    if not console.is_terminal:  # a log takes any width, and names are not to be cut
+        console = Console(width=160)
     table = Table(box=None, pad_edge=False)
-    for heading in ("model", "Dice", "95 % CI", "NSD", "HD95 mm", "structures"):
-        table.add_column(heading, justify="left" if heading == "model" else "right")
-    for model, entry in summary.items():
-        if "overall" not in entry:
-            continue
-        overall = entry["overall"]
-        interval = overall["dice"]["ci95"]
-        table.add_row(
-            model,
-            _number(overall["dice"]["mean"], 3),
-            "-" if interval is None or None in interval else f"{interval[0]:.3f} to {interval[1]:.3f}",
-            _number(overall["nsd"]["mean"], 3),
-            _number(overall["hd95_mm"]["mean"], 1),
-            str(len(entry["structures"])),
-        )
+    # of a run with one prompt the summary has the models alone
+    prompts = summary.get("prompts") or {model: {"": entry} for model, entry in summary.items() if "overall" in entry}
+    several = "prompts" in summary
+    for heading in ("model", *(["prompt"] if several else []), "Dice", "95 % CI", "NSD", "HD95 mm", "structures"):
+        table.add_column(heading, justify="left" if heading in ("model", "prompt") else "right")
+    for model, by_prompt in prompts.items():
+        for prompt, entry in by_prompt.items():
+            overall = entry["overall"]
+            interval = overall["dice"]["ci95"]
+            table.add_row(
+                model,
+                *([prompt] if several else []),
+                _number(overall["dice"]["mean"], 3),
+                "-" if interval is None or None in interval else f"{interval[0]:.3f} to {interval[1]:.3f}",
+                _number(overall["nsd"]["mean"], 3),
+                _number(overall["hd95_mm"]["mean"], 1),
+                str(len(entry["structures"])),
+            )
     console.print(table)
     console.print(f"wrote {folder / 'report.html'}", highlight=False, soft_wrap=True)
 

@@ -35,6 +35,7 @@ from medsam import __version__
 from medsam.errors import InputError
 from medsam.evaluation.summary import (
     BASELINES,
+    CURVES,
     METRICS,
     MIN_PATIENTS,
     ORACLE,
@@ -60,12 +61,15 @@ MAX_FAILURES = 200
 MAX_SKIPPED = 50
 
 HEADLINE = ("dice", "nsd", "hd95_mm")
+_PROMPT = re.compile(
+    r"(?P<start>box|propagate|mask)?(?:\+(?P<px>\d+)px)?(?:\+?points:(?P<clicks>\d+))?(?P<point>point)?"
+)
 VOLUMES = {"volume_ml": "Volume (ml)", "volume_ref_ml": "Reference volume (ml)"}
 
 # Okabe and Ito's palette, told apart by colour-blind readers too; what needs no model is grey
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 _MARKERS = (("o", "●"), ("s", "■"), ("^", "▲"), ("D", "◆"), ("v", "▼"), ("*", "★"))
-_GREYS = {"filled-box": ("#6b6b6b", "x", "✕"), "inscribed-ellipse": ("#9a9a9a", "+", "+")}
+_GREYS = dict(zip(BASELINES, (("#6b6b6b", "x", "✕"), ("#9a9a9a", "+", "+"), ("#6b6b6b", "_", "▁")), strict=True))
 REFERENCE_COLOUR, PREDICTION_COLOUR = "#56B4E9", "#E69F00"
 
 _WIDTH_INCHES = 5.0  # shown at about one CSS pixel a point on a phone, so 8 pt stays readable
@@ -293,6 +297,7 @@ class _Page:
         one = run.asked[run.asked["model"] == run.first.name]
         failed = run.asked[run.asked["model"].isin(models) & (run.asked["dice"] < FAILURE_DICE)]
         failed = failed.sort_values(["dice", "case", "structure", "model"], kind="stable")
+        propagated = run.primary.startswith("propagate")
         protocol = dict(run.summary.get("protocol") or {})
         command = protocol.pop("command", None)
         tolerances = protocol.pop("nsd_tolerance_mm", None) or {}
@@ -307,11 +312,13 @@ class _Page:
             "summary": run.summary,
             "prompt": run.primary,
             "prompt_words": _prompt_words(run.primary),
+            "propagated": propagated,
             "counts": {
                 "cases": run.rows["case"].nunique(),
                 "patients": run.rows["patient"].nunique(),
                 "structures": len(run.structures),
-                "prompts": int(one["n_slices"].fillna(0).sum()),
+                # propagation is prompted once a structure and case
+                "prompts": (len(one) if propagated else int(one["n_slices"].fillna(0).sum())),
             },
             "min_pixels": protocol.get("min_pixels"),
             "headline": HEADLINE,
@@ -332,7 +339,8 @@ class _Page:
             "answers": int(run.asked["model"].isin(models).sum()),
             "times": _times(run),
             "definitions": {
-                (TITLES | VOLUMES).get(key, key): _definition(key, text) for key, text in DEFINITIONS.items()
+                (TITLES | VOLUMES).get(key, key): _definition(key, text, propagated)
+                for key, text in DEFINITIONS.items()
             },
             "empty_rule": EMPTY_RULE,
             "tolerances": _tolerances(tolerances, run.structures),
@@ -357,10 +365,10 @@ class _Page:
 
 
 def number(value: float | None, metric: str) -> str:
-    """A value as the page shows it: three decimals for shares, two for mm, one for percent; – when not defined."""
+    """A value as the page shows it: three decimals for shares, two for mm, one for percent and counts; – for none."""
     if value is None or not np.isfinite(value):
         return "–"
-    decimals = 1 if metric.endswith("_percent") else 2 if metric.endswith(("_mm", "_ml", "seconds")) else 3
+    decimals = 1 if metric.endswith(("_percent", "_calls")) else 2 if metric.endswith(("_mm", "_ml", "seconds")) else 3
     # typographic minus, and never "-0.00"
     return f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", "−")
 
@@ -374,14 +382,21 @@ def _best(run: _Run, metric: str) -> float | None:
 
 
 def _prompt_words(prompt: str) -> str:
-    if prompt == "box":
-        return "the tight box of the reference"
-    if match := re.fullmatch(r"box\+(\d+)px", prompt):
-        return f"the tight box of the reference with each edge moved outwards by 0 to {match[1]} pixels at random"
-    if match := re.fullmatch(r"point|points:(\d+)", prompt):
-        clicks = int(match[1] or 1)
-        return f"{clicks} click{'s' * (clicks > 1)} drawn from the reference"
-    return f"the prompt “{prompt}” drawn from the reference"
+    match = _PROMPT.fullmatch(prompt)
+    if match is None:
+        return f"slice by slice from the prompt “{prompt}” drawn from the reference"
+    said = []
+    if match["start"] == "mask":
+        said.append("a rough mask made from the reference")
+    elif match["start"]:
+        moved = f" with each edge moved outwards by 0 to {match['px']} pixels at random" if match["px"] else ""
+        said.append(f"the tight box of the reference{moved}")
+    if match["start"] == "propagate":
+        return f"through the volume from one prompt a structure, {said[0]} on its middle slice"
+    clicks = 1 if match["point"] else int(match["clicks"] or 0)
+    if clicks:
+        said.append(f"{clicks} click{'s' * (clicks > 1)} drawn from the reference")
+    return f"slice by slice from {' and '.join(said)}"
 
 
 def _prompt_rows(run: _Run) -> list[tuple[_Series, str, Mapping[str, Any]]]:
@@ -394,14 +409,19 @@ def _prompt_rows(run: _Run) -> list[tuple[_Series, str, Mapping[str, Any]]]:
     ]
 
 
-def _times(run: _Run) -> list[tuple[_Series, float, float]]:
-    """(model, median seconds a case, median seconds a prompt); a model without times is left out."""
+def _times(run: _Run) -> list[tuple[_Series, float, float, float]]:
+    """(model, median seconds a case, median seconds a slice, mean encoder runs a case) by structures together.
+
+    A model without times is left out; encoder runs are nan in folders that do not tell them.
+    """
     found = []
     for series in run.series:
         rows = run.asked[(run.asked["model"] == series.name) & run.asked["seconds"].notna()]
         if len(rows) and not series.baseline:
             each = rows["seconds"] / rows["n_slices"]
-            found.append((series, float(rows.groupby("case")["seconds"].sum().median()), float(each.median())))
+            by_case = rows.groupby("case")
+            runs = by_case["encoder_calls"].sum(min_count=1).mean()
+            found.append((series, float(by_case["seconds"].sum().median()), float(each.median()), float(runs)))
     return found
 
 
@@ -424,9 +444,9 @@ def _tolerances(used: Mapping[str, float], structures: Sequence[str]) -> list[tu
     return found
 
 
-def _definition(key: str, text: str) -> str:
+def _definition(key: str, text: str, propagated: bool) -> str:
     """As the page applies it: what a table shows for infinity, and that volumes are of the prompted slices."""
-    if key.startswith("volume"):
+    if key.startswith("volume") and not propagated:
         text += " Only prompted slices count, in the prediction and in the reference."
     return f"{text} Infinite is shown as – here." if "infinite" in text else text
 
@@ -503,7 +523,9 @@ def _tile(
     image, reference, prediction = (kept[f"{kind}/{chosen}"] for kind in ("image", "reference", "prediction"))
     if reference.shape != image.shape[:2] or prediction.shape != image.shape[:2]:
         raise ValueError(f"the masks of picture {chosen} do not fit its image of shape {image.shape}")
-    picture = draw_overlay(image, reference, prediction, entry["box"], float(entry["aspect"]), edge)
+    picture = draw_overlay(
+        image, reference, prediction, entry["box"], float(entry["aspect"]), edge, points=entry.get("points", ())
+    )
     slice_dice = None if entry["dice"] is None else float(entry["dice"])
     return _Tile(pick, int(entry["slice"]), slice_dice, edge, _webp(picture, quality=quality))
 
@@ -512,14 +534,17 @@ def draw_overlay(
     image: np.ndarray,
     reference: np.ndarray,
     prediction: np.ndarray,
-    box: Sequence[float],
+    box: Sequence[float] | None,
     aspect: float,
     edge: int,
+    *,
+    points: Sequence[Sequence[float]] = (),
 ) -> np.ndarray:
-    """A square picture of a structure and its surroundings, with both outlines and the dashed box.
+    """A square picture of a structure and its surroundings, with both outlines, the dashed box and the clicks.
 
     image: uint8 (h, w) or (h, w, 3). reference, prediction: bool (h, w). box: x0, y0, x1, y1, edges in pixels.
     aspect: height of a pixel over its width; the picture shows both in one scale. edge: of the picture, in pixels.
+    points: (x, y, 1 inside | 0 outside) each, edges in pixels; drawn as + and x.
     Returns uint8 (edge, edge, 3); black where the crop passes the image. The reference's outline is wider and lies
     below, so both are seen where they agree.
     """
@@ -527,10 +552,12 @@ def draw_overlay(
 
     both = reference | prediction
     rows, columns = np.flatnonzero(both.any(axis=1)), np.flatnonzero(both.any(axis=0))
-    x0, y0, x1, y1 = (float(value) for value in box)
+    # all that has to be seen: the box, the clicks and both masks
+    seen = [*([box] if box is not None else []), *((x, y, x, y) for x, y, _ in points)]
     if rows.size:
-        x0, x1 = min(x0, columns[0]), max(x1, columns[-1] + 1)
-        y0, y1 = min(y0, rows[0]), max(y1, rows[-1] + 1)
+        seen.append((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1))
+    corners = np.array(seen or [(0, 0, image.shape[1], image.shape[0])], dtype=float)
+    (x0, y0), (x1, y1) = corners[:, :2].min(axis=0), corners[:, 2:].max(axis=0)
     # a margin of a fifth on each side; tiny structures keep some anatomy around them
     side = max(1.4 * max(x1 - x0, (y1 - y0) * aspect), 32.0)
     half = np.array((side / 2, side / 2 / aspect))
@@ -552,8 +579,23 @@ def draw_overlay(
         shape = crop(mask.astype(np.uint8) * 255, Image.Resampling.BOX) >= 128
         line = binary_dilation(shape, iterations=width) & ~binary_erosion(shape, iterations=width)
         picture[line] = _rgb(colour)
-    _dashes(picture, (np.reshape(box, (2, 2)) - low) / (high - low) * edge)
+    if box is not None:
+        _dashes(picture, (np.reshape(box, (2, 2)) - low) / (high - low) * edge)
+    for x, y, inside in points:
+        _mark(picture, (np.array((x, y)) - low) / (high - low) * edge, bool(inside))
     return picture
+
+
+def _mark(picture: np.ndarray, place: np.ndarray, inside: bool) -> None:
+    """Draw a click in place: a white + inside, × outside, edged in black to be seen on any ground."""
+    edge = len(picture)
+    y, x = np.ogrid[:edge, :edge]
+    across, down = x + 0.5 - place[0], y + 0.5 - place[1]
+    near = np.maximum(np.abs(across), np.abs(down)) <= max(edge / 40, 3)
+    strokes = (across, down) if inside else ((across - down) / 2**0.5, (across + down) / 2**0.5)
+    distance = np.minimum(*np.abs(np.broadcast_arrays(*strokes)))
+    for colour, half in ((0, max(edge / 160, 1.5)), (255, max(edge / 500, 0.5))):
+        picture[near & (distance <= half)] = colour
 
 
 def _dashes(picture: np.ndarray, corners: np.ndarray) -> None:
@@ -725,7 +767,8 @@ def _outliers(sample: np.ndarray) -> np.ndarray:
 def _robustness_plots(run: _Run) -> list[Markup]:
     curves = run.summary.get("robustness") or {}
     found = []
-    for axis, label in (("jitter_px", "edges moved outwards by up to … pixels"), ("clicks", "clicks")):
+    labels = ("edges moved outwards by up to … pixels", "clicks", "clicks after the box")
+    for axis, label in zip(CURVES, labels, strict=True):
         figure, axes = _figure(2.9)
         amounts: set[int] = set()
         for series in run.series:

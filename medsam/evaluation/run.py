@@ -37,8 +37,10 @@ from torch.utils.data import DataLoader, Dataset
 import medsam
 from medsam.data.manifest import Case
 from medsam.errors import InputError, MedSAMError
+from medsam.evaluation.protocol import Protocol
 from medsam.evaluation.summary import file_name
-from medsam.evaluation.zero_shot import CaseResult, Protocol, Subject, measure_case
+from medsam.evaluation.zero_shot import CaseResult, Subject, measure_case
+from medsam.inference.embeddings import weights_digest
 from medsam.inference.predictor import Predictor
 from medsam.io.save import save_labels
 from medsam.volume import LabelVolume
@@ -220,7 +222,7 @@ def _open_folder(run: Run, models: Mapping[str, Predictor]) -> None:
     """Make the folder, or make sure that it holds this very evaluation."""
     identity = {
         "protocol": run.protocol.as_dict(),
-        "models": {name: _weights_digest(predictor) for name, predictor in models.items()},
+        "models": {name: weights_digest(predictor.sam) for name, predictor in models.items()},
         "keep_masks": run.keep_masks,
         "timing": run.timing,
     }
@@ -239,15 +241,6 @@ def _open_folder(run: Run, models: Mapping[str, Predictor]) -> None:
     for folder in ("cases", "overlays", *(["masks"] if run.keep_masks else [])):
         (run.folder / folder).mkdir(parents=True, exist_ok=True)
     _write_json(note, identity)
-
-
-def _weights_digest(predictor: Predictor) -> str:
-    """sha256 over names and values of all weights: the same for the same network, however it was stored."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(predictor.sam.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def environment() -> dict[str, Any]:
@@ -296,16 +289,20 @@ def _write_tables(run: Run, names: Sequence[str]) -> None:
     from medsam.evaluation.summary import COLUMNS, by_dataset, read_table, robustness, summarise
 
     done = [json.loads(run.case_file(name).read_text()) for name in names]
+    # prompt by prompt: the first row tells the primary prompt, also where the first case could not be asked with it
+    order = {prompt: place for place, prompt in enumerate(run.protocol.names)}
     tables = {
         "metrics.csv": pd.DataFrame([row for case in done for row in case["rows"]], columns=[*COLUMNS]),
         "slices.csv": pd.DataFrame([row for case in done for row in case["slices"]], columns=[*COLUMNS, "slice"]),
     }
     if tables["metrics.csv"].empty:
         raise InputError(
-            f"None of the {len(names)} cases has a structure of {run.protocol.min_pixels} pixels in a slice: there "
-            "is nothing to measure. Check the manifest with: medsam data check."
+            f"None of the {len(names)} cases has a structure of {run.protocol.min_pixels} pixels in a slice"
+            f"{' of several' if run.protocol.prompts == ('propagate',) else ''}: there is nothing to measure. Check "
+            "the manifest with: medsam data check."
         )
-    for file, table in tables.items():
+    for file, unsorted in tables.items():
+        table = unsorted.sort_values("prompt", key=lambda prompts: prompts.map(order), kind="stable")
         partial = run.folder / f".{file}.partial"
         table.to_csv(partial, index=False, lineterminator="\n")
         os.replace(partial, run.folder / file)

@@ -59,8 +59,8 @@ TITLES = {
     "volume_error_percent": "Volume error (%)",
     "predicted_iou": "Predicted IoU",
 }
-# answers drawn from the box alone: what a model has to beat
-BASELINES = ("filled-box", "inscribed-ellipse")
+# answers drawn from the box alone, and a rough mask as it was given: what a model has to beat
+BASELINES = ("filled-box", "inscribed-ellipse", "given-mask")
 # the prompt of rows that score the best of three masks, chosen by the reference
 ORACLE = "box:oracle3"
 # what stands beside the models in summary.json
@@ -86,11 +86,18 @@ _NUMBERS = (
     "volume_ref_ml",
     "predicted_iou",
     "seconds",
+    "encoder_calls",
 )
+# columns that folders of earlier versions lack
+_LATER = ("encoder_calls",)
 COLUMNS = ("case", "patient", "structure", "label", "model", "prompt", *_NUMBERS)
+
+# what a robustness curve can run along, boxes first: they are the main protocol
+CURVES = ("jitter_px", "clicks", "clicks_after_box")
 
 _BOX = re.compile(r"box(?:\+(\d+)px)?")
 _CLICKS = re.compile(r"point|points:(\d+)")
+_BOX_AND_CLICKS = re.compile(r"box(?:\+points:(\d+))?")
 
 
 def summarise(metrics: pd.DataFrame, *, seed: int = 0, resamples: int = 2000) -> dict[str, Any]:
@@ -115,11 +122,12 @@ def summarise(metrics: pd.DataFrame, *, seed: int = 0, resamples: int = 2000) ->
 
 
 def robustness(metrics: pd.DataFrame, *, seed: int = 0, resamples: int = 2000) -> dict[str, list[dict[str, Any]]]:
-    """Dice against the jitter of the box and against the number of clicks.
+    """Dice against the jitter of the box and against the number of clicks, alone or after a box.
 
     metrics, seed, resamples: as in `summarise`.
-    Returns for each model a list of {"prompt", "jitter_px", "dice"} (prompts "box" and "box+Npx", by growing N) and
-    {"prompt", "clicks", "dice"} ("point" and "points:N"); `dice` holds the overall statistics. Other prompts, such as
+    Returns for each model a list of {"prompt", "jitter_px", "dice"} (prompts "box" and "box+Npx", by growing N),
+    {"prompt", "clicks", "dice"} ("point" and "points:N") and, where a run has any "box+points:N", {"prompt",
+    "clicks_after_box", "dice"} (these, and "box" with 0); `dice` holds the overall statistics. Other prompts, such as
     the best of three masks, lie on neither axis and are left out.
     """
     return _curves(_by_prompt(metrics, ("dice",), seed, resamples))
@@ -226,6 +234,9 @@ def read_table(folder: Path, name: Literal["metrics", "slices"] = "metrics") -> 
         raise InputError(f"{path} is empty. Run `medsam evaluate` again.") from None
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not a table of comma-separated values: {error}") from None
+    for column in _LATER:
+        if column not in table:
+            table[column] = ""
     _check_columns(table, str(path), COLUMNS if name == "metrics" else (*COLUMNS, "slice"))
     numbers = _NUMBERS if name == "metrics" else (*_NUMBERS, "slice")
     for column in numbers:
@@ -451,13 +462,15 @@ def _curves(by_prompt: Mapping[str, Mapping[str, Any]]) -> dict[str, list[dict[s
     curves = {}
     for model, prompts in by_prompt.items():
         points: list[tuple[str, int, str]] = []
+        refined = any("+points:" in prompt for prompt in prompts)
         for prompt in prompts:
             if match := _BOX.fullmatch(prompt):
                 points.append(("jitter_px", int(match[1] or 0), prompt))
             elif match := _CLICKS.fullmatch(prompt):
                 points.append(("clicks", int(match[1] or 1), prompt))
-        # "jitter_px" after "clicks" in the alphabet, but boxes are the main protocol
-        points.sort(key=lambda point: (point[0] != "jitter_px", point[1]))
+            if refined and (match := _BOX_AND_CLICKS.fullmatch(prompt)):
+                points.append(("clicks_after_box", int(match[1] or 0), prompt))
+        points.sort(key=lambda point: (CURVES.index(point[0]), point[1]))
         curves[model] = [
             {"prompt": prompt, axis: amount, "dice": prompts[prompt]["overall"]["dice"]}
             for axis, amount, prompt in points

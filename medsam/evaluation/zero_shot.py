@@ -1,79 +1,40 @@
 """One case, measured: prompts drawn from its reference masks, answered by every model, scored per slice and volume.
 
-Letters: h, w a stored slice; P prompts on it.
+Letters: h, w a stored slice.
 
 Each structure is scored alone, against its own reference, before labels are merged: two structures whose masks
-overlap do not take pixels from each other. A slice is prompted where the reference has at least `MIN_PIXELS` pixels;
-volume metrics compare reference and answer on exactly the prompted slices.
+overlap do not take pixels from each other. A slice is prompted where the reference has at least `min_pixels` pixels.
+Volume metrics compare reference and answer on exactly the prompted slices; propagation, which is prompted on one slice
+and may go astray anywhere, is compared on the whole volume.
 
-Beside the models stand two answers that need none, drawn from the same boxes: the filled box and its inscribed
-ellipse. On tight boxes they beat published models on thin and on convex structures.
+Beside the models stand answers that need none, drawn from the same prompts: the filled box and its inscribed ellipse
+for boxes, the given mask itself for masks. On tight boxes they beat published models on thin and on convex structures.
+There is none for clicks, which say nothing of a structure's size.
 """
 
 from __future__ import annotations
 
-import time
-import zlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from medsam.errors import InputError, PromptError
-from medsam.evaluation.summary import BASELINES, COLUMNS, ORACLE
-from medsam.geometry import Axis, SlicePlane
-from medsam.inference.predictor import Embedding, Predictor
-from medsam.labels import DEFAULT_TOLERANCE_MM, tolerance_mm
+from medsam.errors import InputError
+from medsam.evaluation.cost import MeteredLooker
+from medsam.evaluation.prompting import Found, Target, ask_slice, ask_volume, targets_on
+from medsam.evaluation.protocol import Protocol
+from medsam.evaluation.summary import BASELINES, COLUMNS
+from medsam.geometry import SlicePlane
+from medsam.inference.predictor import Predictor
+from medsam.labels import DEFAULT_TOLERANCE_MM
 from medsam.metrics.measure import measure
-from medsam.metrics.overlap import iou
 from medsam.postprocess.merge import merge_by_quality
-from medsam.prompts.simulate import MIN_PIXELS, inscribed_ellipse, jittered, tight_box
-from medsam.transforms.intensity import IntensityWindow, fixed_window, resolve_window
+from medsam.prompts.prompt import Box, SlicePrompt
+from medsam.prompts.simulate import inscribed_ellipse
+from medsam.transforms.intensity import IntensityWindow, resolve_window
 from medsam.volume import LabelVolume, Volume
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """What is asked, so that a run can be repeated.
-
-    prompt: "box". jitter_px: each edge of the box moves outwards by a whole number of pixels drawn uniformly from
-    [0, N]; the first entry is the run's primary prompt. oracle: also the best of three masks, chosen by the reference.
-    seed: of the jitter. window, axis: as for `medsam segment`.
-    tolerance_mm: of the NSD; None takes each organ's own from `labels`.
-    """
-
-    prompt: str = "box"
-    jitter_px: tuple[int, ...] = (0,)
-    oracle: bool = False
-    seed: int = 0
-    window: str = "auto"
-    axis: Axis | None = None
-    min_pixels: int = MIN_PIXELS
-    tolerance_mm: float | None = DEFAULT_TOLERANCE_MM
-
-    def __post_init__(self) -> None:
-        if self.prompt != "box":
-            raise PromptError(f"The prompt {self.prompt!r} is not supported by this version; use box.")
-        if not self.jitter_px or min(self.jitter_px) < 0 or len(set(self.jitter_px)) != len(self.jitter_px):
-            raise PromptError(f"--jitter-px takes different whole numbers from 0, not {self.jitter_px}.")
-        if self.seed < 0:
-            raise PromptError(f"--seed takes a whole number from 0, not {self.seed}.")
-        fixed_window(self.window)
-        if self.tolerance_mm is not None and not 0 <= self.tolerance_mm < np.inf:
-            raise PromptError(f"--tolerance-mm takes millimetres from 0 or the word organ, not {self.tolerance_mm}.")
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {**asdict(self), "jitter_px": list(self.jitter_px)}
-
-    def tolerance_of(self, structure: str) -> float:
-        """Millimetres (for a picture without a physical size, pixels)."""
-        return tolerance_mm(structure) if self.tolerance_mm is None else self.tolerance_mm
-
-    def prompt_name(self, jitter: int) -> str:
-        """How a row of the tables calls the box: "box", or "box+5px" when jittered."""
-        return "box" if jitter == 0 else f"box+{jitter}px"
 
 
 @dataclass(frozen=True)
@@ -135,53 +96,56 @@ class _Reference:
             full[rows, columns] = plane.take(self.crop, index - across.start)
         return full
 
+    def slices(self, plane: SlicePlane) -> list[int]:
+        """The slices on which it has any pixel."""
+        others = tuple(axis for axis in range(3) if axis != plane.array_axis)
+        return [int(n) + self.part[plane.array_axis].start for n in np.flatnonzero(self.crop.any(axis=others))]
 
-@dataclass(frozen=True)
-class _Box:
-    """A prompt on a slice."""
 
-    structure: str
-    prompt: str
-    box: tuple[int, int, int, int]
+def _filled(box: Box, shape: tuple[int, int]) -> np.ndarray:
+    mask = np.zeros(shape, bool)
+    x0, y0, x1, y1 = (round(edge) for edge in box)
+    mask[y0:y1, x0:x1] = True
+    return mask
+
+
+FILLED, ELLIPSE, GIVEN = BASELINES
+_DRAWN: dict[str, Callable[[Box, tuple[int, int]], np.ndarray]] = {FILLED: _filled, ELLIPSE: inscribed_ellipse}
+
+# model, prompt, structure
+_Key = tuple[str, str, str]
 
 
 @dataclass
 class _Answers:
-    """What one (model, prompt, structure) got: slice -> box, mask (h, w), predicted IoU, seconds.
+    """What one (model, prompt, structure) got, by slice; masks packed, thirty structures of a large volume would fill
+    memory eight times over.
 
     draw: makes the mask from the box alone, for answers that need no model; nothing is kept then.
     """
 
-    draw: Callable[[tuple[int, int, int, int], tuple[int, int]], np.ndarray] | None = None
-    boxes: dict[int, tuple[int, int, int, int]] = field(default_factory=dict)
-    masks: dict[int, np.ndarray] = field(default_factory=dict)
-    quality: dict[int, float] = field(default_factory=dict)
-    seconds: dict[int, float] = field(default_factory=dict)
+    draw: Callable[[Box, tuple[int, int]], np.ndarray] | None = None
+    kept: dict[int, Found] = field(default_factory=dict)
 
-    def add(
-        self,
-        index: int,
-        box: tuple[int, int, int, int],
-        mask: np.ndarray | None = None,
-        quality: float = np.nan,
-        seconds: float = np.nan,
-    ) -> None:
-        if mask is not None:
-            # packed: thirty structures of a large volume would fill memory eight times over
-            self.masks[index] = np.packbits(mask)
-        self.boxes[index], self.quality[index], self.seconds[index] = box, quality, seconds
+    def add(self, found: Found) -> None:
+        asked = None if found.asked is None else replace(found.asked, mask=None)
+        packed = np.zeros(0, np.uint8) if self.draw is not None else np.packbits(found.mask)
+        self.kept[found.index] = replace(found, asked=asked, mask=packed)
 
     def mask(self, index: int, shape: tuple[int, int]) -> np.ndarray:
-        if self.draw is not None:
-            return self.draw(self.boxes[index], shape)
-        return np.unpackbits(self.masks[index], count=shape[0] * shape[1]).astype(bool).reshape(shape)
+        """Bool (h, w)."""
+        found = self.kept[index]
+        if self.draw is not None and found.asked is not None and found.asked.box is not None:
+            return self.draw(found.asked.box, shape)
+        return np.unpackbits(found.mask, count=shape[0] * shape[1]).astype(bool).reshape(shape)
 
 
 def measure_case(
     subject: Subject, predictors: Mapping[str, Predictor], protocol: Protocol, *, keep_masks: bool = False
 ) -> CaseResult:
-    """Score every model and both baselines on one case; a slice is encoded once a model for all its prompts.
+    """Score every model and the answers without one on one case; a look is encoded once a model for all its prompts.
 
+    Rows come prompt by prompt, in the protocol's order.
     Raises InputError for a reference off the scan's grid. A case without any structure of enough pixels gives no rows.
     """
     references = {}
@@ -193,36 +157,50 @@ def measure_case(
             )
         references[name] = _Reference(reference)
     plane = subject.scan.geometry.plane(protocol.axis)
-    window = resolve_window(subject.scan, subject.window or protocol.window)
+    asked_window = subject.window or protocol.window
+    looks = {
+        # by its name, so that a window left to us may still be changed where it hides what is in a box
+        model: MeteredLooker(network.looker(subject.scan, axis=plane.axis, window=asked_window))
+        for model, network in predictors.items()
+    }
+    window = next((look.window for look in looks.values()), None) or resolve_window(subject.scan, asked_window)
     result = CaseResult(window=window.name)
     if subject.scan.array.dtype.kind == "f":
         broken = 1 - float(np.isfinite(subject.scan.array).mean())
         if broken:
             result.notes.append(f"{100 * broken:.2g} % of its voxels are not finite")
-    look = {
-        model: predictor.embedder(subject.scan, axis=plane.axis, window=window)
-        for model, predictor in predictors.items()
-    }
-    answers: dict[tuple[str, str, str], _Answers] = {}
+    answers: dict[_Key, _Answers] = {}
+    prompted: dict[str, list[int]] = {}
     for index in range(plane.count):
-        truths = {name: reference.on(plane, index) for name, reference in references.items()}
-        boxes = list(_boxes(subject.key, truths, index, protocol))
-        if not boxes:
+        targets = targets_on(subject.key, _truths(references, plane, index), index, protocol)
+        if not targets:
             continue
-        for box in boxes:
-            for baseline, draw in _DRAWN.items():
-                _at(answers, baseline, box, draw).add(index, box.box)
-        for model, predictor in predictors.items():
-            _ask(answers, model, predictor, look[model], index, boxes, truths, protocol)
+        for target in targets:
+            prompted.setdefault(target.structure, []).append(index)
+        _draw(answers, targets)
+        for model, look in looks.items():
+            _keep(answers, model, ask_slice(look, index, targets, protocol))
+    if any(question.kind == "propagate" for question in protocol.questions):
+        if plane.count > 1:
+            middles = [
+                _middle(subject.key, name, references, plane, slices, protocol) for name, slices in prompted.items()
+            ]
+            reach = {name: references[name].slices(plane) for name in prompted}
+            for model, look in looks.items():
+                _keep(answers, model, ask_volume(look, middles, reach, protocol))
+        else:
+            why = "not propagated: the scan has one slice only"
+            result.skipped += [{"structure": name, "why": why} for name in prompted]
 
-    asked = {structure for _, _, structure in answers}
     for name, kept in references.items():
-        if name not in asked:
+        if name not in prompted:
             why = "absent" if not kept.crop.any() else f"under {protocol.min_pixels} pixels on every slice"
             result.skipped.append({"structure": name, "why": why})
-    for (model, prompt, structure), found in answers.items():
-        _score(result, subject, references[structure], plane, protocol, (model, prompt, structure), found)
-    primary = protocol.prompt_name(protocol.jitter_px[0])
+    order = {name: place for place, name in enumerate(protocol.names)}
+    answers = dict(sorted(answers.items(), key=lambda entry: order[entry[0][1]]))
+    for key, found in answers.items():
+        _score(result, subject, references[key[2]], plane, protocol, key, found)
+    primary = protocol.names[0]
     _picture(result, subject, references, plane, window, answers, primary)
     if keep_masks:
         for model in predictors:
@@ -230,64 +208,47 @@ def measure_case(
     return result
 
 
-def _boxes(key: str, truths: Mapping[str, np.ndarray], index: int, protocol: Protocol) -> Iterator[_Box]:
-    for structure, truth in truths.items():
-        tight = tight_box(truth, protocol.min_pixels)
-        if tight is None:
-            continue
-        for jitter in protocol.jitter_px:
-            # from what the box is, not from what was drawn before: resumed and sharded runs draw the same
-            rng = np.random.default_rng([protocol.seed, zlib.crc32(f"{key}\0{structure}\0{index}".encode())])
-            yield _Box(structure, protocol.prompt_name(jitter), jittered(tight, jitter, truth.shape, rng))
+def _truths(references: Mapping[str, _Reference], plane: SlicePlane, index: int) -> dict[str, np.ndarray]:
+    return {name: reference.on(plane, index) for name, reference in references.items()}
 
 
-def _ask(
-    answers: dict[tuple[str, str, str], _Answers],
-    model: str,
-    predictor: Predictor,
-    look: Callable[[int], Embedding],
-    index: int,
-    boxes: list[_Box],
-    truths: Mapping[str, np.ndarray],
+def _middle(
+    key: str,
+    structure: str,
+    references: Mapping[str, _Reference],
+    plane: SlicePlane,
+    prompted: list[int],
     protocol: Protocol,
-) -> None:
-    """Embed the slice, answer all its boxes, and share the time equally among them."""
-    started = time.perf_counter()
-    embedding = look(index)
-    coordinates = np.array([box.box for box in boxes])
-    found = predictor.predict(embedding, coordinates)
-    seconds = (time.perf_counter() - started) / len(boxes)
-    for box, mask, quality in zip(boxes, found.masks[:, 0], found.quality[:, 0], strict=True):
-        _at(answers, model, box).add(index, box.box, mask, float(quality), seconds)
-    if not protocol.oracle:
-        return
-    primary = [box for box in boxes if box.prompt == protocol.prompt_name(protocol.jitter_px[0])]
-    started = time.perf_counter()
-    three = predictor.predict(embedding, np.array([box.box for box in primary]), multimask=True)
-    seconds += (time.perf_counter() - started) / len(primary)
-    for box, masks, qualities in zip(primary, three.masks, three.quality, strict=True):
-        truth = truths[box.structure]
-        best = int(np.argmax([iou(truth, mask) for mask in masks]))
-        chosen = _Box(box.structure, ORACLE, box.box)
-        _at(answers, model, chosen).add(index, box.box, masks[best], float(qualities[best]), seconds)
+) -> Target:
+    """A structure on the middle one of the slices where it has enough pixels."""
+    index = prompted[len(prompted) // 2]
+    truths = {structure: references[structure].on(plane, index)}
+    return targets_on(key, truths, index, protocol)[0]
 
 
-def _at(
-    answers: dict[tuple[str, str, str], _Answers],
+def _draw(answers: dict[_Key, _Answers], targets: Iterable[Target]) -> None:
+    """The answers that need no model, from the prompts alone."""
+    free = {"quality": np.nan, "seconds": np.nan, "encoder_calls": np.nan}
+    for target in targets:
+        for question, asked in target.first.items():
+            if question.kind == "box" and not question.clicks:
+                for baseline, draw in _DRAWN.items():
+                    # drawn when scored; the truth stands in, and is not kept
+                    found = Found(question.name, target.structure, target.index, asked, target.truth, **free)
+                    _keep(answers, baseline, [found], draw)
+            elif asked.mask is not None:
+                found = Found(question.name, target.structure, target.index, asked, asked.mask, **free)
+                _keep(answers, GIVEN, [found])
+
+
+def _keep(
+    answers: dict[_Key, _Answers],
     model: str,
-    box: _Box,
-    draw: Callable[[tuple[int, int, int, int], tuple[int, int]], np.ndarray] | None = None,
-) -> _Answers:
-    return answers.setdefault((model, box.prompt, box.structure), _Answers(draw))
-
-
-def _filled(box: tuple[int, int, int, int], shape: tuple[int, int]) -> np.ndarray:
-    mask = np.zeros(shape, bool)
-    mask[box[1] : box[3], box[0] : box[2]] = True
-    return mask
-
-
-_DRAWN = dict(zip(BASELINES, (_filled, inscribed_ellipse), strict=True))
+    found: Iterable[Found],
+    draw: Callable[[Box, tuple[int, int]], np.ndarray] | None = None,
+) -> None:
+    for one in found:
+        answers.setdefault((model, one.prompt, one.structure), _Answers(draw)).add(one)
 
 
 def _score(
@@ -296,7 +257,7 @@ def _score(
     reference: _Reference,
     plane: SlicePlane,
     protocol: Protocol,
-    key: tuple[str, str, str],
+    key: _Key,
     found: _Answers,
 ) -> None:
     geometry = subject.scan.geometry
@@ -313,7 +274,7 @@ def _score(
         "model": model,
         "prompt": prompt,
     }
-    indices = sorted(found.boxes)
+    indices = sorted(found.kept)
     masks = {index: found.mask(index, plane.shape) for index in indices}
     truths = {index: reference.on(plane, index) for index in indices}
     slice_ml = geometry.voxel_ml
@@ -321,7 +282,7 @@ def _score(
         flat = measure(truths[index], masks[index], plane.spacing_mm, tolerance)
         flat["volume_ml"] = np.count_nonzero(masks[index]) * slice_ml
         flat["volume_ref_ml"] = np.count_nonzero(truths[index]) * slice_ml
-        row = _row(shared, flat, 1, found.quality[index], found.seconds[index], geometry.calibrated)
+        row = _row(shared, flat, [found.kept[index]], geometry.calibrated)
         result.slices.append({**row, "slice": index})
     if plane.count == 1:
         # one picture has no third dimension for a surface to lie in
@@ -333,21 +294,26 @@ def _score(
         truth[index - first], answer[index - first] = truths[index], masks[index]
     spacing = (geometry.spacing_mm[plane.array_axis], *plane.spacing_mm)
     solid = measure(truth, answer, spacing, tolerance)
-    quality = float(np.mean(list(found.quality.values())))
-    seconds = float(np.sum(list(found.seconds.values())))
-    result.rows.append(_row(shared, solid, len(indices), quality, seconds, geometry.calibrated))
+    result.rows.append(_row(shared, solid, [found.kept[index] for index in indices], geometry.calibrated))
 
 
-def _row(
-    shared: dict[str, Any], numbers: dict[str, float], slices: int, quality: float, seconds: float, calibrated: bool
-) -> dict[str, Any]:
+def _row(shared: dict[str, Any], numbers: dict[str, float], found: list[Found], calibrated: bool) -> dict[str, Any]:
     """A row of metrics.csv, None where a number is not defined.
 
     Without a physical size there are no millimetres and no millilitres; to an empty answer there is no distance. Means
     are then over fewer rows, which the summary counts, and the Dice of 0 keeps the failure in sight.
     """
     physical = ("hd95_mm", "assd_mm", "volume_ml", "volume_ref_ml")
-    row = {**shared, "n_slices": slices, "predicted_iou": quality, "seconds": seconds}
+    # a slice that propagation did not reach has no predicted IoU
+    qualities = [one.quality for one in found if np.isfinite(one.quality)]
+    row = {
+        **shared,
+        "n_slices": len(found),
+        "predicted_iou": float(np.mean(qualities)) if qualities else np.nan,
+        "seconds": sum(one.seconds for one in found),
+        # thirds of looks add up to looks again
+        "encoder_calls": round(math.fsum(one.encoder_calls for one in found), 6),
+    }
     for column in COLUMNS:
         if column not in row:
             row[column] = np.nan if column in physical and not calibrated else numbers[column]
@@ -360,7 +326,7 @@ def _picture(
     references: Mapping[str, _Reference],
     plane: SlicePlane,
     window: IntensityWindow,
-    answers: dict[tuple[str, str, str], _Answers],
+    answers: dict[_Key, _Answers],
     primary: str,
 ) -> None:
     """The slice where the reference is largest, for each structure and model, upright."""
@@ -369,10 +335,15 @@ def _picture(
     for (model, prompt, structure), found in answers.items():
         if model in BASELINES or prompt != primary:
             continue
-        areas = {n: np.count_nonzero(references[structure].on(plane, n)) for n in sorted(found.boxes)}
+        areas = {n: np.count_nonzero(references[structure].on(plane, n)) for n in sorted(found.kept)}
         index = max(areas, key=lambda n: areas[n])
         mask, truth = found.mask(index, plane.shape), references[structure].on(plane, index)
-        corners = plane.view.edges(np.reshape(found.boxes[index], (2, 2)), plane.shape)
+        asked = found.kept[index].asked or SlicePrompt(1)
+        box = None
+        if asked.box is not None:
+            corners = plane.view.edges(np.reshape(asked.box, (2, 2)), plane.shape)
+            box = [*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist()]
+        centres = plane.view.edges(np.reshape([point[:2] for point in asked.points], (-1, 2)) + 0.5, plane.shape)
         result.overlays.append(
             {
                 "structure": structure,
@@ -380,7 +351,8 @@ def _picture(
                 "prompt": prompt,
                 "slice": index,
                 "dice": float(dice[model, prompt, structure, index]),
-                "box": [*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist()],
+                "box": box,
+                "points": [[*centre.tolist(), point[2]] for centre, point in zip(centres, asked.points, strict=True)],
                 "aspect": row_mm / column_mm,
                 "image": plane.view.apply(window.picture(plane.take(subject.scan.array, index))),
                 "reference": plane.view.apply(truth),
@@ -393,7 +365,7 @@ def _masks(
     result: CaseResult,
     subject: Subject,
     plane: SlicePlane,
-    answers: dict[tuple[str, str, str], _Answers],
+    answers: dict[_Key, _Answers],
     model: str,
     primary: str,
 ) -> None:
@@ -401,10 +373,10 @@ def _masks(
     mine = {s: found for (m, prompt, s), found in answers.items() if m == model and prompt == primary}
     merged = np.zeros(subject.scan.geometry.shape, np.uint16)
     hidden: set[str] = set()
-    for index in sorted({index for found in mine.values() for index in found.masks}):
-        here = [structure for structure, found in mine.items() if index in found.masks]
+    for index in sorted({index for found in mine.values() for index in found.kept}):
+        here = [structure for structure, found in mine.items() if index in found.kept]
         masks = np.stack([mine[structure].mask(index, plane.shape) for structure in here])
-        quality = np.array([mine[structure].quality[index] for structure in here])
+        quality = np.array([mine[structure].kept[index].quality for structure in here])
         ids = np.array([subject.labels[structure] for structure in here])
         shown = merge_by_quality(masks, quality, ids)
         plane.take(merged, index)[...] = shown
@@ -413,6 +385,6 @@ def _masks(
     result.masks[model] = LabelVolume(merged, subject.scan.geometry, names)
     for structure in sorted(hidden):
         whole = np.zeros(merged.shape, bool)
-        for index in mine[structure].masks:
+        for index in mine[structure].kept:
             plane.take(whole, index)[...] = mine[structure].mask(index, plane.shape)
         result.alone[model, structure] = whole

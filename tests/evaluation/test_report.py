@@ -117,6 +117,7 @@ def evaluation(
                         "hd95_mm": 30 * (1 - found),
                         "predicted_iou": found + 0.02 if real else None,
                         "seconds": seconds if real else None,
+                        "encoder_calls": 0.75 if real else None,
                     }
                     rows.append(row)
                     if not real or prompt != prompts[0]:
@@ -366,7 +367,7 @@ def test_calibration_shows_the_numbers_of_the_summary(tmp_path):
 def test_time_is_the_median_over_cases_of_the_sum_over_structures(tmp_path):
     found = page(evaluation(tmp_path / "run", seconds=0.6))
     table = next(table for table in found.tables if "Seconds" in table[0][1])
-    assert [cell.strip() for cell in table[1][1:]] == ["1.20", "0.150"]
+    assert [cell.strip() for cell in table[1][1:]] == ["1.20", "0.150", "1.5"]
 
 
 def test_definitions_tolerances_protocol_environment_and_command_are_there(tmp_path):
@@ -619,3 +620,36 @@ def test_an_empty_answer_counts_in_the_median_of_the_page(tmp_path):
     found = page(folder)
     assert "median –, n 1 of 3" in found.shown
     assert "medians count an empty answer as infinitely far" in found.shown
+
+
+def test_clicks_are_drawn_where_they_are_and_a_picture_needs_no_box():
+    image = np.full((100, 100), 90, np.uint8)
+    reference = np.zeros((100, 100), bool)
+    reference[30:70, 30:70] = True
+    picture = draw_overlay(image, reference, reference, None, 1.0, 224, points=[[50.0, 50.0, 1], [60.0, 40.0, 0]])
+    # 40 pixels and a margin of a fifth on each side on 224: 4 a pixel, from 22
+    assert tuple(picture[112, 112]) == (255, 255, 255)
+    assert tuple(picture[112, 116]) == (255, 255, 255), "an arm of the +"
+    assert tuple(picture[108, 108]) == (90, 90, 90)
+    assert tuple(picture[72, 152]) == (255, 255, 255)
+    assert tuple(picture[69, 149]) == (255, 255, 255), "an arm of the x"
+    assert tuple(picture[72, 156]) == (90, 90, 90)
+
+
+def test_the_page_says_what_the_prompt_was(tmp_path):
+    for prompt, said in (
+        ("points:3", "slice by slice from 3 clicks drawn from the reference ("),
+        ("point", "slice by slice from 1 click drawn"),
+        ("box+5px+points:2", "at random and 2 clicks drawn from the reference ("),
+        ("mask", "slice by slice from a rough mask made from the reference ("),
+        ("propagate", "through the volume from one prompt a structure, the tight box of the reference on its middle"),
+        ("scribble", "slice by slice from the prompt “scribble”"),
+    ):
+        assert said in page(evaluation(tmp_path / prompt, cases=1, prompts=(prompt,))).shown
+
+
+def test_propagation_has_one_prompt_a_structure_and_case(tmp_path):
+    shown = page(evaluation(tmp_path / "run", prompts=("propagate",))).shown
+    assert "(6 prompts)" in shown
+    assert "scored is the whole volume" in shown
+    assert "Only prompted slices count" not in shown

@@ -116,8 +116,9 @@ def test_two_processes_share_the_cases_and_end_in_the_same_bytes(finished, manif
 def test_a_folder_of_another_evaluation_is_not_mixed_up(finished, manifest, capsys):
     before = (finished / "metrics.csv").read_bytes()
     arguments = ["evaluate", "--manifest", str(manifest), "--out", str(finished), "--save-masks", "--no-timing"]
-    assert main([*arguments, "--jitter-px", "5"]) == 2
-    assert "holds an evaluation with another protocol" in capsys.readouterr().err
+    for other in (["--jitter-px", "5"], ["--zoom", "off"], ["--prompt", "box", "point"]):
+        assert main([*arguments, *other]) == 2
+        assert "holds an evaluation with another protocol" in capsys.readouterr().err
     assert (finished / "metrics.csv").read_bytes() == before
 
 
@@ -182,8 +183,8 @@ def test_ctrl_c_is_130_and_keeps_what_is_done(manifest, tmp_path):
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (["--prompt", "point"], "not supported by this version"),
-        (["--zoom", "auto"], "not supported by this version"),
+        (["--prompt", "scribble"], "no prompt 'scribble'"),
+        (["--prompt", "point", "--jitter-px", "5"], "moves boxes"),
         (["--jitter-px", "-1"], "whole numbers"),
         (["--limit", "0"], "from 1"),
         (["--devices", "0"], "from 1"),

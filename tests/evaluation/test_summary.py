@@ -401,3 +401,21 @@ def test_each_data_set_of_a_run_has_its_own_overall() -> None:
         "us": 0.5,
     }
     assert by_dataset(table(row("a", "liver", 0.9))) == {}
+
+
+def test_a_folder_from_before_encoder_calls_were_counted_is_still_read(tmp_path) -> None:
+    old = table(row("a", "liver", 0.9)).drop(columns="encoder_calls")
+    old.to_csv(tmp_path / "metrics.csv", index=False)
+    assert read_table(tmp_path)["encoder_calls"].isna().all()
+
+
+def test_clicks_after_a_box_start_from_the_box() -> None:
+    prompts = (("box", 0.7), ("box+5px", 0.6), ("box+points:3", 0.9), ("box+points:1", 0.8), ("box+5px+points:1", 0.1))
+    curve = robustness(table(*(row("a", "liver", dice, prompt=prompt) for prompt, dice in prompts)))["sam"]
+    assert [(point.get("jitter_px"), point.get("clicks_after_box"), point["dice"]["mean"]) for point in curve] == [
+        (0, None, 0.7),
+        (5, None, 0.6),
+        (None, 0, 0.7),
+        (None, 1, 0.8),
+        (None, 3, 0.9),
+    ]

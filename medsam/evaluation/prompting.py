@@ -1,0 +1,154 @@
+"""Put a protocol's questions to one model: slice by slice, and once for a volume.
+
+Prompts are drawn from what they are (seed, case, structure, slice), never from what was drawn before, so that resumed
+and sharded runs draw the same. Every kind of prompt is asked apart: what else is asked changes neither its answers nor
+its cost.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from medsam.evaluation.cost import Bill, MeteredLooker
+from medsam.evaluation.interactive import rounds
+from medsam.evaluation.protocol import Protocol, Question
+from medsam.evaluation.summary import ORACLE
+from medsam.inference.propagate import propagate_all
+from medsam.inference.zoom import Answer, answer_slice
+from medsam.metrics.overlap import iou
+from medsam.postprocess.clean import HOLE_MM, ISLAND_MM, clean
+from medsam.prompts.prompt import SlicePrompt
+from medsam.prompts.simulate import jittered, rough_mask, tight_box
+
+
+@dataclass(frozen=True)
+class Target:
+    """A structure on a slice where it is prompted. truth: bool (h, w). first: question -> what it starts with."""
+
+    structure: str
+    index: int
+    truth: np.ndarray
+    first: dict[Question, SlicePrompt] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Found:
+    """One answer. prompt: its name in the tables. asked: with all clicks; None on a slice that was only reached.
+
+    mask: bool (h, w), as it is scored. quality: predicted IoU. seconds, encoder_calls: this structure's share.
+    """
+
+    prompt: str
+    structure: str
+    index: int
+    asked: SlicePrompt | None
+    mask: np.ndarray
+    quality: float
+    seconds: float
+    encoder_calls: float
+
+
+def targets_on(key: str, truths: Mapping[str, np.ndarray], index: int, protocol: Protocol) -> list[Target]:
+    """The structures with enough pixels on a slice, with the boxes and rough masks they are asked with."""
+    found = []
+    for structure, truth in truths.items():
+        tight = tight_box(truth, protocol.min_pixels)
+        if tight is None:
+            continue
+        target = Target(structure, index, truth)
+        drawn = zlib.crc32(f"{key}\0{structure}\0{index}".encode())
+        for question in protocol.questions:
+            if question.kind in ("box", "propagate"):
+                rng = np.random.default_rng([protocol.seed, drawn])
+                target.first[question] = SlicePrompt(1, jittered(tight, question.jitter_px, truth.shape, rng))
+            elif question.kind == "mask":
+                rng = np.random.default_rng([protocol.seed, drawn, 1])
+                target.first[question] = SlicePrompt(1, mask=rough_mask(truth, rng))
+        found.append(target)
+    return found
+
+
+def ask_slice(look: MeteredLooker, index: int, targets: Sequence[Target], protocol: Protocol) -> Iterator[Found]:
+    """All of a protocol but propagation, for every structure of a slice together."""
+    asked: dict[tuple[str, int], list[Question]] = {}
+    for question in protocol.questions:
+        if question.kind != "propagate":
+            asked.setdefault((question.kind, question.jitter_px), []).append(question)
+    for questions in asked.values():
+        # these differ in their clicks alone: the answer to fewer is on the way to the answer to more
+        wanted = {question.clicks: question for question in questions}
+        bill = Bill()
+
+        def ask(prompts: list[SlicePrompt], before: list[Answer | None], bill: Bill = bill) -> list[Answer]:
+            with look.charge(bill):
+                return answer_slice(look, index, prompts, zoom=protocol.zoom, before=before)
+
+        first = None
+        if questions[0].kind != "points":
+            first = [target.first[questions[0]] for target in targets]
+        for clicks, prompts, answers in rounds([target.truth for target in targets], ask, first):
+            if clicks in wanted:
+                cost = bill.seconds / len(targets), bill.encoder_calls / len(targets)
+                for target, prompt, answer in zip(targets, prompts, answers, strict=True):
+                    name = wanted[clicks].name
+                    mask = _cleaned(answer.mask, look, look.plane.spacing_mm, protocol)
+                    yield Found(name, target.structure, index, prompt, mask, answer.quality, *cost)
+            if clicks >= max(wanted):
+                break
+    if protocol.oracle:
+        yield from _oracle(look, index, targets, next(q for q in protocol.questions if q.kind == "box"))
+
+
+def _cleaned(mask: np.ndarray, look: MeteredLooker, spacing_mm: Sequence[float], protocol: Protocol) -> np.ndarray:
+    """As `medsam segment` cleans it: a picture without millimetres has no small islands."""
+    if protocol.keep_islands or not look.scan.geometry.calibrated:
+        return mask
+    return clean(mask, spacing_mm, min_island_mm=ISLAND_MM, fill_mm=HOLE_MM)
+
+
+def _oracle(look: MeteredLooker, index: int, targets: Sequence[Target], question: Question) -> Iterator[Found]:
+    """The best of three masks on the whole slice, chosen by the reference."""
+    bill = Bill()
+    prompts = [target.first[question] for target in targets]
+    with look.charge(bill):
+        three = look.network.ask(look(index), prompts, multimask=True)
+    cost = bill.seconds / len(targets), bill.encoder_calls / len(targets)
+    for target, prompt, masks, qualities in zip(targets, prompts, three.masks, three.quality, strict=True):
+        best = int(np.argmax([iou(target.truth, mask) for mask in masks]))
+        yield Found(ORACLE, target.structure, index, prompt, masks[best], float(qualities[best]), *cost)
+
+
+def ask_volume(
+    look: MeteredLooker, middles: Sequence[Target], references: Mapping[str, Sequence[int]], protocol: Protocol
+) -> Iterator[Found]:
+    """Propagation from one slice a structure, all structures together.
+
+    references: structure -> the slices on which its reference has any pixel. Gives an answer, empty where there is
+    none, for each of these and for every slice the answer spreads to.
+    """
+    for question in protocol.questions:
+        if question.kind != "propagate" or not middles:
+            continue
+        bill = Bill()
+        seeds = {target.structure: {target.index: target.first[question]} for target in middles}
+        with look.charge(bill):
+            found = propagate_all(look, seeds, zoom=protocol.zoom)
+        for target in middles:
+            spread = found[target.structure]
+            solid = np.zeros(look.scan.geometry.shape, bool)
+            for index, mask in spread.masks.items():
+                look.plane.take(solid, index)[...] = mask
+            solid = _cleaned(solid, look, look.scan.geometry.spacing_mm, protocol)
+            reached = {index for index in spread.masks if look.plane.take(solid, index).any()}
+            slices = sorted(reached | set(references[target.structure]))
+            cost = (amount / len(middles) / len(slices) for amount in (bill.seconds, bill.encoder_calls))
+            seconds, encoder_calls = cost
+            for index in slices:
+                mask = look.plane.take(solid, index)
+                quality = spread.quality.get(index, np.nan) if index in reached else np.nan
+                asked = seeds[target.structure].get(index)
+                yield Found(question.name, target.structure, index, asked, mask, float(quality), seconds, encoder_calls)

@@ -24,6 +24,7 @@ from medsam.geometry import SlicePlane
 from medsam.inference.network import Embedding, Network
 from medsam.prompts.prompt import Box, Point, SlicePrompt
 from medsam.prompts.simulate import tight_box
+from medsam.transforms.frame import pixels_of
 
 # Sides of the squares tried round a click, in longer sides of the slice: from a lymph node to a liver.
 _SIDES = (0.03, 0.045, 0.065, 0.09, 0.13, 0.18, 0.25, 0.35, 0.5, 0.7)
@@ -115,8 +116,8 @@ def with_clicks(
     rows, columns = logits.shape
     spacing = np.array(plane.spacing_mm) / min(plane.spacing_mm)
     reach = max(_REACH * min((box[2] - box[0]) * spacing[1], (box[3] - box[1]) * spacing[0]), _LEAST_REACH)
-    x0, y0, x1, y1 = (int(edge) for edge in box)
-    around = grey[max(y0, 0) : y1 + 1, max(x0, 0) : x1 + 1]
+    left, top, right, bottom = pixels_of(box, (rows, columns))
+    around = grey[top:bottom, left:right]
     contrast = float(np.subtract(*np.percentile(around, (84, 16)))) / 2
     result = logits.copy()
     y, x = np.ogrid[:rows, :columns]

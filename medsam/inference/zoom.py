@@ -40,7 +40,7 @@ from medsam.inference.clicks import as_box, with_clicks
 from medsam.inference.network import Look, Looker
 from medsam.prompts.prompt import Box, SlicePrompt
 from medsam.prompts.simulate import tight_box
-from medsam.transforms.frame import Region
+from medsam.transforms.frame import Region, pixels_of
 from medsam.transforms.intensity import IntensityWindow
 
 Zoom = Literal["off", "on", "auto"]
@@ -83,7 +83,7 @@ class Evidence:
     """
 
     box: float = 3.0
-    pixels: float = 3.0
+    pixels: float = 4.5
     limit: float = 1.5
 
 
@@ -180,7 +180,7 @@ def _fitting_window(look: Looker, index: int, box: Box) -> IntensityWindow | Non
     """The looker's wide window when its own hides most of what is in the box; None keeps its own."""
     if look.wide is None:
         return None
-    x0, y0, x1, y1 = _pixels_of(box, look.plane.shape)
+    x0, y0, x1, y1 = pixels_of(box, look.plane.shape)
     inside = look.pixels(index)[y0:y1, x0:x1]
     hidden = (inside < look.window.low) | (inside > look.window.high)
     return look.wide if float(hidden.mean()) > _CLIPPED else None
@@ -228,7 +228,7 @@ def with_evidence(
     x0, y0, x1, y1 = box
     width, height = x1 - x0, y1 - y0
     # the box and half of it around, where "outside" is learnt
-    left, top, right, bottom = _pixels_of(
+    left, top, right, bottom = pixels_of(
         (x0 - width / 2 - 10, y0 - height / 2 - 10, x1 + width / 2 + 10, y1 + height / 2 + 10), shape
     )
     part = logits[top:bottom, left:right]
@@ -294,12 +294,3 @@ def _appearance(pixels: np.ndarray, inside: np.ndarray, outside: np.ndarray, lim
         # noise flips single pixels
         ratios.append(ndimage.gaussian_filter(ratio[bins], 0.7))
     return np.mean(ratios, axis=0)
-
-
-def _pixels_of(box: Box, shape: tuple[int, int]) -> Region:
-    """The whole pixels that a box touches, at least one, inside (h, w)."""
-    x0, y0, x1, y1 = box
-    left, top = (int(np.clip(np.floor(edge), 0, size - 1)) for edge, size in ((x0, shape[1]), (y0, shape[0])))
-    right = int(np.clip(np.ceil(x1), left + 1, shape[1]))
-    bottom = int(np.clip(np.ceil(y1), top + 1, shape[0]))
-    return left, top, right, bottom

@@ -158,3 +158,12 @@ class Frame:
             x0, y0, x1, y1 = self.region
             maps = F.pad(maps, (x0, self.stored[1] - x1, y0, self.stored[0] - y1), value=-torch.inf)
         return maps.reshape(*lead, *self.stored)
+
+
+def pixels_of(box: tuple[float, float, float, float], shape: tuple[int, int]) -> Region:
+    """The whole pixels that a half-open box touches, at least one, inside a slice (h, w)."""
+    x0, y0, x1, y1 = box
+    left, top = (int(np.clip(np.floor(edge), 0, size - 1)) for edge, size in ((x0, shape[1]), (y0, shape[0])))
+    right = int(np.clip(np.ceil(x1), left + 1, shape[1]))
+    bottom = int(np.clip(np.ceil(y1), top + 1, shape[0]))
+    return left, top, right, bottom

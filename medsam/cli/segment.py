@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("auto", "on", "off"),
         help="auto: the whole slice, and each box from close by (default); off: whole slice, fastest; on: closer alone",
     )
+    parser.add_argument(
+        "--max-mm", type=float, metavar="MM", help="with --propagate: at most this far from a prompted slice"
+    )
     parser.add_argument("--keep-islands", action="store_true", help="leave small islands and holes as they are")
+    parser.add_argument("--one-piece", action="store_true", help="keep only the piece that the prompt points at")
+    parser.add_argument("--smooth-mm", type=float, default=0.0, metavar="MM", help="round outlines (default: 0, off)")
     parser.add_argument(
         "--all-masks", action="store_true", help="also write the three masks of each prompt, best first: NAME.1, .2, .3"
     )
@@ -96,13 +103,16 @@ def run(arguments: argparse.Namespace) -> None:
         axis = axis or file_axis
     plan(prompts, scan.geometry, axis)  # a wrong box is told before seconds go into loading a model
     out = arguments.out or default_out(scan, arguments.scan)
-    if arguments.out is None and out.exists():
-        raise InputError(f"{out.name} is there already, perhaps corrected by hand. Name what to write: --out FILE.")
     outs = [out, *(alternative_out(out, rank) for rank in (1, 2, 3) if arguments.all_masks)]
     for one in outs:
+        if arguments.out is None and one.exists():
+            raise InputError(f"{one.name} is there already, perhaps corrected by hand. Name what to write: --out FILE.")
         check_writable(one, scan.geometry.shape[0], inputs)
     if arguments.preview is not None:
         check_preview(arguments.preview, [*inputs, *outs, *map(sidecar, outs)])
+
+    if not 0 <= arguments.smooth_mm < math.inf or (arguments.max_mm is not None and not arguments.max_mm >= 0):
+        raise PromptError("--smooth-mm and --max-mm take millimetres from 0.")
 
     # torch comes with these, so they wait until the input is known to be good
     from medsam.inference.embeddings import EmbeddingCache
@@ -119,7 +129,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     for note in found.notes:
         print(f"Note: {note}", file=sys.stderr)
-    report = summary(scan, found, predictor.name, loaded, out, arguments.preview)
+    report = summary(scan, found, predictor.name, loaded, outs, arguments.preview)
     if arguments.json:
         print(json.dumps(report, indent=2, allow_nan=False))
     else:
@@ -153,6 +163,8 @@ def _segment(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from medsam.postprocess.clean import Tidy
+
     columns = (TextColumn("Slices"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("slices")
@@ -164,16 +176,19 @@ def _segment(
             modality=arguments.modality,
             zoom=arguments.zoom,
             propagate=arguments.propagate,
-            keep_islands=arguments.keep_islands,
+            max_mm=math.inf if arguments.max_mm is None else arguments.max_mm,
+            tidy=Tidy(arguments.keep_islands, arguments.one_piece, arguments.smooth_mm),
             all_masks=arguments.all_masks,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
 
 
 def summary(
-    scan: Volume, found: Segmentation, model: str, load_seconds: float, out: Path, preview: Path | None
+    scan: Volume, found: Segmentation, model: str, load_seconds: float, outs: Sequence[Path], preview: Path | None
 ) -> dict[str, Any]:
-    """What `--json` prints. Millilitres are null for a picture, which has no millimetres."""
+    """What `--json` prints. Millilitres are null for a picture, which has no millimetres; a predicted IoU is null
+    where nothing was found, or a drawn mask was taken as it is.
+    """
     import numpy as np
 
     counts = np.bincount(found.labels.array.ravel(), minlength=max(found.labels.names) + 1)
@@ -187,8 +202,9 @@ def summary(
                 "name": name,
                 "voxels": voxels,
                 "ml": voxels * scan.geometry.voxel_ml if scan.geometry.calibrated else None,
-                "slices": sorted({answer.slice for answer in answers}),
-                "predicted_iou": float(np.mean([answer.quality for answer in answers])),
+                "slices": sorted({answer.slice for answer in answers if answer.pixels}),
+                "predicted_iou": _mean([answer.quality for answer in answers]),
+                **({"stopped": stopped} if (stopped := dict(found.stopped.get(number, {}))) else {}),
             }
         )
     geometry = scan.geometry
@@ -209,7 +225,7 @@ def summary(
                 "slice": answer.slice,
                 "box": None if answer.box is None else list(answer.box),
                 "points": [list(point) for point in answer.points],
-                "predicted_iou": answer.quality,
+                "predicted_iou": _mean([answer.quality]),
                 "pixels_before_merging": answer.pixels,
                 **({} if answer.confidence is None else {"confidence": answer.confidence}),
                 **({"candidates": list(answer.candidates)} if answer.candidates else {}),
@@ -219,9 +235,16 @@ def summary(
         "notes": list(found.notes),
         "encoder_calls": found.encoded,
         "seconds": {"load": load_seconds, **found.seconds},
-        "out": str(out),
+        "out": str(outs[0]),
+        **({"alternatives": [str(out) for out in outs[1:]]} if outs[1:] else {}),
         "preview": None if preview is None else str(preview),
     }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    """Of the numbers among them; None where there is none."""
+    numbers = [value for value in values if not math.isnan(value)]
+    return sum(numbers) / len(numbers) if numbers else None
 
 
 def _print_table(report: dict[str, Any], console: Any) -> None:
@@ -238,7 +261,7 @@ def _print_table(report: dict[str, Any], console: Any) -> None:
             str(label["voxels"]),
             millilitres,
             str(len(label["slices"])),
-            f"{label['predicted_iou']:.2f}",
+            "-" if label["predicted_iou"] is None else f"{label['predicted_iou']:.2f}",
         )
     console.print(table)
     seconds = report["seconds"]
@@ -247,6 +270,6 @@ def _print_table(report: dict[str, Any], console: Any) -> None:
         f"decode {seconds['decode']:.2f} s",
         highlight=False,
     )
-    for path in (report["out"], report["preview"]):
+    for path in (report["out"], *report.get("alternatives", []), report["preview"]):
         if path:
             console.print(f"wrote {path}", highlight=False, soft_wrap=True)

@@ -20,7 +20,7 @@ from medsam.evaluation.summary import ORACLE
 from medsam.inference.propagate import propagate_all
 from medsam.inference.zoom import Answer, answer_slice
 from medsam.metrics.overlap import iou
-from medsam.postprocess.clean import HOLE_MM, ISLAND_MM, clean
+from medsam.postprocess.clean import Tidy
 from medsam.prompts.prompt import SlicePrompt
 from medsam.prompts.simulate import jittered, rough_mask, tight_box
 
@@ -74,6 +74,7 @@ def targets_on(key: str, truths: Mapping[str, np.ndarray], index: int, protocol:
 
 def ask_slice(look: MeteredLooker, index: int, targets: Sequence[Target], protocol: Protocol) -> Iterator[Found]:
     """All of a protocol but propagation, for every structure of a slice together."""
+    tidy = Tidy(protocol.keep_islands)
     asked: dict[tuple[str, int], list[Question]] = {}
     for question in protocol.questions:
         if question.kind != "propagate":
@@ -95,19 +96,18 @@ def ask_slice(look: MeteredLooker, index: int, targets: Sequence[Target], protoc
                 cost = bill.seconds / len(targets), bill.encoder_calls / len(targets)
                 for target, prompt, answer in zip(targets, prompts, answers, strict=True):
                     name = wanted[clicks].name
-                    mask = _cleaned(answer.mask, look, look.plane.spacing_mm, protocol)
+                    mask = tidy(
+                        answer.mask,
+                        look.plane.spacing_mm,
+                        calibrated=look.scan.geometry.calibrated,
+                        inside=[(x, y) for x, y, label in prompt.points if label],
+                        outside=[(x, y) for x, y, label in prompt.points if not label],
+                    )
                     yield Found(name, target.structure, index, prompt, mask, answer.quality, *cost)
             if clicks >= max(wanted):
                 break
     if protocol.oracle:
         yield from _oracle(look, index, targets, next(q for q in protocol.questions if q.kind == "box"))
-
-
-def _cleaned(mask: np.ndarray, look: MeteredLooker, spacing_mm: Sequence[float], protocol: Protocol) -> np.ndarray:
-    """As `medsam segment` cleans it: a picture without millimetres has no small islands."""
-    if protocol.keep_islands or not look.scan.geometry.calibrated:
-        return mask
-    return clean(mask, spacing_mm, min_island_mm=ISLAND_MM, fill_mm=HOLE_MM)
 
 
 def _oracle(look: MeteredLooker, index: int, targets: Sequence[Target], question: Question) -> Iterator[Found]:
@@ -142,7 +142,8 @@ def ask_volume(
             solid = np.zeros(look.scan.geometry.shape, bool)
             for index, mask in spread.masks.items():
                 look.plane.take(solid, index)[...] = mask
-            solid = _cleaned(solid, look, look.scan.geometry.spacing_mm, protocol)
+            geometry = look.scan.geometry
+            solid = Tidy(protocol.keep_islands)(solid, geometry.spacing_mm, calibrated=geometry.calibrated)
             reached = {index for index in spread.masks if look.plane.take(solid, index).any()}
             slices = sorted(reached | set(references[target.structure]))
             cost = (amount / len(middles) / len(slices) for amount in (bill.seconds, bill.encoder_calls))

@@ -39,17 +39,22 @@ def as_box(
 
     last: the box of the answer before the last click; kept unless another one honours more of the clicks.
     """
-    inside = np.array([(x, y) for x, y, label in prompt.points if label], dtype=float).reshape(-1, 2)
+    inside = clicked_inside(prompt)
     box: Box | None = prompt.box
     if box is None and prompt.mask is not None:
         box = tight_box(prompt.mask, 1)
     if box is None:
         return replace(prompt, box=_search(network, embedding, prompt.points, inside, plane, last), points=())
-    return replace(prompt, box=_grown(box, inside, plane), points=())
+    return replace(prompt, box=grown_to(box, inside, plane), points=())
 
 
-def _grown(box: Box, inside: np.ndarray, plane: SlicePlane) -> Box:
-    """A click outside the box says that the box was too small."""
+def clicked_inside(prompt: SlicePrompt) -> np.ndarray:
+    """The clicks inside the object, (N, 2) pixel indices."""
+    return np.array([(x, y) for x, y, label in prompt.points if label], dtype=float).reshape(-1, 2)
+
+
+def grown_to(box: Box, inside: np.ndarray, plane: SlicePlane) -> Box:
+    """The box with clicks inside the object (N, 2): one outside the box says that the box was too small."""
     if not len(inside):
         return box
     (left, top), (right, bottom) = inside.min(axis=0) - 0.5, inside.max(axis=0) + 1.5
@@ -72,7 +77,7 @@ def _search(
 ) -> Box:
     boxes = candidate_boxes(inside, plane)
     if last is not None:
-        boxes = np.concatenate([boxes, [_grown(last, inside, plane)]])
+        boxes = np.concatenate([boxes, [grown_to(last, inside, plane)]])
     found = network.predict(embedding, boxes)
     logits = found.logits[:, 0].cpu().numpy()
     stability = (logits > 1).sum(axis=(1, 2)) / np.maximum((logits > -1).sum(axis=(1, 2)), 1)
@@ -119,21 +124,27 @@ def with_clicks(
     left, top, right, bottom = pixels_of(box, (rows, columns))
     around = grey[top:bottom, left:right]
     contrast = float(np.subtract(*np.percentile(around, (84, 16)))) / 2
-    result = logits.copy()
     y, x = np.ogrid[:rows, :columns]
-    for column, line, label in points:
+    squared = [((y - line) * spacing[0]) ** 2 + ((x - column) * spacing[1]) ** 2 for column, line, _ in points]
+    # each click rules over the pixels that are nearer to it than to any other: none undoes another's work
+    ruler = np.argmin(squared, axis=0)
+    result = logits.copy()
+    for number, (column, line, label) in enumerate(points):
         row, col = int(np.clip(round(line), 0, rows - 1)), int(np.clip(round(column), 0, columns - 1))
         sign = 1.0 if label else -1.0
-        there = max(float(result[row, col]), -20.0) if label else min(float(result[row, col]), 20.0)
+        there = float(np.clip(logits[row, col], -20.0, 20.0))
         short = _LIFT - sign * there
-        if short <= 0:
+        if sign * there > 0:
             continue
         near = grey[max(row - 1, 0) : row + 2, max(col - 1, 0) : col + 2]
-        distance = ((y - line) * spacing[0]) ** 2 + ((x - column) * spacing[1]) ** 2
-        weight = np.exp(-distance / (2 * reach**2))
+        weight = np.exp(-squared[number] / (2 * reach**2)) * (ruler == number)
         if contrast > 0:
             weight = weight * np.exp(-(((grey - np.median(near)) / contrast) ** 2) / 2)
         weight[row, col] = 1.0
         # what no look reached, and what lies outside the box, can be had by a click alone
         result = np.where(np.isfinite(result), result, np.where(weight > 0.5, -20.0, -np.inf)) + sign * short * weight
+    for column, line, label in points:
+        row, col = int(np.clip(round(line), 0, rows - 1)), int(np.clip(round(column), 0, columns - 1))
+        if (result[row, col] > 0) != bool(label):
+            result[row, col] = _LIFT if label else -_LIFT
     return result.astype(np.float32)

@@ -5,18 +5,19 @@ Letters: P prompts, h and w of the stored slice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from medsam.errors import PromptError
 from medsam.geometry import Axis, SlicePlane
-from medsam.inference.network import Look, Looker, Network
-from medsam.inference.propagate import propagate_all
+from medsam.inference.network import Looker, Network
+from medsam.inference.propagate import PropagateSettings, Propagation, propagate_all
 from medsam.inference.session import Session
-from medsam.inference.zoom import Zoom, answer_slice
-from medsam.postprocess.clean import HOLE_MM, ISLAND_MM, clean
+from medsam.inference.zoom import Answer, Zoom, answer_slice
+from medsam.postprocess.clean import Tidy
 from medsam.postprocess.merge import merge_by_quality
 from medsam.prompts.prompt import Box, Point, Prompt, PromptPlan, SlicePrompt, plan
 from medsam.transforms.intensity import IntensityWindow, looks_like_ct
@@ -28,8 +29,9 @@ class SliceAnswer:
     """What one prompt got, or what it spread to.
 
     slice: its number. label: id. box, points: as prompted; None and () where the mask came by propagation.
-    quality: predicted IoU. pixels: in the mask, before merging. confidence: of a propagated mask, see
-    `propagate.Propagation`; None for others. candidates: predicted IoU of the three masks, with `all_masks`.
+    quality: predicted IoU; nan where a drawn mask was taken as it is, or nothing was found. pixels: in the mask, before
+    merging. confidence: of a propagated mask, see `propagate.Propagation`; None for others. candidates: predicted IoU
+    of the three masks, with `all_masks`.
     """
 
     slice: int
@@ -48,7 +50,7 @@ class Segmentation:
 
     seconds: {"embed", "decode"}. notes: what a reader should know before trusting it, e.g. a slice without contrast.
     encoded: images the network has encoded for it. alternatives: with `all_masks`, three label maps, of every prompt's
-    best, second and third mask by predicted IoU.
+    best, second and third mask by predicted IoU. stopped: with `propagate`, label id -> {slice: why it ended there}.
     """
 
     labels: LabelVolume
@@ -59,6 +61,7 @@ class Segmentation:
     notes: tuple[str, ...] = ()
     encoded: int = 0
     alternatives: tuple[LabelVolume, ...] = ()
+    stopped: Mapping[int, Mapping[int, str]] = field(default_factory=dict)
 
 
 class Predictor(Network):
@@ -86,7 +89,8 @@ class Predictor(Network):
         modality: str | None = None,
         zoom: Zoom = "auto",
         propagate: bool = False,
-        keep_islands: bool = False,
+        max_mm: float = math.inf,
+        tidy: Tidy | None = None,
         all_masks: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> Segmentation:
@@ -95,9 +99,10 @@ class Predictor(Network):
         Each slice with a prompt is encoded once, and with zoom "auto" each box once more from close by. Masks of one
         label are united; where labels overlap, the mask with the higher predicted IoU keeps the pixel.
         window, modality: see `resolve_window`. zoom: see `zoom.answer_slice`.
-        propagate: follow each label from its prompted slices through the volume, both ways (see `propagate`).
-        keep_islands: leave out the removal of islands under 3 mm and holes under 5 mm.
-        all_masks: also the three masks of an ambiguous prompt, from the whole slice, as `alternatives`.
+        propagate: follow each label from its prompted slices through the volume, both ways (see `propagate`), at most
+        max_mm; a label with a box3d stays between its ends. What somebody drew as a mask is kept as it is.
+        tidy: how masks are cleaned; default: small islands and holes go.
+        all_masks: also the three masks of every prompt, from the whole slice, as `alternatives`.
         progress: called with (slices done, slices in all); with propagate, slices in all is the most it can be.
         Raises PromptError for a prompt outside the scan, or several objects of one label on a slice to propagate.
         """
@@ -105,10 +110,11 @@ class Predictor(Network):
             raise PromptError("All masks of a prompt are given on its own slice: leave propagation out.")
         todo = plan(prompts, scan.geometry, axis)
         look = self.looker(scan, axis=todo.axis, window=window, modality=modality)
-        work = _Work(look, todo, zoom, keep_islands, progress)
+        work = _Work(look, todo, zoom, tidy or Tidy(), progress)
         spent, encoded = dict(self.seconds), self.encoded
         if propagate:
-            work.propagate()
+            bounded = {prompt.label for prompt in prompts if prompt.box3d is not None}
+            work.propagate(bounded, max_mm)
         else:
             work.answer(all_masks)
         notes = list(work.notes)
@@ -131,6 +137,7 @@ class Predictor(Network):
             notes=tuple(notes),
             encoded=self.encoded - encoded,
             alternatives=tuple(LabelVolume(each, scan.geometry, todo.names) for each in work.alternatives),
+            stopped=work.stopped,
         )
 
 
@@ -142,10 +149,11 @@ class _Work:
         look: Looker,
         todo: PromptPlan,
         zoom: Zoom,
-        keep_islands: bool,
+        tidy: Tidy,
         progress: Callable[[int, int], None] | None,
     ) -> None:
-        self.look, self.todo, self.zoom, self.keep_islands, self.progress = look, todo, zoom, keep_islands, progress
+        self.look, self.todo, self.zoom, self.tidy, self.progress = look, todo, zoom, tidy, progress
+        self.stopped: dict[int, dict[int, str]] = {}
         self.labels = np.zeros(look.scan.geometry.shape, dtype=np.uint16)
         self.answers: list[SliceAnswer] = []
         self.alternatives: list[np.ndarray] = []
@@ -159,9 +167,12 @@ class _Work:
         for done, (index, prompts) in enumerate(self.todo.slices.items()):
             self._tell(done, total)
             found = answer_slice(self.look, index, prompts, zoom=self.zoom)
-            masks = np.stack([self._cleaned(each.mask, self.look.plane.spacing_mm) for each in found])
+            masks = np.stack([self._cleaned(each.mask, prompt) for each, prompt in zip(found, prompts, strict=True)])
             self._merge(self.labels, index, masks, np.array([each.quality for each in found]), prompts)
-            three = self._three(index, prompts) if all_masks else [()] * len(prompts)
+            three = self._three(index, prompts, found) if all_masks else [()] * len(prompts)
+            for prompt, mask in zip(prompts, masks, strict=True):
+                if not mask.any():
+                    self.notes.append(f"Nothing was found for {self.todo.names[prompt.label]!r} on slice {index}.")
             self.answers += [
                 SliceAnswer(
                     index, prompt.label, prompt.box, each.quality, int(np.count_nonzero(mask)), prompt.points,
@@ -171,57 +182,95 @@ class _Work:
             ]  # fmt: skip
         self._tell(total, total)
 
-    def _three(self, index: int, prompts: Sequence[SlicePrompt]) -> list[tuple[float, ...]]:
+    def _three(self, index: int, prompts: Sequence[SlicePrompt], answers: Sequence[Answer]) -> list[tuple[float, ...]]:
         """Fill the alternatives of a slice; predicted IoU of every prompt's three masks, best first."""
-        found = self.look.network.ask(self.look.many([Look(index)])[0], prompts, multimask=True)
+        network = self.look.network
+        if "points" not in network.sam.spec.prompts:
+            # what was clicked has become a box by now
+            prompts = [
+                replace(prompt, box=answer.box, points=()) for prompt, answer in zip(prompts, answers, strict=True)
+            ]
+        found = network.ask(self.look(index), prompts, multimask=True)
         order = np.argsort(-found.quality, axis=1, kind="stable")
         quality = np.take_along_axis(found.quality, order, axis=1)
         for rank, labels in enumerate(self.alternatives):
-            masks = found.masks[np.arange(len(prompts)), order[:, rank]]
+            masks = np.stack(
+                [self._cleaned(found.masks[n, order[n, rank]], prompt) for n, prompt in enumerate(prompts)]
+            )
             self._merge(labels, index, masks, quality[:, rank], prompts)
         return [tuple(row) for row in quality.tolist()]
 
-    def propagate(self) -> None:
-        """Every label through the volume."""
+    def propagate(self, bounded: Set[str], max_mm: float) -> None:
+        """Every label through the volume. bounded: names of labels that stay between their outermost prompts."""
+        names = self.todo.names
         seeds: dict[int, dict[int, SlicePrompt]] = {}
         for index, prompts in self.todo.slices.items():
             for prompt in prompts:
                 mine = seeds.setdefault(prompt.label, {})
                 if index in mine:
                     raise PromptError(
-                        f"Slice {index} has several objects of the label {self.todo.names[prompt.label]!r}: each is "
+                        f"Slice {index} has several objects of the label {names[prompt.label]!r}: each is "
                         "followed through the volume for itself, so give them labels of their own."
                     )
                 mine[index] = prompt
-        plane, geometry = self.look.plane, self.look.scan.geometry
-        spread = propagate_all(self.look, seeds, zoom=self.zoom, progress=self.progress)
+        geometry = self.look.scan.geometry
+        spread = propagate_all(
+            self.look,
+            seeds,
+            zoom=self.zoom,
+            settings=PropagateSettings(max_mm=max_mm),
+            limits={label: (min(mine), max(mine)) for label, mine in seeds.items() if names[label] in bounded},
+            progress=self.progress,
+        )
         best = np.full(geometry.shape, -np.inf, np.float32)
-        for label, found in spread.items():
-            solid = np.zeros(geometry.shape, bool)
-            quality = np.zeros(plane.count, np.float32)
-            for index, mask in found.masks.items():
-                plane.take(solid, index)[...] = mask
-                quality[index] = found.quality[index]
-            solid = self._cleaned(solid, geometry.spacing_mm)
-            shape = [1, 1, 1]
-            shape[plane.array_axis] = plane.count
-            wins = solid & (quality.reshape(shape) > best)
-            best = np.where(wins, quality.reshape(shape), best)
-            self.labels[wins] = label
-            for index in sorted(found.masks):
-                seed = seeds[label].get(index)
-                self.answers.append(
-                    SliceAnswer(
-                        index,
-                        label,
-                        seed.box if seed else None,
-                        found.quality[index],
-                        int(np.count_nonzero(plane.take(solid, index))),
-                        seed.points if seed else (),
-                        found.confidence[index],
-                    )
-                )
+        for label in list(spread):
+            found = spread.pop(label)  # masks of one object at a time
+            self._paint(label, found, seeds[label], best)
+            self.stopped[label] = dict(found.stopped)
+            ends = ", ".join(f"{why} at slice {index}" for index, why in found.stopped.items() if why != "met")
+            lowest = min(found.confidence, key=lambda index: found.confidence[index], default=None)
+            surest = "" if lowest is None else f" Least confidence: {found.confidence[lowest]:.2f} on slice {lowest}."
+            self.notes.append(f"{names[label]}: {len(found.masks)} slices; {ends or 'as far as it was told'}.{surest}")
         self.answers.sort(key=lambda answer: (answer.slice, answer.label))
+
+    def _paint(self, label: int, found: Propagation, seeds: Mapping[int, SlicePrompt], best: np.ndarray) -> None:
+        """Put one object into the label map where it is better than `best`, the quality of what is there."""
+        plane, geometry = self.look.plane, self.look.scan.geometry
+        solid = np.zeros(geometry.shape, bool)
+        for index, mask in found.masks.items():
+            plane.take(solid, index)[...] = mask
+        clicks: dict[int, list[tuple[float, ...]]] = {0: [], 1: []}
+        for index, seed in seeds.items():
+            for x, y, inside in seed.points:
+                at = [x, y]
+                at.insert(2 - plane.array_axis, index)
+                clicks[inside].append(tuple(at))
+        solid = self.tidy(
+            solid, geometry.spacing_mm, calibrated=geometry.calibrated, inside=clicks[1], outside=clicks[0]
+        )
+        for index in sorted(found.masks.keys() | seeds.keys()):
+            asked, quality = seeds.get(index), found.quality.get(index, np.nan)
+            mask = plane.take(solid, index)
+            if index in found.masks:
+                if np.isnan(quality):
+                    mask = found.masks[index]  # drawn: not to be tidied away, and better than any answer
+                rank = plane.take(best, index)
+                wins = mask & ((np.inf if np.isnan(quality) else quality) > rank)
+                rank[wins] = np.inf if np.isnan(quality) else quality
+                plane.take(self.labels, index)[wins] = label
+            else:
+                self.notes.append(f"Nothing was found for {self.todo.names[label]!r} on slice {index}.")
+            self.answers.append(
+                SliceAnswer(
+                    index,
+                    label,
+                    asked.box if asked else None,
+                    quality,
+                    int(np.count_nonzero(mask)),
+                    asked.points if asked else (),
+                    found.confidence.get(index),
+                )
+            )
 
     def _merge(
         self, labels: np.ndarray, index: int, masks: np.ndarray, quality: np.ndarray, prompts: Sequence[SlicePrompt]
@@ -229,10 +278,15 @@ class _Work:
         ids = np.array([prompt.label for prompt in prompts])
         self.look.plane.take(labels, index)[...] = merge_by_quality(masks, quality, ids)
 
-    def _cleaned(self, mask: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
-        if self.keep_islands or not self.look.scan.geometry.calibrated:
-            return mask
-        return clean(mask, spacing_mm, min_island_mm=ISLAND_MM, fill_mm=HOLE_MM)
+    def _cleaned(self, mask: np.ndarray, prompt: SlicePrompt) -> np.ndarray:
+        return self.tidy(
+            mask,
+            self.look.plane.spacing_mm,
+            calibrated=self.look.scan.geometry.calibrated,
+            inside=[(x, y) for x, y, label in prompt.points if label],
+            outside=[(x, y) for x, y, label in prompt.points if not label],
+            box=prompt.box,
+        )
 
     def _tell(self, done: int, total: int) -> None:
         if self.progress is not None:

@@ -104,7 +104,9 @@ def _draw(panel: Axes, scan: Volume, found: Segmentation, index: int, answers: l
         for x, y, inside in answer.points:
             where = plane.view.edges(np.array([x + 0.5, y + 0.5]), plane.shape) - 0.5
             panel.plot(*where, "+" if inside else "x", color=_colour(answer.label), markersize=7, markeredgewidth=1.6)
-    scores = ", ".join(f"{answer.quality:.2f}" for answer in answers[:4]) + (" ..." if len(answers) > 4 else "")
+    scores = ", ".join("-" if np.isnan(answer.quality) else f"{answer.quality:.2f}" for answer in answers[:4]) + (
+        " ..." if len(answers) > 4 else ""
+    )
     panel.set_title(f"{plane.axis} = {index}   predicted IoU {scores}", fontsize=8)
 
 

@@ -35,6 +35,7 @@ from medsam.errors import PromptError
 from medsam.inference.network import Looker
 from medsam.inference.zoom import Zoom, answer_slice
 from medsam.prompts.prompt import Box, SlicePrompt
+from medsam.transforms.intensity import IntensityWindow
 
 End = Literal["vanished", "stopped agreeing", "end of scan", "met"]
 Name = TypeVar("Name", bound=Hashable)
@@ -133,10 +134,12 @@ def propagate_all(
     *,
     zoom: Zoom = "off",
     settings: PropagateSettings | None = None,
+    limits: Mapping[Name, tuple[int, int]] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[Name, Propagation]:
     """`propagate` for many objects of one scan at once: name -> its prompts, {slice number: prompt}.
 
+    limits: first and last slice an object may have, where they are known.
     Objects do not know of each other and may overlap. Each has the answer it would have alone, to the rounding of
     decoding together.
     """
@@ -155,7 +158,7 @@ def propagate_all(
                 )
     gap_mm = look.scan.geometry.spacing_mm[plane.array_axis]
     reach = math.floor(settings.max_mm / gap_mm + 1e-9) if math.isfinite(settings.max_mm) else plane.count
-    ways = [_tracks(objects, step, reach, plane.count) for step in (1, -1)]
+    ways = [_tracks(objects, step, reach, plane.count, limits or {}) for step in (1, -1)]
     counter = _Counter(len({n for seeds in objects.values() for n in seeds}) + sum(map(_most, ways)), progress)
 
     found: dict[Name, Propagation] = {name: Propagation() for name in objects}
@@ -178,7 +181,10 @@ def propagate_all(
 
 @dataclass(frozen=True, eq=False)
 class _Mask:
-    """An answer, kept as the part of the slice that holds it. agreement: the least on the way here."""
+    """An answer, kept as the part of the slice that holds it. agreement: the least on the way here.
+
+    window: through which it was found; None is the looker's.
+    """
 
     packed: np.ndarray
     part: tuple[slice, slice]
@@ -186,12 +192,15 @@ class _Mask:
     area: int
     quality: float
     agreement: float = 1.0
+    window: IntensityWindow | None = None
 
     @classmethod
-    def of(cls, mask: np.ndarray, quality: float, agreement: float = 1.0) -> _Mask:
+    def of(
+        cls, mask: np.ndarray, quality: float, agreement: float = 1.0, window: IntensityWindow | None = None
+    ) -> _Mask:
         rows, columns = (_span(mask, axis) for axis in (1, 0))
         area = int(np.count_nonzero(mask))
-        return cls(mask[rows, columns].copy(), (rows, columns), mask.shape, area, quality, agreement)
+        return cls(mask[rows, columns].copy(), (rows, columns), mask.shape, area, quality, agreement, window)
 
     @property
     def mask(self) -> np.ndarray:
@@ -279,13 +288,19 @@ def _bins(grey: np.ndarray) -> np.ndarray:
     return np.clip(grey * (_BINS / 256), 0, _BINS - 1).astype(np.intp)
 
 
-def _grey(look: Looker, index: int) -> np.ndarray:
+def _grey(look: Looker, index: int, window: IntensityWindow | None) -> np.ndarray:
     """The slice as the window shows it, (h, w) in 0 ... 255; colours averaged."""
-    pixels = look.window.picture(look.pixels(index))
+    pixels = (window or look.window).picture(look.pixels(index))
     return pixels if pixels.ndim == 2 else pixels.mean(axis=-1)
 
 
-def _tracks(objects: Mapping[Name, Mapping[int, SlicePrompt]], step: int, reach: int, count: int) -> list[_Track[Name]]:
+def _tracks(
+    objects: Mapping[Name, Mapping[int, SlicePrompt]],
+    step: int,
+    reach: int,
+    count: int,
+    limits: Mapping[Name, tuple[int, int]],
+) -> list[_Track[Name]]:
     """Every walk in one direction."""
     tracks = []
     for name, seeds in objects.items():
@@ -297,6 +312,10 @@ def _tracks(objects: Mapping[Name, Mapping[int, SlicePrompt]], step: int, reach:
             if (stop - start) * step > reach + 1:
                 # far enough as it was told; there is nothing to report about the scan
                 stop, why = start + step * (reach + 1), None
+            if name in limits:
+                end = limits[name][1] + 1 if step > 0 else limits[name][0] - 1
+                if (stop - end) * step > 0:
+                    stop, why = max(end, start + 1) if step > 0 else min(end, start - 1), None
             tracks.append(_Track(name, start, step, stop, why))
     return tracks
 
@@ -325,7 +344,7 @@ def _answer_seeds(
         if asked:
             answers = answer_slice(look, index, [prompt for _, prompt in asked], zoom=zoom)
             for (name, _), answer in zip(asked, answers, strict=True):
-                found[name][index] = _Mask.of(answer.mask, answer.quality)
+                found[name][index] = _Mask.of(answer.mask, answer.quality, window=answer.looks[0].window)
     return found
 
 
@@ -344,25 +363,31 @@ def _walk(
         if not mine[track.start].area:
             track.end = (track.start, "vanished")
         elif (track.stop - track.start) * track.step > 1 and settings.min_likeness > -math.inf:
-            track.likeness = _Likeness(_grey(look, track.start), mine[track.start], look.plane.spacing_mm)
+            seed = mine[track.start]
+            track.likeness = _Likeness(_grey(look, track.start, seed.window), seed, look.plane.spacing_mm)
     order = range(look.plane.count) if tracks[0].step > 0 else range(look.plane.count - 1, -1, -1)
     for index in order:
         here = [track for track in tracks if track.visits(index)]
         if not here:
             continue
         counter()
-        before = [track.steps[index - track.step] for track in here]
-        boxes = [_next_box(last, look, settings) for last in before]
-        answers = answer_slice(look, index, [SlicePrompt(1, box) for box in boxes], zoom="off")
-        grey = _grey(look, index) if settings.min_likeness > -math.inf else None
-        for track, last, answer in zip(here, before, answers, strict=True):
-            mask = _meeting(answer.mask, last)
-            why = _why_not(mask, last, track, grey, settings)
-            if why is not None:
-                track.end = (index, why)
-            else:
-                agreement = min(last.agreement, _overlap(mask, last))
-                track.steps[index] = _Mask.of(mask, answer.quality, agreement)
+        # an object that was found through the wide window is followed through it
+        for window in dict.fromkeys(track.steps[index - track.step].window for track in here):
+            group = [track for track in here if track.steps[index - track.step].window == window]
+            before = [track.steps[index - track.step] for track in group]
+            prompts = [SlicePrompt(1, _next_box(last, look, settings)) for last in before]
+            answers = look.network.ask(look(index, window=window), prompts)
+            grey = _grey(look, index, window) if settings.min_likeness > -math.inf else None
+            for track, last, answer, quality in zip(
+                group, before, answers.masks[:, 0], answers.quality[:, 0].tolist(), strict=True
+            ):
+                mask = _meeting(answer, last)
+                why = _why_not(mask, last, track, grey, settings)
+                if why is not None:
+                    track.end = (index, why)
+                else:
+                    agreement = min(last.agreement, _overlap(mask, last))
+                    track.steps[index] = _Mask.of(mask, quality, agreement, window)
     for track in tracks:
         if track.end is None and track.why is not None:
             track.end = (track.stop, track.why)

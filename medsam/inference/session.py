@@ -18,6 +18,7 @@ import numpy as np
 from medsam.errors import PromptError
 from medsam.inference.network import Looker
 from medsam.inference.zoom import Answer, Zoom, answer_slice
+from medsam.postprocess.clean import Tidy
 from medsam.prompts.prompt import DEFAULT_LABEL, Box, Prompt, SlicePrompt, plan
 from medsam.volume import LabelVolume
 
@@ -36,13 +37,14 @@ _EMPTY: _State = MappingProxyType({})
 
 class Session:
     """Made by `Predictor.session`, or from a `Looker`. label: the object's name. zoom: as in `answer_slice`.
+    tidy: how `labels` are cleaned.
 
     Slice numbers count along the looker's axis; positions are stored pixels, as in `Prompt`. Not for several threads.
     Undo keeps every answer: at 512 x 512 pixels a step takes 2 MB.
     """
 
-    def __init__(self, look: Looker, zoom: Zoom = "auto", label: str = DEFAULT_LABEL) -> None:
-        self.look, self.zoom, self.label = look, zoom, label
+    def __init__(self, look: Looker, zoom: Zoom = "auto", label: str = DEFAULT_LABEL, tidy: Tidy | None = None) -> None:
+        self.look, self.zoom, self.label, self.tidy = look, zoom, label, tidy or Tidy()
         self._states: list[_State] = [_EMPTY]
         self._at = 0
 
@@ -100,11 +102,18 @@ class Session:
 
     @property
     def labels(self) -> LabelVolume:
-        """All answers as one label map on the scan's grid, 1 in the object; ready to be saved."""
-        plane = self.look.plane
+        """All answers as one label map on the scan's grid, 1 in the object, cleaned by `tidy`; ready to be saved."""
+        plane, calibrated = self.look.plane, self.look.scan.geometry.calibrated
         array = np.zeros(self.look.scan.geometry.shape, dtype=np.uint8)
         for index, said in self._now.items():
-            plane.take(array, index)[...] = said.answer.mask
+            plane.take(array, index)[...] = self.tidy(
+                said.answer.mask,
+                plane.spacing_mm,
+                calibrated=calibrated,
+                inside=[(x, y) for x, y, label in said.prompt.points if label],
+                outside=[(x, y) for x, y, label in said.prompt.points if not label],
+                box=said.prompt.box,
+            )
         return LabelVolume(array, self.look.scan.geometry, {1: self.label})
 
     @property

@@ -36,7 +36,7 @@ from scipy import ndimage
 
 from medsam.errors import PromptError
 from medsam.geometry import SlicePlane
-from medsam.inference.clicks import as_box, with_clicks
+from medsam.inference.clicks import as_box, clicked_inside, grown_to, with_clicks
 from medsam.inference.network import Look, Looker
 from medsam.prompts.prompt import Box, SlicePrompt
 from medsam.prompts.simulate import tight_box
@@ -115,6 +115,14 @@ def answer_slice(
             last = None if earlier is None else tight_box(earlier.mask, 1)
             asked[n] = as_box(look.network, look(index), asked[n], look.plane, last)
             before[n] = None
+    if zoom != "off":
+        for n, prompt in enumerate(asked):
+            if prompt.box is not None:
+                asked[n] = replace(prompt, box=grown_to(prompt.box, clicked_inside(prompts[n]), look.plane))
+            earlier = before[n]
+            if earlier is not None and any(_seen_in(asked[n], one) != asked[n] for one in earlier.looks):
+                # a click outside the closer look: it has to be taken elsewhere
+                before[n] = None
     looks = [
         _looks(look, index, prompt, zoom) if earlier is None else earlier.looks
         for prompt, earlier in zip(asked, before, strict=True)
@@ -139,7 +147,7 @@ def answer_slice(
         if zoom == "auto" and wanted.box is not None:
             rough = prompt.mask if wanted is not prompt else None
             logits = with_evidence(logits, wanted.box, look.pixels(index), rough=rough, pitch_mm=look.plane.spacing_mm)
-        if prompt.points and wanted.box is not None and not wanted.points:
+        if prompt.points and wanted.box is not None and (zoom == "auto" or not wanted.points):
             logits = with_clicks(logits, prompt.points, wanted.box, look.pixels(index), look.plane)
         answers.append(
             Answer(logits > 0, float(np.mean(quality[n])), logits, looks[n], torch.stack(memory[n]), wanted.box)

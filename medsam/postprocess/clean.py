@@ -80,6 +80,67 @@ def clean(
     return _smooth(result, [smooth_mm / step for step in pitch]) if smooth_mm > 0 else result
 
 
+@dataclass(frozen=True)
+class Tidy:
+    """What answers are cleaned of before a user gets them.
+
+    keep_islands: nothing of the default: islands under `ISLAND_MM` and holes under `HOLE_MM` stay.
+    one_piece: only the piece that the prompt points at stays, see `Keep`. smooth_mm: see `clean`.
+    """
+
+    keep_islands: bool = False
+    one_piece: bool = False
+    smooth_mm: float = 0.0
+
+    def __call__(
+        self,
+        mask: np.ndarray,
+        spacing_mm: Sequence[float],
+        *,
+        calibrated: bool = True,
+        inside: Sequence[tuple[float, ...]] = (),
+        outside: Sequence[tuple[float, ...]] = (),
+        box: Sequence[float] | None = None,
+    ) -> np.ndarray:
+        """A cleaner copy of a mask (h, w) or (K, J, I).
+
+        calibrated: False for a picture without millimetres, whose islands have no size.
+        inside, outside: clicks, (x, y) or (i, j, k); a piece that holds one inside, and a hole that holds one outside,
+        stay whatever their size.
+        """
+        by_size = calibrated and not self.keep_islands
+        keep = Keep(np.array(inside) if len(inside) else None, box) if self.one_piece else None
+        cleaned = clean(
+            mask,
+            spacing_mm,
+            min_island_mm=ISLAND_MM if by_size else 0.0,
+            fill_mm=HOLE_MM if by_size else 0.0,
+            keep=keep,
+            smooth_mm=self.smooth_mm if calibrated else 0.0,
+        )
+        for point in inside:
+            here = _index(point, mask.shape)
+            if mask[here] and not cleaned[here]:
+                cleaned |= _piece_at(mask, here)
+        for point in outside:
+            here = _index(point, mask.shape)
+            if not mask[here] and cleaned[here]:
+                cleaned &= ~_piece_at(~mask, here, corners=False)
+        return cleaned
+
+
+def _index(point: tuple[float, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(
+        min(max(math.floor(at + 0.5), 0), length - 1) for at, length in zip(reversed(point), shape, strict=True)
+    )
+
+
+def _piece_at(mask: np.ndarray, index: tuple[int, ...], corners: bool = True) -> np.ndarray:
+    pieces, _ = _pieces(mask, corners)
+    piece: np.ndarray = pieces == pieces[index]
+    return piece
+
+
 def remove_small_regions(mask: np.ndarray, min_area: int) -> tuple[np.ndarray, bool]:
     """SAM's own clean-up of a mask (h, w): first holes, then islands of fewer than `min_area` pixels.
 

@@ -177,3 +177,44 @@ def test_two_names_with_dots_do_not_share_a_default(tmp_path):
     assert default_out(made, tmp_path / "IM.0001").name == "IM.0001.mask.nii.gz"
     (tmp_path / "CT.NII.GZ").touch()
     assert default_out(made, tmp_path / "CT.NII.GZ").name == "CT.mask.nii.gz"
+
+
+@pytest.mark.weights
+def test_a_drawn_mask_and_a_click_are_followed_and_reported_as_json(scan, capsys):
+    drawn = np.zeros((40, 32, 4), np.uint8)
+    drawn[12:28, 10:22, 1] = 1
+    nib.save(nib.Nifti1Image(drawn, nib.load(scan).affine), "rough.nii.gz")
+    prompts = {"prompts": [{"label": "drawn", "mask": "rough.nii.gz"}]}
+    (scan.parent / "prompts.json").write_text(json.dumps(prompts))
+    arguments = ["--prompts", "prompts.json", "--point", "1:20,16=clicked", "--propagate", "--out", "mask.nii.gz"]
+    assert main(["segment", str(scan), *arguments, "--preview", "look.png", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    first = next(prompt for prompt in report["prompts"] if (prompt["label"], prompt["slice"]) == ("drawn", 1))
+    assert first["predicted_iou"] is None
+    assert first["pixels_before_merging"] == 16 * 12
+    assert all(label["stopped"] for label in report["labels"])
+    data = np.asarray(nib.load("mask.nii.gz").dataobj)
+    assert (data[12:28, 10:22, 1] == 1).all()
+    # the masks that were read are inputs, too: never written over
+    assert main(["segment", str(scan), *arguments[:-1], "rough.nii.gz"]) == 2
+    assert "rough.nii.gz" in capsys.readouterr().err
+
+
+@pytest.mark.weights
+def test_all_masks_are_written_beside_the_answer_and_never_over_another(scan, capsys):
+    box = ["--box", "1:10,8,30,24"]
+    assert main(["segment", str(scan), *box, "--all-masks", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["alternatives"] == [f"scan.mask.{rank}.nii.gz" for rank in (1, 2, 3)]
+    assert len(report["prompts"][0]["candidates"]) == 3
+    for path in report["alternatives"]:
+        assert nib.load(path).shape == (40, 32, 4)
+    (scan.parent / "scan.mask.nii.gz").unlink()
+    assert main(["segment", str(scan), *box, "--all-masks"]) == 2
+    assert "scan.mask.1.nii.gz is there already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", [["--smooth-mm", "-1"], ["--propagate", "--max-mm", "nan"]])
+def test_lengths_are_millimetres_from_zero(scan, capsys, wrong):
+    assert main(["segment", str(scan), "--box", "1:10,8,30,24", *wrong]) == 2
+    assert "millimetres from 0" in capsys.readouterr().err

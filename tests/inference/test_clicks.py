@@ -71,6 +71,14 @@ def test_every_click_has_the_last_word_on_the_spot_and_nowhere_else():
     np.testing.assert_array_equal(changed[:, 25:33] > 0, logits[:, 25:33] > 0)
 
 
+def test_clicks_side_by_side_are_all_honoured():
+    logits = np.full((40, 60), -3.0, np.float32)
+    logits[10:30, 10:40] = 3.0
+    points = ((15, 15, 1), (16, 15, 0), (17, 15, 1), (50, 20, 1), (51, 20, 0))
+    changed = with_clicks(logits, points, BOX, np.zeros((40, 60)), PLANE)
+    assert [bool(changed[y, x] > 0) for x, y, _ in points] == [bool(inside) for _, _, inside in points]
+
+
 def test_a_click_takes_in_what_looks_alike():
     pixels = np.zeros((40, 60))
     pixels[:, 30:] = 100.0

@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
+import torch
 from phantoms import ThresholdSam, block
 
 from medsam.errors import InputError, PromptError
 from medsam.geometry import VolumeGeometry
 from medsam.inference.network import pick_device
 from medsam.inference.predictor import Predictor
+from medsam.postprocess.clean import Tidy
 from medsam.prompts.prompt import Prompt
 from medsam.volume import Volume
 
@@ -124,3 +126,101 @@ def test_colour_reaches_the_real_model_as_colour(litemedsam):
     answer = Predictor(litemedsam, "cpu").segment(scan, [Prompt(box=(19, 14, 51, 46))]).labels.array[0] == 1
     truth = array[0, ..., 0] == 220
     assert 2 * (answer & truth).sum() / (answer.sum() + truth.sum()) > 0.9
+
+
+# -- volumes, alternatives, cleaning ----------------------------------------------------------------------------
+
+
+def test_one_box_is_followed_through_the_block_and_stops_at_its_ends(predictor):
+    scan, mask = block((9, 20, 30), (4, 6, 2, 14, 12, 7))
+    found = predictor.segment(scan, [Prompt("lesion", box=(4, 6, 14, 12), slice=4)], propagate=True)
+    np.testing.assert_array_equal(found.labels.array == 1, mask)
+    assert found.stopped == {1: {1: "vanished", 7: "vanished"}}
+    assert any("lesion: 5 slices; vanished at slice 1, vanished at slice 7" in note for note in found.notes)
+    assert all(0 < answer.confidence <= 1 for answer in found.answers)
+
+
+def test_a_label_with_a_box3d_stays_between_its_ends_and_max_mm_bounds_the_others(predictor):
+    scan, _ = block((9, 20, 30), (4, 6, 2, 14, 12, 7))
+    prompts = [Prompt("part", box3d=(4, 6, 3, 14, 12, 5))]
+    found = predictor.segment(scan, prompts, propagate=True, zoom="off")
+    assert np.unique(np.nonzero(found.labels.array)[0]).tolist() == [3, 4]
+    near = predictor.segment(scan, [Prompt(box=(4, 6, 14, 12), slice=4)], propagate=True, max_mm=1)
+    assert np.unique(np.nonzero(near.labels.array)[0]).tolist() == [3, 4, 5]
+
+
+def test_what_somebody_drew_is_kept_and_wins(predictor):
+    scan, mask = block((5, 20, 30), (4, 6, 0, 14, 12, 5))
+    drawn = np.zeros_like(mask)
+    drawn[2, 7:11, 5:9] = True
+    prompts = [Prompt("box", box=(4, 6, 14, 12), slice=2), Prompt("drawn", mask=drawn)]
+    found = predictor.segment(scan, prompts, propagate=True)
+    np.testing.assert_array_equal(found.labels.array[2] == 2, drawn[2])
+    assert [answer.pixels for answer in found.answers if answer.slice == 2 and answer.label == 2] == [16]
+
+
+def test_an_object_that_is_not_there_is_reported(predictor):
+    scan, _ = block((3, 20, 30), (4, 6, 0, 14, 12, 3))
+    for propagate in (False, True):
+        found = predictor.segment(scan, [Prompt("gone", box=(20, 2, 28, 9), slice=1)], propagate=propagate, zoom="off")
+        assert found.labels.array.max() == 0
+        assert [(answer.slice, answer.pixels) for answer in found.answers] == [(1, 0)]
+        assert any("Nothing was found for 'gone' on slice 1" in note for note in found.notes)
+
+
+def test_two_objects_of_one_label_on_a_slice_are_not_followed(predictor):
+    scan, _ = block((3, 20, 30), (4, 6, 0, 14, 12, 3))
+    prompts = [Prompt("node", box=(4, 6, 8, 12), slice=1), Prompt("node", box=(9, 6, 14, 12), slice=1)]
+    with pytest.raises(PromptError, match="labels of their own"):
+        predictor.segment(scan, prompts, propagate=True)
+    with pytest.raises(PromptError, match="leave propagation out"):
+        predictor.segment(scan, prompts[:1], propagate=True, all_masks=True)
+
+
+def test_lung_is_followed_through_the_window_it_was_found_in(predictor):
+    array = np.full((9, 20, 30), -900.0, np.float32)
+    array[2:7, 6:12, 4:14] = -200
+    scan = Volume(array, VolumeGeometry(array.shape, np.eye(4)), modality="CT")
+    found = predictor.segment(scan, [Prompt(box=(4, 6, 14, 12), slice=4)], propagate=True)
+    assert np.unique(np.nonzero(found.labels.array)[0]).tolist() == [2, 3, 4, 5, 6]
+
+
+def test_all_masks_are_three_label_maps_best_first():
+    class Ambiguous(ThresholdSam):
+        def decode(self, *arguments, multimask=False, **options):
+            logits, _ = super().decode(*arguments, multimask=multimask, **options)
+            if multimask:
+                logits = torch.stack([logits[:, :, 0] - 9, logits[:, :, 0], logits[:, :, 0] + 9], dim=2)
+                quality = torch.tensor([0.2, 0.9, 0.5]).expand(*logits.shape[:3])
+            else:
+                quality = torch.full(logits.shape[:3], 0.7)
+            return logits, quality
+
+    scan, mask = block((1, 20, 30), (4, 6, 0, 14, 12, 1))
+    found = Predictor(Ambiguous(64), "cpu").segment(scan, [Prompt(box=(4, 6, 14, 12))], all_masks=True, zoom="off")
+    best, second, third = (labels.array for labels in found.alternatives)
+    np.testing.assert_array_equal(best == 1, mask)
+    assert second.all()
+    assert not third.any()
+    assert found.answers[0].candidates == pytest.approx((0.9, 0.5, 0.2))
+
+
+def test_small_islands_and_holes_go_unless_they_are_kept_or_clicked(predictor):
+    scan, _ = block((1, 30, 30), (4, 6, 0, 24, 26, 1))
+    scan.array[0, 15, 10] = 20  # a hole of one mm
+    scan.array[0, 2, 2] = 200  # and an island
+    asked = [Prompt("a", box=(0, 0, 30, 30))]
+    cleaned = predictor.segment(scan, asked, zoom="off").labels.array[0]
+    assert cleaned[15, 10] == 1
+    assert cleaned[2, 2] == 0
+    kept = predictor.segment(scan, asked, zoom="off", tidy=Tidy(keep_islands=True)).labels.array[0]
+    assert (kept[15, 10], kept[2, 2]) == (0, 1)
+    clicked = [Prompt("a", box=(0, 0, 30, 30), points=((2, 2, 1), (12, 12, 1)))]
+    assert predictor.segment(scan, clicked, zoom="off").labels.array[0, 2, 2] == 1
+
+
+def test_a_click_outside_the_box_is_honoured_by_every_zoom(predictor):
+    scan, _ = block((1, 40, 60), (10, 10, 0, 40, 30, 1))
+    prompts = [Prompt("a", box=(10, 10, 30, 30), points=((36, 20, 1),))]
+    for zoom in ("on", "auto"):
+        assert predictor.segment(scan, prompts, zoom=zoom).labels.array[0, 20, 36] == 1

@@ -34,7 +34,7 @@ def write_preview(scan: Volume, found: Segmentation, path: Path, title: str = ""
     """Write a PNG of up to 12 of the prompted slices, evenly chosen, in radiological orientation.
 
     Pixels are drawn square in millimetres. Boxes are dashed, clicks + inside and x outside, masks outlined and lightly
-    filled. After propagation, up to 12 of the slices it reached.
+    filled. After propagation, up to 12 of the slices it reached; those that were prompted are among them.
     Raises InputError when `path` is no .png or its folder does not exist.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -44,7 +44,8 @@ def write_preview(scan: Volume, found: Segmentation, path: Path, title: str = ""
     check_preview(path)
     indices = sorted({answer.slice for answer in found.answers})
     if len(indices) > _MAX_PANELS:
-        indices = [indices[n] for n in np.linspace(0, len(indices) - 1, _MAX_PANELS).round().astype(int)]
+        asked = {answer.slice for answer in found.answers if answer.box is not None or answer.points}
+        indices = _some(indices, asked if len(asked) < _MAX_PANELS else set())
     columns = min(4, len(indices))
     rows = -(-len(indices) // columns)
     plane = found.plane
@@ -79,6 +80,17 @@ def write_preview(scan: Volume, found: Segmentation, path: Path, title: str = ""
             warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
             figure.savefig(temporary, dpi=110)
         os.replace(temporary, path)
+
+
+def _some(indices: list[int], asked: set[int]) -> list[int]:
+    """`_MAX_PANELS` of the slices, evenly chosen, but for those that were prompted: they are always shown."""
+    even = np.linspace(0, len(indices) - 1, _MAX_PANELS).round().astype(int).tolist()
+    for index in sorted(asked):
+        place = indices.index(index)
+        free = [n for n, chosen in enumerate(even) if indices[chosen] not in asked]
+        if place not in even and free:
+            even[min(free, key=lambda n: abs(even[n] - place))] = place
+    return [indices[n] for n in sorted(even)]
 
 
 def _draw(panel: Axes, scan: Volume, found: Segmentation, index: int, answers: list[SliceAnswer]) -> None:
@@ -133,7 +145,7 @@ def write_masks_preview(
         on_slice.setdefault(one.slice or 0, []).append((number if one.object is None else one.object, one))
     indices = sorted(on_slice) or [plane.count // 2]
     if len(indices) > _MAX_PANELS:
-        indices = [indices[n] for n in np.linspace(0, len(indices) - 1, _MAX_PANELS).round().astype(int)]
+        indices = _some(indices, set())
     row_mm, column_mm = plane.upright_spacing_mm
     columns = min(4, len(indices))
     wide = _PANEL_INCHES[columns]

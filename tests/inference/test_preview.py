@@ -6,7 +6,7 @@ from PIL import Image
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
 from medsam.inference.predictor import Predictor
-from medsam.inference.preview import COLOURS, upright_rectangle, write_preview
+from medsam.inference.preview import COLOURS, _some, upright_rectangle, write_preview
 from medsam.prompts.prompt import Prompt
 from medsam.volume import Volume
 
@@ -59,3 +59,10 @@ def test_a_preview_that_cannot_be_written_is_refused(predictor, tmp_path, name):
     found = predictor.segment(scan, [Prompt(box=(4, 4, 12, 12))])
     with pytest.raises(InputError):
         write_preview(scan, found, tmp_path / name)
+
+
+def test_prompted_slices_are_always_among_the_panels():
+    shown = _some(list(range(24)), {11, 12})
+    assert len(shown) == len(set(shown)) == 12
+    assert {0, 11, 12, 23} < set(shown)
+    assert _some(list(range(12, 24)), set()) == list(range(12, 24))

@@ -73,6 +73,17 @@ class View:
         y = rows - xy[..., 1] if self.flip_rows else xy[..., 1]
         return np.stack([x, y], axis=-1)
 
+    def boxes(self, xyxy: np.ndarray, stored: tuple[int, int]) -> np.ndarray:
+        """Boxes of edges (..., 4) as (x0, y0, x1, y1), stored -> upright, the lower corner first again."""
+        xyxy = np.asarray(xyxy, dtype=np.float64)
+        corners = self.edges(xyxy.reshape(*xyxy.shape[:-1], 2, 2), stored)
+        return np.concatenate([corners.min(axis=-2), corners.max(axis=-2)], axis=-1)
+
+    @property
+    def inverse(self) -> View:
+        """The view that takes upright positions back to stored ones: flips first, which swap under a transpose."""
+        return View(True, self.flip_columns, self.flip_rows) if self.transpose else self
+
 
 @dataclass(frozen=True)
 class SlicePlane:

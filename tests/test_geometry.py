@@ -130,3 +130,19 @@ def test_same_grid_means_the_same_place_for_every_voxel():
     shifted = np.array(grid.affine)
     shifted[0, 3] += 0.5
     assert not grid.same_grid(VolumeGeometry(grid.shape, shifted))
+
+
+@given(
+    st.booleans(), st.booleans(), st.booleans(), st.integers(1, 9), st.integers(1, 9), st.randoms(use_true_random=False)
+)
+def test_boxes_stand_up_and_come_back(transpose, flip_rows, flip_columns, rows, columns, random):
+    view, stored = View(transpose, flip_rows, flip_columns), (rows, columns)
+    x0, y0 = random.randrange(columns), random.randrange(rows)
+    box = np.array([x0, y0, random.randrange(x0, columns) + 1, random.randrange(y0, rows) + 1], dtype=float)
+    mask = np.zeros(stored, bool)
+    mask[int(box[1]) : int(box[3]), int(box[0]) : int(box[2])] = True
+    upright = view.boxes(box, stored)
+    expected = np.zeros(view.shape(stored), bool)
+    expected[int(upright[1]) : int(upright[3]), int(upright[0]) : int(upright[2])] = True
+    np.testing.assert_array_equal(view.apply(mask), expected)
+    np.testing.assert_array_equal(view.inverse.boxes(upright, view.shape(stored)), box)

@@ -339,10 +339,7 @@ def _picture(
         index = max(areas, key=lambda n: areas[n])
         mask, truth = found.mask(index, plane.shape), references[structure].on(plane, index)
         asked = found.kept[index].asked or SlicePrompt(1)
-        box = None
-        if asked.box is not None:
-            corners = plane.view.edges(np.reshape(asked.box, (2, 2)), plane.shape)
-            box = [*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist()]
+        box = None if asked.box is None else plane.view.boxes(np.array(asked.box), plane.shape).tolist()
         centres = plane.view.edges(np.reshape([point[:2] for point in asked.points], (-1, 2)) + 0.5, plane.shape)
         result.overlays.append(
             {

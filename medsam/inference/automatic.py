@@ -283,7 +283,7 @@ def _answers(
             "point_labels": torch.ones(len(prompts), 1, dtype=torch.int64),
         }
     else:
-        given = {"boxes": torch.from_numpy(frame.boxes(_stored_boxes(prompts, view, frame.stored)))}
+        given = {"boxes": torch.from_numpy(frame.boxes(view.inverse.boxes(prompts, view.shape(frame.stored))))}
     logits, quality = network.decode(embedding, given, multimask=several)
     # (P, M, ...) -> (P * M, ...): the masks of a prompt side by side
     each = quality.shape[-1]
@@ -343,7 +343,7 @@ def _on_stored(one: _Candidate, index: int, view: View, stored: tuple[int, int])
         x, y = _stored_points(one.prompt, view, stored).tolist()
         points = ((x, y),)
     else:
-        p0, q0, p1, q1 = _stored_boxes(one.prompt[None], view, stored)[0].tolist()
+        p0, q0, p1, q1 = view.inverse.boxes(one.prompt, view.shape(stored)).tolist()
         box = (p0, q0, p1 - p0, q1 - q0)
     return AutomaticMask(
         encode(mask),
@@ -358,22 +358,12 @@ def _on_stored(one: _Candidate, index: int, view: View, stored: tuple[int, int])
 
 
 def _to_stored(crop: Region, view: View, stored: tuple[int, int]) -> Region:
-    x0, y0, x1, y1 = _stored_boxes(np.array([crop]), view, stored)[0].astype(int).tolist()
+    x0, y0, x1, y1 = view.inverse.boxes(np.array(crop), view.shape(stored)).astype(int).tolist()
     return x0, y0, x1, y1
 
 
-def _stored_boxes(boxes: np.ndarray, view: View, stored: tuple[int, int]) -> np.ndarray:
-    corners = _inverse(view).edges(boxes.reshape(-1, 2, 2), view.shape(stored))
-    return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
-
-
 def _stored_points(points: np.ndarray, view: View, stored: tuple[int, int]) -> np.ndarray:
-    return _inverse(view).edges(points + 0.5, view.shape(stored)) - 0.5
-
-
-def _inverse(view: View) -> View:
-    """The view that takes upright positions back to stored ones: flips first, which swap under a transpose."""
-    return View(True, view.flip_columns, view.flip_rows) if view.transpose else view
+    return view.inverse.edges(points + 0.5, view.shape(stored)) - 0.5
 
 
 def _crops(looker: Looker, settings: AutomaticSettings) -> list[tuple[Region, int]]:

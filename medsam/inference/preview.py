@@ -178,9 +178,8 @@ def write_masks_preview(
 
 def upright_rectangle(plane: SlicePlane, box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
     """A half-open stored box as (x, y, width, height) on the upright slice, pixel centres at integers."""
-    corners = plane.view.edges(np.reshape(box, (2, 2)), plane.shape)
-    (x0, y0), (x1, y1) = corners.min(axis=0), corners.max(axis=0)
-    return float(x0) - 0.5, float(y0) - 0.5, float(x1 - x0), float(y1 - y0)
+    x0, y0, x1, y1 = plane.view.boxes(np.array(box), plane.shape).tolist()
+    return x0 - 0.5, y0 - 0.5, x1 - x0, y1 - y0
 
 
 def _colour(label: int) -> str:

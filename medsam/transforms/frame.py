@@ -105,18 +105,23 @@ class Frame:
 
     def boxes(self, xyxy: np.ndarray) -> np.ndarray:
         """Half-open boxes (P, 4) in stored pixels -> (P, 4) float32 in model pixels, as SAM takes them."""
-        corners = self._edges(np.asarray(xyxy, dtype=np.float64).reshape(-1, 2, 2))
-        return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1).astype(np.float32)
+        seen = np.asarray(xyxy, dtype=np.float64).reshape(-1, 4) - np.tile(self._origin, 2)
+        return (self.view.boxes(seen, self.seen) * np.tile(self._scale, 2)).astype(np.float32)
 
     def points(self, xy: np.ndarray) -> np.ndarray:
         """Pixel indices (..., 2) in the stored slice -> (..., 2) float32 in model pixels."""
-        return (self._edges(np.asarray(xy, dtype=np.float64) + 0.5) - 0.5).astype(np.float32)
+        seen = np.asarray(xy, dtype=np.float64) + 0.5 - self._origin
+        return (self.view.edges(seen, self.seen) * self._scale - 0.5).astype(np.float32)
 
-    def _edges(self, xy: np.ndarray) -> np.ndarray:
-        scale = np.array(self.resized[::-1], dtype=np.float64) / self.upright[::-1]
-        if self.region is not None:
-            xy = xy - np.array(self.region[:2], dtype=np.float64)
-        return self.view.edges(xy, self.seen) * scale
+    @property
+    def _origin(self) -> np.ndarray:
+        """(x, y) of what is seen, in the stored slice."""
+        return np.array((0, 0) if self.region is None else self.region[:2], dtype=np.float64)
+
+    @property
+    def _scale(self) -> np.ndarray:
+        """Model pixels in an upright one, (x, y)."""
+        return np.array(self.resized[::-1], dtype=np.float64) / self.upright[::-1]
 
     def _stand_up(self, maps: torch.Tensor) -> torch.Tensor:
         """(C, h, w) stored -> the part the model sees, upright (C, H, W)."""

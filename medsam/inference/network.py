@@ -59,14 +59,19 @@ class Embedding:
 class Prediction:
     """The answer to P prompts on one look.
 
-    masks: bool (P, M, h, w) on the stored slice. quality: predicted IoU (P, M), as the network says it, not clamped.
-    logits: (P, M, s, s) of the network, fit to be a mask prompt. frame: of the look.
+    quality: predicted IoU (P, M), as the network says it, not clamped. logits: (P, M, s, s) of the network, fit to be
+    a mask prompt. frame: of the look.
     """
 
-    masks: np.ndarray
     quality: np.ndarray
     logits: torch.Tensor
     frame: Frame
+
+    @cached_property
+    def masks(self) -> np.ndarray:
+        """Bool (P, M, h, w) on the stored slice; made when first asked for, since not everybody thresholds at 0."""
+        parts = [(self.frame.restore(part) > 0).cpu() for part in self.logits.split(_DECODE_CHUNK)]
+        return torch.cat(parts).numpy()
 
 
 class Network:
@@ -151,14 +156,13 @@ class Network:
         if len(set(counts.values())) > 1:
             raise PromptError(f"One prompt each is needed, got {counts}.")
         count = next(iter(counts.values()))
-        masks, answers, quality = [], [], []
+        answers, quality = [], []
         for start in range(0, count, _DECODE_CHUNK):
             part = {name: tensor[start : start + _DECODE_CHUNK] for name, tensor in given.items()}
             found, scores = self.decode(embedding, part, multimask=multimask)
-            masks.append((frame.restore(found) > 0).cpu())
             answers.append(found)
             quality.append(scores.cpu())
-        return Prediction(torch.cat(masks).numpy(), torch.cat(quality).numpy(), torch.cat(answers), frame)
+        return Prediction(torch.cat(quality).numpy(), torch.cat(answers), frame)
 
     def decode(
         self, embedding: Embedding, prompts: Mapping[str, torch.Tensor], *, multimask: bool = False
@@ -206,7 +210,7 @@ class Network:
             masked = prompt.mask is not None or earlier is not None
             # padded to equal lengths, a prompt's answer would depend on its neighbours: padding is a token, too
             groups.setdefault((prompt.box is not None, masked, len(prompt.points), several), []).append(number)
-        parts: list[tuple[int, np.ndarray, np.ndarray, torch.Tensor]] = []
+        answers: dict[int, tuple[np.ndarray, torch.Tensor]] = {}
         for (boxed, masked, clicks, several), members in groups.items():
             group = [prompts[number] for number in members]
             points = np.array([prompt.points for prompt in group], dtype=np.float64).reshape(len(group), clicks, 3)
@@ -225,16 +229,11 @@ class Network:
                 if several and multimask is None:
                     best = int(found.quality[row].argmax())
                     chosen = slice(best, best + 1)
-                parts.append((number, found.masks[row, chosen], found.quality[row, chosen], found.logits[row, chosen]))
-        if not parts:
+                answers[number] = found.quality[row, chosen], found.logits[row, chosen]
+        if not answers:
             raise PromptError("No prompt: give at least one box, click or mask.")
-        parts.sort(key=lambda part: part[0])
-        return Prediction(
-            np.stack([masks for _, masks, _, _ in parts]),
-            np.stack([quality for _, _, quality, _ in parts]),
-            torch.stack([logits for _, _, _, logits in parts]),
-            embedding.frame,
-        )
+        quality, maps = zip(*(answers[number] for number in range(len(prompts))), strict=True)
+        return Prediction(np.stack(quality), torch.stack(maps), embedding.frame)
 
     def _mask_logits(self, embedding: Embedding, prompt: SlicePrompt, earlier: torch.Tensor | None) -> torch.Tensor:
         """(1, s, s)."""

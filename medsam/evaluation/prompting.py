@@ -100,8 +100,7 @@ def ask_slice(look: MeteredLooker, index: int, targets: Sequence[Target], protoc
                         answer.mask,
                         look.plane.spacing_mm,
                         calibrated=look.scan.geometry.calibrated,
-                        inside=[(x, y) for x, y, label in prompt.points if label],
-                        outside=[(x, y) for x, y, label in prompt.points if not label],
+                        points=prompt.points,
                     )
                     yield Found(name, target.structure, index, prompt, mask, answer.quality, *cost)
             if clicks >= max(wanted):
@@ -139,10 +138,8 @@ def ask_volume(
             found = propagate_all(look, seeds, zoom=protocol.zoom)
         for target in middles:
             spread = found[target.structure]
-            solid = np.zeros(look.scan.geometry.shape, bool)
-            for index, mask in spread.masks.items():
-                look.plane.take(solid, index)[...] = mask
             geometry = look.scan.geometry
+            solid = spread.volume(look.plane, geometry.shape)
             solid = Tidy(protocol.keep_islands)(solid, geometry.spacing_mm, calibrated=geometry.calibrated)
             reached = {index for index in spread.masks if look.plane.take(solid, index).any()}
             slices = sorted(reached | set(references[target.structure]))

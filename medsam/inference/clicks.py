@@ -22,7 +22,8 @@ import numpy as np
 
 from medsam.geometry import SlicePlane
 from medsam.inference.network import Embedding, Network
-from medsam.prompts.prompt import Box, Point, SlicePrompt
+from medsam.postprocess.merge import stability_score
+from medsam.prompts.prompt import Box, Point, SlicePrompt, pixel_at
 from medsam.prompts.simulate import tight_box
 from medsam.transforms.frame import pixels_of
 
@@ -79,12 +80,10 @@ def _search(
     if last is not None:
         boxes = np.concatenate([boxes, [grown_to(last, inside, plane)]])
     found = network.predict(embedding, boxes)
-    logits = found.logits[:, 0].cpu().numpy()
-    stability = (logits > 1).sum(axis=(1, 2)) / np.maximum((logits > -1).sum(axis=(1, 2)), 1)
-    rows, columns = plane.shape
+    stability = stability_score(found.logits[:, 0]).nan_to_num().cpu().numpy()
     honoured = np.zeros(len(boxes))
     for x, y, label in points:
-        row, column = np.clip(round(y), 0, rows - 1), np.clip(round(x), 0, columns - 1)
+        row, column = pixel_at((x, y), plane.shape)
         honoured += found.masks[:, 0, row, column] == bool(label)
     known = np.zeros(len(boxes))
     known[-1] = last is not None
@@ -129,12 +128,10 @@ def with_clicks(
     # each click rules over the pixels that are nearer to it than to any other: none undoes another's work
     ruler = np.argmin(squared, axis=0)
     result = logits.copy()
-    for number, (column, line, label) in enumerate(points):
-        row, col = int(np.clip(round(line), 0, rows - 1)), int(np.clip(round(column), 0, columns - 1))
-        sign = 1.0 if label else -1.0
-        there = float(np.clip(logits[row, col], -20.0, 20.0))
-        short = _LIFT - sign * there
-        if sign * there > 0:
+    clicked = [(pixel_at((column, line), logits.shape), 1.0 if label else -1.0) for column, line, label in points]
+    for number, ((row, col), sign) in enumerate(clicked):
+        there = sign * float(np.clip(logits[row, col], -20.0, 20.0))
+        if there > 0:
             continue
         near = grey[max(row - 1, 0) : row + 2, max(col - 1, 0) : col + 2]
         weight = np.exp(-squared[number] / (2 * reach**2)) * (ruler == number)
@@ -142,9 +139,9 @@ def with_clicks(
             weight = weight * np.exp(-(((grey - np.median(near)) / contrast) ** 2) / 2)
         weight[row, col] = 1.0
         # what no look reached, and what lies outside the box, can be had by a click alone
-        result = np.where(np.isfinite(result), result, np.where(weight > 0.5, -20.0, -np.inf)) + sign * short * weight
-    for column, line, label in points:
-        row, col = int(np.clip(round(line), 0, rows - 1)), int(np.clip(round(column), 0, columns - 1))
-        if (result[row, col] > 0) != bool(label):
-            result[row, col] = _LIFT if label else -_LIFT
+        reached = np.where(np.isfinite(result), result, np.where(weight > 0.5, -20.0, -np.inf))
+        result = reached + sign * (_LIFT - there) * weight
+    for (row, col), sign in clicked:
+        if (result[row, col] > 0) != (sign > 0):
+            result[row, col] = sign * _LIFT
     return result.astype(np.float32)

@@ -236,18 +236,14 @@ class _Work:
     def _paint(self, label: int, found: Propagation, seeds: Mapping[int, SlicePrompt], best: np.ndarray) -> None:
         """Put one object into the label map where it is better than `best`, the quality of what is there."""
         plane, geometry = self.look.plane, self.look.scan.geometry
-        solid = np.zeros(geometry.shape, bool)
-        for index, mask in found.masks.items():
-            plane.take(solid, index)[...] = mask
-        clicks: dict[int, list[tuple[float, ...]]] = {0: [], 1: []}
+        solid = found.volume(plane, geometry.shape)
+        clicks = []
         for index, seed in seeds.items():
-            for x, y, inside in seed.points:
-                at = [x, y]
+            for point in seed.points:
+                at: list[float] = [*point]
                 at.insert(2 - plane.array_axis, index)
-                clicks[inside].append(tuple(at))
-        solid = self.tidy(
-            solid, geometry.spacing_mm, calibrated=geometry.calibrated, inside=clicks[1], outside=clicks[0]
-        )
+                clicks.append(tuple(at))
+        solid = self.tidy(solid, geometry.spacing_mm, calibrated=geometry.calibrated, points=clicks)
         for index in sorted(found.masks.keys() | seeds.keys()):
             asked, quality = seeds.get(index), found.quality.get(index, np.nan)
             mask = plane.take(solid, index)
@@ -283,8 +279,7 @@ class _Work:
             mask,
             self.look.plane.spacing_mm,
             calibrated=self.look.scan.geometry.calibrated,
-            inside=[(x, y) for x, y, label in prompt.points if label],
-            outside=[(x, y) for x, y, label in prompt.points if not label],
+            points=prompt.points,
             box=prompt.box,
         )
 

@@ -32,6 +32,7 @@ import numpy as np
 from scipy import ndimage
 
 from medsam.errors import PromptError
+from medsam.geometry import SlicePlane
 from medsam.inference.network import Looker
 from medsam.inference.zoom import Zoom, answer_slice
 from medsam.prompts.prompt import Box, SlicePrompt
@@ -102,6 +103,13 @@ class Propagation:
     quality: dict[int, float] = field(default_factory=dict)
     confidence: dict[int, float] = field(default_factory=dict)
     stopped: dict[int, End] = field(default_factory=dict)
+
+    def volume(self, plane: SlicePlane, shape: tuple[int, int, int]) -> np.ndarray:
+        """All masks as one, bool (K, J, I) = `shape`."""
+        solid = np.zeros(shape, bool)
+        for index, mask in self.masks.items():
+            plane.take(solid, index)[...] = mask
+        return solid
 
 
 def propagate(

@@ -110,8 +110,7 @@ class Session:
                 said.answer.mask,
                 plane.spacing_mm,
                 calibrated=calibrated,
-                inside=[(x, y) for x, y, label in said.prompt.points if label],
-                outside=[(x, y) for x, y, label in said.prompt.points if not label],
+                points=said.prompt.points,
                 box=said.prompt.box,
             )
         return LabelVolume(array, self.look.scan.geometry, {1: self.label})

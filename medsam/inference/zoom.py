@@ -38,6 +38,7 @@ from medsam.errors import PromptError
 from medsam.geometry import SlicePlane
 from medsam.inference.clicks import as_box, clicked_inside, grown_to, with_clicks
 from medsam.inference.network import Look, Looker
+from medsam.postprocess.merge import stability_score
 from medsam.prompts.prompt import Box, SlicePrompt
 from medsam.prompts.simulate import tight_box
 from medsam.transforms.frame import Region, pixels_of
@@ -108,13 +109,14 @@ def answer_slice(
     if not prompts:
         raise PromptError("No prompt: give at least one box, click or mask.")
     asked, before = list(prompts), list(before or [None] * len(prompts))
-    if "points" not in look.network.sam.spec.prompts:
-        clicked = [n for n, prompt in enumerate(asked) if prompt.points or prompt.mask is not None]
-        for n in clicked:
+    knows_clicks = "points" in look.network.sam.spec.prompts
+    strange = [] if knows_clicks else [n for n, prompt in enumerate(asked) if prompt.points or prompt.mask is not None]
+    if strange:
+        whole = look(index)
+        for n in strange:
             earlier = before[n]
             last = None if earlier is None else tight_box(earlier.mask, 1)
-            asked[n] = as_box(look.network, look(index), asked[n], look.plane, last)
-            before[n] = None
+            asked[n], before[n] = as_box(look.network, whole, asked[n], look.plane, last), None
     if zoom != "off":
         for n, prompt in enumerate(asked):
             if prompt.box is not None:
@@ -127,31 +129,29 @@ def answer_slice(
         _looks(look, index, prompt, zoom) if earlier is None else earlier.looks
         for prompt, earlier in zip(asked, before, strict=True)
     ]
-    maps: list[list[np.ndarray]] = [[] for _ in asked]
-    memory: list[list[torch.Tensor]] = [[] for _ in asked]
-    quality: list[list[float]] = [[] for _ in asked]
+    # of every prompt, look by look: logits on the slice, logits of the network, predicted IoU
+    heard: list[list[tuple[np.ndarray, torch.Tensor, float]]] = [[] for _ in asked]
     # one look at a time, all its prompts together: embeddings of many closer looks need not be in memory at once
     for one in dict.fromkeys(each for mine in looks for each in mine):
         members = [n for n, mine in enumerate(looks) if one in mine]
-        embedding = look.many([one])[0]
-        earlier_logits = [_earlier(before[n], looks[n], one) for n in members]
-        found = look.network.ask(embedding, [_seen_in(asked[n], one) for n in members], logits=earlier_logits)
-        restored = embedding.frame.restore(found.logits[:, 0]).cpu().numpy()
+        earlier_logits = [
+            None if (earlier := before[n]) is None else earlier.memory[looks[n].index(one)] for n in members
+        ]
+        found = look.network.ask(look.many([one])[0], [_seen_in(asked[n], one) for n in members], logits=earlier_logits)
+        restored = found.frame.restore(found.logits[:, 0]).cpu().numpy()
         for row, n in enumerate(members):
-            maps[n].append(restored[row])
-            memory[n].append(found.logits[row, 0].cpu())
-            quality[n].append(float(found.quality[row, 0]))
+            heard[n].append((restored[row], found.logits[row, 0].cpu(), float(found.quality[row, 0])))
     answers = []
     for n, (prompt, wanted) in enumerate(zip(prompts, asked, strict=True)):
-        logits = together(maps[n])
+        maps, memory, quality = zip(*heard[n], strict=True)
+        logits = together(maps)
         if zoom == "auto" and wanted.box is not None:
-            rough = prompt.mask if wanted is not prompt else None
+            # a network that knows masks has heard of it
+            rough = None if knows_clicks else prompt.mask
             logits = with_evidence(logits, wanted.box, look.pixels(index), rough=rough, pitch_mm=look.plane.spacing_mm)
         if prompt.points and wanted.box is not None and (zoom == "auto" or not wanted.points):
             logits = with_clicks(logits, prompt.points, wanted.box, look.pixels(index), look.plane)
-        answers.append(
-            Answer(logits > 0, float(np.mean(quality[n])), logits, looks[n], torch.stack(memory[n]), wanted.box)
-        )
+        answers.append(Answer(logits > 0, float(np.mean(quality)), logits, looks[n], torch.stack(memory), wanted.box))
     return answers
 
 
@@ -205,10 +205,6 @@ def _seen_in(prompt: SlicePrompt, one: Look) -> SlicePrompt:
     return replace(prompt, points=inside)
 
 
-def _earlier(answer: Answer | None, looks: tuple[Look, ...], one: Look) -> torch.Tensor | None:
-    return None if answer is None else answer.memory[looks.index(one)]
-
-
 def together(maps: Sequence[np.ndarray]) -> np.ndarray:
     """Mean logits (h, w) of the looks that saw a pixel."""
     stack = np.stack(maps)
@@ -251,8 +247,8 @@ def with_evidence(
         result[top:bottom, left:right] = np.where(allowed, part, -np.inf)
         return result
     given = None if rough is None else rough[top:bottom, left:right]
-    sure, likely = (int(np.count_nonzero((part > threshold) & allowed)) for threshold in (1, -1))
-    doubt = 2 * (1 - sure / max(likely, 1))
+    stability = stability_score(torch.from_numpy(np.where(allowed, part, -np.inf))).nan_to_num()
+    doubt = 2 * (1 - float(stability))
     inside, outside = (part > 0) & allowed, distance > 1.05
     if given is not None and given.any():
         shape_says = _outline(given, pitch_mm)

@@ -19,6 +19,7 @@ import numpy as np
 from scipy import ndimage
 
 from medsam.errors import InputError
+from medsam.prompts.prompt import pixel_at
 
 # What answers are cleaned of unless the user keeps it, as equivalent diameters (measured: docs/benchmarks.md).
 ISLAND_MM, HOLE_MM = 3.0, 5.0
@@ -98,18 +99,18 @@ class Tidy:
         spacing_mm: Sequence[float],
         *,
         calibrated: bool = True,
-        inside: Sequence[tuple[float, ...]] = (),
-        outside: Sequence[tuple[float, ...]] = (),
+        points: Sequence[tuple[float, ...]] = (),
         box: Sequence[float] | None = None,
     ) -> np.ndarray:
         """A cleaner copy of a mask (h, w) or (K, J, I).
 
         calibrated: False for a picture without millimetres, whose islands have no size.
-        inside, outside: clicks, (x, y) or (i, j, k); a piece that holds one inside, and a hole that holds one outside,
-        stay whatever their size.
+        points: clicks as prompts have them, (x, y, 1 inside | 0 outside) or (i, j, k, ...); a piece that holds one
+        inside, and a hole that holds one outside, stay whatever their size.
         """
         by_size = calibrated and not self.keep_islands
-        keep = Keep(np.array(inside) if len(inside) else None, box) if self.one_piece else None
+        inside = [where for *where, label in points if label]
+        keep = Keep(np.array(inside) if inside else None, box) if self.one_piece else None
         cleaned = clean(
             mask,
             spacing_mm,
@@ -118,21 +119,15 @@ class Tidy:
             keep=keep,
             smooth_mm=self.smooth_mm if calibrated else 0.0,
         )
-        for point in inside:
-            here = _index(point, mask.shape)
-            if mask[here] and not cleaned[here]:
+        for *where, label in points:
+            here = pixel_at(where, mask.shape)
+            if mask[here] != bool(label) or cleaned[here] == bool(label):
+                continue
+            if label:
                 cleaned |= _piece_at(mask, here)
-        for point in outside:
-            here = _index(point, mask.shape)
-            if not mask[here] and cleaned[here]:
+            else:
                 cleaned &= ~_piece_at(~mask, here, corners=False)
         return cleaned
-
-
-def _index(point: tuple[float, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(
-        min(max(math.floor(at + 0.5), 0), length - 1) for at, length in zip(reversed(point), shape, strict=True)
-    )
 
 
 def _piece_at(mask: np.ndarray, index: tuple[int, ...], corners: bool = True) -> np.ndarray:

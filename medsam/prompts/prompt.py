@@ -166,6 +166,16 @@ def _mask(value: Any, label: str) -> np.ndarray | None:
     return mask
 
 
+def pixel_at(point: Sequence[float], shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Which element of an array of `shape` a point lies in, (x, y) or (i, j, k) -> (row, column) or (k, j, i).
+
+    A point on the rim, half a pixel beyond the last centre, belongs to the last pixel.
+    """
+    return tuple(
+        min(max(math.floor(at + 0.5), 0), length - 1) for at, length in zip(reversed(point), shape, strict=True)
+    )
+
+
 def _agreed(said: Sequence[tuple[Prompt, tuple[Point, ...]]]) -> tuple[Point, ...]:
     """The points of prompts of one object, repeats left out; PromptError when a pixel is both inside and outside."""
     seen: dict[tuple[int, int], tuple[int, Prompt]] = {}

@@ -192,3 +192,14 @@ def test_looks_are_averaged_where_they_reach():
     whole, closer = np.full((2, 3), 2.0), np.array([[-4.0, -np.inf, -np.inf], [0.0, -np.inf, -np.inf]])
     np.testing.assert_array_equal(together([whole, closer]), [[-1, 2, 2], [1, 2, 2]])
     assert np.isneginf(together([closer])[0, 1])
+
+
+def test_a_network_that_knows_masks_is_not_told_of_a_mask_twice(predictor):
+    scan, mask = block((1, 40, 60), (20, 10, 0, 32, 22, 1))
+    look = predictor.looker(scan)
+    box = (20.0, 10.0, 32.0, 22.0)
+    given = SlicePrompt(1, box, mask=mask[0])
+    found = answer_slice(look, 0, [given])[0]
+    heard = predictor.ask(look(0), [given])
+    alone = with_evidence(together([heard.frame.restore(heard.logits[0, 0]).numpy()]), box, look.pixels(0))
+    np.testing.assert_array_equal(found.logits, alone)

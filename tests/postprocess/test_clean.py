@@ -275,12 +275,12 @@ def test_tidy_removes_by_size_and_keeps_what_was_clicked():
     assert plain[10, 10]
     assert not plain[25, 30]
     np.testing.assert_array_equal(Tidy(keep_islands=True)(mask, (1, 1)), mask)
-    clicked = Tidy()(mask, (1, 1), inside=[(30, 25)], outside=[(10, 10)])
+    clicked = Tidy()(mask, (1, 1), points=[(30, 25, 1), (10, 10, 0)])
     np.testing.assert_array_equal(clicked, mask)
     # without millimetres nothing has a size
     np.testing.assert_array_equal(Tidy()(mask, (1, 1), calibrated=False), mask)
     solid = np.stack([mask, np.zeros_like(mask)])
-    np.testing.assert_array_equal(Tidy()(solid, (1, 1, 1), inside=[(30, 25, 0)], outside=[(10, 10, 0)]), solid)
+    np.testing.assert_array_equal(Tidy()(solid, (1, 1, 1), points=[(30, 25, 0, 1), (10, 10, 0, 0)]), solid)
 
 
 def test_tidy_keeps_one_piece_and_smooths_on_demand():
@@ -290,7 +290,7 @@ def test_tidy_keeps_one_piece_and_smooths_on_demand():
     one = Tidy(one_piece=True)
     assert not one(mask, (1, 1), box=(4, 4, 21, 21))[25, 30]
     assert one(mask, (1, 1), box=(4, 4, 21, 21))[6, 6]
-    assert not one(mask, (1, 1), inside=[(30, 25)])[6, 6]
+    assert not one(mask, (1, 1), points=[(30, 25, 1)])[6, 6]
     smooth = Tidy(smooth_mm=2)(mask, (1, 1))
     assert not smooth[5, 5]
     assert abs(int(smooth.sum()) - int(mask.sum())) <= 12  # to ties

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 
 from medsam.errors import InputError, PromptError
 from medsam.geometry import VolumeGeometry
-from medsam.prompts.prompt import Prompt, SlicePrompt, parse_box, parse_point, plan, read_prompts
+from medsam.prompts.prompt import Prompt, SlicePrompt, parse_box, parse_point, pixel_at, plan, read_prompts
 
 GRID = VolumeGeometry((6, 20, 30), np.diag([1, 1, 3, 1.0]))
 
@@ -539,3 +539,11 @@ def test_a_mask_that_cannot_be_used_says_which_entry(tmp_path):
         read_prompts(path, missing)
     with pytest.raises(PromptError, match="Prompt 1 of p.json: The mask for 'a' has an empty mask"):
         read_prompts(path, lambda file: np.zeros((6, 20, 30), bool))
+
+
+def test_a_point_lies_in_one_pixel_also_on_the_rim():
+    shape = (4, 6)
+    assert pixel_at((2, 3), shape) == (3, 2)
+    assert pixel_at((1.5, 0.4), shape) == (0, 2)
+    assert pixel_at((-0.5, 3.5), shape) == (3, 0)
+    assert pixel_at((5, 3, 1), (2, 4, 6)) == (1, 3, 5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from medsam.volume import Volume
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's palette without black: told apart by colour-blind readers too
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#D55E00", "#CC79A7", "#0072B2")
@@ -37,28 +38,12 @@ def write_preview(scan: Volume, found: Segmentation, path: Path, title: str = ""
     filled. After propagation, up to 12 of the slices it reached; those that were prompted are among them.
     Raises InputError when `path` is no .png or its folder does not exist.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
     check_preview(path)
-    indices = sorted({answer.slice for answer in found.answers})
-    if len(indices) > _MAX_PANELS:
-        asked = {answer.slice for answer in found.answers if answer.box is not None or answer.points}
-        indices = _some(indices, asked if len(asked) < _MAX_PANELS else set())
-    columns = min(4, len(indices))
-    rows = -(-len(indices) // columns)
-    plane = found.plane
-    height_mm, width_mm = (
-        n * mm for n, mm in zip(plane.view.shape(plane.shape), plane.upright_spacing_mm, strict=True)
-    )
-    wide = _PANEL_INCHES[columns]
-    high = wide * min(max(height_mm / width_mm, 0.4), 2.0) + 0.25  # and a line of title
-    figure = Figure(figsize=(columns * wide, rows * high + 0.8), layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for panel in panels:
-        panel.set_axis_off()
+    asked = {answer.slice for answer in found.answers if answer.box is not None or answer.points}
+    indices = _some(sorted({answer.slice for answer in found.answers}), asked)
+    figure, panels = _page(found.plane, len(indices), 0.8)
     for panel, index in zip(panels, indices, strict=False):
         answers = [answer for answer in found.answers if answer.slice == index]
         _draw(panel, scan, found, index, answers)
@@ -73,6 +58,30 @@ def write_preview(scan: Volume, found: Segmentation, path: Path, title: str = ""
     texts = [*legend.get_texts(), *([figure.suptitle(title, fontsize=10)] if title else [])]
     for text in texts:
         text.set_parse_math(False)  # a label may hold a dollar sign
+    _save(figure, path)
+
+
+def _page(plane: SlicePlane, count: int, margin: float) -> tuple[Figure, list[Axes]]:
+    """An empty figure of `count` panels in the shape of a slice, and `margin` inches for what stands round them."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = min(4, count)
+    rows = -(-count // columns)
+    height_mm, width_mm = (
+        n * mm for n, mm in zip(plane.view.shape(plane.shape), plane.upright_spacing_mm, strict=True)
+    )
+    wide = _PANEL_INCHES[columns]
+    high = wide * min(max(height_mm / width_mm, 0.4), 2.0) + 0.25  # and a line of title
+    figure = Figure(figsize=(columns * wide, rows * high + margin), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
+    for panel in panels:
+        panel.set_axis_off()
+    return figure, panels
+
+
+def _save(figure: Figure, path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".medsam-") as folder:
         temporary = Path(folder) / "preview.png"
         with warnings.catch_warnings():
@@ -82,8 +91,12 @@ def write_preview(scan: Volume, found: Segmentation, path: Path, title: str = ""
         os.replace(temporary, path)
 
 
-def _some(indices: list[int], asked: set[int]) -> list[int]:
-    """`_MAX_PANELS` of the slices, evenly chosen, but for those that were prompted: they are always shown."""
+def _some(indices: list[int], asked: Collection[int] = ()) -> list[int]:
+    """At most `_MAX_PANELS` of the slices, evenly chosen; the prompted ones are among them if all can be."""
+    if len(indices) <= _MAX_PANELS:
+        return indices
+    if len(asked) >= _MAX_PANELS:
+        asked = ()
     even = np.linspace(0, len(indices) - 1, _MAX_PANELS).round().astype(int).tolist()
     for index in sorted(asked):
         place = indices.index(index)
@@ -135,27 +148,15 @@ def write_masks_preview(
     Every mask is outlined and filled in a colour of its own, linked ones in their object's; small ones lie on large
     ones. Raises InputError when `path` is no .png or its folder does not exist.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import hsv_to_rgb
-    from matplotlib.figure import Figure
 
     check_preview(path)
     on_slice: dict[int, list[tuple[int, AutomaticMask]]] = {}
     for number, one in enumerate(masks):
         on_slice.setdefault(one.slice or 0, []).append((number if one.object is None else one.object, one))
-    indices = sorted(on_slice) or [plane.count // 2]
-    if len(indices) > _MAX_PANELS:
-        indices = _some(indices, set())
+    indices = _some(sorted(on_slice) or [plane.count // 2])
     row_mm, column_mm = plane.upright_spacing_mm
-    columns = min(4, len(indices))
-    wide = _PANEL_INCHES[columns]
-    rows, (height, width) = -(-len(indices) // columns), plane.view.shape(plane.shape)
-    high = wide * min(max(height * row_mm / (width * column_mm), 0.4), 2.0) + 0.25
-    figure = Figure(figsize=(columns * wide, rows * high + 0.4), layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for panel in panels:
-        panel.set_axis_off()
+    figure, panels = _page(plane, len(indices), 0.4)
     for panel, index in zip(panels, indices, strict=False):
         pixels = window.picture(plane.view.apply(plane.take(scan.array, index)))
         shown = (pixels if scan.is_colour else np.repeat(pixels[..., None], 3, axis=2)) / 255
@@ -170,10 +171,7 @@ def write_masks_preview(
         panel.set_title(f"{plane.axis} = {index}   {len(on_slice.get(index, []))} masks", fontsize=8)
     if title:
         figure.suptitle(title, fontsize=10).set_parse_math(False)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".medsam-") as folder:
-        temporary = Path(folder) / "preview.png"
-        figure.savefig(temporary, dpi=110)
-        os.replace(temporary, path)
+    _save(figure, path)
 
 
 def upright_rectangle(plane: SlicePlane, box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:

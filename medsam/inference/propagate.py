@@ -33,6 +33,7 @@ from scipy import ndimage
 
 from medsam.errors import PromptError
 from medsam.geometry import SlicePlane
+from medsam.inference.appearance import log_odds
 from medsam.inference.network import Looker
 from medsam.inference.zoom import Zoom, answer_slice
 from medsam.prompts.prompt import Box, SlicePrompt
@@ -42,8 +43,8 @@ End = Literal["vanished", "stopped agreeing", "end of scan", "met"]
 Name = TypeVar("Name", bound=Hashable)
 _Value = TypeVar("_Value")
 
-# Grey levels of the window, binned to tell object from surroundings, and their smoothing in bins.
-_BINS, _BIN_SIGMA = 32, 1.5
+# Grey levels of the window, binned to tell object from surroundings.
+_BINS = 32
 # The most one pixel's grey level may say, in log-odds.
 _LIMIT = 3.0
 # Surroundings: this far round the object, in its radii, and at least so many pixels.
@@ -265,7 +266,7 @@ class _Counter:
 class _Likeness:
     """Whether grey levels are the object's or its surroundings', learnt on the prompted slice.
 
-    pixels: grey levels (h, w) in 0 ... 255. Source: the appearance term of GrabCut (Rother et al. 2004).
+    pixels: grey levels (h, w) in 0 ... 255. See `appearance`.
     """
 
     def __init__(self, pixels: np.ndarray, seed: _Mask, spacing_mm: tuple[float, float]) -> None:
@@ -280,12 +281,7 @@ class _Likeness:
         outside = (distance > 1.5 * pixel) & (distance <= around)
         if min(np.count_nonzero(inside), np.count_nonzero(outside)) < _ENOUGH:
             return
-        bins = _bins(pixels[part])
-        object_, rest = (np.bincount(bins[where], minlength=_BINS).astype(float) for where in (inside, outside))
-        object_, rest = (ndimage.gaussian_filter1d(levels, _BIN_SIGMA, mode="nearest") for levels in (object_, rest))
-        # a share that every grey level has: what was never seen says nothing
-        object_, rest = (levels / levels.sum() + 0.02 / _BINS for levels in (object_, rest))
-        self.table = np.clip(np.log(object_ / rest), -_LIMIT, _LIMIT)
+        self.table = log_odds(_bins(pixels[part]), inside, outside, bins=_BINS, floor=0.02, limit=_LIMIT)
 
     def of(self, pixels: np.ndarray, mask: np.ndarray) -> float:
         """Mean log-odds that the mask's pixels are the object's; inf when the prompted slice was too small to tell."""

@@ -36,6 +36,7 @@ from scipy import ndimage
 
 from medsam.errors import PromptError
 from medsam.geometry import SlicePlane
+from medsam.inference.appearance import log_odds
 from medsam.inference.clicks import as_box, clicked_inside, grown_to, with_clicks
 from medsam.inference.network import Look, Looker
 from medsam.postprocess.merge import stability_score
@@ -70,8 +71,8 @@ _CLOSER, _CLOSER_MARGIN = 2.5, 0.04
 _WORTHWHILE = 1.25
 # Share of the box's pixels that the slice's window must clip before the wide one is taken.
 _CLIPPED = 0.35
-# Bins of brightness, equally filled, and their smoothing in bins.
-_BINS, _BIN_SIGMA = 24, 1.5
+# Bins of brightness, equally filled, as told by this many pixels.
+_BINS = 24
 _SAMPLE = 200_000
 
 
@@ -287,14 +288,7 @@ def _appearance(pixels: np.ndarray, inside: np.ndarray, outside: np.ndarray, lim
         sample = channel.ravel()[:: max(1, channel.size // _SAMPLE)]
         edges = np.quantile(sample, np.arange(1, _BINS) / _BINS).astype(np.float32)
         bins = np.searchsorted(edges, channel, side="right")
-        densities = [
-            ndimage.gaussian_filter1d(
-                np.bincount(bins[where], minlength=_BINS).astype(float), _BIN_SIGMA, mode="nearest"
-            )
-            for where in (inside, outside)
-        ]
-        object_, rest = (density / density.sum() + 0.1 / _BINS for density in densities)
-        ratio = np.clip(np.log(object_ / rest), -limit, limit)
+        ratio = log_odds(bins, inside, outside, bins=_BINS, floor=0.1, limit=limit)
         # noise flips single pixels
         ratios.append(ndimage.gaussian_filter(ratio[bins], 0.7))
     return np.mean(ratios, axis=0)

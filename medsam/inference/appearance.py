@@ -1,0 +1,28 @@
+"""What a pixel's brightness says of its belonging to an object.
+
+Source: the appearance term of GrabCut (Rother et al. 2004).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+# Smoothing of the histograms, in bins.
+_SIGMA = 1.5
+
+
+def log_odds(
+    levels: np.ndarray, inside: np.ndarray, outside: np.ndarray, *, bins: int, floor: float, limit: float
+) -> np.ndarray:
+    """Log-likelihood ratio (bins,) of each brightness level, inside against outside, within [-limit, limit].
+
+    levels: integers in [0, bins). inside, outside: bool of the same shape, neither empty. floor: share that all levels
+    have together on either side beforehand, so that what was never seen says nothing.
+    """
+    shares = []
+    for where in (inside, outside):
+        counts = np.bincount(levels[where], minlength=bins).astype(float)
+        smooth = ndimage.gaussian_filter1d(counts, _SIGMA, mode="nearest")
+        shares.append(smooth / smooth.sum() + floor / bins)
+    return np.clip(np.log(shares[0] / shares[1]), -limit, limit)

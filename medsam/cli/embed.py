@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _cases(arguments: argparse.Namespace) -> list[Case]:
     """The cases to encode, once their files are known to be there."""
-    from medsam.data.manifest import read_manifest
+    from medsam.data.manifest import check_files, read_manifest
 
     if arguments.limit is not None and arguments.limit < 1:
         raise PromptError(f"--limit takes a whole number from 1, not {arguments.limit}.")
@@ -119,13 +119,7 @@ def _cases(arguments: argparse.Namespace) -> list[Case]:
             hint = "" if arguments.all_slices else " --all-slices needs no reference."
             raise PromptError(f"The manifest {manifest.name} has no {what}{where}.{hint}")
         cases += chosen[: arguments.limit]
-    needed = [(case, path) for case in cases for path in ((case.image,) if arguments.all_slices else case.files)]
-    missing = [f"{case.id}: {path}" for case, path in needed if not path.exists()]
-    if missing:
-        raise InputError(
-            f"{len(missing)} files of the manifest are missing: {'; '.join(missing[:5])}"
-            f"{' ...' if len(missing) > 5 else ''}. See medsam data check."
-        )
+    check_files((case.id, path) for case in cases for path in ((case.image,) if arguments.all_slices else case.files))
     return cases
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medsam.errors import InputError, PromptError
+from medsam.errors import PromptError
 
 if TYPE_CHECKING:
     from medsam.data.manifest import Case, Manifest
@@ -74,7 +74,7 @@ def _tolerance(text: str) -> float | None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Evaluate and report. Raises MedSAMError subclasses for everything a user can mend."""
-    from medsam.data.manifest import read_manifest
+    from medsam.data.manifest import check_files, read_manifest
     from medsam.evaluation.protocol import Protocol
     from medsam.evaluation.summary import BASELINES, RESERVED
 
@@ -100,12 +100,7 @@ def run(arguments: argparse.Namespace) -> None:
             raise PromptError(f"A model cannot be called {name} here, or two are. Rename the checkpoint file.")
     manifests = [read_manifest(path) for path in arguments.manifest]
     cases = named_cases(manifests, arguments.split, arguments.limit)
-    missing = [f"{name}: {path}" for name, case in cases for path in case.files if not path.exists()]
-    if missing:
-        raise InputError(
-            f"{len(missing)} files of the manifest are missing: {'; '.join(missing[:5])}"
-            f"{' ...' if len(missing) > 5 else ''}. See medsam data check."
-        )
+    check_files((name, path) for name, case in cases for path in case.files)
 
     from medsam.evaluation.run import Run, evaluate
     from medsam.inference.embeddings import EmbeddingCache

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medsam.cli.segment import default_out
+from medsam.cli.segment import add_scan_arguments, default_out
 from medsam.errors import InputError, PromptError
 
 if TYPE_CHECKING:
@@ -38,24 +38,12 @@ _SETTINGS: dict[str, tuple[type, float, str]] = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `medsam everything`."""
-    parser.add_argument(
-        "scan", type=Path, help="NIfTI, NRRD, MHA, picture, .npz, DICOM file, or folder or zip of DICOM"
-    )
     parser.add_argument("--slice", type=int, metavar="N", help="one slice (default: all, linked into objects)")
-    parser.add_argument(
-        "--axis", choices=("i", "j", "k"), help="slice axis (default: the one with the largest spacing)"
-    )
-    parser.add_argument("--model", default="litemedsam", help="a known name (medsam models list) or a checkpoint file")
-    parser.add_argument("--window", default="auto", metavar="PRESET|L,W|auto", help="intensity window (default: auto)")
-    parser.add_argument("--modality", help="CT, MR, ... when the file does not say, or says it wrong")
-    parser.add_argument("--series", metavar="UID", help="which DICOM series, when there are several")
-    parser.add_argument("--frame", type=int, metavar="N", help="which volume of a 4D file, 0-based")
+    add_scan_arguments(parser)
     parser.add_argument("--out", type=Path, metavar="JSON", help="masks, as SA-1B (default: NAME.masks.json here)")
     parser.add_argument(
         "--labels", type=Path, metavar="PATH", help="also write a label map: .nii.gz, .nrrd, .mha, .png"
     )
-    parser.add_argument("--preview", type=Path, metavar="PNG", help="also write a picture of the result")
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
     parser.add_argument("--json", action="store_true", help="print one JSON document on stdout instead of a summary")
     parser.add_argument(
         "--link-iou-thresh",

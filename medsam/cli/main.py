@@ -24,9 +24,9 @@ from medsam.errors import MedSAMError
 COMMANDS: dict[str, tuple[str, str]] = {
     "segment": (
         "medsam.cli.segment",
-        "segment a scan from boxes; the mask comes back on the scan's own grid",
+        "segment a scan from boxes, clicks and rough masks; the mask comes back on the scan's own grid",
     ),
-    "everything": ("medsam.cli.everything", "all masks of a slice or volume, from a grid of clicks"),
+    "everything": ("medsam.cli.everything", "all masks of a slice or volume, from a grid of clicks or boxes"),
     "evaluate": ("medsam.cli.evaluate", "zero-shot scores against reference masks, with tables and a report"),
     "compare": ("medsam.cli.compare", "paired comparison of two evaluations"),
     "embed": ("medsam.cli.embed", "encode the slices of a manifest once, so that prompts cost a decode only"),

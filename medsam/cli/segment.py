@@ -27,9 +27,6 @@ _BOX_HELP = "box on a slice: half-open columns and rows as the file stores them,
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `medsam segment`."""
-    parser.add_argument(
-        "scan", type=Path, help="NIfTI, NRRD, MHA, picture, .npz, DICOM file, or folder or zip of DICOM"
-    )
     parser.add_argument("--box", action="append", default=[], metavar="[S:]X0,Y0,X1,Y1[=LABEL]", help=_BOX_HELP)
     parser.add_argument("--point", action="append", default=[], metavar="[S:]X,Y[+|-][=LABEL]", help=_POINT_HELP)
     parser.add_argument("--prompts", type=Path, metavar="FILE.json", help="many prompts in a file; see docs/prompts.md")
@@ -49,6 +46,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--all-masks", action="store_true", help="also write the three masks of each prompt, best first: NAME.1, .2, .3"
     )
+    add_scan_arguments(parser)
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="mask to write: .nii.gz, .nrrd, .mha, or .png for one slice (default: NAME.mask.nii.gz here)",
+    )
+    parser.add_argument(
+        "--embeddings", type=Path, metavar="DIR", help="keep embeddings in this folder and use those that are there"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document on stdout instead of a table")
+
+
+def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of every command that looks at one scan with one model."""
+    parser.add_argument(
+        "scan", type=Path, help="NIfTI, NRRD, MHA, picture, .npz, DICOM file, or folder or zip of DICOM"
+    )
     parser.add_argument("--model", default="litemedsam", help="a known name (medsam models list) or a checkpoint file")
     parser.add_argument(
         "--axis", choices=("i", "j", "k"), help="slice axis (default: the one with the largest spacing)"
@@ -57,17 +71,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--modality", help="CT, MR, ... when the file does not say, or says it wrong")
     parser.add_argument("--series", metavar="UID", help="which DICOM series, when there are several")
     parser.add_argument("--frame", type=int, metavar="N", help="which volume of a 4D file, 0-based")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        help="mask to write: .nii.gz, .nrrd, .mha, or .png for one slice (default: NAME.mask.nii.gz here)",
-    )
     parser.add_argument("--preview", type=Path, metavar="PNG", help="also write a picture of the result")
-    parser.add_argument(
-        "--embeddings", type=Path, metavar="DIR", help="keep embeddings in this folder and use those that are there"
-    )
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
-    parser.add_argument("--json", action="store_true", help="print one JSON document on stdout instead of a table")
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -18,7 +18,7 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -212,6 +212,16 @@ def parse_manifest(path: str | Path) -> Manifest:
         f"{path.name} is no manifest: it has neither `cases` (ours), `training` (Decathlon) nor `channel_names` "
         f"(nnU-Net), only {', '.join(map(repr, content)) or 'nothing'}."
     )
+
+
+def check_files(needed: Iterable[tuple[str, Path]]) -> None:
+    """Raise InputError naming the files that are not there. needed: (case, file)."""
+    missing = [f"{case}: {path}" for case, path in needed if not path.exists()]
+    if missing:
+        raise InputError(
+            f"{len(missing)} files of the manifest are missing: {'; '.join(missing[:5])}"
+            f"{' ...' if len(missing) > 5 else ''}. See medsam data check."
+        )
 
 
 def cross_case_problems(manifest: Manifest) -> Iterator[str]:

@@ -12,28 +12,15 @@ its cases, each over exactly the prompted slices.
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import pandas as pd
+from prompt_table import MODEL, dice, read
 
-MODEL, BASELINE = "litemedsam", "inscribed-ellipse"
-
-
-def read(folders: str) -> pd.DataFrame:
-    tables = []
-    for folder in map(Path, folders.split(",")):
-        table = pd.read_csv(folder / "metrics.csv", keep_default_na=False)
-        table["dice"] = table["dice"].astype(float)
-        # a run over one manifest does not name it: its folder has to
-        table["set"] = [case.split("/")[0] if "/" in case else folder.name for case in table["case"]]
-        tables.append(table)
-    return pd.concat(tables)
+BASELINE = "inscribed-ellipse"
 
 
 def by(table: pd.DataFrame, model: str, prompt: str, keys: list[str]) -> pd.Series:
-    rows = table[(table["model"] == model) & (table["prompt"] == prompt)]
-    per_structure = rows.groupby(["set", "structure"])["dice"].mean()
-    return per_structure.groupby(keys).mean()
+    return dice(table[(table["model"] == model) & (table["prompt"] == prompt)], keys)
 
 
 def main(off_folders: str, auto_folders: str) -> None:

@@ -7,9 +7,10 @@ says little without knowing what the boxes alone are worth.
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from rich.console import Console
@@ -19,6 +20,7 @@ from rich.table import Table
 import medsam
 from medsam.assets import fetch
 from medsam.inference.preview import write_preview
+from medsam.inference.zoom import Zoom
 from medsam.prompts.simulate import inscribed_ellipse, tight_box
 
 # vertebra numbers of one label map; 49 and 50 are cortex and core of a vertebral body in the other
@@ -26,7 +28,7 @@ VERTEBRAE = {"L2": 21, "L3": 22, "L4": 23}
 BODY = (49, 50)
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, zoom: Zoom) -> None:
     console = Console(stderr=True)
     files = fetch("lumbar-ct")
     fetch("litemedsam")
@@ -52,7 +54,7 @@ def main(folder: Path) -> None:
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("slices")
         found = predictor.segment(
-            scan, prompts, progress=lambda done, total: bar.update(task, completed=done, total=total)
+            scan, prompts, zoom=zoom, progress=lambda done, total: bar.update(task, completed=done, total=total)
         )
     seconds = time.perf_counter() - started
 
@@ -91,4 +93,8 @@ def _dice(a: np.ndarray, b: np.ndarray) -> float:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("out/demo"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("out/demo"))
+    parser.add_argument("--zoom", choices=get_args(Zoom), default="auto", help="as for medsam segment (default: auto)")
+    arguments = parser.parse_args()
+    main(arguments.folder, arguments.zoom)

@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -28,7 +31,12 @@ from medsam.volume import Volume
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=7)
-    runs = parser.parse_args().runs
+    with ExitStack() as stack:
+        measure(parser.parse_args().runs, stack)
+
+
+def measure(runs: int, stack: ExitStack) -> None:
+    """Print the table."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:512, :512]
     array = rng.normal(40, 20, (1, 512, 512)) + 100 * ((x - 220) ** 2 + (y - 220) ** 2 < 30**2)
@@ -52,9 +60,14 @@ def main() -> None:
             for image in images:
                 predictor.sam.encode_image(image[None])
 
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    on_disk = Predictor(predictor.sam, "cpu", EmbeddingCache(memory_bytes=0, folder=folder)).looker(scan)
+    on_disk(0)
     steps: dict[str, Callable[[], object]] = {
         "encode 4 images one by one": one_by_one,
         "encode 4 images in a batch": batch,
+        "look again, embedding in memory": lambda: look(0),
+        "look again, embedding in a folder": lambda: on_disk(0),
         "decode 1 box": lambda: kept.predict(embedding, np.array([small])),
         "decode 20 boxes": lambda: kept.predict(embedding, np.tile(small, (20, 1))),
         "restore 1 mask": lambda: embedding.frame.restore(found.logits),

@@ -24,6 +24,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -46,7 +47,8 @@ class Checkpoint:
     """A file's weights under the public SAM names.
 
     names: public name -> name in the file, where they differ. prefix, hugging_face: how the file would spell a
-    name it does not have, so that messages can use the file's own.
+    name it does not have, so that messages can use the file's own. training: how the weights were made, where the file
+    says: the "training" of its card, plain values.
     """
 
     path: Path
@@ -55,6 +57,7 @@ class Checkpoint:
     names: dict[str, str] = field(default_factory=dict)
     prefix: str = ""
     hugging_face: bool = False
+    training: dict[str, Any] = field(default_factory=dict)
 
     def name_in_file(self, name: str) -> str:
         """A public name as the file spells it."""
@@ -89,9 +92,10 @@ def load_checkpoint(path: Path, spec: ModelSpec | None = None) -> Sam:
     return model
 
 
-def save_checkpoint(model: Sam, path: Path) -> None:
+def save_checkpoint(model: Sam, path: Path, training: Mapping[str, Any] | None = None) -> None:
     """Write weights and card as safetensors; the file appears complete or not at all.
 
+    training: how the weights were made, plain values; part of the card.
     Raises CheckpointError when `path` does not end in .safetensors.
     """
     path = Path(path)
@@ -99,8 +103,9 @@ def save_checkpoint(model: Sam, path: Path) -> None:
         raise CheckpointError(f"Checkpoints are written as .safetensors, not {path.suffix or 'without a suffix'}.")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     state = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
+    card = model.spec.to_dict() | ({"training": dict(training)} if training else {})
     try:
-        save_file(state, temporary, metadata={"format": "pt", CARD_KEY: json.dumps(model.spec.to_dict())})
+        save_file(state, temporary, metadata={"format": "pt", CARD_KEY: json.dumps(card)})
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -119,13 +124,23 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from error
     # safetensors begin with the length of a JSON header, eight bytes, then the header
     raw, card = _read_safetensors(path) if head[8:9] == b"{" else _read_pickle(path)
+    raw = _merged(raw)
     names, prefix = _names_without_prefix(raw, path)
     hugging_face = any(name.startswith("vision_encoder.") for name in names)
     state = {name: raw[original] for name, original in names.items()}
     if hugging_face:
         state = from_hugging_face(state)
         names = {_rename(name, _FROM_HUGGING_FACE): original for name, original in names.items()}
-    return Checkpoint(path, state, card, names, prefix, hugging_face)
+    training = card.get("training") if card else None
+    return Checkpoint(
+        path,
+        state,
+        ModelSpec.from_dict(card) if card else None,
+        names,
+        prefix,
+        hugging_face,
+        dict(training) if isinstance(training, Mapping) else {},
+    )
 
 
 # -- files ------------------------------------------------------------------------------------------------------
@@ -140,7 +155,23 @@ def _weights_file(path: Path) -> Path:
     raise CheckpointError(f"The folder {path} holds neither {' nor '.join(_GENERIC_NAMES)}; name the file itself.")
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], ModelSpec | None]:
+_LOW_RANK = ".parametrizations.weight."
+
+
+def _merged(raw: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights trained with LoRA (see `medsam.training.lora`) as plain ones: original + scale * up @ down."""
+    plain = {name: tensor for name, tensor in raw.items() if _LOW_RANK not in name}
+    for name, tensor in raw.items():
+        module, _, part = name.partition(_LOW_RANK)
+        if part == "original":
+            up, down, scale = (raw.get(f"{module}{_LOW_RANK}0.{each}") for each in ("up", "down", "scale"))
+            if up is None or down is None or scale is None:
+                raise CheckpointError(f"{module}.weight was trained with LoRA, but parts of it are missing.")
+            plain[f"{module}.weight"] = tensor + scale * (up @ down)
+    return plain
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -150,12 +181,15 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], ModelSpec | None]:
     if CARD_KEY not in metadata:
         return tensors, None
     try:
-        return tensors, ModelSpec.from_dict(json.loads(metadata[CARD_KEY]))
+        card = json.loads(metadata[CARD_KEY])
     except json.JSONDecodeError as error:
         raise CheckpointError(f"{path}: the model card in its metadata is not JSON ({error}).") from error
+    if not isinstance(card, dict):
+        raise CheckpointError(f"{path}: the model card in its metadata is not a JSON object.")
+    return tensors, card
 
 
-def _read_pickle(path: Path) -> tuple[dict[str, Tensor], ModelSpec | None]:
+def _read_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -185,7 +219,7 @@ def _read_pickle(path: Path) -> tuple[dict[str, Tensor], ModelSpec | None]:
     strange = [str(name) for name in weights if str(name) not in tensors and name != CARD_KEY]
     if strange:
         raise CheckpointError(f"{path} mixes weights with entries that are not tensors:\n{_grouped(strange)}")
-    return tensors, ModelSpec.from_dict(card) if isinstance(card, dict) else None
+    return tensors, card if isinstance(card, dict) else None
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:

@@ -37,15 +37,15 @@ class MaskDecoder(nn.Module):
         self.apply(init_transformer_weights)
 
     def forward(
-        self, image: Tensor, positions: Tensor, tokens: Tensor | None, prompts: int, multimask: bool
+        self, image: Tensor, positions: Tensor, tokens: Tensor | None, prompts: int, multimask: bool | None
     ) -> tuple[Tensor, Tensor]:
         """Answer `prompts` = P prompts on each of B images.
 
         image: embedding with the dense prompt added, (B, P, C, h, w), or (B, 1, C, h, w) when no prompt has a
         mask: then all prompts of an image share it and the first layer projects it once.
         positions: (h, w, C). tokens: (B, P, T, C) or None.
-        Returns logits (B, P, M, 4h, 4w) and quality (B, P, M), M = 1 (token 0) or the remaining tokens. The
-        quality is a plain linear output; it can leave [0, 1].
+        Returns logits (B, P, M, 4h, 4w) and quality (B, P, M), M = 1 (token 0), the remaining tokens, or all
+        with token 0 first (`multimask` None). The quality is a plain linear output; it can leave [0, 1].
         """
         batch, _, _, height, width = image.shape
         output_tokens = cat([self.iou_token.weight, self.mask_tokens.weight])
@@ -57,15 +57,32 @@ class MaskDecoder(nn.Module):
             queries, image.flatten(3).transpose(2, 3), positions.flatten(0, 1), self.gradient_checkpointing
         )
 
-        # a channels-last view of the tokens: no copy
-        image = keys.flatten(0, 1).unflatten(1, (height, width)).permute(0, 3, 1, 2)
-        upscaled = self.output_upscaling(image).flatten(2).unflatten(0, (batch, prompts))
-        wanted = slice(1, None) if multimask else slice(0, 1)
+        upscaled = self._upscaled(keys)
+        wanted = slice(None) if multimask is None else slice(1, None) if multimask else slice(0, 1)
         heads = [head(queries[:, :, 1 + index]) for index, head in enumerate(self.output_hypernetworks_mlps)]
         # every head runs so that every weight has a gradient, whichever masks are wanted
-        logits = stack(heads, dim=2)[:, :, wanted] @ upscaled
+        logits = upscaled @ stack(heads, dim=3)[..., wanted]
+        # (B, P, row, column, row of two, column of two, row of two, column of two, M)
+        logits = logits.unflatten(2, (height, width, 2, 2, 2, 2)).permute(0, 1, 8, 2, 4, 6, 3, 5, 7)
         quality = self.iou_prediction_head(queries[:, :, 0])[:, :, wanted]
-        return logits.unflatten(3, (4 * height, 4 * width)), quality
+        return logits.reshape(batch, prompts, -1, 4 * height, 4 * width), quality
+
+    def _upscaled(self, keys: Tensor) -> Tensor:
+        """Tokens of the image (B, P, N, C) -> (B, P, N * 16, C / 8): each the four by four pixels it becomes.
+
+        A transposed convolution whose stride is its kernel is one linear map a pixel; as such it needs no copies into
+        another layout, and the backward pass takes half the time (docs/benchmarks.md).
+        """
+        first, norm, _, second, _ = self.output_upscaling.children()
+        weight, bias = norm.get_parameter("weight"), norm.get_parameter("bias")
+        x = F.gelu(F.layer_norm(_split_pixel(first, keys), weight.shape, weight, bias, 1e-6))
+        return F.gelu(_split_pixel(second, x)).flatten(2, -2)
+
+
+def _split_pixel(layer: nn.Module, x: Tensor) -> Tensor:
+    """A 2 x 2 transposed convolution of stride 2 on (..., inputs) -> (..., 4, outputs), the four in reading order."""
+    weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
+    return F.linear(x, weight.permute(2, 3, 1, 0).flatten(0, 2), bias.repeat(4)).unflatten(-1, (4, -1))
 
 
 class _Head(nn.Module):
@@ -158,10 +175,17 @@ class _Attention(nn.Module):
         elif prompts == 1:
             prompts = keys.shape[1]
             q = q.expand(-1, prompts, -1, -1)
-        x = F.scaled_dot_product_attention(self._split(q), self._split(k), self._split(v))
-        x = x.transpose(1, 2).flatten(2)
+        x = _attend(self._split(q), self._split(k), self._split(v)).transpose(1, 2).flatten(2)
         return self.out_proj(x.reshape(batch, prompts, length, -1))
 
     def _split(self, x: Tensor) -> Tensor:
         """(B, P, N, inner) -> (B * P, heads, N, size)."""
         return x.flatten(0, 1).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q k' / sqrt(size)) v. One side has a handful of tokens, so the matrix of weights is thin, and keeping it
+    makes the backward pass two to four times as fast as the fused kernel, which computes it again."""
+    if not q.requires_grad:
+        return F.scaled_dot_product_attention(q, k, v)
+    return ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).softmax(dim=-1) @ v

@@ -83,7 +83,7 @@ class Sam(nn.Module):
         points: Tensor | None = None,
         point_labels: Tensor | None = None,
         masks: Tensor | None = None,
-        multimask: bool = False,
+        multimask: bool | None = False,
     ) -> tuple[Tensor, Tensor]:
         """P prompts on each of B images, in one pass.
 
@@ -92,10 +92,11 @@ class Sam(nn.Module):
         points: (B, P, N, 2) with point_labels (B, P, N): 1 inside, 0 outside, -1 padding where prompts have
             fewer than N points. Points without a box get one more padding point, as published.
         masks: (B, P, 4h, 4w) logits, e.g. of an earlier answer.
-        multimask: one mask a prompt (the first token), or three for an ambiguous prompt (the others).
+        multimask: one mask a prompt (the first token), or three for an ambiguous prompt (the others). None: all
+            four, the single mask first, for training.
 
-        Returns logits (B, P, M, 4h, 4w), inside where > 0, and the predicted IoU (B, P, M), M = 1 or 3. The
-        predicted IoU is not clamped to [0, 1].
+        Returns logits (B, P, M, 4h, 4w), inside where > 0, and the predicted IoU (B, P, M), M = 1, 3 or
+        4. The predicted IoU is not clamped to [0, 1].
         Raises PromptError for missing prompts, wrong shapes, labels other than 1, 0, -1, or infinite positions.
         """
         prompts = self._check(embedding, boxes, points, point_labels, masks)

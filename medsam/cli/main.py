@@ -20,7 +20,8 @@ from contextlib import contextmanager
 from medsam import __version__
 from medsam.errors import MedSAMError
 
-# command -> (module, one line for --help). A module offers add_arguments(parser) and run(arguments) -> None.
+# command -> (module, one line for --help). A module offers add_arguments(parser) and run(arguments) -> None; those of
+# `_OWN_PARSER` read their words themselves.
 COMMANDS: dict[str, tuple[str, str]] = {
     "segment": (
         "medsam.cli.segment",
@@ -29,14 +30,26 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "everything": ("medsam.cli.everything", "all masks of a slice or volume, from a grid of clicks or boxes"),
     "evaluate": ("medsam.cli.evaluate", "zero-shot scores against reference masks, with tables and a report"),
     "compare": ("medsam.cli.compare", "paired comparison of two evaluations"),
+    "fit": ("medsam.cli.train", "fine-tune a model on a manifest: --config configs/train/*.yaml"),
+    "validate": ("medsam.cli.train", "score a run's model on its validation cases"),
+    "test": ("medsam.cli.train", "score a run's model on its test cases"),
     "embed": ("medsam.cli.embed", "encode the slices of a manifest once, so that prompts cost a decode only"),
     "data": ("medsam.cli.data", "manifests: check, index a folder, split by patient"),
     "models": ("medsam.cli.models", "weights: what is known, where it comes from, licence, what is on disk"),
 }
 
 
+_OWN_PARSER = ("fit", "validate", "test")
+
 # module -> the extra of pyproject.toml that brings it
-_EXTRAS = {"lightning": "evaluate", "pandas": "evaluate", "jinja2": "evaluate", "huggingface_hub": "hub"}
+_EXTRAS = {
+    "lightning": "evaluate",
+    "pandas": "evaluate",
+    "jinja2": "evaluate",
+    "huggingface_hub": "hub",
+    "jsonargparse": "train",
+    "tensorboard": "train",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,11 +64,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (module, line) in COMMANDS.items():
         command = commands.add_parser(name, help=line, description=line[0].upper() + line[1:] + ".")
-        if argv[:1] == [name]:
+        if argv[:1] == [name] and name not in _OWN_PARSER:
             importlib.import_module(module).add_arguments(command)
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
-    arguments = parser.parse_args(argv)
+    if argv[:1] and argv[0] in _OWN_PARSER:
+        words = [word for word in argv[1:] if word != "--debug"]
+        arguments = argparse.Namespace(command=argv[0], words=words, debug="--debug" in argv)
+    else:
+        arguments = parser.parse_args(argv)
     try:
         with _terminable():
             importlib.import_module(COMMANDS[arguments.command][0]).run(arguments)

@@ -104,6 +104,7 @@ def _info(arguments: argparse.Namespace) -> None:
     for file in facts.pop("files", []):
         role = file.pop("role")
         facts |= {f"{role} {key}": value for key, value in file.items()}
+    facts |= {f"training {key}": value for key, value in facts.pop("training", {}).items()}
     width = max(map(len, facts))
     for key, value in facts.items():
         unit = " bytes" if key.split()[-1] == "size" and value is not None else ""
@@ -140,9 +141,10 @@ def _facts(asset: Asset) -> dict[str, Any]:
 def _checkpoint_facts(path: Path) -> dict[str, Any]:
     """What a checkpoint is, after loading it strictly: a damaged or foreign one is an error here as elsewhere."""
     # loads torch: only here, never for `list` or `fetch`
-    from medsam.models.checkpoint import load_checkpoint
+    from medsam.models.checkpoint import load_checkpoint, read_checkpoint
 
     model = load_checkpoint(path)
+    training = read_checkpoint(path).training
     card = model.spec.to_dict()
     facts: dict[str, Any] = {"path": str(path), "model": card["name"], "image_encoder": card["family"]}
     same: list[str] = []
@@ -155,8 +157,10 @@ def _checkpoint_facts(path: Path) -> dict[str, Any]:
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "preprocess": card["preprocess"],
         # the licence of look-alike weights says nothing about a file of the user's own, such as a fine-tuned one
-        "licence": ASSETS[same[0]].licence if same else None,
+        "licence": ASSETS[same[0]].licence if same else training.get("licence"),
+        "prompts": card["prompts"],
         "assumed": card["note"] or None,
+        **({"training": training} if training else {}),
     }
 
 

@@ -13,6 +13,7 @@ Sources of the foreign layouts: Antonelli et al. 2022 (Decathlon); the nnU-Net d
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import math
 import os
@@ -138,6 +139,12 @@ class Case:
         except InputError as error:
             raise type(error)(f"Case {self.id}, label: {error}") from error
         return masks
+
+    def made_from(self) -> str:
+        """A digest of all that may change what is read: this entry, and its files' names, sizes and times."""
+        files = [file for path in self.files for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+        marks = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
+        return hashlib.sha256(repr((self, marks)).encode()).hexdigest()
 
     @property
     def files(self) -> tuple[Path, ...]:

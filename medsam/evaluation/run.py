@@ -14,15 +14,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import platform
 import sys
 import tempfile
-import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -31,7 +28,6 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import RichProgressBar
 from torch.utils.data import DataLoader, Dataset
 
 import medsam
@@ -43,6 +39,7 @@ from medsam.evaluation.zero_shot import CaseResult, Subject, measure_case
 from medsam.inference.embeddings import weights_digest
 from medsam.inference.predictor import Predictor
 from medsam.io.save import save_labels
+from medsam.trainer import progress_bar, quiet
 from medsam.volume import LabelVolume
 
 
@@ -86,7 +83,7 @@ def evaluate(
     _open_folder(run, models)
     todo = [number for number, (name, case) in enumerate(cases) if not _is_done(run, name, case)]
     if todo:
-        with _lightning_quiet():
+        with quiet():
             trainer = Trainer(
                 accelerator=device,
                 devices=devices,
@@ -95,8 +92,7 @@ def evaluate(
                 enable_checkpointing=False,
                 enable_model_summary=False,
                 use_distributed_sampler=False,  # it would pad the list with repeats; the module takes its own share
-                # stdout belongs to the answer
-                callbacks=[RichProgressBar(console_kwargs={"stderr": True})],
+                callbacks=[progress_bar()],
             )
             loader = DataLoader(_Numbers(todo), batch_size=None, num_workers=0)
             try:
@@ -168,22 +164,6 @@ class _ZeroShotTest(LightningModule):
         _write_case(self.run, name, result, made_from)
 
 
-@contextmanager
-def _lightning_quiet() -> Iterator[None]:
-    """Lightning talks of hardware, of products and of workers that a list of numbers does not need."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-            # Lightning 2.6 asks torch 2.13 for a class by its old name
-            warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-            yield
-    finally:
-        logger.setLevel(level)
-
-
 def _subject(name: str, case: Case) -> Subject:
     scan = case.load_image()
     references = case.load_references(scan)
@@ -196,9 +176,7 @@ def _subject(name: str, case: Case) -> Subject:
 
 def _made_from(case: Case) -> str:
     """A digest of everything a case's rows depend on: its entry, its files' sizes and times, and this program."""
-    files = [file for path in case.files for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
-    marks = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
-    return hashlib.sha256(repr((case, marks, medsam.__version__)).encode()).hexdigest()
+    return hashlib.sha256(f"{case.made_from()} {medsam.__version__}".encode()).hexdigest()
 
 
 def _is_done(run: Run, name: str, case: Case) -> bool:

@@ -78,7 +78,8 @@ class Network:
     """A model ready to look and to answer.
 
     model: a known name ("litemedsam"), a checkpoint's path, or a `Sam`. device: "auto" takes CUDA, then Apple's
-    MPS, then the CPU. On CUDA the encoder runs in bfloat16. cache: where embeddings are kept; default: in memory.
+    MPS, then the CPU. precision: of the encoder; bfloat16 on CUDA, float32 elsewhere. cache: where embeddings are
+    kept; default: in memory.
     encoded, decoded: images and prompts the network has run on so far; an embedding from the cache adds none.
     seconds: {"embed", "decode"} spent on them.
     """
@@ -93,6 +94,7 @@ class Network:
         self.encoded = 0
         self.decoded = 0
         self.seconds = {"embed": 0.0, "decode": 0.0}
+        self.precision = torch.bfloat16 if self.device.type == "cuda" else torch.float32
 
     @property
     def name(self) -> str:
@@ -250,7 +252,7 @@ class Network:
 
     def encode(self, images: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Prepared looks (3, S, S) -> features (1, C, h', w') each; the cache is asked first."""
-        precision = "bfloat16" if self.device.type == "cuda" else "float32"
+        precision = str(self.precision).removeprefix("torch.")
         keys = [embedding_key(image, self._weights, precision) for image in images]
         features = {key: self.cache.get(key) for key in keys}
         missing = [n for n, key in enumerate(keys) if features[key] is None and keys.index(key) == n]
@@ -260,7 +262,7 @@ class Network:
             batch = missing[start : start + size]
             with (
                 torch.inference_mode(),
-                torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"),
+                torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32),
             ):
                 encoded = self.sam.encode_image(torch.stack([images[n] for n in batch]).to(self.device)).float()
             self.encoded += len(batch)
@@ -273,9 +275,11 @@ class Network:
 
     @cached_property
     def _weights(self) -> str:
-        # read once: a network that answers is not trained at the same time
+        # of the encoder alone: a decoder that was trained on shares its embeddings
+        encoder = getattr(self.sam, "image_encoder", self.sam)
+        # read once: an encoder that answers is not trained at the same time
         # sizes that leave no trace in the weights (heads, windows) change the answer, too
-        return f"{weights_digest(self.sam)} {getattr(self.sam.spec, 'encoder', '')!r}"
+        return f"{weights_digest(encoder)} {getattr(self.sam.spec, 'encoder', '')!r}"
 
 
 class Looker:

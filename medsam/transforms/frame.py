@@ -132,6 +132,10 @@ class Frame:
             maps = maps.transpose(1, 2)
         return maps.flip([n for n, flip in ((1, self.view.flip_rows), (2, self.view.flip_columns)) if flip])
 
+    def upright_masks(self, masks: torch.Tensor) -> np.ndarray:
+        """Bool (P, h, w) stored -> bool (P, H, W) as the model sees them, in stored pixels still."""
+        return self._stand_up(masks).numpy()
+
     def mask_prompt(self, masks: np.ndarray, side: int) -> torch.Tensor:
         """Masks (P, h, w), bool or shares in [0, 1], as the network takes them: logits (P, side, side).
 

@@ -82,7 +82,15 @@ def slice_pipeline(
 
     "region": (x0, y0, x1, y1), optional, looks at that part of the slice.
     """
-    return Compose([TakeSliced(keys, axis), ScaleWindowd(keys, window), ToModelInputd(keys, preprocess)])
+    return Compose([*stored_slice(window, axis, keys).transforms, ToModelInputd(keys, preprocess)])
+
+
+def stored_slice(window: IntensityWindow, axis: Axis | None = None, keys: KeysCollection = "image") -> Compose:
+    """The first half of `slice_pipeline`: {"image": MetaTensor (C, h, w) in 0..255 with meta "plane"}.
+
+    `ToModelInputd` is the other half; training keeps what lies between and changes it at random.
+    """
+    return Compose([TakeSliced(keys, axis), ScaleWindowd(keys, window)])
 
 
 def model_input(

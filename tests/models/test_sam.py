@@ -206,3 +206,14 @@ def test_refuses_images_of_another_shape(shape):
 def test_refuses_an_embedding_of_another_model():
     with pytest.raises(PromptError, match=r"decodes embeddings \(B, 32, 8, 8\), got \(1, 256, 64, 64\)"):
         build_model(tiny_spec()).decode(torch.zeros(1, 256, 64, 64), boxes=BOXES[:1])
+
+
+@pytest.mark.parametrize("kinds", ["boxes", "boxes point masks"])
+@torch.no_grad()
+def test_all_masks_are_the_single_one_and_then_the_several(tiny, kinds):
+    embedding, given = tiny.encode_image(IMAGES), prompts(tiny, kinds)
+    every = tiny.decode(embedding, **given, multimask=None)
+    one, several = (tiny.decode(embedding, **given, multimask=multimask) for multimask in (False, True))
+    for all_masks, single, rest in zip(every, one, several, strict=True):
+        assert all_masks.shape[2] == 4
+        torch.testing.assert_close(all_masks, torch.cat([single, rest], dim=2))

@@ -1,0 +1,191 @@
+"""`medsam fit | validate | test`: Lightning's command line over `SamFineTuning` and `SliceDataModule`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from medsam.errors import CheckpointError, InputError
+from medsam.models.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint
+from medsam.trainer import progress_bar, quiet
+from medsam.training.datamodule import SliceDataModule
+from medsam.training.module import SamFineTuning
+from medsam.training.overlays import SampleOverlays
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Raises MedSAMError subclasses for everything a user can mend."""
+    words: Sequence[str] = arguments.words
+    try:
+        with quiet():
+            FitCLI(
+                SamFineTuning,
+                SliceDataModule,
+                args=[arguments.command, *words],
+                seed_everything_default=0,
+                # the configuration as it was run, overrides included, beside the results
+                save_config_kwargs={"overwrite": True},
+                parser_kwargs={"prog": "medsam"},
+                auto_configure_optimizers=False,
+                # the untouched model is validated before the first step, on everything
+                trainer_defaults={"num_sanity_val_steps": 0, "enable_model_summary": False, "log_every_n_steps": 10},
+            )
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error):
+            raise InputError(
+                "The memory is full. In this order: lower data.batch_size (and raise trainer.accumulate_grad_batches "
+                "by as much), set model.gradient_checkpointing to true, lower data.masks_per_image, set "
+                "trainer.precision to bf16-mixed, freeze the image encoder (model.train.image_encoder: false)."
+            ) from error
+        raise
+
+
+class FitCLI(LightningCLI):
+    """Adds the run's folder, its checkpoints, and the validation of the untouched model.
+
+    OUT/config.yaml             the configuration as it was run
+    OUT/checkpoints/last.ckpt   to go on from, every `save_every` steps: --ckpt_path last
+    OUT/checkpoints/best.ckpt   by val/dice
+    OUT/model.safetensors       the best one's weights and card, for every other command
+    OUT/overlays/STEP.png       what it answers on a few validation slices
+    OUT/events...               TensorBoard, unless trainer.logger says otherwise
+    """
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--out", type=str, default="out/train", help="folder of the run")
+        parser.add_argument("--save_every", type=int, default=50, help="steps between checkpoints to go on from")
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        asked = self.config_init[self.subcommand]
+        self.out = Path(asked.out)
+        if asked.save_every < 1:
+            raise InputError(f"save_every is a whole number from 1, not {asked.save_every}.")
+        given = asked.trainer
+        own: list[Callback] = [progress_bar()]
+        changed: dict[str, Any] = {
+            "default_root_dir": given.default_root_dir or str(self.out),
+            # our loader deals the draws out itself
+            "use_distributed_sampler": False,
+        }
+        if self.subcommand == "fit":
+            folder = self.out / "checkpoints"
+            keep: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
+            self.best = ModelCheckpoint(filename="best", monitor="val/dice", mode="max", **keep)
+            own += [
+                self.best,
+                ModelCheckpoint(filename="last", every_n_train_steps=asked.save_every, **keep),
+                SampleOverlays(self.out / "overlays"),
+            ]
+            if given.logger in (None, True):
+                changed["logger"] = TensorBoardLogger(self.out, name="", version="")
+            if given.logger is not False:
+                own.append(LearningRateMonitor("step"))
+        elif given.logger in (None, True):
+            changed["logger"] = False
+        given.callbacks = [*(given.callbacks or []), *own]
+        return super().instantiate_trainer(**changed, **kwargs)
+
+    def before_fit(self) -> None:
+        self._resolve_checkpoint()
+        if self._asked.get("ckpt_path") is None:
+            if (self.out / "checkpoints" / "last.ckpt").exists():
+                raise InputError(
+                    f"{self.out} holds a run already. Go on with it by --ckpt_path last, or name another --out."
+                )
+            [scores] = self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
+            self.model.untouched = {name: float(value) for name, value in scores.items()}
+            self._say(f"Before training: {_sentence(scores)}")
+        for note in self.datamodule.notes:
+            self._say(f"Note: {note}")
+        learning = sum(weight.numel() for weight in self.model.parameters() if weight.requires_grad)
+        every = sum(weight.numel() for weight in self.model.parameters())
+        self._say(f"Training {learning:,} of {every:,} weights; results in {self.out}")
+
+    def fit(self, **kwargs: Any) -> None:
+        try:
+            self.trainer.fit(**kwargs)
+        except SystemExit:
+            if self.trainer.interrupted:  # Lightning turns Ctrl-C into exit status 1
+                self._say(f"Go on with --ckpt_path last (every {self._asked.save_every} steps are kept).")
+                raise KeyboardInterrupt from None
+            raise
+
+    def after_fit(self) -> None:
+        # also what came after the last multiple of save_every: a finished run can be made longer
+        self.trainer.save_checkpoint(self.out / "checkpoints" / "last.ckpt")
+        best = Path(self.best.best_model_path or self.out / "checkpoints" / "best.ckpt")
+        if not self.best.best_model_path:  # stopped before the end of the first epoch: what there is gets its score
+            self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
+            self.trainer.save_checkpoint(best)
+        if self.trainer.global_rank != 0:
+            return
+        training = read_checkpoint(best).training
+        save_checkpoint(load_checkpoint(best), self.out / "model.safetensors", training)
+        before, after = training["metrics_before"], training["metrics"]
+        _print_table([("before", before), (f"step {training['steps']}", after)])
+        print(f"wrote {self.out / 'model.safetensors'}")
+
+    def before_validate(self) -> None:
+        self._resolve_checkpoint()
+
+    def before_test(self) -> None:
+        self._resolve_checkpoint()
+
+    def validate(self, **kwargs: Any) -> None:
+        self._score(self.trainer.validate(**kwargs, verbose=False))
+
+    def test(self, **kwargs: Any) -> None:
+        self._score(self.trainer.test(**kwargs, verbose=False))
+
+    def _score(self, found: Any) -> None:
+        if self.trainer.global_rank == 0:
+            _print_table([("now", found[0])])
+
+    @property
+    def _asked(self) -> Any:
+        return self.config_init[self.subcommand]
+
+    def _resolve_checkpoint(self) -> None:
+        """`last` and `best` are those of this run's folder."""
+        path = self._asked.get("ckpt_path")
+        self._asked["weights_only"] = True
+        if path is None:
+            return
+        if path in ("last", "best"):
+            path = str(self.out / "checkpoints" / f"{path}.ckpt")
+        if not Path(path).is_file():
+            raise CheckpointError(f"There is no checkpoint {path} to go on from. Leave --ckpt_path out to start anew.")
+        self._asked["ckpt_path"] = path
+
+    def _say(self, text: str) -> None:
+        if self.trainer.global_rank == 0:
+            print(text, file=sys.stderr)
+
+
+def _sentence(scores: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
+
+
+def _print_table(columns: Sequence[tuple[str, Mapping[str, float]]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if not console.is_terminal:  # a log takes any width, and names are not to be cut
+        console = Console(width=160)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    for name, _ in columns:
+        table.add_column(name, justify="right")
+    for key in columns[-1][1]:
+        table.add_row(key, *(f"{values[key]:.4f}" if key in values else "-" for _, values in columns))
+    console.print(table)

@@ -1,0 +1,241 @@
+"""Slices of a manifest's cases, ready to be trained and validated on.
+
+A slice comes in two steps, and the tensor at the end is bit for bit the one that `medsam segment` and `medsam evaluate`
+give the network. `StoredSliced` reads the case, takes the slice in its stored pixels and scales it to 0..255: always
+the same, and worth keeping. `ModelSlice.of` makes of it what the model sees; between the two training changes it at
+random.
+Letters: h, w of the stored slice; C its channels; P structures; S side of the model input, s of its logits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Transform
+from torch import Tensor
+
+from medsam.data.manifest import Case
+from medsam.errors import InputError
+from medsam.geometry import Axis, SlicePlane, View
+from medsam.prompts.simulate import MIN_PIXELS, tight_box
+from medsam.transforms.frame import Frame
+from medsam.transforms.intensity import resolve_window
+from medsam.transforms.preprocess import Preprocess
+from medsam.transforms.reading import to_metatensor
+from medsam.transforms.slicing import ToModelInputd, stored_slice
+
+# part of every key: raise it when what is kept of a slice changes
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class SliceItem:
+    """One slice of a case. structures: those with enough pixels on it. key: digest of all it is made from."""
+
+    case: Case
+    index: int
+    structures: tuple[str, ...]
+    axis: Axis | None
+    window: str
+    key: str
+
+
+@dataclass(frozen=True)
+class SliceIndex:
+    """What `index_slices` found. items: by case, then slice. empty: ids of cases without any pixel to learn from.
+
+    digest: of the content that was looked at: grids, and pixels of every structure on every slice. It does not depend
+    on where files lie.
+    """
+
+    items: tuple[SliceItem, ...]
+    empty: tuple[str, ...]
+    digest: str
+
+
+def index_slices(
+    cases: Sequence[Case],
+    *,
+    structures: Sequence[str] | None = None,
+    axis: Axis | None = None,
+    window: str = "auto",
+    min_pixels: int = MIN_PIXELS,
+    folder: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> SliceIndex:
+    """The slices of cases on which a structure has at least `min_pixels` pixels.
+
+    structures: only these; default all. folder: where counts are kept, so that labels are read once in their life.
+    progress: called with (cases done, cases).
+    Raises InputError naming the cases that cannot be read, and for a structure that no label names.
+    """
+    items: list[SliceItem] = []
+    empty: list[str] = []
+    broken: list[str] = []
+    digest = hashlib.sha256()
+    known: set[str] = set()
+    for number, case in enumerate(cases):
+        if progress is not None:
+            progress(number, len(cases))
+        made_from = case.made_from()
+        try:
+            about = _counts(case, made_from, axis, folder)
+        except InputError as error:
+            broken.append(f"  {error}" if case.id in str(error) else f"  {case.id}: {error}")
+            continue
+        counts: dict[str, dict[int, int]] = about["counts"]
+        known |= counts.keys()
+        digest.update(json.dumps([case.id, about], sort_keys=True).encode())
+        wanted = [name for name in counts if structures is None or name in structures]
+        slices = sorted({index for name in wanted for index, pixels in counts[name].items() if pixels >= min_pixels})
+        if not slices:
+            empty.append(case.id)
+        for index in slices:
+            there = tuple(name for name in wanted if counts[name].get(index, 0) >= min_pixels)
+            key = hashlib.sha256(repr((_FORMAT, made_from, index, there, axis, window)).encode()).hexdigest()
+            items.append(SliceItem(case, index, there, axis, window, key))
+    if progress is not None:
+        progress(len(cases), len(cases))
+    if broken:
+        raise InputError(
+            f"{len(broken)} of {len(cases)} cases cannot be read:\n" + "\n".join(broken[:20]) + "\n"
+            "  Mend them or take them out of the manifest; medsam data check tells more."
+        )
+    strangers = [name for name in structures or () if name not in known]
+    if strangers:
+        raise InputError(
+            f"No label names {', '.join(map(repr, strangers))}. The manifest's structures are: "
+            f"{', '.join(sorted(known)) or 'none'}."
+        )
+    return SliceIndex(tuple(items), tuple(empty), digest.hexdigest())
+
+
+def _counts(case: Case, made_from: str, axis: Axis | None, folder: Path | None) -> dict[str, Any]:
+    """{"shape", "affine", "counts": {structure: {slice: pixels}}} of a case; kept in `folder`."""
+    path = None
+    if folder is not None:
+        path = folder / f"{hashlib.sha256(repr((_FORMAT, made_from, axis)).encode()).hexdigest()}.json"
+        try:
+            about = json.loads(path.read_text(encoding="utf-8"))
+            about["counts"] = {
+                name: {int(index): pixels for index, pixels in found.items()} for name, found in about["counts"].items()
+            }
+            return about
+        except (OSError, ValueError, KeyError):
+            pass
+    scan = case.load_image()
+    plane = scan.geometry.plane(axis)
+    within = tuple(number for number in range(3) if number != plane.array_axis)
+    counts = {}
+    for name, mask in case.load_references(scan).items():
+        if mask.shape != scan.geometry.shape:
+            raise InputError(
+                f"The reference of {name!r} has shape {mask.shape}, its scan {scan.geometry.shape} (K, J, I)."
+            )
+        pixels = np.count_nonzero(mask, axis=within)
+        counts[name] = {int(index): int(pixels[index]) for index in np.flatnonzero(pixels)}
+    about = {
+        "shape": list(scan.geometry.shape),
+        "affine": np.round(scan.geometry.affine, 4).tolist(),
+        "counts": counts,
+    }
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+        partial.write_text(json.dumps(about), encoding="utf-8")
+        os.replace(partial, path)
+    return about
+
+
+class StoredSliced(Transform):
+    """SliceItem -> {"image": float32 (C, h, w) in 0..255, "masks": uint8 (bits of P x h x w), "plane": plain values}.
+
+    Plain tensors and numbers, so that MONAI's caches may keep it and read it back without running code.
+    The last scans read stay open: items in order cost one reading a case.
+    """
+
+    def __init__(self, open_cases: int = 1) -> None:
+        self.open_cases = open_cases
+        self._open: OrderedDict[Hashable, tuple[MetaTensor, Mapping[str, np.ndarray], SlicePlane, Any]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"open_cases": self.open_cases}  # a copy, and a worker process, opens its own
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> StoredSliced:
+        return self
+
+    def __call__(self, item: SliceItem) -> dict[str, Any]:
+        with self._lock:
+            image, references, plane, pipeline = self._case(item)
+        pixels: MetaTensor = pipeline({"image": image, "slice": item.index})["image"]
+        masks = np.stack([plane.take(references[name], item.index) for name in item.structures])
+        return {
+            "image": pixels.as_tensor(),
+            "masks": torch.from_numpy(np.packbits(masks)),
+            "count": len(masks),
+            "plane": asdict(plane),
+        }
+
+    def _case(self, item: SliceItem) -> tuple[MetaTensor, Mapping[str, np.ndarray], SlicePlane, Any]:
+        key = (item.case.id, item.case.dataset, item.axis, item.window)
+        if key not in self._open:
+            scan = item.case.load_image()
+            plane = scan.geometry.plane(item.axis)
+            window = resolve_window(scan, item.case.window or item.window)
+            pipeline = stored_slice(window, plane.axis)
+            self._open[key] = to_metatensor(scan), item.case.load_references(scan), plane, pipeline
+            while len(self._open) > max(1, self.open_cases):
+                self._open.popitem(last=False)
+        self._open.move_to_end(key)
+        return self._open[key]
+
+
+def unpack(kept: Mapping[str, Any]) -> tuple[MetaTensor, Tensor]:
+    """What `StoredSliced` made: the image (C, h, w) with its plane in the meta, and masks (P, h, w) bool."""
+    plane = SlicePlane(**{**kept["plane"], "view": View(**kept["plane"]["view"])})
+    plane = SlicePlane(plane.axis, tuple(plane.shape), tuple(plane.spacing_mm), plane.count, plane.view)  # type: ignore[arg-type]
+    shape = int(kept["count"]), *plane.shape
+    masks = np.unpackbits(kept["masks"].numpy(), count=math.prod(shape)).reshape(shape)
+    return MetaTensor(kept["image"], meta={"plane": plane}), torch.from_numpy(masks).bool()
+
+
+@dataclass(frozen=True, eq=False)
+class ModelSlice:
+    """A slice as the model sees it.
+
+    image: (3, S, S). masks: bool (P, h, w), stored pixels. frame: the way between the two.
+    """
+
+    image: Tensor
+    masks: Tensor
+    frame: Frame
+
+    @classmethod
+    def of(cls, image: MetaTensor, masks: Tensor, preprocess: Preprocess) -> ModelSlice:
+        prepared: MetaTensor = ToModelInputd("image", preprocess)({"image": image})["image"]
+        return cls(prepared.as_tensor(), masks, prepared.meta["frame"])
+
+    def targets(self, side: int) -> Tensor:
+        """The masks at the resolution of the logits, bool (P, s, s): inside where at least half of a pixel is."""
+        return self.frame.mask_prompt(self.masks.numpy(), side) >= 0
+
+    def tight_boxes(self) -> np.ndarray:
+        """Half-open boxes (P, 4) in stored pixels; a mask without pixels has a box of nan."""
+        boxes = [tight_box(mask, 1) for mask in self.masks.numpy()]
+        return np.array([(np.nan,) * 4 if box is None else box for box in boxes], dtype=np.float64).reshape(-1, 4)

@@ -1,0 +1,228 @@
+"""Prompts drawn from the truth while training: a box or a point, then points where the answer was wrong.
+
+Letters: B images, P prompts an image, M masks a prompt, s the side of the logits, S the side of the model input.
+Positions are (x, y) in pixels of the model input. All random numbers come from the seed of the image and the place of
+the prompt in it, drawn on the CPU: they are the same in any batch, however padded, and on any device.
+Source: Kirillov et al. 2023 (arXiv 2304.02643), appendix A, "Training algorithm"; Ma et al. 2024 for boxes that only
+grow (MedSAM).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+# uniform numbers a prompt's box takes: how far it may grow, and one for each edge
+_BOX_DRAWS = 5
+# the paper's sizes are pixels of this input
+_PAPER_SIDE = 1024
+# rounds without a new point; fewer rounds than this and one before and between them have none
+_POINTLESS = 2
+
+
+@dataclass(frozen=True)
+class Interaction:
+    """What is shown in training.
+
+    rounds: answers to one set of prompts. 1: the first prompt only; 11: the paper. Of 4 or more, two bring no new
+        point, only the earlier answer: the last, and one at random between the first and the last new point.
+    first: the prompt of round 1; "either" is one choice with even odds for the whole batch.
+    box_noise: standard deviation of each edge's shift, as a share of the box's side in that direction.
+    box_noise_px: most that it shifts an edge, in pixels of a 1024 input; other inputs have S / 1024 of it.
+    outward_px: instead, when positive: each edge moves outwards by a whole number of stored pixels, uniform in
+        [0, n], with n uniform in [0, outward_px] for each box, so that tight boxes stay frequent.
+    Raises ValueError for a number or a name that makes no sense.
+    """
+
+    rounds: int = 1
+    first: Literal["box", "point", "either"] = "box"
+    box_noise: float = 0.1
+    box_noise_px: float = 20.0
+    outward_px: int = 0
+
+    def __post_init__(self) -> None:
+        if self.first not in ("box", "point", "either"):
+            raise ValueError(f'first is "box", "point" or "either", not {self.first!r}.')
+        for name, least in (("rounds", 1), ("outward_px", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ValueError(f"{name} is a whole number from {least}, not {value!r}.")
+        for name in ("box_noise", "box_noise_px"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} is a finite number from 0, not {value!r}.")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """The answer to one round of prompts.
+
+    logits: (B, P, M, s, s). quality: (B, P, M), the predicted IoU. multimask: which masks `decode` was asked for:
+    True: three (one point); None: all four (a box alone); False: one.
+    """
+
+    logits: Tensor
+    quality: Tensor
+    multimask: bool | None
+
+    def answers(self) -> list[tuple[Tensor, Tensor]]:
+        """(logits, quality) of each group of masks to take a `mask_loss` of; first what inference would choose from.
+
+        A box gives two: the single mask, which answers boxes, and the three, which would not learn from boxes else.
+        """
+        if self.multimask is not None:
+            return [(self.logits, self.quality)]
+        one, three = slice(0, 1), slice(1, None)
+        return [(self.logits[:, :, part], self.quality[:, :, part]) for part in (one, three)]
+
+    def chosen(self) -> Tensor:
+        """Logits (B, P, s, s), detached, of the mask that inference would show: the best by predicted IoU of the
+        three for a single point, else the single mask."""
+        logits, quality = (tensor.detach() for tensor in self.answers()[0])
+        best = quality.argmax(dim=2)[..., None, None, None]
+        return torch.take_along_dim(logits, best, dim=2).squeeze(2)
+
+
+def interact(
+    decode: Callable[..., tuple[Tensor, Tensor]],
+    targets: Tensor,
+    boxes: Tensor,
+    pixel: Tensor,
+    bounds: Tensor,
+    seeds: Tensor,
+    settings: Interaction,
+    size: int,
+    choose: int = 0,
+) -> Iterator[Turn]:
+    """Ask, look at the answer, ask again: `settings.rounds` turns, each decoded when it is asked for.
+
+    decode: `Sam.decode` with its embedding filled in; called once a turn.
+    targets: bool (B, P, s, s). boxes: (B, P, 4), half-open round the objects. Prompts that only pad P can hold anything
+        finite.
+    pixel: (B, 2), size of a stored pixel in model pixels. bounds: (B, 2), where the slice ends and padding begins.
+    seeds: int64 (B,), one for each sample (and epoch). size: S.
+    choose: seed of what is chosen once for the whole batch; give all processes the same, such as the global step.
+
+    Every turn keeps the earlier prompts and adds a point, uniform in what the previous turn's `chosen` mask has wrong,
+    and that mask's logits as a mask prompt. Where nothing is wrong (or a first point finds an empty target), the point
+    is padding, label -1. No gradient goes back through points and mask prompts: a turn can be differentiated, and
+    freed, before the next is asked for.
+    """
+    uniform = _draws(seeds, targets.shape[1], _BOX_DRAWS + settings.rounds).to(targets.device)
+    # ~: another stream than that of a sample whose seed happens to be the step
+    coin, place = torch.rand(2, generator=_generator(~choose)).tolist()
+    box_first = settings.first == "box" or (settings.first == "either" and coin < 0.5)
+    pointless = _pointless_rounds(settings.rounds, place)
+
+    prompts: dict[str, Tensor] = {}
+    points: list[Tensor] = []
+    labels: list[Tensor] = []
+    turn: Turn | None = None
+    for number in range(settings.rounds):
+        draw = uniform[..., _BOX_DRAWS + number]
+        multimask: bool | None = False
+        if turn is not None:
+            prompts["masks"] = turn.chosen()
+            if number not in pointless:
+                xy, label = error_points(targets, prompts["masks"], draw, size)
+                points.append(xy)
+                labels.append(label)
+        elif box_first:
+            multimask = None
+            prompts["boxes"] = noisy_boxes(boxes, pixel, bounds, uniform[..., :_BOX_DRAWS], settings, size)
+        else:
+            multimask = True
+            xy, found = random_points(targets, draw, size)
+            points.append(xy)
+            labels.append(torch.where(found, 1, -1))
+        if points:
+            prompts |= {"points": torch.stack(points, dim=2), "point_labels": torch.stack(labels, dim=2)}
+        turn = Turn(*decode(**prompts, multimask=multimask), multimask)
+        yield turn
+
+
+def noisy_boxes(
+    boxes: Tensor, pixel: Tensor, bounds: Tensor, uniform: Tensor, settings: Interaction, size: int
+) -> Tensor:
+    """Boxes (B, P, 4) with each edge moved as `settings` say, inside [0, bounds] and at least half a stored pixel wide.
+
+    pixel, bounds: (B, 2) as (x, y). uniform: (B, P, 5) in [0, 1). size: S.
+    No edge comes nearer to the middle of its box than half a stored pixel. With `outward_px` a box never shrinks.
+    """
+    boxes, step, end = boxes.float(), pixel.float()[:, None], bounds.float()[:, None]
+    low, high = (corner.clamp(min=0).minimum(end) for corner in boxes.split(2, dim=-1))
+    middle, side = (low + high) / 2, high - low
+    if settings.outward_px:
+        most = (uniform[..., :1] * (settings.outward_px + 1)).floor().clamp(max=settings.outward_px)
+        pixels = (uniform[..., 1:] * (most + 1)).floor().minimum(most)
+        left, right = (pixels * step.repeat(1, 1, 2)).split(2, dim=-1)
+        low, high = low - left, high + right
+    else:
+        # not 0: that would be minus infinity
+        normal = torch.special.ndtri(uniform[..., 1:].clamp(min=2**-25))
+        cap = settings.box_noise_px * size / _PAPER_SIDE
+        left, right = (normal * settings.box_noise * side.repeat(1, 1, 2)).clamp(-cap, cap).split(2, dim=-1)
+        low, high = low + left, high + right
+    low, high = low.minimum(middle - step / 2).clamp(min=0), high.maximum(middle + step / 2).minimum(end)
+    return torch.cat([low, high], dim=-1)
+
+
+def random_points(regions: Tensor, uniform: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """One pixel of each region, all equally likely: regions bool (B, P, s, s), uniform (B, P) in [0, 1).
+
+    Returns xy (B, P, 2) in model pixels and found (B, P), False for an empty region, whose xy is just some
+    place in the image. The prompt encoder adds half a pixel to xy; it then is the centre of the pixel of the region.
+    """
+    index, found = _random_pixels(regions, uniform)
+    return _centres(index, regions.shape[-1], size), found
+
+
+@torch.no_grad()
+def error_points(targets: Tensor, logits: Tensor, uniform: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """A click on what an answer has wrong: targets bool, logits (B, P, s, s), uniform (B, P) in [0, 1).
+
+    Returns xy (B, P, 2) as `random_points` does, and labels (B, P): 1 missed, 0 false, -1 nothing is wrong.
+    """
+    index, found = _random_pixels(targets ^ (logits > 0), uniform)
+    inside = targets.flatten(2).gather(2, index[..., None])[..., 0].long()
+    return _centres(index, targets.shape[-1], size), torch.where(found, inside, -1)
+
+
+def _random_pixels(regions: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """Row-major index of a True pixel and whether there is one, both (B, P)."""
+    counted = regions.flatten(2).cumsum(dim=-1, dtype=torch.int32)
+    count = counted[..., -1]
+    # float32 can round up to the count itself
+    nth = torch.minimum((uniform * count).floor().int(), count - 1).clamp(min=0)
+    index = torch.searchsorted(counted, (nth + 1)[..., None])[..., 0]
+    return index.clamp(max=counted.shape[-1] - 1), count > 0
+
+
+def _centres(index: Tensor, side: int, size: int) -> Tensor:
+    """xy (..., 2) in model pixels of row-major indices, half a pixel before the centre."""
+    column_row = torch.stack([index % side, index // side], dim=-1)
+    return (column_row + 0.5) * (size / side) - 0.5
+
+
+def _draws(seeds: Tensor, prompts: int, numbers: int) -> Tensor:
+    """Uniform numbers in [0, 1), float32 (B, P, numbers) on the CPU.
+
+    `rand` fills row by row, so a prompt's numbers do not depend on how many prompts follow; `randn` has no such order.
+    """
+    return torch.stack([torch.rand(prompts, numbers, generator=_generator(seed)) for seed in seeds.tolist()])
+
+
+def _generator(seed: int) -> torch.Generator:
+    # torch's CPU generator looks at the low 32 bits only; an epoch may be in the high ones
+    return torch.Generator().manual_seed((seed ^ (seed >> 32) * 0x9E3779B1) & 0xFFFFFFFF)
+
+
+def _pointless_rounds(rounds: int, place: float) -> set[int]:
+    """Which of the rounds 0 ... rounds - 1 bring no new point; place in [0, 1) says where the one at random is."""
+    points = rounds - 1 - _POINTLESS
+    return {1 + int(place * points), rounds - 1} if points > 0 else set()

@@ -1,0 +1,334 @@
+"""Fine-tuning any of our models, for Lightning.
+
+Letters: B images, P prompts an image, V boxes a prompt in validation, s side of the logits, h and w of a stored slice.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+
+import medsam
+from medsam.errors import CheckpointError, InputError, MedSAMError
+from medsam.inference.embeddings import EmbeddingCache, weights_digest
+from medsam.inference.network import Network
+from medsam.models.build import load_model
+from medsam.models.checkpoint import CARD_KEY
+from medsam.models.specs import ModelSpec
+from medsam.training.datamodule import Batch, Exam, SliceDataModule
+from medsam.training.interaction import Interaction, interact
+from medsam.training.lora import LoraSettings, add_lora
+from medsam.training.losses import LossWeights, mask_loss
+from medsam.training.optimise import OptimiserSettings, build_optimiser, schedule
+from medsam.training.score import DiceBook
+
+
+class TrainingDiverged(MedSAMError):
+    """A loss that is no finite number."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Which parts of the network learn. The prompt encoder's random Fourier features never do."""
+
+    image_encoder: bool = True
+    prompt_encoder: bool = True
+    mask_decoder: bool = True
+
+
+class SamFineTuning(LightningModule):
+    """Trains a `Sam` on prompts simulated from reference masks.
+
+    model: a known name or a checkpoint, as for `medsam segment`. train: which parts learn. lora: learn the image
+        encoder's attention as low-rank changes instead of whole; the rest of the encoder then rests.
+    interaction: what is shown. loss: shares of focal, dice and predicted quality. optimiser: rates and schedule.
+    embeddings: folder for the embeddings of a frozen encoder: each slice is encoded once in its life. Needs data
+        without augmentation. Without a folder they are kept in memory, up to 2 GiB.
+    gradient_checkpointing: half the memory for a third more time. compile: torch.compile on the encoder and decoder.
+    batch_norm: whether TinyViT's running statistics follow the batches. Off: batches are small, and every process of
+        a distributed run would have its own.
+    licence: of the result, told in its card; default: the licence of the weights it starts from.
+    Raises CheckpointError as `load_model` does, InputError for settings that contradict each other.
+    """
+
+    def __init__(
+        self,
+        model: str = "litemedsam",
+        train: Parts = Parts(),
+        lora: LoraSettings | None = None,
+        interaction: Interaction = Interaction(),  # noqa: B008
+        loss: LossWeights = LossWeights(),  # noqa: B008
+        optimiser: OptimiserSettings = OptimiserSettings(),  # noqa: B008
+        embeddings: str | None = None,
+        gradient_checkpointing: bool = False,
+        compile: bool = False,  # noqa: A002 - the option's name in torch
+        batch_norm: bool = False,
+        licence: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.source, self.train_parts, self.lora, self.interaction = model, train, lora, interaction
+        self.loss_weights, self.optimiser_settings = loss, optimiser
+        self.embeddings, self.batch_norm = embeddings, batch_norm
+        self.sam = load_model(model)
+        started_from = self.sam.spec
+        self.started_from = {"name": _said(model, started_from), "weights": weights_digest(self.sam)}
+        kinds = {"box": ("box",), "point": ("points",), "either": ("box", "points")}[interaction.first]
+        if interaction.rounds > 1:
+            kinds = (*kinds, "points", "mask")
+        # what it could answer before it may have forgotten, but nothing says so
+        prompts = tuple(kind for kind in ("box", "points", "mask") if kind in (*started_from.prompts, *kinds))
+        self.spec: ModelSpec = replace(started_from, prompts=prompts, asset=None, note="")
+        self.sam.spec = self.spec
+        self.licence = licence or started_from.licence or "not stated"
+        self._choose_parts(train, lora)
+        self.sam.set_gradient_checkpointing(gradient_checkpointing)
+        if compile:
+            self.sam.image_encoder.compile()
+            self.sam.mask_decoder.compile()
+        self.encoder_rests = not any(weight.requires_grad for weight in self.sam.image_encoder.parameters())
+        if embeddings is not None and not self.encoder_rests:
+            raise InputError(
+                "model.embeddings keeps the answers of a frozen image encoder, but this one is trained. Set "
+                "model.train.image_encoder to false, or leave model.embeddings out."
+            )
+        self._network: Network | None = None
+        self.untouched: dict[str, float] = {}
+        self._book: DiceBook | None = None
+
+    def _choose_parts(self, train: Parts, lora: LoraSettings | None) -> None:
+        for name in ("image_encoder", "prompt_encoder", "mask_decoder"):
+            part: nn.Module = getattr(self.sam, name)
+            part.requires_grad_(getattr(train, name) and not (lora is not None and name == "image_encoder"))
+        if lora is not None:
+            add_lora(self.sam, lora)
+        # prompts that are never shown would get no gradient: DDP would wait for it, and weight decay would wear them
+        encoder = self.sam.prompt_encoder
+        foreground_and_background, corners = encoder.point_embeddings[:2], encoder.point_embeddings[2:]
+        once = self.interaction.rounds == 1
+        if once:
+            encoder.mask_downscaling.requires_grad_(False)
+        if once and self.interaction.first == "box":
+            foreground_and_background.requires_grad_(False)
+            encoder.not_a_point_embed.requires_grad_(False)
+        if self.interaction.first == "point":
+            corners.requires_grad_(False)
+
+    # -- training -----------------------------------------------------------------------------------------------------
+
+    def train(self, mode: bool = True) -> SamFineTuning:
+        super().train(mode)
+        if not self.batch_norm:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        terms = self.losses(batch)
+        total = terms["loss"]
+        if not total.isfinite():
+            raise TrainingDiverged(
+                f"The loss is {total.item()} at step {self.global_step}, on {'; '.join(batch.names)}. Lower "
+                "model.optimiser.lr, set trainer.gradient_clip_val, or train with trainer.precision 32-true; if it is "
+                "always the same case, look at its values with medsam data check."
+            )
+        size = len(batch.names)
+        for name, value in terms.items():
+            self.log(f"train/{name}", value.detach(), batch_size=size, prog_bar=name == "loss")
+        return total
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """{"loss", "focal", "dice", "iou"} of a batch, averaged over the rounds; only "loss" is weighted."""
+        decode = functools.partial(self.sam.decode, self.features(batch.image))
+        parts = {"loss": [], "focal": [], "dice": [], "iou": []}  # type: dict[str, list[Tensor]]
+        turns = interact(
+            decode,
+            batch.targets,
+            batch.boxes,
+            batch.pixel,
+            batch.bounds,
+            batch.seeds,
+            self.interaction,
+            self.spec.image_size,
+            choose=self._steps_taken,
+        )
+        for turn in turns:
+            answers = turn.answers()
+            for logits, quality in answers:
+                found = mask_loss(logits, quality, batch.targets, batch.valid, self.loss_weights)
+                for name, value in (
+                    ("loss", found.total),
+                    ("focal", found.focal),
+                    ("dice", found.dice),
+                    ("iou", found.iou),
+                ):
+                    parts[name].append(value / len(answers))
+        means = {name: torch.stack(values).sum() / self.interaction.rounds for name, values in parts.items()}
+        # of "box or point" one is not asked in this step: a gradient of zero for what it would have reached
+        idle = [weight.sum() for weight in self.sam.prompt_encoder.parameters() if weight.requires_grad]
+        if idle:
+            means["loss"] = means["loss"] + 0.0 * torch.stack(idle).sum()
+        return means
+
+    @property
+    def _steps_taken(self) -> int:
+        """Batches so far, the same in every process and after resuming."""
+        return 0 if self._trainer is None else self.trainer.fit_loop.epoch_loop.total_batch_idx + 1
+
+    def features(self, images: Tensor) -> Tensor:
+        """Images (B, 3, S, S) -> embeddings (B, C, h', w'); of a frozen encoder from the cache where they are there."""
+        if not self.encoder_rests:
+            return self.sam.encode_image(images)
+        if self._network is None:
+            folder = None if self.embeddings is None else Path(self.embeddings)
+            cache = EmbeddingCache(memory_bytes=2 * 2**30 if folder is None else 0, folder=folder)
+            self._network = Network(self.sam, str(self.device), cache)
+            self.train(self.training)  # a network that answers is in evaluation mode
+            if "bf16" in str(self.trainer.precision if self._trainer is not None else ""):
+                self._network.precision = torch.bfloat16
+        self._network.device = self.device
+        return torch.cat(self._network.encode(list(images)))
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        optimiser = build_optimiser(self.sam, self.optimiser_settings)
+        steps = self.trainer.estimated_stepping_batches
+        if steps == float("inf"):
+            raise InputError("The schedule needs an end: set trainer.max_epochs or trainer.max_steps.")
+        factor = schedule(self.optimiser_settings, int(steps))
+        return {
+            "optimizer": optimiser,
+            "lr_scheduler": {"scheduler": torch.optim.lr_scheduler.LambdaLR(optimiser, factor), "interval": "step"},
+        }
+
+    # -- validation ---------------------------------------------------------------------------------------------------
+
+    def on_validation_epoch_start(self) -> None:
+        self._open_book("val")
+
+    def on_test_epoch_start(self) -> None:
+        self._open_book("test")
+
+    def validation_step(self, exam: Exam, batch_idx: int) -> None:
+        self._examine(exam)
+
+    def test_step(self, exam: Exam, batch_idx: int) -> None:
+        self._examine(exam)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_book("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_book("test")
+
+    def answer(self, exam: Exam) -> Tensor:
+        """The single mask of every box, bool (V, P, h, w) on the stored slice."""
+        boxes = exam.boxes.flatten(0, 1)
+        logits, _ = self.sam.decode(self.features(exam.image), boxes=boxes[None])
+        masks = exam.frame.restore(logits[0, :, 0].float()) > 0
+        return masks.unflatten(0, exam.boxes.shape[:2])
+
+    def _open_book(self, split: Literal["val", "test"]) -> None:
+        data = self._data
+        self._book = DiceBook(len(data.val_jitter_px), len(data.cases(split)), len(data.structures)).to(self.device)
+
+    def _examine(self, exam: Exam) -> None:
+        if self._book is None:
+            raise RuntimeError("the book is opened at the start of an epoch")
+        self._book.update(self.answer(exam), exam.masks, exam.case, exam.structures)
+
+    def _log_book(self, split: Literal["val", "test"]) -> None:
+        if self._book is None:
+            return
+        data = self._data
+        by_structure = self._book.compute()  # (jitter, structure)
+        scores = {f"{split}/dice": float(by_structure.nanmean())}
+        for jitter, row in zip(data.val_jitter_px, by_structure, strict=True):
+            suffix = f"_jitter{jitter}" if len(data.val_jitter_px) > 1 else ""
+            if suffix:
+                scores[f"{split}/dice{suffix}"] = float(row.nanmean())
+            scores |= {
+                f"{split}/dice{suffix}/{name}": float(dice) for name, dice in zip(data.structures, row, strict=True)
+            }
+        for name, value in scores.items():
+            # every process has the same sums
+            self.log(name, value, prog_bar=name == f"{split}/dice", sync_dist=False, batch_size=1)
+        self._book = None
+
+    # -- checkpoints --------------------------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint[CARD_KEY] = {**self.spec.to_dict(), "training": self.card(), "untouched": dict(self.untouched)}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        card = checkpoint.get(CARD_KEY)
+        if not isinstance(card, Mapping):
+            raise CheckpointError(
+                "The checkpoint to go on from was not written by medsam fit. To start from its weights give it as "
+                "model.model instead of --ckpt_path."
+            )
+        there = ModelSpec.from_dict(dict(card))
+        if (there.encoder, there.decoder, there.preprocess) != (
+            self.spec.encoder,
+            self.spec.decoder,
+            self.spec.preprocess,
+        ):
+            raise CheckpointError(
+                f"The checkpoint to go on from is of {there.name}, and model.model is {self.spec.name}: another "
+                "architecture. Go on with the configuration the run was started with."
+            )
+        lora = bool(any(".parametrizations.weight." in name for name in checkpoint["state_dict"]))
+        if lora != (self.lora is not None):
+            raise CheckpointError(
+                f"The checkpoint to go on from was trained {'with' if lora else 'without'} model.lora, this run is "
+                f"{'without' if lora else 'with'} it. Go on with the configuration the run was started with."
+            )
+        self.untouched = {str(name): float(value) for name, value in card.get("untouched", {}).items()}
+
+    def card(self) -> dict[str, Any]:
+        """How these weights were made: plain values, no paths, no patients."""
+        metrics: dict[str, float] = {}
+        steps = 0
+        if self._trainer is not None:
+            kept = self.trainer.callback_metrics
+            metrics = {name: round(float(value), 4) for name, value in kept.items() if re.match(r"(val|test)/", name)}
+            steps = self.trainer.global_step
+        data = self._trainer.datamodule if self._trainer is not None else None  # type: ignore[attr-defined]
+        about = data.card() if isinstance(data, SliceDataModule) and data.has("train") else {}
+        return {
+            "medsam": medsam.__version__,
+            "started_from": self.started_from["name"],
+            "started_from_weights": self.started_from["weights"],
+            "licence": self.licence,
+            "trained": [name for name in ("image_encoder", "prompt_encoder", "mask_decoder") if self._learns(name)],
+            **({} if self.lora is None else {"lora_rank": self.lora.rank}),
+            "first_prompt": self.interaction.first,
+            "rounds": self.interaction.rounds,
+            "steps": steps,
+            **about,
+            "metrics": metrics,
+            "metrics_before": {name: round(value, 4) for name, value in self.untouched.items()},
+        }
+
+    def _learns(self, name: str) -> bool:
+        return any(weight.requires_grad for weight in getattr(self.sam, name).parameters())
+
+    @property
+    def _data(self) -> SliceDataModule:
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(data, SliceDataModule):
+            raise InputError("SamFineTuning is trained and scored with a SliceDataModule.")
+        return data
+
+
+def _said(model: str, spec: ModelSpec) -> str:
+    """A known name, or of a file its name without the folders it lies in."""
+    return model if model == spec.name else f"{spec.name} ({Path(model).name})"

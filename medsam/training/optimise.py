@@ -1,0 +1,132 @@
+"""AdamW with layer-wise rates, and the schedules.
+
+Source: Kirillov et al. 2023, appendix A (AdamW, layer-wise decay, warm-up, steps at 2/3 and 95 %); Bao et al. 2021
+(arXiv 2106.08254) for the decay by depth.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from medsam.errors import InputError
+from medsam.models.sam import Sam
+
+
+@dataclass(frozen=True)
+class OptimiserSettings:
+    """How weights move.
+
+    lr: the highest rate, of everything that is not in the image encoder's body. layer_decay: each block below the
+    encoder's neck learns at so many times the rate of the one above. weight_decay: of matrices and kernels; biases,
+    norms and embeddings have none. schedule: after `warmup_steps` of linear growth the rate follows a cosine down to
+    `final` of itself, or is divided by ten at 2/3 and at 95 % of the steps as in the paper ("steps"), or stays.
+    """
+
+    lr: float = 1e-4
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.999)
+    layer_decay: float = 1.0
+    warmup_steps: int = 50
+    schedule: Literal["cosine", "steps", "constant"] = "cosine"
+    final: float = 0.01
+
+    def __post_init__(self) -> None:
+        for name, value, low, high in (
+            ("lr", self.lr, 0, 1),
+            ("layer_decay", self.layer_decay, 0, 1),
+            ("final", self.final, 0, 1),
+        ):
+            if not low <= value <= high or (name != "final" and value == 0):
+                raise InputError(f"model.optimiser.{name} lies between {low} and {high}, not at {value}.")
+        if self.weight_decay < 0 or self.warmup_steps < 0:
+            raise InputError("model.optimiser.weight_decay and warmup_steps cannot be negative.")
+
+
+def build_optimiser(sam: Sam, settings: OptimiserSettings) -> torch.optim.AdamW:
+    """AdamW over the weights of `sam` that are trained, grouped by rate and decay.
+
+    Raises InputError when none is trained.
+    """
+    depth = encoder_depth(sam)
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in sam.named_parameters():
+        if parameter.requires_grad:
+            decay = settings.weight_decay if is_decayed(name, parameter) else 0.0
+            scale = settings.layer_decay ** (depth - layer_of(name, depth, sam))
+            groups.setdefault((settings.lr * scale, decay), []).append(parameter)
+    if not groups:
+        raise InputError(
+            "Every part of the model is frozen: there is nothing to train. Set a model.train entry to true."
+        )
+    listed: list[dict[str, Any]] = [
+        {"params": parameters, "lr": lr, "weight_decay": decay} for (lr, decay), parameters in groups.items()
+    ]
+    return torch.optim.AdamW(listed, lr=settings.lr, betas=settings.betas)
+
+
+def is_decayed(name: str, parameter: nn.Parameter) -> bool:
+    """Matrices and kernels shrink; biases, norms, and learned embeddings and positions do not."""
+    return parameter.ndim > 1 and not re.search(
+        r"embed|token|rel_pos|attention_biases|norm", name.rsplit(".", 1)[0] + name
+    )
+
+
+def encoder_depth(sam: Sam) -> int:
+    """Layers below the neck: 1 for the patch embedding, and one a block."""
+    return 1 + len(_block_numbers(name for name, _ in sam.image_encoder.named_parameters()))
+
+
+def layer_of(name: str, depth: int, sam: Sam) -> int:
+    """0 for the patch embedding and positions, n + 1 for block n, `depth` for all that follows."""
+    if not name.startswith("image_encoder."):
+        return depth
+    inner = name.removeprefix("image_encoder.")
+    if inner.startswith(("patch_embed", "pos_embed")):
+        return 0
+    blocks = _block_numbers(key for key, _ in sam.image_encoder.named_parameters())
+    found = _block(inner)
+    if found is not None:
+        return blocks[found] + 1
+    # what leads from one stage to the next belongs to the last block before it
+    stage = re.match(r"layers\.(\d+)\.", inner)
+    if stage:
+        return max(number for (of, _), number in blocks.items() if of == int(stage[1])) + 1
+    return depth
+
+
+def _block(inner: str) -> tuple[int, int] | None:
+    """(stage, block) of an image encoder's parameter; ViT has one stage."""
+    if match := re.match(r"layers\.(\d+)\.blocks\.(\d+)\.", inner):
+        return int(match[1]), int(match[2])
+    if match := re.match(r"blocks\.(\d+)\.", inner):
+        return 0, int(match[1])
+    return None
+
+
+def _block_numbers(names: Iterable[str]) -> dict[tuple[int, int], int]:
+    found = sorted({block for name in names if (block := _block(name)) is not None})
+    return {block: number for number, block in enumerate(found)}
+
+
+def schedule(settings: OptimiserSettings, steps: int) -> Callable[[int], float]:
+    """Share of the highest rate at each of `steps` optimiser steps, from 0."""
+    warmup = min(settings.warmup_steps, max(steps - 1, 0))
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        if settings.schedule == "constant":
+            return 1.0
+        if settings.schedule == "steps":
+            return 0.1 ** ((step >= steps * 2 / 3) + (step >= steps * 0.95))
+        along = min(1.0, (step - warmup) / max(1, steps - warmup))
+        return settings.final + (1 - settings.final) * (1 + math.cos(math.pi * along)) / 2
+
+    return factor

@@ -1,0 +1,93 @@
+"""Pictures of what the model answers on a few validation slices, so that training can be looked at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from medsam.training.datamodule import Exam
+from medsam.training.module import SamFineTuning
+
+
+class SampleOverlays(Callback):
+    """After every validation `folder/STEP.png`, and the same picture for the loggers that take pictures.
+
+    folder: made when needed. samples: slices, evenly spread over the validation data. Reference in green, answer in
+    magenta, the box in white; the boxes of the first jitter.
+    """
+
+    def __init__(self, folder: Path, samples: int = 6) -> None:
+        self.folder, self.samples = Path(folder), samples
+        self._panels: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, str]] = []
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._panels = []
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Exam,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if trainer.global_rank != 0 or not isinstance(pl_module, SamFineTuning):
+            return
+        number = trainer.num_val_batches[dataloader_idx]
+        every = max(1, int(number) // self.samples)
+        # from the middle of each stretch: the first slices of a scan hold the tips of organs
+        if batch_idx % every != every // 2 or len(self._panels) >= self.samples:
+            return
+        # asked again here: averaged weights are in place now, and gone when the epoch ends
+        answers = pl_module.answer(batch)[0]
+        image = batch.image[0, :, : batch.frame.resized[0], : batch.frame.resized[1]].float().cpu()
+        image = (image - image.amin()) / (image.amax() - image.amin()).clamp_min(1e-6)
+        truths, found = (batch.frame.upright_masks(masks.cpu()) for masks in (batch.masks, answers))
+        self._panels.append((image.permute(1, 2, 0).numpy(), truths, found, batch.boxes[0].cpu().numpy(), batch.name))
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self._panels:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"{trainer.global_step:06d}.png"
+        picture = self._draw(path)
+        for logger in trainer.loggers:
+            experiment: Any = getattr(logger, "experiment", None)
+            if hasattr(experiment, "add_image"):
+                experiment.add_image("val/overlays", picture, trainer.global_step, dataformats="HWC")
+            elif hasattr(logger, "log_image"):
+                logger.log_image(key="val/overlays", images=[str(path)], step=trainer.global_step)
+
+    def _draw(self, path: Path) -> np.ndarray:
+        """Write the picture; also returned, (H, W, 3) uint8."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        from matplotlib.patches import Rectangle
+
+        columns = min(3, len(self._panels))
+        rows = -(-len(self._panels) // columns)
+        figure = Figure(figsize=(4 * columns, 4.2 * rows), layout="constrained")
+        canvas = FigureCanvasAgg(figure)
+        for number, (image, truths, answers, boxes, name) in enumerate(self._panels, start=1):
+            axes = figure.add_subplot(rows, columns, number)
+            height, width = image.shape[:2]
+            extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+            axes.imshow(image, extent=extent)
+            for masks, colour in ((truths, "#00c853"), (answers, "#ff40ff")):
+                for mask in masks:
+                    if mask.any() and not mask.all():
+                        # of masks with another number of pixels than the picture
+                        axes.contour(mask, levels=[0.5], colors=colour, linewidths=1.2, extent=extent, origin="upper")
+            for x0, y0, x1, y1 in boxes:
+                axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor="white", linewidth=0.8))
+            axes.set_title(name, fontsize=8)
+            axes.set_axis_off()
+        partial = path.with_name(f".{path.name}.part")
+        figure.savefig(partial, format="png", dpi=80)
+        partial.replace(path)
+        canvas.draw()
+        return np.asarray(canvas.buffer_rgba())[..., :3].copy()

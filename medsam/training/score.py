@@ -1,0 +1,39 @@
+"""Dice of cases that are seen slice by slice, in any number of processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class DiceBook(Metric):
+    """Volume Dice, 2 |A and B| / (|A| + |B|), over the slices a structure is asked for on, averaged over cases.
+
+    Letters: V ways of asking, P structures on a slice, h and w of it.
+    """
+
+    full_state_update = False
+    overlap: Tensor
+    pixels: Tensor
+
+    def __init__(self, ways: int, cases: int, structures: int) -> None:
+        super().__init__()
+        for name in ("overlap", "pixels"):
+            zeros = torch.zeros(ways, cases, structures, dtype=torch.float64)
+            self.add_state(name, default=zeros, dist_reduce_fx="sum")
+
+    def update(self, answers: Tensor, truths: Tensor, case: int, structures: Sequence[int]) -> None:
+        """answers: bool (V, P, h, w). truths: bool (P, h, w). case: its number. structures: P numbers."""
+        columns = torch.tensor(structures, device=self.overlap.device)
+        shared = (answers & truths).sum((-2, -1)).double()
+        both = answers.sum((-2, -1)).double() + truths.sum((-2, -1)).double()
+        self.overlap[:, case] = self.overlap[:, case].index_add(1, columns, shared)
+        self.pixels[:, case] = self.pixels[:, case].index_add(1, columns, both)
+
+    def compute(self) -> Tensor:
+        """Mean over the cases that have a structure, (V, structures); nan where none has it."""
+        dice = 2 * self.overlap / self.pixels  # 0 / 0 where a case lacks the structure
+        return dice.nanmean(dim=1)

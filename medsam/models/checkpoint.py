@@ -167,6 +167,11 @@ def _merged(raw: dict[str, Tensor]) -> dict[str, Tensor]:
             up, down, scale = (raw.get(f"{module}{_LOW_RANK}0.{each}") for each in ("up", "down", "scale"))
             if up is None or down is None or scale is None:
                 raise CheckpointError(f"{module}.weight was trained with LoRA, but parts of it are missing.")
+            if up.shape[1:] != down.shape[:1] or (*up.shape[:1], *down.shape[1:]) != tensor.shape:
+                raise CheckpointError(
+                    f"{module}.weight was trained with LoRA, but its parts do not fit: {tuple(up.shape)} times "
+                    f"{tuple(down.shape)} is not {tuple(tensor.shape)}."
+                )
             plain[f"{module}.weight"] = tensor + scale * (up @ down)
     return plain
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor, cat, nn, stack
 from torch.nn import functional as F
 
-from medsam.models.layers import LayerNorm2d, Mlp, init_transformer_weights, run_checkpointed
+from medsam.models.layers import LayerNorm2d, Mlp, attend, init_transformer_weights, run_checkpointed
 from medsam.models.specs import DecoderSizes
 
 
@@ -175,17 +175,9 @@ class _Attention(nn.Module):
         elif prompts == 1:
             prompts = keys.shape[1]
             q = q.expand(-1, prompts, -1, -1)
-        x = _attend(self._split(q), self._split(k), self._split(v)).transpose(1, 2).flatten(2)
+        x = attend(self._split(q), self._split(k), self._split(v)).transpose(1, 2).flatten(2)
         return self.out_proj(x.reshape(batch, prompts, length, -1))
 
     def _split(self, x: Tensor) -> Tensor:
         """(B, P, N, inner) -> (B * P, heads, N, size)."""
         return x.flatten(0, 1).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-
-
-def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q k' / sqrt(size)) v. One side has a handful of tokens, so the matrix of weights is thin, and keeping it
-    makes the backward pass two to four times as fast as the fused kernel, which computes it again."""
-    if not q.requires_grad:
-        return F.scaled_dot_product_attention(q, k, v)
-    return ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).softmax(dim=-1) @ v

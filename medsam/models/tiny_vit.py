@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medsam.models.layers import LayerNorm2d, init_transformer_weights, run_checkpointed
+from medsam.models.layers import LayerNorm2d, attend, init_transformer_weights, run_checkpointed
 from medsam.models.specs import TinyVitSizes
 from medsam.models.vit import join_windows, split_windows
 
@@ -54,7 +54,14 @@ class _ConvNorm(nn.Module):
         nn.init.constant_(self.bn.weight, norm_weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.bn(self.c(x))
+        conv, norm = self.c, self.bn
+        if norm.training:
+            return norm(conv(x))
+        # a norm at rest is a scale and a shift, which the kernel takes over: a pass over the picture less, both ways
+        scale = norm.weight * (norm.get_buffer("running_var") + norm.eps).rsqrt()
+        shift = norm.bias - norm.get_buffer("running_mean") * scale
+        weight = conv.weight * scale[:, None, None, None]
+        return F.conv2d(x, weight, shift, conv.stride, conv.padding, groups=conv.groups)
 
 
 class _Stem(nn.Module):
@@ -155,7 +162,7 @@ class _WindowAttention(nn.Module):
         index = distance[:, None, :, None] * window + distance[None, :, None, :]
         bias = self.attention_biases[:, index.reshape(window * window, window * window)]
 
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype)[None])
+        x = attend(q, k, v, bias.to(q.dtype)[None])
         x = self.proj(x.transpose(1, 2).reshape(batch, window * window, channels))
         return x.reshape(batch, window, window, channels)
 

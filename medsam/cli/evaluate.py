@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace) -> None:
         tolerance_mm=arguments.tolerance_mm,
     )
     sources = [*dict.fromkeys(arguments.model or ["litemedsam"])]
-    names = [Path(source).stem if Path(source).suffix else str(source) for source in sources]
+    names = [_model_name(source) for source in sources]
     for name in names:
         if name in (*BASELINES, *RESERVED) or names.count(name) > 1:
             raise PromptError(f"A model cannot be called {name} here, or two are. Rename the checkpoint file.")
@@ -134,6 +134,14 @@ def run(arguments: argparse.Namespace) -> None:
     skipped = summary["protocol"]["skipped"]
     if skipped:
         print(f"Note: {len(skipped)} structures of cases were not measured; the report lists them.", file=sys.stderr)
+
+
+def _model_name(source: str) -> str:
+    """What a model is called in the tables: its name, its file's, or for model.safetensors its training run's."""
+    path = Path(source)
+    if not path.suffix:
+        return source
+    return path.resolve().parent.name if path.name == "model.safetensors" else path.stem
 
 
 def named_cases(manifests: list[Manifest], split: str | None, limit: int | None) -> list[tuple[str, Case]]:

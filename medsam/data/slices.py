@@ -27,11 +27,11 @@ from monai.transforms import Transform
 from torch import Tensor
 
 from medsam.data.manifest import Case
-from medsam.errors import InputError
+from medsam.errors import InputError, PromptError
 from medsam.geometry import Axis, SlicePlane, View
 from medsam.prompts.simulate import MIN_PIXELS, tight_box
 from medsam.transforms.frame import Frame
-from medsam.transforms.intensity import resolve_window
+from medsam.transforms.intensity import fixed_window, resolve_window
 from medsam.transforms.preprocess import Preprocess
 from medsam.transforms.reading import to_metatensor
 from medsam.transforms.slicing import ToModelInputd, stored_slice
@@ -91,8 +91,9 @@ def index_slices(
             progress(number, len(cases))
         made_from = case.made_from()
         try:
+            fixed_window(case.window or window)
             about = _counts(case, made_from, axis, folder)
-        except InputError as error:
+        except (InputError, PromptError) as error:
             broken.append(f"  {error}" if case.id in str(error) else f"  {case.id}: {error}")
             continue
         counts: dict[str, dict[int, int]] = about["counts"]
@@ -176,9 +177,6 @@ class StoredSliced(Transform):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> StoredSliced:
-        return self
 
     def __call__(self, item: SliceItem) -> dict[str, Any]:
         with self._lock:

@@ -7,8 +7,9 @@ Letters: B images, P prompts an image, V boxes a prompt in validation, S side of
 
 from __future__ import annotations
 
+import os
 import zlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from monai.data import Dataset as MonaiDataset
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from medsam.data.manifest import Case, Split, check_files, read_manifest
+from medsam.data.manifest import Case, Manifest, Split, check_files, cross_case_problems, read_manifest
 from medsam.data.slices import ModelSlice, SliceIndex, SliceItem, StoredSliced, index_slices, unpack
 from medsam.errors import InputError
 from medsam.geometry import Axis
@@ -126,9 +127,17 @@ class SliceDataModule(LightningDataModule):
         self._splits: dict[Split, SliceIndex] = {}
         self._datasets: dict[Split, MonaiDataset] = {}
         self._spec: ModelSpec | None = None
-        for name, value in (("batch_size", batch_size), ("masks_per_image", masks_per_image), ("limit", limit or 1)):
-            if value < 1:
-                raise InputError(f"data.{name} is a whole number from 1, not {value}.")
+        for name, value, low in (
+            ("min_pixels", min_pixels, 1),
+            ("batch_size", batch_size, 1),
+            ("masks_per_image", masks_per_image, 1),
+            ("epoch_slices", epoch_slices, 1),
+            ("num_workers", num_workers, 0),
+            ("limit", limit, 1),
+            ("seed", seed, 0),
+        ):
+            if value is not None and value < low:
+                raise InputError(f"data.{name} is a whole number from {low}, not {value}.")
         if cache == "disk" and cache_dir is None:
             raise InputError("data.cache is disk, so data.cache_dir has to name a folder.")
         if not manifests:
@@ -152,6 +161,10 @@ class SliceDataModule(LightningDataModule):
         """`setup` for a model, without a Trainer."""
         self._spec = spec
         needed: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
+        if stage not in needed:
+            raise InputError(
+                f"There is nothing to prepare for {stage!r}: a SliceDataModule serves {', '.join(needed)}."
+            )
         for split in needed[stage]:
             if split not in self._splits:
                 self._splits[split] = self._index(split)
@@ -224,6 +237,7 @@ class SliceDataModule(LightningDataModule):
 
     def _index(self, split: Split) -> SliceIndex:
         cases: list[Case] = []
+        of_name: dict[str, list[Case]] = defaultdict(list)
         for path in self.manifests:
             manifest = read_manifest(path)
             if not any(case.split for case in manifest.cases):
@@ -231,16 +245,22 @@ class SliceDataModule(LightningDataModule):
                     f"The manifest {manifest.name} assigns no split. Make one by patient: medsam data split {path} "
                     "--out SPLIT.json."
                 )
+            of_name[manifest.name] += manifest.cases
             chosen = [case for case in manifest.of_split(split) if case.label is not None]
             cases += chosen[: self.limit]
+        for name, together in of_name.items():
+            # one name is one data set, in however many files: nobody may be trained on in one and scored in another
+            for problem in cross_case_problems(Manifest(name, None, {}, tuple(together))):
+                raise InputError(
+                    f"Several manifests are called {name}, and taken together {problem} If they are different data "
+                    "sets, give them different names."
+                )
         if not cases:
             raise InputError(
-                f"No case with a label is in the split {split!r} of {', '.join(map(str, self.manifests))}."
+                f"No case with a label is in the split {split!r} of {', '.join(map(str, self.manifests))}. Training "
+                "needs train and val, testing needs test: medsam data split assigns all three by patient."
             )
         check_files((case.id, path) for case in cases for path in case.files)
-        twice = [name for name, count in Counter(map(_name, cases)).items() if count > 1]
-        if twice:
-            raise InputError(f"Several cases are called {twice[0]}. Give the manifests different names.")
         folder = self.cache_dir / "index" if self.cache == "disk" else None
         with _progress(f"Labels of {split}") as progress:
             index = index_slices(
@@ -273,14 +293,16 @@ class SliceDataModule(LightningDataModule):
         if self.cache == "disk":
             folder = self.cache_dir / "slices"
             folder.mkdir(parents=True, exist_ok=True)
-            data: MonaiDataset = PersistentDataset(
-                items, [StoredSliced()], folder, hash_func=lambda item: item.key.encode()
-            )
-            missing = [number for number, item in enumerate(items) if not (folder / f"{item.key}.pt").exists()]
+            data: MonaiDataset = PersistentDataset(items, [StoredSliced()], folder, hash_func=_key)
+            missing = [item for item in items if not (folder / f"{item.key}.pt").exists()]
+            prepare = StoredSliced()
             with _progress(f"Slices of {split}") as progress:
-                for done, number in enumerate(missing):
+                for done, item in enumerate(missing):
                     progress(done, len(missing))
-                    data[number]
+                    # not by MONAI, which copies from another folder: a run killed meanwhile would leave half a file
+                    partial = folder / f".{item.key}.{os.getpid()}.part"
+                    torch.save(prepare(item), partial)
+                    os.replace(partial, folder / f"{item.key}.pt")
         elif self.cache == "memory":
             # copies are not needed: nothing after the cache changes what it holds
             data = CacheDataset(items, [StoredSliced()], num_workers=1, progress=False, copy_cache=False)
@@ -481,10 +503,17 @@ class ResumableLoader(DataLoader):
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         self._epoch, self._done = state["epoch"], state["done"]
+        if self._done >= len(self):  # epochs have become shorter
+            self._epoch, self._done = self._epoch + 1, 0
 
 
 def _name(case: Case) -> str:
     return f"{case.dataset}/{case.id}"
+
+
+def _key(item: SliceItem) -> bytes:
+    # a function of the module: worker processes that are not forked are sent it by name
+    return item.key.encode()
 
 
 def _progress(what: str) -> Any:

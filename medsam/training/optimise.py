@@ -10,13 +10,15 @@ import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
 
 from medsam.errors import InputError
 from medsam.models.sam import Sam
+
+Schedule = Literal["cosine", "steps", "constant"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class OptimiserSettings:
     betas: tuple[float, float] = (0.9, 0.999)
     layer_decay: float = 1.0
     warmup_steps: int = 50
-    schedule: Literal["cosine", "steps", "constant"] = "cosine"
+    schedule: Schedule = "cosine"
     final: float = 0.01
 
     def __post_init__(self) -> None:
@@ -45,8 +47,14 @@ class OptimiserSettings:
         ):
             if not low <= value <= high or (name != "final" and value == 0):
                 raise InputError(f"model.optimiser.{name} lies between {low} and {high}, not at {value}.")
-        if self.weight_decay < 0 or self.warmup_steps < 0:
-            raise InputError("model.optimiser.weight_decay and warmup_steps cannot be negative.")
+        if not 0 <= self.weight_decay < math.inf or self.warmup_steps < 0:
+            raise InputError("model.optimiser.weight_decay and warmup_steps are finite and not negative.")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise InputError(f"model.optimiser.betas lie in 0 ... 1 and below 1, not at {self.betas}.")
+        if self.schedule not in get_args(Schedule):
+            raise InputError(
+                f"model.optimiser.schedule is one of {', '.join(get_args(Schedule))}, not {self.schedule!r}."
+            )
 
 
 def build_optimiser(sam: Sam, settings: OptimiserSettings) -> torch.optim.AdamW:
@@ -71,11 +79,17 @@ def build_optimiser(sam: Sam, settings: OptimiserSettings) -> torch.optim.AdamW:
     return torch.optim.AdamW(listed, lr=settings.lr, betas=settings.betas)
 
 
+# learned vectors that are kept as the rows of a matrix. By whole names: a kernel is called patch_embed.proj too, and a
+# matrix cross_attn_token_to_image.q_proj
+_EMBEDDING = re.compile(
+    r"(^|\.)(pos_embed|rel_pos_[hw]|attention_biases"
+    r"|(point_embeddings\.\d+|not_a_point_embed|no_mask_embed|iou_token|mask_tokens)\.weight)$"
+)
+
+
 def is_decayed(name: str, parameter: nn.Parameter) -> bool:
     """Matrices and kernels shrink; biases, norms, and learned embeddings and positions do not."""
-    return parameter.ndim > 1 and not re.search(
-        r"embed|token|rel_pos|attention_biases|norm", name.rsplit(".", 1)[0] + name
-    )
+    return parameter.ndim > 1 and _EMBEDDING.search(name) is None
 
 
 def encoder_depth(sam: Sam) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,6 +33,11 @@ class DiceBook(Metric):
         both = answers.sum((-2, -1)).double() + truths.sum((-2, -1)).double()
         self.overlap[:, case] = self.overlap[:, case].index_add(1, columns, shared)
         self.pixels[:, case] = self.pixels[:, case].index_add(1, columns, both)
+
+    def _wrap_compute(self, compute: Callable[..., Any]) -> Callable[..., Any]:
+        # torchmetrics makes a number of a table with one entry, and one structure asked for in one way is quite usual
+        wrapped = super()._wrap_compute(compute)
+        return lambda: wrapped().reshape(self.overlap.shape[0], self.overlap.shape[2])
 
     def compute(self) -> Tensor:
         """Mean over the cases that have a structure, (V, structures); nan where none has it."""

@@ -155,6 +155,37 @@ def test_info_of_a_checkpoint_file_says_which_model_it_is(tmp_path: Path, capsys
     assert f"{path.stat().st_size:,} bytes" in capsys.readouterr().out
 
 
+def test_info_tells_how_a_checkpoint_was_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from medsam.models.build import build_model
+    from medsam.models.checkpoint import save_checkpoint
+    from medsam.models.specs import tiny_spec
+
+    path = tmp_path / "model.safetensors"
+    training = {
+        "started_from": "litemedsam",
+        "licence": "CC-BY-NC-4.0",
+        "steps": 300,
+        "structures": ["liver", "spleen"],
+        "metrics": {"val/dice": 0.91, "val/dice/liver": 0.95},
+    }
+    save_checkpoint(build_model(tiny_spec()), path, training)
+    assert main(["models", "info", str(path), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["training"] == training
+    assert facts["licence"] == "CC-BY-NC-4.0"
+    assert main(["models", "info", str(path)]) == 0
+    rows = [row.split(maxsplit=2) for row in capsys.readouterr().out.splitlines()]
+    told = {row[1]: row[2] for row in rows if row[0] == "training"}
+    assert told.keys() == training.keys()
+    assert told["steps"] == "300"
+    assert "litemedsam" in told["started_from"]
+    assert "liver" in told["structures"]
+    assert "0.91" in told["metrics"]
+    save_checkpoint(build_model(tiny_spec()), path)
+    assert main(["models", "info", str(path)]) == 0
+    assert "training" not in capsys.readouterr().out
+
+
 @pytest.mark.weights
 def test_info_recognises_the_published_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

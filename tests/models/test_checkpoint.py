@@ -157,6 +157,46 @@ def test_a_card_decides(tmp_path, carrier):
     assert load_checkpoint(path, tiny_spec()).spec == tiny_spec()
 
 
+TRAINING = {"medsam": "1.0", "steps": 300, "structures": ["liver", "spleen"], "metrics": {"val/dice": 0.91}}
+
+
+@pytest.mark.parametrize("carrier", ["safetensors", "lightning"])
+def test_a_card_says_how_the_weights_were_made(tmp_path, carrier):
+    model = build_model(tiny_spec())
+    if carrier == "safetensors":
+        path = tmp_path / "model.safetensors"
+        save_checkpoint(model, path, TRAINING)
+    else:
+        path = tmp_path / "best.ckpt"
+        state = {f"sam.{name}": tensor for name, tensor in model.state_dict().items()}
+        card = {**model.spec.to_dict(), "training": TRAINING, "untouched": {"val/dice": 0.3}}
+        torch.save({"state_dict": state, CARD_KEY: card}, path)
+    assert read_checkpoint(path).training == TRAINING
+    loaded = load_checkpoint(path)
+    assert loaded.spec == model.spec
+    same_weights(loaded, model)
+    # the model itself does not carry it on: what is saved next was made in another way
+    save_checkpoint(loaded, tmp_path / "next.safetensors")
+    assert read_checkpoint(tmp_path / "next.safetensors").training == {}
+
+
+def test_a_file_that_does_not_say_how_it_was_made(tmp_path):
+    model = build_model(tiny_spec())
+    torch.save(model.state_dict(), tmp_path / "plain.pth")
+    assert read_checkpoint(tmp_path / "plain.pth").training == {}
+    torch.save(
+        {"state_dict": model.state_dict(), CARD_KEY: {**model.spec.to_dict(), "training": "long"}},
+        tmp_path / "odd.ckpt",
+    )
+    assert read_checkpoint(tmp_path / "odd.ckpt").training == {}
+
+
+def test_training_that_is_no_plain_value_is_not_written(tmp_path):
+    with pytest.raises(TypeError):
+        save_checkpoint(build_model(tiny_spec()), tmp_path / "model.safetensors", {"data": Path("secret")})
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_checkpoint_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("medsam.models.checkpoint.save_file", _write_half_and_fail)
     with pytest.raises(OSError, match="full"):

@@ -16,10 +16,19 @@ _NOISE = (
     (".*Checkpoint directory .* exists and is not empty.*", UserWarning),
     # the best checkpoint waits for the first validation, the last one does not
     (".*could not find the monitored key.*", UserWarning),
+    # who goes on in another folder starts a new list of the best there
+    (".*dirpath has changed.*", UserWarning),
+    # scoring needs none of what kept the checkpoint
+    (".*callbacks used to create the checkpoint.*", UserWarning),
     # batch norms rest on purpose
     (".*in eval mode at the start of training.*", UserWarning),
+    # an epoch may be short: what is logged counts steps, not epochs
+    (".*smaller than the logging interval.*", UserWarning),
     # Lightning 2.6 asks torch 2.13 for a class by its old name
     (".*LeafSpec.*", FutureWarning),
+    # and jsonargparse for methods by theirs
+    (r"\s*By default only one JsonargparseDeprecationWarning", DeprecationWarning),
+    (r"(?s).*was deprecated in v4\.", DeprecationWarning),
 )
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -34,11 +35,22 @@ def run(arguments: argparse.Namespace) -> None:
                 seed_everything_default=0,
                 # the configuration as it was run, overrides included, beside the results
                 save_config_kwargs={"overwrite": True},
-                parser_kwargs={"prog": "medsam"},
+                parser_kwargs={"prog": "medsam", "exit_on_error": False}
+                | {command: {"exit_on_error": False} for command in FitCLI.subcommands()},
                 auto_configure_optimizers=False,
+                # the checkpoint's card tells what it is; hyperparameters of its own would be a second home for that
+                load_from_checkpoint_support=False,
                 # the untouched model is validated before the first step, on everything
                 trainer_defaults={"num_sanity_val_steps": 0, "enable_model_summary": False, "log_every_n_steps": 10},
             )
+    except argparse.ArgumentError as error:
+        raise InputError(f"{error}\nFor every option and its type: medsam {arguments.command} --help") from error
+    except ModuleNotFoundError as error:
+        if error.name is None:  # Lightning misses what an option needs, such as a logger's package
+            raise InputError(str(error)) from error
+        raise
+    except MisconfigurationException as error:
+        raise InputError(f"Lightning refuses these settings: {error}") from error
     except (RuntimeError, MemoryError) as error:
         if isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error):
             raise InputError(
@@ -80,6 +92,7 @@ class FitCLI(LightningCLI):
             folder = self.out / "checkpoints"
             keep: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
             self.best = ModelCheckpoint(filename="best", monitor="val/dice", mode="max", **keep)
+            given.callbacks = [_LastStep(folder / "last.ckpt"), *(given.callbacks or [])]
             own += [
                 self.best,
                 ModelCheckpoint(filename="last", every_n_train_steps=asked.save_every, **keep),
@@ -95,12 +108,13 @@ class FitCLI(LightningCLI):
         return super().instantiate_trainer(**changed, **kwargs)
 
     def before_fit(self) -> None:
-        self._resolve_checkpoint()
-        if self._asked.get("ckpt_path") is None:
-            if (self.out / "checkpoints" / "last.ckpt").exists():
-                raise InputError(
-                    f"{self.out} holds a run already. Go on with it by --ckpt_path last, or name another --out."
-                )
+        if self.checkpoint is None and (self.out / "checkpoints" / "last.ckpt").exists():
+            raise InputError(
+                f"{self.out} holds a run already. Go on with it by --ckpt_path last, or name another --out."
+            )
+        # everything is read before anything is written, and both validations know the same structures
+        self.datamodule.prepare(self.model.spec, "fit")
+        if self.checkpoint is None:
             [scores] = self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
             self.model.untouched = {name: float(value) for name, value in scores.items()}
             self._say(f"Before training: {_sentence(scores)}")
@@ -120,12 +134,12 @@ class FitCLI(LightningCLI):
             raise
 
     def after_fit(self) -> None:
-        # also what came after the last multiple of save_every: a finished run can be made longer
-        self.trainer.save_checkpoint(self.out / "checkpoints" / "last.ckpt")
-        best = Path(self.best.best_model_path or self.out / "checkpoints" / "best.ckpt")
-        if not self.best.best_model_path:  # stopped before the end of the first epoch: what there is gets its score
+        best = self.out / "checkpoints" / "best.ckpt"
+        if self.model.scored_at != self.trainer.global_step:  # stopped between two validations
             self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
-            self.trainer.save_checkpoint(best)
+            before = self.best.best_model_score
+            if before is None or self.trainer.callback_metrics["val/dice"] > before:
+                self.trainer.save_checkpoint(best)
         if self.trainer.global_rank != 0:
             return
         training = read_checkpoint(best).training
@@ -134,17 +148,11 @@ class FitCLI(LightningCLI):
         _print_table([("before", before), (f"step {training['steps']}", after)])
         print(f"wrote {self.out / 'model.safetensors'}")
 
-    def before_validate(self) -> None:
-        self._resolve_checkpoint()
-
-    def before_test(self) -> None:
-        self._resolve_checkpoint()
-
     def validate(self, **kwargs: Any) -> None:
-        self._score(self.trainer.validate(**kwargs, verbose=False))
+        self._score(self.trainer.validate(**{**kwargs, "verbose": False}))
 
     def test(self, **kwargs: Any) -> None:
-        self._score(self.trainer.test(**kwargs, verbose=False))
+        self._score(self.trainer.test(**{**kwargs, "verbose": False}))
 
     def _score(self, found: Any) -> None:
         if self.trainer.global_rank == 0:
@@ -154,21 +162,52 @@ class FitCLI(LightningCLI):
     def _asked(self) -> Any:
         return self.config_init[self.subcommand]
 
-    def _resolve_checkpoint(self) -> None:
-        """`last` and `best` are those of this run's folder."""
-        path = self._asked.get("ckpt_path")
-        self._asked["weights_only"] = True
-        if path is None:
-            return
+    def _parse_ckpt_path(self) -> None:
+        """`last` and `best` are those of this run's folder. Lightning looks for hyperparameters here; ours has none."""
+        asked = self.config[self.config.subcommand]
+        # taken out: the configuration that is kept tells how to run, not where this run went on
+        path, asked.ckpt_path = asked.ckpt_path, None
         if path in ("last", "best"):
-            path = str(self.out / "checkpoints" / f"{path}.ckpt")
-        if not Path(path).is_file():
+            path = Path(asked.out) / "checkpoints" / f"{path}.ckpt"
+        self.checkpoint = None if path is None else Path(path)
+        if self.checkpoint is not None and not self.checkpoint.is_file():
             raise CheckpointError(f"There is no checkpoint {path} to go on from. Leave --ckpt_path out to start anew.")
-        self._asked["ckpt_path"] = path
+
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except ValueError as error:  # settings that look at themselves
+            raise InputError(str(error)) from error
+
+    def after_instantiate_classes(self) -> None:
+        self._asked.weights_only = True
+        if self.checkpoint is None:
+            return
+        self._asked.ckpt_path = str(self.checkpoint)
+        # refused before the run's folder is touched: Lightning asks only after it has written there
+        try:
+            content = torch.load(self.checkpoint, map_location="cpu", mmap=True, weights_only=True)
+        except Exception:  # a foreign file can raise nearly anything
+            read_checkpoint(self.checkpoint)  # says what is wrong with it
+            content = {}
+        self.model.on_load_checkpoint(content)
 
     def _say(self, text: str) -> None:
         if self.trainer.global_rank == 0:
             print(text, file=sys.stderr)
+
+
+class _LastStep(Callback):
+    """Keeps what came after the last multiple of `save_every`, too: a finished run can be made longer.
+
+    The first callback of all: when training ends, averaging ones replace the weights that the steps made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trainer.save_checkpoint(self.path)
 
 
 def _sentence(scores: Mapping[str, float]) -> str:

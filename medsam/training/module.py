@@ -102,7 +102,10 @@ class SamFineTuning(LightningModule):
             )
         self._network: Network | None = None
         self.untouched: dict[str, float] = {}
+        # the step after which this process last scored the validation cases
+        self.scored_at: int | None = None
         self._book: DiceBook | None = None
+        self.train()  # weights come ready to answer, and Lightning leaves modes as it finds them
 
     def _choose_parts(self, train: Parts, lora: LoraSettings | None) -> None:
         for name in ("image_encoder", "prompt_encoder", "mask_decoder"):
@@ -124,9 +127,17 @@ class SamFineTuning(LightningModule):
 
     # -- training -----------------------------------------------------------------------------------------------------
 
+    def on_fit_start(self) -> None:
+        if self.embeddings is not None and self._data.augment is not None:
+            raise InputError(
+                "model.embeddings keeps the answer to each slice, but data.augment changes slices every time. Set "
+                "data.augment to null, or leave model.embeddings out."
+            )
+
     def train(self, mode: bool = True) -> SamFineTuning:
         super().train(mode)
-        if not self.batch_norm:
+        # a resting encoder's answers are kept: they must not depend on the batch they were made in
+        if not self.batch_norm or self.encoder_rests:
             for module in self.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
@@ -190,7 +201,9 @@ class SamFineTuning(LightningModule):
             return self.sam.encode_image(images)
         if self._network is None:
             folder = None if self.embeddings is None else Path(self.embeddings)
-            cache = EmbeddingCache(memory_bytes=2 * 2**30 if folder is None else 0, folder=folder)
+            # slices that are changed every time are not met again
+            kept = folder is None and (self._trainer is None or self._data.augment is None)
+            cache = EmbeddingCache(memory_bytes=2 * 2**30 if kept else 0, folder=folder)
             self._network = Network(self.sam, str(self.device), cache)
             self.train(self.training)  # a network that answers is in evaluation mode
             if "bf16" in str(self.trainer.precision if self._trainer is not None else ""):
@@ -255,13 +268,18 @@ class SamFineTuning(LightningModule):
             suffix = f"_jitter{jitter}" if len(data.val_jitter_px) > 1 else ""
             if suffix:
                 scores[f"{split}/dice{suffix}"] = float(row.nanmean())
+            # a structure that none of these cases has is left out: nan is no JSON, and cannot be compared
             scores |= {
-                f"{split}/dice{suffix}/{name}": float(dice) for name, dice in zip(data.structures, row, strict=True)
+                f"{split}/dice{suffix}/{name}": float(dice)
+                for name, dice in zip(data.structures, row, strict=True)
+                if not dice.isnan()
             }
         for name, value in scores.items():
             # every process has the same sums
             self.log(name, value, prog_bar=name == f"{split}/dice", sync_dist=False, batch_size=1)
         self._book = None
+        if split == "val":
+            self.scored_at = self.trainer.global_step
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
 
@@ -270,7 +288,7 @@ class SamFineTuning(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         card = checkpoint.get(CARD_KEY)
-        if not isinstance(card, Mapping):
+        if not isinstance(card, Mapping) or "loops" not in checkpoint:
             raise CheckpointError(
                 "The checkpoint to go on from was not written by medsam fit. To start from its weights give it as "
                 "model.model instead of --ckpt_path."

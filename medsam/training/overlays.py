@@ -82,7 +82,7 @@ class SampleOverlays(Callback):
                     if mask.any() and not mask.all():
                         # of masks with another number of pixels than the picture
                         axes.contour(mask, levels=[0.5], colors=colour, linewidths=1.2, extent=extent, origin="upper")
-            for x0, y0, x1, y1 in boxes:
+            for x0, y0, x1, y1 in boxes - 0.5:  # edges; the axes count centres
                 axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor="white", linewidth=0.8))
             axes.set_title(name, fontsize=8)
             axes.set_axis_off()

@@ -106,6 +106,9 @@ def save_checkpoint(model: Sam, path: Path, training: Mapping[str, Any] | None =
     card = model.spec.to_dict() | ({"training": dict(training)} if training else {})
     try:
         save_file(state, temporary, metadata={"format": "pt", CARD_KEY: json.dumps(card)})
+        # safetensors keeps its files to their owner; others get what any new file gives them
+        os.umask(mask := os.umask(0))
+        temporary.chmod(0o666 & ~mask)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -35,4 +35,4 @@ for _ in sys.stdin:
     optimiser.step()
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"seconds": seconds, "peak_mib": peak, "loss": float(loss)}), flush=True)
+    print(json.dumps({"seconds": seconds, "peak_mib": peak, "loss": loss.item()}), flush=True)

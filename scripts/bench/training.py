@@ -79,7 +79,7 @@ def work(path: Path, precision: str) -> None:
         optimiser.step()
         seconds = time.perf_counter() - start
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps({"seconds": seconds, "peak_mib": peak, "loss": float(loss)}), flush=True)
+        print(json.dumps({"seconds": seconds, "peak_mib": peak, "loss": loss.item()}), flush=True)
 
 
 def main() -> None:

@@ -30,6 +30,7 @@ from medsam.training.lora import LoraSettings
 from medsam.training.losses import LossWeights
 from medsam.training.module import Parts, SamFineTuning, TrainingDiverged
 from medsam.training.optimise import OptimiserSettings
+from medsam.transforms.augment import AugmentSettings
 
 FAST = OptimiserSettings(lr=2e-3, warmup_steps=0, schedule="constant")
 CLICKS = Interaction(rounds=3, first="either")
@@ -258,6 +259,13 @@ def test_embeddings_of_an_encoder_that_learns_are_refused(models, tmp_path):
         SamFineTuning(models["vit"], embeddings=str(tmp_path))
     with pytest.raises(InputError, match="keeps the answers of a frozen image encoder"):
         SamFineTuning(models["vit"], lora=LoraSettings(rank=2), embeddings=str(tmp_path))
+
+
+def test_kept_embeddings_of_slices_that_change_are_refused(manifest, models, tmp_path):
+    module = SamFineTuning(models["vit"], train=Parts(image_encoder=False), embeddings=str(tmp_path / "kept"))
+    with pytest.raises(InputError, match=r"data\.augment to null"):
+        fit(module, slices(manifest, augment=AugmentSettings()), 1)
+    assert not (tmp_path / "kept").exists()
 
 
 # -- the loss ---------------------------------------------------------------------------------------------------------

@@ -147,6 +147,11 @@ class FitCLI(LightningCLI):
         before, after = training["metrics_before"], training["metrics"]
         _print_table([("before", before), (f"step {training['steps']}", after)])
         print(f"wrote {self.out / 'model.safetensors'}")
+        if before.get("val/dice", 0.0) >= after.get("val/dice", 1.0):
+            self._say(
+                "Note: by val/dice the untouched model is no worse than the best of this run. With few cases a lower "
+                "model.optimiser.lr or a part less to train (model.train) may help; otherwise stay with it."
+            )
 
     def validate(self, **kwargs: Any) -> None:
         self._score(self.trainer.validate(**{**kwargs, "verbose": False}))

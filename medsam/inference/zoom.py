@@ -19,7 +19,8 @@ evidence    the averaged logits are log-odds of a pixel belonging to the object.
                           box, from smoothed histograms over equally filled bins (the appearance term of GrabCut, Rother
                           et al. 2004). It speaks up for what a tight box leaves out, and against the margin of a loose
                           one, which looks like what lies outside.
-            Nothing outside the box is kept.
+            Nothing outside the box is kept. Models fine-tuned with loose boxes answer without the two
+            (`ModelSpec.evidence`).
 
 Letters: P prompts, L looks, h and w of the stored slice, s the side of logits.
 """
@@ -149,7 +150,9 @@ def answer_slice(
         if zoom == "auto" and wanted.box is not None:
             # a network that knows masks has heard of it
             rough = None if knows_clicks else prompt.mask
-            logits = with_evidence(logits, wanted.box, look.pixels(index), rough=rough, pitch_mm=look.plane.spacing_mm)
+            weights = None if look.network.sam.spec.evidence or rough is not None else Evidence(box=0.0, pixels=0.0)
+            pixels, pitch_mm = look.pixels(index), look.plane.spacing_mm
+            logits = with_evidence(logits, wanted.box, pixels, weights, rough=rough, pitch_mm=pitch_mm)
         if prompt.points and wanted.box is not None and (zoom == "auto" or not wanted.points):
             logits = with_clicks(logits, prompt.points, wanted.box, look.pixels(index), look.plane)
         answers.append(Answer(logits > 0, float(np.mean(quality)), logits, looks[n], torch.stack(memory), wanted.box))

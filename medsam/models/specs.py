@@ -82,6 +82,8 @@ class ModelSpec:
     """One model: its sizes, what it expects of its input, and where its weights come from.
 
     prompts: the kinds it was trained to answer alone; a network shown boxes only makes nothing of clicks and masks.
+    evidence: whether a box's shape and the pixels in it have a say beside the network (`inference.zoom`). They mend
+    published weights; weights that were fine-tuned with loose boxes know better, and lose by it with such boxes.
     licence: of the public weights, empty when unknown. asset: name for `medsam.assets.fetch`, None when the
     weights cannot be fetched. note: how a loader arrived at this spec when it had to assume something; it does
     not take part in comparisons.
@@ -96,6 +98,7 @@ class ModelSpec:
     asset: str | None = None
     note: str = field(default="", compare=False)
     prompts: tuple[str, ...] = ("box", "points", "mask")
+    evidence: bool = True
 
     def __post_init__(self) -> None:
         if self.encoder.image_size != self.preprocess.size:
@@ -137,6 +140,7 @@ class ModelSpec:
                 asset=card["asset"],
                 note=str(card.get("note", "")),
                 prompts=tuple(str(kind) for kind in card.get("prompts", ("box", "points", "mask"))),
+                evidence=bool(card.get("evidence", True)),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(

@@ -86,7 +86,9 @@ class SamFineTuning(LightningModule):
             kinds = (*kinds, "points", "mask")
         # what it could answer before it may have forgotten, but nothing says so
         prompts = tuple(kind for kind in ("box", "points", "mask") if kind in (*started_from.prompts, *kinds))
-        self.spec: ModelSpec = replace(started_from, prompts=prompts, asset=None, note="")
+        loose = interaction.first != "point" and max(interaction.outward_px, interaction.box_noise) > 0
+        evidence = started_from.evidence and not loose
+        self.spec: ModelSpec = replace(started_from, prompts=prompts, evidence=evidence, asset=None, note="")
         self.sam.spec = self.spec
         self.licence = licence or started_from.licence or "not stated"
         self._choose_parts(train, lora)

@@ -203,3 +203,19 @@ def test_a_network_that_knows_masks_is_not_told_of_a_mask_twice(predictor):
     heard = predictor.ask(look(0), [given])
     alone = with_evidence(together([heard.frame.restore(heard.logits[0, 0]).numpy()]), box, look.pixels(0))
     np.testing.assert_array_equal(found.logits, alone)
+
+
+def test_a_network_that_learned_loose_boxes_answers_alone(predictor):
+    # a bright bar across a loose box: the box's ellipse would round it off
+    scan, _ = block((1, 40, 60), (12, 14, 0, 44, 18, 1))
+    look = predictor.looker(scan)
+    prompt = SlicePrompt(1, (10.0, 8.0, 46.0, 30.0))
+    alone = answer_slice(look, 0, [prompt], zoom="off")[0]
+    witnessed = answer_slice(look, 0, [prompt])[0]
+    predictor.sam.spec.evidence = False
+    found = answer_slice(look, 0, [prompt])[0]
+    np.testing.assert_array_equal(found.mask, alone.mask)
+    inside = np.isfinite(found.logits)
+    np.testing.assert_allclose(found.logits[inside], alone.logits[inside], rtol=1e-6)
+    assert not np.allclose(witnessed.logits[inside], found.logits[inside])
+    assert not inside[:, 50:].any(), "nothing outside the box is kept"

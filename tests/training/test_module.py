@@ -20,7 +20,7 @@ from medsam.errors import CheckpointError, InputError
 from medsam.inference.network import Network
 from medsam.models.checkpoint import save_checkpoint
 from medsam.models.sam import Sam
-from medsam.models.specs import tiny_spec
+from medsam.models.specs import ModelSpec, tiny_spec
 from medsam.prompts.simulate import tight_box
 from medsam.trainer import quiet
 from medsam.training import module as training
@@ -157,6 +157,21 @@ def test_prompts_that_are_never_shown_rest_and_all_others_have_a_gradient(manife
     fit(module, slices(manifest), 4, seen)
     assert seen.missing == set()
     assert not moved(encoder, before) & frozen
+
+
+@pytest.mark.parametrize(
+    ("interaction", "evidence"),
+    [
+        (Interaction(), False),
+        (Interaction(outward_px=5), False),
+        (Interaction(box_noise=0.0), True),
+        (Interaction(first="point"), True),
+    ],
+)
+def test_who_learns_loose_boxes_needs_no_other_witness(models, interaction, evidence):
+    module = SamFineTuning(models["vit"], interaction=interaction)
+    assert module.sam.spec.evidence is evidence
+    assert ModelSpec.from_dict(module.spec.to_dict()) == module.spec
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,8 @@ class FitCLI(LightningCLI):
             folder = self.out / "checkpoints"
             keep: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
             self.best = ModelCheckpoint(filename="best", monitor="val/dice", mode="max", **keep)
-            given.callbacks = [_LastStep(folder / "last.ckpt"), *(given.callbacks or [])]
+            if not given.fast_dev_run:
+                given.callbacks = [_LastStep(folder / "last.ckpt"), *(given.callbacks or [])]
             own += [
                 self.best,
                 ModelCheckpoint(filename="last", every_n_train_steps=asked.save_every, **keep),
@@ -115,9 +116,9 @@ class FitCLI(LightningCLI):
         # everything is read before anything is written, and both validations know the same structures
         self.datamodule.prepare(self.model.spec, "fit")
         if self.checkpoint is None:
-            [scores] = self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
-            self.model.untouched = {name: float(value) for name, value in scores.items()}
-            self._say(f"Before training: {_sentence(scores)}")
+            for scores in self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False):
+                self.model.untouched = {name: float(value) for name, value in scores.items()}
+                self._say(f"Before training: {_sentence(scores)}")
         for note in self.datamodule.notes:
             self._say(f"Note: {note}")
         learning = sum(weight.numel() for weight in self.model.parameters() if weight.requires_grad)
@@ -137,15 +138,21 @@ class FitCLI(LightningCLI):
         best = self.out / "checkpoints" / "best.ckpt"
         if self.model.scored_at != self.trainer.global_step:  # stopped between two validations
             self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
-            before = self.best.best_model_score
-            if before is None or self.trainer.callback_metrics["val/dice"] > before:
+            before, now = self.best.best_model_score, self.trainer.callback_metrics.get("val/dice")
+            if now is not None and (before is None or now > before) and not self._asked.trainer.fast_dev_run:
                 self.trainer.save_checkpoint(best)
+        if not best.exists():  # nothing was validated
+            best = best.with_name("last.ckpt")
+        if not best.exists():
+            self._say("Nothing was trained, so nothing is written.")
+            return
         if self.trainer.global_rank != 0:
             return
         training = read_checkpoint(best).training
         save_checkpoint(load_checkpoint(best), self.out / "model.safetensors", training)
         before, after = training["metrics_before"], training["metrics"]
-        _print_table([("before", before), (f"step {training['steps']}", after)])
+        if after:
+            _print_table([("before", before), (f"step {training['steps']}", after)])
         print(f"wrote {self.out / 'model.safetensors'}")
         if before.get("val/dice", 0.0) >= after.get("val/dice", 1.0):
             self._say(

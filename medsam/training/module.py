@@ -129,6 +129,14 @@ class SamFineTuning(LightningModule):
 
     # -- training -----------------------------------------------------------------------------------------------------
 
+    def setup(self, stage: str) -> None:
+        precision = str(self.trainer.precision)
+        if "true" in precision and precision != "32-true":
+            raise InputError(
+                f"trainer.precision {precision} would round the positions of prompts and the small steps of AdamW. Use "
+                "bf16-mixed, 16-mixed or 32-true."
+            )
+
     def on_fit_start(self) -> None:
         if self.embeddings is not None and self._data.augment is not None:
             raise InputError(

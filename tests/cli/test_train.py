@@ -483,3 +483,22 @@ def test_help_tells_every_option(capsys):
     told = capsys.readouterr().out
     for option in ("--model.interaction.rounds", "--data.val_jitter_px", "--out", "--save_every", "--ckpt_path"):
         assert option in told
+
+
+@pytest.mark.parametrize(
+    ("more", "written"),
+    [
+        (["--trainer.limit_val_batches", "0"], True),
+        (["--trainer.max_steps", "0"], False),
+        (["--trainer.fast_dev_run", "true"], False),
+    ],
+)
+def test_a_run_without_validation_or_steps_ends_in_order(settings, tmp_path, capsys, more, written):
+    assert main(["fit", *settings(tmp_path / "run", steps=2), *more]) == 0
+    assert (tmp_path / "run" / "model.safetensors").exists() is written
+    assert ("Nothing was trained" in capsys.readouterr().err) is not written
+
+
+def test_precisions_that_round_positions_are_refused(settings, tmp_path, capsys):
+    assert main(["fit", *settings(tmp_path / "run"), "--trainer.precision", "bf16-true"]) == 2
+    assert "bf16-mixed" in capsys.readouterr().err

@@ -82,7 +82,7 @@ class FitCLI(LightningCLI):
         if asked.save_every < 1:
             raise InputError(f"save_every is a whole number from 1, not {asked.save_every}.")
         given = asked.trainer
-        own: list[Callback] = [progress_bar()]
+        own: list[Callback] = [] if given.enable_progress_bar is False else [progress_bar()]
         changed: dict[str, Any] = {
             "default_root_dir": given.default_root_dir or str(self.out),
             # our loader deals the draws out itself
@@ -125,14 +125,16 @@ class FitCLI(LightningCLI):
         every = sum(weight.numel() for weight in self.model.parameters())
         self._say(f"Training {learning:,} of {every:,} weights; results in {self.out}")
 
-    def fit(self, **kwargs: Any) -> None:
+    def _run_subcommand(self, subcommand: str) -> None:
         try:
-            self.trainer.fit(**kwargs)
+            super()._run_subcommand(subcommand)
         except SystemExit:
-            if self.trainer.interrupted:  # Lightning turns Ctrl-C into exit status 1
+            if not self.trainer.interrupted:
+                raise
+            # Lightning turns Ctrl-C into exit status 1
+            if (self.out / "checkpoints" / "last.ckpt").exists():
                 self._say(f"Go on with --ckpt_path last (every {self._asked.save_every} steps are kept).")
-                raise KeyboardInterrupt from None
-            raise
+            raise KeyboardInterrupt from None
 
     def after_fit(self) -> None:
         best = self.out / "checkpoints" / "best.ckpt"
@@ -167,6 +169,8 @@ class FitCLI(LightningCLI):
         self._score(self.trainer.test(**{**kwargs, "verbose": False}))
 
     def _score(self, found: Any) -> None:
+        if self.checkpoint is None:
+            self._say("Note: no --ckpt_path, so this is model.model as it was before training.")
         if self.trainer.global_rank == 0:
             _print_table([("now", found[0])])
 
@@ -219,6 +223,9 @@ class _LastStep(Callback):
         self.path = path
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        data = getattr(trainer, "datamodule", None)
+        if trainer.should_stop and isinstance(data, SliceDataModule):
+            data.end_epoch()
         trainer.save_checkpoint(self.path)
 
 

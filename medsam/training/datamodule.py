@@ -90,7 +90,8 @@ class SliceDataModule(LightningDataModule):
     batch_size: images a step and process. masks_per_image: prompts asked of a slice at once: each of its structures, or
         when there are more a draw that favours rare ones; when there are fewer some again, with other noise.
         epoch_slices: draws an epoch; default one for every slice.
-    balanced: slices are drawn so that every structure is seen equally often; otherwise every slice is.
+    balanced: slices are drawn so that rare structures are seen about as often as common ones (exactly so with one
+        structure a slice, or masks_per_image 1); otherwise every slice is equally likely.
     augment: see `AugmentSettings`; null for none, which cached embeddings need.
     cache: where prepared slices are kept: "memory", "disk" (under cache_dir, shared between runs), or "none".
     val_jitter_px: boxes of validation; each edge moves outwards by up to so many stored pixels, always the same ones.
@@ -127,6 +128,8 @@ class SliceDataModule(LightningDataModule):
         self._splits: dict[Split, SliceIndex] = {}
         self._datasets: dict[Split, MonaiDataset] = {}
         self._spec: ModelSpec | None = None
+        self._loader: ResumableLoader | None = None
+        self._position: dict[str, int] = {}
         for name, value, low in (
             ("min_pixels", min_pixels, 1),
             ("batch_size", batch_size, 1),
@@ -182,13 +185,31 @@ class SliceDataModule(LightningDataModule):
             rank,
             world,
         )
-        return ResumableLoader(
+        self._loader = ResumableLoader(
             slices,
             batch_sampler=batches,
             collate_fn=collate,
             num_workers=self.num_workers,
             persistent_workers=False,
         )
+        if self._position:
+            self._loader.load_state_dict(self._position)
+        return self._loader
+
+    def state_dict(self) -> dict[str, int]:
+        """How far training is. Lightning asks the loader, too, but does not tell it again where the schedule needs the
+        loader, for the number of steps, before the checkpoint is read."""
+        return {} if self._loader is None else self._loader.state_dict()
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self._position = state
+        if self._loader is not None and state:
+            self._loader.load_state_dict(state)
+
+    def end_epoch(self) -> None:
+        """Training was stopped inside an epoch, which Lightning takes for its end: so do the draws."""
+        if self._loader is not None:
+            self._loader.end_epoch()
 
     def val_dataloader(self) -> DataLoader:
         return self._exams("val")
@@ -238,6 +259,7 @@ class SliceDataModule(LightningDataModule):
     def _index(self, split: Split) -> SliceIndex:
         cases: list[Case] = []
         of_name: dict[str, list[Case]] = defaultdict(list)
+        splits: dict[tuple[Path, int | None], Split] = {}
         for path in self.manifests:
             manifest = read_manifest(path)
             if not any(case.split for case in manifest.cases):
@@ -246,6 +268,13 @@ class SliceDataModule(LightningDataModule):
                     "--out SPLIT.json."
                 )
             of_name[manifest.name] += manifest.cases
+            for case in manifest.cases:
+                image = (case.image.resolve(), case.frame)
+                if case.split is not None and splits.setdefault(image, case.split) != case.split:
+                    raise InputError(
+                        f"{case.image} is in the split {splits[image]!r} of one manifest and in {case.split!r} of "
+                        f"{manifest.name}. What is trained on must not be scored: split them together."
+                    )
             chosen = [case for case in manifest.of_split(split) if case.label is not None]
             cases += chosen[: self.limit]
         for name, together in of_name.items():
@@ -504,6 +533,11 @@ class ResumableLoader(DataLoader):
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         self._epoch, self._done = state["epoch"], state["done"]
         if self._done >= len(self):  # epochs have become shorter
+            self.end_epoch()
+
+    def end_epoch(self) -> None:
+        """What is left of the epoch is left out."""
+        if self._done:
             self._epoch, self._done = self._epoch + 1, 0
 
 

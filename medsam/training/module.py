@@ -82,8 +82,7 @@ class SamFineTuning(LightningModule):
         started_from = self.sam.spec
         self.started_from = {"name": _said(model, started_from), "weights": weights_digest(self.sam)}
         kinds = {"box": ("box",), "point": ("points",), "either": ("box", "points")}[interaction.first]
-        if interaction.rounds > 1:
-            kinds = (*kinds, "points", "mask")
+        # later rounds bring points and masks beside the first prompt, never alone
         # what it could answer before it may have forgotten, but nothing says so
         prompts = tuple(kind for kind in ("box", "points", "mask") if kind in (*started_from.prompts, *kinds))
         loose = interaction.first != "point" and max(interaction.outward_px, interaction.box_noise) > 0

@@ -23,14 +23,15 @@ class DiceBook(Metric):
     def __init__(self, ways: int, cases: int, structures: int) -> None:
         super().__init__()
         for name in ("overlap", "pixels"):
-            zeros = torch.zeros(ways, cases, structures, dtype=torch.float64)
+            # whole numbers: not every device has float64
+            zeros = torch.zeros(ways, cases, structures, dtype=torch.int64)
             self.add_state(name, default=zeros, dist_reduce_fx="sum")
 
     def update(self, answers: Tensor, truths: Tensor, case: int, structures: Sequence[int]) -> None:
         """answers: bool (V, P, h, w). truths: bool (P, h, w). case: its number. structures: P numbers."""
         columns = torch.tensor(structures, device=self.overlap.device)
-        shared = (answers & truths).sum((-2, -1)).double()
-        both = answers.sum((-2, -1)).double() + truths.sum((-2, -1)).double()
+        shared = (answers & truths).sum((-2, -1))
+        both = answers.sum((-2, -1)) + truths.sum((-2, -1))
         self.overlap[:, case] = self.overlap[:, case].index_add(1, columns, shared)
         self.pixels[:, case] = self.pixels[:, case].index_add(1, columns, both)
 
@@ -41,5 +42,5 @@ class DiceBook(Metric):
 
     def compute(self) -> Tensor:
         """Mean over the cases that have a structure, (V, structures); nan where none has it."""
-        dice = 2 * self.overlap / self.pixels  # 0 / 0 where a case lacks the structure
+        dice = 2 * self.overlap.cpu().double() / self.pixels.cpu()  # 0 / 0 where a case lacks the structure
         return dice.nanmean(dim=1)

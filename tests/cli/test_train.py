@@ -218,13 +218,16 @@ def test_a_folder_with_a_run_is_not_overwritten(finished, settings, capsys):
 # -- stopped and gone on with -----------------------------------------------------------------------------------------
 
 
-def test_a_killed_run_goes_on_to_the_same_losses_and_weights(settings, tmp_path):
+@pytest.mark.parametrize(
+    "end", [["--trainer.max_steps", "36"], ["--trainer.max_steps", "-1", "--trainer.max_epochs", "3"]]
+)
+def test_a_killed_run_goes_on_to_the_same_losses_and_weights(settings, tmp_path, end):
     """Killed within an epoch: every later loss and the final weights are those of a run that was left alone."""
     more = ["--save_every", "5", "--data.epoch_slices", "24", "--model.interaction.first", "either"]
     more += ["--model.interaction.rounds", "2"]
 
     def words(folder: str, log: str, *last: str) -> list[str]:
-        return ["fit", *settings(tmp_path / folder, *more, *logged(tmp_path / log), *last, steps=40)]
+        return ["fit", *settings(tmp_path / folder, *more, *logged(tmp_path / log), *end, *last)]
 
     run = medsam(*words("killed", "killed-log"))
     last = tmp_path / "killed" / "checkpoints" / "last.ckpt"
@@ -232,20 +235,40 @@ def test_a_killed_run_goes_on_to_the_same_losses_and_weights(settings, tmp_path)
     run.send_signal(signal.SIGKILL)
     run.communicate()
     steps = torch.load(last, weights_only=True)["global_step"]
-    assert 0 < steps < 40
+    assert 0 < steps < 36
     assert steps % 12, "between two ends of an epoch"
     assert not (tmp_path / "killed" / "model.safetensors").exists()
 
     assert main(words("killed", "resumed-log", "--ckpt_path", "last")) == 0
     assert main(words("whole", "whole-log")) == 0
     whole, resumed = series(tmp_path / "whole-log"), series(tmp_path / "resumed-log")
-    assert len(whole) == 40
+    assert len(whole) == 36
     assert resumed == {step: value for step, value in whole.items() if step >= steps}
     assert series(tmp_path / "resumed-log", "val/dice") == {
         step: value for step, value in series(tmp_path / "whole-log", "val/dice").items() if step >= steps
     }
     for name in ("checkpoints/last.ckpt", "checkpoints/best.ckpt", "model.safetensors"):
         assert_same_weights(tmp_path / "killed" / name, tmp_path / "whole" / name)
+
+
+def test_a_run_that_ran_out_of_time_goes_on_with_the_next_epoch(settings, tmp_path, monkeypatch):
+    """What trainer.max_time and early stopping do within an epoch."""
+    step = SamFineTuning.training_step
+    seen: list[list[int]] = []
+
+    def watched(self, batch, batch_idx):
+        seen[-1] += batch.seeds.tolist()
+        self.trainer.should_stop = len(seen) == 1 and len(seen[-1]) == 8
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(SamFineTuning, "training_step", watched)
+    end = ["--trainer.max_steps", "-1", "--trainer.max_epochs", "2", "--trainer.min_epochs", "0"]
+    for out, more in (("stopped", []), ("stopped", ["--ckpt_path", "last"]), ("whole", [])):
+        seen.append([])
+        assert main(["fit", *settings(tmp_path / out, *end, *more)]) == 0
+    stopped, resumed, whole = seen
+    assert stopped == whole[:8]
+    assert resumed == whole[12:]
 
 
 def test_averaged_weights_go_on_too(settings, tmp_path, monkeypatch, capsys):
@@ -502,3 +525,19 @@ def test_a_run_without_validation_or_steps_ends_in_order(settings, tmp_path, cap
 def test_precisions_that_round_positions_are_refused(settings, tmp_path, capsys):
     assert main(["fit", *settings(tmp_path / "run"), "--trainer.precision", "bf16-true"]) == 2
     assert "bf16-mixed" in capsys.readouterr().err
+
+
+def test_a_run_without_a_progress_bar(settings, tmp_path):
+    assert main(["fit", *settings(tmp_path / "run", steps=1), "--trainer.enable_progress_bar", "false"]) == 0
+
+
+def test_a_file_in_two_splits_of_two_manifests_is_refused(manifest, settings, tmp_path, capsys):
+    content = json.loads(manifest.read_text())
+    turned = {"train": "val", "val": "train"}
+    for case in content["cases"]:
+        case["split"] = turned.get(case["split"], case["split"])
+    other = manifest.with_name("other.json")
+    other.write_text(json.dumps({**content, "name": "other"}))
+    assert main(["fit", *settings(tmp_path / "run"), "--data.manifests", f"[{manifest},{other}]"]) == 2
+    assert "is in the split" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "checkpoints").exists()

@@ -179,7 +179,8 @@ def test_who_learns_loose_boxes_needs_no_other_witness(models, interaction, evid
     [
         (Interaction(), ("box",)),
         (Interaction(first="point"), ("box", "points")),
-        (Interaction(rounds=2), ("box", "points", "mask")),
+        (Interaction(rounds=2, first="either"), ("box", "points")),
+        (Interaction(rounds=2), ("box",)),  # clicks beside a box, never alone
     ],
 )
 def test_a_model_of_boxes_that_is_shown_clicks_says_that_it_knows_them(tmp_path, interaction, prompts):

@@ -53,7 +53,7 @@ class SamFineTuning(LightningModule):
     interaction: what is shown. loss: shares of focal, dice and predicted quality. optimiser: rates and schedule.
     embeddings: folder for the embeddings of a frozen encoder: each slice is encoded once in its life. Needs data
         without augmentation. Without a folder they are kept in memory, up to 2 GiB.
-    gradient_checkpointing: half the memory for a third more time. compile: torch.compile on the encoder and decoder.
+    gradient_checkpointing: less memory for more time. compile: torch.compile on the encoder and decoder.
     batch_norm: whether TinyViT's running statistics follow the batches. Off: batches are small, and every process of
         a distributed run would have its own.
     licence: of the result, told in its card; default: the licence of the weights it starts from.

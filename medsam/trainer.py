@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 
 # Lightning's talk of products and hardware, and of workers where a loader needs none
@@ -47,6 +48,17 @@ def quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+@contextmanager
+def interruptible(trainer: Trainer) -> Iterator[None]:
+    """Ctrl-C ends what runs inside with KeyboardInterrupt; Lightning would make exit status 1 of it."""
+    try:
+        yield
+    except SystemExit:
+        if trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
 
 
 def progress_bar() -> RichProgressBar:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from medsam.errors import InputError
+from medsam.progress import bars
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +70,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
     results = []
     for path in arguments.manifests:
-        with _progress(f"Checking {path.name}") as progress:
+        with bars(f"Checking {path.name}") as (progress,):
             results.append((path, check_manifest(path, progress)))
     errors = sum(checked.errors for _, checked in results)
     warnings = sum(checked.warnings for _, checked in results)
@@ -143,7 +142,7 @@ def _index(arguments: argparse.Namespace) -> None:
     from medsam.data.manifest import write_manifest
 
     labels = None if arguments.labels is None else parse_labels(arguments.labels)
-    with _progress("Reading labels") as progress:
+    with bars("Reading labels") as (progress,):
         found = index_folder(
             arguments.folder, name=arguments.name, modality=arguments.modality, labels=labels, progress=progress
         )
@@ -165,7 +164,7 @@ def _split(arguments: argparse.Namespace) -> None:
         raise InputError("--test does not go with --folds: each fold is a test part of its own.")
     # a manifest that is split wrongly is what this mends, so it may be read
     manifest = parse_manifest(arguments.manifest)
-    with _progress("Reading labels") as progress:
+    with bars("Reading labels") as (progress,):
         if arguments.folds is not None:
             manifest = fold_manifest(
                 manifest,
@@ -264,16 +263,3 @@ def parse_labels(text: str) -> dict[str, int]:
             raise InputError(f"--labels {text!r}: {part!r} uses a name or a number a second time.")
         labels[name] = int(number)
     return labels
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    # away from a terminal a bar would leave an empty line behind
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

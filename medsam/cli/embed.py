@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medsam.errors import InputError, MedSAMError, PromptError
+from medsam.progress import bars
 
 if TYPE_CHECKING:
     from medsam.data.manifest import Case
@@ -60,9 +59,10 @@ def run(arguments: argparse.Namespace) -> None:
     started = time.perf_counter()
     slices = 0
     failed: list[dict[str, str]] = []
-    with _progress() as progress:
+    with bars("Cases", "Slices") as (case_done, slice_done):
         for number, case in enumerate(cases):
-            progress(number, len(cases), 0, None)
+            case_done(number, len(cases))
+            slice_done(0, None)
             try:
                 scan = case.load_image()
                 indices = _indices(case, scan, arguments.axis, arguments.all_slices)
@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> None:
                 failed.append({"case": case.id, "why": str(error)})
                 continue
             for start in range(0, len(indices), _BATCH):
-                progress(number, len(cases), start, len(indices))
+                slice_done(start, len(indices))
                 looker.many([Look(index) for index in indices[start : start + _BATCH]])
             slices += len(indices)
     report = {
@@ -148,22 +148,3 @@ def _sentence(report: dict[str, Any]) -> str:
         f"wrote {report['out']}: {report['encoded']} slices encoded, {report['already_there']} already there, "
         f"{report['bytes_written'] / 2**20:.0f} MiB, {report['seconds']:.1f} s"
     )
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int, int, int | None], None]]:
-    """Two bars on stderr; called with (cases done, cases, slices of the case done, its slices or None)."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    # away from a terminal a bar would leave an empty line behind
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        outer, inner = bar.add_task("Cases", total=None), bar.add_task("Slices", total=None)
-
-        def update(case: int, cases: int, slices: int, total: int | None) -> None:
-            bar.update(outer, completed=case, total=cases)
-            bar.update(inner, completed=slices, total=total)
-
-        yield update

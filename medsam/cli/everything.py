@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from medsam.cli.segment import add_scan_arguments, default_out
 from medsam.errors import InputError, PromptError
+from medsam.progress import bars
 
 if TYPE_CHECKING:
     from medsam.inference.automatic import AutomaticSettings
@@ -166,18 +167,9 @@ def _default_out(scan: Volume, path: Path) -> Path:
 def _find(
     looker: Looker, index: int | None, settings: AutomaticSettings, link_iou_thresh: float
 ) -> list[AutomaticMask]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from medsam.inference.automatic import everything_in_volume, everything_on_slice
 
-    columns = (TextColumn("Prompts"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("prompts", total=None)
-
-        def told(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
+    with bars("Prompts") as (told,):
         if index is not None:
             return everything_on_slice(looker, index, settings, told)
         return everything_in_volume(looker, settings, link_iou_thresh=link_iou_thresh, progress=told)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medsam.errors import InputError, PromptError
+from medsam.progress import bars
 
 if TYPE_CHECKING:
     import numpy as np
@@ -165,14 +166,9 @@ def alternative_out(out: Path, rank: int) -> Path:
 def _segment(
     predictor: Predictor, scan: Volume, prompts: list[Prompt], axis: Axis | None, arguments: argparse.Namespace
 ) -> Segmentation:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from medsam.postprocess.clean import Tidy
 
-    columns = (TextColumn("Slices"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("slices")
+    with bars("Slices") as (progress,):
         return predictor.segment(
             scan,
             prompts,
@@ -184,7 +180,7 @@ def _segment(
             max_mm=math.inf if arguments.max_mm is None else arguments.max_mm,
             tidy=Tidy(arguments.keep_islands, arguments.one_piece, arguments.smooth_mm),
             all_masks=arguments.all_masks,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=progress,
         )
 
 

@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from medsam.errors import CheckpointError, InputError
 from medsam.models.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint
-from medsam.trainer import progress_bar, quiet
+from medsam.trainer import interruptible, progress_bar, quiet
 from medsam.training.datamodule import SliceDataModule
 from medsam.training.module import SamFineTuning
 from medsam.training.overlays import SampleOverlays
@@ -127,14 +127,12 @@ class FitCLI(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         try:
-            super()._run_subcommand(subcommand)
-        except SystemExit:
-            if not self.trainer.interrupted:
-                raise
-            # Lightning turns Ctrl-C into exit status 1
+            with interruptible(self.trainer):
+                super()._run_subcommand(subcommand)
+        except KeyboardInterrupt:
             if (self.out / "checkpoints" / "last.ckpt").exists():
                 self._say(f"Go on with --ckpt_path last (every {self._asked.save_every} steps are kept).")
-            raise KeyboardInterrupt from None
+            raise
 
     def after_fit(self) -> None:
         best = self.out / "checkpoints" / "best.ckpt"

@@ -39,7 +39,7 @@ from medsam.evaluation.zero_shot import CaseResult, Subject, measure_case
 from medsam.inference.embeddings import weights_digest
 from medsam.inference.predictor import Predictor
 from medsam.io.save import save_labels
-from medsam.trainer import progress_bar, quiet
+from medsam.trainer import interruptible, progress_bar, quiet
 from medsam.volume import LabelVolume
 
 
@@ -95,12 +95,8 @@ def evaluate(
                 callbacks=[progress_bar()],
             )
             loader = DataLoader(_Numbers(todo), batch_size=None, num_workers=0)
-            try:
+            with interruptible(trainer):
                 trainer.test(_ZeroShotTest(run, cases, models), loader, verbose=False)
-            except SystemExit:
-                if trainer.interrupted:  # Lightning turns Ctrl-C into exit status 1
-                    raise KeyboardInterrupt from None
-                raise
         if trainer.global_rank != 0:
             sys.exit(0)  # the first process writes the tables
     failures = [(name, _failure(run, name)) for name, case in cases if not _is_done(run, name, case)]

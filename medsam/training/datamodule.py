@@ -28,6 +28,7 @@ from medsam.data.slices import ModelSlice, SliceIndex, SliceItem, StoredSliced, 
 from medsam.errors import InputError
 from medsam.geometry import Axis
 from medsam.models.specs import ModelSpec
+from medsam.progress import bars
 from medsam.prompts.simulate import MIN_PIXELS, jittered
 from medsam.transforms.augment import AugmentSettings, RandAugmentd
 from medsam.transforms.frame import Frame
@@ -291,7 +292,7 @@ class SliceDataModule(LightningDataModule):
             )
         check_files((case.id, path) for case in cases for path in case.files)
         folder = self.cache_dir / "index" if self.cache == "disk" else None
-        with _progress(f"Labels of {split}") as progress:
+        with bars(f"Labels of {split}") as (progress,):
             index = index_slices(
                 cases,
                 structures=self.structures_asked,
@@ -325,7 +326,7 @@ class SliceDataModule(LightningDataModule):
             data: MonaiDataset = PersistentDataset(items, [StoredSliced()], folder, hash_func=_key)
             missing = [item for item in items if not (folder / f"{item.key}.pt").exists()]
             prepare = StoredSliced()
-            with _progress(f"Slices of {split}") as progress:
+            with bars(f"Slices of {split}") as (progress,):
                 for done, item in enumerate(missing):
                     progress(done, len(missing))
                     # not by MONAI, which copies from another folder: a run killed meanwhile would leave half a file
@@ -548,19 +549,3 @@ def _name(case: Case) -> str:
 def _key(item: SliceItem) -> bytes:
     # a function of the module: worker processes that are not forked are sent it by name
     return item.key.encode()
-
-
-def _progress(what: str) -> Any:
-    from contextlib import contextmanager
-
-    from rich.console import Console
-    from rich.progress import Progress
-
-    @contextmanager
-    def bar() -> Iterator[Any]:
-        console = Console(stderr=True)
-        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-            task = progress.add_task(what, total=None)
-            yield lambda done, total: progress.update(task, completed=done, total=total)
-
-    return bar()

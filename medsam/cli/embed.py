@@ -125,22 +125,14 @@ def _cases(arguments: argparse.Namespace) -> list[Case]:
 
 def _indices(case: Case, scan: Volume, axis: Axis | None, everything: bool) -> list[int]:
     """The slices to encode: all, or those `medsam evaluate` would prompt."""
-    import numpy as np
-
+    from medsam.data.slices import slice_pixels
     from medsam.prompts.simulate import MIN_PIXELS
 
-    plane = scan.geometry.plane(axis)
+    count = scan.geometry.plane(axis).count
     if everything:
-        return list(range(plane.count))
-    prompted = np.zeros(plane.count, bool)
-    within = tuple(number for number in range(3) if number != plane.array_axis)
-    for name, mask in case.load_references(scan).items():
-        if mask.shape != scan.geometry.shape:
-            raise InputError(
-                f"The reference of {name!r} has shape {mask.shape}, its scan {scan.geometry.shape} (K, J, I)."
-            )
-        prompted |= np.count_nonzero(mask, axis=within) >= MIN_PIXELS
-    return np.flatnonzero(prompted).tolist()
+        return list(range(count))
+    pixels = slice_pixels(case, scan, axis).values()
+    return [index for index in range(count) if any(each[index] >= MIN_PIXELS for each in pixels)]
 
 
 def _sentence(report: dict[str, Any]) -> str:

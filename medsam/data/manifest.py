@@ -289,7 +289,7 @@ def write_manifest(manifest: Manifest, path: str | Path) -> None:
     # a case a line: a manifest is read by people and compared by diff
     lines = ",\n  ".join(json.dumps(row, ensure_ascii=False) for row in rows)
     body = head + (f"[\n  {lines}\n ]\n}}\n" if rows else "[]\n}\n")
-    _write_text(path, body)
+    write_text(path, body)
 
 
 def modality_code(word: object) -> str | None:
@@ -499,7 +499,8 @@ def _relative(path: Path, base: Path) -> str:
         return path.absolute().as_posix()
 
 
-def _write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Write a file that appears under its name complete or not at all."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".medsam-", suffix=".json")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -26,7 +25,7 @@ from monai.data import MetaTensor
 from monai.transforms import Transform
 from torch import Tensor
 
-from medsam.data.manifest import Case
+from medsam.data.manifest import Case, write_text
 from medsam.errors import InputError, PromptError
 from medsam.geometry import Axis, SlicePlane, View
 from medsam.prompts.simulate import MIN_PIXELS, tight_box
@@ -35,6 +34,7 @@ from medsam.transforms.intensity import fixed_window, resolve_window
 from medsam.transforms.preprocess import Preprocess
 from medsam.transforms.reading import to_metatensor
 from medsam.transforms.slicing import ToModelInputd, stored_slice
+from medsam.volume import Volume
 
 # part of every key: raise it when what is kept of a slice changes
 _FORMAT = 1
@@ -137,6 +137,25 @@ def _counts(case: Case, made_from: str, axis: Axis | None, folder: Path | None) 
         except (OSError, ValueError, KeyError):
             pass
     scan = case.load_image()
+    about = {
+        "shape": list(scan.geometry.shape),
+        "affine": np.round(scan.geometry.affine, 4).tolist(),
+        "counts": {
+            name: {int(index): int(pixels[index]) for index in np.flatnonzero(pixels)}
+            for name, pixels in slice_pixels(case, scan, axis).items()
+        },
+    }
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(about))
+    return about
+
+
+def slice_pixels(case: Case, scan: Volume, axis: Axis | None = None) -> dict[str, np.ndarray]:
+    """How many pixels each structure of a case has on each slice of its scan: structure -> integers (slices,).
+
+    Raises InputError for a reference that is not on the scan's grid.
+    """
     plane = scan.geometry.plane(axis)
     within = tuple(number for number in range(3) if number != plane.array_axis)
     counts = {}
@@ -145,19 +164,8 @@ def _counts(case: Case, made_from: str, axis: Axis | None, folder: Path | None) 
             raise InputError(
                 f"The reference of {name!r} has shape {mask.shape}, its scan {scan.geometry.shape} (K, J, I)."
             )
-        pixels = np.count_nonzero(mask, axis=within)
-        counts[name] = {int(index): int(pixels[index]) for index in np.flatnonzero(pixels)}
-    about = {
-        "shape": list(scan.geometry.shape),
-        "affine": np.round(scan.geometry.affine, 4).tolist(),
-        "counts": counts,
-    }
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-        partial.write_text(json.dumps(about), encoding="utf-8")
-        os.replace(partial, path)
-    return about
+        counts[name] = np.count_nonzero(mask, axis=within)
+    return counts
 
 
 class StoredSliced(Transform):
@@ -206,10 +214,11 @@ class StoredSliced(Transform):
 
 def unpack(kept: Mapping[str, Any]) -> tuple[MetaTensor, Tensor]:
     """What `StoredSliced` made: the image (C, h, w) with its plane in the meta, and masks (P, h, w) bool."""
-    plane = SlicePlane(**{**kept["plane"], "view": View(**kept["plane"]["view"])})
-    plane = SlicePlane(plane.axis, tuple(plane.shape), tuple(plane.spacing_mm), plane.count, plane.view)  # type: ignore[arg-type]
-    shape = int(kept["count"]), *plane.shape
-    masks = np.unpackbits(kept["masks"].numpy(), count=math.prod(shape)).reshape(shape)
+    about = kept["plane"]
+    shape, spacing_mm = tuple(about["shape"]), tuple(about["spacing_mm"])  # caches give lists
+    plane = SlicePlane(about["axis"], shape, spacing_mm, about["count"], View(**about["view"]))
+    stack = int(kept["count"]), *plane.shape
+    masks = np.unpackbits(kept["masks"].numpy(), count=math.prod(stack)).reshape(stack)
     return MetaTensor(kept["image"], meta={"plane": plane}), torch.from_numpy(masks).bool()
 
 

@@ -7,7 +7,6 @@ its cost.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -22,7 +21,7 @@ from medsam.inference.zoom import Answer, answer_slice
 from medsam.metrics.overlap import iou
 from medsam.postprocess.clean import Tidy
 from medsam.prompts.prompt import SlicePrompt
-from medsam.prompts.simulate import jittered, rough_mask, tight_box
+from medsam.prompts.simulate import jittered, rough_mask, seeded, tight_box
 
 
 @dataclass(frozen=True)
@@ -60,13 +59,12 @@ def targets_on(key: str, truths: Mapping[str, np.ndarray], index: int, protocol:
         if tight is None:
             continue
         target = Target(structure, index, truth)
-        drawn = zlib.crc32(f"{key}\0{structure}\0{index}".encode())
         for question in protocol.questions:
             if question.kind in ("box", "propagate"):
-                rng = np.random.default_rng([protocol.seed, drawn])
+                rng = seeded(protocol.seed, key, structure, index)
                 target.first[question] = SlicePrompt(1, jittered(tight, question.jitter_px, truth.shape, rng))
             elif question.kind == "mask":
-                rng = np.random.default_rng([protocol.seed, drawn, 1])
+                rng = seeded(protocol.seed, key, structure, index, 1)
                 target.first[question] = SlicePrompt(1, mask=rough_mask(truth, rng))
         found.append(target)
     return found

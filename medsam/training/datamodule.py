@@ -8,10 +8,10 @@ Letters: B images, P prompts an image, V boxes a prompt in validation, S side of
 from __future__ import annotations
 
 import os
-import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +29,7 @@ from medsam.errors import InputError
 from medsam.geometry import Axis
 from medsam.models.specs import ModelSpec
 from medsam.progress import bars
-from medsam.prompts.simulate import MIN_PIXELS, jittered
+from medsam.prompts.simulate import MIN_PIXELS, jittered, seeded
 from medsam.transforms.augment import AugmentSettings, RandAugmentd
 from medsam.transforms.frame import Frame
 from medsam.transforms.intensity import fixed_window
@@ -257,8 +257,10 @@ class SliceDataModule(LightningDataModule):
             raise RuntimeError("SliceDataModule.setup comes first.")
         return self._spec
 
-    def _index(self, split: Split) -> SliceIndex:
-        cases: list[Case] = []
+    @cached_property
+    def _read(self) -> list[Manifest]:
+        """The manifests, once nobody in them is trained on here and scored there."""
+        manifests: list[Manifest] = []
         of_name: dict[str, list[Case]] = defaultdict(list)
         splits: dict[tuple[Path, int | None], Split] = {}
         for path in self.manifests:
@@ -276,8 +278,7 @@ class SliceDataModule(LightningDataModule):
                         f"{case.image} is in the split {splits[image]!r} of one manifest and in {case.split!r} of "
                         f"{manifest.name}. What is trained on must not be scored: split them together."
                     )
-            chosen = [case for case in manifest.of_split(split) if case.label is not None]
-            cases += chosen[: self.limit]
+            manifests.append(manifest)
         for name, together in of_name.items():
             # one name is one data set, in however many files: nobody may be trained on in one and scored in another
             for problem in cross_case_problems(Manifest(name, None, {}, tuple(together))):
@@ -285,6 +286,12 @@ class SliceDataModule(LightningDataModule):
                     f"Several manifests are called {name}, and taken together {problem} If they are different data "
                     "sets, give them different names."
                 )
+        return manifests
+
+    def _index(self, split: Split) -> SliceIndex:
+        cases: list[Case] = []
+        for manifest in self._read:
+            cases += [case for case in manifest.of_split(split) if case.label is not None][: self.limit]
         if not cases:
             raise InputError(
                 f"No case with a label is in the split {split!r} of {', '.join(map(str, self.manifests))}. Training "
@@ -455,8 +462,7 @@ class Exams(Dataset[Exam]):
         boxes = []
         for most in self.jitter_px:
             for structure, tight in zip(item.structures, seen.tight_boxes().astype(int).tolist(), strict=True):
-                drawn = zlib.crc32(f"{item.case.id}\0{structure}\0{item.index}".encode())  # as in evaluation
-                rng = np.random.default_rng([self.seed, drawn])
+                rng = seeded(self.seed, item.case.id, structure, item.index)
                 boxes.append(jittered(tuple(tight), most, seen.frame.stored, rng))
         return Exam(
             image=seen.image[None],

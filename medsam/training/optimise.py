@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -62,12 +62,13 @@ def build_optimiser(sam: Sam, settings: OptimiserSettings) -> torch.optim.AdamW:
 
     Raises InputError when none is trained.
     """
-    depth = encoder_depth(sam)
+    layers = layer_numbers(sam)
+    depth = max(layers.values())
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in sam.named_parameters():
         if parameter.requires_grad:
             decay = settings.weight_decay if is_decayed(name, parameter) else 0.0
-            scale = settings.layer_decay ** (depth - layer_of(name, depth, sam))
+            scale = settings.layer_decay ** (depth - layers[name])
             groups.setdefault((settings.lr * scale, decay), []).append(parameter)
     if not groups:
         raise InputError(
@@ -92,41 +93,30 @@ def is_decayed(name: str, parameter: nn.Parameter) -> bool:
     return parameter.ndim > 1 and _EMBEDDING.search(name) is None
 
 
-def encoder_depth(sam: Sam) -> int:
-    """Layers below the neck: 1 for the patch embedding, and one a block."""
-    return 1 + len(_block_numbers(name for name, _ in sam.image_encoder.named_parameters()))
-
-
-def layer_of(name: str, depth: int, sam: Sam) -> int:
-    """0 for the patch embedding and positions, n + 1 for block n, `depth` for all that follows."""
-    if not name.startswith("image_encoder."):
-        return depth
-    inner = name.removeprefix("image_encoder.")
-    if inner.startswith(("patch_embed", "pos_embed")):
-        return 0
-    blocks = _block_numbers(key for key, _ in sam.image_encoder.named_parameters())
-    found = _block(inner)
-    if found is not None:
-        return blocks[found] + 1
+def layer_numbers(sam: Sam) -> dict[str, int]:
+    """Parameter -> 0 for the patch embedding and positions, n + 1 for block n of the encoder, and the number after the
+    last block for all that follows."""
+    names = [name for name, _ in sam.named_parameters()]
+    found = {block for name in names if (block := _block(name)) is not None}
+    blocks = {block: number for number, block in enumerate(sorted(found), start=1)}
     # what leads from one stage to the next belongs to the last block before it
-    stage = re.match(r"layers\.(\d+)\.", inner)
-    if stage:
-        return max(number for (of, _), number in blocks.items() if of == int(stage[1])) + 1
-    return depth
+    ends = {stage: number for (stage, _), number in blocks.items()}
+    numbers = {}
+    for name in names:
+        stage = re.match(r"image_encoder\.layers\.(\d+)\.", name)
+        if name.startswith(("image_encoder.patch_embed", "image_encoder.pos_embed")):
+            numbers[name] = 0
+        elif (block := _block(name)) is not None:
+            numbers[name] = blocks[block]
+        else:
+            numbers[name] = ends[int(stage[1])] if stage else len(blocks) + 1
+    return numbers
 
 
-def _block(inner: str) -> tuple[int, int] | None:
+def _block(name: str) -> tuple[int, int] | None:
     """(stage, block) of an image encoder's parameter; ViT has one stage."""
-    if match := re.match(r"layers\.(\d+)\.blocks\.(\d+)\.", inner):
-        return int(match[1]), int(match[2])
-    if match := re.match(r"blocks\.(\d+)\.", inner):
-        return 0, int(match[1])
-    return None
-
-
-def _block_numbers(names: Iterable[str]) -> dict[tuple[int, int], int]:
-    found = sorted({block for name in names if (block := _block(name)) is not None})
-    return {block: number for number, block in enumerate(found)}
+    match = re.match(r"image_encoder\.(?:layers\.(\d+)\.)?blocks\.(\d+)\.", name)
+    return None if match is None else (int(match[1] or 0), int(match[2]))
 
 
 def schedule(settings: OptimiserSettings, steps: int) -> Callable[[int], float]:

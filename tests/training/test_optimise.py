@@ -14,9 +14,8 @@ from medsam.training.lora import LoraSettings, add_lora
 from medsam.training.optimise import (
     OptimiserSettings,
     build_optimiser,
-    encoder_depth,
     is_decayed,
-    layer_of,
+    layer_numbers,
     schedule,
 )
 
@@ -96,9 +95,10 @@ def test_what_lora_learns_decays(sam):
     assert len(low_rank) == 2 * count
     assert {decay for _, decay in low_rank.values()} == {0.1}
     # and by the block it lies in
-    depth = encoder_depth(sam)
+    layers = layer_numbers(sam)
+    depth = max(layers.values())
     for name, (lr, _) in low_rank.items():
-        assert lr == pytest.approx(1e-4 * 0.5 ** (depth - layer_of(name, depth, sam)))
+        assert lr == pytest.approx(1e-4 * 0.5 ** (depth - layers[name]))
     assert len({lr for lr, _ in low_rank.values()}) == count / 2
 
 
@@ -132,15 +132,15 @@ def test_rates_fall_with_depth_in_a_tinyvit():
 def test_layers_of_real_models_follow_the_order_of_computation(model, depth):
     with torch.device("meta"):
         sam = Sam.from_spec(SPECS[model])
-    assert encoder_depth(sam) == depth
-    inside = [name for name, _ in sam.named_parameters() if name.startswith("image_encoder.")]
-    layers = [layer_of(name, depth, sam) for name in inside]
+    numbers = layer_numbers(sam)
+    assert max(numbers.values()) == depth
+    layers = [number for name, number in numbers.items() if name.startswith("image_encoder.")]
     assert sorted(set(layers)) == list(range(depth + 1))
     if model == "litemedsam":
         # its parameters are listed in the order in which they are computed with
         assert layers == sorted(layers)
-        assert layer_of("image_encoder.layers.1.downsample.conv1.c.weight", depth, sam) == 4
-        assert layer_of("image_encoder.layers.2.blocks.0.attn.qkv.weight", depth, sam) == 5
+        assert numbers["image_encoder.layers.1.downsample.conv1.c.weight"] == 4
+        assert numbers["image_encoder.layers.2.blocks.0.attn.qkv.weight"] == 5
 
 
 def test_without_layer_decay_there_is_one_rate(sam):

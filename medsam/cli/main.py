@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if arguments.debug:
             traceback.print_exc()
-        if isinstance(error, ModuleNotFoundError) and (extra := _EXTRAS.get((error.name or "").split(".")[0])):
+        if isinstance(error, ModuleNotFoundError) and (extra := _extra(arguments.command, error)):
             print(
                 f"medsam {arguments.command} needs {error.name}, which is not installed: "
                 f"pip install 'medsam-framework[{extra}]' (in a checkout: pip install '.[{extra}]').",
@@ -106,6 +106,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 1
     return 0
+
+
+def _extra(command: str, error: ModuleNotFoundError) -> str | None:
+    """The extra that brings what is missing; None for what no extra brings."""
+    extra = _EXTRAS.get((error.name or "").split(".")[0])
+    return "train" if extra and command in _OWN_PARSER else extra
 
 
 def _joined(argv: Sequence[str]) -> list[str]:

@@ -141,10 +141,10 @@ def _facts(asset: Asset) -> dict[str, Any]:
 def _checkpoint_facts(path: Path) -> dict[str, Any]:
     """What a checkpoint is, after loading it strictly: a damaged or foreign one is an error here as elsewhere."""
     # loads torch: only here, never for `list` or `fetch`
-    from medsam.models.checkpoint import load_checkpoint, read_checkpoint
+    from medsam.models.checkpoint import model_of, read_checkpoint
 
-    model = load_checkpoint(path)
-    training = read_checkpoint(path).training
+    checkpoint = read_checkpoint(path)
+    model, training = model_of(checkpoint), checkpoint.training
     card = model.spec.to_dict()
     facts: dict[str, Any] = {"path": str(path), "model": card["name"], "image_encoder": card["family"]}
     same: list[str] = []

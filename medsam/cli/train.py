@@ -16,7 +16,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from medsam.errors import CheckpointError, InputError
-from medsam.models.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint
+from medsam.models.checkpoint import model_of, read_checkpoint, save_checkpoint
 from medsam.trainer import interruptible, progress_bar, quiet
 from medsam.training.datamodule import SliceDataModule
 from medsam.training.module import SamFineTuning
@@ -82,6 +82,7 @@ class FitCLI(LightningCLI):
         if asked.save_every < 1:
             raise InputError(f"save_every is a whole number from 1, not {asked.save_every}.")
         given = asked.trainer
+        first: list[Callback] = []
         own: list[Callback] = [] if given.enable_progress_bar is False else [progress_bar()]
         changed: dict[str, Any] = {
             "default_root_dir": given.default_root_dir or str(self.out),
@@ -93,7 +94,7 @@ class FitCLI(LightningCLI):
             keep: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
             self.best = ModelCheckpoint(filename="best", monitor="val/dice", mode="max", **keep)
             if not given.fast_dev_run:
-                given.callbacks = [_LastStep(folder / "last.ckpt"), *(given.callbacks or [])]
+                first = [_LastStep(folder / "last.ckpt")]
             own += [
                 self.best,
                 ModelCheckpoint(filename="last", every_n_train_steps=asked.save_every, **keep),
@@ -105,7 +106,7 @@ class FitCLI(LightningCLI):
                 own.append(LearningRateMonitor("step"))
         elif given.logger in (None, True):
             changed["logger"] = False
-        given.callbacks = [*(given.callbacks or []), *own]
+        given.callbacks = [*first, *(given.callbacks or []), *own]
         return super().instantiate_trainer(**changed, **kwargs)
 
     def before_fit(self) -> None:
@@ -148,8 +149,9 @@ class FitCLI(LightningCLI):
             return
         if self.trainer.global_rank != 0:
             return
-        training = read_checkpoint(best).training
-        save_checkpoint(load_checkpoint(best), self.out / "model.safetensors", training)
+        checkpoint = read_checkpoint(best)
+        training = checkpoint.training
+        save_checkpoint(model_of(checkpoint), self.out / "model.safetensors", training)
         before, after = training["metrics_before"], training["metrics"]
         if after:
             _print_table([("before", before), (f"step {training['steps']}", after)])

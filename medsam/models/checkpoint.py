@@ -72,7 +72,11 @@ def load_checkpoint(path: Path, spec: ModelSpec | None = None) -> Sam:
     spec: overrides the card and what the shapes say. Raises CheckpointError when the file cannot be read, or lists
     every missing, unexpected and wrongly shaped weight.
     """
-    checkpoint = read_checkpoint(path)
+    return model_of(read_checkpoint(path), spec)
+
+
+def model_of(checkpoint: Checkpoint, spec: ModelSpec | None = None) -> Sam:
+    """`load_checkpoint` for a file that is read already."""
     spec = spec or checkpoint.card or _infer_spec(checkpoint)
     # no memory and no time for random weights that are replaced at once
     with torch.device("meta"):
@@ -85,8 +89,8 @@ def load_checkpoint(path: Path, spec: ModelSpec | None = None) -> Sam:
     broken = [name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
     if broken:
         raise CheckpointError(
-            f"{path} holds weights that are not finite numbers; its training diverged or the file is damaged:\n"
-            + _grouped(checkpoint.name_in_file(name) for name in broken)
+            f"{checkpoint.path} holds weights that are not finite numbers; its training diverged or the file is "
+            "damaged:\n" + _grouped(checkpoint.name_in_file(name) for name in broken)
         )
     model.load_state_dict(state, strict=True, assign=True)
     return model

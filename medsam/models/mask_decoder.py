@@ -6,6 +6,9 @@ public checkpoints.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any, cast
+
 from torch import Tensor, cat, nn, stack
 from torch.nn import functional as F
 
@@ -73,16 +76,15 @@ class MaskDecoder(nn.Module):
         A transposed convolution whose stride is its kernel is one linear map a pixel; as such it needs no copies into
         another layout, and the backward pass takes half the time (docs/benchmarks.md).
         """
-        first, norm, _, second, _ = self.output_upscaling.children()
-        weight, bias = norm.get_parameter("weight"), norm.get_parameter("bias")
-        x = F.gelu(F.layer_norm(_split_pixel(first, keys), weight.shape, weight, bias, 1e-6))
+        first, norm, _, second, _ = cast(Iterable[Any], self.output_upscaling)
+        x = F.gelu(norm.channels_last(_split_pixel(first, keys)))
         return F.gelu(_split_pixel(second, x)).flatten(2, -2)
 
 
-def _split_pixel(layer: nn.Module, x: Tensor) -> Tensor:
+def _split_pixel(layer: nn.ConvTranspose2d, x: Tensor) -> Tensor:
     """A 2 x 2 transposed convolution of stride 2 on (..., inputs) -> (..., 4, outputs), the four in reading order."""
-    weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
-    return F.linear(x, weight.permute(2, 3, 1, 0).flatten(0, 2), bias.repeat(4)).unflatten(-1, (4, -1))
+    weight = layer.weight.permute(2, 3, 1, 0).flatten(0, 2)
+    return F.linear(x, weight, layer.get_parameter("bias").repeat(4)).unflatten(-1, (4, -1))
 
 
 class _Head(nn.Module):

@@ -75,20 +75,19 @@ class SamFineTuning(LightningModule):
         licence: str | None = None,
     ) -> None:
         super().__init__()
-        self.source, self.train_parts, self.lora, self.interaction = model, train, lora, interaction
+        self.lora, self.interaction = lora, interaction
         self.loss_weights, self.optimiser_settings = loss, optimiser
         self.embeddings, self.batch_norm = embeddings, batch_norm
         self.sam = load_model(model)
         started_from = self.sam.spec
-        self.started_from = {"name": _said(model, started_from), "weights": weights_digest(self.sam)}
+        self.started_from, self.started_from_weights = _said(model, started_from), weights_digest(self.sam)
         kinds = {"box": ("box",), "point": ("points",), "either": ("box", "points")}[interaction.first]
         # later rounds bring points and masks beside the first prompt, never alone
         # what it could answer before it may have forgotten, but nothing says so
         prompts = tuple(kind for kind in ("box", "points", "mask") if kind in (*started_from.prompts, *kinds))
         loose = interaction.first != "point" and max(interaction.outward_px, interaction.box_noise) > 0
         evidence = started_from.evidence and not loose
-        self.spec: ModelSpec = replace(started_from, prompts=prompts, evidence=evidence, asset=None, note="")
-        self.sam.spec = self.spec
+        self.sam.spec = replace(started_from, prompts=prompts, evidence=evidence, asset=None, note="")
         self.licence = licence or started_from.licence or "not stated"
         self._choose_parts(train, lora)
         self.sam.set_gradient_checkpointing(gradient_checkpointing)
@@ -107,6 +106,11 @@ class SamFineTuning(LightningModule):
         self.scored_at: int | None = None
         self._book: DiceBook | None = None
         self.train()  # weights come ready to answer, and Lightning leaves modes as it finds them
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What the model is now, and can be asked."""
+        return self.sam.spec
 
     def _choose_parts(self, train: Parts, lora: LoraSettings | None) -> None:
         for name in ("image_encoder", "prompt_encoder", "mask_decoder"):
@@ -169,7 +173,7 @@ class SamFineTuning(LightningModule):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """{"loss", "focal", "dice", "iou"} of a batch, averaged over the rounds; only "loss" is weighted."""
         decode = functools.partial(self.sam.decode, self.features(batch.image))
-        parts = {"loss": [], "focal": [], "dice": [], "iou": []}  # type: dict[str, list[Tensor]]
+        means: dict[str, Tensor] = {}
         turns = interact(
             decode,
             batch.targets,
@@ -185,14 +189,9 @@ class SamFineTuning(LightningModule):
             answers = turn.answers()
             for logits, quality in answers:
                 found = mask_loss(logits, quality, batch.targets, batch.valid, self.loss_weights)
-                for name, value in (
-                    ("loss", found.total),
-                    ("focal", found.focal),
-                    ("dice", found.dice),
-                    ("iou", found.iou),
-                ):
-                    parts[name].append(value / len(answers))
-        means = {name: torch.stack(values).sum() / self.interaction.rounds for name, values in parts.items()}
+                share = 1 / (len(answers) * self.interaction.rounds)
+                terms = {"loss": found.total, "focal": found.focal, "dice": found.dice, "iou": found.iou}
+                means = {name: means.get(name, 0.0) + share * value for name, value in terms.items()}
         # of "box or point" one is not asked in this step: a gradient of zero for what it would have reached
         idle = [weight.sum() for weight in self.sam.prompt_encoder.parameters() if weight.requires_grad]
         if idle:
@@ -239,11 +238,11 @@ class SamFineTuning(LightningModule):
     def on_test_epoch_start(self) -> None:
         self._open_book("test")
 
-    def validation_step(self, exam: Exam, batch_idx: int) -> None:
-        self._examine(exam)
+    def validation_step(self, exam: Exam, batch_idx: int) -> Tensor:
+        return self._examine(exam)
 
-    def test_step(self, exam: Exam, batch_idx: int) -> None:
-        self._examine(exam)
+    def test_step(self, exam: Exam, batch_idx: int) -> Tensor:
+        return self._examine(exam)
 
     def on_validation_epoch_end(self) -> None:
         self._log_book("val")
@@ -262,10 +261,13 @@ class SamFineTuning(LightningModule):
         data = self._data
         self._book = DiceBook(len(data.val_jitter_px), len(data.cases(split)), len(data.structures)).to(self.device)
 
-    def _examine(self, exam: Exam) -> None:
+    def _examine(self, exam: Exam) -> Tensor:
+        """The answer, once it is in the book: callbacks that look at it need not ask again."""
         if self._book is None:
             raise RuntimeError("the book is opened at the start of an epoch")
-        self._book.update(self.answer(exam), exam.masks, exam.case, exam.structures)
+        answers = self.answer(exam)
+        self._book.update(answers, exam.masks, exam.case, exam.structures)
+        return answers
 
     def _log_book(self, split: Literal["val", "test"]) -> None:
         if self._book is None:
@@ -303,13 +305,10 @@ class SamFineTuning(LightningModule):
                 "model.model instead of --ckpt_path."
             )
         there = ModelSpec.from_dict(dict(card))
-        if (there.encoder, there.decoder, there.preprocess) != (
-            self.spec.encoder,
-            self.spec.decoder,
-            self.spec.preprocess,
-        ):
+        here = self.spec
+        if (there.encoder, there.decoder, there.preprocess) != (here.encoder, here.decoder, here.preprocess):
             raise CheckpointError(
-                f"The checkpoint to go on from is of {there.name}, and model.model is {self.spec.name}: another "
+                f"The checkpoint to go on from is of {there.name}, and model.model is {here.name}: another "
                 "architecture. Go on with the configuration the run was started with."
             )
         lora = bool(any(".parametrizations.weight." in name for name in checkpoint["state_dict"]))
@@ -332,8 +331,8 @@ class SamFineTuning(LightningModule):
         about = data.card() if isinstance(data, SliceDataModule) and data.has("train") else {}
         return {
             "medsam": medsam.__version__,
-            "started_from": self.started_from["name"],
-            "started_from_weights": self.started_from["weights"],
+            "started_from": self.started_from,
+            "started_from_weights": self.started_from_weights,
             "licence": self.licence,
             "trained": [name for name in ("image_encoder", "prompt_encoder", "mask_decoder") if self._learns(name)],
             **({} if self.lora is None else {"lora_rank": self.lora.rank}),

@@ -9,7 +9,6 @@ import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from medsam.training.datamodule import Exam
-from medsam.training.module import SamFineTuning
 
 
 class SampleOverlays(Callback):
@@ -30,23 +29,21 @@ class SampleOverlays(Callback):
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: Any,
+        outputs: Any,  # what validation_step answered
         batch: Exam,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        if trainer.global_rank != 0 or not isinstance(pl_module, SamFineTuning):
+        if trainer.global_rank != 0:
             return
         number = trainer.num_val_batches[dataloader_idx]
         every = max(1, int(number) // self.samples)
         # from the middle of each stretch: the first slices of a scan hold the tips of organs
         if batch_idx % every != every // 2 or len(self._panels) >= self.samples:
             return
-        # asked again here: averaged weights are in place now, and gone when the epoch ends
-        answers = pl_module.answer(batch)[0]
         image = batch.image[0, :, : batch.frame.resized[0], : batch.frame.resized[1]].float().cpu()
         image = (image - image.amin()) / (image.amax() - image.amin()).clamp_min(1e-6)
-        truths, found = (batch.frame.upright_masks(masks.cpu()) for masks in (batch.masks, answers))
+        truths, found = (batch.frame.upright_masks(masks.cpu()) for masks in (batch.masks, outputs[0]))
         self._panels.append((image.permute(1, 2, 0).numpy(), truths, found, batch.boxes[0].cpu().numpy(), batch.name))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -77,3 +77,12 @@ def test_ctrl_c_is_130(monkeypatch, capsys):
     monkeypatch.setattr("medsam.cli.segment.run", interrupted)
     assert main(["segment", "a.nii"]) == 130
     assert capsys.readouterr().err == "Interrupted.\n"
+
+
+def test_training_names_its_own_extra(monkeypatch, capsys):
+    def needs(arguments):
+        raise ModuleNotFoundError("No module named 'lightning'", name="lightning")
+
+    monkeypatch.setattr("medsam.cli.train.run", needs)
+    assert main(["fit", "--config", "any.yaml"]) == 2
+    assert "pip install 'medsam-framework[train]'" in capsys.readouterr().err

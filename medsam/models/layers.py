@@ -43,15 +43,15 @@ class Mlp(nn.Module):
         return self.lin2(self.activation(self.lin1(x)))
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
-    """softmax(q k' / sqrt(size) + bias) v, for attention whose matrix of weights is small: windows, or few tokens.
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, scale: float | None = None) -> Tensor:
+    """softmax(scale q k' + bias) v, for attention whose matrix of weights is small: windows, or few tokens.
 
-    Keeping that matrix makes the backward pass two to four times as fast as the fused kernels, which compute it again
-    or check it for empty rows; without a gradient the fused kernel wins.
+    scale: default 1 / sqrt(size of q). Keeping the matrix makes the backward pass two to four times as fast as the
+    fused kernels, which compute it again or check it for empty rows; without a gradient the fused kernel wins.
     """
     if not q.requires_grad:
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-    weights = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
+    weights = (q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.transpose(-2, -1)
     return (weights if bias is None else weights + bias).softmax(dim=-1) @ v
 
 

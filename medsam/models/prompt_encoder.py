@@ -17,6 +17,28 @@ from medsam.models.specs import DecoderSizes
 
 # Positions of the four learned embeddings in `point_embeddings`.
 _BACKGROUND, _FOREGROUND, _FIRST_CORNER, _SECOND_CORNER = range(4)
+_PADDING = -1
+
+
+def as_tokens(boxes: Tensor | None, points: Tensor | None, point_labels: Tensor | None) -> tuple[Tensor, Tensor] | None:
+    """Boxes (B, P, 4) and points (B, P, N, 2) with labels (B, P, N), as one list of places a prompt, points first.
+
+    Returns coordinates (B, P, T, 2) and kinds (B, P, T): 0 a point outside, 1 inside, 2 and 3 a box's corners, -1
+    padding (as in SAM's own ONNX export). Points without a box are followed by one padding token, as in training.
+    None when neither is given.
+    """
+    if boxes is not None:
+        coordinates = boxes.unflatten(-1, (2, 2))
+        kinds = torch.tensor([_FIRST_CORNER, _SECOND_CORNER], device=boxes.device).expand(*boxes.shape[:2], 2)
+    elif points is not None:
+        coordinates = points.new_zeros(*points.shape[:2], 1, 2)
+        kinds = torch.full(points.shape[:2], _PADDING, device=points.device)[..., None]
+    else:
+        return None
+    if points is not None and point_labels is not None:
+        coordinates = torch.cat([points, coordinates.to(points.dtype)], dim=2)
+        kinds = torch.cat([point_labels.to(kinds.dtype), kinds], dim=2)
+    return coordinates, kinds
 
 
 class PromptEncoder(nn.Module):
@@ -45,15 +67,18 @@ class PromptEncoder(nn.Module):
 
         Points without a box are followed by one padding token, as in training. None when neither is given.
         """
-        tokens = []
-        if points is not None and point_labels is not None:
-            tokens.append(self._embed_points(points, point_labels))
-            if boxes is None:
-                padding = self.not_a_point_embed.weight
-                tokens.append(padding.expand(*points.shape[:2], 1, -1))
-        if boxes is not None:
-            tokens.append(self._embed_boxes(boxes))
-        return torch.cat(tokens, dim=2) if tokens else None
+        laid_out = as_tokens(boxes, points, point_labels)
+        return None if laid_out is None else self.embed_kinds(*laid_out)
+
+    def embed_kinds(self, coordinates: Tensor, kinds: Tensor) -> Tensor:
+        """Positions (B, P, T, 2) and what is there, (B, P, T) as in `as_tokens` -> tokens (B, P, T, C)."""
+        where = self._embed_positions(coordinates)
+        kinds = kinds[..., None]
+        token = where + self._learned(_BACKGROUND)
+        # no indexed assignment: it would change its input and does not export
+        for kind in (_FOREGROUND, _FIRST_CORNER, _SECOND_CORNER):
+            token = torch.where(kinds == kind, where + self._learned(kind), token)
+        return torch.where(kinds == _PADDING, self.not_a_point_embed.weight[0], token)
 
     def embed_masks(self, masks: Tensor) -> Tensor:
         """Mask logits (B, P, 4h, 4w) -> what to add to the image embedding, (B, P, C, h, w)."""
@@ -72,17 +97,6 @@ class PromptEncoder(nn.Module):
         x = (torch.arange(width, device=like.device, dtype=torch.float32) + 0.5) / width
         centres = torch.stack([x[None, :].expand(height, width), y[:, None].expand(height, width)], dim=-1)
         return self.pe_layer(centres).to(self.no_mask_embed.weight.dtype)
-
-    def _embed_points(self, points: Tensor, labels: Tensor) -> Tensor:
-        where = self._embed_positions(points)
-        labels = labels[..., None]
-        # no indexed assignment: it would change its input and does not export
-        token = where + torch.where(labels == 1, self._learned(_FOREGROUND), self._learned(_BACKGROUND))
-        return torch.where(labels == -1, self.not_a_point_embed.weight[0], token)
-
-    def _embed_boxes(self, boxes: Tensor) -> Tensor:
-        corners = self._embed_positions(boxes.unflatten(-1, (2, 2)))
-        return corners + torch.stack([self._learned(_FIRST_CORNER), self._learned(_SECOND_CORNER)])
 
     def _learned(self, kind: int) -> Tensor:
         embedding = self.point_embeddings.get_submodule(str(kind))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from medsam.errors import PromptError
-from medsam.models.mask_decoder import MaskDecoder
+from medsam.models.mask_decoder import ImagePart, MaskDecoder
 from medsam.models.prompt_encoder import PromptEncoder
 from medsam.models.specs import ModelSpec, VitSizes
 from medsam.models.tiny_vit import TinyVitEncoder
@@ -99,17 +99,35 @@ class Sam(nn.Module):
         4. The predicted IoU is not clamped to [0, 1].
         Raises PromptError for missing prompts, wrong shapes, labels other than 1, 0, -1, or infinite positions.
         """
-        prompts = self._check(embedding, boxes, points, point_labels, masks)
+        prompts = self.count_prompts(embedding, boxes, points, point_labels, masks)
+        image = self.image_part(embedding, masks)
+        tokens = self.prompt_encoder.embed_tokens(boxes, points, point_labels)
+        return self.mask_decoder(image, self._positions(), tokens, prompts, multimask)
+
+    def image_part(self, embedding: Tensor, masks: Tensor | None = None) -> ImagePart:
+        """What of a decode does not depend on boxes and points: once an embedding, for prompts without masks."""
         embedding = embedding.to(self.dtype)
         if masks is None:
             image = (embedding + self.prompt_encoder.embed_no_mask())[:, None]
         else:
             image = embedding[:, None] + self.prompt_encoder.embed_masks(masks)
-        positions = self.prompt_encoder.image_positions(*embedding.shape[2:])
-        tokens = self.prompt_encoder.embed_tokens(boxes, points, point_labels)
-        return self.mask_decoder(image, positions, tokens, prompts, multimask)
+        return self.mask_decoder.image_part(image, self._positions())
 
-    def _check(
+    def answer(
+        self, image: ImagePart, coordinates: Tensor, kinds: Tensor, cells: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """P prompts, as `prompt_encoder.as_tokens` lays them out, on an image part; all four masks.
+
+        coordinates: (B, P, T, 2). kinds: (B, P, T). cells: (B, P, n), which cells of the grid to answer for.
+        Returns logits (B, P, 4, 4h, 4w), with `cells` (B, P, 4, n, 4, 4), and predicted IoU (B, P, 4).
+        """
+        tokens = self.prompt_encoder.embed_kinds(coordinates, kinds)
+        return self.mask_decoder(image, self._positions(), tokens, coordinates.shape[1], None, cells)
+
+    def _positions(self) -> Tensor:
+        return self.prompt_encoder.image_positions(self.spec.embed_side, self.spec.embed_side)
+
+    def count_prompts(
         self,
         embedding: Tensor,
         boxes: Tensor | None,
@@ -117,7 +135,7 @@ class Sam(nn.Module):
         point_labels: Tensor | None,
         masks: Tensor | None,
     ) -> int:
-        """The number of prompts an image, P, once everything agrees about it."""
+        """The number of prompts an image, P, once everything agrees about it; PromptError as `decode` says."""
         side, width = self.spec.embed_side, self.spec.decoder.width
         if embedding.ndim != 4 or embedding.shape[1:] != (width, side, side):
             raise PromptError(

@@ -27,3 +27,16 @@ def bars(*names: str) -> Iterator[tuple[Told, ...]]:
             return lambda done, total: progress.update(task, completed=done, total=total)
 
         yield tuple(mover(name) for name in names)
+
+
+@contextmanager
+def status(text: str) -> Iterator[None]:
+    """A line that is there while something is being done that nobody can say the length of."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(text):
+        yield

@@ -2,16 +2,19 @@
 
 A *look* is one encoding: a slice, or a region of it, seen through one intensity window.
 Letters: P prompts, M masks a prompt (1, or 3 when ambiguous), h and w of the stored slice, s the side of logits.
-Gradients are switched off here and nowhere below.
+Gradients are switched off in `engines` and nowhere below.
 """
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -19,6 +22,7 @@ import torch
 from medsam.errors import CheckpointError, InputError, PromptError
 from medsam.geometry import Axis, SlicePlane
 from medsam.inference.embeddings import EmbeddingCache, embedding_key, weights_digest
+from medsam.inference.engines import Engine, EngineError, EngineName, Precision, TorchEngine, choose_engine
 from medsam.models.build import load_model
 from medsam.models.sam import Sam
 from medsam.prompts.prompt import SlicePrompt
@@ -30,6 +34,9 @@ from medsam.volume import Volume
 
 # Prompts decoded together. More gains nothing on a CPU and lets a slice with hundreds of prompts exhaust memory.
 _DECODE_CHUNK = 32
+_Answered = TypeVar("_Answered")
+_log = logging.getLogger(__name__)
+
 # Looks encoded together on a GPU. On a CPU a batch is slower than one after the other (docs/benchmarks.md).
 _ENCODE_BATCH = 8
 
@@ -43,7 +50,7 @@ class Look:
     window: IntensityWindow | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Embedding:
     """A look the model has taken. features: (1, C, h', w'). frame: its way back to stored pixels.
 
@@ -78,23 +85,62 @@ class Network:
     """A model ready to look and to answer.
 
     model: a known name ("litemedsam"), a checkpoint's path, or a `Sam`. device: "auto" takes CUDA, then Apple's
-    MPS, then the CPU. precision: of the encoder; bfloat16 on CUDA, float32 elsewhere. cache: where embeddings are
-    kept; default: in memory.
+    MPS, then the CPU. cache: where embeddings are kept; default: in memory. precision: of the encoder; "auto" is
+    bfloat16 on CUDA, float32 elsewhere. engine: who runs the network, see `engines.choose_engine`; "auto" is torch for
+    a `Sam` that was handed in, which may still change.
     encoded, decoded: images and prompts the network has run on so far; an embedding from the cache adds none.
     seconds: {"embed", "decode"} spent on them.
+    Raises InputError for a device, precision or engine this machine does not have.
     """
 
     def __init__(
-        self, model: str | Path | Sam = "litemedsam", device: str = "auto", cache: EmbeddingCache | None = None
+        self,
+        model: str | Path | Sam = "litemedsam",
+        device: str = "auto",
+        cache: EmbeddingCache | None = None,
+        *,
+        precision: Precision = "auto",
+        engine: EngineName = "auto",
     ) -> None:
         self.device = pick_device(device)
+        named = isinstance(model, str | Path)
         sam = load_model(model) if isinstance(model, str | Path) else model
         self.sam = sam.to(self.device).eval()
         self.cache = EmbeddingCache() if cache is None else cache
         self.encoded = 0
         self.decoded = 0
         self.seconds = {"embed": 0.0, "decode": 0.0}
-        self.precision = torch.bfloat16 if self.device.type == "cuda" else torch.float32
+        self._wanted: tuple[Precision, EngineName] = precision, engine if named or engine != "auto" else "torch"
+        self._engine: Engine | None = choose_engine(self.sam, self.device, *self._wanted)
+        # what an embedding's prompts share, as long as somebody holds the embedding
+        self._prepared: WeakKeyDictionary[Embedding, Any] = WeakKeyDictionary()
+
+    @property
+    def engine(self) -> Engine:
+        """Who runs the network on `device`."""
+        if self._engine is None or self._engine.device != self.device:
+            self._use(choose_engine(self.sam, self.device, *self._wanted))
+        return cast(Engine, self._engine)
+
+    def _use(self, engine: Engine) -> None:
+        self._engine = engine
+        self._prepared.clear()
+
+    @property
+    def precision(self) -> str:
+        """What the encoder computes in."""
+        return self.engine.precision
+
+    def _ask_engine(self, ask: Callable[[Engine], _Answered]) -> _Answered:
+        """What the engine says; where an exported graph fails and the user had not asked for it, what torch says."""
+        try:
+            return ask(self.engine)
+        except (EngineError, ImportError, OSError) as error:
+            if isinstance(self.engine, TorchEngine) or self._wanted[1] != "auto":
+                raise
+            _log.warning("%s Torch answers instead, about half as fast.", error)
+            self._use(TorchEngine(self.sam, self.device, self._wanted[0]))
+            return ask(self.engine)
 
     @property
     def name(self) -> str:
@@ -167,29 +213,36 @@ class Network:
         return Prediction(torch.cat(quality).numpy(), torch.cat(answers), frame)
 
     def decode(
-        self, embedding: Embedding, prompts: Mapping[str, torch.Tensor], *, multimask: bool = False
+        self,
+        embedding: Embedding,
+        prompts: Mapping[str, torch.Tensor],
+        *,
+        multimask: bool = False,
+        within: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """One decode of P prompts in model pixels, named and shaped as `Sam.decode` takes them but for the image axis.
 
-        Returns logits (P, M, s, s) and predicted IoU (P, M), float32, on the device.
+        within: see `Engine.decode`. Returns logits (P, M, s, s) and predicted IoU (P, M), float32, on the device.
         Raises CheckpointError when the predicted IoU is not finite.
         """
         started = time.perf_counter()
-        with torch.inference_mode():
-            logits, quality = self.sam.decode(
-                embedding.features,
-                **{name: tensor.to(self.device)[None] for name, tensor in prompts.items()},
-                multimask=multimask,
-            )
-            finite = bool(quality.isfinite().all())
+
+        def ask(engine: Engine) -> tuple[torch.Tensor, torch.Tensor]:
+            prepared = self._prepared.get(embedding)
+            if prepared is None:
+                self._prepared[embedding] = prepared = engine.prepare(embedding.features)
+            return engine.decode(prepared, prompts, multimask=multimask, within=within)
+
+        logits, quality = self._ask_engine(ask)
+        finite = bool(quality.isfinite().all())
         if not finite:
             raise CheckpointError(
                 f"{self.name} answers with numbers that are not finite. The weights may be damaged: "
                 "fetch them again, or use another checkpoint."
             )
-        self.decoded += quality.shape[1]
+        self.decoded += len(quality)
         self.seconds["decode"] += time.perf_counter() - started
-        return logits[0].float(), quality[0].float()
+        return logits, quality
 
     def ask(
         self,
@@ -252,19 +305,15 @@ class Network:
 
     def encode(self, images: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Prepared looks (3, S, S) -> features (1, C, h', w') each; the cache is asked first."""
-        precision = str(self.precision).removeprefix("torch.")
-        keys = [embedding_key(image, self._weights, precision) for image in images]
+        keys = [embedding_key(image, self._weights, self.precision) for image in images]
         features = {key: self.cache.get(key) for key in keys}
         missing = [n for n, key in enumerate(keys) if features[key] is None and keys.index(key) == n]
         size = 1 if self.device.type == "cpu" else _ENCODE_BATCH
         started = time.perf_counter()
         for start in range(0, len(missing), size):
             batch = missing[start : start + size]
-            with (
-                torch.inference_mode(),
-                torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32),
-            ):
-                encoded = self.sam.encode_image(torch.stack([images[n] for n in batch]).to(self.device)).float()
+            stack = torch.stack([images[n] for n in batch])
+            encoded = self._ask_engine(lambda engine, stack=stack: engine.encode(stack))  # type: ignore[misc]
             self.encoded += len(batch)
             for n, one in zip(batch, encoded, strict=True):
                 features[keys[n]] = one

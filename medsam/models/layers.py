@@ -49,7 +49,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, scale: f
     scale: default 1 / sqrt(size of q). Keeping the matrix makes the backward pass two to four times as fast as the
     fused kernels, which compute it again or check it for empty rows; without a gradient the fused kernel wins.
     """
-    if not q.requires_grad:
+    # an exported graph is fused by the engine that runs it
+    if not q.requires_grad and not torch.compiler.is_exporting():
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
     weights = (q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.transpose(-2, -1)
     return (weights if bias is None else weights + bias).softmax(dim=-1) @ v

@@ -244,7 +244,7 @@ class _Attention(nn.Module):
 
         An exported graph works for any number of tokens and was made for few.
         """
-        return torch.compiler.is_compiling() or self.heads * tokens.shape[2] < self.k_proj.out_features
+        return torch.compiler.is_exporting() or self.heads * tokens.shape[2] < self.k_proj.out_features
 
 
 class _TokenToImage(_Attention):

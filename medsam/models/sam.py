@@ -67,13 +67,17 @@ class Sam(nn.Module):
 
         Raises PromptError when the images are not S = `spec.image_size` a side with three channels.
         """
+        self.check_images(images)
+        return self.image_encoder(images.to(self.dtype))
+
+    def check_images(self, images: Tensor) -> None:
+        """Raises PromptError when the images are not what `encode_image` takes."""
         size = self.spec.image_size
         if images.ndim != 4 or images.shape[1:] != (3, size, size):
             raise PromptError(
                 f"{self.spec.name} takes images (B, 3, {size}, {size}), got {_shape(images)}. "
                 "Run them through the model's preprocessing first."
             )
-        return self.image_encoder(images.to(self.dtype))
 
     def decode(
         self,
@@ -130,10 +134,10 @@ class Sam(nn.Module):
     def count_prompts(
         self,
         embedding: Tensor,
-        boxes: Tensor | None,
-        points: Tensor | None,
-        point_labels: Tensor | None,
-        masks: Tensor | None,
+        boxes: Tensor | None = None,
+        points: Tensor | None = None,
+        point_labels: Tensor | None = None,
+        masks: Tensor | None = None,
     ) -> int:
         """The number of prompts an image, P, once everything agrees about it; PromptError as `decode` says."""
         side, width = self.spec.embed_side, self.spec.decoder.width

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 import medsam
 from medsam.errors import CheckpointError, InputError, MedSAMError
 from medsam.inference.embeddings import EmbeddingCache, weights_digest
+from medsam.inference.engines import Precision
 from medsam.inference.network import Network
 from medsam.models.build import load_model
 from medsam.models.checkpoint import CARD_KEY
@@ -212,10 +213,10 @@ class SamFineTuning(LightningModule):
             # slices that are changed every time are not met again
             kept = folder is None and (self._trainer is None or self._data.augment is None)
             cache = EmbeddingCache(memory_bytes=2 * 2**30 if kept else 0, folder=folder)
-            self._network = Network(self.sam, str(self.device), cache)
+            lower = "bf16" in str(self.trainer.precision if self._trainer is not None else "")
+            precision: Precision = "bfloat16" if lower else "auto"
+            self._network = Network(self.sam, str(self.device), cache, precision=precision)
             self.train(self.training)  # a network that answers is in evaluation mode
-            if "bf16" in str(self.trainer.precision if self._trainer is not None else ""):
-                self._network.precision = torch.bfloat16
         self._network.device = self.device
         return torch.cat(self._network.encode(list(images)))
 

@@ -1,0 +1,333 @@
+"""Who runs the network: torch, or on a CPU the exported graphs in OpenVINO.
+
+Measured on a slice of LiteMedSAM (docs/benchmarks.md, "Engines"), OpenVINO encodes twice as fast as torch and a
+quarter faster than ONNX Runtime; in bfloat16, where the processor has it, five times as fast as torch in float32.
+The graphs are written once a set of weights, kept in the cache folder under the weights' digest, compared with torch
+before they are trusted, and never asked of a user:
+
+    CACHE/graphs/DIGEST/encoder.onnx …     one file a graph, see `models.export`
+    CACHE/graphs/DIGEST/compiled-PRECISION/ what OpenVINO made of them
+    CACHE/graphs/DIGEST/checked.json       graph and precision -> which OpenVINO on which processor answered
+                                           as torch does
+
+Letters: P prompts, n cells of the embedding's grid, s the side of the logits, four times the grid's.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import logging
+import os
+import platform
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medsam.assets import cache_dir
+from medsam.errors import CheckpointError, InputError, MedSAMError
+from medsam.inference.embeddings import weights_digest
+from medsam.models.export import GRAPHS, OPSET, example_inputs, export_graph, graph_module
+from medsam.models.mask_decoder import ImagePart
+from medsam.models.prompt_encoder import as_tokens
+from medsam.models.sam import Sam
+from medsam.progress import status
+
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+EngineName = Literal["auto", "torch", "openvino"]
+
+# Logit of a pixel nobody asked for: certainly outside, and finite, so that enlarging never meets inf - inf.
+UNASKED = -32.0
+# Part of a graph's folder: raise it when `models.export` writes other graphs for the same weights.
+_FORMAT = 1
+# A smaller network answers at once in torch, and exporting it would take longer than all it will ever be asked.
+_WORTH_EXPORTING = 1_000_000
+# How far from torch a graph may answer: in float32 any number of an embedding or of logits, which go to some tens; at
+# lower precision a whole embedding, by norm. What that does to masks is measured (docs/benchmarks.md, "Precision").
+_TOLERANCE, _LOWER_TOLERANCE = 1e-3, 0.1
+# Prompts decoded together: the image's tokens of more do not fit into a processor's cache (docs/benchmarks.md).
+_TOGETHER = 4
+
+_HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+
+_log = logging.getLogger(__name__)
+
+
+class EngineError(MedSAMError):
+    """An exported graph cannot be made or run, or does not answer as torch does."""
+
+
+class Engine(Protocol):
+    """Encodes images, and decodes prompts on what came out.
+
+    name: for reports. device: where it runs and leaves its answers. precision: of the encoder, as torch names it.
+    """
+
+    name: str
+    device: torch.device
+    precision: str
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Preprocessed images (B, 3, S, S) -> embedding (B, C, h, w), float32."""
+        ...
+
+    def prepare(self, features: Tensor) -> Any:
+        """What `decode` takes: one embedding (1, C, h, w), with whatever can be computed before the prompt is known."""
+        ...
+
+    def decode(
+        self, prepared: Any, prompts: Mapping[str, Tensor], *, multimask: bool, within: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """P prompts, named and shaped as `Sam.decode` takes them but for the image axis.
+
+        within: (P, 4), boxes in model pixels outside of which nobody looks at the logits: they may be `UNASKED`.
+        Returns logits (P, M, s, s) and predicted IoU (P, M), float32. Raises PromptError as `Sam.decode` does.
+        """
+        ...
+
+
+class TorchEngine:
+    """torch, on any device.
+
+    precision: of the encoder. The decoder stays in float32: positions of prompts do not survive less.
+    """
+
+    name = "torch"
+
+    def __init__(self, sam: Sam, device: torch.device, precision: Precision = "auto") -> None:
+        if precision == "auto":
+            precision = "bfloat16" if device.type == "cuda" else "float32"
+        self.sam, self.device, self.precision = sam, device, str(precision)
+        self._dtype: torch.dtype = getattr(torch, self.precision)
+
+    def encode(self, images: Tensor) -> Tensor:
+        lower = self._dtype != torch.float32
+        with torch.inference_mode(), torch.autocast(self.device.type, self._dtype, enabled=lower):
+            return self.sam.encode_image(images.to(self.device)).float()
+
+    def prepare(self, features: Tensor) -> Tensor:
+        return features
+
+    def decode(
+        self, prepared: Tensor, prompts: Mapping[str, Tensor], *, multimask: bool, within: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        with torch.inference_mode():
+            logits, quality = self.sam.decode(
+                prepared,
+                **{name: tensor.to(self.device)[None] for name, tensor in prompts.items()},
+                multimask=multimask,
+            )
+        return logits[0].float(), quality[0].float()
+
+
+class OpenVinoEngine:
+    """The exported graphs on a CPU. Made by `choose_engine`.
+
+    A graph is written, checked and compiled when it is first needed. Raises EngineError where that fails or the
+    answers differ from torch's, and ImportError without OpenVINO.
+    """
+
+    name = "openvino"
+
+    def __init__(self, sam: Sam, precision: Precision = "auto", folder: Path | None = None) -> None:
+        import openvino
+
+        self.sam, self.device = sam, torch.device("cpu")
+        if precision == "auto":
+            precision = "float32"
+        self.precision = str(precision)
+        self._folder = folder or cache_dir() / "graphs" / _graph_digest(sam)
+        self._core = openvino.Core()
+        can = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if _HINTS[self.precision].upper().replace("F", "FP", 1).replace("BFP", "BF") not in can:
+            raise InputError(f"This processor does not compute in {self.precision}; leave --precision out.")
+        self._compiled: dict[str, Any] = {}
+        self._lock = threading.Lock()
+        # a compiled graph works for one thread at a time, so each has requests of its own
+        self._requests = threading.local()
+
+    def encode(self, images: Tensor) -> Tensor:
+        if len(images) > 1:
+            # one image keeps both cores busy, and larger ones leave the cache
+            return torch.cat([self.encode(image[None]) for image in images])
+        self.sam.check_images(images)
+        return self._run("encoder", images)[0]
+
+    def prepare(self, features: Tensor) -> tuple[Tensor, list[ImagePart]]:
+        # filled by the first prompt without a mask
+        return features, []
+
+    def decode(
+        self,
+        prepared: tuple[Tensor, list[ImagePart]],
+        prompts: Mapping[str, Tensor],
+        *,
+        multimask: bool,
+        within: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        features, kept = prepared
+        batched = {name: tensor[None] for name, tensor in prompts.items()}
+        count = self.sam.count_prompts(features, **batched)
+        masks = batched.pop("masks", None)
+        laid_out = as_tokens(batched.get("boxes"), batched.get("points"), batched.get("point_labels"))
+        # a mask alone has no places
+        coordinates, kinds = laid_out or (torch.zeros(1, count, 0, 2), torch.zeros(1, count, 0))
+        side = self.sam.spec.embed_side
+        corner, rows, columns = _windows(within, count, side, self.sam.spec.image_size)
+        if masks is None and not kept:
+            kept.append(ImagePart(*self._run("image_part", features)))
+        chosen = slice(1, None) if multimask else slice(0, 1)
+        logits = torch.full((count, 3 if multimask else 1, 4 * side, 4 * side), UNASKED)
+        scores = []
+        grid = torch.arange(rows)[:, None] * side + torch.arange(columns)
+        for start in range(0, count, _TOGETHER):
+            part = slice(start, start + _TOGETHER)
+            cells = (corner[part, 0] * side + corner[part, 1])[:, None] + grid.flatten()
+            places = (coordinates[:, part].float(), kinds[:, part].long(), cells[None])
+            if masks is None:
+                found, quality = self._run("answer", *kept[0], *places)
+            else:
+                found, quality = self._run("answer_masked", features, masks[:, part].float(), *places)
+            scores.append(quality[0, :, chosen])
+            # (P, M, n, 4, 4) -> (P, M, 4 rows, 4 columns)
+            maps = found[0, :, chosen].unflatten(2, (rows, columns)).transpose(3, 4).flatten(2, 3).flatten(3, 4)
+            for number, one in enumerate(maps, start):
+                y, x = (4 * corner[number]).tolist()
+                logits[number, :, y : y + 4 * rows, x : x + 4 * columns] = one
+        return logits, torch.cat(scores)
+
+    def _run(self, graph: str, *inputs: Tensor) -> list[Tensor]:
+        request = getattr(self._requests, graph, None)
+        if request is None:
+            request = self._ready(graph).create_infer_request()
+            setattr(self._requests, graph, request)
+        given = {number: tensor.detach().contiguous().numpy() for number, tensor in enumerate(inputs)}
+        # inputs are read in place; outputs are copied, since the next request writes over them
+        return [torch.from_numpy(values) for values in request.infer(given, share_inputs=True).values()]
+
+    def _ready(self, graph: str) -> Any:
+        """The graph, compiled; written and checked before if need be."""
+        with self._lock:
+            if graph not in self._compiled:
+                # the decoder's positions need all their digits
+                precision = self.precision if graph == "encoder" else "float32"
+                self._compiled[graph] = self._checked(graph, precision)
+            return self._compiled[graph]
+
+    def _file(self, graph: str) -> Path:
+        from filelock import FileLock
+
+        path = self._folder / f"{graph}.onnx"
+        if not path.exists():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            # of many processes on one machine, one writes it
+            with FileLock(self._folder / ".lock"):
+                if not path.exists():
+                    with status(f"Preparing {self.sam.spec.name} for this processor (once): {graph}"):
+                        try:
+                            export_graph(self.sam, graph, path)
+                        except CheckpointError as error:
+                            raise EngineError(str(error)) from error
+        return path
+
+    def _compile(self, path: Path, precision: str) -> Any:
+        settings = {
+            "INFERENCE_PRECISION_HINT": _HINTS[precision],
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "PERFORMANCE_HINT": "LATENCY",
+            # a folder each: OpenVINO 2026.4 takes a graph compiled for one precision for one of another
+            "CACHE_DIR": str(self._folder / f"compiled-{_HINTS[precision]}"),
+        }
+        try:
+            return self._core.compile_model(str(path), "CPU", settings)
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO cannot run {path.name}: {str(error).splitlines()[0]}") from error
+
+    def _checked(self, graph: str, precision: str) -> Any:
+        """The compiled graph, compared with torch once a graph, precision, OpenVINO and processor."""
+        compiled = self._compile(self._file(graph), precision)
+        note, name, machine = self._folder / "checked.json", f"{graph} {precision}", _machine()
+        try:
+            checked = json.loads(note.read_text())
+        except (OSError, ValueError):
+            checked = {}
+        if checked.get(name) == machine:
+            return compiled
+        with torch.random.fork_rng(devices=[]), torch.inference_mode():
+            torch.manual_seed(0)
+            inputs = example_inputs(self.sam, graph)
+            expected = graph_module(self.sam, graph)(*inputs)
+        found = compiled({number: tensor.numpy() for number, tensor in enumerate(inputs)})
+        for number, tensor in enumerate(expected if isinstance(expected, tuple) else (expected,)):
+            wanted, got = tensor.numpy(), found[number]
+            apart = float(np.abs(got - wanted).max() if precision == "float32" else _relative(got, wanted))
+            allowed = _TOLERANCE if precision == "float32" else _LOWER_TOLERANCE
+            # not a number is far, too
+            if not apart <= allowed:
+                raise EngineError(
+                    f"The exported {graph} of {self.sam.spec.name} answers {apart:.2g} away from torch in {precision}; "
+                    f"{allowed:g} is allowed."
+                )
+        partial = note.with_name(f".{note.name}.{os.getpid()}.{threading.get_ident()}")
+        partial.write_text(json.dumps({**checked, name: machine}, indent=1))
+        partial.replace(note)
+        return compiled
+
+
+def choose_engine(sam: Sam, device: torch.device, precision: Precision = "auto", engine: EngineName = "auto") -> Engine:
+    """What suits a device: OpenVINO on a CPU for networks of some size, torch everywhere else and where it is missing.
+
+    Raises InputError for an unknown precision or engine, or one this machine does not have.
+    """
+    if precision not in get_args(Precision):
+        raise InputError(f"There is no precision {precision!r}; use {', '.join(get_args(Precision))}.")
+    if engine not in get_args(EngineName):
+        raise InputError(f"There is no engine {engine!r}; use {', '.join(get_args(EngineName))}.")
+    if engine == "openvino" and device.type != "cpu":
+        raise InputError(f"OpenVINO runs on the CPU, not on {device}.")
+    worth = isinstance(sam, Sam) and sum(weight.numel() for weight in sam.parameters()) >= _WORTH_EXPORTING
+    if engine == "openvino" or (engine == "auto" and device.type == "cpu" and worth):
+        try:
+            return OpenVinoEngine(sam, precision)
+        except ImportError as error:
+            if engine == "openvino":
+                raise
+            _log.warning("OpenVINO is missing (%s): torch answers, about half as fast.", error)
+    return TorchEngine(sam, device, precision)
+
+
+def _windows(within: Tensor | None, count: int, side: int, image_size: int) -> tuple[Tensor, int, int]:
+    """Windows of one size on the embedding's grid: first (row, column) of each (P, 2), rows and columns."""
+    if within is None:
+        return torch.zeros(count, 2, dtype=torch.int64), side, side
+    cells = within.double() * (side / image_size)
+    # a cell around: logits between two pixels are mixed from both
+    low = (cells[:, [1, 0]].floor().long() - 1).clamp(0, side - 1)
+    high = (cells[:, [3, 2]].ceil().long() + 1).clamp(1, side)
+    rows, columns = (high - low).amax(dim=0).clamp(min=1).tolist()
+    return torch.minimum(low, torch.tensor([side - rows, side - columns])), rows, columns
+
+
+def _graph_digest(sam: Sam) -> str:
+    """Of everything a graph is made from: weights, sizes that leave no trace in them, and how it is written."""
+    spec = sam.spec
+    described = (_FORMAT, OPSET, sorted(GRAPHS), spec.encoder, spec.decoder, weights_digest(sam))
+    return hashlib.sha256(repr(described).encode()).hexdigest()
+
+
+def _relative(found: np.ndarray, wanted: np.ndarray) -> float:
+    return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
+
+
+@functools.cache
+def _machine() -> str:
+    import openvino
+
+    processor = openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")
+    return f"OpenVINO {openvino.__version__}, {platform.machine()}, {processor}"

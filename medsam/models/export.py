@@ -1,0 +1,177 @@
+"""ONNX graphs of a model: what other engines run in place of torch.
+
+    encoder         image (1, 3, S, S)                              -> embedding (1, C, h, w)
+    decoder         embedding, point_coords, point_labels           -> logits (1, P, 4, 4h, 4w), quality (1, P, 4)
+    image_part      embedding                                       -> keys, key, value, query
+    answer          keys, key, value, query, coordinates, kinds, cells -> logits (1, P, 4, n, 4, 4), quality (1, P, 4)
+    answer_masked   embedding, masks, coordinates, kinds, cells     -> the same
+
+`encoder` and `decoder` are for others: SAM's two halves, prompts as in SAM's own ONNX export (Kirillov et al. 2023,
+the public repository): positions in pixels of the model input and labels 1 inside, 0 outside, 2 and 3 a box's corners,
+-1 padding, which points without a box end with. The rest is `decoder` cut where work can be saved: `image_part` runs
+once an embedding, `answer` up-samples the cells it is asked for (see `Sam.answer`).
+P prompts, their T positions and n cells are free; the batch is one image. The quality is the predicted IoU, unclamped.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medsam.errors import CheckpointError
+from medsam.models.mask_decoder import ImagePart
+from medsam.models.sam import Sam
+
+# ONNX operator set of every graph: the first with GELU as one operator
+OPSET = 20
+# A protocol buffer ends at 2 GiB; larger graphs keep their weights in a file beside them.
+_OWN_WEIGHTS = 1_800_000_000
+
+_P, _T, _N = "prompts", "positions", "cells"
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """inputs: name -> which of its axes are free, and their names. part: the weights it holds."""
+
+    run: Callable[..., Any]
+    inputs: dict[str, dict[int, str]]
+    outputs: tuple[str, ...]
+
+
+def _answer(
+    sam: Sam, keys: Tensor, key: Tensor, value: Tensor, query: Tensor, coordinates: Tensor, kinds: Tensor, cells: Tensor
+) -> tuple[Tensor, Tensor]:
+    return sam.answer(ImagePart(keys, key, value, query), coordinates, kinds, cells)
+
+
+def _answer_masked(
+    sam: Sam, embedding: Tensor, masks: Tensor, coordinates: Tensor, kinds: Tensor, cells: Tensor
+) -> tuple[Tensor, Tensor]:
+    return sam.answer(sam.image_part(embedding, masks), coordinates, kinds, cells)
+
+
+def _decoder(sam: Sam, embedding: Tensor, point_coords: Tensor, point_labels: Tensor) -> tuple[Tensor, Tensor]:
+    return sam.answer(sam.image_part(embedding), point_coords, point_labels)
+
+
+_PLACES = {1: _P, 2: _T}
+_CELLS = {1: _P, 2: _N}
+GRAPHS = {
+    "encoder": _Graph(lambda sam, image: sam.image_encoder(image), {"image": {}}, ("embedding",)),
+    "decoder": _Graph(
+        _decoder,
+        {"embedding": {}, "point_coords": _PLACES, "point_labels": _PLACES},
+        ("logits", "quality"),
+    ),
+    "image_part": _Graph(lambda sam, embedding: sam.image_part(embedding), {"embedding": {}}, ImagePart._fields),
+    "answer": _Graph(
+        _answer,
+        {name: {} for name in ImagePart._fields} | {"coordinates": _PLACES, "kinds": _PLACES, "cells": _CELLS},
+        ("logits", "quality"),
+    ),
+    "answer_masked": _Graph(
+        _answer_masked,
+        {"embedding": {}, "masks": {1: _P}, "coordinates": _PLACES, "kinds": _PLACES, "cells": _CELLS},
+        ("logits", "quality"),
+    ),
+}
+
+
+def example_inputs(sam: Sam, name: str, prompts: int = 3, positions: int = 4, cells: int = 9) -> tuple[Tensor, ...]:
+    """Inputs of a graph, drawn from torch's global generator: boxes somewhere in a picture of noise."""
+    spec, side = sam.spec, sam.spec.embed_side
+    corners = torch.rand(1, prompts, positions, 2) * spec.image_size
+    kinds = torch.arange(positions).flip(0).expand(1, prompts, -1) % 4
+    drawn: dict[str, Tensor] = {
+        "image": torch.rand(1, 3, spec.image_size, spec.image_size),
+        "embedding": torch.randn(1, spec.decoder.width, side, side) / 4,
+        "masks": torch.randn(1, prompts, 4 * side, 4 * side),
+        "coordinates": corners,
+        "point_coords": corners,
+        "kinds": kinds.contiguous(),
+        "point_labels": kinds.contiguous(),
+        "cells": torch.stack([torch.randperm(side * side)[:cells] for _ in range(prompts)])[None],
+    }
+    wanted = GRAPHS[name].inputs
+    if "keys" in wanted:
+        drawn |= sam.image_part(drawn["embedding"])._asdict()
+    return tuple(drawn[each] for each in wanted)
+
+
+def graph_module(sam: Sam, name: str) -> nn.Module:
+    """The part of the model that a graph is made of, with the graph's inputs and outputs. KeyError: no such graph."""
+    return _Part(sam, GRAPHS[name].run)
+
+
+def export_graph(sam: Sam, name: str, target: Path) -> None:
+    """Write graph `name` of a model on the CPU to `target` (.onnx), whole or not at all.
+
+    Weights of 2 GB and more go to `target`.data beside it. Raises CheckpointError when the model cannot be exported.
+    """
+    import onnxscript  # noqa: F401  told apart from a failure of the exporter
+
+    graph = GRAPHS[name]
+    with torch.no_grad(), _quiet():
+        inputs = example_inputs(sam, name)
+        free = {axis: torch.export.Dim(axis) for axis in (_P, _T, _N)}
+        try:
+            program = torch.onnx.export(
+                graph_module(sam, name).eval(),
+                inputs,
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=list(graph.inputs),
+                output_names=list(graph.outputs),
+                dynamic_shapes=(tuple({n: free[axis] for n, axis in axes.items()} for axes in graph.inputs.values()),),
+                verbose=False,
+            )
+        except Exception as error:  # the exporter raises whatever its stages raise
+            raise CheckpointError(
+                f"The {name} of {sam.spec.name} cannot be written as ONNX: {type(error).__name__}: "
+                f"{str(error).splitlines()[0] if str(error) else ''}"
+            ) from error
+        if program is None:
+            raise CheckpointError(f"The {name} of {sam.spec.name} cannot be written as ONNX.")
+        size = sum(weight.nbytes for weight in sam.state_dict().values())
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # a graph names the file of its weights, so both are written under their names and moved together
+        with tempfile.TemporaryDirectory(prefix=f".{target.stem}-", dir=target.parent) as scratch:
+            program.save(Path(scratch) / target.name, external_data=size > _OWN_WEIGHTS)
+            for part in sorted(Path(scratch).iterdir(), reverse=True):
+                part.replace(target.parent / part.name)
+
+
+class _Part(nn.Module):
+    def __init__(self, sam: Sam, run: Callable[..., Any]) -> None:
+        super().__init__()
+        self.sam = sam
+        self.run = run
+
+    def forward(self, *inputs: Tensor) -> Any:
+        return self.run(self.sam, *inputs)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's own messages: what fails is raised."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

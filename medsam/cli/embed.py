@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medsam.cli.segment import add_network_arguments
 from medsam.errors import InputError, MedSAMError, PromptError
 from medsam.progress import bars
 
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     which.add_argument("--all-slices", action="store_true", help="every slice; cases need no reference")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to fill, about 4 MiB a slice")
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+    add_network_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document on stdout instead of a line")
 
 
@@ -55,7 +56,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     # no slice is asked for twice here: memory would only fill up
     cache = EmbeddingCache(memory_bytes=0, folder=arguments.out)
-    predictor = Predictor(arguments.model, arguments.device, cache=cache)
+    predictor = Predictor(arguments.model, arguments.device, cache, precision=arguments.precision)
     started = time.perf_counter()
     slices = 0
     failed: list[dict[str, str]] = []

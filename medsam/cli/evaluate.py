@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medsam.cli.segment import add_network_arguments
 from medsam.errors import PromptError
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--embeddings", type=Path, metavar="DIR", help="keep embeddings in this folder and use those that are there"
     )
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+    add_network_arguments(parser)
     parser.add_argument("--devices", type=int, default=1, metavar="N", help="share the cases among N processes or GPUs")
     parser.add_argument("--no-timing", action="store_true", help="leave seconds out: equal runs give equal bytes")
     parser.add_argument("--json", action="store_true", help="print summary.json on stdout instead of a table")
@@ -120,7 +121,9 @@ def run(arguments: argparse.Namespace) -> None:
         Run(arguments.out, protocol, arguments.save_masks, timing=not arguments.no_timing, asked=asked),
         cases,
         {
-            name: Predictor(source, arguments.device, EmbeddingCache(folder=arguments.embeddings))
+            name: Predictor(
+                source, arguments.device, EmbeddingCache(folder=arguments.embeddings), precision=arguments.precision
+            )
             for name, source in zip(names, sources, strict=True)
         },
         devices=arguments.devices,

@@ -96,7 +96,7 @@ def run(arguments: argparse.Namespace) -> None:
     given = {name: getattr(arguments, name) for name in (*_SETTINGS, "prompt")}
     AutomaticSettings(**{name: value for name, value in given.items() if value is not None})  # before the weights
     index = 0 if plane.count == 1 else arguments.slice
-    predictor = Predictor(arguments.model, arguments.device)
+    predictor = Predictor(arguments.model, arguments.device, precision=arguments.precision)
     settings = AutomaticSettings.suited_to(predictor.sam.spec, **given)
     looker = predictor.looker(scan, axis=plane.axis, window=arguments.window, modality=arguments.modality)
     started = time.perf_counter()

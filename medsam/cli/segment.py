@@ -73,7 +73,18 @@ def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--series", metavar="UID", help="which DICOM series, when there are several")
     parser.add_argument("--frame", type=int, metavar="N", help="which volume of a 4D file, 0-based")
     parser.add_argument("--preview", type=Path, metavar="PNG", help="also write a picture of the result")
+    add_network_arguments(parser)
+
+
+def add_network_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of every command that runs a network."""
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        help="of the image encoder (default: auto, the fastest that leaves the masks as they are)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -125,7 +136,8 @@ def run(arguments: argparse.Namespace) -> None:
     from medsam.inference.predictor import Predictor
     from medsam.inference.preview import write_preview
 
-    predictor = Predictor(arguments.model, arguments.device, EmbeddingCache(folder=arguments.embeddings))
+    cache = EmbeddingCache(folder=arguments.embeddings)
+    predictor = Predictor(arguments.model, arguments.device, cache, precision=arguments.precision)
     found = _segment(predictor, scan, prompts, axis, arguments)
     source = arguments.scan if arguments.scan.is_file() else None
     for one, labels in zip(outs, (found.labels, *found.alternatives), strict=True):

@@ -197,6 +197,8 @@ def _open_folder(run: Run, models: Mapping[str, Predictor]) -> None:
     identity = {
         "protocol": run.protocol.as_dict(),
         "models": {name: weights_digest(predictor.sam) for name, predictor in models.items()},
+        # embeddings of another precision are other embeddings, and another engine takes other seconds
+        "engines": {name: f"{model.engine.name} {model.precision}" for name, model in models.items()},
         "keep_masks": run.keep_masks,
         "timing": run.timing,
     }
@@ -295,6 +297,7 @@ def _write_tables(run: Run, names: Sequence[str]) -> None:
             },
             "cases": len(names),
             "models": note["models"],
+            "engines": note["engines"],
             "windows": dict(Counter(case["window"] for case in done)),
             "notes": [f"{case['case']}: {text}" for case in done for text in case["notes"]],
             "skipped": [{"case": case["case"], **entry} for case in done for entry in case["skipped"]],

@@ -174,21 +174,27 @@ class Network:
         point_labels: np.ndarray | None = None,
         logits: torch.Tensor | None = None,
         multimask: bool = False,
+        inside: bool = False,
     ) -> Prediction:
         """Answer P prompts of one kind in one decode; several arguments combine into one prompt each.
 
         boxes: half-open (P, 4), stored pixels. points: (P, N, 2), stored pixel indices, with point_labels (P, N):
         1 inside, 0 outside, -1 padding. logits: (P, s, s), an earlier answer's or `Frame.mask_prompt`'s.
-        multimask: three masks a prompt instead of one.
+        multimask: three masks a prompt instead of one. inside: nobody will look at logits outside the boxes, which
+        saves making them (see `Engine.decode`).
         Raises PromptError for no prompt or shapes that do not fit; CheckpointError when the answer is not finite.
         """
         frame = embedding.frame
         given: dict[str, torch.Tensor] = {}
+        within: torch.Tensor | None = None
         if boxes is not None:
             boxes = np.asarray(boxes, dtype=np.float64)
             if boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes):
                 raise PromptError(f"Boxes have shape {boxes.shape}; expected (P, 4) with P at least 1.")
             given["boxes"] = torch.from_numpy(frame.boxes(boxes))
+            if inside:
+                # two pixels more, on which the end of a box may fall
+                within = torch.from_numpy(frame.boxes(boxes + np.array([-2, -2, 2, 2])))
         if points is not None:
             points = np.asarray(points, dtype=np.float64)
             if points.ndim != 3 or points.shape[2] != 2 or not points.size:
@@ -207,7 +213,8 @@ class Network:
         answers, quality = [], []
         for start in range(0, count, _DECODE_CHUNK):
             part = {name: tensor[start : start + _DECODE_CHUNK] for name, tensor in given.items()}
-            found, scores = self.decode(embedding, part, multimask=multimask)
+            seen = None if within is None else within[start : start + _DECODE_CHUNK]
+            found, scores = self.decode(embedding, part, multimask=multimask, within=seen)
             answers.append(found)
             quality.append(scores.cpu())
         return Prediction(torch.cat(quality).numpy(), torch.cat(answers), frame)
@@ -251,12 +258,14 @@ class Network:
         *,
         multimask: bool | None = None,
         logits: Sequence[torch.Tensor | None] | None = None,
+        inside: bool = False,
     ) -> Prediction:
         """Answer prompts of any kinds, mixed, in as few decodes as possible; in their order.
 
         multimask: True gives three masks a prompt, False one. None gives one each, as published: the best by predicted
         IoU of three for a single click, which is ambiguous, and the single-mask token for everything else.
         logits: (s, s) each, the answer a prompt had before its last click, or None; they stand in for its mask.
+        inside: nobody will look at logits outside a prompt's box.
         """
         before = logits or [None] * len(prompts)
         groups: dict[tuple[bool, bool, int, bool], list[int]] = {}
@@ -278,6 +287,7 @@ class Network:
                 if masked
                 else None,
                 multimask=several,
+                inside=inside,
             )
             for row, number in enumerate(members):
                 chosen = slice(None)

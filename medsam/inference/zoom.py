@@ -139,7 +139,11 @@ def answer_slice(
         earlier_logits = [
             None if (earlier := before[n]) is None else earlier.memory[looks[n].index(one)] for n in members
         ]
-        found = look.network.ask(look.many([one])[0], [_seen_in(asked[n], one) for n in members], logits=earlier_logits)
+        # an answer that becomes a mask inside its box, and nothing else later
+        inside = zoom == "auto" and not knows_clicks and all(prompts[n].mask is None for n in members)
+        found = look.network.ask(
+            look.many([one])[0], [_seen_in(asked[n], one) for n in members], logits=earlier_logits, inside=inside
+        )
         restored = found.frame.restore(found.logits[:, 0]).cpu().numpy()
         for row, n in enumerate(members):
             heard[n].append((restored[row], found.logits[row, 0].cpu(), float(found.quality[row, 0])))

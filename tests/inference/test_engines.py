@@ -1,0 +1,223 @@
+import logging
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from phantoms import block
+
+from medsam.errors import InputError, PromptError
+from medsam.inference import engines
+from medsam.inference.engines import UNASKED, EngineError, OpenVinoEngine, TorchEngine, choose_engine
+from medsam.inference.network import Network
+from medsam.models.build import build_model
+from medsam.models.checkpoint import save_checkpoint
+from medsam.models.specs import tiny_spec
+
+CPU = torch.device("cpu")
+SCAN = block((3, 40, 50), (10, 8, 0, 30, 28, 3))[0]
+
+
+@pytest.fixture(scope="module")
+def sam():
+    torch.manual_seed(3)
+    return build_model(tiny_spec("tiny_vit")).eval()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("graphs")
+
+
+@pytest.fixture(scope="module")
+def exported(sam, folder):
+    return OpenVinoEngine(sam, "float32", folder)
+
+
+@pytest.fixture(scope="module")
+def features(sam):
+    torch.manual_seed(5)
+    return TorchEngine(sam, CPU).encode(torch.rand(1, 3, 64, 64))
+
+
+def boxes(count):
+    corner = torch.rand(count, 2, generator=torch.Generator().manual_seed(count)) * 30
+    return torch.cat([corner, corner + 12], dim=1)
+
+
+PROMPTS = {
+    "a box": lambda: {"boxes": boxes(1)},
+    "more boxes than are decoded together": lambda: {"boxes": boxes(7)},
+    "clicks": lambda: {"points": boxes(2).view(2, 2, 2), "point_labels": torch.tensor([[1, 0], [1, -1]])},
+    "boxes with clicks": lambda: {
+        "boxes": boxes(3),
+        "points": boxes(3)[:, None, :2],
+        "point_labels": torch.ones(3, 1, dtype=torch.int64),
+    },
+    "masks": lambda: {"masks": torch.linspace(-9, 9, 2 * 64 * 64).view(2, 64, 64)},
+    "boxes with masks": lambda: {"boxes": boxes(2), "masks": torch.linspace(-9, 9, 2 * 64 * 64).view(2, 64, 64)},
+}
+
+
+@pytest.mark.parametrize("multimask", [False, True])
+@pytest.mark.parametrize("kind", PROMPTS)
+def test_the_graphs_answer_as_torch_does(sam, exported, features, kind, multimask):
+    torch_engine = TorchEngine(sam, CPU)
+    wanted = torch_engine.decode(torch_engine.prepare(features), PROMPTS[kind](), multimask=multimask)
+    found = exported.decode(exported.prepare(features), PROMPTS[kind](), multimask=multimask)
+    for one, other in zip(found, wanted, strict=True):
+        assert one.shape == other.shape
+        assert one.dtype == torch.float32
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+def test_the_encoder_answers_as_torch_does_for_several_images(sam, exported):
+    images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(exported.encode(images), TorchEngine(sam, CPU).encode(images), atol=1e-4, rtol=1e-4)
+
+
+def test_wrong_inputs_are_refused_as_torch_refuses_them(exported, features):
+    with pytest.raises(PromptError, match=r"takes images \(B, 3, 64, 64\)"):
+        exported.encode(torch.rand(1, 3, 32, 32))
+    with pytest.raises(PromptError, match="finite"):
+        exported.decode(exported.prepare(features), {"boxes": torch.full((1, 4), torch.nan)}, multimask=False)
+    with pytest.raises(PromptError, match="No prompt"):
+        exported.decode(exported.prepare(features), {}, multimask=False)
+
+
+def test_logits_nobody_asks_for_are_not_made(sam, exported, features):
+    asked = torch.tensor([[8.0, 4.0, 20.0, 28.0], [40.0, 44.0, 63.0, 60.0]])
+    prepared = exported.prepare(features)
+    whole, quality = exported.decode(prepared, {"boxes": asked}, multimask=False)
+    part, same = exported.decode(prepared, {"boxes": asked}, multimask=False, within=asked)
+    torch.testing.assert_close(same, quality)
+    scale = whole.shape[-1] // sam.spec.image_size
+    for one, other, (x0, y0, x1, y1) in zip(part[:, 0], whole[:, 0], (asked * scale).int().tolist(), strict=True):
+        torch.testing.assert_close(one[y0:y1, x0:x1], other[y0:y1, x0:x1])
+        assert (one == UNASKED).float().mean() > 0.3
+        made = one != UNASKED
+        torch.testing.assert_close(one[made], other[made])
+
+
+@given(
+    st.lists(st.tuples(*[st.floats(-40, 300)] * 4), min_size=1, max_size=4),
+    st.sampled_from([8, 16, 64]),
+)
+def test_windows_lie_on_the_grid_and_hold_their_boxes(corners, side):
+    size = 4 * side
+    within = torch.tensor([[min(a, c), min(b, d), max(a, c), max(b, d)] for a, b, c, d in corners])
+    first, rows, columns = engines._windows(within, len(corners), side, size)
+    assert 1 <= rows <= side
+    assert 1 <= columns <= side
+    assert (first >= 0).all()
+    assert (first + torch.tensor([rows, columns]) <= side).all()
+    for (row, column), (x0, y0, x1, y1) in zip(first.tolist(), (within.clamp(0, size) / 4).tolist(), strict=True):
+        assert row <= max(0, np.floor(y0) - 1) or y0 >= side - 1
+        assert column <= max(0, np.floor(x0) - 1) or x0 >= side - 1
+        assert row + rows >= min(side, np.ceil(y1))
+        assert column + columns >= min(side, np.ceil(x1))
+
+
+def test_the_image_is_prepared_once_an_embedding(sam, exported, monkeypatch):
+    network = Network(sam, "cpu")
+    network._use(exported)
+    ran = []
+    run = exported._run
+    monkeypatch.setattr(exported, "_run", lambda graph, *inputs: ran.append(graph) or run(graph, *inputs))
+    embedding = network.embed(SCAN)
+    for _ in range(3):
+        network.predict(embedding, np.array([[4, 4, 20, 20]]))
+    network.predict(network.embed(SCAN), np.array([[4, 4, 20, 20]]))
+    assert ran == ["encoder", "image_part", "answer", "answer", "answer", "image_part", "answer"]
+
+
+def test_threads_share_an_engine(exported, features):
+    prepared = exported.prepare(features)
+    alone = [exported.decode(prepared, {"boxes": boxes(n)}, multimask=False)[0] for n in range(1, 9)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(
+            pool.map(lambda n: exported.decode(prepared, {"boxes": boxes(n)}, multimask=False)[0], range(1, 9))
+        )
+    for one, other in zip(together, alone, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_graphs_are_written_once(sam, folder, exported, features, monkeypatch):
+    exported.encode(torch.zeros(1, 3, 64, 64))
+
+    def never(*arguments):
+        raise AssertionError("exported again")
+
+    monkeypatch.setattr(engines, "export_graph", never)
+    monkeypatch.setattr(engines, "graph_module", never)  # nor compared again
+    OpenVinoEngine(sam, "float32", folder).encode(torch.zeros(1, 3, 64, 64))
+
+
+def test_a_graph_of_other_weights_is_not_trusted_and_torch_answers(sam, tmp_path, caplog):
+    torch.manual_seed(4)
+    other = build_model(sam.spec).eval()
+    engines.export_graph(other, "encoder", tmp_path / "encoder.onnx")
+    wrong = OpenVinoEngine(sam, "float32", tmp_path)
+    with pytest.raises(EngineError, match="away from torch"):
+        wrong.encode(torch.rand(1, 3, 64, 64))
+
+    network = Network(sam, "cpu")
+    expected = network.embed(SCAN).features
+    network = Network(sam, "cpu")
+    network._wanted = ("auto", "auto")
+    network._use(wrong)
+    with caplog.at_level(logging.WARNING):
+        found = network.embed(SCAN).features
+    assert "Torch answers instead" in caplog.text
+    assert network.engine.name == "torch"
+    torch.testing.assert_close(found, expected)
+
+
+def test_an_engine_that_was_asked_for_is_not_replaced(sam, tmp_path):
+    (tmp_path / "encoder.onnx").write_bytes(b"no graph")
+    network = Network(sam, "cpu", engine="openvino")
+    network._use(OpenVinoEngine(sam, "float32", tmp_path))
+    with pytest.raises(EngineError, match=r"encoder\.onnx"):
+        network.embed(SCAN)
+
+
+def test_small_networks_and_networks_in_training_stay_in_torch(sam, tmp_path):
+    save_checkpoint(sam, tmp_path / "small.safetensors")
+    assert Network(tmp_path / "small.safetensors", "cpu").engine.name == "torch"
+    assert Network(sam, "cpu").engine.name == "torch"
+
+
+@pytest.mark.weights
+def test_known_weights_run_as_graphs(litemedsam):
+    network = Network("litemedsam", "cpu")
+    assert network.engine.name == "openvino"
+
+
+def test_without_openvino_torch_answers_and_says_so(sam, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.setattr(engines, "_WORTH_EXPORTING", 0)
+    with caplog.at_level(logging.WARNING):
+        assert choose_engine(sam, CPU).name == "torch"
+    assert "OpenVINO is missing" in caplog.text
+    with pytest.raises(ImportError):
+        choose_engine(sam, CPU, engine="openvino")
+
+
+def test_what_is_not_there_is_named(sam):
+    with pytest.raises(InputError, match="no precision 'int4'; use auto, float32"):
+        choose_engine(sam, CPU, "int4")
+    with pytest.raises(InputError, match="no engine 'tvm'; use auto, torch, openvino"):
+        choose_engine(sam, CPU, engine="tvm")
+    with pytest.raises(InputError, match="runs on the CPU, not on cuda"):
+        choose_engine(sam, torch.device("cuda"), engine="openvino")
+
+
+def test_lower_precision_is_near(sam, folder):
+    engine = choose_engine(sam, CPU, "bfloat16")
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    exact = TorchEngine(sam, CPU).encode(image)
+    assert engine.precision == "bfloat16"
+    assert 0 < (engine.encode(image) - exact).norm() / exact.norm() < 0.1

@@ -28,8 +28,7 @@ from medsam.models.sam import Sam
 from medsam.prompts.prompt import SlicePrompt
 from medsam.transforms.frame import Frame, Region
 from medsam.transforms.intensity import IntensityWindow, fixed_window, resolve_window
-from medsam.transforms.reading import to_metatensor
-from medsam.transforms.slicing import model_input, slice_pipeline
+from medsam.transforms.prepare import scan_tensor, slice_input
 from medsam.volume import Volume
 
 # Prompts decoded together. More gains nothing on a CPU and lets a slice with hundreds of prompts exhaust memory.
@@ -358,7 +357,7 @@ class Looker:
     ) -> None:
         self.network, self.scan, self.plane, self.window, self.wide = network, scan, plane, window, wide
         self.flat: set[int] = set()
-        self._image = to_metatensor(scan)
+        self._image = scan_tensor(scan)
 
     def __call__(self, index: int, *, region: Region | None = None, window: IntensityWindow | None = None) -> Embedding:
         """Encode slice `index`, or a region of it. Raises PromptError for no such slice or region."""
@@ -368,12 +367,7 @@ class Looker:
         """Several looks, encoded together where the device gains by it."""
         preprocess = self.network.sam.spec.preprocess
         prepared = [
-            model_input(
-                slice_pipeline(preprocess, look.window or self.window, self.plane.axis),
-                self._image,
-                look.index,
-                look.region,
-            )
+            slice_input(self._image, self.plane, look.index, look.window or self.window, preprocess, look.region)
             for look in looks
         ]
         features = self.network.encode([pixels for pixels, _ in prepared])

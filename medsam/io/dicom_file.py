@@ -17,9 +17,10 @@ import threading
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
@@ -121,27 +122,52 @@ _NOT_SCANS = {
 # where the standard's own UIDs begin
 _STANDARD = "1.2.840.10008."
 
-_LOCK = threading.Lock()
+# what nearly every header fits in; one read of this much is cheaper than hundreds of a few bytes
+_START = 2**16
+
+
+class _Quiet:
+    """The one silence all readers share, from the first to begin until the last to end."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.readers = 0
+        self.silence = ExitStack()
+
+    def enter(self) -> None:
+        with self.lock:
+            if not self.readers:
+                self.silence.enter_context(warnings.catch_warnings())
+                warnings.filterwarnings("ignore", module=r"pydicom(\.|$)")
+                # a decoder that fails is reported by our error; these would also log its traceback
+                for name in ("pydicom", "pylibjpeg", "openjpeg"):
+                    logger = logging.getLogger(name)
+                    self.silence.callback(logger.setLevel, logger.level)
+                    logger.setLevel(logging.CRITICAL + 1)
+            self.readers += 1
+
+    def leave(self) -> None:
+        with self.lock:
+            self.readers -= 1
+            if not self.readers:
+                self.silence.close()
+
+
+_QUIET = _Quiet()
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep pydicom's remarks on headers it can read all the same from the user.
 
-    Warning filters belong to the whole process, hence one reader at a time; its pixels are decoded in threads.
+    Warning filters and the levels of loggers belong to the whole process: they change when the first reader begins
+    and are as before when the last has ended, so scans can be read in several threads at once.
     """
-    # a decoder that fails is reported by our error; these would also log its traceback
-    loggers = [logging.getLogger(name) for name in ("pydicom", "pylibjpeg", "openjpeg")]
-    with _LOCK, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"pydicom(\.|$)")
-        levels = [logger.level for logger in loggers]
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL + 1)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+    _QUIET.enter()
+    try:
+        yield
+    finally:
+        _QUIET.leave()
 
 
 def named(keyword: str) -> str:
@@ -664,6 +690,9 @@ def read_header(path: Path, name: str) -> Header | None:
     """
     try:
         with path.open("rb") as file:
+            if header := _from_start(file, path, name):
+                return header
+            file.seek(0)
             if not has_preamble(file) and not _bare(file):
                 return None
             return _parse(file, path, name)
@@ -677,6 +706,20 @@ def read_header(path: Path, name: str) -> Header | None:
             f"{name} is a DICOM file but its header cannot be read ({type(error).__name__}): it is damaged or "
             "truncated. Copy or export it again."
         ) from error
+
+
+def _from_start(file: BinaryIO, path: Path, name: str) -> Header | None:
+    """The header when the first bytes hold all of it: its pixels begin in them. None says nothing about the file."""
+    try:
+        # closed, for the data set keeps it
+        with BytesIO(file.read(_START)) as start:
+            if has_preamble(start) or _bare(start):
+                header = _parse(start, path, name)
+                return header if header.pixel_keyword else None
+    # what the end of these bytes makes the parser do; the whole file is the judge
+    except Exception:
+        return None
+    return None
 
 
 def _parse(file: BinaryIO, path: Path, name: str) -> Header:

@@ -1,8 +1,9 @@
 """The pixels of DICOM files -> one array of values (HU, Bq/ml, ...) or of colours.
 
 A frame is decoded by pydicom with the one decoder named below for its encoding, so values never depend on what
-else is installed (and never on a decoder under the GPL).
-Frames are decoded in a few threads, each written to its place in the one array there is.
+else is installed (and never on a decoder under the GPL). Uncompressed grey numbers need no decoder: they are read
+from their place in the file.
+Frames are read in a few threads, each written to its place in the one array there is.
 
 An array is as small as it can be without losing anything: uint8, int16, int32 or int64 while every slope and
 intercept is a whole number and the range that Bits Stored allows fits, float32 otherwise.
@@ -29,8 +30,11 @@ from pydicom.uid import (
     JPEG2000,
     UID,
     DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
     HTJ2KLossless,
     HTJ2KLosslessRPCL,
+    ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEG2000TransferSyntaxes,
     JPEGBaseline8Bit,
@@ -65,6 +69,8 @@ _DECODERS: dict[UID, str] = {
 
 # modalities whose values are physical quantities; there MONOCHROME1 only asks for an inverted display
 _QUANTITATIVE = {"CT", "PT"}
+
+_THREADS = min(4, os.cpu_count() or 1)
 
 _INTEGERS = tuple(np.dtype(t) for t in ("uint8", "int16", "int32", "int64"))
 
@@ -124,7 +130,7 @@ def read_frames(frames: Sequence[Frame], source: str) -> np.ndarray:
     shape = (len(frames), layout.rows, layout.columns)
     out = np.empty((*shape, 3), np.uint8) if colour else np.empty(shape, _smallest_type(frames, values))
 
-    def fill(pixels: _Pixels, frame: Frame, k: int) -> None:
+    def fill(pixels: _Pixels | _Plain, frame: Frame, k: int) -> None:
         stored = pixels.frame(frame.index)
         try:
             if colour:
@@ -136,10 +142,11 @@ def read_frames(frames: Sequence[Frame], source: str) -> np.ndarray:
         except Exception as error:
             raise _damaged(frame.name, frame.header.syntax, error) from error
 
-    def fill_file(places: list[tuple[Frame, int]]) -> None:
-        pixels = _Pixels(places[0][0].header)
-        for frame, k in places:
-            fill(pixels, frame, k)
+    def fill_some(places: list[tuple[Frame, int]]) -> None:
+        header = places[0][0].header
+        with _Plain(header) if _is_plain(header) else nullcontext(_Pixels(header)) as pixels:
+            for frame, k in places:
+                fill(pixels, frame, k)
 
     by_file: dict[Header, list[tuple[Frame, int]]] = {}
     for k, frame in enumerate(frames):
@@ -147,16 +154,18 @@ def read_frames(frames: Sequence[Frame], source: str) -> np.ndarray:
     files = list(by_file.values())
     by_gdcm = any(_DECODERS.get(h.syntax) == "gdcm" or h.syntax == JPEGExtended12Bit for h in by_file)
     with _gdcm_listened_to(source) if by_gdcm else nullcontext():
-        if len(files) == 1:
-            pixels = _Pixels(frames[0].header)
-            _in_threads(lambda place: fill(pixels, *place), files[0])
+        if len(files) > 1:
+            _in_threads(fill_some, files)
+        elif _is_plain(frames[0].header):
+            _in_threads(fill_some, [files[0][n::_THREADS] for n in range(min(_THREADS, len(frames)))])
         else:
-            _in_threads(fill_file, files)
+            encoded = _Pixels(frames[0].header)
+            _in_threads(lambda place: fill(encoded, *place), files[0])
     return out
 
 
 def _in_threads(work: Callable[[Any], None], items: Iterable[Any]) -> None:
-    pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
+    pool = ThreadPoolExecutor(_THREADS)
     try:
         for _ in pool.map(work, items):
             pass
@@ -264,6 +273,60 @@ def _damaged(name: str, syntax: UID, error: Exception) -> InputError:
         f"{name}: the pixel data cannot be decoded ({syntax.name}, {type(error).__name__}): "
         f"{named('PixelData')} is damaged or truncated. Copy or export the file again."
     )
+
+
+def _is_plain(header: Header) -> bool:
+    """Whether the pixels lie in the file as an array of grey integers; anything less plain is left to pydicom."""
+    layout = header.layout
+    return (
+        header.pixel_keyword == "PixelData"
+        and header.pixel_offset is not None
+        and header.syntax in (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
+        and layout.samples == 1
+        and layout.photometric in ("MONOCHROME1", "MONOCHROME2")
+        # bytes of a big-endian file may lie in swapped pairs; bits are packed
+        and layout.bits_allocated in ((16, 32) if header.syntax == ExplicitVRBigEndian else (8, 16, 32))
+    )
+
+
+class _Plain:
+    """The pixels of one file for which `_is_plain` holds, read frame by frame. Opens the file once; for one thread."""
+
+    def __init__(self, header: Header) -> None:
+        self.header, self.layout = header, header.layout
+        order = ">" if header.syntax == ExplicitVRBigEndian else "<"
+        kind = np.dtype(f"{order}{'i' if self.layout.signed else 'u'}{self.layout.bits_allocated // 8}")
+        # one frame, read into over and over: it stays in the processor's cache
+        self._stored = np.empty((self.layout.rows, self.layout.columns), kind)
+        self._space = self._stored.data.cast("B")
+
+    def __enter__(self) -> _Plain:
+        try:
+            self._file = self.header.path.open("rb", buffering=0)
+        except OSError as error:
+            raise _damaged(self.header.name, self.header.syntax, error) from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def frame(self, index: int) -> np.ndarray:
+        """Frame `index` as (J, I), as stored, unused bits masked; valid until the next call."""
+        stored = self._stored
+        try:
+            self._file.seek((self.header.pixel_offset or 0) + index * stored.nbytes)
+            done = 0
+            while done < stored.nbytes and (read := self._file.readinto(self._space[done:])):
+                done += read
+        except OSError as error:
+            raise _damaged(self.header.name, self.header.syntax, error) from error
+        if done < stored.nbytes:  # cut since its header was read
+            self.header.check_length(self.layout, index * stored.nbytes + done)
+        # what lies above Bits Stored is no part of the number, e.g. an overlay; its sign fills it
+        if unused := self.layout.bits_allocated - self.layout.bits_stored:
+            np.left_shift(stored, unused, out=stored)
+            np.right_shift(stored, unused, out=stored)
+        return stored
 
 
 class _Pixels:

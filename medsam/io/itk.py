@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import nrrd
 import numpy as np
-import SimpleITK as sitk
 
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
@@ -24,6 +22,8 @@ def read_itk(path: Path, frame: int | None = None) -> Volume:
 
     Three unsigned 8-bit components are colour. Raises InputError when ITK cannot read the file.
     """
+    import SimpleITK as sitk
+
     sitk.ProcessObject.SetGlobalWarningDisplay(False)  # ITK prints to stderr, past Python's warnings
     try:
         with native_stderr():
@@ -72,6 +72,8 @@ def write_nrrd(labels: LabelVolume, path: Path, source: Path | None) -> None:
     ITK splits directions into unit vectors and lengths and loses the last bit when it joins them again, so
     the header is written by pynrrd.
     """
+    import nrrd
+
     header: dict[str, object] = {
         "space": "left-posterior-superior",
         "space directions": labels.geometry.affine[:3, :3].T,
@@ -93,6 +95,8 @@ def write_nrrd(labels: LabelVolume, path: Path, source: Path | None) -> None:
 
 def write_meta(labels: LabelVolume, path: Path, source: Path | None) -> None:
     """Write a compressed MHA label map; a MetaImage `source` lends its grid as it is."""
+    import SimpleITK as sitk
+
     image = sitk.GetImageFromArray(labels.array)
     original = None
     if source is not None and source.name.lower().endswith(META_SUFFIXES + NRRD_SUFFIXES):

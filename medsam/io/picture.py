@@ -25,11 +25,12 @@ def read_picture(path: Path) -> Volume:
     Pixels are taken as stored: an EXIF rotation is not applied, so positions mean the file's own rows and columns.
     """
     try:
-        with warnings.catch_warnings():
+        # one picture at a time, so that none takes over another's warning filters
+        with native_stderr(), warnings.catch_warnings():
             # Pillow warns of pictures over 89 megapixels and refuses at twice that; slides of that size are
             # not for us either
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with native_stderr(), Image.open(path) as picture:
+            with Image.open(path) as picture:
                 # a camera's JPEG may carry thumbnails as further pages
                 only_first = picture.format in ("JPEG", "MPO")
                 pages = [_pixels(page) for page in ([picture] if only_first else ImageSequence.Iterator(picture))]

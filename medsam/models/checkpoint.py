@@ -30,6 +30,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from medsam.errors import CheckpointError
 from medsam.models.sam import Sam
@@ -79,7 +80,7 @@ def model_of(checkpoint: Checkpoint, spec: ModelSpec | None = None) -> Sam:
     """`load_checkpoint` for a file that is read already."""
     spec = spec or checkpoint.card or _infer_spec(checkpoint)
     # no memory and no time for random weights that are replaced at once
-    with torch.device("meta"):
+    with torch.device("meta"), _NothingDrawn():
         model = Sam.from_spec(spec)
     _compare(checkpoint, spec, model.state_dict())
     state = {
@@ -94,6 +95,22 @@ def model_of(checkpoint: Checkpoint, spec: ModelSpec | None = None) -> Sam:
         )
     model.load_state_dict(state, strict=True, assign=True)
     return model
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """Random weights stay undrawn.
+
+    On the meta device they cost no memory, but to draw them there from a normal torch first imports its compiler and
+    SymPy: a second of every start.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.randn:
+            return torch.empty(*args, **kwargs)
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def save_checkpoint(model: Sam, path: Path, training: Mapping[str, Any] | None = None) -> None:

@@ -6,15 +6,10 @@ Window presets are (level, width) in HU. Source: the values radiology references
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from monai.config import KeysCollection
-from monai.data import MetaTensor
-from monai.transforms import MapTransform
 
 from medsam.errors import PromptError
 from medsam.volume import Volume
@@ -181,18 +176,3 @@ def _parse(choice: str) -> IntensityWindow:
     if not (np.isfinite([level, width]).all() and width > 0):
         raise PromptError(f"The window {choice!r} needs a width above 0.")
     return _from_level(level, width, name=f"{level:g},{width:g}")
-
-
-class ScaleWindowd(MapTransform):
-    """MONAI dictionary transform: scanner units -> float32 in [0, 255] by a fixed `IntensityWindow`."""
-
-    def __init__(self, keys: KeysCollection, window: IntensityWindow, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.window = window
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        result = dict(data)
-        for key in self.key_iterator(result):
-            image: MetaTensor = result[key]
-            result[key] = MetaTensor(self.window.apply(image.as_tensor()), meta=image.meta)
-        return result

@@ -20,10 +20,8 @@ from monai.utils import ImageMetaKey, MetaKeys, SpaceKeys
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
 from medsam.io.load import load_volume
+from medsam.transforms.prepare import scan_tensor
 from medsam.volume import Volume
-
-# torch computes with these; other widths are converted to the next one that holds every value
-_TORCH_DTYPES = {np.dtype(np.uint16): np.int32, np.dtype(np.uint32): np.float32, np.dtype(bool): np.uint8}
 
 
 class ScanReader(ImageReader):
@@ -72,16 +70,11 @@ class ScanReader(ImageReader):
 
 def to_metatensor(volume: Volume) -> MetaTensor:
     """A Volume as MetaTensor (C, I, J, K), C = 1 or 3, sharing memory where torch has the dtype."""
-    array, meta = ScanReader().get_data(volume)
-    array = array.transpose(3, 0, 1, 2) if volume.is_colour else array[None]
-    array = array.astype(array.dtype.newbyteorder("="), copy=False)
-    array = array.astype(_TORCH_DTYPES.get(array.dtype, array.dtype), copy=False)
-    if not array.flags.writeable:  # memory-mapped files; torch has no read-only tensors
-        array = array.copy()
+    _, meta = ScanReader().get_data(volume)
     meta[MetaKeys.AFFINE] = torch.from_numpy(meta[MetaKeys.AFFINE])
     if volume.source is not None:
         meta[ImageMetaKey.FILENAME_OR_OBJ] = str(volume.source)
-    return MetaTensor(torch.from_numpy(array), meta=meta)
+    return MetaTensor(scan_tensor(volume), meta=meta)
 
 
 def geometry_of(image: MetaTensor) -> VolumeGeometry:

@@ -1,7 +1,8 @@
 """Volume -> slice -> model input, as MONAI dictionary transforms.
 
-`slice_pipeline` is the one recipe by which a slice becomes a tensor: training, evaluation and `medsam segment`
-all use it, so a model never meets pixels prepared in another way than it was trained with.
+`slice_pipeline` is the recipe by which a slice becomes a tensor in training. Its steps are those of
+`prepare.slice_input`, by which inference does the same without MONAI, so a model never meets pixels prepared in another
+way than it was trained with.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import Compose, MapTransform
 
-from medsam.errors import MedSAMError, PromptError
-from medsam.geometry import AXES, Axis
+from medsam.errors import MedSAMError
+from medsam.geometry import Axis
 from medsam.transforms.frame import Frame, Region
-from medsam.transforms.intensity import IntensityWindow, ScaleWindowd
+from medsam.transforms.intensity import IntensityWindow
+from medsam.transforms.prepare import take_slice
 from medsam.transforms.preprocess import Preprocess
 from medsam.transforms.reading import geometry_of
 
@@ -45,11 +47,23 @@ class TakeSliced(MapTransform):
         for key in self.key_iterator(result):
             volume: MetaTensor = result[key]
             plane = geometry_of(volume).plane(self.axis)
-            if not 0 <= index < plane.count:
-                raise PromptError(f"There is no slice {index} on axis {plane.axis}; it has 0 ... {plane.count - 1}.")
-            # (C, I, J, K) without one axis keeps i before j before k: columns first, so rows need the transpose
-            pixels = volume.as_tensor().select(1 + AXES.index(plane.axis), index).transpose(1, 2)
+            pixels = take_slice(volume.as_tensor(), plane, index)
             result[key] = MetaTensor(pixels, meta={"plane": plane, "slice": index})
+        return result
+
+
+class ScaleWindowd(MapTransform):
+    """MONAI dictionary transform: scanner units -> float32 in [0, 255] by a fixed `IntensityWindow`."""
+
+    def __init__(self, keys: KeysCollection, window: IntensityWindow, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.window = window
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        for key in self.key_iterator(result):
+            image: MetaTensor = result[key]
+            result[key] = MetaTensor(self.window.apply(image.as_tensor()), meta=image.meta)
         return result
 
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import random
 import resource
+import shutil
+import threading
 import time
+import tracemalloc
 import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +44,11 @@ from pydicom.uid import (
 )
 
 from medsam.errors import InconsistentSeries, InputError, MedSAMError, SeveralSeries
+from medsam.io import dicom_file, dicom_pixels
 from medsam.io.dicom import is_dicom, list_series, read_dicom
 from medsam.io.dicom_tree import list_tree
+from medsam.io.load import load_volume
+from medsam.io.native import native_stderr
 from medsam.volume import Volume
 
 SERIES, STUDY, FRAME = "1.2.3.1", "1.2.3.2", "1.2.3.3"
@@ -502,6 +511,258 @@ def test_the_same_slice_in_every_encoding_is_the_same_array():
     arrays = [read_dicom(Path(get_testdata_file(f"MR_small{n}.dcm", download=False))).array for n in names]
     for array in arrays[1:]:
         np.testing.assert_array_equal(array, arrays[0])
+
+
+# -- uncompressed numbers are read without a decoder --------------------------------------------------------
+
+
+def by_pydicom(path: Path, monkeypatch) -> np.ndarray:
+    """The voxels by way of pydicom's decoder, whatever the file."""
+    with monkeypatch.context() as patch:
+        patch.setattr(dicom_pixels, "_is_plain", lambda header: False)
+        return read_dicom(path).array
+
+
+def by_itself(path: Path, monkeypatch) -> np.ndarray:
+    """The voxels without any decoder."""
+    with monkeypatch.context() as patch:
+        patch.setattr(dicom_pixels, "get_decoder", lambda syntax: pytest.fail("asked pydicom"))
+        return read_dicom(path).array
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    dtype=st.sampled_from(["uint8", "int8", "uint16", "int16", "uint32", "int32"]),
+    unused=st.integers(0, 7),
+    syntax=st.sampled_from([ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian]),
+    # `dataset` takes a last axis of 3 for colours
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9), st.sampled_from([1, 2, 4, 5, 7])),
+    photometric=st.sampled_from(["MONOCHROME2", "MONOCHROME1"]),
+    modality=st.sampled_from(["CT", "MR"]),
+    scales=st.lists(st.sampled_from([(1, 0), (1, -1024), (2, 5), (0.5, 0.25), (-3, 7)]), min_size=9, max_size=9),
+    together=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_plain_numbers_are_what_pydicom_makes_of_them(
+    tmp_path_factory, dtype, unused, syntax, size, photometric, modality, scales, together, seed
+):
+    folder, count = tmp_path_factory.mktemp("plain"), size[0]
+    kind = np.dtype(dtype)
+    # all bits in use, also those above Bits Stored
+    pixels = np.frombuffer(np.random.default_rng(seed).bytes(kind.itemsize * np.prod(size)), kind).reshape(size)
+    stored = 8 * kind.itemsize - unused
+    tags = {
+        "syntax": syntax,
+        "BitsStored": stored,
+        "HighBit": stored - 1,
+        "Modality": modality,
+        "PhotometricInterpretation": photometric,
+    }
+    if together:
+        nowhere = {"ImagePositionPatient": None, "PixelSpacing": None}
+        scale = {"RescaleSlope": scales[0][0], "RescaleIntercept": scales[0][1]}
+        write(folder / "clip.dcm", pixels, **tags, **scale, **nowhere)
+    else:
+        slopes, intercepts = (list(numbers) for numbers in zip(*scales[:count], strict=True))
+        series(folder, pixels, **tags, RescaleSlope=slopes, RescaleIntercept=intercepts)
+    path = folder / "clip.dcm" if together else folder
+    with pytest.MonkeyPatch.context() as patch:
+        expected = by_pydicom(path, patch)
+        # bytes in the words of a big-endian file are pydicom's business
+        pairs = syntax == ExplicitVRBigEndian and kind.itemsize == 1
+        found = read_dicom(path).array if pairs else by_itself(path, patch)
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    "name", ["CT_small.dcm", "MR_small.dcm", "MR_small_bigendian.dcm", "MR_small_implicit.dcm", "MR_small_padded.dcm"]
+)
+def test_public_files_need_no_decoder(name, monkeypatch):
+    path = Path(get_testdata_file(name, download=False))
+    found = by_itself(path, monkeypatch)
+    expected = by_pydicom(path, monkeypatch)
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("folder", ["lung_ct_dicom_rtstruct/ct_series", "breast_mr_dicom_seg/UCSF-BR-06/mr_series"])
+def test_real_series_need_no_decoder(data, folder, monkeypatch):
+    np.testing.assert_array_equal(by_itself(data / folder, monkeypatch), by_pydicom(data / folder, monkeypatch))
+
+
+def test_what_is_not_plain_is_left_to_pydicom(tmp_path, monkeypatch):
+    table = Dataset()
+    table.LUTDescriptor, table.LUTData, table.ModalityLUTType = [4, 10, 8], b"\1\2\3\4", "US"
+    palette = Path(get_testdata_file("examples_palette.dcm", download=False))
+    asked = []
+    real = dicom_pixels.get_decoder
+    monkeypatch.setattr(dicom_pixels, "get_decoder", lambda syntax: asked.append(syntax) or real(syntax))
+    deflated = write(tmp_path / "deflated", slices(1)[0], syntax=DeflatedExplicitVRLittleEndian)
+    colour = {"ImagePositionPatient": None, "Modality": "US"}
+    rgb = write(tmp_path / "rgb", slices(3, 4, 3, "uint8", 255)[0][..., None].repeat(3, -1), **colour)
+    bits = write(tmp_path / "bits", np.zeros((8, 8), "uint8"), BitsAllocated=1, BitsStored=1, HighBit=0)
+    for path in (deflated, rgb, bits, palette):
+        asked.clear()
+        read_dicom(path)
+        assert asked, path.name
+
+
+def test_bytes_in_the_words_of_a_big_endian_file_are_swapped(tmp_path, monkeypatch):
+    pixels = slices(1, 4, 6, "uint8", 255)[0]
+    ds = dataset(pixels, syntax=ExplicitVRBigEndian, PixelData=pixels.reshape(-1, 2)[:, ::-1].tobytes())
+    ds["PixelData"].VR = "OW"
+    path = save(ds, tmp_path / "a.dcm")
+    np.testing.assert_array_equal(read_dicom(path).array[0], pixels)
+    np.testing.assert_array_equal(by_pydicom(path, monkeypatch)[0], pixels)
+
+
+def test_a_zip_is_its_folder(tmp_path):
+    folder = series(tmp_path / "ct", slices(4), RescaleSlope=1, RescaleIntercept=-1024)
+    packed = Path(shutil.make_archive(str(tmp_path / "ct"), "zip", folder))
+    np.testing.assert_array_equal(load_volume(packed).array, read_dicom(folder).array)
+
+
+def test_a_file_cut_after_its_header_was_read(tmp_path, monkeypatch):
+    folder = series(tmp_path / "ct", slices(3, 64, 64), SliceThickness=2)
+    real = dicom_pixels.read_frames
+
+    def cut(frames, source):
+        path = frames[1].header.path
+        path.write_bytes(path.read_bytes()[:-100])
+        return real(frames, source)
+
+    monkeypatch.setattr("medsam.io.dicom.read_frames", cut)
+    assert "is truncated: 1 x 64 x 64 pixels need 8192 bytes, but (7FE0,0010) Pixel Data has 8092" in message(folder)
+
+
+def test_a_file_gone_after_its_header_was_read(tmp_path, monkeypatch):
+    folder = series(tmp_path / "ct", slices(3))
+    real = dicom_pixels.read_frames
+
+    def remove(frames, source):
+        frames[1].header.path.unlink()
+        return real(frames, source)
+
+    monkeypatch.setattr("medsam.io.dicom.read_frames", remove)
+    assert "the pixel data cannot be decoded" in message(folder)
+
+
+# -- cost ---------------------------------------------------------------------------------------------------
+
+
+def peak_of(path: Path) -> tuple[int, int]:
+    """Bytes a reader had in use at most, and the bytes of its volume."""
+    read_dicom(path)  # what is made once and kept is no cost of the volume
+    tracemalloc.start()
+    try:
+        volume = read_dicom(path)
+        return tracemalloc.get_traced_memory()[1], volume.array.nbytes
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(("bits", "expected"), [(12, "int16"), (16, "int32")])
+def test_a_series_costs_its_volume_and_no_copy(tmp_path, bits, expected):
+    pixels = slices(32, 256, 256, "uint16")
+    folder = series(tmp_path / "ct", pixels, RescaleSlope=1, RescaleIntercept=-1024, BitsStored=bits)
+    assert read_dicom(folder).array.dtype == expected
+    peak, volume = peak_of(folder)
+    assert peak < 1.5 * volume
+
+
+def test_a_clip_costs_its_volume_and_no_copy(tmp_path):
+    tags = {"ImagePositionPatient": None, "PixelSpacing": None, "Modality": "US"}
+    peak, volume = peak_of(write(tmp_path / "clip.dcm", slices(32, 256, 256, "uint8", 255), **tags))
+    assert peak < 1.5 * volume
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless, JPEG2000Lossless], ids=lambda uid: uid.keyword)
+def test_a_compressed_series_costs_less_than_two_and_a_half_volumes(tmp_path, syntax):
+    pixels = slices(1, 512, 512, "uint16", 4096)[0] // 1000
+    ds = dataset(pixels, BitsStored=12, HighBit=11)
+    ds.compress(syntax)
+    for k in range(8):
+        ds.ImagePositionPatient, ds.SOPInstanceUID = [0, 0, k], generate_uid()
+        save(ds, tmp_path / "ct" / f"{k}.dcm")
+    peak, volume = peak_of(tmp_path / "ct")
+    assert peak < 2.5 * volume
+
+
+def test_each_header_is_parsed_once(tmp_path, monkeypatch):
+    folder = series(tmp_path / "ct", slices(4))
+    (folder / "notes.txt").write_text("no scan")
+    parsed = []
+    real = dicom_file._parse
+    monkeypatch.setattr(dicom_file, "_parse", lambda file, path, name: parsed.append(path) or real(file, path, name))
+    read_dicom(folder)
+    assert len(parsed) == len(set(parsed)) == 4
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian], ids=lambda uid: uid.keyword)
+@pytest.mark.parametrize("length", [1000, 65000, 65300, 2**16, 10**6])
+def test_a_header_of_any_length_is_read(tmp_path, syntax, length):
+    pixels = slices(1)[0]
+    ds = dataset(pixels, syntax=syntax, RescaleSlope=1, RescaleIntercept=-7)
+    ds.private_block(0x0009, "SOMEBODY", create=True).add_new(1, "OB", bytes(length))
+    # behind it, what places the slice; also the first bytes may end in the middle of it
+    np.testing.assert_array_equal(read_dicom(save(ds, tmp_path / "a.dcm")).array[0], pixels - 7)
+
+
+# -- several readers at once --------------------------------------------------------------------------------
+
+
+def at_once(*works: Callable[[], object]) -> list[object]:
+    with ThreadPoolExecutor(len(works)) as pool:
+        return [future.result() for future in [pool.submit(work) for work in works]]
+
+
+def test_two_scans_are_read_at_the_same_time(tmp_path, monkeypatch):
+    folders = [series(tmp_path / name, slices(3)) for name in ("a", "b")]
+    both = threading.Barrier(2, timeout=20)
+    real = dicom_pixels.read_frames
+
+    def meet(frames, source):
+        both.wait()  # broken, when one reader waits for the other to end
+        return real(frames, source)
+
+    monkeypatch.setattr("medsam.io.dicom.read_frames", meet)
+    for volume in at_once(*(lambda folder=folder: read_dicom(folder) for folder in folders)):
+        np.testing.assert_array_equal(volume.array, slices(3))
+
+
+def test_silence_lasts_until_the_last_reader_ends_and_is_then_undone():
+    filters, level = list(warnings.filters), logging.getLogger("pydicom").level
+    began, may_end = threading.Event(), threading.Event()
+
+    def longer():
+        with dicom_file.quiet():
+            began.set()
+            assert may_end.wait(20)
+            return logging.getLogger("pydicom").level
+
+    with ThreadPoolExecutor(1) as pool:
+        with dicom_file.quiet():
+            other = pool.submit(longer)
+            assert began.wait(20)
+        may_end.set()
+        assert other.result() > logging.CRITICAL
+    assert (warnings.filters, logging.getLogger("pydicom").level) == (filters, level)
+
+
+def test_native_words_of_one_reader_do_not_reach_another(capfd):
+    def speak(word: bytes) -> bytes:
+        with native_stderr() as said:
+            os.write(2, word)
+            time.sleep(0.001)
+            os.write(2, word)
+            said.seek(0)
+            return said.read()
+
+    words = [str(n).encode() for n in range(8)]
+    assert at_once(*(lambda word=word: speak(word) for word in words)) == [2 * word for word in words]
+    os.write(2, b"heard")
+    assert capfd.readouterr() == ("", "heard")
 
 
 # -- colour -------------------------------------------------------------------------------------------------

@@ -82,8 +82,9 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         default="auto",
-        choices=("auto", "float32", "bfloat16", "float16"),
-        help="of the image encoder (default: auto, the fastest that leaves the masks as they are)",
+        choices=("auto", "float32", "bfloat16", "float16", "int8"),
+        help="of the image encoder; less is faster and changes masks a little, see docs/speed.md (default: auto, "
+        "float32 on a CPU)",
     )
 
 

@@ -5,10 +5,10 @@ quarter faster than ONNX Runtime; in bfloat16, where the processor has it, five 
 The graphs are written once a set of weights, kept in the cache folder under the weights' digest, compared with torch
 before they are trusted, and never asked of a user:
 
-    CACHE/graphs/DIGEST/encoder.onnx …     one file a graph, see `models.export`
-    CACHE/graphs/DIGEST/compiled-PRECISION/ what OpenVINO made of them
-    CACHE/graphs/DIGEST/checked.json       graph and precision -> which OpenVINO on which processor answered
-                                           as torch does
+    CACHE/graphs/DIGEST/
+      encoder.onnx …        one file a graph, see `models.export`; encoder.int8.onnx, see `models.quantise`
+      compiled-PRECISION/   what OpenVINO made of them
+      checked.json          graph and precision -> which OpenVINO on which processor answered as torch does
 
 Letters: P prompts, n cells of the embedding's grid, s the side of the logits, four times the grid's.
 """
@@ -22,24 +22,31 @@ import logging
 import os
 import platform
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor
 
-from medsam.assets import cache_dir
+from medsam.assets import cache_dir, fetch
 from medsam.errors import CheckpointError, InputError, MedSAMError
+from medsam.geometry import AXES
 from medsam.inference.embeddings import weights_digest
+from medsam.io.load import load_volume
 from medsam.models.export import GRAPHS, OPSET, example_inputs, export_graph, graph_module
 from medsam.models.mask_decoder import ImagePart
 from medsam.models.prompt_encoder import as_tokens
+from medsam.models.quantise import quantise_encoder
 from medsam.models.sam import Sam
 from medsam.progress import status
+from medsam.transforms.intensity import resolve_window
+from medsam.transforms.prepare import scan_tensor, slice_input
+from medsam.transforms.preprocess import Preprocess
 
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
+Precision = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 EngineName = Literal["auto", "torch", "openvino"]
 
 # Logit of a pixel nobody asked for: certainly outside, and finite, so that enlarging never meets inf - inf.
@@ -50,11 +57,15 @@ _FORMAT = 1
 _WORTH_EXPORTING = 1_000_000
 # How far from torch a graph may answer: in float32 any number of an embedding or of logits, which go to some tens; at
 # lower precision a whole embedding, by norm. What that does to masks is measured (docs/benchmarks.md, "Precision").
-_TOLERANCE, _LOWER_TOLERANCE = 1e-3, 0.1
+_TOLERANCE, _LOWER_TOLERANCE = 1e-3, {"bfloat16": 0.1, "float16": 0.1, "int8": 0.3}
+# Slices of each sample scan and axis that int8 finds its ranges on.
+_CALIBRATION = 6
 # Prompts decoded together: the image's tokens of more do not fit into a processor's cache (docs/benchmarks.md).
 _TOGETHER = 4
 
-_HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+# precision -> what OpenVINO computes in; int8 is in the graph itself, and what is not in int8 is in float32
+_HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32"}
+_NEEDS = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16", "int8": "INT8"}
 
 _log = logging.getLogger(__name__)
 
@@ -103,6 +114,8 @@ class TorchEngine:
     def __init__(self, sam: Sam, device: torch.device, precision: Precision = "auto") -> None:
         if precision == "auto":
             precision = "bfloat16" if device.type == "cuda" else "float32"
+        if precision == "int8":
+            raise InputError("int8 runs as an exported graph on a CPU only; use bfloat16, or leave --precision out.")
         self.sam, self.device, self.precision = sam, device, str(precision)
         self._dtype: torch.dtype = getattr(torch, self.precision)
 
@@ -144,8 +157,7 @@ class OpenVinoEngine:
         self.precision = str(precision)
         self._folder = folder or cache_dir() / "graphs" / _graph_digest(sam)
         self._core = openvino.Core()
-        can = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        if _HINTS[self.precision].upper().replace("F", "FP", 1).replace("BFP", "BF") not in can:
+        if _NEEDS[self.precision] not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise InputError(f"This processor does not compute in {self.precision}; leave --precision out.")
         self._compiled: dict[str, Any] = {}
         self._lock = threading.Lock()
@@ -220,20 +232,25 @@ class OpenVinoEngine:
                 self._compiled[graph] = self._checked(graph, precision)
             return self._compiled[graph]
 
-    def _file(self, graph: str) -> Path:
-        from filelock import FileLock
-
-        path = self._folder / f"{graph}.onnx"
-        if not path.exists():
-            self._folder.mkdir(parents=True, exist_ok=True)
-            # of many processes on one machine, one writes it
-            with FileLock(self._folder / ".lock"):
-                if not path.exists():
-                    with status(f"Preparing {self.sam.spec.name} for this processor (once): {graph}"):
-                        try:
+    def _file(self, graph: str, precision: str) -> Path:
+        """The graph's file, written if it is not there."""
+        quantised = precision == "int8"
+        path = self._folder / (f"{graph}.int8.onnx" if quantised else f"{graph}.onnx")
+        if path.exists():
+            return path
+        source = self._file(graph, "float32") if quantised else None
+        self._folder.mkdir(parents=True, exist_ok=True)
+        # of many processes on one machine, one writes it
+        with FileLock(self._folder / ".lock"):
+            if not path.exists():
+                with status(f"Preparing {self.sam.spec.name} for this processor (once): {path.stem}"):
+                    try:
+                        if source is None:
                             export_graph(self.sam, graph, path)
-                        except CheckpointError as error:
-                            raise EngineError(str(error)) from error
+                        else:
+                            quantise_encoder(source, _sample_looks(self.sam.spec.preprocess), path)
+                    except CheckpointError as error:
+                        raise EngineError(str(error)) from error
         return path
 
     def _compile(self, path: Path, precision: str) -> Any:
@@ -251,7 +268,7 @@ class OpenVinoEngine:
 
     def _checked(self, graph: str, precision: str) -> Any:
         """The compiled graph, compared with torch once a graph, precision, OpenVINO and processor."""
-        compiled = self._compile(self._file(graph), precision)
+        compiled = self._compile(self._file(graph, precision), precision)
         note, name, machine = self._folder / "checked.json", f"{graph} {precision}", _machine()
         try:
             checked = json.loads(note.read_text())
@@ -267,7 +284,7 @@ class OpenVinoEngine:
         for number, tensor in enumerate(expected if isinstance(expected, tuple) else (expected,)):
             wanted, got = tensor.numpy(), found[number]
             apart = float(np.abs(got - wanted).max() if precision == "float32" else _relative(got, wanted))
-            allowed = _TOLERANCE if precision == "float32" else _LOWER_TOLERANCE
+            allowed = _LOWER_TOLERANCE.get(precision, _TOLERANCE)
             # not a number is far, too
             if not apart <= allowed:
                 raise EngineError(
@@ -300,6 +317,17 @@ def choose_engine(sam: Sam, device: torch.device, precision: Precision = "auto",
                 raise
             _log.warning("OpenVINO is missing (%s): torch answers, about half as fast.", error)
     return TorchEngine(sam, device, precision)
+
+
+def _sample_looks(preprocess: Preprocess) -> Iterator[np.ndarray]:
+    """Prepared slices (3, S, S) of the sample scans, a CT and an MR, along all axes: always the same."""
+    for name, file in (("lumbar-ct", "image"), ("mni-brain", "t1")):
+        scan = load_volume(fetch(name)[file])
+        window, tensor = resolve_window(scan), scan_tensor(scan)
+        for axis in AXES:
+            plane = scan.geometry.plane(axis)
+            for index in np.linspace(0, plane.count - 1, _CALIBRATION + 2)[1:-1].round().astype(int).tolist():
+                yield slice_input(tensor, plane, index, window, preprocess)[0].numpy()
 
 
 def _windows(within: Tensor | None, count: int, side: int, image_size: int) -> tuple[Tensor, int, int]:

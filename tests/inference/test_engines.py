@@ -221,3 +221,33 @@ def test_lower_precision_is_near(sam, folder):
     exact = TorchEngine(sam, CPU).encode(image)
     assert engine.precision == "bfloat16"
     assert 0 < (engine.encode(image) - exact).norm() / exact.norm() < 0.1
+
+
+def test_int8_is_calibrated_on_the_sample_scans_once(sam, folder, monkeypatch):
+    shown = []
+
+    def sample_looks(preprocess):
+        # stands in for the downloads alone; the real ones are the next test's
+        for seed in range(4):
+            shown.append(seed)
+            yield torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(seed)).numpy()
+
+    monkeypatch.setattr(engines, "_sample_looks", sample_looks)
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    exact = TorchEngine(sam, CPU).encode(image)
+    for _ in range(2):
+        engine = OpenVinoEngine(sam, "int8", folder)
+        assert engine.precision == "int8"
+        assert 0 < (engine.encode(image) - exact).norm() / exact.norm() < 0.3
+    assert shown == [0, 1, 2, 3]
+    with pytest.raises(InputError, match="int8 runs as an exported graph"):
+        TorchEngine(sam, CPU, "int8")
+
+
+@pytest.mark.weights
+def test_sample_looks_are_slices_of_both_scans(litemedsam):
+    spec = tiny_spec("tiny_vit")
+    looks = list(engines._sample_looks(spec.preprocess))
+    assert len(looks) == 2 * 3 * 6
+    assert all(look.shape == (3, 64, 64) and np.isfinite(look).all() and look.std() > 0.05 for look in looks)
+    assert len({look.tobytes() for look in looks}) == len(looks)

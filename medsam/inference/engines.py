@@ -326,8 +326,9 @@ def _sample_looks(preprocess: Preprocess) -> Iterator[np.ndarray]:
         window, tensor = resolve_window(scan), scan_tensor(scan)
         for axis in AXES:
             plane = scan.geometry.plane(axis)
-            for index in np.linspace(0, plane.count - 1, _CALIBRATION + 2)[1:-1].round().astype(int).tolist():
-                yield slice_input(tensor, plane, index, window, preprocess)[0].numpy()
+            # the outermost slices may be empty
+            for index in np.linspace(0.2, 0.8, _CALIBRATION) * plane.count:
+                yield slice_input(tensor, plane, int(index), window, preprocess)[0].numpy()
 
 
 def _windows(within: Tensor | None, count: int, side: int, image_size: int) -> tuple[Tensor, int, int]:

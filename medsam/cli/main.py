@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "validate": ("medsam.cli.train", "score a run's model on its validation cases"),
     "test": ("medsam.cli.train", "score a run's model on its test cases"),
     "embed": ("medsam.cli.embed", "encode the slices of a manifest once, so that prompts cost a decode only"),
+    "export": ("medsam.cli.export", "ONNX encoder and decoder, compared with torch, for other engines and browsers"),
     "data": ("medsam.cli.data", "manifests: check, index a folder, split by patient"),
     "models": ("medsam.cli.models", "weights: what is known, where it comes from, licence, what is on disk"),
 }
@@ -49,6 +50,7 @@ _EXTRAS = {
     "huggingface_hub": "hub",
     "jsonargparse": "train",
     "tensorboard": "train",
+    "onnxruntime": "export",
 }
 
 

@@ -326,8 +326,8 @@ def _sample_looks(preprocess: Preprocess) -> Iterator[np.ndarray]:
         window, tensor = resolve_window(scan), scan_tensor(scan)
         for axis in AXES:
             plane = scan.geometry.plane(axis)
-            # the outermost slices may be empty
-            for index in np.linspace(0.2, 0.8, _CALIBRATION) * plane.count:
+            # the outermost slices may be empty, and left and right of the template are the same
+            for index in np.linspace(0.25, 0.8, _CALIBRATION) * plane.count:
                 yield slice_input(tensor, plane, int(index), window, preprocess)[0].numpy()
 
 

@@ -142,7 +142,8 @@ def export_graph(sam: Sam, name: str, target: Path) -> None:
             ) from error
         if program is None:
             raise CheckpointError(f"The {name} of {sam.spec.name} cannot be written as ONNX.")
-        size = sum(weight.nbytes for weight in sam.state_dict().values())
+        weights = (value.const_value for value in program.model.graph.initializers.values())
+        size = sum(weight.nbytes for weight in weights if weight is not None)
         target.parent.mkdir(parents=True, exist_ok=True)
         # a graph names the file of its weights, so both are written under their names and moved together
         with tempfile.TemporaryDirectory(prefix=f".{target.stem}-", dir=target.parent) as scratch:

@@ -79,18 +79,23 @@ class _Stage(nn.Module):
     def __init__(self, sizes: TinyVitSizes, index: int) -> None:
         super().__init__()
         width, depth = sizes.widths[index], sizes.depths[index]
+        self.attends = index > 0
         self.blocks = nn.ModuleList(
-            _MBConv(width, int(width * sizes.expand_ratio))
-            if index == 0
-            else _AttentionBlock(width, sizes.heads[index], sizes.windows[index], int(width * sizes.mlp_ratio))
+            _AttentionBlock(width, sizes.heads[index], sizes.windows[index], int(width * sizes.mlp_ratio))
+            if self.attends
+            else _MBConv(width, int(width * sizes.expand_ratio))
             for _ in range(depth)
         )
         last = index == len(sizes.widths) - 1
         self.downsample = None if last else _PatchMerging(width, sizes.widths[index + 1], sizes.strides[index])
 
     def forward(self, x: Tensor, gradient_checkpointing: bool) -> Tensor:
+        if self.attends:
+            x = x.permute(0, 2, 3, 1)
         for block in self.blocks:
             x = run_checkpointed(block, x) if gradient_checkpointing else block(x)
+        if self.attends:
+            x = x.permute(0, 3, 1, 2)
         return x if self.downsample is None else self.downsample(x)
 
 
@@ -121,7 +126,10 @@ class _PatchMerging(nn.Module):
 
 
 class _AttentionBlock(nn.Module):
-    """Window attention, a depthwise convolution, an MLP; on (B, C, H, W)."""
+    """Window attention, a depthwise convolution, an MLP; on (B, H, W, C).
+
+    Channels last throughout: of five transpositions a block in an exported graph two are left, at the convolution.
+    """
 
     def __init__(self, width: int, heads: int, window: int, hidden: int) -> None:
         super().__init__()
@@ -131,12 +139,12 @@ class _AttentionBlock(nn.Module):
         self.mlp = _NormedMlp(width, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
-        height, width = x.shape[2:]
+        height, width = x.shape[1:3]
         # zeros pad the windows before the attention's own norm, as published: padding is attended to
-        windows = self.attn(split_windows(x.permute(0, 2, 3, 1), self.window))
-        x = x + join_windows(windows, self.window, height, width).permute(0, 3, 1, 2)
-        x = self.local_conv(x).permute(0, 2, 3, 1)
-        return (x + self.mlp(x)).permute(0, 3, 1, 2)
+        windows = self.attn(split_windows(x, self.window))
+        x = x + join_windows(windows, self.window, height, width)
+        x = self.local_conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return x + self.mlp(x)
 
 
 class _WindowAttention(nn.Module):

@@ -10,7 +10,8 @@ the decoder always answers in torch and float32. Every third patient of a set gi
 (two a case) and no others, across all manifests; of each other case up to `--slices` are measured, of up to `--cases`
 cases a set. Dice changes are against float32, each with its standard error over boxes; "structures" are those of a set,
 with the mean change over their slices. Times are of one encoding, in turn, round by round. The second form shows what a
-processor gains that has neither bfloat16 nor float16 (OpenVINO would emulate them there). Cases that several manifests share count once.
+processor gains that has neither bfloat16 nor float16 (OpenVINO would emulate them there). Cases that several manifests
+share count once.
 """
 
 from __future__ import annotations

@@ -50,7 +50,6 @@ JSON: {"machine": {processor, threads, float32_gflops, bfloat16_gflops, ...}, "s
 from __future__ import annotations
 
 import argparse
-import inspect
 import json
 import os
 import platform
@@ -62,8 +61,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 # torch and medsam only in functions: reference_ruler.py imports this file, and the coordinator stays small, since a
 # process that it starts is charged with the coordinator's own peak
@@ -233,7 +233,7 @@ def serve(build: Callable[[Path], Side], inputs: Path) -> None:
             Path("/proc/self/clear_refs").write_text("5")
         elif word == "answer":
             told["facts"] = side.facts()
-            np.savez(rest, **side.arrays(last))
+            np.savez(rest, **cast(Any, side.arrays(last)))
         told["working_mib"] = memory_mib()
         told["peak_mib"] = peak = max(peak, told["working_mib"])
         print(json.dumps(told), file=out, flush=True)
@@ -244,7 +244,7 @@ def serve(build: Callable[[Path], Side], inputs: Path) -> None:
 
 @dataclass(frozen=True)
 class Ours:
-    """model: as Predictor takes it. precision, engine: handed to it where it takes them."""
+    """model, precision, engine: as Predictor takes them."""
 
     model: str
     precision: str = "auto"
@@ -255,12 +255,7 @@ class Ours:
         from medsam import Predictor
         from medsam.inference.embeddings import EmbeddingCache
 
-        known = inspect.signature(Predictor).parameters
-        wanted = {"precision": self.precision, "engine": self.engine}
-        for name, value in wanted.items():
-            if name not in known and value != "auto":
-                sys.exit(f"This Predictor takes no {name}.")
-        chosen = {name: value for name, value in wanted.items() if name in known}
+        chosen: dict[str, Any] = {"precision": self.precision, "engine": self.engine}
         return Predictor(self.model, device="cpu", cache=EmbeddingCache(memory_bytes=0), **chosen)
 
 
@@ -271,8 +266,8 @@ def facts_of(predictor: Any) -> Callable[[], dict[str, Any]]:
     return lambda: {
         "torch": torch.__version__,
         "model": predictor.name,
-        "precision": str(predictor.precision).removeprefix("torch."),
-        "engine": type(getattr(predictor, "engine", predictor)).__name__,
+        "precision": predictor.precision,
+        "engine": predictor.engine.name,
     }
 
 
@@ -456,12 +451,11 @@ class Maker:
     """Inputs of stages as .npz files in a folder. GFLOP of the network stages gather in `gflop`."""
 
     def __init__(self, data: Path, folder: Path, model: str) -> None:
-        self.data, self.folder = data, folder
-        # Predictor without an engine of its own runs in torch anyway
         import medsam
 
-        torch_only = {"engine": "torch"} if "engine" in inspect.signature(medsam.Predictor).parameters else {}
-        self.predictor = medsam.Predictor(model, device="cpu", **torch_only)
+        self.data, self.folder = data, folder
+        # the operations of the eager model are counted
+        self.predictor = medsam.Predictor(model, device="cpu", engine="torch")
         self.gflop: dict[str, float] = {}
 
     def case(self, wanted: str) -> Any:
@@ -785,7 +779,7 @@ def take_turns(name: str, arguments: argparse.Namespace, folder: Path) -> dict[s
                     worker.ask("turn 1")
                     worker.ask("reset")
                     continue
-                told = others.turn(lambda worker=worker: worker.ask(f"turn {stage.repeats}"), stage.repeats)
+                told = others.turn(partial(worker.ask, f"turn {stage.repeats}"), stage.repeats)
                 found[side].append(told)
                 print(f"{name} {turn}: {side} {told['seconds']:.4f} s", file=sys.stderr)
         for side, worker in sides.items():
@@ -806,13 +800,9 @@ def take_cold_turns(arguments: argparse.Namespace, folder: Path) -> dict[str, An
     outs = {side: folder / f"segment.{side}.nii.gz" for side in ("ours", "reference")}
     program = Path(sys.executable).with_name("medsam")
     command = [program, "segment", about["scan"], "--model", arguments.model, "--device", "cpu", "--out", outs["ours"]]
-    command += ["--zoom", "off", "--keep-islands"]
-    usage = subprocess.run([program, "segment", "--help"], check=True, stdout=subprocess.PIPE, text=True).stdout
-    for option, value in (("--precision", arguments.precision), ("--engine", arguments.engine)):
-        if option in usage:
-            command += [option, value]
-        elif value != "auto":
-            raise SystemExit(f"medsam segment takes no {option}.")
+    command += ["--zoom", "off", "--keep-islands", "--precision", arguments.precision]
+    if arguments.engine != "auto":
+        raise SystemExit("medsam segment chooses its engine itself: leave --engine or the stage segment out.")
     for prompt in about["prompts"]:
         command += ["--box", f"{prompt['slice']}:{','.join(map(str, prompt['stored']))}={prompt['label']}"]
     commands = {
@@ -825,9 +815,7 @@ def take_cold_turns(arguments: argparse.Namespace, folder: Path) -> dict[str, An
     found: dict[str, list[dict[str, Any]]] = {"ours": [], "reference": []}
     for turn in range(arguments.pairs + 1):
         for side, line in commands.items():
-            told = others.turn(
-                lambda line=line, side=side: cold([str(part) for part in line], folder / f"segment.{side}.log"), 1
-            )
+            told = others.turn(partial(cold, [str(part) for part in line], folder / f"segment.{side}.log"), 1)
             if turn:
                 found[side].append(told)
                 print(f"segment {turn}: {side} {told['seconds']:.2f} s", file=sys.stderr)
@@ -840,7 +828,7 @@ def take_cold_turns(arguments: argparse.Namespace, folder: Path) -> dict[str, An
         "ours": {"facts": {"command": " ".join(map(str, command[1:2]))}},
         "reference": {"facts": {}},
     }
-    return result(stage, found, facts, stage.compare(answers["ours"], answers["reference"], exact=False), others)
+    return result(stage, found, facts, stage.compare(answers["ours"], answers["reference"], False), others)
 
 
 def cold(command: list[str], log: Path) -> dict[str, Any]:
@@ -965,7 +953,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Every stage, ours beside its reference, in turn.")
     parser.add_argument("--stages", nargs="+", choices=(*STAGES, *ELSEWHERE), default=[*STAGES, *ELSEWHERE])
     parser.add_argument("--pairs", type=int, default=7)
-    parser.add_argument("--precision", default="auto", help="of ours; passed on where Predictor takes it")
+    parser.add_argument("--precision", default="auto", help="of ours, as Predictor takes it")
     parser.add_argument("--engine", default="auto", help="of ours; the same")
     parser.add_argument("--model", default="litemedsam", help="ours: a known name, or a checkpoint of the same weights")
     parser.add_argument("--ct", nargs="+", choices=CTS, default=[CTS[0], CTS[2]], help="the CTs of the stage ct")

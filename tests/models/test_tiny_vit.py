@@ -34,6 +34,6 @@ def test_litemedsam_grids_are_256_128_64_64():
     encoder = TinyVitEncoder(SPECS["litemedsam"].encoder, 256).eval()
     sides = []
     for stage in encoder.layers:
-        stage.blocks[0].register_forward_pre_hook(lambda _, inputs: sides.append(tuple(inputs[0].shape[2:])))
+        stage.register_forward_pre_hook(lambda _, inputs: sides.append(tuple(inputs[0].shape[2:])))
     assert encoder(torch.zeros(1, 3, 64, 64)).shape == (1, 256, 16, 16)
     assert sides == [(64, 64), (32, 32), (16, 16), (16, 16)]

@@ -145,12 +145,14 @@ class _Head(nn.Module):
 class _TwoWayTransformer(nn.Module):
     """Tokens attend to themselves and the image, then the image attends to the tokens.
 
-    Queries are (B, P, T, C), the image's keys (B, P, N, C), or (B, 1, N, C) before the first layer; positions (N, C).
+    The first `outputs` tokens, of quality and masks, come back; the prompt's have done their work. Queries are
+    (B, P, T, C), the image's keys (B, P, N, C), or (B, 1, N, C) before the first layer; positions (N, C).
     """
 
     def __init__(self, sizes: DecoderSizes) -> None:
         super().__init__()
         self.layers = nn.ModuleList(_TwoWayLayer(sizes, first=index == 0) for index in range(sizes.layers))
+        self.outputs = 1 + sizes.mask_tokens
         self.final_attn_token_to_image = _TokenToImage(sizes.width, sizes.width // 2, sizes.heads)
         self.norm_final_attn = nn.LayerNorm(sizes.width)
 
@@ -161,6 +163,7 @@ class _TwoWayTransformer(nn.Module):
         for number, layer in enumerate(self.layers):
             arguments = (queries, keys, tokens, positions, *(image[1:] if number == 0 else ()))
             queries, keys = run_checkpointed(layer, *arguments) if gradient_checkpointing else layer(*arguments)
+        queries, tokens = queries[:, :, : self.outputs], tokens[:, :, : self.outputs]
         attended = self.final_attn_token_to_image(queries + tokens, keys + positions, keys)
         return self.norm_final_attn(queries + attended), keys
 
@@ -301,4 +304,5 @@ class _ImageToToken(_Attention):
         """Logits (B, P, N, heads * T) and values (B, P, heads, T, size) -> (B, P, N, C)."""
         weights = logits.unflatten(-1, (self.heads, -1)).softmax(dim=-1).flatten(3)
         out = self.out_proj.weight.unflatten(1, (self.heads, -1)).permute(1, 2, 0)
-        return weights @ (values @ out).flatten(2, 3) + self.out_proj.bias
+        # each head's weights add up to 1, so the bias can go in with the few values instead of over the image
+        return weights @ (values @ out + self.out_proj.bias / self.heads).flatten(2, 3)

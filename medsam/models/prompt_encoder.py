@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from medsam.models.layers import LayerNorm2d, init_transformer_weights
 from medsam.models.specs import DecoderSizes
 
+# The first sine of a process that several threads compute can be off by 1.5e-4 (pytorch issue 188792): logits by 1e-3.
+torch.zeros(1).sin(), torch.zeros(1).cos()
+
 # Positions of the four learned embeddings in `point_embeddings`.
 _BACKGROUND, _FOREGROUND, _FIRST_CORNER, _SECOND_CORNER = range(4)
 _PADDING = -1

@@ -1,0 +1,285 @@
+"""Exported graphs beside the model they were made from, in ONNX Runtime. Each graph is written once a module."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor
+
+from medsam.errors import CheckpointError
+from medsam.models import export
+from medsam.models.build import build_model
+from medsam.models.export import GRAPHS, OPSET, export_graph
+from medsam.models.mask_decoder import ImagePart
+from medsam.models.prompt_encoder import as_tokens
+from medsam.models.sam import Sam
+from medsam.models.specs import tiny_spec
+
+SIDE, SIZE, CELLS = 8, 64, 64
+
+
+def drawn(family: str) -> Sam:
+    """Weights of a size that lets every part of the network show in the answer."""
+    torch.manual_seed(1)
+    sam = build_model(tiny_spec(family)).eval()
+    with torch.no_grad():
+        for name, weight in sam.named_parameters():
+            if weight.ndim > 1 and not name.startswith("image_encoder"):
+                weight.normal_(0, weight[0].numel() ** -0.5)
+    return sam
+
+
+class Graphs:
+    """The graphs of one model, written and opened when first asked for."""
+
+    def __init__(self, sam: Sam, folder: Path) -> None:
+        self.sam, self.folder = sam, folder
+        self.sessions: dict[str, onnxruntime.InferenceSession] = {}
+
+    def path(self, name: str) -> Path:
+        path = self.folder / f"{name}.onnx"
+        if not path.exists():
+            export_graph(self.sam, name, path)
+        return path
+
+    def run(self, name: str, *inputs: Tensor) -> list[Tensor]:
+        if name not in self.sessions:
+            options = onnxruntime.SessionOptions()
+            options.log_severity_level = 3
+            self.sessions[name] = onnxruntime.InferenceSession(
+                str(self.path(name)), options, providers=["CPUExecutionProvider"]
+            )
+        given = {key: tensor.numpy() for key, tensor in zip(GRAPHS[name].inputs, inputs, strict=True)}
+        return [torch.from_numpy(values) for values in self.sessions[name].run(None, given)]
+
+
+@pytest.fixture(scope="module")
+def vit(tmp_path_factory) -> Graphs:
+    return Graphs(drawn("vit"), tmp_path_factory.mktemp("vit"))
+
+
+@pytest.fixture(scope="module")
+def tiny_vit(tmp_path_factory) -> Graphs:
+    return Graphs(drawn("tiny_vit"), tmp_path_factory.mktemp("tiny_vit"))
+
+
+@pytest.fixture
+def embedding(vit) -> Tensor:
+    torch.manual_seed(2)
+    return torch.randn(1, vit.sam.spec.decoder.width, SIDE, SIDE)
+
+
+@pytest.fixture(autouse=True)
+def _without_gradients():
+    with torch.no_grad():
+        yield
+
+
+def boxes(prompts: int) -> Tensor:
+    ends = torch.rand(1, prompts, 2, 2) * SIZE
+    return torch.cat([ends.amin(2), ends.amax(2)], dim=-1)
+
+
+def points(prompts: int, count: int) -> tuple[Tensor, Tensor]:
+    return torch.rand(1, prompts, count, 2) * SIZE, torch.randint(2, (1, prompts, count))
+
+
+def padded() -> tuple[Tensor, Tensor]:
+    """Three prompts of one, two and four points."""
+    places, labels = points(3, 4)
+    for row, length in enumerate((1, 2, 4)):
+        labels[0, row, length:] = -1
+    return places, labels
+
+
+PROMPTS = {
+    "one box": lambda: {"boxes": boxes(1)},
+    "many boxes": lambda: {"boxes": boxes(33)},
+    "one point": lambda: dict(zip(("points", "point_labels"), points(1, 1), strict=True)),
+    "nine points": lambda: dict(zip(("points", "point_labels"), points(2, 9), strict=True)),
+    "box and points": lambda: {"boxes": boxes(2)} | dict(zip(("points", "point_labels"), points(2, 3), strict=True)),
+    "padded points": lambda: dict(zip(("points", "point_labels"), padded(), strict=True)),
+}
+
+
+def laid_out(given: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    found = as_tokens(given.get("boxes"), given.get("points"), given.get("point_labels"))
+    assert found is not None
+    return found
+
+
+def assert_same(found: Tensor, wanted: Tensor) -> None:
+    assert found.shape == wanted.shape
+    assert wanted.std() > 1e-2, "an answer without contrast proves nothing"
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+def as_map(cells: Tensor) -> Tensor:
+    """Logits of every cell in order (1, P, 4, n, 4, 4) -> maps (1, P, 4, 4h, 4w)."""
+    return cells.unflatten(3, (SIDE, SIDE)).transpose(4, 5).flatten(3, 4).flatten(4, 5)
+
+
+def every_cell(prompts: int) -> Tensor:
+    return torch.arange(CELLS).expand(1, prompts, -1).contiguous()
+
+
+@pytest.mark.parametrize("family", ["vit", "tiny_vit"])
+def test_the_encoder_encodes_as_the_model_does(family, request):
+    graphs = request.getfixturevalue(family)
+    image = torch.rand(1, 3, SIZE, SIZE)
+    assert_same(graphs.run("encoder", image)[0], graphs.sam.encode_image(image))
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_the_decoder_answers_as_the_model_does(vit, embedding, prompt):
+    given = PROMPTS[prompt]()
+    logits, quality = vit.run("decoder", embedding, *laid_out(given))
+    wanted_logits, wanted_quality = vit.sam.decode(embedding, **given, multimask=None)
+    assert_same(logits, wanted_logits)
+    assert_same(quality, wanted_quality)
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_the_decoder_in_two_parts_answers_as_in_one(vit, embedding, prompt):
+    coordinates, kinds = laid_out(PROMPTS[prompt]())
+    part = vit.run("image_part", embedding)
+    logits, quality = vit.run("answer", *part, coordinates, kinds, every_cell(coordinates.shape[1]))
+    wanted_logits, wanted_quality = vit.run("decoder", embedding, coordinates, kinds)
+    assert_same(as_map(logits), wanted_logits)
+    assert_same(quality, wanted_quality)
+
+
+@pytest.mark.parametrize("cells", [1, 5, CELLS])
+def test_an_answer_holds_the_cells_that_were_asked_for_in_that_order(vit, embedding, cells):
+    coordinates, kinds = laid_out({"boxes": boxes(2)})
+    part = vit.run("image_part", embedding)
+    asked = torch.stack([torch.randperm(CELLS)[:cells] for _ in range(2)])[None]
+    logits, _ = vit.run("answer", *part, coordinates, kinds, asked)
+    everything, _ = vit.run("answer", *part, coordinates, kinds, every_cell(2))
+    chosen = torch.stack([everything[0, row, :, asked[0, row]] for row in range(2)])[None]
+    torch.testing.assert_close(logits, chosen, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("prompts", [1, 4])
+def test_an_answer_takes_an_earlier_one_as_the_model_does(vit, embedding, prompts):
+    given = {"boxes": boxes(prompts)} | dict(zip(("points", "point_labels"), points(prompts, 2), strict=True))
+    masks = 4 * torch.randn(1, prompts, 4 * SIDE, 4 * SIDE)
+    logits, quality = vit.run("answer_masked", embedding, masks, *laid_out(given), every_cell(prompts))
+    wanted_logits, wanted_quality = vit.sam.decode(embedding, **given, masks=masks, multimask=None)
+    assert_same(as_map(logits), wanted_logits)
+    assert_same(quality, wanted_quality)
+
+
+def test_a_mask_alone_is_a_prompt_without_positions(vit, embedding):
+    masks = 4 * torch.randn(1, 2, 4 * SIDE, 4 * SIDE)
+    nowhere = torch.zeros(1, 2, 0, 2), torch.zeros(1, 2, 0, dtype=torch.int64)
+    logits, _ = vit.run("answer_masked", embedding, masks, *nowhere, every_cell(2))
+    assert_same(as_map(logits), vit.sam.decode(embedding, masks=masks, multimask=None)[0])
+
+
+def test_prompts_answered_together_are_answered_as_alone(vit, embedding):
+    coordinates, kinds = laid_out({"boxes": boxes(5)})
+    together, _ = vit.run("decoder", embedding, coordinates, kinds)
+    for number in range(5):
+        one = slice(number, number + 1)
+        alone, _ = vit.run("decoder", embedding, coordinates[:, one], kinds[:, one])
+        torch.testing.assert_close(together[:, one], alone, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_a_graph_says_its_operator_set_and_what_is_free(vit, name):
+    model = onnx.load(vit.path(name))
+    onnx.checker.check_model(model)
+    assert [(each.domain, each.version) for each in model.opset_import] == [("", OPSET)]
+    assert [value.name for value in model.graph.input] == list(GRAPHS[name].inputs)
+    assert [value.name for value in model.graph.output] == list(GRAPHS[name].outputs)
+    for value in model.graph.input:
+        free = {n: length.dim_param for n, length in enumerate(value.type.tensor_type.shape.dim) if length.dim_param}
+        assert free == GRAPHS[name].inputs[value.name]
+
+
+def test_only_the_batch_and_the_model_are_fixed(vit):
+    model = onnx.load(vit.path("answer"))
+    shapes = {
+        value.name: [length.dim_param or length.dim_value for length in value.type.tensor_type.shape.dim]
+        for value in [*model.graph.input, *model.graph.output]
+    }
+    assert shapes["coordinates"] == [1, "prompts", "positions", 2]
+    assert shapes["kinds"] == [1, "prompts", "positions"]
+    assert shapes["cells"] == [1, "prompts", "cells"]
+    assert shapes["logits"] == [1, "prompts", 4, "cells", 4, 4]
+    assert shapes["quality"] == [1, "prompts", 4]
+    assert {name: shapes[name] for name in ImagePart._fields} == {
+        "keys": [1, 1, CELLS, 32],
+        "key": [1, 1, CELLS, 16],
+        "value": [1, 1, CELLS, 16],
+        "query": [1, 1, CELLS, 16],
+    }
+
+
+# -- files ------------------------------------------------------------------------------------------------------
+
+
+def test_a_graph_replaces_an_older_file_and_leaves_nothing_else(vit, tmp_path):
+    target = tmp_path / "new" / "image_part.onnx"
+    target.parent.mkdir()
+    target.write_text("old")
+    export_graph(vit.sam, "image_part", target)
+    assert [path.name for path in target.parent.iterdir()] == ["image_part.onnx"]
+    onnx.checker.check_model(onnx.load(target))
+
+
+def test_large_weights_go_into_a_file_beside_the_graph(vit, embedding, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "_OWN_WEIGHTS", 1000)
+    target = tmp_path / "image_part.onnx"
+    export_graph(vit.sam, "image_part", target)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["image_part.onnx", "image_part.onnx.data"]
+    session = onnxruntime.InferenceSession(str(target), providers=["CPUExecutionProvider"])
+    found = session.run(None, {"embedding": embedding.numpy()})
+    np.testing.assert_allclose(found[1], vit.sam.image_part(embedding).key.numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_only_the_weights_of_the_graph_count_as_large(vit, tmp_path, monkeypatch):
+    whole = sum(weight.nbytes for weight in vit.sam.state_dict().values())
+    monkeypatch.setattr(export, "_OWN_WEIGHTS", whole // 2)
+    export_graph(vit.sam, "image_part", tmp_path / "image_part.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["image_part.onnx"]
+
+
+def test_a_failing_exporter_leaves_no_file_and_an_older_one_alone(vit, tmp_path, monkeypatch):
+    target = tmp_path / "decoder.onnx"
+    target.write_text("old")
+
+    def fails(*given, **more):
+        raise ValueError("no such operator\nand a page of details")
+
+    monkeypatch.setattr(torch.onnx, "export", fails)
+    with pytest.raises(CheckpointError, match=r"decoder of tiny-vit cannot be written as ONNX: ValueError: no such op"):
+        export_graph(vit.sam, "decoder", target)
+    assert [path.name for path in tmp_path.iterdir()] == ["decoder.onnx"]
+    assert target.read_text() == "old"
+
+
+def test_a_write_that_breaks_off_leaves_no_file_and_an_older_one_alone(vit, tmp_path, monkeypatch):
+    target = tmp_path / "image_part.onnx"
+    target.write_text("old")
+
+    def breaks_off(self, path, **more):
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch.onnx.ONNXProgram, "save", breaks_off)
+    with pytest.raises(OSError, match="No space left"):
+        export_graph(vit.sam, "image_part", target)
+    assert [path.name for path in tmp_path.iterdir()] == ["image_part.onnx"]
+    assert target.read_text() == "old"
+
+
+def test_there_is_no_other_graph(vit, tmp_path):
+    with pytest.raises(KeyError):
+        export_graph(vit.sam, "prompt_encoder", tmp_path / "prompt_encoder.onnx")

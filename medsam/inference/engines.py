@@ -22,7 +22,7 @@ import logging
 import os
 import platform
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
@@ -32,7 +32,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from medsam.assets import cache_dir, fetch
-from medsam.errors import CheckpointError, InputError, MedSAMError
+from medsam.errors import CheckpointError, InputError, MedSAMError, PromptError
 from medsam.geometry import AXES
 from medsam.inference.embeddings import weights_digest
 from medsam.io.load import load_volume
@@ -88,6 +88,10 @@ class Engine(Protocol):
         """Preprocessed images (B, 3, S, S) -> embedding (B, C, h, w), float32."""
         ...
 
+    def ready(self) -> None:
+        """Make what the first answer would wait for."""
+        ...
+
     def prepare(self, features: Tensor) -> Any:
         """What `decode` takes: one embedding (1, C, h, w), with whatever can be computed before the prompt is known."""
         ...
@@ -124,6 +128,9 @@ class TorchEngine:
         with torch.inference_mode(), torch.autocast(self.device.type, self._dtype, enabled=lower):
             return self.sam.encode_image(images.to(self.device)).float()
 
+    def ready(self) -> None:
+        pass
+
     def prepare(self, features: Tensor) -> Tensor:
         return features
 
@@ -155,7 +162,8 @@ class OpenVinoEngine:
         if precision == "auto":
             precision = "float32"
         self.precision = str(precision)
-        self._folder = folder or cache_dir() / "graphs" / _graph_digest(sam)
+        self._digest = _graph_digest(sam)
+        self._folder = folder or cache_dir() / "graphs" / self._digest
         self._core = openvino.Core()
         if _NEEDS[self.precision] not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise InputError(f"This processor does not compute in {self.precision}; leave --precision out.")
@@ -170,6 +178,10 @@ class OpenVinoEngine:
             return torch.cat([self.encode(image[None]) for image in images])
         self.sam.check_images(images)
         return self._run("encoder", images)[0]
+
+    def ready(self) -> None:
+        for graph in ("encoder", "image_part", "answer"):
+            self._ready(graph)
 
     def prepare(self, features: Tensor) -> tuple[Tensor, list[ImagePart]]:
         # filled by the first prompt without a mask
@@ -186,6 +198,8 @@ class OpenVinoEngine:
         features, kept = prepared
         batched = {name: tensor[None] for name, tensor in prompts.items()}
         count = self.sam.count_prompts(features, **batched)
+        if within is not None and (within.shape != (count, 4) or not within.isfinite().all()):
+            raise PromptError(f"within: finite boxes ({count}, 4) are needed, got {tuple(within.shape)}.")
         masks = batched.pop("masks", None)
         laid_out = as_tokens(batched.get("boxes"), batched.get("points"), batched.get("point_labels"))
         # a mask alone has no places
@@ -217,11 +231,12 @@ class OpenVinoEngine:
     def _run(self, graph: str, *inputs: Tensor) -> list[Tensor]:
         request = getattr(self._requests, graph, None)
         if request is None:
-            request = self._ready(graph).create_infer_request()
+            request = _run_by_openvino(graph, self._ready(graph).create_infer_request)
             setattr(self._requests, graph, request)
         given = {number: tensor.detach().contiguous().numpy() for number, tensor in enumerate(inputs)}
         # inputs are read in place; outputs are copied, since the next request writes over them
-        return [torch.from_numpy(values) for values in request.infer(given, share_inputs=True).values()]
+        found = _run_by_openvino(graph, lambda: request.infer(given, share_inputs=True))
+        return [torch.from_numpy(values) for values in found.values()]
 
     def _ready(self, graph: str) -> Any:
         """The graph, compiled; written and checked before if need be."""
@@ -245,6 +260,8 @@ class OpenVinoEngine:
             if not path.exists():
                 with status(f"Preparing {self.sam.spec.name} for this processor (once): {path.stem}"):
                     try:
+                        if _graph_digest(self.sam) != self._digest:
+                            raise EngineError(f"The weights of {self.sam.spec.name} have changed since it was loaded.")
                         if source is None:
                             export_graph(self.sam, graph, path)
                         else:
@@ -261,26 +278,41 @@ class OpenVinoEngine:
             # a folder each: OpenVINO 2026.4 takes a graph compiled for one precision for one of another
             "CACHE_DIR": str(self._folder / f"compiled-{_HINTS[precision]}"),
         }
-        try:
-            return self._core.compile_model(str(path), "CPU", settings)
-        except RuntimeError as error:
-            raise EngineError(f"OpenVINO cannot run {path.name}: {str(error).splitlines()[0]}") from error
+        return _run_by_openvino(path.name, lambda: self._core.compile_model(str(path), "CPU", settings))
 
     def _checked(self, graph: str, precision: str) -> Any:
-        """The compiled graph, compared with torch once a graph, precision, OpenVINO and processor."""
-        compiled = self._compile(self._file(graph, precision), precision)
-        note, name, machine = self._folder / "checked.json", f"{graph} {precision}", _machine()
+        """The compiled graph. A file that was damaged is written once more."""
+        try:
+            return self._compared(graph, precision)
+        except EngineError:
+            self._file(graph, precision).unlink(missing_ok=True)
+            return self._compared(graph, precision)
+
+    def _compared(self, graph: str, precision: str) -> Any:
+        path = self._file(graph, precision)
+        compiled = self._compile(path, precision)
+        self._compare(graph, precision, path, compiled)
+        return compiled
+
+    def _compare(self, graph: str, precision: str, path: Path, compiled: Any) -> None:
+        """With torch, once a file, precision, OpenVINO and processor. Raises EngineError where answers differ."""
+        note, name = self._folder / "checked.json", f"{graph} {precision}"
+        with path.open("rb") as file:
+            about = f"{_machine()}, sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
         try:
             checked = json.loads(note.read_text())
         except (OSError, ValueError):
             checked = {}
-        if checked.get(name) == machine:
-            return compiled
+        if not isinstance(checked, dict):
+            checked = {}
+        if checked.get(name) == about:
+            return
         with torch.random.fork_rng(devices=[]), torch.inference_mode():
             torch.manual_seed(0)
             inputs = example_inputs(self.sam, graph)
             expected = graph_module(self.sam, graph)(*inputs)
-        found = compiled({number: tensor.numpy() for number, tensor in enumerate(inputs)})
+        given = {number: tensor.numpy() for number, tensor in enumerate(inputs)}
+        found = _run_by_openvino(graph, lambda: compiled(given))
         for number, tensor in enumerate(expected if isinstance(expected, tuple) else (expected,)):
             wanted, got = tensor.numpy(), found[number]
             apart = float(np.abs(got - wanted).max() if precision == "float32" else _relative(got, wanted))
@@ -292,9 +324,8 @@ class OpenVinoEngine:
                     f"{allowed:g} is allowed."
                 )
         partial = note.with_name(f".{note.name}.{os.getpid()}.{threading.get_ident()}")
-        partial.write_text(json.dumps({**checked, name: machine}, indent=1))
+        partial.write_text(json.dumps({**checked, name: about}, indent=1))
         partial.replace(note)
-        return compiled
 
 
 def choose_engine(sam: Sam, device: torch.device, precision: Precision = "auto", engine: EngineName = "auto") -> Engine:
@@ -331,6 +362,15 @@ def _sample_looks(preprocess: Preprocess) -> Iterator[np.ndarray]:
                 yield slice_input(tensor, plane, int(index), window, preprocess)[0].numpy()
 
 
+def _run_by_openvino(what: str, run: Callable[[], Any]) -> Any:
+    try:
+        return run()
+    except RuntimeError as error:
+        # the lines before the last say where in OpenVINO
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise EngineError(f"OpenVINO cannot run {what}: {lines[-1] if lines else type(error).__name__}.") from error
+
+
 def _windows(within: Tensor | None, count: int, side: int, image_size: int) -> tuple[Tensor, int, int]:
     """Windows of one size on the embedding's grid: first (row, column) of each (P, 2), rows and columns."""
     if within is None:
@@ -346,7 +386,7 @@ def _windows(within: Tensor | None, count: int, side: int, image_size: int) -> t
 def _graph_digest(sam: Sam) -> str:
     """Of everything a graph is made from: weights, sizes that leave no trace in them, and how it is written."""
     spec = sam.spec
-    described = (_FORMAT, OPSET, sorted(GRAPHS), spec.encoder, spec.decoder, weights_digest(sam))
+    described = (_FORMAT, OPSET, sorted(GRAPHS), spec.encoder, spec.decoder, spec.preprocess, weights_digest(sam))
     return hashlib.sha256(repr(described).encode()).hexdigest()
 
 

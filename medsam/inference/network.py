@@ -8,12 +8,13 @@ Gradients are switched off in `engines` and nowhere below.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -112,18 +113,15 @@ class Network:
         self._wanted: tuple[Precision, EngineName] = precision, engine if named or engine != "auto" else "torch"
         self._engine: Engine | None = choose_engine(self.sam, self.device, *self._wanted)
         # what an embedding's prompts share, as long as somebody holds the embedding
-        self._prepared: WeakKeyDictionary[Embedding, Any] = WeakKeyDictionary()
+        self._prepared: WeakKeyDictionary[Embedding, tuple[Engine, Any]] = WeakKeyDictionary()
+        self._lock = threading.Lock()
 
     @property
     def engine(self) -> Engine:
         """Who runs the network on `device`."""
         if self._engine is None or self._engine.device != self.device:
-            self._use(choose_engine(self.sam, self.device, *self._wanted))
-        return cast(Engine, self._engine)
-
-    def _use(self, engine: Engine) -> None:
-        self._engine = engine
-        self._prepared.clear()
+            self._engine = choose_engine(self.sam, self.device, *self._wanted)
+        return self._engine
 
     @property
     def precision(self) -> str:
@@ -132,14 +130,32 @@ class Network:
 
     def _ask_engine(self, ask: Callable[[Engine], _Answered]) -> _Answered:
         """What the engine says; where an exported graph fails and the user had not asked for it, what torch says."""
+        engine = self.engine
         try:
-            return ask(self.engine)
+            return ask(engine)
         except (EngineError, ImportError, OSError) as error:
-            if isinstance(self.engine, TorchEngine) or self._wanted[1] != "auto":
+            precision, wanted = self._wanted
+            # torch has no int8
+            if isinstance(engine, TorchEngine) or wanted != "auto" or precision == "int8":
                 raise
-            _log.warning("%s Torch answers instead, about half as fast.", error)
-            self._use(TorchEngine(self.sam, self.device, self._wanted[0]))
+            with self._lock:
+                # of several threads that failed, one switches
+                if self._engine is engine:
+                    _log.warning("%s Torch answers instead, about half as fast.", error)
+                    self._engine = TorchEngine(self.sam, self.device, precision)
             return ask(self.engine)
+
+    def ready(self) -> None:
+        """Have everything written, checked and compiled that the first answer would wait for."""
+        self._ask_engine(lambda engine: engine.ready())
+
+    def __getstate__(self) -> dict[str, Any]:
+        # graphs and locks belong to a process; the copy makes its own when it is first asked
+        return {**vars(self), "_engine": None, "_prepared": None, "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._prepared, self._lock = WeakKeyDictionary(), threading.Lock()
 
     @property
     def name(self) -> str:
@@ -234,9 +250,10 @@ class Network:
         started = time.perf_counter()
 
         def ask(engine: Engine) -> tuple[torch.Tensor, torch.Tensor]:
-            prepared = self._prepared.get(embedding)
-            if prepared is None:
-                self._prepared[embedding] = prepared = engine.prepare(embedding.features)
+            owner, prepared = self._prepared.get(embedding, (None, None))
+            if owner is not engine:
+                prepared = engine.prepare(embedding.features)
+                self._prepared[embedding] = engine, prepared
             return engine.decode(prepared, prompts, multimask=multimask, within=within)
 
         logits, quality = self._ask_engine(ask)

@@ -118,7 +118,10 @@ def answer_slice(
         for n in strange:
             earlier = before[n]
             last = None if earlier is None else tight_box(earlier.mask, 1)
-            asked[n], before[n] = as_box(look.network, whole, asked[n], look.plane, last), None
+            asked[n] = as_box(look.network, whole, asked[n], look.plane, last)
+    if not knows_clicks:
+        # a network that was shown boxes only makes nothing of its earlier logits
+        before = [None] * len(asked)
     if zoom != "off":
         for n, prompt in enumerate(asked):
             if prompt.box is not None:

@@ -121,7 +121,7 @@ def export_graph(sam: Sam, name: str, target: Path) -> None:
     import onnxscript  # noqa: F401  told apart from a failure of the exporter
 
     graph = GRAPHS[name]
-    with torch.no_grad(), _quiet():
+    with torch.no_grad(), _quiet(), _resting(sam):
         inputs = example_inputs(sam, name)
         free = {axis: torch.export.Dim(axis) for axis in (_P, _T, _N)}
         try:
@@ -160,6 +160,18 @@ class _Part(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Any:
         return self.run(self.sam, *inputs)
+
+
+@contextmanager
+def _resting(sam: Sam) -> Iterator[None]:
+    """In evaluation mode, and afterwards as before: a model in training may be exported in between."""
+    training = [module for module in sam.modules() if module.training]
+    sam.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 @contextmanager

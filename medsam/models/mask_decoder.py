@@ -245,9 +245,13 @@ class _Attention(nn.Module):
     def _few(self, tokens: Tensor) -> bool:
         """Whether heads x tokens are fewer than the channels the image would be projected to.
 
-        An exported graph works for any number of tokens and was made for few.
+        Not in training: there the bias of the keys would have no gradient at all, which DDP waits for, and bfloat16
+        gradients are nearer to float32 in the published order. An exported graph works for any number of tokens and was
+        made for few.
         """
-        return torch.compiler.is_exporting() or self.heads * tokens.shape[2] < self.k_proj.out_features
+        if torch.compiler.is_exporting():
+            return True
+        return not torch.is_grad_enabled() and self.heads * tokens.shape[2] < self.k_proj.out_features
 
 
 class _TokenToImage(_Attention):

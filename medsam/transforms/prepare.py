@@ -27,7 +27,8 @@ def scan_tensor(volume: Volume) -> torch.Tensor:
     array = volume.array.transpose(3, 2, 1, 0) if volume.is_colour else volume.array.transpose(2, 1, 0)[None]
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     array = array.astype(_TORCH_DTYPES.get(array.dtype, array.dtype), copy=False)
-    if not array.flags.writeable:  # memory-mapped files; torch has no read-only tensors
+    # memory-mapped files and flipped views: torch has neither read-only tensors nor steps backwards
+    if not array.flags.writeable or any(stride < 0 for stride in array.strides):
         array = array.copy()
     return torch.from_numpy(array)
 

@@ -203,6 +203,7 @@ STAGES = {
     "decode": lambda inputs: decode(inputs, 1),
     "decode-next": lambda inputs: decode(inputs, 1),
     "decode20": lambda inputs: decode(inputs, 20),
+    "decode20-inside": lambda inputs: decode(inputs, 20),
     "restore": restore,
     "metrics": metrics,
     "encode-vit-b": vit_b,

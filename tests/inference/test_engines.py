@@ -1,4 +1,6 @@
+import copy
 import logging
+import pickle
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from phantoms import block
 
-from medsam.errors import InputError, PromptError
+from medsam.errors import CheckpointError, InputError, PromptError
 from medsam.inference import engines
 from medsam.inference.engines import UNASKED, EngineError, OpenVinoEngine, TorchEngine, choose_engine
 from medsam.inference.network import Network
@@ -123,7 +125,7 @@ def test_windows_lie_on_the_grid_and_hold_their_boxes(corners, side):
 
 def test_the_image_is_prepared_once_an_embedding(sam, exported, monkeypatch):
     network = Network(sam, "cpu")
-    network._use(exported)
+    network._engine = exported
     ran = []
     run = exported._run
     monkeypatch.setattr(exported, "_run", lambda graph, *inputs: ran.append(graph) or run(graph, *inputs))
@@ -156,32 +158,90 @@ def test_graphs_are_written_once(sam, folder, exported, features, monkeypatch):
     OpenVinoEngine(sam, "float32", folder).encode(torch.zeros(1, 3, 64, 64))
 
 
-def test_a_graph_of_other_weights_is_not_trusted_and_torch_answers(sam, tmp_path, caplog):
+def test_a_graph_of_other_weights_is_not_trusted_but_written_again(sam, tmp_path):
     torch.manual_seed(4)
     other = build_model(sam.spec).eval()
     engines.export_graph(other, "encoder", tmp_path / "encoder.onnx")
-    wrong = OpenVinoEngine(sam, "float32", tmp_path)
-    with pytest.raises(EngineError, match="away from torch"):
-        wrong.encode(torch.rand(1, 3, 64, 64))
+    image = torch.rand(1, 3, 64, 64)
+    found = OpenVinoEngine(sam, "float32", tmp_path).encode(image)
+    torch.testing.assert_close(found, TorchEngine(sam, CPU).encode(image), atol=1e-4, rtol=1e-4)
 
-    network = Network(sam, "cpu")
-    expected = network.embed(SCAN).features
+
+@pytest.mark.parametrize("note", ["null", "[]", "{", '{"encoder float32": 3}'])
+def test_a_damaged_cache_is_mended(sam, folder, tmp_path, note):
+    (tmp_path / "encoder.onnx").write_bytes((folder / "encoder.onnx").read_bytes()[:-5000])
+    (tmp_path / "checked.json").write_text(note)
+    image = torch.rand(1, 3, 64, 64)
+    found = OpenVinoEngine(sam, "float32", tmp_path).encode(image)
+    torch.testing.assert_close(found, TorchEngine(sam, CPU).encode(image), atol=1e-4, rtol=1e-4)
+
+
+@pytest.fixture
+def broken(sam, tmp_path, monkeypatch):
+    """An engine whose graphs cannot be written."""
+
+    def failing(*arguments):
+        raise CheckpointError("The encoder cannot be written as ONNX.")
+
+    monkeypatch.setattr(engines, "export_graph", failing)
+    return OpenVinoEngine(sam, "float32", tmp_path)
+
+
+def test_where_a_graph_fails_torch_answers_and_says_so(sam, broken, caplog):
+    expected = Network(sam, "cpu").embed(SCAN).features
     network = Network(sam, "cpu")
     network._wanted = ("auto", "auto")
-    network._use(wrong)
-    with caplog.at_level(logging.WARNING):
-        found = network.embed(SCAN).features
-    assert "Torch answers instead" in caplog.text
+    network._engine = broken
+    with caplog.at_level(logging.WARNING), ThreadPoolExecutor(4) as pool:
+        found = [each.features for each in pool.map(lambda _: network.embed(SCAN), range(4))]
+    assert caplog.text.count("Torch answers instead") == 1
     assert network.engine.name == "torch"
-    torch.testing.assert_close(found, expected)
+    for one in found:
+        torch.testing.assert_close(one, expected)
 
 
-def test_an_engine_that_was_asked_for_is_not_replaced(sam, tmp_path):
-    (tmp_path / "encoder.onnx").write_bytes(b"no graph")
-    network = Network(sam, "cpu", engine="openvino")
-    network._use(OpenVinoEngine(sam, "float32", tmp_path))
-    with pytest.raises(EngineError, match=r"encoder\.onnx"):
+@pytest.mark.parametrize("wanted", [("auto", "openvino"), ("int8", "auto")])
+def test_what_was_asked_for_is_not_replaced(sam, broken, wanted):
+    network = Network(sam, "cpu")
+    network._wanted = wanted
+    network._engine = broken
+    with pytest.raises(EngineError, match="cannot be written as ONNX"):
         network.embed(SCAN)
+
+
+def test_an_embedding_outlives_the_engine_that_prepared_it(sam, exported):
+    network = Network(sam, "cpu")
+    network._engine = exported
+    embedding = network.embed(SCAN)
+    before = network.predict(embedding, np.array([[4, 4, 20, 20]]))
+    network._engine = TorchEngine(sam, CPU)
+    after = network.predict(embedding, np.array([[4, 4, 20, 20]]))
+    torch.testing.assert_close(after.logits, before.logits, atol=1e-5, rtol=1e-4)
+
+
+def test_networks_can_be_copied_and_sent(sam, exported):
+    network = Network(sam, "cpu")
+    network._engine = exported
+    embedding = network.embed(SCAN)
+    network.predict(embedding, np.array([[4, 4, 20, 20]]))
+    for twin in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
+        torch.testing.assert_close(twin.embed(SCAN).features, embedding.features, atol=1e-4, rtol=1e-4)
+
+
+def test_weights_that_changed_are_not_filed_under_the_old_ones(sam, tmp_path):
+    changed = copy.deepcopy(sam)
+    engine = OpenVinoEngine(changed, "float32")
+    engine._folder = tmp_path
+    with torch.no_grad():
+        changed.mask_decoder.iou_token.weight += 1
+    with pytest.raises(EngineError, match="have changed since"):
+        engine.encode(torch.rand(1, 3, 64, 64))
+
+
+def test_within_has_one_box_a_prompt(exported, features):
+    for wrong in (torch.zeros(2, 4), torch.full((3, 4), torch.nan), torch.zeros(4)):
+        with pytest.raises(PromptError, match="within: finite boxes"):
+            exported.decode(exported.prepare(features), {"boxes": boxes(3)}, multimask=False, within=wrong)
 
 
 def test_small_networks_and_networks_in_training_stay_in_torch(sam, tmp_path):

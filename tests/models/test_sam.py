@@ -9,7 +9,8 @@ import torch
 
 from medsam.errors import PromptError
 from medsam.models.build import build_model
-from medsam.models.specs import tiny_spec
+from medsam.models.mask_decoder import MaskDecoder
+from medsam.models.specs import DecoderSizes, tiny_spec
 
 GENERATOR = torch.Generator().manual_seed(11)
 IMAGES = torch.randn(2, 3, 64, 64, generator=GENERATOR)
@@ -217,3 +218,30 @@ def test_all_masks_are_the_single_one_and_then_the_several(tiny, kinds):
     for all_masks, single, rest in zip(every, one, several, strict=True):
         assert all_masks.shape[2] == 4
         torch.testing.assert_close(all_masks, torch.cat([single, rest], dim=2))
+
+
+def test_every_weight_of_the_decoder_learns_from_a_box():
+    """At the public models' width, where few tokens could do without some weights: DDP waits for each gradient."""
+    sizes = DecoderSizes()
+    decoder = MaskDecoder(sizes)
+    image = torch.randn(1, 1, sizes.width, 4, 4)
+    positions = torch.randn(4, 4, sizes.width)
+    logits, quality = decoder(
+        decoder.image_part(image, positions), positions, torch.randn(1, 2, 2, sizes.width), 2, None
+    )
+    (logits.mean() + quality.mean()).backward()
+    assert [name for name, weight in decoder.named_parameters() if weight.grad is None] == []
+
+
+def test_few_tokens_are_answered_alike_in_training_and_at_rest():
+    sizes = DecoderSizes()
+    torch.manual_seed(0)
+    decoder = MaskDecoder(sizes)
+    image, positions = torch.randn(2, 1, sizes.width, 4, 4), torch.randn(4, 4, sizes.width)
+    tokens = torch.randn(2, 3, 2, sizes.width)
+    asked = (decoder.image_part(image, positions), positions, tokens, 3, None)
+    learning = decoder(*asked)
+    with torch.no_grad():
+        resting = decoder(*asked)
+    for one, other in zip(learning, resting, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)

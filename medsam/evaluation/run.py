@@ -195,11 +195,11 @@ def _failure(run: Run, name: str) -> str:
 def _open_folder(run: Run, models: Mapping[str, Predictor]) -> None:
     """Make the folder, or make sure that it holds this very evaluation."""
     for model in models.values():
-        model.ready()
+        model.ready()  # from here on it is known who answers
     identity = {
         "protocol": run.protocol.as_dict(),
         "models": {name: weights_digest(predictor.sam) for name, predictor in models.items()},
-        # (ready by now, so this is who answers) embeddings of another precision are other embeddings, and another engine takes other seconds
+        # embeddings of another precision are other embeddings, and another engine takes other seconds
         "engines": {name: f"{model.engine.name} {model.precision}" for name, model in models.items()},
         "keep_masks": run.keep_masks,
         "timing": run.timing,

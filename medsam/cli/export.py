@@ -157,8 +157,6 @@ def compare_graph(sam: Sam, name: str, path: Path) -> dict[str, Any]:
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     part, names = graph_module(sam, name), list(GRAPHS[name].inputs)
     cases: dict[str, Any] = {}
-    # a process's first sine is off by 1e-4 when several threads compute it (pytorch issue 188792), not of one value
-    torch.zeros(1).sin(), torch.zeros(1).cos()
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         torch.manual_seed(0)
         for what, inputs in _cases(sam, name):

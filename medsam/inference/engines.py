@@ -40,6 +40,7 @@ from medsam.models.export import GRAPHS, OPSET, example_inputs, export_graph, gr
 from medsam.models.mask_decoder import ImagePart
 from medsam.models.prompt_encoder import as_tokens
 from medsam.models.quantise import quantise_encoder
+from medsam.models.runtime import openvino_core
 from medsam.models.sam import Sam
 from medsam.progress import status
 from medsam.transforms.intensity import resolve_window
@@ -156,16 +157,14 @@ class OpenVinoEngine:
     name = "openvino"
 
     def __init__(self, sam: Sam, precision: Precision = "auto", folder: Path | None = None) -> None:
-        import openvino
-
+        core = openvino_core()
         self.sam, self.device = sam, torch.device("cpu")
         if precision == "auto":
             precision = "float32"
         self.precision = str(precision)
         self._digest = _graph_digest(sam)
         self._folder = folder or cache_dir() / "graphs" / self._digest
-        self._core = openvino.Core()
-        if _NEEDS[self.precision] not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        if _NEEDS[self.precision] not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise InputError(f"This processor does not compute in {self.precision}; leave --precision out.")
         self._compiled: dict[str, Any] = {}
         self._lock = threading.Lock()
@@ -278,7 +277,7 @@ class OpenVinoEngine:
             # a folder each: OpenVINO 2026.4 takes a graph compiled for one precision for one of another
             "CACHE_DIR": str(self._folder / f"compiled-{_HINTS[precision]}"),
         }
-        return _run_by_openvino(path.name, lambda: self._core.compile_model(str(path), "CPU", settings))
+        return _run_by_openvino(path.name, lambda: openvino_core().compile_model(str(path), "CPU", settings))
 
     def _checked(self, graph: str, precision: str) -> Any:
         """The compiled graph. A file that was damaged is written once more."""
@@ -398,5 +397,5 @@ def _relative(found: np.ndarray, wanted: np.ndarray) -> float:
 def _machine() -> str:
     import openvino
 
-    processor = openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")
+    processor = openvino_core().get_property("CPU", "FULL_DEVICE_NAME")
     return f"OpenVINO {openvino.__version__}, {platform.machine()}, {processor}"

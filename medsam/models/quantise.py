@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 
 from medsam.errors import CheckpointError, InputError
+from medsam.models.runtime import openvino_core
 
 # Values of a tensor looked at in each image, and bins they are counted in. LiteMedSAM's error is 0.082 with these, and
 # 0.081 with a third of all values and twice the bins.
@@ -119,9 +120,7 @@ def _column_scales(graph: Any, weights: np.ndarray, name: str) -> Any:
 
 def _ranges(source: Path, names: Sequence[str], images: Iterable[np.ndarray]) -> dict[str, tuple[float, float]]:
     """Tensor -> the range that 8 bits of it should cover, from what it holds while the encoder sees the images."""
-    import openvino
-
-    core = openvino.Core()
+    core = openvino_core()
     model = core.read_model(str(source))
     model.add_outputs(list(names))
     # in less than float32 the ranges would depend on the processor

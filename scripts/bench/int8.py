@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
 import torch
 from rich.console import Console
 from rich.progress import track
@@ -38,6 +37,7 @@ from medsam.metrics.overlap import dice
 from medsam.models.build import load_model
 from medsam.models.export import export_graph
 from medsam.models.quantise import quantise_encoder
+from medsam.models.runtime import openvino_core
 from medsam.prompts.prompt import Box
 from medsam.prompts.simulate import tight_box
 from medsam.transforms.frame import Frame
@@ -156,7 +156,7 @@ def looks(case: Case, count: int, preprocess: Preprocess) -> Iterator[Look]:
 
 def compile_all(graphs: dict[str, Path], names: Collection[str], threads: int) -> dict[str, Encode]:
     """Precision -> encoder in OpenVINO, float32 first; those that this processor has."""
-    core = openvino.Core()
+    core = openvino_core()
     can = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
     def encoder(path: Path, hint: str) -> Encode:

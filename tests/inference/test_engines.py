@@ -17,6 +17,7 @@ from medsam.inference.engines import UNASKED, EngineError, OpenVinoEngine, Torch
 from medsam.inference.network import Network
 from medsam.models.build import build_model
 from medsam.models.checkpoint import save_checkpoint
+from medsam.models.runtime import openvino_core
 from medsam.models.specs import tiny_spec
 
 CPU = torch.device("cpu")
@@ -168,7 +169,8 @@ def test_a_graph_of_other_weights_is_not_trusted_but_written_again(sam, tmp_path
 
 
 @pytest.mark.parametrize("note", ["null", "[]", "{", '{"encoder float32": 3}'])
-def test_a_damaged_cache_is_mended(sam, folder, tmp_path, note):
+def test_a_damaged_cache_is_mended(sam, exported, folder, tmp_path, note):
+    exported.encode(torch.rand(1, 3, 64, 64))
     (tmp_path / "encoder.onnx").write_bytes((folder / "encoder.onnx").read_bytes()[:-5000])
     (tmp_path / "checked.json").write_text(note)
     image = torch.rand(1, 3, 64, 64)
@@ -258,6 +260,8 @@ def test_known_weights_run_as_graphs(litemedsam):
 
 def test_without_openvino_torch_answers_and_says_so(sam, monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "openvino", None)
+    # not the one this process has already
+    monkeypatch.setattr(engines, "openvino_core", openvino_core.__wrapped__)
     monkeypatch.setattr(engines, "_WORTH_EXPORTING", 0)
     with caplog.at_level(logging.WARNING):
         assert choose_engine(sam, CPU).name == "torch"

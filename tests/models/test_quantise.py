@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import openvino
 import pytest
 from models.conftest import randomised
 from onnx import TensorProto, helper, numpy_helper
@@ -16,6 +15,7 @@ from medsam.errors import CheckpointError, InputError
 from medsam.models.build import build_model
 from medsam.models.export import OPSET, export_graph
 from medsam.models.quantise import _clipped_range, quantise_encoder
+from medsam.models.runtime import openvino_core
 from medsam.models.sam import Sam
 from medsam.models.specs import tiny_spec
 
@@ -57,7 +57,7 @@ def looks(count: int, seed: int = 0) -> list[np.ndarray]:
 
 
 def embeddings(path: Path, images: list[np.ndarray]) -> np.ndarray:
-    compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = openvino_core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return np.stack([compiled({0: image[None]})[0][0].copy() for image in images])
 
 

@@ -1,0 +1,19 @@
+"""OpenVINO, once a process."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+
+@functools.cache
+def openvino_core() -> Any:
+    """The `openvino.Core` everything here shares; it is never given back. Raises ImportError where OpenVINO is missing.
+
+    Every Core of OpenVINO 2026.4 lays out a stack for signals (sigaltstack) and frees it when it goes. Of two, the
+    second puts the first one's stack back after that was freed: the next signal, say of a data loader's process that
+    ends, is handled on memory that belongs to someone else by then, a batch of training data as likely as not.
+    """
+    import openvino
+
+    return openvino.Core()

@@ -53,7 +53,7 @@ EngineName = Literal["auto", "torch", "openvino"]
 # Logit of a pixel nobody asked for: certainly outside, and finite, so that enlarging never meets inf - inf.
 UNASKED = -32.0
 # Part of a graph's folder: raise it when `models.export` writes other graphs for the same weights.
-_FORMAT = 4
+_FORMAT = 5
 # A smaller network answers at once in torch, and exporting it would take longer than all it will ever be asked.
 _WORTH_EXPORTING = 1_000_000
 # How far from torch a graph may answer: in float32 any number of an embedding or of logits, which go to some tens; at

@@ -120,7 +120,9 @@ class MaskDecoder(nn.Module):
         another layout, and the backward pass takes half the time (docs/benchmarks.md).
         """
         first, norm, _, second, _ = cast(Iterable[Any], self.output_upscaling)
-        x = F.gelu(norm.channels_last(_split_pixel(first, keys)))
+        x = _split_pixel(first, keys)
+        # three axes, as in `_TwoWayLayer`
+        x = F.gelu(norm.channels_last(x.flatten(0, 2))).view(x.shape)
         return F.gelu(_split_pixel(second, x)).flatten(2, -2)
 
 
@@ -210,7 +212,9 @@ class _TwoWayLayer(nn.Module):
             queries = self.norm2(queries + to_image.projected(queries + tokens, key_of_image, value_of_image))
             queries = self.norm3(queries + self.mlp(queries))
             attended = to_tokens.projected(query_of_image, queries + tokens, queries)
-        return queries, self.norm4(keys + attended)
+        found = keys + attended
+        # of three axes OpenVINO makes one kernel, of four it makes four passes
+        return queries, self.norm4(found.flatten(0, 1)).unflatten(0, found.shape[:2])
 
 
 class _Attention(nn.Module):
@@ -267,7 +271,12 @@ class _TokenToImage(_Attention):
         q = self._split(self.q_proj(queries))
         # the bias of the keys adds the same to every pixel's logit, which a softmax does not see
         moved = q @ self._by_head(self.k_proj)
-        seen = attend(moved.flatten(2, 3), keys, values, scale=q.shape[-1] ** -0.5)
+        parts = (moved.flatten(2, 3), keys, values)
+        if torch.compiler.is_exporting():
+            # a fifth axis keeps OpenVINO from its own fused attention, which takes half as long again for keys so many
+            seen = attend(*(part[:, :, None] for part in parts), scale=q.shape[-1] ** -0.5)[:, :, 0]
+        else:
+            seen = attend(*parts, scale=q.shape[-1] ** -0.5)
         x = seen.unflatten(2, (self.heads, -1)) @ self._by_head(self.v_proj).transpose(1, 2)
         # weights that add up to 1 leave the bias of the values as it is
         return self._joined(x + self.v_proj.bias.unflatten(0, (self.heads, 1, -1)))

@@ -270,13 +270,12 @@ class _TokenToImage(_Attention):
             return super().forward(queries, keys, values)
         q = self._split(self.q_proj(queries))
         # the bias of the keys adds the same to every pixel's logit, which a softmax does not see
-        moved = q @ self._by_head(self.k_proj)
-        parts = (moved.flatten(2, 3), keys, values)
+        moved, scale = (q @ self._by_head(self.k_proj)).flatten(2, 3), q.shape[-1] ** -0.5
         if torch.compiler.is_exporting():
             # a fifth axis keeps OpenVINO from its own fused attention, which takes half as long again for keys so many
-            seen = attend(*(part[:, :, None] for part in parts), scale=q.shape[-1] ** -0.5)[:, :, 0]
+            seen = attend(moved[:, :, None], keys[:, :, None], values[:, :, None], scale=scale)[:, :, 0]
         else:
-            seen = attend(*parts, scale=q.shape[-1] ** -0.5)
+            seen = attend(moved, keys, values, scale=scale)
         x = seen.unflatten(2, (self.heads, -1)) @ self._by_head(self.v_proj).transpose(1, 2)
         # weights that add up to 1 leave the bias of the values as it is
         return self._joined(x + self.v_proj.bias.unflatten(0, (self.heads, 1, -1)))

@@ -58,6 +58,20 @@ def prepare(pixels: np.ndarray, resize: str) -> tuple[torch.Tensor, tuple[int, i
     return torch.from_numpy(padded).float().permute(2, 0, 1)[None], (rows, columns)
 
 
+def answer(net: torch.nn.Module, embedding: torch.Tensor, box: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """One box (4,) in pixels of the model -> logits (1, 1, 256, 256) and the predicted IoU (1, 1)."""
+    sparse, dense = net.prompt_encoder(
+        points=None, boxes=torch.as_tensor(box, dtype=torch.float32)[None, None], masks=None
+    )
+    return net.mask_decoder(
+        image_embeddings=embedding,
+        image_pe=net.prompt_encoder.get_dense_pe(),
+        sparse_prompt_embeddings=sparse,
+        dense_prompt_embeddings=dense,
+        multimask_output=False,
+    )
+
+
 def decode(
     net: torch.nn.Module,
     embedding: torch.Tensor,
@@ -66,15 +80,7 @@ def decode(
     original: tuple[int, int],
 ) -> tuple[np.ndarray, float]:
     """One box (4,) in original pixels -> bool (H, W) and the predicted IoU."""
-    scaled = torch.as_tensor(box * (SIDE / max(original)), dtype=torch.float32)[None, None]
-    sparse, dense = net.prompt_encoder(points=None, boxes=scaled, masks=None)
-    logits, iou = net.mask_decoder(
-        image_embeddings=embedding,
-        image_pe=net.prompt_encoder.get_dense_pe(),
-        sparse_prompt_embeddings=sparse,
-        dense_prompt_embeddings=dense,
-        multimask_output=False,
-    )
+    logits, iou = answer(net, embedding, box * (SIDE / max(original)))
     logits = F.interpolate(logits[..., : resized[0], : resized[1]], size=original, mode="bilinear", align_corners=False)
     return (torch.sigmoid(logits)[0, 0] > 0.5).numpy(), float(iou[0, 0])
 

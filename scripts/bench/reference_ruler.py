@@ -58,16 +58,9 @@ def counted(run: Callable[[], Any]) -> Callable[[], dict[str, Any]]:
 @torch.no_grad()
 def logits_of(net: torch.nn.Module, embedding: torch.Tensor, box: np.ndarray) -> torch.Tensor:
     """One box (4,) in pixels of the model -> (1, 1, 256, 256)."""
-    scaled = torch.as_tensor(box, dtype=torch.float32)[None, None]
-    sparse, dense = net.prompt_encoder(points=None, boxes=scaled, masks=None)
-    logits, _ = net.mask_decoder(
-        image_embeddings=embedding,
-        image_pe=net.prompt_encoder.get_dense_pe(),
-        sparse_prompt_embeddings=sparse,
-        dense_prompt_embeddings=dense,
-        multimask_output=False,
-    )
-    return logits
+    from reference_litemedsam import answer
+
+    return answer(net, embedding, box)[0]
 
 
 def preprocess(inputs: Path, resize: str) -> Side:
@@ -158,7 +151,7 @@ def label_map(
     net: torch.nn.Module, scan: np.ndarray, window: Iterable[float], asked: list[tuple[int, int, np.ndarray]]
 ) -> np.ndarray:
     """A scan (K, H, W) and (slice, label id, box) in order -> label ids (K, H, W)."""
-    from reference_litemedsam import decode as answer
+    from reference_litemedsam import decode as mask_of
     from reference_litemedsam import prepare
 
     window = tuple(window)
@@ -171,7 +164,7 @@ def label_map(
         embedding = net.image_encoder(image)
         best = np.full(scan.shape[1:], -np.inf, np.float32)
         for label, box in boxes:
-            mask, quality = answer(net, embedding, box, resized, scan.shape[1:])
+            mask, quality = mask_of(net, embedding, box, resized, scan.shape[1:])
             better = mask & (quality > best)
             labels[index][better] = label
             best[better] = quality

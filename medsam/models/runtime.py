@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import threading
 from typing import Any
 
+_ONE_AT_A_TIME = threading.Lock()
 
-@functools.cache
+
 def openvino_core() -> Any:
     """The `openvino.Core` everything here shares; it is never given back. Raises ImportError where OpenVINO is missing.
 
@@ -14,6 +16,12 @@ def openvino_core() -> Any:
     second puts the first one's stack back after that was freed: the next signal, say of a data loader's process that
     ends, is handled on memory that belongs to someone else by then, a batch of training data as likely as not.
     """
+    with _ONE_AT_A_TIME:
+        return _core()
+
+
+@functools.cache
+def _core() -> Any:
     import openvino
 
     return openvino.Core()

@@ -15,9 +15,9 @@ from medsam.errors import CheckpointError, InputError, PromptError
 from medsam.inference import engines
 from medsam.inference.engines import UNASKED, EngineError, OpenVinoEngine, TorchEngine, choose_engine
 from medsam.inference.network import Network
+from medsam.models import runtime
 from medsam.models.build import build_model
 from medsam.models.checkpoint import save_checkpoint
-from medsam.models.runtime import openvino_core
 from medsam.models.specs import tiny_spec
 
 CPU = torch.device("cpu")
@@ -261,7 +261,7 @@ def test_known_weights_run_as_graphs(litemedsam):
 def test_without_openvino_torch_answers_and_says_so(sam, monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "openvino", None)
     # not the one this process has already
-    monkeypatch.setattr(engines, "openvino_core", openvino_core.__wrapped__)
+    monkeypatch.setattr(runtime, "_core", runtime._core.__wrapped__)
     monkeypatch.setattr(engines, "_WORTH_EXPORTING", 0)
     with caplog.at_level(logging.WARNING):
         assert choose_engine(sam, CPU).name == "torch"

@@ -129,7 +129,7 @@ class _AttentionBlock(nn.Module):
     """Window attention, a depthwise convolution, an MLP; on (B, H, W, C).
 
     Channels last throughout, and rows of tokens (B, H * W, C) in between: OpenVINO takes four axes for a picture and
-    would store the third of them last, which cost a fifth of the time in transpositions.
+    would store the second of them last, which cost a fifth of the time in transpositions.
     """
 
     def __init__(self, width: int, heads: int, window: int, hidden: int) -> None:

@@ -63,6 +63,8 @@ _TOLERANCE, _LOWER_TOLERANCE = 1e-3, {"bfloat16": 0.1, "float16": 0.1, "int8": 0
 _CALIBRATION = 6
 # Prompts decoded together: the image's tokens of more do not fit into a processor's cache (docs/benchmarks.md).
 _TOGETHER = 4
+# Cells of a window come in multiples of this.
+_CELLS = 64
 
 # precision -> what OpenVINO computes in; int8 is in the graph itself, and what is not in int8 is in float32
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32"}
@@ -98,11 +100,18 @@ class Engine(Protocol):
         ...
 
     def decode(
-        self, prepared: Any, prompts: Mapping[str, Tensor], *, multimask: bool, within: Tensor | None = None
+        self,
+        prepared: Any,
+        prompts: Mapping[str, Tensor],
+        *,
+        multimask: bool,
+        within: Tensor | None = None,
+        follow: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """P prompts, named and shaped as `Sam.decode` takes them but for the image axis.
 
         within: (P, 4), boxes in model pixels outside of which nobody looks at the logits: they may be `UNASKED`.
+        follow: but where a mask (logits above 0) reaches out of its box, somebody does: all its logits are made.
         Returns logits (P, M, s, s) and predicted IoU (P, M), float32. Raises PromptError as `Sam.decode` does.
         """
         ...
@@ -136,7 +145,13 @@ class TorchEngine:
         return features
 
     def decode(
-        self, prepared: Tensor, prompts: Mapping[str, Tensor], *, multimask: bool, within: Tensor | None = None
+        self,
+        prepared: Tensor,
+        prompts: Mapping[str, Tensor],
+        *,
+        multimask: bool,
+        within: Tensor | None = None,
+        follow: bool = False,
     ) -> tuple[Tensor, Tensor]:
         with torch.inference_mode():
             logits, quality = self.sam.decode(
@@ -193,6 +208,7 @@ class OpenVinoEngine:
         *,
         multimask: bool,
         within: Tensor | None = None,
+        follow: bool = False,
     ) -> tuple[Tensor, Tensor]:
         features, kept = prepared
         batched = {name: tensor[None] for name, tensor in prompts.items()}
@@ -204,28 +220,34 @@ class OpenVinoEngine:
         # a mask alone has no places
         coordinates, kinds = laid_out or (torch.zeros(1, count, 0, 2), torch.zeros(1, count, 0))
         side = self.sam.spec.embed_side
-        corner, rows, columns = _windows(within, count, side, self.sam.spec.image_size)
+        corners, sizes = _windows(within, count, side, self.sam.spec.image_size)
         if masks is None and not kept:
             kept.append(ImagePart(*self._run("image_part", features)))
         chosen = slice(1, None) if multimask else slice(0, 1)
         logits = torch.full((count, 3 if multimask else 1, 4 * side, 4 * side), UNASKED)
-        scores = []
-        grid = torch.arange(rows)[:, None] * side + torch.arange(columns)
-        for start in range(0, count, _TOGETHER):
-            part = slice(start, start + _TOGETHER)
-            cells = (corner[part, 0] * side + corner[part, 1])[:, None] + grid.flatten()
+        scores = torch.empty(count, logits.shape[1])
+        beyond: list[int] = []
+        # large windows with large ones: of those decoded together the largest tells how many cells are made of each
+        for part in sizes.prod(dim=1).argsort(descending=True, stable=True).split(_TOGETHER):
+            cells = _cells(corners[part], sizes[part], side)
             places = (coordinates[:, part].float(), kinds[:, part].long(), cells[None])
             if masks is None:
                 found, quality = self._run("answer", *kept[0], *places)
             else:
                 found, quality = self._run("answer_masked", features, masks[:, part].float(), *places)
-            scores.append(quality[0, :, chosen])
-            # (P, M, n, 4, 4) -> (P, M, 4 rows, 4 columns)
-            maps = found[0, :, chosen].unflatten(2, (rows, columns)).transpose(3, 4).flatten(2, 3).flatten(3, 4)
-            for number, one in enumerate(maps, start):
-                y, x = (4 * corner[number]).tolist()
-                logits[number, :, y : y + 4 * rows, x : x + 4 * columns] = one
-        return logits, torch.cat(scores)
+            scores[part] = quality[0, :, chosen]
+            for number, one in zip(part.tolist(), found[0, :, chosen], strict=True):
+                (top, left), (rows, columns) = corners[number].tolist(), sizes[number].tolist()
+                # (M, n, 4, 4) -> (M, 4 rows, 4 columns)
+                window = one[:, : rows * columns].unflatten(1, (rows, columns)).transpose(2, 3).flatten(3).flatten(1, 2)
+                logits[number, :, 4 * top : 4 * (top + rows), 4 * left : 4 * (left + columns)] = window
+                ends = (top == 0, left == 0, top + rows == side, left + columns == side)
+                if follow and _reaches_out(window > 0, ends):
+                    beyond.append(number)
+        if beyond:
+            again = {name: tensor[beyond] for name, tensor in prompts.items()}
+            logits[beyond], scores[beyond] = self.decode(prepared, again, multimask=multimask)
+        return logits, scores
 
     def _run(self, graph: str, *inputs: Tensor) -> list[Tensor]:
         request = getattr(self._requests, graph, None)
@@ -370,16 +392,31 @@ def _run_by_openvino(what: str, run: Callable[[], Any]) -> Any:
         raise EngineError(f"OpenVINO cannot run {what}: {lines[-1] if lines else type(error).__name__}.") from error
 
 
-def _windows(within: Tensor | None, count: int, side: int, image_size: int) -> tuple[Tensor, int, int]:
-    """Windows of one size on the embedding's grid: first (row, column) of each (P, 2), rows and columns."""
+def _windows(within: Tensor | None, count: int, side: int, image_size: int) -> tuple[Tensor, Tensor]:
+    """Windows on the embedding's grid: first (row, column) of each and its (rows, columns), (P, 2) both."""
     if within is None:
-        return torch.zeros(count, 2, dtype=torch.int64), side, side
+        return torch.zeros(count, 2, dtype=torch.int64), torch.full((count, 2), side)
     cells = within.double() * (side / image_size)
     # a cell around: logits between two pixels are mixed from both
     low = (cells[:, [1, 0]].floor().long() - 1).clamp(0, side - 1)
     high = (cells[:, [3, 2]].ceil().long() + 1).clamp(1, side)
-    rows, columns = (high - low).amax(dim=0).clamp(min=1).tolist()
-    return torch.minimum(low, torch.tensor([side - rows, side - columns])), rows, columns
+    sizes = (high - low).clamp(min=1)
+    return torch.minimum(low, side - sizes), sizes
+
+
+def _cells(corners: Tensor, sizes: Tensor, side: int) -> Tensor:
+    """Numbers of the windows' cells (P, n), row by row; smaller windows are filled up with their last cell."""
+    # OpenVINO prepares itself for every n anew
+    count = min(-(-int(sizes.prod(dim=1).amax()) // _CELLS) * _CELLS, side * side)
+    number = torch.arange(count).clamp(max=sizes.prod(dim=1, keepdim=True) - 1)
+    row, column = number // sizes[:, 1:], number % sizes[:, 1:]
+    return (corners[:, :1] + row) * side + corners[:, 1:] + column
+
+
+def _reaches_out(masks: Tensor, ends: tuple[bool, bool, bool, bool]) -> bool:
+    """Whether any of masks (M, h, w) touches a side of its window; not those that are the image's: top, left, … ."""
+    sides = (masks[:, 0], masks[:, :, 0], masks[:, -1], masks[:, :, -1])
+    return any(bool(one.any()) for one, end in zip(sides, ends, strict=True) if not end)
 
 
 def _graph_digest(sam: Sam) -> str:

@@ -39,7 +39,7 @@ from medsam.errors import PromptError
 from medsam.geometry import SlicePlane
 from medsam.inference.appearance import log_odds
 from medsam.inference.clicks import as_box, clicked_inside, grown_to, with_clicks
-from medsam.inference.network import Look, Looker
+from medsam.inference.network import Extent, Look, Looker
 from medsam.postprocess.merge import stability_score
 from medsam.prompts.prompt import Box, SlicePrompt
 from medsam.prompts.simulate import tight_box
@@ -142,10 +142,11 @@ def answer_slice(
         earlier_logits = [
             None if (earlier := before[n]) is None else earlier.memory[looks[n].index(one)] for n in members
         ]
-        # an answer that becomes a mask inside its box, and nothing else later
-        inside = zoom == "auto" and not knows_clicks and all(prompts[n].mask is None for n in members)
         found = look.network.ask(
-            look.many([one])[0], [_seen_in(asked[n], one) for n in members], logits=earlier_logits, inside=inside
+            look.many([one])[0],
+            [_seen_in(asked[n], one) for n in members],
+            logits=earlier_logits,
+            extent="everywhere" if knows_clicks else _extent([prompts[n] for n in members], zoom),
         )
         restored = found.frame.restore(found.logits[:, 0]).cpu().numpy()
         for row, n in enumerate(members):
@@ -177,6 +178,15 @@ def closer_region(box: Box, plane: SlicePlane) -> Region:
     x0, y0 = np.floor(low).astype(int).tolist()
     x1, y1 = np.minimum(np.ceil(low + side).astype(int), size).tolist()
     return x0, y0, x1, y1
+
+
+def _extent(prompts: Sequence[SlicePrompt], zoom: Zoom) -> Extent:
+    """Which logits become a mask, of a network whose answers are not given back to it."""
+    if any(prompt.mask is not None for prompt in prompts):
+        return "everywhere"
+    if zoom == "auto":
+        return "inside"
+    return "everywhere" if any(prompt.points for prompt in prompts) else "near"
 
 
 def _looks(look: Looker, index: int, prompt: SlicePrompt, zoom: Zoom) -> tuple[Look, ...]:

@@ -361,7 +361,7 @@ def our_decode(inputs: Path, ours: Ours, count: int, first: bool, inside: bool =
 
     def run() -> Any:
         embedding = Embedding(torch.from_numpy(features.copy()), frame) if first else kept
-        return predictor.predict(embedding, boxes, inside=inside)
+        return predictor.predict(embedding, boxes, extent="inside" if inside else "everywhere")
 
     return Side(run, lambda found: {"logits": found.logits[:, 0].float().numpy()}, facts_of(predictor))
 

@@ -105,6 +105,46 @@ def test_logits_nobody_asks_for_are_not_made(sam, exported, features):
         torch.testing.assert_close(one[made], other[made])
 
 
+def test_boxes_of_all_sizes_come_back_in_their_order(exported, features):
+    asked = boxes(11)
+    prepared = exported.prepare(features)
+    whole, quality = exported.decode(prepared, {"boxes": asked}, multimask=True)
+    part, same = exported.decode(prepared, {"boxes": asked}, multimask=True, within=asked)
+    torch.testing.assert_close(same, quality)
+    made = part != UNASKED
+    assert made.flatten(2).any(dim=2).all()
+    torch.testing.assert_close(part[made], whole[made])
+
+
+def test_a_mask_that_leaves_its_box_is_made_whole(exported, features):
+    """Windows of a cell or so: the random network's masks reach out of nearly all of them."""
+    asked = boxes(6)
+    middle = (asked[:, :2] + asked[:, 2:]) / 2
+    tiny = torch.cat([middle, middle + 1], dim=1)
+    prepared = exported.prepare(features)
+    whole, quality = exported.decode(prepared, {"boxes": asked}, multimask=False)
+    near, same = exported.decode(prepared, {"boxes": asked}, multimask=False, within=tiny, follow=True)
+    torch.testing.assert_close(same, quality)
+    followed = (near != UNASKED).flatten(1).all(dim=1)
+    strict, _ = exported.decode(prepared, {"boxes": asked}, multimask=False, within=tiny)
+    touched = []
+    for one in strict[:, 0]:
+        rows, columns = ((one != UNASKED).any(dim=d).nonzero().flatten() for d in (1, 0))
+        window = one[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] > 0
+        far = len(one) - 1
+        touched.append(
+            bool(
+                (rows[0] > 0 and window[0].any())
+                or (columns[0] > 0 and window[:, 0].any())
+                or (rows[-1] < far and window[-1].any())
+                or (columns[-1] < far and window[:, -1].any())
+            )
+        )
+    assert followed.tolist() == touched
+    assert any(touched)
+    torch.testing.assert_close(near[followed], whole[followed])
+
+
 @given(
     st.lists(st.tuples(*[st.floats(-40, 300)] * 4), min_size=1, max_size=4),
     st.sampled_from([8, 16, 64]),
@@ -112,12 +152,17 @@ def test_logits_nobody_asks_for_are_not_made(sam, exported, features):
 def test_windows_lie_on_the_grid_and_hold_their_boxes(corners, side):
     size = 4 * side
     within = torch.tensor([[min(a, c), min(b, d), max(a, c), max(b, d)] for a, b, c, d in corners])
-    first, rows, columns = engines._windows(within, len(corners), side, size)
-    assert 1 <= rows <= side
-    assert 1 <= columns <= side
+    first, sizes = engines._windows(within, len(corners), side, size)
+    assert (sizes >= 1).all()
     assert (first >= 0).all()
-    assert (first + torch.tensor([rows, columns]) <= side).all()
-    for (row, column), (x0, y0, x1, y1) in zip(first.tolist(), (within.clamp(0, size) / 4).tolist(), strict=True):
+    assert (first + sizes <= side).all()
+    cells = engines._cells(first, sizes, side)
+    for (row, column), (rows, columns), mine, (x0, y0, x1, y1) in zip(
+        first.tolist(), sizes.tolist(), cells, (within.clamp(0, size) / 4).tolist(), strict=True
+    ):
+        grid = torch.arange(side * side).view(side, side)[row : row + rows, column : column + columns]
+        assert mine[: rows * columns].tolist() == grid.flatten().tolist()
+        assert set(mine.tolist()) == set(grid.flatten().tolist())
         assert row <= max(0, np.floor(y0) - 1) or y0 >= side - 1
         assert column <= max(0, np.floor(x0) - 1) or x0 >= side - 1
         assert row + rows >= min(side, np.ceil(y1))

@@ -196,6 +196,7 @@ STAGES = {
     "decode": lambda inputs: decode(inputs, 1),
     "decode-next": lambda inputs: decode(inputs, 1),
     "decode20": lambda inputs: decode(inputs, 20),
+    "decode20-near": lambda inputs: decode(inputs, 20),
     "decode20-inside": lambda inputs: decode(inputs, 20),
     "restore": restore,
     "metrics": metrics,

@@ -15,6 +15,7 @@ ratio is of the two turns of one pair; told are the median, the lowest and the h
     decode       Predictor.predict, the first box on an embedding       prompt_encoder and mask_decoder
     decode-next  a further box on the same embedding                    the same: it keeps nothing
     decode20     20 boxes on the same slice in one call                 20 times one box
+    decode20-near    the same, only what masks reach, see --zoom off    20 times one box
     decode20-inside  the same, logits outside the boxes not made        20 times one box
     restore      logits of 20 boxes -> masks at 512 x 512               crop, enlarge, sigmoid > 0.5, one by one
     metrics      medsam.metrics.measure, 3 organs in 512 x 512 x 300    surface-distance
@@ -111,13 +112,13 @@ def compare_features(ours: Arrays, theirs: Arrays, exact: bool) -> tuple[dict[st
     return found, good
 
 
-def compare_logits(ours: Arrays, theirs: Arrays, exact: bool) -> tuple[dict[str, float], bool]:
-    """Logits (P, s, s); where ours was not asked it says UNASKED or -inf."""
+def compare_logits(ours: Arrays, theirs: Arrays, exact: bool, whole: bool = False) -> tuple[dict[str, float], bool]:
+    """Logits (P, s, s); where ours was not asked it says UNASKED or -inf. whole: masks are compared there, too."""
     a, b = ours["logits"], theirs["logits"]
     # not a number is no answer, and has to be seen
     known = ~np.isneginf(a) & (a != UNASKED)
     largest = float(np.abs(a[known] - b[known]).max())
-    found, good = compare_masks({"masks": a > 0}, {"masks": (b > 0) & known}, exact)
+    found, good = compare_masks({"masks": a > 0}, {"masks": (b > 0) & (known | whole)}, exact)
     return {"largest": largest, **found}, good and largest <= (1e-2 if exact else np.inf)
 
 
@@ -179,6 +180,7 @@ STAGES = {
     "decode": Stage("LiteMedSAM, first box on a slice", compare_logits, 8, 2.0),
     "decode-next": Stage("LiteMedSAM, a further box", compare_logits, 8),
     "decode20": Stage("LiteMedSAM, 20 boxes on a slice", compare_logits, 1, 5.0),
+    "decode20-near": Stage("the same, as --zoom off takes them", partial(compare_logits, whole=True), 1, 5.0),
     "decode20-inside": Stage("the same, masks inside their boxes as --zoom auto takes them", compare_logits, 1, 5.0),
     "restore": Stage("logits of 20 boxes to 512 x 512", compare_masks, 5),
     "metrics": Stage("Dice, HD95, NSD of 3 organs, 512 x 512 x 300", compare_numbers),
@@ -188,7 +190,7 @@ STAGES = {
 }
 ELSEWHERE = ("load", "training")
 # those that ask LiteMedSAM
-NETWORK = {"encode", "decode", "decode-next", "decode20", "decode20-inside", "ct", "segment"}
+NETWORK = {"encode", "decode", "decode-next", "decode20", "decode20-near", "decode20-inside", "ct", "segment"}
 
 
 # -- a side of a stage: a process that takes turns ----------------------------------------------------------
@@ -345,8 +347,8 @@ def our_encode(inputs: Path, ours: Ours) -> Side:
     return Side(run, arrays, facts_of(predictor))
 
 
-def our_decode(inputs: Path, ours: Ours, count: int, first: bool, inside: bool = False) -> Side:
-    """count: boxes asked at once. first: on an embedding that was not asked before. inside: see `Network.predict`."""
+def our_decode(inputs: Path, ours: Ours, count: int, first: bool, extent: Any = "everywhere") -> Side:
+    """count: boxes asked at once. first: on an embedding that was not asked before. extent: see `Network.predict`."""
     import torch
 
     import medsam
@@ -361,7 +363,7 @@ def our_decode(inputs: Path, ours: Ours, count: int, first: bool, inside: bool =
 
     def run() -> Any:
         embedding = Embedding(torch.from_numpy(features.copy()), frame) if first else kept
-        return predictor.predict(embedding, boxes, extent="inside" if inside else "everywhere")
+        return predictor.predict(embedding, boxes, extent=extent)
 
     return Side(run, lambda found: {"logits": found.logits[:, 0].float().numpy()}, facts_of(predictor))
 
@@ -439,7 +441,8 @@ def our_side(name: str, ours: Ours) -> Callable[[Path], Side]:
         "decode": lambda inputs: our_decode(inputs, ours, 1, first=True),
         "decode-next": lambda inputs: our_decode(inputs, ours, 1, first=False),
         "decode20": lambda inputs: our_decode(inputs, ours, 20, first=True),
-        "decode20-inside": lambda inputs: our_decode(inputs, ours, 20, first=True, inside=True),
+        "decode20-near": lambda inputs: our_decode(inputs, ours, 20, first=True, extent="near"),
+        "decode20-inside": lambda inputs: our_decode(inputs, ours, 20, first=True, extent="inside"),
         "restore": our_restore,
         "metrics": our_metrics,
         "encode-vit-b": lambda inputs: our_encode(inputs, ours),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -40,6 +42,28 @@ def test_off_is_the_published_answer(predictor):
         np.testing.assert_array_equal(found[n].mask, mask[1])
         assert found[n].quality == expected.quality[n, 0]
     assert predictor.encoded == 1
+
+
+@pytest.mark.parametrize(
+    ("prompt", "zoom", "extent"),
+    [
+        (SlicePrompt(1, (4, 6, 14, 12)), "auto", "inside"),
+        (SlicePrompt(1, (4, 6, 14, 12)), "off", "near"),
+        (SlicePrompt(1, (4, 6, 14, 12)), "on", "near"),
+        (SlicePrompt(1, (4, 6, 14, 12), ((8, 8, 1),)), "off", "everywhere"),
+        (SlicePrompt(1, (4, 6, 14, 12), mask=np.ones((20, 30), bool)), "auto", "everywhere"),
+    ],
+)
+@pytest.mark.parametrize("knows_clicks", [False, True])
+def test_logits_that_become_no_mask_are_not_asked_for(predictor, monkeypatch, prompt, zoom, extent, knows_clicks):
+    if not knows_clicks:
+        monkeypatch.setattr(predictor.sam, "spec", replace(predictor.sam.spec, prompts=("box",)))
+    asked = []
+    ask = predictor.ask
+    monkeypatch.setattr(predictor, "ask", lambda *given, **how: asked.append(how.get("extent")) or ask(*given, **how))
+    scan, _ = block((2, 20, 30), (4, 6, 0, 14, 12, 2))
+    answer_slice(predictor.looker(scan), 1, [prompt], zoom=zoom)
+    assert asked[-1] == ("everywhere" if knows_clicks else extent)
 
 
 def test_a_slice_the_network_sees_in_full_is_encoded_once(predictor):

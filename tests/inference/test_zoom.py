@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -57,7 +55,7 @@ def test_off_is_the_published_answer(predictor):
 @pytest.mark.parametrize("knows_clicks", [False, True])
 def test_logits_that_become_no_mask_are_not_asked_for(predictor, monkeypatch, prompt, zoom, extent, knows_clicks):
     if not knows_clicks:
-        monkeypatch.setattr(predictor.sam, "spec", replace(predictor.sam.spec, prompts=("box",)))
+        monkeypatch.setattr(predictor.sam.spec, "prompts", ("box",))
     asked = []
     ask = predictor.ask
     monkeypatch.setattr(predictor, "ask", lambda *given, **how: asked.append(how.get("extent")) or ask(*given, **how))

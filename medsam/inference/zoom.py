@@ -100,7 +100,8 @@ def answer_slice(
 ) -> list[Answer]:
     """Answer every prompt on slice `index`, in their order.
 
-    zoom: "off" looks at the whole slice once and answers as published. "on" answers boxes from the closer look alone.
+    zoom: "off" looks at the whole slice once and answers as published, but for what lies apart from a box and its
+    surroundings (`Network.predict`, extent "near"). "on" answers boxes from the closer look alone.
     "auto" does all that is described above: at most two looks a box, the whole slice shared by all.
     before: the answer each prompt had before its last click, or None. Its logits go back into the network, and its
     looks are taken again, so nothing new is encoded while the clicks stay inside them.

@@ -2,7 +2,7 @@
 
     import medsam
     scan = medsam.load_volume("ct.nii.gz")
-    found = medsam.Predictor("litemedsam").segment(scan, [medsam.Prompt("liver", box=(60, 40, 210, 180), slice=41)])
+    found = medsam.Predictor("litemedsam").segment(scan, medsam.Prompt("liver", box=(60, 40, 210, 180), slice=41))
     medsam.save_labels(found.labels, "liver.nii.gz", source=scan.source)
 
 Names are imported when first used, so `import medsam` loads neither torch nor MONAI.
@@ -68,6 +68,11 @@ if TYPE_CHECKING:
     from medsam.models.build import load_model
     from medsam.prompts.prompt import Prompt
     from medsam.volume import LabelVolume, Volume
+
+
+def __dir__() -> list[str]:
+    # what is not imported yet is there all the same, for tab completion and `help(medsam)`
+    return sorted({*globals(), *__all__})
 
 
 def __getattr__(name: str) -> Any:

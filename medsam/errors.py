@@ -42,3 +42,8 @@ class CheckpointError(MedSAMError):
 
 class AssetError(MedSAMError):
     """A weight file or sample scan that could not be fetched or verified."""
+
+
+def counted(number: int, one: str, several: str | None = None) -> str:
+    """ "1 slice", "3 slices"; for messages. several: where it is not `one` with an s."""
+    return f"{number} {one if number == 1 else several or one + 's'}"

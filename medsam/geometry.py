@@ -15,9 +15,10 @@ Two conventions for positions inside a slice, both in stored pixels:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import operator
+from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from nibabel.orientations import io_orientation
@@ -29,6 +30,22 @@ AXES: tuple[Axis, ...] = get_args(Axis)
 
 # RAS <-> LPS; its own inverse.
 _FLIP_XY = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def alike(one: Any, other: Any, *leave_out: str) -> bool:
+    """Whether two dataclass instances agree field by field, arrays element by element (nan is like nan).
+
+    The `==` that a dataclass generates cannot compare arrays. leave_out: fields that do not count.
+    """
+    if one is other:
+        return True
+    pairs = ((getattr(one, item.name), getattr(other, item.name)) for item in fields(one) if item.name not in leave_out)
+    return all(
+        isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and np.array_equal(a, b, equal_nan=True)
+        if isinstance(a, np.ndarray) or isinstance(b, np.ndarray)
+        else a is b or a == b
+        for a, b in pairs
+    )
 
 
 @dataclass(frozen=True)
@@ -116,9 +133,9 @@ class SlicePlane:
         return array[(slice(None),) * self.array_axis + (index,)]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, repr=False)
 class VolumeGeometry:
-    """The grid of a volume. Exists without voxels.
+    """The grid of a volume. Exists without voxels. Equal when shape, affine and calibration are, exactly.
 
     shape: (K, J, I). affine: (4, 4) float64, voxel (i, j, k, 1) -> LPS mm, to voxel centres.
     calibrated: False when the file states no physical size (a PNG); millimetres then mean pixels.
@@ -130,9 +147,17 @@ class VolumeGeometry:
     calibrated: bool = True
 
     def __post_init__(self) -> None:
-        affine = np.array(self.affine, dtype=np.float64)
+        try:
+            affine = np.array(self.affine, dtype=np.float64)
+        except (TypeError, ValueError):
+            affine = np.empty(0)
         if affine.shape != (4, 4) or not np.isfinite(affine).all():
             raise InputError("The scan's affine (position and direction of its voxels) is not a finite 4 x 4 matrix.")
+        try:
+            k, j, i = (operator.index(length) for length in self.shape)
+        except (TypeError, ValueError):
+            raise InputError(f"The shape of a scan is three whole numbers (K, J, I), not {self.shape}.") from None
+        object.__setattr__(self, "shape", (k, j, i))
         if min(self.shape) < 1:
             raise InputError(f"The scan has no voxels: its shape is {self.shape} (K, J, I).")
         pitch = np.linalg.norm(affine[:3, :3], axis=0)
@@ -144,6 +169,26 @@ class VolumeGeometry:
             )
         affine.setflags(write=False)
         object.__setattr__(self, "affine", affine)
+
+    def __eq__(self, other: object) -> bool:
+        return alike(self, other) if isinstance(other, VolumeGeometry) else NotImplemented
+
+    def __hash__(self) -> int:
+        # numbers, not bytes: -0.0 equals 0.0
+        return hash((self.shape, tuple(self.affine.ravel().tolist()), self.calibrated))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # made anew: numpy unpickles arrays as writable
+        return VolumeGeometry, (self.shape, self.affine, self.calibrated)
+
+    def __repr__(self) -> str:
+        return f"VolumeGeometry(shape={self.shape}, {self.brief})"
+
+    @property
+    def brief(self) -> str:
+        """Spacing and orientation in a few words, for a `repr`."""
+        pitch = ", ".join(f"{step:g}" for step in self.spacing_mm)
+        return f"spacing_mm=({pitch}), axes={self.axcodes}" if self.calibrated else "spacing_mm=None"
 
     # -- made from what files say ---------------------------------------------------------------------------
 

@@ -13,6 +13,16 @@ def test_all_is_what_can_be_had():
         assert public.__doc__
 
 
+def test_help_lists_every_public_name_with_its_own_words():
+    import pydoc
+
+    assert set(medsam.__all__) <= set(dir(medsam))
+    shown = pydoc.plain(pydoc.render_doc(medsam))
+    for name in medsam.__all__:
+        assert f" {name}(" in shown, name
+        assert getattr(medsam, name).__doc__.splitlines()[0].strip() in shown
+
+
 def test_importing_the_package_is_light():
     code = "import sys, medsam; assert not {'torch', 'monai', 'numpy', 'pydicom'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

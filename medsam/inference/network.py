@@ -24,6 +24,7 @@ from medsam.errors import CheckpointError, InputError, PromptError
 from medsam.geometry import Axis, SlicePlane
 from medsam.inference.embeddings import EmbeddingCache, embedding_key, weights_digest
 from medsam.inference.engines import Engine, EngineError, EngineName, Precision, TorchEngine, choose_engine
+from medsam.io.load import as_volume
 from medsam.models.build import load_model
 from medsam.models.sam import Sam
 from medsam.prompts.prompt import SlicePrompt
@@ -109,6 +110,8 @@ class Network:
     ) -> None:
         self.device = pick_device(device)
         named = isinstance(model, str | Path)
+        if not named and not isinstance(model, torch.nn.Module):
+            raise CheckpointError(f"A model is a name, a checkpoint's path or a Sam, not {type(model).__name__}.")
         sam = load_model(model) if isinstance(model, str | Path) else model
         self.sam = sam.to(self.device).eval()
         self.cache = EmbeddingCache() if cache is None else cache
@@ -168,19 +171,30 @@ class Network:
 
     def looker(
         self,
-        scan: Volume,
+        scan: Volume | str | Path | np.ndarray,
         *,
         axis: Axis | None = None,
         window: IntensityWindow | str = "auto",
         modality: str | None = None,
     ) -> Looker:
-        """The scan, ready to be looked at. axis: default the acquired one. window, modality: see `resolve_window`."""
+        """The scan, ready to be looked at. axis: default the acquired one. window, modality: see `resolve_window`.
+
+        scan: see `as_volume`.
+        """
+        scan = as_volume(scan)
+        if not isinstance(window, str | IntensityWindow):
+            raise PromptError(f"A window is auto, a preset, 'LEVEL,WIDTH' or an IntensityWindow, not {window!r}.")
         chosen = resolve_window(scan, window, modality) if isinstance(window, str) else window
         soft = window == "auto" and chosen.name == "soft-tissue"
         return Looker(self, scan, scan.geometry.plane(axis), chosen, fixed_window("wide") if soft else None)
 
     def embed(
-        self, scan: Volume, index: int = 0, *, axis: Axis | None = None, window: IntensityWindow | str = "auto"
+        self,
+        scan: Volume | str | Path | np.ndarray,
+        index: int = 0,
+        *,
+        axis: Axis | None = None,
+        window: IntensityWindow | str = "auto",
     ) -> Embedding:
         """Encode one whole slice; for several of one scan take a `looker`."""
         return self.looker(scan, axis=axis, window=window)(index)

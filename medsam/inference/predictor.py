@@ -6,20 +6,22 @@ Letters: P prompts, h and w of the stored slice.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 
-from medsam.errors import PromptError
+from medsam.errors import PromptError, counted
 from medsam.geometry import Axis, SlicePlane
 from medsam.inference.network import Looker, Network
 from medsam.inference.propagate import PropagateSettings, Propagation, propagate_all
 from medsam.inference.session import Session
 from medsam.inference.zoom import Answer, Zoom, answer_slice
+from medsam.io.load import as_volume
 from medsam.postprocess.clean import Tidy
 from medsam.postprocess.merge import merge_by_quality
-from medsam.prompts.prompt import Box, Point, Prompt, PromptPlan, SlicePrompt, plan
+from medsam.prompts.prompt import Box, Point, Prompt, PromptPlan, SlicePrompt, as_prompts, plan
 from medsam.transforms.intensity import IntensityWindow, looks_like_ct
 from medsam.volume import LabelVolume, Volume
 
@@ -44,7 +46,7 @@ class SliceAnswer:
     candidates: tuple[float, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Segmentation:
     """A label map with how it came about.
 
@@ -63,26 +65,33 @@ class Segmentation:
     alternatives: tuple[LabelVolume, ...] = ()
     stopped: Mapping[int, Mapping[int, str]] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        counts = ", ".join(counted(len(some), one) for some, one in ((self.answers, "answer"), (self.notes, "note")))
+        return f"Segmentation({self.labels}, {counts})"
+
 
 class Predictor(Network):
     """`Network` for whole scans: label maps on the scan's own grid."""
 
+    def __repr__(self) -> str:
+        return f"Predictor({self.name!r}, device={str(self.device)!r})"
+
     def session(
         self,
-        scan: Volume,
+        scan: Volume | str | Path | np.ndarray,
         *,
         axis: Axis | None = None,
         window: IntensityWindow | str = "auto",
         modality: str | None = None,
         zoom: Zoom = "auto",
     ) -> Session:
-        """The scan set once, for box, click, click, undo."""
+        """The scan set once, for box, click, click, undo. scan: as for `segment`."""
         return Session(self.looker(scan, axis=axis, window=window, modality=modality), zoom)
 
     def segment(
         self,
-        scan: Volume,
-        prompts: Sequence[Prompt],
+        scan: Volume | str | Path | np.ndarray,
+        prompts: Prompt | Iterable[Prompt],
         *,
         axis: Axis | None = None,
         window: IntensityWindow | str = "auto",
@@ -98,6 +107,7 @@ class Predictor(Network):
 
         Each slice with a prompt is encoded once, and with zoom "auto" each box once more from close by. Masks of one
         label are united; where labels overlap, the mask with the higher predicted IoU keeps the pixel.
+        scan: a Volume, the path of one (`load_volume`), or an array without millimetres (`Volume.from_array`).
         window, modality: see `resolve_window`. zoom: see `zoom.answer_slice`.
         propagate: follow each label from its prompted slices through the volume, both ways (see `propagate`), at most
         max_mm; a label with a box3d stays between its ends. What somebody drew as a mask is kept as it is.
@@ -108,6 +118,7 @@ class Predictor(Network):
         """
         if all_masks and propagate:
             raise PromptError("All masks of a prompt are given on its own slice: leave propagation out.")
+        scan, prompts = as_volume(scan), as_prompts(prompts)
         todo = plan(prompts, scan.geometry, axis)
         look = self.looker(scan, axis=todo.axis, window=window, modality=modality)
         work = _Work(look, todo, zoom, tidy or Tidy(), progress)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 
 import numpy as np
 
@@ -32,7 +31,7 @@ class _Slice:
 
 
 _State = Mapping[int, _Slice]
-_EMPTY: _State = MappingProxyType({})
+_EMPTY: _State = {}
 
 
 class Session:
@@ -159,7 +158,7 @@ class Session:
 
     def _step(self, index: int, prompt: SlicePrompt, before: Answer | None) -> Answer:
         (answer,) = answer_slice(self.look, index, [prompt], zoom=self.zoom, before=[before])
-        self._follow(MappingProxyType({**self._now, index: _Slice(prompt, answer)}))
+        self._follow({**self._now, index: _Slice(prompt, answer)})
         return answer
 
     def _follow(self, state: _State) -> None:

@@ -7,6 +7,8 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from medsam.errors import InputError
 from medsam.io import itk, nifti, picture
 from medsam.volume import Volume
@@ -20,6 +22,8 @@ def load_volume(path: str | Path, *, series: str | None = None, frame: int | Non
     series: SeriesInstanceUID, when a folder or zip holds several. frame: 0-based, when a file holds several
     volumes. Raises InputError naming the file, or SeveralSeries listing what `series` can be.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"A scan is read from a path, not from {type(path).__name__}.")
     path = Path(path)
     try:
         volume = _read(path, series, frame)
@@ -29,6 +33,18 @@ def load_volume(path: str | Path, *, series: str | None = None, frame: int | Non
             raise
         raise type(error)(f"{path.name}: {error}") from error
     return volume
+
+
+def as_volume(scan: Volume | str | os.PathLike[str] | np.ndarray) -> Volume:
+    """A scan as it is, read from its path, or made of an array by `Volume.from_array` (pixels, no millimetres).
+
+    Raises InputError as those two do.
+    """
+    if isinstance(scan, Volume):
+        return scan
+    if isinstance(scan, str | os.PathLike):
+        return load_volume(Path(scan))
+    return Volume.from_array(scan)
 
 
 def _read(path: Path, series: str | None, frame: int | None) -> Volume:

@@ -33,6 +33,11 @@ def save_labels(labels: LabelVolume, path: str | Path, source: str | Path | None
     Raises InputError when the name has no known suffix, the place cannot be written, it is the source itself, or the
     labels are not whole numbers from 0 to 65535 on the grid of the source.
     """
+    if not isinstance(labels, LabelVolume):
+        raise InputError(
+            f"What is saved is a LabelVolume, such as the labels of a Segmentation, not {type(labels).__name__}. "
+            "LabelVolume(array, scan.geometry, {1: 'liver'}) makes one of an array."
+        )
     path, source = Path(path), None if source is None else Path(source)
     check_writable(path, labels.array.shape[0], inputs=() if source is None else (source,))
     suffix = suffix_of(path)

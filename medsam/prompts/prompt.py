@@ -12,29 +12,21 @@ import math
 import operator
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from medsam.errors import InputError, PromptError
-from medsam.geometry import AXES, Axis, SlicePlane, VolumeGeometry
+from medsam.geometry import AXES, Axis, SlicePlane, VolumeGeometry, alike
 
 DEFAULT_LABEL = "object"
 
 Box = tuple[float, float, float, float]
 # (x, y, 1 inside | 0 outside)
 Point = tuple[float, float, int]
-
-
-def _alike(one: Any, other: Any) -> bool:
-    """Field by field; masks pixel by pixel, which the `==` a dataclass generates cannot do."""
-    pairs = [(getattr(one, item.name), getattr(other, item.name)) for item in fields(one)]
-    return all(
-        np.array_equal(a, b) if isinstance(a, np.ndarray) else (b is not None and a == b) or a is b for a, b in pairs
-    )
 
 
 @dataclass(frozen=True)
@@ -59,7 +51,7 @@ class Prompt:
     mask: np.ndarray | None = field(default=None, compare=False)
 
     def __eq__(self, other: object) -> bool:
-        return _alike(self, other) if isinstance(other, Prompt) else NotImplemented
+        return alike(self, other) if isinstance(other, Prompt) else NotImplemented
 
     def __post_init__(self) -> None:
         if not isinstance(self.label, str):
@@ -205,7 +197,7 @@ class SlicePrompt:
     mask: np.ndarray | None = field(default=None, compare=False)
 
     def __eq__(self, other: object) -> bool:
-        return _alike(self, other) if isinstance(other, SlicePrompt) else NotImplemented
+        return alike(self, other) if isinstance(other, SlicePrompt) else NotImplemented
 
 
 @dataclass(frozen=True)
@@ -235,7 +227,23 @@ class _Said:
         return self.here.box is None and self.here.mask is None
 
 
-def plan(prompts: Sequence[Prompt], geometry: VolumeGeometry, axis: Axis | None = None) -> PromptPlan:
+def as_prompts(prompts: Prompt | Iterable[Prompt]) -> list[Prompt]:
+    """One prompt, or several, as a list. Raises PromptError for none, or for what is no `Prompt`."""
+    if isinstance(prompts, Prompt):
+        return [prompts]
+    listed = list(prompts) if isinstance(prompts, Iterable) else [] if prompts is None else [prompts]
+    if not listed:
+        raise PromptError("There is nothing to segment: give at least one box, point inside, or mask.")
+    for one in listed:
+        if not isinstance(one, Prompt):
+            raise PromptError(
+                f"A prompt is a medsam.Prompt, such as Prompt('liver', box=(60, 40, 210, 180), slice=41), not "
+                f"{type(one).__name__}."
+            )
+    return listed
+
+
+def plan(prompts: Prompt | Iterable[Prompt], geometry: VolumeGeometry, axis: Axis | None = None) -> PromptPlan:
     """Place prompts on the slices of a grid, one SlicePrompt an object.
 
     A box3d gives its cross-section to every slice it meets, a (K, J, I) mask its own to every slice it touches.
@@ -248,8 +256,7 @@ def plan(prompts: Sequence[Prompt], geometry: VolumeGeometry, axis: Axis | None 
     axis: default the acquired one. Raises PromptError naming the prompt that lies outside the scan, has a mask of
     another grid, contradicts another, has no point inside to go with its points outside, or fits several objects.
     """
-    if not prompts:
-        raise PromptError("There is nothing to segment: give at least one box, point inside, or mask.")
+    prompts = as_prompts(prompts)
     plane = geometry.plane(axis)
     ids: dict[str, int] = {}
     said: dict[int, dict[int, list[_Said]]] = {}

@@ -123,6 +123,10 @@ def resolve_window(volume: Volume, choice: str = "auto", modality: str | None = 
     if not values.size:
         return IntensityWindow(0.0, 1.0, "no finite voxel")
     low, high = np.percentile(values, PERCENTILES)
+    if low == high:
+        # of few grey levels, such as a mask: percentiles would leave no contrast
+        exact = array[np.isfinite(array)] if array.dtype.kind == "f" else array
+        return IntensityWindow(float(exact.min()), float(exact.max()), "full range")
     return IntensityWindow(float(low), float(high), f"percentiles {PERCENTILES[0]:g}-{PERCENTILES[1]:g}")
 
 

@@ -1,15 +1,18 @@
+import pickle
+
 import numpy as np
 import pytest
 import torch
 from phantoms import ThresholdSam, block
 
-from medsam.errors import InputError, PromptError
+from medsam.errors import CheckpointError, InputError, MedSAMError, PromptError
 from medsam.geometry import VolumeGeometry
 from medsam.inference.network import pick_device
 from medsam.inference.predictor import Predictor
+from medsam.io.save import save_labels
 from medsam.postprocess.clean import Tidy
 from medsam.prompts.prompt import Prompt
-from medsam.volume import Volume
+from medsam.volume import LabelVolume, Volume
 
 
 @pytest.fixture
@@ -96,6 +99,61 @@ def test_wrong_boxes_and_slices_are_prompt_errors(predictor):
         predictor.embed(scan, 2)
     with pytest.raises(PromptError, match=r"shape \(4,\)"):
         predictor.predict(predictor.embed(scan, 0), [1, 2, 3, 4])
+
+
+def test_a_path_an_array_and_a_single_prompt_are_taken(predictor, tmp_path):
+    scan, mask = block((3, 20, 30), (4, 6, 1, 14, 12, 3))
+    save_labels(LabelVolume(scan.array.astype(np.uint8), scan.geometry, {}), tmp_path / "scan.nii.gz")
+    prompt = Prompt("lesion", box=(4, 6, 14, 12), slice=1)
+    for given in (scan, tmp_path / "scan.nii.gz", str(tmp_path / "scan.nii.gz"), scan.array, scan.array.tolist()):
+        found = predictor.segment(given, prompt, zoom="off").labels.array
+        np.testing.assert_array_equal(found[1] == 1, mask[1])
+    np.testing.assert_array_equal(predictor.session(scan.array, zoom="off").box(1, (4, 6, 14, 12)).mask, mask[1])
+    alone = predictor.segment(scan.array[1], Prompt(box=(4, 6, 14, 12)), zoom="off")
+    np.testing.assert_array_equal(alone.labels.array == 1, mask[1:2])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ((None, Prompt(box=(1, 1, 5, 5))), "real numbers, not NoneType"),
+        (("none.nii.gz", Prompt(box=(1, 1, 5, 5))), "does not exist"),
+        ((np.zeros((1, 9, 9), complex), Prompt(box=(1, 1, 5, 5))), "complex"),
+        ((np.zeros((1, 9, 9)), "1,1,5,5"), "a medsam.Prompt, such as .* not str"),
+        ((np.zeros((1, 9, 9)), [(1, 1, 5, 5)]), "a medsam.Prompt, such as .* not tuple"),
+        ((np.zeros((1, 9, 9)), 5), "a medsam.Prompt, such as .* not int"),
+        ((np.zeros((1, 9, 9)), []), "nothing to segment"),
+        ((np.zeros((1, 9, 9)), None), "nothing to segment"),
+    ],
+)
+def test_what_is_no_scan_or_no_prompt_is_one_error_of_ours(predictor, given, message):
+    with pytest.raises(MedSAMError, match=message):
+        predictor.segment(*given)
+
+
+def test_prompts_may_come_one_after_the_other(predictor):
+    scan, mask = block((3, 20, 30), (4, 6, 0, 14, 12, 3))
+    prompts = (Prompt(box3d=(4, 6, first, 14, 12, first + 1)) for first in (1,))
+    found = predictor.segment(scan, prompts, propagate=True, zoom="off").labels.array  # a box3d has its ends
+    np.testing.assert_array_equal(found[1] == 1, mask[1])
+    assert not found[[0, 2]].any()
+
+
+def test_a_window_that_is_none_and_a_model_that_is_none(predictor):
+    with pytest.raises(PromptError, match="A window is auto"):
+        predictor.segment(np.zeros((1, 9, 9)), Prompt(box=(1, 1, 5, 5)), window=(40, 400))
+    with pytest.raises(CheckpointError, match="not NoneType"):
+        Predictor(None)
+
+
+def test_a_segmentation_and_its_predictor_are_one_line_and_go_through_pickle(predictor):
+    scan, _ = block((1, 20, 30), (4, 6, 0, 14, 12, 1))
+    found = predictor.segment(scan, Prompt("lesion", box=(4, 6, 14, 12)))
+    assert repr(found).startswith("Segmentation(LabelVolume(")
+    assert repr(found).endswith("names={1: 'lesion'}), 1 answer, 0 notes)")
+    assert repr(predictor) == "Predictor('threshold', device='cpu')"
+    again = pickle.loads(pickle.dumps(predictor)).segment(scan, Prompt("lesion", box=(4, 6, 14, 12)))
+    assert again.labels == pickle.loads(pickle.dumps(found)).labels == found.labels
 
 
 def test_devices():

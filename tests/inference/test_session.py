@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 from phantoms import ThresholdSam, block
@@ -209,3 +211,14 @@ def test_clicks_on_a_real_model_are_deterministic(litemedsam, two):
         found.append(session.answer(1))
     np.testing.assert_array_equal(found[0].logits, found[1].logits)
     assert found[0].quality == found[1].quality
+
+
+def test_a_session_goes_on_after_pickle(session, two):
+    _, left, _ = two
+    session.box(1, (4, 8, 55, 35))
+    session.click(1, 40, 20, inside=False)
+    again = pickle.loads(pickle.dumps(session))
+    assert again.labels == session.labels
+    assert again.undo()
+    np.testing.assert_array_equal(again.click(1, 40, 20, inside=False).mask, left[1])
+    assert session.prompts == again.prompts

@@ -174,8 +174,11 @@ def strange(name: str, array: np.ndarray, folder: Path):
 
 @pytest.mark.parametrize(
     "name",
-    ["u1", "i1", "<u2", ">u2", "<i2", ">i2", "u4", ">u4", "i4", "u8", "i8", "<f2", ">f2", ">f4", ">f8", "long double"]
-    + ["lists", "tensor", "column-major", "every second", "backwards", "masked", "read-only", "memory-mapped"],
+    [
+        *("u1", "i1", "<u2", ">u2", "<i2", ">i2", "u4", ">u4", "i4", "u8", "i8", "<f2", ">f2", ">f4", ">f8"),
+        *("long double", "lists", "tensor", "column-major", "every second", "backwards", "masked"),
+        *("read-only", "memory-mapped"),
+    ],
 )
 def test_every_kind_of_array_gets_the_same_mask(name, tmp_path):
     made, mask = block((2, 20, 30), (4, 6, 0, 14, 12, 2), inside=100.0)

@@ -362,7 +362,8 @@ class Network:
             stack = torch.stack([images[n] for n in batch])
             encoded = self._ask_engine(lambda engine, stack=stack: engine.encode(stack))  # type: ignore[misc]
             self.encoded += len(batch)
-            for n, one in zip(batch, encoded, strict=True):
+            # laid out as a kept one is: the decoder sums in another order where channels come last
+            for n, one in zip(batch, encoded.contiguous(), strict=True):
                 features[keys[n]] = one
                 self.cache.put(keys[n], one)
         if missing:

@@ -380,6 +380,17 @@ def test_equal_slices_share_an_embedding(tmp_path):
     assert predictor.encoded == 1
 
 
+def test_a_fresh_embedding_is_laid_out_as_a_kept_one(scan, tmp_path):
+    """Else a decoder may sum in another order, and answer otherwise from the folder than it did the first time."""
+    sam = Weighted()
+    encode = sam.encode_image
+    sam.encode_image = lambda images: encode(images).expand(-1, 4, -1, -1).to(memory_format=torch.channels_last)
+    fresh = Predictor(sam, "cpu", cache=EmbeddingCache(folder=tmp_path)).looker(scan)(1).features
+    kept = Predictor(sam, "cpu", cache=EmbeddingCache(folder=tmp_path)).looker(scan)(1).features
+    assert fresh.stride() == kept.stride()
+    assert torch.equal(fresh, kept)
+
+
 @pytest.mark.weights
 def test_the_real_model_answers_from_the_folder_to_the_bit(litemedsam, scan, tmp_path):
     box = np.array([[3.0, 5, 15, 13]])

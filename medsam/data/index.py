@@ -23,7 +23,8 @@ import numpy as np
 from medsam.data.manifest import Case, Label, Manifest, Split, modality_code, parse_manifest, split_word, stem
 from medsam.errors import InputError
 from medsam.io.dicom_tree import TreeSeries, list_tree
-from medsam.io.labels import DEFAULT_THRESHOLD, structures_in
+from medsam.io.label_picture import DEFAULT_THRESHOLD
+from medsam.io.labels import structures_in
 from medsam.io.load import load_volume
 
 _SUFFIXES = (

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image
 
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
 from medsam.io import picture
+from medsam.io.label_picture import DEFAULT_THRESHOLD, LabelPicture, read_label_picture
 from medsam.io.load import load_volume
 from medsam.volume import Volume
 
@@ -34,8 +34,6 @@ Ignore = Literal["others"] | Collection[int]
 # how far, in voxels of the scan, a label may lie beside it: far above the rounding of headers, and a mask moved
 # by less than half a voxel still names the same voxels
 _TOLERANCE_VOXELS = 0.1
-# brightest channel above which a pixel of a lossy or coloured mask is inside
-DEFAULT_THRESHOLD = 127.0
 
 
 class LabelGridMismatch(InputError):
@@ -131,10 +129,14 @@ def load_labels(
         return found if wanted is None else _match(path, found, list(wanted), aliases or {}, geometry.shape)
     if threshold is not None:
         return {_only(path, wanted): read_mask(path, geometry, threshold=threshold, frame=frame)}
-    volume = _read_map(path, frame)
-    if wanted is None and _is_picture(path) and _looks_binary(volume.array):
-        return {"mask": read_mask(path, geometry)}
-    return _label_map(path, _ids(path, on_grid(volume, geometry, path)), wanted, ignore)
+    if frame is None and _is_picture(path):
+        drawn = read_label_picture(path)
+        if wanted is None and drawn.threshold is not None:
+            return {"mask": on_grid(_flat(drawn.shown, path), geometry, path).array > drawn.threshold}
+        volume, hint = _picture_numbers(drawn, path), drawn.threshold
+    else:
+        volume, hint = _read_map(path, frame), None
+    return _label_map(path, _ids(path, on_grid(volume, geometry, path)), wanted, ignore, hint)
 
 
 def read_mask(
@@ -163,13 +165,17 @@ def read_mask(
         if structure is None:
             raise UnknownLabel(f"{path.name} holds {len(found)} structures ({_some(found)}); one is needed here.")
         return _match(path, found, [structure], aliases or {}, geometry.shape)[structure]
-    volume = on_grid(_read_map(path, frame), geometry, path)
-    array = volume.array.max(axis=-1) if volume.is_colour else volume.array
+    if frame is None and _is_picture(path):
+        drawn = read_label_picture(path)
+        if threshold is None:
+            threshold = drawn.threshold
+        volume = _flat(drawn.shown, path) if threshold is not None else _picture_numbers(drawn, path)
+    else:
+        volume = _read_map(path, frame)
+    array = on_grid(volume, geometry, path).array
     if threshold is not None:
         return array > threshold
-    if _is_picture(path) and (volume.is_colour or len(np.unique(array)) > 2):
-        return array > DEFAULT_THRESHOLD
-    values = np.unique(_ids(path, Volume(array, volume.geometry)))
+    values = np.unique(_ids(path, volume))
     if len(values[values != 0]) > 1:
         raise UnknownLabel(
             f"{path.name} is used as the mask of one structure, but holds the values {_some(values[values != 0])}. "
@@ -200,12 +206,16 @@ def structures_in(
             return set(found)
         lookup = _lookup(names, aliases or {})
         return {lookup[_plain(name)] for name in found if _plain(name) in lookup}
-    volume = _read_map(path, frame)
+    if frame is None and _is_picture(path):
+        drawn = read_label_picture(path)
+        if threshold is None and names is None:
+            threshold = drawn.threshold
+        volume = _flat(drawn.shown, path) if threshold is not None else _picture_numbers(drawn, path)
+    else:
+        volume = _read_map(path, frame)
     if threshold is not None:
         present = bool((volume.array > threshold).any())
         return {_only(path, names)} if present else set()
-    if names is None and _is_picture(path) and _looks_binary(volume.array):
-        return {"mask"} if (volume.array > DEFAULT_THRESHOLD).any() else set()
     counts = value_counts(_ids(path, volume))
     if names is None:
         return {str(value) for value in counts if value != 0}
@@ -307,20 +317,24 @@ def _is_picture(path: Path) -> bool:
 def _read_map(path: Path, frame: int | None = None) -> Volume:
     if path.name.lower().endswith(".npz"):
         return _read_gts(path)
-    if _is_picture(path):
-        indices = _palette_indices(path)
-        if indices is not None:
-            return Volume(indices[None], VolumeGeometry.uncalibrated((1, *indices.shape)), source=path)
     return load_volume(path, frame=frame)
 
 
-def _palette_indices(path: Path) -> np.ndarray | None:
-    """The numbers behind the colours of a palette picture, which are its labels; None for other pictures."""
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image) if image.mode == "P" and getattr(image, "n_frames", 1) == 1 else None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return None  # the picture reader words the error
+def _flat(array: np.ndarray, path: Path) -> Volume:
+    """The pixels of a picture, which has no millimetres."""
+    return Volume(array, VolumeGeometry.uncalibrated(array.shape[:3]), source=path)
+
+
+def _picture_numbers(drawn: LabelPicture, path: Path) -> Volume:
+    """Label numbers of a picture. Raises UnknownLabel for one that holds none."""
+    if drawn.numbers is None or drawn.unreadable:
+        what = drawn.unreadable or "is a picture in colour, and colours are no label numbers"
+        level = DEFAULT_THRESHOLD if drawn.threshold is None else drawn.threshold
+        raise UnknownLabel(
+            f"{path.name} {what}. For a mask of one structure state "
+            f'"threshold": {level:g} in the manifest; otherwise save it as a grey or palette PNG of numbers.'
+        )
+    return _flat(drawn.numbers, path)
 
 
 def _read_gts(path: Path) -> Volume:
@@ -346,24 +360,9 @@ def _read_gts(path: Path) -> Volume:
     return Volume(data, VolumeGeometry.uncalibrated(data.shape))
 
 
-def _looks_binary(array: np.ndarray) -> bool:
-    """A picture that is a mask, not a map of small numbers: in colour, all 0 and 255, or with JPEG's smear."""
-    if array.ndim == 4 and not (array == array[..., :1]).all():
-        return True
-    values = np.unique(array)
-    return len(values) > 64 or set(values.tolist()) <= {0, 255}
-
-
 def _ids(path: Path, volume: Volume) -> np.ndarray:
-    """Label numbers (K, J, I), integers. Raises InputError for fractions and for colours."""
+    """Label numbers (K, J, I), integers. Raises InputError for fractions."""
     array = volume.array
-    if volume.is_colour:
-        if not (array == array[..., :1]).all():
-            raise UnknownLabel(
-                f"{path.name} is a picture in colour, and colours are no label numbers. For a mask of one structure "
-                'state "threshold": 127 in the manifest; otherwise save it as a grey or palette PNG of numbers.'
-            )
-        array = array[..., 0]
     if array.dtype.kind != "f":
         return array
     whole = np.isfinite(array) & (array == np.rint(array))
@@ -377,7 +376,14 @@ def _ids(path: Path, volume: Volume) -> np.ndarray:
     return array.astype(np.int32)
 
 
-def _label_map(path: Path, array: np.ndarray, names: Mapping[str, int] | None, ignore: Ignore) -> LabelMasks:
+def _label_map(
+    path: Path,
+    array: np.ndarray,
+    names: Mapping[str, int] | None,
+    ignore: Ignore,
+    threshold: float | None = None,
+) -> LabelMasks:
+    """threshold: of a picture that looks like a mask of one structure."""
     counts = value_counts(array)
     if names is None:
         names = {str(value): value for value in counts if value != 0}
@@ -386,10 +392,9 @@ def _label_map(path: Path, array: np.ndarray, names: Mapping[str, int] | None, i
     if unknown:
         voxels = sum(counts[value] for value in unknown)
         # 0 and 255 under one name is the most common slip of all
-        binary = unknown == [255] and len(names) == 1 and next(iter(names.values())) not in counts
         hint = (
-            'It looks like a binary mask: state "threshold": 127.'
-            if binary
+            f'It looks like a binary mask: state "threshold": {threshold:g}.'
+            if threshold is not None and len([value for value in names.values() if value != 0]) == 1
             else 'Name them in "labels", or list those that do not matter in "ignore".'
         )
         how_many = f"{voxels} voxel{'s' if voxels != 1 else ''}"

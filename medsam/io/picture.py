@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageSequence
@@ -15,6 +17,8 @@ from medsam.volume import LabelVolume, Volume
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
+T = TypeVar("T")
+
 _GREY_MODES = ("1", "L", "I", "F", "I;16", "I;16B", "I;16L")
 
 
@@ -24,6 +28,14 @@ def read_picture(path: Path) -> Volume:
     Colour and palette pictures become (K, J, I, 3) uint8, transparency is dropped; grey keeps its depth.
     Pixels are taken as stored: an EXIF rotation is not applied, so positions mean the file's own rows and columns.
     """
+    array = np.stack(read_pages(path, _pixels))
+    return Volume(array, VolumeGeometry.uncalibrated(array.shape[:3]), source=path)
+
+
+def read_pages(path: Path, pixels: Callable[[Image.Image], T]) -> list[T]:
+    """`pixels` of every page of a picture, all of one size. Raises InputError for what cannot be read."""
+    sizes = set()
+    found = []
     try:
         # one picture at a time, so that none takes over another's warning filters
         with native_stderr(), warnings.catch_warnings():
@@ -33,7 +45,9 @@ def read_picture(path: Path) -> Volume:
             with Image.open(path) as picture:
                 # a camera's JPEG may carry thumbnails as further pages
                 only_first = picture.format in ("JPEG", "MPO")
-                pages = [_pixels(page) for page in ([picture] if only_first else ImageSequence.Iterator(picture))]
+                for page in [picture] if only_first else ImageSequence.Iterator(picture):
+                    sizes.add(page.size)
+                    found.append(pixels(page))
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise InputError(f"{path.name} is too large for a picture ({error}). Cut out the region you need.") from error
     except Exception as error:  # Pillow's plugins raise almost anything on damaged files
@@ -41,10 +55,9 @@ def read_picture(path: Path) -> Volume:
             f"{path.name} cannot be read as a picture ({type(error).__name__}: {error}). "
             "The file may be truncated or damaged: copy or export it again."
         ) from error
-    if len({page.shape for page in pages}) > 1:
-        raise InputError(f"{path.name} holds {len(pages)} pages of different sizes. Save the page you need alone.")
-    array = np.stack(pages)
-    return Volume(array, VolumeGeometry.uncalibrated(array.shape[:3]), source=path)
+    if len(sizes) > 1:
+        raise InputError(f"{path.name} holds {len(found)} pages of different sizes. Save the page you need alone.")
+    return found
 
 
 def _pixels(page: Image.Image) -> np.ndarray:

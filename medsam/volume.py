@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from medsam.errors import InputError
-from medsam.geometry import VolumeGeometry, alike
+from medsam.geometry import SlicePlane, VolumeGeometry, alike
 
 
 @dataclass(frozen=True, repr=False)
@@ -26,6 +26,11 @@ class Volume:
     window: (level, width) the file recommends (DICOM VOI), or None.
     uids: identifiers needed to write DICOM that refers back to this scan, e.g. {"series": ...}.
         Never a patient's name or number.
+    units: what the values are measured in, where the file says so: "HU", "BQML", ...; "US", as in DICOM, when it says
+        that this is not known; None when its format has no word for it.
+    no_signal: voxels that say nothing about the patient (padding, what lies behind a shutter or a collimator): bool
+        (K, J, I), kept as bits, see `without_signal`; None when there are none. They shape no window.
+    notes: what a reader should know about how the file was read.
 
     Two are equal when what they show is: voxels, grid, modality; not where they came from. `from_array` makes one of an
     array alone; `np.asarray(volume)` is its array.
@@ -38,6 +43,9 @@ class Volume:
     source: Path | None = None
     window: tuple[float, float] | None = None
     uids: Mapping[str, str] = field(default_factory=dict)
+    units: str | None = None
+    no_signal: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         array = _voxels(self.array)
@@ -47,6 +55,13 @@ class Volume:
             raise InputError(f"An array of shape {array.shape} does not fit a grid of {self.geometry.shape} (K, J, I).")
         if array.ndim == 4 and array.shape[3] != 3:
             raise InputError(f"A colour scan has 3 channels, this one has {array.shape[3]}.")
+        if self.no_signal is not None:
+            # an eighth of the memory of a mask; with numpy's bits, a row of voxels starts at a whole byte
+            bits = self.no_signal if self.no_signal.dtype == np.uint8 else np.packbits(self.no_signal, axis=-1)
+            slices, rows, columns = self.geometry.shape
+            if bits.shape != (slices, rows, -(-columns // 8)):
+                raise InputError(f"The mask of voxels without signal does not fit the grid {self.geometry.shape}.")
+            object.__setattr__(self, "no_signal", bits)
 
     @classmethod
     def from_array(
@@ -102,7 +117,7 @@ class Volume:
         return cls(voxels, geometry, None if modality is None else modality.strip().upper())
 
     def __eq__(self, other: object) -> bool:
-        return alike(self, other, "source", "uids") if isinstance(other, Volume) else NotImplemented
+        return alike(self, other, "source", "uids", "notes") if isinstance(other, Volume) else NotImplemented
 
     def __hash__(self) -> int:
         # voxels may change under us, and reading them all would take longer than it saves
@@ -137,6 +152,20 @@ class Volume:
     @property
     def is_colour(self) -> bool:
         return self.array.ndim == 4
+
+    def without_signal(self, plane: SlicePlane, index: int) -> np.ndarray | None:
+        """Which pixels of a slice say nothing about the patient: bool (rows, columns), or None where all do.
+
+        Padding, what lies behind a shutter or a collimator, by the file's own word; True there.
+        """
+        if self.no_signal is None:
+            return None
+        if plane.axis == "i":
+            byte, bit = divmod(index, 8)
+            found = (self.no_signal[:, :, byte] >> (7 - bit) & 1).astype(bool)
+        else:
+            found = np.unpackbits(plane.take(self.no_signal, index), axis=-1, count=self.shape[2]).view(bool)
+        return found if found.any() else None
 
 
 @dataclass(frozen=True, repr=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -202,3 +203,22 @@ def test_masked_out_voxels_are_not_finite_and_voxels_are_not_copied():
     array = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
     assert np.isnan(Volume(np.ma.masked_less(array, 5), GRID).array).sum() == 5
     assert Volume(array, GRID).array is array
+
+
+@pytest.mark.parametrize("axis", ["i", "j", "k"])
+def test_pixels_without_signal_are_found_on_every_axis(axis):
+    mask = np.random.default_rng(0).random((4, 5, 19)) < 0.3
+    volume = replace(Volume.from_array(np.zeros(mask.shape)), no_signal=mask)
+    plane = volume.geometry.plane(axis)
+    for index in range(plane.count):
+        np.testing.assert_array_equal(volume.without_signal(plane, index), plane.take(mask, index))
+    assert volume.no_signal.nbytes < mask.nbytes / 5
+    assert replace(volume, modality="MR").no_signal is volume.no_signal
+    assert volume != replace(volume, no_signal=None)
+
+
+def test_a_mask_of_no_signal_must_fit_and_may_be_empty():
+    volume = Volume.from_array(np.zeros((2, 3, 9)))
+    assert volume.without_signal(volume.geometry.plane("k"), 0) is None
+    with pytest.raises(InputError, match="does not fit"):
+        replace(volume, no_signal=np.zeros((2, 3, 17), bool))

@@ -123,7 +123,7 @@ def run(arguments: argparse.Namespace) -> None:
         title = f"{predictor.name}, window {looker.window.name}"
         write_masks_preview(scan, masks, plane, looker.window, arguments.preview, title)
 
-    notes = []
+    notes = list(looker.notes)
     if not masks:
         notes.append(
             "No mask passed the filters. Lower --pred-iou-thresh and --stability-score-thresh; a model trained with "

@@ -33,7 +33,7 @@ from medsam.metrics.measure import measure
 from medsam.postprocess.merge import merge_by_quality
 from medsam.prompts.prompt import Box, SlicePrompt
 from medsam.prompts.simulate import inscribed_ellipse
-from medsam.transforms.intensity import IntensityWindow, resolve_window
+from medsam.transforms.intensity import IntensityWindow, resolve_window, window_notes
 from medsam.volume import LabelVolume, Volume
 
 
@@ -164,7 +164,7 @@ def measure_case(
         for model, network in predictors.items()
     }
     window = next((look.window for look in looks.values()), None) or resolve_window(subject.scan, asked_window)
-    result = CaseResult(window=window.name)
+    result = CaseResult(window=window.name, notes=list(window_notes(subject.scan, window, asked_window)))
     if subject.scan.array.dtype.kind == "f":
         broken = 1 - float(np.isfinite(subject.scan.array).mean())
         if broken:

@@ -29,7 +29,7 @@ from medsam.models.build import load_model
 from medsam.models.sam import Sam
 from medsam.prompts.prompt import SlicePrompt
 from medsam.transforms.frame import Frame, Region
-from medsam.transforms.intensity import IntensityWindow, fixed_window, resolve_window
+from medsam.transforms.intensity import IntensityWindow, fixed_window, resolve_window, window_notes
 from medsam.transforms.prepare import scan_tensor, slice_input
 from medsam.volume import Volume
 
@@ -186,7 +186,9 @@ class Network:
             raise PromptError(f"A window is auto, a preset, 'LEVEL,WIDTH' or an IntensityWindow, not {window!r}.")
         chosen = resolve_window(scan, window, modality) if isinstance(window, str) else window
         soft = window == "auto" and chosen.name == "soft-tissue"
-        return Looker(self, scan, scan.geometry.plane(axis), chosen, fixed_window("wide") if soft else None)
+        wide = fixed_window("wide") if soft else None
+        notes = window_notes(scan, chosen, window, modality)
+        return Looker(self, scan, scan.geometry.plane(axis), chosen, wide, notes)
 
     def embed(
         self,
@@ -383,7 +385,8 @@ class Looker:
     """One scan, ready to be looked at; what its slices share is prepared once. Made by `Network.looker`.
 
     window: of every look that names none. wide: what a look may take instead where `window` hides the object; None
-    when the user chose the window, or the scan is no CT. flat: slices that a look found without any contrast.
+    when the user chose the window, or the scan is no CT. notes: what a reader should know about the scan and its
+    window. flat: slices that a look found without any contrast.
     """
 
     def __init__(
@@ -393,8 +396,10 @@ class Looker:
         plane: SlicePlane,
         window: IntensityWindow,
         wide: IntensityWindow | None = None,
+        notes: tuple[str, ...] = (),
     ) -> None:
         self.network, self.scan, self.plane, self.window, self.wide = network, scan, plane, window, wide
+        self.notes = notes
         self.flat: set[int] = set()
         self._image = scan_tensor(scan)
 

@@ -22,7 +22,7 @@ from medsam.io.load import as_volume
 from medsam.postprocess.clean import Tidy
 from medsam.postprocess.merge import merge_by_quality
 from medsam.prompts.prompt import Box, Point, Prompt, PromptPlan, SlicePrompt, as_prompts, plan
-from medsam.transforms.intensity import IntensityWindow, looks_like_ct
+from medsam.transforms.intensity import IntensityWindow
 from medsam.volume import LabelVolume, Volume
 
 
@@ -128,11 +128,7 @@ class Predictor(Network):
             work.propagate(bounded, max_mm)
         else:
             work.answer(all_masks)
-        notes = list(work.notes)
-        if window == "auto" and not (modality or scan.modality) and looks_like_ct(scan):
-            notes.append(
-                f"The scan does not say its modality; its values look like CT, so the window is {look.window.name}."
-            )
+        notes = [*look.notes, *work.notes]
         if look.flat:
             flat = sorted(look.flat)
             notes.append(

@@ -92,9 +92,9 @@ def resolve_window(volume: Volume, choice: str = "auto", modality: str | None = 
 
     choice: "auto", "percentiles", "none", a preset of `CT_WINDOWS`, or "L,W" (level, width in the scan's units).
     modality: a code of `MODALITIES`; overrides the scan's own, and what its format suggests. "auto" takes soft tissue
-    for CT, the full range for colour and for `.npz` (documented as already windowed), and percentiles 0.5 to 99.5 of
-    the scan for all others. A file that states no modality is taken for CT when its values look like Hounsfield units
-    (see `looks_like_ct`).
+    for CT in Hounsfield units (see `is_hounsfield`), the full range for colour and for `.npz` (documented as already
+    windowed), and percentiles 0.5 to 99.5 of the scan for all others. A file that states no modality is taken for CT
+    when its values look like Hounsfield units (see `looks_like_ct`). Voxels without signal shape no window.
     Raises PromptError for an unknown preset or modality, or a width that is not positive.
     """
     if modality is not None:
@@ -110,13 +110,12 @@ def resolve_window(volume: Volume, choice: str = "auto", modality: str | None = 
     if key == "none" or (key == "auto" and (volume.is_colour or windowed)):
         if array.dtype in (np.uint8, np.uint16):
             return IntensityWindow(0.0, float(np.iinfo(array.dtype).max), "full range")
-        exact = array[np.isfinite(array)] if array.dtype.kind == "f" else array
-        return IntensityWindow(float(exact.min(initial=0)), float(exact.max(initial=0)), "full range")
-    stated = modality or volume.modality
-    if key == "auto" and (stated == "CT" or (not stated and looks_like_ct(volume))):
+        low, high = _extremes(volume)
+        return IntensityWindow(min(low, 0.0), max(high, 0.0), "full range")
+    if key == "auto" and is_hounsfield(volume, modality):
         return _from_level(*CT_WINDOWS["soft-tissue"], name="soft-tissue")
 
-    values = _finite(array)
+    values = _signal(volume)
     # the black surround of MR, ultrasound and X-ray carries no signal; counting it would brighten small objects
     signal = values[values > 0] if values.size and values.min() >= 0 else values
     values = signal if signal.size >= 16 else values
@@ -125,9 +124,46 @@ def resolve_window(volume: Volume, choice: str = "auto", modality: str | None = 
     low, high = np.percentile(values, PERCENTILES)
     if low == high:
         # of few grey levels, such as a mask: percentiles would leave no contrast
-        exact = array[np.isfinite(array)] if array.dtype.kind == "f" else array
-        return IntensityWindow(float(exact.min()), float(exact.max()), "full range")
+        return IntensityWindow(*_extremes(volume), "full range")
     return IntensityWindow(float(low), float(high), f"percentiles {PERCENTILES[0]:g}-{PERCENTILES[1]:g}")
+
+
+def is_hounsfield(volume: Volume, modality: str | None = None) -> bool:
+    """Whether the values are Hounsfield units, so that the windows of CT apply.
+
+    A CT is, unless its file says that its values are something else, or does not say how they become HU (DICOM without
+    rescale); of a scan of unstated modality the values decide (see `looks_like_ct`). modality: as for `resolve_window`;
+    a user who says CT is believed whatever the file says.
+    """
+    if modality is not None:
+        return modality.strip().upper() == "CT"
+    if volume.modality:
+        return volume.modality == "CT" and volume.units in (None, "HU")
+    return looks_like_ct(volume)
+
+
+def window_notes(
+    volume: Volume, window: IntensityWindow, choice: str | IntensityWindow = "auto", modality: str | None = None
+) -> tuple[str, ...]:
+    """What a reader should know about a scan and the window that `resolve_window` gave it for this choice."""
+    notes = list(volume.notes)
+    asked = choice.strip().lower() if isinstance(choice, str) else ""
+    if asked == "auto" and not (modality or volume.modality) and window.name == "soft-tissue":
+        notes.append(f"The scan does not say its modality; its values look like CT, so the window is {window.name}.")
+    if volume.modality == "CT" and not is_hounsfield(volume):
+        unit = (
+            "does not say what its values are" if volume.units == "US" else f"says that its values are {volume.units}"
+        )
+        if window.name in CT_WINDOWS:
+            notes.append(
+                f"This CT {unit}, not that they are HU; the window {window.name} is one of HU and may not fit them."
+            )
+        elif asked == "auto":
+            notes.append(
+                f"This CT {unit}, not that they are HU: the window is {window.name} of its own values. "
+                "If they are HU all the same, say --modality CT or name a window."
+            )
+    return tuple(notes)
 
 
 def fixed_window(choice: str) -> IntensityWindow | None:
@@ -156,16 +192,40 @@ def looks_like_ct(volume: Volume) -> bool:
     """
     if volume.is_colour or not volume.geometry.calibrated or volume.array.dtype.kind == "u":
         return False
-    values = _finite(volume.array)
+    values = _signal(volume)
     if values.size == 0 or values.min() < -32768:
         return False
     return float(np.mean(values < -20)) > 0.01 and float(np.median(values)) < 3000
 
 
-def _finite(array: np.ndarray) -> np.ndarray:
-    """A flat, evenly strided sample of the finite voxels."""
-    sample = array.reshape(-1)[:: max(1, array.size // _SAMPLE)]
-    return sample[np.isfinite(sample)] if sample.dtype.kind == "f" else sample
+def _signal(volume: Volume) -> np.ndarray:
+    """A flat, evenly strided sample of the finite voxels; those without signal only where there are no others."""
+    array = volume.array
+    step = max(1, array.size // _SAMPLE)
+    if volume.no_signal is not None:
+        voxels = np.arange(0, volume.no_signal.shape[0] * array.shape[1] * array.shape[2], step)
+        row, column = np.divmod(voxels, array.shape[2])
+        hidden = volume.no_signal.reshape(-1, volume.no_signal.shape[2])[row, column >> 3] >> (7 - (column & 7)) & 1
+        kept = array.reshape(-1, *array.shape[3:])[voxels[hidden == 0]].ravel()
+        if kept.size:
+            return _finite(kept)
+    return _finite(array.reshape(-1)[::step])
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    return values[np.isfinite(values)] if values.dtype.kind == "f" else values
+
+
+def _extremes(volume: Volume) -> tuple[float, float]:
+    """Lowest and highest finite voxel with signal, exactly; 0 and 0 when there is none."""
+    plane, ends = volume.geometry.plane("k"), []
+    for index in range(plane.count):
+        values = plane.take(volume.array, index)
+        hidden = volume.without_signal(plane, index)
+        values = _finite(values if hidden is None else values[~hidden])
+        if values.size:
+            ends += [float(values.min()), float(values.max())]
+    return (min(ends), max(ends)) if ends else (0.0, 0.0)
 
 
 def _from_level(level: float, width: float, name: str) -> IntensityWindow:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,7 @@ import torch
 
 from medsam.errors import PromptError
 from medsam.geometry import VolumeGeometry
-from medsam.transforms.intensity import CT_WINDOWS, IntensityWindow, looks_like_ct, resolve_window
+from medsam.transforms.intensity import CT_WINDOWS, IntensityWindow, looks_like_ct, resolve_window, window_notes
 from medsam.volume import Volume
 
 
@@ -112,3 +113,57 @@ def test_a_stated_modality_is_checked_and_wins_over_the_format():
 def test_a_range_beyond_single_precision_stays_finite():
     values = torch.tensor([-3e38, 0, 3e38])
     assert IntensityWindow(-3e38, 3e38, "huge").apply(values).tolist() == [0, 127.5, 255]
+
+
+@pytest.mark.parametrize("choice", ["auto", "percentiles", "none"])
+@pytest.mark.parametrize("padding", [65535, -30000])
+def test_voxels_without_signal_shape_no_window(choice, padding):
+    signal = np.arange(200, 500, dtype=np.int32).reshape(3, 10, 10)
+    padded = np.pad(signal, ((0, 0), (3, 4), (5, 6)), constant_values=padding)
+    clean = resolve_window(scan(signal, "MR"), choice)
+    assert resolve_window(replace(scan(padded, "MR"), no_signal=padded == padding), choice) == clean
+    assert resolve_window(scan(padded, "MR"), choice) != clean
+
+
+def test_the_signal_of_a_large_scan_is_sampled_like_any_other():
+    array = np.full((9, 1000, 1001), 7, np.int16)
+    array[:, :, :700] = -2000
+    array[:, 0, 999] = 9
+    window = resolve_window(replace(scan(array, "MR"), no_signal=array == -2000), "none")
+    assert (window.low, window.high) == (0, 9)
+    assert resolve_window(replace(scan(array, "MR"), no_signal=array == -2000)).low == 7
+
+
+def test_padding_does_not_make_a_scan_look_like_ct():
+    array = np.arange(3000, dtype=np.int16).reshape(3, 10, 100)
+    array[:, :, :10] = -2000
+    assert looks_like_ct(scan(array))
+    assert not looks_like_ct(replace(scan(array), no_signal=array == -2000))
+
+
+def test_a_scan_of_padding_alone_still_has_a_window():
+    array = np.full((2, 3, 4), -2000, np.int16)
+    window = resolve_window(replace(scan(array, "MR"), no_signal=array < 0))
+    assert window.apply(torch.tensor([-2000.0, 0.0])).isfinite().all()
+
+
+@pytest.mark.parametrize(("units", "name"), [(None, "soft-tissue"), ("HU", "soft-tissue"), ("US", ""), ("MGML", "")])
+def test_ct_is_windowed_as_hounsfield_units_unless_its_file_says_otherwise(units, name):
+    ct = replace(scan(np.linspace(0, 20, 2001), "CT"), units=units)
+    window = resolve_window(ct)
+    assert window.name == (name or "percentiles 0.5-99.5")
+    notes = window_notes(ct, window)
+    assert bool(notes) == (not name)
+    if not name:
+        assert ("does not say" if units == "US" else "MGML") in notes[0]
+        lung = resolve_window(ct, "lung")
+        assert lung.name == "lung"
+        assert "may not fit" in window_notes(ct, lung, "lung")[0]
+        assert window_notes(ct, resolve_window(ct, "10,20"), "10,20") == ()
+
+
+def test_who_says_ct_is_believed_and_told():
+    ct = replace(scan(np.linspace(0, 20, 2001), "CT"), units="US")
+    window = resolve_window(ct, modality="CT")
+    assert window.name == "soft-tissue"
+    assert "may not fit" in window_notes(ct, window, modality="CT")[0]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from medsam.errors import InputError
 from medsam.progress import bars
+from medsam.wording import plural
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,8 +82,7 @@ def _check(arguments: argparse.Namespace) -> None:
         _print_report(results)
     if errors:
         raise InputError(
-            f"{errors} error{'s' if errors > 1 else ''} and {warnings} warning{'s' if warnings != 1 else ''} in "
-            f"{len(results)} manifest{'s' if len(results) > 1 else ''}."
+            f"{plural(errors, 'error')} and {plural(warnings, 'warning')} in {plural(len(results), 'manifest')}."
         )
 
 
@@ -92,6 +93,7 @@ def _report(results: list[tuple[Path, Any]], errors: int, warnings: int) -> dict
                 "path": str(path),
                 "name": checked.manifest.name if checked.manifest else None,
                 "cases": len(checked.manifest.cases) if checked.manifest else None,
+                "patients": checked.patients,
                 "present": dict(checked.present),
                 "problems": [
                     {
@@ -121,8 +123,10 @@ def _print_report(results: list[tuple[Path, Any]]) -> None:
     for path, checked in results:
         count = len(checked.manifest.cases) if checked.manifest else 0
         numbers = ((count, "case"), (checked.errors, "error"), (checked.warnings, "warning"))
-        said = ", ".join(f"{number} {what}{'s' if number != 1 else ''}" for number, what in numbers)
+        said = ", ".join(plural(number, what) for number, what in numbers)
         console.print(f"{path}: {said}", markup=False, soft_wrap=True)
+        if checked.patients:
+            console.print(f"  patients: {checked.patients}", markup=False, soft_wrap=True)
         if not checked.problems:
             continue
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -156,6 +160,7 @@ def _index(arguments: argparse.Namespace) -> None:
 
 def _split(arguments: argparse.Namespace) -> None:
     from medsam.data.manifest import SPLITS, parse_manifest, write_manifest
+    from medsam.data.patients import assign, doubts
     from medsam.data.split import fold_manifest, split_manifest
 
     if (arguments.folds is None) != (arguments.fold is None):
@@ -164,6 +169,8 @@ def _split(arguments: argparse.Namespace) -> None:
         raise InputError("--test does not go with --folds: each fold is a test part of its own.")
     # a manifest that is split wrongly is what this mends, so it may be read
     manifest = parse_manifest(arguments.manifest)
+    assigned = assign(manifest.cases)
+    manifest = replace(manifest, cases=assigned.cases)
     with bars("Reading labels") as (progress,):
         if arguments.folds is not None:
             manifest = fold_manifest(
@@ -184,11 +191,14 @@ def _split(arguments: argparse.Namespace) -> None:
                 stratify=arguments.stratify,
                 progress=progress,
             )
+    for remark in (*assigned.remarks, *(sentence for _, sentence in doubts(manifest.cases))):
+        print(remark, file=sys.stderr)
     write_manifest(manifest, arguments.out)
     sizes = []
     for split in SPLITS:
         cases = manifest.of_split(split)
-        sizes.append(f"{split} {len(cases)} cases ({len({case.patient for case in cases})} patients)")
+        patients = len({case.patient for case in cases})
+        sizes.append(f"{split} {plural(len(cases), 'case')} ({plural(patients, 'patient')})")
     print(f"wrote {arguments.out}: {', '.join(sizes)}")
 
 
@@ -242,7 +252,7 @@ def _say(name: str, built: Any, out: Path) -> None:
 
 def _count(cases: Any) -> str:
     patients = len({case.patient for case in cases})
-    return f"{len(cases)} case{'s' if len(cases) != 1 else ''} of {patients} patient{'s' if patients != 1 else ''}"
+    return f"{plural(len(cases), 'case')} of {plural(patients, 'patient')}"
 
 
 def _fetch_decathlon(arguments: argparse.Namespace) -> None:

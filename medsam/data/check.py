@@ -11,9 +11,11 @@ from typing import Literal
 import numpy as np
 
 from medsam.data.manifest import Case, Manifest, cross_case_problems, parse_manifest
+from medsam.data.patients import doubts
 from medsam.errors import InputError
 from medsam.io.labels import LabelGridMismatch, LabelMasks, PackedMasks, UnknownLabel
 from medsam.volume import Volume
+from medsam.wording import plural
 
 Level = Literal["error", "warning"]
 Kind = Literal[
@@ -27,6 +29,7 @@ Kind = Literal[
     "empty-label",
     "never-present",
     "same-image",
+    "patient",
     "not-finite",
     "constant",
     "no-label",
@@ -46,11 +49,24 @@ class Problem:
 
 @dataclass(frozen=True)
 class Checked:
-    """What was found. voxels: structure -> cases it is present in; n: cases looked at."""
+    """What was found. present: structure -> how many cases it is in. manifest: None when it cannot be read."""
 
     manifest: Manifest | None
     problems: tuple[Problem, ...]
     present: Mapping[str, int]
+
+    @property
+    def patients(self) -> str | None:
+        """How cases were counted as patients; None without a manifest."""
+        if self.manifest is None or not self.manifest.cases:
+            return None
+        cases = self.manifest.cases
+        silent = sum(not case.patient_stated for case in cases)
+        told = {case.patient for case in cases if case.patient_stated}
+        said = [f"{len(told):,}, by `patient`"] if told else []
+        if silent:
+            said.append(f"{plural(silent, 'case')} without `patient`, each counted as one of its own")
+        return "; ".join(said)
 
     @property
     def errors(self) -> int:
@@ -72,6 +88,7 @@ def check_manifest(path: str | Path, progress: Callable[[int, int], None] | None
         return Checked(None, (Problem("error", "manifest", str(error), file=Path(path)),), {})
     problems = [Problem("error", "cross-case", sentence) for sentence in cross_case_problems(manifest)]
     problems += _same_images(manifest)
+    problems += [Problem("warning", "patient", sentence, case) for case, sentence in doubts(manifest.cases)]
     if not manifest.cases:
         problems.append(Problem("error", "manifest", "the manifest has no cases."))
     present: Counter[str] = Counter()

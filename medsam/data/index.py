@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from medsam.data.manifest import Case, Label, Manifest, Split, modality_code, parse_manifest, split_word, stem
+from medsam.data.patients import assign, namesake_remarks
 from medsam.errors import InputError
 from medsam.io.dicom_tree import TreeSeries, list_tree
 from medsam.io.label_picture import DEFAULT_THRESHOLD
@@ -82,14 +83,15 @@ def index_folder(
             cases = tuple(replace(case, labels=dict(labels)) for case in cases)
         if modality:
             cases = tuple(replace(case, modality=modality) for case in cases)
+        assigned = assign(cases)
         manifest = replace(
             manifest,
             name=name or manifest.name,
             modality=modality or manifest.modality,
             labels=dict(labels) if labels is not None else manifest.labels,
-            cases=cases,
+            cases=assigned.cases,
         )
-        return Indexed(manifest, ("dataset.json is there and was read as it is.",))
+        return Indexed(manifest, ("dataset.json is there and was read as it is.", *assigned.remarks))
     found = _Found(name or folder.resolve().name, modality, dict(labels or {}))
     series = list_tree(folder)
     _add_dicom(found, folder, series)
@@ -100,12 +102,9 @@ def index_folder(
         _name_values(found, progress)
     else:
         _set_thresholds(found, labels, progress)
-    alone = sum(case.patient == case.id for case in found.cases)
-    if alone > 1:
-        found.remarks.append(
-            f"{alone} cases do not say whose they are, so each counts as a patient of its own; where several are of "
-            "one person, write `patient` into the manifest before splitting or measuring"
-        )
+    assigned = assign(found.cases, folder)
+    found.cases[:] = assigned.cases
+    found.remarks += [*assigned.remarks, *namesake_remarks(found.cases, folder)]
     if all(case.label is None for case in found.cases):
         found.remarks.append("no case has a label; masks may be named in a way that is not known here")
     shared = {case.modality for case in found.cases}
@@ -156,6 +155,7 @@ class _Found:
             labels=self.labels,
             dataset=self.name,
             series=series,
+            patient_stated=patient is not None,
         )
         self.cases.append(case)
 
@@ -326,9 +326,8 @@ def _add_pair(found: _Found, image: _File, label: Label | None) -> None:
     path = image.shared / image.key if image.key else image.shared / stem(image.path)
     if isinstance(label, dict) and image.shared != Path():
         path = image.shared
-    subject = re.search(r"(?:^|[/_])(sub-[A-Za-z0-9]+)", image.relative.as_posix())
     split = next((part for part in map(_split_of, image.relative.parts[:-1]) if part), None)
-    found.add(path, image.path, label, patient=subject and subject.group(1), split=split)
+    found.add(path, image.path, label, split=split)
 
 
 def _split_of(part: str) -> Split | None:

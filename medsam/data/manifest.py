@@ -61,7 +61,8 @@ _CASE_KEYS = ("id", "patient", "image", "label", "split", "series", "frame", "la
 class Case:
     """One scan and its reference.
 
-    id: unique in the manifest and fit for a file name. patient: whose scan it is; the id when nobody said.
+    id: unique in the manifest and fit for a file name. patient: whose scan it is; the id when nobody said, and then
+        patient_stated is False.
     label: a file, or structure -> files of binary masks (several files of one structure are joined).
     split: None when not assigned. modality: DICOM code; overrides what the file says. window: as for
         `medsam segment --window`. spacing_mm: (i, j, k); overrides the file's.
@@ -86,6 +87,7 @@ class Case:
     frame: int | None = None
     label_frame: int | None = None
     notes: str | None = None
+    patient_stated: bool = True
 
     def load_image(self) -> Volume:
         """The scan, with the case's modality and spacing in place of the file's. Raises InputError naming the case."""
@@ -384,6 +386,7 @@ def case_of(row: Mapping[str, Any], base: Path, dataset: str, where: str) -> Cas
         frame=_count(row.get("frame"), f"{where}: `frame`"),
         label_frame=_count(row.get("label_frame"), f"{where}: `label_frame`"),
         notes=_text(row, "notes", where),
+        patient_stated="patient" in row,
     )
 
 
@@ -623,8 +626,20 @@ def _foreign_case(
 ) -> Case:
     check_id(name, f"case {name!r}")
     return Case(
-        name, name, image, label, split, modality, None, None, labels, dataset, ignore=ignore, frame=frame
-    )  # fmt: skip
+        id=name,
+        patient=name,
+        image=image,
+        label=label,
+        split=split,
+        modality=modality,
+        window=None,
+        spacing_mm=None,
+        labels=labels,
+        dataset=dataset,
+        ignore=ignore,
+        frame=frame,
+        patient_stated=False,
+    )
 
 
 def stem(path: Path) -> str:

@@ -1,6 +1,7 @@
 """Train, validation and test by patient, stratified and seeded.
 
-Every case of a patient goes to the same part. The parts have exactly the sizes asked for, counted in patients, and
+Every case of a patient goes to the same part; cases that do not state whose they are are joined as `patients.assign`
+says. The parts have exactly the sizes asked for, counted in patients, and
 each tag (a structure that is present, or a modality) is spread over them as evenly as that allows: the rarest tag
 first, each of its patients to the part that lacks it most.
 
@@ -17,8 +18,10 @@ from typing import Literal
 import numpy as np
 
 from medsam.data.manifest import Case, Manifest, Split
+from medsam.data.patients import assign
 from medsam.errors import InputError
 from medsam.io.labels import structures_in
+from medsam.wording import plural
 
 Stratify = Literal["label", "modality", "none"]
 
@@ -42,6 +45,7 @@ def split_manifest(
             raise InputError(f"--{name} is {share:g}; expected a share of the patients, from 0 to below 1.")
     if test + val >= 1:
         raise InputError(f"--test {test:g} and --val {val:g} leave nothing to train on.")
+    manifest = replace(manifest, cases=assign(manifest.cases).cases)
     tags = _tags(manifest, stratify, progress)
     sizes: dict[Split, int] = {}
     for part, share in (("test", test), ("val", val)):
@@ -50,7 +54,7 @@ def split_manifest(
     sizes["train"] = len(tags) - sum(sizes.values())
     if sizes["train"] < 1:
         raise InputError(
-            f"{manifest.name} has {len(tags)} patient{'s' if len(tags) != 1 else ''} with a label, too few for "
+            f"{manifest.name} has {plural(len(tags), 'patient')} with a label, too few for "
             f"{1 + (test > 0) + (val > 0)} parts."
         )
     parts = _stratified(tags, list(sizes.values()), np.random.default_rng(seed))
@@ -75,16 +79,19 @@ def fold_manifest(
         raise InputError(f"--folds {folds} --fold {fold}: expected at least 2 folds, and a fold from 0 to folds - 1.")
     if not 0 <= val < 1:
         raise InputError(f"--val is {val:g}; expected a share of the patients, from 0 to below 1.")
+    manifest = replace(manifest, cases=assign(manifest.cases).cases)
     tags = _tags(manifest, stratify, progress)
     if len(tags) < folds:
-        raise InputError(f"{manifest.name} has {len(tags)} patients with a label, too few for {folds} folds.")
+        raise InputError(f"{manifest.name} has {plural(len(tags), 'patient')} with a label, too few for {folds} folds.")
     sizes = [len(tags) // folds + (n < len(tags) % folds) for n in range(folds)]
     rng = np.random.default_rng(seed)
     parts = _stratified(tags, sizes, rng)
     rest = {patient: tags[patient] for patient, part in parts.items() if part != fold}
     wanted = max(1, round(val * len(rest))) if val > 0 else 0
     if wanted >= len(rest):
-        raise InputError(f"{manifest.name}: {len(rest)} patients outside the fold are too few for --val {val:g}.")
+        raise InputError(
+            f"{manifest.name}: {plural(len(rest), 'patient')} outside the fold: too few for --val {val:g}."
+        )
     inner = _stratified(rest, [wanted, len(rest) - wanted], np.random.default_rng([seed, fold]))
     chosen: dict[str, Split] = {patient: "test" for patient, part in parts.items() if part == fold}
     chosen |= {patient: "val" if part == 0 else "train" for patient, part in inner.items()}

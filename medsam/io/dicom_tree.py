@@ -7,6 +7,7 @@ what leaves this module is a number in order of first appearance.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +39,15 @@ _WANTED = [
     "SegmentSequence",
     "StructureSetROISequence",
 ]
+
+
+# what takes the place of a name when a scan is made anonymous
+_NOBODY = frozenset(
+    (
+        *("", "anon", "anonym", "anonymous", "anonymized", "anonymised", "deidentified", "unknown", "none", "na", "x"),
+        *("xxx", "patient", "patientid", "noid", "noname", "removed", "unnamed", "test"),
+    )
+)
 
 
 @dataclass
@@ -78,6 +88,20 @@ def structure_names(path: Path) -> list[str]:
     return _structures(dataset)
 
 
+def patient_digest(path: Path) -> str | None:
+    """A digest of whose scan a DICOM file, or the first in a folder, says it is; None where it does not say.
+
+    For comparing: what is equal is one person. A word such as "anonymous" tells nobody apart.
+    """
+    try:
+        first = next((file for file in files_below(path) if is_dicom(file)), None) if path.is_dir() else path
+        dataset = None if first is None or not first.is_file() else _header(first)
+    except (InputError, OSError):  # told by whoever reads it as a scan
+        return None
+    who = None if dataset is None else _stated_person(dataset)
+    return None if who is None else _digest(who)
+
+
 def list_tree(folder: Path) -> list[TreeSeries]:
     """Every series below `folder`, in order of file names. Files that are not DICOM and hidden ones are passed over.
 
@@ -94,8 +118,7 @@ def list_tree(folder: Path) -> list[TreeSeries]:
         if kind == "other":
             continue
         study = text(dataset, "StudyInstanceUID") or str(path.parent)
-        who = text(dataset, "PatientID") or text(dataset, "PatientName") or study
-        key = hashlib.sha256(who.encode()).hexdigest()
+        key = _digest(_stated_person(dataset) or study)
         uid = text(dataset, "SeriesInstanceUID") or ""
         found = series.get((key, uid)) if kind == "image" else None
         if found is None:
@@ -124,6 +147,21 @@ def _header(path: Path) -> Dataset | None:
             return pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=list(_WANTED))
     except Exception:  # pydicom raises what it likes on damaged files; reading one as a scan words the error
         return None
+
+
+def _stated_person(dataset: Dataset) -> str | None:
+    """(0010,0020) Patient ID, else (0010,0010) Patient's Name, unless it stands for nobody in particular."""
+    for keyword in ("PatientID", "PatientName"):
+        who = text(dataset, keyword)
+        if who and re.sub(r"[\W\d_]+", "", who).casefold() not in _NOBODY:
+            return who
+        if who and re.sub(r"[^\W\d_]+", "", who).strip("0-_ ^."):  # ANON0012 is one of several
+            return who
+    return None
+
+
+def _digest(who: str) -> str:
+    return hashlib.sha256(who.encode(errors="surrogatepass")).hexdigest()
 
 
 def _kind(dataset: Dataset) -> Kind:

@@ -30,7 +30,10 @@ def test_check_of_a_sound_manifest(medsam, tmp_path):
     path = scans.manifest(tmp_path)
     status, out, err = medsam("check", path)
     assert (status, err) == (0, "")
-    assert out == f"{path}: 2 cases, 0 errors, 0 warnings\n"
+    assert out.splitlines() == [
+        f"{path}: 2 cases, 0 errors, 0 warnings",
+        "  patients: 2 cases without `patient`, each counted as one of its own",
+    ]
 
 
 def test_check_prints_a_table_and_exits_with_2(medsam, tmp_path):
@@ -41,9 +44,9 @@ def test_check_prints_a_table_and_exits_with_2(medsam, tmp_path):
     assert status == 2
     assert err == "InputError: 1 error and 1 warning in 1 manifest.\n"
     rows = [" ".join(line.split()) for line in out.splitlines()]
-    assert rows[1] == "level problem case file what"
-    assert rows[2].startswith("error unknown-label a1 a1.nii.gz a1.nii.gz holds unknown label values 9 (1 voxel)")
-    assert rows[3] == "warning empty-label a2 a2.nii.gz its label is empty: no structure is in it."
+    assert rows[2] == "level problem case file what"
+    assert rows[3].startswith("error unknown-label a1 a1.nii.gz a1.nii.gz holds unknown label values 9 (1 voxel)")
+    assert rows[4] == "warning empty-label a2 a2.nii.gz its label is empty: no structure is in it."
 
 
 def test_warnings_alone_are_no_failure(medsam, tmp_path):
@@ -93,10 +96,37 @@ def test_split_by_shares(medsam, tmp_path):
     path, out = scans.manifest(tmp_path, 10), tmp_path / "split.json"
     status, said, _ = medsam("split", path, "--out", out, "--seed", 7)
     assert status == 0
-    assert said == (f"wrote {out}: train 7 cases (7 patients), val 1 cases (1 patients), test 2 cases (2 patients)\n")
+    assert said == (f"wrote {out}: train 7 cases (7 patients), val 1 case (1 patient), test 2 cases (2 patients)\n")
     first = out.read_bytes()
     medsam("split", path, "--out", out, "--seed", 7)
     assert out.read_bytes() == first
+
+
+def test_split_says_how_it_grouped(medsam, tmp_path):
+    cases = []
+    for patient in ("STS_1", "STS_2", "STS_3"):
+        for kind in ("CT", "PET"):
+            scans.scan(tmp_path / patient / f"{kind}.nii.gz")
+            label = scans.label(tmp_path / patient / f"{kind}_seg.nii.gz")
+            cases.append(
+                {"id": f"{patient}{kind}", "image": f"{patient}/{kind}.nii.gz", "label": f"{patient}/{label.name}"}
+            )
+    path = scans.write(tmp_path / "m.json", {"labels": {"liver": 1, "spleen": 2}, "cases": cases})
+    status, said, err = medsam("split", path, "--out", tmp_path / "s.json", "--test", 0.3, "--val", 0.3)
+    assert (status, said.partition(": ")[2]) == (
+        0,
+        "train 2 cases (1 patient), val 2 cases (1 patient), test 2 cases (1 patient)\n",
+    )
+    assert err == (
+        "6 cases joined by their folder to 3 patients, e.g. STS_1: STS_1CT, STS_1PET; where that is wrong, write "
+        "`patient` into the manifest\n"
+    )
+    assert medsam("check", tmp_path / "s.json")[1].endswith("0 warnings\n  patients: 3, by `patient`\n")
+    cases[0]["patient"], cases[1]["patient"] = "one", "another"
+    _, _, err = medsam(
+        "split", scans.write(path, {**json.loads(path.read_text()), "cases": cases}), "--out", path.with_name("t.json")
+    )
+    assert "1 person, by folder and name, counted as several patients" in err
 
 
 def test_split_by_folds(medsam, tmp_path):

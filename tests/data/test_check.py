@@ -94,6 +94,30 @@ def test_one_image_in_two_splits_or_of_two_patients(tmp_path):
     assert kinds(scans.write(path, content)) == [("error", "same-image", "a2")]
 
 
+def test_one_person_as_several_patients_is_a_warning(tmp_path):
+    for patient in ("P1", "P2"):
+        for kind in ("CT", "PET"):
+            scans.scan(tmp_path / patient / f"{kind}.nii.gz")
+            scans.label(tmp_path / patient / f"{kind}_seg.nii.gz")
+    cases = [
+        {"id": f"{p}_{kind}", "image": f"{p}/{kind}.nii.gz", "label": f"{p}/{kind}_seg.nii.gz", "split": split}
+        for p in ("P1", "P2")
+        for kind, split in (("CT", "train"), ("PET", "test"))
+    ]
+    path = scans.write(tmp_path / "m.json", {"labels": {"liver": 1, "spleen": 2}, "cases": cases})
+    checked = check_manifest(path)
+    assert [(p.level, p.kind, p.case) for p in checked.problems] == [("warning", "patient", "P1_PET")]
+    assert "4 cases without `patient` look like scans of 2 people; 2 of them in several splits" in (
+        checked.problems[0].message
+    )
+    assert checked.patients == "4 cases without `patient`, each counted as one of its own"
+    for case in cases:
+        case |= {"patient": case["id"][:2], "split": "train"}
+    checked = check_manifest(scans.write(path, {"labels": {"liver": 1, "spleen": 2}, "cases": cases}))
+    assert checked.problems == ()
+    assert checked.patients == "2, by `patient`"
+
+
 def test_nan_and_constant_images_are_warnings(tmp_path):
     path = scans.manifest(tmp_path, 3)
     array = np.ones(scans.SHAPE, np.float32)

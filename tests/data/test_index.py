@@ -326,6 +326,11 @@ def test_what_it_does_not_know_is_said(tmp_path):
         (tmp_path / patient).mkdir()
         for kind in ("MR_T1", "PET"):
             scans.scan(tmp_path / patient / f"{kind}_image.nii.gz")
-    remarks = " ".join(index_folder(tmp_path).remarks)
-    assert "4 cases do not say whose they are, so each counts as a patient of its own" in remarks
+    for number in (1, 2):
+        scans.scan(tmp_path / f"img_{number}.nii.gz")
+    found = index_folder(tmp_path)
+    remarks = " ".join(found.remarks)
+    assert [case.patient for case in found.manifest.cases] == ["STS_002"] * 2 + ["STS_003"] * 2 + ["img_1", "img_2"]
+    assert "4 cases joined by their folder to 2 patients, e.g. STS_002: STS_002_MR_T1, STS_002_PET" in remarks
+    assert "2 cases do not say whose they are, so each counts as a patient of its own" in remarks
     assert "no case has a label" in remarks

@@ -66,6 +66,16 @@ def test_folds_test_every_patient_once(seed, count, folds):
         assert not one["val"] & (one["train"] | one["test"])
 
 
+def test_cases_without_a_patient_are_joined_by_their_folder():
+    cases = [case(f"STS_{n:03}/{kind}", f"c{n}{kind}") for n in range(9) for kind in ("CT", "PET")]
+    whole = made_up(replace(c, id=c.patient, patient_stated=False) for c in cases)
+    found = split_manifest(whole, test=0.3, val=0.3, seed=1)
+    assert {split: len(patients) for split, patients in parts(found).items()} == {"train": 3, "val": 3, "test": 3}
+    assert {c.patient for c in found.cases} == {f"STS_{n:03}" for n in range(9)}
+    folds = [parts(fold_manifest(whole, folds=3, fold=n)) for n in range(3)]
+    assert [len(one["test"]) for one in folds] == [3, 3, 3]
+
+
 def test_a_rare_structure_is_spread_over_the_parts():
     whole = made_up(case(f"c{n}", f"p{n}", ("liver", "tumour") if n < 10 else ("liver",)) for n in range(50))
     rare = {f"p{n}" for n in range(10)}

@@ -87,7 +87,7 @@ class Case:
     frame: int | None = None
     label_frame: int | None = None
     notes: str | None = None
-    patient_stated: bool = True
+    patient_stated: bool = field(default=True, compare=False, repr=False)
 
     def load_image(self) -> Volume:
         """The scan, with the case's modality and spacing in place of the file's. Raises InputError naming the case."""

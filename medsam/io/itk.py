@@ -1,15 +1,17 @@
-"""NRRD and MetaImage (MHA, MHD) through ITK, both ways."""
+"""NRRD and MetaImage (MHA, MHD), both ways."""
 
 from __future__ import annotations
 
 import re
+import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
-from medsam.io.native import native_stderr
+from medsam.io.detached import read_array, read_layout
 from medsam.io.nifti import check_same_grid, pick_frame
 from medsam.volume import LabelVolume, Volume
 
@@ -20,49 +22,28 @@ META_SUFFIXES = (".mha", ".mhd")
 def read_itk(path: Path, frame: int | None = None) -> Volume:
     """Read a 2D or 3D image, or `frame` (0-based) of a 4D one or of one with several components.
 
-    Three unsigned 8-bit components are colour. Raises InputError when ITK cannot read the file.
+    Three unsigned 8-bit components are colour. Raises InputError for whatever is wrong with the file.
     """
-    import SimpleITK as sitk
-
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # ITK prints to stderr, past Python's warnings
-    try:
-        with native_stderr():
-            image = sitk.ReadImage(str(path))
-            data = sitk.GetArrayFromImage(image)
-    except Exception as error:  # SimpleITK raises RuntimeError, its binding TypeError and OverflowError
-        # the first lines of an ITK message are a C++ file and an address; "No such file" is what it says when a
-        # read of an existing file comes up short
-        reason = re.sub(r"\s+", " ", str(error).strip().splitlines()[-1].split("): ")[-1])
-        told = "" if "No such file" in reason else f" ({reason})"
-        raise InputError(
-            f"{path.name} cannot be read{told}. The file may be truncated or damaged: copy or export it again."
-        ) from error
-
-    if np.iscomplexobj(data):
-        raise InputError(f"{path.name} holds complex numbers. Save its magnitude and use that.")
-    components = image.GetNumberOfComponentsPerPixel()
+    layout = read_layout(path)
+    data = read_array(path, layout)
+    components = 1 if layout.components is None else data.shape[-1]
     colour = components in (3, 4) and data.dtype == np.uint8
     if components > 1 and not colour:
         data = data[..., pick_frame(path, components, frame)]
     elif colour:
         data = data[..., :3]
-    dimension = image.GetDimension()
-    if dimension == 4:
+    elif layout.components is not None:
+        data = data[..., 0]
+    if layout.dimension == 4:
         data = data[pick_frame(path, data.shape[0], frame)]
     elif frame not in (None, 0) and (colour or components == 1):
         raise InputError(f"{path.name} holds one volume, so there is no frame {frame}. Leave --frame out.")
 
     if data.dtype.kind == "f" or data.dtype.itemsize == 8:
         data = data.astype(np.float32)
-    if dimension == 2:
+    if layout.dimension == 2:
         data = data[None]
-        direction = np.eye(3)
-        direction[:2, :2] = np.reshape(image.GetDirection(), (2, 2))
-        origin, spacing = (*image.GetOrigin(), 0.0), (*image.GetSpacing(), 1.0)
-    else:
-        direction = np.reshape(image.GetDirection(), (dimension, dimension))[:3, :3]
-        origin, spacing = image.GetOrigin()[:3], image.GetSpacing()[:3]
-    geometry = VolumeGeometry.from_itk(data.shape[:3], origin, spacing, tuple(direction.ravel()))
+    geometry = VolumeGeometry.from_itk(data.shape[:3], layout.origin, layout.spacing, tuple(layout.direction.ravel()))
     return Volume(data, geometry, source=path)
 
 
@@ -80,14 +61,12 @@ def write_nrrd(labels: LabelVolume, path: Path, source: Path | None) -> None:
         "space origin": labels.geometry.affine[:3, 3],
     }
     if source is not None and source.name.lower().endswith(NRRD_SUFFIXES):
-        original = nrrd.read_header(str(source))
-        if original.get("space directions") is not None and "space" in original:
-            rows = np.array([row for row in original["space directions"] if row is not None], dtype=float)
-            rows = rows[np.isfinite(rows).all(axis=1)]
-            if rows.shape == (3, 3):
-                check_same_grid(labels, read_itk(source).geometry, source)
-                header["space"], header["space directions"] = original["space"], rows
-                header["space origin"] = original.get("space origin", np.zeros(3))
+        fields = read_layout(source).fields
+        rows = _vectors_of(fields.get("space directions", ""))
+        if "space" in fields and rows.shape == (3, 3):
+            check_same_grid(labels, read_itk(source).geometry, source)
+            header["space"], header["space directions"] = fields["space"], rows
+            header["space origin"] = _vectors_of(fields.get("space origin", "(0,0,0)"))[0]
     header["kinds"] = ["domain"] * 3
     header["encoding"] = "gzip"
     nrrd.write(str(path), labels.array.transpose(2, 1, 0), header, index_order="F")
@@ -98,20 +77,27 @@ def write_meta(labels: LabelVolume, path: Path, source: Path | None) -> None:
     import SimpleITK as sitk
 
     image = sitk.GetImageFromArray(labels.array)
-    original = None
+    layout = None
     if source is not None and source.name.lower().endswith(META_SUFFIXES + NRRD_SUFFIXES):
-        reader = sitk.ImageFileReader()
-        reader.SetFileName(str(source))
-        reader.ReadImageInformation()
-        original = reader if reader.GetDimension() == 3 else None
-    if original is not None and source is not None:
+        layout = read_layout(source)
+    if layout is not None and source is not None and layout.dimension == 3:
         check_same_grid(labels, read_itk(source).geometry, source)
-        image.SetOrigin(original.GetOrigin())
-        image.SetSpacing(original.GetSpacing())
-        image.SetDirection(original.GetDirection())
+        image.SetOrigin(layout.origin)
+        image.SetSpacing(layout.spacing)
+        image.SetDirection(layout.direction.ravel().tolist())
     else:
         spacing = np.array(labels.geometry.spacing_mm[::-1])
         image.SetOrigin(labels.geometry.affine[:3, 3].tolist())
         image.SetSpacing(spacing.tolist())
         image.SetDirection((labels.geometry.affine[:3, :3] / spacing).ravel().tolist())
-    sitk.WriteImage(image, str(path), useCompression=True)
+    # ITK takes no name with bytes that are not UTF-8, nor a folder of such a name
+    with tempfile.TemporaryDirectory(prefix="medsam-") as folder:
+        written = Path(folder) / "mask.mha"
+        sitk.WriteImage(image, str(written), useCompression=True)
+        shutil.copyfile(written, path)
+
+
+def _vectors_of(text: str) -> np.ndarray:
+    """The vectors of a NRRD header that are there and finite, one a row; the header has been read once and is sound."""
+    rows = [[float(word) for word in part.split(",")] for part in re.findall(r"\(([^()]*)\)", text)]
+    return np.array([row for row in rows if np.isfinite(row).all()], dtype=float)

@@ -14,8 +14,6 @@ slip of the pen, so it is never dropped silently.
 from __future__ import annotations
 
 import math
-import zipfile
-import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -25,8 +23,10 @@ import numpy as np
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
 from medsam.io import picture
+from medsam.io.files import check_regular
 from medsam.io.label_picture import DEFAULT_THRESHOLD, LabelPicture, read_label_picture
 from medsam.io.load import load_volume
+from medsam.io.npz import npz_names, read_npz_arrays
 from medsam.volume import Volume
 
 Ignore = Literal["others"] | Collection[int]
@@ -228,8 +228,7 @@ def label_kind(path: Path) -> Literal["map", "seg", "rtstruct"]:
         raise InputError(f"The label file {path} does not exist.")
     if path.is_dir():
         raise InputError(f"The label {path} is a folder. Name the file in it, or one file for each structure.")
-    if path.stat().st_size == 0:
-        raise InputError(f"The label file {path.name} is empty (0 bytes). Copy or export it again.")
+    check_regular(path)
     if path.name.lower().endswith((".nii", ".nii.gz", ".hdr", ".img", ".nrrd", ".nhdr", ".mha", ".mhd", ".npz")):
         return "map"
     if _is_picture(path):
@@ -339,23 +338,17 @@ def _picture_numbers(drawn: LabelPicture, path: Path) -> Volume:
 
 def _read_gts(path: Path) -> Volume:
     """`gts` of an .npz; `spacing`, `origin` and `direction` place it as they place `imgs`."""
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            if "gts" not in archive:
-                raise InputError(f"{path.name} has no array `gts`, only {', '.join(archive.files) or 'nothing'}.")
-            data = archive["gts"]
-            placed = [archive[k].astype(float).ravel() for k in ("spacing", "origin", "direction") if k in archive]
-    except InputError:
-        raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError, MemoryError) as error:
-        raise InputError(
-            f"{path.name} cannot be read as .npz ({type(error).__name__}: {error}). Save it again with numpy.savez."
-        ) from error
+    arrays = read_npz_arrays(path, ("gts", "spacing", "origin", "direction"))
+    if "gts" not in arrays:
+        raise InputError(f"{path.name} has no array `gts`, only {', '.join(npz_names(path))[:200] or 'nothing'}.")
+    data = arrays.pop("gts")
     data = data[None] if data.ndim == 2 else data
     if data.ndim != 3 or data.dtype.kind not in "biuf":
         raise InputError(f"`gts` in {path.name} is {data.dtype} of shape {data.shape}; expected integers (K, J, I).")
-    if [len(numbers) for numbers in placed] == [3, 3, 9]:
-        spacing, origin, direction = placed
+    if len(arrays) == 3:
+        spacing, origin, direction = (
+            picture.place_numbers(path, key, arrays[key]) for key in ("spacing", "origin", "direction")
+        )
         return Volume(data, VolumeGeometry.from_itk(data.shape, tuple(origin), tuple(spacing), tuple(direction)))
     return Volume(data, VolumeGeometry.uncalibrated(data.shape))
 

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image, ImageSequence
+from PIL import Image, ImageSequence, TiffImagePlugin
 
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
 from medsam.io.native import native_stderr
+from medsam.io.npz import npz_names, read_npz_arrays
+from medsam.io.picture_checks import check_pages, check_png
 from medsam.volume import LabelVolume, Volume
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 T = TypeVar("T")
+
+# named, so that a file's content cannot choose among Pillow's other readers, of which one starts a program
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+# Pillow knows 0 as white for few kinds of samples; the others are read alike and turned here
+for _key, _modes in list(TiffImagePlugin.OPEN_INFO.items()):
+    if _key[1] == 1 and len(_key[4]) == 1 and _key[4][0] > 8:
+        TiffImagePlugin.OPEN_INFO.setdefault((_key[0], 0, *_key[2:]), _modes)
 
 _GREY_MODES = ("1", "L", "I", "F", "I;16", "I;16B", "I;16L")
 
@@ -28,7 +39,7 @@ def read_picture(path: Path) -> Volume:
     Colour and palette pictures become (K, J, I, 3) uint8, transparency is dropped; grey keeps its depth.
     Pixels are taken as stored: an EXIF rotation is not applied, so positions mean the file's own rows and columns.
     """
-    array = np.stack(read_pages(path, _pixels))
+    array = np.stack(read_pages(path, partial(_pixels, path)))
     return Volume(array, VolumeGeometry.uncalibrated(array.shape[:3]), source=path)
 
 
@@ -42,12 +53,17 @@ def read_pages(path: Path, pixels: Callable[[Image.Image], T]) -> list[T]:
             # Pillow warns of pictures over 89 megapixels and refuses at twice that; slides of that size are
             # not for us either
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
+            with Image.open(path, formats=FORMATS) as picture:
                 # a camera's JPEG may carry thumbnails as further pages
-                only_first = picture.format in ("JPEG", "MPO")
-                for page in [picture] if only_first else ImageSequence.Iterator(picture):
+                count = 1 if picture.format in ("JPEG", "MPO") else check_pages(path, picture)
+                if picture.format == "PNG":
+                    check_png(path)
+                picture.seek(0)
+                for page in islice(ImageSequence.Iterator(picture), count):
                     sizes.add(page.size)
                     found.append(pixels(page))
+    except InputError:
+        raise
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise InputError(f"{path.name} is too large for a picture ({error}). Cut out the region you need.") from error
     except Exception as error:  # Pillow's plugins raise almost anything on damaged files
@@ -60,13 +76,31 @@ def read_pages(path: Path, pixels: Callable[[Image.Image], T]) -> list[T]:
     return found
 
 
-def _pixels(page: Image.Image) -> np.ndarray:
+def _pixels(path: Path, page: Image.Image) -> np.ndarray:
     if page.mode == "LA":
         return np.asarray(page)[..., 0]
     if page.mode in _GREY_MODES:
         array = np.asarray(page)
-        return array.astype(np.uint8) if array.dtype == bool else array
+        if array.dtype == bool:
+            return array.astype(np.uint8)
+        return _black_is_zero(path, page, array) if page.format == "TIFF" else array
     return np.asarray(page.convert("RGB"))
+
+
+def _black_is_zero(path: Path, page: Image.Image, array: np.ndarray) -> np.ndarray:
+    """Samples of a TIFF page as larger is brighter. Pillow turns those of up to 8 bits."""
+    tags = page.tag_v2  # type: ignore[attr-defined]
+    bits, signed = int(tags.get(258, (1,))[0]), int(tags.get(339, (1,))[0]) == 2
+    if bits == 32 and array.dtype == np.int32 and not signed:
+        array = array.view(np.uint32)
+    if tags.get(262, 1) != 0 or bits <= 8:
+        return array
+    if array.dtype.kind == "f":
+        raise InputError(
+            f"{path.name} says that 0 is white (Photometric Interpretation), which among floating-point numbers leaves "
+            "black without a value. Save it with 0 as black."
+        )
+    return ~array if signed or bits == array.dtype.itemsize * 8 else (2**bits - 1) - array
 
 
 def read_npz(path: Path) -> Volume:
@@ -74,26 +108,14 @@ def read_npz(path: Path) -> Volume:
 
     `spacing` (i, j, k), `origin` and `direction` (ITK's, LPS) place it when they are there.
     """
-    try:
-        # opened here: numpy leaves the file open when the archive in it is damaged
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            if "imgs" not in archive:
-                raise InputError(
-                    f"{path.name} has no array `imgs`, only {', '.join(archive.files) or 'nothing'}. "
-                    "Save the scan under that name: numpy.savez(path, imgs=array)."
-                )
-            data = archive["imgs"]
-            places = {
-                key: archive[key].astype(float).ravel() for key in ("spacing", "origin", "direction") if key in archive
-            }
-    except InputError:
-        raise
-    except Exception as error:  # numpy, zipfile and zlib between them raise almost anything on damaged files
+    arrays = read_npz_arrays(path, ("imgs", "spacing", "origin", "direction"))
+    if "imgs" not in arrays:
         raise InputError(
-            f"{path.name} cannot be read as .npz ({type(error).__name__}: {error}). "
-            "Save it again with numpy.savez, without Python objects."
-        ) from error
-
+            f"{path.name} has no array `imgs`, only {', '.join(npz_names(path))[:200] or 'nothing'}. "
+            "Save the scan under that name: numpy.savez(path, imgs=array)."
+        )
+    data = arrays.pop("imgs")
+    places = {key: place_numbers(path, key, value) for key, value in arrays.items()}
     if data.dtype.kind not in "biuf":
         raise InputError(f"`imgs` in {path.name} holds {data.dtype}, not numbers.")
     if data.ndim == 2 or (data.ndim == 3 and data.shape[-1] == 3 and data.shape[0] > 3):
@@ -107,9 +129,6 @@ def read_npz(path: Path) -> Volume:
     shape = data.shape[:3]
     if "spacing" not in places:
         return Volume(data, VolumeGeometry.uncalibrated(shape), source=path)
-    for key, size in (("spacing", 3), ("origin", 3), ("direction", 9)):
-        if key in places and places[key].size != size:
-            raise InputError(f"`{key}` in {path.name} has {places[key].size} numbers; expected {size}.")
     geometry = VolumeGeometry.from_itk(
         shape,
         tuple(places.get("origin", np.zeros(3))),
@@ -117,6 +136,16 @@ def read_npz(path: Path) -> Volume:
         tuple(places.get("direction", np.eye(3).ravel())),
     )
     return Volume(data, geometry, source=path)
+
+
+def place_numbers(path: Path, key: str, array: np.ndarray) -> np.ndarray:
+    """`spacing`, `origin` or `direction` of an .npz, float64. Raises InputError when they are not their numbers."""
+    size = 9 if key == "direction" else 3
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"`{key}` in {path.name} holds {array.dtype}, not numbers.")
+    if array.size != size:
+        raise InputError(f"`{key}` in {path.name} has {array.size} numbers; expected {size}.")
+    return array.astype(float).ravel()
 
 
 def write_picture(labels: LabelVolume, path: Path) -> None:

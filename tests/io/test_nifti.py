@@ -1,3 +1,7 @@
+import bz2
+import gzip
+import lzma
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -138,3 +142,127 @@ def test_nifti_2_stays_nifti_2(tmp_path):
     mask = nib.load(save_labels(labels, tmp_path / "mask.nii.gz", tmp_path / "two.nii"))
     assert isinstance(mask, nib.Nifti2Image)
     assert mask.affine.tobytes() == nib.load(tmp_path / "two.nii").affine.tobytes()
+
+
+def test_every_changed_byte_of_a_compressed_file_is_an_error_or_changes_nothing(tmp_path):
+    data = np.random.default_rng(0).integers(0, 1000, (5, 4, 3), dtype=np.int16)
+    sound = save(tmp_path / "a.nii.gz", data).read_bytes()
+    for at in range(0, len(sound), 3):
+        damaged = bytearray(sound)
+        damaged[at] ^= 1 << at % 8
+        (tmp_path / "b.nii.gz").write_bytes(damaged)
+        try:
+            scan = load_volume(tmp_path / "b.nii.gz")
+        except InputError:
+            continue
+        np.testing.assert_array_equal(scan.array, data.T)
+
+
+def test_a_checksum_that_does_not_match_is_named(tmp_path):
+    content = bytearray(save(tmp_path / "a.nii.gz", np.ones((5, 4, 3), np.int16)).read_bytes())
+    content[-8] ^= 1
+    (tmp_path / "a.nii.gz").write_bytes(content)
+    with pytest.raises(InputError, match="a.nii.gz is damaged: the checksum at the end of the compressed data"):
+        load_volume(tmp_path / "a.nii.gz")
+
+
+def test_gzip_or_not_is_read_whatever_the_name_says(tmp_path):
+    data = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+    plain = save(tmp_path / "a.nii", data).read_bytes()
+    (tmp_path / "plain.nii.gz").write_bytes(plain)
+    (tmp_path / "packed.nii").write_bytes(gzip.compress(plain))
+    (tmp_path / "two.nii.gz").write_bytes(gzip.compress(plain[:400]) + gzip.compress(plain[400:]) + bytes(512))
+    for name in ("plain.nii.gz", "packed.nii", "two.nii.gz"):
+        scan = load_volume(tmp_path / name)
+        np.testing.assert_array_equal(scan.array, data.T)
+        labels = LabelVolume(np.ones(scan.array.shape, np.uint8), scan.geometry, {1: "all"})
+        mask = load_volume(save_labels(labels, tmp_path / "mask.nii.gz", tmp_path / name))
+        np.testing.assert_array_equal(mask.geometry.affine, scan.geometry.affine)
+
+
+@pytest.mark.parametrize(
+    ("packed", "told"), [(bz2.compress, "bzip2"), (lzma.compress, "xz"), (lambda content: b"PK\3\4" + content, "zip")]
+)
+def test_another_packing_is_named(tmp_path, packed, told):
+    plain = save(tmp_path / "a.nii", np.zeros((2, 3, 4), np.int16)).read_bytes()
+    (tmp_path / "a.nii.gz").write_bytes(packed(plain))
+    with pytest.raises(InputError, match=rf"a.nii.gz is .*{told}.*Unpack it"):
+        load_volume(tmp_path / "a.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("dim", "shape"),
+    [
+        ([4, 2, 3, 4, 0, 1, 1, 1], (4, 3, 2)),
+        ([4, 2, 3, 4, 1, 0, 0, 0], (4, 3, 2)),
+        ([7, 2, 3, 4, 0, 0, 0, 0], (4, 3, 2)),
+        ([3, 4, 6, 0, 1, 1, 1, 1], (1, 6, 4)),
+        ([5, 2, 3, 4, 1, 1, 1, 1], (4, 3, 2)),
+    ],
+)
+def test_an_axis_of_length_0_behind_the_others_is_none(tmp_path, dim, shape):
+    content = bytearray(save(tmp_path / "a.nii", np.arange(24, dtype=np.uint8).reshape(2, 3, 4)).read_bytes())
+    content[40:56] = np.array(dim, "<i2").tobytes()
+    (tmp_path / "a.nii").write_bytes(content)
+    scan = load_volume(tmp_path / "a.nii")
+    assert scan.array.shape == shape
+    np.testing.assert_array_equal(
+        scan.array.transpose(2, 1, 0).ravel(order="F"), np.frombuffer(content[352:], np.uint8)
+    )
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "told"),
+    [
+        (40, np.array([3, 2, 0, 4], "<i2"), "dim in its header"),
+        (40, np.array([3, -2, 3, 4], "<i2"), "a.nii"),
+        (40, np.array([3, 30000, 30000, 30000], "<i2"), "tells of 27,000,000,000,000 bytes of voxels, 24 are there"),
+        (40, np.array([3, 2, 3, 3], "<i2"), "holds more voxels than its header tells of"),
+        (40, np.array([3, 2, 3, 5], "<i2"), "30 bytes of voxels, 24 are there"),
+        (108, np.array([1e30], "<f4"), "vox_offset"),
+        (108, np.array([np.nan], "<f4"), "a.nii"),
+        (108, np.array([4096], "<f4"), "truncated or damaged"),
+    ],
+)
+def test_a_number_of_the_header_is_held_against_the_bytes_there_are(tmp_path, at, value, told):
+    content = bytearray(save(tmp_path / "a.nii", np.zeros((2, 3, 4), np.uint8)).read_bytes())
+    content[at : at + value.nbytes] = value.tobytes()
+    (tmp_path / "a.nii").write_bytes(content)
+    with pytest.raises(InputError, match=told):
+        load_volume(tmp_path / "a.nii")
+
+
+def test_a_size_no_compression_reaches_is_refused_before_memory_is_asked_for(tmp_path):
+    content = bytearray(save(tmp_path / "a.nii", np.zeros((2, 3, 4), np.uint8)).read_bytes())
+    content[42:48] = np.array([30000] * 3, "<i2").tobytes()
+    (tmp_path / "a.nii.gz").write_bytes(gzip.compress(content))
+    with pytest.raises(InputError, match=r"MiB of voxels in .* compressed bytes, which no scan does"):
+        load_volume(tmp_path / "a.nii.gz")
+
+
+def test_a_header_and_its_voxels_in_two_files(tmp_path):
+    data = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+    nib.save(nib.Nifti1Pair(data, np.eye(4)), tmp_path / "a.img")
+    for name in ("a.hdr", "a.img"):
+        np.testing.assert_array_equal(load_volume(tmp_path / name).array, data.T)
+    away = tmp_path / "away.img"
+    (tmp_path / "a.img").rename(away)
+    with pytest.raises(InputError, match=r"a.hdr is a header alone"):
+        load_volume(tmp_path / "a.hdr")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "a.hdr").rename(tmp_path / "sub" / "a.hdr")
+    (tmp_path / "sub" / "a.img").symlink_to(away)
+    with pytest.raises(InputError, match="outside its own folder"):
+        load_volume(tmp_path / "sub" / "a.hdr")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32, np.float32, np.float64])
+def test_scaling_is_nibabels(tmp_path, dtype):
+    image = nib.Nifti1Image(np.arange(24).reshape(2, 3, 4).astype(dtype), np.eye(4))
+    image.header.set_slope_inter(0.3, -7)
+    nib.save(image, tmp_path / "a.nii")
+    content = bytearray((tmp_path / "a.nii").read_bytes())
+    content[112:120] = np.array([0.3, -7], "<f4").tobytes()
+    (tmp_path / "a.nii").write_bytes(content)
+    theirs = np.asanyarray(nib.load(tmp_path / "a.nii").dataobj).astype(np.float32)
+    np.testing.assert_array_equal(load_volume(tmp_path / "a.nii").array, theirs.T)

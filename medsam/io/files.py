@@ -1,0 +1,115 @@
+"""What every reader asks of a file before it believes it: that it is one, is JSON, lies where it should.
+
+Reading is bounded by what is there, never by what a file says of itself: a number in a header costs nothing until as
+many bytes have been counted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+from medsam.errors import InputError
+
+# nested lists and objects; no file of ours needs ten
+_MAX_DEPTH = 64
+# digits of a whole number; 64 bits have 19
+_MAX_DIGITS = 20
+# a compressed file may grow to this whatever its size (label maps are nearly all zeros, and deflate makes a thousandth
+# of zeros), and beyond it by this factor, which scans stay far below
+_MAY_GROW = 2 * 2**30
+_MAX_RATIO = 200
+
+
+def check_regular(path: Path) -> None:
+    """Raise InputError unless `path` is a file with bytes in it: to open a pipe or a device may wait for ever."""
+    try:
+        mode = path.stat().st_mode
+        size = path.stat().st_size
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist.") from None
+    except (OSError, ValueError) as error:  # a folder above it may not be entered, or the name is too long or holds \0
+        raise InputError(f"{path.name[:80]} cannot be reached: {getattr(error, 'strerror', error)}.") from error
+    if stat.S_ISDIR(mode):
+        raise InputError(f"{path.name} is a folder, not a file. Name the file in it.")
+    if not stat.S_ISREG(mode):
+        raise InputError(f"{path.name} is a pipe, a socket or a device, not a file. Save it as a file and name that.")
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{path.name} cannot be read: permission denied.")
+    if size == 0:
+        raise InputError(f"{path.name} is empty (0 bytes). Copy or export it again.")
+
+
+def check_growth(path: Path, size: int, packed: int) -> None:
+    """Raise InputError when a file tells of `size` bytes in `packed` compressed ones, which no scan does."""
+    if size > max(_MAY_GROW, _MAX_RATIO * packed):
+        raise InputError(
+            f"{path.name} tells of {size / 2**20:,.0f} MiB of voxels in {packed:,} compressed bytes, which no scan "
+            "does. Its header is damaged, or it is made to fill the memory. Export it again."
+        )
+
+
+def beside(path: Path, name: str) -> Path:
+    """The data file a header names, which has to lie in the header's folder or below. Raises InputError.
+
+    Whoever writes a header could otherwise have any file of this machine read as voxels.
+    """
+    try:
+        folder, file = path.parent.resolve(), (path.parent / name).resolve()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"{path.name} names a data file that cannot be reached ({name[:80]}).") from error
+    if not file.is_relative_to(folder):
+        raise InputError(
+            f"{path.name} names a data file outside its own folder ({name[:80]}), which is not read. Put both into one "
+            "folder, and the name alone into the header."
+        )
+    if not file.exists():
+        raise InputError(f"{path.name} names the data file {name[:80]}, which is not there. Copy both.")
+    check_regular(file)
+    return file
+
+
+def read_json(path: Path) -> Any:
+    """A JSON document (UTF-8, with or without a mark of byte order). Raises InputError when it cannot be read as one.
+
+    Its whole numbers fit into a float, and what may be printed of it in a message can be: deep nesting is refused.
+    """
+    check_regular(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+    try:
+        # Notepad puts a mark of byte order in front
+        return parse_json(content.decode("utf-8-sig"))
+    except ValueError as error:
+        raise InputError(f"{path.name} is not JSON: {str(error)[:200]}.") from error
+
+
+def parse_json(text: str) -> Any:
+    """`json.loads` for text from outside: ValueError, and nothing else, for whatever is wrong with it."""
+    try:
+        document = json.loads(text, parse_int=_whole)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    level = [document]
+    for _ in range(_MAX_DEPTH):
+        level = [
+            child
+            for item in level
+            if isinstance(item, dict | list)
+            for child in (item.values() if isinstance(item, dict) else item)
+            if isinstance(child, dict | list)
+        ]
+        if not level:
+            return document
+    raise ValueError(f"it is nested deeper than {_MAX_DEPTH} levels")
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
+        raise ValueError(f"it holds a whole number of {len(digits)} digits")
+    return int(digits)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,11 +13,12 @@ import numpy as np
 from medsam.data.manifest import Case, Manifest, cross_case_problems, parse_manifest
 from medsam.data.patients import doubts
 from medsam.errors import InputError
-from medsam.io.labels import LabelGridMismatch, LabelMasks, PackedMasks, UnknownLabel
+from medsam.io.labels import LabelGridMismatch, UnknownLabel, notes_on
+from medsam.io.masks import LabelMasks, PackedMasks
 from medsam.volume import Volume
 from medsam.wording import plural
 
-Level = Literal["error", "warning"]
+Level = Literal["error", "warning", "note"]
 Kind = Literal[
     "manifest",
     "cross-case",
@@ -26,6 +27,7 @@ Kind = Literal[
     "label",
     "grid",
     "unknown-label",
+    "label-read",
     "empty-label",
     "never-present",
     "same-image",
@@ -38,7 +40,10 @@ Kind = Literal[
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong. case, file: where, or None when it concerns the whole manifest."""
+    """One thing that is wrong, or worth knowing ("note").
+
+    case, file: where, or None when it concerns the whole manifest.
+    """
 
     level: Level
     kind: Kind
@@ -74,7 +79,7 @@ class Checked:
 
     @property
     def warnings(self) -> int:
-        return len(self.problems) - self.errors
+        return sum(problem.level == "warning" for problem in self.problems)
 
 
 def check_manifest(path: str | Path, progress: Callable[[int, int], None] | None = None) -> Checked:
@@ -92,11 +97,13 @@ def check_manifest(path: str | Path, progress: Callable[[int, int], None] | None
     if not manifest.cases:
         problems.append(Problem("error", "manifest", "the manifest has no cases."))
     present: Counter[str] = Counter()
+    notes: list[Problem] = []
     readable = 0
     for number, case in enumerate(manifest.cases):
         found = list(_check_case(case, present))
         readable += not any(problem.level == "error" for problem in found)
-        problems += found
+        problems += [problem for problem in found if problem.level != "note"]
+        notes += [problem for problem in found if problem.level == "note"]
         if progress:
             progress(number + 1, len(manifest.cases))
     if manifest.cases and all(case.label is None for case in manifest.cases):
@@ -107,7 +114,17 @@ def check_manifest(path: str | Path, progress: Callable[[int, int], None] | None
         absent = [name for name in expected if not present[name]]
         for name in absent:
             problems.append(Problem("warning", "never-present", f"the structure {name!r} is in no case."))
-    return Checked(manifest, tuple(problems), dict(present))
+    return Checked(manifest, (*problems, *_once(notes)), dict(present))
+
+
+def _once(notes: list[Problem]) -> Iterator[Problem]:
+    """What holds for many cases, said of the first of them."""
+    by_message: dict[str, list[Problem]] = {}
+    for note in notes:
+        by_message.setdefault(note.message, []).append(note)
+    for message, same in by_message.items():
+        others = f" So in {len(same) - 1} more case{'s' if len(same) > 2 else ''}." if len(same) > 1 else ""
+        yield replace(same[0], message=message + others)
 
 
 def check_case(case: Case) -> list[Problem]:
@@ -142,6 +159,8 @@ def _check_case(case: Case, present: Counter[str]) -> Iterator[Problem]:
         culprit = next((path for path in case.label_files if path.name in str(error)), label)
         yield Problem("error", kind, _without_case(error, case), case.id, culprit)
         return
+    for note in notes_on(masks):
+        yield Problem("note", "label-read", note, case.id, label)
     if isinstance(masks, LabelMasks | PackedMasks):
         counts = masks.voxels
     else:

@@ -25,8 +25,9 @@ from medsam.data.patients import assign, namesake_remarks
 from medsam.errors import InputError
 from medsam.io.dicom_tree import TreeSeries, list_tree
 from medsam.io.label_picture import DEFAULT_THRESHOLD
-from medsam.io.labels import structures_in
+from medsam.io.labels import label_kind, structures_in
 from medsam.io.load import load_volume
+from medsam.io.masks import plain_name
 from medsam.io.npz import npz_names
 
 _SUFFIXES = (
@@ -94,9 +95,10 @@ def index_folder(
         )
         return Indexed(manifest, ("dataset.json is there and was read as it is.", *assigned.remarks))
     found = _Found(name or folder.resolve().name, modality, dict(labels or {}))
-    series = list_tree(folder)
-    _add_dicom(found, folder, series)
-    _add_files(found, folder, {path for one in series for path in one.files})
+    tree = list_tree(folder)
+    found.remarks += [f"{sentence} It is left out" for sentence in tree.refused]
+    _add_dicom(found, folder, tree.series)
+    _add_files(found, folder, {path for one in tree.series for path in one.files})
     if not found.cases:
         raise InputError(f"{folder} holds no scan that can be read ({'; '.join(found.remarks) or 'no file fits'}).")
     if labels is None:
@@ -125,6 +127,12 @@ class _Found:
     cases: list[Case] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     _taken: set[str] = field(default_factory=set)
+
+    def structure(self, name: str) -> str:
+        """A structure that comes by name, as it was first met; it gets a number."""
+        known = next((other for other in self.labels if plain_name(other) == plain_name(name)), name)
+        self.labels.setdefault(known, 1 + max(self.labels.values(), default=0))
+        return known
 
     def add(
         self,
@@ -216,23 +224,20 @@ def _owner(label: TreeSeries, scans: Sequence[TreeSeries]) -> TreeSeries | None:
 
 
 def _drawn_label(found: _Found, drawn: Sequence[TreeSeries], folder: Path) -> Label | None:
+    """The SEG and RTSTRUCT of a series; several files of one structure are joined."""
     if not drawn:
         return None
-    if len(drawn) == 1:
-        names = drawn[0].structures
-        for structure in names:
-            found.labels.setdefault(structure, 1 + max(found.labels.values(), default=0))
-        return drawn[0].files[0]
     masks: dict[str, tuple[Path, ...]] = {}
     for one in drawn:
         for structure in one.structures:
-            if structure in masks:
-                found.remarks.append(
-                    f"{one.files[0].relative_to(folder)}: the structure {structure!r} is in another file, too; left out"
-                )
-                continue
-            masks[structure] = (one.files[0],)
-            found.labels.setdefault(structure, 1 + max(found.labels.values(), default=0))
+            name = found.structure(structure)
+            masks[name] = (*masks.get(name, ()), one.files[0])
+    if len(drawn) == 1:
+        return drawn[0].files[0]
+    for name, files in masks.items():
+        if len(files) > 1:
+            listed = ", ".join(str(path.relative_to(folder)) for path in files)
+            found.remarks.append(f"the structure {name!r} is joined from {len(files)} files of one series: {listed}")
     return masks
 
 
@@ -388,7 +393,10 @@ def _name_values(found: _Found, progress: Callable[[int, int], None] | None) -> 
     for number, case in enumerate(found.cases):
         if isinstance(case.label, Path) and not _is_dicom_label(case.label):
             held = structures_in(case.label)
-            if held == {"mask"} or (not held and case.label.name.lower().endswith(_PICTURES)):
+            if label_kind(case.label) == "segments":
+                for structure in sorted(held):
+                    found.structure(structure)
+            elif held == {"mask"} or (not held and case.label.name.lower().endswith(_PICTURES)):
                 binary.append(number)
             else:
                 maps.append(number)

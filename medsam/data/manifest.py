@@ -28,8 +28,9 @@ import numpy as np
 
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
-from medsam.io.labels import Ignore, PackedMasks, load_labels, read_mask
+from medsam.io.labels import Ignore, load_labels, read_mask
 from medsam.io.load import load_volume
+from medsam.io.masks import PackedMasks
 from medsam.volume import Volume
 
 Split = Literal["train", "val", "test"]
@@ -103,7 +104,8 @@ class Case:
         """Structure -> bool (K, J, I) on the grid of `scan`, as `load_image` returned it.
 
         Every structure of `labels` (of a mapping: every structure it names) is there; one the file does not hold
-        is all False. Masks are made when asked for: a hundred organs need the memory of one.
+        is all False. Masks are made when asked for: a hundred organs need the memory of one. What the user should
+        know of the reading is in `medsam.io.labels.notes_on` the answer.
         Raises InputError naming the case.
         """
         geometry = scan.geometry
@@ -125,9 +127,10 @@ class Case:
                     aliases=self.aliases,
                     frame=self.label_frame,
                 )
-            masks = PackedMasks(scan.geometry.shape)
+            masks, opened = PackedMasks(scan.geometry.shape), dict[Path, PackedMasks]()
             for name, paths in self.label.items():
                 for path in paths:
+                    notes: list[str] = []
                     mask = read_mask(
                         path,
                         geometry,
@@ -136,8 +139,12 @@ class Case:
                         threshold=self.threshold,
                         aliases=self.aliases,
                         frame=self.label_frame,
+                        notes=notes,
+                        opened=opened,
                     )
-                    masks.add(name, mask)
+                    masks.add(name, mask, notes)
+                if len(paths) > 1:
+                    masks.add(name, None, [f"{name!r} is joined from {len(paths)} files."])
         except InputError as error:
             raise type(error)(f"Case {self.id}, label: {error}") from error
         return masks

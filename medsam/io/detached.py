@@ -38,6 +38,7 @@ class Layout:
 
     dtype: with its byte order. origin, spacing, direction: LPS, three numbers, three, and 3 x 3 whose columns are the
     axes i, j, k. packed_bytes: what the header tells of the compressed data. fields: the header's own words.
+    segments: what 3D Slicer wrote of segment N into an NRRD: N -> Name, LabelValue, Layer, ... (see `seg_nrrd`).
     """
 
     dtype: np.dtype
@@ -51,6 +52,7 @@ class Layout:
     line_skip: int = 0
     packed_bytes: int | None = None
     fields: Mapping[str, str] = field(default_factory=dict)
+    segments: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def dimension(self) -> int:
@@ -294,6 +296,8 @@ _NRRD_CODINGS: dict[str, Coding] = {
 }
 # what an axis of voxels in space or time is called; any other kind counts components
 _DOMAIN = ("domain", "space", "time", "???", "none", "")
+# a key and its value, as 3D Slicer writes them
+_SEGMENT = re.compile(r"Segment(\d{1,6})_(\w+):=(.*)")
 # LPS from other spaces that are patients', by the sign of each axis
 _TO_LPS = {
     **dict.fromkeys(("right-anterior-superior", "ras"), (-1.0, -1.0, 1.0)),
@@ -304,11 +308,14 @@ _TO_LPS = {
 def _nrrd(path: Path, file: BinaryIO) -> Layout:
     file.readline(_MAX_HEADER)
     fields: dict[str, str] = {}
+    segments: dict[int, dict[str, str]] = {}
     named: list[str] | None = None
     while line := file.readline(_MAX_HEADER):
         text = line.decode("utf-8", "surrogateescape").rstrip("\r\n")
         if not text or file.tell() > _MAX_HEADER:
             break
+        if found := _SEGMENT.fullmatch(text):
+            segments.setdefault(int(found[1]), {})[found[2]] = found[3].strip()
         name, colon, value = text.partition(": ")
         if text.startswith("#") or not colon or ":=" in name:
             continue
@@ -358,6 +365,7 @@ def _nrrd(path: Path, file: BinaryIO) -> Layout:
         direction=direction,
         line_skip=line_skip,
         fields=fields,
+        segments=segments,
     )
 
 

@@ -18,7 +18,7 @@ Source: DICOM PS3.3 A.51 (Segmentation IOD), C.8.20 (Segmentation modules), C.7.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +27,9 @@ import numpy as np
 
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
-from medsam.io.dicom_file import check_inflated, is_dicom, quiet
+from medsam.io.dicom_file import check_inflated, is_dicom, named, number, quiet, text
+from medsam.io.files import check_growth
+from medsam.io.masks import PackedMasks, plain_name, structure_of_each, united
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -37,6 +39,9 @@ SEG_CLASSES: Mapping[str, str] = {
     "1.2.840.10008.5.1.4.1.1.66.7": "Label Map Segmentation Storage",
 }
 
+# of Background, PS3.16 annex D
+_BACKGROUND = "DCM 125040"
+_IDENTITY = "SegmentIdentificationSequence"
 # How near a border, in SEG voxels, counts as on it: far above the error of decimal strings in headers, far
 # below anything visible.
 _TIE = 1e-3
@@ -44,32 +49,26 @@ _TIE = 1e-3
 _DRIFT = 1e-2
 
 
-def read_seg(path: Path, geometry: VolumeGeometry, *, frame_of_reference: str | None = None) -> dict[str, np.ndarray]:
-    """Masks of all segments of a DICOM SEG, on the grid of `geometry`.
+def read_seg(path: Path, geometry: VolumeGeometry, *, frame_of_reference: str | None = None) -> PackedMasks:
+    """Masks of all structures of a DICOM SEG, on the grid of `geometry`.
 
     frame_of_reference: (0020,0052) Frame of Reference UID of the scan; when given, a SEG in another one is
         refused, because its millimetres mean other places.
-    Returns (0062,0005) Segment Label -> bool (K, J, I), in the order of the segment sequence; a label used
-    again gets " (2)". BINARY and LABELMAP as stored; FRACTIONAL from half of the maximum on.
+    Returns (0062,0005) Segment Label -> bool (K, J, I), in the order of the segment sequence; segments of one name
+    are one structure (see `masks`), background is none (see `segments_of`). BINARY and LABELMAP as stored;
+    FRACTIONAL, whether probability or occupancy, from half of (0062,000E) Maximum Fractional Value on.
     Raises InputError when the file is not a SEG, is damaged, has no segments or frames, has frames without a
     place in the patient or of different orientations, or covers nothing of the grid.
     """
-    import highdicom
-    from pydicom.pixels.utils import pixel_array
-
     dataset = open_dicom(path, SEG_CLASSES, "a DICOM SEG")
     try:
         with quiet():
-            if not dataset.get("SegmentSequence"):
-                raise InputError(f"{path}: (0062,0002) Segment Sequence is missing or empty: the SEG has no segments.")
             check_frame_of_reference(path, dataset.get("FrameOfReferenceUID"), frame_of_reference)
+            segments = segments_of(dataset, str(path))
             stack = _Stack.of(path, dataset)
-            seg = highdicom.seg.Segmentation.from_dataset(dataset, copy=False)
-            # padding at the end of a bit-packed SEG can be long enough to pass for another frame
-            frames = pixel_array(seg, allow_excess_frames=False).reshape(-1, seg.Rows, seg.Columns)
-            kind = str(seg.SegmentationType)
-            most = int(seg.MaximumFractionalValue) if kind == "FRACTIONAL" else 1
-            labels = [(int(item.SegmentNumber), str(item.SegmentLabel)) for item in seg.SegmentSequence]
+            frames, most = _frames(path, dataset, len(stack.plane))
+            kind = str(dataset.SegmentationType)
+            described = {int(item.SegmentNumber) for item in dataset.SegmentSequence}
     except InputError:
         raise
     except Exception as error:  # highdicom and the pixel decoders raise what they like on damaged files
@@ -79,13 +78,7 @@ def read_seg(path: Path, geometry: VolumeGeometry, *, frame_of_reference: str | 
             f"{path}: not a readable DICOM SEG ({reason}). It may be cut off or lack required attributes; "
             "export it again."
         ) from error
-    if len(frames) != len(stack.plane):
-        raise InputError(
-            f"{path}: (7FE0,0010) Pixel Data holds {len(frames)} frames, (5200,9230) Per-frame Functional Groups "
-            f"Sequence describes {len(stack.plane)}. Export the SEG again."
-        )
-    strangers = set(stack.segment.tolist()) - {number for number, _ in labels}
-    if kind != "LABELMAP" and strangers:
+    if kind != "LABELMAP" and set(stack.segment.tolist()) - described:
         raise InputError(
             f"{path}: a frame's (0062,000B) Referenced Segment Number is missing or names a segment that "
             "(0062,0002) Segment Sequence does not describe. Export the SEG again."
@@ -97,18 +90,140 @@ def read_seg(path: Path, geometry: VolumeGeometry, *, frame_of_reference: str | 
             f"{path}: no frame of the SEG touches the scan: it covers {_extent(stack.corners_mm(frames.shape[1:]))}, "
             f"the scan {_extent(_corners_mm(geometry))} (LPS mm). It belongs to another scan."
         )
-    masks = {}
-    for name, (number, _) in zip(unique_names(label for _, label in labels), labels, strict=True):
-        planes = np.zeros((len(stack.origins), *frames.shape[1:]), dtype=bool)
-        if kind == "LABELMAP":
+    parts: dict[str, list[int]] = {}
+    for segment in segments:
+        parts.setdefault(segment.structure, []).append(segment.number)
+    notes = _united(segments)
+    drawn = set(np.unique(frames).tolist()) if kind == "LABELMAP" else set(stack.segment.tolist())
+    masks = PackedMasks(geometry.shape)
+    for name, parts_of_it in parts.items():
+        numbers = [number for number in parts_of_it if number in drawn]
+        planes = np.zeros((len(stack.origins), *frames.shape[1:]), dtype=bool) if numbers else None
+        if planes is not None and kind == "LABELMAP":
             for frame, plane in zip(frames, stack.plane, strict=True):
-                planes[plane] |= frame == number
-        else:
-            for at in np.flatnonzero(stack.segment == number):
+                planes[plane] |= np.isin(frame, numbers)
+        elif planes is not None:
+            for at in np.flatnonzero(np.isin(stack.segment, numbers)):
                 # "from half on", for odd maxima, too
                 planes[stack.plane[at]] |= frames[at].astype(np.uint32) * 2 >= most
-        masks[name] = place.resample(planes)
+        masks.add(name, None if planes is None else place.resample(planes), notes.get(name, ()))
     return masks
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One segment of a SEG. structure: what it is a part of. codes: of its category and type, to be compared."""
+
+    number: int
+    structure: str
+    codes: tuple[str, ...]
+
+
+def segments_of(dataset: Dataset, name: str) -> list[Segment]:
+    """The segments of a SEG, without its background; `name` is the file's, for messages.
+
+    Background is no structure: in a LABELMAP the number 0 and (0028,0120) Pixel Padding Value, anywhere what is
+    coded as background (DCM 125040) or called so.
+    Raises InputError when there are no segments, one has no number, or two of different names share one.
+    """
+    items = sequence(dataset, "SegmentSequence", name)
+    if not items:
+        raise InputError(f"{name}: (0062,0002) Segment Sequence is missing or empty: the SEG has no segments.")
+    numbers, labels, codes = [], [], []
+    for item in items:
+        at = number(item, "SegmentNumber", name)
+        if at is None or at != int(at):
+            raise InputError(f"{name}: a segment has no (0062,0004) Segment Number. Export the SEG again.")
+        numbers.append(int(at))
+        labels.append(text(item, "SegmentLabel") or "")
+        codes.append(_codes(item, name))
+    empty = set()
+    if text(dataset, "SegmentationType") == "LABELMAP":
+        empty = {0, int(number(dataset, "PixelPaddingValue", name) or 0)}
+    found = [
+        Segment(at, structure, code)
+        for at, structure, code in zip(numbers, structure_of_each(labels), codes, strict=True)
+        if at not in empty and _BACKGROUND not in code and plain_name(structure) != "background"
+    ]
+    if not found:
+        raise InputError(f"{name}: (0062,0002) Segment Sequence describes nothing but background.")
+    by_number: dict[int, str] = {}
+    for segment in found:
+        other = by_number.setdefault(segment.number, segment.structure)
+        if other != segment.structure:
+            raise InputError(
+                f"{name}: {other!r} and {segment.structure!r} have the same (0062,0004) Segment Number "
+                f"{segment.number}, so it is not known whose frames are whose. Export the SEG again."
+            )
+    return found
+
+
+def _codes(item: Dataset, name: str) -> tuple[str, ...]:
+    codes = []
+    for keyword in ("SegmentedPropertyCategoryCodeSequence", "SegmentedPropertyTypeCodeSequence"):
+        for code in sequence(item, keyword, name)[:1]:
+            modifiers = sequence(code, "SegmentedPropertyTypeModifierCodeSequence", name)
+            codes += [f"{text(c, 'CodingSchemeDesignator')} {text(c, 'CodeValue')}" for c in (code, *modifiers)]
+    return tuple(codes)
+
+
+def _united(segments: Sequence[Segment]) -> dict[str, list[str]]:
+    notes = united((segment.structure for segment in segments), "segments")
+    for name, sentences in notes.items():
+        if len({segment.codes for segment in segments if segment.structure == name}) > 1:
+            sentences.append(f"The segments named {name!r} differ in their property codes (e.g. left and right).")
+    return notes
+
+
+def _frames(path: Path, dataset: Dataset, count: int) -> tuple[np.ndarray, int]:
+    """Decoded frames (F, R, C), and the value that is the whole of a pixel. count: of frames described."""
+    import highdicom
+    from pydicom.pixels.utils import pixel_array
+
+    _check_pixels(path, dataset, count)
+    seg = highdicom.seg.Segmentation.from_dataset(dataset, copy=False)
+    # padding at the end of a bit-packed SEG can be long enough to pass for another frame
+    frames = pixel_array(seg, allow_excess_frames=False).reshape(-1, seg.Rows, seg.Columns)
+    if len(frames) != count:
+        raise InputError(
+            f"{path}: (7FE0,0010) Pixel Data holds {len(frames)} frames, (5200,9230) Per-frame Functional Groups "
+            f"Sequence describes {count}. Export the SEG again."
+        )
+    if str(seg.SegmentationType) != "FRACTIONAL":
+        return frames, 1
+    most, highest = int(seg.MaximumFractionalValue), int(frames.max(initial=0))
+    if most < 1 or highest > most:
+        raise InputError(
+            f"{path}: (0062,000E) Maximum Fractional Value is {most}, the highest value of a pixel {highest}: it is "
+            "not known what the whole of a pixel is. Export the SEG again."
+        )
+    return frames, most
+
+
+def _check_pixels(path: Path, dataset: Dataset, count: int) -> None:
+    """Raise InputError unless the pixels that the header announces can be there."""
+    stated = number(dataset, "NumberOfFrames", str(path))
+    if stated is None or stated != count:
+        raise InputError(
+            f"{path}: {named('NumberOfFrames')} is {stated if stated is None else f'{stated:g}'}, (5200,9230) "
+            f"Per-frame Functional Groups Sequence describes {count}. Export the SEG again."
+        )
+    rows, columns, bits = (
+        int(number(dataset, keyword, str(path)) or 0) for keyword in ("Rows", "Columns", "BitsAllocated")
+    )
+    held = len(dataset.PixelData) * 8
+    frame = rows * columns * bits
+    if frame < 1:
+        raise InputError(
+            f"{path}: (0028,0010) Rows, (0028,0011) Columns or (0028,0100) Bits Allocated is missing or 0."
+        )
+    if dataset.file_meta.TransferSyntaxUID.is_compressed:
+        check_growth(path, -(-count * frame // 8), held // 8)
+    elif held - count * frame >= max(frame, 16):
+        raise InputError(
+            f"{path}: (7FE0,0010) Pixel Data has {held // 8} bytes, {count} frames of {columns} x {rows} pixels need "
+            f"{-(-count * frame // 8)}. Rows, columns or the number of frames is wrong; export the SEG again."
+        )
 
 
 # -- shared with rtstruct.py --------------------------------------------------------------------------------
@@ -158,17 +273,20 @@ def check_frame_of_reference(path: Path, found: object, wanted: str | None, wher
         )
 
 
-def unique_names(names: Iterable[str]) -> list[str]:
-    """The same names, stripped; one met before gets " (2)", " (3)" and so on."""
-    taken: dict[str, None] = {}
-    for raw in names:
-        stem = raw.strip() or "unnamed"
-        name, count = stem, 1
-        while name in taken:
-            count += 1
-            name = f"{stem} ({count})"
-        taken[name] = None
-    return list(taken)
+def sequence(group: Dataset, keyword: str, name: str) -> list[Dataset]:
+    """The items of a sequence; none when it is absent or empty. `name` is the file's, for messages.
+
+    Raises InputError when the element is no sequence, or damaged.
+    """
+    from pydicom.sequence import Sequence as Items
+
+    try:
+        value = group.get(keyword)
+    except Exception as error:  # an element is parsed when it is asked for
+        raise InputError(f"{name}: {named(keyword)} is damaged ({type(error).__name__}). Export it again.") from error
+    if value is not None and not isinstance(value, Items):
+        raise InputError(f"{name}: {named(keyword)} is no sequence of items: the file is damaged. Export it again.")
+    return list(value or [])
 
 
 # -- planes -------------------------------------------------------------------------------------------------
@@ -193,15 +311,17 @@ class _Stack:
 
     @classmethod
     def of(cls, path: Path, dataset: Dataset) -> _Stack:
-        items = dataset.get("PerFrameFunctionalGroupsSequence")
-        shared = (dataset.get("SharedFunctionalGroupsSequence") or [{}])[0]
+        from pydicom import Dataset
+
+        items = sequence(dataset, "PerFrameFunctionalGroupsSequence", str(path))
+        shared = (sequence(dataset, "SharedFunctionalGroupsSequence", str(path)) or [Dataset()])[0]
         if not items:
             raise InputError(
                 f"{path}: (5200,9230) Per-frame Functional Groups Sequence is missing or empty: the SEG has no frames."
             )
 
         def macro(item: Dataset, keyword: str, tag: str, name: str) -> Dataset:
-            found = item.get(keyword) or shared.get(keyword)
+            found = sequence(item, keyword, str(path)) or sequence(shared, keyword, str(path))
             if not found:
                 raise InputError(
                     f"{path}: {tag} {name} is missing, so the frames have no place in the patient. "
@@ -216,13 +336,13 @@ class _Stack:
                 plane = macro(item, "PlanePositionSequence", "(0020,9113)", "Plane Position Sequence")
                 facing = macro(item, "PlaneOrientationSequence", "(0020,9116)", "Plane Orientation Sequence")
                 measures = macro(item, "PixelMeasuresSequence", "(0028,9110)", "Pixel Measures Sequence")
-                identity = item.get("SegmentIdentificationSequence") or shared.get("SegmentIdentificationSequence")
+                identity = sequence(item, _IDENTITY, str(path)) or sequence(shared, _IDENTITY, str(path))
                 positions.append([float(v) for v in plane.ImagePositionPatient])
                 orientations.append([float(v) for v in facing.ImageOrientationPatient])
                 spacings.append([float(v) for v in measures.PixelSpacing])
                 segments.append(int(identity[0].ReferencedSegmentNumber) if identity else 0)
-            position, orientation = np.reshape(positions, (-1, 3)), np.reshape(orientations, (-1, 6))
-            spacing = np.reshape(spacings, (-1, 2))
+            position = np.reshape(positions, (len(items), 3))
+            orientation, spacing = np.reshape(orientations, (len(items), 6)), np.reshape(spacings, (len(items), 2))
             between, thickness = (
                 _positive(measures.get(keyword)) if measures is not None else None
                 for keyword in ("SpacingBetweenSlices", "SliceThickness")
@@ -234,10 +354,14 @@ class _Stack:
                 "not a number. Export the SEG again."
             ) from error
 
-        along, down = orientation[0, :3], orientation[0, 3:]
-        normal = np.cross(along, down)
-        basis = np.stack([along * spacing[0, 1], down * spacing[0, 0], normal], axis=1)
-        if not np.isfinite(np.hstack([position, orientation, spacing])).all() or abs(np.linalg.det(basis)) < 1e-9:
+        sane = np.abs(position).max() < 1e6 and np.abs(orientation).max() < 2  # false for NaN, too
+        if sane and spacing.min() > 1e-6 and spacing.max() < 1e4:
+            along, down = orientation[0, :3], orientation[0, 3:]
+            normal = np.cross(along, down)
+            basis = np.stack([along * spacing[0, 1], down * spacing[0, 0], normal], axis=1)
+        else:
+            basis = np.zeros((3, 3))
+        if abs(np.linalg.det(basis)) < 1e-9:
             raise InputError(
                 f"{path}: (0020,0037) Image Orientation (Patient) or (0028,0030) Pixel Spacing describes no plane."
             )
@@ -383,7 +507,7 @@ def _parallel_axes(step: np.ndarray, sizes: tuple[int, ...]) -> tuple[int, int, 
 
 def _positive(value: object) -> float | None:
     number = float(value) if isinstance(value, (int, float)) else 0.0
-    return number if np.isfinite(number) and number > 0 else None
+    return number if 1e-6 < number < 1e4 else None
 
 
 def _corners_mm(geometry: VolumeGeometry) -> np.ndarray:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from medsam.errors import InputError
-from medsam.io.dicom_file import files_below, is_dicom, known_non_scan, quiet, sop_class, text
-from medsam.io.dicom_seg import SEG_CLASSES, unique_names
-from medsam.io.rtstruct import RTSTRUCT_CLASSES
+from medsam.io.dicom_file import check_inflated, files_below, is_dicom, known_non_scan, quiet, sop_class, text
+from medsam.io.dicom_seg import SEG_CLASSES, segments_of, sequence
+from medsam.io.rtstruct import RTSTRUCT_CLASSES, regions_of
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -36,6 +36,8 @@ _WANTED = [
     "NumberOfFrames",
     "ReferencedSeriesSequence",
     "ReferencedFrameOfReferenceSequence",
+    "SegmentationType",
+    "PixelPaddingValue",
     "SegmentSequence",
     "StructureSetROISequence",
 ]
@@ -75,17 +77,20 @@ class TreeSeries:
 
 
 def dicom_kind(path: Path) -> Kind | None:
-    """What a DICOM file holds, or None for a file that is not DICOM."""
-    dataset = _header(path)
+    """What a DICOM file holds, or None for a file that is not DICOM. Raises InputError for a damaged one."""
+    dataset = _header(path, path.name)
     return None if dataset is None else _kind(dataset)
 
 
 def structure_names(path: Path) -> list[str]:
-    """Segment or region names of a SEG or RTSTRUCT, without its masks. Raises InputError for other files."""
-    dataset = _header(path)
+    """The structures of a SEG or RTSTRUCT as its reader names them, without its masks.
+
+    Raises InputError for other files, and for damaged ones.
+    """
+    dataset = _header(path, path.name)
     if dataset is None or _kind(dataset) not in ("seg", "rtstruct"):
         raise InputError(f"{path.name} is neither a DICOM SEG nor an RTSTRUCT.")
-    return _structures(dataset)
+    return _structures(dataset, path.name)
 
 
 def patient_digest(path: Path) -> str | None:
@@ -95,27 +100,43 @@ def patient_digest(path: Path) -> str | None:
     """
     try:
         first = next((file for file in files_below(path) if is_dicom(file)), None) if path.is_dir() else path
-        dataset = None if first is None or not first.is_file() else _header(first)
+        dataset = None if first is None or not first.is_file() else _header(first, first.name)
     except (InputError, OSError):  # told by whoever reads it as a scan
         return None
     who = None if dataset is None else _stated_person(dataset)
     return None if who is None else _digest(who)
 
 
-def list_tree(folder: Path) -> list[TreeSeries]:
-    """Every series below `folder`, in order of file names. Files that are not DICOM and hidden ones are passed over.
+@dataclass(frozen=True)
+class Tree:
+    """series: in order of file names. refused: a sentence for every DICOM file that is damaged."""
 
-    Raises InputError when a file or a folder cannot be read.
+    series: tuple[TreeSeries, ...]
+    refused: tuple[str, ...]
+
+
+def list_tree(folder: Path) -> Tree:
+    """Every series below `folder`. Files that are not DICOM and hidden ones are passed over.
+
+    Raises InputError when a folder cannot be read; a file that cannot is among the refused.
     """
     patients: dict[str, int] = {}
     studies: dict[str, int] = {}
     series: dict[object, TreeSeries] = {}
+    refused: list[str] = []
     for path in files_below(folder):
-        dataset = _header(path)
-        if dataset is None:
-            continue
-        kind = _kind(dataset)
-        if kind == "other":
+        name = path.relative_to(folder).as_posix()
+        structures: list[str] = []
+        refers_to: set[str] = set()
+        try:
+            dataset = _header(path, name)
+            kind = "other" if dataset is None else _kind(dataset)
+            if dataset is None or kind == "other":
+                continue
+            if kind != "image":
+                structures, refers_to = _structures(dataset, name), set(_referenced(dataset, name))
+        except InputError as error:
+            refused.append(str(error))
             continue
         study = text(dataset, "StudyInstanceUID") or str(path.parent)
         key = _digest(_stated_person(dataset) or study)
@@ -129,24 +150,30 @@ def list_tree(folder: Path) -> list[TreeSeries]:
                 study=studies.setdefault(study, len(studies) + 1),
                 modality=text(dataset, "Modality"),
                 frame_of_reference=text(dataset, "FrameOfReferenceUID"),
-                structures=[] if kind == "image" else _structures(dataset),
-                refers_to=set() if kind == "image" else set(_referenced(dataset)),
+                structures=structures,
+                refers_to=refers_to,
             )
             series[(key, uid) if kind == "image" else path] = found
         found.files.append(path)
-    return list(series.values())
+    return Tree(tuple(series.values()), tuple(refused))
 
 
-def _header(path: Path) -> Dataset | None:
+def _header(path: Path, name: str) -> Dataset | None:
+    """What this module asks of a DICOM file, `name` in messages; None for other files, InputError for damaged ones."""
     import pydicom
 
     if not is_dicom(path):
         return None
     try:
-        with quiet():
-            return pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=list(_WANTED))
-    except Exception:  # pydicom raises what it likes on damaged files; reading one as a scan words the error
-        return None
+        with path.open("rb") as file, quiet():
+            check_inflated(file, name, path.stat().st_size)
+            return pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(_WANTED))
+    except InputError:
+        raise
+    except Exception as error:  # pydicom raises what it likes on damaged files
+        raise InputError(
+            f"{name} is a damaged or cut off DICOM file ({type(error).__name__}); copy or export it again."
+        ) from error
 
 
 def _stated_person(dataset: Dataset) -> str | None:
@@ -173,19 +200,18 @@ def _kind(dataset: Dataset) -> Kind:
     return "image" if "Rows" in dataset and not known_non_scan(dataset) else "other"
 
 
-def _structures(dataset: Dataset) -> list[str]:
-    segments = dataset.get("SegmentSequence") or []
-    regions = dataset.get("StructureSetROISequence") or []
-    names = [str(item.get("SegmentLabel") or "") for item in segments]
-    return unique_names(names + [str(item.get("ROIName") or "") for item in regions])
+def _structures(dataset: Dataset, name: str) -> list[str]:
+    if _kind(dataset) == "seg":
+        return list(dict.fromkeys(segment.structure for segment in segments_of(dataset, name)))
+    return list(dict.fromkeys(structure for _, structure in regions_of(dataset, name)))
 
 
-def _referenced(dataset: Dataset) -> Iterator[str]:
-    for item in dataset.get("ReferencedSeriesSequence") or []:
-        if item.get("SeriesInstanceUID"):
-            yield str(item.SeriesInstanceUID)
-    for frame in dataset.get("ReferencedFrameOfReferenceSequence") or []:
-        for study in frame.get("RTReferencedStudySequence") or []:
-            for item in study.get("RTReferencedSeriesSequence") or []:
-                if item.get("SeriesInstanceUID"):
-                    yield str(item.SeriesInstanceUID)
+def _referenced(dataset: Dataset, name: str) -> Iterator[str]:
+    for item in sequence(dataset, "ReferencedSeriesSequence", name):
+        if uid := text(item, "SeriesInstanceUID"):
+            yield uid
+    for frame in sequence(dataset, "ReferencedFrameOfReferenceSequence", name):
+        for study in sequence(frame, "RTReferencedStudySequence", name):
+            for item in sequence(study, "RTReferencedSeriesSequence", name):
+                if uid := text(item, "SeriesInstanceUID"):
+                    yield uid

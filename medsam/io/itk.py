@@ -11,7 +11,7 @@ import numpy as np
 
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
-from medsam.io.detached import read_array, read_layout
+from medsam.io.detached import Layout, read_array, read_layout
 from medsam.io.nifti import check_same_grid, pick_frame
 from medsam.volume import LabelVolume, Volume
 
@@ -19,15 +19,22 @@ NRRD_SUFFIXES = (".nrrd", ".nhdr")
 META_SUFFIXES = (".mha", ".mhd")
 
 
-def read_itk(path: Path, frame: int | None = None) -> Volume:
+def read_itk(path: Path, frame: int | None = None, *, exact: bool = False) -> Volume:
     """Read a 2D or 3D image, or `frame` (0-based) of a 4D one or of one with several components.
 
-    Three unsigned 8-bit components are colour. Raises InputError for whatever is wrong with the file.
+    Three unsigned 8-bit components are colour. exact: 64-bit numbers stay as they are. Raises InputError for whatever
+    is wrong with the file.
     """
     layout = read_layout(path)
+    layers = layout.components is not None and layout.sizes[layout.components] > 1 and bool(layout.segments)
+    if layers and frame is None:
+        raise InputError(
+            f"{path.name} is a segmentation in layers (3D Slicer), and no scan. Name the scan it was drawn on; as the "
+            "label of a case it is read by the names of its segments."
+        )
     data = read_array(path, layout)
     components = 1 if layout.components is None else data.shape[-1]
-    colour = components in (3, 4) and data.dtype == np.uint8
+    colour = components in (3, 4) and data.dtype == np.uint8 and not layers
     if components > 1 and not colour:
         data = data[..., pick_frame(path, components, frame)]
     elif colour:
@@ -39,12 +46,29 @@ def read_itk(path: Path, frame: int | None = None) -> Volume:
     elif frame not in (None, 0) and (colour or components == 1):
         raise InputError(f"{path.name} holds one volume, so there is no frame {frame}. Leave --frame out.")
 
-    if data.dtype.kind == "f" or data.dtype.itemsize == 8:
+    if not exact and (data.dtype.kind == "f" or data.dtype.itemsize == 8):
         data = data.astype(np.float32)
     if layout.dimension == 2:
         data = data[None]
-    geometry = VolumeGeometry.from_itk(data.shape[:3], layout.origin, layout.spacing, tuple(layout.direction.ravel()))
-    return Volume(data, geometry, source=path)
+    return Volume(data, _geometry(layout, data.shape[:3]), source=path)
+
+
+def read_layers(path: Path, layout: Layout) -> tuple[np.ndarray, VolumeGeometry]:
+    """All layers of a segmentation, (L, K, J, I), and the grid of each. Raises InputError as `read_itk` does."""
+    if layout.dimension > 3:
+        raise InputError(
+            f"{path.name} has {layout.dimension} dimensions, none of which its header calls a list of layers. Save it "
+            "again in 3D Slicer."
+        )
+    data = read_array(path, layout)
+    data = data[..., None] if layout.components is None else data
+    data = data[None] if layout.dimension == 2 else data
+    array = np.moveaxis(data, -1, 0)
+    return array, _geometry(layout, (array.shape[1], array.shape[2], array.shape[3]))
+
+
+def _geometry(layout: Layout, shape: tuple[int, int, int]) -> VolumeGeometry:
+    return VolumeGeometry.from_itk(shape, layout.origin, layout.spacing, tuple(layout.direction.ravel()))
 
 
 def write_nrrd(labels: LabelVolume, path: Path, source: Path | None) -> None:

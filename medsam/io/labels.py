@@ -1,7 +1,8 @@
 """Reference masks from any label format, on the grid of the scan they belong to.
 
 A label file is one of two kinds. A **label map** (NIfTI, NRRD, MHA, `.npz` with `gts`, PNG) holds numbers, and
-`names` says what they mean. A **named** file (DICOM SEG, RTSTRUCT) brings its own names.
+`names` says what they mean. A **named** file (DICOM SEG, RTSTRUCT, 3D Slicer's .seg.nrrd) brings its own names;
+several objects of one name are one structure (see `masks`).
 
 Nothing is resampled. A label map must put its voxels where the scan puts its own, to a tenth of a voxel; one
 stored along other axes or the other way is turned, which moves no voxel. Where either side has no millimetres (a
@@ -13,8 +14,7 @@ slip of the pen, so it is never dropped silently.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -22,10 +22,11 @@ import numpy as np
 
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
-from medsam.io import picture
+from medsam.io import picture, seg_nrrd
 from medsam.io.files import check_regular
 from medsam.io.label_picture import DEFAULT_THRESHOLD, LabelPicture, read_label_picture
 from medsam.io.load import load_volume
+from medsam.io.masks import LabelMasks, PackedMasks, plain_name
 from medsam.io.npz import npz_names, read_npz_arrays
 from medsam.volume import Volume
 
@@ -34,6 +35,8 @@ Ignore = Literal["others"] | Collection[int]
 # how far, in voxels of the scan, a label may lie beside it: far above the rounding of headers, and a mask moved
 # by less than half a voxel still names the same voxels
 _TOLERANCE_VOXELS = 0.1
+# how far a label stored as a fraction may lie from a whole number: headers scale by 0.9999, interpolation does not
+_ROUNDED = 1e-3
 
 
 class LabelGridMismatch(InputError):
@@ -42,56 +45,6 @@ class LabelGridMismatch(InputError):
 
 class UnknownLabel(InputError):
     """Values, or names, in a label file that the label map does not know."""
-
-
-class LabelMasks(Mapping[str, np.ndarray]):
-    """The structures of a label map: name -> bool (K, J, I), made when asked for.
-
-    A hundred organs of a whole-body scan do not fit into memory as masks; their label map does.
-    array: integers (K, J, I). names: name -> value in `array`. voxels: name -> how many; 0 where absent.
-    """
-
-    def __init__(self, array: np.ndarray, names: Mapping[str, int], voxels: Mapping[str, int]) -> None:
-        self._array, self._names = array, dict(names)
-        self.voxels = dict(voxels)
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self._array == self._names[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-
-class PackedMasks(Mapping[str, np.ndarray]):
-    """Masks read from a file each, kept at a bit a voxel: name -> bool (K, J, I), unpacked when asked for.
-
-    voxels: name -> how many.
-    """
-
-    def __init__(self, shape: tuple[int, int, int]) -> None:
-        self._shape = shape
-        self._bits: dict[str, np.ndarray] = {}
-        self.voxels: dict[str, int] = {}
-
-    def add(self, name: str, mask: np.ndarray) -> None:
-        """Keep `mask`, joined with one of that name that is here already."""
-        if name in self._bits:
-            mask = mask | self[name]
-        self._bits[name] = np.packbits(mask)
-        self.voxels[name] = int(np.count_nonzero(mask))
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        bits = np.unpackbits(self._bits[name], count=math.prod(self._shape))
-        return bits.reshape(self._shape).view(bool)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._bits)
-
-    def __len__(self) -> int:
-        return len(self._bits)
 
 
 def load_labels(
@@ -114,9 +67,10 @@ def load_labels(
     threshold: the file is a mask of the one structure in `names`: voxels (of a picture, the brightest channel)
         above it are inside. For masks in colour or JPEG.
     ignore: values that mean no structure, or "others" for all that `names` does not hold.
-    aliases: name in a SEG or RTSTRUCT -> structure. Without one, names match when they are equal but for case,
-        spaces, "-" and "_". Segments and regions in neither are passed over, unless none matches.
-    frame: which volume of a 4D label map, 0-based.
+    aliases: name in a named file -> structure; several names may mean one. Without one, names match when they are
+        equal but for case, spaces, "-" and "_". Segments and regions in neither are passed over, unless none matches.
+    frame: which volume of a 4D label map, or which layer of a .seg.nrrd, 0-based; the layer is then a label map.
+    What the user should know of how it was read (objects united, values rounded) is in `notes_on` the answer.
     Raises LabelGridMismatch with both grids, UnknownLabel with the values, InputError for files it cannot read.
     """
     path = Path(path)
@@ -124,11 +78,15 @@ def load_labels(
     if wanted is not None and not wanted:
         raise InputError(f"{path.name}: its label map names no structure but background.")
     kind = label_kind(path)
-    if kind != "map":
+    if threshold is not None and kind not in ("seg", "rtstruct"):
+        return {_only(path, wanted): read_mask(path, geometry, threshold=threshold, frame=frame)}
+    if kind == "segments" and frame is None:
+        segments = seg_nrrd.read_segments(path)
+        if wanted is None or segments.layers > 1 or _any_match(segments.names, wanted, aliases or {}):
+            return _segments(path, segments, geometry, wanted, aliases or {}, ignore)
+    elif kind in ("seg", "rtstruct"):
         found = _read_named(path, kind, geometry, frame_of_reference)
         return found if wanted is None else _match(path, found, list(wanted), aliases or {}, geometry.shape)
-    if threshold is not None:
-        return {_only(path, wanted): read_mask(path, geometry, threshold=threshold, frame=frame)}
     if frame is None and _is_picture(path):
         drawn = read_label_picture(path)
         if wanted is None and drawn.threshold is not None:
@@ -136,7 +94,13 @@ def load_labels(
         volume, hint = _picture_numbers(drawn, path), drawn.threshold
     else:
         volume, hint = _read_map(path, frame), None
-    return _label_map(path, _ids(path, on_grid(volume, geometry, path)), wanted, ignore, hint)
+    array, notes = _ids(path, on_grid(volume, geometry, path))
+    return _label_map(path, array, wanted, ignore, hint, notes)
+
+
+def notes_on(masks: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    """What the user should know of how `masks` were read, in sentences."""
+    return masks.notes if isinstance(masks, LabelMasks | PackedMasks) else ()
 
 
 def read_mask(
@@ -148,23 +112,37 @@ def read_mask(
     threshold: float | None = None,
     aliases: Mapping[str, str] | None = None,
     frame: int | None = None,
+    notes: list[str] | None = None,
+    opened: dict[Path, PackedMasks] | None = None,
 ) -> np.ndarray:
     """The one structure a binary file holds, as bool (K, J, I) on the grid of `geometry`.
 
-    structure: which segment or region to take from a SEG or RTSTRUCT that holds several.
+    structure: which structure to take from a named file that holds several.
     threshold: above it is inside. Without one: the only value beside 0, whatever it is; in a picture of many
         values (JPEG, colour) a brightest channel above 127.
+    notes: receives what the user should know of how it was read.
+    opened: named files read before, by path; keeps those read now, so that many structures cost one reading.
     Raises LabelGridMismatch, UnknownLabel (several values, or none of the names), InputError.
     """
     path = Path(path)
+    notes = [] if notes is None else notes
     kind = label_kind(path)
-    if kind != "map":
-        found = _read_named(path, kind, geometry, frame_of_reference)
-        if len(found) == 1:
-            return next(iter(found.values()))
-        if structure is None:
-            raise UnknownLabel(f"{path.name} holds {len(found)} structures ({_some(found)}); one is needed here.")
-        return _match(path, found, [structure], aliases or {}, geometry.shape)[structure]
+    if kind in ("seg", "rtstruct") or (kind == "segments" and frame is None and threshold is None):
+        opened = {} if opened is None else opened
+        if path not in opened and kind == "segments":
+            opened[path] = _segments(path, seg_nrrd.read_segments(path), geometry, None, {}, ())
+        elif path not in opened:
+            opened[path] = _read_named(path, kind, geometry, frame_of_reference)
+        found = opened[path]
+        if len(found) > 1:
+            if structure is None:
+                raise UnknownLabel(f"{path.name} holds {len(found)} structures ({_some(found)}); one is needed here.")
+            found = _match(path, found, [structure], aliases or {}, geometry.shape)
+        notes += found.notes
+        return next(iter(found.values()))
+    if kind == "segments" and frame is None:
+        segments = seg_nrrd.read_segments(path)
+        return np.any([on_grid(layer, geometry, path).array > threshold for layer in segments.volumes()], axis=0)
     if frame is None and _is_picture(path):
         drawn = read_label_picture(path)
         if threshold is None:
@@ -172,10 +150,12 @@ def read_mask(
         volume = _flat(drawn.shown, path) if threshold is not None else _picture_numbers(drawn, path)
     else:
         volume = _read_map(path, frame)
-    array = on_grid(volume, geometry, path).array
+    volume = on_grid(volume, geometry, path)
     if threshold is not None:
-        return array > threshold
-    values = np.unique(_ids(path, volume))
+        return volume.array > threshold
+    array, rounded = _ids(path, volume)
+    notes += rounded
+    values = np.unique(array)
     if len(values[values != 0]) > 1:
         raise UnknownLabel(
             f"{path.name} is used as the mask of one structure, but holds the values {_some(values[values != 0])}. "
@@ -192,20 +172,28 @@ def structures_in(
     aliases: Mapping[str, str] | None = None,
     frame: int | None = None,
 ) -> set[str]:
-    """Which structures a label file holds, without its scan; of a SEG or RTSTRUCT, those it lists.
+    """Which structures a label file holds, without its scan; of a named file, those it lists.
 
     Names and `threshold` as in `load_labels`; values nobody named are passed over.
     """
     path = Path(path)
     kind = label_kind(path)
-    if kind != "map":
+    listed: Collection[str] | None = None
+    if kind in ("seg", "rtstruct"):
         from medsam.io.dicom_tree import structure_names
 
-        found = structure_names(path)
+        listed = structure_names(path)
+    elif kind == "segments" and frame is None:
+        segments = seg_nrrd.read_segments(path)
+        if threshold is not None:
+            return {_only(path, names)} if (segments.array > threshold).any() else set()
+        if names is None or segments.layers > 1 or _any_match(segments.names, names, aliases or {}):
+            listed = segments.names
+    if listed is not None:
         if names is None:
-            return set(found)
-        lookup = _lookup(names, aliases or {})
-        return {lookup[_plain(name)] for name in found if _plain(name) in lookup}
+            return set(listed)
+        lookup = _lookup(path, names, aliases or {})
+        return {lookup[plain_name(name)] for name in listed if plain_name(name) in lookup}
     if frame is None and _is_picture(path):
         drawn = read_label_picture(path)
         if threshold is None and names is None:
@@ -216,21 +204,24 @@ def structures_in(
     if threshold is not None:
         present = bool((volume.array > threshold).any())
         return {_only(path, names)} if present else set()
-    counts = value_counts(_ids(path, volume))
+    counts = value_counts(_ids(path, volume)[0])
     if names is None:
         return {str(value) for value in counts if value != 0}
     return {name for name, value in names.items() if value != 0 and counts.get(value)}
 
 
-def label_kind(path: Path) -> Literal["map", "seg", "rtstruct"]:
-    """What kind of label file `path` is. Raises InputError when it is not there, empty, or a DICOM scan."""
+def label_kind(path: Path) -> Literal["map", "segments", "seg", "rtstruct"]:
+    """What kind of label file `path` is; "segments": an NRRD with Slicer's description of them.
+
+    Raises InputError when it is not there, empty, or a DICOM scan.
+    """
     if not path.exists():
         raise InputError(f"The label file {path} does not exist.")
     if path.is_dir():
         raise InputError(f"The label {path} is a folder. Name the file in it, or one file for each structure.")
     check_regular(path)
     if path.name.lower().endswith((".nii", ".nii.gz", ".hdr", ".img", ".nrrd", ".nhdr", ".mha", ".mhd", ".npz")):
-        return "map"
+        return "segments" if seg_nrrd.describes_segments(path) else "map"
     if _is_picture(path):
         return "map"
     from medsam.io.dicom_tree import dicom_kind
@@ -316,7 +307,7 @@ def _is_picture(path: Path) -> bool:
 def _read_map(path: Path, frame: int | None = None) -> Volume:
     if path.name.lower().endswith(".npz"):
         return _read_gts(path)
-    return load_volume(path, frame=frame)
+    return load_volume(path, frame=frame, exact=True)
 
 
 def _flat(array: np.ndarray, path: Path) -> Volume:
@@ -353,12 +344,14 @@ def _read_gts(path: Path) -> Volume:
     return Volume(data, VolumeGeometry.uncalibrated(data.shape))
 
 
-def _ids(path: Path, volume: Volume) -> np.ndarray:
-    """Label numbers (K, J, I), integers. Raises InputError for fractions."""
+def _ids(path: Path, volume: Volume) -> tuple[np.ndarray, list[str]]:
+    """Label numbers (K, J, I), integers, and notes. Raises InputError for fractions."""
     array = volume.array
     if array.dtype.kind != "f":
-        return array
-    whole = np.isfinite(array) & (array == np.rint(array))
+        return array, []
+    with np.errstate(invalid="ignore"):
+        off = np.abs(array - np.rint(array))  # NaN for what is not finite
+        whole = off <= _ROUNDED
     if not whole.all():
         example = array[~whole].flat[0]
         raise UnknownLabel(
@@ -366,7 +359,16 @@ def _ids(path: Path, volume: Volume) -> np.ndarray:
             f"{example:g}): it looks like a probability map or a label resampled with interpolation. Save it again "
             'with nearest-neighbour interpolation, or state a "threshold" if it is a mask of one structure.'
         )
-    return array.astype(np.int32)
+    highest, told_apart = float(np.abs(array).max(initial=0)), 2.0 ** (np.finfo(array.dtype).nmant + 1)
+    if highest > told_apart:
+        raise UnknownLabel(
+            f"{path.name} holds values up to {highest:.9g} as floating-point numbers, which tell whole numbers apart "
+            f"only up to {told_apart:.0f}. Save it again with integers."
+        )
+    furthest = float(off.max(initial=0))
+    notes = [f"{path.name} holds fractions up to {furthest:.2g} from whole numbers; they were rounded."]
+    kind = np.int32 if highest < 2**31 else np.int64
+    return np.rint(array).astype(kind), notes if furthest else []
 
 
 def _label_map(
@@ -374,7 +376,8 @@ def _label_map(
     array: np.ndarray,
     names: Mapping[str, int] | None,
     ignore: Ignore,
-    threshold: float | None = None,
+    threshold: float | None,
+    notes: Sequence[str],
 ) -> LabelMasks:
     """threshold: of a picture that looks like a mask of one structure."""
     counts = value_counts(array)
@@ -395,7 +398,7 @@ def _label_map(
             f"{path.name} holds unknown label values {_some(unknown)} ({how_many}); known are "
             f"{_some(f'{value} {name}' for name, value in names.items())}. {hint}"
         )
-    return LabelMasks(array, names, {name: counts.get(value, 0) for name, value in names.items()})
+    return LabelMasks(array, names, {name: counts.get(value, 0) for name, value in names.items()}, notes)
 
 
 def _only(path: Path, names: Mapping[str, int] | None) -> str:
@@ -408,12 +411,10 @@ def _only(path: Path, names: Mapping[str, int] | None) -> str:
     return structures[0] if structures else "mask"
 
 
-# -- SEG and RTSTRUCT ---------------------------------------------------------------------------------------
+# -- named files --------------------------------------------------------------------------------------------
 
 
-def _read_named(
-    path: Path, kind: str, geometry: VolumeGeometry, frame_of_reference: str | None
-) -> dict[str, np.ndarray]:
+def _read_named(path: Path, kind: str, geometry: VolumeGeometry, frame_of_reference: str | None) -> PackedMasks:
     if not geometry.calibrated:
         raise LabelGridMismatch(
             f"{path.name} is placed in millimetres, but the scan has none (or `spacing_mm` overrides them), so it "
@@ -426,35 +427,78 @@ def _read_named(
     return read(path, geometry, frame_of_reference=frame_of_reference)
 
 
-def _plain(name: str) -> str:
-    return " ".join(name.replace("_", " ").replace("-", " ").split()).casefold()
+def _segments(
+    path: Path,
+    segments: seg_nrrd.Segments,
+    geometry: VolumeGeometry,
+    wanted: Mapping[str, int] | None,
+    aliases: Mapping[str, str],
+    ignore: Ignore,
+) -> PackedMasks:
+    """The structures of a .seg.nrrd; of all of them where nothing is wanted by name."""
+    masks = PackedMasks(geometry.shape)
+    for layer, volume in enumerate(segments.volumes()):
+        array = on_grid(volume, geometry, path).array
+        for structure, value in segments.on_layer(layer):
+            masks.add(structure, array == value, segments.notes.get(structure, ()))
+    lookup = {} if wanted is None else _lookup(path, wanted, aliases)
+    strangers = {
+        name: value
+        for name, value in segments.undescribed.items()
+        if plain_name(name) not in lookup and not isinstance(ignore, str) and value not in set(ignore)
+    }
+    if wanted is not None and strangers:
+        raise UnknownLabel(
+            f"{path.name} holds values that none of its segments ({_some(segments.structures)}) describes, here "
+            f"called {_some(strangers)} ({sum(masks.voxels[name] for name in strangers)} voxels). Name them so in "
+            '"labels" or "aliases", list the values in "ignore", or read one layer as a label map: "label_frame".'
+        )
+    return masks if wanted is None else _match(path, masks, list(wanted), aliases, geometry.shape)
 
 
-def _lookup(names: Collection[str], aliases: Mapping[str, str]) -> dict[str, str]:
-    """Plain name in a file -> structure."""
-    aliased = {_plain(theirs): ours for theirs, ours in aliases.items() if ours in names}
-    return {_plain(name): name for name in names} | aliased
+def _lookup(path: Path, names: Collection[str], aliases: Mapping[str, str]) -> dict[str, str]:
+    """Plain name in a file -> structure. Raises InputError when two of the names are one."""
+    ours: dict[str, str] = {}
+    for name in names:
+        other = ours.setdefault(plain_name(name), name)
+        if other != name:
+            raise InputError(
+                f"{path.name}: {other!r} and {name!r} in `labels` are one name (case, spaces, - and _ aside), so it is "
+                "not known which of them a structure of the file is. Rename one, and map to it with `aliases`."
+            )
+    return ours | {plain_name(theirs): name for theirs, name in aliases.items() if name in names}
+
+
+def _any_match(found: Collection[str], names: Collection[str], aliases: Mapping[str, str]) -> bool:
+    known = {plain_name(name) for name in (*names, *aliases)}
+    return any(plain_name(name) in known for name in found)
 
 
 def _match(
     path: Path,
-    found: Mapping[str, np.ndarray],
+    found: PackedMasks,
     names: Sequence[str],
     aliases: Mapping[str, str],
     shape: tuple[int, int, int],
-) -> dict[str, np.ndarray]:
-    lookup = _lookup(names, aliases)
-    masks: dict[str, np.ndarray] = {}
-    for theirs, mask in found.items():
-        ours = lookup.get(_plain(theirs))
-        if ours is not None:
-            masks[ours] = masks[ours] | mask if ours in masks else mask
-    if not masks:
+) -> PackedMasks:
+    lookup = _lookup(path, names, aliases)
+    theirs_by_ours: dict[str, list[str]] = {name: [] for name in names}
+    for theirs in found:
+        if plain_name(theirs) in lookup:
+            theirs_by_ours[lookup[plain_name(theirs)]].append(theirs)
+    if not any(theirs_by_ours.values()):
         raise UnknownLabel(
             f"{path.name} holds none of {_some(names)}; it holds {_some(found)}. Name the structures as the file "
             'does, or map its names in "aliases".'
         )
-    return {name: masks[name] if name in masks else np.zeros(shape, dtype=bool) for name in names}
+    masks = PackedMasks(shape)
+    for ours, parts in theirs_by_ours.items():
+        masks.add(ours, None)
+        for theirs in parts:
+            masks.add(ours, found[theirs], found.notes_of(theirs))
+        if len(parts) > 1:
+            masks.add(ours, None, [f"{', '.join(map(repr, parts))} are read as one structure, {ours!r}."])
+    return masks
 
 
 def _some(items: object, most: int = 12) -> str:

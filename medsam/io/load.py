@@ -17,17 +17,20 @@ from medsam.volume import Volume
 READABLE = "NIfTI, NRRD, MHA, PNG, JPEG, TIFF, .npz with `imgs`, a DICOM file, or a folder or zip of DICOM files"
 
 
-def load_volume(path: str | Path, *, series: str | None = None, frame: int | None = None) -> Volume:
+def load_volume(
+    path: str | Path, *, series: str | None = None, frame: int | None = None, exact: bool = False
+) -> Volume:
     """Read a scan of any supported kind, told by its name, or for DICOM by its content.
 
     series: SeriesInstanceUID, when a folder or zip holds several. frame: 0-based, when a file holds several
-    volumes. Raises InputError naming the file, or SeveralSeries listing what `series` can be.
+    volumes. exact: 64-bit numbers stay as they are (label numbers beyond 2**24), which scans need not.
+    Raises InputError naming the file, or SeveralSeries listing what `series` can be.
     """
     if not isinstance(path, str | os.PathLike):
         raise InputError(f"A scan is read from a path, not from {type(path).__name__}.")
     path = Path(path)
     try:
-        volume = _read(path, series, frame)
+        volume = _read(path, series, frame, exact)
     except InputError as error:
         # readers name the file; geometry, which knows no files, does not
         if path.name in str(error):
@@ -48,7 +51,7 @@ def as_volume(scan: Volume | str | os.PathLike[str] | np.ndarray) -> Volume:
     return Volume.from_array(scan)
 
 
-def _read(path: Path, series: str | None, frame: int | None) -> Volume:
+def _read(path: Path, series: str | None, frame: int | None, exact: bool) -> Volume:
     try:
         folder = path.is_dir()
     except OSError:  # a folder above it may not be entered
@@ -57,9 +60,9 @@ def _read(path: Path, series: str | None, frame: int | None) -> Volume:
         check_regular(path)
     name = path.name.lower()
     readers: list[tuple[tuple[str, ...], Callable[[], Volume]]] = [
-        (nifti.SUFFIXES, lambda: nifti.read_nifti(path, frame)),
-        (itk.NRRD_SUFFIXES, lambda: itk.read_itk(path, frame)),
-        (itk.META_SUFFIXES, lambda: itk.read_itk(path, frame)),
+        (nifti.SUFFIXES, lambda: nifti.read_nifti(path, frame, exact=exact)),
+        (itk.NRRD_SUFFIXES, lambda: itk.read_itk(path, frame, exact=exact)),
+        (itk.META_SUFFIXES, lambda: itk.read_itk(path, frame, exact=exact)),
         (picture.SUFFIXES, lambda: picture.read_picture(path)),
         ((".npz",), lambda: picture.read_npz(path)),
     ]

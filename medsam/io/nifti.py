@@ -59,10 +59,11 @@ _GEOMETRY_FIELDS = (
 )
 
 
-def read_nifti(path: Path, frame: int | None = None) -> Volume:
+def read_nifti(path: Path, frame: int | None = None, *, exact: bool = False) -> Volume:
     """Read a NIfTI-1 or -2 file; `frame` (0-based) picks one volume of a 4D file.
 
-    Integers stay integers unless the header scales them; scaled and float data become float32.
+    Integers stay integers unless the header scales them; 64-bit, scaled and float data become float32, but with
+    `exact`, which keeps numbers as they are.
     Raises InputError when the file is damaged, not 2D to 4D, or 4D without a `frame`.
     """
     header, data = _voxels(path)
@@ -87,7 +88,7 @@ def read_nifti(path: Path, frame: int | None = None) -> Volume:
     elif frame not in (None, 0):
         raise InputError(f"{path.name} holds one volume, so there is no frame {frame}. Leave --frame out.")
 
-    if data.dtype.kind == "f" or data.dtype == np.int64:
+    if not exact and (data.dtype.kind == "f" or data.dtype == np.int64):
         data = data.astype(np.float32)
     array = data.transpose(2, 1, 0, 3) if colour else data.transpose(2, 1, 0)
     return Volume(array, VolumeGeometry.from_ras(array.shape[:3], _affine_mm(header)), source=path)

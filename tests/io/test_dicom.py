@@ -1378,8 +1378,9 @@ def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
     assert message(tmp_path / "ct") == "IM0005 cannot be read: Permission denied."
     with pytest.raises(InputError, match="^IM0005 cannot be read: Permission denied.$"):
         is_dicom(locked)
-    with pytest.raises(InputError, match="^IM0005 cannot be read: Permission denied.$"):
-        list_tree(tmp_path)
+    tree = list_tree(tmp_path)
+    assert tree.refused == ("IM0005 cannot be read: Permission denied.",)
+    assert locked not in tree.series[0].files
 
 
 def test_a_folder_that_may_not_be_read(tmp_path, monkeypatch):
@@ -1411,7 +1412,7 @@ def test_a_tree_and_a_folder_agree_on_what_is_a_scan(tmp_path):
         tags = {"SOPClassUID": uid, "Modality": modality, "SeriesInstanceUID": f"1.9.{n}"}
         write(tmp_path / "other" / f"{n}.dcm", slices(1)[0], **tags)
     assert [summary.uid for summary in list_series(tmp_path)] == [SERIES]
-    assert [(one.kind, one.uid) for one in list_tree(tmp_path)] == [("image", SERIES)]
+    assert [(one.kind, one.uid) for one in list_tree(tmp_path).series] == [("image", SERIES)]
 
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, RLELossless, JPEG2000Lossless, JPEGLSLossless])

@@ -19,7 +19,8 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
 from medsam.io.dicom import read_dicom
-from medsam.io.dicom_seg import read_seg, unique_names
+from medsam.io.dicom_seg import read_seg
+from medsam.io.dicom_tree import structure_names
 
 PATIENT = "Secret^Name"
 FRAME_OF_REFERENCE = generate_uid(entropy_srcs=["tests of medsam"])
@@ -154,13 +155,113 @@ def test_fractions_count_from_half_of_the_maximum_on(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL"])
-def test_segments_may_overlap_and_share_a_label(tmp_path, kind):
+def test_segments_of_one_label_are_one_structure_and_may_overlap(tmp_path, kind):
     here = grid()
-    masks = np.stack([blob((4, 6, 5), seed) for seed in range(3)], axis=-1)
-    read = read_seg(make_seg(tmp_path / "s.dcm", masks.astype(np.uint8), here, ("cyst", "liver", "cyst"), kind), here)
-    assert list(read) == ["cyst", "liver", "cyst (2)"]
-    for n, mask in enumerate(read.values()):
-        assert np.array_equal(mask, masks[..., n])
+    masks = np.stack([blob((4, 6, 5), seed) for seed in range(4)], axis=-1)
+    labels = ("cyst", "liver", "Cyst", "left_kidney")
+    read = read_seg(make_seg(tmp_path / "s.dcm", masks.astype(np.uint8), here, labels, kind), here)
+    assert list(read) == ["cyst", "liver", "left_kidney"]
+    assert np.array_equal(read["cyst"], masks[..., 0] | masks[..., 2])
+    assert np.array_equal(read["liver"], masks[..., 1])
+    assert read.notes == ("2 segments named 'cyst' are read as one structure.",)
+
+
+def test_segments_of_one_label_and_other_codes_are_united_with_a_word(tmp_path):
+    here = grid()
+    masks = np.stack([blob((4, 6, 5), seed) for seed in range(2)], axis=-1)
+    path = make_seg(tmp_path / "s.dcm", masks.astype(np.uint8), here, ("kidney", "kidney"))
+
+    def left(dataset):
+        dataset.SegmentSequence[1].SegmentedPropertyTypeCodeSequence[0].CodeValue = "64033007"
+
+    read = read_seg(change(path, left), here)
+    assert np.array_equal(read["kidney"], masks.any(axis=-1))
+    assert any("differ in their property codes" in note for note in read.notes)
+
+
+def test_segments_of_a_label_map_share_a_name_too(tmp_path):
+    here = grid()
+    labels = np.random.default_rng(5).integers(0, 4, (4, 6, 5), dtype=np.uint8)
+    read = read_seg(make_seg(tmp_path / "s.dcm", labels, here, ("cyst", "liver", "CYST"), "LABELMAP"), here)
+    assert list(read) == ["cyst", "liver"]
+    assert np.array_equal(read["cyst"], (labels == 1) | (labels == 3))
+
+
+def test_segments_without_a_label_stay_apart(tmp_path):
+    here = grid()
+    masks = np.stack([blob((4, 6, 5), seed) for seed in range(2)], axis=-1)
+    path = make_seg(tmp_path / "s.dcm", masks.astype(np.uint8), here, ("a", "b"))
+
+    def forget(dataset):
+        for item in dataset.SegmentSequence:
+            item.SegmentLabel = ""
+
+    assert list(read_seg(change(path, forget), here)) == ["unnamed", "unnamed (2)"]
+
+
+# -- background ---------------------------------------------------------------------------------------------
+
+
+def background(dataset: Dataset) -> Dataset:
+    """The item in which highdicom describes number 0."""
+    return next(item for item in dataset.SegmentSequence if item.SegmentNumber == 0)
+
+
+def _another_name(dataset):
+    background(dataset).SegmentLabel = "everything else"
+
+
+def _another_name_and_code(dataset):
+    item = background(dataset)
+    item.SegmentLabel = "Tissue"
+    for keyword in ("SegmentedPropertyCategoryCodeSequence", "SegmentedPropertyTypeCodeSequence"):
+        item[keyword].value[0].CodeValue, item[keyword].value[0].CodingSchemeDesignator = "85756007", "SCT"
+
+
+def _swapped_with_the_liver(dataset):
+    """Background is number 1 and says so by its code; the liver is 0 where nothing pads."""
+    for item in dataset.SegmentSequence:
+        item.SegmentNumber = {0: 3, 1: 1, 2: 2}[item.SegmentNumber]
+        if item.SegmentNumber == 3:
+            item.SegmentLabel = "the rest"
+
+
+def _padding(dataset):
+    dataset.SegmentSequence[2].SegmentLabel = "spleen"
+    dataset.PixelPaddingValue = 2
+
+
+@pytest.mark.parametrize(
+    ("edit", "left"),
+    [
+        (lambda dataset: None, ["liver", "spleen"]),
+        (_another_name, ["liver", "spleen"]),
+        (_another_name_and_code, ["liver", "spleen"]),
+        (_swapped_with_the_liver, ["liver", "spleen"]),
+        (_padding, ["liver"]),
+    ],
+)
+def test_the_background_of_a_label_map_is_no_structure(tmp_path, edit, left):
+    here = grid()
+    labels = np.random.default_rng(5).integers(0, 3, (4, 6, 5), dtype=np.uint8)
+    path = make_seg(tmp_path / "s.dcm", labels, here, ("liver", "spleen"), "LABELMAP")
+    assert background(pydicom.dcmread(path)).SegmentLabel == "Background"
+    change(path, edit)
+    read = read_seg(path, here)
+    assert list(read) == left == structure_names(path)
+    assert np.array_equal(read["liver"], labels == 1)
+
+
+def test_a_binary_segment_of_background_is_no_structure(tmp_path):
+    here = grid()
+    masks = np.stack([blob((4, 6, 5), seed) for seed in range(2)], axis=-1)
+    path = make_seg(tmp_path / "s.dcm", masks.astype(np.uint8), here, ("background", "liver"))
+    assert list(read_seg(path, here)) == ["liver"] == structure_names(path)
+
+
+def test_a_seg_of_nothing_but_background_is_refused(tmp_path):
+    path = make_seg(tmp_path / "s.dcm", blob((4, 6, 5))[..., None].astype(np.uint8), grid(), ("Background",))
+    assert "nothing but background" in refusal(path)
 
 
 def test_label_maps_split_into_their_segments(tmp_path):
@@ -169,10 +270,6 @@ def test_label_maps_split_into_their_segments(tmp_path):
     read = read_seg(make_seg(tmp_path / "s.dcm", labels, here, ("liver", "spleen"), "LABELMAP"), here)
     assert np.array_equal(read["liver"], labels == 1)
     assert np.array_equal(read["spleen"], labels == 2)
-
-
-def test_a_repeated_name_never_hides_another():
-    assert unique_names(["a", "a", "a (2)", "a", " "]) == ["a", "a (2)", "a (2) (2)", "a (3)", "unnamed"]
 
 
 # -- another grid -------------------------------------------------------------------------------------------

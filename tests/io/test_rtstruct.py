@@ -8,16 +8,14 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from matplotlib.path import Path as Outline
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
 from medsam.io.dicom import read_dicom
-from medsam.io.rtstruct import fill, read_rtstruct
+from medsam.io.dicom_tree import structure_names
+from medsam.io.rtstruct import read_rtstruct
 
 PATIENT = "Secret^Name"
 FRAME_OF_REFERENCE = generate_uid(entropy_srcs=["tests of medsam"])
@@ -74,43 +72,6 @@ def drawing(mask: np.ndarray) -> list[str]:
     return ["".join(".#"[int(pixel)] for pixel in row) for row in mask]
 
 
-# -- filling one plane --------------------------------------------------------------------------------------
-
-
-def test_a_pixel_is_in_when_its_centre_is():
-    # from half a pixel before column 1 to a bit beyond the centre of column 3; row 1 just misses
-    assert drawing(fill([rectangle(0.5, 1.1, 3.2, 3.9)], (5, 5))) == [
-        ".....",
-        ".....",
-        ".###.",
-        ".###.",
-        ".....",
-    ]
-
-
-def test_a_slanted_edge_cuts_between_centres():
-    assert drawing(fill([np.array([(-0.5, -0.5), (3.6, -0.5), (-0.5, 3.6)])], (4, 5))) == [
-        "####.",
-        "###..",
-        "##...",
-        "#....",
-    ]
-
-
-def test_centres_on_the_outline_are_in_at_the_low_sides_and_out_at_the_high_sides():
-    assert drawing(fill([rectangle(1, 1, 3, 3)], (5, 5))) == [
-        ".....",
-        ".##..",
-        ".##..",
-        ".....",
-        ".....",
-    ]
-    # the same through the error of decimal strings, in either sense of rotation
-    nudged = rectangle(1, 1, 3, 3) + np.array([(4e-4, -4e-4), (-4e-4, 3e-4), (1e-4, 2e-4), (-2e-4, -3e-4)])
-    for outline in (nudged, nudged[::-1]):
-        assert np.array_equal(fill([outline], (5, 5)), fill([rectangle(1, 1, 3, 3)], (5, 5)))
-
-
 HOLE = [
     "#######",
     "#######",
@@ -120,68 +81,6 @@ HOLE = [
     "#######",
     "#######",
 ]
-
-
-def test_a_loop_inside_a_loop_is_a_hole_whichever_way_it_runs():
-    outer, inner = rectangle(-0.5, -0.5, 6.5, 6.5), rectangle(1.5, 1.5, 4.5, 4.5)
-    for hole in (inner, inner[::-1]):
-        assert drawing(fill([outer, hole], (7, 7))) == HOLE
-    island = rectangle(2.5, 2.5, 3.5, 3.5)
-    assert fill([outer, inner, island], (7, 7)).sum() == sum(row.count("#") for row in HOLE) + 1
-
-
-@pytest.mark.parametrize("row", [3.0, 3.3])
-def test_a_keyhole_leaves_no_seam(row):
-    """One loop: round the outside, in along a cut, round the hole, and out along the same cut."""
-    keyhole = [(6.5, row), (6.5, 6.5), (-0.5, 6.5), (-0.5, -0.5), (6.5, -0.5), (6.5, row)]
-    keyhole += [(4.5, row), (4.5, 1.5), (1.5, 1.5), (1.5, 4.5), (4.5, 4.5), (4.5, row)]
-    assert drawing(fill([np.array(keyhole)], (7, 7))) == HOLE
-
-
-def test_a_polygon_reaching_beyond_the_picture_is_cut_at_its_edge():
-    assert fill([rectangle(-50, -50, 50, 50)], (4, 6)).all()
-    assert drawing(fill([rectangle(3.5, -9, 99, 1.5)], (3, 6))) == ["....##", "....##", "......"]
-    assert not fill([rectangle(-9, 0, -1, 3)], (4, 6)).any()
-    assert not fill([rectangle(7, 0, 9, 3)], (4, 6)).any()
-
-
-# tenths of pixels, moved off the centres below
-_points = st.lists(st.tuples(st.integers(-40, 160), st.integers(-40, 160)), min_size=3, max_size=9, unique=True)
-
-
-@settings(max_examples=150, deadline=None)
-@given(_points)
-def test_filling_agrees_with_a_point_in_polygon_test(points):
-    polygon = np.array(points) / 10.0 + np.array([0.037, 0.053])
-    rows, columns = 11, 13
-    y, x = np.mgrid[:rows, :columns]
-    centres = np.column_stack([x.ravel(), y.ravel()]).astype(float)
-    begin, end = polygon, np.roll(polygon, -1, axis=0)
-    along = end - begin
-    # leave out centres on an edge, where the two rules differ on purpose
-    t = np.clip(((centres[:, None] - begin) * along).sum(-1) / (along**2).sum(-1), 0, 1)
-    clear = (np.linalg.norm(centres[:, None] - (begin + t[..., None] * along), axis=-1) > 2e-3).all(axis=1)
-    # matplotlib fills by the even-odd rule, too
-    expected = Outline(np.vstack([polygon, polygon[:1]]), closed=True).contains_points(centres)
-    assert np.array_equal(fill([polygon], (rows, columns)).ravel()[clear], expected[clear])
-
-
-@settings(max_examples=100, deadline=None)
-@given(
-    st.tuples(st.integers(1, 8), st.integers(1, 8)),
-    st.lists(
-        st.sampled_from([(0, 0), (9, 0), (9, 9), (0, 9), (4, 0), (9, 5), (3, 9), (0, 2)]), min_size=3, unique=True
-    ),
-)
-def test_triangles_of_a_fan_share_no_pixel_and_leave_no_gap(centre, rim):
-    """Everything at integers, so that many centres lie on shared edges."""
-    centre = np.array(centre, dtype=float)
-    rim = sorted({*rim, (0, 0), (9, 0), (9, 9), (0, 9)}, key=lambda p: np.arctan2(p[1] - centre[1], p[0] - centre[0]))
-    count = np.zeros((10, 10), dtype=int)
-    for a, b in zip(rim, rim[1:] + rim[:1], strict=True):
-        count += fill([np.array([centre, a, b], dtype=float)], (10, 10))
-    assert np.array_equal(count, fill([rectangle(0, 0, 9, 9)], (10, 10)))
-    assert count.sum() == 81
 
 
 # -- on a grid ----------------------------------------------------------------------------------------------
@@ -202,10 +101,46 @@ def test_regions_keep_order_and_name_and_may_be_empty(tmp_path):
     here = grid()
     square = loop(here, rectangle(1.5, 2.5, 4.5, 5.5), 2)
     above = loop(here, rectangle(1.5, 2.5, 4.5, 5.5), 40)
-    path = make(tmp_path / "r.dcm", [("B", [square]), ("A", []), ("B", [square, above]), ("far", [above])])
+    path = make(tmp_path / "r.dcm", [("B", [square]), ("A", []), ("C", [square, above]), ("far", [above])])
     read = read_rtstruct(path, here)
-    assert list(read) == ["B", "A", "B (2)", "far"]
+    assert list(read) == ["B", "A", "C", "far"] == structure_names(path)
     assert [int(mask.sum()) for mask in read.values()] == [9, 0, 9, 0]
+    assert read.notes == tuple(
+        f"ROI {name!r}: 1 contour lies on a plane outside the scan and is left out." for name in ("C", "far")
+    )
+
+
+def test_regions_of_one_name_are_one_structure_on_one_plane_and_on_several(tmp_path):
+    """A hole of one region is not one of the other."""
+    here = grid()
+    outer, inner = rectangle(0.5, 0.5, 6.5, 6.5), rectangle(2.5, 2.5, 4.5, 4.5)
+    rois = [
+        ("GTV", [loop(here, outer, 1), loop(here, inner, 1)]),
+        ("other", [loop(here, inner, 1)]),
+        ("gtv ", [loop(here, inner, 1), loop(here, inner, 2)]),
+    ]
+    path = make(tmp_path / "r.dcm", rois)
+    read = read_rtstruct(path, here)
+    assert list(read) == ["GTV", "other"] == structure_names(path)
+    assert read["GTV"].sum(axis=(1, 2)).tolist() == [0, 36, 4, 0]
+    assert read.notes == ("2 regions named 'GTV' are read as one structure.",)
+
+
+def test_what_contours_mean_together_is_said(tmp_path):
+    here = grid()
+    one, two = rectangle(0.5, 0.5, 4.5, 4.5), rectangle(2.5, 2.5, 6.5, 6.5)
+    contours = [loop(here, xy, 1) for xy in (one, two, one)] + [("POINT", loop(here, one, 1)[:1])]
+    path = make(tmp_path / "r.dcm", {"A": contours})
+    read = read_rtstruct(path, here)
+    assert read["A"].sum() == 16 + 16 - 4
+    assert read.notes == (
+        "ROI 'A': 1 contour repeats another one of its plane and counts once.",
+        "ROI 'A': 2 contours partly overlap another one of their plane and are united with it.",
+        "ROI 'A': 1 contour is a point or an open line, which encloses nothing.",
+    )
+    # the same as explicit exclusive or: what both cover is out
+    crossed = make(tmp_path / "x.dcm", {"A": [loop(here, xy, 1) for xy in (one, two)]}, kind="CLOSEDPLANAR_XOR")
+    assert read_rtstruct(crossed, here)["A"].sum() == 16 + 16 - 8
 
 
 def test_points_and_open_lines_enclose_nothing(tmp_path):
@@ -314,7 +249,8 @@ def test_another_frame_of_reference_is_refused(structure):
             lambda d: d.ROIContourSequence[0].ContourSequence[1].ContourData.pop(),
             "ROI 'GTV': a (3006,0050) Contour Data is not a list of x, y, z triplets",
         ),
-        (lambda d: d.ROIContourSequence[0].__delattr__("ReferencedROINumber"), "ReferencedROINumber"),
+        (lambda d: d.ROIContourSequence[0].__delattr__("ReferencedROINumber"), "(3006,0084) Referenced ROI Number"),
+        (lambda d: d.StructureSetROISequence[0].__delattr__("ROINumber"), "(3006,0022) ROI Number"),
         (lambda d: d.__setattr__("SOPClassUID", "1.2.840.10008.5.1.4.1.1.66.4"), "Segmentation Storage"),
     ],
 )
@@ -328,6 +264,29 @@ def test_numbers_that_are_none_are_refused(structure):
     assert text in whole
     structure.write_bytes(whole.replace(text, text[:-1] + b"x"))
     assert "not a list of x, y, z triplets" in refusal(structure)
+
+
+@pytest.mark.parametrize("value", ["1e308", "-1e7", "nan", "inf", "", "1 2"])
+def test_a_coordinate_that_is_no_place_is_refused(structure, value):
+    number = pydicom.dcmread(structure).ROIContourSequence[0].ContourSequence[0].ContourData[0]
+    whole, text = structure.read_bytes(), str(number).encode()
+    assert text in whole
+    structure.write_bytes(whole.replace(text, value.encode().ljust(len(text))))
+    assert "not a list of x, y, z triplets" in refusal(structure)
+
+
+def test_two_regions_of_one_number_are_refused(tmp_path):
+    here = grid()
+    path = make(tmp_path / "r.dcm", {name: [loop(here, rectangle(1, 1, 4, 4), 1)] for name in ("A", "B")})
+    message = refusal(change(path, lambda d: d.StructureSetROISequence[1].__setattr__("ROINumber", 1)))
+    assert "'A' and 'B' have the same (3006,0022) ROI Number 1" in message
+
+
+def test_a_sequence_that_is_text_is_refused_by_its_tag(structure):
+    def spoil(dataset):
+        dataset.add(pydicom.DataElement(0x30060039, "LO", "GTV"))
+
+    assert "(3006,0039) ROI Contour Sequence" in refusal(change(structure, spoil))
 
 
 def test_a_name_longer_than_dicom_allows_is_read_in_silence(tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medsam.cli.segment import add_scan_arguments, default_out
-from medsam.errors import InputError, PromptError
+from medsam.errors import InputError, PromptError, counted
 from medsam.progress import bars
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ _SETTINGS: dict[str, tuple[type, float, str]] = {
     "crop_n_points_downscale_factor": (int, 1, "clicks a side are divided by its n-th power in layer n"),
     "min_mask_region_area": (int, 100, "fill holes and remove islands of fewer pixels; 0: none"),
     "max_mask_area_ratio": (float, 0.95, "drop masks of this share of the slice or more; above 1: none"),
+    "max_background_ratio": (float, 0.5, "drop masks of which more lies on the background round the scan; 1: none"),
 }
 
 
@@ -49,7 +50,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--link-iou-thresh",
         type=float,
-        default=0.5,
         metavar="IOU",
         help="masks of neighbouring slices that overlap by this much are one object (default: 0.5)",
     )
@@ -77,6 +77,8 @@ def run(arguments: argparse.Namespace) -> None:
     plane = scan.geometry.plane(arguments.axis)
     if arguments.slice is not None and not 0 <= arguments.slice < plane.count:
         raise PromptError(f"There is no slice {arguments.slice} on axis {plane.axis}; it has 0 ... {plane.count - 1}.")
+    if arguments.link_iou_thresh is not None and (arguments.slice is not None or plane.count == 1):
+        raise PromptError("--link-iou-thresh links masks of neighbouring slices, and there is one slice. Leave it out.")
     out = arguments.out or _default_out(scan, arguments.scan)
     if arguments.out is None and out.exists():
         raise InputError(f"{out.name} is there already. Name what to write: --out FILE.json.")
@@ -100,7 +102,8 @@ def run(arguments: argparse.Namespace) -> None:
     settings = AutomaticSettings.suited_to(predictor.sam.spec, **given)
     looker = predictor.looker(scan, axis=plane.axis, window=arguments.window, modality=arguments.modality)
     started = time.perf_counter()
-    masks = _find(looker, index, settings, arguments.link_iou_thresh)
+    link_iou_thresh = 0.5 if arguments.link_iou_thresh is None else arguments.link_iou_thresh
+    masks, left_out = _find(looker, index, settings, link_iou_thresh)
     seconds = {"load": loaded, "masks": time.perf_counter() - started}
 
     flat = scan.geometry.shape[0] == 1
@@ -124,6 +127,13 @@ def run(arguments: argparse.Namespace) -> None:
         write_masks_preview(scan, masks, plane, looker.window, arguments.preview, title)
 
     notes = list(looker.notes)
+    if looker.flat and index is not None:  # of a volume, empty slices are no news
+        notes.append(looker.flat_note)
+    if left_out:
+        notes.append(
+            f"{counted(left_out, 'mask')} left out: more than {settings.max_background_ratio:g} of each lay on the "
+            "background round the scan. --max-background-ratio 1 keeps them."
+        )
     if not masks:
         notes.append(
             "No mask passed the filters. Lower --pred-iou-thresh and --stability-score-thresh; a model trained with "
@@ -138,6 +148,7 @@ def run(arguments: argparse.Namespace) -> None:
         "slices": plane.count if index is None else 1,
         "slice": index,
         "masks": len(masks),
+        "left_out_as_background": left_out,
         "objects": None if index is not None else objects,
         "encoded": predictor.encoded,
         "decoded": predictor.decoded,
@@ -152,8 +163,9 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps(report, indent=2, allow_nan=False))
         return
-    where = f"slice {index}" if index is not None else f"{plane.count} slices, {objects} objects"
-    print(f"{len(masks)} masks on {where}, from {predictor.decoded} prompts in {seconds['masks']:.1f} s")
+    where = f"slice {index}" if index is not None else f"{plane.count} slices, {counted(objects, 'object')}"
+    asked = counted(predictor.decoded, "prompt")
+    print(f"{counted(len(masks), 'mask')} on {where}, from {asked} in {seconds['masks']:.1f} s")
     for path in (report["out"], report["labels"], report["preview"]):
         if path:
             print(f"wrote {path}")
@@ -166,10 +178,16 @@ def _default_out(scan: Volume, path: Path) -> Path:
 
 def _find(
     looker: Looker, index: int | None, settings: AutomaticSettings, link_iou_thresh: float
-) -> list[AutomaticMask]:
+) -> tuple[list[AutomaticMask], int]:
+    """The masks, and how many were left out as background."""
     from medsam.inference.automatic import everything_in_volume, everything_on_slice
 
+    counts: list[int] = []
     with bars("Prompts") as (told,):
         if index is not None:
-            return everything_on_slice(looker, index, settings, told)
-        return everything_in_volume(looker, settings, link_iou_thresh=link_iou_thresh, progress=told)
+            masks = everything_on_slice(looker, index, settings, told, counts.append)
+        else:
+            masks = everything_in_volume(
+                looker, settings, link_iou_thresh=link_iou_thresh, progress=told, left_out=counts.append
+            )
+    return masks, sum(counts)

@@ -119,7 +119,9 @@ def run(arguments: argparse.Namespace) -> None:
         if axis and file_axis and axis != file_axis:
             raise PromptError(f"--axis {axis} contradicts the axis {file_axis!r} of {arguments.prompts.name}.")
         axis = axis or file_axis
-    plan(prompts, scan.geometry, axis)  # a wrong box is told before seconds go into loading a model
+    # a wrong box or option is told before seconds go into loading a model
+    plan(prompts, scan.geometry, axis)
+    _check_options(arguments, scan.geometry.calibrated)
     out = arguments.out or default_out(scan, arguments.scan)
     outs = [out, *(alternative_out(out, rank) for rank in (1, 2, 3) if arguments.all_masks)]
     for one in outs:
@@ -128,9 +130,6 @@ def run(arguments: argparse.Namespace) -> None:
         check_writable(one, scan.geometry.shape[0], inputs)
     if arguments.preview is not None:
         check_preview(arguments.preview, [*inputs, *outs, *map(sidecar, outs)])
-
-    if not 0 <= arguments.smooth_mm < math.inf or (arguments.max_mm is not None and not arguments.max_mm >= 0):
-        raise PromptError("--smooth-mm and --max-mm take millimetres from 0.")
 
     # torch comes with these, so they wait until the input is known to be good
     from medsam.inference.embeddings import EmbeddingCache
@@ -154,6 +153,23 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         # labels and paths are text, not markup
         _print_table(report, Console(file=sys.stdout, markup=False, emoji=False))
+
+
+def _check_options(arguments: argparse.Namespace, calibrated: bool) -> None:
+    """Raise PromptError for options that would do nothing, or contradict each other."""
+    from medsam.postprocess.clean import Tidy
+
+    if not 0 <= arguments.smooth_mm < math.inf or (arguments.max_mm is not None and not arguments.max_mm >= 0):
+        raise PromptError("--smooth-mm and --max-mm take millimetres from 0.")
+    if arguments.max_mm is not None and not arguments.propagate:
+        raise PromptError("--max-mm bounds how far --propagate goes, and --propagate is not there.")
+    if arguments.max_mm is not None and not calibrated:
+        raise PromptError(
+            "--max-mm is in millimetres, and the file of this scan states no physical size. Leave it out."
+        )
+    if arguments.all_masks and arguments.propagate:
+        raise PromptError("--all-masks are those of each prompt on its own slice: leave --propagate out.")
+    Tidy(smooth_mm=arguments.smooth_mm).check(calibrated)
 
 
 def default_out(scan: Volume, path: Path) -> Path:
@@ -265,17 +281,23 @@ def _print_table(report: dict[str, Any], console: Any) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
+    picture = report["scan"]["spacing_mm"] is None
+    flat = picture and report["scan"]["shape"][2] == 1
+    ranked = any("candidates" in prompt for prompt in report["prompts"])
     table.add_column("label")
-    for heading in ("voxels", "ml", "slices", "predicted IoU"):
+    # a picture without millimetres has no millilitres either
+    headings = ("pixels" if flat else "voxels", *([] if picture else ["ml"]), "slices", "predicted IoU")
+    for heading in (*headings, *([".1", ".2", ".3"] if ranked else [])):
         table.add_column(heading, justify="right")
     for label in report["labels"]:
-        millilitres = "-" if label["ml"] is None else f"{label['ml']:.2f}"
+        candidates = [p["candidates"] for p in report["prompts"] if p["label"] == label["name"] and "candidates" in p]
         table.add_row(
             label["name"],
             str(label["voxels"]),
-            millilitres,
+            *([] if picture else [f"{label['ml']:.2f}"]),
             str(len(label["slices"])),
             "-" if label["predicted_iou"] is None else f"{label['predicted_iou']:.2f}",
+            *(f"{sum(rank) / len(rank):.2f}" for rank in zip(*candidates, strict=True)),
         )
     console.print(table)
     seconds = report["seconds"]

@@ -3,7 +3,8 @@
 On a slice, for the whole of it and, if asked, for ever smaller overlapping crops:
   1. click on a regular grid and decode three masks a click;
   2. keep those with a predicted IoU above `pred_iou_thresh` and a stability from `stability_score_thresh` on, short of
-     the whole image, and away from the edges of a crop that are not edges of the image (20 pixels);
+     the whole image, away from the edges of a crop that are not edges of the image (20 pixels), and (ours) not on the
+     background round the scan;
   3. suppress duplicates by their boxes, the higher predicted IoU first.
 Then suppress duplicates between crops, the smaller crop first; fill holes and remove islands of few pixels; suppress
 again, masks that needed no cleaning first.
@@ -30,6 +31,7 @@ import torch
 
 from medsam.errors import PromptError
 from medsam.geometry import SlicePlane, View
+from medsam.inference.background import background
 from medsam.inference.link import Linker
 from medsam.inference.network import Embedding, Looker, Network
 from medsam.io.rle import RLE, decode, encode
@@ -61,7 +63,8 @@ class AutomaticSettings:
     image.
     min_mask_region_area: holes and islands of fewer pixels go; 0 leaves masks as they are.
     max_mask_area_ratio: masks of this share of the image or more go, as in the paper; above 1 none does.
-    prompt: "point", as published; "box" ignores points_per_side and crop_n_points_downscale_factor.
+    max_background_ratio: masks of which more lies on the background round the scan go (ours, not published); 1: none.
+    prompt: "point", as published; "box", for which points_per_side and crop_n_points_downscale_factor mean nothing.
     Raises PromptError for numbers that make no sense.
     """
 
@@ -77,6 +80,7 @@ class AutomaticSettings:
     crop_n_points_downscale_factor: int = 1
     min_mask_region_area: int = 100
     max_mask_area_ratio: float = 0.95
+    max_background_ratio: float = 0.5
     prompt: Literal["point", "box"] = "point"
 
     def __post_init__(self) -> None:
@@ -99,6 +103,8 @@ class AutomaticSettings:
             raise PromptError(f"crop_overlap_ratio is {self.crop_overlap_ratio}; it must be from 0 to below 1.")
         if not self.max_mask_area_ratio > 0:
             raise PromptError(f"max_mask_area_ratio is {self.max_mask_area_ratio}; it must be above 0.")
+        if not 0 <= self.max_background_ratio <= 1:
+            raise PromptError(f"max_background_ratio is {self.max_background_ratio}; it must be from 0 to 1.")
         if self.prompt not in ("point", "box"):
             raise PromptError(f"prompt is {self.prompt!r}; it must be point or box.")
         if self.crop_n_layers > 6:
@@ -115,11 +121,30 @@ class AutomaticSettings:
 
         given: settings that the caller chose; they stand. The thresholds for boxes are LiteMedSAM's, whose answers
         are less stable (docs/everything.md).
+        Raises PromptError as the class does, and for a setting that would change nothing beside the others.
         """
         if given.get("prompt") is None:
             given["prompt"] = "point" if "points" in spec.prompts else "box"
         boxed = {"pred_iou_thresh": 0.7, "stability_score_thresh": 0.7} if given["prompt"] == "box" else {}
-        return cls(**{**boxed, **{name: value for name, value in given.items() if value is not None}})
+        chosen = {name: value for name, value in given.items() if value is not None}
+        settings = cls(**{**boxed, **chosen})
+        idle = {
+            "is of a grid of clicks, and this one is of boxes": ("points_per_side", "crop_n_points_downscale_factor")
+            if settings.prompt == "box"
+            else (),
+            "is of crops, and crop_n_layers is 0": ("crop_overlap_ratio", "crop_n_points_downscale_factor")
+            if not settings.crop_n_layers
+            else (),
+            # also what is cleaned is looked through for duplicates
+            "is for masks of several crops or cleaned ones, and there are none": ("crop_nms_thresh",)
+            if not settings.crop_n_layers and not settings.min_mask_region_area
+            else (),
+        }
+        for why, names in idle.items():
+            for name in names:
+                if name in chosen:
+                    raise PromptError(f"{name} {why}: it would change nothing. Leave it out.")
+        return settings
 
     def side(self, layer: int) -> int:
         """Points a side in a crop of this layer."""
@@ -131,18 +156,24 @@ def everything_on_slice(
     index: int,
     settings: AutomaticSettings | None = None,
     progress: Callable[[int, int], None] | None = None,
+    left_out: Callable[[int], None] | None = None,
 ) -> list[AutomaticMask]:
     """All masks of slice `index`, on the stored slice. None where the window leaves no contrast in it.
 
-    progress: called with (prompts done, prompts in all). Raises PromptError for no such slice.
+    progress: called with (prompts done, prompts in all). left_out: called with the number of masks that lay on the
+    background and would have stayed but for that, duplicates counted once. Raises PromptError for no such slice.
     """
     settings = settings or AutomaticSettings()
     view, stored = looker.plane.view, looker.plane.shape
+    nothing = None
+    if settings.max_background_ratio < 1 and 0 <= index < looker.plane.count:
+        nothing = view.apply(background(looker, index))
     crops = _crops(looker, settings)
     grids = [_grid(crop, layer, looker.plane, settings) for crop, layer in crops]
     total = sum(map(len, grids))
     done = 0
     found: list[_Candidate] = []
+    idle: list[_Candidate] = []
     for (crop, layer), grid in zip(crops, grids, strict=True):
         region = None if layer == 0 else _to_stored(crop, view, stored)
         embedding = looker(index, region=region)
@@ -150,7 +181,10 @@ def everything_on_slice(
         for start in range(0, len(grid), settings.points_per_batch):
             batch = grid[start : start + settings.points_per_batch]
             if not embedding.flat:
-                in_crop += _answers(looker.network, embedding, batch, crop, settings)
+                answers = _answers(looker.network, embedding, batch, crop, settings)
+                real, empty = _apart(answers, nothing, settings.max_background_ratio)
+                in_crop += real
+                idle += empty
             done += len(batch)
             if progress is not None:
                 progress(done, total)
@@ -159,6 +193,8 @@ def everything_on_slice(
         found = _distinct(found, [1 / _area(one.crop) for one in found], settings.crop_nms_thresh)
     if settings.min_mask_region_area:
         found = _without_small_regions(found, settings)
+    if left_out is not None:
+        left_out(len(_distinct(idle, [one.predicted_iou for one in idle], settings.box_nms_thresh)))
     return [_on_stored(one, index, view, stored) for one in found]
 
 
@@ -169,11 +205,13 @@ def everything_in_volume(
     link_iou_thresh: float = 0.5,
     indices: Sequence[int] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    left_out: Callable[[int], None] | None = None,
 ) -> list[AutomaticMask]:
     """All masks of all slices (or of `indices`, ascending), with `object`: masks linked through neighbouring slices.
 
     See `link.Linker`. Objects are numbered by volume, the largest first.
-    progress: called with (prompts done, prompts in all). Raises PromptError for no such slice.
+    progress: called with (prompts done, prompts in all). left_out: see `everything_on_slice`, slice by slice.
+    Raises PromptError for no such slice.
     """
     settings = settings or AutomaticSettings()
     indices = range(looker.plane.count) if indices is None else indices
@@ -186,7 +224,7 @@ def everything_in_volume(
             if progress is not None:
                 progress(before + done, len(indices) * each)
 
-        found = everything_on_slice(looker, index, settings, told)
+        found = everything_on_slice(looker, index, settings, told, left_out)
         links = linker.add(index, [one.rle for one in found])
         masks += [replace(one, object=link) for one, link in zip(found, links, strict=True)]
     volume: dict[int, int] = {}
@@ -311,6 +349,21 @@ def _answers(
             score = float(scores[number])
             found.append(_Candidate(encode(mask), box, score, float(stable), prompts[number // each], crop))
     return found
+
+
+def _apart(
+    found: list[_Candidate], nothing: np.ndarray | None, most: float
+) -> tuple[list[_Candidate], list[_Candidate]]:
+    """Those of which no more than `most` lies on `nothing`, bool (H, W), and the others."""
+    if nothing is None or not nothing.any():
+        return found, []
+    real: list[_Candidate] = []
+    idle: list[_Candidate] = []
+    for one in found:
+        mask = decode(one.rle)
+        lost = np.count_nonzero(mask & nothing) > most * np.count_nonzero(mask)
+        (idle if lost else real).append(one)
+    return real, idle
 
 
 def _cut_off(box: np.ndarray, crop: Region, image: Region) -> bool:

@@ -29,7 +29,7 @@ from medsam.models.build import load_model
 from medsam.models.sam import Sam
 from medsam.prompts.prompt import SlicePrompt
 from medsam.transforms.frame import Frame, Region
-from medsam.transforms.intensity import IntensityWindow, fixed_window, resolve_window, window_notes
+from medsam.transforms.intensity import IntensityWindow, fixed_window, is_hounsfield, resolve_window, window_notes
 from medsam.transforms.prepare import scan_tensor, slice_input
 from medsam.volume import Volume
 
@@ -421,6 +421,19 @@ class Looker:
         ]
         self.flat |= {look.index for look, one in zip(looks, embeddings, strict=True) if one.flat}
         return embeddings
+
+    @cached_property
+    def is_ct(self) -> bool:
+        """Whether the scan holds Hounsfield units, see `is_hounsfield`."""
+        return is_hounsfield(self.scan)
+
+    @property
+    def flat_note(self) -> str:
+        """What to say of the slices in `flat`."""
+        flat = sorted(self.flat)
+        where = f"{', '.join(map(str, flat[:8]))}{' ...' if len(flat) > 8 else ''}"
+        slices = "slice" if len(flat) == 1 else "slices"
+        return f"No contrast in the window {self.window.name} on {slices} {where}: masks there mean nothing."
 
     def pixels(self, index: int) -> np.ndarray:
         """The stored slice (h, w) or (h, w, 3), in the scan's units."""

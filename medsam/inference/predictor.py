@@ -17,7 +17,7 @@ from medsam.geometry import Axis, SlicePlane
 from medsam.inference.network import Looker, Network
 from medsam.inference.propagate import PropagateSettings, Propagation, propagate_all
 from medsam.inference.session import Session
-from medsam.inference.zoom import Answer, Zoom, answer_slice
+from medsam.inference.zoom import Answer, Zoom, answer_slice, bounds
 from medsam.io.load import as_volume
 from medsam.postprocess.clean import Tidy
 from medsam.postprocess.merge import merge_by_quality
@@ -114,27 +114,29 @@ class Predictor(Network):
         tidy: how masks are cleaned; default: small islands and holes go.
         all_masks: also the three masks of every prompt, from the whole slice, as `alternatives`.
         progress: called with (slices done, slices in all); with propagate, slices in all is the most it can be.
-        Raises PromptError for a prompt outside the scan, or several objects of one label on a slice to propagate.
+        Raises PromptError for a prompt outside the scan, several objects of one label on a slice to propagate, or an
+        option that cannot apply: max_mm without propagate, millimetres on a scan that has none.
         """
         if all_masks and propagate:
             raise PromptError("All masks of a prompt are given on its own slice: leave propagation out.")
-        scan, prompts = as_volume(scan), as_prompts(prompts)
+        if math.isfinite(max_mm) and not propagate:
+            raise PromptError("max_mm (--max-mm) bounds how far a label is followed: it needs propagate.")
+        scan, prompts, tidy = as_volume(scan), as_prompts(prompts), tidy or Tidy()
+        tidy.check(scan.geometry.calibrated)
         todo = plan(prompts, scan.geometry, axis)
         look = self.looker(scan, axis=todo.axis, window=window, modality=modality)
-        work = _Work(look, todo, zoom, tidy or Tidy(), progress)
+        work = _Work(look, todo, zoom, tidy, progress)
         spent, encoded = dict(self.seconds), self.encoded
         if propagate:
             bounded = {prompt.label for prompt in prompts if prompt.box3d is not None}
             work.propagate(bounded, max_mm)
         else:
             work.answer(all_masks)
-        notes = [*look.notes, *work.notes]
-        if look.flat:
-            flat = sorted(look.flat)
-            notes.append(
-                f"No contrast in the window {look.window.name} on slice{'s' if len(flat) > 1 else ''} "
-                f"{', '.join(map(str, flat[:8]))}{' ...' if len(flat) > 8 else ''}: masks there mean nothing."
-            )
+        notes = [*look.notes, *work.notes, *([look.flat_note] if look.flat else [])]
+        if zoom == "on" and "points" in self.sam.spec.prompts and not any(one.box or one.box3d for one in prompts):
+            notes.append("A closer look is taken at boxes, and there is none: zoom on changes nothing.")
+        if propagate and look.plane.count == 1:
+            notes.append(f"The scan has one slice on axis {look.plane.axis}, so there is nowhere to propagate to.")
         return Segmentation(
             labels=LabelVolume(work.labels, scan.geometry, todo.names),
             answers=tuple(work.answers),
@@ -202,7 +204,11 @@ class _Work:
         quality = np.take_along_axis(found.quality, order, axis=1)
         for rank, labels in enumerate(self.alternatives):
             masks = np.stack(
-                [self._cleaned(found.masks[n, order[n, rank]], prompt) for n, prompt in enumerate(prompts)]
+                # of the whole look alone, so they may leave their box
+                [
+                    self._cleaned(found.masks[n, order[n, rank]], prompt, bounded=False)
+                    for n, prompt in enumerate(prompts)
+                ]
             )
             self._merge(labels, index, masks, quality[:, rank], prompts)
         return [tuple(row) for row in quality.tolist()]
@@ -234,10 +240,14 @@ class _Work:
             found = spread.pop(label)  # masks of one object at a time
             self._paint(label, found, seeds[label], best)
             self.stopped[label] = dict(found.stopped)
-            ends = ", ".join(f"{why} at slice {index}" for index, why in found.stopped.items() if why != "met")
+            last = self.look.plane.count - 1
+            # behind the ends of the scan there is no slice to name
+            where = [(min(max(index, 0), last), why) for index, why in found.stopped.items() if why != "met"]
+            ends = ", ".join(dict.fromkeys(f"{why} at slice {index}" for index, why in where))
             lowest = min(found.confidence, key=lambda index: found.confidence[index], default=None)
             surest = "" if lowest is None else f" Least confidence: {found.confidence[lowest]:.2f} on slice {lowest}."
-            self.notes.append(f"{names[label]}: {len(found.masks)} slices; {ends or 'as far as it was told'}.{surest}")
+            slices = counted(len(found.masks), "slice")
+            self.notes.append(f"{names[label]}: {slices}; {ends or 'as far as it was told'}.{surest}")
         self.answers.sort(key=lambda answer: (answer.slice, answer.label))
 
     def _paint(self, label: int, found: Propagation, seeds: Mapping[int, SlicePrompt], best: np.ndarray) -> None:
@@ -250,7 +260,11 @@ class _Work:
                 at: list[float] = [*point]
                 at.insert(2 - plane.array_axis, index)
                 clicks.append(tuple(at))
-        solid = self.tidy(solid, geometry.spacing_mm, calibrated=geometry.calibrated, points=clicks)
+        within = np.ones_like(solid)
+        for index, seed in seeds.items():
+            if (part := bounds(seed, self.zoom, plane)) is not None:
+                plane.take(within, index)[...] = part
+        solid = self.tidy(solid, geometry.spacing_mm, calibrated=geometry.calibrated, points=clicks, within=within)
         for index in sorted(found.masks.keys() | seeds.keys()):
             asked, quality = seeds.get(index), found.quality.get(index, np.nan)
             mask = plane.take(solid, index)
@@ -281,13 +295,14 @@ class _Work:
         ids = np.array([prompt.label for prompt in prompts])
         self.look.plane.take(labels, index)[...] = merge_by_quality(masks, quality, ids)
 
-    def _cleaned(self, mask: np.ndarray, prompt: SlicePrompt) -> np.ndarray:
+    def _cleaned(self, mask: np.ndarray, prompt: SlicePrompt, bounded: bool = True) -> np.ndarray:
         return self.tidy(
             mask,
             self.look.plane.spacing_mm,
             calibrated=self.look.scan.geometry.calibrated,
             points=prompt.points,
             box=prompt.box,
+            within=bounds(prompt, self.zoom, self.look.plane) if bounded else None,
         )
 
     def _tell(self, done: int, total: int) -> None:

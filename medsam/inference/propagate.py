@@ -165,6 +165,11 @@ def propagate_all(
                     f"The prompt for {name!r} needs slice {index}, but axis {plane.axis} has the slices 0 ... "
                     f"{plane.count - 1}."
                 )
+    if math.isfinite(settings.max_mm) and not look.scan.geometry.calibrated:
+        raise PromptError(
+            "The reach of propagation (--max-mm) is in millimetres, and the file of this scan states no physical size. "
+            "Leave it out; a box3d bounds the slices, too."
+        )
     gap_mm = look.scan.geometry.spacing_mm[plane.array_axis]
     reach = math.floor(settings.max_mm / gap_mm + 1e-9) if math.isfinite(settings.max_mm) else plane.count
     ways = [_tracks(objects, step, reach, plane.count, limits or {}) for step in (1, -1)]

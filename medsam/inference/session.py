@@ -16,7 +16,7 @@ import numpy as np
 
 from medsam.errors import PromptError
 from medsam.inference.network import Looker
-from medsam.inference.zoom import Answer, Zoom, answer_slice
+from medsam.inference.zoom import Answer, Zoom, answer_slice, bounds
 from medsam.postprocess.clean import Tidy
 from medsam.prompts.prompt import DEFAULT_LABEL, Box, Prompt, SlicePrompt, plan
 from medsam.volume import LabelVolume
@@ -40,10 +40,12 @@ class Session:
 
     Slice numbers count along the looker's axis; positions are stored pixels, as in `Prompt`. Not for several threads.
     Undo keeps every answer: at 512 x 512 pixels a step takes 2 MB.
+    Raises PromptError for a `tidy` in mm on a scan without millimetres.
     """
 
     def __init__(self, look: Looker, zoom: Zoom = "auto", label: str = DEFAULT_LABEL, tidy: Tidy | None = None) -> None:
         self.look, self.zoom, self.label, self.tidy = look, zoom, label, tidy or Tidy()
+        self.tidy.check(look.scan.geometry.calibrated)
         self._states: list[_State] = [_EMPTY]
         self._at = 0
 
@@ -111,6 +113,7 @@ class Session:
                 calibrated=calibrated,
                 points=said.prompt.points,
                 box=said.prompt.box,
+                within=bounds(said.prompt, self.zoom, plane),
             )
         return LabelVolume(array, self.look.scan.geometry, {1: self.label})
 

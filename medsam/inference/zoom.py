@@ -19,8 +19,10 @@ evidence    the averaged logits are log-odds of a pixel belonging to the object.
                           box, from smoothed histograms over equally filled bins (the appearance term of GrabCut, Rother
                           et al. 2004). It speaks up for what a tight box leaves out, and against the margin of a loose
                           one, which looks like what lies outside.
-            Nothing outside the box is kept. Models fine-tuned with loose boxes answer without the two
-            (`ModelSpec.evidence`).
+            Models fine-tuned with loose boxes answer without the two (`ModelSpec.evidence`).
+
+Nothing outside a given box is kept: of a pixel that its edge cuts all may stay, of others nothing. Where a click inside
+lies beyond the box, the box reaches to it (`clicks.grown_to`).
 
 Letters: P prompts, L looks, h and w of the stored slice, s the side of logits.
 """
@@ -43,7 +45,7 @@ from medsam.inference.network import Extent, Look, Looker
 from medsam.postprocess.merge import stability_score
 from medsam.prompts.prompt import Box, SlicePrompt
 from medsam.prompts.simulate import tight_box
-from medsam.transforms.frame import Region, pixels_of
+from medsam.transforms.frame import Region, in_box, pixels_of
 from medsam.transforms.intensity import IntensityWindow
 
 Zoom = Literal["off", "on", "auto"]
@@ -101,8 +103,8 @@ def answer_slice(
     """Answer every prompt on slice `index`, in their order.
 
     zoom: "off" looks at the whole slice once and answers as published, but for what lies apart from a box and its
-    surroundings (`Network.predict`, extent "near"). "on" answers boxes from the closer look alone.
-    "auto" does all that is described above: at most two looks a box, the whole slice shared by all.
+    surroundings (`Network.predict`, extent "near"). "on" answers boxes from the closer look alone. Both may leave the
+    box. "auto" does all that is described above: at most two looks a box, the whole slice shared by all.
     before: the answer each prompt had before its last click, or None. Its logits go back into the network, and its
     looks are taken again, so nothing new is encoded while the clicks stay inside them.
     Raises PromptError for no such slice, no prompt, or an unknown zoom.
@@ -164,8 +166,18 @@ def answer_slice(
             logits = with_evidence(logits, wanted.box, pixels, weights, rough=rough, pitch_mm=pitch_mm)
         if prompt.points and wanted.box is not None and (zoom == "auto" or not wanted.points):
             logits = with_clicks(logits, prompt.points, wanted.box, look.pixels(index), look.plane)
+        if (within := bounds(prompt, zoom, look.plane)) is not None:
+            # clicks reach beyond the box, and so may a mask that was drawn
+            logits = np.where(within, logits, np.float32(-np.inf))
         answers.append(Answer(logits > 0, float(np.mean(quality)), logits, looks[n], torch.stack(memory), wanted.box))
     return answers
+
+
+def bounds(prompt: SlicePrompt, zoom: Zoom, plane: SlicePlane) -> np.ndarray | None:
+    """Where the answer to a prompt may lie, bool (h, w): the pixels of its box; None where nothing bounds it."""
+    if zoom != "auto" or prompt.box is None:
+        return None
+    return in_box(grown_to(prompt.box, clicked_inside(prompt), plane), plane.shape)
 
 
 def closer_region(box: Box, plane: SlicePlane) -> Region:
@@ -261,8 +273,7 @@ def with_evidence(
     y, x = np.ogrid[top:bottom, left:right]
     across, down = (2 * (x + 0.5) - (x0 + x1)) / width, (2 * (y + 0.5) - (y0 + y1)) / height
     distance = np.maximum(np.abs(across), np.abs(down))
-    # a box's edge may cut a pixel, or end half a pixel early
-    allowed = (np.abs(across) <= 1 + 2 / width) & (np.abs(down) <= 1 + 2 / height)
+    allowed = in_box((x0 - left, y0 - top, x1 - left, y1 - top), part.shape)
     result = np.full(shape, -np.inf, np.float32)
     if np.ptp(np.nan_to_num(pixels[top:bottom, left:right])) == 0:
         # nothing to see: a mask made of the box alone would be a pretence

@@ -4,7 +4,8 @@ One function for slices and volumes. Letters: D axes (2 or 3), N points; D-tuple
 follow prompts: (x, y) in a slice (h, w), (i, j, k) in a volume (K, J, I).
 
 Sizes are equivalent diameters in mm: of the disc (2D) or ball (3D) with the same area or volume. So one number means
-the same in a slice and in a volume, and on a grid of 0.7 x 0.7 x 5 mm.
+the same in a slice and in a volume, and on a grid of 0.7 x 0.7 x 5 mm. Without millimetres they are shares of the mask,
+which do not depend on how large a picture was taken.
 Pieces of a mask hang together by corners too, holes by faces only: the usual pair, under which a closed outline has
 an inside.
 """
@@ -18,11 +19,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from medsam.errors import InputError
+from medsam.errors import InputError, PromptError
 from medsam.prompts.prompt import pixel_at
 
-# What answers are cleaned of unless the user keeps it, as equivalent diameters (measured: docs/benchmarks.md).
+# What answers are cleaned of unless the user keeps it, as equivalent diameters (measured: docs/benchmarks.md),
 ISLAND_MM, HOLE_MM = 3.0, 5.0
+# and in a picture without millimetres as shares of the pixels of the mask.
+ISLAND_SHARE, HOLE_SHARE = 0.01, 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +49,11 @@ def clean(
     *,
     min_island_mm: float = 0.0,
     fill_mm: float = 0.0,
+    min_island_share: float = 0.0,
+    fill_share: float = 0.0,
     keep: Keep | None = None,
     smooth_mm: float = 0.0,
+    within: np.ndarray | None = None,
 ) -> np.ndarray:
     """A cleaner copy of a mask; an empty one stays empty and no other becomes so.
 
@@ -55,13 +61,18 @@ def clean(
     fill_mm: holes smaller than this are filled. A hole does not reach the border of the array; in 3D it is closed on
         all sides. inf fills every one.
     min_island_mm: pieces smaller than this are removed; were all of them, the largest stays.
+    fill_share, min_island_share: the same where there are no millimetres, as shares [0, 1] of the pixels of the mask.
     keep: only the pieces asked for stay, whatever their size; see `Keep`. None keeps all of `min_island_mm`.
     smooth_mm: sigma of a Gaussian that rounds every piece's outline. Each keeps its volume (to ties), so thin and
         small ones change shape but do not vanish.
+    within: bool like the mask, which lies in it: smoothing does not leave it.
     In this order. 0 switches a step off.
     Raises InputError when the mask is not boolean, has not 2 or 3 axes, or a number does not fit.
     """
     pitch = _check(mask, spacing_mm, {"min_island_mm": min_island_mm, "fill_mm": fill_mm, "smooth_mm": smooth_mm})
+    for name, share in (("min_island_share", min_island_share), ("fill_share", fill_share)):
+        if not 0 <= share <= 1:
+            raise InputError(f"{name} is a share from 0 to 1, not {share}.")
     result = np.zeros_like(mask)
     found = ndimage.find_objects(mask.view(np.uint8))
     if not found:
@@ -69,29 +80,39 @@ def clean(
     # A pixel around the object joins what opens to the outside. Where the object ends at the array's border that
     # pixel is outside the array, and what touches it there counts as open: it is not known to be a hole.
     inner = np.pad(mask[found[0]], 1)
-    element = math.prod(pitch)
-    if fill_mm > 0:
-        inner = _fill(inner, _elements(fill_mm, mask.ndim, element))
+    element, whole = math.prod(pitch), int(np.count_nonzero(inner))
+    if fill_mm > 0 or fill_share > 0:
+        inner = _fill(inner, max(_elements(fill_mm, mask.ndim, element), fill_share * whole))
     if keep is not None:
         offset = [part.start - 1 for part in found[0]]
         inner = _kept(inner, keep, pitch, offset)
-    elif min_island_mm > 0:
-        inner = _without_islands(inner, _elements(min_island_mm, mask.ndim, element))
+    elif min_island_mm > 0 or min_island_share > 0:
+        least = max(_elements(min_island_mm, mask.ndim, element), min_island_share * whole)
+        inner = _without_islands(inner, least)
     result[found[0]] = inner[(slice(1, -1),) * mask.ndim]
-    return _smooth(result, [smooth_mm / step for step in pitch]) if smooth_mm > 0 else result
+    return _smooth(result, [smooth_mm / step for step in pitch], within) if smooth_mm > 0 else result
 
 
 @dataclass(frozen=True)
 class Tidy:
     """What answers are cleaned of before a user gets them.
 
-    keep_islands: nothing of the default: islands under `ISLAND_MM` and holes under `HOLE_MM` stay.
+    keep_islands: nothing of the default: islands under `ISLAND_MM` and holes under `HOLE_MM` stay, or, in a picture
+    without millimetres, under `ISLAND_SHARE` and `HOLE_SHARE` of the mask.
     one_piece: only the piece that the prompt points at stays, see `Keep`. smooth_mm: see `clean`.
     """
 
     keep_islands: bool = False
     one_piece: bool = False
     smooth_mm: float = 0.0
+
+    def check(self, calibrated: bool) -> None:
+        """Raise PromptError for what cannot be done without millimetres."""
+        if self.smooth_mm > 0 and not calibrated:
+            raise PromptError(
+                "Smoothing (--smooth-mm) is in millimetres, and the file of this scan states no physical size. Leave "
+                "it out, or convert the scan to a format with a spacing."
+            )
 
     def __call__(
         self,
@@ -101,23 +122,29 @@ class Tidy:
         calibrated: bool = True,
         points: Sequence[tuple[float, ...]] = (),
         box: Sequence[float] | None = None,
+        within: np.ndarray | None = None,
     ) -> np.ndarray:
         """A cleaner copy of a mask (h, w) or (K, J, I).
 
-        calibrated: False for a picture without millimetres, whose islands have no size.
+        calibrated: False for a picture without millimetres, which is cleaned by shares.
         points: clicks as prompts have them, (x, y, 1 inside | 0 outside) or (i, j, k, ...); a piece that holds one
-        inside, and a hole that holds one outside, stay whatever their size.
+        inside, and a hole that holds one outside, stay whatever their size. within: see `clean`.
+        Raises PromptError as `check` does.
         """
-        by_size = calibrated and not self.keep_islands
+        self.check(calibrated)
+        by_mm, by_share = calibrated and not self.keep_islands, not calibrated and not self.keep_islands
         inside = [where for *where, label in points if label]
         keep = Keep(np.array(inside) if inside else None, box) if self.one_piece else None
         cleaned = clean(
             mask,
             spacing_mm,
-            min_island_mm=ISLAND_MM if by_size else 0.0,
-            fill_mm=HOLE_MM if by_size else 0.0,
+            min_island_mm=ISLAND_MM if by_mm else 0.0,
+            fill_mm=HOLE_MM if by_mm else 0.0,
+            min_island_share=ISLAND_SHARE if by_share else 0.0,
+            fill_share=HOLE_SHARE if by_share else 0.0,
             keep=keep,
-            smooth_mm=self.smooth_mm if calibrated else 0.0,
+            smooth_mm=self.smooth_mm,
+            within=within,
         )
         for *where, label in points:
             here = pixel_at(where, mask.shape)
@@ -242,7 +269,7 @@ def _nearest(pieces: np.ndarray, count: int, points: np.ndarray, pitch: Sequence
     return stay
 
 
-def _smooth(mask: np.ndarray, sigma: Sequence[float]) -> np.ndarray:
+def _smooth(mask: np.ndarray, sigma: Sequence[float], within: np.ndarray | None) -> np.ndarray:
     pieces, sizes = _pieces(mask)
     result = np.zeros_like(mask)
     reach = [math.ceil(3 * s) for s in sigma]
@@ -253,7 +280,9 @@ def _smooth(mask: np.ndarray, sigma: Sequence[float]) -> np.ndarray:
         one = (pieces[around] == number + 1).astype(np.float64)
         # an object cut off by the border goes on behind it
         soft = ndimage.gaussian_filter(one, sigma, mode="nearest", truncate=3.0)
+        if within is not None:
+            soft[~within[around]] = 0.0
         # the level at which the volume stays: half would eat convex objects, and thin ones whole
         level = np.partition(soft, -sizes[number], axis=None)[-sizes[number]]
-        result[around] |= soft >= level * (1 - 1e-9)
+        result[around] |= (soft >= level * (1 - 1e-9)) & (soft > 0)
     return result

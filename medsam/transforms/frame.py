@@ -176,3 +176,11 @@ def pixels_of(box: tuple[float, float, float, float], shape: tuple[int, int]) ->
     right = int(np.clip(np.ceil(x1), left + 1, shape[1]))
     bottom = int(np.clip(np.ceil(y1), top + 1, shape[0]))
     return left, top, right, bottom
+
+
+def in_box(box: tuple[float, float, float, float], shape: tuple[int, ...]) -> np.ndarray:
+    """Bool (h, w): the pixels that a half-open box touches."""
+    left, top, right, bottom = pixels_of(box, (shape[0], shape[1]))
+    inside = np.zeros(shape, dtype=bool)
+    inside[top:bottom, left:right] = True
+    return inside

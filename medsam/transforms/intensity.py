@@ -150,6 +150,9 @@ def window_notes(
     asked = choice.strip().lower() if isinstance(choice, str) else ""
     if asked == "auto" and not (modality or volume.modality) and window.name == "soft-tissue":
         notes.append(f"The scan does not say its modality; its values look like CT, so the window is {window.name}.")
+    if modality is not None and (asked != "auto" or volume.is_colour):
+        why = "the window was given" if asked != "auto" else "the scan is in colour"
+        notes.append(f"A modality helps to choose a window, and {why}: {modality} changes nothing.")
     if volume.modality == "CT" and not is_hounsfield(volume):
         unit = (
             "does not say what its values are" if volume.units == "US" else f"says that its values are {volume.units}"

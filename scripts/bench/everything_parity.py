@@ -28,7 +28,7 @@ from medsam.volume import Volume
 
 ROOT = Path(__file__).resolve().parents[2]
 # the public generator has no such filter
-WHOLE = {"max_mask_area_ratio": 2.0}
+WHOLE = {"max_mask_area_ratio": 2.0, "max_background_ratio": 1.0}
 
 
 class Fixed(torch.nn.Module):

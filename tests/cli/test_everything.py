@@ -71,7 +71,9 @@ def test_one_slice(scan, capsys):
 
 
 def test_a_grid_of_boxes(scan, capsys):
-    assert main(["everything", "scan.nii.gz", "--slice", "1", "--prompt", "box", *EASY, "--box-nms-thresh", "1"]) == 0
+    assert (
+        main(["everything", "scan.nii.gz", "--slice", "1", "--prompt", "box", *EASY[2:], "--box-nms-thresh", "1"]) == 0
+    )
     assert "on slice 1, from 1" in capsys.readouterr().out
     found = read_sa1b("scan.masks.json").masks
     assert 100 <= max(one.area for one in found) <= 120
@@ -89,11 +91,29 @@ def test_a_picture_is_one_slice_and_its_labels_a_picture(scan, capsys):
     made, truth = block((1, 50, 60), (15, 10, 0, 45, 40, 1))
     Image.fromarray(made.array[0].astype(np.uint8)).save("xray.png")
     assert main(["everything", "xray.png", *EASY, "--labels", "labels.png", "--preview", "look.png"]) == 0
-    assert "1 masks on slice 0" in capsys.readouterr().out
+    assert "1 mask on slice 0" in capsys.readouterr().out
     found = read_sa1b("xray.masks.json")
     assert (found.axis, found.slices, found.file_name) == (None, 1, "xray.png")
     assert np.array_equal(found.masks[0].mask, truth[0])
     assert np.array_equal(np.asarray(Image.open("labels.png")) > 0, truth[0])
+
+
+def test_what_lies_on_the_background_is_counted_in_words_and_in_json(scan, capsys):
+    # a bright frame round a dark picture is as constant as a dark one
+    picture = np.full((50, 60), 250, np.uint8)
+    picture[10:40, 10:50] = 20
+    picture[15:25, 15:30] = 200
+    Image.fromarray(picture).save("framed.png")
+    assert main(["everything", "framed.png", *EASY, "--json", "--modality", "US", "--window", "none"]) == 0
+    captured = capsys.readouterr()
+    report = json.loads(captured.out)
+    assert report["left_out_as_background"] == 1
+    assert report["notes"] == [
+        "A modality helps to choose a window, and the window was given: US changes nothing.",
+        "1 mask left out: more than 0.5 of each lay on the background round the scan. "
+        "--max-background-ratio 1 keeps them.",
+    ]
+    assert all(f"Note: {note}" in captured.err for note in report["notes"])
 
 
 def test_no_masks_is_an_answer_with_a_note(scan, capsys):
@@ -119,6 +139,9 @@ def test_no_masks_is_an_answer_with_a_note(scan, capsys):
         (["--preview", "look.jpg"], "InputError: The preview is a PNG"),
         (["--points-per-side", "0"], "PromptError: points_per_side is 0"),
         (["--pred-iou-thresh", "88"], "PromptError: pred_iou_thresh is 88"),
+        (["--slice", "1", "--link-iou-thresh", "0.4"], "PromptError: --link-iou-thresh links masks of neighbouring"),
+        (["--prompt", "box", "--points-per-side", "8"], "PromptError: points_per_side is of a grid of clicks"),
+        (["--crop-overlap-ratio", "0.2"], "PromptError: crop_overlap_ratio is of crops"),
         (["--link-iou-thresh", "0"], "PromptError: The IoU to link masks by is 0"),
         (["--window", "bones"], "PromptError: There is no window 'bones'"),
     ],

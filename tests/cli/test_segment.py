@@ -1,9 +1,10 @@
 import json
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
-from phantoms import block
+from phantoms import ThresholdSam, block
 from PIL import Image
 
 from medsam.cli.main import main
@@ -218,3 +219,66 @@ def test_all_masks_are_written_beside_the_answer_and_never_over_another(scan, ca
 def test_lengths_are_millimetres_from_zero(scan, capsys, wrong):
     assert main(["segment", str(scan), "--box", "1:10,8,30,24", *wrong]) == 2
     assert "millimetres from 0" in capsys.readouterr().err
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """The model is ThresholdSam."""
+    monkeypatch.setattr("medsam.inference.network.load_model", lambda name: ThresholdSam(64))
+
+
+@pytest.fixture
+def picture(scan):
+    """xray.png: a bright plate of 30 x 30 pixels in 60 x 50."""
+    made, _ = block((1, 50, 60), (15, 10, 0, 45, 40, 1))
+    Image.fromarray(made.array[0].astype(np.uint8)).save("xray.png")
+    return "xray.png"
+
+
+@pytest.mark.parametrize(
+    ("on", "options", "message"),
+    [
+        ("scan.nii.gz", ["--max-mm", "5"], "--max-mm bounds how far --propagate goes"),
+        ("scan.nii.gz", ["--all-masks", "--propagate"], "leave --propagate out"),
+        ("xray.png", ["--smooth-mm", "1"], "--smooth-mm) is in millimetres, and the file of this scan states no"),
+        ("xray.png", ["--propagate", "--max-mm", "5"], "--max-mm is in millimetres"),
+    ],
+)
+def test_an_option_that_cannot_apply_is_refused_before_the_model_is_loaded(
+    picture, monkeypatch, capsys, on, options, message
+):
+    monkeypatch.setattr("medsam.inference.network.load_model", lambda name: pytest.fail("a model was loaded"))
+    assert main(["segment", on, "--box", "0:1,1,5,5", *options, "--out", "m.png" if on == "xray.png" else "m.mha"]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.out == ""
+    assert not list(Path().glob("m.*"))
+
+
+@pytest.mark.parametrize(
+    ("on", "options", "note"),
+    [
+        ("xray.png", ["--propagate"], "The scan has one slice on axis k, so there is nowhere to propagate to."),
+        ("xray.png", ["--modality", "DX", "--window", "none"], "and the window was given: DX changes nothing."),
+        ("xray.png", ["--zoom", "on", "--point", "20,20"], "A closer look is taken at boxes, and there is none"),
+        ("scan.nii.gz", ["--propagate"], "object: 2 slices; vanished at slice 0, vanished at slice 3."),
+        ("xray.png", ["--propagate"], "object: 1 slice; end of scan at slice 0."),
+    ],
+)
+def test_a_note_is_said_on_the_terminal_and_in_json(picture, quick, capsys, on, options, note):
+    prompt = [] if "--point" in options else ["--box", "15,10,45,40" if on == "xray.png" else "1:10,8,30,24"]
+    assert main(["segment", on, *prompt, *options, "--json"]) == 0
+    captured = capsys.readouterr()
+    assert any(note in one for one in json.loads(captured.out)["notes"])
+    assert note in captured.err
+
+
+def test_the_table_counts_pixels_of_a_picture_and_shows_what_all_masks_are_ranked_by(picture, quick, capsys):
+    assert main(["segment", picture, "--box", "15,10,45,40=plate", "--out", "m.png"]) == 0
+    heading, row = capsys.readouterr().out.splitlines()[:2]
+    assert heading.split() == ["label", "pixels", "slices", "predicted", "IoU"]
+    assert row.split() == ["plate", row.split()[1], "1", "0.90"]
+    assert main(["segment", "scan.nii.gz", "--box", "1:10,8,30,24", "--all-masks", "--out", "m.mha"]) == 0
+    heading, row = capsys.readouterr().out.splitlines()[:2]
+    assert heading.split() == ["label", "voxels", "ml", "slices", "predicted", "IoU", ".1", ".2", ".3"]
+    assert row.split()[-4:] == ["0.90", "0.90", "0.90", "0.90"]

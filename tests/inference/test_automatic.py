@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -210,7 +211,8 @@ def test_the_published_algorithm_step_by_step(shape, settings, seed):
     logits, quality = fixed_answers(seed, total, 32, spread=1.0)
     model = FixedSam(logits, quality)
     looker = Predictor(model, "cpu").looker(picture(*shape))
-    found = everything_on_slice(looker, 0, settings)
+    # what lies on the background is ours to leave out
+    found = everything_on_slice(looker, 0, replace(settings, max_background_ratio=1.0))
     expected = transcribed(shape, logits, quality, settings, 64)
 
     assert len(expected) > 5
@@ -448,11 +450,47 @@ def test_answers_that_are_no_numbers():
         ({"prompt": "text"}, "prompt is 'text'"),
         ({"max_mask_area_ratio": 0.0}, "max_mask_area_ratio"),
         ({"min_mask_region_area": -1}, "min_mask_region_area"),
+        ({"max_background_ratio": 1.5}, "max_background_ratio is 1.5"),
     ],
 )
 def test_settings_that_make_no_sense(wrong, message):
     with pytest.raises(PromptError, match=message):
         AutomaticSettings(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("idle", "message"),
+    [
+        ({"prompt": "box", "points_per_side": 16}, "points_per_side is of a grid of clicks"),
+        ({"prompt": "box", "crop_n_layers": 1, "crop_n_points_downscale_factor": 2}, "is of a grid of clicks"),
+        ({"crop_n_points_downscale_factor": 2}, "is of crops, and crop_n_layers is 0"),
+        ({"crop_overlap_ratio": 0.2}, "is of crops, and crop_n_layers is 0"),
+        ({"crop_nms_thresh": 0.5, "min_mask_region_area": 0}, "crop_nms_thresh is for masks of several crops"),
+    ],
+)
+def test_a_setting_that_would_change_nothing_is_refused(idle, message):
+    with pytest.raises(PromptError, match=message):
+        AutomaticSettings.suited_to(SimpleNamespace(prompts=("box", "points")), **idle)
+    with pytest.raises(PromptError, match="points_per_side is of a grid of clicks"):
+        AutomaticSettings.suited_to(SimpleNamespace(prompts=("box",)), points_per_side=16)
+    assert AutomaticSettings.suited_to(SimpleNamespace(prompts=("box",)), points_per_side=None).prompt == "box"
+
+
+def test_masks_on_the_background_are_left_out_and_counted_and_those_that_touch_it_stay():
+    # white paper round a grey picture with a bright block at its edge: the paper is a mask, too
+    array = np.full((1, 60, 80), 255.0, np.float32)
+    array[0, 10:50, 20:60] = 90
+    array[0, 20:30, 50:60] = 230
+    looker = Predictor(ThresholdSam(), "cpu").looker(Volume(array, VolumeGeometry(array.shape, np.eye(4))))
+    counts = []
+    settings = replace(EASY, points_per_side=16)
+    found = everything_on_slice(looker, 0, settings, left_out=counts.append)
+    kept = everything_on_slice(looker, 0, replace(settings, max_background_ratio=1.0), left_out=counts.append)
+    assert counts == [1, 0]
+    assert len(kept) == len(found) + 1
+    paper = array[0] == 255
+    assert not any((one.mask & paper).sum() > one.area / 2 for one in found)
+    assert any((one.mask & paper).sum() > one.area / 2 for one in kept)
 
 
 def test_no_such_slice():

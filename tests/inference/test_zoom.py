@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+import torch
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medsam.errors import PromptError
 from medsam.geometry import SlicePlane, View, VolumeGeometry
 from medsam.inference.predictor import Predictor
 from medsam.inference.zoom import Evidence, answer_slice, closer_region, together, with_evidence
-from medsam.prompts.prompt import SlicePrompt
+from medsam.postprocess.clean import Tidy
+from medsam.prompts.prompt import Prompt, SlicePrompt
 from medsam.volume import Volume
 from tests.phantoms import ThresholdSam, block
 
@@ -149,6 +151,67 @@ def test_a_closer_region_holds_the_box_and_lies_in_the_slice(rows, columns, pitc
         assert abs((right - left) * pitch[1] - (bottom - top) * pitch[0]) <= 2 * sum(pitch)
 
 
+# -- inside the box ---------------------------------------------------------------------------------------------
+
+
+class BrightEverywhere(ThresholdSam):
+    """Finds the object on the whole slice, whatever it is asked: nothing but our own care keeps it in a box."""
+
+    def decode(self, embedding, *, boxes=None, multimask=False, **more):
+        count = next(given.shape[1] for given in (boxes, *more.values()) if given is not None)
+        logits = torch.full((len(embedding), count, 3 if multimask else 1, *embedding.shape[-2:]), 4.0)
+        return logits, torch.full(logits.shape[:3], 0.9)
+
+
+GRID = VolumeGeometry((1, 90, 120), np.eye(4))
+NOISE = Volume(np.random.default_rng(0).integers(0, 200, GRID.shape).astype(np.float32), GRID)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    corner=st.tuples(st.floats(0, 100), st.floats(0, 70)),
+    size=st.tuples(st.floats(0.3, 60), st.floats(0.3, 60)),
+    clicks=st.lists(
+        st.tuples(st.integers(0, 119), st.integers(0, 89), st.integers(0, 1)), max_size=3, unique_by=lambda c: c[:2]
+    ),
+    knows=st.sampled_from([("box",), ("box", "points", "mask")]),
+    drawn=st.booleans(),
+    smooth_mm=st.sampled_from([0.0, 2.0]),
+)  # fmt: skip
+def test_an_answer_lies_in_the_pixels_of_its_box_and_of_its_clicks(corner, size, clicks, knows, drawn, smooth_mm):
+    (x0, y0), (x1, y1) = corner, (min(corner[0] + size[0], 120), min(corner[1] + size[1], 90))
+    network = Predictor(BrightEverywhere(64), "cpu")
+    network.sam.spec.prompts = knows
+    mask = disc((90, 120), (x0, y0), 15) if drawn else None
+    prompt = Prompt("lesion", (x0, y0, x1, y1), 0, points=clicks, mask=mask)
+    found = network.segment(NOISE, prompt, tidy=Tidy(smooth_mm=smooth_mm)).labels.array[0] > 0
+    inside = [(x, y) for x, y, label in clicks if label]
+    left, right = min([x0, *(x - 0.5 for x, _ in inside)]), max([x1, *(x + 1.5 for x, _ in inside)])
+    top, bottom = min([y0, *(y - 0.5 for _, y in inside)]), max([y1, *(y + 1.5 for _, y in inside)])
+    rows, columns = np.nonzero(found)
+    assert found.any()
+    assert left < columns.min() + 1
+    assert columns.max() < right
+    assert top < rows.min() + 1
+    assert rows.max() < bottom
+
+
+def test_what_spreads_through_the_volume_stays_in_the_box_of_its_prompted_slice():
+    scan = Volume(np.repeat(NOISE.array, 3, axis=0), VolumeGeometry((3, 90, 120), np.eye(4)))
+    network = Predictor(BrightEverywhere(64), "cpu")
+    found = network.segment(scan, Prompt(box=(20, 30, 60, 70), slice=1), propagate=True, tidy=Tidy(smooth_mm=3))
+    rows, columns = np.nonzero(found.labels.array[1])
+    assert (columns.min(), rows.min(), columns.max(), rows.max()) >= (20, 30, 0, 0)
+    assert columns.max() < 60
+    assert rows.max() < 70
+    session = network.session(scan)
+    session.tidy = Tidy(smooth_mm=3)
+    session.box(1, (20, 30, 60, 70))
+    outside = session.labels.array[1].copy()
+    outside[30:70, 20:60] = 0
+    assert not outside.any()
+
+
 # -- evidence ---------------------------------------------------------------------------------------------------
 
 SHAPE = (60, 80)
@@ -166,7 +229,9 @@ def test_nothing_outside_the_box_is_kept():
     logits = np.full(SHAPE, 3.0, np.float32)
     kept = with_evidence(logits, BOX, np.eye(*SHAPE)) > 0
     assert kept[15:46, 20:51].all()
-    assert kept.sum() == 33 * 33
+    assert kept.sum() == 31 * 31
+    cut = with_evidence(logits, (20.5, 15.0, 50.2, 46.0), np.eye(*SHAPE)) > 0
+    np.testing.assert_array_equal(cut, kept)
 
 
 def test_the_box_speaks_where_the_network_hesitates():

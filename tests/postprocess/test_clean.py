@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from medsam.errors import InputError
+from medsam.errors import InputError, PromptError
 from medsam.postprocess.clean import Keep, Tidy, clean, remove_small_regions
 
 SQUARE = (1.0, 1.0)
@@ -277,10 +277,54 @@ def test_tidy_removes_by_size_and_keeps_what_was_clicked():
     np.testing.assert_array_equal(Tidy(keep_islands=True)(mask, (1, 1)), mask)
     clicked = Tidy()(mask, (1, 1), points=[(30, 25, 1), (10, 10, 0)])
     np.testing.assert_array_equal(clicked, mask)
-    # without millimetres nothing has a size
-    np.testing.assert_array_equal(Tidy()(mask, (1, 1), calibrated=False), mask)
     solid = np.stack([mask, np.zeros_like(mask)])
     np.testing.assert_array_equal(Tidy()(solid, (1, 1, 1), points=[(30, 25, 0, 1), (10, 10, 0, 0)]), solid)
+
+
+@pytest.mark.parametrize("zoom", [1, 4])
+def test_without_millimetres_sizes_are_shares_of_the_mask(zoom):
+    # a square of 400 pixels with a hole of 4, and islands of 4 (under 1 %) and of 5 pixels
+    mask = np.zeros((40, 40), bool)
+    mask[5:25, 5:25] = True
+    mask[10:12, 10:12] = False
+    mask[30:32, 5:7] = True
+    mask[30, 20:25] = True
+    wanted = mask.copy()
+    wanted[10:12, 10:12] = True
+    wanted[30:32, 5:7] = False
+    # a picture taken at four times the size is cleaned alike
+    large, cleaner = (np.kron(one, np.ones((zoom, zoom), bool)) for one in (mask, wanted))
+    np.testing.assert_array_equal(Tidy()(large, (1, 1), calibrated=False), cleaner)
+    np.testing.assert_array_equal(Tidy(keep_islands=True)(large, (1, 1), calibrated=False), large)
+    solid = np.stack([large] * 3)
+    np.testing.assert_array_equal(Tidy()(solid, (1, 1, 1), calibrated=False)[1][30 * zoom :], cleaner[30 * zoom :])
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, math.nan])
+def test_a_share_is_from_nought_to_one(share):
+    with pytest.raises(InputError, match="share from 0 to 1"):
+        clean(drawn(SPECK), SQUARE, min_island_share=share)
+
+
+def test_millimetres_on_a_picture_without_any_are_refused():
+    with pytest.raises(PromptError, match="smooth-mm.* no physical size"):
+        Tidy(smooth_mm=1)(two_pieces_and_a_hole(), (1, 1), calibrated=False)
+
+
+@given(
+    mask=arrays.arrays(bool, (12, 14)),
+    corner=st.tuples(st.integers(0, 8), st.integers(0, 8)),
+    size=st.tuples(st.integers(2, 6), st.integers(2, 6)),
+    smooth_mm=st.floats(0.3, 6),
+)
+def test_smoothing_stays_within_what_it_is_given_and_empties_nothing(mask, corner, size, smooth_mm):
+    within = np.zeros_like(mask)
+    within[corner[1] : corner[1] + size[1], corner[0] : corner[0] + size[0]] = True
+    mask &= within
+    assume(mask.any())
+    smooth = clean(mask, (1, 1.5), smooth_mm=smooth_mm, within=within)
+    assert not (smooth & ~within).any()
+    assert smooth.any()
 
 
 def test_tidy_keeps_one_piece_and_smooths_on_demand():

@@ -30,6 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     indexing.add_argument("--modality", help="CT, MR, ... when the files do not say")
     indexing.add_argument("--labels", metavar="A=1,B=2", help="what the label values mean (default: label_1, ...)")
 
+    indexing.add_argument(
+        "--threshold", type=float, metavar="N", help="label pictures are masks: what is brighter is inside (e.g. 127)"
+    )
+
     splitting = actions.add_parser("split", help="assign train, val and test by patient")
     splitting.add_argument("manifest", type=Path)
     splitting.add_argument("--out", type=Path, required=True, metavar="FILE", help="the manifest to write")
@@ -148,7 +152,12 @@ def _index(arguments: argparse.Namespace) -> None:
     labels = None if arguments.labels is None else parse_labels(arguments.labels)
     with bars("Reading labels") as (progress,):
         found = index_folder(
-            arguments.folder, name=arguments.name, modality=arguments.modality, labels=labels, progress=progress
+            arguments.folder,
+            name=arguments.name,
+            modality=arguments.modality,
+            labels=labels,
+            threshold=arguments.threshold,
+            progress=progress,
         )
     for remark in found.remarks:
         print(remark, file=sys.stderr)

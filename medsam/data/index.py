@@ -1,54 +1,41 @@
 """A manifest from a folder: DICOM series with their SEG or RTSTRUCT, and files whose names say what belongs together.
 
-What counts as a pair, tried in this order for every image file:
-  folders    images/X with labels/X (also imagesTr, labelsTr, masks, gt, ...); nnU-Net's X_0000 with X
-  suffixes   X_image with X_mask; X with X_seg, X_mask, X_label, X_gt
-  a folder   CASE/ct.nii.gz with CASE/segmentations/liver.nii.gz: one image and a folder of one mask a structure
-
-A label that fits two images, or an image that two labels fit, is left out and told: a guess here would be found
-out only after training.
+`pairs` tells by names which label goes with which scan; here files are opened to see what the labels hold: masks of one
+structure, or maps of numbers. Both are read by what `evaluate` reads them with. What is left out is told, and one file
+that cannot be read does not stop the rest: a guess here would be found out only after training.
 """
 
 from __future__ import annotations
 
 import itertools
+import os
 import re
-from collections import defaultdict
+import stat
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
-from medsam.data.manifest import Case, Label, Manifest, Split, modality_code, parse_manifest, split_word, stem
+from medsam.data.manifest import Case, Label, Manifest, Split, modality_code, parse_manifest, split_word
+from medsam.data.pairs import Pair, pair_files
 from medsam.data.patients import assign, namesake_remarks
 from medsam.errors import InputError
+from medsam.io import itk, picture
 from medsam.io.dicom_tree import TreeSeries, list_tree
-from medsam.io.label_picture import DEFAULT_THRESHOLD
+from medsam.io.label_picture import read_label_picture
 from medsam.io.labels import label_kind, structures_in
 from medsam.io.load import load_volume
 from medsam.io.masks import plain_name
 from medsam.io.npz import npz_names
 
-_SUFFIXES = (
-    ".nii",
-    ".nii.gz",
-    ".nrrd",
-    ".nhdr",
-    ".mha",
-    ".mhd",
-    ".npz",
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".tif",
-    ".tiff",
-    ".bmp",
-)
-_PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-_LABEL_WORDS = {"label", "labels", "mask", "masks", "seg", "segs", "segmentation", "segmentations", "gt", "gts"}
-_LABEL_WORDS |= {"groundtruth", "annotation", "annotations", "msk"}
-_IMAGE_WORDS = {"image", "images", "img", "imgs", "scan", "scans"}
+# .hdr and .img go with one another, and neither says alone what it is
+_SUFFIXES = (".nii", ".nii.gz", *itk.NRRD_SUFFIXES, *itk.META_SUFFIXES, ".npz", *picture.SUFFIXES)
+# remarks of one kind that are told in full
+_MOST = 10
+# a file whose name does not say what it is holds a label where it has no more numbers than this
+_FEW = 64
 
 
 @dataclass(frozen=True)
@@ -65,13 +52,15 @@ def index_folder(
     name: str | None = None,
     modality: str | None = None,
     labels: Mapping[str, int] | None = None,
+    threshold: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Indexed:
     """Look through `folder` and list its cases.
 
     A DICOM tree gives one case a series, its patient a number in order of first appearance: names and numbers of
     patients are compared, never written. labels: structure -> value; without it, the values found in the label
-    maps are named label_1, label_2, ... A folder with a Decathlon or nnU-Net dataset.json is read as that says.
+    maps are named label_1, label_2, ... threshold: label pictures are masks of what is brighter.
+    A folder with a Decathlon or nnU-Net dataset.json is read as that says.
     Raises InputError when the folder is none, or holds no scan.
     """
     folder = Path(folder).absolute()
@@ -94,17 +83,19 @@ def index_folder(
             cases=assigned.cases,
         )
         return Indexed(manifest, ("dataset.json is there and was read as it is.", *assigned.remarks))
-    found = _Found(name or folder.resolve().name, modality, dict(labels or {}))
+    found = _Found(name or folder.resolve().name, modality, dict(labels or {}), threshold)
+    if labels and len(labels) == 1:
+        found.unnamed = next(iter(labels))
     tree = list_tree(folder)
     found.remarks += [f"{sentence} It is left out" for sentence in tree.refused]
     _add_dicom(found, folder, tree.series)
-    _add_files(found, folder, {path for one in tree.series for path in one.files})
+    _add_files(found, folder, {path for one in tree.series for path in one.files}, progress)
     if not found.cases:
         raise InputError(f"{folder} holds no scan that can be read ({'; '.join(found.remarks) or 'no file fits'}).")
     if labels is None:
-        _name_values(found, progress)
+        _name_values(found)
     else:
-        _set_thresholds(found, labels, progress)
+        _use_names(found, labels)
     assigned = assign(found.cases, folder)
     found.cases[:] = assigned.cases
     found.remarks += [*assigned.remarks, *namesake_remarks(found.cases, folder)]
@@ -124,8 +115,11 @@ class _Found:
     name: str
     modality: str | None
     labels: dict[str, int]
+    threshold: float | None = None
+    unnamed: str = "mask"  # a structure of which neither a name nor a number says what it is
     cases: list[Case] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    seen: dict[Path, _Seen | InputError] = field(default_factory=dict)
     _taken: set[str] = field(default_factory=set)
 
     def structure(self, name: str) -> str:
@@ -133,6 +127,18 @@ class _Found:
         known = next((other for other in self.labels if plain_name(other) == plain_name(name)), name)
         self.labels.setdefault(known, 1 + max(self.labels.values(), default=0))
         return known
+
+    def look(self, path: Path) -> _Seen:
+        """What a label file holds; opened once. Raises InputError."""
+        if path not in self.seen:
+            try:
+                self.seen[path] = _look(path, self.threshold)
+            except InputError as error:
+                self.seen[path] = error
+        seen = self.seen[path]
+        if isinstance(seen, InputError):
+            raise seen
+        return seen
 
     def add(
         self,
@@ -252,127 +258,144 @@ def _common(paths: Sequence[Path]) -> Path:
 # -- files by name ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _File:
-    """path; role by name; key: what its partner has in common with it. shared: folder without its role word."""
+def _add_files(
+    found: _Found, folder: Path, dicom: set[Path], progress: Callable[[int, int], None] | None = None
+) -> None:
+    paths = {path.relative_to(folder): path for path in _walk(found, folder, dicom)}
 
-    path: Path
-    relative: Path
-    role: str  # image, label, or either
-    key: str
-    shared: Path
+    def is_mask(relative: PurePath) -> bool:
+        try:
+            seen = found.look(folder / relative)
+        except InputError:
+            return False
+        return (
+            bool(seen.names)
+            or seen.threshold is not None
+            or (len(seen.values) <= _FEW and all(value > 0 for value in seen.values))
+        )
+
+    paired = pair_files(paths, is_mask)
+    found.remarks += paired.remarks
+    unread: list[str] = []
+    several: list[str] = []
+    wrong_grid = _of_another_shape(folder, paired.pairs)
+    for number, pair in enumerate(paired.pairs):
+        labels = [drawn for drawn in pair.labels if (pair.image, drawn.path) not in wrong_grid]
+        _add_pair(found, folder, replace(pair, labels=labels), unread, several)
+        if progress:
+            progress(number + 1, len(paired.pairs))
+    for what, sentences in (("cannot be used as a label", unread), ("holds several label maps", several)):
+        found.remarks += sentences[:_MOST]
+        if len(sentences) > _MOST:
+            found.remarks.append(f"and {len(sentences) - _MOST} more of which each {what}")
+    if unread and found.threshold is None:
+        found.remarks.append("for pictures that are masks of one structure pass --threshold, e.g. 127")
+    if wrong_grid:
+        some = ", ".join(f"{label} and {image}" for image, label in list(wrong_grid)[:3])
+        found.remarks.append(f"not paired, because their sizes differ: {some}")
 
 
-def _add_files(found: _Found, folder: Path, dicom: set[Path]) -> None:
-    files = [_parse(path, folder) for path in _walk(folder) if path not in dicom]
-    channels = [file for file in files if re.search(r"_00(0[1-9]|[1-9]\d)$", stem(file.path)) and file.role == "image"]
-    first = {(file.shared, file.key) for file in files if stem(file.path).endswith("_0000")}
-    channels = [file for file in channels if (file.shared, file.key) in first]
-    if channels:
-        found.remarks.append(f"{len(channels)} further channels (_0001, ...) left out; the first stands for the scan")
-    further = {file.path for file in channels}
-    files = [file for file in files if file.path not in further]
-
-    images = [file for file in files if file.role != "label"]
-    labels = [file for file in files if file.role == "label"]
-    by_key: dict[tuple[Path, str], list[_File]] = defaultdict(list)
-    for file in labels:
-        by_key[file.shared, file.key].append(file)
-    claims: dict[tuple[Path, str], list[_File]] = defaultdict(list)
-    for image in images:
-        claims[image.shared, image.key].append(image)
-    used: set[Path] = set()
-    bare: list[_File] = []
-    for image in images:
-        spot = (image.shared, image.key)
-        partners = by_key.get(spot, [])
-        if image.path.name.lower().endswith(".npz") and not partners and _has_gts(image.path):
-            _add_pair(found, image, image.path)
-        elif not partners:
-            bare.append(image)
-        elif len(partners) > 1 or len(claims[spot]) > 1:
-            names = ", ".join(str(file.relative) for file in partners + claims[spot])
-            used.update(file.path for file in partners)
-            found.remarks.append(f"it is not clear what belongs together, so these are left out: {names}")
+def _add_pair(found: _Found, folder: Path, pair: Pair, unread: list[str], several: list[str]) -> None:
+    """A case; several, where a scan has several label maps of many structures."""
+    image = folder / pair.image
+    split = next((part for part in map(_split_of, pair.image.parts[:-1]) if part), None)
+    labels = [(folder / drawn.path, drawn.structure) for drawn in pair.labels]
+    if not labels and image.suffix.lower() == ".npz" and _has_gts(image):
+        labels = [(image, "")]
+    by_name: dict[str, list[Path]] = defaultdict(list)
+    for path, structure in labels:
+        try:
+            held = found.look(path)
+        except InputError as error:
+            unread.append(f"{path.relative_to(folder)}: {error} Left out")
         else:
-            used.add(partners[0].path)
-            _add_pair(found, image, partners[0].path)
-    rest = [file for file in labels if file.path not in used]
-    _add_mask_folders(found, bare, rest, used)
-    unused = [file for file in labels if file.path not in used]
-    if unused:
-        some = ", ".join(str(file.relative) for file in unused[:3])
-        found.remarks.append(f"{len(unused)} label files fit no image, e.g. {some}; left out")
+            by_name[structure].append(path)
+            for name in held.names:
+                found.structure(name)
+    if not by_name:
+        found.add(Path(pair.id), image, None, split=split)
+        return
+    maps = {name: paths for name, paths in by_name.items() if not all(found.look(path).binary for path in paths)}
+    masks = {name: tuple(paths) for name, paths in by_name.items() if name not in maps}
+    if list(masks) == [""] and len(masks[""]) == 1:
+        found.add(Path(pair.id), image, masks[""][0], split=split)
+    elif masks:
+        names = [found.structure(name or found.unnamed) for name in masks]
+        found.add(Path(pair.id), image, dict(zip(names, masks.values(), strict=True)), split=split)
+    alone = len(by_name) == 1
+    for name, paths in maps.items():
+        if len(paths) > 1:
+            some = ", ".join(path.name for path in paths)
+            unread.append(f"{pair.image}: {some} hold several structures each and cannot be united. Left out")
+            continue
+        if not alone:
+            several.append(f"{pair.image} has several label maps; {paths[0].name} makes a case of its own")
+        found.add(Path(pair.id) if alone else Path(f"{pair.id}_{name or 'map'}"), image, paths[0], split=split)
+    if not masks and all(len(paths) > 1 for paths in maps.values()):
+        found.add(Path(pair.id), image, None, split=split)
 
 
-def _add_mask_folders(found: _Found, bare: Sequence[_File], rest: Sequence[_File], used: set[Path]) -> None:
-    per_folder: dict[Path, list[_File]] = defaultdict(list)
-    for file in bare:
-        per_folder[file.path.parent].append(file)
-    masks: dict[Path, list[_File]] = defaultdict(list)
-    for file in rest:
-        if file.path.parent.name.lower() in _LABEL_WORDS:
-            masks[file.path.parent.parent].append(file)
-    for folder, images in per_folder.items():
-        beside = masks.get(folder, [])
-        if len(images) == 1 and beside:
-            label: dict[str, tuple[Path, ...]] = {
-                stem(file.path): (file.path,) for file in sorted(beside, key=lambda f: f.path)
-            }
-            used.update(file.path for file in beside)
-            for structure in label:
-                found.labels.setdefault(structure, 1 + max(found.labels.values(), default=0))
-            _add_pair(found, images[0], label)
-        else:
-            for image in images:
-                _add_pair(found, image, None)
+def _of_another_shape(folder: Path, pairs: Sequence[Pair]) -> set[tuple[PurePath, PurePath]]:
+    """Scans that share a label with others (t1, flair; CT, PET), but do not have its rows, columns and slices."""
+    times = Counter(drawn.path for pair in pairs for drawn in pair.labels)
+    shared = {(pair.image, drawn.path) for pair in pairs for drawn in pair.labels if times[drawn.path] > 1}
+    shapes = {path: _shape(folder / path) for both in shared for path in both}
+    return {(image, label) for image, label in shared if shapes[image] and shapes[image] != shapes[label]}
 
 
-def _add_pair(found: _Found, image: _File, label: Label | None) -> None:
-    path = image.shared / image.key if image.key else image.shared / stem(image.path)
-    if isinstance(label, dict) and image.shared != Path():
-        path = image.shared
-    split = next((part for part in map(_split_of, image.relative.parts[:-1]) if part), None)
-    found.add(path, image.path, label, split=split)
+def _shape(path: Path) -> tuple[int, ...] | None:
+    try:
+        return load_volume(path).geometry.shape
+    except InputError:
+        return None  # `check` tells
 
 
 def _split_of(part: str) -> Split | None:
+    """imagesTr, train, training_set: the one split a folder's name has."""
     tail = re.fullmatch(r"(?:images|labels)(Tr|Va|Ts)", part)
-    return split_word({"Tr": "train", "Va": "val", "Ts": "test"}[tail.group(1)] if tail else part)
+    if tail:
+        return split_word({"Tr": "train", "Va": "val", "Ts": "test"}[tail.group(1)])
+    found = {split_word(word) for word in re.split(r"[^A-Za-z]+", part)} - {None}
+    return found.pop() if len(found) == 1 else None
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if not hidden and path.is_file() and path.name.lower().endswith(_SUFFIXES):
-            yield path
+def _walk(found: _Found, folder: Path, dicom: set[Path]) -> Iterator[Path]:
+    """Files that may be scans or labels, in order of their names; the rest of such names is told."""
+    odd: list[str] = []
+
+    def unreadable(error: OSError) -> None:
+        odd.append(f"{Path(error.filename).relative_to(folder)} cannot be entered ({error.strerror})")
+
+    for above, folders, names in os.walk(folder, onerror=unreadable):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(above) / name
+            if name.startswith(".") or path in dicom or not name.lower().endswith(_SUFFIXES):
+                continue
+            problem = _problem(path)
+            if problem:
+                shown = str(path.relative_to(folder)).encode("utf-8", "backslashreplace").decode()
+                odd.append(f"{shown} {problem}")
+            else:
+                yield path
+    found.remarks += [f"{sentence}; left out" for sentence in odd[:_MOST]]
+    if len(odd) > _MOST:
+        found.remarks.append(f"and {len(odd) - _MOST} more files like these")
 
 
-def _parse(path: Path, folder: Path) -> _File:
-    relative = path.relative_to(folder)
-    role, parts = "either", []
-    for part in relative.parts[:-1]:
-        plain = re.sub(r"(Tr|Va|Ts)$", "", part)
-        word = plain.lower().replace("_", "").replace("-", "")
-        if word in _LABEL_WORDS or word in _IMAGE_WORDS:
-            role = "label" if word in _LABEL_WORDS else "image"
-            tail = part[len(plain) :]
-            parts += [tail] if tail else []
-        else:
-            parts.append(part)
-    key = stem(path)
-    tail_match = re.fullmatch(r"(.*?)[_\-. ]?([A-Za-z]+)", key)
-    word = tail_match.group(2).lower() if tail_match else ""
-    if tail_match and word in _LABEL_WORDS | _IMAGE_WORDS and key.lower() != word:
-        # inside an image folder "lung_scan" is a name; beside its partner it is a role
-        if role == "either" or (role == "label") == (word in _LABEL_WORDS):
-            role = "label" if word in _LABEL_WORDS else "image"
-            key = tail_match.group(1)
-    elif tail_match and role == "either" and key.lower() in _LABEL_WORDS | _IMAGE_WORDS:
-        role, key = ("label" if word in _LABEL_WORDS else "image"), ""
-    if role != "label" and re.search(r"_\d{4}$", key) and key.endswith(tuple(f"_000{n}" for n in range(10))):
-        role, key = "image", key[:-5]
-    return _File(path, relative, role, key, Path(*parts))
+def _problem(path: Path) -> str | None:
+    try:
+        str(path).encode()
+        state = path.stat()
+    except UnicodeEncodeError:
+        return "has a name that is no UTF-8: rename it"
+    except OSError as error:
+        return f"leads nowhere ({error.strerror})" if path.is_symlink() else f"cannot be read ({error.strerror})"
+    if not stat.S_ISREG(state.st_mode):
+        return "is no file (a folder, a pipe or a device)"
+    if state.st_size == 0:
+        return "is empty (0 bytes)"
+    return None if os.access(path, os.R_OK) else "cannot be read (permission denied)"
 
 
 def _has_gts(path: Path) -> bool:
@@ -385,26 +408,56 @@ def _has_gts(path: Path) -> bool:
 # -- what the numbers mean ----------------------------------------------------------------------------------
 
 
-def _name_values(found: _Found, progress: Callable[[int, int], None] | None) -> None:
-    """Name the values of label maps; recognise binary pictures."""
-    values: set[int] = set()
-    binary: list[int] = []
-    maps: list[int] = []
-    for number, case in enumerate(found.cases):
-        if isinstance(case.label, Path) and not _is_dicom_label(case.label):
-            held = structures_in(case.label)
-            if label_kind(case.label) == "segments":
-                for structure in sorted(held):
-                    found.structure(structure)
-            elif held == {"mask"} or (not held and case.label.name.lower().endswith(_PICTURES)):
-                binary.append(number)
-            else:
-                maps.append(number)
-                values |= {int(value) for value in held}
-        if progress:
-            progress(number + 1, len(found.cases))
-    if binary:
-        found.labels.setdefault("mask", 0)
+@dataclass(frozen=True)
+class _Seen:
+    """What a label file holds. values: numbers beside 0; names: of structures, in a file that brings them.
+
+    threshold, code: of a picture, see `LabelPicture`.
+    """
+
+    values: frozenset[int] = frozenset()
+    names: tuple[str, ...] = ()
+    threshold: float | None = None
+    code: int | None = None
+
+    @property
+    def binary(self) -> bool:
+        return not self.names and (self.threshold is not None or len(self.values) <= 1)
+
+
+def _look(path: Path, threshold: float | None) -> _Seen:
+    """Raises InputError for what is neither a mask nor a label map."""
+    if not path.name.lower().endswith(picture.SUFFIXES):
+        held = structures_in(path)
+        if label_kind(path) == "segments":
+            return _Seen(names=tuple(sorted(held)))
+        return _Seen(frozenset(int(value) for value in held))
+    drawn = read_label_picture(path)
+    if threshold is not None:
+        return _Seen(threshold=threshold)
+    if drawn.unreadable:
+        raise InputError(f"it {drawn.unreadable}.")
+    numbers = [-1] if drawn.numbers is None else np.unique(drawn.numbers).tolist()
+    values = frozenset(int(value) for value in numbers if value != 0)
+    return _Seen(values, threshold=drawn.threshold, code=drawn.code)
+
+
+def _name_values(found: _Found) -> None:
+    """Name the values of label maps, and the one structure of masks."""
+    seen = _label_files(found)
+    # 0 and 255 beside 0, 128 and 255 is a label map; so are 0 and 128 beside 0 and 255
+    numbers = {value for one in seen.values() if one.threshold is None for value in one.values}
+    codes = {255 if one.code == 65535 else one.code for one in seen.values() if one.code is not None}  # both white
+    masks = {
+        number: one
+        for number, one in seen.items()
+        if one.threshold is not None and (one.code is None or not (one.code in numbers or len(codes) > 1))
+    }
+    if len(masks) == sum(one.threshold is not None and not one.values for one in seen.values()) < len(seen):
+        masks = {}  # nothing but empty pictures among label maps
+    if masks:
+        found.labels.setdefault(found.unnamed, 0)
+    values = {value for number, one in seen.items() if number not in masks for value in one.values}
     # label maps have their numbers; structures that come by name take those that are left
     free = (number for number in itertools.count(1) if number not in values)
     for name in found.labels:
@@ -413,25 +466,36 @@ def _name_values(found: _Found, progress: Callable[[int, int], None] | None) -> 
     if names:
         some = ", ".join(str(value) for value in sorted(values)[:8]) + (", ..." if len(values) > 8 else "")
         found.remarks.append(f"label values are named label_N, for N = {some}; edit `labels`, or pass --labels")
-    for number in maps:
-        found.cases[number] = replace(found.cases[number], labels=names)
-    for number in binary:
-        mask = {"mask": found.labels["mask"]}
-        found.cases[number] = replace(found.cases[number], labels=mask, threshold=DEFAULT_THRESHOLD)
+    for number, one in seen.items():
+        if number in masks:
+            mask = {found.unnamed: found.labels[found.unnamed]}
+            found.cases[number] = replace(found.cases[number], labels=mask, threshold=one.threshold)
+        else:
+            found.cases[number] = replace(found.cases[number], labels=names)
 
 
-def _set_thresholds(found: _Found, labels: Mapping[str, int], progress: Callable[[int, int], None] | None) -> None:
-    """With one label named, pictures that hold other numbers are masks."""
-    structures = [name for name, value in labels.items() if value != 0]
-    for number, case in enumerate(found.cases):
-        path = case.label
-        if len(structures) == 1 and isinstance(path, Path) and path.name.lower().endswith(_PICTURES):
-            array = load_volume(path).array
-            if array.ndim == 4 or not set(np.unique(array).tolist()) <= {0, labels[structures[0]]}:
-                found.cases[number] = replace(case, threshold=DEFAULT_THRESHOLD)
-        if progress:
-            progress(number + 1, len(found.cases))
+def _use_names(found: _Found, labels: Mapping[str, int]) -> None:
+    """With one label named, pictures that are masks and hold other numbers are masks of it."""
+    structures = {name: value for name, value in labels.items() if value != 0}
+    lost = []
+    for number, one in _label_files(found).items():
+        if one.threshold is None or (one.values <= set(structures.values()) and found.threshold is None):
+            continue
+        if len(structures) == 1:
+            found.cases[number] = replace(found.cases[number], threshold=one.threshold)
+        else:
+            lost.append(found.cases[number].image.name)
+    if lost:
+        found.remarks.append(
+            f"{len(lost)} labels are masks of one structure, not maps of {', '.join(structures)}, e.g. of {lost[0]}; "
+            "name one structure with --labels, or put the masks of each structure into a folder of its name"
+        )
 
 
-def _is_dicom_label(path: Path) -> bool:
-    return not path.name.lower().endswith(_SUFFIXES)
+def _label_files(found: _Found) -> dict[int, _Seen]:
+    """Place of a case -> what its label file holds; without masks by name, and files that bring their own names."""
+    return {
+        number: found.look(case.label)
+        for number, case in enumerate(found.cases)
+        if isinstance(case.label, Path) and case.label in found.seen and not found.look(case.label).names
+    }

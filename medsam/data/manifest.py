@@ -21,7 +21,7 @@ import re
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -649,7 +649,7 @@ def _foreign_case(
     )
 
 
-def stem(path: Path) -> str:
+def stem(path: PurePath) -> str:
     """A file's name without its suffix, `.nii.gz` counting as one; a folder's name."""
     name = path.name
     for suffix in (".nii.gz", path.suffix):

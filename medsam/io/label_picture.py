@@ -9,7 +9,7 @@ a JPEG of two colours holds dozens. A label map holds numbers (0, 1, 2, or 0, 12
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import maximum_filter, minimum_filter
 
-from medsam.io.picture import read_pages
+from medsam.io.picture import black_is_zero, read_pages
 
 # brightness (of 0 ... 255) above which a pixel of a mask is inside
 DEFAULT_THRESHOLD = 127.0
@@ -25,7 +25,7 @@ DEFAULT_THRESHOLD = 127.0
 _BRIGHT = 128
 # more distinct values than this are no drawing by hand, but smeared by JPEG or smoothed along edges
 _FEW = 8
-# more distinct values than this are a label map only where neighbours mostly agree
+# more distinct values than this are a label map only where most of them cover an area
 _MANY = 64
 _LOSSY = ("JPEG", "MPO", "JPEG2000", "WEBP")
 
@@ -79,10 +79,10 @@ class LabelPicture:
             return "is stored as JPEG, which changes label numbers, and is no mask of one brightness on black"
         values = np.unique(self.numbers)
         if len(values) > _MANY:
-            inside = self.numbers[..., 1:] != 0
-            same = self.numbers[..., 1:] == self.numbers[..., :-1]
-            if np.count_nonzero(inside & same) < 0.4 * np.count_nonzero(inside):
-                return f"holds {len(values)} values that change from pixel to pixel, as in a photograph"
+            size = (1, 3, 3)
+            even = maximum_filter(self.numbers, size) == minimum_filter(self.numbers, size)
+            if 2 * len(np.unique(self.numbers[even])) < len(values):
+                return f"holds {len(values)} values, few of them over any area, as photographs and probabilities do"
         return None
 
     @property
@@ -99,7 +99,7 @@ class LabelPicture:
 
 def read_label_picture(path: Path) -> LabelPicture:
     """Read a label picture (a multi-page TIFF: one slice a page). Raises InputError for what cannot be read."""
-    pages = read_pages(path, _page)
+    pages = read_pages(path, partial(_page, path))
     numbers = [page.numbers for page in pages if page.numbers is not None]
     painted = [page.colours for page in pages if page.colours is not None]
     colours = np.stack(painted) if len(painted) == len(pages) else None
@@ -124,13 +124,13 @@ class _Page(NamedTuple):
     indexed: bool = False
 
 
-def _page(image: Image.Image) -> _Page:
+def _page(path: Path, image: Image.Image) -> _Page:
     lossy = image.format in _LOSSY or image.info.get("compression") in ("jpeg", "webp")
     if image.mode == "1":
         inside = np.asarray(image)
         return _Page(inside * np.uint8(255), inside.astype(np.uint8))
     if image.mode in ("L", "F", "I") or image.mode.startswith("I;16"):
-        array = np.asarray(image)
+        array = black_is_zero(path, image, np.asarray(image))
         return _Page(array, array, lossy=lossy)
     rgba = np.asarray(image.convert("RGBA"))
     colours, opacity = rgba[..., :3], rgba[..., 3:]

@@ -83,12 +83,14 @@ def _pixels(path: Path, page: Image.Image) -> np.ndarray:
         array = np.asarray(page)
         if array.dtype == bool:
             return array.astype(np.uint8)
-        return _black_is_zero(path, page, array) if page.format == "TIFF" else array
+        return black_is_zero(path, page, array)
     return np.asarray(page.convert("RGB"))
 
 
-def _black_is_zero(path: Path, page: Image.Image, array: np.ndarray) -> np.ndarray:
-    """Samples of a TIFF page as larger is brighter. Pillow turns those of up to 8 bits."""
+def black_is_zero(path: Path, page: Image.Image, array: np.ndarray) -> np.ndarray:
+    """Grey samples as larger is brighter: Pillow turns those of a TIFF's page up to 8 bits."""
+    if page.format != "TIFF":
+        return array
     tags = page.tag_v2  # type: ignore[attr-defined]
     bits, signed = int(tags.get(258, (1,))[0]), int(tags.get(339, (1,))[0]) == 2
     if bits == 32 and array.dtype == np.int32 and not signed:

@@ -106,7 +106,7 @@ def test_what_is_not_clear_is_left_out_and_told(tmp_path):
     first, second, *_ = found.remarks
     assert "not clear what belongs together" in first
     assert "a_mask.nii.gz" in first
-    assert "1 label files fit no image, e.g. lost_seg.nii.gz" in second
+    assert "1 label file fits no image, e.g. lost_seg.nii.gz" in second
 
 
 def test_further_channels_are_left_out_and_told(tmp_path):

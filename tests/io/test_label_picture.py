@@ -172,6 +172,12 @@ def test_a_jpeg_mask_read_by_number_says_which_threshold(tmp_path):
         load_labels(tmp_path / "a.jpg", GRID, {"polyp": 1})
 
 
+def test_where_0_is_white_the_mask_is_what_a_viewer_shows_white(tmp_path):
+    """16 bits, Photometric Interpretation 0: Pillow turns only samples of up to 8."""
+    grey(0, 65535, np.uint16).save(tmp_path / "a.tif", tiffinfo={262: 0})
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.tif", GRID)[0], INSIDE)
+
+
 def test_pages_of_a_tiff_are_slices(tmp_path):
     grey(255).save(tmp_path / "a.tif", save_all=True, append_images=[grey(0), grey(255)])
     mask = read_mask(tmp_path / "a.tif", VolumeGeometry.uncalibrated((3, 48, 64)))

@@ -1,0 +1,570 @@
+"""Which files of a folder belong together, told by their names alone: scans and the labels drawn on them.
+
+A name is taken apart into words. Some say what a file is (`image`, `mask`, `seg`, ...), in its own name or in its
+folder's; the rest says whose it is. A label goes to the scan with, in this order,
+  the same words        images/X with masks/X, X with X_mask, mask_X, X.seg, img0001 with label0001
+  a channel number      X_0000 with X, as nnU-Net names them; only where no scan has the label's own name
+  words more            X with X_liver, X_mask_1, X_liver_000: a structure, or one of several masks
+  a modality more       X_t1 and X_flair with X_seg: all of them
+  its folder            the one scan in a folder with `seg`, or with a folder of one mask a structure
+  the same number       bus_0001 with mask_0001
+and near before far: the same folder (but for `images` and `masks`), one above or below, then anywhere.
+A label that fits several scans is left out and told.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Literal
+
+from medsam.data.manifest import modality_code, split_word, stem
+
+Role = Literal["image", "label", "either"]
+Words = tuple[str, ...]
+
+# fmt: off
+_LABEL_WORDS = frozenset((
+    "label", "labels", "labelmap", "lbl", "mask", "masks", "msk", "msks", "seg", "segs", "segm", "dseg",
+    "segmentation", "segmentations", "gt", "gts", "groundtruth", "groundtruths", "truth", "manual",
+    "annotation", "annotations", "anno", "annos", "annot",
+))
+_IMAGE_WORDS = frozenset((
+    "image", "images", "img", "imgs", "scan", "scans", "volume", "vol", "imaging", "original", "orig",
+    "input", "inputs",
+))
+# fmt: on
+# series of one examination, beside those `modality_code` knows
+_MODALITIES = frozenset(
+    ("t1c", "t1n", "t1wce", "t1post", "t2f", "t2s", "dwi", "swi", "pd", "pdw", "bold", "suv", "ctres", "cta", "mra")
+)
+_PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
+_TAILS = ("Tr", "Va", "Ts")
+
+
+@dataclass
+class Named:
+    """One file. folders: what its folders say beside its role, (compared, verbatim); words: all, lower-case.
+
+    key: without the words of a role. home: the folder that holds the folder of labels.
+    """
+
+    path: PurePath
+    role: Role
+    words: Words
+    key: Words
+    folders: tuple[tuple[str, str], ...]
+    home: PurePath
+    shared: PurePath
+    by_folder: bool
+    after: Words = ()  # of a label: what follows the word of its role, mask_1
+
+    @property
+    def place(self) -> Words:
+        return tuple(part for part, _ in self.folders)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One label of a scan. structure: what its name says beside the scan's, or "". number: of one of several masks."""
+
+    path: PurePath
+    structure: str
+    number: str = ""
+
+
+@dataclass
+class Pair:
+    """A scan and its labels. id: a path made of its folders and its name."""
+
+    image: PurePath
+    id: PurePath
+    labels: list[Drawn] = field(default_factory=list)
+
+
+@dataclass
+class Paired:
+    """pairs: every scan, with labels or without. remarks: a sentence for all that was left out or guessed."""
+
+    pairs: list[Pair]
+    remarks: list[str]
+
+
+def pair_files(paths: Iterable[PurePath], is_mask: Callable[[PurePath], bool] = lambda path: False) -> Paired:
+    """Pair the files of a folder. paths: relative to it. is_mask: opens a file whose name does not say what it is."""
+    match = _Matcher(_parse_all(sorted(paths)))
+    match.near()
+    match.ask(is_mask)
+    match.channels()
+    match.anywhere()
+    match.by_number()
+    return match.result()
+
+
+# -- names --------------------------------------------------------------------------------------------------
+
+
+def _parse_all(paths: Sequence[PurePath]) -> list[Named]:
+    beside: dict[PurePath, set[Words]] = defaultdict(set)
+    for path in paths:
+        beside[path.parent].add(_words(stem(path)))
+    roles = _folder_roles(paths)
+    return [_parse(path, roles, beside[path.parent]) for path in paths]
+
+
+def _folder_roles(paths: Sequence[PurePath]) -> dict[PurePath, Role]:
+    """Folder -> its role by its own name; a name with further words is believed only where its files bear it out."""
+    below: dict[PurePath, list[PurePath]] = defaultdict(list)
+    for path in paths:
+        for folder in list(path.parents)[:-1]:
+            below[folder].append(path)
+    roles: dict[PurePath, Role] = {}
+    for folder, files in below.items():
+        role, rest = _role_of_folder(folder.name)
+        if role == "label" and rest and rest not in _TAILS and not split_word(rest):
+            plain = {(path.parent, _words(stem(path))) for path in files}
+            stripped = {(path.parent, _without(_words(stem(path)), _LABEL_WORDS)) for path in files}
+            # Dataset_with_GT/X and X_mask: the folder holds both
+            both = any(key in plain for key in stripped - plain) or len(files) == len(paths)
+            role = "either" if both else role
+        roles[folder] = role
+    return roles
+
+
+def _role_of_folder(name: str) -> tuple[Role, str]:
+    tail = next((tail for tail in _TAILS if name.endswith(tail) and name[: -len(tail)].isalpha()), "")
+    words = _words(name.removesuffix(tail))
+    found = [word for word in words if word in _LABEL_WORDS | _IMAGE_WORDS]
+    if not found:
+        return "either", name
+    rest = " ".join(word for word in words if word not in _LABEL_WORDS | _IMAGE_WORDS)
+    return ("label" if found[-1] in _LABEL_WORDS else "image"), tail or rest
+
+
+def _parse(path: PurePath, roles: dict[PurePath, Role], beside: set[Words]) -> Named:
+    role: Role = "either"
+    by_folder = False
+    home = path.parent
+    folders: list[tuple[str, str]] = []
+    shared: list[str] = []
+    for folder in reversed(list(path.parents)[:-1]):
+        its, rest = _role_of_folder(folder.name)
+        if roles[folder] == "either":
+            folders.append((folder.name.lower(), folder.name))
+            shared.append(folder.name)
+            continue
+        if roles[folder] == "label" and role != "label":
+            home = folder.parent
+        role, by_folder = its, True
+        # "1. Original Images" is in no folder 1
+        if re.search(r"[A-Za-z]", rest):
+            folders.append((rest.lower(), folder.name))
+        shared += [rest] if rest in _TAILS else [] if not rest else [folder.name]
+    name = stem(path)
+    words = _words(name)
+    own = [word for word in words if word in _LABEL_WORDS | _IMAGE_WORDS]
+    key = _without(words, _LABEL_WORDS | _IMAGE_WORDS)
+    fused = re.fullmatch(r"(.+?)(?:masks?|seg|label|gt)", name.lower())
+    if name.startswith("sub-"):  # BIDS: sub-01_seg-liver_msk; the last word says what it is
+        words = tuple(name.lower().split("_"))
+        own = [words[-1]] if words[-1] in _LABEL_WORDS else []
+        key = words[:-1] if own else words
+        if own and not by_folder:
+            role = "label"
+    elif not own and fused and _words(fused.group(1)) in beside:  # Xmask beside X
+        role, key = "label", _words(fused.group(1))
+    elif own and role == "either":
+        role = "label" if any(word in _LABEL_WORDS for word in own) else "image"
+    elif role == "image" and any(word in _LABEL_WORDS for word in own):
+        # inside a folder of images "lung_mask" is a name, unless "lung" is there, too
+        plain = _without(words, _LABEL_WORDS)
+        if any(plain[:size] in beside for size in range(1, len(plain) + 1)):
+            role = "label"
+    after: Words = ()
+    if role == "label" and own:
+        last = max(position for position, word in enumerate(words) if word in own)
+        after = words[last + 1 :]
+    return Named(path, role, words, key, tuple(folders), home, PurePath(*shared), by_folder, after)
+
+
+def _words(name: str) -> Words:
+    """The words of a name, lower-case; a role word is cut off the digits or the capitals beside it."""
+    name = re.sub(r"(?i)ground[ _-]?truth", "groundtruth", name)
+    words: list[str] = []
+    for word in re.split(r"[^A-Za-z0-9\u0080-\uffff]+", name):
+        pieces = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^A-Za-z0-9]+", word)
+        if word.lower() not in _LABEL_WORDS | _IMAGE_WORDS and any(
+            piece.lower() in _LABEL_WORDS | _IMAGE_WORDS for piece in pieces
+        ):
+            run = ""
+            for piece in pieces:
+                if piece.lower() in _LABEL_WORDS | _IMAGE_WORDS:
+                    words += [run, piece]
+                    run = ""
+                else:
+                    run += piece
+            words.append(run)
+        else:
+            words.append(word)
+    return tuple(word.lower() for word in words if word)
+
+
+def _without(words: Words, out: frozenset[str]) -> Words:
+    return tuple(word for word in words if word not in out)
+
+
+def _is_modality(word: str) -> bool:
+    return word in _MODALITIES or modality_code(word) is not None
+
+
+# -- matching -----------------------------------------------------------------------------------------------
+
+
+class _Matcher:
+    def __init__(self, files: Sequence[Named]) -> None:
+        self.files = files
+        self.images = [file for file in files if file.role != "label"]
+        self.found: dict[PurePath, list[Drawn]] = defaultdict(list)  # image -> labels
+        self.used: set[PurePath] = set()
+        self.unclear: list[list[PurePath]] = []
+        self.dropped: set[PurePath] = set()
+        self.shared: list[tuple[PurePath, list[PurePath]]] = []  # labels of several scans of one examination
+        self.remarks: list[str] = []
+        self.numbered: set[PurePath] = set()  # images paired as the first channel
+        self.cases: set[PurePath] = set()  # images that stand for their folder
+        self._keys: dict[Words, list[Named]] = {}
+        self._index()
+
+    def _index(self) -> None:
+        self._keys = defaultdict(list)
+        for image in self.images:
+            for key in _keys(image):
+                self._keys[key].append(image)
+
+    # one label after another, near places -------------------------------------------------------------------
+
+    def near(self) -> None:
+        """Relation after relation, so that equal names pair before any others."""
+        for relation in (self._equal, self._channel, self._longer, self._modalities, self._folder):
+            for label in self._open():
+                for images, structure, number in relation(label):
+                    close = _closest(label, images)
+                    if close:
+                        self._give(label, close, structure, number)
+                        if relation == self._channel:
+                            self.numbered.update(image.path for image in close)
+                        break
+
+    def ask(self, is_mask: Callable[[PurePath], bool]) -> None:
+        """Open files whose names say only that they belong to another: liver/X beside images/X, X_cord beside X."""
+        found = []
+        for file in [image for image in self.images if image.role == "either" and image.path not in self.found]:
+            namesakes = [i for i in self._keys[file.words] if i.path.parent != file.path.parent]
+            structure = file.path.parent.name if namesakes else ""
+            more = [] if namesakes else [(i, name) for i, name, _ in self._longer(file) if _closest(file, i)]
+            if (namesakes or more) and is_mask(file.path):
+                found.append((file, structure or more[0][1]))
+        for file, _ in found:
+            file.role = "label"
+        self.images = [image for image in self.images if image.role != "label"]
+        self._index()
+        for file, structure in found:
+            for relation in (self._equal, self._longer):
+                for images, _, number in relation(file):
+                    close = _closest(file, images)
+                    if close and file.path not in self.used:
+                        self._give(file, close, structure, number)
+
+    def anywhere(self) -> None:
+        for label in self._open():
+            if not any(map(str.isdigit, "".join(label.key))):
+                continue  # a name without a number is used again and again
+            relations = (self._equal, self._channel, self._longer, self._modalities)
+            fits = (fit for relation in relations for fit in relation(label) if fit[0])
+            images, structure, number = next(fits, ([], "", ""))
+            if len(images) == 1 or (images and _one_examination(images)):
+                self._give(label, images, structure, number)
+
+    def _open(self) -> list[Named]:
+        told = {path for group in self.unclear for path in group}
+        return [
+            file for file in self.files if file.role == "label" and file.path not in self.used and file.path not in told
+        ]
+
+    def _give(self, label: Named, images: Sequence[Named], structure: str, number: str) -> None:
+        if len(images) > 1 and not _one_examination(images):
+            self.unclear.append([label.path, *(image.path for image in images)])
+            return
+        if len(images) > 1:
+            self.shared.append((label.path, [image.path for image in images]))
+        for image in images:
+            parts = [verbatim for part, verbatim in label.folders if part not in image.place]
+            folder = "/".join(parts)
+            self.found[image.path].append(Drawn(label.path, structure or f"/{folder}" if folder else structure, number))
+        self.used.add(label.path)
+
+    # relations: (images, structure, number), the best first ------------------------------------------------
+
+    def _equal(self, label: Named) -> Iterator[tuple[list[Named], str, str]]:
+        for key in dict.fromkeys((label.words, _without(label.words, _LABEL_WORDS), label.key)):
+            images = [image for image in self._keys.get(key, []) if key or image.path.parent == label.path.parent]
+            yield _others(label, images), "", ""
+
+    def _channel(self, label: Named) -> Iterator[tuple[list[Named], str, str]]:
+        for key in dict.fromkeys((_without(label.words, _LABEL_WORDS), label.key)):
+            if key:
+                yield self._keys.get((*key, "0000"), []), "", ""
+
+    def _longer(self, label: Named) -> Iterator[tuple[list[Named], str, str]]:
+        """The longest name of a scan that the label's begins or ends with; the rest is a structure or a number."""
+        for words in dict.fromkeys((_without(label.words, _LABEL_WORDS), label.key)):
+            for size in range(len(words) - 1, 0, -1):
+                head, rest = words[:size], words[size:]
+                # X_2 is a second mask of X only where it says so: X_mask_2, X_002
+                if all(map(str.isdigit, rest)) and not label.after and len(rest[-1]) < 3:
+                    continue
+                if head in self._keys:
+                    yield _others(label, self._keys[head]), *_structure(rest)
+                tail, rest = words[-size:], words[:-size]
+                if tail in self._keys and any(c.isdigit() for c in "".join(tail)):
+                    yield _others(label, self._keys[tail]), *_structure(rest)
+
+    def _modalities(self, label: Named) -> Iterator[tuple[list[Named], str, str]]:
+        key = tuple(word for word in label.key if not word.startswith(("seg-", "desc-", "space-")))
+        said = [word.partition("-")[2] for word in label.key if word.startswith(("seg-", "desc-"))]
+        images = [i for i in self.images if i.key[: len(key)] == key and len(i.key) > len(key)]
+        images = [image for image in images if all(map(_is_modality, image.key[len(key) :]))]
+        if not key:
+            images = [image for image in images if image.path.parent == label.path.parent]
+        yield images, " ".join(said), ""
+
+    def _folder(self, label: Named) -> Iterator[tuple[list[Named], str, str]]:
+        inside = label.home != label.path.parent  # in a folder of labels
+        around = [image for image in self.images if image.path.is_relative_to(label.home)]
+        here = [image for image in around if image.path.parent == label.home]
+        images = here if len(here) == 1 else around
+        # images/case_1 with masks/case_2 is a label whose scan is missing
+        if len(images) == 1 and images[0].key != label.key and _wording(images[0].key) == _wording(label.key) != ():
+            return
+        if (inside and len(images) == 1) or (not label.key and len(here) == 1):
+            structure = stem(label.path) if inside and label.key else ""
+            if structure:
+                self.cases.add(images[0].path)
+            yield images, structure, ""
+
+    # what is left -------------------------------------------------------------------------------------------
+
+    def channels(self) -> None:
+        """Further channels of a scan: X_0001 beside X_0000, where that was paired as one, and in nnU-Net's folders."""
+        by_name: dict[tuple[PurePath, Words], list[Named]] = defaultdict(list)
+        for image in self.images:
+            if len(image.words) > 1 and re.fullmatch(r"00\d\d", image.words[-1]):
+                by_name[image.path.parent, image.words[:-1]].append(image)
+        further = 0
+        for (folder, _), images in by_name.items():
+            images.sort(key=lambda image: image.words[-1])
+            first = images[0]
+            if first.words[-1] != "0000" or any(image.path in self.found for image in images[1:]):
+                continue
+            if first.path in self.numbered or (
+                first.path not in self.found and (self.numbered or folder.name in ("imagesTr", "imagesTs", "imagesVa"))
+            ):
+                self.numbered.add(first.path)
+                self.dropped.update(image.path for image in images[1:])
+                further += len(images) - 1
+        if further:
+            self.remarks.append(f"{further} further channels (_0001, ...) left out; the first stands for the scan")
+
+    def by_number(self) -> None:
+        """Folders of images and of labels whose names are the same but for words that never change."""
+        groups: dict[tuple[PurePath, PurePath], list[tuple[Named, Named]]] = defaultdict(list)
+        free = [i for i in self.images if i.path not in self.found and i.path not in self.dropped]
+        varying: dict[tuple[PurePath, Words], list[Named]] = defaultdict(list)
+        for image, key in zip(free, _varying(free), strict=True):
+            varying[image.path.parent, key].append(image)
+        labels = self._open()
+        for label, key in zip(labels, _varying(labels), strict=True):
+            fit = [images for (folder, name), images in varying.items() if name == key and key]
+            if len(fit) == 1 and len(fit[0]) == 1:
+                groups[fit[0][0].path.parent, label.path.parent].append((label, fit[0][0]))
+        for (one, other), pairs in groups.items():
+            if len({image.path for _, image in pairs}) < max(2, len(pairs)):
+                continue
+            label, image = pairs[0]
+            self.remarks.append(
+                f"{len(pairs)} labels in {other or '.'} were paired with images in {one or '.'} by their numbers, e.g. "
+                f"{label.path.name} with {image.path.name}"
+            )
+            for label, image in pairs:
+                self._give(label, [image], "", "")
+
+    def result(self) -> Paired:
+        self._instances()
+        every = [{drawn.structure for drawn in labels} for labels in self.found.values()]
+        named = any(len(names) > 1 and any(name.startswith("/") for name in names) for names in every)
+        for image in self.images:
+            self._settle(image, named)
+        self._by_products()
+        if self.shared:
+            label, images = self.shared[0]
+            some = ", ".join(path.name for path in images)
+            self.remarks.append(
+                f"{len(self.shared)} labels belong to several scans of one examination each, e.g. {label} to {some}"
+            )
+        gone = {path for group in self.unclear for path in group}
+        if gone:
+            names = "; ".join(", ".join(map(str, group)) for group in self.unclear[:20])
+            more = f" and {len(self.unclear) - 20} more" if len(self.unclear) > 20 else ""
+            self.remarks.append(f"it is not clear what belongs together, so these are left out: {names}{more}")
+        rest = [file.path for file in self._open()]
+        if rest:
+            some = ", ".join(map(str, rest[:3]))
+            self.remarks.append(
+                f"{len(rest)} label file{'s fit' if len(rest) > 1 else ' fits'} no image, e.g. {some}; left out"
+            )
+        pairs = []
+        for image in self.images:
+            if image.path in gone or image.path in self.dropped:
+                continue
+            pairs.append(Pair(image.path, self._id(image), self.found.get(image.path, [])))
+        return Paired(sorted(pairs, key=lambda pair: not pair.labels), self.remarks)
+
+    def _instances(self) -> None:
+        """In a folder of masks beside one scan, names that no other scan's folder has are no structures: nuclei."""
+        of_cases = {path: labels for path, labels in self.found.items() if path in self.cases}
+        names = [drawn.structure for labels in of_cases.values() for drawn in labels]
+        lone = len(of_cases) > 1 and len(set(names)) == len(names)
+        if names and (lone or all(re.fullmatch(r"[0-9a-f]{8,}|\d+", name) for name in names)):
+            for path, labels in of_cases.items():
+                self.found[path] = [Drawn(drawn.path, "", drawn.structure) for drawn in labels]
+
+    def _settle(self, image: Named, by_folder: bool) -> None:
+        """Name the structures of an image's labels by what tells them apart; by_folder: folders do, in this set."""
+        labels = self.found.get(image.path, [])
+        folders = {drawn.structure for drawn in labels if drawn.structure.startswith("/")}
+        named = []
+        for drawn in labels:
+            structure = drawn.structure
+            if structure.startswith("/"):
+                structure = _folder_name(structure, folders) if by_folder else ""
+            named.append(Drawn(drawn.path, _spelled(structure, drawn.path), drawn.number))
+        if len({(drawn.structure, drawn.number) for drawn in named}) < len(named):
+            self.unclear.append([*(drawn.path for drawn in named), image.path])
+            self.found.pop(image.path)
+        elif labels:
+            self.found[image.path] = named
+
+    def _by_products(self) -> None:
+        """Pictures made from one that has its label: X_superpixels beside X and X_segmentation."""
+        more = []
+        for image in self.images:
+            if image.role == "either" and image.path not in self.found and image.path.suffix.lower() in _PICTURES:
+                longer = (one for images, _, _ in self._longer(image) for one in images)
+                if any(one.path in self.found and one.path.parent == image.path.parent for one in longer):
+                    more.append(image.path)
+        self.dropped.update(more)
+        if more:
+            some = ", ".join(map(str, more[:3]))
+            self.remarks.append(
+                f"{len(more)} pictures are named after a scan that has its label, e.g. {some}; left out"
+            )
+
+    def _id(self, image: Named) -> PurePath:
+        if image.path in self.cases and image.shared != PurePath():
+            return image.shared
+        name = stem(image.path)
+        if image.path in self.numbered:
+            name = name.removesuffix("_0000")
+        tail = re.fullmatch(r"(.+?)[_\-. ]?([A-Za-z]+)", name)
+        if tail and tail.group(2).lower() in _IMAGE_WORDS and not image.by_folder:
+            name = tail.group(1)
+        return image.shared / name
+
+
+def _keys(image: Named) -> set[Words]:
+    """Names under which a label may know a scan: whole, without role words, without words of a split."""
+    keys = {image.words, image.key}
+    if len(image.key) > 1:
+        keys.add(tuple(word for word in image.key if not split_word(word)) or image.key)
+    return keys
+
+
+def _others(label: Named, images: Iterable[Named]) -> list[Named]:
+    return [image for image in images if image.path != label.path]
+
+
+def _structure(rest: Words) -> tuple[str, str]:
+    """What a label's name says beside its scan's: the structure, and a number when there are several masks of it."""
+    numbers = [word for word in rest if word.isdigit()]
+    words = [word for word in rest if not word.isdigit()]
+    if not words:
+        return "", "_".join(numbers)
+    # s0114_aorta_000: the last number counts masks; rib_left_9_000: one before it is part of the name
+    if rest[-1].isdigit() and len(rest[-1]) >= 3:
+        return "_".join(rest[:-1]), rest[-1]
+    return "_".join(rest), ""
+
+
+def _wording(words: Words) -> Words:
+    return tuple(word for word in words if not word.isdigit())
+
+
+def _closest(label: Named, images: Sequence[Named]) -> list[Named]:
+    """Of those, the ones in the label's own place, else above or below it."""
+    same = [image for image in images if image.place == label.place]
+    if same:
+        beside = [image for image in same if image.path.parent == label.path.parent]
+        return beside or same
+    return [image for image in images if _within(image.place, label.place) or _within(label.place, image.place)]
+
+
+def _within(part: Words, whole: Words) -> bool:
+    """Whether `part` is `whole` with some folders left out."""
+    rest = iter(whole)
+    return all(word in rest for word in part)
+
+
+def _one_examination(images: Sequence[Named]) -> bool:
+    """Whether several scans differ by their modality alone: X_t1 and X_flair, or ct/X and pet/X."""
+    described = [(*image.place, *image.key) for image in images]
+    left = {tuple(word for word in words if not _is_modality(word)) for words in described}
+    return len(left) == 1 and len(set(described)) == len(described)
+
+
+def _varying(files: Sequence[Named]) -> list[Words]:
+    """The words of each name that are not in all names of its folder; all numbers."""
+    by_folder: dict[PurePath, list[Named]] = defaultdict(list)
+    for file in files:
+        by_folder[file.path.parent].append(file)
+    fixed = {
+        folder: frozenset.intersection(*(frozenset(_split_digits(file.key)) for file in members))
+        for folder, members in by_folder.items()
+    }
+    return [
+        tuple(w for w in _split_digits(file.key) if w.isdigit() or w not in fixed[file.path.parent]) for file in files
+    ]
+
+
+def _split_digits(words: Words) -> Words:
+    return tuple(piece for word in words for piece in re.findall(r"\d+|\D+", word))
+
+
+def _folder_name(structure: str, others: set[str]) -> str:
+    """A structure named by its folder: what not all labels of the image have, without numbering and role words."""
+    parts = [part for part in structure[1:].split("/") if not all(f"/{part}/" in f"{other}/" for other in others)]
+    name = (parts or structure[1:].split("/"))[-1]
+    plain = " ".join(word for word in _words(name) if word not in _LABEL_WORDS and not word.isdigit())
+    return plain if re.search(r"[a-z]{3}", plain) else name
+
+
+def _spelled(structure: str, path: PurePath) -> str:
+    """A structure as its file's name or folder's writes it: vertebrae_T9."""
+    words = re.split("[_ ]", structure)
+    for name in (stem(path), *(folder.name for folder in path.parents)):
+        found = re.search("[^A-Za-z0-9]*".join(map(re.escape, words)), name, re.IGNORECASE) if structure else None
+        if found:
+            return found.group()
+    return structure

@@ -15,9 +15,23 @@ and exits with 2; a server answers 422.
 
 from __future__ import annotations
 
+import re
+
+# what a terminal obeys instead of showing (a line end is let through: some messages have several lines), and bytes of
+# a file name that are no UTF-8, which no stream takes
+_UNPRINTABLE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """`text` as a terminal may have it: what comes from a file or its name in place of letters is shown as \\x1b."""
+    return _UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], text)
+
 
 class MedSAMError(Exception):
-    """Base of all expected errors; `str()` is ready to be shown to a user."""
+    """Base of all expected errors; `str()` is ready to be shown to a user, control characters made visible."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class InputError(MedSAMError):

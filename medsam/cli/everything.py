@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medsam.cli.segment import add_scan_arguments, default_out
-from medsam.errors import InputError, PromptError, counted
+from medsam.errors import InputError, PromptError, counted, printable
 from medsam.progress import bars
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def run(arguments: argparse.Namespace) -> None:
         "preview": None if arguments.preview is None else str(arguments.preview),
     }
     for note in notes:
-        print(f"Note: {note}", file=sys.stderr)
+        print(f"Note: {printable(note)}", file=sys.stderr)
     if arguments.json:
         print(json.dumps(report, indent=2, allow_nan=False))
         return
@@ -168,7 +168,7 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"{counted(len(masks), 'mask')} on {where}, from {asked} in {seconds['masks']:.1f} s")
     for path in (report["out"], report["labels"], report["preview"]):
         if path:
-            print(f"wrote {path}")
+            print(f"wrote {printable(str(path))}")
 
 
 def _default_out(scan: Volume, path: Path) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import re
 import signal
@@ -56,6 +57,9 @@ _EXTRAS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
+    # names of files may hold bytes that are no UTF-8; stderr shows them escaped, and so should stdout
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     argv = _joined(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(
         prog="medsam",

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medsam.errors import InputError, PromptError
+from medsam.errors import InputError, PromptError, printable
 from medsam.progress import bars
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def run(arguments: argparse.Namespace) -> None:
         write_preview(scan, found, arguments.preview, title=f"{predictor.name}, window {found.window.name}")
 
     for note in found.notes:
-        print(f"Note: {note}", file=sys.stderr)
+        print(f"Note: {printable(note)}", file=sys.stderr)
     report = summary(scan, found, predictor.name, loaded, outs, arguments.preview)
     if arguments.json:
         print(json.dumps(report, indent=2, allow_nan=False))
@@ -308,4 +308,4 @@ def _print_table(report: dict[str, Any], console: Any) -> None:
     )
     for path in (report["out"], *report.get("alternatives", []), report["preview"]):
         if path:
-            console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+            console.print(f"wrote {printable(str(path))}", highlight=False, soft_wrap=True)

@@ -28,6 +28,7 @@ import numpy as np
 
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
+from medsam.io.files import read_json
 from medsam.io.labels import Ignore, load_labels, read_mask
 from medsam.io.load import load_volume
 from medsam.io.masks import PackedMasks
@@ -207,12 +208,7 @@ def read_manifest(path: str | Path) -> Manifest:
 def parse_manifest(path: str | Path) -> Manifest:
     """`read_manifest` without looking across cases, for who wants to list all that is wrong."""
     path = _file_of(Path(path))
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path.name} is not valid JSON ({error}).") from error
+    content = read_json(path)
     if not isinstance(content, dict):
         raise InputError(f"{path.name} is no manifest: it holds {_kind(content)}, not an object with `cases`.")
     try:

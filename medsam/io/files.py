@@ -24,6 +24,14 @@ _MAY_GROW = 2 * 2**30
 _MAX_RATIO = 200
 
 
+def is_folder(path: Path) -> bool:
+    """Whether `path` is a folder; False also where it cannot be reached, which `check_regular` then tells."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def check_regular(path: Path) -> None:
     """Raise InputError unless `path` is a file with bytes in it: to open a pipe or a device may wait for ever."""
     try:

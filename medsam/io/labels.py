@@ -23,7 +23,7 @@ import numpy as np
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
 from medsam.io import picture, seg_nrrd
-from medsam.io.files import check_regular
+from medsam.io.files import check_regular, is_folder
 from medsam.io.label_picture import DEFAULT_THRESHOLD, LabelPicture, read_label_picture
 from medsam.io.load import load_volume
 from medsam.io.masks import LabelMasks, PackedMasks, plain_name
@@ -215,9 +215,7 @@ def label_kind(path: Path) -> Literal["map", "segments", "seg", "rtstruct"]:
 
     Raises InputError when it is not there, empty, or a DICOM scan.
     """
-    if not path.exists():
-        raise InputError(f"The label file {path} does not exist.")
-    if path.is_dir():
+    if is_folder(path):
         raise InputError(f"The label {path} is a folder. Name the file in it, or one file for each structure.")
     check_regular(path)
     if path.name.lower().endswith((".nii", ".nii.gz", ".hdr", ".img", ".nrrd", ".nhdr", ".mha", ".mhd", ".npz")):

@@ -11,7 +11,7 @@ import numpy as np
 
 from medsam.errors import InputError
 from medsam.io import itk, nifti, picture
-from medsam.io.files import check_regular
+from medsam.io.files import check_regular, is_folder
 from medsam.volume import Volume
 
 READABLE = "NIfTI, NRRD, MHA, PNG, JPEG, TIFF, .npz with `imgs`, a DICOM file, or a folder or zip of DICOM files"
@@ -52,10 +52,7 @@ def as_volume(scan: Volume | str | os.PathLike[str] | np.ndarray) -> Volume:
 
 
 def _read(path: Path, series: str | None, frame: int | None, exact: bool) -> Volume:
-    try:
-        folder = path.is_dir()
-    except OSError:  # a folder above it may not be entered
-        folder = False
+    folder = is_folder(path)
     if not folder:
         check_regular(path)
     name = path.name.lower()

@@ -29,6 +29,7 @@ import numpy as np
 
 from medsam.errors import InputError
 from medsam.geometry import AXES, Axis
+from medsam.io.files import read_json
 from medsam.io.rle import RLE, decode, from_coco, to_coco
 from medsam.io.save import check_target
 
@@ -120,12 +121,7 @@ def read_sa1b(path: str | Path) -> MaskFile:
     Raises InputError, naming the annotation, for what is not there or contradicts itself.
     """
     path = Path(path)
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path.name} is not JSON: {str(error)[:100]}.") from error
+    document = read_json(path)
     if not (
         isinstance(document, dict)
         and isinstance(document.get("image"), dict)

@@ -18,7 +18,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import pickle
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
@@ -27,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -35,9 +33,7 @@ from torch.overrides import TorchFunctionMode
 from medsam.errors import CheckpointError
 from medsam.models.sam import Sam
 from medsam.models.specs import SPECS, DecoderSizes, ModelSpec, TinyVitSizes, VitSizes
-
-# Where a checkpoint carries `ModelSpec.to_dict()`: a key beside "state_dict", or safetensors metadata (as JSON).
-CARD_KEY = "medsam"
+from medsam.models.weights_file import CARD_KEY, read_tensors
 
 _GENERIC_NAMES = ("model.safetensors", "pytorch_model.bin")
 _ROOT = re.compile(r"(?:^|\.)(image_encoder|vision_encoder|prompt_encoder|mask_decoder)\.")
@@ -78,11 +74,24 @@ def load_checkpoint(path: Path, spec: ModelSpec | None = None) -> Sam:
 
 def model_of(checkpoint: Checkpoint, spec: ModelSpec | None = None) -> Sam:
     """`load_checkpoint` for a file that is read already."""
+    checkpoint, filled = _with_relative_positions(checkpoint)
+    if spec is None and checkpoint.card is not None:
+        _check_card(checkpoint, checkpoint.card)
     spec = spec or checkpoint.card or _infer_spec(checkpoint)
-    # no memory and no time for random weights that are replaced at once
-    with torch.device("meta"), _NothingDrawn():
-        model = Sam.from_spec(spec)
-    _compare(checkpoint, spec, model.state_dict())
+    if filled:
+        spec = replace(spec, note=f"{spec.note}; {filled}".removeprefix("; "))
+    try:
+        # no memory and no time for random weights that are replaced at once
+        with torch.device("meta"), _NothingDrawn():
+            model = Sam.from_spec(spec)
+    except Exception as error:  # sizes from a file, which need not be sizes
+        raise CheckpointError(
+            f"{checkpoint.path}: no model can be built by its card or its weights ({type(error).__name__}: "
+            f"{str(error)[:200]}). Name the model it was made for, or mend the file."
+        ) from error
+    expected = model.state_dict()
+    _compare(checkpoint, spec, expected)
+    _check_kinds(checkpoint, expected)
     state = {
         name: (tensor.float() if tensor.is_floating_point() else tensor).contiguous()
         for name, tensor in checkpoint.state.items()
@@ -141,13 +150,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises CheckpointError when it is damaged, needs code to be run, or holds no or several models.
     """
     path = _weights_file(Path(path))
-    try:
-        with path.open("rb") as stream:
-            head = stream.read(9)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from error
-    # safetensors begin with the length of a JSON header, eight bytes, then the header
-    raw, card = _read_safetensors(path) if head[8:9] == b"{" else _read_pickle(path)
+    raw, card = read_tensors(path)
     raw = _merged(raw)
     names, prefix = _names_without_prefix(raw, path)
     hugging_face = any(name.startswith("vision_encoder.") for name in names)
@@ -191,73 +194,18 @@ def _merged(raw: dict[str, Tensor]) -> dict[str, Tensor]:
             up, down, scale = (raw.get(f"{module}{_LOW_RANK}0.{each}") for each in ("up", "down", "scale"))
             if up is None or down is None or scale is None:
                 raise CheckpointError(f"{module}.weight was trained with LoRA, but parts of it are missing.")
-            if up.shape[1:] != down.shape[:1] or (*up.shape[:1], *down.shape[1:]) != tensor.shape:
+            if (
+                up.ndim != 2
+                or down.ndim != 2
+                or up.shape[1:] != down.shape[:1]
+                or (*up.shape[:1], *down.shape[1:]) != tensor.shape
+            ):
                 raise CheckpointError(
                     f"{module}.weight was trained with LoRA, but its parts do not fit: {tuple(up.shape)} times "
                     f"{tuple(down.shape)} is not {tuple(tensor.shape)}."
                 )
             plain[f"{module}.weight"] = tensor + scale * (up @ down)
     return plain
-
-
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no iterator
-    except (SafetensorError, OSError) as error:
-        raise _damaged(path, error) from error
-    if CARD_KEY not in metadata:
-        return tensors, None
-    try:
-        card = json.loads(metadata[CARD_KEY])
-    except json.JSONDecodeError as error:
-        raise CheckpointError(f"{path}: the model card in its metadata is not JSON ({error}).") from error
-    if not isinstance(card, dict):
-        raise CheckpointError(f"{path}: the model card in its metadata is not a JSON object.")
-    return tensors, card
-
-
-def _read_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # torch names the class or function it would have had to import
-        what = re.search(r"GLOBAL (\S+)", str(error))
-        if what is None:
-            raise _damaged(path, error) from error
-        raise CheckpointError(
-            f"{path} does not hold plain weights: loading it would run code ({what[1]}), and code "
-            "from a checkpoint is never run. If you trust its source, open it there and save only the weights: "
-            'torch.save({name: tensor for name, tensor in checkpoint["state_dict"].items()}, "weights.pth").'
-        ) from error
-    # a damaged or hostile pickle can raise nearly anything on its way
-    except Exception as error:
-        raise _damaged(path, error) from error
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a dictionary of weights.")
-    card = content.get(CARD_KEY)
-    weights = next(
-        (content[key] for key in ("state_dict", "model", "model_state_dict") if isinstance(content.get(key), Mapping)),
-        content,
-    )
-    tensors = {str(name): value for name, value in weights.items() if isinstance(value, Tensor)}
-    if not tensors:
-        keys = ", ".join(sorted(map(str, content))) or "nothing"
-        raise CheckpointError(f"{path} holds no weights; it holds: {keys}.")
-    strange = [str(name) for name in weights if str(name) not in tensors and name != CARD_KEY]
-    if strange:
-        raise CheckpointError(f"{path} mixes weights with entries that are not tensors:\n{_grouped(strange)}")
-    return tensors, card if isinstance(card, dict) else None
-
-
-def _damaged(path: Path, error: Exception) -> CheckpointError:
-    # torch's own message goes on to recommend loading without the safeguard
-    reason = " ".join(str(error).split("WeightsUnpickler error:")[-1].split("Check the documentation")[0].split())
-    return CheckpointError(
-        f"{path} ({path.stat().st_size:,} bytes) is damaged, incomplete or not a checkpoint "
-        f"({type(error).__name__}: {reason[:200]}). Fetch or copy it again."
-    )
 
 
 def _names_without_prefix(raw: Iterable[str], path: Path) -> tuple[dict[str, str], str]:
@@ -343,7 +291,8 @@ def from_hugging_face(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     state = dict(state)
     tied = state.pop(_HF_TIED_POSITIONS, None)
-    if tied is not None and not torch.equal(state.setdefault(_HF_POSITIONS, tied), tied):
+    other = tied if tied is None else state.setdefault(_HF_POSITIONS, tied)
+    if tied is not None and (other is None or other.dtype != tied.dtype or not torch.equal(other, tied)):
         raise CheckpointError(
             f"{_HF_POSITIONS} and {_HF_TIED_POSITIONS} should be one weight but differ: the checkpoint is damaged."
         )
@@ -365,6 +314,75 @@ def to_hugging_face(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
+# -- before a model is built ------------------------------------------------------------------------------------
+
+
+def _check_card(checkpoint: Checkpoint, card: ModelSpec) -> None:
+    """Raise CheckpointError when a card counts more parts than the file has weights: to build them takes the time."""
+    encoder = card.encoder
+    counts = {
+        "depth": encoder.depth if isinstance(encoder, VitSizes) else encoder.depths,
+        "layers": card.decoder.layers,
+        "mask_tokens": card.decoder.mask_tokens,
+    }
+    for name, stated in counts.items():
+        numbers = stated if isinstance(stated, tuple) else (stated,)
+        if not all(isinstance(number, int) and 0 < number <= len(checkpoint.state) for number in numbers):
+            raise CheckpointError(
+                f"{checkpoint.path}: its card tells of {name} {str(stated)[:60]}, but the file holds "
+                f"{len(checkpoint.state)} weights. Name the model it was made for, or mend the file."
+            )
+
+
+def _check_kinds(checkpoint: Checkpoint, expected: Mapping[str, Tensor]) -> None:
+    """Raise CheckpointError for integers where fractions belong: quantised weights, whose scale is elsewhere."""
+    wrong = [
+        f"  {checkpoint.name_in_file(name)}: {checkpoint.state[name].dtype}".replace("torch.", "")
+        for name, tensor in expected.items()
+        if tensor.is_floating_point() != checkpoint.state[name].is_floating_point()
+    ]
+    if wrong:
+        raise CheckpointError(
+            f"{checkpoint.path} holds weights of a type that is not the network's. Save them as float32:\n"
+            + "\n".join(wrong)
+        )
+
+
+def _with_relative_positions(checkpoint: Checkpoint) -> tuple[Checkpoint, str]:
+    """A ViT saved without relative positions, with tables of zeros, which add nothing; and a word on it.
+
+    Heads and windows are not in the weights then, so the rest has to have the sizes of a published model.
+    """
+    state = checkpoint.state
+    depth = _count(state, "image_encoder.blocks")
+    if not depth or any(name.endswith((".rel_pos_h", ".rel_pos_w")) for name in state):
+        return checkpoint, ""
+    position, mlp = state.get("image_encoder.pos_embed"), state.get("image_encoder.blocks.0.mlp.lin1.weight")
+    for spec in SPECS.values():
+        sizes = spec.encoder
+        if (
+            isinstance(sizes, VitSizes)
+            and position is not None
+            and mlp is not None
+            and (sizes.depth, sizes.width, sizes.mlp_width)
+            == (depth, position.shape[-1], mlp.shape[0] if mlp.ndim else 0)
+        ):
+            tables = {
+                f"image_encoder.blocks.{index}.attn.rel_pos_{way}": torch.zeros(
+                    2 * (position.shape[1] if index in sizes.global_blocks else sizes.window) - 1,
+                    sizes.width // sizes.heads,
+                )
+                for index in range(depth)
+                for way in "hw"
+            }
+            note = f"no relative positions in the weights; heads, windows and global blocks of {spec.name} assumed"
+            return replace(checkpoint, state=state | tables), note
+    raise CheckpointError(
+        f"{checkpoint.path} is a ViT without relative positions (image_encoder.blocks.*.attn.rel_pos_h) and of sizes "
+        f"that no published model has ({depth} blocks). Its heads and windows cannot be worked out: it is not loaded."
+    )
+
+
 # -- which model ------------------------------------------------------------------------------------------------
 
 
@@ -374,7 +392,7 @@ def _infer_spec(checkpoint: Checkpoint) -> ModelSpec:
         decoder = _decoder_sizes(state)
         encoder = _tiny_vit_sizes(state) if _count(state, "image_encoder.layers") else _vit_sizes(state)
     # a weight that tells a size is missing or has another rank
-    except (KeyError, IndexError, ValueError, ZeroDivisionError):
+    except (KeyError, IndexError, ValueError, ZeroDivisionError, StopIteration, TypeError):
         return _nearest_spec(checkpoint)
 
     label = path.parent.name if path.name in _GENERIC_NAMES else path.name

@@ -7,7 +7,6 @@ pixel indices: the centre of column n is n.
 
 from __future__ import annotations
 
-import json
 import math
 import operator
 import re
@@ -21,6 +20,7 @@ import numpy as np
 
 from medsam.errors import InputError, PromptError
 from medsam.geometry import AXES, Axis, SlicePlane, VolumeGeometry, alike
+from medsam.io.files import read_json
 
 DEFAULT_LABEL = "object"
 
@@ -474,20 +474,17 @@ def read_prompts(path: Path, load_mask: Callable[[Path], np.ndarray] | None = No
     InputError naming it when its mask cannot be read.
     """
     try:
-        # Notepad puts a mark of byte order in front
-        document = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise PromptError(f"The prompts file {path} cannot be read: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:
-        raise PromptError(f"The prompts file {Path(path).name} is not JSON: {error}.") from error
+        document = read_json(Path(path))
+    except InputError as error:
+        raise PromptError(f"The prompts file {Path(path).name} cannot be read: {error}") from error
     if not isinstance(document, dict) or not isinstance(document.get("prompts"), list):
         raise PromptError(f'The prompts file {Path(path).name} needs {{"axis": "k", "prompts": [...]}}.')
     unknown = document.keys() - {"axis", "prompts"}
     if unknown:
-        raise PromptError(f"The prompts file {Path(path).name} has unknown keys: {', '.join(sorted(unknown))}.")
+        raise PromptError(f"The prompts file {Path(path).name} has unknown keys: {', '.join(sorted(unknown))[:200]}.")
     axis = document.get("axis")
     if axis is not None and axis not in AXES:
-        raise PromptError(f"The axis in {Path(path).name} is {axis!r}; it is one of i, j, k.")
+        raise PromptError(f"The axis in {Path(path).name} is {str(axis)[:60]}; it is one of i, j, k.")
     loaded: dict[Path, np.ndarray] = {}
 
     def mask_of(name: str) -> np.ndarray:
@@ -515,12 +512,12 @@ def _from_json(entry: Any, mask_of: Callable[[str], np.ndarray]) -> Prompt:
         raise PromptError('"text" prompts are not supported by this version; use "box", "box3d", "points" or "mask".')
     unknown = entry.keys() - {"label", "box", "box3d", "slice", "points", "mask"}
     if unknown:
-        raise PromptError(f"it has unknown keys: {', '.join(sorted(unknown))}.")
+        raise PromptError(f"it has unknown keys: {', '.join(sorted(unknown))[:200]}.")
     label, index = entry.get("label", DEFAULT_LABEL), entry.get("slice")
     if not isinstance(label, str):
-        raise PromptError(f'"label" is {label!r}, not a text.')
+        raise PromptError(f'"label" is {str(label)[:100]}, not a text.')
     if index is not None and (isinstance(index, bool) or not isinstance(index, int)):
-        raise PromptError(f'"slice" is {index!r}, not a whole number.')
+        raise PromptError(f'"slice" is {str(index)[:100]}, not a whole number.')
     points, file = entry.get("points"), entry.get("mask")
     if points is not None and not (isinstance(points, list) and all(_is_numbers(point, 3) for point in points)):
         raise PromptError(f'"points" is {str(points)[:100]}, not a list of [x, y, 1 or 0].')
@@ -539,7 +536,7 @@ def _from_json(entry: Any, mask_of: Callable[[str], np.ndarray]) -> Prompt:
 def _numbers(entry: dict[str, Any], key: str, count: int) -> Any:
     values = entry.get(key)
     if values is not None and not _is_numbers(values, count):
-        raise PromptError(f'"{key}" is {values!r}, not a list of {count} numbers.')
+        raise PromptError(f'"{key}" is {str(values)[:100]}, not a list of {count} numbers.')
     return values
 
 

@@ -23,8 +23,8 @@ from medsam.inference.embeddings import EmbeddingCache, weights_digest
 from medsam.inference.engines import Precision
 from medsam.inference.network import Network
 from medsam.models.build import load_model
-from medsam.models.checkpoint import CARD_KEY
 from medsam.models.specs import ModelSpec
+from medsam.models.weights_file import CARD_KEY
 from medsam.training.datamodule import Batch, Exam, SliceDataModule
 from medsam.training.interaction import Interaction, interact
 from medsam.training.lora import LoraSettings, add_lora

@@ -20,7 +20,8 @@ from tiny_training import drawn, shapes, tiny_model, write_case, write_manifest
 
 from medsam.cli.main import main
 from medsam.models.build import load_model
-from medsam.models.checkpoint import CARD_KEY, load_checkpoint
+from medsam.models.checkpoint import load_checkpoint
+from medsam.models.weights_file import CARD_KEY
 from medsam.training.module import SamFineTuning
 
 ROOT = Path(__file__).parents[2]

@@ -148,10 +148,10 @@ def test_what_is_no_manifest(tmp_path, content, why):
 
 def test_files_that_are_no_json(tmp_path):
     (tmp_path / "m.json").write_text('{"cases": [')
-    with pytest.raises(InputError, match=r"m\.json is not valid JSON"):
+    with pytest.raises(InputError, match=r"m\.json is not JSON"):
         read_manifest(tmp_path / "m.json")
     (tmp_path / "b.json").write_bytes(b"\x93NUMPY\xff")
-    with pytest.raises(InputError, match=r"b\.json is not valid JSON"):
+    with pytest.raises(InputError, match=r"b\.json is not JSON"):
         read_manifest(tmp_path / "b.json")
     with pytest.raises(InputError, match="does not exist"):
         read_manifest(tmp_path / "none.json")

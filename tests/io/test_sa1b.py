@@ -126,7 +126,7 @@ def test_what_is_no_json_is_said(tmp_path):
     (tmp_path / "sa.json").write_text("{")
     with pytest.raises(InputError, match="is not JSON"):
         read_sa1b(tmp_path / "sa.json")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="does not exist"):
         read_sa1b(tmp_path / "none.json")
 
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
+import datetime
+import json
 import os
 import re
+import types
+import zipfile
+from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -14,7 +21,6 @@ from safetensors.torch import save_file
 from medsam.errors import CheckpointError
 from medsam.models.build import build_model
 from medsam.models.checkpoint import (
-    CARD_KEY,
     Checkpoint,
     _infer_spec,
     from_hugging_face,
@@ -25,6 +31,7 @@ from medsam.models.checkpoint import (
 )
 from medsam.models.sam import Sam
 from medsam.models.specs import SPECS, tiny_spec
+from medsam.models.weights_file import CARD_KEY
 
 PICKLES = {
     "plain": lambda state: state,
@@ -361,3 +368,145 @@ def test_the_public_litemedsam_file(tmp_path, litemedsam):
     model = load_checkpoint(tmp_path / "lite_medsam.pth")
     assert model.spec == SPECS["litemedsam"]
     assert "256 px assumed" in model.spec.note
+
+
+@pytest.fixture(scope="module")
+def vit():
+    return build_model(tiny_spec())
+
+
+# -- what public training scripts save beside the weights -------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"loss": np.float64(0.3), "best_loss": np.float32(0.2), "step": np.int64(7), "done": np.bool_(True)},
+        {"losses": np.arange(5.0), "names": np.array(["a", "b"]), "flags": np.zeros(3, bool)},
+        {"args": argparse.Namespace(lr=1e-4, out=Path("runs")), "path": Path("data")},
+        {"when": datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC), "seen": OrderedDict(a=np.float64(1))},
+        {
+            "hyper_parameters": types.SimpleNamespace(loss=np.float64(1)),
+            "optimizer": {"state": {0: {"step": np.int64(1)}}},
+        },
+    ],
+)
+def test_what_training_scripts_keep_beside_the_weights_is_passed_over(vit, tmp_path, beside):
+    torch.save({"model": vit.state_dict(), "epoch": 3, **beside}, tmp_path / "weights.pth")
+    loaded = load_checkpoint(tmp_path / "weights.pth")
+    assert all(torch.equal(a, b) for a, b in zip(loaded.state_dict().values(), vit.state_dict().values(), strict=True))
+
+
+def test_nothing_of_numpy_is_called_for_what_is_beside(vit, tmp_path, monkeypatch):
+    torch.save({"model": vit.state_dict(), "loss": np.float64(0.3), "list": np.arange(3)}, tmp_path / "weights.pth")
+    content = torch.load
+    seen = []
+    monkeypatch.setattr(torch, "load", lambda *words, **named: seen.append(content(*words, **named)) or seen[-1])
+    load_checkpoint(tmp_path / "weights.pth")
+    assert not isinstance(seen[0]["loss"], np.generic)
+    assert not isinstance(seen[0]["list"], np.ndarray)
+
+
+def test_weights_that_are_no_tensors_are_named_with_their_type(tmp_path):
+    weights = {"image_encoder.pos_embed": torch.zeros(1), "image_encoder.x": np.zeros(3)}
+    torch.save({"model": weights}, tmp_path / "weights.pth")
+    message = error_of(tmp_path / "weights.pth")
+    assert "image_encoder.x: numpy" in message
+    assert "torch.from_numpy" in message
+
+
+def test_weights_of_no_size_at_all(vit, tmp_path):
+    torch.save({name: torch.tensor(1.0) for name in vit.state_dict()}, tmp_path / "weights.pth")
+    assert "weights.pth" in error_of(tmp_path / "weights.pth")
+
+
+# -- damaged and hostile ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda t: t.to_sparse(), "is sparse"),
+        (lambda t: t.to("meta"), "has no values"),
+        (lambda t: t.to(torch.complex64), "complex"),
+        (lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.qint8), "quantised"),
+        (lambda t: t.to(torch.int8), "int8"),
+        (lambda t: t.to(torch.bool), "bool"),
+        (lambda t: t.flatten()[:1].clone().expand(*t.shape), "repeats fewer values"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_a_weight_that_is_no_plain_tensor_is_named(vit, tmp_path, change, told):
+    state = dict(vit.state_dict())
+    name = "mask_decoder.mask_tokens.weight"
+    state[name] = change(state[name])
+    torch.save(state, tmp_path / "weights.pth")
+    message = error_of(tmp_path / "weights.pth")
+    assert name in message
+    assert re.search(told, message)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions_are_read(vit, tmp_path, dtype):
+    torch.save(
+        {name: t.to(dtype) if t.is_floating_point() else t for name, t in vit.state_dict().items()}, tmp_path / "w.pth"
+    )
+    assert all(tensor.dtype != dtype for tensor in load_checkpoint(tmp_path / "w.pth").state_dict().values())
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [
+        ("encoder", "depth", 100_000),
+        ("decoder", "layers", 10**6),
+        ("decoder", "mask_tokens", 10**6),
+        ("encoder", "width", 1.5),
+        ("encoder", "heads", 0),
+    ],
+)
+def test_a_card_is_held_against_the_weights_before_anything_is_built(vit, tmp_path, part, key, value):
+    save_checkpoint(vit, tmp_path / "weights.safetensors")
+    card = vit.spec.to_dict()
+    card[part][key] = value
+    save_file(vit.state_dict(), tmp_path / "weights.safetensors", metadata={"medsam": json.dumps(card)})
+    assert "weights.safetensors" in error_of(tmp_path / "weights.safetensors")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 70 + "1" + "}" * 70, "9" * 5000, "{", "3"])
+def test_a_card_that_is_no_sound_json(vit, tmp_path, text):
+    save_file(vit.state_dict(), tmp_path / "weights.safetensors", metadata={"medsam": text})
+    assert "model card in its metadata is not" in error_of(tmp_path / "weights.safetensors")
+
+
+def test_a_changed_bit_of_a_weight_is_found_by_the_checksum_of_its_zip(vit, tmp_path):
+    torch.save({"w": torch.zeros(1000), **vit.state_dict()}, tmp_path / "weights.pth")
+    content = bytearray((tmp_path / "weights.pth").read_bytes())
+    with zipfile.ZipFile(tmp_path / "weights.pth") as archive:
+        entry = max(archive.infolist(), key=lambda entry: entry.file_size)
+    content[entry.header_offset + 200] ^= 64
+    (tmp_path / "weights.pth").write_bytes(content)
+    message = error_of(tmp_path / "weights.pth")
+    assert "is damaged, incomplete or not a checkpoint" in message
+    assert "checksum" in message
+
+
+def test_a_pipe_is_no_checkpoint_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "weights.pth")
+    assert "is a pipe" in error_of(tmp_path / "weights.pth")
+
+
+def test_a_vit_without_relative_positions_of_no_known_size(vit, tmp_path):
+    state = {name: tensor for name, tensor in vit.state_dict().items() if "rel_pos" not in name}
+    torch.save(state, tmp_path / "weights.pth")
+    assert "is a ViT without relative positions" in error_of(tmp_path / "weights.pth")
+
+
+def test_a_published_vit_without_relative_positions_has_tables_of_zeros(vit, tmp_path, monkeypatch):
+    monkeypatch.setitem(SPECS, "tiny-vit", vit.spec)
+    state = {name: tensor for name, tensor in vit.state_dict().items() if "rel_pos" not in name}
+    torch.save(state, tmp_path / "weights.pth")
+    loaded = load_checkpoint(tmp_path / "weights.pth")
+    tables = [tensor for name, tensor in loaded.state_dict().items() if "rel_pos" in name]
+    assert len(tables) == 4
+    assert not any(table.any() for table in tables)
+    assert "no relative positions in the weights" in loaded.spec.note

@@ -165,7 +165,7 @@ def test_a_file_from_notepad_and_one_with_a_slip(tmp_path):
     with pytest.raises(PromptError, match="not JSON"):
         read_prompts(path)
     path.write_text('{"prompts": [{"box": [1, 2, 3, 1' + "0" * 400 + "]}]}")
-    with pytest.raises(PromptError, match="4 numbers"):
+    with pytest.raises(PromptError, match="401 digits"):
         read_prompts(path)
 
 

@@ -135,6 +135,8 @@ class Predictor(Network):
         notes = [*look.notes, *work.notes, *([look.flat_note] if look.flat else [])]
         if zoom == "on" and "points" in self.sam.spec.prompts and not any(one.box or one.box3d for one in prompts):
             notes.append("A closer look is taken at boxes, and there is none: zoom on changes nothing.")
+        if all_masks and "points" not in self.sam.spec.prompts:
+            notes.append(f"{self.name} was trained to give one mask: the three may mean little.")
         if propagate and look.plane.count == 1:
             notes.append(f"The scan has one slice on axis {look.plane.axis}, so there is nowhere to propagate to.")
         return Segmentation(

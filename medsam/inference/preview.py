@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import textwrap
 import warnings
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -12,10 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
+from medsam.errors import counted
 from medsam.geometry import SlicePlane
 from medsam.inference.predictor import Segmentation, SliceAnswer
 from medsam.io.sa1b import AutomaticMask
 from medsam.io.save import check_preview
+from medsam.prompts.prompt import Box
 from medsam.transforms.intensity import IntensityWindow
 from medsam.volume import Volume
 
@@ -27,26 +30,39 @@ if TYPE_CHECKING:
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#D55E00", "#CC79A7", "#0072B2")
 
 _MAX_PANELS = 12
+# An object whose longer side is up to this share of the slice's is shown close up too: so many of its sides across,
+# and no fewer pixels than these.
+_SMALL, _CLOSE_UP, _LEAST_PX = 0.2, 2.5, 16
 # width of a panel by how many stand in a row: one slice alone is looked at closely
 _PANEL_INCHES = {1: 6.5, 2: 5.0, 3: 4.0, 4: 3.0}
 
 
 def write_preview(scan: Volume, found: Segmentation, path: Path, title: str = "") -> None:
-    """Write a PNG of up to 12 of the prompted slices, evenly chosen, in radiological orientation.
+    """Write a PNG of up to 12 panels: prompted slices, evenly chosen, in radiological orientation, and close-ups.
 
     Pixels are drawn square in millimetres. Boxes are dashed, clicks + inside and x outside, masks outlined and lightly
-    filled. After propagation, up to 12 of the slices it reached; those that were prompted are among them.
+    filled. A slice with a small object is followed by a close-up of it, whose place a thin white frame shows. After
+    propagation, slices it reached; those that were prompted are among them.
     Raises InputError when `path` is no .png or its folder does not exist.
     """
     from matplotlib.lines import Line2D
 
     check_preview(path)
     asked = {answer.slice for answer in found.answers if answer.box is not None or answer.points}
-    indices = _some(sorted({answer.slice for answer in found.answers}), asked)
-    figure, panels = _page(found.plane, len(indices), 0.8)
-    for panel, index in zip(panels, indices, strict=False):
+    views = _views(found, sorted({answer.slice for answer in found.answers}), asked)
+    figure, panels = _page(found.plane, len(views), 0.8)
+    for panel, (index, part) in zip(panels, views, strict=False):
         answers = [answer for answer in found.answers if answer.slice == index]
         _draw(panel, scan, found, index, answers)
+        if part is None:
+            for other, region in views:
+                if other == index and region is not None:
+                    _frame(panel, found.plane, region)
+            continue
+        x, y, width, height = upright_rectangle(found.plane, part)
+        panel.set_xlim(x, x + width)
+        panel.set_ylim(y + height, y)
+        panel.set_title(f"{found.plane.axis} = {index}, close-up", fontsize=8)
     names = found.labels.names
     handles = [
         Line2D([], [], color=_colour(label), linewidth=2, label=name.lstrip("_") or "-")
@@ -91,13 +107,64 @@ def _save(figure: Figure, path: Path) -> None:
         os.replace(temporary, path)
 
 
-def _some(indices: list[int], asked: Collection[int] = ()) -> list[int]:
-    """At most `_MAX_PANELS` of the slices, evenly chosen; the prompted ones are among them if all can be."""
-    if len(indices) <= _MAX_PANELS:
+def _views(found: Segmentation, indices: list[int], asked: Collection[int]) -> list[tuple[int, Box | None]]:
+    """Panels in order: a slice as a whole (None), followed by the stored parts of it that are shown close up."""
+    parts: dict[int, list[Box]] = {}
+    views: list[tuple[int, Box | None]] = []
+    for most in range(min(_MAX_PANELS, len(indices)), 0, -1):
+        views = []
+        for index in _some(indices, asked, most):
+            close = parts[index] if index in parts else parts.setdefault(index, _parts(found, index))
+            views += [(index, None), *((index, part) for part in close)]
+        if len(views) <= _MAX_PANELS:
+            break
+    return views[:_MAX_PANELS]
+
+
+def _parts(found: Segmentation, index: int) -> list[Box]:
+    """The parts of a slice, square in millimetres, that show its small objects close up; stored half-open boxes."""
+    plane = found.plane
+    size, pitch = np.array(plane.shape[::-1], dtype=float), np.array(plane.spacing_mm[::-1])
+    labels = plane.take(found.labels.array, index)
+    parts: list[Box] = []
+    boxes: dict[int, list[Box]] = {}
+    for answer in found.answers:
+        if answer.slice == index:
+            boxes.setdefault(answer.label, []).extend([] if answer.box is None else [answer.box])
+    for label, asked in boxes.items():
+        rows, columns = np.nonzero(labels == label)
+        corners: list[Box] = [(columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)] if rows.size else []
+        corners += asked
+        if not corners:
+            continue
+        low, high = np.min(corners, axis=0)[:2], np.max(corners, axis=0)[2:]
+        side_mm = ((high - low) * pitch).max()
+        if side_mm > _SMALL * (size * pitch).max():
+            continue
+        if any((low >= part[:2]).all() and (high <= part[2:]).all() for part in map(np.array, parts)):
+            continue  # seen beside another
+        # at least so many pixels: fewer are no picture
+        side = np.minimum(np.maximum(_CLOSE_UP * side_mm, _LEAST_PX * pitch.max()) / pitch, size)
+        start = np.clip((low + high - side) / 2, 0, size - side)
+        (left, top), (right, bottom) = start.tolist(), (start + side).tolist()
+        parts.append((left, top, right, bottom))
+    return parts
+
+
+def _frame(panel: Axes, plane: SlicePlane, region: Box) -> None:
+    from matplotlib.patches import Rectangle
+
+    x, y, width, height = upright_rectangle(plane, region)
+    panel.add_patch(Rectangle((x, y), width, height, fill=False, linewidth=0.7, edgecolor="white"))
+
+
+def _some(indices: list[int], asked: Collection[int] = (), most: int = _MAX_PANELS) -> list[int]:
+    """At most `most` of the slices, evenly chosen; the prompted ones are among them if all can be."""
+    if len(indices) <= most:
         return indices
-    if len(asked) >= _MAX_PANELS:
+    if len(asked) >= most:
         asked = ()
-    even = np.linspace(0, len(indices) - 1, _MAX_PANELS).round().astype(int).tolist()
+    even = np.linspace(0, len(indices) - 1, most).round().astype(int).tolist()
     for index in sorted(asked):
         place = indices.index(index)
         free = [n for n, chosen in enumerate(even) if indices[chosen] not in asked]
@@ -129,10 +196,18 @@ def _draw(panel: Axes, scan: Volume, found: Segmentation, index: int, answers: l
         for x, y, inside in answer.points:
             where = plane.view.edges(np.array([x + 0.5, y + 0.5]), plane.shape) - 0.5
             panel.plot(*where, "+" if inside else "x", color=_colour(answer.label), markersize=7, markeredgewidth=1.6)
-    scores = ", ".join("-" if np.isnan(answer.quality) else f"{answer.quality:.2f}" for answer in answers[:4]) + (
-        " ..." if len(answers) > 4 else ""
-    )
-    panel.set_title(f"{plane.axis} = {index}   predicted IoU {scores}", fontsize=8)
+    panel.set_title(_title(found, index, answers), fontsize=8).set_parse_math(False)
+
+
+def _title(found: Segmentation, index: int, answers: Sequence[SliceAnswer]) -> str:
+    """The slice and whose predicted IoU is what; a drawn mask has none."""
+    scores = []
+    for answer in answers[:4]:
+        name = found.labels.names[answer.label]
+        shown = name if len(name) <= 24 else f"{name[:22]}..."
+        scores.append(f"{shown} {'-' if np.isnan(answer.quality) else f'{answer.quality:.2f}'}")
+    more = " ..." if len(answers) > 4 else ""
+    return textwrap.fill(f"{found.plane.axis} = {index}   predicted IoU: {', '.join(scores)}{more}", 60)
 
 
 def write_masks_preview(
@@ -168,13 +243,13 @@ def write_masks_preview(
             shown[mask] = 0.65 * shown[mask] + 0.35 * colour
             shown[edge] = colour
         panel.imshow(shown, aspect=row_mm / column_mm, interpolation="nearest")
-        panel.set_title(f"{plane.axis} = {index}   {len(on_slice.get(index, []))} masks", fontsize=8)
+        panel.set_title(f"{plane.axis} = {index}   {counted(len(on_slice.get(index, [])), 'mask')}", fontsize=8)
     if title:
         figure.suptitle(title, fontsize=10).set_parse_math(False)
     _save(figure, path)
 
 
-def upright_rectangle(plane: SlicePlane, box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+def upright_rectangle(plane: SlicePlane, box: Box) -> tuple[float, float, float, float]:
     """A half-open stored box as (x, y, width, height) on the upright slice, pixel centres at integers."""
     x0, y0, x1, y1 = plane.view.boxes(np.array(box), plane.shape).tolist()
     return x0 - 0.5, y0 - 0.5, x1 - x0, y1 - y0

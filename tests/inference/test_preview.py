@@ -6,7 +6,7 @@ from PIL import Image
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
 from medsam.inference.predictor import Predictor
-from medsam.inference.preview import COLOURS, _some, upright_rectangle, write_preview
+from medsam.inference.preview import COLOURS, _some, _title, _views, upright_rectangle, write_preview
 from medsam.prompts.prompt import Prompt
 from medsam.volume import Volume
 
@@ -66,3 +66,38 @@ def test_prompted_slices_are_always_among_the_panels():
     assert len(shown) == len(set(shown)) == 12
     assert {0, 11, 12, 23} < set(shown)
     assert _some(list(range(12, 24)), set()) == list(range(12, 24))
+
+
+def test_a_small_object_is_shown_close_up_beside_its_slice(predictor, tmp_path):
+    # 100 x 50 mm: 1 mm across, 0.5 mm down
+    scan, _ = block((2, 100, 100), (10, 20, 0, 16, 28, 2), np.diag([1, 0.5, 3, 1]))
+    small, large = Prompt("node", box=(10, 20, 16, 28), slice=0), Prompt("chest", box=(5, 5, 90, 90), slice=1)
+    found = predictor.segment(scan, [small, large])
+    whole, close, other = _views(found, [0, 1], {0, 1})
+    assert (whole, other) == ((0, None), (1, None))
+    index, (x0, y0, x1, y1) = close
+    assert index == 0
+    # square in millimetres, at least 16 pixels of 1 mm, the object in its middle
+    assert (x1 - x0, y1 - y0) == pytest.approx((16, 32))
+    assert ((x0 + x1) / 2, (y0 + y1) / 2) == pytest.approx((13, 24))
+    write_preview(scan, found, tmp_path / "p.png")
+    pixels = np.asarray(Image.open(tmp_path / "p.png"))
+    middle = pixels[:, pixels.shape[1] // 3 : 2 * pixels.shape[1] // 3]
+    # the close-up is the second of three panels, and its outline is long
+    assert colour_of(middle, COLOURS[0]).sum() > 3 * colour_of(pixels[:, : pixels.shape[1] // 3], COLOURS[0]).sum()
+
+
+def test_neighbours_share_a_close_up_and_slices_make_room_for_theirs(predictor):
+    scan, _ = block((12, 100, 100), (10, 20, 0, 16, 28, 12))
+    prompts = [Prompt("node", box3d=(10, 20, 0, 16, 28, 12)), Prompt("vessel", box=(12, 22, 15, 25), slice=0)]
+    views = _views(predictor.segment(scan, prompts), list(range(12)), set(range(12)))
+    assert len(views) == 12
+    assert [part is None for _, part in views] == [True, False] * 6
+
+
+def test_predicted_iou_says_whose_it_is(predictor):
+    scan, _ = block((1, 40, 40), (4, 6, 0, 24, 22, 1))
+    prompts = [Prompt("liver $x$", box=(4, 6, 24, 22)), Prompt("a name that goes on and on for ever", box=(1, 1, 9, 9))]
+    found = predictor.segment(scan, prompts)
+    shown = " ".join(_title(found, 0, list(found.answers)).split())
+    assert shown == "k = 0 predicted IoU: liver $x$ 0.90, a name that goes on an... 0.50"

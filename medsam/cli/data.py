@@ -9,9 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from medsam.errors import InputError
+from medsam.errors import InputError, counted
 from medsam.progress import bars
-from medsam.wording import plural
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     indexing.add_argument(
         "--threshold", type=float, metavar="N", help="label pictures are masks: what is brighter is inside (e.g. 127)"
     )
+    indexing.add_argument("--force", action="store_true", help="overwrite --out when it holds something else")
 
     splitting = actions.add_parser("split", help="assign train, val and test by patient")
     splitting.add_argument("manifest", type=Path)
@@ -49,12 +49,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="spread structures or modalities evenly over the parts (default: label)",
     )
 
+    splitting.add_argument("--force", action="store_true", help="overwrite --out when it holds something else")
+
     cooking = actions.add_parser("recipe", help="write the manifest of a known data set")
     cooking.add_argument("name", nargs="?", metavar="NAME", help="a card in datasets/; none: list them")
     cooking.add_argument("--root", type=Path, metavar="DIR", help="the data set's folder, or the one that holds it")
     cooking.add_argument("--out", type=Path, metavar="FILE", help="the manifest to write; with --all, a folder")
     cooking.add_argument("--card", type=Path, metavar="FILE", help="a card of your own instead of NAME")
     cooking.add_argument("--all", action="store_true", help="every known data set whose files are below --root")
+
+    cooking.add_argument("--force", action="store_true", help="overwrite --out when it holds something else")
 
     fetching = actions.add_parser("fetch-decathlon", help="download a Medical Segmentation Decathlon task (MONAI)")
     fetching.add_argument("task", metavar="TASK", help="e.g. Task04_Hippocampus")
@@ -86,7 +90,7 @@ def _check(arguments: argparse.Namespace) -> None:
         _print_report(results)
     if errors:
         raise InputError(
-            f"{plural(errors, 'error')} and {plural(warnings, 'warning')} in {plural(len(results), 'manifest')}."
+            f"{counted(errors, 'error')} and {counted(warnings, 'warning')} in {counted(len(results), 'manifest')}."
         )
 
 
@@ -127,7 +131,7 @@ def _print_report(results: list[tuple[Path, Any]]) -> None:
     for path, checked in results:
         count = len(checked.manifest.cases) if checked.manifest else 0
         numbers = ((count, "case"), (checked.errors, "error"), (checked.warnings, "warning"))
-        said = ", ".join(plural(number, what) for number, what in numbers)
+        said = ", ".join(counted(number, what) for number, what in numbers)
         console.print(f"{path}: {said}", markup=False, soft_wrap=True)
         if checked.patients:
             console.print(f"  patients: {checked.patients}", markup=False, soft_wrap=True)
@@ -161,7 +165,7 @@ def _index(arguments: argparse.Namespace) -> None:
         )
     for remark in found.remarks:
         print(remark, file=sys.stderr)
-    write_manifest(found.manifest, arguments.out)
+    write_manifest(found.manifest, arguments.out, force=arguments.force)
     cases = found.manifest.cases
     labelled = sum(case.label is not None for case in cases)
     print(f"wrote {arguments.out}: {_count(cases)}, {labelled} with a label")
@@ -202,18 +206,18 @@ def _split(arguments: argparse.Namespace) -> None:
             )
     for remark in (*assigned.remarks, *(sentence for _, sentence in doubts(manifest.cases))):
         print(remark, file=sys.stderr)
-    write_manifest(manifest, arguments.out)
+    write_manifest(manifest, arguments.out, force=arguments.force)
     sizes = []
     for split in SPLITS:
         cases = manifest.of_split(split)
         patients = len({case.patient for case in cases})
-        sizes.append(f"{split} {plural(len(cases), 'case')} ({plural(patients, 'patient')})")
+        sizes.append(f"{split} {counted(len(cases), 'case')} ({counted(patients, 'patient')})")
     print(f"wrote {arguments.out}: {', '.join(sizes)}")
 
 
 def _recipe(arguments: argparse.Namespace) -> None:
     from medsam.data.cards import build, find_card, list_cards, read_card
-    from medsam.data.manifest import write_manifest
+    from medsam.data.manifest import in_the_way, manifest_text, write_manifest
 
     if sum([arguments.name is not None, arguments.card is not None, arguments.all]) > 1:
         raise InputError("Give one of NAME, --card FILE and --all.")
@@ -227,26 +231,25 @@ def _recipe(arguments: argparse.Namespace) -> None:
     if not arguments.all:
         card = read_card(arguments.card) if arguments.card is not None else find_card(arguments.name)
         built = build(card, arguments.root)
-        write_manifest(built.manifest, arguments.out)
+        write_manifest(built.manifest, arguments.out, force=arguments.force)
         _say(card.name, built, arguments.out)
         return
     if not arguments.root.is_dir():
         raise InputError(f"With --all, --root is a folder that exists, not {arguments.root}.")
     if arguments.out.exists() and not arguments.out.is_dir():
         raise InputError(f"With --all, --out is a folder, and {arguments.out} is a file.")
-    found = 0
-    for card in list_cards():
-        # the folder must bear the set's name: templates such as images/*.png fit many a stranger
-        if not card.recipe or not (arguments.root / card.folder).is_dir():
-            continue
-        built = build(card, arguments.root)
-        out = arguments.out / f"{card.name}.json"
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_manifest(built.manifest, out)
-        _say(card.name, built, out)
-        found += 1
-    if not found:
+    # the folder must bear the set's name: templates such as images/*.png fit many a stranger
+    there = [card for card in list_cards() if card.recipe and (arguments.root / card.folder).is_dir()]
+    if not there:
         raise InputError(f"{arguments.root} holds no folder of a known data set.")
+    all_built = {arguments.out / f"{card.name}.json": (card.name, build(card, arguments.root)) for card in there}
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    # all or none: half a folder of new manifests is worse than a message
+    texts = {out: manifest_text(built.manifest, out) for out, (_, built) in all_built.items()}
+    in_the_way(texts, force=arguments.force)
+    for out, (name, built) in all_built.items():
+        write_manifest(built.manifest, out, force=arguments.force)
+        _say(name, built, out)
 
 
 def _say(name: str, built: Any, out: Path) -> None:
@@ -254,14 +257,15 @@ def _say(name: str, built: Any, out: Path) -> None:
     if built.without_label:
         some = ", ".join(path.name for path in built.without_label[:3])
         print(
-            f"{name}: {len(built.without_label)} images have no label and were left out, e.g. {some}", file=sys.stderr
+            f"{name}: {counted(len(built.without_label), 'image')} without a label left out, e.g. {some}",
+            file=sys.stderr,
         )
     print(f"wrote {out}: {_count(cases)}")
 
 
 def _count(cases: Any) -> str:
     patients = len({case.patient for case in cases})
-    return f"{plural(len(cases), 'case')} of {plural(patients, 'patient')}"
+    return f"{counted(len(cases), 'case')} of {counted(patients, 'patient')}"
 
 
 def _fetch_decathlon(arguments: argparse.Namespace) -> None:

@@ -45,9 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Encode what is not there yet. Raises MedSAMError subclasses for everything a user can mend."""
+    from medsam.io.save import check_folder
     from medsam.transforms.intensity import fixed_window
 
     fixed_window(arguments.window)  # a wrong one is told before seconds go into loading a model
+    check_folder(arguments.out)
     cases = _cases(arguments)
 
     from medsam.inference.embeddings import EmbeddingCache

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medsam.cli.segment import add_scan_arguments, default_out
+from medsam.cli.segment import add_scan_arguments, checkpoint_file, default_out
 from medsam.errors import InputError, PromptError, counted, printable
 from medsam.progress import bars
 
@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> None:
     out = arguments.out or _default_out(scan, arguments.scan)
     if arguments.out is None and out.exists():
         raise InputError(f"{out.name} is there already. Name what to write: --out FILE.json.")
-    inputs = [arguments.scan]
+    inputs = [arguments.scan, *checkpoint_file(arguments.model)]
     check_masks_target(out, inputs)
     if arguments.labels is not None:
         check_writable(arguments.labels, scan.geometry.shape[0], [*inputs, out])

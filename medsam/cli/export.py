@@ -78,9 +78,11 @@ def run(arguments: argparse.Namespace) -> None:
     """Export, compare, write, report. Raises MedSAMError subclasses for everything a user can mend."""
     import onnxruntime  # noqa: F401  told as a missing extra before seconds go into loading a model
 
+    from medsam.io.save import check_folder
     from medsam.models.build import load_model
 
     folder = arguments.out.expanduser()
+    check_folder(folder)
     _old_files(folder)  # what is in the way is told before minutes go by
     sam = load_model(arguments.model)
     with _scratch(folder) as scratch:

@@ -106,7 +106,7 @@ def run(arguments: argparse.Namespace) -> None:
     started = time.perf_counter()
     scan = load_volume(arguments.scan, series=arguments.series, frame=arguments.frame)
     loaded = time.perf_counter() - started
-    axis, inputs = arguments.axis, [arguments.scan]
+    axis, inputs = arguments.axis, [arguments.scan, *checkpoint_file(arguments.model)]
     if arguments.prompts is not None:
 
         def rough_mask(path: Path) -> np.ndarray:
@@ -170,6 +170,11 @@ def _check_options(arguments: argparse.Namespace, calibrated: bool) -> None:
     if arguments.all_masks and arguments.propagate:
         raise PromptError("--all-masks are those of each prompt on its own slice: leave --propagate out.")
     Tidy(smooth_mm=arguments.smooth_mm).check(calibrated)
+
+
+def checkpoint_file(model: str) -> list[Path]:
+    """The file of a model that is one: an input that no output may hit."""
+    return [Path(model)] if Path(model).is_file() else []
 
 
 def default_out(scan: Volume, path: Path) -> Path:

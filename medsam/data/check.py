@@ -12,11 +12,10 @@ import numpy as np
 
 from medsam.data.manifest import Case, Manifest, cross_case_problems, parse_manifest
 from medsam.data.patients import doubts
-from medsam.errors import InputError
+from medsam.errors import InputError, counted
 from medsam.io.labels import LabelGridMismatch, UnknownLabel, notes_on
 from medsam.io.masks import LabelMasks, PackedMasks
 from medsam.volume import Volume
-from medsam.wording import plural
 
 Level = Literal["error", "warning", "note"]
 Kind = Literal[
@@ -70,7 +69,7 @@ class Checked:
         told = {case.patient for case in cases if case.patient_stated}
         said = [f"{len(told):,}, by `patient`"] if told else []
         if silent:
-            said.append(f"{plural(silent, 'case')} without `patient`, each counted as one of its own")
+            said.append(f"{counted(silent, 'case')} without `patient`, each counted as one of its own")
         return "; ".join(said)
 
     @property

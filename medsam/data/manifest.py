@@ -32,6 +32,7 @@ from medsam.io.files import read_json
 from medsam.io.labels import Ignore, load_labels, read_mask
 from medsam.io.load import load_volume
 from medsam.io.masks import PackedMasks
+from medsam.io.save import check_target
 from medsam.volume import Volume
 
 Split = Literal["train", "val", "test"]
@@ -262,14 +263,45 @@ def cross_case_problems(manifest: Manifest) -> Iterator[str]:
             )
 
 
-def write_manifest(manifest: Manifest, path: str | Path) -> None:
+def write_manifest(manifest: Manifest, path: str | Path, *, force: bool = False) -> None:
     """Write our layout, with paths relative to the file, under a temporary name that is then renamed.
 
-    What all cases share is written once. Raises InputError when the folder does not exist.
+    What all cases share is written once. force: also over a manifest that holds something else. Raises InputError when
+    `in_the_way` does.
     """
     path = Path(path)
-    if not path.parent.is_dir():
-        raise InputError(f"The folder {path.parent} does not exist. Make it first, or name another file.")
+    text = manifest_text(manifest, path)
+    in_the_way({path: text}, force=force)
+    write_text(path, text)
+
+
+def in_the_way(texts: Mapping[Path, str], *, force: bool = False) -> None:
+    """Raise InputError unless these manifests can be written and nobody's work is lost.
+
+    texts: path -> what is to be written. A file that holds just that is none in the way; another one is, as a person
+    may have edited it, unless `force`, which overwrites a JSON file and nothing else.
+    """
+    others = []
+    for path, text in texts.items():
+        check_target(path)
+        try:
+            if not path.exists() or path.read_bytes() == text.encode():
+                continue
+        except OSError as error:
+            raise InputError(f"{path} is there already and cannot be read: {error.strerror}. Name another.") from error
+        if force and path.suffix.lower() != ".json":
+            raise InputError(f"--force overwrites manifests, *.json; {path.name} is none. Name another --out.")
+        others.append(path)
+    if others and not force:
+        names = ", ".join(map(str, others[:5])) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
+        there = "is there already and holds" if len(others) == 1 else "are there already and hold"
+        raise InputError(
+            f"{names} {there} something else, perhaps edited by hand. Name another --out, or overwrite with --force."
+        )
+
+
+def manifest_text(manifest: Manifest, path: Path) -> str:
+    """What `write_manifest` writes to `path`."""
     rows = [_row(case, path.parent) for case in manifest.cases]
     document: dict[str, Any] = {"name": manifest.name}
     if manifest.modality:
@@ -293,8 +325,7 @@ def write_manifest(manifest: Manifest, path: str | Path) -> None:
     head = json.dumps({**document, "cases": []}, indent=1, ensure_ascii=False).removesuffix("[]\n}")
     # a case a line: a manifest is read by people and compared by diff
     lines = ",\n  ".join(json.dumps(row, ensure_ascii=False) for row in rows)
-    body = head + (f"[\n  {lines}\n ]\n}}\n" if rows else "[]\n}\n")
-    write_text(path, body)
+    return head + (f"[\n  {lines}\n ]\n}}\n" if rows else "[]\n}\n")
 
 
 def modality_code(word: object) -> str | None:
@@ -316,7 +347,7 @@ def _read_ours(content: Mapping[str, Any], base: Path) -> Manifest:
     rows = content["cases"]
     if not isinstance(rows, list):
         raise InputError(f"`cases` is {_kind(rows)}, not a list.")
-    name = _text(content, "name", "the manifest") or base.name
+    name = _text(content, "name", "the manifest") or base.absolute().name
     stated = "labels" in content
     labels = _labels(content.get("labels", {}), "the manifest")
     cases = []
@@ -538,7 +569,7 @@ def _file_of(path: Path) -> Path:
 
 
 def _read_decathlon(content: Mapping[str, Any], base: Path) -> Manifest:
-    name = str(content.get("name") or base.name)
+    name = str(content.get("name") or base.absolute().name)
     labels = _labels(content.get("labels", {}), "`labels`")
     channels = content.get("modality")
     words = list(channels.values()) if isinstance(channels, dict) else [] if channels is None else [channels]
@@ -585,7 +616,7 @@ def _read_nnunet(content: Mapping[str, Any], base: Path) -> Manifest:
     ignore = (ignored,) if isinstance(ignored, int) else ()
     channels = content.get("channel_names") or content.get("modality") or {}
     modality = modality_code(next(iter(channels.values()))) if isinstance(channels, dict) and channels else None
-    name = str(content.get("name") or base.name)
+    name = str(content.get("name") or base.absolute().name)
     ending = content.get("file_ending")
     cases = []
     listed = content.get("dataset")

@@ -15,8 +15,8 @@ from pathlib import Path, PurePath
 
 from medsam.data.manifest import Case
 from medsam.data.names import group_names, namesakes
+from medsam.errors import counted
 from medsam.io.dicom_tree import patient_digest
-from medsam.wording import plural
 
 _HOWS = {
     "number": "their Patient ID",
@@ -106,17 +106,17 @@ def doubts(cases: Sequence[Case]) -> list[tuple[str, str]]:
     found = (
         (
             silent,
-            f"{plural(count, 'case')} without `patient` look like scans of {plural(len(silent), 'person', 'people')}",
+            f"{counted(count, 'case')} without `patient` look like scans of {counted(len(silent), 'person', 'people')}",
             "Each counts as a patient of its own. `medsam data split` joins them; `patient` in the manifest overrules.",
         ),
         (
             stated,
-            f"{plural(len(stated), 'person', 'people')}, by folder and name, counted as several patients",
+            f"{counted(len(stated), 'person', 'people')}, by folder and name, counted as several patients",
             "Right if these are different people; otherwise give them one `patient`.",
         ),
         (
             alike,
-            f"{plural(len(alike), 'name')} in several modalities or in folders of several splits",
+            f"{counted(len(alike), 'name')} in several modalities or in folders of several splits",
             "They count as different patients; where they are one, give them one `patient`.",
         ),
     )
@@ -136,7 +136,7 @@ def namesake_remarks(cases: Sequence[Case], folder: Path) -> list[str]:
         return []
     some = " and ".join(sorted(case.id for case in alike[0])[:2])
     return [
-        f"{plural(len(alike), 'name')} in several modalities or splits, e.g. {some}: counted as different patients; "
+        f"{counted(len(alike), 'name')} in several modalities or splits, e.g. {some}: counted as different patients; "
         "where they are one, give them one `patient` in the manifest"
     ]
 
@@ -178,7 +178,7 @@ def _remarks(cases: Sequence[Case], joined: dict[str, tuple[int, ...]], hows: Co
         some = ", ".join(sorted(cases[place].id for place in members)[:3])
         how = " and ".join(_HOWS[rule] for rule in _HOWS if hows[rule])
         yield (
-            f"{plural(together, 'case')} joined by {how} to {plural(len(joined), 'patient')}, e.g. {name}: {some}; "
+            f"{counted(together, 'case')} joined by {how} to {counted(len(joined), 'patient')}, e.g. {name}: {some}; "
             "where that is wrong, write `patient` into the manifest"
         )
     alone = sum(not case.patient_stated for case in cases) - together

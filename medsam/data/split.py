@@ -19,9 +19,8 @@ import numpy as np
 
 from medsam.data.manifest import Case, Manifest, Split
 from medsam.data.patients import assign
-from medsam.errors import InputError
+from medsam.errors import InputError, counted
 from medsam.io.labels import structures_in
-from medsam.wording import plural
 
 Stratify = Literal["label", "modality", "none"]
 
@@ -54,7 +53,7 @@ def split_manifest(
     sizes["train"] = len(tags) - sum(sizes.values())
     if sizes["train"] < 1:
         raise InputError(
-            f"{manifest.name} has {plural(len(tags), 'patient')} with a label, too few for "
+            f"{manifest.name} has {counted(len(tags), 'patient')} with a label, too few for "
             f"{1 + (test > 0) + (val > 0)} parts."
         )
     parts = _stratified(tags, list(sizes.values()), np.random.default_rng(seed))
@@ -82,7 +81,9 @@ def fold_manifest(
     manifest = replace(manifest, cases=assign(manifest.cases).cases)
     tags = _tags(manifest, stratify, progress)
     if len(tags) < folds:
-        raise InputError(f"{manifest.name} has {plural(len(tags), 'patient')} with a label, too few for {folds} folds.")
+        raise InputError(
+            f"{manifest.name} has {counted(len(tags), 'patient')} with a label, too few for {folds} folds."
+        )
     sizes = [len(tags) // folds + (n < len(tags) % folds) for n in range(folds)]
     rng = np.random.default_rng(seed)
     parts = _stratified(tags, sizes, rng)
@@ -90,7 +91,7 @@ def fold_manifest(
     wanted = max(1, round(val * len(rest))) if val > 0 else 0
     if wanted >= len(rest):
         raise InputError(
-            f"{manifest.name}: {plural(len(rest), 'patient')} outside the fold: too few for --val {val:g}."
+            f"{manifest.name}: {counted(len(rest), 'patient')} outside the fold: too few for --val {val:g}."
         )
     inner = _stratified(rest, [wanted, len(rest) - wanted], np.random.default_rng([seed, fold]))
     chosen: dict[str, Split] = {patient: "test" for patient, part in parts.items() if part == fold}

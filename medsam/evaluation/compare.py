@@ -49,6 +49,7 @@ from medsam.evaluation.summary import (
     mean_over_structures,
     read_table,
 )
+from medsam.io.save import check_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -235,8 +236,7 @@ def write_comparison(comparison: Comparison, out: Path) -> None:
     The folder is made if need be; files appear whole or not at all. Raises InputError when `out` is a file.
     """
     out = Path(out)
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file; --out takes a folder.")
+    check_folder(out)
     files = {
         "compare.json": json.dumps(comparison.as_dict(), indent=2, allow_nan=False) + "\n",
         "compare.csv": _csv(comparison),

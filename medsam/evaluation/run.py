@@ -38,7 +38,7 @@ from medsam.evaluation.summary import file_name
 from medsam.evaluation.zero_shot import CaseResult, Subject, measure_case
 from medsam.inference.embeddings import weights_digest
 from medsam.inference.predictor import Predictor
-from medsam.io.save import save_labels
+from medsam.io.save import check_folder, save_labels
 from medsam.trainer import interruptible, progress_bar, quiet
 from medsam.volume import LabelVolume
 
@@ -194,6 +194,7 @@ def _failure(run: Run, name: str) -> str:
 
 def _open_folder(run: Run, models: Mapping[str, Predictor]) -> None:
     """Make the folder, or make sure that it holds this very evaluation."""
+    check_folder(run.folder)
     for model in models.values():
         model.ready()  # from here on it is known who answers
     identity = {

@@ -82,6 +82,20 @@ def check_masks_target(path: Path, inputs: Collection[Path] = ()) -> None:
     if path.suffix.lower() != ".json":
         raise InputError(f"Masks are written as JSON; name the file {path.name}.json or *.json.")
     check_target(path, inputs)
+    if path.exists() and not _is_masks(path):
+        raise InputError(
+            f"{path.name} is there and holds something else than masks, perhaps a manifest or prompts. "
+            "Name another --out."
+        )
+
+
+def _is_masks(path: Path) -> bool:
+    """Whether a file may hold masks of an earlier run; an empty or broken file holds nobody's work."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return path.stat().st_size == 0
+    return isinstance(document, dict) and {"image", "annotations"} <= document.keys()
 
 
 def write_sa1b(content: MaskFile, path: str | Path) -> Path:

@@ -26,7 +26,7 @@ def suffix_of(path: Path) -> str:
 
 
 def save_labels(labels: LabelVolume, path: str | Path, source: str | Path | None = None) -> Path:
-    """Write `labels` and, beside it, `NAME.json` with the label names. Returns the path written.
+    """Write `labels` and, beside it, its `sidecar` with the label names. Returns the path written.
 
     source: the file the scan came from; its orientation is copied exactly where the format is the same.
     Both files are written under temporary names and renamed, so an interrupted write leaves nothing behind.
@@ -83,19 +83,42 @@ def check_writable(path: Path, slices: int, inputs: Collection[Path] = ()) -> No
 
 
 def check_target(path: Path, inputs: Collection[Path] = ()) -> None:
-    """Raise InputError unless a file can be written at `path` without harm to `inputs`."""
-    if not path.parent.is_dir():
-        raise InputError(f"The folder {path.parent} does not exist. Make it first, or name another place.")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder. Name a file.")
-    for other in inputs:
-        if path.absolute() == other.absolute() or (path.exists() and other.exists() and path.samefile(other)):
-            raise InputError(f"{path.name} is also an input, or another output; it would be overwritten. Name another.")
+    """Raise InputError unless a file can be written at `path` without harm to `inputs`.
+
+    inputs: files, and folders of DICOM files, of which none may be written over.
+    """
     try:
+        if not path.parent.is_dir():
+            raise InputError(f"The folder {path.parent} does not exist. Make it first, or name another place.")
+        if path.is_dir():
+            raise InputError(f"{path} is a folder. Name a file.")
+        if any(_is_same(path, other) or _is_slice_of(path, other) for other in inputs):
+            raise InputError(f"{path.name} is also an input, or another output; it would be overwritten. Name another.")
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
         raise InputError(f"Nothing can be written to {path.parent}: {error.strerror or error}.") from error
+
+
+def check_folder(path: Path) -> None:
+    """Raise InputError when `--out`, a folder that may be made, is a file."""
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file; --out takes a folder.")
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    """Whether two names lead to one file: by a link, a detour, or on a disk that does not tell capitals apart."""
+    if path.exists() or other.exists():
+        return path.exists() and other.exists() and path.samefile(other)
+    return str(path.resolve()).casefold() == str(other.resolve()).casefold()
+
+
+def _is_slice_of(path: Path, folder: Path) -> bool:
+    if not (folder.is_dir() and path.is_file() and path.resolve().is_relative_to(folder.resolve())):
+        return False
+    from medsam.io.dicom_file import is_dicom
+
+    return is_dicom(path)
 
 
 def check_preview(path: Path, inputs: Collection[Path] = ()) -> None:
@@ -116,8 +139,12 @@ def _is_sidecar(path: Path) -> bool:
 
 
 def sidecar(path: Path) -> Path:
-    """Where the label names of a mask file live: its name with .json for the suffix."""
-    return path.with_name(path.name[: -len(suffix_of(path))] + ".json")
+    """Where the label names of a mask file live: NAME.json beside NAME.nii.gz, NAME.mha.json beside NAME.mha.
+
+    The former is what other programs look for beside NIfTI (BIDS); the full name keeps masks of one name apart.
+    """
+    suffix = suffix_of(path)
+    return path.with_name((path.name[: -len(suffix)] if suffix in (".nii", ".nii.gz") else path.name) + ".json")
 
 
 def _smallest(array: np.ndarray) -> np.ndarray:

@@ -129,6 +129,41 @@ def test_split_says_how_it_grouped(medsam, tmp_path):
     assert "1 person, by folder and name, counted as several patients" in err
 
 
+def test_a_manifest_edited_by_hand_is_not_overwritten(medsam, tmp_path):
+    path, out = scans.manifest(tmp_path / "set", 10), tmp_path / "m.json"
+    path.unlink()
+    card = tmp_path / "card.yaml"
+    card.write_text(
+        "{name: mine, title: Mine, modality: CT, labels: {liver: 1}, source: {citation: me}, licence: CC0,\n"
+        'cases: one, recipe: [{image: "images/{n}.nii.gz", unlabelled: true}]}\n'
+    )
+    source = tmp_path / "source.json"
+    assert medsam("index", tmp_path / "set", "--out", source)[0] == 0
+    for words in (
+        ["index", tmp_path / "set"],
+        ["split", source, "--seed", 3],
+        ["recipe", "--card", card, "--root", tmp_path / "set"],
+    ):
+        out.unlink(missing_ok=True)
+        assert medsam(*words, "--out", out)[0] == 0
+        first = out.read_bytes()
+        assert medsam(*words, "--out", out)[0] == 0  # the same again
+        edited = first.replace(b'"patient": "a0"', b'"patient": "mine"')
+        assert edited != first
+        out.write_bytes(edited)
+        status, said, err = medsam(*words, "--out", out)
+        assert (status, said) == (2, "")
+        assert f"{out} is there already and holds something else, perhaps edited by hand" in err
+        assert out.read_bytes() == edited
+        assert medsam(*words, "--out", out, "--force")[0] == 0
+        assert out.read_bytes() == first
+    scan = scans.scan(tmp_path / "scan.nii.gz")
+    before = scan.read_bytes()
+    status, _, err = medsam("index", tmp_path / "set", "--out", scan, "--force")
+    assert (status, scan.read_bytes()) == (2, before)
+    assert "--force overwrites manifests" in err
+
+
 def test_split_by_folds(medsam, tmp_path):
     path, tested = scans.manifest(tmp_path, 6), []
     for fold in range(3):
@@ -145,7 +180,8 @@ def test_split_mends_a_patient_in_two_parts(medsam, tmp_path):
         case |= {"patient": f"p{n // 2}", "split": "train" if n % 2 else "test"}
     scans.write(path, content)
     assert medsam("check", path)[0] == 2
-    assert medsam("split", path, "--out", path, "--test", 0.34, "--val", 0)[0] == 0
+    assert medsam("split", path, "--out", path, "--test", 0.34, "--val", 0)[0] == 2
+    assert medsam("split", path, "--out", path, "--test", 0.34, "--val", 0, "--force")[0] == 0
     assert medsam("check", path)[0] == 0
     assert len(read_manifest(path).of_split("test")) == 2
 

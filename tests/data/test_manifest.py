@@ -222,6 +222,16 @@ def test_a_manifest_without_cases_can_be_written(tmp_path):
     assert parse_manifest(tmp_path / "m.json").cases == ()
 
 
+def test_a_manifest_in_the_folder_one_stands_in_is_called_like_it(tmp_path, monkeypatch):
+    (tmp_path / "liver").mkdir()
+    monkeypatch.chdir(tmp_path / "liver")
+    scans.write(Path("m.json"), {"cases": [{"id": "a", "image": "a.nii.gz"}]})
+    found = read_manifest("m.json")
+    assert found.name == "liver"
+    write_manifest(found, "n.json")
+    assert read_manifest("n.json") == found
+
+
 def test_writing_into_no_folder_is_an_input_error(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         write_manifest(Manifest("none", None, {}, ()), tmp_path / "no/m.json")

@@ -7,7 +7,7 @@ from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
 from medsam.io import nifti
 from medsam.io.load import load_volume
-from medsam.io.save import check_writable, save_labels
+from medsam.io.save import check_target, check_writable, save_labels
 from medsam.volume import LabelVolume
 
 
@@ -83,6 +83,40 @@ def test_the_scan_itself_is_never_written_over(tmp_path):
         with pytest.raises(InputError, match="also an input"):
             save_labels(labels(2), tmp_path / name, scan)
     assert scan.read_bytes() == before
+
+
+def test_a_link_a_detour_or_a_slice_of_a_series_is_an_input_too(tmp_path):
+    scan = tmp_path / "a.nii.gz"
+    scan.write_bytes(b"x")
+    (tmp_path / "link").symlink_to(tmp_path)
+    (tmp_path / "hard.nii.gz").hardlink_to(scan)
+    (tmp_path / "soft.nii.gz").symlink_to(scan)
+    for name in ("a.nii.gz", "link/a.nii.gz", "hard.nii.gz", "soft.nii.gz", "link/link/soft.nii.gz"):
+        with pytest.raises(InputError, match="also an input"):
+            check_target(tmp_path / name, [scan])
+    check_target(tmp_path / "b.nii.gz", [scan])
+    with pytest.raises(InputError, match="another output"):  # neither is there yet, and both would be one file
+        check_target(tmp_path / "link/new.png", [tmp_path / "new.png"])
+    series = tmp_path / "series"
+    series.mkdir()
+    (series / "1.png").write_bytes(bytes(128) + b"DICM")
+    (series / "notes.png").write_bytes(b"x")
+    with pytest.raises(InputError, match="also an input"):
+        check_target(series / "1.png", [series])
+    check_target(series / "notes.png", [series])
+    with pytest.raises(InputError, match="too long"):
+        check_target(tmp_path / ("x" * 300 + ".png"))
+
+
+@pytest.mark.parametrize(
+    ("mask", "names"),
+    [("a.nii.gz", "a.json"), ("a.nii", "a.json"), ("a.nrrd", "a.nrrd.json"), ("a.mha", "a.mha.json")],
+)
+def test_only_nifti_shares_the_bare_name_of_its_sidecar(tmp_path, mask, names):
+    (tmp_path / "a.json").write_text('{"labels": {"1": "spleen"}}' if names == "a.json" else '{"Modality": "MR"}')
+    save_labels(labels(), tmp_path / mask)
+    assert json.loads((tmp_path / names).read_text()) == {"labels": {"1": "spleen"}}
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted({mask, names, "a.json"})
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import math
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,11 +108,12 @@ def run(arguments: argparse.Namespace) -> None:
     scan = load_volume(arguments.scan, series=arguments.series, frame=arguments.frame)
     loaded = time.perf_counter() - started
     axis, inputs = arguments.axis, [arguments.scan, *checkpoint_file(arguments.model)]
+    notes: list[str] = []
     if arguments.prompts is not None:
 
         def rough_mask(path: Path) -> np.ndarray:
             inputs.append(path)
-            return read_mask(path, scan.geometry, frame_of_reference=scan.uids.get("frame_of_reference"))
+            return read_mask(path, scan.geometry, frame_of_reference=scan.uids.get("frame_of_reference"), notes=notes)
 
         inputs.append(arguments.prompts)
         from_file, file_axis = read_prompts(arguments.prompts, rough_mask)
@@ -139,6 +141,7 @@ def run(arguments: argparse.Namespace) -> None:
     cache = EmbeddingCache(folder=arguments.embeddings)
     predictor = Predictor(arguments.model, arguments.device, cache, precision=arguments.precision)
     found = _segment(predictor, scan, prompts, axis, arguments)
+    found = replace(found, notes=(*notes, *found.notes))
     source = arguments.scan if arguments.scan.is_file() else None
     for one, labels in zip(outs, (found.labels, *found.alternatives), strict=True):
         save_labels(labels, one, source)

@@ -28,6 +28,7 @@ from medsam.evaluation.protocol import Protocol
 from medsam.evaluation.summary import BASELINES, COLUMNS
 from medsam.geometry import SlicePlane
 from medsam.inference.predictor import Predictor
+from medsam.io.labels import notes_on
 from medsam.labels import DEFAULT_TOLERANCE_MM
 from medsam.metrics.measure import measure
 from medsam.postprocess.merge import merge_by_quality
@@ -164,7 +165,8 @@ def measure_case(
         for model, network in predictors.items()
     }
     window = next((look.window for look in looks.values()), None) or resolve_window(subject.scan, asked_window)
-    result = CaseResult(window=window.name, notes=list(window_notes(subject.scan, window, asked_window)))
+    notes = [*window_notes(subject.scan, window, asked_window), *notes_on(subject.references)]
+    result = CaseResult(window=window.name, notes=notes)
     if subject.scan.array.dtype.kind == "f":
         broken = 1 - float(np.isfinite(subject.scan.array).mean())
         if broken:
@@ -369,16 +371,20 @@ def _masks(
     """The label map of one model, and alone what it cannot hold because structures overlap."""
     mine = {s: found for (m, prompt, s), found in answers.items() if m == model and prompt == primary}
     merged = np.zeros(subject.scan.geometry.shape, np.uint16)
+    # label files hold 16 bits; larger numbers are counted anew, and the names tell which is which
+    numbers = subject.labels
+    if max(numbers.values(), default=0) > np.iinfo(merged.dtype).max:
+        numbers = {structure: n for n, structure in enumerate(numbers, start=1)}
     hidden: set[str] = set()
     for index in sorted({index for found in mine.values() for index in found.kept}):
         here = [structure for structure, found in mine.items() if index in found.kept]
         masks = np.stack([mine[structure].mask(index, plane.shape) for structure in here])
         quality = np.array([mine[structure].kept[index].quality for structure in here])
-        ids = np.array([subject.labels[structure] for structure in here])
+        ids = np.array([numbers[structure] for structure in here])
         shown = merge_by_quality(masks, quality, ids)
         plane.take(merged, index)[...] = shown
         hidden |= {name for name, mask, n in zip(here, masks, ids, strict=True) if not np.array_equal(shown == n, mask)}
-    names = {number: structure for structure, number in subject.labels.items()}
+    names = {number: structure for structure, number in numbers.items()}
     result.masks[model] = LabelVolume(merged, subject.scan.geometry, names)
     for structure in sorted(hidden):
         whole = np.zeros(merged.shape, bool)

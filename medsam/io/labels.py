@@ -363,10 +363,9 @@ def _ids(path: Path, volume: Volume) -> tuple[np.ndarray, list[str]]:
             f"{path.name} holds values up to {highest:.9g} as floating-point numbers, which tell whole numbers apart "
             f"only up to {told_apart:.0f}. Save it again with integers."
         )
-    furthest = float(off.max(initial=0))
-    notes = [f"{path.name} holds fractions up to {furthest:.2g} from whole numbers; they were rounded."]
+    notes = [f"Label values within {_ROUNDED:g} of whole numbers were rounded to them."] if off.any() else []
     kind = np.int32 if highest < 2**31 else np.int64
-    return np.rint(array).astype(kind), notes if furthest else []
+    return np.rint(array).astype(kind), notes
 
 
 def _label_map(

@@ -170,3 +170,16 @@ def test_labels_are_read_once(tmp_path, monkeypatch):
     path = scans.manifest(tmp_path, 3)
     check_manifest(path)
     assert len(read) == 3
+
+
+def test_a_note_on_many_cases_is_said_once(tmp_path):
+    path = scans.manifest(tmp_path, 3)
+    for n in range(3):
+        scans.nifti(tmp_path / f"labels/a{n}.nii.gz", np.full(scans.SHAPE, 1.0001 if n else 1.0, np.float32))
+    checked = check_manifest(path)
+    assert [(p.level, p.kind, p.case) for p in checked.problems] == [
+        ("warning", "never-present", None),
+        ("note", "label-read", "a1"),
+    ]
+    assert checked.problems[1].message.endswith("were rounded to them. So in 1 more case.")
+    assert (checked.errors, checked.warnings) == (0, 1)

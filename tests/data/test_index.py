@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import nibabel as nib
+import nrrd
 import numpy as np
 import pydicom
 import pytest
 import tiny_sets as scans
+from drawn import grid, make_seg, make_series
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
@@ -204,7 +206,9 @@ def series(folder: Path, patient="4711", count=3, uid=None, frame="1.2.3", modal
     return uid
 
 
-def structure_set(path: Path, roi="Heart", patient="4711", refers_to=None, frame="1.2.3") -> Path:
+def structure_set(path: Path, roi="Heart", patient="4711", refers_to=None, frame="1.2.3", corner=(0.5, 0.5)) -> Path:
+    """3 x 2 pixels on the middle slice."""
+    x, y = corner
     ds = Dataset()
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -215,7 +219,7 @@ def structure_set(path: Path, roi="Heart", patient="4711", refers_to=None, frame
     item, drawn, contour = Dataset(), Dataset(), Dataset()
     item.ROINumber, item.ROIName, item.ReferencedFrameOfReferenceUID = 1, roi, frame
     contour.ContourGeometricType, contour.NumberOfContourPoints = "CLOSED_PLANAR", 4
-    contour.ContourData = [0.5, 0.5, 2, 3.5, 0.5, 2, 3.5, 2.5, 2, 0.5, 2.5, 2]
+    contour.ContourData = [x, y, 2, x + 3, y, 2, x + 3, y + 2, 2, x, y + 2, 2]
     drawn.ReferencedROINumber, drawn.ContourSequence = 1, [contour]
     ds.StructureSetROISequence, ds.ROIContourSequence = [item], [drawn]
     if refers_to:
@@ -290,6 +294,93 @@ def test_several_structure_sets_of_one_series_become_a_mapping(tmp_path):
     masks = case.load_references(case.load_image())
     assert {name: int(mask.sum()) for name, mask in masks.items()} == {"Heart": 6, "Lung": 6}
     assert found.labels == {"Heart": 1, "Lung": 2}
+
+
+def test_a_structure_in_several_files_of_a_series_is_joined_from_all(tmp_path):
+    series(tmp_path / "ct")
+    structure_set(tmp_path / "rs/1.dcm", "Heart", corner=(0.5, 0.5))
+    structure_set(tmp_path / "rs/2.dcm", "heart ", corner=(1.5, 0.5))
+    structure_set(tmp_path / "rs/3.dcm", "Lung")
+    out = tmp_path / "m.json"
+    found = index_folder(tmp_path)
+    assert found.remarks[0] == "the structure 'Heart' is joined from 2 files of one series: rs/1.dcm, rs/2.dcm"
+    assert found.manifest.labels == {"Heart": 1, "Lung": 2}
+    write_manifest(found.manifest, out)
+    case = read_manifest(out).cases[0]
+    masks = case.load_references(case.load_image())
+    assert {name: int(mask.sum()) for name, mask in masks.items()} == {"Heart": 8, "Lung": 6}
+    checked = check_manifest(out)
+    assert [(p.level, p.kind, p.message) for p in checked.problems] == [
+        ("note", "label-read", "'Heart' is joined from 2 files.")
+    ]
+    assert (checked.errors, checked.warnings) == (0, 0)
+
+
+def test_two_segs_of_one_series_and_one_with_a_structure_of_its_own_are_joined(tmp_path):
+    here = grid()
+    images = make_series(tmp_path / "ct", here)
+    masks = np.zeros((2, 4, 6, 5, 2), np.uint8)
+    masks[0, 1, :2, :2, 0], masks[1, 2, :3, :3, 0], masks[1, 3, 5, 4, 1] = 1, 1, 1
+    make_seg(tmp_path / "a.dcm", masks[0][..., :1], here, ("Lesion",), images=images)
+    make_seg(tmp_path / "b.dcm", masks[1], here, ("lesion", "Liver"), images=images)
+    out = tmp_path / "m.json"
+    write_manifest(index_folder(tmp_path).manifest, out)
+    (case,) = read_manifest(out).cases
+    references = case.load_references(case.load_image())
+    assert {name: int(mask.sum()) for name, mask in references.items()} == {"Lesion": 4 + 9, "Liver": 1}
+
+
+def test_one_structure_is_one_number_whatever_it_is_called_in_each_patient(tmp_path):
+    for n, name in enumerate(("GTV-1", "gtv 1", "GTV_1")):
+        series(tmp_path / f"{n}/ct", patient=f"1{n}")
+        structure_set(tmp_path / f"{n}/rs.dcm", name, patient=f"1{n}")
+    out = tmp_path / "m.json"
+    write_manifest(index_folder(tmp_path).manifest, out)
+    found = read_manifest(out)
+    assert found.labels == {"GTV-1": 1}
+    for case in found.cases:
+        assert case.load_references(case.load_image())["GTV-1"].sum() == 6
+
+
+@pytest.mark.parametrize("keyword", ["StructureSetROISequence", "ReferencedFrameOfReferenceSequence"])
+def test_a_damaged_label_file_is_named_and_does_not_stop_the_rest(tmp_path, keyword):
+    series(tmp_path / "ct")
+    structure_set(tmp_path / "good.dcm", "Heart")
+    ds = pydicom.dcmread(structure_set(tmp_path / "bad.dcm", "Lung"))
+    ds.add(pydicom.DataElement(keyword, "LO", "Lung"))
+    ds.save_as(tmp_path / "bad.dcm")
+    found = index_folder(tmp_path)
+    assert [case.label and case.label.name for case in found.manifest.cases] == ["good.dcm"]
+    assert found.remarks[0].startswith("bad.dcm: ")
+    assert "is no sequence of items" in found.remarks[0]
+
+
+def test_the_segments_of_a_seg_nrrd_are_indexed_by_name(tmp_path):
+    scans.scan(tmp_path / "a.nii.gz")
+    scans.scan(tmp_path / "b.nii.gz")
+    scans.label(tmp_path / "b_seg.nii.gz", (1, 3))
+    layers = np.zeros((2, *scans.SHAPE), np.uint8)
+    layers[0, 0, 0, 0] = layers[1, 0, 0, :2] = layers[1, 1, 1, 1] = 1
+    header = {
+        "space": "right-anterior-superior",
+        "space directions": [[np.nan] * 3, *np.eye(3)],
+        "kinds": ["list", "domain", "domain", "domain"],
+        "space origin": [0, 0, 0],
+        "Segment0_Name": "Cyst",
+        "Segment0_LabelValue": "1",
+        "Segment0_Layer": "0",
+        "Segment1_Name": "Liver",
+        "Segment1_LabelValue": "1",
+        "Segment1_Layer": "1",
+    }
+    nrrd.write(str(tmp_path / "a.seg.nrrd"), layers.transpose(0, 3, 2, 1), header)
+    out = tmp_path / "m.json"
+    write_manifest(index_folder(tmp_path).manifest, out)
+    found = {case.id: case for case in read_manifest(out).cases}
+    references = found["a"].load_references(found["a"].load_image())
+    assert {name: int(mask.sum()) for name, mask in references.items()} == {"Cyst": 1, "Liver": 3}
+    assert found["b"].labels == {"label_1": 1, "label_3": 3}
+    assert [p for p in check_manifest(out).problems if p.level == "error"] == []
 
 
 @pytest.mark.parametrize(

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from drawn import rectangle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.path import Path as Outline
 
 from medsam.errors import InputError
 from medsam.io.contours import enclosed, fill
-
-
-def rectangle(x0, y0, x1, y1) -> np.ndarray:
-    return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], dtype=float)
 
 
 def drawing(mask: np.ndarray) -> list[str]:

@@ -5,16 +5,14 @@ from __future__ import annotations
 from itertools import permutations, product
 from pathlib import Path
 
-import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+from drawn import FRAME_OF_REFERENCE, PATIENT, change, grid, make_seg, source
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.sr.codedict import codes
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.dataset import Dataset
 
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
@@ -22,83 +20,10 @@ from medsam.io.dicom import read_dicom
 from medsam.io.dicom_seg import read_seg
 from medsam.io.dicom_tree import structure_names
 
-PATIENT = "Secret^Name"
-FRAME_OF_REFERENCE = generate_uid(entropy_srcs=["tests of medsam"])
-
-
-def grid(shape=(4, 6, 5), spacing_ijk=(0.8, 0.9, 3.0), origin=(-12.5, 40.25, 7.0), direction=None) -> VolumeGeometry:
-    direction = np.eye(3) if direction is None else direction
-    return VolumeGeometry.from_itk(shape, origin, spacing_ijk, tuple(np.ravel(direction)))
-
 
 def blob(shape, seed=0) -> np.ndarray:
     """A random mask with no symmetry, so that a flip or a swap of axes shows."""
     return np.random.default_rng(seed).random(shape) < 0.4
-
-
-def source(geometry: VolumeGeometry) -> list[Dataset]:
-    """The least of a CT series that highdicom accepts as the source of a SEG."""
-    study, series = generate_uid(), generate_uid()
-    images = []
-    for k in range(geometry.shape[0]):
-        image = Dataset()
-        image.file_meta = FileMetaDataset()
-        image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        image.SOPClassUID, image.SOPInstanceUID = CTImageStorage, generate_uid()
-        image.StudyInstanceUID, image.SeriesInstanceUID = study, series
-        image.FrameOfReferenceUID = FRAME_OF_REFERENCE
-        image.PatientName, image.PatientID = PATIENT, "4711"
-        image.PatientBirthDate, image.PatientSex, image.AccessionNumber = "19700101", "O", ""
-        image.StudyID, image.StudyDate, image.StudyTime, image.ReferringPhysicianName = "1", "", "", ""
-        image.Modality, image.SeriesNumber, image.InstanceNumber, image.PositionReferenceIndicator = "CT", 1, k + 1, ""
-        image.Rows, image.Columns = geometry.shape[1:]
-        direction = geometry.affine[:3, :3] / geometry.spacing_mm[::-1]
-        image.ImageOrientationPatient = [float(v) for v in direction[:, :2].T.ravel()]
-        image.ImagePositionPatient = [float(v) for v in geometry.to_mm([0, 0, k])]
-        image.PixelSpacing = list(geometry.spacing_mm[1:])
-        image.SliceThickness = geometry.spacing_mm[0]
-        image.BitsAllocated, image.BitsStored, image.HighBit, image.PixelRepresentation = 16, 16, 15, 0
-        image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
-        images.append(image)
-    return images
-
-
-def make_seg(path: Path, masks: np.ndarray, geometry: VolumeGeometry, labels=("liver",), kind="BINARY", **more) -> Path:
-    """A SEG of masks (K, J, I, S) with its frames on `geometry`, empty frames left out."""
-    seg = hd.seg.Segmentation(
-        source_images=source(geometry),
-        pixel_array=masks,
-        segmentation_type=kind,
-        segment_descriptions=[
-            hd.seg.SegmentDescription(
-                segment_number=n,
-                segment_label=label,
-                segmented_property_category=codes.SCT.Organ,
-                segmented_property_type=codes.SCT.Liver,
-                algorithm_type="MANUAL",
-            )
-            for n, label in enumerate(labels, start=1)
-        ],
-        series_instance_uid=generate_uid(),
-        series_number=2,
-        sop_instance_uid=generate_uid(),
-        instance_number=1,
-        manufacturer="tests",
-        manufacturer_model_name="tests",
-        software_versions="1",
-        device_serial_number="1",
-        **more,
-    )
-    seg.save_as(path)
-    return path
-
-
-def change(path: Path, edit) -> Path:
-    """Edit a file as plain DICOM, behind highdicom's back."""
-    dataset = pydicom.dcmread(path)
-    edit(dataset)
-    dataset.save_as(path)
-    return path
 
 
 def no_spacing_between_slices(dataset: Dataset) -> None:

@@ -6,17 +6,27 @@ import itertools
 from pathlib import Path
 
 import nibabel as nib
+import nrrd
 import numpy as np
 import phantoms
 import pytest
 import SimpleITK as sitk
+from drawn import grid, loop, make_rs, make_seg, rectangle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
-from medsam.io.labels import LabelGridMismatch, UnknownLabel, load_labels, on_grid, read_mask, structures_in
+from medsam.io.labels import (
+    LabelGridMismatch,
+    UnknownLabel,
+    load_labels,
+    notes_on,
+    on_grid,
+    read_mask,
+    structures_in,
+)
 from medsam.io.load import load_volume
 from medsam.volume import Volume
 
@@ -75,6 +85,62 @@ def test_floats_that_are_whole_numbers_are_labels(tmp_path):
 def test_fractions_are_refused(tmp_path):
     with pytest.raises(UnknownLabel, match=r"a\.nii\.gz.*no whole numbers \(24 voxels, e\.g\. 0\.5\)"):
         load_labels(nifti(tmp_path / "a.nii.gz", np.full(MAP.shape, 0.5, np.float32)), GRID, NAMES)
+
+
+@pytest.mark.parametrize("off", [1e-4, -2e-4, 9e-4])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_fractions_a_thousandth_from_whole_numbers_are_rounded_with_a_word(tmp_path, off, dtype):
+    path = nifti(tmp_path / "a.nii.gz", MAP * dtype(1 + off / 2))
+    masks = load_labels(path, GRID, NAMES)
+    for structure, value in NAMES.items():
+        np.testing.assert_array_equal(masks[structure], value == MAP)
+    assert ["rounded" in note for note in notes_on(masks)] == [True]
+    assert notes_on(load_labels(nifti(tmp_path / "b.nii.gz", MAP.astype(dtype)), GRID, NAMES)) == ()
+
+
+def test_labels_that_the_header_scales_by_a_little_less_than_one_are_rounded(tmp_path):
+    image = nib.Nifti1Image(MAP.transpose(2, 1, 0), GRID.ras_affine)
+    image.header.set_slope_inter(0.9999, 0)
+    nib.save(image, tmp_path / "a.nii.gz")
+    notes: list[str] = []
+    one = read_mask(nifti(tmp_path / "m.nii.gz", (MAP == 2) * np.float32(0.9999)), GRID, notes=notes)
+    np.testing.assert_array_equal(one, MAP == 2)
+    assert len(notes) == 1
+    np.testing.assert_array_equal(load_labels(tmp_path / "a.nii.gz", GRID, NAMES)["spleen"], MAP == 2)
+
+
+@pytest.mark.parametrize("value", [0.5, 0.99, 1.002, np.nan, np.inf])
+def test_other_fractions_stay_an_error(tmp_path, value):
+    array = MAP.astype(np.float32)
+    array[0, 0, 0] = value
+    with pytest.raises(UnknownLabel, match="no whole numbers .1 voxels"):
+        load_labels(nifti(tmp_path / "a.nii.gz", array), GRID, NAMES)
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nrrd", "a.mha", "a.npz"])
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint64, np.float64])
+@pytest.mark.parametrize("base", [2**24, 2**31 - 2, 2**40])
+def test_large_numbers_are_told_apart(tmp_path, name, dtype, base):
+    if base + 2 > (2**31 - 1 if dtype is np.int32 else 2**53):
+        return
+    array = np.where(MAP > 0, MAP.astype(dtype) + dtype(base), dtype(0)).astype(dtype)
+    path = tmp_path / name
+    if name.endswith(".npz"):
+        np.savez(path, gts=array)
+    elif name.endswith(".nii"):
+        nib.save(nib.Nifti1Image(array.transpose(2, 1, 0), GRID.ras_affine, dtype=dtype), path)
+    else:
+        itk(path, array)
+    masks = load_labels(path, GRID, {"liver": base + 1, "spleen": base + 2})
+    for structure, value in NAMES.items():
+        np.testing.assert_array_equal(masks[structure], value == MAP)
+    assert structures_in(path) == {str(base + 1), str(base + 2)}
+
+
+@pytest.mark.parametrize(("dtype", "value"), [(np.float32, 2**24 + 2), (np.float64, 2**53 + 2), (np.float64, 1e300)])
+def test_floats_too_large_to_be_told_apart_are_refused(tmp_path, dtype, value):
+    with pytest.raises(UnknownLabel, match="tell whole numbers apart only up to"):
+        load_labels(nifti(tmp_path / "a.nii.gz", (MAP == 1) * dtype(value)), GRID)
 
 
 def test_a_structure_that_is_not_in_the_file_is_empty_and_known_to_be(tmp_path):
@@ -292,6 +358,150 @@ def test_names_match_but_for_case_and_signs_and_the_rest_is_passed_over(data):
 def test_a_structure_set_cannot_lie_on_a_scan_without_millimetres(data):
     with pytest.raises(LabelGridMismatch, match="placed in millimetres"):
         load_labels(data / "lung_ct_dicom_rtstruct/rtstruct/rtstruct.dcm", picture(512, 512), {"heart": 1})
+
+
+def test_aliases_may_map_several_names_to_one_structure(tmp_path):
+    here = grid((4, 8, 10))
+    squares = [rectangle(n + 0.5, 1.5, n + 3.5, 4.5) for n in range(3)]
+    rois = [(name, [loop(here, square, 1)]) for name, square in zip(("GTV-1", "gtv_2", "heart"), squares, strict=True)]
+    path = make_rs(tmp_path / "rs.dcm", rois)
+    aliases = {"GTV 1": "tumour", "gtv-2": "tumour"}
+    masks = load_labels(path, here, {"tumour": 1, "Heart": 2}, aliases=aliases)
+    assert {name: int(mask.sum()) for name, mask in masks.items()} == {"tumour": 12, "Heart": 9}
+    assert notes_on(masks) == ("'GTV-1', 'gtv_2' are read as one structure, 'tumour'.",)
+    assert structures_in(path, {"tumour": 1, "Heart": 2}, aliases=aliases) == {"tumour", "Heart"}
+    assert read_mask(path, here, structure="tumour", aliases=aliases).sum() == 12
+
+
+def test_an_alias_and_the_name_itself_are_one_structure(tmp_path):
+    here = grid()
+    masks = np.zeros((4, 6, 5, 3), np.uint8)
+    masks[0, 0, :3], masks[0, 0, 2:4, 1], masks[1, 1, 1, 2] = [[1, 0, 0]] * 3, 1, 1
+    path = make_seg(tmp_path / "s.dcm", masks, here, ("Lesion", "nodule", "LESION"))
+    found = load_labels(path, here, {"lesion": 7}, aliases={"Nodule": "lesion"})
+    assert found["lesion"].sum() == 5
+    assert notes_on(found) == (
+        "2 segments named 'Lesion' are read as one structure.",
+        "'Lesion', 'nodule' are read as one structure, 'lesion'.",
+    )
+
+
+def test_notes_on_what_nobody_asked_for_are_not_told(tmp_path):
+    here = grid()
+    masks = np.eye(3, dtype=np.uint8)[np.random.default_rng(0).integers(0, 3, (4, 6, 5))]
+    path = make_seg(tmp_path / "s.dcm", masks, here, ("cyst", "liver", "cyst"))
+    assert notes_on(load_labels(path, here, {"liver": 1})) == ()
+
+
+def test_two_names_of_a_manifest_that_are_one_name_are_refused_for_named_files(tmp_path):
+    here = grid()
+    path = make_seg(tmp_path / "s.dcm", np.ones((4, 6, 5, 1), np.uint8), here, ("GTV 1",))
+    with pytest.raises(InputError, match="'GTV 1' and 'gtv-1' in `labels` are one name"):
+        load_labels(path, here, {"GTV 1": 1, "gtv-1": 2})
+
+
+# -- 3D Slicer's .seg.nrrd ----------------------------------------------------------------------------------
+
+
+def seg_nrrd(path: Path, layers: np.ndarray, segments: list[dict[str, object]]) -> Path:
+    """layers: (L, K, J, I), or (K, J, I) for a file without an axis of layers."""
+    header: dict[str, object] = {
+        "space": "left-posterior-superior",
+        "space directions": [*([[np.nan] * 3] if layers.ndim == 4 else []), *np.diag([0.8, 0.9, 3.0])],
+        "space origin": AFFINE[:3, 3],
+        "kinds": ["list"] * (layers.ndim == 4) + ["domain"] * 3,
+        "encoding": "gzip",
+    }
+    for n, segment in enumerate(segments):
+        header |= {f"Segment{n}_{key}": str(value) for key, value in segment.items()}
+    nrrd.write(
+        str(path), layers.transpose(*([0] if layers.ndim == 4 else []), *range(layers.ndim - 1, -1, -1)[:3]), header
+    )
+    return path
+
+
+LAYERS = np.stack([MAP, (MAP == 2) * np.uint8(2), np.roll(MAP == 1, 1, axis=2).astype(np.uint8)])
+SEGMENTS = [
+    {"Name": "liver", "LabelValue": 1, "Layer": 0},
+    {"Name": "spleen", "LabelValue": 2, "Layer": 0},
+    {"Name": "cyst", "LabelValue": 2, "Layer": 1},
+    {"Name": "Liver", "LabelValue": 1, "Layer": 2},
+]
+
+
+def test_segments_in_layers_are_read_by_name_may_overlap_and_share_one(tmp_path):
+    path = seg_nrrd(tmp_path / "a.seg.nrrd", LAYERS, SEGMENTS)
+    masks = load_labels(path, GRID)
+    assert list(masks) == ["liver", "spleen", "cyst"]
+    np.testing.assert_array_equal(masks["liver"], (MAP == 1) | (LAYERS[2] == 1))
+    np.testing.assert_array_equal(masks["spleen"], MAP == 2)
+    np.testing.assert_array_equal(masks["cyst"], MAP == 2)
+    assert notes_on(masks) == ("2 segments named 'liver' are read as one structure.",)
+    assert structures_in(path) == {"liver", "spleen", "cyst"}
+    wanted = load_labels(path, GRID, {"tumour": 1, "spleen": 2}, aliases={"CYST": "tumour"})
+    assert {name: int(mask.sum()) for name, mask in wanted.items()} == {"tumour": 4, "spleen": 4}
+    np.testing.assert_array_equal(read_mask(path, GRID, structure="cyst"), MAP == 2)
+    with pytest.raises(UnknownLabel, match="holds 3 structures .liver, spleen, cyst.; one is needed"):
+        read_mask(path, GRID)
+
+
+def test_segments_of_one_layer_are_read_by_name_and_by_number_where_no_name_fits(tmp_path):
+    path = seg_nrrd(
+        tmp_path / "a.seg.nrrd", MAP, [{"Name": "Leber", "LabelValue": 1}, {"Name": "Milz", "LabelValue": 2}]
+    )
+    np.testing.assert_array_equal(load_labels(path, GRID)["Milz"], MAP == 2)
+    np.testing.assert_array_equal(load_labels(path, GRID, {"milz": 1})["milz"], MAP == 2)
+    np.testing.assert_array_equal(load_labels(path, GRID, NAMES)["spleen"], MAP == 2)
+    assert structures_in(path, {"milz": 1}) == {"milz"}
+    assert structures_in(path, NAMES) == {"liver", "spleen"}
+
+
+def test_old_segmentations_keep_a_segment_a_layer(tmp_path):
+    layers = np.stack([MAP == 1, MAP == 2]).astype(np.uint8)
+    path = seg_nrrd(tmp_path / "a.seg.nrrd", layers, [{"ID": "liver"}, {"Name": "spleen"}])
+    for structure, value in NAMES.items():
+        np.testing.assert_array_equal(load_labels(path, GRID)[structure], value == MAP)
+
+
+def test_voxels_of_no_segment_are_an_error_unless_named_or_ignored(tmp_path):
+    path = seg_nrrd(tmp_path / "a.seg.nrrd", LAYERS, SEGMENTS[:1])
+    assert structures_in(path) == {"liver", "layer 0 value 2", "layer 1 value 2", "layer 2 value 1"}
+    with pytest.raises(UnknownLabel, match="called layer 0 value 2, layer 1 value 2, layer 2 value 1 .11 voxels."):
+        load_labels(path, GRID, {"liver": 1})
+    assert load_labels(path, GRID, {"liver": 1}, ignore="others")["liver"].sum() == 3
+    assert load_labels(path, GRID, {"liver": 1}, ignore=(1, 2))["liver"].sum() == 3
+    named = {"layer 1 value 2": "cyst", "layer 0 value 2": "spleen", "layer 2 value 1": "liver"}
+    masks = load_labels(path, GRID, {"liver": 1, "cyst": 2, "spleen": 3}, aliases=named)
+    assert [int(mask.sum()) for mask in masks.values()] == [np.count_nonzero((MAP == 1) | (LAYERS[2] == 1)), 4, 4]
+
+
+def test_layers_may_be_picked_or_united(tmp_path):
+    path = seg_nrrd(tmp_path / "a.seg.nrrd", LAYERS, SEGMENTS)
+    for n, layer in enumerate(LAYERS):
+        values = {str(v) for v in np.unique(layer) if v}
+        masks = load_labels(path, GRID, frame=n)
+        assert set(masks) == values == structures_in(path, frame=n)
+        np.testing.assert_array_equal(masks[min(values)], layer == int(min(values)))
+    np.testing.assert_array_equal(load_labels(path, GRID, {"x": 1}, threshold=0)["x"], LAYERS.any(axis=0))
+    assert structures_in(path, {"x": 1}, threshold=0) == {"x"}
+
+
+@pytest.mark.parametrize(
+    ("segments", "why"),
+    [
+        ([{"Name": "a", "Layer": 3}], "lies on layer 3"),
+        ([{"Name": "a", "Layer": "x"}], "no whole number"),
+        ([{"Name": "a", "LabelValue": 1}, {"Name": "b", "LabelValue": 1, "Layer": 0}], "are both value 1 of layer 0"),
+    ],
+)
+def test_a_header_that_contradicts_itself_is_refused(tmp_path, segments, why):
+    with pytest.raises(InputError, match=why):
+        load_labels(seg_nrrd(tmp_path / "a.seg.nrrd", LAYERS, segments), GRID)
+
+
+def test_a_segmentation_in_layers_is_no_scan_and_says_so(tmp_path):
+    with pytest.raises(InputError, match=r"a segmentation in layers .3D Slicer., and no scan"):
+        load_volume(seg_nrrd(tmp_path / "a.seg.nrrd", LAYERS, SEGMENTS))
 
 
 # -- files that are no labels -------------------------------------------------------------------------------

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import drawn
 import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
+from drawn import FRAME_OF_REFERENCE, PATIENT, change, loop, make_rs, rectangle
 
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
@@ -17,55 +17,9 @@ from medsam.io.dicom import read_dicom
 from medsam.io.dicom_tree import structure_names
 from medsam.io.rtstruct import read_rtstruct
 
-PATIENT = "Secret^Name"
-FRAME_OF_REFERENCE = generate_uid(entropy_srcs=["tests of medsam"])
 
-
-def grid(shape=(4, 8, 10), spacing_ijk=(0.8, 0.9, 3.0), origin=(-12.5, 40.25, 7.0), direction=None) -> VolumeGeometry:
-    direction = np.eye(3) if direction is None else direction
-    return VolumeGeometry.from_itk(shape, origin, spacing_ijk, tuple(np.ravel(direction)))
-
-
-def rectangle(x0, y0, x1, y1) -> np.ndarray:
-    return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], dtype=float)
-
-
-def loop(geometry: VolumeGeometry, xy, at: float, axis="k") -> np.ndarray:
-    """A polygon given in voxels of a slice, as LPS mm."""
-    return geometry.to_mm(np.insert(np.asarray(xy, dtype=float), "ijk".index(axis), at, axis=1))
-
-
-def make(path: Path, rois: dict | list, kind="CLOSED_PLANAR") -> Path:
-    """An RTSTRUCT of (name, [contours in mm]); a contour may be (geometric type, points)."""
-    dataset = Dataset()
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = RTStructureSetStorage
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = generate_uid()
-    dataset.PatientName, dataset.PatientID, dataset.PatientBirthDate = PATIENT, "4711", "19700101"
-    dataset.Modality, dataset.StructureSetLabel = "RTSTRUCT", "tests"
-    dataset.StructureSetROISequence, dataset.ROIContourSequence = [], []
-    for number, (name, contours) in enumerate(rois.items() if isinstance(rois, dict) else rois, start=1):
-        roi, drawn = Dataset(), Dataset()
-        roi.ROINumber, roi.ROIName, roi.ReferencedFrameOfReferenceUID = number, name, FRAME_OF_REFERENCE
-        drawn.ReferencedROINumber, drawn.ContourSequence = number, []
-        for contour in contours:
-            shape, points = contour if isinstance(contour, tuple) else (kind, contour)
-            item = Dataset()
-            item.ContourGeometricType, item.NumberOfContourPoints = shape, len(points)
-            item.ContourData = [f"{v:.6f}" for v in np.ravel(points)]
-            drawn.ContourSequence.append(item)
-        dataset.StructureSetROISequence.append(roi)
-        dataset.ROIContourSequence.append(drawn)
-    dataset.save_as(path, enforce_file_format=True)
-    return path
-
-
-def change(path: Path, edit) -> Path:
-    dataset = pydicom.dcmread(path)
-    edit(dataset)
-    dataset.save_as(path)
-    return path
+def grid(shape=(4, 8, 10), *place, **more) -> VolumeGeometry:
+    return drawn.grid(shape, *place, **more)
 
 
 def drawing(mask: np.ndarray) -> list[str]:
@@ -88,7 +42,7 @@ HOLE = [
 
 def test_a_contour_fills_the_slice_it_lies_in(tmp_path):
     here = grid()
-    path = make(tmp_path / "r.dcm", {"GTV": [loop(here, rectangle(1.5, 2.5, 4.5, 5.5), 2)]})
+    path = make_rs(tmp_path / "r.dcm", {"GTV": [loop(here, rectangle(1.5, 2.5, 4.5, 5.5), 2)]})
     expected = np.zeros(here.shape, dtype=bool)
     expected[2, 3:6, 2:5] = True
     read = read_rtstruct(path, here)
@@ -101,7 +55,7 @@ def test_regions_keep_order_and_name_and_may_be_empty(tmp_path):
     here = grid()
     square = loop(here, rectangle(1.5, 2.5, 4.5, 5.5), 2)
     above = loop(here, rectangle(1.5, 2.5, 4.5, 5.5), 40)
-    path = make(tmp_path / "r.dcm", [("B", [square]), ("A", []), ("C", [square, above]), ("far", [above])])
+    path = make_rs(tmp_path / "r.dcm", [("B", [square]), ("A", []), ("C", [square, above]), ("far", [above])])
     read = read_rtstruct(path, here)
     assert list(read) == ["B", "A", "C", "far"] == structure_names(path)
     assert [int(mask.sum()) for mask in read.values()] == [9, 0, 9, 0]
@@ -119,7 +73,7 @@ def test_regions_of_one_name_are_one_structure_on_one_plane_and_on_several(tmp_p
         ("other", [loop(here, inner, 1)]),
         ("gtv ", [loop(here, inner, 1), loop(here, inner, 2)]),
     ]
-    path = make(tmp_path / "r.dcm", rois)
+    path = make_rs(tmp_path / "r.dcm", rois)
     read = read_rtstruct(path, here)
     assert list(read) == ["GTV", "other"] == structure_names(path)
     assert read["GTV"].sum(axis=(1, 2)).tolist() == [0, 36, 4, 0]
@@ -130,7 +84,7 @@ def test_what_contours_mean_together_is_said(tmp_path):
     here = grid()
     one, two = rectangle(0.5, 0.5, 4.5, 4.5), rectangle(2.5, 2.5, 6.5, 6.5)
     contours = [loop(here, xy, 1) for xy in (one, two, one)] + [("POINT", loop(here, one, 1)[:1])]
-    path = make(tmp_path / "r.dcm", {"A": contours})
+    path = make_rs(tmp_path / "r.dcm", {"A": contours})
     read = read_rtstruct(path, here)
     assert read["A"].sum() == 16 + 16 - 4
     assert read.notes == (
@@ -139,7 +93,7 @@ def test_what_contours_mean_together_is_said(tmp_path):
         "ROI 'A': 1 contour is a point or an open line, which encloses nothing.",
     )
     # the same as explicit exclusive or: what both cover is out
-    crossed = make(tmp_path / "x.dcm", {"A": [loop(here, xy, 1) for xy in (one, two)]}, kind="CLOSEDPLANAR_XOR")
+    crossed = make_rs(tmp_path / "x.dcm", {"A": [loop(here, xy, 1) for xy in (one, two)]}, kind="CLOSEDPLANAR_XOR")
     assert read_rtstruct(crossed, here)["A"].sum() == 16 + 16 - 8
 
 
@@ -147,16 +101,16 @@ def test_points_and_open_lines_enclose_nothing(tmp_path):
     here = grid()
     square = loop(here, rectangle(1.5, 2.5, 4.5, 5.5), 2)
     contours = [("POINT", square[:1]), ("OPEN_PLANAR", square), ("OPEN_NONPLANAR", square)]
-    path = make(tmp_path / "r.dcm", {"line": contours, "marker": contours[:1], "both": [*contours, square]})
+    path = make_rs(tmp_path / "r.dcm", {"line": contours, "marker": contours[:1], "both": [*contours, square]})
     assert [int(mask.sum()) for mask in read_rtstruct(path, here).values()] == [0, 0, 9]
-    only = make(tmp_path / "only.dcm", {"marker": contours[:1]})
+    only = make_rs(tmp_path / "only.dcm", {"marker": contours[:1]})
     assert not read_rtstruct(only, here)["marker"].any()
 
 
 def test_loops_of_one_slice_make_holes_and_separate_parts(tmp_path):
     here = grid((2, 9, 12))
     loops = [rectangle(-0.5, -0.5, 6.5, 6.5), rectangle(1.5, 1.5, 4.5, 4.5), rectangle(8.5, 0.5, 10.5, 2.5)]
-    path = make(tmp_path / "r.dcm", {"ring": [loop(here, xy, 1) for xy in loops]})
+    path = make_rs(tmp_path / "r.dcm", {"ring": [loop(here, xy, 1) for xy in loops]})
     mask = read_rtstruct(path, here)["ring"]
     assert drawing(mask[1, :7, :7]) == HOLE
     assert mask.sum() == 40 + 4
@@ -169,14 +123,14 @@ def test_loops_of_one_slice_make_holes_and_separate_parts(tmp_path):
 def test_a_contour_between_slices_belongs_to_the_nearer_one(tmp_path, height, slices):
     here = grid()
     square = rectangle(1.5, 2.5, 4.5, 5.5)
-    path = make(tmp_path / "r.dcm", {"GTV": [loop(here, square, height)], "anchor": [loop(here, square, 0)]})
+    path = make_rs(tmp_path / "r.dcm", {"GTV": [loop(here, square, height)], "anchor": [loop(here, square, 0)]})
     assert np.flatnonzero(read_rtstruct(path, here)["GTV"].any(axis=(1, 2))).tolist() == slices
 
 
 def test_planes_closer_than_slices_do_not_cut_holes_into_each_other(tmp_path):
     here = grid()
     planes = [loop(here, rectangle(1.5, 2.5, 4.5 + n, 5.5), height) for n, height in enumerate((1.7, 1.9, 2.2))]
-    mask = read_rtstruct(make(tmp_path / "r.dcm", {"GTV": planes}), here)["GTV"]
+    mask = read_rtstruct(make_rs(tmp_path / "r.dcm", {"GTV": planes}), here)["GTV"]
     assert drawing(mask[2, 3:6]) == ["..####....."[:10]] * 3
 
 
@@ -186,7 +140,7 @@ def test_contours_may_lie_across_any_axis_of_an_oblique_grid(tmp_path, axis):
     tilt = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
     turn = np.array([[np.cos(b), -np.sin(b), 0], [np.sin(b), np.cos(b), 0], [0, 0, 1]])
     here = grid((7, 8, 10), direction=turn @ tilt)
-    path = make(tmp_path / "r.dcm", {"GTV": [loop(here, rectangle(0.5, 1.5, 3.5, 5.5), 4, axis)]})
+    path = make_rs(tmp_path / "r.dcm", {"GTV": [loop(here, rectangle(0.5, 1.5, 3.5, 5.5), 4, axis)]})
     plane = here.plane(axis)
     mask = read_rtstruct(path, here)["GTV"]
     expected = np.zeros(plane.shape, dtype=bool)
@@ -197,7 +151,7 @@ def test_contours_may_lie_across_any_axis_of_an_oblique_grid(tmp_path, axis):
 
 def test_a_left_handed_grid_is_no_different(tmp_path):
     here = grid(direction=np.diag([-1.0, 1.0, -1.0]))
-    path = make(tmp_path / "r.dcm", {"GTV": [loop(here, rectangle(1.5, 2.5, 4.5, 5.5), 3)]})
+    path = make_rs(tmp_path / "r.dcm", {"GTV": [loop(here, rectangle(1.5, 2.5, 4.5, 5.5), 3)]})
     expected = np.zeros(here.shape, dtype=bool)
     expected[3, 3:6, 2:5] = True
     assert np.array_equal(read_rtstruct(path, here)["GTV"], expected)
@@ -208,7 +162,7 @@ def test_a_left_handed_grid_is_no_different(tmp_path):
 
 @pytest.fixture
 def structure(tmp_path) -> Path:
-    return make(tmp_path / "rs.dcm", {"GTV": [loop(grid(), rectangle(1.5, 2.5, 4.5, 5.5), k) for k in range(3)]})
+    return make_rs(tmp_path / "rs.dcm", {"GTV": [loop(grid(), rectangle(1.5, 2.5, 4.5, 5.5), k) for k in range(3)]})
 
 
 def refusal(path: Path, geometry: VolumeGeometry | None = None, **more) -> str:
@@ -277,7 +231,7 @@ def test_a_coordinate_that_is_no_place_is_refused(structure, value):
 
 def test_two_regions_of_one_number_are_refused(tmp_path):
     here = grid()
-    path = make(tmp_path / "r.dcm", {name: [loop(here, rectangle(1, 1, 4, 4), 1)] for name in ("A", "B")})
+    path = make_rs(tmp_path / "r.dcm", {name: [loop(here, rectangle(1, 1, 4, 4), 1)] for name in ("A", "B")})
     message = refusal(change(path, lambda d: d.StructureSetROISequence[1].__setattr__("ROINumber", 1)))
     assert "'A' and 'B' have the same (3006,0022) ROI Number 1" in message
 
@@ -291,7 +245,7 @@ def test_a_sequence_that_is_text_is_refused_by_its_tag(structure):
 
 def test_a_name_longer_than_dicom_allows_is_read_in_silence(tmp_path):
     here, name = grid(), "GTV " * 20
-    path = make(tmp_path / "r.dcm", {"GTV": [loop(here, rectangle(1.5, 2.5, 4.5, 5.5), 2)]})
+    path = make_rs(tmp_path / "r.dcm", {"GTV": [loop(here, rectangle(1.5, 2.5, 4.5, 5.5), 2)]})
     with pydicom.config.disable_value_validation():
         change(path, lambda d: d.StructureSetROISequence[0].__setattr__("ROIName", name))
     assert list(read_rtstruct(path, here)) == [name.strip()]

@@ -1,3 +1,7 @@
+import struct
+import zipfile
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -71,7 +75,6 @@ def test_a_picture_of_a_billion_pixels_is_refused_before_it_fills_memory(tmp_pat
     path = tmp_path / "slide.png"
     Image.fromarray(np.zeros((1, 1), np.uint8)).save(path)
     data = bytearray(path.read_bytes())
-    import zlib
 
     data[16:24] = (40000).to_bytes(4, "big") + (40000).to_bytes(4, "big")
     data[29:33] = zlib.crc32(bytes(data[12:29])).to_bytes(4, "big")
@@ -148,3 +151,215 @@ def test_a_cameras_thumbnail_is_not_a_page(tmp_path):
     photo, thumbnail = Image.new("RGB", (40, 30), (200, 10, 10)), Image.new("RGB", (8, 6))
     photo.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[thumbnail])
     assert load_volume(tmp_path / "a.jpg").array.shape == (1, 30, 40, 3)
+
+
+# -- damaged and hostile --------------------------------------------------------------------------------------
+
+
+def changed_silently(path, sound, step=1):
+    """Places of one changed bit after which other pixels are read without a word."""
+    content, right, found = path.read_bytes(), load_volume(path).array, []
+    for at in range(0, len(content), step):
+        damaged = bytearray(content)
+        damaged[at] ^= 1 << at % 8
+        path.write_bytes(damaged)
+        try:
+            array = load_volume(path).array
+        except InputError:
+            continue
+        if array.shape != right.shape or not np.array_equal(array, right):
+            found.append(at)
+    path.write_bytes(content)
+    return [at for at in found if sound(at)]
+
+
+@pytest.mark.parametrize("how", [{}, {"interlaced": True}])
+def test_every_changed_bit_of_a_png_is_an_error_or_changes_nothing(tmp_path, how):
+    path = tmp_path / "a.png"
+    if how:
+        path.write_bytes(interlaced(np.arange(63, dtype=np.uint8).reshape(7, 9)))
+    else:
+        Image.fromarray(np.arange(63, dtype=np.uint8).reshape(7, 9)).save(path)
+    assert load_volume(path).array[0, 6, 8] == 62
+    assert changed_silently(path, lambda at: True) == []
+
+
+def interlaced(pixels):
+    """An Adam7 PNG, which Pillow reads and does not write."""
+    rows = b""
+    for x, y, down, across in (
+        (0, 0, 8, 8),
+        (4, 0, 8, 8),
+        (0, 4, 8, 4),
+        (2, 0, 4, 4),
+        (0, 2, 4, 2),
+        (1, 0, 2, 2),
+        (0, 1, 2, 1),
+    ):
+        part = pixels[y::down, x::across]
+        rows += b"".join(b"\0" + row.tobytes() for row in part) if part.size else b""
+    height, width = pixels.shape
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 1)
+    chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)
+
+
+def png_chunk(name, data):
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+@pytest.mark.parametrize("change", ["checksum", "short", "long"])
+def test_the_pixels_of_a_png_are_read_to_their_end(tmp_path, change):
+    rows = b"".join(b"\0" + bytes([n] * 9) for n in range(7))
+    rows = rows[:-1] if change == "short" else rows + b"\0" * 50 if change == "long" else rows
+    packed = zlib.compress(rows)
+    packed = packed[:-1] + bytes([packed[-1] ^ 1]) if change == "checksum" else packed
+    head = struct.pack(">IIBBBBB", 9, 7, 8, 0, 0, 0, 0)
+    chunks = [(b"IHDR", head), (b"IDAT", packed), (b"IEND", b"")]
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks))
+    with pytest.raises(InputError, match=r"a.png cannot be read as a picture: its pixels"):
+        load_volume(tmp_path / "a.png")
+
+
+def tiff(
+    path, pages, bits=8, photometric=1, order="<", compression=1, sample_format=1, share=False, rows_per_strip=None
+):
+    """An uncompressed or deflated grey TIFF; share: all pages have the strips of the first."""
+    strips, where = b"", []
+    for page in pages:
+        rows = [row.tobytes() for row in page]
+        step = rows_per_strip or len(rows)
+        packed = [b"".join(rows[n : n + step]) for n in range(0, len(rows), step)]
+        packed = [zlib.compress(one) for one in packed] if compression == 8 else packed
+        if share and where:
+            where.append(where[0])
+            continue
+        at = 8 + len(strips)
+        where.append((np.cumsum([at, *map(len, packed[:-1])]).tolist(), [len(one) for one in packed]))
+        strips += b"".join(packed)
+    content = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, 8 + len(strips)) + strips
+    for number, (page, (offsets, counts)) in enumerate(zip(pages, where, strict=True)):
+        width = page.shape[1] * page.itemsize * 8 // bits
+        tags = [(256, [width]), (257, [len(page)]), (258, [bits]), (259, [compression]), (262, [photometric])]
+        tags += [
+            (273, offsets),
+            (277, [1]),
+            (278, [rows_per_strip or len(page)]),
+            (279, counts),
+            (339, [sample_format]),
+        ]
+        end = len(content) + 2 + 12 * len(tags) + 4
+        extra, entries = b"", b""
+        for tag, values in tags:
+            data = struct.pack(f"{order}{len(values)}I", *values)
+            place = data if len(values) == 1 else struct.pack(f"{order}I", end + len(extra))
+            extra += data if len(values) > 1 else b""
+            entries += struct.pack(f"{order}HHI", tag, 4, len(values)) + place
+        following = 0 if number == len(pages) - 1 else end + len(extra)
+        content += struct.pack(f"{order}H", len(tags)) + entries + struct.pack(f"{order}I", following) + extra
+    path.write_bytes(content)
+    return path
+
+
+def test_every_changed_bit_of_deflated_pixels_in_a_tiff_is_an_error_or_changes_nothing(tmp_path):
+    page = np.random.default_rng(0).integers(0, 255, (6, 8), dtype=np.uint8)
+    path = tiff(tmp_path / "a.tif", [page], compression=8, rows_per_strip=2)
+    np.testing.assert_array_equal(load_volume(path).array[0], page)
+    directory = int.from_bytes(path.read_bytes()[4:8], "little")
+    assert changed_silently(path, lambda at: 8 <= at < directory) == []
+
+
+def test_pages_that_share_their_pixels_are_counted(tmp_path):
+    page = np.zeros((100, 100), np.uint8)
+    np.testing.assert_array_equal(load_volume(tiff(tmp_path / "a.tif", [page] * 3)).array, np.zeros((3, 100, 100)))
+    with pytest.raises(InputError, match="pages that share their pixels"):
+        load_volume(tiff(tmp_path / "a.tif", [page] * 30, share=True))
+
+
+def test_strips_that_are_missing_or_short(tmp_path):
+    page = np.ones((6, 8), np.uint8)
+    content = tiff(tmp_path / "a.tif", [page], rows_per_strip=2).read_bytes()
+    assert load_volume(tmp_path / "a.tif").array.all()
+    for old, new, told in (
+        (struct.pack("<HHI", 273, 4, 3), struct.pack("<HHI", 273, 4, 2), "2 strips or tiles of 3"),
+        (struct.pack("<3I", 16, 16, 16), struct.pack("<3I", 16, 16, 8), "cut short"),
+        (struct.pack("<HHII", 257, 4, 1, 6), struct.pack("<HHII", 257, 4, 1, 60), "strips or tiles of 30"),
+    ):
+        assert old in content
+        (tmp_path / "a.tif").write_bytes(content.replace(old, new))
+        with pytest.raises(InputError, match=told):
+            load_volume(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(
+    ("bits", "kind", "top", "order", "compression"),
+    [
+        *(
+            (bits, kind, top, order, packed)
+            for bits, kind, top in [(8, "u1", 255), (16, "u2", 65535), (1, "u1", 1), (4, "u1", 15)]
+            for order in "<>"
+            for packed in (1, 8)
+        ),
+        (32, "u4", 2**32 - 1, "<", 1),
+    ],
+)
+def test_where_zero_is_white_the_picture_is_turned(tmp_path, bits, kind, top, order, compression):
+    page = np.array([[0, 7, 200, 100], [1, 2, 3, 255]]).astype(f"{order}{kind}")
+    dark, light = (
+        load_volume(tiff(tmp_path / f"{photometric}.tif", [page, page], bits, photometric, order, compression)).array
+        for photometric in (1, 0)
+    )
+    scale = 255 if bits == 4 else top  # Pillow spreads four bits over eight
+    np.testing.assert_array_equal(light.astype(np.int64), scale - dark.astype(np.int64))
+    if bits >= 8:
+        np.testing.assert_array_equal(dark[1], page)
+
+
+def test_where_zero_is_white_among_fractions_nothing_is_guessed(tmp_path):
+    page = np.array([[0.0, 1.0], [0.5, 0.25]], "<f4")
+    np.testing.assert_array_equal(load_volume(tiff(tmp_path / "a.tif", [page], 32, 1, sample_format=3)).array[0], page)
+    with pytest.raises(InputError, match="says that 0 is white"):
+        load_volume(tiff(tmp_path / "a.tif", [page], 32, 0, sample_format=3))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg"])
+def test_what_is_no_picture_of_ours_meets_none_of_pillows_other_readers(tmp_path, suffix, monkeypatch):
+    import PIL.EpsImagePlugin
+
+    monkeypatch.setattr(PIL.EpsImagePlugin, "Ghostscript", lambda *_, **__: pytest.fail("an interpreter was started"))
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n%%EndComments\nshowpage\n%%EOF\n")
+    with pytest.raises(InputError, match="cannot be read as a picture"):
+        load_volume(path)
+    Image.new("L", (4, 3)).save(path, format="GIF")
+    with pytest.raises(InputError, match="cannot be read as a picture"):
+        load_volume(path)
+
+
+def rezipped(path, name, data, method=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr(name, data)
+    return path
+
+
+@pytest.mark.parametrize("packed", [np.savez, np.savez_compressed])
+def test_every_changed_bit_of_an_npz_is_an_error_or_changes_nothing(tmp_path, packed):
+    packed(tmp_path / "a.npz", imgs=np.arange(24, dtype=np.int16).reshape(2, 3, 4))
+    assert changed_silently(tmp_path / "a.npz", lambda at: True, step=3) == []
+
+
+@pytest.mark.parametrize("shape", ["(10**9, 10**6)", "(100000000, 100000000)", "(2, 3, 5)", "(2, 3, 3)", "(-1,)"])
+def test_the_shape_of_an_array_is_held_against_its_bytes(tmp_path, shape):
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}"
+    content = b"\x93NUMPY\1\0" + struct.pack("<H", len(header) + 1) + header.encode() + b"\n" + bytes(24)
+    with pytest.raises(InputError, match=r"a.npz cannot be read as .npz"):
+        load_volume(rezipped(tmp_path / "a.npz", "imgs.npy", content))
+
+
+def test_records_and_places_that_are_no_numbers(tmp_path):
+    np.savez(tmp_path / "a.npz", imgs=np.zeros((2, 3), [("a", "u1"), ("b", "u1")]))
+    with pytest.raises(InputError, match="`imgs` in a.npz holds"):
+        load_volume(tmp_path / "a.npz")
+    np.savez(tmp_path / "a.npz", imgs=np.zeros((2, 3, 4)), spacing=np.array(["a", "b", "c"]))
+    with pytest.raises(InputError, match="`spacing` in a.npz holds"):
+        load_volume(tmp_path / "a.npz")

@@ -300,7 +300,7 @@ def _add_pair(found: _Found, folder: Path, pair: Pair, unread: list[str], severa
     image = folder / pair.image
     split = next((part for part in map(_split_of, pair.image.parts[:-1]) if part), None)
     labels = [(folder / drawn.path, drawn.structure) for drawn in pair.labels]
-    if not labels and image.suffix.lower() == ".npz" and _has_gts(image):
+    if not labels and image.suffix.lower() == ".npz" and "gts" in _arrays(image):
         labels = [(image, "")]
     by_name: dict[str, list[Path]] = defaultdict(list)
     for path, structure in labels:
@@ -395,14 +395,17 @@ def _problem(path: Path) -> str | None:
         return "is no file (a folder, a pipe or a device)"
     if state.st_size == 0:
         return "is empty (0 bytes)"
-    return None if os.access(path, os.R_OK) else "cannot be read (permission denied)"
+    if not os.access(path, os.R_OK):
+        return "cannot be read (permission denied)"
+    return None if path.suffix.lower() != ".npz" or _arrays(path) & {"imgs", "gts"} else "has no array `imgs` or `gts`"
 
 
-def _has_gts(path: Path) -> bool:
+def _arrays(path: Path) -> set[str]:
+    """Names in an .npz; of a damaged one, which `check` tells, `imgs`."""
     try:
-        return "gts" in npz_names(path)
-    except InputError:  # a damaged file is told by `check`
-        return False
+        return set(npz_names(path))
+    except InputError:
+        return {"imgs"}
 
 
 # -- what the numbers mean ----------------------------------------------------------------------------------

@@ -125,10 +125,11 @@ def _folder_roles(paths: Sequence[PurePath]) -> dict[PurePath, Role]:
     for folder, files in below.items():
         role, rest = _role_of_folder(folder.name)
         if role == "label" and rest and rest not in _TAILS and not split_word(rest):
-            plain = {(path.parent, _words(stem(path))) for path in files}
-            stripped = {(path.parent, _without(_words(stem(path)), _LABEL_WORDS)) for path in files}
+            names = {(path.parent, _words(stem(path))) for path in files}
+            said = {name for name in names if not _LABEL_WORDS.isdisjoint(name[1])}
             # Dataset_with_GT/X and X_mask: the folder holds both
-            both = any(key in plain for key in stripped - plain) or len(files) == len(paths)
+            both = any((above, _without(words, _LABEL_WORDS)) in names for above, words in said)
+            both = both or len(files) == len(paths)
             role = "either" if both else role
         roles[folder] = role
     return roles
@@ -261,7 +262,7 @@ class _Matcher:
     def ask(self, is_mask: Callable[[PurePath], bool]) -> None:
         """Open files whose names say only that they belong to another: liver/X beside images/X, X_cord beside X."""
         found = []
-        for file in [image for image in self.images if image.role == "either" and image.path not in self.found]:
+        for file in [image for image in self.images if not image.by_folder and image.path not in self.found]:
             namesakes = [i for i in self._keys[file.words] if i.path.parent != file.path.parent]
             structure = file.path.parent.name if namesakes else ""
             more = [] if namesakes else [(i, name) for i, name, _ in self._longer(file) if _closest(file, i)]
@@ -461,7 +462,7 @@ class _Matcher:
         """Pictures made from one that has its label: X_superpixels beside X and X_segmentation."""
         more = []
         for image in self.images:
-            if image.role == "either" and image.path not in self.found and image.path.suffix.lower() in _PICTURES:
+            if not image.by_folder and image.path not in self.found and image.path.suffix.lower() in _PICTURES:
                 longer = (one for images, _, _ in self._longer(image) for one in images)
                 if any(one.path in self.found and one.path.parent == image.path.parent for one in longer):
                     more.append(image.path)

@@ -1,4 +1,4 @@
-"""Pictures (PNG, JPEG, TIFF, BMP) and the `.npz` layout of MedSAM's own data."""
+"""Pictures (PNG, JPEG, TIFF, BMP, GIF) and the `.npz` layout of MedSAM's own data."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from medsam.io.npz import npz_names, read_npz_arrays
 from medsam.io.picture_checks import check_pages, check_png
 from medsam.volume import LabelVolume, Volume
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
 
 T = TypeVar("T")
 
 # named, so that a file's content cannot choose among Pillow's other readers, of which one starts a program
-FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")
 # Pillow knows 0 as white for few kinds of samples; the others are read alike and turned here
 for _key, _modes in list(TiffImagePlugin.OPEN_INFO.items()):
     if _key[1] == 1 and len(_key[4]) == 1 and _key[4][0] > 8:

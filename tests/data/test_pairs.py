@@ -312,3 +312,52 @@ LAYOUTS: dict[str, tuple[list[str], dict[str, dict[str, object]]]] = {
 def test_the_layout_of_a_public_data_set_pairs_by_its_names(files, right):
     pairs, remarks = found(*files)
     assert pairs == right, remarks
+
+
+def test_a_folder_of_scans_and_masks_is_no_folder_of_labels_whatever_lies_beside_it():
+    files, right = LAYOUTS["BUSI"]
+    pairs, remarks = found(*files, "other/images/x.png", "other/masks/x.png")
+    assert pairs == right | one("other/images/x.png", "other/masks/x.png"), remarks
+
+
+def test_a_label_whose_scan_is_missing_goes_to_no_other():
+    """X_2 is no second mask of X, and case_2 no mask of the only scan, case_1."""
+    pairs, remarks = found("p_1.png", "p_1_mask.png", "p_1_2_mask.png", "q/images/case_1.png", "q/masks/case_2.png")
+    assert pairs == one("p_1.png", "p_1_mask.png") | {"q/images/case_1.png": {}}
+    assert "2 label files fit no image" in remarks
+
+
+def test_two_labels_of_one_name_are_left_out_with_their_scan():
+    pairs, remarks = found("images/x.png", "masks/x.png", "masks/x.jpg", "images/y.png", "masks/y.png")
+    assert pairs == one("images/y.png", "masks/y.png")
+    assert "not clear what belongs together" in remarks
+
+
+def test_numbers_are_channels_only_where_no_label_has_them():
+    files = [f"{kind}/img_000{n}.png" for kind in ("images", "masks") for n in range(4)]
+    assert found(*files)[0] == {f"images/img_000{n}.png": {"": f"masks/img_000{n}.png"} for n in range(4)}
+    alone = [f"images/img_000{n}.png" for n in range(4)]
+    assert found(*alone)[0] == {name: {} for name in alone}
+    pairs, remarks = found("images/a_0000.nii", "images/a_0001.nii", "images/a_0002.nii", "labels/a.nii")
+    assert pairs == one("images/a_0000.nii", "labels/a.nii")
+    assert "2 further channels" in remarks
+
+
+@pytest.mark.parametrize(
+    "label",
+    ["x_mask", "mask_x", "x_seg", "seg-x", "x.mask", "x-label", "xmask", "x_GT", "x GroundTruth", "Ground Truth/x"],
+)
+def test_a_label_is_known_by_its_word_wherever_it_stands(label):
+    assert found("x.png", f"{label}.png")[0] == one("x.png", f"{label}.png")
+
+
+def test_what_only_its_content_tells():
+    pairs, _ = found("images/x.png", "liver/x.png", "x_y.png", masks=("liver/x.png",))
+    assert pairs == {"images/x.png": {"liver": "liver/x.png"}, "x_y.png": {}}
+    pairs, _ = found("Image_01L.jpg", "Image_01L_1stHO.png", "Image_01L_2ndHO.png", masks=("Image_01L_1stHO.png",))
+    assert pairs["Image_01L.jpg"] == {"1stHO": "Image_01L_1stHO.png"}
+
+
+def test_the_order_of_the_files_does_not_matter():
+    for files, right in LAYOUTS.values():
+        assert found(*reversed(files))[0] == right

@@ -49,6 +49,7 @@ MASKS: dict[str, tuple[Image.Image, str, float]] = {
     "sixteen bits": (grey(65535, dtype=np.uint16), "png", 32767.5),
     "one bit": (Image.fromarray(INSIDE), "png", 127),
     "one bit, TIFF": (Image.fromarray(INSIDE), "tif", 127),
+    "GIF": (grey(255), "gif", 127),
     "one bit, BMP": (Image.fromarray(INSIDE), "bmp", 127),
     "three equal channels": (colour((255, 255, 255), (0, 0, 0)), "png", 127),
     "red on black": (colour((255, 0, 0), (0, 0, 0)), "png", 127),

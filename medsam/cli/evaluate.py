@@ -58,7 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MM|organ",
         help="tolerance of the NSD: millimetres (default: 2), or each organ's own published one",
     )
-    parser.add_argument("--save-masks", action="store_true", help="write every predicted label map to DIR/masks")
+    parser.add_argument(
+        "--save-masks", action="store_true", help="write the label maps of the first --prompt to DIR/masks"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of tables and report")
     parser.add_argument(
         "--embeddings", type=Path, metavar="DIR", help="keep embeddings in this folder and use those that are there"

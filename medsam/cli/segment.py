@@ -31,7 +31,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `medsam segment`."""
     parser.add_argument("--box", action="append", default=[], metavar="[S:]X0,Y0,X1,Y1[=LABEL]", help=_BOX_HELP)
     parser.add_argument("--point", action="append", default=[], metavar="[S:]X,Y[+|-][=LABEL]", help=_POINT_HELP)
-    parser.add_argument("--prompts", type=Path, metavar="FILE.json", help="many prompts in a file; see docs/prompts.md")
+    parser.add_argument(
+        "--prompts",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE.json",
+        help="many prompts in a file; see docs/prompts.md; repeat for more",
+    )
     parser.add_argument("--propagate", action="store_true", help="follow every label through the volume, both ways")
     parser.add_argument(
         "--zoom",
@@ -99,7 +106,7 @@ def run(arguments: argparse.Namespace) -> None:
     from medsam.prompts.prompt import parse_box, parse_point, plan, read_prompts
 
     prompts = [parse_box(text) for text in arguments.box] + [parse_point(text) for text in arguments.point]
-    if not prompts and arguments.prompts is None:
+    if not prompts and not arguments.prompts:
         raise PromptError(
             "There is nothing to segment: give --box [S:]X0,Y0,X1,Y1[=LABEL], --point [S:]X,Y[+|-][=LABEL] or "
             "--prompts FILE.json."
@@ -109,18 +116,22 @@ def run(arguments: argparse.Namespace) -> None:
     loaded = time.perf_counter() - started
     axis, inputs = arguments.axis, [arguments.scan, *checkpoint_file(arguments.model)]
     notes: list[str] = []
-    if arguments.prompts is not None:
 
-        def rough_mask(path: Path) -> np.ndarray:
-            inputs.append(path)
-            return read_mask(path, scan.geometry, frame_of_reference=scan.uids.get("frame_of_reference"), notes=notes)
+    def rough_mask(path: Path) -> np.ndarray:
+        inputs.append(path)
+        return read_mask(path, scan.geometry, frame_of_reference=scan.uids.get("frame_of_reference"), notes=notes)
 
-        inputs.append(arguments.prompts)
-        from_file, file_axis = read_prompts(arguments.prompts, rough_mask)
-        prompts = from_file + prompts
+    from_files: list[Prompt] = []
+    said = f"--axis {axis}"
+    for file in arguments.prompts:
+        inputs.append(file)
+        more, file_axis = read_prompts(file, rough_mask)
+        from_files += more
         if axis and file_axis and axis != file_axis:
-            raise PromptError(f"--axis {axis} contradicts the axis {file_axis!r} of {arguments.prompts.name}.")
-        axis = axis or file_axis
+            raise PromptError(f"{said} contradicts the axis {file_axis!r} of {file.name}.")
+        if file_axis and not axis:
+            axis, said = file_axis, f"The axis {file_axis!r} of {file.name}"
+    prompts = from_files + prompts
     # a wrong box or option is told before seconds go into loading a model
     plan(prompts, scan.geometry, axis)
     _check_options(arguments, scan.geometry.calibrated)

@@ -133,7 +133,7 @@ class Predictor(Network):
         else:
             work.answer(all_masks)
         notes = [*look.notes, *work.notes, *([look.flat_note] if look.flat else [])]
-        if zoom == "on" and "points" in self.sam.spec.prompts and not any(one.box or one.box3d for one in prompts):
+        if zoom == "on" and not any(self._looks_closer(prompt, propagate) for prompt in prompts):
             notes.append("A closer look is taken at boxes, and there is none: zoom on changes nothing.")
         if all_masks and "points" not in self.sam.spec.prompts:
             notes.append(f"{self.name} was trained to give one mask: the three may mean little.")
@@ -150,6 +150,13 @@ class Predictor(Network):
             alternatives=tuple(LabelVolume(each, scan.geometry, todo.names) for each in work.alternatives),
             stopped=work.stopped,
         )
+
+    def _looks_closer(self, prompt: Prompt, propagate: bool) -> bool:
+        """Whether a prompt has a box to be looked at closer, or becomes one for a model that knows nothing else."""
+        if prompt.box is not None or prompt.box3d is not None:
+            return True
+        # a drawn mask is followed as it is
+        return "points" not in self.sam.spec.prompts and (bool(prompt.points) or not propagate)
 
 
 class _Work:

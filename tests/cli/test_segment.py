@@ -122,6 +122,19 @@ def test_contradicting_axes(scan, capsys):
     assert "contradicts" in capsys.readouterr().err
 
 
+def test_several_prompts_files_are_all_heard_and_may_not_contradict_each_other(scan, quick, capsys):
+    for name, axis in (("one", "j"), ("two", None), ("three", "k")):
+        box = {"label": name, "box": [10, 1, 30, 3], "slice": 10}
+        (scan.parent / f"{name}.json").write_text(json.dumps({**({"axis": axis} if axis else {}), "prompts": [box]}))
+    files = ["--prompts", "two.json", "--prompts", "one.json"]
+    assert main(["segment", str(scan), *files, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [label["name"] for label in report["labels"]] == ["two", "one"]
+    assert report["axis"] == "j"
+    assert main(["segment", str(scan), *files, "--prompts", "three.json", "--out", "m.mha"]) == 2
+    assert "The axis 'j' of one.json contradicts the axis 'k' of three.json" in capsys.readouterr().err
+
+
 def test_a_scan_that_is_not_there(tmp_path, capsys):
     assert main(["segment", str(tmp_path / "none.nii"), "--box", "1,1,5,5"]) == 2
     assert "does not exist" in capsys.readouterr().err

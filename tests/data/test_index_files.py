@@ -30,7 +30,7 @@ def picture(path: Path, array: np.ndarray | None = None) -> Path:
 
 def voxels(found: Indexed, folder: Path) -> dict[str, dict[str, int]]:
     """Case -> structure -> voxels, as read through the manifest that is written."""
-    write_manifest(found.manifest, folder / "m.json")
+    write_manifest(found.manifest, folder / "m.json", force=True)
     read = {}
     for case in read_manifest(folder / "m.json").cases:
         masks = case.load_references(case.load_image()) if case.label is not None else {}

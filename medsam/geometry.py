@@ -28,6 +28,10 @@ from medsam.errors import InputError
 Axis = Literal["i", "j", "k"]
 AXES: tuple[Axis, ...] = get_args(Axis)
 
+# voxels of electron microscopes are some nanometres, those of anything scanned far below a kilometre; beyond, sums of
+# squares and volumes lose all digits or overflow
+_SMALLEST_MM, _LARGEST_MM, _FARTHEST_MM = 1e-7, 1e6, 1e9
+
 # RAS <-> LPS; its own inverse.
 _FLIP_XY = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -139,7 +143,7 @@ class VolumeGeometry:
 
     shape: (K, J, I). affine: (4, 4) float64, voxel (i, j, k, 1) -> LPS mm, to voxel centres.
     calibrated: False when the file states no physical size (a PNG); millimetres then mean pixels.
-    Raises InputError when the affine is not finite or cannot be inverted.
+    Raises InputError when the affine is not finite, cannot be inverted, or is of no size that a scan can have.
     """
 
     shape: tuple[int, int, int]
@@ -160,12 +164,19 @@ class VolumeGeometry:
         object.__setattr__(self, "shape", (k, j, i))
         if min(self.shape) < 1:
             raise InputError(f"The scan has no voxels: its shape is {self.shape} (K, J, I).")
-        pitch = np.linalg.norm(affine[:3, :3], axis=0)
+        with np.errstate(over="ignore"):
+            pitch = np.hypot(np.hypot(affine[0, :3], affine[1, :3]), affine[2, :3])
         if (pitch <= 0).any() or abs(np.linalg.det(affine[:3, :3] / np.where(pitch > 0, pitch, 1))) < 1e-3:
             raise InputError(
                 "The scan's affine has an axis of zero length or two parallel axes, so its voxels have no place in "
                 f"space (spacing i, j, k: {', '.join(f'{p:g}' for p in pitch)} mm). Mend the header, or convert "
                 "the scan again from its DICOM files."
+            )
+        off = np.abs(affine[:3, 3]).max()
+        if not (pitch.min() >= _SMALLEST_MM and pitch.max() <= _LARGEST_MM and off <= _FARTHEST_MM):
+            raise InputError(
+                f"The scan's voxels are {', '.join(f'{p:g}' for p in pitch)} mm (i, j, k) and its first lies up to "
+                f"{off:g} mm from the origin, which no scan's do. Mend the header, or convert the scan again."
             )
         affine.setflags(write=False)
         object.__setattr__(self, "affine", affine)

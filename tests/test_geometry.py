@@ -146,3 +146,13 @@ def test_boxes_stand_up_and_come_back(transpose, flip_rows, flip_columns, rows, 
     expected[int(upright[1]) : int(upright[3]), int(upright[0]) : int(upright[2])] = True
     np.testing.assert_array_equal(view.apply(mask), expected)
     np.testing.assert_array_equal(view.inverse.boxes(upright, view.shape(stored)), box)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "origin"),
+    [((1, 1, 1e30), (0, 0, 0)), ((1e-30, 1, 1), (0, 0, 0)), ((1, 1, 1), (0, 1e30, 0)), ((1e300, 1, 1), (0, 0, 0))],
+)
+def test_sizes_and_places_that_no_scan_has_are_refused(spacing, origin):
+    with pytest.raises(InputError, match=r"no scan's do|zero length"):
+        VolumeGeometry.from_itk((2, 3, 4), origin, spacing, tuple(np.eye(3).ravel()))
+    VolumeGeometry.from_itk((2, 3, 4), (0, 0, 1e5), (4e-6, 4e-6, 5e-5), tuple(np.eye(3).ravel()))

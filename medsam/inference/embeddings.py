@@ -145,8 +145,12 @@ class EmbeddingCache:
     def _read(self, key: str) -> Tensor | None:
         if self.folder is None:
             return None
+        path = _file(self.folder, key)
         try:
-            with safe_open(_file(self.folder, key), framework="pt") as file:
+            # a pipe would be waited for
+            if not path.is_file():
+                return None
+            with safe_open(path, framework="pt") as file:
                 about = file.metadata() or {}
                 # read now: the tensor is a window on a file that others may replace
                 features: Tensor = file.get_tensor(_NAME).clone()

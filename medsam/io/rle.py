@@ -18,6 +18,9 @@ import numpy as np
 
 from medsam.errors import InputError
 
+# a run of any length takes a few bytes; a mask takes one for each of its pixels
+_MAX_PIXELS = 2**30
+
 
 @dataclass(frozen=True, eq=False)
 class RLE:
@@ -82,6 +85,8 @@ def from_coco(document: Any) -> RLE:
     elif not (isinstance(counts, list | tuple) and all(_is_count(n) for n in counts)):
         raise InputError('The "counts" of a mask are whole numbers of pixels, or their compressed text.')
     pixels = size[0] * size[1]
+    if pixels > _MAX_PIXELS:
+        raise InputError(f'The "size" of a mask, {size[0]} x {size[1]} pixels, is no picture\'s.')
     if min(counts, default=0) < 0:
         raise InputError('The "counts" of a mask hold a run below 0 pixels.')
     if not counts or sum(counts) != pixels:

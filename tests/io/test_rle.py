@@ -93,3 +93,8 @@ def test_what_is_no_mask_is_said(document, message):
 def test_masks_of_two_sizes_do_not_meet():
     with pytest.raises(InputError, match="cannot be compared"):
         intersection(RLE((1, 2), np.array([2])), RLE((2, 1), np.array([2])))
+
+
+def test_a_mask_of_more_pixels_than_a_picture_has_is_refused_before_it_is_drawn():
+    with pytest.raises(InputError, match="is no picture's"):
+        from_coco({"size": [2**26, 2**26], "counts": [2**52]})

@@ -166,6 +166,8 @@ def measure_case(
     }
     window = next((look.window for look in looks.values()), None) or resolve_window(subject.scan, asked_window)
     notes = [*window_notes(subject.scan, window, asked_window), *notes_on(subject.references)]
+    if subject.window and protocol.window not in ("auto", subject.window):
+        notes.append(f"seen through {subject.window}, which its manifest names, and not through {protocol.window}")
     result = CaseResult(window=window.name, notes=notes)
     if subject.scan.array.dtype.kind == "f":
         broken = 1 - float(np.isfinite(subject.scan.array).mean())

@@ -43,6 +43,15 @@ def row(result, model, prompt="box", structure="node"):
     return found
 
 
+def test_a_window_that_the_manifest_overrides_is_told(predictors):
+    said = measure_case(subject(window="110,180"), predictors, plain(window="liver"))
+    assert (said.window, said.notes) == (
+        "110,180",
+        ["seen through 110,180, which its manifest names, and not through liver"],
+    )
+    assert measure_case(subject(window="110,180"), predictors, plain()).notes == []
+
+
 def test_a_perfect_answer_and_the_answers_without_a_model(predictors):
     result = measure_case(subject(), predictors, plain())
     assert [r["model"] for r in result.rows] == [*BASELINES[:2], "threshold"]

@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -9,6 +10,7 @@ from hypothesis.extra.numpy import arrays
 from medsam.errors import InputError, PromptError
 from medsam.geometry import VolumeGeometry
 from medsam.prompts.prompt import Prompt, SlicePrompt, parse_box, parse_point, pixel_at, plan, read_prompts
+from medsam.volume import LabelVolume
 
 GRID = VolumeGeometry((6, 20, 30), np.diag([1, 1, 3, 1.0]))
 
@@ -440,6 +442,43 @@ def test_prompts_compare_by_what_they_say_and_cannot_be_changed():
     with pytest.raises(ValueError, match="read-only"):
         prompt.mask[0, 0] = True
     assert Prompt(points=np.array([[1, 2, 1], [3, 4, 0]])).points == ((1.0, 2.0, 1), (3.0, 4.0, 0))
+
+
+@pytest.mark.parametrize("kind", [list, np.array, np.float32, np.uint8, torch.tensor, "numbers of numpy"])
+def test_numbers_may_come_in_any_container(kind):
+    numbers, rows = [4, 6, 14, 12], [[5, 7, 1], [13, 11, 0]]
+    if isinstance(kind, str):
+        box, points = tuple(np.int16(n) for n in numbers), tuple(tuple(np.int64(n) for n in row) for row in rows)
+    else:
+        box, points = kind(numbers), kind(rows)
+    expected = Prompt("a", (4.0, 6.0, 14.0, 12.0), 3, points=((5.0, 7.0, 1), (13.0, 11.0, 0)))
+    for index in (3, np.uint8(3), torch.tensor(3)):
+        assert Prompt("a", box=box, slice=index, points=points) == expected
+    assert isinstance(Prompt(box=box).box[0], float)
+
+
+@pytest.mark.parametrize(
+    "box", [torch.tensor([[1, 2, 3, 4]]), np.zeros(3), "1,2,3,4", 5, [1, 2, 3, "four"], [1, 2, 3j, 4]]
+)
+def test_what_is_no_box_is_told(box):
+    with pytest.raises(PromptError, match="is 4 numbers, not"):
+        Prompt(box=box)
+
+
+def test_a_mask_may_be_a_tensor_or_a_label_map():
+    grid = VolumeGeometry((1, 3, 4), np.eye(4))
+    drawn = np.zeros((1, 3, 4), np.uint8)
+    drawn[0, 1, 1:3] = 1
+    for mask in (torch.from_numpy(drawn), LabelVolume(drawn, grid, {1: "a"}), drawn.tolist(), drawn.astype(bool)):
+        np.testing.assert_array_equal(Prompt(mask=mask).mask, drawn == 1)
+
+
+def test_one_prompt_stands_for_a_list_of_one():
+    grid = VolumeGeometry((1, 30, 40), np.eye(4))
+    one = Prompt("a", box=(1, 2, 3, 4))
+    assert plan(one, grid) == plan([one], grid) == plan(iter((one,)), grid)
+    with pytest.raises(PromptError, match=r"a medsam.Prompt, such as .*, not dict"):
+        plan([{"box": [1, 2, 3, 4]}], grid)
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def index_folder(
             cases=assigned.cases,
         )
         return Indexed(manifest, ("dataset.json is there and was read as it is.", *assigned.remarks))
-    found = _Found(name or folder.resolve().name, modality, dict(labels or {}), threshold)
+    found = _Found(name or _text(folder.resolve().name), modality, dict(labels or {}), threshold)
     if labels and len(labels) == 1:
         found.unnamed = next(iter(labels))
     tree = list_tree(folder)
@@ -152,7 +152,7 @@ class _Found:
         series: str | None = None,
     ) -> None:
         """path: relative; it becomes the id."""
-        base = re.sub(r'[\s\\/:*?"<>|]+', "_", path.as_posix()).strip("._") or "case"
+        base = re.sub(r'[\s\\/:*?"<>|]+', "_", _text(path.as_posix())).strip("._") or "case"
         name, count = base, 1
         while name.casefold() in self._taken:
             count += 1
@@ -173,6 +173,11 @@ class _Found:
             patient_stated=patient is not None,
         )
         self.cases.append(case)
+
+
+def _text(name: str) -> str:
+    """A name that any file and screen takes, of one with bytes that are no UTF-8."""
+    return re.sub("[\udc80-\udcff]", "_", name)
 
 
 # -- DICOM --------------------------------------------------------------------------------------------------
@@ -320,7 +325,7 @@ def _add_pair(found: _Found, folder: Path, pair: Pair, unread: list[str], severa
     if list(masks) == [""] and len(masks[""]) == 1:
         found.add(Path(pair.id), image, masks[""][0], split=split)
     elif masks:
-        names = [found.structure(name or found.unnamed) for name in masks]
+        names = [found.structure(_text(name) or found.unnamed) for name in masks]
         found.add(Path(pair.id), image, dict(zip(names, masks.values(), strict=True)), split=split)
     alone = len(by_name) == 1
     for name, paths in maps.items():
@@ -374,8 +379,7 @@ def _walk(found: _Found, folder: Path, dicom: set[Path]) -> Iterator[Path]:
                 continue
             problem = _problem(path)
             if problem:
-                shown = str(path.relative_to(folder)).encode("utf-8", "backslashreplace").decode()
-                odd.append(f"{shown} {problem}")
+                odd.append(f"{path.relative_to(folder)} {problem}")
             else:
                 yield path
     found.remarks += [f"{sentence}; left out" for sentence in odd[:_MOST]]
@@ -385,10 +389,7 @@ def _walk(found: _Found, folder: Path, dicom: set[Path]) -> Iterator[Path]:
 
 def _problem(path: Path) -> str | None:
     try:
-        str(path).encode()
         state = path.stat()
-    except UnicodeEncodeError:
-        return "has a name that is no UTF-8: rename it"
     except OSError as error:
         return f"leads nowhere ({error.strerror})" if path.is_symlink() else f"cannot be read ({error.strerror})"
     if not stat.S_ISREG(state.st_mode):

@@ -325,6 +325,8 @@ def manifest_text(manifest: Manifest, path: Path) -> str:
     head = json.dumps({**document, "cases": []}, indent=1, ensure_ascii=False).removesuffix("[]\n}")
     # a case a line: a manifest is read by people and compared by diff
     lines = ",\n  ".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    # a byte of a file name that is no UTF-8 is written as JSON's escape, and read as that byte
+    head, lines = (re.sub("[\udc80-\udcff]", lambda byte: f"\\u{ord(byte[0]):x}", text) for text in (head, lines))
     return head + (f"[\n  {lines}\n ]\n}}\n" if rows else "[]\n}\n")
 
 

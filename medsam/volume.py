@@ -84,6 +84,8 @@ class Volume:
         modality: DICOM code; "CT" means that the values are Hounsfield units.
         Raises InputError, also for (rows, columns, 3) without a spacing, which may be a colour picture or a volume.
         """
+        if modality is not None and not isinstance(modality, str):
+            raise InputError(f"A modality is a DICOM code such as 'CT', not {modality!r}.")
         voxels = _voxels(array)
         flat = voxels.ndim == 2
         if affine is not None and spacing_mm is not None:
@@ -98,8 +100,8 @@ class Volume:
             flat = len(pitch) == 2
         if flat:
             voxels = voxels[None]
-            # one slice as thick as its pixels are wide
-            pitch = None if pitch is None else (min(pitch), *pitch) if len(pitch) == 2 else pitch
+            # one slice, across which nothing is finer than in it: it is the acquired one
+            pitch = None if pitch is None else (max(pitch), *pitch) if len(pitch) == 2 else pitch
         if voxels.ndim not in (3, 4):
             raise InputError(
                 f"An array of shape {voxels.shape} is no scan: it is (slices, rows, columns), with a last axis of 3 in "

@@ -116,7 +116,8 @@ def test_from_array_tells_pictures_volumes_and_colour_apart(shape, spacing, foun
     assert made.is_colour == (len(shape) - len(found) == 1 or (len(shape) == 3 and found[0] == 1))
     assert made.geometry.calibrated == (spacing is not None)
     if spacing == (0.2, 0.4):
-        assert made.spacing_mm == (0.2, 0.2, 0.4)
+        assert made.spacing_mm == (0.4, 0.2, 0.4)
+        assert (made.geometry.plane().axis, made.geometry.plane().shape) == ("k", (5, 6))
 
 
 @pytest.mark.parametrize(
@@ -129,6 +130,7 @@ def test_from_array_tells_pictures_volumes_and_colour_apart(shape, spacing, foun
         (np.zeros((2, 3, 4)), {"spacing_mm": 2}, "positive numbers"),
         (np.zeros((2, 3, 4)), {"spacing_mm": (1, 1, 1), "affine": np.eye(4)}, "either a spacing or an affine"),
         (np.zeros((2, 3, 4)), {"affine": np.eye(3)}, "4 x 4"),
+        (np.zeros((2, 3, 4)), {"modality": 3}, "such as 'CT'"),
         (np.zeros((2, 3, 4)), {"affine": "diagonal"}, "4 x 4"),
         (np.zeros((2, 0, 4)), {}, "no voxels"),
         (np.zeros((2, 3, 4, 4)), {}, "3 channels"),

@@ -13,6 +13,7 @@ told apart by (0020,000E) alone. Source: DICOM PS3.3 C.7.6.2.1.1 (position and o
 
 from __future__ import annotations
 
+import filecmp
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -91,21 +92,27 @@ def read_dicom(path: Path, series: str | None = None) -> Volume:
         headers = _choose(*_scans(path), path, series)
         frames = [frame for header in _without_copies(headers) for frame in header.frames()]
         geometry, frames = _arrange(frames, path)
-        array = read_frames(frames, path.name)
+        _check_values_alike(frames, path)
+        pixels = read_frames(frames, path.name)
         first, middle = frames[0].header, frames[len(frames) // 2]
-        window = None if array.ndim == 4 else Values.of(middle).window(middle.window)
+        is_colour = pixels.array.ndim == 4
+        window = None if is_colour else Values.of(middle).window(middle.window)
+        units = None if is_colour else frames[0].units
         uids = {
             "series": first.series,
             "study": frames[0].value("StudyInstanceUID"),
             "frame_of_reference": frames[0].value("FrameOfReferenceUID"),
         }
     return Volume(
-        array=array,
+        array=pixels.array,
         geometry=geometry,
         modality=first.modality,
         source=path,
         window=window,
         uids={key: uid for key, uid in uids.items() if uid},
+        units=units,
+        no_signal=pixels.no_signal,
+        notes=pixels.notes,
     )
 
 
@@ -241,13 +248,27 @@ def _choose(headers: list[Header], strangers: list[Path], path: Path, series: st
 
 
 def _without_copies(headers: list[Header]) -> list[Header]:
-    """One of each image: a file may have been copied twice. Equal UIDs at unequal places are no copies."""
-    kept: dict[object, Header] = {}
+    """One of each image: a file may have been copied twice. Equal UIDs at unequal places, or with unequal pixels, are
+    no copies.
+    """
+    kept: dict[object, list[Header]] = {}
     for header in headers:
         uid = text(header.dataset, "SOPInstanceUID")
         place = [text(header.dataset, keyword) for keyword in ("ImagePositionPatient", "InstanceNumber")]
-        kept.setdefault((uid, *place) if uid else id(header), header)
-    return list(kept.values())
+        alike = kept.setdefault((uid, *place) if uid else id(header), [])
+        if not any(_is_copy(header, other) for other in alike):
+            alike.append(header)
+    return [header for alike in kept.values() for header in alike]
+
+
+def _is_copy(one: Header, other: Header) -> bool:
+    if filecmp.cmp(one.path, other.path, shallow=False):
+        return True
+    if one.layout.frames != other.layout.frames or _shape(one.frames()[0]) != _shape(other.frames()[0]):
+        return False
+    # written again, perhaps in another encoding
+    first, second = (read_frames(header.frames(), header.name).array for header in (one, other))
+    return np.array_equal(first, second, equal_nan=first.dtype.kind == "f" and second.dtype.kind == "f")
 
 
 # -- where the images lie -----------------------------------------------------------------------------------
@@ -366,6 +387,49 @@ def _check_alike(frames: list[Frame], path: Path) -> Frame:
     return typical
 
 
+def _photometric(frame: Frame) -> str:
+    # colours all become RGB
+    layout = frame.header.layout
+    return "colour" if layout.samples == 3 else layout.photometric
+
+
+def _sign(frame: Frame) -> str:
+    return "signed" if frame.header.layout.signed else "unsigned"
+
+
+def _mirror(frame: Frame) -> str:
+    # any number of bits has its value; but the range about which MONOCHROME1 is turned must be one
+    return str(frame.header.layout.bits_stored) if Values.of(frame).inverted else ""
+
+
+# what the numbers of all slices share, in words that may be shown
+_MEANINGS: tuple[tuple[Callable[[Frame], str], str], ...] = (
+    (lambda frame: frame.transform, f"{named('RescaleSlope')} and {named('RescaleIntercept')}"),
+    (lambda frame: frame.units or "US", f"{named('RescaleType')} or {named('Units')}"),
+    (_photometric, named("PhotometricInterpretation")),
+    (_sign, named("PixelRepresentation")),
+    (_mirror, named("BitsStored")),
+)
+
+
+def _check_values_alike(frames: list[Frame], path: Path) -> None:
+    """Raise when the numbers of one slice mean something else than those of another."""
+    grey = [frame for frame in frames if _photometric(frame) in ("MONOCHROME1", "MONOCHROME2")]
+    for meaning, tags in _MEANINGS:
+        # colours have no units
+        values = {frame: meaning(frame) for frame in (frames if meaning is _photometric else grey)}
+        if len(set(values.values())) < 2:
+            continue
+        usual = Counter(values.values()).most_common(1)[0][0]
+        strangers = [f"{frame.name} ({value})" for frame, value in values.items() if value != usual]
+        raise InconsistentSeries(
+            f"{path.name} holds images whose numbers mean different things ({tags}): "
+            f"{len(values) - len(strangers)} have {usual}, "
+            f"{len(strangers)} {'differ' if len(strangers) > 1 else 'differs'}: {_names(strangers)}.\n"
+            "  Export the series again; if these files belong to another one, move them out of the folder."
+        )
+
+
 def _check_doubles(frames: list[Frame], depths: np.ndarray, path: Path) -> None:
     gaps = np.diff(depths)
     apart = gaps[gaps > 1e-3]
@@ -381,6 +445,8 @@ def _check_doubles(frames: list[Frame], depths: np.ndarray, path: Path) -> None:
     counts = sorted(set(per_place.tolist()))
     each = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     why = f"They differ in {', '.join(reasons[:3])}" if reasons else "Nothing in their headers tells them apart"
+    if len({frame.value("SOPInstanceUID") for frame in here}) < len({frame.header for frame in here}):
+        why = f"They share one {named('SOPInstanceUID')}, and their pixels differ"
     raise InconsistentSeries(
         f"{path.name} holds several images of the same place: {len(frames)} images at {len(per_place)} positions "
         f"({each} each; {named('ImagePositionPatient')}), e.g. {_names([frame.name for frame in here])}.\n"

@@ -29,6 +29,7 @@ from pydicom import Dataset
 from pydicom.datadict import dictionary_description
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_partial
+from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import (
     UID,
@@ -36,6 +37,7 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    RLELossless,
 )
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
@@ -76,6 +78,7 @@ _MACRO = {
     "SliceThickness": ("PixelMeasuresSequence",),
     "RescaleSlope": ("PixelValueTransformationSequence",),
     "RescaleIntercept": ("PixelValueTransformationSequence",),
+    "RescaleType": ("PixelValueTransformationSequence",),
     "WindowCenter": ("FrameVOILUTSequence",),
     "WindowWidth": ("FrameVOILUTSequence",),
     "TemporalPositionIndex": ("FrameContentSequence",),
@@ -97,7 +100,18 @@ _WANTED = [
         *("Modality", "SeriesNumber", "InstanceNumber", "NumberOfFrames"),
         *("Rows", "Columns", "SamplesPerPixel", "PlanarConfiguration", "PhotometricInterpretation"),
         *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
-        *("ModalityLUTSequence", "RealWorldValueMappingSequence"),
+        *("ModalityLUTSequence", "RealWorldValueMappingSequence", "Units"),
+        *(f"{kind}PixelPadding{part}" for kind in ("", "Float", "DoubleFloat") for part in ("Value", "RangeLimit")),
+        *(
+            name.format(kind)
+            for kind in ("Shutter", "Collimator")
+            for name in (
+                *("{}Shape", "{}LeftVerticalEdge", "{}RightVerticalEdge"),
+                *("{}UpperHorizontalEdge", "{}LowerHorizontalEdge"),
+                *("CenterOfCircular{}", "RadiusOfCircular{}", "VerticesOfThePolygonal{}"),
+            )
+        ),
+        "CollimatorShapeSequence",
         *("ImagerPixelSpacing", "NominalScannedPixelSpacing", "SequenceOfUltrasoundRegions"),
         *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
         *("ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
@@ -108,6 +122,17 @@ _WANTED = [
         ),
     )
 ]
+# where in the words of the pixels overlays lie, in files of before 2004; there may be 16
+_OVERLAY_BITS = [Tag(group, 0x0102) for group in range(0x6000, 0x6020, 2)]
+_WANTED += _OVERLAY_BITS
+
+# more than any clip has, and few enough to be counted before they are looked at
+_MOST_FRAMES = 100_000
+# the shortest a compressed frame can be, with its item: a header of RLE is 64 bytes
+_LEAST_ENCODED = {RLELossless: 72}
+
+# what Rescale Type may call Hounsfield units
+_HOUNSFIELD = {"HU", "HOUNSFIELD", "HOUNSFIELD UNITS", "[HNSF'U]"}
 
 # objects that carry rows and columns but are no scan
 _NOT_SCANS = {
@@ -222,11 +247,17 @@ def _whole(group: Dataset, keyword: str) -> int | None:
     return int(found) if found is not None else None
 
 
-def _items(group: Dataset, keyword: str) -> list[Dataset]:
+def items(group: Dataset, keyword: str, file: str) -> list[Dataset]:
+    """The items of a sequence, or none when it is absent or empty. Raises InputError when it is no sequence."""
     try:
-        return list(group.get(keyword) or [])
-    except Exception:
+        value = group.get(keyword)
+    except Exception as error:
+        raise InputError(f"{file}: {named(keyword)} cannot be read. Export the file again.") from error
+    if value is None or not isinstance(value, Sequence):
+        if value:
+            raise InputError(f"{file}: {named(keyword)} is no sequence, as it must be. Export the file again.")
         return []
+    return list(value)
 
 
 def sop_class(dataset: Dataset) -> UID:
@@ -248,7 +279,8 @@ def known_non_scan(dataset: Dataset) -> str | None:
 class PixelLayout:
     """How the pixels of a file are stored: (0028,xxxx), checked.
 
-    frame_bytes: one decoded frame. lowest, highest: the range `bits_stored` allows.
+    overlay_bits: those of a word that hold overlays, as set bits. frame_bytes: one decoded frame.
+    lowest, highest: the range `bits_stored` allows.
     """
 
     rows: int
@@ -257,6 +289,8 @@ class PixelLayout:
     frames: int
     bits_allocated: int
     bits_stored: int
+    high_bit: int
+    overlay_bits: int
     signed: bool
     photometric: str
     planar: int
@@ -360,13 +394,16 @@ class Header:
         is_float = self.pixel_keyword != "PixelData"
         depths = {"PixelData": (1, 8, 16, 32), "FloatPixelData": (32,), "DoubleFloatPixelData": (64,)}
         allocated = self._checked("BitsAllocated", depths[self.pixel_keyword])
+        stored = allocated if is_float else self._checked("BitsStored", range(1, allocated + 1))
         layout = PixelLayout(
             rows=self._checked("Rows", range(1, 65536)),
             columns=self._checked("Columns", range(1, 65536)),
             samples=self._checked("SamplesPerPixel", (1, 3), 1),
-            frames=self._checked("NumberOfFrames", range(1, 2**31), 1),
+            frames=self._checked("NumberOfFrames", range(1, _MOST_FRAMES + 1), 1),
             bits_allocated=allocated,
-            bits_stored=allocated if is_float else self._checked("BitsStored", range(1, allocated + 1)),
+            bits_stored=stored,
+            high_bit=stored - 1 if is_float else self._checked("HighBit", range(stored - 1, allocated), stored - 1),
+            overlay_bits=0 if is_float else self._overlay_bits(),
             signed=not is_float and bool(self._checked("PixelRepresentation", (0, 1), 0)),
             photometric=self._photometric(),
             planar=self._checked("PlanarConfiguration", (0, 1), 0),
@@ -377,28 +414,82 @@ class Header:
                 f"{self.name}: {named('SamplesPerPixel')} is {layout.samples}, which does not fit "
                 f"{named('PhotometricInterpretation')} {layout.photometric}. Export the file again."
             )
-        if not self.is_encapsulated:
-            if self.pixel_length is None:
+        if layout.photometric == "PALETTE COLOR":
+            self._check_palette()
+        if self.is_encapsulated:
+            held = self.size - (self.pixel_offset or 0)
+            if layout.frames > 1 and held < layout.frames * _LEAST_ENCODED.get(self.syntax, 16):
                 raise InputError(
-                    f"{self.name}: the pixel data are compressed, but {named('TransferSyntaxUID')} says they are "
-                    "not, so nobody can tell how. Export the file again."
+                    f"{self.name}: {named('NumberOfFrames')} is {layout.frames}, but {named('PixelData')} has {held} "
+                    "bytes, too few for so many. Copy or export the file again."
                 )
-            held = self.pixel_length
-            if self.pixel_offset is not None:
-                held = min(held, self.size - self.pixel_offset)
-            self.check_length(layout, held)
+            return layout
+        if self.pixel_length is None:
+            raise InputError(
+                f"{self.name}: the pixel data are compressed, but {named('TransferSyntaxUID')} says they are "
+                "not, so nobody can tell how. Export the file again."
+            )
+        held = self.pixel_length
+        if self.pixel_offset is not None:
+            held = min(held, self.size - self.pixel_offset)
+        self.check_length(layout, held)
         return layout
 
     def check_length(self, layout: PixelLayout, held: int) -> None:
-        """Raises InputError when `held` bytes of uncompressed pixels are too few."""
-        needed = layout.frame_bytes * layout.frames
-        if layout.photometric == "YBR_FULL_422":
-            needed = needed * 2 / 3
-        if held < int(needed):
+        """Raises InputError when `held` bytes of uncompressed pixels are too few, or hold more than the header tells.
+
+        A byte of padding is the rule, and some writers fill a block with zeros.
+        """
+        full, half = (int(layout.frame_bytes * layout.frames * share) for share in (1, 2 / 3))
+        needed = half if layout.photometric == "YBR_FULL_422" else full
+        pixels = named(self.pixel_keyword or "PixelData")
+        # the length of what would be the other kind of colour
+        other = full + half - needed
+        if layout.samples == 3 and layout.bits_allocated == 8 and 0 <= held - other <= 1:
+            raise InputError(
+                f"{self.name}: {named('PhotometricInterpretation')} is {layout.photometric}, which needs {needed} "
+                f"bytes, but {pixels} has {held}, as {'RGB' if other == full else 'YBR_FULL_422'} would need: the "
+                "photometric interpretation is wrong. Export the file again."
+            )
+        if held < needed:
             raise InputError(
                 f"{self.name} is truncated: {layout.frames} x {layout.rows} x {layout.columns} pixels need "
-                f"{int(needed)} bytes, but {named(self.pixel_keyword or 'PixelData')} has {max(held, 0)}. "
+                f"{needed} bytes, but {pixels} has {max(held, 0)}. "
                 "Copy or export the file again."
+            )
+        if held - needed >= max(needed / layout.frames, 2) or self._holds_more(needed, held):
+            raise InputError(
+                f"{self.name}: {layout.frames} x {layout.rows} x {layout.columns} pixels need {needed} bytes, but "
+                f"{pixels} has {held}: {named('NumberOfFrames')}, {named('Rows')} or {named('Columns')} is wrong. "
+                "Copy or export the file again."
+            )
+
+    def _holds_more(self, needed: int, held: int) -> bool:
+        """Whether what follows `needed` bytes of pixels, but for one byte of padding, is more than zeros."""
+        if held - needed < 2 or self.pixel_offset is None:
+            return False
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self.pixel_offset + needed)
+                return any(file.read(held - needed))
+        except OSError as error:
+            raise _unreadable(self.name, error) from error
+
+    def _overlay_bits(self) -> int:
+        found = {self.dataset[tag].value for tag in _OVERLAY_BITS if tag in self.dataset}
+        # 0: the overlay lies in an element of its own
+        return sum(1 << place for place in found if isinstance(place, int) and 0 < place < 32)
+
+    def _check_palette(self) -> None:
+        """Raises InputError when the three tables of a palette are not alike and 8 or 16 bits deep."""
+        found = [
+            numbers(self.dataset, f"{colour}PaletteColorLookupTableDescriptor", self.name, 3)
+            for colour in ("Red", "Green", "Blue")
+        ]
+        if None in found or len(set(found)) > 1 or (found[0] or (0, 0, 0))[2] not in (8, 16):
+            raise InputError(
+                f"{self.name}: {named('RedPaletteColorLookupTableDescriptor')} and those of green and blue must be "
+                "there, alike, and of 8 or 16 bits. Export the file again."
             )
 
     def _photometric(self) -> str:
@@ -420,7 +511,8 @@ class Header:
             if default is not None:
                 return default
             raise InputError(f"{self.name}: {named(keyword)} is missing. Export the file again.")
-        if found not in allowed:
+        # a range is searched for a fraction, number by number
+        if not found.is_integer() or int(found) not in allowed:
             span = (
                 f"{allowed[0]} to {allowed[-1]}" if isinstance(allowed, range) else ", ".join(str(a) for a in allowed)
             )
@@ -430,8 +522,8 @@ class Header:
     def frames(self) -> list[Frame]:
         """One `Frame` a frame, in stored order."""
         count = self.layout.frames
-        shared = _items(self.dataset, "SharedFunctionalGroupsSequence")[:1]
-        each = _items(self.dataset, "PerFrameFunctionalGroupsSequence")
+        shared = items(self.dataset, "SharedFunctionalGroupsSequence", self.name)[:1]
+        each = items(self.dataset, "PerFrameFunctionalGroupsSequence", self.name)
         if each and len(each) != count:
             raise InputError(
                 f"{self.name}: {named('NumberOfFrames')} is {count}, but "
@@ -461,7 +553,7 @@ class Frame:
         """The data set that holds `keyword` for this frame."""
         for group in self.groups:
             for macro in _MACRO.get(keyword, ()):
-                for item in _items(group, macro)[:1]:
+                for item in items(group, macro, self.header.name)[:1]:
                     if keyword in item:
                         return item
         return self.header.dataset if keyword in self.header.dataset else None
@@ -530,7 +622,7 @@ class Frame:
 
     def _ultrasound_spacing(self) -> tuple[float, float] | None:
         largest, spacing = 0.0, None
-        for region in _items(self.header.dataset, "SequenceOfUltrasoundRegions"):
+        for region in items(self.header.dataset, "SequenceOfUltrasoundRegions", self.name):
             spatial = _whole(region, "RegionSpatialFormat") == 1
             units = [_whole(region, f"PhysicalUnits{axis}Direction") for axis in "XY"]
             if not spatial or units != [3, 3]:  # 1: a 2D image; 3: centimetres. PS3.3 C.8.5.5.1
@@ -559,7 +651,7 @@ class Frame:
         """The linear real-world value map that stands in for a rescale; None where there is a rescale."""
         if self._home("RescaleSlope") is None and self._home("RescaleIntercept") is None:
             for group in (*self.groups, self.header.dataset):
-                maps = _items(group, "RealWorldValueMappingSequence")
+                maps = items(group, "RealWorldValueMappingSequence", self.name)
                 if len(maps) == 1 and "RealWorldValueSlope" in maps[0]:
                     return maps[0]
         return None
@@ -584,11 +676,62 @@ class Frame:
             )
         return pair
 
-    @property
+    @cached_property
     def modality_table(self) -> Dataset | None:
-        """The table (0028,3000) that takes the place of a rescale, or None."""
-        tables = _items(self.header.dataset, "ModalityLUTSequence")
-        return self.header.dataset if tables and not self.groups else None
+        """The table (0028,3000) that takes the place of a rescale, or None. Raises InputError for one of no use."""
+        tables = [] if self.groups else items(self.header.dataset, "ModalityLUTSequence", self.name)
+        if not tables:
+            return None
+        entries, _, bits = numbers(tables[0], "LUTDescriptor", self.name, 3) or (0, 0, 0)
+        try:
+            data = tables[0].get("LUTData")
+            held = len(data) // 2 if isinstance(data, bytes) else len(data)
+        except Exception:
+            held = -1
+        # 0 stands for 65536: PS3.3 C.11.1.1
+        if bits not in (8, 16) or held != (entries or 65536):
+            raise InputError(
+                f"{self.name}: {named('LUTDescriptor')} in {named('ModalityLUTSequence')} tells of {entries:g} entries "
+                f"of {bits:g} bits, but {named('LUTData')} holds {max(held, 0)}, or the bits are neither 8 nor 16. "
+                "Export the file again."
+            )
+        return self.header.dataset
+
+    @cached_property
+    def transform(self) -> str:
+        """By what stored numbers become values, in words; equal in all images of a series."""
+        if self.modality_table is not None:
+            return "a modality table"
+        if self._value_map is not None:
+            return "a real-world value map"
+        there = [word for word in ("slope", "intercept") if self.numbers(f"Rescale{word.capitalize()}") is not None]
+        return {0: "no rescale", 1: f"a rescale {''.join(there)} alone", 2: "slope and intercept"}[len(there)]
+
+    @cached_property
+    def units(self) -> str | None:
+        """What the values are measured in: "HU", "BQML", ...; "US" for unspecified; None when the file says nothing.
+
+        A CT without a word is in HU when it has a slope and an intercept (PS3.3 C.8.2.1.1.2), else nobody knows.
+        """
+        if self.modality_table is not None:
+            stated = text(self.header.dataset.ModalityLUTSequence[0], "ModalityLUTType")
+        elif self._value_map is not None:
+            codes = items(self._value_map, "MeasurementUnitsCodeSequence", self.name)
+            stated = text(codes[0], "CodeValue") if codes else None
+        else:
+            stated = self.value("RescaleType")
+        if self.header.modality == "PT":
+            stated = text(self.header.dataset, "Units") or stated
+        if self.header.modality == "CT":
+            if self.transform in ("no rescale", "a rescale slope alone", "a rescale intercept alone"):
+                return "US"
+            stated = stated or ("HU" if self.transform == "slope and intercept" else "US")
+        if stated is None:
+            return None
+        if stated.upper() in _HOUNSFIELD:
+            return "HU"
+        # a code; anything longer is free text
+        return stated.upper() if len(stated) <= 16 else "another unit"
 
     @cached_property
     def window(self) -> tuple[float, float] | None:

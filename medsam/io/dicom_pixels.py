@@ -48,6 +48,7 @@ from pydicom.uid import (
 
 from medsam.errors import InputError
 from medsam.io.dicom_file import Frame, Header, PixelLayout, named
+from medsam.io.dicom_signal import Padding, behind_collimators, behind_shutters, forget_shapes
 from medsam.io.native import native_stderr
 
 # One each: a second, more forgiving decoder would turn damage into grey values.
@@ -71,6 +72,9 @@ _DECODERS: dict[UID, str] = {
 _QUANTITATIVE = {"CT", "PT"}
 
 _THREADS = min(4, os.cpu_count() or 1)
+
+# Pixels of a frame from which the darkness of the signal is told, and the share of them, in %, that is dark.
+_SAMPLE, _DARK = 1000, 0.5
 
 _INTEGERS = tuple(np.dtype(t) for t in ("uint8", "int16", "int32", "int64"))
 
@@ -113,12 +117,22 @@ class Values:
         return self.lowest + self.highest - window[0], window[1]
 
 
-def read_frames(frames: Sequence[Frame], source: str) -> np.ndarray:
-    """Decode frames of equal size into (K, J, I), or (K, J, I, 3) uint8 in colour, in the order given.
+@dataclass(frozen=True)
+class Pixels:
+    """array: (K, J, I), or (K, J, I, 3) uint8 in colour. no_signal: as in `Volume`. notes: for the user."""
+
+    array: np.ndarray
+    no_signal: np.ndarray | None
+    notes: tuple[str, ...]
+
+
+def read_frames(frames: Sequence[Frame], source: str) -> Pixels:
+    """Decode frames of equal size, in the order given.
 
     MONOCHROME1 is turned so that larger is brighter: the stored number s becomes lowest + highest - s of the
     range that Bits Stored and Pixel Representation allow (unsigned 12 bit: 4095 - s; signed 16 bit: -1 - s)
     before the rescale. CT and PET keep their values, which are HU and activities whatever the display.
+    Padding and what shutters hide is as dark as the darkest of the signal, so that it shows as background.
     Raises InputError naming the file (and `source`, the whole) when pixels are damaged or not supported.
     """
     for header in {frame.header for frame in frames}:
@@ -129,14 +143,19 @@ def read_frames(frames: Sequence[Frame], source: str) -> np.ndarray:
     values = [] if colour else [Values.of(frame) for frame in frames]
     shape = (len(frames), layout.rows, layout.columns)
     out = np.empty((*shape, 3), np.uint8) if colour else np.empty(shape, _smallest_type(frames, values))
+    signal, words = _Signal(frames, out), _Words(source)
 
-    def fill(pixels: _Pixels | _Plain, frame: Frame, k: int) -> None:
+    def fill(pixels: _Encoded | _Plain, frame: Frame, k: int) -> None:
         stored = pixels.frame(frame.index)
         try:
+            hidden = signal.padding(stored, k)
+            if not frame.header.layout.is_float:
+                stored = words.numbers(stored, frame, hidden)
             if colour:
                 out[k] = _colours(stored, frame)
             else:
                 _scale(stored, frame, values[k], out[k])
+            signal.mark(k, hidden)
         except InputError:
             raise
         except Exception as error:
@@ -144,7 +163,7 @@ def read_frames(frames: Sequence[Frame], source: str) -> np.ndarray:
 
     def fill_some(places: list[tuple[Frame, int]]) -> None:
         header = places[0][0].header
-        with _Plain(header) if _is_plain(header) else nullcontext(_Pixels(header)) as pixels:
+        with _Plain(header) if _is_plain(header) else nullcontext(_Encoded(header)) as pixels:
             for frame, k in places:
                 fill(pixels, frame, k)
 
@@ -159,9 +178,180 @@ def read_frames(frames: Sequence[Frame], source: str) -> np.ndarray:
         elif _is_plain(frames[0].header):
             _in_threads(fill_some, [files[0][n::_THREADS] for n in range(min(_THREADS, len(frames)))])
         else:
-            encoded = _Pixels(frames[0].header)
+            encoded = _Encoded(frames[0].header)
             _in_threads(lambda place: fill(encoded, *place), files[0])
-    return out
+    words.check()
+    signal.darken()
+    return Pixels(out, signal.bits, tuple(signal.notes))
+
+
+class _Signal:
+    """Which pixels of an array in the making say nothing about the patient.
+
+    bits: as in `Volume`, None when there are none. notes: for the user.
+    """
+
+    def __init__(self, frames: Sequence[Frame], out: np.ndarray) -> None:
+        self.notes: list[str] = []
+        self._out = out
+        stated = [Padding.of(frame) for frame in frames]
+        # the tag is optional for an image without padding: one without it is read by the number of the others
+        common = set(stated) - {None}
+        self._padding = [one or next(iter(common)) for one in stated] if len(common) == 1 else stated
+        self._shutters = [behind_shutters(frame) for frame in frames]
+        self._collimators = [behind_collimators(frame) for frame in frames]
+        forget_shapes()
+        # nothing below air needs to be darker
+        self._air = -1000.0 if out.ndim == 3 and frames[0].units == "HU" else -np.inf
+        # of the signal of each frame
+        self._lowest: list[float] = []
+        self._samples: list[np.ndarray] = []
+        # what a collimator kept dark, by frame
+        self._measured: dict[int, np.ndarray] = {}
+        self.bits: np.ndarray | None = None
+        if any(one is not None for kind in (self._padding, self._shutters, self._collimators) for one in kind):
+            slices, rows, columns = out.shape[:3]
+            self.bits = np.zeros((slices, rows, -(-columns // 8)), np.uint8)
+
+    def padding(self, stored: np.ndarray, k: int) -> np.ndarray | None:
+        """Where the numbers of frame k, as stored, are padding; None where none is."""
+        padding = self._padding[k]
+        if padding is None:
+            return None
+        hidden = padding.hides(stored)
+        return hidden if hidden.any() else None
+
+    def mark(self, k: int, hidden: np.ndarray | None) -> None:
+        """Remember what of frame k is no signal, once its values are in their place. hidden: its padding."""
+        if self.bits is None:
+            return
+        masks = [mask for mask in (hidden, self._shutters[k], self._collimators[k]) if mask is not None]
+        values = self._out[k]
+        if masks:
+            nothing = np.logical_or.reduce(masks)
+            if (collimator := self._collimators[k]) is not None:
+                others = masks[:-1]
+                measured = collimator & ~np.logical_or.reduce(others) if others else collimator
+                self._measured[k] = np.packbits(measured, axis=-1)
+            self.bits[k] = np.packbits(nothing, axis=-1)
+            values = values[~nothing]
+        if values.dtype.kind == "f":
+            values = values[np.isfinite(values)]
+        if values.size:
+            self._lowest.append(values.min())
+            self._samples.append(values.reshape(-1)[:: max(1, values.size // _SAMPLE)])
+
+    def darken(self) -> None:
+        """Give padding and what lies behind shutters the lowest value of the signal, unless it is dark already.
+
+        What a collimator kept dark stays: it was measured.
+        """
+        if self.bits is None or not self.bits.any():
+            self.bits = None
+            return
+        if not self._lowest:
+            self.bits = None
+            self.notes.append("By its tags the whole scan is padding or lies behind a shutter; the tags are ignored.")
+            return
+        lowest, changed = min(self._lowest), 0
+        # not the lowest: compression and noise go below what pads a scan
+        dark = max(np.percentile(np.concatenate(self._samples), _DARK), self._air)
+        for k, values in enumerate(self._out):
+            if not self.bits[k].any():
+                continue
+            bits = self.bits[k] & ~self._measured[k] if k in self._measured else self.bits[k]
+            hidden = np.unpackbits(bits, axis=-1, count=values.shape[1]).view(bool)
+            bright = (values > dark) & (hidden[..., None] if values.ndim == 3 else hidden)
+            changed += int(np.count_nonzero(bright))
+            values[bright] = lowest
+        if changed:
+            share = 100 * changed / self._out.size
+            self.notes.append(
+                f"{share:.2g} % of the voxels are padding ({named('PixelPaddingValue')}) or lie behind a display "
+                f"shutter and are not dark: they count as background, {lowest:g}."
+            )
+
+
+class _Words:
+    """The numbers in the words of the pixels, of which Bits Stored may use only some (PS3.5 8.1.1).
+
+    Unused bits must be free, repeat the sign, or hold overlays that are announced: a word that says anything else has
+    a wrong header, and taking its low bits would wrap it around. Where High Bit is not Bits Stored - 1 the numbers
+    should lie at the upper end of the words, and often do not; the words tell, or it is an error.
+    """
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        # frames with negative numbers that do and do not fill the unused bits with their sign
+        self._extended: list[str] = []
+        self._bare: list[str] = []
+
+    def numbers(self, words: np.ndarray, frame: Frame, padding: np.ndarray | None) -> np.ndarray:
+        """The numbers of a frame, in the memory of its words where it can be. padding: words that may be anything."""
+        layout = frame.header.layout
+        lowest, highest = layout.lowest, layout.highest
+        if layout.bits_stored == layout.bits_allocated or layout.bits_allocated == 1:
+            return words
+        if not words.flags.writeable:
+            words = words.copy()
+        if layout.overlay_bits:
+            self._without_overlays(words, layout)
+        seen = words if padding is None else words[~padding]
+        if not seen.size:
+            return np.clip(words, lowest, highest, out=words)
+        low, high = int(seen.min()), int(seen.max())
+        fits = lowest <= low and high <= highest
+        is_shifted, shift = False, layout.high_bit + 1 - layout.bits_stored
+        if shift and (low or high):
+            step = 1 << shift
+            is_shifted = lowest * step <= low and high <= (highest + 1) * step - 1 and not (seen & (step - 1)).any()
+            if fits == is_shifted:
+                raise InputError(
+                    f"{frame.name}: {named('HighBit')} is {layout.high_bit} and {named('BitsStored')} "
+                    f"{layout.bits_stored}, which says that the numbers lie {shift} bits up, and its pixels "
+                    f"({low} to {high}) do not tell whether they do. Export the file again."
+                )
+        if is_shifted:
+            np.right_shift(words, shift, out=words)
+        elif not fits:
+            # two's complement in the bits stored alone; JPEG knows the sign of its numbers
+            whole_words = not frame.header.is_encapsulated or frame.header.syntax == RLELossless
+            if not (layout.signed and whole_words and low >= 0 and high < 1 << layout.bits_stored):
+                raise InputError(
+                    f"{frame.name}: {named('BitsStored')} is {layout.bits_stored} ({lowest} to {highest}), but its "
+                    f"pixels run from {low} to {high}. Export the file again."
+                )
+            unused = layout.bits_allocated - layout.bits_stored
+            np.left_shift(words, unused, out=words)
+            np.right_shift(words, unused, out=words)
+            self._bare.append(frame.name)
+        elif layout.signed and low < 0:
+            self._extended.append(frame.name)
+        return words if padding is None else np.clip(words, lowest, highest, out=words)
+
+    @staticmethod
+    def _without_overlays(words: np.ndarray, layout: PixelLayout) -> None:
+        """Take the overlays out of the words: their bits become 0, or the sign where the other unused bits are."""
+        bits = words.view(words.dtype.str.replace("i", "u"))
+        every = int(np.iinfo(bits.dtype).max)
+        overlays = bits.dtype.type(layout.overlay_bits & every)
+        if layout.signed:
+            unused = bits.dtype.type(every >> layout.bits_stored << layout.bits_stored)
+            sign = (bits >> bits.dtype.type(layout.bits_stored - 1) & 1).astype(bool)
+            # also where no bit is left that could repeat the sign
+            filled = sign & ((bits & unused | overlays) == unused | overlays)
+            np.bitwise_or(bits, overlays, out=bits, where=filled)
+            np.bitwise_and(bits, ~overlays, out=bits, where=~filled)
+        else:
+            bits &= ~overlays
+
+    def check(self) -> None:
+        """Raises InputError when numbers below zero are written in two ways: some of them are none."""
+        if self._bare and self._extended:
+            raise InputError(
+                f"{self._source}: pixels of {self._bare[0]} lie above what {named('BitsStored')} allows, while those "
+                f"of {self._extended[0]} below zero fill the unused bits. Export the series again."
+            )
 
 
 def _in_threads(work: Callable[[Any], None], items: Iterable[Any]) -> None:
@@ -228,14 +418,6 @@ def _scale(stored: np.ndarray, frame: Frame, values: Values, out: np.ndarray) ->
     if layout.is_float:
         out[:] = stored.astype(np.float64, copy=False) * values.slope + values.intercept
         return
-    # pydicom masks unused bits, but a compressed image may hold more bits than the header says
-    if frame.header.is_encapsulated and layout.bits_stored < 8 * stored.itemsize:
-        low, high = int(stored.min()), int(stored.max())
-        if low < layout.lowest or high > layout.highest:
-            raise InputError(
-                f"{frame.name}: {named('BitsStored')} is {layout.bits_stored} ({layout.lowest} to "
-                f"{layout.highest}), but its pixels run from {low} to {high}. Export the file again."
-            )
     if out.dtype.kind == "f":
         # double precision until the value is final
         out[:] = stored * np.float64(values.slope) + values.intercept
@@ -311,7 +493,7 @@ class _Plain:
         self._file.close()
 
     def frame(self, index: int) -> np.ndarray:
-        """Frame `index` as (J, I), as stored, unused bits masked; valid until the next call."""
+        """Frame `index` as (J, I), as stored; valid until the next call."""
         stored = self._stored
         try:
             self._file.seek((self.header.pixel_offset or 0) + index * stored.nbytes)
@@ -322,14 +504,10 @@ class _Plain:
             raise _damaged(self.header.name, self.header.syntax, error) from error
         if done < stored.nbytes:  # cut since its header was read
             self.header.check_length(self.layout, index * stored.nbytes + done)
-        # what lies above Bits Stored is no part of the number, e.g. an overlay; its sign fills it
-        if unused := self.layout.bits_allocated - self.layout.bits_stored:
-            np.left_shift(stored, unused, out=stored)
-            np.right_shift(stored, unused, out=stored)
         return stored
 
 
-class _Pixels:
+class _Encoded:
     """The encoded pixels of one file, in memory, decoded frame by frame. Opens the file once."""
 
     def __init__(self, header: Header) -> None:
@@ -362,6 +540,13 @@ class _Pixels:
                 f"{self.header.name} is truncated: it ends in the middle of {named('PixelData')}. "
                 "Copy or export the file again."
             )
+        least, most = _count_frames(value, self.header.syntax)
+        if not least <= wanted <= most:
+            held = most if most < wanted else least
+            raise InputError(
+                f"{self.header.name}{' is truncated' if held < wanted else ''}: {named('NumberOfFrames')} is {wanted}, "
+                f"but {named('PixelData')} holds {held}. Copy or export the file again."
+            )
         table = None
         if "ExtendedOffsetTable" in dataset and "ExtendedOffsetTableLengths" in dataset:
             table = (dataset.ExtendedOffsetTable, dataset.ExtendedOffsetTableLengths)
@@ -369,10 +554,10 @@ class _Pixels:
             encoded = [get_frame(value, 0, number_of_frames=1, extended_offsets=table)]
         else:
             encoded = list(generate_frames(value, number_of_frames=wanted, extended_offsets=table))
-        if len(encoded) < wanted:
+        if len(encoded) != wanted:  # by its offset table
             raise InputError(
-                f"{self.header.name} is truncated: {named('NumberOfFrames')} is {wanted}, but "
-                f"{named('PixelData')} holds {len(encoded)}. Copy or export the file again."
+                f"{self.header.name}: {named('NumberOfFrames')} is {wanted}, but the offset table of "
+                f"{named('PixelData')} lists {len(encoded)}. Copy or export the file again."
             )
         return encoded
 
@@ -413,21 +598,44 @@ class _Pixels:
             "pixel_keyword": self.header.pixel_keyword,
             "pixel_vr": self.header.pixel_vr or "OW",
             "allow_excess_frames": False,
+            # see `_Words`
+            "correct_unused_bits": False,
         }
         if layout.samples > 1:
             options["planar_configuration"] = layout.planar
         return options
 
 
-def _is_whole(value: bytes) -> bool:
-    """Whether encapsulated pixels end as they must, with a delimiter (PS3.5 A.4)."""
+def _fragments(value: bytes) -> Iterator[tuple[int, int]]:
+    """Start and end of each item of encapsulated pixels: first the offset table, then the fragments (PS3.5 A.4)."""
     place = 0
     while place + 8 <= len(value):
         tag, length = struct.unpack_from("<4sL", value, place)
         if tag != b"\xfe\xff\x00\xe0":
-            return tag == b"\xfe\xff\xdd\xe0"
+            return
+        yield place + 8, min(place + 8 + length, len(value))
         place += 8 + length
-    return False
+
+
+def _count_frames(value: bytes, syntax: UID) -> tuple[int, int]:
+    """How many frames encapsulated pixels hold at least and at most: none is less than a fragment (PS3.5 A.4)."""
+    fragments = [*_fragments(value)][1:]
+    if syntax == RLELossless:  # a fragment each
+        return len(fragments), len(fragments)
+    # images that begin where another has ended
+    ended, count = True, 0
+    for start, end in fragments:
+        # SOI of JPEG and JPEG-LS, SOC and SIZ of JPEG 2000; all end with FFD9, perhaps padded
+        if ended and value.startswith((b"\xff\xd8\xff", b"\xff\x4f\xff\x51"), start):
+            count += 1
+        ended = value[max(end - 3, start) : end].rstrip(b"\0").endswith(b"\xff\xd9")
+    return count, len(fragments)
+
+
+def _is_whole(value: bytes) -> bool:
+    """Whether encapsulated pixels end as they must, with a delimiter (PS3.5 A.4)."""
+    end = max((end for _, end in _fragments(value)), default=0)
+    return value[end : end + 4] == b"\xfe\xff\xdd\xe0"
 
 
 def _check_codestream(encoded: bytes, layout: PixelLayout, syntax: UID, name: str) -> None:

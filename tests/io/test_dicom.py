@@ -20,11 +20,12 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+from dicom_files import AXIAL, CORONAL, FRAME, PATIENT, SAGITTAL, SERIES, STUDY, dataset, save, series, slices, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom import Dataset
 from pydicom.data import get_testdata_file
-from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.dataset import FileDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
     MPEG4HP41,
@@ -50,99 +51,6 @@ from medsam.io.dicom_tree import list_tree
 from medsam.io.load import load_volume
 from medsam.io.native import native_stderr
 from medsam.volume import Volume
-
-SERIES, STUDY, FRAME = "1.2.3.1", "1.2.3.2", "1.2.3.3"
-AXIAL = (1, 0, 0, 0, 1, 0)
-CORONAL = (1, 0, 0, 0, 0, -1)
-SAGITTAL = (0, 1, 0, 0, 0, -1)
-PATIENT = "DOE^JANE"
-
-
-def dataset(pixels: np.ndarray, **tags) -> FileDataset:
-    """A CT image of (rows, columns), (frames, rows, columns) or with colours last; `tags` override or, None, drop."""
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID = tags.pop("syntax", ExplicitVRLittleEndian)
-    colour = pixels.shape[-1] == 3 and pixels.ndim > 2
-    ds = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    values = {
-        "SOPClassUID": CTImageStorage,
-        "SOPInstanceUID": generate_uid(),
-        "SeriesInstanceUID": SERIES,
-        "StudyInstanceUID": STUDY,
-        "FrameOfReferenceUID": FRAME,
-        "PatientName": PATIENT,
-        "PatientID": "MRN-4711",
-        "PatientBirthDate": "19500101",
-        "SeriesDescription": f"thorax of {PATIENT}",
-        "Modality": "CT",
-        "SeriesNumber": 7,
-        "ImageOrientationPatient": list(AXIAL),
-        "ImagePositionPatient": [0, 0, 0],
-        "PixelSpacing": [0.5, 0.75],
-        "SliceThickness": 9,
-        "PhotometricInterpretation": "RGB" if colour else "MONOCHROME2",
-        "SamplesPerPixel": 3 if colour else 1,
-        "Rows": pixels.shape[-3] if colour else pixels.shape[-2],
-        "Columns": pixels.shape[-2] if colour else pixels.shape[-1],
-        "BitsAllocated": 8 * pixels.itemsize,
-        "BitsStored": 8 * pixels.itemsize,
-        "HighBit": 8 * pixels.itemsize - 1,
-        "PixelRepresentation": int(pixels.dtype.kind == "i"),
-    }
-    if colour:
-        values["PlanarConfiguration"] = 0
-    if pixels.ndim - colour == 3:
-        values["NumberOfFrames"] = pixels.shape[0]
-    for keyword, value in (values | tags).items():
-        if value is not None:
-            setattr(ds, keyword, value)
-    if "FloatPixelData" not in tags and "DoubleFloatPixelData" not in tags and "PixelData" not in tags:
-        big = meta.TransferSyntaxUID == ExplicitVRBigEndian
-        data = pixels.astype(pixels.dtype.newbyteorder(">" if big else "<")).tobytes()
-        ds.PixelData = data + b"\0" * (len(data) % 2)
-    if "PixelData" in ds:
-        ds["PixelData"].VR = "OW" if pixels.itemsize > 1 else "OB"
-    meta.MediaStorageSOPClassUID = ds.SOPClassUID
-    meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
-    return ds
-
-
-def save(ds: Dataset, path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    syntax = ds.file_meta.TransferSyntaxUID
-    ds.set_original_encoding(syntax.is_implicit_VR, syntax.is_little_endian)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        ds.save_as(path, enforce_file_format=True)
-    return path
-
-
-def write(path: Path, pixels: np.ndarray, **tags) -> Path:
-    return save(dataset(pixels, **tags), path)
-
-
-def slices(count: int, rows: int = 4, columns: int = 5, dtype: str = "int16", top: int = 1000) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, top, (count, rows, columns)).astype(dtype)
-
-
-def series(
-    folder: Path,
-    pixels: np.ndarray,
-    orientation: tuple[float, ...] = AXIAL,
-    step: float = 2.0,
-    origin: tuple[float, ...] = (-10, 20, 30),
-    **tags,
-) -> Path:
-    """Slices along the normal that makes them ascend in LPS, under shuffled names without extension."""
-    normal = np.cross(orientation[:3], orientation[3:])
-    normal *= np.sign(normal[np.argmax(np.abs(normal))])
-    names = random.Random(1).sample(range(1000), len(pixels))
-    for k, name in enumerate(names):
-        position = list(np.asarray(origin) + k * step * normal)
-        per_slice = {key: value[k] if isinstance(value, list) else value for key, value in tags.items()}
-        values = {"ImagePositionPatient": position, "ImageOrientationPatient": list(orientation)} | per_slice
-        write(folder / f"IM{name:04d}", pixels[k], **values)
-    return folder
 
 
 def gdcm(folder: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -329,8 +237,10 @@ def test_every_slice_has_its_own_slope(tmp_path):
 
 def test_unused_high_bits_with_an_overlay_are_not_part_of_the_value(tmp_path):
     pixels = slices(1, dtype="uint16", top=4096)[0]
-    volume = read_dicom(write(tmp_path / "a.dcm", pixels | 0xA000, BitsStored=12))
-    np.testing.assert_array_equal(volume.array[0], pixels)
+    ds = dataset(pixels | 0xA000, BitsStored=12)
+    for group, bit in ((0x6000, 13), (0x6002, 15)):
+        ds.add_new((group, 0x0102), "US", bit)
+    np.testing.assert_array_equal(read_dicom(save(ds, tmp_path / "a.dcm")).array[0], pixels)
 
 
 def test_twelve_bit_signed_values_are_negative_below_zero(tmp_path):
@@ -548,8 +458,9 @@ def test_plain_numbers_are_what_pydicom_makes_of_them(
 ):
     folder, count = tmp_path_factory.mktemp("plain"), size[0]
     kind = np.dtype(dtype)
-    # all bits in use, also those above Bits Stored
+    # all bits in use, up to Bits Stored
     pixels = np.frombuffer(np.random.default_rng(seed).bytes(kind.itemsize * np.prod(size)), kind).reshape(size)
+    pixels = pixels >> unused
     stored = 8 * kind.itemsize - unused
     tags = {
         "syntax": syntax,
@@ -601,7 +512,8 @@ def test_what_is_not_plain_is_left_to_pydicom(tmp_path, monkeypatch):
     deflated = write(tmp_path / "deflated", slices(1)[0], syntax=DeflatedExplicitVRLittleEndian)
     colour = {"ImagePositionPatient": None, "Modality": "US"}
     rgb = write(tmp_path / "rgb", slices(3, 4, 3, "uint8", 255)[0][..., None].repeat(3, -1), **colour)
-    bits = write(tmp_path / "bits", np.zeros((8, 8), "uint8"), BitsAllocated=1, BitsStored=1, HighBit=0)
+    packed = {"BitsAllocated": 1, "BitsStored": 1, "HighBit": 0, "PixelData": bytes(8)}
+    bits = write(tmp_path / "bits", np.zeros((8, 8), "uint8"), **packed)
     for path in (deflated, rgb, bits, palette):
         asked.clear()
         read_dicom(path)

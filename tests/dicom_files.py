@@ -1,0 +1,107 @@
+"""DICOM files made for a test: pixels and the tags that matter, under a patient's name that no message may show."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from pathlib import Path
+
+import numpy as np
+from pydicom import Dataset
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian, generate_uid
+
+SERIES, STUDY, FRAME = "1.2.3.1", "1.2.3.2", "1.2.3.3"
+AXIAL = (1, 0, 0, 0, 1, 0)
+CORONAL = (1, 0, 0, 0, 0, -1)
+SAGITTAL = (0, 1, 0, 0, 0, -1)
+PATIENT = "DOE^JANE"
+
+
+def dataset(pixels: np.ndarray, **tags) -> FileDataset:
+    """A CT image of (rows, columns), (frames, rows, columns) or with colours last; `tags` override or, None, drop."""
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = tags.pop("syntax", ExplicitVRLittleEndian)
+    colour = pixels.shape[-1] == 3 and pixels.ndim > 2
+    ds = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    values = {
+        "SOPClassUID": CTImageStorage,
+        "SOPInstanceUID": generate_uid(),
+        "SeriesInstanceUID": SERIES,
+        "StudyInstanceUID": STUDY,
+        "FrameOfReferenceUID": FRAME,
+        "PatientName": PATIENT,
+        "PatientID": "MRN-4711",
+        "PatientBirthDate": "19500101",
+        "SeriesDescription": f"thorax of {PATIENT}",
+        "Modality": "CT",
+        "SeriesNumber": 7,
+        "ImageOrientationPatient": list(AXIAL),
+        "ImagePositionPatient": [0, 0, 0],
+        "PixelSpacing": [0.5, 0.75],
+        "SliceThickness": 9,
+        "PhotometricInterpretation": "RGB" if colour else "MONOCHROME2",
+        "SamplesPerPixel": 3 if colour else 1,
+        "Rows": pixels.shape[-3] if colour else pixels.shape[-2],
+        "Columns": pixels.shape[-2] if colour else pixels.shape[-1],
+        "BitsAllocated": 8 * pixels.itemsize,
+        "BitsStored": 8 * pixels.itemsize,
+        "HighBit": 8 * pixels.itemsize - 1,
+        "PixelRepresentation": int(pixels.dtype.kind == "i"),
+    }
+    if colour:
+        values["PlanarConfiguration"] = 0
+    if pixels.ndim - colour == 3:
+        values["NumberOfFrames"] = pixels.shape[0]
+    if tags.get("BitsStored"):
+        values["HighBit"] = tags["BitsStored"] - 1
+    for keyword, value in (values | tags).items():
+        if value is not None:
+            setattr(ds, keyword, value)
+    if "FloatPixelData" not in tags and "DoubleFloatPixelData" not in tags and "PixelData" not in tags:
+        big = meta.TransferSyntaxUID == ExplicitVRBigEndian
+        data = pixels.astype(pixels.dtype.newbyteorder(">" if big else "<")).tobytes()
+        ds.PixelData = data + b"\0" * (len(data) % 2)
+    if "PixelData" in ds:
+        ds["PixelData"].VR = "OW" if pixels.itemsize > 1 else "OB"
+    meta.MediaStorageSOPClassUID = ds.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+    return ds
+
+
+def save(ds: Dataset, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    syntax = ds.file_meta.TransferSyntaxUID
+    ds.set_original_encoding(syntax.is_implicit_VR, syntax.is_little_endian)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ds.save_as(path, enforce_file_format=True)
+    return path
+
+
+def write(path: Path, pixels: np.ndarray, **tags) -> Path:
+    return save(dataset(pixels, **tags), path)
+
+
+def slices(count: int, rows: int = 4, columns: int = 5, dtype: str = "int16", top: int = 1000) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, top, (count, rows, columns)).astype(dtype)
+
+
+def series(
+    folder: Path,
+    pixels: np.ndarray,
+    orientation: tuple[float, ...] = AXIAL,
+    step: float = 2.0,
+    origin: tuple[float, ...] = (-10, 20, 30),
+    **tags,
+) -> Path:
+    """Slices along the normal that makes them ascend in LPS, under shuffled names without extension."""
+    normal = np.cross(orientation[:3], orientation[3:])
+    normal *= np.sign(normal[np.argmax(np.abs(normal))])
+    names = random.Random(1).sample(range(1000), len(pixels))
+    for k, name in enumerate(names):
+        position = list(np.asarray(origin) + k * step * normal)
+        per_slice = {key: value[k] if isinstance(value, list) else value for key, value in tags.items()}
+        values = {"ImagePositionPatient": position, "ImageOrientationPatient": list(orientation)} | per_slice
+        write(folder / f"IM{name:04d}", pixels[k], **values)
+    return folder

@@ -58,7 +58,7 @@ def _print_table(comparison: Comparison, out: Path) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from medsam.evaluation.compare import cells_of
+    from medsam.evaluation.compare import cells_of, undefined_words
 
     # a file or pipe has no width: do not fold the numbers there
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160)
@@ -78,7 +78,7 @@ def _print_table(comparison: Comparison, out: Path) -> None:
         for what, keys in (
             ("only in A", comparison.only_in_a),
             ("only in B", comparison.only_in_b),
-            ("not defined", comparison.undefined),
+            (undefined_words(comparison.metric), comparison.undefined),
         )
         if keys
     ]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medsam.cli.segment import add_network_arguments
-from medsam.errors import InputError, MedSAMError, PromptError
+from medsam.errors import InputError, MedSAMError, PromptError, counted
 from medsam.progress import bars
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def run(arguments: argparse.Namespace) -> None:
         listed = "\n".join(f"  {entry['case']}: {entry['why']}" for entry in failed[:20])
         more = f"\n  and {len(failed) - 20} more" if len(failed) > 20 else ""
         raise InputError(
-            f"{len(failed)} of {len(cases)} cases could not be read:\n{listed}{more}\n"
+            f"{len(failed)} of {counted(len(cases), 'case')} could not be read:\n{listed}{more}\n"
             "  The others are encoded. Mend these, or take them out of the manifest, and run the same command again."
         )
 
@@ -140,6 +140,6 @@ def _indices(case: Case, scan: Volume, axis: Axis | None, everything: bool) -> l
 
 def _sentence(report: dict[str, Any]) -> str:
     return (
-        f"wrote {report['out']}: {report['encoded']} slices encoded, {report['already_there']} already there, "
-        f"{report['bytes_written'] / 2**20:.0f} MiB, {report['seconds']:.1f} s"
+        f"wrote {report['out']}: {counted(report['encoded'], 'slice')} encoded, {report['already_there']} already "
+        f"there, {report['bytes_written'] / 2**20:.0f} MiB, {report['seconds']:.1f} s"
     )

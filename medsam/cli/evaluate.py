@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medsam.cli.segment import add_network_arguments
-from medsam.errors import PromptError
+from medsam.errors import PromptError, counted
 
 if TYPE_CHECKING:
     from medsam.data.manifest import Case, Manifest
@@ -138,7 +138,9 @@ def run(arguments: argparse.Namespace) -> None:
         _print_table(summary, folder)
     skipped = summary["protocol"]["skipped"]
     if skipped:
-        print(f"Note: {len(skipped)} structures of cases were not measured; the report lists them.", file=sys.stderr)
+        what = counted(len(skipped), "structure of a case was", "structures of cases were")
+        listed = "the report lists it" if len(skipped) == 1 else "the report lists them"
+        print(f"Note: {what} not measured; {listed}.", file=sys.stderr)
 
 
 def _model_name(source: str) -> str:
@@ -171,28 +173,27 @@ def _print_table(summary: dict[str, Any], folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from medsam.evaluation.summary import rows_of
+
     console = Console()
     if not console.is_terminal:  # a log takes any width, and names are not to be cut
         console = Console(width=160)
     table = Table(box=None, pad_edge=False)
-    # of a run with one prompt the summary has the models alone
-    prompts = summary.get("prompts") or {model: {"": entry} for model, entry in summary.items() if "overall" in entry}
     several = "prompts" in summary
     for heading in ("model", *(["prompt"] if several else []), "Dice", "95 % CI", "NSD", "HD95 mm", "structures"):
         table.add_column(heading, justify="left" if heading in ("model", "prompt") else "right")
-    for model, by_prompt in prompts.items():
-        for prompt, entry in by_prompt.items():
-            overall = entry["overall"]
-            interval = overall["dice"]["ci95"]
-            table.add_row(
-                model,
-                *([prompt] if several else []),
-                _number(overall["dice"]["mean"], 3),
-                "-" if interval is None or None in interval else f"{interval[0]:.3f} to {interval[1]:.3f}",
-                _number(overall["nsd"]["mean"], 3),
-                _number(overall["hd95_mm"]["mean"], 1),
-                str(len(entry["structures"])),
-            )
+    for model, prompt, entry in rows_of(summary):
+        overall = entry["overall"]
+        interval = overall["dice"]["ci95"]
+        table.add_row(
+            model,
+            *([prompt] if several else []),
+            _number(overall["dice"]["mean"], 3),
+            "-" if interval is None or None in interval else f"{interval[0]:.3f} to {interval[1]:.3f}",
+            _number(overall["nsd"]["mean"], 3),
+            _number(overall["hd95_mm"]["mean"], 1),
+            str(len(entry["structures"])),
+        )
     console.print(table)
     console.print(f"wrote {folder / 'report.html'}", highlight=False, soft_wrap=True)
 

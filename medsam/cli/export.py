@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medsam.errors import CheckpointError, InputError
+from medsam.errors import CheckpointError, InputError, counted
 from medsam.progress import status
 
 if TYPE_CHECKING:
@@ -246,7 +246,7 @@ def _cases(sam: Sam, name: str) -> Iterator[tuple[str, tuple[Tensor, ...]]]:
         if "cells" in wanted:
             cells = (side * side, 1, 37)[number % 3]
             drawn["cells"] = torch.stack([torch.randperm(side * side)[:cells] for _ in range(count)])[None]
-            what = f"{what}, {cells} cell{'s' * (cells > 1)}"
+            what = f"{what}, {counted(cells, 'cell')}"
         yield what, tuple(drawn[each] for each in wanted)
 
 

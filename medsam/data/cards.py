@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from medsam.data.manifest import Case, Label, Manifest, case_of, parse_manifest
-from medsam.errors import InputError
+from medsam.errors import InputError, counted
 
 REQUIRED = ("name", "title", "modality", "labels", "source", "licence", "cases")
 _OPTIONAL = ("folder", "recipe", "notes", "reference", "structures", "not_checked")
@@ -204,7 +204,7 @@ def build(card: Card, root: str | Path) -> Built:
                 cases.append(case)
     if not cases:
         looked = ", ".join(str(rule.get("image", rule.get("manifest"))) for rule in card.recipe[:3])
-        why = f"; {len(without)} images have no label" if without else ""
+        why = f"; {counted(len(without), 'image has', 'images have')} no label" if without else ""
         raise InputError(f"{card.name}: nothing in {root} fits the recipe ({looked}){why}.")
     ids = [case.id for case in cases]
     twins = sorted({name for name in ids if ids.count(name) > 1})

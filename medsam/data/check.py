@@ -172,7 +172,9 @@ def _check_case(case: Case, present: Counter[str]) -> Iterator[Problem]:
         # a line a case, not a line a mask: whole-body sets keep an empty file for every organ out of view
         empty = [name for name in counts if name not in here]
         names = ", ".join(empty[:4]) + (f" and {len(empty) - 4} more" if len(empty) > 4 else "")
-        message = f"{len(empty)} of its {len(counts)} masks {'is' if len(empty) == 1 else 'are'} empty: {names}."
+        message = (
+            f"{len(empty)} of its {counted(len(counts), 'mask')} {'is' if len(empty) == 1 else 'are'} empty: {names}."
+        )
         yield Problem("warning", "empty-label", message, case.id, case.label[empty[0]][0])
 
 
@@ -189,7 +191,8 @@ def _voxels(case: Case, scan: Volume) -> Iterator[Problem]:
         finite = np.isfinite(array)
         if not finite.all():
             share = 1 - np.count_nonzero(finite) / array.size
-            message = f"{array.size - np.count_nonzero(finite)} voxels ({share:.2%}) of the image are NaN or infinite."
+            odd = counted(int(array.size - np.count_nonzero(finite)), "voxel is", "voxels are")
+            message = f"{odd} NaN or infinite ({share:.2%} of the image)."
             yield Problem("warning", "not-finite", message, case.id, case.image)
             array = array[finite]
     if array.size == 0 or array.min() == array.max():

@@ -26,7 +26,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from medsam.errors import InputError
+from medsam.errors import InputError, counted
 from medsam.geometry import VolumeGeometry
 from medsam.io.files import read_json
 from medsam.io.labels import Ignore, load_labels, read_mask
@@ -231,9 +231,9 @@ def check_files(needed: Iterable[tuple[str, Path]]) -> None:
     """Raise InputError naming the files that are not there. needed: (case, file)."""
     missing = [f"{case}: {path}" for case, path in needed if not path.exists()]
     if missing:
+        files = counted(len(missing), "file of the manifest is", "files of the manifest are")
         raise InputError(
-            f"{len(missing)} files of the manifest are missing: {'; '.join(missing[:5])}"
-            f"{' ...' if len(missing) > 5 else ''}. See medsam data check."
+            f"{files} missing: {'; '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}. See medsam data check."
         )
 
 

@@ -26,7 +26,7 @@ from monai.transforms import Transform
 from torch import Tensor
 
 from medsam.data.manifest import Case, write_text
-from medsam.errors import InputError, PromptError
+from medsam.errors import InputError, PromptError, counted
 from medsam.geometry import Axis, SlicePlane, View
 from medsam.prompts.simulate import MIN_PIXELS, tight_box
 from medsam.transforms.frame import Frame
@@ -111,7 +111,7 @@ def index_slices(
         progress(len(cases), len(cases))
     if broken:
         raise InputError(
-            f"{len(broken)} of {len(cases)} cases cannot be read:\n" + "\n".join(broken[:20]) + "\n"
+            f"{len(broken)} of {counted(len(cases), 'case')} cannot be read:\n" + "\n".join(broken[:20]) + "\n"
             "  Mend them or take them out of the manifest; medsam data check tells more."
         )
     strangers = [name for name in structures or () if name not in known]

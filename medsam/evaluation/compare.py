@@ -38,9 +38,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medsam.errors import InputError
+from medsam.errors import InputError, counted
 from medsam.evaluation.summary import (
     BASELINES,
+    DISTANCES,
     MIN_PATIENTS,
     TITLES,
     PatientBootstrap,
@@ -206,7 +207,10 @@ def compare(
         else:
             undefined.append(key)
     if not pairs:
-        why = f"{metric} is not defined in any of the {len(common)} they share" if common else "they share none"
+        why = "they share none"
+        if common:
+            why = f"of the {len(common)} they share none has {TITLES[metric]}"
+            why += ", for lack of millimetres" if metric in DISTANCES else ""
         raise InputError(
             f"{a} and {b} have no case and structure to compare: {why}. Evaluate both on the same manifest."
         )
@@ -347,7 +351,7 @@ def _empty_warning(
         return []
     (more, most), (less, least) = sorted(empty.items(), key=lambda entry: -entry[1])
     return [
-        f"{more} has {most} empty answer{'s' * (most > 1)}, {less} {least or 'none'}: they rank as the worst "
+        f"{more} has {counted(most, 'empty answer')}, {less} {least or 'none'}: they rank as the worst "
         f"{TITLES[metric].removesuffix(' (mm)')}, but the means leave their pairs out and flatter {more}."
     ]
 
@@ -379,7 +383,7 @@ def _warnings(
         (count(lambda one, two: one["n_slices"] != two["n_slices"]), "were scored on another number of slices"),
     ):
         if number:
-            found.append(f"{number} of {len(common)} pairs {what}: the two runs did not see the same task.")
+            found.append(f"{number} of {counted(len(common), 'pair')} {what}: the two runs did not see the same task.")
     return found
 
 
@@ -512,7 +516,11 @@ def _wilcoxon(differences: np.ndarray) -> tuple[float | None, str | None]:
 
     differ = differences[differences != 0]
     if len(differ) < MIN_DIFFERING:
-        who = "no patient differs" if not len(differ) else f"only {len(differ)} patient(s) differ"
+        who = (
+            "no patient differs"
+            if not len(differ)
+            else f"only {counted(len(differ), 'patient differs', 'patients differ')}"
+        )
         return None, f"{who}: below {MIN_DIFFERING} no p can reach 0.05"
     return float(wilcoxon(differ, zero_method="wilcox", alternative="two-sided", method="auto").pvalue), None
 
@@ -566,7 +574,7 @@ h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; break-after:
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .5rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #d8dde3; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; white-space: normal;
-  overflow-wrap: anywhere; min-width: 6rem; max-width: 9rem; padding-left: 0; }
+  overflow-wrap: break-word; min-width: 6rem; max-width: 40vw; padding-left: 0; }
 td.name, th.name { text-align: left; }
 tr.overall td { border-top: 2px solid #1b1f24; font-weight: 600; }
 svg { width: 100%; max-width: 32rem; height: auto; display: block; }
@@ -609,7 +617,8 @@ losses of B, in patients.{_missing(comparison)}{_notes(comparison)}</p>
 <figure style="margin:0">{_forest(comparison)}</figure>
 <h2>Case by case</h2>
 <figure style="margin:0">{_scatter(comparison)}</figure>
-<p class="fine">Each dot is one of {len(_finite(comparison))} cases x structures; above the line B scored higher.</p>
+<p class="fine">Each dot is one of {counted(len(_finite(comparison)), "case x structure", "cases x structures")};
+above the line B scored higher.</p>
 <h2>Largest differences</h2>
 <div class="scroll">{_extremes(comparison)}</div>
 {_left_out(comparison)}
@@ -625,7 +634,7 @@ def _verdict(comparison: Comparison) -> str:
     text = f"Overall, B minus A is {mean}"
     if row.ci95 is not None:
         text += f" (95 % confidence interval {row.ci95[0]:+.{digits}f} to {row.ci95[1]:+.{digits}f})"
-    text += f" over {row.patients} patient{'s' * (row.patients != 1)}"
+    text += f" over {counted(row.patients, 'patient')}"
     return text + (f"; {row.note}." if row.p is None else f", p {p_text(row.p)}.")
 
 
@@ -660,9 +669,10 @@ def _missing(comparison: Comparison) -> str:
     missing = comparison.overall.missing
     if not missing:
         return ""
+    hold = "holds" if missing == 1 else "hold"
     return (
-        f" Of {comparison.overall.pairs} pairs {missing} hold an empty answer: it ranks worst in p, r, wins and "
-        "losses; means, difference and interval leave these pairs out."
+        f" Of {counted(comparison.overall.pairs, 'pair')} {missing} {hold} an empty answer: it ranks worst in p, r, "
+        "wins and losses; means, difference and interval leave these pairs out."
     )
 
 
@@ -693,12 +703,18 @@ def _extremes(comparison: Comparison) -> str:
     return f"<table><thead>{heads}</thead><tbody>{rows}</tbody></table>"
 
 
+def undefined_words(metric: str) -> str:
+    """What is said of pairs in which a metric is not defined."""
+    name = TITLES[metric].removesuffix(" (mm)")
+    return f"without {name}: no millimetres" if metric in DISTANCES else f"without a defined {name}"
+
+
 def _left_out(comparison: Comparison) -> str:
     parts = []
     for what, keys in (
         ("only in A", comparison.only_in_a),
         ("only in B", comparison.only_in_b),
-        (f"without a defined {TITLES[comparison.metric]}", comparison.undefined),
+        (undefined_words(comparison.metric), comparison.undefined),
     ):
         if keys:
             names = ", ".join(f"{case} {structure}" for case, structure in keys[:_SHOWN])

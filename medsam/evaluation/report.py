@@ -32,7 +32,7 @@ import numpy as np
 from scipy.ndimage import binary_dilation, binary_erosion
 
 from medsam import __version__
-from medsam.errors import InputError
+from medsam.errors import InputError, counted
 from medsam.evaluation.summary import (
     BASELINES,
     CURVES,
@@ -44,6 +44,8 @@ from medsam.evaluation.summary import (
     latex_table,
     models_of,
     read_table,
+    rows_of,
+    without_distance,
 )
 from medsam.labels import DEFAULT_TOLERANCE_MM, tolerance
 from medsam.metrics.measure import DEFINITIONS, EMPTY_RULE
@@ -142,15 +144,25 @@ class _Run:
         return str(self.rows["prompt"].iloc[0])
 
     @cached_property
+    def _names(self) -> list[str]:
+        """All that answered anything, the ones of the primary prompt first."""
+        return list(dict.fromkeys([*models_of(self.summary), *(name for name, _, _ in rows_of(self.summary))]))
+
+    @cached_property
     def series(self) -> tuple[_Series, ...]:
-        """Models first, then what needs none."""
+        """All that answered the primary prompt; models first, then what needs none."""
+        return tuple(series for series in self.everyone if series.name in self.summary)
+
+    @cached_property
+    def everyone(self) -> tuple[_Series, ...]:
+        """Also what answered other prompts alone, such as the rough mask as it was given."""
         found = []
-        models = [name for name in models_of(self.summary) if name not in BASELINES]
+        models = [name for name in self._names if name not in BASELINES]
         for number, name in enumerate(models):
             marker, sign = _MARKERS[number % len(_MARKERS)]
             found.append(_Series(name, False, _COLOURS[number % len(_COLOURS)], marker, sign))
         for name in BASELINES:
-            if name in self.summary:
+            if name in self._names:
                 colour, marker, sign = _GREYS[name]
                 found.append(_Series(name, True, colour, marker, sign))
         return tuple(found)
@@ -250,7 +262,8 @@ def _fit(run: _Run, title: str | None) -> bytes:
         return page.render(shown)
     raise InputError(
         f"The report of {run.folder} would be larger than {MAX_BYTES / 1e6:g} MB even without pictures and plots: it "
-        f"has {len(run.structures)} structures and {len(run.series)} models. Evaluate them in several folders."
+        f"has {counted(len(run.structures), 'structure')} and {counted(len(run.series), 'model')}. Evaluate them in "
+        "several folders."
     )
 
 
@@ -307,6 +320,7 @@ class _Page:
             "title": self.title,
             "version": __version__,
             "series": run.series,
+            "everyone": run.everyone,
             "models": models,
             "first": run.first,
             "summary": run.summary,
@@ -327,7 +341,7 @@ class _Page:
             "best": {metric: _best(run, metric) for metric in HEADLINE},
             "structures": run.structures,
             "anchors": {name: f"structure-{place}" for place, name in enumerate(run.structures, 1)},
-            "missing": {metric: self._missing(metric) for metric in METRICS},
+            "without_distance": without_distance(run.asked),
             "prompts": _prompt_rows(run),
             "oracle": ORACLE,
             "calibration": run.summary.get("calibration") or {},
@@ -356,13 +370,6 @@ class _Page:
             "command": command,
         }
 
-    def _missing(self, metric: str) -> int:
-        """Values of a metric that are not defined, over all models of the primary prompt."""
-        return sum(
-            int((self.run.summary[series.name]["overall"].get(metric) or {}).get("missing") or 0)
-            for series in self.run.series
-        )
-
 
 def number(value: float | None, metric: str) -> str:
     """A value as the page shows it: three decimals for shares, two for mm, one for percent and counts; – for none."""
@@ -389,23 +396,28 @@ def _prompt_words(prompt: str) -> str:
     if match["start"] == "mask":
         said.append("a rough mask made from the reference")
     elif match["start"]:
-        moved = f" with each edge moved outwards by 0 to {match['px']} pixels at random" if match["px"] else ""
+        moved = (
+            f" with each edge moved outwards by 0 to {counted(int(match['px']), 'pixel')} at random"
+            if match["px"]
+            else ""
+        )
         said.append(f"the tight box of the reference{moved}")
     if match["start"] == "propagate":
         return f"through the volume from one prompt a structure, {said[0]} on its middle slice"
     clicks = 1 if match["point"] else int(match["clicks"] or 0)
     if clicks:
-        said.append(f"{clicks} click{'s' * (clicks > 1)} drawn from the reference")
+        said.append(f"{counted(clicks, 'click')} drawn from the reference")
     return f"slice by slice from {' and '.join(said)}"
 
 
 def _prompt_rows(run: _Run) -> list[tuple[_Series, str, Mapping[str, Any]]]:
     """(series, prompt, overall statistics) of every prompt of every model; empty when there was one prompt."""
-    by_model = run.summary.get("prompts") or {}
+    rows = rows_of(run.summary)
     return [
-        (series, prompt, statistics["overall"])
-        for series in run.series
-        for prompt, statistics in by_model.get(series.name, {}).items()
+        (series, prompt, entry["overall"])
+        for series in run.everyone
+        for name, prompt, entry in rows
+        if name == series.name and prompt is not None
     ]
 
 
@@ -771,7 +783,7 @@ def _robustness_plots(run: _Run) -> list[Markup]:
     for axis, label in zip(CURVES, labels, strict=True):
         figure, axes = _figure(2.9)
         amounts: set[int] = set()
-        for series in run.series:
+        for series in run.everyone:
             points = [(p[axis], p["dice"]) for p in curves.get(series.name, []) if axis in p]
             points = [(x, dice) for x, dice in points if dice["mean"] is not None]
             amounts |= {x for x, _ in points}
@@ -796,7 +808,7 @@ def _robustness_plots(run: _Run) -> list[Markup]:
 
 def _calibration_plots(run: _Run) -> list[Markup]:
     calibration = run.summary.get("calibration") or {}
-    drawn = [series for series in run.series if series.name in calibration]
+    drawn = [series for series in run.everyone if series.name in calibration]
     if not drawn:
         return []
     reliability, axes = _figure(3.6)

@@ -32,7 +32,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import medsam
 from medsam.data.manifest import Case
-from medsam.errors import InputError, MedSAMError
+from medsam.errors import InputError, MedSAMError, counted
 from medsam.evaluation.protocol import Protocol
 from medsam.evaluation.summary import file_name
 from medsam.evaluation.zero_shot import CaseResult, Subject, measure_case
@@ -104,7 +104,7 @@ def evaluate(
         listed = "\n".join(f"  {name}: {why}" for name, why in failures[:20])
         more = f"\n  and {len(failures) - 20} more" if len(failures) > 20 else ""
         raise InputError(
-            f"{len(failures)} of {len(cases)} cases could not be measured:\n{listed}{more}\n"
+            f"{len(failures)} of {counted(len(cases), 'case')} could not be measured:\n{listed}{more}\n"
             "  The others are kept. Mend these, or take them out of the manifest, and run the same command again."
         )
     _write_tables(run, [name for name, _ in cases])
@@ -208,11 +208,11 @@ def _open_folder(run: Run, models: Mapping[str, Predictor]) -> None:
     note = run.folder / "run.json"
     if note.exists():
         before = json.loads(note.read_text())
-        changed = [key for key in identity if before.get(key) != identity[key]]
+        changed = differences(before, identity)
         if changed:
             raise InputError(
-                f"{run.folder} holds an evaluation with another {' and '.join(changed).replace('_', ' ')}. "
-                "Name another --out, or remove that folder."
+                f"{run.folder} holds an evaluation with another protocol: {'; '.join(changed)}. Name another --out, or "
+                "remove that folder."
             )
         return
     if run.folder.exists() and any(run.folder.iterdir()):
@@ -220,6 +220,25 @@ def _open_folder(run: Run, models: Mapping[str, Predictor]) -> None:
     for folder in ("cases", "overlays", *(["masks"] if run.keep_masks else [])):
         (run.folder / folder).mkdir(parents=True, exist_ok=True)
     _write_json(note, identity)
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """What two descriptions of an evaluation differ in, with both values; of two weights only whose they are."""
+    found = []
+    for key in dict.fromkeys((*there, *here)):
+        old, new = there.get(key), here.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping) and key != "models":
+            found += differences(old, new)
+        elif key == "models" and old != new:
+            old, new = (value if isinstance(value, Mapping) else {} for value in (old, new))
+            if list(old) != list(new):
+                found.append(f"models {', '.join(old) or 'none'} there, {', '.join(new)} here")
+            else:
+                found.append(f"other weights of {', '.join(name for name in new if old[name] != new[name])}")
+        elif old != new:
+            words = [json.dumps(value, ensure_ascii=False) for value in (old, new)]
+            found.append(f"{key.replace('_', ' ')} {words[0]} there, {words[1]} here")
+    return found
 
 
 def environment() -> dict[str, Any]:
@@ -276,7 +295,7 @@ def _write_tables(run: Run, names: Sequence[str]) -> None:
     }
     if tables["metrics.csv"].empty:
         raise InputError(
-            f"None of the {len(names)} cases has a structure of {run.protocol.min_pixels} pixels in a slice"
+            f"None of {counted(len(names), 'case')} has a structure of {run.protocol.min_pixels} pixels in a slice"
             f"{' of several' if run.protocol.prompts == ('propagate',) else ''}: there is nothing to measure. Check "
             "the manifest with: medsam data check."
         )

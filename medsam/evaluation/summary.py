@@ -32,7 +32,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from medsam.errors import InputError
+from medsam.errors import InputError, counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -166,9 +166,27 @@ def empty_answers(rows: pd.DataFrame, metric: str) -> np.ndarray:
     return ~np.isfinite(distance) & (dice == 0) & np.isfinite(reference)
 
 
+def without_distance(rows: pd.DataFrame) -> dict[str, int]:
+    """How many of these rows have no HD95, and why: the answer is "empty", no "millimetres", or "unknown"."""
+    empty = empty_answers(rows, "hd95_mm")
+    undefined = ~np.isfinite(rows["hd95_mm"].to_numpy(dtype=float)) & ~empty
+    flat = undefined & ~np.isfinite(rows["volume_ref_ml"].to_numpy(dtype=float))
+    return {"empty": int(empty.sum()), "millimetres": int(flat.sum()), "unknown": int((undefined & ~flat).sum())}
+
+
 def models_of(summary: Mapping[str, Any]) -> list[str]:
     """The models of a summary: its keys without the `RESERVED` ones."""
     return [name for name in summary if name not in RESERVED]
+
+
+def rows_of(summary: Mapping[str, Any]) -> list[tuple[str, str | None, Mapping[str, Any]]]:
+    """(model, prompt, {"overall", "structures"}) of every answer, as tables list them; prompt: None when there is one.
+
+    What answers no primary prompt, such as `given-mask` beside boxes, is among them.
+    """
+    if "prompts" not in summary:
+        return [(model, None, summary[model]) for model in models_of(summary)]
+    return [(model, prompt, entry) for model, found in summary["prompts"].items() for prompt, entry in found.items()]
 
 
 def latex_table(summary: Mapping[str, Any], *, metric: str = "dice", spread: Literal["ci95", "std"] = "ci95") -> str:
@@ -191,9 +209,9 @@ def latex_table(summary: Mapping[str, Any], *, metric: str = "dice", spread: Lit
         for name in structures
     ]
     overall = ("Overall", [summary[model]["overall"].get(metric) for model in models])
-    shown = "95\\,\\% confidence interval by patient" if spread == "ci95" else "standard deviation over cases"
+    shown = "95 percent confidence interval by patient" if spread == "ci95" else "standard deviation over cases"
     lines = [
-        f"% {TITLES[metric].replace('%', 'percent')}: mean and {shown.replace(chr(92), '')}. Needs booktabs.",
+        f"% {TITLES[metric].replace('%', 'percent')}: mean and {shown}. Needs booktabs.",
         f"\\begin{{tabular}}{{l{'r' * len(models)}}}",
         "\\toprule",
         " & ".join(["Structure", *map(escape_latex, models)]) + " \\\\",
@@ -278,7 +296,7 @@ def check_rows(
     if twice.any():
         row = table[twice].iloc[0]
         raise InputError(
-            f"{where}: {int(twice.sum())} rows repeat an earlier one, first "
+            f"{where}: {counted(int(twice.sum()), 'row repeats', 'rows repeat')} an earlier one, first "
             + ", ".join(f"{column} {row[column]}" for column in key)
             + ". They would count twice; keep one."
         )

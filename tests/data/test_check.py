@@ -132,7 +132,7 @@ def test_nan_and_constant_images_are_warnings(tmp_path):
         ("warning", "not-finite", "a2"),
         ("warning", "constant", "a2"),
     ]
-    assert "3 voxels (5.00%)" in check_manifest(path).problems[1].message
+    assert "3 voxels are NaN or infinite (5.00% of the image)" in check_manifest(path).problems[1].message
 
 
 def test_one_empty_mask_of_several(tmp_path):

@@ -84,7 +84,7 @@ def test_five_patients_cannot_reach_significance_and_get_no_p(tmp_path: Path) ->
     found = compare(*two_runs(tmp_path, {"liver": [(0.1, 0.9 - n / 100) for n in range(5)], "cyst": [(0.5, 0.5)] * 9}))
     liver, cyst = found.structures["liver"], found.structures["cyst"]
     assert (liver.p, liver.p_holm, liver.effect_size) == (None, None, 1.0)
-    assert liver.note == "only 5 patient(s) differ: below 6 no p can reach 0.05"
+    assert liver.note == "only 5 patients differ: below 6 no p can reach 0.05"
     assert (cyst.p, cyst.effect_size, cyst.ties) == (None, None, 9)
     assert cyst.note is not None
     assert cyst.note.startswith("no patient differs")
@@ -325,7 +325,7 @@ def test_nothing_in_common_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="they share none"):
         compare(a, b)
     c = write_run(tmp_path / "c", [row("x", "liver", 0.5, hd95_mm=float("nan"))])
-    with pytest.raises(InputError, match="hd95_mm is not defined in any of the 1 they share"):
+    with pytest.raises(InputError, match=r"of the 1 they share none has HD95 \(mm\), for lack of millimetres"):
         compare(a, c, metric="hd95_mm")
 
 

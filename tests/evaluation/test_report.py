@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from medsam.cli.evaluate import _print_table
 from medsam.errors import InputError
 from medsam.evaluation import report
 from medsam.evaluation.calibration import calibration
@@ -210,7 +211,62 @@ def test_a_value_that_is_not_defined_is_counted_in_the_table(tmp_path):
     (folder / "summary.json").write_text(json.dumps(summary_of(folder) | summarise(rows, resamples=50)))
     found = page(folder)
     assert "n 2 of 3" in found.shown
-    assert "4 such values are left out of the mean HD95" in found.shown
+    assert "Without HD95 for another reason: 4 values." in found.shown
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said", "unsaid"),
+    [
+        ("dice", 0.0, "4 such values are left out of the mean HD95", "millimetres:"),
+        ("volume_ref_ml", np.nan, "Without HD95 because the picture has no millimetres: 4 values.", "empty answer"),
+    ],
+)
+def test_the_page_says_why_there_is_no_distance(tmp_path, column, value, said, unsaid):
+    folder = evaluation(tmp_path / "run")
+    rows = pd.read_csv(folder / "metrics.csv")
+    some = (rows["case"] == "case_000") & (rows["structure"] == "liver")
+    rows.loc[some, ["hd95_mm", column]] = np.nan, value
+    rows.to_csv(folder / "metrics.csv", index=False)
+    (folder / "summary.json").write_text(json.dumps(summary_of(folder) | summarise(rows, resamples=50)))
+    results = page(folder).shown.partition("Why answers without a model")[0]
+    assert said in results
+    assert unsaid not in results
+
+
+@pytest.mark.parametrize("prompts", [("box",), ("box", "mask", "points:3"), ("propagate", "mask")])
+def test_a_table_of_the_page_holds_every_row_of_the_terminal(tmp_path, capsys, prompts):
+    folder = evaluation(tmp_path / "run", prompts=prompts)
+    rows = pd.read_csv(folder / "metrics.csv")
+    # what needs no model answers a prompt of its own kind alone
+    kinds = {"filled-box": "box", "inscribed-ellipse": "box"}
+    rows = rows[[kinds.get(m, p) == p for m, p in zip(rows["model"], rows["prompt"], strict=True)]]
+    if "mask" in prompts:
+        given = rows[(rows["prompt"] == "mask") & (rows["model"] == "litemedsam")]
+        rows = pd.concat([rows, given.assign(model="given-mask", predicted_iou=np.nan, seconds=np.nan)])
+    rows.to_csv(folder / "metrics.csv", index=False)
+    old = {key: value for key, value in summary_of(folder).items() if key in ("calibration", "protocol", "environment")}
+    more = {"robustness": robustness(rows, resamples=50)} if len(prompts) > 1 else {}
+    (folder / "summary.json").write_text(json.dumps(old | summarise(rows, resamples=50) | more))
+    _print_table(summary_of(folder), folder)
+    printed = capsys.readouterr().out.splitlines()
+    several = len(prompts) > 1
+    terminal = {
+        tuple(line.split()[: 1 + several])
+        for line in printed[
+            1 : printed.index(next(filter(None, (line for line in printed if line.startswith("wrote")))))
+        ]
+    }
+    tables = page(folder).tables
+    heading = ["Model", "Prompt"] if several else ["Model"]
+    (table,) = [
+        rows
+        for rows in tables
+        if [cell.strip().split()[0] for cell in rows[0][:2]][: 1 + several] == heading
+        and any("Dice" in cell for cell in rows[0])
+    ]
+    shown = {(row[0].split()[1], *(cell.strip() for cell in row[1 : 1 + several])) for row in table[1:]}
+    assert shown == terminal
+    assert len(terminal) == len(rows[["model", "prompt"]].drop_duplicates())
 
 
 def test_the_page_needs_no_other_file_and_no_script(tmp_path):

@@ -16,6 +16,7 @@ import pytest
 from phantoms import block
 
 from medsam.cli.main import main
+from medsam.evaluation.run import differences
 from medsam.evaluation.summary import COLUMNS
 
 pytestmark = pytest.mark.weights
@@ -116,10 +117,26 @@ def test_two_processes_share_the_cases_and_end_in_the_same_bytes(finished, manif
 def test_a_folder_of_another_evaluation_is_not_mixed_up(finished, manifest, capsys):
     before = (finished / "metrics.csv").read_bytes()
     arguments = ["evaluate", "--manifest", str(manifest), "--out", str(finished), "--save-masks", "--no-timing"]
-    for other in (["--jitter-px", "5"], ["--zoom", "off"], ["--prompt", "box", "point"]):
+    for other, differs in (
+        (["--jitter-px", "5"], "jitter px [0] there, [5] here"),
+        (["--zoom", "off"], 'zoom "auto" there, "off" here'),
+        (["--prompt", "box", "point"], 'prompt "box" there, "box point" here'),
+    ):
         assert main([*arguments, *other]) == 2
-        assert "holds an evaluation with another protocol" in capsys.readouterr().err
+        assert f"holds an evaluation with another protocol: {differs}. Name another" in capsys.readouterr().err
     assert (finished / "metrics.csv").read_bytes() == before
+
+
+def test_what_two_evaluations_differ_in_is_named_with_both_values():
+    there = {"protocol": {"zoom": "auto", "seed": 0}, "models": {"a": "1"}, "engines": {"a": "torch"}, "timing": True}
+    here = {"protocol": {"zoom": "off", "seed": 0}, "models": {"a": "2"}, "engines": {"a": "openvino"}, "timing": True}
+    assert differences(there, there) == []
+    assert differences(there, here) == [
+        'zoom "auto" there, "off" here',
+        "other weights of a",
+        'a "torch" there, "openvino" here',
+    ]
+    assert differences(there, {**there, "models": {"a": "1", "b": "3"}}) == ["models a there, a, b here"]
 
 
 def test_json_on_stdout_is_the_summary_and_nothing_else(finished, manifest, capsys):

@@ -32,10 +32,11 @@ from medsam.errors import InputError
 _SNAP = 1e-3
 # outlines this near to each other, in pixels, are one: rounding to 0.1 mm or to four digits moves points less
 _SAME = 0.1
-# Beyond these no outline was drawn: crossings of edges with rows, loops of a plane, pairs of them that overlap or
-# look alike, and pixels to compare.
-_MOST_CROSSINGS = 3 * 10**7
+# Beyond these no outline was drawn: crossings of edges with rows, loops of a plane, pairs of them that nearly agree,
+# pairs that may overlap, and pixels to compare.
+_MOST_CROSSINGS = 5 * 10**6
 _MOST_LOOPS = 10_000
+_MOST_ALIKE = 2_000
 _MOST_PAIRS = 20_000
 _MOST_COMPARED = 2 * 10**9
 _CHUNK = 2**21
@@ -121,11 +122,24 @@ def _first_of_each(loops: list[np.ndarray], low: np.ndarray, high: np.ndarray) -
         alike = np.abs(low[kept] - low[n]).max(axis=1) <= _SAME
         alike &= np.abs(high[kept] - high[n]).max(axis=1) <= _SAME
         candidates = [kept[m] for m in np.flatnonzero(alike)]
+        if any(_same_points(loop, loops[m]) for m in candidates):
+            continue
         compared += len(candidates)
-        _check_pairs(compared)
+        _check_pairs(compared, _MOST_ALIKE)
         if not any(_same_outline(loop, loops[m]) for m in candidates):
             kept.append(n)
     return kept
+
+
+def _same_points(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two loops are the same points in the same order, but for where and which way round they begin."""
+    if one.shape != other.shape:
+        return False
+    for begin in np.flatnonzero((other == one[0]).all(axis=1))[:4]:
+        turned = np.roll(other, -begin, axis=0)
+        if np.array_equal(turned, one) or np.array_equal(turned[1:], one[:0:-1]):
+            return True
+    return False
 
 
 def _same_outline(one: np.ndarray, other: np.ndarray) -> bool:
@@ -152,9 +166,9 @@ def _along(loop: np.ndarray) -> np.ndarray:
     return loop[edge] + part[:, None] * ahead[edge]
 
 
-def _check_pairs(count: int) -> None:
-    if count > _MOST_PAIRS:
-        raise InputError(f"more than {_MOST_PAIRS} pairs of contours lie over each other on one plane: no drawing.")
+def _check_pairs(count: int, most: int) -> None:
+    if count > most:
+        raise InputError(f"more than {most} pairs of contours lie over each other on one plane: no drawing.")
 
 
 # -- loops in loops -----------------------------------------------------------------------------------------
@@ -165,7 +179,7 @@ def _boxes_that_meet(low: np.ndarray, high: np.ndarray) -> list[tuple[int, int]]
     for n in range(1, len(low)):
         meet = (low[:n] <= high[n]).all(axis=1) & (low[n] <= high[:n]).all(axis=1)
         pairs += [(int(m), n) for m in np.flatnonzero(meet)]
-        _check_pairs(len(pairs))
+        _check_pairs(len(pairs), _MOST_PAIRS)
     return pairs
 
 

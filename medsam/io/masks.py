@@ -84,20 +84,28 @@ class PackedMasks(Mapping[str, np.ndarray]):
         self._notes: dict[str, list[str]] = {}
         self.voxels: dict[str, int] = {}
 
-    def add(self, name: str, mask: np.ndarray | None, notes: Iterable[str] = ()) -> None:
-        """Keep `mask` (None: an empty one), joined with one of that name that is here already."""
+    def add(self, name: str, mask: np.ndarray | None, notes: Iterable[str] = (), *, first: int = 0) -> None:
+        """Keep `mask` (None: an empty one), joined with one of that name that is here already.
+
+        mask: bool of the slices from `first` on, (n, J, I); the others are empty.
+        """
         self._notes.setdefault(name, []).extend(notes)
         slices = np.flatnonzero(mask.any(axis=(1, 2))) if mask is not None else np.array([], dtype=int)
         if mask is None or not len(slices):
             self._bits.setdefault(name, (0, 0, np.array([], dtype=np.uint8)))
             self.voxels.setdefault(name, 0)
             return
-        if self.voxels.get(name):
-            mask = mask | self[name]
-            slices = np.flatnonzero(mask.any(axis=(1, 2)))
         low, high = int(slices[0]), int(slices[-1]) + 1
-        self._bits[name] = low, high, np.packbits(mask[low:high])
-        self.voxels[name] = int(np.count_nonzero(mask[low:high]))
+        part, low, high = mask[low:high], first + low, first + high
+        if self.voxels.get(name):
+            before, past, bits = self._bits[name]
+            begin, end = min(low, before), max(high, past)
+            joined = np.zeros((end - begin, *self._shape[1:]), dtype=bool)
+            joined[low - begin : high - begin] = part
+            joined[before - begin : past - begin] |= _unpacked(bits, (past - before, *self._shape[1:]))
+            part, low, high = joined, begin, end
+        self._bits[name] = low, high, np.packbits(part)
+        self.voxels[name] = int(np.count_nonzero(part))
 
     def notes_of(self, name: str) -> list[str]:
         return list(self._notes.get(name, ()))
@@ -109,8 +117,7 @@ class PackedMasks(Mapping[str, np.ndarray]):
     def __getitem__(self, name: str) -> np.ndarray:
         low, high, bits = self._bits[name]
         mask = np.zeros(self._shape, dtype=bool)
-        part = (high - low, *self._shape[1:])
-        mask[low:high] = np.unpackbits(bits, count=math.prod(part)).reshape(part)
+        mask[low:high] = _unpacked(bits, (high - low, *self._shape[1:]))
         return mask
 
     def __iter__(self) -> Iterator[str]:
@@ -118,3 +125,7 @@ class PackedMasks(Mapping[str, np.ndarray]):
 
     def __len__(self) -> int:
         return len(self._bits)
+
+
+def _unpacked(bits: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    return np.unpackbits(bits, count=math.prod(shape)).reshape(shape).view(bool)

@@ -70,9 +70,9 @@ def read_rtstruct(path: Path, geometry: VolumeGeometry, *, frame_of_reference: s
                 for contour in contours.get(at, []):
                     drawn |= region.take(contour)
                 closed |= bool(region.polygons)
-                mask = region.draw(geometry)
+                mask, first = region.draw(geometry)
                 met |= region.met
-                masks.add(name, mask, [*notes.pop(name, ()), *region.notes()])
+                masks.add(name, mask, [*notes.pop(name, ()), *region.notes()], first=first)
     except InputError:
         raise
     except Exception as error:  # pydicom parses nested elements late and raises what it likes on damaged ones
@@ -155,13 +155,17 @@ class _Region:
             self.counts["open"] += 1
         return True
 
-    def draw(self, geometry: VolumeGeometry) -> np.ndarray | None:
-        """bool (K, J, I), or None without polygons."""
+    def draw(self, geometry: VolumeGeometry) -> tuple[np.ndarray | None, int]:
+        """bool (n, J, I) of the slices k it may touch, and the first of them; None without polygons."""
         if not self.polygons:
-            return None
-        mask = np.zeros(geometry.shape, dtype=bool)
+            return None, 0
         polygons = [geometry.to_voxel(points) for points in self.polygons]
         axis = self._axis(polygons)
+        heights = np.concatenate([polygon[:, 2] for polygon in polygons])
+        first, last = (int(v) for v in np.clip([heights.min() - 1, heights.max() + 2], 0, geometry.shape[0]))
+        mask = np.zeros((last - first, *geometry.shape[1:]), dtype=bool)
+        for polygon in polygons:
+            polygon[:, 2] -= first
         column, row = (n for n in range(3) if n != axis)
         slices = np.moveaxis(mask, 2 - axis, 0)
         size = np.array([mask.shape[2 - column], mask.shape[2 - row]])
@@ -177,7 +181,7 @@ class _Region:
             slices[at] = found.pixels
             self.counts["repeated"] += found.repeated
             self.counts["overlapping"] += found.overlapping
-        return mask
+        return mask, first
 
     def _axis(self, polygons: list[np.ndarray]) -> int:
         """The axis (0, 1, 2 for i, j, k) across the planes of the polygons, (N, 3) in voxels."""

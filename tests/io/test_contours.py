@@ -126,7 +126,7 @@ def test_triangles_of_a_fan_share_no_pixel_and_leave_no_gap(centre, rim):
 
 def test_a_long_outline_is_filled_in_parts_like_a_short_one():
     """More crossings than are kept at a time."""
-    teeth = 3000
+    teeth = 2200
     x = np.repeat(np.arange(teeth) / teeth * 9.0, 2)
     y = np.tile([-1.0, 1500.0], teeth)
     comb = np.column_stack([x, y])

@@ -31,3 +31,12 @@ def test_packed_masks_come_back_and_those_of_one_name_are_joined():
     assert not masks["b"].any()
     assert masks.voxels == {"a": np.count_nonzero(one | other), "b": 0}
     assert masks.notes == ("said",)
+
+
+def test_masks_of_some_slices_are_joined_where_they_lie():
+    masks = PackedMasks((9, 2, 3))
+    masks.add("a", np.ones((2, 2, 3), dtype=bool), first=5)
+    masks.add("a", np.ones((1, 2, 3), dtype=bool), first=1)
+    masks.add("a", np.zeros((0, 2, 3), dtype=bool), first=9)
+    assert masks["a"].all(axis=(1, 2)).tolist() == [False, True, False, False, False, True, True, False, False]
+    assert masks.voxels == {"a": 18}

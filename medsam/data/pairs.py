@@ -18,6 +18,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import PurePath
 from typing import Literal
 
@@ -29,6 +30,7 @@ Words = tuple[str, ...]
 # fmt: off
 _LABEL_WORDS = frozenset((
     "label", "labels", "labelmap", "lbl", "mask", "masks", "msk", "msks", "seg", "segs", "segm", "dseg",
+    "ground", "structures", "contours",
     "segmentation", "segmentations", "gt", "gts", "groundtruth", "groundtruths", "truth", "manual",
     "annotation", "annotations", "anno", "annos", "annot",
 ))
@@ -110,7 +112,9 @@ def pair_files(paths: Iterable[PurePath], is_mask: Callable[[PurePath], bool] = 
 def _parse_all(paths: Sequence[PurePath]) -> list[Named]:
     beside: dict[PurePath, set[Words]] = defaultdict(set)
     for path in paths:
-        beside[path.parent].add(_words(stem(path)))
+        words = _words(stem(path))
+        if _LABEL_WORDS.isdisjoint(words):
+            beside[path.parent] |= {words, _without(words, _IMAGE_WORDS)}
     roles = _folder_roles(paths)
     return [_parse(path, roles, beside[path.parent]) for path in paths]
 
@@ -135,6 +139,7 @@ def _folder_roles(paths: Sequence[PurePath]) -> dict[PurePath, Role]:
     return roles
 
 
+@lru_cache(maxsize=10_000)
 def _role_of_folder(name: str) -> tuple[Role, str]:
     tail = next((tail for tail in _TAILS if name.endswith(tail) and name[: -len(tail)].isalpha()), "")
     words = _words(name.removesuffix(tail))
@@ -191,6 +196,7 @@ def _parse(path: PurePath, roles: dict[PurePath, Role], beside: set[Words]) -> N
     return Named(path, role, words, key, tuple(folders), home, PurePath(*shared), by_folder, after)
 
 
+@lru_cache(maxsize=100_000)
 def _words(name: str) -> Words:
     """The words of a name, lower-case; a role word is cut off the digits or the capitals beside it."""
     name = re.sub(r"(?i)ground[ _-]?truth", "groundtruth", name)
@@ -236,14 +242,23 @@ class _Matcher:
         self.remarks: list[str] = []
         self.numbered: set[PurePath] = set()  # images paired as the first channel
         self.cases: set[PurePath] = set()  # images that stand for their folder
-        self._keys: dict[Words, list[Named]] = {}
         self._index()
 
     def _index(self) -> None:
-        self._keys = defaultdict(list)
+        self._keys: dict[Words, list[Named]] = defaultdict(list)
+        self._bare: dict[Words, list[Named]] = defaultdict(list)  # names without the modality at their end
+        self._here: dict[PurePath, list[Named]] = defaultdict(list)  # folder -> images in it
+        self._below: dict[PurePath, list[Named]] = defaultdict(list)  # folder -> images in it and below
         for image in self.images:
             for key in _keys(image):
                 self._keys[key].append(image)
+            for size in range(len(image.key) - 1, -1, -1):
+                if not _is_modality(image.key[size]):
+                    break
+                self._bare[image.key[:size]].append(image)
+            self._here[image.path.parent].append(image)
+            for folder in image.path.parents:
+                self._below[folder].append(image)
 
     # one label after another, near places -------------------------------------------------------------------
 
@@ -260,24 +275,25 @@ class _Matcher:
                         break
 
     def ask(self, is_mask: Callable[[PurePath], bool]) -> None:
-        """Open files whose names say only that they belong to another: liver/X beside images/X, X_cord beside X."""
-        found = []
+        """Open files whose names say only that they belong to another: liver/X beside images/X, X_cord beside X,
+        BrainStem beside img."""
+        found: list[tuple[Named, str, str, list[Named]]] = []
         for file in [image for image in self.images if not image.by_folder and image.path not in self.found]:
             namesakes = [i for i in self._keys[file.words] if i.path.parent != file.path.parent]
-            structure = file.path.parent.name if namesakes else ""
-            more = [] if namesakes else [(i, name) for i, name, _ in self._longer(file) if _closest(file, i)]
-            if (namesakes or more) and is_mask(file.path):
-                found.append((file, structure or more[0][1]))
-        for file, _ in found:
+            longer = [fit for fit in self._longer(file) if _closest(file, fit[0])]
+            scans = [i for i in self._here[file.path.parent] if i is not file and all(map(_is_modality, i.key))]
+            if (namesakes or longer or (len(scans) == 1 and file.key)) and is_mask(file.path):
+                structure = file.path.parent.name if namesakes else longer[0][1] if longer else stem(file.path)
+                found.append((file, structure, longer[0][2] if longer else "", scans))
+        for file, *_ in found:
             file.role = "label"
         self.images = [image for image in self.images if image.role != "label"]
         self._index()
-        for file, structure in found:
-            for relation in (self._equal, self._longer):
-                for images, _, number in relation(file):
-                    close = _closest(file, images)
-                    if close and file.path not in self.used:
-                        self._give(file, close, structure, number)
+        for file, structure, number, scans in found:
+            fits = (_closest(file, fit[0]) for relation in (self._equal, self._longer) for fit in relation(file))
+            images = next(filter(None, fits), None) or [image for image in scans if image.role != "label"]
+            if images:
+                self._give(file, images, structure, number)
 
     def anywhere(self) -> None:
         for label in self._open():
@@ -311,7 +327,7 @@ class _Matcher:
 
     def _equal(self, label: Named) -> Iterator[tuple[list[Named], str, str]]:
         for key in dict.fromkeys((label.words, _without(label.words, _LABEL_WORDS), label.key)):
-            images = [image for image in self._keys.get(key, []) if key or image.path.parent == label.path.parent]
+            images = self._keys.get(key, []) if key else [i for i in self._here[label.path.parent] if not i.key]
             yield _others(label, images), "", ""
 
     def _channel(self, label: Named) -> Iterator[tuple[list[Named], str, str]]:
@@ -327,8 +343,9 @@ class _Matcher:
                 # X_2 is a second mask of X only where it says so: X_mask_2, X_002
                 if all(map(str.isdigit, rest)) and not label.after and len(rest[-1]) < 3:
                     continue
-                if head in self._keys:
-                    yield _others(label, self._keys[head]), *_structure(rest)
+                for names in (self._keys, self._bare):  # X_liver with X, with X_ct
+                    if head in names:
+                        yield _others(label, names[head]), *_structure(rest)
                 tail, rest = words[-size:], words[:-size]
                 if tail in self._keys and any(c.isdigit() for c in "".join(tail)):
                     yield _others(label, self._keys[tail]), *_structure(rest)
@@ -336,16 +353,14 @@ class _Matcher:
     def _modalities(self, label: Named) -> Iterator[tuple[list[Named], str, str]]:
         key = tuple(word for word in label.key if not word.startswith(("seg-", "desc-", "space-")))
         said = [word.partition("-")[2] for word in label.key if word.startswith(("seg-", "desc-"))]
-        images = [i for i in self.images if i.key[: len(key)] == key and len(i.key) > len(key)]
-        images = [image for image in images if all(map(_is_modality, image.key[len(key) :]))]
+        images = self._bare.get(key, [])
         if not key:
-            images = [image for image in images if image.path.parent == label.path.parent]
+            images = [image for image in self._here[label.path.parent] if all(map(_is_modality, image.key))]
         yield images, " ".join(said), ""
 
     def _folder(self, label: Named) -> Iterator[tuple[list[Named], str, str]]:
         inside = label.home != label.path.parent  # in a folder of labels
-        around = [image for image in self.images if image.path.is_relative_to(label.home)]
-        here = [image for image in around if image.path.parent == label.home]
+        around, here = self._below[label.home], self._here[label.home]
         images = here if len(here) == 1 else around
         # images/case_1 with masks/case_2 is a label whose scan is missing
         if len(images) == 1 and images[0].key != label.key and _wording(images[0].key) == _wording(label.key) != ():
@@ -499,6 +514,7 @@ def _others(label: Named, images: Iterable[Named]) -> list[Named]:
 
 def _structure(rest: Words) -> tuple[str, str]:
     """What a label's name says beside its scan's: the structure, and a number when there are several masks of it."""
+    rest = tuple(re.sub("^(seg|desc)-", "", word) for word in rest)  # BIDS
     numbers = [word for word in rest if word.isdigit()]
     words = [word for word in rest if not word.isdigit()]
     if not words:

@@ -301,6 +301,46 @@ LAYOUTS: dict[str, tuple[list[str], dict[str, dict[str, object]]]] = {
         ["PA000005/image/PA000005.nii.gz", "PA000005/label/PA000005.nii.gz"],
         one("PA000005/image/PA000005.nii.gz", "PA000005/label/PA000005.nii.gz"),
     ),
+    "REFUGE": (
+        ["Training400/Glaucoma/g0001.jpg", "Annotation-Training400/Disc_Cup_Masks/Glaucoma/g0001.bmp"],
+        one("Training400/Glaucoma/g0001.jpg", "Annotation-Training400/Disc_Cup_Masks/Glaucoma/g0001.bmp"),
+    ),
+    "LGG": (
+        [
+            f"kaggle_3m/TCGA_CS_4941_19960909/TCGA_CS_4941_19960909_{n}{rest}.tif"
+            for n in (1, 10)
+            for rest in ("", "_mask")
+        ],
+        {
+            f"kaggle_3m/TCGA_CS_4941_19960909/TCGA_CS_4941_19960909_{n}.tif": {
+                "": f"kaggle_3m/TCGA_CS_4941_19960909/TCGA_CS_4941_19960909_{n}_mask.tif"
+            }
+            for n in (1, 10)
+        },
+    ),
+    "lungs in CT": (
+        [
+            "2d_images/ID_0000_Z_0142.tif",
+            "2d_masks/ID_0000_Z_0142.tif",
+            "3d_images/IMG_0002.nii",
+            "3d_images/MASK_0002.nii",
+        ],
+        one("2d_images/ID_0000_Z_0142.tif", "2d_masks/ID_0000_Z_0142.tif")
+        | one("3d_images/IMG_0002.nii", "3d_images/MASK_0002.nii"),
+    ),
+    "COVID-19-20": (
+        ["Train/volume-covid19-A-0003_ct.nii.gz", "Train/volume-covid19-A-0003_seg.nii.gz"],
+        one("Train/volume-covid19-A-0003_ct.nii.gz", "Train/volume-covid19-A-0003_seg.nii.gz"),
+    ),
+    "NIH pancreas": (
+        [f"{kind}000{n}.nii.gz" for kind in ("Pancreas-CT/PANCREAS_", "labels/label") for n in (1, 2)],
+        {f"Pancreas-CT/PANCREAS_000{n}.nii.gz": {"": f"labels/label000{n}.nii.gz"} for n in (1, 2)},
+    ),
+    "head and neck": (
+        ["0522c0001/img.nrrd", "0522c0001/structures/BrainStem.nrrd", "0522c0001/structures/Chiasm.nrrd"],
+        {"0522c0001/img.nrrd": {name: f"0522c0001/structures/{name}.nrrd" for name in ("BrainStem", "Chiasm")}},
+    ),
+    "CHAOS": (["MR/1/T1DUAL/Ground/IMG-0004-00002.png", "a.png"], {"a.png": {}}),
     "autoPET": (
         [f"PETCT_{n}/{name}.nii.gz" for n in (1, 2) for name in ("CTres", "SUV", "SEG")],
         {f"PETCT_{n}/{name}.nii.gz": {"": f"PETCT_{n}/SEG.nii.gz"} for n in (1, 2) for name in ("CTres", "SUV")},
@@ -356,6 +396,13 @@ def test_what_only_its_content_tells():
     assert pairs == {"images/x.png": {"liver": "liver/x.png"}, "x_y.png": {}}
     pairs, _ = found("Image_01L.jpg", "Image_01L_1stHO.png", "Image_01L_2ndHO.png", masks=("Image_01L_1stHO.png",))
     assert pairs["Image_01L.jpg"] == {"1stHO": "Image_01L_1stHO.png"}
+
+
+def test_masks_beside_the_one_scan_of_a_folder_are_its_structures_when_that_is_what_they_hold():
+    files = ["p1/img.nrrd", "p1/BrainStem.nrrd", "p1/dose.nrrd", "p2_ct.nii", "p2_liver.nii", "p2_pet.nii"]
+    pairs, _ = found(*files, masks=("p1/BrainStem.nrrd", "p2_liver.nii"))
+    assert pairs.pop("p1/img.nrrd") == {"BrainStem": "p1/BrainStem.nrrd"}
+    assert pairs == {name: {"liver": "p2_liver.nii"} for name in ("p2_ct.nii", "p2_pet.nii")} | {"p1/dose.nrrd": {}}
 
 
 def test_the_order_of_the_files_does_not_matter():

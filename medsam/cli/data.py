@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medsam.errors import InputError, counted
+from medsam.io.files import is_whole
 from medsam.progress import bars
 
 
@@ -280,7 +281,7 @@ def parse_labels(text: str) -> dict[str, int]:
     for part in text.split(","):
         name, sign, number = part.partition("=")
         name = name.strip()
-        if not sign or not name or not number.strip().isdigit() or int(number) < 1:
+        if not sign or not name or not is_whole(number.strip()) or int(number) < 1:
             raise InputError(f"--labels {text!r}: {part!r} is not NAME=NUMBER with a number from 1.")
         if name in labels or int(number) in labels.values():
             raise InputError(f"--labels {text!r}: {part!r} uses a name or a number a second time.")

@@ -25,6 +25,7 @@ from typing import Any
 
 from medsam.data.manifest import Case, Label, Manifest, case_of, parse_manifest
 from medsam.errors import InputError, counted
+from medsam.io.files import is_whole
 
 REQUIRED = ("name", "title", "modality", "labels", "source", "licence", "cases")
 _OPTIONAL = ("folder", "recipe", "notes", "reference", "structures", "not_checked")
@@ -272,7 +273,7 @@ def _derive(values: dict[str, str], fields: Mapping[str, Mapping[str, Any]], whe
             if given not in how["values"]:
                 raise InputError(f"{where}: `fields` does not say what {name!r} is for {given!r}.")
             values[name] = str(how["values"][given])
-        elif not given.isdigit():
+        elif not is_whole(given):
             raise InputError(f"{where}: {name!r} numbers blocks of {how['of']!r}, which is {given!r} here, no number.")
         else:
             values[name] = str((int(given) - how.get("start", 0)) // how["size"] + 1)

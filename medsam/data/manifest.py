@@ -28,7 +28,7 @@ import numpy as np
 
 from medsam.errors import InputError, counted
 from medsam.geometry import VolumeGeometry
-from medsam.io.files import read_json
+from medsam.io.files import is_whole, read_json
 from medsam.io.labels import Ignore, load_labels, read_mask
 from medsam.io.load import load_volume
 from medsam.io.masks import PackedMasks
@@ -458,11 +458,11 @@ def _labels(value: object, where: str) -> dict[str, int]:
     """Structure -> value. Decathlon has it the other way round ({"1": "liver"}); both are read."""
     if not isinstance(value, dict):
         raise InputError(f'{where}: `labels` is {_kind(value)}, not an object such as {{"liver": 1}}.')
-    if value and all(str(key).isdigit() for key in value) and all(isinstance(name, str) for name in value.values()):
+    if value and all(is_whole(str(key)) for key in value) and all(isinstance(name, str) for name in value.values()):
         value = _inverted(value, where)
     labels: dict[str, int] = {}
     for name, number in value.items():
-        if isinstance(number, str) and number.isdigit():
+        if isinstance(number, str) and is_whole(number):
             number = int(number)
         if isinstance(number, list):
             raise InputError(

@@ -117,6 +117,11 @@ def parse_json(text: str) -> Any:
     raise ValueError(f"it is nested deeper than {_MAX_DEPTH} levels")
 
 
+def is_whole(word: str) -> bool:
+    """Whether `int` takes a word: no superscripts, which count as digits, and no more digits than it parses."""
+    return word.isdecimal() and len(word) <= _MAX_DIGITS
+
+
 def _whole(digits: str) -> int:
     if len(digits) > _MAX_DIGITS:
         raise ValueError(f"it holds a whole number of {len(digits)} digits")

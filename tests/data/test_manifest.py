@@ -352,3 +352,12 @@ def test_modalities_have_many_names():
         "US",
         None,
     ]
+
+
+@pytest.mark.parametrize("number", ["²", "٣²", "9" * 5000])
+@pytest.mark.parametrize("turned", [False, True])
+def test_digits_that_are_no_number_are_no_label(tmp_path, number, turned):
+    labels = {number: "liver"} if turned else {"liver": number}
+    (tmp_path / "m.json").write_text(json.dumps({"name": "a", "labels": labels, "cases": []}))
+    with pytest.raises(InputError, match=r"m\.json: .*expected a whole number from 0"):
+        read_manifest(tmp_path / "m.json")

@@ -7,6 +7,7 @@ Commands are imported when called: `medsam --help` must not load torch.
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import io
 import os
@@ -61,6 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     argv = _joined(sys.argv[1:] if argv is None else argv)
+    # imports make objects by the hundred thousand, and all stay: looking for cycles among them after every 700, as
+    # Python does, takes a sixth of a start
+    gc.set_threshold(10_000)
     parser = argparse.ArgumentParser(
         prog="medsam",
         description="Promptable segmentation of medical images. Not a medical device.",

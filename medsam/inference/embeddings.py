@@ -29,7 +29,7 @@ from torch import Tensor
 from medsam.errors import InputError
 
 # part of every key: raise it when encoding changes in a way that neither the input nor the weights show
-_FORMAT = 1
+_FORMAT = 2
 _NAME = "features"
 
 
@@ -42,19 +42,21 @@ def weights_digest(module: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def embedding_key(pixels: Tensor, weights: str, precision: str = "float32") -> str:
+def embedding_key(pixels: Tensor, weights: str, engine: str = "torch", precision: str = "float32") -> str:
     """What an embedding is filed under: 64 hexadecimal digits.
 
     pixels: the prepared model input (3, S, S). It is all the encoder sees, and already holds the scan's values, the
     window, the crop, resampling and normalisation; that is why a change to any of them can never meet a stale
     embedding, and why equal slices share one.
     weights: `weights_digest` of the model.
+    engine: who computes. Two of them sum in different orders, and a mask may differ in a pixel by it; the same command
+    gives the same masks whoever filled the folder.
     precision: what the encoder computes in. bfloat16 keeps eight bits of a number, so its embedding must not stand in
-    for one in float32. The device is left out on purpose: at one precision devices differ by rounding (as do numbers
-    of threads), and embeddings made on a GPU should serve a machine without one.
+    for one in float32. The device is left out on purpose: for one engine and precision devices differ by rounding (as
+    do numbers of threads), and embeddings that torch made on a GPU should serve it on a machine without one.
     """
     values = pixels.detach().cpu().contiguous()
-    head = (_FORMAT, str(values.dtype), tuple(values.shape), weights, precision)
+    head = (_FORMAT, str(values.dtype), tuple(values.shape), weights, engine, precision)
     digest = hashlib.sha256(repr(head).encode())
     digest.update(values.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -2,8 +2,8 @@
 
 Measured on a slice of LiteMedSAM (docs/benchmarks.md, "Engines"), OpenVINO encodes twice as fast as torch and a
 quarter faster than ONNX Runtime; in bfloat16, where the processor has it, five times as fast as torch in float32.
-The graphs are written once a set of weights, kept in the cache folder under the weights' digest, compared with torch
-before they are trusted, and never asked of a user:
+The graphs are written once a set of weights (see `models.structures`), kept in the cache folder under the weights'
+digest, compared with torch before they are trusted, and never asked of a user:
 
     CACHE/graphs/DIGEST/
       encoder.onnx …        one file a graph, see `models.export`; encoder.int8.onnx, see `models.quantise`
@@ -21,8 +21,11 @@ import json
 import logging
 import os
 import platform
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
@@ -42,6 +45,7 @@ from medsam.models.prompt_encoder import as_tokens
 from medsam.models.quantise import quantise_encoder
 from medsam.models.runtime import openvino_core
 from medsam.models.sam import Sam
+from medsam.models.structures import fill_structure, find_structure
 from medsam.progress import status
 from medsam.transforms.intensity import resolve_window
 from medsam.transforms.prepare import scan_tensor, slice_input
@@ -53,7 +57,7 @@ EngineName = Literal["auto", "torch", "openvino"]
 # Logit of a pixel nobody asked for: certainly outside, and finite, so that enlarging never meets inf - inf.
 UNASKED = -32.0
 # Part of a graph's folder: raise it when `models.export` writes other graphs for the same weights.
-_FORMAT = 5
+_FORMAT = 6
 # A smaller network answers at once in torch, and exporting it would take longer than all it will ever be asked.
 _WORTH_EXPORTING = 1_000_000
 # How far from torch a graph may answer: in float32 any number of an embedding or of logits, which go to some tens; at
@@ -65,6 +69,9 @@ _CALIBRATION = 6
 _TOGETHER = 4
 # Cells of a window come in multiples of this.
 _CELLS = 64
+# The graphs that are run here; `decoder` is for others.
+_OURS = ("encoder", "image_part", "answer", "answer_masked")
+_ONE_COMPARES = threading.Lock()
 
 # precision -> what OpenVINO computes in; int8 is in the graph itself, and what is not in int8 is in float32
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32"}
@@ -92,7 +99,7 @@ class Engine(Protocol):
         ...
 
     def ready(self) -> None:
-        """Make what the first answer would wait for."""
+        """Make all that answers of any kind wait for, so that nothing has to be made, or fails to be, between them."""
         ...
 
     def prepare(self, features: Tensor) -> Any:
@@ -182,7 +189,7 @@ class OpenVinoEngine:
         if _NEEDS[self.precision] not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise InputError(f"This processor does not compute in {self.precision}; leave --precision out.")
         self._compiled: dict[str, Any] = {}
-        self._lock = threading.Lock()
+        self._locks = {graph: threading.Lock() for graph in _OURS}
         # a compiled graph works for one thread at a time, so each has requests of its own
         self._requests = threading.local()
 
@@ -194,8 +201,13 @@ class OpenVinoEngine:
         return self._run("encoder", images)[0]
 
     def ready(self) -> None:
-        for graph in ("encoder", "image_part", "answer"):
-            self._ready(graph)
+        missing = [graph for graph in _OURS if not self._path(graph).exists()]
+        first = status(f"Preparing {self.sam.spec.name} for this processor (once)") if missing else nullcontext()
+        with first, ThreadPoolExecutor(2) as pool:
+            # torch's exporter is for one thread, but OpenVINO reads and compiles a graph in one
+            for graph in missing:
+                self._file(graph)
+            list(pool.map(self._ready, _OURS))
 
     def prepare(self, features: Tensor) -> tuple[Tensor, list[ImagePart]]:
         # filled by the first prompt without a mask
@@ -261,37 +273,53 @@ class OpenVinoEngine:
 
     def _ready(self, graph: str) -> Any:
         """The graph, compiled; written and checked before if need be."""
-        with self._lock:
+        with self._locks[graph]:
             if graph not in self._compiled:
-                # the decoder's positions need all their digits
-                precision = self.precision if graph == "encoder" else "float32"
-                self._compiled[graph] = self._checked(graph, precision)
+                self._compiled[graph] = self._checked(graph)
             return self._compiled[graph]
 
-    def _file(self, graph: str, precision: str) -> Path:
-        """The graph's file, written if it is not there."""
-        quantised = precision == "int8"
-        path = self._folder / (f"{graph}.int8.onnx" if quantised else f"{graph}.onnx")
-        if path.exists():
+    def _precision(self, graph: str) -> str:
+        # the decoder's positions need all their digits
+        return self.precision if graph == "encoder" else "float32"
+
+    def _path(self, graph: str) -> Path:
+        return self._folder / (f"{graph}.int8.onnx" if self._precision(graph) == "int8" else f"{graph}.onnx")
+
+    def _file(self, graph: str, *, anew: bool = False) -> Path:
+        """The graph's file, written if it is not there. anew: whatever is there, and from the network's code alone."""
+        path = self._path(graph)
+        if path.exists() and not anew:
             return path
-        source = self._file(graph, "float32") if quantised else None
         self._folder.mkdir(parents=True, exist_ok=True)
         # of many processes on one machine, one writes it
         with FileLock(self._folder / ".lock"):
-            if not path.exists():
-                with status(f"Preparing {self.sam.spec.name} for this processor (once): {path.stem}"):
-                    try:
-                        if _graph_digest(self.sam) != self._digest:
-                            raise EngineError(f"The weights of {self.sam.spec.name} have changed since it was loaded.")
-                        if source is None:
-                            export_graph(self.sam, graph, path)
-                        else:
-                            quantise_encoder(source, _sample_looks(self.sam.spec.preprocess), path)
-                    except CheckpointError as error:
-                        raise EngineError(str(error)) from error
+            if anew or not path.exists():
+                if _graph_digest(self.sam) != self._digest:
+                    raise EngineError(f"The weights of {self.sam.spec.name} have changed since it was loaded.")
+                try:
+                    self._write(graph, path, anew)
+                except CheckpointError as error:
+                    raise EngineError(str(error)) from error
         return path
 
-    def _compile(self, path: Path, precision: str) -> Any:
+    def _write(self, graph: str, path: Path, anew: bool) -> None:
+        if self._precision(graph) == "int8":
+            with tempfile.TemporaryDirectory(prefix=".int8-", dir=self._folder) as scratch:
+                # the products that become int8 are found in a graph whose weights are folded
+                source = Path(scratch) / f"{graph}.onnx"
+                export_graph(self.sam, graph, source)
+                quantise_encoder(source, _sample_looks(self.sam.spec.preprocess), path)
+            return
+        structure = None if anew else find_structure(self.sam.spec, graph)
+        if structure is not None:
+            try:
+                return fill_structure(structure, self.sam, graph, path)
+            except CheckpointError as error:
+                _log.debug("%s It is exported instead.", error)
+        export_graph(self.sam, graph, path)
+
+    def _compile(self, graph: str) -> Any:
+        path, precision = self._path(graph), self._precision(graph)
         settings = {
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -301,33 +329,35 @@ class OpenVinoEngine:
         }
         return _run_by_openvino(path.name, lambda: openvino_core().compile_model(str(path), "CPU", settings))
 
-    def _checked(self, graph: str, precision: str) -> Any:
-        """The compiled graph. A file that was damaged is written once more."""
+    def _checked(self, graph: str) -> Any:
+        """The compiled graph. A file that was damaged, or made from a structure that fits no longer, is written anew."""
         try:
-            return self._compared(graph, precision)
+            return self._compared(graph)
         except EngineError:
-            self._file(graph, precision).unlink(missing_ok=True)
-            return self._compared(graph, precision)
+            return self._compared(graph, anew=True)
 
-    def _compared(self, graph: str, precision: str) -> Any:
-        path = self._file(graph, precision)
-        compiled = self._compile(path, precision)
-        self._compare(graph, precision, path, compiled)
+    def _compared(self, graph: str, *, anew: bool = False) -> Any:
+        self._file(graph, anew=anew)
+        compiled = self._compile(graph)
+        self._compare(graph, compiled)
         return compiled
 
-    def _compare(self, graph: str, precision: str, path: Path, compiled: Any) -> None:
+    def _compare(self, graph: str, compiled: Any) -> None:
         """With torch, once a file, precision, OpenVINO and processor. Raises EngineError where answers differ."""
-        note, name = self._folder / "checked.json", f"{graph} {precision}"
-        with path.open("rb") as file:
+        note, name = self._folder / "checked.json", f"{graph} {self._precision(graph)}"
+        with self._path(graph).open("rb") as file:
             about = f"{_machine()}, sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
-        try:
-            checked = json.loads(note.read_text())
-        except (OSError, ValueError):
-            checked = {}
-        if not isinstance(checked, dict):
-            checked = {}
-        if checked.get(name) == about:
+        if _checked_graphs(note).get(name) == about:
             return
+        # torch's global generator and the note are everybody's
+        with _ONE_COMPARES:
+            self._compare_anew(graph, compiled)
+            partial = note.with_name(f".{note.name}.{os.getpid()}.{threading.get_ident()}")
+            partial.write_text(json.dumps({**_checked_graphs(note), name: about}, indent=1))
+            partial.replace(note)
+
+    def _compare_anew(self, graph: str, compiled: Any) -> None:
+        precision = self._precision(graph)
         with torch.random.fork_rng(devices=[]), torch.inference_mode():
             torch.manual_seed(0)
             inputs = example_inputs(self.sam, graph)
@@ -344,9 +374,6 @@ class OpenVinoEngine:
                     f"The exported {graph} of {self.sam.spec.name} answers {apart:.2g} away from torch in {precision}; "
                     f"{allowed:g} is allowed."
                 )
-        partial = note.with_name(f".{note.name}.{os.getpid()}.{threading.get_ident()}")
-        partial.write_text(json.dumps({**checked, name: about}, indent=1))
-        partial.replace(note)
 
 
 def choose_engine(sam: Sam, device: torch.device, precision: Precision = "auto", engine: EngineName = "auto") -> Engine:
@@ -369,6 +396,14 @@ def choose_engine(sam: Sam, device: torch.device, precision: Precision = "auto",
                 raise
             _log.warning("OpenVINO is missing (%s): torch answers, about half as fast.", error)
     return TorchEngine(sam, device, precision)
+
+
+def _checked_graphs(note: Path) -> dict[str, Any]:
+    try:
+        checked = json.loads(note.read_text())
+    except (OSError, ValueError):
+        return {}
+    return checked if isinstance(checked, dict) else {}
 
 
 def _sample_looks(preprocess: Preprocess) -> Iterator[np.ndarray]:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -35,7 +35,6 @@ from medsam.volume import Volume
 
 # Prompts decoded together. More gains nothing on a CPU and lets a slice with hundreds of prompts exhaust memory.
 _DECODE_CHUNK = 32
-_Answered = TypeVar("_Answered")
 # Which logits of a box prompt will be looked at: all, those a mask around the box can reach, or those in the box.
 Extent = Literal["everywhere", "near", "inside"]
 # How far around a box "near" is at first, in its sides: of 211 masks none reached a cell of the embedding beyond its
@@ -95,7 +94,7 @@ class Network:
     bfloat16 on CUDA, float32 elsewhere. engine: who runs the network, see `engines.choose_engine`; "auto" is torch for
     a `Sam` that was handed in, which may still change.
     encoded, decoded: images and prompts the network has run on so far; an embedding from the cache adds none.
-    seconds: {"embed", "decode"} spent on them.
+    seconds: {"prepare", "embed", "decode"}: making graphs and compiling them, and what was spent on images and prompts.
     Raises InputError for a device, precision or engine this machine does not have.
     """
 
@@ -117,12 +116,14 @@ class Network:
         self.cache = EmbeddingCache() if cache is None else cache
         self.encoded = 0
         self.decoded = 0
-        self.seconds = {"embed": 0.0, "decode": 0.0}
+        self.seconds = {"prepare": 0.0, "embed": 0.0, "decode": 0.0}
         self._wanted: tuple[Precision, EngineName] = precision, engine if named or engine != "auto" else "torch"
         self._engine: Engine | None = choose_engine(self.sam, self.device, *self._wanted)
         # what an embedding's prompts share, as long as somebody holds the embedding
         self._prepared: WeakKeyDictionary[Embedding, tuple[Engine, Any]] = WeakKeyDictionary()
         self._lock = threading.Lock()
+        # the engine that is ready
+        self._made: Engine | None = None
 
     @property
     def engine(self) -> Engine:
@@ -136,30 +137,31 @@ class Network:
         """What the encoder computes in."""
         return self.engine.precision
 
-    def _ask_engine(self, ask: Callable[[Engine], _Answered]) -> _Answered:
-        """What the engine says; where an exported graph fails and the user had not asked for it, what torch says."""
-        engine = self.engine
-        try:
-            return ask(engine)
-        except (EngineError, ImportError, OSError) as error:
-            precision, wanted = self._wanted
-            # torch has no int8
-            if isinstance(engine, TorchEngine) or wanted != "auto" or precision == "int8":
-                raise
-            with self._lock:
-                # of several threads that failed, one switches
-                if self._engine is engine:
-                    _log.warning("%s Torch answers instead, about half as fast.", error)
-                    self._engine = TorchEngine(self.sam, self.device, precision)
-            return ask(self.engine)
-
     def ready(self) -> None:
-        """Have everything written, checked and compiled that the first answer would wait for."""
-        self._ask_engine(lambda engine: engine.ready())
+        """Have everything made that answers wait for. From here on it is known which engine gives all of them.
+
+        Where an exported graph cannot be made and the user had not asked for it, torch answers.
+        """
+        with self._lock:
+            engine = self.engine
+            if self._made is engine:
+                return
+            started = time.perf_counter()
+            try:
+                engine.ready()
+            except (EngineError, ImportError, OSError) as error:
+                precision, wanted = self._wanted
+                # torch has no int8
+                if isinstance(engine, TorchEngine) or wanted != "auto" or precision == "int8":
+                    raise
+                _log.warning("%s Torch answers instead, about half as fast.", error)
+                self._engine = TorchEngine(self.sam, self.device, precision)
+            self._made = self._engine
+            self.seconds["prepare"] += time.perf_counter() - started
 
     def __getstate__(self) -> dict[str, Any]:
         # graphs and locks belong to a process; the copy makes its own when it is first asked
-        return {**vars(self), "_engine": None, "_prepared": None, "_lock": None}
+        return {**vars(self), "_engine": None, "_made": None, "_prepared": None, "_lock": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -270,16 +272,13 @@ class Network:
         within, follow: see `Engine.decode`. Returns logits (P, M, s, s) and predicted IoU (P, M), float32, on the
         device. Raises CheckpointError when the predicted IoU is not finite.
         """
-        started = time.perf_counter()
-
-        def ask(engine: Engine) -> tuple[torch.Tensor, torch.Tensor]:
-            owner, prepared = self._prepared.get(embedding, (None, None))
-            if owner is not engine:
-                prepared = engine.prepare(embedding.features)
-                self._prepared[embedding] = engine, prepared
-            return engine.decode(prepared, prompts, multimask=multimask, within=within, follow=follow)
-
-        logits, quality = self._ask_engine(ask)
+        self.ready()
+        started, engine = time.perf_counter(), self.engine
+        owner, prepared = self._prepared.get(embedding, (None, None))
+        if owner is not engine:
+            prepared = engine.prepare(embedding.features)
+            self._prepared[embedding] = engine, prepared
+        logits, quality = engine.decode(prepared, prompts, multimask=multimask, within=within, follow=follow)
         finite = bool(quality.isfinite().all())
         if not finite:
             raise CheckpointError(
@@ -354,7 +353,9 @@ class Network:
 
     def encode(self, images: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Prepared looks (3, S, S) -> features (1, C, h', w') each; the cache is asked first."""
-        keys = [embedding_key(image, self._weights, self.precision) for image in images]
+        self.ready()
+        engine = self.engine
+        keys = [embedding_key(image, self._weights, engine.name, engine.precision) for image in images]
         features = {key: self.cache.get(key) for key in keys}
         missing = [n for n, key in enumerate(keys) if features[key] is None and keys.index(key) == n]
         size = 1 if self.device.type == "cpu" else _ENCODE_BATCH
@@ -362,7 +363,7 @@ class Network:
         for start in range(0, len(missing), size):
             batch = missing[start : start + size]
             stack = torch.stack([images[n] for n in batch])
-            encoded = self._ask_engine(lambda engine, stack=stack: engine.encode(stack))  # type: ignore[misc]
+            encoded = engine.encode(stack)
             self.encoded += len(batch)
             # laid out as a kept one is: the decoder sums in another order where channels come last
             for n, one in zip(batch, encoded.contiguous(), strict=True):

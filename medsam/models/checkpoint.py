@@ -25,6 +25,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
@@ -96,7 +97,8 @@ def model_of(checkpoint: Checkpoint, spec: ModelSpec | None = None) -> Sam:
         name: (tensor.float() if tensor.is_floating_point() else tensor).contiguous()
         for name, tensor in checkpoint.state.items()
     }
-    broken = [name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    # by NumPy: hundreds of small tensors, whose threads torch would start and wait for one by one
+    broken = [name for name, tensor in state.items() if not np.isfinite(tensor.numpy()).all()]
     if broken:
         raise CheckpointError(
             f"{checkpoint.path} holds weights that are not finite numbers; its training diverged or the file is "

@@ -118,21 +118,33 @@ def export_graph(sam: Sam, name: str, target: Path) -> None:
 
     Weights of 2 GB and more go to `target`.data beside it. Raises CheckpointError when the model cannot be exported.
     """
+    program = export_program(sam, name)
+    weights = (value.const_value for value in program.model.graph.initializers.values())
+    size = sum(weight.nbytes for weight in weights if weight is not None)
+    with _written_whole(target) as path:
+        program.save(path, external_data=size > _OWN_WEIGHTS)
+
+
+def export_program(sam: Sam, name: str, optimize: bool = True) -> Any:
+    """Graph `name` as torch's exporter makes it (`torch.onnx.ONNXProgram`).
+
+    optimize: fold what depends on weights alone. Raises CheckpointError when the model cannot be exported.
+    """
     import onnxscript  # noqa: F401  told apart from a failure of the exporter
 
     graph = GRAPHS[name]
     with torch.no_grad(), _quiet(), _resting(sam):
-        inputs = example_inputs(sam, name)
         free = {axis: torch.export.Dim(axis) for axis in (_P, _T, _N)}
         try:
             program = torch.onnx.export(
                 graph_module(sam, name).eval(),
-                inputs,
+                example_inputs(sam, name),
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=list(graph.inputs),
                 output_names=list(graph.outputs),
                 dynamic_shapes=(tuple({n: free[axis] for n, axis in axes.items()} for axes in graph.inputs.values()),),
+                optimize=optimize,
                 verbose=False,
             )
         except Exception as error:  # the exporter raises whatever its stages raise
@@ -140,16 +152,30 @@ def export_graph(sam: Sam, name: str, target: Path) -> None:
                 f"The {name} of {sam.spec.name} cannot be written as ONNX: {type(error).__name__}: "
                 f"{str(error).splitlines()[0] if str(error) else ''}"
             ) from error
-        if program is None:
-            raise CheckpointError(f"The {name} of {sam.spec.name} cannot be written as ONNX.")
-        weights = (value.const_value for value in program.model.graph.initializers.values())
-        size = sum(weight.nbytes for weight in weights if weight is not None)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # a graph names the file of its weights, so both are written under their names and moved together
-        with tempfile.TemporaryDirectory(prefix=f".{target.stem}-", dir=target.parent) as scratch:
-            program.save(Path(scratch) / target.name, external_data=size > _OWN_WEIGHTS)
-            for part in sorted(Path(scratch).iterdir(), reverse=True):
-                part.replace(target.parent / part.name)
+    if program is None:
+        raise CheckpointError(f"The {name} of {sam.spec.name} cannot be written as ONNX.")
+    return program
+
+
+def save_proto(proto: Any, target: Path) -> None:
+    """Write an `onnx.ModelProto` as `export_graph` does."""
+    import onnx
+
+    size = sum(len(tensor.raw_data) for tensor in proto.graph.initializer)
+    beside = {"save_as_external_data": True, "location": f"{target.name}.data"} if size > _OWN_WEIGHTS else {}
+    with _written_whole(target) as path:
+        onnx.save_model(proto, str(path), **beside)
+
+
+@contextmanager
+def _written_whole(target: Path) -> Iterator[Path]:
+    """A path to write to. A graph names the file of its weights, so both are written under their names and moved
+    together, the graph last."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.stem}-", dir=target.parent) as scratch:
+        yield Path(scratch) / target.name
+        for part in sorted(Path(scratch).iterdir(), reverse=True):
+            part.replace(target.parent / part.name)
 
 
 class _Part(nn.Module):

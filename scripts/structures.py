@@ -1,0 +1,45 @@
+"""Make the structures of the released architectures anew: after a change to what the network computes.
+
+    .venv/bin/python scripts/structures.py [NAME ...]
+
+Takes about a minute for LiteMedSAM and several for SAM's largest encoder, which needs 10 GB. Weights are drawn: a
+structure has none.
+"""
+
+from __future__ import annotations
+
+import gzip
+import sys
+from pathlib import Path
+
+from medsam.models.build import build_model
+from medsam.models.export import GRAPHS
+from medsam.models.specs import SPECS
+from medsam.models.structures import make_structure, structure_name
+
+FOLDER = Path(__file__).parents[1] / "medsam" / "models" / "structures"
+# for others to run, and never run by the package itself
+NOT_OURS = {"decoder"}
+
+
+def main(names: list[str]) -> None:
+    FOLDER.mkdir(exist_ok=True)
+    made: set[str] = set()
+    for spec in (SPECS[name] for name in names or SPECS):
+        sam = None
+        for graph in GRAPHS.keys() - NOT_OURS:
+            file = structure_name(spec, graph)
+            if file not in made:
+                sam = sam or build_model(spec).eval()
+                # no time of day in it: the same structure is the same file
+                (FOLDER / file).write_bytes(gzip.compress(make_structure(sam, graph), 9, mtime=0))
+                made.add(file)
+                print(f"{spec.name} {graph}: {file}, {(FOLDER / file).stat().st_size} bytes", flush=True)
+    if not names:
+        for old in FOLDER.glob("*.onnx.gz"):
+            if old.name not in made:
+                old.unlink()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

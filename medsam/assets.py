@@ -44,6 +44,7 @@ from urllib.parse import urlsplit
 import platformdirs
 
 from medsam.errors import AssetError
+from medsam.progress import lines, on_terminal
 
 Progress: TypeAlias = Callable[[int], None]  # told the bytes that have arrived so far
 
@@ -577,11 +578,15 @@ def _reading(asset: Asset, path: Path) -> Iterator[IO[bytes]]:
 
 @contextlib.contextmanager
 def _progress(title: str, total: int | None, quiet: bool) -> Iterator[Progress]:
-    """A bar on stderr, in bytes."""
+    """A bar on stderr, in bytes; lines in MiB where nobody watches."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
     from rich.progress import Progress as Bar
 
+    if not quiet and not on_terminal():
+        with lines(f"{title} (MiB)") as (told,):
+            yield lambda done: told(done // 2**20, None if total is None else total // 2**20)
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

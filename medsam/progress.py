@@ -1,26 +1,44 @@
-"""Progress of long work, on stderr: stdout belongs to the answer."""
+"""Progress of long work, on stderr: stdout belongs to the answer.
+
+On a terminal a bar, gone when the work is done. Elsewhere (a log, a queue, a notebook) lines: the first once the work
+has lasted `_FIRST` seconds, so that short commands stay silent, then one about every `_EVERY`, and one at the end.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 
 # told (done, in all); in all is None while nobody knows
 Told = Callable[[int, int | None], None]
 
+_FIRST, _EVERY = 5.0, 30.0
+
+
+def on_terminal() -> bool:
+    """Whether somebody watches stderr."""
+    from rich.console import Console
+
+    return Console(stderr=True).is_terminal
+
 
 @contextmanager
 def bars(*names: str) -> Iterator[tuple[Told, ...]]:
-    """One bar a name, gone when the work is done; each of what it gives moves one of them.
-
-    Away from a terminal there is nothing: even a bar that goes would leave an empty line behind.
-    """
+    """What it gives moves one bar a name. Of several, each counts parts of one step of the bar before it."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
+    if not console.is_terminal:
+        with lines(*names) as told:
+            yield told
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console, transient=True) as progress:
 
         def mover(name: str) -> Told:
             task = progress.add_task(name, total=None)
@@ -31,12 +49,121 @@ def bars(*names: str) -> Iterator[tuple[Told, ...]]:
 
 @contextmanager
 def status(text: str) -> Iterator[None]:
-    """A line that is there while something is being done that nobody can say the length of."""
+    """A line that is there while something is being done that takes its time, and nobody can say how long."""
     from rich.console import Console
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield
+        with _telling(Lines([text], first=0)):
+            yield
         return
     with console.status(text):
         yield
+
+
+@contextmanager
+def lines(*names: str) -> Iterator[tuple[Told, ...]]:
+    """`bars` away from a terminal."""
+    log = Lines(names)
+    with _telling(log):
+        yield tuple(partial(log.told, name) for name in names)
+
+
+class Lines:
+    """What a log is told of work: when a line is due, and what it says.
+
+    names: as of `bars`. first: seconds until the first line, by default `_FIRST`. write: takes a line. clock: seconds
+    from anywhere.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        first: float | None = None,
+        write: Callable[[str], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._counts: dict[str, tuple[int, int | None]] = dict.fromkeys(names, (0, None))
+        self._write, self._clock = write or _to_stderr, clock
+        self._started = clock()
+        self._due = self._started + (_FIRST if first is None else first)
+        self._said = False
+
+    def told(self, name: str, done: int, total: int | None) -> None:
+        """`done` of `total` steps of `name` are done."""
+        self._counts[name] = done, total
+
+    @property
+    def wait(self) -> float:
+        """Seconds until a line is due."""
+        return max(0.0, self._due - self._clock())
+
+    def tell(self) -> None:
+        """Write a line if one is due."""
+        now = self._clock()
+        if now >= self._due:
+            self._due, self._said = now + _EVERY, True
+            self._write("; ".join(filter(None, (self._what(), self._times(now - self._started)))))
+
+    def end(self) -> None:
+        """The work is done: say so where it was said that it goes on, unless that was a moment ago."""
+        spent = self._clock() - self._started
+        if self._said and spent >= _FIRST:
+            self._write(f"{self._what()}; done in {_duration(spent)}")
+
+    def _what(self) -> str:
+        counted = (
+            name if total is None and not done else f"{name}: {done}" if total is None else f"{name}: {done} of {total}"
+            for name, (done, total) in self._counts.items()
+        )
+        return ", ".join(counted)
+
+    def _times(self, spent: float) -> str:
+        if spent < 1:
+            return ""
+        share = self._share()
+        left = f", about {_duration(spent * (1 - share) / share)} left" if 0 < share < 1 else ""
+        return f"{_duration(spent)} so far{left}"
+
+    def _share(self) -> float:
+        """How much is done, 0 to 1: of steps of the first name, of which the next one's are parts, and so on."""
+        share = 0.0
+        for done, total in reversed(self._counts.values()):
+            share = (done + share) / total if total else 0.0
+        return share
+
+
+@contextmanager
+def _telling(log: Lines) -> Iterator[None]:
+    """Lines are written whenever they are due; by a thread, since one step may take minutes."""
+    over = threading.Event()
+
+    def tell() -> None:
+        while not over.wait(log.wait):
+            log.tell()
+
+    log.tell()
+    thread = threading.Thread(target=tell, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    log.end()
+
+
+def _to_stderr(line: str) -> None:
+    # work goes on when nobody reads its log any more
+    with suppress(OSError, ValueError):
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

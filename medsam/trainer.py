@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
-from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
+
+from medsam.progress import Told, lines, on_terminal
 
 # Lightning's talk of products and hardware, and of workers where a loader needs none
 _NOISE = (
@@ -61,6 +65,78 @@ def interruptible(trainer: Trainer) -> Iterator[None]:
         raise
 
 
-def progress_bar() -> RichProgressBar:
-    """On stderr: stdout belongs to the answer."""
-    return RichProgressBar(console_kwargs={"stderr": True})
+def progress_bar(batches: str = "Batches") -> ProgressBar:
+    """On stderr: stdout belongs to the answer. batches: what they are, of validation and test."""
+    return RichProgressBar(console_kwargs={"stderr": True}) if on_terminal() else _ProgressLines(batches)
+
+
+class _ProgressLines(ProgressBar):
+    """What a log is told of a loop, see `medsam.progress`."""
+
+    def __init__(self, batches: str) -> None:
+        super().__init__()
+        self._batches, self._enabled = batches, True
+        self._open = ExitStack()
+        self._told: Told | None = None
+        self._done = 0
+
+    def enable(self) -> None:
+        self._enabled = True
+
+    def disable(self) -> None:
+        self._enabled = False
+
+    def on_train_start(self, *_: Any) -> None:
+        self._start("Steps")
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        self._count(trainer.global_step, trainer.estimated_stepping_batches)
+
+    def on_train_end(self, *_: Any) -> None:
+        self._end()
+
+    def on_validation_start(self, trainer: Trainer, *_: Any) -> None:
+        # within a training it is part of a step
+        if trainer.state.fn == "validate":
+            self._start(self._batches)
+
+    def on_validation_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.state.fn == "validate":
+            self._count(self._done + 1, _sum(trainer.num_val_batches))
+
+    def on_validation_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.state.fn == "validate":
+            self._end()
+
+    def on_test_start(self, *_: Any) -> None:
+        self._start(self._batches)
+
+    def on_test_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        self._count(self._done + 1, _sum(trainer.num_test_batches))
+
+    def on_test_end(self, *_: Any) -> None:
+        self._end()
+
+    def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
+        self._told = None
+        # that says nothing of an end
+        self._open.__exit__(type(exception), exception, exception.__traceback__)
+
+    def _start(self, name: str) -> None:
+        self._done = 0
+        if self._enabled:
+            (self._told,) = self._open.enter_context(lines(name))
+
+    def _count(self, done: int, total: float) -> None:
+        self._done = done
+        if self._told is not None:
+            # a loop may go on until somebody stops it
+            self._told(done, int(total) if 0 < total < math.inf else None)
+
+    def _end(self) -> None:
+        self._told = None
+        self._open.close()
+
+
+def _sum(batches: float | Sequence[float]) -> float:
+    return sum(batches) if isinstance(batches, Sequence) else batches

@@ -23,6 +23,14 @@ def data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _silent_however_slow_the_machine_is():
+    """Lines of progress come after seconds of work, which a busy machine takes for anything."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("medsam.progress._FIRST", 3600.0)
+        yield
+
+
 @pytest.fixture(scope="session")
 def litemedsam():
     """The real LiteMedSAM, eval mode, CPU. Fetched once into the cache."""

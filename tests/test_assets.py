@@ -670,7 +670,7 @@ def test_two_processes_share_one_download(server: Server, cache: Path) -> None:
     assert not (cache / "tiny" / "tiny.bin").exists()
     stalled.go.set()
     for child in children:
-        out, err = child.communicate(timeout=30)
+        out, err = child.communicate()
         assert (child.returncode, out.strip(), err) == (0, str(cache / "tiny" / "tiny.bin"), "")
     assert (cache / "tiny" / "tiny.bin").read_bytes() == BODY
     assert server.asked.total() == 1
@@ -683,7 +683,7 @@ def test_ctrl_c_in_the_middle_leaves_nothing(server: Server, cache: Path) -> Non
     child = start_child(server.url("/tiny.bin"))
     assert stalled.reached.wait(30)
     child.send_signal(signal.SIGINT)
-    _, err = child.communicate(timeout=30)
+    _, err = child.communicate()
     stalled.go.set()
     assert "KeyboardInterrupt" in err
     assert left_behind(cache) == []
@@ -702,7 +702,7 @@ def test_a_killed_process_neither_blocks_nor_fools_the_next(
     while not list(cache.glob("tiny/.partial-*/file")) and time.monotonic() < deadline:
         time.sleep(0.02)
     child.kill()
-    child.communicate(timeout=30)
+    child.communicate()
     stalled.go.set()
     known(one_file(HttpsUrl(server.url("/tiny.bin"))))
     assert not is_cached("tiny")

@@ -58,7 +58,10 @@ def run(arguments: argparse.Namespace) -> None:
 
     # no slice is asked for twice here: memory would only fill up
     cache = EmbeddingCache(memory_bytes=0, folder=arguments.out)
-    predictor = Predictor(arguments.model, arguments.device, cache, precision=arguments.precision)
+    predictor = Predictor(
+        arguments.model, arguments.device, cache, precision=arguments.precision, engine=arguments.engine
+    )
+    predictor.ready()
     started = time.perf_counter()
     slices = 0
     failed: list[dict[str, str]] = []
@@ -80,6 +83,8 @@ def run(arguments: argparse.Namespace) -> None:
             slices += len(indices)
     report = {
         "model": predictor.name,
+        "engine": predictor.engine.name,
+        "precision": predictor.precision,
         "cases": len(cases) - len(failed),
         "slices": slices,
         "encoded": predictor.encoded,

@@ -124,7 +124,11 @@ def run(arguments: argparse.Namespace) -> None:
         cases,
         {
             name: Predictor(
-                source, arguments.device, EmbeddingCache(folder=arguments.embeddings), precision=arguments.precision
+                source,
+                arguments.device,
+                EmbeddingCache(folder=arguments.embeddings),
+                precision=arguments.precision,
+                engine=arguments.engine,
             )
             for name, source in zip(names, sources, strict=True)
         },

@@ -98,13 +98,14 @@ def run(arguments: argparse.Namespace) -> None:
     given = {name: getattr(arguments, name) for name in (*_SETTINGS, "prompt")}
     AutomaticSettings(**{name: value for name, value in given.items() if value is not None})  # before the weights
     index = 0 if plane.count == 1 else arguments.slice
-    predictor = Predictor(arguments.model, arguments.device, precision=arguments.precision)
+    predictor = Predictor(arguments.model, arguments.device, precision=arguments.precision, engine=arguments.engine)
     settings = AutomaticSettings.suited_to(predictor.sam.spec, **given)
     looker = predictor.looker(scan, axis=plane.axis, window=arguments.window, modality=arguments.modality)
     started = time.perf_counter()
     link_iou_thresh = 0.5 if arguments.link_iou_thresh is None else arguments.link_iou_thresh
     masks, left_out = _find(looker, index, settings, link_iou_thresh)
-    seconds = {"load": loaded, "masks": time.perf_counter() - started}
+    prepared = predictor.seconds["prepare"]
+    seconds = {"load": loaded, "prepare": prepared, "masks": time.perf_counter() - started - prepared}
 
     flat = scan.geometry.shape[0] == 1
     rows, columns = plane.shape
@@ -142,6 +143,8 @@ def run(arguments: argparse.Namespace) -> None:
     objects = len({one.object for one in masks if one.object is not None})
     report: dict[str, Any] = {
         "model": predictor.name,
+        "engine": predictor.engine.name,
+        "precision": predictor.precision,
         "axis": plane.axis,
         "window": {"name": looker.window.name, "low": looker.window.low, "high": looker.window.high},
         "settings": asdict(settings),

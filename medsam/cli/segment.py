@@ -88,6 +88,12 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of every command that runs a network."""
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
     parser.add_argument(
+        "--engine",
+        default="auto",
+        choices=("auto", "torch", "openvino"),
+        help="who runs the network, see docs/speed.md (default: auto, OpenVINO on a CPU)",
+    )
+    parser.add_argument(
         "--precision",
         default="auto",
         choices=("auto", "float32", "bfloat16", "float16", "int8"),
@@ -150,7 +156,9 @@ def run(arguments: argparse.Namespace) -> None:
     from medsam.inference.preview import write_preview
 
     cache = EmbeddingCache(folder=arguments.embeddings)
-    predictor = Predictor(arguments.model, arguments.device, cache, precision=arguments.precision)
+    predictor = Predictor(
+        arguments.model, arguments.device, cache, precision=arguments.precision, engine=arguments.engine
+    )
     found = _segment(predictor, scan, prompts, axis, arguments)
     found = replace(found, notes=(*notes, *found.notes))
     source = arguments.scan if arguments.scan.is_file() else None
@@ -259,6 +267,8 @@ def summary(
     geometry = scan.geometry
     return {
         "model": model,
+        "engine": found.engine,
+        "precision": found.precision,
         "scan": {
             "shape": list(geometry.shape[::-1]),
             "spacing_mm": list(geometry.spacing_mm[::-1]) if geometry.calibrated else None,
@@ -321,8 +331,8 @@ def _print_table(report: dict[str, Any], console: Any) -> None:
     console.print(table)
     seconds = report["seconds"]
     console.print(
-        f"window {report['window']['name']}; load {seconds['load']:.2f} s, embed {seconds['embed']:.2f} s, "
-        f"decode {seconds['decode']:.2f} s",
+        f"window {report['window']['name']}; load {seconds['load']:.2f} s, "
+        f"prepare {seconds['prepare']:.2f} s, embed {seconds['embed']:.2f} s, decode {seconds['decode']:.2f} s",
         highlight=False,
     )
     for path in (report["out"], *report.get("alternatives", []), report["preview"]):

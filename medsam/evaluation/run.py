@@ -92,7 +92,7 @@ def evaluate(
                 enable_checkpointing=False,
                 enable_model_summary=False,
                 use_distributed_sampler=False,  # it would pad the list with repeats; the module takes its own share
-                callbacks=[progress_bar()],
+                callbacks=[progress_bar("Cases")],
             )
             loader = DataLoader(_Numbers(todo), batch_size=None, num_workers=0)
             with interruptible(trainer):

@@ -71,7 +71,8 @@ _TOGETHER = 4
 _CELLS = 64
 # The graphs that are run here; `decoder` is for others.
 _OURS = ("encoder", "image_part", "answer", "answer_masked")
-_ONE_COMPARES = threading.Lock()
+# torch's exporter and its global generator are for one thread at a time.
+_TORCH = threading.Lock()
 
 # precision -> what OpenVINO computes in; int8 is in the graph itself, and what is not in int8 is in float32
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32"}
@@ -204,9 +205,7 @@ class OpenVinoEngine:
         missing = [graph for graph in _OURS if not self._path(graph).exists()]
         first = status(f"Preparing {self.sam.spec.name} for this processor (once)") if missing else nullcontext()
         with first, ThreadPoolExecutor(2) as pool:
-            # torch's exporter is for one thread, but OpenVINO reads and compiles a graph in one
-            for graph in missing:
-                self._file(graph)
+            # OpenVINO reads and compiles each graph in one thread
             list(pool.map(self._ready, _OURS))
 
     def prepare(self, features: Tensor) -> tuple[Tensor, list[ImagePart]]:
@@ -307,16 +306,16 @@ class OpenVinoEngine:
             with tempfile.TemporaryDirectory(prefix=".int8-", dir=self._folder) as scratch:
                 # the products that become int8 are found in a graph whose weights are folded
                 source = Path(scratch) / f"{graph}.onnx"
-                export_graph(self.sam, graph, source)
+                with _TORCH:
+                    export_graph(self.sam, graph, source)
                 quantise_encoder(source, _sample_looks(self.sam.spec.preprocess), path)
             return
         structure = None if anew else find_structure(self.sam.spec, graph)
-        if structure is not None:
-            try:
-                return fill_structure(structure, self.sam, graph, path)
-            except CheckpointError as error:
-                _log.debug("%s It is exported instead.", error)
-        export_graph(self.sam, graph, path)
+        if structure is None:
+            with _TORCH:
+                export_graph(self.sam, graph, path)
+        else:
+            fill_structure(structure, self.sam, graph, path)
 
     def _compile(self, graph: str) -> Any:
         path, precision = self._path(graph), self._precision(graph)
@@ -330,7 +329,7 @@ class OpenVinoEngine:
         return _run_by_openvino(path.name, lambda: openvino_core().compile_model(str(path), "CPU", settings))
 
     def _checked(self, graph: str) -> Any:
-        """The compiled graph. A file that was damaged, or made from a structure that fits no longer, is written anew."""
+        """The compiled graph. A damaged file, and one made from a structure that fits no longer, is written anew."""
         try:
             return self._compared(graph)
         except EngineError:
@@ -349,8 +348,7 @@ class OpenVinoEngine:
             about = f"{_machine()}, sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
         if _checked_graphs(note).get(name) == about:
             return
-        # torch's global generator and the note are everybody's
-        with _ONE_COMPARES:
+        with _TORCH:
             self._compare_anew(graph, compiled)
             partial = note.with_name(f".{note.name}.{os.getpid()}.{threading.get_ident()}")
             partial.write_text(json.dumps({**_checked_graphs(note), name: about}, indent=1))

@@ -50,9 +50,11 @@ class SliceAnswer:
 class Segmentation:
     """A label map with how it came about.
 
-    seconds: {"embed", "decode"}. notes: what a reader should know before trusting it, e.g. a slice without contrast.
-    encoded: images the network has encoded for it. alternatives: with `all_masks`, three label maps, of every prompt's
-    best, second and third mask by predicted IoU. stopped: with `propagate`, label id -> {slice: why it ended there}.
+    seconds: {"prepare", "embed", "decode"}, see `Network`. engine, precision: who answered, and in what the encoder
+    computed; the same ones give the same masks. notes: what a reader should know before trusting it, e.g. a slice
+    without contrast. encoded: images the network has encoded for it. alternatives: with `all_masks`, three label maps,
+    of every prompt's best, second and third mask by predicted IoU. stopped: with `propagate`, label id -> {slice: why
+    it ended there}.
     """
 
     labels: LabelVolume
@@ -60,6 +62,8 @@ class Segmentation:
     plane: SlicePlane
     window: IntensityWindow
     seconds: dict[str, float]
+    engine: str
+    precision: str
     notes: tuple[str, ...] = ()
     encoded: int = 0
     alternatives: tuple[LabelVolume, ...] = ()
@@ -145,6 +149,8 @@ class Predictor(Network):
             plane=look.plane,
             window=look.window,
             seconds={name: self.seconds[name] - spent[name] for name in spent},
+            engine=self.engine.name,
+            precision=self.precision,
             notes=tuple(notes),
             encoded=self.encoded - encoded,
             alternatives=tuple(LabelVolume(each, scan.geometry, todo.names) for each in work.alternatives),

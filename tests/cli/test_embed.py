@@ -199,8 +199,11 @@ def test_ctrl_c_is_130_and_the_next_run_goes_on(embed, words, tmp_path):
         assert running.poll() is None, running.communicate()[1]
         time.sleep(0.02)
     running.send_signal(signal.SIGINT)
-    said, errors = running.communicate(timeout=60)
-    assert (running.returncode, said, errors) == (130, "", "Interrupted.\n")
+    said, errors = running.communicate()
+    assert (running.returncode, said) == (130, "")
+    # on a slow machine after lines of progress
+    assert errors.endswith("Interrupted.\n")
+    assert "Traceback" not in errors
     there = files(out)
     assert 3 <= len(there) < 600
     assert {path.suffix for path in there} == {".safetensors"}

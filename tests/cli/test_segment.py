@@ -44,7 +44,7 @@ def test_boxes_in_mask_sidecar_preview_and_summary_out(scan, capsys):
     assert 500 < lesion["voxels"] < 700  # 640 in truth
     assert 0 < lesion["predicted_iou"] < 1.1
     assert air["slices"] == [1]
-    assert report["seconds"].keys() == {"load", "embed", "decode"}
+    assert report["seconds"].keys() == {"load", "prepare", "embed", "decode"}
     assert report["scan"] == {
         "shape": [40, 32, 4],
         "spacing_mm": [0.5, 0.5, 2.0],

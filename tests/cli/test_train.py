@@ -328,7 +328,7 @@ def test_ctrl_c_is_130_and_says_how_to_go_on(settings, tmp_path):
     run = medsam("fit", *settings(tmp_path / "out", "--save_every", "2", steps=2000))
     when(tmp_path / "out" / "checkpoints" / "last.ckpt", run)
     run.send_signal(signal.SIGINT)
-    _, errors = run.communicate(timeout=100)
+    _, errors = run.communicate()
     assert run.returncode == 130, errors
     assert "Go on with --ckpt_path last" in errors
     assert "Traceback" not in errors
@@ -347,7 +347,7 @@ def test_two_processes_learn_what_one_learns_from_both_their_batches(settings, t
 
     run = medsam(*words("two", 2, "--trainer.devices", "2", "--trainer.strategy", "ddp"))
     assert main(words("one", 4)) == 0
-    _, errors = run.communicate(timeout=200)
+    _, errors = run.communicate()
     assert run.returncode == 0, errors
 
     def steps(name: str, rank: int) -> list[dict]:

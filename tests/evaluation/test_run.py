@@ -77,28 +77,54 @@ def test_written_masks_score_what_the_table_says(finished, manifest):
         assert 2 * (a & b).sum() / (a.sum() + b.sum()) == pytest.approx(metrics.loc[f"case{n}", "dice"], abs=1e-6)
 
 
-def evaluate(*arguments: str, **options) -> subprocess.Popen:
-    command = [sys.executable, "-m", "medsam.cli.main", "evaluate", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+def evaluate(*arguments: str) -> subprocess.Popen:
+    return started("-m", "medsam.cli.main", "evaluate", *arguments)
+
+
+# stops at the third case, however slow whoever ends it is to come
+_HELD = """
+import sys, time
+from medsam.cli.main import main
+from medsam.evaluation import run
+measure, cases = run.measure_case, []
+
+def held(*arguments, **options):
+    cases.append(1)
+    while len(cases) > 2:
+        time.sleep(0.1)
+    return measure(*arguments, **options)
+
+run.measure_case = held
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def held(*arguments: str) -> subprocess.Popen:
+    """An evaluation that does two cases and comes to no end."""
+    return started("-c", _HELD, "evaluate", *arguments)
+
+
+def started(*words: str) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kills a process")
 def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(finished, manifest, tmp_path):
     out = tmp_path / "out"
     arguments = ["--manifest", str(manifest), "--out", str(out), "--save-masks", "--no-timing"]
-    first = evaluate(*arguments)
+    first = held(*arguments)
     while not list((out / "cases").glob("*.json")):
         assert first.poll() is None, first.communicate()[1]
         time.sleep(0.05)
     first.send_signal(signal.SIGKILL)
     first.communicate()
     done = sorted((out / "cases").glob("*.json"))
-    assert 1 <= len(done) < 5
+    assert 1 <= len(done) <= 2
     assert not (out / "metrics.csv").exists()
     before = {path: path.stat().st_mtime_ns for path in done}
 
     second = evaluate(*arguments)
-    _, errors = second.communicate(timeout=200)
+    _, errors = second.communicate()
     assert second.returncode == 0, errors
     assert {path: path.stat().st_mtime_ns for path in done} == before, "finished cases are not measured again"
     for name in ("metrics.csv", "slices.csv"):
@@ -108,7 +134,7 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(finished, manifest, tmp
 def test_two_processes_share_the_cases_and_end_in_the_same_bytes(finished, manifest, tmp_path):
     out = tmp_path / "out"
     done = evaluate("--manifest", str(manifest), "--out", str(out), "--save-masks", "--no-timing", "--devices", "2")
-    _, errors = done.communicate(timeout=250)
+    _, errors = done.communicate()
     assert done.returncode == 0, errors
     for name in ("metrics.csv", "slices.csv"):
         assert (out / name).read_bytes() == (finished / name).read_bytes()
@@ -187,12 +213,12 @@ def test_files_that_are_missing_are_told_before_anything_is_loaded(manifest, tmp
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
 def test_ctrl_c_is_130_and_keeps_what_is_done(manifest, tmp_path):
     out = tmp_path / "out"
-    run = evaluate("--manifest", str(manifest), "--out", str(out))
+    run = held("--manifest", str(manifest), "--out", str(out))
     while not list((out / "cases").glob("*.json")):
         assert run.poll() is None, run.communicate()[1]
         time.sleep(0.05)
     run.send_signal(signal.SIGINT)
-    _, errors = run.communicate(timeout=100)
+    _, errors = run.communicate()
     assert run.returncode == 130, errors
     assert "Interrupted." in errors
 

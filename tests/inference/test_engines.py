@@ -3,6 +3,7 @@ import logging
 import pickle
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from phantoms import block
 
 from medsam.errors import CheckpointError, InputError, PromptError
 from medsam.inference import engines
+from medsam.inference import network as network_module
 from medsam.inference.engines import UNASKED, EngineError, OpenVinoEngine, TorchEngine, choose_engine
 from medsam.inference.network import Network
 from medsam.models import runtime
@@ -267,6 +269,50 @@ def test_an_embedding_outlives_the_engine_that_prepared_it(sam, exported):
     torch.testing.assert_close(after.logits, before.logits, atol=1e-5, rtol=1e-4)
 
 
+def test_one_engine_gives_all_answers_of_a_run(sam, exported, monkeypatch):
+    """What fails once it is known who answers is told, and answered by nobody else."""
+    network = Network(sam, "cpu")
+    network._wanted = ("auto", "auto")
+    network._engine = exported
+    embedding = network.embed(SCAN)
+
+    def failing(*arguments, **options):
+        raise EngineError("OpenVINO cannot run answer.")
+
+    monkeypatch.setattr(exported, "decode", failing)
+    with pytest.raises(EngineError, match="cannot run answer"):
+        network.predict(embedding, np.array([[4, 4, 20, 20]]))
+    assert network.engine.name == "openvino"
+
+
+def test_making_graphs_is_preparing_not_embedding(sam, exported, monkeypatch):
+    clock = iter(range(0, 1000, 10))
+    monkeypatch.setattr(network_module, "time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
+    network = Network(sam, "cpu")
+    network._engine = exported
+    embedding = network.embed(SCAN)
+    assert network.seconds == {"prepare": 10, "embed": 10, "decode": 0}
+    network.predict(embedding, np.array([[4, 4, 20, 20]]))
+    assert network.seconds == {"prepare": 10, "embed": 10, "decode": 10}
+
+
+def test_the_first_preparation_is_told_in_a_log_once(sam, folder, exported, capsys):
+    exported.ready()
+    capsys.readouterr()
+    OpenVinoEngine(sam, "float32", folder).ready()
+    assert capsys.readouterr() == ("", "")
+    (folder / "image_part.onnx").unlink()
+    OpenVinoEngine(sam, "float32", folder).ready()
+    assert capsys.readouterr().err.splitlines()[0] == "Preparing tiny-tinyvit for this processor (once)"
+
+
+def test_a_structure_that_does_not_fit_is_not_used(sam, tmp_path, monkeypatch):
+    monkeypatch.setattr(engines, "find_structure", lambda spec, graph: b"of a network that was changed since")
+    image = torch.rand(1, 3, 64, 64)
+    found = OpenVinoEngine(sam, "float32", tmp_path).encode(image)
+    torch.testing.assert_close(found, TorchEngine(sam, CPU).encode(image), atol=1e-4, rtol=1e-4)
+
+
 def test_networks_can_be_copied_and_sent(sam, exported):
     network = Network(sam, "cpu")
     network._engine = exported
@@ -299,8 +345,16 @@ def test_small_networks_and_networks_in_training_stay_in_torch(sam, tmp_path):
 
 
 @pytest.mark.weights
-def test_known_weights_run_as_graphs(litemedsam):
+def test_known_weights_run_as_graphs_that_need_no_exporter(litemedsam, tmp_path, monkeypatch):
     network = Network("litemedsam", "cpu")
+    assert network.engine.name == "openvino"
+    network.engine._folder = tmp_path
+
+    def never(*arguments):
+        raise AssertionError("a structure of the package is outdated: run scripts/structures.py")
+
+    monkeypatch.setattr(engines, "export_graph", never)
+    network.ready()  # compares each graph with torch
     assert network.engine.name == "openvino"
 
 

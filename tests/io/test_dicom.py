@@ -631,7 +631,7 @@ def at_once(*works: Callable[[], object]) -> list[object]:
 
 def test_two_scans_are_read_at_the_same_time(tmp_path, monkeypatch):
     folders = [series(tmp_path / name, slices(3)) for name in ("a", "b")]
-    both = threading.Barrier(2, timeout=20)
+    both = threading.Barrier(2, timeout=120)
     real = dicom_pixels.read_frames
 
     def meet(frames, source):

@@ -121,7 +121,7 @@ def export_graph(sam: Sam, name: str, target: Path) -> None:
     program = export_program(sam, name)
     weights = (value.const_value for value in program.model.graph.initializers.values())
     size = sum(weight.nbytes for weight in weights if weight is not None)
-    with _written_whole(target) as path:
+    with written_whole(target) as path:
         program.save(path, external_data=size > _OWN_WEIGHTS)
 
 
@@ -157,18 +157,8 @@ def export_program(sam: Sam, name: str, optimize: bool = True) -> Any:
     return program
 
 
-def save_proto(proto: Any, target: Path) -> None:
-    """Write an `onnx.ModelProto` as `export_graph` does."""
-    import onnx
-
-    size = sum(len(tensor.raw_data) for tensor in proto.graph.initializer)
-    beside = {"save_as_external_data": True, "location": f"{target.name}.data"} if size > _OWN_WEIGHTS else {}
-    with _written_whole(target) as path:
-        onnx.save_model(proto, str(path), **beside)
-
-
 @contextmanager
-def _written_whole(target: Path) -> Iterator[Path]:
+def written_whole(target: Path) -> Iterator[Path]:
     """A path to write to. A graph names the file of its weights, so both are written under their names and moved
     together, the graph last."""
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from medsam.errors import CheckpointError
-from medsam.models.export import OPSET, export_program, graph_module, save_proto
+from medsam.models.export import OPSET, export_program, graph_module, written_whole
 from medsam.models.sam import Sam
 from medsam.models.specs import ModelSpec
 
@@ -79,7 +79,8 @@ def fill_structure(structure: bytes, sam: Sam, graph: str, target: Path) -> None
     weights = graph_module(sam, graph).state_dict()
     for tensor in proto.graph.initializer:
         tensor.raw_data = _fitting(tensor, weights, graph).tobytes()
-    save_proto(proto, target)
+    with written_whole(target) as path:
+        onnx.save_model(proto, str(path))
 
 
 def _fitting(tensor: Any, weights: dict[str, Any], graph: str) -> Any:

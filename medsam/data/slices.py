@@ -30,14 +30,14 @@ from medsam.errors import InputError, PromptError, counted
 from medsam.geometry import Axis, SlicePlane, View
 from medsam.prompts.simulate import MIN_PIXELS, tight_box
 from medsam.transforms.frame import Frame
-from medsam.transforms.intensity import fixed_window, resolve_window
+from medsam.transforms.intensity import fixed_window, is_hounsfield, resolve_window
 from medsam.transforms.preprocess import Preprocess
 from medsam.transforms.reading import to_metatensor
 from medsam.transforms.slicing import ToModelInputd, stored_slice
 from medsam.volume import Volume
 
 # part of every key: raise it when what is kept of a slice changes
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class SliceItem:
 @dataclass(frozen=True)
 class SliceIndex:
     """What `index_slices` found. items: by case, then slice. empty: ids of cases without any pixel to learn from.
+    not_hu: ids of CTs whose files do not say that their values are HU, in the window that is chosen for them.
 
     digest: of the content that was looked at: grids, and pixels of every structure on every slice. It does not depend
     on where files lie.
@@ -63,6 +64,7 @@ class SliceIndex:
     items: tuple[SliceItem, ...]
     empty: tuple[str, ...]
     digest: str
+    not_hu: tuple[str, ...] = ()
 
 
 def index_slices(
@@ -84,6 +86,7 @@ def index_slices(
     items: list[SliceItem] = []
     empty: list[str] = []
     broken: list[str] = []
+    not_hu: list[str] = []
     digest = hashlib.sha256()
     known: set[str] = set()
     for number, case in enumerate(cases):
@@ -96,6 +99,8 @@ def index_slices(
         except (InputError, PromptError) as error:
             broken.append(f"  {error}" if case.id in str(error) else f"  {case.id}: {error}")
             continue
+        if about.pop("not_hu") and (case.window or window) == "auto":
+            not_hu.append(case.id)
         counts: dict[str, dict[int, int]] = about["counts"]
         known |= counts.keys()
         digest.update(json.dumps([case.id, about], sort_keys=True).encode())
@@ -120,11 +125,11 @@ def index_slices(
             f"No label names {', '.join(map(repr, strangers))}. The manifest's structures are: "
             f"{', '.join(sorted(known)) or 'none'}."
         )
-    return SliceIndex(tuple(items), tuple(empty), digest.hexdigest())
+    return SliceIndex(tuple(items), tuple(empty), digest.hexdigest(), tuple(not_hu))
 
 
 def _counts(case: Case, made_from: str, axis: Axis | None, folder: Path | None) -> dict[str, Any]:
-    """{"shape", "affine", "counts": {structure: {slice: pixels}}} of a case; kept in `folder`."""
+    """{"shape", "affine", "not_hu", "counts": {structure: {slice: pixels}}} of a case; kept in `folder`."""
     path = None
     if folder is not None:
         path = folder / f"{hashlib.sha256(repr((_FORMAT, made_from, axis)).encode()).hexdigest()}.json"
@@ -140,6 +145,7 @@ def _counts(case: Case, made_from: str, axis: Axis | None, folder: Path | None) 
     about = {
         "shape": list(scan.geometry.shape),
         "affine": np.round(scan.geometry.affine, 4).tolist(),
+        "not_hu": scan.modality == "CT" and not is_hounsfield(scan),
         "counts": {
             name: {int(index): int(pixels[index]) for index in np.flatnonzero(pixels)}
             for name, pixels in slice_pixels(case, scan, axis).items()

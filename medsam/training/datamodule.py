@@ -315,6 +315,12 @@ class SliceDataModule(LightningDataModule):
                 f"{len(index.empty)} of {len(cases)} cases of {split} have no structure of {self.min_pixels} pixels on "
                 f"any slice and are left out: {listed}."
             )
+        if index.not_hu:
+            listed = ", ".join(index.not_hu[:10]) + (" ..." if len(index.not_hu) > 10 else "")
+            self.notes.append(
+                f"{len(index.not_hu)} of {len(cases)} cases of {split} are CT, and their files do not say that the "
+                f"values are HU: each is windowed by its own percentiles: {listed}."
+            )
         if not index.items:
             raise InputError(
                 f"No case of the split {split!r} has a structure of {self.min_pixels} pixels on any slice: there is "

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tiny_sets as sets
 import torch
+from dicom_files import series
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.data import MetaTensor
@@ -72,6 +73,18 @@ def test_slices_with_enough_pixels_of_each_structure(tmp_path):
     assert index_slices([case], min_pixels=13).empty == ("x",)
     across = index_slices([case], structures=["spleen"], axis="j", min_pixels=10)
     assert [(item.index, item.axis) for item in across.items] == [(4, "j"), (5, "j")]
+
+
+@pytest.mark.parametrize(("intercept", "told"), [(-1024, ()), (None, ("x",))])
+def test_a_ct_that_does_not_say_hounsfield_units_is_told(tmp_path, intercept, told):
+    case = one_case(tmp_path, blob())
+    tags = {"RescaleSlope": 1, "RescaleIntercept": intercept, "PixelSpacing": [[1, 1]] * 4}
+    like_nifti = {"orientation": (-1, 0, 0, 0, -1, 0), "origin": (0, 0, 0), "step": 1}
+    folder = series(tmp_path / "ct", np.zeros((4, 6, 7), np.int16), **like_nifti, **tags)
+    ct = replace(case, image=folder, modality="CT", window=None)
+    assert index_slices([ct], folder=tmp_path / "kept").not_hu == told
+    assert index_slices([ct], folder=tmp_path / "kept").not_hu == told
+    assert index_slices([ct], window="lung").not_hu == ()
 
 
 def test_keys_differ_with_all_that_a_slice_is_made_from(tmp_path):

@@ -26,7 +26,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from medsam.errors import InputError, counted
+from medsam.errors import InputError, counted, printable
 from medsam.geometry import VolumeGeometry
 from medsam.io.files import is_whole, read_json
 from medsam.io.labels import Ignore, load_labels, read_mask
@@ -54,6 +54,8 @@ _MODALITY_WORDS = {
     "t2w": "MR", "flair": "MR", "adc": "MR", "pet": "PT", "pt": "PT", "us": "US", "ultrasound": "US",
     "xray": "DX", "x-ray": "DX", "dx": "DX", "cr": "CR", "mg": "MG",
 }  # fmt: skip
+
+_MAX_LABEL = 2**32 - 1  # what the integers of any label format hold
 
 _SHARED_KEYS = ("modality", "window", "spacing_mm", "labels", "threshold", "ignore", "aliases", "notes")
 _MANIFEST_KEYS = ("name", "cases", *_SHARED_KEYS)
@@ -209,7 +211,7 @@ def read_manifest(path: str | Path) -> Manifest:
 def parse_manifest(path: str | Path) -> Manifest:
     """`read_manifest` without looking across cases, for who wants to list all that is wrong."""
     path = _file_of(Path(path))
-    content = read_json(path)
+    content = read_json(path, unique=True)
     if not isinstance(content, dict):
         raise InputError(f"{path.name} is no manifest: it holds {_kind(content)}, not an object with `cases`.")
     try:
@@ -322,12 +324,18 @@ def manifest_text(manifest: Manifest, path: Path) -> str:
             for row in rows:
                 del row[key]
     document["cases"] = rows
-    head = json.dumps({**document, "cases": []}, indent=1, ensure_ascii=False).removesuffix("[]\n}")
+    head = _dumps({**document, "cases": []}, indent=1).removesuffix("[]\n}")
     # a case a line: a manifest is read by people and compared by diff
-    lines = ",\n  ".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    lines = ",\n  ".join(map(_dumps, rows))
     # a byte of a file name that is no UTF-8 is written as JSON's escape, and read as that byte
     head, lines = (re.sub("[\udc80-\udcff]", lambda byte: f"\\u{ord(byte[0]):x}", text) for text in (head, lines))
     return head + (f"[\n  {lines}\n ]\n}}\n" if rows else "[]\n}\n")
+
+
+def _dumps(value: object, indent: int | None = None) -> str:
+    """JSON in letters; of file names that are no UTF-8, which hold halves of characters, in escapes."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return text if printable(text) == text else json.dumps(value, indent=indent)
 
 
 def modality_code(word: object) -> str | None:
@@ -360,22 +368,28 @@ def _read_ours(content: Mapping[str, Any], base: Path) -> Manifest:
         _check_keys(row, _CASE_KEYS, where)
         merged = {key: content[key] for key in _SHARED_KEYS if key in content and key != "notes"} | row
         cases.append(case_of(merged, base, name, where))
+    own = ["labels" in row for row in rows]
     if not stated:
         # manifests of one mask a structure need no numbers; evaluation does
         for structure in (s for case in cases for s in case.structures):
             labels.setdefault(structure, 1 + max(labels.values(), default=0))
-        own = [isinstance(row, dict) and "labels" in row for row in rows]
         cases = [case if has else replace(case, labels=dict(labels)) for case, has in zip(cases, own, strict=True)]
-    manifest = Manifest(name, _text(content, "modality", "the manifest"), labels, tuple(cases), content.get("notes"))
-    if stated:
-        for case in cases:
-            strangers = [s for s in case.structures if isinstance(case.label, dict) and s not in case.labels]
-            if strangers:
-                raise InputError(
-                    f"case {case.id!r}: `label` names {', '.join(map(repr, strangers))}, `labels` does not. "
-                    "Give each structure a number in `labels`, or leave `labels` out."
-                )
+    manifest = Manifest(name, _text(content, "modality", "the manifest"), labels, tuple(cases), _notes(content))
+    for case, has in zip(cases, own, strict=True):
+        strangers = [s for s in case.structures if isinstance(case.label, dict) and s not in case.labels]
+        if strangers and (stated or has):
+            raise InputError(
+                f"case {case.id!r}: `label` names {', '.join(map(repr, strangers))}, `labels` does not. "
+                "Give each structure a number in `labels`, or leave `labels` out."
+            )
     return manifest
+
+
+def _notes(content: Mapping[str, Any]) -> str | None:
+    notes = content.get("notes")
+    if notes is not None and not isinstance(notes, str):
+        raise InputError(f"the manifest: `notes` is {_kind(notes)}, not a text.")
+    return notes or None
 
 
 def case_of(row: Mapping[str, Any], base: Path, dataset: str, where: str) -> Case:
@@ -383,7 +397,11 @@ def case_of(row: Mapping[str, Any], base: Path, dataset: str, where: str) -> Cas
     for key in ("id", "image"):
         if key not in row:
             raise InputError(f"{where} has no `{key}`.")
-    name = row["id"] if isinstance(row["id"], str) else str(row["id"]) if isinstance(row["id"], int) else ""
+    name = row["id"]
+    if isinstance(name, int) and not isinstance(name, bool):
+        name = str(name)
+    if not isinstance(name, str):
+        raise InputError(f"{where}: its `id` is {_kind(name)}, not a text.")
     check_id(name, where)
     spacing = row.get("spacing_mm")
     if spacing is not None:
@@ -399,11 +417,14 @@ def case_of(row: Mapping[str, Any], base: Path, dataset: str, where: str) -> Cas
     if threshold is not None and not _number(threshold):
         raise InputError(f"{where}: `threshold` is {threshold!r}, not a number.")
     patient = row.get("patient", name)
-    if not isinstance(patient, str | int) or isinstance(patient, bool) or patient == "":
+    if not isinstance(patient, str | int) or isinstance(patient, bool) or not str(patient).strip():
         raise InputError(f"{where}: `patient` is {_kind(patient)}; expected a name that tells patients apart.")
+    _check_letters(str(patient), f"{where}: `patient`")
     aliases = row.get("aliases", {})
     if not isinstance(aliases, dict) or not all(isinstance(v, str) for v in aliases.values()):
         raise InputError(f"{where}: `aliases` is no object of name in the file: structure.")
+    for alias in aliases.values():
+        _check_letters(alias, f"{where}: a structure in `aliases`")
     return Case(
         id=name,
         patient=str(patient),
@@ -428,7 +449,8 @@ def case_of(row: Mapping[str, Any], base: Path, dataset: str, where: str) -> Cas
 
 def check_id(name: str, where: str) -> None:
     """Raise InputError unless `name` can be part of a file name on every system."""
-    if not name or name.startswith(".") or name != name.strip() or re.search(r'[\\/:*?"<>|\x00-\x1f]', name):
+    _check_letters(name, f"{where}: its `id`")
+    if not name or name.startswith(".") or name != name.strip() or re.search(r'[\\/:*?"<>|]', name):
         raise InputError(f'{where}: its `id` must be fit for a file name: no / \\ : * ? " < > | and no leading dot.')
 
 
@@ -451,6 +473,10 @@ def _label(value: object, base: Path, where: str) -> Label | None:
 def _path(value: object, base: Path, what: str) -> Path:
     if not isinstance(value, str) or not value or "\0" in value:
         raise InputError(f"{what} is {_kind(value)}, not a path.")
+    try:
+        os.fsencode(value)  # bytes that are no UTF-8 come as surrogates and are a name on this disk; other ones are not
+    except UnicodeEncodeError:
+        raise InputError(f"{what} holds a letter that no file name can have: {value!r}.") from None
     return Path(os.path.normpath(base / value))
 
 
@@ -469,8 +495,10 @@ def _labels(value: object, where: str) -> dict[str, int]:
                 f"{where}: `labels` makes {name!r} a region of several values {number}; regions are not supported. "
                 "Write a manifest that names each value."
             )
-        if isinstance(number, bool) or not isinstance(number, int) or number < 0:
-            raise InputError(f"{where}: the label {name!r} has the value {number!r}; expected a whole number from 0.")
+        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= _MAX_LABEL:
+            shown = repr(number) if len(repr(number)) < 30 else f"{repr(number)[:30]}..."
+            raise InputError(f"{where}: the label {name!r} has the value {shown}; expected a whole number from 0.")
+        _check_letters(name, f"{where}: a label's name")
         if not name.strip():
             raise InputError(f"{where}: label {number} has no name.")
         if number == 0:
@@ -495,7 +523,7 @@ def _ignore(value: object, where: str) -> Ignore:
     if value == "others":
         return "others"
     listed = value if isinstance(value, list) else [value]
-    if not all(isinstance(v, int) and not isinstance(v, bool) for v in listed):
+    if not all(isinstance(v, int) and not isinstance(v, bool) and abs(v) <= _MAX_LABEL for v in listed):
         raise InputError(f'{where}: `ignore` is {value!r}; expected label values, or "others".')
     return tuple(listed)
 
@@ -571,7 +599,7 @@ def _file_of(path: Path) -> Path:
 
 
 def _read_decathlon(content: Mapping[str, Any], base: Path) -> Manifest:
-    name = str(content.get("name") or base.absolute().name)
+    name = printable(str(content.get("name") or base.absolute().name)).replace("\n", " ").strip() or "manifest"
     labels = _labels(content.get("labels", {}), "`labels`")
     channels = content.get("modality")
     words = list(channels.values()) if isinstance(channels, dict) else [] if channels is None else [channels]
@@ -618,7 +646,7 @@ def _read_nnunet(content: Mapping[str, Any], base: Path) -> Manifest:
     ignore = (ignored,) if isinstance(ignored, int) else ()
     channels = content.get("channel_names") or content.get("modality") or {}
     modality = modality_code(next(iter(channels.values()))) if isinstance(channels, dict) and channels else None
-    name = str(content.get("name") or base.absolute().name)
+    name = printable(str(content.get("name") or base.absolute().name)).replace("\n", " ").strip() or "manifest"
     ending = content.get("file_ending")
     cases = []
     listed = content.get("dataset")
@@ -710,13 +738,21 @@ def _text(content: Mapping[str, Any], key: str, where: str) -> str | None:
         return None
     if not isinstance(value, str) or not value.strip():
         raise InputError(f"{where}: `{key}` is {_kind(value)}, not a text.")
+    if key != "notes":
+        _check_letters(value, f"{where}: `{key}`")
     return value.strip()
+
+
+def _check_letters(text: str, what: str) -> None:
+    """Raise InputError for what is no letter: control characters, and halves of a character (no file can hold them)."""
+    if printable(text) != text or "\n" in text:
+        raise InputError(f"{what} holds control characters or broken letters: {printable(text)!r}.")
 
 
 def _count(value: object, what: str) -> int | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_LABEL:
         raise InputError(f"{what} is {value!r}; expected a whole number from 0.")
     return value
 

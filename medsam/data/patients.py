@@ -15,7 +15,7 @@ from pathlib import Path, PurePath
 
 from medsam.data.manifest import Case
 from medsam.data.names import group_names, namesakes
-from medsam.errors import counted
+from medsam.errors import counted, printable
 from medsam.io.dicom_tree import patient_digest
 
 _HOWS = {
@@ -207,7 +207,7 @@ def _splits(cases: Iterable[Case]) -> set[str]:
 
 def _free(label: str, taken: set[str]) -> str:
     """A label as a patient's name that nobody has."""
-    base = re.sub(r"\s*/\s*", "_", label).strip() or "patient"
+    base = printable(re.sub(r"\s*/\s*", "_", label)).strip() or "patient"
     name, count = base, 1
     while name in taken:
         count += 1

@@ -80,10 +80,11 @@ def beside(path: Path, name: str) -> Path:
     return file
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, *, unique: bool = False) -> Any:
     """A JSON document (UTF-8, with or without a mark of byte order). Raises InputError when it cannot be read as one.
 
-    Its whole numbers fit into a float, and what may be printed of it in a message can be: deep nesting is refused.
+    unique: a key that an object holds twice is an error, too, as in a file that people edit. Whole numbers fit into a
+    float, and what may be printed of the document in a message can be: deep nesting is refused.
     """
     check_regular(path)
     try:
@@ -92,15 +93,15 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
     try:
         # Notepad puts a mark of byte order in front
-        return parse_json(content.decode("utf-8-sig"))
+        return parse_json(content.decode("utf-8-sig"), unique=unique)
     except ValueError as error:
         raise InputError(f"{path.name} is not JSON: {str(error)[:200]}.") from error
 
 
-def parse_json(text: str) -> Any:
+def parse_json(text: str, *, unique: bool = False) -> Any:
     """`json.loads` for text from outside: ValueError, and nothing else, for whatever is wrong with it."""
     try:
-        document = json.loads(text, parse_int=_whole)
+        document = json.loads(text, parse_int=_whole, object_pairs_hook=_once if unique else None)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
     level = [document]
@@ -120,6 +121,14 @@ def parse_json(text: str) -> Any:
 def is_whole(word: str) -> bool:
     """Whether `int` takes a word: no superscripts, which count as digits, and no more digits than it parses."""
     return word.isdecimal() and len(word) <= _MAX_DIGITS
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"an object has the key {max(keys, key=keys.count)!r} twice")
+    return found
 
 
 def _whole(digits: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -235,6 +236,77 @@ def test_a_manifest_in_the_folder_one_stands_in_is_called_like_it(tmp_path, monk
 def test_writing_into_no_folder_is_an_input_error(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         write_manifest(Manifest("none", None, {}, ()), tmp_path / "no/m.json")
+
+
+NASTY = [
+    *("\u00b2", "\u0663", "1e400", "a\x00b", "a\x1bb", "\ud800", "a\nb", "", " ", "../../etc/passwd", "x" * 5000),
+    *(10**17, -1, 1.5, float("inf"), float("nan"), True, None, [], {}, [[]], {"a": {}}, ["a", 1], [1, 2, 3], [1e400]),
+    *({"\u00b2": "a"}, {"a": "\u00b2"}, {"a": 10**17}, {"\ud800": 1}, {"": 1}, {"1": "a", "2": "a"}, {"a": [1, 2]}),
+]  # fmt: skip
+FIELDS = ["id", "patient", "image", "label", "split", "series", "frame", "label_frame", "modality", "window"]
+FIELDS += ["spacing_mm", "labels", "threshold", "ignore", "aliases", "notes"]
+
+
+def told(path: Path) -> str | None:
+    """What is wrong with a manifest; None when it can be read, and then written and read again."""
+    try:
+        found = read_manifest(path)
+    except InputError as error:
+        return str(error)
+    write_manifest(found, path.with_name("again.json"), force=True)
+    assert read_manifest(path.with_name("again.json")) == found
+    return None
+
+
+@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("where", ["case", "manifest"])
+def test_whatever_a_field_holds_is_read_or_one_error_that_names_it(tmp_path, field, where):
+    for value in NASTY:
+        content = {"name": "n", "cases": [{"id": "a", "image": "a.nii", "label": "b.nii", "labels": {"a": 1}}]}
+        (content if where == "manifest" else content["cases"][0])[field] = value
+        said = told(scans.write(tmp_path / "m.json", content))
+        assert said is None or field in said or (field == "labels" and "label" in said), (value, said)
+        assert said is None or said.encode()
+
+
+@pytest.mark.parametrize("key", ["name", "cases", "labels", "training", "modality", "channel_names", "dataset", "test"])
+def test_whatever_the_manifest_holds_is_read_or_one_error(tmp_path, key):
+    training = [{"image": "a.nii", "label": "b.nii"}]
+    for value in [*NASTY, [1], [{"id": []}], [{"image": {}}], {"0": []}]:
+        for base in ({"cases": []}, {"training": training}, {"channel_names": {"0": "CT"}}):
+            told(scans.write(tmp_path / "m.json", {**base, key: value}))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b'{"cases": [], "cases": []}', "the key 'cases' twice"),
+        (b'{"cases": [{"id": "a", "id": "b", "image": "c"}]}', "the key 'id' twice"),
+        ('{"name": "é", "cases": []}'.encode("latin-1"), "is not JSON: 'utf-8'"),
+        ('{"cases": []}'.encode("utf-16"), "is not JSON"),
+        (b"[" * 100_000, "nested"),
+        (b'{"cases": [{"id": "a", "image": "b", "labels": {"a": "\xc2\xb2"}}]}', "the label 'a' has the value '²'"),
+        (b'{"cases": [{"id": "a", "image": "b", "labels": {"\xc2\xb2": "a"}}]}', "the label '²' has the value 'a'"),
+        (b'{"cases": [{"id": "a", "image": "b", "patient": "x\\ud800"}]}', "`patient` holds control characters"),
+        (b'{"cases": [{"id": "a", "image": "b\\ud800"}]}', "`image` holds a letter that no file name can have"),
+    ],
+)
+def test_a_malformed_manifest_is_one_error(tmp_path, content, said):
+    (tmp_path / "m.json").write_bytes(content)
+    with pytest.raises(InputError, match=re.escape(said)):
+        read_manifest(tmp_path / "m.json")
+
+
+def test_a_mark_of_byte_order_is_read(tmp_path):
+    (tmp_path / "m.json").write_bytes(b'\xef\xbb\xbf{"cases": []}')
+    assert read_manifest(tmp_path / "m.json").cases == ()
+
+
+def test_a_file_name_that_is_no_utf_8_is_written_and_read_again(tmp_path):
+    image = tmp_path / os.fsdecode(b"caf\xe9.nii")
+    found = replace(read_manifest(scans.manifest(tmp_path, 1)).cases[0], image=image)
+    write_manifest(Manifest("m", None, found.labels, (found,)), tmp_path / "out.json")
+    assert read_manifest(tmp_path / "out.json").cases[0].image == image
 
 
 # -- foreign layouts ----------------------------------------------------------------------------------------

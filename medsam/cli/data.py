@@ -185,6 +185,7 @@ def _split(arguments: argparse.Namespace) -> None:
     manifest = parse_manifest(arguments.manifest)
     assigned = assign(manifest.cases)
     manifest = replace(manifest, cases=assigned.cases)
+    unread: list[str] = []
     with bars("Reading labels") as (progress,):
         if arguments.folds is not None:
             manifest = fold_manifest(
@@ -195,6 +196,7 @@ def _split(arguments: argparse.Namespace) -> None:
                 seed=arguments.seed,
                 stratify=arguments.stratify,
                 progress=progress,
+                unread=unread,
             )
         else:
             manifest = split_manifest(
@@ -204,7 +206,12 @@ def _split(arguments: argparse.Namespace) -> None:
                 seed=arguments.seed,
                 stratify=arguments.stratify,
                 progress=progress,
+                unread=unread,
             )
+    if unread:
+        more = f"; and {len(unread) - 20} more" if len(unread) > 20 else ""
+        what = counted(len(unread), "label that cannot be read is", "labels that cannot be read are")
+        print(f"{what} spread by patient alone: {'; '.join(unread[:20])}{more}", file=sys.stderr)
     for remark in (*assigned.remarks, *(sentence for _, sentence in doubts(manifest.cases))):
         print(remark, file=sys.stderr)
     write_manifest(manifest, arguments.out, force=arguments.force)

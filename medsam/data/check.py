@@ -99,7 +99,13 @@ def check_manifest(path: str | Path, progress: Callable[[int, int], None] | None
     notes: list[Problem] = []
     readable = 0
     for number, case in enumerate(manifest.cases):
-        found = list(_check_case(case, present))
+        found = []
+        try:
+            for problem in _check_case(case, present):
+                found.append(problem)  # noqa: PERF402  what was found before a defect counts, too
+        except Exception as error:
+            message = f"a defect in medsam, not in your file; please report it: {type(error).__name__}: {error}"
+            found.append(Problem("error", "image", message, case.id, case.image))
         readable += not any(problem.level == "error" for problem in found)
         problems += [problem for problem in found if problem.level != "note"]
         notes += [problem for problem in found if problem.level == "note"]

@@ -33,10 +33,12 @@ def split_manifest(
     seed: int = 0,
     stratify: Stratify = "label",
     progress: Callable[[int, int], None] | None = None,
+    unread: list[str] | None = None,
 ) -> Manifest:
     """The same cases with `split` assigned anew: shares `test` and `val` of the patients, the rest trains.
 
-    Cases without a label can be neither trained on nor measured; they lose their split.
+    Cases without a label can be neither trained on nor measured; they lose their split. unread: takes a sentence on
+    each label that cannot be read, and its case is dealt out without; left out, such a label is an error.
     Raises InputError when the shares are no shares or there are too few patients for a part that is asked for.
     """
     for name, share in (("test", test), ("val", val)):
@@ -45,7 +47,7 @@ def split_manifest(
     if test + val >= 1:
         raise InputError(f"--test {test:g} and --val {val:g} leave nothing to train on.")
     manifest = replace(manifest, cases=assign(manifest.cases).cases)
-    tags = _tags(manifest, stratify, progress)
+    tags = _tags(manifest, stratify, progress, unread)
     sizes: dict[Split, int] = {}
     for part, share in (("test", test), ("val", val)):
         # a part that is asked for is never empty
@@ -69,6 +71,7 @@ def fold_manifest(
     seed: int = 0,
     stratify: Stratify = "label",
     progress: Callable[[int, int], None] | None = None,
+    unread: list[str] | None = None,
 ) -> Manifest:
     """Fold `fold` (0-based) of `folds`: its patients test, share `val` of the others validates, the rest trains.
 
@@ -79,7 +82,7 @@ def fold_manifest(
     if not 0 <= val < 1:
         raise InputError(f"--val is {val:g}; expected a share of the patients, from 0 to below 1.")
     manifest = replace(manifest, cases=assign(manifest.cases).cases)
-    tags = _tags(manifest, stratify, progress)
+    tags = _tags(manifest, stratify, progress, unread)
     if len(tags) < folds:
         raise InputError(
             f"{manifest.name} has {counted(len(tags), 'patient')} with a label, too few for {folds} folds."
@@ -100,7 +103,10 @@ def fold_manifest(
 
 
 def _tags(
-    manifest: Manifest, stratify: Stratify, progress: Callable[[int, int], None] | None
+    manifest: Manifest,
+    stratify: Stratify,
+    progress: Callable[[int, int], None] | None,
+    unread: list[str] | None,
 ) -> dict[str, frozenset[str]]:
     """Patient -> what to spread evenly. Sorted, so that the order of the manifest's cases does not matter."""
     labelled = [case for case in manifest.cases if case.label is not None]
@@ -112,7 +118,12 @@ def _tags(
         if stratify == "modality":
             found.add(case.modality or manifest.modality or "unknown")
         elif stratify == "label":
-            found |= case_structures(case)
+            try:
+                found |= case_structures(case)
+            except InputError as error:
+                if unread is None:
+                    raise
+                unread.append(str(error))
         if progress:
             progress(number + 1, len(labelled))
     return {patient: frozenset(tags[patient]) for patient in sorted(tags)}

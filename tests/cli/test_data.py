@@ -164,6 +164,15 @@ def test_a_manifest_edited_by_hand_is_not_overwritten(medsam, tmp_path):
     assert "--force overwrites manifests" in err
 
 
+def test_one_bad_label_is_named_and_does_not_stop_the_others(medsam, tmp_path):
+    path = scans.manifest(tmp_path, 10)
+    (tmp_path / "labels/a2.nii.gz").write_bytes(b"no label")
+    status, said, err = medsam("split", path, "--out", tmp_path / "s.json")
+    assert (status, said.count("7 cases")) == (0, 1)
+    assert "1 label that cannot be read is spread by patient alone: Case a2, label:" in err
+    assert len(read_manifest(tmp_path / "s.json").cases) == 10
+
+
 def test_split_by_folds(medsam, tmp_path):
     path, tested = scans.manifest(tmp_path, 6), []
     for fold in range(3):

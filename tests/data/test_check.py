@@ -9,6 +9,7 @@ import numpy as np
 import tiny_sets as scans
 
 from medsam.data.check import check_manifest
+from medsam.data.manifest import Case
 
 
 def kinds(path: Path) -> list[tuple[str, str, str | None]]:
@@ -116,6 +117,24 @@ def test_one_person_as_several_patients_is_a_warning(tmp_path):
     checked = check_manifest(scans.write(path, {"labels": {"liver": 1, "spleen": 2}, "cases": cases}))
     assert checked.problems == ()
     assert checked.patients == "2, by `patient`"
+
+
+def test_a_defect_of_ours_does_not_stop_the_other_cases(tmp_path, monkeypatch):
+    path = scans.manifest(tmp_path, 3)
+    original = Case.load_image
+
+    def broken(case):
+        if case.id == "a1":
+            raise ZeroDivisionError("oh")
+        return original(case)
+
+    monkeypatch.setattr(Case, "load_image", broken)
+    checked = check_manifest(path)
+    assert [(p.level, p.case) for p in checked.problems] == [("error", "a1")]
+    assert (
+        "a defect in medsam, not in your file; please report it: ZeroDivisionError: oh" in checked.problems[0].message
+    )
+    assert checked.present == {"liver": 2, "spleen": 2}
 
 
 def test_nan_and_constant_images_are_warnings(tmp_path):

@@ -152,7 +152,6 @@ def _role_of_folder(name: str) -> tuple[Role, str]:
 
 def _parse(path: PurePath, roles: dict[PurePath, Role], beside: set[Words]) -> Named:
     role: Role = "either"
-    by_folder = False
     home = path.parent
     folders: list[tuple[str, str]] = []
     shared: list[str] = []
@@ -162,38 +161,41 @@ def _parse(path: PurePath, roles: dict[PurePath, Role], beside: set[Words]) -> N
             folders.append((folder.name.lower(), folder.name))
             shared.append(folder.name)
             continue
-        if roles[folder] == "label" and role != "label":
+        if its == "label" and role != "label":
             home = folder.parent
-        role, by_folder = its, True
+        role = its
         # "1. Original Images" is in no folder 1
         if re.search(r"[A-Za-z]", rest):
             folders.append((rest.lower(), folder.name))
         shared += [rest] if rest in _TAILS else [] if not rest else [folder.name]
-    name = stem(path)
-    words = _words(name)
-    own = [word for word in words if word in _LABEL_WORDS | _IMAGE_WORDS]
-    key = _without(words, _LABEL_WORDS | _IMAGE_WORDS)
-    fused = re.fullmatch(r"(.+?)(?:masks?|seg|label|gt)", name.lower())
+    by_folder = role != "either"
+    role, words, key = _parse_name(stem(path), role, beside)
+    last = max((place for place, word in enumerate(words) if word in _LABEL_WORDS | _IMAGE_WORDS), default=None)
+    after = words[last + 1 :] if role == "label" and last is not None else ()
+    return Named(path, role, words, key, tuple(folders), home, PurePath(*shared), by_folder, after)
+
+
+def _parse_name(name: str, role: Role, beside: set[Words]) -> tuple[Role, Words, Words]:
+    """Role, words and key of a file by its own name. role: by its folder; beside: names of scans in that folder."""
     if name.startswith("sub-"):  # BIDS: sub-01_seg-liver_msk; the last word says what it is
         words = tuple(name.lower().split("_"))
-        own = [words[-1]] if words[-1] in _LABEL_WORDS else []
-        key = words[:-1] if own else words
-        if own and not by_folder:
-            role = "label"
-    elif not own and fused and _words(fused.group(1)) in beside:  # Xmask beside X
-        role, key = "label", _words(fused.group(1))
-    elif own and role == "either":
-        role = "label" if any(word in _LABEL_WORDS for word in own) else "image"
-    elif role == "image" and any(word in _LABEL_WORDS for word in own):
+        if words[-1] in _LABEL_WORDS:
+            return ("label" if role == "either" else role), words, words[:-1]
+        return role, words, words
+    words = _words(name)
+    key = _without(words, _LABEL_WORDS | _IMAGE_WORDS)
+    fused = re.fullmatch(r"(.+?)(?:masks?|seg|label|gt)", name.lower())
+    if key == words and fused and _words(fused.group(1)) in beside:  # Xmask beside X
+        return "label", words, _words(fused.group(1))
+    says_label = not _LABEL_WORDS.isdisjoint(words)
+    if role == "either" and key != words:
+        return ("label" if says_label else "image"), words, key
+    if role == "image" and says_label:
         # inside a folder of images "lung_mask" is a name, unless "lung" is there, too
         plain = _without(words, _LABEL_WORDS)
         if any(plain[:size] in beside for size in range(1, len(plain) + 1)):
-            role = "label"
-    after: Words = ()
-    if role == "label" and own:
-        last = max(position for position, word in enumerate(words) if word in own)
-        after = words[last + 1 :]
-    return Named(path, role, words, key, tuple(folders), home, PurePath(*shared), by_folder, after)
+            return "label", words, key
+    return role, words, key
 
 
 @lru_cache(maxsize=100_000)

@@ -139,3 +139,12 @@ def test_where_it_cannot_be_written_is_said(tmp_path):
         check_masks_target(tmp_path / "x.json", [tmp_path / "x.json"])
     with pytest.raises(InputError, match="same id"):
         write_sa1b(MaskFile(4, 3, (a_mask(id=2), a_mask())), tmp_path / "x.json")
+
+
+def test_a_json_file_of_another_kind_is_not_overwritten_by_masks(tmp_path):
+    manifest = tmp_path / "m.json"
+    manifest.write_text('{"cases": []}')
+    with pytest.raises(InputError, match="holds something else than masks"):
+        check_masks_target(manifest)
+    manifest.write_text('{"image": {}, "annotations": []}')  # of an earlier run
+    check_masks_target(manifest)

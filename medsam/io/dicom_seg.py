@@ -65,13 +65,18 @@ def read_seg(path: Path, geometry: VolumeGeometry, *, frame_of_reference: str | 
         with quiet():
             check_frame_of_reference(path, dataset.get("FrameOfReferenceUID"), frame_of_reference)
             segments = segments_of(dataset, str(path))
+            kind = text(dataset, "SegmentationType")
+            if kind not in ("BINARY", "FRACTIONAL", "LABELMAP"):
+                raise InputError(
+                    f"{path}: (0062,0001) Segmentation Type is missing or unknown; BINARY, FRACTIONAL or LABELMAP is "
+                    "needed. Export the SEG again."
+                )
             stack = _Stack.of(path, dataset)
             frames, most = _frames(path, dataset, len(stack.plane))
-            kind = str(dataset.SegmentationType)
             described = {int(item.SegmentNumber) for item in dataset.SegmentSequence}
     except InputError:
         raise
-    except Exception as error:  # highdicom and the pixel decoders raise what they like on damaged files
+    except Exception as error:  # pydicom and the pixel decoders raise what they like on damaged files
         # only an AttributeError is sure to speak of the standard's attributes and not of their values
         reason = str(error) if isinstance(error, AttributeError) else type(error).__name__
         raise InputError(
@@ -177,27 +182,26 @@ def _united(segments: Sequence[Segment]) -> dict[str, list[str]]:
 
 def _frames(path: Path, dataset: Dataset, count: int) -> tuple[np.ndarray, int]:
     """Decoded frames (F, R, C), and the value that is the whole of a pixel. count: of frames described."""
-    import highdicom
     from pydicom.pixels.utils import pixel_array
 
     _check_pixels(path, dataset, count)
-    seg = highdicom.seg.Segmentation.from_dataset(dataset, copy=False)
     # padding at the end of a bit-packed SEG can be long enough to pass for another frame
-    frames = pixel_array(seg, allow_excess_frames=False).reshape(-1, seg.Rows, seg.Columns)
-    if len(frames) != count:
+    frames = pixel_array(dataset, allow_excess_frames=False)
+    if frames.size != count * dataset.Rows * dataset.Columns:
         raise InputError(
-            f"{path}: (7FE0,0010) Pixel Data holds {len(frames)} frames, (5200,9230) Per-frame Functional Groups "
-            f"Sequence describes {count}. Export the SEG again."
+            f"{path}: (7FE0,0010) Pixel Data holds {frames.size} values, {count} frames of {dataset.Columns} x "
+            f"{dataset.Rows} pixels need {count * dataset.Rows * dataset.Columns}. Export the SEG again."
         )
-    if str(seg.SegmentationType) != "FRACTIONAL":
+    frames = frames.reshape(count, dataset.Rows, dataset.Columns)
+    if text(dataset, "SegmentationType") != "FRACTIONAL":
         return frames, 1
-    most, highest = int(seg.MaximumFractionalValue), int(frames.max(initial=0))
+    most, highest = number(dataset, "MaximumFractionalValue", str(path)) or 0, int(frames.max(initial=0))
     if most < 1 or highest > most:
         raise InputError(
-            f"{path}: (0062,000E) Maximum Fractional Value is {most}, the highest value of a pixel {highest}: it is "
+            f"{path}: (0062,000E) Maximum Fractional Value is {most:g}, the highest value of a pixel {highest}: it is "
             "not known what the whole of a pixel is. Export the SEG again."
         )
-    return frames, most
+    return frames, int(most)
 
 
 def _check_pixels(path: Path, dataset: Dataset, count: int) -> None:

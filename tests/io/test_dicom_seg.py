@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from itertools import permutations, product
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from drawn import FRAME_OF_REFERENCE, PATIENT, change, grid, make_seg, source
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
+from pydicom.uid import RLELossless
 
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
@@ -399,6 +401,79 @@ def _measures(row, column) -> Dataset:
     measures = Dataset()
     measures.PixelSpacing, measures.SliceThickness = [row, column], 3
     return measures
+
+
+def _fractional(**values):
+    def edit(dataset):
+        dataset.SegmentationType, dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = "FRACTIONAL", 8, 8, 7
+        count = int(dataset.NumberOfFrames) * dataset.Rows * dataset.Columns
+        dataset.PixelData = (np.arange(count) % 200).astype(np.uint8).tobytes()
+        for keyword, value in values.items():
+            setattr(dataset, keyword, value)
+
+    return edit
+
+
+@pytest.mark.parametrize("most", [0, 100, None])
+def test_a_fractional_seg_whose_whole_is_not_known_is_refused(seg, most):
+    """0, less than a pixel holds, and missing."""
+    edit = _fractional(**({} if most is None else {"MaximumFractionalValue": most}))
+    assert "(0062,000E) Maximum Fractional Value" in refusal(change(seg, edit))
+    assert read_seg(change(seg, _fractional(MaximumFractionalValue=199)), grid())["liver"].any()
+
+
+@pytest.mark.parametrize(
+    ("edit", "named"),
+    [
+        (lambda d: d.__setattr__("NumberOfFrames", 20_000_000), "(0028,0008) Number of Frames is 2e+07"),
+        (lambda d: d.__setattr__("NumberOfFrames", 1), "(0028,0008) Number of Frames is 1"),
+        (lambda d: d.__setattr__("PixelData", bytes(d.PixelData) * 3), "(7FE0,0010) Pixel Data has"),
+        (lambda d: d.__setattr__("Rows", 65535), "not a readable DICOM SEG"),
+        (lambda d: d.__setattr__("Rows", 3), "(7FE0,0010) Pixel Data has"),
+        (lambda d: d.__setattr__("SegmentationType", "LABEL"), "(0062,0001) Segmentation Type"),
+        (lambda d: d.SegmentSequence[0].__delattr__("SegmentNumber"), "(0062,0004) Segment Number"),
+        (
+            lambda d: d.add(pydicom.DataElement("SegmentSequence", "LO", "liver")),
+            "(0062,0002) Segment Sequence is no sequence of items",
+        ),
+        (
+            lambda d: d.add(pydicom.DataElement("PerFrameFunctionalGroupsSequence", "LO", "liver")),
+            "(5200,9230)",
+        ),
+        (
+            lambda d: d.SegmentSequence.append(_twin(d.SegmentSequence[0])),
+            "'liver' and 'spleen' have the same (0062,0004) Segment Number 1",
+        ),
+        (
+            lambda d: (
+                d.PerFrameFunctionalGroupsSequence[0]
+                .PlanePositionSequence[0]
+                .__setattr__("ImagePositionPatient", [0, 0, 1e300])
+            ),
+            "(0020,0037)",
+        ),
+    ],
+)
+def test_a_seg_that_contradicts_itself_is_refused(seg, edit, named):
+    with pydicom.config.disable_value_validation():
+        assert named in refusal(change(seg, edit))
+
+
+def test_frames_that_would_fill_the_memory_are_refused_by_their_bytes(tmp_path):
+    labels = np.ones((4, 6, 5), np.uint8)
+    path = make_seg(tmp_path / "s.dcm", labels, grid(), ("a",), "LABELMAP", transfer_syntax_uid=RLELossless)
+
+    def swell(dataset):
+        dataset.Rows = dataset.Columns = 65535
+
+    with pytest.raises(InputError, match=r"s.dcm tells of .* MiB"):
+        read_seg(change(path, swell), grid())
+
+
+def _twin(item: Dataset) -> Dataset:
+    twin = deepcopy(item)
+    twin.SegmentLabel = "spleen"
+    return twin
 
 
 # -- real files ---------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ Commands are imported when called: `medsam --help` must not load torch.
 from __future__ import annotations
 
 import argparse
+import atexit
 import gc
 import importlib
 import io
@@ -65,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # imports make objects by the hundred thousand, and all stay: looking for cycles among them after every 700, as
     # Python does, takes a sixth of a start
     gc.set_threshold(10_000)
+    # nor at the end, when nobody needs the room any more: nearly a second
+    atexit.register(gc.freeze)
     parser = argparse.ArgumentParser(
         prog="medsam",
         description="Promptable segmentation of medical images. Not a medical device.",

@@ -1,0 +1,53 @@
+"""What a log is told of Lightning's loops."""
+
+from contextlib import contextmanager
+
+import pytest
+from lightning.pytorch import Trainer
+from lightning.pytorch.demos.boring_classes import BoringModel
+
+from medsam import trainer
+from medsam.trainer import progress_bar, quiet
+
+
+@pytest.fixture
+def told(monkeypatch) -> list:
+    """(name, done, in all) of every step, and ("end", name) where it is said that one is done."""
+    found: list = []
+
+    @contextmanager
+    def lines(name):
+        yield (lambda done, total: found.append((name, done, total)),)
+        found.append(("end", name))
+
+    monkeypatch.setattr(trainer, "lines", lines)
+    monkeypatch.setattr(trainer, "on_terminal", lambda: False)
+    return found
+
+
+def loops(**settings) -> Trainer:
+    off = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False, "accelerator": "cpu"}
+    return Trainer(**off, callbacks=[progress_bar("Cases")], num_sanity_val_steps=0, **settings)
+
+
+def test_training_counts_steps_and_a_test_its_batches(told):
+    with quiet():
+        loops(max_steps=3, limit_val_batches=2).fit(BoringModel())
+        assert told == [("Steps", 1, 3), ("Steps", 2, 3), ("Steps", 3, 3), ("end", "Steps")]
+        told.clear()
+        loops(limit_test_batches=2).test(BoringModel(), verbose=False)
+        assert told == [("Cases", 1, 2), ("Cases", 2, 2), ("end", "Cases")]
+        told.clear()
+        loops(limit_val_batches=2).validate(BoringModel(), verbose=False)
+        assert told == [("Cases", 1, 2), ("Cases", 2, 2), ("end", "Cases")]
+
+
+def test_a_loop_that_fails_does_not_say_it_is_done(told):
+    class Failing(BoringModel):
+        def test_step(self, batch, index):
+            if index == 1:
+                raise ZeroDivisionError
+
+    with quiet(), pytest.raises(ZeroDivisionError):
+        loops(limit_test_batches=3).test(Failing(), verbose=False)
+    assert told == [("Cases", 1, 3)]

@@ -13,13 +13,19 @@ Source: DICOM PS3.3 C.7.6.3 (image pixels), C.11.1 (modality LUT), PS3.5 8 and a
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import struct
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import IO, Any, cast
 
 import numpy as np
 from pydicom import dcmread
@@ -49,7 +55,6 @@ from pydicom.uid import (
 from medsam.errors import InputError
 from medsam.io.dicom_file import Frame, Header, PixelLayout, named
 from medsam.io.dicom_signal import Padding, behind_collimators, behind_shutters, forget_shapes
-from medsam.io.native import native_stderr
 
 # One each: a second, more forgiving decoder would turn damage into grey values.
 _DECODERS: dict[UID, str] = {
@@ -145,7 +150,7 @@ def read_frames(frames: Sequence[Frame], source: str) -> Pixels:
     out = np.empty((*shape, 3), np.uint8) if colour else np.empty(shape, _smallest_type(frames, values))
     signal, words = _Signal(frames, out), _Words(source)
 
-    def fill(pixels: _Encoded | _Plain, frame: Frame, k: int) -> None:
+    def fill(pixels: Encoded | _Plain | _Child, frame: Frame, k: int) -> None:
         stored = pixels.frame(frame.index)
         try:
             hidden = signal.padding(stored, k)
@@ -163,7 +168,7 @@ def read_frames(frames: Sequence[Frame], source: str) -> Pixels:
 
     def fill_some(places: list[tuple[Frame, int]]) -> None:
         header = places[0][0].header
-        with _Plain(header) if _is_plain(header) else nullcontext(_Encoded(header)) as pixels:
+        with _Plain(header) if _is_plain(header) else nullcontext(Encoded(header)) as pixels:
             for frame, k in places:
                 fill(pixels, frame, k)
 
@@ -171,15 +176,19 @@ def read_frames(frames: Sequence[Frame], source: str) -> Pixels:
     for k, frame in enumerate(frames):
         by_file.setdefault(frame.header, []).append((frame, k))
     files = list(by_file.values())
-    by_gdcm = any(_DECODERS.get(h.syntax) == "gdcm" or h.syntax == JPEGExtended12Bit for h in by_file)
-    with _gdcm_listened_to(source) if by_gdcm else nullcontext():
-        if len(files) > 1:
-            _in_threads(fill_some, files)
-        elif _is_plain(frames[0].header):
-            _in_threads(fill_some, [files[0][n::_THREADS] for n in range(min(_THREADS, len(frames)))])
-        else:
-            encoded = _Encoded(frames[0].header)
-            _in_threads(lambda place: fill(encoded, *place), files[0])
+    apart = [places for places in files if by_gdcm(places[0][0].header)]
+    here = [places for places in files if not by_gdcm(places[0][0].header)]
+    if apart:
+        with _Child([[frame for frame, _ in places] for places in apart], source) as child:
+            for frame, k in (place for places in apart for place in places):
+                fill(child, frame, k)
+    if len(here) > 1:
+        _in_threads(fill_some, here)
+    elif here and _is_plain(frames[0].header):
+        _in_threads(fill_some, [here[0][n::_THREADS] for n in range(min(_THREADS, len(frames)))])
+    elif here:
+        encoded = Encoded(here[0][0][0].header)
+        _in_threads(lambda place: fill(encoded, *place), here[0])
     words.check()
     signal.darken()
     return Pixels(out, signal.bits, tuple(signal.notes))
@@ -363,19 +372,66 @@ def _in_threads(work: Callable[[Any], None], items: Iterable[Any]) -> None:
         pool.shutdown(cancel_futures=True)
 
 
-@contextmanager
-def _gdcm_listened_to(source: str) -> Iterator[None]:
-    """GDCM's JPEG decoder fills damaged parts with something and only prints that it did; make that an error.
+def by_gdcm(header: Header) -> bool:
+    """Whether GDCM decodes the pixels of a file. It does so in a process of its own: damage makes it crash."""
+    is_deep = header.syntax == JPEGExtended12Bit and header.layout.bits_stored > 8
+    return _DECODERS.get(header.syntax) == "gdcm" or is_deep
 
-    It also prints that its 8-bit decoder, which it tries first, cannot read 12 bits: no concern of the user's.
-    """
-    with native_stderr() as said:
-        yield
-        said.seek(0)
-        if b"Corrupt JPEG" in said.read():
-            raise InputError(
-                f"{source}: {named('PixelData')} holds a damaged or truncated JPEG image. Copy or export it again."
-            )
+
+class _Child:
+    """Frames that a process apart decodes (`gdcm_child`), to be taken in the order given."""
+
+    def __init__(self, files: Sequence[Sequence[Frame]], source: str) -> None:
+        self._source = source
+        self._frames = iter([frame for frames in files for frame in frames])
+        self._job = [
+            (str(frames[0].header.path.absolute()), frames[0].header.name, [frame.index for frame in frames])
+            for frames in files
+        ]
+
+    def __enter__(self) -> _Child:
+        root = str(Path(__file__).parents[2])
+        search = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+        self._said = tempfile.TemporaryFile()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "medsam.io.gdcm_child"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+            env={**os.environ, "PYTHONPATH": search},
+        )
+        self._answer = cast("IO[bytes]", self._process.stdout)
+        # a process that has ended already is noticed at the first frame
+        with suppress(OSError), cast("IO[bytes]", self._process.stdin) as there:
+            there.write(json.dumps(self._job).encode())
+        return self
+
+    def frame(self, _: int) -> np.ndarray:
+        """The next frame as (J, I) or (J, I, 3), as stored."""
+        frame = next(self._frames)
+        try:
+            told = json.loads(self._answer.readline())
+            if isinstance(told, dict):
+                kind, shape = np.dtype(told["dtype"]), told["shape"]
+                # a bytearray, for arrays of bytes cannot be written to
+                words = bytearray(self._answer.read(kind.itemsize * math.prod(shape)))
+                return np.frombuffer(words, kind).reshape(shape)
+        except ValueError as crash:
+            raise _damaged(frame.name, frame.header.syntax, ChildProcessError("the decoder has crashed")) from crash
+        raise InputError(told)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._answer.close()
+        with self._said as said:
+            said.seek(0)
+            # its JPEG decoder fills damaged parts with something and only prints that it did
+            if b"Corrupt JPEG" in said.read() and kind is None:
+                raise InputError(
+                    f"{self._source}: {named('PixelData')} holds a damaged or truncated JPEG image. Copy or export it "
+                    "again."
+                )
 
 
 def _check_supported(header: Header) -> None:
@@ -507,7 +563,7 @@ class _Plain:
         return stored
 
 
-class _Encoded:
+class Encoded:
     """The encoded pixels of one file, in memory, decoded frame by frame. Opens the file once."""
 
     def __init__(self, header: Header) -> None:

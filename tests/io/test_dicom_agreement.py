@@ -279,3 +279,30 @@ def test_text_in_place_of_a_sequence_is_an_error(tmp_path, keyword):
     ds.add_new(keyword, "LO", "ABC")
     with pytest.raises(InputError, match="is no sequence"):
         read_dicom(save(ds, tmp_path / "a.dcm"))
+
+
+# -- decoders that crash ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("damage", [(b"\xff\xc3", 2, 8), (b"\xff\xc4", 5, 20)])
+def test_damage_that_may_crash_a_decoder_leaves_the_process_alone(tmp_path, damage):
+    import gdcm
+
+    plain = write(tmp_path / "plain.dcm", slices(1, 16, 20, "uint16", top=120)[0], BitsStored=12)
+    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+    reader.SetFileName(str(plain))
+    assert reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGLosslessProcess14_1))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    packed = tmp_path / "packed.dcm"
+    writer.SetFileName(str(packed))
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()
+    content, (marker, start, length) = bytearray(packed.read_bytes()), damage
+    place = content.index(marker, content.index(b"\xff\xd8\xff")) + start
+    content[place : place + length] = b"\xff" * length
+    packed.write_bytes(content)
+    with pytest.raises(InputError, match="packed.dcm"):
+        read_dicom(packed)

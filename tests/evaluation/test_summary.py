@@ -292,7 +292,7 @@ def test_a_run_of_one_prompt_has_only_its_models() -> None:
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ([row("a", "liver", 1), row("a", "liver", 0.5)], "1 rows repeat .* case a, structure liver"),
+        ([row("a", "liver", 1), row("a", "liver", 0.5)], "1 row repeats .* case a, structure liver"),
         ([row("a", "liver", 1, model="protocol")], "cannot be called 'protocol'"),
         ([row("a", "liver", 1, patient=None)], "row 1 has no patient"),
         ([row("a", "liver", 1), row("a", "cyst", 1, patient="q")], "case a belongs to 2 patients"),

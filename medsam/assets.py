@@ -829,7 +829,9 @@ def _hub_download(
         metadata = huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(**where))
         if (stated := _as_sha256(metadata.etag or "")) is None:
             raise AssetError(f"{asset.name}: the Hub states no sha256 for {source}. {advice}")
-        with _hub_bars(utils, quiet):
+        watched = on_terminal()
+        logged = contextlib.nullcontext() if quiet or watched else lines(source.filename)
+        with _hub_bars(utils, quiet or not watched), logged:
             # not into the Hub's cache: 375 MB twice on the disk help nobody
             path = huggingface_hub.hf_hub_download(**where, local_dir=scratch / "hub")
     except AssetError:

@@ -97,7 +97,9 @@ def read_array(path: Path, layout: Layout) -> np.ndarray:
                         bytes.fromhex(source.read().decode("ascii")), np.uint8
                     )
                 except ValueError as error:
-                    raise InputError(f"{file.name}: its hexadecimal voxels are damaged, too few or too many.") from error
+                    raise InputError(
+                        f"{file.name}: its hexadecimal voxels are damaged, too few or too many."
+                    ) from error
             else:
                 stream = unpacked(source, layout.coding)
                 fill(file, stream, whole[number * count : (number + 1) * count])

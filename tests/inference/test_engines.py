@@ -379,7 +379,11 @@ def test_what_is_not_there_is_named(sam):
         choose_engine(sam, torch.device("cuda"), engine="openvino")
 
 
-def test_lower_precision_is_near(sam, folder):
+def test_lower_precision_is_near_or_refused_where_the_processor_has_none(sam):
+    if "BF16" not in runtime.openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        with pytest.raises(InputError, match="does not compute in bfloat16"):
+            choose_engine(sam, CPU, "bfloat16")
+        return
     engine = choose_engine(sam, CPU, "bfloat16")
     image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(2))
     exact = TorchEngine(sam, CPU).encode(image)

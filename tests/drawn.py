@@ -15,6 +15,21 @@ from medsam.geometry import VolumeGeometry
 
 PATIENT = "Secret^Name"
 FRAME_OF_REFERENCE = generate_uid(entropy_srcs=["tests of medsam"])
+# an outline with a hole in it, as `drawing` shows it
+HOLE = [
+    "#######",
+    "#######",
+    "##...##",
+    "##...##",
+    "##...##",
+    "#######",
+    "#######",
+]
+
+
+def drawing(mask: np.ndarray) -> list[str]:
+    """A slice (rows, columns) in letters."""
+    return ["".join(".#"[int(pixel)] for pixel in row) for row in mask]
 
 
 def grid(shape=(4, 6, 5), spacing_ijk=(0.8, 0.9, 3.0), origin=(-12.5, 40.25, 7.0), direction=None) -> VolumeGeometry:

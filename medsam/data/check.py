@@ -128,7 +128,7 @@ def _once(notes: list[Problem]) -> Iterator[Problem]:
     for note in notes:
         by_message.setdefault(note.message, []).append(note)
     for message, same in by_message.items():
-        others = f" So in {len(same) - 1} more case{'s' if len(same) > 2 else ''}." if len(same) > 1 else ""
+        others = f" So in {counted(len(same) - 1, 'more case')}." if len(same) > 1 else ""
         yield replace(same[0], message=message + others)
 
 

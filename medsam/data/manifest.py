@@ -599,7 +599,7 @@ def _file_of(path: Path) -> Path:
 
 
 def _read_decathlon(content: Mapping[str, Any], base: Path) -> Manifest:
-    name = printable(str(content.get("name") or base.absolute().name)).replace("\n", " ").strip() or "manifest"
+    name = _foreign_name(content, base)
     labels = _labels(content.get("labels", {}), "`labels`")
     channels = content.get("modality")
     words = list(channels.values()) if isinstance(channels, dict) else [] if channels is None else [channels]
@@ -646,7 +646,7 @@ def _read_nnunet(content: Mapping[str, Any], base: Path) -> Manifest:
     ignore = (ignored,) if isinstance(ignored, int) else ()
     channels = content.get("channel_names") or content.get("modality") or {}
     modality = modality_code(next(iter(channels.values()))) if isinstance(channels, dict) and channels else None
-    name = printable(str(content.get("name") or base.absolute().name)).replace("\n", " ").strip() or "manifest"
+    name = _foreign_name(content, base)
     ending = content.get("file_ending")
     cases = []
     listed = content.get("dataset")
@@ -674,6 +674,11 @@ def _read_nnunet(content: Mapping[str, Any], base: Path) -> Manifest:
     if not cases:
         raise InputError(f"{base.name}/imagesTr holds no image named CASE_0000.*.")
     return Manifest(name, modality, labels, tuple(cases))
+
+
+def _foreign_name(content: Mapping[str, Any], base: Path) -> str:
+    """The name that a foreign manifest, or else its folder, has, without control characters."""
+    return printable(str(content.get("name") or base.absolute().name)).replace("\n", " ").strip() or "manifest"
 
 
 def _foreign_case(

@@ -23,6 +23,8 @@ from pathlib import PurePath
 from typing import Literal
 
 from medsam.data.manifest import modality_code, split_word, stem
+from medsam.errors import counted
+from medsam.io import picture
 
 Role = Literal["image", "label", "either"]
 Words = tuple[str, ...]
@@ -43,7 +45,6 @@ _IMAGE_WORDS = frozenset((
 _MODALITIES = frozenset(
     ("t1c", "t1n", "t1wce", "t1post", "t2f", "t2s", "dwi", "swi", "pd", "pdw", "bold", "suv", "ctres", "cta", "mra")
 )
-_PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
 _TAILS = ("Tr", "Va", "Ts")
 
 
@@ -441,7 +442,7 @@ class _Matcher:
         if rest:
             some = ", ".join(map(str, rest[:3]))
             self.remarks.append(
-                f"{len(rest)} label file{'s fit' if len(rest) > 1 else ' fits'} no image, e.g. {some}; left out"
+                f"{counted(len(rest), 'label file fits', 'label files fit')} no image, e.g. {some}; left out"
             )
         pairs = []
         for image in self.images:
@@ -479,7 +480,7 @@ class _Matcher:
         """Pictures made from one that has its label: X_superpixels beside X and X_segmentation."""
         more = []
         for image in self.images:
-            if not image.by_folder and image.path not in self.found and image.path.suffix.lower() in _PICTURES:
+            if not image.by_folder and image.path not in self.found and image.path.suffix.lower() in picture.SUFFIXES:
                 longer = (one for images, _, _ in self._longer(image) for one in images)
                 if any(one.path in self.found and one.path.parent == image.path.parent for one in longer):
                     more.append(image.path)

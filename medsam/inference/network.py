@@ -432,9 +432,8 @@ class Looker:
     def flat_note(self) -> str:
         """What to say of the slices in `flat`."""
         flat = sorted(self.flat)
-        where = f"{', '.join(map(str, flat[:8]))}{' ...' if len(flat) > 8 else ''}"
-        slices = "slice" if len(flat) == 1 else "slices"
-        return f"No contrast in the window {self.window.name} on {slices} {where}: masks there mean nothing."
+        where = f"slice{'s' if len(flat) > 1 else ''} {', '.join(map(str, flat[:8]))}{' ...' if len(flat) > 8 else ''}"
+        return f"No contrast in the window {self.window.name} on {where}: masks there mean nothing."
 
     def pixels(self, index: int) -> np.ndarray:
         """The stored slice (h, w) or (h, w, 3), in the scan's units."""

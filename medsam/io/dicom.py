@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medsam.errors import InconsistentSeries, InputError, SeveralSeries
+from medsam.errors import InconsistentSeries, InputError, SeveralSeries, counted
 from medsam.geometry import VolumeGeometry
 from medsam.io.dicom_file import (
     DISTINGUISHING,
@@ -68,7 +68,7 @@ class SeriesSummary:
 
     def __str__(self) -> str:
         number = "" if self.number is None else f"  series {self.number}"
-        images = f"{self.images} image{'s' if self.images != 1 else ''}"
+        images = counted(self.images, "image")
         size = f"{self.rows or '?'} x {self.columns or '?'}"
         return f"{self.uid or '(no UID)'}  {self.modality or '?'}{number}  {images}  {size}"
 
@@ -154,7 +154,7 @@ def _scans(path: Path) -> tuple[list[Header], list[Path]]:
         _check_none_lost(scans, strangers, path)
         found = "; ".join(f"{count} x {kind}" for kind, count in others.most_common())
         raise InputError(
-            f"{path.name}/ holds no DICOM image ({len(files)} file{'s' if len(files) != 1 else ''} looked at"
+            f"{path.name}/ holds no DICOM image ({counted(len(files), 'file')} looked at"
             f"{': ' + found if found else ''}). Pass the folder of the images."
         )
     return scans, strangers
@@ -184,7 +184,7 @@ def _check_none_lost(scans: Sequence[Header], strangers: Sequence[Path], path: P
             what = "is empty (0 bytes)"
         else:
             what = f"is not DICOM although it is named like {'the others' if first.parent in looks else 'a DICOM file'}"
-        more = f" The same holds for {others} more file{'s' if others > 1 else ''}." if others else ""
+        more = f" The same holds for {counted(others, 'more file')}." if others else ""
         raise InputError(
             f"{first.relative_to(path).as_posix()} {what}; copy or export it again, or move it out of the folder.{more}"
         )
@@ -425,7 +425,7 @@ def _check_values_alike(frames: list[Frame], path: Path) -> None:
         raise InconsistentSeries(
             f"{path.name} holds images whose numbers mean different things ({tags}): "
             f"{len(values) - len(strangers)} have {usual}, "
-            f"{len(strangers)} {'differ' if len(strangers) > 1 else 'differs'}: {_names(strangers)}.\n"
+            f"{counted(len(strangers), 'differs', 'differ')}: {_names(strangers)}.\n"
             "  Export the series again; if these files belong to another one, move them out of the folder."
         )
 

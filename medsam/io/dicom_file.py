@@ -41,7 +41,7 @@ from pydicom.uid import (
 )
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
-from medsam.errors import InputError
+from medsam.errors import InputError, counted
 
 _PIXELS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
 _UNDEFINED = 0xFFFFFFFF
@@ -216,7 +216,7 @@ def numbers(group: Dataset, keyword: str, file: str, count: int | None = None) -
     if not found:
         return None
     if not np.isfinite(found).all() or (count is not None and len(found) != count):
-        wanted = "finite numbers" if count is None else f"{count} finite number{'s' if count > 1 else ''}"
+        wanted = "finite numbers" if count is None else counted(count, "finite number")
         raise InputError(
             f"{file}: {named(keyword)} must hold {wanted}, but holds {', '.join(f'{v:g}' for v in found[:8])}. "
             "Export the file again."
@@ -247,17 +247,18 @@ def _whole(group: Dataset, keyword: str) -> int | None:
     return int(found) if found is not None else None
 
 
-def items(group: Dataset, keyword: str, file: str) -> list[Dataset]:
-    """The items of a sequence, or none when it is absent or empty. Raises InputError when it is no sequence."""
+def sequence_items(group: Dataset, keyword: str, file: str) -> list[Dataset]:
+    """The items of a sequence, or none when it is absent or empty. file: its name, for messages.
+
+    Raises InputError when the element is no sequence, or damaged.
+    """
     try:
         value = group.get(keyword)
-    except Exception as error:
-        raise InputError(f"{file}: {named(keyword)} cannot be read. Export the file again.") from error
-    if value is None or not isinstance(value, Sequence):
-        if value:
-            raise InputError(f"{file}: {named(keyword)} is no sequence, as it must be. Export the file again.")
-        return []
-    return list(value)
+    except Exception as error:  # an element is parsed when it is asked for
+        raise InputError(f"{file}: {named(keyword)} is damaged ({type(error).__name__}). Export it again.") from error
+    if value and not isinstance(value, Sequence):
+        raise InputError(f"{file}: {named(keyword)} is no sequence of items: the file is damaged. Export it again.")
+    return list(value or ())
 
 
 def sop_class(dataset: Dataset) -> UID:
@@ -522,8 +523,8 @@ class Header:
     def frames(self) -> list[Frame]:
         """One `Frame` a frame, in stored order."""
         count = self.layout.frames
-        shared = items(self.dataset, "SharedFunctionalGroupsSequence", self.name)[:1]
-        each = items(self.dataset, "PerFrameFunctionalGroupsSequence", self.name)
+        shared = sequence_items(self.dataset, "SharedFunctionalGroupsSequence", self.name)[:1]
+        each = sequence_items(self.dataset, "PerFrameFunctionalGroupsSequence", self.name)
         if each and len(each) != count:
             raise InputError(
                 f"{self.name}: {named('NumberOfFrames')} is {count}, but "
@@ -553,7 +554,7 @@ class Frame:
         """The data set that holds `keyword` for this frame."""
         for group in self.groups:
             for macro in _MACRO.get(keyword, ()):
-                for item in items(group, macro, self.header.name)[:1]:
+                for item in sequence_items(group, macro, self.header.name)[:1]:
                     if keyword in item:
                         return item
         return self.header.dataset if keyword in self.header.dataset else None
@@ -622,7 +623,7 @@ class Frame:
 
     def _ultrasound_spacing(self) -> tuple[float, float] | None:
         largest, spacing = 0.0, None
-        for region in items(self.header.dataset, "SequenceOfUltrasoundRegions", self.name):
+        for region in sequence_items(self.header.dataset, "SequenceOfUltrasoundRegions", self.name):
             spatial = _whole(region, "RegionSpatialFormat") == 1
             units = [_whole(region, f"PhysicalUnits{axis}Direction") for axis in "XY"]
             if not spatial or units != [3, 3]:  # 1: a 2D image; 3: centimetres. PS3.3 C.8.5.5.1
@@ -651,7 +652,7 @@ class Frame:
         """The linear real-world value map that stands in for a rescale; None where there is a rescale."""
         if self._home("RescaleSlope") is None and self._home("RescaleIntercept") is None:
             for group in (*self.groups, self.header.dataset):
-                maps = items(group, "RealWorldValueMappingSequence", self.name)
+                maps = sequence_items(group, "RealWorldValueMappingSequence", self.name)
                 if len(maps) == 1 and "RealWorldValueSlope" in maps[0]:
                     return maps[0]
         return None
@@ -679,7 +680,7 @@ class Frame:
     @cached_property
     def modality_table(self) -> Dataset | None:
         """The table (0028,3000) that takes the place of a rescale, or None. Raises InputError for one of no use."""
-        tables = [] if self.groups else items(self.header.dataset, "ModalityLUTSequence", self.name)
+        tables = [] if self.groups else sequence_items(self.header.dataset, "ModalityLUTSequence", self.name)
         if not tables:
             return None
         entries, _, bits = numbers(tables[0], "LUTDescriptor", self.name, 3) or (0, 0, 0)
@@ -716,7 +717,7 @@ class Frame:
         if self.modality_table is not None:
             stated = text(self.header.dataset.ModalityLUTSequence[0], "ModalityLUTType")
         elif self._value_map is not None:
-            codes = items(self._value_map, "MeasurementUnitsCodeSequence", self.name)
+            codes = sequence_items(self._value_map, "MeasurementUnitsCodeSequence", self.name)
             stated = text(codes[0], "CodeValue") if codes else None
         else:
             stated = self.value("RescaleType")

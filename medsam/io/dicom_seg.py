@@ -27,7 +27,7 @@ import numpy as np
 
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
-from medsam.io.dicom_file import check_inflated, is_dicom, named, number, quiet, text
+from medsam.io.dicom_file import check_inflated, is_dicom, named, number, quiet, sequence_items, text
 from medsam.io.files import check_growth
 from medsam.io.masks import PackedMasks, plain_name, structure_of_each, united
 
@@ -131,7 +131,7 @@ def segments_of(dataset: Dataset, name: str) -> list[Segment]:
     coded as background (DCM 125040) or called so.
     Raises InputError when there are no segments, one has no number, or two of different names share one.
     """
-    items = sequence(dataset, "SegmentSequence", name)
+    items = sequence_items(dataset, "SegmentSequence", name)
     if not items:
         raise InputError(f"{name}: (0062,0002) Segment Sequence is missing or empty: the SEG has no segments.")
     numbers, labels, codes = [], [], []
@@ -166,8 +166,8 @@ def segments_of(dataset: Dataset, name: str) -> list[Segment]:
 def _codes(item: Dataset, name: str) -> tuple[str, ...]:
     codes = []
     for keyword in ("SegmentedPropertyCategoryCodeSequence", "SegmentedPropertyTypeCodeSequence"):
-        for code in sequence(item, keyword, name)[:1]:
-            modifiers = sequence(code, "SegmentedPropertyTypeModifierCodeSequence", name)
+        for code in sequence_items(item, keyword, name)[:1]:
+            modifiers = sequence_items(code, "SegmentedPropertyTypeModifierCodeSequence", name)
             codes += [f"{text(c, 'CodingSchemeDesignator')} {text(c, 'CodeValue')}" for c in (code, *modifiers)]
     return tuple(codes)
 
@@ -277,22 +277,6 @@ def check_frame_of_reference(path: Path, found: object, wanted: str | None, wher
         )
 
 
-def sequence(group: Dataset, keyword: str, name: str) -> list[Dataset]:
-    """The items of a sequence; none when it is absent or empty. `name` is the file's, for messages.
-
-    Raises InputError when the element is no sequence, or damaged.
-    """
-    from pydicom.sequence import Sequence as Items
-
-    try:
-        value = group.get(keyword)
-    except Exception as error:  # an element is parsed when it is asked for
-        raise InputError(f"{name}: {named(keyword)} is damaged ({type(error).__name__}). Export it again.") from error
-    if value is not None and not isinstance(value, Items):
-        raise InputError(f"{name}: {named(keyword)} is no sequence of items: the file is damaged. Export it again.")
-    return list(value or [])
-
-
 # -- planes -------------------------------------------------------------------------------------------------
 
 
@@ -317,15 +301,15 @@ class _Stack:
     def of(cls, path: Path, dataset: Dataset) -> _Stack:
         from pydicom import Dataset
 
-        items = sequence(dataset, "PerFrameFunctionalGroupsSequence", str(path))
-        shared = (sequence(dataset, "SharedFunctionalGroupsSequence", str(path)) or [Dataset()])[0]
+        items = sequence_items(dataset, "PerFrameFunctionalGroupsSequence", str(path))
+        shared = (sequence_items(dataset, "SharedFunctionalGroupsSequence", str(path)) or [Dataset()])[0]
         if not items:
             raise InputError(
                 f"{path}: (5200,9230) Per-frame Functional Groups Sequence is missing or empty: the SEG has no frames."
             )
 
         def macro(item: Dataset, keyword: str, tag: str, name: str) -> Dataset:
-            found = sequence(item, keyword, str(path)) or sequence(shared, keyword, str(path))
+            found = sequence_items(item, keyword, str(path)) or sequence_items(shared, keyword, str(path))
             if not found:
                 raise InputError(
                     f"{path}: {tag} {name} is missing, so the frames have no place in the patient. "
@@ -340,7 +324,7 @@ class _Stack:
                 plane = macro(item, "PlanePositionSequence", "(0020,9113)", "Plane Position Sequence")
                 facing = macro(item, "PlaneOrientationSequence", "(0020,9116)", "Plane Orientation Sequence")
                 measures = macro(item, "PixelMeasuresSequence", "(0028,9110)", "Pixel Measures Sequence")
-                identity = sequence(item, _IDENTITY, str(path)) or sequence(shared, _IDENTITY, str(path))
+                identity = sequence_items(item, _IDENTITY, str(path)) or sequence_items(shared, _IDENTITY, str(path))
                 positions.append([float(v) for v in plane.ImagePositionPatient])
                 orientations.append([float(v) for v in facing.ImageOrientationPatient])
                 spacings.append([float(v) for v in measures.PixelSpacing])

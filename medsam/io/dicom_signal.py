@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 from pydicom import Dataset
 
 from medsam.errors import InputError
-from medsam.io.dicom_file import Frame, items, named, number, numbers, text
+from medsam.io.dicom_file import Frame, named, number, numbers, sequence_items, text
 
 # a shape of which, and its numbers, by which equal ones of many frames are known
 _Shape = tuple[str, tuple[float, ...]]
@@ -74,14 +74,16 @@ def _as_stored(value: float, signed: bool, bits: int) -> float:
 
 def behind_shutters(frame: Frame) -> np.ndarray | None:
     """Pixels that a display shutter hides, bool (J, I), or None."""
-    groups = [item for group in frame.groups for item in items(group, "FrameDisplayShutterSequence", frame.name)]
+    groups = [
+        item for group in frame.groups for item in sequence_items(group, "FrameDisplayShutterSequence", frame.name)
+    ]
     return _hidden(frame, "Shutter", [frame.header.dataset, *groups])
 
 
 def behind_collimators(frame: Frame) -> np.ndarray | None:
     """Pixels that the collimator of an X-ray tube kept dark, bool (J, I), or None."""
     dataset = frame.header.dataset
-    return _hidden(frame, "Collimator", [dataset, *items(dataset, "CollimatorShapeSequence", frame.name)])
+    return _hidden(frame, "Collimator", [dataset, *sequence_items(dataset, "CollimatorShapeSequence", frame.name)])
 
 
 def _hidden(frame: Frame, kind: str, groups: Sequence[Dataset]) -> np.ndarray | None:

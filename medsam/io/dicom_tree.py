@@ -14,8 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from medsam.errors import InputError
-from medsam.io.dicom_file import check_inflated, files_below, is_dicom, known_non_scan, quiet, sop_class, text
-from medsam.io.dicom_seg import SEG_CLASSES, segments_of, sequence
+from medsam.io.dicom_file import (
+    check_inflated,
+    files_below,
+    is_dicom,
+    known_non_scan,
+    quiet,
+    sequence_items,
+    sop_class,
+    text,
+)
+from medsam.io.dicom_seg import SEG_CLASSES, segments_of
 from medsam.io.rtstruct import RTSTRUCT_CLASSES, regions_of
 
 if TYPE_CHECKING:
@@ -207,11 +216,11 @@ def _structures(dataset: Dataset, name: str) -> list[str]:
 
 
 def _referenced(dataset: Dataset, name: str) -> Iterator[str]:
-    for item in sequence(dataset, "ReferencedSeriesSequence", name):
+    for item in sequence_items(dataset, "ReferencedSeriesSequence", name):
         if uid := text(item, "SeriesInstanceUID"):
             yield uid
-    for frame in sequence(dataset, "ReferencedFrameOfReferenceSequence", name):
-        for study in sequence(frame, "RTReferencedStudySequence", name):
-            for item in sequence(study, "RTReferencedSeriesSequence", name):
+    for frame in sequence_items(dataset, "ReferencedFrameOfReferenceSequence", name):
+        for study in sequence_items(frame, "RTReferencedStudySequence", name):
+            for item in sequence_items(study, "RTReferencedSeriesSequence", name):
                 if uid := text(item, "SeriesInstanceUID"):
                     yield uid

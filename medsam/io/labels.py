@@ -20,9 +20,9 @@ from typing import Literal
 
 import numpy as np
 
-from medsam.errors import InputError
+from medsam.errors import InputError, counted
 from medsam.geometry import VolumeGeometry
-from medsam.io import picture, seg_nrrd
+from medsam.io import itk, nifti, picture, seg_nrrd
 from medsam.io.files import check_regular, is_folder
 from medsam.io.label_picture import DEFAULT_THRESHOLD, LabelPicture, read_label_picture
 from medsam.io.load import load_volume
@@ -32,6 +32,8 @@ from medsam.volume import Volume
 
 Ignore = Literal["others"] | Collection[int]
 
+# files that hold label maps; an NRRD may hold named segments, and pictures are a kind of their own
+_MAPS = (*nifti.SUFFIXES, *itk.NRRD_SUFFIXES, *itk.META_SUFFIXES, ".npz")
 # how far, in voxels of the scan, a label may lie beside it: far above the rounding of headers, and a mask moved
 # by less than half a voxel still names the same voxels
 _TOLERANCE_VOXELS = 0.1
@@ -218,7 +220,7 @@ def label_kind(path: Path) -> Literal["map", "segments", "seg", "rtstruct"]:
     if is_folder(path):
         raise InputError(f"The label {path} is a folder. Name the file in it, or one file for each structure.")
     check_regular(path)
-    if path.name.lower().endswith((".nii", ".nii.gz", ".hdr", ".img", ".nrrd", ".nhdr", ".mha", ".mhd", ".npz")):
+    if path.name.lower().endswith(_MAPS):
         return "segments" if seg_nrrd.describes_segments(path) else "map"
     if _is_picture(path):
         return "map"
@@ -390,9 +392,8 @@ def _label_map(
             if threshold is not None and len([value for value in names.values() if value != 0]) == 1
             else 'Name them in "labels", or list those that do not matter in "ignore".'
         )
-        how_many = f"{voxels} voxel{'s' if voxels != 1 else ''}"
         raise UnknownLabel(
-            f"{path.name} holds unknown label values {_some(unknown)} ({how_many}); known are "
+            f"{path.name} holds unknown label values {_some(unknown)} ({counted(voxels, 'voxel')}); known are "
             f"{_some(f'{value} {name}' for name, value in names.items())}. {hint}"
         )
     return LabelMasks(array, names, {name: counts.get(value, 0) for name, value in names.items()}, notes)

@@ -5,7 +5,7 @@ instances it refers to are often of another export of the same scan. Contours ou
 nothing is interpolated between contours. Points and open lines enclose nothing. What the contours of one region
 and plane mean together: see `contours`.
 
-When contours lie closer together than slices, the plane nearest to a slice speaks for it.
+When contours lie closer together than slices, the plane nearest to a slice counts for it.
 
 Source: DICOM PS3.3 A.19 (RT Structure Set IOD), C.8.8.5 and C.8.8.6 (Structure Set and ROI Contour modules).
 """
@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medsam.errors import InputError
+from medsam.errors import InputError, counted
 from medsam.geometry import VolumeGeometry
 from medsam.io.contours import enclosed
-from medsam.io.dicom_file import number, quiet, text
-from medsam.io.dicom_seg import check_frame_of_reference, open_dicom, sequence
+from medsam.io.dicom_file import number, quiet, sequence_items, text
+from medsam.io.dicom_seg import check_frame_of_reference, open_dicom
 from medsam.io.masks import PackedMasks, structure_of_each, united
 
 if TYPE_CHECKING:
@@ -34,6 +34,29 @@ RTSTRUCT_CLASSES = {"1.2.840.10008.5.1.4.1.1.481.3": "RT Structure Set Storage"}
 # (3006,0042) Contour Geometric Type; points and open lines enclose nothing
 _EXCLUSIVE = "CLOSEDPLANAR_XOR"
 _FILLED = {"CLOSED_PLANAR", _EXCLUSIVE}
+# what became of contours that are not simply filled, as one and as several of them
+_NOTES = {
+    "repeated": (
+        "contour repeats another one of its plane and counts once",
+        "contours repeat another one of their plane and count once",
+    ),
+    "overlapping": (
+        "contour partly overlaps another one of its plane and is united with it",
+        "contours partly overlap another one of their plane and are united with it",
+    ),
+    "outside": (
+        "contour lies on a plane outside the scan and is left out",
+        "contours lie on planes outside the scan and are left out",
+    ),
+    "between": (
+        "contour lies between slices and is left out; another plane is nearer to the slice",
+        "contours lie between slices and are left out; another plane is nearer to the slice",
+    ),
+    "open": (
+        "contour is a point or an open line, which encloses nothing",
+        "contours are points or open lines, which enclose nothing",
+    ),
+}
 # farther than this from the origin lies no patient
 _FAR_MM = 1e6
 
@@ -96,7 +119,7 @@ def regions_of(dataset: Dataset, name: str) -> list[tuple[int, str]]:
 
     Raises InputError when there are none, one has no number, or two of different names share one.
     """
-    items = sequence(dataset, "StructureSetROISequence", name)
+    items = sequence_items(dataset, "StructureSetROISequence", name)
     if not items:
         raise InputError(
             f"{name}: (3006,0020) Structure Set ROI Sequence is missing or empty: the RTSTRUCT has no regions."
@@ -120,11 +143,11 @@ def regions_of(dataset: Dataset, name: str) -> list[tuple[int, str]]:
 
 def _contours_by_region(path: Path, dataset: Dataset) -> dict[int, list[Dataset]]:
     contours: dict[int, list[Dataset]] = {}
-    for item in sequence(dataset, "ROIContourSequence", str(path)):
+    for item in sequence_items(dataset, "ROIContourSequence", str(path)):
         at = number(item, "ReferencedROINumber", str(path))
         if at is None:
             raise InputError(f"{path}: contours have no (3006,0084) Referenced ROI Number. Export the RTSTRUCT again.")
-        contours.setdefault(int(at), []).extend(sequence(item, "ContourSequence", str(path)))
+        contours.setdefault(int(at), []).extend(sequence_items(item, "ContourSequence", str(path)))
     return contours
 
 
@@ -196,7 +219,7 @@ class _Region:
         return axis
 
     def _by_slice(self, polygons: list[np.ndarray], axis: int, count: int) -> Iterator[tuple[int, list[np.ndarray]]]:
-        """The polygons that speak for each slice."""
+        """The polygons that are drawn on each slice: those of the plane nearest to it."""
         by_slice: dict[int, list[tuple[float, np.ndarray]]] = {}
         for polygon in polygons:
             height = float(polygon[:, axis].mean())
@@ -213,24 +236,10 @@ class _Region:
             yield at, chosen
 
     def notes(self) -> list[str]:
-        one = {
-            "repeated": "repeats another one of its plane and counts once",
-            "overlapping": "partly overlaps another one of its plane and is united with it",
-            "outside": "lies on a plane outside the scan and is left out",
-            "between": "lies between slices; a plane nearer to the slice speaks for it",
-            "open": "is a point or an open line, which encloses nothing",
-        }
-        several = {
-            "repeated": "repeat another one of their plane and count once",
-            "overlapping": "partly overlap another one of their plane and are united with it",
-            "outside": "lie on planes outside the scan and are left out",
-            "between": "lie between slices; a plane nearer to the slice speaks for it",
-            "open": "are points or open lines, which enclose nothing",
-        }
         return [
-            f"ROI {self.name!r}: {count} contour{'s' if count > 1 else ''} {(several if count > 1 else one)[key]}."
-            for key, count in ((key, self.counts[key]) for key in one)
-            if count
+            f"ROI {self.name!r}: {counted(self.counts[key], *words)}."
+            for key, words in _NOTES.items()
+            if self.counts[key]
         ]
 
 

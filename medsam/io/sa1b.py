@@ -92,8 +92,8 @@ def check_masks_target(path: Path, inputs: Collection[Path] = ()) -> None:
 def _is_masks(path: Path) -> bool:
     """Whether a file may hold masks of an earlier run; an empty or broken file holds nobody's work."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        document = read_json(path)
+    except InputError:
         return path.stat().st_size == 0
     return isinstance(document, dict) and {"image", "annotations"} <= document.keys()
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from medsam.errors import InputError
 from medsam.io import itk, nifti, picture
+from medsam.io.files import read_json
 from medsam.volume import LabelVolume
 
 WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha", ".png")
@@ -131,11 +132,12 @@ def check_preview(path: Path, inputs: Collection[Path] = ()) -> None:
 def _is_sidecar(path: Path) -> bool:
     """Whether a file holds label names and nothing else, so that a second run may replace it."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        labels = document["labels"]
-        return list(document) == ["labels"] and all(key.isdigit() and isinstance(labels[key], str) for key in labels)
-    except (ValueError, OSError, TypeError, KeyError, AttributeError, RecursionError):
+        document = read_json(path)
+    except InputError:
         return False
+    if not isinstance(document, dict) or list(document) != ["labels"] or not isinstance(document["labels"], dict):
+        return False
+    return all(key.isdigit() and isinstance(name, str) for key, name in document["labels"].items())
 
 
 def sidecar(path: Path) -> Path:

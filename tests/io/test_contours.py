@@ -4,28 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from drawn import rectangle
+from drawn import HOLE, drawing, rectangle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.path import Path as Outline
 
 from medsam.errors import InputError
 from medsam.io.contours import enclosed, fill
-
-
-def drawing(mask: np.ndarray) -> list[str]:
-    return ["".join(".#"[int(pixel)] for pixel in row) for row in mask]
-
-
-HOLE = [
-    "#######",
-    "#######",
-    "##...##",
-    "##...##",
-    "##...##",
-    "#######",
-    "#######",
-]
 
 
 def test_a_pixel_is_in_when_its_centre_is():

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-from drawn import FRAME_OF_REFERENCE, PATIENT, change, loop, make_rs, rectangle
+from drawn import FRAME_OF_REFERENCE, HOLE, PATIENT, change, drawing, loop, make_rs, rectangle
 
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
@@ -20,21 +20,6 @@ from medsam.io.rtstruct import read_rtstruct
 
 def grid(shape=(4, 8, 10), *place, **more) -> VolumeGeometry:
     return drawn.grid(shape, *place, **more)
-
-
-def drawing(mask: np.ndarray) -> list[str]:
-    return ["".join(".#"[int(pixel)] for pixel in row) for row in mask]
-
-
-HOLE = [
-    "#######",
-    "#######",
-    "##...##",
-    "##...##",
-    "##...##",
-    "#######",
-    "#######",
-]
 
 
 # -- on a grid ----------------------------------------------------------------------------------------------

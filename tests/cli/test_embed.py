@@ -178,7 +178,7 @@ def test_what_is_wrong_is_said_before_anything_is_made(words, tmp_path, capsys, 
 def test_missing_files_are_named(words, manifest, capsys):
     (manifest.parent / "a0-label.nii.gz").unlink()
     assert main(words) == 2
-    assert "1 files of the manifest are missing: a0: " in capsys.readouterr().err
+    assert "1 file of the manifest is missing: a0: " in capsys.readouterr().err
     assert main([*words, "--all-slices"]) == 0, "which the label has no part in"
 
 
@@ -186,7 +186,7 @@ def test_an_out_that_is_a_file_is_refused(words, tmp_path, capsys):
     out = tmp_path / "embeddings"
     out.write_text("mine")
     assert main(words) == 2
-    assert "cannot be written" in capsys.readouterr().err
+    assert "is a file; --out takes a folder" in capsys.readouterr().err
     assert out.read_text() == "mine"
 
 

@@ -124,7 +124,7 @@ def test_cases_without_pixels_are_told_and_broken_ones_named(tmp_path):
 
 def test_a_window_nobody_knows_is_told_before_training(tmp_path):
     case = one_case(tmp_path, blob(), window="lver")
-    with pytest.raises(InputError, match=r"(?s)1 of 1 cases.*x: There is no window 'lver'"):
+    with pytest.raises(InputError, match=r"(?s)1 of 1 case .*x: There is no window 'lver'"):
         index_slices([case])
 
 

@@ -578,7 +578,7 @@ def _reading(asset: Asset, path: Path) -> Iterator[IO[bytes]]:
 
 @contextlib.contextmanager
 def _progress(title: str, total: int | None, quiet: bool) -> Iterator[Progress]:
-    """A bar on stderr, in bytes; lines in MiB where nobody watches."""
+    """A bar on stderr, in bytes; lines in MiB away from a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
     from rich.progress import Progress as Bar

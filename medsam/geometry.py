@@ -169,14 +169,14 @@ class VolumeGeometry:
         if (pitch <= 0).any() or abs(np.linalg.det(affine[:3, :3] / np.where(pitch > 0, pitch, 1))) < 1e-3:
             raise InputError(
                 "The scan's affine has an axis of zero length or two parallel axes, so its voxels have no place in "
-                f"space (spacing i, j, k: {', '.join(f'{p:g}' for p in pitch)} mm). Mend the header, or convert "
+                f"space (spacing i, j, k: {', '.join(f'{p:g}' for p in pitch)} mm). Fix the header, or convert "
                 "the scan again from its DICOM files."
             )
         off = np.abs(affine[:3, 3]).max()
         if not (pitch.min() >= _SMALLEST_MM and pitch.max() <= _LARGEST_MM and off <= _FARTHEST_MM):
             raise InputError(
                 f"The scan's voxels are {', '.join(f'{p:g}' for p in pitch)} mm (i, j, k) and its first lies up to "
-                f"{off:g} mm from the origin, which no scan's do. Mend the header, or convert the scan again."
+                f"{off:g} mm from the origin, which no scan's do. Fix the header, or convert the scan again."
             )
         affine.setflags(write=False)
         object.__setattr__(self, "affine", affine)

@@ -49,7 +49,7 @@ def bars(*names: str) -> Iterator[tuple[Told, ...]]:
 
 @contextmanager
 def status(text: str) -> Iterator[None]:
-    """A line that is there while something is being done that takes its time, and nobody can say how long."""
+    """A line that is there while something is being done that takes a time that is not known."""
     from rich.console import Console
 
     console = Console(stderr=True)
@@ -70,7 +70,7 @@ def lines(*names: str) -> Iterator[tuple[Told, ...]]:
 
 
 class Lines:
-    """What a log is told of work: when a line is due, and what it says.
+    """Lines of a log about work: when one is due, and what it says.
 
     names: as of `bars`. first: seconds until the first line, by default `_FIRST`. write: takes a line. clock: seconds
     from anywhere.
@@ -106,7 +106,7 @@ class Lines:
             self._write("; ".join(filter(None, (self._what(), self._times(now - self._started)))))
 
     def end(self) -> None:
-        """The work is done: say so where it was said that it goes on, unless that was a moment ago."""
+        """Write that the work is done, where a line was written before and the work took a while."""
         spent = self._clock() - self._started
         if self._said and spent >= _FIRST:
             self._write(f"{self._what()}; done in {_duration(spent)}")
@@ -154,7 +154,7 @@ def _telling(log: Lines) -> Iterator[None]:
 
 
 def _to_stderr(line: str) -> None:
-    # work goes on when nobody reads its log any more
+    # work continues when its log is closed
     with suppress(OSError, ValueError):
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()

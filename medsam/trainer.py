@@ -71,7 +71,7 @@ def progress_bar(batches: str = "Batches") -> ProgressBar:
 
 
 class _ProgressLines(ProgressBar):
-    """What a log is told of a loop, see `medsam.progress`."""
+    """Progress of a loop in a log, see `medsam.progress`."""
 
     def __init__(self, batches: str) -> None:
         super().__init__()

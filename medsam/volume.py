@@ -28,7 +28,7 @@ class Volume:
         Never a patient's name or number.
     units: what the values are measured in, where the file says so: "HU", "BQML", ...; "US", as in DICOM, when it says
         that this is not known; None when its format has no word for it.
-    no_signal: voxels that say nothing about the patient (padding, what lies behind a shutter or a collimator): bool
+    no_signal: voxels without information about the patient (padding, what lies behind a shutter or a collimator): bool
         (K, J, I), kept as bits, see `without_signal`; None when there are none. They shape no window.
     notes: what a reader should know about how the file was read.
 
@@ -156,7 +156,7 @@ class Volume:
         return self.array.ndim == 4
 
     def without_signal(self, plane: SlicePlane, index: int) -> np.ndarray | None:
-        """Which pixels of a slice say nothing about the patient: bool (rows, columns), or None where all do.
+        """Which pixels of a slice carry no information about the patient: bool (rows, columns), or None where none is.
 
         Padding, what lies behind a shutter or a collimator, by the file's own word; True there.
         """
@@ -168,6 +168,17 @@ class Volume:
         else:
             found = np.unpackbits(plane.take(self.no_signal, index), axis=-1, count=self.shape[2]).view(bool)
         return found if found.any() else None
+
+    def lack_signal(self, voxels: np.ndarray) -> np.ndarray:
+        """Which of these voxels carry no information about the patient: bool (N,).
+
+        voxels: (N,), their numbers in the order of a C-contiguous (K, J, I).
+        """
+        if self.no_signal is None:
+            return np.zeros(len(voxels), dtype=bool)
+        row, column = np.divmod(voxels, self.shape[2])
+        hidden: np.ndarray = self.no_signal.reshape(-1, self.no_signal.shape[2])[row, column >> 3] >> (7 - (column & 7))
+        return (hidden & 1).astype(bool)
 
 
 @dataclass(frozen=True, repr=False)

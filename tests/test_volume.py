@@ -215,6 +215,9 @@ def test_pixels_without_signal_are_found_on_every_axis(axis):
     for index in range(plane.count):
         np.testing.assert_array_equal(volume.without_signal(plane, index), plane.take(mask, index))
     assert volume.no_signal.nbytes < mask.nbytes / 5
+    voxels = np.arange(0, mask.size, 3)
+    assert np.array_equal(volume.lack_signal(voxels), mask.ravel()[voxels])
+    assert not Volume.from_array(np.zeros(mask.shape)).lack_signal(voxels).any()
     assert replace(volume, modality="MR").no_signal is volume.no_signal
     assert volume != replace(volume, no_signal=None)
 

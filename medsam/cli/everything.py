@@ -66,10 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Look, decode, link, write, report. Raises MedSAMError subclasses for everything a user can mend."""
+    """Find, link, write, report. Raises MedSAMError subclasses for everything a user can fix."""
     from medsam.io.load import load_volume
-    from medsam.io.sa1b import MaskFile, check_masks_target, write_sa1b
-    from medsam.io.save import check_preview, check_writable, save_labels, sidecar
 
     started = time.perf_counter()
     scan = load_volume(arguments.scan, series=arguments.series, frame=arguments.frame)
@@ -79,21 +77,11 @@ def run(arguments: argparse.Namespace) -> None:
         raise PromptError(f"There is no slice {arguments.slice} on axis {plane.axis}; it has 0 ... {plane.count - 1}.")
     if arguments.link_iou_thresh is not None and (arguments.slice is not None or plane.count == 1):
         raise PromptError("--link-iou-thresh links masks of neighbouring slices, and there is one slice. Leave it out.")
-    out = arguments.out or _default_out(scan, arguments.scan)
-    if arguments.out is None and out.exists():
-        raise InputError(f"{out.name} is there already. Name what to write: --out FILE.json.")
-    inputs = [arguments.scan, *checkpoint_file(arguments.model)]
-    check_masks_target(out, inputs)
-    if arguments.labels is not None:
-        check_writable(arguments.labels, scan.geometry.shape[0], [*inputs, out])
-    if arguments.preview is not None:
-        written = [] if arguments.labels is None else [arguments.labels, sidecar(arguments.labels)]
-        check_preview(arguments.preview, [*inputs, out, *written])
+    out = _checked_out(arguments, scan)
 
     # torch comes with these, so they wait until the input is known to be good
-    from medsam.inference.automatic import AutomaticSettings, label_map
+    from medsam.inference.automatic import AutomaticSettings
     from medsam.inference.predictor import Predictor
-    from medsam.inference.preview import write_masks_preview
 
     given = {name: getattr(arguments, name) for name in (*_SETTINGS, "prompt")}
     AutomaticSettings(**{name: value for name, value in given.items() if value is not None})  # before the weights
@@ -107,28 +95,9 @@ def run(arguments: argparse.Namespace) -> None:
     prepared = predictor.seconds["prepare"]
     seconds = {"load": loaded, "prepare": prepared, "masks": time.perf_counter() - started - prepared}
 
-    flat = scan.geometry.shape[0] == 1
-    rows, columns = plane.shape
-    write_sa1b(
-        MaskFile(
-            columns,
-            rows,
-            tuple(masks),
-            arguments.scan.absolute().name,
-            axis=None if flat and plane.axis == "k" else plane.axis,
-            slices=plane.count,
-        ),
-        out,
-    )
-    if arguments.labels is not None:
-        source = arguments.scan if arguments.scan.is_file() else None
-        save_labels(label_map(masks, scan, plane), arguments.labels, source)
-    if arguments.preview is not None:
-        title = f"{predictor.name}, window {looker.window.name}"
-        write_masks_preview(scan, masks, plane, looker.window, arguments.preview, title)
-
+    _write(arguments, looker, masks, out)
     notes = list(looker.notes)
-    if looker.flat and index is not None:  # of a volume, empty slices are no news
+    if looker.flat and index is not None:  # empty slices are normal in a volume
         notes.append(looker.flat_note)
     if left_out:
         notes.append(
@@ -172,6 +141,53 @@ def run(arguments: argparse.Namespace) -> None:
     for path in (report["out"], report["labels"], report["preview"]):
         if path:
             print(f"wrote {printable(str(path))}")
+
+
+def _checked_out(arguments: argparse.Namespace, scan: Volume) -> Path:
+    """Where the masks go. Raises InputError when any of the outputs cannot be written, or would overwrite an input."""
+    from medsam.io.sa1b import check_masks_target
+    from medsam.io.save import check_preview, check_writable, sidecar
+
+    out: Path = arguments.out or _default_out(scan, arguments.scan)
+    if arguments.out is None and out.exists():
+        raise InputError(f"{out.name} is there already. Name what to write: --out FILE.json.")
+    inputs = [arguments.scan, *checkpoint_file(arguments.model)]
+    check_masks_target(out, inputs)
+    if arguments.labels is not None:
+        check_writable(arguments.labels, scan.geometry.shape[0], [*inputs, out])
+    if arguments.preview is not None:
+        written = [] if arguments.labels is None else [arguments.labels, sidecar(arguments.labels)]
+        check_preview(arguments.preview, [*inputs, out, *written])
+    return out
+
+
+def _write(arguments: argparse.Namespace, looker: Looker, masks: list[AutomaticMask], out: Path) -> None:
+    """The masks, and where they are asked for a label map and a preview."""
+    from medsam.inference.automatic import label_map
+    from medsam.inference.preview import write_masks_preview
+    from medsam.io.sa1b import MaskFile, write_sa1b
+    from medsam.io.save import save_labels
+
+    scan, plane = looker.scan, looker.plane
+    flat = scan.geometry.shape[0] == 1
+    rows, columns = plane.shape
+    write_sa1b(
+        MaskFile(
+            columns,
+            rows,
+            tuple(masks),
+            arguments.scan.absolute().name,
+            axis=None if flat and plane.axis == "k" else plane.axis,
+            slices=plane.count,
+        ),
+        out,
+    )
+    if arguments.labels is not None:
+        source = arguments.scan if arguments.scan.is_file() else None
+        save_labels(label_map(masks, scan, plane), arguments.labels, source)
+    if arguments.preview is not None:
+        title = f"{looker.network.name}, window {looker.window.name}"
+        write_masks_preview(scan, masks, plane, looker.window, arguments.preview, title)
 
 
 def _default_out(scan: Volume, path: Path) -> Path:

@@ -66,26 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # imports make objects by the hundred thousand, and all stay: looking for cycles among them after every 700, as
     # Python does, takes a sixth of a start
     gc.set_threshold(10_000)
-    # nor at the end, when nobody needs the room any more: nearly a second
+    # nor at the end, when memory is given back anyway: nearly a second
     atexit.register(gc.freeze)
-    parser = argparse.ArgumentParser(
-        prog="medsam",
-        description="Promptable segmentation of medical images. Not a medical device.",
-        epilog="medsam COMMAND --help tells more about a command.",
-    )
-    parser.add_argument("--version", action="version", version=f"medsam {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, (module, line) in COMMANDS.items():
-        command = commands.add_parser(name, help=line, description=line[0].upper() + line[1:] + ".")
-        if argv[:1] == [name] and name not in _OWN_PARSER:
-            importlib.import_module(module).add_arguments(command)
-        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
-
-    if argv[:1] and argv[0] in _OWN_PARSER:
-        words = [word for word in argv[1:] if word != "--debug"]
-        arguments = argparse.Namespace(command=argv[0], words=words, debug="--debug" in argv)
-    else:
-        arguments = parser.parse_args(argv)
+    arguments = _parsed(argv)
     try:
         with _terminable():
             importlib.import_module(COMMANDS[arguments.command][0]).run(arguments)
@@ -119,6 +102,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 1
     return 0
+
+
+def _parsed(argv: Sequence[str]) -> argparse.Namespace:
+    """The words of the command line; of commands with a parser of their own, as they are."""
+    parser = argparse.ArgumentParser(
+        prog="medsam",
+        description="Promptable segmentation of medical images. Not a medical device.",
+        epilog="medsam COMMAND --help tells more about a command.",
+    )
+    parser.add_argument("--version", action="version", version=f"medsam {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (module, line) in COMMANDS.items():
+        command = commands.add_parser(name, help=line, description=line[0].upper() + line[1:] + ".")
+        if argv[:1] == [name] and name not in _OWN_PARSER:
+            importlib.import_module(module).add_arguments(command)
+        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+    if argv[:1] and argv[0] in _OWN_PARSER:
+        words = [word for word in argv[1:] if word != "--debug"]
+        return argparse.Namespace(command=argv[0], words=words, debug="--debug" in argv)
+    return parser.parse_args(argv)
 
 
 def _extra(command: str, error: ModuleNotFoundError) -> str | None:

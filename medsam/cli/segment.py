@@ -106,10 +106,9 @@ def run(arguments: argparse.Namespace) -> None:
     """Segment, write, report. Raises MedSAMError subclasses for everything a user can mend."""
     from rich.console import Console
 
-    from medsam.io.labels import read_mask
     from medsam.io.load import load_volume
     from medsam.io.save import check_preview, check_writable, save_labels, sidecar
-    from medsam.prompts.prompt import parse_box, parse_point, plan, read_prompts
+    from medsam.prompts.prompt import parse_box, parse_point, plan
 
     prompts = [parse_box(text) for text in arguments.box] + [parse_point(text) for text in arguments.point]
     if not prompts and not arguments.prompts:
@@ -120,25 +119,10 @@ def run(arguments: argparse.Namespace) -> None:
     started = time.perf_counter()
     scan = load_volume(arguments.scan, series=arguments.series, frame=arguments.frame)
     loaded = time.perf_counter() - started
-    axis, inputs = arguments.axis, [arguments.scan, *checkpoint_file(arguments.model)]
-    notes: list[str] = []
-
-    def rough_mask(path: Path) -> np.ndarray:
-        inputs.append(path)
-        return read_mask(path, scan.geometry, frame_of_reference=scan.uids.get("frame_of_reference"), notes=notes)
-
-    from_files: list[Prompt] = []
-    said = f"--axis {axis}"
-    for file in arguments.prompts:
-        inputs.append(file)
-        more, file_axis = read_prompts(file, rough_mask)
-        from_files += more
-        if axis and file_axis and axis != file_axis:
-            raise PromptError(f"{said} contradicts the axis {file_axis!r} of {file.name}.")
-        if file_axis and not axis:
-            axis, said = file_axis, f"The axis {file_axis!r} of {file.name}"
+    inputs, notes = [arguments.scan, *checkpoint_file(arguments.model)], list[str]()
+    from_files, axis = _read_files(arguments, scan, inputs, notes)
     prompts = from_files + prompts
-    # a wrong box or option is told before seconds go into loading a model
+    # a wrong box or option is reported before seconds go into loading a model
     plan(prompts, scan.geometry, axis)
     _check_options(arguments, scan.geometry.calibrated)
     out = arguments.out or default_out(scan, arguments.scan)
@@ -175,6 +159,34 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         # labels and paths are text, not markup
         _print_table(report, Console(file=sys.stdout, markup=False, emoji=False))
+
+
+def _read_files(
+    arguments: argparse.Namespace, scan: Volume, inputs: list[Path], notes: list[str]
+) -> tuple[list[Prompt], Axis | None]:
+    """The prompts of all --prompts files, and the one axis that they and --axis agree on.
+
+    inputs, notes: receive the files that were read, and what the user should know of the masks among them.
+    Raises PromptError when two axes contradict each other.
+    """
+    from medsam.io.labels import read_mask
+    from medsam.prompts.prompt import read_prompts
+
+    def rough_mask(path: Path) -> np.ndarray:
+        inputs.append(path)
+        return read_mask(path, scan.geometry, frame_of_reference=scan.uids.get("frame_of_reference"), notes=notes)
+
+    prompts: list[Prompt] = []
+    axis, stated = arguments.axis, f"--axis {arguments.axis}"
+    for file in arguments.prompts:
+        inputs.append(file)
+        more, file_axis = read_prompts(file, rough_mask)
+        prompts += more
+        if axis and file_axis and axis != file_axis:
+            raise PromptError(f"{stated} contradicts the axis {file_axis!r} of {file.name}.")
+        if file_axis and not axis:
+            axis, stated = file_axis, f"The axis {file_axis!r} of {file.name}"
+    return prompts, axis
 
 
 def _check_options(arguments: argparse.Namespace, calibrated: bool) -> None:

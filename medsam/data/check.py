@@ -66,11 +66,11 @@ class Checked:
             return None
         cases = self.manifest.cases
         silent = sum(not case.patient_stated for case in cases)
-        told = {case.patient for case in cases if case.patient_stated}
-        said = [f"{len(told):,}, by `patient`"] if told else []
+        stated = {case.patient for case in cases if case.patient_stated}
+        parts = [f"{len(stated):,}, by `patient`"] if stated else []
         if silent:
-            said.append(f"{counted(silent, 'case')} without `patient`, each counted as one of its own")
-        return "; ".join(said)
+            parts.append(f"{counted(silent, 'case')} without `patient`, each counted as one of its own")
+        return "; ".join(parts)
 
     @property
     def errors(self) -> int:
@@ -123,7 +123,7 @@ def check_manifest(path: str | Path, progress: Callable[[int, int], None] | None
 
 
 def _once(notes: list[Problem]) -> Iterator[Problem]:
-    """What holds for many cases, said of the first of them."""
+    """A note that holds for many cases once, at the first of them."""
     by_message: dict[str, list[Problem]] = {}
     for note in notes:
         by_message.setdefault(note.message, []).append(note)

@@ -1,8 +1,8 @@
 """A manifest from a folder: DICOM series with their SEG or RTSTRUCT, and files whose names say what belongs together.
 
-`pairs` tells by names which label goes with which scan; here files are opened to see what the labels hold: masks of one
-structure, or maps of numbers. Both are read by what `evaluate` reads them with. What is left out is told, and one file
-that cannot be read does not stop the rest: a guess here would be found out only after training.
+`pairs` decides by names which label goes with which scan; here files are opened to see what the labels hold: masks of
+one structure, or maps of numbers, read as `evaluate` reads them. What is left out gets a remark, and one file that
+cannot be read does not stop the rest: a wrong guess here would show only after training.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from medsam.io.npz import npz_names
 
 # .hdr and .img go with one another, and neither says alone what it is
 _SUFFIXES = (".nii", ".nii.gz", *itk.NRRD_SUFFIXES, *itk.META_SUFFIXES, ".npz", *picture.SUFFIXES)
-# remarks of one kind that are told in full
+# remarks of one kind that are listed in full
 _MOST = 10
 # a file whose name does not say what it is holds a label where it has no more numbers than this
 _FEW = 64
@@ -352,7 +352,7 @@ def _shape(path: Path) -> tuple[int, ...] | None:
     try:
         return load_volume(path).geometry.shape
     except InputError:
-        return None  # `check` tells
+        return None  # `check` reports it
 
 
 def _split_of(part: str) -> Split | None:
@@ -365,7 +365,7 @@ def _split_of(part: str) -> Split | None:
 
 
 def _walk(found: _Found, folder: Path, dicom: set[Path]) -> Iterator[Path]:
-    """Files that may be scans or labels, in order of their names; the rest of such names is told."""
+    """Files that may be scans or labels, in order of their names; others of such names get a remark."""
     odd: list[str] = []
 
     def unreadable(error: OSError) -> None:
@@ -402,7 +402,7 @@ def _problem(path: Path) -> str | None:
 
 
 def _arrays(path: Path) -> set[str]:
-    """Names in an .npz; of a damaged one, which `check` tells, `imgs`."""
+    """Names in an .npz; of a damaged one, which `check` reports, `imgs`."""
     try:
         return set(npz_names(path))
     except InputError:

@@ -278,7 +278,7 @@ def write_manifest(manifest: Manifest, path: str | Path, *, force: bool = False)
 
 
 def in_the_way(texts: Mapping[Path, str], *, force: bool = False) -> None:
-    """Raise InputError unless these manifests can be written and nobody's work is lost.
+    """Raise InputError unless these manifests can be written without overwriting work.
 
     texts: path -> what is to be written. A file that holds just that is none in the way; another one is, as a person
     may have edited it, unless `force`, which overwrites a JSON file and nothing else.

@@ -1,7 +1,7 @@
-"""Whose scans are one person's, as far as names of files and folders tell.
+"""Which scans are of one person, as far as names of files and folders show.
 
-Scans of one person must stay on one side of a split, and few data sets say who is who. Two rules join names; both ask
-for what a name says before, never for what a number may mean alone:
+Scans of one person must stay on one side of a split, and few data sets name patients. Two rules join names; both
+need what a name says before a number, never the number alone:
 
   a name     up to a word for a modality, sequence, side, view, time or slice: patient001_frame01 and patient001_ED,
              BraTS20_Training_001_flair and ..._t1, bus_0001-l and bus_0001-r, P12_slice_034
@@ -10,9 +10,9 @@ for what a name says before, never for what a number may mean alone:
 
 A class, a site, a split, a fold, a modality or `images` is no patient, and plain numbers (img_0001, case10,
 hippocampus_001, benign (1)) are different ones. CT/1 and MR/1 stay two: in some sets they are one person (paired
-scans), in others not (CHAOS), and a number alone does not tell. Where two numbers follow each other (12_034) and the
+scans), in others not (CHAOS), and a number alone does not decide. Where two numbers follow each other (12_034) and the
 second starts anew under several first ones, the first is taken for the patient's. `Grouped.how` says which rule
-joined a group, so that a guess can be told.
+joined a group, so that a guess can be reported.
 
 A group depends on the set of names, not on their order; every name is in exactly one.
 """
@@ -92,7 +92,7 @@ class Grouped:
 
 
 def group_names(paths: Sequence[PurePath | str]) -> tuple[Grouped, ...]:
-    """Who is whose patient. paths: of scans, relative to the folder they share; a name without folders will do.
+    """Which scans are of which person. paths: of scans, from the folder they share; a name without folders will do.
 
     Groups are in order of their first member.
     """
@@ -189,7 +189,7 @@ def _is_person(tokens: Sequence[str]) -> bool:
 
 
 def _is_identity(tokens: Sequence[str]) -> bool:
-    """Whether these words tell one person from another: a number ends them, and it counts no sites, years or parts."""
+    """Whether these words identify a person: a number ends them, and it counts no sites, years or parts."""
     tokens = tokens[: _without_words(tokens)]
     if not tokens or not any(map(str.isdigit, tokens[-1])):
         return False
@@ -259,7 +259,7 @@ class _Names:
         words = _split(name)
         kept, how = self._kept_words(path.parent, words)
         if kept == 0 and words:
-            # called CT or T1 alone: whose it is, the folder says
+            # called CT or T1 alone: the folder names the person
             whose = [part for part in around if not _is_modality(part)]
             return tuple(part.casefold() for part in whose), "/".join(whose) or "patient", "folder"
         return (*_named(around, name, kept), how)
@@ -379,5 +379,5 @@ def _is_site(part: str) -> bool:
 
 
 def _is_passed_over(words: Sequence[str]) -> bool:
-    """A folder that says nothing about whose the scan is: images, T1, left, week4."""
+    """A folder that does not identify a person: images, T1, left, week4."""
     return not words or all(word in _ROLES or word in _VIEWS for word in words) or _is_time(words)

@@ -1,7 +1,7 @@
-"""Which files of a folder belong together, told by their names alone: scans and the labels drawn on them.
+"""Which files of a folder belong together, by their names alone: scans and the labels drawn on them.
 
 A name is taken apart into words. Some say what a file is (`image`, `mask`, `seg`, ...), in its own name or in its
-folder's; the rest says whose it is. A label goes to the scan with, in this order,
+folder's; the rest says which scan it belongs to. A label goes to the scan with, in this order,
   the same words        images/X with masks/X, X with X_mask, mask_X, X.seg, img0001 with label0001
   a channel number      X_0000 with X, as nnU-Net names them; only where no scan has the label's own name
   words more            X with X_liver, X_mask_1, X_liver_000: a structure, or one of several masks
@@ -9,7 +9,7 @@ folder's; the rest says whose it is. A label goes to the scan with, in this orde
   its folder            the one scan in a folder with `seg`, or with a folder of one mask a structure
   the same number       bus_0001 with mask_0001
 and near before far: the same folder (but for `images` and `masks`), one above or below, then anywhere.
-A label that fits several scans is left out and told.
+A label that fits several scans is left out, with a remark.
 """
 
 from __future__ import annotations
@@ -309,9 +309,11 @@ class _Matcher:
                 self._give(label, images, structure, number)
 
     def _open(self) -> list[Named]:
-        told = {path for group in self.unclear for path in group}
+        unclear = {path for group in self.unclear for path in group}
         return [
-            file for file in self.files if file.role == "label" and file.path not in self.used and file.path not in told
+            file
+            for file in self.files
+            if file.role == "label" and file.path not in self.used and file.path not in unclear
         ]
 
     def _give(self, label: Named, images: Sequence[Named], structure: str, number: str) -> None:
@@ -461,7 +463,7 @@ class _Matcher:
                 self.found[path] = [Drawn(drawn.path, "", drawn.structure) for drawn in labels]
 
     def _settle(self, image: Named, by_folder: bool) -> None:
-        """Name the structures of an image's labels by what tells them apart; by_folder: folders do, in this set."""
+        """Name the structures of an image's labels by what distinguishes them; by_folder: folders do, in this set."""
         labels = self.found.get(image.path, [])
         folders = {drawn.structure for drawn in labels if drawn.structure.startswith("/")}
         named = []

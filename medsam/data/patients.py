@@ -1,4 +1,4 @@
-"""Whose each case is: what a manifest states, what DICOM files say, and what names tell (`names`).
+"""The patient of each case: what a manifest states, what DICOM files say, and what names show (`names`).
 
 A stated `patient` is never changed; where it contradicts the names, `doubts` says so. One (0010,0020) Patient ID is one
 person, and files of different ones are not joined by their names.
@@ -41,9 +41,9 @@ class Assigned:
 def assign(cases: Sequence[Case], folder: Path | None = None) -> Assigned:
     """Find a patient for every case that does not state one, by Patient ID (DICOM), folder and name.
 
-    folder: what paths are told from, and ids were made from paths; by default the deepest folder that holds all images,
-    and ids are names, too. A case that goes with stated ones
-    joins their patient. Opens the first file of a DICOM image, no other.
+    folder: paths are taken relative to it, and ids were made from paths; by default the deepest folder that holds all
+    images, and ids count as names, too. A case that goes with stated ones joins their patient.
+    Opens the first file of a DICOM image, no other.
     """
     if all(case.patient_stated for case in cases):
         return Assigned(tuple(cases), (), {})
@@ -52,10 +52,10 @@ def assign(cases: Sequence[Case], folder: Path | None = None) -> Assigned:
     for _, members, _ in groups:
         for place in members:
             sets.join(members[0], place)
-    # of several names for one person the one of the surest rule, then the first in the alphabet
-    told: dict[int, tuple[str, str]] = {}
+    # of several names for one person the one of the most certain rule, then the first in the alphabet
+    labelled: dict[int, tuple[str, str]] = {}
     for label, members, how in sorted(groups, key=lambda group: (list(_HOWS).index(group[2]), group[0])):
-        told.setdefault(sets.first(members[0]), (label, how))
+        labelled.setdefault(sets.first(members[0]), (label, how))
 
     taken = {case.patient for case in cases if case.patient_stated}
     found = [case.patient for case in cases]
@@ -70,7 +70,7 @@ def assign(cases: Sequence[Case], folder: Path | None = None) -> Assigned:
         if len(members) == 1:
             found[first] = _free(cases[first].id, taken)
             continue
-        label, how = told[first]
+        label, how = labelled[first]
         name = stated[0] if stated else _free(label, taken)
         taken.add(name)
         for place in silent:
@@ -82,10 +82,10 @@ def assign(cases: Sequence[Case], folder: Path | None = None) -> Assigned:
 
 
 def doubts(cases: Sequence[Case]) -> list[tuple[str, str]]:
-    """What of the patients of a manifest is to be looked at again: (case, sentence) each.
+    """What a person should check about the patients of a manifest: (case, sentence) each.
 
-    Cases that do not say whose they are and look like one person; said to be different patients, they look like one;
-    namesakes in two splits.
+    Cases without a patient that look like one person; different patients that look like one person; namesakes in two
+    splits.
     """
     if not cases:
         return []
@@ -124,7 +124,7 @@ def doubts(cases: Sequence[Case]) -> list[tuple[str, str]]:
 
 
 def _differ(members: Sequence[Case]) -> bool:
-    """Whether these are several scans; an id or an image given twice is told as such."""
+    """Whether these are several scans; an id or an image given twice is reported elsewhere."""
     return min(len({case.id for case in members}), len({case.image for case in members})) > 1
 
 
@@ -206,7 +206,7 @@ def _splits(cases: Iterable[Case]) -> set[str]:
 
 
 def _free(label: str, taken: set[str]) -> str:
-    """A label as a patient's name that nobody has."""
+    """A label as the name of a patient that is not taken."""
     base = printable(re.sub(r"\s*/\s*", "_", label)).strip() or "patient"
     name, count = base, 1
     while name in taken:

@@ -1,7 +1,7 @@
 """Train, validation and test by patient, stratified and seeded.
 
-Every case of a patient goes to the same part; cases that do not state whose they are are joined as `patients.assign`
-says. The parts have exactly the sizes asked for, counted in patients, and
+Every case of a patient goes to the same part; cases without a patient are joined as `patients.assign` says. The parts
+have exactly the sizes asked for, counted in patients, and
 each tag (a structure that is present, or a modality) is spread over them as evenly as that allows: the rarest tag
 first, each of its patients to the part that lacks it most.
 
@@ -38,7 +38,7 @@ def split_manifest(
     """The same cases with `split` assigned anew: shares `test` and `val` of the patients, the rest trains.
 
     Cases without a label can be neither trained on nor measured; they lose their split. unread: takes a sentence on
-    each label that cannot be read, and its case is dealt out without; left out, such a label is an error.
+    each label that cannot be read, and its case is assigned without it; left out, such a label is an error.
     Raises InputError when the shares are no shares or there are too few patients for a part that is asked for.
     """
     for name, share in (("test", test), ("val", val)):

@@ -704,7 +704,7 @@ def _extremes(comparison: Comparison) -> str:
 
 
 def undefined_words(metric: str) -> str:
-    """What is said of pairs in which a metric is not defined."""
+    """How the page names pairs in which a metric is not defined."""
     name = TITLES[metric].removesuffix(" (mm)")
     return f"without {name}: no millimetres" if metric in DISTANCES else f"without a defined {name}"
 

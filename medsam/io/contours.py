@@ -32,7 +32,7 @@ from medsam.errors import InputError
 _SNAP = 1e-3
 # outlines this near to each other, in pixels, are one: rounding to 0.1 mm or to four digits moves points less
 _SAME = 0.1
-# Beyond these no outline was drawn: crossings of edges with rows, loops of a plane, pairs of them that nearly agree,
+# No drawing has more: crossings of edges with rows, loops of a plane, pairs of them that nearly agree,
 # pairs that may overlap, and pixels to compare.
 _MOST_CROSSINGS = 5 * 10**6
 _MOST_LOOPS = 10_000

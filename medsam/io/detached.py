@@ -1,7 +1,7 @@
 """Headers of NRRD and MetaImage: lines of text that say how voxels lie in this file, or in others beside it.
 
-Read here and not by ITK, whose MetaIO prints what is wrong and goes on (damaged data come out changed or as zeros),
-dies of some numbers, and opens any file a header names. Every number is checked before it is used.
+Read here and not by ITK, whose MetaIO prints errors and continues (damaged data come out changed or as zeros),
+crashes on some numbers, and opens any file a header names. Every number is checked before it is used.
 
     sizes        voxels along each axis, the fastest first, components among them
     components   the axis of `sizes` that counts components of a voxel, or None
@@ -24,7 +24,7 @@ import numpy as np
 
 from medsam.errors import InputError
 from medsam.io.files import beside, check_regular
-from medsam.io.voxels import Coding, check_ended, damage_told, expect, fill, from_text, unpacked
+from medsam.io.voxels import Coding, check_ended, damage_as_input_error, expect, fill, from_text, unpacked
 
 # a header with a thousand named segments has some hundred kilobytes
 _MAX_HEADER = 16 * 2**20
@@ -37,7 +37,7 @@ class Layout:
     """How the voxels of an image lie in files, and where the image lies. Letters: see the module.
 
     dtype: with its byte order. origin, spacing, direction: LPS, three numbers, three, and 3 x 3 whose columns are the
-    axes i, j, k. packed_bytes: what the header tells of the compressed data. fields: the header's own words.
+    axes i, j, k. packed_bytes: the stated length of the compressed data. fields: the header's own words.
     segments: what 3D Slicer wrote of segment N into an NRRD: N -> Name, LabelValue, Layer, ... (see `seg_nrrd`).
     """
 
@@ -61,9 +61,9 @@ class Layout:
 
 
 def read_layout(path: Path) -> Layout:
-    """Of a NRRD or MetaImage file, told apart by their content. Raises InputError."""
+    """The layout of an NRRD or MetaImage file; the content decides which. Raises InputError."""
     check_regular(path)
-    with damage_told(path), path.open("rb") as file:
+    with damage_as_input_error(path), path.open("rb") as file:
         start = file.read(4)
         file.seek(0)
         return _nrrd(path, file) if start == b"NRRD" else _meta(path, file)
@@ -84,10 +84,10 @@ def read_array(path: Path, layout: Layout) -> np.ndarray:
         expect(path, total, packed, "gzip" if layout.coding == "hex" else layout.coding)
     row = layout.sizes[0] * item
     parts = []
-    # written into as it comes: what a header claims in vain is never filled, and so never taken
+    # written into as it comes: memory that a wrong header asks for is never touched, and so never taken
     whole = np.empty(total if layout.coding != "text" else 0, dtype=np.uint8)
     for number, (file, begin) in enumerate(files):
-        with damage_told(file), file.open("rb") as source:
+        with damage_as_input_error(file), file.open("rb") as source:
             _skip(file, source, begin, layout, count)
             if layout.coding == "text":
                 parts.append(from_text(file, source.read(), layout.dtype, count // item))
@@ -114,19 +114,19 @@ def read_array(path: Path, layout: Layout) -> np.ndarray:
 def _skip(file: Path, source: BinaryIO, begin: int, layout: Layout, count: int) -> None:
     size = file.stat().st_size
     if begin < 0:
-        # voxels at the end of the file, after a header of unknown length; nothing tells where compressed ones begin
+        # voxels at the end of the file, after a header of unknown length; where compressed ones begin is not known
         begin = size - count if layout.coding == "raw" else -1
     if not 0 <= begin <= size:
         raise InputError(f"{file.name}: its voxels should begin at byte {begin:,}, but it has {size:,}.")
     if layout.packed_bytes is not None and layout.packed_bytes != size - begin:
         raise InputError(
-            f"{file.name} is damaged: its header tells of {layout.packed_bytes:,} compressed bytes, {size - begin:,} "
+            f"{file.name} is damaged: its header states {layout.packed_bytes:,} compressed bytes, {size - begin:,} "
             "are there. Copy or export it again."
         )
     source.seek(begin)
     for _ in range(layout.line_skip):
         if not source.readline(_MAX_HEADER):
-            raise InputError(f"{file.name} ends before its voxels: the header tells to skip {layout.line_skip} lines.")
+            raise InputError(f"{file.name} ends before its voxels: its header states {layout.line_skip} lines to skip.")
 
 
 # -- what both have in common ---------------------------------------------------------------------------------
@@ -172,6 +172,16 @@ def _listed(path: Path, pattern: str, numbers: str) -> list[str]:
     return [pattern % number for number in range(first, last + (1 if step > 0 else -1), step)]
 
 
+def _named_files(path: Path, file: BinaryIO, text: str, pattern_words: int) -> list[str]:
+    """The data files a header names: a list that follows in `file`, a pattern of `pattern_words` or more, or one."""
+    words = text.split()
+    if words[:1] == ["LIST"]:
+        return _from_list(path, file)
+    if len(words) >= pattern_words and "%" in words[0]:
+        return _listed(path, words[0], " ".join(words[1:4]))
+    return [text]
+
+
 def _from_list(path: Path, file: BinaryIO) -> list[str]:
     lines = [line.strip() for line in file.read(_MAX_HEADER).decode("utf-8", "surrogateescape").splitlines()]
     names = [line for line in lines if line]
@@ -199,7 +209,8 @@ _META_TYPES = {
 }
 
 
-def _meta(path: Path, file: BinaryIO) -> Layout:
+def _meta_fields(path: Path, file: BinaryIO) -> dict[str, str]:
+    """The header, field by field. Leaves the file behind it."""
     fields: dict[str, str] = {}
     while "ElementDataFile" not in fields:
         line = file.readline(_MAX_HEADER)
@@ -209,6 +220,11 @@ def _meta(path: Path, file: BinaryIO) -> Layout:
                 raise InputError(f"{path.name} is no MetaImage, or its header is damaged: it has no ElementDataFile.")
             continue
         fields.setdefault(name.strip(), value.strip())
+    return fields
+
+
+def _meta(path: Path, file: BinaryIO) -> Layout:
+    fields = _meta_fields(path, file)
 
     def first_of(*names: str) -> str | None:
         return next((fields[name] for name in names if name in fields), None)
@@ -261,16 +277,9 @@ def _meta(path: Path, file: BinaryIO) -> Layout:
 
 
 def _meta_files(path: Path, file: BinaryIO, named: str, header_bytes: int) -> tuple[tuple[Path, int], ...]:
-    words = named.split()
     if named.upper() == "LOCAL":
         return ((path, file.tell()),)
-    if words[:1] == ["LIST"]:
-        names = _from_list(path, file)
-    elif len(words) > 2 and "%" in words[0]:
-        names = _listed(path, words[0], " ".join(words[1:4]))
-    else:
-        names = [named]
-    return tuple((beside(path, name), header_bytes) for name in names)
+    return tuple((beside(path, name), header_bytes) for name in _named_files(path, file, named, 3))
 
 
 # -- NRRD -----------------------------------------------------------------------------------------------------
@@ -307,11 +316,11 @@ _TO_LPS = {
 }
 
 
-def _nrrd(path: Path, file: BinaryIO) -> Layout:
+def _nrrd_fields(file: BinaryIO) -> tuple[dict[str, str], dict[int, dict[str, str]]]:
+    """The header, field by field, and the segments it describes. Leaves the file behind it, or before its LIST."""
     file.readline(_MAX_HEADER)
     fields: dict[str, str] = {}
     segments: dict[int, dict[str, str]] = {}
-    named: list[str] | None = None
     while line := file.readline(_MAX_HEADER):
         text = line.decode("utf-8", "surrogateescape").rstrip("\r\n")
         if not text or file.tell() > _MAX_HEADER:
@@ -324,9 +333,12 @@ def _nrrd(path: Path, file: BinaryIO) -> Layout:
         name = name.strip().lower()
         fields.setdefault({"datafile": "data file", "centerings": "centers"}.get(name, name), value.strip())
         if name in ("data file", "datafile") and value.split()[:1] == ["LIST"]:
-            named = _from_list(path, file)
             break
+    return fields, segments
 
+
+def _nrrd(path: Path, file: BinaryIO) -> Layout:
+    fields, segments = _nrrd_fields(file)
     axes = _whole(path, "dimension", fields.get("dimension", ""), 2, _MAX_AXES)
     sizes = _sizes(path, "sizes", fields.get("sizes", ""), axes)
     kind = _NRRD_TYPES.get(fields.get("type", "").lower())
@@ -348,11 +360,8 @@ def _nrrd(path: Path, file: BinaryIO) -> Layout:
     line_skip = _whole(path, "line skip", fields.get("line skip", fields.get("lineskip", "0")), 0, 10**6)
     byte_skip = _whole(path, "byte skip", fields.get("byte skip", fields.get("byteskip", "0")), -1, 2**60)
     if "data file" in fields:
-        words = fields["data file"].split()
-        if named is None:
-            pattern = len(words) > 3 and "%" in words[0]
-            named = _listed(path, words[0], " ".join(words[1:4])) if pattern else [fields["data file"]]
-        files = tuple((beside(path, name), byte_skip) for name in named)
+        names = _named_files(path, file, fields["data file"], 4)
+        files = tuple((beside(path, name), byte_skip) for name in names)
     else:
         files = ((path, file.tell() + byte_skip if byte_skip >= 0 else -1),)
     origin, spacing, direction = _nrrd_place(path, fields, vectors, domain, sizes)

@@ -437,7 +437,7 @@ class Header:
         return layout
 
     def check_length(self, layout: PixelLayout, held: int) -> None:
-        """Raises InputError when `held` bytes of uncompressed pixels are too few, or hold more than the header tells.
+        """Raises InputError when `held` bytes of uncompressed pixels are too few, or hold more than the header states.
 
         A byte of padding is the rule, and some writers fill a block with zeros.
         """
@@ -692,7 +692,7 @@ class Frame:
         # 0 stands for 65536: PS3.3 C.11.1.1
         if bits not in (8, 16) or held != (entries or 65536):
             raise InputError(
-                f"{self.name}: {named('LUTDescriptor')} in {named('ModalityLUTSequence')} tells of {entries:g} entries "
+                f"{self.name}: {named('LUTDescriptor')} in {named('ModalityLUTSequence')} states {entries:g} entries "
                 f"of {bits:g} bits, but {named('LUTData')} holds {max(held, 0)}, or the bits are neither 8 nor 16. "
                 "Export the file again."
             )

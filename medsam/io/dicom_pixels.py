@@ -78,7 +78,7 @@ _QUANTITATIVE = {"CT", "PT"}
 
 _THREADS = min(4, os.cpu_count() or 1)
 
-# Pixels of a frame from which the darkness of the signal is told, and the share of them, in %, that is dark.
+# Pixels of a frame from which the darkness of the signal is estimated, and the share of them, in %, that is dark.
 _SAMPLE, _DARK = 1000, 0.5
 
 _INTEGERS = tuple(np.dtype(t) for t in ("uint8", "int16", "int32", "int64"))
@@ -195,7 +195,7 @@ def read_frames(frames: Sequence[Frame], source: str) -> Pixels:
 
 
 class _Signal:
-    """Which pixels of an array in the making say nothing about the patient.
+    """Which pixels of an array in the making carry no information about the patient.
 
     bits: as in `Volume`, None when there are none. notes: for the user.
     """
@@ -286,7 +286,7 @@ class _Words:
 
     Unused bits must be free, repeat the sign, or hold overlays that are announced: a word that says anything else has
     a wrong header, and taking its low bits would wrap it around. Where High Bit is not Bits Stored - 1 the numbers
-    should lie at the upper end of the words, and often do not; the words tell, or it is an error.
+    should lie at the upper end of the words, and often do not; the words decide, or it is an error.
     """
 
     def __init__(self, source: str) -> None:
@@ -318,7 +318,7 @@ class _Words:
                 raise InputError(
                     f"{frame.name}: {named('HighBit')} is {layout.high_bit} and {named('BitsStored')} "
                     f"{layout.bits_stored}, which says that the numbers lie {shift} bits up, and its pixels "
-                    f"({low} to {high}) do not tell whether they do. Export the file again."
+                    f"({low} to {high}) fit both readings. Export the file again."
                 )
         if is_shifted:
             np.right_shift(words, shift, out=words)
@@ -410,15 +410,15 @@ class _Child:
         """The next frame as (J, I) or (J, I, 3), as stored."""
         frame = next(self._frames)
         try:
-            told = json.loads(self._answer.readline())
-            if isinstance(told, dict):
-                kind, shape = np.dtype(told["dtype"]), told["shape"]
+            answer = json.loads(self._answer.readline())
+            if isinstance(answer, dict):
+                kind, shape = np.dtype(answer["dtype"]), answer["shape"]
                 # a bytearray, for arrays of bytes cannot be written to
                 words = bytearray(self._answer.read(kind.itemsize * math.prod(shape)))
                 return np.frombuffer(words, kind).reshape(shape)
         except ValueError as crash:
             raise _damaged(frame.name, frame.header.syntax, ChildProcessError("the decoder has crashed")) from crash
-        raise InputError(told)
+        raise InputError(answer)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._process.kill()

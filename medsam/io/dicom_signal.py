@@ -1,4 +1,4 @@
-"""Which pixels of a DICOM image say nothing about the patient: padding, and what lies behind shutters and collimators.
+"""Padding of DICOM images, and what lies behind shutters and collimators: pixels without information on the patient.
 
 Padding is known by its stored number, before any rescale. Rows and columns of shutters count from 1, their edges are
 part of the image, and where there are several shapes a pixel is seen only inside all of them. A shape of which an edge

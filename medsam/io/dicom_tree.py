@@ -53,7 +53,7 @@ _WANTED = [
 
 
 # what takes the place of a name when a scan is made anonymous
-_NOBODY = frozenset(
+_PLACEHOLDERS = frozenset(
     (
         *("", "anon", "anonym", "anonymous", "anonymized", "anonymised", "deidentified", "unknown", "none", "na", "x"),
         *("xxx", "patient", "patientid", "noid", "noname", "removed", "unnamed", "test"),
@@ -105,12 +105,12 @@ def structure_names(path: Path) -> list[str]:
 def patient_digest(path: Path) -> str | None:
     """A digest of whose scan a DICOM file, or the first in a folder, says it is; None where it does not say.
 
-    For comparing: what is equal is one person. A word such as "anonymous" tells nobody apart.
+    For comparing: equal digests are one person. A word such as "anonymous" is no identity.
     """
     try:
         first = next((file for file in files_below(path) if is_dicom(file)), None) if path.is_dir() else path
         dataset = None if first is None or not first.is_file() else _header(first, first.name)
-    except (InputError, OSError):  # told by whoever reads it as a scan
+    except (InputError, OSError):  # reading it as a scan reports it
         return None
     who = None if dataset is None else _stated_person(dataset)
     return None if who is None else _digest(who)
@@ -186,10 +186,10 @@ def _header(path: Path, name: str) -> Dataset | None:
 
 
 def _stated_person(dataset: Dataset) -> str | None:
-    """(0010,0020) Patient ID, else (0010,0010) Patient's Name, unless it stands for nobody in particular."""
+    """(0010,0020) Patient ID, else (0010,0010) Patient's Name, unless it is a placeholder."""
     for keyword in ("PatientID", "PatientName"):
         who = text(dataset, keyword)
-        if who and re.sub(r"[\W\d_]+", "", who).casefold() not in _NOBODY:
+        if who and re.sub(r"[\W\d_]+", "", who).casefold() not in _PLACEHOLDERS:
             return who
         if who and re.sub(r"[^\W\d_]+", "", who).strip("0-_ ^."):  # ANON0012 is one of several
             return who

@@ -1,4 +1,4 @@
-"""What every reader asks of a file before it believes it: that it is one, is JSON, lies where it should.
+"""What every reader checks before it trusts a file: that it is one, is JSON, lies where it should.
 
 Reading is bounded by what is there, never by what a file says of itself: a number in a header costs nothing until as
 many bytes have been counted.
@@ -25,7 +25,7 @@ _MAX_RATIO = 200
 
 
 def is_folder(path: Path) -> bool:
-    """Whether `path` is a folder; False also where it cannot be reached, which `check_regular` then tells."""
+    """Whether `path` is a folder; False also where it cannot be reached, which `check_regular` then reports."""
     try:
         return path.is_dir()
     except OSError:
@@ -33,7 +33,7 @@ def is_folder(path: Path) -> bool:
 
 
 def check_regular(path: Path) -> None:
-    """Raise InputError unless `path` is a file with bytes in it: to open a pipe or a device may wait for ever."""
+    """Raise InputError unless `path` is a file with bytes in it: opening a pipe or a device may block for ever."""
     try:
         mode = path.stat().st_mode
         size = path.stat().st_size
@@ -52,10 +52,10 @@ def check_regular(path: Path) -> None:
 
 
 def check_growth(path: Path, size: int, packed: int) -> None:
-    """Raise InputError when a file tells of `size` bytes in `packed` compressed ones, which no scan does."""
+    """Raise InputError when a file states `size` bytes in `packed` compressed ones, more than any scan has."""
     if size > max(_MAY_GROW, _MAX_RATIO * packed):
         raise InputError(
-            f"{path.name} tells of {size / 2**20:,.0f} MiB of voxels in {packed:,} compressed bytes, which no scan "
+            f"{path.name} states {size / 2**20:,.0f} MiB of voxels in {packed:,} compressed bytes, which no scan "
             "does. Its header is damaged, or it is made to fill the memory. Export it again."
         )
 
@@ -83,8 +83,8 @@ def beside(path: Path, name: str) -> Path:
 def read_json(path: Path, *, unique: bool = False) -> Any:
     """A JSON document (UTF-8, with or without a mark of byte order). Raises InputError when it cannot be read as one.
 
-    unique: a key that an object holds twice is an error, too, as in a file that people edit. Whole numbers fit into a
-    float, and what may be printed of the document in a message can be: deep nesting is refused.
+    unique: a key that an object holds twice is an error, too, as in a file that people edit. Deep nesting and
+    whole numbers of too many digits are refused, so that any part of the document can be computed with and printed.
     """
     check_regular(path)
     try:

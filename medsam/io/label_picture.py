@@ -1,9 +1,9 @@
-"""Pictures as labels: a mask of one structure is told by its colours, a label map by its numbers.
+"""Pictures as labels: a mask of one structure is recognised by its colours, a label map by its numbers.
 
 A mask of one structure comes as 0 and 255, as 0 and 65535, black and white at one bit, a palette in either order,
-one colour on black, a drawing in the alpha channel, or smeared by JPEG. How many values it holds says nothing:
+one colour on black, a drawing in the alpha channel, or smeared by JPEG. The number of its values does not decide:
 a JPEG of two colours holds dozens. A label map holds numbers (0, 1, 2, or 0, 128, 255) or the indices of a palette.
-`read_label_picture` is the one place that tells them apart; what it cannot tell is said, never guessed.
+`read_label_picture` is the one place that decides; what it cannot decide is an error, never a guess.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def _several_colours(colours: np.ndarray, shown: np.ndarray, smeared: bool) -> b
     off = bright & (np.abs(hues - np.median(hues[bright], axis=0)) > 0.25).any(axis=-1)
     if not smeared:
         return bool(off.any())
-    # JPEG and smoothing spoil the hue along edges, but not of areas
+    # JPEG and smoothing change the hue along edges, but not of areas
     return bool(np.count_nonzero(off & _even(shown)) > 0.01 * np.count_nonzero(bright))
 
 

@@ -70,7 +70,7 @@ def load_labels(
         above it are inside. For masks in colour or JPEG.
     ignore: values that mean no structure, or "others" for all that `names` does not hold.
     aliases: name in a named file -> structure; several names may mean one. Without one, names match when they are
-        equal but for case, spaces, "-" and "_". Segments and regions in neither are passed over, unless none matches.
+        equal but for case, spaces, "-" and "_". Segments and regions in neither are ignored, unless none matches.
     frame: which volume of a 4D label map, or which layer of a .seg.nrrd, 0-based; the layer is then a label map.
     What the user should know of how it was read (objects united, values rounded) is in `notes_on` the answer.
     Raises LabelGridMismatch with both grids, UnknownLabel with the values, InputError for files it cannot read.

@@ -15,7 +15,7 @@ import numpy as np
 
 
 def plain_name(name: str) -> str:
-    """A name without what does not tell two structures apart: case, spaces, "-" and "_"."""
+    """A name without what never distinguishes two structures: case, spaces, "-" and "_"."""
     return " ".join(name.replace("_", " ").replace("-", " ").split()).casefold()
 
 

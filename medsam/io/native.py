@@ -1,4 +1,4 @@
-"""What native libraries print past Python: MetaIO, libtiff and GDCM write to file descriptor 2 themselves."""
+"""What native libraries print past Python: libtiff writes to file descriptor 2 itself."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from nibabel.volumeutils import apply_read_scaling
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
 from medsam.io.files import beside, check_regular
-from medsam.io.voxels import Coding, check_ended, damage_told, expect, fill, unpacked
+from medsam.io.voxels import Coding, check_ended, damage_as_input_error, expect, fill, unpacked
 from medsam.volume import LabelVolume, Volume
 
 SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
@@ -99,7 +99,7 @@ def _voxels(path: Path) -> tuple[nib.Nifti1Header, np.ndarray]:
     lower = path.name.lower()
     if lower.endswith(".img") and (beside_it := _partner(path, ".hdr")):
         path = beside_it
-    with damage_told(path), _stream(path) as (stream, coding):
+    with damage_as_input_error(path), _stream(path) as (stream, coding):
         header = _header(path, stream)
         shape, dtype = _shape(path, header), header.get_data_dtype()
         if header.is_single:
@@ -108,7 +108,7 @@ def _voxels(path: Path) -> tuple[nib.Nifti1Header, np.ndarray]:
             other = _partner(path, ".img")
             if other is None:
                 raise InputError(f"{path.name} is a header alone, and its voxels (.img) are not beside it. Copy both.")
-            with damage_told(other), _stream(other) as (voxels, packing):
+            with damage_as_input_error(other), _stream(other) as (voxels, packing):
                 raw = _fill(other, voxels, packing, header, shape)
     stored = raw.view(dtype).reshape(shape, order="F")
     slope, intercept = header.get_slope_inter()  # checked with the header
@@ -147,7 +147,7 @@ def _header(path: Path, stream: BinaryIO) -> nib.Nifti1Header:
     magic = block[4:7] if two else block[344:347]
     kinds = _HEADERS.get((two, magic))
     if kinds is None and 348 in sizes and len(block) == 348:
-        raise InputError(f"{path.name} is Analyze 7.5, not NIfTI, and says nothing of left and right. Convert it.")
+        raise InputError(f"{path.name} is Analyze 7.5, not NIfTI, and does not say which side is left. Convert it.")
     try:
         if kinds is None or not sizes & {348, 540}:
             raise ValueError("it does not begin with a NIfTI header")
@@ -231,7 +231,7 @@ def write_nifti(labels: LabelVolume, path: Path, source: Path | None) -> None:
     """
     data = labels.array.transpose(2, 1, 0)
     if source is not None and is_nifti(source):
-        with damage_told(source), _stream(source) as (stream, _):
+        with damage_as_input_error(source), _stream(source) as (stream, _):
             original = _header(source, stream)
         check_same_grid(labels, VolumeGeometry.from_ras(labels.array.shape, _affine_mm(original)), source)
         two = isinstance(original, nib.Nifti2Header | Nifti2PairHeader)

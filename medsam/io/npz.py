@@ -22,7 +22,7 @@ def npz_names(path: Path) -> list[str]:
 def read_npz_arrays(path: Path, wanted: Collection[str]) -> dict[str, np.ndarray]:
     """Those of the `wanted` arrays that are there, of numbers alone.
 
-    Raises InputError when the file is damaged, an array holds anything but numbers, or tells of more bytes than it has.
+    Raises InputError when the file is damaged, an array holds anything but numbers, or states more bytes than it has.
     """
     members = _opened(path)
     try:
@@ -63,7 +63,7 @@ def _array(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: s
         array = np.lib.format.read_array(member, allow_pickle=False)
         # the checksum is compared where the stream ends
         if member.read(1):
-            raise ValueError(f"`{name}` is longer than its header tells")
+            raise ValueError(f"`{name}` is longer than its header states")
     return array
 
 

@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 # named, so that a file's content cannot choose among Pillow's other readers, of which one starts a program
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")
-# Pillow knows 0 as white for few kinds of samples; the others are read alike and turned here
+# Pillow knows 0 as white for few kinds of samples; the others are read the same way and turned here
 for _key, _modes in list(TiffImagePlugin.OPEN_INFO.items()):
     if _key[1] == 1 and len(_key[4]) == 1 and _key[4][0] > 8:
         TiffImagePlugin.OPEN_INFO.setdefault((_key[0], 0, *_key[2:]), _modes)

@@ -88,7 +88,7 @@ def check_pages(path: Path, picture: Any) -> int:
             raise InputError(f"{path.name} has more than {_MAX_PAGES} pages. Save those you need alone.")
     stated = getattr(picture, "n_frames", 1)
     if pages != stated:
-        raise _damaged(path, f"it tells of {stated} pages and has {pages}")
+        raise _damaged(path, f"it states {stated} pages and has {pages}")
     return pages
 
 
@@ -114,7 +114,7 @@ def _check_page(path: Path, file: BinaryIO, tags: Any, size: int) -> int:
     row_bytes = math.ceil(across * pixel_bits / 8)
     if len(offsets) < number or number < 1 or (counts and len(counts) < number):
         raise _damaged(path, f"it has {len(offsets)} strips or tiles of {number}")
-    # subsampled colours are fewer bytes than the size tells
+    # subsampled colours are fewer bytes than the size calls for
     plain = int(tags.get(_PHOTOMETRIC, 1)) != _YCBCR
     stored = 0
     for index in range(number):
@@ -143,7 +143,7 @@ def _inflated(inflater: Any, packed: bytes, limit: int) -> int:
         found += len(inflater.decompress(packed, max(1, min(_CHUNK, limit + 1 - found))))
         packed = inflater.unconsumed_tail
         if found > limit:
-            raise zlib.error("they are more than the picture's size tells")
+            raise zlib.error("they are more than the picture's size calls for")
     return found
 
 

@@ -90,7 +90,7 @@ def check_masks_target(path: Path, inputs: Collection[Path] = ()) -> None:
 
 
 def _is_masks(path: Path) -> bool:
-    """Whether a file may hold masks of an earlier run; an empty or broken file holds nobody's work."""
+    """Whether a file may hold masks of an earlier run; an empty file may be replaced, too."""
     try:
         document = read_json(path)
     except InputError:

@@ -108,7 +108,7 @@ def check_folder(path: Path) -> None:
 
 
 def _is_same(path: Path, other: Path) -> bool:
-    """Whether two names lead to one file: by a link, a detour, or on a disk that does not tell capitals apart."""
+    """Whether two names lead to one file: by a link, a detour, or on a disk that ignores case."""
     if path.exists() or other.exists():
         return path.exists() and other.exists() and path.samefile(other)
     return str(path.resolve()).casefold() == str(other.resolve()).casefold()

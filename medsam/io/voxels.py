@@ -1,4 +1,4 @@
-"""Voxels as they lie in a file: counted before they are believed, and read to the end.
+"""Voxels as they lie in a file: counted before they are trusted, and read to the end.
 
 A compressed stream has a checksum behind its last byte. A reader that stops when it has what it wants never meets it,
 and hands out changed voxels from a damaged file; so every stream is read until it ends. What is left over or missing
@@ -80,7 +80,7 @@ def unpacked(source: BinaryIO, coding: Coding) -> BinaryIO:
 
 
 @contextmanager
-def damage_told(path: Path) -> Iterator[None]:
+def damage_as_input_error(path: Path) -> Iterator[None]:
     """What zlib, bz2 and the file system raise on damaged data, as an InputError that names the file."""
     try:
         yield
@@ -93,8 +93,8 @@ def damage_told(path: Path) -> Iterator[None]:
             f"{path.name} cannot be read: it is truncated or damaged ({error}). Copy or export it again."
         ) from error
     except OSError as error:
-        told = error.strerror or f"its compressed data are damaged, {str(error)[:100]}"
-        raise InputError(f"{path.name} cannot be read: {told}. Copy or export it again.") from error
+        reason = error.strerror or f"its compressed data are damaged, {str(error)[:100]}"
+        raise InputError(f"{path.name} cannot be read: {reason}. Copy or export it again.") from error
     except MemoryError as error:
         raise InputError(f"{path.name} does not fit into the memory of this machine.") from error
 
@@ -118,9 +118,9 @@ def fill(path: Path, stream: BinaryIO, out: np.ndarray) -> None:
         done += got
 
 
-def _too_few(path: Path, told: int, there: int) -> InputError:
+def _too_few(path: Path, stated: int, there: int) -> InputError:
     return InputError(
-        f"{path.name} cannot be read: it is truncated or damaged. Its header tells of {told:,} bytes of voxels, "
+        f"{path.name} cannot be read: it is truncated or damaged. Its header states {stated:,} bytes of voxels, "
         f"{there:,} are there. Copy or export it again."
     )
 
@@ -132,7 +132,7 @@ def check_ended(path: Path, stream: BinaryIO, count: int, row: int) -> None:
         left += len(more)
     if left >= row:
         raise InputError(
-            f"{path.name} holds more voxels than its header tells of ({count:,} bytes and at least {left:,} more): the "
+            f"{path.name} holds more voxels than its header states ({count:,} bytes and at least {left:,} more): the "
             "sizes in the header are wrong. Export it again."
         )
 
@@ -147,7 +147,7 @@ def from_text(path: Path, text: bytes, dtype: np.dtype, count: int) -> np.ndarra
     except (ValueError, OverflowError, DeprecationWarning) as error:
         raise InputError(f"{path.name}: its voxels are not numbers written as text. Export it again.") from error
     if len(values) != count:
-        raise InputError(f"{path.name} holds {len(values):,} voxels, its header tells of {count:,}. Export it again.")
+        raise InputError(f"{path.name} holds {len(values):,} voxels, its header states {count:,}. Export it again.")
     if dtype.kind in "iu" and (values.min() < np.iinfo(dtype).min or values.max() > np.iinfo(dtype).max):
         raise InputError(f"{path.name} holds numbers that do not fit its own type {dtype}. Export it again.")
     return values.astype(dtype)

@@ -88,7 +88,7 @@ def model_of(checkpoint: Checkpoint, spec: ModelSpec | None = None) -> Sam:
     except Exception as error:  # sizes from a file, which need not be sizes
         raise CheckpointError(
             f"{checkpoint.path}: no model can be built by its card or its weights ({type(error).__name__}: "
-            f"{str(error)[:200]}). Name the model it was made for, or mend the file."
+            f"{str(error)[:200]}). Name the model it was made for, or fix the file."
         ) from error
     expected = model.state_dict()
     _compare(checkpoint, spec, expected)
@@ -331,8 +331,8 @@ def _check_card(checkpoint: Checkpoint, card: ModelSpec) -> None:
         numbers = stated if isinstance(stated, tuple) else (stated,)
         if not all(isinstance(number, int) and 0 < number <= len(checkpoint.state) for number in numbers):
             raise CheckpointError(
-                f"{checkpoint.path}: its card tells of {name} {str(stated)[:60]}, but the file holds "
-                f"{len(checkpoint.state)} weights. Name the model it was made for, or mend the file."
+                f"{checkpoint.path}: its card states {name} {str(stated)[:60]}, but the file holds "
+                f"{len(checkpoint.state)} weights. Name the model it was made for, or fix the file."
             )
 
 
@@ -541,7 +541,7 @@ def _compare(checkpoint: Checkpoint, spec: ModelSpec, expected: Mapping[str, Ten
     if report:
         raise CheckpointError(
             f"{checkpoint.path} does not fit {spec.name} ({len(state)} weights, {len(expected)} expected). "
-            "Choose the model it was made for, or mend the file.\n" + "\n".join(report)
+            "Choose the model it was made for, or fix the file.\n" + "\n".join(report)
         )
 
 

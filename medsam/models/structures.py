@@ -92,6 +92,6 @@ def _fitting(tensor: Any, weights: dict[str, Any], graph: str) -> Any:
     kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
     if values is None or list(values.shape) != list(tensor.dims) or values.dtype != kind:
         raise CheckpointError(
-            f"The structure of the {graph} asks for {tensor.name}, which the model has not like that."
+            f"The structure of the {graph} asks for {tensor.name}, which the model lacks in that shape and type."
         )
     return values

@@ -2,8 +2,8 @@
 
 A pickle names classes and functions, and reading it calls them. torch's `weights_only` calls those of tensors alone.
 Public training scripts save more beside the weights: a loss as a numpy scalar, arguments as an argparse.Namespace,
-paths. Nobody here needs these, so each name in `_BESIDE` stands for an empty object of ours that swallows what it is
-given: nothing of numpy, argparse or pathlib is called either. Whatever else a file names is refused.
+paths. None of these is needed here, so each name in `_BESIDE` stands for an empty object of ours that ignores its
+arguments: nothing of numpy, argparse or pathlib is called either. Whatever else a file names is refused.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ _KNOWN: list[Callable | tuple[Callable, str]] = [
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     """The weights of a file by its own names, and its card. Raises CheckpointError.
 
-    Every tensor is plain: strided, on the CPU, of real numbers, and has as many bytes as its shape tells.
+    Every tensor is plain: strided, on the CPU, of real numbers, and has as many bytes as its shape calls for.
     """
     try:
         if path.exists():
@@ -111,7 +111,7 @@ def _what_is_wrong(tensor: Tensor) -> str:
         return "holds complex numbers"
     # a view may repeat a few values without end
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        return "repeats fewer values than its shape tells of"
+        return "repeats fewer values than its shape calls for"
     return ""
 
 

@@ -6,6 +6,7 @@ Window presets are (level, width) in HU. Source: the values radiology references
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -206,10 +207,8 @@ def _signal(volume: Volume) -> np.ndarray:
     array = volume.array
     step = max(1, array.size // _SAMPLE)
     if volume.no_signal is not None:
-        voxels = np.arange(0, volume.no_signal.shape[0] * array.shape[1] * array.shape[2], step)
-        row, column = np.divmod(voxels, array.shape[2])
-        hidden = volume.no_signal.reshape(-1, volume.no_signal.shape[2])[row, column >> 3] >> (7 - (column & 7)) & 1
-        kept = array.reshape(-1, *array.shape[3:])[voxels[hidden == 0]].ravel()
+        voxels = np.arange(0, math.prod(array.shape[:3]), step)
+        kept = array.reshape(-1, *array.shape[3:])[voxels[~volume.lack_signal(voxels)]].ravel()
         if kept.size:
             return _finite(kept)
     return _finite(array.reshape(-1)[::step])

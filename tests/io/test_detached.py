@@ -58,16 +58,16 @@ def test_another_number_of_compressed_bytes_than_there_are_is_damage(tmp_path, s
     packed = zlib.compress(VOXELS.tobytes())
     good = meta(tmp_path / "a.mha", f"CompressedData = True\nCompressedDataSize = {len(packed)}\n", packed)
     np.testing.assert_array_equal(load_volume(good).array, VOXELS)
-    with pytest.raises(InputError, match=rf"a.mha is damaged: its header tells of {stated} compressed bytes"):
+    with pytest.raises(InputError, match=rf"a.mha is damaged: its header states {stated} compressed bytes"):
         load_volume(meta(tmp_path / "a.mha", f"CompressedData = True\nCompressedDataSize = {stated}\n", packed))
 
 
 @pytest.mark.parametrize("make", [nrrd, meta])
 def test_voxels_missing_or_left_over_are_an_error(tmp_path, make):
     path = tmp_path / ("a.nrrd" if make is nrrd else "a.mha")
-    with pytest.raises(InputError, match=r"tells of 24 bytes of voxels, 23 are there"):
+    with pytest.raises(InputError, match=r"states 24 bytes of voxels, 23 are there"):
         load_volume(make(path, data=DATA[:-1]))
-    with pytest.raises(InputError, match="holds more voxels than its header tells of"):
+    with pytest.raises(InputError, match="holds more voxels than its header states"):
         load_volume(make(path, data=DATA + b"\1\2\3\4"))
     # less than a row: a line end or padding, which no voxel could be
     np.testing.assert_array_equal(load_volume(make(path, data=DATA + b"\n")).array, VOXELS)
@@ -84,7 +84,7 @@ def test_voxels_missing_or_left_over_are_an_error(tmp_path, make):
         ("NDims = 3", "NDims = 2", "DimSize in its header has 3 numbers for 2 axes"),
         ("DimSize = 4 3 2", "DimSize = 4 3 -2", "DimSize in its header is '-2'"),
         ("DimSize = 4 3 2", "DimSize = 4 3 0", "DimSize in its header is '0'"),
-        ("DimSize = 4 3 2", "DimSize = 40000 30000 20000", "tells of 24,000,000,000,000 bytes of voxels, 24 are there"),
+        ("DimSize = 4 3 2", "DimSize = 40000 30000 20000", "states 24,000,000,000,000 bytes of voxels, 24 are there"),
         ("MET_UCHAR", "MET_OTHER", "ElementType"),
         ("ElementSpacing = 1 1 2", "ElementSpacing = 1 1 nan", "a.mha: .*not a finite"),
         ("ElementSpacing = 1 1 2", "ElementSpacing = 1 1 0", "a.mha: .*zero length"),
@@ -117,13 +117,13 @@ def test_a_wrong_number_in_a_nrrd_is_named(tmp_path, old, new, told):
 
 def test_a_size_no_compression_reaches_is_refused_before_memory_is_asked_for(tmp_path):
     huge = NRRD.replace("sizes: 4 3 2", "sizes: 40000 30000 20000")
-    with pytest.raises(InputError, match=r"tells of .* MiB of voxels in .* compressed bytes"):
+    with pytest.raises(InputError, match=r"states .* MiB of voxels in .* compressed bytes"):
         load_volume(nrrd(tmp_path / "a.nrrd", "encoding: gzip\n", gzip.compress(b"\0" * 99), start=huge))
 
 
 def test_a_stream_that_goes_on_past_its_header_is_left_after_a_row(tmp_path):
     bomb = gzip.compress(bytes(2**24))
-    with pytest.raises(InputError, match="holds more voxels than its header tells of"):
+    with pytest.raises(InputError, match="holds more voxels than its header states"):
         load_volume(nrrd(tmp_path / "a.nrrd", "encoding: gzip\n", bomb))
 
 

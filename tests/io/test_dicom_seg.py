@@ -466,7 +466,7 @@ def test_frames_that_would_fill_the_memory_are_refused_by_their_bytes(tmp_path):
     def swell(dataset):
         dataset.Rows = dataset.Columns = 65535
 
-    with pytest.raises(InputError, match=r"s.dcm tells of .* MiB"):
+    with pytest.raises(InputError, match=r"s.dcm states .* MiB"):
         read_seg(change(path, swell), grid())
 
 

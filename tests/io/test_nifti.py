@@ -216,8 +216,8 @@ def test_an_axis_of_length_0_behind_the_others_is_none(tmp_path, dim, shape):
     [
         (40, np.array([3, 2, 0, 4], "<i2"), "dim in its header"),
         (40, np.array([3, -2, 3, 4], "<i2"), "a.nii"),
-        (40, np.array([3, 30000, 30000, 30000], "<i2"), "tells of 27,000,000,000,000 bytes of voxels, 24 are there"),
-        (40, np.array([3, 2, 3, 3], "<i2"), "holds more voxels than its header tells of"),
+        (40, np.array([3, 30000, 30000, 30000], "<i2"), "states 27,000,000,000,000 bytes of voxels, 24 are there"),
+        (40, np.array([3, 2, 3, 3], "<i2"), "holds more voxels than its header states"),
         (40, np.array([3, 2, 3, 5], "<i2"), "30 bytes of voxels, 24 are there"),
         (108, np.array([1e30], "<f4"), "vox_offset"),
         (108, np.array([np.nan], "<f4"), "a.nii"),

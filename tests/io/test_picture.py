@@ -331,7 +331,7 @@ def test_what_is_no_picture_of_ours_meets_none_of_pillows_other_readers(tmp_path
     path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n%%EndComments\nshowpage\n%%EOF\n")
     with pytest.raises(InputError, match="cannot be read as a picture"):
         load_volume(path)
-    Image.new("L", (4, 3)).save(path, format="GIF")
+    Image.new("L", (4, 3)).save(path, format="PPM")
     with pytest.raises(InputError, match="cannot be read as a picture"):
         load_volume(path)
 

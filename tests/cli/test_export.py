@@ -138,8 +138,7 @@ def test_the_table_names_every_graph_and_how_far_it_is(one_graph, model, tmp_pat
     assert f"wrote {tmp_path / 'graphs'}: tiny-vit, opset {OPSET}" in out
     # nobody can say how long a graph takes, so a log is told when it begins
     assert err.splitlines() == [
-        f"tiny-vit, graph 1 of 1: {step}"
-        for step in ("writing the image_part", "comparing the image_part with torch")
+        f"tiny-vit, graph 1 of 1: {step}" for step in ("writing the image_part", "comparing the image_part with torch")
     ]
 
 

@@ -83,6 +83,23 @@ def write(path: Path, pixels: np.ndarray, **tags) -> Path:
     return save(dataset(pixels, **tags), path)
 
 
+def pack(plain: Path, packed: Path, syntax: str = "JPEGLosslessProcess14_1") -> Path:
+    """The file again, as lossless JPEG. syntax: of gdcm.TransferSyntax."""
+    import gdcm
+
+    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+    reader.SetFileName(str(plain))
+    assert reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, syntax)))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer.SetFileName(str(packed))
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()
+    return packed
+
+
 def slices(count: int, rows: int = 4, columns: int = 5, dtype: str = "int16", top: int = 1000) -> np.ndarray:
     return np.random.default_rng(0).integers(0, top, (count, rows, columns)).astype(dtype)
 

@@ -68,21 +68,7 @@ def index_folder(
         raise InputError(f"{folder} is not a folder.")
     modality = modality and (modality_code(modality) or modality)
     if (folder / "dataset.json").is_file():
-        manifest = parse_manifest(folder / "dataset.json")
-        cases = manifest.cases
-        if labels is not None:
-            cases = tuple(replace(case, labels=dict(labels)) for case in cases)
-        if modality:
-            cases = tuple(replace(case, modality=modality) for case in cases)
-        assigned = assign(cases)
-        manifest = replace(
-            manifest,
-            name=name or manifest.name,
-            modality=modality or manifest.modality,
-            labels=dict(labels) if labels is not None else manifest.labels,
-            cases=assigned.cases,
-        )
-        return Indexed(manifest, ("dataset.json is there and was read as it is.", *assigned.remarks))
+        return _of_foreign(folder / "dataset.json", name, modality, labels)
     found = _Found(name or _text(folder.resolve().name), modality, dict(labels or {}), threshold)
     if labels and len(labels) == 1:
         found.unnamed = next(iter(labels))
@@ -108,6 +94,25 @@ def index_folder(
         for structure, value in case.labels.items():
             all_labels.setdefault(structure, value)
     return Indexed(Manifest(found.name, modality or common, all_labels, tuple(found.cases)), tuple(found.remarks))
+
+
+def _of_foreign(path: Path, name: str | None, modality: str | None, labels: Mapping[str, int] | None) -> Indexed:
+    """What a Decathlon or nnU-Net dataset.json lists."""
+    manifest = parse_manifest(path)
+    cases = manifest.cases
+    if labels is not None:
+        cases = tuple(replace(case, labels=dict(labels)) for case in cases)
+    if modality:
+        cases = tuple(replace(case, modality=modality) for case in cases)
+    assigned = assign(cases)
+    manifest = replace(
+        manifest,
+        name=name or manifest.name,
+        modality=modality or manifest.modality,
+        labels=dict(labels) if labels is not None else manifest.labels,
+        cases=assigned.cases,
+    )
+    return Indexed(manifest, ("dataset.json is there and was read as it is.", *assigned.remarks))
 
 
 @dataclass

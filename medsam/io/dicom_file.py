@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 from pydicom.datadict import dictionary_description
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_partial
@@ -902,6 +902,26 @@ def _parse(file: BinaryIO, path: Path, name: str) -> Header:
         pixel_offset=offset,
         pixel_length=None if length == _UNDEFINED else length,
     )
+
+
+def read_dataset(path: Path, name: str, **options: Any) -> Dataset:
+    """`pydicom.dcmread`, also of files without the preamble. name: for messages. options: as of `dcmread`.
+
+    Raises InputError when the file cannot be opened, is damaged or would fill the memory.
+    """
+    try:
+        with path.open("rb") as file, quiet():
+            check_inflated(file, name, path.stat().st_size)
+            # force: some planning systems write files without the preamble
+            return dcmread(file, force=True, **options)
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"{name} cannot be read: {error.strerror or 'the file ends too early'}.") from error
+    except Exception as error:  # pydicom raises what it likes on damaged files
+        raise InputError(
+            f"{name} is a damaged or cut off DICOM file ({type(error).__name__}); copy or export it again."
+        ) from error
 
 
 def check_inflated(file: BinaryIO, name: str, size: int) -> None:

@@ -166,6 +166,17 @@ def read_frames(frames: Sequence[Frame], source: str) -> Pixels:
         except Exception as error:
             raise _damaged(frame.name, frame.header.syntax, error) from error
 
+    _decode(frames, source, fill)
+    words.check()
+    signal.darken()
+    return Pixels(out, signal.bits, tuple(signal.notes))
+
+
+def _decode(
+    frames: Sequence[Frame], source: str, fill: Callable[[Encoded | _Plain | _Child, Frame, int], None]
+) -> None:
+    """Call `fill` with what decodes a frame, the frame and its place: GDCM in a process apart, others in threads."""
+
     def fill_some(places: list[tuple[Frame, int]]) -> None:
         header = places[0][0].header
         with _Plain(header) if _is_plain(header) else nullcontext(Encoded(header)) as pixels:
@@ -184,14 +195,15 @@ def read_frames(frames: Sequence[Frame], source: str) -> Pixels:
                 fill(child, frame, k)
     if len(here) > 1:
         _in_threads(fill_some, here)
-    elif here and _is_plain(frames[0].header):
-        _in_threads(fill_some, [here[0][n::_THREADS] for n in range(min(_THREADS, len(frames)))])
     elif here:
-        encoded = Encoded(here[0][0][0].header)
-        _in_threads(lambda place: fill(encoded, *place), here[0])
-    words.check()
-    signal.darken()
-    return Pixels(out, signal.bits, tuple(signal.notes))
+        # of one file, the frames in threads
+        (places,) = here
+        header = places[0][0].header
+        if _is_plain(header):
+            _in_threads(fill_some, [places[n::_THREADS] for n in range(min(_THREADS, len(places)))])
+        else:
+            encoded = Encoded(header)
+            _in_threads(lambda place: fill(encoded, *place), places)
 
 
 class _Signal:

@@ -27,7 +27,7 @@ import numpy as np
 
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
-from medsam.io.dicom_file import check_inflated, is_dicom, named, number, quiet, sequence_items, text
+from medsam.io.dicom_file import is_dicom, named, number, quiet, read_dataset, sequence_items, text
 from medsam.io.files import check_growth
 from medsam.io.masks import PackedMasks, plain_name, structure_of_each, united
 
@@ -239,26 +239,12 @@ def open_dicom(path: Path, classes: Mapping[str, str], what: str) -> Dataset:
     classes: UID -> name of what is accepted. what: for messages, e.g. "a DICOM SEG".
     Raises InputError when the file cannot be opened, is not DICOM, is cut off, or is of another class.
     """
-    import pydicom
     from pydicom.uid import UID
 
-    try:
-        with path.open("rb") as file:
-            check_inflated(file, str(path), path.stat().st_size)
-            if not is_dicom(path):
-                raise InputError(f"{path}: not a DICOM file, so not {what}.")
-            with quiet():
-                # force: some planning systems write files without the preamble
-                dataset = pydicom.dcmread(file, force=True)
-                uid = UID(str(dataset.get("SOPClassUID") or ""))
-    except InputError:
-        raise
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or 'the file ends too early'}.") from error
-    except Exception as error:  # pydicom raises what it likes on damaged files
-        raise InputError(
-            f"{path}: a damaged or cut off DICOM file ({type(error).__name__}); copy or export it again."
-        ) from error
+    if path.is_file() and not is_dicom(path):
+        raise InputError(f"{path}: not a DICOM file, so not {what}.")
+    dataset = read_dataset(path, str(path))
+    uid = UID(text(dataset, "SOPClassUID") or "")
     if uid not in classes:
         # an unknown UID is free text, and free text is never quoted
         name = uid.name if uid.name != uid else "unknown" if uid else "missing"
@@ -299,49 +285,7 @@ class _Stack:
 
     @classmethod
     def of(cls, path: Path, dataset: Dataset) -> _Stack:
-        from pydicom import Dataset
-
-        items = sequence_items(dataset, "PerFrameFunctionalGroupsSequence", str(path))
-        shared = (sequence_items(dataset, "SharedFunctionalGroupsSequence", str(path)) or [Dataset()])[0]
-        if not items:
-            raise InputError(
-                f"{path}: (5200,9230) Per-frame Functional Groups Sequence is missing or empty: the SEG has no frames."
-            )
-
-        def macro(item: Dataset, keyword: str, tag: str, name: str) -> Dataset:
-            found = sequence_items(item, keyword, str(path)) or sequence_items(shared, keyword, str(path))
-            if not found:
-                raise InputError(
-                    f"{path}: {tag} {name} is missing, so the frames have no place in the patient. "
-                    "A SEG of slides or of plain pictures cannot be put on a scan."
-                )
-            return found[0]
-
-        positions, orientations, spacings, segments = [], [], [], []
-        measures = None
-        try:
-            for item in items:
-                plane = macro(item, "PlanePositionSequence", "(0020,9113)", "Plane Position Sequence")
-                facing = macro(item, "PlaneOrientationSequence", "(0020,9116)", "Plane Orientation Sequence")
-                measures = macro(item, "PixelMeasuresSequence", "(0028,9110)", "Pixel Measures Sequence")
-                identity = sequence_items(item, _IDENTITY, str(path)) or sequence_items(shared, _IDENTITY, str(path))
-                positions.append([float(v) for v in plane.ImagePositionPatient])
-                orientations.append([float(v) for v in facing.ImageOrientationPatient])
-                spacings.append([float(v) for v in measures.PixelSpacing])
-                segments.append(int(identity[0].ReferencedSegmentNumber) if identity else 0)
-            position = np.reshape(positions, (len(items), 3))
-            orientation, spacing = np.reshape(orientations, (len(items), 6)), np.reshape(spacings, (len(items), 2))
-            between, thickness = (
-                _positive(measures.get(keyword)) if measures is not None else None
-                for keyword in ("SpacingBetweenSlices", "SliceThickness")
-            )
-        except (AttributeError, TypeError, ValueError) as error:
-            raise InputError(
-                f"{path}: (5200,9230) Per-frame Functional Groups Sequence: a frame's (0020,0032) Image Position "
-                "(Patient), (0020,0037) Image Orientation (Patient) or (0028,0030) Pixel Spacing is missing or "
-                "not a number. Export the SEG again."
-            ) from error
-
+        position, orientation, spacing, segment, measures = _frame_places(path, dataset)
         sane = np.abs(position).max() < 1e6 and np.abs(orientation).max() < 2  # false for NaN, too
         if sane and spacing.min() > 1e-6 and spacing.max() < 1e4:
             along, down = orientation[0, :3], orientation[0, 3:]
@@ -371,7 +315,7 @@ class _Stack:
                 f"{path}: frames of one plane start at different places ((0020,0032) Image Position (Patient)); "
                 "tiled SEGs are not supported."
             )
-        return cls(basis, origins, plane_of, np.array(segments), between, thickness)
+        return cls(basis, origins, plane_of, segment, *measures)
 
     def corners_mm(self, frame: tuple[int, ...]) -> np.ndarray:
         rows, columns = frame
@@ -382,6 +326,58 @@ class _Stack:
             for r in (0, rows - 1)
         ]
         return np.array(corners) @ self.basis.T
+
+
+def _frame_places(
+    path: Path, dataset: Dataset
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tuple[float | None, float | None]]:
+    """What each frame says of its place: position (F, 3), orientation (F, 6), spacing (F, 2) and segment (F,).
+
+    Last, the spacing between slices and the slice thickness in mm, where they are stated.
+    """
+    from pydicom import Dataset
+
+    items = sequence_items(dataset, "PerFrameFunctionalGroupsSequence", str(path))
+    shared = (sequence_items(dataset, "SharedFunctionalGroupsSequence", str(path)) or [Dataset()])[0]
+    if not items:
+        raise InputError(
+            f"{path}: (5200,9230) Per-frame Functional Groups Sequence is missing or empty: the SEG has no frames."
+        )
+
+    def macro(item: Dataset, keyword: str, tag: str, name: str) -> Dataset:
+        found = sequence_items(item, keyword, str(path)) or sequence_items(shared, keyword, str(path))
+        if not found:
+            raise InputError(
+                f"{path}: {tag} {name} is missing, so the frames have no place in the patient. "
+                "A SEG of slides or of plain pictures cannot be put on a scan."
+            )
+        return found[0]
+
+    positions, orientations, spacings, segments = [], [], [], []
+    measures = None
+    try:
+        for item in items:
+            plane = macro(item, "PlanePositionSequence", "(0020,9113)", "Plane Position Sequence")
+            facing = macro(item, "PlaneOrientationSequence", "(0020,9116)", "Plane Orientation Sequence")
+            measures = macro(item, "PixelMeasuresSequence", "(0028,9110)", "Pixel Measures Sequence")
+            identity = sequence_items(item, _IDENTITY, str(path)) or sequence_items(shared, _IDENTITY, str(path))
+            positions.append([float(v) for v in plane.ImagePositionPatient])
+            orientations.append([float(v) for v in facing.ImageOrientationPatient])
+            spacings.append([float(v) for v in measures.PixelSpacing])
+            segments.append(int(identity[0].ReferencedSegmentNumber) if identity else 0)
+        position = np.reshape(positions, (len(items), 3))
+        orientation, spacing = np.reshape(orientations, (len(items), 6)), np.reshape(spacings, (len(items), 2))
+        between, thickness = (
+            _positive(measures.get(keyword)) if measures is not None else None
+            for keyword in ("SpacingBetweenSlices", "SliceThickness")
+        )
+        return position, orientation, spacing, np.array(segments), (between, thickness)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path}: (5200,9230) Per-frame Functional Groups Sequence: a frame's (0020,0032) Image Position "
+            "(Patient), (0020,0037) Image Orientation (Patient) or (0028,0030) Pixel Spacing is missing or "
+            "not a number. Export the SEG again."
+        ) from error
 
 
 @dataclass(frozen=True)

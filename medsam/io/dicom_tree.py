@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Literal
 
 from medsam.errors import InputError
 from medsam.io.dicom_file import (
-    check_inflated,
     files_below,
     is_dicom,
     known_non_scan,
-    quiet,
+    read_dataset,
     sequence_items,
     sop_class,
     text,
@@ -169,20 +168,9 @@ def list_tree(folder: Path) -> Tree:
 
 def _header(path: Path, name: str) -> Dataset | None:
     """What this module asks of a DICOM file, `name` in messages; None for other files, InputError for damaged ones."""
-    import pydicom
-
     if not is_dicom(path):
         return None
-    try:
-        with path.open("rb") as file, quiet():
-            check_inflated(file, name, path.stat().st_size)
-            return pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(_WANTED))
-    except InputError:
-        raise
-    except Exception as error:  # pydicom raises what it likes on damaged files
-        raise InputError(
-            f"{name} is a damaged or cut off DICOM file ({type(error).__name__}); copy or export it again."
-        ) from error
+    return read_dataset(path, name, stop_before_pixels=True, specific_tags=list(_WANTED))
 
 
 def _stated_person(dataset: Dataset) -> str | None:

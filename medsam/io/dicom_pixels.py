@@ -330,7 +330,7 @@ class _Words:
                 raise InputError(
                     f"{frame.name}: {named('HighBit')} is {layout.high_bit} and {named('BitsStored')} "
                     f"{layout.bits_stored}, which says that the numbers lie {shift} bits up, and its pixels "
-                    f"({low} to {high}) fit both readings. Export the file again."
+                    f"({low} to {high}) do not show whether they do. Export the file again."
                 )
         if is_shifted:
             np.right_shift(words, shift, out=words)

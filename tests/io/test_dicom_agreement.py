@@ -169,7 +169,7 @@ def test_a_high_bit_that_the_words_deny_moves_nothing(tmp_path):
 
 def test_a_high_bit_that_the_words_leave_open_is_an_error(tmp_path):
     pixels = np.array([[16, 32], [160, 320]], np.uint16)
-    with pytest.raises(InputError, match=r"\(0028,0102\) High Bit is 15 .* do not tell"):
+    with pytest.raises(InputError, match=r"\(0028,0102\) High Bit is 15 .* do not show"):
         read_dicom(write(tmp_path / "a.dcm", pixels, BitsStored=12, HighBit=15))
     with pytest.raises(InputError, match=r"\(0028,0102\) High Bit is 7; expected 11 to 15"):
         read_dicom(write(tmp_path / "b.dcm", pixels, BitsStored=12, HighBit=7))

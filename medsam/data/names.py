@@ -226,6 +226,7 @@ class _Names:
         self.below: dict[PurePosixPath, set[str]] = defaultdict(set)  # folder -> names in it
         self.heads: dict[tuple[PurePosixPath, str], set[str]] = defaultdict(set)  # beginnings of one pattern
         self.seconds: dict[tuple[PurePosixPath, str], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+        self.repeated: dict[tuple[PurePosixPath, str], bool] = {}
         self.odd: set[PurePosixPath] = set()
         self.patients: dict[PurePosixPath, bool] = {}
         for path in self.paths:
@@ -340,9 +341,11 @@ class _Names:
             return False
         if _is_person(first):
             return True
-        found = self.seconds[folder, _pattern(" ".join(first))]
-        repeated = len(set().union(*found.values())) < sum(map(len, found.values()))
-        return repeated and len(found) >= (2 if len(re.sub(r"\D", "", first[-1])) >= 3 else 3)
+        key = folder, _pattern(" ".join(first))
+        found = self.seconds[key]
+        if key not in self.repeated:  # once, not for every name
+            self.repeated[key] = len(set().union(*found.values())) < sum(map(len, found.values()))
+        return self.repeated[key] and len(found) >= (2 if len(re.sub(r"\D", "", first[-1])) >= 3 else 3)
 
 
 def _named(around: Sequence[str], name: str, kept: int) -> tuple[tuple[str, ...], str]:

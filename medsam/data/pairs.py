@@ -6,7 +6,8 @@ folder's; the rest says which scan it belongs to. A label goes to the scan with,
   a channel number      X_0000 with X, as nnU-Net names them; only where no scan has the label's own name
   words more            X with X_liver, X_mask_1, X_liver_000: a structure, or one of several masks
   a modality more       X_t1 and X_flair with X_seg: all of them
-  its folder            the one scan in a folder with `seg`, or with a folder of one mask a structure
+  its folder            the one scan in a folder with `seg`, or with a folder of one mask a structure; X with X/liver
+  a number more         images/X with masks/X_0 and masks/X_1; only where no scan is named so
   the same number       bus_0001 with mask_0001
 and near before far: the same folder (but for `images` and `masks`), one above or below, then anywhere.
 A label that fits several scans is left out, with a remark.
@@ -103,6 +104,7 @@ def pair_files(paths: Iterable[PurePath], is_mask: Callable[[PurePath], bool] = 
     match.ask(is_mask)
     match.channels()
     match.anywhere()
+    match.counted()
     match.by_number()
     return match.result()
 
@@ -279,14 +281,26 @@ class _Matcher:
 
     def ask(self, is_mask: Callable[[PurePath], bool]) -> None:
         """Open files whose names say only that they belong to another: liver/X beside images/X, X_cord beside X,
-        BrainStem beside img."""
+        BrainStem beside img, X/lesion beside X, X.png beside X.jpg."""
         found: list[tuple[Named, str, str, list[Named]]] = []
+        unnamed: dict[PurePath, list[Named]] = defaultdict(list)  # folder -> scans called image or T1 alone
+        for image in self.images:
+            if all(map(_is_modality, image.key)):
+                unnamed[image.path.parent].append(image)
         for file in [image for image in self.images if not image.by_folder and image.path not in self.found]:
             namesakes = [i for i in self._keys[file.words] if i.path.parent != file.path.parent]
             longer = [fit for fit in self._longer(file) if _closest(file, fit[0])]
-            scans = [i for i in self._here[file.path.parent] if i is not file and all(map(_is_modality, i.key))]
-            if (namesakes or longer or (len(scans) == 1 and file.key)) and is_mask(file.path):
-                structure = file.path.parent.name if namesakes else longer[0][1] if longer else stem(file.path)
+            folder = file.path.parent
+            scans = [image for image in unnamed.get(folder, ()) if image is not file]
+            namely = self._keys.get(_words(folder.name), [])
+            scans = scans or [i for i in namely if i.path.parent == folder.parent and stem(i.path) == folder.name]
+            lone = len(scans) == 1 and bool(file.key)
+            twins = [i for i in self._keys[file.words] if i.path.parent == folder and stem(i.path) == stem(file.path)]
+            twin = next((i for i in twins if i is not file), None) if len(twins) == 2 else None
+            is_twin = twin is not None and is_mask(file.path) and not is_mask(twin.path)
+            if is_twin or ((namesakes or longer or lone) and is_mask(file.path)):
+                # a scan beside it tells more than equal names elsewhere: 1/liver beside 1/image, and 2/liver
+                structure = "" if is_twin else longer[0][1] if longer else stem(file.path) if lone else folder.name
                 found.append((file, structure, longer[0][2] if longer else "", scans))
         for file, *_ in found:
             file.role = "label"
@@ -307,6 +321,20 @@ class _Matcher:
             images, structure, number = next(fits, ([], "", ""))
             if len(images) == 1 or (images and _one_examination(images)):
                 self._give(label, images, structure, number)
+
+    def counted(self) -> None:
+        """Several masks of a scan, told by a number alone: masks/X_0 and masks/X_1 with images/X.
+
+        Only where no scan is named as such a mask is, or it may be the mask of a scan that is missing.
+        """
+        patterns = {_pattern(image.key) for image in self.images}
+        given = set(self.found)
+        for label in self._open():
+            if label.by_folder and len(label.key) > 1 and label.key[-1].isdigit():
+                images = _closest(label, _others(label, self._keys.get(label.key[:-1], [])))
+                fits = len(images) == 1 and images[0].path not in given
+                if fits and _pattern(label.key) not in patterns:
+                    self._give(label, images, "", label.key[-1])
 
     def _open(self) -> list[Named]:
         unclear = {path for group in self.unclear for path in group}
@@ -528,6 +556,10 @@ def _structure(rest: Words) -> tuple[str, str]:
     if rest[-1].isdigit() and len(rest[-1]) >= 3:
         return "_".join(rest[:-1]), rest[-1]
     return "_".join(rest), ""
+
+
+def _pattern(words: Words) -> Words:
+    return tuple(re.sub(r"\d+", "#", word) for word in words)
 
 
 def _wording(words: Words) -> Words:

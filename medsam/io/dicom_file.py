@@ -132,7 +132,7 @@ _MOST_FRAMES = 100_000
 _LEAST_ENCODED = {RLELossless: 72}
 
 # what Rescale Type may call Hounsfield units
-_HOUNSFIELD = {"HU", "HOUNSFIELD", "HOUNSFIELD UNITS", "[HNSF'U]"}
+_HOUNSFIELD = {"HU", "HOUNSFIELD", "HOUNSFIELD UNIT", "HOUNSFIELD UNITS", "[HNSF'U]"}
 
 # objects that carry rows and columns but are no scan
 _NOT_SCANS = {
@@ -514,9 +514,8 @@ class Header:
             raise InputError(f"{self.name}: {named(keyword)} is missing. Export the file again.")
         # a range is searched for a fraction, number by number
         if not found.is_integer() or int(found) not in allowed:
-            span = (
-                f"{allowed[0]} to {allowed[-1]}" if isinstance(allowed, range) else ", ".join(str(a) for a in allowed)
-            )
+            is_span = isinstance(allowed, range) and len(allowed) > 1
+            span = f"{allowed[0]} to {allowed[-1]}" if is_span else ", ".join(str(a) for a in allowed)
             raise InputError(f"{self.name}: {named(keyword)} is {found:g}; expected {span}. Export the file again.")
         return int(found)
 

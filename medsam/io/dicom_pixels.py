@@ -51,6 +51,7 @@ from pydicom.uid import (
     JPEGLSNearLossless,
     RLELossless,
 )
+from scipy.ndimage import label
 
 from medsam.errors import InputError
 from medsam.io.dicom_file import Frame, Header, PixelLayout, named
@@ -80,6 +81,8 @@ _THREADS = min(4, os.cpu_count() or 1)
 
 # Pixels of a frame from which the darkness of the signal is estimated, and the share of them, in %, that is dark.
 _SAMPLE, _DARK = 1000, 0.5
+# Padding of a value that the signal has, too, fills at least this share of an image, from its edge on.
+_PADS = 0.01
 
 _INTEGERS = tuple(np.dtype(t) for t in ("uint8", "int16", "int32", "int64"))
 
@@ -226,6 +229,7 @@ class _Signal:
         self._air = -1000.0 if out.ndim == 3 and frames[0].units == "HU" else -np.inf
         # of the signal of each frame
         self._lowest: list[float] = []
+        self._highest: list[float] = []
         self._samples: list[np.ndarray] = []
         # what a collimator kept dark, by frame
         self._measured: dict[int, np.ndarray] = {}
@@ -260,12 +264,14 @@ class _Signal:
             values = values[np.isfinite(values)]
         if values.size:
             self._lowest.append(values.min())
+            self._highest.append(values.max())
             self._samples.append(values.reshape(-1)[:: max(1, values.size // _SAMPLE)])
 
     def darken(self) -> None:
         """Give padding and what lies behind shutters the lowest value of the signal, unless it is dark already.
 
-        What a collimator kept dark stays: it was measured.
+        What a collimator kept dark stays: it was measured. So do numbers of padding amid the signal, which writers
+        use for tissue, too (0 as padding of a CT stored in HU).
         """
         if self.bits is None or not self.bits.any():
             self.bits = None
@@ -274,7 +280,7 @@ class _Signal:
             self.bits = None
             self.notes.append("By its tags the whole scan is padding or lies behind a shutter; the tags are ignored.")
             return
-        lowest, changed = min(self._lowest), 0
+        lowest, highest, changed = min(self._lowest), max(self._highest), 0
         # not the lowest: compression and noise go below what pads a scan
         dark = max(np.percentile(np.concatenate(self._samples), _DARK), self._air)
         for k, values in enumerate(self._out):
@@ -282,6 +288,8 @@ class _Signal:
                 continue
             bits = self.bits[k] & ~self._measured[k] if k in self._measured else self.bits[k]
             hidden = np.unpackbits(bits, axis=-1, count=values.shape[1]).view(bool)
+            if values.ndim == 2 and ((values > dark) & (values <= highest) & hidden).any():
+                hidden &= (values > highest) | _from_the_edge(hidden)
             bright = (values > dark) & (hidden[..., None] if values.ndim == 3 else hidden)
             changed += int(np.count_nonzero(bright))
             values[bright] = lowest
@@ -291,6 +299,15 @@ class _Signal:
                 f"{share:.2g} % of the voxels are padding ({named('PixelPaddingValue')}) or lie behind a display "
                 f"shutter and are not dark: they count as background, {lowest:g}."
             )
+
+
+def _from_the_edge(mask: np.ndarray) -> np.ndarray:
+    """The parts of a mask (J, I) that touch the edge of the image and are no speckles."""
+    parts, count = label(mask)
+    edge = np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]])
+    large = np.bincount(parts.ravel(), minlength=count + 1) >= _PADS * mask.size
+    large[0] = False
+    return (np.isin(np.arange(count + 1), edge) & large)[parts]
 
 
 class _Words:
@@ -512,9 +529,21 @@ def _colours(stored: np.ndarray, frame: Frame) -> np.ndarray:
     """Decoded colours or palette indices -> (J, I, 3) uint8."""
     layout, depth = frame.header.layout, frame.header.layout.bits_stored
     if layout.photometric == "PALETTE COLOR":
-        depth = int(frame.header.dataset.RedPaletteColorLookupTableDescriptor[2])
+        depth = _palette_depth(frame.header)
         stored = apply_color_lut(stored, frame.header.dataset)[..., :3]
     return (stored >> max(depth - 8, 0)).astype(np.uint8)
+
+
+def _palette_depth(header: Header) -> int:
+    """Bits of the colours of a palette. Some writers say 16 and give 8, which would all be black."""
+    dataset = header.dataset
+    depth = int(dataset.RedPaletteColorLookupTableDescriptor[2])
+    tables = [dataset.get(f"{colour}PaletteColorLookupTableData") for colour in ("Red", "Green", "Blue")]
+    if depth == 16 and all(isinstance(table, bytes) and len(table) % 2 == 0 for table in tables):
+        order = ">" if header.syntax == ExplicitVRBigEndian else "<"
+        if all((np.frombuffer(table, f"{order}u2") < 256).all() for table in tables):
+            return 8
+    return depth
 
 
 def _damaged(name: str, syntax: UID, error: Exception) -> InputError:

@@ -27,6 +27,8 @@ _BRIGHT = 128
 _FEW = 8
 # more distinct values than this are a label map only where most of them cover an area
 _MANY = 64
+# a JPEG darker than this is no drawing: its own noise is a good part of it
+_DIM = 32
 _LOSSY = ("JPEG", "MPO", "JPEG2000", "WEBP")
 
 
@@ -60,13 +62,19 @@ class LabelPicture:
         smeared = self.lossy or len(values) > _FEW
         if self.colours is not None and _several_colours(self.colours, self.shown, smeared):
             return None
-        # 127 wherever it lies well between, so that manifests of all kinds of masks agree
-        between = DEFAULT_THRESHOLD if top / 8 < DEFAULT_THRESHOLD < top * 7 / 8 else top / 2
+        level = _level(self.shown) if smeared else top
+        between = _between(level)
         if len(values) <= 2:
             dark = float(values[0]) if len(values) == 2 else 0.0
             vivid = top >= _BRIGHT or self.colours is not None
             return between if vivid and dark <= top / 4 else None
-        return between if _two_levels(self.shown, values, smeared, self.lossy) else None
+        return between if _two_levels(self.shown, values, level, smeared, self.lossy) else None
+
+    @property
+    def would_be_threshold(self) -> float:
+        """The threshold for a user who knows that this is the mask of one structure."""
+        level = _level(self.shown)
+        return _between(level) if level > 0 else DEFAULT_THRESHOLD
 
     @property
     def unreadable(self) -> str | None:
@@ -165,20 +173,39 @@ def _several_colours(colours: np.ndarray, shown: np.ndarray, smeared: bool) -> b
     return bool(np.count_nonzero(off & _even(shown)) > 0.01 * np.count_nonzero(bright))
 
 
-def _two_levels(shown: np.ndarray, values: np.ndarray, smeared: bool, lossy: bool) -> bool:
-    """Whether a picture of more than two values is one structure on black, smeared by JPEG or smoothed at its edges."""
+def _two_levels(shown: np.ndarray, values: np.ndarray, level: float, smeared: bool, lossy: bool) -> bool:
+    """Whether a picture of more than two values is one structure on black, smeared by JPEG or smoothed at its edges.
+
+    level: the brightness of the structure.
+    """
     top = float(values[-1])
     if top < _BRIGHT and not lossy:
         return False  # numbers
+    if lossy and level < _DIM:
+        return False
     if not lossy and np.count_nonzero(values >= top * 15 / 16) < 2:
         return False  # 0, 1, 2 and 255
-    between = (shown > top / 8) & (shown < top * 7 / 8)
+    between = (shown > level / 8) & (shown < level * 7 / 8)
     if not smeared:
         return not between.any()
-    # edges are in between, areas are not; a photograph has neither areas nor two levels
-    bright, even = shown >= top * 7 / 8, _even(shown)
-    few = np.count_nonzero(even & between) <= 0.02 * np.count_nonzero(even & bright)
+    # edges are in between or, sharpened, above; areas are not; a photograph has neither areas nor two levels
+    bright, even = shown >= level * 7 / 8, _even(shown)
+    astray = between | (shown > level * 9 / 8)
+    # what JPEG changes weighs more the darker a mask is
+    share = 0.02 * max(1.0, 255 / level) if lossy else 0.02
+    few = np.count_nonzero(even & astray) <= share * np.count_nonzero(even & bright)
     return bool(few and np.count_nonzero(between) <= 3 * np.count_nonzero(bright))
+
+
+def _between(level: float) -> float:
+    """127 wherever it lies well between black and `level`, so that manifests of all kinds of masks agree."""
+    return DEFAULT_THRESHOLD if level / 8 < DEFAULT_THRESHOLD < level * 7 / 8 else level / 2
+
+
+def _level(shown: np.ndarray) -> float:
+    """How bright areas are where they are bright; edges of a JPEG go beyond."""
+    bright = shown[(shown >= shown.max() / 2) & _even(shown)]
+    return float(np.median(bright) if bright.size else shown.max())
 
 
 def _even(shown: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ from medsam.errors import InputError, counted
 from medsam.geometry import VolumeGeometry
 from medsam.io import itk, nifti, picture, seg_nrrd
 from medsam.io.files import check_regular, is_folder
-from medsam.io.label_picture import DEFAULT_THRESHOLD, LabelPicture, read_label_picture
+from medsam.io.label_picture import LabelPicture, read_label_picture
 from medsam.io.load import load_volume
 from medsam.io.masks import LabelMasks, PackedMasks, plain_name
 from medsam.io.npz import npz_names, read_npz_arrays
@@ -319,7 +319,7 @@ def _picture_numbers(drawn: LabelPicture, path: Path) -> Volume:
     """Label numbers of a picture. Raises UnknownLabel for one that holds none."""
     if drawn.numbers is None or drawn.unreadable:
         what = drawn.unreadable or "is a picture in colour, and colours are no label numbers"
-        level = DEFAULT_THRESHOLD if drawn.threshold is None else drawn.threshold
+        level = drawn.would_be_threshold if drawn.threshold is None else drawn.threshold
         raise UnknownLabel(
             f"{path.name} {what}. For a mask of one structure state "
             f'"threshold": {level:g} in the manifest; otherwise save it as a grey or palette PNG of numbers.'
@@ -354,10 +354,15 @@ def _ids(path: Path, volume: Volume) -> tuple[np.ndarray, list[str]]:
         whole = off <= _ROUNDED
     if not whole.all():
         example = array[~whole].flat[0]
+        why = (
+            "it looks like a probability map or a label resampled with interpolation. Save it again with "
+            'nearest-neighbour interpolation, or state a "threshold" if it is a mask of one structure.'
+            if np.isfinite(example)
+            else "such voxels mean no label, and not background either. Save it again with 0 there."
+        )
         raise UnknownLabel(
             f"{path.name} holds values that are no whole numbers ({np.count_nonzero(~whole)} voxels, e.g. "
-            f"{example:g}): it looks like a probability map or a label resampled with interpolation. Save it again "
-            'with nearest-neighbour interpolation, or state a "threshold" if it is a mask of one structure.'
+            f"{example:g}): {why}"
         )
     highest, told_apart = float(np.abs(array).max(initial=0)), 2.0 ** (np.finfo(array.dtype).nmant + 1)
     if highest > told_apart:

@@ -405,6 +405,41 @@ def test_masks_beside_the_one_scan_of_a_folder_are_its_structures_when_that_is_w
     assert pairs == {name: {"liver": "p2_liver.nii"} for name in ("p2_ct.nii", "p2_pet.nii")} | {"p1/dose.nrrd": {}}
 
 
+@pytest.mark.parametrize("above", ["CT/{}", "P0{}/followup", "case{}"])
+def test_a_mask_beside_the_one_scan_of_a_folder_is_its_structure_although_other_folders_have_one_of_its_name(above):
+    folders = [above.format(n) for n in (1, 2)]
+    masks = tuple(f"{folder}/liver.nii.gz" for folder in folders)
+    pairs, _ = found(*(f"{folder}/image.nii.gz" for folder in folders), *masks, masks=masks)
+    assert pairs == {f"{folder}/image.nii.gz": {"liver": f"{folder}/liver.nii.gz"} for folder in folders}
+
+
+def test_a_folder_of_masks_that_is_called_like_a_scan_beside_it_is_the_scans():
+    masks = tuple(f"im{n}/{name}.png" for n in (1, 2) for name in ("heart", "lung"))
+    pairs, _ = found("im1.png", "im2.png", *masks, masks=masks)
+    assert pairs == {f"im{n}.png": {"heart": f"im{n}/heart.png", "lung": f"im{n}/lung.png"} for n in (1, 2)}
+
+
+def test_of_two_files_of_one_name_in_a_folder_the_one_that_is_a_mask_is_the_others():
+    files = [f"{n}.{suffix}" for n in (1, 2) for suffix in ("jpg", "png")]
+    pairs, _ = found(*files, masks=("1.png", "2.png"))
+    assert pairs == one("1.jpg", "1.png") | one("2.jpg", "2.png")
+    # of two masks, or of two scans, neither is told from the other
+    assert not any(found(*files, masks=tuple(files))[0].values())
+    assert not any(found(*files)[0].values())
+
+
+def test_masks_told_by_a_number_alone_are_one_structure_of_their_scan():
+    pairs, _ = found("images/c1.png", "images/c2.png", *(f"masks/c{n}_{k}.png" for n in (1, 2) for k in (0, 1)))
+    assert pairs == {f"images/c{n}.png": {"": [f"masks/c{n}_0.png", f"masks/c{n}_1.png"]} for n in (1, 2)}
+
+
+@pytest.mark.parametrize("images", [["c1.png", "c2_0.png"], ["c1.png", "c1_1.png"]])
+def test_a_number_alone_tells_no_mask_where_scans_have_such_names(images):
+    pairs, told = found(*(f"images/{name}" for name in images), "masks/c1_7.png")
+    assert not any(pairs.values())
+    assert "fits no image" in told
+
+
 def test_the_order_of_the_files_does_not_matter():
     for files, right in LAYOUTS.values():
         assert found(*reversed(files))[0] == right

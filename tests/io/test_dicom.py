@@ -725,6 +725,18 @@ def test_palette_colours_are_looked_up():
     np.testing.assert_array_equal(read_dicom(path).array[0], expected)
 
 
+@pytest.mark.parametrize(("bits", "scale"), [(16, 257), (16, 256), (16, 1), (8, 1)])
+def test_palettes_that_hold_8_bits_in_16_are_not_black(tmp_path, bits, scale):
+    indices = np.arange(16, dtype=np.uint8).reshape(4, 4) % 3
+    colours = np.array([[0, 0, 0], [255, 10, 0], [20, 30, 200]])
+    tags = {}
+    for colour, table in zip(("Red", "Green", "Blue"), colours.T, strict=True):
+        tags[f"{colour}PaletteColorLookupTableDescriptor"] = [3, 0, bits]
+        tags[f"{colour}PaletteColorLookupTableData"] = (table * scale).astype("<u2").tobytes()
+    path = write(tmp_path / "a.dcm", indices, Modality="US", PhotometricInterpretation="PALETTE COLOR", **tags)
+    np.testing.assert_array_equal(read_dicom(path).array[0], colours[indices])
+
+
 def test_ybr_examples_become_rgb():
     path = Path(get_testdata_file("examples_ybr_color.dcm", download=False))
     volume = read_dicom(path)

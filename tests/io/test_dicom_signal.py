@@ -83,6 +83,31 @@ def test_padding_of_a_ct_below_air_keeps_its_value(tmp_path):
     np.testing.assert_array_equal(signal_of(volume)[0], inside)
 
 
+@pytest.mark.parametrize("modality", ["CT", "MR"])
+def test_tissue_that_has_the_number_of_padding_keeps_its_value(tmp_path, modality):
+    """0 as padding of numbers that run below it: HU stored as they are, phases of an MR."""
+    picture = np.random.default_rng(0).integers(-900, 900, (40, 40))
+    picture[10:30, 18:22] = 0
+    picture[5, ::2] = picture[0, 7] = 0
+    tags = {"Modality": modality, "RescaleSlope": 1, "RescaleIntercept": 0, "PixelPaddingValue": 0}
+    volume = read_dicom(write(tmp_path / "a.dcm", picture.astype(np.int16), **tags))
+    np.testing.assert_array_equal(volume.array[0], picture)
+    assert volume.notes == ()
+    # along the edge it is what the tag says
+    picture[:, :3] = 0
+    volume = read_dicom(write(tmp_path / "b.dcm", picture.astype(np.int16), **tags))
+    assert set(np.unique(volume.array[0][:, :3])) == {picture.min()}
+    np.testing.assert_array_equal(volume.array[0][:, 3:], picture[:, 3:])
+    assert len(volume.notes) == 1
+
+
+def test_padding_above_the_signal_is_dark_wherever_it_lies(tmp_path):
+    picture, _ = padded("uint16", 0)
+    picture[10, 10] = 65535
+    volume = read_dicom(write(tmp_path / "a.dcm", picture, **MR, PixelPaddingValue=65535))
+    assert volume.array[0, 10, 10] == 0
+
+
 def test_padding_of_an_inverted_radiograph_is_dark(tmp_path):
     picture, inside = padded("uint16", 0)
     tags = {"PhotometricInterpretation": "MONOCHROME1", "BitsStored": 12, "PixelPaddingValue": 0}

@@ -106,6 +106,24 @@ def test_the_smear_of_jpeg_makes_no_label_map_of_a_mask(tmp_path, image, suffix,
     assert np.count_nonzero(read_mask(path, GRID)[0] != INSIDE) <= 0.06 * INSIDE.sum()
 
 
+@pytest.mark.parametrize("quality", [60, 75, 90])
+@pytest.mark.parametrize("painted", [(128, 0, 0), (0, 128, 0), (0, 0, 128), (200, 60, 60), (60, 20, 20)])
+def test_a_jpeg_mask_of_any_colour_is_cut_halfway_to_its_own_brightness(tmp_path, painted, quality):
+    """Edges of a JPEG are brighter than what they bound: the brightest pixel is not the brightness of the mask."""
+    colour(painted, (0, 0, 0)).resize((128, 96), Image.Resampling.NEAREST).save(tmp_path / "a.jpg", quality=quality)
+    found = read_label_picture(tmp_path / "a.jpg")
+    assert found.threshold == 127 if max(painted) == 200 else abs(found.threshold - max(painted) / 2) < 4
+    inside = INSIDE.repeat(2, 0).repeat(2, 1)
+    mask = load_labels(tmp_path / "a.jpg", VolumeGeometry.uncalibrated((1, 96, 128)))["mask"][0]
+    assert np.count_nonzero(mask != inside) <= 0.05 * inside.sum()
+
+
+def test_a_dim_jpeg_is_no_mask_but_the_threshold_told_fits_it(tmp_path):
+    grey(2).save(tmp_path / "a.jpg", quality=95)
+    with pytest.raises(UnknownLabel, match=r'state "threshold": 1 '):
+        load_labels(tmp_path / "a.jpg", GRID)
+
+
 def test_a_palette_of_black_and_another_colour_has_black_as_its_background_in_either_order(tmp_path):
     palette(~INSIDE, [255, 255, 255, 0, 0, 0]).save(tmp_path / "a.png")
     np.testing.assert_array_equal(load_labels(tmp_path / "a.png", GRID, {"lesion": 1})["lesion"][0], INSIDE)
@@ -154,7 +172,7 @@ def test_what_is_neither_is_refused_with_what_to_do(tmp_path, image, suffix):
     path = tmp_path / f"a.{suffix}"
     image.save(path)
     for read in (lambda: load_labels(path, GRID), lambda: read_mask(path, GRID), lambda: structures_in(path)):
-        with pytest.raises(UnknownLabel, match=rf'a\.{suffix} (is|holds) .* state "threshold": 127'):
+        with pytest.raises(UnknownLabel, match=rf'a\.{suffix} (is|holds) .* state "threshold": \d+'):
             read()
     assert load_labels(path, GRID, {"x": 1}, threshold=127)["x"].any()
 

@@ -190,7 +190,7 @@ class Network:
         soft = window == "auto" and chosen.name == "soft-tissue"
         wide = fixed_window("wide") if soft else None
         notes = window_notes(scan, chosen, window, modality)
-        return Looker(self, scan, scan.geometry.plane(axis), chosen, wide, notes)
+        return Looker(self, scan, scan.geometry.plane(axis), chosen, wide, notes, modality)
 
     def embed(
         self,
@@ -398,9 +398,11 @@ class Looker:
         window: IntensityWindow,
         wide: IntensityWindow | None = None,
         notes: tuple[str, ...] = (),
+        modality: str | None = None,
     ) -> None:
         self.network, self.scan, self.plane, self.window, self.wide = network, scan, plane, window, wide
         self.notes = notes
+        self._modality = modality
         self.flat: set[int] = set()
         self._image = scan_tensor(scan)
 
@@ -426,7 +428,7 @@ class Looker:
     @cached_property
     def is_ct(self) -> bool:
         """Whether the scan holds Hounsfield units, see `is_hounsfield`."""
-        return is_hounsfield(self.scan)
+        return is_hounsfield(self.scan, self._modality)
 
     @property
     def flat_note(self) -> str:

@@ -18,7 +18,7 @@ Source: DICOM PS3.3 A.51 (Segmentation IOD), C.8.20 (Segmentation modules), C.7.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -99,20 +99,32 @@ def read_seg(path: Path, geometry: VolumeGeometry, *, frame_of_reference: str | 
     for segment in segments:
         parts.setdefault(segment.structure, []).append(segment.number)
     notes = _united(segments)
-    drawn = set(np.unique(frames).tolist()) if kind == "LABELMAP" else set(stack.segment.tolist())
     masks = PackedMasks(geometry.shape)
-    for name, parts_of_it in parts.items():
-        numbers = [number for number in parts_of_it if number in drawn]
-        planes = np.zeros((len(stack.origins), *frames.shape[1:]), dtype=bool) if numbers else None
-        if planes is not None and kind == "LABELMAP":
-            for frame, plane in zip(frames, stack.plane, strict=True):
-                planes[plane] |= np.isin(frame, numbers)
-        elif planes is not None:
-            for at in np.flatnonzero(np.isin(stack.segment, numbers)):
-                # "from half on", for odd maxima, too
-                planes[stack.plane[at]] |= frames[at].astype(np.uint32) * 2 >= most
+    # a LABELMAP has no maximum: its pixels are numbers of segments
+    for name, planes in _planes(stack, frames, parts, None if kind == "LABELMAP" else most):
         masks.add(name, None if planes is None else place.resample(planes), notes.get(name, ()))
     return masks
+
+
+def _planes(
+    stack: _Stack, frames: np.ndarray, parts: Mapping[str, Sequence[int]], most: int | None
+) -> Iterator[tuple[str, np.ndarray | None]]:
+    """Each structure on the planes of the SEG, bool (P, R, C), or None where no frame has it.
+
+    parts: structure -> numbers of its segments. most: the value that is the whole of a pixel; None: a LABELMAP.
+    """
+    drawn = set(np.unique(frames).tolist()) if most is None else set(stack.segment.tolist())
+    for name, numbers in parts.items():
+        here = [number for number in numbers if number in drawn]
+        planes = np.zeros((len(stack.origins), *frames.shape[1:]), dtype=bool) if here else None
+        if planes is not None and most is None:
+            for frame, plane in zip(frames, stack.plane, strict=True):
+                planes[plane] |= np.isin(frame, here)
+        elif planes is not None:
+            for at in np.flatnonzero(np.isin(stack.segment, here)):
+                # "from half on", for odd maxima, too
+                planes[stack.plane[at]] |= frames[at].astype(np.uint32) * 2 >= most
+        yield name, planes
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,18 @@ def test_air_round_a_ct_is_background_and_lung_that_meets_the_border_is_not():
         found = background(looker(scan, "CT", np.eye(4), window=window), 0)
         assert alike(found, ~body) > 0.95
         assert found[lung].mean() < 0.01
+    # what the user says of the modality counts for more than the values
+    shape = (1, ROWS, COLUMNS)
+    for grid, given, is_ct in (
+        (VolumeGeometry.uncalibrated(shape), None, False),
+        (VolumeGeometry.uncalibrated(shape), "CT", True),
+        (VolumeGeometry(shape, np.eye(4)), None, True),
+        (VolumeGeometry(shape, np.eye(4)), "MR", False),
+    ):
+        look = Predictor(ThresholdSam(64), "cpu").looker(Volume(scan[None], grid), modality=given)
+        assert look.is_ct is is_ct
+        if given == "CT":
+            assert background(look, 0)[lung].mean() < 0.01
     padded = np.where(disc(80, 60, 58), scan, -2000).astype(np.int16)  # outside the reconstruction
     assert background(looker(padded, "CT", np.eye(4)), 0)[~body].mean() > 0.95
 

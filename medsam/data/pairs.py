@@ -104,7 +104,7 @@ def pair_files(paths: Iterable[PurePath], is_mask: Callable[[PurePath], bool] = 
     match.ask(is_mask)
     match.channels()
     match.anywhere()
-    match.counted()
+    match.by_added_number()
     match.by_number()
     return match.result()
 
@@ -322,8 +322,8 @@ class _Matcher:
             if len(images) == 1 or (images and _one_examination(images)):
                 self._give(label, images, structure, number)
 
-    def counted(self) -> None:
-        """Several masks of a scan, told by a number alone: masks/X_0 and masks/X_1 with images/X.
+    def by_added_number(self) -> None:
+        """Several masks of a scan, named by a number more: masks/X_0 and masks/X_1 with images/X.
 
         Only where no scan is named as such a mask is, or it may be the mask of a scan that is missing.
         """

@@ -51,7 +51,6 @@ from pydicom.uid import (
     JPEGLSNearLossless,
     RLELossless,
 )
-from scipy.ndimage import label
 
 from medsam.errors import InputError
 from medsam.io.dicom_file import Frame, Header, PixelLayout, named
@@ -303,6 +302,8 @@ class _Signal:
 
 def _from_the_edge(mask: np.ndarray) -> np.ndarray:
     """The parts of a mask (J, I) that touch the edge of the image and are no speckles."""
+    from scipy.ndimage import label  # takes its time to import, and few scans need it
+
     parts, count = label(mask)
     edge = np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]])
     large = np.bincount(parts.ravel(), minlength=count + 1) >= _PADS * mask.size

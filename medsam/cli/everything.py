@@ -96,19 +96,7 @@ def run(arguments: argparse.Namespace) -> None:
     seconds = {"load": loaded, "prepare": prepared, "masks": time.perf_counter() - started - prepared}
 
     _write(arguments, looker, masks, out)
-    notes = list(looker.notes)
-    if looker.flat and index is not None:  # empty slices are normal in a volume
-        notes.append(looker.flat_note)
-    if left_out:
-        notes.append(
-            f"{counted(left_out, 'mask')} left out: more than {settings.max_background_ratio:g} of each lay on the "
-            "background round the scan. --max-background-ratio 1 keeps them."
-        )
-    if not masks:
-        notes.append(
-            "No mask passed the filters. Lower --pred-iou-thresh and --stability-score-thresh; a model trained with "
-            "boxes alone answers clicks badly, so leave --prompt out (docs/everything.md)."
-        )
+    notes = _notes(looker, index is None, len(masks), left_out, settings.max_background_ratio)
     objects = len({one.object for one in masks if one.object is not None})
     report: dict[str, Any] = {
         "model": predictor.name,
@@ -188,6 +176,24 @@ def _write(arguments: argparse.Namespace, looker: Looker, masks: list[AutomaticM
     if arguments.preview is not None:
         title = f"{looker.network.name}, window {looker.window.name}"
         write_masks_preview(scan, masks, plane, looker.window, arguments.preview, title)
+
+
+def _notes(looker: Looker, is_volume: bool, found: int, left_out: int, most_background: float) -> list[str]:
+    """What the user should know. found, left_out: numbers of masks."""
+    notes = list(looker.notes)
+    if looker.flat and not is_volume:  # empty slices are normal in a volume
+        notes.append(looker.flat_note)
+    if left_out:
+        notes.append(
+            f"{counted(left_out, 'mask')} left out: more than {most_background:g} of each lay on the "
+            "background round the scan. --max-background-ratio 1 keeps them."
+        )
+    if not found:
+        notes.append(
+            "No mask passed the filters. Lower --pred-iou-thresh and --stability-score-thresh; a model trained with "
+            "boxes alone answers clicks badly, so leave --prompt out (docs/everything.md)."
+        )
+    return notes
 
 
 def _default_out(scan: Volume, path: Path) -> Path:

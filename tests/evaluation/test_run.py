@@ -196,7 +196,7 @@ def test_a_broken_case_is_named_at_the_end_and_the_others_are_kept(manifest, tmp
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert "1 of 2 cases could not be measured" in error
-    assert "case0: Case case0, image: 0.nii.gz cannot be read as NIfTI" in error
+    assert "case0: Case case0, image: 0.nii.gz cannot be read: it is truncated" in error
     assert (tmp_path / "out" / "cases" / "case1.json").exists()
     assert not (tmp_path / "out" / "metrics.csv").exists()
 
@@ -206,7 +206,7 @@ def test_files_that_are_missing_are_told_before_anything_is_loaded(manifest, tmp
     shutil.copytree(manifest.parent, data)
     (data / "3-label.nii.gz").unlink()
     assert main(["evaluate", "--manifest", str(data / "manifest.json"), "--out", str(tmp_path / "out")]) == 2
-    assert "1 files of the manifest are missing: case3:" in capsys.readouterr().err
+    assert "1 file of the manifest is missing: case3:" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

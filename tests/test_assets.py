@@ -448,8 +448,12 @@ def test_an_untrusted_certificate_is_explained(server: Server, tmp_path: Path, k
 
 
 def test_progress_goes_to_stderr(
-    server: Server, known: Callable[[Asset], Asset], capfd: pytest.CaptureFixture[str]
+    server: Server,
+    known: Callable[[Asset], Asset],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("medsam.progress._FIRST", 0.0)
     server.answers["/tiny.bin"] = sends(BODY)
     known(one_file(HttpsUrl(server.url("/tiny.bin"))))
     fetch("tiny")

@@ -379,16 +379,22 @@ def test_what_is_not_there_is_named(sam):
         choose_engine(sam, torch.device("cuda"), engine="openvino")
 
 
-def test_lower_precision_is_near_or_refused_where_the_processor_has_none(sam):
-    if "BF16" not in runtime.openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        with pytest.raises(InputError, match="does not compute in bfloat16"):
-            choose_engine(sam, CPU, "bfloat16")
-        return
-    engine = choose_engine(sam, CPU, "bfloat16")
+def test_lower_precision_is_near(sam):
+    engine = choose_engine(sam, CPU, "bfloat16", "torch")
     image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(2))
     exact = TorchEngine(sam, CPU).encode(image)
     assert engine.precision == "bfloat16"
     assert 0 < (engine.encode(image) - exact).norm() / exact.norm() < 0.1
+
+
+def test_graphs_run_in_no_precision_that_the_processor_lacks(sam):
+    can = runtime.openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    for precision, capability in (("bfloat16", "BF16"), ("float16", "FP16")):
+        if capability in can:
+            assert choose_engine(sam, CPU, precision, "openvino").precision == precision
+        else:
+            with pytest.raises(InputError, match=f"does not compute in {precision}"):
+                choose_engine(sam, CPU, precision, "openvino")
 
 
 def test_int8_is_calibrated_on_the_sample_scans_once(sam, folder, monkeypatch):

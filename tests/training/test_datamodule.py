@@ -516,7 +516,7 @@ def test_a_split_without_cases(tmp_path):
 
 def test_files_that_are_missing(tiny, tmp_path):
     (tmp_path / "b.nii.gz").unlink()
-    with pytest.raises(InputError, match=r"1 files of the manifest are missing: b: .*b\.nii\.gz.*medsam data check"):
+    with pytest.raises(InputError, match=r"1 file of the manifest is missing: b: .*b\.nii\.gz.*medsam data check"):
         prepared(tiny)
 
 

@@ -4,8 +4,9 @@ Static: the range of every product's input is found beforehand, on prepared look
 QuantizeLinear and DequantizeLinear (ONNX), which OpenVINO and ONNX Runtime turn into int8 kernels.
 
 What becomes int8: products with a matrix of weights (query, key and value, projections, MLPs); nearly all of a ViT, and
-two thirds of the multiplications in LiteMedSAM's TinyViT. Weights are symmetric, of seven bits, with a scale a column; their inputs are
-unsigned with a zero point, since what GELU leaves (from -0.17 to several) would waste half of a symmetric range.
+two thirds of the multiplications in LiteMedSAM's TinyViT. Weights are symmetric, of seven bits, with a scale a column;
+their inputs are unsigned with a zero point, since what GELU leaves (from -0.17 to several) would waste half of a
+symmetric range.
 
 What stays in float32, with the relative error of LiteMedSAM's embedding when one of its kind alone is quantised,
 from the smallest to the largest value seen:
@@ -14,9 +15,8 @@ from the smallest to the largest value seen:
   convolutions that merge patches           0.04 to 0.45
   other convolutions                        0.01 to 0.12, for a tenth of the multiplications
   norms, softmax, GELU, q k', (q k') v      without weights; 7 % of the multiplications
-All products together cost 0.10, clipped 0.08; rounding the weights alone costs 0.06 (all of this with weights of eight
-bits, on a processor with VNNI). What that gains and what it does
-to masks: docs/benchmarks.md, "Precision".
+All products together cost 0.10, clipped 0.08; rounding the weights alone costs 0.06: measured with weights of eight
+bits on a processor with VNNI. What that gains and what it does to masks: docs/benchmarks.md, "Precision".
 
 Source: Jacob et al. 2018 (arXiv 1712.05877) for the scheme; Banner et al. 2019 (1810.05723) for clipping where the
 squared error is least, here with the measured distribution in place of an assumed one.
@@ -38,9 +38,8 @@ from medsam.models.runtime import openvino_core
 # Values of a tensor looked at in each image, and bins they are counted in. LiteMedSAM's error is 0.082 with these, and
 # 0.081 with a third of all values and twice the bins.
 _SAMPLE, _BINS = 2**16, 2048
-# Weights go from minus to plus this: processors without VNNI add two products of 8 bits in 16 and clip what does not fit,
-# and 2 * 255 * 63 does. With 127, tiny models' embeddings were 0.07 and 0.30
-# off there; with 63, 0.01 and 0.02 on any processor.
+# Weights go from minus to plus this: processors without VNNI add two products in 16 bits and clip what does not fit;
+# 2 * 255 * 63 fits. With 127, embeddings of tiny models were 0.07 and 0.30 off there; with 63, 0.01 and 0.02 anywhere.
 _LARGEST = 63
 # How much of the seen range may be kept on either side.
 _KEPT = np.geomspace(0.1, 1.0, 30)

@@ -20,7 +20,7 @@ from medsam.models.sam import Sam
 from medsam.models.specs import tiny_spec
 
 SIDE = 64
-# of the embedding, by norm: seven bits of weights leave 0.009 (TinyViT) and 0.018 (ViT) here, ranges four times too small 0.2
+# of the embedding, by norm: seven bits of weights leave 0.009 (TinyViT) and 0.018 (ViT), ranges 4 times too small 0.2
 TOLERANCE = 0.03
 
 

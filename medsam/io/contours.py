@@ -256,10 +256,12 @@ def _relation(inner: _Part, outer: _Part) -> str:
     """Whether the smaller one lies "inside" the other, "apart" from it, or they "overlap"."""
     mine, theirs = inner.common(outer)
     shared = int(np.count_nonzero(mine & theirs))
-    if shared == inner.size:
-        return "inside"
     if not shared:
         return "apart"
+    if inner.size == outer.size:  # neither is the smaller one, so the order in the file would decide
+        return "overlap"
+    if shared == inner.size:
+        return "inside"
     if 2 * shared > inner.size:
         from scipy.ndimage import binary_dilation
 

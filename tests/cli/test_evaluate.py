@@ -67,7 +67,7 @@ def test_every_kind_of_prompt_in_one_run(manifest, tmp_path, capsys):
     ]
     assert "points:2" in captured.out
     assert "1 structure of a case was not measured; the report lists it" in captured.err
-    report = (out / "report.html").read_text()
+    report = (out / "report.html").read_text(encoding="utf-8")
     assert "through the volume from one prompt a structure" in report
     assert "past the structure's end" in report
 

@@ -62,7 +62,7 @@ def test_the_folder_holds_what_the_contract_says(finished):
     assert summary["filled-box"]["structures"]["lesion"]["dice"]["mean"] == 1
     assert summary["protocol"]["prompt"] == "box"
     assert summary["environment"]["torch"]
-    report = (finished / "report.html").read_text()
+    report = (finished / "report.html").read_text(encoding="utf-8")
     assert "lesion" in report
     assert len(report) < 5_000_000
 

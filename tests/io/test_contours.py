@@ -228,6 +228,23 @@ def test_loops_that_touch_keep_all_of_both():
     assert found.overlapping == 0
 
 
+@pytest.mark.parametrize(
+    "loops",
+    [
+        [rectangle(0.5, 0.5, 10.5, 4.5), rectangle(-1, -1, 7.5, 4.5)],
+        [rectangle(0.5, 0.5, 4.5, 4.5), rectangle(0.3, 0.3, 4.3, 4.3)],
+    ],
+    ids=["40 pixels each", "the same pixels"],
+)
+def test_loops_of_equal_size_are_united_in_either_order(loops):
+    one, other = (fill([loop], (11, 13)) for loop in loops)
+    assert one.sum() == other.sum()
+    for order in (loops, loops[::-1]):
+        found = enclosed(order, (11, 13))
+        assert np.array_equal(found.pixels, one | other)
+        assert found.overlapping == 2
+
+
 _boxes = st.tuples(*[st.integers(-3, 14)] * 4).filter(lambda b: abs(b[0] - b[2]) > 1 and abs(b[1] - b[3]) > 1)
 
 

@@ -43,7 +43,7 @@ from medsam.models.export import GRAPHS, OPSET, example_inputs, export_graph, gr
 from medsam.models.mask_decoder import ImagePart
 from medsam.models.prompt_encoder import as_tokens
 from medsam.models.quantise import quantise_encoder
-from medsam.models.runtime import openvino_core
+from medsam.models.runtime import locale_kept, openvino_core
 from medsam.models.sam import Sam
 from medsam.models.structures import fill_structure, find_structure
 from medsam.progress import status
@@ -204,7 +204,7 @@ class OpenVinoEngine:
     def ready(self) -> None:
         missing = [graph for graph in _OURS if not self._path(graph).exists()]
         first = status(f"Preparing {self.sam.spec.name} for this processor (once)") if missing else nullcontext()
-        with first, ThreadPoolExecutor(2) as pool:
+        with first, locale_kept(), ThreadPoolExecutor(2) as pool:
             # OpenVINO reads and compiles each graph in one thread
             list(pool.map(self._ready, _OURS))
 

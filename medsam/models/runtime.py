@@ -1,9 +1,12 @@
-"""OpenVINO, once a process."""
+"""OpenVINO: one a process, and what it changes of the process."""
 
 from __future__ import annotations
 
 import functools
+import locale
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 _ONE_AT_A_TIME = threading.Lock()
@@ -25,3 +28,17 @@ def _core() -> Any:
     import openvino
 
     return openvino.Core()
+
+
+@contextmanager
+def locale_kept() -> Iterator[None]:
+    """The process's locale is afterwards what it was before.
+
+    While OpenVINO reads a graph it sets the locale C and then the former one again; where two threads do so at once,
+    the second may take C for the former, and files would be read as ASCII from then on.
+    """
+    before = locale.setlocale(locale.LC_ALL)
+    try:
+        yield
+    finally:
+        locale.setlocale(locale.LC_ALL, before)

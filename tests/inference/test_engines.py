@@ -1,4 +1,5 @@
 import copy
+import locale
 import logging
 import pickle
 import sys
@@ -304,6 +305,14 @@ def test_the_first_preparation_is_told_in_a_log_once(sam, folder, exported, caps
     (folder / "image_part.onnx").unlink()
     OpenVinoEngine(sam, "float32", folder).ready()
     assert capsys.readouterr().err.splitlines()[0] == "Preparing tiny-tinyvit for this processor (once)"
+
+
+def test_the_locale_is_what_it_was_although_graphs_that_are_read_at_once_change_it(sam, folder, monkeypatch):
+    before = locale.setlocale(locale.LC_ALL)
+    # what two threads in OpenVINO leave behind now and then
+    monkeypatch.setattr(OpenVinoEngine, "_ready", lambda self, graph: locale.setlocale(locale.LC_ALL, "C"))
+    OpenVinoEngine(sam, "float32", folder).ready()
+    assert locale.setlocale(locale.LC_ALL) == before
 
 
 def test_a_structure_that_does_not_fit_is_not_used(sam, tmp_path, monkeypatch):

@@ -169,10 +169,11 @@ def _read_files(
     inputs, notes: receive the files that were read, and what the user should know of the masks among them.
     Raises PromptError when two axes contradict each other.
     """
-    from medsam.io.labels import read_mask
     from medsam.prompts.prompt import read_prompts
 
     def rough_mask(path: Path) -> np.ndarray:
+        from medsam.io.labels import read_mask
+
         inputs.append(path)
         return read_mask(path, scan.geometry, frame_of_reference=scan.uids.get("frame_of_reference"), notes=notes)
 

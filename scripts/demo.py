@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 import medsam
-from medsam.assets import fetch
+from medsam.assets.cache import fetch
 from medsam.inference.preview import write_preview
 from medsam.inference.zoom import Zoom
 from medsam.prompts.simulate import inscribed_ellipse, tight_box

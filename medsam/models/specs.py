@@ -84,7 +84,7 @@ class ModelSpec:
     prompts: the kinds it was trained to answer alone; a network shown boxes only makes nothing of clicks and masks.
     evidence: whether a box's shape and the pixels in it have a say beside the network (`inference.zoom`). They mend
     published weights; weights that were fine-tuned with loose boxes know better, and lose by it with such boxes.
-    licence: of the public weights, empty when unknown. asset: name for `medsam.assets.fetch`, None when the
+    licence: of the public weights, empty when unknown. asset: name for `medsam.assets.cache.fetch`, None when the
     weights cannot be fetched. note: how a loader arrived at this spec when it had to assume something; it does
     not take part in comparisons.
     Raises ValueError when the encoder and the preprocessing disagree about the input size.

@@ -27,7 +27,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from medsam.assets import fetch
+from medsam.assets.cache import fetch
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from medsam.assets import ASSETS, Asset, AssetFile, HttpsUrl
+from medsam.assets.catalogue import ASSETS, Asset, AssetFile, HttpsUrl
 from medsam.cli.main import main
 
 ROOT = Path(__file__).parents[2]
@@ -190,7 +190,7 @@ def test_info_tells_how_a_checkpoint_was_trained(tmp_path: Path, capsys: pytest.
 def test_info_recognises_the_published_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from medsam.assets import fetch
+    from medsam.assets.cache import fetch
 
     if USERS_CACHE is None:
         monkeypatch.delenv("MEDSAM_CACHE")

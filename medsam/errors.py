@@ -6,7 +6,8 @@ MedSAMError
 │   └── SeveralSeries       a folder with more than one series; says which
 ├── PromptError             the box, point or mask
 ├── CheckpointError         the weights
-└── AssetError              a download or the cache
+├── AssetError              a download or the cache
+└── Cancelled               nothing is wrong: somebody ended the job
 
 A message says what is wrong, where (file, DICOM tag number and name, or which prompt) and what to do.
 It never holds a patient's name, number or date of birth. The command line prints it without a traceback
@@ -56,6 +57,16 @@ class CheckpointError(MedSAMError):
 
 class AssetError(MedSAMError):
     """A weight file or sample scan that could not be fetched or verified."""
+
+
+class Cancelled(MedSAMError):
+    """A long job that was ended on purpose: raise it from the job's `progress` (see `medsam.progress`).
+
+    Nothing is half written, and the job can be started again.
+    """
+
+    def __init__(self, message: str = "The job was cancelled.") -> None:
+        super().__init__(message)
 
 
 def counted(number: int, one: str, several: str | None = None) -> str:

@@ -1,4 +1,9 @@
-"""Progress of long work, on stderr: stdout belongs to the answer.
+"""Progress of long work: how it is reported, and how it is drawn, on stderr: stdout belongs to the answer.
+
+Every long job of the package takes a `ProgressCallback` and calls it at least once a slice (or case, or batch of
+clicks). That call is also the way out: what it raises ends the job, and `medsam.errors.Cancelled` is there to be
+raised. A job that ends so has written no file by half and changed nothing that the caller holds, so it can be started
+again.
 
 On a terminal a bar, gone when the work is done. Elsewhere (a log, a queue, a notebook) lines: the first once the work
 has lasted `_FIRST` seconds, so that short commands stay silent, then one about every `_EVERY`, and one at the end.
@@ -12,11 +17,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-
-# told (done, in all); in all is None while nobody knows
-Told = Callable[[int, int | None], None]
+from typing import Protocol
 
 _FIRST, _EVERY = 5.0, 30.0
+
+
+class ProgressCallback(Protocol):
+    """Called with (done, total); total is None while nobody knows it. What it raises ends the job, see `Cancelled`."""
+
+    def __call__(self, done: int, total: int | None, /) -> None: ...
 
 
 def on_terminal() -> bool:
@@ -27,24 +36,24 @@ def on_terminal() -> bool:
 
 
 @contextmanager
-def bars(*names: str) -> Iterator[tuple[Told, ...]]:
-    """What it gives moves one bar a name. Of several, each counts parts of one step of the bar before it."""
+def progress_bars(*names: str) -> Iterator[tuple[ProgressCallback, ...]]:
+    """One callback a name, which moves its bar. Of several, each counts parts of one step of the bar before it."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        with lines(*names) as told:
-            yield told
+        with progress_lines(*names) as callbacks:
+            yield callbacks
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
 
-        def mover(name: str) -> Told:
+        def callback(name: str) -> ProgressCallback:
             task = progress.add_task(name, total=None)
             return lambda done, total: progress.update(task, completed=done, total=total)
 
-        yield tuple(mover(name) for name in names)
+        yield tuple(callback(name) for name in names)
 
 
 @contextmanager
@@ -54,7 +63,7 @@ def status(text: str) -> Iterator[None]:
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        with _telling(Lines([text], first=0)):
+        with _writing(Lines([text], first=0)):
             yield
         return
     with console.status(text):
@@ -62,18 +71,18 @@ def status(text: str) -> Iterator[None]:
 
 
 @contextmanager
-def lines(*names: str) -> Iterator[tuple[Told, ...]]:
-    """`bars` away from a terminal."""
+def progress_lines(*names: str) -> Iterator[tuple[ProgressCallback, ...]]:
+    """`progress_bars` away from a terminal."""
     log = Lines(names)
-    with _telling(log):
-        yield tuple(partial(log.told, name) for name in names)
+    with _writing(log):
+        yield tuple(partial(log.update, name) for name in names)
 
 
 class Lines:
     """Lines of a log about work: when one is due, and what it says.
 
-    names: as of `bars`. first: seconds until the first line, by default `_FIRST`. write: takes a line. clock: seconds
-    from anywhere.
+    names: as of `progress_bars`. first: seconds until the first line, by default `_FIRST`. write: takes a line. clock:
+    seconds from anywhere.
     """
 
     def __init__(
@@ -87,9 +96,9 @@ class Lines:
         self._write, self._clock = write or _to_stderr, clock
         self._started = clock()
         self._due = self._started + (_FIRST if first is None else first)
-        self._said = False
+        self._written = False
 
-    def told(self, name: str, done: int, total: int | None) -> None:
+    def update(self, name: str, done: int, total: int | None) -> None:
         """`done` of `total` steps of `name` are done."""
         self._counts[name] = done, total
 
@@ -98,17 +107,17 @@ class Lines:
         """Seconds until a line is due."""
         return max(0.0, self._due - self._clock())
 
-    def tell(self) -> None:
+    def write_due(self) -> None:
         """Write a line if one is due."""
         now = self._clock()
         if now >= self._due:
-            self._due, self._said = now + _EVERY, True
+            self._due, self._written = now + _EVERY, True
             self._write("; ".join(filter(None, (self._what(), self._times(now - self._started)))))
 
     def end(self) -> None:
         """Write that the work is done, where a line was written before and the work took a while."""
         spent = self._clock() - self._started
-        if self._said and spent >= _FIRST:
+        if self._written and spent >= _FIRST:
             self._write(f"{self._what()}; done in {_duration(spent)}")
 
     def _what(self) -> str:
@@ -134,16 +143,16 @@ class Lines:
 
 
 @contextmanager
-def _telling(log: Lines) -> Iterator[None]:
+def _writing(log: Lines) -> Iterator[None]:
     """Lines are written whenever they are due; by a thread, since one step may take minutes."""
     over = threading.Event()
 
-    def tell() -> None:
+    def write() -> None:
         while not over.wait(log.wait):
-            log.tell()
+            log.write_due()
 
-    log.tell()
-    thread = threading.Thread(target=tell, name="progress", daemon=True)
+    log.write_due()
+    thread = threading.Thread(target=write, name="progress", daemon=True)
     thread.start()
     try:
         yield

@@ -12,7 +12,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 
-from medsam.progress import Told, lines, on_terminal
+from medsam.progress import ProgressCallback, on_terminal, progress_lines
 
 # Lightning's talk of products and hardware, and of workers where a loader needs none
 _NOISE = (
@@ -77,7 +77,7 @@ class _ProgressLines(ProgressBar):
         super().__init__()
         self._batches, self._enabled = batches, True
         self._open = ExitStack()
-        self._told: Told | None = None
+        self._progress: ProgressCallback | None = None
         self._done = 0
 
     def enable(self) -> None:
@@ -118,23 +118,23 @@ class _ProgressLines(ProgressBar):
         self._end()
 
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
-        self._told = None
+        self._progress = None
         # that says nothing of an end
         self._open.__exit__(type(exception), exception, exception.__traceback__)
 
     def _start(self, name: str) -> None:
         self._done = 0
         if self._enabled:
-            (self._told,) = self._open.enter_context(lines(name))
+            (self._progress,) = self._open.enter_context(progress_lines(name))
 
     def _count(self, done: int, total: float) -> None:
         self._done = done
-        if self._told is not None:
+        if self._progress is not None:
             # a loop may go on until somebody stops it
-            self._told(done, int(total) if 0 < total < math.inf else None)
+            self._progress(done, int(total) if 0 < total < math.inf else None)
 
     def _end(self) -> None:
-        self._told = None
+        self._progress = None
         self._open.close()
 
 

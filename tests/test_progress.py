@@ -5,7 +5,7 @@ import io
 import pytest
 
 from medsam import progress
-from medsam.progress import Lines, bars, lines, status
+from medsam.progress import Lines, progress_bars, progress_lines, status
 
 
 class Watch:
@@ -24,7 +24,7 @@ class Watch:
         for _ in range(round(seconds)):
             self.now += 1
             if log.wait == 0:
-                log.tell()
+                log.write_due()
         return self.written[before:]
 
 
@@ -36,7 +36,7 @@ def watch(monkeypatch) -> Watch:
 
 def test_short_work_stays_silent(watch):
     log = watch.lines("Slices")
-    log.told("Slices", 3, 4)
+    log.update("Slices", 3, 4)
     assert watch.passes(4, log) == []
     log.end()
     assert watch.written == []
@@ -44,16 +44,16 @@ def test_short_work_stays_silent(watch):
 
 def test_long_work_tells_at_its_start_every_thirty_seconds_and_at_its_end(watch):
     log = watch.lines("Slices")
-    log.told("Slices", 0, 300)
+    log.update("Slices", 0, 300)
     assert watch.passes(5, log) == ["Slices: 0 of 300; 5 s so far"]
-    log.told("Slices", 60, 300)
+    log.update("Slices", 60, 300)
     assert watch.passes(29, log) == []
     assert watch.passes(1, log) == ["Slices: 60 of 300; 35 s so far, about 2 min 20 s left"]
     assert watch.passes(60, log) == [
         "Slices: 60 of 300; 1 min 5 s so far, about 4 min 20 s left",
         "Slices: 60 of 300; 1 min 35 s so far, about 6 min 20 s left",
     ]
-    log.told("Slices", 300, 300)
+    log.update("Slices", 300, 300)
     watch.passes(10, log)
     log.end()
     assert watch.written[-1] == "Slices: 300 of 300; done in 1 min 45 s"
@@ -61,22 +61,22 @@ def test_long_work_tells_at_its_start_every_thirty_seconds_and_at_its_end(watch)
 
 def test_parts_of_a_step_count_for_what_is_left(watch):
     log = watch.lines("Cases", "Slices")
-    log.told("Cases", 1, 4)
-    log.told("Slices", 10, 20)
+    log.update("Cases", 1, 4)
+    log.update("Slices", 10, 20)
     watch.passes(5, log)
     assert watch.passes(30, log) == ["Cases: 1 of 4, Slices: 10 of 20; 35 s so far, about 58 s left"]
 
 
 def test_nothing_is_foretold_while_nobody_knows_how_much_there_is(watch):
     log = watch.lines("Steps")
-    log.told("Steps", 7, None)
+    log.update("Steps", 7, None)
     assert watch.passes(5, log) == ["Steps: 7; 5 s so far"]
 
 
 def test_what_is_known_to_take_its_time_is_told_at_once(watch):
     log = watch.lines("Preparing", first=0)
     assert log.wait == 0
-    log.tell()
+    log.write_due()
     assert watch.passes(30, log) == ["Preparing; 30 s so far"]
     watch.passes(3690, log)
     log.end()
@@ -97,15 +97,15 @@ def test_a_log_that_nobody_reads_any_more_stops_no_work(monkeypatch):
     closed = io.StringIO()
     closed.close()
     monkeypatch.setattr("sys.stderr", closed)
-    Lines(["Slices"], first=0).tell()
+    Lines(["Slices"], first=0).write_due()
 
 
 def test_away_from_a_terminal_bars_are_lines_and_leave_no_thread_behind(capsys):
     import threading
 
-    with bars("Cases", "Slices") as (case_done, slice_done), lines("Steps") as (step_done,):
+    with progress_bars("Cases", "Slices") as (case_done, slice_done), progress_lines("Steps") as (step_done,):
         assert [thread.name for thread in threading.enumerate()].count("progress") == 2
-        for told in (case_done, slice_done, step_done):
-            told(1, 2)
+        for callback in (case_done, slice_done, step_done):
+            callback(1, 2)
     assert "progress" not in [thread.name for thread in threading.enumerate()]
     assert capsys.readouterr() == ("", "")

@@ -20,7 +20,7 @@ def told(monkeypatch) -> list:
         yield (lambda done, total: found.append((name, done, total)),)
         found.append(("end", name))
 
-    monkeypatch.setattr(trainer, "lines", lines)
+    monkeypatch.setattr(trainer, "progress_lines", lines)
     monkeypatch.setattr(trainer, "on_terminal", lambda: False)
     return found
 

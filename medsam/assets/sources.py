@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 
 from medsam.assets.catalogue import Asset, HubFile, Wheel
 from medsam.errors import AssetError
-from medsam.progress import lines, on_terminal
+from medsam.progress import on_terminal, progress_lines
 
 BytesDone: TypeAlias = Callable[[int], None]  # called with the bytes that have arrived so far
 
@@ -76,8 +76,8 @@ def bytes_bar(title: str, total: int | None, quiet: bool) -> Iterator[BytesDone]
     from rich.progress import Progress as Bar
 
     if not quiet and not on_terminal():
-        with lines(f"{title} (MiB)") as (told,):
-            yield lambda done: told(done // 2**20, None if total is None else total // 2**20)
+        with progress_lines(f"{title} (MiB)") as (progress,):
+            yield lambda done: progress(done // 2**20, None if total is None else total // 2**20)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -271,7 +271,7 @@ def hub_download(
         if (stated := _as_sha256(metadata.etag or "")) is None:
             raise AssetError(f"{asset.name}: the Hub states no sha256 for {source}. {advice}")
         watched = on_terminal()
-        logged = contextlib.nullcontext() if quiet or watched else lines(source.filename)
+        logged = contextlib.nullcontext() if quiet or watched else progress_lines(source.filename)
         with _hub_bars(utils, quiet or not watched), logged:
             # not into the Hub's cache: 375 MB twice on the disk help nobody
             path = huggingface_hub.hf_hub_download(**where, local_dir=scratch / "hub")

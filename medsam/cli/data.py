@@ -11,7 +11,7 @@ from typing import Any
 
 from medsam.errors import InputError, counted
 from medsam.io.files import is_whole
-from medsam.progress import bars
+from medsam.progress import progress_bars
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,7 +81,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
     results = []
     for path in arguments.manifests:
-        with bars(f"Checking {path.name}") as (progress,):
+        with progress_bars(f"Checking {path.name}") as (progress,):
             results.append((path, check_manifest(path, progress)))
     errors = sum(checked.errors for _, checked in results)
     warnings = sum(checked.warnings for _, checked in results)
@@ -155,7 +155,7 @@ def _index(arguments: argparse.Namespace) -> None:
     from medsam.data.manifest import write_manifest
 
     labels = None if arguments.labels is None else parse_labels(arguments.labels)
-    with bars("Reading labels") as (progress,):
+    with progress_bars("Reading labels") as (progress,):
         found = index_folder(
             arguments.folder,
             name=arguments.name,
@@ -186,7 +186,7 @@ def _split(arguments: argparse.Namespace) -> None:
     assigned = assign(manifest.cases)
     manifest = replace(manifest, cases=assigned.cases)
     unread: list[str] = []
-    with bars("Reading labels") as (progress,):
+    with progress_bars("Reading labels") as (progress,):
         if arguments.folds is not None:
             manifest = fold_manifest(
                 manifest,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from medsam.cli.segment import add_network_arguments
 from medsam.errors import InputError, MedSAMError, PromptError, counted
-from medsam.progress import bars
+from medsam.progress import progress_bars
 
 if TYPE_CHECKING:
     from medsam.data.manifest import Case
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> None:
     started = time.perf_counter()
     slices = 0
     failed: list[dict[str, str]] = []
-    with bars("Cases", "Slices") as (case_done, slice_done):
+    with progress_bars("Cases", "Slices") as (case_done, slice_done):
         for number, case in enumerate(cases):
             case_done(number, len(cases))
             slice_done(0, None)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from medsam.cli.segment import add_scan_arguments, checkpoint_file, default_out
 from medsam.errors import InputError, PromptError, counted, printable
-from medsam.progress import bars
+from medsam.progress import progress_bars
 
 if TYPE_CHECKING:
     from medsam.inference.automatic import AutomaticSettings
@@ -208,11 +208,11 @@ def _find(
     from medsam.inference.automatic import everything_in_volume, everything_on_slice
 
     counts: list[int] = []
-    with bars("Prompts") as (told,):
+    with progress_bars("Prompts") as (progress,):
         if index is not None:
-            masks = everything_on_slice(looker, index, settings, told, counts.append)
+            masks = everything_on_slice(looker, index, settings, progress, counts.append)
         else:
             masks = everything_in_volume(
-                looker, settings, link_iou_thresh=link_iou_thresh, progress=told, left_out=counts.append
+                looker, settings, link_iou_thresh=link_iou_thresh, progress=progress, left_out=counts.append
             )
     return masks, sum(counts)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medsam.errors import InputError, PromptError, printable
-from medsam.progress import bars
+from medsam.progress import progress_bars
 
 if TYPE_CHECKING:
     import numpy as np
@@ -237,7 +237,7 @@ def _segment(
 ) -> Segmentation:
     from medsam.postprocess.clean import Tidy
 
-    with bars("Slices") as (progress,):
+    with progress_bars("Slices") as (progress,):
         return predictor.segment(
             scan,
             prompts,

@@ -28,7 +28,7 @@ from medsam.data.slices import ModelSlice, SliceIndex, SliceItem, StoredSliced, 
 from medsam.errors import InputError
 from medsam.geometry import Axis
 from medsam.models.specs import ModelSpec
-from medsam.progress import bars
+from medsam.progress import progress_bars
 from medsam.prompts.simulate import MIN_PIXELS, jittered, seeded
 from medsam.transforms.augment import AugmentSettings, RandAugmentd
 from medsam.transforms.frame import Frame
@@ -299,7 +299,7 @@ class SliceDataModule(LightningDataModule):
             )
         check_files((case.id, path) for case in cases for path in case.files)
         folder = self.cache_dir / "index" if self.cache == "disk" else None
-        with bars(f"Labels of {split}") as (progress,):
+        with progress_bars(f"Labels of {split}") as (progress,):
             index = index_slices(
                 cases,
                 structures=self.structures_asked,
@@ -339,7 +339,7 @@ class SliceDataModule(LightningDataModule):
             data: MonaiDataset = PersistentDataset(items, [StoredSliced()], folder, hash_func=_key)
             missing = [item for item in items if not (folder / f"{item.key}.pt").exists()]
             prepare = StoredSliced()
-            with bars(f"Slices of {split}") as (progress,):
+            with progress_bars(f"Slices of {split}") as (progress,):
                 for done, item in enumerate(missing):
                     progress(done, len(missing))
                     # not by MONAI, which copies from another folder: a run killed meanwhile would leave half a file

@@ -275,10 +275,10 @@ def prompts(directory: Path) -> Path:
 
 
 def masks(directory: Path) -> Path:
-    from medsam.io.rle import encode, to_coco
+    from medsam.masks import RLE
 
     one = {"segmentation": {"size": [12, 10], "counts": [30, 12, 78]}, "bbox": [2, 6, 1, 5], "area": 12, "id": 1}
-    two = {"segmentation": to_coco(encode(VOXELS[0] > 500)), "bbox": [0, 0, 9, 11]}
+    two = {"segmentation": RLE.of(VOXELS[0] > 500).to_dict(), "bbox": [0, 0, 9, 11]}
     more = {
         "predicted_iou": 0.9,
         "stability_score": 0.8,

@@ -17,7 +17,7 @@ from medsam.progress import progress_bars
 if TYPE_CHECKING:
     from medsam.inference.automatic import AutomaticSettings
     from medsam.inference.network import Looker
-    from medsam.io.sa1b import AutomaticMask
+    from medsam.masks import AutomaticMask
     from medsam.volume import Volume
 
 # parameter of the public generator -> (type, its default, help)

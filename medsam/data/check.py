@@ -14,7 +14,7 @@ from medsam.data.manifest import Case, Manifest, cross_case_problems, parse_mani
 from medsam.data.patients import doubts
 from medsam.errors import InputError, counted
 from medsam.io.labels import LabelGridMismatch, UnknownLabel, notes_on
-from medsam.io.masks import LabelMasks, PackedMasks
+from medsam.masks import LabelMasks, PackedMasks
 from medsam.volume import Volume
 
 Level = Literal["error", "warning", "note"]

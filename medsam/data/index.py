@@ -27,8 +27,8 @@ from medsam.io.dicom_tree import TreeSeries, list_tree
 from medsam.io.label_picture import read_label_picture
 from medsam.io.labels import label_kind, structures_in
 from medsam.io.load import load_volume
-from medsam.io.masks import plain_name
 from medsam.io.npz import npz_names
+from medsam.io.structure_names import plain_name
 
 # .hdr and .img go with one another, and neither says alone what it is
 _SUFFIXES = (".nii", ".nii.gz", *itk.NRRD_SUFFIXES, *itk.META_SUFFIXES, ".npz", *picture.SUFFIXES)

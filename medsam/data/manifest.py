@@ -31,8 +31,8 @@ from medsam.geometry import VolumeGeometry
 from medsam.io.files import is_whole, read_json
 from medsam.io.labels import Ignore, load_labels, read_mask
 from medsam.io.load import load_volume
-from medsam.io.masks import PackedMasks
 from medsam.io.save import check_target
+from medsam.masks import PackedMasks
 from medsam.volume import Volume
 
 Split = Literal["train", "val", "test"]

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -28,6 +27,7 @@ from torch import Tensor
 from medsam.data.manifest import Case, write_text
 from medsam.errors import InputError, PromptError, counted
 from medsam.geometry import Axis, SlicePlane, View
+from medsam.masks import pack_bits, unpack_bits
 from medsam.prompts.simulate import MIN_PIXELS, tight_box
 from medsam.transforms.frame import Frame
 from medsam.transforms.intensity import fixed_window, is_hounsfield, resolve_window
@@ -199,7 +199,7 @@ class StoredSliced(Transform):
         masks = np.stack([plane.take(references[name], item.index) for name in item.structures])
         return {
             "image": pixels.as_tensor(),
-            "masks": torch.from_numpy(np.packbits(masks)),
+            "masks": torch.from_numpy(pack_bits(masks)),
             "count": len(masks),
             "plane": asdict(plane),
         }
@@ -224,8 +224,8 @@ def unpack(kept: Mapping[str, Any]) -> tuple[MetaTensor, Tensor]:
     shape, spacing_mm = tuple(about["shape"]), tuple(about["spacing_mm"])  # caches give lists
     plane = SlicePlane(about["axis"], shape, spacing_mm, about["count"], View(**about["view"]))
     stack = int(kept["count"]), *plane.shape
-    masks = np.unpackbits(kept["masks"].numpy(), count=math.prod(stack)).reshape(stack)
-    return MetaTensor(kept["image"], meta={"plane": plane}), torch.from_numpy(masks).bool()
+    masks = torch.from_numpy(unpack_bits(kept["masks"].numpy(), stack))
+    return MetaTensor(kept["image"], meta={"plane": plane}), masks
 
 
 @dataclass(frozen=True, eq=False)

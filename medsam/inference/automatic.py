@@ -34,8 +34,7 @@ from medsam.geometry import SlicePlane, View
 from medsam.inference.background import background
 from medsam.inference.link import Linker
 from medsam.inference.network import Embedding, Looker, Network
-from medsam.io.rle import RLE, decode, encode
-from medsam.io.sa1b import AutomaticMask
+from medsam.masks import RLE, AutomaticMask
 from medsam.models.specs import ModelSpec
 from medsam.postprocess.clean import remove_small_regions
 from medsam.postprocess.merge import mask_boxes, nms, stability_score
@@ -347,7 +346,7 @@ def _answers(
             if _cut_off(box, crop, (0, 0, width, height)):
                 continue
             score = float(scores[number])
-            found.append(_Candidate(encode(mask), box, score, float(stable), prompts[number // each], crop))
+            found.append(_Candidate(RLE.of(mask), box, score, float(stable), prompts[number // each], crop))
     return found
 
 
@@ -360,7 +359,7 @@ def _apart(
     real: list[_Candidate] = []
     idle: list[_Candidate] = []
     for one in found:
-        mask = decode(one.rle)
+        mask = one.rle.to_array()
         lost = np.count_nonzero(mask & nothing) > most * np.count_nonzero(mask)
         (idle if lost else real).append(one)
     return real, idle
@@ -380,14 +379,14 @@ def _distinct(found: list[_Candidate], scores: Sequence[float], threshold: float
 def _without_small_regions(found: list[_Candidate], settings: AutomaticSettings) -> list[_Candidate]:
     cleaned, untouched = [], []
     for one in found:
-        mask, changed = remove_small_regions(decode(one.rle), settings.min_mask_region_area)
-        cleaned.append(replace(one, rle=encode(mask), box=mask_boxes(mask[None])[0]) if changed else one)
+        mask, changed = remove_small_regions(one.rle.to_array(), settings.min_mask_region_area)
+        cleaned.append(replace(one, rle=RLE.of(mask), box=mask_boxes(mask[None])[0]) if changed else one)
         untouched.append(float(not changed))
     return _distinct(cleaned, untouched, max(settings.box_nms_thresh, settings.crop_nms_thresh))
 
 
 def _on_stored(one: _Candidate, index: int, view: View, stored: tuple[int, int]) -> AutomaticMask:
-    mask = view.undo(decode(one.rle))
+    mask = view.undo(one.rle.to_array())
     x0, y0, x1, y1 = (int(edge) for edge in mask_boxes(mask[None])[0])
     left, top, right, bottom = _to_stored(one.crop, view, stored)
     points: tuple[tuple[float, float], ...] = ()
@@ -399,7 +398,7 @@ def _on_stored(one: _Candidate, index: int, view: View, stored: tuple[int, int])
         p0, q0, p1, q1 = view.inverse.boxes(one.prompt, view.shape(stored)).tolist()
         box = (p0, q0, p1 - p0, q1 - q0)
     return AutomaticMask(
-        encode(mask),
+        RLE.of(mask),
         (x0, y0, x1 - x0, y1 - y0),
         one.predicted_iou,
         one.stability,

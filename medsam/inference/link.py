@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from medsam.errors import PromptError
-from medsam.io.rle import RLE, intersection
+from medsam.masks import RLE
 
 
 class Linker:
@@ -52,7 +52,7 @@ def iou_table(before: Sequence[RLE], after: Sequence[RLE]) -> np.ndarray:
     table = np.zeros((len(before), len(after)))
     for row, one in enumerate(before):
         for column, other in enumerate(after):
-            common = intersection(one, other)
+            common = one.intersection(other)
             union = one.area + other.area - common
             table[row, column] = common / union if union else 0.0
     return table

@@ -16,8 +16,8 @@ from scipy import ndimage
 from medsam.errors import counted
 from medsam.geometry import SlicePlane
 from medsam.inference.predictor import Segmentation, SliceAnswer
-from medsam.io.sa1b import AutomaticMask
 from medsam.io.save import check_preview
+from medsam.masks import AutomaticMask
 from medsam.prompts.prompt import Box
 from medsam.transforms.intensity import IntensityWindow
 from medsam.volume import Volume

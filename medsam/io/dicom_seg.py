@@ -29,7 +29,8 @@ from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
 from medsam.io.dicom_file import is_dicom, named, number, quiet, read_dataset, sequence_items, text
 from medsam.io.files import check_growth
-from medsam.io.masks import PackedMasks, plain_name, structure_of_each, united
+from medsam.io.structure_names import plain_name, structure_of_each, united
+from medsam.masks import PackedMasks
 
 if TYPE_CHECKING:
     from pydicom import Dataset

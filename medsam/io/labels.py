@@ -2,7 +2,7 @@
 
 A label file is one of two kinds. A **label map** (NIfTI, NRRD, MHA, `.npz` with `gts`, PNG) holds numbers, and
 `names` says what they mean. A **named** file (DICOM SEG, RTSTRUCT, 3D Slicer's .seg.nrrd) brings its own names;
-several objects of one name are one structure (see `masks`).
+several objects of one name are one structure (see `structure_names`).
 
 Nothing is resampled. A label map must put its voxels where the scan puts its own, to a tenth of a voxel; one
 stored along other axes or the other way is turned, which moves no voxel. Where either side has no millimetres (a
@@ -26,8 +26,9 @@ from medsam.io import itk, nifti, picture, seg_nrrd
 from medsam.io.files import check_regular, is_folder
 from medsam.io.label_picture import LabelPicture, read_label_picture
 from medsam.io.load import load_volume
-from medsam.io.masks import LabelMasks, PackedMasks, plain_name
 from medsam.io.npz import npz_names, read_npz_arrays
+from medsam.io.structure_names import plain_name
+from medsam.masks import LabelMasks, PackedMasks
 from medsam.volume import Volume
 
 Ignore = Literal["others"] | Collection[int]

@@ -24,7 +24,8 @@ from medsam.geometry import VolumeGeometry
 from medsam.io.contours import enclosed
 from medsam.io.dicom_file import number, quiet, sequence_items, text
 from medsam.io.dicom_seg import check_frame_of_reference, open_dicom
-from medsam.io.masks import PackedMasks, structure_of_each, united
+from medsam.io.structure_names import structure_of_each, united
+from medsam.masks import PackedMasks
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -25,43 +25,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from medsam.errors import InputError
 from medsam.geometry import AXES, Axis
 from medsam.io.files import read_json
-from medsam.io.rle import RLE, decode, from_coco, to_coco
 from medsam.io.save import check_target
-
-
-@dataclass(frozen=True)
-class AutomaticMask:
-    """One mask that nobody asked for.
-
-    rle: on the stored slice. bbox, crop_box: (x, y, w, h), see the module. point_coords: the prompts it answers, pixel
-    indices. slice: its number, None in a file of one picture. object, prompt_box: see the module. id: in its file.
-    """
-
-    rle: RLE
-    bbox: tuple[float, float, float, float]
-    predicted_iou: float
-    stability_score: float
-    crop_box: tuple[float, float, float, float]
-    point_coords: tuple[tuple[float, float], ...]
-    slice: int | None = None
-    object: int | None = None
-    id: int | None = None
-    prompt_box: tuple[float, float, float, float] | None = None
-
-    @property
-    def mask(self) -> np.ndarray:
-        """bool (h, w)."""
-        return decode(self.rle)
-
-    @property
-    def area(self) -> int:
-        """In pixels."""
-        return self.rle.area
+from medsam.masks import RLE, AutomaticMask
 
 
 @dataclass(frozen=True)
@@ -168,7 +136,7 @@ def read_sa1b(path: str | Path) -> MaskFile:
 def _to_json(mask: AutomaticMask, number: int) -> dict[str, Any]:
     entry = {
         "id": number,
-        "segmentation": to_coco(mask.rle),
+        "segmentation": mask.rle.to_dict(),
         "bbox": list(mask.bbox),
         "area": mask.area,
         "predicted_iou": mask.predicted_iou,
@@ -184,7 +152,7 @@ def _to_json(mask: AutomaticMask, number: int) -> dict[str, Any]:
 def _from_json(entry: Any, size: tuple[int, int], slices: int) -> AutomaticMask:
     if not isinstance(entry, dict):
         raise InputError(f"it is {type(entry).__name__}, not an object.")
-    rle = from_coco(entry.get("segmentation"))
+    rle = RLE.from_dict(entry.get("segmentation"))
     if rle.size != size:
         raise InputError(f"its mask is {rle.size[0]} x {rle.size[1]} pixels, the image {size[0]} x {size[1]}.")
     area = _whole(entry, "area", 0)

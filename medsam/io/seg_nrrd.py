@@ -21,7 +21,7 @@ from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
 from medsam.io import itk
 from medsam.io.detached import read_layout
-from medsam.io.masks import structure_of_each, united
+from medsam.io.structure_names import structure_of_each, united
 from medsam.volume import Volume
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from medsam.metrics.overlap import check_masks, overlap, union_box
+from medsam.masks import bounding_box
+from medsam.metrics.overlap import check_masks, overlap
 from medsam.metrics.surface import surface_distances
 
 # One sentence each, for reports. The keys are those of `measure`.
@@ -54,7 +55,7 @@ def measure(
     """
     check_masks(reference, prediction)
     # one look at the whole scan; everything else happens in the box
-    box = union_box(reference, prediction) or (slice(0),) * reference.ndim
+    box = bounding_box(reference, prediction) or (slice(0),) * reference.ndim
     reference, prediction = reference[box], prediction[box]
     counts = overlap(reference, prediction, spacing_mm)
     distances = surface_distances(reference, prediction, spacing_mm)

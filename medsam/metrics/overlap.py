@@ -126,19 +126,5 @@ def check_spacing(spacing_mm: Sequence[float], ndim: int) -> tuple[float, ...]:
     return pitch
 
 
-def union_box(reference: np.ndarray, prediction: np.ndarray) -> tuple[slice, ...] | None:
-    """The smallest box that holds both masks; None when both are empty."""
-    box: list[slice] = []
-    for axis in range(reference.ndim):
-        # each pass looks only at what the axes before it left over
-        inside = tuple(box)
-        others = tuple(n for n in range(reference.ndim) if n != axis)
-        hit = np.flatnonzero(reference[inside].any(axis=others) | prediction[inside].any(axis=others))
-        if not hit.size:
-            return None
-        box.append(slice(int(hit[0]), int(hit[-1]) + 1))
-    return tuple(box)
-
-
 def _ratio(part: int, whole: int) -> float:
     return part / whole if whole else math.nan

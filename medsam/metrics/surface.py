@@ -28,7 +28,8 @@ from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 
 from medsam.errors import InputError
-from medsam.metrics.overlap import check_masks, check_spacing, union_box
+from medsam.masks import bounding_box
+from medsam.metrics.overlap import check_masks, check_spacing
 
 # A distance may exceed the tolerance by this share and still lie within: headers keep spacings as float32 and
 # affines have rounded directions, and five steps of "0.4 mm" must be 2 mm whatever the last digits say.
@@ -132,7 +133,7 @@ def surface_distances(reference: np.ndarray, prediction: np.ndarray, spacing_mm:
     """
     check_masks(reference, prediction)
     spacing = check_spacing(spacing_mm, reference.ndim)
-    box = union_box(reference, prediction)
+    box = bounding_box(reference, prediction)
     if box is None:
         return SurfaceDistances(*(np.empty(0) for _ in range(4)))
     area = _area_of_code(spacing)

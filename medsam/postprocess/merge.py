@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medsam.masks import bounding_box, xyxy
+
 if TYPE_CHECKING:
     import torch
 
@@ -59,9 +61,10 @@ def mask_boxes(masks: np.ndarray) -> np.ndarray:
     """
     boxes = np.zeros((len(masks), 4), dtype=np.int64)
     for box, mask in zip(boxes, masks, strict=True):
-        columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
-        if columns.size:
-            box[:] = columns[0], rows[0], columns[-1], rows[-1]
+        part = bounding_box(mask)
+        if part is not None:
+            x0, y0, x1, y1 = xyxy(part)
+            box[:] = x0, y0, x1 - 1, y1 - 1
     return boxes
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from medsam.errors import PromptError
+from medsam.masks import bounding_box, xyxy
 
 # below this a structure is a partial-volume sliver, not something anybody would box (contracts: box protocol)
 MIN_PIXELS = 10
@@ -21,8 +22,8 @@ def tight_box(mask: np.ndarray, min_pixels: int = MIN_PIXELS) -> tuple[int, int,
     """
     if np.count_nonzero(mask) < max(min_pixels, 1):
         return None
-    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+    part = bounding_box(mask)
+    return None if part is None else xyxy(part)
 
 
 def seeded(seed: int, case: str, structure: str, index: int, *more: int) -> np.random.Generator:

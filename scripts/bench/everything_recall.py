@@ -16,8 +16,8 @@ import numpy as np
 
 from medsam.inference.link import iou_table
 from medsam.io.load import load_volume
-from medsam.io.rle import encode
 from medsam.io.sa1b import read_sa1b
+from medsam.masks import RLE
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def main() -> None:
         reference = plane.take(labels.array, index)
         ids = [n for n in np.unique(reference) if n and np.count_nonzero(reference == n) >= arguments.least]
         masks = [one.rle for one in found.masks if (one.slice or 0) == index]
-        table = iou_table([encode(reference == n) for n in ids], masks)
+        table = iou_table([RLE.of(reference == n) for n in ids], masks)
         best += table.max(axis=1, initial=0.0).tolist()
     scores = np.array(best)
     print(

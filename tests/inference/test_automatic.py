@@ -21,8 +21,7 @@ from medsam.inference.automatic import (
     point_grid,
 )
 from medsam.inference.predictor import Predictor
-from medsam.io.rle import encode
-from medsam.io.sa1b import AutomaticMask
+from medsam.masks import RLE, AutomaticMask
 from medsam.transforms.preprocess import Preprocess
 from medsam.volume import Volume
 
@@ -402,7 +401,7 @@ def test_the_label_map_shows_the_small_on_the_large():
     small[1, 2:4] = True
 
     def automatic(mask, **extra):
-        return AutomaticMask(encode(mask), (0, 0, 1, 1), 0.9, 0.9, (0, 0, 5, 4), ((0, 0),), **extra)
+        return AutomaticMask(RLE.of(mask), (0, 0, 1, 1), 0.9, 0.9, (0, 0, 5, 4), ((0, 0),), **extra)
 
     found = label_map([automatic(small, slice=1), automatic(large, slice=1)], scan, plane)
     assert not found.array[0].any()

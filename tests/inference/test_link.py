@@ -3,11 +3,11 @@ import pytest
 
 from medsam.errors import PromptError
 from medsam.inference.link import Linker, iou_table
-from medsam.io.rle import encode
+from medsam.masks import RLE
 
 
 def row(text: str):
-    return encode(np.array([[c == "#" for c in text]]))
+    return RLE.of(np.array([[c == "#" for c in text]]))
 
 
 def test_a_mask_that_goes_on_is_one_object():

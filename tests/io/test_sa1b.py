@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from medsam.errors import InputError
-from medsam.io.rle import encode
-from medsam.io.sa1b import AutomaticMask, MaskFile, check_masks_target, read_sa1b, write_sa1b
+from medsam.io.sa1b import MaskFile, check_masks_target, read_sa1b, write_sa1b
+from medsam.masks import RLE, AutomaticMask
 
 # a file as SA-1B has it: 3 rows of 4 columns, the middle two columns of the last two rows
 PUBLIC = {
@@ -28,7 +28,7 @@ PUBLIC = {
 def a_mask(**extra) -> AutomaticMask:
     mask = np.zeros((3, 4), bool)
     mask[1:, 1:3] = True
-    return AutomaticMask(encode(mask), (1, 1, 1, 1), 0.93, 0.97, (0, 0, 4, 3), ((1.5, 2.25),), **extra)
+    return AutomaticMask(RLE.of(mask), (1, 1, 1, 1), 0.93, 0.97, (0, 0, 4, 3), ((1.5, 2.25),), **extra)
 
 
 def written(path, document):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from medsam.errors import InputError
-from medsam.metrics.overlap import dice, iou, overlap, union_box
+from medsam.metrics.overlap import dice, iou, overlap
 
 
 def block(shape, *ranges):
@@ -64,12 +64,6 @@ def test_a_slice_has_an_area_error_but_no_volume():
 
 def test_without_a_spacing_there_is_no_volume():
     assert math.isnan(overlap(CUBE, CUBE).volume_ml)
-
-
-def test_union_box():
-    assert union_box(CUBE, SHIFTED) == (slice(1, 6), slice(1, 5), slice(1, 5))
-    assert union_box(NOTHING, SHIFTED) == (slice(2, 6), slice(1, 5), slice(1, 5))
-    assert union_box(NOTHING, NOTHING) is None
 
 
 def test_masks_that_do_not_fit_are_refused():

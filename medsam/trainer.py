@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -13,45 +12,36 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 
 from medsam.progress import ProgressCallback, on_terminal, progress_lines
+from medsam.silence import Rule, silence
 
 # Lightning's talk of products and hardware, and of workers where a loader needs none
 _NOISE = (
-    (".*does not have many workers.*", UserWarning),
-    (".*LightningCLI's args parameter.*", UserWarning),
-    (".*Checkpoint directory .* exists and is not empty.*", UserWarning),
+    Rule(message=".*does not have many workers.*", category=UserWarning),
+    Rule(message=".*LightningCLI's args parameter.*", category=UserWarning),
+    Rule(message=".*Checkpoint directory .* exists and is not empty.*", category=UserWarning),
     # the best checkpoint waits for the first validation, the last one does not
-    (".*could not find the monitored key.*", UserWarning),
+    Rule(message=".*could not find the monitored key.*", category=UserWarning),
     # who goes on in another folder starts a new list of the best there
-    (".*dirpath has changed.*", UserWarning),
+    Rule(message=".*dirpath has changed.*", category=UserWarning),
     # scoring needs none of what kept the checkpoint
-    (".*callbacks used to create the checkpoint.*", UserWarning),
+    Rule(message=".*callbacks used to create the checkpoint.*", category=UserWarning),
     # batch norms rest on purpose
-    (".*in eval mode at the start of training.*", UserWarning),
+    Rule(message=".*in eval mode at the start of training.*", category=UserWarning),
     # an epoch may be short: what is logged counts steps, not epochs
-    (".*smaller than the logging interval.*", UserWarning),
+    Rule(message=".*smaller than the logging interval.*", category=UserWarning),
     # Lightning 2.6 asks torch 2.13 for a class by its old name
-    (".*LeafSpec.*", FutureWarning),
+    Rule(message=".*LeafSpec.*", category=FutureWarning),
     # and jsonargparse for methods by theirs
-    (r"\s*By default only one JsonargparseDeprecationWarning", DeprecationWarning),
-    (r"(?s).*was deprecated in v4\.", DeprecationWarning),
+    Rule(message=r"\s*By default only one JsonargparseDeprecationWarning", category=DeprecationWarning),
+    Rule(message=r"(?s).*was deprecated in v4\.", category=DeprecationWarning),
 )
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
     """Lightning tells of errors only."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            for message, category in _NOISE:
-                warnings.filterwarnings("ignore", message=message, category=category)
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    with silence(*_NOISE, loggers=("lightning.pytorch", "lightning.fabric"), below=logging.ERROR):
+        yield
 
 
 @contextmanager

@@ -17,7 +17,6 @@ import json
 import os
 import re
 import unicodedata
-import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -49,6 +48,7 @@ from medsam.evaluation.summary import (
 )
 from medsam.labels import DEFAULT_TOLERANCE_MM, tolerance
 from medsam.metrics.measure import DEFINITIONS, EMPTY_RULE
+from medsam.silence import Rule, silence
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -655,9 +655,8 @@ def _style() -> Iterator[None]:
         "svg.fonttype": "none",  # text stays text: it can be searched, read aloud, and needs no outlines
         "text.parse_math": False,  # "$" in a name is a dollar
     }
-    with mpl.rc_context(settings), warnings.catch_warnings():
-        # matplotlib's font lacks a script; the reader's browser draws the text with its own
-        warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from")
+    # matplotlib's font lacks a script; the reader's browser draws the text with its own
+    with mpl.rc_context(settings), silence(Rule(message=r"Glyph \d+ .* missing from")):
         yield
 
 

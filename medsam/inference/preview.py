@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import tempfile
 import textwrap
-import warnings
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from medsam.inference.predictor import Segmentation, SliceAnswer
 from medsam.io.save import check_preview
 from medsam.masks import AutomaticMask
 from medsam.prompts.prompt import Box
+from medsam.silence import Rule, silence
 from medsam.transforms.intensity import IntensityWindow
 from medsam.volume import Volume
 
@@ -100,9 +100,8 @@ def _page(plane: SlicePlane, count: int, margin: float) -> tuple[Figure, list[Ax
 def _save(figure: Figure, path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".medsam-") as folder:
         temporary = Path(folder) / "preview.png"
-        with warnings.catch_warnings():
-            # a label in a script that matplotlib's font lacks is drawn as boxes; its name is in the sidecar
-            warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
+        # a label in a script that matplotlib's font lacks is drawn as boxes; its name is in the sidecar
+        with silence(Rule(message="Glyph .* missing from font", category=UserWarning)):
             figure.savefig(temporary, dpi=110)
         os.replace(temporary, path)
 

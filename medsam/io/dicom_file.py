@@ -10,14 +10,11 @@ of an ultrasound image, C.11.1 rescale) and PS3.6.
 
 from __future__ import annotations
 
-import logging
 import os
 import struct
-import threading
-import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
@@ -42,6 +39,7 @@ from pydicom.uid import (
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
 from medsam.errors import InputError, counted
+from medsam.silence import Rule, silence
 
 _PIXELS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
 _UNDEFINED = 0xFFFFFFFF
@@ -147,52 +145,19 @@ _NOT_SCANS = {
 # where the standard's own UIDs begin
 _STANDARD = "1.2.840.10008."
 
+_PYDICOM = Rule(module=r"pydicom(\.|$)")
+_LOGGERS = ("pydicom", "pylibjpeg", "openjpeg")
+
 # what nearly every header fits in; one read of this much is cheaper than hundreds of a few bytes
 _START = 2**16
 
 
-class _Quiet:
-    """The one silence all readers share, from the first to begin until the last to end."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.readers = 0
-        self.silence = ExitStack()
-
-    def enter(self) -> None:
-        with self.lock:
-            if not self.readers:
-                self.silence.enter_context(warnings.catch_warnings())
-                warnings.filterwarnings("ignore", module=r"pydicom(\.|$)")
-                # a decoder that fails is reported by our error; these would also log its traceback
-                for name in ("pydicom", "pylibjpeg", "openjpeg"):
-                    logger = logging.getLogger(name)
-                    self.silence.callback(logger.setLevel, logger.level)
-                    logger.setLevel(logging.CRITICAL + 1)
-            self.readers += 1
-
-    def leave(self) -> None:
-        with self.lock:
-            self.readers -= 1
-            if not self.readers:
-                self.silence.close()
-
-
-_QUIET = _Quiet()
-
-
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep pydicom's remarks on headers it can read all the same from the user.
-
-    Warning filters and the levels of loggers belong to the whole process: they change when the first reader begins
-    and are as before when the last has ended, so scans can be read in several threads at once.
-    """
-    _QUIET.enter()
-    try:
+    """Keep pydicom's remarks on headers it can read all the same from the user."""
+    # a decoder that fails is reported by our error; these would also log its traceback
+    with silence(_PYDICOM, loggers=_LOGGERS):
         yield
-    finally:
-        _QUIET.leave()
 
 
 def named(keyword: str) -> str:

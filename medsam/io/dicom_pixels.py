@@ -23,6 +23,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
+from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
@@ -396,7 +397,9 @@ class _Words:
 def _in_threads(work: Callable[[Any], None], items: Iterable[Any]) -> None:
     pool = ThreadPoolExecutor(_THREADS)
     try:
-        for _ in pool.map(work, items):
+        # each in a copy of the context: what is kept quiet here is there, too
+        jobs = [(copy_context(), item) for item in items]
+        for _ in pool.map(lambda job: job[0].run(work, job[1]), jobs):
             pass
     finally:
         pool.shutdown(cancel_futures=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
@@ -10,13 +9,13 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image, ImageSequence, TiffImagePlugin
+from PIL import Image, ImageSequence, TiffImagePlugin, _imaging
 
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
-from medsam.io.native import native_stderr
 from medsam.io.npz import npz_names, read_npz_arrays
 from medsam.io.picture_checks import check_pages, check_png
+from medsam.silence import Rule, silence, silence_libtiff
 from medsam.volume import LabelVolume, Volume
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
@@ -29,6 +28,11 @@ FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")
 for _key, _modes in list(TiffImagePlugin.OPEN_INFO.items()):
     if _key[1] == 1 and len(_key[4]) == 1 and _key[4][0] > 8:
         TiffImagePlugin.OPEN_INFO.setdefault((_key[0], 0, *_key[2:]), _modes)
+
+# Pillow warns of pictures over 89 megapixels and refuses at twice that; slides of that size are not for us either.
+# What it remarks on metadata changes no pixel.
+_PILLOW = (Rule("error", category=Image.DecompressionBombWarning), Rule(module=r"PIL(\.|$)"))
+silence_libtiff(_imaging.__file__)
 
 _GREY_MODES = ("1", "L", "I", "F", "I;16", "I;16B", "I;16L")
 
@@ -48,20 +52,15 @@ def read_pages(path: Path, pixels: Callable[[Image.Image], T]) -> list[T]:
     sizes = set()
     found = []
     try:
-        # one picture at a time, so that none takes over another's warning filters
-        with native_stderr(), warnings.catch_warnings():
-            # Pillow warns of pictures over 89 megapixels and refuses at twice that; slides of that size are
-            # not for us either
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as picture:
-                # a camera's JPEG may carry thumbnails as further pages
-                count = 1 if picture.format in ("JPEG", "MPO") else check_pages(path, picture)
-                if picture.format == "PNG":
-                    check_png(path)
-                picture.seek(0)
-                for page in islice(ImageSequence.Iterator(picture), count):
-                    sizes.add(page.size)
-                    found.append(pixels(page))
+        with silence(*_PILLOW), Image.open(path, formats=FORMATS) as picture:
+            # a camera's JPEG may carry thumbnails as further pages
+            count = 1 if picture.format in ("JPEG", "MPO") else check_pages(path, picture)
+            if picture.format == "PNG":
+                check_png(path)
+            picture.seek(0)
+            for page in islice(ImageSequence.Iterator(picture), count):
+                sizes.add(page.size)
+                found.append(pixels(page))
     except InputError:
         raise
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:

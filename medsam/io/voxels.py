@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import bz2
 import io
-import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ import numpy as np
 
 from medsam.errors import InputError
 from medsam.io.files import check_growth
+from medsam.silence import Rule, silence
 
 Coding = Literal["raw", "gzip", "zlib", "bzip2", "text", "hex"]
 
@@ -141,8 +141,8 @@ def from_text(path: Path, text: bytes, dtype: np.dtype, count: int) -> np.ndarra
     """Numbers written as text. Raises InputError when they are not `count` numbers of `dtype`."""
     wide = np.dtype(np.float64 if dtype.kind == "f" else np.int64)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
+        # numpy warns, and goes on, where the text ends or breaks off
+        with silence(Rule("error", module=r"medsam\.io\.voxels$")):
             values = np.fromstring(text.decode("ascii"), wide, sep=" ")
     except (ValueError, OverflowError, DeprecationWarning) as error:
         raise InputError(f"{path.name}: its voxels are not numbers written as text. Export it again.") from error

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import logging
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,11 +29,15 @@ from torch import Tensor, nn
 from medsam.errors import CheckpointError
 from medsam.models.mask_decoder import ImagePart
 from medsam.models.sam import Sam
+from medsam.silence import Rule, silence
 
 # ONNX operator set of every graph: the first with GELU as one operator
 OPSET = 20
 # A protocol buffer ends at 2 GiB; larger graphs keep their weights in a file beside them.
 _OWN_WEIGHTS = 1_800_000_000
+
+# the exporter's own messages: what fails is raised
+_LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 
 _P, _T, _N = "prompts", "positions", "cells"
 
@@ -133,7 +136,7 @@ def export_program(sam: Sam, name: str, optimize: bool = True) -> Any:
     import onnxscript  # noqa: F401  told apart from a failure of the exporter
 
     graph = GRAPHS[name]
-    with torch.no_grad(), _quiet(), _resting(sam):
+    with torch.no_grad(), silence(Rule(), loggers=_LOGGERS, below=logging.ERROR), _resting(sam):
         free = {axis: torch.export.Dim(axis) for axis in (_P, _T, _N)}
         try:
             program = torch.onnx.export(
@@ -188,19 +191,3 @@ def _resting(sam: Sam) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporter's own messages: what fails is raised."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

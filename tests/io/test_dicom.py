@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import random
 import resource
@@ -63,7 +62,6 @@ from medsam.io import dicom_file, dicom_pixels
 from medsam.io.dicom import is_dicom, list_series, read_dicom
 from medsam.io.dicom_tree import list_tree
 from medsam.io.load import load_volume
-from medsam.io.native import native_stderr
 from medsam.volume import Volume
 
 
@@ -638,40 +636,6 @@ def test_two_scans_are_read_at_the_same_time(tmp_path, monkeypatch):
     monkeypatch.setattr("medsam.io.dicom.read_frames", meet)
     for volume in at_once(*(lambda folder=folder: read_dicom(folder) for folder in folders)):
         np.testing.assert_array_equal(volume.array, slices(3))
-
-
-def test_silence_lasts_until_the_last_reader_ends_and_is_then_undone():
-    filters, level = list(warnings.filters), logging.getLogger("pydicom").level
-    began, may_end = threading.Event(), threading.Event()
-
-    def longer():
-        with dicom_file.quiet():
-            began.set()
-            assert may_end.wait(20)
-            return logging.getLogger("pydicom").level
-
-    with ThreadPoolExecutor(1) as pool:
-        with dicom_file.quiet():
-            other = pool.submit(longer)
-            assert began.wait(20)
-        may_end.set()
-        assert other.result() > logging.CRITICAL
-    assert (warnings.filters, logging.getLogger("pydicom").level) == (filters, level)
-
-
-def test_native_words_of_one_reader_do_not_reach_another(capfd):
-    def speak(word: bytes) -> bytes:
-        with native_stderr() as said:
-            os.write(2, word)
-            time.sleep(0.001)
-            os.write(2, word)
-            said.seek(0)
-            return said.read()
-
-    words = [str(n).encode() for n in range(8)]
-    assert at_once(*(lambda word=word: speak(word) for word in words)) == [2 * word for word in words]
-    os.write(2, b"heard")
-    assert capfd.readouterr() == ("", "heard")
 
 
 # -- colour -------------------------------------------------------------------------------------------------

@@ -135,24 +135,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | N
 
 
 def _read_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
-    _check_zip(path)
-    try:
-        with torch.serialization.safe_globals(_KNOWN):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # torch names the class or function it would have had to import
-        what = re.search(r"GLOBAL (\S+)", str(error))
-        if what is None:
-            raise _damaged(path, error) from error
-        raise CheckpointError(
-            f"{path} does not hold plain weights: loading it would run code ({what[1]}), and code "
-            "from a checkpoint is never run. If you trust its source, open it there and save only the weights, "
-            'the dictionary of tensors in it (often under "state_dict" or "model"): '
-            'torch.save({name: tensor for name, tensor in weights.items()}, "weights.pth").'
-        ) from error
-    # a damaged or hostile pickle can raise nearly anything on its way
-    except Exception as error:
-        raise _damaged(path, error) from error
+    content = _unpickled(path)
     if not isinstance(content, Mapping):
         kind = content.of if isinstance(content, _Beside) else type(content).__name__
         raise CheckpointError(f"{path} holds a {kind}, not a dictionary of weights.")
@@ -176,6 +159,28 @@ def _read_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
             "Save the tensors alone (torch.from_numpy makes one of an array)."
         )
     return tensors, card if isinstance(card, dict) else None
+
+
+def _unpickled(path: Path) -> object:
+    """What torch.save wrote, with nothing of it run."""
+    _check_zip(path)
+    try:
+        with torch.serialization.safe_globals(_KNOWN):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # torch names the class or function it would have had to import
+        what = re.search(r"GLOBAL (\S+)", str(error))
+        if what is None:
+            raise _damaged(path, error) from error
+        raise CheckpointError(
+            f"{path} does not hold plain weights: loading it would run code ({what[1]}), and code "
+            "from a checkpoint is never run. If you trust its source, open it there and save only the weights, "
+            'the dictionary of tensors in it (often under "state_dict" or "model"): '
+            'torch.save({name: tensor for name, tensor in weights.items()}, "weights.pth").'
+        ) from error
+    # a damaged or hostile pickle can raise nearly anything on its way
+    except Exception as error:
+        raise _damaged(path, error) from error
 
 
 def _check_zip(path: Path) -> None:

@@ -20,6 +20,12 @@ def tiny(request) -> Sam:
     return randomised(build_model(tiny_spec(request.param))).eval()
 
 
+@pytest.fixture(scope="module")
+def vit() -> Sam:
+    """A tiny ViT that no test changes."""
+    return build_model(tiny_spec())
+
+
 def randomised(model: Sam) -> Sam:
     """Weights that leave nothing at zero or one, so that a forgotten or swapped weight shows."""
     generator = torch.Generator().manual_seed(7)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from medsam.models.checkpoint import to_hugging_face
+from medsam.models.hugging_face import to_hugging_face
 
 BOXES = torch.tensor(
     [[[10.0, 20, 60, 90], [5, 5, 120, 33], [70, 64, 71, 66]], [[0, 0, 128, 128], [1, 2, 3, 4], [9, 9, 99, 99]]]

@@ -4,7 +4,7 @@
 filters of one behind for good, and lose each other's lines. Here a block says what is to be kept quiet in its own
 context alone (`contextvars`): filters that match nothing outside such a block stay in their lists, and nothing is ever
 put back. File descriptors are not touched: what a decoder prints past Python and matters is read from a process of
-its own (`io/gdcm_child.py`).
+its own (`io/dicom/pixels/gdcm.py`).
 
 A thread begins with an empty context: who hands work to threads hands over `contextvars.copy_context()` with it.
 """

@@ -7,9 +7,19 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pytest
 from pydicom import Dataset
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import (
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    generate_uid,
+)
+
+from medsam.errors import InputError, MedSAMError
+from medsam.io.dicom.series import read_dicom
 
 SERIES, STUDY, FRAME = "1.2.3.1", "1.2.3.2", "1.2.3.3"
 AXIAL = (1, 0, 0, 0, 1, 0)
@@ -122,3 +132,71 @@ def series(
         values = {"ImagePositionPatient": position, "ImageOrientationPatient": list(orientation)} | per_slice
         write(folder / f"IM{name:04d}", pixels[k], **values)
     return folder
+
+
+def message(path: Path, kind: type[MedSAMError] = InputError, series: str | None = None) -> str:
+    """What the user reads; it never says who the patient is."""
+    with pytest.raises(kind) as caught:
+        read_dicom(path, series)
+    said = str(caught.value)
+    assert not any(secret in said for secret in ("DOE", "JANE", "4711", "1950"))
+    return said
+
+
+def enhanced(pixels: np.ndarray, positions: list, slopes: list | None = None, **tags) -> FileDataset:
+    """Frames in the order given; rescale per frame when `slopes`, else 1 and -1024 for all."""
+
+    def item(**values) -> Dataset:
+        found = Dataset()
+        for keyword, value in values.items():
+            setattr(found, keyword, value)
+        return found
+
+    def transformation(slope: float, intercept: float) -> Dataset:
+        return item(RescaleSlope=slope, RescaleIntercept=intercept, RescaleType="HU")
+
+    nowhere = dict.fromkeys(("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"))
+    ds = dataset(pixels, SOPClassUID=EnhancedCTImageStorage, **(nowhere | tags))
+    shared = item(
+        PlaneOrientationSequence=[item(ImageOrientationPatient=list(AXIAL))],
+        PixelMeasuresSequence=[item(PixelSpacing=[0.5, 0.75], SliceThickness=9, SpacingBetweenSlices=2)],
+        FrameVOILUTSequence=[item(WindowCenter=50, WindowWidth=350)],
+    )
+    if slopes is None:
+        shared.PixelValueTransformationSequence = [transformation(1, -1024)]
+    ds.SharedFunctionalGroupsSequence = [shared]
+    each = []
+    for n, position in enumerate(positions):
+        group = item(
+            PlanePositionSequence=[item(ImagePositionPatient=list(position))],
+            FrameContentSequence=[item(TemporalPositionIndex=1 + n % 2, DimensionIndexValues=[n + 1])],
+        )
+        if slopes is not None:
+            group.PixelValueTransformationSequence = [transformation(slopes[n], 0)]
+        each.append(group)
+    ds.PerFrameFunctionalGroupsSequence = each
+    organisation = generate_uid()
+    ds.DimensionOrganizationSequence = [item(DimensionOrganizationUID=organisation)]
+    ds.DimensionIndexSequence = [
+        item(
+            DimensionOrganizationUID=organisation,
+            DimensionIndexPointer=0x00200032,
+            FunctionalGroupPointer=0x00209113,
+        )
+    ]
+    return ds
+
+
+def numbered(folder: Path, name: str, count: int = 6) -> list[Path]:
+    """A sound series whose files bear `name` with the place of the slice in it."""
+    pixels = slices(count)
+    return [
+        write(folder / name.format(k), pixels[k], ImagePositionPatient=[0, 0, 2 * k], InstanceNumber=k + 1)
+        for k in range(count)
+    ]
+
+
+def compressed(syntax: str) -> FileDataset:
+    ds = dataset(slices(1, 40, 40)[0])
+    ds.compress(syntax)
+    return ds

@@ -23,7 +23,7 @@ from medsam.data.pairs import Pair, pair_files
 from medsam.data.patients import assign, namesake_remarks
 from medsam.errors import InputError
 from medsam.io import itk, picture
-from medsam.io.dicom_tree import TreeSeries, list_tree
+from medsam.io.dicom.tree import TreeSeries, list_tree
 from medsam.io.label_picture import read_label_picture
 from medsam.io.labels import label_kind, structures_in
 from medsam.io.load import load_volume

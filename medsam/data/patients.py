@@ -16,7 +16,7 @@ from pathlib import Path, PurePath
 from medsam.data.manifest import Case
 from medsam.data.names import group_names, namesakes
 from medsam.errors import counted, printable
-from medsam.io.dicom_tree import patient_digest
+from medsam.io.dicom.tree import patient_digest
 
 _HOWS = {
     "number": "their Patient ID",

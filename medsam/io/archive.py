@@ -19,13 +19,9 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from medsam.errors import InputError
+from medsam.io.growth import most_unpacked
 
 MAX_FILES = 200_000
-MAX_BYTES = 64 * 2**30
-# deflate manages 1032 : 1 on zeros, a scan with wide black margins some 20 : 1
-MAX_RATIO = 200
-# below this a high ratio does no harm: a zip of a few black slices is legitimate
-_RATIO_MATTERS = 256 * 2**20
 _CHUNK = 2**20
 # what zipfile and its decoders raise on damage; RuntimeError also where a zip asks for what they cannot do
 _DAMAGED = (
@@ -40,7 +36,7 @@ def unpacked(path: Path) -> Iterator[Path]:
 
     Left out: hidden files, macOS resource forks, zips inside the zip. Raises InputError when the file is no
     sound zip, is encrypted, names places outside its folder, holds links, or is too large when unpacked
-    (`MAX_BYTES`, `MAX_RATIO` times the zip, `MAX_FILES`, the free space of the disk).
+    (`most_unpacked` bytes, `MAX_FILES`, the free space of the disk).
     """
     path = Path(path)
     with tempfile.TemporaryDirectory(prefix="medsam-zip-") as temporary:
@@ -71,7 +67,7 @@ def _unpack(archive: zipfile.ZipFile, folder: Path, path: Path) -> None:
     wanted = [entry for entry in entries if not _passed_over(entry)]
 
     packed = path.stat().st_size
-    limit = min(MAX_BYTES, max(_RATIO_MATTERS, MAX_RATIO * packed))
+    limit = most_unpacked(packed)
     stated = sum(entry.file_size for entry in wanted)
     _check_size(stated, limit, packed, path)
     free = shutil.disk_usage(folder).free

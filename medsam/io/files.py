@@ -18,10 +18,6 @@ from medsam.errors import InputError
 _MAX_DEPTH = 64
 # digits of a whole number; 64 bits have 19
 _MAX_DIGITS = 20
-# a compressed file may grow to this whatever its size (label maps are nearly all zeros, and deflate makes a thousandth
-# of zeros), and beyond it by this factor, which scans stay far below
-_MAY_GROW = 2 * 2**30
-_MAX_RATIO = 200
 
 
 def is_folder(path: Path) -> bool:
@@ -49,15 +45,6 @@ def check_regular(path: Path) -> None:
         raise InputError(f"{path.name} cannot be read: permission denied.")
     if size == 0:
         raise InputError(f"{path.name} is empty (0 bytes). Copy or export it again.")
-
-
-def check_growth(path: Path, size: int, packed: int) -> None:
-    """Raise InputError when a file states `size` bytes in `packed` compressed ones, more than any scan has."""
-    if size > max(_MAY_GROW, _MAX_RATIO * packed):
-        raise InputError(
-            f"{path.name} states {size / 2**20:,.0f} MiB of voxels in {packed:,} compressed bytes, which no scan "
-            "does. Its header is damaged, or it is made to fill the memory. Export it again."
-        )
 
 
 def beside(path: Path, name: str) -> Path:

@@ -183,7 +183,7 @@ def structures_in(
     kind = label_kind(path)
     listed: Collection[str] | None = None
     if kind in ("seg", "rtstruct"):
-        from medsam.io.dicom_tree import structure_names
+        from medsam.io.dicom.tree import structure_names
 
         listed = structure_names(path)
     elif kind == "segments" and frame is None:
@@ -225,7 +225,7 @@ def label_kind(path: Path) -> Literal["map", "segments", "seg", "rtstruct"]:
         return "segments" if seg_nrrd.describes_segments(path) else "map"
     if _is_picture(path):
         return "map"
-    from medsam.io.dicom_tree import dicom_kind
+    from medsam.io.dicom.tree import dicom_kind
 
     kind = dicom_kind(path)
     if kind in ("seg", "rtstruct"):
@@ -424,8 +424,8 @@ def _read_named(path: Path, kind: str, geometry: VolumeGeometry, frame_of_refere
             f"{path.name} is placed in millimetres, but the scan has none (or `spacing_mm` overrides them), so it "
             "cannot be put on the scan. Convert it to a label map of the scan's rows, columns and slices."
         )
-    from medsam.io.dicom_seg import read_seg
-    from medsam.io.rtstruct import read_rtstruct
+    from medsam.io.dicom.rtstruct import read_rtstruct
+    from medsam.io.dicom.seg import read_seg
 
     read = read_seg if kind == "seg" else read_rtstruct
     return read(path, geometry, frame_of_reference=frame_of_reference)

@@ -76,14 +76,16 @@ def _read(path: Path, series: str | None, frame: int | None, exact: bool) -> Vol
                 check_kind(path, suffixes)
                 return read()
 
-    from medsam.io import archive, dicom
+    from medsam.io import archive
+    from medsam.io.dicom.read import is_dicom
+    from medsam.io.dicom.series import read_dicom
 
-    if folder or dicom.is_dicom(path):
-        return dicom.read_dicom(path, series)
+    if folder or is_dicom(path):
+        return read_dicom(path, series)
     # by name too: a truncated zip has lost the mark at its end
     if name.endswith(".zip") or zipfile.is_zipfile(path):
         with archive.unpacked(path) as unpacked:
-            volume = dicom.read_dicom(unpacked, series)
+            volume = read_dicom(unpacked, series)
         return Volume(**{**vars(volume), "source": path})
     raise InputError(f"{path.name} is not a scan this program can read. It reads {READABLE}.")
 

@@ -11,7 +11,8 @@ from typing import IO
 import numpy as np
 
 from medsam.errors import InputError
-from medsam.io.files import check_growth, check_regular
+from medsam.io.files import check_regular
+from medsam.io.growth import check_growth
 
 
 def npz_names(path: Path) -> list[str]:

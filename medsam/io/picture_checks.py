@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from medsam.errors import InputError
-from medsam.io.files import check_growth
+from medsam.io.growth import check_growth
 
 _MAX_PAGES = 20_000
 _CHUNK = 2**20

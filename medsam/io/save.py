@@ -117,7 +117,7 @@ def _is_same(path: Path, other: Path) -> bool:
 def _is_slice_of(path: Path, folder: Path) -> bool:
     if not (folder.is_dir() and path.is_file() and path.resolve().is_relative_to(folder.resolve())):
         return False
-    from medsam.io.dicom_file import is_dicom
+    from medsam.io.dicom.read import is_dicom
 
     return is_dicom(path)
 

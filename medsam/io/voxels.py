@@ -19,7 +19,7 @@ from typing import BinaryIO, Literal, cast
 import numpy as np
 
 from medsam.errors import InputError
-from medsam.io.files import check_growth
+from medsam.io.growth import check_growth
 from medsam.silence import Rule, silence
 
 Coding = Literal["raw", "gzip", "zlib", "bzip2", "text", "hex"]

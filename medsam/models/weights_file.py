@@ -21,7 +21,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from medsam.errors import CheckpointError, InputError
-from medsam.io.files import check_growth, check_regular, parse_json
+from medsam.io.files import check_regular, parse_json
+from medsam.io.growth import check_growth
 
 # Where a checkpoint carries `ModelSpec.to_dict()`: a key beside "state_dict", or safetensors metadata (as JSON).
 CARD_KEY = "medsam"

@@ -27,8 +27,8 @@ from pathlib import Path
 import numpy as np
 
 import medsam
-from medsam.io.dicom_seg import read_seg
-from medsam.io.rtstruct import read_rtstruct
+from medsam.io.dicom.rtstruct import read_rtstruct
+from medsam.io.dicom.seg import read_seg
 from medsam.prompts.simulate import inscribed_ellipse, tight_box
 from medsam.transforms.intensity import resolve_window
 

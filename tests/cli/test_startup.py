@@ -58,12 +58,12 @@ def test_segmenting_a_nifti_imports_what_it_uses(tmp_path):
     nib.save(nib.Nifti1Image(made.array.transpose(2, 1, 0).astype(np.int16), np.eye(4)), tmp_path / "scan.nii.gz")
     modules = imported(tmp_path, "segment", "scan.nii.gz", "--box", "1:10,8,30,24", "--axis", "k")
     assert {"torch", "nibabel"} <= modules
-    assert modules & (UNUSED | {"medsam.io.dicom"}) == set()
+    assert modules & (UNUSED | {"medsam.io.dicom.series"}) == set()
 
 
 @pytest.mark.weights
 def test_segmenting_a_dicom_file_imports_what_it_uses(tmp_path):
     scan = get_testdata_file("CT_small.dcm", download=False)
     modules = imported(tmp_path, "segment", scan, "--box", "30,30,90,90")
-    assert "medsam.io.dicom" in modules
+    assert "medsam.io.dicom.series" in modules
     assert modules & UNUSED == set()

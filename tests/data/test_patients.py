@@ -16,7 +16,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from medsam.data.manifest import Case
 from medsam.data.patients import assign, doubts
-from medsam.io.dicom_tree import patient_digest
+from medsam.io.dicom.tree import patient_digest
 
 
 def case(path: str, patient: str | None = None, split=None, name: str | None = None) -> Case:

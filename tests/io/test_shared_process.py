@@ -20,7 +20,8 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 
 from medsam.errors import InputError
-from medsam.io.dicom import is_dicom, list_series, read_dicom
+from medsam.io.dicom.read import is_dicom
+from medsam.io.dicom.series import list_series, read_dicom
 from medsam.io.labels import load_labels
 from medsam.io.load import load_volume
 from medsam.silence import Rule, silence

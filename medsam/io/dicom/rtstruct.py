@@ -15,20 +15,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from pydicom import Dataset
+from pydicom.dataelem import RawDataElement
 
 from medsam.errors import InputError, counted
 from medsam.geometry import VolumeGeometry
 from medsam.io.contours import enclosed
-from medsam.io.dicom_file import number, quiet, sequence_items, text
-from medsam.io.dicom_seg import check_frame_of_reference, open_dicom
+from medsam.io.dicom.read import check_frame_of_reference, open_dicom, quiet
+from medsam.io.dicom.tags import number, sequence_items, text
 from medsam.io.structure_names import structure_of_each, united
 from medsam.masks import PackedMasks
-
-if TYPE_CHECKING:
-    from pydicom import Dataset
 
 RTSTRUCT_CLASSES = {"1.2.840.10008.5.1.4.1.1.481.3": "RT Structure Set Storage"}
 
@@ -75,7 +73,7 @@ def read_rtstruct(path: Path, geometry: VolumeGeometry, *, frame_of_reference: s
     frame_of_reference: (0020,0052) Frame of Reference UID of the scan; when given, a region in another one is
         refused, because its millimetres mean other places.
     Returns (3006,0026) ROI Name -> bool (K, J, I), in the order of the structure set; regions of one name are one
-    structure (see `masks`). A region with no closed contour on the grid is all False.
+    structure (see `structure_names`). A region with no closed contour on the grid is all False.
     Raises InputError when the file is not an RTSTRUCT, is damaged, has no regions or no contours, when the
     contours of a region lie in no family of slices of the grid, or when no contour at all meets the grid.
     """
@@ -246,8 +244,6 @@ class _Region:
 
 def _points(contour: Dataset, who: str) -> np.ndarray:
     """(3006,0050) Contour Data as (N, 3) LPS mm."""
-    from pydicom.dataelem import RawDataElement
-
     try:
         element = contour.get_item("ContourData")
         value = None if element is None else element.value

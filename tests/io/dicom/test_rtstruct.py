@@ -13,9 +13,9 @@ from drawn import FRAME_OF_REFERENCE, HOLE, PATIENT, change, drawing, loop, make
 
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
-from medsam.io.dicom import read_dicom
-from medsam.io.dicom_tree import structure_names
-from medsam.io.rtstruct import read_rtstruct
+from medsam.io.dicom.rtstruct import read_rtstruct
+from medsam.io.dicom.series import read_dicom
+from medsam.io.dicom.tree import structure_names
 
 
 def grid(shape=(4, 8, 10), *place, **more) -> VolumeGeometry:

@@ -9,7 +9,7 @@ from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLSLossless
 
 from medsam.errors import InputError
-from medsam.io.dicom import read_dicom
+from medsam.io.dicom.series import read_dicom
 from medsam.transforms.intensity import resolve_window
 
 MR = {"Modality": "MR"}

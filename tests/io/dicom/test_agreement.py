@@ -10,7 +10,7 @@ from pydicom import Dataset
 from pydicom.uid import EnhancedCTImageStorage, ExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
 from medsam.errors import InconsistentSeries, InputError
-from medsam.io.dicom import read_dicom
+from medsam.io.dicom.series import read_dicom
 
 CT = {"Modality": "CT", "RescaleSlope": 1, "RescaleIntercept": -1024, "RescaleType": "HU"}
 PT = {"Modality": "PT", "RescaleSlope": 2.5, "RescaleIntercept": 0, "Units": "BQML"}

@@ -11,23 +11,15 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
+
+from pydicom import Dataset
 
 from medsam.errors import InputError
-from medsam.io.dicom_file import (
-    files_below,
-    is_dicom,
-    known_non_scan,
-    read_dataset,
-    sequence_items,
-    sop_class,
-    text,
-)
-from medsam.io.dicom_seg import SEG_CLASSES, segments_of
-from medsam.io.rtstruct import RTSTRUCT_CLASSES, regions_of
-
-if TYPE_CHECKING:
-    from pydicom import Dataset
+from medsam.io.dicom.read import files_below, is_dicom, read_dataset
+from medsam.io.dicom.rtstruct import RTSTRUCT_CLASSES, regions_of
+from medsam.io.dicom.seg import SEG_CLASSES, segments_of
+from medsam.io.dicom.tags import known_non_scan, sequence_items, sop_class, text
 
 Kind = Literal["image", "seg", "rtstruct", "other"]
 

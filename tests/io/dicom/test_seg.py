@@ -18,9 +18,9 @@ from pydicom.uid import RLELossless
 
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
-from medsam.io.dicom import read_dicom
-from medsam.io.dicom_seg import read_seg
-from medsam.io.dicom_tree import structure_names
+from medsam.io.dicom.seg import read_seg
+from medsam.io.dicom.series import read_dicom
+from medsam.io.dicom.tree import structure_names
 
 
 def blob(shape, seed=0) -> np.ndarray:

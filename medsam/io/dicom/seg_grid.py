@@ -1,0 +1,276 @@
+"""Where the frames of a DICOM SEG lie, and the voxels of another grid that lie in them.
+
+Letters: K, J, I the target grid (see `geometry`); P planes of the SEG, R rows, C columns of its frames.
+
+A frame is placed by what it says about itself ((0020,0032) Image Position (Patient), (0020,0037) Image
+Orientation (Patient), (0028,0030) Pixel Spacing), never by the instance it was derived from: references to
+source images are often missing or point to a copy of the series. So frames may come in any order, frames a
+writer left out because they were empty stay empty, and the target grid may run along other axes or the other
+way. Where both grids coincide this is exact. Where they do not, every target voxel takes the SEG voxel its
+centre lies in; a centre on the border of two (a grid shifted by half a pixel) takes the one of lower index.
+
+A SEG states its planes but seldom how thick they are. The pitch is, in this order: (0018,0088) Spacing Between
+Slices if the planes lie at multiples of it; the target's slice spacing if each plane lies on a target slice;
+the least distance between two planes; (0018,0050) Slice Thickness; the target's slice spacing.
+
+Source: DICOM PS3.3 C.7.6.16 (functional groups).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydicom import Dataset
+
+from medsam.errors import InputError
+from medsam.geometry import VolumeGeometry
+from medsam.io.dicom.tags import sequence_items
+
+_IDENTITY = "SegmentIdentificationSequence"
+# How near a border, in SEG voxels, counts as on it: far above the error of decimal strings in headers, far
+# below anything visible.
+_BORDER = 1e-3
+# How far, in voxels, a grid may drift over its whole extent and still count as parallel.
+_DRIFT = 1e-2
+
+
+@dataclass(frozen=True)
+class FrameStack:
+    """Where the frames of a SEG lie.
+
+    basis: (3, 3), columns are the steps in LPS mm along C, along R, and 1 mm along the normal.
+    origins: (P, 3), the first pixel of each plane in that basis (C, R, mm), normal coordinate ascending.
+    plane, segment: (F,), which plane and which segment number each frame is of (0: not stated).
+    between, thickness: what the header says of the planes' pitch in mm, or None.
+    """
+
+    basis: np.ndarray
+    origins: np.ndarray
+    plane: np.ndarray
+    segment: np.ndarray
+    between: float | None
+    thickness: float | None
+
+    @classmethod
+    def of(cls, path: Path, dataset: Dataset) -> FrameStack:
+        position, orientation, spacing, segment, measures = _frame_places(path, dataset)
+        sane = np.abs(position).max() < 1e6 and np.abs(orientation).max() < 2  # false for NaN, too
+        if sane and spacing.min() > 1e-6 and spacing.max() < 1e4:
+            along, down = orientation[0, :3], orientation[0, 3:]
+            normal = np.cross(along, down)
+            basis = np.stack([along * spacing[0, 1], down * spacing[0, 0], normal], axis=1)
+        else:
+            basis = np.zeros((3, 3))
+        if abs(np.linalg.det(basis)) < 1e-9:
+            raise InputError(
+                f"{path}: (0020,0037) Image Orientation (Patient) or (0028,0030) Pixel Spacing describes no plane."
+            )
+        basis[:, 2] /= np.linalg.norm(normal)
+        if np.ptp(orientation, axis=0).max() > 1e-4 or np.ptp(spacing, axis=0).max() > 1e-4:
+            raise InputError(
+                f"{path}: its frames differ in (0020,0037) Image Orientation (Patient) or (0028,0030) Pixel "
+                "Spacing; only parallel frames of one pixel size can be put on one grid."
+            )
+
+        starts = position @ np.linalg.inv(basis).T
+        order = np.argsort(starts[:, 2], kind="stable")
+        new_plane = np.diff(starts[order, 2], prepend=-np.inf) > 1e-2
+        plane_of = np.empty(len(order), dtype=int)
+        plane_of[order] = np.cumsum(new_plane) - 1
+        origins = starts[order[new_plane]]
+        if np.abs(starts - origins[plane_of])[:, :2].max() > _DRIFT:
+            raise InputError(
+                f"{path}: frames of one plane start at different places ((0020,0032) Image Position (Patient)); "
+                "tiled SEGs are not supported."
+            )
+        return cls(basis, origins, plane_of, segment, *measures)
+
+    def corners_mm(self, frame: tuple[int, ...]) -> np.ndarray:
+        rows, columns = frame
+        corners = [
+            start + np.array([c, r, 0.0])
+            for start in self.origins[[0, -1]]
+            for c in (0, columns - 1)
+            for r in (0, rows - 1)
+        ]
+        return np.array(corners) @ self.basis.T
+
+
+def _frame_places(
+    path: Path, dataset: Dataset
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tuple[float | None, float | None]]:
+    """What each frame says of its place: position (F, 3), orientation (F, 6), spacing (F, 2) and segment (F,).
+
+    Last, the spacing between slices and the slice thickness in mm, where they are stated.
+    """
+    from pydicom import Dataset
+
+    items = sequence_items(dataset, "PerFrameFunctionalGroupsSequence", str(path))
+    shared = (sequence_items(dataset, "SharedFunctionalGroupsSequence", str(path)) or [Dataset()])[0]
+    if not items:
+        raise InputError(
+            f"{path}: (5200,9230) Per-frame Functional Groups Sequence is missing or empty: the SEG has no frames."
+        )
+
+    def macro(item: Dataset, keyword: str, tag: str, name: str) -> Dataset:
+        found = sequence_items(item, keyword, str(path)) or sequence_items(shared, keyword, str(path))
+        if not found:
+            raise InputError(
+                f"{path}: {tag} {name} is missing, so the frames have no place in the patient. "
+                "A SEG of slides or of plain pictures cannot be put on a scan."
+            )
+        return found[0]
+
+    positions, orientations, spacings, segments = [], [], [], []
+    measures = None
+    try:
+        for item in items:
+            plane = macro(item, "PlanePositionSequence", "(0020,9113)", "Plane Position Sequence")
+            facing = macro(item, "PlaneOrientationSequence", "(0020,9116)", "Plane Orientation Sequence")
+            measures = macro(item, "PixelMeasuresSequence", "(0028,9110)", "Pixel Measures Sequence")
+            identity = sequence_items(item, _IDENTITY, str(path)) or sequence_items(shared, _IDENTITY, str(path))
+            positions.append([float(v) for v in plane.ImagePositionPatient])
+            orientations.append([float(v) for v in facing.ImageOrientationPatient])
+            spacings.append([float(v) for v in measures.PixelSpacing])
+            segments.append(int(identity[0].ReferencedSegmentNumber) if identity else 0)
+        position = np.reshape(positions, (len(items), 3))
+        orientation, spacing = np.reshape(orientations, (len(items), 6)), np.reshape(spacings, (len(items), 2))
+        between, thickness = (
+            _positive(measures.get(keyword)) if measures is not None else None
+            for keyword in ("SpacingBetweenSlices", "SliceThickness")
+        )
+        return position, orientation, spacing, np.array(segments), (between, thickness)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path}: (5200,9230) Per-frame Functional Groups Sequence: a frame's (0020,0032) Image Position "
+            "(Patient), (0020,0037) Image Orientation (Patient) or (0028,0030) Pixel Spacing is missing or "
+            "not a number. Export the SEG again."
+        ) from error
+
+
+@dataclass(frozen=True)
+class GridPlacement:
+    """From target voxels to SEG voxels.
+
+    step: (3, 3) and start: (3,), target voxel (i, j, k) -> (C, R, mm along the normal).
+    lower, upper: (P,) the stretch of the normal each plane stands for.
+    axes: the target axes (0, 1, 2 for i, j, k) that run along C, R and the normal, or None when oblique.
+    """
+
+    stack: FrameStack
+    frame: tuple[int, ...]
+    shape: tuple[int, int, int]
+    step: np.ndarray
+    start: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+    axes: tuple[int, int, int] | None
+
+    @classmethod
+    def of(cls, stack: FrameStack, frame: tuple[int, ...], geometry: VolumeGeometry) -> GridPlacement:
+        inverse = np.linalg.inv(stack.basis)
+        step = inverse @ geometry.affine[:3, :3]
+        start = inverse @ geometry.affine[:3, 3]
+        axes = _parallel_axes(step, geometry.shape[::-1])
+
+        heights = stack.origins[:, 2]
+        gaps = np.diff(heights)
+        slice_pitch = float(np.abs(step[2]).max())
+        on_slices = axes is not None and _whole((heights - start[2]) / step[2, axes[2]])
+        if stack.between and _whole(gaps / stack.between):
+            pitch = stack.between
+        elif on_slices:
+            pitch = slice_pitch
+        elif len(gaps):
+            pitch = float(gaps.min())
+        else:
+            pitch = stack.thickness or slice_pitch
+        # half-open towards the lower side, so that a centre midway belongs to the lower plane
+        middle = heights[:-1] + gaps / 2
+        lower = np.maximum(heights - pitch / 2, np.append(-np.inf, middle)) + _BORDER * pitch
+        upper = np.minimum(heights + pitch / 2, np.append(middle, np.inf)) + _BORDER * pitch
+        return cls(stack, frame, geometry.shape, step, start, lower, upper, axes)
+
+    def any_overlap(self) -> bool:
+        """Whether any target voxel lies in any frame."""
+        return bool(self.resample(np.ones((len(self.lower), *self.frame), dtype=bool)).any())
+
+    def resample(self, planes: np.ndarray) -> np.ndarray:
+        """bool (P, R, C) -> bool (K, J, I) by nearest neighbour."""
+        out = np.zeros(self.shape, dtype=bool)
+        if self.axes is None:
+            self._oblique(planes, out)
+        else:
+            self._parallel(planes, out, self.axes)
+        return out
+
+    def _plane_at(self, height: np.ndarray) -> np.ndarray:
+        """Index of the plane that stands for each position along the normal; -1 for none."""
+        found = np.searchsorted(self.lower, height, side="left") - 1
+        return np.where((found >= 0) & (height <= self.upper[found]), found, -1)
+
+    def _parallel(self, planes: np.ndarray, out: np.ndarray, axes: tuple[int, int, int]) -> None:
+        columns, rows, across = axes
+        target = out.transpose(2 - across, 2 - rows, 2 - columns)
+        index = np.arange(target.shape[0])
+        found = self._plane_at(self.step[2, across] * index + self.start[2])
+        for at in index[found >= 0]:
+            plane = found[at]
+            picks = []
+            for n, axis, count in ((1, rows, target.shape[1]), (0, columns, target.shape[2])):
+                # the slice axis comes in for sheared grids, whose planes are shifted against each other
+                first = self.step[n, across] * at + self.start[n] - self.stack.origins[plane, n]
+                picks.append(_nearest(first + self.step[n, axis] * np.arange(count), planes.shape[2 - n]))
+            (r, r_in), (c, c_in) = picks
+            target[at][np.ix_(r_in, c_in)] = planes[plane][np.ix_(r[r_in], c[c_in])]
+
+    def _oblique(self, planes: np.ndarray, out: np.ndarray) -> None:
+        j, i = np.meshgrid(np.arange(self.shape[1]), np.arange(self.shape[2]), indexing="ij")
+        flat = [self.step[n, 0] * i + self.step[n, 1] * j + self.start[n] for n in range(3)]
+        for k in range(self.shape[0]):
+            plane = self._plane_at(flat[2] + self.step[2, 2] * k)
+            c, c_in = _nearest(flat[0] + self.step[0, 2] * k - self.stack.origins[plane, 0], planes.shape[2])
+            r, r_in = _nearest(flat[1] + self.step[1, 2] * k - self.stack.origins[plane, 1], planes.shape[1])
+            inside = (plane >= 0) & c_in & r_in
+            out[k][inside] = planes[plane[inside], r[inside], c[inside]]
+
+
+def _nearest(position: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Index of the pixel a continuous index lies in (the lower one on a border), and whether it exists."""
+    index = np.floor(position + (0.5 - _BORDER)).astype(int)
+    return index, (index >= 0) & (index < count)
+
+
+def _whole(multiples: np.ndarray) -> bool:
+    return bool((np.abs(multiples - np.round(multiples)) < 0.05).all())
+
+
+def _parallel_axes(step: np.ndarray, sizes: tuple[int, ...]) -> tuple[int, int, int] | None:
+    """The target axes along C, R and the normal, when the grids are parallel up to a permutation."""
+    drift = np.abs(step) * (np.asarray(sizes) - 1)
+    # a single slice drifts nowhere: the step itself decides which axis is which
+    across = int(np.argmax(np.abs(step[2])))
+    columns, rows = (n for n in range(3) if n != across)
+    if abs(step[0, columns]) + abs(step[1, rows]) < abs(step[0, rows]) + abs(step[1, columns]):
+        columns, rows = rows, columns
+    strays = drift[2, columns], drift[2, rows], drift[0, rows], drift[1, columns]
+    return (columns, rows, across) if max(strays) < _DRIFT else None
+
+
+def _positive(value: object) -> float | None:
+    number = float(value) if isinstance(value, (int, float)) else 0.0
+    return number if 1e-6 < number < 1e4 else None
+
+
+def corners_mm(geometry: VolumeGeometry) -> np.ndarray:
+    ends = [(0, n - 1) for n in geometry.shape[::-1]]
+    return geometry.to_mm(np.stack(np.meshgrid(*ends), axis=-1).reshape(-1, 3))
+
+
+def extent(corners: np.ndarray) -> str:
+    return ", ".join(
+        f"{axis} {low:.1f} to {high:.1f}"
+        for axis, low, high in zip("xyz", corners.min(axis=0), corners.max(axis=0), strict=True)
+    )

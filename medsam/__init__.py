@@ -30,6 +30,7 @@ _HOMES = {
     "VolumeGeometry": "medsam.geometry",
     "load_model": "medsam.models.build",
     "load_volume": "medsam.io.load",
+    "read_dicom": "medsam.io.dicom.series",
     "save_labels": "medsam.io.save",
 }
 
@@ -48,6 +49,7 @@ __all__ = [
     "VolumeGeometry",
     "load_model",
     "load_volume",
+    "read_dicom",
     "save_labels",
 ]
 
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
     )
     from medsam.geometry import VolumeGeometry
     from medsam.inference.predictor import Predictor
+    from medsam.io.dicom.series import read_dicom
     from medsam.io.load import load_volume
     from medsam.io.save import save_labels
     from medsam.models.build import load_model

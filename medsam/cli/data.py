@@ -152,7 +152,7 @@ def _print_report(results: list[tuple[Path, Any]]) -> None:
 
 def _index(arguments: argparse.Namespace) -> None:
     from medsam.data.index import index_folder
-    from medsam.data.manifest import write_manifest
+    from medsam.data.manifest_json import write_manifest
 
     labels = None if arguments.labels is None else parse_labels(arguments.labels)
     with progress_bars("Reading labels") as (progress,):
@@ -173,7 +173,8 @@ def _index(arguments: argparse.Namespace) -> None:
 
 
 def _split(arguments: argparse.Namespace) -> None:
-    from medsam.data.manifest import SPLITS, parse_manifest, write_manifest
+    from medsam.data.manifest import SPLITS
+    from medsam.data.manifest_json import parse_manifest, write_manifest
     from medsam.data.patients import assign, doubts
     from medsam.data.split import fold_manifest, split_manifest
 
@@ -217,7 +218,7 @@ def _split(arguments: argparse.Namespace) -> None:
     write_manifest(manifest, arguments.out, force=arguments.force)
     sizes = []
     for split in SPLITS:
-        cases = manifest.of_split(split)
+        cases = manifest.in_split(split)
         patients = len({case.patient for case in cases})
         sizes.append(f"{split} {counted(len(cases), 'case')} ({counted(patients, 'patient')})")
     print(f"wrote {arguments.out}: {', '.join(sizes)}")
@@ -225,7 +226,7 @@ def _split(arguments: argparse.Namespace) -> None:
 
 def _recipe(arguments: argparse.Namespace) -> None:
     from medsam.data.cards import build, find_card, list_cards, read_card
-    from medsam.data.manifest import in_the_way, manifest_text, write_manifest
+    from medsam.data.manifest_json import in_the_way, manifest_text, write_manifest
 
     if sum([arguments.name is not None, arguments.card is not None, arguments.all]) > 1:
         raise InputError("Give one of NAME, --card FILE and --all.")

@@ -109,7 +109,8 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _cases(arguments: argparse.Namespace) -> list[Case]:
     """The cases to encode, once their files are known to be there."""
-    from medsam.data.manifest import check_files, read_manifest
+    from medsam.data.manifest import check_files
+    from medsam.data.manifest_json import read_manifest
 
     if arguments.limit is not None and arguments.limit < 1:
         raise PromptError(f"--limit takes a whole number from 1, not {arguments.limit}.")

@@ -77,7 +77,8 @@ def _tolerance(text: str) -> float | None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Evaluate and report. Raises MedSAMError subclasses for everything a user can mend."""
-    from medsam.data.manifest import check_files, read_manifest
+    from medsam.data.manifest import check_files
+    from medsam.data.manifest_json import read_manifest
     from medsam.evaluation.protocol import Protocol
     from medsam.evaluation.summary import BASELINES, RESERVED
 

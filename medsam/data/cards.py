@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medsam.data.manifest import Case, Label, Manifest, case_of, parse_manifest
+from medsam.data.manifest import Case, Label, Manifest
+from medsam.data.manifest_json import case_of, parse_manifest
 from medsam.errors import InputError, counted
 from medsam.io.files import is_whole
 

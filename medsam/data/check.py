@@ -10,7 +10,8 @@ from typing import Literal
 
 import numpy as np
 
-from medsam.data.manifest import Case, Manifest, cross_case_problems, parse_manifest
+from medsam.data.manifest import Case, Manifest, cross_case_problems
+from medsam.data.manifest_json import parse_manifest
 from medsam.data.patients import doubts
 from medsam.errors import InputError, counted
 from medsam.io.labels import LabelGridMismatch, UnknownLabel, notes_on

@@ -18,9 +18,11 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-from medsam.data.manifest import Case, Label, Manifest, Split, modality_code, parse_manifest, split_word
+from medsam.data.manifest import Case, Label, Manifest, Split
+from medsam.data.manifest_json import parse_manifest
 from medsam.data.pairs import Pair, pair_files
 from medsam.data.patients import assign, namesake_remarks
+from medsam.data.words import modality_code, split_word
 from medsam.errors import InputError
 from medsam.io import itk, picture
 from medsam.io.dicom.tree import TreeSeries, list_tree

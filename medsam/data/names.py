@@ -27,6 +27,7 @@ from functools import lru_cache
 from pathlib import PurePath, PurePosixPath
 from typing import Literal
 
+from medsam.data.words import MODALITIES, SEQUENCES, SPLIT_FOLDERS, SPLITS, word_set
 from medsam.io import itk, nifti, picture
 
 How = Literal["alone", "folder", "name", "numbers"]
@@ -38,18 +39,9 @@ _ENDINGS = sorted(
 )
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-_MODALITIES = _words("ct cta cbct ldct cect ncct mr mri mra pet pt petct us xray cxr dx cr mg spect oct")
-_VIEWS = _words(
-    # MR sequences and maps
-    "t1 t1w t1c t1ce t1gd t1n t1post t1pre t1wce t2 t2w t2f t2star t2s pd pdw flair adc dwi dti dce swi stir tof asl"
-    " bold hbv cine lge psir ssfp haste inphase outphase opphase fat water dual t1dual t2spir mprage space fse tse"
-    " tirm epi perf suv contrast noncontrast plain gd ce"
+_VIEWS = SEQUENCES | word_set(
     # sides, planes and views
-    " left right l r lt rt od os ax axial tra transversal cor coronal sag sagittal sax lax ap pa lat lateral frontal"
+    "left right l r lt rt od os ax axial tra transversal cor coronal sag sagittal sax lax ap pa lat lateral frontal"
     " mlo cc ml 2ch 3ch 4ch midslice maxslice"
     # times and phases
     " pre post baseline bl follow up followup fu ed es diastole systole enddiastole endsystole 3d 4d arterial venous"
@@ -58,20 +50,22 @@ _VIEWS = _words(
     " image images img scan scans volume vol data raw orig original resampled preprocessed registered"
 )
 # before a number: a time, and what counts views of one person, or is a data set's own word (img_0001)
-_TIMES = _words("week wk day month mo year yr visit time timepoint tp ses session followup fu")
-_COUNTED = _words(
+_TIMES = word_set("week wk day month mo year yr visit time timepoint tp ses session followup fu")
+_COUNTED = word_set(
     "frame frames fr slice slices sl slc phase ph scan run echo acq view series ser se image img im axis lesion nodule"
     " tumor tumour polyp roi crop patch tile part bvalue b z s t m d w y v f"
 )
-_PEOPLE = _words("p pt pat patient patients sub subj subject case vol volume study person participant animal mouse rat")
-_ROLES = _words("images image imgs img scans scan data raw nifti dicom anat func")
-_SPLITS = _words("train training val valid validation test testing tr ts va holdout dev imagestr imagests imagesva")
-_CONTAINERS = _SPLITS | _words(
+_PEOPLE = word_set(
+    "p pt pat patient patients sub subj subject case vol volume study person participant animal mouse rat"
+)
+_ROLES = word_set("images image imgs img scans scan data raw nifti dicom anat func")
+_SPLITS = SPLIT_FOLDERS | SPLITS.keys()
+_CONTAINERS = _SPLITS | word_set(
     "site centre center hospital clinic institution vendor scanner cohort country fold folds split part batch subset"
     " set group grp dataset database db task class cat category label grade stage level type birads score kind version"
     " release challenge year domain benign malignant normal abnormal positive negative healthy disease"
 )
-_GENERIC = _words("img image im scan case s vol volume slice series study frame")
+_GENERIC = word_set("img image im scan case s vol volume slice series study frame")
 
 _TOKEN = re.compile(r"[^\W_]+")
 _WORD_AND_NUMBER = re.compile(r"([^\W\d_]+)(\d+)")
@@ -122,8 +116,8 @@ def namesakes(paths: Sequence[PurePath | str]) -> tuple[tuple[int, ...], ...]:
     for place, path in enumerate(seen):
         key = names.found(path)[0]
         words = [word for part in key for word in _split(part)]
-        passed = _MODALITIES | _SPLITS if _is_person(words) else _MODALITIES
-        bare = tuple(word for word in words if word not in passed)
+        ignored = MODALITIES | _SPLITS if _is_person(words) else MODALITIES
+        bare = tuple(word for word in words if word not in ignored)
         keys[bare].add(key)
         places[bare].append(place)
     return tuple(
@@ -150,7 +144,7 @@ def _tokens(name: str) -> tuple[_Token, ...]:
     for match in _TOKEN.finditer(name):
         text = match[0].casefold()
         glued = _NUMBER_AND_WORD.fullmatch(text)
-        if glued and glued[2] in _VIEWS | _MODALITIES and text not in _VIEWS:
+        if glued and glued[2] in _VIEWS | MODALITIES and text not in _VIEWS:
             found.append(_Token(glued[1], match.start() + len(glued[1])))
             text = glued[2]
         found.append(_Token(text, match.end()))
@@ -202,7 +196,7 @@ def _is_identity(tokens: Sequence[str]) -> bool:
 def _without_words(tokens: Sequence[str]) -> int:
     """How many there are without the words for modalities and views at the end."""
     end = len(tokens)
-    while end and tokens[end - 1] in _VIEWS | _MODALITIES:
+    while end and tokens[end - 1] in _VIEWS | MODALITIES:
         end -= 1
     return end
 
@@ -254,7 +248,7 @@ class _Names:
             if self._is_patient(folder):
                 kept, _ = self._kept_words(folder.parent, words)
                 return (*_named(around, folder.name, kept), "folder")
-            if not _is_passed_over(words):
+            if not _is_ignored(words):
                 around.append(folder.name)
         name = _plain(path.name)
         words = _split(name)
@@ -310,7 +304,7 @@ class _Names:
         while end:
             word, numbered = words[end - 1], _numbered(words[:end])
             without = _without_words(words[: end - 1])
-            if word in _VIEWS or word in _MODALITIES:
+            if word in _VIEWS or word in MODALITIES:
                 end -= 1
             elif (
                 numbered
@@ -355,7 +349,7 @@ def _named(around: Sequence[str], name: str, kept: int) -> tuple[tuple[str, ...]
     """
     tokens = _tokens(name)[:kept]
     words = [token.text for token in tokens]
-    own = any(word.isalpha() and word not in _GENERIC | _MODALITIES | _VIEWS for word in words) or any(
+    own = any(word.isalpha() and word not in _GENERIC | MODALITIES | _VIEWS for word in words) or any(
         (match := _WORD_AND_NUMBER.fullmatch(word)) and match[1] not in _GENERIC for word in words
     )
     folders = [folder for folder in around if not (own and _is_modality(folder))]
@@ -366,7 +360,7 @@ def _named(around: Sequence[str], name: str, kept: int) -> tuple[tuple[str, ...]
 
 def _is_modality(folder: str) -> bool:
     words = _split(folder)
-    return bool(words) and all(word in _MODALITIES | _VIEWS for word in words)
+    return bool(words) and all(word in MODALITIES | _VIEWS for word in words)
 
 
 def _is_time(words: Sequence[str]) -> bool:
@@ -381,6 +375,6 @@ def _is_site(part: str) -> bool:
     )
 
 
-def _is_passed_over(words: Sequence[str]) -> bool:
+def _is_ignored(words: Sequence[str]) -> bool:
     """A folder that does not identify a person: images, T1, left, week4."""
     return not words or all(word in _ROLES or word in _VIEWS for word in words) or _is_time(words)

@@ -23,29 +23,14 @@ from functools import lru_cache
 from pathlib import PurePath
 from typing import Literal
 
-from medsam.data.manifest import modality_code, split_word, stem
+from medsam.data.words import IMAGES, LABELS, is_series, split_word, stem
 from medsam.errors import counted
 from medsam.io import picture
 
 Role = Literal["image", "label", "either"]
 Words = tuple[str, ...]
 
-# fmt: off
-_LABEL_WORDS = frozenset((
-    "label", "labels", "labelmap", "lbl", "mask", "masks", "msk", "msks", "seg", "segs", "segm", "dseg",
-    "ground", "structures", "contours",
-    "segmentation", "segmentations", "gt", "gts", "groundtruth", "groundtruths", "truth", "manual",
-    "annotation", "annotations", "anno", "annos", "annot",
-))
-_IMAGE_WORDS = frozenset((
-    "image", "images", "img", "imgs", "scan", "scans", "volume", "vol", "imaging", "original", "orig",
-    "input", "inputs",
-))
-# fmt: on
-# series of one examination, beside those `modality_code` knows
-_MODALITIES = frozenset(
-    ("t1c", "t1n", "t1wce", "t1post", "t2f", "t2s", "dwi", "swi", "pd", "pdw", "bold", "suv", "ctres", "cta", "mra")
-)
+_ROLE_WORDS = LABELS | IMAGES
 _TAILS = ("Tr", "Va", "Ts")
 
 
@@ -116,8 +101,8 @@ def _parse_all(paths: Sequence[PurePath]) -> list[Named]:
     beside: dict[PurePath, set[Words]] = defaultdict(set)
     for path in paths:
         words = _words(stem(path))
-        if _LABEL_WORDS.isdisjoint(words):
-            beside[path.parent] |= {words, _without(words, _IMAGE_WORDS)}
+        if LABELS.isdisjoint(words):
+            beside[path.parent] |= {words, _without(words, IMAGES)}
     roles = _folder_roles(paths)
     return [_parse(path, roles, beside[path.parent]) for path in paths]
 
@@ -133,9 +118,9 @@ def _folder_roles(paths: Sequence[PurePath]) -> dict[PurePath, Role]:
         role, rest = _role_of_folder(folder.name)
         if role == "label" and rest and rest not in _TAILS and not split_word(rest):
             names = {(path.parent, _words(stem(path))) for path in files}
-            said = {name for name in names if not _LABEL_WORDS.isdisjoint(name[1])}
+            said = {name for name in names if not LABELS.isdisjoint(name[1])}
             # Dataset_with_GT/X and X_mask: the folder holds both
-            both = any((above, _without(words, _LABEL_WORDS)) in names for above, words in said)
+            both = any((above, _without(words, LABELS)) in names for above, words in said)
             both = both or len(files) == len(paths)
             role = "either" if both else role
         roles[folder] = role
@@ -146,11 +131,11 @@ def _folder_roles(paths: Sequence[PurePath]) -> dict[PurePath, Role]:
 def _role_of_folder(name: str) -> tuple[Role, str]:
     tail = next((tail for tail in _TAILS if name.endswith(tail) and name[: -len(tail)].isalpha()), "")
     words = _words(name.removesuffix(tail))
-    found = [word for word in words if word in _LABEL_WORDS | _IMAGE_WORDS]
+    found = [word for word in words if word in _ROLE_WORDS]
     if not found:
         return "either", name
-    rest = " ".join(word for word in words if word not in _LABEL_WORDS | _IMAGE_WORDS)
-    return ("label" if found[-1] in _LABEL_WORDS else "image"), tail or rest
+    rest = " ".join(word for word in words if word not in _ROLE_WORDS)
+    return ("label" if found[-1] in LABELS else "image"), tail or rest
 
 
 def _parse(path: PurePath, roles: dict[PurePath, Role], beside: set[Words]) -> Named:
@@ -173,7 +158,7 @@ def _parse(path: PurePath, roles: dict[PurePath, Role], beside: set[Words]) -> N
         shared += [rest] if rest in _TAILS else [] if not rest else [folder.name]
     by_folder = role != "either"
     role, words, key = _parse_name(stem(path), role, beside)
-    last = max((place for place, word in enumerate(words) if word in _LABEL_WORDS | _IMAGE_WORDS), default=None)
+    last = max((place for place, word in enumerate(words) if word in _ROLE_WORDS), default=None)
     after = words[last + 1 :] if role == "label" and last is not None else ()
     return Named(path, role, words, key, tuple(folders), home, PurePath(*shared), by_folder, after)
 
@@ -182,20 +167,20 @@ def _parse_name(name: str, role: Role, beside: set[Words]) -> tuple[Role, Words,
     """Role, words and key of a file by its own name. role: by its folder; beside: names of scans in that folder."""
     if name.startswith("sub-"):  # BIDS: sub-01_seg-liver_msk; the last word says what it is
         words = tuple(name.lower().split("_"))
-        if words[-1] in _LABEL_WORDS:
+        if words[-1] in LABELS:
             return ("label" if role == "either" else role), words, words[:-1]
         return role, words, words
     words = _words(name)
-    key = _without(words, _LABEL_WORDS | _IMAGE_WORDS)
+    key = _without(words, _ROLE_WORDS)
     fused = re.fullmatch(r"(.+?)(?:masks?|seg|label|gt)", name.lower())
     if key == words and fused and _words(fused.group(1)) in beside:  # Xmask beside X
         return "label", words, _words(fused.group(1))
-    says_label = not _LABEL_WORDS.isdisjoint(words)
+    says_label = not LABELS.isdisjoint(words)
     if role == "either" and key != words:
         return ("label" if says_label else "image"), words, key
     if role == "image" and says_label:
         # inside a folder of images "lung_mask" is a name, unless "lung" is there, too
-        plain = _without(words, _LABEL_WORDS)
+        plain = _without(words, LABELS)
         if any(plain[:size] in beside for size in range(1, len(plain) + 1)):
             return "label", words, key
     return role, words, key
@@ -208,12 +193,10 @@ def _words(name: str) -> Words:
     words: list[str] = []
     for word in re.split(r"[^A-Za-z0-9\u0080-\uffff]+", name):
         pieces = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^A-Za-z0-9]+", word)
-        if word.lower() not in _LABEL_WORDS | _IMAGE_WORDS and any(
-            piece.lower() in _LABEL_WORDS | _IMAGE_WORDS for piece in pieces
-        ):
+        if word.lower() not in _ROLE_WORDS and any(piece.lower() in _ROLE_WORDS for piece in pieces):
             run = ""
             for piece in pieces:
-                if piece.lower() in _LABEL_WORDS | _IMAGE_WORDS:
+                if piece.lower() in _ROLE_WORDS:
                     words += [run, piece]
                     run = ""
                 else:
@@ -226,10 +209,6 @@ def _words(name: str) -> Words:
 
 def _without(words: Words, out: frozenset[str]) -> Words:
     return tuple(word for word in words if word not in out)
-
-
-def _is_modality(word: str) -> bool:
-    return word in _MODALITIES or modality_code(word) is not None
 
 
 # -- matching -----------------------------------------------------------------------------------------------
@@ -258,7 +237,7 @@ class _Matcher:
             for key in _keys(image):
                 self._keys[key].append(image)
             for size in range(len(image.key) - 1, -1, -1):
-                if not _is_modality(image.key[size]):
+                if not is_series(image.key[size]):
                     break
                 self._bare[image.key[:size]].append(image)
             self._here[image.path.parent].append(image)
@@ -285,7 +264,7 @@ class _Matcher:
         found: list[tuple[Named, str, str, list[Named]]] = []
         unnamed: dict[PurePath, list[Named]] = defaultdict(list)  # folder -> scans called image or T1 alone
         for image in self.images:
-            if all(map(_is_modality, image.key)):
+            if all(map(is_series, image.key)):
                 unnamed[image.path.parent].append(image)
         for file in [image for image in self.images if not image.by_folder and image.path not in self.found]:
             namesakes = [i for i in self._keys[file.words] if i.path.parent != file.path.parent]
@@ -359,18 +338,18 @@ class _Matcher:
     # relations: (images, structure, number), the best first ------------------------------------------------
 
     def _equal(self, label: Named) -> Iterator[tuple[list[Named], str, str]]:
-        for key in dict.fromkeys((label.words, _without(label.words, _LABEL_WORDS), label.key)):
+        for key in dict.fromkeys((label.words, _without(label.words, LABELS), label.key)):
             images = self._keys.get(key, []) if key else [i for i in self._here[label.path.parent] if not i.key]
             yield _others(label, images), "", ""
 
     def _channel(self, label: Named) -> Iterator[tuple[list[Named], str, str]]:
-        for key in dict.fromkeys((_without(label.words, _LABEL_WORDS), label.key)):
+        for key in dict.fromkeys((_without(label.words, LABELS), label.key)):
             if key:
                 yield self._keys.get((*key, "0000"), []), "", ""
 
     def _longer(self, label: Named) -> Iterator[tuple[list[Named], str, str]]:
         """The longest name of a scan that the label's begins or ends with; the rest is a structure or a number."""
-        for words in dict.fromkeys((_without(label.words, _LABEL_WORDS), label.key)):
+        for words in dict.fromkeys((_without(label.words, LABELS), label.key)):
             for size in range(len(words) - 1, 0, -1):
                 head, rest = words[:size], words[size:]
                 # X_2 is a second mask of X only where it says so: X_mask_2, X_002
@@ -388,7 +367,7 @@ class _Matcher:
         said = [word.partition("-")[2] for word in label.key if word.startswith(("seg-", "desc-"))]
         images = self._bare.get(key, [])
         if not key:
-            images = [image for image in self._here[label.path.parent] if all(map(_is_modality, image.key))]
+            images = [image for image in self._here[label.path.parent] if all(map(is_series, image.key))]
         yield images, " ".join(said), ""
 
     def _folder(self, label: Named) -> Iterator[tuple[list[Named], str, str]]:
@@ -528,7 +507,7 @@ class _Matcher:
         if image.path in self.numbered:
             name = name.removesuffix("_0000")
         tail = re.fullmatch(r"(.+?)[_\-. ]?([A-Za-z]+)", name)
-        if tail and tail.group(2).lower() in _IMAGE_WORDS and not image.by_folder:
+        if tail and tail.group(2).lower() in IMAGES and not image.by_folder:
             name = tail.group(1)
         return image.shared / name
 
@@ -584,7 +563,7 @@ def _within(part: Words, whole: Words) -> bool:
 def _one_examination(images: Sequence[Named]) -> bool:
     """Whether several scans differ by their modality alone: X_t1 and X_flair, or ct/X and pet/X."""
     described = [(*image.place, *image.key) for image in images]
-    left = {tuple(word for word in words if not _is_modality(word)) for words in described}
+    left = {tuple(word for word in words if not is_series(word)) for words in described}
     return len(left) == 1 and len(set(described)) == len(described)
 
 
@@ -610,7 +589,7 @@ def _folder_name(structure: str, others: set[str]) -> str:
     """A structure named by its folder: what not all labels of the image have, without numbering and role words."""
     parts = [part for part in structure[1:].split("/") if not all(f"/{part}/" in f"{other}/" for other in others)]
     name = (parts or structure[1:].split("/"))[-1]
-    plain = " ".join(word for word in _words(name) if word not in _LABEL_WORDS and not word.isdigit())
+    plain = " ".join(word for word in _words(name) if word not in LABELS and not word.isdigit())
     return plain if re.search(r"[a-z]{3}", plain) else name
 
 

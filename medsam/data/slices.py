@@ -24,7 +24,8 @@ from monai.data import MetaTensor
 from monai.transforms import Transform
 from torch import Tensor
 
-from medsam.data.manifest import Case, write_text
+from medsam.data.manifest import Case
+from medsam.data.manifest_json import write_text
 from medsam.errors import InputError, PromptError, counted
 from medsam.geometry import Axis, SlicePlane, View
 from medsam.masks import pack_bits, unpack_bits
@@ -92,7 +93,7 @@ def index_slices(
     for number, case in enumerate(cases):
         if progress is not None:
             progress(number, len(cases))
-        made_from = case.made_from()
+        made_from = case.fingerprint()
         try:
             fixed_window(case.window or window)
             about = _counts(case, made_from, axis, folder)

@@ -172,7 +172,7 @@ def _subject(name: str, case: Case) -> Subject:
 
 def _made_from(case: Case) -> str:
     """A digest of everything a case's rows depend on: its entry, its files' sizes and times, and this program."""
-    return hashlib.sha256(f"{case.made_from()} {medsam.__version__}".encode()).hexdigest()
+    return hashlib.sha256(f"{case.fingerprint()} {medsam.__version__}".encode()).hexdigest()
 
 
 def _is_done(run: Run, name: str, case: Case) -> bool:

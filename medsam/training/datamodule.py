@@ -23,7 +23,8 @@ from monai.data import Dataset as MonaiDataset
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from medsam.data.manifest import Case, Manifest, Split, check_files, cross_case_problems, read_manifest
+from medsam.data.manifest import Case, Manifest, Split, check_files, cross_case_problems
+from medsam.data.manifest_json import read_manifest
 from medsam.data.slices import ModelSlice, SliceIndex, SliceItem, StoredSliced, index_slices, unpack
 from medsam.errors import InputError
 from medsam.geometry import Axis
@@ -291,7 +292,7 @@ class SliceDataModule(LightningDataModule):
     def _index(self, split: Split) -> SliceIndex:
         cases: list[Case] = []
         for manifest in self._read:
-            cases += [case for case in manifest.of_split(split) if case.label is not None][: self.limit]
+            cases += [case for case in manifest.in_split(split) if case.label is not None][: self.limit]
         if not cases:
             raise InputError(
                 f"No case with a label is in the split {split!r} of {', '.join(map(str, self.manifests))}. Training "

@@ -22,7 +22,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from medsam.data.manifest import read_manifest
+from medsam.data.manifest_json import read_manifest
 from medsam.inference.predictor import Predictor
 from medsam.inference.zoom import Evidence, answer_slice, together, with_evidence
 from medsam.metrics.overlap import dice

@@ -31,7 +31,8 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from medsam.data.manifest import Case, read_manifest
+from medsam.data.manifest import Case
+from medsam.data.manifest_json import read_manifest
 from medsam.inference.network import Embedding, Network
 from medsam.metrics.overlap import dice
 from medsam.models.build import load_model

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from medsam.data.manifest import SPLITS, read_manifest
+from medsam.data.manifest import SPLITS
+from medsam.data.manifest_json import read_manifest
 from medsam.data.slices import ModelSlice, StoredSliced, index_slices, unpack
 from medsam.metrics.overlap import dice
 from medsam.models.specs import SPECS

@@ -31,7 +31,8 @@ import numpy as np
 import torch
 from scipy import ndimage, stats
 
-from medsam.data.manifest import Case, read_manifest
+from medsam.data.manifest import Case
+from medsam.data.manifest_json import read_manifest
 from medsam.inference.embeddings import EmbeddingCache
 from medsam.inference.network import Looker, Network
 from medsam.inference.propagate import Propagation, propagate_all

@@ -22,7 +22,8 @@ import torch
 from monai.metrics import compute_dice
 
 from medsam.cli.evaluate import named_cases
-from medsam.data.manifest import Case, read_manifest
+from medsam.data.manifest import Case
+from medsam.data.manifest_json import read_manifest
 from medsam.evaluation.summary import BASELINES, file_name, read_table
 from medsam.volume import Volume
 

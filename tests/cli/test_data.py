@@ -9,7 +9,7 @@ import tiny_sets as scans
 
 from medsam.cli import main as door
 from medsam.cli.data import parse_labels
-from medsam.data.manifest import read_manifest
+from medsam.data.manifest_json import read_manifest
 from medsam.errors import InputError
 
 
@@ -178,7 +178,7 @@ def test_split_by_folds(medsam, tmp_path):
     for fold in range(3):
         out = tmp_path / f"{fold}.json"
         assert medsam("split", path, "--out", out, "--folds", 3, "--fold", fold, "--stratify", "none")[0] == 0
-        tested += [case.id for case in read_manifest(out).of_split("test")]
+        tested += [case.id for case in read_manifest(out).in_split("test")]
     assert sorted(tested) == [f"a{n}" for n in range(6)]
 
 
@@ -192,7 +192,7 @@ def test_split_mends_a_patient_in_two_parts(medsam, tmp_path):
     assert medsam("split", path, "--out", path, "--test", 0.34, "--val", 0)[0] == 2
     assert medsam("split", path, "--out", path, "--test", 0.34, "--val", 0, "--force")[0] == 0
     assert medsam("check", path)[0] == 0
-    assert len(read_manifest(path).of_split("test")) == 2
+    assert len(read_manifest(path).in_split("test")) == 2
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from medsam.cli.main import main
-from medsam.data.manifest import read_manifest
+from medsam.data.manifest_json import read_manifest
 from medsam.inference.embeddings import EmbeddingCache
 from medsam.inference.predictor import Predictor
 from medsam.models.build import build_model

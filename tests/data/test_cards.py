@@ -11,7 +11,7 @@ import yaml
 from medsam.data import cards
 from medsam.data.cards import build, find_card, list_cards, read_card
 from medsam.data.check import check_manifest
-from medsam.data.manifest import write_manifest
+from medsam.data.manifest_json import write_manifest
 from medsam.errors import InputError
 
 ROOT = Path(__file__).parents[2] / "datasets"

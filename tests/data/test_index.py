@@ -17,7 +17,8 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RTStructureSetSt
 
 from medsam.data.check import check_manifest
 from medsam.data.index import index_folder
-from medsam.data.manifest import Manifest, read_manifest, write_manifest
+from medsam.data.manifest import Manifest
+from medsam.data.manifest_json import read_manifest, write_manifest
 from medsam.errors import InputError
 
 PATIENT = "DOE^JANE"

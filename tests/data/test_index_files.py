@@ -12,7 +12,7 @@ from PIL import Image
 
 from medsam.data.check import check_manifest
 from medsam.data.index import Indexed, index_folder
-from medsam.data.manifest import read_manifest, write_manifest
+from medsam.data.manifest_json import read_manifest, write_manifest
 
 INSIDE = np.zeros((24, 32), bool)
 INSIDE[6:18, 8:24] = True

@@ -14,7 +14,9 @@ import tiny_sets as scans
 from PIL import Image
 
 from medsam.data.cards import read_card
-from medsam.data.manifest import Manifest, modality_code, parse_manifest, read_manifest, write_manifest
+from medsam.data.manifest import Manifest
+from medsam.data.manifest_json import parse_manifest, read_manifest, write_manifest
+from medsam.data.words import modality_code
 from medsam.errors import InputError
 
 
@@ -169,7 +171,7 @@ def test_a_patient_in_two_splits_is_refused(tmp_path):
         read_manifest(path)
     assert len(parse_manifest(path).cases) == 2
     content["cases"][1]["split"] = "train"
-    assert len(read_manifest(scans.write(path, content)).of_split("train")) == 2
+    assert len(read_manifest(scans.write(path, content)).in_split("train")) == 2
 
 
 def test_an_id_is_used_once(tmp_path):

@@ -19,7 +19,8 @@ from monai.data import MetaTensor
 from phantoms import ThresholdSam, random_affine
 from PIL import Image
 
-from medsam.data.manifest import Case, read_manifest
+from medsam.data.manifest import Case
+from medsam.data.manifest_json import read_manifest
 from medsam.data.slices import ModelSlice, StoredSliced, index_slices, unpack
 from medsam.errors import InputError
 from medsam.evaluation.protocol import Protocol

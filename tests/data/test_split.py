@@ -11,7 +11,8 @@ import tiny_sets as scans
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medsam.data.manifest import SPLITS, Case, Manifest, cross_case_problems, read_manifest
+from medsam.data.manifest import SPLITS, Case, Manifest, cross_case_problems
+from medsam.data.manifest_json import read_manifest
 from medsam.data.split import case_structures, fold_manifest, split_manifest
 from medsam.errors import InputError
 
@@ -27,7 +28,7 @@ def made_up(cases) -> Manifest:
 
 
 def parts(manifest: Manifest) -> dict[str, set[str]]:
-    return {split: {c.patient for c in manifest.of_split(split)} for split in SPLITS}
+    return {split: {c.patient for c in manifest.in_split(split)} for split in SPLITS}
 
 
 def test_sizes_are_shares_of_the_patients():
@@ -89,7 +90,7 @@ def test_a_rare_structure_is_spread_over_the_parts():
 def test_modalities_are_spread_over_the_parts():
     whole = made_up(case(f"c{n}", f"p{n}", modality="MR" if n % 4 == 0 else "CT") for n in range(40))
     found = split_manifest(whole, test=0.25, val=0.25, stratify="modality", seed=1)
-    counts = {split: Counter(c.modality for c in found.of_split(split)) for split in SPLITS}
+    counts = {split: Counter(c.modality for c in found.in_split(split)) for split in SPLITS}
     assert counts["test"] in ({"CT": 7, "MR": 3}, {"CT": 8, "MR": 2})
     assert counts["val"] in ({"CT": 7, "MR": 3}, {"CT": 8, "MR": 2})
     assert counts["train"]["MR"] in (4, 5, 6)

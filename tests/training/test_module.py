@@ -15,7 +15,7 @@ from tiny_training import shapes, tiny_model
 from torch import Tensor, nn
 
 from medsam.cli.main import main
-from medsam.data.manifest import read_manifest
+from medsam.data.manifest_json import read_manifest
 from medsam.errors import CheckpointError, InputError
 from medsam.inference.network import Network
 from medsam.models.checkpoint import save_checkpoint
@@ -356,7 +356,7 @@ def test_validation_asks_as_inference_does_bit_for_bit(manifest, models, family)
     data = slices(manifest)
     data.prepare(module.spec)
     network = Network(models[family], "cpu")
-    cases = {f"shapes/{case.id}": case for case in read_manifest(manifest).of_split("val")}
+    cases = {f"shapes/{case.id}": case for case in read_manifest(manifest).in_split("val")}
     count = 0
     for exam in data.val_dataloader():
         name, index = exam.name.split(", slice ")

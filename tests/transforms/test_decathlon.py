@@ -9,7 +9,7 @@ import tarfile
 import pytest
 import tiny_sets as scans
 
-from medsam.data.manifest import read_manifest
+from medsam.data.manifest_json import read_manifest
 from medsam.errors import AssetError
 from medsam.transforms.decathlon import TASKS, fetch_decathlon
 

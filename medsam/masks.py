@@ -17,6 +17,7 @@ dependency: a compiled package for two short functions.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 # a run of any length takes a few bytes; a mask takes one for each of its pixels
 _MAX_PIXELS = 2**30
+_MAX_VOXELS = 2**32
 
 
 # -- where a mask lies --------------------------------------------------------------------------------------
@@ -163,13 +165,40 @@ class CompactMask:
         return [int(n) + first for n in np.flatnonzero(self.crop.any(axis=others))]
 
     def to_dict(self) -> dict[str, Any]:
-        """A mask (h, w) as COCO's compressed RLE, {"size": [h, w], "counts": text}, ready for JSON."""
-        return RLE.of(self.to_array()).to_dict()
+        """COCO's compressed RLE, ready for JSON: of a mask (h, w) {"size": [h, w], "counts": text}; of a mask (K, J, I)
+        the counts of each slice that it touches, {"size": [K, J, I], "slices": {"k": text}}."""
+        if len(self.shape) == 2:
+            return RLE.of(self.to_array()).to_dict()
+        touched: dict[str, str] = {}
+        flat = np.zeros(self.shape[1:], dtype=bool)
+        for index, crop in enumerate(self.crop, start=self.bounds[0][0]):
+            if crop.any():
+                flat[self.part[1:]] = crop
+                touched[str(index)] = RLE.of(flat).to_dict()["counts"]
+        return {"size": list(self.shape), "slices": touched}
 
     @classmethod
     def from_dict(cls, document: Any) -> CompactMask:
         """The other way, also from what pycocotools wrote. Raises InputError when it is no mask."""
-        return cls.of(RLE.from_dict(document).to_array())
+        if not isinstance(document, Mapping) or "slices" not in document:
+            return cls.of(RLE.from_dict(document).to_array())
+        size, slices = document.get("size"), document["slices"]
+        if not (isinstance(size, list | tuple) and len(size) == 3 and all(_is_count(n) and n > 0 for n in size)):
+            raise InputError(f'The "size" of a mask with "slices" is [slices, rows, columns], not {str(size)[:60]}.')
+        if math.prod(size) > _MAX_VOXELS:
+            raise InputError(f'The "size" of a mask, {size[0]} x {size[1]} x {size[2]} voxels, is no scan\'s.')
+        if not isinstance(slices, Mapping):
+            raise InputError('The "slices" of a mask are an object: the number of a slice, and its "counts".')
+        flat: dict[int, np.ndarray] = {}
+        for key, counts in slices.items():
+            if not (isinstance(key, str) and re.fullmatch("[0-9]{1,9}", key) and int(key) < size[0]):
+                raise InputError(f'The "slices" of a mask are numbered from 0 to {size[0] - 1}, not {str(key)[:60]!r}.')
+            flat[int(key)] = RLE.from_dict({"size": size[1:], "counts": counts}).to_array()
+        shape, first = (size[0], size[1], size[2]), min(flat, default=0)
+        touched = np.zeros((max(flat, default=-1) + 1 - first, *shape[1:]), dtype=bool)
+        for index, mask in flat.items():
+            touched[index - first] = mask
+        return cls.of(touched, shape, (first, 0, 0))
 
 
 # -- run lengths --------------------------------------------------------------------------------------------

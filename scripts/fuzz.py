@@ -346,7 +346,8 @@ def checked(path: Path) -> np.ndarray:
 
 
 def planned(path: Path) -> np.ndarray:
-    from medsam.prompts.prompt import plan, read_prompts
+    from medsam.prompts.parse import read_prompts
+    from medsam.prompts.plan import plan
 
     said, axis = read_prompts(path)
     plan(said, GRID, axis)

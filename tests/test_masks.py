@@ -1,3 +1,4 @@
+import json
 import pickle
 
 import numpy as np
@@ -117,6 +118,17 @@ def test_a_compact_mask_travels_as_run_lengths(mask):
     compact = CompactMask.of(mask)
     assert compact.to_dict() == RLE.of(mask).to_dict()
     assert CompactMask.from_dict(compact.to_dict()) == compact
+
+
+def test_a_compact_mask_of_a_scan_travels_as_the_run_lengths_of_its_slices():
+    mask = np.zeros((5, 2, 3), bool)
+    mask[1, 0, 2] = mask[3, 1] = True
+    written = {"size": [5, 2, 3], "slices": {"1": RLE.of(mask[1]).to_dict()["counts"], "3": "111000"}}
+    assert CompactMask.of(mask).to_dict() == written
+    assert CompactMask.from_dict(json.loads(json.dumps(written))) == CompactMask.of(mask)
+    empty = CompactMask.of(np.zeros((5, 2, 3), bool))
+    assert empty.to_dict() == {"size": [5, 2, 3], "slices": {}}
+    assert CompactMask.from_dict(empty.to_dict()) == empty
 
 
 # -- run lengths --------------------------------------------------------------------------------------------

@@ -108,7 +108,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     from medsam.io.load import load_volume
     from medsam.io.save import check_preview, check_writable, save_labels, sidecar
-    from medsam.prompts.prompt import parse_box, parse_point, plan
+    from medsam.prompts.parse import parse_box, parse_point
+    from medsam.prompts.plan import plan
 
     prompts = [parse_box(text) for text in arguments.box] + [parse_point(text) for text in arguments.point]
     if not prompts and not arguments.prompts:
@@ -169,7 +170,7 @@ def _read_files(
     inputs, notes: receive the files that were read, and what the user should know of the masks among them.
     Raises PromptError when two axes contradict each other.
     """
-    from medsam.prompts.prompt import read_prompts
+    from medsam.prompts.parse import read_prompts
 
     def rough_mask(path: Path) -> np.ndarray:
         from medsam.io.labels import read_mask

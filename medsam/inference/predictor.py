@@ -21,7 +21,8 @@ from medsam.inference.zoom import Answer, Zoom, answer_slice, bounds
 from medsam.io.load import as_volume
 from medsam.postprocess.clean import Tidy
 from medsam.postprocess.merge import merge_by_quality
-from medsam.prompts.prompt import Box, Point, Prompt, PromptPlan, SlicePrompt, as_prompts, plan
+from medsam.prompts.plan import PromptPlan, plan
+from medsam.prompts.prompt import Box, Point, Prompt, SlicePrompt, as_prompts
 from medsam.transforms.intensity import IntensityWindow
 from medsam.volume import LabelVolume, Volume
 

@@ -18,7 +18,8 @@ from medsam.errors import PromptError
 from medsam.inference.network import Looker
 from medsam.inference.zoom import Answer, Zoom, answer_slice, bounds
 from medsam.postprocess.clean import Tidy
-from medsam.prompts.prompt import DEFAULT_LABEL, Box, Prompt, SlicePrompt, plan
+from medsam.prompts.plan import plan
+from medsam.prompts.prompt import DEFAULT_LABEL, Box, Prompt, SlicePrompt
 from medsam.volume import LabelVolume
 
 

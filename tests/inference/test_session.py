@@ -7,7 +7,8 @@ from phantoms import ThresholdSam, block
 from medsam.errors import PromptError
 from medsam.inference.predictor import Predictor
 from medsam.inference.session import Session
-from medsam.prompts.prompt import Prompt, SlicePrompt, read_prompts
+from medsam.prompts.parse import read_prompts
+from medsam.prompts.prompt import Prompt, SlicePrompt
 from medsam.volume import Volume
 
 

@@ -9,7 +9,7 @@ from medsam.io.files import parse_json, read_json
 from medsam.io.labels import load_labels
 from medsam.io.load import load_volume
 from medsam.io.save import save_labels
-from medsam.prompts.prompt import read_prompts
+from medsam.prompts.parse import read_prompts
 from medsam.volume import LabelVolume, Volume
 
 SUFFIXES = (".nii", ".nii.gz", ".hdr", ".nrrd", ".mha", ".png", ".tif", ".npz", ".zip", ".dcm", "")

@@ -38,7 +38,7 @@ _DECODE_CHUNK = 32
 # Which logits of a box prompt will be looked at: all, those a mask around the box can reach, or those in the box.
 Extent = Literal["everywhere", "near", "inside"]
 # How far around a box "near" is at first, in its sides: of 211 masks none reached a cell of the embedding beyond its
-# box (scripts/bench/reach.py).
+# box (scripts/studies/reach.py).
 _NEAR = 0.1
 _log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ have an answer, the outline is drawn between theirs, nearer to that of the neare
 All objects of a scan walk together, so a slice is encoded once for all of them in each direction, and the way back
 finds the slices it needs again in the cache.
 
-Every choice here is measured: docs/propagation.md, `scripts/bench/propagation.py`.
+Every choice here is measured: docs/propagation.md, `scripts/studies/propagation.py`.
 Letters: h, w rows and columns of a stored slice.
 """
 

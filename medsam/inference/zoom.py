@@ -84,7 +84,7 @@ class Evidence:
     """How much the box and the pixels count beside the network's log-odds, for an answer of stability 0.5.
 
     box, pixels: their weights. limit: the most one pixel's brightness may say, in log-odds.
-    `scripts/bench/evidence.py` chooses these and tests each choice on data sets that had no part in it.
+    `scripts/studies/evidence.py` chooses these and tests each choice on data sets that had no part in it.
     """
 
     box: float = 3.0

@@ -54,7 +54,7 @@ from answer_cases import (
 
 import medsam
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+DATA = Path(os.environ.get("MEDSAM_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
 # what a person reads: it may be reworded
 TEXTS = {"notes", "stop_reasons", "error", "stderr"}
 Record = dict[str, Any]

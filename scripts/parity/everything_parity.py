@@ -1,7 +1,7 @@
 """`medsam everything` against the public SamAutomaticMaskGenerator, on the same fixed logits.
 
-    scripts/bench/reference-env
-    .venv/bin/python scripts/bench/everything_parity.py [--cases N] [--seed N] [--reference PYTHON]
+    scripts/reference-env
+    .venv/bin/python scripts/parity/everything_parity.py [--cases N] [--seed N] [--reference PYTHON]
 
 Draws soft blobs with duplicates, specks, holes and edges as the answers of a network, gives them to both, and compares
 every mask, box, score, crop and point, in order. Exits with 1 when anything differs.

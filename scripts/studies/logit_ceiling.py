@@ -1,8 +1,11 @@
 """The best Dice a network's resolution allows: reference masks brought to its logits and back to the stored slice.
 
-    .venv/bin/python scripts/bench/logit_ceiling.py out/manifests/hippocampus_split.json --split test --every 3
+    .venv/bin/python scripts/studies/logit_ceiling.py out/manifests/hippocampus_split.json --split test --every 3
 
 Every n-th slice on which a structure has ten pixels. What is lost is lost to resampling; a network adds its own errors.
+
+Measured 2026-11-23 on the test patients of the hippocampus set: Dice 1.000 for 292 masks, so resolution limits nothing there.
+Frozen: runs at commit 4726808 (there in scripts/bench/), whose names it uses; not linted and not kept up to date.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Seconds and memory of a training step of SAM ViT-B at 1024 x 1024, with random weights, which cost the same.
 
-    .venv/bin/python scripts/bench/vit_step.py full
-    .venv/bin/python scripts/bench/vit_step.py lora
+    .venv/bin/python scripts/speed/vit_step.py full
+    .venv/bin/python scripts/speed/vit_step.py lora
 
 One image with eight boxes, gradient checkpointing, bf16-mixed, AdamW; two steps, the second is told. The threads are
 torch's own choice (`OMP_NUM_THREADS` changes it).

@@ -1,7 +1,7 @@
 """Seconds and memory of every stage, ours beside its reference, in turn on the same input; and whether they agree.
 
-    scripts/bench/reference-env
-    .venv/bin/python scripts/bench/ruler.py [--stages encode decode ...] [--pairs 7] [--precision auto] [--json FILE]
+    scripts/reference-env
+    .venv/bin/python scripts/speed/ruler.py [--stages encode decode ...] [--pairs 7] [--precision auto] [--json FILE]
 
 A stage is one process of ours (.venv) and one of the reference (.venv-reference, reference_ruler.py), both with the
 same number of threads and nothing else to do. They take turns, ours, reference, ours, ...; while one works the other
@@ -986,7 +986,7 @@ def main() -> None:
     if arguments.pairs < 1:
         parser.error("--pairs counts from 1")
     if not REFERENCE.exists():
-        sys.exit("Make the reference's environment first: scripts/bench/reference-env")
+        sys.exit("Make the reference's environment first: scripts/reference-env")
 
     report: dict[str, Any] = {
         "machine": {"processor": processor(), "threads": THREADS, "python": platform.python_version()},

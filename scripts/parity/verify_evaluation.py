@@ -1,6 +1,6 @@
 """Score the masks an evaluation wrote once more, with other people's code, and compare every number.
 
-    .venv/bin/python scripts/bench/verify_evaluation.py DIR MANIFEST [MANIFEST ...]
+    .venv/bin/python scripts/parity/verify_evaluation.py DIR MANIFEST [MANIFEST ...]
 
 DIR must come from `medsam evaluate --save-masks`. Dice is computed by MONAI (to 1e-6), NSD, HD95 and ASSD by
 DeepMind's surface-distance (to 1e-3), both on the NIfTI files in DIR/masks and on references read by nibabel where the

@@ -1,6 +1,6 @@
 """Our ViT-B against `transformers.SamModel` at full size, with the same random weights.
 
-    python scripts/bench/parity_vit_b.py [--threads N] [--seed N]
+    python scripts/parity/parity_vit_b.py [--threads N] [--seed N]
 
 Needs `transformers` (extra "test") and about 4 GB of memory; no weights are fetched. Prints the largest absolute
 difference over the largest absolute value of the reference, and the seconds of both (the better of two runs, taken

@@ -1,12 +1,16 @@
 """What is lost by up-sampling only where a box's mask can be (`extent="near"` of `Network.predict`), and what is saved.
 
     medsam data recipe --all --root ../shared/data --out out/manifests
-    .venv/bin/python scripts/bench/reach.py out/manifests/*.json
+    .venv/bin/python scripts/studies/reach.py out/manifests/*.json
 
 LiteMedSAM in the exported graphs, a tight box around every structure of up to `--slices` slices of up to `--cases`
 cases a set; each box is answered with all logits and with those near it. Prints how many masks differ and by how many
 pixels of the logits, how far masks reach beyond their boxes in cells of the embedding, and which share of logits was
 made.
+
+Measured 2026-11-23: 211 masks of 20 data sets; none reached a cell of the embedding beyond its box, one had a spot apart
+of 19 pixels in 1,228, and a sixth of all logits was made.
+Frozen: runs at commit 4726808 (there in scripts/bench/), whose names it uses; not linted and not kept up to date.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Seconds and memory of loading a CT of 512 x 512 x 300 from DICOM files, ours beside MONAI's LoadImage, in turn.
 
-    .venv/bin/python scripts/bench/loading.py [--variants explicit jpeg-ls ...] [--pairs 7] [--json FILE]
+    .venv/bin/python scripts/speed/loading.py [--variants explicit jpeg-ls ...] [--pairs 7] [--json FILE]
 
 The series is made of the 24 real slices of `lung_ct_dicom_rtstruct` (at $MEDSAM_DATA or ../shared/data), up and down
 again until there are 300, each in a file of its own with its own position, number and UIDs. `--headers long` (the

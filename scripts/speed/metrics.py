@@ -1,7 +1,7 @@
 """Our metrics against the surface-distance package: a 512 x 512 x 300 scan with 30 structures.
 
     pip install surface-distance
-    python scripts/bench/metrics.py [--structures N] [--theirs N] [--seed N]
+    python scripts/speed/metrics.py [--structures N] [--theirs N] [--seed N]
 
 Draws ellipsoids from the size of an adrenal gland to that of a liver (voxels of 1.5 x 0.8 x 0.8 mm) with wavy
 surfaces, and predictions that are shifted and swollen a little. Every structure goes through `measure` (all nine

@@ -1,7 +1,7 @@
 """Seconds and memory of a training step of LiteMedSAM, ours beside the public code, in turn on the same batch.
 
-    scripts/bench/reference-env
-    .venv/bin/python scripts/bench/training.py [--batch 4] [--steps 7] [--precision 32-true bf16-mixed] [--json FILE]
+    scripts/reference-env
+    .venv/bin/python scripts/speed/training.py [--batch 4] [--steps 7] [--precision 32-true bf16-mixed] [--json FILE]
 
 Full fine-tuning, one box an image, AdamW. Both sides are processes of their own that stay alive and take one step after
 the other, so noise of the machine hits both; the first step of each is not counted. Ours is what `medsam fit` does in a
@@ -96,7 +96,7 @@ def main() -> None:
 
     reference = ROOT / ".venv-reference" / "bin" / "python"
     if not reference.exists():
-        sys.exit("Make the reference's environment first: scripts/bench/reference-env")
+        sys.exit("Make the reference's environment first: scripts/reference-env")
     here = Path(__file__)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "batch.npz"

@@ -1,7 +1,7 @@
 """What the public `SamAutomaticMaskGenerator` makes of fixed logits: the yardstick for `medsam everything`.
 
-    scripts/bench/reference-env
-    .venv-reference/bin/python scripts/bench/reference_everything.py CASES.npz ANSWERS.npz
+    scripts/reference-env
+    .venv-reference/bin/python scripts/parity/reference_everything.py CASES.npz ANSWERS.npz
 
 Imports nothing of medsam. The generator, its predictor, its rescaling and its clean-up are those of the package
 segment-anything; only the networks are replaced, by ones that answer the next of the logits they were given.

@@ -1,7 +1,7 @@
 """Zero-shot LiteMedSAM, ours beside the public code, on the same windows and boxes.
 
-    scripts/bench/reference-env
-    .venv/bin/python scripts/bench/zero_shot_parity.py [--data DIR] [--only SET] [--json FILE]
+    scripts/reference-env
+    .venv/bin/python scripts/parity/zero_shot_parity.py [--data DIR] [--only SET] [--json FILE]
 
 For every slice and structure of at least 10 pixels, the tight box of the reference mask; Dice over all prompted slices
 of a volume, each structure scored alone. The public code gets our windowed slices as uint8 and the same boxes, and runs
@@ -137,12 +137,12 @@ def public_code(pixels: dict[str, np.ndarray], boxes: dict[str, np.ndarray], res
     """Masks by slice from the public code, in its own environment; it runs once over all slices of a case."""
     python = ROOT / ".venv-reference" / "bin" / "python"
     if not python.exists():
-        raise SystemExit("The public code's environment is not there: run scripts/bench/reference-env first.")
+        raise SystemExit("The public code's environment is not there: run scripts/reference-env first.")
     with tempfile.TemporaryDirectory() as folder:
         asked, answered = Path(folder) / "cases.npz", Path(folder) / "answers.npz"
         arrays = {f"slices/{key}": value for key, value in pixels.items()}
         np.savez(asked, **arrays, **{f"boxes/{key}": value for key, value in boxes.items()})
-        script = ROOT / "scripts" / "bench" / "reference_litemedsam.py"
+        script = Path(__file__).with_name("reference_litemedsam.py")
         subprocess.run([python, script, "--resize", resize, asked, answered], check=True)
         with np.load(answered) as found:
             return {

@@ -24,7 +24,6 @@ import re
 import shutil
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +43,7 @@ from medsam.assets.catalogue import (
 )
 from medsam.assets.sources import bytes_bar, copy, download, extract, hub_download, opened, pip_download
 from medsam.errors import AssetError
+from medsam.files import move, write_text
 
 _STAMPS = ".verified.json"
 _SCRATCH = ".partial-"
@@ -131,13 +131,7 @@ def _stamp(path: Path, sha256: str) -> None:
     status = path.stat()
     stamps = _stamps(path.parent)
     stamps[path.name] = {"sha256": sha256, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
-    # not mkstemp, whose files only their owner can read: a cache may be shared
-    partial = path.with_name(f"{_STAMPS}.{os.getpid()}.{threading.get_ident()}")
-    try:
-        partial.write_text(json.dumps(stamps, indent=1), "utf-8")
-        partial.replace(path.with_name(_STAMPS))
-    finally:
-        partial.unlink(missing_ok=True)
+    write_text(path.with_name(_STAMPS), json.dumps(stamps, indent=1))
 
 
 def _verified(asset: Asset, file: AssetFile) -> bool:
@@ -225,7 +219,7 @@ def _obtain(asset: Asset, wanted: list[AssetFile], scratch: Path, local: Path | 
             )
         # moved only now, so the name never stands for anything but the verified content
         path = place(asset.name, file)
-        target.replace(path)
+        move(target, path)
         _stamp(path, digest)
 
 

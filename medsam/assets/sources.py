@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 
 from medsam.assets.catalogue import Asset, HubFile, Wheel
 from medsam.errors import AssetError
+from medsam.files import move
 from medsam.progress import on_terminal, progress_lines
 
 BytesDone: TypeAlias = Callable[[int], None]  # called with the bytes that have arrived so far
@@ -282,7 +283,7 @@ def hub_download(
         raise AssetError(f"{asset.name}: {source} could not be downloaded: {said.rstrip('.')}. {advice}") from error
     with Path(path).open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    Path(path).replace(target)
+    move(Path(path), target)
     return stated, digest
 
 

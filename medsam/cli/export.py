@@ -14,13 +14,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medsam.errors import CheckpointError, InputError, counted
+from medsam.files import write_whole
 from medsam.progress import status
 
 if TYPE_CHECKING:
@@ -85,12 +85,11 @@ def run(arguments: argparse.Namespace) -> None:
     check_folder(folder)
     _old_files(folder)  # what is in the way is told before minutes go by
     sam = load_model(arguments.model)
-    with _scratch(folder) as scratch:
-        report = export_model(sam, scratch)
-        old = _old_files(folder)
-        # the report last: it stands for all of them
-        for name in [*sorted(_files_of(report) - {REPORT}), REPORT]:
-            (scratch / name).replace(folder / name)
+    with _made(folder):
+        # the report moves last: it stands for all of them
+        with write_whole(folder / REPORT) as part:
+            report = export_model(sam, part.parent)
+            old = _old_files(folder)
         for name in old - _files_of(report):
             (folder / name).unlink(missing_ok=True)
     if arguments.json:
@@ -365,13 +364,12 @@ def _print(report: dict[str, Any], folder: Path) -> None:
 
 
 @contextmanager
-def _scratch(folder: Path) -> Iterator[Path]:
-    """A folder inside `folder` that goes again, as `folder` itself does when it was not there and stays empty."""
+def _made(folder: Path) -> Iterator[None]:
+    """The folder, which goes again when it was not there and stays empty."""
     there = folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as scratch:
-            yield Path(scratch)
+        yield
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error.strerror or error}. Choose another --out.") from error
     finally:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from medsam.data import fields
 from medsam.data.foreign import is_nnunet, read_decathlon, read_nnunet
 from medsam.data.manifest import Case, Manifest, cross_case_problems
 from medsam.errors import InputError, printable
+from medsam.files import write_text
 from medsam.io.files import read_json
 from medsam.io.save import check_target
 
@@ -272,19 +272,3 @@ def _relative(path: Path, base: Path) -> str:
         return Path(os.path.relpath(path.absolute(), base.resolve())).as_posix()
     except ValueError:  # another drive
         return path.absolute().as_posix()
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file that appears under its name complete or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".medsam-", suffix=".json")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        # mkstemp makes files nobody else may read
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(temporary).chmod(0o666 & ~mask)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

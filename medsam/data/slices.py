@@ -25,8 +25,8 @@ from monai.transforms import Transform
 from torch import Tensor
 
 from medsam.data.manifest import Case
-from medsam.data.manifest_json import write_text
 from medsam.errors import InputError, PromptError, counted
+from medsam.files import write_text
 from medsam.geometry import Axis, SlicePlane, View
 from medsam.masks import pack_bits, unpack_bits
 from medsam.prompts.simulate import MIN_PIXELS, tight_box

@@ -29,8 +29,6 @@ import html
 import io
 import json
 import math
-import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -50,6 +48,7 @@ from medsam.evaluation.summary import (
     mean_over_structures,
     read_table,
 )
+from medsam.files import write_whole
 from medsam.io.save import check_folder
 
 if TYPE_CHECKING:
@@ -249,11 +248,9 @@ def write_comparison(comparison: Comparison, out: Path) -> None:
         "compare.html": html_page(comparison),
     }
     out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out, prefix=".medsam-") as folder:
+    with write_whole(out / "compare.html") as page:
         for name, text in files.items():
-            (Path(folder) / name).write_text(text, encoding="utf-8", newline="\n")
-        for name in files:
-            os.replace(Path(folder) / name, out / name)
+            page.with_name(name).write_text(text, encoding="utf-8", newline="\n")
 
 
 def holm(p: Sequence[float | None]) -> list[float | None]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
 import re
 import unicodedata
 import zipfile
@@ -46,6 +45,7 @@ from medsam.evaluation.summary import (
     rows_of,
     without_distance,
 )
+from medsam.files import write_text, write_whole
 from medsam.labels import DEFAULT_TOLERANCE_MM, tolerance
 from medsam.metrics.measure import DEFINITIONS, EMPTY_RULE
 from medsam.silence import Rule, silence
@@ -198,8 +198,10 @@ def write_report(folder: Path, *, title: str | None = None) -> Path:
     folder = Path(folder)
     run = _read(folder)
     page = _fit(run, title)
-    _replace(folder / "table.tex", latex_table(run.summary).encode())
-    return _replace(folder / "report.html", page)
+    write_text(folder / "table.tex", latex_table(run.summary))
+    with write_whole(folder / "report.html") as part:
+        part.write_bytes(page)
+    return folder / "report.html"
 
 
 def _read(folder: Path) -> _Run:
@@ -216,16 +218,6 @@ def _read(folder: Path) -> _Run:
     if not models or not known:
         raise InputError(f"{path} lacks the statistics of a model. Run `medsam evaluate` again.")
     return _Run(folder, rows, summary)
-
-
-def _replace(path: Path, content: bytes) -> Path:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
 
 
 # -- the size ---------------------------------------------------------------------------------------------------

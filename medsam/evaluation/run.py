@@ -17,7 +17,6 @@ import json
 import os
 import platform
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,6 +35,7 @@ from medsam.errors import InputError, MedSAMError, counted
 from medsam.evaluation.protocol import Protocol
 from medsam.evaluation.summary import file_name
 from medsam.evaluation.zero_shot import CaseResult, Subject, measure_case
+from medsam.files import write_text, write_whole
 from medsam.inference.embeddings import weights_digest
 from medsam.inference.predictor import Predictor
 from medsam.io.save import check_folder, save_labels
@@ -264,9 +264,8 @@ def _write_case(run: Run, name: str, result: CaseResult, made_from: str) -> None
     }
     pictures["index"] = np.array(json.dumps(result.overlays))
     path = run.folder / "overlays" / f"{file_name(name)}.npz"
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".medsam-") as folder:
-        np.savez_compressed(Path(folder) / "overlays.npz", **pictures)
-        os.replace(Path(folder) / "overlays.npz", path)
+    with write_whole(path) as part:
+        np.savez_compressed(part, **pictures)
     for model, labels in result.masks.items():
         save_labels(labels, run.folder / "masks" / f"{file_name(name)}.{file_name(model)}.nii.gz")
     for (model, structure), mask in result.alone.items():
@@ -301,9 +300,8 @@ def _write_tables(run: Run, names: Sequence[str]) -> None:
         )
     for file, unsorted in tables.items():
         table = unsorted.sort_values("prompt", key=lambda prompts: prompts.map(order), kind="stable")
-        partial = run.folder / f".{file}.partial"
-        table.to_csv(partial, index=False, lineterminator="\n")
-        os.replace(partial, run.folder / file)
+        with write_whole(run.folder / file) as part:
+            table.to_csv(part, index=False, lineterminator="\n")
     # read back, so that the summary tells of the numbers that are in the file
     metrics, slices = read_table(run.folder, "metrics"), read_table(run.folder, "slices")
     note = json.loads((run.folder / "run.json").read_text())
@@ -332,6 +330,4 @@ def _write_tables(run: Run, names: Sequence[str]) -> None:
 
 
 def _write_json(path: Path, document: Any) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, json.dumps(document, indent=1, allow_nan=False) + "\n")

@@ -14,8 +14,6 @@ of one key write the same values.
 from __future__ import annotations
 
 import hashlib
-import os
-import secrets
 import threading
 import zlib
 from collections import OrderedDict
@@ -27,6 +25,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from medsam.errors import InputError
+from medsam.files import write_whole
 
 # part of every key: raise it when encoding changes in a way that neither the input nor the weights show
 _FORMAT = 2
@@ -165,17 +164,11 @@ class EmbeddingCache:
 
     def _write(self, folder: Path, key: str, features: Tensor) -> None:
         target = _file(folder, key)
-        # a name nobody else has, on any machine that shares the folder
-        partial = target.with_name(f".{key}.{secrets.token_hex(8)}.part")
         content = safetensors.torch.save({_NAME: features}, {"key": key, "crc32": _checksum(features)})
         try:
             target.parent.mkdir(exist_ok=True)
-            try:
-                with partial.open("xb") as file:
-                    file.write(content)
-                os.replace(partial, target)
-            finally:
-                partial.unlink(missing_ok=True)
+            with write_whole(target) as part:
+                part.write_bytes(content)
         except OSError as error:
             with self._lock:
                 first, self._broken = not self._broken, True

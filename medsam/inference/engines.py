@@ -19,7 +19,6 @@ import functools
 import hashlib
 import json
 import logging
-import os
 import platform
 import tempfile
 import threading
@@ -36,6 +35,7 @@ from torch import Tensor
 
 from medsam.assets.cache import cache_dir, fetch
 from medsam.errors import CheckpointError, InputError, MedSAMError, PromptError
+from medsam.files import write_text
 from medsam.geometry import AXES
 from medsam.inference.embeddings import weights_digest
 from medsam.io.load import load_volume
@@ -350,9 +350,7 @@ class OpenVinoEngine:
             return
         with _TORCH:
             self._compare_anew(graph, compiled)
-            partial = note.with_name(f".{note.name}.{os.getpid()}.{threading.get_ident()}")
-            partial.write_text(json.dumps({**_checked_graphs(note), name: about}, indent=1))
-            partial.replace(note)
+            write_text(note, json.dumps({**_checked_graphs(note), name: about}, indent=1))
 
     def _compare_anew(self, graph: str, compiled: Any) -> None:
         precision = self._precision(graph)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import textwrap
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -13,6 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from medsam.errors import counted
+from medsam.files import write_whole
 from medsam.geometry import SlicePlane
 from medsam.inference.predictor import Segmentation, SliceAnswer
 from medsam.io.save import check_preview
@@ -98,12 +97,9 @@ def _page(plane: SlicePlane, count: int, margin: float) -> tuple[Figure, list[Ax
 
 
 def _save(figure: Figure, path: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".medsam-") as folder:
-        temporary = Path(folder) / "preview.png"
-        # a label in a script that matplotlib's font lacks is drawn as boxes; its name is in the sidecar
-        with silence(Rule(message="Glyph .* missing from font", category=UserWarning)):
-            figure.savefig(temporary, dpi=110)
-        os.replace(temporary, path)
+    # a label in a script that matplotlib's font lacks is drawn as boxes; its name is in the sidecar
+    with write_whole(path) as part, silence(Rule(message="Glyph .* missing from font", category=UserWarning)):
+        figure.savefig(part, dpi=110)
 
 
 def _views(found: Segmentation, indices: list[int], asked: Collection[int]) -> list[tuple[int, Box | None]]:

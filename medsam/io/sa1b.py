@@ -18,14 +18,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medsam.errors import InputError
+from medsam.files import write_whole
 from medsam.geometry import AXES, Axis
 from medsam.io.files import read_json
 from medsam.io.save import check_target
@@ -86,12 +85,9 @@ def write_sa1b(content: MaskFile, path: str | Path) -> Path:
         raise InputError("Two masks have the same id. Leave the ids out and they are numbered.")
     document = {"image": image, "annotations": [_to_json(mask, n) for mask, n in zip(content.masks, ids, strict=True)]}
     try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".medsam-") as folder:
-            temporary = Path(folder) / "masks.json"
-            with temporary.open("w", encoding="utf-8") as file:
-                json.dump(document, file, allow_nan=False)
-                file.write("\n")
-            os.replace(temporary, path)
+        with write_whole(path) as part, part.open("w", encoding="utf-8") as file:
+            json.dump(document, file, allow_nan=False)
+            file.write("\n")
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}.") from error
     return path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Collection
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from medsam.errors import InputError
+from medsam.files import write_whole
 from medsam.io import itk, nifti, picture
 from medsam.io.files import read_json
 from medsam.volume import LabelVolume
@@ -30,7 +30,7 @@ def save_labels(labels: LabelVolume, path: str | Path, source: str | Path | None
     """Write `labels` and, beside it, its `sidecar` with the label names. Returns the path written.
 
     source: the file the scan came from; its orientation is copied exactly where the format is the same.
-    Both files are written under temporary names and renamed, so an interrupted write leaves nothing behind.
+    Both files are written whole (`files.write_whole`), the mask last: an interrupted write leaves nothing behind.
     Raises InputError when the name has no known suffix, the place cannot be written, it is the source itself, or the
     labels are not whole numbers from 0 to 65535 on the grid of the source.
     """
@@ -44,9 +44,7 @@ def save_labels(labels: LabelVolume, path: str | Path, source: str | Path | None
     suffix = suffix_of(path)
     compact = LabelVolume(_smallest(labels.array), labels.geometry, labels.names)
     try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".medsam-") as folder:
-            # the writers choose by suffix, so the temporary name keeps it
-            mask, names = Path(folder) / f"mask{suffix}", Path(folder) / "names.json"
+        with write_whole(path) as mask:
             if suffix in (".nii", ".nii.gz"):
                 nifti.write_nifti(compact, mask, source)
             elif suffix == ".nrrd":
@@ -55,11 +53,9 @@ def save_labels(labels: LabelVolume, path: str | Path, source: str | Path | None
                 itk.write_meta(compact, mask, source)
             else:
                 picture.write_picture(compact, mask)
-            names.write_text(
+            sidecar(mask).write_text(
                 json.dumps({"labels": {str(n): name for n, name in sorted(labels.names.items())}}, indent=2) + "\n"
             )
-            os.replace(mask, path)
-            os.replace(names, sidecar(path))
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}.") from error
     return path

@@ -16,7 +16,6 @@ A card written by `save_checkpoint` (or under `CARD_KEY` in a training checkpoin
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -31,6 +30,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from medsam.errors import CheckpointError
+from medsam.files import write_whole
 from medsam.models.hugging_face import from_hugging_face, hugging_face_name, public_name
 from medsam.models.infer_spec import (
     infer_spec,
@@ -145,17 +145,10 @@ def save_checkpoint(model: Sam, path: Path, training: Mapping[str, Any] | None =
     path = Path(path)
     if path.suffix != ".safetensors":
         raise CheckpointError(f"Checkpoints are written as .safetensors, not {path.suffix or 'without a suffix'}.")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     state = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
     card = model.spec.to_dict() | ({"training": dict(training)} if training else {})
-    try:
-        save_file(state, temporary, metadata={"format": "pt", CARD_KEY: json.dumps(card)})
-        # safetensors keeps its files to their owner; others get what any new file gives them
-        os.umask(mask := os.umask(0))
-        temporary.chmod(0o666 & ~mask)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with write_whole(path) as part:
+        save_file(state, part, metadata={"format": "pt", CARD_KEY: json.dumps(card)})
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

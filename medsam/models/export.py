@@ -16,7 +16,6 @@ P prompts, their T positions and n cells are free; the batch is one image. The q
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from medsam.errors import CheckpointError
+from medsam.files import write_whole
 from medsam.models.mask_decoder import ImagePart
 from medsam.models.sam import Sam
 from medsam.silence import Rule, silence
@@ -124,7 +124,8 @@ def export_graph(sam: Sam, name: str, target: Path) -> None:
     program = export_program(sam, name)
     weights = (value.const_value for value in program.model.graph.initializers.values())
     size = sum(weight.nbytes for weight in weights if weight is not None)
-    with written_whole(target) as path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with write_whole(target) as path:
         program.save(path, external_data=size > _OWN_WEIGHTS)
 
 
@@ -158,17 +159,6 @@ def export_program(sam: Sam, name: str, optimize: bool = True) -> Any:
     if program is None:
         raise CheckpointError(f"The {name} of {sam.spec.name} cannot be written as ONNX.")
     return program
-
-
-@contextmanager
-def written_whole(target: Path) -> Iterator[Path]:
-    """A path to write to. A graph names the file of its weights, so both are written under their names and moved
-    together, the graph last."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.stem}-", dir=target.parent) as scratch:
-        yield Path(scratch) / target.name
-        for part in sorted(Path(scratch).iterdir(), reverse=True):
-            part.replace(target.parent / part.name)
 
 
 class _Part(nn.Module):

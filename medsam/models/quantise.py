@@ -24,8 +24,6 @@ squared error is least, here with the measured distribution in place of an assum
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +31,7 @@ from typing import Any
 import numpy as np
 
 from medsam.errors import CheckpointError, InputError
+from medsam.files import write_whole
 from medsam.models.runtime import openvino_core
 
 # Values of a tensor looked at in each image, and bins they are counted in. LiteMedSAM's error is 0.082 with these, and
@@ -84,13 +83,9 @@ def quantise_encoder(source: Path, images: Iterable[np.ndarray], target: Path) -
     del graph.initializer[:]
     graph.initializer.extend(kept)
 
-    partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
     target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        onnx.save(model, partial, format="protobuf")
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with write_whole(target) as part:
+        onnx.save(model, part, format="protobuf")
 
 
 def _round_trip(graph: Any, name: str, low: float, high: float) -> list[Any]:

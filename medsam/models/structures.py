@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from medsam.errors import CheckpointError
-from medsam.models.export import OPSET, export_program, graph_module, written_whole
+from medsam.files import write_whole
+from medsam.models.export import OPSET, export_program, graph_module
 from medsam.models.sam import Sam
 from medsam.models.specs import ModelSpec
 
@@ -79,7 +80,8 @@ def fill_structure(structure: bytes, sam: Sam, graph: str, target: Path) -> None
     weights = graph_module(sam, graph).state_dict()
     for tensor in proto.graph.initializer:
         tensor.raw_data = _fitting(tensor, weights, graph).tobytes()
-    with written_whole(target) as path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with write_whole(target) as path:
         onnx.save_model(proto, str(path))
 
 

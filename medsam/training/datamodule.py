@@ -7,7 +7,6 @@ Letters: B images, P prompts an image, V boxes a prompt in validation, S side of
 
 from __future__ import annotations
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -27,6 +26,7 @@ from medsam.data.manifest import Case, Manifest, Split, check_files, cross_case_
 from medsam.data.manifest_json import read_manifest
 from medsam.data.slices import ModelSlice, SliceIndex, SliceItem, StoredSliced, index_slices, unpack
 from medsam.errors import InputError
+from medsam.files import write_whole
 from medsam.geometry import Axis
 from medsam.models.specs import ModelSpec
 from medsam.progress import progress_bars
@@ -344,9 +344,8 @@ class SliceDataModule(LightningDataModule):
                 for done, item in enumerate(missing):
                     progress(done, len(missing))
                     # not by MONAI, which copies from another folder: a run killed meanwhile would leave half a file
-                    partial = folder / f".{item.key}.{os.getpid()}.part"
-                    torch.save(prepare(item), partial)
-                    os.replace(partial, folder / f"{item.key}.pt")
+                    with write_whole(folder / f"{item.key}.pt") as part:
+                        torch.save(prepare(item), part)
         elif self.cache == "memory":
             # copies are not needed: nothing after the cache changes what it holds
             data = CacheDataset(items, [StoredSliced()], num_workers=1, progress=False, copy_cache=False)

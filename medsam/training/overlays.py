@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from medsam.files import write_whole
 from medsam.training.datamodule import Exam
 
 
@@ -83,8 +84,7 @@ class SampleOverlays(Callback):
                 axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor="white", linewidth=0.8))
             axes.set_title(name, fontsize=8)
             axes.set_axis_off()
-        partial = path.with_name(f".{path.name}.part")
-        figure.savefig(partial, format="png", dpi=80)
-        partial.replace(path)
+        with write_whole(path) as part:
+            figure.savefig(part, format="png", dpi=80)
         canvas.draw()
         return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -1,0 +1,51 @@
+"""Writing files whole: one appears under its name complete or not at all, whoever else writes at the same time."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def write_whole(path: Path) -> Iterator[Path]:
+    """The path to write to in this block: at its end the file moves to `path`, in place of one that is there.
+
+    It has the name of `path`, for some formats keep it inside or go by its suffix, and lies in a folder made for this
+    block alone beside `path`: no other thread, process or machine shares it. Files written beside it move, too, and
+    before it (weights of a graph, names of labels): while `path` is missing they count for nothing.
+    When the block raises, nothing has changed. Not synced to the disk: a file may be lost in a power cut.
+    Raises OSError when the folder is not there or cannot be written.
+    """
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".medsam-") as folder:
+        scratch = Path(folder)
+        yield scratch / path.name
+        mode = _mode_of_new_files(scratch)
+        for part in sorted(scratch.iterdir(), key=lambda part: (part.name == path.name, part.name)):
+            # some libraries keep what they write to its owner
+            if stat.S_IMODE(part.stat().st_mode) != mode:
+                part.chmod(mode)
+            move(part, path.parent / part.name)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text (UTF-8, line ends as they are) whole. Raises OSError as `write_whole` does."""
+    with write_whole(path) as part:
+        part.write_text(text, encoding="utf-8", newline="")
+
+
+def move(source: Path, target: Path) -> None:
+    """Move a file on one disk, at once, in place of one that is there."""
+    os.replace(source, target)
+
+
+def _mode_of_new_files(folder: Path) -> int:
+    """What the system gives a file; asking for the umask would mean to set it, for all threads of the process."""
+    probe = folder / ".mode"
+    probe.touch(exist_ok=False)
+    mode = stat.S_IMODE(probe.stat().st_mode)
+    probe.unlink()
+    return mode

@@ -14,7 +14,9 @@ from medsam.data.manifest import Case, Manifest, cross_case_problems
 from medsam.data.manifest_json import parse_manifest
 from medsam.data.patients import doubts
 from medsam.errors import InputError, counted
-from medsam.io.labels import LabelGridMismatch, UnknownLabel, notes_on
+from medsam.io.label_grid import LabelGridMismatch
+from medsam.io.label_map import UnknownLabel
+from medsam.io.labels import notes_on
 from medsam.masks import LabelMasks, PackedMasks
 from medsam.volume import Volume
 

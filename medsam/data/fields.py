@@ -18,7 +18,7 @@ from medsam.data.manifest import Label, Split
 from medsam.data.words import split_word
 from medsam.errors import InputError, printable
 from medsam.io.files import is_whole
-from medsam.io.labels import Ignore
+from medsam.io.label_map import Ignore
 
 _MAX_LABEL = 2**32 - 1  # what the integers of any label format hold
 

@@ -15,7 +15,7 @@ from medsam.data import fields
 from medsam.data.manifest import Case, Manifest, Split
 from medsam.data.words import modality_code, stem
 from medsam.errors import InputError, printable
-from medsam.io.labels import Ignore
+from medsam.io.label_map import Ignore
 
 
 def read_decathlon(content: Mapping[str, Any], base: Path) -> Manifest:

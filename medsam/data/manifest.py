@@ -17,7 +17,8 @@ import numpy as np
 
 from medsam.errors import InputError, counted
 from medsam.geometry import VolumeGeometry
-from medsam.io.labels import Ignore, load_labels, read_mask
+from medsam.io.label_map import Ignore
+from medsam.io.labels import load_labels, read_mask
 from medsam.io.load import load_volume
 from medsam.masks import PackedMasks
 from medsam.volume import Volume

@@ -184,8 +184,8 @@ def test_cases_without_labels_are_no_errors(tmp_path):
 def test_labels_are_read_once(tmp_path, monkeypatch):
     from medsam.io import labels
 
-    read, original = [], labels._read_map
-    monkeypatch.setattr(labels, "_read_map", lambda path, frame=None: read.append(path) or original(path, frame))
+    read, original = [], labels.read_map
+    monkeypatch.setattr(labels, "read_map", lambda path, frame=None: read.append(path) or original(path, frame))
     path = scans.manifest(tmp_path, 3)
     check_manifest(path)
     assert len(read) == 3

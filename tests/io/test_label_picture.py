@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from medsam.geometry import VolumeGeometry
+from medsam.io.label_map import UnknownLabel
 from medsam.io.label_picture import read_label_picture
-from medsam.io.labels import UnknownLabel, load_labels, read_mask, structures_in
+from medsam.io.labels import load_labels, read_mask, structures_in
 
 Y, X = np.mgrid[:48, :64]
 INSIDE = ((X - 26) ** 2 / 18**2 + (Y - 24) ** 2 / 14**2) < 1

@@ -18,15 +18,9 @@ from PIL import Image
 
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
-from medsam.io.labels import (
-    LabelGridMismatch,
-    UnknownLabel,
-    load_labels,
-    notes_on,
-    on_grid,
-    read_mask,
-    structures_in,
-)
+from medsam.io.label_grid import LabelGridMismatch, on_grid
+from medsam.io.label_map import UnknownLabel
+from medsam.io.labels import load_labels, notes_on, read_mask, structures_in
 from medsam.io.load import load_volume
 from medsam.volume import Volume
 

@@ -50,7 +50,7 @@ class ThresholdSam(torch.nn.Module):
             preprocess=Preprocess(size, "pad", "minmax", "bilinear"),
             embed_side=size // 4,
             prompts=("box", "points", "mask"),
-            evidence=True,
+            use_priors=True,
         )
         self.encoded = 0
         self.decoded = 0

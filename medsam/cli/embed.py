@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
     cases = _cases(arguments)
 
     from medsam.inference.embeddings import EmbeddingCache
-    from medsam.inference.network import Look
+    from medsam.inference.image_predictor import Crop
     from medsam.inference.predictor import Predictor
 
     # no slice is asked for twice here: memory would only fill up
@@ -72,14 +72,14 @@ def run(arguments: argparse.Namespace) -> None:
             try:
                 scan = case.load_image()
                 indices = _indices(case, scan, arguments.axis, arguments.all_slices)
-                looker = predictor.looker(scan, axis=arguments.axis, window=case.window or arguments.window)
+                scan_encoder = predictor.encoder_for(scan, axis=arguments.axis, window=case.window or arguments.window)
             except MedSAMError as error:
                 # one bad file must not cost the night
                 failed.append({"case": case.id, "why": str(error)})
                 continue
             for start in range(0, len(indices), _BATCH):
                 slice_done(start, len(indices))
-                looker.many([Look(index) for index in indices[start : start + _BATCH]])
+                scan_encoder.encode_many([Crop(index) for index in indices[start : start + _BATCH]])
             slices += len(indices)
     report = {
         "model": predictor.name,

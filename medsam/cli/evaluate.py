@@ -106,7 +106,7 @@ def run(arguments: argparse.Namespace) -> None:
     cases = named_cases(manifests, arguments.split, arguments.limit)
     check_files((name, path) for name, case in cases for path in case.files)
 
-    from medsam.evaluation.run import Run, evaluate
+    from medsam.evaluation.run import EvaluationRun, evaluate
     from medsam.inference.embeddings import EmbeddingCache
     from medsam.inference.predictor import Predictor
 
@@ -121,7 +121,7 @@ def run(arguments: argparse.Namespace) -> None:
         "command": shlex.join(["medsam", *sys.argv[1:]]),
     }
     folder = evaluate(
-        Run(arguments.out, protocol, arguments.save_masks, timing=not arguments.no_timing, asked=asked),
+        EvaluationRun(arguments.out, protocol, arguments.save_masks, timing=not arguments.no_timing, asked=asked),
         cases,
         {
             name: Predictor(

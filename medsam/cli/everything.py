@@ -16,7 +16,7 @@ from medsam.progress import progress_bars
 
 if TYPE_CHECKING:
     from medsam.inference.automatic import AutomaticSettings
-    from medsam.inference.network import Looker
+    from medsam.inference.image_predictor import ScanEncoder
     from medsam.masks import AutomaticMask
     from medsam.volume import Volume
 
@@ -88,22 +88,22 @@ def run(arguments: argparse.Namespace) -> None:
     index = 0 if plane.count == 1 else arguments.slice
     predictor = Predictor(arguments.model, arguments.device, precision=arguments.precision, engine=arguments.engine)
     settings = AutomaticSettings.suited_to(predictor.sam.spec, **given)
-    looker = predictor.looker(scan, axis=plane.axis, window=arguments.window, modality=arguments.modality)
+    scan_encoder = predictor.encoder_for(scan, axis=plane.axis, window=arguments.window, modality=arguments.modality)
     started = time.perf_counter()
     link_iou_thresh = 0.5 if arguments.link_iou_thresh is None else arguments.link_iou_thresh
-    masks, left_out = _find(looker, index, settings, link_iou_thresh)
+    masks, left_out = _find(scan_encoder, index, settings, link_iou_thresh)
     prepared = predictor.seconds["prepare"]
     seconds = {"load": loaded, "prepare": prepared, "masks": time.perf_counter() - started - prepared}
 
-    _write(arguments, looker, masks, out)
-    notes = _notes(looker, index is None, len(masks), left_out, settings.max_background_ratio)
+    _write(arguments, scan_encoder, masks, out)
+    notes = _notes(scan_encoder, index is None, len(masks), left_out, settings.max_background_ratio)
     objects = len({one.object for one in masks if one.object is not None})
     report: dict[str, Any] = {
         "model": predictor.name,
         "engine": predictor.engine.name,
         "precision": predictor.precision,
         "axis": plane.axis,
-        "window": {"name": looker.window.name, "low": looker.window.low, "high": looker.window.high},
+        "window": {"name": scan_encoder.window.name, "low": scan_encoder.window.low, "high": scan_encoder.window.high},
         "settings": asdict(settings),
         "slices": plane.count if index is None else 1,
         "slice": index,
@@ -149,14 +149,14 @@ def _checked_out(arguments: argparse.Namespace, scan: Volume) -> Path:
     return out
 
 
-def _write(arguments: argparse.Namespace, looker: Looker, masks: list[AutomaticMask], out: Path) -> None:
+def _write(arguments: argparse.Namespace, scan_encoder: ScanEncoder, masks: list[AutomaticMask], out: Path) -> None:
     """The masks, and where they are asked for a label map and a preview."""
     from medsam.inference.automatic import label_map
     from medsam.inference.preview import write_masks_preview
     from medsam.io.sa1b import MaskFile, write_sa1b
     from medsam.io.save import save_labels
 
-    scan, plane = looker.scan, looker.plane
+    scan, plane = scan_encoder.scan, scan_encoder.plane
     flat = scan.geometry.shape[0] == 1
     rows, columns = plane.shape
     write_sa1b(
@@ -174,15 +174,15 @@ def _write(arguments: argparse.Namespace, looker: Looker, masks: list[AutomaticM
         source = arguments.scan if arguments.scan.is_file() else None
         save_labels(label_map(masks, scan, plane), arguments.labels, source)
     if arguments.preview is not None:
-        title = f"{looker.network.name}, window {looker.window.name}"
-        write_masks_preview(scan, masks, plane, looker.window, arguments.preview, title)
+        title = f"{scan_encoder.image_predictor.name}, window {scan_encoder.window.name}"
+        write_masks_preview(scan, masks, plane, scan_encoder.window, arguments.preview, title)
 
 
-def _notes(looker: Looker, is_volume: bool, found: int, left_out: int, most_background: float) -> list[str]:
+def _notes(scan_encoder: ScanEncoder, is_volume: bool, found: int, left_out: int, most_background: float) -> list[str]:
     """What the user should know. found, left_out: numbers of masks."""
-    notes = list(looker.notes)
-    if looker.flat and not is_volume:  # empty slices are normal in a volume
-        notes.append(looker.flat_note)
+    notes = list(scan_encoder.notes)
+    if scan_encoder.no_contrast and not is_volume:  # empty slices are normal in a volume
+        notes.append(scan_encoder.no_contrast_note)
     if left_out:
         notes.append(
             f"{counted(left_out, 'mask')} left out: more than {most_background:g} of each lay on the "
@@ -202,7 +202,7 @@ def _default_out(scan: Volume, path: Path) -> Path:
 
 
 def _find(
-    looker: Looker, index: int | None, settings: AutomaticSettings, link_iou_thresh: float
+    scan_encoder: ScanEncoder, index: int | None, settings: AutomaticSettings, link_iou_thresh: float
 ) -> tuple[list[AutomaticMask], int]:
     """The masks, and how many were left out as background."""
     from medsam.inference.automatic import everything_in_volume, everything_on_slice
@@ -210,9 +210,9 @@ def _find(
     counts: list[int] = []
     with progress_bars("Prompts") as (progress,):
         if index is not None:
-            masks = everything_on_slice(looker, index, settings, progress, counts.append)
+            masks = everything_on_slice(scan_encoder, index, settings, progress, counts.append)
         else:
             masks = everything_in_volume(
-                looker, settings, link_iou_thresh=link_iou_thresh, progress=progress, left_out=counts.append
+                scan_encoder, settings, link_iou_thresh=link_iou_thresh, progress=progress, left_out=counts.append
             )
     return masks, sum(counts)

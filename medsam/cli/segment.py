@@ -193,7 +193,7 @@ def _read_files(
 
 def _check_options(arguments: argparse.Namespace, calibrated: bool) -> None:
     """Raise PromptError for options that would do nothing, or contradict each other."""
-    from medsam.postprocess.clean import Tidy
+    from medsam.postprocess.clean import Cleanup
 
     if not 0 <= arguments.smooth_mm < math.inf or (arguments.max_mm is not None and not arguments.max_mm >= 0):
         raise PromptError("--smooth-mm and --max-mm take millimetres from 0.")
@@ -205,7 +205,7 @@ def _check_options(arguments: argparse.Namespace, calibrated: bool) -> None:
         )
     if arguments.all_masks and arguments.propagate:
         raise PromptError("--all-masks are those of each prompt on its own slice: leave --propagate out.")
-    Tidy(smooth_mm=arguments.smooth_mm).check(calibrated)
+    Cleanup(smooth_mm=arguments.smooth_mm).check(calibrated)
 
 
 def checkpoint_file(model: str) -> list[Path]:
@@ -236,7 +236,7 @@ def alternative_out(out: Path, rank: int) -> Path:
 def _segment(
     predictor: Predictor, scan: Volume, prompts: list[Prompt], axis: Axis | None, arguments: argparse.Namespace
 ) -> Segmentation:
-    from medsam.postprocess.clean import Tidy
+    from medsam.postprocess.clean import Cleanup
 
     with progress_bars("Slices") as (progress,):
         return predictor.segment(
@@ -248,7 +248,7 @@ def _segment(
             zoom=arguments.zoom,
             propagate=arguments.propagate,
             max_mm=math.inf if arguments.max_mm is None else arguments.max_mm,
-            tidy=Tidy(arguments.keep_islands, arguments.one_piece, arguments.smooth_mm),
+            tidy=Cleanup(arguments.keep_islands, arguments.one_piece, arguments.smooth_mm),
             all_masks=arguments.all_masks,
             progress=progress,
         )
@@ -274,8 +274,8 @@ def summary(
                 "voxels": voxels,
                 "ml": voxels * scan.geometry.voxel_ml if scan.geometry.calibrated else None,
                 "slices": sorted({answer.slice for answer in answers if answer.pixels}),
-                "predicted_iou": _mean([answer.quality for answer in answers]),
-                **({"stopped": stopped} if (stopped := dict(found.stopped.get(number, {}))) else {}),
+                "predicted_iou": _mean([answer.predicted_iou for answer in answers]),
+                **({"stopped": stop_reasons} if (stop_reasons := dict(found.stop_reasons.get(number, {}))) else {}),
             }
         )
     geometry = scan.geometry
@@ -298,7 +298,7 @@ def summary(
                 "slice": answer.slice,
                 "box": None if answer.box is None else list(answer.box),
                 "points": [list(point) for point in answer.points],
-                "predicted_iou": _mean([answer.quality]),
+                "predicted_iou": _mean([answer.predicted_iou]),
                 "pixels_before_merging": answer.pixels,
                 **({} if answer.confidence is None else {"confidence": answer.confidence}),
                 **({"candidates": list(answer.candidates)} if answer.candidates else {}),

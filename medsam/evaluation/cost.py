@@ -11,47 +11,47 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from medsam.inference.network import Embedding, Look, Looker
+from medsam.inference.image_predictor import Crop, Embedding, ScanEncoder
 
 
 @dataclass
 class Bill:
     """looks: those taken, with the seconds each took when it was first encoded. rest: seconds of everything else."""
 
-    looks: dict[Look, float] = field(default_factory=dict)
+    crops: dict[Crop, float] = field(default_factory=dict)
     rest: float = 0.0
 
     @property
     def seconds(self) -> float:
-        return self.rest + sum(self.looks.values())
+        return self.rest + sum(self.crops.values())
 
     @property
     def encoder_calls(self) -> int:
         """Images the encoder would have run on with an empty cache."""
-        return len(self.looks)
+        return len(self.crops)
 
 
-class MeteredLooker(Looker):
-    """A `Looker` that knows what its looks cost."""
+class MeteredEncoder(ScanEncoder):
+    """A `ScanEncoder` that knows what its looks cost."""
 
-    def __init__(self, look: Looker) -> None:
+    def __init__(self, scan_encoder: ScanEncoder) -> None:
         # all that the other has prepared of the scan, without preparing it again
-        vars(self).update(vars(look))
-        self._costs: dict[Look, float] = {}
+        vars(self).update(vars(scan_encoder))
+        self._costs: dict[Crop, float] = {}
         self._bill = Bill()
         self._looking = 0.0
 
-    def many(self, looks: Sequence[Look]) -> list[Embedding]:
+    def encode_many(self, crops: Sequence[Crop]) -> list[Embedding]:
         started = time.perf_counter()
-        found = super().many(looks)
+        found = super().encode_many(crops)
         spent = time.perf_counter() - started
         self._looking += spent
         # the scan's own window by its name or by default is one look
-        alike = [Look(look.index, look.region, look.window or self.window) for look in looks]
-        new = dict.fromkeys(look for look in alike if look not in self._costs)
+        alike = [Crop(crop.index, crop.region, crop.window or self.window) for crop in crops]
+        new = dict.fromkeys(crop for crop in alike if crop not in self._costs)
         self._costs |= dict.fromkeys(new, spent / max(len(new), 1))
-        for look in alike:
-            self._bill.looks.setdefault(look, self._costs[look])
+        for crop in alike:
+            self._bill.crops.setdefault(crop, self._costs[crop])
         return found
 
     @contextmanager

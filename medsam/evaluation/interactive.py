@@ -15,18 +15,18 @@ from dataclasses import replace
 import numpy as np
 
 from medsam.errors import PromptError
-from medsam.inference.network import Looker
-from medsam.inference.zoom import Answer, Zoom, answer_slice
+from medsam.inference.image_predictor import ScanEncoder
+from medsam.inference.zoom import SliceResult, Zoom, segment_slice
 from medsam.prompts.prompt import SlicePrompt
 from medsam.prompts.simulate import next_click
 
 # prompts and the answers each had before its last click -> answers
-Ask = Callable[[list[SlicePrompt], list[Answer | None]], list[Answer]]
+PredictFn = Callable[[list[SlicePrompt], list[SliceResult | None]], list[SliceResult]]
 
 
 def rounds(
-    truths: Sequence[np.ndarray], ask: Ask, first: Sequence[SlicePrompt] | None = None
-) -> Iterator[tuple[int, list[SlicePrompt], list[Answer]]]:
+    truths: Sequence[np.ndarray], ask: PredictFn, first: Sequence[SlicePrompt] | None = None
+) -> Iterator[tuple[int, list[SlicePrompt], list[SliceResult]]]:
     """Click after click, for as long as the caller goes on: (clicks so far, all P prompts, all P answers).
 
     truths: P masks, bool (h, w), none empty. ask: answers the prompts of one round, all that still have an error.
@@ -38,7 +38,7 @@ def rounds(
         raise PromptError(f"{len(first)} prompts do not fit {len(truths)} structures.")
     if not all(truth.any() for truth in truths):
         raise PromptError("There is no place to click in an empty mask.")
-    answers: list[Answer | None] = [None for _ in truths]
+    answers: list[SliceResult | None] = [None for _ in truths]
     if first is None:
         prompts = [SlicePrompt(1) for _ in truths]
     else:
@@ -59,19 +59,19 @@ def rounds(
         yield clicks, list(prompts), _all(answers)
 
 
-def _all(answers: Sequence[Answer | None]) -> list[Answer]:
+def _all(answers: Sequence[SliceResult | None]) -> list[SliceResult]:
     return [answer for answer in answers if answer is not None]
 
 
 def clicks_on_slice(
-    look: Looker,
+    scan_encoder: ScanEncoder,
     index: int,
     truths: Sequence[np.ndarray],
     counts: Sequence[int] = (1, 3, 5, 9),
     *,
     first: Sequence[SlicePrompt] | None = None,
     zoom: Zoom = "auto",
-) -> list[dict[int, Answer]]:
+) -> list[dict[int, SliceResult]]:
     """The answer of each structure after each number of simulated clicks.
 
     truths, first: as in `rounds`. counts: numbers of clicks, from 0 with `first` and from 1 without.
@@ -81,12 +81,12 @@ def clicks_on_slice(
     lowest = 1 if first is None else 0
     if not counts or min(counts) < lowest:
         raise PromptError(f"The numbers of clicks are whole numbers from {lowest}, not {tuple(counts)}.")
-    found: list[dict[int, Answer]] = [{} for _ in truths]
+    found: list[dict[int, SliceResult]] = [{} for _ in truths]
     if not truths:
         return found
 
-    def ask(prompts: list[SlicePrompt], before: list[Answer | None]) -> list[Answer]:
-        return answer_slice(look, index, prompts, zoom=zoom, before=before)
+    def ask(prompts: list[SlicePrompt], previous: list[SliceResult | None]) -> list[SliceResult]:
+        return segment_slice(scan_encoder, index, prompts, zoom=zoom, previous=previous)
 
     for count, _, answers in rounds(truths, ask, first):
         if count in counts:

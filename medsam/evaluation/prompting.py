@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from medsam.evaluation.cost import Bill, MeteredLooker
+from medsam.evaluation.cost import Bill, MeteredEncoder
 from medsam.evaluation.interactive import rounds
 from medsam.evaluation.protocol import Protocol, Question
 from medsam.evaluation.summary import ORACLE
 from medsam.inference.propagate import propagate_all
-from medsam.inference.zoom import Answer, answer_slice
+from medsam.inference.zoom import SliceResult, segment_slice
 from medsam.metrics.overlap import iou
-from medsam.postprocess.clean import Tidy
+from medsam.postprocess.clean import Cleanup
 from medsam.prompts.prompt import SlicePrompt
 from medsam.prompts.simulate import jittered, rough_mask, seeded, tight_box
 
@@ -38,7 +38,8 @@ class Target:
 class Found:
     """One answer. prompt: its name in the tables. asked: with all clicks; None on a slice that was only reached.
 
-    mask: bool (h, w), as it is scored. quality: predicted IoU. seconds, encoder_calls: this structure's share.
+    mask: bool (h, w), as it is scored. predicted_iou: the network's guess. seconds, encoder_calls: this structure's
+    share.
     """
 
     prompt: str
@@ -46,7 +47,7 @@ class Found:
     index: int
     asked: SlicePrompt | None
     mask: np.ndarray
-    quality: float
+    predicted_iou: float
     seconds: float
     encoder_calls: float
 
@@ -70,9 +71,11 @@ def targets_on(key: str, truths: Mapping[str, np.ndarray], index: int, protocol:
     return found
 
 
-def ask_slice(look: MeteredLooker, index: int, targets: Sequence[Target], protocol: Protocol) -> Iterator[Found]:
+def evaluate_slice(
+    scan_encoder: MeteredEncoder, index: int, targets: Sequence[Target], protocol: Protocol
+) -> Iterator[Found]:
     """All of a protocol but propagation, for every structure of a slice together."""
-    tidy = Tidy(protocol.keep_islands)
+    tidy = Cleanup(protocol.keep_islands)
     asked: dict[tuple[str, int], list[Question]] = {}
     for question in protocol.questions:
         if question.kind != "propagate":
@@ -82,9 +85,9 @@ def ask_slice(look: MeteredLooker, index: int, targets: Sequence[Target], protoc
         wanted = {question.clicks: question for question in questions}
         bill = Bill()
 
-        def ask(prompts: list[SlicePrompt], before: list[Answer | None], bill: Bill = bill) -> list[Answer]:
-            with look.charge(bill):
-                return answer_slice(look, index, prompts, zoom=protocol.zoom, before=before)
+        def ask(prompts: list[SlicePrompt], previous: list[SliceResult | None], bill: Bill = bill) -> list[SliceResult]:
+            with scan_encoder.charge(bill):
+                return segment_slice(scan_encoder, index, prompts, zoom=protocol.zoom, previous=previous)
 
         first = None
         if questions[0].kind != "points":
@@ -96,31 +99,31 @@ def ask_slice(look: MeteredLooker, index: int, targets: Sequence[Target], protoc
                     name = wanted[clicks].name
                     mask = tidy(
                         answer.mask,
-                        look.plane.spacing_mm,
-                        calibrated=look.scan.geometry.calibrated,
+                        scan_encoder.plane.spacing_mm,
+                        calibrated=scan_encoder.scan.geometry.calibrated,
                         points=prompt.points,
                     )
-                    yield Found(name, target.structure, index, prompt, mask, answer.quality, *cost)
+                    yield Found(name, target.structure, index, prompt, mask, answer.predicted_iou, *cost)
             if clicks >= max(wanted):
                 break
     if protocol.oracle:
-        yield from _oracle(look, index, targets, next(q for q in protocol.questions if q.kind == "box"))
+        yield from _oracle(scan_encoder, index, targets, next(q for q in protocol.questions if q.kind == "box"))
 
 
-def _oracle(look: MeteredLooker, index: int, targets: Sequence[Target], question: Question) -> Iterator[Found]:
+def _oracle(scan_encoder: MeteredEncoder, index: int, targets: Sequence[Target], question: Question) -> Iterator[Found]:
     """The best of three masks on the whole slice, chosen by the reference."""
     bill = Bill()
     prompts = [target.first[question] for target in targets]
-    with look.charge(bill):
-        three = look.network.ask(look(index), prompts, multimask=True)
+    with scan_encoder.charge(bill):
+        three = scan_encoder.image_predictor.ask(scan_encoder.encode(index), prompts, multimask=True)
     cost = bill.seconds / len(targets), bill.encoder_calls / len(targets)
-    for target, prompt, masks, qualities in zip(targets, prompts, three.masks, three.quality, strict=True):
+    for target, prompt, masks, qualities in zip(targets, prompts, three.masks, three.predicted_iou, strict=True):
         best = int(np.argmax([iou(target.truth, mask) for mask in masks]))
         yield Found(ORACLE, target.structure, index, prompt, masks[best], float(qualities[best]), *cost)
 
 
-def ask_volume(
-    look: MeteredLooker, middles: Sequence[Target], references: Mapping[str, Sequence[int]], protocol: Protocol
+def evaluate_volume(
+    scan_encoder: MeteredEncoder, middles: Sequence[Target], references: Mapping[str, Sequence[int]], protocol: Protocol
 ) -> Iterator[Found]:
     """Propagation from one slice a structure, all structures together.
 
@@ -132,19 +135,21 @@ def ask_volume(
             continue
         bill = Bill()
         seeds = {target.structure: {target.index: target.first[question]} for target in middles}
-        with look.charge(bill):
-            found = propagate_all(look, seeds, zoom=protocol.zoom)
+        with scan_encoder.charge(bill):
+            found = propagate_all(scan_encoder, seeds, zoom=protocol.zoom)
         for target in middles:
             spread = found[target.structure]
-            geometry = look.scan.geometry
-            solid = spread.volume(look.plane, geometry.shape)
-            solid = Tidy(protocol.keep_islands)(solid, geometry.spacing_mm, calibrated=geometry.calibrated)
-            reached = {index for index in spread.masks if look.plane.take(solid, index).any()}
+            geometry = scan_encoder.scan.geometry
+            solid = spread.volume(scan_encoder.plane, geometry.shape)
+            solid = Cleanup(protocol.keep_islands)(solid, geometry.spacing_mm, calibrated=geometry.calibrated)
+            reached = {index for index in spread.masks if scan_encoder.plane.take(solid, index).any()}
             slices = sorted(reached | set(references[target.structure]))
             cost = (amount / len(middles) / len(slices) for amount in (bill.seconds, bill.encoder_calls))
             seconds, encoder_calls = cost
             for index in slices:
-                mask = look.plane.take(solid, index)
-                quality = spread.quality.get(index, np.nan) if index in reached else np.nan
+                mask = scan_encoder.plane.take(solid, index)
+                predicted_iou = spread.predicted_iou.get(index, np.nan) if index in reached else np.nan
                 asked = seeds[target.structure].get(index)
-                yield Found(question.name, target.structure, index, asked, mask, float(quality), seconds, encoder_calls)
+                yield Found(
+                    question.name, target.structure, index, asked, mask, float(predicted_iou), seconds, encoder_calls
+                )

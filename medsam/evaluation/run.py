@@ -34,7 +34,7 @@ from medsam.data.manifest import Case
 from medsam.errors import InputError, MedSAMError, counted
 from medsam.evaluation.protocol import Protocol
 from medsam.evaluation.summary import file_name
-from medsam.evaluation.zero_shot import CaseResult, Subject, measure_case
+from medsam.evaluation.zero_shot import CaseResult, Subject, evaluate_case
 from medsam.files import write_text, write_whole
 from medsam.inference.embeddings import weights_digest
 from medsam.inference.predictor import Predictor
@@ -44,7 +44,7 @@ from medsam.volume import LabelVolume
 
 
 @dataclass(frozen=True)
-class Run:
+class EvaluationRun:
     """Where an evaluation is kept and how it is made.
 
     timing: whether the tables tell seconds; without, the same run gives the same bytes.
@@ -62,7 +62,7 @@ class Run:
 
 
 def evaluate(
-    run: Run,
+    run: EvaluationRun,
     cases: Sequence[tuple[str, Case]],
     models: Mapping[str, Predictor],
     *,
@@ -127,7 +127,7 @@ class _Numbers(Dataset[int]):
 class _ZeroShotTest(LightningModule):
     """One test step is one case."""
 
-    def __init__(self, run: Run, cases: Sequence[tuple[str, Case]], models: Mapping[str, Predictor]) -> None:
+    def __init__(self, run: EvaluationRun, cases: Sequence[tuple[str, Case]], models: Mapping[str, Predictor]) -> None:
         super().__init__()
         self.run, self.cases, self.predictors = run, cases, dict(models)
         # registered, so that Lightning puts them on this process's device
@@ -152,7 +152,7 @@ class _ZeroShotTest(LightningModule):
         made_from = _made_from(case)
         try:
             subject = _subject(name, case)
-            result = measure_case(subject, self.predictors, self.run.protocol, keep_masks=self.run.keep_masks)
+            result = evaluate_case(subject, self.predictors, self.run.protocol, keep_masks=self.run.keep_masks)
         except MedSAMError as error:
             # one bad file must not cost the night; other processes would wait for this one for ever
             failed.write_text(str(error), encoding="utf-8")
@@ -175,14 +175,14 @@ def _made_from(case: Case) -> str:
     return hashlib.sha256(f"{case.fingerprint()} {medsam.__version__}".encode()).hexdigest()
 
 
-def _is_done(run: Run, name: str, case: Case) -> bool:
+def _is_done(run: EvaluationRun, name: str, case: Case) -> bool:
     try:
         return json.loads(run.case_file(name).read_text())["made_from"] == _made_from(case)
     except (OSError, ValueError, KeyError):
         return False
 
 
-def _failure(run: Run, name: str) -> str:
+def _failure(run: EvaluationRun, name: str) -> str:
     try:
         return run.case_file(name).with_suffix(".failed").read_text(encoding="utf-8")
     except OSError:
@@ -192,7 +192,7 @@ def _failure(run: Run, name: str) -> str:
 # -- the folder -------------------------------------------------------------------------------------------------
 
 
-def _open_folder(run: Run, models: Mapping[str, Predictor]) -> None:
+def _open_folder(run: EvaluationRun, models: Mapping[str, Predictor]) -> None:
     """Make the folder, or make sure that it holds this very evaluation."""
     check_folder(run.folder)
     for model in models.values():
@@ -255,7 +255,7 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _write_case(run: Run, name: str, result: CaseResult, made_from: str) -> None:
+def _write_case(run: EvaluationRun, name: str, result: CaseResult, made_from: str) -> None:
     """The case file comes last: while it is missing the case counts as not done."""
     pictures = {
         f"{kind}/{number}": entry.pop(kind)
@@ -278,7 +278,7 @@ def _write_case(run: Run, name: str, result: CaseResult, made_from: str) -> None
     _write_json(run.case_file(name), {"case": name, "made_from": made_from, **about, "rows": rows, "slices": slices})
 
 
-def _write_tables(run: Run, names: Sequence[str]) -> None:
+def _write_tables(run: EvaluationRun, names: Sequence[str]) -> None:
     import pandas as pd
 
     from medsam.evaluation.calibration import calibration

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 
 from medsam.errors import InputError
-from medsam.evaluation.cost import MeteredLooker
-from medsam.evaluation.prompting import Found, Target, ask_slice, ask_volume, targets_on
+from medsam.evaluation.cost import MeteredEncoder
+from medsam.evaluation.prompting import Found, Target, evaluate_slice, evaluate_volume, targets_on
 from medsam.evaluation.protocol import Protocol
 from medsam.evaluation.summary import BASELINES, COLUMNS
 from medsam.geometry import SlicePlane
@@ -31,7 +31,7 @@ from medsam.inference.predictor import Predictor
 from medsam.io.labels import notes_on
 from medsam.labels import DEFAULT_TOLERANCE_MM
 from medsam.metrics.measure import measure
-from medsam.postprocess.merge import merge_by_quality
+from medsam.postprocess.merge import merge_by_predicted_iou
 from medsam.prompts.prompt import Box, SlicePrompt
 from medsam.prompts.simulate import inscribed_ellipse
 from medsam.transforms.intensity import IntensityWindow, resolve_window, window_notes
@@ -141,7 +141,7 @@ class _Answers:
         return np.unpackbits(found.mask, count=shape[0] * shape[1]).astype(bool).reshape(shape)
 
 
-def measure_case(
+def evaluate_case(
     subject: Subject, predictors: Mapping[str, Predictor], protocol: Protocol, *, keep_masks: bool = False
 ) -> CaseResult:
     """Score every model and the answers without one on one case; a look is encoded once a model for all its prompts.
@@ -161,10 +161,12 @@ def measure_case(
     asked_window = subject.window or protocol.window
     looks = {
         # by its name, so that a window left to us may still be changed where it hides what is in a box
-        model: MeteredLooker(network.looker(subject.scan, axis=plane.axis, window=asked_window))
+        model: MeteredEncoder(network.encoder_for(subject.scan, axis=plane.axis, window=asked_window))
         for model, network in predictors.items()
     }
-    window = next((look.window for look in looks.values()), None) or resolve_window(subject.scan, asked_window)
+    window = next((scan_encoder.window for scan_encoder in looks.values()), None) or resolve_window(
+        subject.scan, asked_window
+    )
     notes = [*window_notes(subject.scan, window, asked_window), *notes_on(subject.references)]
     if subject.window and protocol.window not in ("auto", subject.window):
         notes.append(f"seen through {subject.window}, which its manifest names, and not through {protocol.window}")
@@ -182,16 +184,16 @@ def measure_case(
         for target in targets:
             prompted.setdefault(target.structure, []).append(index)
         _draw(answers, targets)
-        for model, look in looks.items():
-            _keep(answers, model, ask_slice(look, index, targets, protocol))
+        for model, scan_encoder in looks.items():
+            _keep(answers, model, evaluate_slice(scan_encoder, index, targets, protocol))
     if any(question.kind == "propagate" for question in protocol.questions):
         if plane.count > 1:
             middles = [
                 _middle(subject.key, name, references, plane, slices, protocol) for name, slices in prompted.items()
             ]
             reach = {name: references[name].slices(plane) for name in prompted}
-            for model, look in looks.items():
-                _keep(answers, model, ask_volume(look, middles, reach, protocol))
+            for model, scan_encoder in looks.items():
+                _keep(answers, model, evaluate_volume(scan_encoder, middles, reach, protocol))
         else:
             why = "not propagated: the scan has one slice only"
             result.skipped += [{"structure": name, "why": why} for name in prompted]
@@ -232,7 +234,7 @@ def _middle(
 
 def _draw(answers: dict[_Key, _Answers], targets: Iterable[Target]) -> None:
     """The answers that need no model, from the prompts alone."""
-    free = {"quality": np.nan, "seconds": np.nan, "encoder_calls": np.nan}
+    free = {"predicted_iou": np.nan, "seconds": np.nan, "encoder_calls": np.nan}
     for target in targets:
         for question, asked in target.first.items():
             if question.kind == "box" and not question.clicks:
@@ -309,7 +311,7 @@ def _row(shared: dict[str, Any], numbers: dict[str, float], found: list[Found], 
     """
     physical = ("hd95_mm", "assd_mm", "volume_ml", "volume_ref_ml")
     # a slice that propagation did not reach has no predicted IoU
-    qualities = [one.quality for one in found if np.isfinite(one.quality)]
+    qualities = [one.predicted_iou for one in found if np.isfinite(one.predicted_iou)]
     row = {
         **shared,
         "n_slices": len(found),
@@ -381,9 +383,9 @@ def _masks(
     for index in sorted({index for found in mine.values() for index in found.kept}):
         here = [structure for structure, found in mine.items() if index in found.kept]
         masks = np.stack([mine[structure].mask(index, plane.shape) for structure in here])
-        quality = np.array([mine[structure].kept[index].quality for structure in here])
+        predicted_iou = np.array([mine[structure].kept[index].predicted_iou for structure in here])
         ids = np.array([numbers[structure] for structure in here])
-        shown = merge_by_quality(masks, quality, ids)
+        shown = merge_by_predicted_iou(masks, predicted_iou, ids)
         plane.take(merged, index)[...] = shown
         hidden |= {name for name, mask, n in zip(here, masks, ids, strict=True) if not np.array_equal(shown == n, mask)}
     names = {number: structure for structure, number in numbers.items()}

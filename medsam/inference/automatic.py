@@ -32,8 +32,8 @@ import torch
 from medsam.errors import PromptError
 from medsam.geometry import SlicePlane, View
 from medsam.inference.background import background
-from medsam.inference.link import Linker
-from medsam.inference.network import Embedding, Looker, Network
+from medsam.inference.image_predictor import Embedding, ImagePredictor, ScanEncoder
+from medsam.inference.link import SliceLinker
 from medsam.masks import RLE, AutomaticMask
 from medsam.models.specs import ModelSpec
 from medsam.postprocess.clean import remove_small_regions
@@ -151,7 +151,7 @@ class AutomaticSettings:
 
 
 def everything_on_slice(
-    looker: Looker,
+    scan_encoder: ScanEncoder,
     index: int,
     settings: AutomaticSettings | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -163,24 +163,24 @@ def everything_on_slice(
     background and would have stayed but for that, duplicates counted once. Raises PromptError for no such slice.
     """
     settings = settings or AutomaticSettings()
-    view, stored = looker.plane.view, looker.plane.shape
+    view, stored = scan_encoder.plane.view, scan_encoder.plane.shape
     nothing = None
-    if settings.max_background_ratio < 1 and 0 <= index < looker.plane.count:
-        nothing = view.apply(background(looker, index))
-    crops = _crops(looker, settings)
-    grids = [_grid(crop, layer, looker.plane, settings) for crop, layer in crops]
+    if settings.max_background_ratio < 1 and 0 <= index < scan_encoder.plane.count:
+        nothing = view.apply(background(scan_encoder, index))
+    crops = _crops(scan_encoder, settings)
+    grids = [_grid(crop, layer, scan_encoder.plane, settings) for crop, layer in crops]
     total = sum(map(len, grids))
     done = 0
     found: list[_Candidate] = []
     idle: list[_Candidate] = []
     for (crop, layer), grid in zip(crops, grids, strict=True):
         region = None if layer == 0 else _to_stored(crop, view, stored)
-        embedding = looker(index, region=region)
+        embedding = scan_encoder.encode(index, region=region)
         in_crop: list[_Candidate] = []
         for start in range(0, len(grid), settings.points_per_batch):
             batch = grid[start : start + settings.points_per_batch]
-            if not embedding.flat:
-                answers = _answers(looker.network, embedding, batch, crop, settings)
+            if not embedding.no_contrast:
+                answers = _answers(scan_encoder.image_predictor, embedding, batch, crop, settings)
                 real, empty = _apart(answers, nothing, settings.max_background_ratio)
                 in_crop += real
                 idle += empty
@@ -198,7 +198,7 @@ def everything_on_slice(
 
 
 def everything_in_volume(
-    looker: Looker,
+    scan_encoder: ScanEncoder,
     settings: AutomaticSettings | None = None,
     *,
     link_iou_thresh: float = 0.5,
@@ -208,14 +208,14 @@ def everything_in_volume(
 ) -> list[AutomaticMask]:
     """All masks of all slices (or of `indices`, ascending), with `object`: masks linked through neighbouring slices.
 
-    See `link.Linker`. Objects are numbered by volume, the largest first.
+    See `link.SliceLinker`. Objects are numbered by volume, the largest first.
     progress: called with (prompts done, prompts in all). left_out: see `everything_on_slice`, slice by slice.
     Raises PromptError for no such slice.
     """
     settings = settings or AutomaticSettings()
-    indices = range(looker.plane.count) if indices is None else indices
-    each = sum(len(_grid(crop, layer, looker.plane, settings)) for crop, layer in _crops(looker, settings))
-    linker = Linker(link_iou_thresh)
+    indices = range(scan_encoder.plane.count) if indices is None else indices
+    each = sum(len(_grid(crop, layer, scan_encoder.plane, settings)) for crop, layer in _crops(scan_encoder, settings))
+    linker = SliceLinker(link_iou_thresh)
     masks: list[AutomaticMask] = []
     for number, index in enumerate(indices):
 
@@ -223,7 +223,7 @@ def everything_in_volume(
             if progress is not None:
                 progress(before + done, len(indices) * each)
 
-        found = everything_on_slice(looker, index, settings, told, left_out)
+        found = everything_on_slice(scan_encoder, index, settings, told, left_out)
         links = linker.add(index, [one.rle for one in found])
         masks += [replace(one, object=link) for one, link in zip(found, links, strict=True)]
     volume: dict[int, int] = {}
@@ -307,7 +307,11 @@ class _Candidate:
 
 
 def _answers(
-    network: Network, embedding: Embedding, prompts: np.ndarray, crop: Region, settings: AutomaticSettings
+    image_predictor: ImagePredictor,
+    embedding: Embedding,
+    prompts: np.ndarray,
+    crop: Region,
+    settings: AutomaticSettings,
 ) -> list[_Candidate]:
     """What passes the filters of the answers to prompts of `_grid`."""
     frame = embedding.frame
@@ -321,10 +325,10 @@ def _answers(
         }
     else:
         given = {"boxes": torch.from_numpy(frame.boxes(view.inverse.boxes(prompts, view.shape(frame.stored))))}
-    logits, quality = network.decode(embedding, given, multimask=several)
+    logits, predicted_iou = image_predictor.decode(embedding, given, multimask=several)
     # (P, M, ...) -> (P * M, ...): the masks of a prompt side by side
-    each = quality.shape[-1]
-    logits, scores = logits.flatten(0, 1), quality.flatten()
+    each = predicted_iou.shape[-1]
+    logits, scores = logits.flatten(0, 1), predicted_iou.flatten()
     wanted = torch.arange(len(scores), device=scores.device)
     if settings.pred_iou_thresh > 0:
         wanted = wanted[scores > settings.pred_iou_thresh]
@@ -418,8 +422,8 @@ def _stored_points(points: np.ndarray, view: View, stored: tuple[int, int]) -> n
     return view.inverse.edges(points + 0.5, view.shape(stored)) - 0.5
 
 
-def _crops(looker: Looker, settings: AutomaticSettings) -> list[tuple[Region, int]]:
-    upright = looker.plane.view.shape(looker.plane.shape)
+def _crops(scan_encoder: ScanEncoder, settings: AutomaticSettings) -> list[tuple[Region, int]]:
+    upright = scan_encoder.plane.view.shape(scan_encoder.plane.shape)
     return crop_boxes(upright, settings.crop_n_layers, settings.crop_overlap_ratio)
 
 

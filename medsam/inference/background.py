@@ -17,22 +17,22 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from medsam.inference.network import Looker
+from medsam.inference.image_predictor import ScanEncoder
 
 _DARK, _FREQUENT, _AIR, _PASSAGE = 0.02, 0.25, -950.0, 0.01
 
 
-def background(look: Looker, index: int) -> np.ndarray:
+def background(scan_encoder: ScanEncoder, index: int) -> np.ndarray:
     """Bool (h, w): where slice `index` shows nothing. The same whichever way the slice is stored."""
-    pixels = look.pixels(index)
+    pixels = scan_encoder.pixels(index)
     channels = pixels if pixels.ndim == 3 else pixels[..., None]
-    if look.is_ct:
+    if scan_encoder.is_ct:
         dark = (channels < _AIR).all(axis=2)
     else:
-        shown = look.window.picture(channels)
+        shown = scan_encoder.window.picture(channels)
         dark = (shown <= _DARK * 255).all(axis=2)
     candidates = dark | _constant(channels)
-    hidden = look.scan.without_signal(look.plane, index)
+    hidden = scan_encoder.scan.without_signal(scan_encoder.plane, index)
     if hidden is not None:
         candidates |= hidden
     if not _ring(candidates).any():

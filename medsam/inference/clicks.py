@@ -21,7 +21,7 @@ from dataclasses import replace
 import numpy as np
 
 from medsam.geometry import SlicePlane
-from medsam.inference.network import Embedding, Network
+from medsam.inference.image_predictor import Embedding, ImagePredictor
 from medsam.postprocess.merge import stability_score
 from medsam.prompts.prompt import Box, Point, SlicePrompt, pixel_at
 from medsam.prompts.simulate import tight_box
@@ -33,8 +33,12 @@ _SIDES = (0.03, 0.045, 0.065, 0.09, 0.13, 0.18, 0.25, 0.35, 0.5, 0.7)
 _REACH, _LEAST_REACH, _LIFT = 0.15, 1.5, 2.0
 
 
-def as_box(
-    network: Network, embedding: Embedding, prompt: SlicePrompt, plane: SlicePlane, last: Box | None = None
+def box_for(
+    image_predictor: ImagePredictor,
+    embedding: Embedding,
+    prompt: SlicePrompt,
+    plane: SlicePlane,
+    last: Box | None = None,
 ) -> SlicePrompt:
     """The same wish as a box, with the mask where one was given.
 
@@ -45,8 +49,8 @@ def as_box(
     if box is None and prompt.mask is not None:
         box = tight_box(prompt.mask, 1)
     if box is None:
-        return replace(prompt, box=_search(network, embedding, prompt.points, inside, plane, last), points=())
-    return replace(prompt, box=grown_to(box, inside, plane), points=())
+        return replace(prompt, box=_search(image_predictor, embedding, prompt.points, inside, plane, last), points=())
+    return replace(prompt, box=box_including(box, inside, plane), points=())
 
 
 def clicked_inside(prompt: SlicePrompt) -> np.ndarray:
@@ -54,7 +58,7 @@ def clicked_inside(prompt: SlicePrompt) -> np.ndarray:
     return np.array([(x, y) for x, y, label in prompt.points if label], dtype=float).reshape(-1, 2)
 
 
-def grown_to(box: Box, inside: np.ndarray, plane: SlicePlane) -> Box:
+def box_including(box: Box, inside: np.ndarray, plane: SlicePlane) -> Box:
     """The box with clicks inside the object (N, 2): one outside the box says that the box was too small."""
     if not len(inside):
         return box
@@ -69,7 +73,7 @@ def grown_to(box: Box, inside: np.ndarray, plane: SlicePlane) -> Box:
 
 
 def _search(
-    network: Network,
+    image_predictor: ImagePredictor,
     embedding: Embedding,
     points: Sequence[Point],
     inside: np.ndarray,
@@ -78,8 +82,8 @@ def _search(
 ) -> Box:
     boxes = candidate_boxes(inside, plane)
     if last is not None:
-        boxes = np.concatenate([boxes, [grown_to(last, inside, plane)]])
-    found = network.predict(embedding, boxes)
+        boxes = np.concatenate([boxes, [box_including(last, inside, plane)]])
+    found = image_predictor.predict(embedding, boxes)
     stability = stability_score(found.logits[:, 0]).nan_to_num().cpu().numpy()
     honoured = np.zeros(len(boxes))
     for x, y, label in points:
@@ -87,7 +91,7 @@ def _search(
         honoured += found.masks[:, 0, row, column] == bool(label)
     known = np.zeros(len(boxes))
     known[-1] = last is not None
-    best = int(np.lexsort((found.quality[:, 0] * stability, known, honoured))[-1])
+    best = int(np.lexsort((found.predicted_iou[:, 0] * stability, known, honoured))[-1])
     x0, y0, x1, y1 = boxes[best].tolist()
     return x0, y0, x1, y1
 
@@ -108,7 +112,7 @@ def candidate_boxes(inside: np.ndarray, plane: SlicePlane) -> np.ndarray:
     return np.unique(np.array(boxes), axis=0)
 
 
-def with_clicks(
+def enforce_clicks(
     logits: np.ndarray, points: Sequence[Point], box: Box, pixels: np.ndarray, plane: SlicePlane
 ) -> np.ndarray:
     """Logits (h, w) that honour every click: moved past 0 on the spot, less so farther away and on unlike pixels.

@@ -55,7 +55,7 @@ Precision = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 EngineName = Literal["auto", "torch", "openvino"]
 
 # Logit of a pixel nobody asked for: certainly outside, and finite, so that enlarging never meets inf - inf.
-UNASKED = -32.0
+OUTSIDE_ROI = -32.0
 # Part of a graph's folder: raise it when `models.export` writes other graphs for the same weights.
 _FORMAT = 6
 # A smaller network answers at once in torch, and exporting it would take longer than all it will ever be asked.
@@ -113,13 +113,13 @@ class Engine(Protocol):
         prompts: Mapping[str, Tensor],
         *,
         multimask: bool,
-        within: Tensor | None = None,
-        follow: bool = False,
+        roi: Tensor | None = None,
+        extend_roi: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """P prompts, named and shaped as `Sam.decode` takes them but for the image axis.
 
-        within: (P, 4), boxes in model pixels outside of which nobody looks at the logits: they may be `UNASKED`.
-        follow: but where a mask (logits above 0) reaches out of its box, somebody does: all its logits are made.
+        roi: (P, 4), boxes in model pixels outside of which nobody looks at the logits: they may be `OUTSIDE_ROI`.
+        extend_roi: but where a mask (logits above 0) reaches out of its box, somebody does: all its logits are made.
         Returns logits (P, M, s, s) and predicted IoU (P, M), float32. Raises PromptError as `Sam.decode` does.
         """
         ...
@@ -158,16 +158,16 @@ class TorchEngine:
         prompts: Mapping[str, Tensor],
         *,
         multimask: bool,
-        within: Tensor | None = None,
-        follow: bool = False,
+        roi: Tensor | None = None,
+        extend_roi: bool = False,
     ) -> tuple[Tensor, Tensor]:
         with torch.inference_mode():
-            logits, quality = self.sam.decode(
+            logits, predicted_iou = self.sam.decode(
                 prepared,
                 **{name: tensor.to(self.device)[None] for name, tensor in prompts.items()},
                 multimask=multimask,
             )
-        return logits[0].float(), quality[0].float()
+        return logits[0].float(), predicted_iou[0].float()
 
 
 class OpenVinoEngine:
@@ -218,24 +218,24 @@ class OpenVinoEngine:
         prompts: Mapping[str, Tensor],
         *,
         multimask: bool,
-        within: Tensor | None = None,
-        follow: bool = False,
+        roi: Tensor | None = None,
+        extend_roi: bool = False,
     ) -> tuple[Tensor, Tensor]:
         features, kept = prepared
         batched = {name: tensor[None] for name, tensor in prompts.items()}
         count = self.sam.count_prompts(features, **batched)
-        if within is not None and (within.shape != (count, 4) or not within.isfinite().all()):
-            raise PromptError(f"within: finite boxes ({count}, 4) are needed, got {tuple(within.shape)}.")
+        if roi is not None and (roi.shape != (count, 4) or not roi.isfinite().all()):
+            raise PromptError(f"roi: finite boxes ({count}, 4) are needed, got {tuple(roi.shape)}.")
         masks = batched.pop("masks", None)
         laid_out = as_tokens(batched.get("boxes"), batched.get("points"), batched.get("point_labels"))
         # a mask alone has no places
         coordinates, kinds = laid_out or (torch.zeros(1, count, 0, 2), torch.zeros(1, count, 0))
         side = self.sam.spec.embed_side
-        corners, sizes = _windows(within, count, side, self.sam.spec.image_size)
+        corners, sizes = _windows(roi, count, side, self.sam.spec.image_size)
         if masks is None and not kept:
             kept.append(ImagePart(*self._run("image_part", features)))
         chosen = slice(1, None) if multimask else slice(0, 1)
-        logits = torch.full((count, 3 if multimask else 1, 4 * side, 4 * side), UNASKED)
+        logits = torch.full((count, 3 if multimask else 1, 4 * side, 4 * side), OUTSIDE_ROI)
         scores = torch.empty(count, logits.shape[1])
         beyond: list[int] = []
         # large windows with large ones: of those decoded together the largest tells how many cells are made of each
@@ -243,17 +243,17 @@ class OpenVinoEngine:
             cells = _cells(corners[part], sizes[part], side)
             places = (coordinates[:, part].float(), kinds[:, part].long(), cells[None])
             if masks is None:
-                found, quality = self._run("answer", *kept[0], *places)
+                found, predicted_iou = self._run("answer", *kept[0], *places)
             else:
-                found, quality = self._run("answer_masked", features, masks[:, part].float(), *places)
-            scores[part] = quality[0, :, chosen]
+                found, predicted_iou = self._run("answer_masked", features, masks[:, part].float(), *places)
+            scores[part] = predicted_iou[0, :, chosen]
             for number, one in zip(part.tolist(), found[0, :, chosen], strict=True):
                 (top, left), (rows, columns) = corners[number].tolist(), sizes[number].tolist()
                 # (M, n, 4, 4) -> (M, 4 rows, 4 columns)
                 window = one[:, : rows * columns].unflatten(1, (rows, columns)).transpose(2, 3).flatten(3).flatten(1, 2)
                 logits[number, :, 4 * top : 4 * (top + rows), 4 * left : 4 * (left + columns)] = window
                 ends = (top == 0, left == 0, top + rows == side, left + columns == side)
-                if follow and _reaches_out(window > 0, ends):
+                if extend_roi and _reaches_out(window > 0, ends):
                     beyond.append(number)
         if beyond:
             again = {name: tensor[beyond] for name, tensor in prompts.items()}
@@ -423,11 +423,11 @@ def _run_by_openvino(what: str, run: Callable[[], Any]) -> Any:
         raise EngineError(f"OpenVINO cannot run {what}: {lines[-1] if lines else type(error).__name__}.") from error
 
 
-def _windows(within: Tensor | None, count: int, side: int, image_size: int) -> tuple[Tensor, Tensor]:
+def _windows(roi: Tensor | None, count: int, side: int, image_size: int) -> tuple[Tensor, Tensor]:
     """Windows on the embedding's grid: first (row, column) of each and its (rows, columns), (P, 2) both."""
-    if within is None:
+    if roi is None:
         return torch.zeros(count, 2, dtype=torch.int64), torch.full((count, 2), side)
-    cells = within.double() * (side / image_size)
+    cells = roi.double() * (side / image_size)
     # a cell around: logits between two pixels are mixed from both
     low = (cells[:, [1, 0]].floor().long() - 1).clamp(0, side - 1)
     high = (cells[:, [3, 2]].ceil().long() + 1).clamp(1, side)

@@ -15,7 +15,7 @@ from medsam.errors import PromptError
 from medsam.masks import RLE
 
 
-class Linker:
+class SliceLinker:
     """Hand it slices in order; it remembers the last one only.
 
     iou_thresh: (0, 1]; lower follows objects that change fast from slice to slice, and follows wrong ones too.
@@ -32,14 +32,14 @@ class Linker:
 
     def add(self, index: int, masks: Sequence[RLE]) -> list[int]:
         """The object of every mask on slice `index`, numbered from 1 in order of appearance."""
-        before = self._last if self._slice is not None and index == self._slice + 1 else []
-        scores = iou_table([mask for mask, _ in before], masks)
+        previous = self._last if self._slice is not None and index == self._slice + 1 else []
+        scores = iou_table([mask for mask, _ in previous], masks)
         objects = []
         for column in range(len(masks)):
             # argmax takes the first of equals, so there is one best match and it is mutual at most once
-            best = int(scores[:, column].argmax()) if before else 0
-            if before and scores[best, column] >= self.iou_thresh and int(scores[best].argmax()) == column:
-                objects.append(before[best][1])
+            best = int(scores[:, column].argmax()) if previous else 0
+            if previous and scores[best, column] >= self.iou_thresh and int(scores[best].argmax()) == column:
+                objects.append(previous[best][1])
             else:
                 self._objects += 1
                 objects.append(self._objects)
@@ -47,10 +47,10 @@ class Linker:
         return objects
 
 
-def iou_table(before: Sequence[RLE], after: Sequence[RLE]) -> np.ndarray:
+def iou_table(previous: Sequence[RLE], after: Sequence[RLE]) -> np.ndarray:
     """IoU (len(before), len(after)) of masks of one size; 0 for two empty masks."""
-    table = np.zeros((len(before), len(after)))
-    for row, one in enumerate(before):
+    table = np.zeros((len(previous), len(after)))
+    for row, one in enumerate(previous):
         for column, other in enumerate(after):
             common = one.intersection(other)
             union = one.area + other.area - common

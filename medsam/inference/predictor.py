@@ -14,13 +14,13 @@ import numpy as np
 
 from medsam.errors import PromptError, counted
 from medsam.geometry import Axis, SlicePlane
-from medsam.inference.network import Looker, Network
+from medsam.inference.image_predictor import ImagePredictor, ScanEncoder
 from medsam.inference.propagate import PropagateSettings, Propagation, propagate_all
 from medsam.inference.session import Session
-from medsam.inference.zoom import Answer, Zoom, answer_slice, bounds
+from medsam.inference.zoom import SliceResult, Zoom, bounds, segment_slice
 from medsam.io.load import as_volume
-from medsam.postprocess.clean import Tidy
-from medsam.postprocess.merge import merge_by_quality
+from medsam.postprocess.clean import Cleanup
+from medsam.postprocess.merge import merge_by_predicted_iou
 from medsam.prompts.plan import PromptPlan, plan
 from medsam.prompts.prompt import Box, Point, Prompt, SlicePrompt, as_prompts
 from medsam.transforms.intensity import IntensityWindow
@@ -28,11 +28,11 @@ from medsam.volume import LabelVolume, Volume
 
 
 @dataclass(frozen=True)
-class SliceAnswer:
+class PromptResult:
     """What one prompt got, or what it spread to.
 
     slice: its number. label: id. box, points: as prompted; None and () where the mask came by propagation.
-    quality: predicted IoU; nan where a drawn mask was taken as it is, or nothing was found. pixels: in the mask, before
+    predicted_iou: nan where a drawn mask was taken as it is, or nothing was found. pixels: in the mask, before
     merging. confidence: of a propagated mask, see `propagate.Propagation`; None for others. candidates: predicted IoU
     of the three masks, with `all_masks`.
     """
@@ -40,7 +40,7 @@ class SliceAnswer:
     slice: int
     label: int
     box: Box | None
-    quality: float
+    predicted_iou: float
     pixels: int
     points: tuple[Point, ...] = ()
     confidence: float | None = None
@@ -51,15 +51,15 @@ class SliceAnswer:
 class Segmentation:
     """A label map with how it came about.
 
-    seconds: {"prepare", "embed", "decode"}, see `Network`. engine, precision: who answered, and in what the encoder
-    computed; the same ones give the same masks. notes: what a reader should know before trusting it, e.g. a slice
-    without contrast. encoded: images the network has encoded for it. alternatives: with `all_masks`, three label maps,
-    of every prompt's best, second and third mask by predicted IoU. stopped: with `propagate`, label id -> {slice: why
-    it ended there}.
+    seconds: {"prepare", "embed", "decode"}, see `ImagePredictor`. engine, precision: who answered, and in what the
+    encoder computed; the same ones give the same masks. notes: what a reader should know before trusting it, e.g. a
+    slice without contrast. encoded: images the network has encoded for it. alternatives: with `all_masks`, three label
+    maps, of every prompt's best, second and third mask by predicted IoU. stop_reasons: with `propagate`, label id ->
+    {slice: why it ended there}.
     """
 
     labels: LabelVolume
-    answers: tuple[SliceAnswer, ...]
+    answers: tuple[PromptResult, ...]
     plane: SlicePlane
     window: IntensityWindow
     seconds: dict[str, float]
@@ -68,15 +68,15 @@ class Segmentation:
     notes: tuple[str, ...] = ()
     encoded: int = 0
     alternatives: tuple[LabelVolume, ...] = ()
-    stopped: Mapping[int, Mapping[int, str]] = field(default_factory=dict)
+    stop_reasons: Mapping[int, Mapping[int, str]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         counts = ", ".join(counted(len(some), one) for some, one in ((self.answers, "answer"), (self.notes, "note")))
         return f"Segmentation({self.labels}, {counts})"
 
 
-class Predictor(Network):
-    """`Network` for whole scans: label maps on the scan's own grid."""
+class Predictor(ImagePredictor):
+    """`ImagePredictor` for whole scans: label maps on the scan's own grid."""
 
     def __repr__(self) -> str:
         return f"Predictor({self.name!r}, device={str(self.device)!r})"
@@ -91,7 +91,7 @@ class Predictor(Network):
         zoom: Zoom = "auto",
     ) -> Session:
         """The scan set once, for box, click, click, undo. scan: as for `segment`."""
-        return Session(self.looker(scan, axis=axis, window=window, modality=modality), zoom)
+        return Session(self.encoder_for(scan, axis=axis, window=window, modality=modality), zoom)
 
     def segment(
         self,
@@ -104,7 +104,7 @@ class Predictor(Network):
         zoom: Zoom = "auto",
         propagate: bool = False,
         max_mm: float = math.inf,
-        tidy: Tidy | None = None,
+        tidy: Cleanup | None = None,
         all_masks: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> Segmentation:
@@ -113,7 +113,7 @@ class Predictor(Network):
         Each slice with a prompt is encoded once, and with zoom "auto" each box once more from close by. Masks of one
         label are united; where labels overlap, the mask with the higher predicted IoU keeps the pixel.
         scan: a Volume, the path of one (`load_volume`), or an array without millimetres (`Volume.from_array`).
-        window, modality: see `resolve_window`. zoom: see `zoom.answer_slice`.
+        window, modality: see `resolve_window`. zoom: see `zoom.segment_slice`.
         propagate: follow each label from its prompted slices through the volume, both ways (see `propagate`), at most
         max_mm; a label with a box3d stays between its ends. What somebody drew as a mask is kept as it is.
         tidy: how masks are cleaned; default: small islands and holes go.
@@ -126,36 +126,42 @@ class Predictor(Network):
             raise PromptError("All masks of a prompt are given on its own slice: leave propagation out.")
         if math.isfinite(max_mm) and not propagate:
             raise PromptError("max_mm (--max-mm) bounds how far a label is followed: it needs propagate.")
-        scan, prompts, tidy = as_volume(scan), as_prompts(prompts), tidy or Tidy()
+        scan, prompts, tidy = as_volume(scan), as_prompts(prompts), tidy or Cleanup()
         tidy.check(scan.geometry.calibrated)
         todo = plan(prompts, scan.geometry, axis)
-        look = self.looker(scan, axis=todo.axis, window=window, modality=modality)
-        work = _Work(look, todo, zoom, tidy, progress)
+        scan_encoder = self.encoder_for(scan, axis=todo.axis, window=window, modality=modality)
+        work = SegmentationBuilder(scan_encoder, todo, zoom, tidy, progress)
         spent, encoded = dict(self.seconds), self.encoded
         if propagate:
             bounded = {prompt.label for prompt in prompts if prompt.box3d is not None}
             work.propagate(bounded, max_mm)
         else:
             work.answer(all_masks)
-        notes = [*look.notes, *work.notes, *([look.flat_note] if look.flat else [])]
+        notes = [
+            *scan_encoder.notes,
+            *work.notes,
+            *([scan_encoder.no_contrast_note] if scan_encoder.no_contrast else []),
+        ]
         if zoom == "on" and not any(self._looks_closer(prompt, propagate) for prompt in prompts):
             notes.append("A closer look is taken at boxes, and there is none: zoom on changes nothing.")
         if all_masks and "points" not in self.sam.spec.prompts:
             notes.append(f"{self.name} was trained to give one mask: the three may mean little.")
-        if propagate and look.plane.count == 1:
-            notes.append(f"The scan has one slice on axis {look.plane.axis}, so there is nowhere to propagate to.")
+        if propagate and scan_encoder.plane.count == 1:
+            notes.append(
+                f"The scan has one slice on axis {scan_encoder.plane.axis}, so there is nowhere to propagate to."
+            )
         return Segmentation(
             labels=LabelVolume(work.labels, scan.geometry, todo.names),
             answers=tuple(work.answers),
-            plane=look.plane,
-            window=look.window,
+            plane=scan_encoder.plane,
+            window=scan_encoder.window,
             seconds={name: self.seconds[name] - spent[name] for name in spent},
             engine=self.engine.name,
             precision=self.precision,
             notes=tuple(notes),
             encoded=self.encoded - encoded,
             alternatives=tuple(LabelVolume(each, scan.geometry, todo.names) for each in work.alternatives),
-            stopped=work.stopped,
+            stop_reasons=work.stop_reasons,
         )
 
     def _looks_closer(self, prompt: Prompt, propagate: bool) -> bool:
@@ -166,21 +172,21 @@ class Predictor(Network):
         return "points" not in self.sam.spec.prompts and (bool(prompt.points) or not propagate)
 
 
-class _Work:
+class SegmentationBuilder:
     """What `Predictor.segment` fills in: labels (K, J, I), answers, alternatives, notes."""
 
     def __init__(
         self,
-        look: Looker,
+        scan_encoder: ScanEncoder,
         todo: PromptPlan,
         zoom: Zoom,
-        tidy: Tidy,
+        tidy: Cleanup,
         progress: Callable[[int, int], None] | None,
     ) -> None:
-        self.look, self.todo, self.zoom, self.tidy, self.progress = look, todo, zoom, tidy, progress
-        self.stopped: dict[int, dict[int, str]] = {}
-        self.labels = np.zeros(look.scan.geometry.shape, dtype=np.uint16)
-        self.answers: list[SliceAnswer] = []
+        self.scan_encoder, self.todo, self.zoom, self.tidy, self.progress = scan_encoder, todo, zoom, tidy, progress
+        self.stop_reasons: dict[int, dict[int, str]] = {}
+        self.labels = np.zeros(scan_encoder.scan.geometry.shape, dtype=np.uint16)
+        self.answers: list[PromptResult] = []
         self.alternatives: list[np.ndarray] = []
         self.notes: list[str] = []
 
@@ -191,33 +197,35 @@ class _Work:
         total = len(self.todo.slices)
         for done, (index, prompts) in enumerate(self.todo.slices.items()):
             self._tell(done, total)
-            found = answer_slice(self.look, index, prompts, zoom=self.zoom)
+            found = segment_slice(self.scan_encoder, index, prompts, zoom=self.zoom)
             masks = np.stack([self._cleaned(each.mask, prompt) for each, prompt in zip(found, prompts, strict=True)])
-            self._merge(self.labels, index, masks, np.array([each.quality for each in found]), prompts)
+            self._merge(self.labels, index, masks, np.array([each.predicted_iou for each in found]), prompts)
             three = self._three(index, prompts, found) if all_masks else [()] * len(prompts)
             for prompt, mask in zip(prompts, masks, strict=True):
                 if not mask.any():
                     self.notes.append(f"Nothing was found for {self.todo.names[prompt.label]!r} on slice {index}.")
             self.answers += [
-                SliceAnswer(
-                    index, prompt.label, prompt.box, each.quality, int(np.count_nonzero(mask)), prompt.points,
+                PromptResult(
+                    index, prompt.label, prompt.box, each.predicted_iou, int(np.count_nonzero(mask)), prompt.points,
                     candidates=candidates,
                 )
                 for prompt, each, mask, candidates in zip(prompts, found, masks, three, strict=True)
             ]  # fmt: skip
         self._tell(total, total)
 
-    def _three(self, index: int, prompts: Sequence[SlicePrompt], answers: Sequence[Answer]) -> list[tuple[float, ...]]:
+    def _three(
+        self, index: int, prompts: Sequence[SlicePrompt], answers: Sequence[SliceResult]
+    ) -> list[tuple[float, ...]]:
         """Fill the alternatives of a slice; predicted IoU of every prompt's three masks, best first."""
-        network = self.look.network
-        if "points" not in network.sam.spec.prompts:
+        image_predictor = self.scan_encoder.image_predictor
+        if "points" not in image_predictor.sam.spec.prompts:
             # what was clicked has become a box by now
             prompts = [
                 replace(prompt, box=answer.box, points=()) for prompt, answer in zip(prompts, answers, strict=True)
             ]
-        found = network.ask(self.look(index), prompts, multimask=True)
-        order = np.argsort(-found.quality, axis=1, kind="stable")
-        quality = np.take_along_axis(found.quality, order, axis=1)
+        found = image_predictor.ask(self.scan_encoder.encode(index), prompts, multimask=True)
+        order = np.argsort(-found.predicted_iou, axis=1, kind="stable")
+        predicted_iou = np.take_along_axis(found.predicted_iou, order, axis=1)
         for rank, labels in enumerate(self.alternatives):
             masks = np.stack(
                 # of the whole look alone, so they may leave their box
@@ -226,8 +234,8 @@ class _Work:
                     for n, prompt in enumerate(prompts)
                 ]
             )
-            self._merge(labels, index, masks, quality[:, rank], prompts)
-        return [tuple(row) for row in quality.tolist()]
+            self._merge(labels, index, masks, predicted_iou[:, rank], prompts)
+        return [tuple(row) for row in predicted_iou.tolist()]
 
     def propagate(self, bounded: Set[str], max_mm: float) -> None:
         """Every label through the volume. bounded: names of labels that stay between their outermost prompts."""
@@ -242,9 +250,9 @@ class _Work:
                         "followed through the volume for itself, so give them labels of their own."
                     )
                 mine[index] = prompt
-        geometry = self.look.scan.geometry
+        geometry = self.scan_encoder.scan.geometry
         spread = propagate_all(
-            self.look,
+            self.scan_encoder,
             seeds,
             zoom=self.zoom,
             settings=PropagateSettings(max_mm=max_mm),
@@ -255,10 +263,10 @@ class _Work:
         for label in list(spread):
             found = spread.pop(label)  # masks of one object at a time
             self._paint(label, found, seeds[label], best)
-            self.stopped[label] = dict(found.stopped)
-            last = self.look.plane.count - 1
+            self.stop_reasons[label] = dict(found.stop_reasons)
+            last = self.scan_encoder.plane.count - 1
             # behind the ends of the scan there is no slice to name
-            where = [(min(max(index, 0), last), why) for index, why in found.stopped.items() if why != "met"]
+            where = [(min(max(index, 0), last), why) for index, why in found.stop_reasons.items() if why != "met"]
             ends = ", ".join(dict.fromkeys(f"{why} at slice {index}" for index, why in where))
             lowest = min(found.confidence, key=lambda index: found.confidence[index], default=None)
             surest = "" if lowest is None else f" Least confidence: {found.confidence[lowest]:.2f} on slice {lowest}."
@@ -268,7 +276,7 @@ class _Work:
 
     def _paint(self, label: int, found: Propagation, seeds: Mapping[int, SlicePrompt], best: np.ndarray) -> None:
         """Put one object into the label map where it is better than `best`, the quality of what is there."""
-        plane, geometry = self.look.plane, self.look.scan.geometry
+        plane, geometry = self.scan_encoder.plane, self.scan_encoder.scan.geometry
         solid = found.volume(plane, geometry.shape)
         clicks = []
         for index, seed in seeds.items():
@@ -282,23 +290,23 @@ class _Work:
                 plane.take(within, index)[...] = part
         solid = self.tidy(solid, geometry.spacing_mm, calibrated=geometry.calibrated, points=clicks, within=within)
         for index in sorted(found.masks.keys() | seeds.keys()):
-            asked, quality = seeds.get(index), found.quality.get(index, np.nan)
+            asked, predicted_iou = seeds.get(index), found.predicted_iou.get(index, np.nan)
             mask = plane.take(solid, index)
             if index in found.masks:
-                if np.isnan(quality):
+                if np.isnan(predicted_iou):
                     mask = found.masks[index]  # drawn: not to be tidied away, and better than any answer
                 rank = plane.take(best, index)
-                wins = mask & ((np.inf if np.isnan(quality) else quality) > rank)
-                rank[wins] = np.inf if np.isnan(quality) else quality
+                wins = mask & ((np.inf if np.isnan(predicted_iou) else predicted_iou) > rank)
+                rank[wins] = np.inf if np.isnan(predicted_iou) else predicted_iou
                 plane.take(self.labels, index)[wins] = label
             else:
                 self.notes.append(f"Nothing was found for {self.todo.names[label]!r} on slice {index}.")
             self.answers.append(
-                SliceAnswer(
+                PromptResult(
                     index,
                     label,
                     asked.box if asked else None,
-                    quality,
+                    predicted_iou,
                     int(np.count_nonzero(mask)),
                     asked.points if asked else (),
                     found.confidence.get(index),
@@ -306,19 +314,24 @@ class _Work:
             )
 
     def _merge(
-        self, labels: np.ndarray, index: int, masks: np.ndarray, quality: np.ndarray, prompts: Sequence[SlicePrompt]
+        self,
+        labels: np.ndarray,
+        index: int,
+        masks: np.ndarray,
+        predicted_iou: np.ndarray,
+        prompts: Sequence[SlicePrompt],
     ) -> None:
         ids = np.array([prompt.label for prompt in prompts])
-        self.look.plane.take(labels, index)[...] = merge_by_quality(masks, quality, ids)
+        self.scan_encoder.plane.take(labels, index)[...] = merge_by_predicted_iou(masks, predicted_iou, ids)
 
     def _cleaned(self, mask: np.ndarray, prompt: SlicePrompt, bounded: bool = True) -> np.ndarray:
         return self.tidy(
             mask,
-            self.look.plane.spacing_mm,
-            calibrated=self.look.scan.geometry.calibrated,
+            self.scan_encoder.plane.spacing_mm,
+            calibrated=self.scan_encoder.scan.geometry.calibrated,
             points=prompt.points,
             box=prompt.box,
-            within=bounds(prompt, self.zoom, self.look.plane) if bounded else None,
+            within=bounds(prompt, self.zoom, self.scan_encoder.plane) if bounded else None,
         )
 
     def _tell(self, done: int, total: int) -> None:

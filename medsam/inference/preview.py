@@ -13,7 +13,7 @@ from scipy import ndimage
 from medsam.errors import counted
 from medsam.files import write_whole
 from medsam.geometry import SlicePlane
-from medsam.inference.predictor import Segmentation, SliceAnswer
+from medsam.inference.predictor import PromptResult, Segmentation
 from medsam.io.save import check_preview
 from medsam.masks import AutomaticMask
 from medsam.prompts.prompt import Box
@@ -168,7 +168,7 @@ def _some(indices: list[int], asked: Collection[int] = (), most: int = _MAX_PANE
     return [indices[n] for n in sorted(even)]
 
 
-def _draw(panel: Axes, scan: Volume, found: Segmentation, index: int, answers: list[SliceAnswer]) -> None:
+def _draw(panel: Axes, scan: Volume, found: Segmentation, index: int, answers: list[PromptResult]) -> None:
     from matplotlib.patches import Rectangle
 
     plane = found.plane
@@ -194,13 +194,13 @@ def _draw(panel: Axes, scan: Volume, found: Segmentation, index: int, answers: l
     panel.set_title(_title(found, index, answers), fontsize=8).set_parse_math(False)
 
 
-def _title(found: Segmentation, index: int, answers: Sequence[SliceAnswer]) -> str:
+def _title(found: Segmentation, index: int, answers: Sequence[PromptResult]) -> str:
     """The slice and whose predicted IoU is what; a drawn mask has none."""
     scores = []
     for answer in answers[:4]:
         name = found.labels.names[answer.label]
         shown = name if len(name) <= 24 else f"{name[:22]}..."
-        scores.append(f"{shown} {'-' if np.isnan(answer.quality) else f'{answer.quality:.2f}'}")
+        scores.append(f"{shown} {'-' if np.isnan(answer.predicted_iou) else f'{answer.predicted_iou:.2f}'}")
     more = " ..." if len(answers) > 4 else ""
     return textwrap.fill(f"{found.plane.axis} = {index}   predicted IoU: {', '.join(scores)}{more}", 60)
 

@@ -34,8 +34,8 @@ from scipy import ndimage
 from medsam.errors import PromptError
 from medsam.geometry import SlicePlane
 from medsam.inference.appearance import log_odds
-from medsam.inference.network import Looker
-from medsam.inference.zoom import Zoom, answer_slice
+from medsam.inference.image_predictor import ScanEncoder
+from medsam.inference.zoom import Zoom, segment_slice
 from medsam.prompts.prompt import Box, SlicePrompt
 from medsam.transforms.intensity import IntensityWindow
 
@@ -94,16 +94,16 @@ class PropagateSettings:
 class Propagation:
     """One object through a scan. Slice numbers ascend; a slice without a mask is in none of the first three.
 
-    masks: bool (h, w), never empty. quality: predicted IoU as the network says it (of two answers the mean by which
+    masks: bool (h, w), never empty. predicted_iou: as the network says it (of two answers the mean by which
     they were joined); nan where a drawn mask was taken as it is.
-    confidence: [0, 1]; see `propagate`. stopped: slice number -> why the object does not go on there, or on from
+    confidence: [0, 1]; see `propagate`. stop_reasons: slice number -> why the object does not go on there, or on from
     there for "met"; -1 and the number of slices stand for the ends of the scan.
     """
 
     masks: dict[int, np.ndarray] = field(default_factory=dict)
-    quality: dict[int, float] = field(default_factory=dict)
+    predicted_iou: dict[int, float] = field(default_factory=dict)
     confidence: dict[int, float] = field(default_factory=dict)
-    stopped: dict[int, End] = field(default_factory=dict)
+    stop_reasons: dict[int, End] = field(default_factory=dict)
 
     def volume(self, plane: SlicePlane, shape: tuple[int, int, int]) -> np.ndarray:
         """All masks as one, bool (K, J, I) = `shape`."""
@@ -114,7 +114,7 @@ class Propagation:
 
 
 def propagate(
-    look: Looker,
+    scan_encoder: ScanEncoder,
     seeds: Mapping[int, SlicePrompt],
     *,
     zoom: Zoom = "off",
@@ -124,7 +124,7 @@ def propagate(
     """Follow one object from its prompted slices, {slice number: prompt}, through the scan.
 
     A prompt that is a mask and nothing else is the answer on its slice, as drawn; every other is answered.
-    zoom: for the prompted slices, see `answer_slice`; a box made from a neighbour's mask says too little of where the
+    zoom: for the prompted slices, see `segment_slice`; a box made from a neighbour's mask says too little of where the
     object ends to draw evidence from it, so the slices between are looked at whole.
     progress: called with (slices done, slices at most).
 
@@ -134,11 +134,11 @@ def propagate(
     another object (docs/propagation.md).
     Raises PromptError for no prompt or no such slice.
     """
-    return propagate_all(look, {0: seeds}, zoom=zoom, settings=settings, progress=progress)[0]
+    return propagate_all(scan_encoder, {0: seeds}, zoom=zoom, settings=settings, progress=progress)[0]
 
 
 def propagate_all(
-    look: Looker,
+    scan_encoder: ScanEncoder,
     objects: Mapping[Name, Mapping[int, SlicePrompt]],
     *,
     zoom: Zoom = "off",
@@ -153,7 +153,7 @@ def propagate_all(
     decoding together.
     """
     settings = settings or PropagateSettings()
-    plane = look.plane
+    plane = scan_encoder.plane
     if not objects:
         raise PromptError("There is nothing to propagate: give at least one object with a prompt.")
     for name, prompted in objects.items():
@@ -165,28 +165,28 @@ def propagate_all(
                     f"The prompt for {name!r} needs slice {index}, but axis {plane.axis} has the slices 0 ... "
                     f"{plane.count - 1}."
                 )
-    if math.isfinite(settings.max_mm) and not look.scan.geometry.calibrated:
+    if math.isfinite(settings.max_mm) and not scan_encoder.scan.geometry.calibrated:
         raise PromptError(
             "The reach of propagation (--max-mm) is in millimetres, and the file of this scan states no physical size. "
             "Leave it out; a box3d bounds the slices, too."
         )
-    gap_mm = look.scan.geometry.spacing_mm[plane.array_axis]
+    gap_mm = scan_encoder.scan.geometry.spacing_mm[plane.array_axis]
     reach = math.floor(settings.max_mm / gap_mm + 1e-9) if math.isfinite(settings.max_mm) else plane.count
     ways = [_tracks(objects, step, reach, plane.count, limits or {}) for step in (1, -1)]
     counter = _Counter(len({n for seeds in objects.values() for n in seeds}) + sum(map(_most, ways)), progress)
 
     found: dict[Name, Propagation] = {name: Propagation() for name in objects}
-    seeds = _answer_seeds(look, objects, zoom, counter)
+    seeds = _answer_seeds(scan_encoder, objects, zoom, counter)
     for name, mine in seeds.items():
         for index, seed in mine.items():
             _add(found[name], index, seed)
             if not seed.area:
-                found[name].stopped[index] = "vanished"
+                found[name].stop_reasons[index] = "vanished"
     for tracks in ways:
-        _walk(look, tracks, seeds, settings, counter)
+        _walk(scan_encoder, tracks, seeds, settings, counter)
     for track in sorted((track for tracks in ways for track in tracks), key=lambda track: -track.step):
         if track.end is not None:
-            found[track.name].stopped.setdefault(*track.end)
+            found[track.name].stop_reasons.setdefault(*track.end)
     for name, propagation in found.items():
         _join(propagation, [[t for t in tracks if t.name == name] for tracks in ways], plane.spacing_mm)
     counter.finish()
@@ -197,24 +197,24 @@ def propagate_all(
 class _Mask:
     """An answer, kept as the part of the slice that holds it. agreement: the least on the way here.
 
-    window: through which it was found; None is the looker's.
+    window: through which it was found; None is the scan encoder's.
     """
 
     packed: np.ndarray
     part: tuple[slice, slice]
     shape: tuple[int, ...]
     area: int
-    quality: float
+    predicted_iou: float
     agreement: float = 1.0
     window: IntensityWindow | None = None
 
     @classmethod
     def of(
-        cls, mask: np.ndarray, quality: float, agreement: float = 1.0, window: IntensityWindow | None = None
+        cls, mask: np.ndarray, predicted_iou: float, agreement: float = 1.0, window: IntensityWindow | None = None
     ) -> _Mask:
         rows, columns = (_span(mask, axis) for axis in (1, 0))
         area = int(np.count_nonzero(mask))
-        return cls(mask[rows, columns].copy(), (rows, columns), mask.shape, area, quality, agreement, window)
+        return cls(mask[rows, columns].copy(), (rows, columns), mask.shape, area, predicted_iou, agreement, window)
 
     @property
     def mask(self) -> np.ndarray:
@@ -231,7 +231,7 @@ class _Mask:
     @property
     def confidence(self) -> float:
         # what somebody drew is as good as the drawing
-        return self.agreement * (1.0 if math.isnan(self.quality) else min(max(self.quality, 0.0), 1.0))
+        return self.agreement * (1.0 if math.isnan(self.predicted_iou) else min(max(self.predicted_iou, 0.0), 1.0))
 
 
 @dataclass(eq=False)
@@ -245,7 +245,7 @@ class _Track(Generic[Name]):
     why: End | None
     steps: dict[int, _Mask] = field(default_factory=dict)
     end: tuple[int, End] | None = None
-    likeness: _Likeness | None = None
+    likeness: _IntensityModel | None = None
     largest: int = 0
 
     def visits(self, index: int) -> bool:
@@ -268,7 +268,7 @@ class _Counter:
             self.tell(self.total, self.total)
 
 
-class _Likeness:
+class _IntensityModel:
     """Whether grey levels are the object's or its surroundings', learnt on the prompted slice.
 
     pixels: grey levels (h, w) in 0 ... 255. See `appearance`.
@@ -297,9 +297,9 @@ def _bins(grey: np.ndarray) -> np.ndarray:
     return np.clip(grey * (_BINS / 256), 0, _BINS - 1).astype(np.intp)
 
 
-def _grey(look: Looker, index: int, window: IntensityWindow | None) -> np.ndarray:
+def _grey(scan_encoder: ScanEncoder, index: int, window: IntensityWindow | None) -> np.ndarray:
     """The slice as the window shows it, (h, w) in 0 ... 255; colours averaged."""
-    pixels = (window or look.window).picture(look.pixels(index))
+    pixels = (window or scan_encoder.window).picture(scan_encoder.pixels(index))
     return pixels if pixels.ndim == 2 else pixels.mean(axis=-1)
 
 
@@ -334,7 +334,7 @@ def _most(tracks: list[_Track[Name]]) -> int:
 
 
 def _answer_seeds(
-    look: Looker, objects: Mapping[Name, Mapping[int, SlicePrompt]], zoom: Zoom, counter: _Counter
+    scan_encoder: ScanEncoder, objects: Mapping[Name, Mapping[int, SlicePrompt]], zoom: Zoom, counter: _Counter
 ) -> dict[Name, dict[int, _Mask]]:
     by_slice: dict[int, list[Name]] = {}
     for name, seeds in objects.items():
@@ -351,14 +351,14 @@ def _answer_seeds(
             else:
                 asked.append((name, prompt))
         if asked:
-            answers = answer_slice(look, index, [prompt for _, prompt in asked], zoom=zoom)
+            answers = segment_slice(scan_encoder, index, [prompt for _, prompt in asked], zoom=zoom)
             for (name, _), answer in zip(asked, answers, strict=True):
-                found[name][index] = _Mask.of(answer.mask, answer.quality, window=answer.looks[0].window)
+                found[name][index] = _Mask.of(answer.mask, answer.predicted_iou, window=answer.crops[0].window)
     return found
 
 
 def _walk(
-    look: Looker,
+    scan_encoder: ScanEncoder,
     tracks: list[_Track[Name]],
     seeds: Mapping[Name, Mapping[int, _Mask]],
     settings: PropagateSettings,
@@ -373,8 +373,10 @@ def _walk(
             track.end = (track.start, "vanished")
         elif (track.stop - track.start) * track.step > 1 and settings.min_likeness > -math.inf:
             seed = mine[track.start]
-            track.likeness = _Likeness(_grey(look, track.start, seed.window), seed, look.plane.spacing_mm)
-    order = range(look.plane.count) if tracks[0].step > 0 else range(look.plane.count - 1, -1, -1)
+            track.likeness = _IntensityModel(
+                _grey(scan_encoder, track.start, seed.window), seed, scan_encoder.plane.spacing_mm
+            )
+    order = range(scan_encoder.plane.count) if tracks[0].step > 0 else range(scan_encoder.plane.count - 1, -1, -1)
     for index in order:
         here = [track for track in tracks if track.visits(index)]
         if not here:
@@ -383,20 +385,20 @@ def _walk(
         # an object that was found through the wide window is followed through it
         for window in dict.fromkeys(track.steps[index - track.step].window for track in here):
             group = [track for track in here if track.steps[index - track.step].window == window]
-            before = [track.steps[index - track.step] for track in group]
-            prompts = [SlicePrompt(1, _next_box(last, look, settings)) for last in before]
-            answers = look.network.ask(look(index, window=window), prompts)
-            grey = _grey(look, index, window) if settings.min_likeness > -math.inf else None
-            for track, last, answer, quality in zip(
-                group, before, answers.masks[:, 0], answers.quality[:, 0].tolist(), strict=True
+            previous = [track.steps[index - track.step] for track in group]
+            prompts = [SlicePrompt(1, _next_box(last, scan_encoder, settings)) for last in previous]
+            answers = scan_encoder.image_predictor.ask(scan_encoder.encode(index, window=window), prompts)
+            grey = _grey(scan_encoder, index, window) if settings.min_likeness > -math.inf else None
+            for track, last, answer, predicted_iou in zip(
+                group, previous, answers.masks[:, 0], answers.predicted_iou[:, 0].tolist(), strict=True
             ):
                 mask = _meeting(answer, last)
-                why = _why_not(mask, last, track, grey, settings)
+                why = _stop_reason(mask, last, track, grey, settings)
                 if why is not None:
                     track.end = (index, why)
                 else:
                     agreement = min(last.agreement, _overlap(mask, last))
-                    track.steps[index] = _Mask.of(mask, quality, agreement, window)
+                    track.steps[index] = _Mask.of(mask, predicted_iou, agreement, window)
     for track in tracks:
         if track.end is None and track.why is not None:
             track.end = (track.stop, track.why)
@@ -404,12 +406,12 @@ def _walk(
         del track.steps[track.start]
 
 
-def _next_box(last: _Mask, look: Looker, settings: PropagateSettings) -> Box:
-    plane = look.plane
+def _next_box(last: _Mask, scan_encoder: ScanEncoder, settings: PropagateSettings) -> Box:
+    plane = scan_encoder.plane
     x0, y0, x1, y1 = last.box
     # stored pixels to a pixel of the network's input, which is square in mm
     longest_mm = max(length * pitch for length, pitch in zip(plane.shape, plane.spacing_mm, strict=True))
-    input_mm = longest_mm / look.network.sam.spec.preprocess.size
+    input_mm = longest_mm / scan_encoder.image_predictor.sam.spec.preprocess.size
     right = settings.grow * (x1 - x0) + settings.grow_px * input_mm / plane.spacing_mm[1]
     down = settings.grow * (y1 - y0) + settings.grow_px * input_mm / plane.spacing_mm[0]
     return max(x0 - right, 0.0), max(y0 - down, 0.0), min(x1 + right, plane.shape[1]), min(y1 + down, plane.shape[0])
@@ -433,7 +435,7 @@ def _overlap(mask: np.ndarray, last: _Mask) -> float:
     return common / (int(np.count_nonzero(mask)) + last.area - common)
 
 
-def _why_not(
+def _stop_reason(
     mask: np.ndarray, last: _Mask, track: _Track[Name], grey: np.ndarray | None, settings: PropagateSettings
 ) -> End | None:
     """Why an answer is not the object any more; None when it is."""
@@ -464,8 +466,8 @@ def _join(found: Propagation, ways: list[list[_Track[Name]]], spacing_mm: tuple[
         if not joined.any():
             # two answers apart from each other: the weightier one is believed
             joined = (a if share >= 0.5 else b).mask
-        quality = share * a.quality + (1 - share) * b.quality
-        _add(found, index, _Mask.of(joined, quality), max(a.confidence, b.confidence) * _overlap(a.mask, b))
+        predicted_iou = share * a.predicted_iou + (1 - share) * b.predicted_iou
+        _add(found, index, _Mask.of(joined, predicted_iou), max(a.confidence, b.confidence) * _overlap(a.mask, b))
 
 
 def _trust(answer: _Mask) -> float:
@@ -506,7 +508,7 @@ def _grown(part: tuple[slice, slice], margin: list[int], shape: tuple[int, ...])
 def _add(found: Propagation, index: int, answer: _Mask, confidence: float | None = None) -> None:
     if answer.area:
         found.masks[index] = answer.mask
-        found.quality[index] = answer.quality
+        found.predicted_iou[index] = answer.predicted_iou
         found.confidence[index] = answer.confidence if confidence is None else confidence
 
 
@@ -515,5 +517,8 @@ def _in_order(found: Propagation) -> Propagation:
         return dict(sorted(part.items()))
 
     return Propagation(
-        ascending(found.masks), ascending(found.quality), ascending(found.confidence), ascending(found.stopped)
+        ascending(found.masks),
+        ascending(found.predicted_iou),
+        ascending(found.confidence),
+        ascending(found.stop_reasons),
     )

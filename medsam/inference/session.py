@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from medsam.errors import PromptError
-from medsam.inference.network import Looker
-from medsam.inference.zoom import Answer, Zoom, answer_slice, bounds
-from medsam.postprocess.clean import Tidy
+from medsam.inference.image_predictor import ScanEncoder
+from medsam.inference.zoom import SliceResult, Zoom, bounds, segment_slice
+from medsam.postprocess.clean import Cleanup
 from medsam.prompts.plan import plan
 from medsam.prompts.prompt import DEFAULT_LABEL, Box, Prompt, SlicePrompt
 from medsam.volume import LabelVolume
@@ -28,7 +28,7 @@ class _Slice:
     """What was said on one slice so far, and the answer to it."""
 
     prompt: SlicePrompt
-    answer: Answer
+    answer: SliceResult
 
 
 _State = Mapping[int, _Slice]
@@ -36,17 +36,19 @@ _EMPTY: _State = {}
 
 
 class Session:
-    """Made by `Predictor.session`, or from a `Looker`. label: the object's name. zoom: as in `answer_slice`.
+    """Made by `Predictor.session`, or from a `ScanEncoder`. label: the object's name. zoom: as in `segment_slice`.
     tidy: how `labels` are cleaned.
 
-    Slice numbers count along the looker's axis; positions are stored pixels, as in `Prompt`. Not for several threads.
-    Undo keeps every answer: at 512 x 512 pixels a step takes 2 MB.
+    Slice numbers count along the scan encoder's axis; positions are stored pixels, as in `Prompt`. Not for several
+    threads. Undo keeps every answer: at 512 x 512 pixels a step takes 2 MB.
     Raises PromptError for a `tidy` in mm on a scan without millimetres.
     """
 
-    def __init__(self, look: Looker, zoom: Zoom = "auto", label: str = DEFAULT_LABEL, tidy: Tidy | None = None) -> None:
-        self.look, self.zoom, self.label, self.tidy = look, zoom, label, tidy or Tidy()
-        self.tidy.check(look.scan.geometry.calibrated)
+    def __init__(
+        self, scan_encoder: ScanEncoder, zoom: Zoom = "auto", label: str = DEFAULT_LABEL, tidy: Cleanup | None = None
+    ) -> None:
+        self.scan_encoder, self.zoom, self.label, self.tidy = scan_encoder, zoom, label, tidy or Cleanup()
+        self.tidy.check(scan_encoder.scan.geometry.calibrated)
         self._states: list[_State] = [_EMPTY]
         self._at = 0
 
@@ -54,21 +56,21 @@ class Session:
     def _now(self) -> _State:
         return self._states[self._at]
 
-    def box(self, index: int, box: Box) -> Answer:
+    def box(self, index: int, box: Box) -> SliceResult:
         """Ask for what is in a box on slice `index`. What was said on that slice before is forgotten (undo has it).
 
         Raises PromptError for a box that is empty, not finite or outside, or no such slice.
         """
         return self._begin(Prompt(self.label, box=box, slice=index))
 
-    def mask(self, index: int, mask: np.ndarray) -> Answer:
+    def mask(self, index: int, mask: np.ndarray) -> SliceResult:
         """Ask with a rough mask, bool (h, w) or (K, J, I), of which slice `index` counts. Starts the slice anew.
 
         Raises PromptError for a mask that is empty there or of another grid, or no such slice.
         """
         return self._begin(Prompt(self.label, slice=index, mask=mask))
 
-    def click(self, index: int, x: float, y: float, inside: bool = True) -> Answer:
+    def click(self, index: int, x: float, y: float, inside: bool = True) -> SliceResult:
         """Add a click to what was said on slice `index`; without anything said, it has to be inside.
 
         The same click twice changes nothing. Raises PromptError for a click outside the slice, one that contradicts an
@@ -77,10 +79,12 @@ class Session:
         said = self._now.get(index)
         if said is None:
             return self._begin(Prompt(self.label, slice=index, points=((x, y, int(inside)),)))
-        before = said.prompt
-        asked = Prompt(self.label, before.box, index, points=(*before.points, (x, y, int(inside))), mask=before.mask)
+        previous = said.prompt
+        asked = Prompt(
+            self.label, previous.box, index, points=(*previous.points, (x, y, int(inside))), mask=previous.mask
+        )
         prompt = self._checked(asked)
-        return said.answer if prompt.points == before.points else self._step(index, prompt, said.answer)
+        return said.answer if prompt.points == previous.points else self._step(index, prompt, said.answer)
 
     def undo(self) -> bool:
         """Go back to before the last step (a reset too); False when there is none."""
@@ -97,7 +101,7 @@ class Session:
         if self._now:
             self._follow(_EMPTY)
 
-    def answer(self, index: int) -> Answer | None:
+    def answer(self, index: int) -> SliceResult | None:
         """The answer on a slice as it stands; None where nothing was asked."""
         said = self._now.get(index)
         return None if said is None else said.answer
@@ -105,8 +109,8 @@ class Session:
     @property
     def labels(self) -> LabelVolume:
         """All answers as one label map on the scan's grid, 1 in the object, cleaned by `tidy`; ready to be saved."""
-        plane, calibrated = self.look.plane, self.look.scan.geometry.calibrated
-        array = np.zeros(self.look.scan.geometry.shape, dtype=np.uint8)
+        plane, calibrated = self.scan_encoder.plane, self.scan_encoder.scan.geometry.calibrated
+        array = np.zeros(self.scan_encoder.scan.geometry.shape, dtype=np.uint8)
         for index, said in self._now.items():
             plane.take(array, index)[...] = self.tidy(
                 said.answer.mask,
@@ -116,7 +120,7 @@ class Session:
                 box=said.prompt.box,
                 within=bounds(said.prompt, self.zoom, plane),
             )
-        return LabelVolume(array, self.look.scan.geometry, {1: self.label})
+        return LabelVolume(array, self.scan_encoder.scan.geometry, {1: self.label})
 
     @property
     def prompts(self) -> list[Prompt]:
@@ -137,7 +141,7 @@ class Session:
         The `prompts` of one session give another on the same scan the same masks, bit by bit.
         Raises PromptError, before any step, when a prompt lies outside or they are of several objects.
         """
-        todo = plan(prompts, self.look.scan.geometry, self.look.plane.axis)
+        todo = plan(prompts, self.scan_encoder.scan.geometry, self.scan_encoder.plane.axis)
         if len(todo.names) > 1 or any(len(on_slice) > 1 for on_slice in todo.slices.values()):
             raise PromptError(
                 "A session is about one object, and these prompts are about several. Take a session each."
@@ -150,18 +154,18 @@ class Session:
             for clicks in range(start, len(prompt.points) + 1):
                 answer = self._step(index, replace(prompt, points=prompt.points[:clicks]), answer)
 
-    def _begin(self, prompt: Prompt) -> Answer:
+    def _begin(self, prompt: Prompt) -> SliceResult:
         index = 0 if prompt.slice is None else prompt.slice
         return self._step(index, self._checked(prompt), None)
 
     def _checked(self, prompt: Prompt) -> SlicePrompt:
         """The prompt as it is on its slice; PromptError when it does not fit the scan."""
-        todo = plan([prompt], self.look.scan.geometry, self.look.plane.axis)
+        todo = plan([prompt], self.scan_encoder.scan.geometry, self.scan_encoder.plane.axis)
         ((found,),) = todo.slices.values()
         return found
 
-    def _step(self, index: int, prompt: SlicePrompt, before: Answer | None) -> Answer:
-        (answer,) = answer_slice(self.look, index, [prompt], zoom=self.zoom, before=[before])
+    def _step(self, index: int, prompt: SlicePrompt, previous: SliceResult | None) -> SliceResult:
+        (answer,) = segment_slice(self.scan_encoder, index, [prompt], zoom=self.zoom, previous=[previous])
         self._follow({**self._now, index: _Slice(prompt, answer)})
         return answer
 

@@ -19,10 +19,10 @@ evidence    the averaged logits are log-odds of a pixel belonging to the object.
                           box, from smoothed histograms over equally filled bins (the appearance term of GrabCut, Rother
                           et al. 2004). It speaks up for what a tight box leaves out, and against the margin of a loose
                           one, which looks like what lies outside.
-            Models fine-tuned with loose boxes answer without the two (`ModelSpec.evidence`).
+            Models fine-tuned with loose boxes answer without the two (`ModelSpec.use_priors`).
 
 Nothing outside a given box is kept: of a pixel that its edge cuts all may stay, of others nothing. Where a click inside
-lies beyond the box, the box reaches to it (`clicks.grown_to`).
+lies beyond the box, the box reaches to it (`clicks.box_including`).
 
 Letters: P prompts, L looks, h and w of the stored slice, s the side of logits.
 """
@@ -40,8 +40,8 @@ from scipy import ndimage
 from medsam.errors import PromptError
 from medsam.geometry import SlicePlane
 from medsam.inference.appearance import log_odds
-from medsam.inference.clicks import as_box, clicked_inside, grown_to, with_clicks
-from medsam.inference.network import Extent, Look, Looker
+from medsam.inference.clicks import box_for, box_including, clicked_inside, enforce_clicks
+from medsam.inference.image_predictor import Crop, LogitsFor, ScanEncoder
 from medsam.postprocess.merge import stability_score
 from medsam.prompts.prompt import Box, SlicePrompt
 from medsam.prompts.simulate import tight_box
@@ -52,19 +52,19 @@ Zoom = Literal["off", "on", "auto"]
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class SliceResult:
     """What one prompt got on one slice.
 
-    mask: bool (h, w). quality: predicted IoU, the network's own guess, not clamped. logits: (h, w) float32, what was
-    thresholded at 0; -inf where nothing looked. looks: what was encoded for it. memory: (L, s, s), the logits of each
-    look, fit to be given back with the next click. box: the one the network was asked with, given or found.
+    mask: bool (h, w). predicted_iou: the network's own guess, not clamped. logits: (h, w) float32, what was thresholded
+    at 0; -inf where nothing looked. crops: what was encoded for it. low_res_logits: (L, s, s), the logits of each look,
+    fit to be given back with the next click. box: the one the network was asked with, given or found.
     """
 
     mask: np.ndarray
-    quality: float
+    predicted_iou: float
     logits: np.ndarray
-    looks: tuple[Look, ...]
-    memory: torch.Tensor
+    crops: tuple[Crop, ...]
+    low_res_logits: torch.Tensor
     box: Box | None = None
 
 
@@ -80,7 +80,7 @@ _SAMPLE = 200_000
 
 
 @dataclass(frozen=True)
-class Evidence:
+class PriorWeights:
     """How much the box and the pixels count beside the network's log-odds, for an answer of stability 0.5.
 
     box, pixels: their weights. limit: the most one pixel's brightness may say, in log-odds.
@@ -92,20 +92,20 @@ class Evidence:
     limit: float = 1.5
 
 
-def answer_slice(
-    look: Looker,
+def segment_slice(
+    scan_encoder: ScanEncoder,
     index: int,
     prompts: Sequence[SlicePrompt],
     *,
     zoom: Zoom = "auto",
-    before: Sequence[Answer | None] | None = None,
-) -> list[Answer]:
+    previous: Sequence[SliceResult | None] | None = None,
+) -> list[SliceResult]:
     """Answer every prompt on slice `index`, in their order.
 
     zoom: "off" looks at the whole slice once and answers as published, but for what lies apart from a box and its
-    surroundings (`Network.predict`, extent "near"). "on" answers boxes from the closer look alone. Both may leave the
-    box. "auto" does all that is described above: at most two looks a box, the whole slice shared by all.
-    before: the answer each prompt had before its last click, or None. Its logits go back into the network, and its
+    surroundings (`ImagePredictor.predict`, logits for "near_box"). "on" answers boxes from the closer look alone. Both
+    may leave the box. "auto" does all that is described above: at most two looks a box, the whole slice shared by all.
+    previous: the result each prompt had before its last click, or None. Its logits go back into the network, and its
     looks are taken again, so nothing new is encoded while the clicks stay inside them.
     Raises PromptError for no such slice, no prompt, or an unknown zoom.
     """
@@ -113,63 +113,73 @@ def answer_slice(
         raise PromptError(f"There is no zoom {zoom!r}; use {', '.join(get_args(Zoom))}.")
     if not prompts:
         raise PromptError("No prompt: give at least one box, click or mask.")
-    asked, before = list(prompts), list(before or [None] * len(prompts))
-    knows_clicks = "points" in look.network.sam.spec.prompts
+    asked, previous = list(prompts), list(previous or [None] * len(prompts))
+    knows_clicks = "points" in scan_encoder.image_predictor.sam.spec.prompts
     strange = [] if knows_clicks else [n for n, prompt in enumerate(asked) if prompt.points or prompt.mask is not None]
     if strange:
-        whole = look(index)
+        whole = scan_encoder.encode(index)
         for n in strange:
-            earlier = before[n]
+            earlier = previous[n]
             last = None if earlier is None else tight_box(earlier.mask, 1)
-            asked[n] = as_box(look.network, whole, asked[n], look.plane, last)
+            asked[n] = box_for(scan_encoder.image_predictor, whole, asked[n], scan_encoder.plane, last)
     if not knows_clicks:
         # a network that was shown boxes only makes nothing of its earlier logits
-        before = [None] * len(asked)
+        previous = [None] * len(asked)
     if zoom != "off":
         for n, prompt in enumerate(asked):
             if prompt.box is not None:
-                asked[n] = replace(prompt, box=grown_to(prompt.box, clicked_inside(prompts[n]), look.plane))
-            earlier = before[n]
-            if earlier is not None and any(_seen_in(asked[n], one) != asked[n] for one in earlier.looks):
+                asked[n] = replace(
+                    prompt, box=box_including(prompt.box, clicked_inside(prompts[n]), scan_encoder.plane)
+                )
+            earlier = previous[n]
+            if earlier is not None and any(_clicks_inside(asked[n], one) != asked[n] for one in earlier.crops):
                 # a click outside the closer look: it has to be taken elsewhere
-                before[n] = None
-    looks = [
-        _looks(look, index, prompt, zoom) if earlier is None else earlier.looks
-        for prompt, earlier in zip(asked, before, strict=True)
+                previous[n] = None
+    crops = [
+        _crops_of(scan_encoder, index, prompt, zoom) if earlier is None else earlier.crops
+        for prompt, earlier in zip(asked, previous, strict=True)
     ]
     # of every prompt, look by look: logits on the slice, logits of the network, predicted IoU
-    heard: list[list[tuple[np.ndarray, torch.Tensor, float]]] = [[] for _ in asked]
+    per_prompt: list[list[tuple[np.ndarray, torch.Tensor, float]]] = [[] for _ in asked]
     # one look at a time, all its prompts together: embeddings of many closer looks need not be in memory at once
-    for one in dict.fromkeys(each for mine in looks for each in mine):
-        members = [n for n, mine in enumerate(looks) if one in mine]
+    for one in dict.fromkeys(each for mine in crops for each in mine):
+        members = [n for n, mine in enumerate(crops) if one in mine]
         earlier_logits = [
-            None if (earlier := before[n]) is None else earlier.memory[looks[n].index(one)] for n in members
+            None if (earlier := previous[n]) is None else earlier.low_res_logits[crops[n].index(one)] for n in members
         ]
-        found = look.network.ask(
-            look.many([one])[0],
-            [_seen_in(asked[n], one) for n in members],
+        found = scan_encoder.image_predictor.ask(
+            scan_encoder.encode_many([one])[0],
+            [_clicks_inside(asked[n], one) for n in members],
             logits=earlier_logits,
-            extent="everywhere" if knows_clicks else _extent([prompts[n] for n in members], zoom),
+            logits_for="all" if knows_clicks else _logits_for([prompts[n] for n in members], zoom),
         )
         restored = found.frame.restore(found.logits[:, 0]).cpu().numpy()
         for row, n in enumerate(members):
-            heard[n].append((restored[row], found.logits[row, 0].cpu(), float(found.quality[row, 0])))
+            per_prompt[n].append((restored[row], found.logits[row, 0].cpu(), float(found.predicted_iou[row, 0])))
     answers = []
     for n, (prompt, wanted) in enumerate(zip(prompts, asked, strict=True)):
-        maps, memory, quality = zip(*heard[n], strict=True)
-        logits = together(maps)
+        maps, low_res_logits, predicted_iou = zip(*per_prompt[n], strict=True)
+        logits = mean_logits(maps)
         if zoom == "auto" and wanted.box is not None:
             # a network that knows masks has heard of it
             rough = None if knows_clicks else prompt.mask
-            weights = None if look.network.sam.spec.evidence or rough is not None else Evidence(box=0.0, pixels=0.0)
-            pixels, pitch_mm = look.pixels(index), look.plane.spacing_mm
-            logits = with_evidence(logits, wanted.box, pixels, weights, rough=rough, pitch_mm=pitch_mm)
+            weights = (
+                None
+                if scan_encoder.image_predictor.sam.spec.use_priors or rough is not None
+                else PriorWeights(box=0.0, pixels=0.0)
+            )
+            pixels, pitch_mm = scan_encoder.pixels(index), scan_encoder.plane.spacing_mm
+            logits = add_box_and_intensity_prior(logits, wanted.box, pixels, weights, rough=rough, pitch_mm=pitch_mm)
         if prompt.points and wanted.box is not None and (zoom == "auto" or not wanted.points):
-            logits = with_clicks(logits, prompt.points, wanted.box, look.pixels(index), look.plane)
-        if (within := bounds(prompt, zoom, look.plane)) is not None:
+            logits = enforce_clicks(logits, prompt.points, wanted.box, scan_encoder.pixels(index), scan_encoder.plane)
+        if (within := bounds(prompt, zoom, scan_encoder.plane)) is not None:
             # clicks reach beyond the box, and so may a mask that was drawn
             logits = np.where(within, logits, np.float32(-np.inf))
-        answers.append(Answer(logits > 0, float(np.mean(quality)), logits, looks[n], torch.stack(memory), wanted.box))
+        answers.append(
+            SliceResult(
+                logits > 0, float(np.mean(predicted_iou)), logits, crops[n], torch.stack(low_res_logits), wanted.box
+            )
+        )
     return answers
 
 
@@ -177,7 +187,7 @@ def bounds(prompt: SlicePrompt, zoom: Zoom, plane: SlicePlane) -> np.ndarray | N
     """Where the answer to a prompt may lie, bool (h, w): the pixels of its box; None where nothing bounds it."""
     if zoom != "auto" or prompt.box is None:
         return None
-    return in_box(grown_to(prompt.box, clicked_inside(prompt), plane), plane.shape)
+    return in_box(box_including(prompt.box, clicked_inside(prompt), plane), plane.shape)
 
 
 def closer_region(box: Box, plane: SlicePlane) -> Region:
@@ -193,42 +203,42 @@ def closer_region(box: Box, plane: SlicePlane) -> Region:
     return x0, y0, x1, y1
 
 
-def _extent(prompts: Sequence[SlicePrompt], zoom: Zoom) -> Extent:
+def _logits_for(prompts: Sequence[SlicePrompt], zoom: Zoom) -> LogitsFor:
     """Which logits become a mask, of a network whose answers are not given back to it."""
     if any(prompt.mask is not None for prompt in prompts):
-        return "everywhere"
+        return "all"
     if zoom == "auto":
-        return "inside"
-    return "everywhere" if any(prompt.points for prompt in prompts) else "near"
+        return "in_box"
+    return "all" if any(prompt.points for prompt in prompts) else "near_box"
 
 
-def _looks(look: Looker, index: int, prompt: SlicePrompt, zoom: Zoom) -> tuple[Look, ...]:
+def _crops_of(scan_encoder: ScanEncoder, index: int, prompt: SlicePrompt, zoom: Zoom) -> tuple[Crop, ...]:
     if zoom == "off" or prompt.box is None:
-        return (Look(index),)
-    region = closer_region(prompt.box, look.plane)
+        return (Crop(index),)
+    region = closer_region(prompt.box, scan_encoder.plane)
     if zoom == "on":
-        return (Look(index, region),)
-    window = _fitting_window(look, index, prompt.box)
-    whole = Look(index, None, window)
+        return (Crop(index, region),)
+    window = _fitting_window(scan_encoder, index, prompt.box)
+    whole = Crop(index, None, window)
     x0, y0, x1, y1 = region
-    spacing, (rows, columns) = look.plane.spacing_mm, look.plane.shape
+    spacing, (rows, columns) = scan_encoder.plane.spacing_mm, scan_encoder.plane.shape
     extent_mm = max(rows * spacing[0], columns * spacing[1])
-    shrunk = extent_mm / look.network.sam.spec.preprocess.size / min(spacing)
+    shrunk = extent_mm / scan_encoder.image_predictor.sam.spec.preprocess.size / min(spacing)
     magnified = extent_mm / max((y1 - y0) * spacing[0], (x1 - x0) * spacing[1])
-    return (whole, Look(index, region, window)) if min(shrunk, magnified) >= _WORTHWHILE else (whole,)
+    return (whole, Crop(index, region, window)) if min(shrunk, magnified) >= _WORTHWHILE else (whole,)
 
 
-def _fitting_window(look: Looker, index: int, box: Box) -> IntensityWindow | None:
-    """The looker's wide window when its own hides most of what is in the box; None keeps its own."""
-    if look.wide is None:
+def _fitting_window(scan_encoder: ScanEncoder, index: int, box: Box) -> IntensityWindow | None:
+    """The scan encoder's wide window when its own hides most of what is in the box; None keeps its own."""
+    if scan_encoder.wide_window is None:
         return None
-    x0, y0, x1, y1 = pixels_of(box, look.plane.shape)
-    inside = look.pixels(index)[y0:y1, x0:x1]
-    hidden = (inside < look.window.low) | (inside > look.window.high)
-    return look.wide if float(hidden.mean()) > _CLIPPED else None
+    x0, y0, x1, y1 = pixels_of(box, scan_encoder.plane.shape)
+    inside = scan_encoder.pixels(index)[y0:y1, x0:x1]
+    hidden = (inside < scan_encoder.window.low) | (inside > scan_encoder.window.high)
+    return scan_encoder.wide_window if float(hidden.mean()) > _CLIPPED else None
 
 
-def _seen_in(prompt: SlicePrompt, one: Look) -> SlicePrompt:
+def _clicks_inside(prompt: SlicePrompt, one: Crop) -> SlicePrompt:
     """The prompt without clicks that lie outside a closer look."""
     if one.region is None or not prompt.points:
         return prompt
@@ -239,7 +249,7 @@ def _seen_in(prompt: SlicePrompt, one: Look) -> SlicePrompt:
     return replace(prompt, points=inside)
 
 
-def together(maps: Sequence[np.ndarray]) -> np.ndarray:
+def mean_logits(maps: Sequence[np.ndarray]) -> np.ndarray:
     """Mean logits (h, w) of the looks that saw a pixel."""
     stack = np.stack(maps)
     seen = np.isfinite(stack)
@@ -247,11 +257,11 @@ def together(maps: Sequence[np.ndarray]) -> np.ndarray:
     return np.where(seen.any(axis=0), total / np.maximum(seen.sum(axis=0), 1), -np.inf).astype(np.float32)
 
 
-def with_evidence(
+def add_box_and_intensity_prior(
     logits: np.ndarray,
     box: Box,
     pixels: np.ndarray,
-    weights: Evidence | None = None,
+    weights: PriorWeights | None = None,
     *,
     rough: np.ndarray | None = None,
     pitch_mm: tuple[float, float] = (1.0, 1.0),
@@ -261,7 +271,7 @@ def with_evidence(
     pixels: (h, w) or (h, w, 3), any units. rough: bool (h, w), a mask that was given; without pixels of it in the box
     it says nothing. pitch_mm: (row, column) of a pixel.
     """
-    weights = weights or Evidence()
+    weights = weights or PriorWeights()
     shape = logits.shape
     x0, y0, x1, y1 = box
     width, height = x1 - x0, y1 - y0

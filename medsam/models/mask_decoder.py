@@ -88,14 +88,14 @@ class MaskDecoder(nn.Module):
         heads = [head(queries[:, :, 1 + index]) for index, head in enumerate(self.output_hypernetworks_mlps)]
         # every head runs so that every weight has a gradient, whichever masks are wanted
         logits = upscaled @ stack(heads, dim=3)[..., wanted]
-        quality = self.iou_prediction_head(queries[:, :, 0])[:, :, wanted]
+        predicted_iou = self.iou_prediction_head(queries[:, :, 0])[:, :, wanted]
         if cells is not None:
             # (B, P, n, row of two, column of two, row of two, column of two, M)
             logits = logits.unflatten(2, (-1, 2, 2, 2, 2)).permute(0, 1, 7, 2, 3, 5, 4, 6)
-            return logits.flatten(4, 5).flatten(5, 6), quality
+            return logits.flatten(4, 5).flatten(5, 6), predicted_iou
         # (B, P, row, column, row of two, column of two, row of two, column of two, M)
         logits = logits.unflatten(2, (height, width, 2, 2, 2, 2)).permute(0, 1, 8, 2, 4, 6, 3, 5, 7)
-        return logits.reshape(batch, prompts, -1, 4 * height, 4 * width), quality
+        return logits.reshape(batch, prompts, -1, 4 * height, 4 * width), predicted_iou
 
     def image_part(self, image: Tensor, positions: Tensor) -> ImagePart:
         """What the first layer makes of the image alone; the same for every prompt without a mask.

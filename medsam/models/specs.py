@@ -98,7 +98,7 @@ class ModelSpec:
     asset: str | None = None
     note: str = field(default="", compare=False)
     prompts: tuple[str, ...] = ("box", "points", "mask")
-    evidence: bool = True
+    use_priors: bool = True
 
     def __post_init__(self) -> None:
         if self.encoder.image_size != self.preprocess.size:
@@ -140,7 +140,7 @@ class ModelSpec:
                 asset=card["asset"],
                 note=str(card.get("note", "")),
                 prompts=tuple(str(kind) for kind in card.get("prompts", ("box", "points", "mask"))),
-                evidence=bool(card.get("evidence", True)),
+                use_priors=bool(card.get("evidence", True)),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(

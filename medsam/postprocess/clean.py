@@ -29,7 +29,7 @@ ISLAND_SHARE, HOLE_SHARE = 0.01, 0.02
 
 
 @dataclass(frozen=True, eq=False)
-class Keep:
+class KeepComponents:
     """Which pieces of a mask were asked for. With neither given: the largest.
 
     points: (N, D) pixel indices of clicks inside the object; pieces that hold one are kept, or, where none does, the
@@ -51,7 +51,7 @@ def clean(
     fill_mm: float = 0.0,
     min_island_share: float = 0.0,
     fill_share: float = 0.0,
-    keep: Keep | None = None,
+    keep: KeepComponents | None = None,
     smooth_mm: float = 0.0,
     within: np.ndarray | None = None,
 ) -> np.ndarray:
@@ -94,7 +94,7 @@ def clean(
 
 
 @dataclass(frozen=True)
-class Tidy:
+class Cleanup:
     """What answers are cleaned of before a user gets them.
 
     keep_islands: nothing of the default: islands under `ISLAND_MM` and holes under `HOLE_MM` stay, or, in a picture
@@ -134,7 +134,7 @@ class Tidy:
         self.check(calibrated)
         by_mm, by_share = calibrated and not self.keep_islands, not calibrated and not self.keep_islands
         inside = [where for *where, label in points if label]
-        keep = Keep(np.array(inside) if inside else None, box) if self.one_piece else None
+        keep = KeepComponents(np.array(inside) if inside else None, box) if self.one_piece else None
         cleaned = clean(
             mask,
             spacing_mm,
@@ -226,7 +226,7 @@ def _without_islands(mask: np.ndarray, least: float) -> np.ndarray:
     return np.concatenate([[False], stay])[pieces]
 
 
-def _kept(mask: np.ndarray, keep: Keep, pitch: Sequence[float], offset: Sequence[int]) -> np.ndarray:
+def _kept(mask: np.ndarray, keep: KeepComponents, pitch: Sequence[float], offset: Sequence[int]) -> np.ndarray:
     """offset: of this part of the array in the whole, along its axes."""
     pieces, sizes = _pieces(mask)
     stay = sizes == sizes.max()

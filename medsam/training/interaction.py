@@ -67,7 +67,7 @@ class Turn:
     """
 
     logits: Tensor
-    quality: Tensor
+    predicted_iou: Tensor
     multimask: bool | None
 
     def answers(self) -> list[tuple[Tensor, Tensor]]:
@@ -76,15 +76,15 @@ class Turn:
         A box gives two: the single mask, which answers boxes, and the three, which would not learn from boxes else.
         """
         if self.multimask is not None:
-            return [(self.logits, self.quality)]
+            return [(self.logits, self.predicted_iou)]
         one, three = slice(0, 1), slice(1, None)
-        return [(self.logits[:, :, part], self.quality[:, :, part]) for part in (one, three)]
+        return [(self.logits[:, :, part], self.predicted_iou[:, :, part]) for part in (one, three)]
 
     def chosen(self) -> Tensor:
         """Logits (B, P, s, s), detached, of the mask that inference would show: the best by predicted IoU of the
         three for a single point, else the single mask."""
-        logits, quality = (tensor.detach() for tensor in self.answers()[0])
-        best = quality.argmax(dim=2)[..., None, None, None]
+        logits, predicted_iou = (tensor.detach() for tensor in self.answers()[0])
+        best = predicted_iou.argmax(dim=2)[..., None, None, None]
         return torch.take_along_dim(logits, best, dim=2).squeeze(2)
 
 

@@ -69,7 +69,7 @@ def true_iou(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def mask_loss(
-    logits: Tensor, quality: Tensor, targets: Tensor, valid: Tensor, weights: LossWeights | None = None
+    logits: Tensor, predicted_iou: Tensor, targets: Tensor, valid: Tensor, weights: LossWeights | None = None
 ) -> MaskLoss:
     """Loss of one answer: of each valid prompt's best mask, averaged within each image, then over the images.
 
@@ -84,8 +84,8 @@ def mask_loss(
     weights = weights or LossWeights()
     masks = logits.shape[2] if logits.ndim == 5 else 0
     batch, sides = tuple(logits.shape[:2]), tuple(logits.shape[3:])
-    expected = {"quality": (*batch, masks), "targets": (*batch, *sides), "valid": batch}
-    for (name, shape), tensor in zip(expected.items(), (quality, targets, valid), strict=True):
+    expected = {"predicted_iou": (*batch, masks), "targets": (*batch, *sides), "valid": batch}
+    for (name, shape), tensor in zip(expected.items(), (predicted_iou, targets, valid), strict=True):
         if not masks or tuple(tensor.shape) != shape:
             raise ValueError(
                 f"{name}: {tuple(tensor.shape)} does not fit logits (B, P, M, s, s) {tuple(logits.shape)}."
@@ -93,7 +93,7 @@ def mask_loss(
 
     image, prompt = valid.nonzero(as_tuple=True)
     row = image * batch[1] + prompt
-    logits, quality = logits.flatten(0, 2), quality.flatten()
+    logits, predicted_iou = logits.flatten(0, 2), predicted_iou.flatten()
     truth = targets.flatten(0, 1)[row]
     with torch.no_grad():
         # one mask of each prompt at a time, and no graph: only the best is computed again to be differentiated
@@ -105,7 +105,7 @@ def mask_loss(
     answer = logits.index_select(0, best)
 
     focal, dice = focal_loss(answer, truth), dice_loss(answer, truth)
-    error = (quality.index_select(0, best).float() - true_iou(answer, truth)) ** 2
+    error = (predicted_iou.index_select(0, best).float() - true_iou(answer, truth)) ** 2
     count = valid.sum(dim=1)
     share = 1 / (count[image] * (count > 0).sum())
     focal, dice, error = ((share * values).sum() for values in (focal, dice, error))

@@ -21,7 +21,7 @@ import medsam
 from medsam.errors import CheckpointError, InputError, MedSAMError
 from medsam.inference.embeddings import EmbeddingCache, weights_digest
 from medsam.inference.engines import Precision
-from medsam.inference.network import Network
+from medsam.inference.image_predictor import ImagePredictor
 from medsam.models.build import load_model
 from medsam.models.specs import ModelSpec
 from medsam.models.weights_file import CARD_KEY
@@ -87,8 +87,8 @@ class SamFineTuning(LightningModule):
         # what it could answer before it may have forgotten, but nothing says so
         prompts = tuple(kind for kind in ("box", "points", "mask") if kind in (*started_from.prompts, *kinds))
         loose = interaction.first != "point" and max(interaction.outward_px, interaction.box_noise) > 0
-        evidence = started_from.evidence and not loose
-        self.sam.spec = replace(started_from, prompts=prompts, evidence=evidence, asset=None, note="")
+        use_priors = started_from.use_priors and not loose
+        self.sam.spec = replace(started_from, prompts=prompts, use_priors=use_priors, asset=None, note="")
         self.licence = licence or started_from.licence or "not stated"
         self._choose_parts(train, lora)
         self.sam.set_gradient_checkpointing(gradient_checkpointing)
@@ -101,7 +101,7 @@ class SamFineTuning(LightningModule):
                 "model.embeddings keeps the answers of a frozen image encoder, but this one is trained. Set "
                 "model.train.image_encoder to false, or leave model.embeddings out."
             )
-        self._network: Network | None = None
+        self._image_predictor: ImagePredictor | None = None
         self.untouched: dict[str, float] = {}
         # the step after which this process last scored the validation cases
         self.scored_at: int | None = None
@@ -188,8 +188,8 @@ class SamFineTuning(LightningModule):
         )
         for turn in turns:
             answers = turn.answers()
-            for logits, quality in answers:
-                found = mask_loss(logits, quality, batch.targets, batch.valid, self.loss_weights)
+            for logits, predicted_iou in answers:
+                found = mask_loss(logits, predicted_iou, batch.targets, batch.valid, self.loss_weights)
                 share = 1 / (len(answers) * self.interaction.rounds)
                 terms = {"loss": found.total, "focal": found.focal, "dice": found.dice, "iou": found.iou}
                 means = {name: means.get(name, 0.0) + share * value for name, value in terms.items()}
@@ -208,17 +208,17 @@ class SamFineTuning(LightningModule):
         """Images (B, 3, S, S) -> embeddings (B, C, h', w'); of a frozen encoder from the cache where they are there."""
         if not self.encoder_rests:
             return self.sam.encode_image(images)
-        if self._network is None:
+        if self._image_predictor is None:
             folder = None if self.embeddings is None else Path(self.embeddings)
             # slices that are changed every time are not met again
             kept = folder is None and (self._trainer is None or self._data.augment is None)
             cache = EmbeddingCache(memory_bytes=2 * 2**30 if kept else 0, folder=folder)
             lower = "bf16" in str(self.trainer.precision if self._trainer is not None else "")
             precision: Precision = "bfloat16" if lower else "auto"
-            self._network = Network(self.sam, str(self.device), cache, precision=precision)
+            self._image_predictor = ImagePredictor(self.sam, str(self.device), cache, precision=precision)
             self.train(self.training)  # a network that answers is in evaluation mode
-        self._network.device = self.device
-        return torch.cat(self._network.encode(list(images)))
+        self._image_predictor.device = self.device
+        return torch.cat(self._image_predictor.encode(list(images)))
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimiser = build_optimiser(self.sam, self.optimiser_settings)

@@ -94,7 +94,7 @@ def ours(case: dict) -> tuple[np.ndarray, np.ndarray]:
     ramp = np.arange(height * width, dtype=np.float32).reshape(1, height, width)
     scan = Volume(ramp, VolumeGeometry.uncalibrated(ramp.shape))
     predictor = Predictor(Fixed(case["logits"], case["quality"], case["size"]), "cpu")
-    found = everything_on_slice(predictor.looker(scan), 0, AutomaticSettings(**case["settings"], **WHOLE))
+    found = everything_on_slice(predictor.encoder_for(scan), 0, AutomaticSettings(**case["settings"], **WHOLE))
     numbers = [
         [*one.bbox, one.predicted_iou, one.stability_score, *one.crop_box, *one.point_coords[0]] for one in found
     ]

@@ -78,7 +78,7 @@ THREADS = len(os.sched_getaffinity(0))
 CTS = ("totalseg_abdomen_ct/ct_slab", "totalseg_abdomen_ct/ct_full", "lung_ct_dicom_rtstruct", "liver_ct_dicom_seg")
 DICE = 0.99
 # as in medsam.inference.engines
-UNASKED = -32.0
+OUTSIDE_ROI = -32.0
 
 Arrays = dict[str, np.ndarray]
 
@@ -113,10 +113,10 @@ def compare_features(ours: Arrays, theirs: Arrays, exact: bool) -> tuple[dict[st
 
 
 def compare_logits(ours: Arrays, theirs: Arrays, exact: bool, whole: bool = False) -> tuple[dict[str, float], bool]:
-    """Logits (P, s, s); where ours was not asked it says UNASKED or -inf. whole: masks are compared there, too."""
+    """Logits (P, s, s); where ours was not asked it says OUTSIDE_ROI or -inf. whole: masks are compared there, too."""
     a, b = ours["logits"], theirs["logits"]
     # not a number is no answer, and has to be seen
-    known = ~np.isneginf(a) & (a != UNASKED)
+    known = ~np.isneginf(a) & (a != OUTSIDE_ROI)
     largest = float(np.abs(a[known] - b[known]).max())
     found, good = compare_masks({"masks": a > 0}, {"masks": (b > 0) & (known | whole)}, exact)
     return {"largest": largest, **found}, good and largest <= (1e-2 if exact else np.inf)
@@ -125,9 +125,9 @@ def compare_logits(ours: Arrays, theirs: Arrays, exact: bool, whole: bool = Fals
 def compare_masks(ours: Arrays, theirs: Arrays, exact: bool) -> tuple[dict[str, float], bool]:
     """Masks (P, h, w): Dice of all together, and the lowest of one."""
     a, b = ours["masks"], theirs["masks"]
-    together = dice(a, b)
+    overall = dice(a, b)
     each = [value for one, other in zip(a, b, strict=True) if not np.isnan(value := dice(one, other))]
-    return {"dice": together, "dice_lowest": min(each, default=float("nan"))}, together > (0.999 if exact else DICE)
+    return {"dice": overall, "dice_lowest": min(each, default=float("nan"))}, overall > (0.999 if exact else DICE)
 
 
 def compare_pixels(ours: Arrays, theirs: Arrays, exact: bool) -> tuple[dict[str, float], bool]:
@@ -347,23 +347,23 @@ def our_encode(inputs: Path, ours: Ours) -> Side:
     return Side(run, arrays, facts_of(predictor))
 
 
-def our_decode(inputs: Path, ours: Ours, count: int, first: bool, extent: Any = "everywhere") -> Side:
-    """count: boxes asked at once. first: on an embedding that was not asked before. extent: see `Network.predict`."""
+def our_decode(inputs: Path, ours: Ours, count: int, first: bool, logits_for: Any = "all") -> Side:
+    """count: boxes asked at once. first: on a new embedding. logits_for: see `ImagePredictor.predict`."""
     import torch
 
     import medsam
-    from medsam.inference.network import Embedding
+    from medsam.inference.image_predictor import Embedding
 
     with np.load(inputs) as file:
         scan, index = medsam.load_volume(str(file["scan"])), int(file["index"])
         boxes, features = file["boxes"][:count].astype(np.float64), file["features"]
     predictor = ours.predictor()
-    frame = predictor.looker(scan)(index).frame
+    frame = predictor.encoder_for(scan).encode(index).frame
     kept = Embedding(torch.from_numpy(features), frame)
 
     def run() -> Any:
         embedding = Embedding(torch.from_numpy(features.copy()), frame) if first else kept
-        return predictor.predict(embedding, boxes, extent=extent)
+        return predictor.predict(embedding, boxes, logits_for=logits_for)
 
     return Side(run, lambda found: {"logits": found.logits[:, 0].float().numpy()}, facts_of(predictor))
 
@@ -372,7 +372,7 @@ def our_restore(inputs: Path) -> Side:
     import torch
 
     import medsam
-    from medsam.inference.network import Prediction
+    from medsam.inference.image_predictor import Prediction
     from medsam.models.specs import SPECS
     from medsam.transforms.frame import Frame
 
@@ -410,7 +410,7 @@ def organs_of(inputs: Path) -> tuple[list[tuple[np.ndarray, np.ndarray]], tuple[
 
 def our_ct(inputs: Path, ours: Ours) -> Side:
     import medsam
-    from medsam.postprocess.clean import Tidy
+    from medsam.postprocess.clean import Cleanup
     from medsam.prompts.prompt import Prompt
 
     with np.load(inputs) as file:
@@ -421,7 +421,7 @@ def our_ct(inputs: Path, ours: Ours) -> Side:
     predictor = ours.predictor()
 
     def run() -> Any:
-        return predictor.segment(scan, prompts, zoom="off", tidy=Tidy(keep_islands=True)).labels
+        return predictor.segment(scan, prompts, zoom="off", tidy=Cleanup(keep_islands=True)).labels
 
     def arrays(labels: Any) -> Arrays:
         table = np.zeros(max(labels.names) + 1, np.uint16)
@@ -441,8 +441,8 @@ def our_side(name: str, ours: Ours) -> Callable[[Path], Side]:
         "decode": lambda inputs: our_decode(inputs, ours, 1, first=True),
         "decode-next": lambda inputs: our_decode(inputs, ours, 1, first=False),
         "decode20": lambda inputs: our_decode(inputs, ours, 20, first=True),
-        "decode20-near": lambda inputs: our_decode(inputs, ours, 20, first=True, extent="near"),
-        "decode20-inside": lambda inputs: our_decode(inputs, ours, 20, first=True, extent="inside"),
+        "decode20-near": lambda inputs: our_decode(inputs, ours, 20, first=True, logits_for="near_box"),
+        "decode20-inside": lambda inputs: our_decode(inputs, ours, 20, first=True, logits_for="in_box"),
         "restore": our_restore,
         "metrics": our_metrics,
         "encode-vit-b": lambda inputs: our_encode(inputs, ours),
@@ -511,7 +511,7 @@ class Maker:
     def encode(self, name: str) -> None:
         case, index = self.fine_slice()
         pixels = slice_input(case.scan, index)()
-        embedding = self.predictor.looker(case.scan)(index)
+        embedding = self.predictor.encoder_for(case.scan).encode(index)
         boxes = np.array([box for _, box in self.boxes_on(case, index)])
         self.write(name, pixels=pixels.numpy(), model_boxes=embedding.frame.boxes(boxes))
         self.gflop[name] = count_gflop(lambda: self.predictor.sam.encode_image(pixels[None]))
@@ -528,7 +528,7 @@ class Maker:
             raise SystemExit(f"Slice {index} of {case.name} has {len(boxes)} boxes, not 20.")
         chosen = [boxes[n] for n in np.linspace(0, len(boxes) - 1, 20).astype(int)]
         asked = np.array([chosen[10], *chosen[:10], *chosen[11:]])
-        embedding = self.predictor.looker(case.scan)(index)
+        embedding = self.predictor.encoder_for(case.scan).encode(index)
         self.write(
             name,
             scan=str(case.scan.source),
@@ -554,7 +554,7 @@ class Maker:
         rng, shape = np.random.default_rng(0), case.scan.geometry.plane().shape
         tight = [box for _, box in self.boxes_on(case, index)]
         boxes = [jittered(tight[n % len(tight)], 20, shape, rng) for n in range(20)]
-        found = self.predictor.predict(self.predictor.looker(case.scan)(index), np.array(boxes))
+        found = self.predictor.predict(self.predictor.encoder_for(case.scan).encode(index), np.array(boxes))
         plane = case.scan.geometry.plane()
         upright = plane.view.shape(plane.shape)
         logits = found.logits[:, 0].float().numpy()
@@ -602,14 +602,14 @@ class Maker:
             boxes=boxes,
             upright=plane.view.boxes(boxes, plane.shape),
         )
-        looks = len({index for index, _, _ in asked})
-        embedding = self.predictor.looker(case.scan)(asked[0][0])
+        crops = len({index for index, _, _ in asked})
+        embedding = self.predictor.encoder_for(case.scan).encode(asked[0][0])
         size = self.predictor.sam.spec.image_size
         import torch
 
         one = count_gflop(lambda: self.predictor.sam.encode_image(torch.zeros(1, 3, size, size)))
         many = self.decode_gflop(embedding, 20) / 20
-        self.gflop[name] = looks * one + len(asked) * many
+        self.gflop[name] = crops * one + len(asked) * many
 
     def segment(self, name: str) -> None:
         """Four structures on each of three slices."""

@@ -107,10 +107,10 @@ def test_slices_the_evaluation_prompts_are_encoded_and_nothing_twice(embed, mani
 
     # and the predictor finds them
     predictor = Predictor(model, "cpu", cache=EmbeddingCache(folder=out))
-    look = predictor.looker(read_manifest(manifest).cases[0].load_image())
-    look(1), look(2)
+    scan_encoder = predictor.encoder_for(read_manifest(manifest).cases[0].load_image())
+    scan_encoder.encode(1), scan_encoder.encode(2)
     assert predictor.encoded == 0
-    look(3)
+    scan_encoder.encode(3)
     assert predictor.encoded == 1
 
 

@@ -22,7 +22,7 @@ EASY = [
 def scan(tmp_path, monkeypatch):
     """scan.nii.gz in the current folder: two bright blocks in 40 x 32 x 4; the model is ThresholdSam."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("medsam.inference.network.load_model", lambda name: ThresholdSam())
+    monkeypatch.setattr("medsam.inference.image_predictor.load_model", lambda name: ThresholdSam())
     made, _ = block((4, 32, 40), (4, 4, 1, 16, 14, 4))
     made.array[2:3, 20:28, 24:34] = 200
     nib.save(nib.Nifti1Image(made.array.transpose(2, 1, 0).astype(np.int16), np.diag([0.5, 0.5, 2, 1])), "scan.nii.gz")

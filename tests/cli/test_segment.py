@@ -237,7 +237,7 @@ def test_lengths_are_millimetres_from_zero(scan, capsys, wrong):
 @pytest.fixture
 def quick(monkeypatch):
     """The model is ThresholdSam."""
-    monkeypatch.setattr("medsam.inference.network.load_model", lambda name: ThresholdSam(64))
+    monkeypatch.setattr("medsam.inference.image_predictor.load_model", lambda name: ThresholdSam(64))
 
 
 @pytest.fixture
@@ -260,7 +260,7 @@ def picture(scan):
 def test_an_option_that_cannot_apply_is_refused_before_the_model_is_loaded(
     picture, monkeypatch, capsys, on, options, message
 ):
-    monkeypatch.setattr("medsam.inference.network.load_model", lambda name: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("medsam.inference.image_predictor.load_model", lambda name: pytest.fail("a model was loaded"))
     assert main(["segment", on, "--box", "0:1,1,5,5", *options, "--out", "m.png" if on == "xray.png" else "m.mha"]) == 2
     captured = capsys.readouterr()
     assert message in captured.err

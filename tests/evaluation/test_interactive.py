@@ -6,7 +6,7 @@ from phantoms import ThresholdSam, block
 from medsam.errors import PromptError
 from medsam.evaluation.interactive import clicks_on_slice, rounds
 from medsam.inference.predictor import Predictor
-from medsam.inference.zoom import Answer
+from medsam.inference.zoom import SliceResult
 from medsam.metrics.overlap import overlap
 from medsam.prompts.prompt import SlicePrompt
 from medsam.volume import Volume
@@ -21,7 +21,7 @@ def drawn(*blocks):
 
 
 def answer(mask):
-    return Answer(mask, 0.5, np.where(mask, 1, -1).astype(np.float32), (), torch.zeros(1, 4, 4))
+    return SliceResult(mask, 0.5, np.where(mask, 1, -1).astype(np.float32), (), torch.zeros(1, 4, 4))
 
 
 LEFT, RIGHT = drawn((5, 5, 16, 16)), drawn((30, 10, 51, 31))
@@ -65,36 +65,36 @@ def test_only_structures_with_an_error_are_asked_again():
 
 
 @pytest.fixture
-def look():
+def scan_encoder():
     scan, _ = block((2, 40, 60), (5, 5, 0, 16, 16, 2))
     array = np.where((LEFT | RIGHT)[None], 200, scan.array).astype(np.float32)
-    return Predictor(ThresholdSam(), device="cpu").looker(Volume(array, scan.geometry))
+    return Predictor(ThresholdSam(), device="cpu").encoder_for(Volume(array, scan.geometry))
 
 
-def test_clicks_on_a_slice_encode_it_once_and_decode_a_round_together(look):
-    found = clicks_on_slice(look, 1, [LEFT, LEFT | RIGHT], (1, 3), zoom="off")
+def test_clicks_on_a_slice_encode_it_once_and_decode_a_round_together(scan_encoder):
+    found = clicks_on_slice(scan_encoder, 1, [LEFT, LEFT | RIGHT], (1, 3), zoom="off")
     assert [list(counts) for counts in found] == [[1, 3], [1, 3]]
     np.testing.assert_array_equal(found[0][1].mask, LEFT)
     assert found[0][3] is found[0][1]
-    assert look.network.encoded == 1
-    assert look.network.decoded == 2 + 1 + 1
+    assert scan_encoder.image_predictor.encoded == 1
+    assert scan_encoder.image_predictor.decoded == 2 + 1 + 1
 
 
-def test_a_box_of_too_much_is_mended_by_a_click_outside(look):
+def test_a_box_of_too_much_is_mended_by_a_click_outside(scan_encoder):
     first = [SlicePrompt(1, (4, 4, 52, 32))]
-    (found,) = clicks_on_slice(look, 0, [LEFT], (0, 1), first=first, zoom="off")
+    (found,) = clicks_on_slice(scan_encoder, 0, [LEFT], (0, 1), first=first, zoom="off")
     np.testing.assert_array_equal(found[0].mask, LEFT | RIGHT)
     np.testing.assert_array_equal(found[1].mask, LEFT)
 
 
-def test_what_cannot_be_clicked(look):
+def test_what_cannot_be_clicked(scan_encoder):
     with pytest.raises(PromptError, match="empty mask"):
-        clicks_on_slice(look, 0, [np.zeros((40, 60), bool)], zoom="off")
+        clicks_on_slice(scan_encoder, 0, [np.zeros((40, 60), bool)], zoom="off")
     with pytest.raises(PromptError, match="from 1, not"):
-        clicks_on_slice(look, 0, [LEFT], (0, 1), zoom="off")
+        clicks_on_slice(scan_encoder, 0, [LEFT], (0, 1), zoom="off")
     with pytest.raises(PromptError, match="2 prompts do not fit 1"):
-        clicks_on_slice(look, 0, [LEFT], (0,), first=[SlicePrompt(1, (4, 4, 52, 32))] * 2, zoom="off")
-    assert clicks_on_slice(look, 0, [], zoom="off") == []
+        clicks_on_slice(scan_encoder, 0, [LEFT], (0,), first=[SlicePrompt(1, (4, 4, 52, 32))] * 2, zoom="off")
+    assert clicks_on_slice(scan_encoder, 0, [], zoom="off") == []
 
 
 @pytest.mark.weights
@@ -104,9 +104,9 @@ def test_clicks_on_a_real_model_are_repeatable_and_encode_once(litemedsam):
     truth = drawn((10, 5, 50, 35)) & ~drawn((20, 12, 34, 26))
     array = (np.where(truth, 200, 20) + rng.normal(0, 15, truth.shape)).astype(np.float32)[None]
     scan, _ = block((1, 40, 60), (5, 5, 0, 16, 16, 1))
-    look = Predictor(litemedsam, device="cpu").looker(Volume(array, scan.geometry, "MR"))
+    scan_encoder = Predictor(litemedsam, device="cpu").encoder_for(Volume(array, scan.geometry, "MR"))
     first = [SlicePrompt(1, (10, 5, 50, 35))]
-    one, again = (clicks_on_slice(look, 0, [truth], (0, 3), first=first, zoom="off")[0] for _ in range(2))
-    assert look.network.encoded == 1
+    one, again = (clicks_on_slice(scan_encoder, 0, [truth], (0, 3), first=first, zoom="off")[0] for _ in range(2))
+    assert scan_encoder.image_predictor.encoded == 1
     np.testing.assert_array_equal(one[3].logits, again[3].logits)
     assert overlap(truth, one[0].mask, (1, 1)).dice > 0.8

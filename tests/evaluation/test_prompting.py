@@ -5,7 +5,7 @@ import pytest
 from phantoms import ThresholdSam, block
 
 from medsam.evaluation.protocol import Protocol
-from medsam.evaluation.zero_shot import Subject, measure_case
+from medsam.evaluation.zero_shot import Subject, evaluate_case
 from medsam.inference.predictor import Predictor
 from medsam.volume import Volume
 
@@ -42,7 +42,7 @@ def asked(*prompts, **changes):
 
 
 def test_a_click_in_each_structure_finds_it(predictors):
-    result = measure_case(two_blocks(), predictors, asked("point"))
+    result = evaluate_case(two_blocks(), predictors, asked("point"))
     assert [(row["model"], row["prompt"], row["structure"]) for row in result.rows] == [
         ("threshold", "point", "left"),
         ("threshold", "point", "right"),
@@ -55,7 +55,7 @@ def test_more_clicks_mend_what_fewer_leave(predictors):
     subject = two_blocks()
     both = subject.references["left"] | subject.references["right"]
     joined = Subject("c", "c", "p", subject.scan, {"both": both}, {"both": 1})
-    result = measure_case(joined, predictors, asked("box", "box+points:1", "point", "points:3"))
+    result = evaluate_case(joined, predictors, asked("box", "box+points:1", "point", "points:3"))
     assert one(result, "box", "both")["dice"] == 1
     assert one(result, "box+points:1", "both")["dice"] == 1, "nothing wrong, so no click"
     # the phantom, given its answer back, never grows: it stays with the larger block
@@ -66,14 +66,14 @@ def test_more_clicks_mend_what_fewer_leave(predictors):
 def test_a_click_outside_mends_a_loose_box(predictors):
     subject = two_blocks()
     subject.references["right"][1:4, 10, 0:5] = True  # dark, and its box now holds half of the left block too
-    result = measure_case(subject, predictors, asked("box", "box+points:1"))
+    result = evaluate_case(subject, predictors, asked("box", "box+points:1"))
     assert one(result, "box", "right")["dice"] == pytest.approx(2 * 441 / (446 + 441 + 66))
     assert one(result, "box+points:1", "right")["dice"] == pytest.approx(2 * 441 / (446 + 441))
 
 
 def test_several_prompts_stand_beside_each_other_primary_first(predictors):
     protocol = asked("points:2", "box", "mask", jitter_px=(3, 0))
-    result = measure_case(two_blocks(), predictors, protocol)
+    result = evaluate_case(two_blocks(), predictors, protocol)
     assert tuple(dict.fromkeys(row["prompt"] for row in result.rows)) == ("points:2", "box+3px", "box", "mask")
     assert result.rows[0]["prompt"] == "points:2"
     assert {row["model"] for row in rows(result, prompt="box")} == {"filled-box", "inscribed-ellipse", "threshold"}
@@ -83,24 +83,24 @@ def test_several_prompts_stand_beside_each_other_primary_first(predictors):
 
 
 def test_a_rough_mask_is_given_scored_as_it_is_and_the_same_every_time(predictors):
-    result = measure_case(two_blocks(), predictors, asked("mask"))
+    result = evaluate_case(two_blocks(), predictors, asked("mask"))
     given = one(result, "mask", model="given-mask")
     assert 0.7 < given["dice"] < 1
     assert given["seconds"] is given["encoder_calls"] is given["predicted_iou"] is None
     # the phantom answers with what is bright in the mask
     assert one(result, "mask")["dice"] >= given["dice"]
-    again = measure_case(two_blocks(), predictors, asked("mask"))
+    again = evaluate_case(two_blocks(), predictors, asked("mask"))
     assert one(again, "mask", model="given-mask") == given
-    other = measure_case(two_blocks(), predictors, asked("mask", seed=1))
+    other = evaluate_case(two_blocks(), predictors, asked("mask", seed=1))
     assert one(other, "mask", model="given-mask")["dice"] != given["dice"]
 
 
 def test_other_prompts_change_neither_answers_nor_encoder_calls(predictors):
     everything = asked("box", "point", "points:3", "box+points:2", "mask", jitter_px=(0, 5))
-    together = measure_case(two_blocks(), predictors, everything)
+    together = evaluate_case(two_blocks(), predictors, everything)
     assert predictors["threshold"].encoded == 3, "each slice once for all of it"
     for prompt in ("box", "point", "points:3", "box+points:2", "mask"):
-        alone = measure_case(two_blocks(), predictors, asked(prompt))
+        alone = evaluate_case(two_blocks(), predictors, asked(prompt))
         for structure in ("left", "right"):
             expected, found = one(alone, prompt, structure), one(together, prompt, structure)
             assert {**expected, "seconds": 0} == {**found, "seconds": 0}
@@ -112,7 +112,7 @@ def test_other_prompts_change_neither_answers_nor_encoder_calls(predictors):
 def test_encoder_calls_are_those_of_a_run_of_its_own():
     for zoom in ("off", "on", "auto"):
         fresh = Predictor(ThresholdSam(32), device="cpu")  # so small that a closer look shows more
-        result = measure_case(two_blocks(), {"threshold": fresh}, Protocol(prompts=("box",), zoom=zoom))
+        result = evaluate_case(two_blocks(), {"threshold": fresh}, Protocol(prompts=("box",), zoom=zoom))
         charged = sum(row["encoder_calls"] for row in rows(result, model="threshold"))
         assert charged == pytest.approx(fresh.encoded), zoom
         if zoom == "off":
@@ -122,18 +122,18 @@ def test_encoder_calls_are_those_of_a_run_of_its_own():
 
 
 def test_clicks_and_boxes_are_kept_for_the_report_upright(predictors):
-    result = measure_case(two_blocks(), predictors, asked("box+points:2"))
+    result = evaluate_case(two_blocks(), predictors, asked("box+points:2"))
     picture = next(entry for entry in result.overlays if entry["structure"] == "left")
     assert picture["box"] == [5, 5, 16, 16]
     assert picture["points"] == []
-    result = measure_case(two_blocks(), predictors, asked("point"))
+    result = evaluate_case(two_blocks(), predictors, asked("point"))
     picture = next(entry for entry in result.overlays if entry["structure"] == "left")
     assert picture["box"] is None
     assert picture["points"] == [[10.5, 10.5, 1]]
 
 
 def test_propagation_is_asked_once_and_scored_on_the_whole_volume(predictors):
-    result = measure_case(two_blocks(9, (2, 7)), predictors, asked("propagate"))
+    result = evaluate_case(two_blocks(9, (2, 7)), predictors, asked("propagate"))
     assert {row["model"] for row in result.rows} == {"threshold"}
     for row in result.rows:
         assert row["dice"] == pytest.approx(1)
@@ -149,7 +149,7 @@ def test_going_on_past_the_end_counts_against_propagation(predictors):
     subject = two_blocks(9, (0, 9))
     for mask in subject.references.values():
         mask[:2] = mask[7:] = False
-    result = measure_case(subject, predictors, asked("box", "propagate"))
+    result = evaluate_case(subject, predictors, asked("box", "propagate"))
     assert one(result, "box")["dice"] == 1
     spread = one(result, "propagate")
     assert spread["n_slices"] > 5
@@ -162,7 +162,7 @@ def test_going_on_past_the_end_counts_against_propagation(predictors):
 def test_a_missed_slice_counts_against_propagation_too(predictors):
     subject = two_blocks(9, (2, 5))
     subject.references["left"][7, 5:16, 5:16] = True  # apart: no path leads there
-    result = measure_case(subject, predictors, asked("propagate"))
+    result = evaluate_case(subject, predictors, asked("propagate"))
     found = one(result, "propagate")
     assert found["n_slices"] == 4
     assert found["dice"] == pytest.approx(2 * 3 / (3 + 4))
@@ -171,16 +171,16 @@ def test_a_missed_slice_counts_against_propagation_too(predictors):
 
 
 def test_one_slice_has_nothing_to_propagate_to(predictors):
-    result = measure_case(two_blocks(1, (0, 1)), predictors, asked("box", "propagate"))
+    result = evaluate_case(two_blocks(1, (0, 1)), predictors, asked("box", "propagate"))
     assert {row["prompt"] for row in result.rows} == {"box"}
     assert result.skipped == [
         {"structure": name, "why": "not propagated: the scan has one slice only"} for name in ("left", "right")
     ]
-    assert measure_case(two_blocks(1, (0, 1)), predictors, asked("propagate")).rows == []
+    assert evaluate_case(two_blocks(1, (0, 1)), predictors, asked("propagate")).rows == []
 
 
 def test_masks_are_those_of_the_primary_prompt(predictors):
-    result = measure_case(two_blocks(), predictors, asked("point", "box"), keep_masks=True)
+    result = evaluate_case(two_blocks(), predictors, asked("point", "box"), keep_masks=True)
     labels = result.masks["threshold"].array
     references = two_blocks().references
     np.testing.assert_array_equal(labels, references["left"] + 2 * references["right"])

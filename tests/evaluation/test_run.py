@@ -86,7 +86,7 @@ _HELD = """
 import sys, time
 from medsam.cli.main import main
 from medsam.evaluation import run
-measure, cases = run.measure_case, []
+measure, cases = run.evaluate_case, []
 
 def held(*arguments, **options):
     cases.append(1)
@@ -94,7 +94,7 @@ def held(*arguments, **options):
         time.sleep(0.1)
     return measure(*arguments, **options)
 
-run.measure_case = held
+run.evaluate_case = held
 sys.exit(main(sys.argv[1:]))
 """
 

@@ -29,9 +29,9 @@ from medsam.volume import Volume
 class FixedSam(torch.nn.Module):
     """Answers that were fixed beforehand, whatever is asked: logits (N, 3, s, s) and quality (N, 3), in turn."""
 
-    def __init__(self, logits: np.ndarray, quality: np.ndarray, size: int = 64) -> None:
+    def __init__(self, logits: np.ndarray, predicted_iou: np.ndarray, size: int = 64) -> None:
         super().__init__()
-        self.logits, self.quality = torch.from_numpy(logits), torch.from_numpy(quality)
+        self.logits, self.predicted_iou = torch.from_numpy(logits), torch.from_numpy(predicted_iou)
         self.spec = SimpleNamespace(
             name="fixed", preprocess=Preprocess(size, "pad", "minmax", "bilinear"), embed_side=logits.shape[-1] // 4
         )
@@ -46,7 +46,7 @@ class FixedSam(torch.nn.Module):
         start = sum(map(len, self.points))
         self.points.append(points[0, :, 0].numpy())
         part = slice(start, start + points.shape[1])
-        return self.logits[None, part], self.quality[None, part]
+        return self.logits[None, part], self.predicted_iou[None, part]
 
 
 def picture(height: int, width: int) -> Volume:
@@ -75,7 +75,7 @@ def fixed_answers(seed: int, count: int, side: int, spread: float) -> tuple[np.n
 # -- the published steps, written down once more: plain loops, nothing of the package -----------------------------
 
 
-def transcribed(shape, logits, quality, settings, size):
+def transcribed(shape, logits, predicted_iou, settings, size):
     """What the public generator answers for an image of this shape: list of (mask, score, stability, point, crop)."""
     height, width = shape
     crops, grids = [(0, 0, width, height)], [settings.points_per_side]
@@ -99,7 +99,7 @@ def transcribed(shape, logits, quality, settings, size):
         for row in range(side):
             for column in range(side):
                 point = ((column + 0.5) / side * (x1 - x0) + x0, (row + 0.5) / side * (y1 - y0) + y0)
-                for answer, score in zip(logits[number], quality[number], strict=True):
+                for answer, score in zip(logits[number], predicted_iou[number], strict=True):
                     if not score > np.float32(settings.pred_iou_thresh):
                         continue
                     large = F.interpolate(torch.from_numpy(answer)[None, None], (size, size), mode="bilinear")
@@ -207,12 +207,12 @@ def without_small(mask, least):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_published_algorithm_step_by_step(shape, settings, seed):
     total = sum(settings.side(n) ** 2 * 4**n for n in range(settings.crop_n_layers + 1))
-    logits, quality = fixed_answers(seed, total, 32, spread=1.0)
-    model = FixedSam(logits, quality)
-    looker = Predictor(model, "cpu").looker(picture(*shape))
+    logits, predicted_iou = fixed_answers(seed, total, 32, spread=1.0)
+    model = FixedSam(logits, predicted_iou)
+    scan_encoder = Predictor(model, "cpu").encoder_for(picture(*shape))
     # what lies on the background is ours to leave out
-    found = everything_on_slice(looker, 0, replace(settings, max_background_ratio=1.0))
-    expected = transcribed(shape, logits, quality, settings, 64)
+    found = everything_on_slice(scan_encoder, 0, replace(settings, max_background_ratio=1.0))
+    expected = transcribed(shape, logits, predicted_iou, settings, 64)
 
     assert len(expected) > 5
     assert len(found) == len(expected)
@@ -248,14 +248,16 @@ def test_boxes_of_a_box_grid_are_square_in_millimetres():
 
 def test_boxes_find_what_lies_in_them():
     scan, truth = block((1, 64, 64), (14, 14, 0, 30, 30, 1))
-    network = Predictor(ThresholdSam(), "cpu")
-    found = everything_on_slice(network.looker(scan), 0, AutomaticSettings(**{**EASY.__dict__, "prompt": "box"}))
+    image_predictor = Predictor(ThresholdSam(), "cpu")
+    found = everything_on_slice(
+        image_predictor.encoder_for(scan), 0, AutomaticSettings(**{**EASY.__dict__, "prompt": "box"})
+    )
     whole = [one for one in found if np.array_equal(one.mask, truth[0])]
     assert len(whole) == 1
     assert whole[0].point_coords == ()
     x, y, wide, high = whole[0].prompt_box
     assert (x <= 15, y <= 15, x + wide >= 29, y + high >= 29) == (True,) * 4
-    assert network.decoded == 4**2 + 8**2 + 16**2 + 32**2
+    assert image_predictor.decoded == 4**2 + 8**2 + 16**2 + 32**2
 
 
 def test_the_crops_are_those_of_the_paper():
@@ -289,27 +291,27 @@ EASY = AutomaticSettings(
 
 def test_a_block_is_found_once_and_whole():
     scan, truth = block((3, 40, 50), (10, 8, 1, 30, 24, 2))
-    network = Predictor(ThresholdSam(), "cpu")
-    looker = network.looker(scan)
-    (found,) = everything_on_slice(looker, 1, EASY)
+    image_predictor = Predictor(ThresholdSam(), "cpu")
+    scan_encoder = image_predictor.encoder_for(scan)
+    (found,) = everything_on_slice(scan_encoder, 1, EASY)
     assert np.array_equal(found.mask, truth[1])
     assert found.bbox == (10, 8, 19, 15)
     assert found.slice == 1
     assert found.object is None
     ((x, y),) = found.point_coords
     assert found.mask[round(y), round(x)]
-    assert (network.encoded, network.decoded) == (1, 64)
+    assert (image_predictor.encoded, image_predictor.decoded) == (1, 64)
 
 
 def test_a_slice_without_contrast_has_no_masks():
     scan, _ = block((3, 40, 50), (10, 8, 1, 30, 24, 2))
-    assert everything_on_slice(Predictor(ThresholdSam(), "cpu").looker(scan), 0, EASY) == []
+    assert everything_on_slice(Predictor(ThresholdSam(), "cpu").encoder_for(scan), 0, EASY) == []
 
 
 def test_nothing_passes_a_filter_nobody_can_meet():
     scan, _ = block((3, 40, 50), (10, 8, 1, 30, 24, 2))
-    looker = Predictor(ThresholdSam(), "cpu").looker(scan)
-    assert everything_on_slice(looker, 1, AutomaticSettings(points_per_side=4, pred_iou_thresh=1.0)) == []
+    scan_encoder = Predictor(ThresholdSam(), "cpu").encoder_for(scan)
+    assert everything_on_slice(scan_encoder, 1, AutomaticSettings(points_per_side=4, pred_iou_thresh=1.0)) == []
 
 
 def test_it_does_not_matter_how_the_scan_is_stored():
@@ -327,15 +329,15 @@ def test_it_does_not_matter_how_the_scan_is_stored():
             turned = turned.transpose(0, 2, 1)
             affine = affine[:, [1, 0, 2, 3]]
         scan = Volume(np.ascontiguousarray(turned), VolumeGeometry(turned.shape, affine))
-        looker = Predictor(ThresholdSam(), "cpu").looker(scan)
-        found = everything_on_slice(looker, 0, settings)
+        scan_encoder = Predictor(ThresholdSam(), "cpu").encoder_for(scan)
+        found = everything_on_slice(scan_encoder, 0, settings)
         assert len(found) >= 2
         answers.append(
             [
                 (
-                    looker.plane.view.apply(one.mask).tobytes(),
+                    scan_encoder.plane.view.apply(one.mask).tobytes(),
                     one.predicted_iou,
-                    looker.plane.view.edges(np.array(one.point_coords) + 0.5, looker.plane.shape).tolist(),
+                    scan_encoder.plane.view.edges(np.array(one.point_coords) + 0.5, scan_encoder.plane.shape).tolist(),
                 )
                 for one in found
             ]
@@ -358,10 +360,10 @@ def flip(axis: int, length: int) -> np.ndarray:
 def test_a_crop_finds_what_the_grid_of_the_whole_slice_misses():
     scan, truth = block((1, 400, 400), (63, 63, 0, 71, 71, 1))
     small = AutomaticSettings(**{**EASY.__dict__, "points_per_side": 10, "stability_score_thresh": 0.0})
-    looker = Predictor(ThresholdSam(64), "cpu").looker(scan, window="110,180")
-    assert everything_on_slice(looker, 0, small) == []
+    scan_encoder = Predictor(ThresholdSam(64), "cpu").encoder_for(scan, window="110,180")
+    assert everything_on_slice(scan_encoder, 0, small) == []
     closer = AutomaticSettings(**{**small.__dict__, "crop_n_layers": 1})
-    (found,) = everything_on_slice(looker, 0, closer)
+    (found,) = everything_on_slice(scan_encoder, 0, closer)
     assert (found.mask & truth[0]).sum() / (found.mask | truth[0]).sum() > 0.5
     assert found.crop_box == (0, 0, 268, 268)
 
@@ -371,7 +373,7 @@ def test_progress_counts_clicks():
     told = []
     settings = AutomaticSettings(**{**EASY.__dict__, "points_per_batch": 30, "crop_n_layers": 1})
     everything_on_slice(
-        Predictor(ThresholdSam(), "cpu").looker(scan), 0, settings, lambda done, total: told.append((done, total))
+        Predictor(ThresholdSam(), "cpu").encoder_for(scan), 0, settings, lambda done, total: told.append((done, total))
     )
     assert told[0] == (30, 320)
     assert told[-1] == (320, 320)
@@ -383,15 +385,15 @@ def test_objects_go_through_a_volume():
     array = scan.array.copy()
     array[2:4, 30:36, 36:46] = 200
     scan = Volume(array, scan.geometry)
-    looker = Predictor(ThresholdSam(), "cpu").looker(scan)
+    scan_encoder = Predictor(ThresholdSam(), "cpu").encoder_for(scan)
     told = []
-    found = everything_in_volume(looker, EASY, progress=lambda done, total: told.append((done, total)))
+    found = everything_in_volume(scan_encoder, EASY, progress=lambda done, total: told.append((done, total)))
     assert [(one.slice, one.object) for one in found if one.object == 1] == [(1, 1), (2, 1), (3, 1), (4, 1)]
     assert [(one.slice, one.object) for one in found if one.object == 2] == [(2, 2), (3, 2)]
     assert len(found) == 6
     assert sum(one.area for one in found if one.object == 1) == truth.sum()
     assert (told[0], told[-1]) == ((64, 6 * 64), (6 * 64, 6 * 64))
-    assert {one.slice for one in everything_in_volume(looker, EASY, indices=[2, 3])} == {2, 3}
+    assert {one.slice for one in everything_in_volume(scan_encoder, EASY, indices=[2, 3])} == {2, 3}
 
 
 def test_the_label_map_shows_the_small_on_the_large():
@@ -415,24 +417,26 @@ def test_the_label_map_shows_the_small_on_the_large():
 
 def test_memory_does_not_follow_the_grid(monkeypatch):
     # 300 masks of 300 x 300; a few at a time
-    logits, quality = fixed_answers(0, 100, 32, spread=1.0)
-    looker = Predictor(FixedSam(logits, quality), "cpu").looker(picture(300, 300))
+    logits, predicted_iou = fixed_answers(0, 100, 32, spread=1.0)
+    scan_encoder = Predictor(FixedSam(logits, predicted_iou), "cpu").encoder_for(picture(300, 300))
     monkeypatch.setattr("medsam.inference.automatic._AT_ONCE", 5 * 300 * 300)
     restored = []
-    frame = type(looker(0).frame)
+    frame = type(scan_encoder.encode(0).frame)
     restore = frame.restore
     monkeypatch.setattr(frame, "restore", lambda self, maps: restored.append(len(maps)) or restore(self, maps))
-    everything_on_slice(looker, 0, AutomaticSettings(points_per_side=10, pred_iou_thresh=0, stability_score_thresh=0))
+    everything_on_slice(
+        scan_encoder, 0, AutomaticSettings(points_per_side=10, pred_iou_thresh=0, stability_score_thresh=0)
+    )
     assert max(restored) == 5
     assert sum(restored) == 300
 
 
 def test_answers_that_are_no_numbers():
-    logits, quality = fixed_answers(0, 4, 32, spread=1.0)
-    quality[2, 1] = np.nan
-    looker = Predictor(FixedSam(logits, quality), "cpu").looker(picture(40, 40))
+    logits, predicted_iou = fixed_answers(0, 4, 32, spread=1.0)
+    predicted_iou[2, 1] = np.nan
+    scan_encoder = Predictor(FixedSam(logits, predicted_iou), "cpu").encoder_for(picture(40, 40))
     with pytest.raises(CheckpointError, match="not finite"):
-        everything_on_slice(looker, 0, AutomaticSettings(points_per_side=2))
+        everything_on_slice(scan_encoder, 0, AutomaticSettings(points_per_side=2))
 
 
 @pytest.mark.parametrize(
@@ -480,11 +484,11 @@ def test_masks_on_the_background_are_left_out_and_counted_and_those_that_touch_i
     array = np.full((1, 60, 80), 255.0, np.float32)
     array[0, 10:50, 20:60] = 90
     array[0, 20:30, 50:60] = 230
-    looker = Predictor(ThresholdSam(), "cpu").looker(Volume(array, VolumeGeometry(array.shape, np.eye(4))))
+    scan_encoder = Predictor(ThresholdSam(), "cpu").encoder_for(Volume(array, VolumeGeometry(array.shape, np.eye(4))))
     counts = []
     settings = replace(EASY, points_per_side=16)
-    found = everything_on_slice(looker, 0, settings, left_out=counts.append)
-    kept = everything_on_slice(looker, 0, replace(settings, max_background_ratio=1.0), left_out=counts.append)
+    found = everything_on_slice(scan_encoder, 0, settings, left_out=counts.append)
+    kept = everything_on_slice(scan_encoder, 0, replace(settings, max_background_ratio=1.0), left_out=counts.append)
     assert counts == [1, 0]
     assert len(kept) == len(found) + 1
     paper = array[0] == 255
@@ -493,9 +497,9 @@ def test_masks_on_the_background_are_left_out_and_counted_and_those_that_touch_i
 
 
 def test_no_such_slice():
-    looker = Predictor(ThresholdSam(), "cpu").looker(picture(30, 30))
+    scan_encoder = Predictor(ThresholdSam(), "cpu").encoder_for(picture(30, 30))
     with pytest.raises(PromptError, match="no slice 1"):
-        everything_on_slice(looker, 1, EASY)
+        everything_on_slice(scan_encoder, 1, EASY)
 
 
 @pytest.mark.weights
@@ -506,11 +510,11 @@ def test_a_real_slice_has_masks_that_are_organs(litemedsam, data, monkeypatch):
     monkeypatch.setattr("medsam.inference.automatic.BOX_SCALES", (1 / 4,))
     folder = data / "totalseg_abdomen_ct"
     scan, labels = (load_volume(folder / part / "ct_full.nii.gz") for part in ("images", "labels"))
-    looker = Predictor(litemedsam, "cpu").looker(scan)
+    scan_encoder = Predictor(litemedsam, "cpu").encoder_for(scan)
     settings = AutomaticSettings(prompt="box", pred_iou_thresh=0.6, stability_score_thresh=0.5)
-    found = everything_on_slice(looker, 60, settings)
+    found = everything_on_slice(scan_encoder, 60, settings)
     assert 20 < len(found) <= 64
-    reference = looker.plane.take(labels.array, 60)
+    reference = scan_encoder.plane.take(labels.array, 60)
     best = [
         max((one.mask & organ).sum() / (one.mask | organ).sum() for one in found)
         for organ in (reference == n for n in np.unique(reference[reference > 0]))
@@ -526,8 +530,8 @@ def test_litemedsam_does_not_trust_its_answers_to_clicks(litemedsam, data):
     from medsam.io.load import load_volume
 
     scan = load_volume(data / "totalseg_abdomen_ct" / "images" / "ct_full.nii.gz")
-    looker = Predictor(litemedsam, "cpu").looker(scan)
+    scan_encoder = Predictor(litemedsam, "cpu").encoder_for(scan)
     every = AutomaticSettings(points_per_side=4, pred_iou_thresh=0.0, stability_score_thresh=0.0)
-    found = everything_on_slice(looker, 60, every)
+    found = everything_on_slice(scan_encoder, 60, every)
     assert found
     assert max(one.predicted_iou for one in found) < 0.88

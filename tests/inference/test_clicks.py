@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medsam.geometry import SlicePlane, View
-from medsam.inference.clicks import as_box, candidate_boxes, with_clicks
+from medsam.inference.clicks import box_for, candidate_boxes, enforce_clicks
 from medsam.inference.predictor import Predictor
-from medsam.inference.zoom import answer_slice
+from medsam.inference.zoom import segment_slice
 from medsam.prompts.prompt import SlicePrompt
 from tests.phantoms import ThresholdSam, block
 
@@ -41,7 +41,7 @@ def test_candidate_boxes_hold_the_clicks_and_lie_in_the_slice(clicks, pitch):
 
 def test_a_click_finds_the_object_without_a_box(predictor):
     scan, mask = block((1, 40, 60), (20, 10, 0, 32, 22, 1))
-    found = answer_slice(predictor.looker(scan), 0, [SlicePrompt(1, points=((26, 16, 1),))], zoom="off")[0]
+    found = segment_slice(predictor.encoder_for(scan), 0, [SlicePrompt(1, points=((26, 16, 1),))], zoom="off")[0]
     assert found.mask[16, 26]
     assert not (found.mask & ~mask[0]).any()
     assert found.box is not None
@@ -51,10 +51,10 @@ def test_a_click_finds_the_object_without_a_box(predictor):
 def test_a_box_grows_to_a_click_outside_it_and_a_mask_brings_its_own(predictor):
     scan, mask = block((1, 40, 60), (20, 10, 0, 32, 22, 1))
     embedding = predictor.embed(scan)
-    grown = as_box(predictor, embedding, SlicePrompt(1, BOX, ((50, 5, 1), (2, 2, 0))), PLANE)
+    grown = box_for(predictor, embedding, SlicePrompt(1, BOX, ((50, 5, 1), (2, 2, 0))), PLANE)
     assert grown.box == (10.0, 4.5, 51.5, 30.0)
     assert grown.points == ()
-    masked = as_box(predictor, embedding, SlicePrompt(1, mask=mask[0]), PLANE)
+    masked = box_for(predictor, embedding, SlicePrompt(1, mask=mask[0]), PLANE)
     assert masked.box == (20, 10, 32, 22)
     assert masked.mask is not None
 
@@ -64,8 +64,8 @@ def test_every_click_has_the_last_word_on_the_spot_and_nowhere_else():
     logits[10:30, 10:40] = 4.0
     pixels = np.random.default_rng(0).normal(size=(40, 60))
     honoured = ((20, 20, 1), (50, 5, 0))
-    np.testing.assert_array_equal(with_clicks(logits, honoured, BOX, pixels, PLANE), logits)
-    changed = with_clicks(logits, ((45, 20, 1), (15, 15, 0)), BOX, pixels, PLANE)
+    np.testing.assert_array_equal(enforce_clicks(logits, honoured, BOX, pixels, PLANE), logits)
+    changed = enforce_clicks(logits, ((45, 20, 1), (15, 15, 0)), BOX, pixels, PLANE)
     assert changed[20, 45] > 0
     assert changed[15, 15] < 0
     np.testing.assert_array_equal(changed[:, 25:33] > 0, logits[:, 25:33] > 0)
@@ -75,14 +75,14 @@ def test_clicks_side_by_side_are_all_honoured():
     logits = np.full((40, 60), -3.0, np.float32)
     logits[10:30, 10:40] = 3.0
     points = ((15, 15, 1), (16, 15, 0), (17, 15, 1), (50, 20, 1), (51, 20, 0))
-    changed = with_clicks(logits, points, BOX, np.zeros((40, 60)), PLANE)
+    changed = enforce_clicks(logits, points, BOX, np.zeros((40, 60)), PLANE)
     assert [bool(changed[y, x] > 0) for x, y, _ in points] == [bool(inside) for _, _, inside in points]
 
 
 def test_a_click_takes_in_what_looks_alike():
     pixels = np.zeros((40, 60))
     pixels[:, 30:] = 100.0
-    changed = with_clicks(np.full((40, 60), -1.0, np.float32), ((28, 20, 1),), BOX, pixels, PLANE) > 0
+    changed = enforce_clicks(np.full((40, 60), -1.0, np.float32), ((28, 20, 1),), BOX, pixels, PLANE) > 0
     assert changed[20, 27]
     assert not changed[:, 30:].any()
 
@@ -90,7 +90,7 @@ def test_a_click_takes_in_what_looks_alike():
 def test_a_click_reaches_what_no_look_saw():
     logits = np.full((40, 60), -np.inf, np.float32)
     logits[10:30, 10:40] = 1.0
-    changed = with_clicks(logits, ((50, 20, 1),), BOX, np.zeros((40, 60)), PLANE)
+    changed = enforce_clicks(logits, ((50, 20, 1),), BOX, np.zeros((40, 60)), PLANE)
     assert changed[20, 50] > 0
     assert np.isneginf(changed[0, 0])
 
@@ -98,8 +98,8 @@ def test_a_click_reaches_what_no_look_saw():
 def test_clicks_commute_with_flips():
     rng = np.random.default_rng(2)
     logits, pixels = rng.normal(size=(40, 60)).astype(np.float32), rng.normal(size=(40, 60))
-    changed = with_clicks(logits, ((15, 12, 1), (30, 25, 0)), BOX, pixels, PLANE)
-    flipped = with_clicks(logits[:, ::-1], ((44, 12, 1), (29, 25, 0)), (20, 10, 50, 30), pixels[:, ::-1], PLANE)
+    changed = enforce_clicks(logits, ((15, 12, 1), (30, 25, 0)), BOX, pixels, PLANE)
+    flipped = enforce_clicks(logits[:, ::-1], ((44, 12, 1), (29, 25, 0)), (20, 10, 50, 30), pixels[:, ::-1], PLANE)
     np.testing.assert_allclose(flipped[:, ::-1], changed, atol=1e-5)
 
 
@@ -107,8 +107,8 @@ def test_a_rough_mask_is_not_made_worse():
     # a network that answers nothing: what is left is the mask that was given
     class Silent(ThresholdSam):
         def decode(self, *arguments, **options):
-            logits, quality = super().decode(*arguments, **options)
-            return 0 * logits - 0.5, quality
+            logits, predicted_iou = super().decode(*arguments, **options)
+            return 0 * logits - 0.5, predicted_iou
 
     sam = Silent(64)
     sam.spec.prompts = ("box",)
@@ -119,7 +119,7 @@ def test_a_rough_mask_is_not_made_worse():
     def dice(answer):
         return 2 * (answer & mask[0]).sum() / (answer.sum() + mask.sum())
 
-    found = answer_slice(predictor.looker(scan), 0, [SlicePrompt(1, mask=rough)], zoom="auto")[0]
+    found = segment_slice(predictor.encoder_for(scan), 0, [SlicePrompt(1, mask=rough)], zoom="auto")[0]
     assert dice(found.mask) > dice(rough)
 
 

@@ -297,18 +297,18 @@ def test_a_key_is_the_same_on_every_machine():
 
 
 def test_the_weights_digest_sees_values_and_names():
-    def network(**layers: torch.nn.Module) -> torch.nn.Module:
+    def image_predictor(**layers: torch.nn.Module) -> torch.nn.Module:
         return torch.nn.ModuleDict(layers)
 
     torch.manual_seed(0)
     layer, other = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
-    digest = weights_digest(network(a=layer, b=other))
-    assert weights_digest(network(b=other, a=layer)) == digest, "the order of definition does not matter"
-    assert weights_digest(network(a=other, b=layer)) != digest
-    assert weights_digest(network(a=layer, c=other)) != digest
+    digest = weights_digest(image_predictor(a=layer, b=other))
+    assert weights_digest(image_predictor(b=other, a=layer)) == digest, "the order of definition does not matter"
+    assert weights_digest(image_predictor(a=other, b=layer)) != digest
+    assert weights_digest(image_predictor(a=layer, c=other)) != digest
     with torch.no_grad():
         layer.weight[0, 0] += 1e-7
-    assert weights_digest(network(a=layer, b=other)) != digest
+    assert weights_digest(image_predictor(a=layer, b=other)) != digest
 
 
 # -- in use -----------------------------------------------------------------------------------------------------
@@ -333,7 +333,7 @@ def test_a_second_prompt_on_a_slice_costs_a_decode_only(scan):
     predictor = Predictor(ThresholdSam(), "cpu")
     first = predictor.segment(scan, [Prompt(box=(4, 6, 14, 12), slice=1)])
     second = predictor.segment(scan, [Prompt(box=(4, 6, 9, 12), slice=1)])
-    predictor.predict(predictor.looker(scan)(1), np.array([[5.0, 7, 10, 11]]))
+    predictor.predict(predictor.encoder_for(scan).encode(1), np.array([[5.0, 7, 10, 11]]))
     assert predictor.encoded == predictor.sam.encoded == 1
     assert predictor.decoded == predictor.sam.decoded == 3
     again = predictor.segment(scan, [Prompt(box=(4, 6, 14, 12), slice=1)])
@@ -350,13 +350,13 @@ def test_a_new_predictor_on_the_same_folder_encodes_nothing(scan, tmp_path):
     found = second.segment(scan, prompts)
     assert (first.encoded, second.encoded, second.sam.encoded) == (3, 0, 0)
     np.testing.assert_array_equal(found.labels.array, expected.labels.array)
-    assert [answer.quality for answer in found.answers] == [answer.quality for answer in expected.answers]
+    assert [answer.predicted_iou for answer in found.answers] == [answer.predicted_iou for answer in expected.answers]
 
 
 def test_whatever_changes_is_encoded_again(scan, tmp_path):
-    def encodes(scan=scan, weight=1.0, window="auto", **look) -> int:
+    def encodes(scan=scan, weight=1.0, window="auto", **scan_encoder) -> int:
         predictor = Predictor(Weighted(weight), "cpu", cache=EmbeddingCache(folder=tmp_path))
-        predictor.looker(scan, window=window)(1, **look)
+        predictor.encoder_for(scan, window=window).encode(1, **scan_encoder)
         return predictor.encoded
 
     assert [encodes(), encodes()] == [1, 0]
@@ -386,8 +386,8 @@ def test_a_fresh_embedding_is_laid_out_as_a_kept_one(scan, tmp_path):
     sam = Weighted()
     encode = sam.encode_image
     sam.encode_image = lambda images: encode(images).expand(-1, 4, -1, -1).to(memory_format=torch.channels_last)
-    fresh = Predictor(sam, "cpu", cache=EmbeddingCache(folder=tmp_path)).looker(scan)(1).features
-    kept = Predictor(sam, "cpu", cache=EmbeddingCache(folder=tmp_path)).looker(scan)(1).features
+    fresh = Predictor(sam, "cpu", cache=EmbeddingCache(folder=tmp_path)).encoder_for(scan).encode(1).features
+    kept = Predictor(sam, "cpu", cache=EmbeddingCache(folder=tmp_path)).encoder_for(scan).encode(1).features
     assert fresh.stride() == kept.stride()
     assert torch.equal(fresh, kept)
 
@@ -397,9 +397,9 @@ def test_the_real_model_answers_from_the_folder_to_the_bit(litemedsam, scan, tmp
     box = np.array([[3.0, 5, 15, 13]])
     fresh = Predictor(litemedsam, "cpu", cache=EmbeddingCache(folder=tmp_path))
     kept = Predictor(litemedsam, "cpu", cache=EmbeddingCache(folder=tmp_path))
-    expected = fresh.predict(fresh.looker(scan)(1), box)
-    found = kept.predict(kept.looker(scan)(1), box)
+    expected = fresh.predict(fresh.encoder_for(scan).encode(1), box)
+    found = kept.predict(kept.encoder_for(scan).encode(1), box)
     assert (fresh.encoded, kept.encoded) == (1, 0)
     assert torch.equal(found.logits, expected.logits)
-    np.testing.assert_array_equal(found.quality, expected.quality)
+    np.testing.assert_array_equal(found.predicted_iou, expected.predicted_iou)
     assert only_file(tmp_path).stat().st_size == pytest.approx(4 * 2**20, rel=1e-3)

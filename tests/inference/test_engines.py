@@ -15,9 +15,9 @@ from phantoms import block
 
 from medsam.errors import CheckpointError, InputError, PromptError
 from medsam.inference import engines
-from medsam.inference import network as network_module
-from medsam.inference.engines import UNASKED, EngineError, OpenVinoEngine, TorchEngine, choose_engine
-from medsam.inference.network import Network
+from medsam.inference import image_predictor as predictor_module
+from medsam.inference.engines import OUTSIDE_ROI, EngineError, OpenVinoEngine, TorchEngine, choose_engine
+from medsam.inference.image_predictor import ImagePredictor
 from medsam.models import runtime
 from medsam.models.build import build_model
 from medsam.models.checkpoint import save_checkpoint
@@ -97,14 +97,14 @@ def test_wrong_inputs_are_refused_as_torch_refuses_them(exported, features):
 def test_logits_nobody_asks_for_are_not_made(sam, exported, features):
     asked = torch.tensor([[8.0, 4.0, 20.0, 28.0], [40.0, 44.0, 63.0, 60.0]])
     prepared = exported.prepare(features)
-    whole, quality = exported.decode(prepared, {"boxes": asked}, multimask=False)
-    part, same = exported.decode(prepared, {"boxes": asked}, multimask=False, within=asked)
-    torch.testing.assert_close(same, quality)
+    whole, predicted_iou = exported.decode(prepared, {"boxes": asked}, multimask=False)
+    part, same = exported.decode(prepared, {"boxes": asked}, multimask=False, roi=asked)
+    torch.testing.assert_close(same, predicted_iou)
     scale = whole.shape[-1] // sam.spec.image_size
     for one, other, (x0, y0, x1, y1) in zip(part[:, 0], whole[:, 0], (asked * scale).int().tolist(), strict=True):
         torch.testing.assert_close(one[y0:y1, x0:x1], other[y0:y1, x0:x1])
-        assert (one == UNASKED).float().mean() > 0.3
-        made = one != UNASKED
+        assert (one == OUTSIDE_ROI).float().mean() > 0.3
+        made = one != OUTSIDE_ROI
         torch.testing.assert_close(one[made], other[made])
 
 
@@ -112,10 +112,10 @@ def test_boxes_of_all_sizes_come_back_in_their_order(exported, features):
     asked = boxes(11)
     asked[:, 2:] += torch.linspace(0, 18, 11)[torch.randperm(11, generator=torch.Generator().manual_seed(2)), None]
     prepared = exported.prepare(features)
-    whole, quality = exported.decode(prepared, {"boxes": asked}, multimask=True)
-    part, same = exported.decode(prepared, {"boxes": asked}, multimask=True, within=asked)
-    torch.testing.assert_close(same, quality)
-    made = part != UNASKED
+    whole, predicted_iou = exported.decode(prepared, {"boxes": asked}, multimask=True)
+    part, same = exported.decode(prepared, {"boxes": asked}, multimask=True, roi=asked)
+    torch.testing.assert_close(same, predicted_iou)
+    made = part != OUTSIDE_ROI
     assert made.flatten(2).any(dim=2).all()
     torch.testing.assert_close(part[made], whole[made])
 
@@ -126,14 +126,14 @@ def test_a_mask_that_leaves_its_box_is_made_whole(exported, features):
     middle = (asked[:, :2] + asked[:, 2:]) / 2
     tiny = torch.cat([middle, middle + 1], dim=1)
     prepared = exported.prepare(features)
-    whole, quality = exported.decode(prepared, {"boxes": asked}, multimask=False)
-    near, same = exported.decode(prepared, {"boxes": asked}, multimask=False, within=tiny, follow=True)
-    torch.testing.assert_close(same, quality)
-    followed = (near != UNASKED).flatten(1).all(dim=1)
-    strict, _ = exported.decode(prepared, {"boxes": asked}, multimask=False, within=tiny)
+    whole, predicted_iou = exported.decode(prepared, {"boxes": asked}, multimask=False)
+    near, same = exported.decode(prepared, {"boxes": asked}, multimask=False, roi=tiny, extend_roi=True)
+    torch.testing.assert_close(same, predicted_iou)
+    followed = (near != OUTSIDE_ROI).flatten(1).all(dim=1)
+    strict, _ = exported.decode(prepared, {"boxes": asked}, multimask=False, roi=tiny)
     touched = []
     for one in strict[:, 0]:
-        rows, columns = ((one != UNASKED).any(dim=d).nonzero().flatten() for d in (1, 0))
+        rows, columns = ((one != OUTSIDE_ROI).any(dim=d).nonzero().flatten() for d in (1, 0))
         window = one[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] > 0
         far = len(one) - 1
         touched.append(
@@ -155,14 +155,14 @@ def test_a_mask_that_leaves_its_box_is_made_whole(exported, features):
 )
 def test_windows_lie_on_the_grid_and_hold_their_boxes(corners, side):
     size = 4 * side
-    within = torch.tensor([[min(a, c), min(b, d), max(a, c), max(b, d)] for a, b, c, d in corners])
-    first, sizes = engines._windows(within, len(corners), side, size)
+    roi = torch.tensor([[min(a, c), min(b, d), max(a, c), max(b, d)] for a, b, c, d in corners])
+    first, sizes = engines._windows(roi, len(corners), side, size)
     assert (sizes >= 1).all()
     assert (first >= 0).all()
     assert (first + sizes <= side).all()
     cells = engines._cells(first, sizes, side)
     for (row, column), (rows, columns), mine, (x0, y0, x1, y1) in zip(
-        first.tolist(), sizes.tolist(), cells, (within.clamp(0, size) / 4).tolist(), strict=True
+        first.tolist(), sizes.tolist(), cells, (roi.clamp(0, size) / 4).tolist(), strict=True
     ):
         grid = torch.arange(side * side).view(side, side)[row : row + rows, column : column + columns]
         assert mine[: rows * columns].tolist() == grid.flatten().tolist()
@@ -174,15 +174,15 @@ def test_windows_lie_on_the_grid_and_hold_their_boxes(corners, side):
 
 
 def test_the_image_is_prepared_once_an_embedding(sam, exported, monkeypatch):
-    network = Network(sam, "cpu")
-    network._engine = exported
+    image_predictor = ImagePredictor(sam, "cpu")
+    image_predictor._engine = exported
     ran = []
     run = exported._run
     monkeypatch.setattr(exported, "_run", lambda graph, *inputs: ran.append(graph) or run(graph, *inputs))
-    embedding = network.embed(SCAN)
+    embedding = image_predictor.embed(SCAN)
     for _ in range(3):
-        network.predict(embedding, np.array([[4, 4, 20, 20]]))
-    network.predict(network.embed(SCAN), np.array([[4, 4, 20, 20]]))
+        image_predictor.predict(embedding, np.array([[4, 4, 20, 20]]))
+    image_predictor.predict(image_predictor.embed(SCAN), np.array([[4, 4, 20, 20]]))
     assert ran == ["encoder", "image_part", "answer", "answer", "answer", "image_part", "answer"]
 
 
@@ -239,62 +239,62 @@ def broken(sam, tmp_path, monkeypatch):
 
 
 def test_where_a_graph_fails_torch_answers_and_says_so(sam, broken, caplog):
-    expected = Network(sam, "cpu").embed(SCAN).features
-    network = Network(sam, "cpu")
-    network._wanted = ("auto", "auto")
-    network._engine = broken
+    expected = ImagePredictor(sam, "cpu").embed(SCAN).features
+    image_predictor = ImagePredictor(sam, "cpu")
+    image_predictor._wanted = ("auto", "auto")
+    image_predictor._engine = broken
     with caplog.at_level(logging.WARNING), ThreadPoolExecutor(4) as pool:
-        found = [each.features for each in pool.map(lambda _: network.embed(SCAN), range(4))]
+        found = [each.features for each in pool.map(lambda _: image_predictor.embed(SCAN), range(4))]
     assert caplog.text.count("Torch answers instead") == 1
-    assert network.engine.name == "torch"
+    assert image_predictor.engine.name == "torch"
     for one in found:
         torch.testing.assert_close(one, expected)
 
 
 @pytest.mark.parametrize("wanted", [("auto", "openvino"), ("int8", "auto")])
 def test_what_was_asked_for_is_not_replaced(sam, broken, wanted):
-    network = Network(sam, "cpu")
-    network._wanted = wanted
-    network._engine = broken
+    image_predictor = ImagePredictor(sam, "cpu")
+    image_predictor._wanted = wanted
+    image_predictor._engine = broken
     with pytest.raises(EngineError, match="cannot be written as ONNX"):
-        network.embed(SCAN)
+        image_predictor.embed(SCAN)
 
 
 def test_an_embedding_outlives_the_engine_that_prepared_it(sam, exported):
-    network = Network(sam, "cpu")
-    network._engine = exported
-    embedding = network.embed(SCAN)
-    before = network.predict(embedding, np.array([[4, 4, 20, 20]]))
-    network._engine = TorchEngine(sam, CPU)
-    after = network.predict(embedding, np.array([[4, 4, 20, 20]]))
+    image_predictor = ImagePredictor(sam, "cpu")
+    image_predictor._engine = exported
+    embedding = image_predictor.embed(SCAN)
+    before = image_predictor.predict(embedding, np.array([[4, 4, 20, 20]]))
+    image_predictor._engine = TorchEngine(sam, CPU)
+    after = image_predictor.predict(embedding, np.array([[4, 4, 20, 20]]))
     torch.testing.assert_close(after.logits, before.logits, atol=1e-5, rtol=1e-4)
 
 
 def test_one_engine_gives_all_answers_of_a_run(sam, exported, monkeypatch):
     """What fails once it is known who answers is told, and answered by nobody else."""
-    network = Network(sam, "cpu")
-    network._wanted = ("auto", "auto")
-    network._engine = exported
-    embedding = network.embed(SCAN)
+    image_predictor = ImagePredictor(sam, "cpu")
+    image_predictor._wanted = ("auto", "auto")
+    image_predictor._engine = exported
+    embedding = image_predictor.embed(SCAN)
 
     def failing(*arguments, **options):
         raise EngineError("OpenVINO cannot run answer.")
 
     monkeypatch.setattr(exported, "decode", failing)
     with pytest.raises(EngineError, match="cannot run answer"):
-        network.predict(embedding, np.array([[4, 4, 20, 20]]))
-    assert network.engine.name == "openvino"
+        image_predictor.predict(embedding, np.array([[4, 4, 20, 20]]))
+    assert image_predictor.engine.name == "openvino"
 
 
 def test_making_graphs_is_preparing_not_embedding(sam, exported, monkeypatch):
     clock = iter(range(0, 1000, 10))
-    monkeypatch.setattr(network_module, "time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
-    network = Network(sam, "cpu")
-    network._engine = exported
-    embedding = network.embed(SCAN)
-    assert network.seconds == {"prepare": 10, "embed": 10, "decode": 0}
-    network.predict(embedding, np.array([[4, 4, 20, 20]]))
-    assert network.seconds == {"prepare": 10, "embed": 10, "decode": 10}
+    monkeypatch.setattr(predictor_module, "time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
+    image_predictor = ImagePredictor(sam, "cpu")
+    image_predictor._engine = exported
+    embedding = image_predictor.embed(SCAN)
+    assert image_predictor.seconds == {"prepare": 10, "embed": 10, "decode": 0}
+    image_predictor.predict(embedding, np.array([[4, 4, 20, 20]]))
+    assert image_predictor.seconds == {"prepare": 10, "embed": 10, "decode": 10}
 
 
 def test_the_first_preparation_is_told_in_a_log_once(sam, folder, exported, capsys):
@@ -323,11 +323,11 @@ def test_a_structure_that_does_not_fit_is_not_used(sam, tmp_path, monkeypatch):
 
 
 def test_networks_can_be_copied_and_sent(sam, exported):
-    network = Network(sam, "cpu")
-    network._engine = exported
-    embedding = network.embed(SCAN)
-    network.predict(embedding, np.array([[4, 4, 20, 20]]))
-    for twin in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
+    image_predictor = ImagePredictor(sam, "cpu")
+    image_predictor._engine = exported
+    embedding = image_predictor.embed(SCAN)
+    image_predictor.predict(embedding, np.array([[4, 4, 20, 20]]))
+    for twin in (copy.deepcopy(image_predictor), pickle.loads(pickle.dumps(image_predictor))):
         torch.testing.assert_close(twin.embed(SCAN).features, embedding.features, atol=1e-4, rtol=1e-4)
 
 
@@ -344,27 +344,27 @@ def test_weights_that_changed_are_not_filed_under_the_old_ones(sam, tmp_path):
 def test_within_has_one_box_a_prompt(exported, features):
     for wrong in (torch.zeros(2, 4), torch.full((3, 4), torch.nan), torch.zeros(4)):
         with pytest.raises(PromptError, match="within: finite boxes"):
-            exported.decode(exported.prepare(features), {"boxes": boxes(3)}, multimask=False, within=wrong)
+            exported.decode(exported.prepare(features), {"boxes": boxes(3)}, multimask=False, roi=wrong)
 
 
 def test_small_networks_and_networks_in_training_stay_in_torch(sam, tmp_path):
     save_checkpoint(sam, tmp_path / "small.safetensors")
-    assert Network(tmp_path / "small.safetensors", "cpu").engine.name == "torch"
-    assert Network(sam, "cpu").engine.name == "torch"
+    assert ImagePredictor(tmp_path / "small.safetensors", "cpu").engine.name == "torch"
+    assert ImagePredictor(sam, "cpu").engine.name == "torch"
 
 
 @pytest.mark.weights
 def test_known_weights_run_as_graphs_that_need_no_exporter(litemedsam, tmp_path, monkeypatch):
-    network = Network("litemedsam", "cpu")
-    assert network.engine.name == "openvino"
-    network.engine._folder = tmp_path
+    image_predictor = ImagePredictor("litemedsam", "cpu")
+    assert image_predictor.engine.name == "openvino"
+    image_predictor.engine._folder = tmp_path
 
     def never(*arguments):
         raise AssertionError("a structure of the package is outdated: run scripts/structures.py")
 
     monkeypatch.setattr(engines, "export_graph", never)
-    network.ready()  # compares each graph with torch
-    assert network.engine.name == "openvino"
+    image_predictor.ready()  # compares each graph with torch
+    assert image_predictor.engine.name == "openvino"
 
 
 def test_without_openvino_torch_answers_and_says_so(sam, monkeypatch, caplog):
@@ -432,5 +432,8 @@ def test_sample_looks_are_slices_of_both_scans(litemedsam):
     spec = tiny_spec("tiny_vit")
     looks = list(engines._sample_looks(spec.preprocess))
     assert len(looks) == 2 * 3 * 6
-    assert all(look.shape == (3, 64, 64) and np.isfinite(look).all() and look.std() > 0.05 for look in looks)
-    assert len({look.tobytes() for look in looks}) == len(looks)
+    assert all(
+        scan_encoder.shape == (3, 64, 64) and np.isfinite(scan_encoder).all() and scan_encoder.std() > 0.05
+        for scan_encoder in looks
+    )
+    assert len({scan_encoder.tobytes() for scan_encoder in looks}) == len(looks)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from medsam.errors import PromptError
-from medsam.inference.link import Linker, iou_table
+from medsam.inference.link import SliceLinker, iou_table
 from medsam.masks import RLE
 
 
@@ -11,14 +11,14 @@ def row(text: str):
 
 
 def test_a_mask_that_goes_on_is_one_object():
-    linker = Linker(0.5)
+    linker = SliceLinker(0.5)
     assert linker.add(0, [row("###......"), row(".....###.")]) == [1, 2]
     assert linker.add(1, [row("......##."), row(".###.....")]) == [2, 1]
     assert linker.add(2, [row(".......##")]) == [3]  # a third in common is too little
 
 
 def test_the_best_match_must_be_mutual():
-    linker = Linker(0.2)
+    linker = SliceLinker(0.2)
     assert linker.add(0, [row("######")]) == [1]
     # both touch object 1 enough, and only the larger goes on
     assert linker.add(1, [row("##...."), row("..####")]) == [2, 1]
@@ -27,13 +27,13 @@ def test_the_best_match_must_be_mutual():
 
 
 def test_equal_matches_link_once():
-    linker = Linker(0.3)
+    linker = SliceLinker(0.3)
     assert linker.add(0, [row("####")]) == [1]
     assert linker.add(1, [row("##.."), row("..##")]) == [1, 2]
 
 
 def test_a_gap_ends_an_object():
-    linker = Linker()
+    linker = SliceLinker()
     assert linker.add(3, [row("##")]) == [1]
     assert linker.add(4, []) == []
     assert linker.add(5, [row("##")]) == [2]
@@ -48,4 +48,4 @@ def test_the_iou_of_every_pair():
 @pytest.mark.parametrize("threshold", [0, 1.1, float("nan")])
 def test_a_threshold_out_of_range(threshold):
     with pytest.raises(PromptError, match="must be above 0"):
-        Linker(threshold)
+        SliceLinker(threshold)

@@ -7,10 +7,10 @@ from phantoms import ThresholdSam, block
 
 from medsam.errors import CheckpointError, InputError, MedSAMError, PromptError
 from medsam.geometry import VolumeGeometry
-from medsam.inference.network import pick_device
+from medsam.inference.image_predictor import pick_device
 from medsam.inference.predictor import Predictor
 from medsam.io.save import save_labels
-from medsam.postprocess.clean import Tidy
+from medsam.postprocess.clean import Cleanup
 from medsam.prompts.prompt import Prompt
 from medsam.volume import LabelVolume, Volume
 
@@ -64,7 +64,7 @@ def test_many_prompts_are_answered_in_order_across_chunks(predictor):
     boxes = np.array([[25 + n % 20, n % 40, 27 + n % 20, n % 40 + 3] for n in range(75)])
     found = predictor.predict(predictor.embed(scan, 0, window="none"), boxes)
     assert found.masks.shape == (75, 1, 50, 50)
-    assert found.quality.shape == (75, 1)
+    assert found.predicted_iou.shape == (75, 1)
     for n in (0, 31, 32, 74):
         x0, y0, x1, y1 = boxes[n]
         assert found.masks[n, 0, y0:y1, x0:x1].all()
@@ -172,7 +172,7 @@ def test_the_real_model_finds_a_bright_block(litemedsam, dtype):
     dice = 2 * (answer & mask[1]).sum() / (answer.sum() + mask[1].sum())
     assert dice > 0.85  # the model rounds the corners
     assert found.labels.array[0].max() == 0
-    assert 0.5 < found.answers[0].quality < 1.1
+    assert 0.5 < found.answers[0].predicted_iou < 1.1
 
 
 @pytest.mark.weights
@@ -193,7 +193,7 @@ def test_one_box_is_followed_through_the_block_and_stops_at_its_ends(predictor):
     scan, mask = block((9, 20, 30), (4, 6, 2, 14, 12, 7))
     found = predictor.segment(scan, [Prompt("lesion", box=(4, 6, 14, 12), slice=4)], propagate=True)
     np.testing.assert_array_equal(found.labels.array == 1, mask)
-    assert found.stopped == {1: {1: "vanished", 7: "vanished"}}
+    assert found.stop_reasons == {1: {1: "vanished", 7: "vanished"}}
     assert any("lesion: 5 slices; vanished at slice 1, vanished at slice 7" in note for note in found.notes)
     assert all(0 < answer.confidence <= 1 for answer in found.answers)
 
@@ -249,10 +249,10 @@ def test_all_masks_are_three_label_maps_best_first():
             logits, _ = super().decode(*arguments, multimask=multimask, **options)
             if multimask:
                 logits = torch.stack([logits[:, :, 0] - 9, logits[:, :, 0], logits[:, :, 0] + 9], dim=2)
-                quality = torch.tensor([0.2, 0.9, 0.5]).expand(*logits.shape[:3])
+                predicted_iou = torch.tensor([0.2, 0.9, 0.5]).expand(*logits.shape[:3])
             else:
-                quality = torch.full(logits.shape[:3], 0.7)
-            return logits, quality
+                predicted_iou = torch.full(logits.shape[:3], 0.7)
+            return logits, predicted_iou
 
     scan, mask = block((1, 20, 30), (4, 6, 0, 14, 12, 1))
     found = Predictor(Ambiguous(64), "cpu").segment(scan, [Prompt(box=(4, 6, 14, 12))], all_masks=True, zoom="off")
@@ -271,7 +271,7 @@ def test_small_islands_and_holes_go_unless_they_are_kept_or_clicked(predictor):
     cleaned = predictor.segment(scan, asked, zoom="off").labels.array[0]
     assert cleaned[15, 10] == 1
     assert cleaned[2, 2] == 0
-    kept = predictor.segment(scan, asked, zoom="off", tidy=Tidy(keep_islands=True)).labels.array[0]
+    kept = predictor.segment(scan, asked, zoom="off", tidy=Cleanup(keep_islands=True)).labels.array[0]
     assert (kept[15, 10], kept[2, 2]) == (0, 1)
     clicked = [Prompt("a", box=(0, 0, 30, 30), points=((2, 2, 1), (12, 12, 1)))]
     assert predictor.segment(scan, clicked, zoom="off").labels.array[0, 2, 2] == 1

@@ -6,14 +6,14 @@ from phantoms import ThresholdSam, random_affine
 
 from medsam.errors import PromptError
 from medsam.geometry import VolumeGeometry
-from medsam.inference.network import Network
+from medsam.inference.image_predictor import ImagePredictor
 from medsam.inference.propagate import PropagateSettings, propagate, propagate_all
 from medsam.prompts.prompt import SlicePrompt
 from medsam.prompts.simulate import tight_box
 from medsam.volume import Volume
 
 
-def looker(truth, spacing_kji=(1, 1, 1), *, array=None, axis="k", affine=None, inside=200.0):
+def encoder_for(truth, spacing_kji=(1, 1, 1), *, array=None, axis="k", affine=None, inside=200.0):
     """A scan of a drawn object, bright on dark, and a network that sees what is bright."""
     if array is None:
         # no two slices alike: equal ones share an embedding
@@ -21,7 +21,7 @@ def looker(truth, spacing_kji=(1, 1, 1), *, array=None, axis="k", affine=None, i
     affine = np.diag([*spacing_kji[::-1], 1.0]) if affine is None else affine
     scan = Volume(array.astype(np.float32), VolumeGeometry(truth.shape, affine))
     # one window for all slices: the phantom model tells bright from dark by the middle of the slice's range
-    return Network(ThresholdSam(), device="cpu").looker(scan, axis=axis, window="none")
+    return ImagePredictor(ThresholdSam(), device="cpu").encoder_for(scan, axis=axis, window="none")
 
 
 def box_on(truth, index):
@@ -52,25 +52,25 @@ def cylinder():
 
 
 def test_a_cylinder_comes_back_whole_from_one_box_and_stops_at_its_ends(cylinder):
-    found = propagate(looker(cylinder), box_on(cylinder, 9))
+    found = propagate(encoder_for(cylinder), box_on(cylinder, 9))
     np.testing.assert_array_equal(volume(found, cylinder.shape), cylinder)
-    assert found.stopped == {3: "vanished", 16: "vanished"}
-    assert list(found.masks) == list(found.quality) == list(found.confidence) == list(range(4, 16))
+    assert found.stop_reasons == {3: "vanished", 16: "vanished"}
+    assert list(found.masks) == list(found.predicted_iou) == list(found.confidence) == list(range(4, 16))
     # the predicted IoU of the phantom; neighbours are equal
     assert list(found.confidence.values()) == pytest.approx([0.9] * 12)
 
 
 def test_an_object_cut_off_by_the_scan_ends_there(cylinder):
     truth = cylinder[4:16]
-    found = propagate(looker(truth), box_on(truth, 0))
+    found = propagate(encoder_for(truth), box_on(truth, 0))
     np.testing.assert_array_equal(volume(found, truth.shape), truth)
-    assert found.stopped == {-1: "end of scan", 12: "end of scan"}
+    assert found.stop_reasons == {-1: "end of scan", 12: "end of scan"}
 
 
 def test_a_cone_is_followed_both_ways():
     k, j, i = grid((16, 48, 48))
     truth = np.hypot(j - 24, i - 24) <= 6 + 0.8 * k
-    found = propagate(looker(truth), box_on(truth, 8))
+    found = propagate(encoder_for(truth), box_on(truth, 8))
     assert dice(truth, found) > 0.99
     assert len(found.masks) == 16
     # the first step changes a slice as much as any, so confidence falls at once and never rises
@@ -82,7 +82,7 @@ def test_a_cone_is_followed_both_ways():
 def test_a_sphere_lacks_at_most_its_polar_caps():
     k, j, i = grid((31, 48, 48))
     truth = np.sqrt((k - 15) ** 2 + (j - 24) ** 2 + (i - 24) ** 2) <= 12
-    found = propagate(looker(truth), box_on(truth, 15))
+    found = propagate(encoder_for(truth), box_on(truth, 15))
     assert dice(truth, found) > 0.98
     assert not (volume(found, truth.shape) & ~truth).any()
     assert len(found.masks) >= 25 - 4
@@ -91,7 +91,7 @@ def test_a_sphere_lacks_at_most_its_polar_caps():
 def test_boxes_grow_in_millimetres_on_anisotropic_pixels(cylinder):
     k, j, i = grid((8, 20, 60))
     truth = np.hypot(3 * (j - 10), i - 30) <= 12 + k  # pixels of 3 x 1 mm, slices 5 mm apart
-    found = propagate(looker(truth, (5, 3, 1)), box_on(truth, 3))
+    found = propagate(encoder_for(truth, (5, 3, 1)), box_on(truth, 3))
     assert dice(truth, found) > 0.97
     assert len(found.masks) == 8
 
@@ -100,7 +100,7 @@ def test_boxes_grow_in_millimetres_on_anisotropic_pixels(cylinder):
 def test_every_axis_gives_the_same(cylinder, axis):
     back = {"k": (0, 1, 2), "j": (1, 0, 2), "i": (1, 2, 0)}[axis]
     turned = cylinder.transpose(back)
-    found = propagate(looker(turned, axis=axis), box_on(cylinder, 9))
+    found = propagate(encoder_for(turned, axis=axis), box_on(cylinder, 9))
     np.testing.assert_array_equal(volume(found, cylinder.shape), cylinder)
 
 
@@ -108,24 +108,24 @@ def test_how_the_scan_is_stored_makes_no_difference(cylinder):
     rng = np.random.default_rng(3)
     for _ in range(4):
         affine = random_affine(rng, (1, 1, 2), oblique=True)
-        found = propagate(looker(cylinder, affine=affine), box_on(cylinder, 9))
+        found = propagate(encoder_for(cylinder, affine=affine), box_on(cylinder, 9))
         np.testing.assert_array_equal(volume(found, cylinder.shape), cylinder)
 
 
 def test_two_prompted_slices_meet(cylinder):
     k, j, i = grid((20, 40, 44))
     leaning = np.hypot(j - 20, i - 12 - k) <= 8
-    found = propagate(looker(leaning), {**box_on(leaning, 3), **box_on(leaning, 15)})
+    found = propagate(encoder_for(leaning), {**box_on(leaning, 3), **box_on(leaning, 15)})
     assert dice(leaning, found) > 0.99
-    assert found.stopped == {-1: "end of scan", 3: "met", 15: "met", 20: "end of scan"}
+    assert found.stop_reasons == {-1: "end of scan", 3: "met", 15: "met", 20: "end of scan"}
 
 
 def test_where_one_way_ends_the_other_way_goes_on(cylinder):
     broken = cylinder.copy()
     broken[8] = False
-    found = propagate(looker(broken), {**box_on(broken, 5), **box_on(broken, 13)})
+    found = propagate(encoder_for(broken), {**box_on(broken, 5), **box_on(broken, 13)})
     np.testing.assert_array_equal(volume(found, broken.shape), broken)
-    assert found.stopped[8] == "vanished"
+    assert found.stop_reasons[8] == "vanished"
 
 
 def test_between_two_answers_the_outline_moves_from_one_to_the_other():
@@ -141,7 +141,7 @@ def test_between_two_answers_the_outline_moves_from_one_to_the_other():
     # a dark corner, since the phantom model compares
     array = np.where(truth, 200.0, 20.0)
     array[:, 0, 0] = 20.0
-    found = propagate(looker(truth, array=array), seeds, settings=still)
+    found = propagate(encoder_for(truth, array=array), seeds, settings=still)
     areas = [int(found.masks[n].sum()) for n in range(7)]
     assert areas == sorted(areas)
     assert areas[0] == 12**2
@@ -154,9 +154,9 @@ def test_between_two_answers_the_outline_moves_from_one_to_the_other():
 def test_a_drawn_mask_is_taken_as_it_is(cylinder):
     drawn = cylinder[9].copy()
     drawn[12:14] = False
-    found = propagate(looker(cylinder), {9: SlicePrompt(1, mask=drawn)})
+    found = propagate(encoder_for(cylinder), {9: SlicePrompt(1, mask=drawn)})
     np.testing.assert_array_equal(found.masks[9], drawn)
-    assert math.isnan(found.quality[9])
+    assert math.isnan(found.predicted_iou[9])
     assert found.confidence[9] == 1.0
     assert list(found.masks) == list(range(4, 16))
 
@@ -166,27 +166,27 @@ def test_another_object_behind_it_is_noticed_by_its_grey_levels(cylinder):
     array[:, 0, 0] = 250.0
     array[16:][:, 14:27, 15:28] = 250.0  # touches the end face; as bright as nothing in the prompted slice
     array[4:16, 4:36, 4:12] = 250.0  # a neighbour in the prompted slice looks like that
-    look = looker(cylinder, array=array)
-    found = propagate(look, box_on(cylinder, 9))
+    scan_encoder = encoder_for(cylinder, array=array)
+    found = propagate(scan_encoder, box_on(cylinder, 9))
     assert max(found.masks) == 15
-    assert found.stopped[16] == "stopped agreeing"
-    blind = propagate(look, box_on(cylinder, 9), settings=PropagateSettings(min_likeness=-math.inf))
+    assert found.stop_reasons[16] == "stopped agreeing"
+    blind = propagate(scan_encoder, box_on(cylinder, 9), settings=PropagateSettings(min_likeness=-math.inf))
     assert max(blind.masks) == 19
 
 
 def test_another_object_beside_it_is_noticed_by_its_outline(cylinder):
     scan = cylinder.copy()
     scan[16:, 23:34, 23:34] = True  # overlaps the cylinder by a corner
-    found = propagate(looker(scan), box_on(cylinder, 9))
+    found = propagate(encoder_for(scan), box_on(cylinder, 9))
     np.testing.assert_array_equal(volume(found, cylinder.shape), cylinder)
-    assert found.stopped[16] == "stopped agreeing"
+    assert found.stop_reasons[16] == "stopped agreeing"
 
 
 def test_a_neighbour_within_the_grown_box_does_not_leak_in():
     _, j, i = grid((12, 40, 60))
     truth = np.hypot(j - 20, i - 20) <= 8
     scan = truth | (np.hypot(j - 20, i - 38) <= 8)  # a pixel of background between them
-    found = propagate(looker(scan), box_on(truth, 6))
+    found = propagate(encoder_for(scan), box_on(truth, 6))
     np.testing.assert_array_equal(volume(found, truth.shape), truth)
 
 
@@ -194,86 +194,90 @@ def test_growth_is_bounded_by_the_prompted_slice():
     truth = np.ones((60, 64, 64), bool)
     truth[:, 0, 0] = False
     start = SlicePrompt(1, (28, 28, 36, 36))
-    found = propagate(looker(truth), {30: start}, settings=PropagateSettings(min_likeness=-math.inf))
+    found = propagate(encoder_for(truth), {30: start}, settings=PropagateSettings(min_likeness=-math.inf))
     largest = max(int(mask.sum()) for mask in found.masks.values())
     assert largest <= 4 * found.masks[30].sum()
-    assert "stopped agreeing" in found.stopped.values()
+    assert "stopped agreeing" in found.stop_reasons.values()
 
 
 def test_a_reach_in_millimetres(cylinder):
-    found = propagate(looker(cylinder, (2.5, 1, 1)), box_on(cylinder, 9), settings=PropagateSettings(max_mm=7.5))
+    found = propagate(encoder_for(cylinder, (2.5, 1, 1)), box_on(cylinder, 9), settings=PropagateSettings(max_mm=7.5))
     assert list(found.masks) == list(range(6, 13))
-    assert found.stopped == {}
+    assert found.stop_reasons == {}
 
 
 def test_pieces_that_do_not_meet_the_last_mask_are_left_out(cylinder):
     scan = cylinder.copy()
     scan[4:16, 13, 30] = True  # inside the grown box, apart from the disc
     scan[4:16, 20, 30:32] = False
-    found = propagate(looker(scan), {9: SlicePrompt(1, mask=cylinder[9])})
+    found = propagate(encoder_for(scan), {9: SlicePrompt(1, mask=cylinder[9])})
     assert not any(mask[13, 30] for mask in found.masks.values())
 
 
 def test_many_objects_of_a_scan_cost_one_look_a_slice(cylinder):
     k, j, i = grid((20, 40, 88))
     left, right = np.hypot(j - 20, i - 21) <= 8, np.hypot(j - 20, i - 64) <= 6 + 0.2 * k
-    look = looker(left | right)
+    scan_encoder = encoder_for(left | right)
     objects = {"left": box_on(left, 5), "right": box_on(right, 14)}
-    found = propagate_all(look, objects)
-    assert look.network.encoded == 20
-    assert look.network.decoded == 2 * 20
+    found = propagate_all(scan_encoder, objects)
+    assert scan_encoder.image_predictor.encoded == 20
+    assert scan_encoder.image_predictor.decoded == 2 * 20
     assert list(found) == ["left", "right"]
     for name, seeds in objects.items():
-        alone = propagate(look, seeds)
+        alone = propagate(scan_encoder, seeds)
         np.testing.assert_array_equal(volume(alone, left.shape), volume(found[name], left.shape))
-    assert look.network.encoded == 20
+    assert scan_encoder.image_predictor.encoded == 20
 
 
 def test_only_visited_slices_are_encoded_and_once_each(cylinder):
     array = np.where(cylinder, 200.0, 20.0)
     array[range(20), 0, range(20)] = 200.0  # blank slices would share an embedding
-    look = looker(cylinder, array=array)
+    scan_encoder = encoder_for(cylinder, array=array)
     seen = []
-    propagate(look, box_on(cylinder, 9), progress=lambda *step: seen.append(step))
+    propagate(scan_encoder, box_on(cylinder, 9), progress=lambda *step: seen.append(step))
     # twelve of the object, and one behind each end
-    assert look.network.encoded == 12 + 2
+    assert scan_encoder.image_predictor.encoded == 12 + 2
     assert seen[0] == (0, 20)
     assert seen[-1] == (20, 20)
     assert seen == sorted(seen)
 
 
 def test_the_same_question_has_the_same_answer(cylinder):
-    first, second = (propagate(looker(cylinder), box_on(cylinder, 9)) for _ in range(2))
+    first, second = (propagate(encoder_for(cylinder), box_on(cylinder, 9)) for _ in range(2))
     np.testing.assert_array_equal(volume(first, cylinder.shape), volume(second, cylinder.shape))
-    assert (first.quality, first.confidence, first.stopped) == (second.quality, second.confidence, second.stopped)
+    assert (first.predicted_iou, first.confidence, first.stop_reasons) == (
+        second.predicted_iou,
+        second.confidence,
+        second.stop_reasons,
+    )
 
 
 def test_an_empty_first_answer_goes_nowhere(cylinder):
-    look = looker(cylinder)
-    found = propagate(look, {9: SlicePrompt(1, (1, 1, 5, 5))})
-    assert (found.masks, found.stopped) == ({}, {9: "vanished"})
-    assert look.network.encoded == 1
+    scan_encoder = encoder_for(cylinder)
+    found = propagate(scan_encoder, {9: SlicePrompt(1, (1, 1, 5, 5))})
+    assert (found.masks, found.stop_reasons) == ({}, {9: "vanished"})
+    assert scan_encoder.image_predictor.encoded == 1
 
 
 def test_one_slice_is_a_volume_too(cylinder):
-    found = propagate(looker(cylinder[9:10]), box_on(cylinder[9:10], 0))
+    found = propagate(encoder_for(cylinder[9:10]), box_on(cylinder[9:10], 0))
     np.testing.assert_array_equal(found.masks[0], cylinder[9])
-    assert found.stopped == {-1: "end of scan", 1: "end of scan"}
+    assert found.stop_reasons == {-1: "end of scan", 1: "end of scan"}
 
 
 def test_clicks_and_boxes_may_start_it(cylinder):
-    found = propagate(looker(cylinder), {9: SlicePrompt(1, points=((21.0, 20.0, 1),))})
+    found = propagate(encoder_for(cylinder), {9: SlicePrompt(1, points=((21.0, 20.0, 1),))})
     np.testing.assert_array_equal(volume(found, cylinder.shape), cylinder)
 
 
 def test_wrong_questions(cylinder):
-    look = looker(cylinder)
+    scan_encoder = encoder_for(cylinder)
     with pytest.raises(PromptError, match="at least one object"):
-        propagate_all(look, {})
+        propagate_all(scan_encoder, {})
     with pytest.raises(PromptError, match="no prompt to propagate for 'liver'"):
-        propagate_all(look, {"liver": {}})
+        propagate_all(scan_encoder, {"liver": {}})
     with pytest.raises(PromptError, match=r"'liver' needs slice 20, but axis k has the slices 0 ... 19"):
-        propagate_all(look, {"liver": {20: SlicePrompt(1, (1, 1, 5, 5))}})
+        propagate_all(scan_encoder, {"liver": {20: SlicePrompt(1, (1, 1, 5, 5))}})
     for wrong in ({"grow": -0.1}, {"min_overlap": 1.5}, {"max_growth": math.nan}, {"max_mm": -1}):
         with pytest.raises(PromptError, match=next(iter(wrong))):
             PropagateSettings(**wrong)
@@ -286,6 +290,6 @@ def test_the_real_model_follows_an_ellipsoid(litemedsam):
     rng = np.random.default_rng(0)
     array = np.where(truth, 150.0, 60.0) + rng.normal(0, 8, truth.shape)
     scan = Volume(array.astype(np.float32), VolumeGeometry(truth.shape, np.diag([1, 1, 3, 1.0])))
-    found = propagate(Network(litemedsam, "cpu").looker(scan, axis="k"), box_on(truth, 2))
+    found = propagate(ImagePredictor(litemedsam, "cpu").encoder_for(scan, axis="k"), box_on(truth, 2))
     assert dice(truth, found) > 0.9
     assert all(0 <= value <= 1 for value in found.confidence.values())

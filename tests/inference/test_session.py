@@ -44,19 +44,19 @@ def test_boxes_and_clicks_get_what_they_ask_for(session, two):
 
 def test_each_answer_goes_back_into_the_network(session, monkeypatch):
     given = []
-    sam = session.look.network.sam
+    sam = session.scan_encoder.image_predictor.sam
     decode = sam.decode
     monkeypatch.setattr(sam, "decode", lambda *a, **k: given.append(k.get("masks")) or decode(*a, **k))
     first = session.box(1, (4, 8, 24, 28))
     session.click(1, 10, 15)
     assert given[0] is None
-    np.testing.assert_array_equal(given[1][0, 0], first.memory[0])
+    np.testing.assert_array_equal(given[1][0, 0], first.low_res_logits[0])
 
 
 def test_undo_and_redo_run_no_network(session):
     answers = [session.box(1, (4, 8, 24, 28)), session.click(1, 10, 15), session.click(2, 40, 20)]
-    network = session.look.network
-    ran = network.encoded, network.decoded
+    image_predictor = session.scan_encoder.image_predictor
+    ran = image_predictor.encoded, image_predictor.decoded
     assert session.undo()
     assert session.answer(2) is None
     assert session.undo()
@@ -67,7 +67,7 @@ def test_undo_and_redo_run_no_network(session):
     assert [session.redo() for _ in range(4)] == [True, True, True, False]
     assert session.answer(1) is answers[1]
     assert session.answer(2) is answers[2]
-    assert (network.encoded, network.decoded) == ran
+    assert (image_predictor.encoded, image_predictor.decoded) == ran
 
 
 def test_a_new_step_after_undo_drops_what_was_undone(session):
@@ -90,25 +90,25 @@ def test_reset_forgets_everything_and_can_be_undone(session):
 
 
 def test_a_second_prompt_on_a_slice_costs_no_encoder_call(session):
-    network = session.look.network
+    image_predictor = session.scan_encoder.image_predictor
     session.box(1, (4, 8, 24, 28))
-    assert network.encoded == 1
+    assert image_predictor.encoded == 1
     session.click(1, 10, 15)
     session.click(1, 0, 0, inside=False)
     session.box(1, (30, 8, 55, 35))
-    assert network.encoded == 1
-    assert network.decoded == 4
+    assert image_predictor.encoded == 1
+    assert image_predictor.decoded == 4
     session.click(2, 10, 15)
-    assert network.encoded == 2
+    assert image_predictor.encoded == 2
 
 
 def test_clicks_after_a_box_look_where_the_box_looked(two):
     session = Predictor(ThresholdSam(32), device="cpu").session(two[0], zoom="auto")
-    looks = session.box(1, (8, 12, 14, 18)).looks
-    encoded = session.look.network.encoded
-    assert encoded == len(looks) == 2
-    assert session.click(1, 10, 15).looks == looks
-    assert session.look.network.encoded == encoded
+    crops = session.box(1, (8, 12, 14, 18)).crops
+    encoded = session.scan_encoder.image_predictor.encoded
+    assert encoded == len(crops) == 2
+    assert session.click(1, 10, 15).crops == crops
+    assert session.scan_encoder.image_predictor.encoded == encoded
 
 
 def test_a_new_box_or_mask_starts_its_slice_anew(session, two):
@@ -126,7 +126,7 @@ def test_a_new_box_or_mask_starts_its_slice_anew(session, two):
 def test_the_same_click_again_is_no_step(session):
     answer = session.click(1, 10, 15)
     assert session.click(1, 10, 15) is answer
-    assert session.look.network.decoded == 1
+    assert session.scan_encoder.image_predictor.decoded == 1
     session.undo()
     assert session.answer(1) is None
 
@@ -150,25 +150,25 @@ def test_a_step_that_is_refused_changes_nothing(session, step, said):
     answer = session.click(1, 10, 15)
     session.click(1, 40, 20)
     session.undo()
-    decoded = session.look.network.decoded
+    decoded = session.scan_encoder.image_predictor.decoded
     with pytest.raises(PromptError, match=said):
         step(session)
     assert session.answer(1) is answer
     assert session.seeds == {1: SlicePrompt(1, points=((10, 15, 1),))}
-    assert session.look.network.decoded == decoded
+    assert session.scan_encoder.image_predictor.decoded == decoded
     assert session.redo(), "what was undone is still there"
 
 
 def test_what_was_said_can_be_saved_and_gives_the_same_bits(two, tmp_path):
     predictor = Predictor(ThresholdSam(), device="cpu")
-    one = Session(predictor.looker(two[0]), "auto", label="node")
+    one = Session(predictor.encoder_for(two[0]), "auto", label="node")
     one.box(2, (4, 8, 24, 28))
     one.click(2, 10, 15)
     one.click(0, 40, 20)
     one.click(0, 10, 15, inside=False)
     one.mask(3, two[1])
     assert [(prompt.slice, prompt.label) for prompt in one.prompts] == [(0, "node"), (2, "node"), (3, "node")]
-    again = Session(predictor.looker(two[0]), "auto", label="node")
+    again = Session(predictor.encoder_for(two[0]), "auto", label="node")
     again.replay(one.prompts)
     for index in (0, 2, 3):
         np.testing.assert_array_equal(again.answer(index).mask, one.answer(index).mask)
@@ -190,7 +190,7 @@ def test_a_prompts_file_can_be_replayed(session, two, tmp_path):
         session.replay([Prompt("a", (4, 8, 24, 28), 1), Prompt("b", (4, 8, 24, 28), 1)])
 
 
-def test_the_axis_is_the_lookers(two):
+def test_the_axis_is_the_scan_encoders(two):
     scan, left, _ = two
     session = Predictor(ThresholdSam(), device="cpu").session(scan, axis="i", zoom="off")
     answer = session.box(10, (8, 0, 26, 4))  # x is j, y is k
@@ -208,10 +208,10 @@ def test_clicks_on_a_real_model_are_deterministic(litemedsam, two):
         session.box(1, (4, 8, 24, 28))
         for x, y, inside in steps:
             session.click(1, x, y, inside)
-        assert session.look.network.encoded == len(session.answer(1).looks)
+        assert session.scan_encoder.image_predictor.encoded == len(session.answer(1).crops)
         found.append(session.answer(1))
     np.testing.assert_array_equal(found[0].logits, found[1].logits)
-    assert found[0].quality == found[1].quality
+    assert found[0].predicted_iou == found[1].predicted_iou
 
 
 def test_a_session_goes_on_after_pickle(session, two):

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from medsam.errors import PromptError
 from medsam.geometry import SlicePlane, View, VolumeGeometry
 from medsam.inference.predictor import Predictor
-from medsam.inference.zoom import Evidence, answer_slice, closer_region, together, with_evidence
-from medsam.postprocess.clean import Tidy
+from medsam.inference.zoom import PriorWeights, add_box_and_intensity_prior, closer_region, mean_logits, segment_slice
+from medsam.postprocess.clean import Cleanup
 from medsam.prompts.prompt import Prompt, SlicePrompt
 from medsam.volume import Volume
 from tests.phantoms import ThresholdSam, block
@@ -33,25 +33,25 @@ def disc(shape, centre_xy, radius):
 
 def test_off_is_the_published_answer(predictor):
     scan, mask = block((2, 20, 30), (4, 6, 0, 14, 12, 2))
-    look = predictor.looker(scan)
+    scan_encoder = predictor.encoder_for(scan)
     prompts = [SlicePrompt(1, (4, 6, 14, 12)), SlicePrompt(2, None, ((8, 8, 1), (20, 2, 0)))]
-    found = answer_slice(look, 1, prompts, zoom="off")
-    expected = predictor.ask(look(1), prompts)
+    found = segment_slice(scan_encoder, 1, prompts, zoom="off")
+    expected = predictor.ask(scan_encoder.encode(1), prompts)
     for n in range(2):
         np.testing.assert_array_equal(found[n].mask, expected.masks[n, 0])
         np.testing.assert_array_equal(found[n].mask, mask[1])
-        assert found[n].quality == expected.quality[n, 0]
+        assert found[n].predicted_iou == expected.predicted_iou[n, 0]
     assert predictor.encoded == 1
 
 
 @pytest.mark.parametrize(
     ("prompt", "zoom", "extent"),
     [
-        (SlicePrompt(1, (4, 6, 14, 12)), "auto", "inside"),
-        (SlicePrompt(1, (4, 6, 14, 12)), "off", "near"),
-        (SlicePrompt(1, (4, 6, 14, 12)), "on", "near"),
-        (SlicePrompt(1, (4, 6, 14, 12), ((8, 8, 1),)), "off", "everywhere"),
-        (SlicePrompt(1, (4, 6, 14, 12), mask=np.ones((20, 30), bool)), "auto", "everywhere"),
+        (SlicePrompt(1, (4, 6, 14, 12)), "auto", "in_box"),
+        (SlicePrompt(1, (4, 6, 14, 12)), "off", "near_box"),
+        (SlicePrompt(1, (4, 6, 14, 12)), "on", "near_box"),
+        (SlicePrompt(1, (4, 6, 14, 12), ((8, 8, 1),)), "off", "all"),
+        (SlicePrompt(1, (4, 6, 14, 12), mask=np.ones((20, 30), bool)), "auto", "all"),
     ],
 )
 @pytest.mark.parametrize("knows_clicks", [False, True])
@@ -60,28 +60,30 @@ def test_logits_that_become_no_mask_are_not_asked_for(predictor, monkeypatch, pr
         monkeypatch.setattr(predictor.sam.spec, "prompts", ("box",))
     asked = []
     ask = predictor.ask
-    monkeypatch.setattr(predictor, "ask", lambda *given, **how: asked.append(how.get("extent")) or ask(*given, **how))
+    monkeypatch.setattr(
+        predictor, "ask", lambda *given, **how: asked.append(how.get("logits_for")) or ask(*given, **how)
+    )
     scan, _ = block((2, 20, 30), (4, 6, 0, 14, 12, 2))
-    answer_slice(predictor.looker(scan), 1, [prompt], zoom=zoom)
-    assert asked[-1] == ("everywhere" if knows_clicks else extent)
+    segment_slice(predictor.encoder_for(scan), 1, [prompt], zoom=zoom)
+    assert asked[-1] == ("all" if knows_clicks else extent)
 
 
 def test_a_slice_the_network_sees_in_full_is_encoded_once(predictor):
     scan, _ = block((1, 60, 60), (4, 6, 0, 14, 12, 1))
-    answer_slice(predictor.looker(scan), 0, [SlicePrompt(1, (4, 6, 14, 12)), SlicePrompt(2, (3, 6, 14, 12))])
+    segment_slice(predictor.encoder_for(scan), 0, [SlicePrompt(1, (4, 6, 14, 12)), SlicePrompt(2, (3, 6, 14, 12))])
     assert predictor.encoded == 1
 
 
 def test_a_shrunk_slice_is_looked_at_once_and_each_small_box_once_more(predictor):
     scan, _ = block((1, 256, 256), (40, 60, 0, 70, 80, 1))
-    look = predictor.looker(scan)
+    scan_encoder = predictor.encoder_for(scan)
     prompts = [SlicePrompt(1, (40, 60, 70, 80)), SlicePrompt(2, (38, 58, 72, 82)), SlicePrompt(3, (2, 2, 250, 250))]
-    found = answer_slice(look, 0, prompts)
-    assert [len(one.looks) for one in found] == [2, 2, 1]
+    found = segment_slice(scan_encoder, 0, prompts)
+    assert [len(one.crops) for one in found] == [2, 2, 1]
     assert predictor.encoded == 3
-    answer_slice(look, 0, prompts)
+    segment_slice(scan_encoder, 0, prompts)
     assert predictor.encoded == 3
-    answer_slice(look, 0, prompts[:1], zoom="on")
+    segment_slice(scan_encoder, 0, prompts[:1], zoom="on")
     assert predictor.encoded == 3
 
 
@@ -91,8 +93,8 @@ def test_a_closer_look_sees_what_the_whole_look_cannot(predictor):
     array[0, 200:240, 300] = 200
     scan = Volume(array, VolumeGeometry(array.shape, np.eye(4)))
     prompt = [SlicePrompt(1, (290, 200, 311, 240))]
-    look = predictor.looker(scan, window="110,180")
-    whole, closer = (answer_slice(look, 0, prompt, zoom=zoom)[0].mask for zoom in ("off", "on"))
+    scan_encoder = predictor.encoder_for(scan, window="110,180")
+    whole, closer = (segment_slice(scan_encoder, 0, prompt, zoom=zoom)[0].mask for zoom in ("off", "on"))
     assert closer[200:240, 300].mean() > 0.9
     assert closer.sum() < 130 < 200 < whole.sum()
 
@@ -102,20 +104,20 @@ def test_the_wide_window_is_taken_where_soft_tissue_hides_the_object(predictor):
     array[0, 10:30, 10:30] = -850  # a lung
     scan = Volume(array, VolumeGeometry(array.shape, np.eye(4)), modality="CT")
     lung, soft = SlicePrompt(1, (10, 10, 30, 30)), SlicePrompt(2, (40, 40, 55, 55))
-    in_lung, in_soft = answer_slice(predictor.looker(scan), 0, [lung, soft])
-    assert in_lung.looks[0].window.name == "wide"
-    assert in_soft.looks[0].window is None
-    asked_for = answer_slice(predictor.looker(scan, window="soft-tissue"), 0, [lung])[0]
-    assert asked_for.looks[0].window is None
+    in_lung, in_soft = segment_slice(predictor.encoder_for(scan), 0, [lung, soft])
+    assert in_lung.crops[0].window.name == "wide"
+    assert in_soft.crops[0].window is None
+    asked_for = segment_slice(predictor.encoder_for(scan, window="soft-tissue"), 0, [lung])[0]
+    assert asked_for.crops[0].window is None
     no_ct = Volume(array, scan.geometry, modality="MR")
-    assert answer_slice(predictor.looker(no_ct), 0, [lung])[0].looks[0].window is None
+    assert segment_slice(predictor.encoder_for(no_ct), 0, [lung])[0].crops[0].window is None
 
 
 def test_earlier_logits_go_back_into_the_same_looks(predictor):
     scan, _mask = block((1, 20, 30), (4, 6, 0, 14, 12, 1))
-    look = predictor.looker(scan)
-    first = answer_slice(look, 0, [SlicePrompt(1, (4, 6, 9, 12))])
-    again = answer_slice(look, 0, [SlicePrompt(1, None, ((6, 8, 1),))], before=first)[0]
+    scan_encoder = predictor.encoder_for(scan)
+    first = segment_slice(scan_encoder, 0, [SlicePrompt(1, (4, 6, 9, 12))])
+    again = segment_slice(scan_encoder, 0, [SlicePrompt(1, None, ((6, 8, 1),))], previous=first)[0]
     # ThresholdSam keeps to a given mask: the click alone would have taken the whole block
     assert again.mask[:, :9].any()
     assert not again.mask[:, 11:].any()
@@ -125,9 +127,9 @@ def test_earlier_logits_go_back_into_the_same_looks(predictor):
 def test_wrong_wishes_are_told(predictor):
     scan, _ = block((1, 20, 30), (4, 6, 0, 14, 12, 1))
     with pytest.raises(PromptError, match="no zoom 'near'"):
-        answer_slice(predictor.looker(scan), 0, [SlicePrompt(1, (4, 6, 9, 12))], zoom="near")
+        segment_slice(predictor.encoder_for(scan), 0, [SlicePrompt(1, (4, 6, 9, 12))], zoom="near")
     with pytest.raises(PromptError, match="at least one box"):
-        answer_slice(predictor.looker(scan), 0, [])
+        segment_slice(predictor.encoder_for(scan), 0, [])
 
 
 @given(
@@ -180,11 +182,11 @@ NOISE = Volume(np.random.default_rng(0).integers(0, 200, GRID.shape).astype(np.f
 )  # fmt: skip
 def test_an_answer_lies_in_the_pixels_of_its_box_and_of_its_clicks(corner, size, clicks, knows, drawn, smooth_mm):
     (x0, y0), (x1, y1) = corner, (min(corner[0] + size[0], 120), min(corner[1] + size[1], 90))
-    network = Predictor(BrightEverywhere(64), "cpu")
-    network.sam.spec.prompts = knows
+    image_predictor = Predictor(BrightEverywhere(64), "cpu")
+    image_predictor.sam.spec.prompts = knows
     mask = disc((90, 120), (x0, y0), 15) if drawn else None
     prompt = Prompt("lesion", (x0, y0, x1, y1), 0, points=clicks, mask=mask)
-    found = network.segment(NOISE, prompt, tidy=Tidy(smooth_mm=smooth_mm)).labels.array[0] > 0
+    found = image_predictor.segment(NOISE, prompt, tidy=Cleanup(smooth_mm=smooth_mm)).labels.array[0] > 0
     inside = [(x, y) for x, y, label in clicks if label]
     left, right = min([x0, *(x - 0.5 for x, _ in inside)]), max([x1, *(x + 1.5 for x, _ in inside)])
     top, bottom = min([y0, *(y - 0.5 for _, y in inside)]), max([y1, *(y + 1.5 for _, y in inside)])
@@ -198,14 +200,16 @@ def test_an_answer_lies_in_the_pixels_of_its_box_and_of_its_clicks(corner, size,
 
 def test_what_spreads_through_the_volume_stays_in_the_box_of_its_prompted_slice():
     scan = Volume(np.repeat(NOISE.array, 3, axis=0), VolumeGeometry((3, 90, 120), np.eye(4)))
-    network = Predictor(BrightEverywhere(64), "cpu")
-    found = network.segment(scan, Prompt(box=(20, 30, 60, 70), slice=1), propagate=True, tidy=Tidy(smooth_mm=3))
+    image_predictor = Predictor(BrightEverywhere(64), "cpu")
+    found = image_predictor.segment(
+        scan, Prompt(box=(20, 30, 60, 70), slice=1), propagate=True, tidy=Cleanup(smooth_mm=3)
+    )
     rows, columns = np.nonzero(found.labels.array[1])
     assert (columns.min(), rows.min(), columns.max(), rows.max()) >= (20, 30, 0, 0)
     assert columns.max() < 60
     assert rows.max() < 70
-    session = network.session(scan)
-    session.tidy = Tidy(smooth_mm=3)
+    session = image_predictor.session(scan)
+    session.tidy = Cleanup(smooth_mm=3)
     session.box(1, (20, 30, 60, 70))
     outside = session.labels.array[1].copy()
     outside[30:70, 20:60] = 0
@@ -222,29 +226,32 @@ def test_a_sure_answer_stays_as_it_is_inside_the_box():
     mask = disc(SHAPE, (33, 28), 9)
     logits = np.where(mask, 10.0, -10.0).astype(np.float32)
     pixels = np.random.default_rng(0).normal(size=SHAPE)
-    np.testing.assert_array_equal(with_evidence(logits, BOX, pixels) > 0, mask)
+    np.testing.assert_array_equal(add_box_and_intensity_prior(logits, BOX, pixels) > 0, mask)
 
 
 def test_nothing_outside_the_box_is_kept():
     logits = np.full(SHAPE, 3.0, np.float32)
-    kept = with_evidence(logits, BOX, np.eye(*SHAPE)) > 0
+    kept = add_box_and_intensity_prior(logits, BOX, np.eye(*SHAPE)) > 0
     assert kept[15:46, 20:51].all()
     assert kept.sum() == 31 * 31
-    cut = with_evidence(logits, (20.5, 15.0, 50.2, 46.0), np.eye(*SHAPE)) > 0
+    cut = add_box_and_intensity_prior(logits, (20.5, 15.0, 50.2, 46.0), np.eye(*SHAPE)) > 0
     np.testing.assert_array_equal(cut, kept)
 
 
 def test_the_box_speaks_where_the_network_hesitates():
     # noise everywhere, and a network that leaves most of a tight box empty
     logits = np.where(disc(SHAPE, (35, 30), 5), 0.5, -0.5).astype(np.float32)
-    found = with_evidence(logits, BOX, np.random.default_rng(0).normal(size=SHAPE), Evidence(pixels=0)) > 0
+    found = (
+        add_box_and_intensity_prior(logits, BOX, np.random.default_rng(0).normal(size=SHAPE), PriorWeights(pixels=0))
+        > 0
+    )
     ellipse = disc(SHAPE, (35, 30), 15)
     assert 2 * (found & ellipse).sum() / (found.sum() + ellipse.sum()) > 0.9
 
 
 def test_without_any_contrast_the_box_says_nothing():
     logits = np.where(disc(SHAPE, (35, 30), 5), 0.5, -0.5).astype(np.float32)
-    np.testing.assert_array_equal(with_evidence(logits, BOX, np.full(SHAPE, 7)) > 0, logits > 0)
+    np.testing.assert_array_equal(add_box_and_intensity_prior(logits, BOX, np.full(SHAPE, 7)) > 0, logits > 0)
 
 
 def test_a_loose_box_is_caught_by_its_pixels():
@@ -252,55 +259,57 @@ def test_a_loose_box_is_caught_by_its_pixels():
     rng = np.random.default_rng(0)
     pixels = np.where(truth, 100.0, 20.0) + rng.normal(scale=10, size=SHAPE)
     hesitant = np.where(disc(SHAPE, (31, 26), 9), 0.5, -0.5).astype(np.float32)
-    box_alone = with_evidence(hesitant, BOX, pixels, Evidence(pixels=0)) > 0
-    both = with_evidence(hesitant, BOX, pixels) > 0
+    box_alone = add_box_and_intensity_prior(hesitant, BOX, pixels, PriorWeights(pixels=0)) > 0
+    both = add_box_and_intensity_prior(hesitant, BOX, pixels) > 0
 
     def dice(mask):
         return 2 * (mask & truth).sum() / (mask.sum() + truth.sum())
 
     assert dice(both) > 0.8 > 0.7 > dice(box_alone)
     colour = np.stack([pixels, pixels, pixels], axis=-1)
-    np.testing.assert_array_equal(with_evidence(hesitant, BOX, colour) > 0, both)
+    np.testing.assert_array_equal(add_box_and_intensity_prior(hesitant, BOX, colour) > 0, both)
 
 
 def test_evidence_does_not_depend_on_units_or_on_how_the_slice_is_stored():
     rng = np.random.default_rng(1)
     logits = rng.normal(size=SHAPE).astype(np.float32)
     pixels = rng.integers(0, 200, SHAPE).astype(float)
-    found = with_evidence(logits, BOX, pixels)
-    np.testing.assert_array_equal(found, with_evidence(logits, BOX, 3 * pixels - 1024))
-    flipped = with_evidence(logits[:, ::-1], (80 - BOX[2], BOX[1], 80 - BOX[0], BOX[3]), pixels[:, ::-1])
+    found = add_box_and_intensity_prior(logits, BOX, pixels)
+    np.testing.assert_array_equal(found, add_box_and_intensity_prior(logits, BOX, 3 * pixels - 1024))
+    flipped = add_box_and_intensity_prior(logits[:, ::-1], (80 - BOX[2], BOX[1], 80 - BOX[0], BOX[3]), pixels[:, ::-1])
     np.testing.assert_allclose(flipped[:, ::-1], found, atol=1e-5)
-    transposed = with_evidence(logits.T, (BOX[1], BOX[0], BOX[3], BOX[2]), pixels.T)
+    transposed = add_box_and_intensity_prior(logits.T, (BOX[1], BOX[0], BOX[3], BOX[2]), pixels.T)
     np.testing.assert_allclose(transposed.T, found, atol=1e-5)
 
 
 def test_looks_are_averaged_where_they_reach():
     whole, closer = np.full((2, 3), 2.0), np.array([[-4.0, -np.inf, -np.inf], [0.0, -np.inf, -np.inf]])
-    np.testing.assert_array_equal(together([whole, closer]), [[-1, 2, 2], [1, 2, 2]])
-    assert np.isneginf(together([closer])[0, 1])
+    np.testing.assert_array_equal(mean_logits([whole, closer]), [[-1, 2, 2], [1, 2, 2]])
+    assert np.isneginf(mean_logits([closer])[0, 1])
 
 
 def test_a_network_that_knows_masks_is_not_told_of_a_mask_twice(predictor):
     scan, mask = block((1, 40, 60), (20, 10, 0, 32, 22, 1))
-    look = predictor.looker(scan)
+    scan_encoder = predictor.encoder_for(scan)
     box = (20.0, 10.0, 32.0, 22.0)
     given = SlicePrompt(1, box, mask=mask[0])
-    found = answer_slice(look, 0, [given])[0]
-    heard = predictor.ask(look(0), [given])
-    alone = with_evidence(together([heard.frame.restore(heard.logits[0, 0]).numpy()]), box, look.pixels(0))
+    found = segment_slice(scan_encoder, 0, [given])[0]
+    heard = predictor.ask(scan_encoder.encode(0), [given])
+    alone = add_box_and_intensity_prior(
+        mean_logits([heard.frame.restore(heard.logits[0, 0]).numpy()]), box, scan_encoder.pixels(0)
+    )
     np.testing.assert_array_equal(found.logits, alone)
 
 
 def test_a_network_that_learned_loose_boxes_answers_alone(predictor):
     # a bright bar across a loose box: the box's ellipse would round it off
     scan, _ = block((1, 40, 60), (12, 14, 0, 44, 18, 1))
-    look = predictor.looker(scan)
+    scan_encoder = predictor.encoder_for(scan)
     prompt = SlicePrompt(1, (10.0, 8.0, 46.0, 30.0))
-    alone = answer_slice(look, 0, [prompt], zoom="off")[0]
-    witnessed = answer_slice(look, 0, [prompt])[0]
-    predictor.sam.spec.evidence = False
-    found = answer_slice(look, 0, [prompt])[0]
+    alone = segment_slice(scan_encoder, 0, [prompt], zoom="off")[0]
+    witnessed = segment_slice(scan_encoder, 0, [prompt])[0]
+    predictor.sam.spec.use_priors = False
+    found = segment_slice(scan_encoder, 0, [prompt])[0]
     np.testing.assert_array_equal(found.mask, alone.mask)
     inside = np.isfinite(found.logits)
     np.testing.assert_allclose(found.logits[inside], alone.logits[inside], rtol=1e-6)

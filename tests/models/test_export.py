@@ -138,20 +138,20 @@ def test_the_encoder_encodes_as_the_model_does(family, request):
 @pytest.mark.parametrize("prompt", PROMPTS)
 def test_the_decoder_answers_as_the_model_does(vit, embedding, prompt):
     given = PROMPTS[prompt]()
-    logits, quality = vit.run("decoder", embedding, *laid_out(given))
+    logits, predicted_iou = vit.run("decoder", embedding, *laid_out(given))
     wanted_logits, wanted_quality = vit.sam.decode(embedding, **given, multimask=None)
     assert_same(logits, wanted_logits)
-    assert_same(quality, wanted_quality)
+    assert_same(predicted_iou, wanted_quality)
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
 def test_the_decoder_in_two_parts_answers_as_in_one(vit, embedding, prompt):
     coordinates, kinds = laid_out(PROMPTS[prompt]())
     part = vit.run("image_part", embedding)
-    logits, quality = vit.run("answer", *part, coordinates, kinds, every_cell(coordinates.shape[1]))
+    logits, predicted_iou = vit.run("answer", *part, coordinates, kinds, every_cell(coordinates.shape[1]))
     wanted_logits, wanted_quality = vit.run("decoder", embedding, coordinates, kinds)
     assert_same(as_map(logits), wanted_logits)
-    assert_same(quality, wanted_quality)
+    assert_same(predicted_iou, wanted_quality)
 
 
 @pytest.mark.parametrize("cells", [1, 5, CELLS])
@@ -169,10 +169,10 @@ def test_an_answer_holds_the_cells_that_were_asked_for_in_that_order(vit, embedd
 def test_an_answer_takes_an_earlier_one_as_the_model_does(vit, embedding, prompts):
     given = {"boxes": boxes(prompts)} | dict(zip(("points", "point_labels"), points(prompts, 2), strict=True))
     masks = 4 * torch.randn(1, prompts, 4 * SIDE, 4 * SIDE)
-    logits, quality = vit.run("answer_masked", embedding, masks, *laid_out(given), every_cell(prompts))
+    logits, predicted_iou = vit.run("answer_masked", embedding, masks, *laid_out(given), every_cell(prompts))
     wanted_logits, wanted_quality = vit.sam.decode(embedding, **given, masks=masks, multimask=None)
     assert_same(as_map(logits), wanted_logits)
-    assert_same(quality, wanted_quality)
+    assert_same(predicted_iou, wanted_quality)
 
 
 def test_a_mask_alone_is_a_prompt_without_positions(vit, embedding):

@@ -40,21 +40,21 @@ def test_embedding(embedding, reference):
 
 
 def test_boxes(litemedsam, embedding, reference):
-    logits, quality = decode(litemedsam, embedding, boxes=reference["boxes"])
+    logits, predicted_iou = decode(litemedsam, embedding, boxes=reference["boxes"])
     assert same(logits[:, :, 0], reference["box_logits"])
-    assert same(quality[:, :, 0], reference["box_iou"])
+    assert same(predicted_iou[:, :, 0], reference["box_iou"])
 
 
 def test_points(litemedsam, embedding, reference):
-    logits, quality = decode(
+    logits, predicted_iou = decode(
         litemedsam, embedding, points=reference["points"][:, None], point_labels=reference["point_labels"][:, None]
     )
     assert same(logits[:, 0, 0], reference["points_logits"])
-    assert same(quality[:, 0, 0], reference["points_iou"])
+    assert same(predicted_iou[:, 0, 0], reference["points_iou"])
 
 
 def test_three_masks_for_one_point(litemedsam, embedding, reference):
-    logits, quality = decode(
+    logits, predicted_iou = decode(
         litemedsam,
         embedding,
         points=reference["points"][:, None, :1],
@@ -62,12 +62,12 @@ def test_three_masks_for_one_point(litemedsam, embedding, reference):
         multimask=True,
     )
     assert same(logits[:, 0], reference["first_point_multimask_logits"])
-    assert same(quality[:, 0], reference["first_point_multimask_iou"])
+    assert same(predicted_iou[:, 0], reference["first_point_multimask_iou"])
 
 
 def test_box_with_its_own_answer_as_mask(litemedsam, embedding, reference):
-    logits, quality = decode(
+    logits, predicted_iou = decode(
         litemedsam, embedding, boxes=reference["boxes"][:, :1], masks=reference["box_logits"][:, :1]
     )
     assert same(logits[:, 0, 0], reference["box0_mask_logits"])
-    assert same(quality[:, 0, 0], reference["box0_mask_iou"])
+    assert same(predicted_iou[:, 0, 0], reference["box0_mask_iou"])

@@ -37,18 +37,18 @@ KINDS = ["boxes", "point", "boxes point", "masks", "boxes masks", "boxes point m
 def test_a_batch_answers_like_one_prompt_on_one_image_at_a_time(tiny, kinds, multimask):
     embedding = tiny.encode_image(IMAGES)
     given = prompts(tiny, kinds)
-    logits, quality = tiny.decode(embedding, **given, multimask=multimask)
+    logits, predicted_iou = tiny.decode(embedding, **given, multimask=multimask)
     masks = 3 if multimask else 1
     side = 4 * tiny.spec.embed_side
     assert logits.shape == (2, 3, masks, side, side)
-    assert quality.shape == (2, 3, masks)
+    assert predicted_iou.shape == (2, 3, masks)
     for b in range(2):
         alone = tiny.encode_image(IMAGES[b : b + 1])
         for p in range(3):
             one = {name: tensor[b : b + 1, p : p + 1] for name, tensor in given.items()}
             expected, expected_quality = tiny.decode(alone, **one, multimask=multimask)
             torch.testing.assert_close(logits[b, p], expected[0, 0], rtol=1e-4, atol=1e-5)
-            torch.testing.assert_close(quality[b, p], expected_quality[0, 0], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(predicted_iou[b, p], expected_quality[0, 0], rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()
@@ -87,8 +87,8 @@ def gradients(model) -> dict[str, torch.Tensor]:
     embedding = model.encode_image(IMAGES)
     loss = embedding.new_zeros(())
     for kinds, multimask in (("boxes", False), ("point", True), ("boxes masks", False)):
-        logits, quality = model.decode(embedding, **prompts(model, kinds), multimask=multimask)
-        loss = loss + logits.square().mean() + quality.square().mean()
+        logits, predicted_iou = model.decode(embedding, **prompts(model, kinds), multimask=multimask)
+        loss = loss + logits.square().mean() + predicted_iou.square().mean()
     loss.backward()
     return {name: weight.grad for name, weight in model.named_parameters()}
 
@@ -128,11 +128,11 @@ def test_bfloat16_stays_close_to_float32(tiny, how):
     if how == "weights":
         half.to(torch.bfloat16)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=how == "autocast"):
-        logits, quality = half.decode(half.encode_image(IMAGES), **given)
+        logits, predicted_iou = half.decode(half.encode_image(IMAGES), **given)
     assert logits.dtype == torch.bfloat16
     assert torch.equal(half.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix, frequencies)
     assert (logits - exact).abs().max() < 0.1 * exact.abs().max()
-    assert (quality - exact_quality).abs().max() < 0.1 * exact_quality.abs().max()
+    assert (predicted_iou - exact_quality).abs().max() < 0.1 * exact_quality.abs().max()
 
 
 class Decoder(torch.nn.Module):
@@ -168,9 +168,9 @@ def test_exports_with_any_number_of_prompts(tiny):
     for count in (1, 2, 7):
         boxes = BOXES[:1, :1].expand(1, count, 4) + torch.arange(count)[:, None]
         expected, expected_quality = tiny.decode(embedding, boxes=boxes)
-        logits, quality = program(embedding, boxes)
+        logits, predicted_iou = program(embedding, boxes)
         torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(quality, expected_quality, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(predicted_iou, expected_quality, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -226,10 +226,10 @@ def test_every_weight_of_the_decoder_learns_from_a_box():
     decoder = MaskDecoder(sizes)
     image = torch.randn(1, 1, sizes.width, 4, 4)
     positions = torch.randn(4, 4, sizes.width)
-    logits, quality = decoder(
+    logits, predicted_iou = decoder(
         decoder.image_part(image, positions), positions, torch.randn(1, 2, 2, sizes.width), 2, None
     )
-    (logits.mean() + quality.mean()).backward()
+    (logits.mean() + predicted_iou.mean()).backward()
     assert [name for name, weight in decoder.named_parameters() if weight.grad is None] == []
 
 

@@ -48,11 +48,11 @@ def test_prompts(peer, embedding, prompt, multimask):
         ours["points"] = theirs["input_points"] = POINTS
         ours["point_labels"] = theirs["input_labels"] = LABELS
     with torch.no_grad():
-        logits, quality = peer.ours.decode(embedding, **ours, multimask=multimask)
+        logits, predicted_iou = peer.ours.decode(embedding, **ours, multimask=multimask)
         expected = peer.theirs(image_embeddings=embedding, **theirs, multimask_output=multimask)
     assert logits.shape == (2, 3, 3 if multimask else 1, 32, 32)
     assert difference(logits, expected.pred_masks) < 1e-4
-    assert difference(quality, expected.iou_scores) < 1e-4
+    assert difference(predicted_iou, expected.iou_scores) < 1e-4
     # the answers differ from prompt to prompt: a prompt that is ignored would not
     assert (logits[:, 0] - logits[:, 1]).abs().max() > 1e-2 * logits.abs().max()
 
@@ -62,13 +62,13 @@ def test_mask_prompt(peer, embedding, multimask):
     # transformers takes one mask an image, so one prompt
     masks = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(2)) * 5
     with torch.no_grad():
-        logits, quality = peer.ours.decode(embedding, boxes=BOXES[:, :1], masks=masks, multimask=multimask)
+        logits, predicted_iou = peer.ours.decode(embedding, boxes=BOXES[:, :1], masks=masks, multimask=multimask)
         expected = peer.theirs(
             image_embeddings=embedding, input_boxes=BOXES[:, :1], input_masks=masks, multimask_output=multimask
         )
         without, _ = peer.ours.decode(embedding, boxes=BOXES[:, :1], multimask=multimask)
     assert difference(logits, expected.pred_masks) < 1e-4
-    assert difference(quality, expected.iou_scores) < 1e-4
+    assert difference(predicted_iou, expected.iou_scores) < 1e-4
     assert (logits - without).abs().max() > 1e-2 * logits.abs().max()
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from medsam.errors import InputError, PromptError
-from medsam.postprocess.clean import Keep, Tidy, clean, remove_small_regions
+from medsam.postprocess.clean import Cleanup, KeepComponents, clean, remove_small_regions
 
 SQUARE = (1.0, 1.0)
 
@@ -64,7 +64,9 @@ def test_pieces_hang_together_by_corners():
 
 def test_the_largest_stays_when_all_are_small():
     assert shown(clean(drawn(SPECK), SQUARE, min_island_mm=100)) == "##... ##... ..... ....."
-    assert not clean(np.zeros((3, 3), bool), SQUARE, min_island_mm=5, fill_mm=5, smooth_mm=5, keep=Keep()).any()
+    assert not clean(
+        np.zeros((3, 3), bool), SQUARE, min_island_mm=5, fill_mm=5, smooth_mm=5, keep=KeepComponents()
+    ).any()
 
 
 RING = "##### #...# #..## #####"
@@ -106,18 +108,18 @@ THREE = "##..# ##..# ..... #...."
 @pytest.mark.parametrize(
     ("keep", "left"),
     [
-        (Keep(), "##... ##... ..... ....."),
-        (Keep(points=np.array([[4, 1]])), "....# ....# ..... ....."),
-        (Keep(points=np.array([[4, 1], [0, 3]])), "....# ....# ..... #...."),
-        (Keep(points=np.array([[4.4, 0.6]])), "....# ....# ..... ....."),
-        (Keep(points=np.array([[4, 3]])), "....# ....# ..... ....."),  # the nearest
-        (Keep(points=np.array([[-9, 3]])), "..... ..... ..... #...."),
-        (Keep(points=np.array([[0, 3]]), box=(3, 0, 5, 2)), "..... ..... ..... #...."),
-        (Keep(points=np.zeros((0, 2))), "##... ##... ..... ....."),
-        (Keep(box=(3, 0, 5, 2)), "....# ....# ..... ....."),
-        (Keep(box=(1, 0, 5, 2)), "##..# ##..# ..... ....."),  # two pixels of either
-        (Keep(box=(0, 3, 2, 4)), "..... ..... ..... #...."),
-        (Keep(box=(2, 2, 4, 4)), "##... ##... ..... ....."),  # none in it
+        (KeepComponents(), "##... ##... ..... ....."),
+        (KeepComponents(points=np.array([[4, 1]])), "....# ....# ..... ....."),
+        (KeepComponents(points=np.array([[4, 1], [0, 3]])), "....# ....# ..... #...."),
+        (KeepComponents(points=np.array([[4.4, 0.6]])), "....# ....# ..... ....."),
+        (KeepComponents(points=np.array([[4, 3]])), "....# ....# ..... ....."),  # the nearest
+        (KeepComponents(points=np.array([[-9, 3]])), "..... ..... ..... #...."),
+        (KeepComponents(points=np.array([[0, 3]]), box=(3, 0, 5, 2)), "..... ..... ..... #...."),
+        (KeepComponents(points=np.zeros((0, 2))), "##... ##... ..... ....."),
+        (KeepComponents(box=(3, 0, 5, 2)), "....# ....# ..... ....."),
+        (KeepComponents(box=(1, 0, 5, 2)), "##..# ##..# ..... ....."),  # two pixels of either
+        (KeepComponents(box=(0, 3, 2, 4)), "..... ..... ..... #...."),
+        (KeepComponents(box=(2, 2, 4, 4)), "##... ##... ..... ....."),  # none in it
     ],
 )
 def test_the_piece_that_was_asked_for(keep, left):
@@ -126,7 +128,7 @@ def test_the_piece_that_was_asked_for(keep, left):
 
 def test_the_nearest_piece_is_nearest_in_millimetres():
     mask = drawn("#.... ..... ..... ...#.")
-    click = Keep(points=np.array([[0, 3]]))
+    click = KeepComponents(points=np.array([[0, 3]]))
     assert shown(clean(mask, (1, 1), keep=click)) == "#.... ..... ..... ...#."  # three each
     assert shown(clean(mask, (2, 1), keep=click)) == "..... ..... ..... ...#."
     assert shown(clean(mask, (1, 2), keep=click)) == "#.... ..... ..... ....."
@@ -135,8 +137,10 @@ def test_the_nearest_piece_is_nearest_in_millimetres():
 def test_positions_in_a_volume_are_ijk():
     mask = np.zeros((3, 4, 5), bool)
     mask[0, 1, 4] = mask[2, 3, 0] = True
-    assert np.argwhere(clean(mask, (1, 1, 1), keep=Keep(points=np.array([[0, 3, 2]])))).tolist() == [[2, 3, 0]]
-    assert np.argwhere(clean(mask, (1, 1, 1), keep=Keep(box=(4, 1, 0, 5, 2, 1)))).tolist() == [[0, 1, 4]]
+    assert np.argwhere(clean(mask, (1, 1, 1), keep=KeepComponents(points=np.array([[0, 3, 2]])))).tolist() == [
+        [2, 3, 0]
+    ]
+    assert np.argwhere(clean(mask, (1, 1, 1), keep=KeepComponents(box=(4, 1, 0, 5, 2, 1)))).tolist() == [[0, 1, 4]]
 
 
 def test_smoothing_rounds_a_square_and_keeps_its_area():
@@ -179,8 +183,8 @@ def test_a_mask_that_fills_the_array_stays():
         (np.ones((2, 2), bool), SQUARE, {"fill_mm": -1}, "fill_mm"),
         (np.ones((2, 2), bool), SQUARE, {"smooth_mm": math.inf}, "smooth_mm"),
         (np.ones((2, 2), bool), SQUARE, {"min_island_mm": math.nan}, "min_island_mm"),
-        (np.ones((2, 2), bool), SQUARE, {"keep": Keep(points=np.array([[1, 1, 1]]))}, r"\(N, 2\)"),
-        (np.ones((2, 2), bool), SQUARE, {"keep": Keep(box=(1, 1, 2))}, "4 finite numbers"),
+        (np.ones((2, 2), bool), SQUARE, {"keep": KeepComponents(points=np.array([[1, 1, 1]]))}, r"\(N, 2\)"),
+        (np.ones((2, 2), bool), SQUARE, {"keep": KeepComponents(box=(1, 1, 2))}, "4 finite numbers"),
     ],
 )
 def test_what_does_not_fit_is_said(mask, spacing, extra, message):
@@ -208,7 +212,7 @@ def test_it_does_not_matter_how_the_array_is_stored(mask, island, fill, data):
     marker = np.zeros(mask.shape, bool)
     marker[tuple(click)] = True
     moved = np.argwhere(turned(marker))[0]
-    keep, keep_moved = (Keep(points=at[None, ::-1]) if pointed else None for at in (click, moved))
+    keep, keep_moved = (KeepComponents(points=at[None, ::-1]) if pointed else None for at in (click, moved))
 
     straight = clean(mask, pitch, min_island_mm=island, fill_mm=fill, keep=keep)
     turned_pitch = [pitch[n] for n in axes]
@@ -271,14 +275,14 @@ def two_pieces_and_a_hole():
 
 def test_tidy_removes_by_size_and_keeps_what_was_clicked():
     mask = two_pieces_and_a_hole()
-    plain = Tidy()(mask, (1, 1))
+    plain = Cleanup()(mask, (1, 1))
     assert plain[10, 10]
     assert not plain[25, 30]
-    np.testing.assert_array_equal(Tidy(keep_islands=True)(mask, (1, 1)), mask)
-    clicked = Tidy()(mask, (1, 1), points=[(30, 25, 1), (10, 10, 0)])
+    np.testing.assert_array_equal(Cleanup(keep_islands=True)(mask, (1, 1)), mask)
+    clicked = Cleanup()(mask, (1, 1), points=[(30, 25, 1), (10, 10, 0)])
     np.testing.assert_array_equal(clicked, mask)
     solid = np.stack([mask, np.zeros_like(mask)])
-    np.testing.assert_array_equal(Tidy()(solid, (1, 1, 1), points=[(30, 25, 0, 1), (10, 10, 0, 0)]), solid)
+    np.testing.assert_array_equal(Cleanup()(solid, (1, 1, 1), points=[(30, 25, 0, 1), (10, 10, 0, 0)]), solid)
 
 
 @pytest.mark.parametrize("zoom", [1, 4])
@@ -294,10 +298,10 @@ def test_without_millimetres_sizes_are_shares_of_the_mask(zoom):
     wanted[30:32, 5:7] = False
     # a picture taken at four times the size is cleaned alike
     large, cleaner = (np.kron(one, np.ones((zoom, zoom), bool)) for one in (mask, wanted))
-    np.testing.assert_array_equal(Tidy()(large, (1, 1), calibrated=False), cleaner)
-    np.testing.assert_array_equal(Tidy(keep_islands=True)(large, (1, 1), calibrated=False), large)
+    np.testing.assert_array_equal(Cleanup()(large, (1, 1), calibrated=False), cleaner)
+    np.testing.assert_array_equal(Cleanup(keep_islands=True)(large, (1, 1), calibrated=False), large)
     solid = np.stack([large] * 3)
-    np.testing.assert_array_equal(Tidy()(solid, (1, 1, 1), calibrated=False)[1][30 * zoom :], cleaner[30 * zoom :])
+    np.testing.assert_array_equal(Cleanup()(solid, (1, 1, 1), calibrated=False)[1][30 * zoom :], cleaner[30 * zoom :])
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1, math.nan])
@@ -308,7 +312,7 @@ def test_a_share_is_from_nought_to_one(share):
 
 def test_millimetres_on_a_picture_without_any_are_refused():
     with pytest.raises(PromptError, match="smooth-mm.* no physical size"):
-        Tidy(smooth_mm=1)(two_pieces_and_a_hole(), (1, 1), calibrated=False)
+        Cleanup(smooth_mm=1)(two_pieces_and_a_hole(), (1, 1), calibrated=False)
 
 
 @given(
@@ -330,11 +334,11 @@ def test_smoothing_stays_within_what_it_is_given_and_empties_nothing(mask, corne
 def test_tidy_keeps_one_piece_and_smooths_on_demand():
     mask = two_pieces_and_a_hole()
     mask[22:29, 25:35] = True
-    assert Tidy()(mask, (1, 1))[25, 30]
-    one = Tidy(one_piece=True)
+    assert Cleanup()(mask, (1, 1))[25, 30]
+    one = Cleanup(one_piece=True)
     assert not one(mask, (1, 1), box=(4, 4, 21, 21))[25, 30]
     assert one(mask, (1, 1), box=(4, 4, 21, 21))[6, 6]
     assert not one(mask, (1, 1), points=[(30, 25, 1)])[6, 6]
-    smooth = Tidy(smooth_mm=2)(mask, (1, 1))
+    smooth = Cleanup(smooth_mm=2)(mask, (1, 1))
     assert not smooth[5, 5]
     assert abs(int(smooth.sum()) - int(mask.sum())) <= 12  # to ties

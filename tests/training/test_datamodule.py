@@ -22,7 +22,7 @@ from medsam.data.manifest import Case
 from medsam.errors import InputError, PromptError
 from medsam.evaluation.prompting import targets_on
 from medsam.evaluation.protocol import Protocol
-from medsam.inference.network import Network
+from medsam.inference.image_predictor import ImagePredictor
 from medsam.models.specs import tiny_spec
 from medsam.training.datamodule import (
     Batch,
@@ -615,14 +615,14 @@ def test_boxes_of_validation_are_those_of_evaluation(tiny, seed):
 def test_validation_sees_what_the_network_sees_in_use(tiny, tmp_path, cache):
     module = prepared(tiny, pictures(tmp_path / "png"), cache=cache, cache_dir=str(tmp_path / "kept"))
 
-    class Shown(Network):
+    class Shown(ImagePredictor):
         def encode(self, images):
             self.shown = list(images)
             return [image[None] for image in images]
 
     network = Shown(OnlyASpec(), device="cpu")
     for item, exam in zip(module._splits["val"].items, module.val_dataloader(), strict=True):
-        network.looker(item.case.load_image())(item.index)
+        network.encoder_for(item.case.load_image()).encode(item.index)
         assert torch.equal(exam.image[0], network.shown[0])
 
 

@@ -75,9 +75,9 @@ class Recorder:
         logits = torch.randn(*shape, SIDE, SIDE, generator=self.generator)
         if self.answer is not None:
             logits = self.answer[:, :, None].expand_as(logits)
-        quality = torch.randn(shape, generator=self.generator)
+        predicted_iou = torch.randn(shape, generator=self.generator)
         self.asked.append({"multimask": multimask, **prompts})
-        self.answered.append((logits.clone().requires_grad_(), quality.requires_grad_()))
+        self.answered.append((logits.clone().requires_grad_(), predicted_iou.requires_grad_()))
         return self.answered[-1]
 
 
@@ -239,11 +239,11 @@ def test_a_box_alone_is_answered_by_all_tokens_in_two_groups():
     assert asked.keys() == {"boxes", "multimask"}
     assert asked["multimask"] is None
     (one, one_quality), (three, three_quality) = turn.answers()
-    logits, quality = recorder.answered[0]
+    logits, predicted_iou = recorder.answered[0]
     assert torch.equal(one, logits[:, :, :1])
     assert torch.equal(three, logits[:, :, 1:])
-    assert torch.equal(one_quality, quality[:, :, :1])
-    assert torch.equal(three_quality, quality[:, :, 1:])
+    assert torch.equal(one_quality, predicted_iou[:, :, :1])
+    assert torch.equal(three_quality, predicted_iou[:, :, 1:])
 
 
 def test_a_point_alone_is_ambiguous_and_answered_by_three():
@@ -292,9 +292,11 @@ def test_points_of_fewer_rounds(rounds, counts):
 def test_each_round_gets_the_last_answer_without_its_graph_and_a_point_on_its_errors(first):
     truth = scene()["targets"]
     recorder, turns = run(Interaction(rounds=6, first=first))
-    for before, asked, (logits, quality) in zip(recorder.asked, recorder.asked[1:], recorder.answered, strict=False):
+    for before, asked, (logits, predicted_iou) in zip(
+        recorder.asked, recorder.asked[1:], recorder.answered, strict=False
+    ):
         # a box is answered by the single mask; of the three of a point the best by predicted IoU
-        best = torch.zeros(2, 3).long() if before["multimask"] is not True else quality.argmax(dim=2)
+        best = torch.zeros(2, 3).long() if before["multimask"] is not True else predicted_iou.argmax(dim=2)
         expected = torch.stack([torch.stack([logits[b, p, best[b, p]] for p in range(3)]) for b in range(2)])
         assert torch.equal(asked["masks"], expected)
         assert not asked["masks"].requires_grad

@@ -24,8 +24,8 @@ def answer(sam: Sam) -> torch.Tensor:
     images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         features = sam.encode_image(images)
-        logits, quality = sam.decode(features, boxes=torch.tensor([[[8.0, 8, 40, 50]]]))
-    return torch.cat([part.flatten() for part in (features, logits, quality)])
+        logits, predicted_iou = sam.decode(features, boxes=torch.tensor([[[8.0, 8, 40, 50]]]))
+    return torch.cat([part.flatten() for part in (features, logits, predicted_iou)])
 
 
 def learn(sam: Sam, amount: float = 0.3) -> None:

@@ -79,7 +79,7 @@ def test_true_iou_by_hand():
 
 
 def test_the_total_is_that_of_one_prompt_and_mask_at_a_time():
-    logits, quality, targets, valid = batch()
+    logits, predicted_iou, targets, valid = batch()
     valid[1, 1:] = False
     totals = []
     for b in range(2):
@@ -91,9 +91,9 @@ def test_the_total_is_that_of_one_prompt_and_mask_at_a_time():
             ]
             best = each.index(min(each))
             iou = true_iou(logits[b, p, best], targets[b, p]).item()
-            kept.append(min(each) + (quality[b, p, best].item() - iou) ** 2)
+            kept.append(min(each) + (predicted_iou[b, p, best].item() - iou) ** 2)
         totals.append(sum(kept) / len(kept))
-    found = mask_loss(logits, quality, targets, valid)
+    found = mask_loss(logits, predicted_iou, targets, valid)
     assert found.total.item() == pytest.approx(sum(totals) / 2, rel=1e-5)
     assert (20 * found.focal + found.dice + found.iou).item() == pytest.approx(found.total.item(), rel=1e-6)
 
@@ -105,50 +105,52 @@ def test_weights_weigh():
 
 
 def test_gradient_reaches_the_best_mask_only_and_its_quality():
-    logits, quality, targets, valid = batch()
+    logits, predicted_iou, targets, valid = batch()
     # mask 1 of every prompt is the best by far
     logits[:, :, 1] = torch.where(targets, 1.0, -1.0)
     logits.requires_grad_()
-    quality.requires_grad_()
-    mask_loss(logits, quality, targets, valid).total.backward()
+    predicted_iou.requires_grad_()
+    mask_loss(logits, predicted_iou, targets, valid).total.backward()
     reached = logits.grad.abs().amax(dim=(-2, -1)) > 0
     best = torch.tensor([False, True, False]).expand(2, 3, 3)
     assert torch.equal(reached, best)
-    assert torch.equal(quality.grad != 0, best)
+    assert torch.equal(predicted_iou.grad != 0, best)
 
 
 def test_true_iou_is_no_way_to_move_the_masks():
-    logits, quality, targets, valid = batch()
+    logits, predicted_iou, targets, valid = batch()
     logits.requires_grad_()
-    quality.requires_grad_()
+    predicted_iou.requires_grad_()
     assert not true_iou(logits, targets[:, :, None]).requires_grad
-    mask_loss(logits, quality, targets, valid, LossWeights(focal=0, dice=0, iou=1)).total.backward()
+    mask_loss(logits, predicted_iou, targets, valid, LossWeights(focal=0, dice=0, iou=1)).total.backward()
     assert not logits.grad.any()
     # one image's mean over 3 prompts, then over 2 images, of a square
-    error = quality.detach()[:, :, 0] - true_iou(logits[:, :, 0], targets)
-    torch.testing.assert_close(quality.grad[:, :, 0], 2 * error / 6)
+    error = predicted_iou.detach()[:, :, 0] - true_iou(logits[:, :, 0], targets)
+    torch.testing.assert_close(predicted_iou.grad[:, :, 0], 2 * error / 6)
 
 
 def test_the_number_of_prompts_is_no_factor():
-    logits, quality, targets, valid = batch(prompts=2)
-    once = mask_loss(logits, quality, targets, valid)
-    twice = mask_loss(*(torch.cat([tensor, tensor], dim=1) for tensor in (logits, quality, targets, valid)))
+    logits, predicted_iou, targets, valid = batch(prompts=2)
+    once = mask_loss(logits, predicted_iou, targets, valid)
+    twice = mask_loss(*(torch.cat([tensor, tensor], dim=1) for tensor in (logits, predicted_iou, targets, valid)))
     for name in ("total", "focal", "dice", "iou"):
         torch.testing.assert_close(getattr(once, name), getattr(twice, name))
 
 
 def test_an_image_counts_once_however_many_prompts_it_has():
-    logits, quality, targets, valid = batch()
+    logits, predicted_iou, targets, valid = batch()
     valid[0] = torch.tensor([False, True, False])
-    whole = mask_loss(logits, quality, targets, valid).total
-    apart = [mask_loss(*(tensor[b : b + 1] for tensor in (logits, quality, targets, valid))).total for b in range(2)]
+    whole = mask_loss(logits, predicted_iou, targets, valid).total
+    apart = [
+        mask_loss(*(tensor[b : b + 1] for tensor in (logits, predicted_iou, targets, valid))).total for b in range(2)
+    ]
     torch.testing.assert_close(whole, sum(apart) / 2)
 
 
 def test_a_batch_split_over_processes_averages_to_the_same():
-    logits, quality, targets, valid = batch(images=4)
+    logits, predicted_iou, targets, valid = batch(images=4)
     valid[0, 0] = valid[3, 1] = valid[3, 2] = False
-    given = (logits, quality, targets, valid)
+    given = (logits, predicted_iou, targets, valid)
     whole = mask_loss(*given)
     first, second = (mask_loss(*(tensor[part] for tensor in given)) for part in (slice(0, 2), slice(2, 4)))
     for name in ("total", "focal", "dice", "iou"):
@@ -156,45 +158,45 @@ def test_a_batch_split_over_processes_averages_to_the_same():
 
 
 def test_padding_contributes_nothing_not_even_when_it_is_not_a_number():
-    logits, quality, targets, valid = batch()
+    logits, predicted_iou, targets, valid = batch()
     valid[0, 1] = valid[1, 0] = False
-    expected = mask_loss(logits, quality, targets, valid).total
+    expected = mask_loss(logits, predicted_iou, targets, valid).total
     logits[~valid] = torch.nan
-    quality[~valid] = torch.inf
+    predicted_iou[~valid] = torch.inf
     logits.requires_grad_()
-    quality.requires_grad_()
-    found = mask_loss(logits, quality, targets, valid).total
+    predicted_iou.requires_grad_()
+    found = mask_loss(logits, predicted_iou, targets, valid).total
     found.backward()
     torch.testing.assert_close(found, expected)
     assert not logits.grad[~valid].any()
-    assert not quality.grad[~valid].any()
+    assert not predicted_iou.grad[~valid].any()
     assert logits.grad[valid].any(dim=-1).any(dim=-1).sum(dim=-1).tolist() == [1, 1, 1, 1]
 
 
 def test_images_without_prompts_do_not_count():
-    logits, quality, targets, valid = batch()
+    logits, predicted_iou, targets, valid = batch()
     valid[1] = False
-    alone = mask_loss(logits[:1], quality[:1], targets[:1], valid[:1]).total
-    torch.testing.assert_close(mask_loss(logits, quality, targets, valid).total, alone)
+    alone = mask_loss(logits[:1], predicted_iou[:1], targets[:1], valid[:1]).total
+    torch.testing.assert_close(mask_loss(logits, predicted_iou, targets, valid).total, alone)
 
 
 def test_no_prompt_at_all_is_zero_with_a_graph():
-    logits, quality, targets, valid = batch()
+    logits, predicted_iou, targets, valid = batch()
     logits.requires_grad_()
-    quality.requires_grad_()
-    found = mask_loss(logits, quality, targets, torch.zeros_like(valid))
+    predicted_iou.requires_grad_()
+    found = mask_loss(logits, predicted_iou, targets, torch.zeros_like(valid))
     assert [found.total.item(), found.focal.item(), found.dice.item(), found.iou.item()] == [0, 0, 0, 0]
     found.total.backward()
     assert torch.equal(logits.grad, torch.zeros_like(logits))
-    assert torch.equal(quality.grad, torch.zeros_like(quality))
+    assert torch.equal(predicted_iou.grad, torch.zeros_like(predicted_iou))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("size", [1e4, 1e-4, 0.0])
 def test_any_logit_has_a_finite_loss_and_gradient(dtype, size):
-    logits, quality, targets, valid = batch()
+    logits, predicted_iou, targets, valid = batch()
     logits = (logits.sign() * size).to(dtype).requires_grad_()
-    found = mask_loss(logits, quality.to(dtype), targets, valid)
+    found = mask_loss(logits, predicted_iou.to(dtype), targets, valid)
     found.total.backward()
     assert found.total.dtype == torch.float32
     assert found.total.isfinite()
@@ -203,18 +205,18 @@ def test_any_logit_has_a_finite_loss_and_gradient(dtype, size):
 
 
 def test_bfloat16_loses_no_more_than_the_rounding_of_the_logits():
-    logits, quality, targets, valid = batch(side=64)
-    rough = logits.bfloat16(), quality.bfloat16()
+    logits, predicted_iou, targets, valid = batch(side=64)
+    rough = logits.bfloat16(), predicted_iou.bfloat16()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = mask_loss(*rough, targets, valid).total
     torch.testing.assert_close(found, mask_loss(*(tensor.float() for tensor in rough), targets, valid).total)
-    assert found.item() == pytest.approx(mask_loss(logits, quality, targets, valid).total.item(), rel=1e-2)
+    assert found.item() == pytest.approx(mask_loss(logits, predicted_iou, targets, valid).total.item(), rel=1e-2)
 
 
-@pytest.mark.parametrize("wrong", ["quality", "targets", "valid", "logits"])
+@pytest.mark.parametrize("wrong", ["predicted_iou", "targets", "valid", "logits"])
 def test_shapes_that_do_not_fit_are_refused(wrong):
-    logits, quality, targets, valid = batch()
-    given = {"logits": logits, "quality": quality, "targets": targets, "valid": valid}
+    logits, predicted_iou, targets, valid = batch()
+    given = {"logits": logits, "predicted_iou": predicted_iou, "targets": targets, "valid": valid}
     given[wrong] = given[wrong][:, :1] if wrong != "logits" else logits[:, :, 0]
     with pytest.raises(ValueError, match="does not fit"):
         mask_loss(**given)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from medsam.cli.main import main
 from medsam.data.manifest_json import read_manifest
 from medsam.errors import CheckpointError, InputError
-from medsam.inference.network import Network
+from medsam.inference.image_predictor import ImagePredictor
 from medsam.models.checkpoint import save_checkpoint
 from medsam.models.sam import Sam
 from medsam.models.specs import ModelSpec, tiny_spec
@@ -170,7 +170,7 @@ def test_prompts_that_are_never_shown_rest_and_all_others_have_a_gradient(manife
 )
 def test_who_learns_loose_boxes_needs_no_other_witness(models, interaction, evidence):
     module = SamFineTuning(models["vit"], interaction=interaction)
-    assert module.sam.spec.evidence is evidence
+    assert module.sam.spec.use_priors is evidence
     assert ModelSpec.from_dict(module.spec.to_dict()) == module.spec
 
 
@@ -355,7 +355,7 @@ def test_validation_asks_as_inference_does_bit_for_bit(manifest, models, family)
     module = SamFineTuning(models[family]).eval()
     data = slices(manifest)
     data.prepare(module.spec)
-    network = Network(models[family], "cpu")
+    network = ImagePredictor(models[family], "cpu")
     cases = {f"shapes/{case.id}": case for case in read_manifest(manifest).in_split("val")}
     count = 0
     for exam in data.val_dataloader():

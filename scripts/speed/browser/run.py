@@ -37,7 +37,7 @@ import torch
 from PIL import Image
 
 from medsam.cli.main import main as medsam
-from medsam.inference.network import Network
+from medsam.inference.image_predictor import ImagePredictor
 from medsam.io.load import load_volume
 from medsam.models.build import load_model
 from medsam.prompts.simulate import tight_box
@@ -111,8 +111,8 @@ def write_task(model: str, folder: Path) -> None:
         sys.exit("The slice of ct_slices_sammed2d is not there. Set MEDSAM_DATA to the folder of the data sets.")
     folder.mkdir(parents=True, exist_ok=True)
     sam = load_model(model)
-    looker = Network(sam, "cpu").looker(load_volume(slices[0]))
-    embedding = looker(0)
+    scan_encoder = ImagePredictor(sam, "cpu").encoder_for(load_volume(slices[0]))
+    embedding = scan_encoder.encode(0)
     named = {path.stem: np.asarray(Image.open(path).convert("L")) > 0 for path in sorted(source.glob("masks/*.png"))}
     found = {name: box for name, mask in named.items() if (box := tight_box(mask)) is not None}
     boxes = torch.from_numpy(embedding.frame.boxes(np.array(list(found.values()))))[None]
@@ -125,7 +125,7 @@ def write_task(model: str, folder: Path) -> None:
     values.astype("<f2").tofile(folder / "embedding.float16")
     logits.numpy().astype("<f4").tofile(folder / "logits.float32")
     again.numpy().astype("<f4").tofile(folder / "again.float32")
-    stored = torch.from_numpy(np.atleast_3d(looker.pixels(0))).movedim(-1, 0)
+    stored = torch.from_numpy(np.atleast_3d(scan_encoder.pixels(0))).movedim(-1, 0)
     seen = embedding.frame.image(stored).mean(dim=0)
     grey = (seen - seen.amin()) / (seen.amax() - seen.amin()) * 255
     Image.fromarray(grey.to(torch.uint8).numpy()).save(folder / "slice.png")

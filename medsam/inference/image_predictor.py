@@ -36,9 +36,9 @@ from medsam.volume import Volume
 # Prompts decoded together. More gains nothing on a CPU and lets a slice with hundreds of prompts exhaust memory.
 _DECODE_CHUNK = 32
 # Which logits of a box prompt will be looked at: all, those a mask around the box can reach, or those in the box.
-Extent = Literal["everywhere", "near", "inside"]
-# How far around a box "near" is at first, in its sides: of 211 masks none reached a cell of the embedding beyond its
-# box (scripts/studies/reach.py).
+LogitsFor = Literal["all", "near_box", "in_box"]
+# How far around a box "near_box" is at first, in its sides: of 211 masks none reached a cell of the embedding beyond
+# its box (scripts/studies/reach.py).
 _NEAR = 0.1
 _log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ _ENCODE_BATCH = 8
 
 
 @dataclass(frozen=True)
-class Look:
+class Crop:
     """What to encode: slice `index`, or `region` of it, in `window` (None: the scan's)."""
 
     index: int
@@ -59,23 +59,23 @@ class Look:
 class Embedding:
     """A look the model has taken. features: (1, C, h', w'). frame: its way back to stored pixels.
 
-    flat: the window left no contrast in it, so that masks on it mean nothing.
+    no_contrast: the window left no contrast in it, so that masks on it mean nothing.
     """
 
     features: torch.Tensor
     frame: Frame
-    flat: bool = False
+    no_contrast: bool = False
 
 
 @dataclass(frozen=True)
 class Prediction:
     """The answer to P prompts on one look.
 
-    quality: predicted IoU (P, M), as the network says it, not clamped. logits: (P, M, s, s) of the network, fit to be
+    predicted_iou: (P, M), as the network says it, not clamped. logits: (P, M, s, s) of the network, fit to be
     a mask prompt. frame: of the look.
     """
 
-    quality: np.ndarray
+    predicted_iou: np.ndarray
     logits: torch.Tensor
     frame: Frame
 
@@ -86,7 +86,7 @@ class Prediction:
         return torch.cat(parts).numpy()
 
 
-class Network:
+class ImagePredictor:
     """A model ready to look and to answer.
 
     model: a known name ("litemedsam"), a checkpoint's path, or a `Sam`. device: "auto" takes CUDA, then Apple's
@@ -171,14 +171,14 @@ class Network:
     def name(self) -> str:
         return self.sam.spec.name
 
-    def looker(
+    def encoder_for(
         self,
         scan: Volume | str | Path | np.ndarray,
         *,
         axis: Axis | None = None,
         window: IntensityWindow | str = "auto",
         modality: str | None = None,
-    ) -> Looker:
+    ) -> ScanEncoder:
         """The scan, ready to be looked at. axis: default the acquired one. window, modality: see `resolve_window`.
 
         scan: see `as_volume`.
@@ -188,9 +188,9 @@ class Network:
             raise PromptError(f"A window is auto, a preset, 'LEVEL,WIDTH' or an IntensityWindow, not {window!r}.")
         chosen = resolve_window(scan, window, modality) if isinstance(window, str) else window
         soft = window == "auto" and chosen.name == "soft-tissue"
-        wide = fixed_window("wide") if soft else None
+        wide_window = fixed_window("wide") if soft else None
         notes = window_notes(scan, chosen, window, modality)
-        return Looker(self, scan, scan.geometry.plane(axis), chosen, wide, notes, modality)
+        return ScanEncoder(self, scan, scan.geometry.plane(axis), chosen, wide_window, notes, modality)
 
     def embed(
         self,
@@ -200,8 +200,8 @@ class Network:
         axis: Axis | None = None,
         window: IntensityWindow | str = "auto",
     ) -> Embedding:
-        """Encode one whole slice; for several of one scan take a `looker`."""
-        return self.looker(scan, axis=axis, window=window)(index)
+        """Encode one whole slice; for several of one scan take an `encoder_for`."""
+        return self.encoder_for(scan, axis=axis, window=window).encode(index)
 
     def predict(
         self,
@@ -212,28 +212,29 @@ class Network:
         point_labels: np.ndarray | None = None,
         logits: torch.Tensor | None = None,
         multimask: bool = False,
-        extent: Extent = "everywhere",
+        logits_for: LogitsFor = "all",
     ) -> Prediction:
         """Answer P prompts of one kind in one decode; several arguments combine into one prompt each.
 
         boxes: half-open (P, 4), stored pixels. points: (P, N, 2), stored pixel indices, with point_labels (P, N):
         1 inside, 0 outside, -1 padding. logits: (P, s, s), an earlier answer's or `Frame.mask_prompt`'s.
-        multimask: three masks a prompt instead of one. extent: which logits will be looked at; those nobody wants need
-        not be made (see `Engine.decode`). "near" gives all of a mask that leaves its box, but not what lies apart.
+        multimask: three masks a prompt instead of one. logits_for: which logits will be looked at; those nobody wants
+        need not be made (see `Engine.decode`). "near_box" gives all of a mask that leaves its box, but not what lies
+        apart.
         Raises PromptError for no prompt or shapes that do not fit; CheckpointError when the answer is not finite.
         """
         frame = embedding.frame
         given: dict[str, torch.Tensor] = {}
-        within: torch.Tensor | None = None
+        roi: torch.Tensor | None = None
         if boxes is not None:
             boxes = np.asarray(boxes, dtype=np.float64)
             if boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes):
                 raise PromptError(f"Boxes have shape {boxes.shape}; expected (P, 4) with P at least 1.")
             given["boxes"] = torch.from_numpy(frame.boxes(boxes))
-            if extent != "everywhere":
+            if logits_for != "all":
                 # two pixels more, on which the end of a box may fall
-                grown = _NEAR * np.tile(boxes[:, 2:] - boxes[:, :2], 2) if extent == "near" else 0
-                within = torch.from_numpy(frame.boxes(boxes + np.array([-1, -1, 1, 1]) * (grown + 2)))
+                grown = _NEAR * np.tile(boxes[:, 2:] - boxes[:, :2], 2) if logits_for == "near_box" else 0
+                roi = torch.from_numpy(frame.boxes(boxes + np.array([-1, -1, 1, 1]) * (grown + 2)))
         if points is not None:
             points = np.asarray(points, dtype=np.float64)
             if points.ndim != 3 or points.shape[2] != 2 or not points.size:
@@ -249,14 +250,16 @@ class Network:
         if len(set(counts.values())) > 1:
             raise PromptError(f"One prompt each is needed, got {counts}.")
         count = next(iter(counts.values()))
-        answers, quality = [], []
+        answers, predicted_iou = [], []
         for start in range(0, count, _DECODE_CHUNK):
             part = {name: tensor[start : start + _DECODE_CHUNK] for name, tensor in given.items()}
-            seen = None if within is None else within[start : start + _DECODE_CHUNK]
-            found, scores = self.decode(embedding, part, multimask=multimask, within=seen, follow=extent == "near")
+            seen = None if roi is None else roi[start : start + _DECODE_CHUNK]
+            found, scores = self.decode(
+                embedding, part, multimask=multimask, roi=seen, extend_roi=logits_for == "near_box"
+            )
             answers.append(found)
-            quality.append(scores.cpu())
-        return Prediction(torch.cat(quality).numpy(), torch.cat(answers), frame)
+            predicted_iou.append(scores.cpu())
+        return Prediction(torch.cat(predicted_iou).numpy(), torch.cat(answers), frame)
 
     def decode(
         self,
@@ -264,12 +267,12 @@ class Network:
         prompts: Mapping[str, torch.Tensor],
         *,
         multimask: bool = False,
-        within: torch.Tensor | None = None,
-        follow: bool = False,
+        roi: torch.Tensor | None = None,
+        extend_roi: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """One decode of P prompts in model pixels, named and shaped as `Sam.decode` takes them but for the image axis.
 
-        within, follow: see `Engine.decode`. Returns logits (P, M, s, s) and predicted IoU (P, M), float32, on the
+        roi, extend_roi: see `Engine.decode`. Returns logits (P, M, s, s) and predicted IoU (P, M), float32, on the
         device. Raises CheckpointError when the predicted IoU is not finite.
         """
         self.ready()
@@ -278,16 +281,16 @@ class Network:
         if owner is not engine:
             prepared = engine.prepare(embedding.features)
             self._prepared[embedding] = engine, prepared
-        logits, quality = engine.decode(prepared, prompts, multimask=multimask, within=within, follow=follow)
-        finite = bool(quality.isfinite().all())
+        logits, predicted_iou = engine.decode(prepared, prompts, multimask=multimask, roi=roi, extend_roi=extend_roi)
+        finite = bool(predicted_iou.isfinite().all())
         if not finite:
             raise CheckpointError(
                 f"{self.name} answers with numbers that are not finite. The weights may be damaged: "
                 "fetch them again, or use another checkpoint."
             )
-        self.decoded += len(quality)
+        self.decoded += len(predicted_iou)
         self.seconds["decode"] += time.perf_counter() - started
-        return logits, quality
+        return logits, predicted_iou
 
     def ask(
         self,
@@ -296,18 +299,18 @@ class Network:
         *,
         multimask: bool | None = None,
         logits: Sequence[torch.Tensor | None] | None = None,
-        extent: Extent = "everywhere",
+        logits_for: LogitsFor = "all",
     ) -> Prediction:
         """Answer prompts of any kinds, mixed, in as few decodes as possible; in their order.
 
         multimask: True gives three masks a prompt, False one. None gives one each, as published: the best by predicted
         IoU of three for a single click, which is ambiguous, and the single-mask token for everything else.
         logits: (s, s) each, the answer a prompt had before its last click, or None; they stand in for its mask.
-        extent: see `predict`.
+        logits_for: see `predict`.
         """
-        before = logits or [None] * len(prompts)
+        previous = logits or [None] * len(prompts)
         groups: dict[tuple[bool, bool, int, bool], list[int]] = {}
-        for number, (prompt, earlier) in enumerate(zip(prompts, before, strict=True)):
+        for number, (prompt, earlier) in enumerate(zip(prompts, previous, strict=True)):
             several = (earlier is None and is_ambiguous(prompt)) if multimask is None else multimask
             masked = prompt.mask is not None or earlier is not None
             # padded to equal lengths, a prompt's answer would depend on its neighbours: padding is a token, too
@@ -321,22 +324,22 @@ class Network:
                 np.array([prompt.box for prompt in group]) if boxed else None,
                 points=points[..., :2] if clicks else None,
                 point_labels=points[..., 2] if clicks else None,
-                logits=torch.cat([self._mask_logits(embedding, prompts[n], before[n]) for n in members])
+                logits=torch.cat([self._mask_logits(embedding, prompts[n], previous[n]) for n in members])
                 if masked
                 else None,
                 multimask=several,
-                extent=extent,
+                logits_for=logits_for,
             )
             for row, number in enumerate(members):
                 chosen = slice(None)
                 if several and multimask is None:
-                    best = int(found.quality[row].argmax())
+                    best = int(found.predicted_iou[row].argmax())
                     chosen = slice(best, best + 1)
-                answers[number] = found.quality[row, chosen], found.logits[row, chosen]
+                answers[number] = found.predicted_iou[row, chosen], found.logits[row, chosen]
         if not answers:
             raise PromptError("No prompt: give at least one box, click or mask.")
-        quality, maps = zip(*(answers[number] for number in range(len(prompts))), strict=True)
-        return Prediction(np.stack(quality), torch.stack(maps), embedding.frame)
+        predicted_iou, maps = zip(*(answers[number] for number in range(len(prompts))), strict=True)
+        return Prediction(np.stack(predicted_iou), torch.stack(maps), embedding.frame)
 
     def _mask_logits(self, embedding: Embedding, prompt: SlicePrompt, earlier: torch.Tensor | None) -> torch.Tensor:
         """(1, s, s)."""
@@ -382,47 +385,53 @@ class Network:
         return f"{weights_digest(encoder)} {getattr(self.sam.spec, 'encoder', '')!r}"
 
 
-class Looker:
-    """One scan, ready to be looked at; what its slices share is prepared once. Made by `Network.looker`.
+class ScanEncoder:
+    """One scan, ready to be looked at; what its slices share is prepared once. Made by `ImagePredictor.encoder_for`.
 
-    window: of every look that names none. wide: what a look may take instead where `window` hides the object; None
-    when the user chose the window, or the scan is no CT. notes: what a reader should know about the scan and its
-    window. flat: slices that a look found without any contrast.
+    window: of every crop that names none. wide_window: what a crop may take instead where `window` hides the object;
+    None when the user chose the window, or the scan is no CT. notes: what a reader should know about the scan and its
+    window. no_contrast: slices that a look found without any contrast.
     """
 
     def __init__(
         self,
-        network: Network,
+        image_predictor: ImagePredictor,
         scan: Volume,
         plane: SlicePlane,
         window: IntensityWindow,
-        wide: IntensityWindow | None = None,
+        wide_window: IntensityWindow | None = None,
         notes: tuple[str, ...] = (),
         modality: str | None = None,
     ) -> None:
-        self.network, self.scan, self.plane, self.window, self.wide = network, scan, plane, window, wide
+        self.image_predictor, self.scan, self.plane, self.window, self.wide_window = (
+            image_predictor,
+            scan,
+            plane,
+            window,
+            wide_window,
+        )
         self.notes = notes
         self._modality = modality
-        self.flat: set[int] = set()
+        self.no_contrast: set[int] = set()
         self._image = scan_tensor(scan)
 
-    def __call__(self, index: int, *, region: Region | None = None, window: IntensityWindow | None = None) -> Embedding:
+    def encode(self, index: int, *, region: Region | None = None, window: IntensityWindow | None = None) -> Embedding:
         """Encode slice `index`, or a region of it. Raises PromptError for no such slice or region."""
-        return self.many([Look(index, region, window)])[0]
+        return self.encode_many([Crop(index, region, window)])[0]
 
-    def many(self, looks: Sequence[Look]) -> list[Embedding]:
+    def encode_many(self, crops: Sequence[Crop]) -> list[Embedding]:
         """Several looks, encoded together where the device gains by it."""
-        preprocess = self.network.sam.spec.preprocess
+        preprocess = self.image_predictor.sam.spec.preprocess
         prepared = [
-            slice_input(self._image, self.plane, look.index, look.window or self.window, preprocess, look.region)
-            for look in looks
+            slice_input(self._image, self.plane, crop.index, crop.window or self.window, preprocess, crop.region)
+            for crop in crops
         ]
-        features = self.network.encode([pixels for pixels, _ in prepared])
+        features = self.image_predictor.encode([pixels for pixels, _ in prepared])
         embeddings = [
             Embedding(one, frame, bool(pixels.amin() == pixels.amax()))
             for one, (pixels, frame) in zip(features, prepared, strict=True)
         ]
-        self.flat |= {look.index for look, one in zip(looks, embeddings, strict=True) if one.flat}
+        self.no_contrast |= {crop.index for crop, one in zip(crops, embeddings, strict=True) if one.no_contrast}
         return embeddings
 
     @cached_property
@@ -431,10 +440,11 @@ class Looker:
         return is_hounsfield(self.scan, self._modality)
 
     @property
-    def flat_note(self) -> str:
-        """What to say of the slices in `flat`."""
-        flat = sorted(self.flat)
-        where = f"slice{'s' if len(flat) > 1 else ''} {', '.join(map(str, flat[:8]))}{' ...' if len(flat) > 8 else ''}"
+    def no_contrast_note(self) -> str:
+        """What to say of the slices in `no_contrast`."""
+        slices = sorted(self.no_contrast)
+        some = f"{', '.join(map(str, slices[:8]))}{' ...' if len(slices) > 8 else ''}"
+        where = f"slice{'s' if len(slices) > 1 else ''} {some}"
         return f"No contrast in the window {self.window.name} on {where}: masks there mean nothing."
 
     def pixels(self, index: int) -> np.ndarray:

@@ -11,10 +11,11 @@ Names are imported when first used, so `import medsam` loads neither torch nor M
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-__version__ = "0.1.0"
+from medsam._version import __version__ as __version__
 
+# every public name -> the module it is in
 _HOMES = {
     "AssetError": "medsam.errors",
     "CheckpointError": "medsam.errors",
@@ -31,46 +32,12 @@ _HOMES = {
     "load_model": "medsam.models.build",
     "load_volume": "medsam.io.load",
     "read_dicom": "medsam.io.dicom.series",
+    "read_prompts": "medsam.prompts.parse",
     "save_labels": "medsam.io.save",
+    "write_prompts": "medsam.prompts.parse",
 }
 
-__all__ = [
-    "AssetError",
-    "CheckpointError",
-    "InconsistentSeries",
-    "InputError",
-    "LabelVolume",
-    "MedSAMError",
-    "Predictor",
-    "Prompt",
-    "PromptError",
-    "SeveralSeries",
-    "Volume",
-    "VolumeGeometry",
-    "load_model",
-    "load_volume",
-    "read_dicom",
-    "save_labels",
-]
-
-if TYPE_CHECKING:
-    from medsam.errors import (
-        AssetError,
-        CheckpointError,
-        InconsistentSeries,
-        InputError,
-        MedSAMError,
-        PromptError,
-        SeveralSeries,
-    )
-    from medsam.geometry import VolumeGeometry
-    from medsam.inference.predictor import Predictor
-    from medsam.io.dicom.series import read_dicom
-    from medsam.io.load import load_volume
-    from medsam.io.save import save_labels
-    from medsam.models.build import load_model
-    from medsam.prompts.prompt import Prompt
-    from medsam.volume import LabelVolume, Volume
+__all__ = sorted(_HOMES)
 
 
 def __dir__() -> list[str]:

@@ -340,7 +340,7 @@ def _versions() -> dict[str, str]:
     import onnxscript
     import torch
 
-    from medsam import __version__
+    from medsam._version import __version__
 
     modules = {"torch": torch, "onnx": onnx, "onnxscript": onnxscript, "onnxruntime": onnxruntime}
     return {"medsam": __version__, **{name: str(module.__version__) for name, module in modules.items()}}

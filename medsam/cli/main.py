@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from medsam import __version__
+from medsam._version import __version__
 from medsam.errors import MedSAMError
 
 # command -> (module, one line for --help). A module offers add_arguments(parser) and run(arguments) -> None; those of

@@ -29,7 +29,7 @@ from xml.etree import ElementTree
 import numpy as np
 from scipy.ndimage import binary_dilation, binary_erosion
 
-from medsam import __version__
+from medsam._version import __version__
 from medsam.errors import InputError, counted
 from medsam.evaluation.summary import (
     BASELINES,

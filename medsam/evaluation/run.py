@@ -29,7 +29,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import DataLoader, Dataset
 
-import medsam
+from medsam._version import __version__
 from medsam.data.manifest import Case
 from medsam.errors import InputError, MedSAMError, counted
 from medsam.evaluation.protocol import Protocol
@@ -172,7 +172,7 @@ def _subject(name: str, case: Case) -> Subject:
 
 def _made_from(case: Case) -> str:
     """A digest of everything a case's rows depend on: its entry, its files' sizes and times, and this program."""
-    return hashlib.sha256(f"{case.fingerprint()} {medsam.__version__}".encode()).hexdigest()
+    return hashlib.sha256(f"{case.fingerprint()} {__version__}".encode()).hexdigest()
 
 
 def _is_done(run: EvaluationRun, name: str, case: Case) -> bool:
@@ -244,7 +244,7 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
 def environment() -> dict[str, Any]:
     """What a reader needs to judge times and to repeat the run; nothing that names a person or a machine."""
     return {
-        "medsam": medsam.__version__,
+        "medsam": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "monai": metadata.version("monai"),

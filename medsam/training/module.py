@@ -17,7 +17,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
-import medsam
+from medsam._version import __version__
 from medsam.errors import CheckpointError, InputError, MedSAMError
 from medsam.inference.embeddings import EmbeddingCache, weights_digest
 from medsam.inference.engines import Precision
@@ -331,7 +331,7 @@ class SamFineTuning(LightningModule):
         data = self._trainer.datamodule if self._trainer is not None else None  # type: ignore[attr-defined]
         about = data.card() if isinstance(data, SliceDataModule) and data.has("train") else {}
         return {
-            "medsam": medsam.__version__,
+            "medsam": __version__,
             "started_from": self.started_from,
             "started_from_weights": self.started_from_weights,
             "licence": self.licence,

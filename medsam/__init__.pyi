@@ -1,0 +1,41 @@
+# The public names for type checkers; at run time `__init__.py` imports them when they are first used.
+from medsam._version import __version__ as __version__
+from medsam.errors import AssetError as AssetError
+from medsam.errors import CheckpointError as CheckpointError
+from medsam.errors import InconsistentSeries as InconsistentSeries
+from medsam.errors import InputError as InputError
+from medsam.errors import MedSAMError as MedSAMError
+from medsam.errors import PromptError as PromptError
+from medsam.errors import SeveralSeries as SeveralSeries
+from medsam.geometry import VolumeGeometry as VolumeGeometry
+from medsam.inference.predictor import Predictor as Predictor
+from medsam.io.dicom.series import read_dicom as read_dicom
+from medsam.io.load import load_volume as load_volume
+from medsam.io.save import save_labels as save_labels
+from medsam.models.build import load_model as load_model
+from medsam.prompts.parse import read_prompts as read_prompts
+from medsam.prompts.parse import write_prompts as write_prompts
+from medsam.prompts.prompt import Prompt as Prompt
+from medsam.volume import LabelVolume as LabelVolume
+from medsam.volume import Volume as Volume
+
+__all__ = [
+    "AssetError",
+    "CheckpointError",
+    "InconsistentSeries",
+    "InputError",
+    "LabelVolume",
+    "MedSAMError",
+    "Predictor",
+    "Prompt",
+    "PromptError",
+    "SeveralSeries",
+    "Volume",
+    "VolumeGeometry",
+    "load_model",
+    "load_volume",
+    "read_dicom",
+    "read_prompts",
+    "save_labels",
+    "write_prompts",
+]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from medsam.errors import InputError, PromptError
+from medsam.files import write_text
 from medsam.geometry import AXES, Axis
 from medsam.io.files import read_json
 from medsam.prompts.prompt import DEFAULT_LABEL, Prompt, as_prompts
@@ -118,7 +118,4 @@ def write_prompts(
     path, text = Path(path), prompts_text(prompts, axis)
     if not force and path.exists() and path.read_bytes() != text.encode():
         raise PromptError(f"{path} is there already and holds something else. Name another, or allow to overwrite it.")
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".medsam-") as folder:
-        part = Path(folder) / path.name
-        part.write_text(text, encoding="utf-8", newline="")
-        part.replace(path)
+    write_text(path, text)

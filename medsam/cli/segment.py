@@ -215,14 +215,11 @@ def checkpoint_file(model: str) -> list[Path]:
 
 def default_out(scan: Volume, path: Path) -> Path:
     """`NAME.mask.nii.gz`, or `.mask.png` for a picture, in the current folder."""
-    from medsam.io import itk, nifti, picture
+    from medsam.io.formats import suffix_of
 
     stem = path.absolute().name
     if path.is_file():
-        # 1.2.840.5 has no suffix, whatever pathlib says
-        known = (*nifti.SUFFIXES, *itk.NRRD_SUFFIXES, *itk.META_SUFFIXES, *picture.SUFFIXES, ".npz", ".dcm", ".zip")
-        suffix = max((end for end in known if stem.lower().endswith(end)), key=len, default="")
-        stem = stem[: len(stem) - len(suffix)] or stem
+        stem = stem.removesuffix(suffix_of(path.absolute()))
     flat = not scan.geometry.calibrated and scan.geometry.shape[0] == 1
     return Path(f"{stem}.mask{'.png' if flat else '.nii.gz'}")
 

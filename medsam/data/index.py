@@ -24,8 +24,8 @@ from medsam.data.pairs import Pair, pair_files
 from medsam.data.patients import assign, namesake_remarks
 from medsam.data.words import modality_code, split_word
 from medsam.errors import InputError
-from medsam.io import itk, picture
 from medsam.io.dicom.tree import TreeSeries, list_tree
+from medsam.io.formats import FORMATS, PICTURE
 from medsam.io.label_picture import read_label_picture
 from medsam.io.labels import label_kind, structures_in
 from medsam.io.load import load_volume
@@ -33,7 +33,8 @@ from medsam.io.npz import npz_names
 from medsam.io.structure_names import plain_name
 
 # .hdr and .img go with one another, and neither says alone what it is
-_SUFFIXES = (".nii", ".nii.gz", *itk.NRRD_SUFFIXES, *itk.META_SUFFIXES, ".npz", *picture.SUFFIXES)
+# of a NIfTI in two files neither is taken for a scan
+_SUFFIXES = tuple(suffix for one in FORMATS for suffix in one.suffixes if suffix not in (".hdr", ".img"))
 # remarks of one kind that are listed in full
 _MOST = 10
 # a file whose name does not say what it is holds a label where it has no more numbers than this
@@ -438,7 +439,7 @@ class _Seen:
 
 def _look(path: Path, threshold: float | None) -> _Seen:
     """Raises InputError for what is neither a mask nor a label map."""
-    if not path.name.lower().endswith(picture.SUFFIXES):
+    if not PICTURE.names(path):
         held = structures_in(path)
         if label_kind(path) == "segments":
             return _Seen(names=tuple(sorted(held)))

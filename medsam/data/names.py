@@ -28,16 +28,9 @@ from pathlib import PurePath, PurePosixPath
 from typing import Literal
 
 from medsam.data.words import MODALITIES, SEQUENCES, SPLIT_FOLDERS, SPLITS, word_set
-from medsam.io import itk, nifti, picture
+from medsam.io.formats import suffix_of
 
 How = Literal["alone", "folder", "name", "numbers"]
-
-_ENDINGS = sorted(
-    (*nifti.SUFFIXES, *itk.NRRD_SUFFIXES, *itk.META_SUFFIXES, *picture.SUFFIXES, ".npz", ".dcm", ".zip"),
-    key=len,
-    reverse=True,
-)
-
 
 _VIEWS = SEQUENCES | word_set(
     # sides, planes and views
@@ -157,8 +150,7 @@ def _split(name: str) -> list[str]:
 
 def _plain(name: str) -> str:
     """A file's name without its ending; folders of DICOM files keep theirs."""
-    ending = next((end for end in _ENDINGS if name.lower().endswith(end) and len(name) > len(end)), "")
-    return name[: len(name) - len(ending)]
+    return name.removesuffix(suffix_of(PurePath(name)))
 
 
 def _pattern(name: str) -> str:

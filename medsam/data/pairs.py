@@ -25,7 +25,7 @@ from typing import Literal
 
 from medsam.data.words import IMAGES, LABELS, is_series, split_word, stem
 from medsam.errors import counted
-from medsam.io import picture
+from medsam.io.formats import PICTURE
 
 Role = Literal["image", "label", "either"]
 Words = tuple[str, ...]
@@ -489,7 +489,7 @@ class _Matcher:
         """Pictures made from one that has its label: X_superpixels beside X and X_segmentation."""
         more = []
         for image in self.images:
-            if not image.by_folder and image.path not in self.found and image.path.suffix.lower() in picture.SUFFIXES:
+            if not image.by_folder and image.path not in self.found and PICTURE.names(image.path):
                 longer = (one for images, _, _ in self._longer(image) for one in images)
                 if any(one.path in self.found and one.path.parent == image.path.parent for one in longer):
                     more.append(image.path)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import shutil
 import tempfile
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +12,9 @@ import numpy as np
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
 from medsam.io.detached import Layout, read_array, read_layout
+from medsam.io.formats import META, NRRD
 from medsam.io.nifti import check_same_grid, pick_frame
 from medsam.volume import LabelVolume, Volume
-
-NRRD_SUFFIXES = (".nrrd", ".nhdr")
-META_SUFFIXES = (".mha", ".mhd")
 
 
 def read_itk(path: Path, frame: int | None = None, *, exact: bool = False) -> Volume:
@@ -71,8 +69,8 @@ def _geometry(layout: Layout, shape: tuple[int, int, int]) -> VolumeGeometry:
     return VolumeGeometry.from_itk(shape, layout.origin, layout.spacing, tuple(layout.direction.ravel()))
 
 
-def write_nrrd(labels: LabelVolume, path: Path, source: Path | None) -> None:
-    """Write a compressed NRRD label map; an NRRD `source` lends its directions and origin as they are.
+def encode_nrrd(labels: LabelVolume, source: Path | None) -> bytes:
+    """A label map as the content of a compressed NRRD; an NRRD `source` lends its directions and origin as they are.
 
     ITK splits directions into unit vectors and lengths and loses the last bit when it joins them again, so
     the header is written by pynrrd.
@@ -84,7 +82,7 @@ def write_nrrd(labels: LabelVolume, path: Path, source: Path | None) -> None:
         "space directions": labels.geometry.affine[:3, :3].T,
         "space origin": labels.geometry.affine[:3, 3],
     }
-    if source is not None and source.name.lower().endswith(NRRD_SUFFIXES):
+    if source is not None and NRRD.names(source):
         fields = read_layout(source).fields
         rows = _vectors_of(fields.get("space directions", ""))
         if "space" in fields and rows.shape == (3, 3):
@@ -93,16 +91,18 @@ def write_nrrd(labels: LabelVolume, path: Path, source: Path | None) -> None:
             header["space origin"] = _vectors_of(fields.get("space origin", "(0,0,0)"))[0]
     header["kinds"] = ["domain"] * 3
     header["encoding"] = "gzip"
-    nrrd.write(str(path), labels.array.transpose(2, 1, 0), header, index_order="F")
+    buffer = BytesIO()
+    nrrd.write(buffer, labels.array.transpose(2, 1, 0), header, index_order="F")
+    return buffer.getvalue()
 
 
-def write_meta(labels: LabelVolume, path: Path, source: Path | None) -> None:
-    """Write a compressed MHA label map; a MetaImage `source` lends its grid as it is."""
+def encode_meta(labels: LabelVolume, source: Path | None) -> bytes:
+    """A label map as the content of a compressed MHA; a MetaImage `source` lends its grid as it is."""
     import SimpleITK as sitk
 
     image = sitk.GetImageFromArray(labels.array)
     layout = None
-    if source is not None and source.name.lower().endswith(META_SUFFIXES + NRRD_SUFFIXES):
+    if source is not None and (META.names(source) or NRRD.names(source)):
         layout = read_layout(source)
     if layout is not None and source is not None and layout.dimension == 3:
         check_same_grid(labels, read_itk(source).geometry, source)
@@ -114,11 +114,11 @@ def write_meta(labels: LabelVolume, path: Path, source: Path | None) -> None:
         image.SetOrigin(labels.geometry.affine[:3, 3].tolist())
         image.SetSpacing(spacing.tolist())
         image.SetDirection((labels.geometry.affine[:3, :3] / spacing).ravel().tolist())
-    # ITK takes no name with bytes that are not UTF-8, nor a folder of such a name
+    # ITK writes to files alone
     with tempfile.TemporaryDirectory(prefix="medsam-") as folder:
         written = Path(folder) / "mask.mha"
         sitk.WriteImage(image, str(written), useCompression=True)
-        shutil.copyfile(written, path)
+        return written.read_bytes()
 
 
 def _vectors_of(text: str) -> np.ndarray:

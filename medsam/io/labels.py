@@ -17,8 +17,9 @@ import numpy as np
 
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
-from medsam.io import itk, nifti, picture, seg_nrrd
+from medsam.io import seg_nrrd
 from medsam.io.files import check_regular, is_folder
+from medsam.io.formats import PICTURE, format_of
 from medsam.io.label_grid import on_grid
 from medsam.io.label_map import (
     Ignore,
@@ -37,8 +38,6 @@ from medsam.io.named_labels import names_match, names_of, read_named, segment_ma
 from medsam.masks import LabelMasks, PackedMasks
 from medsam.volume import Volume
 
-# files that hold label maps; an NRRD may hold named segments, and pictures are a kind of their own
-_MAPS = (*nifti.SUFFIXES, *itk.NRRD_SUFFIXES, *itk.META_SUFFIXES, ".npz")
 # what is placed by millimetres alone, and has neither thresholds nor frames
 _DICOM = ("seg", "rtstruct")
 
@@ -190,10 +189,8 @@ def label_kind(path: Path) -> Literal["map", "segments", "seg", "rtstruct"]:
     if is_folder(path):
         raise InputError(f"The label {path} is a folder. Name the file in it, or one file for each structure.")
     check_regular(path)
-    if path.name.lower().endswith(_MAPS):
+    if format_of(path) is not None:
         return "segments" if seg_nrrd.describes_segments(path) else "map"
-    if _is_picture(path):
-        return "map"
     from medsam.io.dicom.tree import dicom_kind
 
     kind = dicom_kind(path)
@@ -219,17 +216,13 @@ class _Voxels(NamedTuple):
 
 def _voxels(path: Path, frame: int | None, threshold: float | None, *, guess: bool) -> _Voxels:
     """Read a label map. guess: a picture that looks like a mask of one structure is one."""
-    if frame is not None or not _is_picture(path):
+    if frame is not None or not PICTURE.names(path):
         return _Voxels(read_map(path, frame), threshold, None)
     drawn = read_label_picture(path)
     if threshold is None and guess:
         threshold = drawn.threshold
     volume = picture_numbers(drawn, path) if threshold is None else flat(drawn.shown, path)
     return _Voxels(volume, threshold, drawn.threshold)
-
-
-def _is_picture(path: Path) -> bool:
-    return path.name.lower().endswith(picture.SUFFIXES)
 
 
 def _all_named(path: Path, kind: str, geometry: VolumeGeometry, frame_of_reference: str | None) -> PackedMasks:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from medsam.errors import InputError
-from medsam.io import itk, nifti, picture
 from medsam.io.files import check_regular, is_folder
+from medsam.io.formats import check_content, format_of
 from medsam.volume import Volume
 
 READABLE = "NIfTI, NRRD, MHA, PNG, JPEG, TIFF, .npz with `imgs`, a DICOM file, or a folder or zip of DICOM files"
@@ -55,26 +54,16 @@ def _read(path: Path, series: str | None, frame: int | None, exact: bool) -> Vol
     folder = is_folder(path)
     if not folder:
         check_regular(path)
-    name = path.name.lower()
-    readers: list[tuple[tuple[str, ...], Callable[[], Volume]]] = [
-        (nifti.SUFFIXES, lambda: nifti.read_nifti(path, frame, exact=exact)),
-        (itk.NRRD_SUFFIXES, lambda: itk.read_itk(path, frame, exact=exact)),
-        (itk.META_SUFFIXES, lambda: itk.read_itk(path, frame, exact=exact)),
-        (picture.SUFFIXES, lambda: picture.read_picture(path)),
-        ((".npz",), lambda: picture.read_npz(path)),
-    ]
-    has_frames = name.endswith(nifti.SUFFIXES + itk.NRRD_SUFFIXES + itk.META_SUFFIXES)
-    if frame is not None and not has_frames:
+    kind = None if folder else format_of(path)
+    if frame is not None and not (kind and kind.frames):
         raise InputError(
             f"{path.name} is not a file of several volumes, so it has no frame {frame}. Leave --frame out."
         )
-    if not folder:
-        for suffixes, read in readers:
-            if name.endswith(suffixes):
-                if series is not None:
-                    raise InputError(f"{path.name} is not DICOM, so it has no series. Leave --series out.")
-                check_kind(path, suffixes)
-                return read()
+    if kind is not None:
+        if series is not None:
+            raise InputError(f"{path.name} is not DICOM, so it has no series. Leave --series out.")
+        check_content(path, kind)
+        return kind.read(path, frame, exact)
 
     from medsam.io import archive
     from medsam.io.dicom.read import is_dicom
@@ -83,34 +72,8 @@ def _read(path: Path, series: str | None, frame: int | None, exact: bool) -> Vol
     if folder or is_dicom(path):
         return read_dicom(path, series)
     # by name too: a truncated zip has lost the mark at its end
-    if name.endswith(".zip") or zipfile.is_zipfile(path):
+    if path.name.lower().endswith(".zip") or zipfile.is_zipfile(path):
         with archive.unpacked(path) as unpacked:
             volume = read_dicom(unpacked, series)
         return Volume(**{**vars(volume), "source": path})
     raise InputError(f"{path.name} is not a scan this program can read. It reads {READABLE}.")
-
-
-# how files begin, and what their names should end in; only what no other kind begins with
-_MARKS: tuple[tuple[int, bytes, str, tuple[str, ...]], ...] = (
-    (0, b"NRRD000", "an NRRD file", itk.NRRD_SUFFIXES),
-    (344, b"n+1\0", "a NIfTI file", nifti.SUFFIXES),
-    (4, b"n+2\0", "a NIfTI file", nifti.SUFFIXES),
-    (128, b"DICM", "a DICOM file", (".dcm",)),
-    (0, b"\x89PNG\r\n", "a PNG picture", picture.SUFFIXES),
-    (0, b"\xff\xd8\xff", "a JPEG picture", picture.SUFFIXES),
-    (0, b"ObjectType = Image", "a MetaImage", itk.META_SUFFIXES),
-    (0, b"\x89HDF\r\n", "an HDF5 file (MINC or Matlab)", ()),
-)
-
-
-def check_kind(path: Path, suffixes: tuple[str, ...]) -> None:
-    """Raise InputError when a file is plainly of another kind than its name says, naming that kind.
-
-    suffixes: of the kind its name says. Within a kind the content decides (gzip or not, PNG or JPEG).
-    """
-    with path.open("rb") as file:
-        start = file.read(352)
-    for offset, mark, what, theirs in _MARKS:
-        if start[offset:].startswith(mark) and theirs != suffixes:
-            how = f"Rename it to *{theirs[0]}" if theirs else "Convert it to .nii.gz"
-            raise InputError(f"{path.name} is {what}, whatever its name says. {how}.")

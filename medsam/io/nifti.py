@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,10 +19,9 @@ from nibabel.volumeutils import apply_read_scaling
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
 from medsam.io.files import beside, check_regular
+from medsam.io.formats import NIFTI
 from medsam.io.voxels import Coding, check_ended, damage_as_input_error, expect, fill, unpacked
 from medsam.volume import LabelVolume, Volume
-
-SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
 
 # NIfTI's xyzt_units (code & 7) in millimetres; 0 means "not stated", read as millimetres like everybody does
 _MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
@@ -224,13 +225,14 @@ def pick_frame(path: Path, count: int, frame: int | None) -> int:
     return frame
 
 
-def write_nifti(labels: LabelVolume, path: Path, source: Path | None) -> None:
-    """Write a label map; with a NIfTI `source` its orientation fields are copied bit for bit.
+def encode_nifti(labels: LabelVolume, source: Path | None, *, packed: bool) -> bytes:
+    """A label map as the content of a file, .nii.gz when it is `packed`.
 
+    With a NIfTI `source` its orientation fields are copied bit for bit.
     Other sources are written with sform and qform of the grid; NIfTI-1 keeps them in 32 bits.
     """
     data = labels.array.transpose(2, 1, 0)
-    if source is not None and is_nifti(source):
+    if source is not None and NIFTI.names(source):
         with damage_as_input_error(source), _stream(source) as (stream, _):
             original = _header(source, stream)
         check_same_grid(labels, VolumeGeometry.from_ras(labels.array.shape, _affine_mm(original)), source)
@@ -248,7 +250,13 @@ def write_nifti(labels: LabelVolume, path: Path, source: Path | None) -> None:
         image.set_sform(labels.geometry.ras_affine, code="scanner")
         image.set_qform(labels.geometry.ras_affine, code="scanner")
         image.header.set_xyzt_units("mm" if labels.geometry.calibrated else 0)
-    nib.save(image, path)
+    if not packed:
+        return image.to_bytes()
+    # as nibabel packs a file: fast, and the same bytes whenever it is written
+    buffer = BytesIO()
+    with gzip.GzipFile("", "wb", 1, buffer, mtime=0) as stream:
+        image.to_stream(stream)
+    return buffer.getvalue()
 
 
 def check_same_grid(labels: LabelVolume, grid: VolumeGeometry, source: Path | None) -> None:
@@ -258,8 +266,3 @@ def check_same_grid(labels: LabelVolume, grid: VolumeGeometry, source: Path | No
         raise InputError(
             f"The label map does not lie on the grid of {name}. Name the scan it was made for as its source."
         )
-
-
-def is_nifti(path: Path) -> bool:
-    """By name: .nii, .nii.gz, .hdr or .img."""
-    return path.name.lower().endswith(SUFFIXES)

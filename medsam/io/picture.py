@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -17,8 +18,6 @@ from medsam.io.npz import npz_names, read_npz_arrays
 from medsam.io.picture_checks import check_pages, check_png
 from medsam.silence import Rule, silence, silence_libtiff
 from medsam.volume import LabelVolume, Volume
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
 
 T = TypeVar("T")
 
@@ -149,6 +148,8 @@ def place_numbers(path: Path, key: str, array: np.ndarray) -> np.ndarray:
     return array.astype(float).ravel()
 
 
-def write_picture(labels: LabelVolume, path: Path) -> None:
-    """Write a one-slice label map as a grey PNG whose values are the label ids."""
-    Image.fromarray(labels.array[0]).save(path, format="PNG")
+def encode_png(labels: LabelVolume) -> bytes:
+    """A one-slice label map as the content of a grey PNG whose values are the label ids."""
+    buffer = BytesIO()
+    Image.fromarray(labels.array[0]).save(buffer, format="PNG")
+    return buffer.getvalue()

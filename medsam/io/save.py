@@ -11,19 +11,17 @@ import numpy as np
 
 from medsam.errors import InputError
 from medsam.files import write_whole
-from medsam.io import itk, nifti, picture
 from medsam.io.files import read_json
+from medsam.io.formats import ENCODERS
 from medsam.volume import LabelVolume
 
-WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha", ".png")
 
-
-def suffix_of(path: Path) -> str:
-    """The writable suffix of `path`; InputError when a label map cannot be written under that name."""
-    for suffix in WRITABLE:
+def writable_suffix(path: Path) -> str:
+    """The suffix of `path`; InputError when a label map cannot be written under that name."""
+    for suffix in ENCODERS:
         if path.name.lower().endswith(suffix) and len(path.name) > len(suffix):
             return suffix
-    raise InputError(f"A mask cannot be written as {path.name}. Name it *{', *'.join(WRITABLE)}.")
+    raise InputError(f"A mask cannot be written as {path.name}. Name it *{', *'.join(ENCODERS)}.")
 
 
 def save_labels(labels: LabelVolume, path: str | Path, source: str | Path | None = None) -> Path:
@@ -41,18 +39,10 @@ def save_labels(labels: LabelVolume, path: str | Path, source: str | Path | None
         )
     path, source = Path(path), None if source is None else Path(source)
     check_writable(path, labels.array.shape[0], inputs=() if source is None else (source,))
-    suffix = suffix_of(path)
-    compact = LabelVolume(_smallest(labels.array), labels.geometry, labels.names)
     try:
+        content = encode_labels(labels, writable_suffix(path), source)
         with write_whole(path) as mask:
-            if suffix in (".nii", ".nii.gz"):
-                nifti.write_nifti(compact, mask, source)
-            elif suffix == ".nrrd":
-                itk.write_nrrd(compact, mask, source)
-            elif suffix == ".mha":
-                itk.write_meta(compact, mask, source)
-            else:
-                picture.write_picture(compact, mask)
+            mask.write_bytes(content)
             sidecar(mask).write_text(
                 json.dumps({"labels": {str(n): name for n, name in sorted(labels.names.items())}}, indent=2) + "\n"
             )
@@ -61,13 +51,27 @@ def save_labels(labels: LabelVolume, path: str | Path, source: str | Path | None
     return path
 
 
+def encode_labels(labels: LabelVolume, suffix: str, source: Path | None = None) -> bytes:
+    """What `save_labels` writes to a file of that suffix: the label map, without the names of its labels.
+
+    suffix: .nii.gz, .nii, .nrrd, .mha, or .png for one slice. source: as of `save_labels`.
+    Raises InputError for another suffix, for a .png of several slices, and when the labels are not whole numbers from 0
+    to 65535 on the grid of the source.
+    """
+    if suffix not in ENCODERS:
+        raise InputError(f"A label map cannot be written as {suffix!r}; these can be: {', '.join(ENCODERS)}.")
+    if suffix == ".png":
+        _check_flat(labels.array.shape[0], "A .png")
+    return ENCODERS[suffix](LabelVolume(_smallest(labels.array), labels.geometry, labels.names), source)
+
+
 def check_writable(path: Path, slices: int, inputs: Collection[Path] = ()) -> None:
     """Raise InputError now for what `save_labels` would refuse later, so that no work is lost.
 
     slices: K of the label map; a picture holds one. inputs: files that must not be written over.
     """
-    if suffix_of(path) == ".png" and slices != 1:
-        raise InputError(f"{path.name} can hold one slice, the scan has {slices}. Write .nii.gz, .nrrd or .mha.")
+    if writable_suffix(path) == ".png":
+        _check_flat(slices, path.name)
     names = sidecar(path)
     for target in (path, names):
         check_target(target, inputs)
@@ -141,8 +145,13 @@ def sidecar(path: Path) -> Path:
 
     The former is what other programs look for beside NIfTI (BIDS); the full name keeps masks of one name apart.
     """
-    suffix = suffix_of(path)
+    suffix = writable_suffix(path)
     return path.with_name((path.name[: -len(suffix)] if suffix in (".nii", ".nii.gz") else path.name) + ".json")
+
+
+def _check_flat(slices: int, name: str) -> None:
+    if slices != 1:
+        raise InputError(f"{name} can hold one slice, the scan has {slices}. Write .nii.gz, .nrrd or .mha.")
 
 
 def _smallest(array: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
 from medsam.io import itk
 from medsam.io.detached import read_layout
+from medsam.io.formats import NRRD
 from medsam.io.structure_names import structure_of_each, united
 from medsam.volume import Volume
 
@@ -80,7 +81,7 @@ class Segments:
 
 def describes_segments(path: Path) -> bool:
     """Whether a file is an NRRD whose header describes segments. Raises InputError for a damaged header."""
-    return path.name.lower().endswith(itk.NRRD_SUFFIXES) and bool(read_layout(path).segments)
+    return NRRD.names(path) and bool(read_layout(path).segments)
 
 
 def read_segments(path: Path) -> Segments:

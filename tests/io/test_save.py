@@ -1,13 +1,17 @@
+import gzip
 import json
+from io import BytesIO
+from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
-from medsam.io import nifti
+from medsam.io.formats import ENCODERS
 from medsam.io.load import load_volume
-from medsam.io.save import check_target, check_writable, save_labels
+from medsam.io.save import check_target, check_writable, encode_labels, save_labels
 from medsam.volume import LabelVolume
 
 
@@ -59,15 +63,45 @@ def test_a_write_that_fails_leaves_nothing_and_keeps_the_old_file(tmp_path, monk
     path = save_labels(labels(), tmp_path / "mask.nii.gz")
     before = path.read_bytes()
 
-    def full(labels, path, source):
-        path.write_bytes(b"half")
+    def full(path, content):
+        with path.open("wb") as file:
+            file.write(content[:10])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(nifti, "write_nifti", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(InputError, match="No space"):
         save_labels(labels(2), path)
     assert path.read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mask.json", "mask.nii.gz"]
+
+
+@pytest.mark.parametrize("suffix", ENCODERS)
+def test_what_is_encoded_is_what_is_saved(tmp_path, suffix):
+    flat = LabelVolume(np.ones((1, 3, 4), int), VolumeGeometry.uncalibrated((1, 3, 4)), {})
+    drawn = flat if suffix == ".png" else labels()
+    content, path = encode_labels(drawn, suffix), save_labels(drawn, tmp_path / f"mask{suffix}")
+    saved = path.read_bytes()
+    if suffix == ".nrrd":  # pynrrd writes the time into a comment above the fields
+        content, saved = (one[one.index(b"type:") :] for one in (content, saved))
+    assert content == saved
+    np.testing.assert_array_equal(load_volume(path).array, drawn.array)
+
+
+def test_nifti_has_the_bytes_that_nibabel_writes(tmp_path):
+    path = save_labels(labels(300), tmp_path / "mask.nii.gz")
+    nib.save(nib.load(path), tmp_path / "again.nii.gz")
+    assert path.read_bytes() == (tmp_path / "again.nii.gz").read_bytes()
+    assert encode_labels(labels(300), ".nii") == gzip.decompress(path.read_bytes())
+    assert nib.Nifti1Image.from_stream(BytesIO(encode_labels(labels(300), ".nii"))).shape == (4, 3, 2)
+
+
+def test_what_cannot_be_encoded_is_said(tmp_path):
+    with pytest.raises(
+        InputError, match=r"cannot be written as '\.jpg'; these can be: \.nii\.gz, \.nii, \.nrrd, \.mha, \.png"
+    ):
+        encode_labels(labels(), ".jpg")
+    with pytest.raises(InputError, match=r"A \.png can hold one slice, the scan has 2"):
+        encode_labels(labels(), ".png")
 
 
 def test_more_labels_than_sixteen_bits_are_refused(tmp_path):

@@ -32,7 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Compare, write, report. Raises InputError for everything a user can mend."""
-    from medsam.evaluation.compare import compare, write_comparison
+    from medsam.evaluation.compare import compare
+    from medsam.evaluation.report import write_comparison
 
     comparison = compare(
         arguments.a,

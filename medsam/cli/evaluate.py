@@ -80,7 +80,8 @@ def run(arguments: argparse.Namespace) -> None:
     from medsam.data.manifest import check_files
     from medsam.data.manifest_json import read_manifest
     from medsam.evaluation.protocol import Protocol
-    from medsam.evaluation.summary import BASELINES, RESERVED
+    from medsam.evaluation.summary import RESERVED
+    from medsam.evaluation.tables import BASELINES
 
     if arguments.limit is not None and arguments.limit < 1:
         raise PromptError(f"--limit takes a whole number from 1, not {arguments.limit}.")

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medsam.errors import InputError
-from medsam.evaluation.summary import check_rows, jsonable
+from medsam.evaluation.tables import check_rows, jsonable
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,7 +14,7 @@ every test is the patient: values of one patient's cases are averaged first, bec
 - `effect_size`: matched-pairs rank-biserial correlation (Kerby 2014): the ranks in favour of B minus those against,
   over their sum. 1: B is better in every patient, -1: worse in every one.
 - `wins`, `ties`, `losses` of B, in patients. Better is higher, and lower for a distance.
-- An empty answer has no distance (`summary.empty_answers`), and leaving it out would reward it. It ranks as infinitely
+- An empty answer has no distance (`tables.empty_answers`), and leaving it out would reward it. It ranks as infinitely
   far in the test, the effect size and the wins: worse than any distance, and a tie where both are empty. Of a patient
   with several cases, or overall of several structures, the side with more empty answers loses; with equally many the
   finite differences decide. Means, `difference` and the interval leave such pairs out; `missing` counts them.
@@ -24,10 +24,6 @@ Differences are rounded to 12 decimals, so that the last bit of a mean does not 
 
 from __future__ import annotations
 
-import csv
-import html
-import io
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -37,19 +33,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medsam.errors import InputError, counted
-from medsam.evaluation.summary import (
-    BASELINES,
-    DISTANCES,
-    MIN_PATIENTS,
-    TITLES,
-    PatientBootstrap,
-    empty_answers,
-    escape_latex,
-    mean_over_structures,
-    read_table,
-)
-from medsam.files import write_whole
-from medsam.io.save import check_folder
+from medsam.evaluation.bootstrap import MIN_PATIENTS, PatientBootstrap, mean_over_structures
+from medsam.evaluation.same_task import empty_warnings, task_warnings
+from medsam.evaluation.tables import BASELINES, DISTANCES, TITLES, empty_answers, read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,10 +43,6 @@ if TYPE_CHECKING:
 # Metrics with a better end; a signed volume error has none.
 HIGHER_IS_BETTER = {"dice": True, "iou": True, "nsd": True, "hd95_mm": False, "assd_mm": False}
 MIN_DIFFERING = 6
-
-# of a protocol: what a pair of runs may differ in, or what the prompt's name already tells
-_FREE = ("models", "command", "cases", "oracle", "manifests", "skipped")
-_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -128,6 +110,11 @@ class Comparison:
     seed: int
     resamples: int
 
+    @property
+    def finite(self) -> list[Pair]:
+        """The pairs without an empty answer."""
+        return [pair for pair in self.pairs if math.isfinite(pair.a) and math.isfinite(pair.b)]
+
     def as_dict(self) -> dict[str, Any]:
         """What `compare.json` holds; the pairs are in compare_pairs.csv."""
 
@@ -179,18 +166,9 @@ def compare(
     if metric not in HIGHER_IS_BETTER:
         raise InputError(f"Runs are compared by one of {', '.join(HIGHER_IS_BETTER)}, not by {metric!r}.")
     tables = read_table(a), read_table(b)
-    rows, sides = [], []
-    for folder, table, model, option in zip(
-        (a, b), tables, (model_a, model_b), ("--model-a", "--model-b"), strict=True
-    ):
-        chosen = _model(folder, table, model, option)
-        name = prompt if prompt is not None else str(table["prompt"].iloc[0])
-        found = table[(table["model"] == chosen) & (table["prompt"] == name)]
-        if found.empty:
-            there = ", ".join(table.loc[table["model"] == chosen, "prompt"].unique())
-            raise InputError(f"{folder} holds no answers of {chosen} to the prompt {name!r}; there are: {there}.")
-        rows.append(found)
-        sides.append(Side(Path(folder).resolve().name, chosen, name))
+    options = ("--model-a", model_a), ("--model-b", model_b)
+    chosen = [_side(*entry, prompt) for entry in zip((a, b), tables, options, strict=True)]
+    sides, rows = [side for side, _ in chosen], [found for _, found in chosen]
     if sides[0] == sides[1] and Path(a).resolve() == Path(b).resolve():
         raise InputError(
             f"Both sides are {sides[0].model} of {a}. Name another folder, or two of its models with --model-a and "
@@ -198,13 +176,7 @@ def compare(
         )
     left, right = (_by_key(found, metric) for found in rows)
     common = [key for key in left if key in right]
-    pairs, undefined = [], []
-    for key in common:
-        values = left[key][metric], right[key][metric]
-        if not any(map(math.isnan, values)):
-            pairs.append(Pair(key[0], left[key]["patient"], key[1], *values))
-        else:
-            undefined.append(key)
+    pairs, undefined = _pairs(left, right, common, metric)
     if not pairs:
         why = "they share none"
         if common:
@@ -225,32 +197,12 @@ def compare(
         only_in_b=tuple(key for key in right if key not in left),
         undefined=tuple(undefined),
         warnings=(
-            *_warnings(a, b, sides[0], sides[1], [(left[key], right[key]) for key in common]),
-            *_empty_warning(left, right, metric, common),
+            *task_warnings((a, b), (sides[0].prompt, sides[1].prompt), [(left[key], right[key]) for key in common]),
+            *empty_warnings([(left[key][metric], right[key][metric]) for key in common], metric),
         ),
         seed=seed,
         resamples=resamples,
     )
-
-
-def write_comparison(comparison: Comparison, out: Path) -> None:
-    """Write compare.json, compare.csv, compare_pairs.csv, compare.tex and compare.html into the folder `out`.
-
-    The folder is made if need be; files appear whole or not at all. Raises InputError when `out` is a file.
-    """
-    out = Path(out)
-    check_folder(out)
-    files = {
-        "compare.json": json.dumps(comparison.as_dict(), indent=2, allow_nan=False) + "\n",
-        "compare.csv": _csv(comparison),
-        "compare_pairs.csv": _pairs_csv(comparison),
-        "compare.tex": latex_table(comparison),
-        "compare.html": html_page(comparison),
-    }
-    out.mkdir(parents=True, exist_ok=True)
-    with write_whole(out / "compare.html") as page:
-        for name, text in files.items():
-            page.with_name(name).write_text(text, encoding="utf-8", newline="\n")
 
 
 def holm(p: Sequence[float | None]) -> list[float | None]:
@@ -276,44 +228,74 @@ def rank_biserial(differences: Sequence[float] | np.ndarray) -> float | None:
     return float((ranks * np.sign(values)).sum() / ranks.sum())
 
 
-def latex_table(comparison: Comparison) -> str:
-    """A booktabs `tabular`: a row per structure and one overall. Names are escaped."""
-    digits = _digits(comparison.metric)
-    one_sided = "B is better" if HIGHER_IS_BETTER[comparison.metric] else "B is better (a distance: lower)"
-    lines = [
-        f"% {TITLES[comparison.metric]}; difference B - A with 95 percent confidence interval by patient; Wilcoxon p,",
-        f"% Holm-corrected over structures; rank-biserial r, positive when {one_sided}. Needs booktabs.",
-        "% A: " + _comment(_title(comparison.a)),
-        "% B: " + _comment(_title(comparison.b)),
-        "\\begin{tabular}{lrrrrrrr}",
-        "\\toprule",
-        "Structure & $n$ & A & B & B $-$ A & $p$ & $p_{\\mathrm{Holm}}$ & $r$ \\\\",
-        "\\midrule",
-    ]
-    for name, row in (*comparison.structures.items(), ("", comparison.overall)):
-        if row is comparison.overall:
-            lines.append("\\midrule")
-        change = "--" if row.difference is None else f"${row.difference:+.{digits}f}$"
-        if row.ci95 is not None:
-            change += f" $[{row.ci95[0]:+.{digits}f}, {row.ci95[1]:+.{digits}f}]$"
-        cells = [
-            "Overall" if row is comparison.overall else escape_latex(name),
-            str(row.patients),
-            *("--" if mean is None else f"${mean:.{digits}f}$" for mean in (row.mean_a, row.mean_b)),
-            change,
-            *(f"${p_text(p)}$" if p is not None else "--" for p in (row.p, row.p_holm)),
-            f"${row.effect_size:+.2f}$" if row.effect_size is not None else "--",
-        ]
-        lines.append(" & ".join(cells) + " \\\\")
-    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
-
-
 def p_text(p: float) -> str:
     """A p as people write it: "0.031", and "<0.001" below that."""
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def title_of(side: Side) -> str:
+    """A side as people call it: model, prompt (folder)."""
+    return f"{side.model}, {side.prompt} ({side.run})"
+
+
+def digits_of(metric: str) -> int:
+    """Decimals that a metric is shown with."""
+    return 2 if metric.endswith("_mm") else 3
+
+
+def cells_of(row: Difference, metric: str) -> list[str]:
+    """One row as text, for a table: patients, pairs, A, B, difference, interval, p, Holm, r, wins / ties / losses."""
+    digits = digits_of(metric)
+    return [
+        str(row.patients),
+        str(row.pairs),
+        *("–" if mean is None else f"{mean:.{digits}f}" for mean in (row.mean_a, row.mean_b)),
+        "–" if row.difference is None else f"{row.difference:+.{digits}f}",
+        "–" if row.ci95 is None else f"{row.ci95[0]:+.{digits}f} to {row.ci95[1]:+.{digits}f}",
+        "–" if row.p is None else p_text(row.p),
+        "–" if row.p_holm is None else p_text(row.p_holm),
+        "–" if row.effect_size is None else f"{row.effect_size:+.2f}",
+        f"{row.wins} / {row.ties} / {row.losses}",
+    ]
+
+
+def undefined_words(metric: str) -> str:
+    """How the page names pairs in which a metric is not defined."""
+    name = TITLES[metric].removesuffix(" (mm)")
+    return f"without {name}: no millimetres" if metric in DISTANCES else f"without a defined {name}"
+
+
 # -- reading ----------------------------------------------------------------------------------------------------
+
+
+def _side(
+    folder: Path, table: pd.DataFrame, model: tuple[str, str | None], prompt: str | None
+) -> tuple[Side, pd.DataFrame]:
+    """One side and its rows. model: the option that names it, and the name."""
+    chosen = _model(folder, table, model[1], model[0])
+    name = prompt if prompt is not None else str(table["prompt"].iloc[0])
+    found = table[(table["model"] == chosen) & (table["prompt"] == name)]
+    if found.empty:
+        there = ", ".join(table.loc[table["model"] == chosen, "prompt"].unique())
+        raise InputError(f"{folder} holds no answers of {chosen} to the prompt {name!r}; there are: {there}.")
+    return Side(Path(folder).resolve().name, chosen, name), found
+
+
+def _pairs(
+    left: Mapping[tuple[str, str], Mapping[str, Any]],
+    right: Mapping[tuple[str, str], Mapping[str, Any]],
+    common: Sequence[tuple[str, str]],
+    metric: str,
+) -> tuple[list[Pair], list[tuple[str, str]]]:
+    """What can be compared, and the keys in which the metric is not defined on one side or both."""
+    pairs, undefined = [], []
+    for key in common:
+        values = left[key][metric], right[key][metric]
+        if not any(map(math.isnan, values)):
+            pairs.append(Pair(key[0], left[key]["patient"], key[1], *values))
+        else:
+            undefined.append(key)
+    return pairs, undefined
 
 
 def _model(folder: Path, table: pd.DataFrame, wanted: str | None, option: str) -> str:
@@ -334,79 +316,6 @@ def _by_key(rows: pd.DataFrame, metric: str) -> dict[tuple[str, str], dict[str, 
     ranked = np.where(empty_answers(rows, metric), np.inf, np.where(np.isfinite(values), values, np.nan))
     records = rows.assign(**{metric: ranked}).to_dict("records")
     return {(row["case"], row["structure"]): row for row in records}
-
-
-def _empty_warning(
-    left: Mapping[tuple[str, str], Mapping[str, Any]],
-    right: Mapping[tuple[str, str], Mapping[str, Any]],
-    metric: str,
-    common: Sequence[tuple[str, str]],
-) -> list[str]:
-    """One sentence where one side has more empty answers than the other; they show in distances only."""
-    empty = {name: sum(math.isinf(side[key][metric]) for key in common) for name, side in (("A", left), ("B", right))}
-    if empty["A"] == empty["B"]:
-        return []
-    (more, most), (less, least) = sorted(empty.items(), key=lambda entry: -entry[1])
-    return [
-        f"{more} has {counted(most, 'empty answer')}, {less} {least or 'none'}: they rank as the worst "
-        f"{TITLES[metric].removesuffix(' (mm)')}, but the means leave their pairs out and flatter {more}."
-    ]
-
-
-def _warnings(
-    a: Path, b: Path, left: Side, right: Side, common: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]
-) -> list[str]:
-    found = []
-    if left.prompt != right.prompt:
-        found.append(f"The prompts differ: {left.prompt} for A, {right.prompt} for B.")
-    if Path(a).resolve() != Path(b).resolve():
-        protocols = [_protocol(folder) for folder in (a, b)]
-        for folder, protocol in zip((a, b), protocols, strict=True):
-            if protocol is None:
-                found.append(f"{folder} has no protocol in a summary.json: it cannot be checked that both were equal.")
-        if protocols[0] is not None and protocols[1] is not None:
-            found += _protocol_differences(protocols[0], protocols[1])
-
-    def count(differ: Any) -> int:
-        return sum(bool(differ(*rows)) for rows in common)
-
-    def other_volume(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
-        volumes = one["volume_ref_ml"], two["volume_ref_ml"]
-        return all(map(math.isfinite, volumes)) and not math.isclose(*volumes, rel_tol=1e-6, abs_tol=1e-9)
-
-    for number, what in (
-        (count(lambda one, two: one["patient"] != two["patient"]), "belong to another patient (A's is used)"),
-        (count(other_volume), "have another reference volume"),
-        (count(lambda one, two: one["n_slices"] != two["n_slices"]), "were scored on another number of slices"),
-    ):
-        if number:
-            found.append(f"{number} of {counted(len(common), 'pair')} {what}: the two runs did not see the same task.")
-    return found
-
-
-def _protocol(folder: Path) -> dict[str, Any] | None:
-    path = Path(folder) / "summary.json"
-    if not path.is_file():
-        return None
-    try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON: {error}. Run `medsam evaluate` again.") from None
-    protocol = summary.get("protocol") if isinstance(summary, dict) else None
-    return protocol if isinstance(protocol, dict) else None
-
-
-def _protocol_differences(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[str]:
-    found = []
-    for key in sorted((left.keys() | right.keys()) - set(_FREE)):
-        values = [side.get(key) for side in (left, right)]
-        if key == "jitter_px":  # the first is that of the primary prompt; more of them change nothing for it
-            values = [value[0] if isinstance(value, list) and value else value for value in values]
-        if values[0] != values[1]:
-            found.append(
-                f"The protocols differ: {key} is {json.dumps(values[0])} in A and {json.dumps(values[1])} in B."
-            )
-    return found
 
 
 # -- statistics -------------------------------------------------------------------------------------------------
@@ -520,280 +429,3 @@ def _wilcoxon(differences: np.ndarray) -> tuple[float | None, str | None]:
         )
         return None, f"{who}: below {MIN_DIFFERING} no p can reach 0.05"
     return float(wilcoxon(differ, zero_method="wilcox", alternative="two-sided", method="auto").pvalue), None
-
-
-# -- writing ----------------------------------------------------------------------------------------------------
-
-
-def _title(side: Side) -> str:
-    return f"{side.model}, {side.prompt} ({side.run})"
-
-
-def _comment(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _digits(metric: str) -> int:
-    return 2 if metric.endswith("_mm") else 3
-
-
-def _csv(comparison: Comparison) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    fields = [name for name in Difference.__dataclass_fields__ if name != "ci95"]
-    place = fields.index("difference") + 1
-    fields[place:place] = ["ci95_low", "ci95_high"]
-    # "level", since a structure may well be called overall
-    writer.writerow(["level", "structure", *fields])
-    levels = [("structure", name, row) for name, row in comparison.structures.items()]
-    for level, name, row in [*levels, ("overall", "", comparison.overall)]:
-        low, high = row.ci95 or (None, None)
-        values = {**asdict(row), "ci95_low": low, "ci95_high": high}
-        writer.writerow([level, name, *("" if values[field] is None else values[field] for field in fields)])
-    return text.getvalue()
-
-
-def _pairs_csv(comparison: Comparison) -> str:
-    """An empty answer's distance reads inf: it took part in the ranks."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["case", "patient", "structure", f"{comparison.metric}_a", f"{comparison.metric}_b"])
-    writer.writerows((pair.case, pair.patient, pair.structure, pair.a, pair.b) for pair in comparison.pairs)
-    return text.getvalue()
-
-
-_STYLE = """
-:root { color-scheme: light; }
-body { font: 16px/1.5 system-ui, sans-serif; color: #1b1f24; background: #fff; max-width: 66rem; margin: 0 auto;
-  padding: 1rem; }
-h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; break-after: avoid; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .5rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #d8dde3; }
-th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; white-space: normal;
-  overflow-wrap: break-word; min-width: 6rem; max-width: 40vw; padding-left: 0; }
-td.name, th.name { text-align: left; }
-tr.overall td { border-top: 2px solid #1b1f24; font-weight: 600; }
-svg { width: 100%; max-width: 32rem; height: auto; display: block; }
-svg text { font: 11px system-ui, sans-serif; fill: #1b1f24; }
-.warning { border-left: 4px solid #b35900; background: #fff6ec; padding: .5rem .8rem; margin: .5rem 0; }
-.fine { color: #4d5662; font-size: .85rem; }
-@media print { body { max-width: none; padding: 0; font-size: 10pt; } .scroll { overflow: visible; }
-  table { font-size: 8pt; } th, td { padding: .15rem .3rem; }
-  th:first-child, td:first-child { position: static; }
-  figure, tr { break-inside: avoid; } }
-"""
-
-
-def html_page(comparison: Comparison) -> str:
-    """The comparison as one page that needs nothing else: no network, no script; readable on a phone, printable."""
-    metric = TITLES[comparison.metric]
-    better = "higher is better" if HIGHER_IS_BETTER[comparison.metric] else "lower is better"
-    warnings = "".join(f'<p class="warning">{html.escape(text)}</p>' for text in comparison.warnings)
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Comparison by {html.escape(metric)}</title>
-<style>{_STYLE}</style>
-</head>
-<body>
-<h1>Comparison by {html.escape(metric)}</h1>
-<p>A: {html.escape(_title(comparison.a))}<br>B: {html.escape(_title(comparison.b))}</p>
-<p>{html.escape(_verdict(comparison))}</p>
-{warnings}
-<h2>By structure</h2>
-<div class="scroll">{_html_table(comparison)}</div>
-<p class="fine">{html.escape(metric)}, {better}. Difference: B minus A, with its 95 % confidence interval by bootstrap
-over patients ({comparison.resamples} resamples, seed {comparison.seed}; none below {MIN_PATIENTS} patients).
-p: two-sided Wilcoxon signed-rank test over
-patients; Holm: corrected over the structures. r: rank-biserial correlation, positive when B is better. Wins, ties and
-losses of B, in patients.{_missing(comparison)}{_notes(comparison)}</p>
-<h2>Difference with its confidence interval</h2>
-<figure style="margin:0">{_forest(comparison)}</figure>
-<h2>Case by case</h2>
-<figure style="margin:0">{_scatter(comparison)}</figure>
-<p class="fine">Each dot is one of {counted(len(_finite(comparison)), "case x structure", "cases x structures")};
-above the line B scored higher.</p>
-<h2>Largest differences</h2>
-<div class="scroll">{_extremes(comparison)}</div>
-{_left_out(comparison)}
-<p class="fine">Research use only. Not a medical device.</p>
-</body>
-</html>
-"""
-
-
-def _verdict(comparison: Comparison) -> str:
-    row, digits = comparison.overall, _digits(comparison.metric)
-    mean = "not defined" if row.difference is None else f"{row.difference:+.{digits}f}"
-    text = f"Overall, B minus A is {mean}"
-    if row.ci95 is not None:
-        text += f" (95 % confidence interval {row.ci95[0]:+.{digits}f} to {row.ci95[1]:+.{digits}f})"
-    text += f" over {counted(row.patients, 'patient')}"
-    return text + (f"; {row.note}." if row.p is None else f", p {p_text(row.p)}.")
-
-
-def _html_table(comparison: Comparison) -> str:
-    heads = ("Structure", "Patients", "Pairs", "A", "B", "B − A", "95 % CI", "p", "Holm", "r", "Won / tied / lost")
-    body = []
-    for name, row in (*comparison.structures.items(), ("Overall", comparison.overall)):
-        cells = [name, *cells_of(row, comparison.metric)]
-        kind = ' class="overall"' if row is comparison.overall else ""
-        body.append(f"<tr{kind}>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
-    head = "".join(f"<th>{text}</th>" for text in heads)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
-
-
-def cells_of(row: Difference, metric: str) -> list[str]:
-    """One row as text, for a table: patients, pairs, A, B, difference, interval, p, Holm, r, wins / ties / losses."""
-    digits = _digits(metric)
-    return [
-        str(row.patients),
-        str(row.pairs),
-        *("–" if mean is None else f"{mean:.{digits}f}" for mean in (row.mean_a, row.mean_b)),
-        "–" if row.difference is None else f"{row.difference:+.{digits}f}",
-        "–" if row.ci95 is None else f"{row.ci95[0]:+.{digits}f} to {row.ci95[1]:+.{digits}f}",
-        "–" if row.p is None else p_text(row.p),
-        "–" if row.p_holm is None else p_text(row.p_holm),
-        "–" if row.effect_size is None else f"{row.effect_size:+.2f}",
-        f"{row.wins} / {row.ties} / {row.losses}",
-    ]
-
-
-def _missing(comparison: Comparison) -> str:
-    missing = comparison.overall.missing
-    if not missing:
-        return ""
-    hold = "holds" if missing == 1 else "hold"
-    return (
-        f" Of {counted(comparison.overall.pairs, 'pair')} {missing} {hold} an empty answer: it ranks worst in p, r, "
-        "wins and losses; means, difference and interval leave these pairs out."
-    )
-
-
-def _notes(comparison: Comparison) -> str:
-    notes = [f"{name}: {row.note}" for name, row in comparison.structures.items() if row.note]
-    if not notes:
-        return ""
-    more = f"; and {len(notes) - _SHOWN} more" if len(notes) > _SHOWN else ""
-    return html.escape(f" No p: {'; '.join(notes[:_SHOWN])}{more}.")
-
-
-def _extremes(comparison: Comparison) -> str:
-    digits = _digits(comparison.metric)
-
-    def change(pair: Pair) -> float:
-        return 0.0 if pair.a == pair.b else pair.b - pair.a
-
-    def cell(value: float, sign: str = "") -> str:
-        return f"{value:{sign}.{digits}f}" if math.isfinite(value) else "empty" if not sign else "–"
-
-    ordered = sorted(comparison.pairs, key=lambda pair: (-abs(change(pair)), pair.case, pair.structure))
-    rows = "".join(
-        f'<tr><td>{html.escape(pair.case)}</td><td class="name">{html.escape(pair.structure)}</td>'
-        f"<td>{cell(pair.a)}</td><td>{cell(pair.b)}</td><td>{cell(change(pair), '+')}</td></tr>"
-        for pair in ordered[:_SHOWN]
-    )
-    heads = '<tr><th>Case</th><th class="name">Structure</th><th>A</th><th>B</th><th>B − A</th></tr>'
-    return f"<table><thead>{heads}</thead><tbody>{rows}</tbody></table>"
-
-
-def undefined_words(metric: str) -> str:
-    """How the page names pairs in which a metric is not defined."""
-    name = TITLES[metric].removesuffix(" (mm)")
-    return f"without {name}: no millimetres" if metric in DISTANCES else f"without a defined {name}"
-
-
-def _left_out(comparison: Comparison) -> str:
-    parts = []
-    for what, keys in (
-        ("only in A", comparison.only_in_a),
-        ("only in B", comparison.only_in_b),
-        (undefined_words(comparison.metric), comparison.undefined),
-    ):
-        if keys:
-            names = ", ".join(f"{case} {structure}" for case, structure in keys[:_SHOWN])
-            more = f" and {len(keys) - _SHOWN} more, see compare.json" if len(keys) > _SHOWN else ""
-            parts.append(f"<li>{len(keys)} {html.escape(what)}: {html.escape(names + more)}</li>")
-    return f"<h2>Left out</h2><ul>{''.join(parts)}</ul>" if parts else ""
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """At most seven round numbers that enclose [low, high]."""
-    raw = max(high - low, 1e-6) / 5
-    size = 10 ** math.floor(math.log10(raw))
-    step = next(factor * size for factor in (1, 2, 5, 10) if factor * size >= raw * (1 - 1e-9))
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(number * step, 12) for number in range(first, max(last, first + 1) + 1)]
-
-
-def _finite(comparison: Comparison) -> list[Pair]:
-    return [pair for pair in comparison.pairs if math.isfinite(pair.a) and math.isfinite(pair.b)]
-
-
-def _scatter(comparison: Comparison) -> str:
-    left, top, side, size = 44, 8, 300, 360
-    pairs = _finite(comparison)
-    values = [value for pair in pairs for value in (pair.a, pair.b)]
-    ticks = _ticks(min(values, default=0.0), max(values, default=1.0))
-    span = ticks[-1] - ticks[0]
-
-    def place(value: float) -> float:
-        return (value - ticks[0]) / span * side
-
-    # dots that fall on the same tenth of a pixel are drawn once: a page of a large run stays small
-    dots = sorted({(f"{left + place(pair.a):.1f}", f"{top + side - place(pair.b):.1f}") for pair in pairs})
-    parts = [
-        f'<svg viewBox="0 0 {size} {size}" role="img" aria-label="Scatter plot of B against A, case by case">',
-        f'<rect x="{left}" y="{top}" width="{side}" height="{side}" fill="none" stroke="#8a939e"/>',
-        f'<line x1="{left}" y1="{top + side}" x2="{left + side}" y2="{top}" stroke="#8a939e" stroke-dasharray="4 3"/>',
-    ]
-    for tick in ticks:
-        x, y = left + place(tick), top + side - place(tick)
-        parts.append(f'<text x="{x:.1f}" y="{top + side + 15}" text-anchor="middle">{tick:g}</text>')
-        parts.append(f'<text x="{left - 5}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>')
-    path = "".join(f"M{x} {y}h0" for x, y in dots)
-    title = html.escape(TITLES[comparison.metric])
-    parts += [
-        f'<path d="{path}" stroke="#0b5cad" stroke-opacity=".55" stroke-width="5" stroke-linecap="round"/>',
-        f'<text x="{left + side / 2}" y="{size - 14}" text-anchor="middle">{title} of A</text>',
-        f'<text transform="translate(11 {top + side / 2}) rotate(-90)" text-anchor="middle">{title} of B</text>',
-        "</svg>",
-    ]
-    return "".join(parts)
-
-
-def _forest(comparison: Comparison) -> str:
-    left, width, line = 118, 228, 20
-    rows = [*comparison.structures.items(), ("Overall", comparison.overall)]
-    ends = [0.0, *(end for _, row in rows for end in (row.difference, *(row.ci95 or ())) if end is not None)]
-    ticks = _ticks(min(ends), max(ends))
-    span = ticks[-1] - ticks[0]
-    bottom = 8 + line * len(rows)
-
-    def place(value: float) -> str:
-        return f"{left + (value - ticks[0]) / span * width:.1f}"
-
-    parts = [
-        f'<svg viewBox="0 0 360 {bottom + 38}" role="img" aria-label="Mean difference of each structure">',
-        f'<line x1="{place(0)}" y1="4" x2="{place(0)}" y2="{bottom}" stroke="#8a939e" stroke-dasharray="4 3"/>',
-        f'<line x1="{left}" y1="{bottom}" x2="{left + width}" y2="{bottom}" stroke="#8a939e"/>',
-    ]
-    for number, (name, row) in enumerate(rows):
-        y = 8 + line * number + line / 2
-        short = name if len(name) <= 18 else name[:17] + "…"
-        weight = ' font-weight="700"' if row is comparison.overall else ""
-        parts.append(f'<text x="2" y="{y + 4}"{weight}>{html.escape(short)}<title>{html.escape(name)}</title></text>')
-        if row.ci95 is not None:
-            low, high = map(place, row.ci95)
-            parts.append(f'<line x1="{low}" y1="{y}" x2="{high}" y2="{y}" stroke="#0b5cad" stroke-width="2"/>')
-        if row.difference is not None:
-            parts.append(f'<circle cx="{place(row.difference)}" cy="{y}" r="4" fill="#0b5cad"/>')
-    parts += [f'<text x="{place(tick)}" y="{bottom + 15}" text-anchor="middle">{tick:g}</text>' for tick in ticks]
-    parts.append(
-        f'<text x="{left + width / 2}" y="{bottom + 32}" text-anchor="middle">B − A, '
-        f"{html.escape(TITLES[comparison.metric])}</text></svg>"
-    )
-    return "".join(parts)

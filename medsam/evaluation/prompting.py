@@ -15,7 +15,7 @@ import numpy as np
 from medsam.evaluation.cost import Bill, MeteredEncoder
 from medsam.evaluation.interactive import rounds
 from medsam.evaluation.protocol import Protocol, Question
-from medsam.evaluation.summary import ORACLE
+from medsam.evaluation.tables import ORACLE
 from medsam.inference.propagate import propagate_all
 from medsam.inference.zoom import SliceResult, segment_slice
 from medsam.metrics.overlap import iou

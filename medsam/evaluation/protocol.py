@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from medsam.errors import PromptError
-from medsam.evaluation.summary import ORACLE
+from medsam.evaluation.tables import ORACLE
 from medsam.geometry import Axis
 from medsam.inference.zoom import Zoom
 from medsam.labels import DEFAULT_TOLERANCE_MM, tolerance_mm

@@ -33,7 +33,8 @@ from medsam._version import __version__
 from medsam.data.manifest import Case
 from medsam.errors import InputError, MedSAMError, counted
 from medsam.evaluation.protocol import Protocol
-from medsam.evaluation.summary import file_name
+from medsam.evaluation.same_task import changes
+from medsam.evaluation.tables import file_name
 from medsam.evaluation.zero_shot import CaseResult, Subject, evaluate_case
 from medsam.files import write_text, write_whole
 from medsam.inference.embeddings import weights_digest
@@ -225,17 +226,16 @@ def _open_folder(run: EvaluationRun, models: Mapping[str, Predictor]) -> None:
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     """What two descriptions of an evaluation differ in, with both values; of two weights only whose they are."""
     found = []
-    for key in dict.fromkeys((*there, *here)):
-        old, new = there.get(key), here.get(key)
-        if isinstance(old, Mapping) and isinstance(new, Mapping) and key != "models":
-            found += differences(old, new)
-        elif key == "models" and old != new:
+    for key, old, new in changes(there, here):
+        if key == "models":
             old, new = (value if isinstance(value, Mapping) else {} for value in (old, new))
             if list(old) != list(new):
                 found.append(f"models {', '.join(old) or 'none'} there, {', '.join(new)} here")
             else:
                 found.append(f"other weights of {', '.join(name for name in new if old[name] != new[name])}")
-        elif old != new:
+        elif isinstance(old, Mapping) and isinstance(new, Mapping):
+            found += differences(old, new)
+        else:
             words = [json.dumps(value, ensure_ascii=False) for value in (old, new)]
             found.append(f"{key.replace('_', ' ')} {words[0]} there, {words[1]} here")
     return found
@@ -283,7 +283,8 @@ def _write_tables(run: EvaluationRun, names: Sequence[str]) -> None:
 
     from medsam.evaluation.calibration import calibration
     from medsam.evaluation.report import write_report
-    from medsam.evaluation.summary import COLUMNS, by_dataset, read_table, robustness, summarise
+    from medsam.evaluation.summary import by_dataset, robustness, summarise
+    from medsam.evaluation.tables import COLUMNS, read_table
 
     done = [json.loads(run.case_file(name).read_text()) for name in names]
     # prompt by prompt: the first row tells the primary prompt, also where the first case could not be asked with it

@@ -25,7 +25,7 @@ from medsam.errors import InputError
 from medsam.evaluation.cost import MeteredEncoder
 from medsam.evaluation.prompting import Found, Target, evaluate_slice, evaluate_volume, targets_on
 from medsam.evaluation.protocol import Protocol
-from medsam.evaluation.summary import BASELINES, COLUMNS
+from medsam.evaluation.tables import BASELINES, COLUMNS
 from medsam.geometry import SlicePlane
 from medsam.inference.predictor import Predictor
 from medsam.io.labels import notes_on

@@ -24,7 +24,7 @@ from monai.metrics import compute_dice
 from medsam.cli.evaluate import named_cases
 from medsam.data.manifest import Case
 from medsam.data.manifest_json import read_manifest
-from medsam.evaluation.summary import BASELINES, file_name, read_table
+from medsam.evaluation.tables import BASELINES, file_name, read_table
 from medsam.volume import Volume
 
 DICE, SURFACE = 1e-6, 1e-3

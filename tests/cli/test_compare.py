@@ -10,7 +10,7 @@ import pytest
 
 from medsam.cli.main import COMMANDS, main
 from medsam.evaluation.compare import HIGHER_IS_BETTER
-from medsam.evaluation.summary import COLUMNS
+from medsam.evaluation.tables import COLUMNS
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from phantoms import block
 
 from medsam.cli.main import main
-from medsam.evaluation.summary import COLUMNS
+from medsam.evaluation.tables import COLUMNS
 
 pytestmark = pytest.mark.weights
 

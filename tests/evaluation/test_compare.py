@@ -2,51 +2,23 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import random
-import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from evaluations import SEVEN, row, two_runs, write_run
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import wilcoxon
 
 from medsam.errors import InputError
-from medsam.evaluation.compare import Comparison, Difference, compare, holm, rank_biserial, write_comparison
-from medsam.evaluation.summary import COLUMNS, summarise
-
-PROTOCOL = {"prompt": "box", "jitter_px": [0], "seed": 0, "zoom": "auto"}
-
-
-def row(case: str, structure: str, dice: float, **more: Any) -> dict[str, Any]:
-    """A row of metrics.csv; the patient is the case unless told."""
-    plain: dict[str, Any] = dict.fromkeys(COLUMNS, 1.0)
-    plain |= {"case": case, "patient": case, "structure": structure, "label": 1, "model": "sam", "prompt": "box"}
-    return plain | {"dice": dice} | more
-
-
-def write_run(folder: Path, rows: Sequence[Mapping[str, Any]], protocol: Mapping[str, Any] | None = PROTOCOL) -> Path:
-    folder.mkdir()
-    pd.DataFrame(rows, columns=[*COLUMNS]).to_csv(folder / "metrics.csv", index=False)
-    if protocol is not None:
-        (folder / "summary.json").write_text(json.dumps({"protocol": protocol}))
-    return folder
-
-
-def two_runs(tmp_path: Path, values: Mapping[str, Sequence[tuple[float, float]]]) -> tuple[Path, Path]:
-    """Runs "a" and "b" from {structure: [(Dice of A, Dice of B), ...]}, one patient after the other."""
-    entries = [(f"c{n:02}", name, pair) for name, pairs in values.items() for n, pair in enumerate(pairs)]
-    a, b = ([row(case, name, pair[side]) for case, name, pair in entries] for side in (0, 1))
-    return write_run(tmp_path / "a", a), write_run(tmp_path / "b", b)
-
-
-# A: 0.2 throughout; B better by 0.01 ... 0.06 in six patients and worse by 0.07 in the seventh
-SEVEN = [(0.2, 0.2 + change) for change in (0.01, 0.02, 0.03, 0.04, 0.05, 0.06, -0.07)]
+from medsam.evaluation.compare import Difference, compare, holm, rank_biserial
+from medsam.evaluation.report import write_comparison
+from medsam.evaluation.summary import summarise
 
 
 def test_one_structure_by_hand(tmp_path: Path) -> None:
@@ -360,32 +332,6 @@ def test_the_primary_prompt_is_meant_unless_told(tmp_path: Path) -> None:
 # -- warnings ---------------------------------------------------------------------------------------------------
 
 
-def test_a_different_protocol_is_told(tmp_path: Path) -> None:
-    rows = [row("x", "liver", 0.5)]
-    a = write_run(tmp_path / "a", rows, {**PROTOCOL, "cases": 1, "models": {"sam": "1f"}})
-    other = {**PROTOCOL, "seed": 7, "zoom": "off", "jitter_px": [0, 5, 10], "cases": 9, "models": {"sam": "2e"}}
-    assert compare(a, write_run(tmp_path / "b", rows, other)).warnings == (
-        "The protocols differ: seed is 0 in A and 7 in B.",
-        'The protocols differ: zoom is "auto" in A and "off" in B.',
-    )
-    jittered = write_run(tmp_path / "c", rows, {**PROTOCOL, "jitter_px": [5]})
-    assert compare(a, jittered).warnings == ("The protocols differ: jitter_px is 0 in A and 5 in B.",)
-    (warning,) = compare(a, write_run(tmp_path / "d", rows, None)).warnings
-    assert "cannot be checked" in warning
-
-
-def test_another_reference_is_told(tmp_path: Path) -> None:
-    a = write_run(tmp_path / "a", [row("x", "liver", 0.5), row("y", "liver", 0.5)])
-    b = write_run(
-        tmp_path / "b", [row("x", "liver", 0.5, volume_ref_ml=2.0, n_slices=3), row("y", "liver", 0.5, patient="q")]
-    )
-    assert [warning.split(":")[0] for warning in compare(a, b).warnings] == [
-        "1 of 2 pairs belong to another patient (A's is used)",
-        "1 of 2 pairs have another reference volume",
-        "1 of 2 pairs were scored on another number of slices",
-    ]
-
-
 def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
     a = write_run(tmp_path / "a", [row("x", "liver", 0.5)])
     with pytest.raises(InputError, match="nowhere does not exist"):
@@ -399,99 +345,3 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
 
 # -- writing ----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def written(tmp_path: Path) -> tuple[Comparison, Path]:
-    a, b = two_runs(tmp_path, {"liver": SEVEN, "left_<kidney> & co": SEVEN[:3], "overall": [(0.5, 0.5)]})
-    comparison = compare(a, b)
-    write_comparison(comparison, tmp_path / "deep" / "out")
-    return comparison, tmp_path / "deep" / "out"
-
-
-def test_files_hold_the_comparison_and_nothing_else_is_left(written: tuple[Comparison, Path]) -> None:
-    comparison, out = written
-    assert sorted(path.name for path in out.iterdir()) == [
-        "compare.csv",
-        "compare.html",
-        "compare.json",
-        "compare.tex",
-        "compare_pairs.csv",
-    ]
-    document = json.loads((out / "compare.json").read_text())
-    assert document["structures"]["liver"]["p"] == comparison.structures["liver"].p
-    assert document["overall"]["wins"] == comparison.overall.wins
-    assert document["a"] == {"run": "a", "model": "sam", "prompt": "box"}
-    with (out / "compare.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    assert [(line["level"], line["structure"]) for line in rows] == [
-        ("structure", "liver"),
-        ("structure", "left_<kidney> & co"),
-        ("structure", "overall"),
-        ("overall", ""),
-    ]
-    assert float(rows[0]["ci95_high"]) == (comparison.structures["liver"].ci95 or (0, 0))[1]
-    assert rows[1]["p"] == ""
-    with (out / "compare_pairs.csv").open(newline="") as stream:
-        pairs = list(csv.DictReader(stream))
-    assert len(pairs) == 11
-    assert pairs[0] == {
-        "case": "c00",
-        "patient": "c00",
-        "structure": "liver",
-        "dice_a": "0.2",
-        "dice_b": repr(0.2 + 0.01),
-    }
-
-
-def test_the_page_needs_nothing_from_elsewhere_and_escapes_names(written: tuple[Comparison, Path]) -> None:
-    page = (written[1] / "compare.html").read_text(encoding="utf-8")
-    assert "left_&lt;kidney&gt; &amp; co" in page
-    assert "<kidney>" not in page
-    assert not any(word in page for word in ("http", "src=", "href=", "<script", "@import", "url("))
-    assert 'name="viewport"' in page
-    assert "@media print" in page
-    drawings = [ET.fromstring("<svg" + part.split("</svg>")[0] + "</svg>") for part in page.split("<svg")[1:]]
-    forest, scatter = drawings
-    assert len(forest.findall("circle")) == 4
-    (dots,) = scatter.findall("path")
-    # three structures share three points; 0.5 against 0.5 is one more
-    assert dots.get("d", "").count("M") == 8
-
-
-def test_equal_scores_lie_on_the_diagonal(written: tuple[Comparison, Path]) -> None:
-    page = (written[1] / "compare.html").read_text(encoding="utf-8")
-    scatter = ET.fromstring("<svg" + page.split("<svg")[2].split("</svg>")[0] + "</svg>")
-    path = scatter.find("path")
-    diagonal = scatter.find("line")
-    assert path is not None
-    assert diagonal is not None
-    dots = [tuple(map(float, dot.removesuffix("h0").split())) for dot in path.get("d", "").split("M")[1:]]
-    x1, y1 = float(diagonal.get("x1", "")), float(diagonal.get("y1", ""))
-    assert min(abs((x - x1) + (y - y1)) for x, y in dots) < 0.15
-    # the same value on both axes lies on the line; above it (smaller y) B is better: six of the seven patients
-    assert sum((x - x1) + (y - y1) < -0.15 for x, y in dots) == 6
-
-
-def test_the_table_for_a_paper_is_escaped(written: tuple[Comparison, Path]) -> None:
-    lines = (written[1] / "compare.tex").read_text().splitlines()
-    assert lines[4] == r"\begin{tabular}{lrrrrrrr}"
-    liver = next(line for line in lines if line.startswith("liver"))
-    assert liver.startswith("liver & 7 & $0.200$ & $0.220$ & $+0.020$ $[")
-    assert liver.endswith(r"]$ & $0.297$ & $0.297$ & $+0.50$ \\")
-    assert any(line.startswith(r"left\_<kidney> \& co & 3 &") for line in lines)
-    assert lines[-2:] == [r"\bottomrule", r"\end{tabular}"]
-
-
-def test_a_second_comparison_replaces_the_first(written: tuple[Comparison, Path]) -> None:
-    comparison, out = written
-    before = {path.name: path.read_bytes() for path in out.iterdir()}
-    write_comparison(comparison, out)
-    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
-
-
-def test_a_file_is_no_folder(written: tuple[Comparison, Path], tmp_path: Path) -> None:
-    (tmp_path / "taken").write_text("mine")
-    with pytest.raises(InputError, match="is a file"):
-        write_comparison(written[0], tmp_path / "taken")
-    assert (tmp_path / "taken").read_text() == "mine"

@@ -17,7 +17,7 @@ from phantoms import block
 
 from medsam.cli.main import main
 from medsam.evaluation.run import differences
-from medsam.evaluation.summary import COLUMNS
+from medsam.evaluation.tables import COLUMNS
 
 pytestmark = pytest.mark.weights
 

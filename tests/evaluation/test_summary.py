@@ -4,38 +4,19 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from evaluations import row, table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medsam.errors import InputError
-from medsam.evaluation.summary import (
-    COLUMNS,
-    METRICS,
-    PatientBootstrap,
-    by_dataset,
-    latex_table,
-    models_of,
-    read_table,
-    robustness,
-    summarise,
-)
-
-
-def row(case: str, structure: str, dice: float, **more: Any) -> dict[str, Any]:
-    """A row of metrics.csv; the patient is the case unless told."""
-    plain: dict[str, Any] = dict.fromkeys(COLUMNS, 1.0)
-    plain |= {"case": case, "patient": case, "structure": structure, "label": 1, "model": "sam", "prompt": "box"}
-    return plain | {"dice": dice} | more
-
-
-def table(*rows: dict[str, Any]) -> pd.DataFrame:
-    return pd.DataFrame(list(rows))
+from medsam.evaluation.bootstrap import PatientBootstrap
+from medsam.evaluation.summary import by_dataset, models_of, robustness, summarise
+from medsam.evaluation.tables import METRICS
 
 
 def test_overall_is_the_mean_over_structures_so_a_common_one_does_not_outweigh_a_rare_one() -> None:
@@ -183,23 +164,6 @@ def test_a_structure_that_no_drawn_patient_has_is_skipped_in_that_resample() -> 
     assert overall["overall"]["dice"]["ci95"] == pytest.approx([0.6, 0.8])
 
 
-def test_resamples_draw_as_many_patients_as_there_are_evenly() -> None:
-    names = [f"p{n}" for n in range(50)] * 3
-    bootstrap = PatientBootstrap.draw(names, names, seed=1, resamples=1000)
-    assert bootstrap.weights.shape == (1000, 50)
-    assert (bootstrap.weights.sum(axis=1) == 50).all()
-    assert np.abs(bootstrap.weights.mean(axis=0) - 1).max() < 0.15
-
-
-def test_patients_are_drawn_within_their_data_set() -> None:
-    cases = [f"{name}/{n}" for name, count in (("ct", 9), ("us", 2)) for n in range(count)]
-    bootstrap = PatientBootstrap.draw(cases, cases, resamples=200)
-    us = np.char.startswith(bootstrap.patients, "us/")
-    assert (bootstrap.weights[:, us].sum(axis=1) == 2).all()
-    assert (bootstrap.weights[:, ~us].sum(axis=1) == 9).all()
-    assert bootstrap.weights[:, us].std() > 0
-
-
 def test_sets_of_one_structure_each_do_not_push_the_mean_to_the_edge_of_its_interval() -> None:
     # two easy patients and twenty hard ones: drawn together, a resample lacks the easy set in one of eight
     easy = [row(f"easy/{n}", "polyp", 0.9) for n in range(2)]
@@ -335,62 +299,7 @@ def test_a_large_run_takes_seconds() -> None:
 # -- LaTeX ------------------------------------------------------------------------------------------------------
 
 
-def test_the_table_for_a_paper_escapes_names_and_shows_what_is_missing_as_a_dash() -> None:
-    metrics = table(
-        *(row(case, "left_kidney & co", 0.5) for case in "abcde"),
-        row("a", "cyst", 0.25, model="medsam 100%"),
-    )
-    assert latex_table(summarise(metrics)).splitlines()[1:] == [
-        r"\begin{tabular}{lrr}",
-        r"\toprule",
-        r"Structure & sam & medsam 100\% \\",
-        r"\midrule",
-        r"left\_kidney \& co & $0.500$ $[0.500, 0.500]$ & -- \\",
-        r"cyst & -- & $0.250$ \\",
-        r"\midrule",
-        r"Overall & $0.500$ $[0.500, 0.500]$ & $0.250$ \\",
-        r"\bottomrule",
-        r"\end{tabular}",
-    ]
-    assert r"left\_kidney \& co & $0.500 \pm 0.000$ & -- \\" in latex_table(summarise(metrics), spread="std")
-    with pytest.raises(InputError, match="no metric 'jaccard'"):
-        latex_table(summarise(metrics), metric="jaccard")
-
-
 # -- reading ----------------------------------------------------------------------------------------------------
-
-
-def test_names_stay_text_and_blanks_are_not_defined(tmp_path: Path) -> None:
-    metrics = table(row("001", "NA", 0.5, patient="007", hd95_mm=np.nan), row("002", "null", 1.0, patient="008"))
-    metrics.to_csv(tmp_path / "metrics.csv", index=False)
-    read = read_table(tmp_path)
-    assert list(read["case"]) == ["001", "002"]
-    assert list(read["patient"]) == ["007", "008"]
-    assert list(read["structure"]) == ["NA", "null"]
-    assert np.isnan(read["hd95_mm"][0])
-    assert list(read["dice"]) == [0.5, 1.0]
-
-
-def test_files_that_are_no_evaluation_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="does not exist"):
-        read_table(tmp_path / "nowhere")
-    with pytest.raises(InputError, match=r"not an evaluation: it holds no metrics\.csv"):
-        read_table(tmp_path)
-    path = tmp_path / "metrics.csv"
-    path.write_text("")
-    with pytest.raises(InputError, match="is empty"):
-        read_table(tmp_path)
-    path.write_bytes(b"\xff\xfe\x00\x81")
-    with pytest.raises(InputError, match="not a table"):
-        read_table(tmp_path)
-    metrics = table(row("a", "liver", 0.5), row("b", "liver", 0.5)).astype({"dice": object})
-    metrics.drop(columns="prompt").to_csv(path, index=False)
-    with pytest.raises(InputError, match="lacks the columns prompt"):
-        read_table(tmp_path)
-    metrics.loc[1, "dice"] = "0,5"
-    metrics.to_csv(path, index=False)
-    with pytest.raises(InputError, match=r"line 3: dice is '0,5', which is not a number"):
-        read_table(tmp_path)
 
 
 def test_each_data_set_of_a_run_has_its_own_overall() -> None:
@@ -401,12 +310,6 @@ def test_each_data_set_of_a_run_has_its_own_overall() -> None:
         "us": 0.5,
     }
     assert by_dataset(table(row("a", "liver", 0.9))) == {}
-
-
-def test_a_folder_from_before_encoder_calls_were_counted_is_still_read(tmp_path) -> None:
-    old = table(row("a", "liver", 0.9)).drop(columns="encoder_calls")
-    old.to_csv(tmp_path / "metrics.csv", index=False)
-    assert read_table(tmp_path)["encoder_calls"].isna().all()
 
 
 def test_clicks_after_a_box_start_from_the_box() -> None:

@@ -6,7 +6,7 @@ from phantoms import ThresholdSam, block, random_affine
 
 from medsam.errors import InputError
 from medsam.evaluation.protocol import Protocol
-from medsam.evaluation.summary import BASELINES, COLUMNS
+from medsam.evaluation.tables import BASELINES, COLUMNS
 from medsam.evaluation.zero_shot import Subject, evaluate_case
 from medsam.geometry import VolumeGeometry
 from medsam.inference.predictor import Predictor

@@ -4,170 +4,24 @@ from __future__ import annotations
 
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
+from evaluations import BASELINES, evaluation, page, summary_of
 
 from medsam.cli.evaluate import _print_table
 from medsam.errors import InputError
-from medsam.evaluation import report
-from medsam.evaluation.calibration import calibration
-from medsam.evaluation.report import draw_overlay, number, write_report
-from medsam.evaluation.summary import COLUMNS, by_dataset, file_name, latex_table, robustness, summarise
+from medsam.evaluation.report import context as context_of
+from medsam.evaluation.report import page as page_of
+from medsam.evaluation.report import write_report
+from medsam.evaluation.report.latex import summary_table
+from medsam.evaluation.report.template import number
+from medsam.evaluation.summary import robustness, summarise
+from medsam.evaluation.tables import METRICS
 from medsam.metrics.measure import DEFINITIONS
-
-BASELINES = {"filled-box": 0.7, "inscribed-ellipse": 0.75}
-VOID = {"meta", "img", "br"}
-
-
-class Page(HTMLParser):
-    """A page as its elements; tags that do not close, or close another, raise."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.text = path.read_text(encoding="utf-8")
-        self.open: list[str] = []
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.tables: list[list[list[str]]] = []
-        self.words: list[str] = []
-        self.feed(self.text)
-        self.close()
-        if self.open:
-            raise ValueError(f"never closed: {self.open}")
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag == "table":
-            self.tables.append([])
-        elif tag == "tr":
-            self.tables[-1].append([])
-        elif tag in ("td", "th"):
-            self.tables[-1][-1].append("")
-
-    def handle_startendtag(self, tag, attrs):
-        raise ValueError(f"<{tag}/> does not close in HTML")
-
-    def handle_endtag(self, tag):
-        if not self.open or self.open[-1] != tag:
-            raise ValueError(f"</{tag}> closes {self.open[-3:]}")
-        self.open.pop()
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] in ("style", "title"):
-            return
-        self.words.append(data)
-        if "td" in self.open or "th" in self.open:
-            self.tables[-1][-1][-1] += " " + " ".join(data.split())
-
-    def attributes(self, name):
-        return [values[name] for _, values in self.elements if name in values]
-
-    def pictures(self):
-        return [values for tag, values in self.elements if tag == "img" and values.get("class") != "plot"]
-
-    @property
-    def shown(self) -> str:
-        return " ".join(" ".join(self.words).split())
-
-
-def evaluation(
-    folder: Path,
-    cases: int = 3,
-    structures: tuple[str, ...] = ("spleen", "liver"),
-    models: tuple[str, ...] = ("litemedsam", "medsam-vit-b"),
-    prompts: tuple[str, ...] = ("box",),
-    *,
-    names: tuple[str, ...] = (),
-    dice: float | None = None,
-    seconds: float | None = 0.5,
-    pictures: bool = True,
-    colour: bool = False,
-    noise: bool = False,
-) -> Path:
-    """A folder as `medsam evaluate` writes it, baselines first. Dice falls with the number of the case."""
-    rows: list[dict[str, Any]] = []
-    rng = np.random.default_rng(0)
-    (folder / "overlays").mkdir(parents=True)
-    names = names or tuple(f"case_{n:03d}" for n in range(cases))
-    for place, case in enumerate(names):
-        index: list[dict[str, Any]] = []
-        arrays: dict[str, np.ndarray] = {}
-        for label, structure in enumerate(structures, 1):
-            for prompt in prompts:
-                for rank, model in enumerate([*BASELINES, *models]):
-                    real = model in models
-                    found = BASELINES.get(model, 0.95 - 0.02 * rank) - 0.3 * place / len(names) - 0.01 * label
-                    found -= 0.01 * len(prompt)
-                    found = found if dice is None else dice
-                    row: dict[str, Any] = dict.fromkeys(COLUMNS, found)
-                    row |= {
-                        "case": case,
-                        "patient": f"SECRET-{place}",
-                        "structure": structure,
-                        "label": label,
-                        "model": model,
-                        "prompt": prompt,
-                        "n_slices": 4,
-                        "hd95_mm": 30 * (1 - found),
-                        "predicted_iou": found + 0.02 if real else None,
-                        "seconds": seconds if real else None,
-                        "encoder_calls": 0.75 if real else None,
-                    }
-                    rows.append(row)
-                    if not real or prompt != prompts[0]:
-                        continue
-                    number = len(index)
-                    image = np.full((40, 50), 90, np.uint8)
-                    if noise:
-                        image = rng.integers(0, 256, image.shape, np.uint8)
-                    arrays[f"image/{number}"] = np.stack([image] * 3, axis=-1) if colour else image
-                    for kind, shift in (("reference", 0), ("prediction", 2)):
-                        mask = np.zeros(image.shape, bool)
-                        mask[10:25, 12 + shift : 30 + shift] = True
-                        arrays[f"{kind}/{number}"] = mask
-                    entry = {"structure": structure, "model": model, "prompt": prompt, "slice": 7 + number}
-                    index.append(entry | {"dice": 0.9, "box": [12, 10, 30, 25], "aspect": 1.5})
-        if pictures:
-            np.savez_compressed(
-                folder / "overlays" / f"{file_name(case)}.npz", index=np.array(json.dumps(index)), **arrays
-            )
-    metrics = pd.DataFrame(rows)
-    slices = metrics.assign(slice=3)
-    metrics.to_csv(folder / "metrics.csv", index=False)
-    slices.to_csv(folder / "slices.csv", index=False)
-    real_slices = slices[slices["model"].isin(models)]
-    summary = {
-        **summarise(metrics, resamples=50),
-        "robustness": robustness(metrics, resamples=50),
-        "datasets": by_dataset(metrics, resamples=50),
-        "calibration": calibration(real_slices) if len(real_slices) else {},
-        "protocol": {
-            "prompt": "box",
-            "min_pixels": 10,
-            "command": "medsam evaluate --out <here>",
-            "axis": None,
-            # one structure's own, and the same for all others
-            "nsd_tolerance_mm": {name: 5.0 if name == "liver" else 2.0 for name in metrics["structure"].unique()},
-        },
-        "environment": {"torch": "2.13", "gpu": None},
-    }
-    (folder / "summary.json").write_text(json.dumps(summary, allow_nan=False))
-    return folder
-
-
-def page(folder: Path, **options) -> Page:
-    return Page(write_report(folder, **options))
-
-
-def summary_of(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "summary.json").read_text())
 
 
 def test_the_first_table_tells_the_overall_numbers_of_the_summary_models_before_baselines(tmp_path):
@@ -190,7 +44,7 @@ def test_every_structure_has_every_metric_of_every_model(tmp_path):
     folder = evaluation(tmp_path / "run")
     tables = page(folder).tables[1:9]
     summary = summary_of(folder)
-    for metric, table in zip(report.METRICS, tables, strict=True):
+    for metric, table in zip(METRICS, tables, strict=True):
         models = [cell.split()[1] for cell in table[0][1:]]
         assert [row[0].strip() for row in table[1:]] == ["spleen", "liver", "all structures"]
         for row in table[1:3]:
@@ -296,14 +150,6 @@ def test_ids_are_unique_links_lead_somewhere_and_pictures_have_words(tmp_path):
     assert max(np.diff(levels)) <= 1
 
 
-def test_drawings_are_whole_and_keep_names_as_text(tmp_path):
-    folder = evaluation(tmp_path / "run", structures=("a <b> & 'c' id=\"x_1\"", "$\\alpha_1$"))
-    drawings = re.findall(r"<svg.*?</svg>", page(folder).text, flags=re.DOTALL)
-    assert len(drawings) >= 5
-    texts = {element.text for drawing in drawings for element in ElementTree.fromstring(drawing).iter("text")}
-    assert {"a <b> & 'c' id=\"x_1\"", "$\\alpha_1$"} <= texts
-
-
 @pytest.mark.parametrize(
     "name",
     [
@@ -392,7 +238,7 @@ def test_failures_lead_to_their_structure(tmp_path):
 
 
 def test_a_long_list_of_failures_is_cut_and_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "MAX_FAILURES", 5)
+    monkeypatch.setattr(context_of, "MAX_FAILURES", 5)
     found = page(evaluation(tmp_path / "run", cases=2, dice=0.3))
     assert "the 5 lowest are listed, all are in metrics.csv" in found.shown
 
@@ -445,7 +291,7 @@ def test_the_latex_table_stands_beside_the_page_and_nothing_else_is_left(tmp_pat
     before = {path.name for path in folder.iterdir()}
     assert write_report(folder) == folder / "report.html"
     assert {path.name for path in folder.iterdir()} - before == {"report.html", "table.tex"}
-    assert (folder / "table.tex").read_text() == latex_table(summary_of(folder))
+    assert (folder / "table.tex").read_text() == summary_table(summary_of(folder))
 
 
 def test_the_same_folder_gives_the_same_bytes(tmp_path):
@@ -459,7 +305,7 @@ def test_the_page_stays_below_its_limit_and_says_what_is_missing(tmp_path, monke
     whole = write_report(folder).stat().st_size
     edges, counts, plots = [], [], []
     for share in (1.0, 0.7, 0.5, 0.4, 0.3):
-        monkeypatch.setattr(report, "MAX_BYTES", int(whole * share))
+        monkeypatch.setattr(page_of, "MAX_BYTES", int(whole * share))
         found = page(folder)
         assert len(found.text.encode()) <= whole * share
         pictures = found.pictures()
@@ -480,22 +326,15 @@ def test_the_page_stays_below_its_limit_and_says_what_is_missing(tmp_path, monke
 
 def test_without_room_for_pictures_plots_and_tables_go_and_then_it_is_an_error(tmp_path, monkeypatch):
     folder = evaluation(tmp_path / "run", cases=3, structures=tuple("abcdef"))
-    monkeypatch.setattr(report, "MAX_BYTES", 60_000)
+    monkeypatch.setattr(page_of, "MAX_BYTES", 60_000)
     found = page(folder)
     assert len(found.text.encode()) <= 60_000
     assert "all plots" in found.shown
-    monkeypatch.setattr(report, "MAX_BYTES", 1000)
+    monkeypatch.setattr(page_of, "MAX_BYTES", 1000)
     (folder / "report.html").unlink()
     with pytest.raises(InputError, match="larger than 0.001 MB even without pictures"):
         write_report(folder)
     assert not [path for path in folder.iterdir() if "report" in path.name]
-
-
-def test_a_drawing_too_large_for_svg_becomes_a_picture(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "_FIGURE_BYTES", 2000)
-    found = page(evaluation(tmp_path / "run"))
-    assert not [tag for tag, _ in found.elements if tag == "svg"]
-    assert sum(values.get("class") == "plot" for tag, values in found.elements if tag == "img") == 5
 
 
 @pytest.mark.parametrize(("cases", "structures"), [(130, 2), (1, 61)])
@@ -505,13 +344,6 @@ def test_many_cases_and_many_structures_fit(tmp_path, cases, structures):
     assert len(found.text.encode()) < 5_000_000
     assert len(found.pictures()) == structures * min(cases, 3)
     assert not re.search("Left out to keep", found.shown)
-
-
-def test_long_names_keep_their_ends_in_plots():
-    labels = [report._short(f"structure_with_a_rather_long_name_{n}") for n in (1, 12)]
-    assert labels == ["structure_w…ong_name_1", "structure_w…ng_name_12"]
-    assert report._short("spleen") == "spleen"
-    assert report._columns(report._short("肝" * 40)) <= 22
 
 
 @pytest.mark.parametrize(
@@ -550,45 +382,6 @@ def test_a_damaged_folder_is_one_clear_error(tmp_path):
     with pytest.raises(InputError, match="no summary.json"):
         write_report(folder)
     assert not (folder / "report.html").exists()
-
-
-def _is(picture: np.ndarray, colour: str) -> np.ndarray:
-    return (picture == np.array(report._rgb(colour))).all(axis=-1)
-
-
-def test_an_overlay_shows_the_structure_in_its_surroundings_with_both_outlines():
-    image = np.full((100, 100), 50, np.uint8)
-    reference = np.zeros((100, 100), bool)
-    reference[30:70, 30:70] = True
-    # 40 pixels and a margin of 8 on each side: 56 pixels become 224, four for one; the reference begins at 32
-    picture = draw_overlay(image, reference, np.zeros_like(reference), (30, 30, 70, 70), 1.0, 224)
-    assert picture.shape == (224, 224, 3)
-    rows = np.flatnonzero(_is(picture, report.REFERENCE_COLOUR).any(axis=1))
-    assert (rows.min(), rows.max()) == (32 - 2, 192 + 1)
-    assert (picture[112, 112] == 50).all()
-    assert not _is(picture, report.PREDICTION_COLOUR).any()
-    same = draw_overlay(image, reference, reference, (30, 30, 70, 70), 1.0, 224)
-    assert _is(same, report.PREDICTION_COLOUR).any()
-    assert _is(same, report.REFERENCE_COLOUR).any()
-
-
-def test_an_overlay_is_true_to_scale_and_may_pass_the_border():
-    image = np.full((20, 80), 200, np.uint8)
-    reference = np.zeros((20, 80), bool)
-    reference[0:10, 0:40] = True  # rows four times as high as columns: a square in mm
-    picture = draw_overlay(image, reference, reference, (0, 0, 40, 10), 4.0, 280)
-    line = _is(picture, report.PREDICTION_COLOUR)
-    high, wide = (np.ptp(np.flatnonzero(line.any(axis=axis))) for axis in (1, 0))
-    assert abs(high - wide) <= 1
-    assert (picture[:30, :30] == 0).all()
-
-
-def test_an_overlay_without_any_mask_shows_the_box():
-    empty = np.zeros((60, 60), bool)
-    colour = np.full((60, 60, 3), (200, 30, 30), np.uint8)
-    picture = draw_overlay(colour, empty, empty, (20, 20, 40, 40), 1.0, 160)
-    assert (picture == 255).all(axis=-1).any()
-    assert (picture[80, 80] == (200, 30, 30)).all()
 
 
 def test_several_data_sets_have_a_table_of_their_own(tmp_path):
@@ -676,20 +469,6 @@ def test_an_empty_answer_counts_in_the_median_of_the_page(tmp_path):
     found = page(folder)
     assert "median –, n 1 of 3" in found.shown
     assert "medians count an empty answer as infinitely far" in found.shown
-
-
-def test_clicks_are_drawn_where_they_are_and_a_picture_needs_no_box():
-    image = np.full((100, 100), 90, np.uint8)
-    reference = np.zeros((100, 100), bool)
-    reference[30:70, 30:70] = True
-    picture = draw_overlay(image, reference, reference, None, 1.0, 224, points=[[50.0, 50.0, 1], [60.0, 40.0, 0]])
-    # 40 pixels and a margin of a fifth on each side on 224: 4 a pixel, from 22
-    assert tuple(picture[112, 112]) == (255, 255, 255)
-    assert tuple(picture[112, 116]) == (255, 255, 255), "an arm of the +"
-    assert tuple(picture[108, 108]) == (90, 90, 90)
-    assert tuple(picture[72, 152]) == (255, 255, 255)
-    assert tuple(picture[69, 149]) == (255, 255, 255), "an arm of the x"
-    assert tuple(picture[72, 156]) == (90, 90, 90)
 
 
 def test_the_page_says_what_the_prompt_was(tmp_path):

@@ -47,6 +47,7 @@ from PIL import Image
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import (
+    UID,
     CTImageStorage,
     EnhancedCTImageStorage,
     ExplicitVRLittleEndian,
@@ -100,7 +101,7 @@ def nifti(directory: Path, name: str) -> Path:
 
 def picture(directory: Path, name: str, pages: int = 1, **how: Any) -> Path:
     images = [Image.fromarray((plane % 256).astype(np.uint8)) for plane in VOXELS[:pages]]
-    more = {"save_all": True, "append_images": images[1:]} if pages > 1 else {}
+    more: dict[str, Any] = {"save_all": True, "append_images": images[1:]} if pages > 1 else {}
     images[0].save(directory / name, **more, **how)
     return directory / name
 
@@ -116,8 +117,9 @@ def dicom(sop_class: str, pixels: np.ndarray, **tags: Any) -> Dataset:
     ds = Dataset()
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    ds.SOPClassUID, ds.SOPInstanceUID = sop_class, f"1.2.3.9.{tags.get('InstanceNumber', 0)}"
-    ds.file_meta.MediaStorageSOPClassUID, ds.file_meta.MediaStorageSOPInstanceUID = sop_class, ds.SOPInstanceUID
+    uid = UID(sop_class)
+    ds.SOPClassUID, ds.SOPInstanceUID = uid, f"1.2.3.9.{tags.get('InstanceNumber', 0)}"
+    ds.file_meta.MediaStorageSOPClassUID, ds.file_meta.MediaStorageSOPInstanceUID = uid, ds.SOPInstanceUID
     ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.FrameOfReferenceUID = "1.2.3.1", "1.2.3.2", "1.2.3.3"
     ds.PatientName, ds.PatientID, ds.PatientBirthDate = PATIENT, PATIENT_ID, "19500101"
     ds.AccessionNumber = ds.PatientSex = ds.StudyID = ds.StudyDate = ds.StudyTime = ds.ReferringPhysicianName = ""

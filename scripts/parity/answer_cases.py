@@ -217,7 +217,11 @@ def several_prompts(data: Data) -> Iterator[Case]:
             mask = data.plane(name, axis, index, int(value))
             if value == 0 or np.count_nonzero(mask) < 12:
                 continue
-            kinds = [{"box": tight(mask)}, {"points": (inner_point(mask),)}, {"box": tight(mask, 2.5)}]
+            kinds: list[dict[str, Any]] = [
+                {"box": tight(mask)},
+                {"points": (inner_point(mask),)},
+                {"box": tight(mask, 2.5)},
+            ]
             if turn % 5 == 4:
                 kinds = [{"mask": rough(mask)}]
             said.append({"label": f"structure {int(value)}", "slice": index, **kinds[turn % len(kinds)]})
@@ -246,7 +250,7 @@ def several_prompts(data: Data) -> Iterator[Case]:
 
 def propagations(data: Data) -> Iterator[Case]:
     """Objects followed through volumes from a box, clicks, a drawn mask, several of them, and a box3d."""
-    for name, structure, axis, kind, options in (
+    followed: tuple[tuple[str, str, str, str, dict[str, Any]], ...] = (
         ("hippocampus", "anterior", "k", "box", {}),
         ("hippocampus", "posterior", "i", "mask", {"zoom": "off"}),
         ("vertebra", "L3", "i", "box", {"max_mm": 9.0}),
@@ -254,7 +258,8 @@ def propagations(data: Data) -> Iterator[Case]:
         ("brain", "tumour", "k", "box-points", {}),
         ("ct", "kidney", "k", "loose", {"max_mm": 15.0}),
         ("sarcoma-pet", "tumour", "k", "box", {}),
-    ):
+    )
+    for name, structure, axis, kind, options in followed:
         value = SOURCES[name].values[structure]
         index = data.best_slice(name, axis, value)
         said = prompt_kinds(data.plane(name, axis, index, value))[kind][0]
@@ -288,10 +293,10 @@ def click_prompts(data: Data) -> Iterator[Case]:
             if kind in {"box", "box-off", "loose-off"}:
                 continue
             yield Case(f"clicks/{name}/{kind}", name, [{"label": structure, "slice": index, **said}], {"zoom": zoom})
-        said = [{"label": structure, "slice": index, "points": (inner_point(mask),)}]
-        yield Case(f"clicks/{name}/all-masks", name, said, {"all_masks": True})
+        clicked = [{"label": structure, "slice": index, "points": (inner_point(mask),)}]
+        yield Case(f"clicks/{name}/all-masks", name, clicked, {"all_masks": True})
         if name == "mr":
-            yield Case(f"clicks/{name}/propagate", name, said, {"propagate": True, "max_mm": 6.0})
+            yield Case(f"clicks/{name}/propagate", name, clicked, {"propagate": True, "max_mm": 6.0})
 
 
 def refused(data: Data) -> Iterator[Case]:

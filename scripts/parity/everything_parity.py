@@ -16,6 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ from medsam.volume import Volume
 
 ROOT = Path(__file__).resolve().parents[2]
 # the public generator has no such filter
-WHOLE = {"max_mask_area_ratio": 2.0, "max_background_ratio": 1.0}
+WHOLE: dict[str, Any] = {"max_mask_area_ratio": 2.0, "max_background_ratio": 1.0}
 
 
 class Fixed(torch.nn.Module):
@@ -53,7 +54,7 @@ class Fixed(torch.nn.Module):
 
 def drawn(rng: np.random.Generator) -> dict:
     """One case: an image's shape, settings, and as many answers as they ask for."""
-    settings = {
+    settings: dict[str, Any] = {
         "points_per_side": int(rng.integers(4, 11)),
         "points_per_batch": int(rng.integers(3, 65)),
         "pred_iou_thresh": float(rng.choice([0.0, 0.6, 0.88])),
@@ -93,7 +94,8 @@ def ours(case: dict) -> tuple[np.ndarray, np.ndarray]:
     height, width = case["shape"]
     ramp = np.arange(height * width, dtype=np.float32).reshape(1, height, width)
     scan = Volume(ramp, VolumeGeometry.uncalibrated(ramp.shape))
-    predictor = Predictor(Fixed(case["logits"], case["quality"], case["size"]), "cpu")
+    network: Any = Fixed(case["logits"], case["quality"], case["size"])
+    predictor = Predictor(network, "cpu")
     found = everything_on_slice(predictor.encoder_for(scan), 0, AutomaticSettings(**case["settings"], **WHOLE))
     numbers = [
         [*one.bbox, one.predicted_iou, one.stability_score, *one.crop_box, *one.point_coords[0]] for one in found
@@ -112,7 +114,7 @@ def main() -> int:
     cases = {f"case{n:03}": drawn(rng) for n in range(arguments.cases)}
     with tempfile.TemporaryDirectory() as folder:
         given, answers = Path(folder) / "cases.npz", Path(folder) / "answers.npz"
-        flat = {}
+        flat: dict[str, Any] = {}
         for name, case in cases.items():
             flat |= {f"{name}/{key}": value for key, value in case.items() if key != "settings"}
             flat[f"{name}/settings"] = json.dumps(case["settings"])

@@ -332,7 +332,7 @@ def scan_record(data: Data, name: str) -> Record:
     }
 
 
-def with_clicks_learnt(engine: str) -> Any:
+def with_clicks_learnt(engine: Any) -> Any:
     """LiteMedSAM taken for a network that was trained with clicks and masks, and without priors for boxes.
 
     Its clicks mean little, but they take the way that SAM's and fine-tuned models' do.
@@ -340,15 +340,16 @@ def with_clicks_learnt(engine: str) -> Any:
     sam = medsam.load_model("litemedsam")
     fields = {field.name for field in dataclasses.fields(sam.spec)}
     priors = "use_priors" if "use_priors" in fields else "evidence"
-    sam.spec = dataclasses.replace(sam.spec, prompts=("box", "points", "mask"), **{priors: False})
+    changed: Any = {"prompts": ("box", "points", "mask"), priors: False}
+    sam.spec = dataclasses.replace(sam.spec, **changed)
     return medsam.Predictor(sam, "cpu", engine=engine)
 
 
-def tasks(data: Data, engine: str) -> Iterator[tuple[str, Callable[[], Record]]]:
+def tasks(data: Data, engine: Any) -> Iterator[tuple[str, Callable[[], Record]]]:
     """Name -> what makes its record."""
     for name in SOURCES:
         yield f"scan/{name}", partial(scan_record, data, name)
-    predictor = medsam.Predictor("litemedsam", "cpu", engine=engine)  # type: ignore[arg-type]
+    predictor = medsam.Predictor("litemedsam", "cpu", engine=engine)
     for cases in (single_prompts, several_prompts, propagations, refused):
         for case in cases(data):
             yield case.name, partial(ask, predictor, data, case)

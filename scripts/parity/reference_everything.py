@@ -21,6 +21,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,8 +50,9 @@ class Fixed(torch.nn.Module):
     def __init__(self, logits: np.ndarray, quality: np.ndarray, size: int) -> None:
         super().__init__()
         self.logits, self.quality, self.asked = torch.from_numpy(logits), torch.from_numpy(quality), 0
-        self.image_encoder = torch.nn.Identity()
-        self.image_encoder.img_size = size
+        encoder: Any = torch.nn.Identity()
+        encoder.img_size = size
+        self.image_encoder = encoder
         self.prompt_encoder = Prompts()
 
     def preprocess(self, image: torch.Tensor) -> torch.Tensor:
@@ -79,7 +81,7 @@ def answer(logits: np.ndarray, quality: np.ndarray, shape: np.ndarray, size: int
 
 def main() -> None:
     cases, target = Path(sys.argv[1]), Path(sys.argv[2])
-    answers = {}
+    answers: dict[str, Any] = {}
     with np.load(cases) as given:
         for name in sorted({key.split("/")[0] for key in given.files}):
             found = answer(

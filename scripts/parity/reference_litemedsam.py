@@ -29,6 +29,7 @@ import tempfile
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -58,7 +59,7 @@ def prepare(pixels: np.ndarray, resize: str) -> tuple[torch.Tensor, tuple[int, i
     return torch.from_numpy(padded).float().permute(2, 0, 1)[None], (rows, columns)
 
 
-def answer(net: torch.nn.Module, embedding: torch.Tensor, box: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+def answer(net: Any, embedding: torch.Tensor, box: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     """One box (4,) in pixels of the model -> logits (1, 1, 256, 256) and the predicted IoU (1, 1)."""
     sparse, dense = net.prompt_encoder(
         points=None, boxes=torch.as_tensor(box, dtype=torch.float32)[None, None], masks=None
@@ -73,7 +74,7 @@ def answer(net: torch.nn.Module, embedding: torch.Tensor, box: np.ndarray) -> tu
 
 
 def decode(
-    net: torch.nn.Module,
+    net: Any,
     embedding: torch.Tensor,
     box: np.ndarray,
     resized: tuple[int, int],
@@ -106,10 +107,10 @@ def main() -> None:
             torch.no_grad(),
         ):
 
-            def put(name: str, array: np.ndarray) -> None:
+            def put(name: str, array: np.ndarray | np.generic) -> None:
                 # written one by one: the masks of a long list would not fit in memory together
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                    np.lib.format.write_array(entry, array, allow_pickle=False)
+                    np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
 
             names = sorted(name.split("/", 1)[1] for name in cases.files if name.startswith("slices/"))
             for done, name in enumerate(names, start=1):

@@ -20,9 +20,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,7 @@ class Case:
 
     name: str
     scan: medsam.Volume
-    references: dict[str, np.ndarray]
+    references: Mapping[str, np.ndarray]
 
 
 def cases(data: Path) -> Iterator[Case]:
@@ -71,7 +72,7 @@ def cases(data: Path) -> Iterator[Case]:
     yield Case("lung_ct_dicom_rtstruct", scan, read_rtstruct(folder / "rtstruct" / "rtstruct.dcm", scan.geometry))
 
 
-def measure(case: Case, predictor: medsam.Predictor, area: bool) -> dict[str, object]:
+def measure(case: Case, predictor: medsam.Predictor, area: bool) -> dict[str, Any]:
     """Dice of every side by structure, and the seconds of both programs."""
     scan = case.scan
     plane, window = scan.geometry.plane(), resolve_window(scan)
@@ -133,15 +134,16 @@ def _add(sums: dict[str, np.ndarray], side: str, mask: np.ndarray, truth: np.nda
     sums[side] = sums.get(side, 0) + both
 
 
-def public_code(pixels: dict[str, np.ndarray], boxes: dict[str, np.ndarray], resize: str) -> dict[str, object]:
+def public_code(pixels: dict[str, np.ndarray], boxes: dict[str, np.ndarray], resize: str) -> dict[str, Any]:
     """Masks by slice from the public code, in its own environment; it runs once over all slices of a case."""
     python = ROOT / ".venv-reference" / "bin" / "python"
     if not python.exists():
         raise SystemExit("The public code's environment is not there: run scripts/reference-env first.")
     with tempfile.TemporaryDirectory() as folder:
         asked, answered = Path(folder) / "cases.npz", Path(folder) / "answers.npz"
-        arrays = {f"slices/{key}": value for key, value in pixels.items()}
-        np.savez(asked, **arrays, **{f"boxes/{key}": value for key, value in boxes.items()})
+        arrays: dict[str, Any] = {f"slices/{key}": value for key, value in pixels.items()}
+        arrays |= {f"boxes/{key}": value for key, value in boxes.items()}
+        np.savez(asked, **arrays)
         script = Path(__file__).with_name("reference_litemedsam.py")
         subprocess.run([python, script, "--resize", resize, asked, answered], check=True)
         with np.load(answered) as found:
@@ -151,7 +153,7 @@ def public_code(pixels: dict[str, np.ndarray], boxes: dict[str, np.ndarray], res
             }
 
 
-def markdown(results: list[dict[str, object]]) -> str:
+def markdown(results: list[dict[str, Any]]) -> str:
     sides = [side for side in ("medsam", "public code", AREA, "ellipse", "filled box") if side in results[0]["mean"]]
     programs = ", ".join(results[0]["seconds"])
     lines = ["| set | slices | boxes | " + " | ".join(sides) + f" | seconds: {programs} |"]

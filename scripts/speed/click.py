@@ -31,7 +31,7 @@ ROWS, COLUMNS, SLICES = 512, 512, 64
 BOX = (190.0, 190.0, 250.0, 250.0)
 STAGES = ("click after a box", "second click", "box, slice encoded", "box, all encoded", "20 boxes, all encoded")
 # What is counted -> (function, graph): names of today, then those of 0.1. `graph` of a function that runs graphs.
-COUNTED = {
+COUNTED: dict[str, list[tuple[str, ...]]] = {
     "encodes": [("encoder",)],
     "image parts": [("precompute",), ("image_part",)],
     "decodes": [("decode_tokens", "decode_tokens_with_mask"), ("answer", "answer_masked")],

@@ -55,7 +55,7 @@ def main() -> None:
                         found.append(one)
                         print(kind, json.dumps(one), flush=True)
             shutil.rmtree(cache)
-    report = {
+    report: dict[str, Any] = {
         "processor": processor(),
         "cpus": len(os.sched_getaffinity(0)),
         **{

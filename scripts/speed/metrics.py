@@ -17,6 +17,7 @@ import resource
 import sys
 import time
 import warnings
+from typing import Any
 
 import numpy as np
 
@@ -93,7 +94,7 @@ def structure(rng: np.random.Generator, radius_mm: float) -> tuple[np.ndarray, n
     return masks[0], masks[1]
 
 
-def public(theirs, reference: np.ndarray, prediction: np.ndarray) -> list[float]:
+def public(theirs: Any, reference: np.ndarray, prediction: np.ndarray) -> list[float]:
     """Dice, NSD and HD95 by the surface-distance package."""
     with warnings.catch_warnings():
         # it calls scipy by names that scipy has moved

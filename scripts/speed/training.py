@@ -7,6 +7,12 @@ Full fine-tuning, one box an image, AdamW. Both sides are processes of their own
 the other, so noise of the machine hits both; the first step of each is not counted. Ours is what `medsam fit` does in a
 step: simulated box, the loss of the single mask and of the best of three, gradients, clipping, AdamW. Memory is the
 peak of each process.
+
+    .venv/bin/python scripts/speed/training.py --vit-b full       or lora
+
+is a step of SAM ViT-B at 1024 x 1024 alone, with random weights, which cost the same: one image with eight boxes,
+gradient checkpointing, bf16-mixed, AdamW; the second of two steps. The threads are torch's own choice
+(`OMP_NUM_THREADS` changes it).
 """
 
 from __future__ import annotations
@@ -21,10 +27,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
+VIT_B_PROMPTS = 8
 
 
 def drawn(count: int) -> dict[str, np.ndarray]:
@@ -82,14 +90,57 @@ def work(path: Path, precision: str) -> None:
         print(json.dumps({"seconds": seconds, "peak_mib": peak, "loss": loss.item()}), flush=True)
 
 
+def vit_b_step(lora: bool) -> None:
+    """Print seconds and peak memory of a step of SAM ViT-B."""
+    import torch
+
+    from medsam.models.build import build_model
+    from medsam.models.checkpoint import save_checkpoint
+    from medsam.training.datamodule import Batch
+    from medsam.training.lora import LoraSettings
+    from medsam.training.module import SamFineTuning
+    from medsam.training.optimise import OptimiserSettings, build_optimiser
+
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder) / "random.safetensors"
+        save_checkpoint(build_model("sam-vit-b"), weights)
+        module = SamFineTuning(str(weights), lora=LoraSettings() if lora else None, gradient_checkpointing=True)
+    optimiser = build_optimiser(module.sam, OptimiserSettings())
+    batch = Batch(
+        image=torch.randn(1, 3, 1024, 1024),
+        targets=torch.rand(1, VIT_B_PROMPTS, 256, 256) > 0.5,
+        boxes=torch.tensor([[[100.0, 100.0, 400.0, 400.0]] * VIT_B_PROMPTS]),
+        valid=torch.ones(1, VIT_B_PROMPTS, dtype=torch.bool),
+        pixel=torch.ones(1, 2),
+        bounds=torch.full((1, 2), 1024.0),
+        seeds=torch.arange(1),
+        names=("noise",),
+    )
+    seconds = 0.0
+    for _ in range(2):
+        start = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = module.losses(batch)["loss"]
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"{seconds:.1f} s a step, peak {peak:.2f} GiB, {torch.get_num_threads()} threads")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Training step, ours beside the public LiteMedSAM code.")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--steps", type=int, default=7)
     parser.add_argument("--precision", nargs="+", choices=("32-true", "bf16-mixed"), default=["32-true", "bf16-mixed"])
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--vit-b", choices=("full", "lora"), help="a step of SAM ViT-B alone")
     parser.add_argument("--side", nargs=2, metavar=("BATCH", "PRECISION"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.vit_b:
+        vit_b_step(arguments.vit_b == "lora")
+        return
     if arguments.side:
         work(Path(arguments.side[0]), arguments.side[1])
         return
@@ -100,7 +151,7 @@ def main() -> None:
     here = Path(__file__)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "batch.npz"
-        np.savez(path, **drawn(arguments.batch))
+        np.savez(path, **cast(Any, drawn(arguments.batch)))
         commands = {"reference": [str(reference), str(here.with_name("reference_training.py")), str(path)]}
         commands |= {name: [sys.executable, str(here), "--side", str(path), name] for name in arguments.precision}
         sides = {

@@ -23,6 +23,7 @@ Source: DICOM PS3.3 C.8.8.6.1 and C.8.8.6.3.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -233,23 +234,27 @@ def _nested(
     for a, b in pairs:
         inner, outer = (a, b) if parts[a].size < parts[b].size else (b, a)
         over[inner].append(outer)
-    depth: dict[int, int] = {}
-    overlapping: set[int] = set()
-    for n in sorted(involved, key=lambda n: -parts[n].size):
-        depth[n] = 0
-        for outer in over[n]:
-            if not parts[n].size:
-                continue
-            relation = _relation(parts[n], parts[outer])
-            if relation == "inside":
-                depth[n] = max(depth[n], depth[outer] + 1)
-            elif relation == "overlap":
-                overlapping |= {n, outer}
+    depth, overlapping = _depths(parts, over)
     for n in sorted(involved, key=lambda n: depth[n]):
         part = parts[n]
         here = pixels[part.row : part.row + part.pixels.shape[0], part.column : part.column + part.pixels.shape[1]]
         here[part.pixels] = depth[n] % 2 == 0
     return pixels, len(overlapping)
+
+
+def _depths(parts: Mapping[int, _Part], over: Mapping[int, Sequence[int]]) -> tuple[dict[int, int], set[int]]:
+    """How many others each part lies inside of, and which partly overlap another. over: those not smaller, by part."""
+    depth: dict[int, int] = {}
+    overlapping: set[int] = set()
+    for n in sorted(parts, key=lambda n: -parts[n].size):
+        depth[n] = 0
+        for outer in over[n] if parts[n].size else ():
+            relation = _relation(parts[n], parts[outer])
+            if relation == "inside":
+                depth[n] = max(depth[n], depth[outer] + 1)
+            elif relation == "overlap":
+                overlapping |= {n, outer}
+    return depth, overlapping
 
 
 def _relation(inner: _Part, outer: _Part) -> str:

@@ -253,14 +253,6 @@ def _meta(path: Path, file: BinaryIO) -> Layout:
     spacing = _numbers(path, "ElementSpacing", first_of("ElementSpacing", "ElementSize") or "1 " * axes, axes)
     origin = _numbers(path, "Offset", first_of("Offset", "Position", "Origin") or "0 " * axes, axes)
     matrix = first_of("TransformMatrix", "Rotation", "Orientation")
-    # one axis after another, so that the rows of the matrix as written are the columns of the direction
-    direction = (
-        np.eye(axes)
-        if matrix is None
-        else np.reshape(_numbers(path, "TransformMatrix", matrix, axes**2), (axes, axes)).T
-    )
-    space = np.eye(3)
-    space[: min(axes, 3), : min(axes, 3)] = direction[:3, :3]
     header_bytes = _whole(path, "HeaderSize", fields.get("HeaderSize", "0"), -1, 2**60)
     return Layout(
         dtype=dtype,
@@ -270,10 +262,20 @@ def _meta(path: Path, file: BinaryIO) -> Layout:
         files=_meta_files(path, file, fields["ElementDataFile"], header_bytes),
         origin=(*origin, 0.0)[:3],
         spacing=(*spacing, 1.0)[:3],
-        direction=space,
+        direction=_meta_direction(path, matrix, axes),
         packed_bytes=None if packed is None else _whole(path, "CompressedDataSize", packed, 0, 2**60),
         fields=fields,
     )
+
+
+def _meta_direction(path: Path, matrix: str | None, axes: int) -> np.ndarray:
+    """(3, 3), whose columns are the axes in space."""
+    space = np.eye(3)
+    if matrix is not None:
+        # one axis after another, so that the rows of the matrix as written are the columns of the direction
+        direction = np.reshape(_numbers(path, "TransformMatrix", matrix, axes**2), (axes, axes)).T
+        space[: min(axes, 3), : min(axes, 3)] = direction[:3, :3]
+    return space
 
 
 def _meta_files(path: Path, file: BinaryIO, named: str, header_bytes: int) -> tuple[tuple[Path, int], ...]:

@@ -31,17 +31,10 @@ def read_itk(path: Path, frame: int | None = None, *, exact: bool = False) -> Vo
             "label of a case it is read by the names of its segments."
         )
     data = read_array(path, layout)
-    components = 1 if layout.components is None else data.shape[-1]
-    colour = components in (3, 4) and data.dtype == np.uint8 and not layers
-    if components > 1 and not colour:
-        data = data[..., pick_frame(path, components, frame)]
-    elif colour:
-        data = data[..., :3]
-    elif layout.components is not None:
-        data = data[..., 0]
+    data, is_one_component = _without_components(path, layout, data, frame, is_picture=not layers)
     if layout.dimension == 4:
         data = data[pick_frame(path, data.shape[0], frame)]
-    elif frame not in (None, 0) and (colour or components == 1):
+    elif is_one_component and frame not in (None, 0):
         raise InputError(f"{path.name} holds one volume, so there is no frame {frame}. Leave --frame out.")
 
     if not exact and (data.dtype.kind == "f" or data.dtype.itemsize == 8):
@@ -49,6 +42,23 @@ def read_itk(path: Path, frame: int | None = None, *, exact: bool = False) -> Vo
     if layout.dimension == 2:
         data = data[None]
     return Volume(data, _geometry(layout, data.shape[:3]), source=path)
+
+
+def _without_components(
+    path: Path, layout: Layout, data: np.ndarray, frame: int | None, *, is_picture: bool
+) -> tuple[np.ndarray, bool]:
+    """The voxels of one component or the colours of `data`, and whether no other component is left out.
+
+    is_picture: three or four bytes are a colour.
+    """
+    if layout.components is None:
+        return data, True
+    components = data.shape[-1]
+    if components == 1:
+        return data[..., 0], True
+    if is_picture and components in (3, 4) and data.dtype == np.uint8:
+        return data[..., :3], True
+    return data[..., pick_frame(path, components, frame)], False
 
 
 def read_layers(path: Path, layout: Layout) -> tuple[np.ndarray, VolumeGeometry]:

@@ -140,6 +140,11 @@ def _page(path: Path, image: Image.Image) -> _Page:
     if image.mode in ("L", "F", "I") or image.mode.startswith("I;16"):
         array = black_is_zero(path, image, np.asarray(image))
         return _Page(array, array, lossy=lossy)
+    return _coloured(image, lossy)
+
+
+def _coloured(image: Image.Image, lossy: bool) -> _Page:
+    """A page in colour, with a palette, or with opacity."""
     rgba = np.asarray(image.convert("RGBA"))
     colours, opacity = rgba[..., :3], rgba[..., 3:]
     seen = colours[opacity[..., 0] > 0]
@@ -153,13 +158,22 @@ def _page(path: Path, image: Image.Image) -> _Page:
     if image.mode not in ("P", "PA"):
         numbers = shown if drawn and not colours.any() else colours[..., 0] if grey else None
         return _Page(shown, numbers, None if drawn else colours, lossy)
+    indices, two = _indices(image, shown, drawn)
+    return _Page(shown, indices, None if drawn else colours, indexed=not two)
+
+
+def _indices(image: Image.Image, shown: np.ndarray, drawn: bool) -> tuple[np.ndarray, bool]:
+    """The numbers of a palette picture, and whether its colours are black and at most one other.
+
+    drawn: its opacity is the drawing.
+    """
     indices = np.asarray(image).reshape(*shown.shape, -1)[..., 0]
     palette = np.reshape(image.getpalette("RGB") or (), (-1, 3))
     distinct = {tuple(colour) for colour in palette.tolist()}
     two = len(distinct) <= 2 and (0, 0, 0) in distinct
     if two or drawn:  # black first or last is the writer's habit
         indices = np.where(shown > 0, np.maximum(indices, 1), 0).astype(np.uint8)
-    return _Page(shown, indices, None if drawn else colours, indexed=not two)
+    return indices, two
 
 
 def _several_colours(colours: np.ndarray, shown: np.ndarray, smeared: bool) -> bool:

@@ -68,7 +68,7 @@ def load_labels(
     What the user should know of how it was read (objects united, values rounded) is in `notes_on` the answer.
     Raises LabelGridMismatch with both grids, UnknownLabel with the values, InputError for files it cannot read.
     """
-    path = Path(path)
+    path, aliases = Path(path), aliases or {}
     wanted = None if names is None else {name: int(value) for name, value in names.items() if int(value) != 0}
     if wanted is not None and not wanted:
         raise InputError(f"{path.name}: its label map names no structure but background.")
@@ -77,11 +77,11 @@ def load_labels(
         return {only_structure(path, wanted): read_mask(path, geometry, threshold=threshold, frame=frame)}
     if kind in _DICOM:
         found = read_named(path, kind, geometry, frame_of_reference)
-        return found if wanted is None else select(path, found, list(wanted), aliases or {}, geometry.shape)
+        return found if wanted is None else select(path, found, list(wanted), aliases, geometry.shape)
     if kind == "segments" and frame is None:
         segments = seg_nrrd.read_segments(path)
-        if names_match(segments, wanted, aliases or {}):
-            return segment_masks(path, segments, geometry, wanted, aliases or {}, ignore)
+        if names_match(segments, wanted, aliases):
+            return segment_masks(path, segments, geometry, wanted, aliases, ignore)
     voxels = _voxels(path, frame, None, guess=wanted is None)
     volume = on_grid(voxels.volume, geometry, path)
     if voxels.threshold is not None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from medsam.errors import InputError
 from medsam.io.growth import check_growth
@@ -92,11 +93,22 @@ def check_pages(path: Path, picture: Any) -> int:
     return pages
 
 
-def _check_page(path: Path, file: BinaryIO, tags: Any, size: int) -> int:
-    """Stored bytes of one page of a TIFF. Raises InputError when strips or tiles are missing, short or damaged."""
+class _Blocks(NamedTuple):
+    """Strips or tiles of a page. offsets, counts: where each is stored, in how many bytes (as stated, or empty).
+
+    sizes: decoded bytes of each. limit: decoded bytes that none exceeds.
+    """
+
+    offsets: Sequence[int]
+    counts: Sequence[int]
+    sizes: Sequence[int]
+    limit: int
+
+
+def _blocks(path: Path, tags: Any) -> _Blocks:
+    """Raises InputError when there are fewer than the page needs."""
     width, height, samples = int(tags[_WIDTH]), int(tags[_HEIGHT]), int(tags.get(_SAMPLES, 1))
     bits = [int(one) for one in tags.get(_BITS, (1,))]
-    compression = int(tags.get(_COMPRESSION, 1))
     separate = int(tags.get(_PLANAR, 1)) == 2
     pixel_bits = bits[0] if separate else bits[0] * samples
     planes = samples if separate else 1
@@ -114,21 +126,27 @@ def _check_page(path: Path, file: BinaryIO, tags: Any, size: int) -> int:
     row_bytes = math.ceil(across * pixel_bits / 8)
     if len(offsets) < number or number < 1 or (counts and len(counts) < number):
         raise _damaged(path, f"it has {len(offsets)} strips or tiles of {number}")
+    return _Blocks(offsets, counts, [count * row_bytes for count in rows], down * row_bytes)
+
+
+def _check_page(path: Path, file: BinaryIO, tags: Any, size: int) -> int:
+    """Stored bytes of one page of a TIFF. Raises InputError when strips or tiles are missing, short or damaged."""
+    blocks = _blocks(path, tags)
+    compression = int(tags.get(_COMPRESSION, 1))
     # subsampled colours are fewer bytes than the size calls for
     plain = int(tags.get(_PHOTOMETRIC, 1)) != _YCBCR
     stored = 0
-    for index in range(number):
-        expected = rows[index] * row_bytes
-        offset = int(offsets[index])
-        count = int(counts[index]) if counts else (expected if compression == 1 else size - offset)
+    for index, expected in enumerate(blocks.sizes):
+        offset = int(blocks.offsets[index])
+        count = int(blocks.counts[index]) if blocks.counts else (expected if compression == 1 else size - offset)
         if offset + count > size or (compression == 1 and plain and count < expected):
             raise _damaged(path, "strips or tiles of its pixels are cut short")
         stored += count
         if compression in _DEFLATE:
             file.seek(offset)
-            inflater, limit = zlib.decompressobj(), down * row_bytes
+            inflater = zlib.decompressobj()
             try:
-                found = _inflated(inflater, file.read(count), limit)
+                found = _inflated(inflater, file.read(count), blocks.limit)
             except zlib.error as error:
                 raise _damaged(path, f"its pixels, {error}") from error
             if not inflater.eof or (plain and found < expected):

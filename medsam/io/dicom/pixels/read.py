@@ -83,6 +83,22 @@ def read_frames(frames: Sequence[ImageFrame], source: str) -> Pixels:
 
 def _decode(frames: Sequence[ImageFrame], source: str, fill: Callable[[FrameReader, ImageFrame, int], None]) -> None:
     """Call `fill` with what decodes a frame, the frame and its place: GDCM in a process apart, others in threads."""
+    by_file: dict[Header, list[tuple[ImageFrame, int]]] = {}
+    for k, frame in enumerate(frames):
+        by_file.setdefault(frame.header, []).append((frame, k))
+    apart = {header: places for header, places in by_file.items() if by_gdcm(header)}
+    if apart:
+        with GdcmProcess([[frame for frame, _ in places] for places in apart.values()], source) as child:
+            for places in apart.values():
+                for frame, k in places:
+                    fill(child, frame, k)
+    _decode_here([places for header, places in by_file.items() if header not in apart], fill)
+
+
+def _decode_here(
+    files: Sequence[list[tuple[ImageFrame, int]]], fill: Callable[[FrameReader, ImageFrame, int], None]
+) -> None:
+    """Several files in threads; of one file, its frames in threads."""
 
     def fill_some(places: list[tuple[ImageFrame, int]]) -> None:
         header = places[0][0].header
@@ -90,27 +106,16 @@ def _decode(frames: Sequence[ImageFrame], source: str, fill: Callable[[FrameRead
             for frame, k in places:
                 fill(pixels, frame, k)
 
-    by_file: dict[Header, list[tuple[ImageFrame, int]]] = {}
-    for k, frame in enumerate(frames):
-        by_file.setdefault(frame.header, []).append((frame, k))
-    files = list(by_file.values())
-    apart = [places for places in files if by_gdcm(places[0][0].header)]
-    here = [places for places in files if not by_gdcm(places[0][0].header)]
-    if apart:
-        with GdcmProcess([[frame for frame, _ in places] for places in apart], source) as child:
-            for frame, k in (place for places in apart for place in places):
-                fill(child, frame, k)
-    if len(here) > 1:
-        _in_threads(fill_some, here)
-    elif here:
-        # of one file, the frames in threads
-        (places,) = here
-        header = places[0][0].header
-        if is_plain(header):
-            _in_threads(fill_some, [places[n::_THREADS] for n in range(min(_THREADS, len(places)))])
-        else:
-            encoded = EncodedPixels(header)
-            _in_threads(lambda place: fill(encoded, *place), places)
+    if len(files) != 1:
+        _in_threads(fill_some, files)
+        return
+    (places,) = files
+    header = places[0][0].header
+    if is_plain(header):
+        _in_threads(fill_some, [places[n::_THREADS] for n in range(min(_THREADS, len(places)))])
+    else:
+        encoded = EncodedPixels(header)
+        _in_threads(lambda place: fill(encoded, *place), places)
 
 
 def _in_threads(work: Callable[[Any], None], items: Iterable[Any]) -> None:

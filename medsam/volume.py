@@ -87,26 +87,9 @@ class Volume:
         if modality is not None and not isinstance(modality, str):
             raise InputError(f"A modality is a DICOM code such as 'CT', not {modality!r}.")
         voxels = _voxels(array)
-        flat = voxels.ndim == 2
         if affine is not None and spacing_mm is not None:
             raise InputError("Give either a spacing or an affine, which holds one.")
-        pitch = None if spacing_mm is None else _pitch(spacing_mm)
-        if voxels.ndim == 3 and voxels.shape[2] == 3 and affine is None:
-            if pitch is None:
-                raise InputError(
-                    f"An array of shape {voxels.shape} is either a colour picture or a volume of 3 columns. Give the "
-                    "picture as array[None], or the volume with its spacing_mm."
-                )
-            flat = len(pitch) == 2
-        if flat:
-            voxels = voxels[None]
-            # one slice, across which nothing is finer than in it: it is the acquired one
-            pitch = None if pitch is None else (max(pitch), *pitch) if len(pitch) == 2 else pitch
-        if voxels.ndim not in (3, 4):
-            raise InputError(
-                f"An array of shape {voxels.shape} is no scan: it is (slices, rows, columns), with a last axis of 3 in "
-                "colour, or one picture."
-            )
+        voxels, pitch = _as_slices(voxels, None if spacing_mm is None else _pitch(spacing_mm), affine is not None)
         k, j, i = voxels.shape[:3]
         if affine is not None:
             geometry = VolumeGeometry((k, j, i), affine)
@@ -236,6 +219,33 @@ def _pitch(spacing_mm: Sequence[float]) -> tuple[float, ...]:
             f"{str(spacing_mm)[:60]}."
         )
     return pitch
+
+
+def _as_slices(
+    voxels: np.ndarray, pitch: tuple[float, ...] | None, oriented: bool
+) -> tuple[np.ndarray, tuple[float, ...] | None]:
+    """A volume or a picture as (K, J, I), in colour with a last axis of 3; and its pitch, with one across slices.
+
+    oriented: an affine is given, so that three axes are a volume.
+    """
+    flat = voxels.ndim == 2
+    if voxels.ndim == 3 and voxels.shape[2] == 3 and not oriented:
+        if pitch is None:
+            raise InputError(
+                f"An array of shape {voxels.shape} is either a colour picture or a volume of 3 columns. Give the "
+                "picture as array[None], or the volume with its spacing_mm."
+            )
+        flat = len(pitch) == 2
+    if flat:
+        voxels = voxels[None]
+        # one slice, across which nothing is finer than in it: it is the acquired one
+        pitch = None if pitch is None else (max(pitch), *pitch) if len(pitch) == 2 else pitch
+    if voxels.ndim not in (3, 4):
+        raise InputError(
+            f"An array of shape {voxels.shape} is no scan: it is (slices, rows, columns), with a last axis of 3 in "
+            "colour, or one picture."
+        )
+    return voxels, pitch
 
 
 def _voxels(given: Any) -> np.ndarray:

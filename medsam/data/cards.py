@@ -63,7 +63,7 @@ class Card:
 
 
 @dataclass(frozen=True)
-class Built:
+class RecipeResult:
     """A manifest made by a recipe. without_label: images left out for want of a label."""
 
     manifest: Manifest
@@ -101,45 +101,23 @@ def find_card(name: str) -> Card:
 
 def read_card(path: str | Path) -> Card:
     """Read and check one card. Raises InputError naming the key that is wrong."""
-    import yaml  # type: ignore[import-untyped]
-
     path = Path(path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"The card {path} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"The card {path} is not valid YAML ({' '.join(str(error).split())}).") from error
     where = f"The card {path.parent.name}/{path.name}"
-    if not isinstance(content, dict):
-        raise InputError(f"{where} holds no keys.")
-    missing = [key for key in REQUIRED if not content.get(key)]
-    unknown = [key for key in content if key not in (*REQUIRED, *_OPTIONAL)]
-    if missing or unknown:
-        wrong = [f"lacks {key}" for key in missing] + [f"has the unknown key {key}" for key in unknown]
-        raise InputError(f"{where} {', '.join(wrong)}.")
-    source, labels, recipe = content["source"], content["labels"], content.get("recipe") or []
+    content = _content(path, where)
+    source, labels = content["source"], content["labels"]
     if not isinstance(source, dict) or not source.get("citation") or set(source) - set(_SOURCE_KEYS):
         raise InputError(f"{where}: `source` needs a `citation`, and may have `url` and `doi`.")
     if not isinstance(labels, dict) or not all(isinstance(v, int) and v > 0 for v in labels.values()):
         raise InputError(f"{where}: `labels` must map each structure to a whole number from 1.")
     if len(set(labels.values())) < len(labels):
         raise InputError(f"{where}: two structures have the same label value.")
-    modalities = content["modality"] if isinstance(content["modality"], list) else [content["modality"]]
-    rules = recipe if isinstance(recipe, list) else [recipe]
+    rules = _listed(content.get("recipe") or [])
     for rule in rules:
-        if not isinstance(rule, dict) or not ("image" in rule or set(rule) == {"manifest"}):
-            raise InputError(f"{where}: a rule of `recipe` needs an `image`, or is `manifest: FILE` alone.")
-        strange = set(rule) - {*_FILLED_KEYS, *_FIXED_KEYS, *_OTHER_KEYS, "manifest"}
-        if strange:
-            raise InputError(f"{where}: a rule of `recipe` has the unknown key {', '.join(sorted(strange))}.")
-        if "image" in rule:
-            _pattern(rule["image"], where)
-            _check_rule(rule, where)
+        _check_rule(rule, where)
     return Card(
         name=str(content["name"]),
         title=str(content["title"]),
-        modalities=tuple(str(word) for word in modalities),
+        modalities=tuple(map(str, _listed(content["modality"]))),
         labels={str(name): value for name, value in labels.items()},
         source={str(key): str(value) for key, value in source.items()},
         licence=str(content["licence"]),
@@ -153,7 +131,43 @@ def read_card(path: str | Path) -> Card:
     )
 
 
-def _check_rule(rule: Mapping[str, Any], where: str) -> None:
+def _content(path: Path, where: str) -> dict[str, Any]:
+    """The keys of a card, all that are needed and none that is unknown."""
+    import yaml  # type: ignore[import-untyped]
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"The card {path} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"The card {path} is not valid YAML ({' '.join(str(error).split())}).") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{where} holds no keys.")
+    missing = [key for key in REQUIRED if not content.get(key)]
+    unknown = [key for key in content if key not in (*REQUIRED, *_OPTIONAL)]
+    if missing or unknown:
+        wrong = [f"lacks {key}" for key in missing] + [f"has the unknown key {key}" for key in unknown]
+        raise InputError(f"{where} {', '.join(wrong)}.")
+    return content
+
+
+def _listed(value: Any) -> list[Any]:
+    """What may be written as one value, or as a list."""
+    return value if isinstance(value, list) else [value]
+
+
+def _check_rule(rule: object, where: str) -> None:
+    if not isinstance(rule, dict) or not ("image" in rule or set(rule) == {"manifest"}):
+        raise InputError(f"{where}: a rule of `recipe` needs an `image`, or is `manifest: FILE` alone.")
+    strange = set(rule) - {*_FILLED_KEYS, *_FIXED_KEYS, *_OTHER_KEYS, "manifest"}
+    if strange:
+        raise InputError(f"{where}: a rule of `recipe` has the unknown key {', '.join(sorted(strange))}.")
+    if "image" in rule:
+        _pattern(rule["image"], where)
+        _check_image_rule(rule, where)
+
+
+def _check_image_rule(rule: Mapping[str, Any], where: str) -> None:
     fields = rule.get("fields", {})
     shapes = [
         isinstance(how, dict)
@@ -180,7 +194,7 @@ def _whole(how: Mapping[str, Any]) -> bool:
     return isinstance(size, int) and size > 0 and isinstance(start, int)
 
 
-def build(card: Card, root: str | Path) -> Built:
+def build(card: Card, root: str | Path) -> RecipeResult:
     """Follow a card's recipe in `root`, which is the data set's folder or the folder that holds it.
 
     Raises InputError when the card has no recipe, the folder is not there, or no image is found.
@@ -214,7 +228,7 @@ def build(card: Card, root: str | Path) -> Built:
         raise InputError(f"{card.name}: the recipe makes several cases with the id {twins[0]!r}.")
     modality = card.modalities[0] if len(card.modalities) == 1 else None
     notes = f"{card.title}. Reference: {card.reference}. Licence: {card.licence}."
-    return Built(Manifest(card.name, modality, card.labels, tuple(cases), notes), tuple(without))
+    return RecipeResult(Manifest(card.name, modality, card.labels, tuple(cases), notes), tuple(without))
 
 
 def _with_labels(manifest: Manifest, card: Card) -> Manifest:
@@ -230,10 +244,10 @@ def _with_labels(manifest: Manifest, card: Card) -> Manifest:
 
 
 def _follow(rule: Mapping[str, Any], card: Card, root: Path) -> Iterator[Case | Path]:
+    """The cases of one rule; of an image without its label, the image."""
     where = f"{card.name}, rule {rule['image']}"
     pattern = _pattern(rule["image"], where)
     exclude = set(rule.get("exclude") or ())
-    fallback = card.modalities[0] if len(card.modalities) == 1 else None
     lister = _Lister(root)
     for path, text in lister.like(rule["image"]):
         match = pattern.fullmatch(text)
@@ -248,19 +262,23 @@ def _follow(rule: Mapping[str, Any], card: Card, root: Path) -> Iterator[Case | 
         if label is None and not rule.get("unlabelled"):
             yield path
             continue
-        labels = _labels_of(rule, card, values, root, where)
-        if isinstance(label, dict):
-            strangers = [structure for structure in label if structure not in labels]
-            if strangers:
-                raise InputError(f"{where}: the mask of {strangers[0]!r} is of no structure the card names.")
-        filled = {key: _fill(rule[key], values, where) for key in _FILLED_KEYS if key in rule}
-        fixed = {key: rule[key] for key in _FIXED_KEYS if key in rule}
-        row = {"id": name, "image": str(path), "labels": labels, "modality": fallback, **filled, **fixed}
-        if isinstance(label, dict):
-            row["label"] = {structure: [str(one) for one in paths] for structure, paths in label.items()}
-        elif label is not None:
-            row["label"] = str(label)
-        yield case_of(row, root, card.name, where)
+        row = {"id": name, "image": str(path), "labels": _labels_of(rule, card, values, root, where)}
+        row |= {"modality": card.modalities[0] if len(card.modalities) == 1 else None}
+        row |= {key: _fill(rule[key], values, where) for key in _FILLED_KEYS if key in rule}
+        row |= {key: rule[key] for key in _FIXED_KEYS if key in rule}
+        yield case_of(row | _label_entry(label, row["labels"], where), root, card.name, where)
+
+
+def _label_entry(label: Label | None, labels: Any, where: str) -> dict[str, Any]:
+    """`label` as a manifest has it. Raises InputError for a mask of a structure without a number."""
+    if label is None:
+        return {}
+    if not isinstance(label, dict):
+        return {"label": str(label)}
+    unknown = [structure for structure in label if structure not in labels]
+    if unknown:
+        raise InputError(f"{where}: the mask of {unknown[0]!r} is of no structure the card names.")
+    return {"label": {structure: [str(one) for one in paths] for structure, paths in label.items()}}
 
 
 def _derive(values: dict[str, str], fields: Mapping[str, Mapping[str, Any]], where: str) -> None:

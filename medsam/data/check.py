@@ -55,7 +55,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckReport:
     """What was found. present: structure -> how many cases it is in. manifest: None when it cannot be read."""
 
     manifest: Manifest | None
@@ -84,7 +84,7 @@ class Checked:
         return sum(problem.level == "warning" for problem in self.problems)
 
 
-def check_manifest(path: str | Path, progress: Callable[[int, int], None] | None = None) -> Checked:
+def check_manifest(path: str | Path, progress: Callable[[int, int], None] | None = None) -> CheckReport:
     """Everything that is wrong with a manifest; never raises for what is.
 
     progress: called with (cases done, cases in all).
@@ -92,7 +92,7 @@ def check_manifest(path: str | Path, progress: Callable[[int, int], None] | None
     try:
         manifest = parse_manifest(path)
     except InputError as error:
-        return Checked(None, (Problem("error", "manifest", str(error), file=Path(path)),), {})
+        return CheckReport(None, (Problem("error", "manifest", str(error), file=Path(path)),), {})
     problems = [Problem("error", "cross-case", sentence) for sentence in cross_case_problems(manifest)]
     problems += _same_images(manifest)
     problems += [Problem("warning", "patient", sentence, case) for case, sentence in doubts(manifest.cases)]
@@ -102,27 +102,38 @@ def check_manifest(path: str | Path, progress: Callable[[int, int], None] | None
     notes: list[Problem] = []
     readable = 0
     for number, case in enumerate(manifest.cases):
-        found = []
-        try:
-            for problem in _check_case(case, present):
-                found.append(problem)  # noqa: PERF402  what was found before a defect counts, too
-        except Exception as error:
-            message = f"a defect in medsam, not in your file; please report it: {type(error).__name__}: {error}"
-            found.append(Problem("error", "image", message, case.id, case.image))
+        found = _safely_checked(case, present)
         readable += not any(problem.level == "error" for problem in found)
         problems += [problem for problem in found if problem.level != "note"]
         notes += [problem for problem in found if problem.level == "note"]
         if progress:
             progress(number + 1, len(manifest.cases))
+    problems += _absent(manifest, present, readable)
+    return CheckReport(manifest, (*problems, *_once(notes)), dict(present))
+
+
+def _safely_checked(case: Case, present: Counter[str]) -> list[Problem]:
+    """What is wrong with a case; a defect of ours in one does not end the work on the others."""
+    found = []
+    try:
+        for problem in _check_case(case, present):
+            found.append(problem)  # noqa: PERF402  what was found before a defect counts, too
+    except Exception as error:
+        message = f"a defect in medsam, not in your file; please report it: {type(error).__name__}: {error}"
+        found.append(Problem("error", "image", message, case.id, case.image))
+    return found
+
+
+def _absent(manifest: Manifest, present: Counter[str], readable: int) -> Iterator[Problem]:
+    """Structures, or labels altogether, that are in no case."""
     if manifest.cases and all(case.label is None for case in manifest.cases):
-        problems.append(Problem("warning", "no-label", "no case has a label: nothing can be trained or measured."))
+        yield Problem("warning", "no-label", "no case has a label: nothing can be trained or measured.")
     elif readable:
         expected = dict.fromkeys(s for case in manifest.cases if case.label is not None for s in case.structures)
         expected |= dict.fromkeys(manifest.labels)
-        absent = [name for name in expected if not present[name]]
-        for name in absent:
-            problems.append(Problem("warning", "never-present", f"the structure {name!r} is in no case."))
-    return Checked(manifest, (*problems, *_once(notes)), dict(present))
+        for name in expected:
+            if not present[name]:
+                yield Problem("warning", "never-present", f"the structure {name!r} is in no case.")
 
 
 def _once(notes: list[Problem]) -> Iterator[Problem]:
@@ -133,11 +144,6 @@ def _once(notes: list[Problem]) -> Iterator[Problem]:
     for message, same in by_message.items():
         others = f" So in {counted(len(same) - 1, 'more case')}." if len(same) > 1 else ""
         yield replace(same[0], message=message + others)
-
-
-def check_case(case: Case) -> list[Problem]:
-    """Everything that is wrong with one case."""
-    return list(_check_case(case, Counter()))
 
 
 def _check_case(case: Case, present: Counter[str]) -> Iterator[Problem]:
@@ -155,28 +161,38 @@ def _check_case(case: Case, present: Counter[str]) -> Iterator[Problem]:
     yield from _voxels(case, scan)
     if case.label is None or missing:
         return
-    label = case.label_files[0]
     try:
         masks = case.load_references(scan)
     except InputError as error:
-        kind: Kind = "label"
-        if isinstance(error, LabelGridMismatch):
-            kind = "grid"
-        elif isinstance(error, UnknownLabel):
-            kind = "unknown-label"
-        culprit = next((path for path in case.label_files if path.name in str(error)), label)
-        yield Problem("error", kind, _without_case(error, case), case.id, culprit)
+        yield _label_problem(case, error)
         return
     for note in notes_on(masks):
-        yield Problem("note", "label-read", note, case.id, label)
+        yield Problem("note", "label-read", note, case.id, case.label_files[0])
+    yield from _empty_masks(case, masks, present)
+
+
+def _label_problem(case: Case, error: InputError) -> Problem:
+    kind: Kind = "label"
+    if isinstance(error, LabelGridMismatch):
+        kind = "grid"
+    elif isinstance(error, UnknownLabel):
+        kind = "unknown-label"
+    culprit = next((path for path in case.label_files if path.name in str(error)), case.label_files[0])
+    return Problem("error", kind, _without_case(error, case), case.id, culprit)
+
+
+def _empty_masks(case: Case, masks: Mapping[str, np.ndarray], present: Counter[str]) -> Iterator[Problem]:
+    """A label without any structure, and masks without a voxel. present: counts the structures that are there."""
     if isinstance(masks, LabelMasks | PackedMasks):
-        counts = masks.voxels
+        counts: Mapping[str, int] = masks.voxels
     else:
         counts = {name: int(np.count_nonzero(mask)) for name, mask in masks.items()}
     here = [name for name, count in counts.items() if count]
     present.update(here)
     if not here:
-        yield Problem("warning", "empty-label", "its label is empty: no structure is in it.", case.id, label)
+        yield Problem(
+            "warning", "empty-label", "its label is empty: no structure is in it.", case.id, case.label_files[0]
+        )
     elif isinstance(case.label, dict) and len(here) < len(counts):
         # a line a case, not a line a mask: whole-body sets keep an empty file for every organ out of view
         empty = [name for name in counts if name not in here]

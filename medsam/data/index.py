@@ -16,18 +16,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
-import numpy as np
-
+from medsam.data.label_contents import LabelContents, read_contents
 from medsam.data.manifest import Case, Label, Manifest, Split
 from medsam.data.manifest_json import parse_manifest
 from medsam.data.pairs import Pair, pair_files
 from medsam.data.patients import assign, namesake_remarks
-from medsam.data.words import modality_code, split_word
+from medsam.data.words import modality_code, split_of_folder
 from medsam.errors import InputError
 from medsam.io.dicom.tree import TreeSeries, list_tree
-from medsam.io.formats import FORMATS, PICTURE
-from medsam.io.label_picture import read_label_picture
-from medsam.io.labels import label_kind, structures_in
+from medsam.io.formats import FORMATS
 from medsam.io.load import load_volume
 from medsam.io.npz import npz_names
 from medsam.io.structure_names import plain_name
@@ -42,7 +39,7 @@ _FEW = 64
 
 
 @dataclass(frozen=True)
-class Indexed:
+class IndexResult:
     """manifest: what was found. remarks: one sentence for everything that was left out or guessed."""
 
     manifest: Manifest
@@ -57,7 +54,7 @@ def index_folder(
     labels: Mapping[str, int] | None = None,
     threshold: float | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Indexed:
+) -> IndexResult:
     """Look through `folder` and list its cases.
 
     A DICOM tree gives one case a series, its patient a number in order of first appearance: names and numbers of
@@ -72,7 +69,7 @@ def index_folder(
     modality = modality and (modality_code(modality) or modality)
     if (folder / "dataset.json").is_file():
         return _of_foreign(folder / "dataset.json", name, modality, labels)
-    found = _Found(name or _text(folder.resolve().name), modality, dict(labels or {}), threshold)
+    found = _Index(name or _text(folder.resolve().name), modality, dict(labels or {}), threshold)
     if labels and len(labels) == 1:
         found.unnamed = next(iter(labels))
     tree = list_tree(folder)
@@ -90,16 +87,20 @@ def index_folder(
     found.remarks += [*assigned.remarks, *namesake_remarks(found.cases, folder)]
     if all(case.label is None for case in found.cases):
         found.remarks.append("no case has a label; masks may be named in a way that is not known here")
-    shared = {case.modality for case in found.cases}
-    common = shared.pop() if len(shared) == 1 else None
-    all_labels: dict[str, int] = {}
+    return IndexResult(_manifest(found), tuple(found.remarks))
+
+
+def _manifest(found: _Index) -> Manifest:
+    modalities = {case.modality for case in found.cases}
+    labels: dict[str, int] = {}
     for case in found.cases:
         for structure, value in case.labels.items():
-            all_labels.setdefault(structure, value)
-    return Indexed(Manifest(found.name, modality or common, all_labels, tuple(found.cases)), tuple(found.remarks))
+            labels.setdefault(structure, value)
+    common = modalities.pop() if len(modalities) == 1 else None
+    return Manifest(found.name, found.modality or common, labels, tuple(found.cases))
 
 
-def _of_foreign(path: Path, name: str | None, modality: str | None, labels: Mapping[str, int] | None) -> Indexed:
+def _of_foreign(path: Path, name: str | None, modality: str | None, labels: Mapping[str, int] | None) -> IndexResult:
     """What a Decathlon or nnU-Net dataset.json lists."""
     manifest = parse_manifest(path)
     cases = manifest.cases
@@ -115,11 +116,11 @@ def _of_foreign(path: Path, name: str | None, modality: str | None, labels: Mapp
         labels=dict(labels) if labels is not None else manifest.labels,
         cases=assigned.cases,
     )
-    return Indexed(manifest, ("dataset.json is there and was read as it is.", *assigned.remarks))
+    return IndexResult(manifest, ("dataset.json is there and was read as it is.", *assigned.remarks))
 
 
 @dataclass
-class _Found:
+class _Index:
     name: str
     modality: str | None
     labels: dict[str, int]
@@ -127,7 +128,7 @@ class _Found:
     unnamed: str = "mask"  # a structure of which neither a name nor a number says what it is
     cases: list[Case] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
-    seen: dict[Path, _Seen | InputError] = field(default_factory=dict)
+    contents: dict[Path, LabelContents | InputError] = field(default_factory=dict)
     _taken: set[str] = field(default_factory=set)
 
     def structure(self, name: str) -> str:
@@ -136,17 +137,17 @@ class _Found:
         self.labels.setdefault(known, 1 + max(self.labels.values(), default=0))
         return known
 
-    def look(self, path: Path) -> _Seen:
+    def look(self, path: Path) -> LabelContents:
         """What a label file holds; opened once. Raises InputError."""
-        if path not in self.seen:
+        if path not in self.contents:
             try:
-                self.seen[path] = _look(path, self.threshold)
+                self.contents[path] = read_contents(path, self.threshold)
             except InputError as error:
-                self.seen[path] = error
-        seen = self.seen[path]
-        if isinstance(seen, InputError):
-            raise seen
-        return seen
+                self.contents[path] = error
+        held = self.contents[path]
+        if isinstance(held, InputError):
+            raise held
+        return held
 
     def add(
         self,
@@ -191,7 +192,7 @@ def _text(name: str) -> str:
 # -- DICOM --------------------------------------------------------------------------------------------------
 
 
-def _add_dicom(found: _Found, folder: Path, series: Sequence[TreeSeries]) -> None:
+def _add_dicom(found: _Index, folder: Path, series: Sequence[TreeSeries]) -> None:
     scans = [one for one in series if one.kind == "image"]
     drawn: dict[int, list[TreeSeries]] = defaultdict(list)
     for one in series:
@@ -228,21 +229,24 @@ def _add_dicom(found: _Found, folder: Path, series: Sequence[TreeSeries]) -> Non
 def _owner(label: TreeSeries, scans: Sequence[TreeSeries]) -> TreeSeries | None:
     """The scan a SEG or RTSTRUCT was drawn on: the one it names; else of its frame of reference; else its neighbour."""
     named = [scan for scan in scans if scan.uid and scan.uid in label.refers_to]
-    if len(named) == 1:
-        return named[0]
-    candidates = named or [scan for scan in scans if scan.patient == label.patient]
-    if not named and label.frame_of_reference:
-        same = [s for s in candidates if s.frame_of_reference == label.frame_of_reference]
-        candidates = same or candidates
-    if not named and len(candidates) > 1:
-        candidates = [scan for scan in candidates if scan.study == label.study] or candidates
+    candidates = named or _related(label, scans)
     if len(candidates) > 1:
-        near = [len(_common([scan.files[0], label.files[0]]).parts) for scan in candidates]
-        candidates = [scan for scan, depth in zip(candidates, near, strict=True) if depth == max(near)]
+        depths = [len(_common([scan.files[0], label.files[0]]).parts) for scan in candidates]
+        candidates = [scan for scan, depth in zip(candidates, depths, strict=True) if depth == max(depths)]
     return candidates[0] if len(candidates) == 1 else None
 
 
-def _drawn_label(found: _Found, drawn: Sequence[TreeSeries], folder: Path) -> Label | None:
+def _related(label: TreeSeries, scans: Sequence[TreeSeries]) -> list[TreeSeries]:
+    """The scans of its patient; where some are of its frame of reference, or of its study, only those."""
+    scans = [scan for scan in scans if scan.patient == label.patient]
+    if label.frame_of_reference:
+        scans = [scan for scan in scans if scan.frame_of_reference == label.frame_of_reference] or scans
+    if len(scans) > 1:
+        scans = [scan for scan in scans if scan.study == label.study] or scans
+    return scans
+
+
+def _drawn_label(found: _Index, drawn: Sequence[TreeSeries], folder: Path) -> Label | None:
     """The SEG and RTSTRUCT of a series; several files of one structure are joined."""
     if not drawn:
         return None
@@ -272,7 +276,7 @@ def _common(paths: Sequence[Path]) -> Path:
 
 
 def _add_files(
-    found: _Found, folder: Path, dicom: set[Path], progress: Callable[[int, int], None] | None = None
+    found: _Index, folder: Path, dicom: set[Path], progress: Callable[[int, int], None] | None = None
 ) -> None:
     paths = {path.relative_to(folder): path for path in _walk(found, folder, dicom)}
 
@@ -308,10 +312,41 @@ def _add_files(
         found.remarks.append(f"not paired, because their sizes differ: {some}")
 
 
-def _add_pair(found: _Found, folder: Path, pair: Pair, unread: list[str], several: list[str]) -> None:
+def _add_pair(found: _Index, folder: Path, pair: Pair, unread: list[str], several: list[str]) -> None:
     """A case; several, where a scan has several label maps of many structures."""
     image = folder / pair.image
-    split = next((part for part in map(_split_of, pair.image.parts[:-1]) if part), None)
+    split = next((part for part in map(split_of_folder, pair.image.parts[:-1]) if part), None)
+    by_name = _readable(found, folder, pair, unread)
+    maps = {name: paths for name, paths in by_name.items() if not all(found.look(path).binary for path in paths)}
+    masks = {name: tuple(paths) for name, paths in by_name.items() if name not in maps}
+    if masks:
+        found.add(Path(pair.id), image, _mask_label(found, masks), split=split)
+    single = {name: paths[0] for name, paths in maps.items() if len(paths) == 1}
+    for name, paths in maps.items():
+        if name not in single:
+            some = ", ".join(path.name for path in paths)
+            unread.append(f"{pair.image}: {some} hold several structures each and cannot be united. Left out")
+    if not masks and not single:
+        found.add(Path(pair.id), image, None, split=split)
+    if len(by_name) == 1:
+        for path in single.values():
+            found.add(Path(pair.id), image, path, split=split)
+        return
+    for name, path in single.items():
+        several.append(f"{pair.image} has several label maps; {path.name} makes a case of its own")
+        found.add(Path(f"{pair.id}_{name or 'map'}"), image, path, split=split)
+
+
+def _mask_label(found: _Index, masks: Mapping[str, tuple[Path, ...]]) -> Label:
+    """The label of a scan that has masks of one structure each: one file without a name, or files by name."""
+    if list(masks) == [""] and len(masks[""]) == 1:
+        return masks[""][0]
+    return {found.structure(_text(name) or found.unnamed): paths for name, paths in masks.items()}
+
+
+def _readable(found: _Index, folder: Path, pair: Pair, unread: list[str]) -> dict[str, list[Path]]:
+    """Structure by its file's name -> the files; those that cannot be read get a sentence in `unread`."""
+    image = folder / pair.image
     labels = [(folder / drawn.path, drawn.structure) for drawn in pair.labels]
     if not labels and image.suffix.lower() == ".npz" and "gts" in _arrays(image):
         labels = [(image, "")]
@@ -325,27 +360,7 @@ def _add_pair(found: _Found, folder: Path, pair: Pair, unread: list[str], severa
             by_name[structure].append(path)
             for name in held.names:
                 found.structure(name)
-    if not by_name:
-        found.add(Path(pair.id), image, None, split=split)
-        return
-    maps = {name: paths for name, paths in by_name.items() if not all(found.look(path).binary for path in paths)}
-    masks = {name: tuple(paths) for name, paths in by_name.items() if name not in maps}
-    if list(masks) == [""] and len(masks[""]) == 1:
-        found.add(Path(pair.id), image, masks[""][0], split=split)
-    elif masks:
-        names = [found.structure(_text(name) or found.unnamed) for name in masks]
-        found.add(Path(pair.id), image, dict(zip(names, masks.values(), strict=True)), split=split)
-    alone = len(by_name) == 1
-    for name, paths in maps.items():
-        if len(paths) > 1:
-            some = ", ".join(path.name for path in paths)
-            unread.append(f"{pair.image}: {some} hold several structures each and cannot be united. Left out")
-            continue
-        if not alone:
-            several.append(f"{pair.image} has several label maps; {paths[0].name} makes a case of its own")
-        found.add(Path(pair.id) if alone else Path(f"{pair.id}_{name or 'map'}"), image, paths[0], split=split)
-    if not masks and all(len(paths) > 1 for paths in maps.values()):
-        found.add(Path(pair.id), image, None, split=split)
+    return by_name
 
 
 def _of_another_shape(folder: Path, pairs: Sequence[Pair]) -> set[tuple[PurePath, PurePath]]:
@@ -363,16 +378,7 @@ def _shape(path: Path) -> tuple[int, ...] | None:
         return None  # `check` reports it
 
 
-def _split_of(part: str) -> Split | None:
-    """imagesTr, train, training_set: the one split a folder's name has."""
-    tail = re.fullmatch(r"(?:images|labels)(Tr|Va|Ts)", part)
-    if tail:
-        return split_word({"Tr": "train", "Va": "val", "Ts": "test"}[tail.group(1)])
-    found = {split_word(word) for word in re.split(r"[^A-Za-z]+", part)} - {None}
-    return found.pop() if len(found) == 1 else None
-
-
-def _walk(found: _Found, folder: Path, dicom: set[Path]) -> Iterator[Path]:
+def _walk(found: _Index, folder: Path, dicom: set[Path]) -> Iterator[Path]:
     """Files that may be scans or labels, in order of their names; others of such names get a remark."""
     odd: list[str] = []
 
@@ -420,56 +426,13 @@ def _arrays(path: Path) -> set[str]:
 # -- what the numbers mean ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """What a label file holds. values: numbers beside 0; names: of structures, in a file that brings them.
-
-    threshold, code: of a picture, see `LabelPicture`.
-    """
-
-    values: frozenset[int] = frozenset()
-    names: tuple[str, ...] = ()
-    threshold: float | None = None
-    code: int | None = None
-
-    @property
-    def binary(self) -> bool:
-        return not self.names and (self.threshold is not None or len(self.values) <= 1)
-
-
-def _look(path: Path, threshold: float | None) -> _Seen:
-    """Raises InputError for what is neither a mask nor a label map."""
-    if not PICTURE.names(path):
-        held = structures_in(path)
-        if label_kind(path) == "segments":
-            return _Seen(names=tuple(sorted(held)))
-        return _Seen(frozenset(int(value) for value in held))
-    drawn = read_label_picture(path)
-    if threshold is not None:
-        return _Seen(threshold=threshold)
-    if drawn.unreadable:
-        raise InputError(f"it {drawn.unreadable}.")
-    numbers = [-1] if drawn.numbers is None else np.unique(drawn.numbers).tolist()
-    values = frozenset(int(value) for value in numbers if value != 0)
-    return _Seen(values, threshold=drawn.threshold, code=drawn.code)
-
-
-def _name_values(found: _Found) -> None:
+def _name_values(found: _Index) -> None:
     """Name the values of label maps, and the one structure of masks."""
-    seen = _label_files(found)
-    # 0 and 255 beside 0, 128 and 255 is a label map; so are 0 and 128 beside 0 and 255
-    numbers = {value for one in seen.values() if one.threshold is None for value in one.values}
-    codes = {255 if one.code == 65535 else one.code for one in seen.values() if one.code is not None}  # both white
-    masks = {
-        number: one
-        for number, one in seen.items()
-        if one.threshold is not None and (one.code is None or not (one.code in numbers or len(codes) > 1))
-    }
-    if len(masks) == sum(one.threshold is not None and not one.values for one in seen.values()) < len(seen):
-        masks = {}  # nothing but empty pictures among label maps
+    contents = _label_files(found)
+    masks = _mask_pictures(contents)
     if masks:
         found.labels.setdefault(found.unnamed, 0)
-    values = {value for number, one in seen.items() if number not in masks for value in one.values}
+    values = {value for number, one in contents.items() if number not in masks for value in one.values}
     # label maps have their numbers; structures that come by name take those that are left
     free = (number for number in itertools.count(1) if number not in values)
     for name in found.labels:
@@ -478,7 +441,7 @@ def _name_values(found: _Found) -> None:
     if names:
         some = ", ".join(str(value) for value in sorted(values)[:8]) + (", ..." if len(values) > 8 else "")
         found.remarks.append(f"label values are named label_N, for N = {some}; edit `labels`, or pass --labels")
-    for number, one in seen.items():
+    for number, one in contents.items():
         if number in masks:
             mask = {found.unnamed: found.labels[found.unnamed]}
             found.cases[number] = replace(found.cases[number], labels=mask, threshold=one.threshold)
@@ -486,7 +449,22 @@ def _name_values(found: _Found) -> None:
             found.cases[number] = replace(found.cases[number], labels=names)
 
 
-def _use_names(found: _Found, labels: Mapping[str, int]) -> None:
+def _mask_pictures(contents: Mapping[int, LabelContents]) -> set[int]:
+    """Places of label files that are pictures of one mask; the same numbers may also be those of a label map."""
+    # 0 and 255 beside 0, 128 and 255 is a label map; so are 0 and 128 beside 0 and 255
+    numbers = {value for one in contents.values() if one.threshold is None for value in one.values}
+    codes = {255 if one.code == 65535 else one.code for one in contents.values() if one.code is not None}  # both white
+    masks = {
+        place
+        for place, one in contents.items()
+        if one.threshold is not None and (one.code is None or not (one.code in numbers or len(codes) > 1))
+    }
+    empty = sum(one.threshold is not None and not one.values for one in contents.values())
+    # nothing but empty pictures among label maps
+    return set() if len(masks) == empty < len(contents) else masks
+
+
+def _use_names(found: _Index, labels: Mapping[str, int]) -> None:
     """With one label named, pictures that are masks and hold other numbers are masks of it."""
     structures = {name: value for name, value in labels.items() if value != 0}
     lost = []
@@ -504,10 +482,10 @@ def _use_names(found: _Found, labels: Mapping[str, int]) -> None:
         )
 
 
-def _label_files(found: _Found) -> dict[int, _Seen]:
+def _label_files(found: _Index) -> dict[int, LabelContents]:
     """Place of a case -> what its label file holds; without masks by name, and files that bring their own names."""
     return {
         number: found.look(case.label)
         for number, case in enumerate(found.cases)
-        if isinstance(case.label, Path) and case.label in found.seen and not found.look(case.label).names
+        if isinstance(case.label, Path) and case.label in found.contents and not found.look(case.label).names
     }

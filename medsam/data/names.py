@@ -293,30 +293,29 @@ class _Names:
         bare: words that count are views although nothing stands before them, as inside a patient's folder.
         """
         end = len(words)
-        while end:
-            word, numbered = words[end - 1], _numbered(words[:end])
-            without = _without_words(words[: end - 1])
-            if word in _VIEWS or word in MODALITIES:
-                end -= 1
-            elif (
-                numbered
-                and numbered[0] in _TIMES | _COUNTED
-                and (bare or self._tells(folder, words, end - numbered[1]))
-            ):
-                end -= numbered[1]
-            elif end > 1 and _DATE.fullmatch(word) and _is_identity(words[: end - 1]):
-                end -= 1
-            elif word.isdigit() and end > 2 and _DATE.fullmatch(words[end - 2]) and _is_identity(words[: end - 2]):
-                end -= 2  # a slice of a dated scan
-            elif word.isdigit() and without < end - 1 and _is_person(words[:without]):
-                end = without  # P12_CT_3
-            else:
-                break
+        while end and (count := self._view_at_end(folder, words[:end], bare)):
+            end -= count
         return end
 
-    def _tells(self, folder: PurePosixPath, words: Sequence[str], end: int) -> bool:
-        """Whether the first `end` words are a person's: BraTS20 in BraTS20_img_3 is no more than a set's name."""
-        head = words[: _without_words(words[:end])]
+    def _view_at_end(self, folder: PurePosixPath, words: Sequence[str], bare: bool) -> int:
+        """How many words at the end are no person's: one for a modality or a view, more for a time or a slice; or 0."""
+        word, numbered = words[-1], _numbered(words)
+        without = _without_words(words[:-1])
+        if word in _VIEWS | MODALITIES:
+            return 1
+        if numbered and numbered[0] in _TIMES | _COUNTED and (bare or self._tells(folder, words[: -numbered[1]])):
+            return numbered[1]
+        if len(words) > 1 and _DATE.fullmatch(word) and _is_identity(words[:-1]):
+            return 1
+        if word.isdigit() and len(words) > 2 and _DATE.fullmatch(words[-2]) and _is_identity(words[:-2]):
+            return 2  # a slice of a dated scan
+        if word.isdigit() and without < len(words) - 1 and _is_person(words[:without]):
+            return len(words) - without  # P12_CT_3
+        return 0
+
+    def _tells(self, folder: PurePosixPath, words: Sequence[str]) -> bool:
+        """Whether these words are a person's: BraTS20 in BraTS20_img_3 is no more than a set's name."""
+        head = words[: _without_words(words)]
         if not _is_identity(head):
             return False
         return _is_person(head) or head[-1].isdigit() or len(self.heads[folder, _pattern(" ".join(head))]) > 1

@@ -19,41 +19,12 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import PurePath
-from typing import Literal
 
+from medsam.data.file_roles import Named, Words, parse_names, without, words_of
 from medsam.data.words import IMAGES, LABELS, is_series, split_word, stem
 from medsam.errors import counted
 from medsam.io.formats import PICTURE
-
-Role = Literal["image", "label", "either"]
-Words = tuple[str, ...]
-
-_ROLE_WORDS = LABELS | IMAGES
-_TAILS = ("Tr", "Va", "Ts")
-
-
-@dataclass
-class Named:
-    """One file. folders: what its folders say beside its role, (compared, verbatim); words: all, lower-case.
-
-    key: without the words of a role. home: the folder that holds the folder of labels.
-    """
-
-    path: PurePath
-    role: Role
-    words: Words
-    key: Words
-    folders: tuple[tuple[str, str], ...]
-    home: PurePath
-    shared: PurePath
-    by_folder: bool
-    after: Words = ()  # of a label: what follows the word of its role, mask_1
-
-    @property
-    def place(self) -> Words:
-        return tuple(part for part, _ in self.folders)
 
 
 @dataclass(frozen=True)
@@ -84,9 +55,9 @@ class Paired:
 
 def pair_files(paths: Iterable[PurePath], is_mask: Callable[[PurePath], bool] = lambda path: False) -> Paired:
     """Pair the files of a folder. paths: relative to it. is_mask: opens a file whose name does not say what it is."""
-    match = _Matcher(_parse_all(sorted(paths)))
+    match = _Matcher(parse_names(sorted(paths)))
     match.near()
-    match.ask(is_mask)
+    match.by_content(is_mask)
     match.channels()
     match.anywhere()
     match.by_added_number()
@@ -94,124 +65,17 @@ def pair_files(paths: Iterable[PurePath], is_mask: Callable[[PurePath], bool] = 
     return match.result()
 
 
-# -- names --------------------------------------------------------------------------------------------------
-
-
-def _parse_all(paths: Sequence[PurePath]) -> list[Named]:
-    beside: dict[PurePath, set[Words]] = defaultdict(set)
-    for path in paths:
-        words = _words(stem(path))
-        if LABELS.isdisjoint(words):
-            beside[path.parent] |= {words, _without(words, IMAGES)}
-    roles = _folder_roles(paths)
-    return [_parse(path, roles, beside[path.parent]) for path in paths]
-
-
-def _folder_roles(paths: Sequence[PurePath]) -> dict[PurePath, Role]:
-    """Folder -> its role by its own name; a name with further words is believed only where its files bear it out."""
-    below: dict[PurePath, list[PurePath]] = defaultdict(list)
-    for path in paths:
-        for folder in list(path.parents)[:-1]:
-            below[folder].append(path)
-    roles: dict[PurePath, Role] = {}
-    for folder, files in below.items():
-        role, rest = _role_of_folder(folder.name)
-        if role == "label" and rest and rest not in _TAILS and not split_word(rest):
-            names = {(path.parent, _words(stem(path))) for path in files}
-            said = {name for name in names if not LABELS.isdisjoint(name[1])}
-            # Dataset_with_GT/X and X_mask: the folder holds both
-            both = any((above, _without(words, LABELS)) in names for above, words in said)
-            both = both or len(files) == len(paths)
-            role = "either" if both else role
-        roles[folder] = role
-    return roles
-
-
-@lru_cache(maxsize=10_000)
-def _role_of_folder(name: str) -> tuple[Role, str]:
-    tail = next((tail for tail in _TAILS if name.endswith(tail) and name[: -len(tail)].isalpha()), "")
-    words = _words(name.removesuffix(tail))
-    found = [word for word in words if word in _ROLE_WORDS]
-    if not found:
-        return "either", name
-    rest = " ".join(word for word in words if word not in _ROLE_WORDS)
-    return ("label" if found[-1] in LABELS else "image"), tail or rest
-
-
-def _parse(path: PurePath, roles: dict[PurePath, Role], beside: set[Words]) -> Named:
-    role: Role = "either"
-    home = path.parent
-    folders: list[tuple[str, str]] = []
-    shared: list[str] = []
-    for folder in reversed(list(path.parents)[:-1]):
-        its, rest = _role_of_folder(folder.name)
-        if roles[folder] == "either":
-            folders.append((folder.name.lower(), folder.name))
-            shared.append(folder.name)
-            continue
-        if its == "label" and role != "label":
-            home = folder.parent
-        role = its
-        # "1. Original Images" is in no folder 1
-        if re.search(r"[A-Za-z]", rest):
-            folders.append((rest.lower(), folder.name))
-        shared += [rest] if rest in _TAILS else [] if not rest else [folder.name]
-    by_folder = role != "either"
-    role, words, key = _parse_name(stem(path), role, beside)
-    last = max((place for place, word in enumerate(words) if word in _ROLE_WORDS), default=None)
-    after = words[last + 1 :] if role == "label" and last is not None else ()
-    return Named(path, role, words, key, tuple(folders), home, PurePath(*shared), by_folder, after)
-
-
-def _parse_name(name: str, role: Role, beside: set[Words]) -> tuple[Role, Words, Words]:
-    """Role, words and key of a file by its own name. role: by its folder; beside: names of scans in that folder."""
-    if name.startswith("sub-"):  # BIDS: sub-01_seg-liver_msk; the last word says what it is
-        words = tuple(name.lower().split("_"))
-        if words[-1] in LABELS:
-            return ("label" if role == "either" else role), words, words[:-1]
-        return role, words, words
-    words = _words(name)
-    key = _without(words, _ROLE_WORDS)
-    fused = re.fullmatch(r"(.+?)(?:masks?|seg|label|gt)", name.lower())
-    if key == words and fused and _words(fused.group(1)) in beside:  # Xmask beside X
-        return "label", words, _words(fused.group(1))
-    says_label = not LABELS.isdisjoint(words)
-    if role == "either" and key != words:
-        return ("label" if says_label else "image"), words, key
-    if role == "image" and says_label:
-        # inside a folder of images "lung_mask" is a name, unless "lung" is there, too
-        plain = _without(words, LABELS)
-        if any(plain[:size] in beside for size in range(1, len(plain) + 1)):
-            return "label", words, key
-    return role, words, key
-
-
-@lru_cache(maxsize=100_000)
-def _words(name: str) -> Words:
-    """The words of a name, lower-case; a role word is cut off the digits or the capitals beside it."""
-    name = re.sub(r"(?i)ground[ _-]?truth", "groundtruth", name)
-    words: list[str] = []
-    for word in re.split(r"[^A-Za-z0-9\u0080-\uffff]+", name):
-        pieces = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^A-Za-z0-9]+", word)
-        if word.lower() not in _ROLE_WORDS and any(piece.lower() in _ROLE_WORDS for piece in pieces):
-            run = ""
-            for piece in pieces:
-                if piece.lower() in _ROLE_WORDS:
-                    words += [run, piece]
-                    run = ""
-                else:
-                    run += piece
-            words.append(run)
-        else:
-            words.append(word)
-    return tuple(word.lower() for word in words if word)
-
-
-def _without(words: Words, out: frozenset[str]) -> Words:
-    return tuple(word for word in words if word not in out)
-
-
 # -- matching -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Unmarked:
+    """A label that only its content shows. scans: what it belongs to where no name fits better."""
+
+    file: Named
+    structure: str
+    number: str
+    scans: list[Named]
 
 
 class _Matcher:
@@ -258,38 +122,57 @@ class _Matcher:
                             self.numbered.update(image.path for image in close)
                         break
 
-    def ask(self, is_mask: Callable[[PurePath], bool]) -> None:
+    def by_content(self, is_mask: Callable[[PurePath], bool]) -> None:
         """Open files whose names say only that they belong to another: liver/X beside images/X, X_cord beside X,
         BrainStem beside img, X/lesion beside X, X.png beside X.jpg."""
-        found: list[tuple[Named, str, str, list[Named]]] = []
         unnamed: dict[PurePath, list[Named]] = defaultdict(list)  # folder -> scans called image or T1 alone
         for image in self.images:
             if all(map(is_series, image.key)):
                 unnamed[image.path.parent].append(image)
-        for file in [image for image in self.images if not image.by_folder and image.path not in self.found]:
-            namesakes = [i for i in self._keys[file.words] if i.path.parent != file.path.parent]
-            longer = [fit for fit in self._longer(file) if _closest(file, fit[0])]
-            folder = file.path.parent
-            scans = [image for image in unnamed.get(folder, ()) if image is not file]
-            namely = self._keys.get(_words(folder.name), [])
-            scans = scans or [i for i in namely if i.path.parent == folder.parent and stem(i.path) == folder.name]
-            lone = len(scans) == 1 and bool(file.key)
-            twins = [i for i in self._keys[file.words] if i.path.parent == folder and stem(i.path) == stem(file.path)]
-            twin = next((i for i in twins if i is not file), None) if len(twins) == 2 else None
-            is_twin = twin is not None and is_mask(file.path) and not is_mask(twin.path)
-            if is_twin or ((namesakes or longer or lone) and is_mask(file.path)):
-                # a scan beside it tells more than equal names elsewhere: 1/liver beside 1/image, and 2/liver
-                structure = "" if is_twin else longer[0][1] if longer else stem(file.path) if lone else folder.name
-                found.append((file, structure, longer[0][2] if longer else "", scans))
-        for file, *_ in found:
-            file.role = "label"
+        candidates = [image for image in self.images if not image.by_folder and image.path not in self.found]
+        found = list(filter(None, (self._unmarked(file, unnamed, is_mask) for file in candidates)))
+        for one in found:
+            one.file.role = "label"
         self.images = [image for image in self.images if image.role != "label"]
         self._index()
-        for file, structure, number, scans in found:
-            fits = (_closest(file, fit[0]) for relation in (self._equal, self._longer) for fit in relation(file))
-            images = next(filter(None, fits), None) or [image for image in scans if image.role != "label"]
+        for one in found:
+            fits = (
+                _closest(one.file, fit[0]) for relation in (self._equal, self._longer) for fit in relation(one.file)
+            )
+            images = next(filter(None, fits), None) or [image for image in one.scans if image.role != "label"]
             if images:
-                self._give(file, images, structure, number)
+                self._give(one.file, images, one.structure, one.number)
+
+    def _unmarked(
+        self, file: Named, unnamed: dict[PurePath, list[Named]], is_mask: Callable[[PurePath], bool]
+    ) -> _Unmarked | None:
+        """A file as a label, where it holds a mask and its name or its folder says whose; else None."""
+        folder = file.path.parent
+        namesakes = [i for i in self._keys[file.words] if i.path.parent != folder]
+        longer = [fit for fit in self._longer(file) if _closest(file, fit[0])]
+        scans = [image for image in unnamed.get(folder, ()) if image is not file] or self._called_like(folder)
+        lone = len(scans) == 1 and bool(file.key)
+        is_twin = self._is_mask_of_twin(file, is_mask)
+        if not (is_twin or ((namesakes or longer or lone) and is_mask(file.path))):
+            return None
+        # a scan beside it tells more than equal names elsewhere: 1/liver beside 1/image, and 2/liver
+        structure = "" if is_twin else longer[0][1] if longer else stem(file.path) if lone else folder.name
+        return _Unmarked(file, structure, longer[0][2] if longer else "", scans)
+
+    def _called_like(self, folder: PurePath) -> list[Named]:
+        """Scans beside a folder that have its name."""
+        alike = self._keys.get(words_of(folder.name), [])
+        return [image for image in alike if image.path.parent == folder.parent and stem(image.path) == folder.name]
+
+    def _is_mask_of_twin(self, file: Named, is_mask: Callable[[PurePath], bool]) -> bool:
+        """Whether a file is a mask, and the one beside it that differs by its suffix alone is none."""
+        twins = [
+            image
+            for image in self._keys[file.words]
+            if image.path.parent == file.path.parent and stem(image.path) == stem(file.path)
+        ]
+        others = [image for image in twins if image is not file]
+        return len(twins) == 2 and len(others) == 1 and is_mask(file.path) and not is_mask(others[0].path)
 
     def anywhere(self) -> None:
         for label in self._open():
@@ -338,18 +221,18 @@ class _Matcher:
     # relations: (images, structure, number), the best first ------------------------------------------------
 
     def _equal(self, label: Named) -> Iterator[tuple[list[Named], str, str]]:
-        for key in dict.fromkeys((label.words, _without(label.words, LABELS), label.key)):
+        for key in dict.fromkeys((label.words, without(label.words, LABELS), label.key)):
             images = self._keys.get(key, []) if key else [i for i in self._here[label.path.parent] if not i.key]
             yield _others(label, images), "", ""
 
     def _channel(self, label: Named) -> Iterator[tuple[list[Named], str, str]]:
-        for key in dict.fromkeys((_without(label.words, LABELS), label.key)):
+        for key in dict.fromkeys((without(label.words, LABELS), label.key)):
             if key:
                 yield self._keys.get((*key, "0000"), []), "", ""
 
     def _longer(self, label: Named) -> Iterator[tuple[list[Named], str, str]]:
         """The longest name of a scan that the label's begins or ends with; the rest is a structure or a number."""
-        for words in dict.fromkeys((_without(label.words, LABELS), label.key)):
+        for words in dict.fromkeys((without(label.words, LABELS), label.key)):
             for size in range(len(words) - 1, 0, -1):
                 head, rest = words[:size], words[size:]
                 # X_2 is a second mask of X only where it says so: X_mask_2, X_002
@@ -364,11 +247,11 @@ class _Matcher:
 
     def _modalities(self, label: Named) -> Iterator[tuple[list[Named], str, str]]:
         key = tuple(word for word in label.key if not word.startswith(("seg-", "desc-", "space-")))
-        said = [word.partition("-")[2] for word in label.key if word.startswith(("seg-", "desc-"))]
+        given = [word.partition("-")[2] for word in label.key if word.startswith(("seg-", "desc-"))]
         images = self._bare.get(key, [])
         if not key:
             images = [image for image in self._here[label.path.parent] if all(map(is_series, image.key))]
-        yield images, " ".join(said), ""
+        yield images, " ".join(given), ""
 
     def _folder(self, label: Named) -> Iterator[tuple[list[Named], str, str]]:
         inside = label.home != label.path.parent  # in a folder of labels
@@ -436,29 +319,33 @@ class _Matcher:
         for image in self.images:
             self._settle(image, named)
         self._by_products()
+        gone = {path for group in self.unclear for path in group}
+        self._add_remarks(gone)
+        pairs = [
+            Pair(image.path, self._id(image), self.found.get(image.path, []))
+            for image in self.images
+            if image.path not in gone and image.path not in self.dropped
+        ]
+        return Paired(sorted(pairs, key=lambda pair: not pair.labels), self.remarks)
+
+    def _add_remarks(self, gone: set[PurePath]) -> None:
+        """Sentences on labels of several scans, on what is not clear, and on labels without a scan."""
         if self.shared:
             label, images = self.shared[0]
             some = ", ".join(path.name for path in images)
             self.remarks.append(
                 f"{len(self.shared)} labels belong to several scans of one examination each, e.g. {label} to {some}"
             )
-        gone = {path for group in self.unclear for path in group}
         if gone:
             names = "; ".join(", ".join(map(str, group)) for group in self.unclear[:20])
             more = f" and {len(self.unclear) - 20} more" if len(self.unclear) > 20 else ""
             self.remarks.append(f"it is not clear what belongs together, so these are left out: {names}{more}")
-        rest = [file.path for file in self._open()]
-        if rest:
-            some = ", ".join(map(str, rest[:3]))
+        unmatched = [file.path for file in self._open()]
+        if unmatched:
+            some = ", ".join(map(str, unmatched[:3]))
             self.remarks.append(
-                f"{counted(len(rest), 'label file fits', 'label files fit')} no image, e.g. {some}; left out"
+                f"{counted(len(unmatched), 'label file fits', 'label files fit')} no image, e.g. {some}; left out"
             )
-        pairs = []
-        for image in self.images:
-            if image.path in gone or image.path in self.dropped:
-                continue
-            pairs.append(Pair(image.path, self._id(image), self.found.get(image.path, [])))
-        return Paired(sorted(pairs, key=lambda pair: not pair.labels), self.remarks)
 
     def _instances(self) -> None:
         """In a folder of masks beside one scan, names that no other scan's folder has are no structures: nuclei."""
@@ -589,7 +476,7 @@ def _folder_name(structure: str, others: set[str]) -> str:
     """A structure named by its folder: what not all labels of the image have, without numbering and role words."""
     parts = [part for part in structure[1:].split("/") if not all(f"/{part}/" in f"{other}/" for other in others)]
     name = (parts or structure[1:].split("/"))[-1]
-    plain = " ".join(word for word in _words(name) if word not in LABELS and not word.isdigit())
+    plain = " ".join(word for word in words_of(name) if word not in LABELS and not word.isdigit())
     return plain if re.search(r"[a-z]{3}", plain) else name
 
 

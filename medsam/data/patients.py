@@ -52,11 +52,7 @@ def assign(cases: Sequence[Case], folder: Path | None = None) -> Assigned:
     for _, members, _ in groups:
         for place in members:
             sets.join(members[0], place)
-    # of several names for one person the one of the most certain rule, then the first in the alphabet
-    labelled: dict[int, tuple[str, str]] = {}
-    for label, members, how in sorted(groups, key=lambda group: (list(_HOWS).index(group[2]), group[0])):
-        labelled.setdefault(sets.first(members[0]), (label, how))
-
+    labelled = _labelled(groups, sets)
     taken = {case.patient for case in cases if case.patient_stated}
     found = [case.patient for case in cases]
     joined: dict[str, tuple[int, ...]] = {}
@@ -81,6 +77,14 @@ def assign(cases: Sequence[Case], folder: Path | None = None) -> Assigned:
     return Assigned(tuple(named), tuple(_remarks(cases, joined, hows)), joined)
 
 
+def _labelled(groups: Sequence[tuple[str, list[int], str]], sets: _Sets) -> dict[int, tuple[str, str]]:
+    """First place of a set -> its name and rule: of several, those of the most certain rule, first in the alphabet."""
+    found: dict[int, tuple[str, str]] = {}
+    for label, members, how in sorted(groups, key=lambda group: (list(_HOWS).index(group[2]), group[0])):
+        found.setdefault(sets.first(members[0]), (label, how))
+    return found
+
+
 def doubts(cases: Sequence[Case]) -> list[tuple[str, str]]:
     """What a person should check about the patients of a manifest: (case, sentence) each.
 
@@ -90,18 +94,10 @@ def doubts(cases: Sequence[Case]) -> list[tuple[str, str]]:
     if not cases:
         return []
     paths = relative_images(cases)
-    silent, stated, alike = {}, {}, {}
-    for name, places in assign(cases).joined.items():
-        if _differ(members := [cases[place] for place in places]):
-            silent[name] = members
-    for group in group_names(paths):
-        members = [cases[place] for place in group.members if cases[place].patient_stated]
-        if len({case.patient for case in members}) > 1 and _differ(members):
-            stated[group.label] = members
-    for places in namesakes(paths):
-        members = [cases[place] for place in places]
-        if len({case.patient for case in members}) > 1 and len(_splits(members)) > 1:
-            alike[min(case.id for case in members)] = members
+    silent = {name: [cases[place] for place in places] for name, places in assign(cases).joined.items()}
+    silent = {name: members for name, members in silent.items() if _differ(members)}
+    stated = _of_several_patients(cases, paths)
+    alike = _in_several_splits(cases, paths)
     count = sum(not case.patient_stated for members in silent.values() for case in members)
     found = (
         (
@@ -121,6 +117,26 @@ def doubts(cases: Sequence[Case]) -> list[tuple[str, str]]:
         ),
     )
     return [_doubt(people, what, then) for people, what, then in found if people]
+
+
+def _of_several_patients(cases: Sequence[Case], paths: Sequence[PurePath]) -> dict[str, list[Case]]:
+    """Name -> cases of one person by their names, whom the manifest counts as several."""
+    found = {}
+    for group in group_names(paths):
+        members = [cases[place] for place in group.members if cases[place].patient_stated]
+        if len({case.patient for case in members}) > 1 and _differ(members):
+            found[group.label] = members
+    return found
+
+
+def _in_several_splits(cases: Sequence[Case], paths: Sequence[PurePath]) -> dict[str, list[Case]]:
+    """First id -> namesakes that count as several patients and are in several splits."""
+    found = {}
+    for places in namesakes(paths):
+        members = [cases[place] for place in places]
+        if len({case.patient for case in members}) > 1 and len(_splits(members)) > 1:
+            found[min(case.id for case in members)] = members
+    return found
 
 
 def _differ(members: Sequence[Case]) -> bool:

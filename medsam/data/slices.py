@@ -13,7 +13,7 @@ import hashlib
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -84,8 +84,7 @@ def index_slices(
     progress: called with (cases done, cases).
     Raises InputError naming the cases that cannot be read, and for a structure that no label names.
     """
-    items: list[SliceItem] = []
-    empty: list[str] = []
+    found: list[tuple[Case, list[SliceItem]]] = []
     broken: list[str] = []
     not_hu: list[str] = []
     digest = hashlib.sha256()
@@ -93,47 +92,59 @@ def index_slices(
     for number, case in enumerate(cases):
         if progress is not None:
             progress(number, len(cases))
-        made_from = case.fingerprint()
+        fingerprint = case.fingerprint()
         try:
             fixed_window(case.window or window)
-            about = _counts(case, made_from, axis, folder)
+            about = _counts(case, fingerprint, axis, folder)
         except (InputError, PromptError) as error:
             broken.append(f"  {error}" if case.id in str(error) else f"  {case.id}: {error}")
             continue
         if about.pop("not_hu") and (case.window or window) == "auto":
             not_hu.append(case.id)
-        counts: dict[str, dict[int, int]] = about["counts"]
-        known |= counts.keys()
+        known |= about["counts"].keys()
         digest.update(json.dumps([case.id, about], sort_keys=True).encode())
-        wanted = [name for name in counts if structures is None or name in structures]
-        slices = sorted({index for name in wanted for index, pixels in counts[name].items() if pixels >= min_pixels})
-        if not slices:
-            empty.append(case.id)
-        for index in slices:
-            there = tuple(name for name in wanted if counts[name].get(index, 0) >= min_pixels)
-            key = hashlib.sha256(repr((_FORMAT, made_from, index, there, axis, window)).encode()).hexdigest()
-            items.append(SliceItem(case, index, there, axis, window, key))
+        there = _structures_on_slices(about["counts"], structures, min_pixels)
+        keys = {
+            index: hashlib.sha256(repr((_FORMAT, fingerprint, index, names, axis, window)).encode()).hexdigest()
+            for index, names in there.items()
+        }
+        found.append((case, [SliceItem(case, n, names, axis, window, keys[n]) for n, names in there.items()]))
     if progress is not None:
         progress(len(cases), len(cases))
+    _refuse(broken, len(cases), [name for name in structures or () if name not in known], known)
+    items = tuple(item for _, of_case in found for item in of_case)
+    empty = tuple(case.id for case, of_case in found if not of_case)
+    return SliceIndex(items, empty, digest.hexdigest(), tuple(not_hu))
+
+
+def _structures_on_slices(
+    counts: Mapping[str, Mapping[int, int]], structures: Sequence[str] | None, min_pixels: int
+) -> dict[int, tuple[str, ...]]:
+    """Slice -> the structures (of those that are wanted) with enough pixels on it; slices ascending."""
+    wanted = [name for name in counts if structures is None or name in structures]
+    slices = sorted({index for name in wanted for index, pixels in counts[name].items() if pixels >= min_pixels})
+    return {index: tuple(name for name in wanted if counts[name].get(index, 0) >= min_pixels) for index in slices}
+
+
+def _refuse(broken: Sequence[str], cases: int, unknown: Sequence[str], known: Collection[str]) -> None:
+    """Raise InputError for cases that cannot be read, and for structures that no label names."""
     if broken:
         raise InputError(
-            f"{len(broken)} of {counted(len(cases), 'case')} cannot be read:\n" + "\n".join(broken[:20]) + "\n"
-            "  Mend them or take them out of the manifest; medsam data check tells more."
+            f"{len(broken)} of {counted(cases, 'case')} cannot be read:\n" + "\n".join(broken[:20]) + "\n"
+            "  Fix them or take them out of the manifest; medsam data check tells more."
         )
-    strangers = [name for name in structures or () if name not in known]
-    if strangers:
+    if unknown:
         raise InputError(
-            f"No label names {', '.join(map(repr, strangers))}. The manifest's structures are: "
+            f"No label names {', '.join(map(repr, unknown))}. The manifest's structures are: "
             f"{', '.join(sorted(known)) or 'none'}."
         )
-    return SliceIndex(tuple(items), tuple(empty), digest.hexdigest(), tuple(not_hu))
 
 
-def _counts(case: Case, made_from: str, axis: Axis | None, folder: Path | None) -> dict[str, Any]:
+def _counts(case: Case, fingerprint: str, axis: Axis | None, folder: Path | None) -> dict[str, Any]:
     """{"shape", "affine", "not_hu", "counts": {structure: {slice: pixels}}} of a case; kept in `folder`."""
     path = None
     if folder is not None:
-        path = folder / f"{hashlib.sha256(repr((_FORMAT, made_from, axis)).encode()).hexdigest()}.json"
+        path = folder / f"{hashlib.sha256(repr((_FORMAT, fingerprint, axis)).encode()).hexdigest()}.json"
         try:
             about = json.loads(path.read_text(encoding="utf-8"))
             about["counts"] = {

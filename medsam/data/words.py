@@ -71,6 +71,15 @@ def split_word(word: str) -> Split | None:
     return SPLITS.get(word.lower())
 
 
+def split_of_folder(name: str) -> Split | None:
+    """imagesTr, train, training_set: the one split a folder's name has."""
+    tail = re.fullmatch(r"(?:images|labels)(Tr|Va|Ts)", name)
+    if tail:
+        return split_word({"Tr": "train", "Va": "val", "Ts": "test"}[tail.group(1)])
+    found = {split_word(word) for word in re.split(r"[^A-Za-z]+", name)} - {None}
+    return found.pop() if len(found) == 1 else None
+
+
 def stem(path: PurePath) -> str:
     """A file's name without its suffix, `.nii.gz` counting as one; a folder's name."""
     name = path.name

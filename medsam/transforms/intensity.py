@@ -106,16 +106,23 @@ def resolve_window(volume: Volume, choice: str = "auto", modality: str | None = 
     if fixed is not None:
         return fixed
     key = choice.strip().lower()
-    array = volume.array
     windowed = modality is None and volume.source is not None and volume.source.suffix.lower() == ".npz"
     if key == "none" or (key == "auto" and (volume.is_colour or windowed)):
-        if array.dtype in (np.uint8, np.uint16):
-            return IntensityWindow(0.0, float(np.iinfo(array.dtype).max), "full range")
-        low, high = _extremes(volume)
-        return IntensityWindow(min(low, 0.0), max(high, 0.0), "full range")
+        return _full_range(volume)
     if key == "auto" and is_hounsfield(volume, modality):
         return _from_level(*CT_WINDOWS["soft-tissue"], name="soft-tissue")
+    return _percentiles(volume)
 
+
+def _full_range(volume: Volume) -> IntensityWindow:
+    """All that the type of the voxels holds, or all that is there; 0 is part of it."""
+    if volume.array.dtype in (np.uint8, np.uint16):
+        return IntensityWindow(0.0, float(np.iinfo(volume.array.dtype).max), "full range")
+    low, high = _extremes(volume)
+    return IntensityWindow(min(low, 0.0), max(high, 0.0), "full range")
+
+
+def _percentiles(volume: Volume) -> IntensityWindow:
     values = _signal(volume)
     # the black surround of MR, ultrasound and X-ray carries no signal; counting it would brighten small objects
     signal = values[values > 0] if values.size and values.min() >= 0 else values

@@ -11,7 +11,7 @@ import tiny_sets as scans
 from PIL import Image
 
 from medsam.data.check import check_manifest
-from medsam.data.index import Indexed, index_folder
+from medsam.data.index import IndexResult, index_folder
 from medsam.data.manifest_json import read_manifest, write_manifest
 
 INSIDE = np.zeros((24, 32), bool)
@@ -28,7 +28,7 @@ def picture(path: Path, array: np.ndarray | None = None) -> Path:
     return path
 
 
-def voxels(found: Indexed, folder: Path) -> dict[str, dict[str, int]]:
+def voxels(found: IndexResult, folder: Path) -> dict[str, dict[str, int]]:
     """Case -> structure -> voxels, as read through the manifest that is written."""
     write_manifest(found.manifest, folder / "m.json", force=True)
     read = {}

@@ -1,0 +1,50 @@
+"""What a label file holds, as far as listing cases needs it: numbers, names, or one mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from medsam.errors import InputError
+from medsam.io.formats import PICTURE
+from medsam.io.label_picture import read_label_picture
+from medsam.io.labels import label_kind, structures_in
+
+
+@dataclass(frozen=True)
+class LabelContents:
+    """What a label file holds. values: numbers beside 0; names: of structures, in a file that brings them.
+
+    threshold, code: of a picture, see `LabelPicture`.
+    """
+
+    values: frozenset[int] = frozenset()
+    names: tuple[str, ...] = ()
+    threshold: float | None = None
+    code: int | None = None
+
+    @property
+    def binary(self) -> bool:
+        return not self.names and (self.threshold is not None or len(self.values) <= 1)
+
+
+def read_contents(path: Path, threshold: float | None) -> LabelContents:
+    """What is in a label file. threshold: label pictures are masks of what is brighter.
+
+    Raises InputError for what is neither a mask nor a label map.
+    """
+    if not PICTURE.names(path):
+        held = structures_in(path)
+        if label_kind(path) == "segments":
+            return LabelContents(names=tuple(sorted(held)))
+        return LabelContents(frozenset(int(value) for value in held))
+    drawn = read_label_picture(path)
+    if threshold is not None:
+        return LabelContents(threshold=threshold)
+    if drawn.unreadable:
+        raise InputError(f"it {drawn.unreadable}.")
+    numbers = [-1] if drawn.numbers is None else np.unique(drawn.numbers).tolist()
+    values = frozenset(int(value) for value in numbers if value != 0)
+    return LabelContents(values, threshold=drawn.threshold, code=drawn.code)

@@ -1,6 +1,6 @@
 """Who runs the network: torch, or on a CPU the exported graphs in OpenVINO.
 
-Measured on a slice of LiteMedSAM (docs/benchmarks.md, "Engines"), OpenVINO encodes twice as fast as torch and a
+Measured on a slice of LiteMedSAM (docs/results/README.md, "Engines"), OpenVINO encodes twice as fast as torch and a
 quarter faster than ONNX Runtime; in bfloat16, where the processor has it, five times as fast as torch in float32.
 The graphs are written once a set of weights (see `models.structures`), kept in the cache folder under the weights'
 digest, compared with torch before they are trusted, and never asked of a user:
@@ -61,11 +61,11 @@ _FORMAT = 6
 # A smaller network answers at once in torch, and exporting it would take longer than all it will ever be asked.
 _WORTH_EXPORTING = 1_000_000
 # How far from torch a graph may answer: in float32 any number of an embedding or of logits, which go to some tens; at
-# lower precision a whole embedding, by norm. What that does to masks is measured (docs/benchmarks.md, "Precision").
+# lower precision a whole embedding, by norm. What that does to masks is measured (docs/results/README.md, "Precision").
 _TOLERANCE, _LOWER_TOLERANCE = 1e-3, {"bfloat16": 0.1, "float16": 0.1, "int8": 0.3}
 # Slices of each sample scan and axis that int8 finds its ranges on.
 _CALIBRATION = 6
-# Prompts decoded together: the image's tokens of more do not fit into a processor's cache (docs/benchmarks.md).
+# Prompts decoded together: the image's tokens of more do not fit into a processor's cache (docs/results/README.md).
 _TOGETHER = 4
 # Cells of a window come in multiples of this.
 _CELLS = 64

@@ -42,7 +42,7 @@ LogitsFor = Literal["all", "near_box", "in_box"]
 _NEAR = 0.1
 _log = logging.getLogger(__name__)
 
-# Looks encoded together on a GPU. On a CPU a batch is slower than one after the other (docs/benchmarks.md).
+# Looks encoded together on a GPU. On a CPU a batch is slower than one after the other (docs/results/README.md).
 _ENCODE_BATCH = 8
 
 

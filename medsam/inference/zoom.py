@@ -2,7 +2,7 @@
 
 A network that is shown a whole slice at 256 pixels a side misses what is thin, sees a lung through a window made for
 the liver, and answers many boxes with a mask that leaves most of the box empty. Three remedies, each chosen by
-measurement and none of them trained (docs/benchmarks.md, "A closer look"):
+measurement and none of them trained (docs/results/README.md, "A closer look"):
 
 closer      where the whole look shrinks the slice, a square of `_CLOSER` times the box is encoded again with all the
             detail the scan has, and the logits of both looks are averaged. A slice that the network sees in full

@@ -117,7 +117,7 @@ class MaskDecoder(nn.Module):
         """Tokens of the image (B, P, N, C) -> (B, P, N * 16, C / 8): each the four by four pixels it becomes.
 
         A transposed convolution whose stride is its kernel is one linear map a pixel; as such it needs no copies into
-        another layout, and the backward pass takes half the time (docs/benchmarks.md).
+        another layout, and the backward pass takes half the time (docs/results/README.md).
         """
         first, norm, _, second, _ = cast(Iterable[Any], self.output_upscaling)
         x = _split_pixel(first, keys)

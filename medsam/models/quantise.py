@@ -16,7 +16,7 @@ from the smallest to the largest value seen:
   other convolutions                        0.01 to 0.12, for a tenth of the multiplications
   norms, softmax, GELU, q k', (q k') v      without weights; 7 % of the multiplications
 All products together cost 0.10, clipped 0.08; rounding the weights alone costs 0.06: measured with weights of eight
-bits on a processor with VNNI. What that gains and what it does to masks: docs/benchmarks.md, "Precision".
+bits on a processor with VNNI. What that gains and what it does to masks: docs/results/README.md, "Precision".
 
 Source: Jacob et al. 2018 (arXiv 1712.05877) for the scheme; Banner et al. 2019 (1810.05723) for clipping where the
 squared error is least, here with the measured distribution in place of an assumed one.

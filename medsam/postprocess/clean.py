@@ -22,7 +22,7 @@ from scipy import ndimage
 from medsam.errors import InputError, PromptError
 from medsam.prompts.prompt import pixel_at
 
-# What answers are cleaned of unless the user keeps it, as equivalent diameters (measured: docs/benchmarks.md),
+# What answers are cleaned of unless the user keeps it, as equivalent diameters (measured: docs/results/README.md),
 ISLAND_MM, HOLE_MM = 3.0, 5.0
 # and in a picture without millimetres as shares of the pixels of the mask.
 ISLAND_SHARE, HOLE_SHARE = 0.01, 0.02

@@ -19,7 +19,7 @@ class Preprocess:
     scale: "minmax" maps each slice to [0, 1]; "standardise" subtracts `mean` and divides by `std` (per channel).
         Padding happens after scaling, so it is zero in model units.
     interpolation: how pixels are resampled; the kernel widens when shrinking. LiteMedSAM's own script uses OpenCV's
-        INTER_AREA, which is rougher in both directions and scores lower (docs/benchmarks.md).
+        INTER_AREA, which is rougher in both directions and scores lower (docs/results/README.md).
     """
 
     size: int

@@ -19,7 +19,7 @@ from rich.table import Table
 
 import medsam
 from medsam.assets.cache import fetch
-from medsam.inference.preview import write_preview
+from medsam.drawing.preview import write_preview
 from medsam.inference.zoom import Zoom
 from medsam.prompts.simulate import inscribed_ellipse, tight_box
 

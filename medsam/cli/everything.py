@@ -151,8 +151,8 @@ def _checked_out(arguments: argparse.Namespace, scan: Volume) -> Path:
 
 def _write(arguments: argparse.Namespace, scan_encoder: ScanEncoder, masks: list[AutomaticMask], out: Path) -> None:
     """The masks, and where they are asked for a label map and a preview."""
+    from medsam.drawing.preview import write_masks_preview
     from medsam.inference.automatic import label_map
-    from medsam.inference.preview import write_masks_preview
     from medsam.io.sa1b import MaskFile, write_sa1b
     from medsam.io.save import save_labels
 

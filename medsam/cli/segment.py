@@ -136,9 +136,9 @@ def run(arguments: argparse.Namespace) -> None:
         check_preview(arguments.preview, [*inputs, *outs, *map(sidecar, outs)])
 
     # torch comes with these, so they wait until the input is known to be good
+    from medsam.drawing.preview import write_preview
     from medsam.inference.embeddings import EmbeddingCache
     from medsam.inference.predictor import Predictor
-    from medsam.inference.preview import write_preview
 
     cache = EmbeddingCache(folder=arguments.embeddings)
     predictor = Predictor(

@@ -111,6 +111,16 @@ def draw_overlay(
     )
 
 
+def paint(picture: np.ndarray, mask: np.ndarray, colour: np.ndarray, opacity: float = 0.35) -> None:
+    """Fill a mask in place with a colour that lets the picture through, and draw its outline inside it.
+
+    picture: float (h, w, 3). mask: bool (h, w). colour: (3,), in the picture's range.
+    """
+    edge = mask & ~binary_erosion(mask)
+    picture[mask] = (1 - opacity) * picture[mask] + opacity * colour
+    picture[edge] = colour
+
+
 def _mark(picture: np.ndarray, place: np.ndarray, inside: bool) -> None:
     """Draw a click in place: a white + inside, × outside, edged in black to be seen on any ground."""
     edge = len(picture)

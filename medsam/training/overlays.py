@@ -8,15 +8,21 @@ from typing import Any
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from medsam.drawing.colours import PREDICTION, REFERENCE
+from medsam.drawing.overlay import Outline, render
 from medsam.files import write_whole
 from medsam.training.datamodule import Exam
+
+# longer side of a panel; it is shown about that large
+_EDGE_PX = 320
 
 
 class SampleOverlays(Callback):
     """After every validation `folder/STEP.png`, and the same picture for the loggers that take pictures.
 
-    folder: made when needed. samples: slices, evenly spread over the validation data. Reference in green, answer in
-    magenta, the box in white; the boxes of the first jitter.
+    folder: made when needed. samples: slices, evenly spread over the validation data. Reference and answer in the
+    colours of an evaluation's overlays (`drawing.colours`), the reference wider and below; the box dashed; the boxes of
+    the first jitter.
     """
 
     def __init__(self, folder: Path, samples: int = 6) -> None:
@@ -64,7 +70,6 @@ class SampleOverlays(Callback):
         """Write the picture; also returned, (H, W, 3) uint8."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
-        from matplotlib.patches import Rectangle
 
         columns = min(3, len(self._panels))
         rows = -(-len(self._panels) // columns)
@@ -72,16 +77,13 @@ class SampleOverlays(Callback):
         canvas = FigureCanvasAgg(figure)
         for number, (image, truths, answers, boxes, name) in enumerate(self._panels, start=1):
             axes = figure.add_subplot(rows, columns, number)
-            height, width = image.shape[:2]
-            extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-            axes.imshow(image, extent=extent)
-            for masks, colour in ((truths, "#00c853"), (answers, "#ff40ff")):
-                for mask in masks:
-                    if mask.any() and not mask.all():
-                        # of masks with another number of pixels than the picture
-                        axes.contour(mask, levels=[0.5], colors=colour, linewidths=1.2, extent=extent, origin="upper")
-            for x0, y0, x1, y1 in boxes - 0.5:  # edges; the axes count centres
-                axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor="white", linewidth=0.8))
+            outlines = [
+                *(Outline(mask, REFERENCE, width=2) for mask in truths),
+                *(Outline(mask, PREDICTION) for mask in answers),
+            ]
+            scale = _EDGE_PX / max(image.shape[:2])
+            size = round(image.shape[0] * scale), round(image.shape[1] * scale)
+            axes.imshow(render((255 * image).round().astype(np.uint8), size, outlines, boxes.tolist()))
             axes.set_title(name, fontsize=8)
             axes.set_axis_off()
         with write_whole(path) as part:

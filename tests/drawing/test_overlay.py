@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from medsam.drawing.colours import PREDICTION, REFERENCE, rgb
-from medsam.drawing.overlay import Outline, draw_overlay, render
+from medsam.drawing.overlay import Outline, draw_overlay, paint, render
 
 
 def test_an_overlay_shows_the_structure_in_its_surroundings_with_both_outlines():
@@ -86,3 +86,13 @@ def test_later_outlines_lie_on_top():
     picture = render(mask.astype(np.uint8), (32, 32), [Outline(mask, REFERENCE), Outline(mask, PREDICTION)])
     assert _is(picture, PREDICTION).any()
     assert not _is(picture, REFERENCE).any()
+
+
+def test_a_painted_mask_lets_the_picture_through_and_has_its_edge_in_full_colour():
+    picture = np.full((5, 5, 3), 0.5)
+    mask = np.zeros((5, 5), bool)
+    mask[1:4, 1:4] = True
+    paint(picture, mask, np.array([1.0, 0.0, 0.0]), opacity=0.5)
+    assert picture[2, 2].tolist() == [0.75, 0.25, 0.25]
+    assert picture[1, 1].tolist() == [1, 0, 0]
+    assert picture[0, 0].tolist() == [0.5, 0.5, 0.5]

@@ -3,10 +3,11 @@ import pytest
 from phantoms import ThresholdSam, block
 from PIL import Image
 
+from medsam.drawing.colours import LABELS
+from medsam.drawing.preview import _some, _title, _views, upright_rectangle, write_preview
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
 from medsam.inference.predictor import Predictor
-from medsam.inference.preview import COLOURS, _some, _title, _views, upright_rectangle, write_preview
 from medsam.prompts.prompt import Prompt
 from medsam.volume import Volume
 
@@ -27,7 +28,7 @@ def test_the_picture_shows_the_mask_where_the_patient_has_it(predictor, tmp_path
     found = predictor.segment(scan, [Prompt("node", box=(2, 16, 10, 24))])
     write_preview(scan, found, tmp_path / "p.png")
     pixels = np.asarray(Image.open(tmp_path / "p.png"))
-    columns = np.nonzero(colour_of(pixels[: int(pixels.shape[0] * 0.8)], COLOURS[0]))[1]
+    columns = np.nonzero(colour_of(pixels[: int(pixels.shape[0] * 0.8)], LABELS[0]))[1]
     assert len(columns) > 50
     assert columns.mean() > 0.6 * pixels.shape[1]
 
@@ -84,7 +85,7 @@ def test_a_small_object_is_shown_close_up_beside_its_slice(predictor, tmp_path):
     pixels = np.asarray(Image.open(tmp_path / "p.png"))
     middle = pixels[:, pixels.shape[1] // 3 : 2 * pixels.shape[1] // 3]
     # the close-up is the second of three panels, and its outline is long
-    assert colour_of(middle, COLOURS[0]).sum() > 3 * colour_of(pixels[:, : pixels.shape[1] // 3], COLOURS[0]).sum()
+    assert colour_of(middle, LABELS[0]).sum() > 3 * colour_of(pixels[:, : pixels.shape[1] // 3], LABELS[0]).sum()
 
 
 def test_neighbours_share_a_close_up_and_slices_make_room_for_theirs(predictor):

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import ndimage
 
+from medsam.drawing.colours import label_colour
+from medsam.drawing.overlay import paint
 from medsam.errors import counted
 from medsam.files import write_whole
 from medsam.geometry import SlicePlane
@@ -24,9 +25,6 @@ from medsam.volume import Volume
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-# Okabe and Ito's palette without black: told apart by colour-blind readers too
-COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#D55E00", "#CC79A7", "#0072B2")
 
 _MAX_PANELS = 12
 # An object whose longer side is up to this share of the slice's is shown close up too: so many of its sides across,
@@ -64,7 +62,7 @@ def write_preview(scan: Volume, found: Segmentation, path: Path, title: str = ""
         panel.set_title(f"{found.plane.axis} = {index}, close-up", fontsize=8)
     names = found.labels.names
     handles = [
-        Line2D([], [], color=_colour(label), linewidth=2, label=name.lstrip("_") or "-")
+        Line2D([], [], color=label_colour(label), linewidth=2, label=name.lstrip("_") or "-")
         for label, name in names.items()
     ]
     legend = figure.legend(
@@ -179,18 +177,20 @@ def _draw(panel: Axes, scan: Volume, found: Segmentation, index: int, answers: l
     for label in sorted({answer.label for answer in answers}):
         mask = labels == label
         if mask.any() and not mask.all() and min(mask.shape) > 1:  # an outline needs two rows
-            panel.contourf(mask, levels=[0.5, 1.5], colors=[_colour(label)], alpha=0.25)
-            panel.contour(mask, levels=[0.5], colors=[_colour(label)], linewidths=1.3)
+            panel.contourf(mask, levels=[0.5, 1.5], colors=[label_colour(label)], alpha=0.25)
+            panel.contour(mask, levels=[0.5], colors=[label_colour(label)], linewidths=1.3)
     for answer in answers:
         if answer.box is not None:
             x, y, width, height = upright_rectangle(plane, answer.box)
             box = Rectangle(
-                (x, y), width, height, fill=False, linestyle="--", linewidth=0.9, edgecolor=_colour(answer.label)
+                (x, y), width, height, fill=False, linestyle="--", linewidth=0.9, edgecolor=label_colour(answer.label)
             )
             panel.add_patch(box)
         for x, y, inside in answer.points:
             where = plane.view.edges(np.array([x + 0.5, y + 0.5]), plane.shape) - 0.5
-            panel.plot(*where, "+" if inside else "x", color=_colour(answer.label), markersize=7, markeredgewidth=1.6)
+            panel.plot(
+                *where, "+" if inside else "x", color=label_colour(answer.label), markersize=7, markeredgewidth=1.6
+            )
     panel.set_title(_title(found, index, answers), fontsize=8).set_parse_math(False)
 
 
@@ -233,10 +233,7 @@ def write_masks_preview(
         for number, one in sorted(on_slice.get(index, []), key=lambda pair: -pair[1].area):
             # hues a golden angle apart: neighbours in number, often neighbours in place, differ most
             colour = hsv_to_rgb((number * 0.618034 % 1, 0.75, 1.0))
-            mask = plane.view.apply(one.mask)
-            edge = mask & ~ndimage.binary_erosion(mask)
-            shown[mask] = 0.65 * shown[mask] + 0.35 * colour
-            shown[edge] = colour
+            paint(shown, plane.view.apply(one.mask), colour)
         panel.imshow(shown, aspect=row_mm / column_mm, interpolation="nearest")
         panel.set_title(f"{plane.axis} = {index}   {counted(len(on_slice.get(index, [])), 'mask')}", fontsize=8)
     if title:
@@ -248,7 +245,3 @@ def upright_rectangle(plane: SlicePlane, box: Box) -> tuple[float, float, float,
     """A half-open stored box as (x, y, width, height) on the upright slice, pixel centres at integers."""
     x0, y0, x1, y1 = plane.view.boxes(np.array(box), plane.shape).tolist()
     return x0 - 0.5, y0 - 0.5, x1 - x0, y1 - y0
-
-
-def _colour(label: int) -> str:
-    return COLOURS[(label - 1) % len(COLOURS)]

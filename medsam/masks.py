@@ -182,7 +182,11 @@ class CompactMask:
         """The other way, also from what pycocotools wrote. Raises InputError when it is no mask."""
         if not isinstance(document, Mapping) or "slices" not in document:
             return cls.of(RLE.from_dict(document).to_array())
-        size, slices = document.get("size"), document["slices"]
+        return cls._from_slices(document.get("size"), document["slices"])
+
+    @classmethod
+    def _from_slices(cls, size: Any, slices: Any) -> CompactMask:
+        """Of a scan: [K, J, I], and number of a slice -> counts."""
         if not (isinstance(size, list | tuple) and len(size) == 3 and all(_is_count(n) and n > 0 for n in size)):
             raise InputError(f'The "size" of a mask with "slices" is [slices, rows, columns], not {str(size)[:60]}.')
         if math.prod(size) > _MAX_VOXELS:
@@ -397,14 +401,17 @@ class PackedMasks(Mapping[str, np.ndarray]):
         self._masks[name] = self._masks[name] | new if name in self._masks else new
 
     def notes_of(self, name: str) -> list[str]:
+        """What to know of one structure."""
         return list(self._notes.get(name, ()))
 
     @property
     def notes(self) -> tuple[str, ...]:
+        """What to know of all of them, each sentence once."""
         return tuple(dict.fromkeys(note for notes in self._notes.values() for note in notes))
 
     @property
     def voxels(self) -> dict[str, int]:
+        """Structure -> elements inside."""
         return {name: mask.area for name, mask in self._masks.items()}
 
     def compact(self, name: str) -> CompactMask:

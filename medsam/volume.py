@@ -136,6 +136,7 @@ class Volume:
 
     @property
     def is_colour(self) -> bool:
+        """Whether a last axis holds red, green and blue."""
         return self.array.ndim == 4
 
     def without_signal(self, plane: SlicePlane, index: int) -> np.ndarray | None:

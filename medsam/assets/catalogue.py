@@ -24,6 +24,7 @@ class Wheel:
 
     @property
     def requirement(self) -> str:
+        """As pip takes it."""
         return f"{self.project}=={self.version}"
 
     @property

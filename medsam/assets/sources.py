@@ -235,7 +235,7 @@ def _download_once(
 
 
 class _NetworkStream:
-    """A response whose failures to read are told apart from failures to write the disk."""
+    """A response whose read errors differ from those of writing to the disk."""
 
     def __init__(self, response: http.client.HTTPResponse) -> None:
         self._response = response

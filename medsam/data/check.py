@@ -77,10 +77,12 @@ class CheckReport:
 
     @property
     def errors(self) -> int:
+        """How many problems are errors."""
         return sum(problem.level == "error" for problem in self.problems)
 
     @property
     def warnings(self) -> int:
+        """How many problems are warnings."""
         return sum(problem.level == "warning" for problem in self.problems)
 
 

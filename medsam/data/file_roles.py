@@ -42,6 +42,7 @@ class Named:
 
     @property
     def place(self) -> Words:
+        """What its folders say, to be compared."""
         return tuple(part for part, _ in self.folders)
 
 

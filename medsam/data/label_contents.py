@@ -27,6 +27,7 @@ class LabelContents:
 
     @property
     def binary(self) -> bool:
+        """Whether it is one mask."""
         return not self.names and (self.threshold is not None or len(self.values) <= 1)
 
 

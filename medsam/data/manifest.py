@@ -138,6 +138,7 @@ class Case:
 
     @property
     def label_files(self) -> tuple[Path, ...]:
+        """Every file its label is in."""
         if self.label is None:
             return ()
         return (
@@ -165,6 +166,7 @@ class Manifest:
     notes: str | None = None
 
     def in_split(self, split: Split) -> tuple[Case, ...]:
+        """The cases of one side of the split."""
         return tuple(case for case in self.cases if case.split == split)
 
 

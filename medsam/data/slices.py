@@ -253,6 +253,7 @@ class ModelSlice:
 
     @classmethod
     def of(cls, image: MetaTensor, masks: Tensor, preprocess: Preprocess) -> ModelSlice:
+        """image: (C, h, w) with its plane in the meta, masks: bool (P, h, w), as `unpack` gives them."""
         prepared: MetaTensor = ToModelInputd("image", preprocess)({"image": image})["image"]
         return cls(prepared.as_tensor(), masks, prepared.meta["frame"])
 

@@ -27,7 +27,7 @@ def load_model(source: str | Path, device: str | torch.device = "cpu", spec: Mod
         `.pth`, MedSAM, LiteMedSAM, a Hugging Face `SamModel` (file or folder), a Lightning checkpoint or one of
         `save_checkpoint`. A name in `SPECS` wins over a file of that name; write `./name` for the file.
     spec: which model the checkpoint is. By default the card inside it says; without a card the keys and shapes
-        do (see `checkpoint.load_checkpoint` for what they cannot say). `model.spec` tells the outcome, and
+        do (see `checkpoint.load_checkpoint` for what they cannot say). `model.spec` states the outcome, and
         `model.spec.note` what had to be assumed.
 
     Raises CheckpointError when the file is missing, damaged, unsafe or of another architecture, and AssetError

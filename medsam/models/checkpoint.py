@@ -5,7 +5,7 @@ ways), and training checkpoints, whose weights sit under `state_dict` or `model`
 The architecture is worked out from names and shapes. Pickled code never runs: `.pth` files are read with
 `weights_only=True`.
 
-What names and shapes cannot say, and what is then assumed (and told in `ModelSpec.note`):
+What names and shapes cannot say, and what is then assumed (and stated in `ModelSpec.note`):
 - SAM ViT-B and MedSAM are the same network: MedSAM when the file's name contains "medsam", otherwise SAM. A file
   called model.safetensors or pytorch_model.bin goes by its folder's name.
 - TinyViT works at any size: 256 px and the published strides, as LiteMedSAM.
@@ -284,7 +284,7 @@ def _with_relative_positions(checkpoint: Checkpoint) -> tuple[Checkpoint, str]:
 
 
 def _inferred(checkpoint: Checkpoint) -> ModelSpec:
-    """The model by names and shapes; else the nearest one, against which what is wrong is then told."""
+    """The model by names and shapes; else the nearest one, which what is wrong is then named against."""
     spec = infer_spec(checkpoint.state, checkpoint.label) or nearest_spec(checkpoint.state)
     if spec is not None:
         return spec

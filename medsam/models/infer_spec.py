@@ -1,6 +1,6 @@
 """Which model weights belong to, worked out from their names and shapes.
 
-What names and shapes cannot say is assumed, and told in `ModelSpec.note`; `checkpoint` lists it.
+What names and shapes cannot say is assumed, and stated in `ModelSpec.note`; `checkpoint` lists it.
 Weights here are by their public names; they are looked at, never changed.
 """
 

@@ -82,8 +82,9 @@ class ModelSpec:
     """One model: its sizes, what it expects of its input, and where its weights come from.
 
     prompts: the kinds it was trained to answer alone; a network shown boxes only makes nothing of clicks and masks.
-    evidence: whether a box's shape and the pixels in it have a say beside the network (`inference.zoom`). They mend
+    use_priors: whether a box's shape and the pixels in it count beside the network (`inference.priors`). They help
     published weights; weights that were fine-tuned with loose boxes know better, and lose by it with such boxes.
+    Called "evidence" in cards.
     licence: of the public weights, empty when unknown. asset: name for `medsam.assets.cache.fetch`, None when the
     weights cannot be fetched. note: how a loader arrived at this spec when it had to assume something; it does
     not take part in comparisons.
@@ -124,7 +125,10 @@ class ModelSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, strings and lists: what a checkpoint carries as its card, safe without pickled code."""
-        return {"family": self.family, **_plain(asdict(self))}
+        card = {"family": self.family, **_plain(asdict(self))}
+        # its name in every card that was written so far
+        card["evidence"] = card.pop("use_priors")
+        return card
 
     @classmethod
     def from_dict(cls, card: dict[str, Any]) -> ModelSpec:

@@ -62,7 +62,7 @@ def clean(
         all sides. inf fills every one.
     min_island_mm: pieces smaller than this are removed; were all of them, the largest stays.
     fill_share, min_island_share: the same where there are no millimetres, as shares [0, 1] of the pixels of the mask.
-    keep: only the pieces asked for stay, whatever their size; see `Keep`. None keeps all of `min_island_mm`.
+    keep: only the pieces asked for stay, whatever their size; see `KeepComponents`. None keeps all of `min_island_mm`.
     smooth_mm: sigma of a Gaussian that rounds every piece's outline. Each keeps its volume (to ties), so thin and
         small ones change shape but do not vanish.
     within: bool like the mask, which lies in it: smoothing does not leave it.
@@ -99,7 +99,7 @@ class Cleanup:
 
     keep_islands: nothing of the default: islands under `ISLAND_MM` and holes under `HOLE_MM` stay, or, in a picture
     without millimetres, under `ISLAND_SHARE` and `HOLE_SHARE` of the mask.
-    one_piece: only the piece that the prompt points at stays, see `Keep`. smooth_mm: see `clean`.
+    one_piece: only the piece that the prompt points at stays, see `KeepComponents`. smooth_mm: see `clean`.
     """
 
     keep_islands: bool = False

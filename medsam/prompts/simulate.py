@@ -58,7 +58,7 @@ def inscribed_ellipse(box: tuple[float, float, float, float], shape: tuple[int, 
 def next_click(
     truth: np.ndarray, answer: np.ndarray | None = None, rng: np.random.Generator | None = None
 ) -> tuple[int, int, int] | None:
-    """The click (x, y, 1 inside | 0 outside) that mends the worst error of an answer; None when there is none.
+    """The click (x, y, 1 inside | 0 outside) that corrects the worst error of an answer; None when there is none.
 
     truth, answer: bool (h, w); answer None: nothing yet, so the click is the pixel deepest inside the object.
     Without `rng`, as in evaluation: the pixel farthest (in pixels, Euclidean) from the boundary of its error region.

@@ -114,7 +114,7 @@ def model_input(
     try:
         prepared: MetaTensor = pipeline({"image": image, "slice": index, "region": region})["image"]
     except RuntimeError as error:
-        # MONAI wraps whatever a transform raises; a wrong slice number is still the user's to mend
+        # MONAI wraps whatever a transform raises; a wrong slice number is still the user's to fix
         if isinstance(error.__cause__, MedSAMError):
             raise error.__cause__ from None
         raise

@@ -59,3 +59,13 @@ def test_a_card_survives_json(spec):
 def test_a_card_that_is_not_ours(card):
     with pytest.raises(CheckpointError, match="model card cannot be read"):
         ModelSpec.from_dict(card)
+
+
+def test_a_card_says_whether_priors_count_by_the_name_it_always_had():
+    loose = replace(tiny_spec(), use_priors=False)
+    card = json.loads(json.dumps(loose.to_dict()))
+    assert card["evidence"] is False
+    assert "use_priors" not in card
+    assert ModelSpec.from_dict(card) == loose
+    del card["evidence"]  # as in cards written before there was a choice
+    assert ModelSpec.from_dict(card) == tiny_spec()

@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medsam.cli.segment import add_network_arguments
-from medsam.errors import InputError, MedSAMError, PromptError, counted
-from medsam.progress import progress_bars
+from medsam.errors import InputError, PromptError, counted
+from medsam.progress import ProgressCallback, progress_bars
 
 if TYPE_CHECKING:
     from medsam.data.manifest import Case
     from medsam.geometry import Axis
+    from medsam.inference.predictor import Predictor
     from medsam.volume import Volume
 
 # Slices handed over together; a GPU encodes them in one batch. More would only make the progress bar jump.
@@ -44,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Encode what is not there yet. Raises MedSAMError subclasses for everything a user can mend."""
+    """Encode what is not there yet. Raises MedSAMError subclasses for everything a user can fix."""
     from medsam.io.save import check_folder
     from medsam.transforms.intensity import fixed_window
 
@@ -53,7 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
     cases = _cases(arguments)
 
     from medsam.inference.embeddings import EmbeddingCache
-    from medsam.inference.image_predictor import Crop
+    from medsam.inference.jobs import JobFailed, run_cases
     from medsam.inference.predictor import Predictor
 
     # no slice is asked for twice here: memory would only fill up
@@ -63,48 +65,57 @@ def run(arguments: argparse.Namespace) -> None:
     )
     predictor.ready()
     started = time.perf_counter()
-    slices = 0
-    failed: list[dict[str, str]] = []
-    with progress_bars("Cases", "Slices") as (case_done, slice_done):
-        for number, case in enumerate(cases):
-            case_done(number, len(cases))
-            slice_done(0, None)
-            try:
-                scan = case.load_image()
-                indices = _indices(case, scan, arguments.axis, arguments.all_slices)
-                scan_encoder = predictor.encoder_for(scan, axis=arguments.axis, window=case.window or arguments.window)
-            except MedSAMError as error:
-                # one bad file must not cost the night
-                failed.append({"case": case.id, "why": str(error)})
-                continue
-            for start in range(0, len(indices), _BATCH):
-                slice_done(start, len(indices))
-                scan_encoder.encode_many([Crop(index) for index in indices[start : start + _BATCH]])
-            slices += len(indices)
+    work = _Embedding(predictor, arguments.axis, arguments.window, arguments.all_slices)
+    with progress_bars("Cases", "Slices") as (progress, case_progress):
+        try:
+            done = run_cases(cases, work, progress=progress, case_progress=case_progress)
+        except JobFailed as error:
+            raise InputError(str(error)) from error
+    slices = sum(filter(None, done.results))
     report = {
         "model": predictor.name,
         "engine": predictor.engine.name,
         "precision": predictor.precision,
-        "cases": len(cases) - len(failed),
+        "cases": len(cases) - len(done.failures),
         "slices": slices,
         "encoded": predictor.encoded,
         "already_there": slices - predictor.encoded,
         "bytes_written": cache.written,
         "seconds": time.perf_counter() - started,
-        "failed": failed,
+        "failed": [{"case": cases[number].id, "why": why} for number, why in done.failures.items()],
         "out": str(arguments.out),
     }
     if arguments.json:
         print(json.dumps(report, indent=2, allow_nan=False))
     else:
         print(_sentence(report))
-    if failed:
-        listed = "\n".join(f"  {entry['case']}: {entry['why']}" for entry in failed[:20])
-        more = f"\n  and {len(failed) - 20} more" if len(failed) > 20 else ""
-        raise InputError(
-            f"{len(failed)} of {counted(len(cases), 'case')} could not be read:\n{listed}{more}\n"
-            "  The others are encoded. Mend these, or take them out of the manifest, and run the same command again."
-        )
+    done.raise_failures([case.id for case in cases], "be read", "The others are encoded.")
+
+
+@dataclass(frozen=True)
+class _Embedding:
+    """Encodes the slices of a case that are not kept yet; gives how many slices it has."""
+
+    predictor: Predictor
+    axis: Axis | None
+    window: str
+    all_slices: bool
+
+    def __call__(self, case: Case, progress: ProgressCallback) -> int:
+        from medsam.inference.image_predictor import Crop
+        from medsam.inference.jobs import JobFailed
+
+        scan = case.load_image()
+        indices = _indices(case, scan, self.axis, self.all_slices)
+        scan_encoder = self.predictor.encoder_for(scan, axis=self.axis, window=case.window or self.window)
+        for start in range(0, len(indices), _BATCH):
+            progress(start, len(indices))
+            try:
+                scan_encoder.encode_many([Crop(index) for index in indices[start : start + _BATCH]])
+            except InputError as error:
+                # the folder cannot be written: further cases would be encoded for nothing
+                raise JobFailed(str(error)) from error
+        return len(indices)
 
 
 def _cases(arguments: argparse.Namespace) -> list[Case]:

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from medsam.cli.segment import add_network_arguments
 from medsam.errors import PromptError, counted
+from medsam.progress import progress_bars
 
 if TYPE_CHECKING:
     from medsam.data.manifest import Case, Manifest
+    from medsam.evaluation.protocol import Protocol
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,33 +78,16 @@ def _tolerance(text: str) -> float | None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Evaluate and report. Raises MedSAMError subclasses for everything a user can mend."""
+    """Evaluate and report. Raises MedSAMError subclasses for everything a user can fix."""
     from medsam.data.manifest import check_files
     from medsam.data.manifest_json import read_manifest
-    from medsam.evaluation.protocol import Protocol
-    from medsam.evaluation.summary import RESERVED
-    from medsam.evaluation.tables import BASELINES
 
     if arguments.limit is not None and arguments.limit < 1:
         raise PromptError(f"--limit takes a whole number from 1, not {arguments.limit}.")
     if arguments.devices < 1:
         raise PromptError(f"--devices takes a whole number from 1, not {arguments.devices}.")
-    protocol = Protocol(
-        prompts=tuple(arguments.prompt or ["box"]),
-        jitter_px=tuple(arguments.jitter_px),
-        oracle=arguments.oracle,
-        seed=arguments.seed,
-        window=arguments.window,
-        axis=arguments.axis,
-        zoom=arguments.zoom,
-        keep_islands=arguments.keep_islands,
-        tolerance_mm=arguments.tolerance_mm,
-    )
-    sources = [*dict.fromkeys(arguments.model or ["litemedsam"])]
-    names = [_model_name(source) for source in sources]
-    for name in names:
-        if name in (*BASELINES, *RESERVED) or names.count(name) > 1:
-            raise PromptError(f"A model cannot be called {name} here, or two are. Rename the checkpoint file.")
+    protocol = _protocol(arguments)
+    models = _model_names(arguments.model or ["litemedsam"])
     manifests = [read_manifest(path) for path in arguments.manifest]
     cases = named_cases(manifests, arguments.split, arguments.limit)
     check_files((name, path) for name, case in cases for path in case.files)
@@ -111,32 +96,20 @@ def run(arguments: argparse.Namespace) -> None:
     from medsam.inference.embeddings import EmbeddingCache
     from medsam.inference.predictor import Predictor
 
-    counts = Counter(case.dataset for _, case in cases)
-    asked = {
-        "manifests": [
-            {"name": manifest.name, "reference": manifest.notes or "not stated", "cases": counts[manifest.name]}
-            for manifest in manifests
-        ],
-        "split": arguments.split,
-        "limit": arguments.limit,
-        "command": shlex.join(["medsam", *sys.argv[1:]]),
+    predictors = {
+        name: Predictor(
+            source,
+            arguments.device,
+            EmbeddingCache(folder=arguments.embeddings),
+            precision=arguments.precision,
+            engine=arguments.engine,
+        )
+        for name, source in models.items()
     }
-    folder = evaluate(
-        EvaluationRun(arguments.out, protocol, arguments.save_masks, timing=not arguments.no_timing, asked=asked),
-        cases,
-        {
-            name: Predictor(
-                source,
-                arguments.device,
-                EmbeddingCache(folder=arguments.embeddings),
-                precision=arguments.precision,
-                engine=arguments.engine,
-            )
-            for name, source in zip(names, sources, strict=True)
-        },
-        devices=arguments.devices,
-        device=arguments.device,
-    )
+    asked = _asked(arguments, manifests, cases)
+    this = EvaluationRun(arguments.out, protocol, arguments.save_masks, timing=not arguments.no_timing, asked=asked)
+    with progress_bars("Cases") as (progress,):
+        folder = evaluate(this, cases, predictors, processes=arguments.devices, progress=progress)
     summary = json.loads((folder / "summary.json").read_text())
     if arguments.json:
         print(json.dumps(summary, indent=2))
@@ -147,6 +120,49 @@ def run(arguments: argparse.Namespace) -> None:
         what = counted(len(skipped), "structure of a case was", "structures of cases were")
         listed = "the report lists it" if len(skipped) == 1 else "the report lists them"
         print(f"Note: {what} not measured; {listed}.", file=sys.stderr)
+
+
+def _protocol(arguments: argparse.Namespace) -> Protocol:
+    from medsam.evaluation.protocol import Protocol
+
+    return Protocol(
+        prompts=tuple(arguments.prompt or ["box"]),
+        jitter_px=tuple(arguments.jitter_px),
+        oracle=arguments.oracle,
+        seed=arguments.seed,
+        window=arguments.window,
+        axis=arguments.axis,
+        zoom=arguments.zoom,
+        keep_islands=arguments.keep_islands,
+        tolerance_mm=arguments.tolerance_mm,
+    )
+
+
+def _model_names(sources: list[str]) -> dict[str, str]:
+    """Name in the tables -> known name or checkpoint file, of each model once."""
+    from medsam.evaluation.summary import RESERVED
+    from medsam.evaluation.tables import BASELINES
+
+    sources = [*dict.fromkeys(sources)]
+    names = [_model_name(source) for source in sources]
+    for name in names:
+        if name in (*BASELINES, *RESERVED) or names.count(name) > 1:
+            raise PromptError(f"A model cannot be called {name} here, or two are. Rename the checkpoint file.")
+    return dict(zip(names, sources, strict=True))
+
+
+def _asked(arguments: argparse.Namespace, manifests: list[Manifest], cases: list[tuple[str, Case]]) -> dict[str, Any]:
+    """What the summary tells of how this was started."""
+    counts = Counter(case.dataset for _, case in cases)
+    return {
+        "manifests": [
+            {"name": manifest.name, "reference": manifest.notes or "not stated", "cases": counts[manifest.name]}
+            for manifest in manifests
+        ],
+        "split": arguments.split,
+        "limit": arguments.limit,
+        "command": shlex.join(["medsam", *sys.argv[1:]]),
+    }
 
 
 def _model_name(source: str) -> str:

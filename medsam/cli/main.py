@@ -47,7 +47,7 @@ _OWN_PARSER = ("fit", "validate", "test")
 
 # module -> the extra of pyproject.toml that brings it
 _EXTRAS = {
-    "lightning": "evaluate",
+    "lightning": "train",
     "pandas": "evaluate",
     "jinja2": "evaluate",
     "huggingface_hub": "hub",

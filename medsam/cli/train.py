@@ -17,8 +17,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from medsam.errors import CheckpointError, InputError
 from medsam.models.checkpoint import model_of, read_checkpoint, save_checkpoint
-from medsam.trainer import interruptible, progress_bar, quiet
 from medsam.training.datamodule import SliceDataModule
+from medsam.training.loops import interruptible, progress_bar, quiet
 from medsam.training.module import SamFineTuning
 from medsam.training.overlays import SampleOverlays
 

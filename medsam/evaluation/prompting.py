@@ -20,6 +20,7 @@ from medsam.inference.propagate import propagate_all
 from medsam.inference.zoom import SliceResult, segment_slice
 from medsam.metrics.overlap import iou
 from medsam.postprocess.clean import Cleanup
+from medsam.progress import ProgressCallback
 from medsam.prompts.prompt import SlicePrompt
 from medsam.prompts.simulate import jittered, rough_mask, seeded, tight_box
 
@@ -123,7 +124,11 @@ def _oracle(scan_encoder: MeteredEncoder, index: int, targets: Sequence[Target],
 
 
 def evaluate_volume(
-    scan_encoder: MeteredEncoder, middles: Sequence[Target], references: Mapping[str, Sequence[int]], protocol: Protocol
+    scan_encoder: MeteredEncoder,
+    middles: Sequence[Target],
+    references: Mapping[str, Sequence[int]],
+    protocol: Protocol,
+    progress: ProgressCallback | None = None,
 ) -> Iterator[Found]:
     """Propagation from one slice a structure, all structures together.
 
@@ -136,7 +141,7 @@ def evaluate_volume(
         bill = Bill()
         seeds = {target.structure: {target.index: target.first[question]} for target in middles}
         with scan_encoder.charge(bill):
-            found = propagate_all(scan_encoder, seeds, zoom=protocol.zoom)
+            found = propagate_all(scan_encoder, seeds, zoom=protocol.zoom, progress=progress)
         for target in middles:
             spread = found[target.structure]
             geometry = scan_encoder.scan.geometry

@@ -6,17 +6,15 @@
     DIR/masks/...           with keep_masks
     DIR/metrics.csv, slices.csv, summary.json, report.html, table.tex     made from the above when all cases are done
 
-The loop is Lightning's `test`, so `devices` shards the cases: every process walks the list and takes its own part.
-Rows come from the case files in manifest order, so how a run was cut and sharded leaves no trace in the tables.
+Cases are shared among `processes` by `run_cases`. Rows come from the case files in manifest order, so how a run was cut
+and shared leaves no trace in the tables.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,21 +24,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningModule, Trainer
-from torch.utils.data import DataLoader, Dataset
 
 from medsam._version import __version__
 from medsam.data.manifest import Case
-from medsam.errors import InputError, MedSAMError, counted
+from medsam.errors import InputError, counted
 from medsam.evaluation.protocol import Protocol
 from medsam.evaluation.same_task import changes
 from medsam.evaluation.tables import file_name
 from medsam.evaluation.zero_shot import CaseResult, Subject, evaluate_case
 from medsam.files import write_text, write_whole
 from medsam.inference.embeddings import weights_digest
+from medsam.inference.jobs import run_cases
 from medsam.inference.predictor import Predictor
 from medsam.io.save import check_folder, save_labels
-from medsam.trainer import interruptible, progress_bar, quiet
+from medsam.progress import ProgressCallback
 from medsam.volume import LabelVolume
 
 
@@ -67,12 +64,14 @@ def evaluate(
     cases: Sequence[tuple[str, Case]],
     models: Mapping[str, Predictor],
     *,
-    devices: int = 1,
-    device: str = "auto",
+    processes: int = 1,
+    progress: ProgressCallback | None = None,
 ) -> Path:
     """Measure what is not measured yet, then write the tables and the report. Returns the folder.
 
-    cases: (id, case); ids are unique. models: name -> predictor. devices: processes (or GPUs) that share the cases.
+    cases: (id, case); ids are unique. models: name -> predictor. processes: that share the cases, each on a GPU of its
+    own where there are several. progress: called with (cases done, cases to measure), also once a slice; what it raises
+    ends the run, and the same call goes on from there.
     A case that cannot be read does not stop the others; they are all named at the end. A finished case is measured
     again when its files, its entry in the manifest or this program have changed.
     Raises InputError when the folder holds another evaluation, or cases could not be measured.
@@ -82,82 +81,36 @@ def evaluate(
         if taken.setdefault(file_name(name), name) != name:
             raise InputError(f"The cases {taken[file_name(name)]} and {name} would share a file. Rename one of them.")
     _open_folder(run, models)
-    todo = [number for number, (name, case) in enumerate(cases) if not _is_done(run, name, case)]
-    if todo:
-        with quiet():
-            trainer = Trainer(
-                accelerator=device,
-                devices=devices,
-                strategy="ddp" if devices > 1 else "auto",
-                logger=False,
-                enable_checkpointing=False,
-                enable_model_summary=False,
-                use_distributed_sampler=False,  # it would pad the list with repeats; the module takes its own share
-                callbacks=[progress_bar("Cases")],
-            )
-            loader = DataLoader(_Numbers(todo), batch_size=None, num_workers=0)
-            with interruptible(trainer):
-                trainer.test(_ZeroShotTest(run, cases, models), loader, verbose=False)
-        if trainer.global_rank != 0:
-            sys.exit(0)  # the first process writes the tables
-    failures = [(name, _failure(run, name)) for name, case in cases if not _is_done(run, name, case)]
-    if failures:
-        listed = "\n".join(f"  {name}: {why}" for name, why in failures[:20])
-        more = f"\n  and {len(failures) - 20} more" if len(failures) > 20 else ""
-        raise InputError(
-            f"{len(failures)} of {counted(len(cases), 'case')} could not be measured:\n{listed}{more}\n"
-            "  The others are kept. Mend these, or take them out of the manifest, and run the same command again."
-        )
-    _write_tables(run, [name for name, _ in cases])
+    names = [name for name, _ in cases]
+    done = run_cases(
+        cases,
+        _Evaluation(run, dict(models)),
+        processes=processes,
+        is_done=lambda named: _is_done(run, *named),
+        progress=progress,
+    )
+    done.raise_failures(names, "be measured", "The others are kept.")
+    _write_tables(run, names)
     return run.folder
 
 
-class _Numbers(Dataset[int]):
-    """The numbers of the cases to be measured."""
+@dataclass(frozen=True)
+class _Evaluation:
+    """Measures a case and keeps its rows, in any process."""
 
-    def __init__(self, numbers: Sequence[int]) -> None:
-        self.numbers = numbers
+    run: EvaluationRun
+    models: Mapping[str, Predictor]
 
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def __getitem__(self, index: int) -> int:
-        return self.numbers[index]
-
-
-class _ZeroShotTest(LightningModule):
-    """One test step is one case."""
-
-    def __init__(self, run: EvaluationRun, cases: Sequence[tuple[str, Case]], models: Mapping[str, Predictor]) -> None:
-        super().__init__()
-        self.run, self.cases, self.predictors = run, cases, dict(models)
-        # registered, so that Lightning puts them on this process's device
-        self.networks = torch.nn.ModuleList([predictor.sam for predictor in models.values()])
-
-    def on_test_start(self) -> None:
-        for predictor in self.predictors.values():
-            predictor.device = self.device
-        if self.device.type == "cpu" and self.trainer.world_size > 1:
-            torch.set_num_threads(max(1, (os.cpu_count() or 1) // self.trainer.world_size))
-
-    def on_test_end(self) -> None:
-        # the first process goes on to the tables, which need everybody's cases
-        self.trainer.strategy.barrier()
-
-    def test_step(self, number: int, batch_index: int) -> None:
-        if batch_index % self.trainer.world_size != self.trainer.global_rank:
-            return
-        name, case = self.cases[int(number)]
-        failed = self.run.case_file(name).with_suffix(".failed")
-        failed.unlink(missing_ok=True)
+    def __call__(self, named: tuple[str, Case], progress: ProgressCallback) -> None:
+        name, case = named
+        # before the files are read: whoever changes them meanwhile has the case measured again
         made_from = _made_from(case)
-        try:
-            subject = _subject(name, case)
-            result = evaluate_case(subject, self.predictors, self.run.protocol, keep_masks=self.run.keep_masks)
-        except MedSAMError as error:
-            # one bad file must not cost the night; other processes would wait for this one for ever
-            failed.write_text(str(error), encoding="utf-8")
-            return
+        for model in self.models.values():
+            model.ready()  # not on the clock of the first case
+        subject = _subject(name, case)
+        result = evaluate_case(
+            subject, self.models, self.run.protocol, keep_masks=self.run.keep_masks, progress=progress
+        )
         _write_case(self.run, name, result, made_from)
 
 
@@ -181,13 +134,6 @@ def _is_done(run: EvaluationRun, name: str, case: Case) -> bool:
         return json.loads(run.case_file(name).read_text())["made_from"] == _made_from(case)
     except (OSError, ValueError, KeyError):
         return False
-
-
-def _failure(run: EvaluationRun, name: str) -> str:
-    try:
-        return run.case_file(name).with_suffix(".failed").read_text(encoding="utf-8")
-    except OSError:
-        return "the run ended before it"
 
 
 # -- the folder -------------------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ from medsam.io.labels import notes_on
 from medsam.labels import DEFAULT_TOLERANCE_MM
 from medsam.metrics.measure import measure
 from medsam.postprocess.merge import merge_by_predicted_iou
+from medsam.progress import ProgressCallback
 from medsam.prompts.prompt import Box, SlicePrompt
 from medsam.prompts.simulate import inscribed_ellipse
 from medsam.transforms.intensity import IntensityWindow, resolve_window, window_notes
@@ -142,11 +143,17 @@ class _Answers:
 
 
 def evaluate_case(
-    subject: Subject, predictors: Mapping[str, Predictor], protocol: Protocol, *, keep_masks: bool = False
+    subject: Subject,
+    predictors: Mapping[str, Predictor],
+    protocol: Protocol,
+    *,
+    keep_masks: bool = False,
+    progress: ProgressCallback | None = None,
 ) -> CaseResult:
     """Score every model and the answers without one on one case; a look is encoded once a model for all its prompts.
 
     Rows come prompt by prompt, in the protocol's order.
+    progress: called with (slices done, slices), and of each propagation with its own.
     Raises InputError for a reference off the scan's grid. A case without any structure of enough pixels gives no rows.
     """
     references = {}
@@ -178,6 +185,8 @@ def evaluate_case(
     answers: dict[_Key, _Answers] = {}
     prompted: dict[str, list[int]] = {}
     for index in range(plane.count):
+        if progress is not None:
+            progress(index, plane.count)
         targets = targets_on(subject.key, _truths(references, plane, index), index, protocol)
         if not targets:
             continue
@@ -193,7 +202,7 @@ def evaluate_case(
             ]
             reach = {name: references[name].slices(plane) for name in prompted}
             for model, scan_encoder in looks.items():
-                _keep(answers, model, evaluate_volume(scan_encoder, middles, reach, protocol))
+                _keep(answers, model, evaluate_volume(scan_encoder, middles, reach, protocol, progress))
         else:
             why = "not propagated: the scan has one slice only"
             result.skipped += [{"structure": name, "why": why} for name in prompted]

@@ -165,6 +165,8 @@ class ImagePredictor:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
+        # weights come back on the very GPU they were pickled on, whichever this process has been given
+        self.sam.to(self.device)
         self._prepared, self._lock = WeakKeyDictionary(), threading.Lock()
 
     @property

@@ -48,11 +48,18 @@ _GRACE = 15.0
 _LISTED = 20
 
 
+class JobFailed(MedSAMError):
+    """What would befall every further case, too, such as a full disk: raised by the work, it ends the whole job."""
+
+
 class CaseWork(Protocol[_Case, _Result]):
     """What is done with a case. For several processes it is pickled, as are its cases and results."""
 
     def __call__(self, case: _Case, progress: ProgressCallback, /) -> _Result:
-        """progress: to be called once a slice. Raises MedSAMError where the case, not the program, is at fault."""
+        """progress: to be called once a slice.
+
+        Raises MedSAMError where the case is at fault, JobFailed where going on makes no sense.
+        """
         ...
 
 
@@ -96,7 +103,7 @@ def run_cases(
     is_done: asked once a case before anything starts; a job that was ended goes on where it was.
     progress: called with (cases done, cases to do), also once a slice, so that raising ends the job there.
     case_progress: called with (slices done, slices) of the present case; only where one process does the work.
-    Raises what `progress` raises, KeyboardInterrupt, and every exception of `work` that is no MedSAMError.
+    Raises what `progress` raises, KeyboardInterrupt, JobFailed, and every exception of `work` that is no MedSAMError.
     """
     todo = [number for number, case in enumerate(cases) if is_done is None or not is_done(case)]
     tell = _Progress(len(todo), progress, case_progress)
@@ -152,7 +159,7 @@ def _one_by_one(
 def _tried(work: CaseWork[Case, Result], case: Case, progress: ProgressCallback) -> tuple[Result | None, str | None]:
     try:
         return work(case, progress), None
-    except Cancelled:
+    except (Cancelled, JobFailed):
         raise
     except MedSAMError as error:
         return None, str(error)

@@ -17,6 +17,7 @@ import torch
 
 from medsam.cli.main import main
 from medsam.data.manifest_json import read_manifest
+from medsam.errors import InputError
 from medsam.inference.embeddings import EmbeddingCache
 from medsam.inference.predictor import Predictor
 from medsam.models.build import build_model
@@ -158,6 +159,19 @@ def test_one_bad_scan_does_not_stop_the_others(words, manifest, capsys):
     assert (report["cases"], report["encoded"]) == (1, 5)
     assert [entry["case"] for entry in report["failed"]] == ["a0"]
     assert said.err.startswith("InputError: 1 of 2 cases could not be read:\n  a0: Case a0, image: ")
+
+
+def test_a_folder_that_cannot_be_written_ends_the_run(words, monkeypatch, capsys):
+    tried = []
+
+    def full(cache, key, features):
+        tried.append(key)
+        raise InputError("The disk is full.")
+
+    monkeypatch.setattr(EmbeddingCache, "put", full)
+    assert main([*words, "--all-slices"]) == 2
+    assert capsys.readouterr() == ("", "InputError: The disk is full.\n")
+    assert len(tried) == 1, "of two cases"
 
 
 @pytest.mark.parametrize(

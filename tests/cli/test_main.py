@@ -63,7 +63,7 @@ def test_a_window_may_start_with_a_minus(monkeypatch):
 
 def test_a_missing_extra_is_named(monkeypatch, capsys):
     def needs(arguments):
-        raise ModuleNotFoundError("No module named 'lightning'", name="lightning.pytorch")
+        raise ModuleNotFoundError("No module named 'pandas'", name="pandas.core")
 
     monkeypatch.setattr("medsam.cli.segment.run", needs)
     assert main(["segment", "a.nii"]) == 2

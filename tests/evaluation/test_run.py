@@ -15,9 +15,15 @@ import pandas as pd
 import pytest
 from phantoms import block
 
+from medsam.cli.evaluate import named_cases
 from medsam.cli.main import main
-from medsam.evaluation.run import differences
+from medsam.data.manifest_json import read_manifest
+from medsam.errors import Cancelled
+from medsam.evaluation.protocol import Protocol
+from medsam.evaluation.run import EvaluationRun, differences
+from medsam.evaluation.run import evaluate as evaluate_cases
 from medsam.evaluation.tables import COLUMNS
+from medsam.inference.predictor import Predictor
 
 pytestmark = pytest.mark.weights
 
@@ -106,6 +112,32 @@ def held(*arguments: str) -> subprocess.Popen:
 
 def started(*words: str) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_raising_from_progress_ends_a_run_at_a_slice_with_nothing_half_written(finished, manifest, tmp_path):
+    out, cases = tmp_path / "out", named_cases([read_manifest(manifest)], None, None)
+    seen = []
+
+    def progress(done, total):
+        assert total == 5
+        seen.append(done)
+        if seen.count(1) == 4:  # told that it is done, of its start, and of its two slices
+            raise Cancelled
+
+    run = EvaluationRun(out, Protocol(), keep_masks=True, timing=False)
+    models = {"litemedsam": Predictor("litemedsam", "cpu")}
+    with pytest.raises(Cancelled):
+        evaluate_cases(run, cases, models, progress=progress)
+    assert sorted(path.name for path in out.rglob("*") if path.is_file()) == [
+        "case0.json",
+        "case0.litemedsam.json",
+        "case0.litemedsam.nii.gz",
+        "case0.npz",
+        "run.json",
+    ]
+    evaluate_cases(run, cases, models)
+    for name in ("metrics.csv", "slices.csv"):
+        assert (out / name).read_bytes() == (finished / name).read_bytes()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kills a process")

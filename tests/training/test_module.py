@@ -22,10 +22,10 @@ from medsam.models.checkpoint import save_checkpoint
 from medsam.models.sam import Sam
 from medsam.models.specs import ModelSpec, tiny_spec
 from medsam.prompts.simulate import tight_box
-from medsam.trainer import quiet
 from medsam.training import module as training
 from medsam.training.datamodule import Batch, Exam, SliceDataModule
 from medsam.training.interaction import Interaction
+from medsam.training.loops import quiet
 from medsam.training.lora import LoraSettings
 from medsam.training.losses import LossWeights
 from medsam.training.module import Parts, SamFineTuning, TrainingDiverged

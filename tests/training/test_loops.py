@@ -6,8 +6,8 @@ import pytest
 from lightning.pytorch import Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 
-from medsam import trainer
-from medsam.trainer import progress_bar, quiet
+from medsam.training import loops as our_loops
+from medsam.training.loops import progress_bar, quiet
 
 
 @pytest.fixture
@@ -20,8 +20,8 @@ def told(monkeypatch) -> list:
         yield (lambda done, total: found.append((name, done, total)),)
         found.append(("end", name))
 
-    monkeypatch.setattr(trainer, "progress_lines", lines)
-    monkeypatch.setattr(trainer, "on_terminal", lambda: False)
+    monkeypatch.setattr(our_loops, "progress_lines", lines)
+    monkeypatch.setattr(our_loops, "on_terminal", lambda: False)
     return found
 
 

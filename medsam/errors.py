@@ -10,13 +10,16 @@ MedSAMError
 └── Cancelled               nothing is wrong: somebody ended the job
 
 A message says what is wrong, where (file, DICOM tag number and name, or which prompt) and what to do.
-It never holds a patient's name, number or date of birth. The command line prints it without a traceback
-and exits with 2; a server answers 422.
+It never holds a patient's name, number or date of birth. Where an argument is to be changed, the message names it as
+Python does, in backquotes, and `parameter` says which one it is: the command line shows its option instead, prints the
+message without a traceback and exits with 2; a server answers 422.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from typing import Self
 
 # what a terminal obeys instead of showing (a line end is let through: some messages have several lines), and bytes of
 # a file name that are no UTF-8, which no stream takes
@@ -29,7 +32,23 @@ def printable(text: str) -> str:
 
 
 class MedSAMError(Exception):
-    """Base of all expected errors; `str()` is ready to be shown to a user, control characters made visible."""
+    """Base of all expected errors; `str()` is ready to be shown to a user, control characters made visible.
+
+    parameters: the arguments to change, which the message names in backquotes, the likeliest one first.
+    """
+
+    def __init__(self, message: str = "", *, parameter: str | Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.parameters = (parameter,) if isinstance(parameter, str) else tuple(parameter)
+
+    @property
+    def parameter(self) -> str | None:
+        """The argument to change; None when the fault lies elsewhere, as in a file."""
+        return self.parameters[0] if self.parameters else None
+
+    def within(self, where: str) -> Self:
+        """The same error, its message led by where it happened: "WHERE: message"."""
+        return type(self)(f"{where}: {self}", parameter=self.parameters)
 
     def __str__(self) -> str:
         return printable(super().__str__())
@@ -65,8 +84,8 @@ class Cancelled(MedSAMError):
     Nothing is half written, and the job can be started again.
     """
 
-    def __init__(self, message: str = "The job was cancelled.") -> None:
-        super().__init__(message)
+    def __init__(self, message: str = "The job was cancelled.", *, parameter: str | Sequence[str] = ()) -> None:
+        super().__init__(message, parameter=parameter)
 
 
 def counted(number: int, one: str, several: str | None = None) -> str:

@@ -261,7 +261,8 @@ def _from_local(asset: Asset, local: Path, sha256: str | None) -> Asset:
         if expected is None:
             raise AssetError(
                 f"{asset.name}: the sha256 of {file.filename} is not in our table. Give the one shown on the "
-                f"page of {file.source} with --sha256, so that the file can be verified."
+                f"page of {file.source} as `sha256`, so that the file can be verified.",
+                parameter="sha256",
             )
         files.append(replace(file, source=_local_source(asset, file, local), sha256=expected))
     return replace(asset, files=tuple(files))

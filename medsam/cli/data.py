@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from medsam.cli.flags import with_flags
 from medsam.errors import InputError, counted
 from medsam.io.files import is_whole
 from medsam.progress import progress_bars
@@ -165,7 +166,7 @@ def _index(arguments: argparse.Namespace) -> None:
             progress=progress,
         )
     for remark in found.remarks:
-        print(remark, file=sys.stderr)
+        print(with_flags(remark, ("labels", "threshold"), arguments), file=sys.stderr)
     write_manifest(found.manifest, arguments.out, force=arguments.force)
     cases = found.manifest.cases
     labelled = sum(case.label is not None for case in cases)

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medsam.cli.flags import with_flags
 from medsam.cli.segment import add_scan_arguments, checkpoint_file, default_out
 from medsam.errors import InputError, PromptError, counted, printable
 from medsam.progress import progress_bars
@@ -119,7 +120,7 @@ def run(arguments: argparse.Namespace) -> None:
         "preview": None if arguments.preview is None else str(arguments.preview),
     }
     for note in notes:
-        print(f"Note: {printable(note)}", file=sys.stderr)
+        print(f"Note: {with_flags(printable(note), ('modality',), arguments)}", file=sys.stderr)
     if arguments.json:
         print(json.dumps(report, indent=2, allow_nan=False))
         return

@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from medsam._version import __version__
+from medsam.cli.flags import with_flags
 from medsam.errors import MedSAMError
 
 # command -> (module, one line for --help). A module offers add_arguments(parser) and run(arguments) -> None; those of
@@ -83,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MedSAMError as error:
         if arguments.debug:
             traceback.print_exc()
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        print(f"{type(error).__name__}: {with_flags(str(error), error.parameters, arguments)}", file=sys.stderr)
         return 2
     except Exception as error:
         if arguments.debug:

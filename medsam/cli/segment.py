@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medsam.cli.flags import with_flags
 from medsam.errors import InputError, PromptError, printable
 from medsam.progress import progress_bars
 
@@ -153,7 +154,7 @@ def run(arguments: argparse.Namespace) -> None:
         write_preview(scan, found, arguments.preview, title=f"{predictor.name}, window {found.window.name}")
 
     for note in found.notes:
-        print(f"Note: {printable(note)}", file=sys.stderr)
+        print(f"Note: {with_flags(printable(note), ('modality',), arguments)}", file=sys.stderr)
     report = summary(scan, found, predictor.name, loaded, outs, arguments.preview)
     if arguments.json:
         print(json.dumps(report, indent=2, allow_nan=False))

@@ -81,7 +81,8 @@ def cards_folder() -> Path:
             return folder
     raise InputError(
         "There are no data set cards here: this medsam was installed without the `datasets` folder of its repository. "
-        "Run from a checkout, or pass one card with --card FILE."
+        "Run from a checkout, or pass the file of one as `card`.",
+        parameter="card",
     )
 
 

@@ -306,7 +306,7 @@ def _add_files(
         if len(sentences) > _MOST:
             found.remarks.append(f"and {len(sentences) - _MOST} more of which each {what}")
     if unread and found.threshold is None:
-        found.remarks.append("for pictures that are masks of one structure pass --threshold, e.g. 127")
+        found.remarks.append("for pictures that are masks of one structure pass `threshold`, e.g. 127")
     if wrong_grid:
         some = ", ".join(f"{label} and {image}" for image, label in list(wrong_grid)[:3])
         found.remarks.append(f"not paired, because their sizes differ: {some}")
@@ -440,7 +440,7 @@ def _name_values(found: _Index) -> None:
     names = {f"label_{value}": value for value in sorted(values)}
     if names:
         some = ", ".join(str(value) for value in sorted(values)[:8]) + (", ..." if len(values) > 8 else "")
-        found.remarks.append(f"label values are named label_N, for N = {some}; edit `labels`, or pass --labels")
+        found.remarks.append(f"label values are named label_N, for N = {some}; edit the manifest, or pass `labels`")
     for number, one in contents.items():
         if number in masks:
             mask = {found.unnamed: found.labels[found.unnamed]}
@@ -478,7 +478,7 @@ def _use_names(found: _Index, labels: Mapping[str, int]) -> None:
     if lost:
         found.remarks.append(
             f"{len(lost)} labels are masks of one structure, not maps of {', '.join(structures)}, e.g. of {lost[0]}; "
-            "name one structure with --labels, or put the masks of each structure into a folder of its name"
+            "name one structure with `labels`, or put the masks of each structure into a folder of its name"
         )
 
 

@@ -67,7 +67,7 @@ class Case:
             if self.spacing_mm is not None:
                 volume = replace(volume, geometry=_respaced(volume.geometry, self.spacing_mm))
         except InputError as error:
-            raise type(error)(f"Case {self.id}, image: {error}") from error
+            raise error.within(f"Case {self.id}, image") from error
         return replace(volume, modality=self.modality) if self.modality else volume
 
     def load_references(self, scan: Volume) -> Mapping[str, np.ndarray]:
@@ -99,7 +99,7 @@ class Case:
                 )
             return self._masks_of_files(self.label, geometry, scan)
         except InputError as error:
-            raise type(error)(f"Case {self.id}, label: {error}") from error
+            raise error.within(f"Case {self.id}, label") from error
 
     def _masks_of_files(
         self, label: Mapping[str, tuple[Path, ...]], geometry: VolumeGeometry, scan: Volume

@@ -187,13 +187,16 @@ def in_the_way(texts: Mapping[Path, str], *, force: bool = False) -> None:
         except OSError as error:
             raise InputError(f"{path} is there already and cannot be read: {error.strerror}. Name another.") from error
         if force and path.suffix.lower() != ".json":
-            raise InputError(f"--force overwrites manifests, *.json; {path.name} is none. Name another --out.")
+            raise InputError(
+                f"`force` overwrites manifests, *.json; {path.name} is none. Name another file.", parameter="force"
+            )
         others.append(path)
     if others and not force:
         names = ", ".join(map(str, others[:5])) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
         there = "is there already and holds" if len(others) == 1 else "are there already and hold"
         raise InputError(
-            f"{names} {there} something else, perhaps edited by hand. Name another --out, or overwrite with --force."
+            f"{names} {there} something else, perhaps edited by hand. Name another file, or overwrite with `force`.",
+            parameter="force",
         )
 
 

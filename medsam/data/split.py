@@ -43,9 +43,11 @@ def split_manifest(
     """
     for name, share in (("test", test), ("val", val)):
         if not 0 <= share < 1:
-            raise InputError(f"--{name} is {share:g}; expected a share of the patients, from 0 to below 1.")
+            raise InputError(
+                f"`{name}` is {share:g}; expected a share of the patients, from 0 to below 1.", parameter=name
+            )
     if test + val >= 1:
-        raise InputError(f"--test {test:g} and --val {val:g} leave nothing to train on.")
+        raise InputError(f"`test` {test:g} and `val` {val:g} leave nothing to train on.", parameter=("test", "val"))
     manifest = replace(manifest, cases=assign(manifest.cases).cases)
     tags = _tags(manifest, stratify, progress, unread)
     sizes: dict[Split, int] = {}
@@ -78,9 +80,12 @@ def fold_manifest(
     With the same seed, the test parts of all folds cover every patient once. Raises InputError as `split_manifest`.
     """
     if folds < 2 or not 0 <= fold < folds:
-        raise InputError(f"--folds {folds} --fold {fold}: expected at least 2 folds, and a fold from 0 to folds - 1.")
+        raise InputError(
+            f"`folds` {folds}, `fold` {fold}: expected at least 2 folds, and a fold from 0 to folds - 1.",
+            parameter=("folds", "fold"),
+        )
     if not 0 <= val < 1:
-        raise InputError(f"--val is {val:g}; expected a share of the patients, from 0 to below 1.")
+        raise InputError(f"`val` is {val:g}; expected a share of the patients, from 0 to below 1.", parameter="val")
     manifest = replace(manifest, cases=assign(manifest.cases).cases)
     tags = _tags(manifest, stratify, progress, unread)
     if len(tags) < folds:
@@ -94,7 +99,8 @@ def fold_manifest(
     wanted = max(1, round(val * len(rest))) if val > 0 else 0
     if wanted >= len(rest):
         raise InputError(
-            f"{manifest.name}: {counted(len(rest), 'patient')} outside the fold: too few for --val {val:g}."
+            f"{manifest.name}: {counted(len(rest), 'patient')} outside the fold: too few for `val` {val:g}.",
+            parameter="val",
         )
     inner = _stratified(rest, [wanted, len(rest) - wanted], np.random.default_rng([seed, fold]))
     chosen: dict[str, Split] = {patient: "test" for patient, part in parts.items() if part == fold}
@@ -144,7 +150,7 @@ def case_structures(case: Case) -> set[str]:
             frame=case.label_frame,
         )
     except InputError as error:
-        raise type(error)(f"Case {case.id}, label: {error}") from error
+        raise error.within(f"Case {case.id}, label") from error
 
 
 def _stratified(tags: Mapping[str, Collection[str]], sizes: Sequence[int], rng: np.random.Generator) -> dict[str, int]:

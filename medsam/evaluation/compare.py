@@ -166,13 +166,14 @@ def compare(
     if metric not in HIGHER_IS_BETTER:
         raise InputError(f"Runs are compared by one of {', '.join(HIGHER_IS_BETTER)}, not by {metric!r}.")
     tables = read_table(a), read_table(b)
-    options = ("--model-a", model_a), ("--model-b", model_b)
-    chosen = [_side(*entry, prompt) for entry in zip((a, b), tables, options, strict=True)]
+    models = ("model_a", model_a), ("model_b", model_b)
+    chosen = [_side(*entry, prompt) for entry in zip((a, b), tables, models, strict=True)]
     sides, rows = [side for side, _ in chosen], [found for _, found in chosen]
     if sides[0] == sides[1] and Path(a).resolve() == Path(b).resolve():
         raise InputError(
-            f"Both sides are {sides[0].model} of {a}. Name another folder, or two of its models with --model-a and "
-            f"--model-b: {', '.join(tables[0]['model'].unique())}."
+            f"Both sides are {sides[0].model} of {a}. Name another folder, or two of its models with `model_a` and "
+            f"`model_b`: {', '.join(tables[0]['model'].unique())}.",
+            parameter=("model_a", "model_b"),
         )
     left, right = (_by_key(found, metric) for found in rows)
     common = [key for key in left if key in right]
@@ -271,7 +272,7 @@ def undefined_words(metric: str) -> str:
 def _side(
     folder: Path, table: pd.DataFrame, model: tuple[str, str | None], prompt: str | None
 ) -> tuple[Side, pd.DataFrame]:
-    """One side and its rows. model: the option that names it, and the name."""
+    """One side and its rows. model: the parameter that names it, and the name."""
     chosen = _model(folder, table, model[1], model[0])
     name = prompt if prompt is not None else str(table["prompt"].iloc[0])
     found = table[(table["model"] == chosen) & (table["prompt"] == name)]
@@ -298,16 +299,20 @@ def _pairs(
     return pairs, undefined
 
 
-def _model(folder: Path, table: pd.DataFrame, wanted: str | None, option: str) -> str:
+def _model(folder: Path, table: pd.DataFrame, wanted: str | None, parameter: str) -> str:
     there = [str(name) for name in table["model"].unique()]
     if wanted is not None:
         if wanted not in there:
-            raise InputError(f"{folder} holds no answers of {wanted!r}; there are: {', '.join(there)}.")
+            raise InputError(
+                f"{folder} holds no answers of {wanted!r}; there are: {', '.join(there)}.", parameter=parameter
+            )
         return wanted
     real = [name for name in there if name not in BASELINES]
     if len(real) == 1:
         return real[0]
-    raise InputError(f"{folder} holds {', '.join(there)}: say with {option} which one to compare.")
+    raise InputError(
+        f"{folder} holds {', '.join(there)}: say with `{parameter}` which one to compare.", parameter=parameter
+    )
 
 
 def _by_key(rows: pd.DataFrame, metric: str) -> dict[tuple[str, str], dict[str, Any]]:

@@ -65,23 +65,33 @@ class Protocol:
 
     def __post_init__(self) -> None:
         if not self.jitter_px or min(self.jitter_px) < 0 or len(set(self.jitter_px)) != len(self.jitter_px):
-            raise PromptError(f"--jitter-px takes different whole numbers from 0, not {self.jitter_px}.")
+            raise PromptError(
+                f"`jitter_px` takes different whole numbers from 0, not {self.jitter_px}.", parameter="jitter_px"
+            )
         questions = self.questions
         if not questions:
-            raise PromptError("--prompt needs at least one kind of prompt, for example box.")
+            raise PromptError("`prompts` needs at least one kind of prompt, for example box.", parameter="prompts")
         if len({question.name for question in questions}) < len(questions):
-            raise PromptError(f"--prompt names one prompt twice: {' '.join(self.prompts)}.")
+            raise PromptError(f"`prompts` names one prompt twice: {' '.join(self.prompts)}.", parameter="prompts")
         if max(self.jitter_px) and not any(question.kind in ("box", "propagate") for question in questions):
-            raise PromptError(f"--jitter-px moves boxes, and --prompt {' '.join(self.prompts)} has none.")
+            raise PromptError(
+                f"`jitter_px` moves boxes, and `prompts` {' '.join(self.prompts)} has none.",
+                parameter=("jitter_px", "prompts"),
+            )
         if self.oracle and "box" not in self.prompts:
-            raise PromptError("--oracle is the best of three masks for a box: add box to --prompt.")
+            raise PromptError(
+                "`oracle` is the best of three masks for a box: add box to `prompts`.", parameter=("oracle", "prompts")
+            )
         if self.seed < 0:
-            raise PromptError(f"--seed takes a whole number from 0, not {self.seed}.")
+            raise PromptError(f"`seed` takes a whole number from 0, not {self.seed}.", parameter="seed")
         if self.zoom not in get_args(Zoom):
             raise PromptError(f"There is no zoom {self.zoom!r}; use {', '.join(get_args(Zoom))}.")
         fixed_window(self.window)
         if self.tolerance_mm is not None and not 0 <= self.tolerance_mm < np.inf:
-            raise PromptError(f"--tolerance-mm takes millimetres from 0 or the word organ, not {self.tolerance_mm}.")
+            raise PromptError(
+                f"`tolerance_mm` takes millimetres from 0 or the word organ, not {self.tolerance_mm}.",
+                parameter="tolerance_mm",
+            )
 
     @property
     def questions(self) -> tuple[Question, ...]:

@@ -158,12 +158,12 @@ def _open_folder(run: EvaluationRun, models: Mapping[str, Predictor]) -> None:
         changed = differences(before, identity)
         if changed:
             raise InputError(
-                f"{run.folder} holds an evaluation with another protocol: {'; '.join(changed)}. Name another --out, or "
-                "remove that folder."
+                f"{run.folder} holds an evaluation with another protocol: {'; '.join(changed)}. Name another folder, "
+                "or remove that one."
             )
         return
     if run.folder.exists() and any(run.folder.iterdir()):
-        raise InputError(f"{run.folder} is not empty and holds no evaluation. Name another --out.")
+        raise InputError(f"{run.folder} is not empty and holds no evaluation. Name another folder.")
     for folder in ("cases", "overlays", *(["masks"] if run.keep_masks else [])):
         (run.folder / folder).mkdir(parents=True, exist_ok=True)
     _write_json(note, identity)

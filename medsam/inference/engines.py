@@ -137,7 +137,10 @@ class TorchEngine:
         if precision == "auto":
             precision = "bfloat16" if device.type == "cuda" else "float32"
         if precision == "int8":
-            raise InputError("int8 runs as an exported graph on a CPU only; use bfloat16, or leave --precision out.")
+            raise InputError(
+                "int8 runs as an exported graph on a CPU only; use bfloat16, or leave `precision` out.",
+                parameter="precision",
+            )
         self.sam, self.device, self.precision = sam, device, str(precision)
         self._dtype: torch.dtype = getattr(torch, self.precision)
 
@@ -188,7 +191,9 @@ class OpenVinoEngine:
         self._digest = _graph_digest(sam)
         self._folder = folder or cache_dir() / "graphs" / self._digest
         if _NEEDS[self.precision] not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            raise InputError(f"This processor does not compute in {self.precision}; leave --precision out.")
+            raise InputError(
+                f"This processor does not compute in {self.precision}; leave `precision` out.", parameter="precision"
+            )
         self._compiled: dict[str, Any] = {}
         self._locks = {graph: threading.Lock() for graph in _OURS}
         # a compiled graph works for one thread at a time, so each has requests of its own

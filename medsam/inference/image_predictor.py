@@ -466,7 +466,9 @@ def pick_device(device: str = "auto") -> torch.device:
         return torch.device(next(name for name, there in have.items() if there))
     kind = device.split(":")[0]
     if kind not in have:
-        raise InputError(f"There is no device {device!r}; use auto, cpu, cuda or mps.")
+        raise InputError(f"There is no device {device!r}; use auto, cpu, cuda or mps.", parameter="device")
     if not have[kind]:
-        raise InputError(f"This machine has no {kind} device that torch can use. Leave --device out.")
+        raise InputError(
+            f"This machine has no {kind} device that torch can use. Leave `device` out.", parameter="device"
+        )
     return torch.device(device)

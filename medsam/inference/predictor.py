@@ -125,7 +125,9 @@ class Predictor(ImagePredictor):
         if all_masks and propagate:
             raise PromptError("All masks of a prompt are given on its own slice: leave propagation out.")
         if math.isfinite(max_mm) and not propagate:
-            raise PromptError("max_mm (--max-mm) bounds how far a label is followed: it needs propagate.")
+            raise PromptError(
+                "`max_mm` bounds how far a label is followed: it needs `propagate`.", parameter=("max_mm", "propagate")
+            )
         scan, prompts, tidy = as_volume(scan), as_prompts(prompts), tidy or Cleanup()
         tidy.check(scan.geometry.calibrated)
         todo = plan(prompts, scan.geometry, axis)

@@ -167,8 +167,9 @@ def propagate_all(
                 )
     if math.isfinite(settings.max_mm) and not scan_encoder.scan.geometry.calibrated:
         raise PromptError(
-            "The reach of propagation (--max-mm) is in millimetres, and the file of this scan states no physical size. "
-            "Leave it out; a box3d bounds the slices, too."
+            "The reach of propagation (`max_mm`) is in millimetres, and the file of this scan states no physical size. "
+            "Leave it out; a box3d bounds the slices, too.",
+            parameter="max_mm",
         )
     gap_mm = scan_encoder.scan.geometry.spacing_mm[plane.array_axis]
     reach = math.floor(settings.max_mm / gap_mm + 1e-9) if math.isfinite(settings.max_mm) else plane.count

@@ -35,7 +35,9 @@ def read_itk(path: Path, frame: int | None = None, *, exact: bool = False) -> Vo
     if layout.dimension == 4:
         data = data[pick_frame(path, data.shape[0], frame)]
     elif is_one_component and frame not in (None, 0):
-        raise InputError(f"{path.name} holds one volume, so there is no frame {frame}. Leave --frame out.")
+        raise InputError(
+            f"{path.name} holds one volume, so there is no frame {frame}. Leave `frame` out.", parameter="frame"
+        )
 
     if not exact and (data.dtype.kind == "f" or data.dtype.itemsize == 8):
         data = data.astype(np.float32)

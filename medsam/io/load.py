@@ -34,7 +34,7 @@ def load_volume(
         # readers name the file; geometry, which knows no files, does not
         if path.name in str(error):
             raise
-        raise type(error)(f"{path.name}: {error}") from error
+        raise error.within(path.name) from error
     return volume
 
 
@@ -57,11 +57,12 @@ def _read(path: Path, series: str | None, frame: int | None, exact: bool) -> Vol
     kind = None if folder else format_of(path)
     if frame is not None and not (kind and kind.frames):
         raise InputError(
-            f"{path.name} is not a file of several volumes, so it has no frame {frame}. Leave --frame out."
+            f"{path.name} is not a file of several volumes, so it has no frame {frame}. Leave `frame` out.",
+            parameter="frame",
         )
     if kind is not None:
         if series is not None:
-            raise InputError(f"{path.name} is not DICOM, so it has no series. Leave --series out.")
+            raise InputError(f"{path.name} is not DICOM, so it has no series. Leave `series` out.", parameter="series")
         check_content(path, kind)
         return kind.read(path, frame, exact)
 

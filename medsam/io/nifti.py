@@ -87,7 +87,9 @@ def read_nifti(path: Path, frame: int | None = None, *, exact: bool = False) -> 
     if spatial == 4:
         data = data[:, :, :, pick_frame(path, data.shape[3], frame)]
     elif frame not in (None, 0):
-        raise InputError(f"{path.name} holds one volume, so there is no frame {frame}. Leave --frame out.")
+        raise InputError(
+            f"{path.name} holds one volume, so there is no frame {frame}. Leave `frame` out.", parameter="frame"
+        )
 
     if not exact and (data.dtype.kind == "f" or data.dtype == np.int64):
         data = data.astype(np.float32)
@@ -218,10 +220,11 @@ def pick_frame(path: Path, count: int, frame: int | None) -> int:
             return 0
         raise InputError(
             f"{path.name} holds {count} volumes (a time series or several contrasts). "
-            f"Pick one with --frame 0 ... {count - 1}."
+            f"Pick one with `frame` 0 ... {count - 1}.",
+            parameter="frame",
         )
     if not 0 <= frame < count:
-        raise InputError(f"{path.name} has frames 0 ... {count - 1}, not {frame}.")
+        raise InputError(f"{path.name} has frames 0 ... {count - 1}, not {frame}.", parameter="frame")
     return frame
 
 

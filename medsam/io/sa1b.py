@@ -52,7 +52,7 @@ def check_masks_target(path: Path, inputs: Collection[Path] = ()) -> None:
     if path.exists() and not _is_masks(path):
         raise InputError(
             f"{path.name} is there and holds something else than masks, perhaps a manifest or prompts. "
-            "Name another --out."
+            "Name another file."
         )
 
 

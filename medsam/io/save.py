@@ -79,7 +79,7 @@ def check_writable(path: Path, slices: int, inputs: Collection[Path] = ()) -> No
         # NAME.json beside NAME.nii.gz may well be a prompts file or a data set's description
         raise InputError(
             f"The label names of {path.name} go to {names.name}, and a file of that name is there that holds "
-            "something else. Name another --out, or move that file."
+            "something else. Name another mask, or move that file."
         )
 
 
@@ -102,9 +102,9 @@ def check_target(path: Path, inputs: Collection[Path] = ()) -> None:
 
 
 def check_folder(path: Path) -> None:
-    """Raise InputError when `--out`, a folder that may be made, is a file."""
+    """Raise InputError when `path`, a folder that may be made, is a file."""
     if path.exists() and not path.is_dir():
-        raise InputError(f"{path} is a file; --out takes a folder.")
+        raise InputError(f"{path} is a file. Name a folder.")
 
 
 def _is_same(path: Path, other: Path) -> bool:

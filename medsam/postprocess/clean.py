@@ -110,8 +110,9 @@ class Cleanup:
         """Raise PromptError for what cannot be done without millimetres."""
         if self.smooth_mm > 0 and not calibrated:
             raise PromptError(
-                "Smoothing (--smooth-mm) is in millimetres, and the file of this scan states no physical size. Leave "
-                "it out, or convert the scan to a format with a spacing."
+                "Smoothing (`smooth_mm`) is in millimetres, and the file of this scan states no physical size. Leave "
+                "it out, or convert the scan to a format with a spacing.",
+                parameter="smooth_mm",
             )
 
     def __call__(

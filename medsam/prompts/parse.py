@@ -20,14 +20,16 @@ _BOX = re.compile(r"^(?:(?P<slice>-?\d{1,9}):)?(?P<corners>[^=:]+)(?:=(?P<label>
 
 
 def parse_box(text: str) -> Prompt:
-    """`[S:]X0,Y0,X1,Y1[=LABEL]`, as typed after --box. Raises PromptError showing what was typed."""
+    """`[S:]X0,Y0,X1,Y1[=LABEL]`, as typed for one box. Raises PromptError showing what was typed."""
     match = _BOX.match(text.strip())
     try:
         corners = tuple(float(number) for number in match["corners"].split(",")) if match else ()
     except ValueError:
         corners = ()
     if match is None or len(corners) != 4:
-        raise PromptError(f"--box {text!r} is not [SLICE:]X0,Y0,X1,Y1[=LABEL], for example 41:120,88,212,176=spleen.")
+        raise PromptError(
+            f"`box` {text!r} is not [SLICE:]X0,Y0,X1,Y1[=LABEL], for example 41:120,88,212,176=spleen.", parameter="box"
+        )
     label = DEFAULT_LABEL if match["label"] is None else match["label"].strip()
     index = None if match["slice"] is None else int(match["slice"])
     return Prompt(label, box=corners, slice=index)
@@ -37,7 +39,7 @@ _POINT = re.compile(r"^(?:(?P<slice>-?\d{1,9}):)?(?P<x>[^,=:]+),(?P<y>[^,=:]+?)(
 
 
 def parse_point(text: str) -> Prompt:
-    """`[S:]X,Y[+|-][=LABEL]`, as typed after --point; + (inside) when left out. PromptError showing what was typed."""
+    """`[S:]X,Y[+|-][=LABEL]`, as typed for one point; + (inside) when left out. PromptError showing what was typed."""
     match = _POINT.match(text.strip())
     try:
         if match is None:
@@ -45,8 +47,9 @@ def parse_point(text: str) -> Prompt:
         point = (float(match["x"]), float(match["y"]), 0 if match["side"] == "-" else 1)
     except ValueError:
         raise PromptError(
-            f"--point {text!r} is not [SLICE:]X,Y[+|-][=LABEL], for example 41:101,77=kidney, or 41:120,90-=kidney for "
-            "a point outside it."
+            f"`point` {text!r} is not [SLICE:]X,Y[+|-][=LABEL], for example 41:101,77=kidney, or 41:120,90-=kidney for "
+            "a point outside it.",
+            parameter="point",
         ) from None
     label = DEFAULT_LABEL if match["label"] is None else match["label"].strip()
     index = None if match["slice"] is None else int(match["slice"])

@@ -303,7 +303,8 @@ class SamFineTuning(LightningModule):
         if not isinstance(card, Mapping) or "loops" not in checkpoint:
             raise CheckpointError(
                 "The checkpoint to go on from was not written by medsam fit. To start from its weights give it as "
-                "model.model instead of --ckpt_path."
+                "model.model instead of `ckpt_path`.",
+                parameter="ckpt_path",
             )
         there = ModelSpec.from_dict(dict(card))
         here = self.spec

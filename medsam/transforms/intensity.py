@@ -172,7 +172,7 @@ def window_notes(
         elif asked == "auto":
             notes.append(
                 f"This CT {unit}, not that they are HU: the window is {window.name} of its own values. "
-                "If they are HU all the same, say --modality CT or name a window."
+                "If they are HU all the same, say `modality` CT or name a window."
             )
     return tuple(notes)
 

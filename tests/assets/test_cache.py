@@ -199,7 +199,7 @@ def test_a_file_of_unknown_hash_needs_one_from_the_user(tmp_path: Path, known: C
     known(one_file(HubFile("someone/tiny", "0" * 40, "tiny.bin"), known=False))
     mine = tmp_path / "tiny.bin"
     mine.write_bytes(BODY)
-    with pytest.raises(AssetError, match=r"sha256 of tiny\.bin is not in our table.*--sha256"):
+    with pytest.raises(AssetError, match=r"sha256 of tiny\.bin is not in our table.*`sha256`"):
         fetch("tiny", quiet=True, local=mine)
     with pytest.raises(AssetError, match="64 hexadecimal digits"):
         fetch("tiny", quiet=True, local=mine, sha256="abc")

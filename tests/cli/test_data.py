@@ -89,7 +89,7 @@ def test_index_tells_what_it_guessed(medsam, tmp_path):
     scans.scan(tmp_path / "set/a.nii.gz")
     scans.label(tmp_path / "set/a_seg.nii.gz", (3,))
     _, _, err = medsam("index", tmp_path / "set", "--out", tmp_path / "m.json")
-    assert "label values are named label_N, for N = 3; edit `labels`" in err
+    assert "label values are named label_N, for N = 3; edit the manifest, or pass --labels" in err
 
 
 def test_split_by_shares(medsam, tmp_path):

@@ -200,7 +200,7 @@ def test_an_out_that_is_a_file_is_refused(words, tmp_path, capsys):
     out = tmp_path / "embeddings"
     out.write_text("mine")
     assert main(words) == 2
-    assert "is a file; --out takes a folder" in capsys.readouterr().err
+    assert "is a file. Name a folder" in capsys.readouterr().err
     assert out.read_text() == "mine"
 
 

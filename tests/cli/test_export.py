@@ -188,7 +188,7 @@ def test_a_report_never_makes_us_delete_what_we_do_not_write(one_graph, model, t
 
 def test_a_folder_that_cannot_be_made_is_exit_2(one_graph, model, tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    for out, why in (("file", "is a file; --out takes a folder"), ("file/graphs", "cannot be written")):
+    for out, why in (("file", "is a file. Name a folder"), ("file/graphs", "cannot be written")):
         assert main(["export", "--model", model, "--out", str(tmp_path / out)]) == 2
         assert why in capsys.readouterr().err
     assert names(tmp_path) == {"file"}

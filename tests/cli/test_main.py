@@ -5,6 +5,7 @@ import pytest
 
 from medsam import __version__
 from medsam.cli.main import COMMANDS, main
+from medsam.errors import InputError, PromptError
 
 
 def test_help_names_every_command_and_loads_no_torch():
@@ -68,6 +69,39 @@ def test_a_missing_extra_is_named(monkeypatch, capsys):
     monkeypatch.setattr("medsam.cli.segment.run", needs)
     assert main(["segment", "a.nii"]) == 2
     assert "pip install 'medsam-framework[evaluate]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (InputError("a holds one. Leave `frame` out.", parameter="frame"), "a holds one. Leave --frame out."),
+        (PromptError("`max_mm` needs `propagate`.", parameter=("max_mm", "propagate")), "--max-mm needs --propagate."),
+        # a key of a file, and what is no option of this command
+        (InputError("a.json has no `frame`."), "a.json has no `frame`."),
+        (InputError("Leave `fold` out.", parameter="fold"), "Leave `fold` out."),
+        (InputError("Leave `frame` out.", parameter="frame").within("Case 7"), "Case 7: Leave --frame out."),
+    ],
+)
+def test_what_an_error_names_is_shown_as_an_option(error, shown, monkeypatch, capsys):
+    def fails(arguments):
+        raise error
+
+    monkeypatch.setattr("medsam.cli.segment.run", fails)
+    assert main(["segment", "a.nii"]) == 2
+    assert capsys.readouterr().err == f"{type(error).__name__}: {shown}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["--jitter-px", "-1"], "--jitter-px takes different whole numbers from 0, not (-1,)."),
+        (["--oracle", "--prompt", "point"], "--oracle is the best of three masks for a box: add box to --prompt."),
+    ],
+)
+def test_a_protocol_that_cannot_be_names_its_options(words, shown, tmp_path, capsys):
+    manifest = tmp_path / "none.json"
+    assert main(["evaluate", "--manifest", str(manifest), "--out", str(tmp_path / "out"), *words]) == 2
+    assert shown in capsys.readouterr().err
 
 
 def test_ctrl_c_is_130(monkeypatch, capsys):

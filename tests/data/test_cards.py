@@ -275,7 +275,7 @@ def test_cards_are_looked_for_and_their_absence_is_told(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="There is no card 'none'. There are: .*vertebra_ct"):
         find_card("none")
     monkeypatch.setattr(cards, "__file__", str(tmp_path / "site-packages/medsam/data/cards.py"))
-    with pytest.raises(InputError, match="installed without the `datasets` folder.*--card FILE"):
+    with pytest.raises(InputError, match="installed without the `datasets` folder.*as `card`"):
         list_cards()
     inside = tmp_path / "site-packages/medsam/data/cards/mine"
     inside.mkdir(parents=True)

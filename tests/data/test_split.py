@@ -126,7 +126,7 @@ def test_structures_are_read_from_label_maps(tmp_path):
 @pytest.mark.parametrize(
     ("how", "why"),
     [
-        ({"test": 1.2}, "--test is 1.2"),
+        ({"test": 1.2}, "`test` is 1.2"),
         ({"test": 0.6, "val": 0.4}, "leave nothing to train on"),
         ({"test": 0.4, "val": 0.4}, "has 2 patients with a label, too few for 3 parts"),
     ],

@@ -305,7 +305,7 @@ def test_the_real_model_is_meant_unless_there_are_several(tmp_path: Path) -> Non
     baselines = [row("x", "liver", 0.1, model=name) for name in ("filled-box", "inscribed-ellipse")]
     one = write_run(tmp_path / "one", [*baselines, row("x", "liver", 0.5)])
     two = write_run(tmp_path / "two", [row("x", "liver", 0.5, model="sam"), row("x", "liver", 0.7, model="medsam")])
-    with pytest.raises(InputError, match="holds sam, medsam: say with --model-b"):
+    with pytest.raises(InputError, match="holds sam, medsam: say with `model_b`"):
         compare(one, two)
     assert compare(one, two, model_b="medsam").b.model == "medsam"
     assert compare(two, two, model_a="sam", model_b="medsam").overall.difference == pytest.approx(0.2)

@@ -44,10 +44,10 @@ def test_what_identifies_a_run_says_prompts_and_zoom():
         ({"jitter_px": ()}, "whole numbers"),
         ({"jitter_px": (-1,)}, "whole numbers"),
         ({"jitter_px": (5, 5)}, "different whole numbers"),
-        ({"seed": -1}, "--seed"),
+        ({"seed": -1}, "`seed`"),
         ({"window": "bones"}, "no window 'bones'"),
         ({"zoom": "closer"}, "no zoom 'closer'"),
-        ({"tolerance_mm": -1.0}, "--tolerance-mm"),
+        ({"tolerance_mm": -1.0}, "`tolerance_mm`"),
     ],
 )
 def test_a_protocol_that_cannot_be_run(changes, message):

@@ -59,7 +59,7 @@ def test_colour_vectors_and_frames(tmp_path):
     np.testing.assert_array_equal(load_volume(save(tmp_path / "rgb.mha", rgb, vector=True)).array, rgb)
     vector = rgb[..., :2].astype(np.float32)
     path = save(tmp_path / "vector.nrrd", vector, vector=True)
-    with pytest.raises(InputError, match=r"holds 2 volumes.*--frame"):
+    with pytest.raises(InputError, match=r"holds 2 volumes.*`frame`"):
         load_volume(path)
     np.testing.assert_array_equal(load_volume(path, frame=1).array, vector[..., 1])
     series = np.stack([np.full((2, 3, 4), n, np.int16) for n in range(3)])

@@ -45,7 +45,7 @@ def test_scaled_integers_become_their_real_values(tmp_path):
 def test_a_4d_file_needs_a_frame(tmp_path):
     data = np.stack([np.full((2, 3, 4), n, np.int16) for n in range(5)], axis=-1)
     path = save(tmp_path / "bold.nii.gz", data)
-    with pytest.raises(InputError, match=r"bold.nii.gz holds 5 volumes.*--frame 0 ... 4"):
+    with pytest.raises(InputError, match=r"bold.nii.gz holds 5 volumes.*`frame` 0 ... 4"):
         load_volume(path)
     assert (load_volume(path, frame=3).array == 3).all()
     with pytest.raises(InputError, match=r"frames 0 ... 4, not 5"):

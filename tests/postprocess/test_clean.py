@@ -311,7 +311,7 @@ def test_a_share_is_from_nought_to_one(share):
 
 
 def test_millimetres_on_a_picture_without_any_are_refused():
-    with pytest.raises(PromptError, match="smooth-mm.* no physical size"):
+    with pytest.raises(PromptError, match="smooth_mm.* no physical size"):
         Cleanup(smooth_mm=1)(two_pieces_and_a_hole(), (1, 1), calibrated=False)
 
 

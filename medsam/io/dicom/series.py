@@ -205,7 +205,8 @@ def _choose(
     if len(found) > 1:
         raise SeveralSeries(
             f"{name} holds {len(found)} DICOM series ({named('SeriesInstanceUID')}):\n{table}\n"
-            "  Pick one by its UID: --series UID."
+            "  Pick one by its UID: `series` UID.",
+            parameter="series",
         )
     return headers
 

@@ -72,7 +72,7 @@ def test_two_series_are_listed_and_one_is_picked(tmp_path):
     assert "holds 2 DICOM series ((0020,000E) Series Instance UID)" in said
     assert "1.2.77  CT  series 2  3 images  4 x 5" in said
     assert "1.2.88  MR  series 7  4 images  6 x 5" in said
-    assert "--series" in said
+    assert "`series`" in said
     assert read_dicom(tmp_path / "study", "1.2.88").array.shape == (4, 6, 5)
     unknown = message(tmp_path / "study", series="1.2.99")
     assert "no series 1.2.99" in unknown

@@ -19,7 +19,7 @@ READABLE = "NIfTI, NRRD, MHA, PNG, JPEG, TIFF, .npz with `imgs`, a DICOM file, o
 def load_volume(
     path: str | Path, *, series: str | None = None, frame: int | None = None, exact: bool = False
 ) -> Volume:
-    """Read a scan of any supported kind, told by its name, or for DICOM by its content.
+    """Read a scan of any supported kind, which its name says, or for DICOM its content.
 
     series: SeriesInstanceUID, when a folder or zip holds several. frame: 0-based, when a file holds several
     volumes. exact: 64-bit numbers stay as they are (label numbers beyond 2**24), which scans need not.

@@ -65,13 +65,13 @@ class Segments:
     @cached_property
     def _all(self) -> tuple[tuple[str, int, int], ...]:
         known = {(layer, value) for _, layer, value in self.described}
-        strangers = [
+        others = [
             (f"layer {layer} value {value}" if self.layers > 1 else f"value {value}", layer, value)
             for layer in range(self.layers)
             for value in np.unique(self.array[layer]).tolist()
             if value != 0 and (layer, value) not in known
         ]
-        return (*self.described, *strangers)
+        return (*self.described, *others)
 
     def volumes(self) -> Iterator[Volume]:
         """Layer by layer, as label maps."""

@@ -227,10 +227,10 @@ def check_inflated(file: BinaryIO, name: str, size: int) -> None:
         return
     limit = most_inflated(size)
     inflater, done = zlib.decompressobj(-zlib.MAX_WBITS), 0
-    rest = file.read(2**20)
-    while rest and not inflater.eof:
-        done += len(inflater.decompress(rest, 2**24))
-        rest = inflater.unconsumed_tail or file.read(2**20)
+    packed = file.read(2**20)
+    while packed and not inflater.eof:
+        done += len(inflater.decompress(packed, 2**24))
+        packed = inflater.unconsumed_tail or file.read(2**20)
         if done > limit:
             raise InputError(
                 f"{name}: its deflated content grows from {size} to more than {limit} bytes, which no scan "

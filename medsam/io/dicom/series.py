@@ -1,6 +1,6 @@
 """DICOM files or a folder -> Volume: find the series, put its images on one grid, read their pixels.
 
-Series are told apart by (0020,000E) alone. Nothing is guessed: files that may be lost slices, several series and
+Series are distinguished by (0020,000E) alone. Nothing is guessed: files that may be lost slices, several series and
 irregular slices (see `grid`) are errors that say which files and what to do.
 
 Letters: N images of a series; array (K, J, I).

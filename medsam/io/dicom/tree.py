@@ -1,6 +1,6 @@
 """What lies in a folder of DICOM files: scans, SEG and RTSTRUCT, and which belong together.
 
-Patients are told apart by (0010,0020) Patient ID and (0010,0010) Patient's Name, which are compared and forgotten:
+Patients are distinguished by (0010,0020) Patient ID and (0010,0010) Patient's Name, which are compared and forgotten:
 what leaves this module is a number in order of first appearance.
 """
 
@@ -116,7 +116,7 @@ class Tree:
 
 
 def list_tree(folder: Path) -> Tree:
-    """Every series below `folder`. Files that are not DICOM and hidden ones are passed over.
+    """Every series below `folder`. Files that are not DICOM and hidden ones are ignored.
 
     Raises InputError when a folder cannot be read; a file that cannot is among the refused.
     """

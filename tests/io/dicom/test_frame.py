@@ -6,22 +6,9 @@ import warnings
 
 import numpy as np
 import pytest
-from dicom_files import (
-    FRAME,
-    PATIENT,
-    SERIES,
-    STUDY,
-    enhanced,
-    message,
-    save,
-    series,
-    slices,
-    write,
-)
+from dicom_files import FRAME, PATIENT, SERIES, STUDY, enhanced, message, save, series, slices, write
 from pydicom import Dataset
-from pydicom.uid import (
-    generate_uid,
-)
+from pydicom.uid import generate_uid
 
 from medsam.errors import InconsistentSeries
 from medsam.io.dicom.series import read_dicom

@@ -7,15 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from dicom_files import (
-    AXIAL,
-    CORONAL,
-    SAGITTAL,
-    message,
-    series,
-    slices,
-    write,
-)
+from dicom_files import AXIAL, CORONAL, SAGITTAL, message, series, slices, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -6,20 +6,8 @@ import resource
 import warnings
 
 import pytest
-from dicom_files import (
-    dataset,
-    message,
-    save,
-    series,
-    slices,
-    write,
-)
-from pydicom.uid import (
-    ExplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGLSLossless,
-    RLELossless,
-)
+from dicom_files import dataset, message, save, series, slices, write
+from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 
 @pytest.mark.parametrize(

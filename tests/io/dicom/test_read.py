@@ -11,18 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_files import (
-    SERIES,
-    compressed,
-    dataset,
-    enhanced,
-    message,
-    numbered,
-    save,
-    series,
-    slices,
-    write,
-)
+from dicom_files import SERIES, compressed, dataset, enhanced, message, numbered, save, series, slices, write
 from pydicom.data import get_testdata_file
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,

@@ -11,14 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_files import (
-    SERIES,
-    message,
-    numbered,
-    series,
-    slices,
-    write,
-)
+from dicom_files import SERIES, message, numbered, series, slices, write
 from pydicom.data import get_testdata_file
 
 from medsam.errors import InconsistentSeries, InputError, SeveralSeries

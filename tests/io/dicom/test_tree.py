@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-from dicom_files import (
-    SERIES,
-    numbered,
-    slices,
-    write,
-)
-from pydicom.uid import (
-    CTImageStorage,
-)
+from dicom_files import SERIES, numbered, slices, write
+from pydicom.uid import CTImageStorage
 
 from medsam.io.dicom.series import list_series
 from medsam.io.dicom.tree import list_tree

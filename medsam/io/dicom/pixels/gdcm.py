@@ -44,7 +44,8 @@ class GdcmProcess:
             ]
             self._stderr = opened.enter_context(tempfile.TemporaryFile())
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "medsam.io.dicom.pixels.gdcm_child"],
+                # -P: a json.py in the user's folder is none of ours
+                [sys.executable, "-P", "-m", "medsam.io.dicom.pixels.gdcm_child"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,

@@ -8,14 +8,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import (
-    dataset,
-    message,
-    save,
-    series,
-    slices,
-    write,
-)
+from dicom_files import dataset, message, save, series, slices, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom import Dataset

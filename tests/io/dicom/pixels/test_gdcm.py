@@ -8,17 +8,9 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from dicom_files import (
-    message,
-    pack,
-    write,
-)
+from dicom_files import message, pack, slices, write
 from pydicom.data import get_testdata_file
-from pydicom.uid import (
-    JPEGExtended12Bit,
-    JPEGLossless,
-    JPEGLosslessSV1,
-)
+from pydicom.uid import JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1
 
 from medsam.io.dicom.series import read_dicom
 
@@ -50,3 +42,12 @@ def test_a_damaged_lossy_jpeg_is_not_filled_in(tmp_path, capfd):
     (tmp_path / "a.dcm").write_bytes(whole)
     assert "a.dcm: (7FE0,0010) Pixel Data holds a damaged or truncated JPEG image" in message(tmp_path / "a.dcm")
     assert capfd.readouterr() == ("", "")
+
+
+def test_modules_in_the_user_s_folder_are_not_taken_for_python_s(tmp_path, monkeypatch):
+    pixels = slices(1, 16, 20, "uint16")
+    pack(write(tmp_path / "plain.dcm", pixels[0]), tmp_path / "packed.dcm")
+    for name in ("json.py", "numpy.py", "medsam.py"):
+        (tmp_path / name).write_text("raise SystemExit(1)")
+    monkeypatch.chdir(tmp_path)
+    np.testing.assert_array_equal(read_dicom(tmp_path / "packed.dcm").array, pixels)

@@ -7,13 +7,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import (
-    dataset,
-    save,
-    series,
-    slices,
-    write,
-)
+from dicom_files import dataset, save, series, slices, write
 from pydicom import Dataset
 from pydicom.data import get_testdata_file
 

@@ -6,20 +6,8 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from dicom_files import (
-    dataset,
-    message,
-    save,
-    series,
-    slices,
-    write,
-)
-from pydicom.uid import (
-    JPEG2000Lossless,
-    JPEGLSLossless,
-    RLELossless,
-    generate_uid,
-)
+from dicom_files import dataset, message, save, series, slices, write
+from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless, generate_uid
 
 from medsam.io.dicom.pixels import read as pixels
 from medsam.io.dicom.series import read_dicom

@@ -261,12 +261,7 @@ class RLE:
         size, counts = document["size"], document["counts"]
         if not (isinstance(size, list | tuple) and len(size) == 2 and all(_is_count(n) and n > 0 for n in size)):
             raise InputError(f'The "size" of a mask is [rows, columns], not {str(size)[:60]}.')
-        if isinstance(counts, bytes):
-            counts = counts.decode("latin-1")
-        if isinstance(counts, str):
-            counts = _from_text(counts)
-        elif not (isinstance(counts, list | tuple) and all(_is_count(n) for n in counts)):
-            raise InputError('The "counts" of a mask are whole numbers of pixels, or their compressed text.')
+        counts = _stated_counts(counts)
         pixels = size[0] * size[1]
         if pixels > _MAX_PIXELS:
             raise InputError(f'The "size" of a mask, {size[0]} x {size[1]} pixels, is no picture\'s.')
@@ -277,6 +272,17 @@ class RLE:
                 f'The "counts" of a mask cover {sum(counts)} pixels, its "size" {size[0]} x {size[1]} has {pixels}.'
             )
         return cls((size[0], size[1]), np.array(counts, dtype=np.int64))
+
+
+def _stated_counts(counts: Any) -> list[int] | tuple[int, ...]:
+    """Runs from a list, or from their compressed text."""
+    if isinstance(counts, bytes):
+        counts = counts.decode("latin-1")
+    if isinstance(counts, str):
+        return _from_text(counts)
+    if not (isinstance(counts, list | tuple) and all(_is_count(n) for n in counts)):
+        raise InputError('The "counts" of a mask are whole numbers of pixels, or their compressed text.')
+    return counts
 
 
 def _is_count(value: Any) -> bool:

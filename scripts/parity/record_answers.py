@@ -369,24 +369,36 @@ def tasks(data: Data, engine: Any) -> Iterator[tuple[str, Callable[[], Record]]]
 def record(arguments: argparse.Namespace) -> int:
     torch.set_num_threads(1)
     data = Data(arguments.data)
+    about = {"medsam": medsam.__version__, "torch": torch.__version__, "engine": arguments.engine, "threads": 1}
     records: Record = {}
+    if arguments.resume and arguments.out.exists():
+        records = json.loads(arguments.out.read_text())["records"]
     spent: dict[str, float] = {}
     started = time.process_time(), time.perf_counter()
     for name, make in tasks(data, arguments.engine):
-        if arguments.only is None or re.search(arguments.only, name):
-            since = time.perf_counter()
-            records[name] = make()
-            group = name.split("/")[0]
-            spent[group] = spent.get(group, 0.0) + time.perf_counter() - since
+        if name in records or (arguments.only is not None and not re.search(arguments.only, name)):
+            continue
+        since = time.perf_counter()
+        records[name] = make()
+        group = name.split("/")[0]
+        spent[group] = spent.get(group, 0.0) + time.perf_counter() - since
+        if len(records) % 25 == 0:
+            print(f"{len(records)} records, {name}", file=sys.stderr, flush=True)
+            save(arguments.out, about, records)
+    save(arguments.out, about, records)
     prompts = sum(len(one.get("results", ())) for one in records.values())
-    about = {"medsam": medsam.__version__, "torch": torch.__version__, "engine": arguments.engine, "threads": 1}
-    arguments.out.write_text(json.dumps({"about": about, "records": records}, indent=0))
     print(
         f"{len(records)} records, {prompts} masks of prompts, of {Path(medsam.__file__).parents[1]}; "
         f"{time.perf_counter() - started[1]:.0f} s, {time.process_time() - started[0]:.0f} s of CPU "
         f"({', '.join(f'{group} {seconds:.0f} s' for group, seconds in spent.items())})"
     )
     return 0
+
+
+def save(path: Path, about: Record, records: Record) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps({"about": about, "records": records}, indent=0))
+    partial.replace(path)
 
 
 def differences(before: Any, after: Any, path: str = "") -> Iterator[tuple[str, str]]:
@@ -428,9 +440,10 @@ def shown(value: Any) -> str:
 
 def compare(arguments: argparse.Namespace) -> int:
     before, after = (json.loads(path.read_text())["records"] for path in (arguments.before, arguments.after))
+    both = before.keys() & after.keys()
     texts: list[str] = []
     values: list[str] = []
-    for name in sorted(before.keys() | after.keys()):
+    for name in sorted(both if arguments.common else before.keys() | after.keys()):
         if name not in after or name not in before:
             values.append(f"{name}: not recorded " + ("after" if name in before else "before"))
             continue
@@ -442,7 +455,7 @@ def compare(arguments: argparse.Namespace) -> int:
             print(line)
         if len(found) > arguments.show:
             print(f"... {len(found) - arguments.show} more")
-        print(f"{len(found)} {title} differ in {len({line.split(' ')[0] for line in found})} of {len(before)} records.")
+        print(f"{len(found)} {title} differ in {len({line.split(' ')[0] for line in found})} of {len(both)} records.")
     return int(bool(values) or (arguments.texts and bool(texts)))
 
 
@@ -454,11 +467,13 @@ def main() -> int:
     door.add_argument("--engine", choices=("openvino", "torch"), default="openvino")
     door.add_argument("--data", type=Path, default=DATA, help="folder of the development data")
     door.add_argument("--only", help="regular expression of the records to make")
+    door.add_argument("--resume", action="store_true", help="keep the records that OUT has and make the others")
     door.set_defaults(run=record)
     door = doors.add_parser("compare", help="list what differs; exit with 1 when anything does")
     door.add_argument("before", type=Path)
     door.add_argument("after", type=Path)
     door.add_argument("--texts", action="store_true", help="count reworded notes and errors as differences")
+    door.add_argument("--common", action="store_true", help="only records that both files have")
     door.add_argument("--show", type=int, default=60, help="lines to print of each kind")
     door.set_defaults(run=compare)
     arguments = parser.parse_args()

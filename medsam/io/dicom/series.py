@@ -75,24 +75,18 @@ def read_dicom(files: DicomFile | Iterable[DicomFile] | Mapping[str, DicomFile],
     InputError for everything else that is wrong with the files, including a `series` that is not there.
     """
     with quiet():
-        if isinstance(files, str | os.PathLike):
-            path = Path(files)
-            headers = _choose(*_scans_at(path), path, path.name, series)
-            return _read(headers, path.name, path)
-        sources = sources_of(files)
-        whole = sources[0].name if len(sources) == 1 else _FILES
-        return _read(_choose(_scans_among(sources, whole), [], None, whole, series), whole, None)
+        headers, non_dicom, path, name = _scans(files)
+        return _read(_choose(headers, non_dicom, path, name, series), name, path)
 
 
-def list_series(path: Path) -> list[SeriesSummary]:
-    """The series of scans in a file or folder, by series number.
+def list_series(files: DicomFile | Iterable[DicomFile] | Mapping[str, DicomFile]) -> list[SeriesSummary]:
+    """The series of scans among files as `read_dicom` takes them, by series number.
 
     Raises InputError when there is none, and for what may be a damaged image.
     """
-    path = Path(path)
     with quiet():
-        headers, non_dicom = _scans_at(path)
-        _check_none_lost(headers, non_dicom, path)
+        headers, non_dicom, folder, _ = _scans(files)
+        _check_none_lost(headers, non_dicom, folder)
         return _summaries(headers)
 
 
@@ -123,6 +117,18 @@ def _read(headers: list[Header], name: str, source: Path | None) -> Volume:
 
 
 # -- which files --------------------------------------------------------------------------------------------
+
+
+def _scans(
+    files: DicomFile | Iterable[DicomFile] | Mapping[str, DicomFile],
+) -> tuple[list[Header], list[Path], Path | None, str]:
+    """The headers of all scans; of a folder, its files that are not DICOM; the path; the whole as messages call it."""
+    if isinstance(files, str | os.PathLike):
+        path = Path(files)
+        return *_scans_at(path), path, path.name
+    sources = sources_of(files)
+    name = sources[0].name if len(sources) == 1 else _FILES
+    return _scans_among(sources, name), [], None, name
 
 
 def _scans_at(path: Path) -> tuple[list[Header], list[Path]]:

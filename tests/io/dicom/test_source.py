@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import tempfile
+import tracemalloc
 from io import BytesIO, StringIO
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from pydicom.uid import (
 
 import medsam
 from medsam.errors import InconsistentSeries, InputError, SeveralSeries
-from medsam.io.dicom.series import read_dicom
+from medsam.io.dicom.series import list_series, read_dicom
 from medsam.volume import Volume
 
 
@@ -90,6 +91,19 @@ def test_what_another_process_decodes_leaves_no_file_behind(tmp_path, monkeypatc
     assert not list((tmp_path / "temporary").iterdir())
 
 
+def test_a_series_in_memory_costs_its_volume_and_no_copy_of_its_files(tmp_path):
+    pixels = slices(32, 256, 256, "uint16")
+    files = [BytesIO(content) for content in contents(series(tmp_path / "ct", pixels, BitsStored=12))]
+    read_dicom(files[0].getvalue())  # what is made once and kept is no cost of the volume
+    tracemalloc.start()
+    try:
+        volume = read_dicom(files)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.5 * volume.array.nbytes
+
+
 def test_one_object_of_many_frames(tmp_path):
     path = save(enhanced(slices(4), [(0, 0, z) for z in (6, 2, 0, 4)]), tmp_path / "ct.dcm")
     expected = read_dicom(path)
@@ -129,6 +143,7 @@ def test_one_series_of_several_is_picked(tmp_path):
     assert "1.2.88  MR  series 9  4 images  4 x 5" in said
     assert_equal(read_dicom(one + two, series=SERIES), read_dicom(tmp_path / "a"))
     assert "The set of files holds no series 1.2.99" in refusal(one, series="1.2.99")
+    assert [(found.uid, found.images) for found in list_series(one + two)] == [(SERIES, 3), ("1.2.88", 4)]
 
 
 def test_a_file_passed_twice_counts_once(tmp_path):

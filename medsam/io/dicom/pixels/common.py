@@ -114,6 +114,7 @@ def by_gdcm(header: Header) -> bool:
 
 
 def check_supported(header: Header) -> None:
+    """Raise InputError for an encoding that no decoder here reads."""
     if header.is_encapsulated and header.syntax not in DECODERS:
         # an unknown UID is free text; the dictionary's name is not
         kind = header.syntax.name if header.syntax.is_transfer_syntax else "an unknown encoding"
@@ -124,7 +125,9 @@ def check_supported(header: Header) -> None:
 
 
 def check_size(frames: Sequence[ImageFrame], source: str) -> None:
-    """A few damaged bytes may claim any number of pixels; believe only what compression can do."""
+    """Raise InputError when compressed frames call for more pixels than compression can do: a few damaged bytes may
+    claim any number.
+    """
     sizes = {frame.header: frame.header.size for frame in frames if frame.header.syntax.is_compressed}
     needed = sum(frame.header.layout.frame_bytes for frame in frames if frame.header in sizes)
     if needed > most_pixels(sum(sizes.values())):
@@ -135,6 +138,7 @@ def check_size(frames: Sequence[ImageFrame], source: str) -> None:
 
 
 def smallest_type(frames: Sequence[ImageFrame], values: Sequence[Values]) -> np.dtype:
+    """Of the array of grey frames: the smallest that loses nothing, see the module."""
     if any(frame.header.layout.is_float for frame in frames):
         double = any(frame.header.pixel_keyword == "DoubleFloatPixelData" for frame in frames)
         return np.dtype(np.float64 if double else np.float32)
@@ -147,6 +151,7 @@ def smallest_type(frames: Sequence[ImageFrame], values: Sequence[Values]) -> np.
 
 
 def damaged(name: str, syntax: UID, error: Exception) -> InputError:
+    """What to raise for the pixels of a file or frame `name` that a decoder does not take."""
     # the decoder's own words may quote the file
     return InputError(
         f"{name}: the pixel data cannot be decoded ({syntax.name}, {type(error).__name__}): "

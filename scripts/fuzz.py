@@ -372,7 +372,7 @@ def kept(path: Path) -> np.ndarray:
     from medsam.inference.embeddings import EmbeddingCache
 
     found = EmbeddingCache(folder=path).get(KEY)
-    return np.arange(60.0) if found is None else found.numpy().ravel()
+    return np.arange(60.0) if found is None else found.features.numpy().ravel()
 
 
 def indexed(path: Path) -> np.ndarray:

@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> None:
     predictor = Predictor(
         arguments.model, arguments.device, cache, precision=arguments.precision, engine=arguments.engine
     )
-    predictor.ready()
+    predictor.warm_up()
     started = time.perf_counter()
     work = _Embedding(predictor, arguments.axis, arguments.window, arguments.all_slices)
     with progress_bars("Cases", "Slices") as (progress, case_progress):
@@ -71,15 +71,16 @@ def run(arguments: argparse.Namespace) -> None:
             done = run_cases(cases, work, progress=progress, case_progress=case_progress)
         except JobFailed as error:
             raise InputError(str(error)) from error
-    slices = sum(filter(None, done.results))
+    counts = [result for result in done.results if result is not None]
+    slices, encoded = (sum(count) for count in zip(*counts, strict=True)) if counts else (0, 0)
     report = {
         "model": predictor.name,
         "engine": predictor.engine.name,
         "precision": predictor.precision,
         "cases": len(cases) - len(done.failures),
         "slices": slices,
-        "encoded": predictor.encoded,
-        "already_there": slices - predictor.encoded,
+        "encoded": encoded,
+        "already_there": slices - encoded,
         "bytes_written": cache.written,
         "seconds": time.perf_counter() - started,
         "failed": [{"case": cases[number].id, "why": why} for number, why in done.failures.items()],
@@ -94,28 +95,30 @@ def run(arguments: argparse.Namespace) -> None:
 
 @dataclass(frozen=True)
 class _Embedding:
-    """Encodes the slices of a case that are not kept yet; gives how many slices it has."""
+    """Encodes the slices of a case that are not kept yet; gives how many slices it has, and how many were encoded."""
 
     predictor: Predictor
     axis: Axis | None
     window: str
     all_slices: bool
 
-    def __call__(self, case: Case, progress: ProgressCallback) -> int:
+    def __call__(self, case: Case, progress: ProgressCallback) -> tuple[int, int]:
         from medsam.inference.image_predictor import Crop
         from medsam.inference.jobs import JobFailed
 
         scan = case.load_image()
         indices = _indices(case, scan, self.axis, self.all_slices)
         scan_encoder = self.predictor.encoder_for(scan, axis=self.axis, window=case.window or self.window)
+        encoded = 0
         for start in range(0, len(indices), _BATCH):
             progress(start, len(indices))
             try:
-                scan_encoder.encode_many([Crop(index) for index in indices[start : start + _BATCH]])
+                found = scan_encoder.encode_many([Crop(index) for index in indices[start : start + _BATCH]])
             except InputError as error:
                 # the folder cannot be written: further cases would be encoded for nothing
                 raise JobFailed(str(error)) from error
-        return len(indices)
+            encoded += sum(embedding.usage.encoded for embedding in found)
+        return len(indices), encoded
 
 
 def _cases(arguments: argparse.Namespace) -> list[Case]:

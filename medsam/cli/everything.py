@@ -16,7 +16,7 @@ from medsam.errors import InputError, PromptError, counted, printable
 from medsam.progress import progress_bars
 
 if TYPE_CHECKING:
-    from medsam.inference.automatic import AutomaticSettings
+    from medsam.inference.automatic import AutomaticSettings, Everything
     from medsam.inference.image_predictor import ScanEncoder
     from medsam.masks import AutomaticMask
     from medsam.volume import Volume
@@ -92,12 +92,12 @@ def run(arguments: argparse.Namespace) -> None:
     scan_encoder = predictor.encoder_for(scan, axis=plane.axis, window=arguments.window, modality=arguments.modality)
     started = time.perf_counter()
     link_iou_thresh = 0.5 if arguments.link_iou_thresh is None else arguments.link_iou_thresh
-    masks, left_out = _find(scan_encoder, index, settings, link_iou_thresh)
-    prepared = predictor.seconds["prepare"]
+    found = _find(scan_encoder, index, settings, link_iou_thresh)
+    masks, prepared = found.masks, found.usage.prepare_s
     seconds = {"load": loaded, "prepare": prepared, "masks": time.perf_counter() - started - prepared}
 
     _write(arguments, scan_encoder, masks, out)
-    notes = _notes(scan_encoder, index is None, len(masks), left_out, settings.max_background_ratio)
+    notes = _notes(scan_encoder, index is None, found, settings.max_background_ratio)
     objects = len({one.object for one in masks if one.object is not None})
     report: dict[str, Any] = {
         "model": predictor.name,
@@ -109,10 +109,10 @@ def run(arguments: argparse.Namespace) -> None:
         "slices": plane.count if index is None else 1,
         "slice": index,
         "masks": len(masks),
-        "left_out_as_background": left_out,
+        "left_out_as_background": found.left_out,
         "objects": None if index is not None else objects,
-        "encoded": predictor.encoded,
-        "decoded": predictor.decoded,
+        "encoded": found.usage.encoded,
+        "decoded": found.usage.decoded,
         "notes": notes,
         "seconds": seconds,
         "out": str(out),
@@ -125,7 +125,7 @@ def run(arguments: argparse.Namespace) -> None:
         print(json.dumps(report, indent=2, allow_nan=False))
         return
     where = f"slice {index}" if index is not None else f"{plane.count} slices, {counted(objects, 'object')}"
-    asked = counted(predictor.decoded, "prompt")
+    asked = counted(found.usage.decoded, "prompt")
     print(f"{counted(len(masks), 'mask')} on {where}, from {asked} in {seconds['masks']:.1f} s")
     for path in (report["out"], report["labels"], report["preview"]):
         if path:
@@ -179,17 +179,17 @@ def _write(arguments: argparse.Namespace, scan_encoder: ScanEncoder, masks: list
         write_masks_preview(scan, masks, plane, scan_encoder.window, arguments.preview, title)
 
 
-def _notes(scan_encoder: ScanEncoder, is_volume: bool, found: int, left_out: int, most_background: float) -> list[str]:
-    """What the user should know. found, left_out: numbers of masks."""
+def _notes(scan_encoder: ScanEncoder, is_volume: bool, found: Everything, most_background: float) -> list[str]:
+    """What the user should know."""
     notes = list(scan_encoder.notes)
-    if scan_encoder.no_contrast and not is_volume:  # empty slices are normal in a volume
-        notes.append(scan_encoder.no_contrast_note)
-    if left_out:
+    if found.no_contrast and not is_volume:  # empty slices are normal in a volume
+        notes.append(scan_encoder.no_contrast_note(found.no_contrast))
+    if found.left_out:
         notes.append(
-            f"{counted(left_out, 'mask')} left out: more than {most_background:g} of each lay on the "
+            f"{counted(found.left_out, 'mask')} left out: more than {most_background:g} of each lay on the "
             "background round the scan. --max-background-ratio 1 keeps them."
         )
-    if not found:
+    if not found.masks:
         notes.append(
             "No mask passed the filters. Lower --pred-iou-thresh and --stability-score-thresh; a model trained with "
             "boxes alone answers clicks badly, so leave --prompt out (docs/everything.md)."
@@ -204,16 +204,10 @@ def _default_out(scan: Volume, path: Path) -> Path:
 
 def _find(
     scan_encoder: ScanEncoder, index: int | None, settings: AutomaticSettings, link_iou_thresh: float
-) -> tuple[list[AutomaticMask], int]:
-    """The masks, and how many were left out as background."""
+) -> Everything:
     from medsam.inference.automatic import everything_in_volume, everything_on_slice
 
-    counts: list[int] = []
     with progress_bars("Prompts") as (progress,):
         if index is not None:
-            masks = everything_on_slice(scan_encoder, index, settings, progress, counts.append)
-        else:
-            masks = everything_in_volume(
-                scan_encoder, settings, link_iou_thresh=link_iou_thresh, progress=progress, left_out=counts.append
-            )
-    return masks, sum(counts)
+            return everything_on_slice(scan_encoder, index, settings, progress)
+        return everything_in_volume(scan_encoder, settings, link_iou_thresh=link_iou_thresh, progress=progress)

@@ -116,7 +116,7 @@ def _oracle(scan_encoder: MeteredEncoder, index: int, targets: Sequence[Target],
     bill = Bill()
     prompts = [target.first[question] for target in targets]
     with scan_encoder.charge(bill):
-        three = scan_encoder.image_predictor.ask(scan_encoder.encode(index), prompts, multimask=True)
+        three = scan_encoder.image_predictor.predict(scan_encoder.encode(index), prompts, multimask=True)
     cost = bill.seconds / len(targets), bill.encoder_calls / len(targets)
     for target, prompt, masks, qualities in zip(targets, prompts, three.masks, three.predicted_iou, strict=True):
         best = int(np.argmax([iou(target.truth, mask) for mask in masks]))

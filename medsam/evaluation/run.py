@@ -106,7 +106,7 @@ class _Evaluation:
         # before the files are read: whoever changes them meanwhile has the case measured again
         made_from = _made_from(case)
         for model in self.models.values():
-            model.ready()  # not on the clock of the first case
+            model.warm_up()  # not on the clock of the first case
         subject = _subject(name, case)
         result = evaluate_case(
             subject, self.models, self.run.protocol, keep_masks=self.run.keep_masks, progress=progress
@@ -143,7 +143,7 @@ def _open_folder(run: EvaluationRun, models: Mapping[str, Predictor]) -> None:
     """Make the folder, or make sure that it holds this very evaluation."""
     check_folder(run.folder)
     for model in models.values():
-        model.ready()  # from here on it is known who answers
+        model.warm_up()  # from here on it is known who answers
     identity = {
         "protocol": run.protocol.as_dict(),
         "models": {name: weights_digest(predictor.sam) for name, predictor in models.items()},

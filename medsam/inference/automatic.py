@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -32,12 +32,14 @@ import torch
 from medsam.errors import PromptError
 from medsam.geometry import SlicePlane, View
 from medsam.inference.background import background
-from medsam.inference.image_predictor import Embedding, ImagePredictor, ScanEncoder
+from medsam.inference.image_predictor import Embedding, ImagePredictor, Prediction, ScanEncoder, box_prompts
 from medsam.inference.link import SliceLinker
+from medsam.inference.usage import Usage
 from medsam.masks import RLE, AutomaticMask
 from medsam.models.specs import ModelSpec
 from medsam.postprocess.clean import remove_small_regions
 from medsam.postprocess.merge import mask_boxes, nms, stability_score
+from medsam.prompts.prompt import SlicePrompt
 from medsam.transforms.frame import Region
 from medsam.volume import LabelVolume, Volume
 
@@ -150,17 +152,30 @@ class AutomaticSettings:
         return int(self.points_per_side / self.crop_n_points_downscale_factor**layer)
 
 
+@dataclass(frozen=True, eq=False)
+class Everything:
+    """All masks of a slice, or of several.
+
+    left_out: how many masks lay on the background and would have stayed but for that, duplicates counted once a slice.
+    no_contrast: slices in which the window left none, at least in a crop; a crop without contrast has no masks.
+    usage: what was run for it.
+    """
+
+    masks: list[AutomaticMask]
+    left_out: int = 0
+    no_contrast: tuple[int, ...] = ()
+    usage: Usage = field(default_factory=Usage)
+
+
 def everything_on_slice(
     scan_encoder: ScanEncoder,
     index: int,
     settings: AutomaticSettings | None = None,
     progress: Callable[[int, int], None] | None = None,
-    left_out: Callable[[int], None] | None = None,
-) -> list[AutomaticMask]:
+) -> Everything:
     """All masks of slice `index`, on the stored slice. None where the window leaves no contrast in it.
 
-    progress: called with (prompts done, prompts in all). left_out: called with the number of masks that lay on the
-    background and would have stayed but for that, duplicates counted once. Raises PromptError for no such slice.
+    progress: called with (prompts done, prompts in all). Raises PromptError for no such slice.
     """
     settings = settings or AutomaticSettings()
     view, stored = scan_encoder.plane.view, scan_encoder.plane.shape
@@ -173,15 +188,20 @@ def everything_on_slice(
     done = 0
     found: list[_Candidate] = []
     idle: list[_Candidate] = []
+    usage, no_contrast = Usage(), False
     for (crop, layer), grid in zip(crops, grids, strict=True):
         region = None if layer == 0 else _to_stored(crop, view, stored)
         embedding = scan_encoder.encode(index, region=region)
+        usage += embedding.usage
+        no_contrast |= embedding.no_contrast
         in_crop: list[_Candidate] = []
         for start in range(0, len(grid), settings.points_per_batch):
             batch = grid[start : start + settings.points_per_batch]
             if not embedding.no_contrast:
-                answers = _answers(scan_encoder.image_predictor, embedding, batch, crop, settings)
-                real, empty = _apart(answers, nothing, settings.max_background_ratio)
+                answers = _predict(scan_encoder.image_predictor, embedding, batch, settings)
+                usage += answers.usage
+                candidates = _candidates(answers, batch, crop, settings)
+                real, empty = _apart(candidates, nothing, settings.max_background_ratio)
                 in_crop += real
                 idle += empty
             done += len(batch)
@@ -192,9 +212,12 @@ def everything_on_slice(
         found = _distinct(found, [1 / _area(one.crop) for one in found], settings.crop_nms_thresh)
     if settings.min_mask_region_area:
         found = _without_small_regions(found, settings)
-    if left_out is not None:
-        left_out(len(_distinct(idle, [one.predicted_iou for one in idle], settings.box_nms_thresh)))
-    return [_on_stored(one, index, view, stored) for one in found]
+    return Everything(
+        [_on_stored(one, index, view, stored) for one in found],
+        len(_distinct(idle, [one.predicted_iou for one in idle], settings.box_nms_thresh)),
+        (index,) if no_contrast else (),
+        usage,
+    )
 
 
 def everything_in_volume(
@@ -204,35 +227,40 @@ def everything_in_volume(
     link_iou_thresh: float = 0.5,
     indices: Sequence[int] | None = None,
     progress: Callable[[int, int], None] | None = None,
-    left_out: Callable[[int], None] | None = None,
-) -> list[AutomaticMask]:
+) -> Everything:
     """All masks of all slices (or of `indices`, ascending), with `object`: masks linked through neighbouring slices.
 
     See `link.SliceLinker`. Objects are numbered by volume, the largest first.
-    progress: called with (prompts done, prompts in all). left_out: see `everything_on_slice`, slice by slice.
-    Raises PromptError for no such slice.
+    progress: called with (prompts done, prompts in all). Raises PromptError for no such slice.
     """
     settings = settings or AutomaticSettings()
     indices = range(scan_encoder.plane.count) if indices is None else indices
     each = sum(len(_grid(crop, layer, scan_encoder.plane, settings)) for crop, layer in _crops(scan_encoder, settings))
     linker = SliceLinker(link_iou_thresh)
     masks: list[AutomaticMask] = []
+    slices: list[Everything] = []
     for number, index in enumerate(indices):
 
         def told(done: int, _: int, before: int = number * each) -> None:
             if progress is not None:
                 progress(before + done, len(indices) * each)
 
-        found = everything_on_slice(scan_encoder, index, settings, told, left_out)
-        links = linker.add(index, [one.rle for one in found])
-        masks += [replace(one, object=link) for one, link in zip(found, links, strict=True)]
+        found = everything_on_slice(scan_encoder, index, settings, told)
+        links = linker.add(index, [one.rle for one in found.masks])
+        masks += [replace(one, object=link) for one, link in zip(found.masks, links, strict=True)]
+        slices.append(replace(found, masks=[]))
     volume: dict[int, int] = {}
     for one in masks:
         if one.object is not None:
             volume[one.object] = volume.get(one.object, 0) + one.area
     # sorting is stable, so objects of one volume keep their order of appearance
     rank = {number: n for n, number in enumerate(sorted(volume, key=lambda number: -volume[number]), start=1)}
-    return [one if one.object is None else replace(one, object=rank[one.object]) for one in masks]
+    return Everything(
+        [one if one.object is None else replace(one, object=rank[one.object]) for one in masks],
+        sum(one.left_out for one in slices),
+        tuple(index for one in slices for index in one.no_contrast),
+        sum((one.usage for one in slices), Usage()),
+    )
 
 
 def label_map(masks: Sequence[AutomaticMask], scan: Volume, plane: SlicePlane) -> LabelVolume:
@@ -306,37 +334,37 @@ class _Candidate:
     crop: Region
 
 
-def _answers(
-    image_predictor: ImagePredictor,
-    embedding: Embedding,
-    prompts: np.ndarray,
-    crop: Region,
-    settings: AutomaticSettings,
-) -> list[_Candidate]:
-    """What passes the filters of the answers to prompts of `_grid`."""
+def _predict(
+    image_predictor: ImagePredictor, embedding: Embedding, prompts: np.ndarray, settings: AutomaticSettings
+) -> Prediction:
+    """Three masks of each click of `_grid`, or one of each box."""
     frame = embedding.frame
-    view, (height, width) = frame.view, frame.view.shape(frame.stored)
-    several = settings.prompt == "point"
-    if several:
-        clicks = frame.points(_stored_points(prompts, view, frame.stored))
-        given = {
-            "points": torch.from_numpy(clicks)[:, None],
-            "point_labels": torch.ones(len(prompts), 1, dtype=torch.int64),
-        }
+    view, stored = frame.view, frame.stored
+    clicked = settings.prompt == "point"
+    if clicked:
+        asked = [SlicePrompt(1, points=((x, y, 1),)) for x, y in _stored_points(prompts, view, stored).tolist()]
     else:
-        given = {"boxes": torch.from_numpy(frame.boxes(view.inverse.boxes(prompts, view.shape(frame.stored))))}
-    logits, predicted_iou = image_predictor.decode(embedding, given, multimask=several)
+        asked = box_prompts(view.inverse.boxes(prompts, view.shape(stored)))
+    return image_predictor.predict(embedding, asked, multimask=clicked, at_once=settings.points_per_batch)
+
+
+def _candidates(
+    answers: Prediction, prompts: np.ndarray, crop: Region, settings: AutomaticSettings
+) -> list[_Candidate]:
+    """What passes the filters of the masks of prompts of `_grid`."""
+    frame = answers.frame
+    view, (height, width) = frame.view, frame.view.shape(frame.stored)
     # (P, M, ...) -> (P * M, ...): the masks of a prompt side by side
-    each = predicted_iou.shape[-1]
-    logits, scores = logits.flatten(0, 1), predicted_iou.flatten()
-    wanted = torch.arange(len(scores), device=scores.device)
+    each = answers.predicted_iou.shape[-1]
+    logits, scores = answers.logits.flatten(0, 1), torch.from_numpy(answers.predicted_iou.ravel())
+    wanted = torch.arange(len(scores))
     if settings.pred_iou_thresh > 0:
         wanted = wanted[scores > settings.pred_iou_thresh]
     found = []
     at_once = max(1, _AT_ONCE // (height * width))
     for start in range(0, len(wanted), at_once):
         some = wanted[start : start + at_once]
-        maps = frame.restore(logits[some])
+        maps = frame.restore(logits[some.to(logits.device)])
         stability = stability_score(maps, 0.0, settings.stability_score_offset).cpu().numpy()
         masks = (maps > 0).cpu().numpy()
         for number, stable, stored in zip(some.tolist(), stability, masks, strict=True):

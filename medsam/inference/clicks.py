@@ -15,13 +15,14 @@ A network trained on clicks gets them as SAM published it and needs none of this
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from medsam.geometry import SlicePlane
-from medsam.inference.image_predictor import Embedding, ImagePredictor
+from medsam.inference.image_predictor import Embedding, ImagePredictor, box_prompts
+from medsam.inference.usage import Usage
 from medsam.postprocess.merge import stability_score
 from medsam.prompts.prompt import Box, Point, SlicePrompt, pixel_at
 from medsam.prompts.simulate import tight_box
@@ -35,13 +36,14 @@ _REACH, _LEAST_REACH, _LIFT = 0.15, 1.5, 2.0
 
 def box_for(
     image_predictor: ImagePredictor,
-    embedding: Embedding,
+    whole: Callable[[], Embedding],
     prompt: SlicePrompt,
     plane: SlicePlane,
     last: Box | None = None,
-) -> SlicePrompt:
-    """The same wish as a box, with the mask where one was given.
+) -> tuple[SlicePrompt, Usage]:
+    """The same wish as a box, with the mask where one was given, and what finding it has cost.
 
+    whole: encodes the whole slice, where a box has to be looked for.
     last: the box of the answer before the last click; kept unless another one honours more of the clicks.
     """
     inside = clicked_inside(prompt)
@@ -49,8 +51,9 @@ def box_for(
     if box is None and prompt.mask is not None:
         box = tight_box(prompt.mask, 1)
     if box is None:
-        return replace(prompt, box=_search(image_predictor, embedding, prompt.points, inside, plane, last), points=())
-    return replace(prompt, box=box_including(box, inside, plane), points=())
+        box, usage = _search(image_predictor, whole(), prompt.points, inside, plane, last)
+        return replace(prompt, box=box, points=()), usage
+    return replace(prompt, box=box_including(box, inside, plane), points=()), Usage()
 
 
 def clicked_inside(prompt: SlicePrompt) -> np.ndarray:
@@ -79,11 +82,11 @@ def _search(
     inside: np.ndarray,
     plane: SlicePlane,
     last: Box | None,
-) -> Box:
+) -> tuple[Box, Usage]:
     boxes = candidate_boxes(inside, plane)
     if last is not None:
         boxes = np.concatenate([boxes, [box_including(last, inside, plane)]])
-    found = image_predictor.predict(embedding, boxes)
+    found = image_predictor.predict(embedding, box_prompts(boxes))
     stability = stability_score(found.logits[:, 0]).nan_to_num().cpu().numpy()
     honoured = np.zeros(len(boxes))
     for x, y, label in points:
@@ -93,7 +96,7 @@ def _search(
     known[-1] = last is not None
     best = int(np.lexsort((found.predicted_iou[:, 0] * stability, known, honoured))[-1])
     x0, y0, x1, y1 = boxes[best].tolist()
-    return x0, y0, x1, y1
+    return (x0, y0, x1, y1), found.usage
 
 
 def candidate_boxes(inside: np.ndarray, plane: SlicePlane) -> np.ndarray:

@@ -17,7 +17,11 @@ import hashlib
 import threading
 import zlib
 from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import safetensors.torch
 import torch
@@ -27,9 +31,15 @@ from torch import Tensor
 from medsam.errors import InputError
 from medsam.files import write_whole
 
+if TYPE_CHECKING:
+    from medsam.inference.engines.base import Engine
+    from medsam.models.mask_decoder import ImagePart
+
 # part of every key: raise it when encoding changes in a way that neither the input nor the weights show
 _FORMAT = 2
 _NAME = "features"
+# The embeddings used last, which keep what prompts share as long as they can.
+_IN_USE = 2
 
 
 def weights_digest(module: torch.nn.Module) -> str:
@@ -61,12 +71,59 @@ def embedding_key(pixels: Tensor, weights: str, engine: str = "torch", precision
     return digest.hexdigest()
 
 
+class Precomputed:
+    """What all prompts on one embedding share (`Engine.precompute`), made by the first that needs it.
+
+    Belongs to one engine: another makes its own in its place, since its answers need not be the same to the bit. For
+    any number of threads; a copy starts empty.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._made: tuple[Engine, ImagePart | None] | None = None
+
+    def __reduce__(self) -> tuple[type[Precomputed], tuple[()]]:
+        return Precomputed, ()
+
+    def of(self, engine: Engine, features: Tensor) -> tuple[ImagePart | None, bool]:
+        """What the engine makes of an embedding (1, C, h', w'), and whether it was made just now."""
+        with self._lock:
+            if self._made is not None and self._made[0] is engine:
+                return self._made[1], False
+            tokens = engine.precompute(features)
+            self._made = engine, tokens
+            return tokens, tokens is not None
+
+    def forget(self) -> None:
+        """Give the memory back; the next prompt makes it again."""
+        self._made = None
+
+    @property
+    def nbytes(self) -> int:
+        made = self._made
+        return 0 if made is None or made[1] is None else sum(tensor.nbytes for tensor in made[1])
+
+
+class Kept(NamedTuple):
+    """An embedding in the cache: features (C, h', w') float32 on the CPU, which nobody may change, and what prompts on
+    it share."""
+
+    features: Tensor
+    precomputed: Precomputed
+
+    @property
+    def nbytes(self) -> int:
+        return self.features.nbytes + self.precomputed.nbytes
+
+
 class EmbeddingCache:
     """Embeddings by key: in memory, the least recently used leaving first, and in a folder if one is given.
 
-    memory_bytes: most the memory holds; a larger embedding is not kept there, and 0 keeps none.
-    folder: made if it is not there. It is not bounded: 4 MiB a look for every public model.
-    hits, misses: answers of `get`. written: bytes this object has put on the disk.
+    memory_bytes: most the memory holds; a larger embedding is not kept there, and 0 keeps none. What prompts share
+    counts, and leaves before any embedding does, but for that of the last two.
+    folder: made if it is not there. It is not bounded: 4 MiB a crop for every public model.
+    hits, misses: embeddings that were there, or on their way, and those that were not. written: bytes this object has
+    put on the disk.
     A pickled or copied cache starts empty, with the same bound and folder.
     Raises InputError when the folder cannot be made.
     """
@@ -78,8 +135,9 @@ class EmbeddingCache:
         self.misses = 0
         self.written = 0
         self._lock = threading.Lock()
-        self._memory: OrderedDict[str, Tensor] = OrderedDict()
-        self._held = 0
+        self._memory: OrderedDict[str, Kept] = OrderedDict()
+        # those that some thread is making: the others wait for it
+        self._making: dict[str, Future[Kept]] = {}
         self._broken = False
         if self.folder is not None:
             try:
@@ -93,57 +151,141 @@ class EmbeddingCache:
     @property
     def held_bytes(self) -> int:
         """What the memory holds now."""
-        return self._held
+        with self._lock:
+            return sum(kept.nbytes for kept in self._memory.values())
 
-    def get(self, key: str) -> Tensor | None:
-        """The embedding (C, h', w') float32 on the CPU, a copy of the caller's own; None when it is not kept.
+    def get(self, key: str) -> Kept | None:
+        """The embedding, None when it is not kept.
 
         A file that is damaged, cut short or not ours counts as not there: it is encoded again and replaced.
         """
         with self._lock:
-            found = self._memory.get(key)
-            if found is not None:
-                self._memory.move_to_end(key)
-                self.hits += 1
-        if found is not None:
-            return found.clone()
-        found = self._read(key)
+            found = self._in_memory(key)
+        if found is None:
+            found = self._read(key)
+            with self._lock:
+                if found is not None:
+                    found = self._remember(key, found)
         with self._lock:
-            if found is None:
-                self.misses += 1
-                return None
-            self.hits += 1
-            self._remember(key, found)
-        return found.clone()
+            self.hits += found is not None
+            self.misses += found is None
+        return found
 
-    def put(self, key: str, features: Tensor) -> None:
+    def put(self, key: str, features: Tensor) -> Kept:
         """Keep an embedding (C, h', w') float32, from whatever device it is on. Changing `features` later is safe.
 
         Raises InputError when the folder cannot be written (full, read-only). That happens once: from then on this
         object reads the folder but leaves it alone, since a full disk should not cost every later answer.
         """
-        if features.dtype != torch.float32:
-            raise ValueError(f"Embeddings are kept as float32, bit for bit; got {features.dtype}.")
-        # copied even on the CPU: a row of a batch would keep the whole batch alive
-        features = features.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        kept = _as_kept(features)
         with self._lock:
-            self._remember(key, features)
+            self._memory.pop(key, None)
+            self._remember(key, kept)
         if self.folder is not None and not self._broken:
-            self._write(self.folder, key, features)
+            self._write(self.folder, key, kept.features)
+        return kept
 
-    def _remember(self, key: str, features: Tensor) -> None:
+    def fetch(self, keys: Sequence[str], make: Callable[[list[str]], Iterable[Tensor]]) -> dict[str, Kept]:
+        """Embeddings by key; of those that are not kept, each is made by one of all the threads that ask at once.
+
+        make: keys -> features (C, h', w') float32 each, in that order. What it raises is raised in every thread that
+        waits for one of its keys, and nothing is kept; when it is interrupted, another thread takes its place.
+        Raises InputError as `put` does.
+        """
+        found: dict[str, Kept] = {}
+        while missing := [key for key in dict.fromkeys(keys) if key not in found]:
+            mine: dict[str, Future[Kept]] = {}
+            others: dict[str, Future[Kept]] = {}
+            with self._lock:
+                for key in missing:
+                    if (kept := self._in_memory(key)) is not None:
+                        found[key] = kept
+                    elif key in self._making:
+                        others[key] = self._making[key]
+                    else:
+                        self._making[key] = mine[key] = Future()
+                self.hits += len(missing) - len(mine) - len(others)
+            # own work first: two threads that wait for each other's keys have both done theirs
+            found |= self._make(mine, make)
+            for key, future in others.items():
+                with suppress(CancelledError):
+                    found[key] = future.result()
+                    with self._lock:
+                        self.hits += 1
+        return found
+
+    def _make(self, mine: dict[str, Future[Kept]], make: Callable[[list[str]], Iterable[Tensor]]) -> dict[str, Kept]:
+        """Embeddings that this thread answers for: from the folder, or made."""
+        found: dict[str, Kept] = {}
+
+        def settle(key: str, kept: Kept) -> None:
+            with self._lock:
+                found[key] = kept = self._remember(key, kept)
+                del self._making[key]
+            mine[key].set_result(kept)
+
+        try:
+            for key in mine:
+                if (kept := self._read(key)) is not None:
+                    settle(key, kept)
+            absent = [key for key in mine if key not in found]
+            with self._lock:
+                self.hits += len(found)
+                self.misses += len(absent)
+            if absent:
+                for key, features in zip(absent, make(absent), strict=True):
+                    settle(key, _as_kept(features))
+                    if self.folder is not None and not self._broken:
+                        self._write(self.folder, key, found[key].features)
+        except BaseException as error:
+            with self._lock:
+                left = [self._making.pop(key) for key in mine if key not in found]
+            for future in left:
+                # an interrupt is for this thread alone
+                if isinstance(error, Exception):
+                    future.set_exception(error)
+                else:
+                    future.cancel()
+            raise
+        return found
+
+    def make_room(self) -> None:
+        """Bring the memory under its bound again, after something was precomputed."""
+        with self._lock:
+            self._shrink()
+
+    def _in_memory(self, key: str) -> Kept | None:
         """Under the lock."""
-        before = self._memory.pop(key, None)
-        if before is not None:
-            self._held -= before.nbytes
-        if features.nbytes > self.memory_bytes:
-            return
-        self._memory[key] = features
-        self._held += features.nbytes
-        while self._held > self.memory_bytes:
-            self._held -= self._memory.popitem(last=False)[1].nbytes
+        found = self._memory.get(key)
+        if found is not None:
+            self._memory.move_to_end(key)
+        return found
 
-    def _read(self, key: str) -> Tensor | None:
+    def _remember(self, key: str, kept: Kept) -> Kept:
+        """Under the lock. What is there already stays: prompts may share it by now."""
+        there = self._in_memory(key)
+        if there is not None:
+            return there
+        if kept.nbytes <= self.memory_bytes:
+            self._memory[key] = kept
+            self._shrink()
+        return kept
+
+    def _shrink(self) -> None:
+        """Under the lock."""
+        over = sum(kept.nbytes for kept in self._memory.values()) - self.memory_bytes
+        keys = list(self._memory)
+        # to precompute takes a tenth of encoding; a click on one object takes two crops at most
+        for older in (keys[:-_IN_USE], keys[-_IN_USE:]):
+            for key in older:
+                if over > 0:
+                    over -= self._memory[key].precomputed.nbytes
+                    self._memory[key].precomputed.forget()
+            for key in older:
+                if over > 0:
+                    over -= self._memory.pop(key).nbytes
+
+    def _read(self, key: str) -> Kept | None:
         if self.folder is None:
             return None
         path = _file(self.folder, key)
@@ -160,7 +302,7 @@ class EmbeddingCache:
         # the format notices a file cut short, but not values that rotted or never reached the disk
         if features.dtype != torch.float32 or about.get("key") != key or about.get("crc32") != _checksum(features):
             return None
-        return features
+        return Kept(features, Precomputed())
 
     def _write(self, folder: Path, key: str, features: Tensor) -> None:
         target = _file(folder, key)
@@ -182,6 +324,15 @@ class EmbeddingCache:
 def _file(folder: Path, key: str) -> Path:
     # 256 folders: some file systems grow slow with a hundred thousand files in one
     return folder / key[:2] / f"{key}.safetensors"
+
+
+def _as_kept(features: Tensor) -> Kept:
+    """A copy, and laid out as one from the folder: the decoder sums in another order where channels come last."""
+    if features.dtype != torch.float32:
+        raise ValueError(f"Embeddings are kept as float32, bit for bit; got {features.dtype}.")
+    # copied even on the CPU: a row of a batch would keep the whole batch alive
+    copy = features.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+    return Kept(copy, Precomputed())
 
 
 def _checksum(features: Tensor) -> str:

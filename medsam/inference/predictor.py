@@ -17,6 +17,7 @@ from medsam.geometry import Axis, SlicePlane
 from medsam.inference.image_predictor import ImagePredictor, ScanEncoder
 from medsam.inference.propagate import PropagateSettings, Propagation, propagate_all
 from medsam.inference.session import Session
+from medsam.inference.usage import Usage
 from medsam.inference.zoom import SliceResult, Zoom, bounds, segment_slice
 from medsam.io.load import as_volume
 from medsam.postprocess.clean import Cleanup
@@ -133,7 +134,6 @@ class Predictor(ImagePredictor):
         todo = plan(prompts, scan.geometry, axis)
         scan_encoder = self.encoder_for(scan, axis=todo.axis, window=window, modality=modality)
         work = SegmentationBuilder(scan_encoder, todo, zoom, tidy, progress)
-        spent, encoded = dict(self.seconds), self.encoded
         if propagate:
             bounded = {prompt.label for prompt in prompts if prompt.box3d is not None}
             work.propagate(bounded, max_mm)
@@ -142,7 +142,7 @@ class Predictor(ImagePredictor):
         notes = [
             *scan_encoder.notes,
             *work.notes,
-            *([scan_encoder.no_contrast_note] if scan_encoder.no_contrast else []),
+            *([scan_encoder.no_contrast_note(work.no_contrast)] if work.no_contrast else []),
         ]
         if zoom == "on" and not any(self._looks_closer(prompt, propagate) for prompt in prompts):
             notes.append("A closer look is taken at boxes, and there is none: zoom on changes nothing.")
@@ -157,11 +157,11 @@ class Predictor(ImagePredictor):
             answers=tuple(work.answers),
             plane=scan_encoder.plane,
             window=scan_encoder.window,
-            seconds={name: self.seconds[name] - spent[name] for name in spent},
+            seconds=work.usage.seconds,
             engine=self.engine.name,
             precision=self.precision,
             notes=tuple(notes),
-            encoded=self.encoded - encoded,
+            encoded=work.usage.encoded,
             alternatives=tuple(LabelVolume(each, scan.geometry, todo.names) for each in work.alternatives),
             stop_reasons=work.stop_reasons,
         )
@@ -191,6 +191,8 @@ class SegmentationBuilder:
         self.answers: list[PromptResult] = []
         self.alternatives: list[np.ndarray] = []
         self.notes: list[str] = []
+        self.no_contrast: set[int] = set()
+        self.usage = Usage()
 
     def answer(self, all_masks: bool) -> None:
         """Every prompted slice for itself."""
@@ -200,6 +202,7 @@ class SegmentationBuilder:
         for done, (index, prompts) in enumerate(self.todo.slices.items()):
             self._tell(done, total)
             found = segment_slice(self.scan_encoder, index, prompts, zoom=self.zoom)
+            self._spend(index, [each.usage for each in found], any(each.no_contrast for each in found))
             masks = np.stack([self._cleaned(each.mask, prompt) for each, prompt in zip(found, prompts, strict=True)])
             self._merge(self.labels, index, masks, np.array([each.predicted_iou for each in found]), prompts)
             three = self._three(index, prompts, found) if all_masks else [()] * len(prompts)
@@ -225,7 +228,9 @@ class SegmentationBuilder:
             prompts = [
                 replace(prompt, box=answer.box, points=()) for prompt, answer in zip(prompts, answers, strict=True)
             ]
-        found = image_predictor.ask(self.scan_encoder.encode(index), prompts, multimask=True)
+        embedding = self.scan_encoder.encode(index)
+        found = image_predictor.predict(embedding, prompts, multimask=True)
+        self._spend(index, [embedding.usage, found.usage], embedding.no_contrast)
         order = np.argsort(-found.predicted_iou, axis=1, kind="stable")
         predicted_iou = np.take_along_axis(found.predicted_iou, order, axis=1)
         for rank, labels in enumerate(self.alternatives):
@@ -261,6 +266,9 @@ class SegmentationBuilder:
             limits={label: (min(mine), max(mine)) for label, mine in seeds.items() if names[label] in bounded},
             progress=self.progress,
         )
+        for found in spread.values():
+            self.usage += found.usage
+            self.no_contrast.update(found.no_contrast)
         best = np.full(geometry.shape, -np.inf, np.float32)
         for label in list(spread):
             found = spread.pop(label)  # masks of one object at a time
@@ -335,6 +343,11 @@ class SegmentationBuilder:
             box=prompt.box,
             within=bounds(prompt, self.zoom, self.scan_encoder.plane) if bounded else None,
         )
+
+    def _spend(self, index: int, usages: Sequence[Usage], no_contrast: bool) -> None:
+        self.usage = sum(usages, self.usage)
+        if no_contrast:
+            self.no_contrast.add(index)
 
     def _tell(self, done: int, total: int) -> None:
         if self.progress is not None:

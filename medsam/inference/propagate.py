@@ -24,7 +24,7 @@ Letters: h, w rows and columns of a stored slice.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
@@ -35,6 +35,7 @@ from medsam.errors import PromptError
 from medsam.geometry import SlicePlane
 from medsam.inference.appearance import log_odds
 from medsam.inference.image_predictor import ScanEncoder
+from medsam.inference.usage import Usage
 from medsam.inference.zoom import Zoom, segment_slice
 from medsam.prompts.prompt import Box, SlicePrompt
 from medsam.transforms.intensity import IntensityWindow
@@ -98,12 +99,16 @@ class Propagation:
     they were joined); nan where a drawn mask was taken as it is.
     confidence: [0, 1]; see `propagate`. stop_reasons: slice number -> why the object does not go on there, or on from
     there for "met"; -1 and the number of slices stand for the ends of the scan.
+    no_contrast: slices, of all objects followed together, in which the window left none. usage: of the whole call, with
+    the first of its objects: a sum over them counts nothing twice.
     """
 
     masks: dict[int, np.ndarray] = field(default_factory=dict)
     predicted_iou: dict[int, float] = field(default_factory=dict)
     confidence: dict[int, float] = field(default_factory=dict)
     stop_reasons: dict[int, End] = field(default_factory=dict)
+    no_contrast: tuple[int, ...] = ()
+    usage: Usage = field(default_factory=Usage)
 
     def volume(self, plane: SlicePlane, shape: tuple[int, int, int]) -> np.ndarray:
         """All masks as one, bool (K, J, I) = `shape`."""
@@ -191,7 +196,11 @@ def propagate_all(
     for name, propagation in found.items():
         _join(propagation, [[t for t in tracks if t.name == name] for tracks in ways], plane.spacing_mm)
     counter.finish()
-    return {name: _in_order(propagation) for name, propagation in found.items()}
+    no_contrast = tuple(sorted(counter.no_contrast))
+    return {
+        name: _in_order(propagation, no_contrast, Usage() if place else counter.usage)
+        for place, (name, propagation) in enumerate(found.items())
+    }
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,15 +263,22 @@ class _Track(Generic[Name]):
 
 
 class _Counter:
-    """Slices done, for whoever waits."""
+    """Slices done, for the caller, and what was run for them."""
 
     def __init__(self, total: int, tell: Callable[[int, int], None] | None) -> None:
         self.done, self.total, self.tell = 0, total, tell
+        self.usage = Usage()
+        self.no_contrast: set[int] = set()
 
     def __call__(self) -> None:
         if self.tell is not None:
             self.tell(self.done, self.total)
         self.done += 1
+
+    def spend(self, index: int, usages: Sequence[Usage], no_contrast: bool) -> None:
+        self.usage = sum(usages, self.usage)
+        if no_contrast:
+            self.no_contrast.add(index)
 
     def finish(self) -> None:
         if self.tell is not None:
@@ -353,6 +369,7 @@ def _answer_seeds(
                 asked.append((name, prompt))
         if asked:
             answers = segment_slice(scan_encoder, index, [prompt for _, prompt in asked], zoom=zoom)
+            counter.spend(index, [each.usage for each in answers], any(each.no_contrast for each in answers))
             for (name, _), answer in zip(asked, answers, strict=True):
                 found[name][index] = _Mask.of(answer.mask, answer.predicted_iou, window=answer.crops[0].window)
     return found
@@ -388,7 +405,9 @@ def _walk(
             group = [track for track in here if track.steps[index - track.step].window == window]
             previous = [track.steps[index - track.step] for track in group]
             prompts = [SlicePrompt(1, _next_box(last, scan_encoder, settings)) for last in previous]
-            answers = scan_encoder.image_predictor.ask(scan_encoder.encode(index, window=window), prompts)
+            embedding = scan_encoder.encode(index, window=window)
+            answers = scan_encoder.image_predictor.predict(embedding, prompts)
+            counter.spend(index, [embedding.usage, answers.usage], embedding.no_contrast)
             grey = _grey(scan_encoder, index, window) if settings.min_likeness > -math.inf else None
             for track, last, answer, predicted_iou in zip(
                 group, previous, answers.masks[:, 0], answers.predicted_iou[:, 0].tolist(), strict=True
@@ -513,7 +532,7 @@ def _add(found: Propagation, index: int, answer: _Mask, confidence: float | None
         found.confidence[index] = answer.confidence if confidence is None else confidence
 
 
-def _in_order(found: Propagation) -> Propagation:
+def _in_order(found: Propagation, no_contrast: tuple[int, ...], usage: Usage) -> Propagation:
     def ascending(part: dict[int, _Value]) -> dict[int, _Value]:
         return dict(sorted(part.items()))
 
@@ -522,4 +541,6 @@ def _in_order(found: Propagation) -> Propagation:
         ascending(found.predicted_iou),
         ascending(found.confidence),
         ascending(found.stop_reasons),
+        no_contrast,
+        usage,
     )

@@ -30,7 +30,7 @@ Letters: P prompts, L looks, h and w of the stored slice, s the side of logits.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -41,7 +41,8 @@ from medsam.errors import PromptError
 from medsam.geometry import SlicePlane
 from medsam.inference.appearance import log_odds
 from medsam.inference.clicks import box_for, box_including, clicked_inside, enforce_clicks
-from medsam.inference.image_predictor import Crop, LogitsFor, ScanEncoder
+from medsam.inference.image_predictor import Crop, Embedding, LogitsFor, ScanEncoder
+from medsam.inference.usage import Usage
 from medsam.postprocess.merge import stability_score
 from medsam.prompts.prompt import Box, SlicePrompt
 from medsam.prompts.simulate import tight_box
@@ -58,6 +59,8 @@ class SliceResult:
     mask: bool (h, w). predicted_iou: the network's own guess, not clamped. logits: (h, w) float32, what was thresholded
     at 0; -inf where nothing looked. crops: what was encoded for it. low_res_logits: (L, s, s), the logits of each look,
     fit to be given back with the next click. box: the one the network was asked with, given or found.
+    no_contrast: the window left none in one of the crops, so that the mask means nothing. usage: of the whole call that
+    gave it and others, with the first of them: a sum over results counts nothing twice.
     """
 
     mask: np.ndarray
@@ -66,6 +69,8 @@ class SliceResult:
     crops: tuple[Crop, ...]
     low_res_logits: torch.Tensor
     box: Box | None = None
+    no_contrast: bool = False
+    usage: Usage = field(default_factory=Usage)
 
 
 # Side of the closer look in sides of the box, plus a share of the slice's longer side: a small box needs surroundings.
@@ -115,13 +120,21 @@ def segment_slice(
         raise PromptError("No prompt: give at least one box, click or mask.")
     asked, previous = list(prompts), list(previous or [None] * len(prompts))
     knows_clicks = "points" in scan_encoder.image_predictor.sam.spec.prompts
+    usage = Usage()
     strange = [] if knows_clicks else [n for n, prompt in enumerate(asked) if prompt.points or prompt.mask is not None]
-    if strange:
-        whole = scan_encoder.encode(index)
-        for n in strange:
-            earlier = previous[n]
-            last = None if earlier is None else tight_box(earlier.mask, 1)
-            asked[n] = box_for(scan_encoder.image_predictor, whole, asked[n], scan_encoder.plane, last)
+    searched: list[Embedding] = []
+
+    def whole() -> Embedding:
+        searched.append(scan_encoder.encode(index))
+        return searched[-1]
+
+    for n in strange:
+        earlier = previous[n]
+        last = None if earlier is None else tight_box(earlier.mask, 1)
+        asked[n], spent = box_for(scan_encoder.image_predictor, whole, asked[n], scan_encoder.plane, last)
+        usage += spent
+    usage = sum((one.usage for one in searched), usage)
+    without_contrast = [any(one.no_contrast for one in searched)] * len(asked)
     if not knows_clicks:
         # a network that was shown boxes only makes nothing of its earlier logits
         previous = [None] * len(asked)
@@ -147,14 +160,17 @@ def segment_slice(
         earlier_logits = [
             None if (earlier := previous[n]) is None else earlier.low_res_logits[crops[n].index(one)] for n in members
         ]
-        found = scan_encoder.image_predictor.ask(
-            scan_encoder.encode_many([one])[0],
+        embedding = scan_encoder.encode_many([one])[0]
+        found = scan_encoder.image_predictor.predict(
+            embedding,
             [_clicks_inside(asked[n], one) for n in members],
-            logits=earlier_logits,
+            previous=earlier_logits,
             logits_for="all" if knows_clicks else _logits_for([prompts[n] for n in members], zoom),
         )
+        usage += embedding.usage + found.usage
         restored = found.frame.restore(found.logits[:, 0]).cpu().numpy()
         for row, n in enumerate(members):
+            without_contrast[n] |= embedding.no_contrast
             per_prompt[n].append((restored[row], found.logits[row, 0].cpu(), float(found.predicted_iou[row, 0])))
     answers = []
     for n, (prompt, wanted) in enumerate(zip(prompts, asked, strict=True)):
@@ -177,7 +193,14 @@ def segment_slice(
             logits = np.where(within, logits, np.float32(-np.inf))
         answers.append(
             SliceResult(
-                logits > 0, float(np.mean(predicted_iou)), logits, crops[n], torch.stack(low_res_logits), wanted.box
+                logits > 0,
+                float(np.mean(predicted_iou)),
+                logits,
+                crops[n],
+                torch.stack(low_res_logits),
+                wanted.box,
+                without_contrast[n],
+                Usage() if n else usage,
             )
         )
     return answers

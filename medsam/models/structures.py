@@ -3,7 +3,7 @@
 To write one graph takes torch's exporter five to twenty seconds, all of them spent on its structure. Structures of the
 released architectures therefore come with the package (`structures/`, made by scripts/structures.py), and a model's
 weights, published or fine-tuned, are put in by name. What such a graph answers is still compared with torch before it
-is trusted (`inference.engines`), so a structure that the code has outgrown costs time, never a wrong mask.
+is trusted (`inference.engines.openvino`), so a structure that the code has outgrown costs time, never a wrong mask.
 Nothing is folded together beforehand as in `export.export_graph`: OpenVINO does that itself, and is as fast.
 """
 

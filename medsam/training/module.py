@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from medsam._version import __version__
 from medsam.errors import CheckpointError, InputError, MedSAMError
 from medsam.inference.embeddings import EmbeddingCache, weights_digest
-from medsam.inference.engines import Precision
+from medsam.inference.engines.base import Precision
 from medsam.inference.image_predictor import ImagePredictor
 from medsam.models.build import load_model
 from medsam.models.specs import ModelSpec

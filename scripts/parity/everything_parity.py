@@ -96,7 +96,7 @@ def ours(case: dict) -> tuple[np.ndarray, np.ndarray]:
     scan = Volume(ramp, VolumeGeometry.uncalibrated(ramp.shape))
     network: Any = Fixed(case["logits"], case["quality"], case["size"])
     predictor = Predictor(network, "cpu")
-    found = everything_on_slice(predictor.encoder_for(scan), 0, AutomaticSettings(**case["settings"], **WHOLE))
+    found = everything_on_slice(predictor.encoder_for(scan), 0, AutomaticSettings(**case["settings"], **WHOLE)).masks
     numbers = [
         [*one.bbox, one.predicted_iou, one.stability_score, *one.crop_box, *one.point_coords[0]] for one in found
     ]

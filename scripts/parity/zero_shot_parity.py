@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 
 import medsam
+from medsam.inference.image_predictor import box_prompts
 from medsam.io.dicom.rtstruct import read_rtstruct
 from medsam.io.dicom.seg import read_seg
 from medsam.prompts.simulate import inscribed_ellipse, tight_box
@@ -94,7 +95,9 @@ def measure(case: Case, predictor: medsam.Predictor, area: bool) -> dict[str, An
         asked[key] = (index, prompts)
 
         started = time.perf_counter()
-        found = predictor.predict(predictor.embed(scan, index, window=window), np.array([box for _, box in prompts]))
+        found = predictor.predict(
+            predictor.embed(scan, index, window=window), box_prompts(np.array([box for _, box in prompts]))
+        )
         seconds += time.perf_counter() - started
         for (name, box), mask in zip(prompts, found.masks[:, 0], strict=True):
             truth = plane.take(case.references[name], index)

@@ -113,13 +113,16 @@ class Maker:
 
     def restore(self, name: str) -> None:
         """Logits of the structures of the fine slice, by boxes five times as many, moved a little each."""
+        from medsam.inference.image_predictor import box_prompts
         from medsam.prompts.simulate import jittered
 
         case, index = self.fine_slice()
         rng, shape = np.random.default_rng(0), case.scan.geometry.plane().shape
         tight = [box for _, box in self.boxes_on(case, index)]
         boxes = [jittered(tight[n % len(tight)], 20, shape, rng) for n in range(20)]
-        found = self.predictor.predict(self.predictor.encoder_for(case.scan).encode(index), np.array(boxes))
+        found = self.predictor.predict(
+            self.predictor.encoder_for(case.scan).encode(index), box_prompts(np.array(boxes))
+        )
         plane = case.scan.geometry.plane()
         upright = plane.view.shape(plane.shape)
         logits = found.logits[:, 0].float().numpy()

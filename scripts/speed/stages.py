@@ -114,9 +114,9 @@ def our_encode(inputs: Path, ours: Ours) -> Side:
     predictor = ours.predictor()
 
     def run() -> torch.Tensor:
-        before = predictor.encoded
+        before = predictor.cache.misses
         features = predictor.encode([pixels])[0]
-        if predictor.encoded != before + 1:
+        if predictor.cache.misses != before + 1:
             sys.exit("The embedding came from a cache.")
         return features
 
@@ -135,7 +135,7 @@ def our_decode(inputs: Path, ours: Ours, count: int, first: bool, logits_for: An
     import torch
 
     import medsam
-    from medsam.inference.image_predictor import Embedding
+    from medsam.inference.image_predictor import Embedding, box_prompts
 
     with np.load(inputs) as file:
         scan, index = medsam.load_volume(str(file["scan"])), int(file["index"])
@@ -146,7 +146,7 @@ def our_decode(inputs: Path, ours: Ours, count: int, first: bool, logits_for: An
 
     def run() -> Any:
         embedding = Embedding(torch.from_numpy(features.copy()), frame) if first else kept
-        return predictor.predict(embedding, boxes, logits_for=logits_for)
+        return predictor.predict(embedding, box_prompts(boxes), logits_for=logits_for)
 
     return Side(run, lambda found: {"logits": found.logits[:, 0].float().numpy()}, facts_of(predictor))
 

@@ -109,10 +109,7 @@ def test_slices_the_evaluation_prompts_are_encoded_and_nothing_twice(embed, mani
     # and the predictor finds them
     predictor = Predictor(model, "cpu", cache=EmbeddingCache(folder=out))
     scan_encoder = predictor.encoder_for(read_manifest(manifest).cases[0].load_image())
-    scan_encoder.encode(1), scan_encoder.encode(2)
-    assert predictor.encoded == 0
-    scan_encoder.encode(3)
-    assert predictor.encoded == 1
+    assert [scan_encoder.encode(index).usage.encoded for index in (1, 2, 3)] == [0, 0, 1]
 
 
 def test_all_slices_need_no_reference_and_a_split_is_obeyed(embed, manifest, tmp_path):
@@ -204,20 +201,20 @@ def test_an_out_that_is_a_file_is_refused(words, tmp_path, capsys):
     assert out.read_text() == "mine"
 
 
-# stops before the sixth slice is kept, however slow whoever interrupts it is to come
+# stops before the sixth slice is written, however slow whoever interrupts it is to come
 _HELD = """
 import sys, time
 from medsam.cli.main import main
 from medsam.inference.embeddings import EmbeddingCache
-put, kept = EmbeddingCache.put, []
+write, kept = EmbeddingCache._write, []
 
 def held(*arguments):
     kept.append(1)
     while len(kept) > 5:
         time.sleep(0.1)
-    put(*arguments)
+    write(*arguments)
 
-EmbeddingCache.put = held
+EmbeddingCache._write = held
 sys.exit(main(sys.argv[1:]))
 """
 

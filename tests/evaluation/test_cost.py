@@ -44,7 +44,7 @@ def test_whoever_takes_a_look_pays_for_it_also_the_second_time(watch):
     with scan_encoder.charge(second):
         scan_encoder.encode(0)
         scan_encoder.encode(0)
-    assert scan_encoder.image_predictor.encoded == 1
+    assert scan_encoder.image_predictor.sam.encoded == 1
     assert first.encoder_calls == second.encoder_calls == 1
     assert first.seconds == 8
     assert second.crops == first.crops
@@ -68,7 +68,7 @@ def test_the_scans_own_window_named_or_not_is_one_look():
     with scan_encoder.charge(bill):
         scan_encoder.encode(2)
         scan_encoder.encode(2, window=scan_encoder.window)
-    assert bill.encoder_calls == scan_encoder.image_predictor.encoded == 1
+    assert bill.encoder_calls == scan_encoder.image_predictor.sam.encoded == 1
 
 
 def test_a_bill_can_go_on_later():

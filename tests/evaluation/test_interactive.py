@@ -76,8 +76,8 @@ def test_clicks_on_a_slice_encode_it_once_and_decode_a_round_together(scan_encod
     assert [list(counts) for counts in found] == [[1, 3], [1, 3]]
     np.testing.assert_array_equal(found[0][1].mask, LEFT)
     assert found[0][3] is found[0][1]
-    assert scan_encoder.image_predictor.encoded == 1
-    assert scan_encoder.image_predictor.decoded == 2 + 1 + 1
+    assert scan_encoder.image_predictor.sam.encoded == 1
+    assert scan_encoder.image_predictor.sam.decoded == 2 + 1 + 1
 
 
 def test_a_box_of_too_much_is_mended_by_a_click_outside(scan_encoder):
@@ -107,6 +107,6 @@ def test_clicks_on_a_real_model_are_repeatable_and_encode_once(litemedsam):
     scan_encoder = Predictor(litemedsam, device="cpu").encoder_for(Volume(array, scan.geometry, "MR"))
     first = [SlicePrompt(1, (10, 5, 50, 35))]
     one, again = (clicks_on_slice(scan_encoder, 0, [truth], (0, 3), first=first, zoom="off")[0] for _ in range(2))
-    assert scan_encoder.image_predictor.encoded == 1
+    assert scan_encoder.image_predictor.sam.encoded == 1
     np.testing.assert_array_equal(one[3].logits, again[3].logits)
     assert overlap(truth, one[0].mask, (1, 1)).dice > 0.8

@@ -60,7 +60,7 @@ def test_more_clicks_mend_what_fewer_leave(predictors):
     assert one(result, "box+points:1", "both")["dice"] == 1, "nothing wrong, so no click"
     # the phantom, given its answer back, never grows: it stays with the larger block
     assert one(result, "point", "both")["dice"] == pytest.approx(2 * 441 / (441 + 441 + 121))
-    assert predictors["threshold"].encoded == 3
+    assert predictors["threshold"].sam.encoded == 3
 
 
 def test_a_click_outside_mends_a_loose_box(predictors):
@@ -98,7 +98,7 @@ def test_a_rough_mask_is_given_scored_as_it_is_and_the_same_every_time(predictor
 def test_other_prompts_change_neither_answers_nor_encoder_calls(predictors):
     everything = asked("box", "point", "points:3", "box+points:2", "mask", jitter_px=(0, 5))
     together = evaluate_case(two_blocks(), predictors, everything)
-    assert predictors["threshold"].encoded == 3, "each slice once for all of it"
+    assert predictors["threshold"].sam.encoded == 3, "each slice once for all of it"
     for prompt in ("box", "point", "points:3", "box+points:2", "mask"):
         alone = evaluate_case(two_blocks(), predictors, asked(prompt))
         for structure in ("left", "right"):
@@ -114,11 +114,11 @@ def test_encoder_calls_are_those_of_a_run_of_its_own():
         fresh = Predictor(ThresholdSam(32), device="cpu")  # so small that a closer look shows more
         result = evaluate_case(two_blocks(), {"threshold": fresh}, Protocol(prompts=("box",), zoom=zoom))
         charged = sum(row["encoder_calls"] for row in rows(result, model="threshold"))
-        assert charged == pytest.approx(fresh.encoded), zoom
+        assert charged == pytest.approx(fresh.sam.encoded), zoom
         if zoom == "off":
-            assert fresh.encoded == 3
+            assert fresh.sam.encoded == 3
         else:
-            assert fresh.encoded > 3, "each box has a look of its own"
+            assert fresh.sam.encoded > 3, "each box has a look of its own"
 
 
 def test_clicks_and_boxes_are_kept_for_the_report_upright(predictors):

@@ -211,7 +211,7 @@ def test_the_published_algorithm_step_by_step(shape, settings, seed):
     model = FixedSam(logits, predicted_iou)
     scan_encoder = Predictor(model, "cpu").encoder_for(picture(*shape))
     # what lies on the background is ours to leave out
-    found = everything_on_slice(scan_encoder, 0, replace(settings, max_background_ratio=1.0))
+    found = everything_on_slice(scan_encoder, 0, replace(settings, max_background_ratio=1.0)).masks
     expected = transcribed(shape, logits, predicted_iou, settings, 64)
 
     assert len(expected) > 5
@@ -251,13 +251,13 @@ def test_boxes_find_what_lies_in_them():
     image_predictor = Predictor(ThresholdSam(), "cpu")
     found = everything_on_slice(
         image_predictor.encoder_for(scan), 0, AutomaticSettings(**{**EASY.__dict__, "prompt": "box"})
-    )
+    ).masks
     whole = [one for one in found if np.array_equal(one.mask, truth[0])]
     assert len(whole) == 1
     assert whole[0].point_coords == ()
     x, y, wide, high = whole[0].prompt_box
     assert (x <= 15, y <= 15, x + wide >= 29, y + high >= 29) == (True,) * 4
-    assert image_predictor.decoded == 4**2 + 8**2 + 16**2 + 32**2
+    assert image_predictor.sam.decoded == 4**2 + 8**2 + 16**2 + 32**2
 
 
 def test_the_crops_are_those_of_the_paper():
@@ -293,25 +293,25 @@ def test_a_block_is_found_once_and_whole():
     scan, truth = block((3, 40, 50), (10, 8, 1, 30, 24, 2))
     image_predictor = Predictor(ThresholdSam(), "cpu")
     scan_encoder = image_predictor.encoder_for(scan)
-    (found,) = everything_on_slice(scan_encoder, 1, EASY)
+    (found,) = everything_on_slice(scan_encoder, 1, EASY).masks
     assert np.array_equal(found.mask, truth[1])
     assert found.bbox == (10, 8, 19, 15)
     assert found.slice == 1
     assert found.object is None
     ((x, y),) = found.point_coords
     assert found.mask[round(y), round(x)]
-    assert (image_predictor.encoded, image_predictor.decoded) == (1, 64)
+    assert (image_predictor.sam.encoded, image_predictor.sam.decoded) == (1, 64)
 
 
 def test_a_slice_without_contrast_has_no_masks():
     scan, _ = block((3, 40, 50), (10, 8, 1, 30, 24, 2))
-    assert everything_on_slice(Predictor(ThresholdSam(), "cpu").encoder_for(scan), 0, EASY) == []
+    assert everything_on_slice(Predictor(ThresholdSam(), "cpu").encoder_for(scan), 0, EASY).masks == []
 
 
 def test_nothing_passes_a_filter_nobody_can_meet():
     scan, _ = block((3, 40, 50), (10, 8, 1, 30, 24, 2))
     scan_encoder = Predictor(ThresholdSam(), "cpu").encoder_for(scan)
-    assert everything_on_slice(scan_encoder, 1, AutomaticSettings(points_per_side=4, pred_iou_thresh=1.0)) == []
+    assert everything_on_slice(scan_encoder, 1, AutomaticSettings(points_per_side=4, pred_iou_thresh=1.0)).masks == []
 
 
 def test_it_does_not_matter_how_the_scan_is_stored():
@@ -330,7 +330,7 @@ def test_it_does_not_matter_how_the_scan_is_stored():
             affine = affine[:, [1, 0, 2, 3]]
         scan = Volume(np.ascontiguousarray(turned), VolumeGeometry(turned.shape, affine))
         scan_encoder = Predictor(ThresholdSam(), "cpu").encoder_for(scan)
-        found = everything_on_slice(scan_encoder, 0, settings)
+        found = everything_on_slice(scan_encoder, 0, settings).masks
         assert len(found) >= 2
         answers.append(
             [
@@ -361,9 +361,9 @@ def test_a_crop_finds_what_the_grid_of_the_whole_slice_misses():
     scan, truth = block((1, 400, 400), (63, 63, 0, 71, 71, 1))
     small = AutomaticSettings(**{**EASY.__dict__, "points_per_side": 10, "stability_score_thresh": 0.0})
     scan_encoder = Predictor(ThresholdSam(64), "cpu").encoder_for(scan, window="110,180")
-    assert everything_on_slice(scan_encoder, 0, small) == []
+    assert everything_on_slice(scan_encoder, 0, small).masks == []
     closer = AutomaticSettings(**{**small.__dict__, "crop_n_layers": 1})
-    (found,) = everything_on_slice(scan_encoder, 0, closer)
+    (found,) = everything_on_slice(scan_encoder, 0, closer).masks
     assert (found.mask & truth[0]).sum() / (found.mask | truth[0]).sum() > 0.5
     assert found.crop_box == (0, 0, 268, 268)
 
@@ -387,13 +387,13 @@ def test_objects_go_through_a_volume():
     scan = Volume(array, scan.geometry)
     scan_encoder = Predictor(ThresholdSam(), "cpu").encoder_for(scan)
     told = []
-    found = everything_in_volume(scan_encoder, EASY, progress=lambda done, total: told.append((done, total)))
+    found = everything_in_volume(scan_encoder, EASY, progress=lambda done, total: told.append((done, total))).masks
     assert [(one.slice, one.object) for one in found if one.object == 1] == [(1, 1), (2, 1), (3, 1), (4, 1)]
     assert [(one.slice, one.object) for one in found if one.object == 2] == [(2, 2), (3, 2)]
     assert len(found) == 6
     assert sum(one.area for one in found if one.object == 1) == truth.sum()
     assert (told[0], told[-1]) == ((64, 6 * 64), (6 * 64, 6 * 64))
-    assert {one.slice for one in everything_in_volume(scan_encoder, EASY, indices=[2, 3])} == {2, 3}
+    assert {one.slice for one in everything_in_volume(scan_encoder, EASY, indices=[2, 3]).masks} == {2, 3}
 
 
 def test_the_label_map_shows_the_small_on_the_large():
@@ -485,11 +485,12 @@ def test_masks_on_the_background_are_left_out_and_counted_and_those_that_touch_i
     array[0, 10:50, 20:60] = 90
     array[0, 20:30, 50:60] = 230
     scan_encoder = Predictor(ThresholdSam(), "cpu").encoder_for(Volume(array, VolumeGeometry(array.shape, np.eye(4))))
-    counts = []
     settings = replace(EASY, points_per_side=16)
-    found = everything_on_slice(scan_encoder, 0, settings, left_out=counts.append)
-    kept = everything_on_slice(scan_encoder, 0, replace(settings, max_background_ratio=1.0), left_out=counts.append)
-    assert counts == [1, 0]
+    results = [
+        everything_on_slice(scan_encoder, 0, each) for each in (settings, replace(settings, max_background_ratio=1.0))
+    ]
+    assert [result.left_out for result in results] == [1, 0]
+    found, kept = (result.masks for result in results)
     assert len(kept) == len(found) + 1
     paper = array[0] == 255
     assert not any((one.mask & paper).sum() > one.area / 2 for one in found)
@@ -512,7 +513,7 @@ def test_a_real_slice_has_masks_that_are_organs(litemedsam, data, monkeypatch):
     scan, labels = (load_volume(folder / part / "ct_full.nii.gz") for part in ("images", "labels"))
     scan_encoder = Predictor(litemedsam, "cpu").encoder_for(scan)
     settings = AutomaticSettings(prompt="box", pred_iou_thresh=0.6, stability_score_thresh=0.5)
-    found = everything_on_slice(scan_encoder, 60, settings)
+    found = everything_on_slice(scan_encoder, 60, settings).masks
     assert 20 < len(found) <= 64
     reference = scan_encoder.plane.take(labels.array, 60)
     best = [
@@ -532,6 +533,6 @@ def test_litemedsam_does_not_trust_its_answers_to_clicks(litemedsam, data):
     scan = load_volume(data / "totalseg_abdomen_ct" / "images" / "ct_full.nii.gz")
     scan_encoder = Predictor(litemedsam, "cpu").encoder_for(scan)
     every = AutomaticSettings(points_per_side=4, pred_iou_thresh=0.0, stability_score_thresh=0.0)
-    found = everything_on_slice(scan_encoder, 60, every)
+    found = everything_on_slice(scan_encoder, 60, every).masks
     assert found
     assert max(one.predicted_iou for one in found) < 0.88

@@ -45,16 +45,19 @@ def test_a_click_finds_the_object_without_a_box(predictor):
     assert found.mask[16, 26]
     assert not (found.mask & ~mask[0]).any()
     assert found.box is not None
-    assert predictor.encoded == 1
+    assert predictor.sam.encoded == 1
 
 
 def test_a_box_grows_to_a_click_outside_it_and_a_mask_brings_its_own(predictor):
-    scan, mask = block((1, 40, 60), (20, 10, 0, 32, 22, 1))
-    embedding = predictor.embed(scan)
-    grown = box_for(predictor, embedding, SlicePrompt(1, BOX, ((50, 5, 1), (2, 2, 0))), PLANE)
+    _, mask = block((1, 40, 60), (20, 10, 0, 32, 22, 1))
+
+    def never():
+        raise AssertionError("encoded, although there is nothing to look for")
+
+    grown, _ = box_for(predictor, never, SlicePrompt(1, BOX, ((50, 5, 1), (2, 2, 0))), PLANE)
     assert grown.box == (10.0, 4.5, 51.5, 30.0)
     assert grown.points == ()
-    masked = box_for(predictor, embedding, SlicePrompt(1, mask=mask[0]), PLANE)
+    masked, _ = box_for(predictor, never, SlicePrompt(1, mask=mask[0]), PLANE)
     assert masked.box == (20, 10, 32, 22)
     assert masked.mask is not None
 

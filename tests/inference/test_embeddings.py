@@ -2,6 +2,8 @@ import copy
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from medsam.errors import InputError
 from medsam.inference import embeddings
 from medsam.inference.embeddings import EmbeddingCache, embedding_key, weights_digest
 from medsam.inference.predictor import Predictor
-from medsam.prompts.prompt import Prompt
+from medsam.prompts.prompt import Prompt, SlicePrompt
 from medsam.transforms.intensity import IntensityWindow
 from medsam.volume import Volume
 
@@ -76,10 +78,7 @@ def test_what_is_kept_is_nobody_elses():
     given = tensor(1)
     cache.put(key("a"), given)
     given.zero_()
-    taken = cache.get(key("a"))
-    assert torch.equal(taken, tensor(1))
-    taken.zero_()
-    assert torch.equal(cache.get(key("a")), tensor(1))
+    assert torch.equal(cache.get(key("a")).features, tensor(1))
 
 
 def test_a_row_of_a_batch_does_not_keep_the_batch():
@@ -87,7 +86,7 @@ def test_a_row_of_a_batch_does_not_keep_the_batch():
     with torch.inference_mode():
         batch = torch.rand(8, 2, 4, 8)
     cache.put(key("a"), batch[3])
-    found = cache.get(key("a"))
+    found = cache.get(key("a")).features
     assert torch.equal(found, batch[3])
     assert found.untyped_storage().nbytes() == 256
     assert not found.is_inference()
@@ -110,7 +109,7 @@ def test_the_disk_gives_back_every_bit(tmp_path):
     assert path == tmp_path / "new" / "folder" / "aa" / f"{key('a')}.safetensors"
     assert writer.written == path.stat().st_size
     reader = EmbeddingCache(folder=tmp_path / "new" / "folder")
-    found = reader.get(key("a"))
+    found = reader.get(key("a")).features
     assert found.numpy().tobytes() == features.transpose(1, 2).contiguous().numpy().tobytes()
     assert found.shape == (3, 7, 5)
     path.unlink()
@@ -122,7 +121,7 @@ def test_without_memory_the_disk_answers(tmp_path):
     cache = EmbeddingCache(memory_bytes=0, folder=tmp_path)
     cache.put(key("a"), tensor(1))
     assert cache.held_bytes == 0
-    assert torch.equal(cache.get(key("a")), tensor(1))
+    assert torch.equal(cache.get(key("a")).features, tensor(1))
 
 
 def _cut(path: Path) -> None:
@@ -160,7 +159,7 @@ def test_a_damaged_file_counts_as_absent_and_is_replaced(tmp_path, damage):
     cache = EmbeddingCache(folder=tmp_path)
     assert cache.get(key("a")) is None
     cache.put(key("a"), tensor(1))
-    assert torch.equal(EmbeddingCache(folder=tmp_path).get(key("a")), tensor(1))
+    assert torch.equal(EmbeddingCache(folder=tmp_path).get(key("a")).features, tensor(1))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files")
@@ -177,8 +176,8 @@ def test_a_full_disk_is_said_once_and_leaves_nothing_behind(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
-    assert torch.equal(cache.get(key("a")), tensor(1)), "the memory goes on"
-    assert torch.equal(cache.get(key("b")), tensor(2))
+    assert torch.equal(cache.get(key("a")).features, tensor(1)), "the memory goes on"
+    assert torch.equal(cache.get(key("b")).features, tensor(2))
     cache.put(key("c"), tensor(3))
     assert not (tmp_path / "cc").exists(), "this cache leaves the folder alone from now on"
 
@@ -197,7 +196,7 @@ def test_a_copy_starts_empty_with_the_same_bound_and_folder(tmp_path):
     cache.put(key("a"), tensor(1))
     twin = copy.deepcopy(cache)
     assert (twin.memory_bytes, twin.folder, twin.held_bytes) == (1000, tmp_path, 0)
-    assert torch.equal(twin.get(key("a")), tensor(1))
+    assert torch.equal(twin.get(key("a")).features, tensor(1))
 
 
 # -- many at once -----------------------------------------------------------------------------------------------
@@ -216,7 +215,7 @@ def test_threads_share_a_cache(tmp_path):
             found = cache.get(name)
             if found is None:
                 cache.put(name, tensor(float(number)))
-            elif not torch.equal(found, tensor(float(number))):
+            elif not torch.equal(found.features, tensor(float(number))):
                 wrong.append(number)
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
@@ -258,12 +257,143 @@ def test_processes_write_one_key_while_a_third_reads_it(tmp_path):
     while any(writer.poll() is None for writer in writers):
         found = reader.get(key("a"))
         # absent until the first file appears, complete ever after
-        assert (found is None and not seen) or torch.equal(found, torch.full((64, 32, 32), 3.0))
+        assert (found is None and not seen) or torch.equal(found.features, torch.full((64, 32, 32), 3.0))
         seen += found is not None
     for writer in writers:
         assert (writer.communicate()[1], writer.returncode) == ("", 0)
     assert seen
     assert only_file(tmp_path).name == f"{key('a')}.safetensors"
+
+
+def at_once(count, work):
+    """What `work` gives or raises in each of so many threads that start together."""
+    start = threading.Barrier(count)
+
+    def run(number):
+        start.wait()
+        try:
+            return work(number)
+        except Exception as error:
+            return error
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(run, range(count)))
+
+
+@pytest.mark.parametrize("memory_bytes", [0, 2**20])
+def test_of_six_threads_one_makes_what_all_ask_for(memory_bytes):
+    cache = EmbeddingCache(memory_bytes)
+    made = []
+
+    def make(keys):
+        for name in keys:
+            made.append(name)
+            time.sleep(0.2)  # the others arrive meanwhile
+            yield tensor(1)
+
+    found = at_once(6, lambda _: cache.fetch([key("a"), key("b")], make))
+    assert sorted(made) == [key("a"), key("b")]
+    assert all(torch.equal(each[key("b")].features, tensor(1)) for each in found)
+    assert cache.hits + cache.misses == 12
+    assert cache.misses == 2
+
+
+def test_threads_that_wait_for_each_other_come_to_an_end():
+    cache = EmbeddingCache(0)
+    names = [key(letter) for letter in "abcdef"]
+
+    def make(keys):
+        for name in keys:
+            time.sleep(0.01)
+            yield tensor(float(names.index(name)))
+
+    for found in at_once(6, lambda number: cache.fetch(names[number:] + names[:number], make)):
+        assert [float(found[name].features[0, 0, 0]) for name in names] == [0, 1, 2, 3, 4, 5]
+
+
+def test_what_fails_fails_for_all_who_wait_and_is_not_kept():
+    cache = EmbeddingCache()
+    calls = []
+
+    def fail(keys):
+        calls.append(keys)
+        time.sleep(0.2)
+        raise RuntimeError("out of memory")
+
+    found = at_once(6, lambda _: cache.fetch([key("a")], fail))
+    assert len(calls) == 1
+    assert {str(error) for error in found} == {"out of memory"}
+    assert torch.equal(cache.fetch([key("a")], lambda keys: [tensor(1)])[key("a")].features, tensor(1))
+
+
+def test_when_one_is_interrupted_another_takes_its_place():
+    cache = EmbeddingCache()
+    waiting, calls = threading.Event(), []
+
+    def make(keys):
+        calls.append(keys)
+        if len(calls) == 1:
+            waiting.set()
+            time.sleep(0.2)
+            raise KeyboardInterrupt
+        return [tensor(1)]
+
+    def first(_):
+        with pytest.raises(KeyboardInterrupt):
+            cache.fetch([key("a")], make)
+
+    def second(_):
+        waiting.wait()
+        return cache.fetch([key("a")], make)
+
+    _, found = at_once(2, lambda number: (first, second)[number](number))
+    assert torch.equal(found[key("a")].features, tensor(1))
+    assert len(calls) == 2
+
+
+class Tokens:
+    """An engine whose image tokens take 100 bytes."""
+
+    def __init__(self):
+        self.computed = 0
+
+    def precompute(self, features):
+        self.computed += 1
+        return (torch.zeros(25),)
+
+
+def test_what_prompts_share_is_made_once_an_engine_and_counts():
+    cache, engine = EmbeddingCache(), Tokens()
+    kept = cache.put(key("a"), tensor(1))
+    at_once(6, lambda _: kept.precomputed.of(engine, kept.features))
+    assert engine.computed == 1
+    assert cache.held_bytes == 256 + 100
+    other = Tokens()
+    kept.precomputed.of(other, kept.features)
+    assert (engine.computed, other.computed) == (1, 1)
+    assert cache.held_bytes == 256 + 100, "of one engine at a time"
+
+
+def test_what_prompts_share_leaves_before_embeddings_do_but_for_the_last_two():
+    cache, engine = EmbeddingCache(memory_bytes=4 * 256 + 250), Tokens()
+    for letter in "abcd":
+        kept = cache.put(key(letter), tensor(1))
+        kept.precomputed.of(engine, kept.features)
+        cache.make_room()
+    shared = {letter: cache.get(key(letter)).precomputed.nbytes for letter in "abcd"}
+    assert shared == {"a": 0, "b": 0, "c": 100, "d": 100}
+    cache.put(key("e"), tensor(1))
+    assert cache.get(key("a")) is None
+    assert cache.held_bytes <= cache.memory_bytes
+
+
+def test_where_only_embeddings_fit_they_stay():
+    cache, engine = EmbeddingCache(memory_bytes=256), Tokens()
+    kept = cache.put(key("a"), tensor(1))
+    kept.precomputed.of(engine, kept.features)
+    cache.make_room()
+    assert cache.get(key("a")) is kept
+    assert cache.held_bytes == 256
 
 
 # -- keys -------------------------------------------------------------------------------------------------------
@@ -333,11 +463,11 @@ def test_a_second_prompt_on_a_slice_costs_a_decode_only(scan):
     predictor = Predictor(ThresholdSam(), "cpu")
     first = predictor.segment(scan, [Prompt(box=(4, 6, 14, 12), slice=1)])
     second = predictor.segment(scan, [Prompt(box=(4, 6, 9, 12), slice=1)])
-    predictor.predict(predictor.encoder_for(scan).encode(1), np.array([[5.0, 7, 10, 11]]))
-    assert predictor.encoded == predictor.sam.encoded == 1
-    assert predictor.decoded == predictor.sam.decoded == 3
+    predictor.predict(predictor.encoder_for(scan).encode(1), [SlicePrompt(1, (5.0, 7, 10, 11))])
+    assert predictor.sam.encoded == 1
+    assert predictor.sam.decoded == 3
     again = predictor.segment(scan, [Prompt(box=(4, 6, 14, 12), slice=1)])
-    assert predictor.encoded == 1
+    assert predictor.sam.encoded == 1
     np.testing.assert_array_equal(again.labels.array, first.labels.array)
     assert 0 < second.labels.array.sum() < first.labels.array.sum()
 
@@ -348,7 +478,8 @@ def test_a_new_predictor_on_the_same_folder_encodes_nothing(scan, tmp_path):
     expected = first.segment(scan, prompts)
     second = Predictor(Weighted(), "cpu", cache=EmbeddingCache(folder=tmp_path))
     found = second.segment(scan, prompts)
-    assert (first.encoded, second.encoded, second.sam.encoded) == (3, 0, 0)
+    assert (first.sam.encoded, second.sam.encoded) == (3, 0)
+    assert (expected.encoded, found.encoded) == (3, 0)
     np.testing.assert_array_equal(found.labels.array, expected.labels.array)
     assert [answer.predicted_iou for answer in found.answers] == [answer.predicted_iou for answer in expected.answers]
 
@@ -357,7 +488,7 @@ def test_whatever_changes_is_encoded_again(scan, tmp_path):
     def encodes(scan=scan, weight=1.0, window="auto", **scan_encoder) -> int:
         predictor = Predictor(Weighted(weight), "cpu", cache=EmbeddingCache(folder=tmp_path))
         predictor.encoder_for(scan, window=window).encode(1, **scan_encoder)
-        return predictor.encoded
+        return predictor.sam.encoded
 
     assert [encodes(), encodes()] == [1, 0]
     touched = scan.array.copy()
@@ -378,7 +509,7 @@ def test_equal_slices_share_an_embedding(tmp_path):
     scan, _ = block((4, 20, 30), (4, 6, 0, 14, 12, 4))  # without noise all four are alike
     predictor = Predictor(ThresholdSam(), "cpu", cache=EmbeddingCache(folder=tmp_path))
     predictor.segment(scan, [Prompt(box3d=(4, 6, 0, 14, 12, 4))])
-    assert predictor.encoded == 1
+    assert predictor.sam.encoded == 1
 
 
 def test_a_fresh_embedding_is_laid_out_as_a_kept_one(scan, tmp_path):
@@ -394,12 +525,12 @@ def test_a_fresh_embedding_is_laid_out_as_a_kept_one(scan, tmp_path):
 
 @pytest.mark.weights
 def test_the_real_model_answers_from_the_folder_to_the_bit(litemedsam, scan, tmp_path):
-    box = np.array([[3.0, 5, 15, 13]])
+    prompt = [SlicePrompt(1, (3.0, 5, 15, 13))]
     fresh = Predictor(litemedsam, "cpu", cache=EmbeddingCache(folder=tmp_path))
     kept = Predictor(litemedsam, "cpu", cache=EmbeddingCache(folder=tmp_path))
-    expected = fresh.predict(fresh.encoder_for(scan).encode(1), box)
-    found = kept.predict(kept.encoder_for(scan).encode(1), box)
-    assert (fresh.encoded, kept.encoded) == (1, 0)
+    first, second = (predictor.encoder_for(scan).encode(1) for predictor in (fresh, kept))
+    expected, found = fresh.predict(first, prompt), kept.predict(second, prompt)
+    assert (first.usage.encoded, second.usage.encoded) == (1, 0)
     assert torch.equal(found.logits, expected.logits)
     np.testing.assert_array_equal(found.predicted_iou, expected.predicted_iou)
     assert only_file(tmp_path).stat().st_size == pytest.approx(4 * 2**20, rel=1e-3)

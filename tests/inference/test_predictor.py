@@ -7,11 +7,11 @@ from phantoms import ThresholdSam, block
 
 from medsam.errors import CheckpointError, InputError, MedSAMError, PromptError
 from medsam.geometry import VolumeGeometry
-from medsam.inference.image_predictor import pick_device
+from medsam.inference.image_predictor import box_prompts, pick_device
 from medsam.inference.predictor import Predictor
 from medsam.io.save import save_labels
 from medsam.postprocess.clean import Cleanup
-from medsam.prompts.prompt import Prompt
+from medsam.prompts.prompt import Prompt, SlicePrompt
 from medsam.volume import LabelVolume, Volume
 
 
@@ -62,7 +62,7 @@ def test_many_prompts_are_answered_in_order_across_chunks(predictor):
     array = np.tile(np.arange(50, dtype=np.float32), (1, 50, 1))
     scan = Volume(array, scan.geometry)
     boxes = np.array([[25 + n % 20, n % 40, 27 + n % 20, n % 40 + 3] for n in range(75)])
-    found = predictor.predict(predictor.embed(scan, 0, window="none"), boxes)
+    found = predictor.predict(predictor.embed(scan, 0, window="none"), box_prompts(boxes))
     assert found.masks.shape == (75, 1, 50, 50)
     assert found.predicted_iou.shape == (75, 1)
     for n in (0, 31, 32, 74):
@@ -73,7 +73,8 @@ def test_many_prompts_are_answered_in_order_across_chunks(predictor):
 
 def test_an_ambiguous_prompt_can_have_three_masks(predictor):
     scan, _ = block((1, 20, 20), (4, 4, 0, 12, 12, 1))
-    assert predictor.predict(predictor.embed(scan), [[4, 4, 12, 12]], multimask=True).masks.shape == (1, 3, 20, 20)
+    found = predictor.predict(predictor.embed(scan), [SlicePrompt(1, (4, 4, 12, 12))], multimask=True)
+    assert found.masks.shape == (1, 3, 20, 20)
 
 
 def test_progress_ends_at_the_number_of_slices(predictor):
@@ -98,7 +99,10 @@ def test_wrong_boxes_and_slices_are_prompt_errors(predictor):
     with pytest.raises(PromptError, match="no slice 2"):
         predictor.embed(scan, 2)
     with pytest.raises(PromptError, match=r"shape \(4,\)"):
-        predictor.predict(predictor.embed(scan, 0), [1, 2, 3, 4])
+        box_prompts([1, 2, 3, 4])
+    for nothing in ([], [SlicePrompt(1)]):
+        with pytest.raises(PromptError, match="No prompt"):
+            predictor.predict(predictor.embed(scan, 0), nothing)
 
 
 def test_a_path_an_array_and_a_single_prompt_are_taken(predictor, tmp_path):

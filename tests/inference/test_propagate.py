@@ -220,13 +220,13 @@ def test_many_objects_of_a_scan_cost_one_look_a_slice(cylinder):
     scan_encoder = encoder_for(left | right)
     objects = {"left": box_on(left, 5), "right": box_on(right, 14)}
     found = propagate_all(scan_encoder, objects)
-    assert scan_encoder.image_predictor.encoded == 20
-    assert scan_encoder.image_predictor.decoded == 2 * 20
+    assert scan_encoder.image_predictor.sam.encoded == 20
+    assert scan_encoder.image_predictor.sam.decoded == 2 * 20
     assert list(found) == ["left", "right"]
     for name, seeds in objects.items():
         alone = propagate(scan_encoder, seeds)
         np.testing.assert_array_equal(volume(alone, left.shape), volume(found[name], left.shape))
-    assert scan_encoder.image_predictor.encoded == 20
+    assert scan_encoder.image_predictor.sam.encoded == 20
 
 
 def test_only_visited_slices_are_encoded_and_once_each(cylinder):
@@ -236,7 +236,7 @@ def test_only_visited_slices_are_encoded_and_once_each(cylinder):
     seen = []
     propagate(scan_encoder, box_on(cylinder, 9), progress=lambda *step: seen.append(step))
     # twelve of the object, and one behind each end
-    assert scan_encoder.image_predictor.encoded == 12 + 2
+    assert scan_encoder.image_predictor.sam.encoded == 12 + 2
     assert seen[0] == (0, 20)
     assert seen[-1] == (20, 20)
     assert seen == sorted(seen)
@@ -256,7 +256,7 @@ def test_an_empty_first_answer_goes_nowhere(cylinder):
     scan_encoder = encoder_for(cylinder)
     found = propagate(scan_encoder, {9: SlicePrompt(1, (1, 1, 5, 5))})
     assert (found.masks, found.stop_reasons) == ({}, {9: "vanished"})
-    assert scan_encoder.image_predictor.encoded == 1
+    assert scan_encoder.image_predictor.sam.encoded == 1
 
 
 def test_one_slice_is_a_volume_too(cylinder):

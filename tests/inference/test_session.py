@@ -56,7 +56,7 @@ def test_each_answer_goes_back_into_the_network(session, monkeypatch):
 def test_undo_and_redo_run_no_network(session):
     answers = [session.box(1, (4, 8, 24, 28)), session.click(1, 10, 15), session.click(2, 40, 20)]
     image_predictor = session.scan_encoder.image_predictor
-    ran = image_predictor.encoded, image_predictor.decoded
+    ran = image_predictor.sam.encoded, image_predictor.sam.decoded
     assert session.undo()
     assert session.answer(2) is None
     assert session.undo()
@@ -67,7 +67,7 @@ def test_undo_and_redo_run_no_network(session):
     assert [session.redo() for _ in range(4)] == [True, True, True, False]
     assert session.answer(1) is answers[1]
     assert session.answer(2) is answers[2]
-    assert (image_predictor.encoded, image_predictor.decoded) == ran
+    assert (image_predictor.sam.encoded, image_predictor.sam.decoded) == ran
 
 
 def test_a_new_step_after_undo_drops_what_was_undone(session):
@@ -92,23 +92,23 @@ def test_reset_forgets_everything_and_can_be_undone(session):
 def test_a_second_prompt_on_a_slice_costs_no_encoder_call(session):
     image_predictor = session.scan_encoder.image_predictor
     session.box(1, (4, 8, 24, 28))
-    assert image_predictor.encoded == 1
+    assert image_predictor.sam.encoded == 1
     session.click(1, 10, 15)
     session.click(1, 0, 0, inside=False)
     session.box(1, (30, 8, 55, 35))
-    assert image_predictor.encoded == 1
-    assert image_predictor.decoded == 4
+    assert image_predictor.sam.encoded == 1
+    assert image_predictor.sam.decoded == 4
     session.click(2, 10, 15)
-    assert image_predictor.encoded == 2
+    assert image_predictor.sam.encoded == 2
 
 
 def test_clicks_after_a_box_look_where_the_box_looked(two):
     session = Predictor(ThresholdSam(32), device="cpu").session(two[0], zoom="auto")
     crops = session.box(1, (8, 12, 14, 18)).crops
-    encoded = session.scan_encoder.image_predictor.encoded
+    encoded = session.scan_encoder.image_predictor.sam.encoded
     assert encoded == len(crops) == 2
     assert session.click(1, 10, 15).crops == crops
-    assert session.scan_encoder.image_predictor.encoded == encoded
+    assert session.scan_encoder.image_predictor.sam.encoded == encoded
 
 
 def test_a_new_box_or_mask_starts_its_slice_anew(session, two):
@@ -126,7 +126,7 @@ def test_a_new_box_or_mask_starts_its_slice_anew(session, two):
 def test_the_same_click_again_is_no_step(session):
     answer = session.click(1, 10, 15)
     assert session.click(1, 10, 15) is answer
-    assert session.scan_encoder.image_predictor.decoded == 1
+    assert session.scan_encoder.image_predictor.sam.decoded == 1
     session.undo()
     assert session.answer(1) is None
 
@@ -150,12 +150,12 @@ def test_a_step_that_is_refused_changes_nothing(session, step, said):
     answer = session.click(1, 10, 15)
     session.click(1, 40, 20)
     session.undo()
-    decoded = session.scan_encoder.image_predictor.decoded
+    decoded = session.scan_encoder.image_predictor.sam.decoded
     with pytest.raises(PromptError, match=said):
         step(session)
     assert session.answer(1) is answer
     assert session.seeds == {1: SlicePrompt(1, points=((10, 15, 1),))}
-    assert session.scan_encoder.image_predictor.decoded == decoded
+    assert session.scan_encoder.image_predictor.sam.decoded == decoded
     assert session.redo(), "what was undone is still there"
 
 
@@ -208,7 +208,7 @@ def test_clicks_on_a_real_model_are_deterministic(litemedsam, two):
         session.box(1, (4, 8, 24, 28))
         for x, y, inside in steps:
             session.click(1, x, y, inside)
-        assert session.scan_encoder.image_predictor.encoded == len(session.answer(1).crops)
+        assert session.scan_encoder.image_predictor.sam.encoded == len(session.answer(1).crops)
         found.append(session.answer(1))
     np.testing.assert_array_equal(found[0].logits, found[1].logits)
     assert found[0].predicted_iou == found[1].predicted_iou

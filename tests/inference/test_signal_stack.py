@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from medsam.inference.engines import OpenVinoEngine
+from medsam.inference.engines.openvino import OpenVinoEngine
 from medsam.models.build import build_model
 from medsam.models.specs import tiny_spec
 

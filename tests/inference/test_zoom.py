@@ -36,12 +36,12 @@ def test_off_is_the_published_answer(predictor):
     scan_encoder = predictor.encoder_for(scan)
     prompts = [SlicePrompt(1, (4, 6, 14, 12)), SlicePrompt(2, None, ((8, 8, 1), (20, 2, 0)))]
     found = segment_slice(scan_encoder, 1, prompts, zoom="off")
-    expected = predictor.ask(scan_encoder.encode(1), prompts)
+    expected = predictor.predict(scan_encoder.encode(1), prompts)
     for n in range(2):
         np.testing.assert_array_equal(found[n].mask, expected.masks[n, 0])
         np.testing.assert_array_equal(found[n].mask, mask[1])
         assert found[n].predicted_iou == expected.predicted_iou[n, 0]
-    assert predictor.encoded == 1
+    assert predictor.sam.encoded == 1
 
 
 @pytest.mark.parametrize(
@@ -59,9 +59,9 @@ def test_logits_that_become_no_mask_are_not_asked_for(predictor, monkeypatch, pr
     if not knows_clicks:
         monkeypatch.setattr(predictor.sam.spec, "prompts", ("box",))
     asked = []
-    ask = predictor.ask
+    predict = predictor.predict
     monkeypatch.setattr(
-        predictor, "ask", lambda *given, **how: asked.append(how.get("logits_for")) or ask(*given, **how)
+        predictor, "predict", lambda *given, **how: asked.append(how.get("logits_for")) or predict(*given, **how)
     )
     scan, _ = block((2, 20, 30), (4, 6, 0, 14, 12, 2))
     segment_slice(predictor.encoder_for(scan), 1, [prompt], zoom=zoom)
@@ -71,7 +71,7 @@ def test_logits_that_become_no_mask_are_not_asked_for(predictor, monkeypatch, pr
 def test_a_slice_the_network_sees_in_full_is_encoded_once(predictor):
     scan, _ = block((1, 60, 60), (4, 6, 0, 14, 12, 1))
     segment_slice(predictor.encoder_for(scan), 0, [SlicePrompt(1, (4, 6, 14, 12)), SlicePrompt(2, (3, 6, 14, 12))])
-    assert predictor.encoded == 1
+    assert predictor.sam.encoded == 1
 
 
 def test_a_shrunk_slice_is_looked_at_once_and_each_small_box_once_more(predictor):
@@ -80,11 +80,11 @@ def test_a_shrunk_slice_is_looked_at_once_and_each_small_box_once_more(predictor
     prompts = [SlicePrompt(1, (40, 60, 70, 80)), SlicePrompt(2, (38, 58, 72, 82)), SlicePrompt(3, (2, 2, 250, 250))]
     found = segment_slice(scan_encoder, 0, prompts)
     assert [len(one.crops) for one in found] == [2, 2, 1]
-    assert predictor.encoded == 3
+    assert predictor.sam.encoded == 3
     segment_slice(scan_encoder, 0, prompts)
-    assert predictor.encoded == 3
+    assert predictor.sam.encoded == 3
     segment_slice(scan_encoder, 0, prompts[:1], zoom="on")
-    assert predictor.encoded == 3
+    assert predictor.sam.encoded == 3
 
 
 def test_a_closer_look_sees_what_the_whole_look_cannot(predictor):
@@ -121,7 +121,7 @@ def test_earlier_logits_go_back_into_the_same_looks(predictor):
     # ThresholdSam keeps to a given mask: the click alone would have taken the whole block
     assert again.mask[:, :9].any()
     assert not again.mask[:, 11:].any()
-    assert predictor.encoded == 1
+    assert predictor.sam.encoded == 1
 
 
 def test_wrong_wishes_are_told(predictor):
@@ -294,9 +294,9 @@ def test_a_network_that_knows_masks_is_not_told_of_a_mask_twice(predictor):
     box = (20.0, 10.0, 32.0, 22.0)
     given = SlicePrompt(1, box, mask=mask[0])
     found = segment_slice(scan_encoder, 0, [given])[0]
-    heard = predictor.ask(scan_encoder.encode(0), [given])
+    asked = predictor.predict(scan_encoder.encode(0), [given])
     alone = add_box_and_intensity_prior(
-        mean_logits([heard.frame.restore(heard.logits[0, 0]).numpy()]), box, scan_encoder.pixels(0)
+        mean_logits([asked.frame.restore(asked.logits[0, 0]).numpy()]), box, scan_encoder.pixels(0)
     )
     np.testing.assert_array_equal(found.logits, alone)
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from medsam.cli.main import main
 from medsam.data.manifest_json import read_manifest
 from medsam.errors import CheckpointError, InputError
-from medsam.inference.image_predictor import ImagePredictor
+from medsam.inference.image_predictor import ImagePredictor, box_prompts
 from medsam.models.checkpoint import save_checkpoint
 from medsam.models.sam import Sam
 from medsam.models.specs import ModelSpec, tiny_spec
@@ -365,7 +365,7 @@ def test_validation_asks_as_inference_does_bit_for_bit(manifest, models, family)
         with torch.no_grad():
             answer = module.answer(exam)
         assert answer.shape == (1, 2, 20, 24)
-        assert np.array_equal(answer[0].numpy(), network.predict(embedding, boxes).masks[:, 0])
+        assert np.array_equal(answer[0].numpy(), network.predict(embedding, box_prompts(boxes)).masks[:, 0])
         count += 1
     assert count == 8
 

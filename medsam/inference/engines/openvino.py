@@ -1,4 +1,4 @@
-"""Who runs the network: torch, or on a CPU the exported graphs in OpenVINO.
+"""The exported graphs in OpenVINO, on a CPU.
 
 Measured on a slice of LiteMedSAM (docs/results/README.md, "Engines"), OpenVINO encodes twice as fast as torch and a
 quarter faster than ONNX Runtime; in bfloat16, where the processor has it, five times as fast as torch in float32.
@@ -18,7 +18,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import logging
 import platform
 import tempfile
 import threading
@@ -26,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,10 +33,11 @@ from filelock import FileLock
 from torch import Tensor
 
 from medsam.assets.cache import cache_dir, fetch
-from medsam.errors import CheckpointError, InputError, MedSAMError, PromptError
+from medsam.errors import CheckpointError, InputError, PromptError
 from medsam.files import write_text
 from medsam.geometry import AXES
 from medsam.inference.embeddings import weights_digest
+from medsam.inference.engines.base import AT_ONCE, OUTSIDE_ROI, EngineError, Precision
 from medsam.io.load import load_volume
 from medsam.models.export import GRAPHS, OPSET, example_inputs, export_graph, graph_module
 from medsam.models.mask_decoder import ImagePart
@@ -51,15 +51,8 @@ from medsam.transforms.intensity import resolve_window
 from medsam.transforms.prepare import scan_tensor, slice_input
 from medsam.transforms.preprocess import Preprocess
 
-Precision = Literal["auto", "float32", "bfloat16", "float16", "int8"]
-EngineName = Literal["auto", "torch", "openvino"]
-
-# Logit of a pixel nobody asked for: certainly outside, and finite, so that enlarging never meets inf - inf.
-OUTSIDE_ROI = -32.0
 # Part of a graph's folder: raise it when `models.export` writes other graphs for the same weights.
 _FORMAT = 6
-# A smaller network answers at once in torch, and exporting it would take longer than all it will ever be asked.
-_WORTH_EXPORTING = 1_000_000
 # How far from torch a graph may answer: in float32 any number of an embedding or of logits, which go to some tens; at
 # lower precision a whole embedding, by norm. What that does to masks is measured (docs/results/README.md, "Precision").
 _TOLERANCE, _LOWER_TOLERANCE = 1e-3, {"bfloat16": 0.1, "float16": 0.1, "int8": 0.3}
@@ -77,100 +70,6 @@ _TORCH = threading.Lock()
 # precision -> what OpenVINO computes in; int8 is in the graph itself, and what is not in int8 is in float32
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32"}
 _NEEDS = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16", "int8": "INT8"}
-
-_log = logging.getLogger(__name__)
-
-
-class EngineError(MedSAMError):
-    """An exported graph cannot be made or run, or does not answer as torch does."""
-
-
-class Engine(Protocol):
-    """Encodes images, and decodes prompts on what came out.
-
-    name: for reports. device: where it runs and leaves its answers. precision: of the encoder, as torch names it.
-    """
-
-    name: str
-    device: torch.device
-    precision: str
-
-    def encode(self, images: Tensor) -> Tensor:
-        """Preprocessed images (B, 3, S, S) -> embedding (B, C, h, w), float32."""
-        ...
-
-    def ready(self) -> None:
-        """Make all that answers of any kind wait for, so that nothing has to be made, or fails to be, between them."""
-        ...
-
-    def prepare(self, features: Tensor) -> Any:
-        """What `decode` takes: one embedding (1, C, h, w), with whatever can be computed before the prompt is known."""
-        ...
-
-    def decode(
-        self,
-        prepared: Any,
-        prompts: Mapping[str, Tensor],
-        *,
-        multimask: bool,
-        roi: Tensor | None = None,
-        extend_roi: bool = False,
-    ) -> tuple[Tensor, Tensor]:
-        """P prompts, named and shaped as `Sam.decode` takes them but for the image axis.
-
-        roi: (P, 4), boxes in model pixels outside of which nobody looks at the logits: they may be `OUTSIDE_ROI`.
-        extend_roi: but where a mask (logits above 0) reaches out of its box, somebody does: all its logits are made.
-        Returns logits (P, M, s, s) and predicted IoU (P, M), float32. Raises PromptError as `Sam.decode` does.
-        """
-        ...
-
-
-class TorchEngine:
-    """torch, on any device.
-
-    precision: of the encoder. The decoder stays in float32: positions of prompts do not survive less.
-    """
-
-    name = "torch"
-
-    def __init__(self, sam: Sam, device: torch.device, precision: Precision = "auto") -> None:
-        if precision == "auto":
-            precision = "bfloat16" if device.type == "cuda" else "float32"
-        if precision == "int8":
-            raise InputError(
-                "int8 runs as an exported graph on a CPU only; use bfloat16, or leave `precision` out.",
-                parameter="precision",
-            )
-        self.sam, self.device, self.precision = sam, device, str(precision)
-        self._dtype: torch.dtype = getattr(torch, self.precision)
-
-    def encode(self, images: Tensor) -> Tensor:
-        lower = self._dtype != torch.float32
-        with torch.inference_mode(), torch.autocast(self.device.type, self._dtype, enabled=lower):
-            return self.sam.encode_image(images.to(self.device)).float()
-
-    def ready(self) -> None:
-        pass
-
-    def prepare(self, features: Tensor) -> Tensor:
-        return features
-
-    def decode(
-        self,
-        prepared: Tensor,
-        prompts: Mapping[str, Tensor],
-        *,
-        multimask: bool,
-        roi: Tensor | None = None,
-        extend_roi: bool = False,
-    ) -> tuple[Tensor, Tensor]:
-        with torch.inference_mode():
-            logits, predicted_iou = self.sam.decode(
-                prepared,
-                **{name: tensor.to(self.device)[None] for name, tensor in prompts.items()},
-                multimask=multimask,
-            )
-        return logits[0].float(), predicted_iou[0].float()
 
 
 class OpenVinoEngine:
@@ -206,27 +105,27 @@ class OpenVinoEngine:
         self.sam.check_images(images)
         return self._run("encoder", images)[0]
 
-    def ready(self) -> None:
+    def warm_up(self) -> None:
         missing = [graph for graph in _OURS if not self._path(graph).exists()]
         first = status(f"Preparing {self.sam.spec.name} for this processor (once)") if missing else nullcontext()
         with first, locale_kept(), ThreadPoolExecutor(2) as pool:
             # OpenVINO reads and compiles each graph in one thread
             list(pool.map(self._ready, _OURS))
 
-    def prepare(self, features: Tensor) -> tuple[Tensor, list[ImagePart]]:
-        # filled by the first prompt without a mask
-        return features, []
+    def precompute(self, features: Tensor) -> ImagePart:
+        return ImagePart(*self._run("image_part", features))
 
     def decode(
         self,
-        prepared: tuple[Tensor, list[ImagePart]],
+        features: Tensor,
         prompts: Mapping[str, Tensor],
         *,
         multimask: bool,
+        image: ImagePart | None = None,
         roi: Tensor | None = None,
         extend_roi: bool = False,
+        at_once: int = AT_ONCE,
     ) -> tuple[Tensor, Tensor]:
-        features, kept = prepared
         batched = {name: tensor[None] for name, tensor in prompts.items()}
         count = self.sam.count_prompts(features, **batched)
         if roi is not None and (roi.shape != (count, 4) or not roi.isfinite().all()):
@@ -237,18 +136,17 @@ class OpenVinoEngine:
         coordinates, kinds = laid_out or (torch.zeros(1, count, 0, 2), torch.zeros(1, count, 0))
         side = self.sam.spec.embed_side
         corners, sizes = _windows(roi, count, side, self.sam.spec.image_size)
-        if masks is None and not kept:
-            kept.append(ImagePart(*self._run("image_part", features)))
         chosen = slice(1, None) if multimask else slice(0, 1)
         logits = torch.full((count, 3 if multimask else 1, 4 * side, 4 * side), OUTSIDE_ROI)
         scores = torch.empty(count, logits.shape[1])
         beyond: list[int] = []
         # large windows with large ones: of those decoded together the largest tells how many cells are made of each
-        for part in sizes.prod(dim=1).argsort(descending=True, stable=True).split(_TOGETHER):
+        for part in sizes.prod(dim=1).argsort(descending=True, stable=True).split(min(at_once, _TOGETHER)):
             cells = _cells(corners[part], sizes[part], side)
             places = (coordinates[:, part].float(), kinds[:, part].long(), cells[None])
             if masks is None:
-                found, predicted_iou = self._run("answer", *kept[0], *places)
+                image = image or self.precompute(features)
+                found, predicted_iou = self._run("answer", *image, *places)
             else:
                 found, predicted_iou = self._run("answer_masked", features, masks[:, part].float(), *places)
             scores[part] = predicted_iou[0, :, chosen]
@@ -262,7 +160,8 @@ class OpenVinoEngine:
                     beyond.append(number)
         if beyond:
             again = {name: tensor[beyond] for name, tensor in prompts.items()}
-            logits[beyond], scores[beyond] = self.decode(prepared, again, multimask=multimask)
+            whole = self.decode(features, again, multimask=multimask, image=image, at_once=at_once)
+            logits[beyond], scores[beyond] = whole
         return logits, scores
 
     def _run(self, graph: str, *inputs: Tensor) -> list[Tensor]:
@@ -313,7 +212,7 @@ class OpenVinoEngine:
                 source = Path(scratch) / f"{graph}.onnx"
                 with _TORCH:
                     export_graph(self.sam, graph, source)
-                quantise_encoder(source, _sample_looks(self.sam.spec.preprocess), path)
+                quantise_encoder(source, _sample_crops(self.sam.spec.preprocess), path)
             return
         structure = None if anew else find_structure(self.sam.spec, graph)
         if structure is None:
@@ -377,28 +276,6 @@ class OpenVinoEngine:
                 )
 
 
-def choose_engine(sam: Sam, device: torch.device, precision: Precision = "auto", engine: EngineName = "auto") -> Engine:
-    """What suits a device: OpenVINO on a CPU for networks of some size, torch everywhere else and where it is missing.
-
-    Raises InputError for an unknown precision or engine, or one this machine does not have.
-    """
-    if precision not in get_args(Precision):
-        raise InputError(f"There is no precision {precision!r}; use {', '.join(get_args(Precision))}.")
-    if engine not in get_args(EngineName):
-        raise InputError(f"There is no engine {engine!r}; use {', '.join(get_args(EngineName))}.")
-    if engine == "openvino" and device.type != "cpu":
-        raise InputError(f"OpenVINO runs on the CPU, not on {device}.")
-    worth = isinstance(sam, Sam) and sum(weight.numel() for weight in sam.parameters()) >= _WORTH_EXPORTING
-    if engine == "openvino" or (engine == "auto" and device.type == "cpu" and worth):
-        try:
-            return OpenVinoEngine(sam, precision)
-        except ImportError as error:
-            if engine == "openvino":
-                raise
-            _log.warning("OpenVINO is missing (%s): torch answers, about half as fast.", error)
-    return TorchEngine(sam, device, precision)
-
-
 def _checked_graphs(note: Path) -> dict[str, Any]:
     try:
         checked = json.loads(note.read_text())
@@ -407,7 +284,7 @@ def _checked_graphs(note: Path) -> dict[str, Any]:
     return checked if isinstance(checked, dict) else {}
 
 
-def _sample_looks(preprocess: Preprocess) -> Iterator[np.ndarray]:
+def _sample_crops(preprocess: Preprocess) -> Iterator[np.ndarray]:
     """Prepared slices (3, S, S) of the sample scans, a CT and an MR, along all axes: always the same."""
     for name, file in (("lumbar-ct", "image"), ("mni-brain", "t1")):
         scan = load_volume(fetch(name)[file])

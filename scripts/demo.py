@@ -20,7 +20,7 @@ from rich.table import Table
 import medsam
 from medsam.assets.cache import fetch
 from medsam.drawing.preview import write_preview
-from medsam.inference.zoom import Zoom
+from medsam.inference.segment_slice import Zoom
 from medsam.prompts.simulate import inscribed_ellipse, tight_box
 
 # vertebra numbers of one label map; 49 and 50 are cortex and core of a vertebral body in the other
@@ -70,7 +70,7 @@ def main(folder: Path, zoom: Zoom) -> None:
     for number, name in found.labels.names.items():
         # slices that got no box are no part of the question
         asked = np.zeros(scan.array.shape, bool)
-        for answer in found.answers:
+        for answer in found.results:
             if answer.label == number:
                 plane.take(asked, answer.slice)[...] = True
         truth, answer_mask = references[name] & asked, found.labels.array == number

@@ -35,6 +35,12 @@ def block(shape_kji, box_ijk, affine=None, *, inside=200.0, outside=20.0) -> tup
     return Volume(array, VolumeGeometry(shape_kji, np.eye(4) if affine is None else affine)), mask
 
 
+def disc(shape, centre_xy, radius) -> np.ndarray:
+    """A disc on a slice, bool (h, w)."""
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    return (x - centre_xy[0]) ** 2 + (y - centre_xy[1]) ** 2 <= radius**2
+
+
 class ThresholdSam(torch.nn.Module):
     """Answers with what is brighter than half: no opinions, so geometry is all that counts.
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from medsam.geometry import Axis
-    from medsam.inference.predictor import Predictor, Segmentation
+    from medsam.inference.predictor import Predictor
+    from medsam.inference.segmentation import Segmentation
     from medsam.prompts.prompt import Prompt
     from medsam.volume import Volume
 
@@ -263,7 +264,7 @@ def summary(
     counts = np.bincount(found.labels.array.ravel(), minlength=max(found.labels.names) + 1)
     labels = []
     for number, name in found.labels.names.items():
-        answers = [answer for answer in found.answers if answer.label == number]
+        answers = [answer for answer in found.results if answer.label == number]
         voxels = int(counts[number])
         labels.append(
             {
@@ -301,7 +302,7 @@ def summary(
                 **({} if answer.confidence is None else {"confidence": answer.confidence}),
                 **({"candidates": list(answer.candidates)} if answer.candidates else {}),
             }
-            for answer in found.answers
+            for answer in found.results
         ],
         "notes": list(found.notes),
         "encoder_calls": found.encoded,

@@ -14,7 +14,7 @@ from medsam.drawing.overlay import paint
 from medsam.errors import counted
 from medsam.files import write_whole
 from medsam.geometry import SlicePlane
-from medsam.inference.predictor import PromptResult, Segmentation
+from medsam.inference.segmentation import PromptResult, Segmentation
 from medsam.io.save import check_preview
 from medsam.masks import AutomaticMask
 from medsam.prompts.prompt import Box
@@ -45,11 +45,11 @@ def write_preview(scan: Volume, found: Segmentation, path: Path, title: str = ""
     from matplotlib.lines import Line2D
 
     check_preview(path)
-    asked = {answer.slice for answer in found.answers if answer.box is not None or answer.points}
-    views = _views(found, sorted({answer.slice for answer in found.answers}), asked)
+    asked = {answer.slice for answer in found.results if answer.box is not None or answer.points}
+    views = _views(found, sorted({answer.slice for answer in found.results}), asked)
     figure, panels = _page(found.plane, len(views), 0.8)
     for panel, (index, part) in zip(panels, views, strict=False):
-        answers = [answer for answer in found.answers if answer.slice == index]
+        answers = [answer for answer in found.results if answer.slice == index]
         _draw(panel, scan, found, index, answers)
         if part is None:
             for other, region in views:
@@ -121,7 +121,7 @@ def _parts(found: Segmentation, index: int) -> list[Box]:
     labels = plane.take(found.labels.array, index)
     parts: list[Box] = []
     boxes: dict[int, list[Box]] = {}
-    for answer in found.answers:
+    for answer in found.results:
         if answer.slice == index:
             boxes.setdefault(answer.label, []).extend([] if answer.box is None else [answer.box])
     for label, asked in boxes.items():

@@ -16,7 +16,7 @@ import numpy as np
 
 from medsam.errors import PromptError
 from medsam.inference.image_predictor import ScanEncoder
-from medsam.inference.zoom import SliceResult, Zoom, segment_slice
+from medsam.inference.segment_slice import SliceResult, Zoom, segment_slice
 from medsam.prompts.prompt import SlicePrompt
 from medsam.prompts.simulate import next_click
 

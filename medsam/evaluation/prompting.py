@@ -17,7 +17,7 @@ from medsam.evaluation.interactive import rounds
 from medsam.evaluation.protocol import Protocol, Question
 from medsam.evaluation.tables import ORACLE
 from medsam.inference.propagate import propagate_all
-from medsam.inference.zoom import SliceResult, segment_slice
+from medsam.inference.segment_slice import SliceResult, segment_slice
 from medsam.metrics.overlap import iou
 from medsam.postprocess.clean import Cleanup
 from medsam.progress import ProgressCallback

@@ -1,11 +1,10 @@
 """Clicks and masks for networks that were only ever shown boxes.
 
 LiteMedSAM and MedSAM were trained with boxes: a click alone gives them nothing (Dice 0.04 on the development data),
-a mask alone neither, and a click beside a box makes the answer worse. Yet a user who clicks wants an answer. So for
-them:
+a mask alone neither, and a click beside a box makes the mask worse. Yet a user who clicks wants a mask. So for them:
 
-a click     becomes a box: squares of `_SIDES` of the slice are tried round the clicks in one decode, and the answer
-            with the highest product of predicted IoU and stability wins, among those that honour most clicks.
+a click     becomes a box: squares of `_SIDES` of the slice are tried round the clicks in one decode, and the one whose
+            mask has the highest product of predicted IoU and stability wins, among those that honour most clicks.
 a mask      brings its own tight box along.
 every click then has the last word on the spot: the logits near it, where the pixels look like the clicked one, are
             moved past the threshold.
@@ -36,22 +35,22 @@ _REACH, _LEAST_REACH, _LIFT = 0.15, 1.5, 2.0
 
 def box_for(
     image_predictor: ImagePredictor,
-    whole: Callable[[], Embedding],
+    encode: Callable[[], Embedding],
     prompt: SlicePrompt,
     plane: SlicePlane,
     last: Box | None = None,
 ) -> tuple[SlicePrompt, Usage]:
-    """The same wish as a box, with the mask where one was given, and what finding it has cost.
+    """The same prompt as a box without clicks, with the mask where one was given, and what finding it has cost.
 
-    whole: encodes the whole slice, where a box has to be looked for.
-    last: the box of the answer before the last click; kept unless another one honours more of the clicks.
+    encode: the embedding of the whole slice; only called for clicks alone, which a box is searched for.
+    last: the box of the mask before the last click; kept unless another one honours more of the clicks.
     """
     inside = clicked_inside(prompt)
     box: Box | None = prompt.box
     if box is None and prompt.mask is not None:
         box = tight_box(prompt.mask, 1)
     if box is None:
-        box, usage = _search(image_predictor, whole(), prompt.points, inside, plane, last)
+        box, usage = _search(image_predictor, encode(), prompt.points, inside, plane, last)
         return replace(prompt, box=box, points=()), usage
     return replace(prompt, box=box_including(box, inside, plane), points=()), Usage()
 
@@ -133,7 +132,7 @@ def enforce_clicks(
     y, x = np.ogrid[:rows, :columns]
     squared = [((y - line) * spacing[0]) ** 2 + ((x - column) * spacing[1]) ** 2 for column, line, _ in points]
     # each click rules over the pixels that are nearer to it than to any other: none undoes another's work
-    ruler = np.argmin(squared, axis=0)
+    nearest = np.argmin(squared, axis=0)
     result = logits.copy()
     clicked = [(pixel_at((column, line), logits.shape), 1.0 if label else -1.0) for column, line, label in points]
     for number, ((row, col), sign) in enumerate(clicked):
@@ -141,11 +140,11 @@ def enforce_clicks(
         if there > 0:
             continue
         near = grey[max(row - 1, 0) : row + 2, max(col - 1, 0) : col + 2]
-        weight = np.exp(-squared[number] / (2 * reach**2)) * (ruler == number)
+        weight = np.exp(-squared[number] / (2 * reach**2)) * (nearest == number)
         if contrast > 0:
             weight = weight * np.exp(-(((grey - np.median(near)) / contrast) ** 2) / 2)
         weight[row, col] = 1.0
-        # what no look reached, and what lies outside the box, can be had by a click alone
+        # what no crop reached, and what lies outside the box, can be had by a click alone
         reached = np.where(np.isfinite(result), result, np.where(weight > 0.5, -20.0, -np.inf))
         result = reached + sign * (_LIFT - there) * weight
     for (row, col), sign in clicked:

@@ -16,9 +16,9 @@ from medsam.errors import PromptError, counted
 from medsam.geometry import Axis, SlicePlane
 from medsam.inference.image_predictor import ImagePredictor, ScanEncoder
 from medsam.inference.propagate import PropagateSettings, Propagation, propagate_all
+from medsam.inference.segment_slice import SliceResult, Zoom, bounds, segment_slice
 from medsam.inference.session import Session
 from medsam.inference.usage import Usage
-from medsam.inference.zoom import SliceResult, Zoom, bounds, segment_slice
 from medsam.io.load import as_volume
 from medsam.postprocess.clean import Cleanup
 from medsam.postprocess.merge import merge_by_predicted_iou
@@ -114,7 +114,7 @@ class Predictor(ImagePredictor):
         Each slice with a prompt is encoded once, and with zoom "auto" each box once more from close by. Masks of one
         label are united; where labels overlap, the mask with the higher predicted IoU keeps the pixel.
         scan: a Volume, the path of one (`load_volume`), or an array without millimetres (`Volume.from_array`).
-        window, modality: see `resolve_window`. zoom: see `zoom.segment_slice`.
+        window, modality: see `resolve_window`. zoom: see `segment_slice`.
         propagate: follow each label from its prompted slices through the volume, both ways (see `propagate`), at most
         max_mm; a label with a box3d stays between its ends. What somebody drew as a mask is kept as it is.
         tidy: how masks are cleaned; default: small islands and holes go.

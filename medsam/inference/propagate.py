@@ -35,8 +35,8 @@ from medsam.errors import PromptError
 from medsam.geometry import SlicePlane
 from medsam.inference.appearance import log_odds
 from medsam.inference.image_predictor import ScanEncoder
+from medsam.inference.segment_slice import Zoom, segment_slice
 from medsam.inference.usage import Usage
-from medsam.inference.zoom import Zoom, segment_slice
 from medsam.prompts.prompt import Box, SlicePrompt
 from medsam.transforms.intensity import IntensityWindow
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from medsam.errors import PromptError
 from medsam.inference.image_predictor import ScanEncoder
-from medsam.inference.zoom import SliceResult, Zoom, bounds, segment_slice
+from medsam.inference.segment_slice import SliceResult, Zoom, bounds, segment_slice
 from medsam.postprocess.clean import Cleanup
 from medsam.prompts.plan import plan
 from medsam.prompts.prompt import DEFAULT_LABEL, Box, Prompt, SlicePrompt

@@ -33,10 +33,15 @@ def scan_tensor(volume: Volume) -> torch.Tensor:
     return torch.from_numpy(array)
 
 
-def take_slice(scan: torch.Tensor, plane: SlicePlane, index: int) -> torch.Tensor:
-    """The stored slice (C, h, w) numbered `index` across `plane` of (C, I, J, K). PromptError for no such slice."""
+def check_slice(plane: SlicePlane, index: int) -> None:
+    """Raise PromptError for no such slice."""
     if not 0 <= index < plane.count:
         raise PromptError(f"There is no slice {index} on axis {plane.axis}; it has 0 ... {plane.count - 1}.")
+
+
+def take_slice(scan: torch.Tensor, plane: SlicePlane, index: int) -> torch.Tensor:
+    """The stored slice (C, h, w) numbered `index` across `plane` of (C, I, J, K). PromptError for no such slice."""
+    check_slice(plane, index)
     # (C, I, J, K) without one axis keeps i before j before k: columns first, so rows need the transpose
     return scan.select(1 + AXES.index(plane.axis), index).transpose(1, 2)
 

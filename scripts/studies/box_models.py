@@ -24,7 +24,7 @@ from rich.progress import track
 
 from medsam.data.manifest_json import read_manifest
 from medsam.inference.predictor import Predictor
-from medsam.inference.zoom import answer_slice
+from medsam.inference.segment_slice import answer_slice
 from medsam.metrics.overlap import dice
 from medsam.prompts.prompt import SlicePrompt
 from medsam.prompts.simulate import next_click, rough_mask, tight_box

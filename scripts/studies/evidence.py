@@ -29,7 +29,7 @@ from rich.progress import track
 
 from medsam.data.manifest_json import read_manifest
 from medsam.inference.predictor import Predictor
-from medsam.inference.zoom import Evidence, answer_slice, together, with_evidence
+from medsam.inference.segment_slice import Evidence, answer_slice, together, with_evidence
 from medsam.metrics.overlap import dice
 from medsam.prompts.prompt import SlicePrompt
 from medsam.prompts.simulate import inscribed_ellipse, jittered, tight_box

@@ -100,5 +100,5 @@ def test_predicted_iou_says_whose_it_is(predictor):
     scan, _ = block((1, 40, 40), (4, 6, 0, 24, 22, 1))
     prompts = [Prompt("liver $x$", box=(4, 6, 24, 22)), Prompt("a name that goes on and on for ever", box=(1, 1, 9, 9))]
     found = predictor.segment(scan, prompts)
-    shown = " ".join(_title(found, 0, list(found.answers)).split())
+    shown = " ".join(_title(found, 0, list(found.results)).split())
     assert shown == "k = 0 predicted IoU: liver $x$ 0.90, a name that goes on an... 0.50"

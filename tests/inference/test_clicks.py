@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from medsam.geometry import SlicePlane, View
 from medsam.inference.clicks import box_for, candidate_boxes, enforce_clicks
 from medsam.inference.predictor import Predictor
-from medsam.inference.zoom import segment_slice
+from medsam.inference.segment_slice import segment_slice
 from medsam.prompts.prompt import SlicePrompt
 from tests.phantoms import ThresholdSam, block
 

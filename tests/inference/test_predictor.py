@@ -25,7 +25,7 @@ def test_a_box_round_a_bright_block_gives_the_block(predictor):
     found = predictor.segment(scan, [Prompt("lesion", box3d=(4, 6, 1, 14, 12, 4))], zoom="off")
     np.testing.assert_array_equal(found.labels.array == 1, mask)
     assert found.labels.names == {1: "lesion"}
-    assert [(a.slice, a.label, a.pixels) for a in found.answers] == [(n, 1, 60) for n in (1, 2, 3)]
+    assert [(a.slice, a.label, a.pixels) for a in found.results] == [(n, 1, 60) for n in (1, 2, 3)]
 
 
 def test_each_slice_is_encoded_once_whatever_it_is_asked(predictor):
@@ -176,7 +176,7 @@ def test_the_real_model_finds_a_bright_block(litemedsam, dtype):
     dice = 2 * (answer & mask[1]).sum() / (answer.sum() + mask[1].sum())
     assert dice > 0.85  # the model rounds the corners
     assert found.labels.array[0].max() == 0
-    assert 0.5 < found.answers[0].predicted_iou < 1.1
+    assert 0.5 < found.results[0].predicted_iou < 1.1
 
 
 @pytest.mark.weights
@@ -199,7 +199,7 @@ def test_one_box_is_followed_through_the_block_and_stops_at_its_ends(predictor):
     np.testing.assert_array_equal(found.labels.array == 1, mask)
     assert found.stop_reasons == {1: {1: "vanished", 7: "vanished"}}
     assert any("lesion: 5 slices; vanished at slice 1, vanished at slice 7" in note for note in found.notes)
-    assert all(0 < answer.confidence <= 1 for answer in found.answers)
+    assert all(0 < answer.confidence <= 1 for answer in found.results)
 
 
 def test_a_label_with_a_box3d_stays_between_its_ends_and_max_mm_bounds_the_others(predictor):
@@ -218,7 +218,7 @@ def test_what_somebody_drew_is_kept_and_wins(predictor):
     prompts = [Prompt("box", box=(4, 6, 14, 12), slice=2), Prompt("drawn", mask=drawn)]
     found = predictor.segment(scan, prompts, propagate=True)
     np.testing.assert_array_equal(found.labels.array[2] == 2, drawn[2])
-    assert [answer.pixels for answer in found.answers if answer.slice == 2 and answer.label == 2] == [16]
+    assert [answer.pixels for answer in found.results if answer.slice == 2 and answer.label == 2] == [16]
 
 
 def test_an_object_that_is_not_there_is_reported(predictor):
@@ -226,7 +226,7 @@ def test_an_object_that_is_not_there_is_reported(predictor):
     for propagate in (False, True):
         found = predictor.segment(scan, [Prompt("gone", box=(20, 2, 28, 9), slice=1)], propagate=propagate, zoom="off")
         assert found.labels.array.max() == 0
-        assert [(answer.slice, answer.pixels) for answer in found.answers] == [(1, 0)]
+        assert [(answer.slice, answer.pixels) for answer in found.results] == [(1, 0)]
         assert any("Nothing was found for 'gone' on slice 1" in note for note in found.notes)
 
 
@@ -264,7 +264,7 @@ def test_all_masks_are_three_label_maps_best_first():
     np.testing.assert_array_equal(best == 1, mask)
     assert second.all()
     assert not third.any()
-    assert found.answers[0].candidates == pytest.approx((0.9, 0.5, 0.2))
+    assert found.results[0].candidates == pytest.approx((0.9, 0.5, 0.2))
 
 
 def test_small_islands_and_holes_go_unless_they_are_kept_or_clicked(predictor):

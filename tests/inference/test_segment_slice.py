@@ -1,4 +1,4 @@
-"""Which looks are taken, and how their answers, the box and the pixels become one mask."""
+"""Which crops are taken, and how the logits of them, the box and the clicks become one mask."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 
 from medsam.errors import PromptError
 from medsam.geometry import SlicePlane, View, VolumeGeometry
+from medsam.inference.image_predictor import ScanEncoder
 from medsam.inference.predictor import Predictor
-from medsam.inference.zoom import PriorWeights, add_box_and_intensity_prior, closer_region, mean_logits, segment_slice
+from medsam.inference.priors import add_box_and_intensity_prior
+from medsam.inference.segment_slice import closer_region, mean_logits, segment_slice
 from medsam.postprocess.clean import Cleanup
 from medsam.prompts.prompt import Prompt, SlicePrompt
 from medsam.volume import Volume
-from tests.phantoms import ThresholdSam, block
+from tests.phantoms import ThresholdSam, block, disc
 
 
 @pytest.fixture
@@ -23,12 +25,7 @@ def predictor():
     return Predictor(ThresholdSam(64), "cpu")
 
 
-def disc(shape, centre_xy, radius):
-    y, x = np.mgrid[: shape[0], : shape[1]]
-    return (x - centre_xy[0]) ** 2 + (y - centre_xy[1]) ** 2 <= radius**2
-
-
-# -- looks ------------------------------------------------------------------------------------------------------
+# -- crops ------------------------------------------------------------------------------------------------------
 
 
 def test_off_is_the_published_answer(predictor):
@@ -85,6 +82,39 @@ def test_a_shrunk_slice_is_looked_at_once_and_each_small_box_once_more(predictor
     assert predictor.sam.encoded == 3
     segment_slice(scan_encoder, 0, prompts[:1], zoom="on")
     assert predictor.sam.encoded == 3
+
+
+@pytest.mark.parametrize(
+    ("prompt", "zoom", "crops"),
+    [
+        (SlicePrompt(1, (40, 60, 70, 80), ((50, 70, 1),)), "on", 1),
+        (SlicePrompt(1, (40, 60, 70, 80), ((50, 70, 1),)), "auto", 2),
+        (SlicePrompt(1, None, (), np.pad(np.ones((20, 30), bool), 100)), "on", 1),
+        (SlicePrompt(1, None, ((50, 70, 1),)), "off", 1),
+        (SlicePrompt(1, None, ((50, 70, 1),)), "auto", 2),
+    ],
+)
+def test_each_crop_of_a_slice_is_prepared_once(predictor, monkeypatch, prompt, zoom, crops):
+    # of a network that takes boxes only: clicks and masks become a box, which may need a look at the slice first
+    predictor.sam.spec.prompts = ("box",)
+    prepared = []
+    encode_many = ScanEncoder.encode_many
+    monkeypatch.setattr(ScanEncoder, "encode_many", lambda self, some: prepared.extend(some) or encode_many(self, some))
+    scan, _ = block((1, 256, 256) if prompt.mask is None else (1, 220, 230), (40, 60, 0, 70, 80, 1))
+    (found,) = segment_slice(predictor.encoder_for(scan), 0, [prompt], zoom=zoom)
+    assert prepared == list(dict.fromkeys(prepared))
+    assert len(found.crops) == crops
+    assert set(found.crops) <= set(prepared)
+    assert len(prepared) == crops
+
+
+@pytest.mark.parametrize("prompts", [("box",), ("box", "points", "mask")])
+def test_there_is_no_slice_beyond_the_last(predictor, prompts):
+    predictor.sam.spec.prompts = prompts
+    scan = Volume(np.full((2, 60, 60), 40, np.int16), VolumeGeometry((2, 60, 60), np.eye(4)), modality="CT")
+    for index in (-1, 2):
+        with pytest.raises(PromptError, match=f"There is no slice {index} on axis k; it has 0 ... 1"):
+            segment_slice(predictor.encoder_for(scan), index, [SlicePrompt(1, (10, 10, 30, 30), ((20, 20, 1),))])
 
 
 def test_a_closer_look_sees_what_the_whole_look_cannot(predictor):
@@ -216,73 +246,10 @@ def test_what_spreads_through_the_volume_stays_in_the_box_of_its_prompted_slice(
     assert not outside.any()
 
 
-# -- evidence ---------------------------------------------------------------------------------------------------
-
-SHAPE = (60, 80)
-BOX = (20.0, 15.0, 51.0, 46.0)
+# -- how crops and priors are combined ----------------------------------------------------------------------------
 
 
-def test_a_sure_answer_stays_as_it_is_inside_the_box():
-    mask = disc(SHAPE, (33, 28), 9)
-    logits = np.where(mask, 10.0, -10.0).astype(np.float32)
-    pixels = np.random.default_rng(0).normal(size=SHAPE)
-    np.testing.assert_array_equal(add_box_and_intensity_prior(logits, BOX, pixels) > 0, mask)
-
-
-def test_nothing_outside_the_box_is_kept():
-    logits = np.full(SHAPE, 3.0, np.float32)
-    kept = add_box_and_intensity_prior(logits, BOX, np.eye(*SHAPE)) > 0
-    assert kept[15:46, 20:51].all()
-    assert kept.sum() == 31 * 31
-    cut = add_box_and_intensity_prior(logits, (20.5, 15.0, 50.2, 46.0), np.eye(*SHAPE)) > 0
-    np.testing.assert_array_equal(cut, kept)
-
-
-def test_the_box_speaks_where_the_network_hesitates():
-    # noise everywhere, and a network that leaves most of a tight box empty
-    logits = np.where(disc(SHAPE, (35, 30), 5), 0.5, -0.5).astype(np.float32)
-    found = (
-        add_box_and_intensity_prior(logits, BOX, np.random.default_rng(0).normal(size=SHAPE), PriorWeights(pixels=0))
-        > 0
-    )
-    ellipse = disc(SHAPE, (35, 30), 15)
-    assert 2 * (found & ellipse).sum() / (found.sum() + ellipse.sum()) > 0.9
-
-
-def test_without_any_contrast_the_box_says_nothing():
-    logits = np.where(disc(SHAPE, (35, 30), 5), 0.5, -0.5).astype(np.float32)
-    np.testing.assert_array_equal(add_box_and_intensity_prior(logits, BOX, np.full(SHAPE, 7)) > 0, logits > 0)
-
-
-def test_a_loose_box_is_caught_by_its_pixels():
-    truth = disc(SHAPE, (30, 25), 8)  # the box is twice as wide
-    rng = np.random.default_rng(0)
-    pixels = np.where(truth, 100.0, 20.0) + rng.normal(scale=10, size=SHAPE)
-    hesitant = np.where(disc(SHAPE, (31, 26), 9), 0.5, -0.5).astype(np.float32)
-    box_alone = add_box_and_intensity_prior(hesitant, BOX, pixels, PriorWeights(pixels=0)) > 0
-    both = add_box_and_intensity_prior(hesitant, BOX, pixels) > 0
-
-    def dice(mask):
-        return 2 * (mask & truth).sum() / (mask.sum() + truth.sum())
-
-    assert dice(both) > 0.8 > 0.7 > dice(box_alone)
-    colour = np.stack([pixels, pixels, pixels], axis=-1)
-    np.testing.assert_array_equal(add_box_and_intensity_prior(hesitant, BOX, colour) > 0, both)
-
-
-def test_evidence_does_not_depend_on_units_or_on_how_the_slice_is_stored():
-    rng = np.random.default_rng(1)
-    logits = rng.normal(size=SHAPE).astype(np.float32)
-    pixels = rng.integers(0, 200, SHAPE).astype(float)
-    found = add_box_and_intensity_prior(logits, BOX, pixels)
-    np.testing.assert_array_equal(found, add_box_and_intensity_prior(logits, BOX, 3 * pixels - 1024))
-    flipped = add_box_and_intensity_prior(logits[:, ::-1], (80 - BOX[2], BOX[1], 80 - BOX[0], BOX[3]), pixels[:, ::-1])
-    np.testing.assert_allclose(flipped[:, ::-1], found, atol=1e-5)
-    transposed = add_box_and_intensity_prior(logits.T, (BOX[1], BOX[0], BOX[3], BOX[2]), pixels.T)
-    np.testing.assert_allclose(transposed.T, found, atol=1e-5)
-
-
-def test_looks_are_averaged_where_they_reach():
+def test_crops_are_averaged_where_they_reach():
     whole, closer = np.full((2, 3), 2.0), np.array([[-4.0, -np.inf, -np.inf], [0.0, -np.inf, -np.inf]])
     np.testing.assert_array_equal(mean_logits([whole, closer]), [[-1, 2, 2], [1, 2, 2]])
     assert np.isneginf(mean_logits([closer])[0, 1])

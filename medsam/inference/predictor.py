@@ -6,7 +6,7 @@ Letters: P prompts, h and w of the stored slice.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from medsam.inference.usage import Usage
 from medsam.io.load import as_volume
 from medsam.postprocess.clean import Cleanup
 from medsam.postprocess.merge import merge_by_predicted_iou
+from medsam.progress import ProgressCallback
 from medsam.prompts.plan import PromptPlan, plan
 from medsam.prompts.prompt import Box, Point, Prompt, SlicePrompt, as_prompts
 from medsam.transforms.intensity import IntensityWindow
@@ -107,7 +108,7 @@ class Predictor(ImagePredictor):
         max_mm: float = math.inf,
         tidy: Cleanup | None = None,
         all_masks: bool = False,
-        progress: Callable[[int, int], None] | None = None,
+        progress: ProgressCallback | None = None,
     ) -> Segmentation:
         """Answer prompts on a scan with one label map on the scan's own grid.
 
@@ -183,7 +184,7 @@ class SegmentationBuilder:
         todo: PromptPlan,
         zoom: Zoom,
         tidy: Cleanup,
-        progress: Callable[[int, int], None] | None,
+        progress: ProgressCallback | None,
     ) -> None:
         self.scan_encoder, self.todo, self.zoom, self.tidy, self.progress = scan_encoder, todo, zoom, tidy, progress
         self.stop_reasons: dict[int, dict[int, str]] = {}

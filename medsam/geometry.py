@@ -227,6 +227,19 @@ class VolumeGeometry:
         """A picture: pixels, no millimetres. Columns run left, rows run back, as on a screen."""
         return cls(shape, np.eye(4), calibrated=False)
 
+    def to_dict(self) -> dict[str, Any]:
+        """{"shape": [K, J, I], "affine": 4 x 4 numbers, "calibrated"}, ready for JSON; exact."""
+        return {"shape": list(self.shape), "affine": self.affine.tolist(), "calibrated": self.calibrated}
+
+    @classmethod
+    def from_dict(cls, document: Any) -> VolumeGeometry:
+        """The other way. Raises InputError when it is no grid."""
+        try:
+            k, j, i = document["shape"]
+            return cls((k, j, i), document["affine"], bool(document["calibrated"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError('A grid is an object with "shape", "affine" and "calibrated".') from error
+
     # -- what the grid is -----------------------------------------------------------------------------------
 
     @property

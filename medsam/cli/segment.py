@@ -7,7 +7,6 @@ import json
 import math
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -156,7 +155,13 @@ def run(arguments: argparse.Namespace) -> None:
 
     for note in found.notes:
         print(f"Note: {with_flags(printable(note), ('modality',), arguments)}", file=sys.stderr)
-    report = summary(scan, found, predictor.name, loaded, outs, arguments.preview)
+    report = {
+        **found.to_dict(masks=False),
+        "seconds": {"load": loaded, **found.seconds},
+        "out": str(out),
+        **({"alternatives": [str(one) for one in outs[1:]]} if outs[1:] else {}),
+        "preview": None if arguments.preview is None else str(arguments.preview),
+    }
     if arguments.json:
         print(json.dumps(report, indent=2, allow_nan=False))
     else:
@@ -251,72 +256,6 @@ def _segment(
             all_masks=arguments.all_masks,
             progress=progress,
         )
-
-
-def summary(
-    scan: Volume, found: Segmentation, model: str, load_seconds: float, outs: Sequence[Path], preview: Path | None
-) -> dict[str, Any]:
-    """What `--json` prints. Millilitres are null for a picture, which has no millimetres; a predicted IoU is null
-    where nothing was found, or a drawn mask was taken as it is.
-    """
-    import numpy as np
-
-    counts = np.bincount(found.labels.array.ravel(), minlength=max(found.labels.names) + 1)
-    labels = []
-    for number, name in found.labels.names.items():
-        answers = [answer for answer in found.results if answer.label == number]
-        voxels = int(counts[number])
-        labels.append(
-            {
-                "id": number,
-                "name": name,
-                "voxels": voxels,
-                "ml": voxels * scan.geometry.voxel_ml if scan.geometry.calibrated else None,
-                "slices": sorted({answer.slice for answer in answers if answer.pixels}),
-                "predicted_iou": _mean([answer.predicted_iou for answer in answers]),
-                **({"stopped": stop_reasons} if (stop_reasons := dict(found.stop_reasons.get(number, {}))) else {}),
-            }
-        )
-    geometry = scan.geometry
-    return {
-        "model": model,
-        "engine": found.engine,
-        "precision": found.precision,
-        "scan": {
-            "shape": list(geometry.shape[::-1]),
-            "spacing_mm": list(geometry.spacing_mm[::-1]) if geometry.calibrated else None,
-            "orientation": geometry.axcodes,
-            "modality": scan.modality,
-        },
-        "axis": found.plane.axis,
-        "window": {"name": found.window.name, "low": found.window.low, "high": found.window.high},
-        "labels": labels,
-        "prompts": [
-            {
-                "label": found.labels.names[answer.label],
-                "slice": answer.slice,
-                "box": None if answer.box is None else list(answer.box),
-                "points": [list(point) for point in answer.points],
-                "predicted_iou": _mean([answer.predicted_iou]),
-                "pixels_before_merging": answer.pixels,
-                **({} if answer.confidence is None else {"confidence": answer.confidence}),
-                **({"candidates": list(answer.candidates)} if answer.candidates else {}),
-            }
-            for answer in found.results
-        ],
-        "notes": list(found.notes),
-        "encoder_calls": found.encoded,
-        "seconds": {"load": load_seconds, **found.seconds},
-        "out": str(outs[0]),
-        **({"alternatives": [str(out) for out in outs[1:]]} if outs[1:] else {}),
-        "preview": None if preview is None else str(preview),
-    }
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    """Of the numbers among them; None where there is none."""
-    numbers = [value for value in values if not math.isnan(value)]
-    return sum(numbers) / len(numbers) if numbers else None
 
 
 def _print_table(report: dict[str, Any], console: Any) -> None:

@@ -1,104 +1,145 @@
-"""Predictor: from a scan and its prompts to a label map.
+"""Predictor: from a scan and its prompts to a label map on the scan's own grid.
 
-Letters: P prompts, h and w of the stored slice.
+Predictor.segment -> segment_slice -> ImagePredictor.predict -> Engine.decode -> Sam.decode
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
+import torch
 
-from medsam.errors import PromptError, counted
-from medsam.geometry import Axis, SlicePlane
-from medsam.inference.image_predictor import ImagePredictor, ScanEncoder
-from medsam.inference.propagate import PropagateSettings, Propagation, propagate_all
-from medsam.inference.segment_slice import SliceResult, Zoom, bounds, segment_slice
+from medsam.errors import PromptError
+from medsam.geometry import Axis
+from medsam.inference.embeddings import EmbeddingCache
+from medsam.inference.engines.base import Engine, EngineName, Precision
+from medsam.inference.image_predictor import Embedding, ImagePredictor, Prediction, ScanEncoder
+from medsam.inference.segment_slice import Zoom
+from medsam.inference.segmentation import Segmentation, SegmentationBuilder
 from medsam.inference.session import Session
 from medsam.inference.usage import Usage
 from medsam.io.load import as_volume
+from medsam.models.sam import Sam
 from medsam.postprocess.clean import Cleanup
-from medsam.postprocess.merge import merge_by_predicted_iou
 from medsam.progress import ProgressCallback
-from medsam.prompts.plan import PromptPlan, plan
-from medsam.prompts.prompt import Box, Point, Prompt, SlicePrompt, as_prompts
+from medsam.prompts.plan import plan
+from medsam.prompts.prompt import DEFAULT_LABEL, Box, Point, Prompt, SlicePrompt, as_prompts
 from medsam.transforms.intensity import IntensityWindow
-from medsam.volume import LabelVolume, Volume
+from medsam.volume import Volume
+
+# what is taken for a scan, see `as_volume`
+Scan = Volume | str | Path | np.ndarray
 
 
-@dataclass(frozen=True)
-class PromptResult:
-    """What one prompt got, or what it spread to.
+_NO_BOX = "A closer look is taken at boxes, and there is none: zoom on changes nothing."
 
-    slice: its number. label: id. box, points: as prompted; None and () where the mask came by propagation.
-    predicted_iou: nan where a drawn mask was taken as it is, or nothing was found. pixels: in the mask, before
-    merging. confidence: of a propagated mask, see `propagate.Propagation`; None for others. candidates: predicted IoU
-    of the three masks, with `all_masks`.
-    """
 
+class OnePrompt(TypedDict, total=False):
+    """The fields of a single `Prompt`, as keywords."""
+
+    label: str
+    box: Box
     slice: int
-    label: int
-    box: Box | None
-    predicted_iou: float
-    pixels: int
-    points: tuple[Point, ...] = ()
-    confidence: float | None = None
-    candidates: tuple[float, ...] = ()
+    box3d: tuple[float, float, float, float, float, float]
+    points: tuple[Point, ...]
+    mask: np.ndarray
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Segmentation:
-    """A label map with how it came about.
+class Predictor:
+    """A model for whole scans: label maps on the scan's own grid, and sessions of clicks.
 
-    seconds: {"prepare", "embed", "decode"}, see `ImagePredictor`. engine, precision: who answered, and in what the
-    encoder computed; the same ones give the same masks. notes: what a reader should know before trusting it, e.g. a
-    slice without contrast. encoded: images the network has encoded for it. alternatives: with `all_masks`, three label
-    maps, of every prompt's best, second and third mask by predicted IoU. stop_reasons: with `propagate`, label id ->
-    {slice: why it ended there}.
+    images: what encodes slices and decodes prompts on them, for arrays of boxes and for embeddings of one's own.
+    model, device, cache, precision, engine: see `ImagePredictor`, which raises for them.
     """
 
-    labels: LabelVolume
-    answers: tuple[PromptResult, ...]
-    plane: SlicePlane
-    window: IntensityWindow
-    seconds: dict[str, float]
-    engine: str
-    precision: str
-    notes: tuple[str, ...] = ()
-    encoded: int = 0
-    alternatives: tuple[LabelVolume, ...] = ()
-    stop_reasons: Mapping[int, Mapping[int, str]] = field(default_factory=dict)
-
-    def __repr__(self) -> str:
-        counts = ", ".join(counted(len(some), one) for some, one in ((self.answers, "answer"), (self.notes, "note")))
-        return f"Segmentation({self.labels}, {counts})"
-
-
-class Predictor(ImagePredictor):
-    """`ImagePredictor` for whole scans: label maps on the scan's own grid."""
+    def __init__(
+        self,
+        model: str | Path | Sam = "litemedsam",
+        device: str = "auto",
+        cache: EmbeddingCache | None = None,
+        *,
+        precision: Precision = "auto",
+        engine: EngineName = "auto",
+    ) -> None:
+        self.images = ImagePredictor(model, device, cache, precision=precision, engine=engine)
 
     def __repr__(self) -> str:
         return f"Predictor({self.name!r}, device={str(self.device)!r})"
 
+    @property
+    def name(self) -> str:
+        """The model's."""
+        return self.images.name
+
+    @property
+    def sam(self) -> Sam:
+        return self.images.sam
+
+    @property
+    def device(self) -> torch.device:
+        return self.images.device
+
+    @property
+    def engine(self) -> Engine:
+        """Who runs the network on `device`."""
+        return self.images.engine
+
+    @property
+    def precision(self) -> str:
+        """What the encoder computes in."""
+        return self.images.precision
+
+    @property
+    def cache(self) -> EmbeddingCache:
+        """Where embeddings are kept."""
+        return self.images.cache
+
+    def warm_up(self) -> Usage:
+        """Have graphs made and compiled now, which the first prompt would wait for. Returns what that took."""
+        return self.images.warm_up()
+
+    def embed(
+        self, scan: Scan, index: int = 0, *, axis: Axis | None = None, window: IntensityWindow | str = "auto"
+    ) -> Embedding:
+        """Encode one whole slice, see `ImagePredictor.embed`."""
+        return self.images.embed(scan, index, axis=axis, window=window)
+
+    def predict(self, embedding: Embedding, prompts: Sequence[SlicePrompt], **options: Any) -> Prediction:
+        """The masks of prompts on one embedding, see `ImagePredictor.predict`."""
+        return self.images.predict(embedding, prompts, **options)
+
+    def encoder_for(
+        self,
+        scan: Scan,
+        *,
+        axis: Axis | None = None,
+        window: IntensityWindow | str = "auto",
+        modality: str | None = None,
+    ) -> ScanEncoder:
+        """The scan, ready to be encoded slice by slice, see `ImagePredictor.encoder_for`."""
+        return self.images.encoder_for(scan, axis=axis, window=window, modality=modality)
+
     def session(
         self,
-        scan: Volume | str | Path | np.ndarray,
+        scan: Scan,
         *,
         axis: Axis | None = None,
         window: IntensityWindow | str = "auto",
         modality: str | None = None,
         zoom: Zoom = "auto",
+        label: str = DEFAULT_LABEL,
     ) -> Session:
-        """The scan set once, for box, click, click, undo. scan: as for `segment`."""
-        return Session(self.encoder_for(scan, axis=axis, window=window, modality=modality), zoom)
+        """The scan set once, for box, click, click, undo. scan: as for `segment`. label: of the first object."""
+        return Session(self.encoder_for(scan, axis=axis, window=window, modality=modality), zoom, label)
 
     def segment(
         self,
-        scan: Volume | str | Path | np.ndarray,
-        prompts: Prompt | Iterable[Prompt],
+        scan: Scan,
+        prompts: Prompt | Iterable[Prompt] | None = None,
         *,
         axis: Axis | None = None,
         window: IntensityWindow | str = "auto",
@@ -108,248 +149,123 @@ class Predictor(ImagePredictor):
         max_mm: float = math.inf,
         tidy: Cleanup | None = None,
         all_masks: bool = False,
+        keep_probabilities: bool = False,
         progress: ProgressCallback | None = None,
+        **prompt: Unpack[OnePrompt],
     ) -> Segmentation:
-        """Answer prompts on a scan with one label map on the scan's own grid.
+        """Segment what prompts ask for: one label map on the scan's own grid.
 
         Each slice with a prompt is encoded once, and with zoom "auto" each box once more from close by. Masks of one
         label are united; where labels overlap, the mask with the higher predicted IoU keeps the pixel.
         scan: a Volume, the path of one (`load_volume`), or an array without millimetres (`Volume.from_array`).
+        prompts: one or several. A single one may be written out instead: `segment(scan, box=(60, 40, 210, 180),
+        slice=41)`, with the fields of `Prompt`.
         window, modality: see `resolve_window`. zoom: see `segment_slice`.
-        propagate: follow each label from its prompted slices through the volume, both ways (see `propagate`), at most
-        max_mm; a label with a box3d stays between its ends. What somebody drew as a mask is kept as it is.
         tidy: how masks are cleaned; default: small islands and holes go.
         all_masks: also the three masks of every prompt, from the whole slice, as `alternatives`.
-        progress: called with (slices done, slices in all); with propagate, slices in all is the most it can be.
-        Raises PromptError for a prompt outside the scan, several objects of one label on a slice to propagate, or an
-        option that cannot apply: max_mm without propagate, millimetres on a scan that has none.
+        keep_probabilities: also what the network said of every prompt in each crop, as `results[n].crops`: 256 KiB a
+        crop.
+        propagate, max_mm: True is the same as `propagate`, with its max_mm.
+        progress: called with (slices done, slices in all).
+        Raises PromptError for a prompt outside the scan, or an option that cannot apply.
         """
-        if all_masks and propagate:
-            raise PromptError("All masks of a prompt are given on its own slice: leave propagation out.")
-        if math.isfinite(max_mm) and not propagate:
+        if propagate:
+            if all_masks:
+                raise PromptError("All masks of a prompt are given on its own slice: leave propagation out.")
+            if keep_probabilities:
+                raise PromptError("Probabilities are kept of each prompt on its own slice: leave propagation out.")
+            return self.propagate(
+                scan,
+                prompts,
+                axis=axis,
+                window=window,
+                modality=modality,
+                zoom=zoom,
+                max_mm=max_mm,
+                tidy=tidy,
+                progress=progress,
+                **prompt,
+            )
+        if math.isfinite(max_mm):
             raise PromptError(
                 "`max_mm` bounds how far a label is followed: it needs `propagate`.", parameter=("max_mm", "propagate")
             )
-        scan, prompts, tidy = as_volume(scan), as_prompts(prompts), tidy or Cleanup()
-        tidy.check(scan.geometry.calibrated)
-        todo = plan(prompts, scan.geometry, axis)
-        scan_encoder = self.encoder_for(scan, axis=todo.axis, window=window, modality=modality)
-        work = SegmentationBuilder(scan_encoder, todo, zoom, tidy, progress)
-        if propagate:
-            bounded = {prompt.label for prompt in prompts if prompt.box3d is not None}
-            work.propagate(bounded, max_mm)
-        else:
-            work.answer(all_masks)
-        notes = [
-            *scan_encoder.notes,
-            *work.notes,
-            *([scan_encoder.no_contrast_note(work.no_contrast)] if work.no_contrast else []),
-        ]
-        if zoom == "on" and not any(self._looks_closer(prompt, propagate) for prompt in prompts):
-            notes.append("A closer look is taken at boxes, and there is none: zoom on changes nothing.")
-        if all_masks and "points" not in self.sam.spec.prompts:
-            notes.append(f"{self.name} was trained to give one mask: the three may mean little.")
-        if propagate and scan_encoder.plane.count == 1:
-            notes.append(
-                f"The scan has one slice on axis {scan_encoder.plane.axis}, so there is nowhere to propagate to."
-            )
-        return Segmentation(
-            labels=LabelVolume(work.labels, scan.geometry, todo.names),
-            answers=tuple(work.answers),
-            plane=scan_encoder.plane,
-            window=scan_encoder.window,
-            seconds=work.usage.seconds,
-            engine=self.engine.name,
-            precision=self.precision,
-            notes=tuple(notes),
-            encoded=work.usage.encoded,
-            alternatives=tuple(LabelVolume(each, scan.geometry, todo.names) for each in work.alternatives),
-            stop_reasons=work.stop_reasons,
-        )
+        builder, listed = self._begin(scan, prompts, prompt, axis, window, modality, zoom, tidy, progress)
+        builder.segment(all_masks=all_masks, keep_probabilities=keep_probabilities)
+        if zoom == "on" and self._takes_clicks and not any(map(_has_box, listed)):
+            builder.closing_notes.append(_NO_BOX)
+        if all_masks and not self._takes_clicks:
+            builder.closing_notes.append(f"{self.name} was trained to give one mask: the three may mean little.")
+        return builder.finish()
 
-    def _looks_closer(self, prompt: Prompt, propagate: bool) -> bool:
-        """Whether a prompt has a box to be looked at closer, or becomes one for a model that knows nothing else."""
-        if prompt.box is not None or prompt.box3d is not None:
-            return True
-        # a drawn mask is followed as it is
-        return "points" not in self.sam.spec.prompts and (bool(prompt.points) or not propagate)
-
-
-class SegmentationBuilder:
-    """What `Predictor.segment` fills in: labels (K, J, I), answers, alternatives, notes."""
-
-    def __init__(
+    def propagate(
         self,
-        scan_encoder: ScanEncoder,
-        todo: PromptPlan,
+        scan: Scan,
+        prompts: Prompt | Iterable[Prompt] | None = None,
+        *,
+        axis: Axis | None = None,
+        window: IntensityWindow | str = "auto",
+        modality: str | None = None,
+        zoom: Zoom = "auto",
+        max_mm: float = math.inf,
+        tidy: Cleanup | None = None,
+        progress: ProgressCallback | None = None,
+        **prompt: Unpack[OnePrompt],
+    ) -> Segmentation:
+        """Follow each label from its prompted slices through the volume, both ways (see `inference.propagate`).
+
+        A label with a box3d stays between its ends. What somebody drew as a mask is kept as it is.
+        max_mm: how far from a prompted slice at most. progress: slices in all is the most it can be.
+        All else is as for `segment`. Raises PromptError also for several objects of one label on a slice, and for
+        max_mm on a scan that has no millimetres.
+        """
+        builder, listed = self._begin(scan, prompts, prompt, axis, window, modality, zoom, tidy, progress)
+        builder.propagate({one.label for one in listed if one.box3d is not None}, max_mm)
+        # clicks become a box for a model that takes no others; a drawn mask is followed as it is
+        closer = any(_has_box(one) or (one.points and not self._takes_clicks) for one in listed)
+        if zoom == "on" and not closer:
+            builder.closing_notes.append(_NO_BOX)
+        plane = builder.scan_encoder.plane
+        if plane.count == 1:
+            builder.closing_notes.append(
+                f"The scan has one slice on axis {plane.axis}, so there is nowhere to propagate to."
+            )
+        return builder.finish()
+
+    @property
+    def _takes_clicks(self) -> bool:
+        return "points" in self.sam.spec.prompts
+
+    def _begin(
+        self,
+        scan: Scan,
+        prompts: Prompt | Iterable[Prompt] | None,
+        prompt: OnePrompt,
+        axis: Axis | None,
+        window: IntensityWindow | str,
+        modality: str | None,
         zoom: Zoom,
-        tidy: Cleanup,
+        tidy: Cleanup | None,
         progress: ProgressCallback | None,
-    ) -> None:
-        self.scan_encoder, self.todo, self.zoom, self.tidy, self.progress = scan_encoder, todo, zoom, tidy, progress
-        self.stop_reasons: dict[int, dict[int, str]] = {}
-        self.labels = np.zeros(scan_encoder.scan.geometry.shape, dtype=np.uint16)
-        self.answers: list[PromptResult] = []
-        self.alternatives: list[np.ndarray] = []
-        self.notes: list[str] = []
-        self.no_contrast: set[int] = set()
-        self.usage = Usage()
+    ) -> tuple[SegmentationBuilder, list[Prompt]]:
+        """Everything checked that can be before the network runs, and the prompts as a list."""
+        scan, listed, cleanup = as_volume(scan), _listed(prompts, prompt), tidy or Cleanup()
+        cleanup.check(scan.geometry.calibrated)
+        todo = plan(listed, scan.geometry, axis)
+        scan_encoder = self.encoder_for(scan, axis=todo.axis, window=window, modality=modality)
+        return SegmentationBuilder(scan_encoder, todo, zoom, cleanup, progress), listed
 
-    def answer(self, all_masks: bool) -> None:
-        """Every prompted slice for itself."""
-        if all_masks:
-            self.alternatives = [np.zeros_like(self.labels) for _ in range(3)]
-        total = len(self.todo.slices)
-        for done, (index, prompts) in enumerate(self.todo.slices.items()):
-            self._tell(done, total)
-            found = segment_slice(self.scan_encoder, index, prompts, zoom=self.zoom)
-            self._spend(index, [each.usage for each in found], any(each.no_contrast for each in found))
-            masks = np.stack([self._cleaned(each.mask, prompt) for each, prompt in zip(found, prompts, strict=True)])
-            self._merge(self.labels, index, masks, np.array([each.predicted_iou for each in found]), prompts)
-            three = self._three(index, prompts, found) if all_masks else [()] * len(prompts)
-            for prompt, mask in zip(prompts, masks, strict=True):
-                if not mask.any():
-                    self.notes.append(f"Nothing was found for {self.todo.names[prompt.label]!r} on slice {index}.")
-            self.answers += [
-                PromptResult(
-                    index, prompt.label, prompt.box, each.predicted_iou, int(np.count_nonzero(mask)), prompt.points,
-                    candidates=candidates,
-                )
-                for prompt, each, mask, candidates in zip(prompts, found, masks, three, strict=True)
-            ]  # fmt: skip
-        self._tell(total, total)
 
-    def _three(
-        self, index: int, prompts: Sequence[SlicePrompt], answers: Sequence[SliceResult]
-    ) -> list[tuple[float, ...]]:
-        """Fill the alternatives of a slice; predicted IoU of every prompt's three masks, best first."""
-        image_predictor = self.scan_encoder.image_predictor
-        if "points" not in image_predictor.sam.spec.prompts:
-            # what was clicked has become a box by now
-            prompts = [
-                replace(prompt, box=answer.box, points=()) for prompt, answer in zip(prompts, answers, strict=True)
-            ]
-        embedding = self.scan_encoder.encode(index)
-        found = image_predictor.predict(embedding, prompts, multimask=True)
-        self._spend(index, [embedding.usage, found.usage], embedding.no_contrast)
-        order = np.argsort(-found.predicted_iou, axis=1, kind="stable")
-        predicted_iou = np.take_along_axis(found.predicted_iou, order, axis=1)
-        for rank, labels in enumerate(self.alternatives):
-            masks = np.stack(
-                # of the whole look alone, so they may leave their box
-                [
-                    self._cleaned(found.masks[n, order[n, rank]], prompt, bounded=False)
-                    for n, prompt in enumerate(prompts)
-                ]
-            )
-            self._merge(labels, index, masks, predicted_iou[:, rank], prompts)
-        return [tuple(row) for row in predicted_iou.tolist()]
+def _listed(prompts: Prompt | Iterable[Prompt] | None, one: OnePrompt) -> list[Prompt]:
+    """Prompts, or the single one whose fields were given, as a list. Raises PromptError for both, or neither."""
+    if not one:
+        return as_prompts(prompts)  # type: ignore[arg-type]  # None too is refused there
+    if unknown := one.keys() - OnePrompt.__annotations__.keys():
+        raise TypeError(f"unexpected keyword arguments: {', '.join(sorted(unknown))}")
+    if prompts is not None:
+        raise PromptError("Give prompts, or the fields of a single one, not both.")
+    return [Prompt(**one)]
 
-    def propagate(self, bounded: Set[str], max_mm: float) -> None:
-        """Every label through the volume. bounded: names of labels that stay between their outermost prompts."""
-        names = self.todo.names
-        seeds: dict[int, dict[int, SlicePrompt]] = {}
-        for index, prompts in self.todo.slices.items():
-            for prompt in prompts:
-                mine = seeds.setdefault(prompt.label, {})
-                if index in mine:
-                    raise PromptError(
-                        f"Slice {index} has several objects of the label {names[prompt.label]!r}: each is "
-                        "followed through the volume for itself, so give them labels of their own."
-                    )
-                mine[index] = prompt
-        geometry = self.scan_encoder.scan.geometry
-        spread = propagate_all(
-            self.scan_encoder,
-            seeds,
-            zoom=self.zoom,
-            settings=PropagateSettings(max_mm=max_mm),
-            limits={label: (min(mine), max(mine)) for label, mine in seeds.items() if names[label] in bounded},
-            progress=self.progress,
-        )
-        for found in spread.values():
-            self.usage += found.usage
-            self.no_contrast.update(found.no_contrast)
-        best = np.full(geometry.shape, -np.inf, np.float32)
-        for label in list(spread):
-            found = spread.pop(label)  # masks of one object at a time
-            self._paint(label, found, seeds[label], best)
-            self.stop_reasons[label] = dict(found.stop_reasons)
-            last = self.scan_encoder.plane.count - 1
-            # behind the ends of the scan there is no slice to name
-            where = [(min(max(index, 0), last), why) for index, why in found.stop_reasons.items() if why != "met"]
-            ends = ", ".join(dict.fromkeys(f"{why} at slice {index}" for index, why in where))
-            lowest = min(found.confidence, key=lambda index: found.confidence[index], default=None)
-            surest = "" if lowest is None else f" Least confidence: {found.confidence[lowest]:.2f} on slice {lowest}."
-            slices = counted(len(found.masks), "slice")
-            self.notes.append(f"{names[label]}: {slices}; {ends or 'as far as it was told'}.{surest}")
-        self.answers.sort(key=lambda answer: (answer.slice, answer.label))
 
-    def _paint(self, label: int, found: Propagation, seeds: Mapping[int, SlicePrompt], best: np.ndarray) -> None:
-        """Put one object into the label map where it is better than `best`, the quality of what is there."""
-        plane, geometry = self.scan_encoder.plane, self.scan_encoder.scan.geometry
-        solid = found.volume(plane, geometry.shape)
-        clicks = []
-        for index, seed in seeds.items():
-            for point in seed.points:
-                at: list[float] = [*point]
-                at.insert(2 - plane.array_axis, index)
-                clicks.append(tuple(at))
-        within = np.ones_like(solid)
-        for index, seed in seeds.items():
-            if (part := bounds(seed, self.zoom, plane)) is not None:
-                plane.take(within, index)[...] = part
-        solid = self.tidy(solid, geometry.spacing_mm, calibrated=geometry.calibrated, points=clicks, within=within)
-        for index in sorted(found.masks.keys() | seeds.keys()):
-            asked, predicted_iou = seeds.get(index), found.predicted_iou.get(index, np.nan)
-            mask = plane.take(solid, index)
-            if index in found.masks:
-                if np.isnan(predicted_iou):
-                    mask = found.masks[index]  # drawn: not to be tidied away, and better than any answer
-                rank = plane.take(best, index)
-                wins = mask & ((np.inf if np.isnan(predicted_iou) else predicted_iou) > rank)
-                rank[wins] = np.inf if np.isnan(predicted_iou) else predicted_iou
-                plane.take(self.labels, index)[wins] = label
-            else:
-                self.notes.append(f"Nothing was found for {self.todo.names[label]!r} on slice {index}.")
-            self.answers.append(
-                PromptResult(
-                    index,
-                    label,
-                    asked.box if asked else None,
-                    predicted_iou,
-                    int(np.count_nonzero(mask)),
-                    asked.points if asked else (),
-                    found.confidence.get(index),
-                )
-            )
-
-    def _merge(
-        self,
-        labels: np.ndarray,
-        index: int,
-        masks: np.ndarray,
-        predicted_iou: np.ndarray,
-        prompts: Sequence[SlicePrompt],
-    ) -> None:
-        ids = np.array([prompt.label for prompt in prompts])
-        self.scan_encoder.plane.take(labels, index)[...] = merge_by_predicted_iou(masks, predicted_iou, ids)
-
-    def _cleaned(self, mask: np.ndarray, prompt: SlicePrompt, bounded: bool = True) -> np.ndarray:
-        return self.tidy(
-            mask,
-            self.scan_encoder.plane.spacing_mm,
-            calibrated=self.scan_encoder.scan.geometry.calibrated,
-            points=prompt.points,
-            box=prompt.box,
-            within=bounds(prompt, self.zoom, self.scan_encoder.plane) if bounded else None,
-        )
-
-    def _spend(self, index: int, usages: Sequence[Usage], no_contrast: bool) -> None:
-        self.usage = sum(usages, self.usage)
-        if no_contrast:
-            self.no_contrast.add(index)
-
-    def _tell(self, done: int, total: int) -> None:
-        if self.progress is not None:
-            self.progress(done, total)
+def _has_box(prompt: Prompt) -> bool:
+    return prompt.box is not None or prompt.box3d is not None

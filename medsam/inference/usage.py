@@ -42,3 +42,9 @@ class Usage:
     def seconds(self) -> dict[str, float]:
         """As reports name them: {"prepare", "embed", "decode"}."""
         return {"prepare": self.prepare_s, "embed": self.embed_s, "decode": self.decode_s}
+
+    @classmethod
+    def from_report(cls, encoded: int, decoded: int, seconds: Mapping[str, float]) -> Usage:
+        """From the numbers of a report, without crops. seconds: as the property gives them."""
+        prepare_s, embed_s, decode_s = (float(seconds[step]) for step in ("prepare", "embed", "decode"))
+        return cls(int(encoded), int(decoded), prepare_s, embed_s, decode_s)

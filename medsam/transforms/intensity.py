@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,6 +87,18 @@ class IntensityWindow:
     def picture(self, pixels: np.ndarray) -> np.ndarray:
         """The same for the eye: an array of any real dtype and byte order -> uint8."""
         return np.rint(self.apply(torch.from_numpy(pixels.astype(np.float32))).numpy()).astype(np.uint8)
+
+    def to_dict(self) -> dict[str, Any]:
+        """{"name", "low", "high"}, ready for JSON; exact."""
+        return {"name": self.name, "low": self.low, "high": self.high}
+
+    @classmethod
+    def from_dict(cls, document: Any) -> IntensityWindow:
+        """The other way. Raises PromptError when it is no window."""
+        try:
+            return cls(float(document["low"]), float(document["high"]), str(document["name"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise PromptError('A window is an object with "name", "low" and "high".') from error
 
 
 def resolve_window(volume: Volume, choice: str = "auto", modality: str | None = None) -> IntensityWindow:

@@ -154,7 +154,7 @@ def test_a_segmentation_and_its_predictor_are_one_line_and_go_through_pickle(pre
     scan, _ = block((1, 20, 30), (4, 6, 0, 14, 12, 1))
     found = predictor.segment(scan, Prompt("lesion", box=(4, 6, 14, 12)))
     assert repr(found).startswith("Segmentation(LabelVolume(")
-    assert repr(found).endswith("names={1: 'lesion'}), 1 answer, 0 notes)")
+    assert repr(found).endswith("names={1: 'lesion'}), 1 result, 0 notes)")
     assert repr(predictor) == "Predictor('threshold', device='cpu')"
     again = pickle.loads(pickle.dumps(predictor)).segment(scan, Prompt("lesion", box=(4, 6, 14, 12)))
     assert again.labels == pickle.loads(pickle.dumps(found)).labels == found.labels

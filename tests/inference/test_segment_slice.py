@@ -56,9 +56,9 @@ def test_logits_that_become_no_mask_are_not_asked_for(predictor, monkeypatch, pr
     if not knows_clicks:
         monkeypatch.setattr(predictor.sam.spec, "prompts", ("box",))
     asked = []
-    predict = predictor.predict
+    predict = predictor.images.predict
     monkeypatch.setattr(
-        predictor, "predict", lambda *given, **how: asked.append(how.get("logits_for")) or predict(*given, **how)
+        predictor.images, "predict", lambda *given, **how: asked.append(how.get("logits_for")) or predict(*given, **how)
     )
     scan, _ = block((2, 20, 30), (4, 6, 0, 14, 12, 2))
     segment_slice(predictor.encoder_for(scan), 1, [prompt], zoom=zoom)

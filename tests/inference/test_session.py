@@ -205,10 +205,8 @@ def test_clicks_on_a_real_model_are_deterministic(litemedsam, two):
     found = []
     for _ in range(2):
         session = Predictor(litemedsam, device="cpu").session(two[0], zoom="auto")
-        session.box(1, (4, 8, 24, 28))
-        for x, y, inside in steps:
-            session.click(1, x, y, inside)
-        assert session.scan_encoder.image_predictor.sam.encoded == len(session.answer(1).crops)
+        results = [session.box(1, (4, 8, 24, 28)), *(session.click(1, *step) for step in steps)]
+        assert sum(result.usage.encoded for result in results) == len(session.answer(1).crops)
         found.append(session.answer(1))
     np.testing.assert_array_equal(found[0].logits, found[1].logits)
     assert found[0].predicted_iou == found[1].predicted_iou

@@ -26,15 +26,15 @@ class Counted(Predictor):
     def __init__(self, spec="tiny_vit"):
         torch.manual_seed(0)
         super().__init__(build_model(tiny_spec(spec)), "cpu")
-        self.images, self.prompts = [], []
+        self.image_counts, self.prompt_counts = [], []
         encode, decode = self.sam.encode_image, self.sam.decode
 
         def counted_encode(images):
-            self.images.append(len(images))
+            self.image_counts.append(len(images))
             return encode(images)
 
         def counted_decode(embedding, *, multimask, **prompts):
-            self.prompts.append(next(iter(prompts.values())).shape[1])
+            self.prompt_counts.append(next(iter(prompts.values())).shape[1])
             return decode(embedding, multimask=multimask, **prompts)
 
         self.sam.encode_image, self.sam.decode = counted_encode, counted_decode
@@ -43,8 +43,8 @@ class Counted(Predictor):
 def test_a_slice_is_encoded_once_and_its_boxes_decoded_together():
     predictor = Counted()
     found = predictor.segment(SCAN, BOXES, zoom="off")
-    assert predictor.images == [1, 1]  # ten slices without a prompt are not encoded
-    assert predictor.prompts == [3, 3]
+    assert predictor.image_counts == [1, 1]  # ten slices without a prompt are not encoded
+    assert predictor.prompt_counts == [3, 3]
     assert found.encoded == 2
 
 
@@ -52,25 +52,25 @@ def test_the_same_boxes_again_encode_nothing():
     predictor = Counted()
     predictor.segment(SCAN, BOXES, zoom="off")
     predictor.segment(SCAN, BOXES, zoom="off")
-    assert predictor.images == [1, 1]
-    assert predictor.prompts == [3, 3, 3, 3]
+    assert predictor.image_counts == [1, 1]
+    assert predictor.prompt_counts == [3, 3, 3, 3]
 
 
 def test_a_closer_look_is_one_encoding_a_box():
     wide = block((3, 200, 260), (80, 60, 0, 110, 90, 3))[0]
     predictor = Counted()
     predictor.segment(wide, [Prompt("a", box=(80, 60, 110, 90), slice=1), Prompt("b", box=(10, 10, 40, 40), slice=1)])
-    assert predictor.images == [1, 1, 1]  # the slice, shared, and a look at each box
-    assert sorted(predictor.prompts) == [1, 1, 2]
+    assert predictor.image_counts == [1, 1, 1]  # the slice, shared, and a look at each box
+    assert sorted(predictor.prompt_counts) == [1, 1, 2]
 
 
 def test_a_slice_with_many_prompts_is_decoded_in_parts():
     predictor = Counted()
     embedding = predictor.embed(SCAN, 5)
     predictor.predict(embedding, [SlicePrompt(1, (20, 24, 60, 70))] * 70)
-    assert predictor.images == [1]
-    assert sum(predictor.prompts) == 70
-    assert max(predictor.prompts) <= 32
+    assert predictor.image_counts == [1]
+    assert sum(predictor.prompt_counts) == 70
+    assert max(predictor.prompt_counts) <= 32
 
 
 def test_box_click_click_encodes_once():
@@ -79,14 +79,14 @@ def test_box_click_click_encodes_once():
     session.box(5, (20, 24, 60, 70))
     session.click(5, 30, 30)
     session.click(5, 2, 2, inside=False)
-    assert predictor.images == [1]
-    assert predictor.prompts == [1, 1, 1]
+    assert predictor.image_counts == [1]
+    assert predictor.prompt_counts == [1, 1, 1]
 
 
 def test_propagation_encodes_each_slice_once():
     predictor = Counted()
     found = predictor.segment(SCAN, [Prompt("organ", box3d=(20, 24, 2, 60, 70, 10))], zoom="off", propagate=True)
-    assert found.encoded == len(predictor.images) <= 8
+    assert found.encoded == len(predictor.image_counts) <= 8
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.uint8, np.float32, np.int32])

@@ -1,0 +1,37 @@
+"""Results as JSON: what every document says of itself, and one error for those that cannot be read.
+
+A document is a dict of text, numbers, lists and dicts, ready for `json.dumps`, with "kind" and "version". A version
+is raised when a reader of the one before would misunderstand it; keys may be added without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from medsam.errors import InputError
+
+
+def headed(kind: str, version: int, content: Mapping[str, Any]) -> dict[str, Any]:
+    """`content` as a document of a kind and version."""
+    return {"kind": kind, "version": version, **content}
+
+
+@contextmanager
+def reading(document: object, kind: str, version: int) -> Iterator[dict[str, Any]]:
+    """The document, for a block that takes its fields.
+
+    kind: in words, as in "medsam session". Raises InputError for another kind or version, and for a damaged document.
+    """
+    if not isinstance(document, dict) or document.get("kind") != kind:
+        raise InputError(f"This is no {kind}.")
+    if document.get("version") != version:
+        raise InputError(
+            f"This {kind} is of version {str(document.get('version'))[:20]}, and this medsam reads version {version}. "
+            "Use the medsam that wrote it."
+        )
+    try:
+        yield document
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise InputError(f"This {kind} is damaged: {type(error).__name__} {str(error)[:80]}.") from error

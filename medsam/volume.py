@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,6 +139,15 @@ class Volume:
     def is_colour(self) -> bool:
         """Whether a last axis holds red, green and blue."""
         return self.array.ndim == 4
+
+    def voxel_digest(self) -> str:
+        """sha256 of the voxels with their type and shape, however they lie in memory; 64 hexadecimal digits."""
+        dtype = self.array.dtype.newbyteorder("<")
+        digest = hashlib.sha256(repr((dtype.str, self.array.shape)).encode())
+        for part in self.array:
+            # a slice at a time: none of a memory-mapped file need stay
+            digest.update(np.ascontiguousarray(part, dtype=dtype).data)
+        return digest.hexdigest()
 
     def without_signal(self, plane: SlicePlane, index: int) -> np.ndarray | None:
         """Which pixels of a slice carry no information about the patient: bool (rows, columns), or None where none is.

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from medsam.errors import InputError
+from medsam.errors import InputError, PromptError
 
 
 def headed(kind: str, version: int, content: Mapping[str, Any]) -> dict[str, Any]:
@@ -33,5 +33,5 @@ def reading(document: object, kind: str, version: int) -> Iterator[dict[str, Any
         )
     try:
         yield document
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, PromptError) as error:
         raise InputError(f"This {kind} is damaged: {type(error).__name__} {str(error)[:80]}.") from error

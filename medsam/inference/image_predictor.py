@@ -340,6 +340,11 @@ class ImagePredictor:
         return self.cache.fetch(keys, encode), encoded
 
     @cached_property
+    def weights(self) -> str:
+        """A digest of all weights of the model, 64 hexadecimal digits; read once."""
+        return weights_digest(self.sam)
+
+    @cached_property
     def _weights(self) -> str:
         # of the encoder alone: a decoder that was trained on shares its embeddings
         encoder = getattr(self.sam, "image_encoder", self.sam)
@@ -376,7 +381,7 @@ class ScanEncoder:
     ) -> None:
         self.image_predictor, self.scan, self.plane = image_predictor, scan, plane
         self.window, self.wide_window, self.notes = window, wide_window, notes
-        self._modality = modality
+        self.modality = modality
         self._image = scan_tensor(scan)
         # crop, engine, precision -> what became of it: asked for again, it is neither resampled nor digested again
         self._prepared: dict[tuple[Crop, str, str], _Prepared] = {}
@@ -432,7 +437,7 @@ class ScanEncoder:
     @cached_property
     def is_ct(self) -> bool:
         """Whether the scan holds Hounsfield units, see `is_hounsfield`."""
-        return is_hounsfield(self.scan, self._modality)
+        return is_hounsfield(self.scan, self.modality)
 
     def no_contrast_note(self, indices: Iterable[int]) -> str:
         """What to say of slices that `window` left without any contrast."""
@@ -440,6 +445,11 @@ class ScanEncoder:
         some = f"{', '.join(map(str, slices[:8]))}{' ...' if len(slices) > 8 else ''}"
         where = f"slice{'s' if len(slices) > 1 else ''} {some}"
         return f"No contrast in the window {self.window.name} on {where}: masks there mean nothing."
+
+    @cached_property
+    def voxels(self) -> str:
+        """A digest of the scan's voxels, see `Volume.voxel_digest`; read once."""
+        return self.scan.voxel_digest()
 
     def pixels(self, index: int) -> np.ndarray:
         """The stored slice (h, w) or (h, w, 3), in the scan's units."""

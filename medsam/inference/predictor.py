@@ -21,6 +21,7 @@ from medsam.inference.image_predictor import Embedding, ImagePredictor, Predicti
 from medsam.inference.segment_slice import Zoom
 from medsam.inference.segmentation import Segmentation, SegmentationBuilder
 from medsam.inference.session import Session
+from medsam.inference.session_state import SessionState
 from medsam.inference.usage import Usage
 from medsam.io.load import as_volume
 from medsam.models.sam import Sam
@@ -135,6 +136,13 @@ class Predictor:
     ) -> Session:
         """The scan set once, for box, click, click, undo. scan: as for `segment`. label: of the first object."""
         return Session(self.encoder_for(scan, axis=axis, window=window, modality=modality), zoom, label)
+
+    def resume(self, state: SessionState, scan: Scan) -> Session:
+        """Go on with a session that was stored: the next click gives the mask it would have given then.
+
+        Raises InputError when the state is of another scan or model.
+        """
+        return Session.resume(state, state.encoder_for(self.images, as_volume(scan)))
 
     def segment(
         self,

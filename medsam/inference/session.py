@@ -1,162 +1,260 @@
 """Interactive refinement: a scan is set once, then boxes and clicks follow one after the other, and can be undone.
 
-One session is one object. Each click goes to the network together with everything said on its slice so far and with
-the logits of the last answer; the slice's looks come from the cache, so it costs a decode.
+Each click goes to the network together with everything said of its object on its slice so far and with the logits of
+the last mask; the slice's embeddings come from the cache, so it costs a decode.
 
-State is never changed, only followed by another: undo and redo walk a list of states and run no network. The same
-steps on the same scan give the same bits. A step that is refused leaves everything as it was.
+A session is a scan that is ready to be encoded and a `SessionState`, which is data. State is never changed, only
+followed by another: undo and redo walk the steps and run no network. Logits are kept of the last few steps; what is
+needed of an earlier one is computed again from its prompts, and is the same to the bit. The same steps on the same scan
+give the same bits. A step that is refused leaves everything as it was.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
+import torch
 
-from medsam.errors import PromptError
+from medsam.errors import InputError, PromptError
 from medsam.inference.image_predictor import ScanEncoder
 from medsam.inference.segment_slice import SliceResult, Zoom, bounds, segment_slice
+from medsam.inference.session_state import (
+    Objects,
+    Said,
+    SessionState,
+    SliceState,
+    Step,
+    after_steps,
+    joined,
+)
+from medsam.masks import CompactMask
 from medsam.postprocess.clean import Cleanup
+from medsam.postprocess.merge import merge_by_predicted_iou
 from medsam.prompts.plan import plan
 from medsam.prompts.prompt import DEFAULT_LABEL, Box, Prompt, SlicePrompt
 from medsam.volume import LabelVolume
 
-
-@dataclass(frozen=True, eq=False)
-class _Slice:
-    """What was said on one slice so far, and the answer to it."""
-
-    prompt: SlicePrompt
-    answer: SliceResult
-
-
-_State = Mapping[int, _Slice]
-_EMPTY: _State = {}
+# Steps that can be undone; older ones stay as they are.
+UNDO_STEPS = 100
+# Results with logits that are kept; at 512 x 512 pixels one takes 2 MB.
+_KEPT_RESULTS = 4
 
 
 class Session:
-    """Made by `Predictor.session`, or from a `ScanEncoder`. label: the object's name. zoom: as in `segment_slice`.
-    tidy: how `labels` are cleaned.
+    """Made by `Predictor.session` or `Predictor.resume`. zoom: as in `segment_slice`. tidy: how `labels` are cleaned.
 
-    Slice numbers count along the scan encoder's axis; positions are stored pixels, as in `Prompt`. Not for several
-    threads. Undo keeps every answer: at 512 x 512 pixels a step takes 2 MB.
+    label: of the object that a step is about when it names none; each label is an object of its own.
+    Slice numbers count along the scan encoder's axis; positions are stored pixels, as in `Prompt`. For one thread at a
+    time. Memory: some KB a step, for the last `UNDO_STEPS` of them, and the logits of a few.
     Raises PromptError for a `tidy` in mm on a scan without millimetres.
     """
 
     def __init__(
-        self, scan_encoder: ScanEncoder, zoom: Zoom = "auto", label: str = DEFAULT_LABEL, tidy: Cleanup | None = None
+        self,
+        scan_encoder: ScanEncoder,
+        zoom: Zoom = "auto",
+        label: str = DEFAULT_LABEL,
+        tidy: Cleanup | None = None,
     ) -> None:
         self.scan_encoder, self.zoom, self.label, self.tidy = scan_encoder, zoom, label, tidy or Cleanup()
         self.tidy.check(scan_encoder.scan.geometry.calibrated)
-        self._states: list[_State] = [_EMPTY]
-        self._at = 0
+        # before the first step that can be undone
+        self._base: Objects = {}
+        self._steps: tuple[Step, ...] = ()
+        self._done = 0
+        self._objects: Objects = {}
+        self._number = 0
+        self._results: OrderedDict[int, SliceResult] = OrderedDict()
+
+    @classmethod
+    def resume(cls, state: SessionState, scan_encoder: ScanEncoder) -> Session:
+        """Go on with a stored state. scan_encoder: `SessionState.encoder_for` makes one that fits.
+
+        Raises InputError for one that sees the scan along another axis or through another window.
+        """
+        seen = scan_encoder.plane.axis, scan_encoder.window, scan_encoder.wide_window, scan_encoder.scan.geometry
+        if seen != (state.axis, state.window, state.wide_window, state.geometry):
+            raise InputError("This session is of a scan of another grid, or seen along another axis or window.")
+        session = cls(scan_encoder, state.zoom, state.label, state.tidy)
+        session._base, session._steps, session._done = state.objects, state.steps, state.done
+        session._objects = after_steps(state.objects, state.steps[: state.done])
+        numbers = [step.after.number for step in state.steps if step.after is not None]
+        numbers += [one.number for slices in state.objects.values() for one in slices.values()]
+        session._number = max(numbers, default=-1) + 1
+        return session
 
     @property
-    def _now(self) -> _State:
-        return self._states[self._at]
+    def state(self) -> SessionState:
+        """All of the session but scan and model, as data. Reads every voxel and weight once, to know them again."""
+        scan_encoder, image_predictor = self.scan_encoder, self.scan_encoder.image_predictor
+        return SessionState(
+            model=image_predictor.name,
+            weights=image_predictor.weights,
+            engine=image_predictor.engine.name,
+            precision=image_predictor.precision,
+            geometry=scan_encoder.scan.geometry,
+            voxels=scan_encoder.voxels,
+            axis=scan_encoder.plane.axis,
+            window=scan_encoder.window,
+            wide_window=scan_encoder.wide_window,
+            modality=scan_encoder.modality,
+            zoom=self.zoom,
+            tidy=self.tidy,
+            label=self.label,
+            objects=self._base,
+            steps=self._steps,
+            done=self._done,
+        )
 
-    def box(self, index: int, box: Box) -> SliceResult:
-        """Ask for what is in a box on slice `index`. What was said on that slice before is forgotten (undo has it).
+    # -- steps ----------------------------------------------------------------------------------------------------
 
+    def box(self, index: int, box: Box, label: str | None = None) -> SliceResult:
+        """Ask for what is in a box on slice `index`; what was said of the object there is forgotten (undo has it).
+
+        label: which object; default `Session.label`.
         Raises PromptError for a box that is empty, not finite or outside, or no such slice.
         """
-        return self._begin(Prompt(self.label, box=box, slice=index))
+        return self._begin(Prompt(label or self.label, box=box, slice=index))
 
-    def mask(self, index: int, mask: np.ndarray) -> SliceResult:
-        """Ask with a rough mask, bool (h, w) or (K, J, I), of which slice `index` counts. Starts the slice anew.
+    def mask(self, index: int, mask: np.ndarray, label: str | None = None) -> SliceResult:
+        """Ask with a rough mask, bool (h, w) or (K, J, I), of which slice `index` counts. Starts the object anew there.
 
         Raises PromptError for a mask that is empty there or of another grid, or no such slice.
         """
-        return self._begin(Prompt(self.label, slice=index, mask=mask))
+        return self._begin(Prompt(label or self.label, slice=index, mask=mask))
 
-    def click(self, index: int, x: float, y: float, inside: bool = True) -> SliceResult:
-        """Add a click to what was said on slice `index`; without anything said, it has to be inside.
+    def click(self, index: int, x: float, y: float, inside: bool = True, label: str | None = None) -> SliceResult:
+        """Add a click to what was said of an object on slice `index`; without anything said, it has to be inside.
 
         The same click twice changes nothing. Raises PromptError for a click outside the slice, one that contradicts an
         earlier one, a first click that is not inside, or no such slice.
         """
-        said = self._now.get(index)
-        if said is None:
-            return self._begin(Prompt(self.label, slice=index, points=((x, y, int(inside)),)))
-        previous = said.prompt
-        asked = Prompt(
-            self.label, previous.box, index, points=(*previous.points, (x, y, int(inside))), mask=previous.mask
-        )
-        prompt = self._checked(asked)
-        return said.answer if prompt.points == previous.points else self._step(index, prompt, said.answer)
+        label = label or self.label
+        click = Prompt(label, slice=index, points=((x, y, int(inside)),))
+        index = click.slice or 0
+        before = self._objects.get(label, {}).get(index)
+        if before is None:
+            return self._begin(click)
+        prompt = self._placed((*before.said, Said(click)), label, index)
+        if prompt.points == self._placed(before.said, label, index).points:
+            return self._result(before, label, index)
+        return self._step(label, index, (*before.said, Said(click)), prompt, self._previous(before, label, index))
 
     def undo(self) -> bool:
-        """Go back to before the last step (a reset too); False when there is none."""
-        self._at -= (there := self._at > 0)
-        return there
+        """Go back to before the last step (a reset too); False when there is none, or it is too long ago."""
+        return self._go(self._done - 1)
 
     def redo(self) -> bool:
         """Take the step again that `undo` took back; False when there is none, also after another step."""
-        self._at += (there := self._at + 1 < len(self._states))
-        return there
+        return self._go(self._done + 1)
 
     def reset(self) -> None:
-        """Forget what was said on every slice."""
-        if self._now:
-            self._follow(_EMPTY)
-
-    def answer(self, index: int) -> SliceResult | None:
-        """The answer on a slice as it stands; None where nothing was asked."""
-        said = self._now.get(index)
-        return None if said is None else said.answer
-
-    @property
-    def labels(self) -> LabelVolume:
-        """All answers as one label map on the scan's grid, 1 in the object, cleaned by `tidy`; ready to be saved."""
-        plane, calibrated = self.scan_encoder.plane, self.scan_encoder.scan.geometry.calibrated
-        array = np.zeros(self.scan_encoder.scan.geometry.shape, dtype=np.uint8)
-        for index, said in self._now.items():
-            plane.take(array, index)[...] = self.tidy(
-                said.answer.mask,
-                plane.spacing_mm,
-                calibrated=calibrated,
-                points=said.prompt.points,
-                box=said.prompt.box,
-                within=bounds(said.prompt, self.zoom, plane),
-            )
-        return LabelVolume(array, self.scan_encoder.scan.geometry, {1: self.label})
-
-    @property
-    def prompts(self) -> list[Prompt]:
-        """What was said, one prompt a slice, by slice: as for a prompts file, or for `replay`."""
-        return [
-            Prompt(self.label, said.box, index, points=said.points, mask=said.mask)
-            for index, said in self.seeds.items()
-        ]
-
-    @property
-    def seeds(self) -> dict[int, SlicePrompt]:
-        """What was said, by slice: as propagation starts from."""
-        return {index: self._now[index].prompt for index in sorted(self._now)}
+        """Forget what was said, of every object on every slice."""
+        if self._objects:
+            self._follow(Step())
 
     def replay(self, prompts: Sequence[Prompt]) -> None:
         """Take the steps that lead to these prompts: on each slice the box or mask, then click after click.
 
-        The `prompts` of one session give another on the same scan the same masks, bit by bit.
-        Raises PromptError, before any step, when a prompt lies outside or they are of several objects.
+        The `prompts` of one session give another on the same scan the same masks, bit by bit. Prompts of a single label
+        are about the session's own object, whatever they call it.
+        Raises PromptError, before any step, when a prompt lies outside or two objects of one label are on a slice.
         """
         todo = plan(prompts, self.scan_encoder.scan.geometry, self.scan_encoder.plane.axis)
-        if len(todo.names) > 1 or any(len(on_slice) > 1 for on_slice in todo.slices.values()):
-            raise PromptError(
-                "A session is about one object, and these prompts are about several. Take a session each."
-            )
-        for index, (prompt,) in todo.slices.items():
-            # the network hears of the clicks one at a time, as it did the first time; what they mean needs one inside
-            anchored = prompt.box is not None or prompt.mask is not None
-            start = 0 if anchored else [point[2] for point in prompt.points].index(1) + 1
-            answer = None
-            for clicks in range(start, len(prompt.points) + 1):
-                answer = self._step(index, replace(prompt, points=prompt.points[:clicks]), answer)
+        for index, on_slice in todo.slices.items():
+            labels = [prompt.label for prompt in on_slice]
+            if len(set(labels)) < len(labels):
+                raise PromptError(
+                    f"These prompts are about several objects of one label on slice {index}. Give them labels of "
+                    "their own, or take a session each."
+                )
+        for index, on_slice in todo.slices.items():
+            for prompt in on_slice:
+                self._replay_slice(index, prompt, self.label if len(todo.names) == 1 else todo.names[prompt.label])
+
+    def _replay_slice(self, index: int, prompt: SlicePrompt, label: str) -> None:
+        # the network gets the clicks one at a time, as it did the first time; what they mean needs one inside
+        anchored = prompt.box is not None or prompt.mask is not None
+        start = 0 if anchored else [point[2] for point in prompt.points].index(1) + 1
+        first = Prompt(label, box=prompt.box, slice=index, points=prompt.points[:start], mask=prompt.mask)
+        said: tuple[Said, ...] = (Said.of(first, prompt.mask),)
+        result = self._step(label, index, said, self._placed(said, label, index), None)
+        for point in prompt.points[start:]:
+            said = (*said, Said(Prompt(label, slice=index, points=(point,))))
+            result = self._step(label, index, said, self._placed(said, label, index), result)
+
+    # -- what there is --------------------------------------------------------------------------------------------
+
+    def result(self, index: int, label: str | None = None) -> SliceResult | None:
+        """The result of an object on a slice as it stands; None where nothing was asked.
+
+        That of a step long ago is computed again, bit by bit the same.
+        """
+        label = label or self.label
+        state = self._objects.get(label, {}).get(index)
+        return None if state is None else self._result(state, label, index)
+
+    def answer(self, index: int) -> SliceResult | None:
+        """`result`, by its earlier name."""
+        return self.result(index)
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Label id -> name of the objects: `Session.label` is 1, the others follow by first appearance."""
+        others = [label for label in self._objects if label != self.label]
+        return dict(enumerate([self.label, *others], start=1))
+
+    @property
+    def labels(self) -> LabelVolume:
+        """All masks as one label map on the scan's grid, cleaned by `tidy`; ready to be saved.
+
+        Where objects overlap, the mask with the higher predicted IoU keeps the pixel.
+        """
+        plane, geometry = self.scan_encoder.plane, self.scan_encoder.scan.geometry
+        names = self.names
+        array = np.zeros(geometry.shape, dtype=np.uint8 if len(names) < 256 else np.uint16)
+        by_slice: dict[int, list[tuple[int, SliceState]]] = {}
+        for number, label in names.items():
+            for index, state in self._objects.get(label, {}).items():
+                by_slice.setdefault(index, []).append((number, state))
+        for index, here in by_slice.items():
+            masks = [self._cleaned(state, names[number], index) for number, state in here]
+            predicted_iou = np.array([state.predicted_iou for _, state in here])
+            ids = np.array([number for number, _ in here])
+            plane.take(array, index)[...] = merge_by_predicted_iou(np.stack(masks), predicted_iou, ids)
+        return LabelVolume(array, geometry, names)
+
+    @property
+    def prompts(self) -> list[Prompt]:
+        """What was said, one prompt an object and slice, by slice: as for a prompts file, or for `replay`."""
+        return [
+            Prompt(self.names[seed.label], seed.box, index, points=seed.points, mask=seed.mask)
+            for seeds in self.objects.values()
+            for index, seed in seeds.items()
+        ]
+
+    @property
+    def seeds(self) -> dict[int, SlicePrompt]:
+        """What was said of the object `Session.label`, by slice: as propagation starts from."""
+        return self.objects.get(self.label, {})
+
+    @property
+    def objects(self) -> dict[str, dict[int, SlicePrompt]]:
+        """What was said, by label and slice."""
+        return {
+            label: {index: self._placed(slices[index].said, label, index, number) for index in sorted(slices)}
+            for number, label in self.names.items()
+            if (slices := self._objects.get(label))
+        }
+
+    # -- how ------------------------------------------------------------------------------------------------------
 
     def _begin(self, prompt: Prompt) -> SliceResult:
-        index = 0 if prompt.slice is None else prompt.slice
-        return self._step(index, self._checked(prompt), None)
+        placed = self._checked(prompt)
+        return self._step(prompt.label, prompt.slice or 0, (Said.of(prompt, placed.mask),), placed, None)
 
     def _checked(self, prompt: Prompt) -> SlicePrompt:
         """The prompt as it is on its slice; PromptError when it does not fit the scan."""
@@ -164,12 +262,70 @@ class Session:
         ((found,),) = todo.slices.values()
         return found
 
-    def _step(self, index: int, prompt: SlicePrompt, previous: SliceResult | None) -> SliceResult:
-        (answer,) = segment_slice(self.scan_encoder, index, [prompt], zoom=self.zoom, previous=[previous])
-        self._follow({**self._now, index: _Slice(prompt, answer)})
-        return answer
+    def _placed(self, said: Sequence[Said], label: str, index: int, number: int = 1) -> SlicePrompt:
+        """All that was said as one prompt on its slice. number: its label id."""
+        return replace(self._checked(joined(said, label, index)), label=number)
 
-    def _follow(self, state: _State) -> None:
+    def _step(
+        self, label: str, index: int, said: tuple[Said, ...], prompt: SlicePrompt, previous: SliceResult | None
+    ) -> SliceResult:
+        result = self._segment(index, prompt, previous)
+        state = SliceState(said, CompactMask.of(result.mask), result.predicted_iou, self._number)
+        self._number += 1
+        self._follow(Step(label, index, state))
+        self._keep(state, result)
+        return result
+
+    def _segment(self, index: int, prompt: SlicePrompt, previous: SliceResult | None) -> SliceResult:
+        (result,) = segment_slice(self.scan_encoder, index, [prompt], zoom=self.zoom, previous=[previous])
+        return result
+
+    def _previous(self, state: SliceState, label: str, index: int) -> SliceResult:
+        """What the next click needs of the result before it."""
+        takes_clicks = "points" in self.scan_encoder.image_predictor.sam.spec.prompts
+        if takes_clicks or state.number in self._results:
+            return self._result(state, label, index)
+        # of a network that knows boxes only, no logits go back
+        mask = state.mask.to_array()
+        return SliceResult(mask, state.predicted_iou, np.zeros(mask.shape, np.float32), (), torch.empty(0))
+
+    def _result(self, state: SliceState, label: str, index: int) -> SliceResult:
+        """With logits: kept, or computed again step by step."""
+        result = self._results.get(state.number)
+        if result is None:
+            result = self._segment(index, self._placed(state.said[:1], label, index), None)
+            for count in range(2, len(state.said) + 1):
+                result = self._segment(index, self._placed(state.said[:count], label, index), result)
+        self._keep(state, result)
+        return result
+
+    def _keep(self, state: SliceState, result: SliceResult) -> None:
+        self._results[state.number] = result
+        self._results.move_to_end(state.number)
+        while len(self._results) > _KEPT_RESULTS:
+            self._results.popitem(last=False)
+
+    def _cleaned(self, state: SliceState, label: str, index: int) -> np.ndarray:
+        plane, prompt = self.scan_encoder.plane, self._placed(state.said, label, index)
+        return self.tidy(
+            state.mask.to_array(),
+            plane.spacing_mm,
+            calibrated=self.scan_encoder.scan.geometry.calibrated,
+            points=prompt.points,
+            box=prompt.box,
+            within=bounds(prompt, self.zoom, plane),
+        )
+
+    def _go(self, done: int) -> bool:
+        if not 0 <= done <= len(self._steps):
+            return False
+        self._done, self._objects = done, after_steps(self._base, self._steps[:done])
+        return True
+
+    def _follow(self, step: Step) -> None:
         # a new step after undo: what was undone is gone
-        self._states = [*self._states[: self._at + 1], state]
-        self._at += 1
+        steps = (*self._steps[: self._done], step)
+        past, self._steps = steps[:-UNDO_STEPS], steps[-UNDO_STEPS:]
+        self._base = after_steps(self._base, past)
+        self._done = len(self._steps)
+        self._objects = after_steps(self._base, self._steps)

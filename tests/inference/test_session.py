@@ -187,7 +187,7 @@ def test_a_prompts_file_can_be_replayed(session, two, tmp_path):
     np.testing.assert_array_equal(session.labels.array[2], two[2][2])
     assert not session.labels.array[[0, 3]].any()
     with pytest.raises(PromptError, match="about several"):
-        session.replay([Prompt("a", (4, 8, 24, 28), 1), Prompt("b", (4, 8, 24, 28), 1)])
+        session.replay([Prompt("a", (4, 8, 24, 28), 1), Prompt("a", (30, 8, 55, 35), 1)])
 
 
 def test_the_axis_is_the_scan_encoders(two):

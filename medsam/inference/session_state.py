@@ -1,0 +1,246 @@
+"""What a session is, as data: of which scan and model, what was said step by step, and the masks it gave.
+
+A state never changes and holds no logits: masks are compact, prompts are what the user put. It goes into JSON and back
+exactly, so a session can be stored, moved to another process and go on: what the network needs of earlier steps is
+computed again from the prompts (`Session`), bit by bit on the same scan, model and engine.
+
+    objects   label -> {slice: `SliceState`}, as they were before the first step that can be undone
+    steps     what can be undone, then, from `done` on, what can be done again
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from medsam.errors import InputError
+from medsam.geometry import Axis, VolumeGeometry
+from medsam.inference.documents import headed, reading
+from medsam.inference.image_predictor import ImagePredictor, ScanEncoder
+from medsam.inference.segment_slice import Zoom
+from medsam.masks import CompactMask
+from medsam.postprocess.clean import Cleanup
+from medsam.prompts.prompt import DEFAULT_LABEL, Prompt
+from medsam.transforms.intensity import IntensityWindow, window_notes
+from medsam.volume import Volume
+
+KIND, VERSION = "medsam session", 1
+
+
+@dataclass(frozen=True)
+class Said:
+    """What one step added on a slice. prompt: all but its mask, None where that is all. mask: (h, w)."""
+
+    prompt: Prompt | None
+    mask: CompactMask | None = None
+
+    @classmethod
+    def of(cls, prompt: Prompt, mask: np.ndarray | None) -> Said:
+        """mask: of the prompt, bool (h, w) on its slice."""
+        if mask is None:
+            return cls(prompt)
+        more = prompt.box is not None or prompt.points
+        return cls(replace(prompt, mask=None) if more else None, CompactMask.of(mask))
+
+    def to_dict(self) -> dict[str, Any]:
+        """An entry of a prompts file without label and slice."""
+        entry = {} if self.prompt is None else self.prompt.to_dict()
+        said = {key: value for key, value in entry.items() if key not in ("label", "slice")}
+        return said if self.mask is None else {**said, "mask": self.mask.to_dict()}
+
+    @classmethod
+    def from_dict(cls, entry: Mapping[str, Any], label: str, index: int) -> Said:
+        said = dict(entry)
+        mask = said.pop("mask", None)
+        return cls(
+            Prompt.from_dict({**said, "label": label, "slice": index}) if said else None,
+            None if mask is None else CompactMask.from_dict(mask),
+        )
+
+
+def joined(said: Sequence[Said], label: str, index: int) -> Prompt:
+    """All that was said on slice `index`, as one prompt. said: at least one; the first alone has a box or a mask."""
+    prompts = [one.prompt for one in said if one.prompt is not None]
+    return Prompt(
+        label,
+        box=next((one.box for one in prompts if one.box is not None), None),
+        slice=index,
+        points=tuple(point for one in prompts for point in one.points),
+        mask=next((one.mask.to_array() for one in said if one.mask is not None), None),
+    )
+
+
+@dataclass(frozen=True)
+class SliceState:
+    """An object on a slice. said: step by step. mask: (h, w), as the network gave it, and its predicted IoU.
+
+    number: of the step that gave it, counted from the session's first; never given twice.
+    """
+
+    said: tuple[Said, ...]
+    mask: CompactMask
+    predicted_iou: float
+    number: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step left of the object `label` on slice `index`; with `after` None, everything was forgotten."""
+
+    label: str = ""
+    index: int = 0
+    after: SliceState | None = None
+
+
+Objects = Mapping[str, Mapping[int, SliceState]]
+
+
+def after_steps(objects: Objects, steps: Iterable[Step]) -> Objects:
+    """The objects with steps taken. Labels are in order of first appearance."""
+    for step in steps:
+        if step.after is None:
+            objects = {}
+        else:
+            objects = {**objects, step.label: {**objects.get(step.label, {}), step.index: step.after}}
+    return objects
+
+
+@dataclass(frozen=True)
+class SessionState:
+    """See the top of this file.
+
+    model, weights: name of the model, and a digest of all its weights. engine, precision: who computed; others give
+    the same masks but for rounding. geometry, voxels: grid of the scan, and a digest of its voxels. window,
+    wide_window: as in `ScanEncoder`. label: of the object that steps are about when they name none.
+    """
+
+    model: str
+    weights: str
+    engine: str
+    precision: str
+    geometry: VolumeGeometry
+    voxels: str
+    axis: Axis
+    window: IntensityWindow
+    wide_window: IntensityWindow | None
+    modality: str | None
+    zoom: Zoom
+    tidy: Cleanup
+    label: str = DEFAULT_LABEL
+    objects: Objects = field(default_factory=dict)
+    steps: tuple[Step, ...] = ()
+    done: int = 0
+
+    def encoder_for(self, image_predictor: ImagePredictor, scan: Volume) -> ScanEncoder:
+        """The scan, ready to be encoded as in the session. Raises InputError when either is another one."""
+        if image_predictor.name != self.model or image_predictor.weights != self.weights:
+            raise InputError(
+                f"This session was made with the model {self.model} (weights {self.weights[:8]}), not with "
+                f"{image_predictor.name} (weights {image_predictor.weights[:8]}). Load that one."
+            )
+        if scan.geometry != self.geometry:
+            raise InputError("This session is of another scan: this one has another grid. Load that one.")
+        plane, notes = scan.geometry.plane(self.axis), window_notes(scan, self.window, self.window, self.modality)
+        scan_encoder = ScanEncoder(image_predictor, scan, plane, self.window, self.wide_window, notes, self.modality)
+        if scan_encoder.voxels != self.voxels:
+            raise InputError("This session is of another scan: this one has other voxels. Load that one.")
+        return scan_encoder
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as JSON."""
+        before = self.objects
+        steps = []
+        for step in self.steps:
+            steps.append(_step_to_dict(step, before))
+            before = after_steps(before, [step])
+        return headed(
+            KIND,
+            VERSION,
+            {
+                "model": {
+                    "name": self.model,
+                    "weights": self.weights,
+                    "engine": self.engine,
+                    "precision": self.precision,
+                },
+                "scan": {"geometry": self.geometry.to_dict(), "voxels": self.voxels},
+                "axis": self.axis,
+                "window": self.window.to_dict(),
+                "wide_window": None if self.wide_window is None else self.wide_window.to_dict(),
+                "modality": self.modality,
+                "zoom": self.zoom,
+                "tidy": asdict(self.tidy),
+                "label": self.label,
+                "objects": [
+                    _step_to_dict(Step(label, index, state), {})
+                    for label, slices in self.objects.items()
+                    for index, state in slices.items()
+                ],
+                "steps": steps,
+                "done": self.done,
+            },
+        )
+
+    @classmethod
+    def from_dict(cls, document: Any) -> SessionState:
+        """The other way. Raises InputError for a document of another kind or version, and a damaged one."""
+        with reading(document, KIND, VERSION) as found:
+            objects = after_steps({}, _steps_from_dicts(found["objects"], {}))
+            steps = tuple(_steps_from_dicts(found["steps"], objects))
+            if not 0 <= found["done"] <= len(steps):
+                raise ValueError("done")
+            model, wide_window = found["model"], found["wide_window"]
+            return cls(
+                model=str(model["name"]),
+                weights=str(model["weights"]),
+                engine=str(model["engine"]),
+                precision=str(model["precision"]),
+                geometry=VolumeGeometry.from_dict(found["scan"]["geometry"]),
+                voxels=str(found["scan"]["voxels"]),
+                axis=found["axis"],
+                window=IntensityWindow.from_dict(found["window"]),
+                wide_window=None if wide_window is None else IntensityWindow.from_dict(wide_window),
+                modality=found["modality"],
+                zoom=found["zoom"],
+                tidy=Cleanup(**found["tidy"]),
+                label=str(found["label"]),
+                objects=objects,
+                steps=steps,
+                done=int(found["done"]),
+            )
+
+
+def _step_to_dict(step: Step, before: Objects) -> dict[str, Any]:
+    """before: the objects the step found. What was said before is not written again."""
+    if step.after is None:
+        return {"reset": True}
+    standing = before.get(step.label, {}).get(step.index)
+    said = step.after.said
+    kept = len(standing.said) if standing is not None and said[: len(standing.said)] == standing.said else 0
+    return {
+        "label": step.label,
+        "slice": step.index,
+        "kept": kept,
+        "said": [one.to_dict() for one in said[kept:]],
+        "mask": step.after.mask.to_dict(),
+        "predicted_iou": step.after.predicted_iou,
+        "number": step.after.number,
+    }
+
+
+def _steps_from_dicts(documents: Iterable[Mapping[str, Any]], objects: Objects) -> Iterator[Step]:
+    """objects: those that the first of the steps found."""
+    for one in documents:
+        step = Step()
+        if not one.get("reset"):
+            label, index = str(one["label"]), int(one["slice"])
+            standing = objects.get(label, {}).get(index)
+            before = () if standing is None else standing.said[: int(one["kept"])]
+            said = (*before, *(Said.from_dict(part, label, index) for part in one["said"]))
+            mask = CompactMask.from_dict(one["mask"])
+            step = Step(label, index, SliceState(said, mask, float(one["predicted_iou"]), int(one["number"])))
+        objects = after_steps(objects, [step])
+        yield step

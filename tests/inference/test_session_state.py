@@ -1,0 +1,216 @@
+"""A session as data: stored, moved to another process, and gone on with."""
+
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from phantoms import ThresholdSam, block
+
+from medsam.errors import InputError
+from medsam.inference.predictor import Predictor
+from medsam.inference.session import UNDO_STEPS
+from medsam.inference.session_state import SessionState
+from medsam.models.build import build_model
+from medsam.models.specs import tiny_spec
+from medsam.postprocess.clean import Cleanup
+from medsam.volume import Volume
+
+
+def tiny(seed=0):
+    """A SAM that takes clicks and masks, with random weights: every logit that goes back into it counts."""
+    torch.manual_seed(seed)
+    return build_model(tiny_spec("vit"))
+
+
+def noisy(seed=1):
+    scan, _ = block((4, 40, 60), (6, 10, 0, 20, 24, 4))
+    noise = np.random.default_rng(seed).uniform(0, 40, scan.array.shape).astype(np.float32)
+    return Volume(scan.array + noise, scan.geometry)
+
+
+def scribbled(session, mask):
+    """Steps of every kind, of two objects, with one that is undone."""
+    session.box(1, (4, 8, 24, 28))
+    session.click(1, 10, 15)
+    session.click(1, 3, 3, inside=False)
+    session.mask(2, mask, label="node")
+    session.click(2, 30, 20, label="node")
+    session.click(0, 40, 20)
+    session.undo()
+
+
+@pytest.fixture
+def mask():
+    mask = np.zeros((40, 60), bool)
+    mask[10:20, 25:38] = True
+    return mask
+
+
+def same(one, other):
+    np.testing.assert_array_equal(one.mask, other.mask)
+    np.testing.assert_array_equal(one.logits, other.logits)
+    np.testing.assert_array_equal(one.low_res_logits, other.low_res_logits)
+    assert (one.predicted_iou, one.box, one.crops) == (other.predicted_iou, other.box, other.crops)
+
+
+@pytest.mark.parametrize("zoom", ["off", "auto"])
+def test_a_stored_session_goes_on_bit_by_bit(mask, zoom):
+    one = Predictor(tiny(), "cpu").session(noisy(), zoom=zoom)
+    scribbled(one, mask)
+    text = json.dumps(one.state.to_dict(), allow_nan=False)
+    again = Predictor(tiny(), "cpu").resume(SessionState.from_dict(json.loads(text)), noisy())
+    assert again.labels == one.labels
+    assert again.names == {1: "object", 2: "node"}
+    assert again.prompts == one.prompts
+    same(again.result(1), one.result(1))
+    same(again.click(1, 20, 20), one.click(1, 20, 20))
+    same(again.click(2, 36, 12, label="node"), one.click(2, 36, 12, label="node"))
+    assert again.undo() == one.undo()
+    assert again.labels == one.labels
+    assert again.state == one.state
+
+
+def test_a_state_is_the_same_after_json_and_pickle(mask):
+    session = Predictor(tiny(), "cpu").session(noisy())
+    assert SessionState.from_dict(session.state.to_dict()) == session.state
+    scribbled(session, mask)
+    session.reset()
+    session.undo()
+    state = session.state
+    assert SessionState.from_dict(json.loads(json.dumps(state.to_dict()))) == state
+    assert pickle.loads(pickle.dumps(state)) == state
+
+
+def test_what_was_undone_can_be_done_again_after_it_was_stored(mask):
+    session = Predictor(tiny(), "cpu").session(noisy())
+    scribbled(session, mask)
+    again = Predictor(tiny(), "cpu").resume(session.state, noisy())
+    assert again.result(0) is None
+    assert again.redo()
+    session.redo()
+    assert again.labels == session.labels
+    same(again.result(0), session.result(0))
+    assert not again.redo()
+
+
+def test_another_process_goes_on_with_the_same_masks(mask, tmp_path):
+    session = Predictor(tiny(), "cpu").session(noisy())
+    scribbled(session, mask)
+    (tmp_path / "session.json").write_text(json.dumps(session.state.to_dict()))
+    code = """
+import json, sys
+sys.path[:0] = sys.argv[1:3]
+import torch
+from test_session_state import noisy, tiny
+from medsam.inference.predictor import Predictor
+from medsam.inference.session_state import SessionState
+torch.set_num_threads(int(sys.argv[4]))
+state = SessionState.from_dict(json.loads(open(sys.argv[3]).read()))
+result = Predictor(tiny(), "cpu").resume(state, noisy()).click(1, 20, 20)
+print(result.logits.tobytes().hex())
+"""
+    here = Path(__file__).parent
+    arguments = [str(here), str(here.parent), str(tmp_path / "session.json"), str(torch.get_num_threads())]
+    there = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    assert there.stdout.strip() == session.click(1, 20, 20).logits.tobytes().hex()
+
+
+def test_a_session_of_another_version_scan_or_model_is_refused(mask):
+    predictor = Predictor(tiny(), "cpu")
+    session = predictor.session(noisy())
+    scribbled(session, mask)
+    state, document = session.state, session.state.to_dict()
+    with pytest.raises(InputError, match="of version 2, and this medsam reads version 1"):
+        SessionState.from_dict({**document, "version": 2})
+    with pytest.raises(InputError, match="no medsam session"):
+        SessionState.from_dict({**document, "kind": "medsam segmentation"})
+    with pytest.raises(InputError, match="medsam session is damaged"):
+        SessionState.from_dict({key: value for key, value in document.items() if key != "steps"})
+    with pytest.raises(InputError, match="medsam session is damaged"):
+        SessionState.from_dict({**document, "done": 99})
+    with pytest.raises(InputError, match="another scan: this one has other voxels"):
+        predictor.resume(state, noisy(seed=2))
+    with pytest.raises(InputError, match="another scan: this one has another grid"):
+        predictor.resume(state, Volume(noisy().array[:3], block((3, 40, 60), (6, 10, 0, 20, 24, 3))[0].geometry))
+    with pytest.raises(InputError, match=r"made with the model .* \(weights [0-9a-f]{8}\)"):
+        Predictor(tiny(seed=1), "cpu").resume(state, noisy())
+    with pytest.raises(InputError, match="another axis or window"):
+        type(session).resume(state, predictor.encoder_for(noisy(), axis="i"))
+
+
+def test_two_hundred_clicks_take_little_memory():
+    predictor = Predictor(ThresholdSam(32), "cpu")
+    scan, _ = block((10, 64, 64), (0, 0, 0, 64, 64, 10), outside=200.0)
+    scan.array[:, ::7, ::7] += 40
+    session = predictor.session(scan, zoom="off")
+    for number in range(200):
+        session.click(number % 10, 1 + number % 60, 1 + number * 7 % 61)
+    held = {name: value for name, value in vars(session).items() if name not in ("scan_encoder", "_results")}
+    # a mask of 64 x 64 pixels is 512 bytes; 200 clicks share what was said before
+    assert len(pickle.dumps(held)) < 200 * 1500
+    assert len(session._results) <= 4
+    assert len(json.dumps(session.state.to_dict())) < 200 * 1000
+    undone = 0
+    while session.undo():
+        undone += 1
+    assert undone == UNDO_STEPS
+    # what is too long ago to be undone stays
+    assert len(session.seeds[0].points) == 20 - UNDO_STEPS // 10
+
+
+def test_a_step_long_undone_is_gone_on_with_bit_by_bit():
+    clicks = [(10 + n, 15 + n % 3, n % 2 == 0) for n in range(12)]
+    session = Predictor(tiny(), "cpu").session(noisy(), zoom="off")
+    for x, y, inside in clicks:
+        last = session.click(1, x, y, inside)
+    straight = Predictor(tiny(), "cpu").session(noisy(), zoom="off")
+    for x, y, inside in clicks[:3]:
+        straight.click(1, x, y, inside)
+    for _ in clicks[3:]:
+        session.undo()
+    same(session.result(1), straight.result(1))
+    same(session.click(1, 30, 30), straight.click(1, 30, 30))
+    assert not np.array_equal(session.result(1).logits, last.logits)
+
+
+def test_objects_of_one_session_are_told_apart():
+    scan, left = block((2, 40, 60), (6, 10, 0, 20, 24, 2))
+    _, right = block((2, 40, 60), (34, 12, 0, 50, 30, 2))
+    scan = Volume(np.where(left | right, 200, scan.array).astype(np.float32), scan.geometry)
+    session = Predictor(ThresholdSam(), "cpu").session(scan, zoom="off", label="left")
+    session.box(0, (4, 8, 24, 28))
+    session.click(0, 40, 20, label="right")
+    session.click(1, 40, 20, label="right")
+    assert session.labels.names == {1: "left", 2: "right"}
+    np.testing.assert_array_equal(session.labels.array[0], left[0] + 2 * right[0])
+    np.testing.assert_array_equal(session.labels.array[1], 2 * right[1])
+    assert list(session.seeds) == [0]
+    assert {label: list(slices) for label, slices in session.objects.items()} == {"left": [0], "right": [0, 1]}
+    assert session.result(1) is None
+    np.testing.assert_array_equal(session.result(1, "right").mask, right[1])
+    again = Predictor(ThresholdSam(), "cpu").session(scan, zoom="off", label="left")
+    again.replay(session.prompts)
+    assert again.labels == session.labels
+    assert again.prompts == session.prompts
+    # of two masks the one that the network trusts more keeps the pixel
+    session.box(0, (4, 8, 55, 35), label="both")
+    assert set(np.unique(session.labels.array[0])) == {0, 1, 2}
+    session.reset()
+    assert session.labels.names == {1: "left"}
+    assert session.undo()
+    assert session.names == {1: "left", 2: "right", 3: "both"}
+
+
+def test_cleaning_is_part_of_a_state():
+    predictor = Predictor(ThresholdSam(), "cpu")
+    session = predictor.session(noisy(), zoom="off")
+    session.tidy = Cleanup(keep_islands=True, smooth_mm=2.0)
+    session.box(1, (4, 8, 24, 28))
+    again = predictor.resume(SessionState.from_dict(session.state.to_dict()), noisy())
+    assert again.tidy == session.tidy
+    assert again.labels == session.labels

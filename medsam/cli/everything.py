@@ -6,9 +6,8 @@ import argparse
 import json
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from medsam.cli.flags import with_flags
 from medsam.cli.segment import add_scan_arguments, checkpoint_file, default_out
@@ -16,9 +15,7 @@ from medsam.errors import InputError, PromptError, counted, printable
 from medsam.progress import progress_bars
 
 if TYPE_CHECKING:
-    from medsam.inference.automatic import AutomaticSettings, Everything
-    from medsam.inference.image_predictor import ScanEncoder
-    from medsam.masks import AutomaticMask
+    from medsam.inference.everything import Everything
     from medsam.volume import Volume
 
 # parameter of the public generator -> (type, its default, help)
@@ -86,47 +83,40 @@ def run(arguments: argparse.Namespace) -> None:
 
     given = {name: getattr(arguments, name) for name in (*_SETTINGS, "prompt")}
     AutomaticSettings(**{name: value for name, value in given.items() if value is not None})  # before the weights
-    index = 0 if plane.count == 1 else arguments.slice
     predictor = Predictor(arguments.model, arguments.device, precision=arguments.precision, engine=arguments.engine)
-    settings = AutomaticSettings.suited_to(predictor.sam.spec, **given)
-    scan_encoder = predictor.encoder_for(scan, axis=plane.axis, window=arguments.window, modality=arguments.modality)
-    started = time.perf_counter()
-    link_iou_thresh = 0.5 if arguments.link_iou_thresh is None else arguments.link_iou_thresh
-    found = _find(scan_encoder, index, settings, link_iou_thresh)
-    masks, prepared = found.masks, found.usage.prepare_s
-    seconds = {"load": loaded, "prepare": prepared, "masks": time.perf_counter() - started - prepared}
+    with progress_bars("Prompts") as (progress,):
+        found = predictor.everything(
+            scan,
+            arguments.slice,
+            axis=plane.axis,
+            window=arguments.window,
+            modality=arguments.modality,
+            settings=AutomaticSettings.suited_to(predictor.sam.spec, **given),
+            link_iou_thresh=0.5 if arguments.link_iou_thresh is None else arguments.link_iou_thresh,
+            progress=progress,
+        )
+    _write(arguments, scan, found, out)
+    _report(arguments, found, loaded, out)
 
-    _write(arguments, scan_encoder, masks, out)
-    notes = _notes(scan_encoder, index is None, found, settings.max_background_ratio)
-    objects = len({one.object for one in masks if one.object is not None})
-    report: dict[str, Any] = {
-        "model": predictor.name,
-        "engine": predictor.engine.name,
-        "precision": predictor.precision,
-        "axis": plane.axis,
-        "window": {"name": scan_encoder.window.name, "low": scan_encoder.window.low, "high": scan_encoder.window.high},
-        "settings": asdict(settings),
-        "slices": plane.count if index is None else 1,
-        "slice": index,
-        "masks": len(masks),
-        "left_out_as_background": found.left_out,
-        "objects": None if index is not None else objects,
-        "encoded": found.usage.encoded,
-        "decoded": found.usage.decoded,
-        "notes": notes,
-        "seconds": seconds,
+
+def _report(arguments: argparse.Namespace, found: Everything, loaded: float, out: Path) -> None:
+    report = {
+        **found.to_dict(masks=False),
+        "seconds": {"load": loaded, "prepare": found.usage.prepare_s, "masks": found.masks_s},
         "out": str(out),
         "labels": None if arguments.labels is None else str(arguments.labels),
         "preview": None if arguments.preview is None else str(arguments.preview),
     }
-    for note in notes:
-        print(f"Note: {with_flags(printable(note), ('modality',), arguments)}", file=sys.stderr)
+    for note in found.notes:
+        print(f"Note: {with_flags(printable(note), ('modality', 'prompt', *_SETTINGS), arguments)}", file=sys.stderr)
     if arguments.json:
         print(json.dumps(report, indent=2, allow_nan=False))
         return
-    where = f"slice {index}" if index is not None else f"{plane.count} slices, {counted(objects, 'object')}"
+    where = f"slice {found.slice}"
+    if found.objects is not None:
+        where = f"{found.plane.count} slices, {counted(found.objects, 'object')}"
     asked = counted(found.usage.decoded, "prompt")
-    print(f"{counted(len(masks), 'mask')} on {where}, from {asked} in {seconds['masks']:.1f} s")
+    print(f"{counted(len(found.masks), 'mask')} on {where}, from {asked} in {found.masks_s:.1f} s")
     for path in (report["out"], report["labels"], report["preview"]):
         if path:
             print(f"wrote {printable(str(path))}")
@@ -150,21 +140,20 @@ def _checked_out(arguments: argparse.Namespace, scan: Volume) -> Path:
     return out
 
 
-def _write(arguments: argparse.Namespace, scan_encoder: ScanEncoder, masks: list[AutomaticMask], out: Path) -> None:
+def _write(arguments: argparse.Namespace, scan: Volume, found: Everything, out: Path) -> None:
     """The masks, and where they are asked for a label map and a preview."""
     from medsam.drawing.preview import write_masks_preview
-    from medsam.inference.automatic import label_map
     from medsam.io.sa1b import MaskFile, write_sa1b
     from medsam.io.save import save_labels
 
-    scan, plane = scan_encoder.scan, scan_encoder.plane
+    plane = found.plane
     flat = scan.geometry.shape[0] == 1
     rows, columns = plane.shape
     write_sa1b(
         MaskFile(
             columns,
             rows,
-            tuple(masks),
+            found.masks,
             arguments.scan.absolute().name,
             axis=None if flat and plane.axis == "k" else plane.axis,
             slices=plane.count,
@@ -172,42 +161,12 @@ def _write(arguments: argparse.Namespace, scan_encoder: ScanEncoder, masks: list
         out,
     )
     if arguments.labels is not None:
-        source = arguments.scan if arguments.scan.is_file() else None
-        save_labels(label_map(masks, scan, plane), arguments.labels, source)
+        save_labels(found.labels, arguments.labels, arguments.scan if arguments.scan.is_file() else None)
     if arguments.preview is not None:
-        title = f"{scan_encoder.image_predictor.name}, window {scan_encoder.window.name}"
-        write_masks_preview(scan, masks, plane, scan_encoder.window, arguments.preview, title)
-
-
-def _notes(scan_encoder: ScanEncoder, is_volume: bool, found: Everything, most_background: float) -> list[str]:
-    """What the user should know."""
-    notes = list(scan_encoder.notes)
-    if found.no_contrast and not is_volume:  # empty slices are normal in a volume
-        notes.append(scan_encoder.no_contrast_note(found.no_contrast))
-    if found.left_out:
-        notes.append(
-            f"{counted(found.left_out, 'mask')} left out: more than {most_background:g} of each lay on the "
-            "background round the scan. --max-background-ratio 1 keeps them."
-        )
-    if not found.masks:
-        notes.append(
-            "No mask passed the filters. Lower --pred-iou-thresh and --stability-score-thresh; a model trained with "
-            "boxes alone answers clicks badly, so leave --prompt out (docs/everything.md)."
-        )
-    return notes
+        title = f"{found.model}, window {found.window.name}"
+        write_masks_preview(scan, found.masks, plane, found.window, arguments.preview, title)
 
 
 def _default_out(scan: Volume, path: Path) -> Path:
     """`NAME.masks.json` in the current folder."""
     return Path(default_out(scan, path).name.rpartition(".mask.")[0] + ".masks.json")
-
-
-def _find(
-    scan_encoder: ScanEncoder, index: int | None, settings: AutomaticSettings, link_iou_thresh: float
-) -> Everything:
-    from medsam.inference.automatic import everything_in_volume, everything_on_slice
-
-    with progress_bars("Prompts") as (progress,):
-        if index is not None:
-            return everything_on_slice(scan_encoder, index, settings, progress)
-        return everything_in_volume(scan_encoder, settings, link_iou_thresh=link_iou_thresh, progress=progress)

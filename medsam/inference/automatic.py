@@ -30,7 +30,7 @@ import numpy as np
 import torch
 
 from medsam.errors import PromptError
-from medsam.geometry import SlicePlane, View
+from medsam.geometry import SlicePlane, View, VolumeGeometry
 from medsam.inference.background import background
 from medsam.inference.image_predictor import Embedding, ImagePredictor, Prediction, ScanEncoder, box_prompts
 from medsam.inference.link import SliceLinker
@@ -41,7 +41,7 @@ from medsam.postprocess.clean import remove_small_regions
 from medsam.postprocess.merge import mask_boxes, nms, stability_score
 from medsam.prompts.prompt import SlicePrompt
 from medsam.transforms.frame import Region
-from medsam.volume import LabelVolume, Volume
+from medsam.volume import LabelVolume
 
 # Pixels between a mask's box and an edge, up to which it is taken to be cut off there.
 _EDGE = 20
@@ -153,7 +153,7 @@ class AutomaticSettings:
 
 
 @dataclass(frozen=True, eq=False)
-class Everything:
+class AutomaticMasks:
     """All masks of a slice, or of several.
 
     left_out: how many masks lay on the background and would have stayed but for that, duplicates counted once a slice.
@@ -172,7 +172,7 @@ def everything_on_slice(
     index: int,
     settings: AutomaticSettings | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Everything:
+) -> AutomaticMasks:
     """All masks of slice `index`, on the stored slice. None where the window leaves no contrast in it.
 
     progress: called with (prompts done, prompts in all). Raises PromptError for no such slice.
@@ -212,7 +212,7 @@ def everything_on_slice(
         found = _distinct(found, [1 / _area(one.crop) for one in found], settings.crop_nms_thresh)
     if settings.min_mask_region_area:
         found = _without_small_regions(found, settings)
-    return Everything(
+    return AutomaticMasks(
         [_on_stored(one, index, view, stored) for one in found],
         len(_distinct(idle, [one.predicted_iou for one in idle], settings.box_nms_thresh)),
         (index,) if no_contrast else (),
@@ -227,7 +227,7 @@ def everything_in_volume(
     link_iou_thresh: float = 0.5,
     indices: Sequence[int] | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Everything:
+) -> AutomaticMasks:
     """All masks of all slices (or of `indices`, ascending), with `object`: masks linked through neighbouring slices.
 
     See `link.SliceLinker`. Objects are numbered by volume, the largest first.
@@ -238,7 +238,7 @@ def everything_in_volume(
     each = sum(len(_grid(crop, layer, scan_encoder.plane, settings)) for crop, layer in _crops(scan_encoder, settings))
     linker = SliceLinker(link_iou_thresh)
     masks: list[AutomaticMask] = []
-    slices: list[Everything] = []
+    slices: list[AutomaticMasks] = []
     for number, index in enumerate(indices):
 
         def told(done: int, _: int, before: int = number * each) -> None:
@@ -255,7 +255,7 @@ def everything_in_volume(
             volume[one.object] = volume.get(one.object, 0) + one.area
     # sorting is stable, so objects of one volume keep their order of appearance
     rank = {number: n for n, number in enumerate(sorted(volume, key=lambda number: -volume[number]), start=1)}
-    return Everything(
+    return AutomaticMasks(
         [one if one.object is None else replace(one, object=rank[one.object]) for one in masks],
         sum(one.left_out for one in slices),
         tuple(index for one in slices for index in one.no_contrast),
@@ -263,18 +263,18 @@ def everything_in_volume(
     )
 
 
-def label_map(masks: Sequence[AutomaticMask], scan: Volume, plane: SlicePlane) -> LabelVolume:
+def label_map(masks: Sequence[AutomaticMask], geometry: VolumeGeometry, plane: SlicePlane) -> LabelVolume:
     """One label an object, or, where masks were not linked, a mask, numbered in their order. On the scan's own grid.
 
     Smaller masks lie on larger ones, so that what is in something else stays visible. A label map counts to 65535;
     what comes after is left out.
     """
     numbers = [n if one.object is None else one.object for n, one in enumerate(masks, start=1)]
-    labels = np.zeros(scan.geometry.shape, dtype=np.uint16)
+    labels = np.zeros(geometry.shape, dtype=np.uint16)
     for n in sorted(range(len(masks)), key=lambda n: -masks[n].area):
         if numbers[n] <= np.iinfo(np.uint16).max:
             plane.take(labels, masks[n].slice or 0)[masks[n].mask] = numbers[n]
-    return LabelVolume(labels, scan.geometry, {int(n): f"object {n}" for n in np.unique(labels[labels > 0])})
+    return LabelVolume(labels, geometry, {int(n): f"object {n}" for n in np.unique(labels[labels > 0])})
 
 
 def point_grid(side: int) -> np.ndarray:

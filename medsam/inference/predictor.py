@@ -15,8 +15,10 @@ import torch
 
 from medsam.errors import PromptError
 from medsam.geometry import Axis
+from medsam.inference.automatic import AutomaticSettings
 from medsam.inference.embeddings import EmbeddingCache
 from medsam.inference.engines.base import Engine, EngineName, Precision
+from medsam.inference.everything import Everything
 from medsam.inference.image_predictor import Embedding, ImagePredictor, Prediction, ScanEncoder
 from medsam.inference.segment_slice import Zoom
 from medsam.inference.segmentation import Segmentation, SegmentationBuilder
@@ -239,6 +241,30 @@ class Predictor:
                 f"The scan has one slice on axis {plane.axis}, so there is nowhere to propagate to."
             )
         return builder.finish()
+
+    def everything(
+        self,
+        scan: Scan,
+        index: int | None = None,
+        *,
+        axis: Axis | None = None,
+        window: IntensityWindow | str = "auto",
+        modality: str | None = None,
+        settings: AutomaticSettings | None = None,
+        link_iou_thresh: float = 0.5,
+        progress: ProgressCallback | None = None,
+    ) -> Everything:
+        """All masks of slice `index`, or of all slices and linked into objects, without a prompt.
+
+        scan, axis, window, modality: as for `segment`. settings: of the grid of prompts and the filters; default
+        `AutomaticSettings.suited_to` the model. link_iou_thresh: masks of neighbouring slices that overlap by this much
+        are one object. progress: called with (prompts done, prompts in all). Raises PromptError for no such slice.
+        """
+        scan_encoder = self.encoder_for(scan, axis=axis, window=window, modality=modality)
+        if scan_encoder.plane.count == 1 and index is None:
+            index = 0
+        settings = settings or AutomaticSettings.suited_to(self.sam.spec)
+        return Everything.of(scan_encoder, index, settings, link_iou_thresh=link_iou_thresh, progress=progress)
 
     @property
     def _takes_clicks(self) -> bool:

@@ -12,8 +12,8 @@ belonging to the object, so what else is known of the object can be added to the
               speaks up for what a tight box leaves out, and against the margin of a loose one, which looks like what
               lies outside.
 
-Chosen by measurement (docs/results/README.md, "A closer look"). Models fine-tuned with loose boxes are better without the
-two (`ModelSpec.use_priors`).
+Chosen by measurement (docs/results/README.md, "A closer look"). Models fine-tuned with loose boxes are better without
+the two (`ModelSpec.use_priors`).
 
 Letters: h, w rows and columns of the stored slice.
 """

@@ -83,7 +83,10 @@ def write_sa1b(content: MaskFile, path: str | Path) -> Path:
     ids = [number if mask.id is None else mask.id for number, mask in enumerate(content.masks, start=1)]
     if len(set(ids)) < len(ids):
         raise InputError("Two masks have the same id. Leave the ids out and they are numbered.")
-    document = {"image": image, "annotations": [_to_json(mask, n) for mask, n in zip(content.masks, ids, strict=True)]}
+    document = {
+        "image": image,
+        "annotations": [mask_to_dict(mask, n) for mask, n in zip(content.masks, ids, strict=True)],
+    }
     try:
         with write_whole(path) as part, part.open("w", encoding="utf-8") as file:
             json.dump(document, file, allow_nan=False)
@@ -123,13 +126,14 @@ def read_sa1b(path: str | Path) -> MaskFile:
     masks = []
     for number, entry in enumerate(document["annotations"]):
         try:
-            masks.append(_from_json(entry, (height, width), slices or 1))
+            masks.append(mask_from_dict(entry, (height, width), slices or 1))
         except InputError as error:
             raise InputError(f"Annotation {number} of {path.name}: {error}") from error
     return MaskFile(width, height, tuple(masks), name, 1 if image_id is None else image_id, axis, slices or 1)
 
 
-def _to_json(mask: AutomaticMask, number: int) -> dict[str, Any]:
+def mask_to_dict(mask: AutomaticMask, number: int) -> dict[str, Any]:
+    """A mask as an annotation, ready for JSON. number: its id."""
     entry = {
         "id": number,
         "segmentation": mask.rle.to_dict(),
@@ -145,7 +149,8 @@ def _to_json(mask: AutomaticMask, number: int) -> dict[str, Any]:
     return entry | {key: value for key, value in grown.items() if value is not None}
 
 
-def _from_json(entry: Any, size: tuple[int, int], slices: int) -> AutomaticMask:
+def mask_from_dict(entry: Any, size: tuple[int, int], slices: int) -> AutomaticMask:
+    """The other way. size: (h, w) of the image. slices: how many it has. Raises InputError when it is no mask of it."""
     if not isinstance(entry, dict):
         raise InputError(f"it is {type(entry).__name__}, not an object.")
     rle = RLE.from_dict(entry.get("segmentation"))

@@ -405,13 +405,13 @@ def test_the_label_map_shows_the_small_on_the_large():
     def automatic(mask, **extra):
         return AutomaticMask(RLE.of(mask), (0, 0, 1, 1), 0.9, 0.9, (0, 0, 5, 4), ((0, 0),), **extra)
 
-    found = label_map([automatic(small, slice=1), automatic(large, slice=1)], scan, plane)
+    found = label_map([automatic(small, slice=1), automatic(large, slice=1)], scan.geometry, plane)
     assert not found.array[0].any()
     assert found.array[1].tolist() == [[2] * 5, [2, 2, 1, 1, 2], [2] * 5, [2] * 5]
     assert found.names == {1: "object 1", 2: "object 2"}
     linked = [automatic(small, slice=0, object=7), automatic(small, slice=1, object=7)]
-    assert np.count_nonzero(label_map(linked, scan, plane).array == 7) == 4
-    beyond = label_map([automatic(small, slice=0, object=65536)], scan, plane)
+    assert np.count_nonzero(label_map(linked, scan.geometry, plane).array == 7) == 4
+    beyond = label_map([automatic(small, slice=0, object=65536)], scan.geometry, plane)
     assert (beyond.names, beyond.array.any()) == ({}, False)
 
 

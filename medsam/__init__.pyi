@@ -8,30 +8,42 @@ from medsam.errors import MedSAMError as MedSAMError
 from medsam.errors import PromptError as PromptError
 from medsam.errors import SeveralSeries as SeveralSeries
 from medsam.geometry import VolumeGeometry as VolumeGeometry
+from medsam.inference.embeddings import EmbeddingCache as EmbeddingCache
 from medsam.inference.predictor import Predictor as Predictor
+from medsam.inference.segmentation import Segmentation as Segmentation
+from medsam.inference.session import Session as Session
+from medsam.inference.session_state import SessionState as SessionState
 from medsam.io.dicom.series import read_dicom as read_dicom
+from medsam.io.labels import load_labels as load_labels
 from medsam.io.load import load_volume as load_volume
 from medsam.io.save import save_labels as save_labels
 from medsam.models.build import load_model as load_model
 from medsam.prompts.parse import read_prompts as read_prompts
 from medsam.prompts.parse import write_prompts as write_prompts
 from medsam.prompts.prompt import Prompt as Prompt
+from medsam.transforms.intensity import IntensityWindow as IntensityWindow
 from medsam.volume import LabelVolume as LabelVolume
 from medsam.volume import Volume as Volume
 
 __all__ = [
     "AssetError",
     "CheckpointError",
+    "EmbeddingCache",
     "InconsistentSeries",
     "InputError",
+    "IntensityWindow",
     "LabelVolume",
     "MedSAMError",
     "Predictor",
     "Prompt",
     "PromptError",
+    "Segmentation",
+    "Session",
+    "SessionState",
     "SeveralSeries",
     "Volume",
     "VolumeGeometry",
+    "load_labels",
     "load_model",
     "load_volume",
     "read_dicom",

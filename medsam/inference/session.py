@@ -44,8 +44,9 @@ _KEPT_RESULTS = 4
 
 
 class Session:
-    """Made by `Predictor.session` or `Predictor.resume`. zoom: as in `segment_slice`. tidy: how `labels` are cleaned.
+    """Boxes, masks and clicks on one scan, one after the other, with undo.
 
+    Made by `Predictor.session` or `Predictor.resume`. zoom: as in `segment_slice`. tidy: how `labels` are cleaned.
     label: of the object that a step is about when it names none; each label is an object of its own.
     Slice numbers count along the scan encoder's axis; positions are stored pixels, as in `Prompt`. For one thread at a
     time. Memory: some KB a step, for the last `UNDO_STEPS` of them, and the logits of a few.

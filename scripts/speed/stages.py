@@ -115,7 +115,7 @@ def our_encode(inputs: Path, ours: Ours) -> Side:
 
     def run() -> torch.Tensor:
         before = predictor.cache.misses
-        features = predictor.encode([pixels])[0]
+        features = predictor.images.encode([pixels])[0]
         if predictor.cache.misses != before + 1:
             sys.exit("The embedding came from a cache.")
         return features

@@ -481,7 +481,7 @@ def test_a_new_predictor_on_the_same_folder_encodes_nothing(scan, tmp_path):
     assert (first.sam.encoded, second.sam.encoded) == (3, 0)
     assert (expected.encoded, found.encoded) == (3, 0)
     np.testing.assert_array_equal(found.labels.array, expected.labels.array)
-    assert [answer.predicted_iou for answer in found.results] == [answer.predicted_iou for answer in expected.answers]
+    assert [answer.predicted_iou for answer in found.results] == [answer.predicted_iou for answer in expected.results]
 
 
 def test_whatever_changes_is_encoded_again(scan, tmp_path):

@@ -50,7 +50,7 @@ def test_the_image_part_is_computed_once_a_crop_however_often_it_is_asked_for(ti
 
 def test_clicks_on_a_slice_compute_its_image_part_once(tiny_sam, exported, ran):
     predictor = Predictor(tiny_sam, "cpu")
-    predictor._engine = exported
+    predictor.images._engine = exported
     session = predictor.session(SCAN, zoom="off")
     session.box(1, (4, 4, 20, 20))
     for x in (5, 7, 9):

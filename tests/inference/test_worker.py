@@ -278,14 +278,14 @@ class CountedEncodes:
 
 
 def follow(predictor):
-    return lambda progress: propagate(predictor.looker(SCAN), SEEDS, settings=CREDULOUS, progress=progress)
+    return lambda progress: propagate(predictor.encoder_for(SCAN), SEEDS, settings=CREDULOUS, progress=progress)
 
 
 def same(one: Propagation, other: Propagation) -> bool:
     whole = len(one.masks) == len(other.masks) == 16
     return (
         whole
-        and one.quality == other.quality
+        and one.predicted_iou == other.predicted_iou
         and all(np.array_equal(mask, other.masks[index]) for index, mask in one.masks.items())
     )
 

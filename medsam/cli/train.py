@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -16,21 +16,24 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from medsam.errors import CheckpointError, InputError
+from medsam.geometry import Axis
 from medsam.models.checkpoint import model_of, read_checkpoint, save_checkpoint
-from medsam.training.datamodule import SliceDataModule
+from medsam.prompts.simulate import MIN_PIXELS
+from medsam.training.datamodule import CacheSettings, SamplingSettings, SliceDataModule
 from medsam.training.loops import interruptible, progress_bar, quiet
 from medsam.training.module import SamFineTuning
 from medsam.training.overlays import SampleOverlays
+from medsam.transforms.augment import AugmentSettings
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Raises MedSAMError subclasses for everything a user can mend."""
+    """Raises MedSAMError subclasses for everything a user can fix."""
     words: Sequence[str] = arguments.words
     try:
         with quiet():
             FitCLI(
                 SamFineTuning,
-                SliceDataModule,
+                slice_data,
                 args=[arguments.command, *words],
                 seed_everything_default=0,
                 # the configuration as it was run, overrides included, beside the results
@@ -59,6 +62,44 @@ def run(arguments: argparse.Namespace) -> None:
                 "trainer.precision to bf16-mixed, freeze the image encoder (model.train.image_encoder: false)."
             ) from error
         raise
+
+
+def slice_data(
+    manifests: list[str],
+    structures: list[str] | None = None,
+    axis: Axis | None = None,
+    window: str = "auto",
+    min_pixels: int = MIN_PIXELS,
+    batch_size: int = 8,
+    masks_per_image: int = 4,
+    epoch_slices: int | None = None,
+    balanced: bool = True,
+    augment: AugmentSettings | None = None,
+    cache: Literal["memory", "disk", "none"] = "memory",
+    cache_dir: str | None = None,
+    num_workers: int = 0,
+    val_jitter_px: list[int] = [0],  # noqa: B006 - read only; jsonargparse shows it as it is
+    limit: int | None = None,
+    seed: int = 0,
+) -> SliceDataModule:
+    """`SliceDataModule`, its groups of settings side by side: options and configurations say data.batch_size."""
+    return SliceDataModule(
+        manifests,
+        structures,
+        axis,
+        window,
+        min_pixels,
+        SamplingSettings(batch_size, masks_per_image, epoch_slices, balanced, seed),
+        augment,
+        CacheSettings(cache, None if cache_dir is None else Path(cache_dir)),
+        num_workers,
+        val_jitter_px,
+        limit,
+    )
+
+
+# LightningCLI wants the class itself, not its name
+slice_data.__annotations__["return"] = SliceDataModule
 
 
 class FitCLI(LightningCLI):
@@ -118,7 +159,7 @@ class FitCLI(LightningCLI):
         self.datamodule.prepare(self.model.spec, "fit")
         if self.checkpoint is None:
             for scores in self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False):
-                self.model.untouched = {name: float(value) for name, value in scores.items()}
+                self.model.baseline_scores = {name: float(value) for name, value in scores.items()}
                 self._say(f"Before training: {_sentence(scores)}")
         for note in self.datamodule.notes:
             self._say(f"Note: {note}")

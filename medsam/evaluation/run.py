@@ -227,10 +227,8 @@ def _write_case(run: EvaluationRun, name: str, result: CaseResult, made_from: st
 def _write_tables(run: EvaluationRun, names: Sequence[str]) -> None:
     import pandas as pd
 
-    from medsam.evaluation.calibration import calibration
     from medsam.evaluation.report import write_report
-    from medsam.evaluation.summary import by_dataset, robustness, summarise
-    from medsam.evaluation.tables import COLUMNS, read_table
+    from medsam.evaluation.tables import COLUMNS
 
     done = [json.loads(run.case_file(name).read_text()) for name in names]
     # prompt by prompt: the first row tells the primary prompt, also where the first case could not be asked with it
@@ -249,10 +247,20 @@ def _write_tables(run: EvaluationRun, names: Sequence[str]) -> None:
         table = unsorted.sort_values("prompt", key=lambda prompts: prompts.map(order), kind="stable")
         with write_whole(run.folder / file) as part:
             table.to_csv(part, index=False, lineterminator="\n")
+    _write_json(run.folder / "summary.json", _summary(run, done))
+    write_report(run.folder)
+
+
+def _summary(run: EvaluationRun, done: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What summary.json holds. done: the case files."""
+    from medsam.evaluation.calibration import calibration
+    from medsam.evaluation.summary import by_dataset, robustness, summarise
+    from medsam.evaluation.tables import read_table
+
     # read back, so that the summary tells of the numbers that are in the file
     metrics, slices = read_table(run.folder, "metrics"), read_table(run.folder, "slices")
     note = json.loads((run.folder / "run.json").read_text())
-    summary = {
+    return {
         **summarise(metrics, seed=run.protocol.seed),
         **({"datasets": sets} if (sets := by_dataset(metrics, seed=run.protocol.seed)) else {}),
         "robustness": robustness(metrics, seed=run.protocol.seed),
@@ -262,7 +270,7 @@ def _write_tables(run: EvaluationRun, names: Sequence[str]) -> None:
             "nsd_tolerance_mm": {
                 name: run.protocol.tolerance_of(name) for name in dict.fromkeys(metrics["structure"].astype(str))
             },
-            "cases": len(names),
+            "cases": len(done),
             "models": note["models"],
             "engines": note["engines"],
             "windows": dict(Counter(case["window"] for case in done)),
@@ -272,8 +280,6 @@ def _write_tables(run: EvaluationRun, names: Sequence[str]) -> None:
         },
         "environment": environment(),
     }
-    _write_json(run.folder / "summary.json", summary)
-    write_report(run.folder)
 
 
 def _write_json(path: Path, document: Any) -> None:

@@ -25,7 +25,7 @@ _NOISE = (
     Rule(message=".*dirpath has changed.*", category=UserWarning),
     # scoring needs none of what kept the checkpoint
     Rule(message=".*callbacks used to create the checkpoint.*", category=UserWarning),
-    # batch norms rest on purpose
+    # batch norms are in eval mode on purpose
     Rule(message=".*in eval mode at the start of training.*", category=UserWarning),
     # an epoch may be short: what is logged counts steps, not epochs
     Rule(message=".*smaller than the logging interval.*", category=UserWarning),
@@ -39,7 +39,7 @@ _NOISE = (
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Lightning tells of errors only."""
+    """Lightning logs errors only."""
     with silence(*_NOISE, loggers=("lightning.pytorch", "lightning.fabric"), below=logging.ERROR):
         yield
 

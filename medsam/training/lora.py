@@ -1,4 +1,4 @@
-"""LoRA: what is learned of a large matrix is a product of two thin ones, which later melts back into it.
+"""LoRA: what is learned of a large matrix is a product of two thin ones, which is later fused into it.
 
 Source: Hu et al. 2021 (arXiv 2106.09685). Built on torch's parametrizations rather than on a package of adapters:
 `torch.nn.utils.parametrize` already replaces a weight by a function of it and puts the result back, and the package
@@ -41,7 +41,7 @@ class LowRank(nn.Module):
         self.down = nn.Parameter(torch.empty(settings.rank, inputs, dtype=weight.dtype))
         self.up = nn.Parameter(torch.zeros(outputs, settings.rank, dtype=weight.dtype))
         nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
-        # travels with the weights, so that who loads them needs nothing else
+        # travels with the weights, so that the caller needs nothing else to load them
         self.register_buffer("scale", torch.tensor(settings.alpha / settings.rank))
 
     def forward(self, weight: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ def add_lora(sam: Sam, settings: LoraSettings) -> int:
 
 
 def merge_lora(sam: Sam) -> None:
-    """Melt the products into the matrices; the answers stay what they were."""
+    """Fuse the products into the matrices; the masks stay what they were."""
     for module in sam.modules():
         if parametrize.is_parametrized(module, "weight"):
             parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)

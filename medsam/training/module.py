@@ -25,12 +25,13 @@ from medsam.inference.image_predictor import ImagePredictor
 from medsam.models.build import load_model
 from medsam.models.specs import ModelSpec
 from medsam.models.weights_file import CARD_KEY
-from medsam.training.datamodule import Batch, Exam, SliceDataModule
-from medsam.training.interaction import Interaction, interact
+from medsam.training.datamodule import SliceDataModule
 from medsam.training.lora import LoraSettings, add_lora
 from medsam.training.losses import LossWeights, mask_loss
 from medsam.training.optimise import OptimiserSettings, build_optimiser, schedule
-from medsam.training.score import DiceBook
+from medsam.training.prompt_simulation import PromptSimulation, simulate
+from medsam.training.samples import Batch, ValidationSample
+from medsam.training.score import VolumeDice
 
 
 class TrainingDiverged(MedSAMError):
@@ -38,7 +39,7 @@ class TrainingDiverged(MedSAMError):
 
 
 @dataclass(frozen=True)
-class Parts:
+class TrainableParts:
     """Which parts of the network learn. The prompt encoder's random Fourier features never do."""
 
     image_encoder: bool = True
@@ -50,23 +51,23 @@ class SamFineTuning(LightningModule):
     """Trains a `Sam` on prompts simulated from reference masks.
 
     model: a known name or a checkpoint, as for `medsam segment`. train: which parts learn. lora: learn the image
-        encoder's attention as low-rank changes instead of whole; the rest of the encoder then rests.
+        encoder's attention as low-rank changes instead of whole; the rest of the encoder is then frozen.
     interaction: what is shown. loss: shares of focal, dice and predicted quality. optimiser: rates and schedule.
     embeddings: folder for the embeddings of a frozen encoder: each slice is encoded once in its life. Needs data
         without augmentation. Without a folder they are kept in memory, up to 2 GiB.
     gradient_checkpointing: less memory for more time. compile: torch.compile on the encoder and decoder.
     batch_norm: whether TinyViT's running statistics follow the batches. Off: batches are small, and every process of
         a distributed run would have its own.
-    licence: of the result, told in its card; default: the licence of the weights it starts from.
+    licence: of the result, named in its card; default: the licence of the weights it starts from.
     Raises CheckpointError as `load_model` does, InputError for settings that contradict each other.
     """
 
     def __init__(
         self,
         model: str = "litemedsam",
-        train: Parts = Parts(),
+        train: TrainableParts = TrainableParts(),
         lora: LoraSettings | None = None,
-        interaction: Interaction = Interaction(),  # noqa: B008
+        interaction: PromptSimulation = PromptSimulation(),  # noqa: B008
         loss: LossWeights = LossWeights(),  # noqa: B008
         optimiser: OptimiserSettings = OptimiserSettings(),  # noqa: B008
         embeddings: str | None = None,
@@ -95,17 +96,18 @@ class SamFineTuning(LightningModule):
         if compile:
             self.sam.image_encoder.compile()
             self.sam.mask_decoder.compile()
-        self.encoder_rests = not any(weight.requires_grad for weight in self.sam.image_encoder.parameters())
-        if embeddings is not None and not self.encoder_rests:
+        self.encoder_frozen = not any(weight.requires_grad for weight in self.sam.image_encoder.parameters())
+        if embeddings is not None and not self.encoder_frozen:
             raise InputError(
                 "model.embeddings keeps the answers of a frozen image encoder, but this one is trained. Set "
                 "model.train.image_encoder to false, or leave model.embeddings out."
             )
         self._image_predictor: ImagePredictor | None = None
-        self.untouched: dict[str, float] = {}
+        # scores before the first step; checkpoints keep them as "untouched"
+        self.baseline_scores: dict[str, float] = {}
         # the step after which this process last scored the validation cases
         self.scored_at: int | None = None
-        self._book: DiceBook | None = None
+        self._volume_dice: VolumeDice | None = None
         self.train()  # weights come ready to answer, and Lightning leaves modes as it finds them
 
     @property
@@ -113,7 +115,7 @@ class SamFineTuning(LightningModule):
         """What the model is now, and can be asked."""
         return self.sam.spec
 
-    def _choose_parts(self, train: Parts, lora: LoraSettings | None) -> None:
+    def _choose_parts(self, train: TrainableParts, lora: LoraSettings | None) -> None:
         for name in ("image_encoder", "prompt_encoder", "mask_decoder"):
             part: nn.Module = getattr(self.sam, name)
             part.requires_grad_(getattr(train, name) and not (lora is not None and name == "image_encoder"))
@@ -150,8 +152,8 @@ class SamFineTuning(LightningModule):
 
     def train(self, mode: bool = True) -> SamFineTuning:
         super().train(mode)
-        # a resting encoder's answers are kept: they must not depend on the batch they were made in
-        if not self.batch_norm or self.encoder_rests:
+        # embeddings of a frozen encoder are kept: they must not depend on the batch they were made in
+        if not self.batch_norm or self.encoder_frozen:
             for module in self.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
@@ -175,7 +177,7 @@ class SamFineTuning(LightningModule):
         """{"loss", "focal", "dice", "iou"} of a batch, averaged over the rounds; only "loss" is weighted."""
         decode = functools.partial(self.sam.decode, self.features(batch.image))
         means: dict[str, Tensor] = {}
-        turns = interact(
+        rounds = simulate(
             decode,
             batch.targets,
             batch.boxes,
@@ -186,8 +188,8 @@ class SamFineTuning(LightningModule):
             self.spec.image_size,
             choose=self._steps_taken,
         )
-        for turn in turns:
-            answers = turn.answers()
+        for round_ in rounds:
+            answers = round_.answers()
             for logits, predicted_iou in answers:
                 found = mask_loss(logits, predicted_iou, batch.targets, batch.valid, self.loss_weights)
                 share = 1 / (len(answers) * self.interaction.rounds)
@@ -206,7 +208,7 @@ class SamFineTuning(LightningModule):
 
     def features(self, images: Tensor) -> Tensor:
         """Images (B, 3, S, S) -> embeddings (B, C, h', w'); of a frozen encoder from the cache where they are there."""
-        if not self.encoder_rests:
+        if not self.encoder_frozen:
             return self.sam.encode_image(images)
         if self._image_predictor is None:
             folder = None if self.embeddings is None else Path(self.embeddings)
@@ -234,47 +236,48 @@ class SamFineTuning(LightningModule):
     # -- validation ---------------------------------------------------------------------------------------------------
 
     def on_validation_epoch_start(self) -> None:
-        self._open_book("val")
+        self._reset_metric("val")
 
     def on_test_epoch_start(self) -> None:
-        self._open_book("test")
+        self._reset_metric("test")
 
-    def validation_step(self, exam: Exam, batch_idx: int) -> Tensor:
-        return self._examine(exam)
+    def validation_step(self, sample: ValidationSample, batch_idx: int) -> Tensor:
+        return self._score(sample)
 
-    def test_step(self, exam: Exam, batch_idx: int) -> Tensor:
-        return self._examine(exam)
+    def test_step(self, sample: ValidationSample, batch_idx: int) -> Tensor:
+        return self._score(sample)
 
     def on_validation_epoch_end(self) -> None:
-        self._log_book("val")
+        self._log_metric("val")
 
     def on_test_epoch_end(self) -> None:
-        self._log_book("test")
+        self._log_metric("test")
 
-    def answer(self, exam: Exam) -> Tensor:
+    def answer(self, sample: ValidationSample) -> Tensor:
         """The single mask of every box, bool (V, P, h, w) on the stored slice."""
-        boxes = exam.boxes.flatten(0, 1)
-        logits, _ = self.sam.decode(self.features(exam.image), boxes=boxes[None])
-        masks = exam.frame.restore(logits[0, :, 0].float()) > 0
-        return masks.unflatten(0, exam.boxes.shape[:2])
+        boxes = sample.boxes.flatten(0, 1)
+        logits, _ = self.sam.decode(self.features(sample.image), boxes=boxes[None])
+        masks = sample.frame.restore(logits[0, :, 0].float()) > 0
+        return masks.unflatten(0, sample.boxes.shape[:2])
 
-    def _open_book(self, split: Literal["val", "test"]) -> None:
+    def _reset_metric(self, split: Literal["val", "test"]) -> None:
         data = self._data
-        self._book = DiceBook(len(data.val_jitter_px), len(data.cases(split)), len(data.structures)).to(self.device)
+        dice = VolumeDice(len(data.val_jitter_px), len(data.cases(split)), len(data.structures))
+        self._volume_dice = dice.to(self.device)
 
-    def _examine(self, exam: Exam) -> Tensor:
-        """The answer, once it is in the book: callbacks that look at it need not ask again."""
-        if self._book is None:
-            raise RuntimeError("the book is opened at the start of an epoch")
-        answers = self.answer(exam)
-        self._book.update(answers, exam.masks, exam.case, exam.structures)
+    def _score(self, sample: ValidationSample) -> Tensor:
+        """The masks, once they are counted: callbacks that show them need not predict again."""
+        if self._volume_dice is None:
+            raise RuntimeError("the metric is made at the start of an epoch")
+        answers = self.answer(sample)
+        self._volume_dice.update(answers, sample.masks, sample.case, sample.structures)
         return answers
 
-    def _log_book(self, split: Literal["val", "test"]) -> None:
-        if self._book is None:
+    def _log_metric(self, split: Literal["val", "test"]) -> None:
+        if self._volume_dice is None:
             return
         data = self._data
-        by_structure = self._book.compute()  # (jitter, structure)
+        by_structure = self._volume_dice.compute()  # (jitter, structure)
         scores = {f"{split}/dice": float(by_structure.nanmean())}
         for jitter, row in zip(data.val_jitter_px, by_structure, strict=True):
             suffix = f"_jitter{jitter}" if len(data.val_jitter_px) > 1 else ""
@@ -289,14 +292,14 @@ class SamFineTuning(LightningModule):
         for name, value in scores.items():
             # every process has the same sums
             self.log(name, value, prog_bar=name == f"{split}/dice", sync_dist=False, batch_size=1)
-        self._book = None
+        self._volume_dice = None
         if split == "val":
             self.scored_at = self.trainer.global_step
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint[CARD_KEY] = {**self.spec.to_dict(), "training": self.card(), "untouched": dict(self.untouched)}
+        checkpoint[CARD_KEY] = {**self.spec.to_dict(), "training": self.card(), "untouched": dict(self.baseline_scores)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         card = checkpoint.get(CARD_KEY)
@@ -319,7 +322,7 @@ class SamFineTuning(LightningModule):
                 f"The checkpoint to go on from was trained {'with' if lora else 'without'} model.lora, this run is "
                 f"{'without' if lora else 'with'} it. Go on with the configuration the run was started with."
             )
-        self.untouched = {str(name): float(value) for name, value in card.get("untouched", {}).items()}
+        self.baseline_scores = {str(name): float(value) for name, value in card.get("untouched", {}).items()}
 
     def card(self) -> dict[str, Any]:
         """How these weights were made: plain values, no paths, no patients."""
@@ -343,7 +346,7 @@ class SamFineTuning(LightningModule):
             "steps": steps,
             **about,
             "metrics": metrics,
-            "metrics_before": {name: round(value, 4) for name, value in self.untouched.items()},
+            "metrics_before": {name: round(value, 4) for name, value in self.baseline_scores.items()},
         }
 
     def _learns(self, name: str) -> bool:

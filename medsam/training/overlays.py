@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from medsam.drawing.colours import PREDICTION, REFERENCE
 from medsam.drawing.overlay import Outline, render
 from medsam.files import write_whole
-from medsam.training.datamodule import Exam
+from medsam.training.samples import ValidationSample
 
 # longer side of a panel; it is shown about that large
 _EDGE_PX = 320
@@ -37,7 +37,7 @@ class SampleOverlays(Callback):
         trainer: Trainer,
         pl_module: LightningModule,
         outputs: Any,  # what validation_step answered
-        batch: Exam,
+        batch: ValidationSample,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:

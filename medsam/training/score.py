@@ -10,7 +10,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 
-class DiceBook(Metric):
+class VolumeDice(Metric):
     """Volume Dice, 2 |A and B| / (|A| + |B|), over the slices a structure is asked for on, averaged over cases.
 
     Letters: V ways of asking, P structures on a slice, h and w of it.

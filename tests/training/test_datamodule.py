@@ -14,25 +14,18 @@ import numpy as np
 import pytest
 import tiny_sets as sets
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
+from medsam.cli.train import slice_data
 from medsam.data.manifest import Case
 from medsam.errors import InputError, PromptError
 from medsam.evaluation.prompting import targets_on
 from medsam.evaluation.protocol import Protocol
 from medsam.inference.image_predictor import ImagePredictor
 from medsam.models.specs import tiny_spec
-from medsam.training.datamodule import (
-    Batch,
-    Draws,
-    ResumableLoader,
-    SliceDataModule,
-    TrainingSlices,
-    _systematic,
-    collate,
-)
+from medsam.training.datamodule import SliceDataModule
+from medsam.training.sampler import ResumableLoader
+from medsam.training.samples import Batch, TrainingSamples, collate
 from medsam.transforms.augment import AugmentSettings
 from medsam.transforms.frame import Frame
 
@@ -79,7 +72,7 @@ def tiny(tmp_path) -> str:
 
 
 def prepared(*manifests: str, stage: str = "fit", **settings) -> SliceDataModule:
-    module = SliceDataModule(list(manifests), **({"batch_size": 2} | settings))
+    module = slice_data(list(manifests), **({"batch_size": 2} | settings))
     module.prepare(SPEC, stage)
     return module
 
@@ -178,7 +171,7 @@ def test_a_slice_that_was_moved_out_of_sight_is_taken_as_it_is(tmp_path, monkeyp
 
         self.change = Change(shift=(0.0, -0.99), window=(0.2, -0.2))
 
-    monkeypatch.setattr("medsam.training.datamodule.RandAugmentd.randomize", always_far)
+    monkeypatch.setattr("medsam.training.samples.RandAugmentd.randomize", always_far)
     lost = epoch(prepared(path, augment=far))
     for one, other in zip(plain, lost, strict=True):
         assert torch.equal(one.image, other.image)
@@ -194,7 +187,7 @@ def test_a_structure_that_was_moved_out_of_sight_is_marked(tmp_path, monkeypatch
 
         self.change = Change(shift=(0.0, 0.65))  # the liver takes the spleen's place, and beyond
 
-    monkeypatch.setattr("medsam.training.datamodule.RandAugmentd.randomize", to_the_right)
+    monkeypatch.setattr("medsam.training.samples.RandAugmentd.randomize", to_the_right)
     for batch in epoch(prepared(path, augment=CHANGES, masks_per_image=2)):
         assert batch.valid.tolist() == [[True, False]] * 2
         assert not batch.targets[:, 1].any()
@@ -202,64 +195,6 @@ def test_a_structure_that_was_moved_out_of_sight_is_marked(tmp_path, monkeypatch
 
 
 # -- which slices, and when ---------------------------------------------------------------------------------------
-
-
-@given(
-    weights=st.lists(st.floats(0.01, 100), min_size=1, max_size=60),
-    count=st.integers(1, 200),
-    seed=st.integers(0, 1000),
-)
-@settings(deadline=None)
-def test_each_slice_is_drawn_as_often_as_expected_give_or_take_one(weights, count, seed):
-    weights = np.array(weights)
-    drawn = _systematic(weights, count, np.random.default_rng(seed))
-    assert len(drawn) == count
-    expected = weights / weights.sum() * count
-    found = np.bincount(drawn, minlength=len(weights))
-    assert len(found) == len(weights)
-    assert np.abs(found - expected).max() < 1 + 1e-6
-
-
-def test_slices_that_weigh_alike_all_come_before_one_comes_again():
-    draws = Draws(np.ones(10), batch_size=4, draws=24, seed=3)
-    numbers = [number for batch in draws for number, _ in batch]
-    assert sorted(numbers[:10]) == sorted(numbers[10:20]) == list(range(10))
-    assert numbers[:10] != numbers[10:20]
-
-
-def test_draws_are_drawn_by_chance_in_the_long_run():
-    """Each slice by its weight over many epochs, in no fixed order."""
-    draws = Draws(np.array([1.0, 2.0, 5.0]), batch_size=2, draws=4, seed=0)
-    total, firsts = np.zeros(3), Counter()
-    for draws.epoch in range(400):
-        numbers = [number for batch in draws for number, _ in batch]
-        total += np.bincount(numbers, minlength=3)
-        firsts[numbers[0]] += 1
-    np.testing.assert_allclose(total / total.sum(), [1 / 8, 2 / 8, 5 / 8], atol=0.03)
-    assert firsts[2] / 400 == pytest.approx(5 / 8, abs=0.08)
-
-
-@given(
-    size=st.integers(1, 30),
-    batch_size=st.integers(1, 4),
-    world=st.integers(1, 4),
-    start=st.integers(0, 3),
-    alike=st.booleans(),
-)
-@settings(deadline=None)
-def test_processes_share_the_draws_of_one(size, batch_size, world, start, alike):
-    weights = np.ones(size) if alike else np.arange(1.0, size + 1)
-    each = batch_size * world
-    alone = Draws(weights, each, 3 * each, seed=5)
-    ranks = [Draws(weights, batch_size, 3 * each, 5, rank, world) for rank in range(world)]
-    for draws in (alone, *ranks):
-        draws.epoch, draws.start = 2, min(start, 3)
-    batches = list(alone)
-    assert len(batches) == max(0, 3 - start)
-    assert [draw for batch in batches for _, draw in batch] == list(range((6 + start) * each, 9 * each))
-    for step, together in enumerate(zip(*ranks, strict=True)):
-        assert sorted(pair for batch in together for pair in batch) == sorted(batches[step])
-        assert {len(batch) for batch in together} == {batch_size}
 
 
 def test_two_processes_see_what_one_with_twice_the_batch_sees(tiny):
@@ -332,7 +267,7 @@ def test_going_on_where_epochs_have_become_shorter(tiny):
 
 def test_a_loader_needs_its_own_draws(tiny):
     data = prepared(tiny).train_dataloader().dataset
-    with pytest.raises(TypeError, match="batch_sampler of Draws"):
+    with pytest.raises(TypeError, match="batch_sampler of ResumableSampler"):
         next(iter(ResumableLoader(data, batch_size=2)))
 
 
@@ -348,7 +283,7 @@ def test_the_number_of_draws_an_epoch(tiny):
 
 def test_caches_change_nothing(tiny, tmp_path):
     plain = prepared(tiny, cache="none", augment=CHANGES)
-    batches, exams = epoch(plain), list(plain.val_dataloader())
+    batches, samples = epoch(plain), list(plain.val_dataloader())
     folder = str(tmp_path / "cache")
     for cached in (
         prepared(tiny, cache="memory", augment=CHANGES),
@@ -357,7 +292,7 @@ def test_caches_change_nothing(tiny, tmp_path):
         prepared(tiny, cache="disk", cache_dir=folder, augment=CHANGES, num_workers=1),
     ):
         assert_all_same(epoch(cached), batches)
-        for ours, theirs in zip(cached.val_dataloader(), exams, strict=True):
+        for ours, theirs in zip(cached.val_dataloader(), samples, strict=True):
             assert torch.equal(ours.image, theirs.image)
             assert torch.equal(ours.boxes, theirs.boxes)
             assert torch.equal(ours.masks, theirs.masks)
@@ -366,7 +301,7 @@ def test_caches_change_nothing(tiny, tmp_path):
 def test_what_is_kept_is_not_changed_by_training_on_it(tiny):
     module = prepared(tiny, augment=CHANGES)
     slices = module.train_dataloader().dataset
-    assert isinstance(slices, TrainingSlices)
+    assert isinstance(slices, TrainingSamples)
     first = slices[3, 7]
     for draw in range(20):
         slices[3, draw]
@@ -459,9 +394,9 @@ def test_scans_and_colour_pictures_together(tiny, tmp_path, cache):
             assert grey == name.startswith("tiny")
     assert module.structures == ("liver", "polyp", "spleen")
     assert module.cases("val") == ("tiny/c", "scopy/p1")
-    exams = list(module.val_dataloader())
-    assert [exam.case for exam in exams] == [0] * 6 + [1]
-    assert [exam.structures for exam in exams] == [(0, 2)] * 6 + [(1,)]
+    samples = list(module.val_dataloader())
+    assert [sample.case for sample in samples] == [0] * 6 + [1]
+    assert [sample.structures for sample in samples] == [(0, 2)] * 6 + [(1,)]
 
 
 def test_what_a_card_says(tiny, tmp_path):
@@ -564,7 +499,7 @@ def test_only_the_first_cases(tiny):
 )
 def test_settings_that_make_no_sense(wrong, message):
     with pytest.raises(InputError, match=message):
-        SliceDataModule(**({"manifests": ["m.json"]} | wrong))
+        slice_data(**({"manifests": ["m.json"]} | wrong))
 
 
 def test_a_window_that_makes_no_sense():
@@ -590,24 +525,24 @@ def test_setup_needs_a_trainer_and_a_module_with_a_spec(tiny):
 def test_boxes_of_validation_are_those_of_evaluation(tiny, seed):
     jitter = (0, 3, 8)
     module = prepared(tiny, val_jitter_px=list(jitter), seed=seed)
-    exams = list(module.val_dataloader())
-    assert [exam.name for exam in exams] == [f"tiny/c, slice {index}" for index in range(6)]
+    samples = list(module.val_dataloader())
+    assert [sample.name for sample in samples] == [f"tiny/c, slice {index}" for index in range(6)]
     protocol = Protocol(prompts=("box",), jitter_px=jitter, seed=seed)
     (one,) = {item.case.id: item.case for item in module._splits["val"].items}.values()
     scan = one.load_image()
     references, plane = one.load_references(scan), scan.geometry.plane(None)
     moved = 0
-    for index, exam in enumerate(exams):
+    for index, sample in enumerate(samples):
         truths = {name: plane.take(mask, index) for name, mask in references.items()}
         targets = targets_on(one.id, truths, index, protocol)
-        assert [module.structures.index(target.structure) for target in targets] == list(exam.structures)
-        assert exam.frame == Frame.of(plane, SPEC.preprocess)
+        assert [module.structures.index(target.structure) for target in targets] == list(sample.structures)
+        assert sample.frame == Frame.of(plane, SPEC.preprocess)
         for n, target in enumerate(targets):
-            np.testing.assert_array_equal(exam.masks[n].numpy(), target.truth)
+            np.testing.assert_array_equal(sample.masks[n].numpy(), target.truth)
             for v, question in enumerate(protocol.questions):
-                box = exam.frame.boxes(np.array([target.first[question].box]))[0]
-                np.testing.assert_array_equal(exam.boxes[v, n].numpy(), box)
-            moved += int(not torch.equal(exam.boxes[0, n], exam.boxes[2, n]))
+                box = sample.frame.boxes(np.array([target.first[question].box]))[0]
+                np.testing.assert_array_equal(sample.boxes[v, n].numpy(), box)
+            moved += int(not torch.equal(sample.boxes[0, n], sample.boxes[2, n]))
     assert moved == 12
 
 
@@ -621,9 +556,9 @@ def test_validation_sees_what_the_network_sees_in_use(tiny, tmp_path, cache):
             return [image[None] for image in images]
 
     network = Shown(OnlyASpec(), device="cpu")
-    for item, exam in zip(module._splits["val"].items, module.val_dataloader(), strict=True):
+    for item, sample in zip(module._splits["val"].items, module.val_dataloader(), strict=True):
         network.encoder_for(item.case.load_image()).encode(item.index)
-        assert torch.equal(exam.image[0], network.shown[0])
+        assert torch.equal(sample.image[0], network.shown[0])
 
 
 class OnlyASpec(torch.nn.Module):
@@ -637,7 +572,7 @@ def test_processes_share_validation_and_leave_nothing_out(tiny):
     names = []
     for rank in range(4):
         module.trainer = SimpleNamespace(global_rank=rank, world_size=4)
-        names.append([exam.name for exam in module.val_dataloader()])
+        names.append([sample.name for sample in module.val_dataloader()])
     assert sorted(map(len, names)) == [1, 1, 2, 2]
     assert sorted(name for part in names for name in part) == [f"tiny/c, slice {index}" for index in range(6)]
 
@@ -645,8 +580,8 @@ def test_processes_share_validation_and_leave_nothing_out(tiny):
 def test_testing_alone(tiny):
     module = prepared(tiny, stage="test")
     assert (module.has("test"), module.has("train")) == (True, False)
-    exams = list(module.test_dataloader())
-    assert len(exams) == 6
-    assert exams[0].to(torch.device("meta")).image.is_meta
+    samples = list(module.test_dataloader())
+    assert len(samples) == 6
+    assert samples[0].to(torch.device("meta")).image.is_meta
     with pytest.raises(RuntimeError, match=r"setup comes first"):
         SliceDataModule([tiny])._model  # noqa: B018

@@ -15,6 +15,7 @@ from tiny_training import shapes, tiny_model
 from torch import Tensor, nn
 
 from medsam.cli.main import main
+from medsam.cli.train import slice_data
 from medsam.data.manifest_json import read_manifest
 from medsam.errors import CheckpointError, InputError
 from medsam.inference.image_predictor import ImagePredictor, box_prompts
@@ -23,17 +24,18 @@ from medsam.models.sam import Sam
 from medsam.models.specs import ModelSpec, tiny_spec
 from medsam.prompts.simulate import tight_box
 from medsam.training import module as training
-from medsam.training.datamodule import Batch, Exam, SliceDataModule
-from medsam.training.interaction import Interaction
+from medsam.training.datamodule import SliceDataModule
 from medsam.training.loops import quiet
 from medsam.training.lora import LoraSettings
 from medsam.training.losses import LossWeights
-from medsam.training.module import Parts, SamFineTuning, TrainingDiverged
+from medsam.training.module import SamFineTuning, TrainableParts, TrainingDiverged
 from medsam.training.optimise import OptimiserSettings
+from medsam.training.prompt_simulation import PromptSimulation
+from medsam.training.samples import Batch, ValidationSample
 from medsam.transforms.augment import AugmentSettings
 
 FAST = OptimiserSettings(lr=2e-3, warmup_steps=0, schedule="constant")
-CLICKS = Interaction(rounds=3, first="either")
+CLICKS = PromptSimulation(rounds=3, first="either")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,7 @@ def models(tmp_path_factory) -> dict[str, str]:
 
 def slices(manifest: Path, **changes) -> SliceDataModule:
     """Batches of two slices with two structures each."""
-    return SliceDataModule([str(manifest)], **{"batch_size": 2, "masks_per_image": 2, **changes})
+    return slice_data([str(manifest)], **{"batch_size": 2, "masks_per_image": 2, **changes})
 
 
 def fit(module: SamFineTuning, data: SliceDataModule, steps: int, *callbacks: Callback, **last) -> Trainer:
@@ -113,7 +115,7 @@ def test_two_drawn_masks_of_one_image_are_learned_by_heart(tmp_path, models):
     manifest = shapes(tmp_path, ("train", "val"), (1, 20, 24))
     for name in ("c1.nii.gz", "c1-label.nii.gz"):  # the same slice is scored
         shutil.copy(tmp_path / name.replace("c1", "c0"), tmp_path / name)
-    module = SamFineTuning(models["vit"], interaction=Interaction(box_noise=0.05), optimiser=FAST)
+    module = SamFineTuning(models["vit"], interaction=PromptSimulation(box_noise=0.05), optimiser=FAST)
     data = slices(manifest, batch_size=1, epoch_slices=50)
     before = validate(module, data)
     assert max(before.values()) < 0.6
@@ -139,14 +141,14 @@ def test_gradients_reach_every_part(manifest, models, family):
 @pytest.mark.parametrize(
     ("interaction", "resting"),
     [
-        (Interaction(), {"mask_downscaling", "point_embeddings.0", "point_embeddings.1", "not_a_point_embed"}),
-        (Interaction(first="point"), {"mask_downscaling", "point_embeddings.2", "point_embeddings.3"}),
-        (Interaction(first="either"), {"mask_downscaling"}),
-        (Interaction(rounds=2), set()),
-        (Interaction(rounds=2, first="point"), {"point_embeddings.2", "point_embeddings.3"}),
+        (PromptSimulation(), {"mask_downscaling", "point_embeddings.0", "point_embeddings.1", "not_a_point_embed"}),
+        (PromptSimulation(first="point"), {"mask_downscaling", "point_embeddings.2", "point_embeddings.3"}),
+        (PromptSimulation(first="either"), {"mask_downscaling"}),
+        (PromptSimulation(rounds=2), set()),
+        (PromptSimulation(rounds=2, first="point"), {"point_embeddings.2", "point_embeddings.3"}),
         (CLICKS, set()),
     ],
-    ids=lambda value: f"{value.rounds} {value.first}" if isinstance(value, Interaction) else "",
+    ids=lambda value: f"{value.rounds} {value.first}" if isinstance(value, PromptSimulation) else "",
 )
 def test_prompts_that_are_never_shown_rest_and_all_others_have_a_gradient(manifest, models, interaction, resting):
     module = SamFineTuning(models["vit"], interaction=interaction, optimiser=FAST)
@@ -162,10 +164,10 @@ def test_prompts_that_are_never_shown_rest_and_all_others_have_a_gradient(manife
 @pytest.mark.parametrize(
     ("interaction", "evidence"),
     [
-        (Interaction(), False),
-        (Interaction(outward_px=5), False),
-        (Interaction(box_noise=0.0), True),
-        (Interaction(first="point"), True),
+        (PromptSimulation(), False),
+        (PromptSimulation(outward_px=5), False),
+        (PromptSimulation(box_noise=0.0), True),
+        (PromptSimulation(first="point"), True),
     ],
 )
 def test_who_learns_loose_boxes_needs_no_other_witness(models, interaction, evidence):
@@ -177,10 +179,10 @@ def test_who_learns_loose_boxes_needs_no_other_witness(models, interaction, evid
 @pytest.mark.parametrize(
     ("interaction", "prompts"),
     [
-        (Interaction(), ("box",)),
-        (Interaction(first="point"), ("box", "points")),
-        (Interaction(rounds=2, first="either"), ("box", "points")),
-        (Interaction(rounds=2), ("box",)),  # clicks beside a box, never alone
+        (PromptSimulation(), ("box",)),
+        (PromptSimulation(first="point"), ("box", "points")),
+        (PromptSimulation(rounds=2, first="either"), ("box", "points")),
+        (PromptSimulation(rounds=2), ("box",)),  # clicks beside a box, never alone
     ],
 )
 def test_a_model_of_boxes_that_is_shown_clicks_says_that_it_knows_them(tmp_path, interaction, prompts):
@@ -192,7 +194,7 @@ def test_a_model_of_boxes_that_is_shown_clicks_says_that_it_knows_them(tmp_path,
 
 @pytest.mark.parametrize("part", ["image_encoder", "prompt_encoder", "mask_decoder"])
 def test_a_frozen_part_stays_what_it_was(manifest, models, part):
-    module = SamFineTuning(models["vit"], train=Parts(**{part: False}), interaction=CLICKS, optimiser=FAST)
+    module = SamFineTuning(models["vit"], train=TrainableParts(**{part: False}), interaction=CLICKS, optimiser=FAST)
     before = copies(module.sam)
     fit(module, slices(manifest), 3)
     changed = {name.split(".")[0] for name in moved(module.sam, before)}
@@ -226,7 +228,9 @@ def test_running_statistics_move_only_when_asked(manifest, models, follow):
 
 
 def test_running_statistics_of_a_resting_encoder_never_move(manifest, models):
-    module = SamFineTuning(models["tiny_vit"], train=Parts(image_encoder=False), batch_norm=True, optimiser=FAST)
+    module = SamFineTuning(
+        models["tiny_vit"], train=TrainableParts(image_encoder=False), batch_norm=True, optimiser=FAST
+    )
     before = copies(module.sam.image_encoder)
     fit(module, slices(manifest), 2)
     assert moved(module.sam.image_encoder, before) == set()
@@ -239,7 +243,7 @@ def test_a_frozen_encoder_sees_each_slice_once_in_its_life(manifest, models, tmp
     def run(embeddings: Path | None) -> tuple[int, dict[str, Tensor]]:
         module = SamFineTuning(
             models["tiny_vit"],
-            train=Parts(image_encoder=False),
+            train=TrainableParts(image_encoder=False),
             optimiser=FAST,
             embeddings=None if embeddings is None else str(embeddings),
         )
@@ -259,7 +263,7 @@ def test_a_frozen_encoder_sees_each_slice_once_in_its_life(manifest, models, tmp
 
 
 def test_kept_embeddings_are_those_of_the_encoder(manifest, models, tmp_path):
-    module = SamFineTuning(models["tiny_vit"], train=Parts(image_encoder=False), embeddings=str(tmp_path))
+    module = SamFineTuning(models["tiny_vit"], train=TrainableParts(image_encoder=False), embeddings=str(tmp_path))
     batch = batch_of(module, manifest)
     module.train()
     with torch.no_grad():
@@ -278,7 +282,7 @@ def test_embeddings_of_an_encoder_that_learns_are_refused(models, tmp_path):
 
 
 def test_kept_embeddings_of_slices_that_change_are_refused(manifest, models, tmp_path):
-    module = SamFineTuning(models["vit"], train=Parts(image_encoder=False), embeddings=str(tmp_path / "kept"))
+    module = SamFineTuning(models["vit"], train=TrainableParts(image_encoder=False), embeddings=str(tmp_path / "kept"))
     with pytest.raises(InputError, match=r"data\.augment to null"):
         fit(module, slices(manifest, augment=AugmentSettings()), 1)
     assert not (tmp_path / "kept").exists()
@@ -332,7 +336,7 @@ def test_a_resumed_run_draws_the_same_prompts(manifest, models, monkeypatch, tmp
         drawn.append((seeds.tolist(), choose))
         return real(decode, targets, boxes, pixel, bounds, seeds, *more, choose=choose)
 
-    monkeypatch.setattr(training, "interact", recorded)
+    monkeypatch.setattr(training, "simulate", recorded)
 
     def module() -> SamFineTuning:
         return SamFineTuning(models["vit"], interaction=CLICKS, optimiser=FAST)
@@ -358,12 +362,12 @@ def test_validation_asks_as_inference_does_bit_for_bit(manifest, models, family)
     network = ImagePredictor(models[family], "cpu")
     cases = {f"shapes/{case.id}": case for case in read_manifest(manifest).in_split("val")}
     count = 0
-    for exam in data.val_dataloader():
-        name, index = exam.name.split(", slice ")
+    for sample in data.val_dataloader():
+        name, index = sample.name.split(", slice ")
         embedding = network.embed(cases[name].load_image(), int(index))
-        boxes = np.array([tight_box(mask, 1) for mask in exam.masks.numpy()])
+        boxes = np.array([tight_box(mask, 1) for mask in sample.masks.numpy()])
         with torch.no_grad():
-            answer = module.answer(exam)
+            answer = module.answer(sample)
         assert answer.shape == (1, 2, 20, 24)
         assert np.array_equal(answer[0].numpy(), network.predict(embedding, box_prompts(boxes)).masks[:, 0])
         count += 1
@@ -379,14 +383,14 @@ def test_validation_scores_are_those_of_evaluate(manifest, models, tmp_path):
     assert 0.3 < scores["val/dice"] < 0.98
 
     module.eval()
-    exams: list[Exam] = list(data.val_dataloader())
+    samples: list[ValidationSample] = list(data.val_dataloader())
     sums: dict[tuple[int, int, int], np.ndarray] = {}
     with torch.no_grad():
-        for exam in exams:
-            answers = module.answer(exam).numpy()
-            for jitter, place in np.ndindex(2, len(exam.structures)):
-                answer, truth = answers[jitter, place], exam.masks[place].numpy()
-                key = jitter, exam.structures[place], exam.case
+        for sample in samples:
+            answers = module.answer(sample).numpy()
+            for jitter, place in np.ndindex(2, len(sample.structures)):
+                answer, truth = answers[jitter, place], sample.masks[place].numpy()
+                key = jitter, sample.structures[place], sample.case
                 counts = np.array([2 * (answer & truth).sum(), answer.sum() + truth.sum()])
                 sums[key] = sums.get(key, 0) + counts
     for jitter, pixels in enumerate((0, 3)):
@@ -426,7 +430,7 @@ def test_a_checkpoint_without_a_card_or_of_other_settings_is_refused(models):
 
 
 def test_a_card_says_where_weights_come_from_and_names_no_folder(models):
-    card = SamFineTuning(models["vit"], licence="CC0-1.0", train=Parts(image_encoder=False)).card()
+    card = SamFineTuning(models["vit"], licence="CC0-1.0", train=TrainableParts(image_encoder=False)).card()
     assert card["started_from"] == "tiny-vit (vit.safetensors)"
     assert card["licence"] == "CC0-1.0"
     assert card["trained"] == ["prompt_encoder", "mask_decoder"]

@@ -8,7 +8,7 @@ import pickle
 import pytest
 import torch
 
-from medsam.training.score import DiceBook
+from medsam.training.score import VolumeDice
 
 
 def mask(*pixels: int) -> torch.Tensor:
@@ -19,7 +19,7 @@ def mask(*pixels: int) -> torch.Tensor:
 
 
 def test_a_volume_is_scored_as_a_whole_and_not_slice_by_slice():
-    book = DiceBook(1, 1, 1)
+    book = VolumeDice(1, 1, 1)
     # 1 of 1 and 1, then 0 of 4 and 3
     book.update(mask(0)[None, None], mask(0)[None], 0, [0])
     book.update(mask(0, 1, 2, 3)[None, None], mask(4, 5, 6)[None], 0, [0])
@@ -27,14 +27,14 @@ def test_a_volume_is_scored_as_a_whole_and_not_slice_by_slice():
 
 
 def test_one_structure_asked_for_in_one_way_is_a_table_too():
-    book = DiceBook(1, 1, 1)
+    book = VolumeDice(1, 1, 1)
     book.update(mask(0)[None, None], mask(0)[None], 0, [0])
     for each in (book, book.clone(), pickle.loads(pickle.dumps(book))):
         assert each.compute().shape == (1, 1)
 
 
 def test_structures_cases_and_ways_are_kept_apart():
-    book = DiceBook(2, 2, 2)
+    book = VolumeDice(2, 2, 2)
     # case 0: both structures on a slice, the second named first; way 0 is perfect, way 1 half wrong
     answers = torch.stack([torch.stack([mask(6, 7), mask(0, 1)]), torch.stack([mask(6), mask(0, 1, 2, 3)])])
     book.update(answers, torch.stack([mask(6, 7), mask(0, 1)]), 0, [1, 0])
@@ -46,7 +46,7 @@ def test_structures_cases_and_ways_are_kept_apart():
 
 
 def test_what_no_case_has_is_nan():
-    book = DiceBook(1, 2, 3)
+    book = VolumeDice(1, 2, 3)
     book.update(mask(0)[None, None], mask(0)[None], 1, [2])
     first, second, third = book.compute()[0].tolist()
     assert math.isnan(first)
@@ -55,7 +55,7 @@ def test_what_no_case_has_is_nan():
 
 
 def test_a_structure_asked_for_twice_on_a_slice_counts_twice():
-    book = DiceBook(1, 1, 1)
+    book = VolumeDice(1, 1, 1)
     book.update(torch.stack([mask(0), mask(1, 2)])[None], torch.stack([mask(0), mask(3)]), 0, [0, 0])
     assert book.compute().item() == pytest.approx(2 * 1 / (2 + 3))
 
@@ -63,13 +63,13 @@ def test_a_structure_asked_for_twice_on_a_slice_counts_twice():
 def test_processes_add_up():
     """As DDP does it: the sums of every state, then one computation."""
     generator = torch.Generator().manual_seed(0)
-    alone, shares = DiceBook(2, 3, 2), [DiceBook(2, 3, 2) for _ in range(2)]
+    alone, shares = VolumeDice(2, 3, 2), [VolumeDice(2, 3, 2) for _ in range(2)]
     for number in range(9):
         answers = torch.rand(2, 2, 5, 7, generator=generator) > 0.5
         truths = torch.rand(2, 5, 7, generator=generator) > 0.5
         for book in (alone, shares[number % 2]):
             book.update(answers, truths, number % 3, [0, 1])
-    together = DiceBook(2, 3, 2)
+    together = VolumeDice(2, 3, 2)
     for name in ("overlap", "pixels"):
         assert alone._reductions[name] is not None, "Lightning adds up only what says how"
         parts = torch.stack([getattr(book, name) for book in shares])
@@ -79,7 +79,7 @@ def test_processes_add_up():
 
 
 def test_large_volumes_are_counted_exactly():
-    book = DiceBook(1, 1, 1)
+    book = VolumeDice(1, 1, 1)
     whole = torch.ones(1, 1, 5000, 5000, dtype=torch.bool)
     book.update(whole, whole[0], 0, [0])
     book.update(mask(0)[None, None], mask(1)[None], 0, [0])

@@ -12,13 +12,20 @@ from hypothesis import strategies as st
 
 from medsam.models.sam import Sam
 from medsam.models.specs import tiny_spec
-from medsam.training.interaction import Interaction, Turn, error_points, interact, noisy_boxes, random_points
 from medsam.training.losses import mask_loss
+from medsam.training.prompt_simulation import (
+    PromptSimulation,
+    Round,
+    error_points,
+    noisy_boxes,
+    random_points,
+    simulate,
+)
 
 SIDE, SIZE = 16, 64
-PAPER = Interaction()
+PAPER = PromptSimulation()
 # on small boxes in a small input the cap makes many shifts equal
-UNCAPPED = Interaction(box_noise_px=1000)
+UNCAPPED = PromptSimulation(box_noise_px=1000)
 
 
 def even(count: int) -> torch.Tensor:
@@ -42,7 +49,7 @@ def drawing() -> torch.Tensor:
 
 
 def scene(**changes):
-    """Arguments of `interact` for the drawing, boxes in a slice that fills the input."""
+    """Arguments of `simulate` for the drawing, boxes in a slice that fills the input."""
     truth = drawing()
     boxes = torch.tensor(
         [[[12.0, 8, 36, 28], [4, 40, 60, 44], [20, 20, 48, 48]], [[0, 0, 16, 16], [36, 48, 64, 64], [0, 0, 0, 0]]]
@@ -81,9 +88,9 @@ class Recorder:
         return self.answered[-1]
 
 
-def run(chosen: Interaction, answer: torch.Tensor | None = None, **changes) -> tuple[Recorder, list[Turn]]:
+def run(chosen: PromptSimulation, answer: torch.Tensor | None = None, **changes) -> tuple[Recorder, list[Round]]:
     recorder = Recorder(answer)
-    return recorder, list(interact(recorder, settings=chosen, **scene(**changes)))
+    return recorder, list(simulate(recorder, settings=chosen, **scene(**changes)))
 
 
 # points
@@ -105,7 +112,7 @@ def test_drawn_points_are_uniform_over_the_mask():
     truth = drawing()[:1, :1].expand(1, 6000, -1, -1)
     changes = {"targets": truth, "boxes": torch.zeros(1, 6000, 4), "seeds": torch.tensor([3])}
     changes |= {"pixel": torch.ones(1, 2), "bounds": torch.full((1, 2), 64.0)}
-    recorder, _ = run(Interaction(first="point"), **changes)
+    recorder, _ = run(PromptSimulation(first="point"), **changes)
     column, row = pixels(recorder.asked[0]["points"][0, :, 0]).T
     hits = torch.bincount(row * SIDE + column, minlength=SIDE**2).reshape(SIDE, SIDE)
     inside = truth[0, 0]
@@ -184,7 +191,7 @@ def test_no_edge_moves_further_than_twenty_pixels_of_a_1024_input(size, cap):
 
 def test_without_noise_the_box_is_shown_as_it_is():
     box = [[3.25, 4, 17, 9]]
-    assert noisy(box, random_draws(1), Interaction(box_noise=0)).tolist() == box
+    assert noisy(box, random_draws(1), PromptSimulation(box_noise=0)).tolist() == box
 
 
 @settings(deadline=None, max_examples=200)
@@ -199,7 +206,7 @@ def test_without_noise_the_box_is_shown_as_it_is():
 def test_boxes_are_never_empty_never_inverted_and_inside(corners, noise, outward, pixel, bounds, draws):
     x0, x1 = sorted(corners[:2])
     y0, y1 = sorted(corners[2:])
-    chosen = Interaction(box_noise=noise, box_noise_px=1000, outward_px=outward)
+    chosen = PromptSimulation(box_noise=noise, box_noise_px=1000, outward_px=outward)
     ((left, top, right, bottom),) = noisy(
         [[x0, y0, x1, y1]], [draws], chosen, pixel=pixel, bounds=bounds, size=64
     ).tolist()
@@ -211,7 +218,7 @@ def test_boxes_are_never_empty_never_inverted_and_inside(corners, noise, outward
 
 def test_outward_boxes_grow_by_whole_stored_pixels():
     box = torch.tensor([200.0, 300, 400, 500])
-    moved = noisy(box.expand(5000, 4), random_draws(5000), Interaction(outward_px=4), pixel=(2.0, 3.0))
+    moved = noisy(box.expand(5000, 4), random_draws(5000), PromptSimulation(outward_px=4), pixel=(2.0, 3.0))
     grown = (moved - box) * torch.tensor([-1.0, -1, 1, 1]) / torch.tensor([2.0, 3, 2, 3])
     assert torch.equal(grown, grown.round())
     # most n of 0 ... 4, then 0 ... n: P(0) = (1 + 1/2 + 1/3 + 1/4 + 1/5) / 5, P(4) = 1/25
@@ -225,7 +232,9 @@ def test_outward_boxes_grow_by_whole_stored_pixels():
 
 
 def test_outward_boxes_stop_at_the_edge_of_the_slice():
-    moved = noisy([[1.0, 1, 62, 40]] * 50, random_draws(50), Interaction(outward_px=30), bounds=(64.0, 48.0), size=64)
+    moved = noisy(
+        [[1.0, 1, 62, 40]] * 50, random_draws(50), PromptSimulation(outward_px=30), bounds=(64.0, 48.0), size=64
+    )
     assert moved.amin(dim=0)[:2].tolist() == [0, 0]
     assert moved.amax(dim=0)[2:].tolist() == [64, 48]
 
@@ -234,11 +243,11 @@ def test_outward_boxes_stop_at_the_edge_of_the_slice():
 
 
 def test_a_box_alone_is_answered_by_all_tokens_in_two_groups():
-    recorder, turns = run(Interaction())
-    (asked,), (turn,) = recorder.asked, turns
+    recorder, rounds = run(PromptSimulation())
+    (asked,), (round_,) = recorder.asked, rounds
     assert asked.keys() == {"boxes", "multimask"}
     assert asked["multimask"] is None
-    (one, one_quality), (three, three_quality) = turn.answers()
+    (one, one_quality), (three, three_quality) = round_.answers()
     logits, predicted_iou = recorder.answered[0]
     assert torch.equal(one, logits[:, :, :1])
     assert torch.equal(three, logits[:, :, 1:])
@@ -247,8 +256,8 @@ def test_a_box_alone_is_answered_by_all_tokens_in_two_groups():
 
 
 def test_a_point_alone_is_ambiguous_and_answered_by_three():
-    recorder, turns = run(Interaction(first="point"))
-    (asked,), (turn,) = recorder.asked, turns
+    recorder, rounds = run(PromptSimulation(first="point"))
+    (asked,), (round_,) = recorder.asked, rounds
     assert asked.keys() == {"points", "point_labels", "multimask"}
     assert asked["multimask"] is True
     # the truth of image 1's last prompt is empty
@@ -256,15 +265,15 @@ def test_a_point_alone_is_ambiguous_and_answered_by_three():
     column, row = pixels(asked["points"][:, :, 0]).unbind(dim=-1)
     hit = scene()["targets"].flatten(2).gather(2, (row * SIDE + column)[..., None])[..., 0]
     assert hit.tolist() == [[True, True, True], [True, True, False]]
-    assert [logits.shape[2] for logits, _ in turn.answers()] == [3]
+    assert [logits.shape[2] for logits, _ in round_.answers()] == [3]
 
 
 @pytest.mark.parametrize("first", ["box", "point"])
 def test_eleven_rounds_as_in_the_paper(first):
     places = set()
     for choose in range(60):
-        recorder, turns = run(Interaction(rounds=11, first=first), choose=choose)
-        assert len(turns) == 11
+        recorder, rounds = run(PromptSimulation(rounds=11, first=first), choose=choose)
+        assert len(rounds) == 11
         counts = [asked["points"].shape[2] if "points" in asked else 0 for asked in recorder.asked]
         without = [n for n in range(1, 11) if counts[n] == counts[n - 1]]
         assert counts[-1] - counts[0] == 8
@@ -283,7 +292,7 @@ def test_eleven_rounds_as_in_the_paper(first):
 def test_points_of_fewer_rounds(rounds, counts):
     seen = set()
     for choose in range(20):
-        recorder, _ = run(Interaction(rounds=rounds, first="point"), choose=choose)
+        recorder, _ = run(PromptSimulation(rounds=rounds, first="point"), choose=choose)
         seen.add(tuple(asked["points"].shape[2] for asked in recorder.asked))
     assert seen == {tuple(count) for count in counts}
 
@@ -291,7 +300,7 @@ def test_points_of_fewer_rounds(rounds, counts):
 @pytest.mark.parametrize("first", ["box", "point"])
 def test_each_round_gets_the_last_answer_without_its_graph_and_a_point_on_its_errors(first):
     truth = scene()["targets"]
-    recorder, turns = run(Interaction(rounds=6, first=first))
+    recorder, rounds = run(PromptSimulation(rounds=6, first=first))
     for before, asked, (logits, predicted_iou) in zip(
         recorder.asked, recorder.asked[1:], recorder.answered, strict=False
     ):
@@ -314,29 +323,31 @@ def test_each_round_gets_the_last_answer_without_its_graph_and_a_point_on_its_er
             assert torch.equal(asked["point_labels"][:, :, new] == 1, wanted)
         if first == "box":
             assert torch.equal(asked["boxes"], before["boxes"])
-    assert turns[-1].chosen().shape == (2, 3, SIDE, SIDE)
+    assert rounds[-1].chosen().shape == (2, 3, SIDE, SIDE)
 
 
 def test_a_perfect_answer_is_asked_about_with_padding_points():
-    recorder, _ = run(Interaction(rounds=3), answer=torch.where(drawing(), 1.0, -1.0))
+    recorder, _ = run(PromptSimulation(rounds=3), answer=torch.where(drawing(), 1.0, -1.0))
     assert (recorder.asked[-1]["point_labels"] == -1).all()
     assert recorder.asked[-1]["point_labels"].shape == (2, 3, 2)
 
 
 def test_either_is_one_choice_a_step_with_even_odds():
-    boxes = ["boxes" in run(Interaction(first="either"), choose=step)[0].asked[0] for step in range(400)]
+    boxes = ["boxes" in run(PromptSimulation(first="either"), choose=step)[0].asked[0] for step in range(400)]
     assert 160 < sum(boxes) < 240
     # no pattern from step to step
     assert 160 < sum(a != b for a, b in itertools.pairwise(boxes)) < 240
     other = {"seeds": torch.tensor([99, 98])}
-    assert boxes[:20] == ["boxes" in run(Interaction(first="either"), choose=s, **other)[0].asked[0] for s in range(20)]
+    assert boxes[:20] == [
+        "boxes" in run(PromptSimulation(first="either"), choose=s, **other)[0].asked[0] for s in range(20)
+    ]
 
 
 def test_turns_are_decoded_when_asked_for():
     recorder = Recorder()
-    turns = interact(recorder, settings=Interaction(rounds=5), **scene())
-    next(turns)
-    next(turns)
+    rounds = simulate(recorder, settings=PromptSimulation(rounds=5), **scene())
+    next(rounds)
+    next(rounds)
     assert len(recorder.asked) == 2
 
 
@@ -345,7 +356,7 @@ def test_turns_are_decoded_when_asked_for():
 
 @pytest.mark.parametrize("first", ["box", "point"])
 def test_a_sample_is_shown_the_same_prompts_whatever_its_neighbours_and_padding(first):
-    chosen = Interaction(rounds=4, first=first)
+    chosen = PromptSimulation(rounds=4, first=first)
     answer = torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
     together = run(chosen, answer=answer)[0].asked
 
@@ -373,13 +384,13 @@ def test_prompts_of_an_image_and_rounds_of_a_prompt_draw_apart():
     answer = torch.full((2, 3, SIDE, SIDE), -1.0)
     box = run(UNCAPPED, **same)[0].asked[0]["boxes"]
     assert len(set(box[0, :, 0].tolist())) == 3
-    points = run(Interaction(rounds=7, first="point"), answer=answer, **same)[0].asked[-1]["points"]
+    points = run(PromptSimulation(rounds=7, first="point"), answer=answer, **same)[0].asked[-1]["points"]
     assert len({tuple(xy) for xy in points[0].flatten(0, 1).tolist()}) > 9
 
 
 def test_the_global_generator_is_left_alone():
     before = torch.get_rng_state()
-    run(Interaction(rounds=5, first="either"))
+    run(PromptSimulation(rounds=5, first="either"))
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -402,10 +413,10 @@ def test_two_interactions_train_every_weight(family):
     losses = [
         mask_loss(*answer, given["targets"], valid).total
         for first in ("point", "box")
-        for turn in interact(
-            partial(sam.decode, embedding), settings=Interaction(rounds=4, first=first), choose=1, **given
+        for round_ in simulate(
+            partial(sam.decode, embedding), settings=PromptSimulation(rounds=4, first=first), choose=1, **given
         )
-        for answer in turn.answers()
+        for answer in round_.answers()
     ]
     assert len(losses) == 4 + 5
     torch.stack(losses).sum().backward()
@@ -438,4 +449,4 @@ def test_two_interactions_train_every_weight(family):
 )
 def test_settings_that_make_no_sense_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        Interaction(**wrong)
+        PromptSimulation(**wrong)

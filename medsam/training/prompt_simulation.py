@@ -22,11 +22,11 @@ _BOX_DRAWS = 5
 # the paper's sizes are pixels of this input
 _PAPER_SIDE = 1024
 # rounds without a new point; fewer rounds than this and one before and between them have none
-_POINTLESS = 2
+_WITHOUT_POINT = 2
 
 
 @dataclass(frozen=True)
-class Interaction:
+class PromptSimulation:
     """What is shown in training.
 
     rounds: answers to one set of prompts. 1: the first prompt only; 11: the paper. Of 4 or more, two bring no new
@@ -59,7 +59,7 @@ class Interaction:
 
 
 @dataclass(frozen=True)
-class Turn:
+class Round:
     """The answer to one round of prompts.
 
     logits: (B, P, M, s, s). quality: (B, P, M), the predicted IoU. multimask: which masks `decode` was asked for:
@@ -88,47 +88,47 @@ class Turn:
         return torch.take_along_dim(logits, best, dim=2).squeeze(2)
 
 
-def interact(
+def simulate(
     decode: Callable[..., tuple[Tensor, Tensor]],
     targets: Tensor,
     boxes: Tensor,
     pixel: Tensor,
     bounds: Tensor,
     seeds: Tensor,
-    settings: Interaction,
+    settings: PromptSimulation,
     size: int,
     choose: int = 0,
-) -> Iterator[Turn]:
-    """Ask, look at the answer, ask again: `settings.rounds` turns, each decoded when it is asked for.
+) -> Iterator[Round]:
+    """Show a prompt, look at the masks, show another: `settings.rounds` rounds, each decoded when it is asked for.
 
-    decode: `Sam.decode` with its embedding filled in; called once a turn.
+    decode: `Sam.decode` with its embedding filled in; called once a round.
     targets: bool (B, P, s, s). boxes: (B, P, 4), half-open round the objects. Prompts that only pad P can hold anything
         finite.
     pixel: (B, 2), size of a stored pixel in model pixels. bounds: (B, 2), where the slice ends and padding begins.
     seeds: int64 (B,), one for each sample (and epoch). size: S.
     choose: seed of what is chosen once for the whole batch; give all processes the same, such as the global step.
 
-    Every turn keeps the earlier prompts and adds a point, uniform in what the previous turn's `chosen` mask has wrong,
+    Every round keeps the earlier prompts and adds a point, uniform in what the previous one's `chosen` mask has wrong,
     and that mask's logits as a mask prompt. Where nothing is wrong (or a first point finds an empty target), the point
-    is padding, label -1. No gradient goes back through points and mask prompts: a turn can be differentiated, and
+    is padding, label -1. No gradient goes back through points and mask prompts: a round can be differentiated, and
     freed, before the next is asked for.
     """
     uniform = _draws(seeds, targets.shape[1], _BOX_DRAWS + settings.rounds).to(targets.device)
     # ~: another stream than that of a sample whose seed happens to be the step
     coin, place = torch.rand(2, generator=_generator(~choose)).tolist()
     box_first = settings.first == "box" or (settings.first == "either" and coin < 0.5)
-    pointless = _pointless_rounds(settings.rounds, place)
+    without_point = rounds_without_point(settings.rounds, place)
 
     prompts: dict[str, Tensor] = {}
     points: list[Tensor] = []
     labels: list[Tensor] = []
-    turn: Turn | None = None
+    round_: Round | None = None
     for number in range(settings.rounds):
         draw = uniform[..., _BOX_DRAWS + number]
         multimask: bool | None = False
-        if turn is not None:
-            prompts["masks"] = turn.chosen()
-            if number not in pointless:
+        if round_ is not None:
+            prompts["masks"] = round_.chosen()
+            if number not in without_point:
                 xy, label = error_points(targets, prompts["masks"], draw, size)
                 points.append(xy)
                 labels.append(label)
@@ -142,12 +142,12 @@ def interact(
             labels.append(torch.where(found, 1, -1))
         if points:
             prompts |= {"points": torch.stack(points, dim=2), "point_labels": torch.stack(labels, dim=2)}
-        turn = Turn(*decode(**prompts, multimask=multimask), multimask)
-        yield turn
+        round_ = Round(*decode(**prompts, multimask=multimask), multimask)
+        yield round_
 
 
 def noisy_boxes(
-    boxes: Tensor, pixel: Tensor, bounds: Tensor, uniform: Tensor, settings: Interaction, size: int
+    boxes: Tensor, pixel: Tensor, bounds: Tensor, uniform: Tensor, settings: PromptSimulation, size: int
 ) -> Tensor:
     """Boxes (B, P, 4) with each edge moved as `settings` say, inside [0, bounds] and at least half a stored pixel wide.
 
@@ -222,7 +222,7 @@ def _generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed((seed ^ (seed >> 32) * 0x9E3779B1) & 0xFFFFFFFF)
 
 
-def _pointless_rounds(rounds: int, place: float) -> set[int]:
+def rounds_without_point(rounds: int, place: float) -> set[int]:
     """Which of the rounds 0 ... rounds - 1 bring no new point; place in [0, 1) says where the one at random is."""
-    points = rounds - 1 - _POINTLESS
+    points = rounds - 1 - _WITHOUT_POINT
     return {1 + int(place * points), rounds - 1} if points > 0 else set()

@@ -1,0 +1,189 @@
+"""What a training step and a validation step are given: slices, their structures and their prompts.
+
+Everything drawn at random is drawn from (seed, number of the draw): which of a slice's structures, how it is changed.
+Letters: B images, P prompts an image, V boxes a prompt in validation, S side of the model input, s of its logits.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import Dataset as MonaiDataset
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from medsam.data.manifest import Case
+from medsam.data.slices import ModelSlice, SliceItem, unpack
+from medsam.models.specs import ModelSpec
+from medsam.prompts.simulate import jittered, seeded
+from medsam.transforms.augment import AugmentSettings, RandAugmentd
+from medsam.transforms.frame import Frame
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Training: B images with P prompts each. valid: where the structure can still be seen, bool (B, P).
+
+    image: (B, 3, S, S). targets: bool (B, P, s, s). boxes: tight, (B, P, 4) in model pixels. pixel: (B, 2) model pixels
+    in a stored one, (x, y). bounds: (B, 2) how far the slice reaches in the model input, (x, y). seeds: (B,) for what
+    the prompts draw. names: "case, slice" of each image.
+    """
+
+    image: Tensor
+    targets: Tensor
+    boxes: Tensor
+    valid: Tensor
+    pixel: Tensor
+    bounds: Tensor
+    seeds: Tensor
+    names: tuple[str, ...]
+
+    def to(self, device: torch.device) -> Batch:
+        return _moved(self, device)
+
+
+@dataclass(frozen=True, eq=False)
+class ValidationSample:
+    """Validation: one slice with every structure and the boxes it is asked with.
+
+    image: (1, 3, S, S). masks: bool (P, h, w) stored pixels. boxes: (V, P, 4) model pixels, one set a jitter.
+    case: its place among the split's cases. structures: places among the data's structures, (P,).
+    """
+
+    image: Tensor
+    masks: Tensor
+    boxes: Tensor
+    frame: Frame
+    case: int
+    structures: tuple[int, ...]
+    name: str
+
+    def to(self, device: torch.device) -> ValidationSample:
+        return _moved(self, device)
+
+
+def _moved(batch: Any, device: torch.device) -> Any:
+    tensors = {f.name: getattr(batch, f.name) for f in fields(batch)}
+    moved = {name: value.to(device) for name, value in tensors.items() if isinstance(value, Tensor)}
+    return replace(batch, **moved)
+
+
+class TrainingSamples(Dataset[Batch]):
+    """(number of a slice, number of the draw) -> a batch of one. weights: how often each slice should be drawn."""
+
+    def __init__(
+        self,
+        data: MonaiDataset,
+        items: Sequence[SliceItem],
+        spec: ModelSpec,
+        augment: AugmentSettings | None,
+        masks_per_image: int,
+        seed: int,
+    ) -> None:
+        self.data, self.items, self.spec, self.masks_per_image, self.seed = data, items, spec, masks_per_image, seed
+        self.augment = None if augment is None else RandAugmentd(settings=augment)
+        counts = Counter(name for item in items for name in item.structures)
+        self.rarity = {name: 1 / count for name, count in counts.items()}
+        self.weights = np.array([sum(self.rarity[name] for name in item.structures) for item in items])
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, drawn: tuple[int, int]) -> Batch:
+        number, draw = drawn
+        item = self.items[number]
+        rng = np.random.default_rng([self.seed, draw])
+        image, masks = unpack(self.data[number])
+        masks = masks[self._chosen(item, rng)]
+        seed = int(rng.integers(2**63))
+        side = 4 * self.spec.embed_side
+        if self.augment is not None:
+            self.augment.set_random_state(seed=int(rng.integers(2**32)))
+            changed = self.augment({"image": image, "masks": masks})
+            if changed["masks"].flatten(1).any(1).any():  # otherwise everything was moved out of sight
+                image, masks = changed["image"], changed["masks"]
+        seen = ModelSlice.of(image, masks, self.spec.preprocess)
+        tight = seen.tight_boxes()
+        targets = seen.targets(side)
+        valid = torch.from_numpy(np.isfinite(tight).all(1)) & targets.flatten(1).any(1)
+        frame = seen.frame
+        rows, columns = frame.resized
+        high, wide = frame.upright
+        return Batch(
+            image=seen.image[None],
+            targets=targets[None],
+            boxes=torch.from_numpy(frame.boxes(np.nan_to_num(tight)))[None],
+            valid=valid[None],
+            pixel=torch.tensor([[columns / wide, rows / high]], dtype=torch.float32),
+            bounds=torch.tensor([[columns, rows]], dtype=torch.float32),
+            seeds=torch.tensor([seed]),
+            names=(f"{case_name(item.case)}, slice {item.index}",),
+        )
+
+    def _chosen(self, item: SliceItem, rng: np.random.Generator) -> np.ndarray:
+        """Which of the slice's structures are asked for, `masks_per_image` numbers."""
+        count, wanted = len(item.structures), self.masks_per_image
+        chances = np.array([self.rarity[name] for name in item.structures])
+        chances /= chances.sum()
+        if count >= wanted:
+            return np.sort(rng.choice(count, wanted, replace=False, p=chances))
+        return np.sort(np.concatenate([np.arange(count), rng.choice(count, wanted - count, p=chances)]))
+
+
+def collate(parts: Sequence[Batch]) -> Batch:
+    """Batches of one -> one."""
+    tensors = [f.name for f in fields(Batch) if f.name != "names"]
+    return Batch(
+        **{name: torch.cat([getattr(part, name) for part in parts]) for name in tensors},
+        names=tuple(name for part in parts for name in part.names),
+    )
+
+
+class ValidationSamples(Dataset[ValidationSample]):
+    """Slices with fixed boxes, one at a time."""
+
+    def __init__(
+        self,
+        data: MonaiDataset,
+        items: Sequence[SliceItem],
+        spec: ModelSpec,
+        cases: Sequence[str],
+        structures: Sequence[str],
+        jitter_px: Sequence[int],
+        seed: int,
+    ) -> None:
+        self.data, self.items, self.spec, self.jitter_px, self.seed = data, items, spec, jitter_px, seed
+        self.cases: Mapping[str, int] = {name: place for place, name in enumerate(cases)}
+        self.structures: Mapping[str, int] = {name: place for place, name in enumerate(structures)}
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, number: int) -> ValidationSample:
+        item = self.items[number]
+        image, masks = unpack(self.data[number])
+        seen = ModelSlice.of(image, masks, self.spec.preprocess)
+        boxes = []
+        for most in self.jitter_px:
+            for structure, tight in zip(item.structures, seen.tight_boxes().astype(int).tolist(), strict=True):
+                rng = seeded(self.seed, item.case.id, structure, item.index)
+                boxes.append(jittered(tuple(tight), most, seen.frame.stored, rng))
+        return ValidationSample(
+            image=seen.image[None],
+            masks=masks,
+            boxes=torch.from_numpy(seen.frame.boxes(np.array(boxes))).view(len(self.jitter_px), len(masks), 4),
+            frame=seen.frame,
+            case=self.cases[case_name(item.case)],
+            structures=tuple(self.structures[name] for name in item.structures),
+            name=f"{case_name(item.case)}, slice {item.index}",
+        )
+
+
+def case_name(case: Case) -> str:
+    """An id that no case of another data set has."""
+    return f"{case.dataset}/{case.id}"

@@ -1,46 +1,160 @@
-"""`medsam compare DIR_A DIR_B --out DIR`: is the second evaluation better, by how much, and how sure is that?"""
+"""`medsam compare`: evaluations side by side, or two in pairs.
+
+medsam compare DIR...                   one number for each data set, run, model and prompt
+medsam compare DIR_A DIR_B --out DIR    is the second better, by how much, and how sure is that?
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medsam.errors import PromptError, counted
+
 if TYPE_CHECKING:
     from medsam.evaluation.compare import Comparison
+    from medsam.evaluation.side_by_side import SideBySide
 
 _METRICS = ("dice", "iou", "nsd", "hd95_mm", "assd_mm")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `medsam compare`."""
-    parser.add_argument("a", type=Path, metavar="DIR_A", help="an evaluation: what `medsam evaluate --out` wrote")
     parser.add_argument(
-        "b", type=Path, metavar="DIR_B", help="another one on the same cases, or the same with other models"
+        "runs",
+        nargs="+",
+        metavar="DIR",
+        help="evaluations: what `medsam evaluate --out` wrote, on the same cases or with other models. Side by side, "
+        "NAME=DIR names one in the table, and NAME=DIR,DIR is one evaluated in parts",
     )
-    parser.add_argument("--model-a", metavar="NAME", help="model of DIR_A (default: the only one)")
-    parser.add_argument("--model-b", metavar="NAME", help="model of DIR_B (default: the only one)")
-    parser.add_argument("--prompt", metavar="P", help="prompt of both, such as box+5px (default: each one's first)")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="compare two in pairs: folder for tables, statistics and compare.html"
+    )
+    parser.add_argument(
+        "--prompt",
+        nargs="+",
+        action="extend",
+        metavar="P",
+        help="prompts such as box+5px (default: all; in pairs: one, and each one's first)",
+    )
     parser.add_argument("--metric", choices=_METRICS, default="dice", help="what to compare (default: dice)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the bootstrap (default: 0)")
-    parser.add_argument("--resamples", type=int, default=2000, metavar="N", help="of the bootstrap (default: 2000)")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for tables and compare.html")
-    parser.add_argument("--json", action="store_true", help="print compare.json on stdout instead of a table")
+    parser.add_argument("--json", action="store_true", help="print JSON on stdout instead of a table")
+    beside = parser.add_argument_group("side by side")
+    beside.add_argument("--by-structure", action="store_true", help="a row for each structure of each data set")
+    beside.add_argument("--csv", type=Path, metavar="FILE", help="write the table, a line for each number")
+    pairs = parser.add_argument_group("two in pairs, with --out")
+    pairs.add_argument("--model-a", metavar="NAME", help="model of the first DIR (default: the only one)")
+    pairs.add_argument("--model-b", metavar="NAME", help="model of the second DIR (default: the only one)")
+    pairs.add_argument("--seed", type=int, default=0, metavar="N", help="of the bootstrap (default: 0)")
+    pairs.add_argument("--resamples", type=int, default=2000, metavar="N", help="of the bootstrap (default: 2000)")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Compare, write, report. Raises InputError for everything a user can mend."""
+    """Compare, write, report. Raises InputError for everything a user can fix."""
+    if arguments.out is None:
+        if arguments.model_a or arguments.model_b:
+            raise PromptError("--model-a and --model-b are of a comparison in pairs: name its folder with --out.")
+        _side_by_side(arguments)
+        return
+    if len(arguments.runs) != 2:
+        raise PromptError(f"--out is for a comparison of two evaluations, not of {len(arguments.runs)}.")
+    if arguments.csv or arguments.by_structure:
+        raise PromptError("--csv and --by-structure are of evaluations side by side: leave --out out.")
+    if len(arguments.prompt or []) > 1:
+        raise PromptError("Two evaluations are compared by one --prompt at a time.")
+    _in_pairs(arguments)
+
+
+def _side_by_side(arguments: argparse.Namespace) -> None:
+    from medsam.evaluation.side_by_side import side_by_side
+    from medsam.files import write_text
+
+    found = side_by_side(
+        _named(arguments.runs),
+        metric=arguments.metric,
+        prompts=arguments.prompt or (),
+        by_structure=arguments.by_structure,
+    )
+    if arguments.csv is not None:
+        write_text(arguments.csv, found.as_csv())
+    if found.left_out:
+        what = counted(found.left_out, "case is", "cases are")
+        print(f"Note: {what} not in every run and left out.", file=sys.stderr)
+    if arguments.json:
+        print(json.dumps(found.as_dict(), indent=2, allow_nan=False))
+    else:
+        _print_side_by_side(found)
+        if arguments.csv is not None:
+            print(f"wrote {arguments.csv}")
+
+
+def _named(texts: list[str]) -> dict[str, list[Path]]:
+    """Name -> folders, of "DIR", "NAME=DIR" and "NAME=DIR,DIR". Raises PromptError for one name of two runs."""
+    found: dict[str, list[Path]] = {}
+    for text in texts:
+        name, equals, folders = text.partition("=")
+        if Path(text).exists() or not equals:
+            name, folders, parts = Path(text).resolve().name, text, [Path(text)]
+        else:
+            parts = [Path(folder) for folder in folders.split(",")]
+        if name in found:
+            raise PromptError(f"Two evaluations are called {name}: name them, as in NAME={folders}.")
+        found[name] = parts
+    return found
+
+
+def _print_side_by_side(found: SideBySide) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    digits = 2 if found.metric.endswith("_mm") else 3
+    by_structure = any(structure for _, structure in found.rows)
+    table = Table(box=None, pad_edge=False)
+    table.add_column(f"{found.metric}: set", overflow="fold")
+    if by_structure:
+        table.add_column("structure", overflow="fold")
+    for column in found.columns:
+        # a line for each word: many columns fit beside each other
+        words = [word for word in (column.run, column.model, column.prompt) if word is not None]
+        table.add_column(escape("\n".join(words)), justify="right", overflow="fold")
+    for first, _ in found.gains:
+        column = found.columns[first]
+        table.add_column(escape(f"gain\n{column.model}\n{column.prompt}"), justify="right", overflow="fold")
+    rows: list[tuple[tuple[str, str], tuple[float, ...], str | None]] = [
+        ((name or "all", structure), values, None) for (name, structure), values in found.rows.items()
+    ]
+    if len({name for name, _ in found.rows}) > 1:
+        rows.append((("mean of sets", ""), found.means, "bold"))
+    for names, values, style in rows:
+        gains = [values[second] - values[first] for first, second in found.gains]
+        cells = ["-" if math.isnan(value) else f"{value:.{digits}f}" for value in values]
+        cells += ["-" if math.isnan(gain) else f"{gain:+.{digits}f}" for gain in gains]
+        table.add_row(*map(escape, names if by_structure else names[:1]), *cells, style=style)
+    # a file or pipe has no width: do not fold the numbers there
+    wide = 60 + 2 * sum(len(column.name) + 3 for column in found.columns)
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else max(160, wide))
+    console.print(table)
+    for column in found.columns:
+        if not math.isnan(column.encoder_calls):
+            seconds = "" if math.isnan(column.seconds) else f", {column.seconds:.1f} s"
+            text = f"{column.name}: {column.encoder_calls:.0f} encoder calls{seconds}, {column.prompts} prompts"
+            console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _in_pairs(arguments: argparse.Namespace) -> None:
     from medsam.evaluation.compare import compare
     from medsam.evaluation.report import write_comparison
 
     comparison = compare(
-        arguments.a,
-        arguments.b,
+        *map(Path, arguments.runs),
         model_a=arguments.model_a,
         model_b=arguments.model_b,
-        prompt=arguments.prompt,
+        prompt=arguments.prompt[0] if arguments.prompt else None,
         metric=arguments.metric,
         seed=arguments.seed,
         resamples=arguments.resamples,

@@ -33,7 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "everything": ("medsam.cli.everything", "all masks of a slice or volume, from a grid of clicks or boxes"),
     "evaluate": ("medsam.cli.evaluate", "zero-shot scores against reference masks, with tables and a report"),
-    "compare": ("medsam.cli.compare", "paired comparison of two evaluations"),
+    "compare": ("medsam.cli.compare", "evaluations side by side, or two in pairs"),
     "fit": ("medsam.cli.train", "fine-tune a model on a manifest: --config configs/train/*.yaml"),
     "validate": ("medsam.cli.train", "score a run's model on its validation cases"),
     "test": ("medsam.cli.train", "score a run's model on its test cases"),

@@ -88,3 +88,44 @@ def test_help_offers_every_metric_there_is_a_better_end_to(capsys: pytest.Captur
     with pytest.raises(SystemExit):
         main(["compare", "--help"])
     assert "{" + ",".join(HIGHER_IS_BETTER) + "}" in capsys.readouterr().out
+
+
+def test_side_by_side_without_a_folder_for_pairs(
+    runs: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "table.csv"
+    assert main(["compare", f"old={runs[0]}", runs[1], "--by-structure", "--csv", str(table)]) == 0
+    said = capsys.readouterr()
+    assert said.err == "Note: 1 case is not in every run and left out.\n"
+    lines = [" ".join(line.split()) for line in said.out.splitlines()]
+    assert lines[:3] == [
+        "old second gain",
+        "litemedsam filled-box litemedsam litemedsam",
+        "dice: set structure box box box box",
+    ]
+    assert lines[3] == "all left_kidney[1] 0.800 0.500 0.850 +0.050"
+    assert lines[4] == "old, litemedsam, box: 6 encoder calls, 6.0 s, 6 prompts"
+    assert lines[-1] == f"wrote {table}"
+    assert table.read_text().splitlines()[:2] == [
+        "set,structure,run,model,prompt,dice",
+        ",left_kidney[1],old,litemedsam,box,0.8",
+    ]
+    assert main(["compare", *runs, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["mean_of_sets"] == pytest.approx([0.8, 0.5, 0.85])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["a", "a"], "Two evaluations are called a"),
+        (["a", "b", "c", "--out", "x"], "of two evaluations, not of 3"),
+        (["a", "b", "--model-a", "sam"], "comparison in pairs"),
+        (["a", "b", "--out", "x", "--csv", "y.csv"], "side by side"),
+        (["a", "b", "--out", "x", "--prompt", "box", "point"], "one --prompt at a time"),
+        (["nowhere"], "does not exist"),
+    ],
+)
+def test_what_does_not_go_together_is_said(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", *arguments]) == 2
+    assert said in capsys.readouterr().err

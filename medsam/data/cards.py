@@ -61,6 +61,11 @@ class Card:
     not_checked: tuple[str, ...]
     path: Path
 
+    @property
+    def modality(self) -> str | None:
+        """The one modality of all its cases, if there is one."""
+        return self.modalities[0] if len(self.modalities) == 1 else None
+
 
 @dataclass(frozen=True)
 class RecipeResult:
@@ -227,18 +232,16 @@ def build(card: Card, root: str | Path) -> RecipeResult:
     twins = sorted({name for name in ids if ids.count(name) > 1})
     if twins:
         raise InputError(f"{card.name}: the recipe makes several cases with the id {twins[0]!r}.")
-    modality = card.modalities[0] if len(card.modalities) == 1 else None
     notes = f"{card.title}. Reference: {card.reference}. Licence: {card.licence}."
-    return RecipeResult(Manifest(card.name, modality, card.labels, tuple(cases), notes), tuple(without))
+    return RecipeResult(Manifest(card.name, card.modality, card.labels, tuple(cases), notes), tuple(without))
 
 
 def _with_labels(manifest: Manifest, card: Card) -> Manifest:
     """A foreign manifest under the card's name and label map; its modality where the file has none."""
     from dataclasses import replace
 
-    modality = card.modalities[0] if len(card.modalities) == 1 else None
     cases = [
-        replace(case, labels=card.labels, dataset=card.name, modality=case.modality or modality)
+        replace(case, labels=card.labels, dataset=card.name, modality=case.modality or card.modality)
         for case in manifest.cases
     ]
     return replace(manifest, cases=tuple(cases))
@@ -264,7 +267,7 @@ def _follow(rule: Mapping[str, Any], card: Card, root: Path) -> Iterator[Case | 
             yield path
             continue
         row = {"id": name, "image": str(path), "labels": _labels_of(rule, card, values, root, where)}
-        row |= {"modality": card.modalities[0] if len(card.modalities) == 1 else None}
+        row["modality"] = card.modality
         row |= {key: _fill(rule[key], values, where) for key in _FILLED_KEYS if key in rule}
         row |= {key: rule[key] for key in _FIXED_KEYS if key in rule}
         yield case_of(row | _label_entry(label, row["labels"], where), root, card.name, where)

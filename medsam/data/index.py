@@ -34,8 +34,6 @@ from medsam.io.structure_names import plain_name
 _SUFFIXES = tuple(suffix for one in FORMATS for suffix in one.suffixes if suffix not in (".hdr", ".img"))
 # remarks of one kind that are listed in full
 _MOST = 10
-# a file whose name does not say what it is holds a label where it has no more numbers than this
-_FEW = 64
 
 
 @dataclass(frozen=True)
@@ -72,12 +70,7 @@ def index_folder(
     found = _Index(name or _text(folder.resolve().name), modality, dict(labels or {}), threshold)
     if labels and len(labels) == 1:
         found.unnamed = next(iter(labels))
-    tree = list_tree(folder)
-    found.remarks += [f"{sentence} It is left out" for sentence in tree.refused]
-    _add_dicom(found, folder, tree.series)
-    _add_files(found, folder, {path for one in tree.series for path in one.files}, progress)
-    if not found.cases:
-        raise InputError(f"{folder} holds no scan that can be read ({'; '.join(found.remarks) or 'no file fits'}).")
+    _add_scans(found, folder, progress)
     if labels is None:
         _name_values(found)
     else:
@@ -88,6 +81,15 @@ def index_folder(
     if all(case.label is None for case in found.cases):
         found.remarks.append("no case has a label; masks may be named in a way that is not known here")
     return IndexResult(_manifest(found), tuple(found.remarks))
+
+
+def _add_scans(found: _Index, folder: Path, progress: Callable[[int, int], None] | None) -> None:
+    tree = list_tree(folder)
+    found.remarks += [f"{sentence} It is left out" for sentence in tree.refused]
+    _add_dicom(found, folder, tree.series)
+    _add_files(found, folder, {path for one in tree.series for path in one.files}, progress)
+    if not found.cases:
+        raise InputError(f"{folder} holds no scan that can be read ({'; '.join(found.remarks) or 'no file fits'}).")
 
 
 def _manifest(found: _Index) -> Manifest:
@@ -280,18 +282,7 @@ def _add_files(
 ) -> None:
     paths = {path.relative_to(folder): path for path in _walk(found, folder, dicom)}
 
-    def is_mask(relative: PurePath) -> bool:
-        try:
-            seen = found.look(folder / relative)
-        except InputError:
-            return False
-        return (
-            bool(seen.names)
-            or seen.threshold is not None
-            or (len(seen.values) <= _FEW and all(value > 0 for value in seen.values))
-        )
-
-    paired = pair_files(paths, is_mask)
+    paired = pair_files(paths, lambda relative: _is_mask(found, folder / relative))
     found.remarks += paired.remarks
     unread: list[str] = []
     several: list[str] = []
@@ -312,29 +303,43 @@ def _add_files(
         found.remarks.append(f"not paired, because their sizes differ: {some}")
 
 
+def _is_mask(found: _Index, path: Path) -> bool:
+    """Whether a file whose name does not say what it is holds a label."""
+    try:
+        return found.look(path).looks_like_label
+    except InputError:
+        return False
+
+
 def _add_pair(found: _Index, folder: Path, pair: Pair, unread: list[str], several: list[str]) -> None:
     """A case; several, where a scan has several label maps of many structures."""
     image = folder / pair.image
     split = next((part for part in map(split_of_folder, pair.image.parts[:-1]) if part), None)
     by_name = _readable(found, folder, pair, unread)
+    labels = _labels_of(found, pair, by_name, unread, several)
+    for path, label in labels:
+        found.add(path, image, label, split=split)
+    if not labels:
+        found.add(Path(pair.id), image, None, split=split)
+
+
+def _labels_of(
+    found: _Index, pair: Pair, by_name: Mapping[str, Sequence[Path]], unread: list[str], several: list[str]
+) -> list[tuple[Path, Label]]:
+    """(id as a path, label) of each case that a scan makes: its masks together, and each of its label maps."""
     maps = {name: paths for name, paths in by_name.items() if not all(found.look(path).binary for path in paths)}
     masks = {name: tuple(paths) for name, paths in by_name.items() if name not in maps}
-    if masks:
-        found.add(Path(pair.id), image, _mask_label(found, masks), split=split)
-    single = {name: paths[0] for name, paths in maps.items() if len(paths) == 1}
+    labels: list[tuple[Path, Label]] = [(Path(pair.id), _mask_label(found, masks))] if masks else []
+    alone = len(by_name) == 1
     for name, paths in maps.items():
-        if name not in single:
+        if len(paths) > 1:
             some = ", ".join(path.name for path in paths)
             unread.append(f"{pair.image}: {some} hold several structures each and cannot be united. Left out")
-    if not masks and not single:
-        found.add(Path(pair.id), image, None, split=split)
-    if len(by_name) == 1:
-        for path in single.values():
-            found.add(Path(pair.id), image, path, split=split)
-        return
-    for name, path in single.items():
-        several.append(f"{pair.image} has several label maps; {path.name} makes a case of its own")
-        found.add(Path(f"{pair.id}_{name or 'map'}"), image, path, split=split)
+            continue
+        if not alone:
+            several.append(f"{pair.image} has several label maps; {paths[0].name} makes a case of its own")
+        labels.append((Path(pair.id) if alone else Path(f"{pair.id}_{name or 'map'}"), paths[0]))
+    return labels
 
 
 def _mask_label(found: _Index, masks: Mapping[str, tuple[Path, ...]]) -> Label:

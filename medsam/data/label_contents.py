@@ -12,6 +12,9 @@ from medsam.io.formats import PICTURE
 from medsam.io.label_picture import read_label_picture
 from medsam.io.labels import label_kind, structures_in
 
+# a file whose name does not say what it is holds a label where it has no more numbers than this
+_FEW = 64
+
 
 @dataclass(frozen=True)
 class LabelContents:
@@ -29,6 +32,12 @@ class LabelContents:
     def binary(self) -> bool:
         """Whether it is one mask."""
         return not self.names and (self.threshold is not None or len(self.values) <= 1)
+
+    @property
+    def looks_like_label(self) -> bool:
+        """Whether a file that holds this is a label even where its name does not say so."""
+        few = len(self.values) <= _FEW and all(value > 0 for value in self.values)
+        return bool(self.names) or self.threshold is not None or few
 
 
 def read_contents(path: Path, threshold: float | None) -> LabelContents:

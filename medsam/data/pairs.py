@@ -136,12 +136,14 @@ class _Matcher:
         self.images = [image for image in self.images if image.role != "label"]
         self._index()
         for one in found:
-            fits = (
-                _closest(one.file, fit[0]) for relation in (self._equal, self._longer) for fit in relation(one.file)
-            )
-            images = next(filter(None, fits), None) or [image for image in one.scans if image.role != "label"]
+            images = self._images_of(one)
             if images:
                 self._give(one.file, images, one.structure, one.number)
+
+    def _images_of(self, one: _Unmarked) -> list[Named]:
+        relations = (self._equal, self._longer)
+        fits = (_closest(one.file, fit[0]) for relation in relations for fit in relation(one.file))
+        return next(filter(None, fits), None) or [image for image in one.scans if image.role != "label"]
 
     def _unmarked(
         self, file: Named, unnamed: dict[PurePath, list[Named]], is_mask: Callable[[PurePath], bool]
@@ -150,7 +152,7 @@ class _Matcher:
         folder = file.path.parent
         namesakes = [i for i in self._keys[file.words] if i.path.parent != folder]
         longer = [fit for fit in self._longer(file) if _closest(file, fit[0])]
-        scans = [image for image in unnamed.get(folder, ()) if image is not file] or self._called_like(folder)
+        scans = self._unnamed_scans(file, unnamed)
         lone = len(scans) == 1 and bool(file.key)
         is_twin = self._is_mask_of_twin(file, is_mask)
         if not (is_twin or ((namesakes or longer or lone) and is_mask(file.path))):
@@ -159,8 +161,12 @@ class _Matcher:
         structure = "" if is_twin else longer[0][1] if longer else stem(file.path) if lone else folder.name
         return _Unmarked(file, structure, longer[0][2] if longer else "", scans)
 
-    def _called_like(self, folder: PurePath) -> list[Named]:
-        """Scans beside a folder that have its name."""
+    def _unnamed_scans(self, file: Named, unnamed: dict[PurePath, list[Named]]) -> list[Named]:
+        """Scans that need no name: the others in its folder that are called T1 alone, or else one called like that."""
+        folder = file.path.parent
+        others = [image for image in unnamed.get(folder, ()) if image is not file]
+        if others:
+            return others
         alike = self._keys.get(words_of(folder.name), [])
         return [image for image in alike if image.path.parent == folder.parent and stem(image.path) == folder.name]
 
@@ -289,10 +295,14 @@ class _Matcher:
         if further:
             self.remarks.append(f"{further} further channels (_0001, ...) left out; the first stands for the scan")
 
+    def _free(self) -> list[Named]:
+        """Images without a label that are not left out."""
+        return [image for image in self.images if image.path not in self.found and image.path not in self.dropped]
+
     def by_number(self) -> None:
         """Folders of images and of labels whose names are the same but for words that never change."""
         groups: dict[tuple[PurePath, PurePath], list[tuple[Named, Named]]] = defaultdict(list)
-        free = [i for i in self.images if i.path not in self.found and i.path not in self.dropped]
+        free = self._free()
         varying: dict[tuple[PurePath, Words], list[Named]] = defaultdict(list)
         for image, key in zip(free, _varying(free), strict=True):
             varying[image.path.parent, key].append(image)

@@ -48,26 +48,23 @@ def assign(cases: Sequence[Case], folder: Path | None = None) -> Assigned:
     if all(case.patient_stated for case in cases):
         return Assigned(tuple(cases), (), {})
     groups = _groups(cases, relative_images(cases, folder), ids=folder is None)
-    sets = _Sets(len(cases))
-    for _, members, _ in groups:
-        for place in members:
-            sets.join(members[0], place)
+    sets = _joined(groups, len(cases))
     labelled = _labelled(groups, sets)
-    taken = {case.patient for case in cases if case.patient_stated}
+    taken = _stated(cases)
     found = [case.patient for case in cases]
     joined: dict[str, tuple[int, ...]] = {}
     hows: Counter[str] = Counter()
     everyone = sets.all().items()
     for first, members in sorted(everyone, key=lambda entry: min(cases[place].id for place in entry[1])):
         silent = [place for place in members if not cases[place].patient_stated]
-        stated = sorted({cases[place].patient for place in members if cases[place].patient_stated})
+        stated = _stated([cases[place] for place in members])
         if not silent:
             continue
         if len(members) == 1:
             found[first] = _free(cases[first].id, taken)
             continue
         label, how = labelled[first]
-        name = stated[0] if stated else _free(label, taken)
+        name = min(stated) if stated else _free(label, taken)
         taken.add(name)
         for place in silent:
             found[place] = name
@@ -75,6 +72,20 @@ def assign(cases: Sequence[Case], folder: Path | None = None) -> Assigned:
         hows[how] += len(silent)
     named = [replace(case, patient=who, patient_stated=True) for case, who in zip(cases, found, strict=True)]
     return Assigned(tuple(named), tuple(_remarks(cases, joined, hows)), joined)
+
+
+def _stated(cases: Iterable[Case]) -> set[str]:
+    """The patients that cases name themselves."""
+    return {case.patient for case in cases if case.patient_stated}
+
+
+def _joined(groups: Sequence[tuple[str, list[int], str]], count: int) -> _Sets:
+    """Places that any group joins, in one set."""
+    sets = _Sets(count)
+    for _, members, _ in groups:
+        for place in members:
+            sets.join(members[0], place)
+    return sets
 
 
 def _labelled(groups: Sequence[tuple[str, list[int], str]], sets: _Sets) -> dict[int, tuple[str, str]]:

@@ -84,7 +84,8 @@ def index_slices(
     progress: called with (cases done, cases).
     Raises InputError naming the cases that cannot be read, and for a structure that no label names.
     """
-    found: list[tuple[Case, list[SliceItem]]] = []
+    items: list[SliceItem] = []
+    empty: list[str] = []
     broken: list[str] = []
     not_hu: list[str] = []
     digest = hashlib.sha256()
@@ -92,29 +93,28 @@ def index_slices(
     for number, case in enumerate(cases):
         if progress is not None:
             progress(number, len(cases))
-        fingerprint = case.fingerprint()
+        fingerprint, chosen = case.fingerprint(), case.window or window
         try:
-            fixed_window(case.window or window)
+            fixed_window(chosen)
             about = _counts(case, fingerprint, axis, folder)
         except (InputError, PromptError) as error:
             broken.append(f"  {error}" if case.id in str(error) else f"  {case.id}: {error}")
             continue
-        if about.pop("not_hu") and (case.window or window) == "auto":
+        if about.pop("not_hu") and chosen == "auto":
             not_hu.append(case.id)
         known |= about["counts"].keys()
         digest.update(json.dumps([case.id, about], sort_keys=True).encode())
-        there = _structures_on_slices(about["counts"], structures, min_pixels)
-        keys = {
-            index: hashlib.sha256(repr((_FORMAT, fingerprint, index, names, axis, window)).encode()).hexdigest()
-            for index, names in there.items()
-        }
-        found.append((case, [SliceItem(case, n, names, axis, window, keys[n]) for n, names in there.items()]))
+        of_case = []
+        for index, names in _structures_on_slices(about["counts"], structures, min_pixels).items():
+            key = hashlib.sha256(repr((_FORMAT, fingerprint, index, names, axis, window)).encode()).hexdigest()
+            of_case.append(SliceItem(case, index, names, axis, window, key))
+        items += of_case
+        if not of_case:
+            empty.append(case.id)
     if progress is not None:
         progress(len(cases), len(cases))
-    _refuse(broken, len(cases), [name for name in structures or () if name not in known], known)
-    items = tuple(item for _, of_case in found for item in of_case)
-    empty = tuple(case.id for case, of_case in found if not of_case)
-    return SliceIndex(items, empty, digest.hexdigest(), tuple(not_hu))
+    _refuse(broken, len(cases), structures or (), known)
+    return SliceIndex(tuple(items), tuple(empty), digest.hexdigest(), tuple(not_hu))
 
 
 def _structures_on_slices(
@@ -126,8 +126,9 @@ def _structures_on_slices(
     return {index: tuple(name for name in wanted if counts[name].get(index, 0) >= min_pixels) for index in slices}
 
 
-def _refuse(broken: Sequence[str], cases: int, unknown: Sequence[str], known: Collection[str]) -> None:
+def _refuse(broken: Sequence[str], cases: int, structures: Sequence[str], known: Collection[str]) -> None:
     """Raise InputError for cases that cannot be read, and for structures that no label names."""
+    unknown = [name for name in structures if name not in known]
     if broken:
         raise InputError(
             f"{len(broken)} of {counted(cases, 'case')} cannot be read:\n" + "\n".join(broken[:20]) + "\n"

@@ -155,34 +155,41 @@ def case_structures(case: Case) -> set[str]:
 
 def _stratified(tags: Mapping[str, Collection[str]], sizes: Sequence[int], rng: np.random.Generator) -> dict[str, int]:
     """Patient -> part, `sizes[part]` patients each."""
-    total = sum(sizes)
-    free = list(sizes)
-    left = {patient: set(found) for patient, found in tags.items()}
-    counts = Counter(tag for found in left.values() for tag in found)
-    lack = {tag: [count * size / total for size in sizes] for tag, count in counts.items()}
-    order = list(left)
+    parts = _Parts(tags, sizes, rng)
+    order = list(tags)
     rng.shuffle(order)
-    parts: dict[str, int] = {}
-
-    def place(patient: str, wish: Sequence[float]) -> None:
-        # the part that lacks the tag most; then the one with most room, in share; then the dice
-        open_parts = [part for part in range(len(sizes)) if free[part] > 0]
-        part = max(open_parts, key=lambda n: (round(wish[n], 9), free[n] / sizes[n], rng.random()))
-        parts[patient] = part
-        free[part] -= 1
-        for tag in left.pop(patient):
-            lack[tag][part] -= 1
-
-    while left:
-        remaining = Counter(tag for found in left.values() for tag in found)
+    while parts.left:
+        remaining = Counter(tag for found in parts.left.values() for tag in found)
         if not remaining:
-            for patient in [patient for patient in order if patient in left]:
-                place(patient, [0.0] * len(sizes))
+            for patient in [patient for patient in order if patient in parts.left]:
+                parts.place(patient, [0.0] * len(sizes))
             break
         rarest = min(sorted(remaining), key=lambda tag: remaining[tag])
-        for patient in [patient for patient in order if patient in left and rarest in left[patient]]:
-            place(patient, lack[rarest])
-    return parts
+        for patient in [patient for patient in order if patient in parts.left and rarest in parts.left[patient]]:
+            parts.place(patient, parts.lack[rarest])
+    return parts.part_of
+
+
+class _Parts:
+    """Parts that are being filled. left: patients without one -> their tags. lack: tag -> how many each part lacks."""
+
+    def __init__(self, tags: Mapping[str, Collection[str]], sizes: Sequence[int], rng: np.random.Generator) -> None:
+        self.sizes, self.free, self.rng = sizes, list(sizes), rng
+        self.left = {patient: set(found) for patient, found in tags.items()}
+        counts = Counter(tag for found in self.left.values() for tag in found)
+        total = sum(sizes)
+        self.lack = {tag: [count * size / total for size in sizes] for tag, count in counts.items()}
+        self.part_of: dict[str, int] = {}
+
+    def place(self, patient: str, wish: Sequence[float]) -> None:
+        """Give a patient to a part. wish: how much each part wants one like that."""
+        # the part that lacks the tag most; then the one with most room, in share; then the dice
+        open_parts = [part for part in range(len(self.sizes)) if self.free[part] > 0]
+        part = max(open_parts, key=lambda n: (round(wish[n], 9), self.free[n] / self.sizes[n], self.rng.random()))
+        self.part_of[patient] = part
+        self.free[part] -= 1
+        for tag in self.left.pop(patient):
+            self.lack[tag][part] -= 1
 
 
 def _assigned(manifest: Manifest, chosen: Mapping[str, Split]) -> Manifest:

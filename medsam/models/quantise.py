@@ -54,10 +54,7 @@ def quantise_encoder(source: Path, images: Iterable[np.ndarray], target: Path) -
     """
     import onnx
 
-    try:
-        model = onnx.load(source)
-    except Exception as error:  # protobuf's own errors have no public base
-        raise CheckpointError(f"{source} cannot be read as an ONNX graph ({type(error).__name__}: {error}).") from error
+    model = _read_graph(source)
     graph = model.graph
     matrices = {tensor.name: tensor for tensor in graph.initializer if len(tensor.dims) == 2}
     products = [node for node in graph.node if node.op_type == "MatMul" and node.input[1] in matrices]
@@ -76,16 +73,29 @@ def quantise_encoder(source: Path, images: Iterable[np.ndarray], target: Path) -
     nodes = [_column_scales(graph, onnx.numpy_helper.to_array(matrices[name]), name) for name in weights]
     for node in graph.node:
         nodes += [*before.get(node.name, ()), node]
+    _replace_nodes(graph, nodes)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with write_whole(target) as part:
+        onnx.save(model, part, format="protobuf")
+
+
+def _read_graph(source: Path) -> Any:
+    import onnx
+
+    try:
+        return onnx.load(source)
+    except Exception as error:  # protobuf's own errors have no public base
+        raise CheckpointError(f"{source} cannot be read as an ONNX graph ({type(error).__name__}: {error}).") from error
+
+
+def _replace_nodes(graph: Any, nodes: Sequence[Any]) -> None:
+    """Give a graph these nodes, and leave out the tensors that none of them reads."""
     del graph.node[:]
     graph.node.extend(nodes)
     used = {name for node in nodes for name in node.input} | {output.name for output in graph.output}
     kept = [tensor for tensor in graph.initializer if tensor.name in used]
     del graph.initializer[:]
     graph.initializer.extend(kept)
-
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with write_whole(target) as part:
-        onnx.save(model, part, format="protobuf")
 
 
 def _round_trip(graph: Any, name: str, low: float, high: float) -> list[Any]:

@@ -180,7 +180,7 @@ def test_one_bad_file_is_named_and_does_not_stop_the_rest(tmp_path):
         "masks/c.png: it holds",
         "masks/d.png leads nowhere",
         "masks/e.png is no file (a folder, a pipe or a device)",
-        "for pictures that are masks of one structure pass --threshold",
+        "for pictures that are masks of one structure pass `threshold`",
     ):
         assert sentence in said
     write_manifest(found.manifest, tmp_path / "m.json")

@@ -7,7 +7,7 @@ MedSAMError
 ├── PromptError             the box, point or mask
 ├── CheckpointError         the weights
 ├── AssetError              a download or the cache
-└── Cancelled               nothing is wrong: somebody ended the job
+└── Cancelled               nothing is wrong: the caller ended the job
 
 A message says what is wrong, where (file, DICOM tag number and name, or which prompt) and what to do.
 It never holds a patient's name, number or date of birth. Where an argument is to be changed, the message names it as

@@ -1,4 +1,4 @@
-"""Writing files whole: one appears under its name complete or not at all, whoever else writes at the same time."""
+"""Writing files whole: one appears under its name complete or not at all, whatever else is written at the same time."""
 
 from __future__ import annotations
 

@@ -23,13 +23,13 @@ _FIRST, _EVERY = 5.0, 30.0
 
 
 class ProgressCallback(Protocol):
-    """Called with (done, total); total is None while nobody knows it. What it raises ends the job, see `Cancelled`."""
+    """Called with (done, total); total is None while it is not known. What it raises ends the job, see `Cancelled`."""
 
     def __call__(self, done: int, total: int | None, /) -> None: ...
 
 
 def on_terminal() -> bool:
-    """Whether somebody watches stderr."""
+    """Whether stderr is a terminal that a person watches."""
     from rich.console import Console
 
     return Console(stderr=True).is_terminal

@@ -274,7 +274,7 @@ def hub_download(
         watched = on_terminal()
         logged = contextlib.nullcontext() if quiet or watched else progress_lines(source.filename)
         with _hub_bars(utils, quiet or not watched), logged:
-            # not into the Hub's cache: 375 MB twice on the disk help nobody
+            # not into the Hub's cache: 375 MB need not be on the disk twice
             path = huggingface_hub.hf_hub_download(**where, local_dir=scratch / "hub")
     except AssetError:
         raise

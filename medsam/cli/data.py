@@ -183,7 +183,7 @@ def _split(arguments: argparse.Namespace) -> None:
         raise InputError("--folds K and --fold N go together.")
     if arguments.folds is not None and arguments.test is not None:
         raise InputError("--test does not go with --folds: each fold is a test part of its own.")
-    # a manifest that is split wrongly is what this mends, so it may be read
+    # a manifest that is split wrongly is what this fixes, so it may be read
     manifest = parse_manifest(arguments.manifest)
     assigned = assign(manifest.cases)
     manifest = replace(manifest, cases=assigned.cases)
@@ -248,7 +248,7 @@ def _recipe(arguments: argparse.Namespace) -> None:
         raise InputError(f"With --all, --root is a folder that exists, not {arguments.root}.")
     if arguments.out.exists() and not arguments.out.is_dir():
         raise InputError(f"With --all, --out is a folder, and {arguments.out} is a file.")
-    # the folder must bear the set's name: templates such as images/*.png fit many a stranger
+    # the folder must bear the set's name: templates such as images/*.png fit other data sets too
     there = [card for card in list_cards() if card.recipe and (arguments.root / card.folder).is_dir()]
     if not there:
         raise InputError(f"{arguments.root} holds no folder of a known data set.")

@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
     from medsam.io.save import check_folder
     from medsam.transforms.intensity import fixed_window
 
-    fixed_window(arguments.window)  # a wrong one is told before seconds go into loading a model
+    fixed_window(arguments.window)  # a wrong one is reported before seconds go into loading a model
     check_folder(arguments.out)
     cases = _cases(arguments)
 

@@ -46,7 +46,7 @@ _PURPOSE = {
 
 
 class ParityError(RuntimeError):
-    """An exported graph does not answer as torch does. No user can mend that, so it is none of `MedSAMError`."""
+    """An exported graph differs from torch. No user can fix that, so it is none of `MedSAMError`."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,15 +75,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Export, compare, write, report. Raises MedSAMError subclasses for everything a user can mend."""
-    import onnxruntime  # noqa: F401  told as a missing extra before seconds go into loading a model
+    """Export, compare, write, report. Raises MedSAMError subclasses for everything a user can fix."""
+    import onnxruntime  # noqa: F401  a missing extra is reported before seconds go into loading a model
 
     from medsam.io.save import check_folder
     from medsam.models.build import load_model
 
     folder = arguments.out.expanduser()
     check_folder(folder)
-    _old_files(folder)  # what is in the way is told before minutes go by
+    _old_files(folder)  # what is in the way is reported before minutes go by
     sam = load_model(arguments.model)
     with _made(folder):
         # the report moves last: it stands for all of them

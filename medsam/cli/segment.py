@@ -104,7 +104,7 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Segment, write, report. Raises MedSAMError subclasses for everything a user can mend."""
+    """Segment, write, report. Raises MedSAMError subclasses for everything a user can fix."""
     from rich.console import Console
 
     from medsam.io.load import load_volume

@@ -165,9 +165,9 @@ def _listed(value: Any) -> list[Any]:
 def _check_rule(rule: object, where: str) -> None:
     if not isinstance(rule, dict) or not ("image" in rule or set(rule) == {"manifest"}):
         raise InputError(f"{where}: a rule of `recipe` needs an `image`, or is `manifest: FILE` alone.")
-    strange = set(rule) - {*_FILLED_KEYS, *_FIXED_KEYS, *_OTHER_KEYS, "manifest"}
-    if strange:
-        raise InputError(f"{where}: a rule of `recipe` has the unknown key {', '.join(sorted(strange))}.")
+    unknown = set(rule) - {*_FILLED_KEYS, *_FIXED_KEYS, *_OTHER_KEYS, "manifest"}
+    if unknown:
+        raise InputError(f"{where}: a rule of `recipe` has the unknown key {', '.join(sorted(unknown))}.")
     if "image" in rule:
         _pattern(rule["image"], where)
         _check_image_rule(rule, where)

@@ -32,7 +32,7 @@ Label = Path | dict[str, tuple[Path, ...]]
 class Case:
     """One scan and its reference.
 
-    id: unique in the manifest and fit for a file name. patient: whose scan it is; the id when nobody said, and then
+    id: unique in the manifest and fit for a file name. patient: whose scan it is; the id when none is given, and then
         patient_stated is False.
     label: a file, or structure -> files of binary masks (several files of one structure are joined).
     split: None when not assigned. modality: DICOM code; overrides what the file says. window: as for

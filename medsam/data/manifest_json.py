@@ -1,6 +1,6 @@
 """Manifests as files.
 
-Three layouts are read, told apart by what the file says: our own (`cases`), a Medical Segmentation Decathlon
+Three layouts are read, recognised by the file's content: our own (`cases`), a Medical Segmentation Decathlon
 `dataset.json` (`training`), and an nnU-Net raw data set (`channel_names`, or images named `CASE_0000`). One is
 written, our own; see docs/manifests.md for every key.
 

@@ -1,4 +1,4 @@
-"""The colours of every picture and plot: Okabe and Ito's palette, told apart by colour-blind readers too.
+"""The colours of every picture and plot: Okabe and Ito's palette, distinct to colour-blind readers too.
 
 Source: Okabe and Ito 2008, "Color universal design".
 """

@@ -103,7 +103,7 @@ class _Evaluation:
 
     def __call__(self, named: tuple[str, Case], progress: ProgressCallback) -> None:
         name, case = named
-        # before the files are read: whoever changes them meanwhile has the case measured again
+        # before the files are read: a case whose files change meanwhile is measured again
         made_from = _made_from(case)
         for model in self.models.values():
             model.warm_up()  # not on the clock of the first case

@@ -1,6 +1,6 @@
 """Per-structure statistics of an evaluation, with confidence intervals by patient.
 
-A blank cell of `metrics.csv` (see `tables`) is left out, and every statistic says how many values it rests on (`n`) and
+A blank cell of `metrics.csv` (see `tables`) is left out, and every statistic states how many values it is of (`n`) and
 how many were not defined (`missing`). A mean distance with missing values flatters the model, since the distances of
 its empty answers are among the missing. The median does not leave those out: an empty answer (see `empty_answers`)
 counts as infinitely far there, and a median that is infinite is None. Overall, one infinite median makes the mean of

@@ -12,7 +12,7 @@ along its own way) comes out right. Several loops of one region:
   - loops that partly overlap are united: two strokes at one structure.
 The standard knows two techniques for holes, the keyhole and contours of the type CLOSEDPLANAR_XOR. Most writers put
 a hole as a second CLOSED_PLANAR contour, and most readers take all contours by exclusive or, which agrees with the
-above but for partial overlaps, where it leaves a gap nobody drew. Contours that say CLOSEDPLANAR_XOR get just that.
+above but for partial overlaps, where it leaves an undrawn gap. Contours of type CLOSEDPLANAR_XOR get just that.
 
 Why not a library: PIL and OpenCV round vertices to whole pixels and paint the outline; matplotlib's point
 test leaves centres on an outline undefined and asks every pixel about every edge.
@@ -57,7 +57,7 @@ def enclosed(loops: list[np.ndarray], shape: tuple[int, int], *, exclusive: bool
 
     loops: each (N, 2), N >= 3; may reach beyond the picture. shape: (rows, columns).
     exclusive: they are CLOSEDPLANAR_XOR.
-    Raises InputError when there are so many loops or points that nobody can have drawn them.
+    Raises InputError when there are so many loops or points that they cannot have been drawn by hand.
     """
     if len(loops) == 1:
         return Enclosed(fill(loops, shape))
@@ -79,7 +79,7 @@ def fill(loops: list[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
 
     loops: each (N, 2), N >= 3, as (column, row), pixel centres at integers; may reach beyond the picture.
     shape: (rows, columns). Returns bool of that shape. Centres on an outline: see the module.
-    Raises InputError when the outlines cross the rows so often that nobody can have drawn them.
+    Raises InputError when the outlines cross the rows so often that they cannot have been drawn by hand.
     """
     rows, columns = shape
     # Coordinates went through decimal strings and an affine; without snapping, an outline drawn through pixel

@@ -1,7 +1,7 @@
 """The file formats of scans and label maps that a name tells: suffix -> reader, writers, and whether it has frames.
 
-DICOM is told by content, and label pictures are read by `label_picture`. What reads and writes a format is imported
-when it does.
+DICOM is recognised by content, and label pictures are read by `label_picture`. Readers and
+writers are imported when they are used.
 """
 
 from __future__ import annotations

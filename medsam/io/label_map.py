@@ -1,6 +1,6 @@
 """Label maps: the numbers in a file, and which structures they mean.
 
-A number nobody named is as likely to be a forgotten organ as a slip of the pen, so it is never dropped silently.
+A number without a name is as likely to be a forgotten organ as a typing error, so it is never dropped silently.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from medsam.io.picture import black_is_zero, read_pages
 
 # brightness (of 0 ... 255) above which a pixel of a mask is inside
 DEFAULT_THRESHOLD = 127.0
-# a grey picture of 0 and at least this is a mask; below, the value is a number somebody chose
+# a grey picture of 0 and at least this is a mask; below, the value is a chosen number
 _BRIGHT = 128
 # more distinct values than this are no drawing by hand, but smeared by JPEG or smoothed along edges
 _FEW = 8

@@ -158,7 +158,7 @@ def structures_in(
 ) -> set[str]:
     """Which structures a label file holds, without its scan; of a named file, those it lists.
 
-    Names and `threshold` as in `load_labels`; values nobody named are ignored.
+    Names and `threshold` as in `load_labels`; values without a name are ignored.
     """
     path = Path(path)
     kind = label_kind(path)

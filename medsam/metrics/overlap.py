@@ -57,7 +57,7 @@ class Overlap:
     def volume_error_ml(self) -> float:
         """Prediction minus reference: positive is too much. nan when both are empty, and for a slice."""
         if not self.reference and not self.prediction:
-            # 0 ml would enter a mean as a perfect answer to a question nobody asked
+            # 0 ml would enter a mean as a perfect score where nothing was to be found
             return math.nan
         return (self.prediction - self.reference) * self.element_ml
 

@@ -66,7 +66,7 @@ class SurfaceDistances:
 
     Emptiness: with both masks empty every answer is nan: there was nothing to find, the caller skips the case. With
     one empty NSD is 0 and the distances are inf, so that a missed structure sorts behind every found one in medians,
-    quantiles and rank tests, and can be told from a skipped one. A mean of distances is only defined over the finite
+    quantiles and rank tests, and is distinct from a skipped one. A mean of distances is only defined over the finite
     ones; state how many there were. (A finite penalty such as the image diagonal would depend on the field of
     view; nan would reward the miss.)
     """

@@ -134,7 +134,7 @@ def export_program(sam: Sam, name: str, optimize: bool = True) -> Any:
 
     optimize: fold what depends on weights alone. Raises CheckpointError when the model cannot be exported.
     """
-    import onnxscript  # noqa: F401  told apart from a failure of the exporter
+    import onnxscript  # noqa: F401  a missing package is not a failure of the exporter
 
     graph = GRAPHS[name]
     with torch.no_grad(), silence(Rule(), loggers=_LOGGERS, below=logging.ERROR), _resting(sam):

@@ -66,7 +66,7 @@ class MaskDecoder(nn.Module):
 
         image: of `image_part`. positions: (h, w, C). tokens: (B, P, T, C) or None.
         cells: (B, P, n) numbers of the grid's cells, row by row, whose logits are wanted. Up-sampling is most of what
-        is left to do and looks at one cell at a time, so cells nobody asks for cost nothing.
+        is left to do and looks at one cell at a time, so cells that are not requested cost nothing.
         Returns logits (B, P, M, 4h, 4w), with `cells` (B, P, M, n, 4, 4), and quality (B, P, M), M = 1 (token 0), the
         remaining tokens, or all with token 0 first (`multimask` None). The quality is a plain linear output; it can
         leave [0, 1].

@@ -143,7 +143,7 @@ def _read_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     card = content.get(CARD_KEY)
     weights = next((content[key] for key in _WEIGHT_KEYS if isinstance(content.get(key), Mapping)), content)
     tensors = {str(name): value for name, value in weights.items() if isinstance(value, Tensor)}
-    strange = [
+    others = [
         f"  {name}: {value.of if isinstance(value, _Beside) else type(value).__name__}"
         for name, value in weights.items()
         if str(name) not in tensors and name != CARD_KEY
@@ -154,9 +154,9 @@ def _read_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
             f"{path} holds no weights; it holds: {keys}. Save the dictionary of tensors alone, or under "
             f"one of {', '.join(_WEIGHT_KEYS)}."
         )
-    if strange:
+    if others:
         raise CheckpointError(
-            f"{path} mixes weights with entries that are not tensors:\n" + "\n".join(strange[:50]) + "\n"
+            f"{path} mixes weights with entries that are not tensors:\n" + "\n".join(others[:50]) + "\n"
             "Save the tensors alone (torch.from_numpy makes one of an array)."
         )
     return tensors, card if isinstance(card, dict) else None

@@ -337,7 +337,7 @@ def _read_manifests(paths: Sequence[str]) -> list[Manifest]:
                 )
         manifests.append(manifest)
     for name, together in of_name.items():
-        # one name is one data set, in however many files: nobody may be trained on in one and scored in another
+        # one name is one data set, in however many files: no patient may be trained on in one and scored in another
         for problem in cross_case_problems(Manifest(name, None, {}, tuple(together))):
             raise InputError(
                 f"Several manifests are called {name}, and taken together {problem} If they are different data "

@@ -120,7 +120,7 @@ class _ProgressLines(ProgressBar):
     def _count(self, done: int, total: float) -> None:
         self._done = done
         if self._progress is not None:
-            # a loop may go on until somebody stops it
+            # a loop may continue until it is stopped
             self._progress(done, int(total) if 0 < total < math.inf else None)
 
     def _end(self) -> None:

@@ -19,7 +19,7 @@ def template(name: str) -> Template:
 
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).with_name("templates")),
-        # names come from strangers' files
+        # names come from untrusted files
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -199,7 +199,7 @@ class ImageFrame:
     def units(self) -> str | None:
         """What the values are measured in: "HU", "BQML", ...; "US" for unspecified; None when the file says nothing.
 
-        A CT without a word is in HU when it has a slope and an intercept (PS3.3 C.8.2.1.1.2), else nobody knows.
+        A CT that states no units is in HU when it has a slope and an intercept (PS3.3 C.8.2.1.1.2), else it is unknown.
         """
         if self.modality_table is not None:
             stated = text(self.header.dataset.ModalityLUTSequence[0], "ModalityLUTType")

@@ -1,6 +1,6 @@
-"""Masks of everything: a grid of clicks, three answers each, and what survives the published filters.
+"""Masks of everything: a grid of clicks, three masks each, and what survives the published filters.
 
-On a slice, for the whole of it and, if asked, for ever smaller overlapping crops:
+On a slice, for the whole of it and, if wanted, for ever smaller overlapping crops:
   1. click on a regular grid and decode three masks a click;
   2. keep those with a predicted IoU above `pred_iou_thresh` and a stability from `stability_score_thresh` on, short of
      the whole image, away from the edges of a crop that are not edges of the image (20 pixels), and (ours) not on the
@@ -22,7 +22,7 @@ keep their names. Masks without a pixel are left out; the public code passes the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -39,13 +39,14 @@ from medsam.masks import RLE, AutomaticMask
 from medsam.models.specs import ModelSpec
 from medsam.postprocess.clean import remove_small_regions
 from medsam.postprocess.merge import mask_boxes, nms, stability_score
+from medsam.progress import ProgressCallback
 from medsam.prompts.prompt import SlicePrompt
 from medsam.transforms.frame import Region
 from medsam.volume import LabelVolume
 
 # Pixels between a mask's box and an edge, up to which it is taken to be cut off there.
 _EDGE = 20
-# Sides of the boxes of a box grid, in longest sides of what is looked at; neighbours overlap by half.
+# Sides of the boxes of a box grid, in longest sides of the crop; neighbours overlap by half.
 BOX_SCALES = (1 / 2, 1 / 4, 1 / 8, 1 / 16)
 # Pixels restored to full size at once: 64 MB of logits.
 _AT_ONCE = 1 << 24
@@ -120,7 +121,7 @@ class AutomaticSettings:
     def suited_to(cls, spec: ModelSpec, **given: Any) -> AutomaticSettings:
         """The published settings for a model that knows clicks; a grid of boxes for one that was trained on boxes.
 
-        given: settings that the caller chose; they stand. The thresholds for boxes are LiteMedSAM's, whose answers
+        given: settings that the caller chose; they stand. The thresholds for boxes are LiteMedSAM's, whose masks
         are less stable (docs/everything.md).
         Raises PromptError as the class does, and for a setting that would change nothing beside the others.
         """
@@ -136,7 +137,7 @@ class AutomaticSettings:
             "is of crops, and crop_n_layers is 0": ("crop_overlap_ratio", "crop_n_points_downscale_factor")
             if not settings.crop_n_layers
             else (),
-            # also what is cleaned is looked through for duplicates
+            # duplicates among what is cleaned are removed, too
             "is for masks of several crops or cleaned ones, and there are none": ("crop_nms_thresh",)
             if not settings.crop_n_layers and not settings.min_mask_region_area
             else (),
@@ -171,7 +172,7 @@ def everything_on_slice(
     scan_encoder: ScanEncoder,
     index: int,
     settings: AutomaticSettings | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: ProgressCallback | None = None,
 ) -> AutomaticMasks:
     """All masks of slice `index`, on the stored slice. None where the window leaves no contrast in it.
 
@@ -198,9 +199,9 @@ def everything_on_slice(
         for start in range(0, len(grid), settings.points_per_batch):
             batch = grid[start : start + settings.points_per_batch]
             if not embedding.no_contrast:
-                answers = _predict(scan_encoder.image_predictor, embedding, batch, settings)
-                usage += answers.usage
-                candidates = _candidates(answers, batch, crop, settings)
+                predictions = _predict(scan_encoder.image_predictor, embedding, batch, settings)
+                usage += predictions.usage
+                candidates = _candidates(predictions, batch, crop, settings)
                 real, empty = _apart(candidates, nothing, settings.max_background_ratio)
                 in_crop += real
                 idle += empty
@@ -226,7 +227,7 @@ def everything_in_volume(
     *,
     link_iou_thresh: float = 0.5,
     indices: Sequence[int] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: ProgressCallback | None = None,
 ) -> AutomaticMasks:
     """All masks of all slices (or of `indices`, ascending), with `object`: masks linked through neighbouring slices.
 
@@ -241,26 +242,31 @@ def everything_in_volume(
     slices: list[AutomaticMasks] = []
     for number, index in enumerate(indices):
 
-        def told(done: int, _: int, before: int = number * each) -> None:
+        def report(done: int, _: int | None, before: int = number * each) -> None:
             if progress is not None:
                 progress(before + done, len(indices) * each)
 
-        found = everything_on_slice(scan_encoder, index, settings, told)
+        found = everything_on_slice(scan_encoder, index, settings, report)
         links = linker.add(index, [one.rle for one in found.masks])
         masks += [replace(one, object=link) for one, link in zip(found.masks, links, strict=True)]
         slices.append(replace(found, masks=[]))
+    return AutomaticMasks(
+        _numbered_by_volume(masks),
+        sum(one.left_out for one in slices),
+        tuple(index for one in slices for index in one.no_contrast),
+        sum((one.usage for one in slices), Usage()),
+    )
+
+
+def _numbered_by_volume(masks: Sequence[AutomaticMask]) -> list[AutomaticMask]:
+    """The masks with their objects numbered from 1, the largest first."""
     volume: dict[int, int] = {}
     for one in masks:
         if one.object is not None:
             volume[one.object] = volume.get(one.object, 0) + one.area
     # sorting is stable, so objects of one volume keep their order of appearance
     rank = {number: n for n, number in enumerate(sorted(volume, key=lambda number: -volume[number]), start=1)}
-    return AutomaticMasks(
-        [one if one.object is None else replace(one, object=rank[one.object]) for one in masks],
-        sum(one.left_out for one in slices),
-        tuple(index for one in slices for index in one.no_contrast),
-        sum((one.usage for one in slices), Usage()),
-    )
+    return [one if one.object is None else replace(one, object=rank[one.object]) for one in masks]
 
 
 def label_map(masks: Sequence[AutomaticMask], geometry: VolumeGeometry, plane: SlicePlane) -> LabelVolume:
@@ -323,7 +329,7 @@ def crop_boxes(shape: tuple[int, int], layers: int, overlap_ratio: float) -> lis
 class _Candidate:
     """A mask on the upright slice. box: first and last column and row inside. crop: half-open.
 
-    prompt: the point (2,) or box (4,) it answers.
+    prompt: the point (2,) or box (4,) it is the mask of.
     """
 
     rle: RLE
@@ -342,21 +348,21 @@ def _predict(
     view, stored = frame.view, frame.stored
     clicked = settings.prompt == "point"
     if clicked:
-        asked = [SlicePrompt(1, points=((x, y, 1),)) for x, y in _stored_points(prompts, view, stored).tolist()]
+        listed = [SlicePrompt(1, points=((x, y, 1),)) for x, y in _stored_points(prompts, view, stored).tolist()]
     else:
-        asked = box_prompts(view.inverse.boxes(prompts, view.shape(stored)))
-    return image_predictor.predict(embedding, asked, multimask=clicked, at_once=settings.points_per_batch)
+        listed = box_prompts(view.inverse.boxes(prompts, view.shape(stored)))
+    return image_predictor.predict(embedding, listed, multimask=clicked, at_once=settings.points_per_batch)
 
 
 def _candidates(
-    answers: Prediction, prompts: np.ndarray, crop: Region, settings: AutomaticSettings
+    predictions: Prediction, prompts: np.ndarray, crop: Region, settings: AutomaticSettings
 ) -> list[_Candidate]:
     """What passes the filters of the masks of prompts of `_grid`."""
-    frame = answers.frame
+    frame = predictions.frame
     view, (height, width) = frame.view, frame.view.shape(frame.stored)
     # (P, M, ...) -> (P * M, ...): the masks of a prompt side by side
-    each = answers.predicted_iou.shape[-1]
-    logits, scores = answers.logits.flatten(0, 1), torch.from_numpy(answers.predicted_iou.ravel())
+    each = predictions.predicted_iou.shape[-1]
+    logits, scores = predictions.logits.flatten(0, 1), torch.from_numpy(predictions.predicted_iou.ravel())
     wanted = torch.arange(len(scores))
     if settings.pred_iou_thresh > 0:
         wanted = wanted[scores > settings.pred_iou_thresh]
@@ -456,7 +462,7 @@ def _crops(scan_encoder: ScanEncoder, settings: AutomaticSettings) -> list[tuple
 
 
 def _grid(crop: Region, layer: int, plane: SlicePlane, settings: AutomaticSettings) -> np.ndarray:
-    """What to ask in a crop, on the upright slice: points (P, 2), pixel indices, or half-open boxes (P, 4)."""
+    """The prompts of a crop, on the upright slice: points (P, 2), pixel indices, or half-open boxes (P, 4)."""
     size = np.array([crop[2] - crop[0], crop[3] - crop[1]], dtype=np.float64)
     if settings.prompt == "point":
         return point_grid(settings.side(layer)) * size + crop[:2]

@@ -21,7 +21,8 @@ from medsam.inference.engines.base import Engine, EngineName, Precision
 from medsam.inference.everything import Everything
 from medsam.inference.image_predictor import Embedding, ImagePredictor, Prediction, ScanEncoder
 from medsam.inference.segment_slice import Zoom
-from medsam.inference.segmentation import Segmentation, SegmentationBuilder
+from medsam.inference.segmentation import Segmentation
+from medsam.inference.segmentation_builder import SegmentationBuilder
 from medsam.inference.session import Session
 from medsam.inference.session_state import SessionState
 from medsam.inference.usage import Usage
@@ -181,9 +182,15 @@ class Predictor:
         """
         if propagate:
             if all_masks:
-                raise PromptError("All masks of a prompt are given on its own slice: leave propagation out.")
+                raise PromptError(
+                    "All masks of a prompt are given on its own slice: leave `propagate` out.",
+                    parameter=("all_masks", "propagate"),
+                )
             if keep_probabilities:
-                raise PromptError("Probabilities are kept of each prompt on its own slice: leave propagation out.")
+                raise PromptError(
+                    "Probabilities are kept of each prompt on its own slice: leave `propagate` out.",
+                    parameter=("keep_probabilities", "propagate"),
+                )
             return self.propagate(
                 scan,
                 prompts,

@@ -139,7 +139,7 @@ def segment_slice(
     Raises PromptError for no such slice, no prompt, or an unknown zoom.
     """
     if zoom not in get_args(Zoom):
-        raise PromptError(f"There is no zoom {zoom!r}; use {', '.join(get_args(Zoom))}.")
+        raise PromptError(f"There is no zoom {zoom!r}; use {', '.join(get_args(Zoom))}.", parameter="zoom")
     if not prompts:
         raise PromptError("No prompt: give at least one box, click or mask.")
     check_slice(scan_encoder.plane, index)

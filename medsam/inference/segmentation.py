@@ -1,34 +1,27 @@
 """A segmentation: a label map, how each prompt fared, and how it came about; into JSON and back.
 
-`SegmentationBuilder` fills one in, from a plan of prompts and a scan that is ready to be encoded.
-Letters: P prompts, h and w of the stored slice, s the side of the network's logits.
+Letters: h, w rows and columns of the stored slice; s the side of the network's logits.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from medsam.errors import InputError, PromptError, counted
+from medsam.errors import InputError, counted
 from medsam.geometry import SlicePlane, VolumeGeometry
 from medsam.inference.documents import headed, reading
-from medsam.inference.image_predictor import Crop, ScanEncoder
-from medsam.inference.propagate import PropagateSettings, Propagation, propagate_all
-from medsam.inference.segment_slice import SliceResult, Zoom, bounds, segment_slice
+from medsam.inference.image_predictor import Crop
 from medsam.inference.usage import Usage
 from medsam.io.save import save_labels
 from medsam.masks import RLE
-from medsam.postprocess.clean import Cleanup
-from medsam.postprocess.merge import merge_by_predicted_iou
-from medsam.progress import ProgressCallback
-from medsam.prompts.plan import PromptPlan
-from medsam.prompts.prompt import Box, Point, SlicePrompt
+from medsam.prompts.prompt import Box, Point
 from medsam.transforms.frame import Frame
 from medsam.transforms.intensity import IntensityWindow
 from medsam.volume import LabelVolume
@@ -258,236 +251,3 @@ def _masks_from_dicts(documents: Any, geometry: VolumeGeometry, plane: SlicePlan
             raise InputError(f"A mask of {mask.shape} pixels on slice {index} does not fit the scan.")
         plane.take(array, index)[mask] = one["label"]
     return array
-
-
-# -- how one is made ----------------------------------------------------------------------------------------------
-
-
-class SegmentationBuilder:
-    """What `Predictor.segment` and `Predictor.propagate` fill in: labels (K, J, I), results, alternatives, notes."""
-
-    def __init__(
-        self,
-        scan_encoder: ScanEncoder,
-        todo: PromptPlan,
-        zoom: Zoom,
-        cleanup: Cleanup,
-        progress: ProgressCallback | None = None,
-    ) -> None:
-        self.scan_encoder, self.todo, self.zoom = scan_encoder, todo, zoom
-        self.cleanup, self.progress = cleanup, progress
-        self.stop_reasons: dict[int, dict[int, str]] = {}
-        self.labels = np.zeros(scan_encoder.scan.geometry.shape, dtype=np.uint16)
-        self.results: list[PromptResult] = []
-        self.alternatives: list[np.ndarray] = []
-        self.notes: list[str] = []
-        self.closing_notes: list[str] = []
-        self.usage = Usage()
-        # slices that the window left without contrast
-        self.no_contrast: set[int] = set()
-
-    def finish(self) -> Segmentation:
-        """What was filled in."""
-        scan_encoder, image_predictor = self.scan_encoder, self.scan_encoder.image_predictor
-        geometry, names = scan_encoder.scan.geometry, self.todo.names
-        no_contrast = [scan_encoder.no_contrast_note(self.no_contrast)] if self.no_contrast else []
-        return Segmentation(
-            labels=LabelVolume(self.labels, geometry, names),
-            results=tuple(self.results),
-            plane=scan_encoder.plane,
-            window=scan_encoder.window,
-            usage=self.usage,
-            engine=image_predictor.engine.name,
-            precision=image_predictor.precision,
-            notes=(*scan_encoder.notes, *self.notes, *no_contrast, *self.closing_notes),
-            alternatives=tuple(LabelVolume(one, geometry, names) for one in self.alternatives),
-            stop_reasons=self.stop_reasons,
-            model=image_predictor.name,
-            modality=scan_encoder.scan.modality,
-            source=scan_encoder.scan.source,
-        )
-
-    def segment(self, *, all_masks: bool, keep_probabilities: bool) -> None:
-        """Every prompted slice for itself."""
-        if all_masks:
-            self.alternatives = [np.zeros_like(self.labels) for _ in range(3)]
-        total = len(self.todo.slices)
-        for done, (index, prompts) in enumerate(self.todo.slices.items()):
-            self._report(done, total)
-            found = segment_slice(self.scan_encoder, index, prompts, zoom=self.zoom)
-            self._spend(index, [one.usage for one in found], any(one.no_contrast for one in found))
-            masks = np.stack([self._cleaned(one.mask, prompt) for one, prompt in zip(found, prompts, strict=True)])
-            self._merge(self.labels, index, masks, np.array([one.predicted_iou for one in found]), prompts)
-            candidates = self._ambiguous_masks(index, prompts, found) if all_masks else [()] * len(prompts)
-            for prompt, one, mask, three in zip(prompts, found, masks, candidates, strict=True):
-                if not mask.any():
-                    self._note_nothing(prompt.label, index)
-                self.results.append(
-                    PromptResult(
-                        index,
-                        prompt.label,
-                        prompt.box,
-                        one.predicted_iou,
-                        int(np.count_nonzero(mask)),
-                        prompt.points,
-                        candidates=three,
-                        crops=self._crop_predictions(one) if keep_probabilities else (),
-                    )
-                )
-        self._report(total, total)
-
-    def propagate(self, bounded: Set[str], max_mm: float) -> None:
-        """Every label through the volume. bounded: names of labels that stay between their outermost prompts."""
-        seeds = self._seeds()
-        geometry, names = self.scan_encoder.scan.geometry, self.todo.names
-        spread = propagate_all(
-            self.scan_encoder,
-            seeds,
-            zoom=self.zoom,
-            settings=PropagateSettings(max_mm=max_mm),
-            limits={label: (min(mine), max(mine)) for label, mine in seeds.items() if names[label] in bounded},
-            progress=self.progress,
-        )
-        for found in spread.values():
-            self.usage += found.usage
-            self.no_contrast.update(found.no_contrast)
-        best = np.full(geometry.shape, -np.inf, np.float32)
-        for label in list(spread):
-            found = spread.pop(label)  # masks of one object at a time
-            self._merge_object(label, found, seeds[label], best)
-            self.stop_reasons[label] = dict(found.stop_reasons)
-            self._note_reach(label, found)
-        self.results.sort(key=lambda result: (result.slice, result.label))
-
-    def _seeds(self) -> dict[int, dict[int, SlicePrompt]]:
-        """Label id -> {slice number: its prompt}. Raises PromptError for several objects of a label on a slice."""
-        seeds: dict[int, dict[int, SlicePrompt]] = {}
-        for index, prompts in self.todo.slices.items():
-            for prompt in prompts:
-                mine = seeds.setdefault(prompt.label, {})
-                if index in mine:
-                    raise PromptError(
-                        f"Slice {index} has several objects of the label {self.todo.names[prompt.label]!r}: each is "
-                        "followed through the volume for itself, so give them labels of their own."
-                    )
-                mine[index] = prompt
-        return seeds
-
-    def _ambiguous_masks(
-        self, index: int, prompts: Sequence[SlicePrompt], results: Sequence[SliceResult]
-    ) -> list[tuple[float, ...]]:
-        """Fill the alternatives of a slice; predicted IoU of every prompt's three masks, best first."""
-        image_predictor = self.scan_encoder.image_predictor
-        if "points" not in image_predictor.sam.spec.prompts:
-            # what was clicked has become a box by now
-            prompts = [
-                replace(prompt, box=result.box, points=()) for prompt, result in zip(prompts, results, strict=True)
-            ]
-        embedding = self.scan_encoder.encode(index)
-        found = image_predictor.predict(embedding, prompts, multimask=True)
-        self._spend(index, [embedding.usage, found.usage], embedding.no_contrast)
-        order = np.argsort(-found.predicted_iou, axis=1, kind="stable")
-        predicted_iou = np.take_along_axis(found.predicted_iou, order, axis=1)
-        for rank, labels in enumerate(self.alternatives):
-            # of the whole slice alone, so they may leave their box
-            masks = [
-                self._cleaned(found.masks[n, order[n, rank]], prompt, bounded=False) for n, prompt in enumerate(prompts)
-            ]
-            self._merge(labels, index, np.stack(masks), predicted_iou[:, rank], prompts)
-        return [tuple(row) for row in predicted_iou.tolist()]
-
-    def _crop_predictions(self, result: SliceResult) -> tuple[CropPrediction, ...]:
-        plane, preprocess = self.scan_encoder.plane, self.scan_encoder.image_predictor.sam.spec.preprocess
-        return tuple(
-            CropPrediction(crop, logits.numpy().copy(), Frame.of(plane, preprocess, crop.region))
-            for crop, logits in zip(result.crops, result.low_res_logits, strict=True)
-        )
-
-    def _merge_object(self, label: int, found: Propagation, seeds: Mapping[int, SlicePrompt], best: np.ndarray) -> None:
-        """Put one object into the label map where it is better than `best`, the predicted IoU of what is there."""
-        plane = self.scan_encoder.plane
-        solid = self._cleaned_object(found, seeds)
-        for index in sorted(found.masks.keys() | seeds.keys()):
-            seed, predicted_iou = seeds.get(index), found.predicted_iou.get(index, np.nan)
-            mask = plane.take(solid, index)
-            if index in found.masks:
-                drawn = np.isnan(predicted_iou)
-                if drawn:
-                    mask = found.masks[index]  # not to be cleaned away, and better than any other
-                rank = plane.take(best, index)
-                wins = mask & ((np.inf if drawn else predicted_iou) > rank)
-                rank[wins] = np.inf if drawn else predicted_iou
-                plane.take(self.labels, index)[wins] = label
-            else:
-                self._note_nothing(label, index)
-            self.results.append(
-                PromptResult(
-                    index,
-                    label,
-                    seed.box if seed else None,
-                    predicted_iou,
-                    int(np.count_nonzero(mask)),
-                    seed.points if seed else (),
-                    found.confidence.get(index),
-                )
-            )
-
-    def _cleaned_object(self, found: Propagation, seeds: Mapping[int, SlicePrompt]) -> np.ndarray:
-        """An object through the volume, bool (K, J, I), cleaned in three dimensions."""
-        plane, geometry = self.scan_encoder.plane, self.scan_encoder.scan.geometry
-        solid = found.volume(plane, geometry.shape)
-        clicks = []
-        for index, seed in seeds.items():
-            for point in seed.points:
-                at: list[float] = [*point]
-                at.insert(2 - plane.array_axis, index)
-                clicks.append(tuple(at))
-        within = np.ones_like(solid)
-        for index, seed in seeds.items():
-            if (part := bounds(seed, self.zoom, plane)) is not None:
-                plane.take(within, index)[...] = part
-        return self.cleanup(solid, geometry.spacing_mm, calibrated=geometry.calibrated, points=clicks, within=within)
-
-    def _note_reach(self, label: int, found: Propagation) -> None:
-        """Say how far an object was followed, and where least surely."""
-        last = self.scan_encoder.plane.count - 1
-        # behind the ends of the scan there is no slice to name
-        where = [(min(max(index, 0), last), why) for index, why in found.stop_reasons.items() if why != "met"]
-        ends = ", ".join(dict.fromkeys(f"{why} at slice {index}" for index, why in where))
-        lowest = min(found.confidence, key=lambda index: found.confidence[index], default=None)
-        surest = "" if lowest is None else f" Least confidence: {found.confidence[lowest]:.2f} on slice {lowest}."
-        slices = counted(len(found.masks), "slice")
-        self.notes.append(f"{self.todo.names[label]}: {slices}; {ends or 'as far as it was told'}.{surest}")
-
-    def _note_nothing(self, label: int, index: int) -> None:
-        self.notes.append(f"Nothing was found for {self.todo.names[label]!r} on slice {index}.")
-
-    def _merge(
-        self,
-        labels: np.ndarray,
-        index: int,
-        masks: np.ndarray,
-        predicted_iou: np.ndarray,
-        prompts: Sequence[SlicePrompt],
-    ) -> None:
-        ids = np.array([prompt.label for prompt in prompts])
-        self.scan_encoder.plane.take(labels, index)[...] = merge_by_predicted_iou(masks, predicted_iou, ids)
-
-    def _cleaned(self, mask: np.ndarray, prompt: SlicePrompt, bounded: bool = True) -> np.ndarray:
-        return self.cleanup(
-            mask,
-            self.scan_encoder.plane.spacing_mm,
-            calibrated=self.scan_encoder.scan.geometry.calibrated,
-            points=prompt.points,
-            box=prompt.box,
-            within=bounds(prompt, self.zoom, self.scan_encoder.plane) if bounded else None,
-        )
-
-    def _spend(self, index: int, usages: Sequence[Usage], no_contrast: bool) -> None:
-        self.usage = sum(usages, self.usage)
-        if no_contrast:
-            self.no_contrast.add(index)
-
-    def _report(self, done: int, total: int) -> None:
-        if self.progress is not None:
-            self.progress(done, total)

@@ -1,7 +1,7 @@
 """Interactive refinement: a scan is set once, then boxes and clicks follow one after the other, and can be undone.
 
-Each click goes to the network together with everything said of its object on its slice so far and with the logits of
-the last mask; the slice's embeddings come from the cache, so it costs a decode.
+Each click goes to the network together with all earlier prompts of its object on its slice and with the logits of the
+last mask; the slice's embeddings come from the cache, so it costs a decode.
 
 A session is a scan that is ready to be encoded and a `SessionState`, which is data. State is never changed, only
 followed by another: undo and redo walk the steps and run no network. Logits are kept of the last few steps; what is
@@ -23,7 +23,7 @@ from medsam.inference.image_predictor import ScanEncoder
 from medsam.inference.segment_slice import SliceResult, Zoom, bounds, segment_slice
 from medsam.inference.session_state import (
     Objects,
-    Said,
+    PromptPart,
     SessionState,
     SliceState,
     Step,
@@ -113,7 +113,7 @@ class Session:
     # -- steps ----------------------------------------------------------------------------------------------------
 
     def box(self, index: int, box: Box, label: str | None = None) -> SliceResult:
-        """Ask for what is in a box on slice `index`; what was said of the object there is forgotten (undo has it).
+        """Segment what is in a box on slice `index`. Earlier prompts of the object there are forgotten (undo has them).
 
         label: which object; default `Session.label`.
         Raises PromptError for a box that is empty, not finite or outside, or no such slice.
@@ -121,14 +121,14 @@ class Session:
         return self._begin(Prompt(label or self.label, box=box, slice=index))
 
     def mask(self, index: int, mask: np.ndarray, label: str | None = None) -> SliceResult:
-        """Ask with a rough mask, bool (h, w) or (K, J, I), of which slice `index` counts. Starts the object anew there.
+        """Start from a rough mask, bool (h, w) or (K, J, I), of which slice `index` counts, as `box` from a box.
 
         Raises PromptError for a mask that is empty there or of another grid, or no such slice.
         """
         return self._begin(Prompt(label or self.label, slice=index, mask=mask))
 
     def click(self, index: int, x: float, y: float, inside: bool = True, label: str | None = None) -> SliceResult:
-        """Add a click to what was said of an object on slice `index`; without anything said, it has to be inside.
+        """Add a click to the prompts of an object on slice `index`; the first, if a click, has to be inside.
 
         The same click twice changes nothing. Raises PromptError for a click outside the slice, one that contradicts an
         earlier one, a first click that is not inside, or no such slice.
@@ -139,10 +139,12 @@ class Session:
         before = self._objects.get(label, {}).get(index)
         if before is None:
             return self._begin(click)
-        prompt = self._placed((*before.said, Said(click)), label, index)
-        if prompt.points == self._placed(before.said, label, index).points:
+        prompt = self._placed((*before.parts, PromptPart(click)), label, index)
+        if prompt.points == self._placed(before.parts, label, index).points:
             return self._result(before, label, index)
-        return self._step(label, index, (*before.said, Said(click)), prompt, self._previous(before, label, index))
+        return self._step(
+            label, index, (*before.parts, PromptPart(click)), prompt, self._previous(before, label, index)
+        )
 
     def undo(self) -> bool:
         """Go back to before the last step (a reset too); False when there is none, or it is too long ago."""
@@ -153,7 +155,7 @@ class Session:
         return self._go(self._done + 1)
 
     def reset(self) -> None:
-        """Forget what was said, of every object on every slice."""
+        """Forget all prompts, of every object on every slice."""
         if self._objects:
             self._follow(Step())
 
@@ -181,16 +183,16 @@ class Session:
         anchored = prompt.box is not None or prompt.mask is not None
         start = 0 if anchored else [point[2] for point in prompt.points].index(1) + 1
         first = Prompt(label, box=prompt.box, slice=index, points=prompt.points[:start], mask=prompt.mask)
-        said: tuple[Said, ...] = (Said.of(first, prompt.mask),)
-        result = self._step(label, index, said, self._placed(said, label, index), None)
+        parts: tuple[PromptPart, ...] = (PromptPart.of(first, prompt.mask),)
+        result = self._step(label, index, parts, self._placed(parts, label, index), None)
         for point in prompt.points[start:]:
-            said = (*said, Said(Prompt(label, slice=index, points=(point,))))
-            result = self._step(label, index, said, self._placed(said, label, index), result)
+            parts = (*parts, PromptPart(Prompt(label, slice=index, points=(point,))))
+            result = self._step(label, index, parts, self._placed(parts, label, index), result)
 
     # -- what there is --------------------------------------------------------------------------------------------
 
     def result(self, index: int, label: str | None = None) -> SliceResult | None:
-        """The result of an object on a slice as it stands; None where nothing was asked.
+        """The result of an object on a slice as it stands; None where it has no prompt.
 
         That of a step long ago is computed again, bit by bit the same.
         """
@@ -230,7 +232,7 @@ class Session:
 
     @property
     def prompts(self) -> list[Prompt]:
-        """What was said, one prompt an object and slice, by slice: as for a prompts file, or for `replay`."""
+        """One prompt an object and slice, by slice: as for a prompts file, or for `replay`."""
         return [
             Prompt(self.names[seed.label], seed.box, index, points=seed.points, mask=seed.mask)
             for seeds in self.objects.values()
@@ -239,14 +241,14 @@ class Session:
 
     @property
     def seeds(self) -> dict[int, SlicePrompt]:
-        """What was said of the object `Session.label`, by slice: as propagation starts from."""
+        """The prompts of the object `Session.label`, by slice: as propagation starts from."""
         return self.objects.get(self.label, {})
 
     @property
     def objects(self) -> dict[str, dict[int, SlicePrompt]]:
-        """What was said, by label and slice."""
+        """All prompts, by label and slice."""
         return {
-            label: {index: self._placed(slices[index].said, label, index, number) for index in sorted(slices)}
+            label: {index: self._placed(slices[index].parts, label, index, number) for index in sorted(slices)}
             for number, label in self.names.items()
             if (slices := self._objects.get(label))
         }
@@ -255,7 +257,7 @@ class Session:
 
     def _begin(self, prompt: Prompt) -> SliceResult:
         placed = self._checked(prompt)
-        return self._step(prompt.label, prompt.slice or 0, (Said.of(prompt, placed.mask),), placed, None)
+        return self._step(prompt.label, prompt.slice or 0, (PromptPart.of(prompt, placed.mask),), placed, None)
 
     def _checked(self, prompt: Prompt) -> SlicePrompt:
         """The prompt as it is on its slice; PromptError when it does not fit the scan."""
@@ -263,15 +265,15 @@ class Session:
         ((found,),) = todo.slices.values()
         return found
 
-    def _placed(self, said: Sequence[Said], label: str, index: int, number: int = 1) -> SlicePrompt:
-        """All that was said as one prompt on its slice. number: its label id."""
-        return replace(self._checked(joined(said, label, index)), label=number)
+    def _placed(self, parts: Sequence[PromptPart], label: str, index: int, number: int = 1) -> SlicePrompt:
+        """All parts as one prompt on its slice. number: its label id."""
+        return replace(self._checked(joined(parts, label, index)), label=number)
 
     def _step(
-        self, label: str, index: int, said: tuple[Said, ...], prompt: SlicePrompt, previous: SliceResult | None
+        self, label: str, index: int, parts: tuple[PromptPart, ...], prompt: SlicePrompt, previous: SliceResult | None
     ) -> SliceResult:
         result = self._segment(index, prompt, previous)
-        state = SliceState(said, CompactMask.of(result.mask), result.predicted_iou, self._number)
+        state = SliceState(parts, CompactMask.of(result.mask), result.predicted_iou, self._number)
         self._number += 1
         self._follow(Step(label, index, state))
         self._keep(state, result)
@@ -294,9 +296,9 @@ class Session:
         """With logits: kept, or computed again step by step."""
         result = self._results.get(state.number)
         if result is None:
-            result = self._segment(index, self._placed(state.said[:1], label, index), None)
-            for count in range(2, len(state.said) + 1):
-                result = self._segment(index, self._placed(state.said[:count], label, index), result)
+            result = self._segment(index, self._placed(state.parts[:1], label, index), None)
+            for count in range(2, len(state.parts) + 1):
+                result = self._segment(index, self._placed(state.parts[:count], label, index), result)
         self._keep(state, result)
         return result
 
@@ -307,7 +309,7 @@ class Session:
             self._results.popitem(last=False)
 
     def _cleaned(self, state: SliceState, label: str, index: int) -> np.ndarray:
-        plane, prompt = self.scan_encoder.plane, self._placed(state.said, label, index)
+        plane, prompt = self.scan_encoder.plane, self._placed(state.parts, label, index)
         return self.tidy(
             state.mask.to_array(),
             plane.spacing_mm,

@@ -1,4 +1,4 @@
-"""What a session is, as data: of which scan and model, what was said step by step, and the masks it gave.
+"""What a session is, as data: of which scan and model, the prompts step by step, and the masks they gave.
 
 A state never changes and holds no logits: masks are compact, prompts are what the user put. It goes into JSON and back
 exactly, so a session can be stored, moved to another process and go on: what the network needs of earlier steps is
@@ -31,14 +31,14 @@ KIND, VERSION = "medsam session", 1
 
 
 @dataclass(frozen=True)
-class Said:
+class PromptPart:
     """What one step added on a slice. prompt: all but its mask, None where that is all. mask: (h, w)."""
 
     prompt: Prompt | None
     mask: CompactMask | None = None
 
     @classmethod
-    def of(cls, prompt: Prompt, mask: np.ndarray | None) -> Said:
+    def of(cls, prompt: Prompt, mask: np.ndarray | None) -> PromptPart:
         """mask: of the prompt, bool (h, w) on its slice."""
         if mask is None:
             return cls(prompt)
@@ -48,39 +48,39 @@ class Said:
     def to_dict(self) -> dict[str, Any]:
         """An entry of a prompts file without label and slice."""
         entry = {} if self.prompt is None else self.prompt.to_dict()
-        said = {key: value for key, value in entry.items() if key not in ("label", "slice")}
-        return said if self.mask is None else {**said, "mask": self.mask.to_dict()}
+        part = {key: value for key, value in entry.items() if key not in ("label", "slice")}
+        return part if self.mask is None else {**part, "mask": self.mask.to_dict()}
 
     @classmethod
-    def from_dict(cls, entry: Mapping[str, Any], label: str, index: int) -> Said:
-        said = dict(entry)
-        mask = said.pop("mask", None)
+    def from_dict(cls, entry: Mapping[str, Any], label: str, index: int) -> PromptPart:
+        part = dict(entry)
+        mask = part.pop("mask", None)
         return cls(
-            Prompt.from_dict({**said, "label": label, "slice": index}) if said else None,
+            Prompt.from_dict({**part, "label": label, "slice": index}) if part else None,
             None if mask is None else CompactMask.from_dict(mask),
         )
 
 
-def joined(said: Sequence[Said], label: str, index: int) -> Prompt:
-    """All that was said on slice `index`, as one prompt. said: at least one; the first alone has a box or a mask."""
-    prompts = [one.prompt for one in said if one.prompt is not None]
+def joined(parts: Sequence[PromptPart], label: str, index: int) -> Prompt:
+    """All parts on slice `index` as one prompt. parts: at least one; the first alone has a box or a mask."""
+    prompts = [one.prompt for one in parts if one.prompt is not None]
     return Prompt(
         label,
         box=next((one.box for one in prompts if one.box is not None), None),
         slice=index,
         points=tuple(point for one in prompts for point in one.points),
-        mask=next((one.mask.to_array() for one in said if one.mask is not None), None),
+        mask=next((one.mask.to_array() for one in parts if one.mask is not None), None),
     )
 
 
 @dataclass(frozen=True)
 class SliceState:
-    """An object on a slice. said: step by step. mask: (h, w), as the network gave it, and its predicted IoU.
+    """An object on a slice. parts: its prompt, step by step. mask: (h, w), as the network gave it.
 
-    number: of the step that gave it, counted from the session's first; never given twice.
+    predicted_iou: of the mask. number: of the step that gave it, counted from the session's first; never given twice.
     """
 
-    said: tuple[Said, ...]
+    parts: tuple[PromptPart, ...]
     mask: CompactMask
     predicted_iou: float
     number: int
@@ -214,17 +214,17 @@ class SessionState:
 
 
 def _step_to_dict(step: Step, before: Objects) -> dict[str, Any]:
-    """before: the objects the step found. What was said before is not written again."""
+    """before: the objects the step found. Their parts of the prompt are not written again."""
     if step.after is None:
         return {"reset": True}
     standing = before.get(step.label, {}).get(step.index)
-    said = step.after.said
-    kept = len(standing.said) if standing is not None and said[: len(standing.said)] == standing.said else 0
+    parts = step.after.parts
+    kept = len(standing.parts) if standing is not None and parts[: len(standing.parts)] == standing.parts else 0
     return {
         "label": step.label,
         "slice": step.index,
         "kept": kept,
-        "said": [one.to_dict() for one in said[kept:]],
+        "parts": [one.to_dict() for one in parts[kept:]],
         "mask": step.after.mask.to_dict(),
         "predicted_iou": step.after.predicted_iou,
         "number": step.after.number,
@@ -238,9 +238,9 @@ def _steps_from_dicts(documents: Iterable[Mapping[str, Any]], objects: Objects) 
         if not one.get("reset"):
             label, index = str(one["label"]), int(one["slice"])
             standing = objects.get(label, {}).get(index)
-            before = () if standing is None else standing.said[: int(one["kept"])]
-            said = (*before, *(Said.from_dict(part, label, index) for part in one["said"]))
+            before = () if standing is None else standing.parts[: int(one["kept"])]
+            parts = (*before, *(PromptPart.from_dict(part, label, index) for part in one["parts"]))
             mask = CompactMask.from_dict(one["mask"])
-            step = Step(label, index, SliceState(said, mask, float(one["predicted_iou"]), int(one["number"])))
+            step = Step(label, index, SliceState(parts, mask, float(one["predicted_iou"]), int(one["number"])))
         objects = after_steps(objects, [step])
         yield step

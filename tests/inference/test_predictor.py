@@ -235,7 +235,7 @@ def test_two_objects_of_one_label_on_a_slice_are_not_followed(predictor):
     prompts = [Prompt("node", box=(4, 6, 8, 12), slice=1), Prompt("node", box=(9, 6, 14, 12), slice=1)]
     with pytest.raises(PromptError, match="labels of their own"):
         predictor.segment(scan, prompts, propagate=True)
-    with pytest.raises(PromptError, match="leave propagation out"):
+    with pytest.raises(PromptError, match="leave `propagate` out"):
         predictor.segment(scan, prompts[:1], propagate=True, all_masks=True)
 
 

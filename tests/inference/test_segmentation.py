@@ -137,7 +137,7 @@ def test_probabilities_are_kept_of_every_crop(predictor):
     assert closer[65:75, 45:65].min() > 0.5 > closer[y0, x0]
     assert predictor.segment(scan, prompts).results[0].crops == ()
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(small)).crops[1].probabilities, closer)
-    with pytest.raises(PromptError, match="leave propagation out"):
+    with pytest.raises(PromptError, match="leave `propagate` out"):
         predictor.segment(scan, prompts, keep_probabilities=True, propagate=True)
 
 

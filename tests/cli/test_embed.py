@@ -161,11 +161,11 @@ def test_one_bad_scan_does_not_stop_the_others(words, manifest, capsys):
 def test_a_folder_that_cannot_be_written_ends_the_run(words, monkeypatch, capsys):
     tried = []
 
-    def full(cache, key, features):
+    def full(cache, folder, key, features):
         tried.append(key)
         raise InputError("The disk is full.")
 
-    monkeypatch.setattr(EmbeddingCache, "put", full)
+    monkeypatch.setattr(EmbeddingCache, "_write", full)
     assert main([*words, "--all-slices"]) == 2
     assert capsys.readouterr() == ("", "InputError: The disk is full.\n")
     assert len(tried) == 1, "of two cases"

@@ -7,15 +7,17 @@ its cost.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from medsam.evaluation.cost import Bill, MeteredEncoder
+from medsam.evaluation.cost import Cost
 from medsam.evaluation.interactive import rounds
 from medsam.evaluation.protocol import Protocol, Question
 from medsam.evaluation.tables import ORACLE
+from medsam.inference.image_predictor import ScanEncoder
 from medsam.inference.propagate import propagate_all
 from medsam.inference.segment_slice import SliceResult, segment_slice
 from medsam.metrics.overlap import iou
@@ -73,7 +75,7 @@ def targets_on(key: str, truths: Mapping[str, np.ndarray], index: int, protocol:
 
 
 def evaluate_slice(
-    scan_encoder: MeteredEncoder, index: int, targets: Sequence[Target], protocol: Protocol
+    scan_encoder: ScanEncoder, index: int, targets: Sequence[Target], protocol: Protocol
 ) -> Iterator[Found]:
     """All of a protocol but propagation, for every structure of a slice together."""
     tidy = Cleanup(protocol.keep_islands)
@@ -84,18 +86,20 @@ def evaluate_slice(
     for questions in asked.values():
         # these differ in their clicks alone: the answer to fewer is on the way to the answer to more
         wanted = {question.clicks: question for question in questions}
-        bill = Bill()
+        cost = Cost()
 
-        def ask(prompts: list[SlicePrompt], previous: list[SliceResult | None], bill: Bill = bill) -> list[SliceResult]:
-            with scan_encoder.charge(bill):
-                return segment_slice(scan_encoder, index, prompts, zoom=protocol.zoom, previous=previous)
+        def ask(prompts: list[SlicePrompt], previous: list[SliceResult | None], cost: Cost = cost) -> list[SliceResult]:
+            started = time.perf_counter()
+            found = segment_slice(scan_encoder, index, prompts, zoom=protocol.zoom, previous=previous)
+            cost.add((one.usage for one in found), time.perf_counter() - started)
+            return found
 
         first = None
         if questions[0].kind != "points":
             first = [target.first[questions[0]] for target in targets]
         for clicks, prompts, answers in rounds([target.truth for target in targets], ask, first):
             if clicks in wanted:
-                cost = bill.seconds / len(targets), bill.encoder_calls / len(targets)
+                share = cost.shared(len(targets))
                 for target, prompt, answer in zip(targets, prompts, answers, strict=True):
                     name = wanted[clicks].name
                     mask = tidy(
@@ -104,27 +108,28 @@ def evaluate_slice(
                         calibrated=scan_encoder.scan.geometry.calibrated,
                         points=prompt.points,
                     )
-                    yield Found(name, target.structure, index, prompt, mask, answer.predicted_iou, *cost)
+                    yield Found(name, target.structure, index, prompt, mask, answer.predicted_iou, *share)
             if clicks >= max(wanted):
                 break
     if protocol.oracle:
         yield from _oracle(scan_encoder, index, targets, next(q for q in protocol.questions if q.kind == "box"))
 
 
-def _oracle(scan_encoder: MeteredEncoder, index: int, targets: Sequence[Target], question: Question) -> Iterator[Found]:
+def _oracle(scan_encoder: ScanEncoder, index: int, targets: Sequence[Target], question: Question) -> Iterator[Found]:
     """The best of three masks on the whole slice, chosen by the reference."""
-    bill = Bill()
+    cost, started = Cost(), time.perf_counter()
     prompts = [target.first[question] for target in targets]
-    with scan_encoder.charge(bill):
-        three = scan_encoder.image_predictor.predict(scan_encoder.encode(index), prompts, multimask=True)
-    cost = bill.seconds / len(targets), bill.encoder_calls / len(targets)
+    embedding = scan_encoder.encode(index)
+    three = scan_encoder.image_predictor.predict(embedding, prompts, multimask=True)
+    cost.add((embedding.usage, three.usage), time.perf_counter() - started)
+    share = cost.shared(len(targets))
     for target, prompt, masks, qualities in zip(targets, prompts, three.masks, three.predicted_iou, strict=True):
         best = int(np.argmax([iou(target.truth, mask) for mask in masks]))
-        yield Found(ORACLE, target.structure, index, prompt, masks[best], float(qualities[best]), *cost)
+        yield Found(ORACLE, target.structure, index, prompt, masks[best], float(qualities[best]), *share)
 
 
 def evaluate_volume(
-    scan_encoder: MeteredEncoder,
+    scan_encoder: ScanEncoder,
     middles: Sequence[Target],
     references: Mapping[str, Sequence[int]],
     protocol: Protocol,
@@ -138,10 +143,10 @@ def evaluate_volume(
     for question in protocol.questions:
         if question.kind != "propagate" or not middles:
             continue
-        bill = Bill()
+        cost, started = Cost(), time.perf_counter()
         seeds = {target.structure: {target.index: target.first[question]} for target in middles}
-        with scan_encoder.charge(bill):
-            found = propagate_all(scan_encoder, seeds, zoom=protocol.zoom, progress=progress)
+        found = propagate_all(scan_encoder, seeds, zoom=protocol.zoom, progress=progress)
+        cost.add((one.usage for one in found.values()), time.perf_counter() - started)
         for target in middles:
             spread = found[target.structure]
             geometry = scan_encoder.scan.geometry
@@ -149,8 +154,7 @@ def evaluate_volume(
             solid = Cleanup(protocol.keep_islands)(solid, geometry.spacing_mm, calibrated=geometry.calibrated)
             reached = {index for index in spread.masks if scan_encoder.plane.take(solid, index).any()}
             slices = sorted(reached | set(references[target.structure]))
-            cost = (amount / len(middles) / len(slices) for amount in (bill.seconds, bill.encoder_calls))
-            seconds, encoder_calls = cost
+            seconds, encoder_calls = (amount / len(slices) for amount in cost.shared(len(middles)))
             for index in slices:
                 mask = scan_encoder.plane.take(solid, index)
                 predicted_iou = spread.predicted_iou.get(index, np.nan) if index in reached else np.nan

@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 
 from medsam.errors import InputError
-from medsam.evaluation.cost import MeteredEncoder
 from medsam.evaluation.prompting import Found, Target, evaluate_slice, evaluate_volume, targets_on
 from medsam.evaluation.protocol import Protocol
 from medsam.evaluation.tables import BASELINES, COLUMNS
@@ -168,7 +167,7 @@ def evaluate_case(
     asked_window = subject.window or protocol.window
     looks = {
         # by its name, so that a window left to us may still be changed where it hides what is in a box
-        model: MeteredEncoder(network.encoder_for(subject.scan, axis=plane.axis, window=asked_window))
+        model: network.encoder_for(subject.scan, axis=plane.axis, window=asked_window)
         for model, network in predictors.items()
     }
     window = next((scan_encoder.window for scan_encoder in looks.values()), None) or resolve_window(

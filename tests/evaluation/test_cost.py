@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 from phantoms import ThresholdSam, block
 
-from medsam.evaluation import cost
-from medsam.evaluation.cost import Bill, MeteredEncoder
-from medsam.inference.image_predictor import Crop
-from medsam.inference.predictor import Predictor
+from medsam.evaluation.cost import Cost
+from medsam.inference import image_predictor
+from medsam.inference.image_predictor import Crop, ImagePredictor
+from medsam.inference.usage import Usage
 
 
 @pytest.fixture
 def watch(monkeypatch):
     """A clock that goes on only where a test says so."""
     watch = SimpleNamespace(now=0)
-    monkeypatch.setattr(cost, "time", SimpleNamespace(perf_counter=lambda: watch.now))
+    monkeypatch.setattr(image_predictor, "time", SimpleNamespace(perf_counter=lambda: watch.now))
     return watch
 
 
@@ -30,55 +30,63 @@ class SlowSam(ThresholdSam):
         return super().encode_image(images)
 
 
-def metered(sam):
+@pytest.fixture
+def sam(watch):
+    return SlowSam(watch)
+
+
+@pytest.fixture
+def scan_encoder(sam):
     scan, _ = block((3, 20, 30), (4, 6, 0, 14, 12, 3))
     scan.array[:, 0, 0] = np.arange(3)  # no two slices alike
-    return MeteredEncoder(Predictor(sam, device="cpu").encoder_for(scan))
+    return ImagePredictor(sam, device="cpu").encoder_for(scan)
 
 
-def test_whoever_takes_a_look_pays_for_it_also_the_second_time(watch):
-    scan_encoder = metered(SlowSam(watch))
-    first, second = Bill(), Bill()
-    with scan_encoder.charge(first):
-        scan_encoder.encode(0)
-    with scan_encoder.charge(second):
-        scan_encoder.encode(0)
-        scan_encoder.encode(0)
-    assert scan_encoder.image_predictor.sam.encoded == 1
+def charge(cost, watch, scan_encoder, crops, more=0):
+    """Look at crops, and spend so many seconds more."""
+    started = watch.now
+    found = [scan_encoder.encode_many([crop])[0] for crop in crops]
+    watch.now += more
+    cost.add((one.usage for one in found), watch.now - started)
+
+
+def test_a_crop_counts_for_everybody_who_looks_at_it_and_once(watch, sam, scan_encoder):
+    first, second = Cost(), Cost()
+    charge(first, watch, scan_encoder, [Crop(0)])
+    charge(second, watch, scan_encoder, [Crop(0), Crop(0)])
+    assert sam.encoded == 1
     assert first.encoder_calls == second.encoder_calls == 1
-    assert first.seconds == 8
-    assert second.crops == first.crops
-    assert second.rest == 0
+    assert first.seconds == second.seconds == 8
+    assert (first.usage.encoded, second.usage.encoded) == (1, 0)
 
 
-def test_what_is_not_looking_is_the_rest(watch):
-    scan_encoder = metered(SlowSam(watch))
-    bill = Bill()
-    with scan_encoder.charge(bill):
-        watch.now += 3
-        scan_encoder.encode_many([Crop(0), Crop(1, (0, 0, 10, 10))])
-    assert bill.rest == 3
-    assert bill.encoder_calls == 2
-    assert bill.seconds == 3 + 2 * 8
+def test_what_is_not_encoding_counts_too(watch, scan_encoder):
+    cost = Cost()
+    charge(cost, watch, scan_encoder, [Crop(0), Crop(1, (0, 0, 10, 10))], more=3)
+    assert cost.encoder_calls == 2
+    assert cost.seconds == 3 + 2 * 8
+    assert cost.shared(2) == (9.5, 1)
 
 
-def test_the_scans_own_window_named_or_not_is_one_look():
-    scan_encoder = metered(ThresholdSam())
-    bill = Bill()
-    with scan_encoder.charge(bill):
-        scan_encoder.encode(2)
-        scan_encoder.encode(2, window=scan_encoder.window)
-    assert bill.encoder_calls == scan_encoder.image_predictor.sam.encoded == 1
+def test_crops_that_are_encoded_together_share_the_time(watch, scan_encoder):
+    cost = Cost()
+    found = scan_encoder.encode_many([Crop(0), Crop(1, (0, 0, 10, 10)), Crop(0)])
+    cost.add((one.usage for one in found), 16)
+    assert list(found[1].usage.crops.values()) == [8]
+    assert cost.seconds == 16
 
 
-def test_a_bill_can_go_on_later():
-    scan_encoder = metered(ThresholdSam())
-    one, other = Bill(), Bill()
-    with scan_encoder.charge(one):
-        scan_encoder.encode(0)
-    with scan_encoder.charge(other):
-        scan_encoder.encode(1)
-    with scan_encoder.charge(one):
-        scan_encoder.encode(2)
-    assert [scan_encoder.index for scan_encoder in one.crops] == [0, 2]
+def test_the_scans_own_window_named_or_not_is_one_crop(watch, sam, scan_encoder):
+    cost = Cost()
+    charge(cost, watch, scan_encoder, [Crop(2), Crop(2, None, scan_encoder.window)])
+    assert cost.encoder_calls == sam.encoded == 1
+
+
+def test_a_total_can_go_on_later(watch, scan_encoder):
+    one, other = Cost(), Cost()
+    charge(one, watch, scan_encoder, [Crop(0)])
+    charge(other, watch, scan_encoder, [Crop(1)])
+    charge(one, watch, scan_encoder, [Crop(2)])
+    assert sorted(crop.index for crop in one.usage.crops) == [0, 2]
     assert other.encoder_calls == 1
+    assert Cost().usage == Usage()

@@ -24,6 +24,7 @@ from medsam.inference.embeddings import EmbeddingCache, Kept, Precomputed, embed
 from medsam.inference.engines.base import AT_ONCE, Engine, EngineName, Precision
 from medsam.inference.engines.choose import choose_engine
 from medsam.inference.usage import Usage
+from medsam.inference.worker import Worker
 from medsam.io.load import as_volume
 from medsam.models.build import load_model
 from medsam.models.mask_decoder import ImagePart
@@ -109,6 +110,7 @@ class ImagePredictor:
     MPS, then the CPU. cache: where embeddings are kept; default: in memory. precision: of the encoder; "auto" is
     bfloat16 on CUDA, float32 elsewhere. engine: who runs the network, see `engines.choose_engine`; "auto" is torch for
     a `Sam` that was handed in, which may still change.
+    worker: on whose thread sessions, `Predictor.segment` and its like run; default: on the caller's own.
     Raises InputError for a device, precision or engine this machine does not have.
     """
 
@@ -120,7 +122,9 @@ class ImagePredictor:
         *,
         precision: Precision = "auto",
         engine: EngineName = "auto",
+        worker: Worker | None = None,
     ) -> None:
+        self.worker = worker
         self.device = pick_device(device)
         named = isinstance(model, str | Path)
         if not named and not isinstance(model, torch.nn.Module):
@@ -158,8 +162,8 @@ class ImagePredictor:
             return Usage(prepare_s=time.perf_counter() - started)
 
     def __getstate__(self) -> dict[str, Any]:
-        # graphs and locks belong to a process; the copy makes its own when it is first asked
-        return {**vars(self), "_engine": None, "_warm": None, "_lock": None}
+        # graphs, locks and threads belong to a process; the copy makes its own when it is first asked
+        return {**vars(self), "_engine": None, "_warm": None, "_lock": None, "worker": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)

@@ -26,6 +26,7 @@ from medsam.inference.segmentation_builder import SegmentationBuilder
 from medsam.inference.session import Session
 from medsam.inference.session_state import SessionState
 from medsam.inference.usage import Usage
+from medsam.inference.worker import Priority, Worker, through_worker
 from medsam.io.load import as_volume
 from medsam.models.sam import Sam
 from medsam.postprocess.clean import Cleanup
@@ -58,6 +59,8 @@ class Predictor:
 
     images: what encodes slices and decodes prompts on them, for arrays of boxes and for embeddings of one's own.
     model, device, cache, precision, engine: see `ImagePredictor`, which raises for them.
+    worker: whose thread `segment`, `propagate`, `everything` and the steps of sessions run on, the most urgent first,
+    whatever thread calls them (docs/worker.md); default: the caller's own.
     """
 
     def __init__(
@@ -68,8 +71,9 @@ class Predictor:
         *,
         precision: Precision = "auto",
         engine: EngineName = "auto",
+        worker: Worker | None = None,
     ) -> None:
-        self.images = ImagePredictor(model, device, cache, precision=precision, engine=engine)
+        self.images = ImagePredictor(model, device, cache, precision=precision, engine=engine, worker=worker)
 
     def __repr__(self) -> str:
         return f"Predictor({self.name!r}, device={str(self.device)!r})"
@@ -102,16 +106,24 @@ class Predictor:
         """Where embeddings are kept."""
         return self.images.cache
 
+    @property
+    def worker(self) -> Worker | None:
+        """On whose thread long methods run."""
+        return self.images.worker
+
+    @through_worker(Priority.BATCH)
     def warm_up(self) -> Usage:
         """Have graphs made and compiled now, which the first prompt would wait for. Returns what that took."""
         return self.images.warm_up()
 
+    @through_worker(Priority.PREFETCH)
     def embed(
         self, scan: Scan, index: int = 0, *, axis: Axis | None = None, window: IntensityWindow | str = "auto"
     ) -> Embedding:
         """Encode one whole slice, see `ImagePredictor.embed`."""
         return self.images.embed(scan, index, axis=axis, window=window)
 
+    @through_worker(Priority.SLICE)
     def predict(self, embedding: Embedding, prompts: Sequence[SlicePrompt], **options: Any) -> Prediction:
         """The masks of prompts on one embedding, see `ImagePredictor.predict`."""
         return self.images.predict(embedding, prompts, **options)
@@ -147,6 +159,7 @@ class Predictor:
         """
         return Session.resume(state, state.encoder_for(self.images, as_volume(scan)))
 
+    @through_worker(lambda options: Priority.PROPAGATE if options.get("propagate") else Priority.SLICE)
     def segment(
         self,
         scan: Scan,
@@ -215,6 +228,7 @@ class Predictor:
             builder.closing_notes.append(f"{self.name} was trained to give one mask: the three may mean little.")
         return builder.finish()
 
+    @through_worker(Priority.PROPAGATE)
     def propagate(
         self,
         scan: Scan,
@@ -249,6 +263,7 @@ class Predictor:
             )
         return builder.finish()
 
+    @through_worker(Priority.BATCH)
     def everything(
         self,
         scan: Scan,

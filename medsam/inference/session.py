@@ -30,6 +30,7 @@ from medsam.inference.session_state import (
     after_steps,
     joined,
 )
+from medsam.inference.worker import Priority, Worker, through_worker
 from medsam.masks import CompactMask
 from medsam.postprocess.clean import Cleanup
 from medsam.postprocess.merge import merge_by_predicted_iou
@@ -253,6 +254,11 @@ class Session:
             if (slices := self._objects.get(label))
         }
 
+    @property
+    def worker(self) -> Worker | None:
+        """On whose thread the network runs."""
+        return self.scan_encoder.image_predictor.worker
+
     # -- how ------------------------------------------------------------------------------------------------------
 
     def _begin(self, prompt: Prompt) -> SliceResult:
@@ -279,6 +285,7 @@ class Session:
         self._keep(state, result)
         return result
 
+    @through_worker(Priority.CLICK)
     def _segment(self, index: int, prompt: SlicePrompt, previous: SliceResult | None) -> SliceResult:
         (result,) = segment_slice(self.scan_encoder, index, [prompt], zoom=self.zoom, previous=[previous])
         return result

@@ -31,21 +31,24 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import functools
 import heapq
+import inspect
 import itertools
 import threading
 import weakref
-from collections.abc import Callable, Generator, Hashable
+from collections.abc import Callable, Generator, Hashable, Mapping
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from enum import Enum, IntEnum
 from types import TracebackType
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from medsam.errors import Cancelled
 from medsam.progress import ProgressCallback
 
 Result = TypeVar("Result")
+Method = TypeVar("Method", bound=Callable[..., Any])
 # given the callback to pass on as `progress`; a generator's return value is the result
 Work = Callable[[ProgressCallback], Result | Generator[Any, None, Result]]
 
@@ -321,6 +324,39 @@ class Worker:
             self._do(urgent)
         if job._cancelled:
             raise Cancelled
+
+
+class HasWorker(Protocol):
+    """Something that may share a device with others."""
+
+    @property
+    def worker(self) -> Worker | None: ...
+
+
+def through_worker(priority: Priority | Callable[[Mapping[str, Any]], Priority]) -> Callable[[Method], Method]:
+    """A method that runs on the thread of its object's `worker`, where there is one, and is waited for.
+
+    priority: a function takes the call's keywords. A keyword `progress` of the method is the job's listener.
+    """
+
+    def decorate(method: Method) -> Method:
+        long = "progress" in inspect.signature(method).parameters
+
+        @functools.wraps(method)
+        def call(self: HasWorker, *arguments: Any, **keywords: Any) -> Any:
+            if self.worker is None:
+                return method(self, *arguments, **keywords)
+            urgency = priority if isinstance(priority, Priority) else priority(keywords)
+            listener = keywords.pop("progress", None)
+
+            def work(progress: ProgressCallback) -> Any:
+                return method(self, *arguments, **keywords, **({"progress": progress} if long else {}))
+
+            return self.worker.call(work, priority=urgency, progress=listener)
+
+        return cast(Method, call)
+
+    return decorate
 
 
 def _resolve_cancelled(job: Job[Any]) -> None:

@@ -1,9 +1,12 @@
 """Jobs of one thread: their order, their ends, and what a click waits for beside a propagation."""
 
 import asyncio
+import inspect
 import math
+import pickle
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -16,7 +19,7 @@ from medsam.inference.propagate import PropagateSettings, Propagation, propagate
 from medsam.inference.worker import Priority, Worker
 from medsam.models.build import build_model
 from medsam.models.specs import tiny_spec
-from medsam.prompts.prompt import SlicePrompt
+from medsam.prompts.prompt import Prompt, SlicePrompt
 
 CLICK, SLICE, PREFETCH, PROPAGATE, BATCH = Priority
 
@@ -257,9 +260,9 @@ SEEDS = {8: SlicePrompt(1, (10, 12, 30, 35))}
 CREDULOUS = PropagateSettings(min_overlap=0, min_likeness=-math.inf, max_growth=math.inf)
 
 
-def tiny() -> Predictor:
+def tiny(worker=None) -> Predictor:
     torch.manual_seed(0)
-    return Predictor(build_model(tiny_spec("vit")), "cpu")
+    return Predictor(build_model(tiny_spec("vit")), "cpu", worker=worker)
 
 
 class CountedEncodes:
@@ -315,6 +318,48 @@ def test_a_click_beside_a_propagation_waits_for_the_encode_under_way_and_no_othe
     assert len(waited) == len(clicks) > 3
     assert set(waited) == {0}, "no encode begins between a click and its answer"
     assert same(found, alone)
+
+
+def test_a_predictor_with_a_worker_serves_many_threads_on_its_own(worker):
+    box, clicks = (
+        Prompt(box=(10, 12, 30, 35), slice=8),
+        ((8, 20.0, 20.0, True), (8, 12.0, 30.0, False), (9, 20.0, 20.0, True)),
+    )
+
+    def clicked(predictor):
+        session = predictor.session(SCAN)
+        return [session.click(*click).mask for click in clicks]
+
+    jobs = [
+        clicked,
+        lambda predictor: [predictor.propagate(SCAN, box, zoom="off").labels.array],
+        lambda predictor: [predictor.segment(SCAN, box, propagate=True, max_mm=3).labels.array],
+        lambda predictor: [predictor.segment(SCAN, box=(10, 12, 30, 35), slice=3).labels.array],
+    ]
+    expected = [job(tiny()) for job in jobs]
+    threads, shared = set(), tiny(worker)
+    CountedEncodes(shared, lambda: threads.add(threading.current_thread().name))
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        found = [one.result(30) for one in [pool.submit(job, shared) for job in jobs]]
+    assert threads == {"worker cpu"}
+    for ours, theirs in zip(found, expected, strict=True):
+        assert all(np.array_equal(one, other) for one, other in zip(ours, theirs, strict=True))
+    assert pickle.loads(pickle.dumps(shared)).worker is None
+
+
+def test_progress_of_a_predictor_with_a_worker_ends_its_job_and_wrong_prompts_are_refused(worker):
+    predictor, seen = tiny(worker), []
+
+    def enough(done, total):
+        seen.append(threading.current_thread().name)
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        predictor.segment(SCAN, box=(10, 12, 30, 35), slice=3, progress=enough)
+    assert seen == ["worker cpu"]
+    with pytest.raises(PromptError):
+        predictor.segment(SCAN, box=(10, 12, 30, 35), slice=99)
+    assert list(inspect.signature(predictor.segment).parameters)[:2] == ["scan", "prompts"]
 
 
 def test_a_propagation_that_is_cancelled_encodes_nothing_more_and_leaves_the_predictor_fit_for_use(worker):

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import Counter
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -12,6 +16,25 @@ import pytest
 # interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# Files whose tests use the graphs of one network: torch's exporter takes ten seconds and more for each.
+_ONE_EXPORT = {"cli/test_export.py", "models/test_export.py"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file is run by one process, as its tests share what is made once, and files with slow tests come first.
+
+    What is left at the end is then short, and no process waits long for another.
+    """
+    slow: Counter[str] = Counter()
+    groups = {}
+    for item in items:
+        file = item.path.relative_to(Path(__file__).parent).as_posix()
+        group = groups[item] = "export" if file in _ONE_EXPORT else file
+        item.add_marker(pytest.mark.xdist_group(group))
+        slow[group] += item.get_closest_marker("slow") is not None
+    items.sort(key=lambda item: (-slow[groups[item]], groups[item]))
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +60,36 @@ def litemedsam():
     from medsam.models.build import load_model
 
     return load_model("litemedsam")
+
+
+class Export(NamedTuple):
+    """What `medsam export` made of a small network. model: its checkpoint. folder: the graphs. printed: to stdout."""
+
+    model: Path
+    folder: Path
+    printed: str
+
+
+@pytest.fixture(scope="session")
+def export(tmp_path_factory) -> Export:
+    """Every graph of a tiny ViT with weights of a size that lets every part of the network show in the answer."""
+    import torch
+
+    from medsam.cli.main import main
+    from medsam.models.build import build_model
+    from medsam.models.checkpoint import save_checkpoint
+    from medsam.models.specs import tiny_spec
+
+    folder = tmp_path_factory.mktemp("export")
+    torch.manual_seed(1)
+    sam = build_model(tiny_spec("vit"))
+    with torch.no_grad():
+        for name, weight in sam.named_parameters():
+            if weight.ndim > 1 and not name.startswith("image_encoder"):
+                weight.normal_(0, weight[0].numel() ** -0.5)
+    model = folder / "tuned.safetensors"
+    # as `medsam fit` leaves it
+    save_checkpoint(sam, model, training={"epochs": 2})
+    with redirect_stdout(StringIO()) as printed:
+        assert main(["export", "--model", str(model), "--out", str(folder / "graphs"), "--json"]) == 0
+    return Export(model, folder / "graphs", printed.getvalue())

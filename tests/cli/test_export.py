@@ -14,35 +14,27 @@ import pytest
 import torch
 
 from medsam import __version__
-from medsam.cli import export
+from medsam.cli import export as command
 from medsam.cli.main import main
 from medsam.inference.embeddings import weights_digest
 from medsam.models.build import build_model, load_model
 from medsam.models.checkpoint import save_checkpoint
-from medsam.models.export import GRAPHS, OPSET, export_graph
+from medsam.models.export import GRAPHS, OPSET
 from medsam.models.prompt_encoder import as_tokens
 from medsam.models.specs import SPECS, ModelSpec, tiny_spec
 
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> str:
-    """A checkpoint as `medsam fit` leaves it; its weights are random, which exporting does not mind."""
-    path = tmp_path_factory.mktemp("model") / "tuned.safetensors"
-    torch.manual_seed(0)
-    save_checkpoint(build_model(tiny_spec("vit")), path, training={"epochs": 2})
-    return str(path)
+pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def exported(model, tmp_path_factory) -> tuple[Path, str]:
+@pytest.fixture
+def model(export) -> str:
+    return str(export.model)
+
+
+@pytest.fixture
+def exported(export) -> tuple[Path, str]:
     """A folder, and what the command printed."""
-    from contextlib import redirect_stdout
-    from io import StringIO
-
-    out = tmp_path_factory.mktemp("export") / "graphs"
-    with redirect_stdout(StringIO()) as printed:
-        assert main(["export", "--model", model, "--out", str(out), "--json"]) == 0
-    return out, printed.getvalue()
+    return export.folder, export.printed
 
 
 @pytest.fixture
@@ -145,7 +137,7 @@ def test_the_table_names_every_graph_and_how_far_it_is(one_graph, model, tmp_pat
 @pytest.mark.parametrize("name", ["litemedsam", "sam-vit-b", "medsam-vit-b"])
 def test_preprocessing_is_told_in_the_models_own_numbers(name):
     step = SPECS[name].preprocess
-    told = " ".join(export._in_words(step)["image"])
+    told = " ".join(command._in_words(step)["image"])
     assert f"{step.size} pixels" in told
     assert ("subtract [123.675, 116.28, 103.53]" in told) == (name == "sam-vit-b")
     assert ("pad with zeros" in told) == (step.fit == "pad")
@@ -197,30 +189,28 @@ def test_a_folder_that_cannot_be_made_is_exit_2(one_graph, model, tmp_path, caps
 # -- failures ---------------------------------------------------------------------------------------------------
 
 
-def test_a_graph_of_other_weights_does_not_pass(model, tmp_path):
-    path = tmp_path / "image_part.onnx"
+def test_a_graph_of_other_weights_does_not_pass(exported, model):
+    path = exported[0] / "image_part.onnx"
     sam = load_model(model)
-    export_graph(sam, "image_part", path)
-    assert export.compare_graph(sam, "image_part", path)["passed"]
+    assert command.compare_graph(sam, "image_part", path)["passed"]
     with torch.no_grad():
         sam.mask_decoder.transformer.layers[0].cross_attn_image_to_token.q_proj.bias[3] += 0.002
-    with pytest.raises(export.ParityError, match=r"image_part of tiny-vit answers 0\.002 away from torch"):
-        export.compare_graph(sam, "image_part", path)
+    with pytest.raises(command.ParityError, match=r"image_part of tiny-vit answers 0\.002 away from torch"):
+        command.compare_graph(sam, "image_part", path)
 
 
-def test_masks_that_differ_do_not_pass(model, tmp_path, monkeypatch):
-    path = tmp_path / "decoder.onnx"
+def test_masks_that_differ_do_not_pass(exported, model, monkeypatch):
+    path = exported[0] / "decoder.onnx"
     sam = load_model(model)
-    export_graph(sam, "decoder", path)
-    monkeypatch.setattr(export, "TOLERANCE", 10.0)
+    monkeypatch.setattr(command, "TOLERANCE", 10.0)
     with torch.no_grad():
         sam.mask_decoder.output_hypernetworks_mlps[0].layers[2].bias += 0.5
-    with pytest.raises(export.ParityError, match="of the mask pixels differ"):
-        export.compare_graph(sam, "decoder", path)
+    with pytest.raises(command.ParityError, match="of the mask pixels differ"):
+        command.compare_graph(sam, "decoder", path)
 
 
 def test_graphs_that_do_not_pass_are_not_there(one_graph, exported, model, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(export, "TOLERANCE", 1e-12)
+    monkeypatch.setattr(command, "TOLERANCE", 1e-12)
     assert main(["export", "--model", model, "--out", str(tmp_path / "graphs"), "--json"]) == 1
     out, err = capsys.readouterr()
     assert out == ""

@@ -24,6 +24,8 @@ from medsam.models.checkpoint import load_checkpoint
 from medsam.models.weights_file import CARD_KEY
 from medsam.training.module import SamFineTuning
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs" / "train").glob("*.yaml"))
 EMA = ["--trainer.callbacks+", "lightning.pytorch.callbacks.EMAWeightAveraging", "--trainer.callbacks.decay", "0.9"]

@@ -25,7 +25,7 @@ from medsam.evaluation.run import evaluate as evaluate_cases
 from medsam.evaluation.tables import COLUMNS
 from medsam.inference.predictor import Predictor
 
-pytestmark = pytest.mark.weights
+pytestmark = [pytest.mark.weights, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Exported graphs beside the model they were made from, in ONNX Runtime. Each graph is written once a module."""
+"""Exported graphs beside the model they were made from, in ONNX Runtime. Each graph is written once a session."""
 
 from __future__ import annotations
 
@@ -13,29 +13,20 @@ from torch import Tensor
 
 from medsam.errors import CheckpointError
 from medsam.models import export
-from medsam.models.build import build_model
+from medsam.models.build import build_model, load_model
 from medsam.models.export import GRAPHS, OPSET, export_graph
 from medsam.models.mask_decoder import ImagePart
 from medsam.models.prompt_encoder import as_tokens
 from medsam.models.sam import Sam
 from medsam.models.specs import tiny_spec
 
+pytestmark = pytest.mark.slow
+
 SIDE, SIZE, CELLS = 8, 64, 64
 
 
-def drawn(family: str) -> Sam:
-    """Weights of a size that lets every part of the network show in the answer."""
-    torch.manual_seed(1)
-    sam = build_model(tiny_spec(family)).eval()
-    with torch.no_grad():
-        for name, weight in sam.named_parameters():
-            if weight.ndim > 1 and not name.startswith("image_encoder"):
-                weight.normal_(0, weight[0].numel() ** -0.5)
-    return sam
-
-
 class Graphs:
-    """The graphs of one model, written and opened when first asked for."""
+    """The graphs of one model, opened, and written if need be, when first used."""
 
     def __init__(self, sam: Sam, folder: Path) -> None:
         self.sam, self.folder = sam, folder
@@ -59,13 +50,15 @@ class Graphs:
 
 
 @pytest.fixture(scope="module")
-def vit(tmp_path_factory) -> Graphs:
-    return Graphs(drawn("vit"), tmp_path_factory.mktemp("vit"))
+def vit(export) -> Graphs:
+    """The graphs that the command wrote."""
+    return Graphs(load_model(export.model).eval(), export.folder)
 
 
 @pytest.fixture(scope="module")
 def tiny_vit(tmp_path_factory) -> Graphs:
-    return Graphs(drawn("tiny_vit"), tmp_path_factory.mktemp("tiny_vit"))
+    torch.manual_seed(1)
+    return Graphs(build_model(tiny_spec("tiny_vit")).eval(), tmp_path_factory.mktemp("tiny_vit"))
 
 
 @pytest.fixture

@@ -135,44 +135,6 @@ def test_bfloat16_stays_close_to_float32(tiny, how):
     assert (predicted_iou - exact_quality).abs().max() < 0.1 * exact_quality.abs().max()
 
 
-class Decoder(torch.nn.Module):
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, embedding, boxes):
-        return self.model.decode(embedding, boxes=boxes)
-
-
-class Encoder(torch.nn.Module):
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, images):
-        return self.model.encode_image(images)
-
-
-# torch's own decompositions use what torch deprecates
-@pytest.mark.filterwarnings(r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated:FutureWarning")
-@torch.no_grad()
-def test_exports_with_any_number_of_prompts(tiny):
-    # decomposed too, as the ONNX exporter does
-    encoder = torch.export.export(Encoder(tiny), (IMAGES[:1],)).run_decompositions().module()
-    embedding = tiny.encode_image(IMAGES[:1])
-    torch.testing.assert_close(encoder(IMAGES[:1]), embedding)
-
-    prompts = {1: torch.export.Dim("prompts", min=1, max=512)}
-    exported = torch.export.export(Decoder(tiny), (embedding, BOXES[:1]), dynamic_shapes=({}, prompts))
-    program = exported.run_decompositions().module()
-    for count in (1, 2, 7):
-        boxes = BOXES[:1, :1].expand(1, count, 4) + torch.arange(count)[:, None]
-        expected, expected_quality = tiny.decode(embedding, boxes=boxes)
-        logits, predicted_iou = program(embedding, boxes)
-        torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(predicted_iou, expected_quality, rtol=1e-4, atol=1e-5)
-
-
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -42,6 +42,7 @@ from medsam.postprocess.merge import mask_boxes, nms, stability_score
 from medsam.progress import ProgressCallback
 from medsam.prompts.prompt import SlicePrompt
 from medsam.transforms.frame import Region
+from medsam.transforms.prepare import check_slice
 from medsam.volume import LabelVolume
 
 # Pixels between a mask's box and an edge, up to which it is taken to be cut off there.
@@ -179,10 +180,9 @@ def everything_on_slice(
     progress: called with (prompts done, prompts in all). Raises PromptError for no such slice.
     """
     settings = settings or AutomaticSettings()
+    check_slice(scan_encoder.plane, index)
     view, stored = scan_encoder.plane.view, scan_encoder.plane.shape
-    nothing = None
-    if settings.max_background_ratio < 1 and 0 <= index < scan_encoder.plane.count:
-        nothing = view.apply(background(scan_encoder, index))
+    nothing = view.apply(background(scan_encoder, index)) if settings.max_background_ratio < 1 else None
     crops = _crops(scan_encoder, settings)
     grids = [_grid(crop, layer, scan_encoder.plane, settings) for crop, layer in crops]
     total = sum(map(len, grids))

@@ -20,7 +20,7 @@ from medsam.inference.embeddings import EmbeddingCache
 from medsam.inference.engines.base import Engine, EngineName, Precision
 from medsam.inference.everything import Everything
 from medsam.inference.image_predictor import Embedding, ImagePredictor, Prediction, ScanEncoder
-from medsam.inference.segment_slice import Zoom
+from medsam.inference.segment_slice import Zoom, segment_slice
 from medsam.inference.segmentation import Segmentation
 from medsam.inference.segmentation_builder import SegmentationBuilder
 from medsam.inference.session import Session
@@ -182,46 +182,21 @@ class Predictor:
         Each slice with a prompt is encoded once, and with zoom "auto" each box once more from close by. Masks of one
         label are united; where labels overlap, the mask with the higher predicted IoU keeps the pixel.
         scan: a Volume, the path of one (`load_volume`), or an array without millimetres (`Volume.from_array`).
-        prompts: one or several. A single one may be written out instead: `segment(scan, box=(60, 40, 210, 180),
-        slice=41)`, with the fields of `Prompt`.
-        window, modality: see `resolve_window`. zoom: see `segment_slice`.
-        tidy: how masks are cleaned; default: small islands and holes go.
+        prompts: one or several. A single one may be written out: `segment(scan, box=(60, 40, 210, 180), slice=41)`.
+        window, modality: see `resolve_window`. zoom: see `segment_slice`. tidy: how masks are cleaned; default: small
+        islands and holes go. propagate, max_mm: as `propagate` does.
         all_masks: also the three masks of every prompt, from the whole slice, as `alternatives`.
-        keep_probabilities: also what the network said of every prompt in each crop, as `results[n].crops`: 256 KiB a
-        crop.
-        propagate, max_mm: True is the same as `propagate`, with its max_mm.
+        keep_probabilities: also what the network gave every prompt in each crop, as `results[n].crops`: 256 KiB a crop.
         progress: called with (slices done, slices in all).
         Raises PromptError for a prompt outside the scan, or an option that cannot apply.
         """
+        given = [name for name, on in (("all_masks", all_masks), ("keep_probabilities", keep_probabilities)) if on]
+        _check_options(propagate, max_mm, given)
+        builder, listed = self._begin(scan, prompts, prompt, axis, window, modality, zoom, tidy, progress, given)
         if propagate:
-            if all_masks:
-                raise PromptError(
-                    "All masks of a prompt are given on its own slice: leave `propagate` out.",
-                    parameter=("all_masks", "propagate"),
-                )
-            if keep_probabilities:
-                raise PromptError(
-                    "Probabilities are kept of each prompt on its own slice: leave `propagate` out.",
-                    parameter=("keep_probabilities", "propagate"),
-                )
-            return self.propagate(
-                scan,
-                prompts,
-                axis=axis,
-                window=window,
-                modality=modality,
-                zoom=zoom,
-                max_mm=max_mm,
-                tidy=tidy,
-                progress=progress,
-                **prompt,
-            )
-        if math.isfinite(max_mm):
-            raise PromptError(
-                "`max_mm` bounds how far a label is followed: it needs `propagate`.", parameter=("max_mm", "propagate")
-            )
-        builder, listed = self._begin(scan, prompts, prompt, axis, window, modality, zoom, tidy, progress)
-        builder.segment(all_masks=all_masks, keep_probabilities=keep_probabilities)
+            return self._followed(builder, listed, max_mm)
+        for index, on_slice in builder.slices():
+            builder.add(index, on_slice, segment_slice(builder.scan_encoder, index, on_slice, zoom=zoom))
         if zoom == "on" and self._takes_clicks and not any(map(_has_box, listed)):
             builder.closing_notes.append(_NO_BOX)
         if all_masks and not self._takes_clicks:
@@ -251,17 +226,7 @@ class Predictor:
         max_mm on a scan that has no millimetres.
         """
         builder, listed = self._begin(scan, prompts, prompt, axis, window, modality, zoom, tidy, progress)
-        builder.propagate({one.label for one in listed if one.box3d is not None}, max_mm)
-        # clicks become a box for a model that takes no others; a drawn mask is followed as it is
-        closer = any(_has_box(one) or (one.points and not self._takes_clicks) for one in listed)
-        if zoom == "on" and not closer:
-            builder.closing_notes.append(_NO_BOX)
-        plane = builder.scan_encoder.plane
-        if plane.count == 1:
-            builder.closing_notes.append(
-                f"The scan has one slice on axis {plane.axis}, so there is nowhere to propagate to."
-            )
-        return builder.finish()
+        return self._followed(builder, listed, max_mm)
 
     @through_worker(Priority.BATCH)
     def everything(
@@ -303,13 +268,47 @@ class Predictor:
         zoom: Zoom,
         tidy: Cleanup | None,
         progress: ProgressCallback | None,
+        options: Sequence[str] = (),
     ) -> tuple[SegmentationBuilder, list[Prompt]]:
         """Everything checked that can be before the network runs, and the prompts as a list."""
         scan, listed, cleanup = as_volume(scan), _listed(prompts, prompt), tidy or Cleanup()
         cleanup.check(scan.geometry.calibrated)
         todo = plan(listed, scan.geometry, axis)
         scan_encoder = self.encoder_for(scan, axis=todo.axis, window=window, modality=modality)
-        return SegmentationBuilder(scan_encoder, todo, zoom, cleanup, progress), listed
+        keep = dict.fromkeys(options, True)
+        return SegmentationBuilder(scan_encoder, todo, zoom, cleanup, progress, **keep), listed
+
+    def _followed(self, builder: SegmentationBuilder, prompts: Sequence[Prompt], max_mm: float) -> Segmentation:
+        """What `propagate` finds."""
+        builder.propagate({one.label for one in prompts if one.box3d is not None}, max_mm)
+        # clicks become a box for a model that takes no others; a drawn mask is followed as it is
+        closer = any(_has_box(one) or (one.points and not self._takes_clicks) for one in prompts)
+        if builder.zoom == "on" and not closer:
+            builder.closing_notes.append(_NO_BOX)
+        plane = builder.scan_encoder.plane
+        if plane.count == 1:
+            builder.closing_notes.append(
+                f"The scan has one slice on axis {plane.axis}, so there is nowhere to propagate to."
+            )
+        return builder.finish()
+
+
+def _check_options(propagate: bool, max_mm: float, given: Sequence[str]) -> None:
+    """Raise PromptError for options of `segment` that cannot apply together. given: names of those that are on."""
+    if propagate and "all_masks" in given:
+        raise PromptError(
+            "All masks of a prompt are given on its own slice: leave `propagate` out.",
+            parameter=("propagate", "all_masks"),
+        )
+    if propagate and "keep_probabilities" in given:
+        raise PromptError(
+            "Probabilities are kept of each prompt on its own slice: leave `propagate` out.",
+            parameter=("propagate", "keep_probabilities"),
+        )
+    if math.isfinite(max_mm) and not propagate:
+        raise PromptError(
+            "`max_mm` bounds how far a label is followed: it needs `propagate`.", parameter=("max_mm", "propagate")
+        )
 
 
 def _listed(prompts: Prompt | Iterable[Prompt] | None, one: OnePrompt) -> list[Prompt]:

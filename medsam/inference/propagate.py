@@ -301,17 +301,9 @@ def _walk(
     counter: _Counter,
 ) -> None:
     """Walk all tracks of one direction together, slice by slice."""
-    plane = scan_encoder.plane
     for track in tracks:
-        mine = seeds[track.name]
-        track.steps[track.start] = mine[track.start]
-        track.largest = max(seed.area for seed in mine.values())
-        if not mine[track.start].area:
-            track.end = (track.start, "vanished")
-        elif (track.stop - track.start) * track.step > 1 and settings.min_likeness > -math.inf:
-            seed = mine[track.start]
-            track.intensity = IntensityModel(_grey(scan_encoder, track.start, seed.window), seed, plane.spacing_mm)
-    indices = range(plane.count)
+        _start(scan_encoder, track, seeds[track.name], settings)
+    indices = range(scan_encoder.plane.count)
     for index in indices if tracks[0].step > 0 else reversed(indices):
         here = [track for track in tracks if track.visits(index)]
         if not here:
@@ -326,6 +318,20 @@ def _walk(
             track.end = (track.stop, track.why)
         # the prompted slice is in the result already
         del track.steps[track.start]
+
+
+def _start(
+    scan_encoder: ScanEncoder, track: Track[Name], seeds: Mapping[int, TrackMask], settings: PropagateSettings
+) -> None:
+    """Put a track on its prompted slice. seeds: the masks of all prompted slices of its object."""
+    seed = seeds[track.start]
+    track.steps[track.start] = seed
+    track.largest = max(one.area for one in seeds.values())
+    if not seed.area:
+        track.end = (track.start, "vanished")
+    elif (track.stop - track.start) * track.step > 1 and settings.min_likeness > -math.inf:
+        grey = _grey(scan_encoder, track.start, seed.window)
+        track.intensity = IntensityModel(grey, seed, scan_encoder.plane.spacing_mm)
 
 
 def _step(

@@ -29,7 +29,7 @@ import torch
 from medsam.errors import PromptError
 from medsam.geometry import SlicePlane
 from medsam.inference.clicks import box_for, box_including, clicked_inside, enforce_clicks
-from medsam.inference.image_predictor import Crop, Embedding, LogitsFor, ScanEncoder
+from medsam.inference.image_predictor import Crop, Embedding, LogitsFor, Prediction, ScanEncoder
 from medsam.inference.priors import PriorWeights, add_box_and_intensity_prior
 from medsam.inference.usage import Usage
 from medsam.prompts.prompt import Box, SlicePrompt
@@ -80,6 +80,10 @@ class _Request:
     prompt: SlicePrompt
     crops: tuple[Crop, ...]
     previous: SliceResult | None
+
+    def previous_logits(self, crop: Crop) -> torch.Tensor | None:
+        """(s, s), of one of the crops."""
+        return None if self.previous is None else self.previous.low_res_logits[self.crops.index(crop)]
 
 
 class _CropPrediction(NamedTuple):
@@ -148,8 +152,25 @@ def segment_slice(
         _choose_crops(embeddings, prompt, zoom, earlier)
         for prompt, earlier in zip(prompts, previous or [None] * len(prompts), strict=True)
     ]
-    predictions = _predict_crops(embeddings, requests, zoom)
-    results = [_combine(embeddings, request, found, zoom) for request, found in zip(requests, predictions, strict=True)]
+    per_prompt: list[list[_CropPrediction]] = [[] for _ in requests]
+    # one crop at a time, all its prompts together: embeddings of many closer crops need not be in memory at once
+    for crop in dict.fromkeys(crop for request in requests for crop in request.crops):
+        members = [n for n, request in enumerate(requests) if crop in request.crops]
+        shared, embedding = [requests[n] for n in members], embeddings.of(crop)
+        # called here, and not in a function that would be one more stop on the way from a prompt to the decoder
+        found = scan_encoder.image_predictor.predict(
+            embedding,
+            [_clicks_inside(request.prompt, crop) for request in shared],
+            previous=[request.previous_logits(crop) for request in shared],
+            logits_for=_logits_for(scan_encoder, shared, zoom),
+        )
+        embeddings.usage += found.usage
+        for n, prediction in zip(members, _restored(found, embedding.no_contrast), strict=True):
+            per_prompt[n].append(prediction)
+    results = [
+        _combine(embeddings, request, predictions, zoom)
+        for request, predictions in zip(requests, per_prompt, strict=True)
+    ]
     return [replace(results[0], usage=embeddings.usage), *results[1:]]
 
 
@@ -251,36 +272,18 @@ def _takes_clicks(scan_encoder: ScanEncoder) -> bool:
 # -- what the network says of them --------------------------------------------------------------------------------
 
 
-def _predict_crops(embeddings: _Embeddings, requests: Sequence[_Request], zoom: Zoom) -> list[list[_CropPrediction]]:
-    """For each request, crop by crop, what the network answers."""
-    scan_encoder = embeddings.scan_encoder
-    takes_clicks = _takes_clicks(scan_encoder)
-    per_prompt: list[list[_CropPrediction]] = [[] for _ in requests]
-    # one crop at a time, all its prompts together: embeddings of many closer crops need not be in memory at once
-    for crop in dict.fromkeys(crop for request in requests for crop in request.crops):
-        members = [n for n, request in enumerate(requests) if crop in request.crops]
-        shared = [requests[n] for n in members]
-        embedding = embeddings.of(crop)
-        found = scan_encoder.image_predictor.predict(
-            embedding,
-            [_clicks_inside(request.prompt, crop) for request in shared],
-            previous=[
-                None if request.previous is None else request.previous.low_res_logits[request.crops.index(crop)]
-                for request in shared
-            ],
-            logits_for="all" if takes_clicks else _logits_for(shared, zoom),
-        )
-        embeddings.usage += found.usage
-        restored = found.frame.restore(found.logits[:, 0]).cpu().numpy()
-        for row, n in enumerate(members):
-            low_res_logits, predicted_iou = found.logits[row, 0].cpu(), float(found.predicted_iou[row, 0])
-            per_prompt[n].append(_CropPrediction(restored[row], low_res_logits, predicted_iou, embedding.no_contrast))
-    return per_prompt
+def _restored(found: Prediction, no_contrast: bool) -> list[_CropPrediction]:
+    """Prompt by prompt, on the slice. found: one mask a prompt, in one crop."""
+    restored = found.frame.restore(found.logits[:, 0]).cpu().numpy()
+    return [
+        _CropPrediction(restored[row], found.logits[row, 0].cpu(), float(found.predicted_iou[row, 0]), no_contrast)
+        for row in range(len(restored))
+    ]
 
 
-def _logits_for(requests: Sequence[_Request], zoom: Zoom) -> LogitsFor:
-    """Which logits become a mask, of a network whose logits are not given back to it."""
-    if any(request.given.mask is not None for request in requests):
+def _logits_for(scan_encoder: ScanEncoder, requests: Sequence[_Request], zoom: Zoom) -> LogitsFor:
+    """Which logits become a mask, or are given back to the network."""
+    if _takes_clicks(scan_encoder) or any(request.given.mask is not None for request in requests):
         return "all"
     if zoom == "auto":
         return "in_box"

@@ -5,7 +5,7 @@ Letters: K, J, I voxels of the scan (slice, row, column); h, w rows and columns 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from medsam.errors import PromptError, counted
 from medsam.inference.image_predictor import ScanEncoder
 from medsam.inference.propagate import PropagateSettings, Propagation, propagate_all
-from medsam.inference.segment_slice import SliceResult, Zoom, bounds, segment_slice
+from medsam.inference.segment_slice import SliceResult, Zoom, bounds
 from medsam.inference.segmentation import CropPrediction, PromptResult, Segmentation
 from medsam.inference.usage import Usage
 from medsam.postprocess.clean import Cleanup
@@ -35,13 +35,16 @@ class SegmentationBuilder:
         zoom: Zoom,
         cleanup: Cleanup,
         progress: ProgressCallback | None = None,
+        *,
+        all_masks: bool = False,
+        keep_probabilities: bool = False,
     ) -> None:
         self.scan_encoder, self.todo, self.zoom = scan_encoder, todo, zoom
-        self.cleanup, self.progress = cleanup, progress
+        self.cleanup, self.progress, self.keep_probabilities = cleanup, progress, keep_probabilities
         self.stop_reasons: dict[int, dict[int, str]] = {}
         self.labels = np.zeros(scan_encoder.scan.geometry.shape, dtype=np.uint16)
         self.results: list[PromptResult] = []
-        self.alternatives: list[np.ndarray] = []
+        self.alternatives = [np.zeros_like(self.labels) for _ in range(3 if all_masks else 0)]
         self.notes: list[str] = []
         self.closing_notes: list[str] = []
         self.usage = Usage()
@@ -69,34 +72,35 @@ class SegmentationBuilder:
             source=scan_encoder.scan.source,
         )
 
-    def segment(self, *, all_masks: bool, keep_probabilities: bool) -> None:
-        """Every prompted slice for itself."""
-        if all_masks:
-            self.alternatives = [np.zeros_like(self.labels) for _ in range(3)]
+    def slices(self) -> Iterator[tuple[int, list[SlicePrompt]]]:
+        """Each prompted slice with its prompts, for `add`; progress is reported between them."""
         total = len(self.todo.slices)
         for done, (index, prompts) in enumerate(self.todo.slices.items()):
             self._report(done, total)
-            found = segment_slice(self.scan_encoder, index, prompts, zoom=self.zoom)
-            self._spend(index, [one.usage for one in found], any(one.no_contrast for one in found))
-            masks = np.stack([self._cleaned(one.mask, prompt) for one, prompt in zip(found, prompts, strict=True)])
-            self._merge(self.labels, index, masks, np.array([one.predicted_iou for one in found]), prompts)
-            candidates = self._ambiguous_masks(index, prompts, found) if all_masks else [()] * len(prompts)
-            for prompt, one, mask, three in zip(prompts, found, masks, candidates, strict=True):
-                if not mask.any():
-                    self._note_nothing(prompt.label, index)
-                self.results.append(
-                    PromptResult(
-                        index,
-                        prompt.label,
-                        prompt.box,
-                        one.predicted_iou,
-                        int(np.count_nonzero(mask)),
-                        prompt.points,
-                        candidates=three,
-                        crops=self._crop_predictions(one) if keep_probabilities else (),
-                    )
-                )
+            yield index, prompts
         self._report(total, total)
+
+    def add(self, index: int, prompts: Sequence[SlicePrompt], results: Sequence[SliceResult]) -> None:
+        """Put the results of a slice into the label map."""
+        self._spend(index, [one.usage for one in results], any(one.no_contrast for one in results))
+        masks = np.stack([self._cleaned(one.mask, prompt) for one, prompt in zip(results, prompts, strict=True)])
+        self._merge(self.labels, index, masks, np.array([one.predicted_iou for one in results]), prompts)
+        candidates = self._ambiguous_masks(index, prompts, results) if self.alternatives else [()] * len(prompts)
+        for prompt, one, mask, three in zip(prompts, results, masks, candidates, strict=True):
+            if not mask.any():
+                self._note_nothing(prompt.label, index)
+            self.results.append(
+                PromptResult(
+                    index,
+                    prompt.label,
+                    prompt.box,
+                    one.predicted_iou,
+                    int(np.count_nonzero(mask)),
+                    prompt.points,
+                    candidates=three,
+                    crops=self._crop_predictions(one) if self.keep_probabilities else (),
+                )
+            )
 
     def propagate(self, bounded: Set[str], max_mm: float) -> None:
         """Every label through the volume. bounded: names of labels that stay between their outermost prompts."""

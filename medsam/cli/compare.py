@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medsam.cli.table import print_line, print_table
 from medsam.errors import PromptError, counted
 
 if TYPE_CHECKING:
@@ -108,42 +109,28 @@ def _named(texts: list[str]) -> dict[str, list[Path]]:
 
 
 def _print_side_by_side(found: SideBySide) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     digits = 2 if found.metric.endswith("_mm") else 3
-    by_structure = any(structure for _, structure in found.rows)
-    table = Table(box=None, pad_edge=False)
-    table.add_column(f"{found.metric}: set", overflow="fold")
-    if by_structure:
-        table.add_column("structure", overflow="fold")
-    for column in found.columns:
-        # a line for each word: many columns fit beside each other
-        words = [word for word in (column.run, column.model, column.prompt) if word is not None]
-        table.add_column(escape("\n".join(words)), justify="right", overflow="fold")
-    for first, _ in found.gains:
-        column = found.columns[first]
-        table.add_column(escape(f"gain\n{column.model}\n{column.prompt}"), justify="right", overflow="fold")
-    rows: list[tuple[tuple[str, str], tuple[float, ...], str | None]] = [
-        ((name or "all", structure), values, None) for (name, structure), values in found.rows.items()
+    words = ["structure"] if any(structure for _, structure in found.rows) else []
+    # a line for each word: many columns fit beside each other
+    columns = [
+        "\n".join(word for word in (one.run, one.model, one.prompt) if word is not None) for one in found.columns
     ]
-    if len({name for name, _ in found.rows}) > 1:
-        rows.append((("mean of sets", ""), found.means, "bold"))
-    for names, values, style in rows:
-        gains = [values[second] - values[first] for first, second in found.gains]
+    gains = [f"gain\n{found.columns[first].model}\n{found.columns[first].prompt}" for first, _ in found.gains]
+    named = [((name or "all", structure), values) for (name, structure), values in found.rows.items()]
+    several = len({name for name, _ in found.rows}) > 1
+    if several:
+        named.append((("mean of sets", ""), found.means))
+    rows = []
+    for names, values in named:
+        differences = [values[second] - values[first] for first, second in found.gains]
         cells = ["-" if math.isnan(value) else f"{value:.{digits}f}" for value in values]
-        cells += ["-" if math.isnan(gain) else f"{gain:+.{digits}f}" for gain in gains]
-        table.add_row(*map(escape, names if by_structure else names[:1]), *cells, style=style)
-    # a file or pipe has no width: do not fold the numbers there
-    wide = 60 + 2 * sum(len(column.name) + 3 for column in found.columns)
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else max(160, wide))
-    console.print(table)
-    for column in found.columns:
-        if not math.isnan(column.encoder_calls):
-            seconds = "" if math.isnan(column.seconds) else f", {column.seconds:.1f} s"
-            text = f"{column.name}: {column.encoder_calls:.0f} encoder calls{seconds}, {column.prompts} prompts"
-            console.print(text, highlight=False, markup=False, soft_wrap=True)
+        cells += ["-" if math.isnan(gain) else f"{gain:+.{digits}f}" for gain in differences]
+        rows.append((*names[: 1 + len(words)], *cells))
+    print_table((f"{found.metric}: set", *words, *columns, *gains), rows, left=1 + len(words), total=several)
+    for one in found.columns:
+        if not math.isnan(one.encoder_calls):
+            seconds = "" if math.isnan(one.seconds) else f", {one.seconds:.1f} s"
+            print_line(f"{one.name}: {one.encoder_calls:.0f} encoder calls{seconds}, {one.prompts} prompts")
 
 
 def _in_pairs(arguments: argparse.Namespace) -> None:
@@ -169,25 +156,16 @@ def _in_pairs(arguments: argparse.Namespace) -> None:
 
 
 def _print_table(comparison: Comparison, out: Path) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     from medsam.evaluation.compare import cells_of, undefined_words
 
-    # a file or pipe has no width: do not fold the numbers there
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160)
     for letter, side in (("A", comparison.a), ("B", comparison.b)):
-        text = f"{letter}: {side.model}, {side.prompt} ({side.run})"
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
-    table = Table(box=None, pad_edge=False)
-    table.add_column(comparison.metric, overflow="fold")
-    for heading in ("patients", "pairs", "A", "B", "B - A", "95 % CI", "p", "Holm", "r", "won/tied/lost"):
-        table.add_column(heading, justify="right", overflow="fold")
-    for name, row in (*comparison.structures.items(), ("overall", comparison.overall)):
-        cells = [cell.replace("–", "-").replace(" / ", "/") for cell in cells_of(row, comparison.metric)]
-        table.add_row(escape(name), *cells, style="bold" if row is comparison.overall else None)
-    console.print(table)
+        print_line(f"{letter}: {side.model}, {side.prompt} ({side.run})")
+    rows = [
+        (name, *(cell.replace("–", "-").replace(" / ", "/") for cell in cells_of(row, comparison.metric)))
+        for name, row in (*comparison.structures.items(), ("overall", comparison.overall))
+    ]
+    numbers = ("patients", "pairs", "A", "B", "B - A", "95 % CI", "p", "Holm", "r", "won/tied/lost")
+    print_table((comparison.metric, *numbers), rows, total=True)
     left_out = [
         f"{len(keys)} {what}"
         for what, keys in (
@@ -198,7 +176,7 @@ def _print_table(comparison: Comparison, out: Path) -> None:
         if keys
     ]
     if left_out:
-        console.print(f"left out: {', '.join(left_out)} (listed in compare.json)", highlight=False)
+        print_line(f"left out: {', '.join(left_out)} (listed in compare.json)")
     if comparison.overall.note:
-        console.print(f"no overall p: {comparison.overall.note}", highlight=False)
-    console.print(f"wrote {out}", highlight=False, markup=False, soft_wrap=True)
+        print_line(f"no overall p: {comparison.overall.note}")
+    print_line(f"wrote {out}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medsam.cli.flags import with_flags
+from medsam.cli.table import print_line, print_table
 from medsam.errors import InputError, counted
 from medsam.io.files import is_whole
 from medsam.progress import progress_bars
@@ -124,31 +125,19 @@ def _report(results: list[tuple[Path, Any]], errors: int, warnings: int) -> dict
 
 
 def _print_report(results: list[tuple[Path, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    # in a file or a pipe a problem is one line, however long
-    console = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 10_000)
     for path, checked in results:
         count = len(checked.manifest.cases) if checked.manifest else 0
         numbers = ((count, "case"), (checked.errors, "error"), (checked.warnings, "warning"))
         said = ", ".join(counted(number, what) for number, what in numbers)
-        console.print(f"{path}: {said}", markup=False, soft_wrap=True)
+        print_line(f"{path}: {said}")
         if checked.patients:
-            console.print(f"  patients: {checked.patients}", markup=False, soft_wrap=True)
-        if not checked.problems:
-            continue
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        for heading in ("level", "problem", "case", "file"):
-            table.add_column(heading, no_wrap=True)
-        table.add_column("what", overflow="fold")
-        for problem in checked.problems:
-            file = "" if problem.file is None else problem.file.name
-            # Text: a message may hold brackets, which rich would take for markup
-            cells = (problem.level, problem.kind, problem.case or "", file, problem.message)
-            table.add_row(*(Text(cell) for cell in cells))
-        console.print(table)
+            print_line(f"  patients: {checked.patients}")
+        rows = [
+            (one.level, one.kind, one.case or "", "" if one.file is None else one.file.name, one.message)
+            for one in checked.problems
+        ]
+        if rows:
+            print_table(("level", "problem", "case", "file", "what"), rows, left=5, fold_last=True)
 
 
 def _index(arguments: argparse.Namespace) -> None:
@@ -188,28 +177,13 @@ def _split(arguments: argparse.Namespace) -> None:
     assigned = assign(manifest.cases)
     manifest = replace(manifest, cases=assigned.cases)
     unread: list[str] = []
+    given = {"val": arguments.val, "seed": arguments.seed, "stratify": arguments.stratify, "unread": unread}
     with progress_bars("Reading labels") as (progress,):
         if arguments.folds is not None:
-            manifest = fold_manifest(
-                manifest,
-                folds=arguments.folds,
-                fold=arguments.fold,
-                val=arguments.val,
-                seed=arguments.seed,
-                stratify=arguments.stratify,
-                progress=progress,
-                unread=unread,
-            )
+            manifest = fold_manifest(manifest, folds=arguments.folds, fold=arguments.fold, progress=progress, **given)
         else:
-            manifest = split_manifest(
-                manifest,
-                test=0.2 if arguments.test is None else arguments.test,
-                val=arguments.val,
-                seed=arguments.seed,
-                stratify=arguments.stratify,
-                progress=progress,
-                unread=unread,
-            )
+            test = 0.2 if arguments.test is None else arguments.test
+            manifest = split_manifest(manifest, test=test, progress=progress, **given)
     if unread:
         more = f"; and {len(unread) - 20} more" if len(unread) > 20 else ""
         what = counted(len(unread), "label that cannot be read is", "labels that cannot be read are")
@@ -226,24 +200,38 @@ def _split(arguments: argparse.Namespace) -> None:
 
 
 def _recipe(arguments: argparse.Namespace) -> None:
-    from medsam.data.cards import build, find_card, list_cards, read_card
-    from medsam.data.manifest_json import in_the_way, manifest_text, write_manifest
+    from medsam.data.cards import build, find_card, read_card
+    from medsam.data.manifest_json import write_manifest
 
     if sum([arguments.name is not None, arguments.card is not None, arguments.all]) > 1:
         raise InputError("Give one of NAME, --card FILE and --all.")
     if arguments.name is None and arguments.card is None and not arguments.all:
-        for card in list_cards():
-            recipe = "" if card.recipe else " (no recipe)"
-            print(f"{card.name:28} {'/'.join(card.modalities):10} {card.title}; {card.licence}{recipe}")
+        _print_cards()
         return
     if arguments.root is None or arguments.out is None:
         raise InputError("--root DIR (where the files are) and --out (what to write) are needed.")
-    if not arguments.all:
-        card = read_card(arguments.card) if arguments.card is not None else find_card(arguments.name)
-        built = build(card, arguments.root)
-        write_manifest(built.manifest, arguments.out, force=arguments.force)
-        _say(card.name, built, arguments.out)
+    if arguments.all:
+        _all_recipes(arguments)
         return
+    card = read_card(arguments.card) if arguments.card is not None else find_card(arguments.name)
+    built = build(card, arguments.root)
+    write_manifest(built.manifest, arguments.out, force=arguments.force)
+    _say(card.name, built, arguments.out)
+
+
+def _print_cards() -> None:
+    from medsam.data.cards import list_cards
+
+    for card in list_cards():
+        recipe = "" if card.recipe else " (no recipe)"
+        print(f"{card.name:28} {'/'.join(card.modalities):10} {card.title}; {card.licence}{recipe}")
+
+
+def _all_recipes(arguments: argparse.Namespace) -> None:
+    """A manifest of every known data set in --root, in the folder --out."""
+    from medsam.data.cards import build, list_cards
+    from medsam.data.manifest_json import in_the_way, manifest_text, write_manifest
+
     if not arguments.root.is_dir():
         raise InputError(f"With --all, --root is a folder that exists, not {arguments.root}.")
     if arguments.out.exists() and not arguments.out.is_dir():

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medsam.cli.segment import add_network_arguments
+from medsam.cli.table import print_line, print_table
 from medsam.errors import PromptError, counted
 from medsam.progress import progress_bars
 
@@ -192,32 +193,26 @@ def named_cases(manifests: list[Manifest], split: str | None, limit: int | None)
 
 
 def _print_table(summary: dict[str, Any], folder: Path) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     from medsam.evaluation.summary import rows_of
 
-    console = Console()
-    if not console.is_terminal:  # a log takes any width, and names are not to be cut
-        console = Console(width=160)
-    table = Table(box=None, pad_edge=False)
-    several = "prompts" in summary
-    for heading in ("model", *(["prompt"] if several else []), "Dice", "95 % CI", "NSD", "HD95 mm", "structures"):
-        table.add_column(heading, justify="left" if heading in ("model", "prompt") else "right")
+    several = ["prompt"] if "prompts" in summary else []
+    rows = []
     for model, prompt, entry in rows_of(summary):
         overall = entry["overall"]
         interval = overall["dice"]["ci95"]
-        table.add_row(
-            model,
-            *([prompt] if several else []),
-            _number(overall["dice"]["mean"], 3),
-            "-" if interval is None or None in interval else f"{interval[0]:.3f} to {interval[1]:.3f}",
-            _number(overall["nsd"]["mean"], 3),
-            _number(overall["hd95_mm"]["mean"], 1),
-            str(len(entry["structures"])),
+        rows.append(
+            (
+                model,
+                *([prompt or ""] if several else []),
+                _number(overall["dice"]["mean"], 3),
+                "-" if interval is None or None in interval else f"{interval[0]:.3f} to {interval[1]:.3f}",
+                _number(overall["nsd"]["mean"], 3),
+                _number(overall["hd95_mm"]["mean"], 1),
+                str(len(entry["structures"])),
+            )
         )
-    console.print(table)
-    console.print(f"wrote {folder / 'report.html'}", highlight=False, soft_wrap=True)
+    print_table(("model", *several, "Dice", "95 % CI", "NSD", "HD95 mm", "structures"), rows, left=1 + len(several))
+    print_line(f"wrote {folder / 'report.html'}")
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medsam.cli.flags import with_flags
-from medsam.cli.segment import add_scan_arguments, checkpoint_file, default_out
+from medsam.cli.segment import add_scan_arguments, checkpoint_file, default_out, print_notes
 from medsam.errors import InputError, PromptError, counted, printable
 from medsam.progress import progress_bars
 
@@ -107,8 +105,7 @@ def _report(arguments: argparse.Namespace, found: Everything, loaded: float, out
         "labels": None if arguments.labels is None else str(arguments.labels),
         "preview": None if arguments.preview is None else str(arguments.preview),
     }
-    for note in found.notes:
-        print(f"Note: {with_flags(printable(note), ('modality', 'prompt', *_SETTINGS), arguments)}", file=sys.stderr)
+    print_notes(found.notes, arguments, ("modality", "prompt", *_SETTINGS))
     if arguments.json:
         print(json.dumps(report, indent=2, allow_nan=False))
         return

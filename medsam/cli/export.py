@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from medsam.files import write_whole
 from medsam.progress import status
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from medsam.models.sam import Sam
@@ -157,6 +158,7 @@ def compare_graph(sam: Sam, name: str, path: Path) -> dict[str, Any]:
     options.log_severity_level = 3  # errors; its warnings speak of this machine's graphics cards
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     part, names = graph_module(sam, name), list(GRAPHS[name].inputs)
+    gives_masks = GRAPHS[name].outputs[0] == "logits"
     cases: dict[str, Any] = {}
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         torch.manual_seed(0)
@@ -169,26 +171,38 @@ def compare_graph(sam: Sam, name: str, path: Path) -> dict[str, Any]:
                     "weights may be damaged: fetch them again, or use another checkpoint."
                 )
             found = session.run(None, {key: each.numpy() for key, each in zip(names, inputs, strict=True)})
-            pixels = None
-            if GRAPHS[name].outputs[0] == "logits":
-                pixels = float(((found[0] > 0) != (wanted[0] > 0)).mean())
-            pairs = list(zip(found, wanted, strict=True))
-            cases[what] = {
-                "largest_difference": max(float(np.abs(f - w).max()) for f, w in pairs),
-                "relative_difference": max(float(np.linalg.norm(f - w) / np.linalg.norm(w)) for f, w in pairs),
-                "mask_pixels_that_differ": pixels,
-            }
-            # not a number is far, too
-            if not (cases[what]["largest_difference"] <= TOLERANCE and (pixels or 0.0) <= PIXELS_APART):
-                raise ParityError(
-                    f"the exported {name} of {sam.spec.name} answers {cases[what]['largest_difference']:.2g} away from "
-                    f"torch ({TOLERANCE:g} is allowed) for {what}"
-                    + (f", and {100 * pixels:.2g} % of the mask pixels differ" if pixels else "")
-                    + f"; ONNX Runtime {onnxruntime.__version__}, torch {torch.__version__}. Nothing was written."
-                )
+            cases[what] = _distance(found, wanted, gives_masks)
+            _check_distance(cases[what], f"the exported {name} of {sam.spec.name}", what)
     keys = ("largest_difference", "relative_difference", "mask_pixels_that_differ")
     worst = {key: max((case[key] for case in cases.values() if case[key] is not None), default=None) for key in keys}
     return {**worst, "passed": True, "inputs": cases}
+
+
+def _distance(found: Sequence[np.ndarray], wanted: Sequence[np.ndarray], gives_masks: bool) -> dict[str, float | None]:
+    """How far outputs are from torch's, as `compare_graph` reports it. gives_masks: the first are logits."""
+    import numpy as np
+
+    pairs = list(zip(found, wanted, strict=True))
+    return {
+        "largest_difference": max(float(np.abs(f - w).max()) for f, w in pairs),
+        "relative_difference": max(float(np.linalg.norm(f - w) / np.linalg.norm(w)) for f, w in pairs),
+        "mask_pixels_that_differ": float(((found[0] > 0) != (wanted[0] > 0)).mean()) if gives_masks else None,
+    }
+
+
+def _check_distance(distance: Mapping[str, float | None], graph: str, what: str) -> None:
+    """Raise ParityError when outputs are too far from torch's. what: the inputs."""
+    import onnxruntime
+    import torch
+
+    largest, pixels = distance["largest_difference"] or 0.0, distance["mask_pixels_that_differ"] or 0.0
+    # NaN fails, too
+    if not (largest <= TOLERANCE and pixels <= PIXELS_APART):
+        raise ParityError(
+            f"{graph} answers {largest:.2g} away from torch ({TOLERANCE:g} is allowed) for {what}"
+            + (f", and {100 * pixels:.2g} % of the mask pixels differ" if pixels else "")
+            + f"; ONNX Runtime {onnxruntime.__version__}, torch {torch.__version__}. Nothing was written."
+        )
 
 
 def _cases(sam: Sam, name: str) -> Iterator[tuple[str, tuple[Tensor, ...]]]:
@@ -196,7 +210,6 @@ def _cases(sam: Sam, name: str) -> Iterator[tuple[str, tuple[Tensor, ...]]]:
     import torch
 
     from medsam.models.export import GRAPHS
-    from medsam.models.prompt_encoder import as_tokens
 
     spec, side = sam.spec, sam.spec.embed_side
     if name == "encoder":
@@ -208,26 +221,7 @@ def _cases(sam: Sam, name: str) -> Iterator[tuple[str, tuple[Tensor, ...]]]:
         yield "an embedding", (embedding,)
         yield "noise", (torch.randn_like(embedding),)
         return
-
-    def boxes(prompts: int) -> Tensor:
-        ends = torch.rand(1, prompts, 2, 2) * spec.image_size
-        return torch.cat([ends.amin(2), ends.amax(2)], dim=-1)
-
-    def points(prompts: int, count: int) -> tuple[Tensor, Tensor]:
-        return torch.rand(1, prompts, count, 2) * spec.image_size, torch.randint(2, (1, prompts, count))
-
-    ragged, labels = points(4, 5)
-    for row, length in enumerate((1, 2, 4, 5)):
-        labels[0, row, length:] = -1
-    prompts = {
-        "1 box": (boxes(1), None, None),
-        "32 boxes": (boxes(32), None, None),
-        "1 point": (None, *points(1, 1)),
-        "3 prompts of 7 points": (None, *points(3, 7)),
-        "2 boxes with 3 points": (boxes(2), *points(2, 3)),
-        "4 prompts of 1 to 5 points, padded": (None, ragged, labels),
-    }
-    laid_out = {what: as_tokens(*given) for what, given in prompts.items()}
+    laid_out = _drawn_prompts(spec.image_size)
     if "masks" in GRAPHS[name].inputs:
         laid_out["2 masks alone"] = torch.zeros(1, 2, 0, 2), torch.zeros(1, 2, 0, dtype=torch.int64)
     for number, (what, places) in enumerate(laid_out.items()):
@@ -247,6 +241,33 @@ def _cases(sam: Sam, name: str) -> Iterator[tuple[str, tuple[Tensor, ...]]]:
             drawn["cells"] = torch.stack([torch.randperm(side * side)[:cells] for _ in range(count)])[None]
             what = f"{what}, {counted(cells, 'cell')}"
         yield what, tuple(drawn[each] for each in wanted)
+
+
+def _drawn_prompts(size: int) -> dict[str, tuple[Tensor, Tensor] | None]:
+    """Boxes and clicks on an image of `size` pixels a side, as positions and their kinds, by what they are."""
+    import torch
+
+    from medsam.models.prompt_encoder import as_tokens
+
+    def boxes(prompts: int) -> Tensor:
+        ends = torch.rand(1, prompts, 2, 2) * size
+        return torch.cat([ends.amin(2), ends.amax(2)], dim=-1)
+
+    def points(prompts: int, count: int) -> tuple[Tensor, Tensor]:
+        return torch.rand(1, prompts, count, 2) * size, torch.randint(2, (1, prompts, count))
+
+    ragged, labels = points(4, 5)
+    for row, length in enumerate((1, 2, 4, 5)):
+        labels[0, row, length:] = -1
+    prompts = {
+        "1 box": (boxes(1), None, None),
+        "32 boxes": (boxes(32), None, None),
+        "1 point": (None, *points(1, 1)),
+        "3 prompts of 7 points": (None, *points(3, 7)),
+        "2 boxes with 3 points": (boxes(2), *points(2, 3)),
+        "4 prompts of 1 to 5 points, padded": (None, ragged, labels),
+    }
+    return {what: as_tokens(*given) for what, given in prompts.items()}
 
 
 def _picture(preprocess: Preprocess, coarse: int) -> Tensor:

@@ -7,11 +7,13 @@ import json
 import math
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medsam.cli.flags import with_flags
+from medsam.cli.table import print_line, print_table
 from medsam.errors import InputError, PromptError, printable
 from medsam.progress import progress_bars
 
@@ -105,19 +107,10 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Segment, write, report. Raises MedSAMError subclasses for everything a user can fix."""
-    from rich.console import Console
-
     from medsam.io.load import load_volume
-    from medsam.io.save import check_preview, check_writable, save_labels, sidecar
-    from medsam.prompts.parse import parse_box, parse_point
     from medsam.prompts.plan import plan
 
-    prompts = [parse_box(text) for text in arguments.box] + [parse_point(text) for text in arguments.point]
-    if not prompts and not arguments.prompts:
-        raise PromptError(
-            "There is nothing to segment: give --box [S:]X0,Y0,X1,Y1[=LABEL], --point [S:]X,Y[+|-][=LABEL] or "
-            "--prompts FILE.json."
-        )
+    prompts = _typed_prompts(arguments)
     started = time.perf_counter()
     scan = load_volume(arguments.scan, series=arguments.series, frame=arguments.frame)
     loaded = time.perf_counter() - started
@@ -127,17 +120,9 @@ def run(arguments: argparse.Namespace) -> None:
     # a wrong box or option is reported before seconds go into loading a model
     plan(prompts, scan.geometry, axis)
     _check_options(arguments, scan.geometry.calibrated)
-    out = arguments.out or default_out(scan, arguments.scan)
-    outs = [out, *(alternative_out(out, rank) for rank in (1, 2, 3) if arguments.all_masks)]
-    for one in outs:
-        if arguments.out is None and one.exists():
-            raise InputError(f"{one.name} is there already, perhaps corrected by hand. Name what to write: --out FILE.")
-        check_writable(one, scan.geometry.shape[0], inputs)
-    if arguments.preview is not None:
-        check_preview(arguments.preview, [*inputs, *outs, *map(sidecar, outs)])
+    outs = _check_outputs(arguments, scan, inputs)
 
     # torch comes with these, so they wait until the input is known to be good
-    from medsam.drawing.preview import write_preview
     from medsam.inference.embeddings import EmbeddingCache
     from medsam.inference.predictor import Predictor
 
@@ -147,26 +132,68 @@ def run(arguments: argparse.Namespace) -> None:
     )
     found = _segment(predictor, scan, prompts, axis, arguments)
     found = replace(found, notes=(*notes, *found.notes))
-    source = arguments.scan if arguments.scan.is_file() else None
-    for one, labels in zip(outs, (found.labels, *found.alternatives), strict=True):
-        save_labels(labels, one, source)
-    if arguments.preview is not None:
-        write_preview(scan, found, arguments.preview, title=f"{predictor.name}, window {found.window.name}")
-
-    for note in found.notes:
-        print(f"Note: {with_flags(printable(note), ('modality',), arguments)}", file=sys.stderr)
+    _write(arguments, scan, found, outs, predictor.name)
+    print_notes(found.notes, arguments)
     report = {
         **found.to_dict(masks=False),
         "seconds": {"load": loaded, **found.seconds},
-        "out": str(out),
+        "out": str(outs[0]),
         **({"alternatives": [str(one) for one in outs[1:]]} if outs[1:] else {}),
         "preview": None if arguments.preview is None else str(arguments.preview),
     }
     if arguments.json:
         print(json.dumps(report, indent=2, allow_nan=False))
     else:
-        # labels and paths are text, not markup
-        _print_table(report, Console(file=sys.stdout, markup=False, emoji=False))
+        _print_report(report)
+
+
+def print_notes(notes: Sequence[str], arguments: argparse.Namespace, names: Sequence[str] = ("modality",)) -> None:
+    """What the user should know of a result, on stderr. names: the arguments that notes name."""
+    for note in notes:
+        print(f"Note: {with_flags(printable(note), names, arguments)}", file=sys.stderr)
+
+
+def _typed_prompts(arguments: argparse.Namespace) -> list[Prompt]:
+    """The prompts of --box and --point. Raises PromptError when there are none, and no --prompts either."""
+    from medsam.prompts.parse import parse_box, parse_point
+
+    prompts = [parse_box(text) for text in arguments.box] + [parse_point(text) for text in arguments.point]
+    if not prompts and not arguments.prompts:
+        raise PromptError(
+            "There is nothing to segment: give --box [S:]X0,Y0,X1,Y1[=LABEL], --point [S:]X,Y[+|-][=LABEL] or "
+            "--prompts FILE.json."
+        )
+    return prompts
+
+
+def _check_outputs(arguments: argparse.Namespace, scan: Volume, inputs: Sequence[Path]) -> list[Path]:
+    """The masks to write: the result, and those of --all-masks.
+
+    Raises InputError when they or the preview cannot be written, or would overwrite an input or each other.
+    """
+    from medsam.io.save import check_preview, check_writable, sidecar
+
+    out = arguments.out or default_out(scan, arguments.scan)
+    outs = [out, *(alternative_out(out, rank) for rank in (1, 2, 3) if arguments.all_masks)]
+    for one in outs:
+        if arguments.out is None and one.exists():
+            raise InputError(f"{one.name} is there already, perhaps corrected by hand. Name what to write: --out FILE.")
+        check_writable(one, scan.geometry.shape[0], inputs)
+    if arguments.preview is not None:
+        check_preview(arguments.preview, [*inputs, *outs, *map(sidecar, outs)])
+    return outs
+
+
+def _write(arguments: argparse.Namespace, scan: Volume, found: Segmentation, outs: Sequence[Path], model: str) -> None:
+    """The masks and the preview."""
+    from medsam.drawing.preview import write_preview
+    from medsam.io.save import save_labels
+
+    source = arguments.scan if arguments.scan.is_file() else None
+    for one, labels in zip(outs, (found.labels, *found.alternatives), strict=True):
+        save_labels(labels, one, source)
+    if arguments.preview is not None:
+        write_preview(scan, found, arguments.preview, title=f"{model}, window {found.window.name}")
 
 
 def _read_files(
@@ -258,35 +285,31 @@ def _segment(
         )
 
 
-def _print_table(report: dict[str, Any], console: Any) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
+def _print_report(report: dict[str, Any]) -> None:
     picture = report["scan"]["spacing_mm"] is None
     flat = picture and report["scan"]["shape"][2] == 1
     ranked = any("candidates" in prompt for prompt in report["prompts"])
-    table.add_column("label")
     # a picture without millimetres has no millilitres either
     headings = ("pixels" if flat else "voxels", *([] if picture else ["ml"]), "slices", "predicted IoU")
-    for heading in (*headings, *([".1", ".2", ".3"] if ranked else [])):
-        table.add_column(heading, justify="right")
+    rows = []
     for label in report["labels"]:
         candidates = [p["candidates"] for p in report["prompts"] if p["label"] == label["name"] and "candidates" in p]
-        table.add_row(
-            label["name"],
-            str(label["voxels"]),
-            *([] if picture else [f"{label['ml']:.2f}"]),
-            str(len(label["slices"])),
-            "-" if label["predicted_iou"] is None else f"{label['predicted_iou']:.2f}",
-            *(f"{sum(rank) / len(rank):.2f}" for rank in zip(*candidates, strict=True)),
+        rows.append(
+            (
+                label["name"],
+                str(label["voxels"]),
+                *([] if picture else [f"{label['ml']:.2f}"]),
+                str(len(label["slices"])),
+                "-" if label["predicted_iou"] is None else f"{label['predicted_iou']:.2f}",
+                *(f"{sum(rank) / len(rank):.2f}" for rank in zip(*candidates, strict=True)),
+            )
         )
-    console.print(table)
+    print_table(("label", *headings, *([".1", ".2", ".3"] if ranked else [])), rows)
     seconds = report["seconds"]
-    console.print(
+    print_line(
         f"window {report['window']['name']}; load {seconds['load']:.2f} s, "
-        f"prepare {seconds['prepare']:.2f} s, embed {seconds['embed']:.2f} s, decode {seconds['decode']:.2f} s",
-        highlight=False,
+        f"prepare {seconds['prepare']:.2f} s, embed {seconds['embed']:.2f} s, decode {seconds['decode']:.2f} s"
     )
     for path in (report["out"], *report.get("alternatives", []), report["preview"]):
         if path:
-            console.print(f"wrote {printable(str(path))}", highlight=False, soft_wrap=True)
+            print_line(f"wrote {printable(str(path))}")

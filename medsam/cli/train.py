@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from medsam.cli.table import print_table
 from medsam.errors import CheckpointError, InputError
 from medsam.geometry import Axis
 from medsam.models.checkpoint import model_of, read_checkpoint, save_checkpoint
@@ -275,16 +276,5 @@ def _sentence(scores: Mapping[str, float]) -> str:
 
 
 def _print_table(columns: Sequence[tuple[str, Mapping[str, float]]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    if not console.is_terminal:  # a log takes any width, and names are not to be cut
-        console = Console(width=160)
-    table = Table(box=None, pad_edge=False)
-    table.add_column("")
-    for name, _ in columns:
-        table.add_column(name, justify="right")
-    for key in columns[-1][1]:
-        table.add_row(key, *(f"{values[key]:.4f}" if key in values else "-" for _, values in columns))
-    console.print(table)
+    rows = [(key, *(f"{values[key]:.4f}" if key in values else "-" for _, values in columns)) for key in columns[-1][1]]
+    print_table(("", *(name for name, _ in columns)), rows)

@@ -116,7 +116,7 @@ def hops(checkout: Path) -> list[str]:
     """`file function` of the calls from `Predictor.segment` to the decoder's `forward`, both included."""
     environment = {**os.environ, "PYTHONPATH": str(checkout)}
     command = [sys.executable, "-W", "ignore", "-c", _HOPS]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=True)
     calls = done.stdout.splitlines()
     return [*calls[next(n for n, call in enumerate(calls) if call.endswith(" segment")) :], "MaskDecoder.forward"]
 

@@ -30,7 +30,7 @@ _MAX_PANELS = 12
 # An object whose longer side is up to this share of the slice's is shown close up too: so many of its sides across,
 # and no fewer pixels than these.
 _SMALL, _CLOSE_UP, _LEAST_PX = 0.2, 2.5, 16
-# width of a panel by how many stand in a row: one slice alone is looked at closely
+# width of a panel by how many stand in a row: one slice alone is shown large
 _PANEL_INCHES = {1: 6.5, 2: 5.0, 3: 4.0, 4: 3.0}
 
 

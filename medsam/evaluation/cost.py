@@ -1,6 +1,6 @@
 """What a result costs, as if it were the only one asked for.
 
-A run asks a slice many things and encodes it once. So that "point" does not look cheaper than "box" because it came
+A run prompts a slice in many ways and encodes it once. So that "point" does not look cheaper than "box" because it came
 second, every crop that was looked at counts with the seconds it took when it was first encoded (`Usage.crops`).
 """
 

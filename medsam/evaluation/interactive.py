@@ -1,4 +1,4 @@
-"""Simulated clicks: a user who looks at each answer and clicks where it is most wrong.
+"""Simulated clicks: a user who checks each mask and clicks where it is most wrong.
 
 The protocol of Kirillov et al. 2023, appendix D: the first click is the pixel deepest inside the object, each next one
 the pixel deepest inside the error (`next_click`), and the logits of each answer go back in with the next click. A

@@ -1,4 +1,4 @@
-"""What an evaluation asks: the kinds of prompts, the boxes' jitter, the window, the looks."""
+"""What an evaluation measures: the kinds of prompts, the boxes' jitter, the window, the zoom."""
 
 from __future__ import annotations
 

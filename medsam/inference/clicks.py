@@ -6,7 +6,7 @@ a mask alone neither, and a click beside a box makes the mask worse. Yet a user 
 a click     becomes a box: squares of `_SIDES` of the slice are tried round the clicks in one decode, and the one whose
             mask has the highest product of predicted IoU and stability wins, among those that honour most clicks.
 a mask      brings its own tight box along.
-every click then has the last word on the spot: the logits near it, where the pixels look like the clicked one, are
+every click is then enforced at its place: the logits near it, where the pixels resemble the clicked one, are
             moved past the threshold.
 
 A network trained on clicks gets them as SAM published it and needs none of this: `ModelSpec.prompts` tells.

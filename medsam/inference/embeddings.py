@@ -1,4 +1,4 @@
-"""Embeddings kept: a look that was encoded once is never encoded again, in this run or the next.
+"""Embeddings kept: a crop that was encoded once is never encoded again, in this run or the next.
 
 An embedding is filed under a digest of everything the encoder's answer depends on (`embedding_key`), so nothing ever
 has to be declared out of date: a changed scan, window, crop, preprocessing or checkpoint asks for another key.
@@ -6,9 +6,9 @@ has to be declared out of date: a changed scan, window, crop, preprocessing or c
     FOLDER/ab/abcdef….safetensors     "features" float32 (C, h', w'); metadata: the key, and a CRC-32 of the values
 
 Who shares what: one `EmbeddingCache` may serve many threads. Its lock guards the memory and the counters only and is
-never held while a file is read or written, so a slow disk delays nobody who finds an answer in memory. Many processes,
-on one machine or several, may share a folder: files appear under their name complete or not at all, and two writers
-of one key write the same values.
+never held while a file is read or written, so a slow disk does not delay callers whose embedding is in memory. Many
+processes, on one machine or several, may share a folder: files appear under their name complete or not at all, and two
+writers of one key write the same values.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def embedding_key(pixels: Tensor, weights: str, engine: str = "torch", precision
     embedding, and why equal slices share one.
     weights: `weights_digest` of the model.
     engine: who computes. Two of them sum in different orders, and a mask may differ in a pixel by it; the same command
-    gives the same masks whoever filled the folder.
+    gives the same masks whichever engine filled the folder.
     precision: what the encoder computes in. bfloat16 keeps eight bits of a number, so its embedding must not stand in
     for one in float32. The device is left out on purpose: for one engine and precision devices differ by rounding (as
     do numbers of threads), and embeddings that torch made on a GPU should serve it on a machine without one.
@@ -105,8 +105,8 @@ class Precomputed:
 
 
 class Kept(NamedTuple):
-    """An embedding in the cache: features (C, h', w') float32 on the CPU, which nobody may change, and what prompts on
-    it share."""
+    """An embedding in the cache: features (C, h', w') float32 on the CPU, never to be changed, and what prompts on it
+    share."""
 
     features: Tensor
     precomputed: Precomputed

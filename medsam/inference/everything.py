@@ -25,7 +25,7 @@ KIND, VERSION = "medsam everything", 1
 class Everything:
     """All masks, on the stored slices of `plane`, with how they came about.
 
-    slice: the only one that was looked at; None where all were, and masks of neighbours were linked into objects.
+    slice: the only one that was segmented; None where all were, and masks of neighbours were linked into objects.
     left_out_as_background: masks that lay on the background round the scan. settings: of the grid and the filters.
     usage: what was run for it. masks_s: seconds it took, without preparing the engine. engine, precision, notes: as in
     `Segmentation`.
@@ -51,7 +51,7 @@ class Everything:
 
     @property
     def objects(self) -> int | None:
-        """How many objects the masks are of; None where one slice was looked at."""
+        """How many objects the masks are of; None where one slice was segmented."""
         return None if self.slice is not None else len({one.object for one in self.masks if one.object is not None})
 
     @property

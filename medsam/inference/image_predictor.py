@@ -35,7 +35,7 @@ from medsam.transforms.intensity import IntensityWindow, fixed_window, is_hounsf
 from medsam.transforms.prepare import scan_tensor, slice_input
 from medsam.volume import Volume
 
-# Which logits of a box prompt will be looked at: all, those a mask around the box can reach, or those in the box.
+# Which logits of a box prompt are needed: all, those a mask around the box can reach, or those in the box.
 LogitsFor = Literal["all", "near_box", "in_box"]
 # How far around a box "near_box" is at first, in its sides: of 211 masks none reached a cell of the embedding beyond
 # its box (scripts/studies/reach.py).
@@ -60,7 +60,7 @@ class Embedding:
     pixels.
 
     no_contrast: the window left no contrast in it, so that masks on it mean nothing. usage: what this embedding has
-    cost whoever asked for it. precomputed: what all prompts on it share.
+    cost its caller. precomputed: what all prompts on it share.
     """
 
     features: torch.Tensor
@@ -227,7 +227,7 @@ class ImagePredictor:
         multimask: True gives three masks a prompt, False one. None gives one each, as published: the best by predicted
         IoU of three for a single click, which is ambiguous, and the single-mask token for everything else.
         previous: (s, s) each, the logits a prompt had before its last click, or None; they stand in for its mask.
-        logits_for: which logits will be looked at; those nobody wants need not be made (see `Engine.decode`).
+        logits_for: which logits are needed; the others need not be made (see `Engine.decode`).
         "near_box" gives all of a mask that leaves its box, but not what lies apart.
         at_once: prompts that go through the decoder together, at most.
         Raises PromptError for no prompt; CheckpointError when the predicted IoU is not finite.

@@ -9,7 +9,7 @@ in whatever order and by whatever process they were made.
 
 Processes: started afresh (spawn, the only way that is safe beside threads and CUDA), each with its own copy of `work`,
 its share of the processor's threads and, where there are GPUs, one of them by turns. A process is given one case at a
-time, so long cases delay nobody. One that dies (memory, a crash in a native library) costs the case it was at.
+time, so long cases delay no others. One that dies (memory, a crash in a native library) costs the case it was at.
 
 Ending early: after Ctrl-C, a defect, or what `progress` raises (`Cancelled`), every process ends where it next calls
 its own progress: `Cancelled` is raised there and unwinds, so no file is left half written. One that does not come to
@@ -240,7 +240,7 @@ def _started(threads: int, place: int) -> _Child:
 
 @contextmanager
 def _without_ctrl_c() -> Iterator[None]:
-    """A process that is started inside hears of no Ctrl-C, also while it still imports; this one does afterwards.
+    """A process that is started inside gets no Ctrl-C, also while it still imports; this one does afterwards.
 
     In a terminal it reaches every process, but the first one says what becomes of the others.
     """
@@ -277,13 +277,13 @@ def _how_it_ended(child: _Child) -> str:
 
 @contextmanager
 def _children() -> Iterator[dict[int, _Child]]:
-    """Processes by place. They have all ended when this does: by themselves, by being told to, or by force."""
+    """Processes by place. They have all ended when this does: by themselves, on request, or by force."""
     children: dict[int, _Child] = {}
     try:
         yield children
     finally:
         for child in children.values():
-            # that is how a process learns that nobody waits for its answer any more
+            # that is how a process learns that its result is no longer needed
             child.connection.close()
         until = time.monotonic() + _GRACE
         try:
@@ -317,7 +317,7 @@ def _serve(connection: Connection, threads: int, place: int) -> None:
         while (given := connection.recv()) is not None:
             connection.send(("done", _tried(work, given[0], progress)))
     except (EOFError, ConnectionError, Cancelled):
-        # nobody reads answers any more
+        # results are no longer read
         return
     except BaseException as error:
         with suppress(OSError):

@@ -220,7 +220,7 @@ class Predictor:
     ) -> Segmentation:
         """Follow each label from its prompted slices through the volume, both ways (see `inference.propagate`).
 
-        A label with a box3d stays between its ends. What somebody drew as a mask is kept as it is.
+        A label with a box3d stays between its ends. A drawn mask is kept as it is.
         max_mm: how far from a prompted slice at most. progress: slices in all is the most it can be.
         All else is as for `segment`. Raises PromptError also for several objects of one label on a slice, and for
         max_mm on a scan that has no millimetres.

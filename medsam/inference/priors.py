@@ -9,7 +9,7 @@ belonging to the object, so what else is known of the object can be added to the
               place: the signed distance from it in tenths of its radius.
   the pixels  log-likelihood ratio of the pixel's brightness inside the network's mask against outside the box, from
               smoothed histograms over equally filled bins (the appearance term of GrabCut, Rother et al. 2004). It
-              speaks up for what a tight box leaves out, and against the margin of a loose one, which looks like what
+              adds what a tight box leaves out, and against the margin of a loose one, which resembles what
               lies outside.
 
 Chosen by measurement (docs/results/README.md, "A closer look"). Models fine-tuned with loose boxes are better without

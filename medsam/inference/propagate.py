@@ -5,7 +5,7 @@ of its last mask, a little grown, because networks trained on loose boxes draw i
 wither. Of the answer it keeps the pieces that meet the last mask. It ends
 
     "vanished"           the answer is empty, or nothing of it meets the last mask
-    "stopped agreeing"   the answer is another object: too little of it and its neighbour is shared, it no longer looks
+    "stopped agreeing"   the mask is another object: too little of it and its neighbour is shared, it no longer looks
                          like what was prompted, or it has outgrown every prompted slice
     "end of scan"        there is no further slice
     "met"                the next slice is one that was prompted

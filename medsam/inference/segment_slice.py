@@ -116,7 +116,7 @@ class _Embeddings:
 
     @property
     def no_contrast(self) -> bool:
-        """Whether the whole slice was looked at, and the window left no contrast in it."""
+        """Whether the whole slice was encoded, and the window left no contrast in it."""
         return self._whole is not None and self._whole.no_contrast
 
     def _encoded(self, crop: Crop) -> Embedding:

@@ -59,7 +59,7 @@ class TrackMask:
     @property
     def confidence(self) -> float:
         """[0, 1]; see `propagate.propagate`."""
-        # what somebody drew is as good as the drawing
+        # a drawn mask is as good as the drawing
         return self.agreement * (1.0 if math.isnan(self.predicted_iou) else min(max(self.predicted_iou, 0.0), 1.0))
 
     def overlap(self, mask: np.ndarray) -> float:

@@ -17,7 +17,7 @@ class Usage:
 
     encoded: images the encoder ran on; an embedding from the cache adds none. decoded: prompts the decoder ran on.
     prepare_s, embed_s, decode_s: seconds for making and compiling graphs, for images, for prompts.
-    crops: what of one scan was looked at, from the cache or not, with the seconds each took when it was first encoded:
+    crops: what of one scan was encoded, from the cache or not, with the seconds each took when it was first encoded:
     what it would cost alone.
     """
 

@@ -22,7 +22,7 @@ returns. So every long function has one form, and the stack holds at most one jo
 a generator: each `yield` is such a place, what it yields is ignored, what it returns is the result. Between two such
 places nothing else runs on the thread: what only the worker's thread uses, such as a session, needs no lock.
 
-What a click waits for is therefore the slice under way: one encode, or two where a closer look is taken.
+What a click waits for is therefore the slice under way: one encode, or two where a crop is encoded too.
 
 Locks: `_changed` guards the queue and the states of jobs and is never held while work, callbacks or futures run.
 """
@@ -56,11 +56,11 @@ Work = Callable[[ProgressCallback], Result | Generator[Any, None, Result]]
 class Priority(IntEnum):
     """What is more urgent comes first."""
 
-    CLICK = 0  # a step of somebody who waits for it
+    CLICK = 0  # a step that a reader waits for
     SLICE = 1  # a slice's prompts
     PREFETCH = 2  # embeddings that will be wanted soon
-    PROPAGATE = 3  # minutes, and somebody waits
-    BATCH = 4  # minutes to hours, and nobody does
+    PROPAGATE = 3  # minutes, and a reader waits
+    BATCH = 4  # minutes to hours, and no reader waits
 
 
 class _State(Enum):

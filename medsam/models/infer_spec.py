@@ -1,7 +1,7 @@
 """Which model weights belong to, worked out from their names and shapes.
 
 What names and shapes cannot say is assumed, and stated in `ModelSpec.note`; `checkpoint` lists it.
-Weights here are by their public names; they are looked at, never changed.
+Weights here are by their public names; they are read, never changed.
 """
 
 from __future__ import annotations

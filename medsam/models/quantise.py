@@ -1,7 +1,7 @@
 """int8 encoders: a graph that `export` wrote in float32, with 8-bit whole numbers in its matrix products.
 
-Static: the range of every product's input is found beforehand, on prepared looks at real scans. The graph gets pairs of
-QuantizeLinear and DequantizeLinear (ONNX), which OpenVINO and ONNX Runtime turn into int8 kernels.
+Static: the range of every product's input is found beforehand, on prepared slices of real scans. The graph gets pairs
+of QuantizeLinear and DequantizeLinear (ONNX), which OpenVINO and ONNX Runtime turn into int8 kernels.
 
 What becomes int8: products with a matrix of weights (query, key and value, projections, MLPs); nearly all of a ViT, and
 two thirds of the multiplications in LiteMedSAM's TinyViT. Weights are symmetric, of seven bits, with a scale a column;
@@ -34,7 +34,7 @@ from medsam.errors import CheckpointError, InputError
 from medsam.files import write_whole
 from medsam.models.runtime import openvino_core
 
-# Values of a tensor looked at in each image, and bins they are counted in. LiteMedSAM's error is 0.082 with these, and
+# Values of a tensor sampled in each image, and bins they are counted in. LiteMedSAM's error is 0.082 with these, and
 # 0.081 with a third of all values and twice the bins.
 _SAMPLE, _BINS = 2**16, 2048
 # Weights go from minus to plus this: processors without VNNI add two products in 16 bits and clip what does not fit;
@@ -47,7 +47,7 @@ _KEPT = np.geomspace(0.1, 1.0, 30)
 def quantise_encoder(source: Path, images: Iterable[np.ndarray], target: Path) -> None:
     """Write the encoder graph `source` (.onnx, float32) to `target` with int8 products, whole or not at all.
 
-    images: prepared looks (3, S, S) float32, as the encoder is going to be shown them; some thirty, of all kinds of
+    images: prepared slices (3, S, S) float32, as the encoder will get them; some thirty, of all kinds of
     scans. They are gone through once; the same images give the same file.
     Raises InputError for no images, or one that is not (3, S, S) or not finite, and CheckpointError for a graph that
     cannot be read or has no products to quantise.

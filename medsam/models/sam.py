@@ -174,7 +174,7 @@ class Sam(nn.Module):
                 )
         if sizes["P"] == 0:
             raise PromptError(f"No prompt: {' and '.join(given)} hold no prompt for any image.")
-        # values are looked at only where looking is possible: a traced graph has none
+        # values are checked only where there are any: a traced graph has none
         if not torch.compiler.is_compiling():
             _check_values(boxes, points, point_labels)
         return sizes["P"]

@@ -15,7 +15,7 @@ from medsam.prompts.prompt import Box, Point, Prompt, SlicePrompt, agreed_points
 
 @dataclass(frozen=True)
 class PromptPlan:
-    """Prompts sorted by the slices that have to be looked at.
+    """Prompts sorted by the slices that have to be encoded.
 
     axis: the slice axis. names: label id -> name, ids in order of first appearance.
     slices: slice number -> its prompts, ascending.

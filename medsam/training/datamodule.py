@@ -121,7 +121,7 @@ class SliceDataModule(LightningDataModule):
     # -- Lightning's hooks ------------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Read the manifests and look through the labels of the splits that `stage` needs."""
+        """Read the manifests and search the labels of the splits that `stage` needs."""
         if self.trainer is None:
             raise RuntimeError("SliceDataModule works inside a Trainer.")
         spec = self.trainer.lightning_module.spec
@@ -316,7 +316,7 @@ class SliceDataModule(LightningDataModule):
 
 
 def _read_manifests(paths: Sequence[str]) -> list[Manifest]:
-    """The manifests, once nobody in them is trained on in one and scored in another."""
+    """The manifests, once no patient is in training in one and scored in another."""
     manifests: list[Manifest] = []
     of_name: dict[str, list[Case]] = defaultdict(list)
     splits: dict[tuple[Path, int | None], Split] = {}

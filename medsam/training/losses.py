@@ -74,7 +74,7 @@ def mask_loss(
     """Loss of one answer: of each valid prompt's best mask, averaged within each image, then over the images.
 
     logits: (B, P, M, s, s). quality: (B, P, M), the predicted IoU. targets: bool (B, P, s, s).
-    valid: bool (B, P); the other prompts are padding, and nothing in them is looked at.
+    valid: bool (B, P); the other prompts are padding, and nothing in them is used.
     weights: None for those of the paper.
     The best of M masks has the least weighted focal + dice; the others, and their quality, get no gradient.
     Images without a valid prompt do not count, so equal parts of a batch average to the whole when each image has one.

@@ -1,4 +1,4 @@
-"""Pictures of what the model answers on a few validation slices, so that training can be looked at."""
+"""Pictures of the model's masks on a few validation slices, so that training can be watched."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def simulate(
     size: int,
     choose: int = 0,
 ) -> Iterator[Round]:
-    """Show a prompt, look at the masks, show another: `settings.rounds` rounds, each decoded when it is asked for.
+    """Give a prompt, compare the masks, give another: `settings.rounds` rounds, each decoded when it is needed.
 
     decode: `Sam.decode` with its embedding filled in; called once a round.
     targets: bool (B, P, s, s). boxes: (B, P, 4), half-open round the objects. Prompts that only pad P can hold anything
@@ -218,7 +218,7 @@ def _draws(seeds: Tensor, prompts: int, numbers: int) -> Tensor:
 
 
 def _generator(seed: int) -> torch.Generator:
-    # torch's CPU generator looks at the low 32 bits only; an epoch may be in the high ones
+    # torch's CPU generator uses the low 32 bits only; an epoch may be in the high ones
     return torch.Generator().manual_seed((seed ^ (seed >> 32) * 0x9E3779B1) & 0xFFFFFFFF)
 
 

@@ -2,7 +2,7 @@
 
 Letters: h, w rows and columns of the stored slice; H, W of the upright one (see `geometry.View`); S the model's side.
 
-A slice, or a region of it for a closer look, is stood upright, scaled so that its pixels are square in millimetres (a
+A slice, or a region of it (a crop), is stood upright, scaled so that its pixels are square in millimetres (a
 sagittal slice through 5 mm CT is not squashed), resampled, intensity-scaled and padded right and bottom. `restore`
 undoes all of it for logits.
 

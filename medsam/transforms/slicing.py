@@ -70,7 +70,7 @@ class ScaleWindowd(MapTransform):
 class ToModelInputd(MapTransform):
     """Slice (C, h, w) in 0..255 -> model input (3, S, S); its `Frame` goes into the meta under "frame".
 
-    `data["region"]`, where there is one, is the part of the slice to look at.
+    `data["region"]`, where there is one, is the part of the slice to use.
     """
 
     def __init__(self, keys: KeysCollection, preprocess: Preprocess, allow_missing_keys: bool = False) -> None:
@@ -94,7 +94,7 @@ def slice_pipeline(
 ) -> Compose:
     """{"image": MetaTensor (C, I, J, K), "slice": n} -> {"image": MetaTensor (3, S, S) with meta "frame", ...}.
 
-    "region": (x0, y0, x1, y1), optional, looks at that part of the slice.
+    "region": (x0, y0, x1, y1), optional, uses that part of the slice.
     """
     return Compose([*stored_slice(window, axis, keys).transforms, ToModelInputd(keys, preprocess)])
 

@@ -19,7 +19,7 @@ from medsam.models.mask_decoder import ImagePart
 Precision = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 EngineName = Literal["auto", "torch", "openvino"]
 
-# Logit of a pixel nobody asked for: certainly outside, and finite, so that enlarging never meets inf - inf.
+# Logit of a pixel outside the requested region: certainly outside, and finite, so that enlarging never meets inf - inf.
 OUTSIDE_ROI = -32.0
 # Prompts that go through the decoder together. More gains nothing on a CPU and lets a slice with hundreds of prompts
 # exhaust memory.
@@ -73,8 +73,8 @@ class Engine(Protocol):
         """P prompts on one embedding (1, C, h, w), named and shaped as `Sam.decode` takes them but for the image axis.
 
         image: of `precompute`; made anew where it is needed and not given.
-        roi: (P, 4), boxes in model pixels outside of which nobody looks at the logits: they may be `OUTSIDE_ROI`.
-        extend_roi: but where a mask (logits above 0) reaches out of its box, somebody does: all its logits are made.
+        roi: (P, 4), boxes in model pixels outside of which logits are not used: they may be `OUTSIDE_ROI`.
+        extend_roi: but where a mask (logits above 0) reaches out of its box, all its logits are made.
         at_once: prompts that go through the decoder together, at most.
         Returns logits (P, M, s, s) and predicted IoU (P, M), float32. Raises PromptError as `Sam.decode` does.
         """

@@ -20,15 +20,11 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from medsam.errors import InputError
-
-if TYPE_CHECKING:
-    # it brings nibabel, which metrics do without
-    from medsam.geometry import SlicePlane
 
 # a run of any length takes a few bytes; a mask takes one for each of its pixels
 _MAX_PIXELS = 2**30
@@ -148,21 +144,21 @@ class CompactMask:
         whole[self.part] = self.crop
         return whole
 
-    def on(self, plane: SlicePlane, index: int) -> np.ndarray:
-        """Slice `index` of a mask (K, J, I): bool (h, w), made anew."""
-        full = np.zeros(plane.shape, dtype=bool)
-        part = self.part
-        across = part[plane.array_axis]
-        if across.start <= index < across.stop:
-            rows, columns = (span for axis, span in enumerate(part) if axis != plane.array_axis)
-            full[rows, columns] = plane.take(self.crop, index - across.start)
+    def at(self, index: int) -> np.ndarray:
+        """mask[index]: bool of shape[1:], made anew. Only that part is unpacked."""
+        full = np.zeros(self.shape[1:], dtype=bool)
+        (first, past), *others = self.bounds
+        if first <= index < past:
+            sizes = [end - begin for begin, end in others]
+            start, count = (index - first) * math.prod(sizes), math.prod(sizes)
+            some = np.frombuffer(self.bits, np.uint8)[start // 8 : -(-(start + count) // 8)]
+            full[self.part[1:]] = np.unpackbits(some)[start % 8 : start % 8 + count].reshape(sizes)
         return full
 
-    def slices(self, plane: SlicePlane) -> list[int]:
-        """The slices of a mask (K, J, I) with any element inside, ascending."""
-        others = tuple(axis for axis in range(3) if axis != plane.array_axis)
-        first = self.bounds[plane.array_axis][0]
-        return [int(n) + first for n in np.flatnonzero(self.crop.any(axis=others))]
+    def indices(self) -> list[int]:
+        """Where along the first axis there is any element inside, ascending."""
+        others = tuple(range(1, len(self.shape)))
+        return [int(n) + self.bounds[0][0] for n in np.flatnonzero(self.crop.any(axis=others))]
 
     def to_dict(self) -> dict[str, Any]:
         """COCO's compressed RLE, ready for JSON: of a mask (h, w) {"size": [h, w], "counts": text}; of a mask (K, J, I)

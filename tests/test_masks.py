@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from medsam.errors import InputError
-from medsam.geometry import VolumeGeometry
 from medsam.masks import RLE, CompactMask, LabelMasks, PackedMasks, bounding_box, pack_bits, unpack_bits, xyxy
 
 masks = arrays.arrays(bool, arrays.array_shapes(min_dims=2, max_dims=2, max_side=40))
@@ -101,16 +100,13 @@ def test_a_compact_mask_says_in_a_few_words_what_it_is():
     )
 
 
-@pytest.mark.parametrize("axis", ["i", "j", "k"])
-def test_slices_of_a_compact_mask_along_every_axis(axis):
-    mask = block((4, 5, 6), (1, 3), (1, 5), (2, 3))
-    mask[3, 0, 5] = True
-    plane = VolumeGeometry.uncalibrated(mask.shape).plane(axis)
+@given(st.data(), shapes)
+def test_one_slice_of_a_compact_mask_is_unpacked_alone(data, shape):
+    mask = data.draw(arrays.arrays(bool, shape))
     compact = CompactMask.of(mask)
-    for index in range(plane.count):
-        assert np.array_equal(compact.on(plane, index), plane.take(mask, index))
-    assert compact.slices(plane) == [n for n in range(plane.count) if plane.take(mask, n).any()]
-    assert CompactMask.of(np.zeros((4, 5, 6), bool)).slices(plane) == []
+    for index in range(len(mask)):
+        assert np.array_equal(compact.at(index), mask[index])
+    assert compact.indices() == [n for n in range(len(mask)) if mask[n].any()]
 
 
 @given(masks)

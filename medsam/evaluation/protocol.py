@@ -20,7 +20,7 @@ _PROMPT = re.compile(r"(?P<kind>box|point|mask|propagate)|(?P<boxed>box\+)?point
 
 
 @dataclass(frozen=True)
-class Question:
+class PromptSetting:
     """One kind of prompt, and one row of the tables for every structure.
 
     kind: what comes first; "propagate" is the box of one slice for the whole volume. jitter_px: of the box.
@@ -68,12 +68,12 @@ class Protocol:
             raise PromptError(
                 f"`jitter_px` takes different whole numbers from 0, not {self.jitter_px}.", parameter="jitter_px"
             )
-        questions = self.questions
-        if not questions:
+        settings = self.settings
+        if not settings:
             raise PromptError("`prompts` needs at least one kind of prompt, for example box.", parameter="prompts")
-        if len({question.name for question in questions}) < len(questions):
+        if len({setting.name for setting in settings}) < len(settings):
             raise PromptError(f"`prompts` names one prompt twice: {' '.join(self.prompts)}.", parameter="prompts")
-        if max(self.jitter_px) and not any(question.kind in ("box", "propagate") for question in questions):
+        if max(self.jitter_px) and not any(setting.kind in ("box", "propagate") for setting in settings):
             raise PromptError(
                 f"`jitter_px` moves boxes, and `prompts` {' '.join(self.prompts)} has none.",
                 parameter=("jitter_px", "prompts"),
@@ -94,14 +94,14 @@ class Protocol:
             )
 
     @property
-    def questions(self) -> tuple[Question, ...]:
+    def settings(self) -> tuple[PromptSetting, ...]:
         """All that is asked of a structure; the first is the primary one."""
-        return tuple(question for prompt in self.prompts for question in _questions(prompt, self.jitter_px))
+        return tuple(setting for prompt in self.prompts for setting in _settings_of(prompt, self.jitter_px))
 
     @property
     def names(self) -> tuple[str, ...]:
         """What the column `prompt` can hold, the primary one first."""
-        return (*(question.name for question in self.questions), *([ORACLE] if self.oracle else []))
+        return (*(setting.name for setting in self.settings), *([ORACLE] if self.oracle else []))
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -113,7 +113,7 @@ class Protocol:
         return tolerance_mm(structure) if self.tolerance_mm is None else self.tolerance_mm
 
 
-def _questions(prompt: str, jitter_px: tuple[int, ...]) -> list[Question]:
+def _settings_of(prompt: str, jitter_px: tuple[int, ...]) -> list[PromptSetting]:
     match = _PROMPT.fullmatch(prompt)
     if match is None:
         raise PromptError(
@@ -122,10 +122,10 @@ def _questions(prompt: str, jitter_px: tuple[int, ...]) -> list[Question]:
     kind = match["kind"] or ("box" if match["boxed"] else "points")
     clicks = int(match["clicks"] or 0)
     if kind == "point":
-        return [Question("points", clicks=1)]
+        return [PromptSetting("points", clicks=1)]
     if kind == "points":
-        return [Question("points", clicks=clicks)]
+        return [PromptSetting("points", clicks=clicks)]
     if kind == "mask":
-        return [Question("mask")]
+        return [PromptSetting("mask")]
     boxed: Literal["box", "propagate"] = "propagate" if kind == "propagate" else "box"
-    return [Question(boxed, jitter, clicks) for jitter in jitter_px]
+    return [PromptSetting(boxed, jitter, clicks) for jitter in jitter_px]

@@ -28,10 +28,10 @@ import torch
 from medsam._version import __version__
 from medsam.data.manifest import Case
 from medsam.errors import InputError, counted
+from medsam.evaluation.case import CaseResult, EvaluationCase, evaluate_case
 from medsam.evaluation.protocol import Protocol
 from medsam.evaluation.same_task import changes
 from medsam.evaluation.tables import file_name
-from medsam.evaluation.zero_shot import CaseResult, Subject, evaluate_case
 from medsam.files import write_text, write_whole
 from medsam.inference.embeddings import weights_digest
 from medsam.inference.jobs import run_cases
@@ -107,21 +107,21 @@ class _Evaluation:
         made_from = _made_from(case)
         for model in self.models.values():
             model.warm_up()  # not on the clock of the first case
-        subject = _subject(name, case)
+        loaded = _loaded(name, case)
         result = evaluate_case(
-            subject, self.models, self.run.protocol, keep_masks=self.run.keep_masks, progress=progress
+            loaded, self.models, self.run.protocol, keep_masks=self.run.keep_masks, progress=progress
         )
         _write_case(self.run, name, result, made_from)
 
 
-def _subject(name: str, case: Case) -> Subject:
+def _loaded(name: str, case: Case) -> EvaluationCase:
     scan = case.load_image()
     references = case.load_references(scan)
     labels = case.labels
     if not set(references) <= set(labels):
         # one file a structure: the manifest need not number them
         labels = {structure: number for number, structure in enumerate(references, start=1)}
-    return Subject(name, case.id, case.patient, scan, references, labels, case.window)
+    return EvaluationCase(name, case.id, case.patient, scan, references, labels, case.window)
 
 
 def _made_from(case: Case) -> str:

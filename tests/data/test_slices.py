@@ -23,8 +23,8 @@ from medsam.data.manifest import Case
 from medsam.data.manifest_json import read_manifest
 from medsam.data.slices import ModelSlice, StoredSliced, index_slices, unpack
 from medsam.errors import InputError
+from medsam.evaluation.case import EvaluationCase, evaluate_case
 from medsam.evaluation.protocol import Protocol
-from medsam.evaluation.zero_shot import Subject, evaluate_case
 from medsam.geometry import AXES
 from medsam.inference.predictor import Predictor
 from medsam.metrics.overlap import dice
@@ -296,7 +296,7 @@ def both_ways(case: Case, axis, preprocess: Preprocess, window: str = "auto"):
 
     evaluating = Recording(preprocess)
     references = case.load_references(scan)
-    subject = Subject("x", case.id, case.patient, scan, references, case.labels, case.window)
+    subject = EvaluationCase("x", case.id, case.patient, scan, references, case.labels, case.window)
     protocol = Protocol(prompts=("box",), axis=axis, window=window, zoom="off")
     evaluate_case(subject, {"recording": Predictor(evaluating, device="cpu")}, protocol)
     return trained, segmenting.shown, evaluating.shown

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from phantoms import ThresholdSam, block
 
+from medsam.evaluation.case import EvaluationCase, evaluate_case
 from medsam.evaluation.protocol import Protocol
-from medsam.evaluation.zero_shot import Subject, evaluate_case
 from medsam.inference.predictor import Predictor
 from medsam.volume import Volume
 
@@ -25,7 +25,7 @@ def two_blocks(count=5, slices=(1, 4)):
     array = (np.where(left | right, 200, scan.array) + noise).astype(np.float32)
     array[:, 0, 59] = 205  # something bright on every slice: the phantom sees each between its darkest and brightest
     volume = Volume(array, scan.geometry)
-    return Subject("c", "c", "p", volume, {"left": left, "right": right}, {"left": 1, "right": 2})
+    return EvaluationCase("c", "c", "p", volume, {"left": left, "right": right}, {"left": 1, "right": 2})
 
 
 def rows(result, **wanted):
@@ -54,7 +54,7 @@ def test_a_click_in_each_structure_finds_it(predictors):
 def test_more_clicks_mend_what_fewer_leave(predictors):
     subject = two_blocks()
     both = subject.references["left"] | subject.references["right"]
-    joined = Subject("c", "c", "p", subject.scan, {"both": both}, {"both": 1})
+    joined = EvaluationCase("c", "c", "p", subject.scan, {"both": both}, {"both": 1})
     result = evaluate_case(joined, predictors, asked("box", "box+points:1", "point", "points:3"))
     assert one(result, "box", "both")["dice"] == 1
     assert one(result, "box+points:1", "both")["dice"] == 1, "nothing wrong, so no click"

@@ -5,9 +5,9 @@ import pytest
 from phantoms import ThresholdSam, block, random_affine
 
 from medsam.errors import InputError
+from medsam.evaluation.case import EvaluationCase, evaluate_case
 from medsam.evaluation.protocol import Protocol
 from medsam.evaluation.tables import BASELINES, COLUMNS
-from medsam.evaluation.zero_shot import Subject, evaluate_case
 from medsam.geometry import VolumeGeometry
 from medsam.inference.predictor import Predictor
 from medsam.volume import Volume
@@ -20,7 +20,7 @@ def predictors():
 
 def subject(shape=(5, 20, 30), box=(4, 6, 1, 14, 12, 4), affine=None, **changes):
     scan, mask = block(shape, box, affine)
-    return Subject(
+    return EvaluationCase(
         **{
             "case": "c",
             "key": "c",

@@ -22,13 +22,15 @@ from typing import Any
 import numpy as np
 
 from medsam.errors import InputError
-from medsam.evaluation.prompting import Found, Target, evaluate_slice, evaluate_volume, targets_on
+from medsam.evaluation.prompting import ScoredMask, Target, evaluate_slice, evaluate_volume, targets_on
 from medsam.evaluation.protocol import Protocol
 from medsam.evaluation.tables import BASELINES, COLUMNS
 from medsam.geometry import SlicePlane
+from medsam.inference.image_predictor import ScanEncoder
 from medsam.inference.predictor import Predictor
 from medsam.io.labels import notes_on
 from medsam.labels import DEFAULT_TOLERANCE_MM
+from medsam.masks import CompactMask
 from medsam.metrics.measure import measure
 from medsam.postprocess.merge import merge_by_predicted_iou
 from medsam.progress import ProgressCallback
@@ -39,7 +41,7 @@ from medsam.volume import LabelVolume, Volume
 
 
 @dataclass(frozen=True)
-class Subject:
+class EvaluationCase:
     """A scan with its reference masks, ready to be measured.
 
     case: its name in the tables. key: what its jitter is drawn from, the same in every run it takes part in.
@@ -76,33 +78,6 @@ class CaseResult:
     window: str = ""
 
 
-class _Reference:
-    """A reference mask, kept as the part that holds it: thirty of them fit into memory beside a large scan."""
-
-    def __init__(self, mask: np.ndarray) -> None:
-        lows, highs = [], []
-        for axis in range(3):
-            there = np.flatnonzero(mask.any(axis=tuple(n for n in range(3) if n != axis)))
-            lows.append(int(there[0]) if there.size else 0)
-            highs.append(int(there[-1]) + 1 if there.size else 0)
-        self.part = tuple(slice(low, high) for low, high in zip(lows, highs, strict=True))
-        self.crop = mask[self.part].copy()
-
-    def on(self, plane: SlicePlane, index: int) -> np.ndarray:
-        """Bool (h, w) of slice `index`."""
-        full = np.zeros(plane.shape, bool)
-        across = self.part[plane.array_axis]
-        if across.start <= index < across.stop:
-            rows, columns = (part for axis, part in enumerate(self.part) if axis != plane.array_axis)
-            full[rows, columns] = plane.take(self.crop, index - across.start)
-        return full
-
-    def slices(self, plane: SlicePlane) -> list[int]:
-        """The slices on which it has any pixel."""
-        others = tuple(axis for axis in range(3) if axis != plane.array_axis)
-        return [int(n) + self.part[plane.array_axis].start for n in np.flatnonzero(self.crop.any(axis=others))]
-
-
 def _filled(box: Box, shape: tuple[int, int]) -> np.ndarray:
     mask = np.zeros(shape, bool)
     x0, y0, x1, y1 = (round(edge) for edge in box)
@@ -110,6 +85,7 @@ def _filled(box: Box, shape: tuple[int, int]) -> np.ndarray:
     return mask
 
 
+_NONE = np.zeros(0, bool)
 FILLED, ELLIPSE, GIVEN = BASELINES
 _DRAWN: dict[str, Callable[[Box, tuple[int, int]], np.ndarray]] = {FILLED: _filled, ELLIPSE: inscribed_ellipse}
 
@@ -119,178 +95,185 @@ _Key = tuple[str, str, str]
 
 @dataclass
 class _Answers:
-    """What one (model, prompt, structure) got, by slice; masks packed, thirty structures of a large volume would fill
-    memory eight times over.
+    """What one (model, prompt, structure) got, by slice; masks are kept compact, thirty structures of a large volume
+    would fill memory eight times over.
 
     draw: makes the mask from the box alone, for answers that need no model; nothing is kept then.
     """
 
     draw: Callable[[Box, tuple[int, int]], np.ndarray] | None = None
-    kept: dict[int, Found] = field(default_factory=dict)
+    kept: dict[int, ScoredMask] = field(default_factory=dict)
+    masks: dict[int, CompactMask] = field(default_factory=dict)
 
-    def add(self, found: Found) -> None:
+    def add(self, found: ScoredMask) -> None:
         asked = None if found.asked is None else replace(found.asked, mask=None)
-        packed = np.zeros(0, np.uint8) if self.draw is not None else np.packbits(found.mask)
-        self.kept[found.index] = replace(found, asked=asked, mask=packed)
+        self.kept[found.index] = replace(found, asked=asked, mask=_NONE)
+        if self.draw is None:
+            self.masks[found.index] = CompactMask.of(found.mask)
 
     def mask(self, index: int, shape: tuple[int, int]) -> np.ndarray:
         """Bool (h, w)."""
-        found = self.kept[index]
-        if self.draw is not None and found.asked is not None and found.asked.box is not None:
-            return self.draw(found.asked.box, shape)
-        return np.unpackbits(found.mask, count=shape[0] * shape[1]).astype(bool).reshape(shape)
+        asked = self.kept[index].asked
+        if self.draw is not None and asked is not None and asked.box is not None:
+            return self.draw(asked.box, shape)
+        return self.masks[index].to_array()
+
+
+@dataclass
+class _Work:
+    """A case while it is evaluated. references: with the slice axis first. prompted: structure -> its slices."""
+
+    case: EvaluationCase
+    protocol: Protocol
+    plane: SlicePlane
+    references: dict[str, CompactMask]
+    result: CaseResult
+    answers: dict[_Key, _Answers] = field(default_factory=dict)
+    prompted: dict[str, list[int]] = field(default_factory=dict)
+
+    def targets(self, index: int, structures: Iterable[str]) -> list[Target]:
+        truths = {name: self.references[name].at(index) for name in structures}
+        return targets_on(self.case.key, truths, index, self.protocol)
 
 
 def evaluate_case(
-    subject: Subject,
+    case: EvaluationCase,
     predictors: Mapping[str, Predictor],
     protocol: Protocol,
     *,
     keep_masks: bool = False,
     progress: ProgressCallback | None = None,
 ) -> CaseResult:
-    """Score every model and the answers without one on one case; a look is encoded once a model for all its prompts.
+    """Score every model and the answers without one on one case; a crop is encoded once a model for all its prompts.
 
     Rows come prompt by prompt, in the protocol's order.
     progress: called with (slices done, slices), and of each propagation with its own.
     Raises InputError for a reference off the scan's grid. A case without any structure of enough pixels gives no rows.
     """
-    references = {}
-    for name, reference in subject.references.items():
-        if reference.shape != subject.scan.geometry.shape:
-            raise InputError(
-                f"{subject.case}: the reference of {name!r} has shape {reference.shape}, its scan "
-                f"{subject.scan.geometry.shape} (K, J, I)."
-            )
-        references[name] = _Reference(reference)
-    plane = subject.scan.geometry.plane(protocol.axis)
-    asked_window = subject.window or protocol.window
-    looks = {
-        # by its name, so that a window left to us may still be changed where it hides what is in a box
-        model: network.encoder_for(subject.scan, axis=plane.axis, window=asked_window)
-        for model, network in predictors.items()
+    plane = case.scan.geometry.plane(protocol.axis)
+    references = _references(case, plane)
+    # by its name, so that a window left to us may still be changed where it hides what is in a box
+    wanted = case.window or protocol.window
+    encoders = {
+        model: predictor.encoder_for(case.scan, axis=plane.axis, window=wanted)
+        for model, predictor in predictors.items()
     }
-    window = next((scan_encoder.window for scan_encoder in looks.values()), None) or resolve_window(
-        subject.scan, asked_window
-    )
-    notes = [*window_notes(subject.scan, window, asked_window), *notes_on(subject.references)]
-    if subject.window and protocol.window not in ("auto", subject.window):
-        notes.append(f"seen through {subject.window}, which its manifest names, and not through {protocol.window}")
-    result = CaseResult(window=window.name, notes=notes)
-    if subject.scan.array.dtype.kind == "f":
-        broken = 1 - float(np.isfinite(subject.scan.array).mean())
-        if broken:
-            result.notes.append(f"{100 * broken:.2g} % of its voxels are not finite")
-    answers: dict[_Key, _Answers] = {}
-    prompted: dict[str, list[int]] = {}
-    for index in range(plane.count):
-        if progress is not None:
-            progress(index, plane.count)
-        targets = targets_on(subject.key, _truths(references, plane, index), index, protocol)
-        if not targets:
-            continue
-        for target in targets:
-            prompted.setdefault(target.structure, []).append(index)
-        _draw(answers, targets)
-        for model, scan_encoder in looks.items():
-            _keep(answers, model, evaluate_slice(scan_encoder, index, targets, protocol))
-    if any(question.kind == "propagate" for question in protocol.questions):
-        if plane.count > 1:
-            middles = [
-                _middle(subject.key, name, references, plane, slices, protocol) for name, slices in prompted.items()
-            ]
-            reach = {name: references[name].slices(plane) for name in prompted}
-            for model, scan_encoder in looks.items():
-                _keep(answers, model, evaluate_volume(scan_encoder, middles, reach, protocol, progress))
-        else:
-            why = "not propagated: the scan has one slice only"
-            result.skipped += [{"structure": name, "why": why} for name in prompted]
-
-    for name, kept in references.items():
-        if name not in prompted:
-            why = "absent" if not kept.crop.any() else f"under {protocol.min_pixels} pixels on every slice"
+    window = next((encoder.window for encoder in encoders.values()), None) or resolve_window(case.scan, wanted)
+    result = CaseResult(window=window.name, notes=_notes(case, protocol, window, wanted))
+    work = _Work(case, protocol, plane, references, result)
+    _prompt_slices(work, encoders, progress)
+    if any(setting.kind == "propagate" for setting in protocol.settings):
+        _propagate(work, encoders, progress)
+    for name, reference in references.items():
+        if name not in work.prompted:
+            why = f"under {protocol.min_pixels} pixels on every slice" if reference else "absent"
             result.skipped.append({"structure": name, "why": why})
     order = {name: place for place, name in enumerate(protocol.names)}
-    answers = dict(sorted(answers.items(), key=lambda entry: order[entry[0][1]]))
-    for key, found in answers.items():
-        _score(result, subject, references[key[2]], plane, protocol, key, found)
-    primary = protocol.names[0]
-    _picture(result, subject, references, plane, window, answers, primary)
+    work.answers = dict(sorted(work.answers.items(), key=lambda entry: order[entry[0][1]]))
+    for key, found in work.answers.items():
+        _score(work, key, found)
+    _picture(work, window)
     if keep_masks:
         for model in predictors:
-            _masks(result, subject, plane, answers, model, primary)
+            _masks(work, model)
     return result
 
 
-def _truths(references: Mapping[str, _Reference], plane: SlicePlane, index: int) -> dict[str, np.ndarray]:
-    return {name: reference.on(plane, index) for name, reference in references.items()}
+def _references(case: EvaluationCase, plane: SlicePlane) -> dict[str, CompactMask]:
+    """Thirty of them fit into memory beside a large scan."""
+    references = {}
+    for name, reference in case.references.items():
+        if reference.shape != case.scan.geometry.shape:
+            raise InputError(
+                f"{case.case}: the reference of {name!r} has shape {reference.shape}, its scan "
+                f"{case.scan.geometry.shape} (K, J, I)."
+            )
+        references[name] = CompactMask.of(np.moveaxis(reference, plane.array_axis, 0))
+    return references
 
 
-def _middle(
-    key: str,
-    structure: str,
-    references: Mapping[str, _Reference],
-    plane: SlicePlane,
-    prompted: list[int],
-    protocol: Protocol,
-) -> Target:
-    """A structure on the middle one of the slices where it has enough pixels."""
-    index = prompted[len(prompted) // 2]
-    truths = {structure: references[structure].on(plane, index)}
-    return targets_on(key, truths, index, protocol)[0]
+def _notes(case: EvaluationCase, protocol: Protocol, window: IntensityWindow, wanted: str) -> list[str]:
+    notes = [*window_notes(case.scan, window, wanted), *notes_on(case.references)]
+    if case.window and protocol.window not in ("auto", case.window):
+        notes.append(f"seen through {case.window}, which its manifest names, and not through {protocol.window}")
+    if case.scan.array.dtype.kind == "f":
+        broken = 1 - float(np.isfinite(case.scan.array).mean())
+        if broken:
+            notes.append(f"{100 * broken:.2g} % of its voxels are not finite")
+    return notes
+
+
+def _prompt_slices(work: _Work, encoders: Mapping[str, ScanEncoder], progress: ProgressCallback | None) -> None:
+    for index in range(work.plane.count):
+        if progress is not None:
+            progress(index, work.plane.count)
+        targets = work.targets(index, work.references)
+        if not targets:
+            continue
+        for target in targets:
+            work.prompted.setdefault(target.structure, []).append(index)
+        _draw(work.answers, targets)
+        for model, encoder in encoders.items():
+            _keep(work.answers, model, evaluate_slice(encoder, index, targets, work.protocol))
+
+
+def _propagate(work: _Work, encoders: Mapping[str, ScanEncoder], progress: ProgressCallback | None) -> None:
+    if work.plane.count == 1:
+        why = "not propagated: the scan has one slice only"
+        work.result.skipped += [{"structure": name, "why": why} for name in work.prompted]
+        return
+    # each structure on the middle one of the slices where it has enough pixels
+    middles = [work.targets(slices[len(slices) // 2], [name])[0] for name, slices in work.prompted.items()]
+    reach = {name: work.references[name].indices() for name in work.prompted}
+    for model, encoder in encoders.items():
+        _keep(work.answers, model, evaluate_volume(encoder, middles, reach, work.protocol, progress))
 
 
 def _draw(answers: dict[_Key, _Answers], targets: Iterable[Target]) -> None:
     """The answers that need no model, from the prompts alone."""
     free = {"predicted_iou": np.nan, "seconds": np.nan, "encoder_calls": np.nan}
     for target in targets:
-        for question, asked in target.first.items():
-            if question.kind == "box" and not question.clicks:
+        for setting, asked in target.first.items():
+            if setting.kind == "box" and not setting.clicks:
                 for baseline, draw in _DRAWN.items():
                     # drawn when scored; the truth stands in, and is not kept
-                    found = Found(question.name, target.structure, target.index, asked, target.truth, **free)
+                    found = ScoredMask(setting.name, target.structure, target.index, asked, target.truth, **free)
                     _keep(answers, baseline, [found], draw)
             elif asked.mask is not None:
-                found = Found(question.name, target.structure, target.index, asked, asked.mask, **free)
+                found = ScoredMask(setting.name, target.structure, target.index, asked, asked.mask, **free)
                 _keep(answers, GIVEN, [found])
 
 
 def _keep(
     answers: dict[_Key, _Answers],
     model: str,
-    found: Iterable[Found],
+    found: Iterable[ScoredMask],
     draw: Callable[[Box, tuple[int, int]], np.ndarray] | None = None,
 ) -> None:
     for one in found:
         answers.setdefault((model, one.prompt, one.structure), _Answers(draw)).add(one)
 
 
-def _score(
-    result: CaseResult,
-    subject: Subject,
-    reference: _Reference,
-    plane: SlicePlane,
-    protocol: Protocol,
-    key: _Key,
-    found: _Answers,
-) -> None:
-    geometry = subject.scan.geometry
+def _score(work: _Work, key: _Key, found: _Answers) -> None:
+    case, plane, result, geometry = work.case, work.plane, work.result, work.case.scan.geometry
     model, prompt, structure = key
     # organs' tolerances are millimetres; a picture has none
     tolerance = (
-        protocol.tolerance_of(structure) if geometry.calibrated else protocol.tolerance_mm or DEFAULT_TOLERANCE_MM
+        work.protocol.tolerance_of(structure)
+        if geometry.calibrated
+        else work.protocol.tolerance_mm or DEFAULT_TOLERANCE_MM
     )
     shared = {
-        "case": subject.case,
-        "patient": subject.patient,
+        "case": case.case,
+        "patient": case.patient,
         "structure": structure,
-        "label": subject.labels[structure],
+        "label": case.labels[structure],
         "model": model,
         "prompt": prompt,
     }
     indices = sorted(found.kept)
     masks = {index: found.mask(index, plane.shape) for index in indices}
-    truths = {index: reference.on(plane, index) for index in indices}
+    truths = {index: work.references[structure].at(index) for index in indices}
     slice_ml = geometry.voxel_ml
     for index in indices:
         flat = measure(truths[index], masks[index], plane.spacing_mm, tolerance)
@@ -311,7 +294,9 @@ def _score(
     result.rows.append(_row(shared, solid, [found.kept[index] for index in indices], geometry.calibrated))
 
 
-def _row(shared: dict[str, Any], numbers: dict[str, float], found: list[Found], calibrated: bool) -> dict[str, Any]:
+def _row(
+    shared: dict[str, Any], numbers: dict[str, float], found: list[ScoredMask], calibrated: bool
+) -> dict[str, Any]:
     """A row of metrics.csv, None where a number is not defined.
 
     Without a physical size there are no millimetres and no millilitres; to an empty answer there is no distance. Means
@@ -334,24 +319,17 @@ def _row(shared: dict[str, Any], numbers: dict[str, float], found: list[Found], 
     return {c: None if isinstance(row[c], float) and not np.isfinite(row[c]) else row[c] for c in COLUMNS}
 
 
-def _picture(
-    result: CaseResult,
-    subject: Subject,
-    references: Mapping[str, _Reference],
-    plane: SlicePlane,
-    window: IntensityWindow,
-    answers: dict[_Key, _Answers],
-    primary: str,
-) -> None:
+def _picture(work: _Work, window: IntensityWindow) -> None:
     """The slice where the reference is largest, for each structure and model, upright."""
+    plane, result, references, primary = work.plane, work.result, work.references, work.protocol.names[0]
     dice = {(row["model"], row["prompt"], row["structure"], row["slice"]): row["dice"] for row in result.slices}
     row_mm, column_mm = plane.upright_spacing_mm
-    for (model, prompt, structure), found in answers.items():
+    for (model, prompt, structure), found in work.answers.items():
         if model in BASELINES or prompt != primary:
             continue
-        areas = {n: np.count_nonzero(references[structure].on(plane, n)) for n in sorted(found.kept)}
+        areas = {n: np.count_nonzero(references[structure].at(n)) for n in sorted(found.kept)}
         index = max(areas, key=lambda n: areas[n])
-        mask, truth = found.mask(index, plane.shape), references[structure].on(plane, index)
+        mask, truth = found.mask(index, plane.shape), references[structure].at(index)
         asked = found.kept[index].asked or SlicePrompt(1)
         box = None if asked.box is None else plane.view.boxes(np.array(asked.box), plane.shape).tolist()
         centres = plane.view.edges(np.reshape([point[:2] for point in asked.points], (-1, 2)) + 0.5, plane.shape)
@@ -365,26 +343,20 @@ def _picture(
                 "box": box,
                 "points": [[*centre.tolist(), point[2]] for centre, point in zip(centres, asked.points, strict=True)],
                 "aspect": row_mm / column_mm,
-                "image": plane.view.apply(window.picture(plane.take(subject.scan.array, index))),
+                "image": plane.view.apply(window.picture(plane.take(work.case.scan.array, index))),
                 "reference": plane.view.apply(truth),
                 "prediction": plane.view.apply(mask),
             }
         )
 
 
-def _masks(
-    result: CaseResult,
-    subject: Subject,
-    plane: SlicePlane,
-    answers: dict[_Key, _Answers],
-    model: str,
-    primary: str,
-) -> None:
+def _masks(work: _Work, model: str) -> None:
     """The label map of one model, and alone what it cannot hold because structures overlap."""
-    mine = {s: found for (m, prompt, s), found in answers.items() if m == model and prompt == primary}
-    merged = np.zeros(subject.scan.geometry.shape, np.uint16)
+    case, plane, result, primary = work.case, work.plane, work.result, work.protocol.names[0]
+    mine = {s: found for (m, prompt, s), found in work.answers.items() if m == model and prompt == primary}
+    merged = np.zeros(case.scan.geometry.shape, np.uint16)
     # label files hold 16 bits; larger numbers are counted anew, and the names tell which is which
-    numbers = subject.labels
+    numbers = case.labels
     if max(numbers.values(), default=0) > np.iinfo(merged.dtype).max:
         numbers = {structure: n for n, structure in enumerate(numbers, start=1)}
     hidden: set[str] = set()
@@ -397,7 +369,7 @@ def _masks(
         plane.take(merged, index)[...] = shown
         hidden |= {name for name, mask, n in zip(here, masks, ids, strict=True) if not np.array_equal(shown == n, mask)}
     names = {number: structure for structure, number in numbers.items()}
-    result.masks[model] = LabelVolume(merged, subject.scan.geometry, names)
+    result.masks[model] = LabelVolume(merged, case.scan.geometry, names)
     for structure in sorted(hidden):
         whole = np.zeros(merged.shape, bool)
         for index in mine[structure].kept:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -18,6 +18,7 @@ from medsam.io.label_grid import LabelGridMismatch
 from medsam.io.label_map import UnknownLabel
 from medsam.io.labels import notes_on
 from medsam.masks import LabelMasks, PackedMasks
+from medsam.progress import ProgressCallback
 from medsam.volume import Volume
 
 Level = Literal["error", "warning", "note"]
@@ -86,7 +87,7 @@ class CheckReport:
         return sum(problem.level == "warning" for problem in self.problems)
 
 
-def check_manifest(path: str | Path, progress: Callable[[int, int], None] | None = None) -> CheckReport:
+def check_manifest(path: str | Path, progress: ProgressCallback | None = None) -> CheckReport:
     """Everything that is wrong with a manifest; never raises for what is.
 
     progress: called with (cases done, cases in all).

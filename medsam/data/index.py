@@ -12,7 +12,7 @@ import os
 import re
 import stat
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
@@ -28,6 +28,7 @@ from medsam.io.formats import FORMATS
 from medsam.io.load import load_volume
 from medsam.io.npz import npz_names
 from medsam.io.structure_names import plain_name
+from medsam.progress import ProgressCallback
 
 # .hdr and .img go with one another, and neither says alone what it is
 # of a NIfTI in two files neither is taken for a scan
@@ -51,7 +52,7 @@ def index_folder(
     modality: str | None = None,
     labels: Mapping[str, int] | None = None,
     threshold: float | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: ProgressCallback | None = None,
 ) -> IndexResult:
     """Look through `folder` and list its cases.
 
@@ -83,7 +84,7 @@ def index_folder(
     return IndexResult(_manifest(found), tuple(found.remarks))
 
 
-def _add_scans(found: _Index, folder: Path, progress: Callable[[int, int], None] | None) -> None:
+def _add_scans(found: _Index, folder: Path, progress: ProgressCallback | None) -> None:
     tree = list_tree(folder)
     found.remarks += [f"{sentence} It is left out" for sentence in tree.refused]
     _add_dicom(found, folder, tree.series)
@@ -277,9 +278,7 @@ def _common(paths: Sequence[Path]) -> Path:
 # -- files by name ------------------------------------------------------------------------------------------
 
 
-def _add_files(
-    found: _Index, folder: Path, dicom: set[Path], progress: Callable[[int, int], None] | None = None
-) -> None:
+def _add_files(found: _Index, folder: Path, dicom: set[Path], progress: ProgressCallback | None = None) -> None:
     paths = {path.relative_to(folder): path for path in _walk(found, folder, dicom)}
 
     paired = pair_files(paths, lambda relative: _is_mask(found, folder / relative))

@@ -13,7 +13,7 @@ import hashlib
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from medsam.errors import InputError, PromptError, counted
 from medsam.files import write_text
 from medsam.geometry import Axis, SlicePlane, View
 from medsam.masks import pack_bits, unpack_bits
+from medsam.progress import ProgressCallback
 from medsam.prompts.simulate import MIN_PIXELS, tight_box
 from medsam.transforms.frame import Frame
 from medsam.transforms.intensity import fixed_window, is_hounsfield, resolve_window
@@ -76,7 +77,7 @@ def index_slices(
     window: str = "auto",
     min_pixels: int = MIN_PIXELS,
     folder: Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: ProgressCallback | None = None,
 ) -> SliceIndex:
     """The slices of cases on which a structure has at least `min_pixels` pixels.
 

@@ -11,7 +11,7 @@ Source: Sechidis, Tsoumakas, Vlahavas 2011, iterative stratification; fixed part
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -21,6 +21,7 @@ from medsam.data.manifest import Case, Manifest, Split
 from medsam.data.patients import assign
 from medsam.errors import InputError, counted
 from medsam.io.labels import structures_in
+from medsam.progress import ProgressCallback
 
 Stratify = Literal["label", "modality", "none"]
 
@@ -32,7 +33,7 @@ def split_manifest(
     val: float = 0.1,
     seed: int = 0,
     stratify: Stratify = "label",
-    progress: Callable[[int, int], None] | None = None,
+    progress: ProgressCallback | None = None,
     unread: list[str] | None = None,
 ) -> Manifest:
     """The same cases with `split` assigned anew: shares `test` and `val` of the patients, the rest trains.
@@ -72,7 +73,7 @@ def fold_manifest(
     val: float = 0.1,
     seed: int = 0,
     stratify: Stratify = "label",
-    progress: Callable[[int, int], None] | None = None,
+    progress: ProgressCallback | None = None,
     unread: list[str] | None = None,
 ) -> Manifest:
     """Fold `fold` (0-based) of `folds`: its patients test, share `val` of the others validates, the rest trains.
@@ -111,7 +112,7 @@ def fold_manifest(
 def _tags(
     manifest: Manifest,
     stratify: Stratify,
-    progress: Callable[[int, int], None] | None,
+    progress: ProgressCallback | None,
     unread: list[str] | None,
 ) -> dict[str, frozenset[str]]:
     """Patient -> what to spread evenly. Sorted, so that the order of the manifest's cases does not matter."""

@@ -82,7 +82,7 @@ class SamFineTuning(LightningModule):
         self.embeddings, self.batch_norm = embeddings, batch_norm
         self.sam = load_model(model)
         started_from = self.sam.spec
-        self.started_from, self.started_from_weights = _said(model, started_from), weights_digest(self.sam)
+        self.started_from, self.started_from_weights = _named(model, started_from), weights_digest(self.sam)
         kinds = {"box": ("box",), "point": ("points",), "either": ("box", "points")}[interaction.first]
         # later rounds bring points and masks beside the first prompt, never alone
         # what it could answer before it may have forgotten, but nothing says so
@@ -189,10 +189,10 @@ class SamFineTuning(LightningModule):
             choose=self._steps_taken,
         )
         for round_ in rounds:
-            answers = round_.answers()
-            for logits, predicted_iou in answers:
+            groups = round_.mask_groups()
+            for logits, predicted_iou in groups:
                 found = mask_loss(logits, predicted_iou, batch.targets, batch.valid, self.loss_weights)
-                share = 1 / (len(answers) * self.interaction.rounds)
+                share = 1 / (len(groups) * self.interaction.rounds)
                 terms = {"loss": found.total, "focal": found.focal, "dice": found.dice, "iou": found.iou}
                 means = {name: means.get(name, 0.0) + share * value for name, value in terms.items()}
         # of "box or point" one is not asked in this step: a gradient of zero for what it would have reached
@@ -253,7 +253,7 @@ class SamFineTuning(LightningModule):
     def on_test_epoch_end(self) -> None:
         self._log_metric("test")
 
-    def answer(self, sample: ValidationSample) -> Tensor:
+    def predict_masks(self, sample: ValidationSample) -> Tensor:
         """The single mask of every box, bool (V, P, h, w) on the stored slice."""
         boxes = sample.boxes.flatten(0, 1)
         logits, _ = self.sam.decode(self.features(sample.image), boxes=boxes[None])
@@ -269,9 +269,9 @@ class SamFineTuning(LightningModule):
         """The masks, once they are counted: callbacks that show them need not predict again."""
         if self._volume_dice is None:
             raise RuntimeError("the metric is made at the start of an epoch")
-        answers = self.answer(sample)
-        self._volume_dice.update(answers, sample.masks, sample.case, sample.structures)
-        return answers
+        masks = self.predict_masks(sample)
+        self._volume_dice.update(masks, sample.masks, sample.case, sample.structures)
+        return masks
 
     def _log_metric(self, split: Literal["val", "test"]) -> None:
         if self._volume_dice is None:
@@ -360,6 +360,6 @@ class SamFineTuning(LightningModule):
         return data
 
 
-def _said(model: str, spec: ModelSpec) -> str:
+def _named(model: str, spec: ModelSpec) -> str:
     """A known name, or of a file its name without the folders it lies in."""
     return model if model == spec.name else f"{spec.name} ({Path(model).name})"

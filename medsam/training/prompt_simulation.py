@@ -70,7 +70,7 @@ class Round:
     predicted_iou: Tensor
     multimask: bool | None
 
-    def answers(self) -> list[tuple[Tensor, Tensor]]:
+    def mask_groups(self) -> list[tuple[Tensor, Tensor]]:
         """(logits, quality) of each group of masks to take a `mask_loss` of; first what inference would choose from.
 
         A box gives two: the single mask, which answers boxes, and the three, which would not learn from boxes else.
@@ -83,7 +83,7 @@ class Round:
     def chosen(self) -> Tensor:
         """Logits (B, P, s, s), detached, of the mask that inference would show: the best by predicted IoU of the
         three for a single point, else the single mask."""
-        logits, predicted_iou = (tensor.detach() for tensor in self.answers()[0])
+        logits, predicted_iou = (tensor.detach() for tensor in self.mask_groups()[0])
         best = predicted_iou.argmax(dim=2)[..., None, None, None]
         return torch.take_along_dim(logits, best, dim=2).squeeze(2)
 

@@ -27,11 +27,11 @@ class VolumeDice(Metric):
             zeros = torch.zeros(ways, cases, structures, dtype=torch.int64)
             self.add_state(name, default=zeros, dist_reduce_fx="sum")
 
-    def update(self, answers: Tensor, truths: Tensor, case: int, structures: Sequence[int]) -> None:
-        """answers: bool (V, P, h, w). truths: bool (P, h, w). case: its number. structures: P numbers."""
+    def update(self, predicted: Tensor, truths: Tensor, case: int, structures: Sequence[int]) -> None:
+        """predicted: bool (V, P, h, w). truths: bool (P, h, w). case: its number. structures: P numbers."""
         columns = torch.tensor(structures, device=self.overlap.device)
-        shared = (answers & truths).sum((-2, -1))
-        both = answers.sum((-2, -1)) + truths.sum((-2, -1))
+        shared = (predicted & truths).sum((-2, -1))
+        both = predicted.sum((-2, -1)) + truths.sum((-2, -1))
         self.overlap[:, case] = self.overlap[:, case].index_add(1, columns, shared)
         self.pixels[:, case] = self.pixels[:, case].index_add(1, columns, both)
 

@@ -367,7 +367,7 @@ def test_validation_asks_as_inference_does_bit_for_bit(manifest, models, family)
         embedding = network.embed(cases[name].load_image(), int(index))
         boxes = np.array([tight_box(mask, 1) for mask in sample.masks.numpy()])
         with torch.no_grad():
-            answer = module.answer(sample)
+            answer = module.predict_masks(sample)
         assert answer.shape == (1, 2, 20, 24)
         assert np.array_equal(answer[0].numpy(), network.predict(embedding, box_prompts(boxes)).masks[:, 0])
         count += 1
@@ -387,7 +387,7 @@ def test_validation_scores_are_those_of_evaluate(manifest, models, tmp_path):
     sums: dict[tuple[int, int, int], np.ndarray] = {}
     with torch.no_grad():
         for sample in samples:
-            answers = module.answer(sample).numpy()
+            answers = module.predict_masks(sample).numpy()
             for jitter, place in np.ndindex(2, len(sample.structures)):
                 answer, truth = answers[jitter, place], sample.masks[place].numpy()
                 key = jitter, sample.structures[place], sample.case

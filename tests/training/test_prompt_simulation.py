@@ -247,7 +247,7 @@ def test_a_box_alone_is_answered_by_all_tokens_in_two_groups():
     (asked,), (round_,) = recorder.asked, rounds
     assert asked.keys() == {"boxes", "multimask"}
     assert asked["multimask"] is None
-    (one, one_quality), (three, three_quality) = round_.answers()
+    (one, one_quality), (three, three_quality) = round_.mask_groups()
     logits, predicted_iou = recorder.answered[0]
     assert torch.equal(one, logits[:, :, :1])
     assert torch.equal(three, logits[:, :, 1:])
@@ -265,7 +265,7 @@ def test_a_point_alone_is_ambiguous_and_answered_by_three():
     column, row = pixels(asked["points"][:, :, 0]).unbind(dim=-1)
     hit = scene()["targets"].flatten(2).gather(2, (row * SIDE + column)[..., None])[..., 0]
     assert hit.tolist() == [[True, True, True], [True, True, False]]
-    assert [logits.shape[2] for logits, _ in round_.answers()] == [3]
+    assert [logits.shape[2] for logits, _ in round_.mask_groups()] == [3]
 
 
 @pytest.mark.parametrize("first", ["box", "point"])
@@ -416,7 +416,7 @@ def test_two_interactions_train_every_weight(family):
         for round_ in simulate(
             partial(sam.decode, embedding), settings=PromptSimulation(rounds=4, first=first), choose=1, **given
         )
-        for answer in round_.answers()
+        for answer in round_.mask_groups()
     ]
     assert len(losses) == 4 + 5
     torch.stack(losses).sum().backward()

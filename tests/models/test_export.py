@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -276,3 +278,28 @@ def test_a_write_that_breaks_off_leaves_no_file_and_an_older_one_alone(vit, tmp_
 def test_there_is_no_other_graph(vit, tmp_path):
     with pytest.raises(KeyError):
         export_graph(vit.sam, "prompt_encoder", tmp_path / "prompt_encoder.onnx")
+
+
+@pytest.mark.slow
+def test_nothing_is_printed_and_loggers_and_filters_stay(tmp_path):
+    """In a process of its own: the exporter makes its loggers when it first runs."""
+    code = """
+import logging, sys, warnings
+from pathlib import Path
+from medsam.models.build import build_model
+from medsam.models.export import export_graph
+from medsam.models.specs import tiny_spec
+
+logging.basicConfig(format="%(name)s: %(message)s")
+sam, path = build_model(tiny_spec()).eval(), Path(sys.argv[1])
+levels = lambda: [logging.getLogger(name).level for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+before = list(warnings.filters), levels()
+export_graph(sam, "encoder", path)
+# what is imported meanwhile may add filters
+assert ([one for one in warnings.filters if one in before[0]], levels()) == before
+logging.getLogger("onnx_ir").warning("heard")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "encoder.onnx")], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("", "onnx_ir: heard\n")

@@ -272,7 +272,7 @@ def forest_plot(comparison: Comparison) -> list[Markup]:
         axes.set_xlim(min(ends) - margin, max(ends) + margin)
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel(f"B − A, {TITLES[comparison.metric]}")
-        axes.set_title("Mean difference and its 95 % confidence interval", loc="left", x=0)
+        axes.set_title("B − A and its 95 % interval", loc="left", x=0)
         alt = f"Mean difference in {TITLES[comparison.metric]} of each structure; the numbers are in the table"
         found.append(inline(figure, alt, f"forest-{place}", FIGURE_BYTES))
     return found

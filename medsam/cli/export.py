@@ -2,7 +2,7 @@
 
     DIR/encoder.onnx        image -> embedding
     DIR/decoder.onnx        embedding and prompts -> masks, all in one
-    DIR/image_part.onnx, answer.onnx, answer_masked.onnx
+    DIR/precompute.onnx, decode_tokens.onnx, decode_tokens_with_mask.onnx
                             the decoder cut where work can be saved, see `medsam.models.export` and docs/export.md
     DIR/export.json         what they take and give, of which weights, and how far they are from torch
 
@@ -40,9 +40,9 @@ PIXELS_APART = 1e-5
 _PURPOSE = {
     "encoder": "once an image",
     "decoder": "prompts on an embedding, masks of the whole image; needs no other graph",
-    "image_part": "once an embedding: what `answer` needs of it",
-    "answer": "prompts on what `image_part` gave; masks of the cells that are asked for, each 4 x 4 logits",
-    "answer_masked": "prompts with logits of an earlier answer; masks of the cells that are asked for",
+    "precompute": "once an embedding: what `decode_tokens` needs of it",
+    "decode_tokens": "prompts on what `precompute` gave; masks of the cells that are asked for, each 4 x 4 logits",
+    "decode_tokens_with_mask": "prompts with logits of an earlier answer; masks of the cells that are asked for",
 }
 
 
@@ -217,7 +217,7 @@ def _cases(sam: Sam, name: str) -> Iterator[tuple[str, tuple[Tensor, ...]]]:
             yield what, (_picture(spec.preprocess, coarse),)
         return
     embedding = sam.encode_image(_picture(spec.preprocess, 8))
-    if name == "image_part":
+    if name == "precompute":
         yield "an embedding", (embedding,)
         yield "noise", (torch.randn_like(embedding),)
         return
@@ -227,15 +227,15 @@ def _cases(sam: Sam, name: str) -> Iterator[tuple[str, tuple[Tensor, ...]]]:
     for number, (what, places) in enumerate(laid_out.items()):
         if places is None:
             continue
-        coordinates, kinds = places
-        drawn = {"embedding": embedding, "coordinates": coordinates, "kinds": kinds}
-        drawn |= {"point_coords": coordinates, "point_labels": kinds}
+        coordinates, token_types = places
+        drawn = {"embedding": embedding, "coordinates": coordinates, "token_types": token_types}
+        drawn |= {"point_coords": coordinates, "point_labels": token_types}
         wanted = GRAPHS[name].inputs
         count = coordinates.shape[1]
         if "masks" in wanted:
             drawn["masks"] = 8 * torch.randn(1, count, 4 * side, 4 * side)
         if "keys" in wanted:
-            drawn |= sam.image_part(embedding)._asdict()
+            drawn |= sam.precompute(embedding)._asdict()
         if "cells" in wanted:
             cells = (side * side, 1, 37)[number % 3]
             drawn["cells"] = torch.stack([torch.randperm(side * side)[:cells] for _ in range(count)])[None]
@@ -244,7 +244,7 @@ def _cases(sam: Sam, name: str) -> Iterator[tuple[str, tuple[Tensor, ...]]]:
 
 
 def _drawn_prompts(size: int) -> dict[str, tuple[Tensor, Tensor] | None]:
-    """Boxes and clicks on an image of `size` pixels a side, as positions and their kinds, by what they are."""
+    """Boxes and clicks on an image of `size` pixels a side, as positions and their token_types, by what they are."""
     import torch
 
     from medsam.models.prompt_encoder import as_tokens

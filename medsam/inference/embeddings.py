@@ -33,7 +33,7 @@ from medsam.files import write_whole
 
 if TYPE_CHECKING:
     from medsam.inference.engines.base import Engine
-    from medsam.models.mask_decoder import ImagePart
+    from medsam.models.mask_decoder import ImageTokens
 
 # part of every key: raise it when encoding changes in a way that neither the input nor the weights show
 _FORMAT = 2
@@ -80,12 +80,12 @@ class Precomputed:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._made: tuple[Engine, ImagePart | None] | None = None
+        self._made: tuple[Engine, ImageTokens | None] | None = None
 
     def __reduce__(self) -> tuple[type[Precomputed], tuple[()]]:
         return Precomputed, ()
 
-    def of(self, engine: Engine, features: Tensor) -> tuple[ImagePart | None, bool]:
+    def of(self, engine: Engine, features: Tensor) -> tuple[ImageTokens | None, bool]:
         """What the engine makes of an embedding (1, C, h', w'), and whether it was made just now."""
         with self._lock:
             if self._made is not None and self._made[0] is engine:

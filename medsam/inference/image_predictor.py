@@ -27,7 +27,7 @@ from medsam.inference.usage import Usage
 from medsam.inference.worker import Worker
 from medsam.io.load import as_volume
 from medsam.models.build import load_model
-from medsam.models.mask_decoder import ImagePart
+from medsam.models.mask_decoder import ImageTokens
 from medsam.models.sam import Sam
 from medsam.prompts.prompt import SlicePrompt
 from medsam.transforms.frame import Frame, Region
@@ -266,7 +266,7 @@ class ImagePredictor:
             usage + Usage(decoded=len(prompts), decode_s=time.perf_counter() - started),
         )
 
-    def _image_tokens(self, embedding: Embedding, engine: Engine) -> ImagePart | None:
+    def _image_tokens(self, embedding: Embedding, engine: Engine) -> ImageTokens | None:
         tokens, new = embedding.precomputed.of(engine, embedding.features)
         if new:
             self.cache.make_room()

@@ -1,16 +1,16 @@
 """ONNX graphs of a model: what other engines run in place of torch.
 
-    encoder         image (1, 3, S, S)                              -> embedding (1, C, h, w)
-    decoder         embedding, point_coords, point_labels           -> logits (1, P, 4, 4h, 4w), quality (1, P, 4)
-    image_part      embedding                                       -> keys, key, value, query
-    answer          keys, key, value, query, coordinates, kinds, cells -> logits (1, P, 4, n, 4, 4), quality (1, P, 4)
-    answer_masked   embedding, masks, coordinates, kinds, cells     -> the same
+    encoder        image (1, 3, S, S)                              -> embedding (1, C, h, w)
+    decoder        embedding, point_coords, point_labels           -> logits (1, P, 4, 4h, 4w), predicted_iou (1, P, 4)
+    precompute     embedding                                       -> keys, key, value, query: the image's tokens
+    decode_tokens  these four, coordinates, token_types, cells     -> logits (1, P, 4, n, 4, 4), predicted_iou (1, P, 4)
+    decode_tokens_with_mask  embedding, masks, coordinates, token_types, cells  -> the same
 
 `encoder` and `decoder` are for others: SAM's two halves, prompts as in SAM's own ONNX export (Kirillov et al. 2023,
 the public repository): positions in pixels of the model input and labels 1 inside, 0 outside, 2 and 3 a box's corners,
--1 padding, which points without a box end with. The rest is `decoder` cut where work can be saved: `image_part` runs
-once an embedding, `answer` up-samples the cells it is asked for (see `Sam.answer`).
-P prompts, their T positions and n cells are free; the batch is one image. The quality is the predicted IoU, unclamped.
+-1 padding, which points without a box end with. The rest is `decoder` cut where work can be saved: `precompute` runs
+once an embedding, `decode_tokens` up-samples the cells it is asked for (see `Sam.decode_tokens`).
+P prompts, their T positions and n cells are free; the batch is one image. The predicted IoU is not clamped.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from medsam.errors import CheckpointError
 from medsam.files import write_whole
-from medsam.models.mask_decoder import ImagePart
+from medsam.models.mask_decoder import ImageTokens
 from medsam.models.sam import Sam
 from medsam.silence import Rule, silence
 
@@ -51,20 +51,27 @@ class _Graph:
     outputs: tuple[str, ...]
 
 
-def _answer(
-    sam: Sam, keys: Tensor, key: Tensor, value: Tensor, query: Tensor, coordinates: Tensor, kinds: Tensor, cells: Tensor
+def _decode_tokens(
+    sam: Sam,
+    keys: Tensor,
+    key: Tensor,
+    value: Tensor,
+    query: Tensor,
+    coordinates: Tensor,
+    token_types: Tensor,
+    cells: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    return sam.answer(ImagePart(keys, key, value, query), coordinates, kinds, cells)
+    return sam.decode_tokens(ImageTokens(keys, key, value, query), coordinates, token_types, cells)
 
 
-def _answer_masked(
-    sam: Sam, embedding: Tensor, masks: Tensor, coordinates: Tensor, kinds: Tensor, cells: Tensor
+def _decode_tokens_with_mask(
+    sam: Sam, embedding: Tensor, masks: Tensor, coordinates: Tensor, token_types: Tensor, cells: Tensor
 ) -> tuple[Tensor, Tensor]:
-    return sam.answer(sam.image_part(embedding, masks), coordinates, kinds, cells)
+    return sam.decode_tokens(sam.precompute(embedding, masks), coordinates, token_types, cells)
 
 
 def _decoder(sam: Sam, embedding: Tensor, point_coords: Tensor, point_labels: Tensor) -> tuple[Tensor, Tensor]:
-    return sam.answer(sam.image_part(embedding), point_coords, point_labels)
+    return sam.decode_tokens(sam.precompute(embedding), point_coords, point_labels)
 
 
 _PLACES = {1: _P, 2: _T}
@@ -74,18 +81,18 @@ GRAPHS = {
     "decoder": _Graph(
         _decoder,
         {"embedding": {}, "point_coords": _PLACES, "point_labels": _PLACES},
-        ("logits", "quality"),
+        ("logits", "predicted_iou"),
     ),
-    "image_part": _Graph(lambda sam, embedding: sam.image_part(embedding), {"embedding": {}}, ImagePart._fields),
-    "answer": _Graph(
-        _answer,
-        {name: {} for name in ImagePart._fields} | {"coordinates": _PLACES, "kinds": _PLACES, "cells": _CELLS},
-        ("logits", "quality"),
+    "precompute": _Graph(lambda sam, embedding: sam.precompute(embedding), {"embedding": {}}, ImageTokens._fields),
+    "decode_tokens": _Graph(
+        _decode_tokens,
+        {name: {} for name in ImageTokens._fields} | {"coordinates": _PLACES, "token_types": _PLACES, "cells": _CELLS},
+        ("logits", "predicted_iou"),
     ),
-    "answer_masked": _Graph(
-        _answer_masked,
-        {"embedding": {}, "masks": {1: _P}, "coordinates": _PLACES, "kinds": _PLACES, "cells": _CELLS},
-        ("logits", "quality"),
+    "decode_tokens_with_mask": _Graph(
+        _decode_tokens_with_mask,
+        {"embedding": {}, "masks": {1: _P}, "coordinates": _PLACES, "token_types": _PLACES, "cells": _CELLS},
+        ("logits", "predicted_iou"),
     ),
 }
 
@@ -94,20 +101,20 @@ def example_inputs(sam: Sam, name: str, prompts: int = 3, positions: int = 4, ce
     """Inputs of a graph, drawn from torch's global generator: boxes somewhere in a picture of noise."""
     spec, side = sam.spec, sam.spec.embed_side
     corners = torch.rand(1, prompts, positions, 2) * spec.image_size
-    kinds = torch.arange(positions).flip(0).expand(1, prompts, -1) % 4
+    token_types = torch.arange(positions).flip(0).expand(1, prompts, -1) % 4
     drawn: dict[str, Tensor] = {
         "image": torch.rand(1, 3, spec.image_size, spec.image_size),
         "embedding": torch.randn(1, spec.decoder.width, side, side) / 4,
         "masks": torch.randn(1, prompts, 4 * side, 4 * side),
         "coordinates": corners,
         "point_coords": corners,
-        "kinds": kinds.contiguous(),
-        "point_labels": kinds.contiguous(),
+        "token_types": token_types.contiguous(),
+        "point_labels": token_types.contiguous(),
         "cells": torch.stack([torch.randperm(side * side)[:cells] for _ in range(prompts)])[None],
     }
     wanted = GRAPHS[name].inputs
     if "keys" in wanted:
-        drawn |= sam.image_part(drawn["embedding"])._asdict()
+        drawn |= sam.precompute(drawn["embedding"])._asdict()
     return tuple(drawn[each] for each in wanted)
 
 

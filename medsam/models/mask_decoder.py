@@ -1,4 +1,4 @@
-"""Image embedding and prompt tokens -> mask logits and predicted quality.
+"""Image embedding and prompt tokens -> mask logits and predicted IoU.
 
 Source: Kirillov et al. 2023 (arXiv 2304.02643), appendix A, "Lightweight mask decoder"; parameter names of the
 public checkpoints.
@@ -17,7 +17,7 @@ from medsam.models.layers import LayerNorm2d, Mlp, attend, init_transformer_weig
 from medsam.models.specs import DecoderSizes
 
 
-class ImagePart(NamedTuple):
+class ImageTokens(NamedTuple):
     """What an answer needs of the image, whatever the prompt: B images, P prompts with masks (1: without any).
 
     keys: (B, P, N, C), the image's tokens. key, value: what tokens look at in the first layer; query: what the image
@@ -55,7 +55,7 @@ class MaskDecoder(nn.Module):
 
     def forward(
         self,
-        image: ImagePart,
+        image: ImageTokens,
         positions: Tensor,
         tokens: Tensor | None,
         prompts: int,
@@ -64,12 +64,12 @@ class MaskDecoder(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Answer `prompts` = P prompts on each of B images.
 
-        image: of `image_part`. positions: (h, w, C). tokens: (B, P, T, C) or None.
+        image: of `precompute`. positions: (h, w, C). tokens: (B, P, T, C) or None.
         cells: (B, P, n) numbers of the grid's cells, row by row, whose logits are wanted. Up-sampling is most of what
         is left to do and looks at one cell at a time, so cells that are not requested cost nothing.
-        Returns logits (B, P, M, 4h, 4w), with `cells` (B, P, M, n, 4, 4), and quality (B, P, M), M = 1 (token 0), the
-        remaining tokens, or all with token 0 first (`multimask` None). The quality is a plain linear output; it can
-        leave [0, 1].
+        Returns logits (B, P, M, 4h, 4w), with `cells` (B, P, M, n, 4, 4), and the predicted IoU (B, P, M), M = 1
+        (token 0), the remaining tokens, or all with token 0 first (`multimask` None). It is a plain linear output and
+        can leave [0, 1].
         """
         height, width = positions.shape[:2]
         batch = image.keys.shape[0]
@@ -97,7 +97,7 @@ class MaskDecoder(nn.Module):
         logits = logits.unflatten(2, (height, width, 2, 2, 2, 2)).permute(0, 1, 8, 2, 4, 6, 3, 5, 7)
         return logits.reshape(batch, prompts, -1, 4 * height, 4 * width), predicted_iou
 
-    def image_part(self, image: Tensor, positions: Tensor) -> ImagePart:
+    def precompute(self, image: Tensor, positions: Tensor) -> ImageTokens:
         """What the first layer makes of the image alone; the same for every prompt without a mask.
 
         image: embedding with the dense prompt added, (B, P, C, h, w), or (B, 1, C, h, w) when no prompt has a mask:
@@ -106,7 +106,7 @@ class MaskDecoder(nn.Module):
         keys = image.flatten(3).transpose(2, 3)
         first = cast(_TwoWayLayer, self.transformer.layers[0])
         placed = keys + positions.flatten(0, 1)
-        return ImagePart(
+        return ImageTokens(
             keys,
             first.cross_attn_token_to_image.k_proj(placed),
             first.cross_attn_token_to_image.v_proj(keys),
@@ -159,7 +159,7 @@ class _TwoWayTransformer(nn.Module):
         self.norm_final_attn = nn.LayerNorm(sizes.width)
 
     def forward(
-        self, tokens: Tensor, image: ImagePart, positions: Tensor, gradient_checkpointing: bool
+        self, tokens: Tensor, image: ImageTokens, positions: Tensor, gradient_checkpointing: bool
     ) -> tuple[Tensor, Tensor]:
         queries, keys = tokens, image.keys
         for number, layer in enumerate(self.layers):
@@ -194,7 +194,7 @@ class _TwoWayLayer(nn.Module):
         value_of_image: Tensor | None = None,
         query_of_image: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """The last three: the first layer's projections of the image, (B, P or 1, N, C / 2), see `ImagePart`."""
+        """The last three: the first layer's projections of the image, (B, P or 1, N, C / 2), see `ImageTokens`."""
         if self.first:
             # the queries are the tokens themselves: published without their own position and without a residual
             queries = self.norm1(self.self_attn(queries, queries, queries))

@@ -26,22 +26,22 @@ _PADDING = -1
 def as_tokens(boxes: Tensor | None, points: Tensor | None, point_labels: Tensor | None) -> tuple[Tensor, Tensor] | None:
     """Boxes (B, P, 4) and points (B, P, N, 2) with labels (B, P, N), as one list of places a prompt, points first.
 
-    Returns coordinates (B, P, T, 2) and kinds (B, P, T): 0 a point outside, 1 inside, 2 and 3 a box's corners, -1
+    Returns coordinates (B, P, T, 2) and token_types (B, P, T): 0 a point outside, 1 inside, 2 and 3 a box's corners, -1
     padding (as in SAM's own ONNX export). Points without a box are followed by one padding token, as in training.
     None when neither is given.
     """
     if boxes is not None:
         coordinates = boxes.unflatten(-1, (2, 2))
-        kinds = torch.tensor([_FIRST_CORNER, _SECOND_CORNER], device=boxes.device).expand(*boxes.shape[:2], 2)
+        token_types = torch.tensor([_FIRST_CORNER, _SECOND_CORNER], device=boxes.device).expand(*boxes.shape[:2], 2)
     elif points is not None:
         coordinates = points.new_zeros(*points.shape[:2], 1, 2)
-        kinds = torch.full(points.shape[:2], _PADDING, device=points.device)[..., None]
+        token_types = torch.full(points.shape[:2], _PADDING, device=points.device)[..., None]
     else:
         return None
     if points is not None and point_labels is not None:
         coordinates = torch.cat([points, coordinates.to(points.dtype)], dim=2)
-        kinds = torch.cat([point_labels.to(kinds.dtype), kinds], dim=2)
-    return coordinates, kinds
+        token_types = torch.cat([point_labels.to(token_types.dtype), token_types], dim=2)
+    return coordinates, token_types
 
 
 class PromptEncoder(nn.Module):
@@ -71,17 +71,17 @@ class PromptEncoder(nn.Module):
         Points without a box are followed by one padding token, as in training. None when neither is given.
         """
         laid_out = as_tokens(boxes, points, point_labels)
-        return None if laid_out is None else self.embed_kinds(*laid_out)
+        return None if laid_out is None else self.embed_coordinates(*laid_out)
 
-    def embed_kinds(self, coordinates: Tensor, kinds: Tensor) -> Tensor:
+    def embed_coordinates(self, coordinates: Tensor, token_types: Tensor) -> Tensor:
         """Positions (B, P, T, 2) and what is there, (B, P, T) as in `as_tokens` -> tokens (B, P, T, C)."""
         where = self._embed_positions(coordinates)
-        kinds = kinds[..., None]
+        token_types = token_types[..., None]
         token = where + self._learned(_BACKGROUND)
         # no indexed assignment: it would change its input and does not export
         for kind in (_FOREGROUND, _FIRST_CORNER, _SECOND_CORNER):
-            token = torch.where(kinds == kind, where + self._learned(kind), token)
-        return torch.where(kinds == _PADDING, self.not_a_point_embed.weight[0], token)
+            token = torch.where(token_types == kind, where + self._learned(kind), token)
+        return torch.where(token_types == _PADDING, self.not_a_point_embed.weight[0], token)
 
     def embed_masks(self, masks: Tensor) -> Tensor:
         """Mask logits (B, P, 4h, 4w) -> what to add to the image embedding, (B, P, C, h, w)."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from medsam.errors import PromptError
-from medsam.models.mask_decoder import ImagePart, MaskDecoder
+from medsam.models.mask_decoder import ImageTokens, MaskDecoder
 from medsam.models.prompt_encoder import PromptEncoder
 from medsam.models.specs import ModelSpec, VitSizes
 from medsam.models.tiny_vit import TinyVitEncoder
@@ -104,28 +104,28 @@ class Sam(nn.Module):
         Raises PromptError for missing prompts, wrong shapes, labels other than 1, 0, -1, or infinite positions.
         """
         prompts = self.count_prompts(embedding, boxes, points, point_labels, masks)
-        image = self.image_part(embedding, masks)
+        image = self.precompute(embedding, masks)
         tokens = self.prompt_encoder.embed_tokens(boxes, points, point_labels)
         return self.mask_decoder(image, self._positions(), tokens, prompts, multimask)
 
-    def image_part(self, embedding: Tensor, masks: Tensor | None = None) -> ImagePart:
+    def precompute(self, embedding: Tensor, masks: Tensor | None = None) -> ImageTokens:
         """What of a decode does not depend on boxes and points: once an embedding, for prompts without masks."""
         embedding = embedding.to(self.dtype)
         if masks is None:
             image = (embedding + self.prompt_encoder.embed_no_mask())[:, None]
         else:
             image = embedding[:, None] + self.prompt_encoder.embed_masks(masks)
-        return self.mask_decoder.image_part(image, self._positions())
+        return self.mask_decoder.precompute(image, self._positions())
 
-    def answer(
-        self, image: ImagePart, coordinates: Tensor, kinds: Tensor, cells: Tensor | None = None
+    def decode_tokens(
+        self, image: ImageTokens, coordinates: Tensor, token_types: Tensor, cells: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """P prompts, as `prompt_encoder.as_tokens` lays them out, on an image part; all four masks.
 
-        coordinates: (B, P, T, 2). kinds: (B, P, T). cells: (B, P, n), which cells of the grid to answer for.
+        coordinates: (B, P, T, 2). token_types: (B, P, T). cells: (B, P, n), which cells of the grid to answer for.
         Returns logits (B, P, 4, 4h, 4w), with `cells` (B, P, 4, n, 4, 4), and predicted IoU (B, P, 4).
         """
-        tokens = self.prompt_encoder.embed_kinds(coordinates, kinds)
+        tokens = self.prompt_encoder.embed_coordinates(coordinates, token_types)
         return self.mask_decoder(image, self._positions(), tokens, coordinates.shape[1], None, cells)
 
     def _positions(self) -> Tensor:

@@ -45,7 +45,7 @@ def report(exported) -> dict:
 @pytest.fixture
 def one_graph(monkeypatch) -> None:
     """Only the smallest graph, for what does not depend on which."""
-    small = {"image_part": GRAPHS["image_part"]}
+    small = {"precompute": GRAPHS["precompute"]}
     monkeypatch.setattr("medsam.models.export.GRAPHS", small)
 
 
@@ -87,7 +87,7 @@ def test_the_report_describes_the_files(exported, report):
     ]
     assert decoder["outputs"] == [
         {"name": "logits", "type": "float32", "shape": [1, "prompts", 4, 32, 32]},
-        {"name": "quality", "type": "float32", "shape": [1, "prompts", 4]},
+        {"name": "predicted_iou", "type": "float32", "shape": [1, "prompts", 4]},
     ]
 
 
@@ -113,24 +113,28 @@ def test_encoder_and_decoder_alone_segment_as_the_model_does(exported, model):
     image, boxes = torch.rand(1, 3, 64, 64), torch.tensor([[[8.0, 8, 40, 40], [20, 4, 60, 30]]])
     encoder, decoder = (onnxruntime.InferenceSession(str(exported[0] / f"{n}.onnx")) for n in ("encoder", "decoder"))
     (embedding,) = encoder.run(None, {"image": image.numpy()})
-    coordinates, kinds = as_tokens(boxes, None, None)
-    given = {"embedding": embedding, "point_coords": coordinates.numpy(), "point_labels": kinds.contiguous().numpy()}
-    logits, quality = decoder.run(None, given)
+    coordinates, token_types = as_tokens(boxes, None, None)
+    given = {
+        "embedding": embedding,
+        "point_coords": coordinates.numpy(),
+        "point_labels": token_types.contiguous().numpy(),
+    }
+    logits, predicted_iou = decoder.run(None, given)
     with torch.no_grad():
         wanted, score = sam.decode(sam.encode_image(image), boxes=boxes, multimask=None)
     np.testing.assert_allclose(logits, wanted.numpy(), atol=1e-4)
-    np.testing.assert_allclose(quality, score.numpy(), atol=1e-4)
+    np.testing.assert_allclose(predicted_iou, score.numpy(), atol=1e-4)
 
 
 def test_the_table_names_every_graph_and_how_far_it_is(one_graph, model, tmp_path, capsys):
     assert main(["export", "--model", model, "--out", str(tmp_path / "graphs")]) == 0
     out, err = capsys.readouterr()
-    assert out.startswith("image_part.onnx")
+    assert out.startswith("precompute.onnx")
     assert "off by" in out
     assert f"wrote {tmp_path / 'graphs'}: tiny-vit, opset {OPSET}" in out
     # nobody can say how long a graph takes, so a log is told when it begins
     assert err.splitlines() == [
-        f"tiny-vit, graph 1 of 1: {step}" for step in ("writing the image_part", "comparing the image_part with torch")
+        f"tiny-vit, graph 1 of 1: {step}" for step in ("writing the precompute", "comparing the precompute with torch")
     ]
 
 
@@ -153,8 +157,8 @@ def test_an_earlier_export_is_replaced_and_other_files_stay(one_graph, exported,
     (out / "notes.txt").write_text("mine")
     assert main(["export", "--model", model, "--out", str(out)]) == 0
     # graphs that only the earlier export had would be of other weights
-    assert names(out) == {"export.json", "image_part.onnx", "notes.txt"}
-    assert list(json.loads((out / "export.json").read_text())["graphs"]) == ["image_part"]
+    assert names(out) == {"export.json", "precompute.onnx", "notes.txt"}
+    assert list(json.loads((out / "export.json").read_text())["graphs"]) == ["precompute"]
 
 
 def test_a_file_of_our_name_that_is_not_ours_is_left_alone(model, tmp_path, capsys):
@@ -175,7 +179,7 @@ def test_a_report_never_makes_us_delete_what_we_do_not_write(one_graph, model, t
     (out / "scan.nii").write_text("mine, too")
     assert main(["export", "--model", model, "--out", str(out)]) == 0
     assert mine.exists()
-    assert names(out) == {"export.json", "image_part.onnx", "scan.nii"}
+    assert names(out) == {"export.json", "precompute.onnx", "scan.nii"}
 
 
 def test_a_folder_that_cannot_be_made_is_exit_2(one_graph, model, tmp_path, capsys):
@@ -190,13 +194,13 @@ def test_a_folder_that_cannot_be_made_is_exit_2(one_graph, model, tmp_path, caps
 
 
 def test_a_graph_of_other_weights_does_not_pass(exported, model):
-    path = exported[0] / "image_part.onnx"
+    path = exported[0] / "precompute.onnx"
     sam = load_model(model)
-    assert command.compare_graph(sam, "image_part", path)["passed"]
+    assert command.compare_graph(sam, "precompute", path)["passed"]
     with torch.no_grad():
         sam.mask_decoder.transformer.layers[0].cross_attn_image_to_token.q_proj.bias[3] += 0.002
-    with pytest.raises(command.ParityError, match=r"image_part of tiny-vit answers 0\.002 away from torch"):
-        command.compare_graph(sam, "image_part", path)
+    with pytest.raises(command.ParityError, match=r"precompute of tiny-vit answers 0\.002 away from torch"):
+        command.compare_graph(sam, "precompute", path)
 
 
 def test_masks_that_differ_do_not_pass(exported, model, monkeypatch):
@@ -214,7 +218,7 @@ def test_graphs_that_do_not_pass_are_not_there(one_graph, exported, model, tmp_p
     assert main(["export", "--model", model, "--out", str(tmp_path / "graphs"), "--json"]) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert "ParityError: the exported image_part of tiny-vit" in err
+    assert "ParityError: the exported precompute of tiny-vit" in err
     assert "Nothing was written" in err
     assert not (tmp_path / "graphs").exists()
 

@@ -45,7 +45,7 @@ def test_the_image_part_is_computed_once_a_crop_however_often_it_is_asked_for(ti
         image_predictor.predict(embedding, BOX)
     # another encoder of the same scan meets it, too
     image_predictor.predict(image_predictor.embed(SCAN), BOX)
-    assert ran == ["encoder", "image_part", "answer", "answer", "answer", "answer"]
+    assert ran == ["encoder", "precompute", "decode_tokens", "decode_tokens", "decode_tokens", "decode_tokens"]
 
 
 def test_clicks_on_a_slice_compute_its_image_part_once(tiny_sam, exported, ran):
@@ -55,7 +55,7 @@ def test_clicks_on_a_slice_compute_its_image_part_once(tiny_sam, exported, ran):
     session.box(1, (4, 4, 20, 20))
     for x in (5, 7, 9):
         session.click(1, x, 6)
-    assert (ran.count("encoder"), ran.count("image_part")) == (1, 1)
+    assert (ran.count("encoder"), ran.count("precompute")) == (1, 1)
 
 
 def test_without_a_cache_an_embedding_still_keeps_its_image_part(tiny_sam, exported, ran):
@@ -64,7 +64,7 @@ def test_without_a_cache_an_embedding_still_keeps_its_image_part(tiny_sam, expor
     for _ in range(2):
         image_predictor.predict(embedding, BOX)
     image_predictor.predict(image_predictor.embed(SCAN), BOX)
-    assert (ran.count("encoder"), ran.count("image_part")) == (2, 2)
+    assert (ran.count("encoder"), ran.count("precompute")) == (2, 2)
 
 
 def test_an_embedding_outlives_the_engine_that_precomputed_it(tiny_sam, exported):

@@ -17,7 +17,7 @@ from medsam.errors import CheckpointError
 from medsam.models import export
 from medsam.models.build import build_model, load_model
 from medsam.models.export import GRAPHS, OPSET, export_graph
-from medsam.models.mask_decoder import ImagePart
+from medsam.models.mask_decoder import ImageTokens
 from medsam.models.prompt_encoder import as_tokens
 from medsam.models.sam import Sam
 from medsam.models.specs import tiny_spec
@@ -141,21 +141,21 @@ def test_the_decoder_answers_as_the_model_does(vit, embedding, prompt):
 
 @pytest.mark.parametrize("prompt", PROMPTS)
 def test_the_decoder_in_two_parts_answers_as_in_one(vit, embedding, prompt):
-    coordinates, kinds = laid_out(PROMPTS[prompt]())
-    part = vit.run("image_part", embedding)
-    logits, predicted_iou = vit.run("answer", *part, coordinates, kinds, every_cell(coordinates.shape[1]))
-    wanted_logits, wanted_quality = vit.run("decoder", embedding, coordinates, kinds)
+    coordinates, token_types = laid_out(PROMPTS[prompt]())
+    part = vit.run("precompute", embedding)
+    logits, predicted_iou = vit.run("decode_tokens", *part, coordinates, token_types, every_cell(coordinates.shape[1]))
+    wanted_logits, wanted_quality = vit.run("decoder", embedding, coordinates, token_types)
     assert_same(as_map(logits), wanted_logits)
     assert_same(predicted_iou, wanted_quality)
 
 
 @pytest.mark.parametrize("cells", [1, 5, CELLS])
 def test_an_answer_holds_the_cells_that_were_asked_for_in_that_order(vit, embedding, cells):
-    coordinates, kinds = laid_out({"boxes": boxes(2)})
-    part = vit.run("image_part", embedding)
+    coordinates, token_types = laid_out({"boxes": boxes(2)})
+    part = vit.run("precompute", embedding)
     asked = torch.stack([torch.randperm(CELLS)[:cells] for _ in range(2)])[None]
-    logits, _ = vit.run("answer", *part, coordinates, kinds, asked)
-    everything, _ = vit.run("answer", *part, coordinates, kinds, every_cell(2))
+    logits, _ = vit.run("decode_tokens", *part, coordinates, token_types, asked)
+    everything, _ = vit.run("decode_tokens", *part, coordinates, token_types, every_cell(2))
     chosen = torch.stack([everything[0, row, :, asked[0, row]] for row in range(2)])[None]
     torch.testing.assert_close(logits, chosen, rtol=1e-5, atol=1e-5)
 
@@ -164,7 +164,7 @@ def test_an_answer_holds_the_cells_that_were_asked_for_in_that_order(vit, embedd
 def test_an_answer_takes_an_earlier_one_as_the_model_does(vit, embedding, prompts):
     given = {"boxes": boxes(prompts)} | dict(zip(("points", "point_labels"), points(prompts, 2), strict=True))
     masks = 4 * torch.randn(1, prompts, 4 * SIDE, 4 * SIDE)
-    logits, predicted_iou = vit.run("answer_masked", embedding, masks, *laid_out(given), every_cell(prompts))
+    logits, predicted_iou = vit.run("decode_tokens_with_mask", embedding, masks, *laid_out(given), every_cell(prompts))
     wanted_logits, wanted_quality = vit.sam.decode(embedding, **given, masks=masks, multimask=None)
     assert_same(as_map(logits), wanted_logits)
     assert_same(predicted_iou, wanted_quality)
@@ -173,16 +173,16 @@ def test_an_answer_takes_an_earlier_one_as_the_model_does(vit, embedding, prompt
 def test_a_mask_alone_is_a_prompt_without_positions(vit, embedding):
     masks = 4 * torch.randn(1, 2, 4 * SIDE, 4 * SIDE)
     nowhere = torch.zeros(1, 2, 0, 2), torch.zeros(1, 2, 0, dtype=torch.int64)
-    logits, _ = vit.run("answer_masked", embedding, masks, *nowhere, every_cell(2))
+    logits, _ = vit.run("decode_tokens_with_mask", embedding, masks, *nowhere, every_cell(2))
     assert_same(as_map(logits), vit.sam.decode(embedding, masks=masks, multimask=None)[0])
 
 
 def test_prompts_answered_together_are_answered_as_alone(vit, embedding):
-    coordinates, kinds = laid_out({"boxes": boxes(5)})
-    together, _ = vit.run("decoder", embedding, coordinates, kinds)
+    coordinates, token_types = laid_out({"boxes": boxes(5)})
+    together, _ = vit.run("decoder", embedding, coordinates, token_types)
     for number in range(5):
         one = slice(number, number + 1)
-        alone, _ = vit.run("decoder", embedding, coordinates[:, one], kinds[:, one])
+        alone, _ = vit.run("decoder", embedding, coordinates[:, one], token_types[:, one])
         torch.testing.assert_close(together[:, one], alone, rtol=1e-4, atol=1e-4)
 
 
@@ -199,17 +199,17 @@ def test_a_graph_says_its_operator_set_and_what_is_free(vit, name):
 
 
 def test_only_the_batch_and_the_model_are_fixed(vit):
-    model = onnx.load(vit.path("answer"))
+    model = onnx.load(vit.path("decode_tokens"))
     shapes = {
         value.name: [length.dim_param or length.dim_value for length in value.type.tensor_type.shape.dim]
         for value in [*model.graph.input, *model.graph.output]
     }
     assert shapes["coordinates"] == [1, "prompts", "positions", 2]
-    assert shapes["kinds"] == [1, "prompts", "positions"]
+    assert shapes["token_types"] == [1, "prompts", "positions"]
     assert shapes["cells"] == [1, "prompts", "cells"]
     assert shapes["logits"] == [1, "prompts", 4, "cells", 4, 4]
-    assert shapes["quality"] == [1, "prompts", 4]
-    assert {name: shapes[name] for name in ImagePart._fields} == {
+    assert shapes["predicted_iou"] == [1, "prompts", 4]
+    assert {name: shapes[name] for name in ImageTokens._fields} == {
         "keys": [1, 1, CELLS, 32],
         "key": [1, 1, CELLS, 16],
         "value": [1, 1, CELLS, 16],
@@ -221,29 +221,29 @@ def test_only_the_batch_and_the_model_are_fixed(vit):
 
 
 def test_a_graph_replaces_an_older_file_and_leaves_nothing_else(vit, tmp_path):
-    target = tmp_path / "new" / "image_part.onnx"
+    target = tmp_path / "new" / "precompute.onnx"
     target.parent.mkdir()
     target.write_text("old")
-    export_graph(vit.sam, "image_part", target)
-    assert [path.name for path in target.parent.iterdir()] == ["image_part.onnx"]
+    export_graph(vit.sam, "precompute", target)
+    assert [path.name for path in target.parent.iterdir()] == ["precompute.onnx"]
     onnx.checker.check_model(onnx.load(target))
 
 
 def test_large_weights_go_into_a_file_beside_the_graph(vit, embedding, tmp_path, monkeypatch):
     monkeypatch.setattr(export, "_OWN_WEIGHTS", 1000)
-    target = tmp_path / "image_part.onnx"
-    export_graph(vit.sam, "image_part", target)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["image_part.onnx", "image_part.onnx.data"]
+    target = tmp_path / "precompute.onnx"
+    export_graph(vit.sam, "precompute", target)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["precompute.onnx", "precompute.onnx.data"]
     session = onnxruntime.InferenceSession(str(target), providers=["CPUExecutionProvider"])
     found = session.run(None, {"embedding": embedding.numpy()})
-    np.testing.assert_allclose(found[1], vit.sam.image_part(embedding).key.numpy(), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found[1], vit.sam.precompute(embedding).key.numpy(), rtol=1e-4, atol=1e-4)
 
 
 def test_only_the_weights_of_the_graph_count_as_large(vit, tmp_path, monkeypatch):
     whole = sum(weight.nbytes for weight in vit.sam.state_dict().values())
     monkeypatch.setattr(export, "_OWN_WEIGHTS", whole // 2)
-    export_graph(vit.sam, "image_part", tmp_path / "image_part.onnx")
-    assert [path.name for path in tmp_path.iterdir()] == ["image_part.onnx"]
+    export_graph(vit.sam, "precompute", tmp_path / "precompute.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["precompute.onnx"]
 
 
 def test_a_failing_exporter_leaves_no_file_and_an_older_one_alone(vit, tmp_path, monkeypatch):
@@ -261,7 +261,7 @@ def test_a_failing_exporter_leaves_no_file_and_an_older_one_alone(vit, tmp_path,
 
 
 def test_a_write_that_breaks_off_leaves_no_file_and_an_older_one_alone(vit, tmp_path, monkeypatch):
-    target = tmp_path / "image_part.onnx"
+    target = tmp_path / "precompute.onnx"
     target.write_text("old")
 
     def breaks_off(self, path, **more):
@@ -270,8 +270,8 @@ def test_a_write_that_breaks_off_leaves_no_file_and_an_older_one_alone(vit, tmp_
 
     monkeypatch.setattr(torch.onnx.ONNXProgram, "save", breaks_off)
     with pytest.raises(OSError, match="No space left"):
-        export_graph(vit.sam, "image_part", target)
-    assert [path.name for path in tmp_path.iterdir()] == ["image_part.onnx"]
+        export_graph(vit.sam, "precompute", target)
+    assert [path.name for path in tmp_path.iterdir()] == ["precompute.onnx"]
     assert target.read_text() == "old"
 
 

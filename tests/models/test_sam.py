@@ -189,7 +189,7 @@ def test_every_weight_of_the_decoder_learns_from_a_box():
     image = torch.randn(1, 1, sizes.width, 4, 4)
     positions = torch.randn(4, 4, sizes.width)
     logits, predicted_iou = decoder(
-        decoder.image_part(image, positions), positions, torch.randn(1, 2, 2, sizes.width), 2, None
+        decoder.precompute(image, positions), positions, torch.randn(1, 2, 2, sizes.width), 2, None
     )
     (logits.mean() + predicted_iou.mean()).backward()
     assert [name for name, weight in decoder.named_parameters() if weight.grad is None] == []
@@ -201,7 +201,7 @@ def test_few_tokens_are_answered_alike_in_training_and_at_rest():
     decoder = MaskDecoder(sizes)
     image, positions = torch.randn(2, 1, sizes.width, 4, 4), torch.randn(4, 4, sizes.width)
     tokens = torch.randn(2, 3, 2, sizes.width)
-    asked = (decoder.image_part(image, positions), positions, tokens, 3, None)
+    asked = (decoder.precompute(image, positions), positions, tokens, 3, None)
     learning = decoder(*asked)
     with torch.no_grad():
         resting = decoder(*asked)

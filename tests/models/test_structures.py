@@ -25,7 +25,7 @@ def sam() -> Sam:
 
 @pytest.fixture(scope="module")
 def structure(sam) -> bytes:
-    return make_structure(sam, "image_part")
+    return make_structure(sam, "precompute")
 
 
 def test_a_structure_with_weights_answers_as_the_network_they_are_of(structure, sam, tmp_path):
@@ -33,11 +33,11 @@ def test_a_structure_with_weights_answers_as_the_network_they_are_of(structure, 
     torch.manual_seed(2)
     for number, model in enumerate((sam, build_model(sam.spec).eval())):
         path = tmp_path / f"{number}.onnx"
-        fill_structure(structure, model, "image_part", path)
-        (embedding,) = example_inputs(model, "image_part")
+        fill_structure(structure, model, "precompute", path)
+        (embedding,) = example_inputs(model, "precompute")
         found = onnxruntime.InferenceSession(str(path)).run(None, {"embedding": embedding.numpy()})
         with torch.no_grad():
-            wanted = graph_module(model, "image_part")(embedding)
+            wanted = graph_module(model, "precompute")(embedding)
         for one, other in zip(found, wanted, strict=True):
             torch.testing.assert_close(torch.from_numpy(one), other, atol=1e-5, rtol=1e-4)
 
@@ -52,8 +52,8 @@ def test_a_structure_holds_no_weights(structure):
 def test_what_does_not_fit_is_refused_and_leaves_no_file(sam, structure, tmp_path):
     wider = build_model(replace(sam.spec, decoder=DecoderSizes(width=64, mlp_width=64, quality_width=32)))
     for wrong, model in ((b"no graph at all", sam), (structure, wider)):
-        with pytest.raises(CheckpointError, match="The structure of the image_part"):
-            fill_structure(wrong, model, "image_part", tmp_path / "image_part.onnx")
+        with pytest.raises(CheckpointError, match="The structure of the precompute"):
+            fill_structure(wrong, model, "precompute", tmp_path / "precompute.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -73,5 +73,9 @@ def test_released_models_come_with_their_structures(name):
 def test_other_sizes_are_other_structures():
     lite, large, huge = SPECS["litemedsam"], SPECS["sam-vit-l"], SPECS["sam-vit-h"]
     assert structure_name(large, "encoder") != structure_name(huge, "encoder")
-    assert structure_name(large, "answer") == structure_name(huge, "answer") != structure_name(lite, "answer")
-    assert find_structure(tiny_spec("vit"), "answer") is None
+    assert (
+        structure_name(large, "decode_tokens")
+        == structure_name(huge, "decode_tokens")
+        != structure_name(lite, "decode_tokens")
+    )
+    assert find_structure(tiny_spec("vit"), "decode_tokens") is None

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from medsam.errors import MedSAMError
-from medsam.models.mask_decoder import ImagePart
+from medsam.models.mask_decoder import ImageTokens
 
 Precision = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 EngineName = Literal["auto", "torch", "openvino"]
@@ -55,7 +55,7 @@ class Engine(Protocol):
         """Preprocessed images (B, 3, S, S) -> embedding (B, C, h, w), float32."""
         ...
 
-    def precompute(self, features: Tensor) -> ImagePart | None:
+    def precompute(self, features: Tensor) -> ImageTokens | None:
         """What all prompts without a mask on one embedding (1, C, h, w) share; None where nothing is gained."""
         ...
 
@@ -65,7 +65,7 @@ class Engine(Protocol):
         prompts: Mapping[str, Tensor],
         *,
         multimask: bool,
-        image: ImagePart | None = None,
+        image: ImageTokens | None = None,
         roi: Tensor | None = None,
         extend_roi: bool = False,
         at_once: int = AT_ONCE,
@@ -111,7 +111,7 @@ class FallbackEngine:
     def encode(self, images: Tensor) -> Tensor:
         return self._settle().encode(images)
 
-    def precompute(self, features: Tensor) -> ImagePart | None:
+    def precompute(self, features: Tensor) -> ImageTokens | None:
         return self._settle().precompute(features)
 
     def decode(
@@ -120,7 +120,7 @@ class FallbackEngine:
         prompts: Mapping[str, Tensor],
         *,
         multimask: bool,
-        image: ImagePart | None = None,
+        image: ImageTokens | None = None,
         roi: Tensor | None = None,
         extend_roi: bool = False,
         at_once: int = AT_ONCE,

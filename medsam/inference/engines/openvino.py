@@ -40,7 +40,7 @@ from medsam.inference.embeddings import weights_digest
 from medsam.inference.engines.base import AT_ONCE, OUTSIDE_ROI, EngineError, Precision
 from medsam.io.load import load_volume
 from medsam.models.export import GRAPHS, OPSET, example_inputs, export_graph, graph_module
-from medsam.models.mask_decoder import ImagePart
+from medsam.models.mask_decoder import ImageTokens
 from medsam.models.prompt_encoder import as_tokens
 from medsam.models.quantise import quantise_encoder
 from medsam.models.runtime import locale_kept, openvino_core
@@ -63,7 +63,7 @@ _TOGETHER = 4
 # Cells of a window come in multiples of this.
 _CELLS = 64
 # The graphs that are run here; `decoder` is for others.
-_OURS = ("encoder", "image_part", "answer", "answer_masked")
+_OURS = ("encoder", "precompute", "decode_tokens", "decode_tokens_with_mask")
 # torch's exporter and its global generator are for one thread at a time.
 _TORCH = threading.Lock()
 
@@ -112,8 +112,8 @@ class OpenVinoEngine:
             # OpenVINO reads and compiles each graph in one thread
             list(pool.map(self._ready, _OURS))
 
-    def precompute(self, features: Tensor) -> ImagePart:
-        return ImagePart(*self._run("image_part", features))
+    def precompute(self, features: Tensor) -> ImageTokens:
+        return ImageTokens(*self._run("precompute", features))
 
     def decode(
         self,
@@ -121,7 +121,7 @@ class OpenVinoEngine:
         prompts: Mapping[str, Tensor],
         *,
         multimask: bool,
-        image: ImagePart | None = None,
+        image: ImageTokens | None = None,
         roi: Tensor | None = None,
         extend_roi: bool = False,
         at_once: int = AT_ONCE,
@@ -133,7 +133,7 @@ class OpenVinoEngine:
         masks = batched.pop("masks", None)
         laid_out = as_tokens(batched.get("boxes"), batched.get("points"), batched.get("point_labels"))
         # a mask alone has no places
-        coordinates, kinds = laid_out or (torch.zeros(1, count, 0, 2), torch.zeros(1, count, 0))
+        coordinates, token_types = laid_out or (torch.zeros(1, count, 0, 2), torch.zeros(1, count, 0))
         side = self.sam.spec.embed_side
         corners, sizes = _windows(roi, count, side, self.sam.spec.image_size)
         chosen = slice(1, None) if multimask else slice(0, 1)
@@ -143,12 +143,12 @@ class OpenVinoEngine:
         # large windows with large ones: of those decoded together the largest tells how many cells are made of each
         for part in sizes.prod(dim=1).argsort(descending=True, stable=True).split(min(at_once, _TOGETHER)):
             cells = _cells(corners[part], sizes[part], side)
-            places = (coordinates[:, part].float(), kinds[:, part].long(), cells[None])
+            places = (coordinates[:, part].float(), token_types[:, part].long(), cells[None])
             if masks is None:
                 image = image or self.precompute(features)
-                found, predicted_iou = self._run("answer", *image, *places)
+                found, predicted_iou = self._run("decode_tokens", *image, *places)
             else:
-                found, predicted_iou = self._run("answer_masked", features, masks[:, part].float(), *places)
+                found, predicted_iou = self._run("decode_tokens_with_mask", features, masks[:, part].float(), *places)
             scores[part] = predicted_iou[0, :, chosen]
             for number, one in zip(part.tolist(), found[0, :, chosen], strict=True):
                 (top, left), (rows, columns) = corners[number].tolist(), sizes[number].tolist()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from medsam.errors import InputError
 from medsam.inference.engines.base import AT_ONCE, Precision
-from medsam.models.mask_decoder import ImagePart
+from medsam.models.mask_decoder import ImageTokens
 from medsam.models.sam import Sam
 
 
@@ -50,7 +50,7 @@ class TorchEngine:
         prompts: Mapping[str, Tensor],
         *,
         multimask: bool,
-        image: ImagePart | None = None,
+        image: ImageTokens | None = None,
         roi: Tensor | None = None,
         extend_roi: bool = False,
         at_once: int = AT_ONCE,

@@ -2,9 +2,9 @@
 //
 // Address: ?way=decoder|parts|window|masked & threads=N & rounds=N & embedding=float32|float16
 //   decoder   decoder.onnx, every prompt from the embedding on
-//   parts     image_part.onnx once, then answer.onnx with every cell of the grid
+//   parts     precompute.onnx once, then decode_tokens.onnx with every cell of the grid
 //   window    the same, but only the cells around a prompt's box
-//   masked    answer_masked.onnx: the same boxes, with the logits of torch's first answer to look at again
+//   masked    decode_tokens_with_mask.onnx: the same boxes, with the logits of torch's first answer to look at again
 // What came out is the promise `window.outcome`; run.py reads it.
 import * as ort from "/ort/ort.wasm.min.mjs";
 
@@ -13,7 +13,7 @@ const way = asked.get("way") ?? "decoder";
 const threads = Number(asked.get("threads") ?? 1);
 const rounds = Number(asked.get("rounds") ?? 3);
 const kept = asked.get("embedding") ?? "float32";
-const GRAPHS = { decoder: ["decoder"], parts: ["image_part", "answer"], window: ["image_part", "answer"], masked: ["answer_masked"] };
+const GRAPHS = { decoder: ["decoder"], parts: ["precompute", "decode_tokens"], window: ["precompute", "decode_tokens"], masked: ["decode_tokens_with_mask"] };
 // Logit of a pixel nobody asked for: certainly outside.
 const UNASKED = -32;
 // Cells that are looked at beyond a box, and pixels of the model input a mask may leave it by.
@@ -62,16 +62,16 @@ async function decoderFor(sessions, task, embedding) {
       return (await sessions.decoder.run({ embedding, point_coords, point_labels })).logits.data;
     };
   const all = { row: 0, column: 0, rows: side, columns: side };
-  const part = way === "masked" ? { embedding } : await sessions.image_part.run({ embedding });
+  const part = way === "masked" ? { embedding } : await sessions.precompute.run({ embedding });
   return async (prompt) => {
-    const [coordinates, kinds] = corners(prompt.box);
+    const [coordinates, token_types] = corners(prompt.box);
     const window = way === "window" ? cellsAround(prompt.box, side, size) : all;
     const numbers = [];
     for (let row = window.row; row < window.row + window.rows; row++)
       for (let column = window.column; column < window.column + window.columns; column++) numbers.push(row * side + column);
-    const inputs = { ...part, coordinates, kinds, cells: whole(numbers, [1, 1, numbers.length]) };
+    const inputs = { ...part, coordinates, token_types, cells: whole(numbers, [1, 1, numbers.length]) };
     if (way === "masked") inputs.masks = tensor(prompt.first, [1, 1, 4 * side, 4 * side]);
-    const session = way === "masked" ? sessions.answer_masked : sessions.answer;
+    const session = way === "masked" ? sessions.decode_tokens_with_mask : sessions.decode_tokens;
     return placed((await session.run(inputs)).logits.data, window, side);
   };
 }

@@ -205,7 +205,7 @@ def test_the_first_preparation_is_told_in_a_log_once(tiny_sam, graph_folder, exp
     capsys.readouterr()
     OpenVinoEngine(tiny_sam, "float32", graph_folder).warm_up()
     assert capsys.readouterr() == ("", "")
-    (graph_folder / "image_part.onnx").unlink()
+    (graph_folder / "precompute.onnx").unlink()
     OpenVinoEngine(tiny_sam, "float32", graph_folder).warm_up()
     assert capsys.readouterr().err.splitlines()[0] == "Preparing tiny-tinyvit for this processor (once)"
 

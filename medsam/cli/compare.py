@@ -10,6 +10,7 @@ import argparse
 import json
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,7 +110,6 @@ def _named(texts: list[str]) -> dict[str, list[Path]]:
 
 
 def _print_side_by_side(found: SideBySide) -> None:
-    digits = 2 if found.metric.endswith("_mm") else 3
     words = ["structure"] if any(structure for _, structure in found.rows) else []
     # a line for each word: many columns fit beside each other
     columns = [
@@ -120,17 +120,19 @@ def _print_side_by_side(found: SideBySide) -> None:
     several = len({name for name, _ in found.rows}) > 1
     if several:
         named.append((("mean of sets", ""), found.means))
-    rows = []
-    for names, values in named:
-        differences = [values[second] - values[first] for first, second in found.gains]
-        cells = ["-" if math.isnan(value) else f"{value:.{digits}f}" for value in values]
-        cells += ["-" if math.isnan(gain) else f"{gain:+.{digits}f}" for gain in differences]
-        rows.append((*names[: 1 + len(words)], *cells))
+    rows = [(*names[: 1 + len(words)], *_cells(found, values)) for names, values in named]
     print_table((f"{found.metric}: set", *words, *columns, *gains), rows, left=1 + len(words), total=several)
     for one in found.columns:
         if not math.isnan(one.encoder_calls):
             seconds = "" if math.isnan(one.seconds) else f", {one.seconds:.1f} s"
             print_line(f"{one.name}: {one.encoder_calls:.0f} encoder calls{seconds}, {one.prompts} prompts")
+
+
+def _cells(found: SideBySide, values: Sequence[float]) -> list[str]:
+    digits = 2 if found.metric.endswith("_mm") else 3
+    gains = [values[second] - values[first] for first, second in found.gains]
+    cells = [(value, f"{value:.{digits}f}") for value in values] + [(gain, f"{gain:+.{digits}f}") for gain in gains]
+    return ["-" if math.isnan(value) else text for value, text in cells]
 
 
 def _in_pairs(arguments: argparse.Namespace) -> None:

@@ -358,7 +358,7 @@ def _masks(work: _Work, model: str) -> None:
     # label files hold 16 bits; larger numbers are counted anew, and the names tell which is which
     numbers = case.labels
     if max(numbers.values(), default=0) > np.iinfo(merged.dtype).max:
-        numbers = {structure: n for n, structure in enumerate(numbers, start=1)}
+        numbers = dict(zip(numbers, range(1, len(numbers) + 1), strict=True))
     hidden: set[str] = set()
     for index in sorted({index for found in mine.values() for index in found.kept}):
         here = [structure for structure, found in mine.items() if index in found.kept]
@@ -368,10 +368,15 @@ def _masks(work: _Work, model: str) -> None:
         shown = merge_by_predicted_iou(masks, predicted_iou, ids)
         plane.take(merged, index)[...] = shown
         hidden |= {name for name, mask, n in zip(here, masks, ids, strict=True) if not np.array_equal(shown == n, mask)}
-    names = {number: structure for structure, number in numbers.items()}
+    names = dict(zip(numbers.values(), numbers, strict=True))
     result.masks[model] = LabelVolume(merged, case.scan.geometry, names)
     for structure in sorted(hidden):
-        whole = np.zeros(merged.shape, bool)
-        for index in mine[structure].kept:
-            plane.take(whole, index)[...] = mine[structure].mask(index, plane.shape)
-        result.alone[model, structure] = whole
+        result.alone[model, structure] = _whole(mine[structure], plane, merged.shape)
+
+
+def _whole(found: _Answers, plane: SlicePlane, shape: tuple[int, ...]) -> np.ndarray:
+    """The masks of all slices, bool (K, J, I)."""
+    whole = np.zeros(shape, bool)
+    for index in found.kept:
+        plane.take(whole, index)[...] = found.mask(index, plane.shape)
+    return whole

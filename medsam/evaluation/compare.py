@@ -179,14 +179,12 @@ def compare(
     common = [key for key in left if key in right]
     pairs, undefined = _pairs(left, right, common, metric)
     if not pairs:
-        why = "they share none"
-        if common:
-            why = f"of the {len(common)} they share none has {TITLES[metric]}"
-            why += ", for lack of millimetres" if metric in DISTANCES else ""
+        why = _why_none(common, metric)
         raise InputError(
             f"{a} and {b} have no case and structure to compare: {why}. Evaluate both on the same manifest."
         )
     structures, overall = _differences(pairs, metric, seed, resamples)
+    both = [(left[key], right[key]) for key in common]
     return Comparison(
         a=sides[0],
         b=sides[1],
@@ -198,8 +196,8 @@ def compare(
         only_in_b=tuple(key for key in right if key not in left),
         undefined=tuple(undefined),
         warnings=(
-            *task_warnings((a, b), (sides[0].prompt, sides[1].prompt), [(left[key], right[key]) for key in common]),
-            *empty_warnings([(left[key][metric], right[key][metric]) for key in common], metric),
+            *task_warnings((a, b), (sides[0].prompt, sides[1].prompt), both),
+            *empty_warnings(both, metric),
         ),
         seed=seed,
         resamples=resamples,
@@ -282,6 +280,13 @@ def _side(
     return Side(Path(folder).resolve().name, chosen, name), found
 
 
+def _why_none(common: Sequence[tuple[str, str]], metric: str) -> str:
+    if not common:
+        return "they share none"
+    lack = ", for lack of millimetres" if metric in DISTANCES else ""
+    return f"of the {len(common)} they share none has {TITLES[metric]}{lack}"
+
+
 def _pairs(
     left: Mapping[tuple[str, str], Mapping[str, Any]],
     right: Mapping[tuple[str, str], Mapping[str, Any]],
@@ -332,11 +337,10 @@ def _differences(
     order = list(dict.fromkeys(pair.structure for pair in pairs))
     # one order of summation whatever the order of the rows
     pairs = sorted(pairs, key=lambda pair: (pair.case, pair.structure))
-    bootstrap = PatientBootstrap.draw(
-        [pair.patient for pair in pairs], [pair.case for pair in pairs], seed=seed, resamples=resamples
-    )
+    patients = [pair.patient for pair in pairs]
+    bootstrap = PatientBootstrap.draw(patients, [pair.case for pair in pairs], seed=seed, resamples=resamples)
     names, groups = np.unique([pair.structure for pair in pairs], return_inverse=True)
-    owners = bootstrap.codes([pair.patient for pair in pairs])
+    owners = bootstrap.codes(patients)
     a, b = np.array([(pair.a, pair.b) for pair in pairs]).T
     # where both answers are empty neither is better
     both = np.isinf(a) & np.isinf(b)
@@ -353,8 +357,9 @@ def _differences(
     rows = []
     for code in range(len(names)):
         mine = groups == code
-        means = [float(side[mine & known].mean()) if (mine & known).any() else None for side in (a, b)]
-        limits = bootstrap.interval(resampled[:, code], owners[mine & known])
+        both_known = mine & known
+        means = [float(side[both_known].mean()) for side in (a, b)] if both_known.any() else [None, None]
+        limits = bootstrap.interval(resampled[:, code], owners[both_known])
         rows.append(_difference(mine, known, (means[0], means[1]), units[:, code], limits, metric))
     corrected = holm([row.p for row in rows])
     structures = {

@@ -58,12 +58,12 @@ def task_warnings(
     return found
 
 
-def empty_warnings(common: Sequence[tuple[float, float]], metric: str) -> list[str]:
+def empty_warnings(common: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], metric: str) -> list[str]:
     """One sentence where one side has more empty answers than the other; they show in distances only.
 
-    common: values of A and B, inf for an empty answer.
+    common: as of `task_warnings`; the metric is inf for an empty answer.
     """
-    empty = {name: sum(math.isinf(pair[side]) for pair in common) for side, name in enumerate("AB")}
+    empty = {name: sum(math.isinf(pair[side][metric]) for pair in common) for side, name in enumerate("AB")}
     if empty["A"] == empty["B"]:
         return []
     (more, most), (less, least) = sorted(empty.items(), key=lambda entry: -entry[1])

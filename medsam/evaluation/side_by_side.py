@@ -131,42 +131,52 @@ def side_by_side(
     Cases that are not called SET/CASE are of the set "", or of their folder's name where a run has several folders.
     Raises InputError when a folder is not an evaluation, the runs have no case in common, or no run has these prompts.
     """
-    tables = {name: _read(folders) for name, folders in runs.items()}
-    every = [set(zip(table["set"], table["case"], strict=True)) for table in tables.values()]
-    shared = set.intersection(*every)
-    if not shared:
-        raise InputError(f"{', '.join(runs)} have no case in common. Evaluate them on the same manifest.")
-    tables = {
-        name: table[[key in shared for key in zip(table["set"], table["case"], strict=True)]]
-        for name, table in tables.items()
-    }
+    tables, cases, left_out = _shared({name: _read(folders) for name, folders in runs.items()})
     sets = list(dict.fromkeys(next(iter(tables.values()))["set"]))
-    columns: list[Column] = []
-    found: list[dict[tuple[str, str], float]] = []
+    found = _columns(tables, metric, prompts)
+    if not found:
+        there = dict.fromkeys(str(prompt) for table in tables.values() for prompt in table["prompt"])
+        raise InputError(f"No run answers {', '.join(map(repr, prompts))}; there are: {', '.join(there)}.")
+    numbers = list(found.values())
+    of_sets = {
+        (name, ""): tuple(_mean([value for key, value in column.items() if key[0] == name]) for column in numbers)
+        for name in sets
+    }
+    # data sets in the order of the first run, structures in that of the rows
+    keys = sorted(dict.fromkeys(key for column in numbers for key in column), key=lambda key: sets.index(key[0]))
+    return SideBySide(
+        metric,
+        tuple(found),
+        {key: tuple(column.get(key, math.nan) for column in numbers) for key in keys} if by_structure else of_sets,
+        tuple(_mean(values) for values in zip(*of_sets.values(), strict=True)),
+        cases,
+        left_out,
+    )
+
+
+def _shared(tables: Mapping[str, pd.DataFrame]) -> tuple[dict[str, pd.DataFrame], int, int]:
+    """The rows of cases that every run has, how many cases those are, and how many at least one run lacks."""
+    keys = {name: list(zip(table["set"], table["case"], strict=True)) for name, table in tables.items()}
+    shared = set.intersection(*map(set, keys.values()))
+    if not shared:
+        raise InputError(f"{', '.join(tables)} have no case in common. Evaluate them on the same manifest.")
+    kept = {name: table[[key in shared for key in keys[name]]] for name, table in tables.items()}
+    return kept, len(shared), len(set.union(*map(set, keys.values())) - shared)
+
+
+def _columns(
+    tables: Mapping[str, pd.DataFrame], metric: str, prompts: Collection[str]
+) -> dict[Column, dict[tuple[str, str], float]]:
+    """Each column and its numbers, see `_means`; of several runs what needs no model is the first one's."""
+    found: dict[Column, dict[tuple[str, str], float]] = {}
+    names = set()
     for name, table in tables.items():
         for (model, prompt), rows in table.groupby(["model", "prompt"], sort=False):
             column = _column(None if model in BASELINES else name, str(model), str(prompt), rows)
-            if (prompts and prompt not in prompts) or column.name in [one.name for one in columns]:
-                continue
-            columns.append(column)
-            found.append(_means(rows, metric))
-    if not columns:
-        there = dict.fromkeys(str(prompt) for table in tables.values() for prompt in table["prompt"])
-        raise InputError(f"No run answers {', '.join(map(repr, prompts))}; there are: {', '.join(there)}.")
-    # data sets in the order of the first run, structures in that of the rows
-    keys = sorted(dict.fromkeys(key for column in found for key in column), key=lambda key: sets.index(key[0]))
-    of_sets = {
-        name: tuple(_mean([v for key, v in column.items() if key[0] == name]) for column in found) for name in sets
-    }
-    by_key = {key: tuple(column.get(key, math.nan) for column in found) for key in keys}
-    return SideBySide(
-        metric,
-        tuple(columns),
-        by_key if by_structure else {(name, ""): values for name, values in of_sets.items()},
-        tuple(_mean(values) for values in zip(*of_sets.values(), strict=True)),
-        len(shared),
-        len(set.union(*every) - shared),
-    )
+            if (not prompts or prompt in prompts) and column.name not in names:
+                names.add(column.name)
+                found[column] = _means(rows, metric)
+    return found
 
 
 def _read(folders: Sequence[Path]) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -190,15 +190,8 @@ def robustness_plots(run: RunData) -> list[Markup]:
             points = [(p[axis], p["dice"]) for p in curves.get(series.name, []) if axis in p]
             points = [(x, dice) for x, dice in points if dice["mean"] is not None]
             amounts |= {x for x, _ in points}
-            if not points:
-                continue
-            x, means = [x for x, _ in points], [dice["mean"] for _, dice in points]
-            dashes = "--" if series.baseline else "-"
-            axes.plot(x, means, dashes, marker=series.marker, color=series.colour, markersize=4, linewidth=1.3)
-            bands = [(x, *dice["ci95"]) for x, dice in points if dice["ci95"]]
-            if bands and not series.baseline:
-                x, low, high = ([band[place] for band in bands] for place in range(3))
-                axes.fill_between(x, low, high, color=series.colour, alpha=0.15, linewidth=0)
+            if points:
+                _curve(axes, series, points)
         if len(amounts) < 2:
             continue
         axes.set_xlabel(label)
@@ -207,6 +200,17 @@ def robustness_plots(run: RunData) -> list[Markup]:
         axes.set_title("Dice, mean over structures", loc="left", x=0)
         found.append(inline(figure, "Mean Dice against the change of the prompt, by model", axis, FIGURE_BYTES))
     return found
+
+
+def _curve(axes: Axes, series: Series, points: Sequence[tuple[int, Mapping[str, Any]]]) -> None:
+    """The means of one model, and the band of their intervals. points: (amount, statistics)."""
+    x, means = [x for x, _ in points], [dice["mean"] for _, dice in points]
+    dashes = "--" if series.baseline else "-"
+    axes.plot(x, means, dashes, marker=series.marker, color=series.colour, markersize=4, linewidth=1.3)
+    bands = [(x, *dice["ci95"]) for x, dice in points if dice["ci95"]]
+    if bands and not series.baseline:
+        x, low, high = ([band[place] for band in bands] for place in range(3))
+        axes.fill_between(x, low, high, color=series.colour, alpha=0.15, linewidth=0)
 
 
 def calibration_plots(run: RunData) -> list[Markup]:

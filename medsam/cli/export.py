@@ -348,7 +348,7 @@ def _in_words(step: Preprocess) -> dict[str, Any]:
         ],
         "masks": [
             "logits: inside where above 0; the first of the four masks answers a box or several clicks, the other "
-            "three a single click, of which the best by quality",
+            "three a single click, of which the best by predicted_iou",
             f"enlarge (bilinear) to {size} x {size}, cut the padding off, resize to the slice, take what is above 0",
             "predicted_iou: the network's guess, not clamped",
         ],

@@ -28,7 +28,7 @@ def propagate(predictor, progress=None):
 
 def everything(predictor, progress=None):
     settings = AutomaticSettings(points_per_side=4, pred_iou_thresh=0.0, stability_score_thresh=0.0)
-    return everything_in_volume(predictor.encoder_for(SCAN), settings, progress=progress)
+    return everything_in_volume(predictor.encoder_for(SCAN), settings, progress=progress).masks
 
 
 @pytest.mark.parametrize("job", [segment, propagate, everything])

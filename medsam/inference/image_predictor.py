@@ -294,11 +294,7 @@ class ImagePredictor:
             roi: torch.Tensor | None = None
             if boxed:
                 boxes = np.array([prompt.box for prompt in group], dtype=np.float64)
-                given["boxes"] = torch.from_numpy(frame.boxes(boxes))
-                if logits_for != "all":
-                    # two pixels more, on which the end of a box may fall
-                    grown = _NEAR * np.tile(boxes[:, 2:] - boxes[:, :2], 2) if logits_for == "near_box" else 0
-                    roi = torch.from_numpy(frame.boxes(boxes + np.array([-1, -1, 1, 1]) * (grown + 2)))
+                given["boxes"], roi = torch.from_numpy(frame.boxes(boxes)), _roi(boxes, frame, logits_for)
             if clicks:
                 points = np.array([prompt.points for prompt in group], dtype=np.float64)
                 given["points"] = torch.from_numpy(frame.points(points[..., :2]))
@@ -458,6 +454,15 @@ class ScanEncoder:
     def pixels(self, index: int) -> np.ndarray:
         """The stored slice (h, w) or (h, w, 3), in the scan's units."""
         return self.plane.take(self.scan.array, index)
+
+
+def _roi(boxes: np.ndarray, frame: Frame, logits_for: LogitsFor) -> torch.Tensor | None:
+    """Where the logits of boxes (P, 4) in stored pixels will be looked at, (P, 4) in model pixels; None: everywhere."""
+    if logits_for == "all":
+        return None
+    # two pixels more, on which the end of a box may fall
+    grown = _NEAR * np.tile(boxes[:, 2:] - boxes[:, :2], 2) if logits_for == "near_box" else 0
+    return torch.from_numpy(frame.boxes(boxes + np.array([-1, -1, 1, 1]) * (grown + 2)))
 
 
 def box_prompts(boxes: np.ndarray) -> list[SlicePrompt]:

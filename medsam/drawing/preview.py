@@ -16,7 +16,7 @@ from medsam.files import write_whole
 from medsam.geometry import SlicePlane
 from medsam.inference.segmentation import PromptResult, Segmentation
 from medsam.io.save import check_preview
-from medsam.masks import AutomaticMask
+from medsam.masks import AutomaticMask, bounding_box, xyxy
 from medsam.prompts.prompt import Box
 from medsam.silence import Rule, silence
 from medsam.transforms.intensity import IntensityWindow
@@ -125,9 +125,8 @@ def _parts(found: Segmentation, index: int) -> list[Box]:
         if answer.slice == index:
             boxes.setdefault(answer.label, []).extend([] if answer.box is None else [answer.box])
     for label, asked in boxes.items():
-        rows, columns = np.nonzero(labels == label)
-        corners: list[Box] = [(columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)] if rows.size else []
-        corners += asked
+        part = bounding_box(labels == label)
+        corners: list[Box] = asked if part is None else [xyxy(part), *asked]
         if not corners:
             continue
         low, high = np.min(corners, axis=0)[:2], np.max(corners, axis=0)[2:]

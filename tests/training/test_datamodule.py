@@ -539,8 +539,8 @@ def test_boxes_of_validation_are_those_of_evaluation(tiny, seed):
         assert sample.frame == Frame.of(plane, SPEC.preprocess)
         for n, target in enumerate(targets):
             np.testing.assert_array_equal(sample.masks[n].numpy(), target.truth)
-            for v, question in enumerate(protocol.questions):
-                box = sample.frame.boxes(np.array([target.first[question].box]))[0]
+            for v, setting in enumerate(protocol.settings):
+                box = sample.frame.boxes(np.array([target.first[setting].box]))[0]
                 np.testing.assert_array_equal(sample.boxes[v, n].numpy(), box)
             moved += int(not torch.equal(sample.boxes[0, n], sample.boxes[2, n]))
     assert moved == 12
@@ -550,21 +550,21 @@ def test_boxes_of_validation_are_those_of_evaluation(tiny, seed):
 def test_validation_sees_what_the_network_sees_in_use(tiny, tmp_path, cache):
     module = prepared(tiny, pictures(tmp_path / "png"), cache=cache, cache_dir=str(tmp_path / "kept"))
 
-    class Shown(ImagePredictor):
-        def encode(self, images):
-            self.shown = list(images)
-            return [image[None] for image in images]
-
-    network = Shown(OnlyASpec(), device="cpu")
+    network = Shown()
+    scans = ImagePredictor(network, device="cpu")
     for item, sample in zip(module._splits["val"].items, module.val_dataloader(), strict=True):
-        network.encoder_for(item.case.load_image()).encode(item.index)
-        assert torch.equal(sample.image[0], network.shown[0])
+        scans.encoder_for(item.case.load_image()).encode(item.index)
+        assert torch.equal(sample.image[0], network.image)
 
 
-class OnlyASpec(torch.nn.Module):
-    """Nothing is encoded."""
+class Shown(torch.nn.Module):
+    """Keeps what it is shown."""
 
     spec = SPEC
+
+    def encode_image(self, images):
+        (self.image,) = images
+        return images
 
 
 def test_processes_share_validation_and_leave_nothing_out(tiny):

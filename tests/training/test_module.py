@@ -330,7 +330,7 @@ def test_a_loss_that_is_no_number_names_its_slices(manifest, models):
 
 def test_a_resumed_run_draws_the_same_prompts(manifest, models, monkeypatch, tmp_path):
     drawn: list[tuple[list[int], int]] = []
-    real = training.interact
+    real = training.simulate
 
     def recorded(decode, targets, boxes, pixel, bounds, seeds, *more, choose=0):
         drawn.append((seeds.tolist(), choose))

@@ -68,6 +68,11 @@ class SliceResult:
     no_contrast: bool = False
     usage: Usage = field(default_factory=Usage)
 
+    @property
+    def quality(self) -> float:
+        """`predicted_iou`, by its earlier name."""
+        return self.predicted_iou
+
 
 @dataclass(frozen=True, eq=False)
 class _Request:

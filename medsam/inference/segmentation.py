@@ -100,6 +100,11 @@ class Segmentation:
         return f"Segmentation({self.labels}, {counts})"
 
     @property
+    def answers(self) -> tuple[PromptResult, ...]:
+        """`results`, by their earlier name."""
+        return self.results
+
+    @property
     def seconds(self) -> dict[str, float]:
         """{"prepare", "embed", "decode"}, see `Usage`."""
         return self.usage.seconds

@@ -42,6 +42,14 @@ def test_boxes_and_clicks_get_what_they_ask_for(session, two):
     assert not labels.array[0].any()
 
 
+def test_earlier_names_go_on_working(session, two):
+    result = session.box(1, (4, 8, 24, 28))
+    assert result.quality == result.predicted_iou
+    assert session.answer(1) is result
+    found = Predictor(ThresholdSam(), device="cpu").segment(two[0], Prompt("left", box=(4, 8, 24, 28), slice=1))
+    assert found.answers is found.results
+
+
 def test_each_answer_goes_back_into_the_network(session, monkeypatch):
     given = []
     sam = session.scan_encoder.image_predictor.sam

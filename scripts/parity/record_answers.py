@@ -264,7 +264,7 @@ def _without_time(value: Any) -> Any:
         return {
             key: _without_time(one)
             for key, one in value.items()
-            if not re.search(r"second|time|environment|started|version|commit|path|manifest$", key)
+            if not re.search(r"second|time|environment|started|version|commit|path|manifest$|^command$", key)
         }
     return [_without_time(one) for one in value] if isinstance(value, list) else value
 
@@ -275,7 +275,7 @@ def manifest(data: Data, file: Path, names: Sequence[str]) -> str:
     for name in names:
         source = SOURCES[name]
         case: Record = {"id": name, "image": str(data.root / source.image), "label": str(data.root / source.label)}
-        cases.append(case | {"labels": source.values} | ({"threshold": 127} if name == "polyp" else {}))
+        cases.append(case | {"labels": source.values} | ({"threshold": 127} if name in {"polyp", "acdc"} else {}))
     file.write_text(json.dumps({"name": "recorded", "cases": cases}))
     return str(file)
 

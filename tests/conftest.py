@@ -22,6 +22,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 _ONE_EXPORT = {"cli/test_export.py", "models/test_export.py"}
 
 
+# before pytest-xdist reads the groups
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A file is run by one process, as its tests share what is made once, and files with slow tests come first.
 

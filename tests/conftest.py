@@ -8,7 +8,7 @@ from collections import Counter
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -22,21 +22,30 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 _ONE_EXPORT = {"cli/test_export.py", "models/test_export.py"}
 
 
-# before pytest-xdist reads the groups
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file is run by one process, as its tests share what is made once, and files with slow tests come first.
+def _group(nodeid: str) -> str:
+    """A test's file, or what its file has in common with others."""
+    file = nodeid.split("::")[0].removeprefix("tests/")
+    return "export" if file in _ONE_EXPORT else file
 
-    What is left at the end is then short, and no process waits long for another.
-    """
-    slow: Counter[str] = Counter()
-    groups = {}
-    for item in items:
-        file = item.path.relative_to(Path(__file__).parent).as_posix()
-        group = groups[item] = "export" if file in _ONE_EXPORT else file
-        item.add_marker(pytest.mark.xdist_group(group))
-        slow[group] += item.get_closest_marker("slow") is not None
-    items.sort(key=lambda item: (-slow[groups[item]], groups[item]))
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Groups with slow tests come first: what is left at the end is short, and no process waits long for another."""
+    slow = Counter(_group(item.nodeid) for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: (-slow[_group(item.nodeid)], _group(item.nodeid)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Tests of a group run in one process, since they share what is made once."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _group(nodeid)
+
+    # not by how many tests a group has
+    config.option.loadscopereorder = False
+    return Groups(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from medsam.progress import ProgressCallback
 
 
 class Doubles:
-    """2 -> 4. Negative numbers are bad cases, 13 is a defect, 99 ends the process, 77 goes on for ever.
+    """2 -> 4. Negative numbers are bad cases, 13 and 14 are defects, 99 ends the process, 77 goes on for ever.
 
     folder: one file a case, made before anything else, and `unwound` when 77 was ended by an exception.
     """
@@ -35,6 +35,9 @@ class Doubles:
             raise InputError(f"{case} is negative.")
         if case == 13:
             raise ZeroDivisionError("thirteen")
+        if case == 14:
+            # as a pipe that is closed would
+            raise EOFError("fourteen")
         if case == 99:
             os._exit(3)
         # the first cases take longest, so that results come in another order than the cases

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import weakref
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -80,7 +81,8 @@ class Precomputed:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._made: tuple[Engine, ImageTokens | None] | None = None
+        # weak: an embedding that is kept keeps no model
+        self._made: tuple[weakref.ref[Engine], ImageTokens | None] | None = None
 
     def __reduce__(self) -> tuple[type[Precomputed], tuple[()]]:
         return Precomputed, ()
@@ -88,10 +90,11 @@ class Precomputed:
     def of(self, engine: Engine, features: Tensor) -> tuple[ImageTokens | None, bool]:
         """What the engine makes of an embedding (1, C, h', w'), and whether it was made just now."""
         with self._lock:
-            if self._made is not None and self._made[0] is engine:
-                return self._made[1], False
+            made = self._made
+            if made is not None and made[0]() is engine:
+                return made[1], False
             tokens = engine.precompute(features)
-            self._made = engine, tokens
+            self._made = weakref.ref(engine), tokens
             return tokens, tokens is not None
 
     def forget(self) -> None:
@@ -196,17 +199,22 @@ class EmbeddingCache:
         while missing := [key for key in dict.fromkeys(keys) if key not in found]:
             mine: dict[str, Future[Kept]] = {}
             others: dict[str, Future[Kept]] = {}
-            with self._lock:
-                for key in missing:
-                    if (kept := self._in_memory(key)) is not None:
-                        found[key] = kept
-                    elif key in self._making:
-                        others[key] = self._making[key]
-                    else:
-                        self._making[key] = mine[key] = Future()
-                self.hits += len(missing) - len(mine) - len(others)
-            # own work first: two threads that wait for each other's keys have both done theirs
-            found |= self._make(mine, make)
+            try:
+                with self._lock:
+                    for key in missing:
+                        if (kept := self._in_memory(key)) is not None:
+                            found[key] = kept
+                        elif key in self._making:
+                            others[key] = self._making[key]
+                        else:
+                            mine[key] = Future()
+                            self._making[key] = mine[key]
+                    self.hits += len(missing) - len(mine) - len(others)
+                # own work first: two threads that wait for each other's keys have both done theirs
+                found |= self._make(mine, make)
+            except BaseException as error:
+                self._give_up(mine, error)
+                raise
             for key, future in others.items():
                 with suppress(CancelledError):
                     found[key] = future.result()
@@ -224,30 +232,34 @@ class EmbeddingCache:
                 del self._making[key]
             mine[key].set_result(kept)
 
-        try:
-            for key in mine:
-                if (kept := self._read(key)) is not None:
-                    settle(key, kept)
-            absent = [key for key in mine if key not in found]
-            with self._lock:
-                self.hits += len(found)
-                self.misses += len(absent)
-            if absent:
-                for key, features in zip(absent, make(absent), strict=True):
-                    settle(key, _as_kept(features))
-                    if self.folder is not None and not self._broken:
-                        self._write(self.folder, key, found[key].features)
-        except BaseException as error:
-            with self._lock:
-                left = [self._making.pop(key) for key in mine if key not in found]
-            for future in left:
-                # an interrupt is for this thread alone
-                if isinstance(error, Exception):
-                    future.set_exception(error)
-                else:
-                    future.cancel()
-            raise
+        for key in mine:
+            if (kept := self._read(key)) is not None:
+                settle(key, kept)
+        absent = [key for key in mine if key not in found]
+        with self._lock:
+            self.hits += len(found)
+            self.misses += len(absent)
+        if absent:
+            for key, features in zip(absent, make(absent), strict=True):
+                settle(key, _as_kept(features))
+                if self.folder is not None and not self._broken:
+                    self._write(self.folder, key, found[key].features)
         return found
+
+    def _give_up(self, mine: dict[str, Future[Kept]], error: BaseException) -> None:
+        """Let go of what this thread was to make and has not settled, wherever it was interrupted."""
+        with self._lock:
+            for key, future in mine.items():
+                if self._making.get(key) is future:
+                    del self._making[key]
+        for future in mine.values():
+            if future.done():
+                continue
+            # an interrupt is for this thread alone
+            if isinstance(error, Exception):
+                future.set_exception(error)
+            else:
+                future.cancel()
 
     def make_room(self) -> None:
         """Bring the memory under its bound again, after something was precomputed."""

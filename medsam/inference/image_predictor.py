@@ -134,16 +134,21 @@ class ImagePredictor:
         self.cache = EmbeddingCache() if cache is None else cache
         self._wanted: tuple[Precision, EngineName] = precision, engine if named or engine != "auto" else "torch"
         self._engine: Engine | None = choose_engine(self.sam, self.device, *self._wanted)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         # the engine that is warm
         self._warm: Engine | None = None
 
     @property
     def engine(self) -> Engine:
         """Who runs the network on `device`."""
-        if self._engine is None or self._engine.device != self.device:
-            self._engine = choose_engine(self.sam, self.device, *self._wanted)
-        return self._engine
+        engine = self._engine
+        if engine is None or engine.device != self.device:
+            # of threads that share a copy from another process, one makes it
+            with self._lock:
+                engine = self._engine
+                if engine is None or engine.device != self.device:
+                    engine = self._engine = choose_engine(self.sam, self.device, *self._wanted)
+        return engine
 
     @property
     def precision(self) -> str:
@@ -169,7 +174,7 @@ class ImagePredictor:
         vars(self).update(state)
         # weights come back on the very GPU they were pickled on, whichever this process has been given
         self.sam.to(self.device)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     @property
     def name(self) -> str:
@@ -490,4 +495,5 @@ def pick_device(device: str = "auto") -> torch.device:
         raise InputError(
             f"This machine has no {kind} device that torch can use. Leave `device` out.", parameter="device"
         )
-    return torch.device(device)
+    # a processor has no number: "cpu:0" would be another device than the one that engines name
+    return torch.device("cpu" if kind == "cpu" else device)

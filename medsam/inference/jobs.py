@@ -203,7 +203,8 @@ def _shared_out(
                     continue
                 try:
                     kind, about = child.connection.recv()
-                except (EOFError, ConnectionError):
+                except (EOFError, OSError):
+                    # OSError: it ended in the middle of a message
                     ended = _how_it_ended(child)
                     if number == _STARTING:
                         raise InputError(
@@ -297,6 +298,10 @@ def _children() -> Iterator[dict[int, _Child]]:
                 child.process.join()
 
 
+class _ParentGone(Cancelled):
+    """Results are no longer read."""
+
+
 def _serve(connection: Connection, threads: int, place: int) -> None:
     """What a process does: case after case, until there is none or the other end of `connection` is closed."""
     # where it could not be blocked, see `_without_ctrl_c`
@@ -305,23 +310,34 @@ def _serve(connection: Connection, threads: int, place: int) -> None:
     if torch.cuda.is_available():
         torch.cuda.set_device(place % torch.cuda.device_count())
 
-    def progress(done: int, total: int | None) -> None:
+    @contextmanager
+    def spoken() -> Iterator[None]:
+        # errors of the pipe alone: the work may raise EOFError or ConnectionError of its own
         try:
-            connection.send(("slice", None))
-        except OSError:
-            raise Cancelled from None
+            yield
+        except (EOFError, OSError):
+            raise _ParentGone from None
+
+    def send(kind: str, about: Any = None) -> None:
+        with spoken():
+            connection.send((kind, about))
 
     try:
-        work = pickle.loads(connection.recv_bytes())
-        connection.send(("ready", None))
-        while (given := connection.recv()) is not None:
-            connection.send(("done", _tried(work, given[0], progress)))
-    except (EOFError, ConnectionError, Cancelled):
-        # results are no longer read
+        with spoken():
+            content = connection.recv_bytes()
+        work = pickle.loads(content)
+        send("ready")
+        while True:
+            with spoken():
+                given = connection.recv()
+            if given is None:
+                return
+            send("done", _tried(work, given[0], lambda done, total: send("slice")))
+    except _ParentGone:
         return
     except BaseException as error:
-        with suppress(OSError):
-            connection.send(("defect", (_picklable(error), traceback.format_exc())))
+        with suppress(_ParentGone):
+            send("defect", (_picklable(error), traceback.format_exc()))
 
 
 def _picklable(error: BaseException) -> BaseException:

@@ -44,7 +44,7 @@ from enum import Enum, IntEnum
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar, cast
 
-from medsam.errors import Cancelled
+from medsam.errors import Cancelled, InputError, counted
 from medsam.progress import ProgressCallback
 
 Result = TypeVar("Result")
@@ -110,10 +110,13 @@ class Worker:
 
     device: as torch names it; only "cuda:N" makes a difference, it is made the thread's own.
     To be ended by `shutdown`, or as a context manager, which finishes what is queued, or cancels it after an exception.
+    Raises InputError for a GPU that this machine does not have.
     """
 
     def __init__(self, device: str = "cpu") -> None:
         self.device = str(device)
+        if self.device.startswith("cuda:"):
+            _check_gpu(self.device)
         self._changed = threading.Condition()
         self._queue: list[tuple[int, int, Job[Any]]] = []
         self._numbers = itertools.count()
@@ -252,6 +255,8 @@ class Worker:
             torch.cuda.set_device(self.device)
         while (job := self._next()) is not None:
             self._do(job)
+            # while there is nothing to do, the last result belongs to its caller alone
+            del job
 
     def _next(self, than: Job[Any] | None = None) -> Job[Any] | None:
         """Take the first job from the queue. than: only one more urgent than that, without waiting for it.
@@ -284,10 +289,13 @@ class Worker:
             self._finished(job)
             if wanted:
                 job.future.set_result(result)
+        finally:
+            # after the future's callbacks: what they call here is part of this job
+            with self._changed:
+                self._running.pop()
 
     def _finished(self, job: Job[Any]) -> None:
         with self._changed:
-            self._running.pop()
             job._state = _State.DONE
         # what it holds, such as a scan, is not kept as long as its result
         job._work = _nothing
@@ -363,6 +371,16 @@ def _resolve_cancelled(job: Job[Any]) -> None:
     with suppress(InvalidStateError):  # an event loop has given it up already
         job.future.set_exception(Cancelled())
     job._work = _nothing
+
+
+def _check_gpu(device: str) -> None:
+    import torch
+
+    number = device.removeprefix("cuda:")
+    if not (number.isdecimal() and int(number) < torch.cuda.device_count()):
+        raise InputError(
+            f"This machine has no {device}: torch sees {counted(torch.cuda.device_count(), 'GPU')}.", parameter="device"
+        )
 
 
 def _nothing(progress: ProgressCallback) -> None:

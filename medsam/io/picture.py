@@ -28,9 +28,11 @@ for _key, _modes in list(TiffImagePlugin.OPEN_INFO.items()):
     if _key[1] == 1 and len(_key[4]) == 1 and _key[4][0] > 8:
         TiffImagePlugin.OPEN_INFO.setdefault((_key[0], 0, *_key[2:]), _modes)
 
-# Pillow warns of pictures over 89 megapixels and refuses at twice that; slides of that size are not for us either.
+# Pillow warns of pictures over 89 megapixels, once, and refuses at twice that; slides of that size are not for us
+# either.
+_MOST_PIXELS = 1024**3 // 4 // 3
 # What it remarks on metadata changes no pixel.
-_PILLOW = (Rule("error", category=Image.DecompressionBombWarning), Rule(module=r"PIL(\.|$)"))
+_PILLOW = (Rule(category=Image.DecompressionBombWarning), Rule(module=r"PIL(\.|$)"))
 silence_libtiff(_imaging.__file__)
 
 _GREY_MODES = ("1", "L", "I", "F", "I;16", "I;16B", "I;16L")
@@ -52,17 +54,19 @@ def read_pages(path: Path, pixels: Callable[[Image.Image], T]) -> list[T]:
     found = []
     try:
         with silence(*_PILLOW), Image.open(path, formats=FORMATS) as picture:
+            _check_size(path, picture)
             # a camera's JPEG may carry thumbnails as further pages
             count = 1 if picture.format in ("JPEG", "MPO") else check_pages(path, picture)
             if picture.format == "PNG":
                 check_png(path)
             picture.seek(0)
             for page in islice(ImageSequence.Iterator(picture), count):
+                _check_size(path, page)
                 sizes.add(page.size)
                 found.append(pixels(page))
     except InputError:
         raise
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
         raise InputError(f"{path.name} is too large for a picture ({error}). Cut out the region you need.") from error
     except Exception as error:  # Pillow's plugins raise almost anything on damaged files
         raise InputError(
@@ -72,6 +76,15 @@ def read_pages(path: Path, pixels: Callable[[Image.Image], T]) -> list[T]:
     if len(sizes) > 1:
         raise InputError(f"{path.name} holds {len(found)} pages of different sizes. Save the page you need alone.")
     return found
+
+
+def _check_size(path: Path, page: Image.Image) -> None:
+    columns, rows = page.size
+    if columns * rows > _MOST_PIXELS:
+        raise InputError(
+            f"{path.name} is too large for a picture ({columns} x {rows} pixels; at most {_MOST_PIXELS} are read). Cut "
+            "out the region you need."
+        )
 
 
 def _pixels(path: Path, page: Image.Image) -> np.ndarray:

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from typing import Any
 
 _ONE_AT_A_TIME = threading.Lock()
+# not the same one: a Core may be made while a locale is kept
+_ONE_LOCALE = threading.Lock()
 
 
 def openvino_core() -> Any:
@@ -37,8 +39,9 @@ def locale_kept() -> Iterator[None]:
     While OpenVINO reads a graph it sets the locale C and then the former one again; where two threads do so at once,
     the second may take C for the former, and files would be read as ASCII from then on.
     """
-    before = locale.setlocale(locale.LC_ALL)
-    try:
-        yield
-    finally:
-        locale.setlocale(locale.LC_ALL, before)
+    with _ONE_LOCALE:
+        before = locale.setlocale(locale.LC_ALL)
+        try:
+            yield
+        finally:
+            locale.setlocale(locale.LC_ALL, before)

@@ -1,8 +1,10 @@
 import copy
+import gc
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from safetensors.torch import save_file
 
 from medsam.errors import InputError
 from medsam.inference import embeddings
-from medsam.inference.embeddings import EmbeddingCache, embedding_key, weights_digest
+from medsam.inference.embeddings import EmbeddingCache, Precomputed, embedding_key, weights_digest
 from medsam.inference.predictor import Predictor
 from medsam.prompts.prompt import Prompt, SlicePrompt
 from medsam.transforms.intensity import IntensityWindow
@@ -534,3 +536,22 @@ def test_the_real_model_answers_from_the_folder_to_the_bit(litemedsam, scan, tmp
     assert torch.equal(found.logits, expected.logits)
     np.testing.assert_array_equal(found.predicted_iou, expected.predicted_iou)
     assert only_file(tmp_path).stat().st_size == pytest.approx(4 * 2**20, rel=1e-3)
+
+
+def test_an_embedding_that_is_kept_keeps_no_engine():
+    class Counting:
+        made = 0
+
+        def precompute(self, features):
+            Counting.made += 1
+
+    precomputed, engine = Precomputed(), Counting()
+    for _ in range(2):
+        precomputed.of(engine, torch.zeros(1, 1, 2, 2))
+    assert Counting.made == 1
+    gone = weakref.ref(engine)
+    del engine
+    gc.collect()
+    assert gone() is None
+    precomputed.of(Counting(), torch.zeros(1, 1, 2, 2))
+    assert Counting.made == 2

@@ -47,9 +47,10 @@ def test_processes_give_the_same_share_the_threads_and_may_die(tmp_path):
 
 
 @both
-def test_a_defect_ends_the_job_as_what_it_is(processes, tmp_path):
-    with pytest.raises(ZeroDivisionError, match="thirteen") as error:
-        run_cases([1, 13, 2, 77], Doubles(tmp_path), processes=processes)
+@pytest.mark.parametrize(("case", "kind", "message"), [(13, ZeroDivisionError, "thirteen"), (14, EOFError, "fourteen")])
+def test_a_defect_ends_the_job_as_what_it_is(processes, case, kind, message, tmp_path):
+    with pytest.raises(kind, match=message) as error:
+        run_cases([1, case, 2, 77], Doubles(tmp_path), processes=processes)
     if processes > 1:
         assert "case_works.py" in error.value.__notes__[0]
         assert not (tmp_path / "77").exists() or (tmp_path / "unwound").exists()

@@ -161,7 +161,7 @@ def test_a_segmentation_and_its_predictor_are_one_line_and_go_through_pickle(pre
 
 
 def test_devices():
-    assert pick_device("cpu").type == "cpu"
+    assert pick_device("cpu") == pick_device("cpu:0") == torch.device("cpu")
     with pytest.raises(InputError, match="no device 'gpu'"):
         pick_device("gpu")
 

@@ -6,6 +6,7 @@ import math
 import pickle
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 import torch
 from phantoms import block
 
-from medsam.errors import Cancelled, PromptError
+from medsam.errors import Cancelled, InputError, PromptError
 from medsam.inference.predictor import Predictor
 from medsam.inference.propagate import PropagateSettings, Propagation, propagate
 from medsam.inference.worker import Priority, Worker
@@ -191,6 +192,40 @@ def test_work_that_calls_its_worker_does_so_at_once(worker):
         return worker.call(lambda _: 2, priority=BATCH) + worker.call(steps([], 3), priority=BATCH).count("l")
 
     assert worker.call(outer, priority=CLICK) == 4
+
+
+def test_what_follows_a_job_may_call_its_worker(worker):
+    """A future's callbacks run on the worker's thread, after the job."""
+    followed = threading.Event()
+    found = []
+
+    def follow(future):
+        found.append((future.result(), worker.call(lambda _: 5)))
+        followed.set()
+
+    gate = Gate(worker)
+    worker.submit(lambda _: 4).future.add_done_callback(follow)
+    gate.open.set()
+    assert followed.wait(10)
+    assert found == [(4, 5)]
+
+
+def test_an_idle_worker_keeps_no_result(worker):
+    class Result:
+        pass
+
+    kept = weakref.ref(worker.call(lambda _: Result()))
+    # the thread may still be on its way to its queue
+    until = time.monotonic() + 10
+    while kept() is not None and time.monotonic() < until:
+        time.sleep(0.01)
+    assert kept() is None
+
+
+def test_a_gpu_that_is_not_there_is_refused_at_once():
+    with pytest.raises(InputError, match="no cuda:99") as error:
+        Worker("cuda:99")
+    assert error.value.parameter == "device"
 
 
 def test_shutdown_cancels_or_drains_and_takes_nothing_more():

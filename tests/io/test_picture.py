@@ -83,6 +83,20 @@ def test_a_picture_of_a_billion_pixels_is_refused_before_it_fills_memory(tmp_pat
         load_volume(path)
 
 
+def test_a_picture_that_pillow_warned_of_before_is_refused_too(tmp_path):
+    path = tmp_path / "slide.png"
+    Image.fromarray(np.zeros((1, 1), np.uint8)).save(path)
+    data = bytearray(path.read_bytes())
+    data[16:24] = (10000).to_bytes(4, "big") + (10000).to_bytes(4, "big")
+    data[29:33] = zlib.crc32(bytes(data[12:29])).to_bytes(4, "big")
+    path.write_bytes(bytes(data))
+    with pytest.warns(Image.DecompressionBombWarning):
+        Image.open(path).close()
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"too large for a picture \(10000 x 10000 pixels"):
+            load_volume(path)
+
+
 def test_npz_with_and_without_millimetres(tmp_path):
     imgs = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
     np.savez(tmp_path / "a.npz", imgs=imgs, spacing=[0.5, 0.6, 5.0], origin=[1.0, 2, 3], direction=np.eye(3).ravel())

@@ -31,6 +31,8 @@ AXES: tuple[Axis, ...] = get_args(Axis)
 # voxels of electron microscopes are some nanometres, those of anything scanned far below a kilometre; beyond, sums of
 # squares and volumes lose all digits or overflow
 _SMALLEST_MM, _LARGEST_MM, _FARTHEST_MM = 1e-7, 1e6, 1e9
+# of a grid in a document, which stands for an array that has to be made
+_MOST_VOXELS = 2**31
 
 # RAS <-> LPS; its own inverse.
 _FLIP_XY = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -235,9 +237,11 @@ class VolumeGeometry:
     def from_dict(cls, document: Any) -> VolumeGeometry:
         """The other way. Raises InputError when it is no grid."""
         try:
-            k, j, i = document["shape"]
+            k, j, i = (int(length) for length in document["shape"])
+            if k * j * i > _MOST_VOXELS:
+                raise ValueError("more voxels than any scan has")
             return cls((k, j, i), document["affine"], bool(document["calibrated"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError('A grid is an object with "shape", "affine" and "calibrated".') from error
 
     # -- what the grid is -----------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from medsam.errors import InputError
 
 # a run of any length takes a few bytes; a mask takes one for each of its pixels
 _MAX_PIXELS = 2**30
-_MAX_VOXELS = 2**32
+_MAX_VOXELS = 2**30
 
 
 # -- where a mask lies --------------------------------------------------------------------------------------
@@ -174,8 +174,14 @@ class CompactMask:
         return {"size": list(self.shape), "slices": touched}
 
     @classmethod
-    def from_dict(cls, document: Any) -> CompactMask:
-        """The other way, also from what pycocotools wrote. Raises InputError when it is no mask."""
+    def from_dict(cls, document: Any, shape: tuple[int, ...] | None = None) -> CompactMask:
+        """The other way, also from what pycocotools wrote. shape: the only one it may have; default: any.
+
+        Raises InputError when it is no mask, or of another shape, before memory is taken for it.
+        """
+        size = document.get("size") if isinstance(document, Mapping) else None
+        if shape is not None and size != list(shape):
+            raise InputError(f"A mask of {str(size)[:60]} elements does not fit {list(shape)}.")
         if not isinstance(document, Mapping) or "slices" not in document:
             return cls.of(RLE.from_dict(document).to_array())
         return cls._from_slices(document.get("size"), document["slices"])

@@ -74,9 +74,14 @@ def run(arguments: argparse.Namespace) -> None:
 def _side_by_side(arguments: argparse.Namespace) -> None:
     from medsam.evaluation.side_by_side import side_by_side
     from medsam.files import write_text
+    from medsam.io.save import check_target
 
+    runs = _named(arguments.runs)
+    if arguments.csv is not None:
+        folders = [folder for parts in runs.values() for folder in parts if folder.is_dir()]
+        check_target(arguments.csv, [file for folder in folders for file in folder.iterdir() if file.is_file()])
     found = side_by_side(
-        _named(arguments.runs),
+        runs,
         metric=arguments.metric,
         prompts=arguments.prompt or (),
         by_structure=arguments.by_structure,
@@ -103,6 +108,8 @@ def _named(texts: list[str]) -> dict[str, list[Path]]:
             name, folders, parts = Path(text).resolve().name, text, [Path(text)]
         else:
             parts = [Path(folder) for folder in folders.split(",")]
+        if not name:
+            raise PromptError(f"{text} names no evaluation: write NAME=DIR.")
         if name in found:
             raise PromptError(f"Two evaluations are called {name}: name them, as in NAME={folders}.")
         found[name] = parts

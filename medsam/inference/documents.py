@@ -18,6 +18,13 @@ def headed(kind: str, version: int, content: Mapping[str, Any]) -> dict[str, Any
     return {"kind": kind, "version": version, **content}
 
 
+def whole(value: Any, low: int, below: int) -> int:
+    """A whole number of a document, from `low` on and below `below`. Raises ValueError."""
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value < below:
+        raise ValueError(f"{str(value)[:30]} is no whole number from {low} to {below - 1}")
+    return value
+
+
 @contextmanager
 def reading(document: object, kind: str, version: int) -> Iterator[dict[str, Any]]:
     """The document, for a block that takes its fields.
@@ -33,5 +40,5 @@ def reading(document: object, kind: str, version: int) -> Iterator[dict[str, Any
         )
     try:
         yield document
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, PromptError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, IndexError, AttributeError, PromptError) as error:
         raise InputError(f"This {kind} is damaged: {type(error).__name__} {str(error)[:80]}.") from error

@@ -143,8 +143,7 @@ class ImagePredictor:
         """Who runs the network on `device`."""
         engine = self._engine
         if engine is None or engine.device != self.device:
-            # of threads that share a copy from another process, one makes it
-            with self._lock:
+            with self._lock:  # of several threads one makes it
                 engine = self._engine
                 if engine is None or engine.device != self.device:
                     engine = self._engine = choose_engine(self.sam, self.device, *self._wanted)
@@ -396,6 +395,8 @@ class ScanEncoder:
     def encode(self, index: int, *, region: Region | None = None, window: IntensityWindow | None = None) -> Embedding:
         """Encode slice `index`, or a region of it. Raises PromptError for no such slice or region."""
         return self.encode_many([Crop(index, region, window)])[0]
+
+    __call__ = encode
 
     def encode_many(self, crops: Sequence[Crop]) -> list[Embedding]:
         """Several crops, encoded together where the device gains by it."""

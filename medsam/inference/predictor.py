@@ -19,7 +19,7 @@ from medsam.inference.automatic import AutomaticSettings
 from medsam.inference.embeddings import EmbeddingCache
 from medsam.inference.engines.base import Engine, EngineName, Precision
 from medsam.inference.everything import Everything
-from medsam.inference.image_predictor import Embedding, ImagePredictor, Prediction, ScanEncoder
+from medsam.inference.image_predictor import Embedding, ImagePredictor, Prediction, ScanEncoder, box_prompts
 from medsam.inference.segment_slice import Zoom, segment_slice
 from medsam.inference.segmentation import Segmentation
 from medsam.inference.segmentation_builder import SegmentationBuilder
@@ -124,8 +124,10 @@ class Predictor:
         return self.images.embed(scan, index, axis=axis, window=window)
 
     @through_worker(Priority.SLICE)
-    def predict(self, embedding: Embedding, prompts: Sequence[SlicePrompt], **options: Any) -> Prediction:
-        """The masks of prompts on one embedding, see `ImagePredictor.predict`."""
+    def predict(self, embedding: Embedding, prompts: Sequence[SlicePrompt] | np.ndarray, **options: Any) -> Prediction:
+        """The masks of prompts on one embedding, see `ImagePredictor.predict`; also half-open boxes (P, 4)."""
+        if isinstance(prompts, np.ndarray):
+            prompts = box_prompts(prompts)
         return self.images.predict(embedding, prompts, **options)
 
     def encoder_for(
@@ -138,6 +140,9 @@ class Predictor:
     ) -> ScanEncoder:
         """The scan, ready to be encoded slice by slice, see `ImagePredictor.encoder_for`."""
         return self.images.encoder_for(scan, axis=axis, window=window, modality=modality)
+
+    # by its earlier name
+    looker = encoder_for
 
     def session(
         self,

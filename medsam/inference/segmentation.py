@@ -6,7 +6,7 @@ Letters: h, w rows and columns of the stored slice; s the side of the network's 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 
 from medsam.errors import InputError, counted
 from medsam.geometry import SlicePlane, VolumeGeometry
-from medsam.inference.documents import headed, reading
+from medsam.inference.documents import headed, reading, whole
 from medsam.inference.image_predictor import Crop
 from medsam.inference.usage import Usage
 from medsam.io.save import save_labels
@@ -70,6 +70,11 @@ class PromptResult:
     candidates: tuple[float, ...] = ()
     crops: tuple[CropPrediction, ...] = field(default=(), compare=False, repr=False)
 
+    @property
+    def quality(self) -> float:
+        """`predicted_iou`, by its earlier name."""
+        return self.predicted_iou
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Segmentation:
@@ -98,6 +103,11 @@ class Segmentation:
     def __repr__(self) -> str:
         counts = ", ".join(counted(len(some), one) for some, one in ((self.results, "result"), (self.notes, "note")))
         return f"Segmentation({self.labels}, {counts})"
+
+    @property
+    def stopped(self) -> Mapping[int, Mapping[int, str]]:
+        """`stop_reasons`, by their earlier name."""
+        return self.stop_reasons
 
     @property
     def answers(self) -> tuple[PromptResult, ...]:
@@ -163,14 +173,17 @@ class Segmentation:
         Raises InputError for a document of another kind or version, a damaged one, or one without masks and labels.
         """
         with reading(document, KIND, VERSION) as found:
-            names = {int(one["id"]): str(one["name"]) for one in found["labels"]}
+            names = {whole(one["id"], 1, 2**16): str(one["name"]) for one in found["labels"]}
             if labels is None and "masks" not in found:
                 raise InputError(f"This {KIND} was made without masks: give its label map as well.")
             geometry = VolumeGeometry.from_dict(found["geometry"]) if labels is None else labels.geometry
             plane = geometry.plane(found["axis"])
             if labels is None:
-                labels = LabelVolume(_masks_from_dicts(found["masks"], geometry, plane), geometry, names)
-            alternatives = [_masks_from_dicts(some, geometry, plane) for some in found.get("alternative_masks", ())]
+                labels = LabelVolume(_masks_from_dicts(found["masks"], geometry, plane, names), geometry, names)
+            several = found.get("alternative_masks", ())
+            if len(several) not in (0, 3):
+                raise ValueError("alternative_masks")
+            alternatives = [_masks_from_dicts(some, geometry, plane, names) for some in several]
             ids = {name: number for number, name in names.items()}
             return cls(
                 labels=labels,
@@ -247,12 +260,14 @@ def _masks_to_dicts(labels: LabelVolume, plane: SlicePlane) -> Iterator[dict[str
             yield {"label": number, "slice": index, **RLE.of(on_slice == number).to_dict()}
 
 
-def _masks_from_dicts(documents: Any, geometry: VolumeGeometry, plane: SlicePlane) -> np.ndarray:
+def _masks_from_dicts(
+    documents: Any, geometry: VolumeGeometry, plane: SlicePlane, names: Collection[int]
+) -> np.ndarray:
     """The label map (K, J, I), uint16."""
     array = np.zeros(geometry.shape, dtype=np.uint16)
     for one in documents:
-        mask, index = RLE.from_dict(one).to_array(), int(one["slice"])
-        if mask.shape != plane.shape or not 0 <= index < plane.count:
-            raise InputError(f"A mask of {mask.shape} pixels on slice {index} does not fit the scan.")
-        plane.take(array, index)[mask] = one["label"]
+        rle, index, label = RLE.from_dict(one), whole(one["slice"], 0, 2**53), whole(one["label"], 1, 2**16)
+        if rle.size != plane.shape or index >= plane.count or label not in names:
+            raise InputError(f"A mask of {rle.size} pixels on slice {index} with label {label} does not fit the scan.")
+        plane.take(array, index)[rle.to_array()] = label
     return array

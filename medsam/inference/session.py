@@ -135,6 +135,8 @@ class Session:
         earlier one, a first click that is not inside, or no such slice.
         """
         label = label or self.label
+        if inside not in (0, 1):
+            raise PromptError(f"`inside` is True or False, not {inside!r}.", parameter="inside")
         click = Prompt(label, slice=index, points=((x, y, int(inside)),))
         index = click.slice or 0
         before = self._objects.get(label, {}).get(index)

@@ -10,19 +10,21 @@ computed again from the prompts (`Session`), bit by bit on the same scan, model 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from medsam.errors import InputError
 from medsam.geometry import Axis, VolumeGeometry
-from medsam.inference.documents import headed, reading
+from medsam.inference.documents import headed, reading, whole
 from medsam.inference.image_predictor import ImagePredictor, ScanEncoder
 from medsam.inference.segment_slice import Zoom
 from medsam.masks import CompactMask
 from medsam.postprocess.clean import Cleanup
+from medsam.prompts.plan import plan
 from medsam.prompts.prompt import DEFAULT_LABEL, Prompt
 from medsam.transforms.intensity import IntensityWindow, window_notes
 from medsam.volume import Volume
@@ -52,12 +54,13 @@ class PromptPart:
         return part if self.mask is None else {**part, "mask": self.mask.to_dict()}
 
     @classmethod
-    def from_dict(cls, entry: Mapping[str, Any], label: str, index: int) -> PromptPart:
+    def from_dict(cls, entry: Mapping[str, Any], label: str, index: int, shape: tuple[int, int]) -> PromptPart:
+        """shape: of the slice."""
         part = dict(entry)
         mask = part.pop("mask", None)
         return cls(
             Prompt.from_dict({**part, "label": label, "slice": index}) if part else None,
-            None if mask is None else CompactMask.from_dict(mask),
+            None if mask is None else CompactMask.from_dict(mask, shape),
         )
 
 
@@ -188,28 +191,30 @@ class SessionState:
     def from_dict(cls, document: Any) -> SessionState:
         """The other way. Raises InputError for a document of another kind or version, and a damaged one."""
         with reading(document, KIND, VERSION) as found:
-            objects = after_steps({}, _steps_from_dicts(found["objects"], {}))
-            steps = tuple(_steps_from_dicts(found["steps"], objects))
-            if not 0 <= found["done"] <= len(steps):
-                raise ValueError("done")
-            model, wide_window = found["model"], found["wide_window"]
+            geometry, axis = VolumeGeometry.from_dict(found["scan"]["geometry"]), found["axis"]
+            numbers: set[int] = set()
+            objects = after_steps({}, _steps_from_dicts(found["objects"], {}, geometry, axis, numbers))
+            steps = tuple(_steps_from_dicts(found["steps"], objects, geometry, axis, numbers))
+            model, wide_window, modality = found["model"], found["wide_window"], found["modality"]
+            if found["zoom"] not in get_args(Zoom) or not isinstance(modality, str | None):
+                raise ValueError("zoom or modality")
             return cls(
                 model=str(model["name"]),
                 weights=str(model["weights"]),
                 engine=str(model["engine"]),
                 precision=str(model["precision"]),
-                geometry=VolumeGeometry.from_dict(found["scan"]["geometry"]),
+                geometry=geometry,
                 voxels=str(found["scan"]["voxels"]),
-                axis=found["axis"],
+                axis=axis,
                 window=IntensityWindow.from_dict(found["window"]),
                 wide_window=None if wide_window is None else IntensityWindow.from_dict(wide_window),
-                modality=found["modality"],
+                modality=modality,
                 zoom=found["zoom"],
-                tidy=Cleanup(**found["tidy"]),
+                tidy=_cleanup(**found["tidy"]),
                 label=str(found["label"]),
                 objects=objects,
                 steps=steps,
-                done=int(found["done"]),
+                done=whole(found["done"], 0, len(steps) + 1),
             )
 
 
@@ -231,16 +236,32 @@ def _step_to_dict(step: Step, before: Objects) -> dict[str, Any]:
     }
 
 
-def _steps_from_dicts(documents: Iterable[Mapping[str, Any]], objects: Objects) -> Iterator[Step]:
-    """objects: those that the first of the steps found."""
+def _steps_from_dicts(
+    documents: Iterable[Mapping[str, Any]], objects: Objects, geometry: VolumeGeometry, axis: Axis, numbers: set[int]
+) -> Iterator[Step]:
+    """objects: those that the first of the steps found. numbers: of results that were read already; grows."""
+    plane = geometry.plane(axis)
     for one in documents:
         step = Step()
         if not one.get("reset"):
-            label, index = str(one["label"]), int(one["slice"])
+            label, index = str(one["label"]), whole(one["slice"], 0, plane.count)
             standing = objects.get(label, {}).get(index)
-            before = () if standing is None else standing.parts[: int(one["kept"])]
-            parts = (*before, *(PromptPart.from_dict(part, label, index) for part in one["parts"]))
-            mask = CompactMask.from_dict(one["mask"])
-            step = Step(label, index, SliceState(parts, mask, float(one["predicted_iou"]), int(one["number"])))
+            known = () if standing is None else standing.parts
+            kept = whole(one["kept"], 0, len(known) + 1)
+            parts = (*known[:kept], *(PromptPart.from_dict(part, label, index, plane.shape) for part in one["parts"]))
+            # refused now, not when it is used
+            plan([joined(parts, label, index)], geometry, axis)
+            mask, number = CompactMask.from_dict(one["mask"], plane.shape), whole(one["number"], 0, 2**53)
+            predicted_iou = float(one["predicted_iou"])
+            if number in numbers or not math.isfinite(predicted_iou):
+                raise ValueError(f"result {number}")
+            numbers.add(number)
+            step = Step(label, index, SliceState(parts, mask, predicted_iou, number))
         objects = after_steps(objects, [step])
         yield step
+
+
+def _cleanup(keep_islands: bool, one_piece: bool, smooth_mm: float) -> Cleanup:
+    if not isinstance(smooth_mm, int | float) or not 0 <= smooth_mm < 1000:
+        raise ValueError("smooth_mm")
+    return Cleanup(bool(keep_islands), bool(one_piece), float(smooth_mm))

@@ -142,7 +142,7 @@ class Prompt:
             )
         unknown = entry.keys() - {"label", "box", "box3d", "slice", "points", "mask"}
         if unknown:
-            raise PromptError(f"it has unknown keys: {', '.join(sorted(unknown))[:200]}.")
+            raise PromptError(f"it has unknown keys: {', '.join(sorted(map(str, unknown)))[:200]}.")
         label, index, points = entry.get("label", DEFAULT_LABEL), entry.get("slice"), entry.get("points")
         if not isinstance(label, str):
             raise PromptError(f'"label" is {str(label)[:100]}, not a text.')

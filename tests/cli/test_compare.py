@@ -115,9 +115,22 @@ def test_side_by_side_without_a_folder_for_pairs(
     assert document["mean_of_sets"] == pytest.approx([0.8, 0.5, 0.85])
 
 
+def test_a_table_is_not_written_over_the_evaluations(
+    runs: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = Path(runs[1]) / "metrics.csv"
+    before = table.read_bytes()
+    assert main(["compare", *runs, "--csv", str(table)]) == 2
+    assert "would be overwritten" in capsys.readouterr().err
+    assert table.read_bytes() == before
+    assert main(["compare", *runs, "--csv", str(tmp_path / "nowhere" / "table.csv")]) == 2
+    assert "does not exist" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["=a", "b"], "names no evaluation"),
         (["a", "a"], "Two evaluations are called a"),
         (["a", "b", "c", "--out", "x"], "of two evaluations, not of 3"),
         (["a", "b", "--model-a", "sam"], "comparison in pairs"),

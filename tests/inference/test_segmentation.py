@@ -95,6 +95,11 @@ def test_a_document_says_what_it_holds(predictor, scan):
         ({"prompts": None}, "medsam segmentation is damaged"),
         ({"masks": [{"label": 1, "slice": 9, "size": [20, 30], "counts": [600]}]}, "does not fit the scan"),
         ({"masks": [{"label": 1, "slice": 0, "size": [2, 3], "counts": [6]}]}, "does not fit the scan"),
+        ({"masks": [{"label": 1, "slice": 1e999, "size": [20, 30], "counts": [600]}]}, "damaged"),
+        ({"masks": [{"label": 7, "slice": 0, "size": [20, 30], "counts": [0, 600]}]}, "does not fit the scan"),
+        ({"labels": [{"id": 2**40, "name": "a"}]}, "damaged"),
+        ({"alternative_masks": [[]]}, "damaged"),
+        ({"geometry": {"shape": [40000, 4000, 400], "affine": np.eye(4).tolist(), "calibrated": True}}, "A grid is"),
         ({"geometry": {"shape": [1, 2], "affine": 5, "calibrated": True}}, "A grid is"),
     ],
 )

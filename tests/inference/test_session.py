@@ -48,6 +48,14 @@ def test_earlier_names_go_on_working(session, two):
     assert session.answer(1) is result
     found = Predictor(ThresholdSam(), device="cpu").segment(two[0], Prompt("left", box=(4, 8, 24, 28), slice=1))
     assert found.answers is found.results
+    assert found.stopped is found.stop_reasons
+    assert found.results[0].quality == found.results[0].predicted_iou
+    predictor = Predictor(ThresholdSam(), device="cpu")
+    box = np.array([[4, 8, 24, 28]])
+    prediction = predictor.predict(predictor.looker(two[0])(1), box)
+    np.testing.assert_array_equal(prediction.masks[0, 0], two[1][1])
+    with pytest.raises(PromptError, match="True or False"):
+        session.click(1, 20, 12, inside="no")
 
 
 def test_each_answer_goes_back_into_the_network(session, monkeypatch):

@@ -143,6 +143,39 @@ def test_a_session_of_another_version_scan_or_model_is_refused(mask):
         type(session).resume(state, predictor.encoder_for(noisy(), axis="i"))
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"mask": {"size": [32768, 32768], "counts": [2**30]}},  # a gigabyte of a hundred bytes
+        {"mask": {"size": [5, 5], "counts": [0, 25]}},
+        {"kept": 99},
+        {"kept": -1},
+        {"number": 0},
+        {"number": float("inf")},
+        {"slice": 2.7},
+        {"slice": 99},
+        {"parts": [], "kept": 0},
+        {"parts": [{"points": [[1000, 1, 1]]}], "kept": 0},
+        {"predicted_iou": float("nan")},
+        {"label": ""},
+    ],
+)
+def test_a_damaged_step_is_refused_when_the_state_is_read(mask, change):
+    session = Predictor(ThresholdSam(), "cpu").session(noisy())
+    scribbled(session, mask)
+    document = session.state.to_dict()
+    document["steps"][4] |= change
+    with pytest.raises(InputError):
+        SessionState.from_dict(document)
+
+
+@pytest.mark.parametrize("change", [{"zoom": 5}, {"modality": 5}, {"tidy": {"smooth_mm": "3"}}, {"done": float("inf")}])
+def test_a_damaged_state_is_refused_when_it_is_read(mask, change):
+    document = Predictor(ThresholdSam(), "cpu").session(noisy()).state.to_dict()
+    with pytest.raises(InputError, match="damaged"):
+        SessionState.from_dict({**document, **change})
+
+
 def test_two_hundred_clicks_take_little_memory():
     predictor = Predictor(ThresholdSam(32), "cpu")
     scan, _ = block((10, 64, 64), (0, 0, 0, 64, 64, 10), outside=200.0)

@@ -51,7 +51,11 @@ def sources_of(files: DicomFile | Iterable[DicomFile] | Mapping[str, DicomFile])
     named: list[tuple[str | None, object]]
     if isinstance(files, Mapping):
         named = [(str(name), file) for name, file in files.items()]
-    elif isinstance(files, str | os.PathLike | bytes) or hasattr(files, "read") or not isinstance(files, Iterable):
+    elif (
+        isinstance(files, str | os.PathLike | bytes | bytearray | memoryview)
+        or hasattr(files, "read")
+        or not isinstance(files, Iterable)
+    ):
         # bytes and open files could be iterated over, too
         named = [(None, files)]
     else:

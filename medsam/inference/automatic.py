@@ -36,7 +36,7 @@ from medsam.inference.image_predictor import Embedding, ImagePredictor, Predicti
 from medsam.inference.link import SliceLinker
 from medsam.inference.usage import Usage
 from medsam.masks import RLE, AutomaticMask
-from medsam.models.specs import ModelSpec
+from medsam.models.specs import ModelSpec, takes_clicks
 from medsam.postprocess.clean import remove_small_regions
 from medsam.postprocess.merge import mask_boxes, nms, stability_score
 from medsam.progress import ProgressCallback
@@ -127,7 +127,7 @@ class AutomaticSettings:
         Raises PromptError as the class does, and for a setting that would change nothing beside the others.
         """
         if given.get("prompt") is None:
-            given["prompt"] = "point" if "points" in spec.prompts else "box"
+            given["prompt"] = "point" if takes_clicks(spec) else "box"
         boxed = {"pred_iou_thresh": 0.7, "stability_score_thresh": 0.7} if given["prompt"] == "box" else {}
         chosen = {name: value for name, value in given.items() if value is not None}
         settings = cls(**{**boxed, **chosen})

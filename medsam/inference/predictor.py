@@ -29,6 +29,7 @@ from medsam.inference.usage import Usage
 from medsam.inference.worker import Priority, Worker, through_worker
 from medsam.io.load import as_volume
 from medsam.models.sam import Sam
+from medsam.models.specs import takes_clicks
 from medsam.postprocess.clean import Cleanup
 from medsam.progress import ProgressCallback
 from medsam.prompts.plan import plan
@@ -202,9 +203,9 @@ class Predictor:
             return self._followed(builder, listed, max_mm)
         for index, on_slice in builder.slices():
             builder.add(index, on_slice, segment_slice(builder.scan_encoder, index, on_slice, zoom=zoom))
-        if zoom == "on" and self._takes_clicks and not any(map(_has_box, listed)):
+        if zoom == "on" and takes_clicks(self.sam.spec) and not any(map(_has_box, listed)):
             builder.closing_notes.append(_NO_BOX)
-        if all_masks and not self._takes_clicks:
+        if all_masks and not takes_clicks(self.sam.spec):
             builder.closing_notes.append(f"{self.name} was trained to give one mask: the three may mean little.")
         return builder.finish()
 
@@ -258,10 +259,6 @@ class Predictor:
         settings = settings or AutomaticSettings.suited_to(self.sam.spec)
         return Everything.of(scan_encoder, index, settings, link_iou_thresh=link_iou_thresh, progress=progress)
 
-    @property
-    def _takes_clicks(self) -> bool:
-        return "points" in self.sam.spec.prompts
-
     def _begin(
         self,
         scan: Scan,
@@ -287,7 +284,7 @@ class Predictor:
         """What `propagate` finds."""
         builder.propagate({one.label for one in prompts if one.box3d is not None}, max_mm)
         # clicks become a box for a model that takes no others; a drawn mask is followed as it is
-        closer = any(_has_box(one) or (one.points and not self._takes_clicks) for one in prompts)
+        closer = any(_has_box(one) or (one.points and not takes_clicks(self.sam.spec)) for one in prompts)
         if builder.zoom == "on" and not closer:
             builder.closing_notes.append(_NO_BOX)
         plane = builder.scan_encoder.plane

@@ -32,6 +32,7 @@ from medsam.inference.clicks import box_for, box_including, clicked_inside, enfo
 from medsam.inference.image_predictor import Crop, Embedding, LogitsFor, Prediction, ScanEncoder
 from medsam.inference.priors import PriorWeights, add_box_and_intensity_prior
 from medsam.inference.usage import Usage
+from medsam.models.specs import takes_clicks
 from medsam.prompts.prompt import Box, SlicePrompt
 from medsam.prompts.simulate import tight_box
 from medsam.transforms.frame import Region, in_box, pixels_of
@@ -214,7 +215,7 @@ def _choose_crops(embeddings: _Embeddings, given: SlicePrompt, zoom: Zoom, previ
     """The prompt as the network can be shown it, and where."""
     scan_encoder, index = embeddings.scan_encoder, embeddings.index
     plane, prompt, earlier = scan_encoder.plane, given, previous
-    if not _takes_clicks(scan_encoder):
+    if not takes_clicks(scan_encoder.image_predictor.sam.spec):
         if given.points or given.mask is not None:
             last = None if previous is None else tight_box(previous.mask, 1)
             prompt, usage = box_for(scan_encoder.image_predictor, embeddings.whole, given, plane, last)
@@ -269,11 +270,6 @@ def _clicks_inside(prompt: SlicePrompt, crop: Crop) -> SlicePrompt:
     return replace(prompt, points=inside)
 
 
-def _takes_clicks(scan_encoder: ScanEncoder) -> bool:
-    """Whether the network was trained with clicks and masks, and not with boxes alone."""
-    return "points" in scan_encoder.image_predictor.sam.spec.prompts
-
-
 # -- what the network says of them --------------------------------------------------------------------------------
 
 
@@ -288,7 +284,9 @@ def _restored(found: Prediction, no_contrast: bool) -> list[_CropPrediction]:
 
 def _logits_for(scan_encoder: ScanEncoder, requests: Sequence[_Request], zoom: Zoom) -> LogitsFor:
     """Which logits become a mask, or are given back to the network."""
-    if _takes_clicks(scan_encoder) or any(request.given.mask is not None for request in requests):
+    if takes_clicks(scan_encoder.image_predictor.sam.spec) or any(
+        request.given.mask is not None for request in requests
+    ):
         return "all"
     if zoom == "auto":
         return "in_box"
@@ -308,7 +306,7 @@ def _combine(
     pixels = scan_encoder.pixels(embeddings.index)
     if zoom == "auto" and box is not None:
         # a network that knows masks was shown it
-        rough = None if _takes_clicks(scan_encoder) else given.mask
+        rough = None if takes_clicks(scan_encoder.image_predictor.sam.spec) else given.mask
         uses_priors = scan_encoder.image_predictor.sam.spec.use_priors or rough is not None
         weights = PriorWeights() if uses_priors else PriorWeights(box=0.0, pixels=0.0)
         logits = add_box_and_intensity_prior(logits, box, pixels, weights, rough=rough, pitch_mm=plane.spacing_mm)

@@ -16,6 +16,7 @@ from medsam.inference.propagate import PropagateSettings, Propagation, propagate
 from medsam.inference.segment_slice import SliceResult, Zoom, bounds
 from medsam.inference.segmentation import CropPrediction, PromptResult, Segmentation
 from medsam.inference.usage import Usage
+from medsam.models.specs import takes_clicks
 from medsam.postprocess.clean import Cleanup
 from medsam.postprocess.merge import merge_by_predicted_iou
 from medsam.progress import ProgressCallback
@@ -144,7 +145,7 @@ class SegmentationBuilder:
     ) -> list[tuple[float, ...]]:
         """Fill the alternatives of a slice; predicted IoU of every prompt's three masks, best first."""
         image_predictor = self.scan_encoder.image_predictor
-        if "points" not in image_predictor.sam.spec.prompts:
+        if not takes_clicks(image_predictor.sam.spec):
             # what was clicked has become a box by now
             prompts = [
                 replace(prompt, box=result.box, points=()) for prompt, result in zip(prompts, results, strict=True)

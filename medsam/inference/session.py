@@ -32,6 +32,7 @@ from medsam.inference.session_state import (
 )
 from medsam.inference.worker import Priority, Worker, through_worker
 from medsam.masks import CompactMask
+from medsam.models.specs import takes_clicks
 from medsam.postprocess.clean import Cleanup
 from medsam.postprocess.merge import merge_by_predicted_iou
 from medsam.prompts.plan import plan
@@ -294,8 +295,7 @@ class Session:
 
     def _previous(self, state: SliceState, label: str, index: int) -> SliceResult:
         """What the next click needs of the result before it."""
-        takes_clicks = "points" in self.scan_encoder.image_predictor.sam.spec.prompts
-        if takes_clicks or state.number in self._results:
+        if takes_clicks(self.scan_encoder.image_predictor.sam.spec) or state.number in self._results:
             return self._result(state, label, index)
         # of a network that knows boxes only, no logits go back
         mask = state.mask.to_array()

@@ -196,6 +196,8 @@ class SessionState:
             objects = after_steps({}, _steps_from_dicts(found["objects"], {}, geometry, axis, numbers))
             steps = tuple(_steps_from_dicts(found["steps"], objects, geometry, axis, numbers))
             model, wide_window, modality = found["model"], found["wide_window"], found["modality"]
+            tidy = Cleanup(**found["tidy"])
+            tidy.check(geometry.calibrated)
             if found["zoom"] not in get_args(Zoom) or not isinstance(modality, str | None):
                 raise ValueError("zoom or modality")
             return cls(
@@ -210,7 +212,7 @@ class SessionState:
                 wide_window=None if wide_window is None else IntensityWindow.from_dict(wide_window),
                 modality=modality,
                 zoom=found["zoom"],
-                tidy=_cleanup(**found["tidy"]),
+                tidy=tidy,
                 label=str(found["label"]),
                 objects=objects,
                 steps=steps,
@@ -259,9 +261,3 @@ def _steps_from_dicts(
             step = Step(label, index, SliceState(parts, mask, predicted_iou, number))
         objects = after_steps(objects, [step])
         yield step
-
-
-def _cleanup(keep_islands: bool, one_piece: bool, smooth_mm: float) -> Cleanup:
-    if not isinstance(smooth_mm, int | float) or not 0 <= smooth_mm < 1000:
-        raise ValueError("smooth_mm")
-    return Cleanup(bool(keep_islands), bool(one_piece), float(smooth_mm))

@@ -32,7 +32,7 @@ for _key, _modes in list(TiffImagePlugin.OPEN_INFO.items()):
 # either.
 _MOST_PIXELS = 1024**3 // 4 // 3
 # What it remarks on metadata changes no pixel.
-_PILLOW = (Rule(category=Image.DecompressionBombWarning), Rule(module=r"PIL(\.|$)"))
+_PILLOW = Rule(module=r"PIL(\.|$)")
 silence_libtiff(_imaging.__file__)
 
 _GREY_MODES = ("1", "L", "I", "F", "I;16", "I;16B", "I;16L")
@@ -53,7 +53,7 @@ def read_pages(path: Path, pixels: Callable[[Image.Image], T]) -> list[T]:
     sizes = set()
     found = []
     try:
-        with silence(*_PILLOW), Image.open(path, formats=FORMATS) as picture:
+        with silence(_PILLOW), Image.open(path, formats=FORMATS) as picture:
             _check_size(path, picture)
             # a camera's JPEG may carry thumbnails as further pages
             count = 1 if picture.format in ("JPEG", "MPO") else check_pages(path, picture)

@@ -211,6 +211,11 @@ SPECS: dict[str, ModelSpec] = {
 }
 
 
+def takes_clicks(spec: ModelSpec) -> bool:
+    """Whether a model was trained with clicks, and is given its own masks back; or with boxes alone."""
+    return "points" in spec.prompts
+
+
 def tiny_spec(family: Literal["vit", "tiny_vit"] = "vit", image_size: int = 64) -> ModelSpec:
     """A whole model of a few ten thousand weights, untrained: for tests and dry runs of a configuration.
 

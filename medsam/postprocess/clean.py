@@ -15,12 +15,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 from scipy import ndimage
 
 from medsam.errors import InputError, PromptError
 from medsam.prompts.prompt import pixel_at
+
+# no structure is a metre across
+_MOST_SMOOTH_MM = 1000.0
 
 # What answers are cleaned of unless the user keeps it, as equivalent diameters (measured: docs/results/README.md),
 ISLAND_MM, HOLE_MM = 3.0, 5.0
@@ -107,7 +111,12 @@ class Cleanup:
     smooth_mm: float = 0.0
 
     def check(self, calibrated: bool) -> None:
-        """Raise PromptError for what cannot be done without millimetres."""
+        """Raise PromptError for a `smooth_mm` that is no length, or that cannot be had without millimetres."""
+        if not isinstance(self.smooth_mm, Real) or not 0 <= self.smooth_mm < _MOST_SMOOTH_MM:
+            raise PromptError(
+                f"`smooth_mm` is a number of millimetres from 0 to {_MOST_SMOOTH_MM:g}, not {self.smooth_mm!r}.",
+                parameter="smooth_mm",
+            )
         if self.smooth_mm > 0 and not calibrated:
             raise PromptError(
                 "Smoothing (`smooth_mm`) is in millimetres, and the file of this scan states no physical size. Leave "

@@ -7,10 +7,12 @@ from pathlib import Path
 import highdicom as hd
 import numpy as np
 import pydicom
+import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 
+from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
 
 PATIENT = "Secret^Name"
@@ -149,3 +151,13 @@ def make_rs(path: Path, rois: dict | list, kind="CLOSED_PLANAR") -> Path:
         dataset.ROIContourSequence.append(drawn)
     dataset.save_as(path, enforce_file_format=True)
     return path
+
+
+def refusal_of(read, usual: VolumeGeometry, path: Path, geometry: VolumeGeometry | None = None, **more) -> str:
+    """What `read` says of a file that it refuses, which names the file and nobody. usual: where no grid is given."""
+    with pytest.raises(InputError) as caught:
+        read(path, geometry or usual, **more)
+    message = str(caught.value)
+    assert str(path) in message
+    assert not any(secret in message for secret in (PATIENT, "Secret", "4711", "19700101"))
+    return message

@@ -90,3 +90,11 @@ class ThresholdSam(torch.nn.Module):
         return logits[:, :, None].expand(-1, -1, 3 if multimask else 1, -1, -1), quality[..., None].expand(
             -1, -1, 3 if multimask else 1
         )
+
+
+def drawn(*pixels, shape=(20, 30)):
+    """A bool mask with the pixels (..., row, column)."""
+    mask = np.zeros(shape, bool)
+    for pixel in pixels:
+        mask[pixel] = True
+    return mask

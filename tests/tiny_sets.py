@@ -43,3 +43,14 @@ def manifest(folder: Path, count: int = 2, **more) -> Path:
         cases.append({"id": f"a{n}", "image": f"images/a{n}.nii.gz", "label": f"labels/a{n}.nii.gz"})
     content = {"name": "tiny", "modality": "CT", "labels": {"liver": 1, "spleen": 2}, "cases": cases}
     return write(folder / "manifest.json", content | more)
+
+
+def edit(path: Path, **keys) -> Path:
+    """The manifest with keys of its first case set, or dropped when None."""
+    content = json.loads(path.read_text())
+    case = content["cases"][0]
+    for key, value in keys.items():
+        case[key] = value
+        if value is None:
+            del case[key]
+    return write(path, content)

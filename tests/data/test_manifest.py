@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,19 +13,8 @@ from medsam.data.manifest_json import read_manifest
 from medsam.errors import InputError
 
 
-def edit(path: Path, **keys) -> Path:
-    """The manifest with keys of its first case set, or dropped when None."""
-    content = json.loads(path.read_text())
-    case = content["cases"][0]
-    for key, value in keys.items():
-        case[key] = value
-        if value is None:
-            del case[key]
-    return scans.write(path, content)
-
-
 def test_overrides_reach_the_scan(tmp_path):
-    case = read_manifest(edit(scans.manifest(tmp_path), modality="MR", spacing_mm=[0.5, 0.75, 3])).cases[0]
+    case = read_manifest(scans.edit(scans.manifest(tmp_path), modality="MR", spacing_mm=[0.5, 0.75, 3])).cases[0]
     image = case.load_image()
     assert image.modality == "MR"
     assert image.geometry.spacing_mm == (3, 0.75, 0.5)
@@ -38,7 +26,7 @@ def test_a_mapping_of_masks(tmp_path):
     scans.label(tmp_path / "s/left.nii.gz", (1,))
     scans.label(tmp_path / "s/right.nii.gz", (0, 0, 5))
     masks = {"liver": "labels/a0.nii.gz", "kidney": ["s/left.nii.gz", "s/right.nii.gz"]}
-    path = edit(scans.manifest(tmp_path), label=masks)
+    path = scans.edit(scans.manifest(tmp_path), label=masks)
     with pytest.raises(InputError, match="'a0'.*`label` names 'kidney', `labels` does not"):
         read_manifest(path)
     content = json.loads(path.read_text())

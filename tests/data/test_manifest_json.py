@@ -18,23 +18,11 @@ from medsam.data.manifest import Manifest
 from medsam.data.manifest_json import parse_manifest, read_manifest, write_manifest
 from medsam.errors import InputError
 
-
-def edit(path: Path, **keys) -> Path:
-    """The manifest with keys of its first case set, or dropped when None."""
-    content = json.loads(path.read_text())
-    case = content["cases"][0]
-    for key, value in keys.items():
-        case[key] = value
-        if value is None:
-            del case[key]
-    return scans.write(path, content)
-
-
 # -- ours ---------------------------------------------------------------------------------------------------
 
 
 def test_our_layout_is_read(tmp_path):
-    path = edit(scans.manifest(tmp_path), patient="p7", split="validation", window="liver", spacing_mm=[1, 2, 3])
+    path = scans.edit(scans.manifest(tmp_path), patient="p7", split="validation", window="liver", spacing_mm=[1, 2, 3])
     found = read_manifest(path)
     assert (found.name, found.modality, found.labels) == ("tiny", "CT", {"liver": 1, "spleen": 2})
     first, second = found.cases
@@ -57,7 +45,7 @@ def test_a_threshold_for_the_whole_manifest(tmp_path):
 
 
 def test_a_cases_own_labels_replace_the_manifests(tmp_path):
-    path = edit(scans.manifest(tmp_path), labels={"kidney": 1, "aorta": 2})
+    path = scans.edit(scans.manifest(tmp_path), labels={"kidney": 1, "aorta": 2})
     case = read_manifest(path).cases[0]
     assert list(case.load_references(case.load_image())) == ["kidney", "aorta"]
 
@@ -87,7 +75,7 @@ def test_a_cases_own_labels_replace_the_manifests(tmp_path):
 )
 def test_what_a_case_may_not_say(tmp_path, keys, why):
     with pytest.raises(InputError, match=why) as error:
-        read_manifest(edit(scans.manifest(tmp_path), **keys))
+        read_manifest(scans.edit(scans.manifest(tmp_path), **keys))
     assert str(error.value).startswith("manifest.json: ")
 
 
@@ -121,7 +109,7 @@ def test_files_that_are_no_json(tmp_path):
 
 
 def test_a_patient_in_two_splits_is_refused(tmp_path):
-    path = edit(scans.manifest(tmp_path), patient="x", split="train")
+    path = scans.edit(scans.manifest(tmp_path), patient="x", split="train")
     content = json.loads(path.read_text())
     content["cases"][1] |= {"patient": "x", "split": "test"}
     scans.write(path, content)
@@ -134,9 +122,9 @@ def test_a_patient_in_two_splits_is_refused(tmp_path):
 
 def test_an_id_is_used_once(tmp_path):
     with pytest.raises(InputError, match="two cases have the id 'a1'"):
-        read_manifest(edit(scans.manifest(tmp_path), id="a1"))
+        read_manifest(scans.edit(scans.manifest(tmp_path), id="a1"))
     with pytest.raises(InputError, match="differ in case only"):
-        read_manifest(edit(scans.manifest(tmp_path), id="A1"))
+        read_manifest(scans.edit(scans.manifest(tmp_path), id="A1"))
 
 
 # -- writing ------------------------------------------------------------------------------------------------
@@ -159,7 +147,7 @@ def test_writing_loses_nothing(tmp_path):
         "notes": "n",
         "label": {"x": ["a.png", "b.png"]},
     }
-    found = read_manifest(edit(scans.manifest(tmp_path, notes="all"), **keys))
+    found = read_manifest(scans.edit(scans.manifest(tmp_path, notes="all"), **keys))
     (tmp_path / "deep/er").mkdir(parents=True)
     out = tmp_path / "deep/er/out.json"
     write_manifest(found, out)

@@ -71,25 +71,24 @@ def test_a_damaged_picture(tmp_path, keep):
         load_volume(path)
 
 
-def test_a_picture_of_a_billion_pixels_is_refused_before_it_fills_memory(tmp_path):
-    path = tmp_path / "slide.png"
+def claiming(path, side):
+    """A PNG of one pixel whose header claims `side` x `side`."""
     Image.fromarray(np.zeros((1, 1), np.uint8)).save(path)
     data = bytearray(path.read_bytes())
-
-    data[16:24] = (40000).to_bytes(4, "big") + (40000).to_bytes(4, "big")
+    data[16:24] = side.to_bytes(4, "big") * 2
     data[29:33] = zlib.crc32(bytes(data[12:29])).to_bytes(4, "big")
     path.write_bytes(bytes(data))
+    return path
+
+
+def test_a_picture_of_a_billion_pixels_is_refused_before_it_fills_memory(tmp_path):
+    path = claiming(tmp_path / "slide.png", 40000)
     with pytest.raises(InputError, match="too large for a picture"):
         load_volume(path)
 
 
 def test_a_picture_that_pillow_warned_of_before_is_refused_too(tmp_path):
-    path = tmp_path / "slide.png"
-    Image.fromarray(np.zeros((1, 1), np.uint8)).save(path)
-    data = bytearray(path.read_bytes())
-    data[16:24] = (10000).to_bytes(4, "big") + (10000).to_bytes(4, "big")
-    data[29:33] = zlib.crc32(bytes(data[12:29])).to_bytes(4, "big")
-    path.write_bytes(bytes(data))
+    path = claiming(tmp_path / "slide.png", 10000)
     with pytest.warns(Image.DecompressionBombWarning):
         Image.open(path).close()
     for _ in range(2):

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from phantoms import drawn
 
 from medsam.errors import InputError, PromptError
 from medsam.geometry import VolumeGeometry
@@ -17,14 +18,6 @@ from medsam.prompts.plan import plan
 from medsam.prompts.prompt import Prompt
 
 GRID = VolumeGeometry((6, 20, 30), np.diag([1, 1, 3, 1.0]))
-
-
-def drawn(*pixels, shape=(20, 30)):
-    """A bool mask with the pixels (..., row, column)."""
-    mask = np.zeros(shape, bool)
-    for pixel in pixels:
-        mask[pixel] = True
-    return mask
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from phantoms import drawn
 
 from medsam.errors import PromptError
 from medsam.geometry import VolumeGeometry
@@ -15,14 +16,6 @@ from medsam.prompts.plan import plan
 from medsam.prompts.prompt import Prompt, SlicePrompt
 
 GRID = VolumeGeometry((6, 20, 30), np.diag([1, 1, 3, 1.0]))
-
-
-def drawn(*pixels, shape=(20, 30)):
-    """A bool mask with the pixels (..., row, column)."""
-    mask = np.zeros(shape, bool)
-    for pixel in pixels:
-        mask[pixel] = True
-    return mask
 
 
 @pytest.mark.parametrize(
@@ -97,7 +90,10 @@ def test_one_slice_needs_no_number():
         (Prompt("liver", mask=drawn((1, 1), shape=(20, 31)), slice=1), r"\(20, 31\).*\(20, 30\)"),
         (Prompt("liver", mask=drawn((1, 1), shape=(30, 20)), slice=1), "as the file stores them"),
         (Prompt("liver", mask=drawn((0, 1, 1), shape=(6, 30, 20))), r"\(6, 30, 20\).*\(6, 20, 30\) \(K, J, I\)"),
-        (Prompt("liver", mask=drawn((0, 1, 1), shape=(6, 20, 30)), slice=2), "mask on slice 2 for .* empty on slice 2"),
+        (
+            Prompt("liver", mask=drawn((0, 1, 1), shape=(6, 20, 30)), slice=2),
+            "mask on slice 2 for .* empty on slice 2",
+        ),
         (Prompt("liver", mask=drawn((0, 1, 1), shape=(6, 20, 30)), slice=-1), "needs slice -1"),
     ],
 )

@@ -5,19 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from phantoms import drawn
 
 from medsam.errors import PromptError
 from medsam.geometry import VolumeGeometry
 from medsam.prompts.prompt import Prompt, pixel_at
 from medsam.volume import LabelVolume
-
-
-def drawn(*pixels, shape=(20, 30)):
-    """A bool mask with the pixels (..., row, column)."""
-    mask = np.zeros(shape, bool)
-    for pixel in pixels:
-        mask[pixel] = True
-    return mask
 
 
 def test_prompts_from_arrays_and_what_is_no_box():
@@ -52,7 +45,10 @@ def test_prompts_from_arrays_and_what_is_no_box():
         ({"points": ((1, 2, 1), (1, 2, 0))}, "points 1,2. 1,2- for 'a' contradicts itself: pixel 1,2 is both"),
         ({"points": ((1.4, 2, 1), (0.6, 2.2, 0))}, "pixel 1,2 is both inside and outside"),
         ({"mask": drawn()}, "The mask for 'a' has an empty mask"),
-        ({"mask": drawn(), "box": (1, 2, 3, 4), "slice": 1}, "The box 1:1,2,3,4 with mask for 'a' has an empty mask"),
+        (
+            {"mask": drawn(), "box": (1, 2, 3, 4), "slice": 1},
+            "The box 1:1,2,3,4 with mask for 'a' has an empty mask",
+        ),
         ({"mask": np.ones(5)}, r"shape \(5,\); it is \(K, J, I\)"),
         ({"mask": [[1, 0], [1]]}, "has shape"),
         ({"mask": np.full((4, 4), 2)}, "other things than 0 and 1.*mask == 2"),

@@ -1,0 +1,1 @@
+"""Doors to a PACS: servers by name, DICOMweb and DIMSE, and a receiver."""

@@ -1,0 +1,42 @@
+"""TLS to servers: one context for DICOMweb and DIMSE, which always verifies."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from pathlib import Path
+
+from medsam.errors import InputError
+from medsam.pacs.settings import Server
+
+
+def client_context(server: Server) -> ssl.SSLContext:
+    """The context for connections to `server`: TLS 1.2 or newer, certificate and host name verified.
+
+    Trusts `ca`, or where it is not given whom the system trusts. Shows `cert` with its `key`, whose password may be in
+    `MEDSAM_NAME_KEY_PASSWORD`. Raises InputError when a file is missing or is not what it should be.
+    """
+    files = server.certificates
+    for key, path in (("ca", files.ca), ("cert", files.cert), ("key", files.key)):
+        _check_file(server, key, path)
+    try:
+        context = ssl.create_default_context(cafile=files.ca)
+    except (ssl.SSLError, OSError) as error:
+        raise InputError(f"Server {server.name}: `ca` ({files.ca}) holds no certificate in PEM.") from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if files.cert is not None:
+        # never asks on the terminal: a daemon has none
+        password = os.environ.get(server.variable("KEY_PASSWORD"), "")
+        try:
+            context.load_cert_chain(files.cert, files.key, lambda: password)
+        except (ssl.SSLError, OSError, ValueError) as error:
+            raise InputError(
+                f"Server {server.name}: `cert` ({files.cert}) and `key` are no certificate with its key in PEM, or the "
+                f"key has another password than {server.variable('KEY_PASSWORD')} says."
+            ) from error
+    return context
+
+
+def _check_file(server: Server, key: str, path: Path | None) -> None:
+    if path is not None and not path.is_file():
+        raise InputError(f"Server {server.name}: `{key}` names {path}, which is not there. Correct the settings file.")

@@ -200,14 +200,15 @@ def _parse(file: BinaryIO, source: Source) -> Header:
     )
 
 
-def read_dataset(path: Path, name: str, **options: Any) -> Dataset:
+def read_dataset(path: Path | Source, name: str, **options: Any) -> Dataset:
     """`pydicom.dcmread`, also of files without the preamble. name: for messages. options: as of `dcmread`.
 
     Raises InputError when the file cannot be opened, is damaged or would fill the memory.
     """
+    source = path if isinstance(path, Source) else Source(name, path)
     try:
-        with path.open("rb") as file, quiet():
-            check_inflated(file, name, path.stat().st_size)
+        with source.open() as file, quiet():
+            check_inflated(file, name, source.size())
             # force: some planning systems write files without the preamble
             return dcmread(file, force=True, **options)
     except InputError:

@@ -18,7 +18,8 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from medsam.errors import InputError, SeveralSeries, counted
-from medsam.io.dicom.frame import frames_of
+from medsam.geometry import VolumeGeometry
+from medsam.io.dicom.frame import ImageFrame, frames_of
 from medsam.io.dicom.grid import arrange, check_values_alike
 from medsam.io.dicom.header import Header
 from medsam.io.dicom.pixels.common import Values
@@ -90,10 +91,25 @@ def list_series(files: DicomFile | Iterable[DicomFile] | Mapping[str, DicomFile]
         return _summaries(headers)
 
 
+def series_images(
+    files: DicomFile | Iterable[DicomFile] | Mapping[str, DicomFile], series: str | None = None
+) -> tuple[VolumeGeometry, list[ImageFrame]]:
+    """The grid that `read_dicom` puts a series on, and its images in the order of k, without their pixels.
+
+    Arguments and errors as of `read_dicom`.
+    """
+    with quiet():
+        headers, non_dicom, path, name = _scans(files)
+        return _arranged(_choose(headers, non_dicom, path, name, series), name)
+
+
+def _arranged(headers: list[Header], name: str) -> tuple[VolumeGeometry, list[ImageFrame]]:
+    return arrange([frame for header in _without_copies(headers) for frame in frames_of(header)], name)
+
+
 def _read(headers: list[Header], name: str, source: Path | None) -> Volume:
     """The volume of one series. name: the whole as messages call it."""
-    frames = [frame for header in _without_copies(headers) for frame in frames_of(header)]
-    geometry, frames = arrange(frames, name)
+    geometry, frames = _arranged(headers, name)
     check_values_alike(frames, name)
     pixels = read_frames(frames, name)
     first, middle = frames[0].header, frames[len(frames) // 2]

@@ -1,0 +1,308 @@
+"""A series of images -> what every DICOM object made from it needs: SEG and RTSTRUCT.
+
+The object belongs to the patient and the study of its source and lies in its frame of reference, so what says so is
+copied. Headers in the field lack what writers take for granted, or state it wrongly; that is mended here, on a copy:
+
+  text         read as the source encodes it; kept so where a single-byte set holds all that is to be written, else
+               written as UTF-8 (ISO_IR 192)
+  type 2       attributes that must be there, maybe empty, are there
+  values       dates, times and a sex that no reader takes are left empty
+  de-identified  (0012,0062) YES needs (0012,0063), which many tools leave out: it says that the source does not say
+  place        images with a position and without (0020,0052) Frame of Reference UID get one, made from the UID of
+               their series, so that all that is made from them shares it
+
+Letters: K images of the source, in the order of k of `read_dicom`.
+Source: DICOM PS3.3 C.7.1.1 (patient), C.7.2.1 (study), C.7.4.1 (frame of reference), C.12.1 (SOP common).
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from copy import deepcopy
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from zipfile import is_zipfile
+
+import numpy as np
+from pydicom import DataElement, Dataset
+from pydicom.charset import python_encoding
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pydicom.valuerep import DA, TM, PersonName
+
+from medsam._version import __version__
+from medsam.errors import InputError
+from medsam.geometry import VolumeGeometry
+from medsam.io import archive
+from medsam.io.dicom.frame import ImageFrame
+from medsam.io.dicom.read import is_dicom, quiet, read_dataset
+from medsam.io.dicom.series import series_images
+from medsam.io.dicom.source import DicomFile
+from medsam.io.dicom.tags import named, sop_class, text
+from medsam.silence import Rule, silence
+from medsam.volume import Volume
+
+# who writes: General Equipment
+MANUFACTURER, MODEL_NAME, SERIAL_NUMBER = "medsam-framework", "medsam", "0"
+UTF_8 = "ISO_IR 192"
+
+# where an object is derived from: files as `read_dicom` takes them, or the scan that was read from them
+DicomSource = Volume | DicomFile | Iterable[DicomFile] | Mapping[str, DicomFile]
+
+_TYPE_2 = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
+    *("StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "StudyID"),
+)
+_DATES = ("PatientBirthDate", "StudyDate")
+_TIMES = ("StudyTime", "PatientBirthTime")
+_HIGHDICOM = Rule(module=r"highdicom(\.|$)")
+_NOT_STATED = "not stated by the source"
+
+
+@dataclass(frozen=True, eq=False)
+class SourceImage:
+    """One image of the source: a whole file, or a frame of one.
+
+    sop_class, sop_instance: (0008,0016) and (0008,0018) of its file. frame: 1-based, of a multi-frame file; else None.
+    position: (3,) LPS mm of the centre of its first pixel as its header states it, or None.
+    """
+
+    sop_class: str
+    sop_instance: str
+    frame: int | None
+    position: np.ndarray | None
+
+
+@dataclass(frozen=True, eq=False)
+class SourceImages:
+    """The images of a series that an object is derived from.
+
+    images: K, in the order of k. geometry: the grid that `read_dicom` puts them on. orientation: (2, 3) unit LPS
+    directions in which columns and rows grow, or None without a place in the patient. header: of the first image,
+    mended, without pixels, functional groups and private elements. study, series: their UIDs. frame_of_reference:
+    None for images without a place. notes: what had to be made up.
+    """
+
+    images: tuple[SourceImage, ...]
+    geometry: VolumeGeometry
+    orientation: np.ndarray | None
+    header: Dataset
+    study: str
+    series: str
+    frame_of_reference: str | None
+    notes: tuple[str, ...] = ()
+
+    def header_for(self, texts: Iterable[str] = ()) -> Dataset:
+        """A copy of `header` whose (0008,0005) Specific Character Set holds these texts, too."""
+        header = deepcopy(self.header)
+        stated = text(header, "SpecificCharacterSet") or ""
+        # neither sets with escape sequences nor those in which a backslash may be a letter
+        single_byte = stated.startswith("ISO_IR ") and stated not in ("ISO_IR 6", "ISO_IR 13", UTF_8)
+        if not (single_byte and stated in python_encoding and _fits(texts, python_encoding[stated])):
+            header.SpecificCharacterSet = UTF_8
+        return header
+
+
+def source_images(source: DicomSource, geometry: VolumeGeometry, series: str | None = None) -> SourceImages:
+    """The images that a label map of `geometry` was drawn on.
+
+    source: a DICOM file, folder or zip; files in memory, as `read_dicom` takes them; or the scan read from one of the
+        former, which knows its series. series: (0020,000E) where there are several.
+    Raises InputError when the source is not DICOM, is no longer there, is a scan read from memory, lies on another
+    grid, or lacks the UIDs that others would find it by; SeveralSeries and InconsistentSeries as `read_dicom` does.
+    """
+    if isinstance(source, Volume):
+        if source.source is None:
+            raise InputError(
+                "The scan was not read from a DICOM file on disk, so it is not known which images it consists of. "
+                "Pass those files as `source`.",
+                parameter="source",
+            )
+        return source_images(source.source, geometry, series or source.uids.get("series"))
+    if not isinstance(source, str | PathLike):
+        return _described(*series_images(source, series), geometry)
+    path = Path(source)
+    if not path.exists():
+        raise InputError(f"{path.name}, the scan that the labels were drawn on, is not there.", parameter="source")
+    if path.is_file() and not is_dicom(path):
+        if not is_zipfile(path):
+            raise InputError(
+                f"{path.name} is not DICOM. DICOM SEG and RTSTRUCT refer to the DICOM images they were drawn on, so "
+                "they are written for a DICOM scan alone; write .nii.gz, .nrrd or .mha.",
+                parameter="source",
+            )
+        with archive.unpacked(path) as unpacked:
+            return _described(*series_images(unpacked, series), geometry)
+    return _described(*series_images(path, series), geometry)
+
+
+def derived_dataset(
+    source: SourceImages,
+    sop_class_uid: str,
+    modality: str,
+    *,
+    series_number: int,
+    series_description: str,
+    texts: Iterable[str] = (),
+) -> Dataset:
+    """The beginning of an object derived from `source`, with file meta information (explicit VR, little endian).
+
+    It has the modules Patient, Clinical Trial, General and Patient Study, General Series, General Equipment, Frame of
+    Reference and SOP Common; UIDs of series and instance are new. texts: what will be written into it, for the
+    character set.
+    """
+    from highdicom.base import SOPClass
+
+    header = source.header_for((*texts, series_description))
+    with quiet_writer():
+        dataset = SOPClass(
+            study_instance_uid=source.study,
+            series_instance_uid=new_uid(),
+            series_number=series_number,
+            sop_instance_uid=new_uid(),
+            sop_class_uid=sop_class_uid,
+            instance_number=1,
+            modality=modality,
+            manufacturer=MANUFACTURER,
+            manufacturer_model_name=MODEL_NAME,
+            device_serial_number=SERIAL_NUMBER,
+            software_versions=__version__,
+            transfer_syntax_uid=ExplicitVRLittleEndian,
+            specific_character_set=header.SpecificCharacterSet,
+            series_description=series_description,
+        )
+        dataset.copy_patient_and_study_information(header)
+    if source.frame_of_reference:
+        dataset.FrameOfReferenceUID = source.frame_of_reference
+        dataset.PositionReferenceIndicator = header.get("PositionReferenceIndicator")
+    return dataset
+
+
+@contextmanager
+def quiet_writer() -> Iterator[None]:
+    """Keep the remarks of pydicom and highdicom from the user; some of highdicom's quote the patient's name."""
+    with quiet(), silence(_HIGHDICOM, loggers=("highdicom",)):
+        yield
+
+
+def new_uid() -> str:
+    """A UID that nobody has: of a random UUID (2.25), for which no organisation has to be registered."""
+    return f"2.25.{uuid.uuid4().int}"
+
+
+def uid_from(*names: str) -> str:
+    """The UID that these names always give, of a UUID made from them."""
+    return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, ' '.join(names)).int}"
+
+
+def _described(found: VolumeGeometry, frames: list[ImageFrame], geometry: VolumeGeometry) -> SourceImages:
+    if not found.same_grid(geometry):
+        raise InputError(
+            f"The labels lie on another grid than the images they are to refer to: {_grid(geometry)}, the images "
+            f"{_grid(found)}. Put them on the grid of the series first, and let `source` be the scan they were drawn "
+            "on.",
+            parameter="source",
+        )
+    first = frames[0].header
+    with quiet():
+        images = tuple(_image(frame) for frame in frames)
+        placed = frames[0].position is not None and frames[0].orientation is not None
+        header = _mended(read_dataset(first.source, first.name, stop_before_pixels=True))
+        notes = []
+        reference = next((uid for frame in frames if (uid := frame.value("FrameOfReferenceUID"))), None)
+        if placed and not reference:
+            reference = uid_from(first.series, "frame of reference")
+            notes.append(
+                f"The images have no {named('FrameOfReferenceUID')}, so one was made from the UID of their series."
+            )
+        for keyword in ("StudyInstanceUID", "SeriesInstanceUID"):
+            if not text(header, keyword):
+                raise _without(first.name, keyword)
+    return SourceImages(
+        images=images,
+        geometry=found,
+        orientation=frames[0].orientation if placed else None,
+        header=header,
+        study=str(header.StudyInstanceUID),
+        series=first.series,
+        frame_of_reference=reference if placed else None,
+        notes=tuple(notes),
+    )
+
+
+def _image(frame: ImageFrame) -> SourceImage:
+    header = frame.header
+    instance = text(header.dataset, "SOPInstanceUID")
+    kind = sop_class(header.dataset)
+    if not instance or not kind:
+        raise _without(header.name, "SOPClassUID" if instance else "SOPInstanceUID")
+    number = frame.index + 1 if header.layout.frames > 1 or frame.groups else None
+    return SourceImage(str(kind), instance, number, frame.position)
+
+
+def _without(name: str, keyword: str) -> InputError:
+    return InputError(
+        f"{name}: {named(keyword)} is missing, so nothing can refer to the image. Export the series again."
+    )
+
+
+def _grid(geometry: VolumeGeometry) -> str:
+    k, j, i = geometry.shape
+    return f"{k} slices of {i} x {j} pixels" + (f" ({geometry.brief})" if geometry.calibrated else "")
+
+
+def _mended(header: Dataset) -> Dataset:
+    """The header with what every writer and reader expects, see the beginning of this file."""
+    header.remove_private_tags()
+    for keyword in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+        header.pop(keyword, None)
+    header.decode()
+    header.walk(_forget_bytes)
+    header.SpecificCharacterSet = _one_character_set(header)
+    for keyword in _TYPE_2:
+        if header.get(keyword) is None:
+            setattr(header, keyword, "")
+    for keywords, kind in ((_DATES, DA), (_TIMES, TM)):
+        for keyword in keywords:
+            if keyword in header and not _is_valid(str(header[keyword].value or ""), kind):
+                setattr(header, keyword, "")
+    if header.PatientSex not in ("", "M", "F", "O"):
+        header.PatientSex = ""
+    if not header.StudyID:
+        # what an index of files needs (DICOMDIR)
+        header.StudyID = "1"
+    removed = header.get("PatientIdentityRemoved") == "YES"
+    if removed and not (header.get("DeidentificationMethod") or header.get("DeidentificationMethodCodeSequence")):
+        header.DeidentificationMethod = _NOT_STATED
+    # what an image is matters to nobody who derives from it; unknown classes have no attributes to copy
+    header.SOPClassUID = CTImageStorage
+    return header
+
+
+def _forget_bytes(_: Dataset, element: DataElement) -> None:
+    """Have a name written in the set it is put into: pydicom keeps the bytes it was read from, and their set."""
+    if element.VR == "PN" and element.value:
+        several = not isinstance(element.value, PersonName)
+        element.value = [PersonName(str(name)) for name in element.value] if several else str(element.value)
+
+
+def _one_character_set(header: Dataset) -> str:
+    """The one set a header is in, or UTF-8 where it states none or several."""
+    stated = header.get("SpecificCharacterSet")
+    return stated if isinstance(stated, str) and stated in python_encoding and stated else UTF_8
+
+
+def _is_valid(value: str, kind: type[DA | TM]) -> bool:
+    with suppress(ValueError):
+        return value == "" or kind(value) is not None
+    return False
+
+
+def _fits(texts: Iterable[str], encoding: str) -> bool:
+    try:
+        "".join(texts).encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -18,7 +18,7 @@ Source: DICOM PS3.3 C.7.1.1 (patient), C.7.2.1 (study), C.7.4.1 (frame of refere
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ from medsam.io.dicom.frame import ImageFrame
 from medsam.io.dicom.read import is_dicom, quiet, read_dataset
 from medsam.io.dicom.series import series_images
 from medsam.io.dicom.source import DicomFile
-from medsam.io.dicom.tags import named, sop_class, text
+from medsam.io.dicom.tags import named, sop_class, text, whole_number
 from medsam.silence import Rule, silence
 from medsam.volume import Volume
 
@@ -76,23 +76,51 @@ class SourceImage:
 
 
 @dataclass(frozen=True, eq=False)
+class SourcePlane:
+    """How the planes of images with a place in the patient lie, as the first of them states it.
+
+    orientation: six LPS direction cosines, of the rows and of the columns. spacing: (row, column) pitch in mm.
+    thickness: of a slice in mm, or None. frame_of_reference: UID of the space in which they have their positions.
+    """
+
+    orientation: tuple[float, ...]
+    spacing: tuple[float, float]
+    thickness: float | None
+    frame_of_reference: str
+
+
+@dataclass(frozen=True, eq=False)
 class SourceImages:
     """The images of a series that an object is derived from.
 
-    images: K, in the order of k. geometry: the grid that `read_dicom` puts them on. orientation: (2, 3) unit LPS
-    directions in which columns and rows grow, or None without a place in the patient. header: of the first image,
-    mended, without pixels, functional groups and private elements. study, series: their UIDs. frame_of_reference:
-    None for images without a place. notes: what had to be made up.
+    images: K, in the order of k. geometry: the grid that `read_dicom` puts them on. plane: None for images without a
+    place in the patient. header: of the first image, mended, without pixels, functional groups and private elements.
+    study, series: their UIDs. notes: what had to be made up.
     """
 
     images: tuple[SourceImage, ...]
     geometry: VolumeGeometry
-    orientation: np.ndarray | None
+    plane: SourcePlane | None
     header: Dataset
     study: str
     series: str
-    frame_of_reference: str | None
     notes: tuple[str, ...] = ()
+
+    @property
+    def frame_of_reference(self) -> str | None:
+        """UID of the space in which the images lie; None without a place in the patient."""
+        return None if self.plane is None else self.plane.frame_of_reference
+
+    @property
+    def instances(self) -> tuple[tuple[str, str], ...]:
+        """(SOP class, SOP instance) of every file, each once, in the order of k."""
+        return tuple(dict.fromkeys((image.sop_class, image.sop_instance) for image in self.images))
+
+    @property
+    def derived_series_number(self) -> int:
+        """(0020,0011) of a series made from this one: 1000 and the source's, so that both are found together."""
+        number = whole_number(self.header, "SeriesNumber") or 0
+        return 1000 + number if 0 <= number < 10**6 else 1000
 
     def header_for(self, texts: Iterable[str] = ()) -> Dataset:
         """A copy of `header` whose (0008,0005) Specific Character Set holds these texts, too."""
@@ -206,30 +234,30 @@ def _described(found: VolumeGeometry, frames: list[ImageFrame], geometry: Volume
             parameter="source",
         )
     first = frames[0].header
+    notes: list[str] = []
     with quiet():
         images = tuple(_image(frame) for frame in frames)
-        placed = frames[0].position is not None and frames[0].orientation is not None
         header = _mended(read_dataset(first.source, first.name, stop_before_pixels=True))
-        notes = []
-        reference = next((uid for frame in frames if (uid := frame.value("FrameOfReferenceUID"))), None)
-        if placed and not reference:
-            reference = uid_from(first.series, "frame of reference")
-            notes.append(
-                f"The images have no {named('FrameOfReferenceUID')}, so one was made from the UID of their series."
-            )
         for keyword in ("StudyInstanceUID", "SeriesInstanceUID"):
             if not text(header, keyword):
                 raise _without(first.name, keyword)
-    return SourceImages(
-        images=images,
-        geometry=found,
-        orientation=frames[0].orientation if placed else None,
-        header=header,
-        study=str(header.StudyInstanceUID),
-        series=first.series,
-        frame_of_reference=reference if placed else None,
-        notes=tuple(notes),
-    )
+        plane = _plane(frames, notes)
+    return SourceImages(images, found, plane, header, str(header.StudyInstanceUID), first.series, tuple(notes))
+
+
+def _plane(frames: Sequence[ImageFrame], notes: list[str]) -> SourcePlane | None:
+    """How images lie in the patient, or None. notes: receives what had to be made up."""
+    first = frames[0]
+    orientation, thickness = first.numbers("ImageOrientationPatient", 6), first.numbers("SliceThickness")
+    if first.position is None or orientation is None or first.spacing is None:
+        return None
+    reference = next((uid for frame in frames if (uid := frame.value("FrameOfReferenceUID"))), None)
+    if reference is None:
+        reference = uid_from(first.header.series, "frame of reference")
+        notes.append(
+            f"The images have no {named('FrameOfReferenceUID')}, so one was made from the UID of their series."
+        )
+    return SourcePlane(orientation, first.spacing, thickness[0] if thickness else None, reference)
 
 
 def _image(frame: ImageFrame) -> SourceImage:

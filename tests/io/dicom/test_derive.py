@@ -48,7 +48,7 @@ def test_images_come_in_the_order_of_k_with_their_places(tmp_path, orientation):
     for k, image in enumerate(source.images):
         np.testing.assert_allclose(image.position, scan.affine[:3, 3] + k * scan.affine[:3, 2])
         assert (image.sop_class, image.frame) == (CTImageStorage, None)
-    np.testing.assert_array_equal(source.orientation, np.reshape(orientation, (2, 3)))
+    assert (source.plane.orientation, source.plane.spacing) == (orientation, (0.5, 0.75))
     assert len({image.sop_instance for image in source.images}) == 4
 
 
@@ -208,7 +208,7 @@ def test_an_image_without_place_has_no_frame_of_reference(tmp_path):
     )
     source = source_images(path, read_dicom(path).geometry)
     assert source.frame_of_reference is None
-    assert source.orientation is None
+    assert source.plane is None
     assert source.images[0].frame is None
 
 

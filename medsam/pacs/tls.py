@@ -40,3 +40,35 @@ def client_context(server: Server) -> ssl.SSLContext:
 def _check_file(server: Server, key: str, path: Path | None) -> None:
     if path is not None and not path.is_file():
         raise InputError(f"Server {server.name}: `{key}` names {path}, which is not there. Correct the settings file.")
+
+
+def tls_message(server: Server, where: str, reason: ssl.SSLError) -> str:
+    """What is wrong when TLS to a server fails, and which key of the settings file mends it."""
+    files = server.certificates
+    start = f"Server {server.name} ({where}): TLS failed. "
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        trusted = f"the authorities in {files.ca}" if files.ca else "the authorities this system trusts"
+        why = str(getattr(reason, "verify_message", "") or "it is not trusted")
+        return (
+            f"{start}Its certificate is refused, checked against {trusted}: {why}. If an authority of your own signed "
+            "it, name that authority's file by `ca`; nothing else makes the connection safe."
+        )
+    text = str(reason).lower()
+    if any(
+        word in text
+        for word in (
+            "certificate required",
+            "certificate_required",
+            "handshake failure",
+            "handshake_failure",
+            "bad certificate",
+            "bad_certificate",
+            "unknown ca",
+            "unknown_ca",
+        )
+    ):
+        shown = f"and does not accept {files.cert}" if files.cert else "and none is set"
+        return f"{start}It wants a client certificate, {shown}. Name one by `cert` and `key`."
+    if "wrong version number" in text or "wrong_version_number" in text or "record layer" in text:
+        return f"{start}It does not speak TLS there: is the port one without encryption?"
+    return f"{start}({reason.reason or type(reason).__name__})"

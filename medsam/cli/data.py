@@ -35,6 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     indexing.add_argument(
         "--threshold", type=float, metavar="N", help="label pictures are masks: what is brighter is inside (e.g. 127)"
     )
+    indexing.add_argument(
+        "--newest", action="store_true", help="DICOM: of a structure in several files of a series the newest alone"
+    )
+    indexing.add_argument(
+        "--all-series", action="store_true", help="DICOM: also localizers and pictures of screens without a label"
+    )
     indexing.add_argument("--force", action="store_true", help="overwrite --out when it holds something else")
 
     splitting = actions.add_parser("split", help="assign train, val and test by patient")
@@ -142,20 +148,23 @@ def _print_report(results: list[tuple[Path, Any]]) -> None:
 
 def _index(arguments: argparse.Namespace) -> None:
     from medsam.data.index import index_folder
+    from medsam.data.index_dicom import TreeOptions
     from medsam.data.manifest_json import write_manifest
 
     labels = None if arguments.labels is None else parse_labels(arguments.labels)
-    with progress_bars("Reading labels") as (progress,):
+    tree = TreeOptions(newest=arguments.newest, all_series=arguments.all_series)
+    with progress_bars("Reading headers and labels") as (progress,):
         found = index_folder(
             arguments.folder,
             name=arguments.name,
             modality=arguments.modality,
             labels=labels,
             threshold=arguments.threshold,
+            tree=tree,
             progress=progress,
         )
     for remark in found.remarks:
-        print(with_flags(remark, ("labels", "threshold"), arguments), file=sys.stderr)
+        print(with_flags(remark, ("labels", "threshold", "newest", "all_series"), arguments), file=sys.stderr)
     write_manifest(found.manifest, arguments.out, force=arguments.force)
     cases = found.manifest.cases
     labelled = sum(case.label is not None for case in cases)

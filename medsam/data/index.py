@@ -9,32 +9,31 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 import stat
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
-from medsam.data.label_contents import LabelContents, read_contents
-from medsam.data.manifest import Case, Label, Manifest, Split
+from medsam.data.index_dicom import TreeOptions, add_dicom
+from medsam.data.label_contents import LabelContents
+from medsam.data.listing import Listing, clean_text
+from medsam.data.manifest import Label, Manifest
 from medsam.data.manifest_json import parse_manifest
 from medsam.data.pairs import Pair, pair_files
 from medsam.data.patients import assign, namesake_remarks
+from medsam.data.remarks import MOST
 from medsam.data.words import modality_code, split_of_folder
 from medsam.errors import InputError
-from medsam.io.dicom.tree import TreeSeries, list_tree
+from medsam.io.dicom.tree import list_tree
 from medsam.io.formats import FORMATS
 from medsam.io.load import load_volume
 from medsam.io.npz import npz_names
-from medsam.io.structure_names import plain_name
 from medsam.progress import ProgressCallback
 
 # .hdr and .img go with one another, and neither says alone what it is
 # of a NIfTI in two files neither is taken for a scan
 _SUFFIXES = tuple(suffix for one in FORMATS for suffix in one.suffixes if suffix not in (".hdr", ".img"))
-# remarks of one kind that are listed in full
-_MOST = 10
 
 
 @dataclass(frozen=True)
@@ -52,13 +51,15 @@ def index_folder(
     modality: str | None = None,
     labels: Mapping[str, int] | None = None,
     threshold: float | None = None,
+    tree: TreeOptions | None = None,
     progress: ProgressCallback | None = None,
 ) -> IndexResult:
     """Look through `folder` and list its cases.
 
     A DICOM tree gives one case a series, its patient a number in order of first appearance: names and numbers of
     patients are compared, never written. labels: structure -> value; without it, the values found in the label
-    maps are named label_1, label_2, ... threshold: label pictures are masks of what is brighter.
+    maps are named label_1, label_2, ... threshold: label pictures are masks of what is brighter. tree: of DICOM.
+    progress: called with (done, in all), first for the files of a DICOM tree, then for scans and their label files.
     A folder with a Decathlon or nnU-Net dataset.json is read as that says.
     Raises InputError when the folder is none, or holds no scan.
     """
@@ -68,10 +69,10 @@ def index_folder(
     modality = modality and (modality_code(modality) or modality)
     if (folder / "dataset.json").is_file():
         return _of_foreign(folder / "dataset.json", name, modality, labels)
-    found = _Index(name or _text(folder.resolve().name), modality, dict(labels or {}), threshold)
+    found = Listing(name or clean_text(folder.resolve().name), modality, dict(labels or {}), threshold)
     if labels and len(labels) == 1:
         found.unnamed = next(iter(labels))
-    _add_scans(found, folder, progress)
+    _add_scans(found, folder, tree or TreeOptions(), progress)
     if labels is None:
         _name_values(found)
     else:
@@ -84,16 +85,17 @@ def index_folder(
     return IndexResult(_manifest(found), tuple(found.remarks))
 
 
-def _add_scans(found: _Index, folder: Path, progress: ProgressCallback | None) -> None:
-    tree = list_tree(folder)
+def _add_scans(found: Listing, folder: Path, options: TreeOptions, progress: ProgressCallback | None) -> None:
+    tree = list_tree(folder, key=options.key, progress=progress)
     found.remarks += [f"{sentence} It is left out" for sentence in tree.refused]
-    _add_dicom(found, folder, tree.series)
-    _add_files(found, folder, {path for one in tree.series for path in one.files}, progress)
+    add_dicom(found, folder, tree, options)
+    # what is left out is DICOM all the same
+    _add_files(found, folder, {path for one in tree.series for path in one.files} | set(tree.copies), progress)
     if not found.cases:
         raise InputError(f"{folder} holds no scan that can be read ({'; '.join(found.remarks) or 'no file fits'}).")
 
 
-def _manifest(found: _Index) -> Manifest:
+def _manifest(found: Listing) -> Manifest:
     modalities = {case.modality for case in found.cases}
     labels: dict[str, int] = {}
     for case in found.cases:
@@ -122,163 +124,10 @@ def _of_foreign(path: Path, name: str | None, modality: str | None, labels: Mapp
     return IndexResult(manifest, ("dataset.json is there and was read as it is.", *assigned.remarks))
 
 
-@dataclass
-class _Index:
-    name: str
-    modality: str | None
-    labels: dict[str, int]
-    threshold: float | None = None
-    unnamed: str = "mask"  # a structure of which neither a name nor a number says what it is
-    cases: list[Case] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
-    contents: dict[Path, LabelContents | InputError] = field(default_factory=dict)
-    _taken: set[str] = field(default_factory=set)
-
-    def structure(self, name: str) -> str:
-        """A structure that comes by name, as it was first met; it gets a number."""
-        known = next((other for other in self.labels if plain_name(other) == plain_name(name)), name)
-        self.labels.setdefault(known, 1 + max(self.labels.values(), default=0))
-        return known
-
-    def look(self, path: Path) -> LabelContents:
-        """What a label file holds; opened once. Raises InputError."""
-        if path not in self.contents:
-            try:
-                self.contents[path] = read_contents(path, self.threshold)
-            except InputError as error:
-                self.contents[path] = error
-        held = self.contents[path]
-        if isinstance(held, InputError):
-            raise held
-        return held
-
-    def add(
-        self,
-        path: Path,
-        image: Path,
-        label: Label | None,
-        *,
-        patient: str | None = None,
-        split: Split | None = None,
-        modality: str | None = None,
-        series: str | None = None,
-    ) -> None:
-        """path: relative; it becomes the id."""
-        base = re.sub(r'[\s\\/:*?"<>|]+', "_", _text(path.as_posix())).strip("._") or "case"
-        name, count = base, 1
-        while name.casefold() in self._taken:
-            count += 1
-            name = f"{base}_{count}"
-        self._taken.add(name.casefold())
-        case = Case(
-            id=name,
-            patient=patient or name,
-            image=image,
-            label=label,
-            split=split,
-            modality=self.modality or modality,
-            window=None,
-            spacing_mm=None,
-            labels=self.labels,
-            dataset=self.name,
-            series=series,
-            patient_stated=patient is not None,
-        )
-        self.cases.append(case)
-
-
-def _text(name: str) -> str:
-    """A name that any file and screen takes, of one with bytes that are no UTF-8."""
-    return re.sub("[\udc80-\udcff]", "_", name)
-
-
-# -- DICOM --------------------------------------------------------------------------------------------------
-
-
-def _add_dicom(found: _Index, folder: Path, series: Sequence[TreeSeries]) -> None:
-    scans = [one for one in series if one.kind == "image"]
-    drawn: dict[int, list[TreeSeries]] = defaultdict(list)
-    for one in series:
-        if one.kind == "image":
-            continue
-        owner = _owner(one, scans)
-        if owner is None:
-            found.remarks.append(
-                f"{one.files[0].relative_to(folder)} ({one.kind.upper()}) fits no series, or several; left out"
-            )
-        else:
-            drawn[id(owner)].append(one)
-    width = max(3, len(str(max((one.patient for one in scans), default=0))))
-    numbers: dict[int, int] = defaultdict(int)
-    below: dict[Path, set[int]] = defaultdict(set)  # folder -> the series in it and below it
-    for scan in scans:
-        for spot in {path.parent for path in scan.files}:
-            for around in (spot, *spot.parents):
-                below[around].add(id(scan))
-    for scan in scans:
-        image = _common(scan.files)
-        shared = len(below[image]) > 1
-        if len(scan.files) == 1 and shared:
-            image, shared = scan.files[0], False
-        patient = f"p{scan.patient:0{width}d}"
-        numbers[scan.patient] += 1
-        # folder names may hold a patient's name, so ids are made of numbers
-        path = Path(f"{patient}_{(scan.modality or 'scan').lower()}_{numbers[scan.patient]:02d}")
-        label = _drawn_label(found, drawn[id(scan)], folder)
-        series_uid = scan.uid if shared else None
-        found.add(path, image, label, patient=patient, modality=scan.modality, series=series_uid)
-
-
-def _owner(label: TreeSeries, scans: Sequence[TreeSeries]) -> TreeSeries | None:
-    """The scan a SEG or RTSTRUCT was drawn on: the one it names; else of its frame of reference; else its neighbour."""
-    named = [scan for scan in scans if scan.uid and scan.uid in label.refers_to]
-    candidates = named or _related(label, scans)
-    if len(candidates) > 1:
-        depths = [len(_common([scan.files[0], label.files[0]]).parts) for scan in candidates]
-        candidates = [scan for scan, depth in zip(candidates, depths, strict=True) if depth == max(depths)]
-    return candidates[0] if len(candidates) == 1 else None
-
-
-def _related(label: TreeSeries, scans: Sequence[TreeSeries]) -> list[TreeSeries]:
-    """The scans of its patient; where some are of its frame of reference, or of its study, only those."""
-    scans = [scan for scan in scans if scan.patient == label.patient]
-    if label.frame_of_reference:
-        scans = [scan for scan in scans if scan.frame_of_reference == label.frame_of_reference] or scans
-    if len(scans) > 1:
-        scans = [scan for scan in scans if scan.study == label.study] or scans
-    return scans
-
-
-def _drawn_label(found: _Index, drawn: Sequence[TreeSeries], folder: Path) -> Label | None:
-    """The SEG and RTSTRUCT of a series; several files of one structure are joined."""
-    if not drawn:
-        return None
-    masks: dict[str, tuple[Path, ...]] = {}
-    for one in drawn:
-        for structure in one.structures:
-            name = found.structure(structure)
-            masks[name] = (*masks.get(name, ()), one.files[0])
-    if len(drawn) == 1:
-        return drawn[0].files[0]
-    for name, files in masks.items():
-        if len(files) > 1:
-            listed = ", ".join(str(path.relative_to(folder)) for path in files)
-            found.remarks.append(f"the structure {name!r} is joined from {len(files)} files of one series: {listed}")
-    return masks
-
-
-def _common(paths: Sequence[Path]) -> Path:
-    """The deepest folder that holds all files."""
-    shared = paths[0].parent
-    while not all(path.is_relative_to(shared) for path in paths):
-        shared = shared.parent
-    return shared
-
-
 # -- files by name ------------------------------------------------------------------------------------------
 
 
-def _add_files(found: _Index, folder: Path, dicom: set[Path], progress: ProgressCallback | None = None) -> None:
+def _add_files(found: Listing, folder: Path, dicom: set[Path], progress: ProgressCallback | None = None) -> None:
     paths = {path.relative_to(folder): path for path in _walk(found, folder, dicom)}
 
     paired = pair_files(paths, lambda relative: _is_mask(found, folder / relative))
@@ -292,9 +141,9 @@ def _add_files(found: _Index, folder: Path, dicom: set[Path], progress: Progress
         if progress:
             progress(number + 1, len(paired.pairs))
     for what, sentences in (("cannot be used as a label", unread), ("holds several label maps", several)):
-        found.remarks += sentences[:_MOST]
-        if len(sentences) > _MOST:
-            found.remarks.append(f"and {len(sentences) - _MOST} more of which each {what}")
+        found.remarks += sentences[:MOST]
+        if len(sentences) > MOST:
+            found.remarks.append(f"and {len(sentences) - MOST} more of which each {what}")
     if unread and found.threshold is None:
         found.remarks.append("for pictures that are masks of one structure pass `threshold`, e.g. 127")
     if wrong_grid:
@@ -302,7 +151,7 @@ def _add_files(found: _Index, folder: Path, dicom: set[Path], progress: Progress
         found.remarks.append(f"not paired, because their sizes differ: {some}")
 
 
-def _is_mask(found: _Index, path: Path) -> bool:
+def _is_mask(found: Listing, path: Path) -> bool:
     """Whether a file whose name does not say what it is holds a label."""
     try:
         return found.look(path).looks_like_label
@@ -310,7 +159,7 @@ def _is_mask(found: _Index, path: Path) -> bool:
         return False
 
 
-def _add_pair(found: _Index, folder: Path, pair: Pair, unread: list[str], several: list[str]) -> None:
+def _add_pair(found: Listing, folder: Path, pair: Pair, unread: list[str], several: list[str]) -> None:
     """A case; several, where a scan has several label maps of many structures."""
     image = folder / pair.image
     split = next((part for part in map(split_of_folder, pair.image.parts[:-1]) if part), None)
@@ -323,7 +172,7 @@ def _add_pair(found: _Index, folder: Path, pair: Pair, unread: list[str], severa
 
 
 def _labels_of(
-    found: _Index, pair: Pair, by_name: Mapping[str, Sequence[Path]], unread: list[str], several: list[str]
+    found: Listing, pair: Pair, by_name: Mapping[str, Sequence[Path]], unread: list[str], several: list[str]
 ) -> list[tuple[Path, Label]]:
     """(id as a path, label) of each case that a scan makes: its masks together, and each of its label maps."""
     maps = {name: paths for name, paths in by_name.items() if not all(found.look(path).binary for path in paths)}
@@ -341,14 +190,14 @@ def _labels_of(
     return labels
 
 
-def _mask_label(found: _Index, masks: Mapping[str, tuple[Path, ...]]) -> Label:
+def _mask_label(found: Listing, masks: Mapping[str, tuple[Path, ...]]) -> Label:
     """The label of a scan that has masks of one structure each: one file without a name, or files by name."""
     if list(masks) == [""] and len(masks[""]) == 1:
         return masks[""][0]
-    return {found.structure(_text(name) or found.unnamed): paths for name, paths in masks.items()}
+    return {found.structure(clean_text(name) or found.unnamed): paths for name, paths in masks.items()}
 
 
-def _readable(found: _Index, folder: Path, pair: Pair, unread: list[str]) -> dict[str, list[Path]]:
+def _readable(found: Listing, folder: Path, pair: Pair, unread: list[str]) -> dict[str, list[Path]]:
     """Structure by its file's name -> the files; those that cannot be read get a sentence in `unread`."""
     image = folder / pair.image
     labels = [(folder / drawn.path, drawn.structure) for drawn in pair.labels]
@@ -382,7 +231,7 @@ def _shape(path: Path) -> tuple[int, ...] | None:
         return None  # `check` reports it
 
 
-def _walk(found: _Index, folder: Path, dicom: set[Path]) -> Iterator[Path]:
+def _walk(found: Listing, folder: Path, dicom: set[Path]) -> Iterator[Path]:
     """Files that may be scans or labels, in order of their names; others of such names get a remark."""
     odd: list[str] = []
 
@@ -400,9 +249,9 @@ def _walk(found: _Index, folder: Path, dicom: set[Path]) -> Iterator[Path]:
                 odd.append(f"{path.relative_to(folder)} {problem}")
             else:
                 yield path
-    found.remarks += [f"{sentence}; left out" for sentence in odd[:_MOST]]
-    if len(odd) > _MOST:
-        found.remarks.append(f"and {len(odd) - _MOST} more files like these")
+    found.remarks += [f"{sentence}; left out" for sentence in odd[:MOST]]
+    if len(odd) > MOST:
+        found.remarks.append(f"and {len(odd) - MOST} more files like these")
 
 
 def _problem(path: Path) -> str | None:
@@ -430,7 +279,7 @@ def _arrays(path: Path) -> set[str]:
 # -- what the numbers mean ----------------------------------------------------------------------------------
 
 
-def _name_values(found: _Index) -> None:
+def _name_values(found: Listing) -> None:
     """Name the values of label maps, and the one structure of masks."""
     contents = _label_files(found)
     masks = _mask_pictures(contents)
@@ -468,7 +317,7 @@ def _mask_pictures(contents: Mapping[int, LabelContents]) -> set[int]:
     return set() if len(masks) == empty < len(contents) else masks
 
 
-def _use_names(found: _Index, labels: Mapping[str, int]) -> None:
+def _use_names(found: Listing, labels: Mapping[str, int]) -> None:
     """With one label named, pictures that are masks and hold other numbers are masks of it."""
     structures = {name: value for name, value in labels.items() if value != 0}
     lost = []
@@ -486,7 +335,7 @@ def _use_names(found: _Index, labels: Mapping[str, int]) -> None:
         )
 
 
-def _label_files(found: _Index) -> dict[int, LabelContents]:
+def _label_files(found: Listing) -> dict[int, LabelContents]:
     """Place of a case -> what its label file holds; without masks by name, and files that bring their own names."""
     return {
         number: found.look(case.label)

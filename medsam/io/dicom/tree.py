@@ -1,47 +1,57 @@
-"""What lies in a folder of DICOM files: scans, SEG and RTSTRUCT, and which belong together.
+"""What lies in a folder of DICOM files: scans, SEG and RTSTRUCT, and whose they are.
 
-Patients are distinguished by (0010,0020) Patient ID and (0010,0010) Patient's Name, which are compared and forgotten:
-what leaves this module is a number in order of first appearance.
+Patients are distinguished by (0010,0020) Patient ID with (0010,0021) Issuer of Patient ID, else by (0010,0010)
+Patient's Name, which are compared and forgotten: what leaves this module is a number in order of first appearance, and
+a keyed digest where a key is given. One person under two numbers is not guessed, with one exception: the same image is
+of the same person, so series that share instances are.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from pydicom import Dataset
 
-from medsam.errors import InputError
+from medsam.errors import InputError, counted
+from medsam.io.dicom.label_header import LABEL_KEYWORDS, LabelHeader, is_label, structures_of
 from medsam.io.dicom.read import files_below, is_dicom, read_dataset
-from medsam.io.dicom.rtstruct import RTSTRUCT_CLASSES, regions_of
-from medsam.io.dicom.seg import SEG_CLASSES, segments_of
-from medsam.io.dicom.tags import known_non_scan, sequence_items, sop_class, text
+from medsam.io.dicom.seg import SEG_CLASSES
+from medsam.io.dicom.source import Source, same_bytes
+from medsam.io.dicom.tags import known_non_scan, sop_class, text
+from medsam.progress import ProgressCallback
 
 Kind = Literal["image", "seg", "rtstruct", "other"]
+# an image that is no scan of its own: a scout, on which slices are planned, or a picture of a screen
+Sort = Literal["scan", "localizer", "capture"]
 
 _WANTED = [
     "SOPClassUID",
+    "SOPInstanceUID",
+    "ImageType",
     "Modality",
     "StudyInstanceUID",
     "SeriesInstanceUID",
     "SeriesNumber",
     "FrameOfReferenceUID",
     "PatientID",
+    "IssuerOfPatientID",
     "PatientName",
+    "PatientBirthDate",
     "Rows",
     "NumberOfFrames",
-    "ReferencedSeriesSequence",
-    "ReferencedFrameOfReferenceSequence",
-    "SegmentationType",
-    "PixelPaddingValue",
-    "SegmentSequence",
-    "StructureSetROISequence",
+    *LABEL_KEYWORDS,
 ]
-
+_THREADS, _BLOCK = 8, 256
+# Secondary Capture Image Storage, and those of several frames
+_CAPTURES = "1.2.840.10008.5.1.4.1.1.7"
 
 # what takes the place of a name when a scan is made anonymous
 _PLACEHOLDERS = frozenset(
@@ -52,13 +62,13 @@ _PLACEHOLDERS = frozenset(
 )
 
 
-@dataclass
+@dataclass(eq=False)
 class TreeSeries:
     """One series: a scan, a SEG or an RTSTRUCT.
 
     kind: what it is. uid: (0020,000E). patient: 1, 2, ... in order of first appearance. study: 1, 2, ... likewise.
-    files: of a scan its images; a SEG or RTSTRUCT is one file and one entry each. modality: DICOM code or None.
-    structures: segment or region names. refers_to: (0020,000E) of the scans it says it was drawn on.
+    files: of a scan its images, without copies; a SEG or RTSTRUCT is one file and one entry each. modality: DICOM
+    code or None. instances: (0008,0018) -> file. sort: of images, what they are. header: of a SEG or RTSTRUCT.
     """
 
     kind: Kind
@@ -68,12 +78,20 @@ class TreeSeries:
     modality: str | None
     frame_of_reference: str | None
     files: list[Path] = field(default_factory=list)
-    structures: list[str] = field(default_factory=list)
-    refers_to: set[str] = field(default_factory=set)
+    instances: dict[str, Path] = field(default_factory=dict)
+    sort: Sort = "scan"
+    header: LabelHeader | None = None
 
     @property
     def folder(self) -> Path:
         return self.files[0].parent
+
+    @property
+    def drawn(self) -> LabelHeader:
+        """The header of a SEG or RTSTRUCT."""
+        if self.header is None:
+            raise ValueError("a series of images has no header of a label")
+        return self.header
 
 
 def dicom_kind(path: Path) -> Kind | None:
@@ -90,7 +108,7 @@ def structure_names(path: Path) -> list[str]:
     dataset = _header(path, path.name)
     if dataset is None or _kind(dataset) not in ("seg", "rtstruct"):
         raise InputError(f"{path.name} is neither a DICOM SEG nor an RTSTRUCT.")
-    return _structures(dataset, path.name)
+    return structures_of(dataset, path.name)
 
 
 def patient_digest(path: Path) -> str | None:
@@ -109,53 +127,216 @@ def patient_digest(path: Path) -> str | None:
 
 @dataclass(frozen=True)
 class Tree:
-    """series: in order of file names. refused: a sentence for every DICOM file that is damaged."""
+    """series: in order of file names. refused: a sentence for every DICOM file that is damaged.
+
+    notes: sentences on copies, and on whose scans they are. copies: files that are in no series, as they are in one
+    already. pseudonyms: of each patient, where a key was given.
+    """
 
     series: tuple[TreeSeries, ...]
     refused: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    copies: tuple[Path, ...] = ()
+    pseudonyms: Mapping[int, str] = field(default_factory=dict)
 
 
-def list_tree(folder: Path) -> Tree:
+def list_tree(folder: Path, *, key: bytes | None = None, progress: ProgressCallback | None = None) -> Tree:
     """Every series below `folder`. Files that are not DICOM and hidden ones are ignored.
 
+    key: makes a pseudonym of each patient that is the same in every folder; without it nobody can make one.
+    progress: called with (files read, files in all).
     Raises InputError when a folder cannot be read; a file that cannot is among the refused.
     """
-    patients: dict[str, int] = {}
-    studies: dict[str, int] = {}
-    series: dict[object, TreeSeries] = {}
-    refused: list[str] = []
-    for path in files_below(folder):
-        name = path.relative_to(folder).as_posix()
-        structures: list[str] = []
-        refers_to: set[str] = set()
+    listing = _Listing(folder)
+    files = files_below(folder)
+    # threads wait for a disk that is far away; a block at a time, so that few headers are in memory
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for start in range(0, len(files), _BLOCK):
+            block = files[start : start + _BLOCK]
+            for path, dataset in zip(block, pool.map(listing.read, block), strict=True):
+                listing.add(path, dataset)
+            if progress:
+                progress(start + len(block), len(files))
+    return listing.result(key)
+
+
+class _Listing:
+    """The series of a folder, a file at a time. Only what tells series and patients apart is kept of a header."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.series: dict[object, TreeSeries] = {}
+        self.people: list[_Person] = []  # of each series, in the same order
+        self.refused: list[str] = []
+        self.copies: list[tuple[Path, Path]] = []
+        self.births: dict[_Person, set[str]] = defaultdict(set)
+        self._studies: dict[str, int] = {}
+
+    def read(self, path: Path) -> Dataset | InputError | None:
+        """The header of a DICOM file, or what is wrong with it; in any thread."""
         try:
-            dataset = _header(path, name)
+            return _header(path, path.relative_to(self.folder).as_posix())
+        except InputError as error:
+            return error
+
+    def add(self, path: Path, dataset: Dataset | InputError | None) -> None:
+        """dataset: of `read`."""
+        try:
+            if isinstance(dataset, InputError):
+                raise dataset
             kind = "other" if dataset is None else _kind(dataset)
             if dataset is None or kind == "other":
-                continue
-            if kind != "image":
-                structures, refers_to = _structures(dataset, name), set(_referenced(dataset, name))
+                return
+            name = path.relative_to(self.folder).as_posix()
+            self._add(path, dataset, kind, LabelHeader.of(dataset, name) if kind != "image" else None)
         except InputError as error:
-            refused.append(str(error))
-            continue
+            self.refused.append(str(error))
+
+    def _add(self, path: Path, dataset: Dataset, kind: Kind, header: LabelHeader | None) -> None:
         study = text(dataset, "StudyInstanceUID") or str(path.parent)
-        key = _digest(_stated_person(dataset) or study)
+        person = _person(dataset) or _Person(study=_digest(study))
+        if birth := text(dataset, "PatientBirthDate"):
+            self.births[person].add(_digest(birth))
         uid = text(dataset, "SeriesInstanceUID") or ""
-        found = series.get((key, uid)) if kind == "image" else None
-        if found is None:
+        instance = text(dataset, "SOPInstanceUID") or ""
+        key: object = (person, uid) if kind == "image" else (person, kind, instance or path)
+        found = self.series.get(key)
+        if found is not None and self._is_copy(path, found.instances.get(instance)):
+            return
+        if found is None or kind != "image":
             found = TreeSeries(
                 kind=kind,
                 uid=uid,
-                patient=patients.setdefault(key, len(patients) + 1),
-                study=studies.setdefault(study, len(studies) + 1),
+                patient=0,
+                study=self._studies.setdefault(study, len(self._studies) + 1),
                 modality=text(dataset, "Modality"),
                 frame_of_reference=text(dataset, "FrameOfReferenceUID"),
-                structures=structures,
-                refers_to=refers_to,
+                sort=_sort(dataset),
+                header=header,
             )
-            series[(key, uid) if kind == "image" else path] = found
+            # two labels of one instance UID and unequal content stay two
+            self.series[path if key in self.series else key] = found
+            self.people.append(person)
+        elif _sort(dataset) == "scan":
+            found.sort = "scan"  # a series that starts with a scout
         found.files.append(path)
-    return Tree(tuple(series.values()), tuple(refused))
+        if instance:
+            found.instances.setdefault(instance, path)
+
+    def _is_copy(self, path: Path, first: Path | None) -> bool:
+        if first is None or not same_bytes(Source(str(first), first), Source(str(path), path)):
+            return False
+        self.copies.append((first, path))
+        return True
+
+    def result(self, key: bytes | None) -> Tree:
+        series = list(self.series.values())
+        people = _joined(self.people, series)
+        numbers: dict[_Person, int] = {}
+        for one, person in zip(series, people, strict=True):
+            one.patient = numbers.setdefault(person, len(numbers) + 1)
+        notes = [*self._copied(), *self._doubts(series)]
+        pseudonyms = {} if key is None else {number: person.pseudonym(key) for person, number in numbers.items()}
+        copies = tuple(copy for _, copy in self.copies)
+        return Tree(tuple(series), tuple(self.refused), tuple(notes), copies, pseudonyms)
+
+    def _copied(self) -> list[str]:
+        if not self.copies:
+            return []
+        first, copy = (path.relative_to(self.folder).as_posix() for path in self.copies[0])
+        what = counted(len(self.copies), "file is a copy of another one", "files are copies of others")
+        return [f"{what}, byte by byte, and counted once, e.g. {copy} of {first}"]
+
+    def _doubts(self, series: Sequence[TreeSeries]) -> Iterator[str]:
+        """What should be looked at about whose scans these are; no name, number or date is in it."""
+        by_person: dict[_Person, list[TreeSeries]] = defaultdict(list)
+        by_uid: dict[str, dict[_Person, TreeSeries]] = defaultdict(dict)
+        for one, person in zip(series, self.people, strict=True):
+            by_person[person].append(one)
+            if one.kind == "image" and one.uid:
+                by_uid[one.uid].setdefault(person, one)
+        nameless = sum(len(those) for person, those in by_person.items() if person.study)
+        if nameless:
+            yield (
+                f"{counted(nameless, 'series', 'series')} without (0010,0020) Patient ID and (0010,0010) Patient's "
+                "Name: each study counts as a patient of its own"
+            )
+        doubtful = [person for person, births in self.births.items() if len(births) > 1 and person.number]
+        if doubtful:
+            yield (
+                f"{counted(len(doubtful), 'patient has', 'patients have')} several (0010,0030) Patient's Birth Date "
+                f"under one (0010,0020) Patient ID, e.g. in {self._name(by_person[doubtful[0]][0])}: counted as one "
+                "patient each; two people whom two sites gave one number are told apart by (0010,0021) Issuer of "
+                "Patient ID"
+            )
+        twice = [list(those.values()) for those in by_uid.values() if len(those) > 1]
+        if twice:
+            yield (
+                f"{counted(len(twice), 'series is', 'series are')} there under several (0010,0020) Patient IDs, e.g. "
+                f"{' and '.join(map(self._name, twice[0][:2]))}: those that share images count as one patient"
+            )
+
+    def _name(self, one: TreeSeries) -> str:
+        return one.files[0].relative_to(self.folder).as_posix()
+
+
+@dataclass(frozen=True)
+class _Person:
+    """Who a file says it is of: digests of the ID and its issuer, else of the name, else of the study; "" without."""
+
+    number: str = ""
+    issuer: str = ""
+    name: str = ""
+    study: str = ""
+
+    def pseudonym(self, key: bytes) -> str:
+        whose = "\0".join((self.number, self.issuer, self.name, self.study)).encode()
+        return hmac.new(key, whose, hashlib.sha256).hexdigest()[:16]
+
+
+def _person(dataset: Dataset) -> _Person | None:
+    number = _identity(dataset, "PatientID")
+    if number:
+        issuer = text(dataset, "IssuerOfPatientID")
+        return _Person(_digest(number), _digest(issuer) if issuer else "")
+    name = _identity(dataset, "PatientName")
+    return _Person(name=_digest(name)) if name else None
+
+
+def _joined(people: Sequence[_Person], series: Sequence[TreeSeries]) -> list[_Person]:
+    """Of each series its patient, the same for what is of one person: a number with its only issuer and the same
+    number without, and series that share an instance.
+    """
+    issuers: dict[str, set[str]] = defaultdict(set)
+    for person in people:
+        if person.number and person.issuer:
+            issuers[person.number].add(person.issuer)
+    first: dict[_Person, _Person] = {}
+    for person in people:
+        of_number = issuers.get(person.number, set())
+        alone = person.number and not person.issuer and len(of_number) == 1
+        first[person] = _Person(person.number, next(iter(of_number))) if alone else person
+    first |= {person: person for person in first.values() if person not in first}
+
+    def root(person: _Person) -> _Person:
+        while first[person] != person:
+            person = first[person]
+        return person
+
+    owner: dict[str, _Person] = {}
+    for one, person in zip(series, people, strict=True):
+        for instance in one.instances if one.kind == "image" else ():
+            other = root(owner.setdefault(instance, person))
+            first[root(person)] = other
+    return [root(person) for person in people]
+
+
+def _sort(dataset: Dataset) -> Sort:
+    """What images are by (0008,0008) Image Type and their SOP class."""
+    if {"LOCALIZER", "SCOUT"} & set(re.findall("[A-Z]+", (text(dataset, "ImageType") or "").upper())):
+        return "localizer"
+    uid = sop_class(dataset)
+    return "capture" if uid == _CAPTURES or uid.startswith(f"{_CAPTURES}.") else "scan"
 
 
 def _header(path: Path, name: str) -> Dataset | None:
@@ -167,13 +348,15 @@ def _header(path: Path, name: str) -> Dataset | None:
 
 def _stated_person(dataset: Dataset) -> str | None:
     """(0010,0020) Patient ID, else (0010,0010) Patient's Name, unless it is a placeholder."""
-    for keyword in ("PatientID", "PatientName"):
-        who = text(dataset, keyword)
-        if who and re.sub(r"[\W\d_]+", "", who).casefold() not in _PLACEHOLDERS:
-            return who
-        if who and re.sub(r"[^\W\d_]+", "", who).strip("0-_ ^."):  # ANON0012 is one of several
-            return who
-    return None
+    return _identity(dataset, "PatientID") or _identity(dataset, "PatientName")
+
+
+def _identity(dataset: Dataset, keyword: str) -> str | None:
+    who = text(dataset, keyword)
+    if who and re.sub(r"[\W\d_]+", "", who).casefold() not in _PLACEHOLDERS:
+        return who
+    # ANON0012 is one of several
+    return who if who and re.sub(r"[^\W\d_]+", "", who).strip("0-_ ^.") else None
 
 
 def _digest(who: str) -> str:
@@ -181,26 +364,6 @@ def _digest(who: str) -> str:
 
 
 def _kind(dataset: Dataset) -> Kind:
-    uid = sop_class(dataset)
-    if uid in SEG_CLASSES:
-        return "seg"
-    if uid in RTSTRUCT_CLASSES:
-        return "rtstruct"
+    if is_label(dataset):
+        return "seg" if sop_class(dataset) in SEG_CLASSES else "rtstruct"
     return "image" if "Rows" in dataset and not known_non_scan(dataset) else "other"
-
-
-def _structures(dataset: Dataset, name: str) -> list[str]:
-    if _kind(dataset) == "seg":
-        return list(dict.fromkeys(segment.structure for segment in segments_of(dataset, name)))
-    return list(dict.fromkeys(structure for _, structure in regions_of(dataset, name)))
-
-
-def _referenced(dataset: Dataset, name: str) -> Iterator[str]:
-    for item in sequence_items(dataset, "ReferencedSeriesSequence", name):
-        if uid := text(item, "SeriesInstanceUID"):
-            yield uid
-    for frame in sequence_items(dataset, "ReferencedFrameOfReferenceSequence", name):
-        for study in sequence_items(frame, "RTReferencedStudySequence", name):
-            for item in sequence_items(study, "RTReferencedSeriesSequence", name):
-                if uid := text(item, "SeriesInstanceUID"):
-                    yield uid

@@ -1,0 +1,39 @@
+"""Names of structures: one spelling, their DICOM codes and colours, and the tolerance each is allowed.
+
+`names` brings spellings together, `structures` knows codes (on the `table` beside it), `tolerances` millimetres.
+"""
+
+from __future__ import annotations
+
+from medsam.labels.names import canonical_name
+from medsam.labels.structures import (
+    CATEGORIES,
+    SIDES,
+    UNKNOWN_CATEGORY,
+    UNKNOWN_TYPE,
+    Code,
+    Structure,
+    rt_type,
+    structure,
+    structure_of_code,
+    structures,
+)
+from medsam.labels.tolerances import DEFAULT_TOLERANCE_MM, Tolerance, tolerance, tolerance_mm
+
+__all__ = [
+    "CATEGORIES",
+    "DEFAULT_TOLERANCE_MM",
+    "SIDES",
+    "UNKNOWN_CATEGORY",
+    "UNKNOWN_TYPE",
+    "Code",
+    "Structure",
+    "Tolerance",
+    "canonical_name",
+    "rt_type",
+    "structure",
+    "structure_of_code",
+    "structures",
+    "tolerance",
+    "tolerance_mm",
+]

@@ -36,6 +36,7 @@ _HOMES = {
     "VolumeGeometry": "medsam.geometry",
     "load_labels": "medsam.io.labels",
     "load_model": "medsam.models.build",
+    "load_prompts": "medsam.prompts.files",
     "load_volume": "medsam.io.load",
     "read_dicom": "medsam.io.dicom.series",
     "read_prompts": "medsam.prompts.parse",

@@ -18,6 +18,7 @@ from medsam.io.labels import load_labels as load_labels
 from medsam.io.load import load_volume as load_volume
 from medsam.io.save import save_labels as save_labels
 from medsam.models.build import load_model as load_model
+from medsam.prompts.files import load_prompts as load_prompts
 from medsam.prompts.parse import read_prompts as read_prompts
 from medsam.prompts.parse import write_prompts as write_prompts
 from medsam.prompts.prompt import Prompt as Prompt
@@ -45,6 +46,7 @@ __all__ = [
     "VolumeGeometry",
     "load_labels",
     "load_model",
+    "load_prompts",
     "load_volume",
     "read_dicom",
     "read_prompts",

@@ -376,6 +376,11 @@ class LabelMasks(Mapping[str, np.ndarray]):
         self.voxels = dict(voxels)
         self.notes = tuple(notes)
 
+    @property
+    def numbers(self) -> dict[str, int]:
+        """Name -> value in the label map."""
+        return dict(self._names)
+
     def __getitem__(self, name: str) -> np.ndarray:
         return self._array == self._names[name]
 

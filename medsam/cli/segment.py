@@ -18,8 +18,6 @@ from medsam.errors import InputError, PromptError, printable
 from medsam.progress import progress_bars
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from medsam.geometry import Axis
     from medsam.inference.predictor import Predictor
     from medsam.inference.segmentation import Segmentation
@@ -39,8 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         action="append",
         default=[],
-        metavar="FILE.json",
-        help="many prompts in a file; see docs/prompts.md; repeat for more",
+        metavar="FILE",
+        help="prompts in a file: JSON; measurements (DICOM GSPS, SR); masks (SEG, RTSTRUCT, NIfTI, ...); see "
+        "docs/prompts.md; repeat for more",
     )
     parser.add_argument("--propagate", action="store_true", help="follow every label through the volume, both ways")
     parser.add_argument(
@@ -161,7 +160,7 @@ def _typed_prompts(arguments: argparse.Namespace) -> list[Prompt]:
     if not prompts and not arguments.prompts:
         raise PromptError(
             "There is nothing to segment: give --box [S:]X0,Y0,X1,Y1[=LABEL], --point [S:]X,Y[+|-][=LABEL] or "
-            "--prompts FILE.json."
+            "--prompts FILE."
         )
     return prompts
 
@@ -201,27 +200,23 @@ def _read_files(
 ) -> tuple[list[Prompt], Axis | None]:
     """The prompts of all --prompts files, and the one axis that they and --axis agree on.
 
-    inputs, notes: receive the files that were read, and what the user should know of the masks among them.
+    inputs, notes: receive the files that were read, and what the user should know of the reading.
     Raises PromptError when two axes contradict each other.
     """
-    from medsam.prompts.parse import read_prompts
-
-    def rough_mask(path: Path) -> np.ndarray:
-        from medsam.io.labels import read_mask
-
-        inputs.append(path)
-        return read_mask(path, scan.geometry, frame_of_reference=scan.uids.get("frame_of_reference"), notes=notes)
+    from medsam.prompts.files import read_prompt_file
 
     prompts: list[Prompt] = []
     axis, stated = arguments.axis, f"--axis {arguments.axis}"
-    for file in arguments.prompts:
-        inputs.append(file)
-        more, file_axis = read_prompts(file, rough_mask)
+    for path in arguments.prompts:
+        file = read_prompt_file(path, scan, axis)
+        inputs += file.read
+        more, remarks = file.as_prompts()
         prompts += more
-        if axis and file_axis and axis != file_axis:
-            raise PromptError(f"{stated} contradicts the axis {file_axis!r} of {file.name}.")
-        if file_axis and not axis:
-            axis, stated = file_axis, f"The axis {file_axis!r} of {file.name}"
+        notes += remarks
+        if axis and file.axis and axis != file.axis:
+            raise PromptError(f"{stated} contradicts the axis {file.axis!r} of {path.name}.")
+        if file.axis and not axis:
+            axis, stated = file.axis, f"The axis {file.axis!r} of {path.name}"
     return prompts, axis
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from medsam.errors import InputError
 from medsam.io.formats import PICTURE
 from medsam.io.label_picture import read_label_picture
-from medsam.io.labels import label_kind, structures_in
+from medsam.io.labels import label_kind, structures_in, values_in
 
 # a file whose name does not say what it is holds a label where it has no more numbers than this
 _FEW = 64
@@ -46,10 +46,9 @@ def read_contents(path: Path, threshold: float | None) -> LabelContents:
     Raises InputError for what is neither a mask nor a label map.
     """
     if not PICTURE.names(path):
-        held = structures_in(path)
         if label_kind(path) == "segments":
-            return LabelContents(names=tuple(sorted(held)))
-        return LabelContents(frozenset(int(value) for value in held))
+            return LabelContents(names=tuple(sorted(structures_in(path))))
+        return LabelContents(frozenset(values_in(path)))
     drawn = read_label_picture(path)
     if threshold is not None:
         return LabelContents(threshold=threshold)

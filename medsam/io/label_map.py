@@ -17,6 +17,8 @@ from medsam.io import picture
 from medsam.io.label_picture import LabelPicture
 from medsam.io.load import load_volume
 from medsam.io.npz import npz_names, read_npz_arrays
+from medsam.io.sidecar import names_beside
+from medsam.io.structure_names import structure_of_each, united
 from medsam.masks import LabelMasks
 from medsam.volume import Volume
 
@@ -111,13 +113,14 @@ def label_masks(
     threshold: float | None,
     notes: Sequence[str],
 ) -> LabelMasks:
-    """The structures of a label map. threshold: of a picture that looks like a mask of one structure.
+    """The structures of a label map. names: None takes those that lie beside it, and numbers without.
 
+    threshold: of a picture that looks like a mask of one structure.
     Raises UnknownLabel for values that are neither named nor to be ignored.
     """
-    counts = value_counts(array)
     if names is None:
-        names = {str(value): value for value in counts if value != 0}
+        return _named_masks(array, names_beside(path), notes)
+    counts = value_counts(array)
     known = {0, *names.values()}
     unknown = [] if isinstance(ignore, str) else [value for value in counts if value not in known | set(ignore)]
     if unknown:
@@ -133,6 +136,25 @@ def label_masks(
             f"{listed(f'{value} {name}' for name, value in names.items())}. {hint}"
         )
     return LabelMasks(array, names, {name: counts.get(value, 0) for name, value in names.items()}, notes)
+
+
+def _named_masks(array: np.ndarray, beside: Mapping[int, str], notes: Sequence[str]) -> LabelMasks:
+    """The structures of a label map under the names that lie beside it; a value without one is named by its number.
+
+    Values of one name are one structure (see `structure_names`). Each of the names is in the answer.
+    """
+    counts = value_counts(array)
+    called = {**beside, **{value: str(value) for value in counts if value != 0 and value not in beside}}
+    structures = dict(zip(called, structure_of_each(called.values()), strict=True))
+    names: dict[str, int] = {}
+    voxels: dict[str, int] = {}
+    for value, structure in structures.items():
+        first = names.setdefault(structure, value)
+        voxels[structure] = voxels.get(structure, 0) + counts.get(value, 0)
+        if first != value and counts.get(value):
+            array = np.where(array == value, array.dtype.type(first), array)
+    united_notes = [note for some in united(structures.values(), "labels").values() for note in some]
+    return LabelMasks(array, names, voxels, [*notes, *united_notes])
 
 
 def only_structure(path: Path, names: Mapping[str, int] | None) -> str:

@@ -35,6 +35,7 @@ from medsam.io.label_map import (
 )
 from medsam.io.label_picture import read_label_picture
 from medsam.io.named_labels import names_match, names_of, read_named, segment_masks, select
+from medsam.io.sidecar import names_beside
 from medsam.masks import LabelMasks, PackedMasks
 from medsam.volume import Volume
 
@@ -56,8 +57,9 @@ def load_labels(
     """Structures of a label file as bool (K, J, I) on the grid of `geometry`.
 
     names: structure -> value in a label map; 0 is background whatever it is called. Each of them is in the answer,
-        all False where the file does not hold it. None: every value becomes a structure named by its number, and
-        a picture with no small numbers in it (a mask of 0 and 255, or a JPEG) becomes "mask".
+        all False where the file does not hold it. None: every value becomes a structure, named as the file beside it
+        says (see `sidecar`), else by its number, and a picture with no small numbers in it (a mask of 0 and 255, or
+        a JPEG) becomes "mask".
     frame_of_reference: of the scan; refuses a SEG or RTSTRUCT in another one.
     threshold: the file is a mask of the one structure in `names`: voxels (of a picture, the brightest channel)
         above it are inside. For masks in colour or JPEG.
@@ -177,8 +179,15 @@ def structures_in(
         return _above(path, voxels.volume.array, voxels.threshold, names)
     counts = value_counts(whole_numbers(path, voxels.volume)[0])
     if names is None:
-        return {str(value) for value in counts if value != 0}
+        beside = names_beside(path)
+        return {beside.get(value, str(value)) for value in counts if value != 0}
     return {name for name, value in names.items() if value != 0 and counts.get(value)}
+
+
+def values_in(path: str | Path) -> set[int]:
+    """The values of a label map but 0, whatever they are called. Raises InputError for other files."""
+    path = Path(path)
+    return value_counts(whole_numbers(path, read_map(path))[0]).keys() - {0}
 
 
 def label_kind(path: Path) -> Literal["map", "segments", "seg", "rtstruct"]:

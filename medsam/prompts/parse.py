@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from medsam.errors import InputError, PromptError
 from medsam.files import write_text
 from medsam.geometry import AXES, Axis
 from medsam.io.files import read_json
+from medsam.io.save import check_target
+from medsam.prompts.masks import chosen, mask_prompts
 from medsam.prompts.prompt import DEFAULT_LABEL, Prompt, as_prompts
 
 _BOX = re.compile(r"^(?:(?P<slice>-?\d{1,9}):)?(?P<corners>[^=:]+)(?:=(?P<label>.*))?$")
@@ -56,44 +59,110 @@ def parse_point(text: str) -> Prompt:
     return Prompt(label, slice=index, points=(point,))
 
 
-def read_prompts(path: Path, load_mask: Callable[[Path], np.ndarray] | None = None) -> tuple[list[Prompt], Axis | None]:
+def read_prompts(
+    path: Path,
+    load_mask: Callable[[Path], np.ndarray] | None = None,
+    load_masks: Callable[[Path], Mapping[str, np.ndarray]] | None = None,
+    *,
+    shape: tuple[int, int, int] | None = None,
+) -> tuple[list[Prompt], Axis | None]:
     """A prompts file (JSON): `{"axis": "k", "prompts": [{"label", "slice", "box", "box3d", "points", "mask"}, ...]}`.
 
     "points" are [x, y, 1 or 0]; "mask" is a file, its path relative to the prompts file, or a mask as `write_prompts`
-    writes it.
+    writes it. Of a file with several structures "structure" names one; "structures", a list of names or "all", makes
+    a prompt of each, labelled by its name.
     load_mask: reads such a file as bool (K, J, I) on the grid of the scan; called once a file. Without it
-        the name of one is refused.
+        the name of one is refused. load_masks: reads its structures by name, likewise.
+    shape: (K, J, I) of the scan; a mask written inline that cannot fit it is refused before memory is taken for it.
     Returns the prompts and the axis, None when the file leaves it open. Raises PromptError naming the entry, and
     InputError naming it when its mask cannot be read.
     """
+    path = Path(path)
     try:
-        document = read_json(Path(path))
+        document = read_json(path)
     except InputError as error:
-        raise PromptError(f"The prompts file {Path(path).name} cannot be read: {error}") from error
+        raise PromptError(f"The prompts file {path.name} cannot be read: {error}") from error
     if not isinstance(document, dict) or not isinstance(document.get("prompts"), list):
-        raise PromptError(f'The prompts file {Path(path).name} needs {{"axis": "k", "prompts": [...]}}.')
+        raise PromptError(f'The prompts file {path.name} needs {{"axis": "k", "prompts": [...]}}.')
     unknown = document.keys() - {"axis", "prompts"}
     if unknown:
-        raise PromptError(f"The prompts file {Path(path).name} has unknown keys: {', '.join(sorted(unknown))[:200]}.")
+        raise PromptError(f"The prompts file {path.name} has unknown keys: {', '.join(sorted(unknown))[:200]}.")
     axis = document.get("axis")
     if axis is not None and axis not in AXES:
-        raise PromptError(f"The axis in {Path(path).name} is {str(axis)[:60]}; it is one of i, j, k.")
-    loaded: dict[Path, np.ndarray] = {}
-
-    def mask_of(name: str) -> np.ndarray:
-        file = Path(path).parent / name
-        if file not in loaded:
-            loaded[file] = load_mask(file)  # type: ignore[misc]
-        return loaded[file]
-
+        raise PromptError(f"The axis in {path.name} is {str(axis)[:60]}; it is one of i, j, k.")
+    mask_of, masks_of = _once_a_file(path.parent, load_mask), _once_a_file(path.parent, load_masks)
     prompts = []
     for number, entry in enumerate(document["prompts"]):
         try:
-            prompts.append(Prompt.from_dict(entry, None if load_mask is None else mask_of))
+            for part, load in _each_structure(entry, mask_of, masks_of):
+                prompts.append(Prompt.from_dict(part, load, shape))
         except (PromptError, InputError) as error:
             kind = PromptError if isinstance(error, PromptError) else InputError
-            raise kind(f"Prompt {number} of {Path(path).name}: {error}") from error
+            raise kind(f"Prompt {number} of {path.name}: {error}") from error
     return prompts, axis
+
+
+Loaded = TypeVar("Loaded")
+
+
+def _once_a_file(folder: Path, load: Callable[[Path], Loaded] | None) -> Callable[[str], Loaded] | None:
+    """`load` by the name of a file in `folder`, called once for each."""
+    loaded: dict[Path, Loaded] = {}
+
+    def by_name(name: str) -> Loaded:
+        file = folder / name
+        if file not in loaded:
+            loaded[file] = load(file)  # type: ignore[misc]
+        return loaded[file]
+
+    return None if load is None else by_name
+
+
+MaskByName = Callable[[str], np.ndarray]
+
+
+def _each_structure(
+    entry: Any, mask_of: MaskByName | None, masks_of: Callable[[str], Mapping[str, np.ndarray]] | None
+) -> Iterator[tuple[Any, MaskByName | None]]:
+    """An entry, or one for each structure that it asks of a file, and what reads the mask of it."""
+    if not (isinstance(entry, dict) and entry.keys() & {"structure", "structures"}):
+        yield entry, mask_of
+        return
+    name, wanted = _asked(entry)
+    if masks_of is None:
+        raise PromptError('"mask" names a file, and masks in files are not read here; give a box or points.')
+    masks, file = masks_of(name), Path(name).name
+    if wanted is None:
+        wanted = [prompt.label for prompt in mask_prompts(masks, file, [])]
+    rest = {key: value for key, value in entry.items() if key not in ("structure", "structures")}
+    for theirs, label in chosen(masks, wanted, file).items():
+        yield {"label": label, **rest}, partial(_mask_in, masks, theirs)
+
+
+def _mask_in(masks: Mapping[str, np.ndarray], structure: str, name: str) -> np.ndarray:
+    """One of the masks; the name of their file is known already."""
+    return masks[structure]
+
+
+def _asked(entry: Mapping[str, Any]) -> tuple[str, list[str] | None]:
+    """The file in "mask", and which of its structures are asked for; None for all. PromptError for anything else."""
+    name = entry.get("mask")
+    if "structure" in entry and "structures" in entry:
+        raise PromptError('it has both "structure", for one of them, and "structures", for several.')
+    if not (isinstance(name, str) and name.strip()):
+        raise PromptError('"structure" and "structures" say which ones of the file in "mask" are meant.')
+    if "structure" in entry:
+        if not isinstance(entry["structure"], str):
+            raise PromptError(f'"structure" is {str(entry["structure"])[:100]}, not a name.')
+        return name, [entry["structure"]]
+    wanted = entry["structures"]
+    if entry.keys() - {"mask", "slice", "structures"}:
+        raise PromptError('"structures" are labelled by their names, and go with "mask" and "slice" alone.')
+    if wanted == "all":
+        return name, None
+    if not (isinstance(wanted, list) and wanted and all(isinstance(one, str) for one in wanted)):
+        raise PromptError(f'"structures" is {str(wanted)[:100]}, not "all" or a list of names.')
+    return name, wanted
 
 
 def prompts_document(prompts: Prompt | Iterable[Prompt], axis: Axis | None = None) -> dict[str, Any]:
@@ -116,9 +185,15 @@ def write_prompts(
     """Write a prompts file, which `read_prompts` and `medsam segment --prompts` read as these prompts on that axis.
 
     Masks are written inline. force: also over a file that holds something else, as a person may have edited it.
-    Raises PromptError when there are no prompts or such a file is in the way, OSError when it cannot be written.
+    Raises PromptError when there are no prompts or such a file is in the way, InputError when it cannot be written.
     """
     path, text = Path(path), prompts_text(prompts, axis)
-    if not force and path.exists() and path.read_bytes() != text.encode():
-        raise PromptError(f"{path} is there already and holds something else. Name another, or allow to overwrite it.")
-    write_text(path, text)
+    check_target(path)
+    try:
+        if not force and path.exists() and path.read_bytes() != text.encode():
+            raise PromptError(
+                f"{path} is there already and holds something else. Name another, or allow to overwrite it."
+            )
+        write_text(path, text)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}.") from error

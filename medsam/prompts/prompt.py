@@ -128,10 +128,16 @@ class Prompt:
         return entry
 
     @classmethod
-    def from_dict(cls, entry: Any, load_mask: Callable[[str], np.ndarray] | None = None) -> Prompt:
+    def from_dict(
+        cls,
+        entry: Any,
+        load_mask: Callable[[str], np.ndarray] | None = None,
+        shape: tuple[int, int, int] | None = None,
+    ) -> Prompt:
         """An entry of a prompts file as JSON gives it (docs/prompts.md); the inverse of `to_dict`.
 
         load_mask: gives the mask that a name of a file stands for; without it such a "mask" is refused.
+        shape: (K, J, I) of the scan, which an inline mask has to fit.
         Raises PromptError naming the key, and what `load_mask` raises.
         """
         if not isinstance(entry, dict):
@@ -156,7 +162,7 @@ class Prompt:
             slice=index,
             box3d=_numbers(entry, "box3d", 6),
             points=tuple(points or ()),
-            mask=_stated_mask(entry.get("mask"), load_mask),
+            mask=_stated_mask(entry.get("mask"), load_mask, shape),
         )
 
 
@@ -234,10 +240,20 @@ def _plain(number: float) -> float:
     return int(number) if number.is_integer() and abs(number) < 2**53 else number
 
 
-def _stated_mask(value: Any, load_mask: Callable[[str], np.ndarray] | None) -> np.ndarray | None:
+def _stated_mask(
+    value: Any, load_mask: Callable[[str], np.ndarray] | None, shape: tuple[int, int, int] | None
+) -> np.ndarray | None:
     if value is None:
         return None
     if isinstance(value, dict):
+        size = value.get("size")
+        # some bytes of run lengths may stand for a gigabyte
+        fitting = None if shape is None else [list(shape), *(list(shape[:n] + shape[n + 1 :]) for n in range(3))]
+        if fitting is not None and size not in fitting:
+            raise PromptError(
+                f'"mask" has the size {str(size)[:60]}, and the scan has the shape {list(shape or ())} (K, J, I). '
+                "Draw it on the grid of the scan, or resample it."
+            )
         try:
             return CompactMask.from_dict(value).to_array()
         except InputError as error:

@@ -310,3 +310,10 @@ def test_a_prompts_file_that_is_there_is_overwritten_only_by_force(tmp_path):
 def test_a_mask_that_is_written_wrongly_is_told(mask, message):
     with pytest.raises(PromptError, match=message):
         Prompt.from_dict({"mask": mask})
+
+
+def test_prompts_cannot_be_written_to_a_folder_or_beside_none(tmp_path):
+    with pytest.raises(InputError, match="is a folder. Name a file"):
+        write_prompts(tmp_path, Prompt("a", box=(1, 2, 3, 4)))
+    with pytest.raises(InputError, match="does not exist"):
+        write_prompts(tmp_path / "none" / "p.json", Prompt("a", box=(1, 2, 3, 4)))

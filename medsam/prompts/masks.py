@@ -1,0 +1,64 @@
+"""Label files as prompts: each structure of a mask, a SEG or an RTSTRUCT is a rough mask by its own name."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from medsam.errors import PromptError
+from medsam.io.label_map import listed
+from medsam.io.labels import load_labels, notes_on
+from medsam.io.structure_names import plain_name
+from medsam.masks import LabelMasks
+from medsam.prompts.prompt import Prompt
+from medsam.volume import Volume
+
+
+def load_masks(path: Path, scan: Volume, notes: list[str]) -> Mapping[str, np.ndarray]:
+    """Every structure of a label file on the grid of `scan`, bool (K, J, I) by name, see `load_labels`.
+
+    notes: receives what the user should know of how it was read. Raises InputError.
+    """
+    masks = load_labels(path, scan.geometry, frame_of_reference=scan.uids.get("frame_of_reference"))
+    notes += notes_on(masks)
+    return masks
+
+
+def chosen(masks: Mapping[str, np.ndarray], wanted: Collection[str], file: str) -> dict[str, str]:
+    """Name in the file -> as it is wanted, in the order of `wanted`; names match but for case, spaces, "-" and "_".
+
+    Raises PromptError naming what the file, `file` in messages, does not hold.
+    """
+    theirs = {plain_name(name): name for name in masks}
+    if missing := [name for name in wanted if plain_name(name) not in theirs]:
+        raise PromptError(f"{file} holds no {listed(map(repr, missing))}; it holds {listed(masks) or 'nothing'}.")
+    return {theirs[plain_name(name)]: name for name in wanted}
+
+
+def mask_prompts(masks: Mapping[str, np.ndarray], file: str, notes: list[str]) -> list[Prompt]:
+    """A prompt of each structure that is not empty; notes: receives the names of those that are.
+
+    Raises PromptError where all are empty. file: for messages.
+    """
+    empty = [name for name in masks if not voxels_of(masks, name)]
+    prompts = [Prompt(name, mask=masks[name]) for name in masks if name not in empty]
+    if not prompts:
+        raise PromptError(f"{file} marks nothing on the scan: each of its structures ({listed(masks)}) is empty.")
+    if empty:
+        notes.append(f"{file}: nothing of {listed(empty)} lies on the scan.")
+    return prompts
+
+
+def voxels_of(masks: Mapping[str, np.ndarray], name: str) -> int:
+    """How many voxels a structure has, without making its mask where that is known."""
+    counts = getattr(masks, "voxels", None)
+    return int(counts[name]) if counts is not None else int(np.count_nonzero(masks[name]))
+
+
+def ids_of(masks: Mapping[str, np.ndarray]) -> dict[int, str]:
+    """Label id -> name: of a label map its own numbers, else 1, 2, ... in the order of the file."""
+    if isinstance(masks, LabelMasks):
+        return {value: name for name, value in masks.numbers.items()}
+    return dict(enumerate(masks, start=1))

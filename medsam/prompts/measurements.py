@@ -1,0 +1,353 @@
+"""Measurements of a PACS as prompts: what a radiologist drew on a slice becomes a box, clicks, or both.
+
+    points               clicks inside
+    a line               RECIST's longest diameter: the square box of that diameter round its middle
+    two lines            its longest and shortest axis: the box of the ellipse with these axes, and of their four ends
+    outline, circle, ellipse   its box
+    ellipsoid            its box through the volume
+
+Which of these gives the better masks is measured in docs/prompts.md. Each measurement is an object of its own, by its
+own label; what one object has on several slices stays one.
+
+Letters: x, y edges of a slice's stored pixels; N points.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from medsam.errors import PromptError, counted
+from medsam.geometry import AXES, Axis, SlicePlane, VolumeGeometry
+from medsam.io.dicom.measurements.common import Measurement, Measurements, Shape
+from medsam.prompts.prompt import Box, Point, Prompt
+
+# (SOP Instance UID, frame or None) -> k of a scan
+Instances = Mapping[tuple[str, int | None], int]
+
+# How far a shape in mm may stray from a slice, in slices, and still lie in it.
+_FLAT = 0.5 + 1e-3
+# Two lines are axes of one thing when they cross at more than this (RECIST and WHO want a right angle).
+_LEAST_DEGREES = 60.0
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A shape on a slice. points: (N, 2) edges. spacing: (x, y) mm of a pixel."""
+
+    kind: str
+    points: np.ndarray
+    axis: str | None = None
+
+
+@dataclass
+class _Left:
+    """What could not be used: reason -> how many."""
+
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def add(self, one: str, several: str) -> None:
+        self.counts[one, several] += 1
+
+
+def measured_prompts(
+    found: Measurements,
+    geometry: VolumeGeometry,
+    instances: Instances | None,
+    *,
+    frame_of_reference: str | None = None,
+    axis: Axis | None = None,
+    file: str = "The file",
+    notes: list[str] | None = None,
+) -> tuple[list[Prompt], Axis]:
+    """The prompts of all measurements that lie on a scan, and the slice axis they lie across.
+
+    instances: which k each image of the scan is, None for one whose images are not known (no DICOM): measurements in
+    pixels of an image then have no place. axis: the only one that may be; default: that of most of them.
+    file: its name, for messages. notes: receives what was left out.
+    Raises PromptError when nothing can be used, saying what there is.
+    """
+    left = _Left()
+    across = axis or _usual_axis(found, geometry)
+    prompts: list[Prompt] = []
+    items = [part for item in found.items for part in _parted(item, geometry)]
+    for label, measurement in zip(_labels(items), items, strict=True):
+        by_slice: dict[int, list[Placed]] = {}
+        for shape in measurement.shapes:
+            if shape.kind == "ellipsoid":
+                prompts += _through(shape, label, geometry, frame_of_reference, left)
+                continue
+            for index, placed in _on_slices(shape, geometry, across, instances, frame_of_reference, left):
+                by_slice.setdefault(index, []).append(placed)
+        plane = geometry.plane(across)
+        for index, shapes in sorted(by_slice.items()):
+            prompts += _prompts_on(shapes, label, index, plane, left)
+    unused = [*found.unused, *(counted(number, *words) for words, number in left.counts.items())]
+    if not prompts:
+        raise PromptError(_nothing(file, unused, found, instances))
+    if notes is not None and unused:
+        notes.append(f"{file}, left out: {'; '.join(unused)}.")
+    return prompts, across
+
+
+def _nothing(file: str, unused: Sequence[str], found: Measurements, instances: Instances | None) -> str:
+    cited = {shape.image.uid for item in found.items for shape in item.shapes if shape.image is not None}
+    missing = cited - {uid for uid, _ in instances} if instances is not None else set[str]()
+    if cited and instances is None:
+        return (
+            f"{file} measures on images that it names by (0008,1155) Referenced SOP Instance UID, and this scan is no "
+            "DICOM series that says which images it has. Pass the DICOM series."
+        )
+    if missing and len(missing) == len(cited):
+        return (
+            f"{file} measures on other images: {len(missing)} of the {counted(len(cited), 'image')} that it names by "
+            "(0008,1155) Referenced SOP Instance UID are not in the scan. Pass the series that was measured."
+        )
+    return f"{file} holds nothing that can be a prompt on this scan: {'; '.join(unused)}."
+
+
+# -- where a shape lies -------------------------------------------------------------------------------------
+
+
+def _usual_axis(found: Measurements, geometry: VolumeGeometry) -> Axis:
+    """k for what was drawn on images, which are stacked along it; else that along which most shapes in mm are flat."""
+    votes: Counter[Axis] = Counter()
+    for item in found.items:
+        for shape in item.shapes:
+            if shape.image is not None:
+                votes["k"] += 1
+            elif shape.kind not in ("ellipsoid", "points"):
+                votes.update(_flat_along(geometry.to_voxel(shape.points), geometry)[:1])
+    return votes.most_common(1)[0][0] if votes else geometry.plane().axis
+
+
+def _flat_along(voxels: np.ndarray, geometry: VolumeGeometry) -> list[Axis]:
+    """The axes (N, 3) positions stray little along, the acquired one first."""
+    strays = np.ptp(voxels, axis=0)
+    acquired = geometry.acquired_axis
+    return sorted((a for n, a in enumerate(AXES) if strays[n] <= 2 * _FLAT), key=lambda a: (a != acquired, a != "k"))
+
+
+def _on_slices(
+    shape: Shape,
+    geometry: VolumeGeometry,
+    axis: Axis,
+    instances: Instances | None,
+    frame_of_reference: str | None,
+    left: _Left,
+) -> list[tuple[int, Placed]]:
+    """A shape as it lies on each slice it meets; more than one slice only for points in mm."""
+    if shape.image is not None:
+        index = _slice_of_image(shape, instances)
+        if index is None:
+            left.add("shape lies on an image that is not in the scan", "shapes lie on images that are not in the scan")
+            return []
+        if axis != "k":
+            left.add("shape lies across another axis", "shapes lie across another axis")
+            return []
+        return [(index, Placed(shape.kind, shape.points, shape.axis))]
+    if not geometry.calibrated or _elsewhere(shape, frame_of_reference):
+        left.add("shape lies in another frame of reference", "shapes lie in another frame of reference")
+        return []
+    voxels = geometry.to_voxel(shape.points)
+    number = AXES.index(axis)
+    flat = [voxels[n : n + 1] for n in range(len(voxels))] if shape.kind == "points" else [voxels]
+    found = []
+    for part in flat:
+        low, high = part[:, number].min(), part[:, number].max()
+        index = math.floor((low + high) / 2 + 0.5)
+        if high - low > 2 * _FLAT:
+            left.add("shape lies across another axis", "shapes lie across another axis")
+        elif not 0 <= index < geometry.plane(axis).count:
+            left.add("shape lies beyond the scan", "shapes lie beyond the scan")
+        else:
+            # an index names a pixel's centre, an edge counts from its border
+            found.append((index, Placed(shape.kind, np.delete(part, number, axis=1) + 0.5, shape.axis)))
+    return found
+
+
+def _slice_of_image(shape: Shape, instances: Instances | None) -> int | None:
+    """k of the image a shape was drawn on; None when it is not of the scan, or is several of it."""
+    image = shape.image
+    if image is None or instances is None:
+        return None
+    if image.frames:
+        # one frame of a file of one, which needs not count it
+        return instances.get((image.uid, image.frames[0]), instances.get((image.uid, None)))
+    of_file = [k for (uid, _), k in instances.items() if uid == image.uid]
+    return of_file[0] if len(of_file) == 1 else None
+
+
+def _elsewhere(shape: Shape, frame_of_reference: str | None) -> bool:
+    return bool(frame_of_reference and shape.frame_of_reference and frame_of_reference != shape.frame_of_reference)
+
+
+def _through(
+    shape: Shape, label: str, geometry: VolumeGeometry, frame_of_reference: str | None, left: _Left
+) -> list[Prompt]:
+    """The box through the volume of an ellipsoid."""
+    if not geometry.calibrated or _elsewhere(shape, frame_of_reference):
+        left.add("shape lies in another frame of reference", "shapes lie in another frame of reference")
+        return []
+    centre, *ends = geometry.to_voxel(shape.points)
+    half = np.sqrt(sum((end - centre) ** 2 for end in ends))
+    size = np.array(geometry.shape[::-1], dtype=float)
+    low, high = np.clip(centre - half + 0.5, 0, size), np.clip(centre + half + 0.5, 0, size)
+    # every axis must meet the middle of a voxel, or it meets no slice
+    if (np.floor(high + 0.5) <= np.ceil(low - 0.5) + 0.0).any() or (high - low <= 0).any():
+        left.add("shape lies beyond the scan", "shapes lie beyond the scan")
+        return []
+    return [Prompt(label, box3d=(*low.tolist(), *high.tolist()))]
+
+
+# -- what it asks for ---------------------------------------------------------------------------------------
+
+
+def _prompts_on(shapes: Sequence[Placed], label: str, index: int, plane: SlicePlane, left: _Left) -> list[Prompt]:
+    """What is said of one object on one slice: its boxes, and clicks."""
+    prompts = []
+    for box in _boxes(shapes, np.array(plane.spacing_mm[::-1])):
+        if (inside := _within(box, plane)) is None:
+            left.add("shape lies beyond its image", "shapes lie beyond their images")
+        else:
+            prompts.append(Prompt(label, box=inside, slice=index))
+    points: list[Point] = []
+    rows, columns = plane.shape
+    for shape in shapes:
+        if shape.kind == "open":
+            left.add("open line or angle encloses nothing", "open lines and angles enclose nothing")
+        for x, y in (shape.points - 0.5).tolist() if shape.kind == "points" else ():
+            if -0.5 <= x <= columns - 0.5 and -0.5 <= y <= rows - 0.5:
+                points.append((x, y, 1))
+            else:
+                left.add("point lies beyond its image", "points lie beyond their images")
+    if points and len(prompts) == 1:
+        return [replace(prompts[0], points=tuple(points))]
+    return [*prompts, *([Prompt(label, slice=index, points=tuple(points))] if points else [])]
+
+
+def _boxes(shapes: Sequence[Placed], spacing: np.ndarray) -> list[Box]:
+    """A box for each thing that was drawn round or measured. What is drawn round one counts for more than its axes."""
+    areas = [area_box(shape, spacing) for shape in shapes if shape.kind in ("outline", "circle", "ellipse")]
+    if areas:
+        return areas
+    return [
+        line_box(pair[0].points, spacing) if len(pair) == 1 else axes_box(pair[0].points, pair[1].points)
+        for pair in pairs([shape for shape in shapes if shape.kind == "line"], spacing)
+    ]
+
+
+def pairs(lines: Sequence[Placed], spacing: np.ndarray) -> list[list[Placed]]:
+    """Lines that are the two axes of one thing together, the longer first; others alone.
+
+    They are when the file says so, or when they cross at about a right angle.
+    """
+    waiting, found = list(lines), []
+    while waiting:
+        first = waiting.pop(0)
+        other = next((line for line in waiting if _axes_of_one(first, line, spacing)), None)
+        if other is None:
+            found.append([first])
+            continue
+        waiting.remove(other)
+        found.append(sorted([first, other], key=lambda line: -_length_mm(line.points, spacing)))
+    return found
+
+
+def _axes_of_one(one: Placed, other: Placed, spacing: np.ndarray) -> bool:
+    if one.axis and other.axis:
+        return one.axis != other.axis
+    (a0, a1), (b0, b1) = one.points * spacing, other.points * spacing
+    along, across = a1 - a0, b1 - b0
+    cosine = abs(along @ across) / (np.linalg.norm(along) * np.linalg.norm(across))
+    if cosine > math.cos(math.radians(_LEAST_DEGREES)):
+        return False
+    # each line has its ends on both sides of the other, or on it
+    return all(
+        _side(start, way, first) * _side(start, way, last) <= 1e-6
+        for start, way, first, last in ((a0, along, b0, b1), (b0, across, a0, a1))
+    )
+
+
+def _side(start: np.ndarray, way: np.ndarray, point: np.ndarray) -> float:
+    """On which side of a line a point lies, by sign."""
+    offset = point - start
+    return float(way[0] * offset[1] - way[1] * offset[0])
+
+
+def _length_mm(line: np.ndarray, spacing: np.ndarray) -> float:
+    return float(np.linalg.norm((line[1] - line[0]) * spacing))
+
+
+def line_box(line: np.ndarray, spacing: np.ndarray) -> Box:
+    """The square in mm, as pixel edges, whose side is the length of a line, round its middle.
+
+    An object is nowhere wider than its longest diameter, so this box holds the most of it that can be known.
+    line: (2, 2) edges. spacing: (x, y) mm of a pixel.
+    """
+    half = _length_mm(line, spacing) / 2 / spacing
+    return _box(line.mean(axis=0) - half, line.mean(axis=0) + half)
+
+
+def axes_box(long: np.ndarray, short: np.ndarray) -> Box:
+    """The box of two axes, (2, 2) edges each: of their ends, and of the ellipse with these axes."""
+    centre = long.mean(axis=0)
+    half = np.sqrt(((long[1] - long[0]) / 2) ** 2 + ((short[1] - short[0]) / 2) ** 2)
+    ends = np.concatenate([long, short])
+    return _box(np.minimum(ends.min(axis=0), centre - half), np.maximum(ends.max(axis=0), centre + half))
+
+
+def area_box(shape: Placed, spacing: np.ndarray) -> Box:
+    """The box of an outline, a circle (round in mm) or an ellipse."""
+    points = shape.points
+    if shape.kind == "outline":
+        return _box(points.min(axis=0), points.max(axis=0))
+    if shape.kind == "circle":
+        half = np.linalg.norm((points[1] - points[0]) * spacing) / spacing
+    else:
+        half = np.sqrt(((points[1:] - points[0]) ** 2).sum(axis=0))
+    return _box(points[0] - half, points[0] + half)
+
+
+def _box(low: np.ndarray, high: np.ndarray) -> Box:
+    (x0, y0), (x1, y1) = low.tolist(), high.tolist()
+    return x0, y0, x1, y1
+
+
+def _within(box: Box, plane: SlicePlane) -> Box | None:
+    """The part of a box on its slice, of a pixel at least; None where there is none."""
+    rows, columns = plane.shape
+    low, high = np.array(box[:2]), np.array(box[2:])
+    middle, least = (low + high) / 2, np.maximum((high - low) / 2, 0.5)
+    size = np.array([columns, rows], dtype=float)
+    low, high = np.clip(middle - least, 0, size), np.clip(middle + least, 0, size)
+    return None if (high - low <= 0).any() else _box(low, high)
+
+
+def _parted(item: Measurement, geometry: VolumeGeometry) -> list[Measurement]:
+    """Lines on an image that nothing holds together, each for itself, but for those that are axes of one thing."""
+    loose = all(shape.kind == "line" and shape.image is not None and shape.axis is None for shape in item.shapes)
+    if item.label is not None or not loose:
+        return [item]
+    spacing = np.array(geometry.plane("k").spacing_mm[::-1])
+    lines = {id(placed := Placed("line", shape.points)): (placed, shape) for shape in item.shapes}
+    found = pairs([placed for placed, _ in lines.values()], spacing)
+    return [Measurement(None, tuple(lines[id(placed)][1] for placed in pair)) for pair in found]
+
+
+# -- what it is called --------------------------------------------------------------------------------------
+
+
+def _labels(items: Sequence[Measurement]) -> list[str]:
+    """A label for each: its own, told apart by a number where several have one; "measurement" without one."""
+    stated = [item.label or "measurement" for item in items]
+    several, seen = Counter(stated), Counter[str]()
+    labels = []
+    for label in stated:
+        seen[label] += 1
+        labels.append(label if several[label] == 1 else f"{label} {seen[label]}")
+    return labels

@@ -122,7 +122,7 @@ def _report(arguments: argparse.Namespace, found: Everything, loaded: float, out
 def _checked_out(arguments: argparse.Namespace, scan: Volume) -> Path:
     """Where the masks go. Raises InputError when any of the outputs cannot be written, or would overwrite an input."""
     from medsam.io.sa1b import check_masks_target
-    from medsam.io.save import check_preview, check_writable, sidecar
+    from medsam.io.save import check_preview, check_writable, written_to
 
     out: Path = arguments.out or _default_out(scan, arguments.scan)
     if arguments.out is None and out.exists():
@@ -132,7 +132,7 @@ def _checked_out(arguments: argparse.Namespace, scan: Volume) -> Path:
     if arguments.labels is not None:
         check_writable(arguments.labels, scan.geometry.shape[0], [*inputs, out])
     if arguments.preview is not None:
-        written = [] if arguments.labels is None else [arguments.labels, sidecar(arguments.labels)]
+        written = [] if arguments.labels is None else written_to(arguments.labels)
         check_preview(arguments.preview, [*inputs, out, *written])
     return out
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medsam.cli.flags import with_flags
+from medsam.cli.output import add_output_arguments, check_output, dicom_options, written_format
 from medsam.cli.table import print_line, print_table
 from medsam.errors import InputError, PromptError, printable
 from medsam.progress import progress_bars
@@ -58,11 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--all-masks", action="store_true", help="also write the three masks of each prompt, best first: NAME.1, .2, .3"
     )
     add_scan_arguments(parser)
-    parser.add_argument(
-        "--out",
-        type=Path,
-        help="mask to write: .nii.gz, .nrrd, .mha, or .png for one slice (default: NAME.mask.nii.gz here)",
-    )
+    add_output_arguments(parser, "NAME.mask.nii.gz here; with --format NAME.mask.dcm")
     parser.add_argument(
         "--embeddings", type=Path, metavar="DIR", help="keep embeddings in this folder and use those that are there"
     )
@@ -117,9 +114,9 @@ def run(arguments: argparse.Namespace) -> None:
     from_files, axis = _read_files(arguments, scan, inputs, notes)
     prompts = from_files + prompts
     # a wrong box or option is reported before seconds go into loading a model
-    plan(prompts, scan.geometry, axis)
+    todo = plan(prompts, scan.geometry, axis)
     _check_options(arguments, scan.geometry.calibrated)
-    outs = _check_outputs(arguments, scan, inputs)
+    outs, remarks = _check_outputs(arguments, scan, [*todo.names.values()], inputs)
 
     # torch comes with these, so they wait until the input is known to be good
     from medsam.inference.embeddings import EmbeddingCache
@@ -130,13 +127,14 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.model, arguments.device, cache, precision=arguments.precision, engine=arguments.engine
     )
     found = _segment(predictor, scan, prompts, axis, arguments)
-    found = replace(found, notes=(*notes, *found.notes))
+    found = replace(found, notes=(*notes, *found.notes, *remarks))
     _write(arguments, scan, found, outs, predictor.name)
     print_notes(found.notes, arguments)
     report = {
         **found.to_dict(masks=False),
         "seconds": {"load": loaded, **found.seconds},
         "out": str(outs[0]),
+        "format": written_format(arguments, outs[0]),
         **({"alternatives": [str(one) for one in outs[1:]]} if outs[1:] else {}),
         "preview": None if arguments.preview is None else str(arguments.preview),
     }
@@ -165,22 +163,24 @@ def _typed_prompts(arguments: argparse.Namespace) -> list[Prompt]:
     return prompts
 
 
-def _check_outputs(arguments: argparse.Namespace, scan: Volume, inputs: Sequence[Path]) -> list[Path]:
-    """The masks to write: the result, and those of --all-masks.
+def _check_outputs(
+    arguments: argparse.Namespace, scan: Volume, names: Sequence[str], inputs: Sequence[Path]
+) -> tuple[list[Path], tuple[str, ...]]:
+    """The masks to write, of structures of these names: the result, and those of --all-masks; and what to know of them.
 
     Raises InputError when they or the preview cannot be written, or would overwrite an input or each other.
     """
-    from medsam.io.save import check_preview, check_writable, sidecar
+    from medsam.io.save import check_preview, written_to
 
-    out = arguments.out or default_out(scan, arguments.scan)
+    out = arguments.out or default_out(scan, arguments.scan, dicom=arguments.format is not None)
     outs = [out, *(alternative_out(out, rank) for rank in (1, 2, 3) if arguments.all_masks)]
     for one in outs:
         if arguments.out is None and one.exists():
             raise InputError(f"{one.name} is there already, perhaps corrected by hand. Name what to write: --out FILE.")
-        check_writable(one, scan.geometry.shape[0], inputs)
+    remarks = check_output(arguments, outs, scan, names, inputs)
     if arguments.preview is not None:
-        check_preview(arguments.preview, [*inputs, *outs, *map(sidecar, outs)])
-    return outs
+        check_preview(arguments.preview, [*inputs, *(file for one in outs for file in written_to(one))])
+    return outs, remarks
 
 
 def _write(arguments: argparse.Namespace, scan: Volume, found: Segmentation, outs: Sequence[Path], model: str) -> None:
@@ -188,9 +188,9 @@ def _write(arguments: argparse.Namespace, scan: Volume, found: Segmentation, out
     from medsam.drawing.preview import write_preview
     from medsam.io.save import save_labels
 
-    source = arguments.scan if arguments.scan.is_file() else None
+    options = dicom_options(arguments, found.algorithm)
     for one, labels in zip(outs, (found.labels, *found.alternatives), strict=True):
-        save_labels(labels, one, source)
+        save_labels(labels, one, scan, format=arguments.format, options=options)
     if arguments.preview is not None:
         write_preview(scan, found, arguments.preview, title=f"{model}, window {found.window.name}")
 
@@ -242,15 +242,15 @@ def checkpoint_file(model: str) -> list[Path]:
     return [Path(model)] if Path(model).is_file() else []
 
 
-def default_out(scan: Volume, path: Path) -> Path:
-    """`NAME.mask.nii.gz`, or `.mask.png` for a picture, in the current folder."""
+def default_out(scan: Volume, path: Path, *, dicom: bool = False) -> Path:
+    """`NAME.mask.nii.gz`, `.mask.png` for a picture, or `.mask.dcm`, in the current folder."""
     from medsam.io.formats import suffix_of
 
     stem = path.absolute().name
     if path.is_file():
         stem = stem.removesuffix(suffix_of(path.absolute()))
     flat = not scan.geometry.calibrated and scan.geometry.shape[0] == 1
-    return Path(f"{stem}.mask{'.png' if flat else '.nii.gz'}")
+    return Path(f"{stem}.mask{'.dcm' if dicom else '.png' if flat else '.nii.gz'}")
 
 
 def alternative_out(out: Path, rank: int) -> Path:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ import torch
 from medsam.errors import InputError, counted
 from medsam.geometry import SlicePlane, VolumeGeometry
 from medsam.inference.documents import headed, reading, whole
-from medsam.inference.image_predictor import Crop
+from medsam.inference.image_predictor import Crop, ImagePredictor
 from medsam.inference.usage import Usage
+from medsam.io.algorithm import Algorithm, DicomFormat, DicomOptions
 from medsam.io.save import save_labels
 from medsam.masks import RLE
 from medsam.prompts.prompt import Box, Point
@@ -83,7 +84,8 @@ class Segmentation:
     usage: what was run for it. engine, precision: who computed, and in what the encoder did; the same ones give the
     same masks. notes: what a reader should know before trusting it, e.g. a slice without contrast. alternatives: with
     `all_masks`, three label maps, of every prompt's best, second and third mask by predicted IoU. stop_reasons: with
-    `propagate`, label id -> {slice: why it ended there}. model: its name. modality, source: of the scan.
+    `propagate`, label id -> {slice: why it ended there}. model: its name. modality, source, series: of the scan, the
+    last where it is DICOM. algorithm: the model with the digest and the licence of its weights.
     """
 
     labels: LabelVolume
@@ -99,6 +101,8 @@ class Segmentation:
     model: str = ""
     modality: str | None = None
     source: Path | None = None
+    series: str | None = None
+    algorithm: Algorithm = field(default_factory=Algorithm)
 
     def __repr__(self) -> str:
         counts = ", ".join(counted(len(some), one) for some, one in ((self.results, "result"), (self.notes, "note")))
@@ -124,10 +128,22 @@ class Segmentation:
         """Images that the network has encoded for it."""
         return self.usage.encoded
 
-    def save(self, path: str | Path) -> Path:
-        """Write the label map, in the format that the name asks for (`save_labels`). Returns the path written."""
-        source = self.source if self.source is not None and self.source.is_file() else None
-        return save_labels(self.labels, path, source)
+    def save(
+        self,
+        path: str | Path,
+        *,
+        format: DicomFormat | None = None,  # noqa: A002
+        options: DicomOptions | None = None,
+    ) -> Path:
+        """Write the label map, in the format that the name asks for (`save_labels`). Returns the path written.
+
+        format: of a .dcm, which only a DICOM scan has: "seg" (default), "seg-labelmap" or "rtstruct". options: what
+        else it says; default: `algorithm` as its maker.
+        """
+        options = options or DicomOptions(self.algorithm)
+        options = options if options.series else replace(options, series=self.series)
+        there = self.source is not None and self.source.exists()
+        return save_labels(self.labels, path, self.source if there else None, format=format, options=options)
 
     def to_dict(self, masks: bool = True) -> dict[str, Any]:
         """All of it as JSON, but for `source` and `crops`: what `medsam segment --json` prints, with the masks.
@@ -141,6 +157,8 @@ class Segmentation:
         counts = np.bincount(self.labels.array.ravel(), minlength=max(names, default=0) + 1)
         content: dict[str, Any] = {
             "model": self.model,
+            "weights": self.algorithm.digest,
+            "licence": self.algorithm.licence,
             "engine": self.engine,
             "precision": self.precision,
             "scan": {
@@ -201,6 +219,9 @@ class Segmentation:
                     if "stopped" in one
                 },
                 model=str(found["model"]),
+                algorithm=Algorithm(
+                    str(found["model"]), digest=str(found.get("weights", "")), licence=str(found.get("licence", ""))
+                ),
                 modality=found["scan"]["modality"],
             )
 
@@ -216,6 +237,12 @@ class Segmentation:
             "predicted_iou": _mean([one.predicted_iou for one in results]),
             **({"stopped": stopped} if stopped else {}),
         }
+
+
+def algorithm_of(image_predictor: ImagePredictor) -> Algorithm:
+    """Who segments, with the digest and the licence of the weights."""
+    licence = getattr(image_predictor.sam.spec, "licence", "")
+    return Algorithm(image_predictor.name, digest=image_predictor.weights, licence=licence)
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -14,7 +14,7 @@ from medsam.errors import PromptError, counted
 from medsam.inference.image_predictor import ScanEncoder
 from medsam.inference.propagate import PropagateSettings, Propagation, propagate_all
 from medsam.inference.segment_slice import SliceResult, Zoom, bounds
-from medsam.inference.segmentation import CropPrediction, PromptResult, Segmentation
+from medsam.inference.segmentation import CropPrediction, PromptResult, Segmentation, algorithm_of
 from medsam.inference.usage import Usage
 from medsam.models.specs import takes_clicks
 from medsam.postprocess.clean import Cleanup
@@ -71,6 +71,8 @@ class SegmentationBuilder:
             model=image_predictor.name,
             modality=scan_encoder.scan.modality,
             source=scan_encoder.scan.source,
+            series=scan_encoder.scan.uids.get("series"),
+            algorithm=algorithm_of(image_predictor),
         )
 
     def slices(self) -> Iterator[tuple[int, list[SlicePrompt]]]:

@@ -1,14 +1,17 @@
-"""Who made a label map, for formats that say so."""
+"""What a file of labels says beside where they are: who made them; and as which object, for a .dcm."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from medsam._version import __version__
 
 # as DICOM calls them, (0062,0008) Segment Algorithm Type
 Kind = Literal["SEMIAUTOMATIC", "AUTOMATIC", "MANUAL"]
+# a SEG bit by bit, a SEG that is a label map (see `dicom.seg_write`), a set of contours (`dicom.rtstruct_write`)
+DicomFormat = Literal["seg", "seg-labelmap", "rtstruct"]
+DICOM_FORMATS: tuple[DicomFormat, ...] = get_args(DicomFormat)
 
 
 @dataclass(frozen=True)
@@ -25,3 +28,17 @@ class Algorithm:
     digest: str = ""
     licence: str = ""
     kind: Kind = "SEMIAUTOMATIC"
+
+
+@dataclass(frozen=True)
+class DicomOptions:
+    """What a .dcm says, and how.
+
+    algorithm: who made the labels. series: (0020,000E) of the source where its folder holds several; a `Volume` knows
+    its own. keyhole, tps: of an RTSTRUCT, see `dicom.rtstruct_write`.
+    """
+
+    algorithm: Algorithm = field(default_factory=Algorithm)
+    series: str | None = None
+    keyhole: bool = False
+    tps: bool = False

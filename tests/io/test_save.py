@@ -33,7 +33,7 @@ def test_labels_are_stored_as_small_as_they_fit(tmp_path, top, dtype, suffix):
     assert mask.array.max() == top
 
 
-@pytest.mark.parametrize("name", ["mask.dcm", "mask", "mask.jpg", ".nii.gz"])
+@pytest.mark.parametrize("name", ["mask.hdr", "mask", "mask.jpg", ".nii.gz"])
 def test_an_unknown_suffix_lists_the_known_ones(tmp_path, name):
     with pytest.raises(InputError, match=r"cannot be written as .*\*.nii.gz"):
         save_labels(labels(), tmp_path / name)
@@ -97,7 +97,7 @@ def test_nifti_has_the_bytes_that_nibabel_writes(tmp_path):
 
 def test_what_cannot_be_encoded_is_said(tmp_path):
     with pytest.raises(
-        InputError, match=r"cannot be written as '\.jpg'; these can be: \.nii\.gz, \.nii, \.nrrd, \.mha, \.png"
+        InputError, match=r"cannot be written as '\.jpg'; they can be as: \.nii\.gz, \.nii, \.nrrd, \.mha, \.png, \.dcm"
     ):
         encode_labels(labels(), ".jpg")
     with pytest.raises(InputError, match=r"A \.png can hold one slice, the scan has 2"):

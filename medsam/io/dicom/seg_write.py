@@ -1,0 +1,430 @@
+"""Masks on the grid of a DICOM series -> DICOM Segmentation (SEG).
+
+highdicom writes the object: its modules, its segments, its codes. The frames are laid out here, one structure after the
+other, because highdicom takes the masks as one array: overlapping structures would have to stand in (K, J, I, S) bytes,
+3 GB for 40 of them in a scan of 300 x 512 x 512. A frame lies on the plane of an image of the source, by the numbers of
+that image's header, and refers to it: viewers refuse planes that the source has not.
+
+  BINARY     a bit a pixel, one frame for each structure and slice that has any of it; structures may overlap.
+             Uncompressed: nothing else is read everywhere
+  LABELMAP   a number a pixel, one frame for each slice that has any structure, RLE; smaller, and younger than many
+             readers; structures must not overlap
+
+Letters: K, J, I the grid; S structures, which are segments 1 ... S.
+Source: DICOM PS3.3 A.51 (Segmentation IOD), C.8.20 (Segmentation modules), C.7.6.16 (functional groups).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from pydicom import Dataset, dcmwrite
+from pydicom.encaps import encapsulate
+from pydicom.pixels import get_encoder
+from pydicom.sr.codedict import codes
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless
+from pydicom.valuerep import format_number_as_ds
+
+from medsam._version import __version__
+from medsam.errors import InputError
+from medsam.io.algorithm import Algorithm
+from medsam.io.dicom.derive import (
+    MANUFACTURER,
+    MODEL_NAME,
+    SERIAL_NUMBER,
+    SourceImage,
+    SourceImages,
+    SourcePlane,
+    new_uid,
+    quiet_writer,
+)
+from medsam.io.dicom.tags import named
+from medsam.io.structure_names import plain_name
+from medsam.masks import CompactMask
+
+# (0062,0004) Segment Number has 16 bits
+_MOST_SEGMENTS = 65535
+# the length of an element is stated in 32 bits
+_MOST_BYTES = 2**32 - 2
+# characters of a short text (LO), and of the longer one that viewers show on request (ST)
+_SHORT, _LONG = 64, 1024
+# what a structure is that is known by its name alone: no more is claimed
+_TISSUE = codes.SCT.Tissue
+
+
+@dataclass(frozen=True)
+class SegOptions:
+    """labelmap: as LABELMAP (see the beginning of this file), for structures that do not overlap."""
+
+    labelmap: bool = False
+
+
+def encode_seg(
+    masks: Mapping[str, CompactMask], source: SourceImages, algorithm: Algorithm, options: SegOptions | None = None
+) -> bytes:
+    """The file: masks (K, J, I) on the grid of the source by their names, as segments in this order.
+
+    A structure without a voxel is a segment without frames; where none has any, each has one empty frame.
+    A name of more than 64 characters is shortened, with the whole in (0062,0006) Segment Description. Codes and colours
+    are those of `medsam.labels`; a name that it does not know is tissue of no particular kind.
+    UIDs and times are new; all else depends on the arguments alone.
+    Raises InputError for images without a place in the patient, for no structure, more than 65535 of them or more than
+    4 GB, and for structures that overlap in a LABELMAP.
+    """
+    options = options or SegOptions()
+    if source.plane is None:
+        raise InputError(f"A DICOM SEG lies in the patient, its images do not ({named('ImagePositionPatient')}).")
+    if not 0 < len(masks) <= _MOST_SEGMENTS:
+        raise InputError(f"A DICOM SEG holds 1 to {_MOST_SEGMENTS} structures, not {len(masks)}.")
+    overlapping = _overlap(masks)
+    if options.labelmap and overlapping:
+        first, second = overlapping
+        raise InputError(
+            f"{first!r} and {second!r} overlap, and a label map has one number a voxel. Write `format` seg, the "
+            "default.",
+            parameter="format",
+        )
+    with quiet_writer():
+        seg = _without_frames(list(masks), source, source.plane, algorithm, options)
+        seg.SegmentsOverlap = "YES" if overlapping else "NO"
+        if options.labelmap:
+            _add_label_frames(seg, masks, source)
+        else:
+            _add_binary_frames(seg, masks, source)
+        file = BytesIO()
+        dcmwrite(file, seg, enforce_file_format=True)
+    return file.getvalue()
+
+
+def _overlap(masks: Mapping[str, CompactMask]) -> tuple[str, str] | None:
+    """Two structures that share a voxel, or None."""
+    filled = {name: mask for name, mask in masks.items() if mask}
+    if len(filled) < 2:
+        return None
+    union = np.zeros(next(iter(filled.values())).shape, dtype=bool)
+    for name, mask in filled.items():
+        here, crop = union[mask.part], mask.crop
+        if (here & crop).any():
+            other = next(other for other, earlier in filled.items() if (earlier.to_array()[mask.part] & crop).any())
+            return other, name
+        here |= crop
+    return None
+
+
+def naming_notes(names: Sequence[str]) -> list[str]:
+    """What to know of the labels of segments that structures get: those that differ from their names."""
+    changed = [(name, label) for name, label in zip(names, _labels(names), strict=True) if name != label]
+    return [f"{name!r} is called {label!r} in the SEG." for name, label in changed]
+
+
+# -- the object without its frames --------------------------------------------------------------------------
+
+
+def _without_frames(
+    names: Sequence[str], source: SourceImages, plane: SourcePlane, algorithm: Algorithm, options: SegOptions
+) -> Dataset:
+    """The SEG with all that does not depend on where the structures are, as highdicom writes it."""
+    from highdicom.seg import Segmentation
+
+    template = _template(source, plane, (*names, algorithm.name, algorithm.version, algorithm.licence))
+    # not shown to highdicom, which logs names that it finds unusual
+    patient, template.PatientName = template.PatientName, ""
+    segments = [
+        _segment(number, name, label, algorithm)
+        for number, (name, label) in enumerate(zip(names, _labels(names), strict=True), start=1)
+    ]
+    seg = Segmentation(
+        source_images=[template],
+        pixel_array=np.zeros((1, *source.geometry.shape[1:]), dtype=np.uint8),
+        segmentation_type="LABELMAP" if options.labelmap else "BINARY",
+        segment_descriptions=segments,
+        series_instance_uid=new_uid(),
+        series_number=source.derived_series_number,
+        sop_instance_uid=new_uid(),
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name=MODEL_NAME,
+        software_versions=__version__,
+        device_serial_number=SERIAL_NUMBER,
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+        omit_empty_frames=False,
+        content_label="SEGMENTATION",
+        content_description=_content_description(algorithm),
+        series_description=_cut(f"Segmentation ({_plain(algorithm.name)})", _SHORT),
+    )
+    if options.labelmap:
+        seg.file_meta.TransferSyntaxUID = RLELossless
+    seg.PatientName = patient
+    seg.ContentCreatorName = ""
+    now = datetime.now()  # noqa: DTZ005 - of the place, as dates and times in DICOM are
+    seg.SeriesDate, seg.SeriesTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
+    organisation = new_uid()
+    for item in (*seg.DimensionOrganizationSequence, *seg.DimensionIndexSequence):
+        item.DimensionOrganizationUID = organisation
+    seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence = [_reference(*one) for one in source.instances]
+    seg.SourceImageSequence = [_reference(*one) for one in source.instances]
+    return seg
+
+
+def _template(source: SourceImages, plane: SourcePlane, texts: Sequence[str]) -> Dataset:
+    """The first image as highdicom needs it: whose it is, and how its plane lies."""
+    template = source.header_for(texts)
+    pitch = source.geometry.spacing_mm[0]
+    template.SOPInstanceUID = source.images[0].sop_instance
+    template.SeriesInstanceUID = source.series
+    template.FrameOfReferenceUID = plane.frame_of_reference
+    template.Rows, template.Columns = source.geometry.shape[1:]
+    for keyword in ("NumberOfFrames", "SpacingBetweenSlices"):
+        template.pop(keyword, None)
+    template.ImagePositionPatient = _position(source.images[0])
+    template.ImageOrientationPatient = _decimals(plane.orientation)
+    template.PixelSpacing = _decimals(plane.spacing)
+    template.SliceThickness = _decimals([plane.thickness or pitch])[0]
+    if len(source.images) > 1:
+        template.SpacingBetweenSlices = _decimals([pitch])[0]
+    return template
+
+
+def _position(image: SourceImage) -> list[str]:
+    return _decimals([] if image.position is None else image.position)
+
+
+def _decimals(values: Iterable[float]) -> list[str]:
+    """As text of at most 16 characters, all that a DS may have."""
+    return [format_number_as_ds(float(value)) for value in values]
+
+
+def _reference(sop_class: str, sop_instance: str) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class, sop_instance
+    return item
+
+
+# -- what a structure is ------------------------------------------------------------------------------------
+
+
+def structure(name: str) -> Any:
+    return None
+
+
+def _segment(number: int, name: str, label: str, algorithm: Algorithm) -> Dataset:
+    """One item of (0062,0002) Segment Sequence."""
+    from highdicom import AlgorithmIdentificationSequence
+    from highdicom.color import CIELabColor
+    from highdicom.seg import SegmentDescription
+    from highdicom.sr import CodedConcept
+
+    known = structure(name) if re.search(r"\w", name) else None
+    by = None
+    if algorithm.kind != "MANUAL":
+        by = AlgorithmIdentificationSequence(
+            name=_cut(_plain(algorithm.name) or MODEL_NAME, _SHORT),
+            version=_cut(_plain(algorithm.version) or __version__, _SHORT),
+            family=codes.DCM.ArtificialIntelligence,
+            source=MANUFACTURER,
+            parameters=_parameters(algorithm),
+        )
+    item = SegmentDescription(
+        segment_number=number,
+        segment_label=label,
+        segmented_property_category=_TISSUE if known is None else _code(known.category),
+        segmented_property_type=_TISSUE if known is None else _code(known.type),
+        algorithm_type=algorithm.kind,
+        algorithm_identification=by,
+        tracking_uid=new_uid(),
+        tracking_id=label,
+        anatomic_regions=[_code(known.region)] if known and known.region else None,
+        display_color=CIELabColor.from_rgb(*known.rgb) if known and known.rgb else None,
+    )
+    if known and known.modifier:
+        # highdicom has no argument for it
+        item.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [
+            CodedConcept.from_code(_code(known.modifier))
+        ]
+    item.SegmentDescription = _description(name, label, algorithm)
+    return item
+
+
+def _code(code: Any) -> Any:
+    from pydicom.sr.coding import Code
+
+    return Code(code.value, code.scheme, code.meaning)
+
+
+def _labels(names: Sequence[str]) -> list[str]:
+    """What (0062,0005) Segment Label can hold of each name, no two alike unless the names are."""
+    labels, taken = [], set[str]()
+    for number, name in enumerate(names, start=1):
+        plain = _plain(name) or f"segment {number}"
+        label, count = _cut(plain, _SHORT), 1
+        # readers take segments of one name for parts of one structure
+        while label != plain and plain_name(label) in taken:
+            count += 1
+            label = f"{plain[: _SHORT - 6].rstrip()} ({count})"
+        taken.add(plain_name(label))
+        labels.append(label)
+    return labels
+
+
+def _plain(text: str) -> str:
+    """A text on one line, without the backslash, which parts values."""
+    return " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text.replace("\\", "/")).split())
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 3].rstrip() + "..."
+
+
+def _content_description(algorithm: Algorithm) -> str:
+    """Who, with which weights, under which licence, in the 64 characters of a short text."""
+    weights = f", weights {algorithm.digest[:12]}" if algorithm.digest else ""
+    licence = f", {_plain(algorithm.licence)}" if algorithm.licence else ""
+    return _cut(f"{_cut(_plain(algorithm.name), 24)}{weights}{licence}", _SHORT)
+
+
+def _parameters(algorithm: Algorithm) -> dict[str, str] | None:
+    stated = {"weights sha256": algorithm.digest, "licence": _plain(algorithm.licence)}
+    return {key: value for key, value in stated.items() if value} or None
+
+
+def _description(name: str, label: str, algorithm: Algorithm) -> str:
+    """For who asks what a segment is and who drew it."""
+    how = {"MANUAL": "Drawn by hand", "SEMIAUTOMATIC": "Segmented from prompts", "AUTOMATIC": "Segmented"}
+    parts = [f"{_plain(algorithm.name)} {_plain(algorithm.version)}".strip()]
+    parts += [f"{key} {value}" for key, value in (_parameters(algorithm) or {}).items()]
+    by = "" if algorithm.kind == "MANUAL" else f" with {'; '.join(parts)}"
+    whole = f"{_plain(name)}. " if _plain(name) not in ("", label) else ""
+    tail = f"{how[algorithm.kind]}{by}."
+    return _cut(whole, max(_LONG - len(tail), 3)) + tail
+
+
+# -- frames -------------------------------------------------------------------------------------------------
+
+
+def _add_binary_frames(seg: Dataset, masks: Mapping[str, CompactMask], source: SourceImages) -> None:
+    """A frame a structure and slice, in this order, a bit a pixel without gaps between the frames."""
+    where = {number: mask.indices() for number, mask in enumerate(masks.values(), start=1)}
+    if not any(where.values()):
+        # there must be a frame
+        where = {number: [0] for number in where}
+    rows, columns = source.geometry.shape[1:]
+    _check_size(sum(map(len, where.values())) * rows * columns // 8)
+    groups = _FunctionalGroups(source.images, sorted(set().union(*where.values())))
+    packed, rest = list[bytes](), np.zeros(0, dtype=bool)
+    for number, mask in enumerate(masks.values(), start=1):
+        for k, frame in zip(where[number], _slices(mask, where[number]), strict=True):
+            groups.add(k, number)
+            bits = np.concatenate([rest, frame.ravel()]) if rest.size else frame.ravel()
+            whole = bits.size // 8 * 8
+            packed.append(np.packbits(bits[:whole], bitorder="little").tobytes())
+            rest = bits[whole:]
+    packed.append(np.packbits(rest, bitorder="little").tobytes())
+    pixels = b"".join(packed)
+    _set_frames(seg, groups, pixels + b"\0" * (len(pixels) % 2))
+
+
+def _slices(mask: CompactMask, indices: Sequence[int]) -> Iterator[np.ndarray]:
+    """The mask on these slices, bool (J, I) each."""
+    crop, (first, past) = mask.crop, mask.bounds[0]
+    for k in indices:
+        frame = np.zeros(mask.shape[1:], dtype=bool)
+        if first <= k < past:
+            frame[mask.part[1:]] = crop[k - first]
+        yield frame
+
+
+def _add_label_frames(seg: Dataset, masks: Mapping[str, CompactMask], source: SourceImages) -> None:
+    """A frame a slice, with the number of the segment in each pixel."""
+    labels = np.zeros(source.geometry.shape, dtype=np.uint8 if seg.BitsAllocated == 8 else np.uint16)
+    for number, mask in enumerate(masks.values(), start=1):
+        labels[mask.part][mask.crop] = number
+    there = np.flatnonzero(labels.any(axis=(1, 2))).tolist() or [0]
+    groups, frames, encoder = _FunctionalGroups(source.images, there), [], get_encoder(RLELossless)
+    for k in there:
+        groups.add(k)
+        frames.append(
+            encoder.encode(
+                labels[k],
+                # not GDCM, the usual choice: it ends the process on frames of an odd number of pixels
+                encoding_plugin="pydicom",
+                rows=seg.Rows,
+                columns=seg.Columns,
+                number_of_frames=1,
+                samples_per_pixel=1,
+                bits_allocated=seg.BitsAllocated,
+                bits_stored=seg.BitsStored,
+                photometric_interpretation=seg.PhotometricInterpretation,
+                pixel_representation=0,
+            )
+        )
+    _check_size(sum(map(len, frames)))
+    _set_frames(seg, groups, encapsulate(frames))
+
+
+def _check_size(size: int) -> None:
+    if size > _MOST_BYTES:
+        raise InputError(
+            f"The SEG would have {size / 2**30:.1f} GB of pixels, and a DICOM file holds 4. Write fewer structures to "
+            "a file, or a label map (.nii.gz)."
+        )
+
+
+class _FunctionalGroups:
+    """Items of (5200,9230) Per-frame Functional Groups Sequence.
+
+    planes: the k that have a frame, ascending; their numbers in it are what (0020,9157) counts.
+    """
+
+    def __init__(self, images: Sequence[SourceImage], planes: Sequence[int]) -> None:
+        self.items: list[Dataset] = []
+        # frames of one plane share what says where it is
+        self._rank = {k: rank for rank, k in enumerate(planes, start=1)}
+        self._position = {k: _item(ImagePositionPatient=_position(images[k])) for k in planes}
+        self._derivation = {k: _derivation(images[k]) for k in planes}
+
+    def add(self, k: int, segment: int | None = None) -> None:
+        """A frame on the plane of slice k; of one segment, or of a label map."""
+        item = _item(
+            DerivationImageSequence=[self._derivation[k]],
+            FrameContentSequence=[
+                _item(DimensionIndexValues=[self._rank[k]] if segment is None else [segment, self._rank[k]])
+            ],
+            PlanePositionSequence=[self._position[k]],
+        )
+        if segment is not None:
+            item.SegmentIdentificationSequence = [_item(ReferencedSegmentNumber=segment)]
+        self.items.append(item)
+
+
+def _derivation(image: SourceImage) -> Dataset:
+    source = _reference(image.sop_class, image.sop_instance)
+    if image.frame is not None:
+        source.ReferencedFrameNumber = image.frame
+    source.SpatialLocationsPreserved = "YES"
+    source.PurposeOfReferenceCodeSequence = [_coded(codes.DCM.SourceImageForImageProcessingOperation)]
+    return _item(SourceImageSequence=[source], DerivationCodeSequence=[_coded(codes.DCM.Segmentation)])
+
+
+def _coded(code: Any) -> Dataset:
+    return _item(CodeValue=code.value, CodingSchemeDesignator=code.scheme_designator, CodeMeaning=code.meaning)
+
+
+def _item(**elements: object) -> Dataset:
+    item = Dataset()
+    for keyword, value in elements.items():
+        setattr(item, keyword, value)
+    return item
+
+
+def _set_frames(seg: Dataset, groups: _FunctionalGroups, pixels: bytes) -> None:
+    # stated with each frame, not once where there is one segment: not every reader looks elsewhere
+    seg.SharedFunctionalGroupsSequence[0].pop("SegmentIdentificationSequence", None)
+    seg.PerFrameFunctionalGroupsSequence = groups.items
+    seg.NumberOfFrames = len(groups.items)
+    seg.PixelData = pixels

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 
 from medsam._version import __version__
 from medsam.cli.flags import with_flags
+from medsam.cli.remote import fetched_scans
 from medsam.errors import MedSAMError
 
 # command -> (module, one line for --help). A module offers add_arguments(parser) and run(arguments) -> None; those of
@@ -40,6 +41,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "embed": ("medsam.cli.embed", "encode the slices of a manifest once, so that prompts cost a decode only"),
     "export": ("medsam.cli.export", "ONNX encoder and decoder, compared with torch, for other engines and browsers"),
     "data": ("medsam.cli.data", "manifests: check, index a folder, split by patient"),
+    "pacs": ("medsam.cli.pacs", "servers of the settings file: find, get, store, over DICOMweb and DIMSE"),
     "models": ("medsam.cli.models", "weights: what is known, where it comes from, licence, what is on disk"),
 }
 
@@ -55,6 +57,9 @@ _EXTRAS = {
     "jsonargparse": "train",
     "tensorboard": "train",
     "onnxruntime": "export",
+    "dicomweb_client": "pacs",
+    "requests": "pacs",
+    "pynetdicom": "pacs",
 }
 
 
@@ -71,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     atexit.register(gc.freeze)
     arguments = _parsed(argv)
     try:
-        with _terminable():
+        with _terminable(), fetched_scans(arguments):
             importlib.import_module(COMMANDS[arguments.command][0]).run(arguments)
             sys.stdout.flush()
     except KeyboardInterrupt:

@@ -339,7 +339,7 @@ def credentials(server: Server) -> Credentials | None:
     password = _secret(server, "PASSWORD")
     if not password:
         raise InputError(
-            f"Server {server.name} has the user of `user` in the settings file, and no password. Set "
+            f"Server {server.name} has a `user` in the settings file, and there is no password. Set "
             f"{server.variable('PASSWORD')} in the environment, or store it in the keyring: medsam pacs login "
             f"{server.name}."
         )

@@ -21,3 +21,10 @@ def check_uid(text: str, what: str) -> str:
     if not is_uid(text):
         raise InputError(f"This is no {what}: numbers and dots, at most {_MOST} characters.")
     return text
+
+
+def uid_name(uid: str) -> str:
+    """What a UID of the standard is called; others are shown as they are."""
+    from pydicom.uid import UID
+
+    return UID(uid).name

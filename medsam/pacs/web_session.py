@@ -214,8 +214,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def translated(error: Exception, server: Server, doing: str) -> InputError:
     """The error of a request, as a user can act on it; nothing of the request or of the answer's text is in it."""
-    name = server.name
-    parts = urlsplit(server.dicomweb or "")
+    name, parts = server.name, urlsplit(server.dicomweb or "")
     where = f"{parts.hostname}:{parts.port or {'http': 80}.get(parts.scheme, 443)}"
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return _of_status(error.response.status_code, server, doing)
@@ -225,26 +224,34 @@ def translated(error: Exception, server: Server, doing: str) -> InputError:
         )
     if (reason := _tls_reason(error)) is not None:
         return InputError(tls_message(server, where, reason))
-    for one in _chain(error):
-        if isinstance(one, TooMuch):
-            return InputError(f"Server {name} {one}. The {doing} was ended.")
-        if isinstance(one, requests.Timeout | urllib3.exceptions.TimeoutError | TimeoutError):
-            return InputError(
-                f"Server {name} ({where}) did not answer within {server.timeout_s:g} s. Is it running, and does a "
-                "firewall lie between? (`timeout_s` in the settings file)"
-            )
-        if isinstance(one, socket.gaierror | urllib3.exceptions.NameResolutionError):
-            return InputError(f"Server {name}: there is no host {parts.hostname}. Correct `dicomweb`.")
-        if isinstance(one, ConnectionRefusedError):
-            return InputError(f"Server {name} cannot be reached: nothing listens at {where}. Is it running?")
+    if (much := next((one for one in _chain(error) if isinstance(one, TooMuch)), None)) is not None:
+        return InputError(f"Server {name} {much}. The {doing} was ended.")
+    if (unreachable := _of_connection(error, server, where)) is not None:
+        return unreachable
     if _was_cut(error):
         return InputError(f"Server {name} ({where}) broke off the connection during the {doing}.")
-    if isinstance(error, requests.ConnectionError | urllib3.exceptions.HTTPError | OSError):
-        return InputError(f"Server {name} cannot be reached at {where} ({type(error).__name__}).")
     return InputError(
         f"Server {name} answers the {doing} with something that is not DICOMweb ({type(error).__name__}). Is "
         "`dicomweb` the root of its DICOMweb services (often .../dicom-web or .../rs), and no page to log in?"
     )
+
+
+def _of_connection(error: Exception, server: Server, where: str) -> InputError | None:
+    """The error of a connection that did not come about, or fell silent."""
+    # these come wrapped in errors that are called time-outs, too
+    causes = list(_chain(error))
+    if any(isinstance(one, socket.gaierror) for one in causes):
+        return InputError(f"Server {server.name}: there is no host {where.rpartition(':')[0]}. Correct `dicomweb`.")
+    if any(isinstance(one, ConnectionRefusedError) for one in causes):
+        return InputError(f"Server {server.name} cannot be reached: nothing listens at {where}. Is it running?")
+    if any(isinstance(one, requests.Timeout | TimeoutError) for one in causes):
+        return InputError(
+            f"Server {server.name} ({where}) did not answer within {server.timeout_s:g} s. Is it running, and does a "
+            "firewall lie between? (`timeout_s` in the settings file)"
+        )
+    if isinstance(error, requests.ConnectionError | OSError) and not _was_cut(error):
+        return InputError(f"Server {server.name} cannot be reached at {where} ({type(error).__name__}).")
+    return None
 
 
 def _of_status(status: int, server: Server, doing: str) -> InputError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from io import StringIO
 
 import dicom_files
 import numpy as np
@@ -10,6 +11,7 @@ import orthanc as pacs
 import pytest
 from dicom_files import SERIES, STUDY
 
+from medsam.cli.main import main
 from medsam.errors import InputError
 from medsam.io.load import load_volume
 from medsam.pacs.client import echo, find, get, store
@@ -140,3 +142,71 @@ def test_an_unknown_ae_title_is_told_what_to_ask_for(guarded, series):
     wrong = guarded.server(dimse=Dimse("127.0.0.1", guarded.dicom, "OTHER"))
     with pytest.raises(InputError, match=r"rejected the association.*It was called OTHER"):
         echo(wrong, "dimse")
+
+
+# -- the command line ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def main_server(empty_orthanc, tmp_path, monkeypatch):
+    """A settings file that names Orthanc, and the test in a folder of its own."""
+    path = tmp_path / "settings.toml"
+    path.write_text(
+        f"[servers.main]\ndicomweb = '{empty_orthanc.dicomweb}'\nhost = '127.0.0.1'\nport = {empty_orthanc.dicom}\n"
+        f"called_aet = '{empty_orthanc.aet}'\n"
+    )
+    monkeypatch.setenv("MEDSAM_SETTINGS", str(path))
+    monkeypatch.chdir(tmp_path)
+    return empty_orthanc
+
+
+SECRETS = ("DOE", "JANE", "4711", "1950", "20240229", "thorax")
+
+
+def told(capsys, *words: object, code: int = 0) -> str:
+    """What a command prints to both streams; nothing about the patient."""
+    assert main([str(word) for word in words]) == code
+    both = capsys.readouterr()
+    assert not any(secret in both.out + both.err for secret in SECRETS)
+    return both.out + both.err
+
+
+@pytest.mark.parametrize("via", WAYS)
+def test_the_commands_say_what_a_user_needs_and_nothing_of_the_patient(main_server, series, capsys, via):
+    over = ("--via", via)
+    assert f"over {via}" in told(capsys, "pacs", "echo", "main", *over)
+    assert "stored 6 files on main" in told(capsys, "pacs", "store", "main", series, *over)
+    assert f"{STUDY}  CT               1       6" in told(capsys, "pacs", "find", "main", *over)
+    found = json.loads(told(capsys, "pacs", "find", "main", "--study", STUDY, "--json", *over))
+    assert found["matches"] == [
+        {
+            "study": STUDY,
+            "series": SERIES,
+            "modality": "CT",
+            "number": 7,
+            "images": 6,
+            "scan": f"dicomweb:main/{STUDY}/{SERIES}",
+        }
+    ]
+    limited = told(capsys, "pacs", "find", "main", "--study", STUDY, "--series", SERIES, "--limit", 2, *over)
+    assert limited.count("CT Image Storage") == 2
+    assert "more than 2" in limited
+    assert "no match on server main" in told(capsys, "pacs", "find", "main", "--date", "-20000101", *over)
+    assert "fetched 6 images\n" in told(capsys, "pacs", "get", "main", STUDY, "--out", "got", *over)
+    again = told(capsys, "pacs", "get", "main", f"{STUDY}/{SERIES}", "--out", "got", *over)
+    assert "fetched 0 images, 6 were there" in again
+    assert "does not have this study" in told(capsys, "pacs", "get", "main", "1.9", "--out", "x", *over, code=2)
+    assert main(["pacs", "find", "main", "--show-patient", *over]) == 0
+    assert all(secret in capsys.readouterr().out for secret in ("DOE^JANE",))
+
+
+def test_a_patient_id_can_stay_off_the_command_line(main_server, series, capsys, monkeypatch):
+    told(capsys, "pacs", "store", "main", series)
+    monkeypatch.setattr("sys.stdin", StringIO("MRN-4711\n"))
+    assert STUDY in told(capsys, "pacs", "find", "main", "--patient-id", "-")
+
+
+def test_a_study_without_series_lists_them(main_server, series, capsys):
+    told(capsys, "pacs", "store", "main", series)
+    listed = told(capsys, "segment", f"dicomweb:main/{STUDY}", "--box", "1:2,2,9,9", code=2)
+    assert f"  {SERIES}  CT, 6 images" in listed

@@ -32,6 +32,8 @@ class Volume:
     no_signal: voxels without information about the patient (padding, what lies behind a shutter or a collimator): bool
         (K, J, I), kept as bits, see `without_signal`; None when there are none. They shape no window.
     notes: what a reader should know about how the file was read.
+    images: of each slice, in the order of k, the image it is: its (0008,0018) SOP Instance UID and, of a multi-frame
+        file, the number of the frame, from 1. Contours name the slices they were drawn on so. Empty without DICOM.
 
     Two are equal when what they show is: voxels, grid, modality; not where they came from. `from_array` makes one of an
     array alone; `np.asarray(volume)` is its array.
@@ -47,6 +49,7 @@ class Volume:
     units: str | None = None
     no_signal: np.ndarray | None = None
     notes: tuple[str, ...] = ()
+    images: tuple[tuple[str, int | None], ...] = ()
 
     def __post_init__(self) -> None:
         array = _voxels(self.array)
@@ -103,7 +106,7 @@ class Volume:
         return cls(voxels, geometry, None if modality is None else modality.strip().upper())
 
     def __eq__(self, other: object) -> bool:
-        return alike(self, other, "source", "uids", "notes") if isinstance(other, Volume) else NotImplemented
+        return alike(self, other, "source", "uids", "notes", "images") if isinstance(other, Volume) else NotImplemented
 
     def __hash__(self) -> int:
         # voxels may change under us, and reading them all would take longer than it saves

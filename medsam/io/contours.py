@@ -87,6 +87,8 @@ def fill(loops: list[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
     snapped = [np.round(loop / _SNAP) * _SNAP for loop in loops]
     begin = np.concatenate(snapped)
     end = np.concatenate([np.roll(loop, -1, axis=0) for loop in snapped])
+    # nothing is inside beyond the outlines
+    left, right = np.clip([begin[:, 0].min() - 1, begin[:, 0].max() + 2], 0, columns).astype(int)
     swap = begin[:, 1] > end[:, 1]
     begin[swap], end[swap] = end[swap], begin[swap]
     # an edge crosses the centre lines of rows first .. last - 1
@@ -96,7 +98,12 @@ def fill(loops: list[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
     upto = np.cumsum(count)
     if upto[-1] > _MOST_CROSSINGS:
         raise InputError(f"its outline of {len(begin)} points crosses the rows {upto[-1]} times: it is no drawing.")
-    crossings = np.zeros(rows * (columns + 1), dtype=np.int64)
+    inside = np.zeros(shape, dtype=bool)
+    if not upto[-1]:
+        return inside
+    top, bottom = first[count > 0].min(), last[count > 0].max()
+    width = right - left + 1
+    crossings = np.zeros((bottom - top) * width, dtype=np.int64)
     # some edges at a time: long ones, repeated for every row, would fill the memory
     cuts = np.searchsorted(upto, np.arange(_CHUNK, upto[-1] + _CHUNK, _CHUNK), side="right")
     for part in np.split(np.arange(len(count)), np.unique(cuts)):
@@ -105,11 +112,12 @@ def fill(loops: list[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
             row = np.arange(len(edge)) - np.repeat(np.cumsum(count[part]) - count[part], count[part]) + first[edge]
             rise = (end - begin)[edge]
             x = begin[edge, 0] + (row - begin[edge, 1]) * rise[:, 0] / rise[:, 1]
-            column = np.clip(np.ceil(x - _SNAP / 2), 0, columns).astype(int)
+            column = np.clip(np.ceil(x - _SNAP / 2), left, right).astype(int)
             # every crossing turns all pixels to its right over
-            crossings += np.bincount(row * (columns + 1) + column, minlength=len(crossings))
-    inside = np.cumsum(crossings.reshape(rows, columns + 1)[:, :columns], axis=1) & 1
-    return inside.astype(bool)
+            crossings += np.bincount((row - top) * width + column - left, minlength=len(crossings))
+    turned = np.cumsum(crossings.reshape(-1, width)[:, :-1], axis=1) & 1
+    inside[top:bottom, left:right] = turned
+    return inside
 
 
 # -- the same outline again ---------------------------------------------------------------------------------

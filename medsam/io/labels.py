@@ -9,7 +9,7 @@ Nothing is resampled (see `label_grid`). Every problem is an error that names th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -49,6 +49,7 @@ def load_labels(
     names: Mapping[str, int] | None = None,
     *,
     frame_of_reference: str | None = None,
+    images: Sequence[tuple[str, int | None]] = (),
     threshold: float | None = None,
     ignore: Ignore = (),
     aliases: Mapping[str, str] | None = None,
@@ -60,7 +61,8 @@ def load_labels(
         all False where the file does not hold it. None: every value becomes a structure, named as the file beside it
         says (see `sidecar`), else by its number, and a picture with no small numbers in it (a mask of 0 and 255, or
         a JPEG) becomes "mask".
-    frame_of_reference: of the scan; refuses a SEG or RTSTRUCT in another one.
+    frame_of_reference: of the scan; refuses a SEG or RTSTRUCT in another one. images: `Volume.images` of the scan,
+        which the contours of an RTSTRUCT name.
     threshold: the file is a mask of the one structure in `names`: voxels (of a picture, the brightest channel)
         above it are inside. For masks in colour or JPEG.
     ignore: values that mean no structure, or "others" for all that `names` does not hold.
@@ -78,7 +80,7 @@ def load_labels(
     if threshold is not None and kind not in _DICOM:
         return {only_structure(path, wanted): read_mask(path, geometry, threshold=threshold, frame=frame)}
     if kind in _DICOM:
-        found = read_named(path, kind, geometry, frame_of_reference)
+        found = read_named(path, kind, geometry, frame_of_reference, images)
         return found if wanted is None else select(path, found, list(wanted), aliases, geometry.shape)
     if kind == "segments" and frame is None:
         segments = seg_nrrd.read_segments(path)
@@ -103,6 +105,7 @@ def read_mask(
     *,
     structure: str | None = None,
     frame_of_reference: str | None = None,
+    images: Sequence[tuple[str, int | None]] = (),
     threshold: float | None = None,
     aliases: Mapping[str, str] | None = None,
     frame: int | None = None,
@@ -111,7 +114,8 @@ def read_mask(
 ) -> np.ndarray:
     """The one structure a binary file holds, as bool (K, J, I) on the grid of `geometry`.
 
-    structure: which structure to take from a named file that holds several.
+    structure: which structure to take from a named file that holds several. frame_of_reference, images: as of
+        `load_labels`.
     threshold: above it is inside. Without one: the only value beside 0, whatever it is; in a picture of many
         values (JPEG, colour) a brightest channel above 127.
     notes: receives what the user should know of how it was read.
@@ -124,7 +128,7 @@ def read_mask(
     if kind in _DICOM or (kind == "segments" and frame is None and threshold is None):
         opened = {} if opened is None else opened
         if path not in opened:
-            opened[path] = _all_named(path, kind, geometry, frame_of_reference)
+            opened[path] = _all_named(path, kind, geometry, frame_of_reference, images)
         found = opened[path]
         if len(found) > 1:
             if structure is None:
@@ -234,11 +238,17 @@ def _voxels(path: Path, frame: int | None, threshold: float | None, *, guess: bo
     return _Voxels(volume, threshold, drawn.threshold)
 
 
-def _all_named(path: Path, kind: str, geometry: VolumeGeometry, frame_of_reference: str | None) -> PackedMasks:
+def _all_named(
+    path: Path,
+    kind: str,
+    geometry: VolumeGeometry,
+    frame_of_reference: str | None,
+    images: Sequence[tuple[str, int | None]],
+) -> PackedMasks:
     """Every structure of a named file."""
     if kind == "segments":
         return segment_masks(path, seg_nrrd.read_segments(path), geometry, None, {}, ())
-    return read_named(path, kind, geometry, frame_of_reference)
+    return read_named(path, kind, geometry, frame_of_reference, images)
 
 
 def _above(path: Path, array: np.ndarray, threshold: float, names: Mapping[str, int] | None) -> set[str]:

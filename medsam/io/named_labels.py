@@ -17,7 +17,13 @@ from medsam.io.structure_names import plain_name
 from medsam.masks import PackedMasks
 
 
-def read_named(path: Path, kind: str, geometry: VolumeGeometry, frame_of_reference: str | None) -> PackedMasks:
+def read_named(
+    path: Path,
+    kind: str,
+    geometry: VolumeGeometry,
+    frame_of_reference: str | None,
+    images: Sequence[tuple[str, int | None]] = (),
+) -> PackedMasks:
     """Every structure of a DICOM SEG or RTSTRUCT; `kind` is which. Raises LabelGridMismatch for a scan without mm."""
     if not geometry.calibrated:
         raise LabelGridMismatch(
@@ -27,8 +33,9 @@ def read_named(path: Path, kind: str, geometry: VolumeGeometry, frame_of_referen
     from medsam.io.dicom.rtstruct import read_rtstruct
     from medsam.io.dicom.seg import read_seg
 
-    read = read_seg if kind == "seg" else read_rtstruct
-    return read(path, geometry, frame_of_reference=frame_of_reference)
+    if kind == "seg":
+        return read_seg(path, geometry, frame_of_reference=frame_of_reference)
+    return read_rtstruct(path, geometry, frame_of_reference=frame_of_reference, images=images)
 
 
 def segment_masks(

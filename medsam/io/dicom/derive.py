@@ -262,11 +262,10 @@ def _plane(frames: Sequence[ImageFrame], notes: list[str]) -> SourcePlane | None
 
 def _image(frame: ImageFrame) -> SourceImage:
     header = frame.header
-    instance = text(header.dataset, "SOPInstanceUID")
+    instance, number = frame.identity
     kind = sop_class(header.dataset)
     if not instance or not kind:
         raise _without(header.name, "SOPClassUID" if instance else "SOPInstanceUID")
-    number = frame.index + 1 if header.layout.frames > 1 or frame.groups else None
     return SourceImage(str(kind), instance, number, frame.position)
 
 

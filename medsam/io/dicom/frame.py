@@ -37,6 +37,12 @@ class ImageFrame:
         several = self.header.layout.frames > 1
         return f"{self.header.name} frame {self.index + 1}" if several else self.header.name
 
+    @cached_property
+    def identity(self) -> tuple[str, int | None]:
+        """(0008,0018) SOP Instance UID of its file, "" for none; its number there, from 1, or None."""
+        number = self.index + 1 if self.header.layout.frames > 1 or self.groups else None
+        return text(self.header.dataset, "SOPInstanceUID") or "", number
+
     def _home(self, keyword: str) -> Dataset | None:
         """The data set that holds `keyword` for this frame."""
         for group in self.groups:

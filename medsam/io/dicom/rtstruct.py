@@ -1,11 +1,14 @@
 """RT Structure Set (RTSTRUCT) contours -> one mask per region on a given grid.
 
-A contour is a polygon in LPS mm in the plane of a slice. It is matched to a slice by its position alone: the
-instances it refers to are often of another export of the same scan. Contours outside the grid are skipped, and
-nothing is interpolated between contours. Points and open lines enclose nothing. What the contours of one region
-and plane mean together: see `contours`.
+A contour is a polygon in LPS mm in the plane of a slice. Its millimetres say which: the slice whose plane is nearest,
+less than half a slice away. The image that a contour names ((3006,0016) Contour Image Sequence) decides between two
+slices that are equally near. It is not asked otherwise: often it is of another export of the same scan, and there are
+writers that name the first image throughout, or count slices from the other end. A contour that names one image of the
+scan and lies on another is taken where it lies, and that is said.
 
-When contours lie closer together than slices, the plane nearest to a slice counts for it.
+Contours outside the grid are skipped, and nothing is interpolated between contours. When contours lie closer together
+than slices, the plane nearest to a slice counts for it. Points and open lines enclose nothing. What the contours of one
+region and plane mean together: see `contours`.
 
 Source: DICOM PS3.3 A.19 (RT Structure Set IOD), C.8.8.5 and C.8.8.6 (Structure Set and ROI Contour modules).
 """
@@ -13,7 +16,7 @@ Source: DICOM PS3.3 A.19 (RT Structure Set IOD), C.8.8.5 and C.8.8.6 (Structure 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +27,7 @@ from medsam.errors import InputError, counted
 from medsam.geometry import VolumeGeometry
 from medsam.io.contours import enclosed
 from medsam.io.dicom.read import check_frame_of_reference, open_dicom, quiet
-from medsam.io.dicom.tags import number, sequence_items, text
+from medsam.io.dicom.tags import number, sequence_items, text, whole_number
 from medsam.io.structure_names import structure_of_each, united
 from medsam.masks import PackedMasks
 
@@ -51,6 +54,10 @@ _NOTES = {
         "contour lies between slices and is left out; another plane is nearer to the slice",
         "contours lie between slices and are left out; another plane is nearer to the slice",
     ),
+    "elsewhere": (
+        "contour names another image of the scan than the one it lies on, where it is taken to be",
+        "contours name other images of the scan than those they lie on, where they are taken to be",
+    ),
     "open": (
         "contour is a point or an open line, which encloses nothing",
         "contours are points or open lines, which enclose nothing",
@@ -59,19 +66,27 @@ _NOTES = {
 # farther than this from the origin lies no patient
 _FAR_MM = 1e6
 
-# how far from midway between two slices, in slices, still counts as midway
+# how far from midway between two slices, in slices, still counts as midway; and where the contour names one of the two
 _MIDWAY = 1e-3
+_MIDWAY_NAMED = 0.05
 # Loops this near to each other, in slices, are drawn on one plane.
 _SAME_PLANE = 0.05
 # A contour may stray this far, in slices, from end to end and still lie in a slice.
 _FLAT = 0.5
 
 
-def read_rtstruct(path: Path, geometry: VolumeGeometry, *, frame_of_reference: str | None = None) -> PackedMasks:
+def read_rtstruct(
+    path: Path,
+    geometry: VolumeGeometry,
+    *,
+    frame_of_reference: str | None = None,
+    images: Sequence[tuple[str, int | None]] = (),
+) -> PackedMasks:
     """Masks of all structures of an RTSTRUCT, on the grid of `geometry`.
 
     frame_of_reference: (0020,0052) Frame of Reference UID of the scan; when given, a region in another one is
         refused, because its millimetres mean other places.
+    images: `Volume.images` of the scan, by which contours name slices.
     Returns (3006,0026) ROI Name -> bool (K, J, I), in the order of the structure set; regions of one name are one
     structure (see `structure_names`). A region with no closed contour on the grid is all False.
     Raises InputError when the file is not an RTSTRUCT, is damaged, has no regions or no contours, when the
@@ -80,6 +95,7 @@ def read_rtstruct(path: Path, geometry: VolumeGeometry, *, frame_of_reference: s
     dataset = open_dicom(path, RTSTRUCT_CLASSES, "an RTSTRUCT")
     drawn, closed, met = False, False, False
     masks = PackedMasks(geometry.shape)
+    slices = {image: k for k, image in enumerate(images)}
     try:
         with quiet():
             regions = regions_of(dataset, str(path))
@@ -88,7 +104,7 @@ def read_rtstruct(path: Path, geometry: VolumeGeometry, *, frame_of_reference: s
             for (at, name), roi in zip(regions, dataset.StructureSetROISequence, strict=True):
                 where = f": ROI {name!r}"
                 check_frame_of_reference(path, text(roi, "ReferencedFrameOfReferenceUID"), frame_of_reference, where)
-                region = _Region(f"{path}{where}", name)
+                region = _Region(f"{path}{where}", name, slices)
                 for contour in contours.get(at, []):
                     drawn |= region.take(contour)
                 closed |= bool(region.polygons)
@@ -153,12 +169,14 @@ def _contours_by_region(path: Path, dataset: Dataset) -> dict[int, list[Dataset]
 class _Region:
     """The contours of one region, and what became of them.
 
-    polygons: (N, 3) LPS mm. who: for messages. met: whether any of them met the grid.
+    polygons: (N, 3) LPS mm. named: for each the slices k that it names. who: for messages. slices: image -> k. met:
+    whether any of them met the grid.
     """
 
-    def __init__(self, who: str, name: str) -> None:
-        self.who, self.name = who, name
+    def __init__(self, who: str, name: str, slices: Mapping[tuple[str, int | None], int]) -> None:
+        self.who, self.name, self.slices = who, name, slices
         self.polygons: list[np.ndarray] = []
+        self.named: list[list[int]] = []
         self.exclusive = False
         self.met = False
         self.counts: Counter[str] = Counter()
@@ -172,6 +190,7 @@ class _Region:
         # a polygon takes three points
         if kind in _FILLED and len(points) >= 3:
             self.polygons.append(points)
+            self.named.append(self._named(contour))
             self.exclusive |= kind == _EXCLUSIVE
         else:
             self.counts["open"] += 1
@@ -188,10 +207,11 @@ class _Region:
         mask = np.zeros((last - first, *geometry.shape[1:]), dtype=bool)
         for polygon in polygons:
             polygon[:, 2] -= first
+        named = [[k - first for k in ks] if axis == 2 else [] for ks in self.named]
         column, row = (n for n in range(3) if n != axis)
         slices = np.moveaxis(mask, 2 - axis, 0)
         size = np.array([mask.shape[2 - column], mask.shape[2 - row]])
-        for at, loops in self._by_slice(polygons, axis, len(slices)):
+        for at, loops in self._by_slice(polygons, named, axis, len(slices)):
             flat = [loop[:, [column, row]] for loop in loops]
             self.met |= any(
                 bool((loop.max(axis=0) > -0.5).all() and (loop.min(axis=0) < size - 0.5).all()) for loop in flat
@@ -217,13 +237,36 @@ class _Region:
             )
         return axis
 
-    def _by_slice(self, polygons: list[np.ndarray], axis: int, count: int) -> Iterator[tuple[int, list[np.ndarray]]]:
+    def _named(self, contour: Dataset) -> list[int]:
+        """The slices that a contour says it was drawn on; none where it names images of another scan."""
+        if not self.slices:
+            return []
+        images = [
+            (text(image, "ReferencedSOPInstanceUID") or "", whole_number(image, "ReferencedFrameNumber"))
+            for image in sequence_items(contour, "ContourImageSequence", self.who)
+        ]
+        return [self.slices[image] for image in images if image in self.slices]
+
+    def _slice_of(self, height: float, named: list[int]) -> int:
+        """The slice of a contour at that height. named: those it says it was drawn on."""
+        # midway between two slices belongs to the lower one, whatever the rounding errors
+        nearest = int(np.floor(height + 0.5 - _MIDWAY))
+        if not named or nearest in named:
+            return nearest
+        stated = min(named, key=lambda k: abs(k - height))
+        if abs(stated - height) <= 0.5 + _MIDWAY_NAMED:
+            return stated
+        self.counts["elsewhere"] += 1
+        return nearest
+
+    def _by_slice(
+        self, polygons: list[np.ndarray], named: list[list[int]], axis: int, count: int
+    ) -> Iterator[tuple[int, list[np.ndarray]]]:
         """The polygons that are drawn on each slice: those of the plane nearest to it."""
         by_slice: dict[int, list[tuple[float, np.ndarray]]] = {}
-        for polygon in polygons:
+        for polygon, ks in zip(polygons, named, strict=True):
             height = float(polygon[:, axis].mean())
-            # midway between two slices belongs to the lower one, whatever the rounding errors
-            at = int(np.floor(height + 0.5 - _MIDWAY))
+            at = self._slice_of(height, ks)
             if 0 <= at < count:
                 by_slice.setdefault(at, []).append((height, polygon))
             else:

@@ -129,6 +129,7 @@ def _read(headers: list[Header], name: str, source: Path | None) -> Volume:
         units=None if is_colour else frames[0].units,
         no_signal=pixels.no_signal,
         notes=pixels.notes,
+        images=tuple(frame.identity for frame in frames),
     )
 
 

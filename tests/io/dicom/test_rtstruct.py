@@ -11,11 +11,13 @@ import numpy as np
 import pydicom
 import pytest
 from drawn import HOLE, change, drawing, loop, make_rs, rectangle, refusal_of
+from pydicom import Dataset
 
 from medsam.geometry import VolumeGeometry
 from medsam.io.dicom.rtstruct import read_rtstruct
 from medsam.io.dicom.series import read_dicom
 from medsam.io.dicom.tree import structure_names
+from medsam.io.labels import load_labels, read_mask
 
 
 def grid(shape=(4, 8, 10), *place, **more) -> VolumeGeometry:
@@ -117,6 +119,74 @@ def test_planes_closer_than_slices_do_not_cut_holes_into_each_other(tmp_path):
     planes = [loop(here, rectangle(1.5, 2.5, 4.5 + n, 5.5), height) for n, height in enumerate((1.7, 1.9, 2.2))]
     mask = read_rtstruct(make_rs(tmp_path / "r.dcm", {"GTV": planes}), here)["GTV"]
     assert drawing(mask[2, 3:6]) == ["..####....."[:10]] * 3
+
+
+IMAGES = tuple((f"1.2.{k}", None) for k in range(4))
+
+
+def naming(path: Path, *images: str, frame: int | None = None) -> Path:
+    """All contours say that they were drawn on these images."""
+
+    def name(dataset: Dataset) -> None:
+        for contour in dataset.ROIContourSequence[0].ContourSequence:
+            contour.ContourImageSequence = [Dataset() for _ in images]
+            for item, uid in zip(contour.ContourImageSequence, images, strict=True):
+                item.ReferencedSOPInstanceUID = uid
+                if frame is not None:
+                    item.ReferencedFrameNumber = frame
+
+    return change(path, name)
+
+
+@pytest.mark.parametrize(
+    ("height", "named", "slices", "noted"),
+    [
+        # midway, and midway but for rounding: the image that it names
+        (1.5, ["1.2.2"], [2], False),
+        (1.5, ["1.2.1"], [1], False),
+        (1.46, ["1.2.2"], [2], False),
+        (1.54, ["1.2.1"], [1], False),
+        (3.53, ["1.2.3"], [3], False),
+        # nearer to another: where it lies, and that is said
+        (1.4, ["1.2.2"], [1], True),
+        (1.0, ["1.2.3"], [1], True),
+        # of another export, or of the whole scan: where it lies
+        (1.5, ["9.9.9"], [1], False),
+        (1.0, ["1.2.0", "1.2.1", "1.2.2", "1.2.3"], [1], False),
+        (1.5, ["1.2.0", "1.2.2"], [2], False),
+    ],
+)
+def test_the_image_that_a_contour_names_decides_between_slices_equally_near(tmp_path, height, named, slices, noted):
+    here = grid()
+    path = make_rs(tmp_path / "r.dcm", {"GTV": [loop(here, rectangle(1.5, 2.5, 4.5, 5.5), height)]})
+    read = read_rtstruct(naming(path, *named), here, images=IMAGES)
+    assert np.flatnonzero(read["GTV"].any(axis=(1, 2))).tolist() == slices
+    said = "ROI 'GTV': 1 contour names another image of the scan than the one it lies on, where it is taken to be."
+    assert read.notes == ((said,) if noted else ())
+
+
+def test_labels_are_read_by_the_images_of_their_scan(tmp_path):
+    here = grid()
+    path = naming(make_rs(tmp_path / "r.dcm", {"GTV": [loop(here, rectangle(1.5, 2.5, 4.5, 5.5), 1.5)]}), "1.2.2")
+    for masks in (load_labels(path, here, images=IMAGES), {"GTV": read_mask(path, here, images=IMAGES)}):
+        assert np.flatnonzero(masks["GTV"].any(axis=(1, 2))).tolist() == [2]
+
+
+def test_a_contour_may_name_a_frame(tmp_path):
+    here = grid()
+    path = make_rs(tmp_path / "r.dcm", {"GTV": [loop(here, rectangle(1.5, 2.5, 4.5, 5.5), 1.5)]})
+    read = read_rtstruct(naming(path, "1.2.3", frame=3), here, images=[("1.2.3", 4 - k) for k in range(4)])
+    assert np.flatnonzero(read["GTV"].any(axis=(1, 2))).tolist() == [1]
+    read = read_rtstruct(naming(path, "1.2.3", frame=2), here, images=[("1.2.3", 4 - k) for k in range(4)])
+    assert np.flatnonzero(read["GTV"].any(axis=(1, 2))).tolist() == [2]
+
+
+def test_contours_across_other_axes_are_of_no_slice_that_they_name(tmp_path):
+    here = grid()
+    path = make_rs(tmp_path / "r.dcm", {"GTV": [loop(here, rectangle(0.5, 0.5, 4.5, 2.5), 3, "i")]})
+    read = read_rtstruct(naming(path, "1.2.0"), here, images=IMAGES)
+    assert np.flatnonzero(read["GTV"].any(axis=(0, 1))).tolist() == [3]
+    assert read.notes == ()
 
 
 @pytest.mark.parametrize("axis", ["i", "j", "k"])
@@ -242,9 +312,10 @@ def test_the_real_tumour_equals_its_nifti_mask_to_the_voxel(data, modality, voxe
 def test_the_real_lungs_lie_where_lungs_lie(data):
     """24 of 89 contoured slices are here. LUNG1-001's tumour is in the left lung, low in the chest."""
     folder = data / "lung_ct_dicom_rtstruct"
-    here = read_dicom(folder / "ct_series").geometry
+    scan = read_dicom(folder / "ct_series")
+    here = scan.geometry
     assert here.shape == (24, 512, 512)
-    read = read_rtstruct(folder / "rtstruct" / "rtstruct.dcm", here)
+    read = read_rtstruct(folder / "rtstruct" / "rtstruct.dcm", here, images=scan.images)
     assert list(read) == ["GTV-1", "Spinal-Cord", "Lung-Left", "Lung-Right"]
     slices = {name: int(mask.any(axis=(1, 2)).sum()) for name, mask in read.items()}
     assert slices == {"GTV-1": 21, "Spinal-Cord": 24, "Lung-Left": 24, "Lung-Right": 24}

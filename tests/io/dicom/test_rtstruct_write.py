@@ -82,7 +82,7 @@ def test_masks_come_back_to_the_voxel_on_every_plane(tmp_path, orientation, opti
     masks = structures(scan.shape)
     source = source_images(folder, scan.geometry)
     path = write_rs(tmp_path / "rs.dcm", masks, source, options)
-    read = read_rtstruct(path, scan.geometry, frame_of_reference=FRAME)
+    read = read_rtstruct(path, scan.geometry, frame_of_reference=FRAME, images=scan.images)
     assert list(read) == list(masks)
     for name, mask in masks.items():
         assert np.array_equal(read[name], mask)
@@ -105,7 +105,7 @@ def test_frames_of_one_file_are_named_by_their_numbers(tmp_path):
     assert [c.ContourImageSequence[0].ReferencedFrameNumber for c in contours(dataset)] == [2, 3, 1]
     study = dataset.ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence[0]
     assert len(study.RTReferencedSeriesSequence[0].ContourImageSequence) == 1
-    assert np.array_equal(read_rtstruct(out, scan.geometry)["all"], mask)
+    assert np.array_equal(read_rtstruct(out, scan.geometry, images=scan.images)["all"], mask)
     assert errors_of(out) == []
 
 

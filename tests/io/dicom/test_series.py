@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_files import SERIES, message, numbered, series, slices, write
+from dicom_files import SERIES, enhanced, message, numbered, save, series, slices, write
 from pydicom.data import get_testdata_file
 
 from medsam.errors import InconsistentSeries, InputError, SeveralSeries
@@ -24,6 +24,15 @@ def test_a_zip_is_its_folder(tmp_path):
     folder = series(tmp_path / "ct", slices(4), RescaleSlope=1, RescaleIntercept=-1024)
     packed = Path(shutil.make_archive(str(tmp_path / "ct"), "zip", folder))
     np.testing.assert_array_equal(load_volume(packed).array, read_dicom(folder).array)
+
+
+def test_a_scan_knows_which_image_each_slice_is(tmp_path):
+    """By the UID of its file and, in a file of several, the number of the frame."""
+    uids = [f"1.2.9.{n}" for n in range(4)]
+    scan = read_dicom(series(tmp_path / "ct", slices(4), SOPInstanceUID=uids))
+    assert scan.images == tuple((uid, None) for uid in uids)
+    path = save(enhanced(slices(3), [(0, 0, 4), (0, 0, 0), (0, 0, 2)], SOPInstanceUID="1.2.9"), tmp_path / "e.dcm")
+    assert read_dicom(path).images == (("1.2.9", 2), ("1.2.9", 3), ("1.2.9", 1))
 
 
 def at_once(*works: Callable[[], object]) -> list[object]:

@@ -72,7 +72,8 @@ def read_prompt_file(path: Path, scan: Volume, axis: Axis | None = None) -> Prom
 
     def one(file: Path) -> np.ndarray:
         read.append(file)
-        return read_mask(file, scan.geometry, frame_of_reference=scan.uids.get("frame_of_reference"), notes=notes)
+        frame_of_reference = scan.uids.get("frame_of_reference")
+        return read_mask(file, scan.geometry, frame_of_reference=frame_of_reference, images=scan.images, notes=notes)
 
     def every(file: Path) -> Mapping[str, np.ndarray]:
         read.append(file)

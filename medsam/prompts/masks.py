@@ -21,7 +21,7 @@ def load_masks(path: Path, scan: Volume, notes: list[str]) -> Mapping[str, np.nd
 
     notes: receives what the user should know of how it was read. Raises InputError.
     """
-    masks = load_labels(path, scan.geometry, frame_of_reference=scan.uids.get("frame_of_reference"))
+    masks = load_labels(path, scan.geometry, frame_of_reference=scan.uids.get("frame_of_reference"), images=scan.images)
     notes += notes_on(masks)
     return masks
 

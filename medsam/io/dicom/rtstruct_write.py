@@ -34,6 +34,7 @@ from medsam.io.dicom.derive import SourceImages, derived_dataset, quiet_writer
 from medsam.io.dicom.tags import named
 from medsam.io.outlines import outlines
 from medsam.io.roi_names import roi_names
+from medsam.labels import Code, rt_type, structure
 from medsam.masks import CompactMask
 
 _STUDY_COMPONENT = "1.2.840.10008.3.1.2.3.1"
@@ -44,7 +45,7 @@ _LONGEST_NUMBER, _LONGEST_TEXT = 16, 65_534
 _DECIMALS = 4
 # of a coordinate, in pixels
 _PRECISION = 1e-3
-# of structures without a colour of their own: `drawing.colours.LABELS`, which a test compares
+# of structures without a colour of their own in `medsam.labels`: `drawing.colours.LABELS`, which a test compares
 _PALETTE = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (213, 94, 0), (204, 121, 167), (0, 114, 178))
 
 
@@ -130,11 +131,12 @@ def _structure_set(
     dataset.StructureSetROISequence = []
     dataset.ROIContourSequence = []
     dataset.RTROIObservationsSequence = []
-    for number, (structure, name) in enumerate(zip(structures, names, strict=True), start=1):
-        dataset.StructureSetROISequence.append(_roi(number, structure, name, source, algorithm))
-        colour = _PALETTE[(number - 1) % len(_PALETTE)]
+    for number, (name, roi_name) in enumerate(zip(structures, names, strict=True), start=1):
+        known = structure(name)
+        colour = (known and known.rgb) or _PALETTE[(number - 1) % len(_PALETTE)]
+        dataset.StructureSetROISequence.append(_roi(number, name, roi_name, source, algorithm))
         dataset.ROIContourSequence.append(_item(ReferencedROINumber=number, ROIDisplayColor=list(colour)))
-        dataset.RTROIObservationsSequence.append(_observation(number, structure))
+        dataset.RTROIObservationsSequence.append(_observation(number, name))
     return dataset
 
 
@@ -158,21 +160,38 @@ def _referenced_frame(source: SourceImages) -> Dataset:
     return _item(FrameOfReferenceUID=source.frame_of_reference, RTReferencedStudySequence=[study])
 
 
-def _roi(number: int, structure: str, name: str, source: SourceImages, algorithm: Algorithm) -> Dataset:
+def _roi(number: int, name: str, roi_name: str, source: SourceImages, algorithm: Algorithm) -> Dataset:
     item = _item(
         ROINumber=number,
         ReferencedFrameOfReferenceUID=source.frame_of_reference,
-        ROIName=name,
+        ROIName=roi_name,
         ROIGenerationAlgorithm=algorithm.kind,
         ROIGenerationDescription=f"{algorithm.name[:40]} {algorithm.version}"[:64],
     )
-    if name != structure:
-        item.ROIDescription = structure[:1024]
+    if roi_name != name:
+        item.ROIDescription = name[:1024]
     return item
 
 
-def _observation(number: int, structure: str) -> Dataset:
-    return _item(ObservationNumber=number, ReferencedROINumber=number, RTROIInterpretedType="", ROIInterpreter="")
+def _observation(number: int, name: str) -> Dataset:
+    """What a region is, as far as `medsam.labels` knows."""
+    item = _item(
+        ObservationNumber=number,
+        ReferencedROINumber=number,
+        RTROIInterpretedType=rt_type(name),
+        ROIInterpreter="",
+    )
+    if known := structure(name):
+        identity = _code(known.type)
+        if known.modifier:
+            identity.SegmentedPropertyTypeModifierCodeSequence = [_code(known.modifier)]
+        item.SegmentedPropertyCategoryCodeSequence = [_code(known.category)]
+        item.RTROIIdentificationCodeSequence = [identity]
+    return item
+
+
+def _code(code: Code) -> Dataset:
+    return _item(CodeValue=code.value, CodingSchemeDesignator=code.scheme, CodeMeaning=code.meaning)
 
 
 def _item(**values: object) -> Dataset:

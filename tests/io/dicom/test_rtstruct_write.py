@@ -23,6 +23,7 @@ from medsam.io.dicom.derive import SourceImages, source_images
 from medsam.io.dicom.rtstruct import read_rtstruct
 from medsam.io.dicom.rtstruct_write import RtstructOptions, encode_rtstruct, naming_notes
 from medsam.io.dicom.series import read_dicom
+from medsam.labels import structure
 from medsam.masks import CompactMask
 
 # CT as the plane is turned: rows and columns of no axis of the body
@@ -150,6 +151,26 @@ def test_a_structure_set_belongs_to_its_images(tmp_path, source):
     assert "ContourSequence" not in dataset.ROIContourSequence[2]
     assert errors_of(path) == []
     assert errors_of(write_rs(tmp_path / "k.dcm", masks, source, KEYHOLE)) == []
+
+
+def test_a_region_is_coded_and_coloured_as_far_as_its_name_is_known(tmp_path, source):
+    mask = structures(source.geometry.shape)["ring"]
+    path = write_rs(tmp_path / "rs.dcm", dict.fromkeys(["Left Kidney", "GTV-1", "something"], mask), source)
+    dataset = dcmread(path)
+    kidney, target, unknown = dataset.RTROIObservationsSequence
+    assert [kidney.RTROIInterpretedType, target.RTROIInterpretedType, unknown.RTROIInterpretedType] == [
+        "ORGAN",
+        "GTV",
+        "",
+    ]
+    (code,) = kidney.RTROIIdentificationCodeSequence
+    (side,) = code.SegmentedPropertyTypeModifierCodeSequence
+    assert (code.CodeValue, code.CodingSchemeDesignator, side.CodeMeaning) == ("64033007", "SCT", "Left")
+    assert kidney.SegmentedPropertyCategoryCodeSequence[0].CodeMeaning == "Anatomical Structure"
+    assert "RTROIIdentificationCodeSequence" not in unknown
+    colours = [tuple(map(int, item.ROIDisplayColor)) for item in dataset.ROIContourSequence]
+    assert colours == [(46, 138, 184), structure("GTV-1").rgb, rgb(LABELS[2])]
+    assert errors_of(path) == []
 
 
 def test_contours_come_slice_by_slice_the_outer_ones_first(tmp_path, source):

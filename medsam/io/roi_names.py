@@ -31,6 +31,7 @@ _TG_263 = {
     "lung_middle_lobe_right": "Lung_RML",
     "lung_lower_lobe_right": "Lung_RLL",
 }
+_NUMBERED = re.compile(r"\d")
 _SIDES = {"left": "_L", "right": "_R"}
 _SHORT = {
     "artery": "A",
@@ -91,22 +92,28 @@ def _shortened(name: str) -> str:
     plain = canonical_name(name)
     *words, last = plain.split("_")
     side = _SIDES.get(last, "") if words else ""
-    known = _TG_263.get(plain)
-    if known is None and side:
-        known = _TG_263.get("_".join(words))
-        known = known and known + side
-    if known:
-        return known
+    if plain in _TG_263:
+        return _TG_263[plain]
     if not side:
         words.append(last)
+    elif known := _TG_263.get("_".join(words)):
+        return known + side
     # GTV stays GTV
     upper = {word.lower(): word for word in re.findall(r"\w+", name) if word.isupper()}
     parts = [upper.get(word) or _SHORT.get(word, word[:1].upper() + word[1:]) for word in words]
-    room = _TPS - len(side)
-    # the longest words lose their vowels first, the last one of those, then their ends
-    while sum(map(len, parts)) > room:
-        at = max(range(len(parts)), key=lambda n: (len(parts[n]), n))
-        vowels = [n for n, letter in enumerate(parts[at]) if n > 0 and letter in "aeiouy"]
-        gone = vowels[-1] if vowels else len(parts[at]) - 1
-        parts[at] = parts[at][:gone] + parts[at][gone + 1 :]
-    return "".join(parts) + side
+    return "".join(_squeezed(parts, _TPS - len(side))) + side
+
+
+def _squeezed(words: list[str], room: int) -> list[str]:
+    """Words without as many letters as it takes to have no more than `room`.
+
+    The longest lose their vowels first, the last one of those, then their ends. Those with numbers, which tell teeth
+    and ribs apart, are spared as long as there are others.
+    """
+    words = list(words)
+    while sum(map(len, words)) > room:
+        at = max(range(len(words)), key=lambda n: (bool(words[n]) and not _NUMBERED.search(words[n]), len(words[n]), n))
+        vowels = [n for n, letter in enumerate(words[at]) if n > 0 and letter in "aeiouy"]
+        gone = vowels[-1] if vowels else len(words[at]) - 1
+        words[at] = words[at][:gone] + words[at][gone + 1 :]
+    return words

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from medsam.io.roi_names import roi_names
+from medsam.labels import structures
 
 
 def test_names_that_fit_are_kept():
@@ -24,13 +27,22 @@ def test_names_that_fit_are_kept():
         ("lung_upper_lobe_left", "Lung_LUL"),
         ("gluteus_maximus_left", "GluteusMaximus_L"),
         ("brachiocephalic_vein_right", "BrachiocephlcV_R"),
-        ("costal_cartilages", "CostalCartilages"),
+        ("cerebral_aqueduct", "CerebralAqueduct"),
+        ("upper_central_incisor_fdi11_right", "UppCntIncFdi11_R"),
         ("GTV primary tumour of left upper lobe", "GTVPrmTmrUppLb_L"),
     ],
 )
 def test_a_long_name_is_shortened_so_that_it_can_be_read_and_keeps_its_side(name, short):
     assert roi_names([name], tps=True) == [short]
     assert roi_names([name]) == [name]
+
+
+def test_every_structure_with_a_code_keeps_a_name_of_its_own():
+    names = [known.name for known in structures()]
+    short = roi_names(names, tps=True)
+    assert max(map(len, short)) <= 16
+    # none but those that are called so has a number at its end
+    assert not [one for one, name in zip(short, names, strict=True) if re.search(r"_\d(_[LR])?$", one) and one != name]
 
 
 def test_two_that_become_one_are_numbered_before_the_side():

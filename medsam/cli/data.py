@@ -1,4 +1,4 @@
-"""`medsam data check | index | split | recipe | fetch-decathlon`: lists of cases, made and checked."""
+"""`medsam data check | index | split | recipe | fetch-decathlon | deidentify`: lists of cases, made and checked."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from medsam.cli import deidentify
 from medsam.cli.flags import with_flags
 from medsam.cli.table import print_line, print_table
 from medsam.errors import InputError, counted
@@ -69,6 +70,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     cooking.add_argument("--force", action="store_true", help="overwrite --out when it holds something else")
 
+    deidentifying = actions.add_parser("deidentify", help="copy DICOM without names, numbers and dates of patients")
+    deidentify.add_arguments(deidentifying)
+
     fetching = actions.add_parser("fetch-decathlon", help="download a Medical Segmentation Decathlon task (MONAI)")
     fetching.add_argument("task", metavar="TASK", help="e.g. Task04_Hippocampus")
     fetching.add_argument("--root", type=Path, required=True, metavar="DIR", help="where to; the tar file stays there")
@@ -80,6 +84,7 @@ def run(arguments: argparse.Namespace) -> None:
         "index": _index,
         "split": _split,
         "recipe": _recipe,
+        "deidentify": deidentify.run,
         "fetch-decathlon": _fetch_decathlon,
     }[arguments.action](arguments)
 

@@ -40,7 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "test": ("medsam.cli.train", "score a run's model on its test cases"),
     "embed": ("medsam.cli.embed", "encode the slices of a manifest once, so that prompts cost a decode only"),
     "export": ("medsam.cli.export", "ONNX encoder and decoder, compared with torch, for other engines and browsers"),
-    "data": ("medsam.cli.data", "manifests: check, index a folder, split by patient"),
+    "data": ("medsam.cli.data", "manifests: check, index a folder, split by patient; DICOM without names (deidentify)"),
     "pacs": ("medsam.cli.pacs", "servers of the settings file: find, get, store, over DICOMweb and DIMSE"),
     "models": ("medsam.cli.models", "weights: what is known, where it comes from, licence, what is on disk"),
 }
@@ -60,6 +60,7 @@ _EXTRAS = {
     "dicomweb_client": "pacs",
     "requests": "pacs",
     "pynetdicom": "pacs",
+    "dicomanonymizer": "deidentify",
 }
 
 

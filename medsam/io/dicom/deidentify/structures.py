@@ -1,0 +1,50 @@
+"""Names of segments and regions: those of anatomy are kept, all others are numbered.
+
+People type a region's name, and "GTV Smith 12.3." is a name, too.
+"""
+
+from __future__ import annotations
+
+import re
+
+from medsam.errors import InputError
+from medsam.labels import canonical_name, tolerance
+
+# target volumes of radiotherapy (ICRU 83) with their numbers, and what planning systems add
+_TARGETS = re.compile(
+    r"(I?GTV|CTV|PTV|ITV|IMTV)[ _-]?([TNMPL]|LN|TUMOU?R|NODES?)?([ _-]?\d{1,4}|[ _-]?\d{1,2}[ _-]\d{2,4})?"
+    r"|(BODY|EXTERNAL|SKIN|COUCH(SURFACE|INTERIOR|OUTER|INNER)?|BOLUS|ISOCENT(ER|RE)|TUMOU?R|LESION|NODULE|MASS|EDEMA"
+    r"|CYST|NECROSIS|SEGMENT|BACKGROUND|ROI)[ _-]?\d{0,2}",
+    re.I,
+)
+
+
+def is_known(name: str) -> bool:
+    """Whether a name is one of anatomy or of a target, with a side or a number, and nothing else."""
+    bare = re.sub(r"[ _-]*\d{1,2}$", "", name.strip())
+    if not bare or len(name) > 64:
+        return False
+    if _TARGETS.fullmatch(name.strip()):
+        return True
+    return any(_in_vocabulary(one) for one in (name, bare))
+
+
+def _in_vocabulary(name: str) -> bool:
+    try:
+        return not tolerance(canonical_name(name)).source.startswith("default")
+    except InputError:
+        return False
+
+
+class StructureNames:
+    """The names of one data set: the same name is the same again, in whatever element."""
+
+    def __init__(self) -> None:
+        self._given: dict[str, str] = {}
+
+    def name(self, original: str) -> str:
+        """`original` where it is known; else "structure 1", "structure 2", ... in order of first appearance."""
+        original = original.strip()
+        if is_known(original) or not original:
+            return original
+        return self._given.setdefault(original.casefold(), f"structure {len(self._given) + 1}")

@@ -198,7 +198,7 @@ def test_groups_of_a_measurement_report(tmp_path, images):
         planar(region(images[3], "POLYLINE", SQUARE), "Lesion 1", uid, site=codes.SCT.Liver),
     ]
     first, second, third = read_measurements(report(tmp_path / "a.dcm", images, groups)).items
-    assert [one.label for one in (first, second, third)] == ["Lesion 1", "L2", "left kidney lesion 3"]
+    assert [one.label for one in (first, second, third)] == ["Lesion 1", "L2", "kidney_lesion_left 3"]
     assert [shape.image.uid for shape in first.shapes] == [images[2].SOPInstanceUID, images[3].SOPInstanceUID]
     assert [(shape.kind, shape.axis) for shape in second.shapes] == [("line", "long"), ("line", "short")]
 
@@ -208,7 +208,7 @@ def test_a_region_in_space_keeps_its_millimetres(tmp_path, images):
     space = hd.sr.ImageRegion3D("POLYGON", points, frame_of_reference_uid=images[0].FrameOfReferenceUID)
     (found,) = read_measurements(report(tmp_path / "a.dcm", images, [planar(space, site=codes.SCT.Liver)])).items
     (shape,) = found.shapes
-    assert (found.label, shape.kind, shape.image) == ("liver lesion", "outline", None)
+    assert (found.label, shape.kind, shape.image) == ("liver_lesion", "outline", None)
     assert shape.frame_of_reference == images[0].FrameOfReferenceUID
     np.testing.assert_allclose(shape.points, points[:3], atol=1e-4)
 

@@ -6,7 +6,7 @@ tracking identifier, a finding or both axes of a bidirectional measurement; else
 for. So reports of the template of measurements (TID 1500) and older trees are read alike. Groups that share a
 tracking UID are one object.
 
-An object is called by its codes (finding site, finding), or by its tracking identifier; other text may hold anything,
+An object is called by its tracking identifier, or by its codes (finding, finding site); other text may hold anything,
 and is not read. Items may stand elsewhere in the tree than where they are used (by-reference relationships).
 
 Source: DICOM PS3.3 C.17.3 (document content), C.18.6 and C.18.9 (coordinates), PS3.16 TID 1500, 1501, 1410, 1411.
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import cast
 
 from pydicom import Dataset
 
@@ -33,6 +32,7 @@ from medsam.io.dicom.measurements.common import (
 )
 from medsam.io.dicom.measurements.presentation import frames_of_reference
 from medsam.io.dicom.tags import numbers, sequence_items, text
+from medsam.labels import structure_of_code
 
 # every kind of structured report is below
 REPORT_ROOT = "1.2.840.10008.5.1.4.1.1.88."
@@ -44,13 +44,7 @@ _GROUPS = {("DCM", "125007"), ("DCM", "111059"), ("DCM", "111015"), ("DCM", "111
 _TRACKED_AS, _TRACKED_UID = {("DCM", "112039")}, {("DCM", "112040")}
 _FINDING = {("DCM", "121071")}
 _SITE = {("SCT", "363698007"), ("SRT", "G-C0E3"), ("SNM3", "G-C0E3"), ("99SDM", "G-C0E3")}
-_SIDE = {("SCT", "272741003"), ("SRT", "G-C171")}
-_SIDES = {
-    ("SCT", "7771000"): "left",
-    ("SRT", "G-A101"): "left",
-    ("SCT", "24028007"): "right",
-    ("SRT", "G-A100"): "right",
-}
+_LATERALITY = {("SCT", "272741003"), ("SRT", "G-C171")}
 _AXES: dict[Code, Axis] = {
     ("SCT", "103339001"): "long",
     ("SRT", "G-A185"): "long",
@@ -233,26 +227,45 @@ def _label(tree: _Tree, owner: _Item) -> str | None:
     stated = None if tracked is None else presentable(text(tracked.dataset, "TextValue"))
     if stated and any(letter.isalpha() for letter in stated):
         return stated
-    words: list[str] = []
-    for concepts in (_SITE, _FINDING):
-        item = tree.holds(owner, concepts)
-        word = None if item is None else _word(tree, item)
-        if word and word not in words:
-            words.append(word)
+    finding, site = (tree.holds(owner, concepts) for concepts in (_FINDING, _SITE))
+    word = _structure(tree, finding, site)
     # a bare number tells one from another, and no more
-    return " ".join([*words, *([stated] if stated and words else [])]) or None
+    return f"{word} {stated}" if word and stated else word
 
 
-def _word(tree: _Tree, item: _Item) -> str | None:
-    """What a coded value means, with its side; None where it means nothing, or is a text of the user."""
-    code = _code(item.dataset, "ConceptCodeSequence")
-    if code is None or code in _NOTHING or code[0].upper() not in _VOCABULARIES:
+def _structure(tree: _Tree, finding: _Item | None, site: _Item | None) -> str | None:
+    """What coded values name: a structure of ours, such as "liver_lesion", or else the words of their vocabulary."""
+    found, place = (_value(item) for item in (finding, site))
+    sides = [_side(tree, item) for item in (finding, site)]
+    known = None
+    if found is not None:
+        known = structure_of_code(*found, sides[0], place and place[1], sides[1])
+    elif place is not None:
+        known = structure_of_code(*place, sides[1])
+    words = [_words(item) for item in (site, finding)]
+    return known or " ".join(word for word in dict.fromkeys(words) if word) or None
+
+
+def _value(item: _Item | None) -> Code | None:
+    """The coded value of an item, where it means something."""
+    code = None if item is None else _code(item.dataset, "ConceptCodeSequence")
+    return None if code in _NOTHING else code
+
+
+def _side(tree: _Tree, item: _Item | None) -> str | None:
+    """The code of its laterality."""
+    side = _value(None if item is None else tree.holds(item, _LATERALITY))
+    return None if side is None else side[1]
+
+
+def _words(item: _Item | None) -> str | None:
+    """What a coded value means in words; None where it means nothing, or is a text of the user."""
+    code = _value(item)
+    if item is None or code is None or code[0].upper() not in _VOCABULARIES:
         return None
-    meaning = presentable(_meaning(item.dataset, "ConceptCodeSequence"))
-    held = tree.holds(item, _SIDE)
-    side = _SIDES.get(cast(Code, None if held is None else _code(held.dataset, "ConceptCodeSequence")))
-    word = None if meaning is None else meaning.lower()
-    return f"{side} {word}" if word and side and side not in word.split() else word
+    meaning = text(sequence_items(item.dataset, "ConceptCodeSequence", "")[0], "CodeMeaning")
+    word = presentable(meaning)
+    return None if word is None else word.lower()
 
 
 def _code(dataset: Dataset, keyword: str) -> Code | None:
@@ -266,7 +279,3 @@ def _code(dataset: Dataset, keyword: str) -> Code | None:
         else (None, None)
     )
     return (scheme, value) if scheme and value else None
-
-
-def _meaning(dataset: Dataset, keyword: str) -> str | None:
-    return text(sequence_items(dataset, keyword, "")[0], "CodeMeaning")

@@ -33,6 +33,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "segment a scan from boxes, clicks and rough masks; the mask comes back on the scan's own grid",
     ),
     "everything": ("medsam.cli.everything", "all masks of a slice or volume, from a grid of clicks or boxes"),
+    "convert": (
+        "medsam.cli.convert",
+        "labels of any format to NIfTI, NRRD, MHA, DICOM SEG or RTSTRUCT, on the grid of their scan",
+    ),
     "evaluate": ("medsam.cli.evaluate", "zero-shot scores against reference masks, with tables and a report"),
     "compare": ("medsam.cli.compare", "evaluations side by side, or two in pairs"),
     "fit": ("medsam.cli.train", "fine-tune a model on a manifest: --config configs/train/*.yaml"),

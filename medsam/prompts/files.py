@@ -14,7 +14,7 @@ from medsam.io.files import is_folder
 from medsam.io.formats import format_of
 from medsam.io.labels import read_mask
 from medsam.prompts.masks import load_masks, mask_prompts
-from medsam.prompts.measurements import Instances, measured_prompts
+from medsam.prompts.measurements import measured_prompts
 from medsam.prompts.parse import read_prompts
 from medsam.prompts.prompt import Prompt
 from medsam.volume import Volume
@@ -103,20 +103,10 @@ def _measurements(path: Path, scan: Volume, axis: Axis | None) -> PromptFile:
     prompts, across = measured_prompts(
         found,
         scan.geometry,
-        instances_of(scan),
+        {image: k for k, image in enumerate(scan.images)} or None,
         frame_of_reference=scan.uids.get("frame_of_reference"),
         axis=axis,
         file=path.name,
         notes=notes,
     )
     return PromptFile(path, tuple(prompts), across, read=(path,), notes=tuple(notes))
-
-
-def instances_of(scan: Volume) -> Instances | None:
-    """Which k of a DICOM scan each of its images is; None for one that is not of DICOM files on disk."""
-    if "series" not in scan.uids or scan.source is None:
-        return None
-    from medsam.io.dicom.derive import source_images
-
-    images = source_images(scan, scan.geometry).images
-    return {(image.sop_instance, image.frame): k for k, image in enumerate(images)}

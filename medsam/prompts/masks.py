@@ -9,7 +9,7 @@ import numpy as np
 
 from medsam.errors import PromptError
 from medsam.io.label_map import listed
-from medsam.io.labels import load_labels, notes_on
+from medsam.io.label_sets import masks_in
 from medsam.io.structure_names import plain_name
 from medsam.masks import LabelMasks
 from medsam.prompts.prompt import Prompt
@@ -17,12 +17,12 @@ from medsam.volume import Volume
 
 
 def load_masks(path: Path, scan: Volume, notes: list[str]) -> Mapping[str, np.ndarray]:
-    """Every structure of a label file on the grid of `scan`, bool (K, J, I) by name, see `load_labels`.
+    """Every structure of a label file on the grid of `scan`, bool (K, J, I) by name, see `masks_in`.
 
     notes: receives what the user should know of how it was read. Raises InputError.
     """
-    masks = load_labels(path, scan.geometry, frame_of_reference=scan.uids.get("frame_of_reference"), images=scan.images)
-    notes += notes_on(masks)
+    masks, remarks = masks_in(path, scan)
+    notes += remarks
     return masks
 
 

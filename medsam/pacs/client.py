@@ -158,9 +158,11 @@ def get(
 def _inbox(client: Client, server: Server, match: Match, folder: Path) -> Inbox:
     keys = {"StudyInstanceUID": match.study, "SeriesInstanceUID": match.series}
     found = client.find(Query("instance", keys, _MOST_IMAGES))
-    if found.more or found.left_out or not found.matches:
-        what = "no images" if not found.matches else "too many images, or some without a valid UID,"
-        raise InputError(f"Server {server.name} lists {what} in series {match.series}.")
+    if found.left_out:
+        raise InputError(f"Server {server.name} lists images without a valid UID in series {match.series}.")
+    if found.more or not found.matches:
+        what = f"more than {_MOST_IMAGES}" if found.more else "no"
+        raise InputError(f"Server {server.name} lists {what} images in series {match.series}.")
     return Inbox(folder, match.study, match.series, {one.instance: one for one in found.matches}, server.name)
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import requests
 from dicomweb_client.api import DICOMwebClient
 from pydicom import Dataset
+from pydicom.datadict import tag_for_keyword
 
 from medsam.pacs.inbox import Inbox
 from medsam.pacs.outbox import Failure, Outgoing, reason_text
@@ -34,7 +35,7 @@ _BATCH_BYTES = 64 * 2**20
 _ONE_BY_ONE = 16
 
 # they log addresses, with what was searched for in them
-LOGGERS = ("dicomweb_client", "urllib3", "requests", "pydicom")
+LOGGERS = ("dicomweb_client", "urllib3", "requests", "retrying", "pydicom")
 
 
 @contextmanager
@@ -97,7 +98,7 @@ class WebClient:
             options["limit"] = query.limit + 1
         with quiet():
             answers = search(**uids, **options)
-            return [Dataset.from_json(answer) for answer in answers]
+            return [_told(answer, query) for answer in answers]
 
     def fetch(self, inbox: Inbox, progress: ProgressCallback) -> None:
         """Fetch what is missing of a series. Raises InputError; what came until then is kept."""
@@ -146,9 +147,9 @@ class WebClient:
         try:
             with quiet():
                 self._client.store_instances([file.dataset() for file in batch])
-        except requests.HTTPError as error:
-            # 409: none was stored, and the answer says why
-            if error.response is None or error.response.status_code != 409:
+        except Exception:
+            # 409: none was stored, and the answer says why. The others: the client could not read the answer
+            if not answers or answers[-1].status_code not in (200, 202, 409):
                 raise
         finally:
             self._session.hooks["response"] = []
@@ -156,6 +157,20 @@ class WebClient:
 
     def _ask(self, doing: str, call: Any) -> Any:
         return with_retries(self.server, doing, call)
+
+
+def _told(answer: Any, query: Query) -> Dataset:
+    """What is needed of an answer; a value that is none does not cost the others. Raises TypeError for no object."""
+    if not isinstance(answer, dict):
+        raise TypeError
+    found = Dataset()
+    for keyword in RETURNED[query.level]:
+        tag = f"{tag_for_keyword(keyword):08X}"
+        if tag in answer:
+            # pydicom raises what it likes
+            with suppress(Exception):
+                found.update(Dataset.from_json({tag: answer[tag]}))
+    return found
 
 
 def most_bytes(match: Match) -> int:

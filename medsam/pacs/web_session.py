@@ -128,8 +128,16 @@ def _authentication(found: Credentials | None) -> Any:
 
 def _pieces(response: Any, guard: Guard) -> Iterator[bytes]:
     """The body in pieces as they come. Raises TooMuch, and errors of urllib3."""
-    started, came = time.monotonic(), 0
-    last = b""
+    try:
+        yield from _counted(response, guard)
+    except BaseException:
+        # nobody will read on, and the server may go on sending
+        response.close()
+        raise
+
+
+def _counted(response: Any, guard: Guard) -> Iterator[bytes]:
+    started, came, last = time.monotonic(), 0, b""
     read = getattr(response.raw, "read1", response.raw.read)
     while piece := read(_PIECE, decode_content=True):
         guard.count(len(piece))
@@ -249,7 +257,8 @@ def _of_connection(error: Exception, server: Server, where: str) -> InputError |
             f"Server {server.name} ({where}) did not answer within {server.timeout_s:g} s. Is it running, and does a "
             "firewall lie between? (`timeout_s` in the settings file)"
         )
-    if isinstance(error, requests.ConnectionError | OSError) and not _was_cut(error):
+    # JSON that is none is an OSError to requests
+    if isinstance(error, OSError) and not isinstance(error, ValueError) and not _was_cut(error):
         return InputError(f"Server {server.name} cannot be reached at {where} ({type(error).__name__}).")
     return None
 

@@ -156,7 +156,7 @@ def enhanced(pixels: np.ndarray, positions: list, slopes: list | None = None, **
         return item(RescaleSlope=slope, RescaleIntercept=intercept, RescaleType="HU")
 
     nowhere = dict.fromkeys(("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"))
-    ds = dataset(pixels, SOPClassUID=EnhancedCTImageStorage, **(nowhere | tags))
+    ds = dataset(pixels, **({"SOPClassUID": EnhancedCTImageStorage} | nowhere | tags))
     shared = item(
         PlaneOrientationSequence=[item(ImageOrientationPatient=list(AXIAL))],
         PixelMeasuresSequence=[item(PixelSpacing=[0.5, 0.75], SliceThickness=9, SpacingBetweenSlices=2)],

@@ -47,6 +47,8 @@ from medsam.volume import Volume
 # who writes: General Equipment
 MANUFACTURER, MODEL_NAME, SERIAL_NUMBER = "medsam-framework", "medsam", "0"
 UTF_8 = "ISO_IR 192"
+# of structures without a colour of their own in `medsam.labels`: `drawing.colours.LABELS`, which a test compares
+PALETTE = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (213, 94, 0), (204, 121, 167), (0, 114, 178))
 
 # where an object is derived from: files as `read_dicom` takes them, or the scan that was read from them
 DicomSource = Volume | DicomFile | Iterable[DicomFile] | Mapping[str, DicomFile]

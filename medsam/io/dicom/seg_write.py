@@ -37,6 +37,7 @@ from medsam.io.algorithm import Algorithm
 from medsam.io.dicom.derive import (
     MANUFACTURER,
     MODEL_NAME,
+    PALETTE,
     SERIAL_NUMBER,
     SourceImage,
     SourceImages,
@@ -46,6 +47,7 @@ from medsam.io.dicom.derive import (
 )
 from medsam.io.dicom.tags import named
 from medsam.io.structure_names import plain_name
+from medsam.labels import UNKNOWN_CATEGORY, UNKNOWN_TYPE, Code, structure
 from medsam.masks import CompactMask
 
 # (0062,0004) Segment Number has 16 bits
@@ -54,8 +56,6 @@ _MOST_SEGMENTS = 65535
 _MOST_BYTES = 2**32 - 2
 # characters of a short text (LO), and of the longer one that viewers show on request (ST)
 _SHORT, _LONG = 64, 1024
-# what a structure is that is known by its name alone: no more is claimed
-_TISSUE = codes.SCT.Tissue
 
 
 @dataclass(frozen=True)
@@ -209,18 +209,15 @@ def _reference(sop_class: str, sop_instance: str) -> Dataset:
 # -- what a structure is ------------------------------------------------------------------------------------
 
 
-def structure(name: str) -> Any:
-    return None
-
-
 def _segment(number: int, name: str, label: str, algorithm: Algorithm) -> Dataset:
     """One item of (0062,0002) Segment Sequence."""
     from highdicom import AlgorithmIdentificationSequence
     from highdicom.color import CIELabColor
     from highdicom.seg import SegmentDescription
-    from highdicom.sr import CodedConcept
 
-    known = structure(name) if re.search(r"\w", name) else None
+    # a name without a letter or digit is none to ask for
+    known = structure(name) if re.search(r"[^\W_]", name) else None
+    colour = (known and known.rgb) or PALETTE[(number - 1) % len(PALETTE)]
     by = None
     if algorithm.kind != "MANUAL":
         by = AlgorithmIdentificationSequence(
@@ -233,28 +230,29 @@ def _segment(number: int, name: str, label: str, algorithm: Algorithm) -> Datase
     item = SegmentDescription(
         segment_number=number,
         segment_label=label,
-        segmented_property_category=_TISSUE if known is None else _code(known.category),
-        segmented_property_type=_TISSUE if known is None else _code(known.type),
+        segmented_property_category=_concept(known.category if known else UNKNOWN_CATEGORY),
+        segmented_property_type=_concept(known.type if known else UNKNOWN_TYPE),
         algorithm_type=algorithm.kind,
         algorithm_identification=by,
         tracking_uid=new_uid(),
         tracking_id=label,
-        anatomic_regions=[_code(known.region)] if known and known.region else None,
-        display_color=CIELabColor.from_rgb(*known.rgb) if known and known.rgb else None,
+        anatomic_regions=[_concept(known.region)] if known and known.region else None,
+        display_color=CIELabColor.from_rgb(*colour),
     )
+    # highdicom has no arguments for these
     if known and known.modifier:
-        # highdicom has no argument for it
-        item.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [
-            CodedConcept.from_code(_code(known.modifier))
-        ]
+        kind = item.SegmentedPropertyTypeCodeSequence[0]
+        kind.SegmentedPropertyTypeModifierCodeSequence = [_concept(known.modifier)]
+    if known and known.region and known.region_modifier:
+        item.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = [_concept(known.region_modifier)]
     item.SegmentDescription = _description(name, label, algorithm)
     return item
 
 
-def _code(code: Any) -> Any:
-    from pydicom.sr.coding import Code
+def _concept(code: Code) -> Any:
+    from highdicom.sr import CodedConcept
 
-    return Code(code.value, code.scheme, code.meaning)
+    return CodedConcept(code.value, code.scheme, code.meaning)
 
 
 def _labels(names: Sequence[str]) -> list[str]:

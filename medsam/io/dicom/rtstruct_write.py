@@ -30,7 +30,7 @@ from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
 from medsam.io.algorithm import Algorithm
-from medsam.io.dicom.derive import SourceImages, derived_dataset, quiet_writer
+from medsam.io.dicom.derive import PALETTE, SourceImages, derived_dataset, quiet_writer
 from medsam.io.dicom.tags import named
 from medsam.io.outlines import outlines
 from medsam.io.roi_names import roi_names
@@ -45,8 +45,6 @@ _LONGEST_NUMBER, _LONGEST_TEXT = 16, 65_534
 _DECIMALS = 4
 # of a coordinate, in pixels
 _PRECISION = 1e-3
-# of structures without a colour of their own in `medsam.labels`: `drawing.colours.LABELS`, which a test compares
-_PALETTE = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (213, 94, 0), (204, 121, 167), (0, 114, 178))
 
 
 @dataclass(frozen=True)
@@ -133,7 +131,7 @@ def _structure_set(
     dataset.RTROIObservationsSequence = []
     for number, (name, roi_name) in enumerate(zip(structures, names, strict=True), start=1):
         known = structure(name)
-        colour = (known and known.rgb) or _PALETTE[(number - 1) % len(_PALETTE)]
+        colour = (known and known.rgb) or PALETTE[(number - 1) % len(PALETTE)]
         dataset.StructureSetROISequence.append(_roi(number, name, roi_name, source, algorithm))
         dataset.ROIContourSequence.append(_item(ReferencedROINumber=number, ROIDisplayColor=list(colour)))
         dataset.RTROIObservationsSequence.append(_observation(number, name))

@@ -14,9 +14,10 @@ from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 from pydicom.uid import CTImageStorage, generate_uid
 
+from medsam.drawing.colours import LABELS, rgb
 from medsam.errors import InputError, SeveralSeries
 from medsam.geometry import VolumeGeometry
-from medsam.io.dicom.derive import derived_dataset, source_images, uid_from
+from medsam.io.dicom.derive import PALETTE, derived_dataset, source_images, uid_from
 from medsam.io.dicom.series import read_dicom
 from medsam.io.load import load_volume
 
@@ -215,3 +216,7 @@ def test_an_image_without_place_has_no_frame_of_reference(tmp_path):
 def test_uids_from_the_same_names_are_equal():
     assert uid_from("1.2", "a") == uid_from("1.2", "a") != uid_from("1.2", "b")
     assert len(uid_from(generate_uid(), "a")) <= 64
+
+
+def test_colours_of_structures_without_one_of_their_own_are_those_of_previews():
+    assert tuple(map(rgb, LABELS)) == PALETTE

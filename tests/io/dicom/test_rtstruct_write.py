@@ -18,7 +18,6 @@ from scipy.spatial.transform import Rotation
 from medsam.drawing.colours import LABELS, rgb
 from medsam.errors import InputError
 from medsam.io.algorithm import Algorithm
-from medsam.io.dicom import rtstruct_write
 from medsam.io.dicom.derive import SourceImages, source_images
 from medsam.io.dicom.rtstruct import read_rtstruct
 from medsam.io.dicom.rtstruct_write import RtstructOptions, encode_rtstruct, naming_notes
@@ -251,7 +250,3 @@ def test_images_without_a_place_and_no_structures_are_refused(tmp_path, source):
         encode_rtstruct({"a": CompactMask.of(np.ones((1, 10, 12), bool))}, radiograph, ALGORITHM)
     with pytest.raises(InputError, match="not none"):
         encode_rtstruct({}, source, ALGORITHM)
-
-
-def test_colours_without_one_of_their_own_are_the_projects():
-    assert tuple(map(rgb, LABELS)) == rtstruct_write._PALETTE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from io import BytesIO
 from pathlib import Path
 
@@ -14,10 +15,9 @@ from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, RLELossless
 
-from medsam.drawing.colours import LABELS, rgb
 from medsam.errors import InputError
 from medsam.io.algorithm import Algorithm
-from medsam.io.dicom.derive import PALETTE, source_images
+from medsam.io.dicom.derive import source_images
 from medsam.io.dicom.seg import read_seg
 from medsam.io.dicom.seg_write import SegOptions, encode_seg, naming_notes
 from medsam.io.dicom.series import read_dicom
@@ -68,9 +68,10 @@ def equal(found, masks) -> None:
 
 @needs_programs
 @pytest.mark.parametrize(
-    "orientation", [AXIAL, SAGITTAL, CORONAL, OBLIQUE], ids=["axial", "sagittal", "coronal", "obl"]
+    ("orientation", "options"),
+    [(AXIAL, None), (SAGITTAL, LABELMAP), (CORONAL, None), (OBLIQUE, None), (OBLIQUE, LABELMAP)],
+    ids=["axial", "sagittal-labelmap", "coronal", "oblique", "oblique-labelmap"],
 )
-@pytest.mark.parametrize("options", [None, LABELMAP], ids=["binary", "labelmap"])
 def test_four_readers_agree_on_every_voxel(tmp_path, orientation, options):
     scan = read_dicom(series(tmp_path / "s", slices(6, 9, 7), orientation))
     masks, path = drawn(scan.shape), tmp_path / "seg.dcm"
@@ -81,12 +82,13 @@ def test_four_readers_agree_on_every_voxel(tmp_path, orientation, options):
     assert dciodvfy(path) == []
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_mask_on_any_plane_comes_back(tmp_path, data):
     turn = np.linalg.qr(np.random.default_rng(data.draw(st.integers(0, 2**16))).normal(size=(3, 3)))[0]
     shape = tuple(data.draw(st.tuples(*[st.integers(1, 7)] * 3)))
-    folder = tmp_path / str(data.draw(st.uuids()))
+    # an example may be run twice
+    folder = Path(tempfile.mkdtemp(dir=tmp_path))
     scan = read_dicom(
         series(folder, slices(*shape), tuple(turn[:2].ravel().round(6)), data.draw(st.floats(0.1, 5)), StudyID="1")
     )
@@ -169,7 +171,7 @@ def test_structures_may_overlap_bit_by_bit_and_not_in_a_label_map(tmp_path, scan
 
 def test_a_label_map_of_many_structures_has_sixteen_bits(tmp_path, scan):
     masks = {}
-    for number in range(300):
+    for number in range(260):
         masks[f"lesion {number}"] = np.zeros(scan.shape, dtype=bool)
         masks[f"lesion {number}"].flat[number] = True
     ds = written(tmp_path / "seg.dcm", masks, scan, LABELMAP)
@@ -194,10 +196,6 @@ def test_known_structures_are_coded_and_coloured_and_unknown_ones_are_tissue(tmp
         assert "AnatomicRegionSequence" not in item
     assert unknown.RecommendedDisplayCIELabValue != nameless.RecommendedDisplayCIELabValue
     assert len({item.TrackingUID for item in ds.SegmentSequence}) == 5
-
-
-def test_colours_of_the_unknown_are_those_of_previews():
-    assert PALETTE == tuple(map(rgb, LABELS))
 
 
 @needs_programs

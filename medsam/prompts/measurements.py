@@ -1,9 +1,10 @@
-"""Measurements of a PACS as prompts: what a radiologist drew on a slice becomes a box, clicks, or both.
+"""Measurements of a PACS as prompts: what a radiologist drew on a slice becomes a rough mask, a box, or clicks.
 
     points               clicks inside
     a line               RECIST's longest diameter: the square box of that diameter round its middle
-    two lines            its longest and shortest axis: the box of the ellipse with these axes, and of their four ends
-    outline, circle, ellipse   its box
+    two lines            longest and shortest axis: the box of the ellipse with these axes, and of their four ends
+    outline              what it encloses, as a rough mask
+    circle, ellipse      its box
     ellipsoid            its box through the volume
 
 Which of these gives the better masks is measured in docs/prompts.md. Each measurement is an object of its own, by its
@@ -23,6 +24,7 @@ import numpy as np
 
 from medsam.errors import PromptError, counted
 from medsam.geometry import AXES, Axis, SlicePlane, VolumeGeometry
+from medsam.io.contours import enclosed
 from medsam.io.dicom.measurements.common import Measurement, Measurements, Shape
 from medsam.prompts.prompt import Box, Point, Prompt
 
@@ -208,9 +210,12 @@ def _through(
 
 
 def _prompts_on(shapes: Sequence[Placed], label: str, index: int, plane: SlicePlane, left: _Left) -> list[Prompt]:
-    """What is said of one object on one slice: its boxes, and clicks."""
+    """What is said of one object on one slice: a rough mask or boxes, and clicks."""
     prompts = []
-    for box in _boxes(shapes, np.array(plane.spacing_mm[::-1])):
+    mask = _outlined([shape.points for shape in shapes if shape.kind == "outline"], plane)
+    if mask is not None:
+        prompts.append(Prompt(label, mask=mask, slice=index))
+    for box in _boxes(shapes, np.array(plane.spacing_mm[::-1]), lines=mask is None):
         if (inside := _within(box, plane)) is None:
             left.add("shape lies beyond its image", "shapes lie beyond their images")
         else:
@@ -230,10 +235,22 @@ def _prompts_on(shapes: Sequence[Placed], label: str, index: int, plane: SlicePl
     return [*prompts, *([Prompt(label, slice=index, points=tuple(points))] if points else [])]
 
 
-def _boxes(shapes: Sequence[Placed], spacing: np.ndarray) -> list[Box]:
-    """A box for each thing that was drawn round or measured. What is drawn round one counts for more than its axes."""
-    areas = [area_box(shape, spacing) for shape in shapes if shape.kind in ("outline", "circle", "ellipse")]
-    if areas:
+def _outlined(loops: Sequence[np.ndarray], plane: SlicePlane) -> np.ndarray | None:
+    """The pixels that outlines enclose, one in another as a hole, bool (rows, columns); None where they are none."""
+    if not loops:
+        return None
+    mask = enclosed([loop - 0.5 for loop in loops], plane.shape).pixels
+    return mask if mask.any() else None
+
+
+def _boxes(shapes: Sequence[Placed], spacing: np.ndarray, *, lines: bool) -> list[Box]:
+    """A box for each thing that was drawn round or measured. What is drawn round one counts for more than its axes.
+
+    lines: whether axes count at all. An outline has a box only where it encloses no pixel's centre.
+    """
+    round_one = ("circle", "ellipse", *(("outline",) if lines else ()))
+    areas = [area_box(shape, spacing) for shape in shapes if shape.kind in round_one]
+    if areas or not lines:
         return areas
     return [
         line_box(pair[0].points, spacing) if len(pair) == 1 else axes_box(pair[0].points, pair[1].points)

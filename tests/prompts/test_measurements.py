@@ -18,6 +18,9 @@ from medsam.prompts.prompt import Prompt
 GRID = VolumeGeometry((4, 30, 40), np.diag([1.0, 1.0, 3.0, 1.0]))
 INSTANCES = {(f"1.2.{k}", None): k for k in range(4)}
 ONE_MM = np.ones(2)
+PLATE = np.zeros((30, 40), bool)
+PLATE[2:8, 1:9] = True
+BORDER = [(0.5, 1.5, 1), (8.5, 1.5, 1), (8.5, 7.5, 1.3), (0.5, 7.5, 1)]
 
 
 def on(k, kind, points, **more):
@@ -44,13 +47,19 @@ def refusal(*items, **more) -> str:
 @pytest.mark.parametrize(
     ("shape", "prompt"),
     [
-        (on(2, "outline", [(1, 2), (9, 2), (9, 8)]), Prompt("a", box=(1, 2, 9, 8), slice=2)),
+        # pixels 1 to 8 across and 2 to 7 down
+        (on(2, "outline", [(1, 2), (9, 2), (9, 8), (1, 8)]), Prompt("a", mask=PLATE, slice=2)),
+        # a whole voxel index is the centre of a pixel, not its border
+        (
+            in_mm("outline", [(0.5, 1.5, 1), (8.5, 1.5, 1), (8.5, 7.5, 1.3), (0.5, 7.5, 1)]),
+            Prompt("a", mask=PLATE, slice=1),
+        ),
         (on(0, "circle", [(10, 10), (10, 14)]), Prompt("a", box=(6, 6, 14, 14), slice=0)),
         (on(3, "ellipse", [(10, 10), (18, 10), (10, 14)]), Prompt("a", box=(2, 6, 18, 14), slice=3)),
         # the centre of the first pixel is at 0.5, 0.5 of its edges, and is pixel 0, 0
         (on(1, "points", [(0.5, 0.5), (7, 8)]), Prompt("a", slice=1, points=((0, 0, 1), (6.5, 7.5, 1)))),
         (in_mm("points", [(3, 4, 2)]), Prompt("a", slice=2, points=((3, 4, 1),))),
-        (in_mm("outline", [(1, 2, 1), (9, 2, 1), (9, 8, 1.3)]), Prompt("a", box=(1.5, 2.5, 9.5, 8.5), slice=1)),
+        (in_mm("circle", [(10, 10, 1), (14, 10, 1)]), Prompt("a", box=(6.5, 6.5, 14.5, 14.5), slice=1)),
     ],
 )
 def test_a_shape_becomes_a_prompt_on_its_slice(shape, prompt):
@@ -59,6 +68,7 @@ def test_a_shape_becomes_a_prompt_on_its_slice(shape, prompt):
     assert (found.label, found.slice) == (prompt.label, prompt.slice)
     assert found.box == pytest.approx(prompt.box) if prompt.box else found.box is None
     np.testing.assert_allclose(found.points, prompt.points)
+    np.testing.assert_array_equal(found.mask, prompt.mask)
 
 
 def test_a_bidirectional_measurement_is_one_box_of_both_axes():
@@ -132,13 +142,28 @@ def test_what_one_object_has_on_several_slices_stays_one_and_equal_names_are_tol
 
 
 def test_a_click_goes_with_what_was_drawn_round_it():
-    prompts, _ = placed(("a", on(1, "outline", [(1, 2), (9, 2), (9, 8)]), on(1, "points", [(5.5, 4.5)])))
-    assert prompts == [Prompt("a", box=(1, 2, 9, 8), slice=1, points=((5, 4, 1),))]
+    outline, circle = on(1, "outline", [(1, 2), (9, 2), (9, 8), (1, 8)]), on(1, "circle", [(5, 5), (5, 9)])
+    for drawn, fields in ((outline, {"mask": PLATE}), (circle, {"box": (1, 1, 9, 9)})):
+        prompts, _ = placed(("a", drawn, on(1, "points", [(5.5, 4.5)])))
+        assert prompts == [Prompt("a", slice=1, points=((5, 4, 1),), **fields)]
 
 
 def test_lines_within_an_outline_add_nothing():
-    prompts, _ = placed(("a", on(1, "outline", [(1, 2), (9, 2), (9, 8)]), on(1, "line", [(1, 2), (9, 8)])))
-    assert prompts == [Prompt("a", box=(1, 2, 9, 8), slice=1)]
+    line = on(1, "line", [(1, 2), (9, 8)])
+    prompts, _ = placed(("a", on(1, "outline", [(1, 2), (9, 2), (9, 8), (1, 8)]), line))
+    assert prompts == [Prompt("a", mask=PLATE, slice=1)]
+    prompts, _ = placed(("a", on(1, "circle", [(5, 5), (5, 9)]), line))
+    assert prompts == [Prompt("a", box=(1, 1, 9, 9), slice=1)]
+
+
+def test_an_outline_in_another_is_a_hole_and_one_round_no_pixel_is_a_box():
+    outer, hole = [(1, 2), (9, 2), (9, 8), (1, 8)], [(3, 4), (6, 4), (6, 6), (3, 6)]
+    ((found,), _) = placed(("a", on(1, "outline", outer), on(1, "outline", hole)))
+    expected = PLATE.copy()
+    expected[4:6, 3:6] = False
+    np.testing.assert_array_equal(found.mask, expected)
+    ((found,), _) = placed(("a", on(1, "outline", [(1.6, 2.6), (2.4, 2.6), (2.4, 3.4)])))
+    assert found.box == pytest.approx((1.5, 2.5, 2.5, 3.5))
 
 
 def test_a_frame_is_found_by_its_number():
@@ -149,10 +174,11 @@ def test_a_frame_is_found_by_its_number():
 
 
 def test_what_was_measured_on_another_plane_of_the_patient_gives_that_axis():
-    coronal = in_mm("outline", [(1, 5, 0), (9, 5, 0), (9, 5, 3)])
+    coronal = in_mm("outline", [(0.5, 5, -0.4), (8.5, 5, -0.4), (8.5, 5, 3.4), (0.5, 5, 3.4)])
     (found,), axis = placed(("a", coronal))
     assert axis == "j"
-    assert (found.slice, found.box) == (5, pytest.approx((1.5, 0.5, 9.5, 3.5)))
+    assert found.slice == 5
+    np.testing.assert_array_equal(np.argwhere(found.mask.any(axis=0)).ravel(), np.arange(1, 9))
     assert "1 shape lies across another axis" in refusal(("a", coronal), axis="k")
 
 
@@ -194,6 +220,8 @@ def test_a_measurement_of_other_images_names_the_tag_and_how_many():
 
 
 def test_a_box_that_reaches_beyond_its_image_ends_there_and_is_a_pixel_at_least():
-    prompts, _ = placed(("a", on(1, "outline", [(-5, 2), (9, 2), (9, 80)])), ("b", on(1, "circle", [(5, 5), (5.1, 5)])))
-    assert prompts[0].box == (0, 2, 9, 30)
+    prompts, _ = placed(
+        ("a", on(1, "ellipse", [(2, 41), (9, 41), (2, 80)])), ("b", on(1, "circle", [(5, 5), (5.1, 5)]))
+    )
+    assert prompts[0].box == pytest.approx((0, 2, 9, 30))
     assert prompts[1].box == pytest.approx((4.5, 4.5, 5.5, 5.5))

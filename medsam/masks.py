@@ -402,15 +402,20 @@ class PackedMasks(Mapping[str, np.ndarray]):
         self._masks: dict[str, CompactMask] = {}
         self._notes: dict[str, list[str]] = {}
 
-    def add(self, name: str, mask: np.ndarray | None, notes: Iterable[str] = (), *, first: int = 0) -> None:
+    def add(
+        self,
+        name: str,
+        mask: np.ndarray | None,
+        notes: Iterable[str] = (),
+        *,
+        start: tuple[int, int, int] = (0, 0, 0),
+    ) -> None:
         """Keep `mask` (None: an empty one), joined with one of that name that is here already.
 
-        mask: bool of the slices from `first` on, (n, J, I); the others are empty.
+        mask: bool of a part of the grid, which begins at voxel `start` (k, j, i); the rest is empty.
         """
         self._notes.setdefault(name, []).extend(notes)
-        new = CompactMask.of(
-            np.zeros((0, *self._shape[1:]), bool) if mask is None else mask, self._shape, (first, 0, 0)
-        )
+        new = CompactMask.of(np.zeros((0, 0, 0), bool) if mask is None else mask, self._shape, start)
         self._masks[name] = self._masks[name] | new if name in self._masks else new
 
     def notes_of(self, name: str) -> list[str]:

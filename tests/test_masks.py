@@ -246,8 +246,8 @@ def test_packed_masks_come_back_and_those_of_one_name_are_joined():
 
 def test_masks_of_some_slices_are_joined_where_they_lie():
     masks = PackedMasks((9, 2, 3))
-    masks.add("a", np.ones((2, 2, 3), dtype=bool), first=5)
-    masks.add("a", np.ones((1, 2, 3), dtype=bool), first=1)
-    masks.add("a", np.zeros((0, 2, 3), dtype=bool), first=9)
+    masks.add("a", np.ones((2, 2, 3), dtype=bool), start=(5, 0, 0))
+    masks.add("a", np.ones((1, 2, 3), dtype=bool), start=(1, 0, 0))
+    masks.add("a", np.zeros((0, 2, 3), dtype=bool), start=(9, 0, 0))
     assert masks["a"].all(axis=(1, 2)).tolist() == [False, True, False, False, False, True, True, False, False]
     assert masks.voxels == {"a": 18}

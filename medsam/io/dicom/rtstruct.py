@@ -110,7 +110,7 @@ def read_rtstruct(
                 closed |= bool(region.polygons)
                 mask, first = region.draw(geometry)
                 met |= region.met
-                masks.add(name, mask, [*notes.pop(name, ()), *region.notes()], first=first)
+                masks.add(name, mask, [*notes.pop(name, ()), *region.notes()], start=(first, 0, 0))
     except InputError:
         raise
     except Exception as error:  # pydicom parses nested elements late and raises what it likes on damaged ones

@@ -1,28 +1,27 @@
 """DICOM Segmentation (SEG) -> one mask per segment on a given grid.
 
-Letters: K, J, I the target grid (see `geometry`); P planes of the SEG, R rows, C columns of its frames.
+Letters: K, J, I the target grid (see `geometry`).
 
-Where frames lie, and what of them lies where on the target grid: see `seg_grid`.
+What a structure fills of the frames: see `seg_frames`. Where frames lie, and what of them lies where on the target
+grid: see `seg_grid`.
 
 Source: DICOM PS3.3 A.51 (Segmentation IOD), C.8.20 (Segmentation modules), C.7.6.16 (functional groups).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from pydicom import Dataset
-from pydicom.pixels.utils import pixel_array
 
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
 from medsam.io.dicom.read import check_frame_of_reference, open_dicom, quiet
+from medsam.io.dicom.seg_frames import frames_of, parts_of
 from medsam.io.dicom.seg_grid import FrameStack, GridPlacement, corners_mm, extent
-from medsam.io.dicom.tags import named, number, sequence_items, text
-from medsam.io.growth import check_growth
+from medsam.io.dicom.tags import number, sequence_items, text
 from medsam.io.structure_names import plain_name, structure_of_each, united
 from medsam.masks import PackedMasks
 
@@ -58,7 +57,7 @@ def read_seg(path: Path, geometry: VolumeGeometry, *, frame_of_reference: str | 
                     "needed. Export the SEG again."
                 )
             stack = FrameStack.of(path, dataset)
-            frames, most = _frames(path, dataset, len(stack.plane))
+            frames = frames_of(path, dataset, len(stack.plane))
             described = {int(item.SegmentNumber) for item in dataset.SegmentSequence}
     except InputError:
         raise
@@ -75,10 +74,10 @@ def read_seg(path: Path, geometry: VolumeGeometry, *, frame_of_reference: str | 
             "(0062,0002) Segment Sequence does not describe. Export the SEG again."
         )
 
-    place = GridPlacement.of(stack, frames.shape[1:], geometry)
+    place = GridPlacement.of(stack, frames.size, geometry)
     if not place.any_overlap():
         raise InputError(
-            f"{path}: no frame of the SEG touches the scan: it covers {extent(stack.corners_mm(frames.shape[1:]))}, "
+            f"{path}: no frame of the SEG touches the scan: it covers {extent(stack.corners_mm(frames.size))}, "
             f"the scan {extent(corners_mm(geometry))} (LPS mm). It belongs to another scan."
         )
     parts: dict[str, list[int]] = {}
@@ -86,31 +85,11 @@ def read_seg(path: Path, geometry: VolumeGeometry, *, frame_of_reference: str | 
         parts.setdefault(segment.structure, []).append(segment.number)
     notes = _notes_on(segments)
     masks = PackedMasks(geometry.shape)
-    # a LABELMAP has no maximum: its pixels are numbers of segments
-    for name, planes in _planes(stack, frames, parts, None if kind == "LABELMAP" else most):
-        masks.add(name, None if planes is None else place.resample(planes), notes.get(name, ()))
+    for name, part in parts_of(stack, frames, parts):
+        found = part and place.resample(part)
+        mask, start = found or (None, (0, 0, 0))
+        masks.add(name, mask, notes.get(name, ()), start=start)
     return masks
-
-
-def _planes(
-    stack: FrameStack, frames: np.ndarray, parts: Mapping[str, Sequence[int]], most: int | None
-) -> Iterator[tuple[str, np.ndarray | None]]:
-    """Each structure on the planes of the SEG, bool (P, R, C), or None where no frame has it.
-
-    parts: structure -> numbers of its segments. most: the value that is the whole of a pixel; None: a LABELMAP.
-    """
-    drawn = set(np.unique(frames).tolist()) if most is None else set(stack.segment.tolist())
-    for name, numbers in parts.items():
-        here = [number for number in numbers if number in drawn]
-        planes = np.zeros((len(stack.origins), *frames.shape[1:]), dtype=bool) if here else None
-        if planes is not None and most is None:
-            for frame, plane in zip(frames, stack.plane, strict=True):
-                planes[plane] |= np.isin(frame, here)
-        elif planes is not None:
-            for at in np.flatnonzero(np.isin(stack.segment, here)):
-                # "from half on", for odd maxima, too
-                planes[stack.plane[at]] |= frames[at].astype(np.uint32) * 2 >= most
-        yield name, planes
 
 
 @dataclass(frozen=True)
@@ -176,51 +155,3 @@ def _notes_on(segments: Sequence[Segment]) -> dict[str, list[str]]:
         if len({segment.codes for segment in segments if segment.structure == name}) > 1:
             sentences.append(f"The segments named {name!r} differ in their property codes (e.g. left and right).")
     return notes
-
-
-def _frames(path: Path, dataset: Dataset, count: int) -> tuple[np.ndarray, int]:
-    """Decoded frames (F, R, C), and the value that is the whole of a pixel. count: of frames described."""
-    _check_pixels(path, dataset, count)
-    # padding at the end of a bit-packed SEG can be long enough to pass for another frame
-    frames = pixel_array(dataset, allow_excess_frames=False)
-    if frames.size != count * dataset.Rows * dataset.Columns:
-        raise InputError(
-            f"{path}: (7FE0,0010) Pixel Data holds {frames.size} values, {count} frames of {dataset.Columns} x "
-            f"{dataset.Rows} pixels need {count * dataset.Rows * dataset.Columns}. Export the SEG again."
-        )
-    frames = frames.reshape(count, dataset.Rows, dataset.Columns)
-    if text(dataset, "SegmentationType") != "FRACTIONAL":
-        return frames, 1
-    most, highest = number(dataset, "MaximumFractionalValue", str(path)) or 0, int(frames.max(initial=0))
-    if most < 1 or highest > most:
-        raise InputError(
-            f"{path}: (0062,000E) Maximum Fractional Value is {most:g}, the highest value of a pixel {highest}: it is "
-            "not known what the whole of a pixel is. Export the SEG again."
-        )
-    return frames, int(most)
-
-
-def _check_pixels(path: Path, dataset: Dataset, count: int) -> None:
-    """Raise InputError unless the pixels that the header announces can be there."""
-    stated = number(dataset, "NumberOfFrames", str(path))
-    if stated is None or stated != count:
-        raise InputError(
-            f"{path}: {named('NumberOfFrames')} is {stated if stated is None else f'{stated:g}'}, (5200,9230) "
-            f"Per-frame Functional Groups Sequence describes {count}. Export the SEG again."
-        )
-    rows, columns, bits = (
-        int(number(dataset, keyword, str(path)) or 0) for keyword in ("Rows", "Columns", "BitsAllocated")
-    )
-    held = len(dataset.PixelData) * 8
-    frame = rows * columns * bits
-    if frame < 1:
-        raise InputError(
-            f"{path}: (0028,0010) Rows, (0028,0011) Columns or (0028,0100) Bits Allocated is missing or 0."
-        )
-    if dataset.file_meta.TransferSyntaxUID.is_compressed:
-        check_growth(path, -(-count * frame // 8), held // 8)
-    elif held - count * frame >= max(frame, 16):
-        raise InputError(
-            f"{path}: (7FE0,0010) Pixel Data has {held // 8} bytes, {count} frames of {columns} x {rows} pixels need "
-            f"{-(-count * frame // 8)}. Rows, columns or the number of frames is wrong; export the SEG again."
-        )

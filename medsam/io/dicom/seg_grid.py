@@ -18,8 +18,10 @@ Source: DICOM PS3.3 C.7.6.16 (functional groups).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from pydicom import Dataset
@@ -151,6 +153,19 @@ def _frame_places(
 
 
 @dataclass(frozen=True)
+class PlanesPart:
+    """What a structure fills: bool (p, r, c), and the plane, row and column at which that begins; empty elsewhere."""
+
+    filled: np.ndarray
+    first: tuple[int, int, int]
+
+    @property
+    def past(self) -> tuple[int, ...]:
+        """The plane, row and column behind it."""
+        return tuple(begin + count for begin, count in zip(self.first, self.filled.shape, strict=True))
+
+
+@dataclass(frozen=True)
 class GridPlacement:
     """From target voxels to SEG voxels.
 
@@ -167,6 +182,8 @@ class GridPlacement:
     lower: np.ndarray
     upper: np.ndarray
     axes: tuple[int, int, int] | None
+    # slice across -> the row and the column of each of its voxels, and whether the frame has them; made when asked for
+    _made: dict[int, list[tuple[np.ndarray, np.ndarray]]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, stack: FrameStack, frame: tuple[int, ...], geometry: VolumeGeometry) -> GridPlacement:
@@ -195,46 +212,120 @@ class GridPlacement:
 
     def any_overlap(self) -> bool:
         """Whether any target voxel lies in any frame."""
-        return bool(self.resample(np.ones((len(self.lower), *self.frame), dtype=bool)).any())
-
-    def resample(self, planes: np.ndarray) -> np.ndarray:
-        """bool (P, R, C) -> bool (K, J, I) by nearest neighbour."""
-        out = np.zeros(self.shape, dtype=bool)
         if self.axes is None:
-            self._oblique(planes, out)
-        else:
-            self._parallel(planes, out, self.axes)
-        return out
+            whole = ((0, 0, 0), (len(self.lower), *self.frame))
+            return any(bool(inside.any()) for *_, inside in self._oblique_slices(*whole))
+        slices = np.flatnonzero(self._plane_of_slice() >= 0)
+        return any(all(bool(there.any()) for _, there in self._picks(int(at))) for at in slices)
+
+    def resample(self, part: PlanesPart) -> tuple[np.ndarray, tuple[int, int, int]] | None:
+        """A structure by nearest neighbour: bool (k, j, i), and where in (K, J, I) that begins; None outside of it."""
+        return self._oblique(part) if self.axes is None else self._parallel(part, self.axes)
 
     def _plane_at(self, height: np.ndarray) -> np.ndarray:
         """Index of the plane that stands for each position along the normal; -1 for none."""
         found = np.searchsorted(self.lower, height, side="left") - 1
         return np.where((found >= 0) & (height <= self.upper[found]), found, -1)
 
-    def _parallel(self, planes: np.ndarray, out: np.ndarray, axes: tuple[int, int, int]) -> None:
-        columns, rows, across = axes
-        target = out.transpose(2 - across, 2 - rows, 2 - columns)
-        index = np.arange(target.shape[0])
-        found = self._plane_at(self.step[2, across] * index + self.start[2])
-        for at in index[found >= 0]:
-            plane = found[at]
-            picks = []
-            for n, axis, count in ((1, rows, target.shape[1]), (0, columns, target.shape[2])):
+    def _plane_of_slice(self) -> np.ndarray:
+        """The plane that stands for each target slice across, where grids are parallel; -1 for none."""
+        across = self.axes[2] if self.axes else 0
+        return self._plane_at(self.step[2, across] * np.arange(self.shape[2 - across]) + self.start[2])
+
+    def _picks(self, at: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The SEG row of each target row on slice `at`, the column of each column, and whether there is one."""
+        if at not in self._made and self.axes:
+            columns, rows, across = self.axes
+            plane = self._plane_of_slice()[at]
+            for n, axis in ((1, rows), (0, columns)):
                 # the slice axis comes in for sheared grids, whose planes are shifted against each other
                 first = self.step[n, across] * at + self.start[n] - self.stack.origins[plane, n]
-                picks.append(_nearest(first + self.step[n, axis] * np.arange(count), planes.shape[2 - n]))
-            (r, r_in), (c, c_in) = picks
-            target[at][np.ix_(r_in, c_in)] = planes[plane][np.ix_(r[r_in], c[c_in])]
+                line = first + self.step[n, axis] * np.arange(self.shape[2 - axis])
+                self._made.setdefault(at, []).append(_nearest(line, self.frame[1 - n]))
+        return self._made[at]
 
-    def _oblique(self, planes: np.ndarray, out: np.ndarray) -> None:
-        j, i = np.meshgrid(np.arange(self.shape[1]), np.arange(self.shape[2]), indexing="ij")
+    def _parallel(self, part: PlanesPart, axes: tuple[int, int, int]) -> tuple[np.ndarray, tuple[int, int, int]] | None:
+        planes = self._plane_of_slice()
+        filled = []
+        for at in np.flatnonzero((planes >= part.first[0]) & (planes < part.past[0])):
+            lines = [
+                _stretch(*pick, part.first[n], part.past[n]) for n, pick in enumerate(self._picks(int(at)), start=1)
+            ]
+            if all(len(index) for _, index in lines):
+                filled.append((int(at), planes[at] - part.first[0], *lines))
+        if not filled:
+            return None
+        begin = [min(entry[n][0] for entry in filled) for n in (2, 3)]
+        end = [max(entry[n][0] + len(entry[n][1]) for entry in filled) for n in (2, 3)]
+        low, high = filled[0][0], filled[-1][0] + 1
+        out = np.zeros((high - low, end[0] - begin[0], end[1] - begin[1]), dtype=bool)
+        for at, plane, (row, rows), (column, columns) in filled:
+            home = out[at - low, row - begin[0] :, column - begin[1] :]
+            home[: len(rows), : len(columns)] = part.filled[plane][np.ix_(rows, columns)]
+        # from (across, rows, columns) to (k, j, i)
+        order = np.argsort([2 - axes[2], 2 - axes[1], 2 - axes[0]])
+        first = np.array([low, *begin])[order]
+        return out.transpose(order), (int(first[0]), int(first[1]), int(first[2]))
+
+    def _oblique(self, part: PlanesPart) -> tuple[np.ndarray, tuple[int, int, int]] | None:
+        out: np.ndarray | None = None
+        begin = (0, 0, 0)
+        for low, size, k, plane, r, c, inside in self._oblique_slices(part.first, part.past):
+            if out is None:
+                out, begin = np.zeros(size, dtype=bool), low
+            here = (plane[inside], r[inside], c[inside])
+            out[k - low[0]][inside] = part.filled[tuple(n - f for n, f in zip(here, part.first, strict=True))]
+        return None if out is None else (out, begin)
+
+    def _oblique_slices(self, first: tuple[int, ...], past: tuple[int, ...]) -> Iterator[_ObliqueSlice]:
+        """The target slices k near planes, rows and columns from `first` to before `past`."""
+        window = self._window(first, past)
+        if window is None:
+            return
+        low, high = window
+        size = (high[0] - low[0], high[1] - low[1], high[2] - low[2])
+        j, i = np.meshgrid(np.arange(low[1], high[1]), np.arange(low[2], high[2]), indexing="ij")
         flat = [self.step[n, 0] * i + self.step[n, 1] * j + self.start[n] for n in range(3)]
-        for k in range(self.shape[0]):
+        for k in range(low[0], high[0]):
             plane = self._plane_at(flat[2] + self.step[2, 2] * k)
-            c, c_in = _nearest(flat[0] + self.step[0, 2] * k - self.stack.origins[plane, 0], planes.shape[2])
-            r, r_in = _nearest(flat[1] + self.step[1, 2] * k - self.stack.origins[plane, 1], planes.shape[1])
+            c, c_in = _nearest(flat[0] + self.step[0, 2] * k - self.stack.origins[plane, 0], self.frame[1])
+            r, r_in = _nearest(flat[1] + self.step[1, 2] * k - self.stack.origins[plane, 1], self.frame[0])
             inside = (plane >= 0) & c_in & r_in
-            out[k][inside] = planes[plane[inside], r[inside], c[inside]]
+            for index, begin, end in zip((plane, r, c), first, past, strict=True):
+                inside &= (index >= begin) & (index < end)
+            yield low, size, k, plane, r, c, inside
+
+    def _window(
+        self, first: tuple[int, ...], past: tuple[int, ...]
+    ) -> tuple[tuple[int, int, int], tuple[int, int, int]] | None:
+        """Where in (K, J, I) planes, rows and columns from `first` to before `past` can be, with a voxel to spare."""
+        origins = self.stack.origins[first[0] : past[0]]
+        ends = [
+            (origins[:, 0].min() + first[2] - 1, origins[:, 0].max() + past[2]),
+            (origins[:, 1].min() + first[1] - 1, origins[:, 1].max() + past[1]),
+            (self.lower[first[0]], self.upper[past[0] - 1]),
+        ]
+        corners = np.stack(np.meshgrid(*ends), axis=-1).reshape(-1, 3) - self.start
+        voxels = (corners @ np.linalg.inv(self.step).T)[:, ::-1]
+        low = np.maximum(np.floor(voxels.min(axis=0)).astype(int) - 1, 0)
+        high = np.minimum(np.ceil(voxels.max(axis=0)).astype(int) + 2, self.shape)
+        if (high <= low).any():
+            return None
+        (k, j, i), (k_past, j_past, i_past) = low.tolist(), high.tolist()
+        return (k, j, i), (k_past, j_past, i_past)
+
+
+# where the window begins, its size, k, then (j, i): plane, row, column, and whether they are among those asked for
+_ObliqueSlice: TypeAlias = tuple[
+    tuple[int, int, int], tuple[int, int, int], int, np.ndarray, np.ndarray, np.ndarray, np.ndarray
+]
+
+
+def _stretch(index: np.ndarray, there: np.ndarray, begin: int, end: int) -> tuple[int, np.ndarray]:
+    """The voxels of a line that take pixels from `begin` to before `end`: the first, and the pixel of each."""
+    found = np.flatnonzero(there & (index >= begin) & (index < end))
+    # pixels come in the order of the line, so these voxels are neighbours
+    return (int(found[0]), index[found] - begin) if len(found) else (0, found)
 
 
 def _nearest(position: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

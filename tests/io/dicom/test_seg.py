@@ -393,7 +393,7 @@ def test_a_fractional_seg_whose_whole_is_not_known_is_refused(seg, most):
         (lambda d: d.__setattr__("NumberOfFrames", 20_000_000), "(0028,0008) Number of Frames is 2e+07"),
         (lambda d: d.__setattr__("NumberOfFrames", 1), "(0028,0008) Number of Frames is 1"),
         (lambda d: d.__setattr__("PixelData", bytes(d.PixelData) * 3), "(7FE0,0010) Pixel Data has"),
-        (lambda d: d.__setattr__("Rows", 65535), "not a readable DICOM SEG"),
+        (lambda d: d.__setattr__("Rows", 65535), "(7FE0,0010) Pixel Data holds"),
         (lambda d: d.__setattr__("Rows", 3), "(7FE0,0010) Pixel Data has"),
         (lambda d: d.__setattr__("SegmentationType", "LABEL"), "(0062,0001) Segmentation Type"),
         (lambda d: d.SegmentSequence[0].__delattr__("SegmentNumber"), "(0062,0004) Segment Number"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shlex
 import sys
 from collections import Counter
@@ -64,6 +65,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--save-masks", action="store_true", help="write the label maps of the first --prompt to DIR/masks"
     )
+    parser.add_argument(
+        "--by",
+        type=_names,
+        action="extend",
+        default=[],
+        metavar="NAME,...",
+        help="results by group: manufacturer, slice_thickness, sex, age, ..., a DICOM keyword or tag, or a key of "
+        "`attributes` in the manifest; see docs/evaluation.md",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of tables and report")
     parser.add_argument(
         "--embeddings", type=Path, metavar="DIR", help="keep embeddings in this folder and use those that are there"
@@ -76,6 +86,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _tolerance(text: str) -> float | None:
     return None if text == "organ" else float(text)
+
+
+def _names(text: str) -> list[str]:
+    """ "a,b" or "0018,0050" -> its names; the halves of a tag stay together."""
+    parts = [part.strip() for part in re.split(r",(?![0-9a-fA-F]{4}\b)|(?<![0-9a-fA-F]{4}),", text)]
+    return [part for part in parts if part]
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -108,7 +124,10 @@ def run(arguments: argparse.Namespace) -> None:
         for name, source in models.items()
     }
     asked = _asked(arguments, manifests, cases)
-    this = EvaluationRun(arguments.out, protocol, arguments.save_masks, timing=not arguments.no_timing, asked=asked)
+    by = tuple(dict.fromkeys(arguments.by))
+    this = EvaluationRun(
+        arguments.out, protocol, arguments.save_masks, timing=not arguments.no_timing, by=by, asked=asked
+    )
     with progress_bars("Cases") as (progress,):
         folder = evaluate(this, cases, predictors, processes=arguments.devices, progress=progress)
     summary = json.loads((folder / "summary.json").read_text())
@@ -116,6 +135,9 @@ def run(arguments: argparse.Namespace) -> None:
         print(json.dumps(summary, indent=2))
     else:
         _print_table(summary, folder)
+    for name, groups in summary.get("groups", {}).items():
+        if list(groups) == ["unknown"]:
+            print(f"Note: no case states {name}, in its tags or in `attributes` of its manifest.", file=sys.stderr)
     skipped = summary["protocol"]["skipped"]
     if skipped:
         what = counted(len(skipped), "structure of a case was", "structures of cases were")
@@ -212,7 +234,26 @@ def _print_table(summary: dict[str, Any], folder: Path) -> None:
             )
         )
     print_table(("model", *several, "Dice", "95 % CI", "NSD", "HD95 mm", "structures"), rows, left=1 + len(several))
+    _print_groups(summary)
     print_line(f"wrote {folder / 'report.html'}")
+
+
+def _print_groups(summary: dict[str, Any]) -> None:
+    """A table for each name that results are told apart by."""
+    from medsam.evaluation.summary import models_of
+    from medsam.evaluation.tables import BASELINES
+
+    models = [model for model in models_of(summary) if model not in BASELINES] or models_of(summary)[:1]
+    for name, groups in summary.get("groups", {}).items():
+        rows = []
+        for group, found in groups.items():
+            known = summary["protocol"]["by"][name][group]
+            for model in models:
+                dice = (found.get(model) or {"overall": {"dice": {"mean": None, "ci95": None}}})["overall"]["dice"]
+                interval = "-" if dice["ci95"] is None else f"{dice['ci95'][0]:.3f} to {dice['ci95'][1]:.3f}"
+                marked = f"{known['patients']}{' (few)' if known['few'] else ''}"
+                rows.append((group, model, _number(dice["mean"], 3), interval, marked, str(known["cases"])))
+        print_table((name, "model", "Dice", "95 % CI", "patients", "cases"), rows, left=2)
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -121,6 +121,24 @@ def aliases_of(value: object, where: str) -> dict[str, str]:
     return dict(value)
 
 
+def attributes_of(value: object, where: str) -> dict[str, str | float]:
+    """Name -> a text or a number; one that is null is left out."""
+    if not isinstance(value, dict):
+        raise InputError(f'{where}: `attributes` is {kind(value)}, not an object such as {{"sex": "F"}}.')
+    found: dict[str, str | float] = {}
+    for name, stated in value.items():
+        what = f"{where}: {name!r} in `attributes`"
+        check_letters(name, what)
+        if stated is None:
+            continue
+        if not _is_number(stated) and not (isinstance(stated, str) and stated.strip()):
+            raise InputError(f"{what} is {kind(stated)}; expected a text or a number.")
+        if isinstance(stated, str):
+            check_letters(stated, what)
+        found[name] = " ".join(stated.split()) if isinstance(stated, str) else stated
+    return found
+
+
 def label_of(value: object, base: Path, where: str) -> Label | None:
     """A file, or structure -> file or files. base: what paths are relative to."""
     if value is None:

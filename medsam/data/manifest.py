@@ -38,6 +38,7 @@ class Case:
     split: None when not assigned. modality: DICOM code; overrides what the file says. window: as for
         `medsam segment --window`. spacing_mm: (i, j, k); overrides the file's.
     labels: structure -> value in the label map. dataset: the manifest's name.
+    attributes: of the scan or the person, by which results can be told apart, see `medsam.data.attributes`.
     threshold, ignore, aliases: see `medsam.io.labels.load_labels`. series, frame: see `load_volume`.
     """
 
@@ -58,6 +59,8 @@ class Case:
     frame: int | None = None
     label_frame: int | None = None
     notes: str | None = None
+    # in no `repr`: a case whose attributes change is not measured again
+    attributes: Mapping[str, str | float] = field(default_factory=dict, repr=False)
     patient_stated: bool = field(default=True, compare=False, repr=False)
 
     def load_image(self) -> Volume:

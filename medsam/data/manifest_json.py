@@ -27,7 +27,7 @@ from medsam.io.save import check_target
 
 _SHARED_KEYS = ("modality", "window", "spacing_mm", "labels", "threshold", "ignore", "aliases", "notes")
 _MANIFEST_KEYS = ("name", "cases", *_SHARED_KEYS)
-_CASE_KEYS = ("id", "patient", "image", "label", "split", "series", "frame", "label_frame", *_SHARED_KEYS)
+_CASE_KEYS = ("id", "patient", "image", "label", "split", "series", "frame", "label_frame", "attributes", *_SHARED_KEYS)
 
 
 def read_manifest(path: str | Path) -> Manifest:
@@ -153,6 +153,7 @@ def case_of(row: Mapping[str, Any], base: Path, dataset: str, where: str) -> Cas
         frame=fields.count(row.get("frame"), f"{where}: `frame`"),
         label_frame=fields.count(row.get("label_frame"), f"{where}: `label_frame`"),
         notes=fields.text(row, "notes", where),
+        attributes=fields.attributes_of(row.get("attributes", {}), where),
         patient_stated="patient" in row,
     )
 
@@ -266,6 +267,7 @@ def _row(case: Case, base: Path) -> dict[str, Any]:
         "frame": case.frame,
         "label_frame": case.label_frame,
         "notes": case.notes,
+        "attributes": dict(case.attributes) or None,
     }
     return {key: value for key, value in row.items() if value is not None}
 

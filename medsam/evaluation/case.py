@@ -65,7 +65,7 @@ class CaseResult:
     overlays: one entry a structure and model: the slice with the largest reference area, upright.
     masks: model -> label map of the primary prompt. alone: (model, structure) -> bool (K, J, I), where the label map
     cannot show what was scored because structures overlap. skipped: {"structure", "why"} of what got no prompt.
-    notes: about the scan. window: the name of the one used.
+    notes: about the scan. window: the name of the one used. spacing_mm: (i, j, k), where the scan has millimetres.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -76,6 +76,7 @@ class CaseResult:
     skipped: list[dict[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     window: str = ""
+    spacing_mm: list[float] | None = None
 
 
 def _filled(box: Box, shape: tuple[int, int]) -> np.ndarray:
@@ -160,6 +161,8 @@ def evaluate_case(
     }
     window = next((encoder.window for encoder in encoders.values()), None) or resolve_window(case.scan, wanted)
     result = CaseResult(window=window.name, notes=_notes(case, protocol, window, wanted))
+    if case.scan.geometry.calibrated:
+        result.spacing_mm = [float(step) for step in case.scan.geometry.spacing_mm[::-1]]
     work = _Work(case, protocol, plane, references, result)
     _prompt_slices(work, encoders, progress)
     if any(setting.kind == "propagate" for setting in protocol.settings):

@@ -4,6 +4,7 @@
     DIR/cases/CASE.json     rows of one finished case; what is there is not measured again
     DIR/overlays/CASE.npz   pictures for the report
     DIR/masks/...           with keep_masks
+    DIR/groups.csv              with by: the groups each case is in
     DIR/metrics.csv, slices.csv, summary.json, report.html, table.tex     made from the above when all cases are done
 
 Cases are shared among `processes` by `run_cases`. Rows come from the case files in manifest order, so how a run was cut
@@ -20,15 +21,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from medsam._version import __version__
+from medsam.data.attributes import Grouping, groupings
 from medsam.data.manifest import Case
 from medsam.errors import InputError, counted
 from medsam.evaluation.case import CaseResult, EvaluationCase, evaluate_case
+from medsam.evaluation.groups import about, by_group, case_table
 from medsam.evaluation.protocol import Protocol
 from medsam.evaluation.same_task import changes
 from medsam.evaluation.tables import file_name
@@ -40,12 +43,16 @@ from medsam.io.save import check_folder, save_labels
 from medsam.progress import ProgressCallback
 from medsam.volume import LabelVolume
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 @dataclass(frozen=True)
 class EvaluationRun:
     """Where an evaluation is kept and how it is made.
 
     timing: whether the tables tell seconds; without, the same run gives the same bytes.
+    by: attributes by which results are told apart (`medsam.data.attributes`); another choice measures nothing again.
     asked: what else the summary should tell: manifests, split, limit, command.
     """
 
@@ -53,6 +60,7 @@ class EvaluationRun:
     protocol: Protocol
     keep_masks: bool = False
     timing: bool = True
+    by: tuple[str, ...] = ()
     asked: Mapping[str, Any] = field(default_factory=dict)
 
     def case_file(self, case: str) -> Path:
@@ -80,6 +88,8 @@ def evaluate(
     for name, _ in cases:
         if taken.setdefault(file_name(name), name) != name:
             raise InputError(f"The cases {taken[file_name(name)]} and {name} would share a file. Rename one of them.")
+    if run.by:
+        groupings(cases, run.by)  # what is no attribute is said before hours of work
     _open_folder(run, models)
     names = [name for name, _ in cases]
     done = run_cases(
@@ -90,7 +100,7 @@ def evaluate(
         progress=progress,
     )
     done.raise_failures(names, "be measured", "The others are kept.")
-    _write_tables(run, names)
+    _write_tables(run, cases)
     return run.folder
 
 
@@ -220,16 +230,17 @@ def _write_case(run: EvaluationRun, name: str, result: CaseResult, made_from: st
         save_labels(LabelVolume(mask.astype(np.uint8), geometry, {1: structure}), run.folder / "masks" / file)
     rows = [{**row, "seconds": row["seconds"] if run.timing else None} for row in result.rows]
     slices = [{**row, "seconds": row["seconds"] if run.timing else None} for row in result.slices]
-    about = {key: getattr(result, key) for key in ("window", "notes", "skipped")}
+    about = {key: getattr(result, key) for key in ("window", "notes", "skipped", "spacing_mm")}
     _write_json(run.case_file(name), {"case": name, "made_from": made_from, **about, "rows": rows, "slices": slices})
 
 
-def _write_tables(run: EvaluationRun, names: Sequence[str]) -> None:
+def _write_tables(run: EvaluationRun, cases: Sequence[tuple[str, Case]]) -> None:
     import pandas as pd
 
     from medsam.evaluation.report import write_report
     from medsam.evaluation.tables import COLUMNS
 
+    names = [name for name, _ in cases]
     done = [json.loads(run.case_file(name).read_text()) for name in names]
     # prompt by prompt: the first row tells the primary prompt, also where the first case could not be asked with it
     order = {prompt: place for place, prompt in enumerate(run.protocol.names)}
@@ -245,13 +256,34 @@ def _write_tables(run: EvaluationRun, names: Sequence[str]) -> None:
         )
     for file, unsorted in tables.items():
         table = unsorted.sort_values("prompt", key=lambda prompts: prompts.map(order), kind="stable")
-        with write_whole(run.folder / file) as part:
-            table.to_csv(part, index=False, lineterminator="\n")
-    _write_json(run.folder / "summary.json", _summary(run, done))
+        _write_table(run.folder / file, table)
+    groups = _groupings(run, cases, done)
+    if groups:
+        _write_table(run.folder / "groups.csv", case_table(groups, names))
+    else:
+        (run.folder / "groups.csv").unlink(missing_ok=True)  # of an earlier choice
+    _write_json(run.folder / "summary.json", _summary(run, done, groups))
     write_report(run.folder)
 
 
-def _summary(run: EvaluationRun, done: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _write_table(path: Path, table: pd.DataFrame) -> None:
+    with write_whole(path) as part:
+        table.to_csv(part, index=False, lineterminator="\n")
+
+
+def _groupings(
+    run: EvaluationRun, cases: Sequence[tuple[str, Case]], done: Sequence[Mapping[str, Any]]
+) -> list[Grouping]:
+    """The groups of the cases. done: the case files, which tell the spacing that was measured."""
+    more = {}
+    for case in done:
+        if case.get("spacing_mm"):  # files of earlier versions lack it
+            along_row, _, across = case["spacing_mm"]
+            more[case["case"]] = {"PixelSpacing": along_row, "SpacingBetweenSlices": across}
+    return groupings(cases, run.by, more) if run.by else []
+
+
+def _summary(run: EvaluationRun, done: Sequence[Mapping[str, Any]], groups: Sequence[Grouping]) -> dict[str, Any]:
     """What summary.json holds. done: the case files."""
     from medsam.evaluation.calibration import calibration
     from medsam.evaluation.summary import by_dataset, robustness, summarise
@@ -259,11 +291,13 @@ def _summary(run: EvaluationRun, done: Sequence[Mapping[str, Any]]) -> dict[str,
 
     # read back, so that the summary tells of the numbers that are in the file
     metrics, slices = read_table(run.folder, "metrics"), read_table(run.folder, "slices")
+    seed = run.protocol.seed
     note = json.loads((run.folder / "run.json").read_text())
     return {
-        **summarise(metrics, seed=run.protocol.seed),
-        **({"datasets": sets} if (sets := by_dataset(metrics, seed=run.protocol.seed)) else {}),
-        "robustness": robustness(metrics, seed=run.protocol.seed),
+        **summarise(metrics, seed=seed),
+        **({"datasets": sets} if (sets := by_dataset(metrics, seed=seed)) else {}),
+        **({"groups": by_group(metrics, groups, seed=seed)} if groups else {}),
+        "robustness": robustness(metrics, seed=seed),
         "calibration": calibration(slices),
         "protocol": {
             **note["protocol"],
@@ -276,6 +310,7 @@ def _summary(run: EvaluationRun, done: Sequence[Mapping[str, Any]]) -> dict[str,
             "windows": dict(Counter(case["window"] for case in done)),
             "notes": [f"{case['case']}: {text}" for case in done for text in case["notes"]],
             "skipped": [{"case": case["case"], **entry} for case in done for entry in case["skipped"]],
+            **({"by": about(metrics, groups, seed=seed)} if groups else {}),
             **run.asked,
         },
         "environment": environment(),

@@ -197,6 +197,41 @@ def test_what_two_evaluations_differ_in_is_named_with_both_values():
     assert differences(there, {**there, "models": {"a": "1", "b": "3"}}) == ["models a there, a, b here"]
 
 
+def test_results_by_group_measure_nothing_again_and_leave_the_tables_as_they_were(finished, manifest, tmp_path, capsys):
+    out = shutil.copytree(finished, tmp_path / "out")
+    before = {path.name: path.stat().st_mtime_ns for path in (out / "cases").iterdir()}
+    content = json.loads(manifest.read_text())
+    for n, case in enumerate(content["cases"]):
+        case["attributes"] = {"sex": "FM"[n % 2], "age": 30 + 20 * n}
+    changed = manifest.with_name("attributes.json")
+    changed.write_text(json.dumps(content))
+    run = ["evaluate", "--out", str(out), "--save-masks", "--no-timing"]
+    assert main([*run, "--manifest", str(changed), "--by", "sex,slice_spacing", "--by", "age", "--by", "kernel"]) == 0
+    assert {path.name: path.stat().st_mtime_ns for path in (out / "cases").iterdir()} == before
+    assert (out / "metrics.csv").read_bytes() == (finished / "metrics.csv").read_bytes()
+    summary = json.loads((out / "summary.json").read_text())
+    assert {name: list(groups) for name, groups in summary["groups"].items()} == {
+        "sex": ["F", "M"],
+        "slice_spacing": ["3 mm"],
+        "age": ["18 to under 40 years", "40 to under 60 years", "60 to under 80 years", "80 years or more"],
+        "kernel": ["unknown"],
+    }
+    parts = [summary["groups"]["sex"][sex]["litemedsam"]["overall"]["dice"] for sex in "FM"]
+    whole = summary["litemedsam"]["overall"]["dice"]
+    assert sum(part["n"] * part["mean"] for part in parts) / whole["n"] == pytest.approx(whole["mean"])
+    table = pd.read_csv(out / "groups.csv")
+    assert list(table.columns) == ["case", "sex", "slice_spacing", "age", "kernel"]
+    assert len(table) == 5
+    said = capsys.readouterr()
+    assert "no case states kernel" in said.err
+    assert "(few)" in said.out
+    assert main([*run, "--manifest", str(manifest)]) == 0
+    assert "groups" not in json.loads((out / "summary.json").read_text())
+    assert not (out / "groups.csv").exists()
+    assert main([*run, "--manifest", str(changed), "--by", "PatientName"]) == 2
+    assert "it may tell who somebody is" in capsys.readouterr().err
+
+
 def test_json_on_stdout_is_the_summary_and_nothing_else(finished, manifest, capsys):
     arguments = ["evaluate", "--manifest", str(manifest), "--out", str(finished), "--save-masks", "--no-timing"]
     assert main([*arguments, "--json"]) == 0

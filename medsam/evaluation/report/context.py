@@ -11,7 +11,7 @@ from medsam.drawing.colours import PREDICTION, REFERENCE
 from medsam.errors import InputError, counted
 from medsam.evaluation.bootstrap import MIN_PATIENTS
 from medsam.evaluation.report.figures import FEW
-from medsam.evaluation.report.run_data import HEADLINE, RunData, Series
+from medsam.evaluation.report.run_data import HEADLINE, RunData, Series, group_tables
 from medsam.evaluation.summary import rows_of
 from medsam.evaluation.tables import METRICS, ORACLE, TITLES, without_distance
 from medsam.labels import DEFAULT_TOLERANCE_MM, tolerance
@@ -62,6 +62,8 @@ def page_context(run: RunData, title: str | None) -> dict[str, Any]:
         },
         "empty_rule": EMPTY_RULE,
         "datasets": run.summary.get("datasets") or {},
+        "groups": (groups := group_tables(run)),
+        "few_patients": any(known.get("few") for found in groups.values() for _, known, _ in found),
         "min_patients": MIN_PATIENTS,
         **_failures(run, models),
         **_protocol(run),
@@ -96,6 +98,7 @@ def _protocol(run: RunData) -> dict[str, Any]:
     tolerances = protocol.pop("nsd_tolerance_mm", None) or {}
     manifests = protocol.pop("manifests", None) or []
     skipped = protocol.pop("skipped", None) or []
+    protocol.pop("by", None)
     environment = run.summary.get("environment") or {}
     return {
         "min_pixels": protocol.get("min_pixels"),

@@ -15,7 +15,7 @@ import numpy as np
 from medsam.drawing.colours import BLUE
 from medsam.evaluation.compare import Comparison
 from medsam.evaluation.report.pictures import webp
-from medsam.evaluation.report.run_data import HEADLINE, RunData, Series
+from medsam.evaluation.report.run_data import HEADLINE, GroupRow, RunData, Series, group_tables
 from medsam.evaluation.summary import CURVES
 from medsam.evaluation.tables import TITLES
 from medsam.silence import Rule, silence
@@ -280,6 +280,50 @@ def forest_plot(comparison: Comparison) -> list[Markup]:
         alt = f"Mean difference in {TITLES[comparison.metric]} of each structure; the numbers are in the table"
         found.append(inline(figure, alt, f"forest-{place}", FIGURE_BYTES))
     return found
+
+
+def group_plots(run: RunData) -> dict[str, Markup]:
+    """Name -> the mean Dice of each group with its interval, a line a model; of names with too many groups none."""
+    found = {}
+    models = [series for series in run.series if not series.baseline] or list(run.series[:1])
+    for place, (name, groups) in enumerate(group_tables(run).items()):
+        height = 0.75 + (0.14 * len(models) + 0.1) * len(groups)
+        if len(groups) < 2 or height > _TALLEST_INCHES:
+            continue
+        labels = [shortened(group) for group, _, _ in groups]
+        figure, axes = new_figure(height, left=0.2 + 0.074 * max(_columns(label) for label in labels))
+        step = 0.7 / len(models)
+        for number, series in enumerate(models):
+            _group_line(axes, run, series, groups, (number - (len(models) - 1) / 2) * step)
+        axes.set_yticks(range(len(groups)), labels)
+        axes.set_ylim(len(groups) - 0.5, -0.5)
+        axes.tick_params(axis="y", length=0)
+        ends = [end for _, _, statistics in groups for series in models for end in _ends(statistics, series)]
+        axes.set_xlim(max(0.0, np.floor(10 * min(ends, default=0.0) - 0.5) / 10), 1)
+        axes.set_xlabel("Dice, mean over structures; dotted: all cases")
+        alt = f"Mean Dice by {name} and model; the numbers are in the table"
+        found[name] = inline(figure, alt, f"by-{place}", FIGURE_BYTES // 2)
+    return found
+
+
+def _group_line(axes: Axes, run: RunData, series: Series, groups: Sequence[GroupRow], off: float) -> None:
+    """The groups of one model, a line each, and the mean of all cases."""
+    whole = run.summary[series.name]["overall"]["dice"]["mean"]
+    if whole is not None:
+        axes.axvline(whole, color=series.colour, linewidth=0.8, linestyle=":")
+    for line, (_, known, statistics) in enumerate(groups):
+        ends = _ends(statistics, series)
+        if not ends:
+            continue
+        axes.plot(ends[1:], [line + off] * len(ends[1:]), color=series.colour, linewidth=1.4, solid_capstyle="butt")
+        inside = "white" if known.get("few") else series.colour
+        axes.plot(ends[0], line + off, series.marker, color=series.colour, markersize=4.5, markerfacecolor=inside)
+
+
+def _ends(statistics: Mapping[str, Any], series: Series) -> list[float]:
+    """The mean Dice of a group and the ends of its interval, where there are any."""
+    dice = (statistics.get(series.name) or {}).get("overall", {}).get("dice") or {}
+    return [] if dice.get("mean") is None else [dice["mean"], *(dice.get("ci95") or ())]
 
 
 def scatter_plot(comparison: Comparison) -> Markup:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from medsam.errors import InputError, counted
 from medsam.evaluation.report.context import page_context
-from medsam.evaluation.report.figures import box_plots, calibration_plots, robustness_plots, style
+from medsam.evaluation.report.figures import box_plots, calibration_plots, group_plots, robustness_plots, style
 from medsam.evaluation.report.latex import summary_table
 from medsam.evaluation.report.pictures import Tile, draw_tiles, picks_of
 from medsam.evaluation.report.run_data import RunData, read_run
@@ -107,6 +107,7 @@ class _Page:
             self.box_plots = box_plots(run)
             self.robustness_plots = robustness_plots(run)
             self.calibration_plots = calibration_plots(run)
+            self.group_plots = group_plots(run)
         self.context = page_context(run, title)
 
     def render(self, shown: _Shown) -> bytes:
@@ -124,6 +125,7 @@ class _Page:
                 box_plots=self.box_plots if shown.plots else [],
                 robustness_plots=self.robustness_plots if shown.plots else [],
                 calibration_plots=self.calibration_plots if shown.plots else [],
+                group_plots=self.group_plots if shown.plots else {},
             )
             .encode()
         )

@@ -110,3 +110,16 @@ def read_run(folder: Path) -> RunData:
     if not models or not known:
         raise InputError(f"{path} lacks the statistics of a model. Run `medsam evaluate` again.")
     return RunData(folder, rows, summary)
+
+
+# a group, what is known of it, and {model: {"overall", "structures"}}
+GroupRow = tuple[str, Mapping[str, Any], Mapping[str, Any]]
+
+
+def group_tables(run: RunData) -> dict[str, list[GroupRow]]:
+    """Name -> its groups; empty where results were told apart by nothing."""
+    known = (run.summary.get("protocol") or {}).get("by") or {}
+    return {
+        name: [(group, (known.get(name) or {}).get(group) or {}, found) for group, found in groups.items()]
+        for name, groups in (run.summary.get("groups") or {}).items()
+    }

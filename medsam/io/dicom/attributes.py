@@ -1,0 +1,152 @@
+"""What a series says of the machine, the examination and the person, for statistics of groups.
+
+Only what cannot name anybody is read: codes and numbers, and those texts of a scanner in which a model or a kernel
+stands (`TEXTS`). Names, numbers of patients and of examinations, dates, UIDs, descriptions and private elements are
+refused, whatever they hold.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import date
+from pathlib import Path
+
+from pydicom import Dataset
+from pydicom.datadict import dictionary_is_retired, dictionary_VR, keyword_for_tag, tag_for_keyword
+from pydicom.tag import Tag
+
+from medsam.errors import InputError
+from medsam.io.dicom.read import files_below, is_dicom, quiet, read_dataset
+from medsam.io.dicom.tags import named, numbers, sequence_items, sop_class, text
+
+# texts that a scanner writes about itself
+TEXTS = (
+    *("Manufacturer", "ManufacturerModelName", "SoftwareVersions", "ConvolutionKernel", "FilterType", "SequenceName"),
+    *("ReceiveCoilName", "TransmitCoilName", "PulseSequenceName", "CollimatorGridName"),
+)
+_CODES = ("CS",)
+_NUMBERS = ("DS", "FD", "FL", "IS", "SL", "SS", "SV", "UL", "US", "UV")
+# what is read to tell something else by, and never returned
+_INSTITUTION, _AGE = "InstitutionName", ("PatientAge", "PatientBirthDate", "StudyDate", "AcquisitionDate")
+# beside these: whether contrast was given
+_AGENT = ("ContrastBolusAgent", "ContrastBolusAgentSequence")
+
+AGE, CONTRAST, INSTITUTION = "age", "contrast", "institution"
+
+
+def keyword_of(tag: str) -> str:
+    """The keyword of a tag that is given as one, as "0018,0050" or as "(0018,0050)".
+
+    Raises InputError for what is no element of the standard, and for one that may name somebody.
+    """
+    digits = re.fullmatch(r"\(?\s*([0-9a-fA-F]{4})\s*,\s*([0-9a-fA-F]{4})\s*\)?", tag.strip())
+    keyword = keyword_for_tag(Tag(int(digits[1], 16), int(digits[2], 16))) if digits else tag.strip()
+    if not keyword or tag_for_keyword(keyword) is None or dictionary_is_retired(keyword):
+        raise InputError(f"{tag!r} is no element of the DICOM standard; give a keyword as SliceThickness or 0018,0050.")
+    kind = dictionary_VR(keyword)
+    if kind not in (*_CODES, *_NUMBERS) and keyword not in TEXTS:
+        why = {"DA": "a date", "DT": "a date", "TM": "a time", "PN": "a name", "UI": "a UID", "SQ": "a sequence"}
+        what = why.get(kind, "a text that may name a person, a place or an examination")
+        raise InputError(f"{named(keyword)} is {what}: it may tell who somebody is, and makes no group.")
+    return keyword
+
+
+def series_attributes(path: Path, series: str | None, wanted: Iterable[str]) -> dict[str, str | float]:
+    """What the first image of a series says. path: a file or a folder. series: its UID, where there are several.
+
+    wanted: keywords that `keyword_of` lets pass, and `AGE` (in whole years), `CONTRAST` ("yes"), `INSTITUTION` (a
+    text that the caller must not show). What is missing is left out; of several numbers the first is taken.
+    Returns nothing for what is no DICOM, and where it cannot be read: whoever reads the scan reports that.
+    """
+    wanted = list(wanted)
+    extra = {AGE: _AGE, CONTRAST: _AGENT, INSTITUTION: (_INSTITUTION,)}
+    keywords = [keyword for one in wanted for keyword in extra.get(one, (one,))]
+    try:
+        with quiet():
+            dataset = _first(path, series, keywords)
+            if dataset is None:
+                return {}
+            found = {one: _value(dataset, one, path.name) for one in wanted}
+    except InputError:
+        return {}
+    return {one: value for one, value in found.items() if value is not None}
+
+
+def _first(path: Path, series: str | None, keywords: Iterable[str]) -> Dataset | None:
+    tags = [*keywords, "SOPClassUID", "SeriesInstanceUID", "Rows", "SharedFunctionalGroupsSequence"]
+    for file in files_below(path) if path.is_dir() else [path]:
+        if not is_dicom(file):
+            continue
+        dataset = read_dataset(file, file.name, stop_before_pixels=True, specific_tags=tags)
+        if "Rows" in dataset and sop_class(dataset) and series in (None, text(dataset, "SeriesInstanceUID")):
+            return dataset
+    return None
+
+
+def _value(dataset: Dataset, one: str, name: str) -> str | float | None:
+    if one == AGE:
+        return _age(dataset)
+    if one == CONTRAST:
+        agents = sequence_items(dataset, _AGENT[1], name)
+        return "yes" if agents or (text(dataset, _AGENT[0]) or "none").casefold() not in ("none", "no") else None
+    if one == INSTITUTION:
+        return text(dataset, _INSTITUTION)
+    home = _home(dataset, one, name)
+    if home is None:
+        return None
+    if dictionary_VR(one) in _NUMBERS:
+        found = numbers(home, one, name)
+        return found[0] if found else None
+    stated = home.get(one)
+    several = [stated] if isinstance(stated, str) or not hasattr(stated, "__len__") else list(stated)
+    return "\\".join(part for each in several if (part := " ".join(str(each or "").split()))) or None
+
+
+def _home(dataset: Dataset, keyword: str, name: str) -> Dataset | None:
+    """The data set that holds an element: the header, or a functional group that all frames share."""
+    if keyword in dataset:
+        return dataset
+    for shared in sequence_items(dataset, "SharedFunctionalGroupsSequence", name):
+        for group in shared:
+            for item in sequence_items(shared, group.keyword, name) if group.VR == "SQ" and group.keyword else ():
+                if keyword in item:
+                    return item
+    return None
+
+
+def _age(dataset: Dataset) -> float | None:
+    """In whole years: (0010,1010) Patient's Age, else from the date of birth to that of the study."""
+    stated = re.fullmatch(r"(\d{1,3})([DWMY])", (text(dataset, "PatientAge") or "").upper())
+    if stated:
+        return float(int(stated[1]) * {"D": 1, "W": 7, "M": 30.4375, "Y": 365.25}[stated[2]] // 365.25)
+    born = _date(text(dataset, "PatientBirthDate"))
+    day = _date(text(dataset, "StudyDate")) or _date(text(dataset, "AcquisitionDate"))
+    if born is None or day is None or not 0 <= day.year - born.year <= 130:
+        return None
+    return float(max(0, day.year - born.year - ((day.month, day.day) < (born.month, born.day))))
+
+
+def _date(stated: str | None) -> date | None:
+    digits = re.fullmatch(r"(\d{4})\.?(\d\d)\.?(\d\d)", stated or "")
+    try:
+        return date(*map(int, digits.groups())) if digits else None
+    except ValueError:
+        return None
+
+
+def sidecar_values(content: Mapping[str, object], wanted: Iterable[str]) -> dict[str, str | float]:
+    """What the JSON that a converter (dcm2niix, BIDS) wrote beside a NIfTI says under DICOM's keywords."""
+    names = {"ManufacturerModelName": "ManufacturersModelName"}
+    found: dict[str, str | float] = {}
+    for one in wanted:
+        value = content.get(one, content.get(names.get(one, one)))
+        if isinstance(value, list) and value:
+            value = value[0]
+        if isinstance(value, bool) or value is None:
+            continue
+        if isinstance(value, int | float):
+            found[one] = float(value)
+        elif isinstance(value, str) and value.strip():
+            found[one] = " ".join(value.split())
+    return found

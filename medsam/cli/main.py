@@ -45,7 +45,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "embed": ("medsam.cli.embed", "encode the slices of a manifest once, so that prompts cost a decode only"),
     "export": ("medsam.cli.export", "ONNX encoder and decoder, compared with torch, for other engines and browsers"),
     "data": ("medsam.cli.data", "manifests: check, index a folder, split by patient; DICOM without names (deidentify)"),
-    "pacs": ("medsam.cli.pacs", "servers of the settings file: find, get, store, over DICOMweb and DIMSE"),
+    "pacs": ("medsam.cli.pacs", "servers of the settings file: find, get, store, over DICOMweb and DIMSE; a receiver"),
     "models": ("medsam.cli.models", "weights: what is known, where it comes from, licence, what is on disk"),
 }
 

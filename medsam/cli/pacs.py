@@ -1,4 +1,4 @@
-"""`medsam pacs servers | echo | find | get | store | login | logout`: servers of the settings file."""
+"""`medsam pacs servers | echo | find | get | store | listen | login | logout`: servers of the settings file."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medsam.cli import pacs_listen
 from medsam.cli.table import print_line, print_table
 from medsam.errors import InputError, counted, printable
 from medsam.progress import progress_bars
@@ -66,6 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_server(storing)
     storing.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="DICOM files, and folders of them")
 
+    listening = actions.add_parser("listen", help="receive series, run something on each, send the result back")
+    pacs_listen.add_arguments(listening)
+
     entering = actions.add_parser("login", help="keep a server's password in the keyring; it is asked for")
     entering.add_argument("server", metavar="NAME")
     entering.add_argument("--token", action="store_true", help="keep a token (Bearer) instead of a password")
@@ -88,6 +92,7 @@ def run(arguments: argparse.Namespace) -> None:
         "find": _find,
         "get": _get,
         "store": _store,
+        "listen": pacs_listen.run,
         "login": _login,
         "logout": _logout,
     }[arguments.action](arguments)

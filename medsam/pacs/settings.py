@@ -156,6 +156,16 @@ class Table:
         where = f"{self.where}, [{key}]" if "[" not in self.where else self.where.removesuffix("]") + f".{key}]"
         return None if values is None else Table(values, where, self.folder)
 
+    def tables(self, key: str) -> list[Table] | None:
+        """A list of tables in this one, or None. In messages they are numbered from 1."""
+        values = self._take(key, list, f"tables: [[{key}]]")
+        if values is None:
+            return None
+        if not all(isinstance(one, dict) for one in values):
+            raise self.error(f"`{key}` must be tables: [[{key}]].")
+        where = f"{self.where.removesuffix(']')}.{key}] number"
+        return [Table(one, f"{where} {number}", self.folder) for number, one in enumerate(values, start=1)]
+
     def text(self, key: str) -> str | None:
         """A text that is not empty, or None."""
         value: str | None = self._take(key, str, f'text in quotes: {key} = "..."')

@@ -1,0 +1,100 @@
+"""What a job may send back: a SEG or RTSTRUCT of the very series it was given, and nothing else.
+
+A result that names another study or patient would stand among a stranger's images, and look as if it belonged there.
+So it is held against the series it was made of, not against what the job says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom import Dataset
+
+from medsam.errors import InputError
+from medsam.io.dicom.read import files_below, is_dicom, read_dataset
+from medsam.io.dicom.rtstruct import RTSTRUCT_CLASSES
+from medsam.io.dicom.seg import SEG_CLASSES
+from medsam.io.dicom.tags import named, sequence_items, text
+from medsam.pacs.listen.rules import Facts, person_of
+from medsam.pacs.listen.whole import is_cut_off
+from medsam.pacs.uids import is_uid
+
+
+@dataclass(frozen=True)
+class Result:
+    """A file that may be sent. instance: its (0008,0018)."""
+
+    path: Path
+    instance: str
+
+
+def check_results(folder: Path, source: Facts) -> list[Result]:
+    """The DICOM objects below a folder, all of which were found to belong to `source`; other files are passed over.
+
+    Raises InputError for the first that does not, naming the file and the tag and no value.
+    """
+    found: list[Result] = []
+    for path in files_below(folder):
+        if not path.is_symlink() and is_dicom(path):
+            name = path.relative_to(folder).as_posix()
+            dataset = read_dataset(path, name)
+            if is_cut_off(dataset, path.stat().st_size):
+                raise InputError(f"The result {name} is not sent: the file is cut off.")
+            found.append(Result(path, _checked(dataset, name, source)))
+    if len({one.instance for one in found}) < len(found):
+        raise InputError(f"Two results have one {named('SOPInstanceUID')}.")
+    return found
+
+
+def _checked(dataset: Dataset, name: str, source: Facts) -> str:
+    """The UID of a result. Raises InputError when it may not be sent."""
+
+    def fail(keyword: str, why: str) -> InputError:
+        return InputError(f"The result {name} is not sent: {named(keyword)} {why}.")
+
+    if text(dataset, "SOPClassUID") not in {**SEG_CLASSES, **RTSTRUCT_CLASSES}:
+        raise fail("SOPClassUID", "is neither that of a SEG nor of an RTSTRUCT")
+    instance, series = text(dataset, "SOPInstanceUID") or "", text(dataset, "SeriesInstanceUID") or ""
+    if not is_uid(instance) or instance in source.instances:
+        raise fail("SOPInstanceUID", "is missing, no UID, or that of an image")
+    if text(dataset, "StudyInstanceUID") != source.key.study:
+        raise fail("StudyInstanceUID", "is not that of the series it was made from")
+    if not is_uid(series) or series == source.key.series:
+        raise fail("SeriesInstanceUID", "is missing, no UID, or that of the images; a result is a series of its own")
+    for (keyword, digest), (_, other) in zip(source.person, person_of(dataset), strict=True):
+        if digest != other:
+            raise fail(keyword, "is not that of the images: it would be another patient's")
+    frame = text(dataset, "FrameOfReferenceUID")
+    # images without one are given one by whoever describes places in them
+    if frame is not None and "" not in source.frames and frame not in source.frames:
+        raise fail("FrameOfReferenceUID", "is not that of the images, so its coordinates are of another space")
+    cited = set(_cited(dataset, name))
+    if not cited:
+        raise fail("ReferencedSOPInstanceUID", "occurs nowhere: it does not say on which images it was drawn")
+    if not cited <= source.instances:
+        raise fail("ReferencedSOPInstanceUID", "names images that are not of the series it was made from")
+    return instance
+
+
+def _cited(dataset: Dataset, name: str) -> Iterator[str]:
+    """The images that a SEG or RTSTRUCT refers to."""
+    for series in sequence_items(dataset, "ReferencedSeriesSequence", name):
+        yield from _instances(series, "ReferencedInstanceSequence", name)
+    for frame in sequence_items(dataset, "ReferencedFrameOfReferenceSequence", name):
+        for study in sequence_items(frame, "RTReferencedStudySequence", name):
+            for series in sequence_items(study, "RTReferencedSeriesSequence", name):
+                yield from _instances(series, "ContourImageSequence", name)
+    for roi in sequence_items(dataset, "ROIContourSequence", name):
+        for contour in sequence_items(roi, "ContourSequence", name):
+            yield from _instances(contour, "ContourImageSequence", name)
+    for frame in sequence_items(dataset, "PerFrameFunctionalGroupsSequence", name):
+        for derivation in sequence_items(frame, "DerivationImageSequence", name):
+            yield from _instances(derivation, "SourceImageSequence", name)
+
+
+def _instances(group: Dataset, keyword: str, name: str) -> Iterator[str]:
+    for item in sequence_items(group, keyword, name):
+        if uid := text(item, "ReferencedSOPInstanceUID"):
+            yield uid

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from medsam.cli import deidentify
-from medsam.cli.flags import with_flags
+from medsam.cli.flags import comma_names, with_flags
 from medsam.cli.table import print_line, print_table
 from medsam.errors import InputError, counted
 from medsam.io.files import is_whole
 from medsam.progress import progress_bars
+
+# what remarks on an index may advise
+_INDEX_OPTIONS = ("labels", "threshold", "newest", "all_series", "vocabulary")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,23 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     checking.add_argument("--json", action="store_true", help="one JSON document on stdout")
 
-    indexing = actions.add_parser("index", help="write a manifest of a folder: a DICOM tree, or pairs by name")
-    indexing.add_argument("folder", type=Path)
-    indexing.add_argument("--out", type=Path, required=True, metavar="FILE", help="the manifest to write")
-    indexing.add_argument("--name", help="of the data set (default: the folder's)")
-    indexing.add_argument("--modality", help="CT, MR, ... when the files do not say")
-    indexing.add_argument("--labels", metavar="A=1,B=2", help="what the label values mean (default: label_1, ...)")
-
-    indexing.add_argument(
-        "--threshold", type=float, metavar="N", help="label pictures are masks: what is brighter is inside (e.g. 127)"
+    _add_index_arguments(
+        actions.add_parser("index", help="write a manifest of a folder: a DICOM tree, or pairs by name")
     )
-    indexing.add_argument(
-        "--newest", action="store_true", help="DICOM: of a structure in several files of a series the newest alone"
-    )
-    indexing.add_argument(
-        "--all-series", action="store_true", help="DICOM: also localizers and pictures of screens without a label"
-    )
-    indexing.add_argument("--force", action="store_true", help="overwrite --out when it holds something else")
 
     splitting = actions.add_parser("split", help="assign train, val and test by patient")
     splitting.add_argument("manifest", type=Path)
@@ -76,6 +65,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     fetching = actions.add_parser("fetch-decathlon", help="download a Medical Segmentation Decathlon task (MONAI)")
     fetching.add_argument("task", metavar="TASK", help="e.g. Task04_Hippocampus")
     fetching.add_argument("--root", type=Path, required=True, metavar="DIR", help="where to; the tar file stays there")
+
+
+def _add_index_arguments(indexing: argparse.ArgumentParser) -> None:
+    indexing.add_argument("folder", type=Path)
+    indexing.add_argument("--out", type=Path, required=True, metavar="FILE", help="the manifest to write")
+    indexing.add_argument("--name", help="of the data set (default: the folder's)")
+    indexing.add_argument("--modality", help="CT, MR, ... when the files do not say")
+    indexing.add_argument(
+        "--labels",
+        metavar="A=1,B=2",
+        help="what the label values mean (default: label_1, ...); of a DICOM tree, the structures to keep",
+    )
+    indexing.add_argument(
+        "--vocabulary",
+        choices=("written", "standard"),
+        default="written",
+        help="DICOM: structures are called as the first file spells them, or by their standard names",
+    )
+
+    indexing.add_argument(
+        "--threshold", type=float, metavar="N", help="label pictures are masks: what is brighter is inside (e.g. 127)"
+    )
+    indexing.add_argument(
+        "--newest", action="store_true", help="DICOM: of a structure in several files of a series the newest alone"
+    )
+    indexing.add_argument(
+        "--all-series", action="store_true", help="DICOM: also localizers and pictures of screens without a label"
+    )
+    indexing.add_argument(
+        "--keep",
+        type=comma_names,
+        action="extend",
+        default=[],
+        metavar="NAME,...",
+        help="write what `evaluate --by` reads into the manifest: manufacturer, slice_thickness, sex, age, ...",
+    )
+    indexing.add_argument(
+        "--key", type=Path, metavar="FILE", help="DICOM: call patients as `data deidentify --key FILE` does, not p001"
+    )
+    indexing.add_argument("--force", action="store_true", help="overwrite --out when it holds something else")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -155,9 +184,15 @@ def _index(arguments: argparse.Namespace) -> None:
     from medsam.data.index import index_folder
     from medsam.data.index_dicom import TreeOptions
     from medsam.data.manifest_json import write_manifest
+    from medsam.io.dicom.deidentify.keys import read_key
 
     labels = None if arguments.labels is None else parse_labels(arguments.labels)
-    tree = TreeOptions(newest=arguments.newest, all_series=arguments.all_series)
+    tree = TreeOptions(
+        newest=arguments.newest,
+        all_series=arguments.all_series,
+        vocabulary=arguments.vocabulary,
+        key=None if arguments.key is None else read_key(arguments.key),
+    )
     with progress_bars("Reading headers and labels") as (progress,):
         found = index_folder(
             arguments.folder,
@@ -166,10 +201,11 @@ def _index(arguments: argparse.Namespace) -> None:
             labels=labels,
             threshold=arguments.threshold,
             tree=tree,
+            keep=arguments.keep,
             progress=progress,
         )
     for remark in found.remarks:
-        print(with_flags(remark, ("labels", "threshold", "newest", "all_series"), arguments), file=sys.stderr)
+        print(with_flags(remark, _INDEX_OPTIONS, arguments), file=sys.stderr)
     write_manifest(found.manifest, arguments.out, force=arguments.force)
     cases = found.manifest.cases
     labelled = sum(case.label is not None for case in cases)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import shlex
 import sys
 from collections import Counter
@@ -12,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medsam.cli.flags import comma_names
 from medsam.cli.segment import add_network_arguments
 from medsam.cli.table import print_line, print_table
 from medsam.errors import PromptError, counted
@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--by",
-        type=_names,
+        type=comma_names,
         action="extend",
         default=[],
         metavar="NAME,...",
@@ -86,12 +86,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _tolerance(text: str) -> float | None:
     return None if text == "organ" else float(text)
-
-
-def _names(text: str) -> list[str]:
-    """ "a,b" or "0018,0050" -> its names; the halves of a tag stay together."""
-    parts = [part.strip() for part in re.split(r",(?![0-9a-fA-F]{4}\b)|(?<![0-9a-fA-F]{4}),", text)]
-    return [part for part in parts if part]
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -1,8 +1,9 @@
-"""Names of arguments, as errors and remarks give them, shown as options: `max_mm` becomes --max-mm."""
+"""Names of arguments, as errors and remarks give them, shown as options (`max_mm`: --max-mm); lists of names."""
 
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterable
 
 # an argument in Python -> the option's name where it is another one
@@ -16,3 +17,9 @@ def with_flags(text: str, names: Iterable[str], arguments: argparse.Namespace) -
         if (option := next(options, None)) is not None:
             text = text.replace(f"`{name}`", f"--{option.replace('_', '-')}")
     return text
+
+
+def comma_names(text: str) -> list[str]:
+    """ "a,b" or "0018,0050" -> its names; the halves of a tag stay together."""
+    parts = [part.strip() for part in re.split(r",(?![0-9a-fA-F]{4}\b)|(?<![0-9a-fA-F]{4}),", text)]
+    return [part for part in parts if part]

@@ -13,7 +13,7 @@ import csv
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -143,6 +143,24 @@ def groupings(
         Grouping(name, _labels(keyword, {case: values.get(keyword) for case, values in found.items()}))
         for name, keyword in zip(names, keywords, strict=True)
     ]
+
+
+def with_attributes(cases: Sequence[Case], names: Sequence[str]) -> list[Case]:
+    """Cases that hold what `groupings` would read of them, so that a copy of the manifest needs no tags.
+
+    Of a person no more than a bin, of an institution a number. Raises InputError as `attribute_of` does.
+    """
+    if not names:
+        return list(cases)
+    keywords = {name: attribute_of(name) for name in names}
+    sites = _labels(INSTITUTION, {case.id: attributes_of(case, [INSTITUTION]).get(INSTITUTION) for case in cases})
+    found = []
+    for case in cases:
+        values = attributes_of(case, list(keywords.values()))
+        values = {**values, INSTITUTION: sites[case.id]}
+        kept = {name: values[keyword] for name, keyword in keywords.items() if values.get(keyword, UNKNOWN) != UNKNOWN}
+        found.append(replace(case, attributes={**case.attributes, **kept}))
+    return found
 
 
 # -- sources ------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
+from medsam.data.attributes import attribute_of, with_attributes
 from medsam.data.index_dicom import TreeOptions, add_dicom
 from medsam.data.label_contents import LabelContents
 from medsam.data.listing import Listing, clean_text
@@ -52,6 +53,7 @@ def index_folder(
     labels: Mapping[str, int] | None = None,
     threshold: float | None = None,
     tree: TreeOptions | None = None,
+    keep: Sequence[str] = (),
     progress: ProgressCallback | None = None,
 ) -> IndexResult:
     """Look through `folder` and list its cases.
@@ -59,6 +61,7 @@ def index_folder(
     A DICOM tree gives one case a series, its patient a number in order of first appearance: names and numbers of
     patients are compared, never written. labels: structure -> value; without it, the values found in the label
     maps are named label_1, label_2, ... threshold: label pictures are masks of what is brighter. tree: of DICOM.
+    keep: attributes that the cases shall hold, see `medsam.data.attributes`.
     progress: called with (done, in all), first for the files of a DICOM tree, then for scans and their label files.
     A folder with a Decathlon or nnU-Net dataset.json is read as that says.
     Raises InputError when the folder is none, or holds no scan.
@@ -67,12 +70,14 @@ def index_folder(
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder.")
     modality = modality and (modality_code(modality) or modality)
+    for attribute in keep:
+        attribute_of(attribute)  # said before the tree is read
     if (folder / "dataset.json").is_file():
         return _of_foreign(folder / "dataset.json", name, modality, labels)
     found = Listing(name or clean_text(folder.resolve().name), modality, dict(labels or {}), threshold)
     if labels and len(labels) == 1:
         found.unnamed = next(iter(labels))
-    _add_scans(found, folder, tree or TreeOptions(), progress)
+    _add_scans(found, folder, tree or TreeOptions(), labels, progress)
     if labels is None:
         _name_values(found)
     else:
@@ -80,15 +85,22 @@ def index_folder(
     assigned = assign(found.cases, folder)
     found.cases[:] = assigned.cases
     found.remarks += [*assigned.remarks, *namesake_remarks(found.cases, folder)]
+    found.cases[:] = with_attributes(found.cases, keep)
     if all(case.label is None for case in found.cases):
         found.remarks.append("no case has a label; masks may be named in a way that is not known here")
     return IndexResult(_manifest(found), tuple(found.remarks))
 
 
-def _add_scans(found: Listing, folder: Path, options: TreeOptions, progress: ProgressCallback | None) -> None:
-    tree = list_tree(folder, key=options.key, progress=progress)
+def _add_scans(
+    found: Listing,
+    folder: Path,
+    options: TreeOptions,
+    labels: Mapping[str, int] | None,
+    progress: ProgressCallback | None,
+) -> None:
+    tree = list_tree(folder, pseudonym=options.pseudonym(), progress=progress)
     found.remarks += [f"{sentence} It is left out" for sentence in tree.refused]
-    add_dicom(found, folder, tree, options)
+    add_dicom(found, folder, tree, options, labels)
     # what is left out is DICOM all the same
     _add_files(found, folder, {path for one in tree.series for path in one.files} | set(tree.copies), progress)
     if not found.cases:

@@ -7,16 +7,19 @@ united, and what is no scan is left out.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from medsam.data.dicom_pairs import common_folder, pair_series, series_name
 from medsam.data.listing import Listing
 from medsam.data.manifest import Label
 from medsam.data.remarks import Remarks, some_of
+from medsam.data.vocabulary import Mode, Vocabulary
 from medsam.errors import counted
 from medsam.io.dicom.tree import Tree, TreeSeries
+from medsam.io.structure_names import plain_name
 
 _JOINED = "structures joined from several files"
 _SORTS = {
@@ -31,17 +34,29 @@ class TreeOptions:
 
     newest: of a structure in several files of a series the newest alone counts; otherwise all are united.
     all_series: localizers and pictures of screens are cases, too; otherwise only where something was drawn on them.
-    key: patients are called by a pseudonym that it makes of their ID, the same in every tree; otherwise p001, p002, ...
+    vocabulary: what structures are called, see `vocabulary`.
+    key: of `medsam data deidentify`. Patients are called by the pseudonym that it gives them, the same in every tree;
+        otherwise p001, p002, ...
     """
 
     newest: bool = False
     all_series: bool = False
+    vocabulary: Mode = "written"
     key: bytes | None = None
 
+    def pseudonym(self) -> Callable[[str], str] | None:
+        """Whom a file says it is of -> the pseudonym, as in files that were de-identified with the same key."""
+        if self.key is None:
+            return None
+        from medsam.io.dicom.deidentify.keys import Pseudonyms
 
-def add_dicom(found: Listing, folder: Path, tree: Tree, options: TreeOptions) -> None:
-    """A case for every scan of `tree`, which lies in `folder`."""
+        return partial(Pseudonyms(self.key).name, "patient")
+
+
+def add_dicom(found: Listing, folder: Path, tree: Tree, options: TreeOptions, labels: Mapping[str, int] | None) -> None:
+    """A case for every scan of `tree`, which lies in `folder`. labels: a vocabulary of the user's own."""
     remarks = Remarks()
+    vocabulary = Vocabulary(options.vocabulary, labels)
     pairs = pair_series(tree.series, folder, remarks)
     left_out = (
         set() if options.all_series else {one.scan for one in pairs if one.scan.sort != "scan" and not one.labels}
@@ -60,8 +75,18 @@ def add_dicom(found: Listing, folder: Path, tree: Tree, options: TreeOptions) ->
         patient = tree.pseudonyms.get(scan.patient) or f"p{scan.patient:0{width}d}"
         # folder names may hold a patient's name, so ids are made of numbers
         path = Path(f"{patient}_{(scan.modality or 'scan').lower()}_{numbers[scan.patient]:02d}")
-        label = _drawn_label(found, one.labels, folder, options, remarks)
-        found.add(path, image, label, patient=patient, modality=scan.modality, series=series_uid)
+        structures = _structures(one.labels, folder, vocabulary, remarks)
+        label = _label(found, structures, folder, options, remarks)
+        found.add(
+            path,
+            image,
+            label,
+            patient=patient,
+            modality=scan.modality,
+            series=series_uid,
+            aliases=_aliases(structures) if label else None,
+        )
+    vocabulary.report(remarks)
     if not options.newest and remarks.kinds.get(_JOINED):
         remarks.add("", "where a later file was meant to replace an earlier one, `newest` takes its structures from it")
     found.remarks += [*remarks, *tree.notes]
@@ -96,18 +121,51 @@ def _say_left_out(scans: set[TreeSeries], folder: Path, remarks: Remarks) -> Non
             )
 
 
-def _drawn_label(
-    found: Listing, drawn: Sequence[TreeSeries], folder: Path, options: TreeOptions, remarks: Remarks
+# of a label, the names in it -> structures
+_Named = tuple[TreeSeries, dict[str, str]]
+
+
+def _structures(drawn: Sequence[TreeSeries], folder: Path, vocabulary: Vocabulary, remarks: Remarks) -> list[_Named]:
+    """What each label of a series holds, by the vocabulary; labels of which it knows nothing are left out."""
+    found: list[_Named] = []
+    taken: dict[str, str] = {}
+    for one in drawn:
+        file = series_name(one, folder)
+        names = vocabulary.names_of(one.drawn, file, remarks)
+        # a manifest has one table of aliases a case
+        clash = [name for name, chosen in names.items() if taken.setdefault(plain_name(name), chosen) != chosen]
+        for name in clash:
+            remarks.add(
+                "names that mean two things in one case",
+                f"{file}: {name!r} is {names.pop(name)!r} here and {taken[plain_name(name)]!r} in another file of the "
+                "series; left out here",
+            )
+        if names:
+            found.append((one, names))
+        else:
+            remarks.add("labels without a structure of the vocabulary", f"{file} holds no structure to keep; left out")
+    return found
+
+
+def _aliases(structures: Sequence[_Named]) -> dict[str, str]:
+    return {
+        name: chosen
+        for _, names in structures
+        for name, chosen in names.items()
+        if plain_name(name) != plain_name(chosen)
+    }
+
+
+def _label(
+    found: Listing, structures: Sequence[_Named], folder: Path, options: TreeOptions, remarks: Remarks
 ) -> Label | None:
     """The SEG and RTSTRUCT of a series; several files of one structure are joined."""
-    if not drawn:
-        return None
     files: dict[str, list[TreeSeries]] = {}
-    for one in drawn:
-        for structure in one.drawn.codes:
+    for one, names in structures:
+        for structure in dict.fromkeys(names.values()):
             files.setdefault(found.structure(structure), []).append(one)
-    if len(drawn) == 1:
-        return drawn[0].files[0]
+    if len(structures) < 2:
+        return structures[0][0].files[0] if structures else None
     masks: dict[str, tuple[Path, ...]] = {}
     for name, several in files.items():
         kept = _newest(name, several, folder, remarks) if options.newest else several

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,6 +53,8 @@ class Listing:
         split: Split | None = None,
         modality: str | None = None,
         series: str | None = None,
+        aliases: Mapping[str, str] | None = None,
+        attributes: Mapping[str, str | float] | None = None,
     ) -> None:
         """path: relative; it becomes the id."""
         base = re.sub(r'[\s\\/:*?"<>|]+', "_", clean_text(path.as_posix())).strip("._") or "case"
@@ -72,6 +75,8 @@ class Listing:
             labels=self.labels,
             dataset=self.name,
             series=series,
+            aliases=dict(aliases or {}),
+            attributes=dict(attributes or {}),
             patient_stated=patient is not None,
         )
         self.cases.append(case)

@@ -39,21 +39,18 @@ LABEL_KEYWORDS = (
     "InstanceCreationTime",
 )
 
-# the older writing of SNOMED codes, and of its scheme
-_SNOMED_RT = ("SRT", "SNM3", "99SDM")
-
 
 @dataclass(frozen=True)
 class PropertyCode:
-    """What an object is coded as: its property type, of a structure with two sides the modifier, and the region.
-
-    scheme, value: SNOMED RT codes as the SNOMED CT codes they became. modifier, region: values of the same scheme.
+    """What an object is coded as, by the values of its codes: its property type with the scheme of that, a modifier,
+    mostly its side, and of a finding where it is.
     """
 
     scheme: str
     value: str
     modifier: str | None = None
     region: str | None = None
+    region_modifier: str | None = None
 
 
 @dataclass(frozen=True)
@@ -166,27 +163,22 @@ def _property_code(item: Dataset, keyword: str, region: str, name: str) -> Prope
     types = sequence_items(item, keyword, name)
     if not types or (found := _code(types[0])) is None:
         return None
-    # a writer may put the side beside the type, into it, or into the region
-    regions = sequence_items(item, region, name)
+    # a writer may put the side into the type, or beside it
     modifiers = [
         *sequence_items(types[0], "SegmentedPropertyTypeModifierCodeSequence", name),
         *sequence_items(item, "SegmentedPropertyTypeModifierCodeSequence", name),
-        *(side for place in regions for side in sequence_items(place, "AnatomicRegionModifierSequence", name)),
     ]
-    sides = [code[1] for code in map(_code, modifiers) if code]
-    places = [code[1] for code in map(_code, regions) if code]
-    return PropertyCode(*found, next(iter(sides), None), next(iter(places), None))
+    places = sequence_items(item, region, name)
+    sides = [side for place in places for side in sequence_items(place, "AnatomicRegionModifierSequence", name)]
+    return PropertyCode(*found, *(_first_value(codes) for codes in (modifiers, places, sides)))
+
+
+def _first_value(items: Sequence[Dataset]) -> str | None:
+    return next((code[1] for code in map(_code, items) if code), None)
 
 
 def _code(item: Dataset) -> tuple[str, str] | None:
     """(scheme, value) of an item of a code sequence."""
     scheme = text(item, "CodingSchemeDesignator")
     value = text(item, "CodeValue") or text(item, "LongCodeValue") or text(item, "URNCodeValue")
-    if not scheme or not value:
-        return None
-    if scheme in _SNOMED_RT:
-        from pydicom.sr._snomed_dict import mapping
-
-        current = mapping["SRT"].get(value)
-        return ("SCT", current) if current else (scheme, value)
-    return scheme, value
+    return (scheme, value) if scheme and value else None

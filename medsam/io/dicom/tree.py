@@ -2,17 +2,16 @@
 
 Patients are distinguished by (0010,0020) Patient ID with (0010,0021) Issuer of Patient ID, else by (0010,0010)
 Patient's Name, which are compared and forgotten: what leaves this module is a number in order of first appearance, and
-a keyed digest where a key is given. One person under two numbers is not guessed, with one exception: the same image is
-of the same person, so series that share instances are.
+a pseudonym where the caller makes one. One person under two numbers is not guessed, with one exception: the same image
+is of the same person, so series that share instances are.
 """
 
 from __future__ import annotations
 
 import hashlib
-import hmac
 import re
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,7 +129,7 @@ class Tree:
     """series: in order of file names. refused: a sentence for every DICOM file that is damaged.
 
     notes: sentences on copies, and on whose scans they are. copies: files that are in no series, as they are in one
-    already. pseudonyms: of each patient, where a key was given.
+    already. pseudonyms: of each patient, where they are made.
     """
 
     series: tuple[TreeSeries, ...]
@@ -140,14 +139,17 @@ class Tree:
     pseudonyms: Mapping[int, str] = field(default_factory=dict)
 
 
-def list_tree(folder: Path, *, key: bytes | None = None, progress: ProgressCallback | None = None) -> Tree:
+def list_tree(
+    folder: Path, *, pseudonym: Callable[[str], str] | None = None, progress: ProgressCallback | None = None
+) -> Tree:
     """Every series below `folder`. Files that are not DICOM and hidden ones are ignored.
 
-    key: makes a pseudonym of each patient that is the same in every folder; without it nobody can make one.
+    pseudonym: makes one of whom a file says it is of: a keyword, a zero byte and its value, as for
+        `medsam.io.dicom.deidentify`; of a number that two issuers gave, the issuer is behind another zero byte.
     progress: called with (files read, files in all).
     Raises InputError when a folder cannot be read; a file that cannot is among the refused.
     """
-    listing = _Listing(folder)
+    listing = _Listing(folder, pseudonym)
     files = files_below(folder)
     # threads wait for a disk that is far away; a block at a time, so that few headers are in memory
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -157,14 +159,15 @@ def list_tree(folder: Path, *, key: bytes | None = None, progress: ProgressCallb
                 listing.add(path, dataset)
             if progress:
                 progress(start + len(block), len(files))
-    return listing.result(key)
+    return listing.result()
 
 
 class _Listing:
     """The series of a folder, a file at a time. Only what tells series and patients apart is kept of a header."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, pseudonym: Callable[[str], str] | None = None) -> None:
+        self.folder, self.pseudonym = folder, pseudonym
+        self.pseudonyms: dict[_Person, tuple[str, str]] = {}  # without and with the issuer
         self.series: dict[object, TreeSeries] = {}
         self.people: list[_Person] = []  # of each series, in the same order
         self.refused: list[str] = []
@@ -194,9 +197,7 @@ class _Listing:
 
     def _add(self, path: Path, dataset: Dataset, kind: Kind, header: LabelHeader | None) -> None:
         study = text(dataset, "StudyInstanceUID") or str(path.parent)
-        person = _person(dataset) or _Person(study=_digest(study))
-        if birth := text(dataset, "PatientBirthDate"):
-            self.births[person].add(_digest(birth))
+        person = self._person_of(dataset, study)
         uid = text(dataset, "SeriesInstanceUID") or ""
         instance = text(dataset, "SOPInstanceUID") or ""
         key: object = (person, uid) if kind == "image" else (person, kind, instance or path)
@@ -223,20 +224,34 @@ class _Listing:
         if instance:
             found.instances.setdefault(instance, path)
 
+    def _person_of(self, dataset: Dataset, study: str) -> _Person:
+        person = _person(dataset) or _Person(study=_digest(study))
+        if self.pseudonym and person not in self.pseudonyms:
+            who, issuer = _whose(dataset, study), text(dataset, "IssuerOfPatientID") or ""
+            self.pseudonyms[person] = self.pseudonym(who), self.pseudonym(f"{who}\0{issuer}")
+        if birth := text(dataset, "PatientBirthDate"):
+            self.births[person].add(_digest(birth))
+        return person
+
     def _is_copy(self, path: Path, first: Path | None) -> bool:
         if first is None or not same_bytes(Source(str(first), first), Source(str(path), path)):
             return False
         self.copies.append((first, path))
         return True
 
-    def result(self, key: bytes | None) -> Tree:
+    def result(self) -> Tree:
         series = list(self.series.values())
         people = _joined(self.people, series)
         numbers: dict[_Person, int] = {}
         for one, person in zip(series, people, strict=True):
             one.patient = numbers.setdefault(person, len(numbers) + 1)
         notes = [*self._copied(), *self._doubts(series)]
-        pseudonyms = {} if key is None else {number: person.pseudonym(key) for person, number in numbers.items()}
+        twice = Counter(plain for plain, _ in (self.pseudonyms[person] for person in numbers if self.pseudonyms))
+        pseudonyms = {
+            number: self.pseudonyms[person][twice[self.pseudonyms[person][0]] > 1]
+            for person, number in numbers.items()
+            if self.pseudonyms
+        }
         copies = tuple(copy for _, copy in self.copies)
         return Tree(tuple(series), tuple(self.refused), tuple(notes), copies, pseudonyms)
 
@@ -289,10 +304,6 @@ class _Person:
     name: str = ""
     study: str = ""
 
-    def pseudonym(self, key: bytes) -> str:
-        whose = "\0".join((self.number, self.issuer, self.name, self.study)).encode()
-        return hmac.new(key, whose, hashlib.sha256).hexdigest()[:16]
-
 
 def _person(dataset: Dataset) -> _Person | None:
     number = _identity(dataset, "PatientID")
@@ -301,6 +312,14 @@ def _person(dataset: Dataset) -> _Person | None:
         return _Person(_digest(number), _digest(issuer) if issuer else "")
     name = _identity(dataset, "PatientName")
     return _Person(name=_digest(name)) if name else None
+
+
+def _whose(dataset: Dataset, study: str) -> str:
+    """What `_person` tells people apart by, as words."""
+    for keyword in ("PatientID", "PatientName"):
+        if who := _identity(dataset, keyword):
+            return f"{keyword}\0{who}"
+    return f"StudyInstanceUID\0{study}"
 
 
 def _joined(people: Sequence[_Person], series: Sequence[TreeSeries]) -> list[_Person]:

@@ -7,8 +7,8 @@ import json
 import math
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,8 @@ from medsam.errors import InputError, PromptError, printable
 from medsam.progress import progress_bars
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from medsam.geometry import Axis
     from medsam.inference.predictor import Predictor
     from medsam.inference.segmentation import Segmentation
@@ -104,18 +106,19 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Segment, write, report. Raises MedSAMError subclasses for everything a user can fix."""
     from medsam.io.load import load_volume
+    from medsam.prompts.masks import standing_of
     from medsam.prompts.plan import plan
 
     prompts = _typed_prompts(arguments)
     started = time.perf_counter()
     scan = load_volume(arguments.scan, series=arguments.series, frame=arguments.frame)
     loaded = time.perf_counter() - started
-    inputs, notes = [arguments.scan, *checkpoint_file(arguments.model)], list[str]()
-    from_files, axis = _read_files(arguments, scan, inputs, notes)
-    prompts = from_files + prompts
+    given = _read_files(arguments, scan, prompts)
+    inputs = [arguments.scan, *checkpoint_file(arguments.model), *given.read]
     # a wrong box or option is reported before seconds go into loading a model
-    todo = plan(prompts, scan.geometry, axis)
-    _check_options(arguments, scan.geometry.calibrated)
+    _check_options(arguments, scan.geometry.calibrated, correcting=given.start is not None)
+    standing = None if given.start is None else standing_of(given.start, scan, given.axis)
+    todo = plan(given.prompts, scan.geometry, given.axis, standing)
     outs, remarks = _check_outputs(arguments, scan, [*todo.names.values()], inputs)
 
     # torch comes with these, so they wait until the input is known to be good
@@ -126,8 +129,8 @@ def run(arguments: argparse.Namespace) -> None:
     predictor = Predictor(
         arguments.model, arguments.device, cache, precision=arguments.precision, engine=arguments.engine
     )
-    found = _segment(predictor, scan, prompts, axis, arguments)
-    found = replace(found, notes=(*notes, *found.notes, *remarks))
+    found = _segment(predictor, scan, given, arguments)
+    found = replace(found, notes=(*given.notes, *found.notes, *remarks))
     _write(arguments, scan, found, outs, predictor.name)
     print_notes(found.notes, arguments)
     report = {
@@ -195,33 +198,56 @@ def _write(arguments: argparse.Namespace, scan: Volume, found: Segmentation, out
         write_preview(scan, found, arguments.preview, title=f"{model}, window {found.window.name}")
 
 
-def _read_files(
-    arguments: argparse.Namespace, scan: Volume, inputs: list[Path], notes: list[str]
-) -> tuple[list[Prompt], Axis | None]:
+@dataclass
+class _Given:
+    """What --prompts brings. start: label files that other prompts correct; None where there are none of either.
+
+    read, notes: the files, and what the user should know of the reading.
+    """
+
+    prompts: list[Prompt]
+    axis: Axis | None
+    start: Mapping[str, np.ndarray] | None
+    read: list[Path]
+    notes: list[str]
+
+
+def _read_files(arguments: argparse.Namespace, scan: Volume, typed: Sequence[Prompt]) -> _Given:
     """The prompts of all --prompts files, and the one axis that they and --axis agree on.
 
-    inputs, notes: receive the files that were read, and what the user should know of the reading.
+    Masks of label files are refined where they are all there is, and corrected where there are other prompts.
     Raises PromptError when two axes contradict each other.
     """
     from medsam.prompts.files import read_prompt_file
+    from medsam.prompts.masks import joined
 
-    prompts: list[Prompt] = []
-    axis, stated = arguments.axis, f"--axis {arguments.axis}"
+    given = _Given([*typed], arguments.axis, None, [], [])
+    stated, masks = f"--axis {arguments.axis}", []
     for path in arguments.prompts:
-        file = read_prompt_file(path, scan, axis)
-        inputs += file.read
-        more, remarks = file.as_prompts()
-        prompts += more
-        notes += remarks
-        if axis and file.axis and axis != file.axis:
+        file = read_prompt_file(path, scan, given.axis)
+        given.read += file.read
+        given.notes += file.notes
+        given.prompts += file.prompts
+        masks += [file] if file.masks is not None else []
+        if given.axis and file.axis and given.axis != file.axis:
             raise PromptError(f"{stated} contradicts the axis {file.axis!r} of {path.name}.")
-        if file.axis and not axis:
-            axis, stated = file.axis, f"The axis {file.axis!r} of {path.name}"
-    return prompts, axis
+        if file.axis and not given.axis:
+            given.axis, stated = file.axis, f"The axis {file.axis!r} of {path.name}"
+    if given.prompts and masks:
+        given.start = joined([file.masks for file in masks if file.masks is not None])
+    else:
+        for file in masks:
+            more, remarks = file.as_prompts()
+            given.prompts += more
+            given.notes += remarks
+    return given
 
 
-def _check_options(arguments: argparse.Namespace, calibrated: bool) -> None:
-    """Raise PromptError for options that would do nothing, or contradict each other."""
+def _check_options(arguments: argparse.Namespace, calibrated: bool, correcting: bool) -> None:
+    """Raise PromptError for options that would do nothing, or contradict each other.
+
+    correcting: prompts correct what is in label files.
+    """
     from medsam.postprocess.clean import Cleanup
 
     if not 0 <= arguments.smooth_mm < math.inf or (arguments.max_mm is not None and not arguments.max_mm >= 0):
@@ -232,6 +258,12 @@ def _check_options(arguments: argparse.Namespace, calibrated: bool) -> None:
         raise PromptError(
             "--max-mm is in millimetres, and the file of this scan states no physical size. Leave it out."
         )
+    for option, on in (("--propagate", arguments.propagate), ("--all-masks", arguments.all_masks)):
+        if correcting and on:
+            raise PromptError(
+                f"Label files beside other prompts are corrected on the prompted slices: leave {option} out, or the "
+                "label files."
+            )
     if arguments.all_masks and arguments.propagate:
         raise PromptError("--all-masks are those of each prompt on its own slice: leave --propagate out.")
     Cleanup(smooth_mm=arguments.smooth_mm).check(calibrated)
@@ -259,22 +291,21 @@ def alternative_out(out: Path, rank: int) -> Path:
     return out.with_name(f"{out.name[: len(out.name) - len(suffix)]}.{rank}{out.name[len(out.name) - len(suffix) :]}")
 
 
-def _segment(
-    predictor: Predictor, scan: Volume, prompts: list[Prompt], axis: Axis | None, arguments: argparse.Namespace
-) -> Segmentation:
+def _segment(predictor: Predictor, scan: Volume, given: _Given, arguments: argparse.Namespace) -> Segmentation:
     from medsam.postprocess.clean import Cleanup
 
     with progress_bars("Slices") as (progress,):
         return predictor.segment(
             scan,
-            prompts,
-            axis=axis,
+            given.prompts,
+            axis=given.axis,
             window=arguments.window,
             modality=arguments.modality,
             zoom=arguments.zoom,
             propagate=arguments.propagate,
             max_mm=math.inf if arguments.max_mm is None else arguments.max_mm,
             tidy=Cleanup(arguments.keep_islands, arguments.one_piece, arguments.smooth_mm),
+            start=given.start,
             all_masks=arguments.all_masks,
             progress=progress,
         )

@@ -6,7 +6,7 @@ Predictor.segment -> segment_slice -> ImagePredictor.predict -> Engine.decode ->
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -32,13 +32,17 @@ from medsam.models.sam import Sam
 from medsam.models.specs import takes_clicks
 from medsam.postprocess.clean import Cleanup
 from medsam.progress import ProgressCallback
+from medsam.prompts.masks import standing_of
 from medsam.prompts.plan import plan
 from medsam.prompts.prompt import DEFAULT_LABEL, Box, Point, Prompt, SlicePrompt, as_prompts
+from medsam.prompts.standing import Labels
 from medsam.transforms.intensity import IntensityWindow
 from medsam.volume import Volume
 
 # what is taken for a scan, see `as_volume`
 Scan = Volume | str | Path | np.ndarray
+# labels to correct: a file of them, a label map, or masks by name
+Start = str | Path | Labels
 
 
 _NO_BOX = "A closer look is taken at boxes, and there is none: zoom on changes nothing."
@@ -154,9 +158,19 @@ class Predictor:
         modality: str | None = None,
         zoom: Zoom = "auto",
         label: str = DEFAULT_LABEL,
+        start: Start | None = None,
     ) -> Session:
-        """The scan set once, for box, click, click, undo. scan: as for `segment`. label: of the first object."""
-        return Session(self.encoder_for(scan, axis=axis, window=window, modality=modality), zoom, label)
+        """The scan set once, for box, click, click, undo. scan: as for `segment`. label: of the first object.
+
+        start: labels to correct, as for `segment`; see `Session.start`.
+        """
+        scan = as_volume(scan)
+        standing = None if start is None else standing_of(start, scan, axis)
+        scan_encoder = self.encoder_for(scan, axis=axis, window=window, modality=modality)
+        session = Session(scan_encoder, zoom, label)
+        if standing is not None:
+            session.start(standing)
+        return session
 
     def resume(self, state: SessionState, scan: Scan) -> Session:
         """Go on with a session that was stored: the next click gives the mask it would have given then.
@@ -178,6 +192,7 @@ class Predictor:
         propagate: bool = False,
         max_mm: float = math.inf,
         tidy: Cleanup | None = None,
+        start: Start | None = None,
         all_masks: bool = False,
         keep_probabilities: bool = False,
         progress: ProgressCallback | None = None,
@@ -191,14 +206,19 @@ class Predictor:
         prompts: one or several. A single one may be written out: `segment(scan, box=(60, 40, 210, 180), slice=41)`.
         window, modality: see `resolve_window`. zoom: see `segment_slice`. tidy: how masks are cleaned; default: small
         islands and holes go. propagate, max_mm: as `propagate` does.
+        start: labels to correct, a file of them, a LabelVolume or masks by name: what is not prompted stays as it is,
+        and clicks change what they touch (see `prompts.standing`).
         all_masks: also the three masks of every prompt, from the whole slice, as `alternatives`.
         keep_probabilities: also what the network gave every prompt in each crop, as `results[n].crops`: 256 KiB a crop.
         progress: called with (slices done, slices in all).
         Raises PromptError for a prompt outside the scan, or an option that cannot apply.
         """
         given = [name for name, on in (("all_masks", all_masks), ("keep_probabilities", keep_probabilities)) if on]
-        _check_options(propagate, max_mm, given)
-        builder, listed = self._begin(scan, prompts, prompt, axis, window, modality, zoom, tidy, progress, given)
+        _check_options(propagate, max_mm, [*given, *(["start"] if start is not None else [])])
+        options = dict.fromkeys(given, True)
+        builder, listed = self._begin(
+            scan, prompts, prompt, axis, window, modality, zoom, tidy, progress, start, options
+        )
         if propagate:
             return self._followed(builder, listed, max_mm)
         for index, on_slice in builder.slices():
@@ -270,15 +290,17 @@ class Predictor:
         zoom: Zoom,
         tidy: Cleanup | None,
         progress: ProgressCallback | None,
-        options: Sequence[str] = (),
+        start: Start | None = None,
+        options: Mapping[str, bool] | None = None,
     ) -> tuple[SegmentationBuilder, list[Prompt]]:
         """Everything checked that can be before the network runs, and the prompts as a list."""
         scan, listed, cleanup = as_volume(scan), _listed(prompts, prompt), tidy or Cleanup()
         cleanup.check(scan.geometry.calibrated)
-        todo = plan(listed, scan.geometry, axis)
+        standing = None if start is None else standing_of(start, scan, axis)
+        todo = plan(listed, scan.geometry, axis, standing)
         scan_encoder = self.encoder_for(scan, axis=todo.axis, window=window, modality=modality)
-        keep = dict.fromkeys(options, True)
-        return SegmentationBuilder(scan_encoder, todo, zoom, cleanup, progress, **keep), listed
+        builder = SegmentationBuilder(scan_encoder, todo, zoom, cleanup, progress, standing=standing, **(options or {}))
+        return builder, listed
 
     def _followed(self, builder: SegmentationBuilder, prompts: Sequence[Prompt], max_mm: float) -> Segmentation:
         """What `propagate` finds."""
@@ -301,6 +323,16 @@ def _check_options(propagate: bool, max_mm: float, given: Sequence[str]) -> None
         raise PromptError(
             "All masks of a prompt are given on its own slice: leave `propagate` out.",
             parameter=("propagate", "all_masks"),
+        )
+    if propagate and "start" in given:
+        raise PromptError(
+            "Labels to start from are corrected on the slices that are prompted: leave `propagate` out.",
+            parameter=("propagate", "start"),
+        )
+    if "all_masks" in given and "start" in given:
+        raise PromptError(
+            "A correction has one mask, that which stands with what was clicked: leave `all_masks` out.",
+            parameter=("all_masks", "start"),
         )
     if propagate and "keep_probabilities" in given:
         raise PromptError(

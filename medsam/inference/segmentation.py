@@ -85,7 +85,8 @@ class Segmentation:
     same masks. notes: what a reader should know before trusting it, e.g. a slice without contrast. alternatives: with
     `all_masks`, three label maps, of every prompt's best, second and third mask by predicted IoU. stop_reasons: with
     `propagate`, label id -> {slice: why it ended there}. model: its name. modality, source, series: of the scan, the
-    last where it is DICOM. algorithm: the model with the digest and the licence of its weights.
+    last where it is DICOM. algorithm: the model with the digest and the licence of its weights. kept: of labels that
+    were there before, label id -> slices that stay as they were (see `prompts.standing`).
     """
 
     labels: LabelVolume
@@ -103,6 +104,7 @@ class Segmentation:
     source: Path | None = None
     series: str | None = None
     algorithm: Algorithm = field(default_factory=Algorithm)
+    kept: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         counts = ", ".join(counted(len(some), one) for some, one in ((self.results, "result"), (self.notes, "note")))
@@ -218,6 +220,7 @@ class Segmentation:
                     for one in found["labels"]
                     if "stopped" in one
                 },
+                kept=_kept_from_dicts(found["labels"], plane.count),
                 model=str(found["model"]),
                 algorithm=Algorithm(
                     str(found["model"]), digest=str(found.get("weights", "")), licence=str(found.get("licence", ""))
@@ -227,13 +230,15 @@ class Segmentation:
 
     def _label_to_dict(self, number: int, voxels: int) -> dict[str, Any]:
         geometry, results = self.labels.geometry, [one for one in self.results if one.label == number]
+        kept = self.kept.get(number, ())
         stopped = {str(index): why for index, why in self.stop_reasons.get(number, {}).items()}
         return {
             "id": number,
             "name": self.labels.names[number],
             "voxels": voxels,
             "ml": voxels * geometry.voxel_ml if geometry.calibrated else None,
-            "slices": sorted({one.slice for one in results if one.pixels}),
+            "slices": sorted({one.slice for one in results if one.pixels} | {*kept}),
+            **({"kept": list(kept)} if kept else {}),
             "predicted_iou": _mean([one.predicted_iou for one in results]),
             **({"stopped": stopped} if stopped else {}),
         }
@@ -277,6 +282,13 @@ def _result_from_dict(document: Mapping[str, Any], ids: Mapping[str, int]) -> Pr
         confidence=None if document.get("confidence") is None else float(document["confidence"]),
         candidates=tuple(map(float, document.get("candidates", ()))),
     )
+
+
+def _kept_from_dicts(documents: Sequence[Mapping[str, Any]], count: int) -> dict[int, tuple[int, ...]]:
+    """The slices of each label that stay as they were. count: of slices."""
+    return {
+        int(one["id"]): tuple(whole(index, 0, count) for index in one["kept"]) for one in documents if "kept" in one
+    }
 
 
 def _masks_to_dicts(labels: LabelVolume, plane: SlicePlane) -> Iterator[dict[str, Any]]:

@@ -21,7 +21,8 @@ from medsam.postprocess.clean import Cleanup
 from medsam.postprocess.merge import merge_by_predicted_iou
 from medsam.progress import ProgressCallback
 from medsam.prompts.plan import PromptPlan
-from medsam.prompts.prompt import SlicePrompt
+from medsam.prompts.prompt import SlicePrompt, pixel_at
+from medsam.prompts.standing import Standing, keep_untouched
 from medsam.transforms.frame import Frame
 from medsam.volume import LabelVolume
 
@@ -37,6 +38,7 @@ class SegmentationBuilder:
         cleanup: Cleanup,
         progress: ProgressCallback | None = None,
         *,
+        standing: Standing | None = None,
         all_masks: bool = False,
         keep_probabilities: bool = False,
     ) -> None:
@@ -51,6 +53,12 @@ class SegmentationBuilder:
         self.usage = Usage()
         # slices that the window left without contrast
         self.no_contrast: set[int] = set()
+        self.standing = standing
+        self.kept: dict[int, tuple[int, ...]] = {}
+        # prompted slices as they were
+        self.before: dict[int, np.ndarray] = {}
+        if standing is not None:
+            self._keep_standing(standing)
 
     def finish(self) -> Segmentation:
         """What was filled in."""
@@ -73,7 +81,28 @@ class SegmentationBuilder:
             source=scan_encoder.scan.source,
             series=scan_encoder.scan.uids.get("series"),
             algorithm=algorithm_of(image_predictor),
+            kept=self.kept,
         )
+
+    def _keep_standing(self, standing: Standing) -> None:
+        """Put what stands where nothing is asked of it into the label map, and say of whom nothing stood."""
+        plane = self.scan_encoder.plane
+        asked = {(index, prompt.label) for index, prompts in self.todo.slices.items() for prompt in prompts}
+        self.before = {index: np.zeros(plane.shape, np.uint16) for index in self.todo.slices}
+        # the first of those that overlap keeps a pixel, so it comes last
+        for number, name in reversed([*standing.names.items()]):
+            kept = [index for index in standing.masks[name] if (index, number) not in asked]
+            self.kept[number] = tuple(sorted(kept))
+            for index, mask in standing.masks[name].items():
+                for target in (
+                    *([plane.take(self.labels, index)] if index in kept else []),
+                    *([self.before[index]] if index in self.before else []),
+                ):
+                    target[mask.to_array()] = number
+        new = [repr(name) for number, name in self.todo.names.items() if number not in standing.names]
+        if new:
+            there = ", ".join(map(repr, standing.names.values()))
+            self.notes.append(f"{', '.join(new)} was not there before (there were {there}), and is new.")
 
     def slices(self) -> Iterator[tuple[int, list[SlicePrompt]]]:
         """Each prompted slice with its prompts, for `add`; progress is reported between them."""
@@ -86,7 +115,9 @@ class SegmentationBuilder:
     def add(self, index: int, prompts: Sequence[SlicePrompt], results: Sequence[SliceResult]) -> None:
         """Put the results of a slice into the label map."""
         self._spend(index, [one.usage for one in results], any(one.no_contrast for one in results))
-        masks = np.stack([self._cleaned(one.mask, prompt) for one, prompt in zip(results, prompts, strict=True)])
+        masks = np.stack(
+            [self._answered(index, one.mask, prompt) for one, prompt in zip(results, prompts, strict=True)]
+        )
         self._merge(self.labels, index, masks, np.array([one.predicted_iou for one in results]), prompts)
         candidates = self._ambiguous_masks(index, prompts, results) if self.alternatives else [()] * len(prompts)
         for prompt, one, mask, three in zip(prompts, results, masks, candidates, strict=True):
@@ -240,7 +271,36 @@ class SegmentationBuilder:
         prompts: Sequence[SlicePrompt],
     ) -> None:
         ids = np.array([prompt.label for prompt in prompts])
-        self.scan_encoder.plane.take(labels, index)[...] = merge_by_predicted_iou(masks, predicted_iou, ids)
+        here, merged = self.scan_encoder.plane.take(labels, index), merge_by_predicted_iou(masks, predicted_iou, ids)
+        # what stands and was not asked about keeps its pixels, but those that were another's
+        stays = (here > 0) & ((merged == 0) | (merged != self.before.get(index, 0)))
+        here[...] = np.where(stays, here, merged)
+        if self.standing is not None:
+            self._note_clicks_lost(index, prompts, here)
+
+    def _note_clicks_lost(self, index: int, prompts: Sequence[SlicePrompt], here: np.ndarray) -> None:
+        """Say which clicks lie in what stands and stays."""
+        for prompt in prompts:
+            for x, y, inside in prompt.points:
+                holder = int(here[pixel_at((x, y), here.shape)])
+                if inside and holder not in (0, prompt.label) and index in self.kept.get(holder, ()):
+                    name, other = self.todo.names[prompt.label], self.todo.names[holder]
+                    self.notes.append(
+                        f"The point {x:g},{y:g} for {name!r} on slice {index} lies in {other!r}, which stays as it "
+                        f"was: put a point outside for {other!r} there, too."
+                    )
+
+    def _answered(self, index: int, mask: np.ndarray, prompt: SlicePrompt) -> np.ndarray:
+        """The network's mask cleaned, or of one that stands what was clicked."""
+        if not prompt.standing or prompt.mask is None:
+            return self._cleaned(mask, prompt)
+        changed = keep_untouched(prompt.mask, mask, prompt.points)
+        if np.array_equal(changed, prompt.mask):
+            self.notes.append(
+                f"The points for {self.todo.names[prompt.label]!r} on slice {index} changed nothing: the network "
+                "agrees with what is there. Put them where it is wrong, or draw a box."
+            )
+        return changed
 
     def _cleaned(self, mask: np.ndarray, prompt: SlicePrompt, bounded: bool = True) -> np.ndarray:
         return self.cleanup(

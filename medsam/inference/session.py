@@ -37,6 +37,7 @@ from medsam.postprocess.clean import Cleanup
 from medsam.postprocess.merge import merge_by_predicted_iou
 from medsam.prompts.plan import plan
 from medsam.prompts.prompt import DEFAULT_LABEL, Box, Prompt, SlicePrompt
+from medsam.prompts.standing import Labels, Standing, keep_untouched
 from medsam.volume import LabelVolume
 
 # Steps that can be undone; older ones stay as they are.
@@ -66,6 +67,8 @@ class Session:
         self.tidy.check(scan_encoder.scan.geometry.calibrated)
         # before the first step that can be undone
         self._base: Objects = {}
+        # id -> name of labels that were there before the first step
+        self._names: dict[int, str] = {}
         self._steps: tuple[Step, ...] = ()
         self._done = 0
         self._objects: Objects = {}
@@ -83,6 +86,7 @@ class Session:
             raise InputError("This session is of a scan of another grid, or seen along another axis or window.")
         session = cls(scan_encoder, state.zoom, state.label, state.tidy)
         session._base, session._steps, session._done = state.objects, state.steps, state.done
+        session._names = dict(state.names)
         session._objects = after_steps(state.objects, state.steps[: state.done])
         numbers = [step.after.number for step in state.steps if step.after is not None]
         numbers += [one.number for slices in state.objects.values() for one in slices.values()]
@@ -110,9 +114,35 @@ class Session:
             objects=self._base,
             steps=self._steps,
             done=self._done,
+            names=self._names,
         )
 
     # -- steps ----------------------------------------------------------------------------------------------------
+
+    def start(self, labels: Labels | Standing) -> None:
+        """Begin with labels that are there, a label map or masks by name on the scan's grid: what is to be corrected.
+
+        They stay as they are, to the voxel, where no step is about them. A click on a slice of one changes the pieces
+        that differ between its mask and the network's and hold a click (`keep_untouched`); a box or a mask draws it
+        anew there. Their ids stay; where the session's own label is none of them, it becomes the first one's.
+        This is no step, so it cannot be undone. Raises InputError for labels of another grid and after a step, and
+        PromptError for empty ones.
+        """
+        if self._steps or self._base:
+            raise InputError("A session starts from labels before its first step: begin another one.")
+        plane, geometry = self.scan_encoder.plane, self.scan_encoder.scan.geometry
+        there = labels if isinstance(labels, Standing) else Standing.of(labels, geometry, plane.axis)
+        objects: dict[str, dict[int, SliceState]] = {}
+        for name, masks in there.masks.items():
+            for index, mask in masks.items():
+                state = SliceState((PromptPart(None, mask, standing=True),), mask, 1.0, self._number)
+                objects.setdefault(name, {})[index] = state
+                self._number += 1
+        self._base = self._objects = objects
+        self._names = dict(there.names)
+        self.label = there.called(self.label)
+        if self.label == DEFAULT_LABEL and self.label not in there.masks:
+            self.label = next(iter(there.masks))
 
     def box(self, index: int, box: Box, label: str | None = None) -> SliceResult:
         """Segment what is in a box on slice `index`. Earlier prompts of the object there are forgotten (undo has them).
@@ -166,10 +196,28 @@ class Session:
     def replay(self, prompts: Sequence[Prompt]) -> None:
         """Take the steps that lead to these prompts: on each slice the box or mask, then click after click.
 
-        The `prompts` of one session give another on the same scan the same masks, bit by bit. Prompts of a single label
-        are about the session's own object, whatever they call it.
+        The `prompts` of one session give another on the same scan, with the same start, the same masks, bit by bit.
+        Prompts of a single label are about the session's own object, whatever they call it.
         Raises PromptError, before any step, when a prompt lies outside or two objects of one label are on a slice.
         """
+        corrections = [one for one in prompts if (one.points and self._corrected_by(one) is not None)]
+        for one in corrections:
+            parts = (*self._objects[one.label][one.slice or 0].parts, PromptPart(one))
+            self._placed(parts, one.label, one.slice or 0)
+        others = [one for one in prompts if one not in corrections]
+        if others or not corrections:
+            self._replay_anew(others)
+        for one in corrections:
+            for x, y, inside in one.points:
+                self.click(one.slice or 0, x, y, bool(inside), one.label)
+
+    def _corrected_by(self, prompt: Prompt) -> SliceState | None:
+        """The mask that was there before and that a prompt of clicks alone is about; None for another prompt."""
+        alone = prompt.box is None and prompt.box3d is None and prompt.mask is None
+        state = self._objects.get(prompt.label, {}).get(prompt.slice or 0) if alone else None
+        return state if state is not None and state.parts[0].standing else None
+
+    def _replay_anew(self, prompts: Sequence[Prompt]) -> None:
         todo = plan(prompts, self.scan_encoder.scan.geometry, self.scan_encoder.plane.axis)
         for index, on_slice in todo.slices.items():
             labels = [prompt.label for prompt in on_slice]
@@ -210,9 +258,11 @@ class Session:
 
     @property
     def names(self) -> dict[int, str]:
-        """Label id -> name of the objects: `Session.label` is 1, the others follow by first appearance."""
-        others = [label for label in self._objects if label != self.label]
-        return dict(enumerate([self.label, *others], start=1))
+        """Label id -> name of the objects: those of the start, `Session.label` (1), the others by first appearance."""
+        known = set(self._names.values())
+        new = dict.fromkeys([self.label, *self._objects]).keys() - known
+        others = [label for label in dict.fromkeys([self.label, *self._objects]) if label in new]
+        return self._names | dict(enumerate(others, start=max(self._names, default=0) + 1))
 
     @property
     def labels(self) -> LabelVolume:
@@ -229,18 +279,23 @@ class Session:
                 by_slice.setdefault(index, []).append((number, state))
         for index, here in by_slice.items():
             masks = [self._cleaned(state, names[number], index) for number, state in here]
-            predicted_iou = np.array([state.predicted_iou for _, state in here])
+            # what stands and was not asked about keeps its pixels
+            predicted_iou = np.array([np.inf if state.untouched else state.predicted_iou for _, state in here])
             ids = np.array([number for number, _ in here])
             plane.take(array, index)[...] = merge_by_predicted_iou(np.stack(masks), predicted_iou, ids)
         return LabelVolume(array, geometry, names)
 
     @property
     def prompts(self) -> list[Prompt]:
-        """One prompt an object and slice, by slice: as for a prompts file, or for `replay`."""
+        """One prompt an object and slice, by slice: as for a prompts file, or for `replay`.
+
+        Of masks that were there at the start only the clicks on them.
+        """
         return [
-            Prompt(self.names[seed.label], seed.box, index, points=seed.points, mask=seed.mask)
-            for seeds in self.objects.values()
+            Prompt(label, seed.box, index, points=seed.points, mask=None if seed.standing else seed.mask)
+            for label, seeds in self.objects.items()
             for index, seed in seeds.items()
+            if seed.points or not seed.standing
         ]
 
     @property
@@ -276,12 +331,13 @@ class Session:
 
     def _placed(self, parts: Sequence[PromptPart], label: str, index: int, number: int = 1) -> SlicePrompt:
         """All parts as one prompt on its slice. number: its label id."""
-        return replace(self._checked(joined(parts, label, index)), label=number)
+        placed = self._checked(joined(parts, label, index))
+        return replace(placed, label=number, standing=parts[0].standing)
 
     def _step(
         self, label: str, index: int, parts: tuple[PromptPart, ...], prompt: SlicePrompt, previous: SliceResult | None
     ) -> SliceResult:
-        result = self._segment(index, prompt, previous)
+        result = _of_standing(self._segment(index, prompt, previous), prompt)
         state = SliceState(parts, CompactMask.of(result.mask), result.predicted_iou, self._number)
         self._number += 1
         self._follow(Step(label, index, state))
@@ -293,8 +349,10 @@ class Session:
         (result,) = segment_slice(self.scan_encoder, index, [prompt], zoom=self.zoom, previous=[previous])
         return result
 
-    def _previous(self, state: SliceState, label: str, index: int) -> SliceResult:
-        """What the next click needs of the result before it."""
+    def _previous(self, state: SliceState, label: str, index: int) -> SliceResult | None:
+        """What the next click needs of the result before it; None before the first click on a mask that stands."""
+        if state.untouched:
+            return None
         if takes_clicks(self.scan_encoder.image_predictor.sam.spec) or state.number in self._results:
             return self._result(state, label, index)
         # of a network that knows boxes only, no logits go back
@@ -303,11 +361,17 @@ class Session:
 
     def _result(self, state: SliceState, label: str, index: int) -> SliceResult:
         """With logits: kept, or computed again step by step."""
+        if state.untouched:
+            mask = state.mask.to_array()
+            return SliceResult(mask, state.predicted_iou, np.where(mask, np.inf, -np.inf), (), torch.empty(0))
         result = self._results.get(state.number)
         if result is None:
-            result = self._segment(index, self._placed(state.parts[:1], label, index), None)
-            for count in range(2, len(state.parts) + 1):
+            # a mask that stands goes to the network with the first click on it
+            first = 2 if state.parts[0].standing else 1
+            result = self._segment(index, self._placed(state.parts[:first], label, index), None)
+            for count in range(first + 1, len(state.parts) + 1):
                 result = self._segment(index, self._placed(state.parts[:count], label, index), result)
+            result = _of_standing(result, self._placed(state.parts, label, index))
         self._keep(state, result)
         return result
 
@@ -318,6 +382,9 @@ class Session:
             self._results.popitem(last=False)
 
     def _cleaned(self, state: SliceState, label: str, index: int) -> np.ndarray:
+        if state.parts[0].standing:
+            # what was there is not ours to clean
+            return state.mask.to_array()
         plane, prompt = self.scan_encoder.plane, self._placed(state.parts, label, index)
         return self.tidy(
             state.mask.to_array(),
@@ -341,3 +408,10 @@ class Session:
         self._base = after_steps(self._base, past)
         self._done = len(self._steps)
         self._objects = after_steps(self._base, self._steps)
+
+
+def _of_standing(result: SliceResult, prompt: SlicePrompt) -> SliceResult:
+    """A result with its mask: of a prompt on a mask that stands, that one with what was clicked."""
+    if not prompt.standing or prompt.mask is None:
+        return result
+    return replace(result, mask=keep_untouched(prompt.mask, result.mask, prompt.points))

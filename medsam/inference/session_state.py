@@ -34,10 +34,14 @@ KIND, VERSION = "medsam session", 1
 
 @dataclass(frozen=True)
 class PromptPart:
-    """What one step added on a slice. prompt: all but its mask, None where that is all. mask: (h, w)."""
+    """What one step added on a slice. prompt: all but its mask, None where that is all. mask: (h, w).
+
+    standing: the mask was there before the session, and clicks change of it what they touch.
+    """
 
     prompt: Prompt | None
     mask: CompactMask | None = None
+    standing: bool = False
 
     @classmethod
     def of(cls, prompt: Prompt, mask: np.ndarray | None) -> PromptPart:
@@ -51,16 +55,21 @@ class PromptPart:
         """An entry of a prompts file without label and slice."""
         entry = {} if self.prompt is None else self.prompt.to_dict()
         part = {key: value for key, value in entry.items() if key not in ("label", "slice")}
-        return part if self.mask is None else {**part, "mask": self.mask.to_dict()}
+        if self.mask is not None:
+            part["mask"] = self.mask.to_dict()
+        return {**part, "standing": True} if self.standing else part
 
     @classmethod
     def from_dict(cls, entry: Mapping[str, Any], label: str, index: int, shape: tuple[int, int]) -> PromptPart:
         """shape: of the slice."""
         part = dict(entry)
-        mask = part.pop("mask", None)
+        mask, standing = part.pop("mask", None), part.pop("standing", False)
+        if standing not in (True, False) or (standing and (mask is None or part)):
+            raise ValueError("standing")
         return cls(
             Prompt.from_dict({**part, "label": label, "slice": index}) if part else None,
             None if mask is None else CompactMask.from_dict(mask, shape),
+            standing,
         )
 
 
@@ -80,13 +89,25 @@ def joined(parts: Sequence[PromptPart], label: str, index: int) -> Prompt:
 class SliceState:
     """An object on a slice. parts: its prompt, step by step. mask: (h, w), as the network gave it.
 
-    predicted_iou: of the mask. number: of the step that gave it, counted from the session's first; never given twice.
+    predicted_iou: of the mask; 1 for one that was there before, and stands. number: of the step that gave it, counted
+    from the session's first; never given twice.
     """
 
     parts: tuple[PromptPart, ...]
     mask: CompactMask
     predicted_iou: float
     number: int
+
+    @property
+    def standing(self) -> np.ndarray | None:
+        """The mask (h, w) that was there before the session, of which clicks correct a part; else None."""
+        first = self.parts[0]
+        return first.mask.to_array() if first.standing and first.mask is not None else None
+
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing was asked of a mask that was there before."""
+        return len(self.parts) == 1 and self.parts[0].standing
 
 
 @dataclass(frozen=True)
@@ -136,6 +157,7 @@ class SessionState:
     objects: Objects = field(default_factory=dict)
     steps: tuple[Step, ...] = ()
     done: int = 0
+    names: Mapping[int, str] = field(default_factory=dict)
 
     def encoder_for(self, image_predictor: ImagePredictor, scan: Volume) -> ScanEncoder:
         """The scan, ready to be encoded as in the session. Raises InputError when either is another one."""
@@ -184,6 +206,7 @@ class SessionState:
                 ],
                 "steps": steps,
                 "done": self.done,
+                **({"names": {str(number): name for number, name in self.names.items()}} if self.names else {}),
             },
         )
 
@@ -217,6 +240,7 @@ class SessionState:
                 objects=objects,
                 steps=steps,
                 done=whole(found["done"], 0, len(steps) + 1),
+                names={int(number): str(name) for number, name in found.get("names", {}).items()},
             )
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from medsam.errors import PromptError
+from medsam.geometry import Axis
 from medsam.io.label_map import listed
 from medsam.io.label_sets import masks_in
 from medsam.io.structure_names import plain_name
-from medsam.masks import LabelMasks
+from medsam.masks import PackedMasks
 from medsam.prompts.prompt import Prompt
+from medsam.prompts.standing import Labels, Standing
 from medsam.volume import Volume
 
 
@@ -57,8 +59,20 @@ def voxels_of(masks: Mapping[str, np.ndarray], name: str) -> int:
     return int(counts[name]) if counts is not None else int(np.count_nonzero(masks[name]))
 
 
-def ids_of(masks: Mapping[str, np.ndarray]) -> dict[int, str]:
-    """Label id -> name: of a label map its own numbers, else 1, 2, ... in the order of the file."""
-    if isinstance(masks, LabelMasks):
-        return {value: name for name, value in masks.numbers.items()}
-    return dict(enumerate(masks, start=1))
+def standing_of(start: str | Path | Labels, scan: Volume, axis: Axis | None = None) -> Standing:
+    """Labels to correct: of a file, see `load_masks`, or at hand. Raises InputError, and PromptError for empty ones."""
+    labels: Labels = load_masks(Path(start), scan, []) if isinstance(start, str | Path) else start
+    return Standing.of(labels, scan.geometry, axis)
+
+
+def joined(files: Sequence[Mapping[str, np.ndarray]]) -> Mapping[str, np.ndarray]:
+    """The structures of several files of one scan; those of one name are one."""
+    if len(files) == 1:
+        return files[0]
+    masks: PackedMasks | None = None
+    first: dict[str, str] = {}
+    for file in files:
+        for name, mask in file.items():
+            masks = PackedMasks((mask.shape[0], mask.shape[1], mask.shape[2])) if masks is None else masks
+            masks.add(first.setdefault(plain_name(name), name), mask)
+    return {} if masks is None else masks

@@ -10,7 +10,9 @@ import numpy as np
 
 from medsam.errors import PromptError
 from medsam.geometry import AXES, Axis, SlicePlane, VolumeGeometry
+from medsam.masks import CompactMask
 from medsam.prompts.prompt import Box, Point, Prompt, SlicePrompt, agreed_points, as_prompts
+from medsam.prompts.standing import Standing
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,12 @@ class _PlacedPrompt:
         return self.here.box is None and self.here.mask is None
 
 
-def plan(prompts: Prompt | Iterable[Prompt], geometry: VolumeGeometry, axis: Axis | None = None) -> PromptPlan:
+def plan(
+    prompts: Prompt | Iterable[Prompt],
+    geometry: VolumeGeometry,
+    axis: Axis | None = None,
+    standing: Standing | None = None,
+) -> PromptPlan:
     """Place prompts on the slices of a grid, one SlicePrompt an object.
 
     A box3d gives its cross-section to every slice it meets, a (K, J, I) mask its own to every slice it touches.
@@ -50,22 +57,38 @@ def plan(prompts: Prompt | Iterable[Prompt], geometry: VolumeGeometry, axis: Axi
     where they lie: a point inside to the one box or mask that holds it, a point outside to all, because what is not
     the label is no part of it.
 
-    axis: default the acquired one. Raises PromptError naming the prompt that lies outside the scan, has a mask of
-    another grid, contradicts another, has no point inside to go with its points outside, or fits several objects.
+    axis: default the acquired one. standing: labels that are there before, along the same axis: their ids stay, and
+    points alone on a slice of one correct its mask.
+    Raises PromptError naming the prompt that lies outside the scan, has a mask of another grid, contradicts another,
+    has no point inside to go with its points outside, or fits several objects.
     """
     prompts = as_prompts(prompts)
     plane = geometry.plane(axis)
-    ids: dict[str, int] = {}
+    ids = {} if standing is None else {name: number for number, name in standing.names.items()}
     placed: dict[int, dict[int, list[_PlacedPrompt]]] = {}
     for order, prompt in enumerate(prompts):
-        label = ids.setdefault(prompt.label, len(ids) + 1)
+        name = prompt.label if standing is None else standing.called(prompt.label)
+        label = ids.setdefault(name, max(ids.values(), default=0) + 1)
         for index, here in _on_slices(prompt, label, plane, geometry).items():
             placed.setdefault(index, {}).setdefault(label, []).append(_PlacedPrompt(order, prompt, here))
+    names = {number: name for name, number in ids.items()}
+    if standing is not None:
+        for index, by_label in placed.items():
+            for label, given in by_label.items():
+                _correct(given, label, standing.at(names[label], index))
     slices = {}
     for index in sorted(placed):
         objects = [one for of_label in placed[index].values() for one in _objects(of_label, index)]
         slices[index] = [here for _, here in sorted(objects, key=lambda one: one[0])]
-    return PromptPlan(plane.axis, {number: name for name, number in ids.items()}, slices)
+    return PromptPlan(plane.axis, names, slices)
+
+
+def _correct(given: list[_PlacedPrompt], label: int, mask: CompactMask | None) -> None:
+    """Add the mask that stands on a slice to points that were put there alone."""
+    if mask is not None and all(one.loose for one in given):
+        array = mask.to_array()
+        array.setflags(write=False)
+        given.append(replace(given[0], here=SlicePrompt(label, mask=array, standing=True)))
 
 
 def _on_slices(prompt: Prompt, label: int, plane: SlicePlane, geometry: VolumeGeometry) -> dict[int, SlicePrompt]:
@@ -243,4 +266,5 @@ def _join(group: list[_PlacedPrompt]) -> tuple[int, SlicePrompt]:
         )
     box = next((one.here.box for one in group if one.here.box is not None), None)
     mask = next((one.here.mask for one in group if one.here.mask is not None), None)
-    return group[0].order, SlicePrompt(group[0].here.label, box, points, mask)
+    standing = any(one.here.standing for one in group)
+    return group[0].order, SlicePrompt(group[0].here.label, box, points, mask, standing)

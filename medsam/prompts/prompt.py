@@ -313,13 +313,15 @@ class SlicePrompt:
     """One object asked for on one slice: at least a box, a mask or a point inside.
 
     label: id >= 1. box: half-open (x0, y0, x1, y1) in stored pixels. points: (x, y, 1 inside | 0 outside), pixel
-    indices. mask: bool (rows, columns) of the stored slice, read-only.
+    indices. mask: bool (rows, columns) of the stored slice, read-only. standing: the mask is what stands there, of
+    which the points correct a part (see `standing`), and no rough outline.
     """
 
     label: int
     box: Box | None = None
     points: tuple[Point, ...] = ()
     mask: np.ndarray | None = field(default=None, compare=False)
+    standing: bool = False
 
     def __eq__(self, other: object) -> bool:
         return alike(self, other) if isinstance(other, SlicePrompt) else NotImplemented

@@ -299,3 +299,49 @@ def test_the_table_counts_pixels_of_a_picture_and_shows_what_all_masks_are_ranke
     heading, row = capsys.readouterr().out.splitlines()[:2]
     assert heading.split() == ["label", "voxels", "ml", "slices", "predicted", "IoU", ".1", ".2", ".3"]
     assert row.split()[-4:] == ["0.90", "0.90", "0.90", "0.90"]
+
+
+@pytest.fixture
+def old(scan, quick):
+    """old.nii.gz: of the block of `scan` a mask with a part too much on slice 1, and another structure."""
+    from medsam import LabelVolume, load_volume, save_labels
+
+    volume = load_volume(scan)
+    array = (volume.array > 100) * np.uint8(2)
+    array[1, 26:30, 10:30] = 2
+    array[3, 2:5, 2:9] = 5
+    save_labels(LabelVolume(array, volume.geometry, {2: "lesion", 5: "cyst"}), "old.nii.gz", scan)
+    return array
+
+
+def test_clicks_correct_a_file_of_labels_and_leave_the_rest(scan, old, capsys):
+    words = ["segment", str(scan), "--prompts", "old.nii.gz", "--point", "1:20,28-=Lesion", "--zoom", "off", "--json"]
+    assert main([*words, "--out", "new.nii.gz"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    expected = old.copy()
+    expected[1, 26:30, 10:30] = 0
+    np.testing.assert_array_equal(np.asarray(nib.load("new.nii.gz").dataobj).transpose(2, 1, 0), expected)
+    assert json.loads((scan.parent / "new.json").read_text()) == {"labels": {"2": "lesion", "5": "cyst"}}
+    assert [(one["id"], one["kept"]) for one in report["labels"]] == [(2, [2]), (5, [3])]
+    assert [one["slice"] for one in report["prompts"]] == [1]
+
+
+def test_a_file_of_labels_alone_is_refined_everywhere(scan, old, capsys):
+    assert main(["segment", str(scan), "--prompts", "old.nii.gz", "--zoom", "off", "--out", "m.mha", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [(one["name"], one["slices"]) for one in report["labels"]] == [("lesion", [1, 2]), ("cyst", [])]
+    assert "kept" not in report["labels"][0]
+
+
+@pytest.mark.parametrize(
+    ("option", "said"), [("--propagate", "leave --propagate out"), ("--all-masks", "--all-masks out")]
+)
+def test_a_correction_takes_no_option_that_draws_elsewhere(scan, old, capsys, option, said):
+    assert main(["segment", str(scan), "--prompts", "old.nii.gz", "--point", "1:20,28-=lesion", option]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_correction_may_not_overwrite_what_it_corrects(scan, old, capsys):
+    words = ["segment", str(scan), "--prompts", "old.nii.gz", "--point", "1:20,28-=lesion", "--out", "old.nii.gz"]
+    assert main(words) == 2
+    assert "is also an input" in capsys.readouterr().err

@@ -9,6 +9,7 @@ from medsam.errors import CheckpointError, InputError, MedSAMError, PromptError
 from medsam.geometry import VolumeGeometry
 from medsam.inference.image_predictor import box_prompts, pick_device
 from medsam.inference.predictor import Predictor
+from medsam.inference.segmentation import Segmentation
 from medsam.io.save import save_labels
 from medsam.postprocess.clean import Cleanup
 from medsam.prompts.prompt import Prompt, SlicePrompt
@@ -286,3 +287,40 @@ def test_a_click_outside_the_box_is_honoured_by_every_zoom(predictor):
     prompts = [Prompt("a", box=(10, 10, 30, 30), points=((36, 20, 1),))]
     for zoom in ("on", "auto"):
         assert predictor.segment(scan, prompts, zoom=zoom).labels.array[0, 20, 36] == 1
+
+
+def test_a_start_stays_where_nothing_is_asked(predictor):
+    scan, mask = block((5, 20, 30), (4, 6, 1, 14, 12, 4))
+    array = mask * np.uint8(4)
+    array[2, 15:18, 4:14] = 4  # too much
+    array[:, 0:3, 25:29] = 9
+    start = LabelVolume(array, scan.geometry, {4: "lesion", 9: "other"})
+    click = Prompt("Lesion", slice=2, points=((8, 16, 0),))
+    found = predictor.segment(scan, click, zoom="off", start=start)
+    expected = array.copy()
+    expected[2, 15:18, 4:14] = 0
+    np.testing.assert_array_equal(found.labels.array, expected)
+    assert found.labels.names == {4: "lesion", 9: "other"}
+    assert found.kept == {4: (1, 3), 9: (0, 1, 2, 3, 4)}
+    lesion, other = found.to_dict(masks=False)["labels"]
+    assert (lesion["kept"], lesion["slices"], other["slices"]) == ([1, 3], [1, 2, 3], [0, 1, 2, 3, 4])
+    again = Segmentation.from_dict(found.to_dict())
+    assert (again.kept, again.labels.names) == (found.kept, found.labels.names)
+    # masks by name, which overlap: the first keeps its voxels
+    masks = {"a": array > 0, "b": array == 9}
+    found = predictor.segment(scan, Prompt("a", slice=2, points=((8, 16, 0),)), zoom="off", start=masks)
+    np.testing.assert_array_equal(found.labels.array, (expected > 0).astype(np.uint16))
+
+
+def test_what_a_correction_cannot_do_is_said(predictor):
+    scan, mask = block((5, 20, 30), (4, 6, 1, 14, 12, 4))
+    start = {"lesion": mask, "rim": ~mask & (np.arange(30) > 20)}
+    found = predictor.segment(scan, Prompt("lesion", slice=2, points=((22, 10, 1),)), zoom="off", start=start)
+    assert "The point 22,10 for 'lesion' on slice 2 lies in 'rim', which stays as it was" in found.notes[-1]
+    found = predictor.segment(scan, Prompt("lesion", slice=2, points=((6, 8, 1),)), zoom="off", start=start)
+    assert "The points for 'lesion' on slice 2 changed nothing" in found.notes[-1]
+    found = predictor.segment(scan, Prompt("new", box=(4, 6, 14, 12), slice=0), zoom="off", start=start)
+    assert "'new' was not there before (there were 'lesion', 'rim'), and is new." in found.notes
+    for option in ("propagate", "all_masks"):
+        with pytest.raises(PromptError, match=f"leave `{option}` out"):
+            predictor.segment(scan, Prompt("lesion", slice=2, points=((5, 7, 1),)), start=start, **{option: True})

@@ -1,15 +1,18 @@
+import json
 import pickle
 
 import numpy as np
 import pytest
 from phantoms import ThresholdSam, block
 
-from medsam.errors import PromptError
+from medsam.errors import InputError, PromptError
 from medsam.inference.predictor import Predictor
 from medsam.inference.session import Session
+from medsam.inference.session_state import SessionState
+from medsam.io.save import save_labels
 from medsam.prompts.parse import read_prompts
 from medsam.prompts.prompt import Prompt, SlicePrompt
-from medsam.volume import Volume
+from medsam.volume import LabelVolume, Volume
 
 
 @pytest.fixture
@@ -237,3 +240,84 @@ def test_a_session_goes_on_after_pickle(session, two):
     assert again.undo()
     np.testing.assert_array_equal(again.click(1, 40, 20, inside=False).mask, left[1])
     assert session.prompts == again.prompts
+
+
+# -- a start ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def started(two):
+    """Of the left block a mask with a part too much on slice 1; of the right one, one with an island."""
+    scan, left, right = two
+    array = left * np.uint8(3) + right * np.uint8(7)
+    array[1, 2:6, 6:20] = 3
+    array[:, 38, 2:4] = 7
+    labels = LabelVolume(array, scan.geometry, {3: "left", 7: "right"})
+    return labels, Predictor(ThresholdSam(), device="cpu").session(scan, zoom="off", start=labels)
+
+
+def test_a_start_comes_back_as_it_was(started):
+    labels, session = started
+    assert session.label == "left"
+    assert session.labels == labels
+    np.testing.assert_array_equal(session.result(2).mask, labels.array[2] == 3)
+    assert (session.undo(), session.prompts) == (False, [])
+
+
+def test_clicks_change_what_they_touch_and_nothing_else(started, two):
+    labels, session = started
+    _, left, _ = two
+    expected = labels.array.copy()
+    expected[1, 2:6, 6:20] = 0
+    result = session.click(1, 10, 3, inside=False)
+    np.testing.assert_array_equal(result.mask, left[1])
+    np.testing.assert_array_equal(session.labels.array, expected)
+    # where network and mask agree, a click changes nothing
+    session.click(2, 10, 12, label="left")
+    np.testing.assert_array_equal(session.labels.array, expected)
+    session.undo()
+    np.testing.assert_array_equal(session.labels.array, expected)
+    session.undo()
+    assert session.labels == labels
+    assert session.redo()
+    # a box draws a slice anew, and a new label gets a number of its own
+    session.box(1, (4, 8, 24, 28), label="right")
+    session.click(3, 10, 15, label="new")
+    assert session.names == {3: "left", 7: "right", 8: "new"}
+    assert not (session.labels.array[1, 12:30, 34:50] == 7).any()
+    # what stands on a slice keeps its pixels
+    np.testing.assert_array_equal(session.labels.array[3], expected[3])
+
+
+def test_a_started_session_is_stored_replayed_and_goes_on(started, two):
+    labels, session = started
+    session.click(1, 10, 3, inside=False)
+    session.click(1, 12, 4, inside=False)
+    document = json.loads(json.dumps(session.state.to_dict()))
+    predictor = Predictor(session.scan_encoder.image_predictor.sam, device="cpu")
+    again = predictor.resume(SessionState.from_dict(document), two[0])
+    assert again.labels == session.labels
+    session._results.clear()
+    np.testing.assert_array_equal(again.result(1).mask, session.result(1).mask)
+    np.testing.assert_array_equal(again.result(1).logits, session.result(1).logits)
+    other = predictor.session(two[0], zoom="off", start=labels)
+    assert [len(one.points) for one in session.prompts] == [2]
+    other.replay(session.prompts)
+    assert other.labels == session.labels
+    again.undo()
+    again.undo()
+    assert again.labels == labels
+
+
+def test_a_start_is_before_the_first_step(started, two, tmp_path):
+    labels, session = started
+    with pytest.raises(InputError, match="before its first step"):
+        session.start(labels)
+    fresh = Predictor(ThresholdSam(), device="cpu").session(two[0], zoom="off")
+    fresh.box(1, (4, 8, 24, 28))
+    with pytest.raises(InputError, match="before its first step"):
+        fresh.start(labels)
+    save_labels(labels, tmp_path / "a.nii.gz")
+    scan = Volume(two[0].array, labels.geometry)
+    from_file = Predictor(ThresholdSam(), device="cpu").session(scan, start=tmp_path / "a.nii.gz")
+    assert from_file.labels == labels

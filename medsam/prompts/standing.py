@@ -1,0 +1,108 @@
+"""Labels that stand before anything is asked: a mask from a file, or of yesterday, that prompts correct.
+
+Where nothing is asked they stay as they are, to the voxel. On a slice where clicks are made on one of them, only those
+pieces change that the network's answer has more, or less, and that hold a click; a box, or a mask, draws it anew there.
+That keeps what was right (measured: docs/session.md).
+
+Letters: K, J, I of the scan's grid; h, w rows and columns of a stored slice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from medsam.errors import InputError, PromptError
+from medsam.geometry import Axis, VolumeGeometry
+from medsam.io.structure_names import plain_name
+from medsam.masks import CompactMask, LabelMasks
+from medsam.prompts.prompt import DEFAULT_LABEL, Point, pixel_at
+from medsam.volume import LabelVolume
+
+# labels to start from: a label map, or masks (K, J, I) by name, which may overlap
+Labels = LabelVolume | Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Standing:
+    """axis: the slice axis. names: label id -> name. masks: name -> {slice: mask (h, w)}, where it is not empty."""
+
+    axis: Axis
+    names: Mapping[int, str]
+    masks: Mapping[str, Mapping[int, CompactMask]]
+
+    @classmethod
+    def of(cls, labels: Labels, geometry: VolumeGeometry, axis: Axis | None = None) -> Standing:
+        """Labels on the grid of `geometry`. Raises InputError for those of another grid, and PromptError for none."""
+        plane = geometry.plane(axis)
+        names = _names(labels)
+        masks: dict[str, dict[int, CompactMask]] = {}
+        for name, mask in _each(labels, names, geometry):
+            others = tuple(number for number in range(3) if number != plane.array_axis)
+            touched = np.flatnonzero(mask.any(axis=others)).tolist()
+            masks[name] = {index: CompactMask.of(plane.take(mask, index)) for index in touched}
+        if not any(masks.values()):
+            raise PromptError("The labels to start from are empty: there is nothing in them to correct.")
+        return cls(plane.axis, names, masks)
+
+    def called(self, label: str) -> str:
+        """A label in the spelling that it stands here under; the only one here where `label` is the default.
+
+        A label that is not here comes back as it is.
+        """
+        if label in self.masks:
+            return label
+        if label == DEFAULT_LABEL and len(self.masks) == 1:
+            return next(iter(self.masks))
+        return next((name for name in self.masks if plain_name(name) == plain_name(label)), label)
+
+    def at(self, label: str, index: int) -> CompactMask | None:
+        """The mask (h, w) of a label on a slice; None where it has none."""
+        return self.masks.get(label, {}).get(index)
+
+
+def keep_untouched(standing: np.ndarray, found: np.ndarray, points: tuple[Point, ...]) -> np.ndarray:
+    """A mask (h, w) that becomes `found` where a click asks for it, and stays `standing` elsewhere.
+
+    A click inside takes the piece that `found` has more and that holds the click, a click outside the piece that it
+    has less; pieces are connected by their edges.
+    """
+    kept = standing.copy()
+    for inside, pieces in ((1, found & ~standing), (0, standing & ~found)):
+        numbers, _ = ndimage.label(pieces)
+        clicked = {int(numbers[pixel_at((x, y), standing.shape)]) for x, y, side in points if side == inside} - {0}
+        kept[np.isin(numbers, list(clicked))] = inside
+    return kept
+
+
+def _names(labels: Labels) -> dict[int, str]:
+    """Label id -> name: a label map's own, else 1, 2, ... in order."""
+    if isinstance(labels, LabelVolume):
+        present = np.unique(labels.array).tolist()
+        named = {number: labels.names.get(number, str(number)) for number in {*labels.names, *present} if number != 0}
+        return dict(sorted(named.items()))
+    if isinstance(labels, LabelMasks):
+        return {number: name for name, number in labels.numbers.items()}
+    if not isinstance(labels, Mapping):
+        raise InputError(
+            f"Labels to start from are a LabelVolume, or masks by name as `load_labels` gives, not "
+            f"{type(labels).__name__}."
+        )
+    return dict(enumerate(labels, start=1))
+
+
+def _each(labels: Labels, names: Mapping[int, str], geometry: VolumeGeometry) -> Iterator[tuple[str, np.ndarray]]:
+    """Every structure as bool (K, J, I), one at a time."""
+    if isinstance(labels, LabelVolume) and not labels.geometry.same_grid(geometry):
+        raise InputError("The labels to start from lie on another grid than the scan. Convert them to its grid first.")
+    for number, name in names.items():
+        mask = labels.array == number if isinstance(labels, LabelVolume) else np.asarray(labels[name])
+        if mask.shape != geometry.shape or mask.dtype != bool:
+            raise InputError(
+                f"The mask of {name!r} to start from is {mask.dtype} of shape {mask.shape}; the scan needs bool of "
+                f"shape {geometry.shape} (K, J, I)."
+            )
+        yield name, mask

@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> None:
         written, more = as_label_map(labels, scan.geometry, arguments.overlap)
         notes += more
     # who made the labels is not known here, and no model of ours is claimed to have
-    options = dicom_options(arguments, Algorithm("unknown", kind=arguments.made.upper()))
+    options = dicom_options(arguments, Algorithm("unknown", "unknown", kind=arguments.made.upper()))
     save_labels(written, arguments.out, scan, geometry=scan.geometry, format=arguments.format, options=options)
     print_notes(notes, arguments, ("overlap", "labels"))
     _report(arguments, scan.geometry, written, notes)

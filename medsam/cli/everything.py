@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from medsam.progress import progress_bars
 
 if TYPE_CHECKING:
     from medsam.inference.everything import Everything
+    from medsam.io.algorithm import Algorithm
     from medsam.volume import Volume
 
 # parameter of the public generator -> (type, its default, help)
@@ -40,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_scan_arguments(parser)
     parser.add_argument("--out", type=Path, metavar="JSON", help="masks, as SA-1B (default: NAME.masks.json here)")
     parser.add_argument(
-        "--labels", type=Path, metavar="PATH", help="also write a label map: .nii.gz, .nrrd, .mha, .png"
+        "--labels", type=Path, metavar="PATH", help="also write a label map: .nii.gz, .nrrd, .mha, .png, .dcm"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document on stdout instead of a summary")
     parser.add_argument(
@@ -78,6 +80,7 @@ def run(arguments: argparse.Namespace) -> None:
     # torch comes with these, so they wait until the input is known to be good
     from medsam.inference.automatic import AutomaticSettings
     from medsam.inference.predictor import Predictor
+    from medsam.inference.segmentation import algorithm_of
 
     given = {name: getattr(arguments, name) for name in (*_SETTINGS, "prompt")}
     AutomaticSettings(**{name: value for name, value in given.items() if value is not None})  # before the weights
@@ -93,7 +96,7 @@ def run(arguments: argparse.Namespace) -> None:
             link_iou_thresh=0.5 if arguments.link_iou_thresh is None else arguments.link_iou_thresh,
             progress=progress,
         )
-    _write(arguments, scan, found, out)
+    _write(arguments, scan, found, out, replace(algorithm_of(predictor.images), kind="AUTOMATIC"))
     _report(arguments, found, loaded, out)
 
 
@@ -122,7 +125,7 @@ def _report(arguments: argparse.Namespace, found: Everything, loaded: float, out
 def _checked_out(arguments: argparse.Namespace, scan: Volume) -> Path:
     """Where the masks go. Raises InputError when any of the outputs cannot be written, or would overwrite an input."""
     from medsam.io.sa1b import check_masks_target
-    from medsam.io.save import check_preview, check_writable, written_to
+    from medsam.io.save import check_derivable, check_preview, check_writable, writable_suffix, written_to
 
     out: Path = arguments.out or _default_out(scan, arguments.scan)
     if arguments.out is None and out.exists():
@@ -131,15 +134,18 @@ def _checked_out(arguments: argparse.Namespace, scan: Volume) -> Path:
     check_masks_target(out, inputs)
     if arguments.labels is not None:
         check_writable(arguments.labels, scan.geometry.shape[0], [*inputs, out])
+        if writable_suffix(arguments.labels) == ".dcm":
+            check_derivable(scan, scan.geometry)
     if arguments.preview is not None:
         written = [] if arguments.labels is None else written_to(arguments.labels)
         check_preview(arguments.preview, [*inputs, out, *written])
     return out
 
 
-def _write(arguments: argparse.Namespace, scan: Volume, found: Everything, out: Path) -> None:
+def _write(arguments: argparse.Namespace, scan: Volume, found: Everything, out: Path, algorithm: Algorithm) -> None:
     """The masks, and where they are asked for a label map and a preview."""
     from medsam.drawing.preview import write_masks_preview
+    from medsam.io.algorithm import DicomOptions
     from medsam.io.sa1b import MaskFile, write_sa1b
     from medsam.io.save import save_labels
 
@@ -158,7 +164,7 @@ def _write(arguments: argparse.Namespace, scan: Volume, found: Everything, out: 
         out,
     )
     if arguments.labels is not None:
-        save_labels(found.labels, arguments.labels, arguments.scan if arguments.scan.is_file() else None)
+        save_labels(found.labels, arguments.labels, scan, options=DicomOptions(algorithm))
     if arguments.preview is not None:
         title = f"{found.model}, window {found.window.name}"
         write_masks_preview(scan, found.masks, plane, found.window, arguments.preview, title)

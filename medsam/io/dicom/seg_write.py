@@ -56,6 +56,8 @@ _MOST_SEGMENTS = 65535
 _MOST_BYTES = 2**32 - 2
 # characters of a short text (LO), and of the longer one that viewers show on request (ST)
 _SHORT, _LONG = 64, 1024
+# of who made labels that come from elsewhere: an algorithm must have a name
+_UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ def _without_frames(
         omit_empty_frames=False,
         content_label="SEGMENTATION",
         content_description=_content_description(algorithm),
-        series_description=_cut(f"Segmentation ({_plain(algorithm.name)})", _SHORT),
+        series_description=_cut(f"Segmentation ({by})" if (by := _by(algorithm)) else "Segmentation", _SHORT),
     )
     if options.labelmap:
         seg.file_meta.TransferSyntaxUID = RLELossless
@@ -221,8 +223,8 @@ def _segment(number: int, name: str, label: str, algorithm: Algorithm) -> Datase
     by = None
     if algorithm.kind != "MANUAL":
         by = AlgorithmIdentificationSequence(
-            name=_cut(_plain(algorithm.name) or MODEL_NAME, _SHORT),
-            version=_cut(_plain(algorithm.version) or __version__, _SHORT),
+            name=_cut(_plain(algorithm.name) or _UNKNOWN, _SHORT),
+            version=_cut(_plain(algorithm.version) or _UNKNOWN, _SHORT),
             family=codes.DCM.ArtificialIntelligence,
             source=MANUFACTURER,
             parameters=_parameters(algorithm),
@@ -281,9 +283,15 @@ def _cut(text: str, most: int) -> str:
 
 def _content_description(algorithm: Algorithm) -> str:
     """Who, with which weights, under which licence, in the 64 characters of a short text."""
-    weights = f", weights {algorithm.digest[:12]}" if algorithm.digest else ""
-    licence = f", {_plain(algorithm.licence)}" if algorithm.licence else ""
-    return _cut(f"{_cut(_plain(algorithm.name), 24)}{weights}{licence}", _SHORT)
+    weights = f"weights {algorithm.digest[:12]}" if algorithm.digest else ""
+    parts = (_cut(_by(algorithm), 24), weights, _plain(algorithm.licence))
+    return _cut(", ".join(part for part in parts if part), _SHORT)
+
+
+def _by(algorithm: Algorithm) -> str:
+    """The name, "" where it is not known."""
+    name = _plain(algorithm.name)
+    return "" if name == _UNKNOWN else name
 
 
 def _parameters(algorithm: Algorithm) -> dict[str, str] | None:
@@ -293,12 +301,11 @@ def _parameters(algorithm: Algorithm) -> dict[str, str] | None:
 
 def _description(name: str, label: str, algorithm: Algorithm) -> str:
     """For who asks what a segment is and who drew it."""
-    how = {"MANUAL": "Drawn by hand", "SEMIAUTOMATIC": "Segmented from prompts", "AUTOMATIC": "Segmented"}
-    parts = [f"{_plain(algorithm.name)} {_plain(algorithm.version)}".strip()]
-    parts += [f"{key} {value}" for key, value in (_parameters(algorithm) or {}).items()]
-    by = "" if algorithm.kind == "MANUAL" else f" with {'; '.join(parts)}"
+    how = {"MANUAL": "Drawn by hand", "SEMIAUTOMATIC": "Segmented semiautomatically", "AUTOMATIC": "Segmented"}
+    by = [f"{_by(algorithm)} {_plain(algorithm.version)}"] if _by(algorithm) and algorithm.kind != "MANUAL" else []
+    by += [f"{key} {value}" for key, value in (_parameters(algorithm) or {}).items()]
     whole = f"{_plain(name)}. " if _plain(name) not in ("", label) else ""
-    tail = f"{how[algorithm.kind]}{by}."
+    tail = f"{how[algorithm.kind]}{' by ' if by else ''}{'; '.join(by)}."
     return _cut(whole, max(_LONG - len(tail), 3)) + tail
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from medsam.errors import InputError
 from medsam.io.algorithm import DicomFormat
@@ -16,7 +17,12 @@ from medsam.pacs.listen.rules import Command, Match, ModelRun, Rule
 from medsam.pacs.settings import Server, Settings, Table, is_aet, is_loopback
 from medsam.pacs.uids import is_uid
 
+# of `inference.engines.base`, whose import would bring torch
+EngineName = Literal["auto", "torch", "openvino"]
 _GIB, _MIB, _DAY_S = 2**30, 2**20, 86400.0
+# in place of a prompts file
+MEASUREMENTS = "measurements"
+_DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,3})?|mps")
 _PLACEHOLDERS = ("folder", "out", "study", "series")
 
 
@@ -26,7 +32,8 @@ class ListenSettings:
 
     folder: where everything lies. calling: AE titles that are let in. ca, cert, key: of TLS, None without.
     quiet_s: see `Watcher`. instance_bytes: the most one may have. quota, keep_free: bytes, see `Space`. keep_s: how
-    long a series stays after it was finished. jobs: at one time. classes: SOP classes beyond the standard's.
+    long a series stays after it was finished. jobs: at one time. classes: SOP classes beyond the standard's. device,
+    engine: of models, see `ImagePredictor`.
     """
 
     folder: Path
@@ -46,6 +53,8 @@ class ListenSettings:
     keep_s: float = 7 * _DAY_S
     jobs: int = 1
     classes: tuple[str, ...] = ()
+    device: str = "auto"
+    engine: EngineName = "auto"
     rules: tuple[Rule, ...] = ()
     servers: Mapping[str, Server] | None = None
 
@@ -112,7 +121,7 @@ def read_listen(settings: Settings) -> ListenSettings:
         "keep_s": _times(table.number("keep_days", 0, 36500), _DAY_S),
         "jobs": table.whole("jobs", 1, 64),
     }
-    tls = _tls(table)
+    tls, run_on = _tls(table), _run_on(table)
     table.end()
     return ListenSettings(
         folder=folder,
@@ -120,6 +129,7 @@ def read_listen(settings: Settings) -> ListenSettings:
         servers=settings.servers,
         **lists,
         **tls,
+        **run_on,
         **{key: value for key, value in values.items() if value is not None},
     )
 
@@ -133,6 +143,16 @@ def _lists(table: Table) -> dict[str, Any]:
     if not all(is_uid(one) for one in classes):
         raise table.error("`extra_sop_classes` holds what is no UID.")
     return {"calling": tuple(one.strip() for one in calling), "classes": classes}
+
+
+def _run_on(table: Table) -> dict[str, Any]:
+    """What models run on, where the settings say so."""
+    device, engine = table.text("device"), table.text("engine")
+    if device is not None and not _DEVICE.fullmatch(device):
+        raise table.error('`device` is "auto", "cpu", "cuda", "cuda:N" or "mps".')
+    if engine is not None and engine not in get_args(EngineName):
+        raise table.error(f"`engine` is one of {', '.join(get_args(EngineName))}.")
+    return {key: value for key, value in (("device", device), ("engine", engine)) if value is not None}
 
 
 def _tls(table: Table) -> dict[str, Any]:
@@ -193,6 +213,7 @@ def _several(table: Table, key: str) -> tuple[str, ...]:
 
 def _action(table: Table) -> Command | ModelRun:
     words, model = table.texts("command"), table.text("model")
+    measured = table.values.get("prompts") == MEASUREMENTS
     prompts, propagate = table.path("prompts"), table.flag("propagate")
     window, kind = table.text("window"), table.text("format")
     if (words is None) == (model is None):
@@ -201,12 +222,15 @@ def _action(table: Table) -> Command | ModelRun:
         if prompts is not None or propagate or window is not None or kind is not None:
             raise table.error("`prompts`, `propagate`, `window` and `format` belong to `model`.")
         return _command(table, words)
-    if prompts is None or not prompts.is_file():
-        raise table.error("`model` needs `prompts`, a prompts file that is there (docs/prompts.md).")
+    if not measured and (prompts is None or not prompts.is_file()):
+        raise table.error(
+            "`model` needs `prompts`: a prompts file that is there (docs/prompts.md), or "
+            f'"{MEASUREMENTS}" for what came with the study.'
+        )
     formats: dict[str, DicomFormat] = {"seg": "seg", "seg-labelmap": "seg-labelmap", "rtstruct": "rtstruct"}
     if kind is not None and kind not in formats:
         raise table.error(f"`format` is one of {', '.join(formats)}.")
-    return ModelRun(str(model), prompts, propagate, window or "auto", formats[kind or "seg"])
+    return ModelRun(str(model), None if measured else prompts, propagate, window or "auto", formats[kind or "seg"])
 
 
 def _command(table: Table, words: tuple[str, ...]) -> Command:

@@ -13,10 +13,11 @@ from medsam.errors import Cancelled, InputError, MedSAMError, counted
 from medsam.files import write_text
 from medsam.pacs.listen.command import run_command
 from medsam.pacs.listen.events import Events
+from medsam.pacs.listen.measurements import NoMeasurements, measurements_of
 from medsam.pacs.listen.model_run import Models
 from medsam.pacs.listen.names import SeriesKey, short
 from medsam.pacs.listen.results import check_results
-from medsam.pacs.listen.rules import Command, Facts, Rule, first_match, read_facts
+from medsam.pacs.listen.rules import Command, Facts, ModelRun, Rule, first_match, read_facts
 from medsam.pacs.listen.spool import Round, SeriesFolder, Spool, digest_of
 
 OUTPUT = "command.log"
@@ -39,7 +40,7 @@ class Jobs:
         """Do a round and record it. None when there is nothing new. Raises Cancelled, after which it is still to do."""
         series = self.spool.find(key)
         files, rounds = series.files(), series.rounds()
-        digest = digest_of(files)
+        digest = self.digest(series)
         if not files or (rounds and rounds[-1].digest == digest and not self.is_retried(series, rounds[-1])):
             return None
         number = rounds[-1].number + 1 if rounds else 1
@@ -52,11 +53,15 @@ class Jobs:
         rule: Rule | None = None
         try:
             facts = read_facts(key, files)
-            rule = None if self._is_ours(facts) else first_match(self.rules, facts)
+            ours = self._is_ours(facts)
+            rule = None if ours else first_match(self.rules, facts)
+            found.message = "it is a result that was made here" if ours else "no rule for it"
             if rule is not None:
-                found.rule = rule.name
+                found.rule, found.message = rule.name, ""
                 self._say(key, found, "job", "rule {rule} runs on series {series} ({instances})")
                 self._run(series, files, facts, rule, found)
+        except NoMeasurements as error:
+            found.message = str(error)
         except MedSAMError as error:
             if isinstance(error, Cancelled):
                 raise
@@ -66,6 +71,26 @@ class Jobs:
         found.seconds, found.ended = round(time.monotonic() - started, 3), time.time()
         self._record(series, found)
         return found
+
+    def digest(self, series: SeriesFolder) -> str:
+        """Of all that a round of a series depends on: its instances and, where a rule asks for them, measurements."""
+        files = series.files()
+        return digest_of([*files, *self._measurements(series.key, files)])
+
+    def is_due(self, series: SeriesFolder) -> bool:
+        """Whether there is something that the last round did not know."""
+        rounds = series.rounds()
+        return not rounds or rounds[-1].digest != self.digest(series)
+
+    def _measurements(self, key: SeriesKey, files: Sequence[Path]) -> list[Path]:
+        if not self.wants_measurements:
+            return []
+        return measurements_of([path.stem for path in files], self.spool.study(key.study))
+
+    @property
+    def wants_measurements(self) -> bool:
+        """Whether a rule asks for measurements that come with a study."""
+        return any(isinstance(rule.action, ModelRun) and rule.action.prompts is None for rule in self.rules)
 
     def is_retried(self, series: SeriesFolder, last: Round) -> bool:
         """Whether a round failed and somebody has removed the file that says so."""
@@ -84,7 +109,7 @@ class Jobs:
                 results = check_results(out, facts)
                 if rule.send_to is not None and not results:
                     raise InputError("The job left no SEG or RTSTRUCT that could be sent.")
-            except Cancelled:
+            except (Cancelled, NoMeasurements):
                 raise
             except MedSAMError:
                 # whoever looks for the reason finds what there is
@@ -97,7 +122,7 @@ class Jobs:
             ]
             if rule.send_to is not None:
                 found.send = {"server": rule.send_to, "state": "waiting", "attempts": 0, "next": 0.0, "message": ""}
-                if digest_of(series.files()) != found.digest:
+                if self.digest(series) != found.digest:
                     found.send["state"] = "obsolete"
                     found.message = "more instances came while it ran: the next round's result is sent instead"
         finally:
@@ -114,7 +139,8 @@ class Jobs:
                 has_room=lambda: self.spool.has_room_for(out.parent),
             )
         else:
-            self.models.run(rule.action, folder, out, timeout_s=rule.timeout_s, stopped=self.stopped)
+            measurements = self._measurements(key, list(folder.iterdir())) if rule.action.prompts is None else []
+            self.models.run(rule.action, folder, out, measurements, timeout_s=rule.timeout_s, stopped=self.stopped)
 
     def _keep(self, series: SeriesFolder, out: Path, number: int) -> None:
         """Put what a job made where it stays, whether it ended well or not."""
@@ -148,7 +174,7 @@ class Jobs:
                     earlier.send["state"] = "obsolete"
             series.record([*rounds, found])
         text = {
-            "none": "series {series}: {instances}, no rule for it; kept",
+            "none": "series {series}: {instances}, {message}; kept",
             "done": "series {series}: rule {rule} done in {seconds:.1f} s, {results}",
             "failed": "series {series}: FAILED after {seconds:.1f} s: {message}",
         }[found.state]

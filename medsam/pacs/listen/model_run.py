@@ -10,11 +10,16 @@ from typing import TYPE_CHECKING
 
 from medsam.errors import Cancelled, InputError
 from medsam.files import write_text
+from medsam.pacs.listen.config import EngineName
+from medsam.pacs.listen.measurements import measured_on
 from medsam.pacs.listen.rules import ModelRun, Rule
 
 if TYPE_CHECKING:
+    from medsam.geometry import Axis
     from medsam.inference.predictor import Predictor
     from medsam.inference.worker import Worker
+    from medsam.prompts.prompt import Prompt
+    from medsam.volume import Volume
 
 REPORT = "report.json"
 
@@ -22,7 +27,8 @@ REPORT = "report.json"
 class Models:
     """The predictors that rules name. For all threads."""
 
-    def __init__(self, rules: Sequence[Rule]) -> None:
+    def __init__(self, rules: Sequence[Rule], device: str = "auto", engine: EngineName = "auto") -> None:
+        self._device, self._engine = device, engine
         self._runs = [rule.action for rule in rules if isinstance(rule.action, ModelRun)]
         self._predictors: dict[str, Predictor] = {}
         self._worker: Worker | None = None
@@ -34,9 +40,9 @@ class Models:
         from medsam.inference.predictor import Predictor
         from medsam.inference.worker import Worker
 
-        self._worker = Worker()
+        self._worker = Worker(self._device)
         for model in dict.fromkeys(run.model for run in self._runs):
-            self._predictors[model] = Predictor(model, worker=self._worker)
+            self._predictors[model] = Predictor(model, self._device, engine=self._engine, worker=self._worker)
             self._predictors[model].warm_up()
         return [predictor.name for predictor in self._predictors.values()]
 
@@ -45,14 +51,22 @@ class Models:
         if self._worker is not None:
             self._worker.shutdown(timeout=10)
 
-    def run(self, run: ModelRun, folder: Path, out: Path, *, timeout_s: float, stopped: Callable[[], bool]) -> None:
+    def run(
+        self,
+        run: ModelRun,
+        folder: Path,
+        out: Path,
+        measurements: Sequence[Path],
+        *,
+        timeout_s: float,
+        stopped: Callable[[], bool],
+    ) -> None:
         """Segment the series in `folder`; the result, and a report without its masks, go to `out`.
 
-        Raises InputError for a series that is no scan, PromptError for prompts that do not fit it, InputError when it
-        takes too long, and Cancelled.
+        measurements: files of the study that were drawn on it. Raises InputError for a series that is no scan,
+        NoMeasurements, PromptError for prompts that do not fit it, InputError when it takes too long, and Cancelled.
         """
         from medsam.io.load import load_volume
-        from medsam.prompts.files import read_prompt_file
 
         until = time.monotonic() + timeout_s
 
@@ -63,12 +77,21 @@ class Models:
                 raise InputError(f"The model took longer than {timeout_s:g} s (`timeout_s` of its rule).")
 
         scan = load_volume(folder)
-        file = read_prompt_file(run.prompts, scan)
-        prompts, notes = file.as_prompts()
+        prompts, axis, notes = _prompts(run, scan, measurements)
         progress(0, None)
         found = self._predictors[run.model].segment(
-            scan, prompts, axis=file.axis, window=run.window, propagate=run.propagate, progress=progress
+            scan, prompts, axis=axis, window=run.window, propagate=run.propagate, progress=progress
         )
         found.save(out / "result.dcm", format=run.format)
         report = {**found.to_dict(masks=False), "notes": [*notes, *found.notes]}
         write_text(out / REPORT, json.dumps(report, indent=1) + "\n")
+
+
+def _prompts(run: ModelRun, scan: Volume, measurements: Sequence[Path]) -> tuple[list[Prompt], Axis | None, list[str]]:
+    from medsam.prompts.files import read_prompt_file
+
+    if run.prompts is None:
+        return measured_on(scan, measurements)
+    file = read_prompt_file(run.prompts, scan)
+    prompts, notes = file.as_prompts()
+    return prompts, file.axis, notes

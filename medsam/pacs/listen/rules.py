@@ -135,12 +135,13 @@ class Command:
 class ModelRun:
     """Our own model.
 
-    model: as of `Predictor`. prompts: a file of any kind that holds some. propagate: through the volume. format: of the
+    model: as of `Predictor`. prompts: a file of any kind that holds some; None: what was measured on the series and
+    came with its study. propagate: through the volume. format: of the
     result.
     """
 
     model: str
-    prompts: Path
+    prompts: Path | None
     propagate: bool = False
     window: str = "auto"
     format: DicomFormat = "seg"

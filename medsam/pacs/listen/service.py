@@ -7,9 +7,10 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from medsam.errors import Cancelled, counted
@@ -50,7 +51,7 @@ class Receiver:
         self.settings, self.events, self.clock, self.now = settings, events, clock, now
         tls = settings.tls()
         self.spool = Spool(settings.folder, settings.quota, settings.keep_free)
-        self.models = Models(settings.rules)
+        self.models = Models(settings.rules, settings.device, settings.engine)
         self.jobs = Jobs(self.spool, settings.rules, self.models, events, self._is_ending)
         self.outbox = Outbox(self.spool, settings.servers or {}, send, events, self._failed, now)
         self._storage = Storage(self.spool, self._arrived)
@@ -214,6 +215,8 @@ class Receiver:
                 begun = not self._watcher.newer(key) and not self._ending.is_set()
             if begun and (made := self.jobs.work(key)) is not None:
                 self.outbox.add(key, made)
+                if made.state == "none" and self.jobs.wants_measurements:
+                    self._wake_measured(key)
                 if made.state == "failed":
                     self._failed(key)
                 else:
@@ -233,12 +236,19 @@ class Receiver:
                 self._watcher.ended(key)
             self._wake.set()
 
+    def _wake_measured(self, key: SeriesKey) -> None:
+        """A series is complete that may hold measurements: those of its study that they were drawn on are due again."""
+        for series in self.spool.study(key.study):
+            if series.key != key and series.rounds() and self.jobs.is_due(series):
+                with self._lock:
+                    self._watcher.arrived(series.key, self.clock() - self.settings.quiet_s)
+
     def _resume(self) -> None:
         """Put into memory what the folder says is to be done."""
         waiting = 0
         for series in self.spool.series():
             rounds = series.rounds()
-            if not rounds or rounds[-1].digest != digest_of(series.files()):
+            if self.jobs.is_due(series):
                 waiting += 1
                 self._watcher.arrived(series.key, self.clock())
                 continue
@@ -281,7 +291,8 @@ class Receiver:
         """Remove series that were finished long enough ago, and that nothing is done with."""
         for series in list(self.spool.series()):
             with suppress(OSError):
-                if self._is_old(series) and (size := self.spool.remove(series, series.rounds()[-1].digest)) is not None:
+                files = series.files()
+                if self._is_old(series, files) and (size := self.spool.remove(series, digest_of(files))) is not None:
                     self.outbox.forget(series.key)
                     with self._lock:
                         self._failing.discard(series.key)
@@ -294,11 +305,11 @@ class Receiver:
                         mib=size / 2**20,
                     )
 
-    def _is_old(self, series: SeriesFolder) -> bool:
-        rounds, files = series.rounds(), series.files()
+    def _is_old(self, series: SeriesFolder, files: Sequence[Path]) -> bool:
+        rounds = series.rounds()
         with self._lock:
             idle = self._watcher.is_idle(series.key)
-        if not idle or not rounds or rounds[-1].digest != digest_of(files) or self.outbox.holds(series.key):
+        if not idle or self.jobs.is_due(series) or self.outbox.holds(series.key):
             return False
         last = max(rounds[-1].ended, *(path.stat().st_mtime for path in files))
         return self.now() - last > self.settings.keep_s

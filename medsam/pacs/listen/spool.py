@@ -35,6 +35,8 @@ from medsam.pacs.listen.names import SeriesKey, short
 from medsam.pacs.uids import is_uid
 
 _RECORD = "series.json"
+# a receiver that was killed while it started a command leaves its lock to that for a moment
+_LOCK_WAIT_S = 3.0
 
 
 @dataclass
@@ -121,7 +123,7 @@ class Spool:
             raise InputError(
                 f"The receiver's `folder` {folder} cannot be used: {error.strerror or error}.", parameter="folder"
             ) from error
-        self._file_lock = FileLock(folder / ".lock", timeout=0)
+        self._file_lock = FileLock(folder / ".lock", timeout=_LOCK_WAIT_S)
         try:
             self._file_lock.acquire()
         except Timeout:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from running import Running
 from senders import Peer
 
 from medsam.pacs.listen.incoming import Part
+from medsam.pacs.listen.rules import Rule
 from medsam.pacs.listen.server import Access, Hooks, Server
 from medsam.pacs.listen.spool import Spool
 from medsam.pacs.listen.storage import Storage
@@ -78,6 +80,21 @@ def peer():
     yield connect
     for one in made:
         one.socket.close()
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.setattr("medsam.pacs.listen.service._LOOK_S", 0.05)
+    running: list[Running] = []
+
+    def start(*rules: Rule, folder: str = "folder", **options: Any) -> Running:
+        running.append(Running(tmp_path / folder, rules=rules, **options))
+        return running[-1]
+
+    yield start
+    for one in running:
+        if one.thread.is_alive():
+            one.stop()
 
 
 @pytest.fixture(autouse=True)

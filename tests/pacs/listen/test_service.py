@@ -6,117 +6,21 @@ import json
 import signal
 import subprocess
 import sys
-import threading
 import time
-from pathlib import Path
 
 import made_results
 import pytest
-from dicom_files import PATIENT, SERIES, STUDY, dataset, save, slices
+from dicom_files import PATIENT, SERIES, STUDY, save
+from running import KEY, QUIET, images
 from senders import Peer, association, pdata, send, store_request
 
-from medsam.errors import InputError
-from medsam.pacs.listen.config import ListenSettings
-from medsam.pacs.listen.events import Events
 from medsam.pacs.listen.names import SeriesKey, short
 from medsam.pacs.listen.outbox import wait_after
 from medsam.pacs.listen.rules import Command, Match, Rule
-from medsam.pacs.listen.service import Receiver
-from medsam.pacs.settings import Dimse, Server
 
-KEY = SeriesKey(STUDY, SERIES)
-MAIN = Server("main", dimse=Dimse("127.0.0.1", 1, "MAIN"))
-QUIET = 30.0
 # what a command does without Python's start of a second
 COUNT = Command(("/bin/sh", "-c", 'ls "$1" > "$2/names"', "count", "{folder}", "{out}"))
 FAIL = Command(("/bin/sh", "-c", "echo DOE^JANE; exit 3", "fail", "{folder}"))
-
-
-def images(count: int = 3, series: str = SERIES, **tags):
-    return [
-        dataset(
-            pixels,
-            SeriesInstanceUID=series,
-            SOPInstanceUID=f"{series}.{k}",
-            ImagePositionPatient=[0, 0, 2 * k],
-            InstanceNumber=k + 1,
-            **tags,
-        )
-        for k, pixels in enumerate(slices(count, 16, 16))
-    ]
-
-
-class Running:
-    """A receiver in a thread, whose clock goes on when a test says so.
-
-    sent: (server, names of files). said: lines of its log. refuse: why a server says no.
-    """
-
-    def __init__(self, folder: Path, **options) -> None:
-        self.sent: list = []
-        self.said: list[dict] = []
-        self.refuse: list[str] = []
-        self.ahead = self.skipped = 0.0
-        settings = {"port": 0, "calling": ("CT1", "CT2"), "quiet_s": QUIET, "keep_free": 0, "timeout_s": 5.0}
-        settings |= {"servers": {"main": MAIN}} | options
-        events = Events(as_json=True, write=lambda line: self.said.append(json.loads(line)))
-        self.receiver = Receiver(
-            ListenSettings(folder, **settings),
-            events,
-            self._send,
-            clock=lambda: time.monotonic() + self.skipped,
-            now=lambda: time.time() + self.ahead,
-        )
-        self.receiver.start(retry=options.get("retry", False))
-        self.thread = threading.Thread(target=self.receiver.loop)
-        self.thread.start()
-
-    def _send(self, server, files) -> None:
-        if self.refuse:
-            raise InputError(self.refuse[0])
-        self.sent.append((server.name, [path.read_bytes() for path in files]))
-
-    @property
-    def port(self) -> int:
-        return self.receiver.port
-
-    def send(self, some, **options) -> None:
-        """Instances come, and then nothing for the quiet time."""
-        assert set(send(self.port, some, **options)) == {0}
-        self.skipped += QUIET
-
-    def rounds(self, key: SeriesKey = KEY) -> list:
-        return self.receiver.spool.find(key).rounds()
-
-    def heard(self, event: str) -> list[dict]:
-        return [one for one in self.said if one["event"] == event]
-
-    def until(self, true, seconds: float = 15.0) -> None:
-        end = time.monotonic() + seconds
-        while not true():
-            assert time.monotonic() < end, f"it did not come about in time: {self.said}"
-            self.receiver._wake.set()
-            time.sleep(0.01)
-
-    def stop(self) -> None:
-        self.receiver.end()
-        self.thread.join(10)
-        self.receiver.stop()
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch):
-    monkeypatch.setattr("medsam.pacs.listen.service._LOOK_S", 0.05)
-    running: list[Running] = []
-
-    def start(*rules: Rule, folder: str = "folder", **options) -> Running:
-        running.append(Running(tmp_path / folder, rules=rules, **options))
-        return running[-1]
-
-    yield start
-    for one in running:
-        if one.thread.is_alive():
-            one.stop()
 
 
 def test_a_series_is_worked_on_once_it_is_complete(run):
@@ -272,8 +176,7 @@ def test_the_log_and_the_status_name_no_patient(run):
     found.send(images(2, AccessionNumber="ACC-1", StudyDescription=PATIENT))
     with association(found.port, calling="STRANGER"):
         pass
-    found.until(lambda: found.rounds())
-    found.until(lambda: (found.receiver.spool.folder / "status.json").exists())
+    found.until(lambda: found.receiver.status()["failed"])
     found.receiver._write_status()
     said = json.dumps(found.said)
     status = (found.receiver.spool.folder / "status.json").read_text()

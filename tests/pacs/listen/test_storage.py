@@ -155,7 +155,8 @@ def test_the_folder_is_its_owners(tmp_path):
     assert [path.stat().st_mode & 0o777 for path in (folder, folder / "series", folder / "failed")] == [0o700] * 3
 
 
-def test_one_receiver_at_a_time(tmp_path):
+def test_one_receiver_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr("medsam.pacs.listen.spool._LOCK_WAIT_S", 0.0)
     first = Spool(tmp_path, 1, 0)
     with pytest.raises(InputError, match="Another receiver"):
         Spool(tmp_path, 1, 0)

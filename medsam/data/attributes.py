@@ -237,7 +237,7 @@ def _safe(keyword: str, value: str | float) -> str | float:
         return _SEX.get(str(value).strip().lower(), UNKNOWN)
     if keyword == "MagneticFieldStrength" and isinstance(value, float) and value > 100:
         return value / 10_000  # in gauss
-    return value
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def _labels(keyword: str, values: Mapping[str, str | float | None]) -> dict[str, str]:

@@ -73,7 +73,7 @@ def index_folder(
     for attribute in keep:
         attribute_of(attribute)  # said before the tree is read
     if (folder / "dataset.json").is_file():
-        return _of_foreign(folder / "dataset.json", name, modality, labels)
+        return _of_foreign(folder / "dataset.json", name, modality, labels, keep)
     found = Listing(name or clean_text(folder.resolve().name), modality, dict(labels or {}), threshold)
     if labels and len(labels) == 1:
         found.unnamed = next(iter(labels))
@@ -117,7 +117,9 @@ def _manifest(found: Listing) -> Manifest:
     return Manifest(found.name, found.modality or common, labels, tuple(found.cases))
 
 
-def _of_foreign(path: Path, name: str | None, modality: str | None, labels: Mapping[str, int] | None) -> IndexResult:
+def _of_foreign(
+    path: Path, name: str | None, modality: str | None, labels: Mapping[str, int] | None, keep: Sequence[str]
+) -> IndexResult:
     """What a Decathlon or nnU-Net dataset.json lists."""
     manifest = parse_manifest(path)
     cases = manifest.cases
@@ -131,7 +133,7 @@ def _of_foreign(path: Path, name: str | None, modality: str | None, labels: Mapp
         name=name or manifest.name,
         modality=modality or manifest.modality,
         labels=dict(labels) if labels is not None else manifest.labels,
-        cases=assigned.cases,
+        cases=tuple(with_attributes(assigned.cases, keep)),
     )
     return IndexResult(manifest, ("dataset.json is there and was read as it is.", *assigned.remarks))
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from medsam.data.dicom_pairs import common_folder, pair_series, series_name
+from medsam.data.dicom_pairs import SeriesLabels, common_folder, pair_series, series_name
 from medsam.data.listing import Listing
 from medsam.data.manifest import Label
 from medsam.data.remarks import Remarks, some_of
@@ -61,8 +61,9 @@ def add_dicom(found: Listing, folder: Path, tree: Tree, options: TreeOptions, la
     left_out = (
         set() if options.all_series else {one.scan for one in pairs if one.scan.sort != "scan" and not one.labels}
     )
-    _say_left_out(left_out, folder, remarks)
     scans = [one.scan for one in pairs]
+    _say_left_out(left_out, folder, remarks)
+    _say_odd([one for one in pairs if one.scan not in left_out], folder, remarks)
     width = max(3, len(str(max((scan.patient for scan in scans), default=0))))
     numbers: dict[int, int] = defaultdict(int)
     places = _places(scans)
@@ -119,6 +120,26 @@ def _say_left_out(scans: set[TreeSeries], folder: Path, remarks: Remarks) -> Non
                 f"{counted(len(of_sort), f'series is a {one}', f'series are {several}')} ({why}) without a label, "
                 f"{examples}; left out, `all_series` keeps them",
             )
+
+
+def _say_odd(pairs: Sequence[SeriesLabels], folder: Path, remarks: Remarks) -> None:
+    """What becomes a case and should be looked at: series of several volumes, and those made from others."""
+    for one in pairs:
+        count, places = len(one.scan.files), one.scan.places
+        if places < count:
+            remarks.add(
+                "series of several volumes",
+                f"{series_name(one.scan, folder)}: {count} images at {places} places ((0020,0032) Image Position "
+                "(Patient)), so several echoes, phases or time points in one series, which is read as no one scan; "
+                "`medsam data check` says in what they differ",
+            )
+    made = [series_name(one.scan, folder) for one in pairs if one.scan.derived and not one.labels]
+    if made:
+        remarks.add(
+            "",
+            f"{counted(len(made), 'series', 'series')} without a label made from others ((0008,0008) Image Type is "
+            f"DERIVED, SECONDARY), {some_of(made)}: cases like any other",
+        )
 
 
 # of a label, the names in it -> structures

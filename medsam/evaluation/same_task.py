@@ -12,7 +12,7 @@ from medsam.errors import InputError, counted
 from medsam.evaluation.tables import TITLES
 
 # of a protocol: what a pair of runs may differ in, or what the prompt's name already tells
-_FREE = ("models", "command", "cases", "oracle", "manifests", "skipped")
+_FREE = ("models", "command", "cases", "oracle", "manifests", "skipped", "by")
 
 
 def changes(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:

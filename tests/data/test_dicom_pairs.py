@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from hospital import STEP, scan, segments, structures
 
+from medsam.cli.main import main
 from medsam.data.check import check_manifest
 from medsam.data.index import IndexResult, index_folder
 from medsam.data.index_dicom import TreeOptions
-from medsam.data.manifest_json import write_manifest
+from medsam.data.manifest_json import read_manifest, write_manifest
 
 DRAW = {"rtstruct": structures, "seg": segments}
 CT, OTHER = "1.2.3.10", "1.2.3.11"
@@ -314,3 +315,35 @@ def test_many_remarks_of_one_kind_are_counted(tmp_path):
     found = index_folder(tmp_path)
     assert found.remarks[10] == "and 3 more labels that fit no series, or several"
     assert sum("left out" in remark for remark in found.remarks) == 10
+
+
+def test_echoes_in_one_series_and_series_made_from_others_are_said(tmp_path):
+    for echo in (1, 2):
+        scan(tmp_path / f"mr/{echo}", f"1.2.3.20.{echo}", SeriesInstanceUID="1.2.3.20", EchoTime=5.0 * echo)
+    scan(tmp_path / "mpr", OTHER, ImageType=["DERIVED", "SECONDARY", "MPR"])
+    scan(tmp_path / "subtracted", "1.2.3.21", ImageType=["DERIVED", "SECONDARY"])
+    structures(tmp_path / "label.dcm", "1.9.1", cites=["1.2.3.21"])
+    found = index_folder(tmp_path)
+    assert found.remarks[0].startswith("mr: 6 images at 3 places ((0020,0032) Image Position (Patient)), so several")
+    assert found.remarks[1].startswith("1 series without a label made from others")
+    assert "mpr: cases like any other" in found.remarks[1]
+    assert len(found.manifest.cases) == 3
+
+
+def test_a_split_keeps_all_series_of_a_person_together(tmp_path):
+    """Studies, modalities and time points; numbers of two issuers; nobody's number."""
+    for n in range(24):
+        patient, issuer = f"ID{n % 8}", ("North", "South")[n % 2]
+        tags = {"StudyInstanceUID": f"1.5.{n}", "Modality": ("CT", "MR", "PT")[n % 3], "IssuerOfPatientID": issuer}
+        scan(tmp_path / f"{n:02}", f"1.2.3.{n + 1}", patient=patient, count=1, **tags)
+        structures(tmp_path / f"{n:02}.dcm", f"1.9.{n + 1}", cites=[f"1.2.3.{n + 1}"], patient=patient, z=(0.0,))
+    write_manifest(index_folder(tmp_path).manifest, tmp_path / "m.json")
+    out = tmp_path / "split.json"
+    command = ["data", "split", str(tmp_path / "m.json"), "--out", str(out), "--stratify", "none", "--test", "0.5"]
+    assert main(command) == 0
+    sides: dict[str, set[str | None]] = {}
+    for case in read_manifest(out).cases:
+        sides.setdefault(case.patient, set()).add(case.split)
+    assert len(sides) == 8
+    assert all(len(side) == 1 for side in sides.values())
+    assert len({side for one in sides.values() for side in one}) > 1

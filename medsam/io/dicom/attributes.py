@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 
 from pydicom import Dataset
@@ -18,7 +19,7 @@ from pydicom.tag import Tag
 
 from medsam.errors import InputError
 from medsam.io.dicom.read import files_below, is_dicom, quiet, read_dataset
-from medsam.io.dicom.tags import named, numbers, sequence_items, sop_class, text
+from medsam.io.dicom.tags import known_non_scan, named, numbers, sequence_items, text
 
 # texts that a scanner writes about itself
 TEXTS = (
@@ -26,6 +27,7 @@ TEXTS = (
     *("ReceiveCoilName", "TransmitCoilName", "PulseSequenceName", "CollimatorGridName"),
 )
 _CODES = ("CS",)
+_IDENTITY = ("SOPClassUID", "SeriesInstanceUID", "Rows", "Modality")
 _NUMBERS = ("DS", "FD", "FL", "IS", "SL", "SS", "SV", "UL", "US", "UV")
 # what is read to tell something else by, and never returned
 _INSTITUTION, _AGE = "InstitutionName", ("PatientAge", "PatientBirthDate", "StudyDate", "AcquisitionDate")
@@ -74,14 +76,40 @@ def series_attributes(path: Path, series: str | None, wanted: Iterable[str]) -> 
 
 
 def _first(path: Path, series: str | None, keywords: Iterable[str]) -> Dataset | None:
-    tags = [*keywords, "SOPClassUID", "SeriesInstanceUID", "Rows", "SharedFunctionalGroupsSequence"]
+    """The header of the first image of a series, with the elements that are asked for."""
+    tags = [*_IDENTITY, "SharedFunctionalGroupsSequence", *keywords]
+    if path.is_dir() and series is not None:
+        # a folder of many series is read once for all of them; a file that has changed meanwhile is read for nothing
+        file = _first_files(path).get(series)
+        found = None if file is None or not file.is_file() else _image(file, tags)
+        if found is not None and text(found, "SeriesInstanceUID") == series:
+            return found
     for file in files_below(path) if path.is_dir() else [path]:
-        if not is_dicom(file):
-            continue
-        dataset = read_dataset(file, file.name, stop_before_pixels=True, specific_tags=tags)
-        if "Rows" in dataset and sop_class(dataset) and series in (None, text(dataset, "SeriesInstanceUID")):
-            return dataset
+        found = _image(file, tags)
+        if found is not None and series in (None, text(found, "SeriesInstanceUID")):
+            return found
     return None
+
+
+@lru_cache(maxsize=4)
+def _first_files(folder: Path) -> dict[str, Path]:
+    """Series -> its first image in a folder."""
+    first: dict[str, Path] = {}
+    for file in files_below(folder):
+        try:
+            dataset = _image(file, _IDENTITY)
+        except InputError:  # a damaged file, which is another's
+            continue
+        if dataset is not None:
+            first.setdefault(text(dataset, "SeriesInstanceUID") or "", file)
+    return first
+
+
+def _image(file: Path, tags: Iterable[str]) -> Dataset | None:
+    if not is_dicom(file):
+        return None
+    dataset = read_dataset(file, file.name, stop_before_pixels=True, specific_tags=list(tags))
+    return dataset if "Rows" in dataset and not known_non_scan(dataset) else None
 
 
 def _value(dataset: Dataset, one: str, name: str) -> str | float | None:

@@ -35,6 +35,7 @@ _WANTED = [
     "SOPClassUID",
     "SOPInstanceUID",
     "ImageType",
+    "ImagePositionPatient",
     "Modality",
     "StudyInstanceUID",
     "SeriesInstanceUID",
@@ -67,7 +68,8 @@ class TreeSeries:
 
     kind: what it is. uid: (0020,000E). patient: 1, 2, ... in order of first appearance. study: 1, 2, ... likewise.
     files: of a scan its images, without copies; a SEG or RTSTRUCT is one file and one entry each. modality: DICOM
-    code or None. instances: (0008,0018) -> file. sort: of images, what they are. header: of a SEG or RTSTRUCT.
+    code or None. instances: (0008,0018) -> file. sort: of images, what they are. derived: they were made from others.
+    positions: where they lie, to be counted. header: of a SEG or RTSTRUCT.
     """
 
     kind: Kind
@@ -79,11 +81,18 @@ class TreeSeries:
     files: list[Path] = field(default_factory=list)
     instances: dict[str, Path] = field(default_factory=dict)
     sort: Sort = "scan"
+    derived: bool = False
+    positions: set[str] = field(default_factory=set)
     header: LabelHeader | None = None
 
     @property
     def folder(self) -> Path:
         return self.files[0].parent
+
+    @property
+    def places(self) -> int:
+        """How many different (0020,0032) Image Position (Patient) its images have; one without counts as different."""
+        return len(self.positions)
 
     @property
     def drawn(self) -> LabelHeader:
@@ -213,6 +222,7 @@ class _Listing:
                 modality=text(dataset, "Modality"),
                 frame_of_reference=text(dataset, "FrameOfReferenceUID"),
                 sort=_sort(dataset),
+                derived={"DERIVED", "SECONDARY"} <= _image_type(dataset),
                 header=header,
             )
             # two labels of one instance UID and unequal content stay two
@@ -221,6 +231,7 @@ class _Listing:
         elif _sort(dataset) == "scan":
             found.sort = "scan"  # a series that starts with a scout
         found.files.append(path)
+        found.positions.add(text(dataset, "ImagePositionPatient") or str(path))
         if instance:
             found.instances.setdefault(instance, path)
 
@@ -350,9 +361,13 @@ def _joined(people: Sequence[_Person], series: Sequence[TreeSeries]) -> list[_Pe
     return [root(person) for person in people]
 
 
+def _image_type(dataset: Dataset) -> set[str]:
+    return set(re.findall("[A-Z]+", (text(dataset, "ImageType") or "").upper()))
+
+
 def _sort(dataset: Dataset) -> Sort:
     """What images are by (0008,0008) Image Type and their SOP class."""
-    if {"LOCALIZER", "SCOUT"} & set(re.findall("[A-Z]+", (text(dataset, "ImageType") or "").upper())):
+    if {"LOCALIZER", "SCOUT"} & _image_type(dataset):
         return "localizer"
     uid = sop_class(dataset)
     return "capture" if uid == _CAPTURES or uid.startswith(f"{_CAPTURES}.") else "scan"

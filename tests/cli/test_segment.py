@@ -4,11 +4,14 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from dicom_files import series
 from phantoms import ThresholdSam, block
 from PIL import Image
 
 from medsam.cli.main import main
 from medsam.cli.segment import default_out
+from medsam.io.labels import load_labels
+from medsam.io.load import load_volume
 
 
 @pytest.fixture
@@ -53,6 +56,31 @@ def test_boxes_in_mask_sidecar_preview_and_summary_out(scan, capsys):
     }
     assert (report["axis"], report["model"], report["out"]) == ("k", "litemedsam", "mask.nii.gz")
     assert len(report["prompts"]) == 3
+
+
+@pytest.mark.weights
+def test_a_dicom_scan_gives_dicom_out(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    bright, _ = block((4, 32, 40), (10, 8, 1, 30, 24, 3))
+    folder = series(tmp_path / "ct", bright.array.astype(np.int16), FrameOfReferenceUID=None)
+    boxes = ["--box", "1:10,8,30,24=Left Kidney", "--box", "2:10,8,30,24=Left Kidney"]
+    assert main(["segment", str(folder), *boxes, "--format", "seg-labelmap", "--all-masks", "--json"]) == 0
+    captured = capsys.readouterr()
+    report = json.loads(captured.out)
+    assert (report["format"], report["out"]) == ("seg-labelmap", "ct.mask.dcm")
+    assert "Note: The images have no (0020,0052) Frame of Reference UID" in captured.err
+    # names are inside: no file beside them
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("ct", "ct.mask.1.dcm", "ct.mask.2.dcm", "ct.mask.3.dcm", "ct.mask.dcm")
+    ]
+    scan = load_volume(folder)
+    mask = load_labels(tmp_path / "ct.mask.dcm", scan.geometry)["Left Kidney"]
+    assert np.count_nonzero(mask) == report["labels"][0]["voxels"]
+    assert report["weights"] in (tmp_path / "ct.mask.dcm").read_bytes().decode("latin-1")
+    assert main(["segment", str(folder), *boxes, "--out", "rt.dcm", "--format", "rtstruct", "--tps", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["format"] == "rtstruct"
+    again = load_labels(tmp_path / "rt.dcm", scan.geometry)["Left Kidney"]
+    np.testing.assert_array_equal(again, mask)
 
 
 @pytest.mark.weights

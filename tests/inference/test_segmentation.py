@@ -6,11 +6,13 @@ import pickle
 
 import numpy as np
 import pytest
+from dicom_files import SERIES, series
 from phantoms import ThresholdSam, block
 
 from medsam.errors import InputError, PromptError
 from medsam.inference.predictor import Predictor
 from medsam.inference.segmentation import Segmentation
+from medsam.io.labels import load_labels
 from medsam.io.load import load_volume
 from medsam.io.save import save_labels
 from medsam.prompts.prompt import Prompt
@@ -122,6 +124,22 @@ def test_a_segmentation_is_saved_on_the_grid_of_its_file(predictor, scan, tmp_pa
     # file names may hold patients
     assert "scan.nii" not in json.dumps(found.to_dict())
     predictor.segment(scan, Prompt(box=(4, 6, 14, 12), slice=2)).save(tmp_path / "of an array.mha")
+
+
+def test_of_a_dicom_scan_it_is_saved_as_seg_and_says_which_weights_made_it(predictor, tmp_path):
+    values = block((5, 20, 30), (4, 6, 1, 14, 12, 4))[0].array
+    folder = series(tmp_path / "ct", values.astype(np.int16))
+    series(tmp_path / "ct" / "other", values.astype(np.int16), SeriesInstanceUID="1.2.3.99")
+    found = predictor.segment(load_volume(folder, series=SERIES), Prompt("liver", box=(4, 6, 14, 12), slice=2))
+    assert found.algorithm.digest == predictor.images.weights
+    again = Segmentation.from_dict(found.to_dict())
+    assert again.algorithm == found.algorithm
+    for chosen in (None, "rtstruct"):
+        path = found.save(tmp_path / "mask.dcm", format=chosen)
+        mask = load_labels(path, found.labels.geometry)["liver"]
+        np.testing.assert_array_equal(mask, found.labels.array == 1)
+    with pytest.raises(InputError, match="pass the DICOM scan as `source`"):
+        again.save(tmp_path / "mask.dcm")
 
 
 def test_probabilities_are_kept_of_every_crop(predictor):

@@ -130,6 +130,8 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.model, arguments.device, cache, precision=arguments.precision, engine=arguments.engine
     )
     found = _segment(predictor, scan, given, arguments)
+    if found.structures is not None and found.written_as(outs[0], arguments.format) is found.labels:
+        remarks = (*remarks, "Structures overlap, and a label map gives their voxels to the first; a .dcm holds both.")
     found = replace(found, notes=(*given.notes, *found.notes, *remarks))
     _write(arguments, scan, found, outs, predictor.name)
     print_notes(found.notes, arguments)
@@ -192,7 +194,7 @@ def _write(arguments: argparse.Namespace, scan: Volume, found: Segmentation, out
     from medsam.io.save import save_labels
 
     options = dicom_options(arguments, found.algorithm)
-    for one, labels in zip(outs, (found.labels, *found.alternatives), strict=True):
+    for one, labels in zip(outs, (found.written_as(outs[0], arguments.format), *found.alternatives), strict=True):
         save_labels(labels, one, scan, format=arguments.format, options=options)
     if arguments.preview is not None:
         write_preview(scan, found, arguments.preview, title=f"{model}, window {found.window.name}")

@@ -86,7 +86,8 @@ class Segmentation:
     `all_masks`, three label maps, of every prompt's best, second and third mask by predicted IoU. stop_reasons: with
     `propagate`, label id -> {slice: why it ended there}. model: its name. modality, source, series: of the scan, the
     last where it is DICOM. algorithm: the model with the digest and the licence of its weights. kept: of labels that
-    were there before, label id -> slices that stay as they were (see `prompts.standing`).
+    were there before, label id -> slices that stay as they were (see `prompts.standing`). structures: where those
+    overlap, every label as a mask of its own, which `labels` cannot hold; else None.
     """
 
     labels: LabelVolume
@@ -105,6 +106,7 @@ class Segmentation:
     series: str | None = None
     algorithm: Algorithm = field(default_factory=Algorithm)
     kept: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    structures: Mapping[str, np.ndarray] | None = None
 
     def __repr__(self) -> str:
         counts = ", ".join(counted(len(some), one) for some, one in ((self.results, "result"), (self.notes, "note")))
@@ -145,10 +147,20 @@ class Segmentation:
         options = options or DicomOptions(self.algorithm)
         options = options if options.series else replace(options, series=self.series)
         there = self.source is not None and self.source.exists()
-        return save_labels(self.labels, path, self.source if there else None, format=format, options=options)
+        source, labels = self.source if there else None, self.written_as(Path(path), format)
+        return save_labels(labels, path, source, geometry=self.labels.geometry, format=format, options=options)
+
+    def written_as(
+        self,
+        path: Path,
+        format: DicomFormat | None = None,  # noqa: A002
+    ) -> LabelVolume | Mapping[str, np.ndarray]:
+        """What goes into a file: `structures` that overlap into a .dcm that holds them, else `labels`."""
+        holds = path.name.lower().endswith(".dcm") and format in (None, "seg", "rtstruct")
+        return self.structures if holds and self.structures is not None else self.labels
 
     def to_dict(self, masks: bool = True) -> dict[str, Any]:
-        """All of it as JSON, but for `source` and `crops`: what `medsam segment --json` prints, with the masks.
+        """All of it as JSON, but for `source`, `structures` and `crops`: as `medsam segment --json` has it, with masks.
 
         masks: False leaves out the label maps, which `from_dict` then needs beside it.
         A predicted IoU is null where nothing was found or a drawn mask was taken as it is; millilitres are null

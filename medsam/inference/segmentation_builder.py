@@ -16,6 +16,7 @@ from medsam.inference.propagate import PropagateSettings, Propagation, propagate
 from medsam.inference.segment_slice import SliceResult, Zoom, bounds
 from medsam.inference.segmentation import CropPrediction, PromptResult, Segmentation, algorithm_of
 from medsam.inference.usage import Usage
+from medsam.masks import PackedMasks
 from medsam.models.specs import takes_clicks
 from medsam.postprocess.clean import Cleanup
 from medsam.postprocess.merge import merge_by_predicted_iou
@@ -55,8 +56,9 @@ class SegmentationBuilder:
         self.no_contrast: set[int] = set()
         self.standing = standing
         self.kept: dict[int, tuple[int, ...]] = {}
-        # prompted slices as they were
+        # prompted slices as they were, and what each label got on them, (label id, slice) -> mask
         self.before: dict[int, np.ndarray] = {}
+        self.answers: dict[tuple[int, int], np.ndarray] = {}
         if standing is not None:
             self._keep_standing(standing)
 
@@ -82,6 +84,7 @@ class SegmentationBuilder:
             series=scan_encoder.scan.uids.get("series"),
             algorithm=algorithm_of(image_predictor),
             kept=self.kept,
+            structures=self._structures(),
         )
 
     def _keep_standing(self, standing: Standing) -> None:
@@ -103,6 +106,22 @@ class SegmentationBuilder:
         if new:
             there = ", ".join(map(repr, standing.names.values()))
             self.notes.append(f"{', '.join(new)} was not there before (there were {there}), and is new.")
+
+    def _structures(self) -> PackedMasks | None:
+        """Every label as a mask of its own, where those that were there overlap; else None."""
+        if self.standing is None or not self.standing.overlaps:
+            return None
+        plane, shape = self.scan_encoder.plane, self.scan_encoder.scan.shape
+        found = PackedMasks(shape)
+        for number, name in self.todo.names.items():
+            mask = np.zeros(shape, dtype=bool)
+            for index in self.kept.get(number, ()):
+                plane.take(mask, index)[...] = self.standing.masks[name][index].to_array()
+            for (label, index), answer in self.answers.items():
+                if label == number:
+                    plane.take(mask, index)[...] = answer
+            found.add(name, mask)
+        return found
 
     def slices(self) -> Iterator[tuple[int, list[SlicePrompt]]]:
         """Each prompted slice with its prompts, for `add`; progress is reported between them."""
@@ -292,15 +311,18 @@ class SegmentationBuilder:
 
     def _answered(self, index: int, mask: np.ndarray, prompt: SlicePrompt) -> np.ndarray:
         """The network's mask cleaned, or of one that stands what was clicked."""
-        if not prompt.standing or prompt.mask is None:
-            return self._cleaned(mask, prompt)
-        changed = keep_untouched(prompt.mask, mask, prompt.points)
-        if np.array_equal(changed, prompt.mask):
-            self.notes.append(
-                f"The points for {self.todo.names[prompt.label]!r} on slice {index} changed nothing: the network "
-                "agrees with what is there. Put them where it is wrong, or draw a box."
-            )
-        return changed
+        if prompt.standing and prompt.mask is not None:
+            answer = keep_untouched(prompt.mask, mask, prompt.points)
+            if np.array_equal(answer, prompt.mask):
+                self.notes.append(
+                    f"The points for {self.todo.names[prompt.label]!r} on slice {index} changed nothing: the network "
+                    "agrees with what is there. Put them where it is wrong, or draw a box."
+                )
+        else:
+            answer = self._cleaned(mask, prompt)
+        if self.standing is not None and self.standing.overlaps:
+            self.answers[prompt.label, index] = answer | self.answers.get((prompt.label, index), False)
+        return answer
 
     def _cleaned(self, mask: np.ndarray, prompt: SlicePrompt, bounded: bool = True) -> np.ndarray:
         return self.cleanup(

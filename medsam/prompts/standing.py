@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import ndimage
@@ -47,6 +48,21 @@ class Standing:
         if not any(masks.values()):
             raise PromptError("The labels to start from are empty: there is nothing in them to correct.")
         return cls(plane.axis, names, masks)
+
+    @cached_property
+    def overlaps(self) -> bool:
+        """Whether two of them share a voxel."""
+        by_slice: dict[int, list[CompactMask]] = {}
+        for masks in self.masks.values():
+            for index, mask in masks.items():
+                by_slice.setdefault(index, []).append(mask)
+        for masks_here in by_slice.values():
+            taken = np.zeros(masks_here[0].shape, dtype=bool)
+            for mask in masks_here:
+                if (taken[mask.part] & mask.crop).any():
+                    return True
+                taken[mask.part] |= mask.crop
+        return False
 
     def called(self, label: str) -> str:
         """A label in the spelling that it stands here under; the only one here where `label` is the default.

@@ -1,4 +1,5 @@
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -305,11 +306,16 @@ def test_a_start_stays_where_nothing_is_asked(predictor):
     lesion, other = found.to_dict(masks=False)["labels"]
     assert (lesion["kept"], lesion["slices"], other["slices"]) == ([1, 3], [1, 2, 3], [0, 1, 2, 3, 4])
     again = Segmentation.from_dict(found.to_dict())
+    assert found.structures is None
     assert (again.kept, again.labels.names) == (found.kept, found.labels.names)
     # masks by name, which overlap: the first keeps its voxels
     masks = {"a": array > 0, "b": array == 9}
     found = predictor.segment(scan, Prompt("a", slice=2, points=((8, 16, 0),)), zoom="off", start=masks)
     np.testing.assert_array_equal(found.labels.array, (expected > 0).astype(np.uint16))
+    np.testing.assert_array_equal(found.structures["a"], expected > 0)
+    np.testing.assert_array_equal(found.structures["b"], masks["b"])
+    assert found.written_as(Path("m.dcm")) is found.structures
+    assert found.written_as(Path("m.dcm"), "seg-labelmap") is found.written_as(Path("m.mha")) is found.labels
 
 
 def test_what_a_correction_cannot_do_is_said(predictor):

@@ -87,6 +87,9 @@ class _Adapter(HTTPAdapter):
         request.url = address + mark + query.replace("%2A", "*").replace("%3F", "?").replace("+", "%20")
         response = super().send(request, *arguments, **options)
         vars(response)["iter_content"] = lambda *_, **__: _pieces(response, self._guard)
+        if options.get("stream") and not response.ok:
+            # nobody reads on: dicomweb-client raises for the status, and leaves the connection open
+            response.close()
         return response
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from medsam.cli.data import parse_labels
 from medsam.cli.output import add_output_arguments, check_output, dicom_options, written_format
+from medsam.cli.remote import send
 from medsam.cli.segment import print_notes
 from medsam.cli.table import print_line, print_table
 from medsam.errors import InputError, printable
@@ -75,6 +76,7 @@ def run(arguments: argparse.Namespace) -> None:
     options = dicom_options(arguments, Algorithm("unknown", "unknown", kind=arguments.made.upper()))
     save_labels(written, arguments.out, scan, geometry=scan.geometry, format=arguments.format, options=options)
     print_notes(notes, arguments, ("overlap", "labels"))
+    send(arguments, arguments.out)
     _report(arguments, scan.geometry, written, notes)
 
 
@@ -126,6 +128,7 @@ def _report(
         ]
         how = written_format(arguments, arguments.out)
         document = {"out": str(arguments.out), "format": how, "labels": rows, "notes": list(notes)}
+        document["sent"] = arguments.send
         print(json.dumps(document, indent=2, allow_nan=False))
         return
     print_table(
@@ -136,3 +139,5 @@ def _report(
         ],
     )
     print_line(f"wrote {printable(str(arguments.out))}")
+    if arguments.send:
+        print_line(f"sent to {arguments.send}")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medsam.cli.remote import check_send
 from medsam.io.algorithm import DICOM_FORMATS, Algorithm, DicomFormat, DicomOptions
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ def add_output_arguments(parser: argparse.ArgumentParser, default: str | None = 
         "--format",
         choices=DICOM_FORMATS,
         help="of a .dcm: seg (DICOM SEG, default), seg-labelmap (smaller, read by fewer programs) or rtstruct",
+    )
+    parser.add_argument(
+        "--send", metavar="SERVER", help="also store the .dcm on this server of the settings file, beside the scan"
     )
     parser.add_argument(
         "--keyhole", action="store_true", help="rtstruct: holes by channels, for programs that fill other ones"
@@ -56,6 +60,7 @@ def check_output(
     from medsam.errors import InputError
     from medsam.io.save import check_derivable, check_writable, writable_suffix
 
+    check_send(arguments, outs[0])
     chosen: DicomFormat | None = arguments.format
     for out in outs:
         check_writable(out, scan.geometry.shape[0], inputs, format=chosen)

@@ -1,4 +1,4 @@
-"""Scans on a server, for every command that takes one: fetched before it runs, gone when it ends."""
+"""Scans on a server, for every command that takes one: fetched before it runs, gone when it ends; and results sent."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ import argparse
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from medsam.errors import InputError
 from medsam.pacs import is_remote
+
+if TYPE_CHECKING:
+    from medsam.pacs.client import Via
 
 # the arguments of commands that name a scan
 _SCANS = ("scan", "source")
@@ -33,3 +38,46 @@ def fetched_scans(arguments: argparse.Namespace) -> Iterator[None]:
             arguments.remote = series.remote
             setattr(arguments, name, series.folder)
         yield
+
+
+def check_send(arguments: argparse.Namespace, out: Path) -> None:
+    """Raise InputError, before the work is done, when `out` cannot be sent to the server of --send."""
+    if arguments.send is None:
+        return
+    if not out.name.lower().endswith(".dcm"):
+        raise InputError(
+            f"`send` sends DICOM, and {out.name} is none. Write a .dcm: `format` seg, or `out` FILE.dcm.",
+            parameter=("send", "format", "out"),
+        )
+    from medsam.pacs.settings import credentials, read_settings
+
+    server = read_settings().server(arguments.send)
+    if server.dicomweb is not None:
+        credentials(server)
+
+
+def send(arguments: argparse.Namespace, out: Path) -> None:
+    """Store what was written on the server of --send, if there is one, over the way that the scan came.
+
+    Raises InputError, which says that it is written all the same.
+    """
+    if arguments.send is None:
+        return
+    from medsam.pacs.client import store
+    from medsam.pacs.settings import read_settings
+    from medsam.progress import status
+
+    server = read_settings().server(arguments.send)
+    via: Via | None = None
+    if arguments.remote is not None and arguments.remote.server == server:
+        via = arguments.remote.via
+    try:
+        with status(f"Sending to {server.name}"):
+            done = store(server, [out], via=via)
+        if done.failures:
+            raise InputError(f"Server {server.name} did not store it: {done.failures[0].reason}.")
+    except InputError as error:
+        raise InputError(
+            f"{error}\n{out} is written, and was not sent. Try again: medsam pacs store {server.name} {out}",
+            parameter=error.parameters,
+        ) from error

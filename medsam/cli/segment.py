@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from medsam.cli.flags import with_flags
 from medsam.cli.output import add_output_arguments, check_output, dicom_options, written_format
+from medsam.cli.remote import send
 from medsam.cli.table import print_line, print_table
 from medsam.errors import InputError, PromptError, printable
 from medsam.progress import progress_bars
@@ -71,7 +72,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of every command that looks at one scan with one model."""
     parser.add_argument(
-        "scan", type=Path, help="NIfTI, NRRD, MHA, picture, .npz, DICOM file, or folder or zip of DICOM"
+        "scan",
+        type=Path,
+        help="NIfTI, NRRD, MHA, picture, .npz, DICOM file, folder or zip of DICOM, or dicomweb:NAME/STUDY/SERIES",
     )
     parser.add_argument("--model", default="litemedsam", help="a known name (medsam models list) or a checkpoint file")
     parser.add_argument(
@@ -135,11 +138,13 @@ def run(arguments: argparse.Namespace) -> None:
     found = replace(found, notes=(*given.notes, *found.notes, *remarks))
     _write(arguments, scan, found, outs, predictor.name)
     print_notes(found.notes, arguments)
+    send(arguments, outs[0])
     report = {
         **found.to_dict(masks=False),
         "seconds": {"load": loaded, **found.seconds},
         "out": str(outs[0]),
         "format": written_format(arguments, outs[0]),
+        "sent": arguments.send,
         **({"alternatives": [str(one) for one in outs[1:]]} if outs[1:] else {}),
         "preview": None if arguments.preview is None else str(arguments.preview),
     }
@@ -341,3 +346,5 @@ def _print_report(report: dict[str, Any]) -> None:
     for path in (report["out"], *report.get("alternatives", []), report["preview"]):
         if path:
             print_line(f"wrote {printable(str(path))}")
+    if report["sent"]:
+        print_line(f"sent to {report['sent']}")

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from io import StringIO
+from pathlib import Path
 
 import dicom_files
 import numpy as np
 import orthanc as pacs
+import pydicom
 import pytest
 from dicom_files import SERIES, STUDY
 
 from medsam.cli.main import main
 from medsam.errors import InputError
+from medsam.io.labels import load_labels
 from medsam.io.load import load_volume
 from medsam.pacs.client import echo, find, get, store
 from medsam.pacs.query import Query
@@ -210,3 +214,77 @@ def test_a_study_without_series_lists_them(main_server, series, capsys):
     told(capsys, "pacs", "store", "main", series)
     listed = told(capsys, "segment", f"dicomweb:main/{STUDY}", "--box", "1:2,2,9,9", code=2)
     assert f"  {SERIES}  CT, 6 images" in listed
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> str:
+    """A tiny network: what it finds means nothing, and is the same every time."""
+    import torch
+
+    from medsam.models.build import build_model
+    from medsam.models.checkpoint import save_checkpoint
+    from medsam.models.specs import tiny_spec
+
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    torch.manual_seed(1)
+    save_checkpoint(build_model(tiny_spec()), path)
+    return str(path)
+
+
+@pytest.fixture
+def real_series(request, tmp_path, series):
+    """A real CT where the sets are, else the phantom: its folder, study, series, and a box on it."""
+    try:
+        data = request.getfixturevalue("data")
+    except pytest.skip.Exception:
+        return series, STUDY, SERIES, "2:4,4,16,16=liver"
+    folder = tmp_path / "liver"
+    found = sorted((data / "liver_ct_dicom_seg").rglob("*.dcm"))
+    images = [file for file in found if pydicom.dcmread(file, specific_tags=["Modality"]).Modality == "CT"][:24]
+    folder.mkdir()
+    for file in images:
+        (folder / file.name).write_bytes(file.read_bytes())
+    header = pydicom.dcmread(images[0], stop_before_pixels=True)
+    return folder, str(header.StudyInstanceUID), str(header.SeriesInstanceUID), "1:100,150,300,350=liver"
+
+
+@pytest.mark.parametrize("via", WAYS)
+def test_a_scan_is_fetched_segmented_and_the_result_stored_beside_it(
+    main_server, real_series, model, capsys, tmp_path, via
+):
+    folder, study, uid, box = real_series
+    told(capsys, "pacs", "store", "main", folder, "--via", via)
+    words = ("--box", box, "--model", model, "--engine", "torch", "--device", "cpu", "--axis", "k")
+    scan = f"{via}:main/{study}/{uid}"
+    before = set(Path(tempfile.gettempdir()).glob("medsam-*"))
+    report = json.loads(
+        told(capsys, "segment", scan, *words, "--out", "liver.dcm", "--send", "main", "--json").partition("Note:")[0]
+    )
+    assert report["sent"] == "main"
+    assert set(Path(tempfile.gettempdir()).glob("medsam-*")) == before
+    found = find(main_server.server(), Query("series", {"StudyInstanceUID": study, "Modality": "SEG"}), via)
+    (result,) = found.matches
+    assert result.images == 1
+    got = get(main_server.server(), study, result.series, tmp_path / "got", via=via)
+    (back,) = got.folders[0].iterdir()
+    scan_volume = load_volume(folder)
+    sent, fetched = (load_labels(file, scan_volume.geometry) for file in (tmp_path / "liver.dcm", back))
+    assert list(sent) == list(fetched) == ["liver"]
+    assert sent["liver"].any()
+    assert np.array_equal(sent["liver"], fetched["liver"])
+    # the study is now of two series, and still of one patient
+    assert len(find(main_server.server(), Query("series", {"StudyInstanceUID": study}), via).matches) == 2
+
+
+def test_a_result_that_cannot_be_sent_is_said_before_the_work_or_kept(main_server, series, model, capsys, tmp_path):
+    told(capsys, "pacs", "store", "main", series)
+    words = ("segment", series, "--box", "1:2,2,9,9", "--model", model, "--engine", "torch", "--device", "cpu")
+    assert "--send sends DICOM" in told(capsys, *words, "--send", "main", code=2)
+    assert "no server 'other'" in told(capsys, *words, "--out", "x.dcm", "--send", "other", code=2)
+    assert not (tmp_path / "x.dcm").exists()
+    main_server.empty()
+    refused = told(capsys, *words, "--out", "x.dcm", "--send", "main", code=2)
+    assert "does not have the study this was made from" in refused
+    assert "x.dcm is written, and was not sent. Try again: medsam pacs store main x.dcm" in refused
+    assert (tmp_path / "x.dcm").exists()
+    assert "stored 7 files" in told(capsys, "pacs", "store", "main", "x.dcm", series)

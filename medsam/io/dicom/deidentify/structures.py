@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import re
 
-from medsam.errors import InputError
-from medsam.labels import canonical_name, tolerance
+from medsam.labels import structure
 
 # target volumes of radiotherapy (ICRU 83) with their numbers, and what planning systems add
 _TARGETS = re.compile(
@@ -19,21 +18,18 @@ _TARGETS = re.compile(
 )
 
 
+_TARGET = re.compile(r"\W*I?[GCP]?TV|\W*IMTV", re.I)
+
+
 def is_known(name: str) -> bool:
     """Whether a name is one of anatomy or of a target, with a side or a number, and nothing else."""
-    bare = re.sub(r"[ _-]*\d{1,2}$", "", name.strip())
-    if not bare or len(name) > 64:
-        return False
-    if _TARGETS.fullmatch(name.strip()):
+    name = name.strip()
+    if _TARGETS.fullmatch(name):
         return True
-    return any(_in_vocabulary(one) for one in (name, bare))
-
-
-def _in_vocabulary(name: str) -> bool:
-    try:
-        return not tolerance(canonical_name(name)).source.startswith("default")
-    except InputError:
+    # what follows GTV may be anything, and a number of three digits is none of a lesion
+    if not re.search(r"[^\W\d_]", name) or len(name) > 64 or re.search(r"\d{3}", name) or _TARGET.match(name):
         return False
+    return any(structure(one) is not None for one in (name, re.sub(r"[ _-]*\d{1,2}$", "", name)))
 
 
 class StructureNames:

@@ -19,7 +19,7 @@ from pydicom.tag import Tag
 
 from medsam.errors import InputError
 from medsam.io.dicom.read import files_below, is_dicom, quiet, read_dataset
-from medsam.io.dicom.tags import known_non_scan, named, numbers, sequence_items, text
+from medsam.io.dicom.tags import known_non_scan, named, numbers, sequence_items, text, uid_of
 
 # texts that a scanner writes about itself
 TEXTS = (
@@ -82,11 +82,11 @@ def _first(path: Path, series: str | None, keywords: Iterable[str]) -> Dataset |
         # a folder of many series is read once for all of them; a file that has changed meanwhile is read for nothing
         file = _first_files(path).get(series)
         found = None if file is None or not file.is_file() else _image(file, tags)
-        if found is not None and text(found, "SeriesInstanceUID") == series:
+        if found is not None and uid_of(found, "SeriesInstanceUID") == series:
             return found
     for file in files_below(path) if path.is_dir() else [path]:
         found = _image(file, tags)
-        if found is not None and series in (None, text(found, "SeriesInstanceUID")):
+        if found is not None and series in (None, uid_of(found, "SeriesInstanceUID")):
             return found
     return None
 

@@ -6,6 +6,7 @@ C.7.6.16.2.11 (modality and real-world values), C.11.2 (window).
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,6 +19,15 @@ from medsam.io.dicom.tags import MACROS, named, number, numbers, sequence_items,
 
 # what Rescale Type may call Hounsfield units
 _HOUNSFIELD = {"HU", "HOUNSFIELD", "HOUNSFIELD UNIT", "HOUNSFIELD UNITS", "[HNSF'U]"}
+# other units, of which a message may speak: (0028,1054) Rescale Type, (0054,1001) Units, UCUM of real-world values
+_UNITS = frozenset(
+    (
+        *("US", "OD", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT", "CNTS", "NONE", "CM2", "CM2ML", "PCNT", "CPS"),
+        *("BQML", "MGMINML", "UMOLMINML", "MLMING", "MLG", "1CM", "UMOLML", "PROPCNTS", "PROPCPS", "MLMINML", "MLML"),
+        *("GML", "STDDEV", "SUV", "UNSPECIFIED", "NORMALIZED", "1", "%", "S", "MS", "MM2/S", "UM2/S", "10-3.MM2/S"),
+        *("CM/S", "MM", "BQ/ML", "KBQ/ML", "G/ML{SUVBW}", "{SUVBW}G/ML", "MG/ML", "[PH]", "{RATIO}"),
+    )
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,8 +234,10 @@ class ImageFrame:
             return None
         if stated.upper() in _HOUNSFIELD:
             return "HU"
-        # a code; anything longer is free text
-        return stated.upper() if len(stated) <= 16 else "another unit"
+        if stated.upper() in _UNITS:
+            return stated.upper()
+        # others are free text, which is told apart and never shown
+        return f"unit {hashlib.sha256(stated.encode(errors='surrogatepass')).hexdigest()[:8]}"
 
     @cached_property
     def window(self) -> tuple[float, float] | None:

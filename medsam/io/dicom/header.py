@@ -19,11 +19,13 @@ from medsam.io.dicom.tags import (
     OVERLAY_BITS,
     STANDARD_ROOT,
     known_non_scan,
+    modality_of,
     named,
     number,
     numbers,
     sop_class,
     text,
+    uid_of,
     whole_number,
 )
 
@@ -125,13 +127,11 @@ class Header:
 
     @cached_property
     def series(self) -> str:
-        return text(self.dataset, "SeriesInstanceUID") or ""
+        return uid_of(self.dataset, "SeriesInstanceUID")
 
     @cached_property
     def modality(self) -> str | None:
-        code = text(self.dataset, "Modality")
-        # a code string of the standard; anything else is free text
-        return code if code and len(code) <= 16 and code.replace("_", "").isalnum() else None
+        return modality_of(self.dataset)
 
     @property
     def series_number(self) -> int | None:

@@ -17,7 +17,7 @@ from pydicom import Dataset
 
 from medsam.io.dicom.rtstruct import RTSTRUCT_CLASSES, regions_of
 from medsam.io.dicom.seg import SEG_CLASSES, segments_of
-from medsam.io.dicom.tags import number, sequence_items, sop_class, text
+from medsam.io.dicom.tags import number, sequence_items, sop_class, text, uid_of
 
 # of the elements below, for a reader that asks for these alone
 LABEL_KEYWORDS = (
@@ -74,7 +74,7 @@ class LabelHeader:
         codes = (_segment_codes if sop_class(dataset) in SEG_CLASSES else _region_codes)(dataset, name)
         series, instances = set[str](), set[str]()
         for item in _cited_series(dataset, name):
-            series.update(_texts([item], "SeriesInstanceUID"))
+            series.update(found for found in [uid_of(item, "SeriesInstanceUID")] if found)
             for keyword in ("ReferencedInstanceSequence", "ContourImageSequence"):
                 instances.update(_texts(sequence_items(item, keyword, name), "ReferencedSOPInstanceUID"))
         instances.update(_texts(sequence_items(dataset, "SourceImageSequence", name), "ReferencedSOPInstanceUID"))

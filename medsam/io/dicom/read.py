@@ -261,6 +261,7 @@ def _at_deflated(file: BinaryIO) -> bool:
     return False
 
 
+@quiet()
 def open_dicom(path: Path, classes: Mapping[str, str], what: str) -> Dataset:
     """Read a whole DICOM file and make sure of its SOP class.
 

@@ -8,6 +8,9 @@ of an ultrasound image, C.11.1 rescale) and PS3.6.
 
 from __future__ import annotations
 
+import hashlib
+import re
+
 import numpy as np
 from pydicom import Dataset
 from pydicom.datadict import dictionary_description
@@ -110,6 +113,20 @@ NON_SCANS = {
     "1.2.840.10008.5.1.4.1.1.77.1.6": "a whole-slide microscopy image",
 }
 
+# what makes an object (PS3.3 C.7.3.1.1.1), retired ones too
+MODALITIES = frozenset(
+    (
+        *("ANN", "AR", "ASMT", "AU", "BDUS", "BI", "BMD", "CD", "CFM", "CR", "CT", "CTPROTOCOL", "DD", "DF"),
+        *("DG", "DM", "DMS", "DOC", "DS", "DX", "EC", "ECG", "EEG", "EMG", "EOG", "EPS", "ES", "FA", "FID"),
+        *("FS", "GM", "HC", "HD", "IO", "IOL", "IVOCT", "IVUS", "KER", "KO", "LEN", "LP", "LS", "M3D", "MA"),
+        *("MG", "MR", "MS", "NM", "OAM", "OCT", "OP", "OPM", "OPR", "OPT", "OPTBSV", "OPTENF", "OPV", "OSS"),
+        *("OT", "PA", "PLAN", "POS", "PR", "PT", "PX", "REG", "RESP", "RF", "RG", "RTDOSE", "RTIMAGE"),
+        *("RTINTENT", "RTPLAN", "RTRAD", "RTRECORD", "RTSEGANN", "RTSTRUCT", "RWV", "SC", "SEG", "SM", "SMR"),
+        *("SR", "SRF", "ST", "STAIN", "TEXTUREMAP", "TG", "US", "VA", "VF", "XA", "XAPROTOCOL", "XC"),
+    )
+)
+_UID = re.compile(r"[0-9.]{1,64}")
+
 # where the standard's own UIDs begin
 STANDARD_ROOT = "1.2.840.10008."
 
@@ -156,6 +173,20 @@ def text(group: Dataset, keyword: str) -> str | None:
     except Exception:
         return None
     return str(value).strip() or None if value is not None else None
+
+
+def modality_of(dataset: Dataset) -> str | None:
+    """(0008,0060) Modality, where it is a code of the standard; anything else is free text, which is never shown."""
+    code = (text(dataset, "Modality") or "").upper()
+    return code if code in MODALITIES else None
+
+
+def uid_of(group: Dataset, keyword: str) -> str:
+    """A UID, "" where there is none. One that is no UID may be any text: a digest stands for it, the same each time."""
+    found = text(group, keyword) or ""
+    if _UID.fullmatch(found) or not found:
+        return found
+    return f"no-uid-{hashlib.sha256(found.encode(errors='surrogatepass')).hexdigest()[:12]}"
 
 
 def whole_number(group: Dataset, keyword: str) -> int | None:

@@ -21,10 +21,10 @@ from pydicom import Dataset
 
 from medsam.errors import InputError, counted
 from medsam.io.dicom.label_header import LABEL_KEYWORDS, LabelHeader, is_label, structures_of
-from medsam.io.dicom.read import files_below, is_dicom, read_dataset
+from medsam.io.dicom.read import files_below, is_dicom, quiet, read_dataset
 from medsam.io.dicom.seg import SEG_CLASSES
 from medsam.io.dicom.source import Source, same_bytes
-from medsam.io.dicom.tags import known_non_scan, sop_class, text
+from medsam.io.dicom.tags import known_non_scan, modality_of, sop_class, text, uid_of
 from medsam.progress import ProgressCallback
 
 Kind = Literal["image", "seg", "rtstruct", "other"]
@@ -102,12 +102,14 @@ class TreeSeries:
         return self.header
 
 
+@quiet()
 def dicom_kind(path: Path) -> Kind | None:
     """What a DICOM file holds, or None for a file that is not DICOM. Raises InputError for a damaged one."""
     dataset = _header(path, path.name)
     return None if dataset is None else _kind(dataset)
 
 
+@quiet()
 def structure_names(path: Path) -> list[str]:
     """The structures of a SEG or RTSTRUCT as its reader names them, without its masks.
 
@@ -119,6 +121,7 @@ def structure_names(path: Path) -> list[str]:
     return structures_of(dataset, path.name)
 
 
+@quiet()
 def patient_digest(path: Path) -> str | None:
     """A digest of whose scan a DICOM file, or the first in a folder, says it is; None where it does not say.
 
@@ -148,6 +151,7 @@ class Tree:
     pseudonyms: Mapping[int, str] = field(default_factory=dict)
 
 
+@quiet()
 def list_tree(
     folder: Path, *, pseudonym: Callable[[str], str] | None = None, progress: ProgressCallback | None = None
 ) -> Tree:
@@ -207,19 +211,19 @@ class _Listing:
     def _add(self, path: Path, dataset: Dataset, kind: Kind, header: LabelHeader | None) -> None:
         study = text(dataset, "StudyInstanceUID") or str(path.parent)
         person = self._person_of(dataset, study)
-        uid = text(dataset, "SeriesInstanceUID") or ""
+        series = uid_of(dataset, "SeriesInstanceUID")
         instance = text(dataset, "SOPInstanceUID") or ""
-        key: object = (person, uid) if kind == "image" else (person, kind, instance or path)
+        key: object = (person, series) if kind == "image" else (person, kind, instance or path)
         found = self.series.get(key)
         if found is not None and self._is_copy(path, found.instances.get(instance)):
             return
         if found is None or kind != "image":
             found = TreeSeries(
                 kind=kind,
-                uid=uid,
+                uid=series,
                 patient=0,
                 study=self._studies.setdefault(study, len(self._studies) + 1),
-                modality=text(dataset, "Modality"),
+                modality=modality_of(dataset),
                 frame_of_reference=text(dataset, "FrameOfReferenceUID"),
                 sort=_sort(dataset),
                 derived={"DERIVED", "SECONDARY"} <= _image_type(dataset),

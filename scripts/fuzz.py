@@ -34,6 +34,7 @@ import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -43,26 +44,33 @@ import numpy as np
 import pydicom
 import SimpleITK as sitk
 import torch
-from PIL import Image
-from pydicom import Dataset
-from pydicom.dataset import FileMetaDataset
-from pydicom.uid import (
-    UID,
-    CTImageStorage,
-    EnhancedCTImageStorage,
-    ExplicitVRLittleEndian,
-    RLELossless,
-    RTStructureSetStorage,
-    UltrasoundMultiFrameImageStorage,
+from fuzz_dicom import (
+    GRID,
+    INTEGERS,
+    PATIENT,
+    PATIENT_ID,
+    SEGMENT_KINDS,
+    VOXELS,
+    damage,
+    elements,
+    enhanced,
+    graphics,
+    hospital,
+    regions,
+    report,
+    run_lengths,
+    saved,
+    segmentation,
+    series,
+    slice_of,
+    zipped,
 )
+from PIL import Image
 
 from medsam.errors import MedSAMError
-from medsam.geometry import VolumeGeometry
 
-SECONDS, MEGABYTES = 10.0, 500
-PATIENT, PATIENT_ID = "Secret^Name", "MRN-4711"
-VOXELS = np.random.default_rng(0).integers(0, 900, (5, 12, 10)).astype(np.int16)
-GRID = VolumeGeometry.from_itk(VOXELS.shape, (-10.0, 20.0, 30.0), (0.8, 0.9, 2.5), tuple(np.eye(3).ravel()))
+# of the processor; PATIENCE is by the clock, for readers that hang, and other programs may be at work
+SECONDS, MEGABYTES, PATIENCE = 10.0, 500, 60.0
 # what people and attackers write where a number belongs
 NUMBERS = [
     b"0",
@@ -80,7 +88,6 @@ NUMBERS = [
     b"nan",
 ]
 NUMBERS += [b"inf", b"1e400", b"1.5", b"", b"x", b"9" * 5000, "²".encode(), b"[" * 3, b'"a"', b"null", b"true", b"-0.0"]
-INTEGERS = [0, 1, 2, 3, 5, 8, 16, 255, 256, 2**15 - 1, 2**15, 2**16 - 1, 2**24, 2**31 - 1, 2**31, 2**32 - 1]
 FLOATS = [0.0, -0.0, -1.0, 1.5, 1e-30, 1e30, -1e30, 3.4e38, float("nan"), float("inf"), 352.0, 1e9]
 
 
@@ -111,139 +118,6 @@ def npz(directory: Path) -> Path:
         directory / "a.npz", imgs=VOXELS, spacing=[0.8, 0.9, 2.5], origin=np.zeros(3), direction=np.eye(3)
     )
     return directory / "a.npz"
-
-
-def dicom(sop_class: str, pixels: np.ndarray, **tags: Any) -> Dataset:
-    ds = Dataset()
-    ds.file_meta = FileMetaDataset()
-    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    uid = UID(sop_class)
-    ds.SOPClassUID, ds.SOPInstanceUID = uid, f"1.2.3.9.{tags.get('InstanceNumber', 0)}"
-    ds.file_meta.MediaStorageSOPClassUID, ds.file_meta.MediaStorageSOPInstanceUID = uid, ds.SOPInstanceUID
-    ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.FrameOfReferenceUID = "1.2.3.1", "1.2.3.2", "1.2.3.3"
-    ds.PatientName, ds.PatientID, ds.PatientBirthDate = PATIENT, PATIENT_ID, "19500101"
-    ds.AccessionNumber = ds.PatientSex = ds.StudyID = ds.StudyDate = ds.StudyTime = ds.ReferringPhysicianName = ""
-    ds.SeriesNumber, ds.PositionReferenceIndicator = 1, ""
-    ds.Modality, ds.SamplesPerPixel, ds.PhotometricInterpretation = "CT", 1, "MONOCHROME2"
-    ds.Rows, ds.Columns = pixels.shape[-2:]
-    ds.BitsAllocated = ds.BitsStored = 8 * pixels.itemsize
-    ds.HighBit, ds.PixelRepresentation = 8 * pixels.itemsize - 1, int(pixels.dtype.kind == "i")
-    ds.PixelData = pixels.tobytes()
-    ds["PixelData"].VR = "OW"
-    for keyword, value in tags.items():
-        setattr(ds, keyword, value)
-    return ds
-
-
-def slice_of(number: int) -> Dataset:
-    return dicom(
-        *(CTImageStorage, VOXELS[number]),
-        InstanceNumber=number,
-        ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
-        ImagePositionPatient=[-10.0, 20.0, 30.0 + 2.5 * number],
-        PixelSpacing=[0.9, 0.8],
-        SliceThickness=2.5,
-        RescaleSlope=1,
-        RescaleIntercept=-1000,
-        RescaleType="HU",
-        WindowCenter=40,
-        WindowWidth=400,
-    )
-
-
-def sequence(**values: Any) -> list[Dataset]:
-    item = Dataset()
-    for keyword, value in values.items():
-        setattr(item, keyword, value)
-    return [item]
-
-
-def saved(ds: Dataset, path: Path) -> Path:
-    path.parent.mkdir(exist_ok=True)
-    ds.save_as(path, enforce_file_format=True, implicit_vr=False, little_endian=True)
-    return path
-
-
-def series(directory: Path) -> Path:
-    for number in range(len(VOXELS)):
-        saved(slice_of(number), directory / "ct" / f"IM{number}.dcm")
-    return directory / "ct"
-
-
-def zipped(directory: Path) -> Path:
-    series(directory)
-    with zipfile.ZipFile(directory / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in sorted((directory / "ct").iterdir()):
-            archive.write(file, file.name)
-    return directory / "a.zip"
-
-
-def frames_of(count: int) -> list[Dataset]:
-    return [
-        sequence(
-            PlanePositionSequence=sequence(ImagePositionPatient=[-10.0, 20.0, 30.0 + 2.5 * number]),
-            FrameContentSequence=sequence(DimensionIndexValues=[1, number + 1]),
-        )[0]
-        for number in range(count)
-    ]
-
-
-def shared() -> list[Dataset]:
-    return sequence(
-        PlaneOrientationSequence=sequence(ImageOrientationPatient=[1, 0, 0, 0, 1, 0]),
-        PixelMeasuresSequence=sequence(PixelSpacing=[0.9, 0.8], SliceThickness=2.5, SpacingBetweenSlices=2.5),
-        PixelValueTransformationSequence=sequence(RescaleSlope=1, RescaleIntercept=-1000, RescaleType="HU"),
-    )
-
-
-def enhanced(directory: Path) -> Path:
-    tags = {"NumberOfFrames": 5, "SharedFunctionalGroupsSequence": shared()}
-    ds = dicom(EnhancedCTImageStorage, VOXELS, PerFrameFunctionalGroupsSequence=frames_of(5), **tags)
-    return saved(ds, directory / "e.dcm")
-
-
-def run_lengths(directory: Path) -> Path:
-    ds = dicom(UltrasoundMultiFrameImageStorage, (VOXELS % 256).astype(np.uint8), NumberOfFrames=5, Modality="US")
-    ds.compress(RLELossless, generate_instance_uid=False)
-    return saved(ds, directory / "r.dcm")
-
-
-def segmentation(directory: Path) -> Path:
-    import highdicom as hd
-    from pydicom.sr.codedict import codes
-
-    described = hd.seg.SegmentDescription(1, "liver", codes.SCT.Organ, codes.SCT.Liver, "MANUAL")
-    seg = hd.seg.Segmentation(
-        [slice_of(number) for number in range(len(VOXELS))],
-        VOXELS > 500,
-        "BINARY",
-        [described],
-        series_instance_uid="1.2.3.7",
-        series_number=2,
-        sop_instance_uid="1.2.3.8",
-        instance_number=1,
-        manufacturer="fuzz",
-        manufacturer_model_name="fuzz",
-        software_versions="1",
-        device_serial_number="1",
-    )
-    seg.save_as(directory / "seg.dcm")
-    return directory / "seg.dcm"
-
-
-def regions(directory: Path) -> Path:
-    corners = GRID.to_mm(np.array([(1, 1, 2), (8, 1, 2), (8, 9, 2), (1, 9, 2)]))
-    ds = dicom(RTStructureSetStorage, VOXELS, Modality="RTSTRUCT")
-    del ds.PixelData
-    ds.StructureSetROISequence = sequence(ROINumber=1, ROIName="gtv", ReferencedFrameOfReferenceUID="1.2.3.3")
-    drawn = sequence(
-        *(),
-        ContourGeometricType="CLOSED_PLANAR",
-        NumberOfContourPoints=4,
-        ContourData=[f"{number:.3f}" for number in corners.ravel()],
-    )
-    ds.ROIContourSequence = sequence(ReferencedROINumber=1, ContourSequence=drawn)
-    return saved(ds, directory / "rt.dcm")
 
 
 def text(directory: Path, name: str, document: Any) -> Path:
@@ -340,6 +214,41 @@ def labels(path: Path) -> np.ndarray:
     return np.stack([mask for _, mask in sorted(load_labels(path, GRID).items())])
 
 
+def measured(path: Path) -> np.ndarray:
+    """A file of measurements beside its series, as prompts."""
+    from medsam.io.load import load_volume
+    from medsam.prompts.files import load_prompts
+
+    said = load_prompts(path, load_volume(path.parent / "ct"))
+    return np.array([len(said), *sorted(prompt.slice or 0 for prompt in said)])
+
+
+def written(path: Path) -> np.ndarray:
+    """Labels of a series as SEG and RTSTRUCT: whatever its headers say, they are read back as they were."""
+    from medsam.io.labels import load_labels
+    from medsam.io.load import load_volume
+    from medsam.io.save import save_labels
+
+    volume = load_volume(path)
+    mask = np.zeros(volume.shape, dtype=bool)
+    mask[:, 1:-1, 1:-1] = True
+    mask[1:, 4:6, 4:6] = False
+    for kind in ("seg", "seg-labelmap", "rtstruct"):
+        file = path.parent / f"{kind}.dcm"
+        save_labels({"liver": mask}, file, path, geometry=volume.geometry, format=kind)
+        if not np.array_equal(load_labels(file, volume.geometry)["liver"], mask):
+            raise AssertionError(f"{kind}: read back with other voxels")
+    return volume.array
+
+
+def found(path: Path) -> np.ndarray:
+    """A folder with a series, its SEG and its RTSTRUCT: a damaged one costs no more than itself."""
+    from medsam.data.index import index_folder
+
+    index_folder(path)
+    return np.zeros(1)
+
+
 def checked(path: Path) -> np.ndarray:
     from medsam.data.check import check_manifest
 
@@ -424,8 +333,12 @@ KINDS: dict[str, Kind] = {
     "dicom.series": Kind(series, scan),
     "dicom.frames": Kind(enhanced, scan),
     "dicom.rle": Kind(run_lengths, scan),
-    "seg": Kind(segmentation, labels),
+    **{f"seg.{kind.lower()}": Kind(partial(segmentation, kind=kind), labels) for kind in SEGMENT_KINDS},
     "rtstruct": Kind(regions, labels),
+    "gsps": Kind(graphics, measured),
+    "sr": Kind(report, measured),
+    "written": Kind(series, written),
+    "hospital": Kind(hospital, found, None, 0.5),
     "manifest": Kind(manifest, checked),
     "prompts": Kind(prompts, planned),
     "sa1b": Kind(masks, masks_of),
@@ -437,25 +350,6 @@ KINDS: dict[str, Kind] = {
 
 
 # -- changes --------------------------------------------------------------------------------------------------
-
-
-def damage(content: bytes, rng: random.Random) -> tuple[bytes, int]:
-    """Bits, chunks and cuts; and the first byte that changed."""
-    at, size = rng.randrange(len(content)), min(len(content), rng.choice([1, 2, 4, 16, 64, 512]))
-    how = rng.choice(["flip", "flip", "flip", "zero", "random", "delete", "double", "cut"])
-    if how == "flip":
-        changed, places = bytearray(content), [rng.randrange(len(content)) for _ in range(rng.choice([1, 1, 2, 8]))]
-        for place in places:
-            changed[place] ^= 1 << rng.randrange(8)
-        return bytes(changed), min(places)
-    between = {
-        "zero": bytes(len(content[at : at + size])),
-        "random": rng.randbytes(len(content[at : at + size])),
-        "delete": b"",
-        "double": content[at : at + size] * 2,
-        "cut": b"",
-    }[how]
-    return content[:at] + between + (b"" if how == "cut" else content[at + size :]), at
 
 
 def words(content: bytes, rng: random.Random) -> bytes:
@@ -511,55 +405,6 @@ def members(content: bytes, rng: random.Random) -> bytes:
                 data = words(data, rng) if rng.random() < 0.5 else damage(data, rng)[0]
             new.writestr(entry.filename, data)
     return target.getvalue()
-
-
-def elements(path: Path, rng: random.Random) -> None:
-    """Another value, representation or number of items of a DICOM element, at any depth; or one less."""
-    ds = pydicom.dcmread(path, force=True)
-    found: list[tuple[Dataset, Any]] = []
-
-    def walk(dataset: Dataset) -> None:
-        for element in dataset:
-            found.append((dataset, element))
-            for item in element.value if element.VR == "SQ" else ():
-                walk(item)
-
-    walk(ds)
-    home, element = rng.choice(found)
-    how = rng.choice(["value", "value", "value", "delete", "vr", "empty", "double"])
-    if how == "delete":
-        del home[element.tag]
-    elif how == "double" and element.VR == "SQ":
-        element.value = [*element.value, *element.value]
-    elif how == "vr":
-        home[element.tag] = pydicom.DataElement(element.tag, rng.choice(["LO", "DS", "UN", "IS", "US", "SH"]), None)
-        raw = rng.choice([b"7", b"ab", b"\xff\xff", b"1.5", b"\0\0"])
-        value: Any = (
-            7 if home[element.tag].VR == "US" else raw.decode("latin-1") if home[element.tag].VR != "UN" else raw
-        )
-        home[element.tag]._value = value
-    elif element.VR in ("US", "SS", "UL", "SL"):
-        value = rng.choice(INTEGERS) % (2**15 if element.VR in ("US", "SS") else 2**31)
-        element._value = [value, value] if how == "double" else value
-    elif element.VR in ("DS", "IS", "FD", "FL"):
-        text = rng.choice(["0", "-1", "1e308", "1e-308", "nan", "inf", "1.5", "99999999999", "abc", "", "3\\4\\5"])
-        if element.VR in ("FD", "FL"):
-            element._value = rng.choice([0.0, -1.0, 1e30, float("nan"), float("inf")])
-        else:
-            home[element.tag] = pydicom.DataElement(element.tag, "LO", text)
-            home[element.tag].VR = element.VR
-            home[element.tag]._value = text
-    elif element.VR == "SQ":
-        element.value = [] if how != "value" else list(element.value)[:-1]
-    elif element.VR in ("OB", "OW"):
-        element._value = damage(element.value, rng)[0] if element.value else b"\0\0"
-    else:
-        element._value = (
-            "" if how == "empty" else rng.choice(["\x1b[2J", "MONOCHROME1", "YBR_FULL", "RGB", "A\\B", "é" * 70])
-        )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        ds.save_as(path, enforce_file_format=False)
 
 
 def safetensors_fields(content: bytes, rng: random.Random) -> bytes:
@@ -626,7 +471,7 @@ def one(kind: str, seeds: Path, number: int, seed: int, into: Path) -> tuple[str
     matters = covered is not None and at is not None and at >= covered(before)
     Path("/proc/self/clear_refs").write_text("5")
     base = resident("VmRSS")
-    started = time.perf_counter()
+    started = time.process_time()
     try:
         found = KINDS[kind].read(path)
     except MedSAMError as error:
@@ -642,7 +487,7 @@ def one(kind: str, seeds: Path, number: int, seed: int, into: Path) -> tuple[str
         verdict, why = ("right", "") if same else ("changed", "")
         if not same and matters:
             verdict, why = "FAILED", f"other voxels, and no word, after a change at byte {at} of {file.name}"
-    took, grew = time.perf_counter() - started, resident("VmHWM") - base
+    took, grew = time.process_time() - started, resident("VmHWM") - base
     if took > SECONDS:
         verdict, why = "FAILED", f"{took:.1f} s. {why}"
     if grew > MEGABYTES:
@@ -734,8 +579,8 @@ def run(cases: list[tuple[str, int]], seeds: Path, seed: int, jobs: int, out: Pa
                     hand.process.join()
                     note(case, "FAILED", f"the process died ({hand.process.exitcode})")
                     dead = True
-            elif time.monotonic() - hand.since > SECONDS + 5:
-                note(case, "FAILED", f"more than {SECONDS + 5:.0f} s")
+            elif time.monotonic() - hand.since > PATIENCE:
+                note(case, "FAILED", f"more than {PATIENCE:.0f} s")
                 dead = True
             else:
                 continue

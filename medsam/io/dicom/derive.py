@@ -284,6 +284,7 @@ def _grid(geometry: VolumeGeometry) -> str:
 
 def _mended(header: Dataset) -> Dataset:
     """The header with what every writer and reader expects, see the beginning of this file."""
+    _drop_unreadable(header)
     header.remove_private_tags()
     for keyword in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
         header.pop(keyword, None)
@@ -308,6 +309,15 @@ def _mended(header: Dataset) -> Dataset:
     # what an image is matters to nobody who derives from it; unknown classes have no attributes to copy
     header.SOPClassUID = CTImageStorage
     return header
+
+
+def _drop_unreadable(header: Dataset) -> None:
+    """Leave out what pydicom cannot parse, as if it were missing: it parses an element when it is first asked for."""
+    for tag in list(header.keys()):
+        try:
+            header[tag : tag + 1].walk(lambda _, element: None)
+        except Exception:  # it raises what it likes on damaged elements
+            del header[tag]
 
 
 def _forget_bytes(_: Dataset, element: DataElement) -> None:

@@ -26,7 +26,6 @@ from typing import Any
 import numpy as np
 from pydicom import Dataset, dcmwrite
 from pydicom.encaps import encapsulate
-from pydicom.pixels import get_encoder
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 from pydicom.valuerep import format_number_as_ds
@@ -45,6 +44,7 @@ from medsam.io.dicom.derive import (
     new_uid,
     quiet_writer,
 )
+from medsam.io.dicom.run_lengths import encode_run_lengths
 from medsam.io.dicom.tags import named
 from medsam.io.structure_names import plain_name
 from medsam.labels import UNKNOWN_CATEGORY, UNKNOWN_TYPE, Code, structure
@@ -350,24 +350,10 @@ def _add_label_frames(seg: Dataset, masks: Mapping[str, CompactMask], source: So
     for number, mask in enumerate(masks.values(), start=1):
         labels[mask.part][mask.crop] = number
     there = np.flatnonzero(labels.any(axis=(1, 2))).tolist() or [0]
-    groups, frames, encoder = _FunctionalGroups(source.images, there), [], get_encoder(RLELossless)
+    groups, frames = _FunctionalGroups(source.images, there), []
     for k in there:
         groups.add(k)
-        frames.append(
-            encoder.encode(
-                labels[k],
-                # not GDCM, the usual choice: it ends the process on frames of an odd number of pixels
-                encoding_plugin="pydicom",
-                rows=seg.Rows,
-                columns=seg.Columns,
-                number_of_frames=1,
-                samples_per_pixel=1,
-                bits_allocated=seg.BitsAllocated,
-                bits_stored=seg.BitsStored,
-                photometric_interpretation=seg.PhotometricInterpretation,
-                pixel_representation=0,
-            )
-        )
+        frames.append(encode_run_lengths(labels[k]))
     _check_size(sum(map(len, frames)))
     _set_frames(seg, groups, encapsulate(frames))
 

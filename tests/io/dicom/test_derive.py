@@ -189,6 +189,16 @@ def test_a_value_that_no_reader_takes_is_left_empty(tmp_path, bad):
     assert not derived(folder, tmp_path)[keyword].value
 
 
+def test_what_cannot_be_parsed_is_left_out(tmp_path):
+    folder = series(tmp_path / "s", slices(2), ReferringPhysicianName="DOE^WHO", StudyDescription="kept")
+    for path in folder.iterdir():
+        content = path.read_bytes()
+        assert content.count(b"\x08\0\x90\0PN") == 1
+        path.write_bytes(content.replace(b"\x08\0\x90\0PN", b"\x08\0\x90\0TN"))
+    ds = derived(folder, tmp_path)
+    assert (ds.ReferringPhysicianName, ds.StudyDescription, ds.PatientName) == ("", "kept", PATIENT)
+
+
 @pytest.mark.parametrize("method", [None, "cleaned by hand"])
 def test_a_source_without_identity_says_how_or_that_it_does_not_say(tmp_path, method):
     folder = series(tmp_path / "s", slices(2), PatientIdentityRemoved="YES", DeidentificationMethod=method)

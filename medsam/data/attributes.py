@@ -249,7 +249,8 @@ def _labels(keyword: str, values: Mapping[str, str | float | None]) -> dict[str,
     elif keyword == INSTITUTION:
         labels = _numbered({case: str(value) for case, value in stated.items()})
     else:
-        labels = _spelled({case: str(value) for case, value in stated.items()})
+        texts = ((case, value if isinstance(value, str) else f"{value:g}") for case, value in stated.items())
+        labels = _spelled(dict(texts))
     return {case: labels.get(case, UNKNOWN) for case in values}
 
 

@@ -21,6 +21,7 @@ from medsam.errors import counted
 from medsam.geometry import VolumeGeometry
 from medsam.io.dicom.planes import drawn_planes, lies_on, series_geometry
 from medsam.io.dicom.tree import TreeSeries
+from medsam.io.structure_names import plain_name
 
 _PREDECESSOR = "(3006,0018) Predecessor Structure Set Sequence or (0040,A360) Predecessor Documents Sequence"
 
@@ -71,25 +72,25 @@ class _Owners:
 
     def of(self, label: TreeSeries) -> list[TreeSeries]:
         """None, one, or the several that a label cites and fits."""
-        where = self._name(label)
-        cited = self._cited(label)
-        if cited:
-            found = cited if len(cited) == 1 else self._of_several(label, cited)
-            if any(scan.patient != label.patient for scan in found):
-                self.remarks.add(
-                    "labels of another Patient ID than their scan's",
-                    f"{where} cites a series that has another (0010,0020) Patient ID: taken as of the series' patient",
-                )
-            return found
-        return self._of_nobody(label)
+        by_series = [scan for uid in label.drawn.series for scan in self._by_uid.get(uid, ())]
+        by_image = [self._by_instance[uid] for uid in label.drawn.instances if uid in self._by_instance]
+        cited = self._own(label, by_series or by_image)
+        if not cited:
+            return self._of_nobody(label)
+        # of several series that it cites it may have been drawn on one that is not there
+        certain = len(cited) == 1 and (len(label.drawn.series) == 1 or not by_series)
+        found = cited if certain else self._of_several(label, cited)
+        if any(scan.patient != label.patient for scan in found):
+            self.remarks.add(
+                "labels of another Patient ID than their scan's",
+                f"{self._name(label)} cites a series that has another (0010,0020) Patient ID: taken as of the series' "
+                "patient",
+            )
+        return found
 
-    def _cited(self, label: TreeSeries) -> list[TreeSeries]:
-        """The scans whose UID it cites, else whose images it cites; of one UID under two patients those of its own."""
-        found = [scan for uid in sorted(label.drawn.series) for scan in self._by_uid.get(uid, ())]
-        if not found:
-            instances = (self._by_instance.get(instance) for instance in sorted(label.drawn.instances))
-            found = [scan for scan in instances if scan is not None]
-        wanted = {scan for scan in found if scan.patient == label.patient} or set(found)
+    def _own(self, label: TreeSeries, cited: Sequence[TreeSeries]) -> list[TreeSeries]:
+        """Of one UID under two patients those of the label's own; in the order of the tree."""
+        wanted = {scan for scan in cited if scan.patient == label.patient} or set(cited)
         return [scan for scan in self.scans if scan in wanted]
 
     def _of_several(self, label: TreeSeries, cited: list[TreeSeries]) -> list[TreeSeries]:
@@ -99,19 +100,21 @@ class _Owners:
         if len(fitting) > 1 and len(uids) < len(fitting):
             fitting = _nearest(label, fitting)  # one series under two patients, or in two exports
         listed = some_of([self._name(scan) for scan in fitting])
+        count = max(len(cited), len(label.drawn.series))
         if len(fitting) == 1:
             self.remarks.add(
                 "labels that cite several series",
-                f"{self._name(label)} cites {len(cited)} series and lies on the planes of {listed}: paired with that",
+                f"{self._name(label)} cites {count} series and lies on the planes of {listed}: paired with that",
             )
         elif fitting:
             self.remarks.add(
                 "labels that cite several series",
-                f"{self._name(label)} cites {len(cited)} series and lies on the planes of {len(fitting)} of them: each "
+                f"{self._name(label)} cites {count} series and lies on the planes of {len(fitting)} of them: each "
                 f"is a case with it ({listed})",
             )
         else:
-            self._leave_out(label, f"cites {len(cited)} series and lies on the planes of none of them")
+            there = "" if count == len(cited) else f", of which {len(cited)} is there," if len(cited) == 1 else ""
+            self._leave_out(label, f"cites {count} series{there} and lies on the planes of none")
         return fitting
 
     def _of_nobody(self, label: TreeSeries) -> list[TreeSeries]:
@@ -193,10 +196,10 @@ def _latest(labels: Sequence[TreeSeries], folder: Path, remarks: Remarks) -> lis
         for one in those:
             replaced[one].append(later)
     kept = [label for label in labels if label not in replaced]
-    there = {name for label in kept for name in label.drawn.codes}
+    there = {plain_name(name) for label in kept for name in label.drawn.codes}
     for earlier, by in replaced.items():
         names = [series_name(label, folder) for label in by]
-        lost = [name for name in earlier.drawn.codes if name not in there]
+        lost = [name for name in earlier.drawn.codes if plain_name(name) not in there]
         only = f"; {', '.join(map(repr, lost))} of it is in no later one" if lost else ""
         how = "replaces" if len(by) == 1 else "each replace"
         also = "" if len(by) == 1 else " (all of them are read)"
@@ -209,8 +212,13 @@ def _latest(labels: Sequence[TreeSeries], folder: Path, remarks: Remarks) -> lis
 
 def _citations(labels: Sequence[TreeSeries], folder: Path, remarks: Remarks) -> dict[TreeSeries, set[TreeSeries]]:
     """Label -> those of the others that it replaces. Labels that replace one another in a circle replace none of it."""
-    owner = {instance: label for label in labels for instance in label.instances}
-    cites = {label: {owner[uid] for uid in label.drawn.predecessors if uid in owner} - {label} for label in labels}
+    bearers: dict[str, set[TreeSeries]] = defaultdict(set)  # of an instance UID, which two files may share
+    for label in labels:
+        for instance in label.instances:
+            bearers[instance].add(label)
+    cites = {
+        label: {one for uid in label.drawn.predecessors for one in bearers.get(uid, ())} - {label} for label in labels
+    }
     reach = {label: _reached(label, cites) for label in labels}
     circle = [label for label in labels if label in reach[label]]
     if circle:

@@ -58,10 +58,8 @@ def add_dicom(found: Listing, folder: Path, tree: Tree, options: TreeOptions, la
     remarks = Remarks()
     vocabulary = Vocabulary(options.vocabulary, labels)
     pairs = pair_series(tree.series, folder, remarks)
-    left_out = (
-        set() if options.all_series else {one.scan for one in pairs if one.scan.sort != "scan" and not one.labels}
-    )
     scans = [one.scan for one in pairs]
+    left_out = _no_scans(pairs, options)
     _say_left_out(left_out, folder, remarks)
     _say_odd([one for one in pairs if one.scan not in left_out], folder, remarks)
     width = max(3, len(str(max((scan.patient for scan in scans), default=0))))
@@ -91,6 +89,13 @@ def add_dicom(found: Listing, folder: Path, tree: Tree, options: TreeOptions, la
     if not options.newest and remarks.kinds.get(_JOINED):
         remarks.add("", "where a later file was meant to replace an earlier one, `newest` takes its structures from it")
     found.remarks += [*remarks, *tree.notes]
+
+
+def _no_scans(pairs: Sequence[SeriesLabels], options: TreeOptions) -> set[TreeSeries]:
+    """The series that become no case."""
+    found = {one.scan for one in pairs if one.scan.sort != "scan" and not one.labels}
+    # where there is nothing else, they are the scans
+    return set() if options.all_series or len(found) == len(pairs) else found
 
 
 def _places(scans: Sequence[TreeSeries]) -> dict[TreeSeries, tuple[Path, str | None]]:
@@ -125,7 +130,7 @@ def _say_left_out(scans: set[TreeSeries], folder: Path, remarks: Remarks) -> Non
 def _say_odd(pairs: Sequence[SeriesLabels], folder: Path, remarks: Remarks) -> None:
     """What becomes a case and should be looked at: series of several volumes, and those made from others."""
     for one in pairs:
-        count, places = len(one.scan.files), one.scan.places
+        count, places = len(one.scan.instances), one.scan.places
         if places < count:
             remarks.add(
                 "series of several volumes",

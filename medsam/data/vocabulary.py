@@ -147,17 +147,16 @@ def _of_codes(codes: Sequence[PropertyCode]) -> str | None:
 def _contradict(named: str, coded: str) -> bool:
     """Whether a name and a code cannot both be right. Both are standard names.
 
-    A lesion may be coded by the organ it is in, a lobe by the lung, and a side be left out by either.
+    A lesion may be coded by the organ it is in, or as a neoplasm; a lobe by the lung; a side be left out by either.
     """
     one, other = structure(named), structure(coded)
     if one is None or other is None:
         return False
-    finding = one.category == CATEGORIES["abnormal"] or bool(one.rt_type in ("GTV", "CTV", "PTV"))
-    if finding and other.category != CATEGORIES["abnormal"]:
-        return False
     (organ, side), (coded_organ, coded_side) = _sides(named), _sides(coded)
     if side and coded_side and side != coded_side:
         return True
+    if one.category == CATEGORIES["abnormal"] or one.rt_type in ("GTV", "CTV", "PTV"):
+        return False
     return not set(coded_organ.split("_")) <= set(organ.split("_"))
 
 

@@ -111,6 +111,16 @@ def test_a_label_of_several_series_is_read_on_each_it_fits(tmp_path, kind):
     assert "cites 3 series and lies on the planes of 2 of them: each is a case with it (adc, t2)" in found.remarks[0]
 
 
+@pytest.mark.parametrize("kind", DRAW)
+def test_a_label_of_ct_and_pet_is_not_read_on_the_pet_where_the_ct_is_not_there(tmp_path, kind):
+    scan(tmp_path / "pet", OTHER, Modality="PT")
+    DRAW[kind](tmp_path / "off.dcm", "1.9.1", ["Off"], cites=["1.2.99", OTHER], z=(0.7, 2.7))
+    DRAW[kind](tmp_path / "on.dcm", "1.9.2", ["On"], cites=["1.2.99", OTHER], z=(2.0,))
+    found = index_folder(tmp_path)
+    assert files(found) == [["on.dcm"]]
+    assert "cites 2 series, of which 1 is there, and lies on the planes of none; left out" in found.remarks[0]
+
+
 def test_another_frame_of_reference_is_another_place(tmp_path):
     scan(tmp_path / "ct", CT, FrameOfReferenceUID="1.7.1")
     structures(tmp_path / "label.dcm", "1.9.1", FrameOfReferenceUID="1.7.2")
@@ -234,6 +244,12 @@ def test_localizers_and_screenshots_are_left_out_unless_drawn_on_or_asked_for(tm
     assert [case.image.name for case in every.cases] == ["ct", "scout", "screen"]
     structures(tmp_path / "label.dcm", "1.9.1", cites=[OTHER], z=(0.0,))
     assert [case.image.name for case in index_folder(tmp_path).manifest.cases] == ["ct", "scout"]
+
+
+def test_where_there_is_nothing_else_pictures_are_the_scans(tmp_path):
+    """Radiographs that somebody converted."""
+    scan(tmp_path / "a", CT, count=1, SOPClassUID="1.2.840.10008.5.1.4.1.1.7", ImagePositionPatient=None)
+    assert len(index_folder(tmp_path).manifest.cases) == 1
 
 
 def test_a_series_in_two_folders_is_one_and_its_copies_count_once(tmp_path):

@@ -128,6 +128,8 @@ def test_left_and_right_contradict_each_other_too(tmp_path):
         ("kidney_left", code(KIDNEY), "kidney_left"),  # the name does
         ("lung_upper_lobe_left", sided(LUNG, LEFT), "lung_upper_lobe_left"),  # coded by the whole
         ("Lesion", code(LIVER), "lesion"),  # coded by where it is
+        ("GTV-1", code("108369006"), "gtv_1"),  # coded by what it is, neoplasm
+        ("Tumour 2", code("52988006"), "tumor_2"),  # and by what it is, more generally
         ("Segment_1", code("85756007"), "Segment_1"),  # tissue: says nothing
         ("Segment_1", code("no such code", "99LOCAL"), "Segment_1"),
     ],

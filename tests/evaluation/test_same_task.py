@@ -24,6 +24,8 @@ def test_a_different_protocol_is_told(tmp_path: Path) -> None:
     )
     jittered = write_run(tmp_path / "c", rows, {**PROTOCOL, "jitter_px": [5]})
     assert compare(a, jittered).warnings == ("The protocols differ: jitter_px is 0 in A and 5 in B.",)
+    grouped = write_run(tmp_path / "e", rows, {**PROTOCOL, "by": {"sex": {"F": {"cases": 1}}}})
+    assert compare(a, grouped).warnings == (), "results by group are no other task"
     (warning,) = compare(a, write_run(tmp_path / "d", rows, None)).warnings
     assert "cannot be checked" in warning
 

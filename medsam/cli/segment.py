@@ -133,7 +133,8 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.model, arguments.device, cache, precision=arguments.precision, engine=arguments.engine
     )
     found = _segment(predictor, scan, given, arguments)
-    if found.structures is not None and found.written_as(outs[0], arguments.format) is found.labels:
+    whole = found.structures if found.written_as(outs[0], arguments.format) is not found.labels else None
+    if found.structures is not None and whole is None:
         remarks = (*remarks, "Structures overlap, and a label map gives their voxels to the first; a .dcm holds both.")
     found = replace(found, notes=(*given.notes, *found.notes, *remarks))
     _write(arguments, scan, found, outs, predictor.name)
@@ -148,6 +149,11 @@ def run(arguments: argparse.Namespace) -> None:
         **({"alternatives": [str(one) for one in outs[1:]]} if outs[1:] else {}),
         "preview": None if arguments.preview is None else str(arguments.preview),
     }
+    if whole is not None:
+        # as they are in the file, with what others have of them, too
+        for label in report["labels"]:
+            label["voxels"] = whole.voxels[label["name"]]
+            label["ml"] = label["voxels"] * scan.geometry.voxel_ml
     if arguments.json:
         print(json.dumps(report, indent=2, allow_nan=False))
     else:

@@ -21,7 +21,7 @@ from medsam.inference.image_predictor import Crop, ImagePredictor
 from medsam.inference.usage import Usage
 from medsam.io.algorithm import Algorithm, DicomFormat, DicomOptions
 from medsam.io.save import save_labels
-from medsam.masks import RLE
+from medsam.masks import RLE, PackedMasks
 from medsam.prompts.prompt import Box, Point
 from medsam.transforms.frame import Frame
 from medsam.transforms.intensity import IntensityWindow
@@ -106,7 +106,7 @@ class Segmentation:
     series: str | None = None
     algorithm: Algorithm = field(default_factory=Algorithm)
     kept: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
-    structures: Mapping[str, np.ndarray] | None = None
+    structures: PackedMasks | None = None
 
     def __repr__(self) -> str:
         counts = ", ".join(counted(len(some), one) for some, one in ((self.results, "result"), (self.notes, "note")))

@@ -36,7 +36,7 @@ _SAME = 0.1
 # No drawing has more: crossings of edges with rows, loops of a plane, pairs of them that nearly agree,
 # pairs that may overlap, and pixels to compare.
 _MOST_CROSSINGS = 5 * 10**6
-_MOST_LOOPS = 10_000
+MOST_LOOPS = 10_000
 _MOST_ALIKE = 2_000
 _MOST_PAIRS = 20_000
 _MOST_COMPARED = 2 * 10**9
@@ -61,8 +61,8 @@ def enclosed(loops: list[np.ndarray], shape: tuple[int, int], *, exclusive: bool
     """
     if len(loops) == 1:
         return Enclosed(fill(loops, shape))
-    if len(loops) > _MOST_LOOPS:
-        raise InputError(f"{len(loops)} contours lie on one plane; more than {_MOST_LOOPS} are not read.")
+    if len(loops) > MOST_LOOPS:
+        raise InputError(f"{len(loops)} contours lie on one plane; more than {MOST_LOOPS} are not read.")
     low, high = (np.array([pick(loop, axis=0) for loop in loops]) for pick in (np.min, np.max))
     kept = _first_of_each(loops, low, high)
     repeated = len(loops) - len(kept)

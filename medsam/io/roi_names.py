@@ -55,9 +55,9 @@ def roi_names(names: Sequence[str], tps: bool = False) -> list[str]:
     """
     longest = _TPS if tps else _LONGEST
     chosen: list[str] = []
-    taken = {name.casefold() for name in map(_printable, names) if name and len(name) <= longest}
+    taken = {name.casefold() for name in map(one_line, names) if name and len(name) <= longest}
     used: set[str] = set()
-    for number, name in enumerate(map(_printable, names), start=1):
+    for number, name in enumerate(map(one_line, names), start=1):
         short = name or f"ROI_{number}"
         if len(short) > longest:
             short = _shortened(short) if tps else short[:longest].rstrip()
@@ -69,9 +69,9 @@ def roi_names(names: Sequence[str], tps: bool = False) -> list[str]:
     return chosen
 
 
-def _printable(name: str) -> str:
-    """Without what a text of DICOM cannot hold: a backslash would make two values of it."""
-    return " ".join(re.sub(r"[\x00-\x1f\x7f]", " ", name.replace("\\", "/")).split())
+def one_line(text: str) -> str:
+    """Without what a short text of DICOM cannot hold: a backslash would make two values of it."""
+    return " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text.replace("\\", "/")).split())
 
 
 def _unlike(name: str, others: set[str], longest: int) -> str:

@@ -95,7 +95,9 @@ def read_rtstruct(
     dataset = open_dicom(path, RTSTRUCT_CLASSES, "an RTSTRUCT")
     drawn, closed, met = False, False, False
     masks = PackedMasks(geometry.shape)
-    slices = {image: k for k, image in enumerate(images)}
+    # one without a UID, or that shares it with another, is named by nobody
+    seen = Counter(images)
+    slices = {image: k for k, image in enumerate(images) if image[0] and seen[image] == 1}
     try:
         with quiet():
             regions = regions_of(dataset, str(path))

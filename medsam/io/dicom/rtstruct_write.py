@@ -30,10 +30,11 @@ from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
 from medsam.io.algorithm import Algorithm
+from medsam.io.contours import MOST_LOOPS
 from medsam.io.dicom.derive import PALETTE, SourceImages, derived_dataset, quiet_writer
 from medsam.io.dicom.tags import named
 from medsam.io.outlines import outlines
-from medsam.io.roi_names import roi_names
+from medsam.io.roi_names import one_line, roi_names
 from medsam.labels import Code, rt_type, structure
 from medsam.masks import CompactMask
 
@@ -67,7 +68,7 @@ def encode_rtstruct(
 
     Names that are too long are shortened, with the whole in (3006,0028) ROI Description (see `naming_notes`).
     UIDs and times are new; all else depends on the arguments alone.
-    Raises InputError for images without a place in the patient, and for no structure.
+    Raises InputError for images without a place in the patient, for no structure, and for one in thousands of pieces.
     """
     if source.frame_of_reference is None:
         raise InputError(
@@ -82,8 +83,8 @@ def encode_rtstruct(
         dataset = _structure_set(list(masks), names, source, algorithm)
         planes = [_Plane.of(source, k) for k in range(len(source.images))]
         longest = 0
-        for item, mask in zip(dataset.ROIContourSequence, masks.values(), strict=True):
-            contours = list(_contours(mask, planes, decimals, options.keyhole))
+        for item, (name, mask) in zip(dataset.ROIContourSequence, masks.items(), strict=True):
+            contours = list(_contours(name, mask, planes, decimals, options.keyhole))
             if contours:
                 # there is none without contours: an empty one is not allowed
                 item.ContourSequence = contours
@@ -108,13 +109,14 @@ def _structure_set(
     structures: Sequence[str], names: Sequence[str], source: SourceImages, algorithm: Algorithm
 ) -> Dataset:
     """All but the contours."""
-    made_by = _made_by(algorithm)
+    by, made_by = _by(algorithm), _made_by(algorithm)
+    title = f"Contours ({by})"[:64] if by else "Contours"
     dataset = derived_dataset(
         source,
         RTStructureSetStorage,
         "RTSTRUCT",
         series_number=source.derived_series_number,
-        series_description=f"Contours ({algorithm.name[:40]})",
+        series_description=title,
         texts=(*structures, made_by),
     )
     now = datetime.now()  # noqa: DTZ005 - dates and times in DICOM are local
@@ -122,8 +124,9 @@ def _structure_set(
     dataset.SeriesDate = dataset.StructureSetDate = now.strftime("%Y%m%d")
     dataset.SeriesTime = dataset.StructureSetTime = now.strftime("%H%M%S")
     dataset.StructureSetLabel = "medsam"
-    dataset.StructureSetName = f"Contours ({algorithm.name[:40]})"
-    dataset.StructureSetDescription = made_by
+    dataset.StructureSetName = title
+    if made_by:
+        dataset.StructureSetDescription = made_by
     dataset.ApprovalStatus = "UNAPPROVED"
     dataset.ReferencedFrameOfReferenceSequence = [_referenced_frame(source)]
     dataset.StructureSetROISequence = []
@@ -140,10 +143,15 @@ def _structure_set(
 
 def _made_by(algorithm: Algorithm) -> str:
     """Who made the contours, in words (ST)."""
-    words = [f"{algorithm.name}, medsam {algorithm.version}"]
+    words = [_by(algorithm)] if _by(algorithm) else []
     words += [f"weights sha256 {algorithm.digest}"] if algorithm.digest else []
     words += [f"licence {algorithm.licence}"] if algorithm.licence else []
-    return ("; ".join(words) + ".")[:1024]
+    return one_line("; ".join(words))[:1024]
+
+
+def _by(algorithm: Algorithm) -> str:
+    """Name and version, "" where they are not known."""
+    return "" if algorithm.name == "unknown" else one_line(f"{algorithm.name[:40]} {algorithm.version[:10]}")
 
 
 def _referenced_frame(source: SourceImages) -> Dataset:
@@ -164,10 +172,11 @@ def _roi(number: int, name: str, roi_name: str, source: SourceImages, algorithm:
         ReferencedFrameOfReferenceUID=source.frame_of_reference,
         ROIName=roi_name,
         ROIGenerationAlgorithm=algorithm.kind,
-        ROIGenerationDescription=f"{algorithm.name[:40]} {algorithm.version}"[:64],
     )
+    if by := _by(algorithm):
+        item.ROIGenerationDescription = by
     if roi_name != name:
-        item.ROIDescription = name[:1024]
+        item.ROIDescription = one_line(name)[:1024]
     return item
 
 
@@ -234,12 +243,22 @@ class _Plane:
         return item
 
 
-def _contours(mask: CompactMask, planes: Sequence[_Plane], decimals: int, keyhole: bool) -> Iterator[Dataset]:
-    """The contours of a structure, slices ascending, each after those it lies in."""
+def _contours(
+    name: str, mask: CompactMask, planes: Sequence[_Plane], decimals: int, keyhole: bool
+) -> Iterator[Dataset]:
+    """The contours of a structure, slices ascending, each after those it lies in.
+
+    Raises InputError where a slice has more of them than anybody reads.
+    """
     if mask:
         slices, rows, columns = mask.part
         corner = np.array([columns.start, rows.start])
         for k, loops in outlines(mask.crop, keyhole=keyhole):
+            if len(loops) > MOST_LOOPS:
+                raise InputError(
+                    f"{name!r} has {len(loops)} outlines on slice {slices.start + k}, and no more than {MOST_LOOPS} "
+                    "are read. Remove its small pieces and holes, or write a SEG."
+                )
             for loop in loops:
                 yield planes[slices.start + k].contour(loop.points + corner, decimals)
 

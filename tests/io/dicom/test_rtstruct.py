@@ -181,6 +181,15 @@ def test_a_contour_may_name_a_frame(tmp_path):
     assert np.flatnonzero(read["GTV"].any(axis=(1, 2))).tolist() == [2]
 
 
+def test_images_without_a_uid_of_their_own_are_named_by_nobody(tmp_path):
+    here = grid()
+    for uid in ("", "1.2.3"):
+        path = make_rs(tmp_path / "r.dcm", {"GTV": [loop(here, rectangle(1.5, 2.5, 4.5, 5.5), 1.5)]})
+        read = read_rtstruct(naming(path, uid), here, images=[(uid, None)] * 4)
+        assert np.flatnonzero(read["GTV"].any(axis=(1, 2))).tolist() == [1]
+        assert read.notes == ()
+
+
 def test_contours_across_other_axes_are_of_no_slice_that_they_name(tmp_path):
     here = grid()
     path = make_rs(tmp_path / "r.dcm", {"GTV": [loop(here, rectangle(0.5, 0.5, 4.5, 2.5), 3, "i")]})

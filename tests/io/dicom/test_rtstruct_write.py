@@ -172,6 +172,16 @@ def test_a_region_is_coded_and_coloured_as_far_as_its_name_is_known(tmp_path, so
     assert errors_of(path) == []
 
 
+def test_who_drew_is_left_out_where_it_is_not_known(source):
+    mask = CompactMask.of(np.ones(source.geometry.shape, dtype=bool))
+    dataset = dcmread(BytesIO(encode_rtstruct({"a": mask}, source, Algorithm("unknown", "unknown", kind="MANUAL"))))
+    assert "unknown" not in str(dataset)
+    assert dataset.StructureSetROISequence[0].ROIGenerationAlgorithm == "MANUAL"
+    windows = Algorithm("C:\\models\\sam", "1.0")
+    dataset = dcmread(BytesIO(encode_rtstruct({"a": mask}, source, windows)))
+    assert dataset.SeriesDescription == "Contours (C:/models/sam 1.0)"
+
+
 def test_contours_come_slice_by_slice_the_outer_ones_first(tmp_path, source):
     dataset = dcmread(write_rs(tmp_path / "rs.dcm", structures(source.geometry.shape), source))
     found = contours(dataset)
@@ -250,3 +260,11 @@ def test_images_without_a_place_and_no_structures_are_refused(tmp_path, source):
         encode_rtstruct({"a": CompactMask.of(np.ones((1, 10, 12), bool))}, radiograph, ALGORITHM)
     with pytest.raises(InputError, match="not none"):
         encode_rtstruct({}, source, ALGORITHM)
+
+
+def test_noise_that_no_reader_takes_is_refused_by_name_and_slice(tmp_path):
+    folder = series(tmp_path / "ct", slices(1, 210, 210), SliceThickness=1)
+    noise = np.zeros((1, 210, 210), dtype=bool)
+    noise[:, ::2, ::2] = True
+    with pytest.raises(InputError, match="'noise' has 11025 outlines on slice 0"):
+        write_rs(tmp_path / "rs.dcm", {"noise": noise}, source_images(folder, read_dicom(folder).geometry))

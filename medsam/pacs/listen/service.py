@@ -164,7 +164,7 @@ class Receiver:
         try:
             self._storage.store(part, request)
         except Refused as refused:
-            self._refused(refused.comment, "an instance")
+            self._refused(refused.comment, what="an instance")
             raise
 
     def _arrived(self, key: SeriesKey, sender: Hashable, new: bool) -> None:
@@ -186,7 +186,7 @@ class Receiver:
             self._watcher.gone(sender)
         self._wake.set()
 
-    def _refused(self, why: str, what: str = "a sender") -> None:
+    def _refused(self, why: str, titles: str = "", *, what: str = "a sender") -> None:
         """Count it, and say so now and then: who is turned away may come a thousand times."""
         now = self.clock()
         with self._lock:
@@ -195,7 +195,8 @@ class Receiver:
             if now < self._said.get(why, now):
                 return
             self._said[why] = now + _SAY_S
-        self.events("refused", "refused {what}: {why} ({times} so far)", what=what, why=why, times=times)
+        text = "refused {what}: {why} ({times} so far)" + ("; {titles}" if titles else "")
+        self.events("refused", text, what=what, why=why, times=times, titles=titles)
 
     # -- what is due ---------------------------------------------------------------------------------------------------
 

@@ -54,7 +54,7 @@ def serve(tmp_path):
             lambda part, request: storage.store(part, request) and None,
             lambda sender, under_way: found.transfers.append(under_way),
             lambda sender: found.gone.append(sender),
-            lambda why: found.refused.append(why),
+            lambda why, titles: found.refused.append(why),
         )
         options = {"aet": "MEDSAM", "calling": ("CT1", "CT2"), "port": 0, "timeout_s": 5.0} | access
         found = Stored(Server(Access(**options), hooks), spool)

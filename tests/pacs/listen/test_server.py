@@ -70,13 +70,15 @@ def test_other_titles_do_not_get_in(serve):
     for calling, called in (("STRANGER", "MEDSAM"), ("CT1", "ANY-SCP"), ("CT1", "medsam")):
         with association(found.port, calling=calling, called=called) as peer:
             assert peer.is_rejected
+    other = "it calls another AE title than ours"
+    assert found.refused == ["its AE title is not let in", other, other]
 
 
 def test_an_empty_list_lets_nobody_in(serve):
     found = serve(calling=())
     with association(found.port) as peer:
         assert peer.is_rejected
-    assert found.refused == ["title"]
+    assert found.refused == ["nobody is let in"]
 
 
 def test_private_classes_are_refused_unless_named(serve, images):
@@ -96,6 +98,7 @@ def test_too_many_associations_are_turned_away_and_others_go_on(serve, images):
         with association(found.port) as three:
             assert three.is_rejected
         assert one.send_c_store(images[0]).Status == 0
+    swept(found)
     with association(found.port) as four:
         assert four.is_established
 
@@ -123,6 +126,15 @@ def test_the_port_is_taken(serve):
 # -- peers that mean no good ------------------------------------------------------------------------------------------
 
 
+def swept(found) -> None:
+    """Wait until all associations have ended, and clear away after them."""
+    end = time.monotonic() + 10
+    while found.server.associations:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    found.server.sweep()
+
+
 def still_serves(found, images) -> bool:
     return send(found.port, images) == [0] * len(images)
 
@@ -146,10 +158,7 @@ def test_a_peer_that_stops_in_the_middle_of_an_instance_leaves_nothing(serve, pe
     silent = peer(found.port).associate().send(pdata(store_request(), command=True, last=True))
     silent.send(pdata(b"\x08\x00\x05\x00" * 100, command=False, last=False))
     assert silent.is_dropped(3)
-    gone = time.monotonic() + 3
-    while found.parts() and time.monotonic() < gone:
-        found.server.sweep()
-        time.sleep(0.02)
+    swept(found)
     assert found.parts() == []
     assert found.files() == []
     assert found.spool.space.used == 0
@@ -161,10 +170,7 @@ def test_a_peer_that_is_cut_off_leaves_nothing(serve, peer, images):
     one = peer(found.port).associate().send(pdata(store_request(), command=True, last=True))
     one.send(pdata(b"\x08\x00\x05\x00" * 100, command=False, last=False))
     one.socket.close()
-    gone = time.monotonic() + 3
-    while (found.parts() or not found.gone) and time.monotonic() < gone:
-        found.server.sweep()
-        time.sleep(0.02)
+    swept(found)
     assert (found.parts(), found.files(), len(found.gone)) == ([], [], 1)
 
 
@@ -211,7 +217,7 @@ def test_damaged_messages_end_the_association_alone(serve, peer, images):
         assert bad.is_dropped(5), name
     assert found.files() == []
     assert still_serves(found, images)
-    found.server.sweep()
+    swept(found)
     assert found.parts() == []
 
 
@@ -226,7 +232,7 @@ def test_what_is_no_uid_never_becomes_a_name(serve, peer, tmp_path):
         assert not answer or answer[0] in (4, 7)
         bad.socket.close()
     assert found.files() == []
-    found.server.sweep()
+    swept(found)
     assert sorted(tmp_path.rglob("*")) == before
 
 

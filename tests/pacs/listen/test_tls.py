@@ -44,7 +44,7 @@ def test_others_do_not_get_in(serve, settings, trusted, tmp_path):
     for tls in (None, client(trusted.ca), client(trusted.ca, stranger.issue("ct1"))):
         with association(found.port, tls=tls) as peer:
             assert not peer.is_established
-    assert set(found.refused) == {"TLS"}
+    assert set(found.refused) == {"its TLS handshake failed"}
     # nor does a title help whoever shows the right certificate
     with association(found.port, calling="STRANGER", tls=client(trusted.ca, trusted.issue("ct1"))) as peer:
         assert peer.is_rejected

@@ -272,7 +272,7 @@ class Session:
         """
         plane, geometry = self.scan_encoder.plane, self.scan_encoder.scan.geometry
         names = self.names
-        array = np.zeros(geometry.shape, dtype=np.uint8 if len(names) < 256 else np.uint16)
+        array = np.zeros(geometry.shape, dtype=np.uint8 if max(names) < 256 else np.uint16)
         by_slice: dict[int, list[tuple[int, SliceState]]] = {}
         for number, label in names.items():
             for index, state in self._objects.get(label, {}).items():

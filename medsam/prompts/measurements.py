@@ -25,7 +25,7 @@ import numpy as np
 from medsam.errors import PromptError, counted
 from medsam.geometry import AXES, Axis, SlicePlane, VolumeGeometry
 from medsam.io.contours import enclosed
-from medsam.io.dicom.measurements.common import Measurement, Measurements, Shape
+from medsam.io.dicom.measurements.common import ImageReference, Measurement, Measurements, Shape
 from medsam.prompts.prompt import Box, Point, Prompt
 
 # (SOP Instance UID, frame or None) -> k of a scan
@@ -87,7 +87,7 @@ def measured_prompts(
                 by_slice.setdefault(index, []).append(placed)
         plane = geometry.plane(across)
         for index, shapes in sorted(by_slice.items()):
-            prompts += _prompts_on(shapes, label, index, plane, left)
+            prompts += _prompts_on(_each_once(shapes), label, index, plane, left)
     unused = [*found.unused, *(counted(number, *words) for words, number in left.counts.items())]
     if not prompts:
         raise PromptError(_nothing(file, unused, found, instances))
@@ -144,21 +144,24 @@ def _on_slices(
 ) -> list[tuple[int, Placed]]:
     """A shape as it lies on each slice it meets; more than one slice only for points in mm."""
     if shape.image is not None:
-        index = _slice_of_image(shape, instances)
-        if index is None:
+        found = _slices_of_image(shape.image, instances)
+        if not found:
             left.add("shape lies on an image that is not in the scan", "shapes lie on images that are not in the scan")
+            return []
+        if len(found) > 1:
+            left.add("shape does not say on which frame it lies", "shapes do not say on which frame they lie")
             return []
         if axis != "k":
             left.add("shape lies across another axis", "shapes lie across another axis")
             return []
-        return [(index, Placed(shape.kind, shape.points, shape.axis))]
+        return [(found[0], Placed(shape.kind, shape.points, shape.axis))]
     if not geometry.calibrated or _elsewhere(shape, frame_of_reference):
         left.add("shape lies in another frame of reference", "shapes lie in another frame of reference")
         return []
     voxels = geometry.to_voxel(shape.points)
     number = AXES.index(axis)
     flat = [voxels[n : n + 1] for n in range(len(voxels))] if shape.kind == "points" else [voxels]
-    found = []
+    placed: list[tuple[int, Placed]] = []
     for part in flat:
         low, high = part[:, number].min(), part[:, number].max()
         index = math.floor((low + high) / 2 + 0.5)
@@ -168,20 +171,21 @@ def _on_slices(
             left.add("shape lies beyond the scan", "shapes lie beyond the scan")
         else:
             # an index names a pixel's centre, an edge counts from its border
-            found.append((index, Placed(shape.kind, np.delete(part, number, axis=1) + 0.5, shape.axis)))
-    return found
+            placed.append((index, Placed(shape.kind, np.delete(part, number, axis=1) + 0.5, shape.axis)))
+    return placed
 
 
-def _slice_of_image(shape: Shape, instances: Instances | None) -> int | None:
-    """k of the image a shape was drawn on; None when it is not of the scan, or is several of it."""
-    image = shape.image
-    if image is None or instances is None:
-        return None
+def _slices_of_image(image: ImageReference, instances: Instances | None) -> list[int]:
+    """Each k of a scan that an image is; several for a file of several frames of which none is named."""
+    if instances is None:
+        return []
     if image.frames:
         # one frame of a file of one, which needs not count it
-        return instances.get((image.uid, image.frames[0]), instances.get((image.uid, None)))
-    of_file = [k for (uid, _), k in instances.items() if uid == image.uid]
-    return of_file[0] if len(of_file) == 1 else None
+        known = [(image.uid, frame) for frame in image.frames]
+        return [instances[one] for one in known if one in instances] or [
+            k for (uid, frame), k in instances.items() if uid == image.uid and frame is None
+        ]
+    return [k for (uid, _), k in instances.items() if uid == image.uid]
 
 
 def _elsewhere(shape: Shape, frame_of_reference: str | None) -> bool:
@@ -233,6 +237,11 @@ def _prompts_on(shapes: Sequence[Placed], label: str, index: int, plane: SlicePl
     if points and len(prompts) == 1:
         return [replace(prompts[0], points=tuple(points))]
     return [*prompts, *([Prompt(label, slice=index, points=tuple(points))] if points else [])]
+
+
+def _each_once(shapes: Sequence[Placed]) -> list[Placed]:
+    """Reports draw a shape again for each number that was measured on it: its area, its mean, ..."""
+    return list({(shape.kind, shape.points.tobytes()): shape for shape in shapes}.values())
 
 
 def _outlined(loops: Sequence[np.ndarray], plane: SlicePlane) -> np.ndarray | None:

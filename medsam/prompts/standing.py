@@ -25,6 +25,8 @@ from medsam.volume import LabelVolume
 
 # labels to start from: a label map, or masks (K, J, I) by name, which may overlap
 Labels = LabelVolume | Mapping[str, np.ndarray]
+# what a label map can be written with
+_MOST_LABELS = 65535
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,8 +101,10 @@ def _names(labels: Labels) -> dict[int, str]:
     if isinstance(labels, LabelVolume):
         present = np.unique(labels.array).tolist()
         named = {number: labels.names.get(number, str(number)) for number in {*labels.names, *present} if number != 0}
+        if not all(0 < number <= _MOST_LABELS for number in named):
+            raise InputError(f"Labels to start from are numbers from 1 to {_MOST_LABELS}; there are others.")
         return dict(sorted(named.items()))
-    if isinstance(labels, LabelMasks):
+    if isinstance(labels, LabelMasks) and all(0 < number <= _MOST_LABELS for number in labels.numbers.values()):
         return {number: name for name, number in labels.numbers.items()}
     if not isinstance(labels, Mapping):
         raise InputError(

@@ -173,6 +173,24 @@ def test_a_frame_is_found_by_its_number():
     assert prompt.slice == 2
 
 
+def test_a_file_of_frames_of_which_none_is_named_has_no_place():
+    whole, several = (Shape("line", np.array([(1, 1), (9, 1.0)]), ImageReference("1.5", n)) for n in ((), (1, 2)))
+    for shape in (whole, several):
+        found = Measurements((Measurement("a", (shape,)),))
+        with pytest.raises(PromptError, match="1 shape does not say on which frame it lies"):
+            measured_prompts(found, GRID, {("1.5", n): n for n in range(1, 4)})
+    # a file of one frame may or may not count it
+    assert measured_prompts(Measurements((Measurement("a", (several,)),)), GRID, {("1.5", None): 3})[0][0].slice == 3
+
+
+def test_a_shape_that_is_drawn_again_for_each_number_counts_once():
+    circle, line = on(1, "circle", [(5, 5), (5, 9)]), on(1, "line", [(1, 2), (9, 2)], axis="long")
+    prompts, _ = placed(("a", circle, circle, circle))
+    assert prompts == [Prompt("a", box=(1, 1, 9, 9), slice=1)]
+    prompts, _ = placed(("a", line, on(1, "line", [(5, 0), (5, 4)], axis="short"), line))
+    assert [one.box for one in prompts] == [(1, 0, 9, 4)]
+
+
 def test_what_was_measured_on_another_plane_of_the_patient_gives_that_axis():
     coronal = in_mm("outline", [(0.5, 5, -0.4), (8.5, 5, -0.4), (8.5, 5, 3.4), (0.5, 5, 3.4)])
     (found,), axis = placed(("a", coronal))

@@ -87,6 +87,7 @@ def test_points_alone_are_a_correction_and_ids_stay():
         ({"a": MAP > 9}, PromptError, "are empty"),
         ({"a": MAP}, InputError, "is uint8 of shape"),
         ({"a": MAP[0] > 0}, InputError, r"is bool of shape \(8, 10\)"),
+        (LabelVolume(MAP.astype(np.int32) * 20000, GRID, {}), InputError, "numbers from 1 to 65535"),
         (MAP, InputError, "are a LabelVolume, or masks by name"),
         (LabelVolume(MAP, VolumeGeometry(MAP.shape, np.eye(4)), {}), InputError, "on another grid"),
     ],

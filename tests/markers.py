@@ -10,6 +10,8 @@ from pydicom.datadict import DicomDictionary, dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import BaseTag, Tag
 
+from medsam.io.dicom.deidentify.tags import ARRAYS, NEEDED
+
 # in no header, no word of ours, and valid as a code of the standard, too
 MARKER = "QZXWUMMARA"
 NAME = f"{MARKER}^HEINRICH"
@@ -20,6 +22,12 @@ SECRETS = (MARKER, MARKER.lower(), MARKER.title(), NUMBER, DATE, KANJI, "\u00c4\
 _ENCODINGS = ("latin-1", "utf-8", "utf-16-le", "utf-16-be", "iso2022_jp", "shift_jis", "euc_jp", "gb18030")
 
 _NUMBERS = ("AT", "FD", "FL", "SL", "SS", "SV", "UL", "US", "UV")
+# what an image needs to be one, and what says whether it shows text
+SOUND = (
+    *NEEDED,
+    *ARRAYS,
+    *("BurnedInAnnotation", "ConversionType", "ImageType", "DateOfSecondaryCapture", "PixelPaddingValue"),
+)
 # what the object is, and its picture
 _LEFT = ("UI", "SQ", "NONE", "OB/OW")
 

@@ -101,7 +101,7 @@ def _first_files(folder: Path) -> dict[str, Path]:
         except InputError:  # a damaged file, which is another's
             continue
         if dataset is not None:
-            first.setdefault(text(dataset, "SeriesInstanceUID") or "", file)
+            first.setdefault(uid_of(dataset, "SeriesInstanceUID"), file)
     return first
 
 

@@ -259,7 +259,8 @@ def _write(data: bytes, cleaned: Cleaned, number: int, target: Path, claimed: di
             return replace(outcome, state="duplicate")
         return Outcome(number, "refused", "(0008,0018) SOP Instance UID is that of another file, which differs")
     claimed[name.as_posix()] = number
-    if file.is_file():
+    # of another length: the source has changed since
+    if file.is_file() and file.stat().st_size == len(data):
         return replace(outcome, state="copied before")
     file.parent.mkdir(parents=True, exist_ok=True)
     with write_whole(file) as part:

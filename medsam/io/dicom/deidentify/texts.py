@@ -10,7 +10,7 @@ from typing import Any
 
 from pydicom import DataElement, Dataset
 
-from medsam.io.dicom.deidentify.table import listed
+from medsam.io.dicom.deidentify.table import listed, vrs
 from medsam.io.dicom.deidentify.tags import words as keywords
 
 # numbers and addresses that stand for a person
@@ -32,6 +32,8 @@ _NOBODY = frozenset(
         "university clinic center centre medical department radiology institute"
     )
 )
+# functional groups, contours
+_NAMELESS = (0x52009229, 0x52009230, 0x30060039)
 _SHORTEST = 3
 _SHORTEST_INSIDE = 5
 _SHORTEST_NUMBER = 4
@@ -100,22 +102,23 @@ def _is_syllables(word: str) -> bool:
 
 def _names(dataset: Dataset) -> Iterator[str]:
     """Every person's name, at any depth."""
-    for element in _elements(dataset):
+    for element in _elements(dataset, frozenset()):
         if element.VR == "PN":
             yield from _values(element.value)
 
 
 def _identifiers(dataset: Dataset, may_stay: frozenset[int]) -> Iterator[str]:
     wanted = listed(_IDENTIFIERS) - may_stay
-    for element in _elements(dataset):
+    for element in _elements(dataset, wanted):
         if element.tag in wanted:
             yield from _values(element.value)
 
 
-def _elements(dataset: Dataset) -> Iterator[DataElement]:
+def _elements(dataset: Dataset, wanted: frozenset[int]) -> Iterator[DataElement]:
+    """The names in a data set, and the elements that are wanted, at any depth; no other is parsed."""
     for tag in list(dataset.keys()):
-        # frames by the thousand name nobody, and pixels do not, either
-        if tag in (0x52009229, 0x52009230) or tag.group == 0x7FE0:
+        # frames by the thousand name nobody, and contours do not, either
+        if tag in _NAMELESS or not (tag in wanted or {dataset.get_item(tag).VR, *vrs(tag)} & {"PN", "SQ"}):
             continue
         try:
             element = dataset[tag]
@@ -123,7 +126,7 @@ def _elements(dataset: Dataset) -> Iterator[DataElement]:
             continue
         if element.VR == "SQ":
             for item in element.value:
-                yield from _elements(item)
+                yield from _elements(item, wanted)
         else:
             yield element
 

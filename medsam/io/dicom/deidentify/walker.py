@@ -12,6 +12,7 @@ from typing import Any
 
 from pydicom import DataElement, Dataset
 from pydicom.datadict import dictionary_VM
+from pydicom.dataelem import RawDataElement
 from pydicom.tag import BaseTag
 
 from medsam.errors import InputError
@@ -25,6 +26,8 @@ from medsam.io.dicom.deidentify.texts import Identity
 from medsam.io.dicom.deidentify.values import coarse_age, dummy, each, moved
 from medsam.io.dicom.tags import named, text
 
+_WRITTEN = frozenset(("DS", "IS"))
+_NUMBERS = re.compile(rb"[0-9eE.+\- \\]*\0?")
 _NUMBER = re.compile(r" *[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)? *")
 _FORMS = {
     "CS": re.compile(r"[A-Z0-9_ ]{0,16}"),
@@ -111,6 +114,11 @@ class _Walk:
             if tag.is_private and "private" in self._options.keep:
                 self._add_private(dataset, tag, cleaned)
                 continue
+            if self._is_plain(dataset, tag):
+                # as the file has them: contours are numbers by the million
+                cleaned[tag] = dataset.get_item(tag)
+                self.done.actions[Action.KEEP] += 1
+                continue
             element = self._parsed(dataset, tag)
             if element is None:
                 continue
@@ -118,6 +126,15 @@ class _Walk:
             if found is not None:
                 cleaned.add(found)
         return cleaned
+
+    def _is_plain(self, dataset: Dataset, tag: BaseTag) -> bool:
+        """Whether an element that may stay is not parsed yet, and holds numbers in writing and nothing else."""
+        if self._rules.action(tag)[0] != Action.KEEP or not vrs(tag) <= _WRITTEN:
+            return False
+        raw = dataset.get_item(tag)
+        if not isinstance(raw, RawDataElement) or raw.VR not in (None, *_WRITTEN):
+            return False
+        return isinstance(raw.value, bytes) and bool(_NUMBERS.fullmatch(raw.value))
 
     def _parsed(self, dataset: Dataset, tag: BaseTag) -> DataElement | None:
         """An element whose rule may keep it and that is what the standard says it is; else None."""
@@ -269,7 +286,8 @@ def _is_several(value: Any) -> bool:
 
 
 def _is_empty(value: Any) -> bool:
-    return value is None or (hasattr(value, "__len__") and len(value) == 0) or str(value) == ""
+    # never as a text: pixels are many bytes
+    return value is None or (hasattr(value, "__len__") and len(value) == 0)
 
 
 def _are_numbers(element: DataElement) -> bool:

@@ -12,7 +12,7 @@ import pydicom
 import pytest
 from dicom_files import dataset, numbered, save, slices, write
 from drawn import grid, loop, make_rs, make_seg, make_series, rectangle
-from markers import MARKER, NAME, found_below, raw, value_of
+from markers import MARKER, NAME, SOUND, found_below, plant, raw, value_of
 from pydicom.uid import (
     ComprehensiveSRStorage,
     EncapsulatedPDFStorage,
@@ -25,6 +25,7 @@ from medsam.errors import Cancelled, InputError
 from medsam.io.dicom.deidentify import folder
 from medsam.io.dicom.deidentify.folder import check_key_file, deidentify_folder
 from medsam.io.dicom.deidentify.options import Options
+from medsam.io.dicom.read import quiet
 from medsam.io.dicom.rtstruct import read_rtstruct
 from medsam.io.dicom.seg import read_seg
 from medsam.io.dicom.series import read_dicom
@@ -86,6 +87,27 @@ def test_series_seg_and_rtstruct_still_belong_together(patient, tmp_path):
     } <= uids
     assert seg.ReferencedSeriesSequence[0].SeriesInstanceUID == found["CT"].parent.name
     assert len({pydicom.dcmread(path).PatientID for path in found.values()}) == 1
+
+
+def test_a_marker_in_every_element_of_a_seg_and_a_structure_set_is_nowhere(patient, tmp_path):
+    sound = ("SegmentLabel", "ROIName", "ContourGeometricType", "SegmentationType", *SOUND)
+    for name in ("seg.dcm", "rs.dcm"):
+        path = patient / MARKER / name
+        with quiet():
+            ds = plant(pydicom.dcmread(path), sound)
+            ds.PatientName = NAME
+            ds.preamble = (MARKER * 13).encode()[:128]
+            ds.save_as(path, enforce_file_format=True)
+    target = tmp_path / "out"
+    report = deidentify_folder(patient, target, KEY)
+    assert (report.files["written"], report.left_out) == (6, 0)
+    assert found_below(target) == {}
+    geometry = read_dicom(patient / MARKER / "ct").geometry
+    found = {pydicom.dcmread(path).Modality: path for path in target.rglob("*.dcm")}
+    before = read_seg(patient / MARKER / "seg.dcm", geometry)
+    for one, two in zip(before.values(), read_seg(found["SEG"], geometry).values(), strict=True):
+        assert np.array_equal(one, two)
+    assert read_rtstruct(found["RTSTRUCT"], geometry)["GTV 1"].sum() == 9
 
 
 def test_the_same_key_gives_the_same_files_on_another_machine_and_another_key_others(patient, tmp_path):

@@ -6,7 +6,7 @@ from io import BytesIO
 
 import pytest
 from dicom_files import dataset, enhanced, slices
-from markers import DATE, KANJI, MARKER, NAME, NUMBER, found_in, plant, raw, text_elements, value_of
+from markers import DATE, KANJI, MARKER, NAME, NUMBER, SOUND, found_in, plant, raw, text_elements, value_of
 from pydicom import DataElement, Dataset, dcmread
 from pydicom.tag import Tag
 from pydicom.uid import CTImageStorage, MRImageStorage, PositronEmissionTomographyImageStorage
@@ -14,16 +14,10 @@ from pydicom.uid import CTImageStorage, MRImageStorage, PositronEmissionTomograp
 from medsam.errors import InputError
 from medsam.io.dicom.deidentify.folder import Deidentifier, encoded
 from medsam.io.dicom.deidentify.options import KEEP, Options
-from medsam.io.dicom.deidentify.tags import ARRAYS, NEEDED, TECHNICAL
+from medsam.io.dicom.deidentify.tags import TECHNICAL
 from medsam.io.dicom.read import quiet
 
 KEY = bytes(range(32))
-# what an image needs to be one, and what says whether it shows text
-SOUND = (
-    *NEEDED,
-    *ARRAYS,
-    *("BurnedInAnnotation", "ConversionType", "ImageType", "DateOfSecondaryCapture", "PixelPaddingValue"),
-)
 
 
 def cleaned(ds: Dataset, key: bytes = KEY, **options) -> bytes:

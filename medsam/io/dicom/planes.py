@@ -15,6 +15,7 @@ from pydicom import Dataset
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
 from medsam.io.dicom.read import quiet, read_dataset
+from medsam.io.dicom.rtstruct import contour_points
 from medsam.io.dicom.seg import SEG_CLASSES
 from medsam.io.dicom.seg_grid import FrameStack
 from medsam.io.dicom.series import series_images
@@ -22,6 +23,8 @@ from medsam.io.dicom.tags import sequence_items, sop_class
 
 # how far, in voxels, a plane or a border may lie off
 _OFF = 0.1
+# how far a contour may stray from a slice, from end to end, as for its reader
+_FLAT = 0.5
 
 
 def series_geometry(files: Sequence[Path]) -> VolumeGeometry | None:
@@ -52,7 +55,7 @@ def _contours(path: Path, dataset: Dataset) -> list[np.ndarray]:
     found = []
     for region in sequence_items(dataset, "ROIContourSequence", path.name):
         for contour in sequence_items(region, "ContourSequence", path.name):
-            points = np.array(contour.get("ContourData") or [], dtype=np.float64).reshape(-1, 3)
+            points = contour_points(contour, path.name)
             if len(points) >= 3:
                 found.append(points)
     return found
@@ -68,24 +71,20 @@ def _corners(stack: FrameStack, rows: int, columns: int) -> list[np.ndarray]:
 def lies_on(planes: Sequence[np.ndarray], geometry: VolumeGeometry, *, pixels: bool) -> bool:
     """Whether every plane that is in reach of the grid lies on a slice of it, and any does.
 
-    pixels: the points are pixel centres, so that they must fall on voxel centres.
+    pixels: the points are of `_corners`, so that they must fall on voxel centres, and steps be a voxel.
     """
-    met = 0
-    for points in planes:
-        voxels = geometry.to_voxel(points)
-        if pixels:
-            off = np.abs(voxels - np.round(voxels)).max()
-            step = np.abs(voxels[4] - voxels[0])
-            if off > _OFF or abs(np.sort(step)[1:] - 1).max() > _OFF:
-                return False
-            met += 1
-            continue
-        axis = int(np.argmin(np.ptp(voxels, axis=0)))
-        height = float(voxels[:, axis].mean())
-        last = geometry.shape[2 - axis] - 1
-        if not -0.5 <= height <= last + 0.5:
-            continue
-        if np.ptp(voxels[:, axis]) > 0.5 or abs(height - round(height)) > _OFF:
-            return False
-        met += 1
-    return met > 0
+    if not planes:
+        return False
+    voxels = [geometry.to_voxel(points) for points in planes]
+    # one axis for all: a sliver of a contour is flat along several
+    strays = np.max([np.ptp(points, axis=0) for points in voxels], axis=0)
+    axis = int(np.argmin(strays))
+    heights = np.array([points[:, axis].mean() for points in voxels])
+    near = (heights >= -0.5) & (heights <= geometry.shape[2 - axis] - 0.5)
+    if strays[axis] > _FLAT or not near.any() or np.abs(heights[near] - np.round(heights[near])).max() > _OFF:
+        return False
+    if not pixels:
+        return True
+    corners = np.array([points for points, inside in zip(voxels, near, strict=True) if inside])
+    steps = np.sort(np.abs(corners[:, -1] - corners[:, 0]), axis=1)
+    return bool(np.abs(corners - np.round(corners)).max() <= _OFF and np.abs(steps - (0, 1, 1)).max() <= _OFF)

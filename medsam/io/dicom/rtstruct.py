@@ -185,7 +185,7 @@ class _Region:
 
     def take(self, contour: Dataset) -> bool:
         """Keep a contour that encloses something; whether it has any points."""
-        points = _points(contour, self.who)
+        points = contour_points(contour, self.who)
         if not len(points):
             return False
         kind = text(contour, "ContourGeometricType") or "CLOSED_PLANAR"
@@ -287,7 +287,7 @@ class _Region:
         ]
 
 
-def _points(contour: Dataset, who: str) -> np.ndarray:
+def contour_points(contour: Dataset, who: str) -> np.ndarray:
     """(3006,0050) Contour Data as (N, 3) LPS mm."""
     try:
         element = contour.get_item("ContourData")

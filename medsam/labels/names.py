@@ -48,11 +48,21 @@ def canonical_name(name: str) -> str:
     come back tidied, and a name that is already canonical comes back as it is. Raises InputError for a name without
     a letter or digit.
     """
-    # "SpinalCord_L" has a seam between a small and a capital letter
-    words = re.findall(r"\w+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).replace("_", " ").lower())
+    words = _words(name)
     if not words:
         raise InputError(f"A structure needs a name with at least one letter or digit, {name!r} has none.")
+    # "LKidney"; other words may begin so, too
+    apart = _words(re.sub(r"^([LR])(?=[A-Z][a-z])", r"\1 ", name))
+    if len(apart) > len(words):
+        known = _listed(*_without_side(apart))
+        if known and joined(*known) in names():
+            return joined(*known)
     return joined(*_resolved(*_without_side(words)))
+
+
+def _words(name: str) -> list[str]:
+    """In lower case. "SpinalCord_L" has a seam between a small and a capital letter."""
+    return re.findall(r"\w+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).replace("_", " ").lower())
 
 
 def joined(organ: str, side: str | None) -> str:
@@ -149,8 +159,8 @@ def _listed(organ: str, side: str | None) -> tuple[str, str | None] | None:
 
 
 def _of_finding(organ: str, side: str | None) -> tuple[str, str | None] | None:
-    """ "hepatic_tumours" -> "liver_tumor"; None unless the place is a structure of the table."""
-    found = finding_in(organ)
+    """ "hepatic_tumours", "tumour_of_the_liver" -> "liver_tumor"; None unless the place is a structure of the table."""
+    found = finding_in(re.sub(r"^([^\W_]+)_(?:of|in)_(?:the_)?(.+)$", r"\2_\1", organ))
     if not found:
         return None
     place, finding = found

@@ -54,7 +54,11 @@ from medsam.labels.table import rows
         ("VB_T01", "vertebrae_t1"),
         ("Rib07_L", "rib_7_left"),
         ("Lungs-PTV", "lungs_ptv"),
+        ("LKidney", "kidney_left"),
+        ("RLung", "lung_right"),
+        ("LVessel", "lvessel"),
         # sides that a name says itself
+        ("Right upper lobe", "lung_upper_lobe_right"),
         ("RML", "lung_middle_lobe_right"),
         ("left RML", "rml_left"),
         ("Left Atrium", "heart_atrium_left"),
@@ -70,6 +74,9 @@ from medsam.labels.table import rows
         ("hepatic tumours 2", "liver_tumor_2"),
         ("left atrium thrombus", "heart_atrium_thrombus_left"),
         ("left liver lesion", "liver_lesion_left"),
+        ("Tumour of the liver", "liver_tumor"),
+        ("lesion in left kidney 2", "kidney_lesion_2_left"),
+        ("tumour of unknown origin", "tumour_of_unknown_origin"),
         ("enhancing tumour", "enhancing_tumour"),
         ("Organ 2", "organ_2"),
     ],
@@ -102,7 +109,10 @@ def test_a_spelling_means_one_structure():
 
 @given(
     st.lists(
-        st.sampled_from(["left", "R", "renal", "kidney", "RML", "atrium", "tumours", "cyst", "2", "of"]), min_size=1
+        st.sampled_from(
+            ["left", "R", "renal", "kidney", "RML", "atrium", "tumours", "cyst", "2", "of", "the", "LKidney", "RCyst"]
+        ),
+        min_size=1,
     )
 )
 def test_whatever_is_put_together_is_brought_together_once(words):

@@ -65,15 +65,15 @@ def send(arguments: argparse.Namespace, out: Path) -> None:
         return
     from medsam.pacs.client import store
     from medsam.pacs.settings import read_settings
-    from medsam.progress import status
+    from medsam.progress import progress_bars
 
     server = read_settings().server(arguments.send)
     via: Via | None = None
     if arguments.remote is not None and arguments.remote.server == server:
         via = arguments.remote.via
     try:
-        with status(f"Sending to {server.name}"):
-            done = store(server, [out], via=via)
+        with progress_bars("Files stored") as (progress,):
+            done = store(server, [out], progress, via)
         if done.failures:
             raise InputError(f"Server {server.name} did not store it: {done.failures[0].reason}.")
     except InputError as error:

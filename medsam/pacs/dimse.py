@@ -132,6 +132,22 @@ def _hurry(association: Any) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
 
+class _Tls:
+    """A context as pynetdicom uses it, that keeps the connection it made: a failed one stays open there."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+        self._made: ssl.SSLSocket | None = None
+
+    def wrap_socket(self, plain: socket.socket, **options: Any) -> ssl.SSLSocket:
+        self._made = self._context.wrap_socket(plain, **options)
+        return self._made
+
+    def close(self) -> None:
+        if self._made is not None:
+            self._made.close()
+
+
 class DimseClient:
     """A server by DIMSE. Not for several threads."""
 
@@ -195,7 +211,7 @@ class DimseClient:
         """One C-GET: of the whole series, or of the images wanted."""
         if wanted is not None and not wanted:
             return
-        errors: list[Exception] = []
+        errors: list[BaseException] = []
         largest = max(map(_most_bytes, inbox.listed.values()))
         watch = _Watch(self.server.timeout_s, largest)
         inbox.new_answer()
@@ -207,7 +223,7 @@ class DimseClient:
                 watch.left = largest
                 progress(inbox.done, len(inbox.listed))
             except BaseException as error:
-                errors.append(error)  # type: ignore[arg-type]
+                errors.append(error)
                 event.assoc.abort()
                 return 0xC000
             return 0x0000
@@ -272,7 +288,7 @@ class DimseClient:
     ) -> Iterator[tuple[Any, _Watch]]:
         """An established association, released in the end. Raises InputError that says why there is none."""
         watch = watch or _Watch(self.server.timeout_s)
-        at = self._at
+        at, tls = self._at, None if self._context is None else _Tls(self._context)
         entity = AE(ae_title=at.aet)
         entity.connection_timeout = entity.acse_timeout = entity.network_timeout = self.server.timeout_s
         # for a whole message; whether anything moves is what `watch` looks at
@@ -285,9 +301,11 @@ class DimseClient:
                 ae_title=at.called_aet,
                 ext_neg=list(roles),
                 evt_handlers=[*watch.handlers(), *handlers],
-                tls_args=None if self._context is None else (self._context, at.host),
+                tls_args=None if tls is None else (tls, at.host),
             )
             if not association.is_established:
+                if tls is not None:
+                    tls.close()
                 raise self._not_established(association, doing)
             watch.moved = time.monotonic()
             watch.start(association)
@@ -364,6 +382,12 @@ class DimseClient:
             if self._context is not None:
                 return None
             return InputError(f"Server {name} ({where}) did not answer within {self.server.timeout_s:g} s.")
+        except ConnectionResetError:
+            if self._context is not None:
+                return InputError(
+                    f"Server {name} ({where}) broke off the handshake of TLS: is the port one without encryption?"
+                )
+            return InputError(f"Server {name} ({where}) broke off the connection.")
         except OSError as error:
             return InputError(f"Server {name} cannot be reached at {where}: {error.strerror or type(error).__name__}.")
         return None

@@ -42,6 +42,10 @@ def _check_file(server: Server, key: str, path: Path | None) -> None:
         raise InputError(f"Server {server.name}: `{key}` names {path}, which is not there. Correct the settings file.")
 
 
+# what servers say to a client without a certificate, or with a wrong one
+_ALERTS = ("certificate required", "handshake failure", "bad certificate", "unknown ca", "access denied")
+
+
 def tls_message(server: Server, where: str, reason: ssl.SSLError) -> str:
     """What is wrong when TLS to a server fails, and which key of the settings file mends it."""
     files = server.certificates
@@ -53,22 +57,12 @@ def tls_message(server: Server, where: str, reason: ssl.SSLError) -> str:
             f"{start}Its certificate is refused, checked against {trusted}: {why}. If an authority of your own signed "
             "it, name that authority's file by `ca`; nothing else makes the connection safe."
         )
-    text = str(reason).lower()
-    if any(
-        word in text
-        for word in (
-            "certificate required",
-            "certificate_required",
-            "handshake failure",
-            "handshake_failure",
-            "bad certificate",
-            "bad_certificate",
-            "unknown ca",
-            "unknown_ca",
-        )
-    ):
+    text = str(reason).lower().replace("_", " ")
+    if any(words in text for words in _ALERTS):
         shown = f"and does not accept {files.cert}" if files.cert else "and none is set"
         return f"{start}It wants a client certificate, {shown}. Name one by `cert` and `key`."
-    if "wrong version number" in text or "wrong_version_number" in text or "record layer" in text:
+    if isinstance(reason, ssl.SSLEOFError):
+        return f"{start}It broke off: it wants {'another' if files.cert else 'a'} client certificate, or no TLS."
+    if "wrong version number" in text or "record layer" in text:
         return f"{start}It does not speak TLS there: is the port one without encryption?"
     return f"{start}({reason.reason or type(reason).__name__})"

@@ -240,7 +240,8 @@ def translated(error: Exception, server: Server, doing: str) -> InputError:
     if (unreachable := _of_connection(error, server, where)) is not None:
         return unreachable
     if _was_cut(error):
-        return InputError(f"Server {name} ({where}) broke off the connection during the {doing}.")
+        hint = " One that wants another client certificate may do that." if parts.scheme == "https" else ""
+        return InputError(f"Server {name} ({where}) broke off the connection during the {doing}.{hint}")
     return InputError(
         f"Server {name} answers the {doing} with something that is not DICOMweb ({type(error).__name__}). Is "
         "`dicomweb` the root of its DICOMweb services (often .../dicom-web or .../rs), and no page to log in?"

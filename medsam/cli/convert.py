@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--source",
         type=Path,
         metavar="SCAN",
-        help="the scan they were drawn on; needed from and to DICOM, and gives the grid",
+        help="the scan they were drawn on, also dicomweb:NAME/STUDY/SERIES; needed from and to DICOM, gives the grid",
     )
     parser.add_argument("--series", metavar="UID", help="which DICOM series, when the scan's folder holds several")
     add_output_arguments(parser)
@@ -127,8 +127,7 @@ def _report(
             for (number, name, voxels), volume in zip(found, ml, strict=True)
         ]
         how = written_format(arguments, arguments.out)
-        document = {"out": str(arguments.out), "format": how, "labels": rows, "notes": list(notes)}
-        document["sent"] = arguments.send
+        document = {"out": str(arguments.out), "format": how, "sent": arguments.send, "labels": rows, "notes": [*notes]}
         print(json.dumps(document, indent=2, allow_nan=False))
         return
     print_table(

@@ -19,7 +19,7 @@ from typing import Any, TextIO
 
 from pydicom import Dataset, dcmwrite
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import PYDICOM_IMPLEMENTATION_UID
+from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, MediaStorageDirectoryStorage
 
 from medsam._version import __version__
 from medsam.errors import InputError
@@ -228,6 +228,9 @@ def _one(path: Path, number: int, target: Path, cleaner: Deidentifier, claimed: 
         dataset = read_dataset(path, "it")
     except InputError:
         return Outcome(number, "damaged", "it cannot be read as DICOM")
+    if sop_class(dataset) == MediaStorageDirectoryStorage:
+        # whatever it is called: it lists names of patients and files that are not copied
+        return Outcome(number, "index of files")
     try:
         with quiet():
             cleaned = cleaner.clean(dataset)

@@ -13,7 +13,7 @@ from medsam._version import __version__
 from medsam.io.dicom.deidentify.options import Options
 from medsam.io.dicom.deidentify.table import EDITION
 
-State = Literal["written", "copied before", "duplicate", "refused", "damaged", "not DICOM"]
+State = Literal["written", "copied before", "duplicate", "refused", "damaged", "not DICOM", "index of files"]
 
 
 @dataclass(frozen=True)

@@ -54,8 +54,9 @@ _COLUMNS = {
     "X_Z_U_STAR_TAGS": Action.WALK,
 }
 
-# sequences that the table would replace by a dummy: what they hold is cleaned instead
+# sequences that the table would replace by a dummy: what they hold is cleaned instead, or they are there and empty
 _WALKED = ("ContentSequence", "VerifyingObserverSequence")
+_EMPTIED = ("ReferencedPerformedProcedureStepSequence",)
 
 
 @cache
@@ -142,7 +143,9 @@ class Rules:
                 action = repeated
         if "SQ" in vrs(tag) and action == Action.DUMMY:
             # a dummy item would have to be made for each kind: those that are required are walked
-            return Action.WALK if tag in listed(_WALKED) else Action.REMOVE
+            if tag in listed(_WALKED):
+                return Action.WALK
+            return Action.EMPTY if tag in listed(_EMPTIED) else Action.REMOVE
         return action
 
     @staticmethod

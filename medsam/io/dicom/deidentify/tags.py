@@ -57,6 +57,7 @@ TECHNICAL = words(
 # texts without which an object is none (type 1): a word takes their place. All others go.
 REQUIRED_TEXTS = words(
     "RTImageLabel ApplicatorID GeneralAccessoryID MaterialID TextValue ExposureControlModeDescription "
+    "AcquisitionProtocolName "
     "PaddleDescription MetaboliteMapDescription ContentLabel TrackingID HL7InstanceIdentifier AlgorithmDescription "
     "SegmentLabel FluenceModeID"
 )
@@ -90,6 +91,16 @@ NEEDED = words(
     "SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID Modality Rows Columns BitsAllocated BitsStored "
     "HighBit PixelRepresentation SamplesPerPixel PhotometricInterpretation PlanarConfiguration NumberOfFrames "
     "ImagePositionPatient ImageOrientationPatient PixelSpacing RescaleSlope RescaleIntercept"
+)
+
+# codes that scanners write into every image, whatever letters of a name are in them
+COMMON_CODES = frozenset(
+    words(
+        "ORIGINAL DERIVED PRIMARY SECONDARY AXIAL CORONAL SAGITTAL LOCALIZER OTHER MONOCHROME1 MONOCHROME2 RGB PALETTE "
+        "VOLUME CT_SOM5 SPI MIXED NONE STANDARD HELICAL CHEST ABDOMEN PELVIS HEAD NECK EXTREMITY BREAST LIVER PROSTATE "
+        "BRAIN LUNG KIDNEY HEART SPINE WHOLEBODY CLOSED_PLANAR PATIENT IMAGE BINARY FRACTIONAL LABELMAP SEMIAUTOMATIC "
+        "AUTOMATIC MANUAL IDENTITY LINEAR"
+    )
 )
 
 # (group, creator, element in its block) of PS3.15 table E.3.10-1 that hold numbers about the scan

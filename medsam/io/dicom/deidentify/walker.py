@@ -226,7 +226,7 @@ class _Walk:
             texts = [one.strip().upper() for one in texts]
         if not all(_is_sound(one, vr) for one in texts):
             return None
-        if vr != "UI" and any(self._identity.in_text(one) for one in texts):
+        if vr != "UI" and any(self._identity.in_text(one) for one in texts if one not in tags.COMMON_CODES):
             self.done.identity += 1
             return None
         return texts if _is_several(value) else texts[0]

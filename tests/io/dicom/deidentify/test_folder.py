@@ -16,6 +16,7 @@ from markers import MARKER, NAME, SOUND, found_below, plant, raw, value_of
 from pydicom.uid import (
     ComprehensiveSRStorage,
     EncapsulatedPDFStorage,
+    MediaStorageDirectoryStorage,
     SecondaryCaptureImageStorage,
     UltrasoundImageStorage,
     VideoPhotographicImageStorage,
@@ -197,6 +198,14 @@ def test_damaged_files_are_counted_and_the_rest_is_done(tmp_path):
     report = deidentify_folder(source, target, KEY)
     assert report.left_out == 2
     assert report.files["written"] == 1
+
+
+def test_an_index_of_files_is_not_copied_and_no_fault(tmp_path):
+    source, target = tmp_path / "in", tmp_path / "out"
+    write(source / "a.dcm", slices(1)[0])
+    write(source / "index.dcm", slices(1)[0], SOPClassUID=MediaStorageDirectoryStorage)
+    report = deidentify_folder(source, target, KEY)
+    assert (report.files, report.left_out) == ({"written": 1, "index of files": 1}, 0)
 
 
 def test_a_file_that_is_there_twice_is_copied_once_and_one_that_differs_is_refused(tmp_path):

@@ -289,3 +289,8 @@ def test_a_name_that_is_a_word_of_anatomy_does_not_take_the_anatomy_away():
     assert read(cleaned(ds)).BodyPartExamined == "LIVER"
     named = dataset(slices(1)[0], PatientName=NAME, BodyPartExamined=MARKER)
     assert "BodyPartExamined" not in read(cleaned(named))
+
+
+def test_a_name_that_is_part_of_a_code_does_not_take_the_code_away():
+    ds = dataset(slices(1)[0], PatientName="Prima^Original", ImageType=["ORIGINAL", "PRIMARY", "AXIAL"])
+    assert list(read(cleaned(ds)).ImageType) == ["ORIGINAL", "PRIMARY", "AXIAL"]

@@ -24,7 +24,7 @@ from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 
 from medsam.errors import InputError, counted
-from medsam.geometry import VolumeGeometry
+from medsam.geometry import AXES, VolumeGeometry
 from medsam.io.contours import enclosed
 from medsam.io.dicom.read import check_frame_of_reference, open_dicom, quiet
 from medsam.io.dicom.tags import number, sequence_items, text, whole_number
@@ -172,7 +172,7 @@ class _Region:
     """The contours of one region, and what became of them.
 
     polygons: (N, 3) LPS mm. named: for each the slices k that it names. who: for messages. slices: image -> k. met:
-    whether any of them met the grid.
+    whether any of them met the grid. sparse: what to say when they leave slices out.
     """
 
     def __init__(self, who: str, name: str, slices: Mapping[tuple[str, int | None], int]) -> None:
@@ -181,6 +181,7 @@ class _Region:
         self.named: list[list[int]] = []
         self.exclusive = False
         self.met = False
+        self.sparse = ""
         self.counts: Counter[str] = Counter()
 
     def take(self, contour: Dataset) -> bool:
@@ -213,7 +214,9 @@ class _Region:
         column, row = (n for n in range(3) if n != axis)
         slices = np.moveaxis(mask, 2 - axis, 0)
         size = np.array([mask.shape[2 - column], mask.shape[2 - row]])
-        for at, loops in self._by_slice(polygons, named, axis, len(slices)):
+        by_slice = dict(self._by_slice(polygons, named, axis, len(slices)))
+        self._say_sparse(sorted(by_slice), axis)
+        for at, loops in by_slice.items():
             flat = [loop[:, [column, row]] for loop in loops]
             self.met |= any(
                 bool((loop.max(axis=0) > -0.5).all() and (loop.min(axis=0) < size - 0.5).all()) for loop in flat
@@ -279,12 +282,22 @@ class _Region:
             self.counts["between"] += len(loops) - len(chosen)
             yield at, chosen
 
+    def _say_sparse(self, drawn: list[int], axis: int) -> None:
+        """Note when most slices between the contours have none: drawn on every other one, or on another series."""
+        steps = np.diff(drawn)
+        if len(steps) > 1 and (step := int(np.median(steps))) > 1:
+            self.sparse = (
+                f"ROI {self.name!r}: its contours lie {step} slices apart"
+                f"{'' if axis == 2 else f', across axis {AXES[axis]}'}; those between are left empty."
+            )
+
     def notes(self) -> list[str]:
-        return [
+        counts = [
             f"ROI {self.name!r}: {counted(self.counts[key], *words)}."
             for key, words in _NOTES.items()
             if self.counts[key]
         ]
+        return [*counts, self.sparse] if self.sparse else counts
 
 
 def contour_points(contour: Dataset, who: str) -> np.ndarray:

@@ -114,6 +114,23 @@ def test_a_contour_between_slices_belongs_to_the_nearer_one(tmp_path, height, sl
     assert np.flatnonzero(read_rtstruct(path, here)["GTV"].any(axis=(1, 2))).tolist() == slices
 
 
+def test_contours_on_every_other_slice_leave_the_others_empty_and_that_is_said(tmp_path):
+    here = grid((9, 8, 10))
+    square, on_side = rectangle(1.5, 2.5, 4.5, 5.5), rectangle(1.5, 2.5, 4.5, 7.5)
+    rois = {
+        "every second": [loop(here, square, k) for k in (0, 2, 4, 6)],
+        "two nodes": [loop(here, square, k) for k in (0, 1, 5, 6)],
+        "sagittal": [loop(here, on_side, i, "i") for i in (0, 3, 6)],
+    }
+    read = read_rtstruct(make_rs(tmp_path / "r.dcm", rois), here)
+    assert np.flatnonzero(read["every second"].any(axis=(1, 2))).tolist() == [0, 2, 4, 6]
+    assert np.flatnonzero(read["sagittal"].any(axis=(0, 1))).tolist() == [0, 3, 6]
+    assert read.notes == (
+        "ROI 'every second': its contours lie 2 slices apart; those between are left empty.",
+        "ROI 'sagittal': its contours lie 3 slices apart, across axis i; those between are left empty.",
+    )
+
+
 def test_planes_closer_than_slices_do_not_cut_holes_into_each_other(tmp_path):
     here = grid()
     planes = [loop(here, rectangle(1.5, 2.5, 4.5 + n, 5.5), height) for n, height in enumerate((1.7, 1.9, 2.2))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import hospital
@@ -12,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medsam.data.attributes import UNKNOWN, attribute_of, groupings
+from medsam.data.index import index_folder
 from medsam.data.manifest import Case
-from medsam.data.manifest_json import read_manifest
+from medsam.data.manifest_json import read_manifest, write_manifest
 from medsam.errors import InputError
 
 
@@ -98,6 +100,42 @@ def test_the_manifest_comes_before_the_tags_and_own_keys_go_as_they_are(tmp_path
         "0018,0050": {"a": "5 mm", "b": "5 mm", "c": UNKNOWN},
         "cohort": {"a": UNKNOWN, "b": "north", "c": "2"},
     }
+
+
+def test_a_hospital_s_groups_are_the_same_from_its_tags_and_from_a_manifest_without_them(tmp_path):
+    """14 patients: 4 spellings of 3 vendors, 2 thicknesses, both sexes and one unknown, ages on both sides of a bin."""
+    vendors = ("SIEMENS", "Siemens Healthineers", "GE MEDICAL SYSTEMS", "Philips")
+    for n in range(14):
+        hospital.scan(
+            tmp_path / f"set/{n:02}",
+            f"1.2.3.{n + 1}",
+            patient=f"ID{n:02}",
+            count=2,
+            Manufacturer=vendors[n % 4],
+            SliceThickness=(5, 1.25)[n % 2],
+            PatientSex=None if n == 13 else "MF"[n // 7],
+            PatientAge=f"{37 + n // 2:03}Y",
+            InstitutionName=f"Hospital {n % 3}",
+        )
+    names = ["manufacturer", "slice_thickness", "sex", "age", "institution"]
+    plain = index_folder(tmp_path / "set").manifest
+    found = groupings([(entry.id, entry) for entry in plain.cases], names)
+    sizes = {one.name: {group: [*one.group.values()].count(group) for group in one.groups} for one in found}
+    assert sizes == {
+        "manufacturer": {"GE MEDICAL SYSTEMS": 3, "Philips": 3, "SIEMENS": 8},
+        "slice_thickness": {"1.25 mm": 7, "5 mm": 7},
+        "sex": {"F": 6, "M": 7, UNKNOWN: 1},
+        "age": {"18 to under 40 years": 6, "40 to under 60 years": 8},
+        "institution": {"site 1": 5, "site 2": 5, "site 3": 4},
+    }
+    kept = index_folder(tmp_path / "set", keep=names).manifest
+    (tmp_path / "elsewhere").mkdir()
+    write_manifest(kept, tmp_path / "elsewhere/m.json")
+    text = (tmp_path / "elsewhere/m.json").read_text()
+    assert not any(secret in text for secret in ("Hospital", "ID0", "037Y", "37"))
+    shutil.rmtree(tmp_path / "set")
+    again = read_manifest(tmp_path / "elsewhere/m.json").cases
+    assert groupings([(entry.id, entry) for entry in again], names) == found
 
 
 def test_a_nifti_has_the_json_beside_it_and_the_participants_of_its_set(tmp_path):

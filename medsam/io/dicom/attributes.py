@@ -35,10 +35,13 @@ _INSTITUTION, _AGE = "InstitutionName", ("PatientAge", "PatientBirthDate", "Stud
 _AGENT = ("ContrastBolusAgent", "ContrastBolusAgentSequence")
 
 AGE, CONTRAST, INSTITUTION = "age", "contrast", "institution"
+_TOLD_AS = {"PatientAge": AGE, _AGENT[0]: CONTRAST, _INSTITUTION: INSTITUTION}
+_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 
 
 def keyword_of(tag: str) -> str:
-    """The keyword of a tag that is given as one, as "0018,0050" or as "(0018,0050)".
+    """The keyword of a tag that is given as one, as "0018,0050" or as "(0018,0050)"; of the patient's age, a contrast
+    agent and the institution `AGE`, `CONTRAST` and `INSTITUTION`.
 
     Raises InputError for what is no element of the standard, and for one that may name somebody.
     """
@@ -46,6 +49,8 @@ def keyword_of(tag: str) -> str:
     keyword = keyword_for_tag(Tag(int(digits[1], 16), int(digits[2], 16))) if digits else tag.strip()
     if not keyword or tag_for_keyword(keyword) is None or dictionary_is_retired(keyword):
         raise InputError(f"{tag!r} is no element of the DICOM standard; give a keyword as SliceThickness or 0018,0050.")
+    if keyword in _TOLD_AS:
+        return _TOLD_AS[keyword]
     kind = dictionary_VR(keyword)
     if kind not in (*_CODES, *_NUMBERS) and keyword not in TEXTS:
         why = {"DA": "a date", "DT": "a date", "TM": "a time", "PN": "a name", "UI": "a UID", "SQ": "a sequence"}
@@ -70,6 +75,10 @@ def series_attributes(path: Path, series: str | None, wanted: Iterable[str]) -> 
             if dataset is None:
                 return {}
             found = {one: _value(dataset, one, path.name) for one in wanted}
+            if _GROUPS[0] in dataset and None in found.values():
+                # an enhanced image states the rest frame by frame; that of the first will do
+                dataset = _first(path, series, [*keywords, _GROUPS[1]]) or dataset
+                found |= {one: _value(dataset, one, path.name) for one, value in found.items() if value is None}
     except InputError:
         return {}
     return {one: value for one, value in found.items() if value is not None}
@@ -77,7 +86,7 @@ def series_attributes(path: Path, series: str | None, wanted: Iterable[str]) -> 
 
 def _first(path: Path, series: str | None, keywords: Iterable[str]) -> Dataset | None:
     """The header of the first image of a series, with the elements that are asked for."""
-    tags = [*_IDENTITY, "SharedFunctionalGroupsSequence", *keywords]
+    tags = [*_IDENTITY, _GROUPS[0], *keywords]
     if path.is_dir() and series is not None:
         # a folder of many series is read once for all of them; a file that has changed meanwhile is read for nothing
         file = _first_files(path).get(series)
@@ -132,12 +141,12 @@ def _value(dataset: Dataset, one: str, name: str) -> str | float | None:
 
 
 def _home(dataset: Dataset, keyword: str, name: str) -> Dataset | None:
-    """The data set that holds an element: the header, or a functional group that all frames share."""
+    """The data set that holds an element: the header, or a functional group of all frames or of the first."""
     if keyword in dataset:
         return dataset
-    for shared in sequence_items(dataset, "SharedFunctionalGroupsSequence", name):
-        for group in shared:
-            for item in sequence_items(shared, group.keyword, name) if group.VR == "SQ" and group.keyword else ():
+    for groups in (item for one in _GROUPS for item in sequence_items(dataset, one, name)[:1]):
+        for group in groups:
+            for item in sequence_items(groups, group.keyword, name) if group.VR == "SQ" and group.keyword else ():
                 if keyword in item:
                     return item
     return None

@@ -19,13 +19,21 @@ def test_a_tag_may_be_given_in_every_way(tag):
     "tag",
     [
         *("PatientName", "PatientID", "PatientBirthDate", "StudyDate", "AcquisitionTime", "SOPInstanceUID"),
-        *("AccessionNumber", "InstitutionName", "StationName", "SeriesDescription", "ProtocolName", "OperatorsName"),
+        *("AccessionNumber", "InstitutionAddress", "StationName", "SeriesDescription", "ProtocolName", "OperatorsName"),
         *("DeviceSerialNumber", "PatientComments", "OtherPatientIDsSequence", "0010,0010", "ImageComments"),
     ],
 )
 def test_what_may_tell_who_somebody_is_makes_no_group(tag):
     with pytest.raises(InputError, match="it may tell who somebody is"):
         keyword_of(tag)
+
+
+def test_age_agent_and_institution_are_told_as_something_else():
+    assert [keyword_of(tag) for tag in ("0010,1010", "ContrastBolusAgent", "InstitutionName")] == [
+        "age",
+        "contrast",
+        "institution",
+    ]
 
 
 @pytest.mark.parametrize("tag", ["SliceThicknes", "0009,1001", "", "18,50"])
@@ -38,7 +46,8 @@ def test_of_texts_only_those_of_a_scanner_are_let_through():
     free = {"LO", "SH", "LT", "ST", "UT", "UC", "PN", "DA", "TM", "DT", "UI", "AS", "UR"}
     for entry in DicomDictionary.values():
         keyword = entry[4]
-        if keyword and not entry[3] and dictionary_VR(keyword) in free and keyword not in TEXTS:
+        told = ("PatientAge", "ContrastBolusAgent", "InstitutionName")  # as a bin, as yes, as a number
+        if keyword and not entry[3] and dictionary_VR(keyword) in free and keyword not in (*TEXTS, *told):
             with pytest.raises(InputError):
                 keyword_of(keyword)
 
@@ -56,10 +65,15 @@ def test_values_are_read_from_the_series_that_is_meant(tmp_path):
 
 
 def test_an_enhanced_image_keeps_them_in_its_functional_groups(tmp_path):
-    path = save(enhanced(slices(2), [(0, 0, 0), (0, 0, 2)]), tmp_path / "e.dcm")
-    assert series_attributes(path, None, ["SliceThickness", "PixelSpacing"]) == {
+    path = save(enhanced(slices(2), [(0, 0, 0), (0, 0, 2)], slopes=[1, 2]), tmp_path / "e.dcm")
+    wanted = ["SliceThickness", "PixelSpacing", "RescaleType", "TemporalPositionIndex", "KVP"]
+    # of those that differ between frames the first
+    assert keyword_of("TemporalPositionIndex") == "TemporalPositionIndex"
+    assert series_attributes(path, None, wanted) == {
         "SliceThickness": 9.0,
         "PixelSpacing": 0.5,
+        "RescaleType": "HU",
+        "TemporalPositionIndex": 1.0,
     }
 
 

@@ -46,8 +46,8 @@ def images_for(
     if images.plane is None:
         raise InputError(
             f"A DICOM SEG or RTSTRUCT lies in the patient, and the images of this scan state no place there "
-            f"({named('ImagePositionPatient')}): a radiograph, or ultrasound. Write .nii.gz, or .png for one picture.",
-            parameter="out",
+            f"({named('ImagePositionPatient')}), as radiographs and ultrasound clips do not. Write .nii.gz, or .png "
+            "for one picture."
         )
     return images
 

@@ -132,7 +132,7 @@ def test_what_cannot_be_derived_is_one_error(tmp_path, scan):
         (None, scan.geometry, None, None, "pass the DICOM scan as `source`"),
         (nifti, scan.geometry, None, None, "is not DICOM"),
         (Volume.from_array(np.zeros((2, 3, 4)), (1, 1, 1)), None, None, None, "not read from a DICOM file on disk"),
-        (radiograph, radiograph.geometry, None, None, "a radiograph, or ultrasound"),
+        (radiograph, radiograph.geometry, None, None, "as radiographs and ultrasound clips do not"),
         (scan, scan.geometry, None, "nifti", "seg, seg-labelmap, rtstruct, not as 'nifti'"),
         (scan, scan.geometry, DicomOptions(keyhole=True), None, "`keyhole` is about the contours of an RTSTRUCT"),
         (scan, scan.geometry, DicomOptions(tps=True), "seg-labelmap", "`tps` is about"),

@@ -250,7 +250,10 @@ def _described(found: VolumeGeometry, frames: list[ImageFrame], geometry: Volume
 def _plane(frames: Sequence[ImageFrame], notes: list[str]) -> SourcePlane | None:
     """How images lie in the patient, or None. notes: receives what had to be made up."""
     first = frames[0]
-    orientation, thickness = first.numbers("ImageOrientationPatient", 6), first.numbers("SliceThickness")
+    orientation, thickness = first.numbers("ImageOrientationPatient", 6), None
+    # the planes have a distance, whatever is wrong with it
+    with suppress(InputError):
+        thickness = first.numbers("SliceThickness")
     if first.position is None or orientation is None or first.spacing is None:
         return None
     reference = next((uid for frame in frames if (uid := frame.value("FrameOfReferenceUID"))), None)

@@ -279,6 +279,27 @@ def test_frames_of_an_enhanced_file_are_referred_to_by_their_numbers(tmp_path, k
     assert dciodvfy(tmp_path / "seg.dcm") == []
 
 
+def test_a_volume_of_several_enhanced_files_cites_the_frames_of_each(tmp_path):
+    """highdicom takes one multi-frame file, with one orientation for all its frames."""
+    (tmp_path / "s").mkdir()
+    for name, positions in (("a", [(0, 0, 0), (0, 0, 4)]), ("b", [(0, 0, 6), (0, 0, 2)])):
+        ds = enhanced(slices(2, 9, 7), positions)
+        shared = ds.SharedFunctionalGroupsSequence[0]
+        for frame in ds.PerFrameFunctionalGroupsSequence:
+            frame.PlaneOrientationSequence = shared.PlaneOrientationSequence
+            frame.PixelMeasuresSequence = shared.PixelMeasuresSequence
+        del shared.PlaneOrientationSequence
+        del shared.PixelMeasuresSequence
+        save(ds, tmp_path / "s" / f"{name}.dcm")
+    scan = read_dicom(tmp_path / "s")
+    masks = {"liver": np.ones(scan.shape, dtype=bool)}
+    ds = written(tmp_path / "seg.dcm", masks, scan)
+    frames = [item.DerivationImageSequence[0].SourceImageSequence[0] for item in ds.PerFrameFunctionalGroupsSequence]
+    assert [item.ReferencedFrameNumber for item in frames] == [1, 2, 2, 1]
+    assert len({item.ReferencedSOPInstanceUID for item in frames}) == 2
+    equal(read_seg(tmp_path / "seg.dcm", scan.geometry), masks)
+
+
 @needs_programs
 @pytest.mark.parametrize(
     "tags",

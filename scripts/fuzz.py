@@ -426,7 +426,8 @@ def change(kind: str, path: Path, rng: random.Random) -> int | None:
         return at
     if path.suffix == ".dcm":
         try:
-            elements(path, rng)
+            for _ in range(rng.choice([1, 1, 1, 2, 4])):
+                elements(path, rng)
         except Exception:  # pydicom does not write everything; what was asked for is then damaged plainly
             path.write_bytes(damage(content, rng)[0])
         return None

@@ -20,11 +20,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from io import BytesIO
 from typing import Any
 
 import numpy as np
-from pydicom import Dataset, dcmwrite
+from pydicom import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
@@ -44,6 +43,7 @@ from medsam.io.dicom.derive import (
     new_uid,
     quiet_writer,
 )
+from medsam.io.dicom.frame_groups import FrameGroups, check_size, write_seg
 from medsam.io.dicom.run_lengths import encode_run_lengths
 from medsam.io.dicom.tags import named
 from medsam.io.structure_names import plain_name
@@ -52,8 +52,6 @@ from medsam.masks import CompactMask
 
 # (0062,0004) Segment Number has 16 bits
 _MOST_SEGMENTS = 65535
-# the length of an element is stated in 32 bits
-_MOST_BYTES = 2**32 - 2
 # characters of a short text (LO), and of the longer one that viewers show on request (ST)
 _SHORT, _LONG = 64, 1024
 # of who made labels that come from elsewhere: an algorithm must have a name
@@ -95,13 +93,10 @@ def encode_seg(
     with quiet_writer():
         seg = _without_frames(list(masks), source, source.plane, algorithm, options)
         seg.SegmentsOverlap = "YES" if overlapping else "NO"
-        if options.labelmap:
-            _add_label_frames(seg, masks, source)
-        else:
-            _add_binary_frames(seg, masks, source)
-        file = BytesIO()
-        dcmwrite(file, seg, enforce_file_format=True)
-    return file.getvalue()
+        # stated with each frame, not once where there is one segment: not every reader looks elsewhere
+        seg.SharedFunctionalGroupsSequence[0].pop("SegmentIdentificationSequence", None)
+        groups, pixels = (_label_frames if options.labelmap else _binary_frames)(seg, masks, source)
+        return write_seg(seg, groups, pixels, encapsulated=options.labelmap)
 
 
 def _overlap(masks: Mapping[str, CompactMask]) -> tuple[str, str] | None:
@@ -312,15 +307,17 @@ def _description(name: str, label: str, algorithm: Algorithm) -> str:
 # -- frames -------------------------------------------------------------------------------------------------
 
 
-def _add_binary_frames(seg: Dataset, masks: Mapping[str, CompactMask], source: SourceImages) -> None:
+def _binary_frames(
+    seg: Dataset, masks: Mapping[str, CompactMask], source: SourceImages
+) -> tuple[FrameGroups, list[bytes]]:
     """A frame a structure and slice, in this order, a bit a pixel without gaps between the frames."""
     where = {number: mask.indices() for number, mask in enumerate(masks.values(), start=1)}
     if not any(where.values()):
         # there must be a frame
         where = {number: [0] for number in where}
     rows, columns = source.geometry.shape[1:]
-    _check_size(sum(map(len, where.values())) * rows * columns // 8)
-    groups = _FunctionalGroups(source.images, sorted(set().union(*where.values())))
+    check_size(sum(map(len, where.values())) * rows * columns // 8)
+    groups = _groups(source.images, set().union(*where.values()))
     packed, rest = list[bytes](), np.zeros(0, dtype=bool)
     for number, mask in enumerate(masks.values(), start=1):
         for k, frame in zip(where[number], _slices(mask, where[number]), strict=True):
@@ -330,8 +327,7 @@ def _add_binary_frames(seg: Dataset, masks: Mapping[str, CompactMask], source: S
             packed.append(np.packbits(bits[:whole], bitorder="little").tobytes())
             rest = bits[whole:]
     packed.append(np.packbits(rest, bitorder="little").tobytes())
-    pixels = b"".join(packed)
-    _set_frames(seg, groups, pixels + b"\0" * (len(pixels) % 2))
+    return groups, packed
 
 
 def _slices(mask: CompactMask, indices: Sequence[int]) -> Iterator[np.ndarray]:
@@ -344,53 +340,26 @@ def _slices(mask: CompactMask, indices: Sequence[int]) -> Iterator[np.ndarray]:
         yield frame
 
 
-def _add_label_frames(seg: Dataset, masks: Mapping[str, CompactMask], source: SourceImages) -> None:
+def _label_frames(
+    seg: Dataset, masks: Mapping[str, CompactMask], source: SourceImages
+) -> tuple[FrameGroups, list[bytes]]:
     """A frame a slice, with the number of the segment in each pixel."""
     labels = np.zeros(source.geometry.shape, dtype=np.uint8 if seg.BitsAllocated == 8 else np.uint16)
     for number, mask in enumerate(masks.values(), start=1):
         labels[mask.part][mask.crop] = number
     there = np.flatnonzero(labels.any(axis=(1, 2))).tolist() or [0]
-    groups, frames = _FunctionalGroups(source.images, there), []
+    groups, frames = _groups(source.images, there), []
     for k in there:
         groups.add(k)
         frames.append(encode_run_lengths(labels[k]))
-    _check_size(sum(map(len, frames)))
-    _set_frames(seg, groups, encapsulate(frames))
+    return groups, [encapsulate(frames)]
 
 
-def _check_size(size: int) -> None:
-    if size > _MOST_BYTES:
-        raise InputError(
-            f"The SEG would have {size / 2**30:.1f} GB of pixels, and a DICOM file holds 4. Write fewer structures to "
-            "a file, or a label map (.nii.gz)."
-        )
-
-
-class _FunctionalGroups:
-    """Items of (5200,9230) Per-frame Functional Groups Sequence.
-
-    planes: the k that have a frame, ascending; their numbers in it are what (0020,9157) counts.
-    """
-
-    def __init__(self, images: Sequence[SourceImage], planes: Sequence[int]) -> None:
-        self.items: list[Dataset] = []
-        # frames of one plane share what says where it is
-        self._rank = {k: rank for rank, k in enumerate(planes, start=1)}
-        self._position = {k: _item(ImagePositionPatient=_position(images[k])) for k in planes}
-        self._derivation = {k: _derivation(images[k]) for k in planes}
-
-    def add(self, k: int, segment: int | None = None) -> None:
-        """A frame on the plane of slice k; of one segment, or of a label map."""
-        item = _item(
-            DerivationImageSequence=[self._derivation[k]],
-            FrameContentSequence=[
-                _item(DimensionIndexValues=[self._rank[k]] if segment is None else [segment, self._rank[k]])
-            ],
-            PlanePositionSequence=[self._position[k]],
-        )
-        if segment is not None:
-            item.SegmentIdentificationSequence = [_item(ReferencedSegmentNumber=segment)]
-        self.items.append(item)
+def _groups(images: Sequence[SourceImage], planes: Iterable[int]) -> FrameGroups:
+    """Of frames on these slices k."""
+    there = sorted(planes)
+    position = {k: _item(ImagePositionPatient=_position(images[k])) for k in there}
+    return FrameGroups({k: _derivation(images[k]) for k in there}, position)
 
 
 def _derivation(image: SourceImage) -> Dataset:
@@ -411,11 +380,3 @@ def _item(**elements: object) -> Dataset:
     for keyword, value in elements.items():
         setattr(item, keyword, value)
     return item
-
-
-def _set_frames(seg: Dataset, groups: _FunctionalGroups, pixels: bytes) -> None:
-    # stated with each frame, not once where there is one segment: not every reader looks elsewhere
-    seg.SharedFunctionalGroupsSequence[0].pop("SegmentIdentificationSequence", None)
-    seg.PerFrameFunctionalGroupsSequence = groups.items
-    seg.NumberOfFrames = len(groups.items)
-    seg.PixelData = pixels

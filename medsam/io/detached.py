@@ -132,6 +132,12 @@ def _skip(file: Path, source: BinaryIO, begin: int, layout: Layout, count: int) 
 # -- what both have in common ---------------------------------------------------------------------------------
 
 
+def _shown(text: str) -> str:
+    """What a field holds, as messages may say it: numbers or a word. A sentence may be of another field, with a name."""
+    sound = re.fullmatch(r"[-+0-9.,()eE \t]{0,80}|\w{1,24}", text)
+    return repr(text) if sound else "some text"
+
+
 def _numbers(path: Path, name: str, text: str, count: int | None = None) -> tuple[float, ...]:
     try:
         values = tuple(float(word) for word in text.replace(",", " ").split())
@@ -139,7 +145,7 @@ def _numbers(path: Path, name: str, text: str, count: int | None = None) -> tupl
         values = ()
     if not values or (count is not None and len(values) != count):
         want = "numbers" if count is None else "one number" if count == 1 else f"{count} numbers"
-        raise InputError(f"{path.name}: {name} in its header is {text[:80]!r}, not {want}.")
+        raise InputError(f"{path.name}: {name} in its header is {_shown(text)}, not {want}.")
     return values
 
 
@@ -147,7 +153,7 @@ def _whole(path: Path, name: str, text: str, least: int, most: int) -> int:
     word = text.strip()
     if not re.fullmatch(r"[+-]?\d{1,18}", word) or not least <= int(word) <= most:
         raise InputError(
-            f"{path.name}: {name} in its header is {text[:80]!r}, not a whole number from {least} to {most}."
+            f"{path.name}: {name} in its header is {_shown(text)}, not a whole number from {least} to {most}."
         )
     return int(word)
 
@@ -232,18 +238,18 @@ def _meta(path: Path, file: BinaryIO) -> Layout:
     def yes(*names: str, default: str = "False") -> bool:
         word = (first_of(*names) or default).lower()
         if word not in ("true", "false", "1", "0"):
-            raise InputError(f"{path.name}: {names[0]} in its header is {word[:80]!r}, not True or False.")
+            raise InputError(f"{path.name}: {names[0]} in its header is {_shown(word)}, not True or False.")
         return word in ("true", "1")
 
     if fields.get("ObjectType", "Image") != "Image":
-        raise InputError(f"{path.name} holds a MetaIO {fields['ObjectType'][:40]}, not an Image.")
+        raise InputError(f"{path.name} holds a MetaIO {_shown(fields['ObjectType'])}, not an Image.")
     axes = _whole(path, "NDims", fields.get("NDims", ""), 2, 4)
     sizes = _sizes(path, "DimSize", fields.get("DimSize", ""), axes)
     channels = _whole(path, "ElementNumberOfChannels", fields.get("ElementNumberOfChannels", "1"), 1, 2**20)
     kind = _META_TYPES.get(fields.get("ElementType", ""))
     if kind is None:
         raise InputError(
-            f"{path.name}: ElementType in its header is {fields.get('ElementType', '')[:40]!r}, no type of voxels."
+            f"{path.name}: ElementType in its header is {_shown(fields.get('ElementType', ''))}, no type of voxels."
         )
     dtype = np.dtype(kind).newbyteorder(">" if yes("BinaryDataByteOrderMSB", "ElementByteOrderMSB") else "<")
     compressed, binary = yes("CompressedData"), yes("BinaryData", default="True")
@@ -347,10 +353,10 @@ def _nrrd(path: Path, file: BinaryIO) -> Layout:
     coding = _NRRD_CODINGS.get(fields.get("encoding", "").lower())
     if kind is None or coding is None:
         wrong = "type" if kind is None else "encoding"
-        raise InputError(f"{path.name}: {wrong} in its header is {fields.get(wrong, '')[:40]!r}, which is not read.")
+        raise InputError(f"{path.name}: {wrong} in its header is {_shown(fields.get(wrong, ''))}, which is not read.")
     endian = fields.get("endian", "little").lower()
     if endian not in ("little", "big"):
-        raise InputError(f"{path.name}: endian in its header is {endian[:40]!r}, not little or big.")
+        raise InputError(f"{path.name}: endian in its header is {_shown(endian)}, not little or big.")
 
     vectors = _vectors(path, fields["space directions"]) if "space directions" in fields else None
     if vectors is not None and len(vectors) != axes:
@@ -401,7 +407,7 @@ def _components(
 def _vectors(path: Path, text: str) -> list[tuple[float, ...] | None]:
     parts = re.findall(r"none|\([^()]*\)", text)
     if not parts or len(re.sub(r"none|\([^()]*\)|\s", "", text)):
-        raise InputError(f"{path.name}: space directions in its header is {text[:80]!r}, no list of vectors.")
+        raise InputError(f"{path.name}: space directions in its header is {_shown(text)}, no list of vectors.")
     return [None if part == "none" else _numbers(path, "space directions", part[1:-1]) for part in parts]
 
 

@@ -119,6 +119,9 @@ def test_commands_that_read_scans_name_nobody(medsam, data, tmp_path):
     assert medsam("segment", ct, *BOX, "--out", "a.nrrd", "--json", *model) == 0
     assert medsam("segment", ct / "1.dcm", "--box", "0:8,6,20,16=liver", "--out", "a.mha", *model) == 0
     assert medsam("segment", ct, "--prompts", data / "case0" / "rs.dcm", "--out", "b.nii.gz", *model) == 0
+    convert = ("convert", data / "case0" / "seg.dcm", "--source", ct, "--out")
+    assert medsam(*convert, "e.nii.gz") == 0
+    assert medsam(*convert, "f.mha", "--json") == 0
     everything = ("everything", ct, "--slice", 1, "--points-per-side", 2, "--labels", "c.nii.gz", "--json")
     assert medsam(*everything, *model) == 0
     assert medsam("data", "index", data, "--out", "set.json") == 0

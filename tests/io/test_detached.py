@@ -89,7 +89,7 @@ def test_voxels_missing_or_left_over_are_an_error(tmp_path, make):
         ("ElementSpacing = 1 1 2", "ElementSpacing = 1 1 nan", "a.mha: .*not a finite"),
         ("ElementSpacing = 1 1 2", "ElementSpacing = 1 1 0", "a.mha: .*zero length"),
         ("ElementSpacing = 1 1 2", "ElementSpacing = 1 1", "ElementSpacing in its header is '1 1', not 3 numbers"),
-        ("ObjectType = Image", "ObjectType = Tube", "holds a MetaIO Tube"),
+        ("ObjectType = Image", "ObjectType = Tube", "holds a MetaIO 'Tube'"),
     ],
 )
 def test_a_wrong_number_in_a_metaimage_is_named(tmp_path, old, new, told):
@@ -113,6 +113,14 @@ def test_a_wrong_number_in_a_metaimage_is_named(tmp_path, old, new, told):
 def test_a_wrong_number_in_a_nrrd_is_named(tmp_path, old, new, told):
     with pytest.raises(InputError, match=told):
         load_volume(nrrd(tmp_path / "a.nrrd", start=NRRD.replace(old, new)))
+
+
+def test_a_sentence_in_place_of_numbers_is_not_repeated(tmp_path):
+    """Where a line end is damaged, the next field goes on in this one, and may hold the name of a patient."""
+    start = NRRD.replace("spacings: 1 1 2", "spacings: 1 1 2\\PatientName:=DOE")
+    with pytest.raises(InputError, match="spacings in its header is some text, not numbers") as caught:
+        load_volume(nrrd(tmp_path / "a.nrrd", start=start))
+    assert "DOE" not in str(caught.value)
 
 
 def test_a_size_no_compression_reaches_is_refused_before_memory_is_asked_for(tmp_path):

@@ -133,7 +133,7 @@ def _skip(file: Path, source: BinaryIO, begin: int, layout: Layout, count: int) 
 
 
 def _shown(text: str) -> str:
-    """What a field holds, as messages may say it: numbers or a word. A sentence may be of another field, with a name."""
+    """What a field holds, as a message may say it: numbers or a word. A sentence may be another field, a name."""
     sound = re.fullmatch(r"[-+0-9.,()eE \t]{0,80}|\w{1,24}", text)
     return repr(text) if sound else "some text"
 

@@ -17,8 +17,10 @@ from medsam._version import __version__ as __version__
 
 # every public name -> the module it is in
 _HOMES = {
+    "Algorithm": "medsam.io.algorithm",
     "AssetError": "medsam.errors",
     "CheckpointError": "medsam.errors",
+    "DicomOptions": "medsam.io.algorithm",
     "EmbeddingCache": "medsam.inference.embeddings",
     "InconsistentSeries": "medsam.errors",
     "InputError": "medsam.errors",
@@ -34,6 +36,7 @@ _HOMES = {
     "SeveralSeries": "medsam.errors",
     "Volume": "medsam.volume",
     "VolumeGeometry": "medsam.geometry",
+    "encode_labels": "medsam.io.save",
     "load_labels": "medsam.io.labels",
     "load_model": "medsam.models.build",
     "load_prompts": "medsam.prompts.files",

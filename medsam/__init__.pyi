@@ -13,9 +13,12 @@ from medsam.inference.predictor import Predictor as Predictor
 from medsam.inference.segmentation import Segmentation as Segmentation
 from medsam.inference.session import Session as Session
 from medsam.inference.session_state import SessionState as SessionState
+from medsam.io.algorithm import Algorithm as Algorithm
+from medsam.io.algorithm import DicomOptions as DicomOptions
 from medsam.io.dicom.series import read_dicom as read_dicom
 from medsam.io.labels import load_labels as load_labels
 from medsam.io.load import load_volume as load_volume
+from medsam.io.save import encode_labels as encode_labels
 from medsam.io.save import save_labels as save_labels
 from medsam.models.build import load_model as load_model
 from medsam.prompts.files import load_prompts as load_prompts
@@ -27,8 +30,10 @@ from medsam.volume import LabelVolume as LabelVolume
 from medsam.volume import Volume as Volume
 
 __all__ = [
+    "Algorithm",
     "AssetError",
     "CheckpointError",
+    "DicomOptions",
     "EmbeddingCache",
     "InconsistentSeries",
     "InputError",
@@ -44,6 +49,7 @@ __all__ = [
     "SeveralSeries",
     "Volume",
     "VolumeGeometry",
+    "encode_labels",
     "load_labels",
     "load_model",
     "load_prompts",

@@ -219,7 +219,7 @@ def measured(path: Path) -> np.ndarray:
     from medsam.io.load import load_volume
     from medsam.prompts.files import load_prompts
 
-    said = load_prompts(path, load_volume(path.parent / "ct"))
+    said, _ = load_prompts(path, load_volume(path.parent / "ct"))
     return np.array([len(said), *sorted(prompt.slice or 0 for prompt in said)])
 
 

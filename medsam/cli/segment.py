@@ -237,7 +237,7 @@ def _read_files(arguments: argparse.Namespace, scan: Volume, typed: Sequence[Pro
     given = _Given([*typed], arguments.axis, None, [], [])
     stated, masks = f"--axis {arguments.axis}", []
     for path in arguments.prompts:
-        file = read_prompt_file(path, scan, given.axis)
+        file = read_prompt_file(path, scan, given.axis, given.prompts)
         given.read += file.read
         given.notes += file.notes
         given.prompts += file.prompts

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from medsam.io.files import is_folder
 from medsam.io.formats import format_of
 from medsam.io.labels import read_mask
 from medsam.prompts.masks import load_masks, mask_prompts
-from medsam.prompts.measurements import measured_prompts
+from medsam.prompts.measurements import UNNAMED, measured_prompts
 from medsam.prompts.parse import read_prompts
 from medsam.prompts.prompt import Prompt
 from medsam.volume import Volume
@@ -42,23 +43,25 @@ class PromptFile:
         return found, notes
 
 
-def load_prompts(path: str | Path, scan: Volume, axis: Axis | None = None) -> list[Prompt]:
+def load_prompts(path: str | Path, scan: Volume, axis: Axis | None = None) -> tuple[list[Prompt], Axis | None]:
     """The prompts in a file, for `scan`: a prompts file (JSON), a DICOM presentation state or structured report whose
     measurements become boxes and clicks, or a file of masks (SEG, RTSTRUCT, NIfTI, NRRD, MHA, ...) whose structures
     become rough masks by their names.
 
-    axis: the slice axis on which they shall lie; default: the file's. Raises PromptError and InputError.
+    axis: the slice axis on which they shall lie; default: the file's. Returns them and that axis, to be handed on to
+    `Predictor.segment`, or None where any will do. Raises PromptError and InputError.
     """
     found = read_prompt_file(Path(path), scan, axis)
     if axis is not None and found.axis is not None and found.axis != axis:
         raise PromptError(f"The prompts of {Path(path).name} lie across axis {found.axis}, not {axis}.")
-    return found.as_prompts()[0]
+    return found.as_prompts()[0], axis or found.axis
 
 
-def read_prompt_file(path: Path, scan: Volume, axis: Axis | None = None) -> PromptFile:
+def read_prompt_file(path: Path, scan: Volume, axis: Axis | None = None, before: Sequence[Prompt] = ()) -> PromptFile:
     """A file of any of the kinds of `load_prompts`, by its name or, of DICOM, its content.
 
-    axis: the only one that measurements in mm may lie across. Raises PromptError and InputError.
+    axis: the only one that measurements may lie across. before: prompts of other files, whose labels are taken.
+    Raises PromptError and InputError.
     """
     if not path.name.lower().endswith(".json") and not is_folder(path):
         if format_of(path) is not None:
@@ -67,7 +70,7 @@ def read_prompt_file(path: Path, scan: Volume, axis: Axis | None = None) -> Prom
         if kind in ("seg", "rtstruct", "image"):
             return _masks(path, scan)
         if kind == "other":
-            return _measurements(path, scan, axis)
+            return _measurements(path, scan, axis, before)
     read, notes = [path], list[str]()
 
     def one(file: Path) -> np.ndarray:
@@ -95,7 +98,7 @@ def _masks(path: Path, scan: Volume) -> PromptFile:
     return PromptFile(path, masks=masks, read=(path,), notes=tuple(notes))
 
 
-def _measurements(path: Path, scan: Volume, axis: Axis | None) -> PromptFile:
+def _measurements(path: Path, scan: Volume, axis: Axis | None, before: Sequence[Prompt]) -> PromptFile:
     from medsam.io.dicom.measurements.read import read_measurements
 
     found = read_measurements(path)
@@ -106,6 +109,7 @@ def _measurements(path: Path, scan: Volume, axis: Axis | None) -> PromptFile:
         {image: k for k, image in enumerate(scan.images)} or None,
         frame_of_reference=scan.uids.get("frame_of_reference"),
         axis=axis,
+        taken=len({one.label for one in before if re.fullmatch(rf"{UNNAMED}( \d+)?", one.label)}),
         file=path.name,
         notes=notes,
     )

@@ -31,6 +31,8 @@ from medsam.prompts.prompt import Box, Point, Prompt
 # (SOP Instance UID, frame or None) -> k of a scan
 Instances = Mapping[tuple[str, int | None], int]
 
+# what is called nothing in its file
+UNNAMED = "measurement"
 # How far a shape in mm may stray from a slice, in slices, and still lie in it.
 _FLAT = 0.5 + 1e-3
 # Two lines are axes of one thing when they cross at more than this (RECIST and WHO want a right angle).
@@ -63,6 +65,7 @@ def measured_prompts(
     *,
     frame_of_reference: str | None = None,
     axis: Axis | None = None,
+    taken: int = 0,
     file: str = "The file",
     notes: list[str] | None = None,
 ) -> tuple[list[Prompt], Axis]:
@@ -70,6 +73,7 @@ def measured_prompts(
 
     instances: which k each image of the scan is, None for one whose images are not known (no DICOM): measurements in
     pixels of an image then have no place. axis: the only one that may be; default: that of most of them.
+    taken: how many measurements without a label of their own others brought, which this file's are numbered after.
     file: its name, for messages. notes: receives what was left out.
     Raises PromptError when nothing can be used, saying what there is.
     """
@@ -77,7 +81,7 @@ def measured_prompts(
     across = axis or _usual_axis(found, geometry)
     prompts: list[Prompt] = []
     items = [part for item in found.items for part in _parted(item, geometry)]
-    for label, measurement in zip(_labels(items), items, strict=True):
+    for label, measurement in zip(_labels(items, taken), items, strict=True):
         by_slice: dict[int, list[Placed]] = {}
         for shape in measurement.shapes:
             if shape.kind == "ellipsoid":
@@ -368,12 +372,13 @@ def _parted(item: Measurement, geometry: VolumeGeometry) -> list[Measurement]:
 # -- what it is called --------------------------------------------------------------------------------------
 
 
-def _labels(items: Sequence[Measurement]) -> list[str]:
+def _labels(items: Sequence[Measurement], taken: int) -> list[str]:
     """A label for each: its own, told apart by a number where several have one; "measurement" without one."""
-    stated = [item.label or "measurement" for item in items]
-    several, seen = Counter(stated), Counter[str]()
+    stated = [item.label or UNNAMED for item in items]
+    several, seen = Counter(stated), Counter({UNNAMED: taken})
     labels = []
     for label in stated:
         seen[label] += 1
-        labels.append(label if several[label] == 1 else f"{label} {seen[label]}")
+        alone = several[label] == 1 and seen[label] == 1
+        labels.append(label if alone else f"{label} {seen[label]}")
     return labels

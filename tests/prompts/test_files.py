@@ -10,7 +10,8 @@ from drawn import grid, loop, make_rs, make_seg, make_series, rectangle
 from label_files import GRID, MAP, itk, nifti
 from measured import bidirectional, graphic, gsps, planar, region, report
 
-from medsam import load_prompts, load_volume
+from medsam import load_prompts as load_prompts_and_axis
+from medsam import load_volume
 from medsam.errors import InputError, PromptError
 from medsam.prompts.files import read_prompt_file
 from medsam.prompts.plan import plan
@@ -19,6 +20,10 @@ from medsam.volume import LabelVolume, Volume
 
 SCAN = Volume(np.zeros(GRID.shape, np.int16), GRID)
 NAMES = {1: "liver", 2: "spleen"}
+
+
+def load_prompts(*arguments, **options):
+    return load_prompts_and_axis(*arguments, **options)[0]
 
 
 def named_map(path):
@@ -138,6 +143,27 @@ def test_measurements_of_a_series_lie_on_its_slices(tmp_path, series):
     prompts = load_prompts(report(tmp_path / "sr.dcm", images, groups), scan)
     assert [(one.label, one.slice) for one in prompts] == [("Lesion 1", 1), ("Lesion 2", 2)]
     assert plan(prompts, scan.geometry, "k").slices.keys() == {1, 2}
+
+
+def test_measurements_on_images_lie_across_their_stack_however_thin_its_slices_are(tmp_path):
+    thin = grid(spacing_ijk=(0.8, 0.9, 0.5))
+    images = make_series(tmp_path / "thin", thin)
+    scan = load_volume(tmp_path / "thin")
+    assert scan.geometry.acquired_axis == "j"
+    path = gsps(tmp_path / "m.dcm", [(images[3], [graphic("ELLIPSE", [(1, 2), (4, 2), (2.5, 1), (2.5, 3)])])])
+    (found,), axis = load_prompts_and_axis(path, scan)
+    assert (axis, found.slice, found.box) == ("k", 3, pytest.approx((1, 1, 4, 3)))
+    with pytest.raises(PromptError, match="1 shape lies across another axis"):
+        load_prompts_and_axis(path, scan, axis="j")
+
+
+def test_measurements_without_a_name_in_two_files_are_not_one(tmp_path, series):
+    scan, images, _ = series
+    one, other = (gsps(tmp_path / f"{k}.dcm", [(images[k], [graphic("POLYLINE", [(1, 2), (4, 2)])])]) for k in (1, 2))
+    first = read_prompt_file(one, scan)
+    assert [prompt.label for prompt in first.prompts] == ["measurement"]
+    second = read_prompt_file(other, scan, before=first.prompts)
+    assert [prompt.label for prompt in second.prompts] == ["measurement 2"]
 
 
 def test_measurements_of_another_series_are_refused(tmp_path, series):

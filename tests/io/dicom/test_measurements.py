@@ -146,7 +146,8 @@ def _compound(kind, points, **tags):
     [
         ("RULER", [(1, 1), (9, 1)], {}, "line"),
         ("RECTANGLE", [(1, 1), (9, 5)], {}, "outline"),
-        ("ELLIPSE", [(1, 1), (9, 5)], {}, "ellipse"),
+        ("ELLIPSE", [(1, 3), (9, 3), (5, 1), (5, 5)], {}, "ellipse"),
+        ("ELLIPSE", [(1, 1), (9, 5)], {}, None),
         ("RECTANGLE", [(1, 1), (9, 5)], {"RotationAngle": 30.0}, None),
         ("ARROW", [(1, 1), (9, 5)], {}, None),
     ],

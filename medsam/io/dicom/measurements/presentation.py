@@ -176,16 +176,13 @@ def _displayed_area(dataset: Dataset, image: ImageReference | None, name: str) -
 
 
 def _compound(compound: str, points: np.ndarray, item: Dataset, name: str) -> tuple[Kind, np.ndarray] | None:
-    """A ruler or several lines; a rectangle or an ellipse: of two opposite corners if upright, or of all ends."""
+    """A ruler or lines; an ellipse by the ends of its axes; a rectangle by its corners, or by two if upright."""
     if compound in _LINES:
         return shape_of("POLYLINE", points.ravel().tolist(), 2)
-    if len(points) == 4:
+    if compound == "ELLIPSE" or len(points) == 4:
         return shape_of("POLYGON" if compound == "RECTANGLE" else compound, points.ravel().tolist(), 2)
     angle = numbers(item, "RotationAngle", name) or (0.0,)
     if angle[0] % 180 or len(points) != 2 or not (np.abs(points[1] - points[0]) > 0).all():
         return None
     (x0, y0), (x1, y1) = points.tolist()
-    if compound == "RECTANGLE":
-        return shape_of("POLYGON", (x0, y0, x1, y0, x1, y1, x0, y1), 2)
-    x, y = (x0 + x1) / 2, (y0 + y1) / 2
-    return shape_of("ELLIPSE", (x0, y, x1, y, x, y0, x, y1), 2)
+    return shape_of("POLYGON", (x0, y0, x1, y0, x1, y1, x0, y1), 2)

@@ -75,16 +75,14 @@ class _Owners:
         by_series = [scan for uid in label.drawn.series for scan in self._by_uid.get(uid, ())]
         by_image = [self._by_instance[uid] for uid in label.drawn.instances if uid in self._by_instance]
         cited = self._own(label, by_series or by_image)
-        if not cited:
-            return self._of_nobody(label)
         # of several series that it cites it may have been drawn on one that is not there
         certain = len(cited) == 1 and (len(label.drawn.series) == 1 or not by_series)
-        found = cited if certain else self._of_several(label, cited)
+        found = cited if certain else self._of_several(label, cited) if cited else self._of_nobody(label)
         if any(scan.patient != label.patient for scan in found):
             self.remarks.add(
                 "labels of another Patient ID than their scan's",
-                f"{self._name(label)} cites a series that has another (0010,0020) Patient ID: taken as of the series' "
-                "patient",
+                f"{self._name(label)} was drawn on a series that has another (0010,0020) Patient ID: taken as of the "
+                "series' patient",
             )
         return found
 
@@ -123,8 +121,13 @@ class _Owners:
         related = self._related(label)
         fitting = [scan for scan in related if self._fits(label, scan)]
         cites = "cites a series ((0020,000E) Series Instance UID) that is not there" if absent else "cites no series"
-        if not fitting and len(related) == 1 and not absent and self._geometry(related[0]) is None:
-            return related  # there is one, and no telling by planes
+        if not fitting and len(related) == 1 and not absent:
+            self.remarks.add(
+                "labels of the only series that may be meant",
+                f"{self._name(label)} {cites}; {self._name(related[0])} is the only one of its patient and (0020,0052) "
+                "Frame of Reference UID, though it does not lie on its planes",
+            )
+            return related
         if len(fitting) > 1:
             nearest = _nearest(label, fitting)
             if len(nearest) == 1:
@@ -150,15 +153,15 @@ class _Owners:
         return fitting
 
     def _related(self, label: TreeSeries) -> list[TreeSeries]:
-        """The scans of its patient and frame of reference; where some are of its study, only those."""
-        scans = [scan for scan in self.scans if scan.patient == label.patient and scan.sort == "scan"]
-        frame = label.frame_of_reference
-        if frame:
-            same = [scan for scan in scans if scan.frame_of_reference == frame]
-            scans = same or [scan for scan in scans if not scan.frame_of_reference]
-        if len(scans) > 1:
-            scans = [scan for scan in scans if scan.study == label.study] or scans
-        return scans
+        """The scans of its patient and frame of reference; where some are of its study, only those.
+
+        The same frame of reference is the same patient, whatever number it bears.
+        """
+        every = [scan for scan in self.scans if scan.sort == "scan"]
+        scans = [scan for scan in every if scan.patient == label.patient]
+        if frame := label.frame_of_reference:
+            scans = _in_frame(scans, frame) or _in_frame(every, frame) or _in_frame(scans, None)
+        return [scan for scan in scans if scan.study == label.study] or scans
 
     def _fits(self, label: TreeSeries, scan: TreeSeries) -> bool:
         geometry, planes = self._geometry(scan), self._planes(label)
@@ -177,6 +180,10 @@ def series_name(one: TreeSeries, folder: Path) -> str:
     """A series as remarks call it: its file, or the folder of its files."""
     path = one.files[0] if len(one.files) == 1 else common_folder(one.files)
     return "." if path == folder else path.relative_to(folder).as_posix()
+
+
+def _in_frame(scans: Sequence[TreeSeries], frame: str | None) -> list[TreeSeries]:
+    return [scan for scan in scans if scan.frame_of_reference == frame]
 
 
 def _nearest(label: TreeSeries, scans: Sequence[TreeSeries]) -> list[TreeSeries]:

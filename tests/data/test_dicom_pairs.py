@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pydicom
 import pytest
 from hospital import STEP, scan, segments, structures
 
@@ -127,6 +128,28 @@ def test_another_frame_of_reference_is_another_place(tmp_path):
     found = index_folder(tmp_path)
     assert files(found) == [[]]
     assert "no series of its patient and (0020,0052) Frame of Reference UID is there" in found.remarks[0]
+
+
+def test_a_frame_of_reference_may_stand_in_the_regions_alone(tmp_path):
+    """As some planning systems write it; the scan may even bear another number."""
+    scan(tmp_path / "x/a", CT, FrameOfReferenceUID="1.7.1")
+    scan(tmp_path / "x/b", OTHER, FrameOfReferenceUID="1.7.2", patient="0815")
+    path = structures(tmp_path / "x/label.dcm", "1.9.1", FrameOfReferenceUID="1.7.2")
+    found = index_folder(tmp_path)
+    assert files(found) == [[], ["label.dcm"]]
+    assert "another (0010,0020) Patient ID" in found.remarks[0]
+    ds = pydicom.dcmread(path)
+    del ds.FrameOfReferenceUID
+    ds.save_as(path)
+    assert files(index_folder(tmp_path)) == [[], ["label.dcm"]]
+
+
+def test_the_only_series_is_taken_for_a_label_that_cites_nothing_and_that_is_said(tmp_path):
+    scan(tmp_path / "ct", CT)
+    structures(tmp_path / "label.dcm", "1.9.1", z=(2.5,))
+    found = index_folder(tmp_path)
+    assert files(found) == [["label.dcm"]]
+    assert "ct is the only one of its patient and (0020,0052) Frame of Reference UID, though" in found.remarks[0]
 
 
 def test_a_label_of_another_patient_than_the_scan_it_cites_is_paired_and_said(tmp_path):

@@ -58,13 +58,15 @@ class LabelHeader:
     """A SEG or RTSTRUCT without its masks.
 
     codes: structure, as its reader names it -> the codes of its objects, each once; in the order of the file.
-    series, instances: UIDs of the scans and images it says it was drawn on. predecessors: SOP Instance UIDs it
-    replaces. made: date and time as digits that sort, "" where there is none; never to be shown.
+    series, instances: UIDs of the scans and images it says it was drawn on. frame_of_reference: its own, else the only
+    one that its regions state. predecessors: SOP Instance UIDs it replaces. made: date and time as digits that sort,
+    "" where there is none; never to be shown.
     """
 
     codes: Mapping[str, tuple[PropertyCode, ...]]
     series: frozenset[str]
     instances: frozenset[str]
+    frame_of_reference: str | None
     predecessors: frozenset[str]
     made: str
 
@@ -78,9 +80,9 @@ class LabelHeader:
             for keyword in ("ReferencedInstanceSequence", "ContourImageSequence"):
                 instances.update(_texts(sequence_items(item, keyword, name), "ReferencedSOPInstanceUID"))
         instances.update(_texts(sequence_items(dataset, "SourceImageSequence", name), "ReferencedSOPInstanceUID"))
-        return cls(
-            codes, frozenset(series), frozenset(instances), frozenset(_predecessors(dataset, name)), _made(dataset)
-        )
+        predecessors = frozenset(_predecessors(dataset, name))
+        frame = _frame_of_reference(dataset, name)
+        return cls(codes, frozenset(series), frozenset(instances), frame, predecessors, _made(dataset))
 
 
 def is_label(dataset: Dataset) -> bool:
@@ -101,6 +103,18 @@ def _cited_series(dataset: Dataset, name: str) -> Iterator[Dataset]:
     for frame in sequence_items(dataset, "ReferencedFrameOfReferenceSequence", name):
         for study in sequence_items(frame, "RTReferencedStudySequence", name):
             yield from sequence_items(study, "RTReferencedSeriesSequence", name)
+
+
+def _frame_of_reference(dataset: Dataset, name: str) -> str | None:
+    """(0020,0052) of the file, which some planning systems leave out, else what all its regions say."""
+    if own := text(dataset, "FrameOfReferenceUID"):
+        return own
+    regions = sequence_items(dataset, "StructureSetROISequence", name)
+    stated = set(_texts(regions, "ReferencedFrameOfReferenceUID"))
+    stated = stated or set(
+        _texts(sequence_items(dataset, "ReferencedFrameOfReferenceSequence", name), "FrameOfReferenceUID")
+    )
+    return stated.pop() if len(stated) == 1 else None
 
 
 def _predecessors(dataset: Dataset, name: str) -> Iterator[str]:

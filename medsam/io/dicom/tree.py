@@ -224,7 +224,7 @@ class _Listing:
                 patient=0,
                 study=self._studies.setdefault(study, len(self._studies) + 1),
                 modality=modality_of(dataset),
-                frame_of_reference=text(dataset, "FrameOfReferenceUID"),
+                frame_of_reference=header.frame_of_reference if header else text(dataset, "FrameOfReferenceUID"),
                 sort=_sort(dataset),
                 derived={"DERIVED", "SECONDARY"} <= _image_type(dataset),
                 header=header,

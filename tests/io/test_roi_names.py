@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medsam.io.roi_names import roi_names
-from medsam.labels import structures
+from medsam.labels import canonical_name, structures
 
 
 def test_names_that_fit_are_kept():
@@ -43,6 +43,17 @@ def test_every_structure_with_a_code_keeps_a_name_of_its_own():
     assert max(map(len, short)) <= 16
     # none but those that are called so has a number at its end
     assert not [one for one, name in zip(short, names, strict=True) if re.search(r"_\d(_[LR])?$", one) and one != name]
+
+
+def test_names_of_tg_263_are_read_as_what_they_stand_for():
+    names = [
+        "adrenal_gland_left",
+        "femoral_head_right",
+        "heart_atrium_left",
+        "inferior_vena_cava",
+        "lung_middle_lobe_right",
+    ]
+    assert [canonical_name(short) for short in roi_names(names, tps=True)] == names
 
 
 def test_two_that_become_one_are_numbered_before_the_side():

@@ -19,6 +19,7 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from medsam._version import __version__
 from medsam.cli.flags import with_flags
@@ -51,6 +52,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 
 _OWN_PARSER = ("fit", "validate", "test")
+
+# libraries whose errors hold pieces of the file
+_READERS = ("pydicom", "highdicom", "pynetdicom", "dicomweb_client", "nibabel", "nrrd", "PIL")
 
 # module -> the extra of pyproject.toml that brings it
 _EXTRAS = {
@@ -107,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
             return 2
         print(
-            f"A defect in medsam, not in your input: {type(error).__name__}: {error}\n"
+            f"A defect in medsam, not in your input: {_told(error)}\n"
             "Run again with --debug for the traceback, and report it.",
             file=sys.stderr,
         )
@@ -140,6 +144,19 @@ def _extra(command: str, error: ModuleNotFoundError) -> str | None:
     """The extra that brings what is missing; None for what no extra brings."""
     extra = _EXTRAS.get((error.name or "").split(".")[0])
     return "train" if extra and command in _OWN_PARSER else extra
+
+
+def _told(error: Exception) -> str:
+    """An unexpected error, without the words of a library that reads headers: they quote what stands there."""
+    frames = traceback.extract_tb(error.__traceback__)
+    # what the system says of a file names nobody but the file
+    if not isinstance(error, OSError) and any(
+        f"site-packages/{name}" in frame.filename.replace("\\", "/") for frame in frames for name in _READERS
+    ):
+        ours = [frame for frame in frames if "medsam" in frame.filename]
+        place = f" at {Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else ""
+        return f"{type(error).__name__}{place}, while a file was read (what it says may be about a patient)"
+    return f"{type(error).__name__}: {error}"
 
 
 def _joined(argv: Sequence[str]) -> list[str]:

@@ -48,6 +48,19 @@ def test_an_unexpected_error_is_a_defect_of_ours(monkeypatch, capsys):
     assert "Traceback" in capsys.readouterr().err
 
 
+def test_what_a_library_says_of_a_header_is_not_repeated(monkeypatch, capsys):
+    def reads(arguments):
+        from pydicom.valuerep import DSfloat
+
+        DSfloat("DOE^JANE")
+
+    monkeypatch.setattr("medsam.cli.segment.run", reads)
+    assert main(["segment", "a.nii"]) == 1
+    error = capsys.readouterr().err
+    assert "ValueError" in error
+    assert "DOE" not in error
+
+
 def test_debug_shows_where_a_users_error_was_found_and_keeps_its_status(capsys):
     assert main(["segment", "none.nii", "--box", "1,1,2,2", "--debug"]) == 2
     error = capsys.readouterr().err

@@ -159,8 +159,7 @@ def _on_slices(
             left.add("shape lies across another axis", "shapes lie across another axis")
             return []
         return [(found[0], Placed(shape.kind, shape.points, shape.axis))]
-    if not geometry.calibrated or _elsewhere(shape, frame_of_reference):
-        left.add("shape lies in another frame of reference", "shapes lie in another frame of reference")
+    if not _comparable(shape, geometry, frame_of_reference, left):
         return []
     voxels = geometry.to_voxel(shape.points)
     number = AXES.index(axis)
@@ -192,16 +191,22 @@ def _slices_of_image(image: ImageReference, instances: Instances | None) -> list
     return [k for (uid, _), k in instances.items() if uid == image.uid]
 
 
-def _elsewhere(shape: Shape, frame_of_reference: str | None) -> bool:
-    return bool(frame_of_reference and shape.frame_of_reference and frame_of_reference != shape.frame_of_reference)
+def _comparable(shape: Shape, geometry: VolumeGeometry, frame_of_reference: str | None, left: _Left) -> bool:
+    """Whether the millimetres of a shape are those of the scan."""
+    if not geometry.calibrated:
+        left.add("shape lies in millimetres, and the scan has none", "shapes lie in millimetres, and the scan has none")
+        return False
+    if frame_of_reference and shape.frame_of_reference and frame_of_reference != shape.frame_of_reference:
+        left.add("shape lies in another frame of reference", "shapes lie in another frame of reference")
+        return False
+    return True
 
 
 def _through(
     shape: Shape, label: str, geometry: VolumeGeometry, frame_of_reference: str | None, left: _Left
 ) -> list[Prompt]:
     """The box through the volume of an ellipsoid."""
-    if not geometry.calibrated or _elsewhere(shape, frame_of_reference):
-        left.add("shape lies in another frame of reference", "shapes lie in another frame of reference")
+    if not _comparable(shape, geometry, frame_of_reference, left):
         return []
     centre, *ends = geometry.to_voxel(shape.points)
     half = np.sqrt(sum((end - centre) ** 2 for end in ends))

@@ -237,6 +237,14 @@ def test_a_measurement_of_other_images_names_the_tag_and_how_many():
         measured_prompts(found, GRID, None)
 
 
+def test_shapes_in_mm_need_no_dicom_scan_but_millimetres():
+    found = Measurements((Measurement("a", (in_mm("circle", [(10, 10, 1), (14, 10, 1)], frame_of_reference="1.9"),)),))
+    (prompt,), _ = measured_prompts(found, GRID, None)
+    assert prompt.slice == 1
+    with pytest.raises(PromptError, match="1 shape lies in millimetres, and the scan has none"):
+        measured_prompts(found, VolumeGeometry.uncalibrated(GRID.shape), None)
+
+
 def test_a_box_that_reaches_beyond_its_image_ends_there_and_is_a_pixel_at_least():
     prompts, _ = placed(
         ("a", on(1, "ellipse", [(2, 41), (9, 41), (2, 80)])), ("b", on(1, "circle", [(5, 5), (5.1, 5)]))

@@ -1,6 +1,7 @@
 """`medsam pacs listen`: takes series by C-STORE, runs something on each, and sends the result back.
 
     server      pynetdicom's server, with the holes closed through which a stranger could fill memory or block it
+    messages    what one association brings, read with limits
     incoming    a data set on its way to the disk, counted as it comes
     storage     C-STORE: what is accepted, under which name
     spool       the folder, which is the whole state: instances, results, records; quota and retention

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from medsam.errors import printable
+from medsam.pacs.listen.names import without_uids
 
 
 class Events:
@@ -27,8 +28,9 @@ class Events:
     def __call__(self, event: str, text: str, **fields: Any) -> None:
         """Say that something happened. event: its name. text: a sentence, in which {name} is one of the fields.
 
-        Nothing of a header goes in: neither names, numbers and dates of patients, nor descriptions.
+        Nothing of a header goes in: neither names, numbers and dates of patients, nor descriptions. UIDs are shortened.
         """
+        fields = {key: without_uids(value) if isinstance(value, str) else value for key, value in fields.items()}
         time = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         if self._json:
             line = json.dumps({"time": time, "event": event, **fields}, default=str)

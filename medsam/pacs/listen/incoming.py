@@ -55,10 +55,14 @@ class Space:
     def take(self, size: int) -> bool:
         """Reserve bytes. False when the quota or the disk has no room for them."""
         with self._lock:
-            if self._used + size > self.quota or shutil.disk_usage(self.folder).free - size < self.keep_free:
+            if not self.has_room(size):
                 return False
             self._used += size
             return True
+
+    def has_room(self, size: int) -> bool:
+        """Whether so many bytes could come."""
+        return self._used + size <= self.quota and shutil.disk_usage(self.folder).free - size >= self.keep_free
 
     def give(self, size: int) -> None:
         """Bytes have left."""

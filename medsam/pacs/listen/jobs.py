@@ -50,27 +50,34 @@ class Jobs:
             self._say(
                 key, found, "late", "series {series}: more came after it was complete: round {round}, {instances}"
             )
-        rule: Rule | None = None
-        try:
-            facts = read_facts(key, files)
-            ours = self._is_ours(facts)
-            rule = None if ours else first_match(self.rules, facts)
-            found.message = "it is a result that was made here" if ours else "no rule for it"
-            if rule is not None:
-                found.rule, found.message = rule.name, ""
-                self._say(key, found, "job", "rule {rule} runs on series {series} ({instances})")
-                self._run(series, files, facts, rule, found)
-        except NoMeasurements as error:
-            found.message = str(error)
-        except MedSAMError as error:
-            if isinstance(error, Cancelled):
-                raise
-            found.state, found.message = "failed", str(error)
-        except Exception as error:  # a defect of ours must not take the receiver down, nor quote what it was about
-            found.state, found.message = "failed", f"a defect in medsam: {type(error).__name__}"
+        self._try(series, files, found)
         found.seconds, found.ended = round(time.monotonic() - started, 3), time.time()
         self._record(series, found)
         return found
+
+    def _try(self, series: SeriesFolder, files: Sequence[Path], found: Round) -> None:
+        """Do what the rule for a series says; how it ended goes into `found`. Raises Cancelled."""
+        try:
+            facts = read_facts(series.key, files)
+            ours = self._is_ours(facts)
+            rule = None if ours else first_match(self.rules, facts)
+            if rule is None:
+                found.message = "it is a result that was made here" if ours else "no rule for it"
+                return
+            found.rule = rule.name
+            self._say(series.key, found, "job", "rule {rule} runs on series {series} ({instances})")
+            self._run(series, files, facts, rule, found)
+        except Cancelled:
+            raise
+        except NoMeasurements as error:
+            found.message = str(error)
+        except MedSAMError as error:
+            found.state, found.message = "failed", str(error)
+        except OSError as error:
+            why = error.strerror or type(error).__name__
+            found.state, found.message = "failed", f"the folder cannot be used: {why}"
+        except Exception as error:  # a defect of ours must not take the receiver down, nor quote what it was about
+            found.state, found.message = "failed", f"a defect in medsam: {type(error).__name__}"
 
     def digest(self, series: SeriesFolder) -> str:
         """Of all that a round of a series depends on: its instances and, where a rule asks for them, measurements."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import NamedTuple
 
 
@@ -11,6 +12,14 @@ class SeriesKey(NamedTuple):
 
     study: str
     series: str
+
+
+_IN_TEXT = re.compile(r"(?<![\w.])[0-9]+(?:\.[0-9]+){4,}")
+
+
+def without_uids(text: str) -> str:
+    """A message with short ids in place of UIDs, as in names of files."""
+    return _IN_TEXT.sub(lambda match: short(match[0]), text)
 
 
 def short(uid: str) -> str:

@@ -15,7 +15,7 @@ from medsam.pacs.listen.names import SeriesKey, short
 from medsam.pacs.listen.spool import Round, SeriesFolder, Spool
 from medsam.pacs.settings import Server
 
-_FIRST_WAIT_S, _LONGEST_WAIT_S, _GIVE_UP_S = 10.0, 3600.0, 3 * 86400.0
+_FIRST_WAIT_S, _LONGEST_WAIT_S, _GIVE_UP_S, _AFTER_ERROR_S = 10.0, 3600.0, 3 * 86400.0, 60.0
 
 # sends files to a server; raises MedSAMError
 Send = Callable[[Server, Sequence[Path]], Any]
@@ -76,7 +76,17 @@ class Outbox:
         for key, number in due:
             if stopped():
                 return
-            self._attempt(self.spool.find(key), number)
+            try:
+                self._attempt(self.spool.find(key), number)
+            except Exception as error:  # the record cannot be written: what was sent may be sent again, not at once
+                with self._lock:
+                    self._due[key, number] = self.clock() + _AFTER_ERROR_S
+                self.events(
+                    "error",
+                    "series {series}: its record cannot be written: {message}",
+                    series=short(key.series),
+                    message=getattr(error, "strerror", None) or type(error).__name__,
+                )
 
     def _attempt(self, series: SeriesFolder, number: int) -> None:
         made = _waiting(series.rounds(), number)

@@ -6,7 +6,7 @@ So it is held against the series it was made of, not against what the job says.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,32 +50,61 @@ def check_results(folder: Path, source: Facts) -> list[Result]:
 
 def _checked(dataset: Dataset, name: str, source: Facts) -> str:
     """The UID of a result. Raises InputError when it may not be sent."""
+    for keyword, why in (*_wrong_itself(dataset, source), *_wrong_reference(dataset, name, source)):
+        raise InputError(f"The result {name} is not sent: {named(keyword)} {why}.")
+    return text(dataset, "SOPInstanceUID") or ""
 
-    def fail(keyword: str, why: str) -> InputError:
-        return InputError(f"The result {name} is not sent: {named(keyword)} {why}.")
 
-    if text(dataset, "SOPClassUID") not in {**SEG_CLASSES, **RTSTRUCT_CLASSES}:
-        raise fail("SOPClassUID", "is neither that of a SEG nor of an RTSTRUCT")
+def _wrong_itself(dataset: Dataset, source: Facts) -> Iterator[tuple[str, str]]:
+    """Keywords of what a result says of itself that does not fit its source, and why."""
     instance, series = text(dataset, "SOPInstanceUID") or "", text(dataset, "SeriesInstanceUID") or ""
+    frame = text(dataset, "FrameOfReferenceUID")
+    if text(dataset, "SOPClassUID") not in {**SEG_CLASSES, **RTSTRUCT_CLASSES}:
+        yield "SOPClassUID", "is neither that of a SEG nor of an RTSTRUCT"
     if not is_uid(instance) or instance in source.instances:
-        raise fail("SOPInstanceUID", "is missing, no UID, or that of an image")
+        yield "SOPInstanceUID", "is missing, no UID, or that of an image"
     if text(dataset, "StudyInstanceUID") != source.key.study:
-        raise fail("StudyInstanceUID", "is not that of the series it was made from")
+        yield "StudyInstanceUID", "is not that of the series it was made from"
     if not is_uid(series) or series == source.key.series:
-        raise fail("SeriesInstanceUID", "is missing, no UID, or that of the images; a result is a series of its own")
+        yield "SeriesInstanceUID", "is missing, no UID, or that of the images; a result is a series of its own"
     for (keyword, digest), (_, other) in zip(source.person, person_of(dataset), strict=True):
         if digest != other:
-            raise fail(keyword, "is not that of the images: it would be another patient's")
-    frame = text(dataset, "FrameOfReferenceUID")
+            yield keyword, "is not that of the images: it would be another patient's"
     # images without one are given one by whoever describes places in them
     if frame is not None and "" not in source.frames and frame not in source.frames:
-        raise fail("FrameOfReferenceUID", "is not that of the images, so its coordinates are of another space")
+        yield "FrameOfReferenceUID", "is not that of the images, so its coordinates are of another space"
+
+
+def _wrong_reference(dataset: Dataset, name: str, source: Facts) -> Iterator[tuple[str, str]]:
+    """The same for what a result refers to."""
+    for keyword, uids, own in _contexts(dataset, name, source):
+        if not uids <= own:
+            yield keyword, "of what it refers to is not that of the images"
     cited = set(_cited(dataset, name))
     if not cited:
-        raise fail("ReferencedSOPInstanceUID", "occurs nowhere: it does not say on which images it was drawn")
+        yield "ReferencedSOPInstanceUID", "occurs nowhere: it does not say on which images it was drawn"
     if not cited <= source.instances:
-        raise fail("ReferencedSOPInstanceUID", "names images that are not of the series it was made from")
-    return instance
+        yield "ReferencedSOPInstanceUID", "names images that are not of the series it was made from"
+
+
+def _contexts(dataset: Dataset, name: str, source: Facts) -> Iterator[tuple[str, set[str], set[str] | frozenset[str]]]:
+    """Keyword, the UIDs that a SEG or RTSTRUCT names by it, and those it may name: of studies, series and frames."""
+    frames = sequence_items(dataset, "ReferencedFrameOfReferenceSequence", name)
+    studies = [study for frame in frames for study in sequence_items(frame, "RTReferencedStudySequence", name)]
+    series = [
+        *sequence_items(dataset, "ReferencedSeriesSequence", name),
+        *(item for study in studies for item in sequence_items(study, "RTReferencedSeriesSequence", name)),
+    ]
+    others = sequence_items(dataset, "StudiesContainingOtherReferencedInstancesSequence", name)
+    yield "SeriesInstanceUID", _values(series, "SeriesInstanceUID"), {source.key.series}
+    yield "StudyInstanceUID", _values(others, "StudyInstanceUID"), {source.key.study}
+    yield "ReferencedSOPInstanceUID", _values(studies, "ReferencedSOPInstanceUID"), {source.key.study}
+    if "" not in source.frames:
+        yield "FrameOfReferenceUID", _values(frames, "FrameOfReferenceUID"), source.frames
+
+
+def _values(items: Iterable[Dataset], keyword: str) -> set[str]:
+    return {uid for item in items if (uid := text(item, keyword))}
 
 
 def _cited(dataset: Dataset, name: str) -> Iterator[str]:

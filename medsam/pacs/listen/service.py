@@ -15,15 +15,17 @@ from typing import Any
 
 from medsam.errors import Cancelled, counted
 from medsam.files import write_text
+from medsam.io.dicom.read import quiet
 from medsam.pacs.listen.config import ListenSettings
 from medsam.pacs.listen.events import Events
 from medsam.pacs.listen.incoming import Part, Refused
 from medsam.pacs.listen.jobs import Jobs
+from medsam.pacs.listen.messages import Access, Hooks
 from medsam.pacs.listen.model_run import Models
 from medsam.pacs.listen.names import SeriesKey, short
 from medsam.pacs.listen.outbox import Outbox, Send
 from medsam.pacs.listen.rules import described
-from medsam.pacs.listen.server import Access, Hooks, Server
+from medsam.pacs.listen.server import Server
 from medsam.pacs.listen.spool import SeriesFolder, Spool, digest_of
 from medsam.pacs.listen.storage import Request, Storage
 from medsam.pacs.listen.watcher import Watcher
@@ -83,7 +85,8 @@ class Receiver:
         if retry:
             for path in self.spool.failures():
                 path.unlink(missing_ok=True)
-        self._resume()
+        with quiet():
+            self._resume()
         self.server.start()
         settings = self.settings
         self.events(
@@ -98,14 +101,19 @@ class Receiver:
             used=self.spool.space.used / 2**30,
             quota=settings.quota / 2**30,
         )
-        for text in settings.warnings():
+        warnings = settings.warnings()
+        if not self.spool.space.has_room(2**20):
+            warnings.append("there is no room, so that nothing will be taken: see `quota_gib` and `keep_free_gib`.")
+        for text in warnings:
             self.events("warning", "WARNING: {message}", message=text)
 
     def loop(self) -> None:
         """Do what is due, until `end`."""
         while not self._ending.is_set():
             try:
-                wait = self.tick()
+                # pydicom's remarks on damaged headers quote them
+                with quiet():
+                    wait = self.tick()
             except OSError as error:  # a disk that fails may come back
                 wait = _LOOK_S
                 self.events("error", "the folder: {message}", message=error.strerror or type(error).__name__)
@@ -137,8 +145,9 @@ class Receiver:
             complete = self._watcher.take(now)
         for key in complete:
             self._pool.submit(self._job, key)
-        if self.outbox.wait() == 0 and (self._sending is None or self._sending.done()):
+        if self.outbox.wait() == 0 and not self._is_sending():
             self._sending = self._sender.submit(self.outbox.send_due, self._is_ending)
+            self._sending.add_done_callback(lambda _: self._wake.set())
         if now >= self._next_look:
             self._next_look = now + _LOOK_S
             self._retry_removed()
@@ -148,9 +157,8 @@ class Receiver:
             self._remove_old()
         with self._lock:
             wait = self._watcher.wait(now)
-        waits = [one for one in (wait, self.outbox.wait()) if one is not None]
-        # what is due and cannot be begun yet is looked at again soon
-        return max(0.01, min([_LOOK_S, *waits]))
+        waits = [wait, None if self._is_sending() else self.outbox.wait()]
+        return max(0.01, min([_LOOK_S, *(one for one in waits if one is not None)]))
 
     # -- what the server tells -----------------------------------------------------------------------------------------
 
@@ -203,6 +211,9 @@ class Receiver:
     def _is_ending(self) -> bool:
         return self._ending.is_set()
 
+    def _is_sending(self) -> bool:
+        return self._sending is not None and not self._sending.done()
+
     def _failed(self, key: SeriesKey) -> None:
         """A job or a sending; there is a file that says so."""
         with self._lock:
@@ -214,28 +225,39 @@ class Receiver:
             with self._lock:
                 # it waited for its turn, and more has come: it is not complete
                 begun = not self._watcher.newer(key) and not self._ending.is_set()
-            if begun and (made := self.jobs.work(key)) is not None:
-                self.outbox.add(key, made)
-                if made.state == "none" and self.jobs.wants_measurements:
-                    self._wake_measured(key)
-                if made.state == "failed":
-                    self._failed(key)
-                else:
-                    with self._lock:
-                        self._failing.discard(key)
+            if begun:
+                # as in `loop`; each thread says so for itself
+                with quiet():
+                    self._round(key)
         except Cancelled:
             pass
         except Exception as error:  # the disk is full, or a defect of ours: the receiver goes on
             self.events(
                 "error",
-                "series {series}: {message}; it is tried again at the next start",
+                "series {series}: {message}; it is tried again in a minute",
                 series=short(key.series),
-                message=f"{type(error).__name__} {getattr(error, 'strerror', None) or ''}".strip(),
+                message=getattr(error, "strerror", None) or type(error).__name__,
             )
+            with self._lock:
+                self._watcher.arrived(key, self.clock() + _CLEAN_S)
         finally:
             with self._lock:
                 self._watcher.ended(key)
             self._wake.set()
+
+    def _round(self, key: SeriesKey) -> None:
+        """Raises Cancelled, and OSError when it could not be recorded."""
+        made = self.jobs.work(key)
+        if made is None:
+            return
+        self.outbox.add(key, made)
+        if made.state == "none" and self.jobs.wants_measurements:
+            self._wake_measured(key)
+        if made.state == "failed":
+            self._failed(key)
+        else:
+            with self._lock:
+                self._failing.discard(key)
 
     def _wake_measured(self, key: SeriesKey) -> None:
         """A series is complete that may hold measurements: those of its study that they were drawn on are due again."""
@@ -249,15 +271,14 @@ class Receiver:
         waiting = 0
         for series in self.spool.series():
             rounds = series.rounds()
-            if self.jobs.is_due(series):
-                waiting += 1
-                self._watcher.arrived(series.key, self.clock())
-                continue
             for made in rounds:
                 self.outbox.add(series.key, made)
                 if made.send is not None and made.send["state"] == "failed":
                     self._failing.add(series.key)
-            if rounds[-1].state == "failed":
+            if self.jobs.is_due(series):
+                waiting += 1
+                self._watcher.arrived(series.key, self.clock())
+            elif rounds[-1].state == "failed":
                 self._failing.add(series.key)
         if waiting or len(self.outbox):
             self.events(

@@ -21,7 +21,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +87,10 @@ class SeriesFolder:
         """As recorded. A record that cannot be read counts as none: the series is looked at again."""
         try:
             document = read_json(self.path / _RECORD)
-            return [Round(**one) for one in document["rounds"]]
-        except (InputError, KeyError, TypeError):
+            known = {one.name for one in fields(Round)}
+            # a later version may know more
+            return [Round(**{key: one[key] for key in known & one.keys()}) for one in document["rounds"]]
+        except (InputError, KeyError, TypeError, AttributeError):
             return []
 
     def record(self, rounds: list[Round]) -> None:
@@ -133,6 +135,10 @@ class Spool:
             ) from None
         for name in (".incoming", ".work"):
             _empty(folder / name)
+        # what `files.write_whole` was about to write
+        for pattern in (".medsam-*", "failed/.medsam-*", "series/*/*/.medsam-*"):
+            for left in folder.glob(pattern):
+                shutil.rmtree(left, ignore_errors=True)
         self.space.add(_size_of(folder))
 
     def close(self) -> None:
@@ -207,11 +213,7 @@ class Spool:
 
     def has_room_for(self, folder: Path) -> bool:
         """Whether what a job has written so far, which is not counted yet, would fit."""
-        size = _size_of(folder)
-        if self.space.take(size):
-            self.space.give(size)
-            return True
-        return False
+        return self.space.has_room(_size_of(folder))
 
     def count_folder(self, folder: Path) -> None:
         """Count what a job made, which stays."""

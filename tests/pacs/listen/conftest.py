@@ -13,8 +13,9 @@ from running import Running
 from senders import Peer
 
 from medsam.pacs.listen.incoming import Part
+from medsam.pacs.listen.messages import Access, Hooks
 from medsam.pacs.listen.rules import Rule
-from medsam.pacs.listen.server import Access, Hooks, Server
+from medsam.pacs.listen.server import Server
 from medsam.pacs.listen.spool import Spool
 from medsam.pacs.listen.storage import Storage
 

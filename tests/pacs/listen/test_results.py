@@ -5,6 +5,7 @@ import shutil
 import dicom_files
 import pytest
 from made_results import rtstruct
+from pydicom import dcmread
 from pydicom.uid import generate_uid
 
 from medsam.errors import InputError
@@ -19,8 +20,6 @@ PIXELS = dicom_files.slices(4, 16, 16)
 @pytest.fixture(scope="module")
 def scan(tmp_path_factory):
     """A series as it lies in the receiver's folder: files named by their UIDs."""
-    from pydicom import dcmread
-
     folder = dicom_files.series(tmp_path_factory.mktemp("scan"), PIXELS, BodyPartExamined="CHEST")
     for path in sorted(folder.iterdir()):
         path.rename(folder / f"{dcmread(path).SOPInstanceUID}.dcm")
@@ -37,8 +36,6 @@ def facts(scan):
 
 
 def changed(sound, path, **changes):
-    from pydicom import dcmread
-
     ds = dcmread(sound)
     for keyword, value in changes.items():
         setattr(ds, keyword, value)
@@ -81,13 +78,30 @@ def test_a_result_of_something_else_is_not_sent(scan, sound, tmp_path, changes, 
 
 
 def test_a_result_drawn_on_images_of_another_series_is_not_sent(scan, sound, tmp_path):
-    from pydicom import dcmread
-
     ds = dcmread(sound)
     for contour in ds.ROIContourSequence[0].ContourSequence:
         contour.ContourImageSequence[0].ReferencedSOPInstanceUID = generate_uid()
     ds.save_as(tmp_path / "bad.dcm")
     with pytest.raises(InputError, match="images that are not of the series"):
+        check_results(tmp_path, facts(scan))
+
+
+@pytest.mark.parametrize(
+    ("keyword", "where"),
+    [
+        ("FrameOfReferenceUID", ()),
+        ("ReferencedSOPInstanceUID", ("RTReferencedStudySequence",)),
+        ("SeriesInstanceUID", ("RTReferencedStudySequence", "RTReferencedSeriesSequence")),
+    ],
+)
+def test_a_result_that_refers_to_another_frame_study_or_series_is_not_sent(scan, sound, tmp_path, keyword, where):
+    ds = dcmread(sound)
+    item = ds.ReferencedFrameOfReferenceSequence[0]
+    for sequence in where:
+        item = item[sequence].value[0]
+    setattr(item, keyword, "1.2.3.999")
+    ds.save_as(tmp_path / "bad.dcm")
+    with pytest.raises(InputError, match="of what it refers to is not that of the images"):
         check_results(tmp_path, facts(scan))
 
 

@@ -15,7 +15,7 @@ from running import KEY, QUIET, images
 from senders import Peer, association, pdata, send, store_request
 
 from medsam.pacs.listen.names import SeriesKey, short
-from medsam.pacs.listen.outbox import wait_after
+from medsam.pacs.listen.outbox import Outbox, wait_after
 from medsam.pacs.listen.rules import Command, Match, Rule
 
 # what a command does without Python's start of a second
@@ -124,6 +124,24 @@ def test_sending_is_tried_again_with_growing_waits_and_after_a_restart(run, live
     again.ahead = 60.0
     again.until(lambda: again.sent)
     assert len(again.rounds()) == 1
+
+
+def test_a_record_that_cannot_be_written_does_not_send_again_at_once(run, liver, monkeypatch):
+    found = run(liver)
+
+    def full(*_) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Outbox, "_after", full)
+    found.send(images(6))
+    found.until(lambda: found.heard("error"))
+    for _ in range(20):
+        found.receiver.tick()
+    assert len(found.sent) == 1
+    assert found.heard("error")[0]["message"] == "No space left on device"
+    monkeypatch.undo()
+    found.ahead = 61.0
+    found.until(lambda: found.heard("send_sent"))
 
 
 def test_waits_grow_to_an_hour():

@@ -1,5 +1,6 @@
 """What is taken into the folder, and what is not."""
 
+import json
 import random
 import shutil
 import warnings
@@ -12,7 +13,7 @@ from senders import association, send
 
 from medsam.errors import InputError
 from medsam.pacs.listen.incoming import Space
-from medsam.pacs.listen.names import SeriesKey, short
+from medsam.pacs.listen.names import SeriesKey, short, without_uids
 from medsam.pacs.listen.spool import Round, Spool, digest_of
 
 
@@ -193,6 +194,23 @@ def test_rounds_are_kept(tmp_path):
     assert series.rounds() == []
 
 
+def test_records_of_a_later_version_are_read(tmp_path):
+    spool = Spool(tmp_path, 2**20, 0)
+    series = spool.find(SeriesKey("1.2", "1.3"))
+    series.path.mkdir(parents=True)
+    document = {"rounds": [{"number": 1, "instances": 1, "digest": "d", "state": "done", "colour": "blue"}]}
+    (series.path / "series.json").write_text(json.dumps(document))
+    assert series.rounds() == [Round(1, 1, "d", "done")]
+
+
+def test_what_was_being_written_is_gone_after_a_restart(tmp_path):
+    Spool(tmp_path, 1, 0).close()
+    for place in ("", "failed", "series/1.2/1.3"):
+        (tmp_path / place / ".medsam-x").mkdir(parents=True)
+    Spool(tmp_path, 1, 0).close()
+    assert list(tmp_path.rglob(".medsam-*")) == []
+
+
 def test_a_series_to_which_more_has_come_is_not_removed(tmp_path):
     spool = Spool(tmp_path, 2**20, 0)
     series = spool.find(SeriesKey("1.2", "1.3"))
@@ -210,6 +228,13 @@ def test_space_is_given_and_taken(tmp_path):
     assert not space.take(5)
     space.give(6)
     assert space.take(10)
+
+
+def test_a_log_says_short_ids_for_uids_in_names_of_files():
+    uid = "1.2.840.113619.2.55.3"
+    assert without_uids(f"/a/{uid}/{uid}.4.dcm is 0.9765625 mm, 127.0.0.1") == (
+        f"/a/{short(uid)}/{short(uid + '.4')}.dcm is 0.9765625 mm, 127.0.0.1"
+    )
 
 
 def test_short_ids_are_the_same_for_the_same_uid():

@@ -7,6 +7,7 @@ nothing.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.uid import (
     UID,
+    ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEG2000TransferSyntaxes,
     JPEGLSLossless,
@@ -119,8 +122,12 @@ def check_syntax(dataset: Dataset) -> None:
 
 
 def syntax_of(dataset: Dataset) -> UID:
-    stated = text(dataset.file_meta, "TransferSyntaxUID")
-    return UID(stated) if stated else ExplicitVRLittleEndian
+    """How the data set is stored; where no file meta information says it, as it was read."""
+    meta = getattr(dataset, "file_meta", None)
+    if meta is not None and (stated := text(meta, "TransferSyntaxUID")):
+        return UID(stated)
+    implicit, little = dataset.original_encoding
+    return ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
 
 
 def blacken(dataset: Dataset, rectangles: tuple[tuple[int, int, int, int], ...]) -> None:
@@ -134,8 +141,10 @@ def blacken(dataset: Dataset, rectangles: tuple[tuple[int, int, int, int], ...])
             if syntax.is_compressed and syntax.is_encapsulated:
                 dataset.decompress(as_rgb=False, generate_instance_uid=False)
             _fill(dataset, rectangles)
-            if syntax in _RECOMPRESSED and syntax.is_encapsulated:
-                dataset.compress(syntax, generate_instance_uid=False)
+            if syntax in _RECOMPRESSED:
+                # an encoder that does not take this kind of pixels leaves them as they are
+                with suppress(NotImplementedError, RuntimeError, ValueError):
+                    dataset.compress(syntax, generate_instance_uid=False)
     except InputError:
         raise
     except Exception as error:  # decoders raise what they like
@@ -189,6 +198,9 @@ def without_rest(dataset: Dataset) -> list[str]:
 
     Changes `dataset`. Returns what was found. Raises InputError where it cannot be told apart.
     """
+    for keyword in ("FloatPixelData", "DoubleFloatPixelData"):
+        if keyword in dataset and len(dataset[keyword].value) != _length(dataset):
+            raise InputError(f"{named(keyword)} has more or fewer bytes than the picture needs")
     if "PixelData" not in dataset:
         return []
     syntax = syntax_of(dataset)

@@ -20,6 +20,7 @@ from medsam.io.dicom.deidentify import tags
 from medsam.io.dicom.deidentify.codes import FIELDS, cleaned_code, dummy_code, is_code
 from medsam.io.dicom.deidentify.keys import Pseudonyms
 from medsam.io.dicom.deidentify.options import Options
+from medsam.io.dicom.deidentify.pixels import syntax_of
 from medsam.io.dicom.deidentify.structures import StructureNames
 from medsam.io.dicom.deidentify.table import ARRAY_VRS, NUMBER_VRS, TEXT_VRS, TIME_VRS, Action, Rules, listed, vrs
 from medsam.io.dicom.deidentify.texts import Identity
@@ -99,6 +100,7 @@ class _Walk:
         self._pseudonyms = walker.pseudonyms
         self._identity = Identity(dataset, walker.rules.may_stay)
         self._structures = StructureNames()
+        self._implicit = syntax_of(dataset).is_implicit_VR
         self._person = person_of(dataset)
         self._days = walker.pseudonyms.days(self._person) if walker.options.shift_dates else 0
         self.done = Done()
@@ -113,6 +115,10 @@ class _Walk:
                 continue
             if tag.is_private and "private" in self._options.keep:
                 self._add_private(dataset, tag, cleaned)
+                continue
+            if depth and tag.group == 0x7FE0:
+                # a picture in a picture, such as a preview, at which nobody has looked
+                self._drop(Action.REMOVE)
                 continue
             if self._is_plain(dataset, tag):
                 # as the file has them: contours are numbers by the million
@@ -132,7 +138,8 @@ class _Walk:
         if self._rules.action(tag)[0] != Action.KEEP or not vrs(tag) <= _WRITTEN:
             return False
         raw = dataset.get_item(tag)
-        if not isinstance(raw, RawDataElement) or raw.VR not in (None, *_WRITTEN):
+        # without a kind of its own it can be written to a file alone that states none, either
+        if not isinstance(raw, RawDataElement) or raw.VR not in (*_WRITTEN, *((None,) if self._implicit else ())):
             return False
         return isinstance(raw.value, bytes) and bool(_NUMBERS.fullmatch(raw.value))
 

@@ -295,3 +295,38 @@ def test_bytes_around_the_data_set_do_not_come_along(tmp_path):
     assert found_below(tmp_path / "out") == {}
     (found,) = (tmp_path / "out").rglob("*.dcm")
     assert pydicom.dcmread(found).PixelData == slices(1)[0].tobytes()
+
+
+SYNTAXES = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
+
+
+# nothing but file meta information says that a data set is deflated
+@pytest.mark.parametrize(
+    ("syntax", "meta"),
+    [*((syntax, meta) for syntax in SYNTAXES for meta in (True, False)), ("1.2.840.10008.1.2.1.99", True)],
+)
+def test_every_way_to_store_a_data_set(tmp_path, syntax, meta):
+    path = write(tmp_path / "in" / "a.dcm", slices(1)[0], syntax=syntax, PatientName=NAME, KVP="120")
+    expected = pydicom.dcmread(path)
+    if not meta:
+        data = path.read_bytes()
+        # the preamble, and file meta information by its stated length
+        path.write_bytes(data[132 + 12 + int.from_bytes(data[140:144], "little") :])
+    report = deidentify_folder(tmp_path / "in", tmp_path / "out", KEY)
+    assert report.files == {"written": 1}
+    assert found_below(tmp_path / "out") == {}
+    (path,) = (tmp_path / "out").rglob("*.dcm")
+    found = pydicom.dcmread(path)
+    assert np.array_equal(found.pixel_array, expected.pixel_array if meta else slices(1)[0])
+    assert (found.KVP, found.ImagePositionPatient, found.file_meta.TransferSyntaxUID) == (120, [0, 0, 0], syntax)
+
+
+def test_a_picture_in_a_sequence_goes(tmp_path):
+    ds = dataset(slices(1)[0])
+    item = pydicom.Dataset()
+    item.Rows, item.Columns = 4, 5
+    item.add_new(0x7FE00010, "OW", (MARKER * 4).encode())
+    ds.SourceImageSequence = [item]
+    save(ds, tmp_path / "in" / "a.dcm")
+    deidentify_folder(tmp_path / "in", tmp_path / "out", KEY)
+    assert found_below(tmp_path / "out") == {}

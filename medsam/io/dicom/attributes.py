@@ -27,6 +27,7 @@ TEXTS = (
     *("ReceiveCoilName", "TransmitCoilName", "PulseSequenceName", "CollimatorGridName"),
 )
 _CODES = ("CS",)
+_CODE = r"[A-Z0-9_ ]{0,16}"
 _IDENTITY = ("SOPClassUID", "SeriesInstanceUID", "Rows", "Modality")
 _NUMBERS = ("DS", "FD", "FL", "IS", "SL", "SS", "SV", "UL", "US", "UV")
 # what is read to tell something else by, and never returned
@@ -135,9 +136,22 @@ def _value(dataset: Dataset, one: str, name: str) -> str | float | None:
     if dictionary_VR(one) in _NUMBERS:
         found = numbers(home, one, name)
         return found[0] if found else None
-    stated = home.get(one)
+    return _words(home, one)
+
+
+def _words(home: Dataset, keyword: str) -> str | None:
+    """A code or a text, several of them with "\\" between; None for a code that is none."""
+    stated = home.get(keyword)
     several = [stated] if isinstance(stated, str) or not hasattr(stated, "__len__") else list(stated)
-    return "\\".join(part for each in several if (part := " ".join(str(each or "").split()))) or None
+    parts = [" ".join(str(each or "").split()) for each in several]
+    # PS3.5 6.2; what is no code is a text that found its way into one, and may name somebody
+    if (
+        dictionary_VR(keyword) in _CODES
+        and keyword != "PatientSex"
+        and not all(re.fullmatch(_CODE, part) for part in parts)
+    ):
+        return None
+    return "\\".join(filter(None, parts)) or None
 
 
 def _home(dataset: Dataset, keyword: str, name: str) -> Dataset | None:

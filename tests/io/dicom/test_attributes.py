@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from dicom_files import enhanced, save, slices, write
+from dicom_files import dataset, enhanced, save, slices, write
 from pydicom.datadict import DicomDictionary, dictionary_VR
 
 from medsam.errors import InputError
@@ -94,6 +94,16 @@ def test_an_enhanced_image_keeps_them_in_its_functional_groups(tmp_path):
 def test_age_is_stated_or_the_years_from_birth_to_the_study(tmp_path, tags, age):
     path = write(tmp_path / "a.dcm", slices(1)[0], **{"PatientBirthDate": None, **tags})
     assert series_attributes(path, None, [AGE]).get(AGE) == age
+
+
+def test_a_text_in_a_code_is_none(tmp_path):
+    ds = dataset(slices(1)[0], BodyPartExamined="CHEST", ImageType=["ORIGINAL", "PRIMARY", "CT_SOM5 SPI"])
+    wanted = ["BodyPartExamined", "ImageType"]
+    found = series_attributes(save(ds, tmp_path / "a.dcm"), None, wanted)
+    assert found == {"BodyPartExamined": "CHEST", "ImageType": "ORIGINAL\\PRIMARY\\CT_SOM5 SPI"}
+    data = (tmp_path / "a.dcm").read_bytes().replace(b"CHEST", b"DOE^J").replace(b"PRIMARY", b"Doe Jan")
+    (tmp_path / "b.dcm").write_bytes(data)
+    assert series_attributes(tmp_path / "b.dcm", None, wanted) == {}
 
 
 @pytest.mark.parametrize(("agent", "given"), [("Iomeprol", "yes"), ("NONE", None), ("", None), (None, None)])

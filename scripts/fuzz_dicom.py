@@ -343,6 +343,12 @@ def nest(tag: int, depth: int) -> bytes:
     return begin * depth + end * depth
 
 
+def within(place: Dataset, element: Any) -> bool:
+    """Whether a data set is an item of an element, at any depth."""
+    items = element.value if element.VR == "SQ" else ()
+    return any(item is place or any(within(place, inner) for inner in item) for item in items)
+
+
 def elements(path: Path, rng: random.Random) -> None:
     """Another value, representation or number of items of a DICOM element, at any depth; or one less."""
     ds = pydicom.dcmread(path, force=True)
@@ -362,11 +368,12 @@ def elements(path: Path, rng: random.Random) -> None:
         path.write_bytes(path.read_bytes() + nest(rng.choice(nested), rng.choice([2, 20, 300, 900, 20_000])))
         return
     if how == "move":
-        # where it does not belong, and no longer where it does
+        # where it does not belong, and no longer where it does; not into itself
         del home[element.tag]
-        rng.choice(found)[0][element.tag] = element
+        rng.choice([place for place, _ in found if not within(place, element)] or [home])[element.tag] = element
     elif how == "many" and element.VR == "SQ" and element.value:
-        element.value = [*element.value] * rng.choice([2, 100, 2000])
+        size = sum(within(place, element) for place, _ in found) + len(element.value)
+        element.value = [*element.value] * min(rng.choice([2, 100, 2000]), max(2, 20_000 // size))
     elif how == "delete":
         del home[element.tag]
     elif how == "double" and element.VR == "SQ":

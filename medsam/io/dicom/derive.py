@@ -22,13 +22,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass
+from io import BytesIO
 from os import PathLike
 from pathlib import Path
 from zipfile import is_zipfile
 
 import numpy as np
-from pydicom import DataElement, Dataset
+from pydicom import DataElement, Dataset, dcmwrite
 from pydicom.charset import python_encoding
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.multival import MultiValue
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from pydicom.valuerep import DA, TM, PersonName
 
@@ -57,6 +60,8 @@ _TYPE_2 = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
     *("StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "StudyID"),
 )
+# value representations of texts
+_TEXTS = frozenset(["AE", "AS", "CS", "DA", "DT", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT"])
 _DATES = ("PatientBirthDate", "StudyDate")
 _TIMES = ("StudyTime", "PatientBirthTime")
 _HIGHDICOM = Rule(module=r"highdicom(\.|$)")
@@ -294,6 +299,7 @@ def _mended(header: Dataset) -> Dataset:
     header.decode()
     header.walk(_forget_bytes)
     header.SpecificCharacterSet = _one_character_set(header)
+    _drop_unwritable(header)
     for keyword in _TYPE_2:
         if header.get(keyword) is None:
             setattr(header, keyword, "")
@@ -319,7 +325,31 @@ def _drop_unreadable(header: Dataset) -> None:
     for tag in list(header.keys()):
         try:
             header[tag : tag + 1].walk(lambda _, element: None)
+            known = dictionary_VR(tag).split(" or ") if dictionary_has_tag(tag) else [header[tag].VR]
+            if header[tag].VR not in known:
+                header[tag] = _of_kind(header[tag], known[0])
         except Exception:  # it raises what it likes on damaged elements
+            del header[tag]
+
+
+def _of_kind(element: DataElement, kind: str) -> DataElement:
+    """The element with the value representation of its tag. Raises ValueError for a number where a text belongs."""
+    values = element.value if isinstance(element.value, MultiValue) else [element.value]
+    if kind in _TEXTS and not all(isinstance(value, str | PersonName) for value in values):
+        raise ValueError(f"{element.tag} is no text")
+    return DataElement(element.tag, kind, element.value)
+
+
+def _drop_unwritable(header: Dataset) -> None:
+    """Leave out what pydicom cannot write: what it read is not always of the kind that it writes."""
+    for tag in list(header.keys()):
+        alone = Dataset()
+        alone.SpecificCharacterSet = header.SpecificCharacterSet
+        # a copy, for names keep how they were last encoded
+        alone[tag] = deepcopy(header[tag])
+        try:
+            dcmwrite(BytesIO(), alone, implicit_vr=False, little_endian=True)
+        except Exception:  # it raises what it likes, here too
             del header[tag]
 
 

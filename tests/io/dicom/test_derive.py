@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dicom_files import FRAME, PATIENT, SAGITTAL, SERIES, STUDY, enhanced, save, series, slices, write
-from pydicom import dcmread
+from pydicom import DataElement, dcmread
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 from pydicom.uid import CTImageStorage, generate_uid
@@ -197,6 +197,26 @@ def test_what_cannot_be_parsed_is_left_out(tmp_path):
         path.write_bytes(content.replace(b"\x08\0\x90\0PN", b"\x08\0\x90\0TN"))
     ds = derived(folder, tmp_path)
     assert (ds.ReferringPhysicianName, ds.StudyDescription, ds.PatientName) == ("", "kept", PATIENT)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "vr", "value", "kept"),
+    [
+        ("PatientName", "US", 7, ""),
+        ("StudyID", "FD", 1.5, "1"),
+        ("StudyDescription", "FD", 1.5, None),
+        ("StudyDescription", "ST", "thorax", "thorax"),
+        ("PatientID", "LT", "4712", "4712"),
+    ],
+)
+def test_a_value_of_another_kind_is_a_text_or_left_out(tmp_path, keyword, vr, value, kept):
+    folder = series(tmp_path / "s", slices(2))
+    for path in folder.iterdir():
+        ds = dcmread(path)
+        ds[keyword] = DataElement(keyword, vr, value)
+        ds.save_as(path)
+    ds = derived(folder, tmp_path)
+    assert ds.get(keyword) == kept
 
 
 @pytest.mark.parametrize("method", [None, "cleaned by hand"])

@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -30,6 +28,7 @@ from pynetdicom.sop_class import (
 )
 
 from medsam.errors import InputError
+from medsam.pacs.association import ANSWER_BYTES, Connection, Watch, end
 from medsam.pacs.inbox import Inbox
 from medsam.pacs.outbox import CannotAsk, Failure, Outgoing, reason_text
 from medsam.pacs.query import RETURNED, Found, Match, Query, collect
@@ -41,7 +40,6 @@ from medsam.silence import Rule, silence
 FIND, GET = StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelGet
 _MOST_CONTEXTS = 128
 _IMAGE_BYTES = 2**31
-_ANSWER_BYTES = 64 * 2**20
 # of one C-GET at the level of images; the list travels in one element
 _AT_ONCE = 64
 _UNCOMPRESSED = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
@@ -63,6 +61,7 @@ _SYNTAXES = (
     "1.2.840.10008.1.2.5",
     "1.2.840.10008.1.2.2",
 )
+_UNSUPPORTED = "SOP class or transfer syntax not supported"
 _LEVELS = {"study": "STUDY", "series": "SERIES", "instance": "IMAGE"}
 
 
@@ -76,76 +75,8 @@ def quiet() -> Iterator[None]:
         yield
 
 
-@dataclass
-class _Watch:
-    """Ends an association when nothing moves on it, or too much comes.
-
-    pynetdicom waits for a whole message: for a large one, that is no measure of whether the other side is alive.
-    """
-
-    silent_s: float
-    left: int = _ANSWER_BYTES
-    moved: float = field(default_factory=time.monotonic)
-    why: str = ""
-    _over: threading.Event = field(default_factory=threading.Event)
-
-    def handlers(self) -> list[Any]:
-        return [(evt.EVT_DATA_RECV, self._received), (evt.EVT_DATA_SENT, self._sent)]
-
-    def _received(self, event: Any) -> None:
-        self.moved = time.monotonic()
-        self.left -= len(event.data)
-        _hurry(event.assoc)
-
-    def _sent(self, event: Any) -> None:
-        self.moved = time.monotonic()
-        _hurry(event.assoc)
-
-    def start(self, association: Any) -> None:
-        def run() -> None:
-            while not self._over.wait(0.1):
-                if time.monotonic() - self.moved > self.silent_s:
-                    self.why = f"sent nothing for {self.silent_s:g} s"
-                elif self.left < 0:
-                    self.why = "sends more than any answer of this kind can have"
-                else:
-                    continue
-                association.abort()
-                return
-
-        threading.Thread(target=run, name="pacs-watch", daemon=True).start()
-
-    def stop(self) -> None:
-        self._over.set()
-
-
-def _hurry(association: Any) -> None:
-    """Have small packets sent and acknowledged at once.
-
-    Messages begin with small ones, and the other side often waits for our acknowledgement of the first part of one
-    before it sends the second: 40 ms an image, where the image itself takes 2.
-    """
-    connection: Any = getattr(association.dul.socket, "socket", None)
-    with suppress(OSError, AttributeError):
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # of Linux; the kernel takes it back after a while
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-
-
-class _Tls:
-    """A context as pynetdicom uses it, that keeps the connection it made: a failed one stays open there."""
-
-    def __init__(self, context: ssl.SSLContext) -> None:
-        self._context = context
-        self._made: ssl.SSLSocket | None = None
-
-    def wrap_socket(self, plain: socket.socket, **options: Any) -> ssl.SSLSocket:
-        self._made = self._context.wrap_socket(plain, **options)
-        return self._made
-
-    def close(self) -> None:
-        if self._made is not None:
-            self._made.close()
+class NotOffered(InputError):
+    """A server that takes the association, and nothing that it was for."""
 
 
 class DimseClient:
@@ -164,20 +95,19 @@ class DimseClient:
         """Seconds that C-ECHO took, with its association. Raises InputError when it fails."""
         started = time.perf_counter()
         with self._associated([build_context(Verification)], "C-ECHO") as (association, watch):
-            self._accepted(association, Verification, "C-ECHO")
             status = association.send_c_echo()
             self._check(status, "C-ECHO", watch)
         return time.perf_counter() - started
 
     def find(self, query: Query) -> Found:
         """What the server knows. Raises CannotAsk when it takes no C-FIND, else InputError."""
-        with self._associated([build_context(FIND)], "C-FIND") as (association, watch):
-            if not any(context.abstract_syntax == FIND for context in association.accepted_contexts):
-                raise CannotAsk(f"Server {self.server.name} does not take C-FIND (Study Root).")
-            with closing(self._answers(association, watch, query)) as answers:
-                return collect(query, answers)
+        with (
+            self._associated([build_context(FIND)], "C-FIND") as (association, watch),
+            closing(self._answers(association, watch, query)) as answers,
+        ):
+            return collect(query, answers)
 
-    def _answers(self, association: Any, watch: _Watch, query: Query) -> Generator[Dataset]:
+    def _answers(self, association: Any, watch: Watch, query: Query) -> Generator[Dataset]:
         ended = False
         try:
             for status, answer in association.send_c_find(_identifier(query), FIND):
@@ -213,7 +143,7 @@ class DimseClient:
             return
         errors: list[BaseException] = []
         largest = max(map(_most_bytes, inbox.listed.values()))
-        watch = _Watch(self.server.timeout_s, largest)
+        watch = Watch(self.server.timeout_s, largest)
         inbox.new_answer()
 
         def store(event: Any) -> int:
@@ -224,7 +154,7 @@ class DimseClient:
                 progress(inbox.done, len(inbox.listed))
             except BaseException as error:
                 errors.append(error)
-                event.assoc.abort()
+                end(event.assoc)
                 return 0xC000
             return 0x0000
 
@@ -248,18 +178,22 @@ class DimseClient:
         for group in _groups(files):
             pairs = sorted({pair for file in group for pair in _contexts_of(file)})
             contexts = [build_context(sop_class, syntax) for sop_class, syntax in pairs]
-            with self._associated(contexts, "C-STORE") as (association, watch):
-                for file in group:
-                    failure = self._store(association, watch, file)
-                    failures += [failure] if failure else []
-                    done += 1
-                    progress(done, len(files))
+            try:
+                with self._associated(contexts, "C-STORE") as (association, watch):
+                    for file in group:
+                        failure = self._store(association, watch, file)
+                        failures += [failure] if failure else []
+                        done += 1
+                        progress(done, len(files))
+            except NotOffered:
+                failures += [Failure(file.path, file.instance, _UNSUPPORTED) for file in group]
+                done += len(group)
         return failures
 
-    def _store(self, association: Any, watch: _Watch, file: Outgoing) -> Failure | None:
+    def _store(self, association: Any, watch: Watch, file: Outgoing) -> Failure | None:
         accepted = {(one.abstract_syntax, one.transfer_syntax[0]) for one in association.accepted_contexts}
         if not accepted.intersection(_contexts_of(file)):
-            return Failure(file.path, file.instance, "SOP class or transfer syntax not supported")
+            return Failure(file.path, file.instance, _UNSUPPORTED)
         watch.moved = time.monotonic()
         try:
             status = association.send_c_store(file.dataset())
@@ -284,11 +218,11 @@ class DimseClient:
         doing: str,
         roles: Sequence[Any] = (),
         handlers: Sequence[Any] = (),
-        watch: _Watch | None = None,
-    ) -> Iterator[tuple[Any, _Watch]]:
+        watch: Watch | None = None,
+    ) -> Iterator[tuple[Any, Watch]]:
         """An established association, released in the end. Raises InputError that says why there is none."""
-        watch = watch or _Watch(self.server.timeout_s)
-        at, tls = self._at, None if self._context is None else _Tls(self._context)
+        watch = watch or Watch(self.server.timeout_s)
+        at, connection = self._at, Connection(self._context)
         entity = AE(ae_title=at.aet)
         entity.connection_timeout = entity.acse_timeout = entity.network_timeout = self.server.timeout_s
         # for a whole message; whether anything moves is what `watch` looks at
@@ -301,11 +235,10 @@ class DimseClient:
                 ae_title=at.called_aet,
                 ext_neg=list(roles),
                 evt_handlers=[*watch.handlers(), *handlers],
-                tls_args=None if tls is None else (tls, at.host),
+                tls_args=(connection, at.host),
             )
             if not association.is_established:
-                if tls is not None:
-                    tls.close()
+                connection.close()
                 raise self._not_established(association, doing)
             watch.moved = time.monotonic()
             watch.start(association)
@@ -324,7 +257,7 @@ class DimseClient:
         if not any(context.abstract_syntax == abstract_syntax for context in association.accepted_contexts):
             raise InputError(f"Server {self.server.name} does not offer {doing}.")
 
-    def _check(self, status: Dataset, doing: str, watch: _Watch) -> None:
+    def _check(self, status: Dataset, doing: str, watch: Watch) -> None:
         """Raise InputError unless a final status is one of success, or of success with warnings."""
         if "Status" not in status:
             raise self._no_answer(doing, watch)
@@ -336,7 +269,7 @@ class DimseClient:
             hint = " It could send none of the images: it may not offer their SOP classes to us."
         raise InputError(f"Server {self.server.name} ended {doing} with status {_status_text(code)}.{hint}")
 
-    def _no_answer(self, doing: str, watch: _Watch) -> InputError:
+    def _no_answer(self, doing: str, watch: Watch) -> InputError:
         if watch.why:
             return InputError(f"Server {self.server.name} {watch.why}; {doing} was ended.")
         return InputError(
@@ -354,6 +287,10 @@ class DimseClient:
                 f"Server {name} ({where}) rejected the association: {reason}. It was called {at.called_aet} "
                 f"(`called_aet`), we are {at.aet} (`aet`): both are agreed on with its administrator."
             )
+        # it took the association, and nothing that it is for
+        if association.rejected_contexts:
+            kind = CannotAsk if doing == "C-FIND" else NotOffered
+            return kind(f"Server {name} does not offer {doing} for what is asked.")
         if (reason := self._connection_error()) is not None:
             return reason
         return InputError(
@@ -457,7 +394,7 @@ def _wanted(inbox: Inbox, instances: Sequence[str] | None) -> Dataset:
 
 def _most_bytes(match: Match) -> int:
     pixels = match.rows * match.columns * max(1, match.frames)
-    return _IMAGE_BYTES if pixels == 0 else max(_ANSWER_BYTES, 16 * pixels)
+    return _IMAGE_BYTES if pixels == 0 else max(ANSWER_BYTES, 16 * pixels)
 
 
 def _take(inbox: Inbox, event: Any) -> None:

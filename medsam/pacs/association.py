@@ -1,0 +1,96 @@
+"""What pynetdicom leaves open in an association: an end to silence and to excess, sockets that are closed, small
+packets that do not wait.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from pynetdicom import evt
+
+# of an answer that is no image
+ANSWER_BYTES = 64 * 2**20
+
+
+@dataclass
+class Watch:
+    """Ends an association when nothing moves on it, or too much comes.
+
+    pynetdicom waits for a whole message: for a large one, that is no measure of whether the other side is alive.
+    """
+
+    silent_s: float
+    left: int = ANSWER_BYTES
+    moved: float = field(default_factory=time.monotonic)
+    why: str = ""
+    _over: threading.Event = field(default_factory=threading.Event)
+
+    def handlers(self) -> list[Any]:
+        return [(evt.EVT_DATA_RECV, self._received), (evt.EVT_DATA_SENT, self._sent)]
+
+    def _received(self, event: Any) -> None:
+        self.moved = time.monotonic()
+        self.left -= len(event.data)
+        hurry(event.assoc)
+
+    def _sent(self, event: Any) -> None:
+        self.moved = time.monotonic()
+        hurry(event.assoc)
+
+    def start(self, association: Any) -> None:
+        def run() -> None:
+            while not self._over.wait(0.1):
+                if time.monotonic() - self.moved > self.silent_s:
+                    self.why = f"sent nothing for {self.silent_s:g} s"
+                elif self.left < 0:
+                    self.why = "sends more than any answer of this kind can have"
+                else:
+                    continue
+                end(association)
+                return
+
+        threading.Thread(target=run, name="pacs-watch", daemon=True).start()
+
+    def stop(self) -> None:
+        self._over.set()
+
+
+def end(association: Any) -> None:
+    """Abort, and wake whoever waits for a message: pynetdicom does so only when the other side aborts."""
+    association.abort()
+    association.dimse.msg_queue.put((None, None))
+
+
+def hurry(association: Any) -> None:
+    """Have small packets sent and acknowledged at once.
+
+    Messages begin with small ones, and the other side often waits for our acknowledgement of the first part of one
+    before it sends the second: 40 ms an image, where the image itself takes 2.
+    """
+    connection: Any = getattr(association.dul.socket, "socket", None)
+    with suppress(OSError, AttributeError):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # of Linux; the kernel takes it back after a while
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
+
+class Connection:
+    """Stands where pynetdicom expects a context for TLS, and keeps the connection: a failed one stays open there."""
+
+    def __init__(self, context: ssl.SSLContext | None) -> None:
+        self._context = context
+        self._made: socket.socket | None = None
+
+    def wrap_socket(self, plain: socket.socket, **options: Any) -> socket.socket:
+        self._made = plain if self._context is None else self._context.wrap_socket(plain, **options)
+        return self._made
+
+    def close(self) -> None:
+        if self._made is not None:
+            self._made.close()

@@ -138,7 +138,7 @@ def test_of_a_dicom_scan_it_is_saved_as_seg_and_says_which_weights_made_it(predi
         path = found.save(tmp_path / "mask.dcm", format=chosen)
         mask = load_labels(path, found.labels.geometry)["liver"]
         np.testing.assert_array_equal(mask, found.labels.array == 1)
-    with pytest.raises(InputError, match="pass the DICOM scan as `source`"):
+    with pytest.raises(InputError, match="give `save_labels` the DICOM scan as `source`"):
         again.save(tmp_path / "mask.dcm")
 
 

@@ -129,7 +129,7 @@ def test_what_cannot_be_derived_is_one_error(tmp_path, scan):
     )
     nifti = save_labels(labels, tmp_path / "scan.nii.gz")
     for source, geometry, options, chosen, message in (
-        (None, scan.geometry, None, None, "pass the DICOM scan as `source`"),
+        (None, scan.geometry, None, None, "give `save_labels` the DICOM scan as `source`"),
         (nifti, scan.geometry, None, None, "is not DICOM"),
         (Volume.from_array(np.zeros((2, 3, 4)), (1, 1, 1)), None, None, None, "not read from a DICOM file on disk"),
         (radiograph, radiograph.geometry, None, None, "as radiographs and ultrasound clips do not"),

@@ -35,8 +35,8 @@ def images_for(
         )
     if source is None:
         raise InputError(
-            "A .dcm refers to the images that the labels were drawn on, and none are known: give `save_labels` the DICOM "
-            "scan as `source`, or write .nii.gz, .nrrd or .mha.",
+            "A .dcm refers to the images that the labels were drawn on, and none are known: give `save_labels` the "
+            "DICOM scan as `source`, or write .nii.gz, .nrrd or .mha.",
             parameter="source",
         )
     from medsam.io.dicom.derive import source_images

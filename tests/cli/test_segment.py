@@ -63,7 +63,7 @@ def test_a_dicom_scan_gives_dicom_out(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     bright, _ = block((4, 32, 40), (10, 8, 1, 30, 24, 3))
     folder = series(tmp_path / "ct", bright.array.astype(np.int16), FrameOfReferenceUID=None)
-    boxes = ["--box", "1:10,8,30,24=Left Kidney", "--box", "2:10,8,30,24=Left Kidney"]
+    boxes = ["--box", "1:10,8,30,24=Left Kidney", "--box", "2:10,8,30,24=Left Kidney", "--engine", "torch"]
     assert main(["segment", str(folder), *boxes, "--format", "seg-labelmap", "--all-masks", "--json"]) == 0
     captured = capsys.readouterr()
     report = json.loads(captured.out)

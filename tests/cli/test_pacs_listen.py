@@ -80,8 +80,8 @@ def test_it_runs_until_it_is_told_to_end(settings, tmp_path, capsys):
             assert peer.send_c_echo().Status == 0
         # damaged values, which pydicom would quote on stderr
         odd = dataset(slices(1)[0])
-        odd.add_new(0x00100030, "LO", "DOE^JANE")
-        odd["PatientBirthDate"].VR = "DA"
+        odd.add_new(0x00200052, "SH", "DOE^JANE")
+        odd["FrameOfReferenceUID"].VR = "UI"
         assert send(started["port"], [odd]) == [0]
         lines = [json.loads(process.stdout.readline()) for _ in range(2)]
         assert [line["event"] for line in lines] == ["warning", "job_none"]

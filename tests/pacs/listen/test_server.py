@@ -140,7 +140,7 @@ def still_serves(found, images) -> bool:
 
 
 def test_a_pdu_of_four_gigabytes_is_not_waited_for(serve, peer, images):
-    found = serve(timeout_s=1)
+    found = serve(timeout_s=0.4)
     assert peer(found.port).send(struct.pack(">BxL", 1, 2**32 - 1)).is_dropped(2)
     assert peer(found.port).associate().send(struct.pack(">BxL", 4, 2**31)).is_dropped(2)
     assert still_serves(found, images)
@@ -237,7 +237,7 @@ def test_what_is_no_uid_never_becomes_a_name(serve, peer, tmp_path):
 
 
 def test_connections_that_ask_for_nothing_are_limited(serve, peer, images):
-    found = serve(associations=1, timeout_s=1)
+    found = serve(associations=1, timeout_s=0.5)
     silent = [peer(found.port) for _ in range(30)]
     assert any(one.is_dropped(0.3) for one in silent[-5:])
     assert "too many connections" in found.refused

@@ -56,12 +56,11 @@ def test_old_protocols_are_not_spoken(settings):
 
 
 def test_a_peer_that_says_nothing_holds_nobody_up(serve, peer, settings, trusted):
-    found = serve(tls=settings.tls(), timeout_s=2.0)
+    found = serve(tls=settings.tls(), timeout_s=0.8)
     silent = [peer(found.port) for _ in range(3)]
     began = time.monotonic()
     assert send(found.port, [dataset(slices(1)[0])], tls=client(trusted.ca, trusted.issue("ct1"))) == [0]
-    # had they been waited for, it would have been six seconds
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 2.4, "they were waited for, one after the other"
     assert all(one.is_dropped(5) for one in silent)
 
 

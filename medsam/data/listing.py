@@ -24,12 +24,15 @@ class Listing:
     remarks: list[str] = field(default_factory=list)
     contents: dict[Path, LabelContents | InputError] = field(default_factory=dict)
     _taken: set[str] = field(default_factory=set)
+    _known: dict[str, str] = field(default_factory=dict)  # plain name -> the structure it became
 
     def structure(self, name: str) -> str:
         """A structure that comes by name, as it was first met; it gets a number."""
-        known = next((other for other in self.labels if plain_name(other) == plain_name(name)), name)
-        self.labels.setdefault(known, 1 + max(self.labels.values(), default=0))
-        return known
+        plain = plain_name(name)
+        if self._known.get(plain) not in self.labels:
+            self._known[plain] = next((other for other in self.labels if plain_name(other) == plain), name)
+            self.labels.setdefault(self._known[plain], 1 + max(self.labels.values(), default=0))
+        return self._known[plain]
 
     def look(self, path: Path) -> LabelContents:
         """What a label file holds; opened once. Raises InputError."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import Literal
 
 from medsam.data.remarks import MOST, Remarks, some_of
@@ -83,12 +84,26 @@ class Vocabulary:
         return self._first.setdefault(standard or plain_name(name), name)
 
     def _in_labels(self, name: str, standard: str | None, code: str | None) -> str | None:
-        labels = [label for label, value in (self.labels or {}).items() if value != 0]
-        for wanted, key in ((plain_name(name), plain_name), (standard, _standard), (code, _standard)):
-            fitting = [label for label in labels if wanted is not None and key(label) == wanted]
-            if len(fitting) == 1:
-                return fitting[0]
-        return None
+        found = self._written.get(plain_name(name))
+        for wanted in (standard, code):
+            fitting = self._known.get(wanted, []) if wanted is not None else []
+            if found is None and len(fitting) == 1:
+                found = fitting[0]
+        return found
+
+    @cached_property
+    def _written(self) -> dict[str, str]:
+        """How a label is written -> the label; without the background."""
+        return {plain_name(label): label for label, value in (self.labels or {}).items() if value != 0}
+
+    @cached_property
+    def _known(self) -> dict[str, list[str]]:
+        """Standard name -> the labels that mean it."""
+        known: dict[str, list[str]] = defaultdict(list)
+        for label in self._written.values():
+            if (standard := _standard(label)) is not None:
+                known[standard].append(label)
+        return known
 
     def _codes(
         self, header: LabelHeader, known: Mapping[str, str | None], file: str, remarks: Remarks
@@ -112,7 +127,8 @@ class Vocabulary:
         """Say which names became which structure, and which stayed as they are."""
         for chosen, names in sorted(self._became.items()):
             said = some_of([f"{name!r} ({_files(files)})" for name, files in sorted(names.items())], MOST)
-            remarks.add("structures with several names", f"{said} {'is' if len(names) == 1 else 'are'} {chosen!r} here")
+            # a kind each: all of them are told
+            remarks.add(chosen, f"{said} {'is' if len(names) == 1 else 'are'} {chosen!r} here")
         for name, (code, files) in sorted(self._coded.items()):
             remarks.add(
                 "names that only a code explains",
@@ -128,6 +144,7 @@ def _files(files: Sequence[str]) -> str:
     return files[0] if len(files) == 1 else f"{len(files)} files, e.g. {files[0]}"
 
 
+@lru_cache(maxsize=10_000)
 def _standard(name: str) -> str | None:
     """The standard name of a structure, or None."""
     try:

@@ -91,6 +91,8 @@ class _Tree:
         self.root = _Item(dataset, None, (1,))
         self.items: list[_Item] = []
         self._at: dict[tuple[int, ...], _Item] = {}
+        self._called: dict[tuple[int, ...], dict[Code, _Item]] = {}
+        self._images: dict[tuple[int, ...], set[ImageReference]] = {}
         waiting = [self.root]
         # not by recursion, whose depth a file could exhaust
         while waiting:
@@ -114,9 +116,28 @@ class _Tree:
             if found is not None:
                 yield found
 
+    def called(self, item: _Item) -> dict[Code, _Item]:
+        """What the children of an item are called, and the first of each. Made once an item: it may have thousands."""
+        found = self._called.get(item.position)
+        if found is None:
+            found = self._called[item.position] = {}
+            for child in self.children(item):
+                if (concept := child.concept) is not None:
+                    found.setdefault(concept, child)
+        return found
+
     def holds(self, item: _Item, concepts: set[Code]) -> _Item | None:
-        """The first child that is called so."""
-        return next((child for child in self.children(item) if child.concept in concepts), None)
+        """A child that is called so."""
+        called = self.called(item)
+        return next((called[concept] for concept in concepts if concept in called), None)
+
+    def images(self, item: _Item) -> set[ImageReference]:
+        """The images below an item. Made once an item."""
+        found = self._images.get(item.position)
+        if found is None:
+            references = {_reference(child) for child in self.children(item) if child.kind == "IMAGE"}
+            found = self._images[item.position] = {one for one in references if one is not None}
+        return found
 
 
 def read_report(dataset: Dataset, name: str) -> Measurements:
@@ -124,6 +145,7 @@ def read_report(dataset: Dataset, name: str) -> Measurements:
     tree, unused = _Tree(dataset, name), Unused()
     grouped: dict[object, list[Shape]] = {}
     labels: dict[object, str | None] = {}
+    words: dict[tuple[int, ...], str | None] = {}
     for item in tree.items:
         if item.kind not in ("SCOORD", "SCOORD3D"):
             continue
@@ -133,8 +155,11 @@ def read_report(dataset: Dataset, name: str) -> Measurements:
         owner = _owner(tree, item)
         key = _identity(tree, owner)
         # the number that was measured may say more than the group does
-        told = [one for one in (owner, *item.lineage()) if len(one.position) >= len(owner.position)]
-        labels[key] = labels.get(key) or next(filter(None, (_label(tree, one) for one in told)), None)
+        for one in (owner, *item.lineage()):
+            if len(one.position) >= len(owner.position) and not labels.get(key):
+                if one.position not in words:
+                    words[one.position] = _label(tree, one)
+                labels[key] = words[one.position]
         grouped.setdefault(key, []).extend(shapes)
     segments = sum(_is_segment(item) for item in tree.items)
     if segments:
@@ -177,9 +202,9 @@ def _shapes(tree: _Tree, item: _Item, name: str, unused: Unused) -> list[Shape]:
 def _image(tree: _Tree, item: _Item) -> ImageReference | None:
     """The image that pixels were counted on: the item's own, or the only one of an item above."""
     for one in (item, *item.lineage()):
-        images = {_reference(child) for child in tree.children(one) if child.kind == "IMAGE"} - {None}
+        images = tree.images(one)
         if images:
-            return images.pop() if len(images) == 1 else None
+            return next(iter(images)) if len(images) == 1 else None
     return None
 
 
@@ -208,7 +233,7 @@ def _owner(tree: _Tree, item: _Item) -> _Item:
     if group is not None:
         return group
     for one in above:
-        axes = {_AXES[child.concept] for child in one.children if child.concept in _AXES}
+        axes = {_AXES[concept] for concept in tree.called(one).keys() & _AXES.keys()}
         if len(axes) == 2 or any(tree.holds(one, told) for told in (_TRACKED_AS, _TRACKED_UID, _FINDING, _SITE)):
             return one
     return next((one for one in above if one.kind == "NUM"), item)

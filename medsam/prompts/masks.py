@@ -17,6 +17,9 @@ from medsam.prompts.prompt import Prompt
 from medsam.prompts.standing import Labels, Standing
 from medsam.volume import Volume
 
+# of all rough masks of a file together, a byte a voxel: a whole-body scan with a hundred organs has twice as many
+_MOST_VOXELS = 2**32
+
 
 def load_masks(path: Path, scan: Volume, notes: list[str]) -> Mapping[str, np.ndarray]:
     """Every structure of a label file on the grid of `scan`, bool (K, J, I) by name, see `masks_in`.
@@ -45,7 +48,14 @@ def mask_prompts(masks: Mapping[str, np.ndarray], file: str, notes: list[str]) -
     Raises PromptError where all are empty. file: for messages.
     """
     empty = [name for name in masks if not voxels_of(masks, name)]
-    prompts = [Prompt(name, mask=masks[name]) for name in masks if name not in empty]
+    drawn = [name for name in masks if name not in empty]
+    size = len(drawn) * masks[drawn[0]].size if len(drawn) > 1 else 0
+    if size > _MOST_VOXELS:
+        raise PromptError(
+            f"{file} holds {len(drawn)} structures, whose rough masks would take {size / 2**30:.0f} GiB. Say which to "
+            'refine, in a prompts file: {"mask": "' + file + '", "structures": [...]}.'
+        )
+    prompts = [Prompt(name, mask=masks[name]) for name in drawn]
     if not prompts:
         raise PromptError(f"{file} marks nothing on the scan: each of its structures ({listed(masks)}) is empty.")
     if empty:

@@ -373,3 +373,26 @@ def test_a_correction_may_not_overwrite_what_it_corrects(scan, old, capsys):
     words = ["segment", str(scan), "--prompts", "old.nii.gz", "--point", "1:20,28-=lesion", "--out", "old.nii.gz"]
     assert main(words) == 2
     assert "is also an input" in capsys.readouterr().err
+
+
+def test_measurements_of_a_series_are_segmented_on_their_slices(tmp_path, quick, capsys):
+    from drawn import PATIENT, grid, make_series
+    from measured import graphic, gsps
+
+    pixels = np.full((3, 40, 48), 20, "<u2")
+    pixels[1, 10:30, 12:36] = 200
+    images = make_series(tmp_path / "ct", grid(pixels.shape, spacing_ijk=(1, 1, 3)))
+    for k, image in enumerate(images):
+        image.PixelData = pixels[k].tobytes()
+        image.save_as(tmp_path / "ct" / f"{k}.dcm", enforce_file_format=True)
+    axes = [graphic("POLYLINE", [(12, 20), (36, 20)]), graphic("POLYLINE", [(24, 10), (24, 30)])]
+    path, out = gsps(tmp_path / "m.dcm", [(images[1], axes)], text=f"{PATIENT} 12 mm"), tmp_path / "out.nii.gz"
+    words = ["segment", tmp_path / "ct", "--prompts", path, "--zoom", "off", "--out", out, "--json"]
+    assert main([*map(str, words)]) == 0
+    printed = capsys.readouterr()
+    report = json.loads(printed.out)
+    (prompt,) = report["prompts"]
+    assert (prompt["label"], prompt["slice"], prompt["box"]) == ("measurement", 1, [12, 10, 36, 30])
+    assert report["notes"][0] == "m.dcm, left out: 1 text annotation says nothing of a place."
+    assert PATIENT not in printed.out + printed.err
+    np.testing.assert_array_equal(np.asarray(nib.load(out).dataobj).transpose(2, 1, 0), pixels > 100)

@@ -117,6 +117,12 @@ def test_an_empty_label_map_is_no_prompt(tmp_path):
         load_prompts(path, SCAN)
 
 
+def test_more_masks_than_memory_holds_are_refused_before_they_are_made(monkeypatch, tmp_path):
+    monkeypatch.setattr("medsam.prompts.masks._MOST_VOXELS", MAP.size)
+    with pytest.raises(PromptError, match="holds 2 structures, whose rough masks would take 0 GiB. Say which"):
+        load_prompts(nifti(tmp_path / "a.nii.gz"), SCAN)
+
+
 def test_an_inline_mask_that_cannot_fit_is_refused_before_it_is_made(tmp_path):
     # 2 bytes of run lengths for a gigabyte
     huge = {"size": [32768, 32768], "counts": [2**30]}

@@ -3,8 +3,10 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
+from dicom_files import series
 from phantoms import ThresholdSam, block
 from PIL import Image
+from pydicom import dcmread
 
 from medsam.cli.everything import _SETTINGS
 from medsam.cli.main import main
@@ -59,6 +61,18 @@ def test_a_volume_becomes_objects(scan, capsys):
     assert json.loads((scan.parent / "labels.json").read_text()) == {"labels": {"1": "object 1", "2": "object 2"}}
     with Image.open("look.png") as picture:
         assert picture.format == "PNG"
+
+
+def test_the_objects_of_a_dicom_scan_may_be_a_seg(scan, tmp_path):
+    values = np.asarray(nib.load(scan).dataobj).transpose(2, 1, 0)
+    series(tmp_path / "ct", values.astype(np.int16))
+    assert main(["everything", "ct", *EASY, "--out", "masks.json", "--labels", "x.dcm"]) == 0
+    ds = dcmread("x.dcm")
+    assert [item.SegmentLabel for item in ds.SegmentSequence] == ["object 1", "object 2"]
+    assert ds.SegmentSequence[0].SegmentAlgorithmType == "AUTOMATIC"
+    assert ds.SegmentSequence[0].SegmentAlgorithmName == "threshold"
+    # before the work
+    assert main(["everything", "scan.nii.gz", *EASY, "--out", "masks.json", "--labels", "x.dcm"]) == 2
 
 
 def test_one_slice(scan, capsys):

@@ -58,12 +58,12 @@ def test_boxes_in_mask_sidecar_preview_and_summary_out(scan, capsys):
     assert len(report["prompts"]) == 3
 
 
-@pytest.mark.weights
 def test_a_dicom_scan_gives_dicom_out(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("medsam.inference.image_predictor.load_model", lambda name: ThresholdSam())
     bright, _ = block((4, 32, 40), (10, 8, 1, 30, 24, 3))
     folder = series(tmp_path / "ct", bright.array.astype(np.int16), FrameOfReferenceUID=None)
-    boxes = ["--box", "1:10,8,30,24=Left Kidney", "--box", "2:10,8,30,24=Left Kidney", "--engine", "torch"]
+    boxes = ["--box", "1:10,8,30,24=Left Kidney", "--box", "2:10,8,30,24=Left Kidney"]
     assert main(["segment", str(folder), *boxes, "--format", "seg-labelmap", "--all-masks", "--json"]) == 0
     captured = capsys.readouterr()
     report = json.loads(captured.out)

@@ -32,6 +32,7 @@ _MOST_COMMAND = 64 * 1024
 # bytes of a PDU: what we ask for in the negotiation, and what a request for an association may have (128 contexts)
 MOST_PDU = 128 * 1024
 _MOST_REQUEST = 1024 * 1024
+_GREETING_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,11 @@ class Access:
     timeout_s: float = 60.0
     instance_bytes: int = 4 * 2**30
 
+    @property
+    def greeting_s(self) -> float:
+        """For a peer that has not asked for an association: those who mean it do so at once."""
+        return min(self.timeout_s, _GREETING_S)
+
 
 @dataclass(frozen=True)
 class Hooks:
@@ -73,8 +79,8 @@ class Hooks:
 class Reader:
     """Reads so many bytes of a PDU from a socket, in time, and no more than it may have."""
 
-    def __init__(self, connection: Any, timeout_s: float, association: Any) -> None:
-        self._connection, self._timeout_s, self._association = connection, timeout_s, association
+    def __init__(self, connection: Any, access: Access, association: Any) -> None:
+        self._connection, self._access, self._association = connection, access, association
         self._until = 0.0
 
     def __call__(self, count: int) -> bytearray:
@@ -82,7 +88,8 @@ class Reader:
         now = time.monotonic()
         if count == 6:
             # the head of a PDU; the rest has to follow
-            self._until = now + self._timeout_s
+            established = self._association.is_established
+            self._until = now + (self._access.timeout_s if established else self._access.greeting_s)
             _acknowledge_at_once(self._connection.socket)
         # some count the head of the PDU in, some do not
         most = MOST_PDU + 64 if self._association.is_established else _MOST_REQUEST
@@ -101,7 +108,7 @@ class Reader:
                 found += block
         finally:
             with contextlib.suppress(OSError, AttributeError):
-                self._connection.socket.settimeout(self._timeout_s)
+                self._connection.socket.settimeout(self._access.timeout_s)
         return found
 
 

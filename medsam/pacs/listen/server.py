@@ -63,7 +63,8 @@ class Server:
         entity.require_calling_aet = list(access.calling)
         entity.maximum_associations = access.associations
         entity.maximum_pdu_size = MOST_PDU
-        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = access.timeout_s
+        entity.dimse_timeout = entity.network_timeout = access.timeout_s
+        entity.acse_timeout = access.greeting_s
         entity.supported_contexts = _contexts(access.classes)
         try:
             self._server = entity.make_server(
@@ -238,7 +239,7 @@ class _Server(ThreadedAssociationServer):
             with quiet():
                 if self.access.tls is not None:
                     request = self.access.tls.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
-                    _shake_hands(request, self.access.timeout_s)
+                    _shake_hands(request, self.access.greeting_s)
                 self.finish_request(request, client_address)
         except (OSError, ValueError):
             self.hooks.refused("its TLS handshake failed", "")
@@ -286,7 +287,7 @@ class _Handler(RequestHandler):
         association = super()._create_association()
         association.dimse = Messages(association, self.server.access, self.server.hooks)
         connection = association.dul.socket
-        connection.recv = Reader(connection, self.server.access.timeout_s, association)
+        connection.recv = Reader(connection, self.server.access, association)
         self.server.enter(association, association.dimse, connection.socket)
         return association
 

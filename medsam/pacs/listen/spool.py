@@ -194,7 +194,8 @@ class Spool:
 
         digest: of its instances as they are known; when more have come, nothing is removed, and None returned.
         """
-        size = _size_of(series.path)
+        # what was counted as it came; records never were
+        size = _size_of(series.instances) + _size_of(series.path / "results")
         # out of the way at once: what is killed in the middle leaves no half of a series
         doomed = self.work_folder()
         with self._lock:

@@ -16,15 +16,15 @@ from typing import Literal, Protocol
 
 from medsam.errors import InputError
 from medsam.pacs.inbox import Inbox
-from medsam.pacs.outbox import Failure, Outgoing, check_own_study, check_there, outgoing
+from medsam.pacs.outbox import MOST_SERIES, Failure, Outgoing, check_own_study, check_there, outgoing
 from medsam.pacs.query import Found, Match, Query
 from medsam.pacs.settings import Server
 from medsam.pacs.uids import check_uid
 from medsam.progress import ProgressCallback
 
 Via = Literal["dicomweb", "dimse"]
-# series of one study, images of one series
-_MOST_SERIES, _MOST_IMAGES = 5_000, 100_000
+# of one series
+_MOST_IMAGES = 100_000
 
 
 class Client(Protocol):
@@ -134,12 +134,12 @@ def get(
     if series is not None:
         keys["SeriesInstanceUID"] = check_uid(series, "Series Instance UID")
     with connected(server, via) as client:
-        found = client.find(Query("series", keys, _MOST_SERIES))
+        found = client.find(Query("series", keys, MOST_SERIES))
         if not found.matches:
             what = "study" if series is None else "series (or it is of another study)"
             raise InputError(f"Server {server.name} does not have this {what}.")
         if found.more:
-            raise InputError(f"Server {server.name} says the study has more than {_MOST_SERIES} series.")
+            raise InputError(f"Server {server.name} says the study has more than {MOST_SERIES} series.")
         inboxes = [_inbox(client, server, match, folder) for match in found.matches]
         total = sum(len(inbox.listed) for inbox in inboxes)
         before = 0

@@ -34,6 +34,10 @@ _BATCH_BYTES = 64 * 2**20
 # more missing ones than this are asked for by the series, not one by one
 _ONE_BY_ONE = 16
 
+# of a list of answers
+_PAGE = 1000
+_UID = {"study": "StudyInstanceUID", "series": "SeriesInstanceUID", "instance": "SOPInstanceUID"}
+
 # they log addresses, with what was searched for in them
 LOGGERS = ("dicomweb_client", "urllib3", "requests", "retrying", "pydicom")
 
@@ -64,19 +68,36 @@ class WebClient:
     def echo(self) -> float:
         """Seconds that the smallest search took. Raises InputError when the server does not answer it."""
         started = time.perf_counter()
-        self._ask("search", lambda: self._search(Query("study", {}, 1)))
+        self._ask("search", lambda: self._search(Query("study"), 1, 0))
         return time.perf_counter() - started
 
     def find(self, query: Query) -> Found:
         """What the server knows. Raises InputError."""
-        found = collect(query, self._ask("search", lambda: self._search(query)))
+        found = collect(query, self._answers(query))
         loose = None if found.matches else loosened(query)
         if loose is None:
             return found
-        answers = self._ask("search", lambda: self._search(loose))
-        return collect(loose, answers, lambda match: fits(query, match))
+        return collect(loose, self._answers(loose), lambda match: fits(query, match))
 
-    def _search(self, query: Query) -> list[Dataset]:
+    def _answers(self, query: Query) -> Iterator[Dataset]:
+        """All answers, asked for in pages: servers refuse large limits, and have limits of their own.
+
+        Ends with a page that brings nothing new: not every server knows offsets.
+        """
+        if query.limit is not None and query.limit < _PAGE:
+            yield from self._ask("search", lambda: self._search(query, query.limit + 1, 0))
+            return
+        seen, offset = set[str](), 0
+        while True:
+            page = self._ask("search", lambda offset=offset: self._search(query, _PAGE, offset))
+            yield from page
+            told = {str(answer.get(_UID[query.level], "")) for answer in page}
+            if told <= seen:
+                return
+            seen |= told
+            offset += len(page)
+
+    def _search(self, query: Query, limit: int, offset: int) -> list[Dataset]:
         self._guard.allow(ANSWER_BYTES)
         keys = dict(query.keys)
         study, series = keys.pop("StudyInstanceUID", None), keys.pop("SeriesInstanceUID", None)
@@ -93,11 +114,9 @@ class WebClient:
         else:
             search = self._client.search_for_instances
             uids = {"study_instance_uid": study, "series_instance_uid": series}
-        options: dict[str, Any] = {"search_filters": keys, "fields": list(RETURNED[query.level])}
-        if query.limit is not None:
-            options["limit"] = query.limit + 1
         with quiet():
-            answers = search(**uids, **options)
+            fields = list(RETURNED[query.level])
+            answers = search(**uids, search_filters=keys, fields=fields, limit=limit, offset=offset or None)
             return [_told(answer, query) for answer in answers]
 
     def fetch(self, inbox: Inbox, progress: ProgressCallback) -> None:

@@ -38,7 +38,10 @@ class Inbox:
     _copies: int = 0
 
     def __post_init__(self) -> None:
-        self.place.mkdir(parents=True, exist_ok=True)
+        try:
+            self.place.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._unwritten(error) from error
         self.kept = {uid for uid in self.listed if self._is_there(uid)}
 
     @property
@@ -76,8 +79,12 @@ class Inbox:
             return
         if uid in self.kept:
             return
-        with write_whole(self.path(uid)) as part:
-            write(part)
+        try:
+            with write_whole(self.path(uid)) as part:
+                write(part)
+        # a full disk is no fault of the server's
+        except OSError as error:
+            raise self._unwritten(error) from error
         self.received.add(uid)
 
     def check_complete(self) -> None:
@@ -114,6 +121,9 @@ class Inbox:
             return False
         uids = [_uid(found, key) for key in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")]
         return uids == [self.study, self.series, uid]
+
+    def _unwritten(self, error: OSError) -> InputError:
+        return InputError(f"{self.place} cannot be written: {error.strerror or type(error).__name__}.")
 
     def _error(self, text: str) -> InputError:
         return InputError(f"Server {self.server} {text}.")

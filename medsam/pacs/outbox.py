@@ -26,6 +26,9 @@ _STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
 _REPORTS = "1.2.840.10008.5.1.4.1.1.88."
 _STATES = "1.2.840.10008.5.1.4.1.1.11."
 
+# of one study
+MOST_SERIES = 5_000
+
 # PS3.7 annex C, PS3.4 B.2.3, PS3.18 10.5.3
 _REASONS = {
     0x0110: "processing failure",
@@ -243,7 +246,7 @@ def _check_study(members: Sequence[Outgoing], coming: set[str], find: Callable[[
             f"{name}: server {server} does not have the study this was made from. Store its images first, or together "
             "with it."
         )
-    there = {match.series for match in find(Query("series", {"StudyInstanceUID": study}, None)).matches}
+    there = {match.series for match in find(Query("series", {"StudyInstanceUID": study}, MOST_SERIES)).matches}
     if lost := sources - there:
         raise InputError(
             f"{name}: {counted(len(lost), 'series', 'series')} that it refers to cannot be found in its study on "

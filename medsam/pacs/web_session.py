@@ -20,7 +20,7 @@ from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase, HTTPBasicAuth
 
 from medsam.errors import InputError
-from medsam.pacs.settings import Credentials, Server, credentials
+from medsam.pacs.settings import Credentials, Server, credentials, is_loopback
 from medsam.pacs.tls import client_context, tls_message
 
 T = TypeVar("T")
@@ -110,7 +110,10 @@ def _anonymous(request: Any) -> Any:
 def open_session(server: Server, guard: Guard) -> requests.Session:
     """A session for one server, with its credentials. Raises InputError as `credentials` and `client_context` do."""
     session = requests.Session()
-    secure = urlsplit(server.dicomweb or "").scheme == "https"
+    parts = urlsplit(server.dicomweb or "")
+    secure = parts.scheme == "https"
+    # what is meant for this machine does not leave it for a proxy
+    session.trust_env = not is_loopback(parts.hostname or "")
     session.mount("https://", _Adapter(client_context(server) if secure else None, guard))
     session.mount("http://", _Adapter(None, guard))
     session.max_redirects = 0

@@ -139,6 +139,17 @@ def test_a_limit_holds_whatever_the_server_sends(stub):
     assert (len(found.matches), found.more) == (10, True)
 
 
+@pytest.mark.parametrize("knows_offsets", [True, False])
+def test_lists_come_in_pages(stub, tmp_path, knows_offsets):
+    def page(path: str) -> Reply:
+        keys = dict(key.split("=") for key in path.partition("?")[2].split("&") if "=" in key)
+        start = int(keys.get("offset", 0)) if knows_offsets else 0
+        return as_json(stub.listed("instances")[start : start + (2 if knows_offsets else 6)])
+
+    stub.rules["GET", LIST] = page
+    assert fetch(stub, tmp_path).fetched == 6
+
+
 def test_what_a_server_writes_is_safe_to_print(stub):
     rude = {
         "0020000D": {"vr": "UI", "Value": ["1.2.3"]},
@@ -338,3 +349,21 @@ def test_a_study_of_another_patient_is_not_added_to(stub, series):
     stub.rules["GET", "/rs/studies?"] = lambda path: as_json([other])
     assert "under another (0010,0020) Patient ID" in refused(store, stub.server(), [series])
     assert not any(asked.startswith("POST") for asked in stub.asked)
+
+
+def test_a_folder_that_cannot_be_written_is_no_fault_of_the_server(stub, tmp_path, monkeypatch):
+    (tmp_path / "got").write_text("a file")
+    assert "got/1.2.3.1 cannot be written: Not a directory" in refused(fetch, stub, tmp_path)
+    (tmp_path / "got").unlink()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("medsam.pacs.inbox.write_whole", full)
+    assert "cannot be written: No space left on device" in refused(fetch, stub, tmp_path)
+
+
+def test_what_is_meant_for_this_machine_goes_to_no_proxy(stub, monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    assert len(find(stub.server(), Query("study")).matches) == 1

@@ -12,7 +12,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from medsam.labels import canonical_name
+from medsam.io.structure_names import one_line
+from medsam.labels import canonical_name, has_words
 
 _LONGEST, _TPS = 64, 16
 # TG-263's own, by canonical name without its side, of those that are too long as they are
@@ -60,18 +61,13 @@ def roi_names(names: Sequence[str], tps: bool = False) -> list[str]:
     for number, name in enumerate(map(one_line, names), start=1):
         short = name or f"ROI_{number}"
         if len(short) > longest:
-            short = _shortened(short) if tps else short[:longest].rstrip()
+            short = _shortened(short) if tps and has_words(short) else short[:longest].rstrip()
         elif name and name.casefold() not in used:
             # its own, whatever another is shortened to
             taken.discard(name.casefold())
         chosen.append(_unlike(short, used | taken, longest))
         used.add(chosen[-1].casefold())
     return chosen
-
-
-def one_line(text: str) -> str:
-    """Without what a short text of DICOM cannot hold: a backslash would make two values of it."""
-    return " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text.replace("\\", "/")).split())
 
 
 def _unlike(name: str, others: set[str], longest: int) -> str:

@@ -7,6 +7,7 @@ when they are but for case, spaces, "-" and "_". Objects without a name have not
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 
@@ -14,6 +15,11 @@ from collections.abc import Iterable
 def plain_name(name: str) -> str:
     """A name without what never distinguishes two structures: case, spaces, "-" and "_"."""
     return " ".join(name.replace("_", " ").replace("-", " ").split()).casefold()
+
+
+def one_line(text: str) -> str:
+    """Without what a short text of DICOM cannot hold: control characters, and a backslash, which parts values."""
+    return " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text.replace("\\", "/")).split())
 
 
 def structure_of_each(names: Iterable[str]) -> list[str]:

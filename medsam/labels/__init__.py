@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from medsam.labels.names import canonical_name
+from medsam.labels.names import canonical_name, has_words
 from medsam.labels.structures import (
     CATEGORIES,
     SIDES,
@@ -30,6 +30,7 @@ __all__ = [
     "Structure",
     "Tolerance",
     "canonical_name",
+    "has_words",
     "rt_type",
     "structure",
     "structure_of_code",

@@ -60,6 +60,11 @@ def canonical_name(name: str) -> str:
     return joined(*_resolved(*_without_side(words)))
 
 
+def has_words(name: str) -> bool:
+    """Whether a name has a letter or digit, without which it names nothing."""
+    return bool(_words(name))
+
+
 def _words(name: str) -> list[str]:
     """In lower case. "SpinalCord_L" has a seam between a small and a capital letter."""
     return re.findall(r"\w+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).replace("_", " ").lower())

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from medsam.labels.names import canonical_name, finding_in, joined, number_of, side_of
+from medsam.labels.names import canonical_name, finding_in, has_words, joined, number_of, side_of
 from medsam.labels.table import LEFT, RIGHT, Row, rows
 
 
@@ -80,12 +80,14 @@ class Structure:
 
 
 def structure(name: str) -> Structure | None:
-    """The codes of a structure, in any spelling `canonical_name` understands; None where the table has none.
+    """The codes of a structure, in any spelling `canonical_name` understands; None where the table has none, and for a
+    name without a letter or digit.
 
     A finding may be in any structure ("pancreas_tumor", "kidney_cyst_left") and be one of several ("lesion_2"); its
     region is that structure. Targets of radiotherapy are known by how they begin ("GTVp", "PTV_High").
-    Raises InputError as `canonical_name` does.
     """
+    if not has_words(name):
+        return None
     canonical = canonical_name(name)
     organ, side = side_of(canonical)
     stem, number = number_of(organ)
@@ -110,7 +112,9 @@ def rt_type(name: str) -> str:
     name: in any spelling `canonical_name` understands. "body" and "external" are EXTERNAL, though they have no code.
     """
     found = structure(name)
-    return found.rt_type if found else _RT_TYPES_BY_NAME.get(number_of(canonical_name(name))[0], "")
+    if found or not has_words(name):
+        return found.rt_type if found else ""
+    return _RT_TYPES_BY_NAME.get(number_of(canonical_name(name))[0], "")
 
 
 def structure_of_code(

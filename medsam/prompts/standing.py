@@ -97,13 +97,16 @@ def keep_untouched(standing: np.ndarray, found: np.ndarray, points: tuple[Point,
 
 
 def _names(labels: Labels) -> dict[int, str]:
-    """Label id -> name: a label map's own, else 1, 2, ... in order."""
+    """Label id -> name: a label map's own, the first where several have one name; else 1, 2, ... in order."""
     if isinstance(labels, LabelVolume):
         present = np.unique(labels.array).tolist()
         named = {number: labels.names.get(number, str(number)) for number in {*labels.names, *present} if number != 0}
         if not all(0 < number <= _MOST_LABELS for number in named):
             raise InputError(f"Labels to start from are numbers from 1 to {_MOST_LABELS}; there are others.")
-        return dict(sorted(named.items()))
+        first: dict[str, int] = {}
+        for number in sorted(named):
+            first.setdefault(named[number], number)
+        return {number: name for name, number in first.items()}
     if isinstance(labels, LabelMasks) and all(0 < number <= _MOST_LABELS for number in labels.numbers.values()):
         return {number: name for name, number in labels.numbers.items()}
     if not isinstance(labels, Mapping):
@@ -119,10 +122,19 @@ def _each(labels: Labels, names: Mapping[int, str], geometry: VolumeGeometry) ->
     if isinstance(labels, LabelVolume) and not labels.geometry.same_grid(geometry):
         raise InputError("The labels to start from lie on another grid than the scan. Convert them to its grid first.")
     for number, name in names.items():
-        mask = labels.array == number if isinstance(labels, LabelVolume) else np.asarray(labels[name])
+        mask = _numbered(labels, number, name) if isinstance(labels, LabelVolume) else np.asarray(labels[name])
         if mask.shape != geometry.shape or mask.dtype != bool:
             raise InputError(
                 f"The mask of {name!r} to start from is {mask.dtype} of shape {mask.shape}; the scan needs bool of "
                 f"shape {geometry.shape} (K, J, I)."
             )
         yield name, mask
+
+
+def _numbered(labels: LabelVolume, number: int, name: str) -> np.ndarray:
+    """Where a label is; numbers of one name are one structure."""
+    mask = labels.array == number
+    for other, called in labels.names.items():
+        if called == name and other != number:
+            mask |= labels.array == other
+    return mask

@@ -99,3 +99,10 @@ def test_what_is_no_start(labels, kind, message):
 
 def test_values_without_a_name_go_by_their_number():
     assert Standing.of(LabelVolume(MAP, GRID, {5: "Liver"}), GRID).names == {2: "2", 5: "Liver"}
+
+
+def test_numbers_of_one_name_are_one_structure():
+    standing = Standing.of(LabelVolume(MAP, GRID, {5: "lesion", 2: "lesion"}), GRID)
+    assert standing.names == {2: "lesion"}
+    for index in (0, 1):
+        np.testing.assert_array_equal(standing.at("lesion", index).to_array(), MAP[index] > 0)

@@ -34,7 +34,8 @@ from medsam.io.contours import MOST_LOOPS
 from medsam.io.dicom.derive import PALETTE, SourceImages, derived_dataset, quiet_writer
 from medsam.io.dicom.tags import named
 from medsam.io.outlines import outlines
-from medsam.io.roi_names import one_line, roi_names
+from medsam.io.roi_names import roi_names
+from medsam.io.structure_names import one_line
 from medsam.labels import Code, rt_type, structure
 from medsam.masks import CompactMask
 

@@ -34,6 +34,8 @@ _IDENTITY = "SegmentIdentificationSequence"
 # How near a border, in SEG voxels, counts as on it: far above the error of decimal strings in headers, far
 # below anything visible.
 _BORDER = 1e-3
+# Frames nearer than this lie on one plane: in mm, or as a share of the pitch that a SEG states, but for rounding.
+_SAME_PLANE_MM, _SAME_PLANE, _ROUNDING_MM = 1e-2, 0.1, 1e-4
 # How far, in voxels, a grid may drift over its whole extent and still count as parallel.
 _DRIFT = 1e-2
 
@@ -78,7 +80,7 @@ class FrameStack:
 
         starts = position @ np.linalg.inv(basis).T
         order = np.argsort(starts[:, 2], kind="stable")
-        new_plane = np.diff(starts[order, 2], prepend=-np.inf) > 1e-2
+        new_plane = np.diff(starts[order, 2], prepend=-np.inf) > _same_plane_mm(measures, spacing)
         plane_of = np.empty(len(order), dtype=int)
         plane_of[order] = np.cumsum(new_plane) - 1
         origins = starts[order[new_plane]]
@@ -98,6 +100,12 @@ class FrameStack:
             for r in (0, rows - 1)
         ]
         return np.array(corners) @ self.basis.T
+
+
+def _same_plane_mm(pitches: tuple[float | None, float | None], spacing: np.ndarray) -> float:
+    """How near to each other frames of one plane lie: headers are rounded, and the slices of micro-CT are thin."""
+    pitch = next(filter(None, pitches), float(spacing.min()))
+    return min(max(_SAME_PLANE * pitch, _ROUNDING_MM), _SAME_PLANE_MM)
 
 
 def _frame_places(

@@ -16,7 +16,6 @@ Source: DICOM PS3.3 A.51 (Segmentation IOD), C.8.20 (Segmentation modules), C.7.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -46,7 +45,7 @@ from medsam.io.dicom.derive import (
 from medsam.io.dicom.frame_groups import FrameGroups, check_size, write_seg
 from medsam.io.dicom.run_lengths import encode_run_lengths
 from medsam.io.dicom.tags import named
-from medsam.io.structure_names import plain_name
+from medsam.io.structure_names import one_line, plain_name
 from medsam.labels import UNKNOWN_CATEGORY, UNKNOWN_TYPE, Code, structure
 from medsam.masks import CompactMask
 
@@ -212,14 +211,13 @@ def _segment(number: int, name: str, label: str, algorithm: Algorithm) -> Datase
     from highdicom.color import CIELabColor
     from highdicom.seg import SegmentDescription
 
-    # a name without a letter or digit is none to ask for
-    known = structure(name) if re.search(r"[^\W_]", name) else None
+    known = structure(name)
     colour = (known and known.rgb) or PALETTE[(number - 1) % len(PALETTE)]
     by = None
     if algorithm.kind != "MANUAL":
         by = AlgorithmIdentificationSequence(
-            name=_cut(_plain(algorithm.name) or _UNKNOWN, _SHORT),
-            version=_cut(_plain(algorithm.version) or _UNKNOWN, _SHORT),
+            name=_cut(one_line(algorithm.name) or _UNKNOWN, _SHORT),
+            version=_cut(one_line(algorithm.version) or _UNKNOWN, _SHORT),
             family=codes.DCM.ArtificialIntelligence,
             source=MANUFACTURER,
             parameters=_parameters(algorithm),
@@ -254,22 +252,18 @@ def _concept(code: Code) -> Any:
 
 def _labels(names: Sequence[str]) -> list[str]:
     """What (0062,0005) Segment Label can hold of each name, no two alike unless the names are."""
-    labels, taken = [], set[str]()
+    labels = []
+    # readers take segments of one name for parts of one structure
+    taken = {plain_name(name) for name in names if name == _cut(one_line(name), _SHORT)}
     for number, name in enumerate(names, start=1):
-        plain = _plain(name) or f"segment {number}"
+        plain = one_line(name) or f"segment {number}"
         label, count = _cut(plain, _SHORT), 1
-        # readers take segments of one name for parts of one structure
-        while label != plain and plain_name(label) in taken:
+        while label != name and plain_name(label) in taken:
             count += 1
             label = f"{plain[: _SHORT - 6].rstrip()} ({count})"
         taken.add(plain_name(label))
         labels.append(label)
     return labels
-
-
-def _plain(text: str) -> str:
-    """A text on one line, without the backslash, which parts values."""
-    return " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text.replace("\\", "/")).split())
 
 
 def _cut(text: str, most: int) -> str:
@@ -279,27 +273,27 @@ def _cut(text: str, most: int) -> str:
 def _content_description(algorithm: Algorithm) -> str:
     """Who, with which weights, under which licence, in the 64 characters of a short text."""
     weights = f"weights {algorithm.digest[:12]}" if algorithm.digest else ""
-    parts = (_cut(_by(algorithm), 24), weights, _plain(algorithm.licence))
+    parts = (_cut(_by(algorithm), 24), weights, one_line(algorithm.licence))
     return _cut(", ".join(part for part in parts if part), _SHORT)
 
 
 def _by(algorithm: Algorithm) -> str:
     """The name, "" where it is not known."""
-    name = _plain(algorithm.name)
+    name = one_line(algorithm.name)
     return "" if name == _UNKNOWN else name
 
 
 def _parameters(algorithm: Algorithm) -> dict[str, str] | None:
-    stated = {"weights sha256": algorithm.digest, "licence": _plain(algorithm.licence)}
+    stated = {"weights sha256": algorithm.digest, "licence": one_line(algorithm.licence)}
     return {key: value for key, value in stated.items() if value} or None
 
 
 def _description(name: str, label: str, algorithm: Algorithm) -> str:
     """For who asks what a segment is and who drew it."""
     how = {"MANUAL": "Drawn by hand", "SEMIAUTOMATIC": "Segmented semiautomatically", "AUTOMATIC": "Segmented"}
-    by = [f"{_by(algorithm)} {_plain(algorithm.version)}"] if _by(algorithm) and algorithm.kind != "MANUAL" else []
+    by = [f"{_by(algorithm)} {one_line(algorithm.version)}"] if _by(algorithm) and algorithm.kind != "MANUAL" else []
     by += [f"{key} {value}" for key, value in (_parameters(algorithm) or {}).items()]
-    whole = f"{_plain(name)}. " if _plain(name) not in ("", label) else ""
+    whole = f"{one_line(name)}. " if one_line(name) not in ("", label) else ""
     tail = f"{how[algorithm.kind]}{' by ' if by else ''}{'; '.join(by)}."
     return _cut(whole, max(_LONG - len(tail), 3)) + tail
 

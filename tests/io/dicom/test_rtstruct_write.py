@@ -248,6 +248,12 @@ def test_names_that_do_not_fit_are_shortened_and_kept_whole_beside(tmp_path, sou
     assert naming_notes(names, TPS)[0] == "'adrenal_gland_left' is called 'Glnd_Adrenal_L' in the RTSTRUCT."
 
 
+def test_names_without_a_letter_or_digit_are_names_all_the_same(tmp_path, source):
+    mask = structures(source.geometry.shape)["ring"]
+    items = dcmread(write_rs(tmp_path / "a.dcm", dict.fromkeys(["", "?!", "-" * 20], mask), source, TPS))
+    assert [item.ROIName for item in items.StructureSetROISequence] == ["ROI_1", "?!", "-" * 16]
+
+
 def test_images_without_a_place_and_no_structures_are_refused(tmp_path, source):
     path = write(tmp_path / "dx.dcm", slices(1, 10, 12)[0], ImagePositionPatient=None, ImageOrientationPatient=None)
     radiograph = source_images(path, read_dicom(path).geometry)

@@ -214,6 +214,21 @@ def test_names_of_any_length_and_script_are_kept_or_shortened_with_the_whole_bes
     assert len(naming_notes(names)) == 3
 
 
+def test_names_become_alike_only_where_they_were(tmp_path, scan):
+    mask = drawn(scan.shape)["one slice"]
+    for names in (["a\\b", "a/b"], ["", "segment 1"], ["x" * 70, f"{'x' * 61}..."]):
+        written(tmp_path / "seg.dcm", dict.fromkeys(names, mask), scan)
+        assert len(read_seg(tmp_path / "seg.dcm", scan.geometry)) == 2
+
+
+def test_the_thin_slices_of_micro_ct_stay_apart(tmp_path):
+    folder = series(tmp_path / "ct", slices(5, 6, 7), step=0.01, PixelSpacing=[[0.003, 0.004]] * 5)
+    scan = read_dicom(folder)
+    mask = np.random.default_rng(0).random(scan.shape) > 0.5
+    written(tmp_path / "seg.dcm", {"a": mask}, scan)
+    np.testing.assert_array_equal(read_seg(tmp_path / "seg.dcm", scan.geometry)["a"], mask)
+
+
 def test_who_made_it_is_said_with_digest_and_licence(tmp_path, scan):
     ds = written(tmp_path / "seg.dcm", drawn(scan.shape), scan)
     item = ds.SegmentSequence[0]

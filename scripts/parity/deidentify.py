@@ -5,11 +5,13 @@
 DATA: a folder that holds folders of DICOM series. Every file gets a marker in each element that names people or is
 free text, in a private block and in a nested sequence. The exit status is 1 when a marker is left in a byte that was
 written, when a reference leads nowhere that did not before, or when a kind of object has an error that it had not.
+Then files with damaged headers are de-identified, which must be refused or name nobody, too.
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 import re
 import subprocess
 import sys
@@ -21,9 +23,11 @@ from pathlib import Path
 import pydicom
 from pydicom.datadict import dictionary_VR
 
-from medsam.io.dicom.deidentify.folder import deidentify_folder
+from medsam.io.dicom.deidentify.folder import Deidentifier, deidentify_folder, encoded
+from medsam.io.dicom.deidentify.options import Options
 from medsam.io.dicom.deidentify.tags import words
-from medsam.io.dicom.read import files_below, is_dicom, quiet
+from medsam.io.dicom.read import files_below, is_dicom, quiet, read_dataset
+from medsam.io.dicom.source import Source
 
 MARKER = "QZXWUMMARA"
 _PLANTED = words(
@@ -87,7 +91,34 @@ def errors(files: list[Path], program: str) -> dict[str, Counter[str]]:
     return found
 
 
-def one_folder(folder: Path, program: str) -> bool:
+def damaged(paths: list[Path], count: int) -> tuple[int, int]:
+    """De-identify so many files with bytes changed, cut and added: how many were cleaned, how many name anybody."""
+    dice, cleaner = random.Random(1), Deidentifier(Options(), bytes(range(32)))
+    cleaned = named = 0
+    for _ in range(count):
+        data = bytearray(dice.choice(paths).read_bytes())
+        for _ in range(dice.choice((1, 1, 2, 8))):
+            # headers are what there is to damage
+            place = dice.randrange(132, min(len(data), 20_000))
+            what = dice.random()
+            if what < 0.75:
+                data[place] = dice.choice((0, 1, 127, 255, dice.randrange(256)))
+            elif what < 0.85:
+                del data[place : place + dice.randrange(1, 12)]
+            elif what < 0.97:
+                data[place:place] = dice.randbytes(dice.randrange(1, 9))
+            else:
+                del data[max(place, 1000) :]
+        try:
+            written = encoded(cleaner.clean(read_dataset(Source("it", data=bytes(data)), "it")).dataset)
+        except Exception:  # refused or damaged: it is not written
+            continue
+        cleaned += 1
+        named += MARKER.encode() in written
+    return cleaned, named
+
+
+def one_folder(folder: Path, program: str, count: int) -> bool:
     """Print what became of a folder; whether all is well."""
     with tempfile.TemporaryDirectory() as scratch, quiet():
         source, target = Path(scratch, "in"), Path(scratch, "out")
@@ -100,26 +131,29 @@ def one_folder(folder: Path, program: str) -> bool:
         same = resolved(before) == resolved(after)
         old, new = errors(before, program), errors(after, program)
         fresh = {kind: found - old[kind] for kind, found in new.items() if found - old[kind]}
+        cleaned, named = damaged(before, count)
         print(
             f"{folder.name}: {report.files['written']} of {len(paths)} written, markers left in {len(left)}, "
             f"references {'hold' if same else 'are broken'}, errors "
             + ", ".join(f"{kind} {old[kind].total()} -> {found.total()}" for kind, found in sorted(new.items()))
             + (f"; new: {fresh}" if fresh else "")
+            + f"; of {count} damaged files {cleaned} cleaned, markers left in {named}"
         )
-    return not left and same and not fresh and report.files["written"] == len(paths)
+    return not named and not left and same and not fresh and report.files["written"] == len(paths)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("data", type=Path)
     parser.add_argument("--dciodvfy", default=str(Path(sys.executable).parent / "dciodvfy"))
+    parser.add_argument("--damaged", type=int, default=500, help="damaged files of each folder (default: 500)")
     arguments = parser.parse_args()
     folders = [
         folder
         for folder in sorted(arguments.data.iterdir())
         if folder.is_dir() and any(is_dicom(path) for path in files_below(folder)[:5])
     ]
-    sound = [one_folder(folder, arguments.dciodvfy) for folder in folders]
+    sound = [one_folder(folder, arguments.dciodvfy, arguments.damaged) for folder in folders]
     return 0 if all(sound) else 1
 
 

@@ -75,8 +75,9 @@ class Walker:
         Raises InputError when an element that an image cannot do without would not stay as it is.
         """
         for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
-            if text(dataset, keyword) is None:
-                raise InputError(f"{named(keyword)} is missing: nobody can tell what the file belongs to")
+            stated = text(dataset, keyword)
+            if stated is None or dataset[keyword].VM != 1:
+                raise InputError(f"{named(keyword)} is missing or damaged: nobody can tell what the file belongs to")
         walk = _Walk(self, dataset)
         cleaned = walk.walk(dataset, 0)
         for keyword in tags.NEEDED:

@@ -172,6 +172,7 @@ RISKY = {
     "a video": {"SOPClassUID": VideoPhotographicImageStorage, "Modality": "XC"},
     "of no known kind": {"SOPClassUID": "1.2.840.113619.4.30"},
     "without a study": {"StudyInstanceUID": None},
+    "in two studies": {"StudyInstanceUID": ["1.2.3", "1.2.4"]},
 }
 
 

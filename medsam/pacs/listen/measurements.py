@@ -37,7 +37,7 @@ def measurements_of(instances: Iterable[str], study: Iterable[SeriesFolder]) -> 
     for series in study:
         files = series.files()
         # all instances of a series are of one kind
-        if files and _is_about_images(files[0]):
+        if files and _may_hold_measurements(files[0]):
             found += [path for path in files if _cites(path, images)]
     return sorted(found)
 
@@ -51,25 +51,27 @@ def measured_on(scan: Volume, files: Sequence[Path]) -> tuple[list[Prompt], Axis
 
     prompts: list[Prompt] = []
     notes: list[str] = []
+    why = ""
     axes: set[Axis] = set()
     for path in files:
         try:
             file = read_prompt_file(path, scan)
             more, remarks = file.as_prompts()
-        except PromptError:
+        except PromptError as error:
             # the report of a dose cites the scan, too
+            why = f" that can be used ({error})"
             continue
         prompts += more
         notes += remarks
         axes |= set() if file.axis is None else {file.axis}
     if not prompts:
-        raise NoMeasurements("no measurements on it yet")
+        raise NoMeasurements(f"no measurements on it yet{why}")
     if len(axes) > 1:
         raise PromptError(f"The measurements lie across several axes: {', '.join(sorted(axes))}.")
     return prompts, next(iter(axes), None), notes
 
 
-def _is_about_images(path: Path) -> bool:
+def _may_hold_measurements(path: Path) -> bool:
     try:
         header = read_dataset(path, path.name, stop_before_pixels=True, specific_tags=["SOPClassUID"])
     except InputError:

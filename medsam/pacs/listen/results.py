@@ -68,7 +68,8 @@ def _wrong_itself(dataset: Dataset, source: Facts) -> Iterator[tuple[str, str]]:
     if not is_uid(series) or series == source.key.series:
         yield "SeriesInstanceUID", "is missing, no UID, or that of the images; a result is a series of its own"
     for (keyword, digest), (_, other) in zip(source.person, person_of(dataset), strict=True):
-        if digest != other:
+        # some programs leave name and date of birth empty, which makes it nobody else's
+        if digest != other and (keyword == "PatientID" or text(dataset, keyword)):
             yield keyword, "is not that of the images: it would be another patient's"
     # images without one are given one by whoever describes places in them
     if frame is not None and "" not in source.frames and frame not in source.frames:

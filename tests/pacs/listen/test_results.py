@@ -49,6 +49,14 @@ def test_a_result_of_the_series_may_be_sent(scan, sound, tmp_path):
     assert found.path == tmp_path / "a.dcm"
 
 
+def test_a_result_without_the_name_is_still_the_patients_and_one_without_the_id_is_not(scan, sound, tmp_path):
+    changed(sound, tmp_path / "a.dcm", PatientName="", PatientBirthDate="")
+    assert len(check_results(tmp_path, facts(scan))) == 1
+    changed(sound, tmp_path / "a.dcm", PatientID="")
+    with pytest.raises(InputError, match="Patient ID"):
+        check_results(tmp_path, facts(scan))
+
+
 def test_no_results_are_none(scan, tmp_path):
     assert check_results(tmp_path, facts(scan)) == []
 

@@ -10,6 +10,7 @@ What may tell who somebody is never leaves this module: ages are bins, instituti
 from __future__ import annotations
 
 import csv
+import difflib
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -104,8 +105,10 @@ def attribute_of(name: str, known: Iterable[str] = ()) -> str:
     try:
         return keyword_of(name)
     except InputError as error:
+        near = difflib.get_close_matches(plain, NAMES, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
         raise InputError(
-            f"{error} Names are {', '.join(NAMES)}, and keys of `attributes` in the manifest.", parameter="by"
+            f"{error}{hint} Names are {', '.join(NAMES)}, and keys of `attributes` in the manifest.", parameter="by"
         ) from error
 
 

@@ -161,6 +161,8 @@ def test_modality_is_the_manifest_s():
 def test_names_that_are_none_are_said_with_those_that_are():
     with pytest.raises(InputError, match="Names are manufacturer, model"):
         attribute_of("vendor")
+    with pytest.raises(InputError, match="Did you mean 'slice_thickness'"):
+        attribute_of("slice_tickness")
     with pytest.raises(InputError, match="it may tell who somebody is"):
         groupings([case("a")], ["PatientID"])
 

@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from pydicom import Dataset
-from pydicom.datadict import dictionary_is_retired, dictionary_VR, keyword_for_tag, tag_for_keyword
+from pydicom.datadict import dictionary_is_retired, dictionary_VR, keyword_dict, keyword_for_tag, tag_for_keyword
 from pydicom.tag import Tag
 
 from medsam.errors import InputError
@@ -47,7 +47,7 @@ def keyword_of(tag: str) -> str:
     Raises InputError for what is no element of the standard, and for one that may name somebody.
     """
     digits = re.fullmatch(r"\(?\s*([0-9a-fA-F]{4})\s*,\s*([0-9a-fA-F]{4})\s*\)?", tag.strip())
-    keyword = keyword_for_tag(Tag(int(digits[1], 16), int(digits[2], 16))) if digits else tag.strip()
+    keyword = keyword_for_tag(Tag(int(digits[1], 16), int(digits[2], 16))) if digits else _spelled(tag.strip())
     if not keyword or tag_for_keyword(keyword) is None or dictionary_is_retired(keyword):
         raise InputError(f"{tag!r} is no element of the DICOM standard; give a keyword as SliceThickness or 0018,0050.")
     if keyword in _TOLD_AS:
@@ -58,6 +58,16 @@ def keyword_of(tag: str) -> str:
         what = why.get(kind, "a text that may name a person, a place or an examination")
         raise InputError(f"{named(keyword)} is {what}: it may tell who somebody is, and makes no group.")
     return keyword
+
+
+def _spelled(keyword: str) -> str:
+    """A keyword in whatever case, as the standard writes it."""
+    return _keywords().get(keyword.lower(), keyword)
+
+
+@lru_cache(maxsize=1)
+def _keywords() -> dict[str, str]:
+    return {keyword.lower(): keyword for keyword in keyword_dict}
 
 
 def series_attributes(path: Path, series: str | None, wanted: Iterable[str]) -> dict[str, str | float]:

@@ -10,7 +10,7 @@ from medsam.errors import InputError
 from medsam.io.dicom.attributes import AGE, CONTRAST, TEXTS, keyword_of, series_attributes, sidecar_values
 
 
-@pytest.mark.parametrize("tag", ["SliceThickness", "0018,0050", "(0018,0050)", " 0018,0050 "])
+@pytest.mark.parametrize("tag", ["SliceThickness", "slicethickness", "0018,0050", "(0018,0050)", " 0018,0050 "])
 def test_a_tag_may_be_given_in_every_way(tag):
     assert keyword_of(tag) == "SliceThickness"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +11,7 @@ from scipy import ndimage
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
 from medsam.io.algorithm import DICOM_FORMATS, DicomFormat, DicomOptions
+from medsam.io.structure_names import plain_name, structure_of_each
 from medsam.masks import CompactMask, PackedMasks
 from medsam.volume import LabelVolume
 
@@ -68,14 +69,25 @@ def encode_dicom(
 def naming_notes(
     names: Iterable[str], images: SourceImages, kind: DicomFormat, options: DicomOptions
 ) -> tuple[str, ...]:
-    """What a reader should know of the object before it is written: what was made up, whose name is another there."""
+    """What to know of the object before it is written: what was made up, whose name is another there, or one of two."""
+    listed = [*names]
     if kind == "rtstruct":
         from medsam.io.dicom.rtstruct_write import RtstructOptions, naming_notes
 
-        return (*images.notes, *naming_notes([*names], RtstructOptions(options.keyhole, options.tps)))
+        return (*images.notes, *naming_notes(listed, RtstructOptions(options.keyhole, options.tps)))
     from medsam.io.dicom.seg_write import naming_notes as segment_notes
 
-    return (*images.notes, *segment_notes([*names]))
+    return (*images.notes, *segment_notes(listed), *_alike(listed))
+
+
+def _alike(names: Sequence[str]) -> list[str]:
+    """What to know of segments that readers join."""
+    pairs = dict.fromkeys(zip(names, structure_of_each(names), strict=True))
+    return [
+        f"{name!r} and {other!r} are one name to readers (case, spaces, - and _ aside), and so one structure."
+        for name, other in pairs
+        if plain_name(name) and name.strip() != other
+    ]
 
 
 # -- labels of either kind ----------------------------------------------------------------------------------

@@ -122,6 +122,11 @@ def test_what_a_source_lacks_is_said_before_the_work(tmp_path):
     assert "(0020,0052) Frame of Reference UID" in note
 
 
+def test_names_that_readers_take_for_one_are_said(scan):
+    (note,) = check_derivable(scan, scan.geometry, ["Left-Lung", "heart", "left lung", "heart"])
+    assert note.startswith("'left lung' and 'Left-Lung' are one name")
+
+
 def test_what_cannot_be_derived_is_one_error(tmp_path, scan):
     labels = drawn(scan)
     radiograph = load_volume(

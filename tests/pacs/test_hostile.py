@@ -16,9 +16,11 @@ from pydicom import Dataset
 from web_stub import JSON, MULTIPART, Reply, Stub, as_json, encoded, multipart
 
 from medsam.errors import Cancelled, InputError
+from medsam.io.load import load_volume
 from medsam.pacs import web_session
 from medsam.pacs.client import Got, echo, find, get, store
 from medsam.pacs.query import Query
+from medsam.pacs.scan import fetched
 
 WHOLE = f"/rs/studies/{STUDY}/series/{SERIES}"
 ONE = f"{WHOLE}/instances/"
@@ -367,3 +369,24 @@ def test_what_is_meant_for_this_machine_goes_to_no_proxy(stub, monkeypatch):
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     assert len(find(stub.server(), Query("study")).matches) == 1
+
+
+def test_a_fetched_scan_is_its_owners_alone_and_gone_in_the_end(stub, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    settings = tmp_path / "settings.toml"
+    settings.write_text(f"[servers.stub]\ndicomweb = '{stub.url}'\n")
+    monkeypatch.setenv("MEDSAM_SETTINGS", str(settings))
+    before = files(tmp_path)
+    with fetched(f"dicomweb:stub/{STUDY}/{SERIES}") as series:
+        assert series.folder.name == SERIES
+        assert series.folder.parent.stat().st_mode & 0o777 == 0o700
+        assert len(load_volume(series.folder).array) == 6
+    assert files(tmp_path) == before
+
+    def interrupted(done: int, total: int | None) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), fetched(f"dicomweb:stub/{STUDY}/{SERIES}", progress=interrupted):
+        pass
+    assert files(tmp_path) == before

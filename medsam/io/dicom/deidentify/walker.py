@@ -38,6 +38,7 @@ _FORMS = {
 # an array in place of a number, or the other way round, is no such thing
 _KINDS = (TEXT_VRS, NUMBER_VRS - {"AT"}, ARRAY_VRS - {"UN"}, frozenset(("CS", "LO", "SH")))
 _LONGEST = {"SH": 16, "LO": 64, "ST": 1024}
+_LONGEST_NUMBER = 12
 _MOST_DEPTH = 32
 
 
@@ -142,7 +143,10 @@ class _Walk:
         # without a kind of its own it can be written to a file alone that states none, either
         if not isinstance(raw, RawDataElement) or raw.VR not in (*_WRITTEN, *((None,) if self._implicit else ())):
             return False
-        return isinstance(raw.value, bytes) and bool(_NUMBERS.fullmatch(raw.value))
+        if not isinstance(raw.value, bytes) or not _NUMBERS.fullmatch(raw.value):
+            return False
+        # a number that is the patient's is looked at more closely
+        return len(raw.value) > _LONGEST_NUMBER or not self._identity.in_text(raw.value.decode("ascii"))
 
     def _parsed(self, dataset: Dataset, tag: BaseTag) -> DataElement | None:
         """An element whose rule may keep it and that is what the standard says it is; else None."""
@@ -153,6 +157,13 @@ class _Walk:
             element = dataset[tag]
         except Exception:  # numbers that are none; pydicom raises what it likes
             return self._drop("unreadable, removed")
+        if (
+            element.VR == "IS"
+            and len(str(element.value)) <= _LONGEST_NUMBER
+            and self._identity.in_text(str(element.value))
+        ):
+            self.done.identity += 1
+            return self._drop(Action.REMOVE)
         if not _same_kind(element.VR, vrs(tag)) or not _are_numbers(element):
             return self._drop("not stored as the standard says, removed")
         return element
@@ -226,7 +237,8 @@ class _Walk:
 
     def _kept(self, element: DataElement) -> Any:
         """The value as it is, unless it says who the patient is or is not what such elements hold."""
-        value, vr = element.value, element.VR
+        # a code that is stored as a text is a code all the same, and a short text no long one
+        value, vr = element.value, min(vrs(element.tag), default=element.VR)
         if vr not in TEXT_VRS | {"CS", "AS", "UI"}:
             return value
         texts = [str(one) for one in value] if _is_several(value) else [str(value)]

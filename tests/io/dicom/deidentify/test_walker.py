@@ -294,3 +294,15 @@ def test_a_name_that_is_a_word_of_anatomy_does_not_take_the_anatomy_away():
 def test_a_name_that_is_part_of_a_code_does_not_take_the_code_away():
     ds = dataset(slices(1)[0], PatientName="Prima^Original", ImageType=["ORIGINAL", "PRIMARY", "AXIAL"])
     assert list(read(cleaned(ds)).ImageType) == ["ORIGINAL", "PRIMARY", "AXIAL"]
+
+
+def test_a_code_stored_as_a_text_must_be_a_code_and_a_number_that_is_the_patients_goes():
+    ds = dataset(slices(1)[0], PatientID="90817263", AccessionNumber="55512345")
+    ds[0x00180015] = raw(0x00180015, "LO", b"the knee of a teacher ")  # Body Part Examined
+    ds[0x00180022] = raw(0x00180022, "LO", b"FAST")  # Scan Options
+    ds[0x00080070] = raw(0x00080070, "LT", b"ACME " * 50)  # Manufacturer
+    ds.AcquisitionNumber, ds.InstanceNumber, ds.KVP = 90817263, 12, "55512345"
+    found = read(cleaned(ds))
+    assert "BodyPartExamined" not in found
+    assert (found.ScanOptions, found.Manufacturer, found.InstanceNumber) == ("FAST", "REMOVED", 12)
+    assert "AcquisitionNumber" not in found

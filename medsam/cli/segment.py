@@ -234,7 +234,7 @@ def _read_files(arguments: argparse.Namespace, scan: Volume, typed: Sequence[Pro
     from medsam.prompts.files import read_prompt_file
     from medsam.prompts.masks import joined
 
-    given = _Given([*typed], arguments.axis, None, [], [])
+    given = _Given([], arguments.axis, None, [], [])
     stated, masks = f"--axis {arguments.axis}", []
     for path in arguments.prompts:
         file = read_prompt_file(path, scan, given.axis, given.prompts)
@@ -246,6 +246,7 @@ def _read_files(arguments: argparse.Namespace, scan: Volume, typed: Sequence[Pro
             raise PromptError(f"{stated} contradicts the axis {file.axis!r} of {path.name}.")
         if file.axis and not given.axis:
             given.axis, stated = file.axis, f"The axis {file.axis!r} of {path.name}"
+    given.prompts += typed
     if given.prompts and masks:
         given.start = joined([file.masks for file in masks if file.masks is not None])
     else:

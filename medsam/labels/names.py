@@ -6,7 +6,8 @@ TotalSegmentator spells most of its classes. Data sets spell the same organ in m
 unknown ones readable.
 
 Only spellings that mean one thing are listed: "LAD" is the left adrenal gland in BTCV and a coronary artery in
-radiotherapy, "ventricle" is one of the brain or of the heart, "T1" a vertebra or the first tumour.
+radiotherapy, "ventricle" is one of the brain or of the heart, "T1" a vertebra or the first tumour, "tooth 11" an
+incisor by FDI and a canine of the other side in the USA.
 """
 
 from __future__ import annotations
@@ -134,6 +135,9 @@ def _without_side(words: list[str]) -> tuple[str, str | None]:
         return "_".join(words), None
     word = words[sides[0]]
     rest = words[: sides[0]] + words[sides[0] + 1 :]
+    # "L 4" is a vertebra
+    if word in _LETTERS and "".join(rest).isdigit():
+        return "_".join(words), None
     return "_".join(rest), _SIDES.get(word) or _LETTERS[word]
 
 

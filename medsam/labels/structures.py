@@ -128,8 +128,8 @@ def structure_of_code(
 
     scheme: coding scheme designator of the type: SCT, or SRT and its older names. value: of the type. modifier,
     region, region_modifier: code values, SNOMED CT or SRT. A modifier that is no side narrows the type down to
-    something that is not in the table, so the answer is None; a region that adds nothing ("liver" in "abdomen") does
-    no harm.
+    something that is not in the table, so the answer is None, as for what is only known in another region ("artery"
+    in "lower leg"); a region that adds nothing ("liver" in "abdomen") does no harm.
     """
     coded = _present(value)
     if coded is None or scheme not in ("SCT", *_OLD_SCHEMES):
@@ -142,6 +142,9 @@ def structure_of_code(
     row = _rows_by_code().get(kind)
     if exact or row is None:
         return exact
+    if row.region and row.region != wanted.region:
+        # an artery is one of the lung where the code says so
+        return None
     side = _side(wanted.modifier)
     if side is None and wanted.modifier not in (None, _BILATERAL):
         return None

@@ -37,6 +37,9 @@ from medsam.labels.table import rows
         ("left", "left"),
         ("left right kidney", "left_right_kidney"),
         ("LAD", "lad"),
+        ("Tooth 11", "tooth_11"),
+        ("Tooth 46", "lower_first_molar_fdi46_right"),
+        ("L 4", "l_4"),
         ("L", "l"),
         ("Милт", "милт"),
         # radiotherapy: AAPM TG-263, and as planning systems show them

@@ -284,6 +284,12 @@ def test_rt_types(name, kind):
         (("SCT", "27925004", None, "1234"), "nodule"),
         (("SRT", "M-03010", None, "T-28000"), "lung_nodule"),
         (("SCT", "51282000", None, "122496007"), "vertebrae_lumbar"),
+        (("SCT", "51114001", None, "39607008"), "lung_arteries"),
+        (("SCT", "51114001"), None),  # any artery
+        (("SCT", "51114001", None, "30021000"), None),  # of the leg
+        (("SCT", "28641004", "7771000"), None),  # of a hand or a foot
+        (("SCT", "28641004", "7771000", "85562004"), "phalanges_hand_left"),
+        (("SCT", "59820001", None, "12738006"), "blood_vessel"),
         (("SCT", "10200004", "7771000"), None),  # left what of the liver?
         (("SCT", "64033007", "261183002"), None),  # its upper part
         (("SCT", "1234"), None),

@@ -61,9 +61,15 @@ def run(arguments: argparse.Namespace) -> None:
     """Read, unite, write, report. Raises InputError for everything a user can fix."""
     from medsam.io.algorithm import Algorithm
     from medsam.io.label_sets import as_label_map, united
+    from medsam.io.labels import label_kind
     from medsam.io.save import save_labels
 
     names = None if arguments.labels is None else parse_labels(arguments.labels)
+    if names is not None and all(label_kind(path) != "map" for path in arguments.label):
+        raise InputError(
+            "`labels` says what the values of a label map mean, and there is none: the files bring names of their own.",
+            parameter="labels",
+        )
     scan = _grid(arguments)
     labels = united(arguments.label, scan, names, arguments.structures, frame=arguments.frame)
     inputs = [*arguments.label, *([arguments.source] if arguments.source else [])]

@@ -54,7 +54,9 @@ def masks_in(
         ((value, mask),) = masks.items()
         number = masks.numbers[value] if isinstance(masks, LabelMasks) else 1
         stem = path.name[: len(path.name) - len(suffix_of(path))]
-        masks = LabelMasks(mask.astype(np.uint8) * number, {stem: number}, {stem: int(np.count_nonzero(mask))})
+        array = np.zeros(mask.shape, np.min_scalar_type(number))
+        array[mask] = number
+        masks = LabelMasks(array, {stem: number}, {stem: int(np.count_nonzero(mask))})
     return masks, notes
 
 

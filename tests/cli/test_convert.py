@@ -117,6 +117,14 @@ def test_a_file_for_each_organ_is_one_set_named_by_the_files(tmp_path, capsys, c
     assert [one["id"] for one in report["labels"]] == [1, 2]
 
 
+@pytest.mark.parametrize("value", [1, 255, 700, 65535])
+def test_a_mask_of_any_one_value_is_called_as_its_file(tmp_path, capsys, value):
+    mask = structures()["ring"]
+    path = nifti(tmp_path / "liver.nii.gz", mask.astype(np.int32) * value, OBLIQUE)
+    report = convert(capsys, path, "--out", tmp_path / "b.nrrd")
+    assert [(one["name"], one["id"], one["voxels"]) for one in report["labels"]] == [("liver", value, mask.sum())]
+
+
 @pytest.fixture
 def overlapping(tmp_path, ct):
     masks = structures()
@@ -166,6 +174,7 @@ def test_what_is_wrong_is_one_message_and_no_file(tmp_path, capsys, ct, files):
         ((files["nii.gz"], "--out", out, "--series", "1.2"), "--series is one of the --source"),
         ((files["nii.gz"], "--out", files["nii.gz"]), "is also an input"),
         ((files["nii.gz"], "--out", out, "--labels", "ring=9"), "unknown label values 3, 7"),
+        ((files["seg"], "--source", ct.source, "--out", out, "--labels", "ring=3"), "bring names of their own"),
         ((tmp_path / "none.nii", "--out", out), "does not exist"),
         ((next(ct.source.iterdir()), "--out", out), "is a DICOM image"),
     ]:

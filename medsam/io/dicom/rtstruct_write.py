@@ -77,7 +77,9 @@ def encode_rtstruct(
             f"({named('ImagePositionPatient')} is missing). Write .nii.gz, or .png for a single picture."
         )
     if not masks:
-        raise InputError("An RTSTRUCT holds one structure or more, not none.")
+        raise InputError(
+            "An RTSTRUCT holds one structure or more, and there is none: the labels are empty and unnamed."
+        )
     names = roi_names(list(masks), options.tps)
     decimals = _decimals(source.geometry)
     with quiet_writer():

@@ -79,8 +79,12 @@ def encode_seg(
     options = options or SegOptions()
     if source.plane is None:
         raise InputError(f"A DICOM SEG lies in the patient, its images do not ({named('ImagePositionPatient')}).")
-    if not 0 < len(masks) <= _MOST_SEGMENTS:
-        raise InputError(f"A DICOM SEG holds 1 to {_MOST_SEGMENTS} structures, not {len(masks)}.")
+    if not masks:
+        raise InputError(
+            "A DICOM SEG holds one structure or more, and there is none: the labels are empty and unnamed."
+        )
+    if len(masks) > _MOST_SEGMENTS:
+        raise InputError(f"A DICOM SEG holds up to {_MOST_SEGMENTS} structures, not {len(masks)}.")
     overlapping = _overlap(masks)
     if options.labelmap and overlapping:
         first, second = overlapping

@@ -259,7 +259,7 @@ def test_images_without_a_place_and_no_structures_are_refused(tmp_path, source):
     radiograph = source_images(path, read_dicom(path).geometry)
     with pytest.raises(InputError, match=r"\(0020,0032\) Image Position"):
         encode_rtstruct({"a": CompactMask.of(np.ones((1, 10, 12), bool))}, radiograph, ALGORITHM)
-    with pytest.raises(InputError, match="not none"):
+    with pytest.raises(InputError, match="there is none"):
         encode_rtstruct({}, source, ALGORITHM)
 
 

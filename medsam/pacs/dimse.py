@@ -228,15 +228,21 @@ class DimseClient:
         # for a whole message; whether anything moves is what `watch` looks at
         entity.dimse_timeout = 3600.0
         with quiet():
-            association = entity.associate(
-                at.host,
-                at.port,
-                contexts=list(contexts),
-                ae_title=at.called_aet,
-                ext_neg=list(roles),
-                evt_handlers=[*watch.handlers(), *handlers],
-                tls_args=(connection, at.host),
-            )
+            try:
+                association = entity.associate(
+                    at.host,
+                    at.port,
+                    contexts=list(contexts),
+                    ae_title=at.called_aet,
+                    ext_neg=list(roles),
+                    evt_handlers=[*watch.handlers(), *handlers],
+                    tls_args=(connection, at.host),
+                )
+            # of looking up the name of the host; what comes later is not raised
+            except OSError as error:
+                raise self._connection_error() or InputError(
+                    f"Server {self.server.name} cannot be reached: {error.strerror or type(error).__name__}."
+                ) from error
             if not association.is_established:
                 connection.close()
                 raise self._not_established(association, doing)

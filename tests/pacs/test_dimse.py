@@ -197,6 +197,16 @@ def test_what_is_no_dicom_server_is_said():
     assert "nothing listens" in refused(echo, silent)
 
 
+def test_a_host_that_nobody_knows_is_said(monkeypatch):
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr("socket.getaddrinfo", unknown)
+    server = Server("odd", dimse=Dimse("pacs.example", 104, "X"), dicomweb="https://pacs.example/rs", timeout_s=1.0)
+    assert "there is no host pacs.example. Correct `host`" in refused(echo, server, "dimse")
+    assert "there is no host pacs.example. Correct `dicomweb`" in refused(echo, server, "dicomweb")
+
+
 # -- transfers ----------------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from pydicom import Dataset
 
-from medsam.io.dicom.rtstruct import RTSTRUCT_CLASSES, regions_of
+from medsam.io.dicom.rtstruct import regions_of
 from medsam.io.dicom.seg import SEG_CLASSES, segments_of
 from medsam.io.dicom.tags import number, sequence_items, sop_class, text, uid_of
 
@@ -83,12 +83,6 @@ class LabelHeader:
         predecessors = frozenset(_predecessors(dataset, name))
         frame = _frame_of_reference(dataset, name)
         return cls(codes, frozenset(series), frozenset(instances), frame, predecessors, _made(dataset))
-
-
-def is_label(dataset: Dataset) -> bool:
-    """Whether a data set is a SEG or an RTSTRUCT."""
-    uid = sop_class(dataset)
-    return uid in SEG_CLASSES or uid in RTSTRUCT_CLASSES
 
 
 def structures_of(dataset: Dataset, name: str) -> list[str]:

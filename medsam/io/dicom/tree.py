@@ -20,8 +20,9 @@ from typing import Literal
 from pydicom import Dataset
 
 from medsam.errors import InputError, counted
-from medsam.io.dicom.label_header import LABEL_KEYWORDS, LabelHeader, is_label, structures_of
+from medsam.io.dicom.label_header import LABEL_KEYWORDS, LabelHeader, structures_of
 from medsam.io.dicom.read import files_below, is_dicom, quiet, read_dataset
+from medsam.io.dicom.rtstruct import RTSTRUCT_CLASSES
 from medsam.io.dicom.seg import SEG_CLASSES
 from medsam.io.dicom.source import Source, same_bytes
 from medsam.io.dicom.tags import known_non_scan, modality_of, sop_class, text, uid_of
@@ -232,7 +233,7 @@ class _Listing:
             # two labels of one instance UID and unequal content stay two
             self.series[path if key in self.series else key] = found
             self.people.append(person)
-        elif _sort(dataset) == "scan":
+        elif found.sort != "scan" and _sort(dataset) == "scan":
             found.sort = "scan"  # a series that starts with a scout
         found.files.append(path)
         found.positions.add(text(dataset, "ImagePositionPatient") or str(path))
@@ -402,6 +403,9 @@ def _digest(who: str) -> str:
 
 
 def _kind(dataset: Dataset) -> Kind:
-    if is_label(dataset):
-        return "seg" if sop_class(dataset) in SEG_CLASSES else "rtstruct"
+    uid = sop_class(dataset)
+    if uid in SEG_CLASSES:
+        return "seg"
+    if uid in RTSTRUCT_CLASSES:
+        return "rtstruct"
     return "image" if "Rows" in dataset and not known_non_scan(dataset) else "other"

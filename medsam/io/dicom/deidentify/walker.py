@@ -38,7 +38,7 @@ _FORMS = {
 # an array in place of a number, or the other way round, is no such thing
 _KINDS = (TEXT_VRS, NUMBER_VRS - {"AT"}, ARRAY_VRS - {"UN"}, frozenset(("CS", "LO", "SH")))
 _LONGEST = {"SH": 16, "LO": 64, "ST": 1024}
-_LONGEST_NUMBER = 12
+_SHORTEST_NUMBER, _LONGEST_NUMBER = 5, 12
 _MOST_DEPTH = 32
 
 
@@ -145,8 +145,11 @@ class _Walk:
             return False
         if not isinstance(raw.value, bytes) or not _NUMBERS.fullmatch(raw.value):
             return False
-        # a number that is the patient's is looked at more closely
-        return len(raw.value) > _LONGEST_NUMBER or not self._identity.in_text(raw.value.decode("ascii"))
+        return not self._is_patients(raw.value.decode("ascii"))
+
+    def _is_patients(self, number: str) -> bool:
+        """Whether a whole number is one of the patient's; shorter ones are those of slices."""
+        return _SHORTEST_NUMBER <= len(number.strip(" \0")) <= _LONGEST_NUMBER and self._identity.in_text(number)
 
     def _parsed(self, dataset: Dataset, tag: BaseTag) -> DataElement | None:
         """An element whose rule may keep it and that is what the standard says it is; else None."""
@@ -157,11 +160,7 @@ class _Walk:
             element = dataset[tag]
         except Exception:  # numbers that are none; pydicom raises what it likes
             return self._drop("unreadable, removed")
-        if (
-            element.VR == "IS"
-            and len(str(element.value)) <= _LONGEST_NUMBER
-            and self._identity.in_text(str(element.value))
-        ):
+        if element.VR == "IS" and self._is_patients(str(element.value)):
             self.done.identity += 1
             return self._drop(Action.REMOVE)
         if not _same_kind(element.VR, vrs(tag)) or not _are_numbers(element):

@@ -306,3 +306,6 @@ def test_a_code_stored_as_a_text_must_be_a_code_and_a_number_that_is_the_patient
     assert "BodyPartExamined" not in found
     assert (found.ScanOptions, found.Manufacturer, found.InstanceNumber) == ("FAST", "REMOVED", 12)
     assert "AcquisitionNumber" not in found
+    # a short number is a slice's as likely as not
+    assert read(cleaned(dataset(slices(1)[0], PatientID="0012", InstanceNumber=12))).InstanceNumber == 12
+    assert read(cleaned(dataset(slices(1)[0], PatientID="4711", InstanceNumber=4711))).InstanceNumber == 4711

@@ -38,7 +38,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def move(source: Path, target: Path) -> None:
-    """Move a file on one disk, at once, in place of one that is there."""
+    """Move a file, in place of one that is there, or a folder, where none is: on one disk, at once."""
     os.replace(source, target)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medsam.errors import Cancelled, InputError, MedSAMError, counted
-from medsam.files import write_text
+from medsam.files import move, write_text
 from medsam.pacs.listen.command import run_command
 from medsam.pacs.listen.events import Events
 from medsam.pacs.listen.measurements import NoMeasurements, measurements_of
@@ -155,7 +155,7 @@ class Jobs:
         target.parent.mkdir(exist_ok=True)
         # of a round that was not recorded, since the receiver was killed
         self.spool.discard_folder(target)
-        out.rename(target)
+        move(out, target)
         self.spool.count_folder(target)
 
     def _is_ours(self, facts: Facts) -> bool:

@@ -202,7 +202,7 @@ class Spool:
             if digest_of(series.files()) != digest:
                 doomed.rmdir()
                 return None
-            series.path.rename(doomed / "series")
+            move(series.path, doomed / "series")
             with suppress(OSError):
                 series.path.parent.rmdir()
         shutil.rmtree(doomed)

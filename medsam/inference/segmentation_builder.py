@@ -90,6 +90,7 @@ class SegmentationBuilder:
     def _keep_standing(self, standing: Standing) -> None:
         """Put what stands where nothing is asked of it into the label map, and say of whom nothing stood."""
         plane = self.scan_encoder.plane
+        self.notes += standing.notes
         asked = {(index, prompt.label) for index, prompts in self.todo.slices.items() for prompt in prompts}
         self.before = {index: np.zeros(plane.shape, np.uint16) for index in self.todo.slices}
         # the first of those that overlap keeps a pixel, so it comes last

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,8 +72,11 @@ def voxels_of(masks: Mapping[str, np.ndarray], name: str) -> int:
 
 def standing_of(start: str | Path | Labels, scan: Volume, axis: Axis | None = None) -> Standing:
     """Labels to correct: of a file, see `load_masks`, or at hand. Raises InputError, and PromptError for empty ones."""
-    labels: Labels = load_masks(Path(start), scan, []) if isinstance(start, str | Path) else start
-    return Standing.of(labels, scan.geometry, axis)
+    if not isinstance(start, str | Path):
+        return Standing.of(start, scan.geometry, axis)
+    notes: list[str] = []
+    masks = load_masks(Path(start), scan, notes)
+    return replace(Standing.of(masks, scan.geometry, axis), notes=tuple(notes))
 
 
 def joined(files: Sequence[Mapping[str, np.ndarray]]) -> Mapping[str, np.ndarray]:

@@ -31,11 +31,15 @@ _MOST_LABELS = 65535
 
 @dataclass(frozen=True, eq=False)
 class Standing:
-    """axis: the slice axis. names: label id -> name. masks: name -> {slice: mask (h, w)}, where it is not empty."""
+    """axis: the slice axis. names: label id -> name. masks: name -> {slice: mask (h, w)}, where it is not empty.
+
+    notes: what the user should know of how they were read.
+    """
 
     axis: Axis
     names: Mapping[int, str]
     masks: Mapping[str, Mapping[int, CompactMask]]
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, labels: Labels, geometry: VolumeGeometry, axis: Axis | None = None) -> Standing:

@@ -318,6 +318,16 @@ def test_a_start_stays_where_nothing_is_asked(predictor):
     assert found.written_as(Path("m.dcm"), "seg-labelmap") is found.written_as(Path("m.mha")) is found.labels
 
 
+def test_what_is_odd_about_a_file_to_start_from_is_said(predictor, tmp_path):
+    scan, mask = block((5, 20, 30), (4, 6, 1, 14, 12, 4))
+    array = mask.astype(np.uint8)
+    array[0, 0, 0] = 2
+    path = save_labels(LabelVolume(array, scan.geometry, {1: "lesion", 2: "Lesion"}), tmp_path / "a.nii.gz")
+    found = predictor.segment(scan, Prompt("lesion", slice=2, points=((22, 10, 1),)), zoom="off", start=path)
+    assert found.notes[0] == "2 labels named 'lesion' are read as one structure."
+    assert found.labels.array[0, 0, 0] == 1
+
+
 def test_what_a_correction_cannot_do_is_said(predictor):
     scan, mask = block((5, 20, 30), (4, 6, 1, 14, 12, 4))
     start = {"lesion": mask, "rim": ~mask & (np.arange(30) > 20)}

@@ -11,6 +11,7 @@ Exit status 1 when one of that fails.
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import json
 import os
@@ -68,6 +69,8 @@ class Receiver:
             self.process = subprocess.Popen(
                 command, env=self._environment, stdout=subprocess.PIPE, stderr=errors, text=True
             )
+        # whatever ends this script
+        atexit.register(self.process.kill)
         printed: Iterable[str] = self.process.stdout or []
         for line in printed:
             said = json.loads(line)

@@ -16,6 +16,7 @@ from pynetdicom import evt
 
 # of an answer that is no image
 ANSWER_BYTES = 64 * 2**20
+TOO_MUCH = "sends more than any answer of this kind can have"
 
 
 @dataclass
@@ -49,7 +50,7 @@ class Watch:
                 if time.monotonic() - self.moved > self.silent_s:
                     self.why = f"sent nothing for {self.silent_s:g} s"
                 elif self.left < 0:
-                    self.why = "sends more than any answer of this kind can have"
+                    self.why = TOO_MUCH
                 else:
                     continue
                 end(association)

@@ -28,7 +28,7 @@ from pynetdicom.sop_class import (
 )
 
 from medsam.errors import InputError
-from medsam.pacs.association import ANSWER_BYTES, Connection, Watch, end
+from medsam.pacs.association import ANSWER_BYTES, TOO_MUCH, Connection, Watch, end
 from medsam.pacs.inbox import Inbox
 from medsam.pacs.outbox import CannotAsk, Failure, Outgoing, reason_text
 from medsam.pacs.query import RETURNED, Found, Match, Query, collect
@@ -149,6 +149,9 @@ class DimseClient:
         def store(event: Any) -> int:
             # what is raised here would be logged and answered; the caller shall see it
             try:
+                # it may have come before anybody looked
+                if watch.left < 0:
+                    raise InputError(f"Server {self.server.name} {TOO_MUCH}; C-GET was ended.")
                 _take(inbox, event)
                 watch.left = largest
                 progress(inbox.done, len(inbox.listed))

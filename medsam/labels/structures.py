@@ -135,23 +135,19 @@ def structure_of_code(
     if coded is None or scheme not in ("SCT", *_OLD_SCHEMES):
         return None
     kind, own_side = _also_coded().get(coded, (coded, None))
-    wanted = _Coded(kind, _present(modifier), _present(region), _present(region_modifier))
+    # what is of both sides is the whole
+    modifiers = (None if found == _BILATERAL else found for found in map(_present, (modifier, region_modifier)))
+    wanted = _Coded(kind, next(modifiers), _present(region), next(modifiers))
     if wanted.modifier is None and own_side:
         wanted = replace(wanted, modifier=SIDES[own_side].value)
     exact = _by_code().get(wanted)
     row = _rows_by_code().get(kind)
     if exact or row is None:
         return exact
-    if row.region and row.region != wanted.region:
-        # an artery is one of the lung where the code says so
-        return None
     side = _side(wanted.modifier)
-    if side is None and wanted.modifier not in (None, _BILATERAL):
+    if side is None and wanted.modifier:
         return None
-    if row.category == "abnormal" and wanted.region:
-        place = structure_of_code("SCT", wanted.region, wanted.region_modifier or wanted.modifier)
-        return canonical_name(f"{place} {row.name}") if place else joined(row.name, side)
-    return _on_side(row, side)
+    return _in_region(row, wanted, side) if row.category == "abnormal" else _on_side(row, side)
 
 
 @dataclass(frozen=True)
@@ -162,6 +158,17 @@ class _Coded:
     modifier: str | None
     region: str | None
     region_modifier: str | None
+
+
+def _in_region(row: Row, wanted: _Coded, side: str | None) -> str | None:
+    """A finding by where it is, where that is a structure: "liver_nodule"."""
+    if wanted.region is None:
+        return _on_side(row, side)
+    found = structure_of_code("SCT", wanted.region, wanted.region_modifier or wanted.modifier)
+    # "left" of a liver is of the finding, not of the organ
+    place = found or structure_of_code("SCT", wanted.region)
+    name = joined(row.name, side)
+    return canonical_name(f"{place} {row.name if found else name}") if place else name
 
 
 def _on_side(row: Row, side: str | None) -> str | None:
@@ -196,9 +203,8 @@ def _also_coded() -> dict[str, tuple[str, str | None]]:
 
 @functools.cache
 def _rows_by_code() -> dict[str, Row]:
-    """The plain row of each code: that without a region."""
-    plain = sorted(rows(), key=lambda row: bool(row.region))
-    return {row.code: row for row in reversed(plain)}
+    """The plain row of each code: that without a region. An artery that says no more is not one of the lung."""
+    return {row.code: row for row in rows() if not row.region}
 
 
 @functools.cache

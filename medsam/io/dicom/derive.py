@@ -248,6 +248,7 @@ def _described(found: VolumeGeometry, frames: list[ImageFrame], geometry: Volume
         for keyword in ("StudyInstanceUID", "SeriesInstanceUID"):
             if not text(header, keyword):
                 raise _without(first.name, keyword)
+        _check_apart(frames)
         plane = _plane(frames, notes)
     return SourceImages(images, found, plane, header, str(header.StudyInstanceUID), first.series, tuple(notes))
 
@@ -277,6 +278,23 @@ def _image(frame: ImageFrame) -> SourceImage:
     if not instance or not kind:
         raise _without(header.name, "SOPClassUID" if instance else "SOPInstanceUID")
     return SourceImage(str(kind), instance, number, frame.position)
+
+
+def _check_apart(frames: Sequence[ImageFrame]) -> None:
+    """Raise InputError for images that share a UID, so that no reference tells them apart, or are of two studies."""
+    first: dict[tuple[str, int | None], ImageFrame] = {}
+    for frame in frames:
+        other = first.setdefault(frame.identity, frame)
+        if other is not frame:
+            raise InputError(
+                f"{other.header.name} and {frame.header.name} have the same {named('SOPInstanceUID')}, so nothing can "
+                "refer to one of them. Export the series again, each image with a UID of its own."
+            )
+    if len(studies := {frame.value("StudyInstanceUID") for frame in frames}) > 1:
+        raise InputError(
+            f"The images of the series state {len(studies)} different {named('StudyInstanceUID')}, so it is not known "
+            "to which study the result belongs. Export the series again, from one study."
+        )
 
 
 def _without(name: str, keyword: str) -> InputError:

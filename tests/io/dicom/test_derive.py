@@ -102,6 +102,23 @@ def test_what_nothing_can_refer_to_is_refused(tmp_path, keyword):
     said(error)
 
 
+@pytest.mark.parametrize(
+    ("tags", "message"),
+    [
+        ({"SOPInstanceUID": "1.2.3.77"}, r"have the same \(0008,0018\) SOP Instance UID"),
+        (
+            {"StudyInstanceUID": ["1.2.3.2", "1.2.3.2", "1.2.3.9"]},
+            r"state 2 different \(0020,000D\) Study Instance UID",
+        ),
+    ],
+)
+def test_images_that_no_reference_tells_apart_and_those_of_two_studies_are_refused(tmp_path, tags, message):
+    folder = series(tmp_path / "ct", slices(3), **tags)
+    with pytest.raises(InputError, match=message) as error:
+        source_images(folder, read_dicom(folder).geometry)
+    said(error)
+
+
 def test_no_dicom_and_a_scan_that_is_gone_are_refused(tmp_path):
     geometry = VolumeGeometry.uncalibrated((1, 2, 2))
     (tmp_path / "a.nii").write_bytes(b"no DICOM")

@@ -215,6 +215,19 @@ def derived_dataset(
     return dataset
 
 
+def item_of(**elements: object) -> Dataset:
+    """An item of a sequence: its elements by their keywords."""
+    item = Dataset()
+    for keyword, value in elements.items():
+        setattr(item, keyword, value)
+    return item
+
+
+def reference(sop_class: str, sop_instance: str) -> Dataset:
+    """The item that refers to an object."""
+    return item_of(ReferencedSOPClassUID=sop_class, ReferencedSOPInstanceUID=sop_instance)
+
+
 @contextmanager
 def quiet_writer() -> Iterator[None]:
     """Keep the remarks of pydicom and highdicom from the user; some of highdicom's quote the patient's name."""

@@ -31,7 +31,7 @@ from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
 from medsam.io.algorithm import Algorithm
 from medsam.io.contours import MOST_LOOPS
-from medsam.io.dicom.derive import PALETTE, SourceImages, derived_dataset, quiet_writer
+from medsam.io.dicom.derive import PALETTE, SourceImages, derived_dataset, item_of, quiet_writer, reference
 from medsam.io.dicom.tags import named
 from medsam.io.outlines import outlines
 from medsam.io.roi_names import roi_names
@@ -139,7 +139,7 @@ def _structure_set(
         known = structure(name)
         colour = (known and known.rgb) or PALETTE[(number - 1) % len(PALETTE)]
         dataset.StructureSetROISequence.append(_roi(number, name, roi_name, source, algorithm))
-        dataset.ROIContourSequence.append(_item(ReferencedROINumber=number, ROIDisplayColor=list(colour)))
+        dataset.ROIContourSequence.append(item_of(ReferencedROINumber=number, ROIDisplayColor=list(colour)))
         dataset.RTROIObservationsSequence.append(_observation(number, name))
     return dataset
 
@@ -159,18 +159,18 @@ def _by(algorithm: Algorithm) -> str:
 
 def _referenced_frame(source: SourceImages) -> Dataset:
     """The frame of reference and, in it, every image of the series."""
-    images = [_item(ReferencedSOPClassUID=kind, ReferencedSOPInstanceUID=uid) for kind, uid in source.instances]
-    series = _item(SeriesInstanceUID=source.series, ContourImageSequence=images)
-    study = _item(
+    images = [reference(*one) for one in source.instances]
+    series = item_of(SeriesInstanceUID=source.series, ContourImageSequence=images)
+    study = item_of(
         ReferencedSOPClassUID=_STUDY_COMPONENT,
         ReferencedSOPInstanceUID=source.study,
         RTReferencedSeriesSequence=[series],
     )
-    return _item(FrameOfReferenceUID=source.frame_of_reference, RTReferencedStudySequence=[study])
+    return item_of(FrameOfReferenceUID=source.frame_of_reference, RTReferencedStudySequence=[study])
 
 
 def _roi(number: int, name: str, roi_name: str, source: SourceImages, algorithm: Algorithm) -> Dataset:
-    item = _item(
+    item = item_of(
         ROINumber=number,
         ReferencedFrameOfReferenceUID=source.frame_of_reference,
         ROIName=roi_name,
@@ -185,7 +185,7 @@ def _roi(number: int, name: str, roi_name: str, source: SourceImages, algorithm:
 
 def _observation(number: int, name: str) -> Dataset:
     """What a region is, as far as `medsam.labels` knows."""
-    item = _item(
+    item = item_of(
         ObservationNumber=number,
         ReferencedROINumber=number,
         RTROIInterpretedType=rt_type(name),
@@ -201,14 +201,7 @@ def _observation(number: int, name: str) -> Dataset:
 
 
 def _code(code: Code) -> Dataset:
-    return _item(CodeValue=code.value, CodingSchemeDesignator=code.scheme, CodeMeaning=code.meaning)
-
-
-def _item(**values: object) -> Dataset:
-    item = Dataset()
-    for keyword, value in values.items():
-        setattr(item, keyword, value)
-    return item
+    return item_of(CodeValue=code.value, CodingSchemeDesignator=code.scheme, CodeMeaning=code.meaning)
 
 
 # -- contours -----------------------------------------------------------------------------------------------
@@ -228,12 +221,12 @@ class _Plane:
     @classmethod
     def of(cls, source: SourceImages, k: int) -> _Plane:
         image = source.images[k]
-        reference = _item(ReferencedSOPClassUID=image.sop_class, ReferencedSOPInstanceUID=image.sop_instance)
+        cited = reference(image.sop_class, image.sop_instance)
         if image.frame is not None:
-            reference.ReferencedFrameNumber = image.frame
+            cited.ReferencedFrameNumber = image.frame
         # as the image says, where readers look for it; the grid has its slices at even distances
         origin = source.geometry.to_mm(np.array([0, 0, k])) if image.position is None else image.position
-        return cls(origin, source.geometry.affine[:3, :2].T, DataElement(_IMAGES, "SQ", [reference]))
+        return cls(origin, source.geometry.affine[:3, :2].T, DataElement(_IMAGES, "SQ", [cited]))
 
     def contour(self, loop: np.ndarray, decimals: int) -> Dataset:
         """An item of the Contour Sequence. loop: (N, 2) as (column, row)."""

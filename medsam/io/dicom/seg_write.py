@@ -39,8 +39,10 @@ from medsam.io.dicom.derive import (
     SourceImage,
     SourceImages,
     SourcePlane,
+    item_of,
     new_uid,
     quiet_writer,
+    reference,
 )
 from medsam.io.dicom.frame_groups import FrameGroups, check_size, write_seg
 from medsam.io.dicom.run_lengths import encode_run_lengths
@@ -167,8 +169,8 @@ def _without_frames(
     organisation = new_uid()
     for item in (*seg.DimensionOrganizationSequence, *seg.DimensionIndexSequence):
         item.DimensionOrganizationUID = organisation
-    seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence = [_reference(*one) for one in source.instances]
-    seg.SourceImageSequence = [_reference(*one) for one in source.instances]
+    seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence = [reference(*one) for one in source.instances]
+    seg.SourceImageSequence = [reference(*one) for one in source.instances]
     return seg
 
 
@@ -198,12 +200,6 @@ def _position(image: SourceImage) -> list[str]:
 def _decimals(values: Iterable[float]) -> list[str]:
     """As text of at most 16 characters, all that a DS may have."""
     return [format_number_as_ds(float(value)) for value in values]
-
-
-def _reference(sop_class: str, sop_instance: str) -> Dataset:
-    item = Dataset()
-    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class, sop_instance
-    return item
 
 
 # -- what a structure is ------------------------------------------------------------------------------------
@@ -356,25 +352,18 @@ def _label_frames(
 def _groups(images: Sequence[SourceImage], planes: Iterable[int]) -> FrameGroups:
     """Of frames on these slices k."""
     there = sorted(planes)
-    position = {k: _item(ImagePositionPatient=_position(images[k])) for k in there}
+    position = {k: item_of(ImagePositionPatient=_position(images[k])) for k in there}
     return FrameGroups({k: _derivation(images[k]) for k in there}, position)
 
 
 def _derivation(image: SourceImage) -> Dataset:
-    source = _reference(image.sop_class, image.sop_instance)
+    source = reference(image.sop_class, image.sop_instance)
     if image.frame is not None:
         source.ReferencedFrameNumber = image.frame
     source.SpatialLocationsPreserved = "YES"
     source.PurposeOfReferenceCodeSequence = [_coded(codes.DCM.SourceImageForImageProcessingOperation)]
-    return _item(SourceImageSequence=[source], DerivationCodeSequence=[_coded(codes.DCM.Segmentation)])
+    return item_of(SourceImageSequence=[source], DerivationCodeSequence=[_coded(codes.DCM.Segmentation)])
 
 
 def _coded(code: Any) -> Dataset:
-    return _item(CodeValue=code.value, CodingSchemeDesignator=code.scheme_designator, CodeMeaning=code.meaning)
-
-
-def _item(**elements: object) -> Dataset:
-    item = Dataset()
-    for keyword, value in elements.items():
-        setattr(item, keyword, value)
-    return item
+    return item_of(CodeValue=code.value, CodingSchemeDesignator=code.scheme_designator, CodeMeaning=code.meaning)

@@ -42,7 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from medsam.io.dicom.deidentify.folder import REPORT, check_folders, check_key_file, deidentify_folder
+    from medsam.io.dicom.deidentify.folder import (
+        REPORT,
+        check_folders,
+        check_key_file,
+        check_list_file,
+        deidentify_folder,
+    )
     from medsam.io.dicom.deidentify.keys import others_may_read, read_key, write_new_key
     from medsam.io.dicom.deidentify.options import Options
     from medsam.io.dicom.deidentify.pixels import read_rules
@@ -52,6 +58,7 @@ def run(arguments: argparse.Namespace) -> None:
     for path in (arguments.key, arguments.new_key, arguments.names):
         if path is not None:
             check_key_file(path, arguments.source, arguments.target)
+    check_list_file(arguments.names, arguments.key, arguments.new_key, options.masks)
     # all that may be wrong is found before a key is made
     check_folders(arguments.source, arguments.target)
     if options.masks is not None:

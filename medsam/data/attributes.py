@@ -260,7 +260,8 @@ def _labels(keyword: str, values: Mapping[str, str | float | None]) -> dict[str,
 def _number_labels(keyword: str, numbers: Mapping[str, float]) -> dict[str, str]:
     """Different numbers are groups while they are few; else bins: fixed ones, or four of equal size."""
     unit = f" {_UNITS[keyword]}" if keyword in _UNITS else ""
-    shown = {case: f"{number:.3g}" for case, number in numbers.items()}
+    # 1230, not 1.23e+03
+    shown = {case: f"{number:.3g}" if abs(number) < 100 else f"{number:.6g}" for case, number in numbers.items()}
     if len(set(shown.values())) <= _MOST_NUMBERS:
         return {case: f"{label}{unit}" for case, label in shown.items()}
     edges = _BINS.get(keyword)

@@ -88,6 +88,20 @@ def test_what_does_not_fit_is_said_before_anything_is_written(deidentify, source
     assert not target.exists()
 
 
+def test_the_list_of_files_is_never_written_over_the_key(deidentify, source, tmp_path):
+    key, names = tmp_path / "key", tmp_path / "names"
+    assert deidentify(source, tmp_path / "out", "--new-key", key, "--names", names)[0] == 0
+    held = key.read_text()
+    for words in (("--key", key, "--names", key), ("--names", key)):
+        status, _, err = deidentify(source, tmp_path / "other", *words)
+        assert (status, key.read_text()) == (2, held)
+        assert "--names" in err or "list" in err
+    # a list of an earlier run makes room for the next, whoever might read it
+    names.chmod(0o644)
+    assert deidentify(source, tmp_path / "out", "--key", key, "--names", names)[0] == 0
+    assert names.stat().st_mode & 0o077 == 0
+
+
 def test_a_folder_without_dicom_and_one_that_is_not_there(deidentify, tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.txt").write_text("none")

@@ -40,12 +40,20 @@ _VOCABULARIES = {
     "ISO3166_1": r"[A-Z]{2,3}",
     "RFC5646": r"[A-Za-z]{2,3}(-[A-Za-z]{2,4})?",
 }
-_VALUES = ("CodeValue", "LongCodeValue")
+VALUES = ("CodeValue", "LongCodeValue")
 # all that may stand in an item beside its value (PS3.3 table 8.8-1)
 FIELDS = keywords(
     "CodeValue LongCodeValue URNCodeValue CodingSchemeDesignator CodingSchemeVersion CodeMeaning ContextIdentifier "
     "ContextUID MappingResource MappingResourceUID MappingResourceName ContextGroupVersion ContextGroupExtensionFlag "
     "ContextGroupLocalVersion ContextGroupExtensionCreatorUID EquivalentCodeSequence"
+)
+
+
+# what reports ask about the patient: sex and age, height, weight and surface (DCM, SNOMED CT, LOINC)
+_PERSONAL = frozenset(
+    keywords(
+        "121032 121033 397669002 424144002 46098-0 30525-0 50373000 27113001 8302-2 3137-7 29463-7 3141-9 8277-6 3140-1"
+    )
 )
 
 
@@ -69,13 +77,22 @@ def _dictionary() -> dict[tuple[str, str], str]:
 
 def is_code(item: Dataset) -> bool:
     """Whether an item of a sequence is a code."""
-    return "CodeMeaning" in item or any(keyword in item for keyword in _VALUES) or "URNCodeValue" in item
+    return "CodeMeaning" in item or any(keyword in item for keyword in VALUES) or "URNCodeValue" in item
+
+
+def about_person(item: Dataset) -> bool:
+    """Whether an item of a report says how old, tall or heavy the patient is, or of which sex."""
+    try:
+        named = item.get("ConceptNameCodeSequence") or []
+        return any((text(one, "CodeValue") or "") in _PERSONAL for one in named)
+    except Exception:  # a damaged sequence
+        return False
 
 
 def cleaned_code(item: Dataset) -> tuple[Dataset, bool]:
     """A code without what a person may have typed, and whether it is still the same code."""
     scheme = text(item, "CodingSchemeDesignator") or ""
-    for keyword in _VALUES:
+    for keyword in VALUES:
         value = text(item, keyword) or ""
         if value and re.fullmatch(_VOCABULARIES.get(scheme, r"(?!)"), value):
             meaning = _dictionary().get((scheme, value)) or _dictionary().get(("SRT", value))

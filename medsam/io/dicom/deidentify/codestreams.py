@@ -2,15 +2,17 @@
 
 JPEG, JPEG-LS and JPEG 2000 have segments for comments and for programs of their own; a program for photographs writes
 names there. Their bytes are set to zero where they lie, and those behind the end of a picture, too: lengths and
-offsets stay, and nothing is decoded.
+offsets stay, and nothing is decoded. Run lengths have gaps, and room behind the last run.
 
-Source: ITU-T T.81 annex B (JPEG), T.87 (JPEG-LS), T.800 annex A (JPEG 2000).
+Source: ITU-T T.81 annex B (JPEG), T.87 (JPEG-LS), T.800 annex A (JPEG 2000), DICOM PS3.5 annex G (RLE).
 """
 
 from __future__ import annotations
 
 import re
 import struct
+from functools import partial
+from itertools import pairwise
 
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes
@@ -29,24 +31,29 @@ _SAID = {b"JFIF\0": 14, b"Adobe": 12, b"mrfx": 5}
 _TILE, _DATA, _COMMENT_2000, _END_2000 = 0x90, 0x93, 0x64, 0xD9
 
 
-def without_comments(pixels: bytes, syntax: str, frames: int) -> bytes | None:
-    """An encapsulated (7FE0,0010) Pixel Data whose frames hold pictures alone; None where they do already.
+def without_comments(pixels: bytes, syntax: str, frames: int, plane: int = 0) -> tuple[bytes, bool] | None:
+    """An encapsulated (7FE0,0010) Pixel Data of frames that hold pictures alone, and whether they held more; None
+    where it is one already.
 
-    Raises InputError when a stream cannot be read.
+    plane: bytes of one segment of run lengths, decoded. Raises InputError when a stream cannot be read, or there are
+    more or fewer frames than stated: one that no viewer shows may hold anything.
     """
-    blank = _blank_jpeg if syntax in _JPEG else _blank_jpeg_2000 if syntax in _JPEG_2000 else None
-    if blank is None:
-        # run lengths have no place for texts
-        return None
+    blank = _blank_jpeg if syntax in _JPEG else _blank_jpeg_2000 if syntax in _JPEG_2000 else partial(_blank_rle, plane)
     try:
         found = [bytearray(frame) for frame in generate_frames(pixels, number_of_frames=frames)]
         before = [bytes(frame) for frame in found]
         for frame in found:
             blank(frame)
+        if len(found) != frames:
+            raise ValueError("not the frames that are stated")
     except (ValueError, struct.error, IndexError) as error:
         raise InputError("(7FE0,0010) Pixel Data is damaged: its compressed frames cannot be taken apart.") from error
     cleaned = [bytes(frame) for frame in found]
-    return None if cleaned == before else encapsulate(cleaned)
+    # offsets of 32 bits
+    listed = sum(len(frame) + 9 for frame in cleaned) < 2**32
+    # the table of offsets, and what lies between frames, may hold anything, too
+    made = [encapsulate(cleaned, has_bot=has_bot) for has_bot in (listed, False)]
+    return None if pixels in made else (made[0], cleaned != before)
 
 
 def _zero(frame: bytearray, start: int, stop: int) -> None:
@@ -110,3 +117,38 @@ def _blank_jpeg_2000(frame: bytearray) -> None:
         elif marker == _COMMENT_2000:
             _zero(frame, place + 4, place + 2 + length)
         place += 2 + length
+
+
+def _blank_rle(plane: int, frame: bytearray) -> None:
+    """plane: bytes of a segment, decoded."""
+    count, *offsets = struct.unpack_from("<16L", frame)
+    if not 1 <= count <= 15 or offsets[0] < 64:
+        raise ValueError("no header of run lengths")
+    _zero(frame, 4 + 4 * count, offsets[0])
+    for start, stop in pairwise((*offsets[:count], len(frame))):
+        end = _end_of_runs(frame, start, stop, plane)
+        if any(frame[end:stop]):
+            # that code does nothing; zeros would be runs, at which decoders wonder
+            frame[end:stop] = b"\x80" * (stop - end)
+
+
+def _end_of_runs(frame: bytearray, start: int, stop: int, left: int) -> int:
+    """Where the runs end that make `left` bytes; what the last one has beyond those becomes zero."""
+    place = start
+    while left > 0:
+        if place >= stop:
+            raise ValueError("runs that end too early")
+        head = frame[place]
+        if head < 128:
+            place += head + 2
+            left -= head + 1
+        elif head == 128:
+            place += 1
+        else:
+            place += 2
+            left -= 257 - head
+        if left < 0 and head < 128:
+            _zero(frame, place + left, place)
+    if place > stop:
+        raise ValueError("runs that end too late")
+    return place

@@ -42,6 +42,7 @@ from medsam.io.dicom.tags import PIXEL_KEYWORDS, named, sop_class, text
 from medsam.progress import ProgressCallback
 
 REPORT = "report.json"
+_LIST_HEAD = "number\tfile\tstate\tnew file, or why not\n"
 
 HEAD = "the head is in the picture: a face can be made from it; take it off (defacing) before you give it away"
 UNKNOWN_PART = "does not say which part of the body it shows: if it is a head, a face can be made from it"
@@ -212,11 +213,13 @@ def _listing(path: Path | None) -> Iterator[TextIO | None]:
         yield None
         return
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        # a list of an earlier run is written over, in place of which a link or an open file may lie
+        path.unlink(missing_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}.", parameter="names") from error
     with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
-        file.write("number\tfile\tstate\tnew file, or why not\n")
+        file.write(_LIST_HEAD)
         yield file
 
 
@@ -262,8 +265,8 @@ def _write(data: bytes, cleaned: Cleaned, number: int, target: Path, claimed: di
             return replace(outcome, state="duplicate")
         return Outcome(number, "refused", "(0008,0018) SOP Instance UID is that of another file, which differs")
     claimed[name.as_posix()] = number
-    # of another length: the source has changed since
-    if file.is_file() and file.stat().st_size == len(data):
+    # else the source has changed since
+    if file.is_file() and file.stat().st_size == len(data) and file.read_bytes() == data:
         return replace(outcome, state="copied before")
     file.parent.mkdir(parents=True, exist_ok=True)
     with write_whole(file) as part:
@@ -293,6 +296,21 @@ def check_key_file(path: Path, source: Path, target: Path) -> None:
                 f"{path} lies with the data; a key that goes with them undoes the work. Keep it somewhere else.",
                 parameter=("key", "new_key"),
             )
+
+
+def check_list_file(names: Path | None, *others: Path | None) -> None:
+    """Raises InputError when the list of files would be written over the key, or anything else that is no such list."""
+    if names is None:
+        return
+    if any(other is not None and other.resolve() == names.resolve() for other in others):
+        raise InputError(f"{names} is the key or the rules, which the list would replace.", parameter="names")
+    try:
+        if names.is_file() and names.stat().st_size:
+            with names.open("rb") as file:
+                if file.read(len(_LIST_HEAD)) != _LIST_HEAD.encode():
+                    raise InputError(f"{names} is there, and is no list of an earlier run.", parameter="names")
+    except OSError as error:
+        raise InputError(f"{names} cannot be read: {error.strerror}.", parameter="names") from error
 
 
 def _begin(target: Path, run: dict[str, Any], *, key_is_kept: bool) -> None:

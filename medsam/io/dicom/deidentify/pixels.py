@@ -58,6 +58,8 @@ _READ = frozenset(
 # (60xx,0102) Overlay Bit Position; 0: the overlay lies in an element of its own
 _OVERLAY_POSITIONS = [group << 16 | 0x0102 for group in range(0x6000, 0x6020, 2)]
 
+_OFFSETS = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
+
 
 @dataclass(frozen=True)
 class MaskRule:
@@ -149,7 +151,7 @@ def blacken(dataset: Dataset, rectangles: tuple[tuple[int, int, int, int], ...])
         raise
     except Exception as error:  # decoders raise what they like
         raise InputError(f"the pixels cannot be decoded to be masked ({type(error).__name__})") from error
-    for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
+    for keyword in _OFFSETS:
         if keyword in dataset:
             del dataset[keyword]
 
@@ -232,14 +234,17 @@ def _without_comments(dataset: Dataset, pixels: bytes, syntax: UID) -> list[str]
     if not syntax.is_encapsulated:
         # deflated: the data set as a whole
         return []
-    cleaned = without_comments(pixels, syntax, whole_number(dataset, "NumberOfFrames") or 1)
-    if cleaned is None:
-        return []
-    dataset.PixelData = cleaned
-    for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
+    # its places are of no use when lengths change, and its bytes may be letters
+    for keyword in _OFFSETS:
         if keyword in dataset:
             del dataset[keyword]
-    return ["comments in compressed frames"]
+    sizes = [whole_number(dataset, one) or 0 for one in ("Rows", "Columns", "BitsAllocated")]
+    plane = sizes[0] * sizes[1] if sizes[2] >= 8 else -(-sizes[0] * sizes[1] // 8)
+    cleaned = without_comments(pixels, syntax, whole_number(dataset, "NumberOfFrames") or 1, plane)
+    if cleaned is None:
+        return []
+    dataset.PixelData = cleaned[0]
+    return ["comments in compressed frames"] if cleaned[1] else []
 
 
 def _length(dataset: Dataset) -> int:

@@ -40,6 +40,9 @@ NEVER_DATES = words("PatientBirthDate PatientBirthTime PatientBirthDateInAlterna
 # names of structures, kept where they are known ones
 STRUCTURES = words("ROIName SegmentLabel")
 
+# what an item of a report says, in numbers or by a code
+ANSWERS = words("MeasuredValueSequence ConceptCodeSequence")
+
 # texts that scanners and programs write of themselves
 TECHNICAL = words(
     "Manufacturer ManufacturerModelName SoftwareVersions SequenceName PulseSequenceName ConvolutionKernel FilterType "
@@ -69,7 +72,7 @@ EMPTY_TEXTS = words(
 
 # arrays of bytes that are pictures, tables or shapes; all others go, profiles of colour (with their texts), too
 ARRAYS = words(
-    "PixelData FloatPixelData DoubleFloatPixelData ExtendedOffsetTable ExtendedOffsetTableLengths "
+    "PixelData FloatPixelData DoubleFloatPixelData "
     "RedPaletteColorLookupTableData GreenPaletteColorLookupTableData BluePaletteColorLookupTableData "
     "SegmentedRedPaletteColorLookupTableData SegmentedGreenPaletteColorLookupTableData "
     "SegmentedBluePaletteColorLookupTableData LUTData VectorGridData VerticesOfThePolygonalOutline SpectroscopyData "

@@ -17,7 +17,7 @@ from pydicom.tag import BaseTag
 
 from medsam.errors import InputError
 from medsam.io.dicom.deidentify import tags
-from medsam.io.dicom.deidentify.codes import FIELDS, cleaned_code, dummy_code, is_code
+from medsam.io.dicom.deidentify.codes import FIELDS, VALUES, about_person, cleaned_code, dummy_code, is_code
 from medsam.io.dicom.deidentify.keys import Pseudonyms
 from medsam.io.dicom.deidentify.options import Options
 from medsam.io.dicom.deidentify.pixels import syntax_of
@@ -112,6 +112,8 @@ class _Walk:
             raise InputError(f"Sequences lie in one another {_MOST_DEPTH} deep: no such object is known.")
         cleaned = Dataset()
         skipped = self._add_code(dataset, cleaned)
+        if "patient" not in self._options.keep and about_person(dataset):
+            skipped |= self._add_nothing(dataset, cleaned)
         for tag in sorted(dataset.keys()):
             if tag in skipped:
                 continue
@@ -267,11 +269,23 @@ class _Walk:
         if not is_code(item):
             return frozenset()
         code, same = cleaned_code(item)
+        if same and any(self._identity.in_text(text(code, keyword) or "") for keyword in VALUES):
+            # a number of the patient's under the name of a vocabulary
+            code, same = dummy_code(), False
+            self.done.identity += 1
         if same and "descriptors" in self._options.keep and (meaning := text(item, "CodeMeaning")):
             code.CodeMeaning = self._identity.cleaned(meaning)[:64] or code.CodeMeaning
         cleaned.update(code)
         self.done.actions["code kept" if same else "code replaced by a dummy"] += 1
         return listed(FIELDS)
+
+    def _add_nothing(self, item: Dataset, cleaned: Dataset) -> frozenset[int]:
+        """Add, for an item of a report that says how old the patient is, or the like, that nothing is known."""
+        for keyword, items in (("MeasuredValueSequence", []), ("ConceptCodeSequence", [dummy_code()])):
+            if keyword in item:
+                setattr(cleaned, keyword, items)
+                self.done.actions[Action.EMPTY] += 1
+        return listed(tags.ANSWERS)
 
     def _add_private(self, dataset: Dataset, tag: BaseTag, cleaned: Dataset) -> None:
         """Add a private element when it is one of `SAFE_PRIVATE` and a number, with the name of its block."""

@@ -135,6 +135,11 @@ def test_a_run_that_was_ended_goes_on_and_writes_nothing_twice(patient, tmp_path
     assert all(path.stat().st_mtime_ns == time for path, time in times.items())
     deidentify_folder(patient, tmp_path / "at once", KEY)
     assert files(target) == files(tmp_path / "at once")
+    # a source that has changed since, though not in length, is copied again
+    changed = next(path for path in target.rglob("*.dcm"))
+    changed.write_bytes(changed.read_bytes()[:-1] + b"x")
+    assert deidentify_folder(patient, target, KEY).files == {"copied before": 5, "written": 1}
+    assert files(target) == files(tmp_path / "at once")
 
 
 @pytest.mark.parametrize(

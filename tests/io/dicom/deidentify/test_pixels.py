@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from io import BytesIO
 
 import gdcm  # noqa: F401  (a decoder that the compressed ones need)
@@ -156,8 +157,10 @@ def jpeg(comment: bytes = b"", application: bytes = b"") -> bytes:
 
 def test_comments_of_jpeg_go_and_the_picture_stays():
     frame = jpeg(f"by {MARKER}".encode(), b"Exif\0\0" + MARKER.encode()) + MARKER.encode()
-    cleaned = without_comments(encapsulate([frame, jpeg()]), JPEGBaseline8Bit, 2)
-    assert cleaned is not None
+    made = without_comments(encapsulate([frame, jpeg()]), JPEGBaseline8Bit, 2)
+    assert made is not None
+    cleaned, held = made
+    assert held
     assert found_in(cleaned) == []
     first, second = generate_frames(cleaned, number_of_frames=2)
     from PIL import Image
@@ -190,7 +193,41 @@ def test_lossless_jpeg_of_other_encoders_is_taken_apart_too(tmp_path):
     assert without_rest(read) == []
 
 
-@pytest.mark.parametrize("syntax", [JPEGBaseline8Bit, JPEG2000Lossless])
+def rle(ds: pydicom.Dataset, pixels: bytes) -> pydicom.Dataset:
+    ds.PixelData = pixels
+    ds["PixelData"].VR = "OB"
+    return again(ds)
+
+
+def test_what_lies_beside_run_lengths_goes_and_the_picture_stays():
+    ds = compressed(RLELossless)
+    before = ds.pixel_array.copy()
+    (frame,) = generate_frames(ds.PixelData, number_of_frames=1)
+    count, start, *others = struct.unpack_from("<16L", frame)
+    moved = [offset and offset + 40 for offset in (start, *others)]
+    gap = (MARKER * 4).encode()[:40]
+    held = struct.pack("<16L", count, *moved) + gap + frame[64:] + (MARKER * 2).encode()
+    read = rle(ds, encapsulate([held]))
+    assert without_rest(read) == ["comments in compressed frames"]
+    assert found_in(read.PixelData) == []
+    assert np.array_equal(read.pixel_array, before)
+    # what is clean is passed on as it is
+    clean = read.PixelData
+    assert without_rest(read) == []
+    assert read.PixelData == clean
+
+
+def test_tables_of_offsets_are_made_anew_and_frames_too_many_are_refused(tmp_path):
+    ds = compressed(RLELossless)
+    (frame,) = generate_frames(ds.PixelData, number_of_frames=1)
+    ds.ExtendedOffsetTable = ds.ExtendedOffsetTableLengths = (MARKER * 8).encode()[: 8 * len(MARKER)]
+    cleaned = Deidentifier(Options(), KEY).clean(rle(ds, encapsulate([frame])))
+    assert found_in(encoded(cleaned.dataset)) == []
+    with pytest.raises(InputError, match="taken apart"):
+        without_rest(rle(compressed(RLELossless), encapsulate([frame, MARKER.encode()])))
+
+
+@pytest.mark.parametrize("syntax", [JPEGBaseline8Bit, JPEG2000Lossless, RLELossless])
 def test_streams_that_are_none_are_refused(syntax):
     with pytest.raises(InputError, match="taken apart"):
         without_comments(encapsulate([b"no picture at all"]), syntax, 1)

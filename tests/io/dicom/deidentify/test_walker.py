@@ -309,3 +309,35 @@ def test_a_code_stored_as_a_text_must_be_a_code_and_a_number_that_is_the_patient
     # a short number is a slice's as likely as not
     assert read(cleaned(dataset(slices(1)[0], PatientID="0012", InstanceNumber=12))).InstanceNumber == 12
     assert read(cleaned(dataset(slices(1)[0], PatientID="4711", InstanceNumber=4711))).InstanceNumber == 4711
+
+
+@pytest.mark.parametrize(("keep", "answers"), [((), (0, "REMOVED")), (("patient",), (1, "248152002"))])
+def test_age_and_sex_in_a_report_go_like_those_in_the_header(keep, answers):
+    ds = planted("1.2.840.10008.5.1.4.1.1.88.33")
+    for keyword in [one for one in ds.dir() if one.startswith(("Pixel", "Bits", "HighBit", "Rows", "Columns"))]:
+        del ds[keyword]
+    age, sex = item("121033", "DCM"), item("121032", "DCM")
+    measured = Dataset()
+    measured.NumericValue = "97"
+    age.MeasuredValueSequence, sex.ConceptCodeSequence = [measured], [code("248152002", "SCT")]
+    ds.ContentSequence = [age, sex]
+    first, second = read(cleaned(ds, keep=frozenset(keep))).ContentSequence
+    assert (len(first.MeasuredValueSequence), second.ConceptCodeSequence[0].CodeValue) == answers
+
+
+def test_a_number_of_the_patient_is_no_code():
+    ds = dataset(slices(1)[0], PatientID="77665544")
+    ds.AnatomicRegionSequence = [code("77665544", "SCT")]
+    assert b"77665544" not in cleaned(ds)
+
+
+def code(value: str, scheme: str) -> Dataset:
+    made = Dataset()
+    made.CodeValue, made.CodingSchemeDesignator, made.CodeMeaning = value, scheme, "x"
+    return made
+
+
+def item(value: str, scheme: str) -> Dataset:
+    made = Dataset()
+    made.ConceptNameCodeSequence = [code(value, scheme)]
+    return made

@@ -16,15 +16,13 @@ from typing import Literal, Protocol
 
 from medsam.errors import InputError
 from medsam.pacs.inbox import Inbox
-from medsam.pacs.outbox import MOST_SERIES, Failure, Outgoing, check_own_study, check_there, outgoing
+from medsam.pacs.outbox import MOST_IMAGES, MOST_SERIES, Failure, Outgoing, check_own_study, check_there, outgoing
 from medsam.pacs.query import Found, Match, Query
 from medsam.pacs.settings import Server
 from medsam.pacs.uids import check_uid
 from medsam.progress import ProgressCallback
 
 Via = Literal["dicomweb", "dimse"]
-# of one series
-_MOST_IMAGES = 100_000
 
 
 class Client(Protocol):
@@ -157,11 +155,11 @@ def get(
 
 def _inbox(client: Client, server: Server, match: Match, folder: Path) -> Inbox:
     keys = {"StudyInstanceUID": match.study, "SeriesInstanceUID": match.series}
-    found = client.find(Query("instance", keys, _MOST_IMAGES))
+    found = client.find(Query("instance", keys, MOST_IMAGES))
     if found.left_out:
         raise InputError(f"Server {server.name} lists images without a valid UID in series {match.series}.")
     if found.more or not found.matches:
-        what = f"more than {_MOST_IMAGES}" if found.more else "no"
+        what = f"more than {MOST_IMAGES}" if found.more else "no"
         raise InputError(f"Server {server.name} lists {what} images in series {match.series}.")
     return Inbox(folder, match.study, match.series, {one.instance: one for one in found.matches}, server.name)
 

@@ -17,6 +17,7 @@ from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, Implic
 
 from medsam.errors import InputError, counted
 from medsam.io.dicom.read import files_below, is_dicom, read_dataset
+from medsam.pacs.cited import cited_images
 from medsam.pacs.inbox import check_whole
 from medsam.pacs.query import Found, Query
 from medsam.pacs.uids import is_uid
@@ -28,6 +29,8 @@ _STATES = "1.2.840.10008.5.1.4.1.1.11."
 
 # of one study
 MOST_SERIES = 5_000
+# of one series
+MOST_IMAGES = 100_000
 
 # PS3.7 annex C, PS3.4 B.2.3, PS3.18 10.5.3
 _REASONS = {
@@ -58,7 +61,11 @@ class CannotAsk(InputError):
 
 @dataclass(frozen=True)
 class Outgoing:
-    """A file to store. studies, series: what it refers to, if it is a result (`derived`)."""
+    """A file to store. studies, sources: what it refers to, if it is a result (`derived`): studies, and series of its
+    own one.
+
+    images: of a SEG or RTSTRUCT that names no series.
+    """
 
     path: Path
     study: str
@@ -70,6 +77,7 @@ class Outgoing:
     derived: bool = False
     studies: frozenset[str] = frozenset()
     sources: frozenset[str] = frozenset()
+    images: frozenset[str] = frozenset()
     patient_id: str = field(default="", repr=False)
 
     def dataset(self) -> Dataset:
@@ -125,6 +133,8 @@ def _outgoing(path: Path) -> Outgoing:
     study, series, instance, sop_class = uids
     derived = sop_class in _SEGMENTATIONS or sop_class == _STRUCTURE_SET or sop_class.startswith((_REPORTS, _STATES))
     studies, sources = _references(dataset, study) if derived else (set(), set())
+    drawn = sop_class in _SEGMENTATIONS or sop_class == _STRUCTURE_SET
+    images = frozenset(cited_images(dataset, path.name)) if drawn and not sources else frozenset()
     return Outgoing(
         path,
         study,
@@ -136,6 +146,7 @@ def _outgoing(path: Path) -> Outgoing:
         derived,
         frozenset(studies),
         frozenset(sources),
+        images,
         _text(dataset, "PatientID"),
     )
 
@@ -205,8 +216,8 @@ def check_own_study(files: Sequence[Outgoing]) -> list[str]:
                 f"{file.path.name} refers to images of another study than its own, (0020,000D) Study Instance UID. It "
                 "would be shown with images it was not made from, so nothing was sent."
             )
-        if not file.studies:
-            notes.append(f"{file.path.name} cites no series, so only its study is compared.")
+        if not file.studies and not file.images:
+            notes.append(f"{file.path.name} cites neither series nor images, so only its study is compared.")
     return notes
 
 
@@ -238,7 +249,10 @@ def _check_study(members: Sequence[Outgoing], coming: set[str], find: Callable[[
         )
     results = [file for file in members if file.derived]
     sources = set[str]().union(*(file.sources for file in results)) - coming
-    if not results or (not sources and len(results) < len(members)):
+    # images of this study that are sent along
+    along = {file.instance for file in members if not file.derived}
+    images = set[str]().union(*(file.images for file in results)) - along
+    if not results or (not (sources or images) and len(results) < len(members)):
         return
     name = results[0].path.name
     if not found:
@@ -246,12 +260,23 @@ def _check_study(members: Sequence[Outgoing], coming: set[str], find: Callable[[
             f"{name}: server {server} does not have the study this was made from. Store its images first, or together "
             "with it."
         )
-    there = {match.series for match in find(Query("series", {"StudyInstanceUID": study}, MOST_SERIES)).matches}
-    if lost := sources - there:
+    lost = _lost(study, sources, images, find)
+    if lost:
         raise InputError(
-            f"{name}: {counted(len(lost), 'series', 'series')} that it refers to cannot be found in its study on "
-            f"server {server}. Nothing was sent."
+            f"{name}: {lost} that it refers to cannot be found in its study on server {server}. Nothing was sent."
         )
+
+
+def _lost(study: str, series: set[str], images: set[str], find: Callable[[Query], Found]) -> str:
+    """How many series and images are not in a study on the server, in words; "" where all are."""
+    there = {match.series for match in find(Query("series", {"StudyInstanceUID": study}, MOST_SERIES)).matches}
+    if absent := series - there:
+        return counted(len(absent), "series", "series")
+    left = set(images)
+    for one in sorted(there) if images else ():
+        keys = {"StudyInstanceUID": study, "SeriesInstanceUID": one}
+        left -= {match.instance for match in find(Query("instance", keys, MOST_IMAGES)).matches}
+    return counted(len(left), "image") if left else ""
 
 
 def reason_text(code: Any) -> str:

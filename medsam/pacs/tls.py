@@ -52,7 +52,7 @@ def tls_message(server: Server, where: str, reason: ssl.SSLError) -> str:
     start = f"Server {server.name} ({where}): TLS failed. "
     if isinstance(reason, ssl.SSLCertVerificationError):
         trusted = f"the authorities in {files.ca}" if files.ca else "the authorities this system trusts"
-        why = str(getattr(reason, "verify_message", "") or "it is not trusted")
+        why = str(getattr(reason, "verify_message", "") or "it is not trusted").rstrip(".")
         return (
             f"{start}Its certificate is refused, checked against {trusted}: {why}. If an authority of your own signed "
             "it, name that authority's file by `ca`; nothing else makes the connection safe."
@@ -65,4 +65,6 @@ def tls_message(server: Server, where: str, reason: ssl.SSLError) -> str:
         return f"{start}It broke off: it wants {'another' if files.cert else 'a'} client certificate, or no TLS."
     if "wrong version number" in text or "record layer" in text:
         return f"{start}It does not speak TLS there: is the port one without encryption?"
+    if "protocol version" in text or "unsupported protocol" in text:
+        return f"{start}It speaks an old TLS alone, which anyone may break: 1.2 or newer is needed there."
     return f"{start}({reason.reason or type(reason).__name__})"

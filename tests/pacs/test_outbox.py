@@ -80,7 +80,28 @@ def test_a_report_may_compare_with_an_earlier_study(tmp_path):
 
 def test_a_result_that_cites_nothing_is_said(tmp_path):
     (note,) = check_own_study(outgoing([result(tmp_path, "seg", [])]))
-    assert "cites no series" in note
+    assert "cites neither series nor images" in note
+
+
+@pytest.mark.parametrize("kind", ["seg", "rtstruct"])
+@pytest.mark.parametrize(("image", "fits"), [("1.2.3.4.1", True), ("1.2.3.99.1", False)])
+def test_a_result_that_names_images_alone_goes_where_they_are(tmp_path, kind, image, fits):
+    def find(query: Query) -> Found:
+        if query.level == "instance":
+            return Found((Match(STUDY, SERIES, "1.2.3.4.1"),))
+        return archive((STUDY, "MRN-4711"))(query)
+
+    cited = [item(ReferencedSOPInstanceUID=image)]
+    tags = {"PerFrameFunctionalGroupsSequence": [item(DerivationImageSequence=[item(SourceImageSequence=cited)])]}
+    if kind == "rtstruct":
+        tags = {"ROIContourSequence": [item(ContourSequence=[item(ContourImageSequence=cited)])]}
+    files = outgoing([result(tmp_path, kind, [], **tags)])
+    assert check_own_study(files) == []
+    if fits:
+        assert check_there(files, find, "main") == []
+        return
+    with pytest.raises(InputError, match="1 image that it refers to cannot be found in its study"):
+        check_there(files, find, "main")
 
 
 @pytest.mark.parametrize(

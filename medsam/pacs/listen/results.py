@@ -17,6 +17,7 @@ from medsam.io.dicom.read import files_below, is_dicom, read_dataset
 from medsam.io.dicom.rtstruct import RTSTRUCT_CLASSES
 from medsam.io.dicom.seg import SEG_CLASSES
 from medsam.io.dicom.tags import named, sequence_items, text
+from medsam.pacs.cited import cited_images
 from medsam.pacs.listen.rules import Facts, person_of
 from medsam.pacs.listen.whole import is_cut_off
 from medsam.pacs.uids import is_uid
@@ -81,7 +82,7 @@ def _wrong_reference(dataset: Dataset, name: str, source: Facts) -> Iterator[tup
     for keyword, uids, own in _contexts(dataset, name, source):
         if not uids <= own:
             yield keyword, "of what it refers to is not that of the images"
-    cited = set(_cited(dataset, name))
+    cited = set(cited_images(dataset, name))
     if not cited:
         yield "ReferencedSOPInstanceUID", "occurs nowhere: it does not say on which images it was drawn"
     if not cited <= source.instances:
@@ -106,25 +107,3 @@ def _contexts(dataset: Dataset, name: str, source: Facts) -> Iterator[tuple[str,
 
 def _values(items: Iterable[Dataset], keyword: str) -> set[str]:
     return {uid for item in items if (uid := text(item, keyword))}
-
-
-def _cited(dataset: Dataset, name: str) -> Iterator[str]:
-    """The images that a SEG or RTSTRUCT refers to."""
-    for series in sequence_items(dataset, "ReferencedSeriesSequence", name):
-        yield from _instances(series, "ReferencedInstanceSequence", name)
-    for frame in sequence_items(dataset, "ReferencedFrameOfReferenceSequence", name):
-        for study in sequence_items(frame, "RTReferencedStudySequence", name):
-            for series in sequence_items(study, "RTReferencedSeriesSequence", name):
-                yield from _instances(series, "ContourImageSequence", name)
-    for roi in sequence_items(dataset, "ROIContourSequence", name):
-        for contour in sequence_items(roi, "ContourSequence", name):
-            yield from _instances(contour, "ContourImageSequence", name)
-    for frame in sequence_items(dataset, "PerFrameFunctionalGroupsSequence", name):
-        for derivation in sequence_items(frame, "DerivationImageSequence", name):
-            yield from _instances(derivation, "SourceImageSequence", name)
-
-
-def _instances(group: Dataset, keyword: str, name: str) -> Iterator[str]:
-    for item in sequence_items(group, keyword, name):
-        if uid := text(item, "ReferencedSOPInstanceUID"):
-            yield uid

@@ -99,7 +99,8 @@ def _print_settings(settings: ListenSettings) -> None:
     for number, rule in enumerate(settings.rules, start=1):
         what = f"runs {rule.action.words[0]}" if isinstance(rule.action, Command) else f"model {rule.action.model}"
         to = f"result to {rule.send_to}" if rule.send_to else "result stays in the folder"
-        print_line(f"rule {number}, {rule.name}: {_conditions(rule.match)}; {what}; {to}")
+        called = "" if rule.name == str(number) else f", {rule.name}"
+        print_line(f"rule {number}{called}: {_conditions(rule.match)}; {what}; {to}")
     for text in settings.warnings():
         print_line(f"WARNING: {text}")
 

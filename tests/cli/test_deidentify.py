@@ -102,6 +102,15 @@ def test_the_list_of_files_is_never_written_over_the_key(deidentify, source, tmp
     assert names.stat().st_mode & 0o077 == 0
 
 
+def test_a_target_that_cannot_be_written_is_no_defect(deidentify, source, tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for target in (tmp_path / "file" / "out", tmp_path / "link"):
+        status, _, err = deidentify(source, target)
+        assert status == 2
+        assert "cannot be written" in err
+
+
 def test_a_folder_without_dicom_and_one_that_is_not_there(deidentify, tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.txt").write_text("none")

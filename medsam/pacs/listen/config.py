@@ -185,7 +185,7 @@ def _rules(listen: Table, settings: Settings) -> tuple[Rule, ...]:
 
 
 def _rule(table: Table, number: int, settings: Settings) -> Rule:
-    name = table.text("name") or f"rule {number}"
+    name = table.text("name") or str(number)
     match = Match(
         modality=_several(table, "modality"),
         sop_class=_several(table, "sop_class"),

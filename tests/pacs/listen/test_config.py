@@ -78,7 +78,7 @@ format = "rtstruct"
     assert lung.action.words[-1] == "{{json}}"
     assert (lung.send_to, lung.timeout_s) == ("main", 60)
     assert second.action == ModelRun("litemedsam", tmp_path / "boxes.json", True, "auto", "rtstruct")
-    assert second.name == "rule 2"
+    assert second.name == "2"
     assert any("not encrypted" in text for text in found.warnings())
 
 

@@ -190,11 +190,12 @@ def deidentify_folder(
     check_folders(source, target)
     masks = None if options.masks is None else hashlib.sha256(options.masks.read_bytes()).hexdigest()[:16]
     run = settings(options, cleaner.pseudonyms.fingerprint(), masks)
-    _begin(target, run, key_is_kept=key_is_kept)
+    with _writing(target):
+        _begin(target, run, key_is_kept=key_is_kept)
     report = Report()
     claimed: dict[str, int] = {}
     files = [source] if source.is_file() else files_below(source)
-    with _listing(names) as listing:
+    with _writing(target), _listing(names) as listing:
         for number, path in enumerate(files, start=1):
             outcome = _one(path, number, target, cleaner, claimed)
             report.add(outcome)
@@ -202,8 +203,22 @@ def deidentify_folder(
                 listing.write(f"{number}\t{path}\t{outcome.state}\t{outcome.path or outcome.why}\n")
             if progress is not None:
                 progress(number, len(files))
-    _write_report(target, document(report, run, complete=True))
+    with _writing(target):
+        _write_report(target, document(report, run, complete=True))
     return report
+
+
+@contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    """A disk that is full or may not be written to is no defect, and what is there already stays."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{target} cannot be written: {error.strerror or type(error).__name__}. What is in it is whole; with the "
+            "same key the command goes on.",
+            parameter="target",
+        ) from error
 
 
 @contextmanager

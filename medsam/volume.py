@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,13 @@ class LabelVolume:
             raise InputError(
                 f"A label map of shape {array.shape} does not fit a grid of {self.geometry.shape} (K, J, I)."
             )
+        for number, name in self.names.items():
+            if not isinstance(number, Integral) or not isinstance(name, str):
+                raise InputError(
+                    f"The names of a label map are label id -> name, such as {{1: 'liver'}}, not "
+                    f"{type(number).__name__} -> {type(name).__name__}.",
+                    parameter="names",
+                )
 
     def __eq__(self, other: object) -> bool:
         return alike(self, other) if isinstance(other, LabelVolume) else NotImplemented

@@ -227,3 +227,9 @@ def test_a_mask_of_no_signal_must_fit_and_may_be_empty():
     assert volume.without_signal(volume.geometry.plane("k"), 0) is None
     with pytest.raises(InputError, match="does not fit"):
         replace(volume, no_signal=np.zeros((2, 3, 17), bool))
+
+
+@pytest.mark.parametrize("names", [{"liver": 1}, {1: 5}, {1: None}])
+def test_names_of_labels_are_texts_by_number(names):
+    with pytest.raises(InputError, match="label id -> name, such as"):
+        LabelVolume(np.ones((2, 3, 4), np.uint8), GRID, names)

@@ -233,6 +233,9 @@ def _check_labels(labels: Labels) -> None:
             f"What is saved is a LabelVolume, such as the labels of a Segmentation, or masks by name, not "
             f"{type(labels).__name__}. LabelVolume(array, scan.geometry, {{1: 'liver'}}) makes one of an array."
         )
+    for name in labels if isinstance(labels, Mapping) else ():
+        if not isinstance(name, str):
+            raise InputError(f"Masks are named by text, such as {{'liver': mask}}, not by {type(name).__name__}.")
 
 
 def _check_format(suffix: str, format: DicomFormat | None) -> None:  # noqa: A002

@@ -154,6 +154,8 @@ def test_what_cannot_be_derived_is_one_error(tmp_path, scan):
         save_labels({"a": np.ones((2, 2, 2), bool)}, tmp_path / "x.dcm", scan)
     with pytest.raises(InputError, match="The mask of 'a' is uint8, not bool"):
         save_labels({"a": labels.array}, tmp_path / "x.dcm", scan)
+    with pytest.raises(InputError, match="Masks are named by text, such as .* not by int"):
+        save_labels({1: labels.array > 0}, tmp_path / "x.dcm", scan)
     with pytest.raises(InputError, match="whole numbers, not float64"):
         save_labels(LabelVolume(labels.array * 1.0, scan.geometry, {}), tmp_path / "x.dcm", scan)
     assert not (tmp_path / "x.dcm").exists()

@@ -45,6 +45,8 @@ UNKNOWN_TYPE = _sct("85756007", "Tissue")
 
 # "GTV-1", "GTVp", "CTV60", "PTV_High" (AAPM TG-263); not "Lungs-PTV", which is lung without target
 _TARGET = re.compile(r"(gtv|ctv|ptv)[a-z]{0,3}\d*")
+# what planners draw round a target, or cut out of one, is none: "PTV_Ring", "CTV minus GTV"
+_NO_TARGET = {"ring", "shell", "rim", "margin", "minus", "without"}
 _RT_TYPES_BY_NAME = {
     "body": "EXTERNAL",
     "external": "EXTERNAL",
@@ -96,7 +98,8 @@ def structure(name: str) -> Structure | None:
         found = _table().get(joined(stem, side))
         found = found if found and _row_of(stem, side).many else None
     found = found or _finding(stem, side)
-    if found is None and (target := _TARGET.fullmatch(organ.split("_")[0])):
+    first, *others = organ.split("_")
+    if found is None and (target := _TARGET.fullmatch(first)) and not _NO_TARGET & {*others}:
         found = _table().get(joined(target[1], side)) or _table()[target[1]]
     return replace(found, name=canonical) if found else None
 

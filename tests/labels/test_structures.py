@@ -250,6 +250,8 @@ def test_no_code_is_made_up(name):
         ("CTV60", "CTV"),
         ("PTV_High", "PTV"),
         ("Lungs-PTV", ""),
+        ("PTV_Ring", ""),
+        ("CTV minus GTV", ""),
         ("BODY", "EXTERNAL"),
         ("External", "EXTERNAL"),
         ("Bolus", "BOLUS"),

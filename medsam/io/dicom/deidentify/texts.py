@@ -22,6 +22,7 @@ _IDENTIFIERS = keywords(
     "PlacerOrderNumberImagingServiceRequest FillerOrderNumberImagingServiceRequest RequestedProcedureID "
     "ScheduledProcedureStepID PerformedProcedureStepID PersonAddress PersonTelephoneNumbers"
 )
+_BIRTH = keywords("PatientBirthDate")
 # words that name nobody, though a patient may have been given one as a name
 _NOBODY = frozenset(
     keywords(
@@ -41,11 +42,30 @@ _SHORTEST_NUMBER = 4
 _TELLING = re.compile(
     r"\S*@\S*|\b\d{1,4}[./-]\d{1,2}[./-]\d{1,4}\b|\S*\d{5,}\S*|\b(mr|mrs|ms|dr|prof|herr|frau|mme|sig)\b\.?\s*\S*", re.I
 )
+# letters that Unicode does not take apart, and what keyboards without them write
+_LETTERS = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i"})
+_WRITTEN_OUT = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa"})
 
 
 def plain(text: str) -> str:
     """Small letters without accents, so that spellings of a name meet."""
-    return "".join(one for one in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(one))
+    letters = unicodedata.normalize("NFKD", text.casefold().translate(_LETTERS))
+    return "".join(one for one in letters if not unicodedata.combining(one))
+
+
+def _spellings(name: str) -> Iterator[str]:
+    """A name as it is, and with Müller for Mueller and the other way round."""
+    yield name
+    composed = unicodedata.normalize("NFC", name.casefold())
+    yield composed.translate(_WRITTEN_OUT)
+    yield re.sub(r"(?<=[aou])e|(?<=a)a", "", composed)
+
+
+def _orders(date: str) -> Iterator[str]:
+    """A date (YYYYMMDD) as people write it: year, day or month first."""
+    if re.fullmatch(r"\d{8}", date):
+        year, month, day = date[:4], date[4:6], date[6:]
+        yield from (year + month + day, day + month + year, month + day + year)
 
 
 def words(text: str) -> list[str]:
@@ -61,11 +81,12 @@ class Identity:
     def __init__(self, dataset: Dataset, may_stay: frozenset[int] = frozenset()) -> None:
         self._words: set[str] = set()
         for name in _names(dataset):
-            self._words |= {word for word in words(name) if _is_telling(word)}
+            self._words |= {word for one in _spellings(name) for word in words(one) if _is_telling(word)}
         for identifier in _identifiers(dataset, may_stay):
             joined = "".join(words(identifier))
             if len(joined) >= _SHORTEST_NUMBER and joined not in _NOBODY:
                 self._words.add(joined)
+        self._words |= {written for date in _births(dataset) for written in _orders(date)}
         # shorter ones stand in other words by chance
         self._inside = {word for word in self._words if len(word) >= _SHORTEST_INSIDE or _is_syllables(word)}
         self.in_text = lru_cache(maxsize=10_000)(self._in_text)
@@ -112,6 +133,12 @@ def _identifiers(dataset: Dataset, may_stay: frozenset[int]) -> Iterator[str]:
     for element in _elements(dataset, wanted):
         if element.tag in wanted:
             yield from _values(element.value)
+
+
+def _births(dataset: Dataset) -> Iterator[str]:
+    for element in _elements(dataset, listed(_BIRTH)):
+        if element.tag in listed(_BIRTH):
+            yield from (one.strip().replace(".", "") for one in _values(element.value))
 
 
 def _elements(dataset: Dataset, wanted: frozenset[int]) -> Iterator[DataElement]:

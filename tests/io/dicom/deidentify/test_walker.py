@@ -141,6 +141,23 @@ def test_a_technical_text_stays_unless_it_holds_the_name_however_spelt():
     found = read(cleaned(ds))
     assert (found.Manufacturer, found.ConvolutionKernel) == ("SIEMENS", "B30f")
     assert (found.SequenceName, found.ReconstructionMethod) == ("REMOVED", "REMOVED")
+    assert found.ManufacturerModelName == "REMOVED"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("Mueller", "M\u00dcLLER"), ("S\u00f8rensen", "soerensen"), ("S\u00f8rensen", "Sorensen 2"), ("Bauer", "BAUER")],
+)
+def test_names_without_the_letters_of_their_language_are_found(name, said):
+    ds = dataset(slices(1)[0], PatientName=f"{name}^X", SpecificCharacterSet="ISO_IR 192", ManufacturerModelName=said)
+    assert read(cleaned(ds)).ManufacturerModelName == "REMOVED"
+
+
+@pytest.mark.parametrize("said", ["b. 31.12.1970", "1970-12-31", "12/31/1970", "19701231", "31.12.70x"])
+def test_a_date_of_birth_in_a_text_goes_in_any_order(said):
+    ds = dataset(slices(1)[0], PatientBirthDate="19701231", ManufacturerModelName=said)
+    # of a year in two digits nobody can tell
+    assert (read(cleaned(ds)).ManufacturerModelName == "REMOVED") is ("70x" not in said)
 
 
 def test_elements_that_are_not_what_they_should_be_go():

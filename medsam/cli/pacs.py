@@ -188,7 +188,10 @@ def _find(arguments: argparse.Namespace) -> None:
             "server": server.name,
             "level": level,
             "more": found.more,
-            "matches": [_as_dict(match, level, server.name, arguments.show_patient) for match in found.matches],
+            "matches": [
+                _as_dict(match, level, f"{_way(server, arguments.via)}:{server.name}", arguments.show_patient)
+                for match in found.matches
+            ],
         }
         print(json.dumps(document, indent=2, ensure_ascii=False))
     elif found.matches:
@@ -202,7 +205,13 @@ def _find(arguments: argparse.Namespace) -> None:
         print(f"Note: {left_out} without a valid UID: left out.", file=sys.stderr)
 
 
+def _way(server: Server, via: Via | None) -> Via:
+    """How scans of a server are named, for who found them that way."""
+    return via or ("dimse" if server.dicomweb is None else "dicomweb")
+
+
 def _as_dict(match: Match, level: str, server: str, show_patient: bool) -> dict[str, Any]:
+    """server: as in the name of a scan, e.g. "dicomweb:main"."""
     known: dict[str, Any] = {"study": match.study}
     if level == "study":
         known |= {"modalities": list(match.modalities), "series": match.series_count, "images": match.images}
@@ -210,7 +219,7 @@ def _as_dict(match: Match, level: str, server: str, show_patient: bool) -> dict[
         known |= {"series": match.series}
     if level == "series":
         known |= {"modality": "/".join(match.modalities), "number": match.number, "images": match.images}
-        known |= {"scan": f"dicomweb:{server}/{match.study}/{match.series}"}
+        known |= {"scan": f"{server}/{match.study}/{match.series}"}
     if level == "instance":
         known |= {"instance": match.instance, "sop_class": match.sop_class, "number": match.number}
         known |= {"rows": match.rows or None, "columns": match.columns or None, "frames": match.frames or None}

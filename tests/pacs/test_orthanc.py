@@ -192,7 +192,7 @@ def test_the_commands_say_what_a_user_needs_and_nothing_of_the_patient(main_serv
             "modality": "CT",
             "number": 7,
             "images": 6,
-            "scan": f"dicomweb:main/{STUDY}/{SERIES}",
+            "scan": f"{via}:main/{STUDY}/{SERIES}",
         }
     ]
     limited = told(capsys, "pacs", "find", "main", "--study", STUDY, "--series", SERIES, "--limit", 2, *over)

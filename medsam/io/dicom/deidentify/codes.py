@@ -94,8 +94,10 @@ def cleaned_code(item: Dataset) -> tuple[Dataset, bool]:
     scheme = text(item, "CodingSchemeDesignator") or ""
     for keyword in VALUES:
         value = text(item, keyword) or ""
-        if value and re.fullmatch(_VOCABULARIES.get(scheme, r"(?!)"), value):
-            meaning = _dictionary().get((scheme, value)) or _dictionary().get(("SRT", value))
+        # DCM has words among its values, such as SEG
+        meaning = _dictionary().get((scheme, value)) or _dictionary().get(("SRT", value))
+        known = scheme == "DCM" and meaning is not None
+        if value and (known or re.fullmatch(_VOCABULARIES.get(scheme, r"(?!)"), value)):
             if scheme == "UCUM" and meaning is None:
                 break
             return _code(keyword, value, scheme, meaning or value), True

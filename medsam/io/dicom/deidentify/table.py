@@ -172,6 +172,8 @@ class Rules:
         found |= dict.fromkeys(listed(("PatientID", "PatientName")), Action.PERSON)
         if "patient" in options.keep:
             found |= dict.fromkeys(listed(("PatientAge",)), Action.AGE)
+        else:
+            found |= dict.fromkeys(listed(tags.BODY), Action.REMOVE)
         if options.dates != "REMOVED":
             found |= dict.fromkeys(listed(("TimezoneOffsetFromUTC",)), Action.TIME)
         found |= dict.fromkeys(listed(("ContentLabel",)), Action.DUMMY)

@@ -26,6 +26,10 @@ PATIENT = words(
     "PatientSex PatientAge PatientSize PatientWeight EthnicGroup EthnicGroups EthnicGroupCodeSequence "
     "PatientSexNeutered PregnancyStatus SmokingStatus"
 )
+# the same of later editions, which the table does not know as such
+BODY = words(
+    "PatientBodyMassIndex MeasuredAPDimension MeasuredLateralDimension ExaminedBodyThickness PatientSizeCodeSequence"
+)
 # what says how a scan was made or what was drawn; comments, histories and diagnoses always go
 DESCRIPTORS = words(
     "StudyDescription SeriesDescription ProtocolName RequestedProcedureDescription PerformedProcedureStepDescription "
@@ -86,7 +90,9 @@ GONE = words(
     "PrivateDataElementDefinitionSequence PrivateDataElementCharacteristicsSequence DeidentificationMethod "
     "DeidentificationMethodCodeSequence DeidentificationActionSequence PatientIdentityRemoved "
     "LongitudinalTemporalInformationModified SpecificCharacterSet ConsentForClinicalTrialUseSequence "
-    "ConversionSourceAttributesSequence HL7StructuredDocumentReferenceSequence StrainAdditionalInformation"
+    "ConversionSourceAttributesSequence HL7StructuredDocumentReferenceSequence StrainAdditionalInformation "
+    "DischargeDiagnosisCodeSequence PatientClinicalTrialParticipationSequence PertinentDocumentsSequence "
+    "PertinentResourcesSequence"
 )
 
 # without these, as they were, an object is another one

@@ -342,6 +342,22 @@ def test_age_and_sex_in_a_report_go_like_those_in_the_header(keep, answers):
     assert (len(first.MeasuredValueSequence), second.ConceptCodeSequence[0].CodeValue) == answers
 
 
+@pytest.mark.parametrize("keep", [(), ("patient",)])
+def test_measures_of_the_body_and_diagnoses(keep):
+    ds = dataset(slices(1)[0], PatientBodyMassIndex=31, MeasuredAPDimension=280)
+    ds.DischargeDiagnosisCodeSequence = [code("22298006", "SCT")]
+    found = read(cleaned(ds, keep=frozenset(keep)))
+    assert ("PatientBodyMassIndex" in found, "MeasuredAPDimension" in found) == (bool(keep), bool(keep))
+    assert "DischargeDiagnosisCodeSequence" not in found
+
+
+@pytest.mark.parametrize(("value", "expected"), [("SEG", "SEG"), ("121322", "121322"), ("SMITH", "REMOVED")])
+def test_codes_of_the_standard_that_are_words_stay(value, expected):
+    ds = dataset(slices(1)[0])
+    ds.DerivationCodeSequence = [code(value, "DCM")]
+    assert read(cleaned(ds)).DerivationCodeSequence[0].CodeValue == expected
+
+
 def test_a_number_of_the_patient_is_no_code():
     ds = dataset(slices(1)[0], PatientID="77665544")
     ds.AnatomicRegionSequence = [code("77665544", "SCT")]

@@ -53,7 +53,7 @@ class Watch:
                     self.why = TOO_MUCH
                 else:
                     continue
-                end(association)
+                wake(association)
                 return
 
         threading.Thread(target=run, name="pacs-watch", daemon=True).start()
@@ -62,10 +62,24 @@ class Watch:
         self._over.set()
 
 
-def end(association: Any) -> None:
-    """Abort, and wake whoever waits for a message: pynetdicom does so only when the other side aborts."""
-    association.abort()
+def wake(association: Any) -> None:
+    """Have whoever waits for a message find that there is none, upon which pynetdicom aborts.
+
+    In the thread that waits, which is the one that sends: what is sent after an abort by another thread, or within a
+    handler, is an event that pynetdicom's state machine does not know, and its thread ends there.
+    """
     association.dimse.msg_queue.put((None, None))
+
+
+def close(association: Any) -> None:
+    """Wait until the threads of an association that is over have ended, and close its socket.
+
+    Its `abort` does so, unless a handler runs in another thread at that moment. It takes no longer than the time-out
+    of the association.
+    """
+    association.kill()
+    with suppress(Exception):
+        association.dul.socket._shutdown_socket()
 
 
 def hurry(association: Any) -> None:

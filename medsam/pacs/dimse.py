@@ -28,7 +28,7 @@ from pynetdicom.sop_class import (
 )
 
 from medsam.errors import InputError
-from medsam.pacs.association import ANSWER_BYTES, TOO_MUCH, Connection, Watch, end
+from medsam.pacs.association import ANSWER_BYTES, TOO_MUCH, Connection, Watch, close, wake
 from medsam.pacs.inbox import Inbox
 from medsam.pacs.outbox import CannotAsk, Failure, Outgoing, reason_text
 from medsam.pacs.query import RETURNED, Found, Match, Query, collect
@@ -61,6 +61,8 @@ _SYNTAXES = (
     "1.2.840.10008.1.2.5",
     "1.2.840.10008.1.2.2",
 )
+# the answer to a C-STORE after which no image is taken: out of resources
+_NO_MORE = 0xA700
 _UNSUPPORTED = "SOP class or transfer syntax not supported"
 _LEVELS = {"study": "STUDY", "series": "SERIES", "instance": "IMAGE"}
 
@@ -147,6 +149,8 @@ class DimseClient:
         inbox.new_answer()
 
         def store(event: Any) -> int:
+            if errors:
+                return _NO_MORE
             # what is raised here would be logged and answered; the caller shall see it
             try:
                 # it may have come before anybody looked
@@ -157,8 +161,8 @@ class DimseClient:
                 progress(inbox.done, len(inbox.listed))
             except BaseException as error:
                 errors.append(error)
-                end(event.assoc)
-                return 0xC000
+                wake(event.assoc)
+                return _NO_MORE
             return 0x0000
 
         contexts, roles = get_contexts(classes)
@@ -258,9 +262,12 @@ class DimseClient:
                 if association.is_established:
                     association.abort()
                 raise
-            watch.stop()
-            if association.is_established:
-                association.release()
+            else:
+                watch.stop()
+                if association.is_established:
+                    association.release()
+            finally:
+                close(association)
 
     def _accepted(self, association: Any, abstract_syntax: str, doing: str) -> None:
         if not any(context.abstract_syntax == abstract_syntax for context in association.accepted_contexts):

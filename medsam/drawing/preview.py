@@ -201,7 +201,9 @@ def _title(found: Segmentation, index: int, answers: Sequence[PromptResult]) -> 
         shown = name if len(name) <= 24 else f"{name[:22]}..."
         scores.append(f"{shown} {'-' if np.isnan(answer.predicted_iou) else f'{answer.predicted_iou:.2f}'}")
     more = " ..." if len(answers) > 4 else ""
-    return textwrap.fill(f"{found.plane.axis} = {index}   predicted IoU: {', '.join(scores)}{more}", 60)
+    # as wide as a panel
+    whole = f"{found.plane.axis} = {index}   predicted IoU: {', '.join(scores)}{more}"
+    return textwrap.fill(whole, 48, break_on_hyphens=False)
 
 
 def write_masks_preview(

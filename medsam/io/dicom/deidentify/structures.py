@@ -1,4 +1,4 @@
-"""Names of segments and regions: those of anatomy are kept, all others are numbered.
+"""Names of segments and regions: those of anatomy are kept, all others get letters in their place.
 
 People type a region's name, and "GTV Smith 12.3." is a name, too.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from medsam.io.dicom.deidentify.keys import Pseudonyms
 from medsam.labels import structure
 
 # target volumes of radiotherapy (ICRU 83) with their numbers, and what planning systems add
@@ -33,14 +34,17 @@ def is_known(name: str) -> bool:
 
 
 class StructureNames:
-    """The names of one data set: the same name is the same again, in whatever element."""
+    """Names of structures: the same name is the same again in all files, in whatever element; other names differ.
 
-    def __init__(self) -> None:
-        self._given: dict[str, str] = {}
+    Numbers would begin anew in each file, and what is read from several files would be taken for one structure.
+    """
+
+    def __init__(self, pseudonyms: Pseudonyms) -> None:
+        self._pseudonyms = pseudonyms
 
     def name(self, original: str) -> str:
-        """`original` where it is known; else "structure 1", "structure 2", ... in order of first appearance."""
+        """`original` where it is known; else "structure" with six letters, together 16 characters."""
         original = original.strip()
         if is_known(original) or not original:
             return original
-        return self._given.setdefault(original.casefold(), f"structure {len(self._given) + 1}")
+        return f"structure {self._pseudonyms.name('structure', original.casefold())[:6]}"

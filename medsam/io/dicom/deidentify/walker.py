@@ -101,7 +101,7 @@ class _Walk:
         self._options = walker.options
         self._pseudonyms = walker.pseudonyms
         self._identity = Identity(dataset, walker.rules.may_stay)
-        self._structures = StructureNames()
+        self._structures = StructureNames(walker.pseudonyms)
         self._implicit = syntax_of(dataset).is_implicit_VR
         self._person = person_of(dataset)
         self._days = walker.pseudonyms.days(self._person) if walker.options.shift_dates else 0

@@ -25,7 +25,9 @@ from pydicom.uid import (
 from medsam.errors import Cancelled, InputError
 from medsam.io.dicom.deidentify import folder
 from medsam.io.dicom.deidentify.folder import check_key_file, deidentify_folder
+from medsam.io.dicom.deidentify.keys import Pseudonyms
 from medsam.io.dicom.deidentify.options import Options
+from medsam.io.dicom.deidentify.structures import StructureNames
 from medsam.io.dicom.read import quiet
 from medsam.io.dicom.rtstruct import read_rtstruct
 from medsam.io.dicom.seg import read_seg
@@ -74,11 +76,14 @@ def test_series_seg_and_rtstruct_still_belong_together(patient, tmp_path):
     assert np.allclose(volume.geometry.affine, source.geometry.affine)
     before = read_seg(patient / MARKER / "seg.dcm", source.geometry)
     after = read_seg(found["SEG"], volume.geometry)
-    assert list(after) == ["liver", "structure 1"]
+    names = StructureNames(Pseudonyms(KEY))
+    assert list(after) == ["liver", names.name(list(before)[1])]
     for one, two in zip(before.values(), after.values(), strict=True):
         assert np.array_equal(one, two)
     regions = read_rtstruct(found["RTSTRUCT"], volume.geometry)
-    assert list(regions) == ["GTV 1", "structure 1", "Kidney_L"]
+    # another structure than that of the SEG, so under another name
+    assert list(regions) == ["GTV 1", names.name(MARKER), "Kidney_L"]
+    assert list(regions)[1] != list(after)[1]
     cited = pydicom.dcmread(found["RTSTRUCT"]).ROIContourSequence[0].ContourSequence[0].ContourImageSequence[0]
     seg = pydicom.dcmread(found["SEG"])
     uids = {path.stem for path in found["CT"].parent.iterdir()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 
 import pytest
@@ -119,14 +120,17 @@ def test_names_of_structures(name, known):
     assert is_known(name) == known
 
 
-def test_unknown_structures_are_numbered_once_each():
-    names = StructureNames()
-    assert [names.name(one) for one in ("Smith", "liver", "Jane", "smith ")] == [
-        "structure 1",
-        "liver",
-        "structure 2",
-        "structure 1",
-    ]
+def test_unknown_structures_are_told_apart_in_all_files_of_a_key():
+    names, others = StructureNames(Pseudonyms(b"k" * 32)), StructureNames(Pseudonyms(b"l" * 32))
+    smith, liver, jane, again = (names.name(one) for one in ("Smith", "liver", "Jane", "smith "))
+    assert liver == "liver"
+    assert smith == again != jane
+    assert re.fullmatch(r"structure [A-Z2-7]{6}", smith)
+    # a planning system takes 16 characters
+    assert len(smith) == 16
+    # another file, whatever came before in it, and another key
+    assert StructureNames(Pseudonyms(b"k" * 32)).name("Jane") == jane
+    assert others.name("Smith") != smith
 
 
 def code(value: str, scheme: str, meaning: str) -> tuple[str, str, str, bool]:

@@ -255,6 +255,11 @@ def _of_connection(error: Exception, server: Server, where: str) -> InputError |
     """The error of a connection that did not come about, or fell silent."""
     # these come wrapped in errors that are called time-outs, too
     causes = list(_chain(error))
+    if any(isinstance(one, urllib3.exceptions.ProxyError | requests.exceptions.ProxyError) for one in causes):
+        return InputError(
+            f"Server {server.name} ({where}): the proxy that the environment names does not let us through. Correct "
+            "HTTPS_PROXY or HTTP_PROXY, or name the host in NO_PROXY."
+        )
     if any(isinstance(one, socket.gaierror) for one in causes):
         return InputError(f"Server {server.name}: there is no host {where.rpartition(':')[0]}. Correct `dicomweb`.")
     if any(isinstance(one, ConnectionRefusedError) for one in causes):

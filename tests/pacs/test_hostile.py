@@ -21,6 +21,7 @@ from medsam.pacs import web_session
 from medsam.pacs.client import Got, echo, find, get, store
 from medsam.pacs.query import Query
 from medsam.pacs.scan import fetched
+from medsam.pacs.settings import Server
 
 WHOLE = f"/rs/studies/{STUDY}/series/{SERIES}"
 ONE = f"{WHOLE}/instances/"
@@ -390,3 +391,13 @@ def test_a_fetched_scan_is_its_owners_alone_and_gone_in_the_end(stub, tmp_path, 
     with pytest.raises(KeyboardInterrupt), fetched(f"dicomweb:stub/{STUDY}/{SERIES}", progress=interrupted):
         pass
     assert files(tmp_path) == before
+
+
+def test_a_proxy_that_is_not_there_is_said_without_its_password(monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:secret@127.0.0.1:9")
+    for name in ("https_proxy", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    server = Server("far", "https://pacs.invalid/dicom-web")
+    with pytest.raises(InputError, match="the proxy that the environment names") as caught:
+        echo(server)
+    assert "secret" not in str(caught.value)

@@ -11,14 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
-from pydicom.dataelem import RawDataElement
 
 from medsam.errors import InputError
 from medsam.files import write_whole
 from medsam.pacs.query import Match
 from medsam.pacs.uids import is_uid
-
-_UNDEFINED = 0xFFFFFFFF
+from medsam.pacs.whole import check_whole
 
 
 @dataclass
@@ -127,14 +125,6 @@ class Inbox:
 
     def _error(self, text: str) -> InputError:
         return InputError(f"Server {self.server} {text}.")
-
-
-def check_whole(dataset: Dataset, whose: str) -> None:
-    """Raise InputError when a data set ends before its last element does: pydicom reads on without a word."""
-    for tag in dataset.keys():  # noqa: SIM118, a Dataset iterates over parsed elements
-        raw = dataset.get_item(tag)
-        if isinstance(raw, RawDataElement) and raw.value is not None and raw.length not in (len(raw.value), _UNDEFINED):
-            raise InputError(f"An image of {whose} is cut off within {raw.tag}.")
 
 
 def _uid(dataset: Dataset, keyword: str) -> str:

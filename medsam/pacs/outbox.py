@@ -18,9 +18,9 @@ from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, Implic
 from medsam.errors import InputError, counted
 from medsam.io.dicom.read import files_below, is_dicom, read_dataset
 from medsam.pacs.cited import cited_images
-from medsam.pacs.inbox import check_whole
 from medsam.pacs.query import Found, Query
 from medsam.pacs.uids import is_uid
+from medsam.pacs.whole import check_whole
 
 _SEGMENTATIONS = {"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.5", "1.2.840.10008.5.1.4.1.1.66.7"}
 _STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"

@@ -19,8 +19,8 @@ from medsam.io.dicom.seg import SEG_CLASSES
 from medsam.io.dicom.tags import named, sequence_items, text
 from medsam.pacs.cited import cited_images
 from medsam.pacs.listen.rules import Facts, person_of
-from medsam.pacs.listen.whole import is_cut_off
 from medsam.pacs.uids import is_uid
+from medsam.pacs.whole import cut_off_within
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def check_results(folder: Path, source: Facts) -> list[Result]:
         if not path.is_symlink() and is_dicom(path):
             name = path.relative_to(folder).as_posix()
             dataset = read_dataset(path, name)
-            if is_cut_off(dataset, path.stat().st_size):
+            if cut_off_within(dataset) is not None:
                 raise InputError(f"The result {name} is not sent: the file is cut off.")
             found.append(Result(path, _checked(dataset, name, source)))
     if len({one.instance for one in found}) < len(found):

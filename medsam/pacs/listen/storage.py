@@ -20,8 +20,8 @@ from medsam.io.dicom.tags import text
 from medsam.pacs.listen.incoming import CANNOT_UNDERSTAND, WRONG_CLASS, Part, Refused
 from medsam.pacs.listen.names import SeriesKey
 from medsam.pacs.listen.spool import Spool
-from medsam.pacs.listen.whole import is_cut_off
 from medsam.pacs.uids import is_uid
+from medsam.pacs.whole import cut_off_within
 
 _WANTED = ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"]
 _PLAIN = (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
@@ -71,7 +71,7 @@ def _checked(path: Path, request: Request) -> SeriesKey:
         sop_class, instance, study, series = (text(dataset, keyword) or "" for keyword in _WANTED)
     except InputError as error:
         raise Refused(CANNOT_UNDERSTAND, "the data set is damaged") from error
-    if is_cut_off(dataset, path.stat().st_size):
+    if cut_off_within(dataset, path.stat().st_size) is not None:
         raise Refused(CANNOT_UNDERSTAND, "the data set is cut off")
     if sop_class != request.sop_class:
         raise Refused(WRONG_CLASS, "(0008,0016) SOP Class UID is not that of the request")

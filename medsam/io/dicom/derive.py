@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from os import PathLike
 from pathlib import Path
+from typing import Any
 from zipfile import is_zipfile
 
 import numpy as np
@@ -44,11 +45,18 @@ from medsam.io.dicom.read import is_dicom, quiet, read_dataset
 from medsam.io.dicom.series import series_images
 from medsam.io.dicom.source import DicomFile
 from medsam.io.dicom.tags import named, sop_class, text, whole_number
+from medsam.labels import Structure
 from medsam.silence import Rule, silence
 from medsam.volume import Volume
 
-# who writes: General Equipment
-MANUFACTURER, MODEL_NAME, SERIAL_NUMBER = "medsam-framework", "medsam", "0"
+MANUFACTURER = "medsam-framework"
+# who writes, General Equipment, as arguments of highdicom
+EQUIPMENT: Mapping[str, Any] = {
+    "manufacturer": MANUFACTURER,
+    "manufacturer_model_name": "medsam",
+    "device_serial_number": "0",
+    "software_versions": __version__,
+}
 UTF_8 = "ISO_IR 192"
 # of structures without a colour of their own in `medsam.labels`: `drawing.colours.LABELS`, which a test compares
 PALETTE = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (213, 94, 0), (204, 121, 167), (0, 114, 178))
@@ -200,10 +208,7 @@ def derived_dataset(
             sop_class_uid=sop_class_uid,
             instance_number=1,
             modality=modality,
-            manufacturer=MANUFACTURER,
-            manufacturer_model_name=MODEL_NAME,
-            device_serial_number=SERIAL_NUMBER,
-            software_versions=__version__,
+            **EQUIPMENT,
             transfer_syntax_uid=ExplicitVRLittleEndian,
             specific_character_set=header.SpecificCharacterSet,
             series_description=series_description,
@@ -226,6 +231,19 @@ def item_of(**elements: object) -> Dataset:
 def reference(sop_class: str, sop_instance: str) -> Dataset:
     """The item that refers to an object."""
     return item_of(ReferencedSOPClassUID=sop_class, ReferencedSOPInstanceUID=sop_instance)
+
+
+def image_reference(image: SourceImage) -> Dataset:
+    """The item that refers to an image: of a multi-frame file, to the one frame."""
+    item = reference(image.sop_class, image.sop_instance)
+    if image.frame is not None:
+        item.ReferencedFrameNumber = image.frame
+    return item
+
+
+def colour_of(known: Structure | None, number: int) -> tuple[int, int, int]:
+    """RGB that a structure is shown in: its own, else by its number from 1 in the file."""
+    return (known and known.rgb) or PALETTE[(number - 1) % len(PALETTE)]
 
 
 @contextmanager

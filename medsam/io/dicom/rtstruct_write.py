@@ -31,7 +31,15 @@ from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
 from medsam.io.algorithm import Algorithm
 from medsam.io.contours import MOST_LOOPS
-from medsam.io.dicom.derive import PALETTE, SourceImages, derived_dataset, item_of, quiet_writer, reference
+from medsam.io.dicom.derive import (
+    SourceImages,
+    colour_of,
+    derived_dataset,
+    image_reference,
+    item_of,
+    quiet_writer,
+    reference,
+)
 from medsam.io.dicom.tags import named
 from medsam.io.outlines import outlines
 from medsam.io.roi_names import roi_names
@@ -136,8 +144,7 @@ def _structure_set(
     dataset.ROIContourSequence = []
     dataset.RTROIObservationsSequence = []
     for number, (name, roi_name) in enumerate(zip(structures, names, strict=True), start=1):
-        known = structure(name)
-        colour = (known and known.rgb) or PALETTE[(number - 1) % len(PALETTE)]
+        colour = colour_of(structure(name), number)
         dataset.StructureSetROISequence.append(_roi(number, name, roi_name, source, algorithm))
         dataset.ROIContourSequence.append(item_of(ReferencedROINumber=number, ROIDisplayColor=list(colour)))
         dataset.RTROIObservationsSequence.append(_observation(number, name))
@@ -221,12 +228,9 @@ class _Plane:
     @classmethod
     def of(cls, source: SourceImages, k: int) -> _Plane:
         image = source.images[k]
-        cited = reference(image.sop_class, image.sop_instance)
-        if image.frame is not None:
-            cited.ReferencedFrameNumber = image.frame
         # as the image says, where readers look for it; the grid has its slices at even distances
         origin = source.geometry.to_mm(np.array([0, 0, k])) if image.position is None else image.position
-        return cls(origin, source.geometry.affine[:3, :2].T, DataElement(_IMAGES, "SQ", [cited]))
+        return cls(origin, source.geometry.affine[:3, :2].T, DataElement(_IMAGES, "SQ", [image_reference(image)]))
 
     def contour(self, loop: np.ndarray, decimals: int) -> Dataset:
         """An item of the Contour Sequence. loop: (N, 2) as (column, row)."""

@@ -28,17 +28,16 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 from pydicom.valuerep import format_number_as_ds
 
-from medsam._version import __version__
 from medsam.errors import InputError
 from medsam.io.algorithm import Algorithm
 from medsam.io.dicom.derive import (
+    EQUIPMENT,
     MANUFACTURER,
-    MODEL_NAME,
-    PALETTE,
-    SERIAL_NUMBER,
     SourceImage,
     SourceImages,
     SourcePlane,
+    colour_of,
+    image_reference,
     item_of,
     new_uid,
     quiet_writer,
@@ -150,10 +149,7 @@ def _without_frames(
         series_number=source.derived_series_number,
         sop_instance_uid=new_uid(),
         instance_number=1,
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name=MODEL_NAME,
-        software_versions=__version__,
-        device_serial_number=SERIAL_NUMBER,
+        **EQUIPMENT,
         transfer_syntax_uid=ExplicitVRLittleEndian,
         omit_empty_frames=False,
         content_label="SEGMENTATION",
@@ -212,7 +208,6 @@ def _segment(number: int, name: str, label: str, algorithm: Algorithm) -> Datase
     from highdicom.seg import SegmentDescription
 
     known = structure(name)
-    colour = (known and known.rgb) or PALETTE[(number - 1) % len(PALETTE)]
     by = None
     if algorithm.kind != "MANUAL":
         by = AlgorithmIdentificationSequence(
@@ -232,7 +227,7 @@ def _segment(number: int, name: str, label: str, algorithm: Algorithm) -> Datase
         tracking_uid=new_uid(),
         tracking_id=label,
         anatomic_regions=[_concept(known.region)] if known and known.region else None,
-        display_color=CIELabColor.from_rgb(*colour),
+        display_color=CIELabColor.from_rgb(*colour_of(known, number)),
     )
     # highdicom has no arguments for these
     if known and known.modifier:
@@ -357,9 +352,7 @@ def _groups(images: Sequence[SourceImage], planes: Iterable[int]) -> FrameGroups
 
 
 def _derivation(image: SourceImage) -> Dataset:
-    source = reference(image.sop_class, image.sop_instance)
-    if image.frame is not None:
-        source.ReferencedFrameNumber = image.frame
+    source = image_reference(image)
     source.SpatialLocationsPreserved = "YES"
     source.PurposeOfReferenceCodeSequence = [_coded(codes.DCM.SourceImageForImageProcessingOperation)]
     return item_of(SourceImageSequence=[source], DerivationCodeSequence=[_coded(codes.DCM.Segmentation)])

@@ -156,11 +156,14 @@ def with_attributes(cases: Sequence[Case], names: Sequence[str]) -> list[Case]:
     if not names:
         return list(cases)
     keywords = {name: attribute_of(name) for name in names}
-    sites = _labels(INSTITUTION, {case.id: attributes_of(case, [INSTITUTION]).get(INSTITUTION) for case in cases})
+    sites: dict[str, str] = {}
+    if INSTITUTION in keywords.values():
+        sites = _labels(INSTITUTION, {case.id: attributes_of(case, [INSTITUTION]).get(INSTITUTION) for case in cases})
     found = []
     for case in cases:
         values = attributes_of(case, list(keywords.values()))
-        values = {**values, INSTITUTION: sites[case.id]}
+        if sites:
+            values = {**values, INSTITUTION: sites[case.id]}
         kept = {name: values[keyword] for name, keyword in keywords.items() if values.get(keyword, UNKNOWN) != UNKNOWN}
         found.append(replace(case, attributes={**case.attributes, **kept}))
     return found

@@ -12,6 +12,7 @@ from pydicom import DataElement, Dataset
 
 from medsam.io.dicom.deidentify.table import listed, vrs
 from medsam.io.dicom.deidentify.tags import words as keywords
+from medsam.io.dicom.deidentify.values import is_several
 
 # numbers and addresses that stand for a person
 _IDENTIFIERS = keywords(
@@ -162,5 +163,4 @@ def _values(value: Any) -> list[str]:
     if value is None:
         return []
     # the parts of a name in other scripts are words, too
-    several = hasattr(value, "__iter__") and not isinstance(value, str | bytes) and not hasattr(value, "components")
-    return [str(one) for one in value] if several else [str(value)]
+    return [str(one) for one in value] if is_several(value) else [str(value)]

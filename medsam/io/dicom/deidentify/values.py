@@ -58,13 +58,16 @@ def dummy(vr: str) -> Any:
     return _DUMMIES.get(vr, b"")
 
 
+def is_several(value: Any) -> bool:
+    """Whether a value of pydicom is one of several; the parts of a name in other scripts are one."""
+    return not isinstance(value, str | bytes) and hasattr(value, "__iter__") and not hasattr(value, "components")
+
+
 def each(value: Any, change: Callable[[str], Any]) -> Any:
     """`change` of a value, or of each of several."""
     if value is None or value == "":
         return value
-    if isinstance(value, str | bytes | int | float) or not hasattr(value, "__iter__") or hasattr(value, "components"):
-        return change(str(value))
-    return [change(str(one)) for one in value]
+    return [change(str(one)) for one in value] if is_several(value) else change(str(value))
 
 
 def moved(value: str, vr: str, days: int) -> str:

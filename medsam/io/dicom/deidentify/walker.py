@@ -24,7 +24,7 @@ from medsam.io.dicom.deidentify.pixels import syntax_of
 from medsam.io.dicom.deidentify.structures import StructureNames
 from medsam.io.dicom.deidentify.table import ARRAY_VRS, NUMBER_VRS, TEXT_VRS, TIME_VRS, Action, Rules, listed, vrs
 from medsam.io.dicom.deidentify.texts import Identity
-from medsam.io.dicom.deidentify.values import coarse_age, dummy, each, moved
+from medsam.io.dicom.deidentify.values import coarse_age, dummy, each, is_several, moved
 from medsam.io.dicom.tags import named, text
 
 _WRITTEN = frozenset(("DS", "IS"))
@@ -242,7 +242,7 @@ class _Walk:
         value, vr = element.value, min(vrs(element.tag), default=element.VR)
         if vr not in TEXT_VRS | {"CS", "AS", "UI"}:
             return value
-        texts = [str(one) for one in value] if _is_several(value) else [str(value)]
+        texts = [str(one) for one in value] if is_several(value) else [str(value)]
         if vr == "CS":
             texts = [one.strip().upper() for one in texts]
         if not all(_is_sound(one, vr) for one in texts):
@@ -250,7 +250,7 @@ class _Walk:
         if vr != "UI" and any(self._identity.in_text(one) for one in texts if one not in tags.COMMON_CODES):
             self.done.identity += 1
             return None
-        return texts if _is_several(value) else texts[0]
+        return texts if is_several(value) else texts[0]
 
     def _sequence(self, element: DataElement, action: Action, depth: int) -> DataElement | None:
         if action in (Action.REMOVE, Action.DUMMY):
@@ -314,10 +314,6 @@ def _is_sound(one: str, vr: str) -> bool:
     return len(one) <= _LONGEST.get(vr, 10240) and "^" not in one
 
 
-def _is_several(value: Any) -> bool:
-    return not isinstance(value, str | bytes) and hasattr(value, "__iter__") and not hasattr(value, "components")
-
-
 def _is_empty(value: Any) -> bool:
     # never as a text: pixels are many bytes
     return value is None or (hasattr(value, "__len__") and len(value) == 0)
@@ -329,7 +325,7 @@ def _are_numbers(element: DataElement) -> bool:
     if vr not in NUMBER_VRS or element.VM == 0 or _is_empty(value):
         return True
     if vr in ("DS", "IS"):
-        return all(_NUMBER.fullmatch(str(one)) for one in (value if _is_several(value) else [value]))
+        return all(_NUMBER.fullmatch(str(one)) for one in (value if is_several(value) else [value]))
     allowed = dictionary_VM(element.tag).split("-")
     if allowed[-1].endswith("n"):
         return True

@@ -33,7 +33,7 @@ from pydicom.uid import (
 from medsam.errors import InputError
 from medsam.io.dicom.deidentify.codestreams import without_comments
 from medsam.io.dicom.read import quiet
-from medsam.io.dicom.tags import named, text, whole_number
+from medsam.io.dicom.tags import OVERLAY_BITS, named, text, whole_number
 
 # what a rule may ask for -> the element it is compared with
 _ASKED = {
@@ -55,9 +55,6 @@ _READ = frozenset(
         *RLETransferSyntaxes,
     )
 )
-# (60xx,0102) Overlay Bit Position; 0: the overlay lies in an element of its own
-_OVERLAY_POSITIONS = [group << 16 | 0x0102 for group in range(0x6000, 0x6020, 2)]
-
 _OFFSETS = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
 
 
@@ -119,7 +116,8 @@ def check_syntax(dataset: Dataset) -> None:
         raise InputError("a video: its stream may hold texts of its own")
     if syntax not in _READ:
         raise InputError("(0002,0010) Transfer Syntax UID is one whose streams are not known here")
-    if syntax.is_encapsulated and any(tag in dataset and dataset[tag].value for tag in _OVERLAY_POSITIONS):
+    # 0: the overlay lies in an element of its own
+    if syntax.is_encapsulated and any(tag in dataset and dataset[tag].value for tag in OVERLAY_BITS):
         raise InputError("overlays lie among the bits of compressed pixels, and may hold text")
 
 

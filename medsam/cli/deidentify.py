@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from medsam.cli.table import print_line, print_table
 from medsam.errors import InputError, counted
+from medsam.io.dicom.deidentify.options import KEEP, Options
 from medsam.progress import progress_bars
 
 if TYPE_CHECKING:
     from medsam.io.dicom.deidentify.report import Report
 
-_KEEP = "dates, patient, device, institution, uids, descriptors, private"
 # numbers of files that a line shows
 _MOST = 12
 
@@ -28,7 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     keys.add_argument(
         "--new-key", type=Path, metavar="FILE", help="make one and keep it there (neither: a key that is forgotten)"
     )
-    parser.add_argument("--keep", metavar="A,B", default="", help=f"what the profile would take away: {_KEEP}")
+    parser.add_argument(
+        "--keep", metavar="A,B", default="", help=f"what the profile would take away: {', '.join(KEEP)}"
+    )
     parser.add_argument(
         "--shift-dates", action="store_true", help="move dates by days of each patient's own instead of removing them"
     )
@@ -50,7 +52,6 @@ def run(arguments: argparse.Namespace) -> None:
         deidentify_folder,
     )
     from medsam.io.dicom.deidentify.keys import others_may_read, read_key, write_new_key
-    from medsam.io.dicom.deidentify.options import Options
     from medsam.io.dicom.deidentify.pixels import read_rules
 
     keep = frozenset(part.strip() for part in arguments.keep.split(",") if part.strip())

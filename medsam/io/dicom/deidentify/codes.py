@@ -100,17 +100,18 @@ def cleaned_code(item: Dataset) -> tuple[Dataset, bool]:
         if value and (known or re.fullmatch(_VOCABULARIES.get(scheme, r"(?!)"), value)):
             if scheme == "UCUM" and meaning is None:
                 break
-            return _code(keyword, value, scheme, meaning or value), True
+            return code_item(keyword, value, scheme, meaning or value), True
     meaning = text(item, "CodeMeaning") or ""
     return dummy_code(meaning if is_known(meaning) else "REMOVED"), False
 
 
 def dummy_code(meaning: str = "REMOVED") -> Dataset:
     """A code that stands for none."""
-    return _code("CodeValue", "REMOVED", "99REMOVED", meaning)
+    return code_item("CodeValue", "REMOVED", "99REMOVED", meaning)
 
 
-def _code(keyword: str, value: str, scheme: str, meaning: str) -> Dataset:
+def code_item(keyword: str, value: str, scheme: str, meaning: str) -> Dataset:
+    """keyword: the element that holds the value, one of `VALUES`."""
     found = Dataset()
     setattr(found, keyword, value)
     found.CodingSchemeDesignator = scheme

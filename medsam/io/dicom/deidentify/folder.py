@@ -24,6 +24,7 @@ from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, MediaStorageDirectoryStorage
 from medsam._version import __version__
 from medsam.errors import InputError
 from medsam.files import write_text, write_whole
+from medsam.io.dicom.deidentify.codes import code_item
 from medsam.io.dicom.deidentify.keys import Pseudonyms
 from medsam.io.dicom.deidentify.kinds import Kind, kind_of, several, shows_head, why_text_may_show
 from medsam.io.dicom.deidentify.options import CLEAN_CONTENT, CLEAN_PIXELS, Options
@@ -135,12 +136,9 @@ def _mark(cleaned: Dataset, codes: list[tuple[str, str]], options: Options) -> N
     cleaned.PatientIdentityRemoved = "YES"
     cleaned.DeidentificationMethod = f"medsam {__version__}, PS3.15 Basic Profile"
     cleaned.LongitudinalTemporalInformationModified = options.dates
-    items = []
-    for value, meaning in codes:
-        item = Dataset()
-        item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "DCM", meaning
-        items.append(item)
-    cleaned.DeidentificationMethodCodeSequence = items
+    cleaned.DeidentificationMethodCodeSequence = [
+        code_item("CodeValue", value, "DCM", meaning) for value, meaning in codes
+    ]
 
 
 def _meta(dataset: Dataset, cleaned: Dataset) -> FileMetaDataset:
@@ -193,7 +191,7 @@ def deidentify_folder(
     with _writing(target):
         _begin(target, run, key_is_kept=key_is_kept)
     report = Report()
-    claimed: dict[str, int] = {}
+    claimed: set[Path] = set()
     files = [source] if source.is_file() else files_below(source)
     with _writing(target), _listing(names) as listing:
         for number, path in enumerate(files, start=1):
@@ -238,7 +236,7 @@ def _listing(path: Path | None) -> Iterator[TextIO | None]:
         yield file
 
 
-def _one(path: Path, number: int, target: Path, cleaner: Deidentifier, claimed: dict[str, int]) -> Outcome:
+def _one(path: Path, number: int, target: Path, cleaner: Deidentifier, claimed: set[Path]) -> Outcome:
     """Clean and write one file."""
     try:
         if not is_dicom(path):
@@ -260,7 +258,7 @@ def _one(path: Path, number: int, target: Path, cleaner: Deidentifier, claimed: 
     return _write(data, cleaned, number, target, claimed)
 
 
-def _write(data: bytes, cleaned: Cleaned, number: int, target: Path, claimed: dict[str, int]) -> Outcome:
+def _write(data: bytes, cleaned: Cleaned, number: int, target: Path, claimed: set[Path]) -> Outcome:
     made = cleaned.dataset
     name = Path(made.StudyInstanceUID, made.SeriesInstanceUID, f"{made.SOPInstanceUID}.dcm")
     outcome = Outcome(
@@ -275,11 +273,11 @@ def _write(data: bytes, cleaned: Cleaned, number: int, target: Path, claimed: di
         remarks=cleaned.remarks,
     )
     file = target / name
-    if name.as_posix() in claimed:
+    if name in claimed:
         if file.read_bytes() == data:
             return replace(outcome, state="duplicate")
         return Outcome(number, "refused", "(0008,0018) SOP Instance UID is that of another file, which differs")
-    claimed[name.as_posix()] = number
+    claimed.add(name)
     # else the source has changed since
     if file.is_file() and file.stat().st_size == len(data) and file.read_bytes() == data:
         return replace(outcome, state="copied before")

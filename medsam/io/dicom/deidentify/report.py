@@ -20,7 +20,7 @@ State = Literal["written", "copied before", "duplicate", "refused", "damaged", "
 class Outcome:
     """One file. why: for a refused or damaged one. series: its new UID; path: where it lies, below the output folder.
 
-    remarks: what a person should look at. kind: as `kinds.Kind` has it.
+    remarks: what a person should look at.
     """
 
     number: int

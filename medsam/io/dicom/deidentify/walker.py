@@ -65,10 +65,10 @@ def person_of(dataset: Dataset) -> str:
 class Walker:
     """Cleans one data set after the other; they have nothing in common but the rules and the key."""
 
-    def __init__(self, options: Options, pseudonyms: Pseudonyms, rules: Rules | None = None) -> None:
+    def __init__(self, options: Options, pseudonyms: Pseudonyms) -> None:
         self.options = options
         self.pseudonyms = pseudonyms
-        self.rules = rules or Rules(options)
+        self.rules = Rules(options)
 
     def clean(self, dataset: Dataset) -> tuple[Dataset, Done]:
         """The data set without file meta information and marks, and what was done.

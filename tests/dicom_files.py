@@ -143,14 +143,15 @@ def message(path: Path, kind: type[MedSAMError] = InputError, series: str | None
     return said
 
 
+def item(**values: object) -> Dataset:
+    found = Dataset()
+    for keyword, value in values.items():
+        setattr(found, keyword, value)
+    return found
+
+
 def enhanced(pixels: np.ndarray, positions: list, slopes: list | None = None, **tags) -> FileDataset:
     """Frames in the order given; rescale per frame when `slopes`, else 1 and -1024 for all."""
-
-    def item(**values) -> Dataset:
-        found = Dataset()
-        for keyword, value in values.items():
-            setattr(found, keyword, value)
-        return found
 
     def transformation(slope: float, intercept: float) -> Dataset:
         return item(RescaleSlope=slope, RescaleIntercept=intercept, RescaleType="HU")

@@ -6,19 +6,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from dicom_files import FRAME, dataset, save
+from dicom_files import FRAME, dataset, item, save
 from pydicom import Dataset
 from pydicom.uid import CTImageStorage, RTStructureSetStorage, SegmentationStorage
 
 SHAPE = (3, 6, 8)
 STEP = 2.0
-
-
-def item(**values: object) -> Dataset:
-    found = Dataset()
-    for keyword, value in values.items():
-        setattr(found, keyword, value)
-    return found
 
 
 def code(value: str, scheme: str = "SCT", meaning: str = "coded", **more: object) -> Dataset:

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import dicom_files
 import pytest
-from dicom_files import SERIES, STUDY
-from pydicom import Dataset
+from dicom_files import SERIES, STUDY, item
 from pydicom.uid import ComprehensiveSRStorage, RTStructureSetStorage, SegmentationStorage
 
 from medsam.errors import InputError
@@ -16,13 +15,6 @@ from medsam.pacs.query import Found, Match, Query
 
 OTHER = "1.2.3.99"
 SOP_CLASSES = {"seg": SegmentationStorage, "rtstruct": RTStructureSetStorage, "sr": ComprehensiveSRStorage}
-
-
-def item(**values) -> Dataset:
-    made = Dataset()
-    for keyword, value in values.items():
-        setattr(made, keyword, value)
-    return made
 
 
 def references(kind: str, studies: list[str]) -> dict:

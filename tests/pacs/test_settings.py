@@ -13,12 +13,6 @@ from medsam.pacs.settings import Certificates, Dimse, Server, credentials, read_
 SECRET = "hunter2-correct-horse"
 
 
-@pytest.fixture(autouse=True)
-def _no_keyring(monkeypatch):
-    """The keyring of whoever runs the tests is left alone."""
-    monkeypatch.setattr(settings, "_from_keyring", lambda server, what: None)
-
-
 def written(folder: Path, text: str) -> Path:
     path = folder / "settings.toml"
     path.write_text(text, encoding="utf-8")

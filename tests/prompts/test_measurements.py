@@ -20,7 +20,6 @@ INSTANCES = {(f"1.2.{k}", None): k for k in range(4)}
 ONE_MM = np.ones(2)
 PLATE = np.zeros((30, 40), bool)
 PLATE[2:8, 1:9] = True
-BORDER = [(0.5, 1.5, 1), (8.5, 1.5, 1), (8.5, 7.5, 1.3), (0.5, 7.5, 1)]
 
 
 def on(k, kind, points, **more):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from io import BytesIO
 
 import pytest
+from dicom_files import item
 from pydicom import Dataset, dcmwrite
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
@@ -12,13 +13,6 @@ from pydicom.uid import ExplicitVRLittleEndian, RLELossless, SegmentationStorage
 
 from medsam.errors import InputError
 from medsam.io.dicom.frame_groups import MOST_BYTES, FrameGroups, check_size, write_seg
-
-
-def item(**values) -> Dataset:
-    found = Dataset()
-    for keyword, value in values.items():
-        setattr(found, keyword, value)
-    return found
 
 
 def head(syntax: str) -> Dataset:

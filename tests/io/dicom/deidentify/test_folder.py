@@ -10,7 +10,7 @@ import drawn
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import dataset, numbered, save, slices, write
+from dicom_files import dataset, item, numbered, save, slices, write
 from drawn import grid, loop, make_rs, make_seg, make_series, rectangle
 from markers import MARKER, NAME, SOUND, found_below, plant, raw, value_of
 from pydicom.uid import (
@@ -250,12 +250,6 @@ def test_which_file_became_which_is_for_the_owner_alone(patient, tmp_path):
 
 
 def test_a_report_of_measurements_keeps_numbers_codes_and_references(tmp_path):
-    def item(**values) -> pydicom.Dataset:
-        found = pydicom.Dataset()
-        for keyword, value in values.items():
-            setattr(found, keyword, value)
-        return found
-
     def code(value: str, scheme: str, meaning: str) -> list[pydicom.Dataset]:
         return [item(CodeValue=value, CodingSchemeDesignator=scheme, CodeMeaning=meaning)]
 

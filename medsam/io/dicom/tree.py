@@ -87,10 +87,6 @@ class TreeSeries:
     header: LabelHeader | None = None
 
     @property
-    def folder(self) -> Path:
-        return self.files[0].parent
-
-    @property
     def places(self) -> int:
         """How many different (0020,0032) Image Position (Patient) its images have; one without counts as different."""
         return len(self.positions)
@@ -133,8 +129,8 @@ def patient_digest(path: Path) -> str | None:
         dataset = None if first is None or not first.is_file() else _header(first, first.name)
     except (InputError, OSError):  # reading it as a scan reports it
         return None
-    who = None if dataset is None else _stated_person(dataset)
-    return None if who is None else _digest(who)
+    stated = None if dataset is None else _stated_person(dataset)
+    return None if stated is None else _digest(stated[1])
 
 
 @dataclass(frozen=True)
@@ -322,20 +318,18 @@ class _Person:
 
 
 def _person(dataset: Dataset) -> _Person | None:
-    number = _identity(dataset, "PatientID")
-    if number:
-        issuer = text(dataset, "IssuerOfPatientID")
-        return _Person(_digest(number), _digest(issuer) if issuer else "")
-    name = _identity(dataset, "PatientName")
-    return _Person(name=_digest(name)) if name else None
+    if (stated := _stated_person(dataset)) is None:
+        return None
+    keyword, who = stated
+    if keyword == "PatientName":
+        return _Person(name=_digest(who))
+    issuer = text(dataset, "IssuerOfPatientID")
+    return _Person(_digest(who), _digest(issuer) if issuer else "")
 
 
 def _whose(dataset: Dataset, study: str) -> str:
     """What `_person` tells people apart by, as words."""
-    for keyword in ("PatientID", "PatientName"):
-        if who := _identity(dataset, keyword):
-            return f"{keyword}\0{who}"
-    return f"StudyInstanceUID\0{study}"
+    return "\0".join(_stated_person(dataset) or ("StudyInstanceUID", study))
 
 
 def _joined(people: Sequence[_Person], series: Sequence[TreeSeries]) -> list[_Person]:
@@ -385,17 +379,15 @@ def _header(path: Path, name: str) -> Dataset | None:
     return read_dataset(path, name, stop_before_pixels=True, specific_tags=list(_WANTED))
 
 
-def _stated_person(dataset: Dataset) -> str | None:
-    """(0010,0020) Patient ID, else (0010,0010) Patient's Name, unless it is a placeholder."""
-    return _identity(dataset, "PatientID") or _identity(dataset, "PatientName")
-
-
-def _identity(dataset: Dataset, keyword: str) -> str | None:
-    who = text(dataset, keyword)
-    if who and re.sub(r"[\W\d_]+", "", who).casefold() not in _PLACEHOLDERS:
-        return who
-    # ANON0012 is one of several
-    return who if who and re.sub(r"[^\W\d_]+", "", who).strip("0-_ ^.") else None
+def _stated_person(dataset: Dataset) -> tuple[str, str] | None:
+    """(0010,0020) Patient ID, else (0010,0010) Patient's Name, unless it is a placeholder: keyword and value."""
+    for keyword in ("PatientID", "PatientName"):
+        who = text(dataset, keyword)
+        if who and re.sub(r"[\W\d_]+", "", who).casefold() not in _PLACEHOLDERS:
+            return keyword, who
+        if who and re.sub(r"[^\W\d_]+", "", who).strip("0-_ ^."):  # ANON0012 is one of several
+            return keyword, who
+    return None
 
 
 def _digest(who: str) -> str:

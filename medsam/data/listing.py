@@ -57,7 +57,6 @@ class Listing:
         modality: str | None = None,
         series: str | None = None,
         aliases: Mapping[str, str] | None = None,
-        attributes: Mapping[str, str | float] | None = None,
     ) -> None:
         """path: relative; it becomes the id."""
         base = re.sub(r'[\s\\/:*?"<>|]+', "_", clean_text(path.as_posix())).strip("._") or "case"
@@ -79,7 +78,6 @@ class Listing:
             dataset=self.name,
             series=series,
             aliases=dict(aliases or {}),
-            attributes=dict(attributes or {}),
             patient_stated=patient is not None,
         )
         self.cases.append(case)

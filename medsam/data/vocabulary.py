@@ -23,7 +23,7 @@ from medsam.data.remarks import MOST, Remarks, some_of
 from medsam.errors import InputError, counted
 from medsam.io.dicom.label_header import LabelHeader, PropertyCode
 from medsam.io.structure_names import plain_name
-from medsam.labels import CATEGORIES, canonical_name, structure, structure_of_code
+from medsam.labels import CATEGORIES, canonical_name, side_of, structure, structure_of_code
 
 Mode = Literal["written", "standard"]
 
@@ -169,14 +169,9 @@ def _contradict(named: str, coded: str) -> bool:
     one, other = structure(named), structure(coded)
     if one is None or other is None:
         return False
-    (organ, side), (coded_organ, coded_side) = _sides(named), _sides(coded)
+    (organ, side), (coded_organ, coded_side) = side_of(named), side_of(coded)
     if side and coded_side and side != coded_side:
         return True
     if one.category == CATEGORIES["abnormal"] or one.rt_type in ("GTV", "CTV", "PTV"):
         return False
     return not set(coded_organ.split("_")) <= set(organ.split("_"))
-
-
-def _sides(name: str) -> tuple[str, str]:
-    organ, _, last = name.rpartition("_")
-    return (organ, last) if organ and last in ("left", "right") else (name, "")

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from medsam.labels.names import canonical_name, has_words
+from medsam.labels.names import canonical_name, has_words, side_of
 from medsam.labels.structures import (
     CATEGORIES,
     SIDES,
@@ -32,6 +32,7 @@ __all__ = [
     "canonical_name",
     "has_words",
     "rt_type",
+    "side_of",
     "structure",
     "structure_of_code",
     "structures",

@@ -23,7 +23,7 @@ from medsam.data.manifest import Label, Manifest
 from medsam.data.manifest_json import parse_manifest
 from medsam.data.pairs import Pair, pair_files
 from medsam.data.patients import assign, namesake_remarks
-from medsam.data.remarks import MOST
+from medsam.data.remarks import Remarks
 from medsam.data.words import modality_code, split_of_folder
 from medsam.errors import InputError
 from medsam.io.dicom.tree import list_tree
@@ -35,6 +35,8 @@ from medsam.progress import ProgressCallback
 # .hdr and .img go with one another, and neither says alone what it is
 # of a NIfTI in two files neither is taken for a scan
 _SUFFIXES = tuple(suffix for one in FORMATS for suffix in one.suffixes if suffix not in (".hdr", ".img"))
+# kinds of remarks on labels
+_UNREAD, _SEVERAL = "of which each cannot be used as a label", "of which each holds several label maps"
 
 
 @dataclass(frozen=True)
@@ -146,19 +148,15 @@ def _add_files(found: Listing, folder: Path, dicom: set[Path], progress: Progres
 
     paired = pair_files(paths, lambda relative: _is_mask(found, folder / relative))
     found.remarks += paired.remarks
-    unread: list[str] = []
-    several: list[str] = []
+    remarks = Remarks({_UNREAD: [], _SEVERAL: []})  # in this order
     wrong_grid = _of_another_shape(folder, paired.pairs)
     for number, pair in enumerate(paired.pairs):
         labels = [drawn for drawn in pair.labels if (pair.image, drawn.path) not in wrong_grid]
-        _add_pair(found, folder, replace(pair, labels=labels), unread, several)
+        _add_pair(found, folder, replace(pair, labels=labels), remarks)
         if progress:
             progress(number + 1, len(paired.pairs))
-    for what, sentences in (("cannot be used as a label", unread), ("holds several label maps", several)):
-        found.remarks += sentences[:MOST]
-        if len(sentences) > MOST:
-            found.remarks.append(f"and {len(sentences) - MOST} more of which each {what}")
-    if unread and found.threshold is None:
+    found.remarks += remarks
+    if remarks.kinds[_UNREAD] and found.threshold is None:
         found.remarks.append("for pictures that are masks of one structure pass `threshold`, e.g. 127")
     if wrong_grid:
         some = ", ".join(f"{label} and {image}" for image, label in list(wrong_grid)[:3])
@@ -173,12 +171,12 @@ def _is_mask(found: Listing, path: Path) -> bool:
         return False
 
 
-def _add_pair(found: Listing, folder: Path, pair: Pair, unread: list[str], several: list[str]) -> None:
+def _add_pair(found: Listing, folder: Path, pair: Pair, remarks: Remarks) -> None:
     """A case; several, where a scan has several label maps of many structures."""
     image = folder / pair.image
     split = next((part for part in map(split_of_folder, pair.image.parts[:-1]) if part), None)
-    by_name = _readable(found, folder, pair, unread)
-    labels = _labels_of(found, pair, by_name, unread, several)
+    by_name = _readable(found, folder, pair, remarks)
+    labels = _labels_of(found, pair, by_name, remarks)
     for path, label in labels:
         found.add(path, image, label, split=split)
     if not labels:
@@ -186,7 +184,7 @@ def _add_pair(found: Listing, folder: Path, pair: Pair, unread: list[str], sever
 
 
 def _labels_of(
-    found: Listing, pair: Pair, by_name: Mapping[str, Sequence[Path]], unread: list[str], several: list[str]
+    found: Listing, pair: Pair, by_name: Mapping[str, Sequence[Path]], remarks: Remarks
 ) -> list[tuple[Path, Label]]:
     """(id as a path, label) of each case that a scan makes: its masks together, and each of its label maps."""
     maps = {name: paths for name, paths in by_name.items() if not all(found.look(path).binary for path in paths)}
@@ -196,10 +194,10 @@ def _labels_of(
     for name, paths in maps.items():
         if len(paths) > 1:
             some = ", ".join(path.name for path in paths)
-            unread.append(f"{pair.image}: {some} hold several structures each and cannot be united. Left out")
+            remarks.add(_UNREAD, f"{pair.image}: {some} hold several structures each and cannot be united. Left out")
             continue
         if not alone:
-            several.append(f"{pair.image} has several label maps; {paths[0].name} makes a case of its own")
+            remarks.add(_SEVERAL, f"{pair.image} has several label maps; {paths[0].name} makes a case of its own")
         labels.append((Path(pair.id) if alone else Path(f"{pair.id}_{name or 'map'}"), paths[0]))
     return labels
 
@@ -211,8 +209,8 @@ def _mask_label(found: Listing, masks: Mapping[str, tuple[Path, ...]]) -> Label:
     return {found.structure(clean_text(name) or found.unnamed): paths for name, paths in masks.items()}
 
 
-def _readable(found: Listing, folder: Path, pair: Pair, unread: list[str]) -> dict[str, list[Path]]:
-    """Structure by its file's name -> the files; those that cannot be read get a sentence in `unread`."""
+def _readable(found: Listing, folder: Path, pair: Pair, remarks: Remarks) -> dict[str, list[Path]]:
+    """Structure by its file's name -> the files; those that cannot be read get a remark."""
     image = folder / pair.image
     labels = [(folder / drawn.path, drawn.structure) for drawn in pair.labels]
     if not labels and image.suffix.lower() == ".npz" and "gts" in _arrays(image):
@@ -222,7 +220,7 @@ def _readable(found: Listing, folder: Path, pair: Pair, unread: list[str]) -> di
         try:
             held = found.look(path)
         except InputError as error:
-            unread.append(f"{path.relative_to(folder)}: {error} Left out")
+            remarks.add(_UNREAD, f"{path.relative_to(folder)}: {error} Left out")
         else:
             by_name[structure].append(path)
             for name in held.names:
@@ -247,10 +245,13 @@ def _shape(path: Path) -> tuple[int, ...] | None:
 
 def _walk(found: Listing, folder: Path, dicom: set[Path]) -> Iterator[Path]:
     """Files that may be scans or labels, in order of their names; others of such names get a remark."""
-    odd: list[str] = []
+    remarks = Remarks()
+
+    def leave_out(path: Path, why: str) -> None:
+        remarks.add("files like these", f"{path.relative_to(folder)} {why}; left out")
 
     def unreadable(error: OSError) -> None:
-        odd.append(f"{Path(error.filename).relative_to(folder)} cannot be entered ({error.strerror})")
+        leave_out(Path(error.filename), f"cannot be entered ({error.strerror})")
 
     for above, folders, names in os.walk(folder, onerror=unreadable):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -260,12 +261,10 @@ def _walk(found: Listing, folder: Path, dicom: set[Path]) -> Iterator[Path]:
                 continue
             problem = _problem(path)
             if problem:
-                odd.append(f"{path.relative_to(folder)} {problem}")
+                leave_out(path, problem)
             else:
                 yield path
-    found.remarks += [f"{sentence}; left out" for sentence in odd[:MOST]]
-    if len(odd) > MOST:
-        found.remarks.append(f"and {len(odd) - MOST} more files like these")
+    found.remarks += remarks
 
 
 def _problem(path: Path) -> str | None:

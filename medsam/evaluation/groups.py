@@ -36,13 +36,10 @@ def by_group(
     asked = _asked(metrics)
     found: dict[str, dict[str, Any]] = {}
     for one in groupings:
-        labels = asked["case"].map(one.group)
         found[one.name] = {}
-        for group in one.groups:
-            rows = asked[labels == group]
-            if len(rows):
-                summary = summarise(rows, seed=seed, resamples=resamples)
-                found[one.name][group] = {model: summary[model] for model in models_of(summary)}
+        for group, inside in _members(asked, one).items():
+            summary = summarise(asked[inside], seed=seed, resamples=resamples)
+            found[one.name][group] = {model: summary[model] for model in models_of(summary)}
     return found
 
 
@@ -55,15 +52,17 @@ def about(metrics: pd.DataFrame, groupings: Sequence[Grouping], *, seed: int = 0
     """
     asked = _asked(metrics)
     everything = set(asked["structure"].astype(str))
+    models = {str(model): (asked["model"] == model).to_numpy() for model in asked["model"].unique()}
+    # of all groups the same resamples, so drawn once
+    bootstraps = {
+        model: PatientBootstrap.draw(*(asked.loc[rows, name].astype(str) for name in ("patient", "case")), seed=seed)
+        for model, rows in models.items()
+    }
     found: dict[str, dict[str, Any]] = {}
     for one in groupings:
-        labels = asked["case"].map(one.group)
         found[one.name] = {}
-        for group in one.groups:
-            inside = (labels == group).to_numpy()
+        for group, inside in _members(asked, one).items():
             rows = asked[inside]
-            if not len(rows):
-                continue
             patients = int(rows["patient"].nunique())
             found[one.name][group] = {
                 "cases": int(rows["case"].nunique()),
@@ -71,9 +70,8 @@ def about(metrics: pd.DataFrame, groupings: Sequence[Grouping], *, seed: int = 0
                 "few": patients < MIN_PATIENTS,
                 "lacks": sorted(everything - set(rows["structure"].astype(str))),
                 "difference": {
-                    str(model): _difference(asked[of_model], inside[of_model], seed)
-                    for model in asked["model"].unique()
-                    for of_model in [(asked["model"] == model).to_numpy()]
+                    model: _difference(asked[of_model], inside[of_model], bootstraps[model])
+                    for model, of_model in models.items()
                 },
             }
     return found
@@ -91,16 +89,22 @@ def _asked(metrics: pd.DataFrame) -> pd.DataFrame:
     return metrics[metrics["prompt"] == metrics["prompt"].iloc[0]]
 
 
-def _difference(rows: pd.DataFrame, inside: np.ndarray, seed: int) -> dict[str, Any] | None:
+def _members(asked: pd.DataFrame, grouping: Grouping) -> dict[str, np.ndarray]:
+    """Group -> bool (rows,), which rows are of it; without groups that have none."""
+    labels = asked["case"].map(grouping.group)
+    inside = {group: (labels == group).to_numpy() for group in grouping.groups}
+    return {group: rows for group, rows in inside.items() if rows.any()}
+
+
+def _difference(rows: pd.DataFrame, inside: np.ndarray, bootstrap: PatientBootstrap) -> dict[str, Any] | None:
     """Mean Dice inside minus outside over the structures both have. A patient in both is drawn in both."""
     dice = rows["dice"].to_numpy(dtype=float)
     names, structures = np.unique(rows["structure"].astype(str).to_numpy(dtype=str), return_inverse=True)
     kept = np.isfinite(dice)
-    both = [code for code in range(len(names)) if _has(structures, kept & inside, code, kept & ~inside)]
+    both = np.intersect1d(structures[kept & inside], structures[kept & ~inside])
     kept &= np.isin(structures, both)
-    if not both:
+    if not len(both):
         return None
-    bootstrap = PatientBootstrap.draw(rows["patient"].astype(str), rows["case"].astype(str), seed=seed)
     patients = bootstrap.codes(rows["patient"].astype(str).to_numpy(dtype=str))
     sides, observed = [], []
     for side in (inside, ~inside):
@@ -111,7 +115,3 @@ def _difference(rows: pd.DataFrame, inside: np.ndarray, seed: int) -> dict[str, 
     drawn = mean_over_structures(sides[0] - sides[1])
     interval = bootstrap.interval(drawn, patients[kept]) if fewest >= MIN_PATIENTS else None
     return {"mean": float(observed[0] - observed[1]), "ci95": interval}
-
-
-def _has(structures: np.ndarray, one: np.ndarray, code: int, other: np.ndarray) -> bool:
-    return bool((structures[one] == code).any() and (structures[other] == code).any())

@@ -215,13 +215,11 @@ def _print_table(summary: dict[str, Any], folder: Path) -> None:
     rows = []
     for model, prompt, entry in rows_of(summary):
         overall = entry["overall"]
-        interval = overall["dice"]["ci95"]
         rows.append(
             (
                 model,
                 *([prompt or ""] if several else []),
-                _number(overall["dice"]["mean"], 3),
-                "-" if interval is None or None in interval else f"{interval[0]:.3f} to {interval[1]:.3f}",
+                *_mean_and_interval(overall["dice"]),
                 _number(overall["nsd"]["mean"], 3),
                 _number(overall["hd95_mm"]["mean"], 1),
                 str(len(entry["structures"])),
@@ -243,11 +241,17 @@ def _print_groups(summary: dict[str, Any]) -> None:
         for group, found in groups.items():
             known = summary["protocol"]["by"][name][group]
             for model in models:
-                dice = (found.get(model) or {"overall": {"dice": {"mean": None, "ci95": None}}})["overall"]["dice"]
-                interval = "-" if dice["ci95"] is None else f"{dice['ci95'][0]:.3f} to {dice['ci95'][1]:.3f}"
+                dice = found[model]["overall"]["dice"] if model in found else {"mean": None, "ci95": None}
                 marked = f"{known['patients']}{' (few)' if known['few'] else ''}"
-                rows.append((group, model, _number(dice["mean"], 3), interval, marked, str(known["cases"])))
+                rows.append((group, model, *_mean_and_interval(dice), marked, str(known["cases"])))
         print_table((name, "model", "Dice", "95 % CI", "patients", "cases"), rows, left=2)
+
+
+def _mean_and_interval(dice: dict[str, Any]) -> tuple[str, str]:
+    """Two cells of a table. dice: its statistics in a summary."""
+    interval = dice["ci95"]
+    there = interval is not None and None not in interval
+    return _number(dice["mean"], 3), f"{interval[0]:.3f} to {interval[1]:.3f}" if there else "-"
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -18,7 +18,7 @@ message without a traceback and exits with 2; a server answers 422.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Self
 
 # what a terminal obeys instead of showing (a line end is let through: some messages have several lines), and bytes of
@@ -91,3 +91,9 @@ class Cancelled(MedSAMError):
 def counted(number: int, one: str, several: str | None = None) -> str:
     """ "1 slice", "3 slices"; for messages. several: where it is not `one` with an s."""
     return f"{number} {one if number == 1 else several or one + 's'}"
+
+
+def listed(items: Iterable[object], most: int = 12) -> str:
+    """The first of some items, for a message."""
+    words = [str(item) for item in items]
+    return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")

@@ -13,7 +13,7 @@ import numpy as np
 from medsam.data.manifest import Case, Manifest, cross_case_problems
 from medsam.data.manifest_json import parse_manifest
 from medsam.data.patients import doubts
-from medsam.errors import InputError, counted
+from medsam.errors import InputError, counted, listed
 from medsam.io.label_grid import LabelGridMismatch
 from medsam.io.label_map import UnknownLabel
 from medsam.io.labels import notes_on
@@ -199,7 +199,7 @@ def _empty_masks(case: Case, masks: Mapping[str, np.ndarray], present: Counter[s
     elif isinstance(case.label, dict) and len(here) < len(counts):
         # a line a case, not a line a mask: whole-body sets keep an empty file for every organ out of view
         empty = [name for name in counts if name not in here]
-        names = ", ".join(empty[:4]) + (f" and {len(empty) - 4} more" if len(empty) > 4 else "")
+        names = listed(empty, 4)
         message = (
             f"{len(empty)} of its {counted(len(counts), 'mask')} {'is' if len(empty) == 1 else 'are'} empty: {names}."
         )

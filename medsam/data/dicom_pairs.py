@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from medsam.data.remarks import Remarks, some_of
-from medsam.errors import counted
+from medsam.data.remarks import Remarks
+from medsam.errors import counted, listed
 from medsam.geometry import VolumeGeometry
 from medsam.io.dicom.planes import drawn_planes, lies_on, series_geometry
 from medsam.io.dicom.tree import TreeSeries
@@ -97,18 +97,18 @@ class _Owners:
         uids = {scan.uid for scan in fitting}
         if len(fitting) > 1 and len(uids) < len(fitting):
             fitting = _nearest(label, fitting)  # one series under two patients, or in two exports
-        listed = some_of([self._name(scan) for scan in fitting])
+        names = listed(map(self._name, fitting), 3)
         count = max(len(cited), len(label.drawn.series))
         if len(fitting) == 1:
             self.remarks.add(
                 "labels that cite several series",
-                f"{self._name(label)} cites {count} series and lies on the planes of {listed}: paired with that",
+                f"{self._name(label)} cites {count} series and lies on the planes of {names}: paired with that",
             )
         elif fitting:
             self.remarks.add(
                 "labels that cite several series",
                 f"{self._name(label)} cites {count} series and lies on the planes of {len(fitting)} of them: each "
-                f"is a case with it ({listed})",
+                f"is a case with it ({names})",
             )
         else:
             there = "" if count == len(cited) else f", of which {len(cited)} is there," if len(cited) == 1 else ""
@@ -212,7 +212,7 @@ def _latest(labels: Sequence[TreeSeries], folder: Path, remarks: Remarks) -> lis
         also = "" if len(by) == 1 else " (all of them are read)"
         remarks.add(
             "labels that a later one replaces",
-            f"{some_of(names)} {how} {series_name(earlier, folder)}, by {_PREDECESSOR}: that is left out{also}{only}",
+            f"{listed(names, 3)} {how} {series_name(earlier, folder)}, by {_PREDECESSOR}: that is left out{also}{only}",
         )
     return kept
 
@@ -229,9 +229,9 @@ def _citations(labels: Sequence[TreeSeries], folder: Path, remarks: Remarks) -> 
     reach = {label: _reached(label, cites) for label in labels}
     circle = [label for label in labels if label in reach[label]]
     if circle:
-        listed = some_of([series_name(label, folder) for label in circle])
+        names = listed((series_name(label, folder) for label in circle), 3)
         remarks.add(
-            "circles of labels", f"{listed} replace one another in a circle, by {_PREDECESSOR}: all of them are read"
+            "circles of labels", f"{names} replace one another in a circle, by {_PREDECESSOR}: all of them are read"
         )
     return {label: {one for one in cites[label] if label not in reach[one]} for label in labels}
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from medsam.data.dicom_pairs import SeriesLabels, common_folder, pair_series, series_name
 from medsam.data.listing import Listing
 from medsam.data.manifest import Label
-from medsam.data.remarks import Remarks, some_of
+from medsam.data.remarks import Remarks
 from medsam.data.vocabulary import Mode, Vocabulary
-from medsam.errors import counted
+from medsam.errors import counted, listed
 from medsam.io.dicom.tree import Tree, TreeSeries
 from medsam.io.structure_names import plain_name
 
@@ -119,7 +119,7 @@ def _say_left_out(scans: set[TreeSeries], folder: Path, remarks: Remarks) -> Non
     for sort, (one, several, why) in _SORTS.items():
         of_sort = sorted((scan for scan in scans if scan.sort == sort), key=lambda scan: scan.files[0])
         if of_sort:
-            examples = some_of([series_name(scan, folder) for scan in of_sort])
+            examples = listed((series_name(scan, folder) for scan in of_sort), 3)
             remarks.add(
                 "series that are no scans",
                 f"{counted(len(of_sort), f'series is a {one}', f'series are {several}')} ({why}) without a label, "
@@ -143,7 +143,7 @@ def _say_odd(pairs: Sequence[SeriesLabels], folder: Path, remarks: Remarks) -> N
         remarks.add(
             "",
             f"{counted(len(made), 'series', 'series')} without a label made from others ((0008,0008) Image Type is "
-            f"DERIVED, SECONDARY), {some_of(made)}: cases like any other",
+            f"DERIVED, SECONDARY), {listed(made, 3)}: cases like any other",
         )
 
 
@@ -197,10 +197,10 @@ def _label(
         kept = _newest(name, several, folder, remarks) if options.newest else several
         masks[name] = tuple(dict.fromkeys(one.files[0] for one in kept))
         if len(masks[name]) > 1:
-            listed = ", ".join(str(path.relative_to(folder)) for path in masks[name])
+            paths = ", ".join(str(path.relative_to(folder)) for path in masks[name])
             remarks.add(
                 _JOINED,
-                f"the structure {name!r} is joined from {len(masks[name])} files of one series: {listed}",
+                f"the structure {name!r} is joined from {len(masks[name])} files of one series: {paths}",
             )
     return masks
 
@@ -219,7 +219,7 @@ def _newest(name: str, drawn: Sequence[TreeSeries], folder: Path, remarks: Remar
         )
         return drawn
     chosen = next(one for one in drawn if one.drawn.made == last)
-    older = some_of([series_name(one, folder) for one in drawn if one is not chosen])
+    older = listed((series_name(one, folder) for one in drawn if one is not chosen), 3)
     remarks.add(
         "structures taken from the newest file",
         f"the structure {name!r} is taken from {series_name(chosen, folder)}, the newest; that of {older} is left out",

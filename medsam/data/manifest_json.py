@@ -20,7 +20,7 @@ from typing import Any
 from medsam.data import fields
 from medsam.data.foreign import is_nnunet, read_decathlon, read_nnunet
 from medsam.data.manifest import Case, Manifest, cross_case_problems
-from medsam.errors import InputError, printable
+from medsam.errors import InputError, listed, printable
 from medsam.files import write_text
 from medsam.io.files import read_json
 from medsam.io.save import check_target
@@ -193,7 +193,7 @@ def in_the_way(texts: Mapping[Path, str], *, force: bool = False) -> None:
             )
         others.append(path)
     if others and not force:
-        names = ", ".join(map(str, others[:5])) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
+        names = listed(others, 5)
         there = "is there already and holds" if len(others) == 1 else "are there already and hold"
         raise InputError(
             f"{names} {there} something else, perhaps edited by hand. Name another file, or overwrite with `force`.",

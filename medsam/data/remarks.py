@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from medsam.errors import counted
-
 # remarks of one kind that are listed in full
 MOST = 10
 
@@ -26,9 +24,3 @@ class Remarks:
             yield from sentences[:MOST]
             if len(sentences) > MOST:
                 yield f"and {len(sentences) - MOST} more {kind}"
-
-
-def some_of(names: list[str], most: int = 3) -> str:
-    """The first of several names, and how many more."""
-    more = f" and {counted(len(names) - most, 'more', 'more')}" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

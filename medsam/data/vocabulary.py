@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Literal
 
-from medsam.data.remarks import MOST, Remarks, some_of
-from medsam.errors import InputError, counted
+from medsam.data.remarks import MOST, Remarks
+from medsam.errors import InputError, counted, listed
 from medsam.io.dicom.label_header import LabelHeader, PropertyCode
 from medsam.io.structure_names import plain_name
 from medsam.labels import CATEGORIES, canonical_name, side_of, structure, structure_of_code
@@ -117,8 +117,7 @@ class Vocabulary:
             if len({known[name] or plain_name(name) for name in names}) > 1:
                 remarks.add(
                     "files with one code for several structures",
-                    f"{file}: {some_of(list(map(repr, names)))} are all coded as {code} ({_TYPE}): these codes are "
-                    "ignored",
+                    f"{file}: {listed(map(repr, names), 3)} are all coded as {code} ({_TYPE}): these codes are ignored",
                 )
                 coded = {name: other for name, other in coded.items() if other != code}
         return coded
@@ -126,7 +125,7 @@ class Vocabulary:
     def report(self, remarks: Remarks) -> None:
         """Say which names became which structure, and which stayed as they are."""
         for chosen, names in sorted(self._became.items()):
-            said = some_of([f"{name!r} ({_files(files)})" for name, files in sorted(names.items())], MOST)
+            said = listed((f"{name!r} ({_files(files)})" for name, files in sorted(names.items())), MOST)
             # a kind each: all of them are told
             remarks.add(chosen, f"{said} {'is' if len(names) == 1 else 'are'} {chosen!r} here")
         for name, (code, files) in sorted(self._coded.items()):
@@ -137,7 +136,7 @@ class Vocabulary:
         if self._stayed:
             stayed = [f"{name!r} ({_files(files)})" for name, files in sorted(self._stayed.items())]
             why = "no standard name is known, kept as written" if self.labels is None else "not in `labels`, left out"
-            remarks.add("", f"{counted(len(stayed), 'structure')}, {some_of(stayed, MOST)}: {why}")
+            remarks.add("", f"{counted(len(stayed), 'structure')}, {listed(stayed, MOST)}: {why}")
 
 
 def _files(files: Sequence[str]) -> str:

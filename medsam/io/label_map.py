@@ -5,13 +5,13 @@ A number without a name is as likely to be a forgotten organ as a typing error, 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from medsam.errors import InputError, counted
+from medsam.errors import InputError, counted, listed
 from medsam.geometry import VolumeGeometry
 from medsam.io import picture
 from medsam.io.label_picture import LabelPicture
@@ -178,9 +178,3 @@ def value_counts(array: np.ndarray) -> dict[int, int]:
         return dict(zip(present.tolist(), counts[present].tolist(), strict=True))
     values, numbers = np.unique(array, return_counts=True)
     return dict(zip(values.tolist(), numbers.tolist(), strict=True))
-
-
-def listed(items: Iterable[object], most: int = 12) -> str:
-    """The first of some items, for a message."""
-    words = [str(item) for item in items]
-    return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")

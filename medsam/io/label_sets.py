@@ -15,10 +15,10 @@ from typing import Literal
 
 import numpy as np
 
-from medsam.errors import InputError, counted
+from medsam.errors import InputError, counted, listed
 from medsam.geometry import VolumeGeometry
 from medsam.io.formats import PICTURE, suffix_of
-from medsam.io.label_map import listed, read_map
+from medsam.io.label_map import read_map
 from medsam.io.labels import label_kind, load_labels, notes_on
 from medsam.io.load import load_volume
 from medsam.io.seg_nrrd import read_segments

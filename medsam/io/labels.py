@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from medsam.errors import InputError
+from medsam.errors import InputError, listed
 from medsam.geometry import VolumeGeometry
 from medsam.io import seg_nrrd
 from medsam.io.files import check_regular, is_folder
@@ -26,7 +26,6 @@ from medsam.io.label_map import (
     UnknownLabel,
     flat,
     label_masks,
-    listed,
     only_structure,
     picture_numbers,
     read_map,

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from medsam.errors import InputError
+from medsam.errors import InputError, listed
 from medsam.geometry import VolumeGeometry
 from medsam.io import seg_nrrd
 from medsam.io.label_grid import LabelGridMismatch, on_grid
-from medsam.io.label_map import Ignore, UnknownLabel, listed
+from medsam.io.label_map import Ignore, UnknownLabel
 from medsam.io.structure_names import plain_name
 from medsam.masks import PackedMasks
 

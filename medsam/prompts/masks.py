@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from medsam.errors import PromptError
+from medsam.errors import PromptError, listed
 from medsam.geometry import Axis
-from medsam.io.label_map import listed
 from medsam.io.label_sets import masks_in
 from medsam.io.structure_names import plain_name
 from medsam.masks import PackedMasks

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from pydicom import Dataset
-from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID
 
 from medsam.errors import InputError, counted
-from medsam.io.dicom.read import files_below, is_dicom, read_dataset
+from medsam.io.dicom.read import files_below, is_dicom, read_dataset, syntax_of
 from medsam.pacs.cited import cited_images
 from medsam.pacs.query import Found, Query
 from medsam.pacs.uids import is_uid
@@ -141,7 +141,7 @@ def _outgoing(path: Path) -> Outgoing:
         series,
         instance,
         sop_class,
-        _syntax(dataset),
+        str(syntax_of(dataset)),
         path.stat().st_size,
         derived,
         frozenset(studies),
@@ -149,16 +149,6 @@ def _outgoing(path: Path) -> Outgoing:
         images,
         _text(dataset, "PatientID"),
     )
-
-
-def _syntax(dataset: Dataset) -> str:
-    meta = getattr(dataset, "file_meta", None)
-    stated = None if meta is None else meta.get("TransferSyntaxUID")
-    if stated:
-        return str(stated)
-    implicit, little = dataset.original_encoding
-    explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-    return str(ImplicitVRLittleEndian if implicit else explicit)
 
 
 def _references(dataset: Dataset, own: str) -> tuple[set[str], set[str]]:

@@ -178,11 +178,7 @@ def _parse(file: BinaryIO, source: Source) -> Header:
         dataset = read_partial(file, at_pixels, force=True, specific_tags=list(WANTED))
     except InvalidDicomError as error:
         raise InputError(f"{source.name} is not a DICOM file.") from error
-    syntax = dataset.file_meta.get("TransferSyntaxUID")
-    if not syntax:
-        implicit, little = dataset.original_encoding
-        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-        syntax = ImplicitVRLittleEndian if implicit else explicit
+    syntax = syntax_of(dataset)
     keyword, vr, length = pixels[0] if pixels else (None, None, 0)
     offset = None
     if syntax != DeflatedExplicitVRLittleEndian:
@@ -192,12 +188,21 @@ def _parse(file: BinaryIO, source: Source) -> Header:
         source=source,
         size=size,
         dataset=dataset,
-        syntax=UID(str(syntax)),
+        syntax=syntax,
         pixel_keyword=keyword,
         pixel_vr=vr,
         pixel_offset=offset,
         pixel_length=None if length == _UNDEFINED else length,
     )
+
+
+def syntax_of(dataset: Dataset) -> UID:
+    """How the data set is stored; where no file meta information says it, as it was read."""
+    meta = getattr(dataset, "file_meta", None)
+    if meta is not None and (stated := text(meta, "TransferSyntaxUID")):
+        return UID(stated)
+    implicit, little = dataset.original_encoding
+    return ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
 
 
 def read_dataset(path: Path | Source, name: str, **options: Any) -> Dataset:

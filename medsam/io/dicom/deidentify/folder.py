@@ -33,12 +33,11 @@ from medsam.io.dicom.deidentify.pixels import (
     blacken,
     check_syntax,
     read_rules,
-    syntax_of,
     without_rest,
 )
 from medsam.io.dicom.deidentify.report import Outcome, Report, document, settings
 from medsam.io.dicom.deidentify.walker import Done, Walker
-from medsam.io.dicom.read import files_below, is_dicom, quiet, read_dataset
+from medsam.io.dicom.read import files_below, is_dicom, quiet, read_dataset, syntax_of
 from medsam.io.dicom.tags import PIXEL_KEYWORDS, named, sop_class, text
 from medsam.progress import ProgressCallback
 

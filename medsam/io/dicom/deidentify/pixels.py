@@ -16,9 +16,6 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.uid import (
     UID,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEG2000TransferSyntaxes,
     JPEGLSLossless,
@@ -32,7 +29,7 @@ from pydicom.uid import (
 
 from medsam.errors import InputError
 from medsam.io.dicom.deidentify.codestreams import without_comments
-from medsam.io.dicom.read import quiet
+from medsam.io.dicom.read import quiet, syntax_of
 from medsam.io.dicom.tags import OVERLAY_BITS, named, text, whole_number
 
 # what a rule may ask for -> the element it is compared with
@@ -119,15 +116,6 @@ def check_syntax(dataset: Dataset) -> None:
     # 0: the overlay lies in an element of its own
     if syntax.is_encapsulated and any(tag in dataset and dataset[tag].value for tag in OVERLAY_BITS):
         raise InputError("overlays lie among the bits of compressed pixels, and may hold text")
-
-
-def syntax_of(dataset: Dataset) -> UID:
-    """How the data set is stored; where no file meta information says it, as it was read."""
-    meta = getattr(dataset, "file_meta", None)
-    if meta is not None and (stated := text(meta, "TransferSyntaxUID")):
-        return UID(stated)
-    implicit, little = dataset.original_encoding
-    return ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
 
 
 def blacken(dataset: Dataset, rectangles: tuple[tuple[int, int, int, int], ...]) -> None:

@@ -20,11 +20,11 @@ from medsam.io.dicom.deidentify import tags
 from medsam.io.dicom.deidentify.codes import FIELDS, VALUES, about_person, cleaned_code, dummy_code, is_code
 from medsam.io.dicom.deidentify.keys import Pseudonyms
 from medsam.io.dicom.deidentify.options import Options
-from medsam.io.dicom.deidentify.pixels import syntax_of
 from medsam.io.dicom.deidentify.structures import StructureNames
 from medsam.io.dicom.deidentify.table import ARRAY_VRS, NUMBER_VRS, TEXT_VRS, TIME_VRS, Action, Rules, listed, vrs
 from medsam.io.dicom.deidentify.texts import Identity
 from medsam.io.dicom.deidentify.values import coarse_age, dummy, each, is_several, moved
+from medsam.io.dicom.read import syntax_of
 from medsam.io.dicom.tags import named, text
 
 _WRITTEN = frozenset(("DS", "IS"))

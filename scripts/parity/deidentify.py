@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import random
 import re
-import subprocess
 import sys
 import tempfile
 from collections import Counter, defaultdict
@@ -21,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pydicom
+from dicom_referees import dciodvfy
 from pydicom.datadict import dictionary_VR
 
 from medsam.io.dicom.deidentify.folder import Deidentifier, deidentify_folder, encoded
@@ -77,7 +77,7 @@ def resolved(files: list[Path]) -> Counter[str]:
     return found
 
 
-def errors(files: list[Path], program: str) -> dict[str, Counter[str]]:
+def errors(files: list[Path]) -> dict[str, Counter[str]]:
     """Kind of object -> errors of its first files, without what differs in each."""
     found: dict[str, Counter[str]] = defaultdict(Counter)
     seen: Counter[str] = Counter()
@@ -86,8 +86,7 @@ def errors(files: list[Path], program: str) -> dict[str, Counter[str]]:
         seen[kind] += 1
         if seen[kind] > _CHECKED:
             continue
-        said = subprocess.run([program, str(path)], capture_output=True, text=True, errors="replace").stderr
-        found[kind] += Counter(re.sub(r"<[^>]*>", "<>", line) for line in said.splitlines() if line.startswith("Error"))
+        found[kind] += Counter(re.sub(r"<[^>]*>", "<>", line) for line in dciodvfy(path))
     return found
 
 
@@ -118,7 +117,7 @@ def damaged(paths: list[Path], count: int) -> tuple[int, int]:
     return cleaned, named
 
 
-def one_folder(folder: Path, program: str, count: int) -> bool:
+def one_folder(folder: Path, count: int) -> bool:
     """Print what became of a folder; whether all is well."""
     with tempfile.TemporaryDirectory() as scratch, quiet():
         source, target = Path(scratch, "in"), Path(scratch, "out")
@@ -129,7 +128,7 @@ def one_folder(folder: Path, program: str, count: int) -> bool:
         before, after = files_below(source), [path for path in files_below(target) if path.suffix == ".dcm"]
         left = [path for path in after if MARKER.encode() in path.read_bytes()]
         same = resolved(before) == resolved(after)
-        old, new = errors(before, program), errors(after, program)
+        old, new = errors(before), errors(after)
         fresh = {kind: found - old[kind] for kind, found in new.items() if found - old[kind]}
         cleaned, named = damaged(before, count)
         print(
@@ -145,7 +144,6 @@ def one_folder(folder: Path, program: str, count: int) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("data", type=Path)
-    parser.add_argument("--dciodvfy", default=str(Path(sys.executable).parent / "dciodvfy"))
     parser.add_argument("--damaged", type=int, default=500, help="damaged files of each folder (default: 500)")
     arguments = parser.parse_args()
     folders = [
@@ -153,7 +151,7 @@ def main() -> int:
         for folder in sorted(arguments.data.iterdir())
         if folder.is_dir() and any(is_dicom(path) for path in files_below(folder)[:5])
     ]
-    sound = [one_folder(folder, arguments.dciodvfy, arguments.damaged) for folder in folders]
+    sound = [one_folder(folder, arguments.damaged) for folder in folders]
     return 0 if all(sound) else 1
 
 

@@ -2,7 +2,7 @@
 
     .venv/bin/python scripts/studies/corrections.py OUT.json SET...
 
-MANIFESTS holds SET.json for every set (`medsam data recipe --all`). Of up to four structures of two cases a set, on the
+out/manifests holds SET.json for every set (`medsam data recipe --all`). Of up to four structures of two cases a set, on the
 slice with the largest area, a fault is put into the reference: a part cut off, a part too much, or the mask of two slices on.
 Three clicks, each the one that `next_click` makes. "enforce" moves the mask near the clicks alone, "local open" cuts
 thin bridges first.

@@ -14,9 +14,7 @@ from typing import Any
 
 from pynetdicom import evt
 
-# of an answer that is no image
-ANSWER_BYTES = 64 * 2**20
-TOO_MUCH = "sends more than any answer of this kind can have"
+from medsam.pacs.query import ANSWER_BYTES, TOO_MUCH
 
 
 @dataclass

@@ -20,15 +20,12 @@ from pydicom.datadict import tag_for_keyword
 
 from medsam.pacs.inbox import Inbox
 from medsam.pacs.outbox import Failure, Outgoing, reason_text
-from medsam.pacs.query import RETURNED, Found, Match, Query, collect, fits, loosened
+from medsam.pacs.query import ANSWER_BYTES, RETURNED, Found, Query, collect, fits, loosened
 from medsam.pacs.settings import Server
-from medsam.pacs.web_session import ANSWER_BYTES, Guard, open_session, with_retries
+from medsam.pacs.web_session import Guard, open_session, with_retries
 from medsam.progress import ProgressCallback
 from medsam.silence import Rule, silence
 
-# of an image of which the server does not say how large it is
-_IMAGE_BYTES = 2**31
-_SMALLEST_BYTES = 64 * 2**20
 # of one message with images to store
 _BATCH_BYTES = 64 * 2**20
 # more missing ones than this are asked for by the series, not one by one
@@ -131,7 +128,7 @@ class WebClient:
     def _whole_series(self, inbox: Inbox, progress: ProgressCallback) -> None:
         if len(inbox.missing) <= max(_ONE_BY_ONE, len(inbox.listed) // 4):
             return
-        largest = max(map(most_bytes, inbox.listed.values()))
+        largest = max(match.most_bytes for match in inbox.listed.values())
         self._guard.allow(largest)
         inbox.new_answer()
         with quiet():
@@ -141,7 +138,7 @@ class WebClient:
                 progress(inbox.done, len(inbox.listed))
 
     def _one(self, inbox: Inbox, uid: str) -> None:
-        self._guard.allow(most_bytes(inbox.listed[uid]))
+        self._guard.allow(inbox.listed[uid].most_bytes)
         with quiet():
             _take(inbox, self._client.retrieve_instance(inbox.study, inbox.series, uid))
 
@@ -190,12 +187,6 @@ def _told(answer: Any, query: Query) -> Dataset:
             with suppress(Exception):
                 found.update(Dataset.from_json({tag: answer[tag]}))
     return found
-
-
-def most_bytes(match: Match) -> int:
-    """How large the file of an image may be: generously, from what the server says of its size."""
-    pixels = match.rows * match.columns * max(1, match.frames)
-    return _IMAGE_BYTES if pixels == 0 else min(16 * _IMAGE_BYTES, max(_SMALLEST_BYTES, 16 * pixels))
 
 
 def _take(inbox: Inbox, dataset: Dataset) -> None:

@@ -28,10 +28,10 @@ from pynetdicom.sop_class import (
 )
 
 from medsam.errors import InputError
-from medsam.pacs.association import ANSWER_BYTES, TOO_MUCH, Connection, Watch, close, wake
+from medsam.pacs.association import Connection, Watch, close, wake
 from medsam.pacs.inbox import Inbox
 from medsam.pacs.outbox import CannotAsk, Failure, Outgoing, reason_text
-from medsam.pacs.query import RETURNED, Found, Match, Query, collect
+from medsam.pacs.query import RETURNED, TOO_MUCH, Found, Query, collect
 from medsam.pacs.settings import Server
 from medsam.pacs.tls import client_context, tls_message
 from medsam.progress import ProgressCallback
@@ -39,7 +39,6 @@ from medsam.silence import Rule, silence
 
 FIND, GET = StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelGet
 _MOST_CONTEXTS = 128
-_IMAGE_BYTES = 2**31
 # of one C-GET at the level of images; the list travels in one element
 _AT_ONCE = 64
 _UNCOMPRESSED = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
@@ -144,7 +143,7 @@ class DimseClient:
         if wanted is not None and not wanted:
             return
         errors: list[BaseException] = []
-        largest = max(map(_most_bytes, inbox.listed.values()))
+        largest = max(match.most_bytes for match in inbox.listed.values())
         watch = Watch(self.server.timeout_s, largest)
         inbox.new_answer()
 
@@ -406,11 +405,6 @@ def _wanted(inbox: Inbox, instances: Sequence[str] | None) -> Dataset:
     if instances is not None:
         identifier.SOPInstanceUID = list(instances)
     return identifier
-
-
-def _most_bytes(match: Match) -> int:
-    pixels = match.rows * match.columns * max(1, match.frames)
-    return _IMAGE_BYTES if pixels == 0 else max(ANSWER_BYTES, 16 * pixels)
 
 
 def _take(inbox: Inbox, event: Any) -> None:

@@ -70,6 +70,11 @@ RETURNED: Mapping[Level, tuple[str, ...]] = MappingProxyType(
     }
 )
 LIMIT = 100
+# bytes of an answer that is no image, and what a server does that sends more
+ANSWER_BYTES = 64 * 2**20
+TOO_MUCH = "sends more than any answer of this kind can have"
+# of an image of which the server does not say how large it is, and of any
+_IMAGE_BYTES, _MOST_BYTES = 2**31, 2**35
 # in an address as they are
 _PLAIN = re.compile(r"[A-Za-z0-9._~*?-]", re.ASCII)
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
@@ -135,6 +140,12 @@ class Match:
     accession: str = field(default="", repr=False)
     date: str = field(default="", repr=False)
     description: str = field(default="", repr=False)
+
+    @property
+    def most_bytes(self) -> int:
+        """How large the file of an image may be: generously, from what the server says of its size."""
+        pixels = self.rows * self.columns * max(1, self.frames)
+        return _IMAGE_BYTES if pixels == 0 else min(_MOST_BYTES, max(ANSWER_BYTES, 16 * pixels))
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,11 @@ from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase, HTTPBasicAuth
 
 from medsam.errors import InputError
+from medsam.pacs.query import ANSWER_BYTES, TOO_MUCH
 from medsam.pacs.settings import Credentials, Server, credentials, is_loopback
 from medsam.pacs.tls import client_context, tls_message
 
 T = TypeVar("T")
-# of an answer that is no image
-ANSWER_BYTES = 64 * 2**20
 _PIECE = 2**16
 # slower than this for a while is a server that keeps us waiting on purpose, or a line that will never do
 _SLOW_BYTES, _SLOW_S = 60_000, 60.0
@@ -56,7 +55,7 @@ class Guard:
         """So many have come. Raises TooMuch."""
         self.left -= size
         if self.left < 0:
-            raise TooMuch("sends more than any answer of this kind can have")
+            raise TooMuch(TOO_MUCH)
 
 
 class _Adapter(HTTPAdapter):

@@ -247,7 +247,7 @@ def test_images_that_never_come_are_counted(archive, tmp_path):
 
 
 def test_an_archive_that_sends_more_than_an_image_can_have_is_left(archive, tmp_path, monkeypatch):
-    monkeypatch.setattr("medsam.pacs.dimse._IMAGE_BYTES", 2**16)
+    monkeypatch.setattr("medsam.pacs.query._IMAGE_BYTES", 2**16)
     large = changed(archive.images[0])
     large.add_new(0x00091010, "OB", b"\0" * 2**24)
     archive.get = sends(large)

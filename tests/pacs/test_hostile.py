@@ -227,7 +227,7 @@ def test_lists_with_strange_uids_fetch_nothing(stub, tmp_path, where):
 )
 def test_a_wrong_image_ends_the_transfer(stub, tmp_path, body, said, monkeypatch):
     monkeypatch.setattr("medsam.pacs.dicomweb._ONE_BY_ONE", 2)
-    monkeypatch.setattr("medsam.pacs.dicomweb._SMALLEST_BYTES", 2**22)
+    monkeypatch.setattr("medsam.pacs.query.ANSWER_BYTES", 2**22)
     stub.rules["GET", WHOLE] = lambda path: None if "?" in path else Reply(body(stub.images), kind=MULTIPART)
     assert said in refused(fetch, stub, tmp_path)
     left = [path for path in files(tmp_path) if path.is_file() and path.suffix == ".dcm"]

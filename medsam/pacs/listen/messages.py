@@ -6,7 +6,6 @@ The parts of pynetdicom 3.0 that an association is given in place of its own; `s
 from __future__ import annotations
 
 import contextlib
-import socket
 import ssl
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID
 from pynetdicom.dimse import DIMSEServiceProvider
 
+from medsam.pacs.association import acknowledge_at_once
 from medsam.pacs.listen.incoming import CANNOT_UNDERSTAND, Part, Refused, TooMuch
 from medsam.pacs.listen.storage import Request
 from medsam.pacs.uids import is_uid
@@ -90,7 +90,8 @@ class Reader:
             # the head of a PDU; the rest has to follow
             established = self._association.is_established
             self._until = now + (self._access.timeout_s if established else self._access.greeting_s)
-            _acknowledge_at_once(self._connection.socket)
+            # senders write a command and its data in two pieces, and wait in between
+            acknowledge_at_once(self._connection.socket)
         # some count the head of the PDU in, some do not
         most = MOST_PDU + 64 if self._association.is_established else _MOST_REQUEST
         if count > most:
@@ -110,15 +111,6 @@ class Reader:
             with contextlib.suppress(OSError, AttributeError):
                 self._connection.socket.settimeout(self._access.timeout_s)
         return found
-
-
-def _acknowledge_at_once(connection: socket.socket) -> None:
-    """Senders write a command and its data in two pieces, of which the second waits until the first is acknowledged:
-    of small images, 25 a second came otherwise. It holds for what comes next, and Linux alone has it.
-    """
-    if hasattr(socket, "TCP_QUICKACK"):
-        with contextlib.suppress(OSError, AttributeError):
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
 
 class Command(BytesIO):

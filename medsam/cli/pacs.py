@@ -108,6 +108,7 @@ def _servers(arguments: argparse.Namespace) -> None:
     from medsam.pacs.settings import read_settings, secret_source
 
     settings = read_settings()
+    sources = {server.name: secret_source(server) for server in settings.servers.values()}
     found = [
         {
             "name": server.name,
@@ -122,7 +123,7 @@ def _servers(arguments: argparse.Namespace) -> None:
                 "tls": server.dimse.tls,
             },
             "user": server.user,
-            "credentials": secret_source(server),
+            "credentials": sources[server.name],
         }
         for server in settings.servers.values()
     ]
@@ -133,7 +134,7 @@ def _servers(arguments: argparse.Namespace) -> None:
     for server in settings.servers.values():
         at = server.dimse
         where = "-" if at is None else f"{at.called_aet}@{at.host}:{at.port}{' TLS' if at.tls else ''}, as {at.aet}"
-        rows.append((server.name, server.dicomweb or "-", where, server.user or "-", secret_source(server)))
+        rows.append((server.name, server.dicomweb or "-", where, server.user or "-", sources[server.name]))
     print_table(("server", "DICOMweb", "DIMSE", "user", "credentials"), rows, left=5)
     print_line(f"from {printable(str(settings.path))}")
 

@@ -17,7 +17,7 @@ from typing import Literal, Protocol
 from medsam.errors import InputError
 from medsam.pacs.inbox import Inbox
 from medsam.pacs.outbox import MOST_IMAGES, MOST_SERIES, Failure, Outgoing, check_own_study, check_there, outgoing
-from medsam.pacs.query import Found, Match, Query
+from medsam.pacs.query import KEYS, Found, Match, Query
 from medsam.pacs.settings import Server
 from medsam.pacs.uids import check_uid
 from medsam.progress import ProgressCallback
@@ -102,16 +102,13 @@ def _find(client: Client, query: Query) -> Found:
     matches: list[Match] = []
     more, left_out = studies.more, studies.left_out
     for study in studies.matches:
-        keys = {key: value for key, value in query.keys.items() if key not in _OF_STUDY}
+        keys = {key: value for key, value in query.keys.items() if KEYS[key] != "study"}
         found = client.find(Query(query.level, keys | {"StudyInstanceUID": study.study}, query.limit))
         matches += found.matches
         more, left_out = more or found.more, left_out + found.left_out
         if query.limit is not None and len(matches) > query.limit:
             return Found(tuple(matches[: query.limit]), True, left_out)
     return Found(tuple(matches), more, left_out)
-
-
-_OF_STUDY = {"PatientID", "PatientName", "AccessionNumber", "StudyDate", "StudyDescription"}
 
 
 def get(

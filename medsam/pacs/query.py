@@ -291,11 +291,7 @@ def _shown(value: object) -> str:
 
 
 def _whole(answer: Dataset, keyword: str) -> int | None:
-    return _guarded(lambda: int(str(_value(answer, keyword))[:12]))
-
-
-def _guarded(read: Callable[[], int]) -> int | None:
     try:
-        return read()
+        return int(str(_value(answer, keyword))[:12])
     except ValueError:
         return None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from medsam.errors import InputError
-from medsam.io.algorithm import DicomFormat
+from medsam.io.algorithm import DICOM_FORMATS
 from medsam.pacs.listen.rules import Command, Match, ModelRun, Rule
 from medsam.pacs.settings import Server, Settings, Table, is_aet, is_loopback
 from medsam.pacs.uids import is_uid
@@ -227,10 +227,10 @@ def _action(table: Table) -> Command | ModelRun:
             "`model` needs `prompts`: a prompts file that is there (docs/prompts.md), or "
             f'"{MEASUREMENTS}" for what came with the study.'
         )
-    formats: dict[str, DicomFormat] = {"seg": "seg", "seg-labelmap": "seg-labelmap", "rtstruct": "rtstruct"}
-    if kind is not None and kind not in formats:
-        raise table.error(f"`format` is one of {', '.join(formats)}.")
-    return ModelRun(str(model), None if measured else prompts, propagate, window or "auto", formats[kind or "seg"])
+    chosen = next((one for one in DICOM_FORMATS if one == (kind or "seg")), None)
+    if chosen is None:
+        raise table.error(f"`format` is one of {', '.join(DICOM_FORMATS)}.")
+    return ModelRun(str(model), None if measured else prompts, propagate, window or "auto", chosen)
 
 
 def _command(table: Table, words: tuple[str, ...]) -> Command:

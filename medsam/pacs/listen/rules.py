@@ -24,11 +24,11 @@ _ABOUT_IMAGES = frozenset(
         *("ECG", "HD", "OT"),
     )
 )
+_WHO = ("PatientID", "PatientName", "PatientBirthDate")
 _WANTED = (
     *("Modality", "SOPClassUID", "SOPInstanceUID", "BodyPartExamined", "SeriesDescription", "FrameOfReferenceUID"),
-    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "IssuerOfPatientID"),
+    *_WHO,
 )
-_WHO = ("PatientID", "PatientName", "PatientBirthDate")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import shutil
 import dicom_files
 import pytest
 from made_results import rtstruct
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from pydicom.uid import generate_uid
 
 from medsam.errors import InputError
@@ -55,6 +55,12 @@ def test_a_result_without_the_name_is_still_the_patients_and_one_without_the_id_
     changed(sound, tmp_path / "a.dcm", PatientID="")
     with pytest.raises(InputError, match="Patient ID"):
         check_results(tmp_path, facts(scan))
+
+
+def test_a_result_may_lack_file_meta_information(scan, sound, tmp_path):
+    bare = Dataset({element.tag: element for element in dcmread(sound)})
+    bare.save_as(tmp_path / "a.dcm", implicit_vr=True, little_endian=True)
+    assert len(check_results(tmp_path, facts(scan))) == 1
 
 
 def test_no_results_are_none(scan, tmp_path):

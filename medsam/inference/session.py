@@ -200,7 +200,7 @@ class Session:
         Prompts of a single label are about the session's own object, whatever they call it.
         Raises PromptError, before any step, when a prompt lies outside or two objects of one label are on a slice.
         """
-        corrections = [one for one in prompts if (one.points and self._corrected_by(one) is not None)]
+        corrections = [one for one in prompts if self._corrects(one)]
         for one in corrections:
             parts = (*self._objects[one.label][one.slice or 0].parts, PromptPart(one))
             self._placed(parts, one.label, one.slice or 0)
@@ -211,11 +211,11 @@ class Session:
             for x, y, inside in one.points:
                 self.click(one.slice or 0, x, y, bool(inside), one.label)
 
-    def _corrected_by(self, prompt: Prompt) -> SliceState | None:
-        """The mask that was there before and that a prompt of clicks alone is about; None for another prompt."""
+    def _corrects(self, prompt: Prompt) -> bool:
+        """Whether a prompt is of clicks alone, about a mask that was there before."""
+        state = self._objects.get(prompt.label, {}).get(prompt.slice or 0)
         alone = prompt.box is None and prompt.box3d is None and prompt.mask is None
-        state = self._objects.get(prompt.label, {}).get(prompt.slice or 0) if alone else None
-        return state if state is not None and state.parts[0].standing else None
+        return bool(prompt.points) and alone and state is not None and state.parts[0].standing
 
     def _replay_anew(self, prompts: Sequence[Prompt]) -> None:
         todo = plan(prompts, self.scan_encoder.scan.geometry, self.scan_encoder.plane.axis)
@@ -260,8 +260,7 @@ class Session:
     def names(self) -> dict[int, str]:
         """Label id -> name of the objects: those of the start, `Session.label` (1), the others by first appearance."""
         known = set(self._names.values())
-        new = dict.fromkeys([self.label, *self._objects]).keys() - known
-        others = [label for label in dict.fromkeys([self.label, *self._objects]) if label in new]
+        others = [label for label in dict.fromkeys([self.label, *self._objects]) if label not in known]
         return self._names | dict(enumerate(others, start=max(self._names, default=0) + 1))
 
     @property

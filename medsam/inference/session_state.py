@@ -99,12 +99,6 @@ class SliceState:
     number: int
 
     @property
-    def standing(self) -> np.ndarray | None:
-        """The mask (h, w) that was there before the session, of which clicks correct a part; else None."""
-        first = self.parts[0]
-        return first.mask.to_array() if first.standing and first.mask is not None else None
-
-    @property
     def untouched(self) -> bool:
         """Whether nothing was asked of a mask that was there before."""
         return len(self.parts) == 1 and self.parts[0].standing

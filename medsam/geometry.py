@@ -138,6 +138,12 @@ class SlicePlane:
         """Slice `index` of (K, J, I[, C]) as (rows, columns[, C]); a view of the same memory."""
         return array[(slice(None),) * self.array_axis + (index,)]
 
+    def touched(self, mask: np.ndarray) -> list[int]:
+        """The slices on which there is any of a mask (K, J, I), ascending."""
+        others = tuple(number for number in range(3) if number != self.array_axis)
+        found: list[int] = np.flatnonzero(mask.any(axis=others)).tolist()
+        return found
+
 
 @dataclass(frozen=True, repr=False)
 class VolumeGeometry:

@@ -138,11 +138,7 @@ def _masks_of_slices(
             f"{prompt} has a mask of shape {mask.shape}, but the scan has the shape {geometry.shape} (K, J, I). "
             "Draw it on the grid of the scan, or resample it."
         )
-    if prompt.slice is not None:
-        touched = [_slice_of(prompt, plane)]
-    else:
-        others = tuple(number for number in range(3) if number != plane.array_axis)
-        touched = np.flatnonzero(mask.any(axis=others)).tolist()
+    touched = plane.touched(mask) if prompt.slice is None else [_slice_of(prompt, plane)]
     masks = {index: plane.take(mask, index) for index in touched}
     if not all(part.any() for part in masks.values()):
         raise PromptError(f"{prompt} has a mask that is empty on slice {prompt.slice} of axis {plane.axis}.")

@@ -48,9 +48,7 @@ class Standing:
         names = _names(labels)
         masks: dict[str, dict[int, CompactMask]] = {}
         for name, mask in _each(labels, names, geometry):
-            others = tuple(number for number in range(3) if number != plane.array_axis)
-            touched = np.flatnonzero(mask.any(axis=others)).tolist()
-            masks[name] = {index: CompactMask.of(plane.take(mask, index)) for index in touched}
+            masks[name] = {index: CompactMask.of(plane.take(mask, index)) for index in plane.touched(mask)}
         if not any(masks.values()):
             raise PromptError("The labels to start from are empty: there is nothing in them to correct.")
         return cls(plane.axis, names, masks)

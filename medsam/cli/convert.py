@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Read, unite, write, report. Raises InputError for everything a user can fix."""
-    from medsam.io.algorithm import Algorithm
+    from medsam.io.algorithm import UNKNOWN, Algorithm
     from medsam.io.label_sets import as_label_map, united
     from medsam.io.labels import label_kind
     from medsam.io.save import save_labels
@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> None:
         written, more = as_label_map(labels, scan.geometry, arguments.overlap)
         notes += more
     # who made the labels is not known here, and no model of ours is claimed to have
-    options = dicom_options(arguments, Algorithm("unknown", "unknown", kind=arguments.made.upper()))
+    options = dicom_options(arguments, Algorithm(UNKNOWN, UNKNOWN, kind=arguments.made.upper()))
     save_labels(written, arguments.out, scan, geometry=scan.geometry, format=arguments.format, options=options)
     print_notes(notes, arguments, ("overlap", "labels"))
     send(arguments, arguments.out)

@@ -13,6 +13,9 @@ Kind = Literal["SEMIAUTOMATIC", "AUTOMATIC", "MANUAL"]
 DicomFormat = Literal["seg", "seg-labelmap", "rtstruct"]
 DICOM_FORMATS: tuple[DicomFormat, ...] = get_args(DicomFormat)
 
+# name and version of what made labels that come from elsewhere
+UNKNOWN = "unknown"
+
 
 @dataclass(frozen=True)
 class Algorithm:

@@ -29,7 +29,7 @@ from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
-from medsam.io.algorithm import Algorithm
+from medsam.io.algorithm import UNKNOWN, Algorithm
 from medsam.io.contours import MOST_LOOPS
 from medsam.io.dicom.derive import (
     SourceImages,
@@ -161,7 +161,7 @@ def _made_by(algorithm: Algorithm) -> str:
 
 def _by(algorithm: Algorithm) -> str:
     """Name and version, "" where they are not known."""
-    return "" if algorithm.name == "unknown" else one_line(f"{algorithm.name[:40]} {algorithm.version[:10]}")
+    return "" if algorithm.name == UNKNOWN else one_line(f"{algorithm.name[:40]} {algorithm.version[:10]}")
 
 
 def _referenced_frame(source: SourceImages) -> Dataset:

@@ -29,7 +29,7 @@ from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 from pydicom.valuerep import format_number_as_ds
 
 from medsam.errors import InputError
-from medsam.io.algorithm import Algorithm
+from medsam.io.algorithm import UNKNOWN, Algorithm
 from medsam.io.dicom.derive import (
     EQUIPMENT,
     MANUFACTURER,
@@ -54,8 +54,6 @@ from medsam.masks import CompactMask
 _MOST_SEGMENTS = 65535
 # characters of a short text (LO), and of the longer one that viewers show on request (ST)
 _SHORT, _LONG = 64, 1024
-# of who made labels that come from elsewhere: an algorithm must have a name
-_UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -211,8 +209,8 @@ def _segment(number: int, name: str, label: str, algorithm: Algorithm) -> Datase
     by = None
     if algorithm.kind != "MANUAL":
         by = AlgorithmIdentificationSequence(
-            name=_cut(one_line(algorithm.name) or _UNKNOWN, _SHORT),
-            version=_cut(one_line(algorithm.version) or _UNKNOWN, _SHORT),
+            name=_cut(one_line(algorithm.name) or UNKNOWN, _SHORT),
+            version=_cut(one_line(algorithm.version) or UNKNOWN, _SHORT),
             family=codes.DCM.ArtificialIntelligence,
             source=MANUFACTURER,
             parameters=_parameters(algorithm),
@@ -275,7 +273,7 @@ def _content_description(algorithm: Algorithm) -> str:
 def _by(algorithm: Algorithm) -> str:
     """The name, "" where it is not known."""
     name = one_line(algorithm.name)
-    return "" if name == _UNKNOWN else name
+    return "" if name == UNKNOWN else name
 
 
 def _parameters(algorithm: Algorithm) -> dict[str, str] | None:

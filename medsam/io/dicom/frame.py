@@ -6,7 +6,6 @@ C.7.6.16.2.11 (modality and real-world values), C.11.2 (window).
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,7 +14,7 @@ from pydicom import Dataset
 
 from medsam.errors import InputError
 from medsam.io.dicom.header import Header
-from medsam.io.dicom.tags import MACROS, named, number, numbers, sequence_items, text, whole_number
+from medsam.io.dicom.tags import MACROS, digest_of, named, number, numbers, sequence_items, text, whole_number
 
 # what Rescale Type may call Hounsfield units
 _HOUNSFIELD = {"HU", "HOUNSFIELD", "HOUNSFIELD UNIT", "HOUNSFIELD UNITS", "[HNSF'U]"}
@@ -237,7 +236,7 @@ class ImageFrame:
         if stated.upper() in _UNITS:
             return stated.upper()
         # others are free text, which is told apart and never shown
-        return f"unit {hashlib.sha256(stated.encode(errors='surrogatepass')).hexdigest()[:8]}"
+        return f"unit {digest_of(stated)[:8]}"
 
     @cached_property
     def window(self) -> tuple[float, float] | None:

@@ -186,7 +186,12 @@ def uid_of(group: Dataset, keyword: str) -> str:
     found = text(group, keyword) or ""
     if _UID.fullmatch(found) or not found:
         return found
-    return f"no-uid-{hashlib.sha256(found.encode(errors='surrogatepass')).hexdigest()[:12]}"
+    return f"no-uid-{digest_of(found)[:12]}"
+
+
+def digest_of(stated: str) -> str:
+    """Hexadecimal sha256 of a text that is told apart from others and never shown."""
+    return hashlib.sha256(stated.encode(errors="surrogatepass")).hexdigest()
 
 
 def whole_number(group: Dataset, keyword: str) -> int | None:

@@ -8,7 +8,6 @@ is of the same person, so series that share instances are.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +24,7 @@ from medsam.io.dicom.read import files_below, is_dicom, quiet, read_dataset
 from medsam.io.dicom.rtstruct import RTSTRUCT_CLASSES
 from medsam.io.dicom.seg import SEG_CLASSES
 from medsam.io.dicom.source import Source, same_bytes
-from medsam.io.dicom.tags import known_non_scan, modality_of, sop_class, text, uid_of
+from medsam.io.dicom.tags import digest_of, known_non_scan, modality_of, sop_class, text, uid_of
 from medsam.progress import ProgressCallback
 
 Kind = Literal["image", "seg", "rtstruct", "other"]
@@ -130,7 +129,7 @@ def patient_digest(path: Path) -> str | None:
     except (InputError, OSError):  # reading it as a scan reports it
         return None
     stated = None if dataset is None else _stated_person(dataset)
-    return None if stated is None else _digest(stated[1])
+    return None if stated is None else digest_of(stated[1])
 
 
 @dataclass(frozen=True)
@@ -237,12 +236,12 @@ class _Listing:
             found.instances.setdefault(instance, path)
 
     def _person_of(self, dataset: Dataset, study: str) -> _Person:
-        person = _person(dataset) or _Person(study=_digest(study))
+        person = _person(dataset) or _Person(study=digest_of(study))
         if self.pseudonym and person not in self.pseudonyms:
             who, issuer = _whose(dataset, study), text(dataset, "IssuerOfPatientID") or ""
             self.pseudonyms[person] = self.pseudonym(who), self.pseudonym(f"{who}\0{issuer}")
         if birth := text(dataset, "PatientBirthDate"):
-            self.births[person].add(_digest(birth))
+            self.births[person].add(digest_of(birth))
         return person
 
     def _is_copy(self, path: Path, first: Path | None) -> bool:
@@ -322,9 +321,9 @@ def _person(dataset: Dataset) -> _Person | None:
         return None
     keyword, who = stated
     if keyword == "PatientName":
-        return _Person(name=_digest(who))
+        return _Person(name=digest_of(who))
     issuer = text(dataset, "IssuerOfPatientID")
-    return _Person(_digest(who), _digest(issuer) if issuer else "")
+    return _Person(digest_of(who), digest_of(issuer) if issuer else "")
 
 
 def _whose(dataset: Dataset, study: str) -> str:
@@ -388,10 +387,6 @@ def _stated_person(dataset: Dataset) -> tuple[str, str] | None:
         if who and re.sub(r"[^\W\d_]+", "", who).strip("0-_ ^."):  # ANON0012 is one of several
             return keyword, who
     return None
-
-
-def _digest(who: str) -> str:
-    return hashlib.sha256(who.encode(errors="surrogatepass")).hexdigest()
 
 
 def _kind(dataset: Dataset) -> Kind:

@@ -12,6 +12,8 @@ from pydicom import Dataset
 from pydicom.uid import CTImageStorage
 from pynetdicom import AE, build_context
 
+from medsam.pacs.association import leave_answers
+
 
 class _Sender(AE):
     """Closes its sockets, which pynetdicom leaves open when the peer was the first to."""
@@ -39,6 +41,7 @@ def association(
     wanted = {(ds.SOPClassUID, ds.file_meta.TransferSyntaxUID) for ds in datasets}
     contexts = [build_context("1.2.840.10008.1.1"), *(build_context(uid, syntax) for uid, syntax in wanted)]
     found = entity.associate("127.0.0.1", port, contexts, ae_title=called, tls_args=tls)
+    leave_answers(found)
     try:
         yield found
     finally:

@@ -69,6 +69,17 @@ def wake(association: Any) -> None:
     association.dimse.msg_queue.put((None, None))
 
 
+def leave_answers(association: Any) -> None:
+    """Leave what comes to whoever asked for it, in an association of our own.
+
+    pynetdicom's thread takes what comes when nobody waits, and is paused while somebody asks; on a busy machine it may
+    have passed the pause already, takes the answer for an odd request, and drops it.
+    """
+    take = association.dimse.get_msg
+    # that thread alone does not wait
+    association.dimse.get_msg = lambda block=False: take(block) if block else (None, None)
+
+
 def close(association: Any) -> None:
     """Wait until the threads of an association that is over have ended, and close its socket.
 

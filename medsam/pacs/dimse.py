@@ -28,7 +28,7 @@ from pynetdicom.sop_class import (
 )
 
 from medsam.errors import InputError
-from medsam.pacs.association import Connection, Watch, close, wake
+from medsam.pacs.association import Connection, Watch, close, leave_answers, wake
 from medsam.pacs.inbox import Inbox
 from medsam.pacs.outbox import CannotAsk, Failure, Outgoing, reason_text
 from medsam.pacs.query import RETURNED, TOO_MUCH, Found, Query, collect
@@ -252,6 +252,7 @@ class DimseClient:
             if not association.is_established:
                 connection.close()
                 raise self._not_established(association, doing)
+            leave_answers(association)
             watch.moved = time.monotonic()
             watch.start(association)
             try:

@@ -16,7 +16,7 @@ from pydicom import Dataset
 from pydicom.uid import UID
 
 from medsam.errors import InputError, counted
-from medsam.io.dicom.read import files_below, is_dicom, read_dataset, syntax_of
+from medsam.io.dicom.read import files_below, is_dicom, quiet, read_dataset, syntax_of
 from medsam.pacs.cited import cited_images
 from medsam.pacs.query import Found, Query
 from medsam.pacs.uids import is_uid
@@ -101,7 +101,9 @@ def outgoing(paths: Sequence[Path]) -> list[Outgoing]:
     """
     found: dict[str, Outgoing] = {}
     for path in _files(paths):
-        one = _outgoing(path)
+        # a header that is against the standard is remarked on by pydicom, with what stands there
+        with quiet():
+            one = _outgoing(path)
         other = found.setdefault(one.instance, one)
         if other is not one and other.path.read_bytes() != path.read_bytes():
             raise InputError(f"{other.path.name} and {path.name} differ and have one SOP Instance UID.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import dicom_files
@@ -10,6 +11,7 @@ from dicom_files import SERIES, STUDY, item
 from pydicom.uid import ComprehensiveSRStorage, RTStructureSetStorage, SegmentationStorage
 
 from medsam.errors import InputError
+from medsam.io.dicom.read import quiet
 from medsam.pacs.outbox import check_own_study, check_there, outgoing, reason_text
 from medsam.pacs.query import Found, Match, Query
 
@@ -146,3 +148,13 @@ def test_reasons_are_named():
     assert reason_text(0x0122) == "0x0122, SOP class not supported"
     assert reason_text(0x9999) == "0x9999"
     assert reason_text(None) == "no reason given"
+
+
+def test_what_is_wrong_with_a_patient_is_not_remarked_on(tmp_path):
+    path = tmp_path / "long.dcm"
+    with quiet():
+        dicom_files.write(path, dicom_files.slices(1)[0], PatientID="DOE^JANE " * 10)
+    with warnings.catch_warnings(record=True) as remarks:
+        warnings.simplefilter("always")
+        assert outgoing([path])[0].patient_id.startswith("DOE^JANE DOE^JANE")
+    assert remarks == []

@@ -201,9 +201,10 @@ def _title(found: Segmentation, index: int, answers: Sequence[PromptResult]) -> 
         shown = name if len(name) <= 24 else f"{name[:22]}..."
         scores.append(f"{shown} {'-' if np.isnan(answer.predicted_iou) else f'{answer.predicted_iou:.2f}'}")
     more = " ..." if len(answers) > 4 else ""
-    # as wide as a panel
-    whole = f"{found.plane.axis} = {index}   predicted IoU: {', '.join(scores)}{more}"
-    return textwrap.fill(whole, 48, break_on_hyphens=False)
+    # as wide as a panel; a number stays with its name, which textwrap does not part at such blanks
+    kept = [score.replace(" ", "\N{NO-BREAK SPACE}") for score in scores]
+    whole = f"{found.plane.axis} = {index}   predicted IoU: {', '.join(kept)}{more}"
+    return textwrap.fill(whole, 52, break_on_hyphens=False).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def write_masks_preview(

@@ -20,7 +20,7 @@ from rich.table import Table
 import medsam
 from medsam.assets.cache import fetch
 from medsam.drawing.preview import write_preview
-from medsam.inference.segment_slice import Zoom
+from medsam.inference.slice_request import Zoom
 from medsam.prompts.simulate import inscribed_ellipse, tight_box
 
 # vertebra numbers of one label map; 49 and 50 are cortex and core of a vertebral body in the other

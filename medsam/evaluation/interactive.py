@@ -16,7 +16,8 @@ import numpy as np
 
 from medsam.errors import PromptError
 from medsam.inference.image_predictor import ScanEncoder
-from medsam.inference.segment_slice import SliceResult, Zoom, segment_slice
+from medsam.inference.segment_slice import segment_slice
+from medsam.inference.slice_request import SliceResult, Zoom
 from medsam.prompts.prompt import SlicePrompt
 from medsam.prompts.simulate import next_click
 

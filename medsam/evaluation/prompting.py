@@ -20,7 +20,8 @@ from medsam.evaluation.protocol import PromptSetting, Protocol
 from medsam.evaluation.tables import ORACLE
 from medsam.inference.image_predictor import ScanEncoder
 from medsam.inference.propagate import propagate_all
-from medsam.inference.segment_slice import SliceResult, segment_slice
+from medsam.inference.segment_slice import segment_slice
+from medsam.inference.slice_request import SliceResult
 from medsam.metrics.overlap import iou
 from medsam.postprocess.clean import Cleanup
 from medsam.progress import ProgressCallback

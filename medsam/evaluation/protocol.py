@@ -11,7 +11,7 @@ import numpy as np
 from medsam.errors import PromptError
 from medsam.evaluation.tables import ORACLE
 from medsam.geometry import Axis
-from medsam.inference.segment_slice import Zoom
+from medsam.inference.slice_request import Zoom
 from medsam.labels import DEFAULT_TOLERANCE_MM, tolerance_mm
 from medsam.prompts.simulate import MIN_PIXELS
 from medsam.transforms.intensity import fixed_window

@@ -20,11 +20,12 @@ from medsam.inference.embeddings import EmbeddingCache
 from medsam.inference.engines.base import Engine, EngineName, Precision
 from medsam.inference.everything import Everything
 from medsam.inference.image_predictor import Embedding, ImagePredictor, Prediction, ScanEncoder, box_prompts
-from medsam.inference.segment_slice import Zoom, segment_slice
+from medsam.inference.segment_slice import segment_slice
 from medsam.inference.segmentation import Segmentation
 from medsam.inference.segmentation_builder import SegmentationBuilder
 from medsam.inference.session import Session
 from medsam.inference.session_state import SessionState
+from medsam.inference.slice_request import Zoom
 from medsam.inference.usage import Usage
 from medsam.inference.worker import Priority, Worker, through_worker
 from medsam.io.load import as_volume

@@ -32,7 +32,8 @@ import numpy as np
 from medsam.errors import PromptError
 from medsam.geometry import SlicePlane
 from medsam.inference.image_predictor import ScanEncoder
-from medsam.inference.segment_slice import Zoom, segment_slice
+from medsam.inference.segment_slice import segment_slice
+from medsam.inference.slice_request import Zoom
 from medsam.inference.tracks import MOST_ODDS, End, IntensityModel, Name, Track, TrackMask, join_tracks
 from medsam.inference.usage import Usage
 from medsam.masks import CompactMask

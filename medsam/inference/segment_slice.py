@@ -20,85 +20,20 @@ Letters: P prompts, C crops, h and w of the stored slice, s the side of the netw
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple, get_args
-
-import numpy as np
-import torch
+from dataclasses import replace
+from typing import get_args
 
 from medsam.errors import PromptError
-from medsam.geometry import SlicePlane
-from medsam.inference.clicks import box_for, box_including, clicked_inside, enforce_clicks
+from medsam.inference.clicks import box_for, box_including, clicked_inside
+from medsam.inference.combine import combine
 from medsam.inference.image_predictor import Crop, Embedding, LogitsFor, Prediction, ScanEncoder
-from medsam.inference.priors import PriorWeights, add_box_and_intensity_prior
+from medsam.inference.looks import clicks_inside, crops_for
+from medsam.inference.slice_request import CropAnswer, SliceRequest, SliceResult, Zoom
 from medsam.inference.usage import Usage
 from medsam.models.specs import takes_clicks
-from medsam.prompts.prompt import Box, SlicePrompt
+from medsam.prompts.prompt import SlicePrompt
 from medsam.prompts.simulate import tight_box
-from medsam.transforms.frame import Region, in_box, pixels_of
-from medsam.transforms.intensity import IntensityWindow
 from medsam.transforms.prepare import check_slice
-
-Zoom = Literal["off", "on", "auto"]
-
-# Side of the closer crop in sides of the box, plus a share of the slice's longer side: a small box needs surroundings.
-_CLOSER, _CLOSER_MARGIN = 2.5, 0.04
-# A closer crop that magnifies less than this, or a slice that is shrunk less than this, shows nothing new.
-_WORTHWHILE = 1.25
-# Share of the box's pixels that the slice's window must clip before the wide one is taken.
-_CLIPPED = 0.35
-
-
-@dataclass(frozen=True, eq=False)
-class SliceResult:
-    """What one prompt got on one slice.
-
-    mask: bool (h, w). predicted_iou: the network's own guess, not clamped. logits: (h, w) float32, what was thresholded
-    at 0; -inf where no crop reached. crops: what was encoded for it. low_res_logits: (C, s, s), the logits of each
-    crop, fit to be given back with the next click. box: the one the network was shown, given or found.
-    no_contrast: the window left none in one of the crops, so that the mask means nothing. usage: of the whole call that
-    gave it and others, with the first of them: a sum over results counts nothing twice.
-    """
-
-    mask: np.ndarray
-    predicted_iou: float
-    logits: np.ndarray
-    crops: tuple[Crop, ...]
-    low_res_logits: torch.Tensor
-    box: Box | None = None
-    no_contrast: bool = False
-    usage: Usage = field(default_factory=Usage)
-
-    @property
-    def quality(self) -> float:
-        """`predicted_iou`, by its earlier name."""
-        return self.predicted_iou
-
-
-@dataclass(frozen=True, eq=False)
-class _Request:
-    """given: the prompt as the user put it. prompt: as the network is shown it, in `crops`.
-
-    previous: the result whose logits go back into the network, or None.
-    """
-
-    given: SlicePrompt
-    prompt: SlicePrompt
-    crops: tuple[Crop, ...]
-    previous: SliceResult | None
-
-    def previous_logits(self, crop: Crop) -> torch.Tensor | None:
-        """(s, s), of one of the crops."""
-        return None if self.previous is None else self.previous.low_res_logits[self.crops.index(crop)]
-
-
-class _CropPrediction(NamedTuple):
-    """What the network answered a prompt in one crop. logits: (h, w) on the slice. low_res_logits: (s, s)."""
-
-    logits: np.ndarray
-    low_res_logits: torch.Tensor
-    predicted_iou: float
-    no_contrast: bool
 
 
 class _Embeddings:
@@ -158,7 +93,7 @@ def segment_slice(
         _choose_crops(embeddings, prompt, zoom, earlier)
         for prompt, earlier in zip(prompts, previous or [None] * len(prompts), strict=True)
     ]
-    per_prompt: list[list[_CropPrediction]] = [[] for _ in requests]
+    per_prompt: list[list[CropAnswer]] = [[] for _ in requests]
     # one crop at a time, all its prompts together: embeddings of many closer crops need not be in memory at once
     for crop in dict.fromkeys(crop for request in requests for crop in request.crops):
         members = [n for n, request in enumerate(requests) if crop in request.crops]
@@ -166,7 +101,7 @@ def segment_slice(
         # called here, and not in a function that would be one more stop on the way from a prompt to the decoder
         found = scan_encoder.image_predictor.predict(
             embedding,
-            [_clicks_inside(request.prompt, crop) for request in shared],
+            [clicks_inside(request.prompt, crop) for request in shared],
             previous=[request.previous_logits(crop) for request in shared],
             logits_for=_logits_for(scan_encoder, shared, zoom),
         )
@@ -174,44 +109,21 @@ def segment_slice(
         for n, prediction in zip(members, _restored(found, embedding.no_contrast), strict=True):
             per_prompt[n].append(prediction)
     results = [
-        _combine(embeddings, request, predictions, zoom)
+        combine(scan_encoder, index, request, predictions, zoom)
         for request, predictions in zip(requests, per_prompt, strict=True)
     ]
+    if embeddings.no_contrast:
+        # the whole slice, in which a box was searched for
+        results = [replace(one, no_contrast=True) for one in results]
     return [replace(results[0], usage=embeddings.usage), *results[1:]]
-
-
-def bounds(prompt: SlicePrompt, zoom: Zoom, plane: SlicePlane) -> np.ndarray | None:
-    """Where the mask of a prompt may lie, bool (h, w): the pixels of its box; None where nothing bounds it."""
-    if zoom != "auto" or prompt.box is None:
-        return None
-    return in_box(box_including(prompt.box, clicked_inside(prompt), plane), plane.shape)
-
-
-def closer_region(box: Box, plane: SlicePlane) -> Region:
-    """The part of a slice that a closer crop of a box takes: square in millimetres, shifted to stay inside."""
-    spacing = np.array(plane.spacing_mm[::-1])
-    size = np.array(plane.shape[::-1])
-    corners = np.array(box).reshape(2, 2)
-    side_mm = _CLOSER * ((corners[1] - corners[0]) * spacing).max() + _CLOSER_MARGIN * (size * spacing).max()
-    side = np.minimum(side_mm / spacing, size)
-    low = np.clip(corners.mean(axis=0) - side / 2, 0, size - side)
-    x0, y0 = np.floor(low).astype(int).tolist()
-    x1, y1 = np.minimum(np.ceil(low + side).astype(int), size).tolist()
-    return x0, y0, x1, y1
-
-
-def mean_logits(maps: Sequence[np.ndarray]) -> np.ndarray:
-    """Mean logits (h, w) of the crops that reach a pixel; -inf where none does."""
-    stack = np.stack(maps)
-    seen = np.isfinite(stack)
-    total = np.where(seen, stack, 0).sum(axis=0)
-    return np.where(seen.any(axis=0), total / np.maximum(seen.sum(axis=0), 1), -np.inf).astype(np.float32)
 
 
 # -- which crops --------------------------------------------------------------------------------------------------
 
 
-def _choose_crops(embeddings: _Embeddings, given: SlicePrompt, zoom: Zoom, previous: SliceResult | None) -> _Request:
+def _choose_crops(
+    embeddings: _Embeddings, given: SlicePrompt, zoom: Zoom, previous: SliceResult | None
+) -> SliceRequest:
     """The prompt as the network can be shown it, and where."""
     scan_encoder, index = embeddings.scan_encoder, embeddings.index
     plane, prompt, earlier = scan_encoder.plane, given, previous
@@ -225,64 +137,26 @@ def _choose_crops(embeddings: _Embeddings, given: SlicePrompt, zoom: Zoom, previ
     if zoom != "off":
         if prompt.box is not None:
             prompt = replace(prompt, box=box_including(prompt.box, clicked_inside(given), plane))
-        if earlier is not None and any(_clicks_inside(prompt, crop) != prompt for crop in earlier.crops):
+        if earlier is not None and any(clicks_inside(prompt, crop) != prompt for crop in earlier.crops):
             # a click outside the closer crop: another one has to be taken
             earlier = None
-    crops = _crops_for(scan_encoder, index, prompt.box, zoom) if earlier is None else earlier.crops
-    return _Request(given, prompt, crops, earlier)
-
-
-def _crops_for(scan_encoder: ScanEncoder, index: int, box: Box | None, zoom: Zoom) -> tuple[Crop, ...]:
-    if zoom == "off" or box is None:
-        return (Crop(index),)
-    plane = scan_encoder.plane
-    region = closer_region(box, plane)
-    if zoom == "on":
-        return (Crop(index, region),)
-    window = _window_for(scan_encoder, index, box)
-    whole = Crop(index, None, window)
-    x0, y0, x1, y1 = region
-    spacing, (rows, columns) = plane.spacing_mm, plane.shape
-    extent_mm = max(rows * spacing[0], columns * spacing[1])
-    shrunk = extent_mm / scan_encoder.image_predictor.sam.spec.preprocess.size / min(spacing)
-    magnified = extent_mm / max((y1 - y0) * spacing[0], (x1 - x0) * spacing[1])
-    return (whole, Crop(index, region, window)) if min(shrunk, magnified) >= _WORTHWHILE else (whole,)
-
-
-def _window_for(scan_encoder: ScanEncoder, index: int, box: Box) -> IntensityWindow | None:
-    """The scan's wide window when its own hides most of what is in the box; None keeps its own."""
-    if scan_encoder.wide_window is None:
-        return None
-    x0, y0, x1, y1 = pixels_of(box, scan_encoder.plane.shape)
-    inside = scan_encoder.pixels(index)[y0:y1, x0:x1]
-    hidden = (inside < scan_encoder.window.low) | (inside > scan_encoder.window.high)
-    return scan_encoder.wide_window if float(hidden.mean()) > _CLIPPED else None
-
-
-def _clicks_inside(prompt: SlicePrompt, crop: Crop) -> SlicePrompt:
-    """The prompt without clicks that lie outside a closer crop."""
-    if crop.region is None or not prompt.points:
-        return prompt
-    x0, y0, x1, y1 = crop.region
-    inside = tuple(
-        point for point in prompt.points if x0 - 0.5 <= point[0] < x1 - 0.5 and y0 - 0.5 <= point[1] < y1 - 0.5
-    )
-    return replace(prompt, points=inside)
+    crops = crops_for(scan_encoder, index, prompt.box, zoom) if earlier is None else earlier.crops
+    return SliceRequest(given, prompt, crops, earlier)
 
 
 # -- what the network says of them --------------------------------------------------------------------------------
 
 
-def _restored(found: Prediction, no_contrast: bool) -> list[_CropPrediction]:
+def _restored(found: Prediction, no_contrast: bool) -> list[CropAnswer]:
     """Prompt by prompt, on the slice. found: one mask a prompt, in one crop."""
     restored = found.frame.restore(found.logits[:, 0]).cpu().numpy()
     return [
-        _CropPrediction(restored[row], found.logits[row, 0].cpu(), float(found.predicted_iou[row, 0]), no_contrast)
+        CropAnswer(restored[row], found.logits[row, 0].cpu(), float(found.predicted_iou[row, 0]), no_contrast)
         for row in range(len(restored))
     ]
 
 
-def _logits_for(scan_encoder: ScanEncoder, requests: Sequence[_Request], zoom: Zoom) -> LogitsFor:
+def _logits_for(scan_encoder: ScanEncoder, requests: Sequence[SliceRequest], zoom: Zoom) -> LogitsFor:
     """Which logits become a mask, or are given back to the network."""
     if takes_clicks(scan_encoder.image_predictor.sam.spec) or any(
         request.given.mask is not None for request in requests
@@ -291,31 +165,3 @@ def _logits_for(scan_encoder: ScanEncoder, requests: Sequence[_Request], zoom: Z
     if zoom == "auto":
         return "in_box"
     return "all" if any(request.given.points for request in requests) else "near_box"
-
-
-# -- and what becomes of it ---------------------------------------------------------------------------------------
-
-
-def _combine(
-    embeddings: _Embeddings, request: _Request, predictions: Sequence[_CropPrediction], zoom: Zoom
-) -> SliceResult:
-    """The mean of the crops, with the priors of the box, the last word of the clicks, and inside its bounds."""
-    scan_encoder = embeddings.scan_encoder
-    given, box, plane = request.given, request.prompt.box, scan_encoder.plane
-    logits = mean_logits([one.logits for one in predictions])
-    pixels = scan_encoder.pixels(embeddings.index)
-    if zoom == "auto" and box is not None:
-        # a network that knows masks was shown it
-        rough = None if takes_clicks(scan_encoder.image_predictor.sam.spec) else given.mask
-        uses_priors = scan_encoder.image_predictor.sam.spec.use_priors or rough is not None
-        weights = PriorWeights() if uses_priors else PriorWeights(box=0.0, pixels=0.0)
-        logits = add_box_and_intensity_prior(logits, box, pixels, weights, rough=rough, pitch_mm=plane.spacing_mm)
-    if given.points and box is not None and (zoom == "auto" or not request.prompt.points):
-        logits = enforce_clicks(logits, given.points, box, pixels, plane)
-    if (inside := bounds(given, zoom, plane)) is not None:
-        # clicks reach beyond the box, and so may a mask that was drawn
-        logits = np.where(inside, logits, np.float32(-np.inf))
-    predicted_iou = float(np.mean([one.predicted_iou for one in predictions]))
-    low_res_logits = torch.stack([one.low_res_logits for one in predictions])
-    no_contrast = embeddings.no_contrast or any(one.no_contrast for one in predictions)
-    return SliceResult(logits > 0, predicted_iou, logits, request.crops, low_res_logits, box, no_contrast)

@@ -11,10 +11,11 @@ from dataclasses import replace
 import numpy as np
 
 from medsam.errors import PromptError, counted
+from medsam.inference.combine import bounds
 from medsam.inference.image_predictor import ScanEncoder
 from medsam.inference.propagate import PropagateSettings, Propagation, propagate_all
-from medsam.inference.segment_slice import SliceResult, Zoom, bounds
 from medsam.inference.segmentation import CropPrediction, PromptResult, Segmentation, algorithm_of
+from medsam.inference.slice_request import SliceResult, Zoom
 from medsam.inference.usage import Usage
 from medsam.masks import PackedMasks
 from medsam.models.specs import takes_clicks

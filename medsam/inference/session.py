@@ -19,8 +19,9 @@ import numpy as np
 import torch
 
 from medsam.errors import InputError, PromptError
+from medsam.inference.combine import bounds
 from medsam.inference.image_predictor import ScanEncoder
-from medsam.inference.segment_slice import SliceResult, Zoom, bounds, segment_slice
+from medsam.inference.segment_slice import segment_slice
 from medsam.inference.session_state import (
     Objects,
     PromptPart,
@@ -30,6 +31,7 @@ from medsam.inference.session_state import (
     after_steps,
     joined,
 )
+from medsam.inference.slice_request import SliceResult, Zoom
 from medsam.inference.worker import Priority, Worker, through_worker
 from medsam.masks import CompactMask
 from medsam.models.specs import takes_clicks

@@ -21,7 +21,7 @@ from medsam.errors import InputError
 from medsam.geometry import Axis, VolumeGeometry
 from medsam.inference.documents import headed, reading, whole
 from medsam.inference.image_predictor import ImagePredictor, ScanEncoder
-from medsam.inference.segment_slice import Zoom
+from medsam.inference.slice_request import Zoom
 from medsam.masks import CompactMask
 from medsam.postprocess.clean import Cleanup
 from medsam.prompts.plan import plan

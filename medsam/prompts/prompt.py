@@ -21,6 +21,7 @@ import numpy as np
 from medsam.errors import InputError, PromptError
 from medsam.geometry import alike
 from medsam.masks import CompactMask
+from medsam.prompts.strokes import Position, Scribble
 
 DEFAULT_LABEL = "object"
 
@@ -315,6 +316,9 @@ class SlicePrompt:
     label: id >= 1. box: half-open (x0, y0, x1, y1) in stored pixels. points: (x, y, 1 inside | 0 outside), pixel
     indices. mask: bool (rows, columns) of the stored slice, read-only. standing: the mask is what stands there, of
     which the points correct a part (see `standing`), and no rough outline.
+    scribbles: strokes, inside and outside. lines: across the object, the longest first, ((x, y), (x, y)) from edge to
+    edge of it; `box` is then the one that follows from them. within: bool (rows, columns), nothing outside of it is the
+    object (a lasso); None bounds nothing.
     """
 
     label: int
@@ -322,6 +326,9 @@ class SlicePrompt:
     points: tuple[Point, ...] = ()
     mask: np.ndarray | None = field(default=None, compare=False)
     standing: bool = False
+    scribbles: tuple[Scribble, ...] = ()
+    lines: tuple[tuple[Position, Position], ...] = ()
+    within: np.ndarray | None = field(default=None, compare=False)
 
     def __eq__(self, other: object) -> bool:
         return alike(self, other) if isinstance(other, SlicePrompt) else NotImplemented

@@ -6,7 +6,7 @@ from phantoms import ThresholdSam, block
 from medsam.errors import PromptError
 from medsam.evaluation.interactive import clicks_on_slice, rounds
 from medsam.inference.predictor import Predictor
-from medsam.inference.segment_slice import SliceResult
+from medsam.inference.slice_request import SliceResult
 from medsam.metrics.overlap import overlap
 from medsam.prompts.prompt import SlicePrompt
 from medsam.volume import Volume

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from medsam.errors import PromptError
 from medsam.geometry import SlicePlane, View, VolumeGeometry
+from medsam.inference.combine import mean_logits
 from medsam.inference.image_predictor import ScanEncoder
+from medsam.inference.looks import closer_region
 from medsam.inference.predictor import Predictor
 from medsam.inference.priors import add_box_and_intensity_prior
-from medsam.inference.segment_slice import closer_region, mean_logits, segment_slice
+from medsam.inference.segment_slice import segment_slice
 from medsam.postprocess.clean import Cleanup
 from medsam.prompts.prompt import Prompt, SlicePrompt
 from medsam.volume import Volume

@@ -1,0 +1,70 @@
+"""What goes into one slice's segmentation and what comes out of it: plain data, shared by `segment_slice`'s parts.
+
+Letters: P prompts, C crops, h and w of the stored slice, s the side of the network's logits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from medsam.inference.image_predictor import Crop
+from medsam.inference.usage import Usage
+from medsam.prompts.prompt import Box, SlicePrompt
+
+Zoom = Literal["off", "on", "auto"]
+
+
+@dataclass(frozen=True, eq=False)
+class SliceResult:
+    """What one prompt got on one slice.
+
+    mask: bool (h, w). predicted_iou: the network's own guess, not clamped. logits: (h, w) float32, what was thresholded
+    at 0; -inf where no crop reached. crops: what was encoded for it. low_res_logits: (C, s, s), the logits of each
+    crop, fit to be given back with the next click. box: the one the network was shown, given or found.
+    no_contrast: the window left none in one of the crops, so that the mask means nothing. usage: of the whole call that
+    gave it and others, with the first of them: a sum over results counts nothing twice.
+    """
+
+    mask: np.ndarray
+    predicted_iou: float
+    logits: np.ndarray
+    crops: tuple[Crop, ...]
+    low_res_logits: torch.Tensor
+    box: Box | None = None
+    no_contrast: bool = False
+    usage: Usage = field(default_factory=Usage)
+
+    @property
+    def quality(self) -> float:
+        """`predicted_iou`, by its earlier name."""
+        return self.predicted_iou
+
+
+@dataclass(frozen=True, eq=False)
+class SliceRequest:
+    """given: the prompt as the user put it. prompt: as the network is shown it, in `crops`.
+
+    previous: the result whose logits go back into the network, or None.
+    """
+
+    given: SlicePrompt
+    prompt: SlicePrompt
+    crops: tuple[Crop, ...]
+    previous: SliceResult | None
+
+    def previous_logits(self, crop: Crop) -> torch.Tensor | None:
+        """(s, s), of one of the crops."""
+        return None if self.previous is None else self.previous.low_res_logits[self.crops.index(crop)]
+
+
+class CropAnswer(NamedTuple):
+    """What the network answered a prompt in one crop. logits: (h, w) on the slice. low_res_logits: (s, s)."""
+
+    logits: np.ndarray
+    low_res_logits: torch.Tensor
+    predicted_iou: float
+    no_contrast: bool

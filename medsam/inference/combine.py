@@ -23,25 +23,48 @@ from medsam.transforms.frame import in_box
 def combine(
     scan_encoder: ScanEncoder, index: int, request: SliceRequest, predictions: Sequence[CropAnswer], zoom: Zoom
 ) -> SliceResult:
-    """The mean of the crops, with the priors of the box, the last word of the clicks, and inside its bounds."""
-    given, box, plane = request.given, request.prompt.box, scan_encoder.plane
-    logits = mean_logits([one.logits for one in predictions])
-    pixels = scan_encoder.pixels(index)
-    if zoom == "auto" and box is not None:
-        # a network that knows masks was shown it
-        rough = None if takes_clicks(scan_encoder.image_predictor.sam.spec) else given.mask
-        uses_priors = scan_encoder.image_predictor.sam.spec.use_priors or rough is not None
-        weights = PriorWeights() if uses_priors else PriorWeights(box=0.0, pixels=0.0)
-        logits = add_box_and_intensity_prior(logits, box, pixels, weights, rough=rough, pitch_mm=plane.spacing_mm)
-    if given.points and box is not None and (zoom == "auto" or not request.prompt.points):
-        logits = enforce_clicks(logits, given.points, box, pixels, plane)
-    if (inside := bounds(given, zoom, plane)) is not None:
+    """The base answer to box or mask, corrected by clicks, inside its bounds: in that order."""
+    logits = base_logits(scan_encoder, index, request, predictions, zoom)
+    logits = corrected(logits, scan_encoder, index, request, zoom)
+    if (inside := bounds(request.given, zoom, scan_encoder.plane)) is not None:
         # clicks reach beyond the box, and so may a mask that was drawn
         logits = np.where(inside, logits, np.float32(-np.inf))
     predicted_iou = float(np.mean([one.predicted_iou for one in predictions]))
     low_res_logits = torch.stack([one.low_res_logits for one in predictions])
     no_contrast = any(one.no_contrast for one in predictions)
+    box = request.prompt.box
     return SliceResult(logits > 0, predicted_iou, logits, request.crops, low_res_logits, box, no_contrast)
+
+
+def base_logits(
+    scan_encoder: ScanEncoder, index: int, request: SliceRequest, predictions: Sequence[CropAnswer], zoom: Zoom
+) -> np.ndarray:
+    """Logits (h, w) of a prompt without its clicks: the mean of the looks, with the priors of the box."""
+    image_predictor, box = scan_encoder.image_predictor, request.prompt.box
+    logits = mean_logits([one.logits for one in predictions])
+    if zoom != "auto" or box is None:
+        return logits
+    # a network that knows masks was shown it
+    rough = None if takes_clicks(image_predictor.sam.spec) else request.given.mask
+    uses_priors = image_predictor.sam.spec.use_priors or rough is not None
+    return add_box_and_intensity_prior(
+        logits,
+        box,
+        scan_encoder.pixels(index),
+        PriorWeights() if uses_priors else PriorWeights(box=0.0, pixels=0.0),
+        rough=rough,
+        pitch_mm=scan_encoder.plane.spacing_mm,
+    )
+
+
+def corrected(
+    logits: np.ndarray, scan_encoder: ScanEncoder, index: int, request: SliceRequest, zoom: Zoom
+) -> np.ndarray:
+    """The base answer's logits (h, w) with the last word of the clicks."""
+    points, box = request.given.points, request.prompt.box
+    if points and box is not None and (zoom == "auto" or not request.prompt.points):
+        return enforce_clicks(logits, points, box, scan_encoder.pixels(index), scan_encoder.plane)
+    return logits
 
 
 def bounds(prompt: SlicePrompt, zoom: Zoom, plane: SlicePlane) -> np.ndarray | None:

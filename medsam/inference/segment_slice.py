@@ -83,11 +83,7 @@ def segment_slice(
     crops are taken again, so nothing new is encoded while the clicks stay inside them.
     Raises PromptError for no such slice, no prompt, or an unknown zoom.
     """
-    if zoom not in get_args(Zoom):
-        raise PromptError(f"There is no zoom {zoom!r}; use {', '.join(get_args(Zoom))}.", parameter="zoom")
-    if not prompts:
-        raise PromptError("No prompt: give at least one box, click or mask.")
-    check_slice(scan_encoder.plane, index)
+    _check(scan_encoder, index, prompts, zoom)
     embeddings = _Embeddings(scan_encoder, index)
     requests = [
         _choose_crops(embeddings, prompt, zoom, earlier)
@@ -116,6 +112,14 @@ def segment_slice(
         # the whole slice, in which a box was searched for
         results = [replace(one, no_contrast=True) for one in results]
     return [replace(results[0], usage=embeddings.usage), *results[1:]]
+
+
+def _check(scan_encoder: ScanEncoder, index: int, prompts: Sequence[SlicePrompt], zoom: Zoom) -> None:
+    if zoom not in get_args(Zoom):
+        raise PromptError(f"There is no zoom {zoom!r}; use {', '.join(get_args(Zoom))}.", parameter="zoom")
+    if not prompts:
+        raise PromptError("No prompt: give at least one box, click or mask.")
+    check_slice(scan_encoder.plane, index)
 
 
 # -- which crops --------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import numpy as np
 
 from medsam.geometry import SlicePlane
 from medsam.inference.image_predictor import Crop, ScanEncoder
-from medsam.inference.slice_request import Zoom
+from medsam.inference.slice_request import CropAnswer, Zoom
 from medsam.prompts.prompt import Box, SlicePrompt
 from medsam.transforms.frame import Region, pixels_of
 from medsam.transforms.intensity import IntensityWindow
@@ -24,21 +24,27 @@ _WORTHWHILE = 1.25
 _CLIPPED = 0.35
 
 
-def crops_for(scan_encoder: ScanEncoder, index: int, box: Box | None, zoom: Zoom) -> tuple[Crop, ...]:
+def first_crop(scan_encoder: ScanEncoder, index: int, box: Box | None, zoom: Zoom) -> Crop:
+    """What a prompt is shown first: the whole slice, in the window that shows what is in the box."""
     if zoom == "off" or box is None:
-        return (Crop(index),)
+        return Crop(index)
+    if zoom == "on":
+        return Crop(index, closer_region(box, scan_encoder.plane))
+    return Crop(index, None, _window_for(scan_encoder, index, box))
+
+
+def looks_for(scan_encoder: ScanEncoder, index: int, box: Box, whole: CropAnswer) -> tuple[Crop, ...]:
+    """Which closer crops a box is shown after the whole slice. whole: what the network answered to it there."""
     plane = scan_encoder.plane
     region = closer_region(box, plane)
-    if zoom == "on":
-        return (Crop(index, region),)
-    window = _window_for(scan_encoder, index, box)
-    whole = Crop(index, None, window)
     x0, y0, x1, y1 = region
     spacing, (rows, columns) = plane.spacing_mm, plane.shape
     extent_mm = max(rows * spacing[0], columns * spacing[1])
     shrunk = extent_mm / scan_encoder.image_predictor.sam.spec.preprocess.size / min(spacing)
     magnified = extent_mm / max((y1 - y0) * spacing[0], (x1 - x0) * spacing[1])
-    return (whole, Crop(index, region, window)) if min(shrunk, magnified) >= _WORTHWHILE else (whole,)
+    if min(shrunk, magnified) < _WORTHWHILE:
+        return ()
+    return (Crop(index, region, _window_for(scan_encoder, index, box)),)
 
 
 def _window_for(scan_encoder: ScanEncoder, index: int, box: Box) -> IntensityWindow | None:

@@ -19,7 +19,7 @@ Letters: P prompts, C crops, h and w of the stored slice, s the side of the netw
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import get_args
 
@@ -27,7 +27,7 @@ from medsam.errors import PromptError
 from medsam.inference.clicks import box_for, box_including, clicked_inside
 from medsam.inference.combine import combine
 from medsam.inference.image_predictor import Crop, Embedding, LogitsFor, Prediction, ScanEncoder
-from medsam.inference.looks import clicks_inside, crops_for
+from medsam.inference.looks import clicks_inside, first_crop, looks_for
 from medsam.inference.slice_request import CropAnswer, SliceRequest, SliceResult, Zoom
 from medsam.inference.usage import Usage
 from medsam.models.specs import takes_clicks
@@ -86,27 +86,31 @@ def segment_slice(
     _check(scan_encoder, index, prompts, zoom)
     embeddings = _Embeddings(scan_encoder, index)
     requests = [
-        _choose_crops(embeddings, prompt, zoom, earlier)
+        _first_look(embeddings, prompt, zoom, earlier)
         for prompt, earlier in zip(prompts, previous or [None] * len(prompts), strict=True)
     ]
-    per_prompt: list[list[CropAnswer]] = [[] for _ in requests]
-    # one crop at a time, all its prompts together: embeddings of many closer crops need not be in memory at once
-    for crop in dict.fromkeys(crop for request in requests for crop in request.crops):
-        members = [n for n, request in enumerate(requests) if crop in request.crops]
-        shared, embedding = [requests[n] for n in members], embeddings.of(crop)
-        # called here, and not in a function that would be one more stop on the way from a prompt to the decoder
-        found = scan_encoder.image_predictor.predict(
-            embedding,
-            [clicks_inside(request.prompt, crop) for request in shared],
-            previous=[request.previous_logits(crop) for request in shared],
-            logits_for=_logits_for(scan_encoder, shared, zoom),
-        )
-        embeddings.usage += found.usage
-        for n, prediction in zip(members, _restored(found, embedding.no_contrast), strict=True):
-            per_prompt[n].append(prediction)
+    answers: list[dict[Crop, CropAnswer]] = [{} for _ in requests]
+    for closer in (False, True):
+        if closer:
+            requests = [
+                _look_closer(embeddings, request, zoom, found) for request, found in zip(requests, answers, strict=True)
+            ]
+        # one crop at a time, all its prompts together: embeddings of many closer crops need not be in memory at once
+        for crop, members in _unanswered(requests, answers).items():
+            shared, embedding = [requests[n] for n in members], embeddings.of(crop)
+            # called here, and not in a function that would be one more stop on the way from a prompt to the decoder
+            found = scan_encoder.image_predictor.predict(
+                embedding,
+                [clicks_inside(request.prompt, crop) for request in shared],
+                previous=[request.previous_logits(crop) for request in shared],
+                logits_for=_logits_for(scan_encoder, shared, zoom),
+            )
+            embeddings.usage += found.usage
+            for n, answer in zip(members, _restored(found, embedding.no_contrast), strict=True):
+                answers[n][crop] = answer
     results = [
-        combine(scan_encoder, index, request, predictions, zoom)
-        for request, predictions in zip(requests, per_prompt, strict=True)
+        combine(scan_encoder, index, request, [found[crop] for crop in request.crops], zoom)
+        for request, found in zip(requests, answers, strict=True)
     ]
     if embeddings.no_contrast:
         # the whole slice, in which a box was searched for
@@ -125,10 +129,8 @@ def _check(scan_encoder: ScanEncoder, index: int, prompts: Sequence[SlicePrompt]
 # -- which crops --------------------------------------------------------------------------------------------------
 
 
-def _choose_crops(
-    embeddings: _Embeddings, given: SlicePrompt, zoom: Zoom, previous: SliceResult | None
-) -> SliceRequest:
-    """The prompt as the network can be shown it, and where."""
+def _first_look(embeddings: _Embeddings, given: SlicePrompt, zoom: Zoom, previous: SliceResult | None) -> SliceRequest:
+    """The prompt as the network can be shown it, and where first."""
     scan_encoder, index = embeddings.scan_encoder, embeddings.index
     plane, prompt, earlier = scan_encoder.plane, given, previous
     if not takes_clicks(scan_encoder.image_predictor.sam.spec):
@@ -144,8 +146,31 @@ def _choose_crops(
         if earlier is not None and any(clicks_inside(prompt, crop) != prompt for crop in earlier.crops):
             # a click outside the closer crop: another one has to be taken
             earlier = None
-    crops = crops_for(scan_encoder, index, prompt.box, zoom) if earlier is None else earlier.crops
+    crops = (first_crop(scan_encoder, index, prompt.box, zoom),) if earlier is None else earlier.crops
     return SliceRequest(given, prompt, crops, earlier)
+
+
+def _look_closer(
+    embeddings: _Embeddings, request: SliceRequest, zoom: Zoom, answers: Mapping[Crop, CropAnswer]
+) -> SliceRequest:
+    """The same with the crops that its answer on the whole slice asks for."""
+    box = request.prompt.box
+    if zoom != "auto" or box is None or request.previous is not None:
+        return request
+    looks = looks_for(embeddings.scan_encoder, embeddings.index, box, answers[request.crops[0]])
+    return replace(request, crops=(*request.crops, *looks))
+
+
+def _unanswered(
+    requests: Sequence[SliceRequest], answers: Sequence[Mapping[Crop, CropAnswer]]
+) -> dict[Crop, list[int]]:
+    """Which crops are wanted and by whom, the numbers of the prompts."""
+    wanted: dict[Crop, list[int]] = {}
+    for n, (request, found) in enumerate(zip(requests, answers, strict=True)):
+        for crop in request.crops:
+            if crop not in found:
+                wanted.setdefault(crop, []).append(n)
+    return wanted
 
 
 # -- what the network says of them --------------------------------------------------------------------------------

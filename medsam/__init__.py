@@ -30,6 +30,7 @@ _HOMES = {
     "Predictor": "medsam.inference.predictor",
     "Prompt": "medsam.prompts.prompt",
     "PromptError": "medsam.errors",
+    "Scribble": "medsam.prompts.strokes",
     "Segmentation": "medsam.inference.segmentation",
     "Session": "medsam.inference.session",
     "SessionState": "medsam.inference.session_state",

@@ -25,6 +25,7 @@ from medsam.prompts.files import load_prompts as load_prompts
 from medsam.prompts.parse import read_prompts as read_prompts
 from medsam.prompts.parse import write_prompts as write_prompts
 from medsam.prompts.prompt import Prompt as Prompt
+from medsam.prompts.strokes import Scribble as Scribble
 from medsam.transforms.intensity import IntensityWindow as IntensityWindow
 from medsam.volume import LabelVolume as LabelVolume
 from medsam.volume import Volume as Volume
@@ -43,6 +44,7 @@ __all__ = [
     "Predictor",
     "Prompt",
     "PromptError",
+    "Scribble",
     "Segmentation",
     "Session",
     "SessionState",

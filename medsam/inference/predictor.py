@@ -37,6 +37,8 @@ from medsam.prompts.masks import standing_of
 from medsam.prompts.plan import plan
 from medsam.prompts.prompt import DEFAULT_LABEL, Box, Point, Prompt, SlicePrompt, as_prompts
 from medsam.prompts.standing import Labels
+from medsam.prompts.strokes import Scribble
+from medsam.prompts.values import Line, Position
 from medsam.transforms.intensity import IntensityWindow
 from medsam.volume import Volume
 
@@ -58,6 +60,10 @@ class OnePrompt(TypedDict, total=False):
     box3d: tuple[float, float, float, float, float, float]
     points: tuple[Point, ...]
     mask: np.ndarray
+    scribbles: tuple[Scribble, ...]
+    lasso: tuple[Position, ...]
+    lines: tuple[Line, ...]
+    ellipse: Box
 
 
 class Predictor:

@@ -74,11 +74,12 @@ def enclosed(loops: list[np.ndarray], shape: tuple[int, int], *, exclusive: bool
     return Enclosed(pixels, repeated, overlapping)
 
 
-def fill(loops: list[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
+def fill(loops: list[np.ndarray], shape: tuple[int, int], *, winding: bool = False) -> np.ndarray:
     """Pixels whose centre lies inside closed polygons combined by the even-odd rule.
 
     loops: each (N, 2), N >= 3, as (column, row), pixel centres at integers; may reach beyond the picture.
     shape: (rows, columns). Returns bool of that shape. Centres on an outline: see the module.
+    winding: by the non-zero winding rule, so that what a loop runs round twice is in, too.
     Raises InputError when the outlines cross the rows so often that they cannot have been drawn by hand.
     """
     rows, columns = shape
@@ -91,6 +92,7 @@ def fill(loops: list[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
     left, right = np.clip([begin[:, 0].min() - 1, begin[:, 0].max() + 2], 0, columns).astype(int)
     swap = begin[:, 1] > end[:, 1]
     begin[swap], end[swap] = end[swap], begin[swap]
+    turn = np.where(swap, -1, 1)
     # an edge crosses the centre lines of rows first .. last - 1
     first = np.clip(np.ceil(begin[:, 1] - _SNAP / 2), 0, rows).astype(int)
     last = np.clip(np.ceil(end[:, 1] - _SNAP / 2), 0, rows).astype(int)
@@ -114,9 +116,11 @@ def fill(loops: list[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
             x = begin[edge, 0] + (row - begin[edge, 1]) * rise[:, 0] / rise[:, 1]
             column = np.clip(np.ceil(x - _SNAP / 2), left, right).astype(int)
             # every crossing turns all pixels to its right over
-            crossings += np.bincount((row - top) * width + column - left, minlength=len(crossings))
-    turned = np.cumsum(crossings.reshape(-1, width)[:, :-1], axis=1) & 1
-    inside[top:bottom, left:right] = turned
+            weights = turn[edge] if winding else None
+            found = np.bincount((row - top) * width + column - left, weights, minlength=len(crossings))
+            crossings += found.astype(np.int64)
+    turns = np.cumsum(crossings.reshape(-1, width)[:, :-1], axis=1)
+    inside[top:bottom, left:right] = turns != 0 if winding else turns & 1
     return inside
 
 

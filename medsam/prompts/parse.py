@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,45 +19,116 @@ from medsam.io.files import read_json
 from medsam.io.save import check_target
 from medsam.prompts.masks import chosen, mask_prompts
 from medsam.prompts.prompt import DEFAULT_LABEL, Prompt, as_prompts
+from medsam.prompts.strokes import Scribble
 
-_BOX = re.compile(r"^(?:(?P<slice>-?\d{1,9}):)?(?P<corners>[^=:]+)(?:=(?P<label>.*))?$")
+_TYPED = re.compile(r"^(?:(?P<slice>-?\d{1,9}):)?(?P<numbers>[^=:]+)(?:=(?P<label>.*))?$")
+_SIDE = re.compile(r"^(?P<numbers>.*?)(?P<side>[+-])?(?:@(?P<width>[^@]*?)(?P<unit>px|mm)?)?$")
 
 
 def parse_box(text: str) -> Prompt:
     """`[S:]X0,Y0,X1,Y1[=LABEL]`, as typed for one box. Raises PromptError showing what was typed."""
-    match = _BOX.match(text.strip())
-    try:
-        corners = tuple(float(number) for number in match["corners"].split(",")) if match else ()
-    except ValueError:
-        corners = ()
-    if match is None or len(corners) != 4:
-        raise PromptError(
-            f"`box` {text!r} is not [SLICE:]X0,Y0,X1,Y1[=LABEL], for example 41:120,88,212,176=spleen.", parameter="box"
-        )
-    label = DEFAULT_LABEL if match["label"] is None else match["label"].strip()
-    index = None if match["slice"] is None else int(match["slice"])
-    return Prompt(label, box=corners, slice=index)
+    found = _typed(text, "box", "[SLICE:]X0,Y0,X1,Y1[=LABEL], for example 41:120,88,212,176=spleen")
+    return Prompt(found.label, box=found.row(4), slice=found.slice)
 
 
-_POINT = re.compile(r"^(?:(?P<slice>-?\d{1,9}):)?(?P<x>[^,=:]+),(?P<y>[^,=:]+?)(?P<side>[+-])?(?:=(?P<label>.*))?$")
+def parse_ellipse(text: str) -> Prompt:
+    """`[S:]X0,Y0,X1,Y1[=LABEL]`, the box it is inscribed in. Raises PromptError showing what was typed."""
+    found = _typed(text, "ellipse", "[SLICE:]X0,Y0,X1,Y1[=LABEL], for example 12:30,40,52,66=lens")
+    return Prompt(found.label, ellipse=found.row(4), slice=found.slice)
+
+
+def parse_line(text: str) -> Prompt:
+    """`[S:]X0,Y0,X1,Y1[=LABEL]`, from end to end. Raises PromptError showing what was typed."""
+    found = _typed(text, "line", "[SLICE:]X0,Y0,X1,Y1[=LABEL], for example 12:30,40,52,66=node")
+    x0, y0, x1, y1 = found.row(4)
+    return Prompt(found.label, lines=(((x0, y0), (x1, y1)),), slice=found.slice)
+
+
+def parse_lasso(text: str) -> Prompt:
+    """`[S:]X,Y;X,Y;X,Y...[=LABEL]`. Raises PromptError showing what was typed."""
+    found = _typed(text, "lasso", '[SLICE:]X,Y;X,Y;X,Y...[=LABEL], for example "33:30,40;52,41;50,66;31,60=cyst"')
+    return Prompt(found.label, lasso=found.rows(2), slice=found.slice)
 
 
 def parse_point(text: str) -> Prompt:
     """`[S:]X,Y[+|-][=LABEL]`, as typed for one point; + (inside) when left out. PromptError showing what was typed."""
-    match = _POINT.match(text.strip())
-    try:
-        if match is None:
-            raise ValueError
-        point = (float(match["x"]), float(match["y"]), 0 if match["side"] == "-" else 1)
-    except ValueError:
-        raise PromptError(
-            f"`point` {text!r} is not [SLICE:]X,Y[+|-][=LABEL], for example 41:101,77=kidney, or 41:120,90-=kidney for "
-            "a point outside it.",
-            parameter="point",
-        ) from None
+    how = "[SLICE:]X,Y[+|-][=LABEL], for example 41:101,77=kidney, or 41:120,90-=kidney for a point outside it"
+    found = _typed(text, "point", how)
+    if found.width is not None:
+        raise found.wrong()
+    x, y = found.row(2)
+    return Prompt(found.label, slice=found.slice, points=((x, y, found.inside),))
+
+
+def parse_scribble(text: str) -> Prompt:
+    """`[S:]X,Y;X,Y;...[+|-][@WIDTH_MM|@WIDTHpx][=LABEL]`, as typed for one stroke; + (inside) when left out.
+
+    Raises PromptError showing what was typed.
+    """
+    how = (
+        '[SLICE:]X,Y;X,Y;...[+|-][@WIDTH_MM][=LABEL], for example "33:10,12;14,15;20,15@2=vessel", with - before the '
+        "@ for a stroke outside it, and @3px for a pen 3 pixels wide"
+    )
+    found = _typed(text, "scribble", how)
+    width_px = found.width if found.unit == "px" else None
+    width_mm = found.width if found.unit != "px" else None
+    scribble = Scribble(found.rows(2), bool(found.inside), width_mm, width_px)
+    return Prompt(found.label, slice=found.slice, scribbles=(scribble,))
+
+
+@dataclass(frozen=True)
+class _Typed:
+    """What was typed for an argument, in its parts. how: it is to be typed."""
+
+    text: str
+    argument: str
+    how: str
+    slice: int | None
+    label: str
+    numbers: str
+    inside: int = 1
+    width: float | None = None
+    unit: str | None = None
+
+    def wrong(self) -> PromptError:
+        return PromptError(f"`{self.argument}` {self.text!r} is not {self.how}.", parameter=self.argument)
+
+    def rows(self, count: int) -> tuple[Any, ...]:
+        """`count` numbers each, with a semicolon between them."""
+        try:
+            rows = [tuple(float(number) for number in row.split(",")) for row in self.numbers.split(";")]
+        except ValueError:
+            raise self.wrong() from None
+        if any(len(row) != count for row in rows):
+            raise self.wrong()
+        return tuple(rows)
+
+    def row(self, count: int) -> Any:
+        rows = self.rows(count)
+        if len(rows) != 1:
+            raise self.wrong()
+        return rows[0]
+
+
+def _typed(text: str, argument: str, how: str) -> _Typed:
+    """The parts of an argument. Points and scribbles say a side, scribbles a width. Raises PromptError."""
+    match = _TYPED.match(text.strip())
+    if match is None:
+        raise PromptError(f"`{argument}` {text!r} is not {how}.", parameter=argument)
     label = DEFAULT_LABEL if match["label"] is None else match["label"].strip()
     index = None if match["slice"] is None else int(match["slice"])
-    return Prompt(label, slice=index, points=(point,))
+    found = _Typed(text, argument, how, index, label, match["numbers"])
+    if argument not in ("point", "scribble"):
+        return found
+    side = _SIDE.match(match["numbers"])
+    if side is None:
+        raise found.wrong()
+    try:
+        width = None if side["width"] is None else float(side["width"])
+    except ValueError:
+        raise found.wrong() from None
+    found = replace(found, numbers=side["numbers"], inside=0 if side["side"] == "-" else 1)
+    return replace(found, width=width, unit=side["unit"])
 
 
 def read_prompts(
@@ -66,11 +138,11 @@ def read_prompts(
     *,
     shape: tuple[int, int, int] | None = None,
 ) -> tuple[list[Prompt], Axis | None]:
-    """A prompts file (JSON): `{"axis": "k", "prompts": [{"label", "slice", "box", "box3d", "points", "mask"}, ...]}`.
+    """A prompts file (JSON): `{"axis": "k", "prompts": [{"label", "slice", "box", "points", "mask", ...}, ...]}`.
 
-    "points" are [x, y, 1 or 0]; "mask" is a file, its path relative to the prompts file, or a mask as `write_prompts`
-    writes it. Of a file with several structures "structure" names one; "structures", a list of names or "all", makes
-    a prompt of each, labelled by its name.
+    Every key is in docs/prompts.md. "mask" is a file, its path relative to the prompts file, or a mask as
+    `write_prompts` writes it. Of a file with several structures "structure" names one; "structures", a list of names or
+    "all", makes a prompt of each, labelled by its name.
     load_mask: reads such a file as bool (K, J, I) on the grid of the scan; called once a file. Without it
         the name of one is refused. load_masks: reads its structures by name, likewise.
     shape: (K, J, I) of the scan; a mask written inline that cannot fit it is refused before memory is taken for it.

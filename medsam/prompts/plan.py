@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,8 +11,11 @@ import numpy as np
 from medsam.errors import PromptError
 from medsam.geometry import AXES, Axis, SlicePlane, VolumeGeometry
 from medsam.masks import CompactMask
-from medsam.prompts.prompt import Box, Point, Prompt, SlicePrompt, agreed_points, as_prompts
+from medsam.prompts.prompt import Box, Prompt, SlicePrompt, agreed_points, as_prompts, pixel_at
+from medsam.prompts.shapes import axes_box, cross, lassoed, length_mm, line_box, on_slice
 from medsam.prompts.standing import Standing
+from medsam.prompts.strokes import marks
+from medsam.prompts.values import Line, Position
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class _PlacedPrompt:
 
     @property
     def loose(self) -> bool:
-        """Points without a box or a mask of their own."""
+        """Points and scribbles without a box or a mask of their own."""
         return self.here.box is None and self.here.mask is None
 
 
@@ -50,17 +53,19 @@ def plan(
 ) -> PromptPlan:
     """Place prompts on the slices of a grid, one SlicePrompt an object.
 
-    A box3d gives its cross-section to every slice it meets, a (K, J, I) mask its own to every slice it touches.
+    A box3d gives its cross-section to every slice it meets, a (K, J, I) mask its own to every slice it touches. A lasso
+    is a mask that nothing of the object lies beyond; an ellipse and a line are the boxes that follow from them.
 
     What several prompts say of one label on one slice is one object: a box, a mask that meets it, any number of
-    points. Two boxes, two masks, or a box and a mask apart are objects of their own; prompts of points alone then go
-    where they lie: a point inside to the one box or mask that holds it, a point outside to all, because what is not
-    the label is no part of it.
+    points and scribbles; and of two lines that cross the longer is the long axis, the other the short one. Two boxes,
+    two masks, or a box and a mask apart are objects of their own; prompts of points and scribbles alone then go where
+    they lie: one inside to the one box or mask that holds it (a stroke: a part of it), one outside to all, because
+    what is not the label is no part of it.
 
     axis: default the acquired one. standing: labels that are there before, along the same axis: their ids stay, and
-    points alone on a slice of one correct its mask.
-    Raises PromptError naming the prompt that lies outside the scan, has a mask of another grid, contradicts another,
-    has no point inside to go with its points outside, or fits several objects.
+    points and scribbles alone on a slice of one correct its mask.
+    Raises PromptError naming the prompt that lies outside the scan, has a mask of another grid or a width in mm on a
+    scan that has none, contradicts another, has nothing inside to go with what is outside, or fits several objects.
     """
     prompts = as_prompts(prompts)
     plane = geometry.plane(axis)
@@ -78,7 +83,7 @@ def plan(
                 _correct(given, label, standing.at(names[label], index))
     slices = {}
     for index in sorted(placed):
-        objects = [one for of_label in placed[index].values() for one in _objects(of_label, index)]
+        objects = [one for of_label in placed[index].values() for one in _objects(of_label, index, plane)]
         slices[index] = [here for _, here in sorted(objects, key=lambda one: one[0])]
     return PromptPlan(plane.axis, names, slices)
 
@@ -93,30 +98,60 @@ def _correct(given: list[_PlacedPrompt], label: int, mask: CompactMask | None) -
 
 def _on_slices(prompt: Prompt, label: int, plane: SlicePlane, geometry: VolumeGeometry) -> dict[int, SlicePrompt]:
     """What a prompt says on each slice it concerns. Raises PromptError when that lies outside the scan."""
-    boxes: dict[int, Box] = {}
-    masks: dict[int, np.ndarray] = {}
-    points: dict[int, tuple[Point, ...]] = {}
-    mask = prompt.mask
+    found: dict[int, SlicePrompt] = {}
     if prompt.box3d is not None:
-        boxes = _cross_sections(prompt, plane)
-    if prompt.box is not None or prompt.points or (mask is not None and mask.ndim == 2):
+        found = {index: SlicePrompt(label, box) for index, box in _cross_sections(prompt, plane).items()}
+    if prompt.flat:
         index = _slice_of(prompt, plane)
-        if prompt.box is not None:
-            _check_box(prompt, prompt.box, plane)
-            boxes[index] = prompt.box
-        if prompt.points:
-            _check_points(prompt, plane)
-            if boxes and index not in boxes:
-                raise PromptError(f"{prompt} has points on slice {index}, which its box3d does not meet.")
-            points[index] = prompt.points
-        if mask is not None and mask.ndim == 2:
-            masks[index] = _checked_mask(prompt, mask, plane)
-    if mask is not None and mask.ndim == 3:
-        masks = _masks_of_slices(prompt, mask, plane, geometry)
-    return {
-        index: SlicePrompt(label, boxes.get(index), points.get(index, ()), masks.get(index))
-        for index in sorted(boxes.keys() | points.keys() | masks.keys())
-    }
+        if prompt.box3d is not None and index not in found and (prompt.points or prompt.scribbles or prompt.lasso):
+            raise PromptError(f"{prompt} lies on slice {index}, which its box3d does not meet.")
+        there = found.get(index, SlicePrompt(label))
+        found[index] = _drawn(prompt, there, plane, geometry.calibrated)
+    if prompt.mask is not None and prompt.mask.ndim == 3:
+        for index, part in _masks_of_slices(prompt, prompt.mask, plane, geometry).items():
+            found[index] = replace(found.get(index, SlicePrompt(label)), mask=part)
+    return dict(sorted(found.items()))
+
+
+def _drawn(prompt: Prompt, there: SlicePrompt, plane: SlicePlane, calibrated: bool) -> SlicePrompt:
+    """What a prompt says on the one slice that it lies on. there: what its box3d says there."""
+    for box in (prompt.box, prompt.ellipse):
+        if box is not None:
+            _check_box(prompt, box, plane)
+            there = replace(there, box=box)
+    _check_positions(prompt, "the point", [(x, y) for x, y, _ in prompt.points], plane)
+    for scribble in prompt.scribbles:
+        _check_positions(prompt, "a scribble through", scribble.points, plane)
+        if scribble.width_mm is not None and not calibrated:
+            raise PromptError(
+                f"{prompt} has a scribble {scribble.width_mm:g} mm wide, and the file of this scan states no physical "
+                "size. Give its width in pixels: `width_px`.",
+                parameter="width_mm",
+            )
+    there = replace(there, points=prompt.points, scribbles=prompt.scribbles)
+    if prompt.lines:
+        _check_positions(prompt, "an end at", [end for line in prompt.lines for end in line], plane)
+        lines, box = _axes(prompt.lines, plane)
+        there = replace(there, lines=lines, box=box)
+    if prompt.lasso is not None:
+        _check_positions(prompt, "a corner at", prompt.lasso, plane)
+        mask = lassoed(prompt.lasso, plane.shape)
+        mask.setflags(write=False)
+        there = replace(there, mask=mask, within=mask)
+    if prompt.mask is not None and prompt.mask.ndim == 2:
+        there = replace(there, mask=_checked_mask(prompt, prompt.mask, plane))
+    return there
+
+
+def _axes(lines: Sequence[Line], plane: SlicePlane) -> tuple[tuple[Line, ...], Box]:
+    """One line or two, the longer in mm first, and the box that follows from them."""
+    spacing = np.array(plane.spacing_mm[::-1])
+    ordered = sorted(lines, key=lambda line: -length_mm(np.array(line), spacing))
+    # an index names a pixel's centre, an edge counts from its border
+    edges = [np.array(line) + 0.5 for line in ordered]
+    box = line_box(edges[0], spacing) if len(edges) == 1 else axes_box(edges[0], edges[1])
+    # the ends lie on the slice
+    return tuple(ordered), on_slice(box, plane.shape) or box
 
 
 def _checked_mask(prompt: Prompt, mask: np.ndarray, plane: SlicePlane) -> np.ndarray:
@@ -146,7 +181,7 @@ def _masks_of_slices(
 
 
 def _slice_of(prompt: Prompt, plane: SlicePlane) -> int:
-    """The one slice a box, points or mask lie on."""
+    """The one slice that all but a box3d lies on."""
     if prompt.slice is None:
         if plane.count != 1:
             how = "SLICE:X0,Y0,X1,Y1" if prompt.box is not None else "SLICE:X,Y" if prompt.points else 'its "slice"'
@@ -173,13 +208,14 @@ def _check_box(prompt: Prompt, box: Box, plane: SlicePlane) -> None:
         )
 
 
-def _check_points(prompt: Prompt, plane: SlicePlane) -> None:
+def _check_positions(prompt: Prompt, what: str, positions: Iterable[Position], plane: SlicePlane) -> None:
+    """what: each of the positions, for the message."""
     rows, columns = plane.shape
-    for x, y, _ in prompt.points:
+    for x, y in positions:
         # the centre of pixel n is n, so the picture ends half a pixel beyond its first and last centre
         if not (-0.5 <= x <= columns - 0.5 and -0.5 <= y <= rows - 0.5):
             raise PromptError(
-                f"{prompt} has the point {x:g},{y:g} outside the slice, whose x runs from 0 to {columns - 1} and y "
+                f"{prompt} has {what} {x:g},{y:g} outside the slice, whose x runs from 0 to {columns - 1} and y "
                 f"from 0 to {rows - 1} on axis {plane.axis} (columns and rows as the file stores them)."
             )
 
@@ -199,27 +235,55 @@ def _cross_sections(prompt: Prompt, plane: SlicePlane) -> dict[int, Box]:
     return dict.fromkeys(range(first, after), box)
 
 
-def _objects(given: list[_PlacedPrompt], index: int) -> list[tuple[int, SlicePrompt]]:
+def _objects(given: list[_PlacedPrompt], index: int, plane: SlicePlane) -> list[tuple[int, SlicePrompt]]:
     """What is said of one label on one slice, joined to one SlicePrompt an object (rule: `plan`), with its order."""
+    given = _crossed(given, plane)
     anchors = [one for one in given if not one.loose]
     if len(anchors) <= 1 or (len(anchors) == 2 and _complete(anchors[0].here, anchors[1].here)):
-        return [_join(given)]
+        return [_join(given, plane)]
     groups = [[one] for one in anchors]
     for one in given:
-        for point in one.here.points if one.loose else ():
-            click = replace(one, here=replace(one.here, points=(point,)))
-            for group in _meant(click, point, groups, index):
+        for click in _apart(one) if one.loose else ():
+            for group in _meant(click, groups, index, plane):
                 group.append(click)
-    return [_join(group) for group in groups]
+    return [_join(group, plane) for group in groups]
+
+
+def _crossed(given: list[_PlacedPrompt], plane: SlicePlane) -> list[_PlacedPrompt]:
+    """Lines that cross, as the two axes of one object; all else as it is."""
+    joined: list[_PlacedPrompt] = []
+    for one in given:
+        line = np.array(one.here.lines)
+        place = next((n for n, other in enumerate(joined) if len(line) == 1 and _other_axis(other.here, line[0])), None)
+        if place is None:
+            joined.append(one)
+            continue
+        first = joined[place]
+        lines, box = _axes((*first.here.lines, *one.here.lines), plane)
+        rest = replace(one, here=replace(one.here, lines=(), box=None))
+        joined[place] = replace(first, here=replace(first.here, lines=lines, box=box))
+        joined += [rest] if rest.here != SlicePrompt(one.here.label) else []
+    return joined
+
+
+def _other_axis(first: SlicePrompt, line: np.ndarray) -> bool:
+    return len(first.lines) == 1 and cross(np.array(first.lines[0]), line)
+
+
+def _apart(one: _PlacedPrompt) -> list[_PlacedPrompt]:
+    """Every point and scribble of a prompt of nothing else, each for itself."""
+    return [replace(one, here=replace(one.here, points=(point,), scribbles=())) for point in one.here.points] + [
+        replace(one, here=replace(one.here, points=(), scribbles=(scribble,))) for scribble in one.here.scribbles
+    ]
 
 
 def _meant(
-    click: _PlacedPrompt, point: Point, groups: list[list[_PlacedPrompt]], index: int
+    click: _PlacedPrompt, groups: list[list[_PlacedPrompt]], index: int, plane: SlicePlane
 ) -> list[list[_PlacedPrompt]]:
-    """The objects a click on its own goes to: inside, the one that holds it; outside, all."""
-    if not point[2]:
+    """The objects a click or stroke on its own goes to: inside, the one that holds it; outside, all."""
+    if not _says_inside(click.here):
         return groups
-    meant = [group for group in groups if _holds(group[0].here, point)]
+    meant = [group for group in groups if _holds(group[0].here, click.here, plane)]
     if len(meant) != 1:
         raise PromptError(
             f"{click.prompt} lies in {len(meant) or 'none'} of the {len(groups)} boxes or masks of that label on "
@@ -235,32 +299,61 @@ def _complete(one: SlicePrompt, other: SlicePrompt) -> bool:
         one, other = other, one
     if one.box is None or one.mask is not None or other.box is not None or other.mask is None:
         return False
-    x0, y0, x1, y1 = one.box
-    inside = np.s_[math.floor(y0) : math.ceil(y1), math.floor(x0) : math.ceil(x1)]
-    return bool(other.mask[inside].any())
+    return bool(other.mask[_pixels(one.box)].any())
 
 
-def _holds(anchor: SlicePrompt, point: Point) -> bool:
-    """Whether a point lies in the box, or without one in the mask, of an object."""
-    x, y, _ = point
+def _pixels(box: Box) -> tuple[slice, slice]:
+    """The pixels that a box touches."""
+    x0, y0, x1, y1 = box
+    return slice(math.floor(y0), math.ceil(y1)), slice(math.floor(x0), math.ceil(x1))
+
+
+def _holds(anchor: SlicePrompt, click: SlicePrompt, plane: SlicePlane) -> bool:
+    """Whether a point, or a part of a scribble, lies in the box, or without one in the mask, of an object."""
+    if click.scribbles:
+        stroke = click.scribbles[0].to_mask(plane.shape, plane.spacing_mm)
+        return bool(stroke[_pixels(anchor.box) if anchor.box is not None else anchor.mask].any())
+    x, y, _ = click.points[0]
     if anchor.box is not None:
         x0, y0, x1, y1 = anchor.box
         return x0 <= x + 0.5 <= x1 and y0 <= y + 0.5 <= y1
-    if anchor.mask is None:
-        return False
-    rows, columns = anchor.mask.shape
-    return bool(anchor.mask[min(math.floor(y + 0.5), rows - 1), min(math.floor(x + 0.5), columns - 1)])
+    return anchor.mask is not None and bool(anchor.mask[pixel_at((x, y), anchor.mask.shape)])
 
 
-def _join(group: list[_PlacedPrompt]) -> tuple[int, SlicePrompt]:
-    """One object from all that is said of it: at most one box, at most one mask, and points."""
-    points = agreed_points([(one.prompt, one.here.points) for one in sorted(group, key=lambda one: one.order)])
-    if all(one.loose for one in group) and not any(inside for _, _, inside in points):
+def _says_inside(here: SlicePrompt) -> bool:
+    return any(inside for _, _, inside in here.points) or any(one.inside for one in here.scribbles)
+
+
+def _join(group: list[_PlacedPrompt], plane: SlicePlane) -> tuple[int, SlicePrompt]:
+    """One object from all that is said of it: at most one box, at most one mask, points and scribbles."""
+    ordered = sorted(group, key=lambda one: one.order)
+    points = agreed_points([(one.prompt, one.here.points) for one in ordered])
+    scribbles = tuple(scribble for one in ordered for scribble in one.here.scribbles)
+    if all(one.loose for one in group):
+        _check_inside(group, marks(points, scribbles, plane.shape, plane.spacing_mm))
+    heres = [one.here for one in group]
+    return group[0].order, SlicePrompt(
+        heres[0].label,
+        next((here.box for here in heres if here.box is not None), None),
+        points,
+        next((here.mask for here in heres if here.mask is not None), None),
+        any(here.standing for here in heres),
+        scribbles,
+        next((here.lines for here in heres if here.lines), ()),
+        next((here.within for here in heres if here.within is not None), None),
+    )
+
+
+def _check_inside(group: list[_PlacedPrompt], said: np.ndarray) -> None:
+    """said: what clicks and strokes leave of each pixel, see `marks`."""
+    if (said > 0).any():
+        return
+    if any(_says_inside(one.here) for one in group):
         raise PromptError(
-            f"{group[0].prompt} has no foreground point to go with it: outside alone does not say what is meant. "
-            "Add a point inside the object (X,Y+), a box or a mask."
+            f"{group[0].prompt} has nothing inside that later strokes outside do not cover: where strokes cross, the "
+            "later one counts. Draw the one inside again, or leave those outside out."
         )
-    box = next((one.here.box for one in group if one.here.box is not None), None)
-    mask = next((one.here.mask for one in group if one.here.mask is not None), None)
-    standing = any(one.here.standing for one in group)
-    return group[0].order, SlicePrompt(group[0].here.label, box, points, mask, standing)
+    raise PromptError(
+        f"{group[0].prompt} has no foreground point to go with it: outside alone does not say what is meant. "
+        "Add a point or a scribble inside the object (X,Y+), a box or a mask."
+    )

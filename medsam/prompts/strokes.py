@@ -13,18 +13,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# (x, y), pixel numbers
-Position = tuple[float, float]
+from medsam.errors import PromptError
+from medsam.prompts.values import Position, finite, positions
 
 # Samples a pixel along a stroke: none of the pixels that it crosses by more than a corner is missed.
 _SAMPLES = 4
+# Nearer than this to the border between two pixels, in pixels, a stroke is on it, and crosses both.
+_ON_BORDER = 1e-6
 
 
 @dataclass(frozen=True)
 class Scribble:
     """A stroke of a pen. points: its corners; a single one is a dot. inside: whether the object is under it.
 
-    width_mm, width_px: of the pen, at most one of them; neither: a pixel wide.
+    width_mm, width_px: of the pen, at most one of them; neither: a pixel wide. Where pixels are not square, a pen so
+    many pixels wide is round in millimetres, and its pixels are the smaller side's.
+    Raises PromptError for points that are none or not finite, and a width that is no positive number.
     """
 
     points: tuple[Position, ...]
@@ -32,32 +36,64 @@ class Scribble:
     width_mm: float | None = None
     width_px: float | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "points", positions(self.points, "The points of a scribble", 1))
+        if self.inside not in (0, 1):
+            raise PromptError(f"A scribble is inside (True) or outside (False), not {str(self.inside)[:20]!r}.")
+        object.__setattr__(self, "inside", bool(self.inside))
+        if self.width_mm is not None and self.width_px is not None:
+            raise PromptError(f"{self} has both a width in mm and one in pixels. Leave one out.")
+        for name in ("width_mm", "width_px"):
+            if (width := getattr(self, name)) is not None:
+                object.__setattr__(self, name, _width(width))
+
+    def __str__(self) -> str:
+        first = " ".join(f"{x:g},{y:g}" for x, y in self.points[:3])
+        more = f" ... ({len(self.points)} points)" if len(self.points) > 3 else ""
+        return f"The scribble {first}{more}{'' if self.inside else ' outside'}"
+
     def to_mask(self, shape: tuple[int, int], pitch_mm: tuple[float, float]) -> np.ndarray:
         """Bool (h, w): every pixel that the stroke crosses, and those whose centre is within half its width.
 
+        On the border of two pixels it crosses both, so that a slice that is stored turned over has the same.
         pitch_mm: (row, column) of a pixel.
         """
-        mask = np.zeros(shape, dtype=bool)
-        corners = np.array(self.points, dtype=float).reshape(-1, 2)
-        along = np.concatenate([_between(a, b) for a, b in itertools.pairwise(corners)] or [corners])
-        columns, rows = np.floor(along + 0.5).astype(int).T
-        there = (columns >= 0) & (columns < shape[1]) & (rows >= 0) & (rows < shape[0])
-        mask[rows[there], columns[there]] = True
-        half = (self.width_mm or 0.0) / 2, (self.width_px or 0.0) / 2
-        reach = max(half[0], half[1] * min(pitch_mm))
-        if reach <= min(pitch_mm) / 2:
-            return mask
-        step = np.array([pitch_mm[1], pitch_mm[0]])
-        margin = np.ceil(reach / step).astype(int) + 1
-        x0, y0 = np.maximum(np.floor(corners.min(axis=0)).astype(int) - margin, 0)
-        x1, y1 = np.minimum(np.ceil(corners.max(axis=0)).astype(int) + margin + 1, (shape[1], shape[0]))
-        y, x = np.mgrid[y0:y1, x0:x1]
-        pixels = np.stack([x, y], axis=-1) * step
-        near = np.zeros(x.shape, dtype=bool)
-        for a, b in itertools.pairwise(corners) if len(corners) > 1 else [(corners[0], corners[0])]:
-            near |= _distance(pixels, a * step, b * step) <= reach + 1e-9
-        mask[y0:y1, x0:x1] |= near
+        mask = crossed(self.points, shape)
+        reach = max((self.width_mm or 0.0) / 2, (self.width_px or 0.0) / 2 * min(pitch_mm))
+        if reach > min(pitch_mm) / 2:
+            mask |= near(self.points, shape, pitch_mm, reach)
         return mask
+
+
+def crossed(points: tuple[Position, ...], shape: tuple[int, int]) -> np.ndarray:
+    """Bool (h, w): every pixel that a line through the points crosses by more than a corner."""
+    mask = np.zeros(shape, dtype=bool)
+    corners = np.array(points, dtype=float)
+    along = np.concatenate([_between(a, b) for a, b in itertools.pairwise(corners)] or [corners])
+    low, high = np.ceil(along - 0.5 - _ON_BORDER).astype(int), np.floor(along + 0.5 + _ON_BORDER).astype(int)
+    at_corner = (low < high).all(axis=1)
+    if not at_corner.all():
+        low, high = low[~at_corner], high[~at_corner]
+    last = np.array(shape[::-1]) - 1
+    for columns, rows in itertools.product((low[:, 0], high[:, 0]), (low[:, 1], high[:, 1])):
+        there = (columns >= 0) & (columns <= last[0]) & (rows >= 0) & (rows <= last[1])
+        mask[rows[there], columns[there]] = True
+    return mask
+
+
+def near(
+    points: tuple[Position, ...], shape: tuple[int, int], pitch_mm: tuple[float, float], reach_mm: float
+) -> np.ndarray:
+    """Bool (h, w): pixels whose centre is within `reach_mm` of a line through the points."""
+    mask = np.zeros(shape, dtype=bool)
+    step = np.array([pitch_mm[1], pitch_mm[0]])
+    corners, margin = np.array(points, dtype=float), np.ceil(reach_mm / step).astype(int) + 1
+    for a, b in itertools.pairwise(corners) if len(corners) > 1 else [(corners[0], corners[0])]:
+        x0, y0 = np.maximum(np.floor(np.minimum(a, b)).astype(int) - margin, 0)
+        x1, y1 = np.minimum(np.ceil(np.maximum(a, b)).astype(int) + margin + 1, (shape[1], shape[0]))
+        y, x = np.mgrid[y0:y1, x0:x1]
+        mask[y0:y1, x0:x1] |= _distance(np.stack([x, y], axis=-1) * step, a * step, b * step) <= reach_mm + 1e-9
+    return mask
 
 
 def marks(
@@ -77,6 +113,13 @@ def marks(
         row, column = (min(max(math.floor(at + 0.5), 0), length - 1) for at, length in zip((y, x), shape, strict=True))
         said[row, column] = 1 if inside else -1
     return said
+
+
+def _width(value: object) -> float:
+    width = finite(value)
+    if width is None or width <= 0:
+        raise PromptError(f"The width of a scribble is a number above 0, not {str(value)[:20]!r}.")
+    return width
 
 
 def _between(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -13,9 +13,19 @@ from phantoms import drawn
 
 from medsam.errors import InputError, PromptError
 from medsam.geometry import VolumeGeometry
-from medsam.prompts.parse import parse_box, parse_point, read_prompts, write_prompts
+from medsam.prompts.parse import (
+    parse_box,
+    parse_ellipse,
+    parse_lasso,
+    parse_line,
+    parse_point,
+    parse_scribble,
+    read_prompts,
+    write_prompts,
+)
 from medsam.prompts.plan import plan
 from medsam.prompts.prompt import Prompt
+from medsam.prompts.strokes import Scribble
 
 GRID = VolumeGeometry((6, 20, 30), np.diag([1, 1, 3, 1.0]))
 
@@ -91,7 +101,7 @@ def test_a_prompts_file(tmp_path):
         ('{"axis": "z", "prompts": []}', "one of i, j, k"),
         ('{"prompts": [{"box": [1, 2, 3]}]}', 'Prompt 0 of p.json: "box" is .* list of 4 numbers'),
         ('{"prompts": [{"box": [1, 2, 3, "4"]}]}', "list of 4 numbers"),
-        ('{"prompts": [{"label": "a"}]}', "needs a box, a box3d, points or a mask"),
+        ('{"prompts": [{"label": "a"}]}', "needs a box, a box3d, points, scribbles"),
         ('{"prompts": [{"box": [1,2,3,4], "box3d": [1,2,3,4,5,6]}]}', "either a box or a box3d"),
         ('{"prompts": [{"box": [1,2,3,4], "slice": 1.5}]}', "not a whole number"),
         ('{"prompts": [{"box": [1,2,3,4], "slcie": 1}]}', "unknown keys: slcie"),
@@ -162,6 +172,98 @@ def test_what_is_typed_after_point_comes_back(x, y, inside, index, label):
     assert found == Prompt(label, slice=index, points=((x, y, inside),))
 
 
+VESSEL = ((10, 12), (14, 15), (20, 15.5))
+
+
+@pytest.mark.parametrize(
+    ("text", "prompt"),
+    [
+        ("33:10,12;14,15;20,15.5=vessel", Prompt("vessel", slice=33, scribbles=Scribble(VESSEL))),
+        ("10,12;14,15;20,15.5-@2", Prompt(scribbles=Scribble(VESSEL, False, width_mm=2))),
+        ("0:10,12;14,15;20,15.5+@2.5px=a@b", Prompt("a@b", slice=0, scribbles=Scribble(VESSEL, width_px=2.5))),
+        ("10,-0.5@2mm", Prompt(scribbles=Scribble([(10, -0.5)], width_mm=2))),
+    ],
+)
+def test_a_typed_scribble(text, prompt):
+    assert parse_scribble(text) == prompt
+
+
+@pytest.mark.parametrize("text", ["", "1", "1,2;3", "1,2;", "1,2;3,4@", "1,2;3,4@2cm", "1,2+-", "1,2@2-", "1:2:3,4"])
+def test_a_mistyped_scribble_is_shown_with_an_example(text):
+    with pytest.raises(PromptError, match='is not .SLICE:.X,Y.*for example "33:10,12;14,15;20,15@2=vessel"') as error:
+        parse_scribble(text)
+    assert error.value.parameter == "scribble"
+
+
+def test_a_typed_lasso_line_and_ellipse():
+    loop = ((30, 40), (52, 41), (50.5, 66))
+    assert parse_lasso("33:30,40;52,41;50.5,66=cyst=a") == Prompt("cyst=a", slice=33, lasso=loop)
+    assert parse_line("12:52,40,30,66=node") == Prompt("node", slice=12, lines=((52, 40), (30, 66)))
+    assert parse_ellipse("30,40,52,66") == Prompt(ellipse=(30, 40, 52, 66))
+    for parse, wrong in (
+        (parse_lasso, ("30,40;52", "30,40,52,41", "1,2;3,4;5,6@2")),
+        (parse_line, ("1,2,3", "1,2;3,4", "1,2,3,4-")),
+        (parse_ellipse, ("1,2,3", "1,2;3,4")),
+    ):
+        for text in wrong:
+            with pytest.raises(PromptError, match="for example") as error:
+                parse(text)
+            assert error.value.parameter == parse.__name__.removeprefix("parse_")
+
+
+def test_a_prompts_file_with_every_drawing(tmp_path):
+    entries = [
+        {
+            "label": "vessel",
+            "scribbles": [
+                {"points": [[10, 12], [14, 15]], "width_mm": 2, "inside": True},
+                {"points": [[20, 15]], "inside": False},
+            ],
+            "slice": 3,
+        },
+        {"label": "cyst", "lasso": [[3, 4], [12, 4], [10, 16.5]], "slice": 3},
+        {"label": "node", "line": [[3, 4], [12, 16]], "slice": 2},
+        {"label": "node", "lines": [[[3, 4], [12, 16]], [[3, 14], [12, 6]]], "slice": 1},
+        {"label": "lens", "ellipse": [3, 4, 12, 16], "slice": 2},
+    ]
+    expected = [
+        Prompt("vessel", slice=3, scribbles=[Scribble([(10, 12), (14, 15)], width_mm=2), Scribble([(20, 15)], False)]),
+        Prompt("cyst", slice=3, lasso=[(3, 4), (12, 4), (10, 16.5)]),
+        Prompt("node", slice=2, lines=((3, 4), (12, 16))),
+        Prompt("node", slice=1, lines=(((3, 4), (12, 16)), ((3, 14), (12, 6)))),
+        Prompt("lens", slice=2, ellipse=(3, 4, 12, 16)),
+    ]
+    path = tmp_path / "prompts.json"
+    path.write_text(json.dumps({"prompts": entries}))
+    assert read_prompts(path)[0] == expected
+    assert [one.to_dict() for one in expected] == [{**one} for one in entries]
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"scribbles": {"points": [[1, 2]]}}, '"scribbles" is .* not a list of'),
+        ({"scribbles": [[[1, 2]]]}, '"scribbles" is .* not a list of'),
+        ({"scribbles": [{"points": [[1, 2, 1]]}]}, r'"points" is .* not a list of \[x, y\]'),
+        ({"scribbles": [{}]}, "at least 1 of them"),
+        ({"scribbles": []}, "says nothing"),
+        ({"scribbles": [{"points": [[1, 2]], "width": 3}]}, "a scribble has unknown keys: width"),
+        ({"scribbles": [{"points": [[1, 2]], "inside": 1}]}, '"inside" is 1, not true or false'),
+        ({"scribbles": [{"points": [[1, 2]], "width_mm": "2"}]}, '"width_mm" is 2, not a number'),
+        ({"scribbles": [{"points": [[1, 2]], "width_mm": 2, "width_px": 2}]}, "Leave one out"),
+        ({"lasso": [[1, 2], [3, 4, 5]]}, r'"lasso" is .* not a list of \[x, y\]'),
+        ({"line": [[1, 2], [3, "4"]]}, r'"line" is .* not a list of \[x, y\], from end to end'),
+        ({"line": [[1, 2]]}, r"is from \(x, y\) to"),
+        ({"lines": [[1, 2], [3, 4]]}, '"lines" is .* not a list of lines'),
+        ({"line": [[1, 2], [3, 4]], "lines": []}, 'both "line"'),
+        ({"ellipse": [1, 2, 3]}, '"ellipse" is .* list of 4 numbers'),
+    ],
+)
+def test_a_drawing_that_is_written_wrongly_is_told(entry, message):
+    with pytest.raises(PromptError, match=message):
+        Prompt.from_dict(entry)
+
+
 def test_a_prompts_file_with_every_kind_of_entry(tmp_path):
     mask = drawn((2, 4, 7), shape=(6, 20, 30))
     asked = []
@@ -229,6 +331,13 @@ clicks = st.dictionaries(
     max_size=5,
 ).map(lambda found: [(x + off, y, inside) for (x, y), (off, inside) in found.items()])
 masks = st.one_of(*(arrays(bool, shape) for shape in ((1, 1), (5, 3), (4, 5, 3)))).filter(np.any)
+scribbles = st.builds(
+    Scribble,
+    st.lists(st.tuples(st.integers(-9, 99), st.floats(-9, 99)), min_size=1, max_size=3),
+    st.booleans(),
+    st.none() | st.floats(0.1, 9),
+)
+loops = st.sampled_from([[(1, 2), (3, 4.25), (5, 1)], [(0, 0), (9, 0), (0, 9), (9, 9)]])
 
 
 @st.composite
@@ -236,9 +345,15 @@ def any_prompt(draw):
     label = draw(st.text(st.characters(exclude_categories=("C",)), min_size=1).filter(str.strip))
     box, box3d = draw(st.sampled_from([(spans(2), st.none()), (st.none(), spans(3)), (st.none(), st.none())]))
     parts = {"box": draw(box), "box3d": draw(box3d), "points": draw(clicks), "mask": draw(st.none() | masks)}
-    if all(part is None or part == [] for name, part in parts.items() if name != "mask") and parts["mask"] is None:
+    if parts["mask"] is None and draw(st.booleans()):
+        parts["lasso"] = draw(loops)
+    if parts["box"] is None and parts["box3d"] is None and draw(st.booleans()):
+        parts |= draw(st.sampled_from([{"ellipse": (1, 2.5, 3, 4)}, {"lines": ((1, 2), (3, 4.5))}]))
+    parts["scribbles"] = draw(st.lists(scribbles, max_size=2))
+    if all(part is None or (name != "mask" and part == []) for name, part in parts.items()):
         parts["mask"] = draw(masks)
-    beside = parts["box3d"] is None or parts["points"] or parts["mask"] is not None
+    beside = parts["box3d"] is None or any(parts.get(name) for name in ("points", "scribbles", "lasso"))
+    beside = beside or parts["mask"] is not None
     return Prompt(label, slice=draw(st.none() | st.integers(-3, 10**6)) if beside else None, **parts)
 
 

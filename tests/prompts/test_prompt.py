@@ -31,7 +31,7 @@ def test_prompts_from_arrays_and_what_is_no_box():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({}, "The prompt for 'a' says nothing: it needs a box, a box3d, points or a mask"),
+        ({}, "The prompt for 'a' says nothing: it needs a box, a box3d, points, scribbles"),
         ({"points": ((1, 2, 2),)}, "The point 1,2 for 'a' ends in 2; write 1 for inside or 0 for outside"),
         ({"points": ((1, 2, float("nan")),)}, "ends in nan"),
         ({"points": ((1, 2, -1),)}, "ends in -1"),

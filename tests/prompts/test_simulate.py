@@ -5,7 +5,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from medsam.errors import PromptError
-from medsam.prompts.simulate import inscribed_ellipse, jittered, next_click, rough_mask, tight_box
+from medsam.prompts.simulate import (
+    error_regions,
+    human_click,
+    inscribed_ellipse,
+    jittered,
+    next_click,
+    rough_mask,
+    tight_box,
+)
 
 
 def test_the_tight_box_is_half_open_and_spans_all_components():
@@ -202,3 +210,49 @@ def test_a_thin_structure_stays_where_it_is_when_drawn_roughly(width):
     for seed in range(20):
         rough = rough_mask(thin, np.random.default_rng(seed))
         assert (rough & thin).sum() >= 0.4 * thin.sum()
+
+
+def test_noise_makes_the_outline_of_a_rough_mask_shaky():
+    y, x = np.ogrid[:128, :128]
+    disc = (x - 64) ** 2 + (y - 64) ** 2 <= 40**2
+
+    def dice(noise):
+        rough = [rough_mask(disc, np.random.default_rng(seed), noise) for seed in range(10)]
+        return np.mean([2 * (one & disc).sum() / (one.sum() + disc.sum()) for one in rough])
+
+    assert 0.7 < dice("noisy") < 0.87 < dice("clean")
+    thin = filled((60, 420), (10, 30, 410, 33))
+    for seed in range(5):
+        rough = rough_mask(thin, np.random.default_rng(seed), "noisy")
+        assert (rough & thin).sum() >= 0.4 * thin.sum()
+        assert rough.sum() < 12 * thin.sum()
+
+
+@given(pairs, st.integers(0, 99))
+def test_a_persons_click_never_says_the_wrong_thing(pair, seed):
+    truth, answer = pair
+    click = human_click(truth, answer, np.random.default_rng(seed))
+    if (truth == answer).all():
+        assert click is None
+        return
+    x, y, inside = click
+    assert truth[y, x] == bool(inside)
+    assert click == human_click(truth, answer, np.random.default_rng(seed))
+
+
+def test_a_person_clicks_round_the_middle_and_now_and_then_on_the_second_error():
+    truth = filled((60, 100), (10, 10, 51, 51), (70, 20, 91, 41))
+    clicks = np.array([human_click(truth, None, np.random.default_rng(seed)) for seed in range(150)])
+    first = clicks[clicks[:, 0] < 60]
+    assert 0.7 < len(first) / len(clicks) < 0.9
+    assert first[:, :2].mean(axis=0) == pytest.approx([30, 30], abs=1.5)
+    # where the depth is largest, yet spread out
+    assert 4 < first[:, :2].std() < 11
+
+
+def test_errors_are_numbered_apart_by_what_they_are():
+    truth, answer = filled((9, 20), (0, 0, 10, 9), (15, 0, 17, 2)), filled((9, 20), (10, 0, 14, 9))
+    regions = error_regions(truth, answer)
+    assert sorted(np.unique(regions)) == [0, 1, 2, 3]
+    assert len({regions[4, 5], regions[4, 12], regions[0, 16]}) == 3
+    np.testing.assert_array_equal(regions > 0, truth ^ answer)

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 
 # an argument in Python -> the option's name where it is another one
 _OPTIONS = {"prompts": "prompt"}
+# an argument in Python -> the option that it is a part of, and how it is typed there
+_PARTS = {"width_px": ("scribble", "@WIDTHpx")}
 
 
 def with_flags(text: str, names: Iterable[str], arguments: argparse.Namespace) -> str:
@@ -16,6 +18,8 @@ def with_flags(text: str, names: Iterable[str], arguments: argparse.Namespace) -
         options = (option for option in (name, _OPTIONS.get(name)) if option and hasattr(arguments, option))
         if (option := next(options, None)) is not None:
             text = text.replace(f"`{name}`", f"--{option.replace('_', '-')}")
+        elif name in _PARTS and hasattr(arguments, _PARTS[name][0]):
+            text = text.replace(f"`{name}`", _PARTS[name][1])
     return text
 
 

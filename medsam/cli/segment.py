@@ -28,14 +28,39 @@ if TYPE_CHECKING:
     from medsam.prompts.prompt import Prompt
     from medsam.volume import Volume
 
-_POINT_HELP = "click on a slice, + inside (the default) or - outside; clicks and a box of one label are one object"
-_BOX_HELP = "box on a slice: half-open columns and rows as the file stores them, 0-based; repeat for more"
+# option, how it is typed, and what it is
+_PROMPTS = (
+    ("box", "[S:]X0,Y0,X1,Y1[=LABEL]", "box on a slice: half-open columns and rows as the file stores them, 0-based"),
+    (
+        "point",
+        "[S:]X,Y[+|-][=LABEL]",
+        "click on a slice, + inside (the default) or - outside; clicks and a box of one label are one object",
+    ),
+    (
+        "scribble",
+        "[S:]X,Y;X,Y;...[+|-][@MM|@Npx][=LABEL]",
+        "stroke of a pen on a slice, + inside (the default) or - outside; @2 is a pen 2 mm wide, @3px one of 3 pixels; "
+        "in quotes, for the shell takes ; for its own",
+    ),
+    (
+        "lasso",
+        "[S:]X,Y;X,Y;...[=LABEL]",
+        "loop drawn round the object: nothing beyond it is segmented; in quotes",
+    ),
+    (
+        "line",
+        "[S:]X0,Y0,X1,Y1[=LABEL]",
+        "longest diameter (RECIST), from edge to edge; a second one of the same label across it is the short axis",
+    ),
+    ("ellipse", "[S:]X0,Y0,X1,Y1[=LABEL]", "ellipse round the object, by the box that it is inscribed in"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `medsam segment`."""
-    parser.add_argument("--box", action="append", default=[], metavar="[S:]X0,Y0,X1,Y1[=LABEL]", help=_BOX_HELP)
-    parser.add_argument("--point", action="append", default=[], metavar="[S:]X,Y[+|-][=LABEL]", help=_POINT_HELP)
+    for name, metavar, what in _PROMPTS:
+        help_text = f"{what}; repeat for more"
+        parser.add_argument(f"--{name}", action="append", default=[], metavar=metavar, help=help_text)
     parser.add_argument(
         "--prompts",
         type=Path,
@@ -167,14 +192,14 @@ def print_notes(notes: Sequence[str], arguments: argparse.Namespace, names: Sequ
 
 
 def _typed_prompts(arguments: argparse.Namespace) -> list[Prompt]:
-    """The prompts of --box and --point. Raises PromptError when there are none, and no --prompts either."""
-    from medsam.prompts.parse import parse_box, parse_point
+    """The prompts of --box, --point and the others. PromptError when there are none, and no --prompts either."""
+    from medsam.prompts.parse import PARSERS
 
-    prompts = [parse_box(text) for text in arguments.box] + [parse_point(text) for text in arguments.point]
+    prompts = [parse(text) for name, parse in PARSERS.items() for text in getattr(arguments, name)]
     if not prompts and not arguments.prompts:
         raise PromptError(
-            "There is nothing to segment: give --box [S:]X0,Y0,X1,Y1[=LABEL], --point [S:]X,Y[+|-][=LABEL] or "
-            "--prompts FILE."
+            "There is nothing to segment: give --box [S:]X0,Y0,X1,Y1[=LABEL], --point [S:]X,Y[+|-][=LABEL], "
+            "--scribble, --lasso, --line, --ellipse or --prompts FILE."
         )
     return prompts
 

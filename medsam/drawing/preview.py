@@ -18,6 +18,7 @@ from medsam.inference.segmentation import PromptResult, Segmentation
 from medsam.io.save import check_preview
 from medsam.masks import AutomaticMask, bounding_box, xyxy
 from medsam.prompts.prompt import Box
+from medsam.prompts.values import Position
 from medsam.silence import Rule, silence
 from medsam.transforms.intensity import IntensityWindow
 from medsam.volume import Volume
@@ -37,15 +38,16 @@ _PANEL_INCHES = {1: 6.5, 2: 5.0, 3: 4.0, 4: 3.0}
 def write_preview(scan: Volume, found: Segmentation, path: Path, title: str = "") -> None:
     """Write a PNG of up to 12 panels: prompted slices, evenly chosen, in radiological orientation, and close-ups.
 
-    Pixels are drawn square in millimetres. Boxes are dashed, clicks + inside and x outside, masks outlined and lightly
-    filled. A slice with a small object is followed by a close-up of it, whose place a thin white frame shows. After
-    propagation, slices it reached; those that were prompted are among them.
+    Pixels are drawn square in millimetres. Boxes, ellipses and lassos are dashed, clicks + inside and x outside, lines
+    and strokes solid, strokes outside dotted, masks outlined and lightly filled. A slice with a small object is
+    followed by a close-up of it, whose place a thin white frame shows. After propagation, slices it reached; those that
+    were prompted are among them.
     Raises InputError when `path` is no .png or its folder does not exist.
     """
     from matplotlib.lines import Line2D
 
     check_preview(path)
-    asked = {answer.slice for answer in found.results if answer.box is not None or answer.points}
+    asked = {answer.slice for answer in found.results if answer.asked}
     views = _views(found, sorted({answer.slice for answer in found.results}), asked)
     figure, panels = _page(found.plane, len(views), 0.8)
     for panel, (index, part) in zip(panels, views, strict=False):
@@ -166,8 +168,6 @@ def _some(indices: list[int], asked: Collection[int] = (), most: int = _MAX_PANE
 
 
 def _draw(panel: Axes, scan: Volume, found: Segmentation, index: int, answers: list[PromptResult]) -> None:
-    from matplotlib.patches import Rectangle
-
     plane = found.plane
     shown = plane.view.apply(found.window.picture(plane.take(scan.array, index)))
     labels = plane.view.apply(plane.take(found.labels.array, index))
@@ -179,18 +179,38 @@ def _draw(panel: Axes, scan: Volume, found: Segmentation, index: int, answers: l
             panel.contourf(mask, levels=[0.5, 1.5], colors=[label_colour(label)], alpha=0.25)
             panel.contour(mask, levels=[0.5], colors=[label_colour(label)], linewidths=1.3)
     for answer in answers:
-        if answer.box is not None:
-            x, y, width, height = upright_rectangle(plane, answer.box)
-            box = Rectangle(
-                (x, y), width, height, fill=False, linestyle="--", linewidth=0.9, edgecolor=label_colour(answer.label)
-            )
-            panel.add_patch(box)
-        for x, y, inside in answer.points:
-            where = plane.view.edges(np.array([x + 0.5, y + 0.5]), plane.shape) - 0.5
-            panel.plot(
-                *where, "+" if inside else "x", color=label_colour(answer.label), markersize=7, markeredgewidth=1.6
-            )
+        _draw_prompt(panel, plane, answer)
     panel.set_title(_title(found, index, answers), fontsize=8).set_parse_math(False)
+
+
+def _draw_prompt(panel: Axes, plane: SlicePlane, answer: PromptResult) -> None:
+    from matplotlib.patches import Ellipse, Rectangle
+
+    colour = label_colour(answer.label)
+    if answer.box is not None and not answer.lines:
+        x, y, width, height = upright_rectangle(plane, answer.box)
+        shape = (
+            Rectangle((x, y), width, height)
+            if answer.ellipse is None
+            else Ellipse((x + width / 2, y + height / 2), width, height)
+        )
+        shape.set(fill=False, linestyle="--", linewidth=0.9, edgecolor=colour)
+        panel.add_patch(shape)
+    strokes = [(one.points, "-" if one.inside else ":", 2.0) for one in answer.scribbles]
+    strokes += [(line, "-", 1.2) for line in answer.lines]
+    strokes += [((*answer.lasso, answer.lasso[0]), "--", 0.9)] if answer.lasso else []
+    for corners, style, width in strokes:
+        along = _upright(plane, corners)
+        dot = "o" if len(along) == 1 else None
+        panel.plot(*along.T, style, marker=dot, color=colour, linewidth=width, markersize=3)
+    for x, y, inside in answer.points:
+        (where,) = _upright(plane, [(x, y)])
+        panel.plot(*where, "+" if inside else "x", color=colour, markersize=7, markeredgewidth=1.6)
+
+
+def _upright(plane: SlicePlane, positions: Sequence[Position]) -> np.ndarray:
+    """Pixel numbers (N, 2) of the stored slice as those of the upright one."""
+    return plane.view.edges(np.array(positions, dtype=float) + 0.5, plane.shape) - 0.5
 
 
 def _title(found: Segmentation, index: int, answers: Sequence[PromptResult]) -> str:

@@ -282,7 +282,7 @@ def _segment_seeds(
         prompted = []
         for name in by_slice[index]:
             prompt = objects[name][index]
-            if prompt.mask is not None and prompt.box is None and not prompt.points:
+            if prompt.mask is not None and prompt.mask_alone:
                 found[name][index] = TrackMask(CompactMask.of(prompt.mask), math.nan)
             else:
                 prompted.append((name, prompt))

@@ -22,7 +22,10 @@ from medsam.inference.usage import Usage
 from medsam.io.algorithm import Algorithm, DicomFormat, DicomOptions
 from medsam.io.save import save_labels
 from medsam.masks import RLE, PackedMasks
-from medsam.prompts.prompt import Box, Point
+from medsam.prompts.entries import drawn_entry, from_drawn_entry
+from medsam.prompts.prompt import Box, Point, Prompt
+from medsam.prompts.strokes import Scribble
+from medsam.prompts.values import Line, Position
 from medsam.transforms.frame import Frame
 from medsam.transforms.intensity import IntensityWindow
 from medsam.volume import LabelVolume
@@ -55,7 +58,8 @@ class CropPrediction:
 class PromptResult:
     """What one prompt got, or what it spread to.
 
-    slice: its number. label: id. box, points: as prompted; None and () where the mask came by propagation.
+    slice: its number. label: id. box, points, scribbles, lines, lasso, ellipse: as prompted; None and () where the mask
+    came by propagation.
     predicted_iou: nan where a drawn mask was taken as it is, or nothing was found. pixels: in the mask, before merging.
     confidence: of a propagated mask, see `propagate.propagate`; None for others. candidates: predicted IoU of the three
     masks, with `all_masks`. crops: with `keep_probabilities`, what the network said in each crop.
@@ -70,6 +74,15 @@ class PromptResult:
     confidence: float | None = None
     candidates: tuple[float, ...] = ()
     crops: tuple[CropPrediction, ...] = field(default=(), compare=False, repr=False)
+    scribbles: tuple[Scribble, ...] = ()
+    lines: tuple[Line, ...] = ()
+    lasso: tuple[Position, ...] | None = None
+    ellipse: Box | None = None
+
+    @property
+    def asked(self) -> bool:
+        """Whether something was prompted here, but for a mask."""
+        return self.box is not None or bool(self.points or self.scribbles or self.lasso)
 
     @property
     def quality(self) -> float:
@@ -274,6 +287,7 @@ def _result_to_dict(result: PromptResult, name: str) -> dict[str, Any]:
         "slice": result.slice,
         "box": None if result.box is None else list(result.box),
         "points": [list(point) for point in result.points],
+        **drawn_entry(result),
         "predicted_iou": _mean([result.predicted_iou]),
         "pixels_before_merging": result.pixels,
         **({} if result.confidence is None else {"confidence": result.confidence}),
@@ -283,6 +297,8 @@ def _result_to_dict(result: PromptResult, name: str) -> dict[str, Any]:
 
 def _result_from_dict(document: Mapping[str, Any], ids: Mapping[str, int]) -> PromptResult:
     box, predicted_iou = document["box"], document["predicted_iou"]
+    # a point more, so that it says something where nothing was drawn
+    drawn = Prompt(document["label"], points=((0, 0, 1),), **from_drawn_entry(document))
     x0, y0, x1, y1 = (0.0, 0.0, 0.0, 0.0) if box is None else map(float, box)
     return PromptResult(
         slice=int(document["slice"]),
@@ -293,6 +309,10 @@ def _result_from_dict(document: Mapping[str, Any], ids: Mapping[str, int]) -> Pr
         points=tuple((float(x), float(y), int(inside)) for x, y, inside in document["points"]),
         confidence=None if document.get("confidence") is None else float(document["confidence"]),
         candidates=tuple(map(float, document.get("candidates", ()))),
+        scribbles=drawn.scribbles,
+        lines=drawn.lines,
+        lasso=drawn.lasso,
+        ellipse=drawn.ellipse,
     )
 
 

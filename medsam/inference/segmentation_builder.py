@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from medsam.progress import ProgressCallback
 from medsam.prompts.plan import PromptPlan
 from medsam.prompts.prompt import SlicePrompt, pixel_at
 from medsam.prompts.standing import Standing, keep_untouched
+from medsam.prompts.strokes import spots
 from medsam.transforms.frame import Frame
 from medsam.volume import LabelVolume
 
@@ -154,6 +156,7 @@ class SegmentationBuilder:
                     prompt.points,
                     candidates=three,
                     crops=self._crop_predictions(one) if self.keep_probabilities else (),
+                    **_drawn(prompt),
                 )
             )
 
@@ -250,6 +253,7 @@ class SegmentationBuilder:
                     int(np.count_nonzero(mask)),
                     seed.points if seed else (),
                     found.confidence.get(index),
+                    **({} if seed is None else _drawn(seed)),
                 )
             )
 
@@ -259,7 +263,7 @@ class SegmentationBuilder:
         solid = found.volume(plane, geometry.shape)
         clicks = []
         for index, seed in seeds.items():
-            for point in seed.points:
+            for point in spots(seed.points, seed.scribbles, plane.shape):
                 at: list[float] = [*point]
                 at.insert(2 - plane.array_axis, index)
                 clicks.append(tuple(at))
@@ -314,10 +318,11 @@ class SegmentationBuilder:
     def _answered(self, index: int, mask: np.ndarray, prompt: SlicePrompt) -> np.ndarray:
         """The network's mask cleaned, or of one that stands what was clicked."""
         if prompt.standing and prompt.mask is not None:
-            answer = keep_untouched(prompt.mask, mask, prompt.points)
+            answer = keep_untouched(prompt.mask, mask, spots(prompt.points, prompt.scribbles, mask.shape))
             if np.array_equal(answer, prompt.mask):
+                what = "points" if prompt.points else "scribbles"
                 self.notes.append(
-                    f"The points for {self.todo.names[prompt.label]!r} on slice {index} changed nothing: the network "
+                    f"The {what} for {self.todo.names[prompt.label]!r} on slice {index} changed nothing: the network "
                     "agrees with what is there. Put them where it is wrong, or draw a box."
                 )
         else:
@@ -331,7 +336,7 @@ class SegmentationBuilder:
             mask,
             self.scan_encoder.plane.spacing_mm,
             calibrated=self.scan_encoder.scan.geometry.calibrated,
-            points=prompt.points,
+            points=spots(prompt.points, prompt.scribbles, mask.shape),
             box=prompt.box,
             within=bounds(prompt, self.zoom, self.scan_encoder.plane) if bounded else None,
         )
@@ -344,3 +349,8 @@ class SegmentationBuilder:
     def _report(self, done: int, total: int) -> None:
         if self.progress is not None:
             self.progress(done, total)
+
+
+def _drawn(prompt: SlicePrompt) -> dict[str, Any]:
+    """What was drawn by hand, as fields of a result."""
+    return {name: getattr(prompt, name) for name in ("scribbles", "lines", "lasso", "ellipse")}

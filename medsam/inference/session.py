@@ -1,7 +1,7 @@
-"""Interactive refinement: a scan is set once, then boxes and clicks follow one after the other, and can be undone.
+"""Interactive refinement: a scan is set once, then boxes, clicks and strokes follow one after the other, with undo.
 
-Each click goes to the network together with all earlier prompts of its object on its slice and with the logits of the
-last mask; the slice's embeddings come from the cache, so it costs a decode.
+Each click or stroke goes to the network together with all earlier prompts of its object on its slice and with the
+logits of the last mask; the slice's embeddings come from the cache, so it costs a decode.
 
 A session is a scan that is ready to be encoded and a `SessionState`, which is data. State is never changed, only
 followed by another: undo and redo walk the steps and run no network. Logits are kept of the last few steps; what is
@@ -29,7 +29,10 @@ from medsam.inference.session_state import (
     SliceState,
     Step,
     after_steps,
+    as_prompts,
+    drawn_first,
     joined,
+    single_steps,
 )
 from medsam.inference.slice_request import SliceResult, Zoom
 from medsam.inference.worker import Priority, Worker, through_worker
@@ -40,6 +43,8 @@ from medsam.postprocess.merge import merge_by_predicted_iou
 from medsam.prompts.plan import plan
 from medsam.prompts.prompt import DEFAULT_LABEL, Box, Prompt, SlicePrompt
 from medsam.prompts.standing import Labels, Standing, keep_untouched
+from medsam.prompts.strokes import Scribble, spots
+from medsam.prompts.values import Line, Position
 from medsam.volume import LabelVolume
 
 # Steps that can be undone; older ones stay as they are.
@@ -49,7 +54,7 @@ _KEPT_RESULTS = 4
 
 
 class Session:
-    """Boxes, masks and clicks on one scan, one after the other, with undo.
+    """Boxes, lassos, lines, masks, clicks and strokes on one scan, one after the other, with undo.
 
     Made by `Predictor.session` or `Predictor.resume`. zoom: as in `segment_slice`. tidy: how `labels` are cleaned.
     label: of the object that a step is about when it names none; each label is an object of its own.
@@ -124,9 +129,10 @@ class Session:
     def start(self, labels: Labels | Standing) -> None:
         """Begin with labels that are there, a label map or masks by name on the scan's grid: what is to be corrected.
 
-        They stay as they are, to the voxel, where no step is about them. A click on a slice of one changes the pieces
-        that differ between its mask and the network's and hold a click (`keep_untouched`); a box or a mask draws it
-        anew there. Their ids stay; where the session's own label is none of them, it becomes the first one's.
+        They stay as they are, to the voxel, where no step is about them. A click or a stroke on a slice of one changes
+        the pieces that differ between its mask and the network's and hold some of it (`keep_untouched`); a box, or
+        what else starts a slice, draws it anew there. Their ids stay; where the session's own label is none of them, it
+        becomes the first one's.
         This is no step, so it cannot be undone. Raises InputError for labels of another grid and after a step, and
         PromptError for empty ones.
         """
@@ -161,26 +167,52 @@ class Session:
         """
         return self._begin(Prompt(label or self.label, slice=index, mask=mask))
 
+    def lasso(self, index: int, corners: Sequence[Position], label: str | None = None) -> SliceResult:
+        """Segment what a loop was drawn round, ((x, y), ...): nothing beyond it is part of the object. Else as `box`.
+
+        Raises PromptError for fewer than three corners, those of one line, one outside the slice, or no such slice.
+        """
+        return self._begin(Prompt(label or self.label, slice=index, lasso=tuple(corners)))
+
+    def line(self, index: int, long: Line, short: Line | None = None, label: str | None = None) -> SliceResult:
+        """Segment what was measured: its longest diameter ((x, y), (x, y)), and the one across it. Else as `box`.
+
+        Raises PromptError for a line without length, two that do not cross, ends outside the slice, or no such slice.
+        """
+        lines = (long,) if short is None else (long, short)
+        return self._begin(Prompt(label or self.label, slice=index, lines=lines))
+
+    def ellipse(self, index: int, box: Box, label: str | None = None) -> SliceResult:
+        """Segment what an ellipse was drawn round; `box` is the one it is inscribed in. Else as `box`."""
+        return self._begin(Prompt(label or self.label, slice=index, ellipse=box))
+
     def click(self, index: int, x: float, y: float, inside: bool = True, label: str | None = None) -> SliceResult:
         """Add a click to the prompts of an object on slice `index`; the first, if a click, has to be inside.
 
         The same click twice changes nothing. Raises PromptError for a click outside the slice, one that contradicts an
         earlier one, a first click that is not inside, or no such slice.
         """
-        label = label or self.label
         if inside not in (0, 1):
             raise PromptError(f"`inside` is True or False, not {inside!r}.", parameter="inside")
-        click = Prompt(label, slice=index, points=((x, y, int(inside)),))
-        index = click.slice or 0
-        before = self._objects.get(label, {}).get(index)
-        if before is None:
-            return self._begin(click)
-        prompt = self._placed((*before.parts, PromptPart(click)), label, index)
-        if prompt.points == self._placed(before.parts, label, index).points:
-            return self._result(before, label, index)
-        return self._step(
-            label, index, (*before.parts, PromptPart(click)), prompt, self._previous(before, label, index)
-        )
+        return self._correct(Prompt(label or self.label, slice=index, points=((x, y, int(inside)),)))
+
+    def scribble(
+        self,
+        index: int,
+        points: Sequence[Position],
+        inside: bool = True,
+        width_mm: float | None = None,
+        width_px: float | None = None,
+        label: str | None = None,
+    ) -> SliceResult:
+        """Add a stroke to the prompts of an object on slice `index`; the first, if a stroke, has to be inside.
+
+        points, width_mm, width_px: see `Scribble`. Where strokes cross, the later one counts; a click before any.
+        The same stroke twice running changes nothing. Raises PromptError for a stroke that leaves the slice, a width in
+        mm on a scan without millimetres, a first one that is not inside, or no such slice.
+        """
+        stroke = Scribble(tuple(points), inside, width_mm, width_px)
+        return self._correct(Prompt(label or self.label, slice=index, scribbles=(stroke,)))
 
     def undo(self) -> bool:
         """Go back to before the last step (a reset too); False when there is none, or it is too long ago."""
@@ -210,14 +242,13 @@ class Session:
         if others or not corrections:
             self._replay_anew(others)
         for one in corrections:
-            for x, y, inside in one.points:
-                self.click(one.slice or 0, x, y, bool(inside), one.label)
+            for step in single_steps([one], one.label, one.slice or 0):
+                self._correct(step)
 
     def _corrects(self, prompt: Prompt) -> bool:
-        """Whether a prompt is of clicks alone, about a mask that was there before."""
+        """Whether a prompt is of clicks and strokes alone, about a mask that was there before."""
         state = self._objects.get(prompt.label, {}).get(prompt.slice or 0)
-        alone = prompt.box is None and prompt.box3d is None and prompt.mask is None
-        return bool(prompt.points) and alone and state is not None and state.parts[0].standing
+        return prompt.clicked and state is not None and state.parts[0].standing
 
     def _replay_anew(self, prompts: Sequence[Prompt]) -> None:
         todo = plan(prompts, self.scan_encoder.scan.geometry, self.scan_encoder.plane.axis)
@@ -230,17 +261,22 @@ class Session:
                 )
         for index, on_slice in todo.slices.items():
             for prompt in on_slice:
-                self._replay_slice(index, prompt, self.label if len(todo.names) == 1 else todo.names[prompt.label])
+                name = todo.names[prompt.label]
+                given = [one for one in prompts if one.flat and (one.label, one.slice or 0) == (name, index)]
+                self._replay_slice(index, prompt, given, self.label if len(todo.names) == 1 else name)
 
-    def _replay_slice(self, index: int, prompt: SlicePrompt, label: str) -> None:
-        # the network gets the clicks one at a time, as it did the first time; what they mean needs one inside
-        anchored = prompt.box is not None or prompt.mask is not None
-        start = 0 if anchored else [point[2] for point in prompt.points].index(1) + 1
-        first = Prompt(label, box=prompt.box, slice=index, points=prompt.points[:start], mask=prompt.mask)
-        parts: tuple[PromptPart, ...] = (PromptPart.of(first, prompt.mask),)
+    def _replay_slice(self, index: int, prompt: SlicePrompt, given: Sequence[Prompt], label: str) -> None:
+        """given: of the prompt, what was put on this slice alone, in order."""
+        steps = single_steps(given, label, index)
+        first = drawn_first(prompt, label, index)
+        if first is None:
+            # the network gets the clicks one at a time, as it did the first time; what they mean needs one inside
+            start = next(n for n, step in enumerate(steps, start=1) if step.says_inside)
+            first, steps = joined([PromptPart(step) for step in steps[:start]], label, index), steps[start:]
+        parts: tuple[PromptPart, ...] = (PromptPart.of(first, first.mask),)
         result = self._step(label, index, parts, self._placed(parts, label, index), None)
-        for point in prompt.points[start:]:
-            parts = (*parts, PromptPart(Prompt(label, slice=index, points=(point,))))
+        for step in steps:
+            parts = (*parts, PromptPart(step))
             result = self._step(label, index, parts, self._placed(parts, label, index), result)
 
     # -- what there is --------------------------------------------------------------------------------------------
@@ -290,13 +326,13 @@ class Session:
     def prompts(self) -> list[Prompt]:
         """One prompt an object and slice, by slice: as for a prompts file, or for `replay`.
 
-        Of masks that were there at the start only the clicks on them.
+        Clicks after strokes are a further prompt. Of masks that were there at the start only the clicks on them.
         """
         return [
-            Prompt(label, seed.box, index, points=seed.points, mask=None if seed.standing else seed.mask)
-            for label, seeds in self.objects.items()
-            for index, seed in seeds.items()
-            if seed.points or not seed.standing
+            prompt
+            for label in self.names.values()
+            for index, state in sorted(self._objects.get(label, {}).items())
+            for prompt in as_prompts(state.parts, label, index)
         ]
 
     @property
@@ -323,6 +359,19 @@ class Session:
     def _begin(self, prompt: Prompt) -> SliceResult:
         placed = self._checked(prompt)
         return self._step(prompt.label, prompt.slice or 0, (PromptPart.of(prompt, placed.mask),), placed, None)
+
+    def _correct(self, prompt: Prompt) -> SliceResult:
+        """Add a click or a stroke to what was said of its object on its slice."""
+        label, index = prompt.label, prompt.slice or 0
+        before = self._objects.get(label, {}).get(index)
+        if before is None:
+            return self._begin(prompt)
+        parts = (*before.parts, PromptPart(prompt))
+        placed, known = self._placed(parts, label, index), self._placed(before.parts, label, index)
+        again = before.parts[-1].prompt is not None and before.parts[-1].prompt.scribbles[-1:] == prompt.scribbles
+        if placed.points == known.points and (again or not prompt.scribbles):
+            return self._result(before, label, index)
+        return self._step(label, index, parts, placed, self._previous(before, label, index))
 
     def _checked(self, prompt: Prompt) -> SlicePrompt:
         """The prompt as it is on its slice; PromptError when it does not fit the scan."""
@@ -391,7 +440,7 @@ class Session:
             state.mask.to_array(),
             plane.spacing_mm,
             calibrated=self.scan_encoder.scan.geometry.calibrated,
-            points=prompt.points,
+            points=spots(prompt.points, prompt.scribbles, plane.shape),
             box=prompt.box,
             within=bounds(prompt, self.zoom, plane),
         )
@@ -415,4 +464,5 @@ def _of_standing(result: SliceResult, prompt: SlicePrompt) -> SliceResult:
     """A result with its mask: of a prompt on a mask that stands, that one with what was clicked."""
     if not prompt.standing or prompt.mask is None:
         return result
-    return replace(result, mask=keep_untouched(prompt.mask, result.mask, prompt.points))
+    clicked = spots(prompt.points, prompt.scribbles, result.mask.shape)
+    return replace(result, mask=keep_untouched(prompt.mask, result.mask, clicked))

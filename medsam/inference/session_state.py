@@ -25,7 +25,7 @@ from medsam.inference.slice_request import Zoom
 from medsam.masks import CompactMask
 from medsam.postprocess.clean import Cleanup
 from medsam.prompts.plan import plan
-from medsam.prompts.prompt import DEFAULT_LABEL, Prompt
+from medsam.prompts.prompt import DEFAULT_LABEL, Point, Prompt, SlicePrompt
 from medsam.transforms.intensity import IntensityWindow, window_notes
 from medsam.volume import Volume
 
@@ -45,10 +45,10 @@ class PromptPart:
 
     @classmethod
     def of(cls, prompt: Prompt, mask: np.ndarray | None) -> PromptPart:
-        """mask: of the prompt, bool (h, w) on its slice."""
-        if mask is None:
+        """mask: of the prompt, bool (h, w) on its slice; of a lasso, which is its corners, it is not kept."""
+        if mask is None or prompt.mask is None:
             return cls(prompt)
-        more = prompt.box is not None or prompt.points
+        more = prompt.box or prompt.points or prompt.scribbles or prompt.lines or prompt.ellipse
         return cls(replace(prompt, mask=None) if more else None, CompactMask.of(mask))
 
     def to_dict(self) -> dict[str, Any]:
@@ -74,14 +74,58 @@ class PromptPart:
 
 
 def joined(parts: Sequence[PromptPart], label: str, index: int) -> Prompt:
-    """All parts on slice `index` as one prompt. parts: at least one; the first alone has a box or a mask."""
+    """All parts on slice `index` as one prompt. parts: at least one; all but the first are clicks and strokes."""
     prompts = [one.prompt for one in parts if one.prompt is not None]
+    mask = next((one.mask.to_array() for one in parts if one.mask is not None), None)
+    first = replace(prompts[0], mask=mask) if prompts else Prompt(label, slice=index, mask=mask)
+    return replace(
+        first,
+        points=tuple(point for one in prompts for point in one.points),
+        scribbles=tuple(scribble for one in prompts for scribble in one.scribbles),
+    )
+
+
+def as_prompts(parts: Sequence[PromptPart], label: str, index: int) -> list[Prompt]:
+    """The parts on slice `index` as few prompts as say in which order they came: in each, points before scribbles.
+
+    A mask that was there before is left out.
+    """
+    runs: list[list[PromptPart]] = []
+    for part in parts:
+        if part.standing:
+            continue
+        last = runs[-1][-1].prompt if runs else None
+        points_again = part.prompt is not None and part.prompt.points and last is not None and last.scribbles
+        if runs and not points_again:
+            runs[-1].append(part)
+        else:
+            runs.append([part])
+    return [joined(run, label, index) for run in runs]
+
+
+def single_steps(prompts: Iterable[Prompt], label: str, index: int) -> list[Prompt]:
+    """Every click and stroke of prompts on slice `index` as a step of its own, in order; a repeated click is none."""
+    steps: list[Prompt] = []
+    seen: set[Point] = set()
+    for one in prompts:
+        steps += [Prompt(label, slice=index, points=(point,)) for point in one.points if point not in seen]
+        seen |= set(one.points)
+        steps += [Prompt(label, slice=index, scribbles=(scribble,)) for scribble in one.scribbles]
+    return steps
+
+
+def drawn_first(prompt: SlicePrompt, label: str, index: int) -> Prompt | None:
+    """What a slice starts from, as it was given: all of `prompt` but clicks and strokes; None where that is all."""
+    if prompt.box is None and prompt.mask is None:
+        return None
     return Prompt(
         label,
-        box=next((one.box for one in prompts if one.box is not None), None),
+        box=prompt.box if prompt.ellipse is None and not prompt.lines else None,
         slice=index,
-        points=tuple(point for one in prompts for point in one.points),
-        mask=next((one.mask.to_array() for one in parts if one.mask is not None), None),
+        mask=prompt.mask if prompt.lasso is None else None,
+        lasso=prompt.lasso,
+        lines=prompt.lines,
+        ellipse=prompt.ellipse,
     )
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from medsam.errors import InputError, PromptError
 from medsam.masks import CompactMask
 from medsam.prompts.strokes import Scribble
+from medsam.prompts.values import Box, Line, Position
 
 if TYPE_CHECKING:
     from medsam.prompts.prompt import Prompt
@@ -24,21 +25,55 @@ def to_entry(prompt: Prompt) -> dict[str, Any]:
     entry: dict[str, Any] = {"label": prompt.label}
     if prompt.slice is not None:
         entry["slice"] = prompt.slice
-    for name in ("box", "box3d", "ellipse"):
+    for name in ("box", "box3d"):
         if (corners := getattr(prompt, name)) is not None:
             entry[name] = [_plain(number) for number in corners]
-    if prompt.lasso is not None:
-        entry["lasso"] = _rows(prompt.lasso)
-    if prompt.lines:
-        lines = [_rows(line) for line in prompt.lines]
-        entry |= {"line": lines[0]} if len(lines) == 1 else {"lines": lines}
     if prompt.points:
         entry["points"] = [[_plain(x), _plain(y), inside] for x, y, inside in prompt.points]
-    if prompt.scribbles:
-        entry["scribbles"] = [_scribble_entry(one) for one in prompt.scribbles]
+    entry |= drawn_entry(prompt)
     if prompt.mask is not None:
         entry["mask"] = CompactMask.of(prompt.mask).to_dict()
     return entry
+
+
+class Drawn(Protocol):
+    """What may have been drawn on a slice."""
+
+    @property
+    def ellipse(self) -> Box | None: ...
+    @property
+    def lasso(self) -> tuple[Position, ...] | None: ...
+    @property
+    def lines(self) -> tuple[Line, ...]: ...
+    @property
+    def scribbles(self) -> tuple[Scribble, ...]: ...
+
+
+def drawn_entry(drawn: Drawn) -> dict[str, Any]:
+    """The part of an entry that is drawn by hand."""
+    entry: dict[str, Any] = {}
+    if drawn.ellipse is not None:
+        entry["ellipse"] = [_plain(number) for number in drawn.ellipse]
+    if drawn.lasso is not None:
+        entry["lasso"] = _rows(drawn.lasso)
+    if drawn.lines:
+        lines = [_rows(line) for line in drawn.lines]
+        entry |= {"line": lines[0]} if len(lines) == 1 else {"lines": lines}
+    if drawn.scribbles:
+        entry["scribbles"] = [_scribble_entry(one) for one in drawn.scribbles]
+    return entry
+
+
+def from_drawn_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of what is drawn by hand in an entry, whose other keys do not count. PromptError as `from_entry`."""
+    if "line" in entry and "lines" in entry:
+        raise PromptError('it has both "line", for one of them, and "lines", for a long and a short axis.')
+    return {
+        "ellipse": _numbers(entry, "ellipse", 4),
+        "lasso": _numbers_each(entry, "lasso", 2, "[x, y]"),
+        "lines": _stated_lines(entry),
+        "scribbles": _stated_scribbles(entry.get("scribbles")),
+    }
 
 
 def from_entry(
@@ -57,18 +92,13 @@ def from_entry(
         raise PromptError(f'"label" is {str(label)[:100]}, not a text.')
     if index is not None and (isinstance(index, bool) or not isinstance(index, int)):
         raise PromptError(f'"slice" is {str(index)[:100]}, not a whole number.')
-    if "line" in entry and "lines" in entry:
-        raise PromptError('it has both "line", for one of them, and "lines", for a long and a short axis.')
     fields = {
         "slice": index,
         "box": _numbers(entry, "box", 4),
         "box3d": _numbers(entry, "box3d", 6),
-        "ellipse": _numbers(entry, "ellipse", 4),
         "points": tuple(_numbers_each(entry, "points", 3, "[x, y, 1 or 0]") or ()),
-        "lasso": _numbers_each(entry, "lasso", 2, "[x, y]"),
-        "lines": _stated_lines(entry),
-        "scribbles": _stated_scribbles(entry.get("scribbles")),
         "mask": _stated_mask(entry.get("mask"), load_mask, shape),
+        **from_drawn_entry(entry),
     }
     return fields if label is None else {"label": label, **fields}
 
@@ -107,7 +137,7 @@ def _stated_scribbles(value: Any) -> tuple[Scribble, ...]:
     return tuple(found)
 
 
-def _stated_lines(entry: dict[str, Any]) -> Any:
+def _stated_lines(entry: Mapping[str, Any]) -> Any:
     if entry.get("line") is not None:
         return [_numbers_each(entry, "line", 2, "[x, y], from end to end")]
     lines = entry.get("lines")
@@ -143,14 +173,14 @@ def _stated_mask(
     return load_mask(value)
 
 
-def _numbers(entry: dict[str, Any], key: str, count: int) -> Any:
+def _numbers(entry: Mapping[str, Any], key: str, count: int) -> Any:
     values = entry.get(key)
     if values is not None and not _is_numbers(values, count):
         raise PromptError(f'"{key}" is {str(values)[:100]}, not a list of {count} numbers.')
     return values
 
 
-def _numbers_each(entry: dict[str, Any], key: str, count: int, what: str) -> Any:
+def _numbers_each(entry: Mapping[str, Any], key: str, count: int, what: str) -> Any:
     """A list of lists of `count` numbers. what: each of them, for messages."""
     rows = entry.get(key)
     if rows is not None and not (isinstance(rows, list) and all(_is_numbers(row, count) for row in rows)):

@@ -1,9 +1,10 @@
 """Measurements of a PACS as prompts: what a radiologist drew on a slice becomes a rough mask, a box, or clicks.
 
     points               clicks inside
-    a line               RECIST's longest diameter: the square box of that diameter round its middle
-    two lines            longest and shortest axis: the box of the ellipse with these axes, and of their four ends
-    outline              what it encloses, as a rough mask
+    a line               RECIST's longest diameter, as a line
+    two lines            longest and shortest axis, as such
+    outline              what it encloses, as a rough mask: it is the object's own border, drawn in a hurry and often a
+                         little inside, so unlike a lasso it bounds nothing
     circle, ellipse      its box
     ellipsoid            its box through the volume
 
@@ -27,6 +28,7 @@ from medsam.geometry import AXES, Axis, SlicePlane, VolumeGeometry
 from medsam.io.contours import enclosed
 from medsam.io.dicom.measurements.common import ImageReference, Measurement, Measurements, Shape
 from medsam.prompts.prompt import Box, Point, Prompt
+from medsam.prompts.shapes import axes_box, box_of, cross, length_mm, line_box, on_slice
 
 # (SOP Instance UID, frame or None) -> k of a scan
 Instances = Mapping[tuple[str, int | None], int]
@@ -228,11 +230,12 @@ def _prompts_on(shapes: Sequence[Placed], label: str, index: int, plane: SlicePl
     mask = _outlined([shape.points for shape in shapes if shape.kind == "outline"], plane)
     if mask is not None:
         prompts.append(Prompt(label, mask=mask, slice=index))
-    for box in _boxes(shapes, np.array(plane.spacing_mm[::-1]), lines=mask is None):
-        if (inside := _within(box, plane)) is None:
+    spacing = np.array(plane.spacing_mm[::-1])
+    for drawn, box in _areas(shapes, spacing, lines=mask is None):
+        if (inside := on_slice(box, plane.shape)) is None:
             left.add("shape lies beyond its image", "shapes lie beyond their images")
         else:
-            prompts.append(Prompt(label, box=inside, slice=index))
+            prompts.append(_prompt_of(drawn, inside, label, index, plane))
     points: list[Point] = []
     rows, columns = plane.shape
     for shape in shapes:
@@ -261,19 +264,30 @@ def _outlined(loops: Sequence[np.ndarray], plane: SlicePlane) -> np.ndarray | No
     return mask if mask.any() else None
 
 
-def _boxes(shapes: Sequence[Placed], spacing: np.ndarray, *, lines: bool) -> list[Box]:
-    """A box for each thing that was drawn round or measured. What is drawn round one counts for more than its axes.
+def _areas(shapes: Sequence[Placed], spacing: np.ndarray, *, lines: bool) -> list[tuple[list[Placed], Box]]:
+    """What was drawn round a thing, or measured of it, with its box. What is drawn round it counts for more than axes.
 
     lines: whether axes count at all. An outline has a box only where it encloses no pixel's centre.
     """
     round_one = ("circle", "ellipse", *(("outline",) if lines else ()))
-    areas = [area_box(shape, spacing) for shape in shapes if shape.kind in round_one]
+    areas = [([shape], area_box(shape, spacing)) for shape in shapes if shape.kind in round_one]
     if areas or not lines:
         return areas
     return [
-        line_box(pair[0].points, spacing) if len(pair) == 1 else axes_box(pair[0].points, pair[1].points)
+        (pair, line_box(pair[0].points, spacing) if len(pair) == 1 else axes_box(pair[0].points, pair[1].points))
         for pair in pairs([shape for shape in shapes if shape.kind == "line"], spacing)
     ]
+
+
+def _prompt_of(drawn: Sequence[Placed], box: Box, label: str, index: int, plane: SlicePlane) -> Prompt:
+    """Lines as such, where a user could have drawn them so on the slice; all else as its box."""
+    # an index names a pixel's centre, an edge counts from its border
+    lines = [shape.points - 0.5 for shape in drawn if shape.kind == "line"]
+    reach = np.array(plane.shape[::-1]) - 0.5
+    usable = all((line >= -0.5).all() and (line <= reach).all() and np.ptp(line, axis=0).any() for line in lines)
+    if not lines or not usable or (len(lines) == 2 and not cross(lines[0], lines[1])):
+        return Prompt(label, box=box, slice=index)
+    return Prompt(label, slice=index, lines=tuple((tuple(a), tuple(b)) for a, b in np.array(lines).tolist()))
 
 
 def pairs(lines: Sequence[Placed], spacing: np.ndarray) -> list[list[Placed]]:
@@ -289,7 +303,7 @@ def pairs(lines: Sequence[Placed], spacing: np.ndarray) -> list[list[Placed]]:
             found.append([first])
             continue
         waiting.remove(other)
-        found.append(sorted([first, other], key=lambda line: -_length_mm(line.points, spacing)))
+        found.append(sorted([first, other], key=lambda line: -length_mm(line.points, spacing)))
     return found
 
 
@@ -301,66 +315,19 @@ def _axes_of_one(one: Placed, other: Placed, spacing: np.ndarray) -> bool:
     cosine = abs(along @ across) / (np.linalg.norm(along) * np.linalg.norm(across))
     if cosine > math.cos(math.radians(_LEAST_DEGREES)):
         return False
-    # each line has its ends on both sides of the other, or on it
-    return all(
-        _side(start, way, first) * _side(start, way, last) <= 1e-6
-        for start, way, first, last in ((a0, along, b0, b1), (b0, across, a0, a1))
-    )
-
-
-def _side(start: np.ndarray, way: np.ndarray, point: np.ndarray) -> float:
-    """On which side of a line a point lies, by sign."""
-    offset = point - start
-    return float(way[0] * offset[1] - way[1] * offset[0])
-
-
-def _length_mm(line: np.ndarray, spacing: np.ndarray) -> float:
-    return float(np.linalg.norm((line[1] - line[0]) * spacing))
-
-
-def line_box(line: np.ndarray, spacing: np.ndarray) -> Box:
-    """The square in mm, as pixel edges, whose side is the length of a line, round its middle.
-
-    An object is nowhere wider than its longest diameter, so this box holds the most of it that can be known.
-    line: (2, 2) edges. spacing: (x, y) mm of a pixel.
-    """
-    half = _length_mm(line, spacing) / 2 / spacing
-    return _box(line.mean(axis=0) - half, line.mean(axis=0) + half)
-
-
-def axes_box(long: np.ndarray, short: np.ndarray) -> Box:
-    """The box of two axes, (2, 2) edges each: of their ends, and of the ellipse with these axes."""
-    centre = long.mean(axis=0)
-    half = np.sqrt(((long[1] - long[0]) / 2) ** 2 + ((short[1] - short[0]) / 2) ** 2)
-    ends = np.concatenate([long, short])
-    return _box(np.minimum(ends.min(axis=0), centre - half), np.maximum(ends.max(axis=0), centre + half))
+    return cross(one.points * spacing, other.points * spacing)
 
 
 def area_box(shape: Placed, spacing: np.ndarray) -> Box:
     """The box of an outline, a circle (round in mm) or an ellipse."""
     points = shape.points
     if shape.kind == "outline":
-        return _box(points.min(axis=0), points.max(axis=0))
+        return box_of(points.min(axis=0), points.max(axis=0))
     if shape.kind == "circle":
         half = np.linalg.norm((points[1] - points[0]) * spacing) / spacing
     else:
         half = np.sqrt(((points[1:] - points[0]) ** 2).sum(axis=0))
-    return _box(points[0] - half, points[0] + half)
-
-
-def _box(low: np.ndarray, high: np.ndarray) -> Box:
-    (x0, y0), (x1, y1) = low.tolist(), high.tolist()
-    return x0, y0, x1, y1
-
-
-def _within(box: Box, plane: SlicePlane) -> Box | None:
-    """The part of a box on its slice, of a pixel at least; None where there is none."""
-    rows, columns = plane.shape
-    low, high = np.array(box[:2]), np.array(box[2:])
-    middle, least = (low + high) / 2, np.maximum((high - low) / 2, 0.5)
-    size = np.array([columns, rows], dtype=float)
-    low, high = np.clip(middle - least, 0, size), np.clip(middle + least, 0, size)
-    return None if (high - low <= 0).any() else _box(low, high)
+    return box_of(points[0] - half, points[0] + half)
 
 
 def _parted(item: Measurement, geometry: VolumeGeometry) -> list[Measurement]:

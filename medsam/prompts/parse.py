@@ -76,6 +76,17 @@ def parse_scribble(text: str) -> Prompt:
     return Prompt(found.label, slice=found.slice, scribbles=(scribble,))
 
 
+# what is typed -> how it is read
+PARSERS: Mapping[str, Callable[[str], Prompt]] = {
+    "box": parse_box,
+    "point": parse_point,
+    "scribble": parse_scribble,
+    "lasso": parse_lasso,
+    "line": parse_line,
+    "ellipse": parse_ellipse,
+}
+
+
 @dataclass(frozen=True)
 class _Typed:
     """What was typed for an argument, in its parts. how: it is to be typed."""

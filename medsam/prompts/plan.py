@@ -17,6 +17,9 @@ from medsam.prompts.standing import Standing
 from medsam.prompts.strokes import marks
 from medsam.prompts.values import Line, Position
 
+# what one of the prompts of an object says at most, beside its lines
+_SAID_ONCE = ("box", "mask", "within", "lasso", "ellipse")
+
 
 @dataclass(frozen=True)
 class PromptPlan:
@@ -126,9 +129,9 @@ def _drawn(prompt: Prompt, there: SlicePrompt, plane: SlicePlane, calibrated: bo
             raise PromptError(
                 f"{prompt} has a scribble {scribble.width_mm:g} mm wide, and the file of this scan states no physical "
                 "size. Give its width in pixels: `width_px`.",
-                parameter="width_mm",
+                parameter=("width_px", "width_mm"),
             )
-    there = replace(there, points=prompt.points, scribbles=prompt.scribbles)
+    there = replace(there, points=prompt.points, scribbles=prompt.scribbles, ellipse=prompt.ellipse)
     if prompt.lines:
         _check_positions(prompt, "an end at", [end for line in prompt.lines for end in line], plane)
         lines, box = _axes(prompt.lines, plane)
@@ -137,7 +140,7 @@ def _drawn(prompt: Prompt, there: SlicePrompt, plane: SlicePlane, calibrated: bo
         _check_positions(prompt, "a corner at", prompt.lasso, plane)
         mask = lassoed(prompt.lasso, plane.shape)
         mask.setflags(write=False)
-        there = replace(there, mask=mask, within=mask)
+        there = replace(there, mask=mask, within=mask, lasso=prompt.lasso)
     if prompt.mask is not None and prompt.mask.ndim == 2:
         there = replace(there, mask=_checked_mask(prompt, prompt.mask, plane))
     return there
@@ -331,17 +334,13 @@ def _join(group: list[_PlacedPrompt], plane: SlicePlane) -> tuple[int, SliceProm
     scribbles = tuple(scribble for one in ordered for scribble in one.here.scribbles)
     if all(one.loose for one in group):
         _check_inside(group, marks(points, scribbles, plane.shape, plane.spacing_mm))
-    heres = [one.here for one in group]
-    return group[0].order, SlicePrompt(
-        heres[0].label,
-        next((here.box for here in heres if here.box is not None), None),
-        points,
-        next((here.mask for here in heres if here.mask is not None), None),
-        any(here.standing for here in heres),
-        scribbles,
-        next((here.lines for here in heres if here.lines), ()),
-        next((here.within for here in heres if here.within is not None), None),
-    )
+    # of the rest one at most says each
+    first = SlicePrompt(group[0].here.label)
+    for one in group:
+        here = one.here
+        given = {name: getattr(here, name) for name in _SAID_ONCE if getattr(first, name) is None}
+        first = replace(first, **given, lines=first.lines or here.lines, standing=first.standing or here.standing)
+    return group[0].order, replace(first, points=points, scribbles=scribbles)
 
 
 def _check_inside(group: list[_PlacedPrompt], said: np.ndarray) -> None:

@@ -96,6 +96,11 @@ class Prompt:
         return bool(self.points or self.scribbles) and not self._anchors
 
     @property
+    def says_inside(self) -> bool:
+        """Whether a point or a stroke of it lies in the object."""
+        return any(point[2] for point in self.points) or any(one.inside for one in self.scribbles)
+
+    @property
     def _anchors(self) -> list[str]:
         """What of it says where the object lies."""
         given: dict[str, Any] = {"a box": self.box, "a box3d": self.box3d, "an ellipse": self.ellipse}
@@ -256,7 +261,7 @@ class SlicePrompt:
     which the points correct a part (see `standing`), and no rough outline.
     scribbles: strokes, inside and outside. lines: across the object, the longest first, ((x, y), (x, y)) from edge to
     edge of it; `box` is then the one that follows from them. within: bool (rows, columns), nothing outside of it is the
-    object (a lasso); None bounds nothing.
+    object (a lasso); None bounds nothing. lasso, ellipse: as they were drawn, which `mask` and `box` follow from.
     """
 
     label: int
@@ -265,8 +270,20 @@ class SlicePrompt:
     mask: np.ndarray | None = field(default=None, compare=False)
     standing: bool = False
     scribbles: tuple[Scribble, ...] = ()
-    lines: tuple[tuple[Position, Position], ...] = ()
+    lines: tuple[Line, ...] = ()
     within: np.ndarray | None = field(default=None, compare=False)
+    lasso: tuple[Position, ...] | None = None
+    ellipse: Box | None = None
+
+    @property
+    def mask_alone(self) -> bool:
+        """Whether it is a mask that was drawn, and nothing else: not a lasso, which says where the object is."""
+        return self.mask is not None and self.within is None and self.box is None and not self.corrected
+
+    @property
+    def corrected(self) -> bool:
+        """Whether points or strokes say of some pixels what they are."""
+        return bool(self.points or self.scribbles)
 
     def __eq__(self, other: object) -> bool:
         return alike(self, other) if isinstance(other, SlicePrompt) else NotImplemented

@@ -9,12 +9,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from medsam.errors import PromptError
-from medsam.prompts.values import Position, finite, positions
+from medsam.prompts.values import Point, Position, finite, positions
 
 # Samples a pixel along a stroke: none of the pixels that it crosses by more than a corner is missed.
 _SAMPLES = 4
@@ -97,7 +97,7 @@ def near(
 
 
 def marks(
-    points: Iterable[tuple[float, float, int]],
+    points: Iterable[Point],
     scribbles: Iterable[Scribble],
     shape: tuple[int, int],
     pitch_mm: tuple[float, float],
@@ -113,6 +113,15 @@ def marks(
         row, column = (min(max(math.floor(at + 0.5), 0), length - 1) for at, length in zip((y, x), shape, strict=True))
         said[row, column] = 1 if inside else -1
     return said
+
+
+def spots(points: Iterable[Point], scribbles: Iterable[Scribble], shape: tuple[int, int]) -> tuple[Point, ...]:
+    """The points, and every pixel that the strokes cross as a point of its own: all that a user has said, as clicks."""
+    lines = [replace(scribble, width_mm=None, width_px=None) for scribble in scribbles]
+    said = marks((), lines, shape, (1.0, 1.0))
+    rows, columns = said.nonzero()
+    sides = (said[rows, columns] > 0).astype(int)
+    return (*points, *zip(columns.tolist(), rows.tolist(), sides.tolist(), strict=True))
 
 
 def _width(value: object) -> float:

@@ -58,6 +58,46 @@ def test_boxes_in_mask_sidecar_preview_and_summary_out(scan, capsys):
     assert len(report["prompts"]) == 3
 
 
+def test_what_is_drawn_is_typed_too(scan, monkeypatch, capsys):
+    monkeypatch.setattr("medsam.inference.image_predictor.load_model", lambda name: ThresholdSam())
+    drawn = [
+        *("--lasso", "1:8,6;32,6;32,26;8,26=a", "--scribble", "1:12,10;20,12@1.5=a", "--point", "1:15,15=a"),
+        *("--line", "2:10,16,29,16=b", "--line", "2:20,8,20,23=b", "--scribble", "2:2,2;4,2-@2px=b"),
+        *("--ellipse", "3:0,0,9,9=c"),
+    ]
+    assert main(["segment", str(scan), *drawn, "--json", "--preview", "p.png"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    lasso, line, ellipse = report["prompts"]
+    assert lasso["lasso"] == [[8, 6], [32, 6], [32, 26], [8, 26]]
+    assert lasso["scribbles"] == [{"points": [[12, 10], [20, 12]], "width_mm": 1.5, "inside": True}]
+    assert (line["box"], len(line["lines"])) == ([10.5, 8.5, 29.5, 24], 2)
+    assert ellipse["ellipse"] == ellipse["box"] == [0, 0, 9, 9]
+    data = np.asarray(nib.load("scan.mask.nii.gz").dataobj)
+    assert (data[10:30, 8:24, 1] == 1).all()
+    assert np.count_nonzero(data[..., 1]) == 20 * 16
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "message"),
+    [
+        ("--scribble", "1:2,3;4", "--scribble '1:2,3;4' is not [SLICE:]X,Y;X,Y;...[+|-][@WIDTH_MM][=LABEL]"),
+        ("--lasso", "1:2,3;4,5", "The corners of the lasso of 'object' are (x, y) each, at least 3"),
+        ("--line", "1:2,3,2,3=n", "The line 1:2,3,2,3 for 'n' has no length"),
+        ("--ellipse", "1:2,3", "--ellipse '1:2,3' is not [SLICE:]X0,Y0,X1,Y1[=LABEL]"),
+    ],
+)
+def test_what_is_drawn_wrongly_is_told(scan, capsys, option, text, message):
+    assert main(["segment", str(scan), option, text]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_picture_has_strokes_in_pixels(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.zeros((20, 30), np.uint8)).save("a.png")
+    assert main(["segment", "a.png", "--scribble", "2,3;9,3@2"]) == 2
+    assert "Give its width in pixels: @WIDTHpx." in capsys.readouterr().err
+
+
 def test_a_dicom_scan_gives_dicom_out(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("medsam.inference.image_predictor.load_model", lambda name: ThresholdSam())

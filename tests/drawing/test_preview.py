@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 from phantoms import ThresholdSam, block
@@ -8,7 +10,9 @@ from medsam.drawing.preview import _some, _title, _views, upright_rectangle, wri
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
 from medsam.inference.predictor import Predictor
+from medsam.inference.segmentation import Segmentation
 from medsam.prompts.prompt import Prompt
+from medsam.prompts.strokes import Scribble
 from medsam.volume import Volume
 
 
@@ -47,6 +51,24 @@ def test_colour_pictures_and_empty_masks_can_be_drawn(predictor, tmp_path):
     scan = Volume(array, VolumeGeometry.uncalibrated((1, 20, 30)))
     write_preview(scan, predictor.segment(scan, [Prompt(box=(4, 4, 12, 12))]), tmp_path / "p.png")
     assert (tmp_path / "p.png").stat().st_size > 1000
+
+
+def test_strokes_lassos_and_lines_are_drawn_where_the_patient_has_them(predictor, tmp_path):
+    dark = Volume(np.zeros((1, 40, 40), np.float32), VolumeGeometry((1, 40, 40), np.diag([-1.0, -1, 1, 1])))
+    corners = [(2, 16), (10, 16), (10, 24), (2, 24)]
+    for drawn in (
+        {"lasso": corners},
+        {"lines": ((3, 20), (9, 20))},
+        {"box": (0, 12, 14, 30), "scribbles": [Scribble([(3, 20), (9, 20)]), Scribble([(6, 17)], inside=False)]},
+        {"ellipse": (2, 16, 10, 24)},
+    ):
+        found = predictor.segment(dark, [Prompt("node", **drawn)])
+        write_preview(dark, found, tmp_path / "p.png")
+        pixels = np.asarray(Image.open(tmp_path / "p.png"))
+        columns = np.nonzero(colour_of(pixels[: int(pixels.shape[0] * 0.8)], LABELS[0]))[1]
+        assert len(columns) > 20
+        assert columns.mean() > 0.6 * pixels.shape[1]
+        assert Segmentation.from_dict(json.loads(json.dumps(found.to_dict()))).results == found.results
 
 
 def test_a_box_is_drawn_round_its_pixels_after_a_flip():

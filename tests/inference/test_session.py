@@ -10,7 +10,7 @@ from medsam.inference.predictor import Predictor
 from medsam.inference.session import Session
 from medsam.inference.session_state import SessionState
 from medsam.io.save import save_labels
-from medsam.prompts.parse import read_prompts
+from medsam.prompts.parse import read_prompts, write_prompts
 from medsam.prompts.prompt import Prompt, SlicePrompt
 from medsam.volume import LabelVolume, Volume
 
@@ -207,6 +207,90 @@ def test_a_prompts_file_can_be_replayed(session, two, tmp_path):
     assert not session.labels.array[[0, 3]].any()
     with pytest.raises(PromptError, match="about several"):
         session.replay([Prompt("a", (4, 8, 24, 28), 1), Prompt("a", (30, 8, 55, 35), 1)])
+
+
+def test_a_lasso_a_line_and_an_ellipse_start_a_slice_as_a_box_does(session, two):
+    _, left, right = two
+    session.click(1, 10, 15)
+    np.testing.assert_array_equal(session.lasso(1, [(32, 8), (54, 8), (54, 34), (32, 34)]).mask, right[1])
+    assert session.seeds[1].points == ()
+    assert session.seeds[1].within is not None
+    np.testing.assert_array_equal(session.line(2, ((4, 17), (22, 17))).mask, left[2])
+    assert session.seeds[2].box == (4.5, 8.5, 22.5, 26.5)
+    session.line(2, ((4, 17), (22, 17)), ((13, 8), (13, 25)))
+    assert len(session.seeds[2].lines) == 2
+    np.testing.assert_array_equal(session.ellipse(3, (30, 8, 55, 35)).mask, right[3])
+    assert [session.undo() for _ in range(5)] == [True] * 5
+    assert session.seeds == {}
+
+
+def test_strokes_follow_what_a_slice_starts_from_and_are_undone_one_by_one(session):
+    session.lasso(1, [(4, 8), (24, 8), (24, 28), (4, 28)])
+    session.scribble(1, [(10, 15), (14, 15)])
+    result = session.scribble(1, [(3, 3), (3, 9)], inside=False, width_mm=3)
+    assert session.scribble(1, [(3, 3), (3, 9)], inside=False, width_mm=3) is result, "the same again is no step"
+    session.click(1, 10, 12)
+    assert [one.inside for one in session.seeds[1].scribbles] == [True, False]
+    assert [one.width_mm for one in session.seeds[1].scribbles] == [None, 3]
+    session.undo()
+    assert session.seeds[1].points == ()
+    session.undo()
+    assert len(session.seeds[1].scribbles) == 1
+    session.lasso(1, [(4, 8), (24, 8), (24, 28)])
+    assert session.seeds[1].scribbles == ()
+    with pytest.raises(PromptError, match="outside the slice"):
+        session.scribble(1, [(3, 3), (99, 9)])
+    with pytest.raises(PromptError, match="no foreground point"):
+        session.scribble(0, [(3, 3)], inside=False)
+
+
+def drawn_all(session):
+    """Steps of every kind that is drawn, clicks and strokes mixed."""
+    session.ellipse(0, (4, 8, 24, 28))
+    session.scribble(0, [(10, 15), (14, 15.5)], width_px=2)
+    session.click(0, 10, 12)
+    session.scribble(0, [(3, 3), (3, 9)], inside=False)
+    session.lasso(1, [(4, 8), (24, 8), (24, 28), (4, 28)], label="node")
+    session.click(1, 10, 15, label="node")
+    session.line(2, ((4, 17), (22, 17)), ((13, 8), (13, 25)))
+
+
+def test_drawings_can_be_saved_and_give_the_same_bits(two, tmp_path):
+    predictor = Predictor(ThresholdSam(), device="cpu")
+    one = predictor.session(two[0], zoom="off")
+    drawn_all(one)
+    # a click after a stroke is a prompt of its own, so that the order is known
+    assert [(p.label, p.slice, len(p.points), len(p.scribbles)) for p in one.prompts] == [
+        ("object", 0, 0, 1),
+        ("object", 0, 1, 1),
+        ("object", 2, 0, 0),
+        ("node", 1, 1, 0),
+    ]
+    write_prompts(tmp_path / "p.json", one.prompts)
+    again = predictor.session(two[0], zoom="off")
+    again.replay(read_prompts(tmp_path / "p.json")[0])
+    assert again.prompts == one.prompts
+    for index, label in ((0, "object"), (1, "node"), (2, "object")):
+        np.testing.assert_array_equal(again.result(index, label).logits, one.result(index, label).logits)
+    document = json.loads(json.dumps(one.state.to_dict()))
+    stored = predictor.resume(SessionState.from_dict(document), two[0])
+    assert stored.prompts == one.prompts
+    assert stored.labels == one.labels
+    assert stored.state == one.state
+
+
+def test_strokes_correct_what_stands(started, two):
+    labels, session = started
+    expected = labels.array.copy()
+    expected[1, 2:6, 6:20] = 0
+    # in the part too much
+    session.click(1, 10, 12, label="left")
+    session.scribble(1, [(8, 3), (16, 3)], inside=False, label="left")
+    np.testing.assert_array_equal(session.labels.array, expected)
+    assert [len(one.scribbles) for one in session.prompts] == [1]
+    other = Predictor(ThresholdSam(), device="cpu").session(two[0], zoom="off", start=labels)
+    other.replay(session.prompts)
+    assert other.labels == session.labels
 
 
 def test_the_axis_is_the_scan_encoders(two):

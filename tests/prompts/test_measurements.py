@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from medsam.errors import PromptError
 from medsam.geometry import VolumeGeometry
 from medsam.io.dicom.measurements.common import ImageReference, Measurement, Measurements, Shape
-from medsam.prompts.measurements import Placed, area_box, axes_box, line_box, measured_prompts, pairs
+from medsam.prompts.measurements import Placed, area_box, measured_prompts, pairs
+from medsam.prompts.plan import plan
 from medsam.prompts.prompt import Prompt
+from medsam.prompts.shapes import axes_box, line_box
 
 GRID = VolumeGeometry((4, 30, 40), np.diag([1.0, 1.0, 3.0, 1.0]))
 INSTANCES = {(f"1.2.{k}", None): k for k in range(4)}
@@ -73,7 +75,8 @@ def test_a_shape_becomes_a_prompt_on_its_slice(shape, prompt):
 def test_a_bidirectional_measurement_is_one_box_of_both_axes():
     long, short = on(1, "line", [(10, 10), (20, 10)], axis="long"), on(1, "line", [(15, 6), (15, 14)], axis="short")
     ((found,), _) = placed(("a", long, short))
-    assert found == Prompt("a", box=(10, 6, 20, 14), slice=1)
+    assert found == Prompt("a", lines=(((9.5, 9.5), (19.5, 9.5)), ((14.5, 5.5), (14.5, 13.5))), slice=1)
+    assert plan(found, GRID).slices[1][0].box == (10, 6, 20, 14)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +190,18 @@ def test_a_shape_that_is_drawn_again_for_each_number_counts_once():
     prompts, _ = placed(("a", circle, circle, circle))
     assert prompts == [Prompt("a", box=(1, 1, 9, 9), slice=1)]
     prompts, _ = placed(("a", line, on(1, "line", [(5, 0), (5, 4)], axis="short"), line))
-    assert [one.box for one in prompts] == [(1, 0, 9, 4)]
+    assert [one.lines for one in prompts] == [(((0.5, 1.5), (8.5, 1.5)), ((4.5, -0.5), (4.5, 3.5)))]
+
+
+def test_lines_that_nobody_can_draw_on_the_slice_are_their_box():
+    beyond, point = on(1, "line", [(30, 10), (44, 10)]), on(1, "line", [(5, 5), (5, 5)])
+    apart = [on(1, "line", [(10, 10), (20, 10)], axis="long"), on(1, "line", [(15, 11), (15, 14)], axis="short")]
+    prompts, _ = placed(("a", beyond), ("b", point), ("c", *apart))
+    assert [(one.lines, one.box) for one in prompts] == [
+        ((), (30, 3, 40, 17)),
+        ((), (4.5, 4.5, 5.5, 5.5)),
+        ((), (10, 8.5, 20, 14)),
+    ]
 
 
 def test_what_was_measured_on_another_plane_of_the_patient_gives_that_axis():

@@ -28,23 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", nargs="+", action="extend", help="known names or checkpoint files (default: litemedsam)"
     )
-    parser.add_argument(
-        "--prompt",
-        nargs="+",
-        action="extend",
-        metavar="KIND",
-        help="box, point, points:N, box+points:N, mask or propagate; several are measured at once (default: box)",
-    )
-    parser.add_argument(
-        "--jitter-px",
-        type=int,
-        nargs="+",
-        default=[0],
-        metavar="N",
-        help="move each edge of the box outwards by 0 to N pixels; several values make a robustness curve",
-    )
-    parser.add_argument("--oracle", action="store_true", help="also score the best of three masks, as in SAM's paper")
-    parser.add_argument("--seed", type=int, default=0, help="of jitter, rough masks and bootstrap (default: 0)")
+    _add_prompt_arguments(parser)
     parser.add_argument(
         "--zoom", default="auto", choices=("auto", "on", "off"), help="a closer look at each box (default: auto)"
     )
@@ -55,6 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--split", help="only the cases of this split of the manifests")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N cases of each manifest")
+    parser.add_argument(
+        "--slices", type=int, metavar="N", help="on at most N slices of each structure of a case, evenly spread"
+    )
     parser.add_argument(
         "--tolerance-mm",
         type=_tolerance,
@@ -82,6 +69,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--devices", type=int, default=1, metavar="N", help="share the cases among N processes or GPUs")
     parser.add_argument("--no-timing", action="store_true", help="leave seconds out: equal runs give equal bytes")
     parser.add_argument("--json", action="store_true", help="print summary.json on stdout instead of a table")
+
+
+def _add_prompt_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is drawn from the references, and how."""
+    parser.add_argument(
+        "--prompt",
+        nargs="+",
+        action="extend",
+        metavar="KIND",
+        help="box, mask, lasso, line, lines, ellipse, scribble-pair, each also with +points:N or +scribbles:N; point, "
+        "points:N, scribble, scribbles:N; propagate; several are measured at once (default: box)",
+    )
+    parser.add_argument(
+        "--jitter-px",
+        type=int,
+        nargs="+",
+        default=[0],
+        metavar="N",
+        help="move each edge of the box outwards by 0 to N pixels; several values make a robustness curve",
+    )
+    parser.add_argument("--oracle", action="store_true", help="also score the best of three masks, as in SAM's paper")
+    parser.add_argument(
+        "--noise",
+        default="clean",
+        choices=("clean", "noisy"),
+        help="draw clicks, scribbles, lassos, lines and rough masks as the protocol says, or as people in a hurry do",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of all that is drawn, and of the bootstrap (default: 0)")
 
 
 def _tolerance(text: str) -> float | None:
@@ -151,6 +166,8 @@ def _protocol(arguments: argparse.Namespace) -> Protocol:
         axis=arguments.axis,
         zoom=arguments.zoom,
         keep_islands=arguments.keep_islands,
+        noise=arguments.noise,
+        slices=arguments.slices,
         tolerance_mm=arguments.tolerance_mm,
     )
 

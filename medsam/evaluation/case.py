@@ -8,8 +8,8 @@ Volume metrics compare reference and answer on exactly the prompted slices; prop
 and may go astray anywhere, is compared on the whole volume.
 
 Beside the models stand answers that need none, drawn from the same prompts: the filled box and its inscribed ellipse
-for boxes, the given mask itself for masks. On tight boxes they beat published models on thin and on convex structures.
-There is none for clicks, which say nothing of a structure's size.
+for boxes, and what a mask, a lasso, a line or an ellipse describes by itself. On tight boxes they beat published models
+on thin and on convex structures. There is none for clicks and strokes, which say nothing of a structure's size.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from typing import Any
 import numpy as np
 
 from medsam.errors import InputError
-from medsam.evaluation.prompting import ScoredMask, Target, evaluate_slice, evaluate_volume, targets_on
+from medsam.evaluation.prompting import ScoredMask, evaluate_slice, evaluate_volume
 from medsam.evaluation.protocol import Protocol
+from medsam.evaluation.steps import Step
 from medsam.evaluation.tables import BASELINES, COLUMNS
+from medsam.evaluation.targets import Target, targets_on
 from medsam.geometry import SlicePlane
 from medsam.inference.image_predictor import ScanEncoder
 from medsam.inference.predictor import Predictor
@@ -60,7 +62,7 @@ class EvaluationCase:
 
 @dataclass
 class CaseResult:
-    """Rows of both tables, pictures for the report, and the masks that were scored.
+    """Rows of the tables, pictures for the report, and the masks that were scored.
 
     overlays: one entry a structure and model: the slice with the largest reference area, upright.
     masks: model -> label map of the primary prompt. alone: (model, structure) -> bool (K, J, I), where the label map
@@ -70,6 +72,7 @@ class CaseResult:
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     slices: list[dict[str, Any]] = field(default_factory=list)
+    steps: list[dict[str, Any]] = field(default_factory=list)
     overlays: list[dict[str, Any]] = field(default_factory=list)
     masks: dict[str, LabelVolume] = field(default_factory=dict)
     alone: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
@@ -107,8 +110,8 @@ class _Answers:
     masks: dict[int, CompactMask] = field(default_factory=dict)
 
     def add(self, found: ScoredMask) -> None:
-        asked = None if found.asked is None else replace(found.asked, mask=None)
-        self.kept[found.index] = replace(found, asked=asked, mask=_NONE)
+        asked = None if found.asked is None else replace(found.asked, mask=None, within=None)
+        self.kept[found.index] = replace(found, asked=asked, mask=_NONE, steps=())
         if self.draw is None:
             self.masks[found.index] = CompactMask.of(found.mask)
 
@@ -134,7 +137,7 @@ class _Work:
 
     def targets(self, index: int, structures: Iterable[str]) -> list[Target]:
         truths = {name: self.references[name].at(index) for name in structures}
-        return targets_on(self.case.key, truths, index, self.protocol)
+        return targets_on(self.case.key, truths, index, self.protocol, self.plane)
 
 
 def evaluate_case(
@@ -165,7 +168,7 @@ def evaluate_case(
         result.spacing_mm = [float(step) for step in case.scan.geometry.spacing_mm[::-1]]
     work = _Work(case, protocol, plane, references, result)
     _prompt_slices(work, encoders, progress)
-    if any(setting.kind == "propagate" for setting in protocol.settings):
+    if any(setting.first == "propagate" for setting in protocol.settings):
         _propagate(work, encoders, progress)
     for name, reference in references.items():
         if name not in work.prompted:
@@ -207,17 +210,43 @@ def _notes(case: EvaluationCase, protocol: Protocol, window: IntensityWindow, wa
 
 
 def _prompt_slices(work: _Work, encoders: Mapping[str, ScanEncoder], progress: ProgressCallback | None) -> None:
+    chosen = _chosen_slices(work)
     for index in range(work.plane.count):
         if progress is not None:
             progress(index, work.plane.count)
-        targets = work.targets(index, work.references)
+        targets = work.targets(index, [name for name, slices in chosen.items() if index in slices])
         if not targets:
             continue
         for target in targets:
             work.prompted.setdefault(target.structure, []).append(index)
         _draw(work.answers, targets)
         for model, encoder in encoders.items():
-            _keep(work.answers, model, evaluate_slice(encoder, index, targets, work.protocol))
+            found = list(evaluate_slice(encoder, index, targets, work.protocol))
+            _keep(work.answers, model, found)
+            work.result.steps += [_step_row(work, model, one, step) for one in found for step in one.steps]
+
+
+def _chosen_slices(work: _Work) -> dict[str, set[int]]:
+    """The slices on which each structure may be prompted: all, or so many of those with enough pixels."""
+    most = work.protocol.slices
+    chosen = {}
+    for name, reference in work.references.items():
+        slices = reference.indices()
+        if most is not None:
+            slices = [n for n in slices if np.count_nonzero(reference.at(n)) >= work.protocol.min_pixels]
+            if len(slices) > most:
+                # the middles of equal parts
+                slices = [slices[int((part + 0.5) * len(slices) / most)] for part in range(most)]
+        chosen[name] = set(slices)
+    return chosen
+
+
+def _step_row(work: _Work, model: str, found: ScoredMask, step: Step) -> dict[str, Any]:
+    """A row of corrections.csv."""
+    setting = next(one for one in work.protocol.settings if one.name == found.prompt)
+    prompt = setting.by if setting.first is None else f"{setting.family}+{setting.by}"
+    named = {"case": work.case.case, "patient": work.case.patient, "structure": found.structure, "model": model}
+    return {**named, "prompt": prompt, "slice": found.index, **step.as_row()}
 
 
 def _propagate(work: _Work, encoders: Mapping[str, ScanEncoder], progress: ProgressCallback | None) -> None:
@@ -234,16 +263,19 @@ def _propagate(work: _Work, encoders: Mapping[str, ScanEncoder], progress: Progr
 
 def _draw(answers: dict[_Key, _Answers], targets: Iterable[Target]) -> None:
     """The answers that need no model, from the prompts alone."""
-    free = {"predicted_iou": np.nan, "seconds": np.nan, "encoder_calls": np.nan}
+    free = (np.nan, np.nan, np.nan)
     for target in targets:
         for setting, asked in target.first.items():
-            if setting.kind == "box" and not setting.clicks:
+            if setting.corrections:
+                continue
+            if setting.first == "box":
                 for baseline, draw in _DRAWN.items():
                     # drawn when scored; the truth stands in, and is not kept
-                    found = ScoredMask(setting.name, target.structure, target.index, asked, target.truth, **free)
+                    found = ScoredMask(setting.name, target.structure, target.index, asked, target.truth, *free)
                     _keep(answers, baseline, [found], draw)
-            elif asked.mask is not None:
-                found = ScoredMask(setting.name, target.structure, target.index, asked, asked.mask, **free)
+            elif setting in target.given:
+                given = target.given[setting]
+                found = ScoredMask(setting.name, target.structure, target.index, asked, given, *free)
                 _keep(answers, GIVEN, [found])
 
 

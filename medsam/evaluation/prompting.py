@@ -1,23 +1,24 @@
 """Prompt one model as a protocol says: slice by slice, and once for a volume.
 
-Prompts are drawn from what they are (seed, case, structure, slice), never from what was drawn before, so that resumed
-and sharded runs draw the same. Every kind of prompt is asked apart: what else is asked changes neither its answers nor
-its cost. A run asks a slice many things and encodes it once; so that "point" does not look cheaper than "box" because
-it came second, every kind is charged for each crop it looks at what the crop took when it was first encoded.
+Every kind of prompt is asked apart: what else is asked changes neither its answers nor its cost. A run asks a slice
+many things and encodes it once; so that "point" does not look cheaper than "box" because it came second, every kind is
+charged for each crop it looks at what the crop took when it was first encoded.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from medsam.evaluation.cost import Cost
-from medsam.evaluation.interactive import rounds
-from medsam.evaluation.protocol import PromptSetting, Protocol
+from medsam.evaluation.interactive import CorrectFn, by_clicks, by_human_clicks, by_scribbles, rounds
+from medsam.evaluation.protocol import CorrectedBy, PromptSetting, Protocol
+from medsam.evaluation.steps import Step, step_of
 from medsam.evaluation.tables import ORACLE
+from medsam.evaluation.targets import Target
 from medsam.inference.image_predictor import ScanEncoder
 from medsam.inference.propagate import propagate_all
 from medsam.inference.segment_slice import segment_slice
@@ -26,17 +27,7 @@ from medsam.metrics.overlap import iou
 from medsam.postprocess.clean import Cleanup
 from medsam.progress import ProgressCallback
 from medsam.prompts.prompt import SlicePrompt
-from medsam.prompts.simulate import jittered, rough_mask, seeded, tight_box
-
-
-@dataclass(frozen=True)
-class Target:
-    """A structure on a slice where it is prompted. truth: bool (h, w). first: setting -> what it starts with."""
-
-    structure: str
-    index: int
-    truth: np.ndarray
-    first: dict[PromptSetting, SlicePrompt] = field(default_factory=dict)
+from medsam.prompts.strokes import spots
 
 
 @dataclass(frozen=True)
@@ -44,7 +35,7 @@ class ScoredMask:
     """One answer. prompt: its name in the tables. asked: with all clicks; None on a slice that was only reached.
 
     mask: bool (h, w), as it is scored. predicted_iou: the network's guess. seconds, encoder_calls: this structure's
-    share.
+    share. steps: what each correction did, with the answer to the most of a kind.
     """
 
     prompt: str
@@ -55,66 +46,77 @@ class ScoredMask:
     predicted_iou: float
     seconds: float
     encoder_calls: float
-
-
-def targets_on(key: str, truths: Mapping[str, np.ndarray], index: int, protocol: Protocol) -> list[Target]:
-    """The structures with enough pixels on a slice, with the boxes and rough masks they are asked with."""
-    found = []
-    for structure, truth in truths.items():
-        tight = tight_box(truth, protocol.min_pixels)
-        if tight is None:
-            continue
-        target = Target(structure, index, truth)
-        for setting in protocol.settings:
-            if setting.kind in ("box", "propagate"):
-                rng = seeded(protocol.seed, key, structure, index)
-                target.first[setting] = SlicePrompt(1, jittered(tight, setting.jitter_px, truth.shape, rng))
-            elif setting.kind == "mask":
-                rng = seeded(protocol.seed, key, structure, index, 1)
-                target.first[setting] = SlicePrompt(1, mask=rough_mask(truth, rng))
-        found.append(target)
-    return found
+    steps: tuple[Step, ...] = ()
 
 
 def evaluate_slice(
     scan_encoder: ScanEncoder, index: int, targets: Sequence[Target], protocol: Protocol
 ) -> Iterator[ScoredMask]:
     """All of a protocol but propagation, for every structure of a slice together."""
-    cleanup = Cleanup(protocol.keep_islands)
-    asked: dict[tuple[str, int], list[PromptSetting]] = {}
-    for setting in protocol.settings:
-        if setting.kind != "propagate":
-            asked.setdefault((setting.kind, setting.jitter_px), []).append(setting)
+    asked: dict[tuple[str, CorrectedBy], list[PromptSetting]] = {}
+    for setting in sorted(protocol.settings, key=lambda setting: setting.corrections == 0):
+        if setting.first != "propagate":
+            # what is not corrected is on the way to what is, whatever that is corrected with
+            alike = [key for key in asked if key[0] == setting.family] if not setting.corrections else []
+            asked.setdefault(alike[0] if alike else (setting.family, setting.by), []).append(setting)
     for settings in asked.values():
-        # these differ in their clicks alone: the answer to fewer is on the way to the answer to more
-        wanted = {setting.clicks: setting for setting in settings}
-        cost = Cost()
-
-        def ask(prompts: list[SlicePrompt], previous: list[SliceResult | None], cost: Cost = cost) -> list[SliceResult]:
-            started = time.perf_counter()
-            results = segment_slice(scan_encoder, index, prompts, zoom=protocol.zoom, previous=previous)
-            cost.add((result.usage for result in results), time.perf_counter() - started)
-            return results
-
-        first = None
-        if settings[0].kind != "points":
-            first = [target.first[settings[0]] for target in targets]
-        for clicks, prompts, answers in rounds([target.truth for target in targets], ask, first):
-            if clicks in wanted:
-                share = cost.shared(len(targets))
-                for target, prompt, answer in zip(targets, prompts, answers, strict=True):
-                    name = wanted[clicks].name
-                    mask = cleanup(
-                        answer.mask,
-                        scan_encoder.plane.spacing_mm,
-                        calibrated=scan_encoder.scan.geometry.calibrated,
-                        points=prompt.points,
-                    )
-                    yield ScoredMask(name, target.structure, index, prompt, mask, answer.predicted_iou, *share)
-            if clicks >= max(wanted):
-                break
+        yield from _evaluate_family(scan_encoder, index, targets, settings, protocol)
     if protocol.oracle:
-        yield from _oracle(scan_encoder, index, targets, next(q for q in protocol.settings if q.kind == "box"))
+        yield from _oracle(scan_encoder, index, targets, next(q for q in protocol.settings if q.first == "box"))
+
+
+def _evaluate_family(
+    scan_encoder: ScanEncoder,
+    index: int,
+    targets: Sequence[Target],
+    settings: Sequence[PromptSetting],
+    protocol: Protocol,
+) -> Iterator[ScoredMask]:
+    """Settings that differ in the number of corrections alone: what fewer give is on the way to what more give."""
+    cleanup, plane = Cleanup(protocol.keep_islands), scan_encoder.plane
+    wanted = {setting.corrections: setting for setting in settings}
+    cost = Cost()
+
+    def ask(prompts: list[SlicePrompt], previous: list[SliceResult | None]) -> list[SliceResult]:
+        started = time.perf_counter()
+        results = segment_slice(scan_encoder, index, prompts, zoom=protocol.zoom, previous=previous)
+        cost.add((result.usage for result in results), time.perf_counter() - started)
+        return results
+
+    truths = [target.truth for target in targets]
+    first = None if settings[0].first is None else [target.first[settings[0]] for target in targets]
+    steps: list[list[Step]] = [[] for _ in targets]
+    before: list[tuple[SlicePrompt, SliceResult]] = []
+    for number, prompts, answers in rounds(truths, ask, first, _corrections(settings[0], targets, protocol)):
+        for n, (prompt, answer) in enumerate(before):
+            if prompts[n] != prompt:
+                masks = answer.mask, answers[n].mask
+                steps[n].append(step_of(number, truths[n], masks, (prompt, prompts[n]), plane.spacing_mm))
+        before = list(zip(prompts, answers, strict=True))
+        if number in wanted:
+            share = cost.shared(len(targets))
+            for target, (prompt, answer), made in zip(targets, before, steps, strict=True):
+                mask = cleanup(
+                    answer.mask,
+                    plane.spacing_mm,
+                    calibrated=scan_encoder.scan.geometry.calibrated,
+                    points=spots(prompt.points, prompt.scribbles, plane.shape),
+                )
+                name, last = wanted[number].name, tuple(made) if number == max(wanted) else ()
+                yield ScoredMask(name, target.structure, index, prompt, mask, answer.predicted_iou, *share, last)
+        if number >= max(wanted):
+            break
+
+
+def _corrections(setting: PromptSetting, targets: Sequence[Target], protocol: Protocol) -> CorrectFn:
+    """How the user of a setting corrects."""
+
+    def chance(structure: int, number: int) -> np.random.Generator:
+        return targets[structure].chance(protocol.seed, setting.by, number)
+
+    if setting.by == "scribbles":
+        return by_scribbles(chance, protocol.noise)
+    return by_human_clicks(chance) if protocol.noise == "noisy" else by_clicks
 
 
 def _oracle(
@@ -145,7 +147,7 @@ def evaluate_volume(
     none, for each of these and for every slice the answer spreads to.
     """
     for setting in protocol.settings:
-        if setting.kind != "propagate" or not middles:
+        if setting.first != "propagate" or not middles:
             continue
         seeds = {target.structure: {target.index: target.first[setting]} for target in middles}
         cost, started = Cost(), time.perf_counter()

@@ -13,42 +13,62 @@ from medsam.evaluation.tables import ORACLE
 from medsam.geometry import Axis
 from medsam.inference.slice_request import Zoom
 from medsam.labels import DEFAULT_TOLERANCE_MM, tolerance_mm
-from medsam.prompts.simulate import MIN_PIXELS
+from medsam.prompts.simulate import MIN_PIXELS, Noise
 from medsam.transforms.intensity import fixed_window
 
-_PROMPT = re.compile(r"(?P<kind>box|point|mask|propagate)|(?P<boxed>box\+)?points:(?P<clicks>[1-9]\d?)")
+# what a structure may be asked with before anything is corrected
+First = Literal["box", "mask", "lasso", "line", "lines", "ellipse", "scribble-pair"]
+# what a user corrects with
+CorrectedBy = Literal["points", "scribbles"]
+
+_CORRECTIONS = re.compile(r"(?P<by>points|scribbles):(?P<count>[1-9]\d?)")
+_ONE = {"point": "points:1", "scribble": "scribbles:1"}
+_JITTERED = ("box", "propagate")
+# fields of a protocol that were added later, as they were before
+_LATER = {"noise": "clean", "slices": None}
 
 
 @dataclass(frozen=True)
 class PromptSetting:
     """One kind of prompt, and one row of the tables for every structure.
 
-    kind: what comes first; "propagate" is the box of one slice for the whole volume. jitter_px: of the box.
-    clicks: how many follow (or, for "points", are all there is).
+    first: what comes first; "propagate" is the box of one slice for the whole volume; None: the first correction.
+    jitter_px: of the box. by, corrections: with what a user corrects the answer, and how often.
     """
 
-    kind: Literal["box", "points", "mask", "propagate"]
+    first: First | Literal["propagate"] | None
     jitter_px: int = 0
-    clicks: int = 0
+    by: CorrectedBy = "points"
+    corrections: int = 0
 
     @property
     def name(self) -> str:
-        """How the tables call it: "box", "box+5px", "point", "points:3", "box+5px+points:3", "mask", "propagate"."""
-        if self.kind == "points":
-            return "point" if self.clicks == 1 else f"points:{self.clicks}"
-        moved = f"+{self.jitter_px}px" if self.jitter_px else ""
-        return f"{self.kind}{moved}{f'+points:{self.clicks}' if self.clicks else ''}"
+        """How the tables call it: "box", "box+5px", "point", "points:3", "box+5px+points:3", "lasso", "scribble"."""
+        corrected = [f"{self.by}:{self.corrections}"] if self.corrections else []
+        if self.first is None:
+            return next((name for name, alike in _ONE.items() if [alike] == corrected), corrected[0])
+        return "+".join([self.family, *corrected])
+
+    @property
+    def family(self) -> str:
+        """What it has in common with those that are corrected more or less often: "box+5px", or the corrections."""
+        if self.first is None:
+            return self.by
+        return f"{self.first}+{self.jitter_px}px" if self.jitter_px else self.first
 
 
 @dataclass(frozen=True)
 class Protocol:
     """What is asked, so that a run can be repeated.
 
-    prompts: of "box", "point" (the same as "points:1"), "points:N", "box+points:N" (N up to 99), "mask" and
-    "propagate"; the first is the run's primary prompt. jitter_px: each edge of a box moves outwards by a whole number
+    prompts: each of `First` ("box", "mask", "lasso", ...), alone or with corrections ("box+points:N",
+    "box+scribbles:N", N up to 99); corrections alone ("points:N", "scribbles:N"; "point" and "scribble" are one); or
+    "propagate". The first is the run's primary prompt. jitter_px: each edge of a box moves outwards by a whole number
     of pixels drawn uniformly from [0, N]; every prompt with a box is asked with each of these, the first of them
-    first. oracle: also the best of three masks for the box on the whole slice, chosen by the reference.
-    seed: of jitter and rough masks. window, axis, zoom, keep_islands: as for `medsam segment`.
+    first. noise: how exactly a user draws all but boxes, see `prompts.simulate`.
+    oracle: also the best of three masks for the box on the whole slice, chosen by the reference.
+    seed: of all that is drawn. slices: most of each structure in a case, evenly spread; None: all.
+    window, axis, zoom, keep_islands: as for `medsam segment`.
     tolerance_mm: of the NSD; None takes each organ's own from `labels`.
     """
 
@@ -60,6 +80,8 @@ class Protocol:
     axis: Axis | None = None
     zoom: Zoom = "auto"
     keep_islands: bool = False
+    noise: Noise = "clean"
+    slices: int | None = None
     min_pixels: int = MIN_PIXELS
     tolerance_mm: float | None = DEFAULT_TOLERANCE_MM
 
@@ -73,7 +95,7 @@ class Protocol:
             raise PromptError("`prompts` needs at least one kind of prompt, for example box.", parameter="prompts")
         if len({setting.name for setting in settings}) < len(settings):
             raise PromptError(f"`prompts` names one prompt twice: {' '.join(self.prompts)}.", parameter="prompts")
-        if max(self.jitter_px) and not any(setting.kind in ("box", "propagate") for setting in settings):
+        if max(self.jitter_px) and not any(setting.first in _JITTERED for setting in settings):
             raise PromptError(
                 f"`jitter_px` moves boxes, and `prompts` {' '.join(self.prompts)} has none.",
                 parameter=("jitter_px", "prompts"),
@@ -82,11 +104,18 @@ class Protocol:
             raise PromptError(
                 "`oracle` is the best of three masks for a box: add box to `prompts`.", parameter=("oracle", "prompts")
             )
+        self._check_numbers()
+        fixed_window(self.window)
+
+    def _check_numbers(self) -> None:
         if self.seed < 0:
             raise PromptError(f"`seed` takes a whole number from 0, not {self.seed}.", parameter="seed")
+        if self.noise not in get_args(Noise):
+            raise PromptError(f"`noise` is {' or '.join(get_args(Noise))}, not {self.noise!r}.", parameter="noise")
+        if self.slices is not None and self.slices < 1:
+            raise PromptError(f"`slices` takes a whole number from 1, not {self.slices}.", parameter="slices")
         if self.zoom not in get_args(Zoom):
             raise PromptError(f"There is no zoom {self.zoom!r}; use {', '.join(get_args(Zoom))}.")
-        fixed_window(self.window)
         if self.tolerance_mm is not None and not 0 <= self.tolerance_mm < np.inf:
             raise PromptError(
                 f"`tolerance_mm` takes millimetres from 0 or the word organ, not {self.tolerance_mm}.",
@@ -104,8 +133,11 @@ class Protocol:
         return (*(setting.name for setting in self.settings), *([ORACLE] if self.oracle else []))
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """For JSON. What earlier versions did not know is left out where it changes nothing: runs stay comparable."""
         said = asdict(self)
+        for key in _LATER:
+            if said[key] == _LATER[key]:
+                del said[key]
         return {"prompt": " ".join(said.pop("prompts")), **said, "jitter_px": list(self.jitter_px)}
 
     def tolerance_of(self, structure: str) -> float:
@@ -114,18 +146,17 @@ class Protocol:
 
 
 def _settings_of(prompt: str, jitter_px: tuple[int, ...]) -> list[PromptSetting]:
-    match = _PROMPT.fullmatch(prompt)
-    if match is None:
+    first: list[Any] = _ONE.get(prompt, prompt).split("+")
+    corrected = _CORRECTIONS.fullmatch(first[-1])
+    by: CorrectedBy = "points"
+    count = 0
+    if corrected is not None:
+        by, count = ("points" if corrected["by"] == "points" else "scribbles"), int(corrected["count"])
+        first = first[:-1] or [None]
+    if len(first) > 1 or first[0] not in (*get_args(First), "propagate", None) or (first == ["propagate"] and count):
         raise PromptError(
-            f"There is no prompt {prompt!r}; use box, point, points:N, box+points:N, mask or propagate, N from 1 to 99."
+            f"There is no prompt {prompt!r}; use {', '.join(get_args(First))}, each alone or with +points:N or "
+            "+scribbles:N; point, points:N, scribble, scribbles:N; or propagate, N from 1 to 99.",
+            parameter="prompts",
         )
-    kind = match["kind"] or ("box" if match["boxed"] else "points")
-    clicks = int(match["clicks"] or 0)
-    if kind == "point":
-        return [PromptSetting("points", clicks=1)]
-    if kind == "points":
-        return [PromptSetting("points", clicks=clicks)]
-    if kind == "mask":
-        return [PromptSetting("mask")]
-    boxed: Literal["box", "propagate"] = "propagate" if kind == "propagate" else "box"
-    return [PromptSetting(boxed, jitter, clicks) for jitter in jitter_px]
+    return [PromptSetting(first[0], jitter, by, count) for jitter in (jitter_px if first[0] in _JITTERED else (0,))]

@@ -6,6 +6,7 @@
     DIR/masks/...           with keep_masks
     DIR/groups.csv              with by: the groups each case is in
     DIR/metrics.csv, slices.csv, summary.json, report.html, table.tex     made from the above when all cases are done
+    DIR/corrections.csv         with corrections: what each of them did
 
 Cases are shared among `processes` by `run_cases`. Rows come from the case files in manifest order, so how a run was cut
 and shared leaves no trace in the tables.
@@ -231,7 +232,8 @@ def _write_case(run: EvaluationRun, name: str, result: CaseResult, made_from: st
     rows = [{**row, "seconds": row["seconds"] if run.timing else None} for row in result.rows]
     slices = [{**row, "seconds": row["seconds"] if run.timing else None} for row in result.slices]
     about = {key: getattr(result, key) for key in ("window", "notes", "skipped", "spacing_mm")}
-    _write_json(run.case_file(name), {"case": name, "made_from": made_from, **about, "rows": rows, "slices": slices})
+    tables = {"rows": rows, "slices": slices, "corrections": result.steps}
+    _write_json(run.case_file(name), {"case": name, "made_from": made_from, **about, **tables})
 
 
 def _write_tables(run: EvaluationRun, cases: Sequence[tuple[str, Case]]) -> None:
@@ -257,6 +259,9 @@ def _write_tables(run: EvaluationRun, cases: Sequence[tuple[str, Case]]) -> None
     for file, unsorted in tables.items():
         table = unsorted.sort_values("prompt", key=lambda prompts: prompts.map(order), kind="stable")
         _write_table(run.folder / file, table)
+    steps = [row for case in done for row in case.get("corrections", ())]
+    if steps:
+        _write_table(run.folder / "corrections.csv", pd.DataFrame(steps))
     groups = _groupings(run, cases, done)
     if groups:
         _write_table(run.folder / "groups.csv", case_table(groups, names))
@@ -286,11 +291,13 @@ def _groupings(
 def _summary(run: EvaluationRun, done: Sequence[Mapping[str, Any]], groups: Sequence[Grouping]) -> dict[str, Any]:
     """What summary.json holds. done: the case files."""
     from medsam.evaluation.calibration import calibration
+    from medsam.evaluation.steps import summarise_steps
     from medsam.evaluation.summary import by_dataset, robustness, summarise
     from medsam.evaluation.tables import read_table
 
     # read back, so that the summary tells of the numbers that are in the file
     metrics, slices = read_table(run.folder, "metrics"), read_table(run.folder, "slices")
+    corrections = [row for case in done for row in case.get("corrections", ())]
     seed = run.protocol.seed
     note = json.loads((run.folder / "run.json").read_text())
     return {
@@ -299,6 +306,7 @@ def _summary(run: EvaluationRun, done: Sequence[Mapping[str, Any]], groups: Sequ
         **({"groups": by_group(metrics, groups, seed=seed)} if groups else {}),
         "robustness": robustness(metrics, seed=seed),
         "calibration": calibration(slices),
+        **({"corrections": steps} if (steps := summarise_steps(corrections)) else {}),
         "protocol": {
             **note["protocol"],
             "nsd_tolerance_mm": {

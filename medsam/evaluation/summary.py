@@ -31,14 +31,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # what stands beside the models in summary.json
-RESERVED = ("prompts", "datasets", "groups", "robustness", "calibration", "protocol", "environment")
+RESERVED = ("prompts", "datasets", "groups", "robustness", "calibration", "corrections", "protocol", "environment")
 
 # what a robustness curve can run along, boxes first: they are the main protocol
-CURVES = ("jitter_px", "clicks", "clicks_after_box")
+CURVES = ("jitter_px", "clicks", "clicks_after_box", "scribbles", "scribbles_after_box")
 
 _BOX = re.compile(r"box(?:\+(\d+)px)?")
-_CLICKS = re.compile(r"point|points:(\d+)")
-_BOX_AND_CLICKS = re.compile(r"box(?:\+points:(\d+))?")
+# prompts of each curve of corrections, whose number is in the name where it is not one, or none
+_CORRECTIONS = {
+    "clicks": re.compile(r"point|points:(\d+)"),
+    "clicks_after_box": re.compile(r"box(?:\+points:(\d+))?"),
+    "scribbles": re.compile(r"scribble|scribbles:(\d+)"),
+    "scribbles_after_box": re.compile(r"box(?:\+scribbles:(\d+))?"),
+}
 
 
 def summarise(metrics: pd.DataFrame, *, seed: int = 0, resamples: int = 2000) -> dict[str, Any]:
@@ -63,13 +68,13 @@ def summarise(metrics: pd.DataFrame, *, seed: int = 0, resamples: int = 2000) ->
 
 
 def robustness(metrics: pd.DataFrame, *, seed: int = 0, resamples: int = 2000) -> dict[str, list[dict[str, Any]]]:
-    """Dice against the jitter of the box and against the number of clicks, alone or after a box.
+    """Dice against the jitter of the box and against the number of clicks or strokes, alone or after a box.
 
     metrics, seed, resamples: as in `summarise`.
     Returns for each model a list of {"prompt", "jitter_px", "dice"} (prompts "box" and "box+Npx", by growing N),
     {"prompt", "clicks", "dice"} ("point" and "points:N") and, where a run has any "box+points:N", {"prompt",
-    "clicks_after_box", "dice"} (these, and "box" with 0); `dice` holds the overall statistics. Other prompts, such as
-    the best of three masks, lie on neither axis and are left out.
+    "clicks_after_box", "dice"} (these, and "box" with 0), "scribbles" and "scribbles_after_box" likewise; `dice` holds
+    the overall statistics. Other prompts, such as the best of three masks, lie on neither axis and are left out.
     """
     return _curves(_by_prompt(metrics, ("dice",), seed, resamples))
 
@@ -182,14 +187,13 @@ def _curves(by_prompt: Mapping[str, Mapping[str, Any]]) -> dict[str, list[dict[s
     curves = {}
     for model, prompts in by_prompt.items():
         points: list[tuple[str, int, str]] = []
-        refined = any("+points:" in prompt for prompt in prompts)
+        # boxes alone are the begin of a curve, and no curve
+        drawn = [axis for axis, name in _CORRECTIONS.items() if any(name.fullmatch(p) for p in prompts if p != "box")]
         for prompt in prompts:
             if match := _BOX.fullmatch(prompt):
                 points.append(("jitter_px", int(match[1] or 0), prompt))
-            elif match := _CLICKS.fullmatch(prompt):
-                points.append(("clicks", int(match[1] or 1), prompt))
-            if refined and (match := _BOX_AND_CLICKS.fullmatch(prompt)):
-                points.append(("clicks_after_box", int(match[1] or 0), prompt))
+            corrected = [(axis, _CORRECTIONS[axis].fullmatch(prompt)) for axis in drawn]
+            points += [(axis, int(match[1] or (prompt != "box")), prompt) for axis, match in corrected if match]
         points.sort(key=lambda point: (CURVES.index(point[0]), point[1]))
         curves[model] = [
             {"prompt": prompt, axis: amount, "dice": prompts[prompt]["overall"]["dice"]}

@@ -134,7 +134,7 @@ def _drawn(prompt: Prompt, there: SlicePrompt, plane: SlicePlane, calibrated: bo
     there = replace(there, points=prompt.points, scribbles=prompt.scribbles, ellipse=prompt.ellipse)
     if prompt.lines:
         _check_positions(prompt, "an end at", [end for line in prompt.lines for end in line], plane)
-        lines, box = _axes(prompt.lines, plane)
+        lines, box = axes(prompt.lines, plane)
         there = replace(there, lines=lines, box=box)
     if prompt.lasso is not None:
         _check_positions(prompt, "a corner at", prompt.lasso, plane)
@@ -146,7 +146,7 @@ def _drawn(prompt: Prompt, there: SlicePrompt, plane: SlicePlane, calibrated: bo
     return there
 
 
-def _axes(lines: Sequence[Line], plane: SlicePlane) -> tuple[tuple[Line, ...], Box]:
+def axes(lines: Sequence[Line], plane: SlicePlane) -> tuple[tuple[Line, ...], Box]:
     """One line or two, the longer in mm first, and the box that follows from them."""
     spacing = np.array(plane.spacing_mm[::-1])
     ordered = sorted(lines, key=lambda line: -length_mm(np.array(line), spacing))
@@ -262,7 +262,7 @@ def _crossed(given: list[_PlacedPrompt], plane: SlicePlane) -> list[_PlacedPromp
             joined.append(one)
             continue
         first = joined[place]
-        lines, box = _axes((*first.here.lines, *one.here.lines), plane)
+        lines, box = axes((*first.here.lines, *one.here.lines), plane)
         rest = replace(one, here=replace(one.here, lines=(), box=None))
         joined[place] = replace(first, here=replace(first.here, lines=lines, box=box))
         joined += [rest] if rest.here != SlicePrompt(one.here.label) else []

@@ -6,11 +6,13 @@ Letters: h, w rows and columns of a stored slice; x, y its pixels, as pixel numb
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from medsam.io.contours import fill
 from medsam.prompts.strokes import crossed, near
-from medsam.prompts.values import Box, Position
+from medsam.prompts.values import Box, Line, Position
 
 # A pixel's centre that is this near to a lasso, in pixels, is on it.
 _ON_LASSO = 1e-3
@@ -66,6 +68,23 @@ def axes_box(long: np.ndarray, short: np.ndarray) -> Box:
     half = np.sqrt(((long[1] - long[0]) / 2) ** 2 + ((short[1] - short[0]) / 2) ** 2)
     ends = np.concatenate([long, short])
     return box_of(np.minimum(ends.min(axis=0), centre - half), np.maximum(ends.max(axis=0), centre + half))
+
+
+def axes_ellipse(lines: Sequence[Line], shape: tuple[int, int], pitch_mm: tuple[float, float]) -> np.ndarray:
+    """Bool (h, w): pixels whose centre lies in the ellipse with these axes, of one alone in the circle, in mm.
+
+    lines: the long axis, and the short one if there are two, which is taken at a right angle to it; pixel numbers.
+    An ellipse between the centres has the pixels that its long axis crosses. pitch_mm: (row, column) of a pixel.
+    """
+    step = np.array([pitch_mm[1], pitch_mm[0]])
+    long = np.array(lines[0]) * step
+    half = [float(np.linalg.norm(np.subtract(*np.array(line) * step))) / 2 for line in lines]
+    along = (long[1] - long[0]) / (2 * half[0]) if half[0] else np.array([1.0, 0.0])
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    offset = np.stack([x, y], axis=-1) * step - long.mean(axis=0)
+    ways = np.stack([offset @ along, offset @ np.array([-along[1], along[0]])])
+    mask: np.ndarray = (ways[0] / max(half[0], 1e-9)) ** 2 + (ways[1] / max(half[-1], 1e-9)) ** 2 <= 1
+    return mask if mask.any() else crossed(lines[0], shape)
 
 
 def box_of(low: np.ndarray, high: np.ndarray) -> Box:

@@ -1,10 +1,12 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
 from phantoms import ThresholdSam, block
 
 from medsam.errors import PromptError
-from medsam.evaluation.interactive import clicks_on_slice, rounds
+from medsam.evaluation.interactive import by_human_clicks, by_scribbles, clicks_on_slice, rounds
 from medsam.inference.predictor import Predictor
 from medsam.inference.slice_request import SliceResult
 from medsam.metrics.overlap import overlap
@@ -110,3 +112,31 @@ def test_clicks_on_a_real_model_are_repeatable_and_encode_once(litemedsam):
     assert sum(result.usage.encoded for found in (one, again) for result in found.values()) == 1
     np.testing.assert_array_equal(one[3].logits, again[3].logits)
     assert overlap(truth, one[0].mask, (1, 1)).dice > 0.8
+
+
+def test_a_user_draws_strokes_where_it_is_most_wrong():
+    truth = LEFT | RIGHT
+    script = [answer(RIGHT), answer(truth | drawn((20, 5, 29, 14))), answer(truth)]
+    asked = []
+
+    def ask(prompts, before):
+        asked.append(prompts[0])
+        return [script[len(asked) - 1]]
+
+    correct = by_scribbles(lambda structure, number: np.random.default_rng([structure, number]))
+    list(itertools.islice(rounds([truth], ask, correct=correct), 5))
+    assert len(asked) == 3, "nothing wrong, nothing drawn"
+    sides = [[stroke.inside for stroke in prompt.scribbles] for prompt in asked]
+    assert set(sides[0]) == {True}
+    assert sides[2][-1] is False
+    new = asked[1].scribbles[len(asked[0].scribbles) :]
+    assert all((LEFT[stroke.to_mask(LEFT.shape, (1, 1))]).all() for stroke in new)
+
+
+def test_people_click_elsewhere_each_time_and_the_same_again():
+    def clicked(seed):
+        correct = by_human_clicks(lambda structure, number: np.random.default_rng([seed, structure, number]))
+        return correct(SlicePrompt(1), LEFT, None, 0, 1).points
+
+    assert clicked(0) == clicked(0)
+    assert len({clicked(seed) for seed in range(5)}) > 1

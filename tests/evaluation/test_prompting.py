@@ -184,3 +184,30 @@ def test_masks_are_those_of_the_primary_prompt(predictors):
     labels = result.masks["threshold"].array
     references = two_blocks().references
     np.testing.assert_array_equal(labels, references["left"] + 2 * references["right"])
+
+
+def test_what_is_drawn_stands_beside_what_it_describes_and_corrections_are_told(predictors):
+    subject = two_blocks()
+    subject.references["right"][1:4, 10, 0:5] = True  # dark, and its box now holds half of the left block too
+    result = evaluate_case(subject, predictors, asked("lasso", "line", "ellipse", "box", "box+points:2"))
+    models = {prompt: {row["model"] for row in rows(result, prompt=prompt)} for prompt in ("lasso", "line", "ellipse")}
+    assert set(map(frozenset, models.values())) == {frozenset({"given-mask", "threshold"})}
+    assert rows(result, prompt="box+points:2", model="inscribed-ellipse") == []
+    step, *_ = [row for row in result.steps if row["structure"] == "right"]
+    assert {key: step[key] for key in ("model", "prompt", "slice", "step", "inside")} == {
+        "model": "threshold",
+        "prompt": "box+points",
+        "slice": 1,
+        "step": 1,
+        "inside": False,
+    }
+    assert step["error_px"] == 66
+    assert [row for row in result.steps if row["structure"] == "left"] == [], "nothing wrong, no correction"
+
+
+def test_some_slices_of_each_structure_evenly_spread(predictors):
+    subject = two_blocks(9, (0, 9))
+    subject.references["left"][:6] = False
+    result = evaluate_case(subject, predictors, asked("box", slices=3))
+    prompted = {name: [row["slice"] for row in result.slices if row["structure"] == name] for name in ("left", "right")}
+    assert {name: sorted(set(slices)) for name, slices in prompted.items()} == {"left": [6, 7, 8], "right": [1, 4, 7]}

@@ -19,6 +19,13 @@ def test_prompts_are_named_in_the_order_asked_and_the_first_is_primary():
         "mask",
         "point",
     )
+    drawn = ("lasso", "scribbles:3", "scribble", "box+scribbles:2", "scribble-pair+points:1", "lines")
+    assert Protocol(prompts=drawn, jitter_px=(0, 5)).names == (
+        *drawn[:3],
+        "box+scribbles:2",
+        "box+5px+scribbles:2",
+        *drawn[4:],
+    )
     assert Protocol(oracle=True).names == ("box", "box:oracle3")
     assert Protocol(prompts=("points:1",)).names == ("point",)
 
@@ -28,6 +35,9 @@ def test_what_identifies_a_run_says_prompts_and_zoom():
     assert (said["prompt"], said["zoom"], said["jitter_px"]) == ("box points:3", "auto", [0])
     assert json.loads(json.dumps(said)) == said
     assert said != Protocol(prompts=("box", "points:3"), zoom="off").as_dict()
+    # as in runs of versions that knew neither
+    assert {"noise", "slices"}.isdisjoint(said)
+    assert Protocol(noise="noisy", slices=2).as_dict() == {**Protocol().as_dict(), "noise": "noisy", "slices": 2}
 
 
 @pytest.mark.parametrize(
@@ -35,8 +45,13 @@ def test_what_identifies_a_run_says_prompts_and_zoom():
     [
         ({"prompts": ("points:0",)}, "no prompt 'points:0'"),
         ({"prompts": ("points:100",)}, "no prompt 'points:100'"),
-        ({"prompts": ("scribble",)}, "use box, point"),
-        ({"prompts": ("mask+points:2",)}, "no prompt"),
+        ({"prompts": ("scribbles",)}, "use box, mask, lasso"),
+        ({"prompts": ("points:2+box",)}, "no prompt"),
+        ({"prompts": ("box+points:2+scribbles:1",)}, "no prompt"),
+        ({"prompts": ("propagate+points:2",)}, "no prompt"),
+        ({"prompts": ("box+",)}, "no prompt"),
+        ({"noise": "loud"}, "`noise` is clean or noisy"),
+        ({"slices": 0}, "`slices`"),
         ({"prompts": ()}, "at least one"),
         ({"prompts": ("point", "points:1")}, "twice"),
         ({"prompts": ("point", "mask"), "jitter_px": (0, 5)}, "moves boxes"),

@@ -293,7 +293,7 @@ def test_ctrl_c_is_130_and_keeps_what_is_done(manifest, tmp_path):
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (["--prompt", "scribble"], "no prompt 'scribble'"),
+        (["--prompt", "scribbled"], "no prompt 'scribbled'"),
         (["--prompt", "point", "--jitter-px", "5"], "moves boxes"),
         (["--jitter-px", "-1"], "whole numbers"),
         (["--limit", "0"], "from 1"),

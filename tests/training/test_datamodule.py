@@ -19,8 +19,8 @@ from PIL import Image
 from medsam.cli.train import slice_data
 from medsam.data.manifest import Case
 from medsam.errors import InputError, PromptError
-from medsam.evaluation.prompting import targets_on
 from medsam.evaluation.protocol import Protocol
+from medsam.evaluation.targets import targets_on
 from medsam.inference.image_predictor import ImagePredictor
 from medsam.models.specs import tiny_spec
 from medsam.training.datamodule import SliceDataModule
@@ -534,7 +534,7 @@ def test_boxes_of_validation_are_those_of_evaluation(tiny, seed):
     moved = 0
     for index, sample in enumerate(samples):
         truths = {name: plane.take(mask, index) for name, mask in references.items()}
-        targets = targets_on(one.id, truths, index, protocol)
+        targets = targets_on(one.id, truths, index, protocol, plane)
         assert [module.structures.index(target.structure) for target in targets] == list(sample.structures)
         assert sample.frame == Frame.of(plane, SPEC.preprocess)
         for n, target in enumerate(targets):

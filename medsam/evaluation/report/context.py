@@ -23,8 +23,17 @@ MAX_FAILURES = 200
 MAX_SKIPPED = 50
 
 _PROMPT = re.compile(
-    r"(?P<start>box|propagate|mask)?(?:\+(?P<px>\d+)px)?(?:\+?points:(?P<clicks>\d+))?(?P<point>point)?"
+    r"(?P<start>box|propagate|mask|lasso|lines?|ellipse|scribble-pair)?(?:\+(?P<px>\d+)px)?"
+    r"(?:\+?(?P<by>points|scribbles):(?P<count>\d+))?(?P<one>point|scribble)?"
 )
+_STARTS = {
+    "mask": "a rough mask made",
+    "lasso": "a lasso drawn",
+    "line": "the longest line across, drawn",
+    "lines": "the longest line across and the one at a right angle to it, drawn",
+    "ellipse": "an ellipse drawn",
+    "scribble-pair": "a scribble inside and one outside, drawn",
+}
 VOLUMES = {"volume_ml": "Volume (ml)", "volume_ref_ml": "Reference volume (ml)"}
 
 
@@ -125,8 +134,8 @@ def _prompt_words(prompt: str) -> str:
     if match is None:
         return f"slice by slice from the prompt “{prompt}” drawn from the reference"
     said = []
-    if match["start"] == "mask":
-        said.append("a rough mask made from the reference")
+    if match["start"] in _STARTS:
+        said.append(f"{_STARTS[match['start']]} from the reference")
     elif match["start"]:
         moved = (
             f" with each edge moved outwards by 0 to {counted(int(match['px']), 'pixel')} at random"
@@ -136,9 +145,10 @@ def _prompt_words(prompt: str) -> str:
         said.append(f"the tight box of the reference{moved}")
     if match["start"] == "propagate":
         return f"through the volume from one prompt a structure, {said[0]} on its middle slice"
-    clicks = 1 if match["point"] else int(match["clicks"] or 0)
-    if clicks:
-        said.append(f"{counted(clicks, 'click')} drawn from the reference")
+    count = 1 if match["one"] else int(match["count"] or 0)
+    if count:
+        what = "scribble" if "scribbles" in (match["by"], f"{match['one']}s") else "click"
+        said.append(f"{counted(count, what)} drawn from the reference")
     return f"slice by slice from {' and '.join(said)}"
 
 

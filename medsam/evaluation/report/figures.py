@@ -182,7 +182,13 @@ def _outliers(sample: np.ndarray) -> np.ndarray:
 def robustness_plots(run: RunData) -> list[Markup]:
     curves = run.summary.get("robustness") or {}
     found = []
-    labels = ("edges moved outwards by up to … pixels", "clicks", "clicks after the box")
+    labels = (
+        "edges moved outwards by up to … pixels",
+        "clicks",
+        "clicks after the box",
+        "scribbles",
+        "scribbles after the box",
+    )
     for axis, label in zip(CURVES, labels, strict=True):
         figure, axes = new_figure(2.9)
         amounts: set[int] = set()

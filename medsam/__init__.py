@@ -26,6 +26,7 @@ _HOMES = {
     "InputError": "medsam.errors",
     "IntensityWindow": "medsam.transforms.intensity",
     "LabelVolume": "medsam.volume",
+    "Limits": "medsam.prompts.limits",
     "MedSAMError": "medsam.errors",
     "Predictor": "medsam.inference.predictor",
     "Prompt": "medsam.prompts.prompt",

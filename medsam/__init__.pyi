@@ -22,6 +22,7 @@ from medsam.io.save import encode_labels as encode_labels
 from medsam.io.save import save_labels as save_labels
 from medsam.models.build import load_model as load_model
 from medsam.prompts.files import load_prompts as load_prompts
+from medsam.prompts.limits import Limits as Limits
 from medsam.prompts.parse import read_prompts as read_prompts
 from medsam.prompts.parse import write_prompts as write_prompts
 from medsam.prompts.prompt import Prompt as Prompt
@@ -40,6 +41,7 @@ __all__ = [
     "InputError",
     "IntensityWindow",
     "LabelVolume",
+    "Limits",
     "MedSAMError",
     "Predictor",
     "Prompt",

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 
 # an argument in Python -> the option's name where it is another one
-_OPTIONS = {"prompts": "prompt"}
+_OPTIONS = {"prompts": "prompt", "values": "keep_range", "locked": "lock", "spared": "lock"}
 # an argument in Python -> the option that it is a part of, and how it is typed there
 _PARTS = {"width_px": ("scribble", "@WIDTHpx")}
 

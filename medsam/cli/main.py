@@ -51,6 +51,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
+# options that a number follows, which may be negative
+_NUMBERS = (
+    "--window",
+    "--keep-range",
+    *(f"--{kind}" for kind in ("box", "point", "scribble", "lasso", "line", "ellipse")),
+)
+
 _OWN_PARSER = ("fit", "validate", "test")
 
 # libraries whose errors hold pieces of the file
@@ -163,7 +170,7 @@ def _joined(argv: Sequence[str]) -> list[str]:
     """`--window -600,1500` as one word: argparse takes what starts with a dash for an option."""
     joined: list[str] = []
     for word in argv:
-        if joined and joined[-1] in ("--window", "--box") and re.match(r"-\d", word):
+        if joined and joined[-1] in _NUMBERS and re.match(r"-(\d|inf)", word):
             joined[-1] += f"={word}"
         else:
             joined.append(word)

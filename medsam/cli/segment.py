@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import math
+import operator
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -12,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medsam.cli.flags import with_flags
+from medsam.cli.flags import comma_names, with_flags
 from medsam.cli.output import add_output_arguments, check_output, dicom_options, written_format
 from medsam.cli.remote import send
 from medsam.cli.table import print_line, print_table
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from medsam.geometry import Axis
     from medsam.inference.predictor import Predictor
     from medsam.inference.segmentation import Segmentation
+    from medsam.prompts.limits import Limits
     from medsam.prompts.prompt import Prompt
     from medsam.volume import Volume
 
@@ -86,12 +89,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--all-masks", action="store_true", help="also write the three masks of each prompt, best first: NAME.1, .2, .3"
     )
+    _add_limits(parser)
     add_scan_arguments(parser)
     add_output_arguments(parser, "NAME.mask.nii.gz here; with --format NAME.mask.dcm")
     parser.add_argument(
         "--embeddings", type=Path, metavar="DIR", help="keep embeddings in this folder and use those that are there"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document on stdout instead of a table")
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--keep-range",
+        metavar="LOW,HIGH",
+        help="only pixels of these values, as the scan stores them (HU on CT), both ends in; either may be left out",
+    )
+    parser.add_argument(
+        "--editable",
+        type=Path,
+        metavar="MASK",
+        help="nothing changes outside of this mask (a file on the scan's grid, all its structures together)",
+    )
+    parser.add_argument(
+        "--lock",
+        action="append",
+        default=[],
+        metavar="NAME,...|FILE",
+        help="no pixel of these labels, or of the structures in a label file, is taken by another; repeat for more",
+    )
 
 
 def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
@@ -142,6 +167,7 @@ def run(arguments: argparse.Namespace) -> None:
     scan = load_volume(arguments.scan, series=arguments.series, frame=arguments.frame)
     loaded = time.perf_counter() - started
     given = _read_files(arguments, scan, prompts)
+    limits = _limits(arguments, scan, given)
     inputs = [arguments.scan, *checkpoint_file(arguments.model), *given.read]
     # a wrong box or option is reported before seconds go into loading a model
     _check_options(arguments, scan.geometry.calibrated, correcting=given.start is not None)
@@ -157,7 +183,7 @@ def run(arguments: argparse.Namespace) -> None:
     predictor = Predictor(
         arguments.model, arguments.device, cache, precision=arguments.precision, engine=arguments.engine
     )
-    found = _segment(predictor, scan, given, arguments)
+    found = _segment(predictor, scan, given, limits, arguments)
     whole = found.structures if found.written_as(outs[0], arguments.format) is not found.labels else None
     if found.structures is not None and whole is None:
         remarks = (*remarks, "Structures overlap, and a label map gives their voxels to the first; a .dcm holds both.")
@@ -282,6 +308,39 @@ def _read_files(arguments: argparse.Namespace, scan: Volume, typed: Sequence[Pro
     return given
 
 
+def _limits(arguments: argparse.Namespace, scan: Volume, given: _Given) -> Limits | None:
+    """What --keep-range, --editable and --lock say; their files are added to those read. PromptError, InputError."""
+    from medsam.prompts.limits import Limits
+    from medsam.prompts.masks import load_masks
+
+    def inside(path: Path) -> np.ndarray:
+        """All structures of a label file together."""
+        given.read.append(path)
+        masks = load_masks(path, scan, given.notes)
+        return functools.reduce(operator.or_, masks.values())
+
+    files = [Path(text) for text in arguments.lock if Path(text).is_file() or Path(text).is_dir()]
+    names = [name for text in arguments.lock if Path(text) not in files for name in comma_names(text)]
+    limits = Limits(
+        None if arguments.keep_range is None else _range(arguments.keep_range),
+        None if arguments.editable is None else inside(arguments.editable),
+        tuple(names),
+        functools.reduce(operator.or_, map(inside, files)) if files else None,
+    )
+    return None if limits == Limits() else limits
+
+
+def _range(text: str) -> tuple[float | None, float | None]:
+    ends = [end.strip() for end in text.split(",")]
+    try:
+        low, high = (float(end) if end else None for end in ends)
+    except ValueError:
+        raise PromptError(
+            f"`values` {text!r} is not LOW,HIGH, for example -100,300 or 150, for all from 150 on.", parameter="values"
+        ) from None
+    return low, high
+
+
 def _check_options(arguments: argparse.Namespace, calibrated: bool, correcting: bool) -> None:
     """Raise PromptError for options that would do nothing, or contradict each other.
 
@@ -330,7 +389,9 @@ def alternative_out(out: Path, rank: int) -> Path:
     return out.with_name(f"{out.name[: len(out.name) - len(suffix)]}.{rank}{out.name[len(out.name) - len(suffix) :]}")
 
 
-def _segment(predictor: Predictor, scan: Volume, given: _Given, arguments: argparse.Namespace) -> Segmentation:
+def _segment(
+    predictor: Predictor, scan: Volume, given: _Given, limits: Limits | None, arguments: argparse.Namespace
+) -> Segmentation:
     from medsam.postprocess.clean import Cleanup
 
     with progress_bars("Slices") as (progress,):
@@ -345,6 +406,7 @@ def _segment(predictor: Predictor, scan: Volume, given: _Given, arguments: argpa
             max_mm=math.inf if arguments.max_mm is None else arguments.max_mm,
             tidy=Cleanup(arguments.keep_islands, arguments.one_piece, arguments.smooth_mm),
             start=given.start,
+            limits=limits,
             all_masks=arguments.all_masks,
             progress=progress,
         )

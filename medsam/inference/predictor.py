@@ -33,6 +33,7 @@ from medsam.models.sam import Sam
 from medsam.models.specs import takes_clicks
 from medsam.postprocess.clean import Cleanup
 from medsam.progress import ProgressCallback
+from medsam.prompts.limits import Limits
 from medsam.prompts.masks import standing_of
 from medsam.prompts.plan import plan
 from medsam.prompts.prompt import DEFAULT_LABEL, Box, Point, Prompt, SlicePrompt, as_prompts
@@ -166,15 +167,16 @@ class Predictor:
         zoom: Zoom = "auto",
         label: str = DEFAULT_LABEL,
         start: Start | None = None,
+        limits: Limits | None = None,
     ) -> Session:
         """The scan set once, for box, click, click, undo. scan: as for `segment`. label: of the first object.
 
-        start: labels to correct, as for `segment`; see `Session.start`.
+        start: labels to correct, as for `segment`; see `Session.start`. limits: where masks may lie, see `Limits`.
         """
         scan = as_volume(scan)
         standing = None if start is None else standing_of(start, scan, axis)
         scan_encoder = self.encoder_for(scan, axis=axis, window=window, modality=modality)
-        session = Session(scan_encoder, zoom, label)
+        session = Session(scan_encoder, zoom, label, limits=limits)
         if standing is not None:
             session.start(standing)
         return session
@@ -200,6 +202,7 @@ class Predictor:
         max_mm: float = math.inf,
         tidy: Cleanup | None = None,
         start: Start | None = None,
+        limits: Limits | None = None,
         all_masks: bool = False,
         keep_probabilities: bool = False,
         progress: ProgressCallback | None = None,
@@ -215,6 +218,7 @@ class Predictor:
         islands and holes go. propagate, max_mm: as `propagate` does.
         start: labels to correct, a file of them, a LabelVolume or masks by name: what is not prompted stays as it is,
         and clicks change what they touch (see `prompts.standing`).
+        limits: values, a region and labels that masks keep to (`Limits`), whatever else is asked.
         all_masks: also the three masks of every prompt, from the whole slice, as `alternatives`.
         keep_probabilities: also what the network gave every prompt in each crop, as `results[n].crops`: 256 KiB a crop.
         progress: called with (slices done, slices in all).
@@ -224,7 +228,7 @@ class Predictor:
         _check_options(propagate, max_mm, [*given, *(["start"] if start is not None else [])])
         options = dict.fromkeys(given, True)
         builder, listed = self._begin(
-            scan, prompts, prompt, axis, window, modality, zoom, tidy, progress, start, options
+            scan, prompts, prompt, axis, window, modality, zoom, tidy, progress, limits, start, options
         )
         if propagate:
             return self._followed(builder, listed, max_mm)
@@ -248,6 +252,7 @@ class Predictor:
         zoom: Zoom = "auto",
         max_mm: float = math.inf,
         tidy: Cleanup | None = None,
+        limits: Limits | None = None,
         progress: ProgressCallback | None = None,
         **prompt: Unpack[OnePrompt],
     ) -> Segmentation:
@@ -258,7 +263,7 @@ class Predictor:
         All else is as for `segment`. Raises PromptError also for several objects of one label on a slice, and for
         max_mm on a scan that has no millimetres.
         """
-        builder, listed = self._begin(scan, prompts, prompt, axis, window, modality, zoom, tidy, progress)
+        builder, listed = self._begin(scan, prompts, prompt, axis, window, modality, zoom, tidy, progress, limits)
         return self._followed(builder, listed, max_mm)
 
     @through_worker(Priority.BATCH)
@@ -297,6 +302,7 @@ class Predictor:
         zoom: Zoom,
         tidy: Cleanup | None,
         progress: ProgressCallback | None,
+        limits: Limits | None,
         start: Start | None = None,
         options: Mapping[str, bool] | None = None,
     ) -> tuple[SegmentationBuilder, list[Prompt]]:
@@ -306,7 +312,9 @@ class Predictor:
         standing = None if start is None else standing_of(start, scan, axis)
         todo = plan(listed, scan.geometry, axis, standing)
         scan_encoder = self.encoder_for(scan, axis=todo.axis, window=window, modality=modality)
-        builder = SegmentationBuilder(scan_encoder, todo, zoom, cleanup, progress, standing=standing, **(options or {}))
+        builder = SegmentationBuilder(
+            scan_encoder, todo, zoom, cleanup, progress, standing=standing, limits=limits, **(options or {})
+        )
         return builder, listed
 
     def _followed(self, builder: SegmentationBuilder, prompts: Sequence[Prompt], max_mm: float) -> Segmentation:

@@ -23,6 +23,7 @@ from medsam.models.specs import takes_clicks
 from medsam.postprocess.clean import Cleanup
 from medsam.postprocess.merge import merge_by_predicted_iou
 from medsam.progress import ProgressCallback
+from medsam.prompts.limits import Limits, SliceLimits
 from medsam.prompts.plan import PromptPlan
 from medsam.prompts.prompt import SlicePrompt, pixel_at
 from medsam.prompts.standing import Standing, keep_untouched
@@ -43,6 +44,7 @@ class SegmentationBuilder:
         progress: ProgressCallback | None = None,
         *,
         standing: Standing | None = None,
+        limits: Limits | None = None,
         all_masks: bool = False,
         keep_probabilities: bool = False,
     ) -> None:
@@ -57,13 +59,14 @@ class SegmentationBuilder:
         self.usage = Usage()
         # slices that the window left without contrast
         self.no_contrast: set[int] = set()
-        self.standing = standing
+        self.standing, self.limits = standing, limits or Limits()
         self.kept: dict[int, tuple[int, ...]] = {}
         # prompted slices as they were, and what each label got on them, (label id, slice) -> mask
         self.before: dict[int, np.ndarray] = {}
         self.answers: dict[tuple[int, int], np.ndarray] = {}
         if standing is not None:
             self._keep_standing(standing)
+        self._check_limits()
 
     def finish(self) -> Segmentation:
         """What was filled in."""
@@ -138,9 +141,11 @@ class SegmentationBuilder:
     def add(self, index: int, prompts: Sequence[SlicePrompt], results: Sequence[SliceResult]) -> None:
         """Put the results of a slice into the label map."""
         self._spend(index, [one.usage for one in results], any(one.no_contrast for one in results))
-        masks = np.stack(
-            [self._answered(index, one.mask, prompt) for one, prompt in zip(results, prompts, strict=True)]
-        )
+        answers = [self._answered(index, one.mask, prompt) for one, prompt in zip(results, prompts, strict=True)]
+        masks = np.stack(self._limited(index, answers, prompts))
+        if self.standing is not None and self.standing.overlaps:
+            for prompt, mask in zip(prompts, masks, strict=True):
+                self.answers[prompt.label, index] = mask | self.answers.get((prompt.label, index), False)
         self._merge(self.labels, index, masks, np.array([one.predicted_iou for one in results]), prompts)
         candidates = self._ambiguous_masks(index, prompts, results) if self.alternatives else [()] * len(prompts)
         for prompt, one, mask, three in zip(prompts, results, masks, candidates, strict=True):
@@ -176,7 +181,8 @@ class SegmentationBuilder:
             self.usage += found.usage
             self.no_contrast.update(found.no_contrast)
         best = np.full(geometry.shape, -np.inf, np.float32)
-        for label in list(spread):
+        # locked ones first: no other takes their pixels
+        for label in sorted(spread, key=lambda label: not self._locks(label)):
             found = spread.pop(label)  # masks of one object at a time
             self._merge_object(label, found, seeds[label], best)
             self.stop_reasons[label] = dict(found.stop_reasons)
@@ -217,6 +223,7 @@ class SegmentationBuilder:
             masks = [
                 self._cleaned(found.masks[n, order[n, rank]], prompt, bounded=False) for n, prompt in enumerate(prompts)
             ]
+            masks = self._limited(index, masks, prompts)
             self._merge(labels, index, np.stack(masks), predicted_iou[:, rank], prompts)
         return [tuple(row) for row in predicted_iou.tolist()]
 
@@ -238,9 +245,10 @@ class SegmentationBuilder:
                 drawn = np.isnan(predicted_iou)
                 if drawn:
                     mask = found.masks[index]  # not to be cleaned away, and better than any other
-                rank = plane.take(best, index)
-                wins = mask & ((np.inf if drawn else predicted_iou) > rank)
-                rank[wins] = np.inf if drawn else predicted_iou
+                mask = self._slice_limits(index).applied(mask, self.todo.names[label])
+                rank, here = plane.take(best, index), np.inf if drawn or self._locks(label) else predicted_iou
+                wins = mask & (here > rank)
+                rank[wins] = here
                 plane.take(self.labels, index)[wins] = label
             else:
                 self._note_nothing(label, index)
@@ -285,7 +293,8 @@ class SegmentationBuilder:
         self.notes.append(f"{self.todo.names[label]}: {slices}; {ends or 'as far as it was told'}.{surest}")
 
     def _note_nothing(self, label: int, index: int) -> None:
-        self.notes.append(f"Nothing was found for {self.todo.names[label]!r} on slice {index}.")
+        within = "" if self.limits == Limits() else " within the limits"
+        self.notes.append(f"Nothing was found for {self.todo.names[label]!r} on slice {index}{within}.")
 
     def _merge(
         self,
@@ -315,6 +324,43 @@ class SegmentationBuilder:
                         f"was: put a point outside for {other!r} there, too."
                     )
 
+    def _locks(self, label: int) -> bool:
+        return self.limits.locks(self.todo.names[label])
+
+    def _slice_limits(self, index: int) -> SliceLimits:
+        standing = {} if self.standing is None else self.standing.masks
+        there = {name: masks[index] for name, masks in standing.items() if index in masks}
+        return self.limits.on_slice(self.scan_encoder.scan, self.scan_encoder.plane, index, there)
+
+    def _check_limits(self) -> None:
+        """Raise PromptError where something is asked that they forbid; and say what they are."""
+        names = self.todo.names
+        self.limits.check(self.scan_encoder.scan, names.values())
+        for index, prompts in self.todo.slices.items():
+            here = self._slice_limits(index)
+            for prompt in prompts:
+                name = names[prompt.label]
+                here.check(prompt, name, stands=self.standing is not None and name in self.standing.masks)
+        if self.limits != Limits():
+            self.notes.append(f"Masks keep to {self.limits}.")
+
+    def _limited(self, index: int, masks: Sequence[np.ndarray], prompts: Sequence[SlicePrompt]) -> list[np.ndarray]:
+        """The masks (h, w) of a slice's prompts inside the limits."""
+        here, names = self._slice_limits(index), self.todo.names
+        found = []
+        for mask, prompt in zip(masks, prompts, strict=True):
+            name = names[prompt.label]
+            before = None if self.standing is None else self.standing.at(name, index)
+            found.append(here.applied(mask, name, None if before is None else before.to_array(), prompt))
+        locked = [
+            (prompt.label, mask) for prompt, mask in zip(prompts, found, strict=True) if self._locks(prompt.label)
+        ]
+        for label, taken in locked:
+            found = [
+                mask if prompt.label == label else mask & ~taken for mask, prompt in zip(found, prompts, strict=True)
+            ]
+        return found
+
     def _answered(self, index: int, mask: np.ndarray, prompt: SlicePrompt) -> np.ndarray:
         """The network's mask cleaned, or of one that stands what was clicked."""
         if prompt.standing and prompt.mask is not None:
@@ -327,8 +373,6 @@ class SegmentationBuilder:
                 )
         else:
             answer = self._cleaned(mask, prompt)
-        if self.standing is not None and self.standing.overlaps:
-            self.answers[prompt.label, index] = answer | self.answers.get((prompt.label, index), False)
         return answer
 
     def _cleaned(self, mask: np.ndarray, prompt: SlicePrompt, bounded: bool = True) -> np.ndarray:

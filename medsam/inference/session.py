@@ -40,6 +40,7 @@ from medsam.masks import CompactMask
 from medsam.models.specs import takes_clicks
 from medsam.postprocess.clean import Cleanup
 from medsam.postprocess.merge import merge_by_predicted_iou
+from medsam.prompts.limits import Limits, SliceLimits
 from medsam.prompts.plan import plan
 from medsam.prompts.prompt import DEFAULT_LABEL, Box, Prompt, SlicePrompt
 from medsam.prompts.standing import Labels, Standing, keep_untouched
@@ -57,6 +58,7 @@ class Session:
     """Boxes, lassos, lines, masks, clicks and strokes on one scan, one after the other, with undo.
 
     Made by `Predictor.session` or `Predictor.resume`. zoom: as in `segment_slice`. tidy: how `labels` are cleaned.
+    limits: what masks keep to, see `Limits`; a step that asks for more is refused.
     label: of the object that a step is about when it names none; each label is an object of its own.
     Slice numbers count along the scan encoder's axis; positions are stored pixels, as in `Prompt`. For one thread at a
     time. Memory: some KB a step, for the last `UNDO_STEPS` of them, and the logits of a few.
@@ -69,9 +71,12 @@ class Session:
         zoom: Zoom = "auto",
         label: str = DEFAULT_LABEL,
         tidy: Cleanup | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self.scan_encoder, self.zoom, self.label, self.tidy = scan_encoder, zoom, label, tidy or Cleanup()
         self.tidy.check(scan_encoder.scan.geometry.calibrated)
+        self.limits = limits or Limits()
+        self.limits.check(scan_encoder.scan)
         # before the first step that can be undone
         self._base: Objects = {}
         # id -> name of labels that were there before the first step
@@ -91,7 +96,7 @@ class Session:
         seen = scan_encoder.plane.axis, scan_encoder.window, scan_encoder.wide_window, scan_encoder.scan.geometry
         if seen != (state.axis, state.window, state.wide_window, state.geometry):
             raise InputError("This session is of a scan of another grid, or seen along another axis or window.")
-        session = cls(scan_encoder, state.zoom, state.label, state.tidy)
+        session = cls(scan_encoder, state.zoom, state.label, state.tidy, state.limits)
         session._base, session._steps, session._done = state.objects, state.steps, state.done
         session._names = dict(state.names)
         session._objects = after_steps(state.objects, state.steps[: state.done])
@@ -122,6 +127,7 @@ class Session:
             steps=self._steps,
             done=self._done,
             names=self._names,
+            limits=self.limits,
         )
 
     # -- steps ----------------------------------------------------------------------------------------------------
@@ -248,7 +254,7 @@ class Session:
     def _corrects(self, prompt: Prompt) -> bool:
         """Whether a prompt is of clicks and strokes alone, about a mask that was there before."""
         state = self._objects.get(prompt.label, {}).get(prompt.slice or 0)
-        return prompt.clicked and state is not None and state.parts[0].standing
+        return prompt.clicked and state is not None and state.standing
 
     def _replay_anew(self, prompts: Sequence[Prompt]) -> None:
         todo = plan(prompts, self.scan_encoder.scan.geometry, self.scan_encoder.plane.axis)
@@ -316,8 +322,9 @@ class Session:
                 by_slice.setdefault(index, []).append((number, state))
         for index, here in by_slice.items():
             masks = [self._cleaned(state, names[number], index) for number, state in here]
-            # what stands and was not asked about keeps its pixels
-            predicted_iou = np.array([np.inf if state.untouched else state.predicted_iou for _, state in here])
+            # what stands and was not asked about keeps its pixels, and so does what is locked
+            first = [state.untouched or self.limits.locks(names[number]) for number, state in here]
+            predicted_iou = np.where(first, np.inf, [state.predicted_iou for _, state in here])
             ids = np.array([number for number, _ in here])
             plane.take(array, index)[...] = merge_by_predicted_iou(np.stack(masks), predicted_iou, ids)
         return LabelVolume(array, geometry, names)
@@ -387,7 +394,10 @@ class Session:
     def _step(
         self, label: str, index: int, parts: tuple[PromptPart, ...], prompt: SlicePrompt, previous: SliceResult | None
     ) -> SliceResult:
-        result = _of_standing(self._segment(index, prompt, previous), prompt)
+        before, limits = self._objects.get(label, {}).get(index), self._limits_on(index)
+        limits.check(prompt, label, stands=any(state.standing for state in self._objects.get(label, {}).values()))
+        result = self._segment(index, prompt, previous)
+        result = _kept_to(limits, result, prompt, label, None if before is None else before.mask)
         state = SliceState(parts, CompactMask.of(result.mask), result.predicted_iou, self._number)
         self._number += 1
         self._follow(Step(label, index, state))
@@ -416,12 +426,17 @@ class Session:
             return SliceResult(mask, state.predicted_iou, np.where(mask, np.inf, -np.inf), (), torch.empty(0))
         result = self._results.get(state.number)
         if result is None:
+            limits = self._limits_on(index)
+
+            def after(count: int, previous: SliceResult | None) -> SliceResult:
+                prompt = self._placed(state.parts[:count], label, index)
+                return _kept_to(limits, self._segment(index, prompt, previous), prompt, label, state.mask)
+
             # a mask that stands goes to the network with the first click on it
-            first = 2 if state.parts[0].standing else 1
-            result = self._segment(index, self._placed(state.parts[:first], label, index), None)
+            first = 2 if state.standing else 1
+            result = after(first, None)
             for count in range(first + 1, len(state.parts) + 1):
-                result = self._segment(index, self._placed(state.parts[:count], label, index), result)
-            result = _of_standing(result, self._placed(state.parts, label, index))
+                result = after(count, result)
         self._keep(state, result)
         return result
 
@@ -432,18 +447,28 @@ class Session:
             self._results.popitem(last=False)
 
     def _cleaned(self, state: SliceState, label: str, index: int) -> np.ndarray:
-        if state.parts[0].standing:
+        if state.standing:
             # what was there is not ours to clean
             return state.mask.to_array()
         plane, prompt = self.scan_encoder.plane, self._placed(state.parts, label, index)
-        return self.tidy(
-            state.mask.to_array(),
+        mask = state.mask.to_array()
+        cleaned = self.tidy(
+            mask,
             plane.spacing_mm,
             calibrated=self.scan_encoder.scan.geometry.calibrated,
             points=spots(prompt.points, prompt.scribbles, plane.shape),
             box=prompt.box,
             within=bounds(prompt, self.zoom, plane),
         )
+        return self._limits_on(index).applied(cleaned, label, mask)
+
+    def _limits_on(self, index: int) -> SliceLimits:
+        there = {
+            name: slices[index].mask
+            for name, slices in self._objects.items()
+            if index in slices and slices[index].standing
+        }
+        return self.limits.on_slice(self.scan_encoder.scan, self.scan_encoder.plane, index, there)
 
     def _go(self, done: int) -> bool:
         if not 0 <= done <= len(self._steps):
@@ -460,9 +485,11 @@ class Session:
         self._objects = after_steps(self._base, self._steps)
 
 
-def _of_standing(result: SliceResult, prompt: SlicePrompt) -> SliceResult:
-    """A result with its mask: of a prompt on a mask that stands, that one with what was clicked."""
-    if not prompt.standing or prompt.mask is None:
-        return result
-    clicked = spots(prompt.points, prompt.scribbles, result.mask.shape)
-    return replace(result, mask=keep_untouched(prompt.mask, result.mask, clicked))
+def _kept_to(
+    limits: SliceLimits, result: SliceResult, prompt: SlicePrompt, label: str, before: CompactMask | None
+) -> SliceResult:
+    """A result whose mask keeps what stands but where it was clicked, and to the limits. before: it replaces this."""
+    mask = result.mask
+    if prompt.standing and prompt.mask is not None:
+        mask = keep_untouched(prompt.mask, mask, spots(prompt.points, prompt.scribbles, mask.shape))
+    return replace(result, mask=limits.applied(mask, label, None if before is None else before.to_array(), prompt))

@@ -24,6 +24,7 @@ from medsam.inference.image_predictor import ImagePredictor, ScanEncoder
 from medsam.inference.slice_request import Zoom
 from medsam.masks import CompactMask
 from medsam.postprocess.clean import Cleanup
+from medsam.prompts.limits import Limits
 from medsam.prompts.plan import plan
 from medsam.prompts.prompt import DEFAULT_LABEL, Point, Prompt, SlicePrompt
 from medsam.transforms.intensity import IntensityWindow, window_notes
@@ -143,9 +144,14 @@ class SliceState:
     number: int
 
     @property
+    def standing(self) -> bool:
+        """Whether it is a mask that was there before, corrected or not."""
+        return self.parts[0].standing
+
+    @property
     def untouched(self) -> bool:
         """Whether nothing was asked of a mask that was there before."""
-        return len(self.parts) == 1 and self.parts[0].standing
+        return len(self.parts) == 1 and self.standing
 
 
 @dataclass(frozen=True)
@@ -176,7 +182,8 @@ class SessionState:
 
     model, weights: name of the model, and a digest of all its weights. engine, precision: who computed; others give
     the same masks but for rounding. geometry, voxels: grid of the scan, and a digest of its voxels. window,
-    wide_window: as in `ScanEncoder`. label: of the object that steps are about when they name none.
+    wide_window: as in `ScanEncoder`. limits: what masks keep to. label: of the object that steps are about when they
+    name none.
     """
 
     model: str
@@ -196,6 +203,7 @@ class SessionState:
     steps: tuple[Step, ...] = ()
     done: int = 0
     names: Mapping[int, str] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
 
     def encoder_for(self, image_predictor: ImagePredictor, scan: Volume) -> ScanEncoder:
         """The scan, ready to be encoded as in the session. Raises InputError when either is another one."""
@@ -245,6 +253,7 @@ class SessionState:
                 "steps": steps,
                 "done": self.done,
                 **({"names": {str(number): name for number, name in self.names.items()}} if self.names else {}),
+                **({"limits": limits} if (limits := self.limits.to_dict()) else {}),
             },
         )
 
@@ -279,6 +288,7 @@ class SessionState:
                 steps=steps,
                 done=whole(found["done"], 0, len(steps) + 1),
                 names={int(number): str(name) for number, name in found.get("names", {}).items()},
+                limits=Limits.from_dict(found.get("limits", {}), geometry.shape),
             )
 
 

@@ -91,6 +91,36 @@ def test_what_is_drawn_wrongly_is_told(scan, capsys, option, text, message):
     assert message in capsys.readouterr().err
 
 
+def test_masks_keep_to_a_range_a_region_and_what_is_locked(scan, monkeypatch, capsys):
+    monkeypatch.setattr("medsam.inference.image_predictor.load_model", lambda name: ThresholdSam())
+    part = np.zeros((40, 32, 4), np.uint8)
+    part[:20] = 1
+    nib.save(nib.Nifti1Image(part, nib.load(scan).affine), "left.nii.gz")
+    box = ["--box", "1:8,6,32,26=a"]
+
+    def segment(*options):
+        assert main(["segment", str(scan), *box, *options, "--out", "m.nii.gz"]) == 0
+        return np.asarray(nib.load("m.nii.gz").dataobj)
+
+    assert not segment("--keep-range", "-100,150").any()
+    assert np.count_nonzero(segment("--keep-range", "150,")) == 20 * 16
+    assert np.count_nonzero(segment("--editable", "left.nii.gz")[20:]) == 0
+    locked = segment("--lock", "left.nii.gz")
+    assert (np.count_nonzero(locked[:20]), np.count_nonzero(locked[20:])) == (0, 10 * 16)
+    both = segment("--box", "1:8,6,20,26=b", "--lock", "b")
+    assert (both[10:20, 8:24, 1] == 2).all()
+    assert "Masks keep to what 'b' left." in capsys.readouterr().err
+    for wrong, message in (
+        (["--keep-range", "5"], "--keep-range '5' is not LOW,HIGH"),
+        (["--keep-range", "5,3"], "--keep-range from 5 to 3 holds nothing"),
+        (["--lock", "liver"], "no 'liver' to be locked (--lock); the labels are 'a'"),
+        (["--point", "1:0,0=a", "--editable", "left.nii.gz", "--keep-range=-inf,10"], "has 20, outside of the values"),
+        (["--editable", "left.nii.gz", "--out", "left.nii.gz"], "left.nii.gz"),
+    ):
+        assert main(["segment", str(scan), *box, *wrong]) == 2
+        assert message in capsys.readouterr().err
+
+
 def test_a_picture_has_strokes_in_pixels(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Image.fromarray(np.zeros((20, 30), np.uint8)).save("a.png")

@@ -1,0 +1,256 @@
+"""What no mask may do, whatever a network says: leave a range of values, an editable region, or take locked pixels.
+
+Applied after everything else, so it always holds. What stood before (`standing`) and is corrected stays where it is:
+a limit bounds what is added to it. Outside an editable region nothing changes at all.
+
+Letters: K, J, I of the scan's grid; h, w rows and columns of a stored slice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from medsam.errors import PromptError
+from medsam.geometry import SlicePlane, alike
+from medsam.io.structure_names import plain_name
+from medsam.masks import CompactMask
+from medsam.prompts.prompt import SlicePrompt, pixel_at
+from medsam.prompts.strokes import marks
+from medsam.prompts.values import finite
+from medsam.volume import Volume
+
+
+@dataclass(frozen=True)
+class Limits:
+    """values: (low, high), both of them in, as the scan stores them (HU on CT); None for an open end. Pixels outside
+    are in no mask.
+
+    editable: bool (K, J, I), nothing changes outside of it: what stood stays, and where nothing stood is nothing.
+    locked: names of labels, of those that stood or that are prompted, which no other label takes a pixel of; those
+        that stood are not changed either. spared: bool (K, J, I), pixels of other structures, which no label takes.
+    Names match but for case, spaces, "-" and "_". Masks are copied.
+    Raises PromptError for a range that is none, and masks that are not bool (or 0 and 1) of three axes.
+    """
+
+    values: tuple[float | None, float | None] | None = None
+    editable: np.ndarray | None = field(default=None, compare=False)
+    locked: tuple[str, ...] = ()
+    spared: np.ndarray | None = field(default=None, compare=False)
+
+    def __eq__(self, other: object) -> bool:
+        return alike(self, other) if isinstance(other, Limits) else NotImplemented
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", _range(self.values))
+        for name in ("editable", "spared"):
+            object.__setattr__(self, name, _mask(getattr(self, name), name))
+        locked = (self.locked,) if isinstance(self.locked, str) else tuple(self.locked)
+        if not all(isinstance(name, str) and name.strip() for name in locked):
+            raise PromptError(f"`locked` holds names of labels, not {str(locked)[:60]}.", parameter="locked")
+        object.__setattr__(self, "locked", locked)
+
+    def __str__(self) -> str:
+        low, high = self.values or (None, None)
+        said = []
+        if self.values is not None:
+            said.append(
+                f"values {'' if low is None else f'from {low:g} '}{'' if high is None else f'to {high:g}'}".rstrip()
+            )
+        if self.editable is not None:
+            said.append("the editable region")
+        if self.locked:
+            said.append(f"what {', '.join(map(repr, self.locked))} left")
+        if self.spared is not None:
+            said.append("what locked structures left")
+        return " and ".join(said)
+
+    def locks(self, name: str) -> bool:
+        """Whether a label is locked."""
+        return plain_name(name) in {plain_name(one) for one in self.locked}
+
+    def check(self, scan: Volume, names: Iterable[str] | None = None) -> None:
+        """Raise PromptError where they do not fit a scan. names: of all labels there are, where that is known."""
+        for name in ("editable", "spared"):
+            mask = getattr(self, name)
+            if mask is not None and mask.shape != scan.geometry.shape:
+                raise PromptError(
+                    f"The mask `{name}` has shape {mask.shape}; the scan has the shape {scan.geometry.shape} "
+                    "(K, J, I).",
+                    parameter=name,
+                )
+        if self.values is not None and scan.is_colour:
+            raise PromptError(
+                "A range of values (`values`) needs a grey value a pixel, and this scan is in colour. Leave it out.",
+                parameter="values",
+            )
+        if names is not None:
+            known = {plain_name(name): name for name in names}
+            if missing := [name for name in self.locked if plain_name(name) not in known]:
+                raise PromptError(
+                    f"There is no {', '.join(map(repr, missing))} to be locked (`locked`); the labels are "
+                    f"{', '.join(map(repr, known.values()))}.",
+                    parameter="locked",
+                )
+
+    def on_slice(
+        self, scan: Volume, plane: SlicePlane, index: int, locked: Mapping[str, CompactMask] | None = None
+    ) -> SliceLimits:
+        """What they are on slice `index`. locked: masks (h, w) that stand there, by name, locked or not."""
+        pixels = plane.take(scan.array, index)
+        low, high = self.values or (None, None)
+        within = np.ones(plane.shape, dtype=bool)
+        if self.values is not None:
+            within &= np.isfinite(pixels)
+            within &= True if low is None else pixels >= low
+            within &= True if high is None else pixels <= high
+        taken = {name: mask.to_array() for name, mask in (locked or {}).items() if self.locks(name)}
+        if self.spared is not None:
+            taken[""] = plane.take(self.spared, index)
+        editable = None if self.editable is None else plane.take(self.editable, index)
+        return SliceLimits(self, index, pixels, within, editable, taken)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON: what is left out is not there."""
+        content: dict[str, Any] = {}
+        if self.values is not None:
+            content["values"] = list(self.values)
+        for name in ("editable", "spared"):
+            if (mask := getattr(self, name)) is not None:
+                content[name] = CompactMask.of(mask).to_dict()
+        return content | ({"locked": list(self.locked)} if self.locked else {})
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any], shape: tuple[int, int, int]) -> Limits:
+        """The other way. shape: of the scan. Raises PromptError, InputError and ValueError for a damaged one."""
+        masks = {
+            name: CompactMask.from_dict(document[name], shape).to_array()
+            for name in ("editable", "spared")
+            if name in document
+        }
+        return cls(document.get("values"), locked=tuple(document.get("locked", ())), **masks)
+
+
+@dataclass(frozen=True, eq=False)
+class SliceLimits:
+    """`Limits` on one slice. pixels, within: its values (h, w), and where they are in the range. editable: bool (h, w).
+
+    taken: by name, where other labels are locked; "" for structures of another file.
+    """
+
+    limits: Limits
+    index: int
+    pixels: np.ndarray
+    within: np.ndarray
+    editable: np.ndarray | None
+    taken: Mapping[str, np.ndarray]
+
+    def applied(
+        self, mask: np.ndarray, name: str, before: np.ndarray | None = None, prompt: SlicePrompt | None = None
+    ) -> np.ndarray:
+        """A mask (h, w) of the label `name` inside the limits. before: the one it takes the place of, if there is one.
+
+        prompt: what was asked; where it corrects a mask that stands, that stays.
+        """
+        free = self._free(name)
+        if prompt is not None and prompt.standing and prompt.mask is not None:
+            free |= prompt.mask
+        result = mask & free
+        if self.editable is not None:
+            result &= self.editable
+            result |= False if before is None else before & ~self.editable
+        return result
+
+    def check(self, prompt: SlicePrompt, name: str, stands: bool) -> None:
+        """Raise PromptError for what is asked where nothing may change. stands: whether the label was there before."""
+        if stands and self.limits.locks(name):
+            raise PromptError(
+                f"{name!r} is locked (`locked`), and a prompt on slice {self.index} would change it: leave one of them "
+                "out.",
+                parameter="locked",
+            )
+        free = self._free(name) if self.editable is None else self._free(name) & self.editable
+        if prompt.standing and prompt.mask is not None:
+            free |= prompt.mask
+        for x, y, inside in prompt.points:
+            pixel = pixel_at((x, y), free.shape)
+            if inside and not free[pixel]:
+                raise self._refused(f"The point {x:g},{y:g}", pixel, name)
+        for scribble in prompt.scribbles:
+            drawn = marks((), (scribble,), free.shape, (1.0, 1.0)) > 0
+            if drawn.any() and not (drawn & free).any():
+                row, column = np.argwhere(drawn)[0].tolist()
+                raise self._refused("All of a scribble", (row, column), name)
+
+    def _free(self, name: str) -> np.ndarray:
+        """Where the label may get pixels, made anew."""
+        free = self.within.copy()
+        for other, mask in self.taken.items():
+            if other != name:
+                free &= ~mask
+        return free
+
+    def _refused(self, what: str, pixel: tuple[int, ...], name: str) -> PromptError:
+        start, end = f"{what} for {name!r} on slice {self.index}", "Put it elsewhere, or leave the limit out."
+        low, high = self.limits.values or (None, None)
+        if not self.within[pixel]:
+            bounds = f"{'-inf' if low is None else f'{low:g}'} ... {'inf' if high is None else f'{high:g}'}"
+            value = float(self.pixels[pixel])
+            return PromptError(
+                f"{start} lies where the scan has {value:g}, outside of the values {bounds} (`values`) that are kept. "
+                f"{end}",
+                parameter="values",
+            )
+        if self.editable is not None and not self.editable[pixel]:
+            return PromptError(f"{start} lies outside of the `editable` region. {end}", parameter="editable")
+        other = next(other for other, mask in self.taken.items() if other != name and mask[pixel])
+        whose = repr(other) if other else "a structure"
+        return PromptError(f"{start} lies in {whose}, which is `locked`. {end}", parameter="locked")
+
+
+def _range(values: Any) -> tuple[float | None, float | None] | None:
+    if values is None:
+        return None
+    ends = tuple(values) if isinstance(values, tuple | list | np.ndarray) else ()
+    numbers = [_end(end) for end in ends]
+    if len(numbers) != 2 or any(isinstance(number, str) for number in numbers) or numbers == [None, None]:
+        raise PromptError(
+            f"`values` is a range (low, high) of the scan's values, one of them None for an open end, not "
+            f"{str(values)[:60]}.",
+            parameter="values",
+        )
+    low, high = numbers
+    if low is not None and high is not None and low > high:
+        raise PromptError(
+            f"`values` from {low:g} to {high:g} holds nothing: the lower one comes first.", parameter="values"
+        )
+    return low, high
+
+
+def _end(value: Any) -> Any:
+    """A number, or None for an open end; a text for anything else."""
+    if value is None or value in (math.inf, -math.inf):
+        return None
+    number = finite(value)
+    return "no number" if number is None else number
+
+
+def _mask(value: Any, name: str) -> np.ndarray | None:
+    """A read-only bool copy of a mask (K, J, I)."""
+    if value is None:
+        return None
+    given = np.asarray(value)
+    # of a picture, or of a scan of one slice
+    given = given[None] if given.ndim == 2 else given
+    numbers = given.dtype == bool or (given.dtype.kind in "iuf" and ((given == 0) | (given == 1)).all())
+    if given.ndim != 3 or not numbers:
+        raise PromptError(
+            f"The mask `{name}` is bool (K, J, I), as the scan is, not {given.dtype} of {given.shape}.", parameter=name
+        )
+    mask = np.array(given, dtype=bool)
+    mask.setflags(write=False)
+    return mask

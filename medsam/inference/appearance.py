@@ -17,12 +17,13 @@ def log_odds(
 ) -> np.ndarray:
     """Log-likelihood ratio (bins,) of each brightness level, inside against outside, within [-limit, limit].
 
-    levels: integers in [0, bins). inside, outside: bool of the same shape, neither empty. floor: share that all levels
-    have together on either side beforehand, so that what was never seen says nothing.
+    levels: integers in [0, bins). inside, outside: bool or weights of the same shape, neither empty. floor: share that
+    all levels have together on either side beforehand, so that what was never seen says nothing.
     """
     shares = []
     for where in (inside, outside):
-        counts = np.bincount(levels[where], minlength=bins).astype(float)
+        there = where > 0
+        counts = np.bincount(levels[there], weights=where[there], minlength=bins)
         smooth = ndimage.gaussian_filter1d(counts, _SIGMA, mode="nearest")
         shares.append(smooth / smooth.sum() + floor / bins)
     return np.clip(np.log(shares[0] / shares[1]), -limit, limit)

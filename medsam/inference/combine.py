@@ -13,7 +13,7 @@ import torch
 from medsam.geometry import SlicePlane
 from medsam.inference.clicks import box_including, clicked_inside, enforce_clicks
 from medsam.inference.image_predictor import ScanEncoder
-from medsam.inference.priors import PriorWeights, add_box_and_intensity_prior
+from medsam.inference.priors import add_box_and_intensity_prior
 from medsam.inference.slice_request import CropAnswer, SliceRequest, SliceResult, Zoom
 from medsam.models.specs import takes_clicks
 from medsam.prompts.prompt import SlicePrompt
@@ -46,15 +46,10 @@ def base_logits(
         return logits
     # a network that knows masks was shown it
     rough = None if takes_clicks(image_predictor.sam.spec) else request.given.mask
-    uses_priors = image_predictor.sam.spec.use_priors or rough is not None
-    return add_box_and_intensity_prior(
-        logits,
-        box,
-        scan_encoder.pixels(index),
-        PriorWeights() if uses_priors else PriorWeights(box=0.0, pixels=0.0),
-        rough=rough,
-        pitch_mm=scan_encoder.plane.spacing_mm,
-    )
+    if rough is None and not image_predictor.sam.spec.use_priors:
+        return np.where(in_box(box, logits.shape), logits, np.float32(-np.inf))
+    pixels, pitch_mm = scan_encoder.pixels(index), scan_encoder.plane.spacing_mm
+    return add_box_and_intensity_prior(logits, box, pixels, rough=rough, pitch_mm=pitch_mm)
 
 
 def corrected(

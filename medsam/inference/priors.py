@@ -1,8 +1,7 @@
-"""What a box and the brightness of the pixels in it add to a network's logits: two priors, neither of them trained.
+"""What a box and the brightness of the pixels in it add to a network's logits, none of it trained.
 
 A network answers many boxes with a mask that leaves most of the box empty. Its logits are log-odds of a pixel
-belonging to the object, so what else is known of the object can be added to them, the more of its weight the less
-*stable* the network's own answer is (Kirillov et al. 2023: the IoU of the masks at thresholds -1 and +1):
+belonging to the object, so what else is known of the object can be added to them:
 
   the box     (1 - r²) with r the distance from the centre in half-axes: most likely inside at the centre, even on the
               inscribed ellipse, unlikely in the corners. Where a rough mask was given, its outline takes the ellipse's
@@ -12,8 +11,19 @@ belonging to the object, so what else is known of the object can be added to the
               adds what a tight box leaves out, and against the margin of a loose one, which resembles what
               lies outside.
 
+How much they count is doubt in the network's answer, of which there are two kinds:
+
+  it wavers   its *stability* is low (Kirillov et al. 2023: the IoU of the masks at thresholds -1 and +1). The priors
+              count by it: more where the network's logits nearly reach the edges of the box, which is then a tight
+              one, and less where they stay far from them, because it is loose.
+  it is wrong a mask may be stable and leave most of the box empty. The less the mask's own box *fits* the prompt, the
+              more the middle of the box stands for the inside, instead of the mask, in the histograms.
+
+What comes out is smoothed along the edges of the picture (`postprocess.guided`), and what the network is sure of is
+bounded beforehand, so that evidence can outweigh it.
+
 Chosen by measurement (docs/results/README.md, "A closer look"). Models fine-tuned with loose boxes are better without
-the two (`ModelSpec.use_priors`).
+all this (`ModelSpec.use_priors`).
 
 Letters: h, w rows and columns of the stored slice.
 """
@@ -27,6 +37,8 @@ import torch
 from scipy import ndimage
 
 from medsam.inference.appearance import log_odds
+from medsam.masks import bounding_box, xyxy
+from medsam.postprocess.guided import guided_mean
 from medsam.postprocess.merge import stability_score
 from medsam.prompts.prompt import Box
 from medsam.transforms.frame import in_box, pixels_of
@@ -34,6 +46,17 @@ from medsam.transforms.frame import in_box, pixels_of
 # Bins of brightness, equally filled, learnt from this many pixels.
 _BINS = 24
 _SAMPLE = 200_000
+# The network's logits are bounded softly to this: beyond it they say no more than sure.
+_SURE = 3.0
+# How much more the priors count in a box that the logits reach on all sides, and less in one that they stay far from.
+_TIGHT = 0.3
+# An edge of a box is this share of its side thick.
+_EDGE = 0.06
+# Pieces of a mask smaller than this share of its largest do not count for the box that it fills.
+_PIECE = 0.1
+# Smoothing along the picture's edges: its share, its reach in shorter sides of the box, what counts as even there, and
+# the logit of what lies outside the box.
+_SMOOTH, _REACH, _FLAT, _OUTSIDE = 0.6, 0.03, 0.05, -6.0
 
 
 @dataclass(frozen=True)
@@ -64,38 +87,119 @@ def add_box_and_intensity_prior(
     without pixels of it in the box it changes nothing. pitch_mm: (row, column) of a pixel.
     """
     weights = weights or PriorWeights()
-    shape = logits.shape
     x0, y0, x1, y1 = box
     width, height = x1 - x0, y1 - y0
     # the box and half of it around, where "outside" is learnt
-    left, top, right, bottom = pixels_of(
-        (x0 - width / 2 - 10, y0 - height / 2 - 10, x1 + width / 2 + 10, y1 + height / 2 + 10), shape
-    )
-    part = logits[top:bottom, left:right]
-    y, x = np.ogrid[top:bottom, left:right]
-    across, down = (2 * (x + 0.5) - (x0 + x1)) / width, (2 * (y + 0.5) - (y0 + y1)) / height
-    distance = np.maximum(np.abs(across), np.abs(down))
-    allowed = in_box((x0 - left, y0 - top, x1 - left, y1 - top), part.shape)
-    result = np.full(shape, -np.inf, np.float32)
-    if np.ptp(np.nan_to_num(pixels[top:bottom, left:right])) == 0:
+    around = (x0 - width / 2 - 10, y0 - height / 2 - 10, x1 + width / 2 + 10, y1 + height / 2 + 10)
+    left, top, right, bottom = pixels_of(around, logits.shape)
+    part = np.s_[top:bottom, left:right]
+    near = _Surroundings.of((x0 - left, y0 - top, x1 - left, y1 - top), pixels[part], pitch_mm)
+    result = np.full(logits.shape, -np.inf, np.float32)
+    if np.ptp(near.pixels) == 0:
         # nothing to see: a mask from the box alone would be misleading
-        result[top:bottom, left:right] = np.where(allowed, part, -np.inf)
-        return result
-    given = None if rough is None else rough[top:bottom, left:right]
-    stability = stability_score(torch.from_numpy(np.where(allowed, part, -np.inf))).nan_to_num()
-    doubt = 2 * (1 - float(stability))
-    inside, outside = (part > 0) & allowed, distance > 1.05
-    if given is not None and given.any():
-        shape_prior = _outline_distance(given, pitch_mm)
-        # a drawn outline is worth more than the network's doubt about it
-        doubt, inside, outside = 1.0, given, ~given
-        # and it may be drawn too small
-        allowed = np.ones_like(allowed)
+        result[part] = np.where(near.allowed, logits[part], -np.inf)
+    elif rough is not None and rough[part].any():
+        result[part] = _near_outline(logits[part], rough[part], near, weights)
     else:
-        shape_prior = 1 - (across**2 + down**2)
-    brightness = _brightness_odds(pixels[top:bottom, left:right], inside, outside, weights.limit)
-    prior = weights.box * shape_prior + weights.pixels * brightness
-    result[top:bottom, left:right] = np.where(allowed, part + doubt * prior, -np.inf)
+        result[part] = _in_box(np.where(near.allowed, logits[part], -np.inf), near, weights)
+    return result
+
+
+@dataclass(frozen=True, eq=False)
+class _Surroundings:
+    """A box and the part (h, w) of a slice around it. allowed: the pixels of the box. across, down: (1, w) and (h, 1),
+    the distance from its centre in half-axes. pixels: without nan."""
+
+    box: Box
+    pixels: np.ndarray
+    pitch_mm: tuple[float, float]
+    allowed: np.ndarray
+    across: np.ndarray
+    down: np.ndarray
+
+    @classmethod
+    def of(cls, box: Box, pixels: np.ndarray, pitch_mm: tuple[float, float]) -> _Surroundings:
+        x0, y0, x1, y1 = box
+        rows, columns = pixels.shape[:2]
+        y, x = np.ogrid[:rows, :columns]
+        across, down = (2 * (x + 0.5) - (x0 + x1)) / (x1 - x0), (2 * (y + 0.5) - (y0 + y1)) / (y1 - y0)
+        return cls(box, np.nan_to_num(pixels), pitch_mm, in_box(box, (rows, columns)), across, down)
+
+
+def _in_box(logits: np.ndarray, near: _Surroundings, weights: PriorWeights) -> np.ndarray:
+    """Of a box alone. logits: (h, w), -inf outside the box."""
+    mask = logits > 0
+    ellipse = 1 - (near.across**2 + near.down**2)
+    stability = float(stability_score(torch.from_numpy(logits)).nan_to_num())
+    doubt = 2 * (1 - stability) * (1 + _TIGHT * reach(logits, near.box))
+    # what stands for the inside: the mask as far as it fits the box, the middle of the box for the rest
+    fit = box_fit(mask, near.box)
+    middle = (ellipse > 0.5) & near.allowed
+    inside = fit * _share(mask) + (1 - fit) * _share(middle)
+    outside = np.maximum(np.abs(near.across), np.abs(near.down)) > 1.05
+    brightness = _brightness_odds(near.pixels, inside, outside, weights.limit)
+    sure = _SURE * np.tanh(logits / _SURE)
+    added = sure + doubt * (weights.box * ellipse + weights.pixels * brightness)
+    return np.where(near.allowed, _along_edges(np.where(near.allowed, added, _OUTSIDE), near), -np.inf)
+
+
+def _share(mask: np.ndarray) -> np.ndarray:
+    """(h, w), of sum 1 unless the mask is empty."""
+    return mask / max(1, int(np.count_nonzero(mask)))
+
+
+def _near_outline(logits: np.ndarray, rough: np.ndarray, near: _Surroundings, weights: PriorWeights) -> np.ndarray:
+    """Of a mask that was given: it may be drawn too small, so the box does not bound it.
+
+    A drawn outline is worth more than the network's doubt about it.
+    """
+    shape_prior = _outline_distance(rough, near.pitch_mm)
+    brightness = _brightness_odds(near.pixels, rough, ~rough, weights.limit)
+    return logits + weights.box * shape_prior + weights.pixels * brightness
+
+
+def box_fit(mask: np.ndarray, box: Box) -> float:
+    """IoU, in [0, 1], of a box and the tight one round a mask (h, w), pieces under a tenth of its largest left out."""
+    pieces, count = ndimage.label(mask)
+    if count > 1:
+        sizes = np.bincount(pieces.ravel())
+        sizes[0] = 0
+        mask = (sizes >= _PIECE * sizes.max())[pieces]
+    part = bounding_box(mask)
+    if part is None:
+        return 0.0
+    x0, y0, x1, y1 = xyxy(part)
+    across = max(0.0, min(x1, box[2]) - max(x0, box[0]))
+    down = max(0.0, min(y1, box[3]) - max(y0, box[1]))
+    common = across * down
+    return common / ((x1 - x0) * (y1 - y0) + (box[2] - box[0]) * (box[3] - box[1]) - common)
+
+
+def reach(logits: np.ndarray, box: Box) -> float:
+    """How far logits (h, w) come to the four edges of a box: -1 (nowhere near) to 1 (beyond doubt on all sides)."""
+    left, top, right, bottom = pixels_of(box, logits.shape)
+    part = np.nan_to_num(logits[top:bottom, left:right], neginf=-1e3)
+    rows, columns = max(1, round(_EDGE * part.shape[0])), max(1, round(_EDGE * part.shape[1]))
+    edges = (part[:rows], part[-rows:], part[:, :columns], part[:, -columns:])
+    return float(np.mean([np.tanh(edge.max() / _SURE) for edge in edges]))
+
+
+def _along_edges(values: np.ndarray, near: _Surroundings) -> np.ndarray:
+    """Values (h, w), smoothed in the box along the edges of the picture; outside it they are not to be used."""
+    x0, y0, x1, y1 = near.box
+    row_mm, column_mm = near.pitch_mm
+    # at least one pixel of the finer side, at most a quarter of the box: nothing may be left of a small one
+    reach_mm = max(_REACH * min((x1 - x0) * column_mm, (y1 - y0) * row_mm), min(near.pitch_mm))
+    rows = min(round(reach_mm / row_mm), int((y1 - y0) / 4))
+    columns = min(round(reach_mm / column_mm), int((x1 - x0) / 4))
+    # a mean of means sees twice as far
+    left, top, right, bottom = pixels_of(
+        (x0 - 2 * columns, y0 - 2 * rows, x1 + 2 * columns, y1 + 2 * rows), values.shape
+    )
+    part = np.s_[top:bottom, left:right]
+    grey = near.pixels if near.pixels.ndim == 2 else near.pixels.mean(axis=2)
+    result = values.copy()
+    result[part] += _SMOOTH * (guided_mean(values[part], grey[part], (rows, columns), _FLAT) - values[part])
     return result
 
 
@@ -111,13 +215,14 @@ def _outline_distance(mask: np.ndarray, pitch_mm: tuple[float, float]) -> np.nda
 def _brightness_odds(pixels: np.ndarray, inside: np.ndarray, outside: np.ndarray, limit: float) -> np.ndarray:
     """Log-likelihood ratio (h, w) of each pixel's brightness, inside against outside; colours are averaged.
 
+    inside, outside: bool or weights (h, w).
     0 everywhere when either side has too few pixels to tell.
     """
     if min(np.count_nonzero(inside), np.count_nonzero(outside)) < 3:
         return np.zeros(inside.shape)
     channels = pixels[..., None] if pixels.ndim == 2 else pixels
     ratios = []
-    for channel in np.moveaxis(np.nan_to_num(channels.astype(np.float32)), -1, 0):
+    for channel in np.moveaxis(channels.astype(np.float32), -1, 0):
         # of a flat sample: the quantiles of millions of pixels need not be exact
         sample = channel.ravel()[:: max(1, channel.size // _SAMPLE)]
         edges = np.quantile(sample, np.arange(1, _BINS) / _BINS).astype(np.float32)

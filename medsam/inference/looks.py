@@ -18,8 +18,14 @@ from medsam.transforms.intensity import IntensityWindow
 
 # Side of the closer crop in sides of the box, plus a share of the slice's longer side: a small box needs surroundings.
 _CLOSER, _CLOSER_MARGIN = 2.5, 0.04
-# A closer crop that magnifies less than this, or a slice that is shrunk less than this, shows nothing new.
+# A slice that is shrunk less than this for the network holds nothing that a tile would show.
 _WORTHWHILE = 1.25
+# Share of a tile's side that a box may have, and that it is away from the tile's edges.
+_FITS, _MARGIN = 0.45, 0.025
+# Rows and columns of a box that the whole slice's answer leaves empty before the box is looked at closer, in the
+# network's pixels, per square root of all its rows and columns: one is little in a small box, a tenth much in a large
+# one (docs/speed.md, "Closer looks").
+_EMPTY = 0.85
 # Share of the box's pixels that the slice's window must clip before the wide one is taken.
 _CLIPPED = 0.35
 
@@ -34,17 +40,72 @@ def first_crop(scan_encoder: ScanEncoder, index: int, box: Box | None, zoom: Zoo
 
 
 def looks_for(scan_encoder: ScanEncoder, index: int, box: Box, whole: CropAnswer) -> tuple[Crop, ...]:
-    """Which closer crops a box is shown after the whole slice. whole: what the network answered to it there."""
-    plane = scan_encoder.plane
-    region = closer_region(box, plane)
-    x0, y0, x1, y1 = region
-    spacing, (rows, columns) = plane.spacing_mm, plane.shape
-    extent_mm = max(rows * spacing[0], columns * spacing[1])
-    shrunk = extent_mm / scan_encoder.image_predictor.sam.spec.preprocess.size / min(spacing)
-    magnified = extent_mm / max((y1 - y0) * spacing[0], (x1 - x0) * spacing[1])
-    if min(shrunk, magnified) < _WORTHWHILE:
+    """Which closer crops a box is shown after the whole slice: the tile that is its own, or none.
+
+    whole: what the network answered to it there. Nothing else counts: neither other prompts nor clicks.
+    """
+    preprocess = scan_encoder.image_predictor.sam.spec.preprocess
+    region = tile_for(box, scan_encoder.plane, preprocess.size)
+    if region is None or not _leaves_empty(whole.logits, box, scan_encoder.plane, preprocess.size):
         return ()
     return (Crop(index, region, _window_for(scan_encoder, index, box)),)
+
+
+def tile_for(box: Box, plane: SlicePlane, size: int) -> Region | None:
+    """The tile that shows a box in most detail; None where the box is too large for one, or none shows more.
+
+    Tiles of level n have 1 / 2**n of the slice's longer side, in millimetres, and one begins every half of that, from
+    edge to edge; none magnifies what the network sees in full already. A box may have `_FITS` of a tile, so that one
+    holds it with `_MARGIN` to spare; of several that do, it gets the one nearest to the slice's middle, where most
+    other boxes are. Tiles are laid out on the upright slice: the same anatomy gets the same one however it is stored.
+    size: of the network's input, pixels.
+    """
+    rows, columns = plane.view.shape(plane.shape)
+    pitch = np.array(plane.upright_spacing_mm[::-1])
+    extent_mm = float((np.array([columns, rows]) * pitch).max())
+    corners = plane.view.boxes(np.array(box), plane.shape).reshape(2, 2)
+    longest_mm = float(((corners[1] - corners[0]) * pitch).max())
+    shrunk, level = extent_mm / size / pitch.min(), 0
+    while shrunk / 2**level >= _WORTHWHILE and longest_mm <= _FITS * extent_mm / 2 ** (level + 1):
+        level += 1
+    if level == 0:
+        return None
+    side = extent_mm / 2**level / pitch
+    x, y = (_along(*one) for one in zip(*corners, side, (columns, rows), strict=True))
+    upright = np.array([x[0], y[0], x[1], y[1]])
+    x0, y0, x1, y1 = plane.view.inverse.boxes(upright, (rows, columns)).astype(int).tolist()
+    return x0, y0, x1, y1
+
+
+def _along(low: float, high: float, side: float, size: int) -> tuple[int, int]:
+    """First pixel and end, along an axis of `size`, of the tile of `side` pixels that holds low ... high."""
+    if side >= size:
+        return 0, size
+    steps = int(np.ceil((size - side) / (side / 2) - 1e-6))
+    starts = np.arange(steps + 1) * (size - side) / steps
+    spare = _MARGIN * side - 1e-6
+    # the slice's own edges need no margin
+    holds = ((low - starts >= spare) | (starts == starts[0])) & (
+        (starts + side - high >= spare) | (starts == starts[-1])
+    )
+    # of two alike on either side of the middle the first: positions are those of the upright slice
+    off_middle = np.round(np.abs(starts + side / 2 - size / 2), 6)
+    start = float(starts[np.argmin(np.where(holds, off_middle, np.inf))])
+    return int(start + 0.5), int(start + side + 0.5)
+
+
+def _leaves_empty(logits: np.ndarray, box: Box, plane: SlicePlane, size: int) -> bool:
+    """Whether the mask of an answer (h, w) on the whole slice, by its own box, leaves much of the given one empty."""
+    x0, y0, x1, y1 = pixels_of(box, plane.shape)
+    inside = logits[y0:y1, x0:x1] > 0
+    extent_mm = max(length * pitch for length, pitch in zip(plane.shape, plane.spacing_mm, strict=True))
+    sides, empty = 0.0, 0.0
+    for axis, pitch in enumerate(plane.spacing_mm):
+        filled = np.flatnonzero(inside.any(axis=1 - axis))
+        pixels = pitch / (extent_mm / size)
+        sides += inside.shape[axis] * pixels
+        empty += (inside.shape[axis] - (filled[-1] + 1 - filled[0] if len(filled) else 0)) * pixels
+    return bool(empty >= _EMPTY * np.sqrt(sides))
 
 
 def _window_for(scan_encoder: ScanEncoder, index: int, box: Box) -> IntensityWindow | None:

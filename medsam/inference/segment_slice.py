@@ -4,9 +4,10 @@ A network that is shown a whole slice at 256 pixels a side misses what is thin, 
 the liver, and answers many boxes with a mask that leaves most of the box empty. Three remedies, each chosen by
 measurement and none of them trained (docs/results/README.md, "A closer look"):
 
-closer      where the whole slice is shrunk for the network, a square of `_CLOSER` times the box is encoded again with
-            all the detail the scan has, and the logits of both crops are averaged. A slice that the network sees in
-            full anyway gains nothing and is not encoded again.
+closer      where the whole slice is shrunk for the network, and the answer on it leaves part of a small box empty, the
+            box is looked at again in a *tile* with more of the detail that the scan has, and the logits of both are
+            averaged. Tiles have fixed places, so that a slice's boxes, and what is asked of it later, share them
+            (`looks`). Whether a box is looked at again depends on it alone.
 window      where the slice's window clips most of the box's pixels away (lung and bone under soft tissue on CT), the
             crops use the wide window. Only when the window was left to us.
 priors      to the averaged logits is added what the box and the brightness of its pixels say: see `priors`.
@@ -78,7 +79,7 @@ def segment_slice(
 
     zoom: "off" takes the whole slice once and answers as published, but for what lies apart from a box and its
     surroundings (`ImagePredictor.predict`, logits for "near_box"). "on" answers boxes from the closer crop alone. Both
-    may leave the box. "auto" does all that is described above: at most two crops a box, the whole slice shared by all.
+    may leave the box. "auto" does all that is described above: at most two crops a box, both shared with others.
     previous: the result each prompt had before its last click, or None. Its logits go back into the network, and its
     crops are taken again, so nothing new is encoded while the clicks stay inside them.
     Raises PromptError for no such slice, no prompt, or an unknown zoom.

@@ -7,6 +7,7 @@ import pytest
 import torch
 from phantoms import block
 
+from medsam.inference import looks
 from medsam.inference.predictor import Predictor
 from medsam.models.build import build_model
 from medsam.models.specs import tiny_spec
@@ -56,12 +57,14 @@ def test_the_same_boxes_again_encode_nothing():
     assert predictor.prompt_counts == [3, 3, 3, 3]
 
 
-def test_a_closer_look_is_one_encoding_a_box():
+def test_a_closer_look_is_one_encoding_for_all_boxes_of_a_tile(monkeypatch):
+    monkeypatch.setattr(looks, "_leaves_empty", lambda *_: True)
     wide = block((3, 200, 260), (80, 60, 0, 110, 90, 3))[0]
     predictor = Counted()
-    predictor.segment(wide, [Prompt("a", box=(80, 60, 110, 90), slice=1), Prompt("b", box=(10, 10, 40, 40), slice=1)])
-    assert predictor.image_counts == [1, 1, 1]  # the slice, shared, and a look at each box
-    assert sorted(predictor.prompt_counts) == [1, 1, 2]
+    boxes = (80, 60, 110, 90), (150, 100, 180, 130), (200, 150, 230, 180)
+    predictor.segment(wide, [Prompt(f"object {n}", box=box, slice=1) for n, box in enumerate(boxes)])
+    assert predictor.image_counts == [1, 1, 1]  # the slice, its middle and a corner
+    assert sorted(predictor.prompt_counts) == [1, 2, 3]
 
 
 def test_a_slice_with_many_prompts_is_decoded_in_parts():

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from scipy import ndimage
 
 from medsam.geometry import SlicePlane
 from medsam.inference.clicks import box_including, clicked_inside, enforce_clicks
@@ -16,7 +17,8 @@ from medsam.inference.image_predictor import ScanEncoder
 from medsam.inference.priors import add_box_and_intensity_prior
 from medsam.inference.slice_request import CropAnswer, SliceRequest, SliceResult, Zoom
 from medsam.models.specs import takes_clicks
-from medsam.prompts.prompt import SlicePrompt
+from medsam.prompts.prompt import SlicePrompt, pixel_at
+from medsam.prompts.strokes import spots
 from medsam.transforms.frame import in_box
 
 
@@ -28,7 +30,7 @@ def combine(
     logits = corrected(logits, scan_encoder, index, request, zoom)
     if (inside := bounds(request.given, zoom, scan_encoder.plane)) is not None:
         # clicks reach beyond the box, and so may a mask that was drawn
-        logits = np.where(inside, logits, np.float32(-np.inf))
+        logits = np.where(inside | _asked_beyond(logits > 0, inside, request.given), logits, np.float32(-np.inf))
     predicted_iou = float(np.mean([one.predicted_iou for one in predictions]))
     low_res_logits = torch.stack([one.low_res_logits for one in predictions])
     no_contrast = any(one.no_contrast for one in predictions)
@@ -49,7 +51,8 @@ def base_logits(
     if rough is None and not image_predictor.sam.spec.use_priors:
         return np.where(in_box(box, logits.shape), logits, np.float32(-np.inf))
     pixels, pitch_mm = scan_encoder.pixels(index), scan_encoder.plane.spacing_mm
-    return add_box_and_intensity_prior(logits, box, pixels, rough=rough, pitch_mm=pitch_mm)
+    within = request.given.within
+    return add_box_and_intensity_prior(logits, box, pixels, rough=rough, within=within, pitch_mm=pitch_mm)
 
 
 def corrected(
@@ -63,10 +66,23 @@ def corrected(
 
 
 def bounds(prompt: SlicePrompt, zoom: Zoom, plane: SlicePlane) -> np.ndarray | None:
-    """Where the mask of a prompt may lie, bool (h, w): the pixels of its box; None where nothing bounds it."""
-    if zoom != "auto" or prompt.box is None:
-        return None
-    return in_box(box_including(prompt.box, clicked_inside(prompt), plane), plane.shape)
+    """Where the mask of a prompt may lie, bool (h, w): in its box, its lasso; None where nothing bounds it."""
+    inside = prompt.within
+    if zoom == "auto" and prompt.box is not None:
+        box = in_box(box_including(prompt.box, clicked_inside(prompt), plane), plane.shape)
+        inside = box if inside is None else inside & box
+    return inside
+
+
+def _asked_beyond(mask: np.ndarray, inside: np.ndarray, prompt: SlicePrompt) -> np.ndarray:
+    """The pieces of a mask (h, w) beyond a lasso that something inside was put into: it was drawn too small."""
+    if prompt.within is None or not prompt.corrected:
+        return np.zeros_like(mask)
+    asked = spots(prompt.points, prompt.scribbles, mask.shape)
+    pieces, _ = ndimage.label(mask & ~inside, np.ones((3, 3)))
+    wanted = {int(pieces[pixel_at((x, y), mask.shape)]) for x, y, side in asked if side} - {0}
+    beyond: np.ndarray = np.isin(pieces, list(wanted))
+    return beyond
 
 
 def mean_logits(maps: Sequence[np.ndarray]) -> np.ndarray:

@@ -5,7 +5,8 @@ belonging to the object, so what else is known of the object can be added to the
 
   the box     (1 - r²) with r the distance from the centre in half-axes: most likely inside at the centre, even on the
               inscribed ellipse, unlikely in the corners. Where a rough mask was given, its outline takes the ellipse's
-              place: the signed distance from it in tenths of its radius.
+              place: the signed distance from it in tenths of its radius. So does a lasso, a tenth further in, because
+              hands stay outside of what they go round (docs/prompts.md), and nothing beyond it counts.
   the pixels  log-likelihood ratio of the pixel's brightness inside the network's mask against outside the box, from
               smoothed histograms over equally filled bins (the appearance term of GrabCut, Rother et al. 2004). It
               adds what a tight box leaves out, and against the margin of a loose one, which resembles what
@@ -54,6 +55,8 @@ _TIGHT = 0.3
 _EDGE = 0.06
 # Pieces of a mask smaller than this share of its largest do not count for the box that it fills.
 _PIECE = 0.1
+# A lasso runs beside the object, by so many tenths of its radius, and its priors count as for this doubt at least.
+_BESIDE, _LASSO_DOUBT = 1.0, 0.5
 # Smoothing along the picture's edges: its share, its reach in shorter sides of the box, what counts as even there, and
 # the logit of what lies outside the box.
 _SMOOTH, _REACH, _FLAT, _OUTSIDE = 0.6, 0.03, 0.05, -6.0
@@ -79,12 +82,14 @@ def add_box_and_intensity_prior(
     weights: PriorWeights | None = None,
     *,
     rough: np.ndarray | None = None,
+    within: np.ndarray | None = None,
     pitch_mm: tuple[float, float] = (1.0, 1.0),
 ) -> np.ndarray:
     """Logits (h, w) with both priors added, -inf outside the box (see the top of this file).
 
     box: half-open, stored pixels. pixels: (h, w) or (h, w, 3), any units. rough: bool (h, w), a mask that was given;
-    without pixels of it in the box it changes nothing. pitch_mm: (row, column) of a pixel.
+    within: a lasso, likewise; without pixels of them in the box they change nothing. pitch_mm: (row, column) of a
+    pixel.
     """
     weights = weights or PriorWeights()
     x0, y0, x1, y1 = box
@@ -100,6 +105,8 @@ def add_box_and_intensity_prior(
         result[part] = np.where(near.allowed, logits[part], -np.inf)
     elif rough is not None and rough[part].any():
         result[part] = _near_outline(logits[part], rough[part], near, weights)
+    elif within is not None and (within[part] & near.allowed).any():
+        result[part] = _in_lasso(logits[part], within[part] & near.allowed, near, weights)
     else:
         result[part] = _in_box(np.where(near.allowed, logits[part], -np.inf), near, weights)
     return result
@@ -128,19 +135,39 @@ class _Surroundings:
 
 def _in_box(logits: np.ndarray, near: _Surroundings, weights: PriorWeights) -> np.ndarray:
     """Of a box alone. logits: (h, w), -inf outside the box."""
-    mask = logits > 0
     ellipse = 1 - (near.across**2 + near.down**2)
+    outside = np.maximum(np.abs(near.across), np.abs(near.down)) > 1.05
+    return _added(logits, near.allowed, ellipse, outside, near, weights)
+
+
+def _in_lasso(logits: np.ndarray, lasso: np.ndarray, near: _Surroundings, weights: PriorWeights) -> np.ndarray:
+    """Of a loop, bool (h, w), that was drawn a little outside of the object. It stands for the box and its ellipse."""
+    inside = np.where(lasso, logits, -np.inf)
+    shape_prior = _outline_distance(lasso, near.pitch_mm, _BESIDE)
+    return _added(inside, lasso, shape_prior, ~lasso, near, weights, _LASSO_DOUBT)
+
+
+def _added(
+    logits: np.ndarray,
+    allowed: np.ndarray,
+    shape_prior: np.ndarray,
+    outside: np.ndarray,
+    near: _Surroundings,
+    weights: PriorWeights,
+    least_doubt: float = 0.0,
+) -> np.ndarray:
+    """Logits (h, w), -inf where they are not allowed, with the priors, as doubtful as they are, along the edges."""
+    mask = logits > 0
     stability = float(stability_score(torch.from_numpy(logits)).nan_to_num())
-    doubt = 2 * (1 - stability) * (1 + _TIGHT * reach(logits, near.box))
+    doubt = max(2 * (1 - stability) * (1 + _TIGHT * reach(logits, near.box)), least_doubt)
     # what stands for the inside: the mask as far as it fits the box, the middle of the box for the rest
     fit = box_fit(mask, near.box)
-    middle = (ellipse > 0.5) & near.allowed
+    middle = (shape_prior > 0.5) & allowed
     inside = fit * _share(mask) + (1 - fit) * _share(middle)
-    outside = np.maximum(np.abs(near.across), np.abs(near.down)) > 1.05
     brightness = _brightness_odds(near.pixels, inside, outside, weights.limit)
     sure = _SURE * np.tanh(logits / _SURE)
-    added = sure + doubt * (weights.box * ellipse + weights.pixels * brightness)
-    return np.where(near.allowed, _along_edges(np.where(near.allowed, added, _OUTSIDE), near), -np.inf)
+    added = sure + doubt * (weights.box * shape_prior + weights.pixels * brightness)
+    return np.where(allowed, _along_edges(np.where(allowed, added, _OUTSIDE), near), -np.inf)
 
 
 def _share(mask: np.ndarray) -> np.ndarray:
@@ -203,13 +230,16 @@ def _along_edges(values: np.ndarray, near: _Surroundings) -> np.ndarray:
     return result
 
 
-def _outline_distance(mask: np.ndarray, pitch_mm: tuple[float, float]) -> np.ndarray:
-    """Signed distance (h, w) from a mask's outline in tenths of its radius, positive inside, clipped to [-2, 1]."""
+def _outline_distance(mask: np.ndarray, pitch_mm: tuple[float, float], beside: float = 0.0) -> np.ndarray:
+    """Signed distance (h, w) from a mask's outline in tenths of its radius, positive inside, clipped to [-2, 1].
+
+    beside: so far outside of the object the outline was drawn.
+    """
     inner, outer = (ndimage.distance_transform_edt(side, sampling=pitch_mm) for side in (mask, ~mask))
     # half a pixel: the outline runs between pixels
     signed = np.where(mask, inner, -outer) - np.where(mask, 0.5, -0.5) * min(pitch_mm)
     radius = np.sqrt(np.count_nonzero(mask) * pitch_mm[0] * pitch_mm[1] / np.pi)
-    return np.clip(signed / (radius / 10), -2, 1)
+    return np.clip(signed / (radius / 10) - beside, -2, 1)
 
 
 def _brightness_odds(pixels: np.ndarray, inside: np.ndarray, outside: np.ndarray, limit: float) -> np.ndarray:

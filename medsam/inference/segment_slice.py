@@ -87,7 +87,7 @@ def segment_slice(
     _check(scan_encoder, index, prompts, zoom)
     embeddings = _Embeddings(scan_encoder, index)
     requests = [
-        _first_look(embeddings, prompt, zoom, earlier)
+        _first_look(embeddings, prompt.boxed(), zoom, earlier)
         for prompt, earlier in zip(prompts, previous or [None] * len(prompts), strict=True)
     ]
     answers: list[dict[Crop, CropAnswer]] = [{} for _ in requests]

@@ -220,9 +220,11 @@ class SegmentationBuilder:
         predicted_iou = np.take_along_axis(found.predicted_iou, order, axis=1)
         for rank, labels in enumerate(self.alternatives):
             # of the whole slice alone, so they may leave their box
-            masks = [
-                self._cleaned(found.masks[n, order[n, rank]], prompt, bounded=False) for n, prompt in enumerate(prompts)
-            ]
+            masks = []
+            for n, prompt in enumerate(prompts):
+                mask = found.masks[n, order[n, rank]]
+                inside = mask if prompt.within is None else mask & prompt.within
+                masks.append(self._cleaned(inside, prompt, bounded=False))
             masks = self._limited(index, masks, prompts)
             self._merge(labels, index, np.stack(masks), predicted_iou[:, rank], prompts)
         return [tuple(row) for row in predicted_iou.tolist()]
@@ -278,7 +280,7 @@ class SegmentationBuilder:
         within = np.ones_like(solid)
         for index, seed in seeds.items():
             if (part := bounds(seed, self.zoom, plane)) is not None:
-                plane.take(within, index)[...] = part
+                plane.take(within, index)[...] = part | plane.take(solid, index)
         return self.cleanup(solid, geometry.spacing_mm, calibrated=geometry.calibrated, points=clicks, within=within)
 
     def _note_reach(self, label: int, found: Propagation) -> None:
@@ -376,13 +378,15 @@ class SegmentationBuilder:
         return answer
 
     def _cleaned(self, mask: np.ndarray, prompt: SlicePrompt, bounded: bool = True) -> np.ndarray:
+        plane = self.scan_encoder.plane
+        inside = bounds(prompt, self.zoom, plane) if bounded else prompt.within
         return self.cleanup(
             mask,
-            self.scan_encoder.plane.spacing_mm,
+            plane.spacing_mm,
             calibrated=self.scan_encoder.scan.geometry.calibrated,
             points=spots(prompt.points, prompt.scribbles, mask.shape),
             box=prompt.box,
-            within=bounds(prompt, self.zoom, self.scan_encoder.plane) if bounded else None,
+            within=None if inside is None else inside | mask,
         )
 
     def _spend(self, index: int, usages: Sequence[Usage], no_contrast: bool) -> None:

@@ -451,14 +451,14 @@ class Session:
             # what was there is not ours to clean
             return state.mask.to_array()
         plane, prompt = self.scan_encoder.plane, self._placed(state.parts, label, index)
-        mask = state.mask.to_array()
+        mask, inside = state.mask.to_array(), bounds(prompt, self.zoom, plane)
         cleaned = self.tidy(
             mask,
             plane.spacing_mm,
             calibrated=self.scan_encoder.scan.geometry.calibrated,
             points=spots(prompt.points, prompt.scribbles, plane.shape),
             box=prompt.box,
-            within=bounds(prompt, self.zoom, plane),
+            within=None if inside is None else inside | mask,
         )
         return self._limits_on(index).applied(cleaned, label, mask)
 

@@ -13,13 +13,14 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from medsam.errors import PromptError
 from medsam.geometry import alike
+from medsam.masks import bounding_box, xyxy
 from medsam.prompts.entries import from_entry, to_entry
 from medsam.prompts.shapes import cross, has_area
 from medsam.prompts.strokes import Scribble
@@ -274,6 +275,14 @@ class SlicePrompt:
     within: np.ndarray | None = field(default=None, compare=False)
     lasso: tuple[Position, ...] | None = None
     ellipse: Box | None = None
+
+    def boxed(self) -> SlicePrompt:
+        """A lasso as the box round it, and no mask; anything else as it is."""
+        if self.within is None or self.mask is None:
+            return self
+        part = bounding_box(self.mask)
+        x0, y0, x1, y1 = (0, 0, 0, 0) if part is None else xyxy(part)
+        return replace(self, mask=None, box=self.box or (float(x0), float(y0), float(x1), float(y1)))
 
     @property
     def mask_alone(self) -> bool:

@@ -48,11 +48,9 @@ RUNS = {
     "noisy": ["--slices", "3", "--noise", "noisy", "--prompt", *(p for p in CLICKS if p != "box"), *DRAWN[:-1]],
 }
 QUICK = {
-    "quick": [
-        *("--slices", "1", "--jitter-px", "0", "5", "--prompt", "box", "point", "points:3", "mask"),
-        *("scribble", "scribbles:2", "lasso", "line", "lines"),
-    ],
     "quick-steps": ["--slices", "1", "--prompt", "box", "box+points:1", "box+points:3", "box+points:5"],
+    "quick": ["--slices", "1", "--jitter-px", "5", "--prompt", "box", "point", "points:3", "mask", "lasso", "line"],
+    "quick-scribbles": ["--slices", "1", "--prompt", "scribble", "scribbles:2", "box+scribbles:1"],
 }
 # prompts that follow each other: none may be worse than the one before
 CURVES = (
@@ -219,16 +217,16 @@ def checks(table: pd.DataFrame, afters: Sequence[Result]) -> list[Check]:
     """All of them."""
     found: list[Check | None] = [_tight(table)]
     for result in afters:
-        found += [_curve(table, result.name, curve) for curve in CURVES]
-        clicks = _column(table, result.name, "box+points:3")
-        box = _column(table, result.name, "box")
+        found += [_curve(result, curve) for curve in CURVES]
+        clicks = _column(result, "box+points:3")
+        box = _column(result, "box")
         if clicks is not None and box is not None:
             sets = [name for name in box.index if name != "mean"]
             worst = box[sets].nsmallest(6).index
             gain = float((clicks - box)[worst].mean())
             what = f"{result.name}: three clicks gain 0.06 in the six sets where the box is worst"
             found.append(Check(what, gain >= 0.06, f"{gain:+.3f} ({', '.join(worst)})"))
-        five = _column(table, result.name, "box+points:5")
+        five = _column(result, "box+points:5")
         if five is not None and result.noise == "clean":
             mean = float(five["mean"])
             found.append(
@@ -256,15 +254,15 @@ def _tight(table: pd.DataFrame) -> Check:
     return Check("tight boxes: no set lower by 0.005, the mean higher", not len(lower) and change["mean"] > 0, detail)
 
 
-def _curve(table: pd.DataFrame, run: str, curve: Sequence[str]) -> Check | None:
-    there = [(prompt, values) for prompt in curve if (values := _column(table, run, prompt)) is not None]
+def _curve(result: Result, curve: Sequence[str]) -> Check | None:
+    there = [(prompt, values) for prompt in curve if (values := _column(result, prompt)) is not None]
     if len(there) < 2:
         return None
     falls: dict[str, float] = {}
     for (_, earlier), (prompt, later) in itertools.pairwise(there):
         change = (later - earlier)[later.index != "mean"]
         falls |= {f"{name} at {prompt}": value for name, value in change.items() if value < -FALLS}
-    what = f"{run}: {' -> '.join(prompt for prompt, _ in there)} never falls by 0.005"
+    what = f"{result.name}: {' -> '.join(prompt for prompt, _ in there)} never falls by 0.005"
     return Check(what, not falls, _listed(pd.Series(falls, dtype=float).sort_values()) or "no set falls")
 
 
@@ -281,9 +279,10 @@ def _steps(result: Result) -> list[Check]:
     return found
 
 
-def _column(table: pd.DataFrame, run: str, prompt: str) -> pd.Series | None:
-    rows = table[(table["run"] == run) & (table["prompt"] == prompt)]
-    return rows.set_index("set")["after"] if len(rows) else None
+def _column(result: Result, prompt: str) -> pd.Series | None:
+    """Dice by set."""
+    rows = result.of(prompt)
+    return by_set(rows, ["dice"])["dice"] if len(rows) else None
 
 
 def _listed(values: pd.Series) -> str:

@@ -12,7 +12,8 @@ import torch
 from scipy import ndimage
 
 from medsam.geometry import SlicePlane
-from medsam.inference.clicks import box_including, clicked_inside, enforce_clicks
+from medsam.inference.clicks import box_including, clicked_inside
+from medsam.inference.corrections import correct, corrected_logits, marks_of
 from medsam.inference.image_predictor import ScanEncoder
 from medsam.inference.priors import add_box_and_intensity_prior
 from medsam.inference.slice_request import CropAnswer, SliceRequest, SliceResult, Zoom
@@ -25,7 +26,7 @@ from medsam.transforms.frame import in_box
 def combine(
     scan_encoder: ScanEncoder, index: int, request: SliceRequest, predictions: Sequence[CropAnswer], zoom: Zoom
 ) -> SliceResult:
-    """The base answer to box or mask, corrected by clicks, inside its bounds: in that order."""
+    """The base answer to box or mask, corrected by clicks and strokes, inside its bounds: in that order."""
     logits = base_logits(scan_encoder, index, request, predictions, zoom)
     logits = corrected(logits, scan_encoder, index, request, zoom)
     if (inside := bounds(request.given, zoom, scan_encoder.plane)) is not None:
@@ -58,18 +59,25 @@ def base_logits(
 def corrected(
     logits: np.ndarray, scan_encoder: ScanEncoder, index: int, request: SliceRequest, zoom: Zoom
 ) -> np.ndarray:
-    """The base answer's logits (h, w) with the last word of the clicks."""
-    points, box = request.given.points, request.prompt.box
-    if points and box is not None and (zoom == "auto" or not request.prompt.points):
-        return enforce_clicks(logits, points, box, scan_encoder.pixels(index), scan_encoder.plane)
-    return logits
+    """The base answer's logits (h, w), or a mask that stands, with the last word of the clicks and strokes."""
+    given, plane = request.given, scan_encoder.plane
+    stands = given.mask if given.standing else None
+    marks = marks_of(given, plane.shape, plane.spacing_mm)
+    published = zoom != "auto" and takes_clicks(scan_encoder.image_predictor.sam.spec)
+    if stands is None and (not marks or published):
+        return logits
+    window = request.crops[0].window or scan_encoder.window
+    pixels = np.clip(scan_encoder.pixels(index), window.low, window.high)
+    base, inside = logits > 0 if stands is None else stands, bounds(given, zoom, plane)
+    mask = correct(base if inside is None else base & inside, logits, marks, pixels, plane.spacing_mm, inside)
+    return corrected_logits(logits, mask, marks)
 
 
 def bounds(prompt: SlicePrompt, zoom: Zoom, plane: SlicePlane) -> np.ndarray | None:
     """Where the mask of a prompt may lie, bool (h, w): in its box, its lasso; None where nothing bounds it."""
     inside = prompt.within
     if zoom == "auto" and prompt.box is not None:
-        box = in_box(box_including(prompt.box, clicked_inside(prompt), plane), plane.shape)
+        box = in_box(box_including(prompt.box, clicked_inside(prompt, plane), plane), plane.shape)
         inside = box if inside is None else inside & box
     return inside
 

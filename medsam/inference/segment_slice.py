@@ -135,7 +135,7 @@ def _first_look(embeddings: _Embeddings, given: SlicePrompt, zoom: Zoom, previou
     scan_encoder, index = embeddings.scan_encoder, embeddings.index
     plane, prompt, earlier = scan_encoder.plane, given, previous
     if not takes_clicks(scan_encoder.image_predictor.sam.spec):
-        if given.points or given.mask is not None:
+        if given.points or given.scribbles or given.mask is not None:
             last = None if previous is None else tight_box(previous.mask, 1)
             prompt, usage = box_for(scan_encoder.image_predictor, embeddings.whole, given, plane, last)
             embeddings.usage += usage
@@ -143,7 +143,7 @@ def _first_look(embeddings: _Embeddings, given: SlicePrompt, zoom: Zoom, previou
         earlier = None
     if zoom != "off":
         if prompt.box is not None:
-            prompt = replace(prompt, box=box_including(prompt.box, clicked_inside(given), plane))
+            prompt = replace(prompt, box=box_including(prompt.box, clicked_inside(given, plane), plane))
         if earlier is not None and any(clicks_inside(prompt, crop) != prompt for crop in earlier.crops):
             # a click outside the closer crop: another one has to be taken
             earlier = None
@@ -194,4 +194,4 @@ def _logits_for(scan_encoder: ScanEncoder, requests: Sequence[SliceRequest], zoo
         return "all"
     if zoom == "auto":
         return "in_box"
-    return "all" if any(request.given.points for request in requests) else "near_box"
+    return "all" if any(request.given.points or request.given.scribbles for request in requests) else "near_box"

@@ -26,7 +26,7 @@ from medsam.progress import ProgressCallback
 from medsam.prompts.limits import Limits, SliceLimits
 from medsam.prompts.plan import PromptPlan
 from medsam.prompts.prompt import SlicePrompt, pixel_at
-from medsam.prompts.standing import Standing, keep_untouched
+from medsam.prompts.standing import Standing
 from medsam.prompts.strokes import spots
 from medsam.transforms.frame import Frame
 from medsam.volume import LabelVolume
@@ -364,18 +364,16 @@ class SegmentationBuilder:
         return found
 
     def _answered(self, index: int, mask: np.ndarray, prompt: SlicePrompt) -> np.ndarray:
-        """The network's mask cleaned, or of one that stands what was clicked."""
+        """The mask cleaned; one that stands is not ours to clean, and only corrected."""
         if prompt.standing and prompt.mask is not None:
-            answer = keep_untouched(prompt.mask, mask, spots(prompt.points, prompt.scribbles, mask.shape))
-            if np.array_equal(answer, prompt.mask):
+            if np.array_equal(mask, prompt.mask):
                 what = "points" if prompt.points else "scribbles"
                 self.notes.append(
-                    f"The {what} for {self.todo.names[prompt.label]!r} on slice {index} changed nothing: the network "
-                    "agrees with what is there. Put them where it is wrong, or draw a box."
+                    f"The {what} for {self.todo.names[prompt.label]!r} on slice {index} changed nothing: they agree "
+                    "with what is there. Put them where it is wrong, or draw a box."
                 )
-        else:
-            answer = self._cleaned(mask, prompt)
-        return answer
+            return mask
+        return self._cleaned(mask, prompt)
 
     def _cleaned(self, mask: np.ndarray, prompt: SlicePrompt, bounded: bool = True) -> np.ndarray:
         plane = self.scan_encoder.plane

@@ -43,7 +43,7 @@ from medsam.postprocess.merge import merge_by_predicted_iou
 from medsam.prompts.limits import Limits, SliceLimits
 from medsam.prompts.plan import plan
 from medsam.prompts.prompt import DEFAULT_LABEL, Box, Prompt, SlicePrompt
-from medsam.prompts.standing import Labels, Standing, keep_untouched
+from medsam.prompts.standing import Labels, Standing
 from medsam.prompts.strokes import Scribble, spots
 from medsam.prompts.values import Line, Position
 from medsam.volume import LabelVolume
@@ -135,10 +135,9 @@ class Session:
     def start(self, labels: Labels | Standing) -> None:
         """Begin with labels that are there, a label map or masks by name on the scan's grid: what is to be corrected.
 
-        They stay as they are, to the voxel, where no step is about them. A click or a stroke on a slice of one changes
-        the pieces that differ between its mask and the network's and hold some of it (`keep_untouched`); a box, or
-        what else starts a slice, draws it anew there. Their ids stay; where the session's own label is none of them, it
-        becomes the first one's.
+        They stay as they are, to the voxel, where no step is about them. A click or a stroke on a slice of one corrects
+        its mask there (`corrections`); a box, or what else starts a slice, draws it anew. Their ids stay; where the
+        session's own label is none of them, it becomes the first one's.
         This is no step, so it cannot be undone. Raises InputError for labels of another grid and after a step, and
         PromptError for empty ones.
         """
@@ -488,8 +487,6 @@ class Session:
 def _kept_to(
     limits: SliceLimits, result: SliceResult, prompt: SlicePrompt, label: str, before: CompactMask | None
 ) -> SliceResult:
-    """A result whose mask keeps what stands but where it was clicked, and to the limits. before: it replaces this."""
-    mask = result.mask
-    if prompt.standing and prompt.mask is not None:
-        mask = keep_untouched(prompt.mask, mask, spots(prompt.points, prompt.scribbles, mask.shape))
-    return replace(result, mask=limits.applied(mask, label, None if before is None else before.to_array(), prompt))
+    """A result whose mask keeps to the limits. before: the mask that it replaces."""
+    standing = None if before is None else before.to_array()
+    return replace(result, mask=limits.applied(result.mask, label, standing, prompt))

@@ -1,8 +1,8 @@
 """Labels that stand before anything is asked: a mask from a file, or of yesterday, that prompts correct.
 
-Where nothing is asked they stay as they are, to the voxel. On a slice where clicks are made on one of them, only those
-pieces change that the network's answer has more, or less, and that hold a click; a box, or a mask, draws it anew there.
-That keeps what was right (measured: docs/session.md).
+Where nothing is asked they stay as they are, to the voxel. On a slice where clicks are made on one of them its mask is
+corrected as an answer of ours is (`inference.corrections`); a box, or a mask, draws it anew there. That keeps what was
+right (measured: docs/session.md).
 
 Letters: K, J, I of the scan's grid; h, w rows and columns of a stored slice.
 """
@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy import ndimage
 
 from medsam.errors import InputError, PromptError
 from medsam.geometry import Axis, VolumeGeometry
 from medsam.io.structure_names import plain_name
 from medsam.masks import CompactMask, LabelMasks
-from medsam.prompts.prompt import DEFAULT_LABEL, Point, pixel_at
+from medsam.prompts.prompt import DEFAULT_LABEL
 from medsam.volume import LabelVolume
 
 # labels to start from: a label map, or masks (K, J, I) by name, which may overlap
@@ -82,20 +81,6 @@ class Standing:
     def at(self, label: str, index: int) -> CompactMask | None:
         """The mask (h, w) of a label on a slice; None where it has none."""
         return self.masks.get(label, {}).get(index)
-
-
-def keep_untouched(standing: np.ndarray, found: np.ndarray, points: tuple[Point, ...]) -> np.ndarray:
-    """A mask (h, w) that becomes `found` where a click asks for it, and stays `standing` elsewhere.
-
-    A click inside takes the piece that `found` has more and that holds the click, a click outside the piece that it
-    has less; pieces are connected by their edges.
-    """
-    kept = standing.copy()
-    for inside, pieces in ((1, found & ~standing), (0, standing & ~found)):
-        numbers, _ = ndimage.label(pieces)
-        clicked = {int(numbers[pixel_at((x, y), standing.shape)]) for x, y, side in points if side == inside} - {0}
-        kept[np.isin(numbers, list(clicked))] = inside
-    return kept
 
 
 def _names(labels: Labels) -> dict[int, str]:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medsam.geometry import SlicePlane, View
-from medsam.inference.clicks import box_for, candidate_boxes, enforce_clicks
+from medsam.inference.clicks import box_for, candidate_boxes
 from medsam.inference.predictor import Predictor
 from medsam.inference.segment_slice import segment_slice
 from medsam.prompts.prompt import SlicePrompt
@@ -60,50 +60,6 @@ def test_a_box_grows_to_a_click_outside_it_and_a_mask_brings_its_own(predictor):
     masked, _ = box_for(predictor, never, SlicePrompt(1, mask=mask[0]), PLANE)
     assert masked.box == (20, 10, 32, 22)
     assert masked.mask is not None
-
-
-def test_every_click_has_the_last_word_on_the_spot_and_nowhere_else():
-    logits = np.full((40, 60), -4.0, np.float32)
-    logits[10:30, 10:40] = 4.0
-    pixels = np.random.default_rng(0).normal(size=(40, 60))
-    honoured = ((20, 20, 1), (50, 5, 0))
-    np.testing.assert_array_equal(enforce_clicks(logits, honoured, BOX, pixels, PLANE), logits)
-    changed = enforce_clicks(logits, ((45, 20, 1), (15, 15, 0)), BOX, pixels, PLANE)
-    assert changed[20, 45] > 0
-    assert changed[15, 15] < 0
-    np.testing.assert_array_equal(changed[:, 25:33] > 0, logits[:, 25:33] > 0)
-
-
-def test_clicks_side_by_side_are_all_honoured():
-    logits = np.full((40, 60), -3.0, np.float32)
-    logits[10:30, 10:40] = 3.0
-    points = ((15, 15, 1), (16, 15, 0), (17, 15, 1), (50, 20, 1), (51, 20, 0))
-    changed = enforce_clicks(logits, points, BOX, np.zeros((40, 60)), PLANE)
-    assert [bool(changed[y, x] > 0) for x, y, _ in points] == [bool(inside) for _, _, inside in points]
-
-
-def test_a_click_takes_in_what_looks_alike():
-    pixels = np.zeros((40, 60))
-    pixels[:, 30:] = 100.0
-    changed = enforce_clicks(np.full((40, 60), -1.0, np.float32), ((28, 20, 1),), BOX, pixels, PLANE) > 0
-    assert changed[20, 27]
-    assert not changed[:, 30:].any()
-
-
-def test_a_click_reaches_what_no_look_saw():
-    logits = np.full((40, 60), -np.inf, np.float32)
-    logits[10:30, 10:40] = 1.0
-    changed = enforce_clicks(logits, ((50, 20, 1),), BOX, np.zeros((40, 60)), PLANE)
-    assert changed[20, 50] > 0
-    assert np.isneginf(changed[0, 0])
-
-
-def test_clicks_commute_with_flips():
-    rng = np.random.default_rng(2)
-    logits, pixels = rng.normal(size=(40, 60)).astype(np.float32), rng.normal(size=(40, 60))
-    changed = enforce_clicks(logits, ((15, 12, 1), (30, 25, 0)), BOX, pixels, PLANE)
-    flipped = enforce_clicks(logits[:, ::-1], ((44, 12, 1), (29, 25, 0)), (20, 10, 50, 30), pixels[:, ::-1], PLANE)
-    np.testing.assert_allclose(flipped[:, ::-1], changed, atol=1e-5)
 
 
 def test_a_rough_mask_is_not_made_worse():

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from medsam.errors import InputError, PromptError
 from medsam.geometry import VolumeGeometry
 from medsam.prompts.plan import plan
 from medsam.prompts.prompt import Prompt
-from medsam.prompts.standing import Standing, keep_untouched
+from medsam.prompts.standing import Standing
 from medsam.volume import LabelVolume
 
 GRID = VolumeGeometry((3, 8, 10), np.diag([1, 1, 3, 1.0]))
@@ -20,37 +17,6 @@ MAP = np.zeros(GRID.shape, np.uint8)
 MAP[:2, 1:5, 1:6] = 5
 MAP[1, 5:7, 2:4] = 2
 STANDING = Standing.of(LabelVolume(MAP, GRID, {5: "Liver", 2: "lesion"}), GRID, "k")
-
-
-def drawn(rows: list[str]) -> np.ndarray:
-    return np.array([[letter == "#" for letter in row] for row in rows])
-
-
-def test_only_pieces_that_hold_a_click_change():
-    standing = drawn(["####....", "####....", "........", ".....##."])
-    found = drawn(["##......", "##...##.", ".....##.", "........"])
-    # one click on the right piece outside, one on the new piece inside; the island that is gone was not clicked
-    changed = keep_untouched(standing, found, ((2.0, 0.0, 0), (6.0, 1.0, 1)))
-    assert changed.tolist() == drawn(["##......", "##...##.", ".....##.", ".....##."]).tolist()
-    # pieces that touch at a corner are apart
-    assert keep_untouched(standing, found, ((5.0, 1.0, 1),))[3].tolist() == standing[3].tolist()
-
-
-CLICK = st.tuples(st.integers(0, 6), st.integers(0, 5), st.integers(0, 1))
-CLICKS = st.lists(CLICK, max_size=3, unique_by=lambda click: click[:2])
-
-
-@given(arrays(bool, (6, 7)), arrays(bool, (6, 7)), CLICKS)
-def test_what_is_not_clicked_stays(standing, found, points):
-    changed = keep_untouched(standing, found, tuple(points))
-    # nothing is anywhere that neither of them has, or has not
-    assert (changed[standing == found] == standing[standing == found]).all()
-    for x, y, inside in points:
-        # a click that the network honours is honoured
-        assert changed[y, x] == bool(inside) or found[y, x] != bool(inside)
-    sides = {inside for _, _, inside in points}
-    assert 1 in sides or not (changed & ~standing).any()
-    assert 0 in sides or not (standing & ~changed).any()
 
 
 def test_a_label_is_found_in_any_spelling_and_the_default_means_the_only_one():

@@ -2,11 +2,12 @@
 
 A *track* (`tracks`) walks from one prompted slice in one direction. On every slice it prompts the network with the box
 of its last mask, a little grown, because networks trained on loose boxes draw inside a tight one and the object would
-wither. Of the answer it keeps the pieces that meet the last mask. It ends
+wither. The answer is weighed against the last outline and the grey levels (`next_slice`), and the pieces that meet the
+last mask are kept. It ends
 
     "vanished"           the answer is empty, or nothing of it meets the last mask
     "stopped agreeing"   the mask is another object: too little of it and its neighbour is shared, it no longer looks
-                         like what was prompted, or it has outgrown every prompted slice
+                         as much like what was prompted, or it has outgrown every prompted slice
     "end of scan"        there is no further slice
     "met"                the next slice is one that was prompted
 
@@ -31,15 +32,19 @@ import numpy as np
 
 from medsam.errors import PromptError
 from medsam.geometry import SlicePlane
+from medsam.inference.grey_levels import MOST_ODDS, GreyLevels
 from medsam.inference.image_predictor import ScanEncoder
+from medsam.inference.next_slice import Evidence, EvidenceWeights, evidence
 from medsam.inference.segment_slice import segment_slice
 from medsam.inference.slice_request import Zoom
-from medsam.inference.tracks import MOST_ODDS, End, IntensityModel, Name, Track, TrackMask, join_tracks
+from medsam.inference.tracks import End, Name, Track, TrackMask, join_tracks
 from medsam.inference.usage import Usage
 from medsam.masks import CompactMask
 from medsam.progress import ProgressCallback
 from medsam.prompts.prompt import Box, SlicePrompt
 from medsam.transforms.intensity import IntensityWindow
+
+_WEIGHTS = EvidenceWeights()
 
 
 @dataclass(frozen=True)
@@ -49,16 +54,16 @@ class PropagateSettings:
     grow: each side of the last mask's box moves outwards by this share of the box's width or height,
     grow_px: and by this many pixels of the network's input.
     min_overlap: least IoU of neighbouring masks.
-    min_likeness: least mean log-odds, by grey level, that the mask's pixels are of the prompted object and not of its
-        surroundings; -0.7: surroundings are twice as likely. -inf switches it off.
+    min_likeness: how much less like the object a mask may be by its grey levels than on the prompted slice, in mean
+        log-odds of object against surroundings. -inf switches it off.
     max_growth: largest area, in areas of the largest prompted slice.
     max_mm: farthest a track walks from its prompted slice.
     """
 
     grow: float = 0.07
     grow_px: float = 1.0
-    min_overlap: float = 0.5
-    min_likeness: float = -0.7
+    min_overlap: float = 0.3
+    min_likeness: float = -0.5
     max_growth: float = 4.0
     max_mm: float = math.inf
 
@@ -67,7 +72,7 @@ class PropagateSettings:
             "grow": (0.0, 10.0),
             "grow_px": (0.0, 1024.0),
             "min_overlap": (0.0, 1.0),
-            "min_likeness": (-math.inf, MOST_ODDS),
+            "min_likeness": (-math.inf, 2 * MOST_ODDS),
             "max_growth": (1.0, math.inf),
             "max_mm": (0.0, math.inf),
         }
@@ -151,8 +156,9 @@ def propagate_all(
     ways = [_tracks(objects, step, reach, plane.count, limits or {}) for step in (1, -1)]
     counter = _Counter(len({n for seeds in objects.values() for n in seeds}) + sum(map(_most, ways)), progress)
     seeds = _segment_seeds(scan_encoder, objects, zoom, counter)
+    _start(scan_encoder, [track for tracks in ways for track in tracks], seeds, settings, counter)
     for tracks in ways:
-        _walk(scan_encoder, tracks, seeds, settings, counter)
+        _walk(scan_encoder, tracks, settings, counter)
     found = {}
     for name, mine in seeds.items():
         up, down = ([track for track in tracks if track.name == name] for tracks in ways)
@@ -297,13 +303,10 @@ def _segment_seeds(
 def _walk(
     scan_encoder: ScanEncoder,
     tracks: list[Track[Name]],
-    seeds: Mapping[Name, Mapping[int, TrackMask]],
     settings: PropagateSettings,
     counter: _Counter,
 ) -> None:
     """Walk all tracks of one direction together, slice by slice."""
-    for track in tracks:
-        _start(scan_encoder, track, seeds[track.name], settings)
     indices = range(scan_encoder.plane.count)
     for index in indices if tracks[0].step > 0 else reversed(indices):
         here = [track for track in tracks if track.visits(index)]
@@ -322,17 +325,34 @@ def _walk(
 
 
 def _start(
-    scan_encoder: ScanEncoder, track: Track[Name], seeds: Mapping[int, TrackMask], settings: PropagateSettings
+    scan_encoder: ScanEncoder,
+    tracks: Sequence[Track[Name]],
+    seeds: Mapping[Name, Mapping[int, TrackMask]],
+    settings: PropagateSettings,
+    counter: _Counter,
 ) -> None:
-    """Put a track on its prompted slice. seeds: the masks of all prompted slices of its object."""
-    seed = seeds[track.start]
-    track.steps[track.start] = seed
-    track.largest = max(one.area for one in seeds.values())
-    if not seed.area:
-        track.end = (track.start, "vanished")
-    elif (track.stop - track.start) * track.step > 1 and settings.min_likeness > -math.inf:
-        grey = _grey(scan_encoder, track.start, seed.window)
-        track.intensity = IntensityModel(grey, seed, scan_encoder.plane.spacing_mm)
+    """Put tracks on their prompted slices. seeds: the masks of all prompted slices, by object."""
+    # those that go on from a prompted slice, up and down, seen through one window
+    going: dict[tuple[int, IntensityWindow | None], dict[Name, list[Track[Name]]]] = {}
+    for track in tracks:
+        seed = seeds[track.name][track.start]
+        track.steps[track.start] = seed
+        track.largest = max(one.area for one in seeds[track.name].values())
+        if not seed.area:
+            track.end = (track.start, "vanished")
+        elif track.longest:
+            going.setdefault((track.start, seed.window), {}).setdefault(track.name, []).append(track)
+    for (index, window), objects in going.items():
+        grey = _grey(scan_encoder, index, window)
+        prompted = [seeds[name][index] for name in objects]
+        levels = [GreyLevels.of(grey, seed.mask, scan_encoder.plane.spacing_mm) for seed in prompted]
+        # asked here as it will be on the next slice, the answer should be as large as what is known
+        found, _ = _ask(scan_encoder, index, window, prompted, levels, grey, settings, counter)
+        for pair, seed, mine, known in zip(objects.values(), prompted, levels, found, strict=True):
+            bias = _WEIGHTS.bias + _WEIGHTS.fitted * (known.bias_for(seed.area) - _WEIGHTS.bias)
+            likeness = 0.0 if mine is None else mine.mean_odds(grey, seed.mask.to_array())
+            for track in pair:
+                track.levels, track.likeness, track.bias = mine, likeness, bias
 
 
 def _step(
@@ -344,17 +364,15 @@ def _step(
     counter: _Counter,
 ) -> None:
     """Take tracks that see the scan through one window on to slice `index`."""
-    previous = [track.steps[index - track.step] for track in tracks]
-    prompts = [SlicePrompt(1, _next_box(last, scan_encoder, settings)) for last in previous]
-    embedding = scan_encoder.encode(index, window=window)
-    found = scan_encoder.image_predictor.predict(embedding, prompts)
-    counter.spend(index, [embedding.usage, found.usage], embedding.no_contrast)
-    grey = _grey(scan_encoder, index, window) if settings.min_likeness > -math.inf else None
-    for track, last, predicted, predicted_iou in zip(
-        tracks, previous, found.masks[:, 0], found.predicted_iou[:, 0].tolist(), strict=True
-    ):
-        mask = last.meeting(predicted)
-        reason = _stop_reason(mask, last, track, grey, settings)
+    back = index - tracks[0].step
+    previous = [track.steps[back] for track in tracks]
+    before, grey = (_grey(scan_encoder, number, window) for number in (back, index))
+    levels = [_levels(track, last, before, scan_encoder) for track, last in zip(tracks, previous, strict=True)]
+    found, predicted_ious = _ask(scan_encoder, index, window, previous, levels, grey, settings, counter)
+    for track, last, mine, known, predicted_iou in zip(tracks, previous, levels, found, predicted_ious, strict=True):
+        mask = last.meeting(known.mask(track.bias))
+        likeness = None if mine is None or not mask.any() else mine.mean_odds(grey, mask) - track.likeness
+        reason = _stop_reason(mask, last, track.largest, likeness, settings)
         if reason is None:
             agreement = min(last.agreement, last.overlap(mask))
             track.steps[index] = TrackMask(CompactMask.of(mask), predicted_iou, agreement, window)
@@ -362,26 +380,67 @@ def _step(
             track.end = (index, reason)
 
 
+def _levels(track: Track[Name], last: TrackMask, grey: np.ndarray, scan_encoder: ScanEncoder) -> GreyLevels | None:
+    """Of the object, to be looked for on the next slice. grey: the slice of `last`."""
+    now = GreyLevels.of(grey, last.mask, scan_encoder.plane.spacing_mm)
+    return now if track.levels is None else track.levels.mixed(now)
+
+
+def _ask(
+    scan_encoder: ScanEncoder,
+    index: int,
+    window: IntensityWindow | None,
+    previous: Sequence[TrackMask],
+    levels: Sequence[GreyLevels | None],
+    grey: np.ndarray,
+    settings: PropagateSettings,
+    counter: _Counter,
+) -> tuple[list[Evidence], list[float]]:
+    """What is known of objects on slice `index`, and predicted IoU. previous: their last masks."""
+    plane = scan_encoder.plane
+    prompts = [SlicePrompt(1, _next_box(last, scan_encoder, settings)) for last in previous]
+    embedding = scan_encoder.encode(index, window=window)
+    found = scan_encoder.image_predictor.predict(embedding, prompts, logits_for="near_box")
+    counter.spend(index, [embedding.usage, found.usage], embedding.no_contrast)
+    known = [
+        evidence(
+            # one at a time: thirty of a large slice need not be in memory together
+            found.frame.restore(found.logits[row : row + 1, 0])[0].cpu().numpy(),
+            last.mask,
+            grey,
+            mine,
+            _WEIGHTS,
+            spacing_mm=plane.spacing_mm,
+            gap_mm=scan_encoder.scan.geometry.spacing_mm[plane.array_axis],
+            input_mm=_input_mm(scan_encoder),
+        )
+        for row, (last, mine) in enumerate(zip(previous, levels, strict=True))
+    ]
+    return known, found.predicted_iou[:, 0].tolist()
+
+
 def _stop_reason(
-    mask: np.ndarray, last: TrackMask, track: Track[Name], grey: np.ndarray | None, settings: PropagateSettings
+    mask: np.ndarray, last: TrackMask, largest: int, likeness: float | None, settings: PropagateSettings
 ) -> End | None:
-    """Why a mask is not the object any more; None when it is."""
+    """Why a mask is not the object any more; None when it is. likeness: None when grey levels tell nothing."""
     area = int(np.count_nonzero(mask))
     if not area:
         return "vanished"
-    if last.overlap(mask) < settings.min_overlap or area > settings.max_growth * track.largest:
+    if last.overlap(mask) < settings.min_overlap or area > settings.max_growth * largest:
         return "stopped agreeing"
-    if grey is not None and track.intensity is not None and track.intensity.odds(grey, mask) < settings.min_likeness:
-        return "stopped agreeing"
-    return None
+    return "stopped agreeing" if likeness is not None and likeness < settings.min_likeness else None
+
+
+def _input_mm(scan_encoder: ScanEncoder) -> float:
+    """A pixel of the network's input, which is square in mm, on a whole slice."""
+    plane = scan_encoder.plane
+    longest_mm = max(length * pitch for length, pitch in zip(plane.shape, plane.spacing_mm, strict=True))
+    return longest_mm / scan_encoder.image_predictor.sam.spec.preprocess.size
 
 
 def _next_box(last: TrackMask, scan_encoder: ScanEncoder, settings: PropagateSettings) -> Box:
-    plane = scan_encoder.plane
+    plane, input_mm = scan_encoder.plane, _input_mm(scan_encoder)
     x0, y0, x1, y1 = last.box
-    # stored pixels to a pixel of the network's input, which is square in mm
-    longest_mm = max(length * pitch for length, pitch in zip(plane.shape, plane.spacing_mm, strict=True))
-    input_mm = longest_mm / scan_encoder.image_predictor.sam.spec.preprocess.size
     right = settings.grow * (x1 - x0) + settings.grow_px * input_mm / plane.spacing_mm[1]
     down = settings.grow * (y1 - y0) + settings.grow_px * input_mm / plane.spacing_mm[0]
     return max(x0 - right, 0.0), max(y0 - down, 0.0), min(x1 + right, plane.shape[1]), min(y1 + down, plane.shape[0])

@@ -13,7 +13,7 @@ from typing import Generic, Literal, TypeVar
 import numpy as np
 from scipy import ndimage
 
-from medsam.inference.appearance import log_odds
+from medsam.inference.grey_levels import GreyLevels, grown
 from medsam.masks import CompactMask, xyxy
 from medsam.prompts.prompt import Box
 from medsam.transforms.intensity import IntensityWindow
@@ -21,16 +21,8 @@ from medsam.transforms.intensity import IntensityWindow
 End = Literal["vanished", "stopped agreeing", "end of scan", "met"]
 Name = TypeVar("Name", bound=Hashable)
 
-# Grey levels of the window, binned to tell object from surroundings.
-_BINS = 32
-# The most one pixel's grey level may say, in log-odds.
-MOST_ODDS = 3.0
-# Surroundings: this far round the object, in its radii, and at least so many pixels.
-_AROUND, _AROUND_PX = 0.5, 4.0
 # How much more the surer of two masks counts where they are joined: its confidence to this power.
 _TRUST = 4
-# Fewer pixels than this tell nothing of grey levels.
-_ENOUGH = 5
 
 
 @dataclass(frozen=True)
@@ -83,8 +75,9 @@ class TrackMask:
 class Track(Generic[Name]):
     """A walk of one object from slice `start` by `step` until before `stop`; `why` it can go no further than that.
 
-    steps: slice number -> its mask. end: where it ended, and why. intensity: of the prompted object. largest: area of
-    the largest prompted slice.
+    steps: slice number -> its mask. end: where it ended, and why. largest: area of the largest prompted slice.
+    levels: grey levels of the object on the prompted slice, and `likeness`, their mean log-odds in its mask there.
+    bias: see `next_slice`.
     """
 
     name: Name
@@ -94,40 +87,18 @@ class Track(Generic[Name]):
     why: End | None
     steps: dict[int, TrackMask] = field(default_factory=dict)
     end: tuple[int, End] | None = None
-    intensity: IntensityModel | None = None
     largest: int = 0
+    levels: GreyLevels | None = None
+    likeness: float = 0.0
+    bias: float = 0.0
+
+    @property
+    def longest(self) -> int:
+        """Slices it visits at most."""
+        return (self.stop - self.start) * self.step - 1
 
     def visits(self, index: int) -> bool:
         return self.end is None and (index - self.start) * self.step > 0 and (self.stop - index) * self.step > 0
-
-
-class IntensityModel:
-    """Whether grey levels are the object's or its surroundings', learnt on the prompted slice.
-
-    pixels: grey levels (h, w) in 0 ... 255. See `appearance`.
-    """
-
-    def __init__(self, pixels: np.ndarray, seed: TrackMask, spacing_mm: tuple[float, float]) -> None:
-        self.table: np.ndarray | None = None
-        pixel = min(spacing_mm)
-        radius = math.sqrt(seed.area * spacing_mm[0] * spacing_mm[1] / math.pi)
-        around = max(_AROUND * radius, _AROUND_PX * pixel)
-        part = _grown(seed.mask.part, [math.ceil(around / pitch) + 1 for pitch in spacing_mm], seed.mask.shape)
-        inside = seed.mask.to_array()[part]
-        distance = ndimage.distance_transform_edt(~inside, sampling=spacing_mm)
-        # the pixels of the outline itself are half of each
-        outside = (distance > 1.5 * pixel) & (distance <= around)
-        if min(np.count_nonzero(inside), np.count_nonzero(outside)) < _ENOUGH:
-            return
-        self.table = log_odds(_bins(pixels[part]), inside, outside, bins=_BINS, floor=0.02, limit=MOST_ODDS)
-
-    def odds(self, pixels: np.ndarray, mask: np.ndarray) -> float:
-        """Mean log-odds that the mask's pixels are the object's; inf when the prompted slice was too small to tell."""
-        return math.inf if self.table is None else float(self.table[_bins(pixels[mask])].mean())
-
-
-def _bins(grey: np.ndarray) -> np.ndarray:
-    return np.clip(grey * (_BINS / 256), 0, _BINS - 1).astype(np.intp)
 
 
 def join_tracks(
@@ -173,7 +144,7 @@ def _trust(found: TrackMask) -> float:
 def _between(one: CompactMask, other: CompactMask, share: float, spacing_mm: tuple[float, float]) -> np.ndarray:
     """The mask (h, w) `share` of the way from `other` to `one`: signed distances to both outlines, averaged."""
     spans = [slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(one.part, other.part, strict=True)]
-    part = _grown(tuple(spans), [1, 1], one.shape)
+    part = grown(spans, [1, 1], one.shape)
     masks = one.to_array()[part], other.to_array()[part]
     total = np.zeros(masks[0].shape)
     for inside, weight in zip(masks, (share, 1 - share), strict=True):
@@ -184,10 +155,3 @@ def _between(one: CompactMask, other: CompactMask, share: float, spacing_mm: tup
     result = np.zeros(one.shape, dtype=bool)
     result[part] = total > 0
     return result
-
-
-def _grown(part: Sequence[slice], margin: Sequence[int], shape: Sequence[int]) -> tuple[slice, ...]:
-    return tuple(
-        slice(max(span.start - more, 0), min(span.stop + more, length))
-        for span, more, length in zip(part, margin, shape, strict=True)
-    )

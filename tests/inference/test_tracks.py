@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from phantoms import disc
 
-from medsam.inference.tracks import IntensityModel, Track, TrackMask, join_tracks
+from medsam.inference.tracks import Track, TrackMask, join_tracks
 from medsam.masks import CompactMask
 
 SPACING = (1.0, 1.0)
@@ -43,19 +43,6 @@ def test_pieces_of_a_neighbour_that_do_not_meet_a_mask_are_left_out():
 )
 def test_confidence_is_the_clamped_predicted_iou_times_the_agreement(predicted_iou, agreement, confidence):
     assert found(np.ones((2, 2), bool), predicted_iou, agreement).confidence == pytest.approx(confidence)
-
-
-def test_grey_levels_tell_the_object_from_its_surroundings():
-    object_ = disc((60, 60), (30, 30), 12)
-    noise = np.random.default_rng(0).normal(scale=4, size=object_.shape)
-    pixels = np.where(object_, 160, 60) + noise
-    model = IntensityModel(pixels, found(object_), SPACING)
-    assert model.odds(pixels, object_) > 2
-    assert model.odds(pixels, ~object_) < -2
-    # four pixels tell nothing
-    speck = np.zeros_like(object_)
-    speck[30:32, 30:32] = True
-    assert math.isinf(IntensityModel(pixels, found(speck), SPACING).odds(pixels, ~object_))
 
 
 def test_a_track_visits_what_lies_ahead_of_it():

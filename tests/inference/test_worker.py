@@ -291,7 +291,7 @@ SCAN = block((16, 48, 40), (10, 12, 1, 30, 35, 15))[0]
 # no two slices alike: equal ones share an embedding
 SCAN.array[...] += np.random.default_rng(0).normal(size=SCAN.array.shape).astype(SCAN.array.dtype)
 SEEDS = {8: SlicePrompt(1, (10, 12, 30, 35))}
-# random weights: every answer is accepted, so that the walk reaches the ends of the scan
+# random weights: every answer is accepted, so that the walk reaches the ends of the block
 CREDULOUS = PropagateSettings(min_overlap=0, min_likeness=-math.inf, max_growth=math.inf)
 
 
@@ -320,7 +320,8 @@ def follow(predictor):
 
 
 def same(one: Propagation, other: Propagation) -> bool:
-    whole = len(one.masks) == len(other.masks) == 16
+    # the block, which is told by its brightness
+    whole = len(one.masks) == len(other.masks) == 14
     return (
         whole
         and one.predicted_iou == other.predicted_iou

@@ -52,8 +52,8 @@ def base_logits(
     if rough is None and not image_predictor.sam.spec.use_priors:
         return np.where(in_box(box, logits.shape), logits, np.float32(-np.inf))
     pixels, pitch_mm = scan_encoder.pixels(index), scan_encoder.plane.spacing_mm
-    within = request.given.within
-    return add_box_and_intensity_prior(logits, box, pixels, rough=rough, within=within, pitch_mm=pitch_mm)
+    within, lines = request.given.within, request.given.lines
+    return add_box_and_intensity_prior(logits, box, pixels, rough=rough, within=within, lines=lines, pitch_mm=pitch_mm)
 
 
 def corrected(

@@ -4,9 +4,10 @@ A network answers many boxes with a mask that leaves most of the box empty. Its 
 belonging to the object, so what else is known of the object can be added to them:
 
   the box     (1 - r²) with r the distance from the centre in half-axes: most likely inside at the centre, even on the
-              inscribed ellipse, unlikely in the corners. Where a rough mask was given, its outline takes the ellipse's
-              place: the signed distance from it in tenths of its radius. So does a lasso, a tenth further in, because
-              hands stay outside of what they go round (docs/prompts.md), and nothing beyond it counts.
+              inscribed ellipse, unlikely in the corners. Where axes were measured, the ellipse is theirs. Where a rough
+              mask was given, its outline takes the ellipse's place: the signed distance from it in tenths of its
+              radius. So does a lasso, a tenth further in, because hands stay outside of what they go round
+              (docs/prompts.md), and nothing beyond it counts.
   the pixels  log-likelihood ratio of the pixel's brightness inside the network's mask against outside the box, from
               smoothed histograms over equally filled bins (the appearance term of GrabCut, Rother et al. 2004). It
               adds what a tight box leaves out, and against the margin of a loose one, which resembles what
@@ -31,6 +32,7 @@ Letters: h, w rows and columns of the stored slice.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +44,8 @@ from medsam.masks import bounding_box, xyxy
 from medsam.postprocess.guided import guided_mean
 from medsam.postprocess.merge import stability_score
 from medsam.prompts.prompt import Box
+from medsam.prompts.shapes import axes_distance
+from medsam.prompts.values import Line
 from medsam.transforms.frame import in_box, pixels_of
 
 # Bins of brightness, equally filled, learnt from this many pixels.
@@ -55,6 +59,8 @@ _TIGHT = 0.3
 _EDGE = 0.06
 # Pieces of a mask smaller than this share of its largest do not count for the box that it fills.
 _PIECE = 0.1
+# The least that the ellipse of two axes says, and beyond which square distance pixels are surroundings.
+_FAR, _CLEAR = -2.0, 1.21
 # A lasso runs beside the object, by so many tenths of its radius, and its priors count as for this doubt at least.
 _BESIDE, _LASSO_DOUBT = 1.0, 0.5
 # Smoothing along the picture's edges: its share, its reach in shorter sides of the box, what counts as even there, and
@@ -83,13 +89,14 @@ def add_box_and_intensity_prior(
     *,
     rough: np.ndarray | None = None,
     within: np.ndarray | None = None,
+    lines: Sequence[Line] = (),
     pitch_mm: tuple[float, float] = (1.0, 1.0),
 ) -> np.ndarray:
     """Logits (h, w) with both priors added, -inf outside the box (see the top of this file).
 
     box: half-open, stored pixels. pixels: (h, w) or (h, w, 3), any units. rough: bool (h, w), a mask that was given;
-    within: a lasso, likewise; without pixels of them in the box they change nothing. pitch_mm: (row, column) of a
-    pixel.
+    within: a lasso, likewise; without pixels of them in the box they change nothing. lines: the axes of the object, of
+    which the box was made. pitch_mm: (row, column) of a pixel.
     """
     weights = weights or PriorWeights()
     x0, y0, x1, y1 = box
@@ -107,6 +114,9 @@ def add_box_and_intensity_prior(
         result[part] = _near_outline(logits[part], rough[part], near, weights)
     elif within is not None and (within[part] & near.allowed).any():
         result[part] = _in_lasso(logits[part], within[part] & near.allowed, near, weights)
+    elif lines:
+        distance = axes_distance(lines, (left, top), near.pixels.shape[:2], pitch_mm)
+        result[part] = _along_axes(np.where(near.allowed, logits[part], -np.inf), distance, near, weights)
     else:
         result[part] = _in_box(np.where(near.allowed, logits[part], -np.inf), near, weights)
     return result
@@ -138,6 +148,11 @@ def _in_box(logits: np.ndarray, near: _Surroundings, weights: PriorWeights) -> n
     ellipse = 1 - (near.across**2 + near.down**2)
     outside = np.maximum(np.abs(near.across), np.abs(near.down)) > 1.05
     return _added(logits, near.allowed, ellipse, outside, near, weights)
+
+
+def _along_axes(logits: np.ndarray, axes: np.ndarray, near: _Surroundings, weights: PriorWeights) -> np.ndarray:
+    """Of a box that was made of an object's axes: their ellipse lies as they do. axes: see `axes_distance`."""
+    return _added(logits, near.allowed, np.maximum(1 - axes, _FAR), axes > _CLEAR, near, weights)
 
 
 def _in_lasso(logits: np.ndarray, lasso: np.ndarray, near: _Surroundings, weights: PriorWeights) -> np.ndarray:

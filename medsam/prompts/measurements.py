@@ -285,7 +285,7 @@ def _prompt_of(drawn: Sequence[Placed], box: Box, label: str, index: int, plane:
     lines = [shape.points - 0.5 for shape in drawn if shape.kind == "line"]
     reach = np.array(plane.shape[::-1]) - 0.5
     usable = all((line >= -0.5).all() and (line <= reach).all() and np.ptp(line, axis=0).any() for line in lines)
-    if not lines or not usable or (len(lines) == 2 and not cross(lines[0], lines[1])):
+    if not lines or not usable:
         return Prompt(label, box=box, slice=index)
     return Prompt(label, slice=index, lines=tuple((tuple(a), tuple(b)) for a, b in np.array(lines).tolist()))
 

@@ -22,7 +22,7 @@ from medsam.errors import PromptError
 from medsam.geometry import alike
 from medsam.masks import bounding_box, xyxy
 from medsam.prompts.entries import from_entry, to_entry
-from medsam.prompts.shapes import cross, has_area
+from medsam.prompts.shapes import has_area
 from medsam.prompts.strokes import Scribble
 from medsam.prompts.values import Box as Box
 from medsam.prompts.values import Line, Position, clicks, corners, lines, positions, rough, slice_number
@@ -43,7 +43,7 @@ class Prompt:
     scribbles: strokes inside and outside, on `slice`; where they cross the later counts, and a point before any.
     lasso: ((x, y), ...), a loop drawn round the object: nothing beyond it is part of it.
     lines: ((x, y), (x, y)) across the object from edge to edge, its longest diameter; or two, the long and the short
-        axis, which cross. ellipse: the box (x0, y0, x1, y1) it is inscribed in. All on `slice`.
+        axis. ellipse: the box (x0, y0, x1, y1) it is inscribed in. All on `slice`.
     Of box, box3d, ellipse and lines there is one at most, and of mask and lasso; all else goes together.
     Points and strokes outside alone say nothing of an object, so `plan` looks for others of their label; see there.
     Raises PromptError when a number is not finite, a box is empty or inverted, a mask marks nothing, a lasso encloses
@@ -143,11 +143,6 @@ class Prompt:
             raise PromptError(f"{self} encloses nothing: its corners lie on one line. Draw it round the object.")
         if any(start == end for start, end in self.lines):
             raise PromptError(f"{self} has no length: it needs two different ends, on the object's border.")
-        if len(self.lines) == 2 and not cross(*np.array(self.lines)):
-            raise PromptError(
-                f"{self} has two lines that do not cross, and they are the long and the short axis of one object. "
-                "Make them prompts of their own for two objects."
-            )
 
     def __str__(self) -> str:
         where = f"{self.slice}:" if self.slice is not None else ""

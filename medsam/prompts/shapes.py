@@ -16,6 +16,8 @@ from medsam.prompts.values import Box, Line, Position
 
 # A pixel's centre that is this near to a lasso, in pixels, is on it.
 _ON_LASSO = 1e-3
+# Short axis of an object of which the long one is known, in long ones (docs/prompts.md).
+_WIDTH = 0.5
 
 
 def lassoed(corners: tuple[Position, ...], shape: tuple[int, int]) -> np.ndarray:
@@ -85,6 +87,31 @@ def axes_ellipse(lines: Sequence[Line], shape: tuple[int, int], pitch_mm: tuple[
     ways = np.stack([offset @ along, offset @ np.array([-along[1], along[0]])])
     mask: np.ndarray = (ways[0] / max(half[0], 1e-9)) ** 2 + (ways[1] / max(half[-1], 1e-9)) ** 2 <= 1
     return mask if mask.any() else crossed(lines[0], shape)
+
+
+def axes_distance(
+    lines: Sequence[Line], origin: tuple[int, int], shape: tuple[int, int], pitch_mm: tuple[float, float]
+) -> np.ndarray:
+    """(h, w): the square of the distance from the centre, in half-axes; 1 on the ellipse that has the lines as axes.
+
+    lines: one or two, pixel numbers, the long one first; of one alone the ellipse is `_WIDTH` as wide.
+    origin: (x, y) of the first of the pixels. pitch_mm: (row, column) of a pixel.
+    """
+    pitch = np.array(pitch_mm[::-1])
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    pixels = (np.stack([x, y], axis=-1) + origin) * pitch
+    (start, end), *others = (np.array(line) * pitch for line in lines)
+    long = float(np.linalg.norm(end - start)) / 2
+    along = (end - start) / (2 * long)
+    across = np.array([-along[1], along[0]])
+    centre, short = (start + end) / 2, long * _WIDTH
+    for a, b in others:
+        centre = centre + across * float(((a + b) / 2 - centre) @ across)
+        short = max(abs(float((b - a) @ across)) / 2, min(pitch_mm) / 2)
+    offset = pixels - centre
+    # rounded: a slice that is stored turned over differs in the last digit
+    square: np.ndarray = np.round(((offset @ along) / long) ** 2 + ((offset @ across) / short) ** 2, 9)
+    return square
 
 
 def box_of(low: np.ndarray, high: np.ndarray) -> Box:

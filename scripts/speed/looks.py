@@ -7,7 +7,7 @@
 Two scans: the lung CT (24 slices of 512 x 512), and the middle slices of the abdominal slab, whose 3 mm pixels would
 never ask for a closer look: brought to 512 x 512 square pixels (scan linear, labels nearest; padded with air). Encoder
 calls are those of an empty cache. Seconds are the processor's: what is not encoding as it was measured, and the calls
-at what one takes here on its own. Any version of medsam since 0.2 can run it.
+at what one takes here on its own. Versions from commit 0efa964 on can run it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from scipy import ndimage
 import medsam
 from medsam.data.manifest_json import read_manifest
 from medsam.inference.embeddings import EmbeddingCache
-from medsam.inference.image_predictor import ScanEncoder
+from medsam.inference.image_predictor import Crop, ScanEncoder
 from medsam.inference.segment_slice import segment_slice
 from medsam.metrics.overlap import dice
 from medsam.prompts.prompt import SlicePrompt
@@ -69,6 +69,7 @@ def measured(predictor: medsam.Predictor, one: Scan, zoom: Zoom) -> dict[str, st
     encoder = predictor.encoder_for(one.scan)
     found: dict[str, list[float]] = {}
     calls, other_s, whole, wide = 0, 0.0, 0, 0
+    sessions: list[list[int]] = []
     for index in one.slices:
         truths = {name: encoder.plane.take(mask, index) for name, mask in one.references.items()}
         boxes = {name: box for name, truth in truths.items() if (box := tight_box(truth)) is not None}
@@ -81,6 +82,9 @@ def measured(predictor: medsam.Predictor, one: Scan, zoom: Zoom) -> dict[str, st
         calls += len(usage.crops)
         whole += sum(crop.region is None for crop in usage.crops)
         wide += sum(crop.region is not None and crop.window == encoder.wide_window for crop in usage.crops)
+        seen: set[Crop] = set()
+        # one box after the other, as in a session, which keeps what was encoded
+        sessions.append([len(seen := seen | set(result.crops)) for result in results])
         for (name, _), result in zip(boxes.items(), results, strict=True):
             found.setdefault(name, []).append(dice(result.mask, truths[name]))
     prompts = [score for scores in found.values() for score in scores]
@@ -89,12 +93,19 @@ def measured(predictor: medsam.Predictor, one: Scan, zoom: Zoom) -> dict[str, st
         "structures": str(len(found)),
         "prompts": str(len(prompts)),
         "encoder_calls": str(calls),
-        "of whole slices": str(whole),
-        "closer in the wide window": str(wide),
+        "of_whole_slices": str(whole),
+        "closer_in_wide_window": str(wide),
+        **{f"calls_of_{n}_boxes": of_boxes(sessions, n) for n in (1, 2, 5, 10)},
         "seconds": f"{other_s + calls * seconds_a_call(encoder, one.slices):.0f}",
         "dice_prompts": f"{statistics.mean(prompts):.4f}",
         "dice_structures": f"{statistics.mean(statistics.mean(scores) for scores in found.values()):.4f}",
     }
+
+
+def of_boxes(sessions: list[list[int]], count: int) -> str:
+    """Encoder calls that the first `count` boxes of a slice have taken, the mean of slices with so many."""
+    taken = [session[count - 1] for session in sessions if len(session) >= count]
+    return f"{statistics.mean(taken):.1f}" if taken else ""
 
 
 def seconds_a_call(encoder: ScanEncoder, slices: list[int]) -> float:

@@ -143,8 +143,8 @@ def test_of_a_dicom_scan_it_is_saved_as_seg_and_says_which_weights_made_it(predi
 
 
 def test_probabilities_are_kept_of_every_crop(predictor):
-    scan, _ = block((1, 256, 256), (40, 60, 0, 70, 80, 1))
-    prompts = [Prompt("a", box=(40, 60, 70, 80)), Prompt("b", box=(2, 2, 250, 250))]
+    scan, _ = block((1, 256, 256), (46, 66, 0, 52, 72, 1))
+    prompts = [Prompt("a", box=(40, 60, 65, 80)), Prompt("b", box=(2, 2, 250, 250))]
     found = predictor.segment(scan, prompts, keep_probabilities=True)
     small, large = found.results
     assert [one.crop.region is None for one in small.crops] == [True, False]
@@ -157,7 +157,7 @@ def test_probabilities_are_kept_of_every_crop(predictor):
     inside = np.zeros((256, 256), bool)
     inside[y0:y1, x0:x1] = True
     np.testing.assert_array_equal(np.isfinite(closer), inside)
-    assert closer[65:75, 45:65].min() > 0.5 > closer[y0, x0]
+    assert closer[67:71, 47:51].min() > 0.5 > closer[y0, x0]
     assert predictor.segment(scan, prompts).results[0].crops == ()
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(small)).crops[1].probabilities, closer)
     with pytest.raises(PromptError, match="leave `propagate` out"):

@@ -56,7 +56,7 @@ class PropagateSettings:
     min_overlap: least IoU of neighbouring masks.
     min_likeness: how much less like the object a mask may be by its grey levels than on the prompted slice, in mean
         log-odds of object against surroundings. -inf switches it off.
-    max_growth: largest area, in areas of the largest prompted slice.
+    max_growth: largest area, in areas of the larger of the prompted slices that a track lies between.
     max_mm: farthest a track walks from its prompted slice.
     """
 
@@ -124,10 +124,10 @@ def propagate(
     object ends to draw priors from it, so between them the network sees whole slices.
     progress: called with (slices done, slices at most).
 
-    confidence of a slice is its predicted IoU, clamped to [0, 1], times the least agreement (IoU) of neighbouring masks
-    on the way from the prompted slice. Where two tracks have a mask it is the better one's, times the IoU of both.
-    It is no probability and a weak ranking: predicted IoU is too high, most of all where a track has slipped onto
-    another object (docs/propagation.md).
+    confidence of a slice is its predicted IoU, clamped to [0, 1], times how sure its pixels are in the mean, times the
+    root of the product of the agreement (IoU) of neighbouring masks on the way from the prompted slice. Where two
+    tracks have a mask it is the better one's, times the IoU of both. It is no probability, and ranks slices only: the
+    least one is the slice to look at first (docs/propagation.md).
     Raises PromptError for no prompt or no such slice.
     """
     return propagate_all(scan_encoder, {0: seeds}, zoom=zoom, settings=settings, progress=progress)[0]
@@ -337,7 +337,9 @@ def _start(
     for track in tracks:
         seed = seeds[track.name][track.start]
         track.steps[track.start] = seed
-        track.largest = max(one.area for one in seeds[track.name].values())
+        # of no slice beyond the next prompted one: what is corrected there changes nothing here
+        towards = seeds[track.name].get(track.stop)
+        track.largest = max(seed.area, 0 if towards is None else towards.area)
         if not seed.area:
             track.end = (track.start, "vanished")
         elif track.longest:
@@ -374,8 +376,8 @@ def _step(
         likeness = None if mine is None or not mask.any() else mine.mean_odds(grey, mask) - track.likeness
         reason = _stop_reason(mask, last, track.largest, likeness, settings)
         if reason is None:
-            agreement = min(last.agreement, last.overlap(mask))
-            track.steps[index] = TrackMask(CompactMask.of(mask), predicted_iou, agreement, window)
+            agreement, certainty = last.agreement * last.overlap(mask), known.certainty(mask, track.bias)
+            track.steps[index] = TrackMask(CompactMask.of(mask), predicted_iou, agreement, certainty, window)
         else:
             track.end = (index, reason)
 

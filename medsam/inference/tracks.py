@@ -27,14 +27,16 @@ _TRUST = 4
 
 @dataclass(frozen=True)
 class TrackMask:
-    """The mask of an object on one slice. agreement: the least IoU of neighbouring masks on the way here.
+    """The mask of an object on one slice. agreement: the product of the IoU of neighbouring masks on the way here.
 
-    predicted_iou: nan where the mask was drawn. window: through which it was found; None is the scan's.
+    predicted_iou: nan where the mask was drawn. certainty: see `next_slice.Evidence`. window: through which it was found;
+    None is the scan's.
     """
 
     mask: CompactMask
     predicted_iou: float
     agreement: float = 1.0
+    certainty: float = 1.0
     window: IntensityWindow | None = None
 
     @property
@@ -52,7 +54,8 @@ class TrackMask:
     def confidence(self) -> float:
         """[0, 1]; see `propagate.propagate`."""
         # a drawn mask is as good as the drawing
-        return self.agreement * (1.0 if math.isnan(self.predicted_iou) else min(max(self.predicted_iou, 0.0), 1.0))
+        network = 1.0 if math.isnan(self.predicted_iou) else min(max(self.predicted_iou, 0.0), 1.0)
+        return network * self.certainty * math.sqrt(self.agreement)
 
     def overlap(self, mask: np.ndarray) -> float:
         """IoU with the mask (h, w) of a neighbour, which is not empty."""
@@ -75,7 +78,8 @@ class TrackMask:
 class Track(Generic[Name]):
     """A walk of one object from slice `start` by `step` until before `stop`; `why` it can go no further than that.
 
-    steps: slice number -> its mask. end: where it ended, and why. largest: area of the largest prompted slice.
+    steps: slice number -> its mask. end: where it ended, and why. largest: area of the
+    larger of the prompted slices it lies between.
     levels: grey levels of the object on the prompted slice, and `likeness`, their mean log-odds in its mask there.
     bias: see `next_slice`.
     """

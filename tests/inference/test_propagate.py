@@ -56,8 +56,11 @@ def test_a_cylinder_comes_back_whole_from_one_box_and_stops_at_its_ends(cylinder
     np.testing.assert_array_equal(volume(found, cylinder.shape), cylinder)
     assert found.stop_reasons == {3: "vanished", 16: "vanished"}
     assert list(found.masks) == list(found.predicted_iou) == list(found.confidence) == list(range(4, 16))
-    # the predicted IoU of the phantom; neighbours are equal
-    assert list(found.confidence.values()) == pytest.approx([0.9] * 12)
+    # the predicted IoU of the phantom, and from the next slice on how sure its pixels are; neighbours are equal
+    assert found.confidence[9] == pytest.approx(0.9)
+    walked = [confidence for index, confidence in found.confidence.items() if index != 9]
+    assert walked == pytest.approx([walked[0]] * 11)
+    assert 0.7 < walked[0] < 0.9
 
 
 def test_an_object_cut_off_by_the_scan_ends_there(cylinder):
@@ -149,6 +152,21 @@ def test_between_two_answers_the_outline_moves_from_one_to_the_other():
     assert 16**2 < areas[3] < 26**2
     # both ways answered, and differ: less sure than either drawing
     assert found.confidence[3] < 0.9 < found.confidence[0] == 1.0
+
+
+def test_a_slice_that_is_fixed_parts_what_lies_before_it_from_what_lies_behind():
+    k, j, i = grid((24, 48, 60))
+    truth = np.hypot(j - 24, i - 18 - k) <= 8 + 0.2 * k
+    scan_encoder = encoder_for(truth)
+    before = propagate(scan_encoder, {**box_on(truth, 4), **box_on(truth, 12), **box_on(truth, 20)})
+    corrected = truth[4].copy()
+    corrected[24:] = False
+    after = propagate(scan_encoder, {4: SlicePrompt(1, mask=corrected), **box_on(truth, 12), **box_on(truth, 20)})
+    np.testing.assert_array_equal(after.masks[4], corrected)
+    assert any(not np.array_equal(after.masks[n], before.masks[n]) for n in range(5, 12))
+    for index in range(12, 24):
+        np.testing.assert_array_equal(after.masks[index], before.masks[index])
+        assert after.confidence[index] == before.confidence[index]
 
 
 def test_a_drawn_mask_is_taken_as_it_is(cylinder):

@@ -38,11 +38,14 @@ def test_pieces_of_a_neighbour_that_do_not_meet_a_mask_are_left_out():
 
 
 @pytest.mark.parametrize(
-    ("predicted_iou", "agreement", "confidence"),
-    [(0.8, 0.5, 0.4), (1.3, 0.5, 0.5), (-0.1, 1.0, 0.0), (math.nan, 0.7, 0.7)],
+    ("predicted_iou", "agreement", "certainty", "confidence"),
+    [(0.8, 0.25, 1, 0.4), (1.3, 0.25, 0.5, 0.25), (-0.1, 1.0, 1, 0.0), (math.nan, 0.49, 1, 0.7)],
 )
-def test_confidence_is_the_clamped_predicted_iou_times_the_agreement(predicted_iou, agreement, confidence):
-    assert found(np.ones((2, 2), bool), predicted_iou, agreement).confidence == pytest.approx(confidence)
+def test_confidence_is_the_clamped_predicted_iou_times_certainty_and_agreement(
+    predicted_iou, agreement, certainty, confidence
+):
+    one = TrackMask(CompactMask.of(np.ones((2, 2), bool)), predicted_iou, agreement, certainty)
+    assert one.confidence == pytest.approx(confidence)
 
 
 def test_a_track_visits_what_lies_ahead_of_it():

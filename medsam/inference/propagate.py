@@ -7,13 +7,15 @@ last mask are kept. It ends
 
     "vanished"           the answer is empty, or nothing of it meets the last mask
     "stopped agreeing"   the mask is another object: too little of it and its neighbour is shared, it no longer looks
-                         as much like what was prompted, or it has outgrown every prompted slice
+                         as much like what was prompted, or it has outgrown the prompted slice
     "end of scan"        there is no further slice
     "met"                the next slice is one that was prompted
 
-and the slice on which it ended stays empty. Between two prompted slices two tracks run against each other; where both
-have an answer, the outline is drawn between theirs, nearer to that of the nearer prompt and of the surer track
-(shape-based interpolation, Raya and Udupa 1990); where one has ended, the other's answer counts.
+and the slice on which it ended stays empty; but a mask that looks less like the object because it is the object's cap,
+well inside the last mask and much smaller, is kept, and the next slice is the end. Between two prompted slices two
+tracks run against each other; where both have an answer, the outline is drawn between theirs, nearer to that of the
+nearer prompt and of the surer track (shape-based interpolation, Raya and Udupa 1990); where one has ended, the other's
+answer counts.
 
 All objects of a scan walk together, so a slice is encoded once for all of them in each direction, and the way back
 finds the slices it needs again in the cache.
@@ -32,7 +34,7 @@ import numpy as np
 
 from medsam.errors import PromptError
 from medsam.geometry import SlicePlane
-from medsam.inference.grey_levels import MOST_ODDS, GreyLevels
+from medsam.inference.grey_levels import MOST_ODDS, GreyLevels, radius_mm
 from medsam.inference.image_predictor import ScanEncoder
 from medsam.inference.next_slice import Evidence, EvidenceWeights, evidence
 from medsam.inference.segment_slice import segment_slice
@@ -45,6 +47,8 @@ from medsam.prompts.prompt import Box, SlicePrompt
 from medsam.transforms.intensity import IntensityWindow
 
 _WEIGHTS = EvidenceWeights()
+# A cap: this share of it inside the last mask, and less than this share of the last one's area.
+_CAP_INSIDE, _CAP_AREA = 0.95, 0.6
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,8 @@ class PropagateSettings:
 
     grow: each side of the last mask's box moves outwards by this share of the box's width or height,
     grow_px: and by this many pixels of the network's input.
-    min_overlap: least IoU of neighbouring masks.
+    min_overlap: least IoU of neighbouring masks where slices are thin beside the object; it is divided by one plus the
+        gap between slices in radii of the prompted object.
     min_likeness: how much less like the object a mask may be by its grey levels than on the prompted slice, in mean
         log-odds of object against surroundings. -inf switches it off.
     max_growth: largest area, in areas of the larger of the prompted slices that a track lies between.
@@ -62,7 +67,7 @@ class PropagateSettings:
 
     grow: float = 0.07
     grow_px: float = 1.0
-    min_overlap: float = 0.3
+    min_overlap: float = 0.6
     min_likeness: float = -0.5
     max_growth: float = 4.0
     max_mm: float = math.inf
@@ -151,8 +156,9 @@ def propagate_all(
     settings = settings or PropagateSettings()
     _check(scan_encoder, objects, settings)
     plane = scan_encoder.plane
-    gap_mm = scan_encoder.scan.geometry.spacing_mm[plane.array_axis]
-    reach = math.floor(settings.max_mm / gap_mm + 1e-9) if math.isfinite(settings.max_mm) else plane.count
+    reach = (
+        math.floor(settings.max_mm / _gap_mm(scan_encoder) + 1e-9) if math.isfinite(settings.max_mm) else plane.count
+    )
     ways = [_tracks(objects, step, reach, plane.count, limits or {}) for step in (1, -1)]
     counter = _Counter(len({n for seeds in objects.values() for n in seeds}) + sum(map(_most, ways)), progress)
     seeds = _segment_seeds(scan_encoder, objects, zoom, counter)
@@ -332,6 +338,7 @@ def _start(
     counter: _Counter,
 ) -> None:
     """Put tracks on their prompted slices. seeds: the masks of all prompted slices, by object."""
+    plane = scan_encoder.plane
     # those that go on from a prompted slice, up and down, seen through one window
     going: dict[tuple[int, IntensityWindow | None], dict[Name, list[Track[Name]]]] = {}
     for track in tracks:
@@ -340,14 +347,15 @@ def _start(
         # of no slice beyond the next prompted one: what is corrected there changes nothing here
         towards = seeds[track.name].get(track.stop)
         track.largest = max(seed.area, 0 if towards is None else towards.area)
+        track.gap_radii = _gap_mm(scan_encoder) / max(radius_mm(seed.mask, plane.spacing_mm), min(plane.spacing_mm))
         if not seed.area:
-            track.end = (track.start, "vanished")
+            track.end_at(track.start, "vanished")
         elif track.longest:
             going.setdefault((track.start, seed.window), {}).setdefault(track.name, []).append(track)
     for (index, window), objects in going.items():
         grey = _grey(scan_encoder, index, window)
         prompted = [seeds[name][index] for name in objects]
-        levels = [GreyLevels.of(grey, seed.mask, scan_encoder.plane.spacing_mm) for seed in prompted]
+        levels = [GreyLevels.of(grey, seed.mask, plane.spacing_mm) for seed in prompted]
         # asked here as it will be on the next slice, the answer should be as large as what is known
         found, _ = _ask(scan_encoder, index, window, prompted, levels, grey, settings, counter)
         for pair, seed, mine, known in zip(objects.values(), prompted, levels, found, strict=True):
@@ -373,13 +381,16 @@ def _step(
     found, predicted_ious = _ask(scan_encoder, index, window, previous, levels, grey, settings, counter)
     for track, last, mine, known, predicted_iou in zip(tracks, previous, levels, found, predicted_ious, strict=True):
         mask = last.meeting(known.mask(track.bias))
-        likeness = None if mine is None or not mask.any() else mine.mean_odds(grey, mask) - track.likeness
-        reason = _stop_reason(mask, last, track.largest, likeness, settings)
-        if reason is None:
+        likeness = 0.0 if mine is None or not mask.any() else mine.mean_odds(grey, mask) - track.likeness
+        reason = _stop_reason(mask, last, track, likeness, settings)
+        is_cap = reason == "stopped agreeing" and _is_cap(mask, last, track, settings)
+        if reason is None or is_cap:
             agreement, certainty = last.agreement * last.overlap(mask), known.certainty(mask, track.bias)
             track.steps[index] = TrackMask(CompactMask.of(mask), predicted_iou, agreement, certainty, window)
-        else:
-            track.end = (index, reason)
+        if is_cap:
+            track.end_at(index + track.step, "vanished")
+        elif reason is not None:
+            track.end_at(index, reason)
 
 
 def _levels(track: Track[Name], last: TrackMask, grey: np.ndarray, scan_encoder: ScanEncoder) -> GreyLevels | None:
@@ -413,7 +424,7 @@ def _ask(
             mine,
             _WEIGHTS,
             spacing_mm=plane.spacing_mm,
-            gap_mm=scan_encoder.scan.geometry.spacing_mm[plane.array_axis],
+            gap_mm=_gap_mm(scan_encoder),
             input_mm=_input_mm(scan_encoder),
         )
         for row, (last, mine) in enumerate(zip(previous, levels, strict=True))
@@ -422,15 +433,30 @@ def _ask(
 
 
 def _stop_reason(
-    mask: np.ndarray, last: TrackMask, largest: int, likeness: float | None, settings: PropagateSettings
+    mask: np.ndarray, last: TrackMask, track: Track[Name], likeness: float, settings: PropagateSettings
 ) -> End | None:
-    """Why a mask is not the object any more; None when it is. likeness: None when grey levels tell nothing."""
-    area = int(np.count_nonzero(mask))
-    if not area:
+    """Why a mask is not the object any more; None when it is. likeness: by grey levels, 0 as on the prompted slice."""
+    if not mask.any():
         return "vanished"
-    if last.overlap(mask) < settings.min_overlap or area > settings.max_growth * largest:
-        return "stopped agreeing"
-    return "stopped agreeing" if likeness is not None and likeness < settings.min_likeness else None
+    return None if _holds_on(mask, last, track, settings) and likeness >= settings.min_likeness else "stopped agreeing"
+
+
+def _holds_on(mask: np.ndarray, last: TrackMask, track: Track[Name], settings: PropagateSettings) -> bool:
+    """Whether a mask, not empty, is where the last one was and not too large."""
+    near = last.overlap(mask) >= settings.min_overlap / (1 + track.gap_radii)
+    return near and int(np.count_nonzero(mask)) <= settings.max_growth * track.largest
+
+
+def _is_cap(mask: np.ndarray, last: TrackMask, track: Track[Name], settings: PropagateSettings) -> bool:
+    """Whether a mask is the last of an object that closes: partial volume makes it look like its surroundings."""
+    area = int(np.count_nonzero(mask))
+    inside = int(np.count_nonzero(mask[last.mask.part] & last.mask.crop))
+    return _holds_on(mask, last, track, settings) and inside >= _CAP_INSIDE * area and area < _CAP_AREA * last.area
+
+
+def _gap_mm(scan_encoder: ScanEncoder) -> float:
+    """Between slices."""
+    return float(scan_encoder.scan.geometry.spacing_mm[scan_encoder.plane.array_axis])
 
 
 def _input_mm(scan_encoder: ScanEncoder) -> float:

@@ -29,8 +29,8 @@ _TRUST = 4
 class TrackMask:
     """The mask of an object on one slice. agreement: the product of the IoU of neighbouring masks on the way here.
 
-    predicted_iou: nan where the mask was drawn. certainty: see `next_slice.Evidence`. window: through which it was found;
-    None is the scan's.
+    predicted_iou: nan where the mask was drawn. certainty: see `next_slice.Evidence`. window: through which it was
+    found; None is the scan's.
     """
 
     mask: CompactMask
@@ -78,10 +78,9 @@ class TrackMask:
 class Track(Generic[Name]):
     """A walk of one object from slice `start` by `step` until before `stop`; `why` it can go no further than that.
 
-    steps: slice number -> its mask. end: where it ended, and why. largest: area of the
-    larger of the prompted slices it lies between.
-    levels: grey levels of the object on the prompted slice, and `likeness`, their mean log-odds in its mask there.
-    bias: see `next_slice`.
+    steps: slice number -> its mask. end: where it ended, and why. largest: area of the larger of the prompted slices it
+    lies between. gap_radii: from slice to slice, in radii of the object on the prompted one. levels: its grey levels
+    there, and `likeness`, their mean log-odds in its mask. bias: see `next_slice`.
     """
 
     name: Name
@@ -92,6 +91,7 @@ class Track(Generic[Name]):
     steps: dict[int, TrackMask] = field(default_factory=dict)
     end: tuple[int, End] | None = None
     largest: int = 0
+    gap_radii: float = 0.0
     levels: GreyLevels | None = None
     likeness: float = 0.0
     bias: float = 0.0
@@ -100,6 +100,13 @@ class Track(Generic[Name]):
     def longest(self) -> int:
         """Slices it visits at most."""
         return (self.stop - self.start) * self.step - 1
+
+    def end_at(self, index: int, why: End) -> None:
+        """End on a slice; where there is none to end on, for the reason that there is none."""
+        if index != self.stop:
+            self.end = (index, why)
+        elif self.why is not None:
+            self.end = (self.stop, self.why)
 
     def visits(self, index: int) -> bool:
         return self.end is None and (index - self.start) * self.step > 0 and (self.stop - index) * self.step > 0

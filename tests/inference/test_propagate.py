@@ -91,6 +91,19 @@ def test_a_sphere_lacks_at_most_its_polar_caps():
     assert len(found.masks) >= 25 - 4
 
 
+def test_the_cap_of_an_object_is_kept_though_it_fades_and_the_walk_ends_there():
+    k, j, i = grid((12, 48, 48))
+    truth = (np.hypot(j - 24, i - 24) <= np.where(k == 9, 8, 11)) & (k <= 9)
+    array = np.where(truth, 200.0, 20.0) + 0.01 * k
+    # some of the object and some of its surroundings look like its cap, of which half a slice is something else
+    array[np.random.default_rng(0).random(truth.shape) < 0.2] = 110.0
+    array[9][truth[9]] = 110.0
+    found = propagate(encoder_for(truth, (3, 1, 1), array=array), box_on(truth, 4))
+    assert found.stop_reasons[10] == "vanished"
+    assert max(found.masks) == 9
+    assert dice(truth, found) > 0.9
+
+
 def test_boxes_grow_in_millimetres_on_anisotropic_pixels(cylinder):
     k, j, i = grid((8, 20, 60))
     truth = np.hypot(3 * (j - 10), i - 30) <= 12 + k  # pixels of 3 x 1 mm, slices 5 mm apart

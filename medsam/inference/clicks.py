@@ -24,7 +24,7 @@ from medsam.inference.usage import Usage
 from medsam.postprocess.merge import stability_score
 from medsam.prompts.prompt import Box, Point, SlicePrompt, pixel_at
 from medsam.prompts.simulate import tight_box
-from medsam.prompts.strokes import spots
+from medsam.prompts.strokes import as_clicks, spots
 
 # Sides of the squares tried round a click, in longer sides of the slice: from a lymph node to a liver.
 _SIDES = (0.03, 0.045, 0.065, 0.09, 0.13, 0.18, 0.25, 0.35, 0.5, 0.7)
@@ -52,6 +52,13 @@ def box_for(
         )
         return replace(prompt, box=box, points=(), scribbles=()), usage
     return replace(prompt, box=box_including(box, inside, plane), points=(), scribbles=()), Usage()
+
+
+def with_clicks(prompt: SlicePrompt, plane: SlicePlane) -> SlicePrompt:
+    """The same for a network that knows clicks: strokes become some, too."""
+    if not prompt.scribbles:
+        return prompt
+    return replace(prompt, points=as_clicks(prompt.points, prompt.scribbles, plane.shape), scribbles=())
 
 
 def clicked_inside(prompt: SlicePrompt, plane: SlicePlane) -> np.ndarray:

@@ -25,7 +25,7 @@ from dataclasses import replace
 from typing import get_args
 
 from medsam.errors import PromptError
-from medsam.inference.clicks import box_for, box_including, clicked_inside
+from medsam.inference.clicks import box_for, box_including, clicked_inside, with_clicks
 from medsam.inference.combine import combine
 from medsam.inference.image_predictor import Crop, Embedding, LogitsFor, Prediction, ScanEncoder
 from medsam.inference.looks import clicks_inside, first_crop, looks_for
@@ -133,7 +133,8 @@ def _check(scan_encoder: ScanEncoder, index: int, prompts: Sequence[SlicePrompt]
 def _first_look(embeddings: _Embeddings, given: SlicePrompt, zoom: Zoom, previous: SliceResult | None) -> SliceRequest:
     """The prompt as the network can be shown it, and where first."""
     scan_encoder, index = embeddings.scan_encoder, embeddings.index
-    plane, prompt, earlier = scan_encoder.plane, given, previous
+    plane, earlier = scan_encoder.plane, previous
+    prompt = with_clicks(given, plane)
     if not takes_clicks(scan_encoder.image_predictor.sam.spec):
         if given.points or given.scribbles or given.mask is not None:
             last = None if previous is None else tight_box(previous.mask, 1)

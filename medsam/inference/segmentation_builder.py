@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from medsam.errors import PromptError, counted
+from medsam.inference.clicks import with_clicks
 from medsam.inference.combine import bounds
 from medsam.inference.image_predictor import ScanEncoder
 from medsam.inference.propagate import PropagateSettings, Propagation, propagate_all
@@ -213,8 +214,8 @@ class SegmentationBuilder:
             prompts = [
                 replace(prompt, box=result.box, points=()) for prompt, result in zip(prompts, results, strict=True)
             ]
-        embedding = self.scan_encoder.encode(index)
-        found = image_predictor.predict(embedding, prompts, multimask=True)
+        embedding, plane = self.scan_encoder.encode(index), self.scan_encoder.plane
+        found = image_predictor.predict(embedding, [with_clicks(one, plane) for one in prompts], multimask=True)
         self._spend(index, [embedding.usage, found.usage], embedding.no_contrast)
         order = np.argsort(-found.predicted_iou, axis=1, kind="stable")
         predicted_iou = np.take_along_axis(found.predicted_iou, order, axis=1)

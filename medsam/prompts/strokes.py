@@ -18,6 +18,8 @@ from medsam.prompts.values import Point, Position, finite, positions
 
 # Samples a pixel along a stroke: none of the pixels that it crosses by more than a corner is missed.
 _SAMPLES = 4
+# Clicks that a stroke becomes at most for a network that knows no strokes.
+_CLICKS = 8
 # Nearer than this to the border between two pixels, in pixels, a stroke is on it, and crosses both.
 _ON_BORDER = 1e-6
 
@@ -113,6 +115,27 @@ def marks(
         row, column = (min(max(math.floor(at + 0.5), 0), length - 1) for at, length in zip((y, x), shape, strict=True))
         said[row, column] = 1 if inside else -1
     return said
+
+
+def as_clicks(points: Iterable[Point], scribbles: Iterable[Scribble], shape: tuple[int, int]) -> tuple[Point, ...]:
+    """The points, and some along each stroke, ends among them: for a network that knows clicks and no strokes.
+
+    At most `_CLICKS` of a stroke, at equal distances in pixels; none where a later stroke or a point has the last word.
+    """
+    given, strokes = tuple(points), tuple(scribbles)
+    said = marks(given, strokes, shape, (1.0, 1.0))
+    found = list(given)
+    for scribble in strokes:
+        corners = np.array(scribble.points)
+        steps = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(corners, axis=0), axis=1))])
+        at = np.linspace(0, steps[-1], min(_CLICKS, 1 + round(float(steps[-1]))))
+        for x, y in zip(*(np.round(np.interp(at, steps, line), 6).tolist() for line in corners.T), strict=True):
+            row, column = (
+                min(max(math.floor(n + 0.5), 0), length - 1) for n, length in zip((y, x), shape, strict=True)
+            )
+            if said[row, column] == (1 if scribble.inside else -1):
+                found.append((x, y, int(scribble.inside)))
+    return tuple(found)
 
 
 def spots(points: Iterable[Point], scribbles: Iterable[Scribble], shape: tuple[int, int]) -> tuple[Point, ...]:

@@ -147,7 +147,9 @@ def test_masks_are_the_same(zoom):
     array = phantom()
     editable = np.ones(SIZE[::-1], bool)
     editable[:, :, 7] = False
-    predictor = Predictor(ThresholdSam(64), device="cpu")
+    sam = ThresholdSam(64)
+    sam.spec.prompts = ("box",) if zoom == "off" else ("box", "points", "mask")
+    predictor = Predictor(sam, device="cpu")
 
     def segmented(stored):
         scan = Volume(stored.array(array), stored.geometry)

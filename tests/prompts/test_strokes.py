@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from phantoms import drawn
 
 from medsam.errors import PromptError
-from medsam.prompts.strokes import Scribble, marks
+from medsam.prompts.strokes import Scribble, as_clicks, marks
 
 SHAPE = (20, 30)
 SQUARE = (1.0, 1.0)
@@ -94,6 +94,15 @@ def test_where_strokes_cross_the_later_counts_and_a_click_before_any():
     assert said[10, 5:12].tolist() == [1, 1, -1, 1, 1, -1, 1]
     assert marks([], [down, across], SHAPE, SQUARE)[10, 10] == 1
     assert set(np.unique(said)) == {-1, 0, 1}
+
+
+def test_strokes_become_clicks_at_equal_distances_but_where_others_have_the_last_word():
+    across, down = Scribble([(5, 10), (12, 10), (19, 10)]), Scribble([(9, 5), (9, 8)], inside=False, width_px=9)
+    assert as_clicks([], [across], SHAPE) == tuple((float(x), 10.0, 1) for x in range(5, 20, 2))
+    dot = Scribble([(2.5, 3)], inside=False)
+    assert as_clicks([(1, 1, 1)], [dot], SHAPE) == ((1, 1, 1), (2.5, 3.0, 0))
+    assert [x for x, _, inside in as_clicks([(19, 10, 0)], [across, down], SHAPE) if inside] == [15, 17]
+    assert [x for x, _, inside in as_clicks([], [down, across], SHAPE) if inside] == [*range(5, 20, 2)]
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,8 @@ How much they count is doubt in the network's answer, of which there are two kin
   it is wrong a mask may be stable and leave most of the box empty. The less the mask's own box *fits* the prompt, the
               more the middle of the box stands for the inside, instead of the mask, in the histograms.
 
+Where a wavering answer does not fit and brightness tells nothing either, the ellipse is all there is, and counts more.
+
 What comes out is smoothed along the edges of the picture (`postprocess.guided`), and what the network is sure of is
 bounded beforehand, so that evidence can outweigh it.
 
@@ -54,7 +56,9 @@ _SAMPLE = 200_000
 # The network's logits are bounded softly to this: beyond it they say no more than sure.
 _SURE = 3.0
 # How much more the priors count in a box that the logits reach on all sides, and less in one that they stay far from.
-_TIGHT = 0.3
+_TIGHT = 0.4
+# Where brightness tells inside from outside by less than this, in log-odds, the shape counts more, up to so much.
+_TOLD, _BLIND = 0.4, 24.0
 # An edge of a box is this share of its side thick.
 _EDGE = 0.06
 # Pieces of a mask smaller than this share of its largest do not count for the box that it fills.
@@ -65,7 +69,7 @@ _FAR, _CLEAR = -2.0, 1.21
 _BESIDE, _LASSO_DOUBT = 1.0, 0.5
 # Smoothing along the picture's edges: its share, its reach in shorter sides of the box, what counts as even there, and
 # the logit of what lies outside the box.
-_SMOOTH, _REACH, _FLAT, _OUTSIDE = 0.6, 0.03, 0.05, -6.0
+_SMOOTH, _REACH, _FLAT, _OUTSIDE = 0.7, 0.03, 0.05, -6.0
 
 
 @dataclass(frozen=True)
@@ -180,9 +184,15 @@ def _added(
     middle = (shape_prior > 0.5) & allowed
     inside = fit * _share(mask) + (1 - fit) * _share(middle)
     brightness = _brightness_odds(near.pixels, inside, outside, weights.limit)
+    blind = _BLIND * np.sqrt((1 - stability) * (1 - fit)) * max(0.0, 1 - _told(brightness, inside, outside) / _TOLD)
     sure = _SURE * np.tanh(logits / _SURE)
-    added = sure + doubt * (weights.box * shape_prior + weights.pixels * brightness)
+    added = sure + (doubt + blind) * weights.box * shape_prior + doubt * weights.pixels * brightness
     return np.where(allowed, _along_edges(np.where(allowed, added, _OUTSIDE), near), -np.inf)
+
+
+def _told(brightness: np.ndarray, inside: np.ndarray, outside: np.ndarray) -> float:
+    """How far brightness tells inside from outside, in log-odds; infinite where too few pixels were there to learn."""
+    return float((brightness * inside).sum() - brightness[outside].mean()) if brightness.any() else np.inf
 
 
 def _share(mask: np.ndarray) -> np.ndarray:

@@ -185,6 +185,7 @@ def _draw(panel: Axes, scan: Volume, found: Segmentation, index: int, answers: l
 
 def _draw_prompt(panel: Axes, plane: SlicePlane, answer: PromptResult) -> None:
     from matplotlib.patches import Ellipse, Rectangle
+    from matplotlib.patheffects import Normal, Stroke
 
     colour = label_colour(answer.label)
     if answer.box is not None and not answer.lines:
@@ -202,7 +203,9 @@ def _draw_prompt(panel: Axes, plane: SlicePlane, answer: PromptResult) -> None:
     for corners, style, width in strokes:
         along = _upright(plane, corners)
         dot = "o" if len(along) == 1 else None
-        panel.plot(*along.T, style, marker=dot, color=colour, linewidth=width, markersize=3)
+        # edged, to be seen on a mask of its colour
+        edge = [Stroke(linewidth=width + 1.4, foreground="black"), Normal()]
+        panel.plot(*along.T, style, marker=dot, color=colour, linewidth=width, markersize=3, path_effects=edge)
     for x, y, inside in answer.points:
         (where,) = _upright(plane, [(x, y)])
         panel.plot(*where, "+" if inside else "x", color=colour, markersize=7, markeredgewidth=1.6)

@@ -321,7 +321,8 @@ class Predictor:
         """What `propagate` finds."""
         builder.propagate({one.label for one in prompts if one.box3d is not None}, max_mm)
         # clicks become a box for a model that takes no others; a drawn mask is followed as it is
-        closer = any(_has_box(one) or (one.points and not takes_clicks(self.sam.spec)) for one in prompts)
+        clicked = not takes_clicks(self.sam.spec) and any(one.points or one.scribbles for one in prompts)
+        closer = clicked or any(map(_has_box, prompts))
         if builder.zoom == "on" and not closer:
             builder.closing_notes.append(_NO_BOX)
         plane = builder.scan_encoder.plane
@@ -372,4 +373,6 @@ def _listed(prompts: Prompt | Iterable[Prompt] | None, one: OnePrompt) -> list[P
 
 
 def _has_box(prompt: Prompt) -> bool:
-    return prompt.box is not None or prompt.box3d is not None
+    """Whether a box is given, or follows from what is drawn."""
+    drawn = prompt.ellipse is not None or prompt.lasso is not None or bool(prompt.lines)
+    return prompt.box is not None or prompt.box3d is not None or drawn

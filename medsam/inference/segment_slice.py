@@ -33,7 +33,6 @@ from medsam.inference.slice_request import CropAnswer, SliceRequest, SliceResult
 from medsam.inference.usage import Usage
 from medsam.models.specs import takes_clicks
 from medsam.prompts.prompt import SlicePrompt
-from medsam.prompts.simulate import tight_box
 from medsam.transforms.prepare import check_slice
 
 
@@ -137,14 +136,14 @@ def _first_look(embeddings: _Embeddings, given: SlicePrompt, zoom: Zoom, previou
     prompt = with_clicks(given, plane)
     if not takes_clicks(scan_encoder.image_predictor.sam.spec):
         if given.points or given.scribbles or given.mask is not None:
-            last = None if previous is None else tight_box(previous.mask, 1)
-            prompt, usage = box_for(scan_encoder.image_predictor, embeddings.whole, given, plane, last)
+            known = None if previous is None else previous.box
+            prompt, usage = box_for(scan_encoder.image_predictor, embeddings.whole, given, plane, known)
             embeddings.usage += usage
         # a network that was shown boxes only makes nothing of its earlier logits
         earlier = None
     if zoom != "off":
-        if prompt.box is not None:
-            prompt = replace(prompt, box=box_including(prompt.box, clicked_inside(given, plane), plane))
+        if given.box is not None:
+            prompt = replace(prompt, box=box_including(given.box, clicked_inside(given, plane), plane))
         if earlier is not None and any(clicks_inside(prompt, crop) != prompt for crop in earlier.crops):
             # a click outside the closer crop: another one has to be taken
             earlier = None

@@ -93,7 +93,7 @@ def test_a_shrunk_slice_is_looked_at_once_and_small_boxes_once_more(predictor):
         (SlicePrompt(1, (40, 60, 60, 80), ((50, 70, 1),)), "auto", 2),
         (SlicePrompt(1, None, (), np.pad(np.ones((20, 30), bool), 100)), "on", 1),
         (SlicePrompt(1, None, ((50, 70, 1),)), "off", 1),
-        (SlicePrompt(1, None, ((50, 70, 1),)), "auto", 2),
+        (SlicePrompt(1, None, ((50, 70, 1),)), "auto", 1),
     ],
 )
 def test_each_crop_of_a_slice_is_prepared_once(predictor, monkeypatch, prompt, zoom, crops):

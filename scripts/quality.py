@@ -171,8 +171,7 @@ def encodes(result: Result, prompt: str = "box") -> pd.Series:
     """Encoder calls a prompted slice, by set."""
     calls = result.of(prompt).groupby("set")["encoder_calls"].sum()
     asked = result.slices[~result.slices["model"].isin(BASELINES) & (result.slices["prompt"] == prompt)]
-    slices = asked.groupby("set").apply(lambda rows: len(rows[["case", "slice"]].drop_duplicates()))
-    return calls / slices
+    return calls / asked.drop_duplicates(["set", "case", "slice"]).groupby("set").size()
 
 
 def steps_of(afters: Iterable[Result]) -> pd.DataFrame:

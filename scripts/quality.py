@@ -44,12 +44,13 @@ DRAWN = ("scribble", "scribbles:3", "box+scribbles:1", "box+scribbles:3", "lasso
 RUNS = {
     "box": ["--prompt", "box", "--jitter-px", "0", "5", "10"],
     "clicks": ["--slices", "3", "--prompt", *CLICKS],
-    "drawn": ["--slices", "3", "--prompt", *DRAWN],
-    "noisy": ["--slices", "3", "--noise", "noisy", "--prompt", *(p for p in CLICKS if p != "box"), *DRAWN[:-1]],
+    "drawn": ["--slices", "1", "--prompt", *DRAWN],
+    "noisy": ["--slices", "1", "--noise", "noisy", "--prompt", *(p for p in CLICKS if p != "box"), *DRAWN[:-1]],
 }
 QUICK = {
     "quick-steps": ["--slices", "1", "--prompt", "box", "box+points:1", "box+points:3", "box+points:5"],
-    "quick": ["--slices", "1", "--jitter-px", "5", "--prompt", "box", "point", "points:3", "mask", "lasso", "line"],
+    "quick": ["--slices", "1", "--jitter-px", "5", "--prompt", "box", "mask", "lasso", "line", "lines"],
+    "quick-points": ["--slices", "1", "--prompt", "point", "points:3"],
     "quick-scribbles": ["--slices", "1", "--prompt", "scribble", "scribbles:2", "box+scribbles:1"],
 }
 # prompts that follow each other: none may be worse than the one before

@@ -25,6 +25,10 @@ class Outline:
     width: int = 1
 
 
+# corners, (x, y) edges in pixels, and whether the object is under it
+Stroke = tuple[Sequence[Sequence[float]], bool]
+
+
 def render(
     image: np.ndarray,
     size: tuple[int, int],
@@ -32,13 +36,14 @@ def render(
     boxes: Sequence[Sequence[float]] = (),
     points: Sequence[Sequence[float]] = (),
     *,
+    strokes: Sequence[Stroke] = (),
     region: Sequence[float] | None = None,
 ) -> np.ndarray:
     """A part of a slice as a picture of `size` (H, W), uint8 (H, W, 3).
 
     image: uint8 (h, w) or (h, w, 3). outlines: later ones on top. boxes: x0, y0, x1, y1 each, drawn dashed and white.
-    points: (x, y, 1 inside | 0 outside) each, drawn as + and x. region: x0, y0, x1, y1, what is shown; default the
-    whole slice; black where it passes the image.
+    points: (x, y, 1 inside | 0 outside) each, drawn as + and x. strokes: what else was drawn by hand, see `Stroke`.
+    region: x0, y0, x1, y1, what is shown; default the whole slice; black where it passes the image.
     """
     from PIL import Image
 
@@ -66,6 +71,8 @@ def render(
     to_picture = np.array((width, height)) / (high - low)
     for box in boxes:
         _dashes(picture, (np.reshape(box, (2, 2)) - low) * to_picture)
+    for corners, solid in strokes:
+        _stroke(picture, (np.reshape(corners, (-1, 2)) - low) * to_picture, bool(solid))
     for x, y, inside in points:
         _mark(picture, (np.array((x, y)) - low) * to_picture, bool(inside))
     return picture
@@ -80,17 +87,19 @@ def draw_overlay(
     edge: int,
     *,
     points: Sequence[Sequence[float]] = (),
+    strokes: Sequence[Stroke] = (),
 ) -> np.ndarray:
-    """A square picture of a structure and its surroundings, with both outlines, the dashed box and the clicks.
+    """A square picture of a structure and its surroundings, with both outlines, the dashed box, clicks and strokes.
 
     image: uint8 (h, w) or (h, w, 3). reference, prediction: bool (h, w). box: x0, y0, x1, y1, edges in pixels.
     aspect: height of a pixel over its width; the picture shows both in one scale. edge: of the picture, in pixels.
-    points: (x, y, 1 inside | 0 outside) each, edges in pixels; drawn as + and x.
+    points: (x, y, 1 inside | 0 outside) each, edges in pixels; drawn as + and x. strokes: as in `render`.
     Returns uint8 (edge, edge, 3); black where the crop passes the image. The reference's outline is wider and lies
     below, so both are seen where they agree.
     """
-    # all that has to be seen: the box, the clicks and both masks
-    seen = [*([box] if box is not None else []), *((x, y, x, y) for x, y, _ in points)]
+    # all that has to be seen: the box, what was drawn, and both masks
+    drawn = [(x, y) for x, y, _ in points] + [(x, y) for corners, _ in strokes for x, y in corners]
+    seen = [*([box] if box is not None else []), *((x, y, x, y) for x, y in drawn)]
     part = bounding_box(reference, prediction)
     if part is not None:
         seen.append(xyxy(part))
@@ -107,6 +116,7 @@ def draw_overlay(
         [Outline(reference, REFERENCE, 2 * thin), Outline(prediction, PREDICTION, thin)],
         [] if box is None else [box],
         points,
+        strokes=strokes,
         region=(*(middle - half).tolist(), *(middle + half).tolist()),
     )
 
@@ -131,6 +141,22 @@ def _mark(picture: np.ndarray, place: np.ndarray, inside: bool) -> None:
     distance = np.minimum(*np.abs(np.broadcast_arrays(*strokes)))
     for colour, half in ((0, max(edge / 160, 1.5)), (255, max(edge / 500, 0.5))):
         picture[near & (distance <= half)] = colour
+
+
+def _stroke(picture: np.ndarray, corners: np.ndarray, inside: bool) -> None:
+    """Draw a stroke of a pen in place: white and edged in black; outside, dotted."""
+    from PIL import Image, ImageDraw
+
+    thin, line = max(len(picture) // 250, 1), [tuple(corner) for corner in corners.tolist()]
+    drawn = Image.fromarray(picture)
+    pen = ImageDraw.Draw(drawn)
+    pen.line(line, "black", 3 * thin)
+    pen.line(line, "white", thin)
+    shown = np.asarray(drawn)
+    if not inside:
+        y, x = np.ogrid[: picture.shape[0], : picture.shape[1]]
+        shown = np.where(((x + y) // (4 * thin) % 2 == 0)[..., None], shown, picture)
+    picture[:] = shown
 
 
 def _dashes(picture: np.ndarray, corners: np.ndarray) -> None:

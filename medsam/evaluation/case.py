@@ -368,6 +368,10 @@ def _picture(work: _Work, window: IntensityWindow) -> None:
         asked = found.kept[index].asked or SlicePrompt(1)
         box = None if asked.box is None else plane.view.boxes(np.array(asked.box), plane.shape).tolist()
         centres = plane.view.edges(np.reshape([point[:2] for point in asked.points], (-1, 2)) + 0.5, plane.shape)
+        strokes = [(stroke.points, stroke.inside) for stroke in asked.scribbles] + [
+            (line, True) for line in asked.lines
+        ]
+        strokes += [((*asked.lasso, asked.lasso[0]), True)] if asked.lasso else []
         result.overlays.append(
             {
                 "structure": structure,
@@ -377,6 +381,10 @@ def _picture(work: _Work, window: IntensityWindow) -> None:
                 "dice": float(dice[model, prompt, structure, index]),
                 "box": box,
                 "points": [[*centre.tolist(), point[2]] for centre, point in zip(centres, asked.points, strict=True)],
+                "strokes": [
+                    [plane.view.edges(np.array(corners) + 0.5, plane.shape).tolist(), inside]
+                    for corners, inside in strokes
+                ],
                 "aspect": row_mm / column_mm,
                 "image": plane.view.apply(window.picture(plane.take(work.case.scan.array, index))),
                 "reference": plane.view.apply(truth),

@@ -10,6 +10,7 @@ import pytest
 from phantoms import block
 
 from medsam.cli.main import main
+from medsam.evaluation.steps import STEP_COLUMNS
 from medsam.evaluation.tables import COLUMNS
 
 pytestmark = pytest.mark.weights
@@ -84,3 +85,24 @@ def test_propagation_alone_needs_more_than_one_slice(manifest, tmp_path, capsys)
     arguments = ["evaluate", "--manifest", str(manifest), "--limit", "1", "--prompt", "propagate"]
     assert main([*arguments, "--out", str(tmp_path / "out")]) == 2
     assert "of several" in capsys.readouterr().err
+
+
+def test_what_is_drawn_by_hand_in_one_run_on_another_axis(manifest, tmp_path):
+    prompts = ["scribbles:2", "lasso", "line", "lines+points:1", "ellipse", "scribble-pair", "box+scribbles:1"]
+    arguments = ["evaluate", "--manifest", str(manifest), "--zoom", "off", "--no-timing", "--noise", "noisy"]
+    arguments += ["--axis", "j", "--slices", "1", "--limit", "1", "--out", str(tmp_path / "a")]
+    assert main([*arguments, "--prompt", *prompts]) == 0
+    metrics = pd.read_csv(tmp_path / "a" / "metrics.csv")
+    assert list(dict.fromkeys(metrics["prompt"])) == prompts
+    assert set(metrics["n_slices"]) == {1}
+    described = metrics.loc[metrics["model"] == "given-mask"].groupby("prompt")["dice"].min()
+    assert list(described.index) == ["ellipse", "lasso", "line"]
+    assert described["lasso"] > 0.3
+    steps = pd.read_csv(tmp_path / "a" / "corrections.csv")
+    assert tuple(steps.columns) == ("case", "patient", "structure", "model", "prompt", "slice", *STEP_COLUMNS)
+    assert set(steps["prompt"]) <= {"scribbles", "lines+points", "box+scribbles"}
+    summary = json.loads((tmp_path / "a" / "summary.json").read_text())
+    assert summary["corrections"]["litemedsam"].keys() == set(steps["prompt"])
+    assert (summary["protocol"]["noise"], summary["protocol"]["slices"]) == ("noisy", 1)
+    report = (tmp_path / "a" / "report.html").read_text(encoding="utf-8")
+    assert "slice by slice from 2 scribbles drawn from the reference" in report

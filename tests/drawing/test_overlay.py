@@ -57,6 +57,20 @@ def test_clicks_are_drawn_where_they_are_and_a_picture_needs_no_box():
     assert tuple(picture[72, 156]) == (90, 90, 90)
 
 
+def test_strokes_are_drawn_solid_inside_and_dotted_outside():
+    image = np.full((100, 100), 90, np.uint8)
+    reference = np.zeros((100, 100), bool)
+    reference[30:70, 30:70] = True
+
+    def white(inside):
+        strokes = [([[35.0, 50.0], [65.0, 50.0]], inside)]
+        picture = draw_overlay(image, reference, reference, None, 1.0, 224, strokes=strokes)
+        return (picture[112, 52:172] == 255).all(axis=-1).mean()
+
+    assert white(True) == 1
+    assert 0.3 < white(False) < 0.7
+
+
 def _is(picture: np.ndarray, colour: str) -> np.ndarray:
     return (picture == np.array(rgb(colour))).all(axis=-1)
 

@@ -195,6 +195,7 @@ def test_what_is_drawn_stands_beside_what_it_describes_and_corrections_are_told(
     models = {prompt: {row["model"] for row in rows(result, prompt=prompt)} for prompt in ("lasso", "line", "ellipse")}
     assert set(map(frozenset, models.values())) == {frozenset({"given-mask", "threshold"})}
     assert rows(result, prompt="box+points:2", model="inscribed-ellipse") == []
+    assert [inside for _, inside in result.overlays[0]["strokes"]] == [True], "the lasso of the primary prompt"
     step, *_ = [row for row in result.steps if row["structure"] == "right"]
     assert {key: step[key] for key in ("model", "prompt", "slice", "step", "inside")} == {
         "model": "threshold",

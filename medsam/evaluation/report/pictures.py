@@ -102,9 +102,8 @@ def _tile(
     image, reference, prediction = (kept[f"{kind}/{chosen}"] for kind in ("image", "reference", "prediction"))
     if reference.shape != image.shape[:2] or prediction.shape != image.shape[:2]:
         raise ValueError(f"the masks of picture {chosen} do not fit its image of shape {image.shape}")
-    picture = draw_overlay(
-        image, reference, prediction, entry["box"], float(entry["aspect"]), edge, points=entry.get("points", ())
-    )
+    drawn = {kind: entry.get(kind, ()) for kind in ("points", "strokes")}
+    picture = draw_overlay(image, reference, prediction, entry["box"], float(entry["aspect"]), edge, **drawn)
     slice_dice = None if entry["dice"] is None else float(entry["dice"])
     return Tile(pick, int(entry["slice"]), slice_dice, edge, webp(picture, quality=quality))
 

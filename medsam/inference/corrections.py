@@ -31,6 +31,7 @@ import numpy as np
 from scipy import ndimage
 
 from medsam.prompts.prompt import SlicePrompt, pixel_at
+from medsam.prompts.simulate import tight_box
 
 # Log-odds of an error at the mark itself, where nothing else speaks; and what each term adds (`_terms`).
 _AT_THE_MARK = 0.77
@@ -61,6 +62,10 @@ _BINS, _BEFOREHAND, _LIMIT, _BIN_SIGMA = 24, 1.6, 2.0, 1.5
 # What the network's log-odds are taken to be at most; and those that a changed pixel, and a marked one, get at least.
 _SUREST, _CHANGED, _MARKED = 12.0, 0.1, 2.0
 _CORNERS = np.ones((3, 3))
+# When an answer counts as refused, the share of it that was taken away; how badly its box has to fit then, and how much
+# better that of another one does, in shares of the box; how much of the box's rim that one may fill; and up to where
+# brightness is alike, in differences between marks inside and outside.
+_REFUSED, _MISFIT, _FITS_BETTER, _FLOODED, _HALFWAY = 0.5, 0.75, 0.1, 0.6, 0.6
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +116,8 @@ def correct(
             agreed = _holding(known, found.at & known, corners=False)
             result[found.part][agreed if agreed.any() else found.error(_WEIGHTS, at_the_mark)] = mark.inside
         result[said != 0] = said[said != 0] > 0
+        if found is not None and allowed is not None:
+            result = _anew(result, mask, said, grey, allowed)
     return result
 
 
@@ -187,6 +194,33 @@ def evidence(
         float(np.sqrt(max(np.count_nonzero(mask), 4) * pitch.prod() / np.pi)),
     )
     return Evidence(part, piece[part], at[part], terms)
+
+
+def _anew(mask: np.ndarray, base: np.ndarray, said: np.ndarray, grey: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+    """The mask, or one made of the marks alone where little is left of the answer and that one fits the box better.
+
+    Who has taken more than half of an answer away has refused it. What hangs together with marks inside by a brightness
+    nearer to theirs than to that of marks outside is then tried: it counts where its box is the one that was asked for
+    (`allowed`, (h, w)) and where it does not flood the box to its edges.
+    """
+    refused = np.count_nonzero(base & ~mask) > _REFUSED * np.count_nonzero(base)
+    fit = _fit(mask, allowed)
+    if not (refused and fit < _MISFIT and (said > 0).any() and (said < 0).any()):
+        return mask
+    smooth = _smoothed(grey)
+    same, other = (_differs(smooth, where) for where in (said > 0, said < 0))
+    alike = (same < _HALFWAY * np.median(other[said > 0])) & (same < other) & allowed & (said == 0)
+    found = _holding(alike | (said > 0), said > 0, corners=False)
+    rim = allowed & ~ndimage.binary_erosion(allowed)
+    flooded = np.count_nonzero(found & rim) > _FLOODED * np.count_nonzero(rim)
+    return found if not flooded and _fit(found, allowed) > fit + _FITS_BETTER else mask
+
+
+def _fit(mask: np.ndarray, allowed: np.ndarray) -> float:
+    """The share that the box of a mask has of the box that it lies in, that of `allowed`; both bool (h, w)."""
+    boxes = tight_box(mask, 1), tight_box(allowed, 1)
+    areas = [0 if box is None else (box[2] - box[0]) * (box[3] - box[1]) for box in boxes]
+    return areas[0] / max(areas[1], 1)
 
 
 def _terms(

@@ -41,6 +41,17 @@ def test_a_ring_answered_with_what_it_surrounds_is_had_by_a_click_in_there():
     assert dice(found, ring) > 0.9
 
 
+def test_an_answer_that_was_refused_is_made_anew_from_the_marks():
+    # the muscle was asked for by its box, and the blood inside it was answered
+    ring, blood = disc(32, 24, 18) & ~disc(32, 24, 11), disc(32, 24, 11)
+    pixels = np.where(ring, 120.0, np.where(blood, 150.0, 20.0)) + np.random.default_rng(0).normal(0, 4, SHAPE)
+    box = disc(32, 24, 18).any(axis=0)[None] & disc(32, 24, 18).any(axis=1)[:, None]
+    found = correct(blood, sure(blood), [click(32, 24, False), click(32, 9, True)], pixels, SQUARE, box)
+    assert dice(found, ring) > 0.9
+    # the box is what says so
+    assert dice(correct(blood, sure(blood), [click(32, 24, False)], pixels, SQUARE, box), ring) < 0.1
+
+
 def test_of_two_discs_that_touch_the_one_that_was_clicked_goes():
     kept, spilt = disc(20, 24, 10), disc(41, 24, 10) & ~disc(20, 24, 10)
     pixels = np.where(kept, 100.0, np.where(spilt, 160.0, 0.0))

@@ -106,6 +106,11 @@ class Propagation:
     no_contrast: tuple[int, ...] = ()
     usage: Usage = field(default_factory=Usage)
 
+    @property
+    def look_first(self) -> int | None:
+        """The slice to look at first: the first of those of least confidence; None when nothing was found."""
+        return min(self.confidence, key=lambda index: self.confidence[index], default=None)
+
     def volume(self, plane: SlicePlane, shape: tuple[int, int, int]) -> np.ndarray:
         """All masks as one, bool (K, J, I) = `shape`."""
         solid = np.zeros(shape, bool)

@@ -285,15 +285,15 @@ class SegmentationBuilder:
         return self.cleanup(solid, geometry.spacing_mm, calibrated=geometry.calibrated, points=clicks, within=within)
 
     def _note_reach(self, label: int, found: Propagation) -> None:
-        """Say how far an object was followed, and where least surely."""
+        """Say how far an object was followed, and where to look first."""
         last = self.scan_encoder.plane.count - 1
         # behind the ends of the scan there is no slice to name
         where = [(min(max(index, 0), last), why) for index, why in found.stop_reasons.items() if why != "met"]
         ends = ", ".join(dict.fromkeys(f"{why} at slice {index}" for index, why in where))
-        lowest = min(found.confidence, key=lambda index: found.confidence[index], default=None)
-        surest = "" if lowest is None else f" Least confidence: {found.confidence[lowest]:.2f} on slice {lowest}."
+        first = found.look_first
+        look = "" if first is None else f" Look at slice {first} first: confidence {found.confidence[first]:.2f}."
         slices = counted(len(found.masks), "slice")
-        self.notes.append(f"{self.todo.names[label]}: {slices}; {ends or 'as far as it was told'}.{surest}")
+        self.notes.append(f"{self.todo.names[label]}: {slices}; {ends or 'as far as it was told'}.{look}")
 
     def _note_nothing(self, label: int, index: int) -> None:
         within = "" if self.limits == Limits() else " within the limits"

@@ -80,6 +80,8 @@ def test_a_cone_is_followed_both_ways():
     up = [found.confidence[n] for n in range(8, 16)]
     assert up == sorted(up, reverse=True)
     assert up[0] > up[-1] > 0.5
+    assert found.look_first == min(found.confidence, key=found.confidence.get)
+    assert found.look_first in (0, 15)
 
 
 def test_a_sphere_lacks_at_most_its_polar_caps():
@@ -293,7 +295,7 @@ def test_the_same_question_has_the_same_answer(cylinder):
 def test_an_empty_first_answer_goes_nowhere(cylinder):
     scan_encoder = encoder_for(cylinder)
     found = propagate(scan_encoder, {9: SlicePrompt(1, (1, 1, 5, 5))})
-    assert (found.masks, found.stop_reasons) == ({}, {9: "vanished"})
+    assert (found.masks, found.stop_reasons, found.look_first) == ({}, {9: "vanished"}, None)
     assert scan_encoder.image_predictor.sam.encoded == 1
 
 

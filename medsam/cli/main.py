@@ -31,7 +31,7 @@ from medsam.errors import MedSAMError
 COMMANDS: dict[str, tuple[str, str]] = {
     "segment": (
         "medsam.cli.segment",
-        "segment a scan from boxes, clicks and rough masks; the mask comes back on the scan's own grid",
+        "segment a scan from boxes, clicks, strokes and rough masks; the mask comes back on the scan's own grid",
     ),
     "everything": ("medsam.cli.everything", "all masks of a slice or volume, from a grid of clicks or boxes"),
     "convert": (

@@ -187,7 +187,9 @@ def _slice_of(prompt: Prompt, plane: SlicePlane) -> int:
     """The one slice that all but a box3d lies on."""
     if prompt.slice is None:
         if plane.count != 1:
-            how = "SLICE:X0,Y0,X1,Y1" if prompt.box is not None else "SLICE:X,Y" if prompt.points else 'its "slice"'
+            boxed = prompt.box is not None or prompt.ellipse is not None or prompt.lines
+            drawn = prompt.points or prompt.scribbles or prompt.lasso
+            how = "SLICE:X0,Y0,X1,Y1" if boxed else "SLICE:X,Y" if drawn else 'its "slice"'
             raise PromptError(f"{prompt} does not say which slice: axis {plane.axis} has {plane.count}. Write {how}.")
         return 0
     _check_slices(prompt, prompt.slice, prompt.slice, plane)

@@ -20,8 +20,11 @@ from medsam.transforms.intensity import IntensityWindow
 _CLOSER, _CLOSER_MARGIN = 2.5, 0.04
 # A slice that is shrunk less than this for the network holds nothing that a tile would show.
 _WORTHWHILE = 1.25
+# Side of a tile of level n in 2**n-ths of the slice's. More than 1: a tile with just the network's pixels would be
+# shown as it is, sharper than the resampled images that the network has learnt from (docs/speed.md, "Closer looks").
+_SIDE = 1.1
 # Share of a tile's side that a box may have, and that it is away from the tile's edges.
-_FITS, _MARGIN = 0.45, 0.025
+_FITS, _MARGIN = 0.45, 0.05
 # Rows and columns of a box that the whole slice's answer leaves empty before the box is looked at closer, in the
 # network's pixels, per square root of all its rows and columns: one is little in a small box, a tenth much in a large
 # one (docs/speed.md, "Closer looks").
@@ -54,10 +57,10 @@ def looks_for(scan_encoder: ScanEncoder, index: int, box: Box, whole: CropAnswer
 def tile_for(box: Box, plane: SlicePlane, size: int) -> Region | None:
     """The tile that shows a box in most detail; None where the box is too large for one, or none shows more.
 
-    Tiles of level n have 1 / 2**n of the slice's longer side, in millimetres, and one begins every half of that, from
-    edge to edge; none magnifies what the network sees in full already. A box may have `_FITS` of a tile, so that one
-    holds it with `_MARGIN` to spare; of several that do, it gets the one nearest to the slice's middle, where most
-    other boxes are. Tiles are laid out on the upright slice: the same anatomy gets the same one however it is stored.
+    Tiles of level n have `_SIDE` / 2**n of the slice's longer side, in millimetres, and begin so often, from edge to
+    edge, that a box of `_FITS` of a tile has one that holds it with `_MARGIN` to spare; none magnifies what the network
+    sees in full already. Of several that hold it a box gets the one nearest to the slice's middle, where most other
+    boxes are. Tiles are laid out on the upright slice: the same anatomy gets the same one however it is stored.
     size: of the network's input, pixels.
     """
     rows, columns = plane.view.shape(plane.shape)
@@ -66,11 +69,11 @@ def tile_for(box: Box, plane: SlicePlane, size: int) -> Region | None:
     corners = plane.view.boxes(np.array(box), plane.shape).reshape(2, 2)
     longest_mm = float(((corners[1] - corners[0]) * pitch).max())
     shrunk, level = extent_mm / size / pitch.min(), 0
-    while shrunk / 2**level >= _WORTHWHILE and longest_mm <= _FITS * extent_mm / 2 ** (level + 1):
+    while shrunk / 2**level >= _WORTHWHILE and longest_mm <= _FITS * _SIDE * extent_mm / 2 ** (level + 1):
         level += 1
     if level == 0:
         return None
-    side = extent_mm / 2**level / pitch
+    side = _SIDE * extent_mm / 2**level / pitch
     x, y = (_along(*one) for one in zip(*corners, side, (columns, rows), strict=True))
     upright = np.array([x[0], y[0], x[1], y[1]])
     x0, y0, x1, y1 = plane.view.inverse.boxes(upright, (rows, columns)).astype(int).tolist()
@@ -81,7 +84,7 @@ def _along(low: float, high: float, side: float, size: int) -> tuple[int, int]:
     """First pixel and end, along an axis of `size`, of the tile of `side` pixels that holds low ... high."""
     if side >= size:
         return 0, size
-    steps = int(np.ceil((size - side) / (side / 2) - 1e-6))
+    steps = int(np.ceil((size - side) / (side * (1 - _FITS - 2 * _MARGIN)) - 1e-6))
     starts = np.arange(steps + 1) * (size - side) / steps
     spare = _MARGIN * side - 1e-6
     # the slice's own edges need no margin

@@ -61,7 +61,7 @@ def test_a_closer_look_is_one_encoding_for_all_boxes_of_a_tile(monkeypatch):
     monkeypatch.setattr(looks, "_leaves_empty", lambda *_: True)
     wide = block((3, 200, 260), (80, 60, 0, 110, 90, 3))[0]
     predictor = Counted()
-    boxes = (80, 60, 110, 90), (150, 100, 180, 130), (200, 150, 230, 180)
+    boxes = (80, 60, 114, 94), (150, 100, 184, 134), (220, 150, 254, 184)
     predictor.segment(wide, [Prompt(f"object {n}", box=box, slice=1) for n, box in enumerate(boxes)])
     assert predictor.image_counts == [1, 1, 1]  # the slice, its middle and a corner
     assert sorted(predictor.prompt_counts) == [1, 2, 3]

@@ -15,12 +15,15 @@ from medsam.geometry import SlicePlane
 from medsam.inference.clicks import box_including, clicked_inside
 from medsam.inference.corrections import correct, corrected_logits, marks_of
 from medsam.inference.image_predictor import ScanEncoder
-from medsam.inference.priors import add_box_and_intensity_prior
+from medsam.inference.priors import PriorWeights, add_box_and_intensity_prior
 from medsam.inference.slice_request import CropAnswer, SliceRequest, SliceResult, Zoom
 from medsam.models.specs import takes_clicks
 from medsam.prompts.prompt import SlicePrompt, pixel_at
 from medsam.prompts.strokes import spots
 from medsam.transforms.frame import in_box
+
+# A slice of which a pixel is shown by so many of the network's is a coarse picture.
+_COARSE = 1.5
 
 
 def combine(
@@ -51,9 +54,21 @@ def base_logits(
     rough = None if takes_clicks(image_predictor.sam.spec) else request.given.mask
     if rough is None and not image_predictor.sam.spec.use_priors:
         return np.where(in_box(box, logits.shape), logits, np.float32(-np.inf))
-    pixels, pitch_mm = scan_encoder.pixels(index), scan_encoder.plane.spacing_mm
-    within, lines = request.given.within, request.given.lines
-    return add_box_and_intensity_prior(logits, box, pixels, rough=rough, within=within, lines=lines, pitch_mm=pitch_mm)
+    plane, given = scan_encoder.plane, request.given
+    # pixels of the network that show one of the slice
+    extent_mm = max(np.multiply(plane.shape, plane.spacing_mm))
+    shown_by = image_predictor.sam.spec.preprocess.size * min(plane.spacing_mm) / extent_mm
+    weights = PriorWeights() if shown_by >= _COARSE else PriorWeights(blind=0.0)
+    return add_box_and_intensity_prior(
+        logits,
+        box,
+        scan_encoder.pixels(index),
+        weights,
+        rough=rough,
+        within=given.within,
+        lines=given.lines,
+        pitch_mm=plane.spacing_mm,
+    )
 
 
 def corrected(

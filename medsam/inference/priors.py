@@ -21,7 +21,8 @@ How much they count is doubt in the network's answer, of which there are two kin
   it is wrong a mask may be stable and leave most of the box empty. The less the mask's own box *fits* the prompt, the
               more the middle of the box stands for the inside, instead of the mask, in the histograms.
 
-Where a wavering answer does not fit and brightness tells nothing either, the ellipse is all there is, and counts more.
+Where a wavering answer does not fit and brightness tells nothing either, the ellipse is all there is, and counts more
+on pictures coarser than the network's input: what it is shown there is blocks, while their boxes are drawn to a pixel.
 
 What comes out is smoothed along the edges of the picture (`postprocess.guided`), and what the network is sure of is
 bounded beforehand, so that evidence can outweigh it.
@@ -58,9 +59,9 @@ _SURE = 3.0
 # Beside a mask that was given they may say more (17 sets, 115 objects: 0.881 with 5, 0.868 without a bound).
 _SURE_BESIDE = 5.0
 # How much more the priors count in a box that the logits reach on all sides, and less in one that they stay far from.
-_TIGHT = 0.4
-# Where brightness tells inside from outside by less than this, in log-odds, the shape counts more, up to so much.
-_TOLD, _BLIND = 0.4, 24.0
+_TIGHT = 0.35
+# Where brightness tells inside from outside by less than this, in log-odds, the shape counts more.
+_TOLD = 0.4
 # An edge of a box is this share of its side thick.
 _EDGE = 0.06
 # Pieces of a mask smaller than this share of its largest do not count for the box that it fills.
@@ -78,13 +79,15 @@ _SMOOTH, _REACH, _FLAT, _OUTSIDE = 0.7, 0.03, 0.05, -6.0
 class PriorWeights:
     """How much the box and the pixels count beside the network's log-odds, for a mask of stability 0.5.
 
-    box, pixels: their weights. limit: the most one pixel's brightness may add, in log-odds.
+    box, pixels: their weights. limit: the most one pixel's brightness may add, in log-odds. blind: how much more the
+    box counts where neither the network nor brightness knows anything.
     `scripts/studies/evidence.py` chooses these and tests each choice on data sets that had no part in it.
     """
 
     box: float = 3.0
     pixels: float = 4.5
     limit: float = 1.5
+    blind: float = 24.0
 
 
 def add_box_and_intensity_prior(
@@ -186,7 +189,8 @@ def _added(
     middle = (shape_prior > 0.5) & allowed
     inside = fit * _share(mask) + (1 - fit) * _share(middle)
     brightness = _brightness_odds(near.pixels, inside, outside, weights.limit)
-    blind = _BLIND * np.sqrt((1 - stability) * (1 - fit)) * max(0.0, 1 - _told(brightness, inside, outside) / _TOLD)
+    told = _told(brightness, inside, outside)
+    blind = weights.blind * np.sqrt((1 - stability) * (1 - fit)) * max(0.0, 1 - told / _TOLD)
     sure = _SURE * np.tanh(logits / _SURE)
     added = sure + (doubt + blind) * weights.box * shape_prior + doubt * weights.pixels * brightness
     return np.where(allowed, _along_edges(np.where(allowed, added, _OUTSIDE), near), -np.inf)

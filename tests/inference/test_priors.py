@@ -88,6 +88,9 @@ def test_where_brightness_tells_nothing_a_wavering_answer_that_does_not_fit_beco
     ellipse = disc(SHAPE, (35, 30), 15)
     found = add_box_and_intensity_prior(logits, BOX, noise) > 0
     assert 2 * (found & ellipse).sum() / (found.sum() + ellipse.sum()) > 0.9
+    # unless the picture is finer than the network's input
+    fine = add_box_and_intensity_prior(logits, BOX, noise, PriorWeights(blind=0)) > 0
+    assert fine.sum() < 0.7 * found.sum()
     sure = add_box_and_intensity_prior(np.where(logits > 0, 5, -5).astype(np.float32), BOX, noise) > 0
     assert 2 * (sure & (logits > 0)).sum() / (sure.sum() + (logits > 0).sum()) > 0.95
 

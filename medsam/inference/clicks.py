@@ -14,17 +14,18 @@ A network trained on clicks gets them as SAM published it and needs none of this
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 from scipy import ndimage
 
+from medsam.errors import PromptError
 from medsam.geometry import SlicePlane
 from medsam.inference.image_predictor import Embedding, ImagePredictor, box_prompts
 from medsam.inference.usage import Usage
 from medsam.postprocess.merge import stability_score
-from medsam.prompts.prompt import Box, SlicePrompt, pixel_at
+from medsam.prompts.prompt import Box, Point, SlicePrompt, pixel_at
 from medsam.prompts.simulate import tight_box
 from medsam.prompts.strokes import as_clicks, spots
 
@@ -52,16 +53,48 @@ def box_for(
         box = tight_box(prompt.mask, 1)
     if box is not None:
         return replace(bare, box=box_including(box, clicked_inside(prompt, plane), plane)), Usage()
-    box, usage = (known, Usage()) if known else _search(image_predictor, encode(), first_inside(prompt, plane), plane)
+    box, usage = _found(image_predictor, encode, prompt, plane, known)
     return replace(bare, box=box), usage
 
 
-def first_inside(prompt: SlicePrompt, plane: SlicePlane) -> np.ndarray:
-    """The first click inside the object, or the pixels of the first such stroke, (N, 2): what follows corrects."""
-    points = [(x, y) for x, y, label in prompt.points if label][:1]
-    strokes = [one for one in prompt.scribbles if one.inside][:1]
-    first = points or [(x, y) for x, y, _ in spots((), strokes, plane.shape)]
-    return np.array(first, dtype=float).reshape(-1, 2)
+def _found(
+    image_predictor: ImagePredictor,
+    encode: Callable[[], Embedding],
+    prompt: SlicePrompt,
+    plane: SlicePlane,
+    known: Box | None,
+) -> tuple[Box, Usage]:
+    """The box of an object that was clicked, or stroked, alone, and what the search has cost.
+
+    The first click inside finds it, and those that follow correct. One inside and beyond the box says that another
+    object may be meant, or more of it: all up to that one are searched for, and what is found counts where its mask
+    honours them all. known: as in `box_for`.
+    """
+    said: list[Point] = []
+    box, usage = known, Usage()
+    for mark in _one_by_one(prompt, plane):
+        said += mark
+        here = np.array([(x, y) for x, y, label in mark if label], dtype=float).reshape(-1, 2)
+        if len(here) and (box is None or not _in(box, here)):
+            other, agrees, spent = _search(image_predictor, encode(), said, plane)
+            box, usage = (other if box is None or agrees else box), usage + spent
+    if box is None:
+        raise PromptError("Clicks and strokes alone need one inside the object.")
+    return box, usage
+
+
+def _one_by_one(prompt: SlicePrompt, plane: SlicePlane) -> list[tuple[Point, ...]]:
+    """Clicks and strokes in their order, each as points."""
+    return [
+        *((point,) for point in prompt.points),
+        *(spots((), (stroke,), plane.shape) for stroke in prompt.scribbles),
+    ]
+
+
+def _in(box: Box, points: np.ndarray) -> bool:
+    """Whether points (N, 2), pixel indices, lie in a box, most of them."""
+    low, high = np.array(box[:2]) - 0.5, np.array(box[2:]) - 0.5
+    return bool((((points >= low) & (points <= high)).all(axis=1)).mean() >= 0.5)
 
 
 def with_clicks(prompt: SlicePrompt, plane: SlicePlane) -> SlicePrompt:
@@ -92,26 +125,31 @@ def box_including(box: Box, inside: np.ndarray, plane: SlicePlane) -> Box:
 
 
 def _search(
-    image_predictor: ImagePredictor, embedding: Embedding, inside: np.ndarray, plane: SlicePlane
-) -> tuple[Box, Usage]:
-    """The box of an object that holds clicks (N, 2), of the squares round them: each is asked, then its mask's box."""
-    first = image_predictor.predict(embedding, box_prompts(candidate_boxes(inside, plane)))
+    image_predictor: ImagePredictor, embedding: Embedding, said: Sequence[Point], plane: SlicePlane
+) -> tuple[Box, bool, Usage]:
+    """The box of an object that holds some clicks and not others, whether its mask honours all, and the cost.
+
+    Squares round the clicks inside are asked first, then the boxes of their masks, of which one is taken.
+    """
+    at = [(pixel_at((x, y), plane.shape), bool(label)) for x, y, label in said]
+    squares = candidate_boxes(np.array([(x, y) for x, y, label in said if label], dtype=float), plane)
+    first = image_predictor.predict(embedding, box_prompts(squares))
     own = [tight_box(mask, 1) for mask in first.masks[:, 0]]
-    boxes = np.array([box for box in own if box is not None] or candidate_boxes(inside, plane), dtype=float)
+    boxes = np.array([box for box in own if box is not None] or squares, dtype=float)
     found = image_predictor.predict(embedding, box_prompts(boxes))
-    stability = stability_score(found.logits[:, 0]).nan_to_num().cpu().numpy()
-    middle = np.array([_middle(mask, inside, plane) for mask in found.masks[:, 0]])
+    masks, stability = found.masks[:, 0], stability_score(found.logits[:, 0]).nan_to_num().cpu().numpy()
+    honoured = [sum(bool(mask[pixel]) == inside for pixel, inside in at) for mask in masks]
+    middle = [_middle(mask, [pixel for pixel, inside in at if inside], plane) for mask in masks]
     score = found.predicted_iou[:, 0] * stability * np.maximum(middle, 0.01) ** _MIDDLE
-    best = int(np.lexsort((score, middle > 0))[-1])
+    best = int(np.lexsort((score, honoured))[-1])
     x0, y0, x1, y1 = boxes[best].tolist()
-    return (x0, y0, x1, y1), first.usage + found.usage
+    return (x0, y0, x1, y1), honoured[best] == len(at), first.usage + found.usage
 
 
-def _middle(mask: np.ndarray, inside: np.ndarray, plane: SlicePlane) -> float:
-    """How deep in a mask (h, w) clicks lie in the mean, in depths of its deepest pixel: 0 outside, 1 in its middle."""
+def _middle(mask: np.ndarray, at: Sequence[tuple[int, ...]], plane: SlicePlane) -> float:
+    """How deep in a mask (h, w) pixels lie in the mean, in depths of its deepest one: 0 outside, 1 in its middle."""
     depth = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=plane.spacing_mm)[1:-1, 1:-1]
-    rows, columns = np.array([pixel_at(one, plane.shape) for one in inside]).T
-    return float(depth[rows, columns].mean() / max(depth.max(), 1e-9))
+    return float(np.mean([depth[pixel] for pixel in at]) / max(depth.max(), 1e-9))
 
 
 def candidate_boxes(inside: np.ndarray, plane: SlicePlane) -> np.ndarray:

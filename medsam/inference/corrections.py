@@ -297,9 +297,9 @@ def _steps(smooth: np.ndarray, piece: np.ndarray, at: np.ndarray, around: np.nda
         differs = np.maximum(np.maximum(low - smooth, smooth - high), 0) / contrast
     else:
         differs = np.abs(smooth - np.median(smooth[around])) / contrast
-    result = np.full(smooth.shape, _TOP_STEP)
+    result, part = np.full(smooth.shape, _TOP_STEP), ndimage.find_objects(piece.view(np.uint8))[0]
     for level in reversed(_STEPS):
-        result[_holding(piece & ((differs <= level) | at), at)] = level
+        result[part][_holding(piece[part] & ((differs[part] <= level) | at[part]), at[part])] = level
     return result
 
 
@@ -344,8 +344,15 @@ def _holding(where: np.ndarray, at: np.ndarray, corners: bool = True) -> np.ndar
 
 def _depth(piece: np.ndarray, at: np.ndarray, pitch: np.ndarray) -> float:
     """The longest way, in mm, from a pixel of `at` to the nearest outside `piece`; the slice ends at its border."""
-    depth = ndimage.distance_transform_edt(np.pad(piece, 1), sampling=pitch)[1:-1, 1:-1]
-    return float(depth[at].max())
+    rows, columns = at.nonzero()
+    if len(rows) == 1:
+        # a click: no other pixel's distance is wanted
+        down, across = np.arange(-1, piece.shape[0] + 1) - rows[0], np.arange(-1, piece.shape[1] + 1) - columns[0]
+        squared = ((down * pitch[0]) ** 2)[:, None] + (across * pitch[1]) ** 2
+        return float(np.sqrt(squared[~np.pad(piece, 1)].min()))
+    part = ndimage.find_objects(piece.view(np.uint8))[0]
+    depth = ndimage.distance_transform_edt(np.pad(piece[part], 1), sampling=pitch)[1:-1, 1:-1]
+    return float(depth[at[part]].max())
 
 
 def _distance_to(where: np.ndarray, pitch: np.ndarray) -> np.ndarray:

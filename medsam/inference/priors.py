@@ -21,8 +21,8 @@ How much they count is doubt in the network's answer, of which there are two kin
   it is wrong a mask may be stable and leave most of the box empty. The less the mask's own box *fits* the prompt, the
               more the middle of the box stands for the inside, instead of the mask, in the histograms.
 
-Where a wavering answer does not fit and brightness tells nothing either, the ellipse is all there is, and counts more
-on pictures coarser than the network's input: what it is shown there is blocks, while their boxes are drawn to a pixel.
+Where an answer neither fits nor is sure and brightness tells nothing either, the ellipse is all there is, and counts
+more on pictures coarser than the network's input: there it is shown blocks, while boxes are drawn to a pixel.
 
 What comes out is smoothed along the edges of the picture (`postprocess.guided`), and what the network is sure of is
 bounded beforehand, so that evidence can outweigh it.
@@ -60,8 +60,9 @@ _SURE = 3.0
 _SURE_BESIDE = 5.0
 # How much more the priors count in a box that the logits reach on all sides, and less in one that they stay far from.
 _TIGHT = 0.35
-# Where brightness tells inside from outside by less than this, in log-odds, the shape counts more.
-_TOLD = 0.4
+# Where brightness tells inside from outside by less than this, in log-odds, the shape counts more, from this stability
+# on, in full a tenth later: of an answer that wavers more the doubt says enough.
+_TOLD, _STEADY = 0.45, 0.6
 # An edge of a box is this share of its side thick.
 _EDGE = 0.06
 # Pieces of a mask smaller than this share of its largest do not count for the box that it fills.
@@ -189,8 +190,10 @@ def _added(
     middle = (shape_prior > 0.5) & allowed
     inside = fit * _share(mask) + (1 - fit) * _share(middle)
     brightness = _brightness_odds(near.pixels, inside, outside, weights.limit)
-    told = _told(brightness, inside, outside)
-    blind = weights.blind * np.sqrt((1 - stability) * (1 - fit)) * max(0.0, 1 - told / _TOLD)
+    unseen = max(0.0, 1 - _told(brightness, inside, outside) / _TOLD) * float(
+        np.clip((stability - _STEADY) / 0.1, 0, 1)
+    )
+    blind = weights.blind * unseen * np.sqrt((1 - stability) * (1 - fit))
     sure = _SURE * np.tanh(logits / _SURE)
     added = sure + (doubt + blind) * weights.box * shape_prior + doubt * weights.pixels * brightness
     return np.where(allowed, _along_edges(np.where(allowed, added, _OUTSIDE), near), -np.inf)

@@ -81,9 +81,9 @@ def test_a_stable_answer_that_leaves_most_of_a_box_empty_is_learnt_from_less():
     assert 2 * (found & ring).sum() / (found.sum() + ring.sum()) > 0.7
 
 
-def test_where_brightness_tells_nothing_a_wavering_answer_that_does_not_fit_becomes_the_ellipse():
+def test_where_brightness_tells_nothing_an_answer_that_does_not_fit_becomes_the_ellipse():
     noise = np.random.default_rng(0).normal(size=SHAPE)
-    logits = np.where(disc(SHAPE, (33, 30), 9), 0.9, -3.0).astype(np.float32)
+    logits = np.where(disc(SHAPE, (33, 30), 9), 3.0, -3.0).astype(np.float32)
     logits[disc(SHAPE, (33, 30), 10) & (logits < 0)] = -0.9
     ellipse = disc(SHAPE, (35, 30), 15)
     found = add_box_and_intensity_prior(logits, BOX, noise) > 0

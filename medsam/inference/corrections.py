@@ -53,6 +53,8 @@ _WEIGHTS: Mapping[str, float] = {
 _FOR_DICE = 0.4
 # A correction reaches this many depths of its mark and this many pixels.
 _REACH, _REACH_PX = 10.0, 20
+# How much thicker than the mask a missed part of it is taken to be at most.
+_THICKER = 2.0
 # Levels, in units of the neighbourhood's contrast, at which steps of grey are told apart; and what is above them all.
 _STEPS, _TOP_STEP = (0.15, 0.3, 0.5, 0.75, 1.0, 1.4, 2.0, 3.0), 4.0
 # Smoothing against noise, in pixels; how many shades of what lies under marks are told apart.
@@ -176,7 +178,11 @@ def evidence(
     piece = _holding(wrong, mark.where)
     at = mark.where & piece
     rows, columns = at.nonzero()
-    depth_mm = max(_depth(piece, at, pitch), float(pitch.min()))
+    depth_mm = _depth(piece, at, pitch)
+    if mark.inside and mask.any():
+        # what is missed is hardly thicker than what was found
+        depth_mm = min(depth_mm, _THICKER * _depth(mask, mask, pitch))
+    depth_mm = max(depth_mm, float(pitch.min()))
     reach = np.ceil((_REACH * depth_mm + _REACH_PX * pitch.min()) / pitch).astype(int).tolist()
     part = (
         slice(max(int(rows.min()) - reach[0], 0), int(rows.max()) + reach[0] + 1),

@@ -164,6 +164,19 @@ def comparison(befores: Sequence[Result], afters: Sequence[Result]) -> pd.DataFr
     return table.reindex(columns=["run", "noise", "prompt", "set", "before", "after", "baseline"])
 
 
+def overview(table: pd.DataFrame) -> pd.DataFrame:
+    """The mean of the sets, of each run and prompt; how many sets there are, and how many fell by `FALLS`."""
+    found = []
+    for (run, prompt), rows in table.groupby(["run", "prompt"], sort=False):
+        sets = rows[rows["set"] != "mean"]
+        change = sets["after"] - sets["before"]
+        (mean,) = rows[rows["set"] == "mean"].to_dict("records")
+        numbers = {key: round(mean[key], 3) for key in ("before", "after", "baseline")}
+        lower = int((change < -FALLS).sum()) if change.notna().any() else ""
+        found.append({"run": run, "prompt": prompt, **numbers, "sets": len(sets), "lower": lower})
+    return pd.DataFrame(found)
+
+
 def _alike(rows: pd.DataFrame) -> tuple[int, int]:
     return int((rows["n_slices_before"] == rows["n_slices_after"]).sum()), len(rows)
 
@@ -297,12 +310,12 @@ def show(arguments: argparse.Namespace) -> int:
     befores = [Result.read(folder) for folder in arguments.before]
     afters = [Result.read(folder) for folder in arguments.after]
     table = comparison(befores, afters)
-    for (name, prompt), rows in table.groupby(["run", "prompt"], sort=False):
+    print(overview(table).to_string(index=False))
+    for (name, prompt), rows in table.groupby(["run", "prompt"], sort=False) if arguments.sets else ():
         wide = rows.drop(columns=["run", "noise", "prompt"]).set_index("set").dropna(axis=1, how="all")
         if "before" in wide:
             wide.insert(2, "change", wide["after"] - wide["before"])
-        print(f"\n{name}: {prompt}")
-        print((wide if arguments.sets else wide.loc[["mean"]]).round(3).to_string())
+        print(f"\n{name}: {prompt}\n{wide.round(3).to_string()}")
     calls = {
         f"{side} {one.name}": encodes(one) for side, all_ in (("before", befores), ("after", afters)) for one in all_
     }

@@ -78,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--zoom",
         default="auto",
         choices=("auto", "on", "off"),
-        help="auto: the whole slice, and each box from close by (default); off: whole slice, fastest; on: closer alone",
+        help="auto: the whole slice, and small boxes closer (default); off: whole slice, fastest; on: closer alone",
     )
     parser.add_argument(
         "--max-mm", type=float, metavar="MM", help="with --propagate: at most this far from a prompted slice"

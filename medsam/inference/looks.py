@@ -20,8 +20,8 @@ from medsam.transforms.intensity import IntensityWindow
 _CLOSER, _CLOSER_MARGIN = 2.5, 0.04
 # A slice that is shrunk less than this for the network holds nothing that a tile would show.
 _WORTHWHILE = 1.25
-# Side of a tile of level n in 2**n-ths of the slice's. More than 1: a tile with just the network's pixels would be
-# shown as it is, sharper than the resampled images that the network has learnt from (docs/speed.md, "Closer looks").
+# Side of a tile of level n in 2**n-ths of the slice's. More than 1 gives boxes room, and tiles of just the network's
+# pixels, shown as they are, did worse (docs/speed.md, "Closer looks").
 _SIDE = 1.1
 # Share of a tile's side that a box may have, and that it is away from the tile's edges.
 _FITS, _MARGIN = 0.45, 0.05

@@ -7,7 +7,7 @@
 Two scans: the lung CT (24 slices of 512 x 512), and the middle slices of the abdominal slab, whose 3 mm pixels would
 never ask for a closer look: brought to 512 x 512 square pixels (scan linear, labels nearest; padded with air). Encoder
 calls are those of an empty cache. Seconds are the processor's: what is not encoding as it was measured, and the calls
-at what one takes here on its own. Versions from commit 0efa964 on can run it.
+at what one takes here on its own. Commits from 0efa964 on can run it.
 """
 
 from __future__ import annotations

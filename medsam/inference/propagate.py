@@ -20,7 +20,7 @@ answer counts.
 All objects of a scan walk together, so a slice is encoded once for all of them in each direction, and the way back
 finds the slices it needs again in the cache.
 
-Every choice here is measured: docs/propagation.md, `scripts/studies/propagation.py`.
+Every choice here is measured: docs/propagation.md, `scripts/studies/propagation_evidence.py`.
 Letters: h, w rows and columns of a stored slice.
 """
 

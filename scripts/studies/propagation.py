@@ -16,7 +16,7 @@ behind the object's end costs as much as stopping early.
 
 Settings were chosen on TUNED; everything else is held out.
 
-Measured 2026-11-22. Results and what each choice gained: docs/propagation.md.
+Measured 2026-11-22, the first version. Results and what each choice gained: docs/propagation.md of commit 0efa964.
 Frozen: runs at commit 4726808 (there in scripts/bench/), whose names it uses; not linted and not kept up to date.
 """
 

@@ -13,7 +13,7 @@ DIR holds SET.json for every set (`medsam data recipe --all`). Three parts, each
               to what is kept of every step, would have ended it
 
 Measured 2026-11-29 on two busy cores. Weights: docs/results/propagation_weights.csv; stops: propagation_stops.csv.
-Frozen: runs at the commit that adds it, whose names it uses; not linted and not kept up to date.
+Frozen: runs at commit ca48e1b, whose names it uses; not linted and not kept up to date.
 """
 
 from __future__ import annotations
@@ -283,9 +283,9 @@ def main():
                     continue
                 walker = Walker(encoder, np.moveaxis(reference, encoder.plane.array_axis, 0))
                 if len(walker.prompted) > 2:
-                    path = arguments.out / f"{dataset}.{case.id}.{name}"
-                    sets.setdefault(dataset, []).extend(kept(path.with_suffix(".pairs"), lambda: list(pairs(walker))))
-                    walks.setdefault(dataset, []).append(kept(path.with_suffix(".walk"), lambda: walk(walker)))
+                    path = f"{arguments.out}/{dataset}.{case.id}.{name}"
+                    sets.setdefault(dataset, []).extend(kept(Path(f"{path}.pairs"), lambda: list(pairs(walker))))
+                    walks.setdefault(dataset, []).append(kept(Path(f"{path}.walk"), lambda: walk(walker)))
     lines = ["features," + ",".join(sets) + ",mean,weights"]
     for title, features in FEATURES.items():
         scores = []

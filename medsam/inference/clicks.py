@@ -33,6 +33,10 @@ from medsam.prompts.strokes import as_clicks, spots
 _SIDES = (0.03, 0.045, 0.065, 0.09, 0.13, 0.18, 0.25, 0.35, 0.5, 0.7)
 # People click into the middle: the power of a click's depth in a mask, beside predicted IoU and stability.
 _MIDDLE = 0.1
+# A click inside is beyond the box that was found when it lies further from it than this share of its side.
+_NEAR = 0.1
+# Another box takes its place when it holds half of it, and is at most so many times as large.
+_HOLDS, _LARGER = 0.5, 8.0
 
 
 def box_for(
@@ -66,9 +70,9 @@ def _found(
 ) -> tuple[Box, Usage]:
     """The box of an object that was clicked, or stroked, alone, and what the search has cost.
 
-    The first click inside finds it, and those that follow correct. One inside and beyond the box says that another
+    The first click inside finds it, and those that follow correct. One inside and well beyond the box says that another
     object may be meant, or more of it: all up to that one are searched for, and what is found counts where its mask
-    honours them all. known: as in `box_for`.
+    honours them all and its box can be that of the same object. known: as in `box_for`.
     """
     said: list[Point] = []
     box, usage = known, Usage()
@@ -77,7 +81,7 @@ def _found(
         here = np.array([(x, y) for x, y, label in mark if label], dtype=float).reshape(-1, 2)
         if len(here) and (box is None or not _in(box, here)):
             other, agrees, spent = _search(image_predictor, encode(), said, plane)
-            box, usage = (other if box is None or agrees else box), usage + spent
+            box, usage = (other if box is None or (agrees and _grown(box, other)) else box), usage + spent
     if box is None:
         raise PromptError("Clicks and strokes alone need one inside the object.")
     return box, usage
@@ -92,8 +96,9 @@ def _one_by_one(prompt: SlicePrompt, plane: SlicePlane) -> list[tuple[Point, ...
 
 
 def _in(box: Box, points: np.ndarray) -> bool:
-    """Whether points (N, 2), pixel indices, lie in a box, most of them."""
-    low, high = np.array(box[:2]) - 0.5, np.array(box[2:]) - 0.5
+    """Whether most of some points (N, 2), pixel indices, lie in a box or so near that a correction reaches them."""
+    margin = _NEAR * np.array([box[2] - box[0], box[3] - box[1]])
+    low, high = np.array(box[:2]) - 0.5 - margin, np.array(box[2:]) - 0.5 + margin
     return bool((((points >= low) & (points <= high)).all(axis=1)).mean() >= 0.5)
 
 
@@ -122,6 +127,13 @@ def box_including(box: Box, inside: np.ndarray, plane: SlicePlane) -> Box:
         min(float(columns), max(box[2], right)),
         min(float(rows), max(box[3], bottom)),
     )
+
+
+def _grown(box: Box, other: Box) -> bool:
+    """Whether another box can be of the same object, seen larger."""
+    width, height = (min(box[n + 2], other[n + 2]) - max(box[n], other[n]) for n in (0, 1))
+    area, larger = ((one[2] - one[0]) * (one[3] - one[1]) for one in (box, other))
+    return max(width, 0) * max(height, 0) >= _HOLDS * area and larger <= _LARGER * area
 
 
 def _search(

@@ -27,6 +27,7 @@ from medsam.prompts.strokes import Scribble
 from medsam.prompts.values import Box as Box
 from medsam.prompts.values import Line, Position, clicks, corners, lines, positions, rough, slice_number
 from medsam.prompts.values import Point as Point
+from medsam.prompts.values import pixel_at as pixel_at
 
 DEFAULT_LABEL = "object"
 
@@ -221,16 +222,6 @@ def _shown(corners: Sequence[float]) -> str:
 
 
 # -- what a scan is asked -----------------------------------------------------------------------------------
-
-
-def pixel_at(point: Sequence[float], shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Which element of an array of `shape` a point lies in, (x, y) or (i, j, k) -> (row, column) or (k, j, i).
-
-    A point on the rim, half a pixel beyond the last centre, belongs to the last pixel.
-    """
-    return tuple(
-        min(max(math.floor(at + 0.5), 0), length - 1) for at, length in zip(reversed(point), shape, strict=True)
-    )
 
 
 def agreed_points(given: Sequence[tuple[Prompt, tuple[Point, ...]]]) -> tuple[Point, ...]:

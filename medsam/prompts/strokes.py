@@ -12,9 +12,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.spatial import KDTree
 
 from medsam.errors import PromptError
-from medsam.prompts.values import Point, Position, finite, positions
+from medsam.prompts.values import Point, Position, finite, pixel_at, positions
 
 # Samples a pixel along a stroke: none of the pixels that it crosses by more than a corner is missed.
 _SAMPLES = 4
@@ -22,6 +23,10 @@ _SAMPLES = 4
 _CLICKS = 8
 # Nearer than this to the border between two pixels, in pixels, a stroke is on it, and crosses both.
 _ON_BORDER = 1e-6
+# Ways between corners of a stroke that are followed at once, and samples of all of them at most.
+_AT_ONCE, _MOST_SAMPLES = 1000, 500_000
+# No pen is wider, mm; the width is squared.
+_MOST_REACH = 1e6
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ class Scribble:
         mask = crossed(self.points, shape)
         reach = max((self.width_mm or 0.0) / 2, (self.width_px or 0.0) / 2 * min(pitch_mm))
         if reach > min(pitch_mm) / 2:
-            mask |= near(self.points, shape, pitch_mm, reach)
+            mask |= near(self.points, shape, pitch_mm, min(reach, _MOST_REACH))
         return mask
 
 
@@ -71,15 +76,17 @@ def crossed(points: tuple[Position, ...], shape: tuple[int, int]) -> np.ndarray:
     """Bool (h, w): every pixel that a line through the points crosses by more than a corner."""
     mask = np.zeros(shape, dtype=bool)
     corners = np.array(points, dtype=float)
-    along = np.concatenate([_between(a, b) for a, b in itertools.pairwise(corners)] or [corners])
-    low, high = np.ceil(along - 0.5 - _ON_BORDER).astype(int), np.floor(along + 0.5 + _ON_BORDER).astype(int)
-    at_corner = (low < high).all(axis=1)
-    if not at_corner.all():
-        low, high = low[~at_corner], high[~at_corner]
-    last = np.array(shape[::-1]) - 1
-    for columns, rows in itertools.product((low[:, 0], high[:, 0]), (low[:, 1], high[:, 1])):
-        there = (columns >= 0) & (columns <= last[0]) & (rows >= 0) & (rows <= last[1])
-        mask[rows[there], columns[there]] = True
+    away = False
+    # not all at once: thousands of long ways have more positions than fit
+    for first in range(0, max(len(corners) - 1, 1), _AT_ONCE):
+        here = corners[first : first + _AT_ONCE + 1]
+        low, high = _pixels_at(np.concatenate([_between(a, b) for a, b in itertools.pairwise(here)] or [here]))
+        by_more = ~(low < high).all(axis=1)
+        away |= bool(by_more.any())
+        _set(mask, low[by_more], high[by_more])
+    if not away:
+        # it never leaves a corner
+        _set(mask, *_pixels_at(corners[:1]))
     return mask
 
 
@@ -88,13 +95,26 @@ def near(
 ) -> np.ndarray:
     """Bool (h, w): pixels whose centre is within `reach_mm` of a line through the points."""
     mask = np.zeros(shape, dtype=bool)
-    step = np.array([pitch_mm[1], pitch_mm[0]])
-    corners, margin = np.array(points, dtype=float), np.ceil(reach_mm / step).astype(int) + 1
-    for a, b in itertools.pairwise(corners) if len(corners) > 1 else [(corners[0], corners[0])]:
-        x0, y0 = np.maximum(np.floor(np.minimum(a, b)).astype(int) - margin, 0)
-        x1, y1 = np.minimum(np.ceil(np.maximum(a, b)).astype(int) + margin + 1, (shape[1], shape[0]))
-        y, x = np.mgrid[y0:y1, x0:x1]
-        mask[y0:y1, x0:x1] |= _distance(np.stack([x, y], axis=-1) * step, a * step, b * step) <= reach_mm + 1e-9
+    step, size = np.array([pitch_mm[1], pitch_mm[0]]), np.array(shape[::-1])
+    corners = np.array(points, dtype=float) * step
+    low = np.clip(np.floor((corners.min(axis=0) - reach_mm) / step), 0, size).astype(int)
+    high = np.clip(np.ceil((corners.max(axis=0) + reach_mm) / step) + 1, 0, size).astype(int)
+    if (low >= high).any():
+        return mask
+    starts, ends = (corners[:-1], corners[1:]) if len(corners) > 1 else (corners, corners)
+    samples, of, gap = _sampled(starts, ends, min(pitch_mm) / _SAMPLES)
+    y, x = np.mgrid[low[1] : high[1], low[0] : high[0]]
+    pixels = np.stack([x, y], axis=-1) * step
+    tree = KDTree(samples)
+    nearest, _ = tree.query(pixels.reshape(-1, 2), distance_upper_bound=reach_mm + gap)
+    nearest = nearest.reshape(x.shape)
+    part = mask[low[1] : high[1], low[0] : high[0]]
+    part |= nearest <= reach_mm
+    # the way itself may be nearer than its samples, by so much at most
+    farthest = math.hypot(reach_mm, gap) * (1 + 1e-9) + 1e-9
+    for row, column in np.argwhere(~part & (nearest <= farthest)).tolist():
+        ways = np.unique(of[tree.query_ball_point(pixels[row, column], farthest)])
+        part[row, column] = _distances(pixels[row, column], starts[ways], ends[ways]).min() <= reach_mm + 1e-9
     return mask
 
 
@@ -112,8 +132,7 @@ def marks(
     for scribble in scribbles:
         said[scribble.to_mask(shape, pitch_mm)] = 1 if scribble.inside else -1
     for x, y, inside in points:
-        row, column = (min(max(math.floor(at + 0.5), 0), length - 1) for at, length in zip((y, x), shape, strict=True))
-        said[row, column] = 1 if inside else -1
+        said[pixel_at((x, y), shape)] = 1 if inside else -1
     return said
 
 
@@ -130,10 +149,7 @@ def as_clicks(points: Iterable[Point], scribbles: Iterable[Scribble], shape: tup
         steps = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(corners, axis=0), axis=1))])
         at = np.linspace(0, steps[-1], min(_CLICKS, 1 + round(float(steps[-1]))))
         for x, y in zip(*(np.round(np.interp(at, steps, line), 6).tolist() for line in corners.T), strict=True):
-            row, column = (
-                min(max(math.floor(n + 0.5), 0), length - 1) for n, length in zip((y, x), shape, strict=True)
-            )
-            if said[row, column] == (1 if scribble.inside else -1):
+            if said[pixel_at((x, y), shape)] == (1 if scribble.inside else -1):
                 found.append((x, y, int(scribble.inside)))
     return tuple(found)
 
@@ -160,10 +176,39 @@ def _between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return a + np.linspace(0, 1, count)[:, None] * (b - a)
 
 
-def _distance(pixels: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Of pixels (h, w, 2) from the segment a to b, in their unit."""
-    way = b - a
-    length = float(way @ way)
-    share = np.clip(((pixels - a) @ way) / length, 0, 1)[..., None] if length else 0.0
-    distance: np.ndarray = np.linalg.norm(pixels - (a + share * way), axis=-1)
-    return distance
+def _pixels_at(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The lowest and the highest pixel (N, 2) that each position touches; two where it lies on their border."""
+    low, high = np.ceil(positions - 0.5 - _ON_BORDER), np.floor(positions + 0.5 + _ON_BORDER)
+    return low.astype(int), high.astype(int)
+
+
+def _set(mask: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
+    """Set those of the pixels (N, 2) that are on the slice, and those between them."""
+    last = np.array(mask.shape[::-1]) - 1
+    for columns, rows in itertools.product((low[:, 0], high[:, 0]), (low[:, 1], high[:, 1])):
+        there = (columns >= 0) & (columns <= last[0]) & (rows >= 0) & (rows <= last[1])
+        mask[rows[there], columns[there]] = True
+
+
+def _sampled(starts: np.ndarray, ends: np.ndarray, gap: float) -> tuple[np.ndarray, np.ndarray, float]:
+    """Positions (N, 2) along ways (S, 2), all ends among them, of which way each is, and their largest distance.
+
+    gap: that is asked for; it is larger where there would be too many of them.
+    """
+    lengths = np.linalg.norm(ends - starts, axis=1)
+    gap = max(gap, float(lengths.sum()) / _MOST_SAMPLES)
+    counts = np.maximum(np.ceil(lengths / gap).astype(int), 1)
+    of = np.repeat(np.arange(len(counts)), counts)
+    share = (np.arange(len(of)) - np.repeat(np.cumsum(counts) - counts, counts)) / counts[of]
+    samples = starts[of] + share[:, None] * (ends - starts)[of]
+    return np.concatenate([samples, ends[-1:]]), np.append(of, len(counts) - 1), gap
+
+
+def _distances(pixel: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Of a pixel (2,) from ways (S, 2), in their unit."""
+    ways = ends - starts
+    squares = (ways**2).sum(axis=1)
+    along = ((pixel - starts) * ways).sum(axis=1)
+    share = np.clip(np.divide(along, squares, out=np.zeros_like(along), where=squares > 0), 0, 1)
+    distances: np.ndarray = np.linalg.norm(pixel - (starts + share[:, None] * ways), axis=1)
+    return distances

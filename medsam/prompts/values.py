@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,16 @@ Point = tuple[float, float, int]
 
 # No hand draws more corners.
 _MOST_CORNERS = 20_000
+
+
+def pixel_at(point: Sequence[float], shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Which element of an array of `shape` a point lies in, (x, y) or (i, j, k) -> (row, column) or (k, j, i).
+
+    A point on the rim, half a pixel beyond the last centre, belongs to the last pixel.
+    """
+    return tuple(
+        min(max(math.floor(at + 0.5), 0), length - 1) for at, length in zip(reversed(point), shape, strict=True)
+    )
 
 
 def finite(value: Any) -> float | None:

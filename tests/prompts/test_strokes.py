@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import time
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from phantoms import drawn
 
 from medsam.errors import PromptError
-from medsam.prompts.strokes import Scribble, as_clicks, marks
+from medsam.prompts.strokes import Scribble, as_clicks, marks, near
 
 SHAPE = (20, 30)
 SQUARE = (1.0, 1.0)
@@ -130,3 +132,36 @@ def test_scribbles_compare_by_what_they_say():
     assert Scribble(np.array([[1, 2], [3, 4]]), 1, width_mm=2) == Scribble(((1.0, 2.0), (3.0, 4.0)), True, 2.0)
     assert Scribble([(1, 2)]) != Scribble([(1, 2)], inside=False)
     assert str(Scribble([(1, 2), (3, 4.5)], inside=False)) == "The scribble 1,2 3,4.5 outside"
+
+
+def test_a_wide_pen_with_thousands_of_corners_marks_what_is_near_its_way_at_once():
+    steps = np.linspace(0, 40 * np.pi, 8000)
+    spiral = np.stack([150 + steps * np.cos(steps), 150 + steps * np.sin(steps)], axis=1)
+    started = time.process_time()
+    mask = Scribble(spiral, width_mm=30).to_mask((300, 300), (1.0, 0.8))
+    assert time.process_time() - started < 1  # some 0.1 s; corner by corner it was 3 s
+    y, x = np.mgrid[:300, :300]
+    part = slice(None, None, 15), slice(None, None, 15)
+    # the corners lie so near to each other that those are the way
+    pixels = np.stack([x[part], y[part]], axis=-1)[..., None, :] - spiral
+    expected = (np.hypot(pixels[..., 0] * 0.8, pixels[..., 1]) <= 15).any(axis=-1)
+    assert np.count_nonzero(mask[part] != expected) <= 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(halves, halves), min_size=2, max_size=4), st.sampled_from([0.5, 1.0, 2.5, 4.0]))
+def test_a_pen_reaches_half_its_width_from_the_nearest_of_its_ways(points, reach):
+    y, x = np.mgrid[:20, :20]
+    step = np.array([0.7, 1.0])
+    pixels, expected = np.stack([x, y], axis=-1) * step, np.zeros((20, 20), bool)
+    for a, b in itertools.pairwise(np.array(points) * step):
+        share = np.clip(((pixels - a) @ (b - a)) / max((b - a) @ (b - a), 1e-12), 0, 1)[..., None]
+        expected |= np.linalg.norm(pixels - (a + share * (b - a)), axis=-1) <= reach + 1e-9
+    np.testing.assert_array_equal(near(tuple(points), (20, 20), (1.0, 0.7), reach), expected)
+
+
+def test_pens_wider_than_any_slice_and_ways_far_beyond_it_are_no_trouble():
+    assert Scribble([(5, 5)], width_px=1e300).to_mask(SHAPE, SQUARE).all()
+    assert not Scribble([(500, 500), (900, 900)], width_px=9).to_mask(SHAPE, SQUARE).any()
+    # on a corner of four pixels, and never away from it
+    assert Scribble([(3.5, 4.5)] * 3).to_mask(SHAPE, SQUARE).sum() == 4

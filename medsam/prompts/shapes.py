@@ -35,14 +35,19 @@ def lassoed(corners: tuple[Position, ...], shape: tuple[int, int]) -> np.ndarray
 
 def has_area(corners: tuple[Position, ...]) -> bool:
     """Whether the corners do not all lie on one line."""
-    offset = np.array(corners, dtype=float) - corners[0]
+    placed = np.array(corners, dtype=float)
+    # halved, as what differs by more than a number holds is far outside of any slice
+    offset = placed / 2 - placed[0] / 2
     return int(np.linalg.matrix_rank(offset, tol=1e-6 * max(1.0, float(np.abs(offset).max())))) == 2
 
 
 def cross(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two lines (2, 2) meet: each has its ends on both sides of the other, or on it."""
+    """Whether two lines (2, 2) meet at an angle: each has its ends on both sides of the other, or on it."""
     (a0, a1), (b0, b1) = one, other
     along, across = a1 - a0, b1 - b0
+    # of lines one behind the other all ends lie on both
+    if abs(_side(np.zeros(2), along, across)) <= 1e-6:
+        return False
     return all(
         _side(start, way, first) * _side(start, way, last) <= 1e-6
         for start, way, first, last in ((a0, along, b0, b1), (b0, across, a0, a1))

@@ -12,7 +12,7 @@ from medsam.errors import PromptError
 from medsam.geometry import AXES, VolumeGeometry
 from medsam.prompts.plan import plan
 from medsam.prompts.prompt import Prompt
-from medsam.prompts.shapes import axes_distance, has_area, lassoed
+from medsam.prompts.shapes import axes_distance, cross, has_area, lassoed
 from medsam.prompts.strokes import Scribble
 
 SHAPE = (20, 30)
@@ -98,6 +98,16 @@ def test_every_kind_lies_on_its_slice_of_any_axis(axis):
     assert line.lines == (((4, 5), (10, 5)),)
     assert line.box == (4.5, max(5.5 - half, 0), 10.5, 5.5 + half)
     assert ellipse.box == (4, 5, 10, 9)
+
+
+def test_lines_one_behind_the_other_are_no_axes_of_one_thing():
+    for one, other in (
+        ([(0, 5), (10, 5)], [(20, 5), (30, 5)]),
+        ([(0, 0), (4, 4)], [(2, 2), (9, 9)]),
+        ([(3, 1), (3, 7)], [(3, 1), (3, 7)]),
+    ):
+        assert not cross(np.array(one, float), np.array(other, float))
+    assert cross(np.array([(0.0, 5), (10, 5)]), np.array([(10.0, 5), (10, 9)]))
 
 
 def test_a_second_line_that_crosses_is_the_short_axis():
@@ -218,3 +228,10 @@ def test_a_box3d_takes_a_lasso_and_strokes_on_one_of_its_slices():
     assert [one.within is None for (one,) in todo.slices.values()] == [True, False]
     with pytest.raises(PromptError, match="lies on slice 5, which its box3d does not meet"):
         plan(Prompt("a", box3d=body, slice=5, lasso=loop), GRID)
+
+
+def test_corners_as_large_as_numbers_get_are_no_trouble():
+    far = 1.7e308
+    assert has_area(((far, far), (-far, far), (3, -far)))
+    with pytest.raises(PromptError, match="outside the slice"):
+        plan(Prompt(slice=0, lasso=[(far, 1), (-far, 2), (3, 4)]), VolumeGeometry((1, 8, 8), np.eye(4)))

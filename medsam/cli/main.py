@@ -170,7 +170,7 @@ def _joined(argv: Sequence[str]) -> list[str]:
     """`--window -600,1500` as one word: argparse takes what starts with a dash for an option."""
     joined: list[str] = []
     for word in argv:
-        if joined and joined[-1] in _NUMBERS and re.match(r"-(\d|inf)", word):
+        if joined and joined[-1] in _NUMBERS and re.match(r"-(\.?\d|inf)", word):
             joined[-1] += f"={word}"
         else:
             joined.append(word)

@@ -173,6 +173,8 @@ def run(arguments: argparse.Namespace) -> None:
     _check_options(arguments, scan.geometry.calibrated, correcting=given.start is not None)
     standing = None if given.start is None else standing_of(given.start, scan, given.axis)
     todo = plan(given.prompts, scan.geometry, given.axis, standing)
+    if limits is not None:
+        limits.check(scan, todo.names.values())
     outs, remarks = _check_outputs(arguments, scan, [*todo.names.values()], inputs)
 
     # torch comes with these, so they wait until the input is known to be good
@@ -319,7 +321,9 @@ def _limits(arguments: argparse.Namespace, scan: Volume, given: _Given) -> Limit
         masks = load_masks(path, scan, given.notes)
         return functools.reduce(operator.or_, masks.values())
 
-    files = [Path(text) for text in arguments.lock if Path(text).is_file() or Path(text).is_dir()]
+    if any(not comma_names(text) for text in arguments.lock):
+        raise PromptError("`locked` needs names of labels, with commas between them, or a file.", parameter="locked")
+    files = [Path(text) for text in arguments.lock if _is_there(text)]
     names = [name for text in arguments.lock if Path(text) not in files for name in comma_names(text)]
     limits = Limits(
         None if arguments.keep_range is None else _range(arguments.keep_range),
@@ -330,10 +334,20 @@ def _limits(arguments: argparse.Namespace, scan: Volume, given: _Given) -> Limit
     return None if limits == Limits() else limits
 
 
+def _is_there(text: str) -> bool:
+    """Whether it is a file or a folder; what no file can be called is none."""
+    try:
+        return Path(text).exists()
+    except OSError:
+        return False
+
+
 def _range(text: str) -> tuple[float | None, float | None]:
     ends = [end.strip() for end in text.split(",")]
     try:
         low, high = (float(end) if end else None for end in ends)
+        if low is None and high is None:
+            raise ValueError
     except ValueError:
         raise PromptError(
             f"`values` {text!r} is not LOW,HIGH, for example -100,300 or 150, for all from 150 on.", parameter="values"

@@ -26,16 +26,18 @@ def whole(value: Any, low: int, below: int) -> int:
 
 
 @contextmanager
-def reading(document: object, kind: str, version: int) -> Iterator[dict[str, Any]]:
+def reading(document: object, kind: str, version: int, *later: int) -> Iterator[dict[str, Any]]:
     """The document, for a block that takes its fields.
 
-    kind: in words, as in "medsam session". Raises InputError for another kind or version, and for a damaged document.
+    kind: in words, as in "medsam session". later: versions that are read as well.
+    Raises InputError for another kind or version, and for a damaged document.
     """
     if not isinstance(document, dict) or document.get("kind") != kind:
         raise InputError(f"This is no {kind}.")
-    if document.get("version") != version:
+    if document.get("version") not in (version, *later):
+        known = " and ".join(map(str, (version, *later)))
         raise InputError(
-            f"This {kind} is of version {str(document.get('version'))[:20]}, and this medsam reads version {version}. "
+            f"This {kind} is of version {str(document.get('version'))[:20]}, and this medsam reads version {known}. "
             "Use the medsam that wrote it."
         )
     try:

@@ -100,8 +100,9 @@ class SegmentationBuilder:
         self.notes += standing.notes
         asked = {(index, prompt.label) for index, prompts in self.todo.slices.items() for prompt in prompts}
         self.before = {index: np.zeros(plane.shape, np.uint16) for index in self.todo.slices}
-        # the first of those that overlap keeps a pixel, so it comes last
-        for number, name in reversed([*standing.names.items()]):
+        # of those that overlap a locked one keeps a pixel, else the first, so it comes last
+        lowest_first = [*standing.names.items()][::-1]
+        for number, name in sorted(lowest_first, key=lambda one: self.limits.locks(one[1])):
             kept = [index for index in standing.masks[name] if (index, number) not in asked]
             self.kept[number] = tuple(sorted(kept))
             for index, mask in standing.masks[name].items():
@@ -354,15 +355,11 @@ class SegmentationBuilder:
         for mask, prompt in zip(masks, prompts, strict=True):
             name = names[prompt.label]
             before = None if self.standing is None else self.standing.at(name, index)
-            found.append(here.applied(mask, name, None if before is None else before.to_array(), prompt))
-        locked = [
-            (prompt.label, mask) for prompt, mask in zip(prompts, found, strict=True) if self._locks(prompt.label)
-        ]
-        for label, taken in locked:
-            found = [
-                mask if prompt.label == label else mask & ~taken for mask, prompt in zip(found, prompts, strict=True)
-            ]
-        return found
+            found.append(here.applied(mask, name, before, prompt))
+        # two of them that overlap keep to the rule of all others
+        locks = [self._locks(prompt.label) for prompt in prompts]
+        taken = np.any([mask for mask, on in zip(found, locks, strict=True) if on], axis=0)
+        return [mask if on else mask & ~taken for mask, on in zip(found, locks, strict=True)]
 
     def _answered(self, index: int, mask: np.ndarray, prompt: SlicePrompt) -> np.ndarray:
         """The mask cleaned; one that stands is not ours to clean, and only corrected."""

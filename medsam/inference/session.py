@@ -182,7 +182,7 @@ class Session:
     def line(self, index: int, long: Line, short: Line | None = None, label: str | None = None) -> SliceResult:
         """Segment what was measured: its longest diameter ((x, y), (x, y)), and the one across it. Else as `box`.
 
-        Raises PromptError for a line without length, two that do not cross, ends outside the slice, or no such slice.
+        Raises PromptError for a line without length, ends outside the slice, or no such slice.
         """
         lines = (long,) if short is None else (long, short)
         return self._begin(Prompt(label or self.label, slice=index, lines=lines))
@@ -228,7 +228,8 @@ class Session:
         return self._go(self._done + 1)
 
     def reset(self) -> None:
-        """Forget all prompts, of every object on every slice."""
+        """Forget all prompts on every slice, and the start. Raises PromptError where `limits` keep that as it is."""
+        self.limits.check_forgotten(label for label in self._objects if self._stands(label))
         if self._objects:
             self._follow(Step())
 
@@ -237,8 +238,17 @@ class Session:
 
         The `prompts` of one session give another on the same scan, with the same start, the same masks, bit by bit.
         Prompts of a single label are about the session's own object, whatever they call it.
-        Raises PromptError, before any step, when a prompt lies outside or two objects of one label are on a slice.
+        Raises PromptError when one lies outside or `limits` forbid it, or two objects of one label are on a slice; then
+        no step is taken.
         """
+        before = self._base, self._steps, self._done, self._objects
+        try:
+            self._replay(prompts)
+        except PromptError:
+            self._base, self._steps, self._done, self._objects = before
+            raise
+
+    def _replay(self, prompts: Sequence[Prompt]) -> None:
         corrections = [one for one in prompts if self._corrects(one)]
         for one in corrections:
             parts = (*self._objects[one.label][one.slice or 0].parts, PromptPart(one))
@@ -321,9 +331,10 @@ class Session:
                 by_slice.setdefault(index, []).append((number, state))
         for index, here in by_slice.items():
             masks = [self._cleaned(state, names[number], index) for number, state in here]
-            # what stands and was not asked about keeps its pixels, and so does what is locked
-            first = [state.untouched or self.limits.locks(names[number]) for number, state in here]
-            predicted_iou = np.where(first, np.inf, [state.predicted_iou for _, state in here])
+            # what is locked keeps its pixels, and then what stands and was not asked about
+            locked = [self.limits.locks(names[number]) for number, _ in here]
+            ranks = [2.0**99 if state.untouched else state.predicted_iou for _, state in here]
+            predicted_iou = np.where(locked, np.inf, ranks)
             ids = np.array([number for number, _ in here])
             plane.take(array, index)[...] = merge_by_predicted_iou(np.stack(masks), predicted_iou, ids)
         return LabelVolume(array, geometry, names)
@@ -394,9 +405,10 @@ class Session:
         self, label: str, index: int, parts: tuple[PromptPart, ...], prompt: SlicePrompt, previous: SliceResult | None
     ) -> SliceResult:
         before, limits = self._objects.get(label, {}).get(index), self._limits_on(index)
-        limits.check(prompt, label, stands=any(state.standing for state in self._objects.get(label, {}).values()))
+        limits.check(prompt, label, stands=self._stands(label))
         result = self._segment(index, prompt, previous)
-        result = _kept_to(limits, result, prompt, label, None if before is None else before.mask)
+        replaced = None if before is None else before.mask
+        result = replace(result, mask=limits.applied(result.mask, label, replaced, prompt))
         state = SliceState(parts, CompactMask.of(result.mask), result.predicted_iou, self._number)
         self._number += 1
         self._follow(Step(label, index, state))
@@ -429,7 +441,8 @@ class Session:
 
             def after(count: int, previous: SliceResult | None) -> SliceResult:
                 prompt = self._placed(state.parts[:count], label, index)
-                return _kept_to(limits, self._segment(index, prompt, previous), prompt, label, state.mask)
+                found = self._segment(index, prompt, previous)
+                return replace(found, mask=limits.applied(found.mask, label, state.mask, prompt))
 
             # a mask that stands goes to the network with the first click on it
             first = 2 if state.standing else 1
@@ -459,7 +472,10 @@ class Session:
             box=prompt.box,
             within=None if inside is None else inside | mask,
         )
-        return self._limits_on(index).applied(cleaned, label, mask)
+        return self._limits_on(index).applied(cleaned, label, state.mask)
+
+    def _stands(self, label: str) -> bool:
+        return any(state.standing for state in self._objects.get(label, {}).values())
 
     def _limits_on(self, index: int) -> SliceLimits:
         there = {
@@ -482,11 +498,3 @@ class Session:
         self._base = after_steps(self._base, past)
         self._done = len(self._steps)
         self._objects = after_steps(self._base, self._steps)
-
-
-def _kept_to(
-    limits: SliceLimits, result: SliceResult, prompt: SlicePrompt, label: str, before: CompactMask | None
-) -> SliceResult:
-    """A result whose mask keeps to the limits. before: the mask that it replaces."""
-    standing = None if before is None else before.to_array()
-    return replace(result, mask=limits.applied(result.mask, label, standing, prompt))

@@ -31,6 +31,8 @@ from medsam.transforms.intensity import IntensityWindow, window_notes
 from medsam.volume import Volume
 
 KIND, VERSION = "medsam session", 1
+# of one with limits: who does not know them would leave them out
+_LIMITED = 2
 
 
 @dataclass(frozen=True)
@@ -229,7 +231,7 @@ class SessionState:
             before = after_steps(before, [step])
         return headed(
             KIND,
-            VERSION,
+            VERSION if self.limits == Limits() else _LIMITED,
             {
                 "model": {
                     "name": self.model,
@@ -260,7 +262,7 @@ class SessionState:
     @classmethod
     def from_dict(cls, document: Any) -> SessionState:
         """The other way. Raises InputError for a document of another kind or version, and a damaged one."""
-        with reading(document, KIND, VERSION) as found:
+        with reading(document, KIND, VERSION, _LIMITED) as found:
             geometry, axis = VolumeGeometry.from_dict(found["scan"]["geometry"]), found["axis"]
             numbers: set[int] = set()
             objects = after_steps({}, _steps_from_dicts(found["objects"], {}, geometry, axis, numbers))

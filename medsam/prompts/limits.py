@@ -49,7 +49,8 @@ class Limits:
         object.__setattr__(self, "values", _range(self.values))
         for name in ("editable", "spared"):
             object.__setattr__(self, name, _mask(getattr(self, name), name))
-        locked = (self.locked,) if isinstance(self.locked, str) else tuple(self.locked)
+        named = isinstance(self.locked, Iterable) and not isinstance(self.locked, str)
+        locked = tuple(self.locked) if named else (self.locked,)
         if not all(isinstance(name, str) and name.strip() for name in locked):
             raise PromptError(f"`locked` holds names of labels, not {str(locked)[:60]}.", parameter="locked")
         object.__setattr__(self, "locked", locked)
@@ -72,6 +73,16 @@ class Limits:
     def locks(self, name: str) -> bool:
         """Whether a label is locked."""
         return plain_name(name) in {plain_name(one) for one in self.locked}
+
+    def check_forgotten(self, standing: Iterable[str]) -> None:
+        """Raise PromptError where labels that stood are not to be taken away. standing: their names."""
+        for name in standing:
+            if self.locks(name) or self.editable is not None:
+                whose = "locked (`locked`)" if self.locks(name) else "there outside of the `editable` region, too"
+                raise PromptError(
+                    f"{name!r} is {whose}, and would be forgotten with all else. Undo the steps, or begin anew.",
+                    parameter="locked" if self.locks(name) else "editable",
+                )
 
     def check(self, scan: Volume, names: Iterable[str] | None = None) -> None:
         """Raise PromptError where they do not fit a scan. names: of all labels there are, where that is known."""
@@ -112,7 +123,7 @@ class Limits:
         if self.spared is not None:
             taken[""] = plane.take(self.spared, index)
         editable = None if self.editable is None else plane.take(self.editable, index)
-        return SliceLimits(self, index, pixels, within, editable, taken)
+        return SliceLimits(self, plane, index, pixels, within, editable, taken)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON: what is left out is not there."""
@@ -137,12 +148,13 @@ class Limits:
 
 @dataclass(frozen=True, eq=False)
 class SliceLimits:
-    """`Limits` on one slice. pixels, within: its values (h, w), and where they are in the range. editable: bool (h, w).
+    """`Limits` on slice `index` of a plane. pixels, within: its values (h, w), and where they are in the range.
 
-    taken: by name, where other labels are locked; "" for structures of another file.
+    editable: bool (h, w). taken: by name, where other labels are locked; "" for structures of another file.
     """
 
     limits: Limits
+    plane: SlicePlane
     index: int
     pixels: np.ndarray
     within: np.ndarray
@@ -150,7 +162,7 @@ class SliceLimits:
     taken: Mapping[str, np.ndarray]
 
     def applied(
-        self, mask: np.ndarray, name: str, before: np.ndarray | None = None, prompt: SlicePrompt | None = None
+        self, mask: np.ndarray, name: str, before: CompactMask | None = None, prompt: SlicePrompt | None = None
     ) -> np.ndarray:
         """A mask (h, w) of the label `name` inside the limits. before: the one it takes the place of, if there is one.
 
@@ -162,7 +174,7 @@ class SliceLimits:
         result = mask & free
         if self.editable is not None:
             result &= self.editable
-            result |= False if before is None else before & ~self.editable
+            result |= False if before is None else before.to_array() & ~self.editable
         return result
 
     def check(self, prompt: SlicePrompt, name: str, stands: bool) -> None:
@@ -181,7 +193,7 @@ class SliceLimits:
             if inside and not free[pixel]:
                 raise self._refused(f"The point {x:g},{y:g}", pixel, name)
         for scribble in prompt.scribbles:
-            drawn = marks((), (scribble,), free.shape, (1.0, 1.0)) > 0
+            drawn = marks((), (scribble,), free.shape, self.plane.spacing_mm) > 0
             if drawn.any() and not (drawn & free).any():
                 row, column = np.argwhere(drawn)[0].tolist()
                 raise self._refused("All of a scribble", (row, column), name)
@@ -233,7 +245,7 @@ def _range(values: Any) -> tuple[float | None, float | None] | None:
 
 def _end(value: Any) -> Any:
     """A number, or None for an open end; a text for anything else."""
-    if value is None or value in (math.inf, -math.inf):
+    if value is None or (isinstance(value, float | np.floating) and math.isinf(value)):
         return None
     number = finite(value)
     return "no number" if number is None else number
@@ -243,7 +255,10 @@ def _mask(value: Any, name: str) -> np.ndarray | None:
     """A read-only bool copy of a mask (K, J, I)."""
     if value is None:
         return None
-    given = np.asarray(value)
+    try:
+        given = np.asarray(value)
+    except ValueError:
+        given = np.empty(0, dtype=object)
     # of a picture, or of a scan of one slice
     given = given[None] if given.ndim == 2 else given
     numbers = given.dtype == bool or (given.dtype.kind in "iuf" and ((given == 0) | (given == 1)).all())

@@ -72,7 +72,12 @@ def parse_scribble(text: str) -> Prompt:
     found = _typed(text, "scribble", how)
     width_px = found.width if found.unit == "px" else None
     width_mm = found.width if found.unit != "px" else None
-    scribble = Scribble(found.rows(2), bool(found.inside), width_mm, width_px)
+    points = found.rows(2)
+    try:
+        scribble = Scribble(points, bool(found.inside), width_mm, width_px)
+    except PromptError as error:
+        # which of several it is
+        raise PromptError(f"`scribble` {text!r}: {error}", parameter="scribble") from error
     return Prompt(found.label, slice=found.slice, scribbles=(scribble,))
 
 

@@ -112,6 +112,11 @@ def test_masks_keep_to_a_range_a_region_and_what_is_locked(scan, monkeypatch, ca
     assert "Masks keep to what 'b' left." in capsys.readouterr().err
     for wrong, message in (
         (["--keep-range", "5"], "--keep-range '5' is not LOW,HIGH"),
+        (["--keep-range", ","], "--keep-range ',' is not LOW,HIGH"),
+        (["--lock", ","], "--lock needs names of labels"),
+        (["--lock", ""], "--lock needs names of labels"),
+        (["--lock", "x" * 300], "to be locked (--lock)"),
+        (["--scribble", "1:5,5@0=a"], "--scribble '1:5,5@0=a': The width of a scribble is a number above 0"),
         (["--keep-range", "5,3"], "--keep-range from 5 to 3 holds nothing"),
         (["--lock", "liver"], "no 'liver' to be locked (--lock); the labels are 'a'"),
         (["--point", "1:0,0=a", "--editable", "left.nii.gz", "--keep-range=-inf,10"], "has 20, outside of the values"),

@@ -149,3 +149,63 @@ def test_a_session_that_starts_from_labels_changes_them_in_the_region_alone(pred
         locked.click(1, 10, 5, inside=False)
     locked.box(1, BOX, label="b")
     np.testing.assert_array_equal(locked.result(1, "b").mask, mask[1] & ~before[1])
+
+
+@pytest.mark.parametrize("propagate", [False, True])
+def test_two_locked_labels_that_overlap_leave_no_hole(predictor, scan, propagate):
+    volume, mask = scan
+    prompts = [Prompt("a", box=(4, 8, 22, 28), slice=1), Prompt("b", box=(16, 8, 34, 28), slice=1)]
+    options = {"zoom": "off", "propagate": propagate}
+    found = predictor.segment(volume, prompts, limits=Limits(locked=("a", "b")), **options)
+    np.testing.assert_array_equal(found.labels.array[1] > 0, mask[1])
+    assert set(np.unique(found.labels.array[1])) == {0, 1, 2}
+
+
+def test_of_structures_that_overlap_the_locked_one_keeps_all_its_pixels(predictor, scan):
+    volume, mask = scan
+    start = {"a": columns(mask, 0, 20), "b": columns(mask, 12, 60)}
+    limits = Limits(locked="b")
+    for index in (1, 2):
+        found = predictor.segment(volume, Prompt("a", points=((8, 12, 1),), slice=index), start=start, limits=limits)
+        np.testing.assert_array_equal(found.labels.array == 2, start["b"])
+    session = predictor.session(volume, start=start, limits=limits)
+    np.testing.assert_array_equal(session.labels.array == 2, start["b"])
+    session.click(1, 8, 12, label="a")
+    np.testing.assert_array_equal(session.labels.array == 2, start["b"])
+
+
+def test_what_limits_keep_is_not_forgotten_by_a_reset(predictor, scan):
+    volume, mask = scan
+    start = {"a": columns(mask, 0, 12)}
+    for limits, message in (
+        (Limits(locked="a"), "'a' is locked .`locked`., and would be forgotten"),
+        (Limits(editable=~mask), "'a' is there outside of the `editable` region, too"),
+    ):
+        session = predictor.session(volume, start=start, limits=limits, zoom="off")
+        session.box(1, (0, 0, 4, 4), label="b")
+        with pytest.raises(PromptError, match=message):
+            session.reset()
+        assert session.undo()
+        np.testing.assert_array_equal(session.labels.array == 1, start["a"])
+    session = predictor.session(volume, start=start, limits=Limits((0, 200)))
+    session.reset()
+    assert not session.labels.array.any()
+
+
+def test_a_replay_that_a_limit_forbids_takes_no_step(predictor, scan):
+    volume, _ = scan
+    session = predictor.session(volume, zoom="off", limits=Limits((None, 220)))
+    session.box(0, BOX)
+    state = session.state
+    with pytest.raises(PromptError, match="outside of the values"):
+        session.replay([Prompt("object", box=BOX, slice=1, points=((8, 15, 1), (20, 15, 1)))])
+    assert session.state == state
+    assert session.undo()
+
+
+def test_who_does_not_know_limits_is_not_given_a_session_with_them(predictor, scan):
+    volume, _ = scan
+    assert predictor.session(volume).state.to_dict()["version"] == 1
+    document = predictor.session(volume, limits=Limits((0, 200))).state.to_dict()
+    assert document["version"] == 2
+    assert SessionState.from_dict(document).limits == Limits((0, 200))

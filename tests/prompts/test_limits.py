@@ -52,7 +52,7 @@ def test_limits_hold_and_nothing_changes_outside_of_the_editable_region(mask, be
     here = limits.on_slice(SCAN, PLANE, 1, there)
     for standing in (False, True):
         prompt = SlicePrompt(1, mask=before, standing=standing)
-        found = here.applied(mask, "a", before, prompt)
+        found = here.applied(mask, "a", CompactMask.of(before), prompt)
         np.testing.assert_array_equal(found[~editable], before[~editable])
         added = found & editable & ~(before if standing else np.zeros_like(before))
         assert not (added & (spared | locked)).any()
@@ -63,7 +63,7 @@ def test_limits_hold_and_nothing_changes_outside_of_the_editable_region(mask, be
         if standing:
             np.testing.assert_array_equal(found[editable & before], mask[editable & before])
     np.testing.assert_array_equal(
-        here.applied(mask, "other", mask)[editable & ~spared], (mask & here.within)[editable & ~spared]
+        here.applied(mask, "other", CompactMask.of(mask))[editable & ~spared], (mask & here.within)[editable & ~spared]
     )
 
 
@@ -106,7 +106,12 @@ def test_a_click_where_nothing_may_change_is_told_why(prompt, message):
         ({"values": (float("nan"), 3)}, r"is a range \(low, high\)"),
         ({"editable": np.full(SHAPE, 3)}, "The mask `editable` is bool"),
         ({"spared": np.ones(3, bool)}, "The mask `spared` is bool"),
+        ({"values": ([1, 2], 3)}, r"is a range \(low, high\)"),
+        ({"values": (np.array([1, 2]), 3)}, r"is a range \(low, high\)"),
+        ({"editable": [[1], [1, 2]]}, "The mask `editable` is bool"),
         ({"locked": (" ",)}, "names of labels"),
+        ({"locked": 5}, "names of labels"),
+        ({"locked": None}, "names of labels"),
     ],
 )
 def test_limits_that_mean_nothing_are_told(wrong, message):
@@ -135,3 +140,12 @@ def test_limits_compare_go_into_json_and_back_and_say_what_they_are():
         str(limits) == "values from -100 and the editable region and what 'liver' left and what locked structures left"
     )
     assert str(Limits((2, 3))) == "values from 2 to 3"
+
+
+def test_a_stroke_in_mm_is_as_wide_as_in_the_patient_where_it_is_forbidden():
+    fine = Volume(SCAN.array, VolumeGeometry(SHAPE, np.diag([0.5, 0.5, 1, 1.0])))
+    here = Limits((28, 28)).on_slice(fine, fine.geometry.plane("k"), 1)
+    # two pixels to each side, of which one is allowed
+    here.check(SlicePrompt(1, scribbles=(Scribble([(2, 0)], width_mm=2),)), "a", stands=False)
+    with pytest.raises(PromptError, match="All of a scribble"):
+        here.check(SlicePrompt(1, scribbles=(Scribble([(2, 0)], width_mm=1),)), "a", stands=False)

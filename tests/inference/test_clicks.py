@@ -48,6 +48,21 @@ def test_a_click_finds_the_object_without_a_box(predictor):
     assert predictor.sam.encoded == 1
 
 
+@pytest.mark.parametrize("second", [(29, 19), (50, 35)])
+def test_clicks_alone_one_after_another_are_clicks_at_once(predictor, second):
+    scan, _ = block((1, 40, 60), (20, 10, 0, 32, 22, 1))
+    encoder = predictor.encoder_for(scan)
+    points = ((26, 16, 1), (*second, 1), (21, 11, 0))
+    (at_once,) = segment_slice(encoder, 0, [SlicePrompt(1, points=points)])
+    result = None
+    for count in (1, 2, 3):
+        (result,) = segment_slice(encoder, 0, [SlicePrompt(1, points=points[:count])], previous=[result])
+    assert result is not None
+    assert result.box == at_once.box
+    np.testing.assert_array_equal(result.mask, at_once.mask)
+    assert [bool(result.mask[y, x]) for x, y, _ in points] == [True, True, False]
+
+
 def test_a_box_grows_to_a_click_outside_it_and_a_mask_brings_its_own(predictor):
     _, mask = block((1, 40, 60), (20, 10, 0, 32, 22, 1))
 

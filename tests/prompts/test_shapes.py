@@ -233,5 +233,8 @@ def test_a_box3d_takes_a_lasso_and_strokes_on_one_of_its_slices():
 def test_corners_as_large_as_numbers_get_are_no_trouble():
     far = 1.7e308
     assert has_area(((far, far), (-far, far), (3, -far)))
+    # beside its length the others are one line
+    with pytest.raises(PromptError, match="encloses nothing"):
+        Prompt(lasso=[(far, 1), (-far, 2), (3, 4)])
     with pytest.raises(PromptError, match="outside the slice"):
-        plan(Prompt(slice=0, lasso=[(far, 1), (-far, 2), (3, 4)]), VolumeGeometry((1, 8, 8), np.eye(4)))
+        plan(Prompt(lasso=[(far, far), (-far, far), (3, -far)]), VolumeGeometry((1, 8, 8), np.eye(4)))

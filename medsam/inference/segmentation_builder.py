@@ -346,7 +346,7 @@ class SegmentationBuilder:
                 name = names[prompt.label]
                 here.check(prompt, name, stands=self.standing is not None and name in self.standing.masks)
         if self.limits != Limits():
-            self.notes.append(f"Masks keep to {self.limits}.")
+            self.notes.append(f"Masks keep {self.limits}.")
 
     def _limited(self, index: int, masks: Sequence[np.ndarray], prompts: Sequence[SlicePrompt]) -> list[np.ndarray]:
         """The masks (h, w) of a slice's prompts inside the limits."""

@@ -56,18 +56,19 @@ class Limits:
         object.__setattr__(self, "locked", locked)
 
     def __str__(self) -> str:
+        """What a mask keeps: "to values from 0 to 90 and off 'spleen'"."""
         low, high = self.values or (None, None)
         said = []
         if self.values is not None:
             said.append(
-                f"values {'' if low is None else f'from {low:g} '}{'' if high is None else f'to {high:g}'}".rstrip()
+                f"to values {'' if low is None else f'from {low:g} '}{'' if high is None else f'to {high:g}'}".rstrip()
             )
         if self.editable is not None:
-            said.append("the editable region")
+            said.append("to the editable region")
         if self.locked:
-            said.append(f"what {', '.join(map(repr, self.locked))} left")
+            said.append(f"off {', '.join(map(repr, self.locked))}")
         if self.spared is not None:
-            said.append("what locked structures left")
+            said.append("off the locked structures")
         return " and ".join(said)
 
     def locks(self, name: str) -> bool:

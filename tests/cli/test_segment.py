@@ -109,7 +109,7 @@ def test_masks_keep_to_a_range_a_region_and_what_is_locked(scan, monkeypatch, ca
     assert (np.count_nonzero(locked[:20]), np.count_nonzero(locked[20:])) == (0, 10 * 16)
     both = segment("--box", "1:8,6,20,26=b", "--lock", "b")
     assert (both[10:20, 8:24, 1] == 2).all()
-    assert "Masks keep to what 'b' left." in capsys.readouterr().err
+    assert "Masks keep off 'b'." in capsys.readouterr().err
     for wrong, message in (
         (["--keep-range", "5"], "--keep-range '5' is not LOW,HIGH"),
         (["--keep-range", ","], "--keep-range ',' is not LOW,HIGH"),

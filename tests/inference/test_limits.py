@@ -50,7 +50,7 @@ def test_values_and_an_editable_region_bound_masks_also_through_the_volume(predi
     if not propagate:
         expected[[0, 2, 3]] = False
     np.testing.assert_array_equal(found.labels.array == 1, expected)
-    assert "Masks keep to values to 220 and the editable region." in found.notes
+    assert "Masks keep to values to 220 and to the editable region." in found.notes
     drawn = predictor.segment(volume, Prompt("a", mask=mask), zoom="off", limits=limits, propagate=True)
     np.testing.assert_array_equal(drawn.labels.array == 1, columns(mask, 0, 18) & editable)
 

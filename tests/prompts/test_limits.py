@@ -136,10 +136,8 @@ def test_limits_compare_go_into_json_and_back_and_say_what_they_are():
     assert again == limits
     assert again != Limits((-100, None), locked=("liver",))
     assert Limits.from_dict({}, SHAPE) == Limits()
-    assert (
-        str(limits) == "values from -100 and the editable region and what 'liver' left and what locked structures left"
-    )
-    assert str(Limits((2, 3))) == "values from 2 to 3"
+    assert str(limits) == "to values from -100 and to the editable region and off 'liver' and off the locked structures"
+    assert str(Limits((2, 3))) == "to values from 2 to 3"
 
 
 def test_a_stroke_in_mm_is_as_wide_as_in_the_patient_where_it_is_forbidden():

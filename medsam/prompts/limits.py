@@ -20,8 +20,7 @@ from medsam.geometry import SlicePlane, alike
 from medsam.io.structure_names import plain_name
 from medsam.masks import CompactMask
 from medsam.prompts.prompt import SlicePrompt, pixel_at
-from medsam.prompts.strokes import marks
-from medsam.prompts.values import finite
+from medsam.prompts.values import as_array, as_bool, finite
 from medsam.volume import Volume
 
 
@@ -187,17 +186,22 @@ class SliceLimits:
                 parameter="locked",
             )
         free = self._free(name) if self.editable is None else self._free(name) & self.editable
+        # what stands and cannot be taken away
+        stays = np.zeros_like(free)
         if prompt.standing and prompt.mask is not None:
             free |= prompt.mask
+            stays |= False if self.editable is None else prompt.mask & ~self.editable
         for x, y, inside in prompt.points:
             pixel = pixel_at((x, y), free.shape)
-            if inside and not free[pixel]:
-                raise self._refused(f"The point {x:g},{y:g}", pixel, name)
+            if (inside and not free[pixel]) or (not inside and stays[pixel]):
+                raise self._refused(f"The point {x:g},{y:g}", pixel, name, bool(inside))
         for scribble in prompt.scribbles:
-            drawn = marks((), (scribble,), free.shape, self.plane.spacing_mm) > 0
-            if drawn.any() and not (drawn & free).any():
+            drawn = scribble.to_mask(free.shape, self.plane.spacing_mm)
+            # one outside may also say again what is so already
+            drawn = drawn if scribble.inside or not prompt.standing else drawn & prompt.mask
+            if drawn.any() and not (drawn & (free if scribble.inside else ~stays)).any():
                 row, column = np.argwhere(drawn)[0].tolist()
-                raise self._refused("All of a scribble", (row, column), name)
+                raise self._refused("All of a scribble", (row, column), name, scribble.inside)
 
     def _free(self, name: str) -> np.ndarray:
         """Where the label may get pixels, made anew."""
@@ -207,10 +211,10 @@ class SliceLimits:
                 free &= ~mask
         return free
 
-    def _refused(self, what: str, pixel: tuple[int, ...], name: str) -> PromptError:
+    def _refused(self, what: str, pixel: tuple[int, ...], name: str, inside: bool) -> PromptError:
         start, end = f"{what} for {name!r} on slice {self.index}", "Put it elsewhere, or leave the limit out."
         low, high = self.limits.values or (None, None)
-        if not self.within[pixel]:
+        if inside and not self.within[pixel]:
             bounds = f"{'-inf' if low is None else f'{low:g}'} ... {'inf' if high is None else f'{high:g}'}"
             value = float(self.pixels[pixel])
             return PromptError(
@@ -256,17 +260,12 @@ def _mask(value: Any, name: str) -> np.ndarray | None:
     """A read-only bool copy of a mask (K, J, I)."""
     if value is None:
         return None
-    try:
-        given = np.asarray(value)
-    except ValueError:
-        given = np.empty(0, dtype=object)
+    given = as_array(value)
     # of a picture, or of a scan of one slice
     given = given[None] if given.ndim == 2 else given
-    numbers = given.dtype == bool or (given.dtype.kind in "iuf" and ((given == 0) | (given == 1)).all())
-    if given.ndim != 3 or not numbers:
+    mask = as_bool(given)
+    if given.ndim != 3 or mask is None:
         raise PromptError(
             f"The mask `{name}` is bool (K, J, I), as the scan is, not {given.dtype} of {given.shape}.", parameter=name
         )
-    mask = np.array(given, dtype=bool)
-    mask.setflags(write=False)
     return mask

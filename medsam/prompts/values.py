@@ -123,18 +123,31 @@ def rough(value: Any, label: str) -> np.ndarray | None:
     """A read-only bool copy of a mask of two or three dimensions."""
     if value is None:
         return None
-    try:
-        given = np.asarray(value)
-    except ValueError:
-        given = np.empty(0, dtype=object)
+    given = as_array(value)
+    mask = as_bool(given)
     if given.ndim not in (2, 3):
         raise PromptError(
             f"The mask of {label!r} has shape {given.shape}; it is (K, J, I) like the scan, or (rows, columns)."
         )
-    if given.dtype != bool and (given.dtype.kind not in "iuf" or not ((given == 0) | (given == 1)).all()):
+    if mask is None:
         raise PromptError(
             f"The mask of {label!r} holds other things than 0 and 1. Say which value is meant, for example mask == 2."
         )
+    return mask
+
+
+def as_array(value: Any) -> np.ndarray:
+    """An array; an empty one for rows of different lengths."""
+    try:
+        return np.asarray(value)
+    except ValueError:
+        return np.empty(0, dtype=object)
+
+
+def as_bool(given: np.ndarray) -> np.ndarray | None:
+    """A read-only bool copy of an array of bool, or of 0 and 1; None for anything else."""
+    if given.dtype != bool and (given.dtype.kind not in "iuf" or not ((given == 0) | (given == 1)).all()):
+        return None
     mask = np.array(given, dtype=bool)
     mask.setflags(write=False)
     return mask

@@ -135,6 +135,17 @@ def test_a_session_that_starts_from_labels_changes_them_in_the_region_alone(pred
     session = predictor.session(volume, zoom="off", start=start, limits=Limits(editable=editable))
     session.click(1, 10, 5, inside=False)
     session.click(1, 10, 12)
+    for forbidden in (
+        lambda: session.click(1, 20, 5, inside=False),
+        lambda: session.scribble(1, [(18, 5), (22, 9)], inside=False),
+    ):
+        with pytest.raises(PromptError, match="outside of the `editable` region"):
+            forbidden()
+    # a stroke of which a part may change something, and one where nothing stands
+    session.scribble(1, [(14, 5), (18, 5)], inside=False)
+    session.scribble(1, [(40, 5), (44, 5)], inside=False)
+    session.undo()
+    session.undo()
     found = session.labels.array == 1
     np.testing.assert_array_equal(found[..., 16:], before[..., 16:])
     np.testing.assert_array_equal(found[1, :, :16], (before & mask)[1, :, :16])

@@ -150,8 +150,10 @@ def _stroke(picture: np.ndarray, corners: np.ndarray, inside: bool) -> None:
     thin, line = max(len(picture) // 250, 1), [tuple(corner) for corner in corners.tolist()]
     drawn = Image.fromarray(picture)
     pen = ImageDraw.Draw(drawn)
-    pen.line(line, "black", 3 * thin)
-    pen.line(line, "white", thin)
+    for colour, width in (("black", 3 * thin), ("white", thin)):
+        pen.line(line, colour, width)
+        if len(line) == 1:
+            pen.circle(line[0], width, colour)
     shown = np.asarray(drawn)
     if not inside:
         y, x = np.ogrid[: picture.shape[0], : picture.shape[1]]

@@ -298,7 +298,7 @@ def _result_to_dict(result: PromptResult, name: str) -> dict[str, Any]:
 def _result_from_dict(document: Mapping[str, Any], ids: Mapping[str, int]) -> PromptResult:
     box, predicted_iou = document["box"], document["predicted_iou"]
     # a point more, so that it says something where nothing was drawn
-    drawn = Prompt(document["label"], points=((0, 0, 1),), **from_drawn_entry(document))
+    drawn = Prompt(points=((0, 0, 1),), **from_drawn_entry(document))
     x0, y0, x1, y1 = (0.0, 0.0, 0.0, 0.0) if box is None else map(float, box)
     return PromptResult(
         slice=int(document["slice"]),

@@ -69,6 +69,8 @@ def test_strokes_are_drawn_solid_inside_and_dotted_outside():
 
     assert white(True) == 1
     assert 0.3 < white(False) < 0.7
+    dot = draw_overlay(image, reference, reference, None, 1.0, 224, strokes=[([[50.0, 50.0]], True)])
+    assert (dot[112, 112] == 255).all(), "a stroke of one point is a dot"
 
 
 def _is(picture: np.ndarray, colour: str) -> np.ndarray:

@@ -9,7 +9,7 @@ Letters: K, J, I of the scan's grid; h, w rows and columns of a stored slice.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -191,17 +191,21 @@ class SliceLimits:
         if prompt.standing and prompt.mask is not None:
             free |= prompt.mask
             stays |= False if self.editable is None else prompt.mask & ~self.editable
+        for what, drawn, inside in self._said(prompt):
+            # what is outside may also say again what is so already
+            asked = drawn if inside or not prompt.standing else drawn & prompt.mask
+            if asked.any() and not (asked & (free if inside else ~stays)).any():
+                row, column = np.argwhere(asked)[0].tolist()
+                raise self._refused(what, (row, column), name, inside)
+
+    def _said(self, prompt: SlicePrompt) -> Iterator[tuple[str, np.ndarray, bool]]:
+        """Each point and scribble: in words, the pixels (h, w) it is on, whether it says inside."""
         for x, y, inside in prompt.points:
-            pixel = pixel_at((x, y), free.shape)
-            if (inside and not free[pixel]) or (not inside and stays[pixel]):
-                raise self._refused(f"The point {x:g},{y:g}", pixel, name, bool(inside))
+            on = np.zeros_like(self.within)
+            on[pixel_at((x, y), on.shape)] = True
+            yield f"The point {x:g},{y:g}", on, bool(inside)
         for scribble in prompt.scribbles:
-            drawn = scribble.to_mask(free.shape, self.plane.spacing_mm)
-            # one outside may also say again what is so already
-            drawn = drawn if scribble.inside or not prompt.standing else drawn & prompt.mask
-            if drawn.any() and not (drawn & (free if scribble.inside else ~stays)).any():
-                row, column = np.argwhere(drawn)[0].tolist()
-                raise self._refused("All of a scribble", (row, column), name, scribble.inside)
+            yield "All of a scribble", scribble.to_mask(self.within.shape, self.plane.spacing_mm), scribble.inside
 
     def _free(self, name: str) -> np.ndarray:
         """Where the label may get pixels, made anew."""

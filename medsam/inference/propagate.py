@@ -39,7 +39,7 @@ from medsam.inference.image_predictor import ScanEncoder
 from medsam.inference.next_slice import Evidence, EvidenceWeights, evidence
 from medsam.inference.segment_slice import segment_slice
 from medsam.inference.slice_request import Zoom
-from medsam.inference.tracks import End, Name, Track, TrackMask, join_tracks
+from medsam.inference.tracks import End, KeptMasks, Name, Track, TrackMask, join_tracks
 from medsam.inference.usage import Usage
 from medsam.masks import CompactMask
 from medsam.progress import ProgressCallback
@@ -91,15 +91,15 @@ class PropagateSettings:
 class Propagation:
     """One object through a scan. Slice numbers ascend; a slice without a mask is in none of the first three.
 
-    masks: bool (h, w), never empty. predicted_iou: as the network says it (of two masks the mean by which
-    they were joined); nan where a drawn mask was taken as it is.
+    masks: bool (h, w), never empty, a new array whenever one is taken. predicted_iou: as the network says it (of two
+    masks the mean by which they were joined); nan where a drawn mask was taken as it is.
     confidence: [0, 1]; see `propagate`. stop_reasons: slice number -> why the object does not go on there, or on from
     there for "met"; -1 and the number of slices stand for the ends of the scan.
     no_contrast: slices, of all objects followed together, in which the window left none. usage: of the whole call, with
     the first of its objects: a sum over them counts nothing twice.
     """
 
-    masks: dict[int, np.ndarray] = field(default_factory=dict)
+    masks: Mapping[int, np.ndarray] = field(default_factory=dict)
     predicted_iou: dict[int, float] = field(default_factory=dict)
     confidence: dict[int, float] = field(default_factory=dict)
     stop_reasons: dict[int, End] = field(default_factory=dict)
@@ -220,7 +220,7 @@ def _result(
         if track.end is not None:
             stop_reasons.setdefault(*track.end)
     return Propagation(
-        masks={index: found.mask.to_array() for index, (found, _) in masks.items()},
+        masks=KeptMasks({index: found.mask for index, (found, _) in masks.items()}),
         predicted_iou={index: found.predicted_iou for index, (found, _) in masks.items()},
         confidence={index: confidence for index, (_, confidence) in masks.items()},
         stop_reasons=dict(sorted(stop_reasons.items())),
@@ -236,9 +236,13 @@ class _Counter:
         self.no_contrast: set[int] = set()
 
     def __call__(self) -> None:
+        self.check()
+        self.done += 1
+
+    def check(self) -> None:
+        """Let the caller cancel, between slices that are asked for once more and do not count."""
         if self.progress is not None:
             self.progress(self.done, self.total)
-        self.done += 1
 
     def spend(self, index: int, usages: Sequence[Usage], no_contrast: bool) -> None:
         self.usage = sum(usages, self.usage)
@@ -358,6 +362,7 @@ def _start(
         elif track.longest:
             going.setdefault((track.start, seed.window), {}).setdefault(track.name, []).append(track)
     for (index, window), objects in going.items():
+        counter.check()
         grey = _grey(scan_encoder, index, window)
         prompted = [seeds[name][index] for name in objects]
         levels = [GreyLevels.of(grey, seed.mask, plane.spacing_mm) for seed in prompted]

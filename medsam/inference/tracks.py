@@ -6,7 +6,7 @@ Letters: h, w rows and columns of a stored slice.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
@@ -72,6 +72,28 @@ class TrackMask:
         stay[0] = False
         kept: np.ndarray = stay[pieces]
         return kept
+
+
+class KeptMasks(Mapping[int, np.ndarray]):
+    """Masks (h, w) by slice, unpacked anew whenever one is asked for.
+
+    Whole, those of 20 objects on 300 slices of 512 x 512 would take 1.6 GB.
+    """
+
+    def __init__(self, kept: Mapping[int, CompactMask]) -> None:
+        self._kept = dict(kept)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self._kept[index].to_array()
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._kept)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __repr__(self) -> str:
+        return f"KeptMasks({self._kept})"
 
 
 @dataclass(eq=False)

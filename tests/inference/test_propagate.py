@@ -1,4 +1,6 @@
+import itertools
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -280,6 +282,25 @@ def test_only_visited_slices_are_encoded_and_once_each(cylinder):
     assert seen[0] == (0, 20)
     assert seen[-1] == (20, 20)
     assert seen == sorted(seen)
+
+
+def test_masks_are_kept_small_and_come_whole(cylinder):
+    found = propagate(encoder_for(cylinder), box_on(cylinder, 9))
+    np.testing.assert_array_equal(found.masks[9], cylinder[9])
+    found.masks[9][:] = False
+    np.testing.assert_array_equal(found.masks[9], cylinder[9])
+    assert len(pickle.dumps(found.masks)) < cylinder[4:16].size / 3
+    assert dict(found.masks).keys() == set(range(4, 16))
+    with pytest.raises(KeyError):
+        found.masks[3]
+
+
+def test_many_prompted_slices_can_be_cancelled_between_any_two(cylinder):
+    scan_encoder, encoded = encoder_for(cylinder), []
+    drawn = {index: SlicePrompt(1, None, (), cylinder[index]) for index in (4, 7, 10, 13)}
+    sam = scan_encoder.image_predictor.sam
+    propagate(scan_encoder, drawn, progress=lambda done, total: encoded.append(sam.encoded))
+    assert max(after - before for before, after in itertools.pairwise(encoded)) == 1
 
 
 def test_the_same_question_has_the_same_answer(cylinder):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from medsam.errors import PromptError
+from medsam.errors import InputError, PromptError
 from medsam.geometry import AXES, Axis, SlicePlane, VolumeGeometry
 from medsam.masks import CompactMask
 from medsam.prompts.prompt import Box, Prompt, SlicePrompt, agreed_points, as_prompts, pixel_at
@@ -138,7 +138,10 @@ def _drawn(prompt: Prompt, there: SlicePrompt, plane: SlicePlane, calibrated: bo
         there = replace(there, lines=lines, box=box)
     if prompt.lasso is not None:
         _check_positions(prompt, "a corner at", prompt.lasso, plane)
-        mask = lassoed(prompt.lasso, plane.shape)
+        try:
+            mask = lassoed(prompt.lasso, plane.shape)
+        except InputError as error:
+            raise PromptError(f"{prompt} cannot be filled: {error}") from error
         mask.setflags(write=False)
         there = replace(there, mask=mask, within=mask, lasso=prompt.lasso)
     if prompt.mask is not None and prompt.mask.ndim == 2:

@@ -277,3 +277,12 @@ def test_a_planned_mask_is_the_mask(mask, axis):
     for index, (one,) in plan([Prompt(mask=mask)], GRID, axis).slices.items():
         GRID.plane(axis).take(rebuilt, index)[...] = one.mask
     np.testing.assert_array_equal(rebuilt, mask)
+
+
+def test_a_lasso_that_no_hand_draws_is_named():
+    grid = VolumeGeometry((1, 4000, 8), np.eye(4))
+    zigzag = [(x, y) for x in (1.0, 2.0, 5.0) for y in (0.0, 3999.0)] * 3000
+    with pytest.raises(
+        PromptError, match=r"The lasso 0:1,0 .* for 'cyst' cannot be filled: its outline of 18000 points"
+    ):
+        plan(Prompt("cyst", slice=0, lasso=zigzag), grid)

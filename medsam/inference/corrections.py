@@ -311,10 +311,11 @@ def _steps(smooth: np.ndarray, piece: np.ndarray, at: np.ndarray, around: np.nda
 
 def _differs(smooth: np.ndarray, marked: np.ndarray) -> np.ndarray:
     """How far each pixel's brightness is from the nearest of those under marks; inf where there are none."""
-    if not marked.any():
-        return np.full(smooth.shape, np.inf)
-    values = np.unique(np.quantile(smooth[marked], np.linspace(0, 1, _SHADES)))
-    nearest: np.ndarray = np.abs(smooth[..., None] - values).min(axis=-1)
+    nearest = np.full(smooth.shape, np.inf)
+    if marked.any():
+        # one at a time: of a large slice seven maps need not be in memory together
+        for value in np.unique(np.quantile(smooth[marked], np.linspace(0, 1, _SHADES))):
+            np.minimum(nearest, np.abs(smooth - value), out=nearest)
     return nearest
 
 

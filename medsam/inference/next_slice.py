@@ -24,9 +24,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from medsam.inference.grey_levels import GreyLevels, grown, radius_mm
+from medsam.inference.outlines import signed_distance
 from medsam.masks import CompactMask
 
 # The most that each may say, before it is weighed.
@@ -103,14 +103,3 @@ def evidence(
     if levels is not None:
         total += weights.grey * np.clip(levels.odds(grey[part]), -_MOST_GREY, _MOST_GREY)
     return Evidence(part, last.shape, total)
-
-
-def signed_distance(mask: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
-    """From a mask's outline, in mm, positive inside; the outline runs between pixels. mask: (h, w), not empty."""
-    if mask.all():
-        return np.full(mask.shape, np.inf)
-    inner = ndimage.distance_transform_edt(mask, sampling=spacing_mm)
-    outer = ndimage.distance_transform_edt(~mask, sampling=spacing_mm)
-    half = min(spacing_mm) / 2
-    result: np.ndarray = np.where(mask, inner - half, half - outer)
-    return result

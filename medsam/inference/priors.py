@@ -43,6 +43,7 @@ import torch
 from scipy import ndimage
 
 from medsam.inference.appearance import log_odds
+from medsam.inference.outlines import signed_distance
 from medsam.masks import bounding_box, xyxy
 from medsam.postprocess.guided import guided_mean
 from medsam.postprocess.merge import stability_score
@@ -273,11 +274,8 @@ def _outline_distance(mask: np.ndarray, pitch_mm: tuple[float, float], beside: f
 
     beside: so far outside of the object the outline was drawn.
     """
-    inner, outer = (ndimage.distance_transform_edt(side, sampling=pitch_mm) for side in (mask, ~mask))
-    # half a pixel: the outline runs between pixels
-    signed = np.where(mask, inner, -outer) - np.where(mask, 0.5, -0.5) * min(pitch_mm)
     radius = np.sqrt(np.count_nonzero(mask) * pitch_mm[0] * pitch_mm[1] / np.pi)
-    return np.clip(signed / (radius / 10) - beside, -2, 1)
+    return np.clip(signed_distance(mask, pitch_mm) / (radius / 10) - beside, -2, 1)
 
 
 def _brightness_odds(pixels: np.ndarray, inside: np.ndarray, outside: np.ndarray, limit: float) -> np.ndarray:

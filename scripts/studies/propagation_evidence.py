@@ -32,7 +32,8 @@ from medsam.data.manifest_json import read_manifest
 from medsam.inference.embeddings import EmbeddingCache
 from medsam.inference.grey_levels import GreyLevels, radius_mm
 from medsam.inference.image_predictor import ImagePredictor
-from medsam.inference.next_slice import EvidenceWeights, evidence, signed_distance
+from medsam.inference.next_slice import EvidenceWeights, evidence
+from medsam.inference.outlines import signed_distance
 from medsam.inference.segment_slice import segment_slice
 from medsam.inference.tracks import TrackMask
 from medsam.masks import CompactMask

@@ -5,7 +5,8 @@ import pytest
 from phantoms import disc
 
 from medsam.inference.grey_levels import GreyLevels, radius_mm
-from medsam.inference.next_slice import EvidenceWeights, evidence, signed_distance
+from medsam.inference.next_slice import EvidenceWeights, evidence
+from medsam.inference.outlines import signed_distance
 from medsam.masks import CompactMask
 
 ISOTROPIC = (1.0, 1.0)

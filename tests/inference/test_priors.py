@@ -95,6 +95,15 @@ def test_where_brightness_tells_nothing_an_answer_that_does_not_fit_becomes_the_
     assert 2 * (sure & (logits > 0)).sum() / (sure.sum() + (logits > 0).sum()) > 0.95
 
 
+@pytest.mark.parametrize("given", ["rough", "within"])
+def test_a_mask_of_the_whole_slice_favours_no_corner(given):
+    hesitant = np.where(disc(SHAPE, (40, 30), 5), 0.5, -0.5).astype(np.float32)
+    pixels = np.add(*np.ogrid[-30:30, -40:40]).astype(float) ** 2
+    box = (0.0, 0.0, 80.0, 60.0)
+    found = add_box_and_intensity_prior(hesitant, box, pixels, PriorWeights(pixels=0), **{given: np.ones(SHAPE, bool)})
+    assert (found > 0).all()
+
+
 def test_how_well_a_mask_fits_a_box():
     mask = np.zeros(SHAPE, bool)
     mask[15:46, 20:51] = True

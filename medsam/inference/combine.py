@@ -33,7 +33,6 @@ def combine(
     logits = base_logits(scan_encoder, index, request, predictions, zoom)
     logits = corrected(logits, scan_encoder, index, request, zoom)
     if (inside := bounds(request.given, zoom, scan_encoder.plane)) is not None:
-        # clicks reach beyond the box, and so may a mask that was drawn
         logits = np.where(inside | _asked_beyond(logits > 0, inside, request.given), logits, np.float32(-np.inf))
     predicted_iou = float(np.mean([one.predicted_iou for one in predictions]))
     low_res_logits = torch.stack([one.low_res_logits for one in predictions])
@@ -45,7 +44,7 @@ def combine(
 def base_logits(
     scan_encoder: ScanEncoder, index: int, request: SliceRequest, predictions: Sequence[CropAnswer], zoom: Zoom
 ) -> np.ndarray:
-    """Logits (h, w) of a prompt without its clicks: the mean of the looks, with the priors of the box."""
+    """Logits (h, w) before any correction: the mean of the looks, with the priors of the box."""
     image_predictor, box = scan_encoder.image_predictor, request.prompt.box
     logits = mean_logits([one.logits for one in predictions])
     if zoom != "auto" or box is None:

@@ -83,7 +83,8 @@ class PriorWeights:
 
     box, pixels: their weights. limit: the most one pixel's brightness may add, in log-odds. blind: how much more the
     box counts where neither the network nor brightness knows anything.
-    `scripts/studies/evidence.py` chooses these and tests each choice on data sets that had no part in it.
+    `scripts/studies/evidence.py` chooses box and pixels and tests each choice on data sets that had no part in it;
+    blind was chosen on the demo (docs/results/README.md, "Two kinds of doubt").
     """
 
     box: float = 3.0
@@ -136,7 +137,7 @@ def add_box_and_intensity_prior(
 @dataclass(frozen=True, eq=False)
 class _Surroundings:
     """A box and the part (h, w) of a slice around it. allowed: the pixels of the box. across, down: (1, w) and (h, 1),
-    the distance from its centre in half-axes. pixels: without nan."""
+    the distance from its centre in half-axes. pixels: finite."""
 
     box: Box
     pixels: np.ndarray
@@ -151,7 +152,16 @@ class _Surroundings:
         rows, columns = pixels.shape[:2]
         y, x = np.ogrid[:rows, :columns]
         across, down = (2 * (x + 0.5) - (x0 + x1)) / (x1 - x0), (2 * (y + 0.5) - (y0 + y1)) / (y1 - y0)
-        return cls(box, np.nan_to_num(pixels), pitch_mm, in_box(box, (rows, columns)), across, down)
+        return cls(box, _finite(pixels), pitch_mm, in_box(box, (rows, columns)), across, down)
+
+
+def _finite(pixels: np.ndarray) -> np.ndarray:
+    """Pixels with 0 for nan, and the largest or smallest finite one for infinite ones, which have no variance."""
+    there = np.isfinite(pixels)
+    if there.all():
+        return pixels
+    known = pixels[there] if there.any() else np.zeros(1)
+    return np.nan_to_num(pixels, posinf=float(known.max()), neginf=float(known.min()))
 
 
 def _in_box(logits: np.ndarray, near: _Surroundings, weights: PriorWeights) -> np.ndarray:

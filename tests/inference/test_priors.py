@@ -124,6 +124,19 @@ def test_how_far_logits_reach_to_the_edges_of_a_box():
     assert reach(np.full(SHAPE, 0.0), BOX) == 0
 
 
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_pixel_without_bounds_counts_as_the_largest(sign):
+    rng = np.random.default_rng(1)
+    logits = rng.normal(size=SHAPE).astype(np.float32)
+    pixels = rng.normal(size=(*SHAPE, 3)).astype(np.float32)
+    pixels[25, 30] = sign * 5
+    expected = add_box_and_intensity_prior(logits, BOX, pixels)
+    pixels[25, 30, 1:] = sign * np.inf
+    np.testing.assert_array_equal(add_box_and_intensity_prior(logits, BOX, pixels), expected)
+    nothing = add_box_and_intensity_prior(logits, BOX, np.full(SHAPE, np.inf))
+    np.testing.assert_array_equal(nothing[15:46, 20:51], logits[15:46, 20:51])
+
+
 def test_evidence_does_not_depend_on_units_or_on_how_the_slice_is_stored():
     rng = np.random.default_rng(1)
     logits = rng.normal(size=SHAPE).astype(np.float32)

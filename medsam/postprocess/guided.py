@@ -21,8 +21,9 @@ def guided_mean(values: np.ndarray, guide: np.ndarray, radius: tuple[int, int], 
     guide: (h, w), any units, without nan. flat: the variance, in that of the whole guide, from which on a rectangle
     counts as uneven. A guide without contrast leaves a plain mean, twice over. Returns (h, w) float32.
     """
-    scale = float(guide.std())
-    even = ((guide - guide.mean()) / (scale or 1.0)).astype(np.float32)
+    # in float64, because squares of float16 overflow
+    scale = float(guide.std(dtype=np.float64))
+    even = ((guide - guide.mean(dtype=np.float64)) / (scale or 1.0)).astype(np.float32)
     steps = tuple(max(1, side // _COARSE) for side in radius)
     coarse = tuple(-(-side // step) for side, step in zip(values.shape, steps, strict=True))
     size = tuple(2 * round(side / step) + 1 for side, step in zip(radius, steps, strict=True))

@@ -478,7 +478,9 @@ def test_the_page_says_what_the_prompt_was(tmp_path):
         ("box+5px+points:2", "at random and 2 clicks drawn from the reference ("),
         ("mask", "slice by slice from a rough mask made from the reference ("),
         ("propagate", "through the volume from one prompt a structure, the tight box of the reference on its middle"),
-        ("scribble", "slice by slice from the prompt “scribble”"),
+        ("scribble", "slice by slice from 1 scribble drawn from the reference ("),
+        ("box+scribbles:3", "and 3 scribbles drawn from the reference ("),
+        ("words", "slice by slice from the prompt “words”"),
     ):
         assert said in page(evaluation(tmp_path / prompt, cases=1, prompts=(prompt,))).shown
 

@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.spatial import KDTree
 
 from medsam.errors import PromptError
 from medsam.prompts.values import Point, Position, finite, pixel_at, positions
@@ -94,6 +93,8 @@ def near(
     points: tuple[Position, ...], shape: tuple[int, int], pitch_mm: tuple[float, float], reach_mm: float
 ) -> np.ndarray:
     """Bool (h, w): pixels whose centre is within `reach_mm` of a line through the points."""
+    from scipy.spatial import KDTree  # takes its time to import, and few prompts need it
+
     mask = np.zeros(shape, dtype=bool)
     step, size = np.array([pitch_mm[1], pitch_mm[0]]), np.array(shape[::-1])
     corners = np.array(points, dtype=float) * step

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +61,14 @@ def xyxy(part: tuple[slice, ...]) -> tuple[int, int, int, int]:
     """The half-open box (x0, y0, x1, y1) of a part (rows, columns): x counts columns."""
     rows, columns = part
     return columns.start, rows.start, columns.stop, rows.stop
+
+
+def grown(part: Sequence[slice], margin: Sequence[int], shape: Sequence[int]) -> tuple[slice, ...]:
+    """A part of an array of `shape` with a margin along each axis, as far as there is one."""
+    return tuple(
+        slice(max(span.start - more, 0), min(span.stop + more, length))
+        for span, more, length in zip(part, margin, shape, strict=True)
+    )
 
 
 # -- kept small ---------------------------------------------------------------------------------------------

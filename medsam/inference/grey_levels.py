@@ -6,14 +6,13 @@ Letters: h, w rows and columns of a stored slice.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
 from medsam.inference.appearance import log_odds
-from medsam.masks import CompactMask
+from medsam.masks import CompactMask, grown
 
 # Grey levels of the window, binned to tell object from surroundings.
 _BINS = 32
@@ -64,14 +63,6 @@ class GreyLevels:
 def radius_mm(mask: CompactMask, spacing_mm: tuple[float, float]) -> float:
     """Of the disc of the same area."""
     return math.sqrt(mask.area * spacing_mm[0] * spacing_mm[1] / math.pi)
-
-
-def grown(part: Sequence[slice], margin: Sequence[int], shape: Sequence[int]) -> tuple[slice, ...]:
-    """A part of an array of `shape` with a margin along each axis, as far as there is one."""
-    return tuple(
-        slice(max(span.start - more, 0), min(span.stop + more, length))
-        for span, more, length in zip(part, margin, shape, strict=True)
-    )
 
 
 def _bins(grey: np.ndarray) -> np.ndarray:

@@ -25,9 +25,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medsam.inference.grey_levels import GreyLevels, grown, radius_mm
+from medsam.inference.grey_levels import GreyLevels, radius_mm
 from medsam.inference.outlines import signed_distance
-from medsam.masks import CompactMask
+from medsam.masks import CompactMask, grown
 
 # The most that each may say, before it is weighed.
 _MOST_LOGIT, _MOST_GREY = 10.0, 2.0

@@ -13,8 +13,8 @@ from typing import Generic, Literal, TypeVar
 import numpy as np
 from scipy import ndimage
 
-from medsam.inference.grey_levels import GreyLevels, grown
-from medsam.masks import CompactMask, xyxy
+from medsam.inference.grey_levels import GreyLevels
+from medsam.masks import CompactMask, grown, xyxy
 from medsam.prompts.prompt import Box
 from medsam.transforms.intensity import IntensityWindow
 

@@ -21,6 +21,7 @@ import numpy as np
 from scipy import ndimage
 
 from medsam.errors import InputError, PromptError
+from medsam.masks import grown
 from medsam.prompts.prompt import pixel_at
 
 # no structure is a metre across
@@ -284,9 +285,7 @@ def _smooth(mask: np.ndarray, sigma: Sequence[float], within: np.ndarray | None)
     result = np.zeros_like(mask)
     reach = [math.ceil(3 * s) for s in sigma]
     for number, part in enumerate(ndimage.find_objects(pieces)):
-        around = tuple(
-            slice(max(axis.start - margin, 0), axis.stop + margin) for axis, margin in zip(part, reach, strict=True)
-        )
+        around = grown(part, reach, mask.shape)
         one = (pieces[around] == number + 1).astype(np.float64)
         # an object cut off by the border goes on behind it
         soft = ndimage.gaussian_filter(one, sigma, mode="nearest", truncate=3.0)

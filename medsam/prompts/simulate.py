@@ -13,7 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from medsam.errors import PromptError
-from medsam.masks import bounding_box, xyxy
+from medsam.masks import bounding_box, grown, xyxy
 from medsam.prompts.shaky import SmoothNoise
 
 # below this a structure is a partial-volume sliver, not something anybody would box (contracts: box protocol)
@@ -183,10 +183,7 @@ def rough_mask(truth: np.ndarray, rng: np.random.Generator, noise: Noise = "clea
 def surroundings(mask: np.ndarray, reach: float) -> tuple[slice, slice]:
     """The box of a mask (h, w) and `reach` pixels around it; all of the slice for an empty one."""
     part = bounding_box(mask) or (slice(0, mask.shape[0]), slice(0, mask.shape[1]))
-    rows, columns = (
-        slice(max(one.start - math.ceil(reach), 0), min(one.stop + math.ceil(reach), length))
-        for one, length in zip(part, mask.shape, strict=True)
-    )
+    rows, columns = grown(part, [math.ceil(reach)] * 2, mask.shape)
     return rows, columns
 
 

@@ -313,12 +313,16 @@ def _read_files(arguments: argparse.Namespace, scan: Volume, typed: Sequence[Pro
 def _limits(arguments: argparse.Namespace, scan: Volume, given: _Given) -> Limits | None:
     """What --keep-range, --editable and --lock say; their files are added to those read. PromptError, InputError."""
     from medsam.prompts.limits import Limits
-    from medsam.prompts.masks import load_masks
+    from medsam.prompts.masks import load_masks, voxels_of
 
     def inside(path: Path) -> np.ndarray:
-        """All structures of a label file together."""
+        """All structures of a label file together. Raises PromptError where there are none."""
         given.read.append(path)
         masks = load_masks(path, scan, given.notes)
+        if not any(voxels_of(masks, name) for name in masks):
+            raise PromptError(
+                f"{path.name} marks nothing on the scan, so it is no limit. Name another, or leave it out."
+            )
         return functools.reduce(operator.or_, masks.values())
 
     if any(not comma_names(text) for text in arguments.lock):

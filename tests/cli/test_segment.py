@@ -96,6 +96,7 @@ def test_masks_keep_to_a_range_a_region_and_what_is_locked(scan, monkeypatch, ca
     part = np.zeros((40, 32, 4), np.uint8)
     part[:20] = 1
     nib.save(nib.Nifti1Image(part, nib.load(scan).affine), "left.nii.gz")
+    nib.save(nib.Nifti1Image(0 * part, nib.load(scan).affine), "none.nii.gz")
     box = ["--box", "1:8,6,32,26=a"]
 
     def segment(*options):
@@ -121,6 +122,8 @@ def test_masks_keep_to_a_range_a_region_and_what_is_locked(scan, monkeypatch, ca
         (["--lock", "liver"], "no 'liver' to be locked (--lock); the labels are 'a'"),
         (["--point", "1:0,0=a", "--editable", "left.nii.gz", "--keep-range=-inf,10"], "has 20, outside of the values"),
         (["--editable", "left.nii.gz", "--out", "left.nii.gz"], "left.nii.gz"),
+        (["--editable", "none.nii.gz"], "none.nii.gz marks nothing on the scan"),
+        (["--lock", "none.nii.gz"], "none.nii.gz marks nothing on the scan"),
     ):
         assert main(["segment", str(scan), *box, *wrong]) == 2
         assert message in capsys.readouterr().err

@@ -312,6 +312,7 @@ def _read_files(arguments: argparse.Namespace, scan: Volume, typed: Sequence[Pro
 
 def _limits(arguments: argparse.Namespace, scan: Volume, given: _Given) -> Limits | None:
     """What --keep-range, --editable and --lock say; their files are added to those read. PromptError, InputError."""
+    from medsam.io.files import is_there
     from medsam.prompts.limits import Limits
     from medsam.prompts.masks import load_masks, voxels_of
 
@@ -327,7 +328,7 @@ def _limits(arguments: argparse.Namespace, scan: Volume, given: _Given) -> Limit
 
     if any(not comma_names(text) for text in arguments.lock):
         raise PromptError("`locked` needs names of labels, with commas between them, or a file.", parameter="locked")
-    files = [Path(text) for text in arguments.lock if _is_there(text)]
+    files = [Path(text) for text in arguments.lock if is_there(Path(text))]
     names = [name for text in arguments.lock if Path(text) not in files for name in comma_names(text)]
     limits = Limits(
         None if arguments.keep_range is None else _range(arguments.keep_range),
@@ -336,14 +337,6 @@ def _limits(arguments: argparse.Namespace, scan: Volume, given: _Given) -> Limit
         functools.reduce(operator.or_, map(inside, files)) if files else None,
     )
     return None if limits == Limits() else limits
-
-
-def _is_there(text: str) -> bool:
-    """Whether it is a file or a folder; what no file can be called is none."""
-    try:
-        return Path(text).exists()
-    except OSError:
-        return False
 
 
 def _range(text: str) -> tuple[float | None, float | None]:

@@ -14,6 +14,7 @@ from medsam.data.manifest import Case, Manifest, cross_case_problems
 from medsam.data.manifest_json import parse_manifest
 from medsam.data.patients import doubts
 from medsam.errors import InputError, counted, listed
+from medsam.io.files import is_there
 from medsam.io.label_grid import LabelGridMismatch
 from medsam.io.label_map import UnknownLabel
 from medsam.io.labels import notes_on
@@ -150,7 +151,7 @@ def _once(notes: list[Problem]) -> Iterator[Problem]:
 
 
 def _check_case(case: Case, present: Counter[str]) -> Iterator[Problem]:
-    missing = [path for path in case.files if not _exists(path)]
+    missing = [path for path in case.files if not is_there(path)]
     for path in missing:
         what = "the image" if path == case.image else "the label"
         yield Problem("error", "missing-file", f"{what} {path} does not exist.", case.id, path)
@@ -204,13 +205,6 @@ def _empty_masks(case: Case, masks: Mapping[str, np.ndarray], present: Counter[s
             f"{len(empty)} of its {counted(len(counts), 'mask')} {'is' if len(empty) == 1 else 'are'} empty: {names}."
         )
         yield Problem("warning", "empty-label", message, case.id, case.label[empty[0]][0])
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # a name too long for the disk
-        return False
 
 
 def _voxels(case: Case, scan: Volume) -> Iterator[Problem]:

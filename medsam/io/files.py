@@ -28,6 +28,14 @@ def is_folder(path: Path) -> bool:
         return False
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is a file or a folder; False also for what cannot be reached, as a name too long for the disk."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
 def check_regular(path: Path) -> None:
     """Raise InputError unless `path` is a file with bytes in it: opening a pipe or a device may block for ever."""
     try:

@@ -173,8 +173,7 @@ def run(arguments: argparse.Namespace) -> None:
     _check_options(arguments, scan.geometry.calibrated, correcting=given.start is not None)
     standing = None if given.start is None else standing_of(given.start, scan, given.axis)
     todo = plan(given.prompts, scan.geometry, given.axis, standing)
-    if limits is not None:
-        limits.check(scan, todo.names.values())
+    limits.check(scan, todo.names.values())
     outs, remarks = _check_outputs(arguments, scan, [*todo.names.values()], inputs)
 
     # torch comes with these, so they wait until the input is known to be good
@@ -310,7 +309,7 @@ def _read_files(arguments: argparse.Namespace, scan: Volume, typed: Sequence[Pro
     return given
 
 
-def _limits(arguments: argparse.Namespace, scan: Volume, given: _Given) -> Limits | None:
+def _limits(arguments: argparse.Namespace, scan: Volume, given: _Given) -> Limits:
     """What --keep-range, --editable and --lock say; their files are added to those read. PromptError, InputError."""
     from medsam.io.files import is_there
     from medsam.prompts.limits import Limits
@@ -330,13 +329,12 @@ def _limits(arguments: argparse.Namespace, scan: Volume, given: _Given) -> Limit
         raise PromptError("`locked` needs names of labels, with commas between them, or a file.", parameter="locked")
     files = [Path(text) for text in arguments.lock if is_there(Path(text))]
     names = [name for text in arguments.lock if Path(text) not in files for name in comma_names(text)]
-    limits = Limits(
+    return Limits(
         None if arguments.keep_range is None else _range(arguments.keep_range),
         None if arguments.editable is None else inside(arguments.editable),
         tuple(names),
         functools.reduce(operator.or_, map(inside, files)) if files else None,
     )
-    return None if limits == Limits() else limits
 
 
 def _range(text: str) -> tuple[float | None, float | None]:
@@ -401,7 +399,7 @@ def alternative_out(out: Path, rank: int) -> Path:
 
 
 def _segment(
-    predictor: Predictor, scan: Volume, given: _Given, limits: Limits | None, arguments: argparse.Namespace
+    predictor: Predictor, scan: Volume, given: _Given, limits: Limits, arguments: argparse.Namespace
 ) -> Segmentation:
     from medsam.postprocess.clean import Cleanup
 

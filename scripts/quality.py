@@ -1,7 +1,7 @@
 """Masks before and after: the settings that every change of what a prompt gives is judged by, and the tables.
 
     .venv/bin/python scripts/quality.py run out/after --manifest out/manifests/*.json [--quick] [--only clicks noisy]
-    .venv/bin/python scripts/quality.py table --before out/before/* --after out/after/* [--csv docs/results/quality.csv]
+    .venv/bin/python scripts/quality.py table --before out/before/* --after out/after/* [--csv out/quality.csv]
 
 `run` calls `medsam evaluate` for each of `RUNS` into a folder of its own, and goes on where it was stopped. Of the
 development sets, embeddings at hand, 36 of 40 cases of `clicks` alone took 43 minutes of a busy core (2026-11-29);

@@ -44,10 +44,6 @@ class Step:
         return {"step": self.number, **{key: value for key, value in asdict(self).items() if key != "number"}}
 
 
-# of a row of corrections.csv, after what names it
-STEP_COLUMNS = ("step", "inside", "error_px", "removed", "kept", "harmed_px", "far_px", "dice")
-
-
 def step_of(
     number: int,
     truth: np.ndarray,

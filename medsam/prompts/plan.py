@@ -289,7 +289,7 @@ def _meant(
     click: _PlacedPrompt, groups: list[list[_PlacedPrompt]], index: int, plane: SlicePlane
 ) -> list[list[_PlacedPrompt]]:
     """The objects a click or stroke on its own goes to: inside, the one that holds it; outside, all."""
-    if not _says_inside(click.here):
+    if not click.here.says_inside:
         return groups
     meant = [group for group in groups if _holds(group[0].here, click.here, plane)]
     if len(meant) != 1:
@@ -328,10 +328,6 @@ def _holds(anchor: SlicePrompt, click: SlicePrompt, plane: SlicePlane) -> bool:
     return anchor.mask is not None and bool(anchor.mask[pixel_at((x, y), anchor.mask.shape)])
 
 
-def _says_inside(here: SlicePrompt) -> bool:
-    return any(inside for _, _, inside in here.points) or any(one.inside for one in here.scribbles)
-
-
 def _join(group: list[_PlacedPrompt], plane: SlicePlane) -> tuple[int, SlicePrompt]:
     """One object from all that is said of it: at most one box, at most one mask, points and scribbles."""
     ordered = sorted(group, key=lambda one: one.order)
@@ -352,7 +348,7 @@ def _check_inside(group: list[_PlacedPrompt], said: np.ndarray) -> None:
     """said: what clicks and strokes leave of each pixel, see `marks`."""
     if (said > 0).any():
         return
-    if any(_says_inside(one.here) for one in group):
+    if any(one.here.says_inside for one in group):
         raise PromptError(
             f"{group[0].prompt} has nothing inside that later strokes outside do not cover: where strokes cross, the "
             "later one counts. Draw the one inside again, or leave those outside out."

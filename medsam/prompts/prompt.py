@@ -100,7 +100,7 @@ class Prompt:
     @property
     def says_inside(self) -> bool:
         """Whether a point or a stroke of it lies in the object."""
-        return any(point[2] for point in self.points) or any(one.inside for one in self.scribbles)
+        return _any_inside(self)
 
     @property
     def _anchors(self) -> list[str]:
@@ -208,6 +208,10 @@ def _scribbles(value: Any, label: str) -> tuple[Scribble, ...]:
     return found
 
 
+def _any_inside(said: Prompt | SlicePrompt) -> bool:
+    return any(point[2] for point in said.points) or any(one.inside for one in said.scribbles)
+
+
 def _one_or_more(kind: str, several: Sequence[Any]) -> str:
     return kind if len(several) == 1 else f"{kind}s"
 
@@ -279,6 +283,11 @@ class SlicePrompt:
     def corrected(self) -> bool:
         """Whether points or strokes say of some pixels what they are."""
         return bool(self.points or self.scribbles)
+
+    @property
+    def says_inside(self) -> bool:
+        """Whether a point or a stroke lies in the object."""
+        return _any_inside(self)
 
     def __eq__(self, other: object) -> bool:
         return alike(self, other) if isinstance(other, SlicePrompt) else NotImplemented

@@ -29,6 +29,7 @@ from medsam.io.contours import enclosed
 from medsam.io.dicom.measurements.common import ImageReference, Measurement, Measurements, Shape
 from medsam.prompts.prompt import Box, Point, Prompt
 from medsam.prompts.shapes import axes_box, box_of, cross, length_mm, line_box, on_slice
+from medsam.prompts.values import lies_on
 
 # (SOP Instance UID, frame or None) -> k of a scan
 Instances = Mapping[tuple[str, int | None], int]
@@ -237,12 +238,11 @@ def _prompts_on(shapes: Sequence[Placed], label: str, index: int, plane: SlicePl
         else:
             prompts.append(_prompt_of(drawn, inside, label, index, plane))
     points: list[Point] = []
-    rows, columns = plane.shape
     for shape in shapes:
         if shape.kind == "open":
             left.add("open line or angle encloses nothing", "open lines and angles enclose nothing")
         for x, y in (shape.points - 0.5).tolist() if shape.kind == "points" else ():
-            if -0.5 <= x <= columns - 0.5 and -0.5 <= y <= rows - 0.5:
+            if lies_on((x, y), plane.shape):
                 points.append((x, y, 1))
             else:
                 left.add("point lies beyond its image", "points lie beyond their images")
@@ -283,9 +283,8 @@ def _prompt_of(drawn: Sequence[Placed], box: Box, label: str, index: int, plane:
     """Lines as such, where a user could have drawn them so on the slice; all else as its box."""
     # an index names a pixel's centre, an edge counts from its border
     lines = [shape.points - 0.5 for shape in drawn if shape.kind == "line"]
-    reach = np.array(plane.shape[::-1]) - 0.5
-    usable = all((line >= -0.5).all() and (line <= reach).all() and np.ptp(line, axis=0).any() for line in lines)
-    if not lines or not usable:
+    on_it = all(lies_on(end, plane.shape) for line in lines for end in line.tolist())
+    if not lines or not on_it or not all(np.ptp(line, axis=0).any() for line in lines):
         return Prompt(label, box=box, slice=index)
     return Prompt(label, slice=index, lines=tuple((tuple(a), tuple(b)) for a, b in np.array(lines).tolist()))
 

@@ -15,7 +15,7 @@ from medsam.prompts.prompt import Box, Prompt, SlicePrompt, agreed_points, as_pr
 from medsam.prompts.shapes import axes_box, cross, lassoed, length_mm, line_box, on_slice
 from medsam.prompts.standing import Standing
 from medsam.prompts.strokes import marks
-from medsam.prompts.values import Line, Position
+from medsam.prompts.values import Line, Position, lies_on
 
 # what one of the prompts of an object says at most, beside its lines
 _SAID_ONCE = ("box", "mask", "within", "lasso", "ellipse")
@@ -220,8 +220,7 @@ def _check_positions(prompt: Prompt, what: str, positions: Iterable[Position], p
     """what: each of the positions, for the message."""
     rows, columns = plane.shape
     for x, y in positions:
-        # the centre of pixel n is n, so the picture ends half a pixel beyond its first and last centre
-        if not (-0.5 <= x <= columns - 0.5 and -0.5 <= y <= rows - 0.5):
+        if not lies_on((x, y), plane.shape):
             raise PromptError(
                 f"{prompt} has {what} {x:g},{y:g} outside the slice, whose x runs from 0 to {columns - 1} and y "
                 f"from 0 to {rows - 1} on axis {plane.axis} (columns and rows as the file stores them)."

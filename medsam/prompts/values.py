@@ -36,6 +36,11 @@ def pixel_at(point: Sequence[float], shape: tuple[int, ...]) -> tuple[int, ...]:
     )
 
 
+def lies_on(position: Sequence[float], shape: tuple[int, int]) -> bool:
+    """Whether (x, y) lies on a slice (h, w): it ends half a pixel beyond the centres of its first and last pixels."""
+    return all(-0.5 <= at <= length - 0.5 for at, length in zip(position, reversed(shape), strict=True))
+
+
 def finite(value: Any) -> float | None:
     """A number; None for anything else."""
     try:

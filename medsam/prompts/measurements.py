@@ -28,7 +28,7 @@ from medsam.geometry import AXES, Axis, SlicePlane, VolumeGeometry
 from medsam.io.contours import enclosed
 from medsam.io.dicom.measurements.common import ImageReference, Measurement, Measurements, Shape
 from medsam.prompts.prompt import Box, Point, Prompt
-from medsam.prompts.shapes import axes_box, box_of, cross, length_mm, line_box, on_slice
+from medsam.prompts.shapes import box_of, cross, length_mm, lines_box, on_slice
 from medsam.prompts.values import lies_on
 
 # (SOP Instance UID, frame or None) -> k of a scan
@@ -274,7 +274,7 @@ def _areas(shapes: Sequence[Placed], spacing: np.ndarray, *, lines: bool) -> lis
     if areas or not lines:
         return areas
     return [
-        (pair, line_box(pair[0].points, spacing) if len(pair) == 1 else axes_box(pair[0].points, pair[1].points))
+        (pair, lines_box([line.points for line in pair], spacing))
         for pair in pairs([shape for shape in shapes if shape.kind == "line"], spacing)
     ]
 

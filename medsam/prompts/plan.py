@@ -12,7 +12,7 @@ from medsam.errors import InputError, PromptError
 from medsam.geometry import AXES, Axis, SlicePlane, VolumeGeometry
 from medsam.masks import CompactMask
 from medsam.prompts.prompt import Box, Prompt, SlicePrompt, agreed_points, as_prompts, pixel_at
-from medsam.prompts.shapes import axes_box, cross, lassoed, length_mm, line_box, on_slice
+from medsam.prompts.shapes import cross, lassoed, length_mm, lines_box, on_slice
 from medsam.prompts.standing import Standing
 from medsam.prompts.strokes import marks
 from medsam.prompts.values import Line, Position, lies_on
@@ -155,7 +155,7 @@ def axes(lines: Sequence[Line], plane: SlicePlane) -> tuple[tuple[Line, ...], Bo
     ordered = sorted(lines, key=lambda line: -length_mm(np.array(line), spacing))
     # an index names a pixel's centre, an edge counts from its border
     edges = [np.array(line) + 0.5 for line in ordered]
-    box = line_box(edges[0], spacing) if len(edges) == 1 else axes_box(edges[0], edges[1])
+    box = lines_box(edges, spacing)
     # the ends lie on the slice
     return tuple(ordered), on_slice(box, plane.shape) or box
 

@@ -77,6 +77,11 @@ def axes_box(long: np.ndarray, short: np.ndarray) -> Box:
     return box_of(np.minimum(ends.min(axis=0), centre - half), np.maximum(ends.max(axis=0), centre + half))
 
 
+def lines_box(lines: Sequence[np.ndarray], spacing: np.ndarray) -> Box:
+    """Of a long axis alone or of a long and a short one, see `line_box` and `axes_box`."""
+    return line_box(lines[0], spacing) if len(lines) == 1 else axes_box(lines[0], lines[1])
+
+
 def axes_ellipse(lines: Sequence[Line], shape: tuple[int, int], pitch_mm: tuple[float, float]) -> np.ndarray:
     """Bool (h, w): pixels whose centre lies in the ellipse with these axes, of one alone in the circle, in mm.
 

@@ -73,12 +73,13 @@ def scribble_in(
     if part is None:
         raise PromptError("There is no place for a scribble in an empty region.")
     corner = np.array([part[1].start, part[0].start])
-    depth = depth_of(_largest(region[part]))
+    piece = _largest(region[part])
+    depth, radius, hand = depth_of(piece), radius_of(piece), _HANDS[noise]
     drawn = kind or get_args(ScribbleKind)[int(rng.integers(3))]
     line = {"line": _random_line, "centre": _centre_line, "contour": _contour}[drawn](depth, rng)
-    broken = _broken(_moved(line, depth, _HANDS[noise], rng), _HANDS[noise], radius_of(depth > 0), rng)
-    tolerance = max(_STRAIGHT_PX, _STRAIGHT * radius_of(depth > 0))
-    pieces = [piece for run in broken for piece in _chords(np.round(run, 2) + corner, depth > 0, corner, tolerance)]
+    broken = _broken(_moved(line, depth, radius, hand, rng), hand, radius, rng)
+    tolerance = max(_STRAIGHT_PX, _STRAIGHT * radius)
+    pieces = [chords for run in broken for chords in _chords(np.round(run, 2) + corner, piece, corner, tolerance)]
     longest = sorted(range(len(pieces)), key=lambda n: -_length(pieces[n]))[:_PIECES]
     strokes = [pieces[n] for n in sorted(longest) if len(pieces[n]) > 1] or [pieces[longest[0]]]
     return tuple(Scribble(tuple(map(tuple, stroke.tolist())), inside) for stroke in strokes)
@@ -197,10 +198,9 @@ def _farthest(length: sparse.csr_array, node: int) -> int:
 # -- how it is drawn -------------------------------------------------------------------------------------------------
 
 
-def _moved(line: np.ndarray, depth: np.ndarray, hand: _Hand, rng: np.random.Generator) -> np.ndarray:
+def _moved(line: np.ndarray, depth: np.ndarray, radius: float, hand: _Hand, rng: np.random.Generator) -> np.ndarray:
     """What of a line (N, 2) lies in a piece, shaky; who draws in it takes care not to cross its outline."""
     line = line[_depth_at(line, depth) > 0]
-    radius = radius_of(depth > 0)
     way = shaken(line, hand.shake * radius, radius, rng) - line
     # a pixel outside is reached, at its corner, 0.71 nearer than its centre is
     off_centre = np.linalg.norm(line - np.floor(line + 0.5), axis=1)

@@ -135,17 +135,19 @@ def test_the_click_is_the_first_deepest_pixel_of_either_error(pair):
     assert all(type(number) is int for number in click)
 
 
+@pytest.mark.parametrize("draw", [next_click, human_click])
 @given(pairs, st.integers(0, 99))
-def test_a_drawn_click_lies_on_an_error_with_its_label(pair, seed):
+def test_a_drawn_click_never_says_the_wrong_thing(draw, pair, seed):
     truth, answer = pair
-    click = next_click(truth, answer, np.random.default_rng(seed))
+    click = draw(truth, answer, np.random.default_rng(seed))
     if (truth == answer).all():
         assert click is None
         return
     x, y, inside = click
     assert truth[y, x] == bool(inside)
-    assert answer[y, x] != truth[y, x]
-    assert click == next_click(truth, answer, np.random.default_rng(seed))
+    # a person slips, and may hit what is right already
+    assert draw is human_click or answer[y, x] != truth[y, x]
+    assert click == draw(truth, answer, np.random.default_rng(seed))
 
 
 def test_drawn_clicks_are_uniform_over_all_errors():
@@ -226,18 +228,6 @@ def test_noise_makes_the_outline_of_a_rough_mask_shaky():
         rough = rough_mask(thin, np.random.default_rng(seed), "noisy")
         assert (rough & thin).sum() >= 0.4 * thin.sum()
         assert rough.sum() < 12 * thin.sum()
-
-
-@given(pairs, st.integers(0, 99))
-def test_a_persons_click_never_says_the_wrong_thing(pair, seed):
-    truth, answer = pair
-    click = human_click(truth, answer, np.random.default_rng(seed))
-    if (truth == answer).all():
-        assert click is None
-        return
-    x, y, inside = click
-    assert truth[y, x] == bool(inside)
-    assert click == human_click(truth, answer, np.random.default_rng(seed))
 
 
 def test_a_person_clicks_round_the_middle_and_now_and_then_on_the_second_error():

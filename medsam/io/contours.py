@@ -118,7 +118,7 @@ def fill(loops: list[np.ndarray], shape: tuple[int, int], *, winding: bool = Fal
             # every crossing turns all pixels to its right over
             weights = turn[edge] if winding else None
             found = np.bincount((row - top) * width + column - left, weights, minlength=len(crossings))
-            crossings += found.astype(np.int64)
+            crossings += found.astype(np.int64, copy=False)
     turns = np.cumsum(crossings.reshape(-1, width)[:, :-1], axis=1)
     inside[top:bottom, left:right] = turns != 0 if winding else turns & 1
     return inside

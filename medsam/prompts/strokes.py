@@ -10,10 +10,12 @@ import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
 from medsam.errors import PromptError
+from medsam.masks import CompactMask
 from medsam.prompts.values import Point, Position, finite, pixel_at, positions
 
 # Samples a pixel along a stroke: none of the pixels that it crosses by more than a corner is missed.
@@ -26,6 +28,8 @@ _ON_BORDER = 1e-6
 _AT_ONCE, _MOST_SAMPLES = 1000, 500_000
 # No pen is wider, mm; the width is squared.
 _MOST_REACH = 1e6
+# Strokes whose pixels are kept: each step of a session asks several times for those of all before it.
+_KEPT = 128
 
 
 @dataclass(frozen=True)
@@ -64,11 +68,17 @@ class Scribble:
         On the border of two pixels it crosses both, so that a slice that is stored turned over has the same.
         pitch_mm: (row, column) of a pixel.
         """
-        mask = crossed(self.points, shape)
-        reach = max((self.width_mm or 0.0) / 2, (self.width_px or 0.0) / 2 * min(pitch_mm))
-        if reach > min(pitch_mm) / 2:
-            mask |= near(self.points, shape, pitch_mm, min(reach, _MOST_REACH))
-        return mask
+        return _drawn(self, tuple(shape), tuple(pitch_mm)).to_array()
+
+
+@lru_cache(maxsize=_KEPT)
+def _drawn(scribble: Scribble, shape: tuple[int, int], pitch_mm: tuple[float, float]) -> CompactMask:
+    """See `Scribble.to_mask`."""
+    mask = crossed(scribble.points, shape)
+    reach = max((scribble.width_mm or 0.0) / 2, (scribble.width_px or 0.0) / 2 * min(pitch_mm))
+    if reach > min(pitch_mm) / 2:
+        mask |= near(scribble.points, shape, pitch_mm, min(reach, _MOST_REACH))
+    return CompactMask.of(mask)
 
 
 def crossed(points: tuple[Position, ...], shape: tuple[int, int]) -> np.ndarray:

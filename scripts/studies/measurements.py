@@ -36,8 +36,8 @@ from scipy.spatial.distance import pdist, squareform
 from medsam import Predictor, Prompt
 from medsam.data.manifest_json import read_manifest
 from medsam.inference.segment_slice import segment_slice
-from medsam.prompts.measurements import axes_box, line_box
 from medsam.prompts.plan import plan
+from medsam.prompts.shapes import axes_box, line_box
 from medsam.prompts.simulate import inscribed_ellipse, tight_box
 
 

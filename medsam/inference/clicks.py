@@ -18,7 +18,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
-from scipy import ndimage
 
 from medsam.errors import PromptError
 from medsam.geometry import SlicePlane
@@ -26,7 +25,7 @@ from medsam.inference.image_predictor import Embedding, ImagePredictor, box_prom
 from medsam.inference.usage import Usage
 from medsam.postprocess.merge import stability_score
 from medsam.prompts.prompt import Box, Point, SlicePrompt, pixel_at
-from medsam.prompts.simulate import tight_box
+from medsam.prompts.simulate import depth_of, tight_box
 from medsam.prompts.strokes import as_clicks, spots
 
 # Sides of the squares tried round a click, in longer sides of the slice: from a lymph node to a liver.
@@ -160,7 +159,7 @@ def _search(
 
 def _middle(mask: np.ndarray, at: Sequence[tuple[int, ...]], plane: SlicePlane) -> float:
     """How deep in a mask (h, w) pixels lie in the mean, in depths of its deepest one: 0 outside, 1 in its middle."""
-    depth = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=plane.spacing_mm)[1:-1, 1:-1]
+    depth = depth_of(mask, plane.spacing_mm)
     return float(np.mean([depth[pixel] for pixel in at]) / max(depth.max(), 1e-9))
 
 

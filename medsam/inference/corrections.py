@@ -31,7 +31,7 @@ import numpy as np
 from scipy import ndimage
 
 from medsam.prompts.prompt import SlicePrompt, pixel_at
-from medsam.prompts.simulate import tight_box
+from medsam.prompts.simulate import depth_of, tight_box
 
 # Log-odds of an error at the mark itself, where nothing else speaks; and what each term adds (`_terms`).
 _AT_THE_MARK = 0.77
@@ -357,9 +357,7 @@ def _depth(piece: np.ndarray, at: np.ndarray, pitch: np.ndarray) -> float:
         down, across = np.arange(-1, piece.shape[0] + 1) - rows[0], np.arange(-1, piece.shape[1] + 1) - columns[0]
         squared = ((down * pitch[0]) ** 2)[:, None] + (across * pitch[1]) ** 2
         return float(np.sqrt(squared[~np.pad(piece, 1)].min()))
-    part = ndimage.find_objects(piece.view(np.uint8))[0]
-    depth = ndimage.distance_transform_edt(np.pad(piece[part], 1), sampling=pitch)[1:-1, 1:-1]
-    return float(depth[at[part]].max())
+    return float(depth_of(piece, pitch)[at].max())
 
 
 def _distance_to(where: np.ndarray, pitch: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -197,12 +198,16 @@ def _noise_over(mask: np.ndarray, radius: float, rng: np.random.Generator) -> np
     return noise
 
 
-def depth_of(region: np.ndarray) -> np.ndarray:
-    """Distance of each pixel of a bool region (h, w) to the nearest centre of a pixel outside it; 0 outside."""
+def depth_of(region: np.ndarray, pitch_mm: Sequence[float] | np.ndarray = (1.0, 1.0)) -> np.ndarray:
+    """Distance of each pixel of a bool region (h, w) to the nearest centre of a pixel outside it; 0 outside.
+
+    pitch_mm: (row, column) of a pixel; as it is, distances are in pixels. The slice ends at its border.
+    """
     depth = np.zeros(region.shape)
     box = tight_box(region, 1)
     if box is not None:
         # round the box lies nothing of the region: the nearest outside pixel is in its padding or nearer
         x0, y0, x1, y1 = box
-        depth[y0:y1, x0:x1] = ndimage.distance_transform_edt(np.pad(region[y0:y1, x0:x1], 1))[1:-1, 1:-1]
+        padded = np.pad(region[y0:y1, x0:x1], 1)
+        depth[y0:y1, x0:x1] = ndimage.distance_transform_edt(padded, sampling=pitch_mm)[1:-1, 1:-1]
     return depth

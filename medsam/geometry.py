@@ -134,6 +134,11 @@ class SlicePlane:
         """(row, column) pitch as seen in `view`."""
         return self.view.spacing(self.spacing_mm)
 
+    @property
+    def longest_mm(self) -> float:
+        """The longer side of a slice."""
+        return max(length * pitch for length, pitch in zip(self.shape, self.spacing_mm, strict=True))
+
     def take(self, array: np.ndarray, index: int) -> np.ndarray:
         """Slice `index` of (K, J, I[, C]) as (rows, columns[, C]); a view of the same memory."""
         return array[(slice(None),) * self.array_axis + (index,)]

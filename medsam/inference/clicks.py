@@ -168,11 +168,10 @@ def candidate_boxes(inside: np.ndarray, plane: SlicePlane) -> np.ndarray:
     spacing = np.array(plane.spacing_mm[::-1])
     size = np.array(plane.shape[::-1], dtype=float)
     low, high = inside.min(axis=0) - 0.5, inside.max(axis=0) + 1.5
-    extent_mm = (size * spacing).max()
     boxes = []
     for side in _SIDES:
         # a square of less than two pixels holds no object
-        half = np.maximum(side * extent_mm / spacing, 2.0) / 2
+        half = np.maximum(side * plane.longest_mm / spacing, 2.0) / 2
         centre = (low + high) / 2
         half = np.maximum(half, (high - low) / 2)
         boxes.append(np.concatenate([np.maximum(centre - half, 0), np.minimum(centre + half, size)]))

@@ -55,8 +55,7 @@ def base_logits(
         return np.where(in_box(box, logits.shape), logits, np.float32(-np.inf))
     plane, given = scan_encoder.plane, request.given
     # pixels of the network that show one of the slice
-    extent_mm = max(np.multiply(plane.shape, plane.spacing_mm))
-    shown_by = image_predictor.sam.spec.preprocess.size * min(plane.spacing_mm) / extent_mm
+    shown_by = image_predictor.sam.spec.preprocess.size * min(plane.spacing_mm) / plane.longest_mm
     weights = PriorWeights() if shown_by >= _COARSE else PriorWeights(blind=0.0)
     return add_box_and_intensity_prior(
         logits,

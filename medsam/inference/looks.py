@@ -65,7 +65,7 @@ def tile_for(box: Box, plane: SlicePlane, size: int) -> Region | None:
     """
     rows, columns = plane.view.shape(plane.shape)
     pitch = np.array(plane.upright_spacing_mm[::-1])
-    extent_mm = float((np.array([columns, rows]) * pitch).max())
+    extent_mm = plane.longest_mm
     corners = plane.view.boxes(np.array(box), plane.shape).reshape(2, 2)
     longest_mm = float(((corners[1] - corners[0]) * pitch).max())
     shrunk, level = extent_mm / size / pitch.min(), 0
@@ -101,11 +101,10 @@ def _leaves_empty(logits: np.ndarray, box: Box, plane: SlicePlane, size: int) ->
     """Whether the mask of an answer (h, w) on the whole slice, by its own box, leaves much of the given one empty."""
     x0, y0, x1, y1 = pixels_of(box, plane.shape)
     inside = logits[y0:y1, x0:x1] > 0
-    extent_mm = max(length * pitch for length, pitch in zip(plane.shape, plane.spacing_mm, strict=True))
     sides, empty = 0.0, 0.0
     for axis, pitch in enumerate(plane.spacing_mm):
         filled = np.flatnonzero(inside.any(axis=1 - axis))
-        pixels = pitch / (extent_mm / size)
+        pixels = pitch / (plane.longest_mm / size)
         sides += inside.shape[axis] * pixels
         empty += (inside.shape[axis] - (filled[-1] + 1 - filled[0] if len(filled) else 0)) * pixels
     return bool(empty >= _EMPTY * np.sqrt(sides))
@@ -137,7 +136,7 @@ def closer_region(box: Box, plane: SlicePlane) -> Region:
     spacing = np.array(plane.spacing_mm[::-1])
     size = np.array(plane.shape[::-1])
     corners = np.array(box).reshape(2, 2)
-    side_mm = _CLOSER * ((corners[1] - corners[0]) * spacing).max() + _CLOSER_MARGIN * (size * spacing).max()
+    side_mm = _CLOSER * ((corners[1] - corners[0]) * spacing).max() + _CLOSER_MARGIN * plane.longest_mm
     side = np.minimum(side_mm / spacing, size)
     low = np.clip(corners.mean(axis=0) - side / 2, 0, size - side)
     x0, y0 = np.floor(low).astype(int).tolist()

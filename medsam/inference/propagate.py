@@ -471,9 +471,7 @@ def _gap_mm(scan_encoder: ScanEncoder) -> float:
 
 def _input_mm(scan_encoder: ScanEncoder) -> float:
     """A pixel of the network's input, which is square in mm, on a whole slice."""
-    plane = scan_encoder.plane
-    longest_mm = max(length * pitch for length, pitch in zip(plane.shape, plane.spacing_mm, strict=True))
-    return longest_mm / scan_encoder.image_predictor.sam.spec.preprocess.size
+    return scan_encoder.plane.longest_mm / scan_encoder.image_predictor.sam.spec.preprocess.size
 
 
 def _next_box(last: TrackMask, scan_encoder: ScanEncoder, settings: PropagateSettings) -> Box:

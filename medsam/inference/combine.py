@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy import ndimage
 
 from medsam.geometry import SlicePlane
 from medsam.inference.clicks import box_including, clicked_inside
@@ -18,6 +17,7 @@ from medsam.inference.image_predictor import ScanEncoder
 from medsam.inference.priors import PriorWeights, add_box_and_intensity_prior
 from medsam.inference.slice_request import CropAnswer, SliceRequest, SliceResult, Zoom
 from medsam.models.specs import takes_clicks
+from medsam.postprocess.clean import pieces_holding
 from medsam.prompts.prompt import SlicePrompt, pixel_at
 from medsam.prompts.strokes import spots
 from medsam.transforms.frame import in_box
@@ -99,11 +99,10 @@ def _asked_beyond(mask: np.ndarray, inside: np.ndarray, prompt: SlicePrompt) -> 
     """The pieces of a mask (h, w) beyond a lasso that something inside was put into: it was drawn too small."""
     if prompt.within is None or not prompt.corrected:
         return np.zeros_like(mask)
-    asked = spots(prompt.points, prompt.scribbles, mask.shape)
-    pieces, _ = ndimage.label(mask & ~inside, np.ones((3, 3)))
-    wanted = {int(pieces[pixel_at((x, y), mask.shape)]) for x, y, side in asked if side} - {0}
-    beyond: np.ndarray = np.isin(pieces, list(wanted))
-    return beyond
+    asked = np.zeros_like(mask)
+    for x, y, side in spots(prompt.points, prompt.scribbles, mask.shape):
+        asked[pixel_at((x, y), mask.shape)] |= bool(side)
+    return pieces_holding(mask & ~inside, asked)
 
 
 def mean_logits(maps: Sequence[np.ndarray]) -> np.ndarray:

@@ -30,6 +30,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from medsam.postprocess.clean import pieces_holding
 from medsam.prompts.prompt import SlicePrompt, pixel_at
 from medsam.prompts.simulate import depth_of, tight_box
 
@@ -63,7 +64,6 @@ _SIGMA, _SHADES = 0.7, 7
 _BINS, _BEFOREHAND, _LIMIT, _BIN_SIGMA = 24, 1.6, 2.0, 1.5
 # What the network's log-odds are taken to be at most; and those that a changed pixel, and a marked one, get at least.
 _SUREST, _CHANGED, _MARKED = 12.0, 0.1, 2.0
-_CORNERS = np.ones((3, 3))
 # When an answer counts as refused, the share of it that was taken away; how badly its box has to fit then, and how much
 # better that of another one does, in shares of the box; how much of the box's rim that one may fill; and up to where
 # brightness is alike, in differences between marks inside and outside.
@@ -115,7 +115,7 @@ def correct(
         if found is not None:
             at_the_mark = _AT_THE_MARK + (_FOR_DICE if mark.inside else -_FOR_DICE)
             known = found.piece & (otherwise & (result == mask))[found.part]
-            agreed = _holding(known, found.at & known, corners=False)
+            agreed = pieces_holding(known, found.at & known, corners=False)
             result[found.part][agreed if agreed.any() else found.error(_WEIGHTS, at_the_mark)] = mark.inside
         result[said != 0] = said[said != 0] > 0
         if found is not None and allowed is not None:
@@ -152,7 +152,7 @@ class Evidence:
         # term by term: a matrix product need not be the same to the bit for every order of pixels
         for name, values in self.terms.items():
             odds += weights[name] * values
-        return _holding(self.piece & ((odds > 0) | self.at), self.at, corners=False)
+        return pieces_holding(self.piece & ((odds > 0) | self.at), self.at, corners=False)
 
 
 def evidence(
@@ -175,7 +175,7 @@ def evidence(
         wrong &= allowed | mark.where
     if not (wrong & mark.where).any():
         return None
-    piece = _holding(wrong, mark.where)
+    piece = pieces_holding(wrong, mark.where)
     at = mark.where & piece
     rows, columns = at.nonzero()
     depth_mm = _depth(piece, at, pitch)
@@ -216,7 +216,7 @@ def _anew(mask: np.ndarray, base: np.ndarray, said: np.ndarray, grey: np.ndarray
     smooth = _smoothed(grey)
     same, other = (_differs(smooth, where) for where in (said > 0, said < 0))
     alike = (same < _HALFWAY * np.median(other[said > 0])) & (same < other) & allowed & (said == 0)
-    found = _holding(alike | (said > 0), said > 0, corners=False)
+    found = pieces_holding(alike | (said > 0), said > 0, corners=False)
     rim = allowed & ~ndimage.binary_erosion(allowed)
     flooded = np.count_nonzero(found & rim) > _FLOODED * np.count_nonzero(rim)
     return found if not flooded and _fit(found, allowed) > fit + _FITS_BETTER else mask
@@ -305,7 +305,7 @@ def _steps(smooth: np.ndarray, piece: np.ndarray, at: np.ndarray, around: np.nda
         differs = np.abs(smooth - np.median(smooth[around])) / contrast
     result, part = np.full(smooth.shape, _TOP_STEP), ndimage.find_objects(piece.view(np.uint8))[0]
     for level in reversed(_STEPS):
-        result[part][_holding(piece[part] & ((differs[part] <= level) | at[part]), at[part])] = level
+        result[part][pieces_holding(piece[part] & ((differs[part] <= level) | at[part]), at[part])] = level
     return result
 
 
@@ -338,15 +338,6 @@ def _smoothed(grey: np.ndarray) -> np.ndarray:
     )
     smooth: np.ndarray = (one + other) / 2
     return smooth
-
-
-def _holding(where: np.ndarray, at: np.ndarray, corners: bool = True) -> np.ndarray:
-    """The pieces of `where`, bool (h, w), that hold some of `at`; pieces hang together by corners, or by edges only."""
-    numbers, _ = ndimage.label(where, _CORNERS if corners else None)
-    found = np.zeros(int(numbers.max(initial=0)) + 1, dtype=bool)
-    found[numbers[at]] = True
-    found[0] = False
-    return found[numbers]
 
 
 def _depth(piece: np.ndarray, at: np.ndarray, pitch: np.ndarray) -> float:

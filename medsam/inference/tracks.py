@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from medsam.inference.grey_levels import GreyLevels
 from medsam.masks import CompactMask, grown, xyxy
+from medsam.postprocess.clean import pieces_holding
 from medsam.prompts.prompt import Box
 from medsam.transforms.intensity import IntensityWindow
 
@@ -64,14 +65,7 @@ class TrackMask:
 
     def meeting(self, mask: np.ndarray) -> np.ndarray:
         """The pieces of a neighbour's mask (h, w) that overlap this one: islands elsewhere are something else."""
-        pieces, count = ndimage.label(mask, np.ones((3, 3)))
-        if count == 0:
-            return mask
-        stay = np.zeros(count + 1, dtype=bool)
-        stay[pieces[self.mask.part][self.mask.crop]] = True
-        stay[0] = False
-        kept: np.ndarray = stay[pieces]
-        return kept
+        return pieces_holding(mask, self.mask.to_array())
 
 
 class KeptMasks(Mapping[int, np.ndarray]):

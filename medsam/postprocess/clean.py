@@ -162,16 +162,23 @@ class Cleanup:
             if mask[here] != bool(label) or cleaned[here] == bool(label):
                 continue
             if label:
-                cleaned |= _piece_at(mask, here)
+                cleaned |= pieces_holding(mask, here)
             else:
-                cleaned &= ~_piece_at(~mask, here, corners=False)
+                cleaned &= ~pieces_holding(~mask, here, corners=False)
         return cleaned
 
 
-def _piece_at(mask: np.ndarray, index: tuple[int, ...], corners: bool = True) -> np.ndarray:
-    pieces, _ = _pieces(mask, corners)
-    piece: np.ndarray = pieces == pieces[index]
-    return piece
+def pieces_holding(mask: np.ndarray, at: np.ndarray | tuple[int, ...], corners: bool = True) -> np.ndarray:
+    """The pieces of a bool mask that hold some of `at`, bool like it, or an index; of its elements outside, nothing.
+
+    corners: whether pieces hang together by corners, or by faces only.
+    """
+    pieces, count = ndimage.label(mask, _structure(mask.ndim, corners))
+    stay = np.zeros(count + 1, dtype=bool)
+    stay[pieces[at]] = True
+    stay[0] = False
+    held: np.ndarray = stay[pieces]
+    return held
 
 
 def remove_small_regions(mask: np.ndarray, min_area: int) -> tuple[np.ndarray, bool]:
@@ -211,9 +218,13 @@ def _elements(diameter_mm: float, ndim: int, element_mm: float) -> float:
 
 def _pieces(mask: np.ndarray, corners: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """Piece numbers from 1 on, 0 outside, and the size of each."""
-    structure = ndimage.generate_binary_structure(mask.ndim, mask.ndim if corners else 1)
-    pieces, _ = ndimage.label(mask, structure)
+    pieces, _ = ndimage.label(mask, _structure(mask.ndim, corners))
     return pieces, np.bincount(pieces.ravel())[1:]
+
+
+def _structure(ndim: int, corners: bool) -> np.ndarray:
+    """What hangs together with an element."""
+    return np.asarray(ndimage.generate_binary_structure(ndim, ndim if corners else 1))
 
 
 def _small(mask: np.ndarray, least: float) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 from medsam.geometry import SlicePlane
 from medsam.inference.image_predictor import Crop, ScanEncoder
 from medsam.inference.slice_request import CropAnswer, Zoom
+from medsam.masks import bounding_box
 from medsam.prompts.prompt import Box, SlicePrompt
 from medsam.transforms.frame import Region, pixels_of
 from medsam.transforms.intensity import IntensityWindow
@@ -101,12 +102,12 @@ def _leaves_empty(logits: np.ndarray, box: Box, plane: SlicePlane, size: int) ->
     """Whether the mask of an answer (h, w) on the whole slice, by its own box, leaves much of the given one empty."""
     x0, y0, x1, y1 = pixels_of(box, plane.shape)
     inside = logits[y0:y1, x0:x1] > 0
+    filled = bounding_box(inside) or (slice(0, 0), slice(0, 0))
     sides, empty = 0.0, 0.0
-    for axis, pitch in enumerate(plane.spacing_mm):
-        filled = np.flatnonzero(inside.any(axis=1 - axis))
+    for length, span, pitch in zip(inside.shape, filled, plane.spacing_mm, strict=True):
         pixels = pitch / (plane.longest_mm / size)
-        sides += inside.shape[axis] * pixels
-        empty += (inside.shape[axis] - (filled[-1] + 1 - filled[0] if len(filled) else 0)) * pixels
+        sides += length * pixels
+        empty += (length - (span.stop - span.start)) * pixels
     return bool(empty >= _EMPTY * np.sqrt(sides))
 
 

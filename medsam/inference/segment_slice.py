@@ -141,7 +141,7 @@ def _first_look(embeddings: _Embeddings, given: SlicePrompt, zoom: Zoom, previou
             embeddings.usage += usage
         # a network that was shown boxes only makes nothing of its earlier logits
         earlier = None
-    if zoom != "off":
+    elif zoom != "off":
         if given.box is not None:
             prompt = replace(prompt, box=box_including(given.box, clicked_inside(given, plane), plane))
         if earlier is not None and any(clicks_inside(prompt, crop) != prompt for crop in earlier.crops):

@@ -12,6 +12,11 @@ from scipy import ndimage
 _SIGMA = 1.5
 
 
+def brightness(pixels: np.ndarray) -> np.ndarray:
+    """Pixels (h, w) or (h, w, 3) as (h, w): colours are averaged."""
+    return pixels if pixels.ndim == 2 else np.asarray(pixels.mean(axis=2))
+
+
 def log_odds(
     levels: np.ndarray, inside: np.ndarray, outside: np.ndarray, *, bins: int, floor: float, limit: float
 ) -> np.ndarray:

@@ -30,6 +30,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from medsam.inference.appearance import brightness
 from medsam.postprocess.clean import pieces_holding
 from medsam.prompts.prompt import SlicePrompt, pixel_at
 from medsam.prompts.simulate import depth_of, tight_box
@@ -104,7 +105,7 @@ def correct(
     (h, w, 3), any units, in the window they are looked at. pitch_mm: (row, column) of a pixel. allowed: bool (h, w),
     where the object may lie; None is everywhere. A mark where the mask is right changes nothing.
     """
-    grey = np.nan_to_num(pixels if pixels.ndim == 2 else pixels.mean(axis=2)).astype(np.float64)
+    grey = np.nan_to_num(brightness(pixels)).astype(np.float64)
     result, said = mask.copy(), np.zeros(mask.shape, np.int8)
     # of a mask that stands: where the network has it otherwise
     otherwise = mask != (logits > 0)

@@ -42,7 +42,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from medsam.inference.appearance import log_odds
+from medsam.inference.appearance import brightness, log_odds
 from medsam.inference.outlines import signed_distance
 from medsam.masks import bounding_box, xyxy
 from medsam.postprocess.guided import guided_mean
@@ -273,9 +273,8 @@ def _along_edges(values: np.ndarray, near: _Surroundings) -> np.ndarray:
         (x0 - 2 * columns, y0 - 2 * rows, x1 + 2 * columns, y1 + 2 * rows), values.shape
     )
     part = np.s_[top:bottom, left:right]
-    grey = near.pixels if near.pixels.ndim == 2 else near.pixels.mean(axis=2)
-    result = values.copy()
-    result[part] += _SMOOTH * (guided_mean(values[part], grey[part], (rows, columns), _FLAT) - values[part])
+    result, grey = values.copy(), brightness(near.pixels)[part]
+    result[part] += _SMOOTH * (guided_mean(values[part], grey, (rows, columns), _FLAT) - values[part])
     return result
 
 

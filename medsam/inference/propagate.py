@@ -34,6 +34,7 @@ import numpy as np
 
 from medsam.errors import PromptError
 from medsam.geometry import SlicePlane
+from medsam.inference.appearance import brightness
 from medsam.inference.grey_levels import MOST_ODDS, GreyLevels, radius_mm
 from medsam.inference.image_predictor import ScanEncoder
 from medsam.inference.next_slice import Evidence, EvidenceWeights, evidence
@@ -256,8 +257,7 @@ class _Counter:
 
 def _grey(scan_encoder: ScanEncoder, index: int, window: IntensityWindow | None) -> np.ndarray:
     """The slice as the window shows it, (h, w) in 0 ... 255; colours averaged."""
-    pixels = (window or scan_encoder.window).picture(scan_encoder.pixels(index))
-    return pixels if pixels.ndim == 2 else pixels.mean(axis=-1)
+    return brightness((window or scan_encoder.window).picture(scan_encoder.pixels(index)))
 
 
 def _tracks(

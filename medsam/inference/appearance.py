@@ -17,6 +17,13 @@ def brightness(pixels: np.ndarray) -> np.ndarray:
     return pixels if pixels.ndim == 2 else np.asarray(pixels.mean(axis=2))
 
 
+def histogram(levels: np.ndarray, where: np.ndarray, bins: int) -> np.ndarray:
+    """How many pixels have each brightness level, (bins,), smoothed. levels, where: as in `log_odds`."""
+    there = where > 0
+    counts = np.bincount(levels[there], weights=where[there], minlength=bins)
+    return np.asarray(ndimage.gaussian_filter1d(counts, _SIGMA, mode="nearest"))
+
+
 def log_odds(
     levels: np.ndarray, inside: np.ndarray, outside: np.ndarray, *, bins: int, floor: float, limit: float
 ) -> np.ndarray:
@@ -27,8 +34,6 @@ def log_odds(
     """
     shares = []
     for where in (inside, outside):
-        there = where > 0
-        counts = np.bincount(levels[there], weights=where[there], minlength=bins)
-        smooth = ndimage.gaussian_filter1d(counts, _SIGMA, mode="nearest")
+        smooth = histogram(levels, where, bins)
         shares.append(smooth / smooth.sum() + floor / bins)
     return np.clip(np.log(shares[0] / shares[1]), -limit, limit)

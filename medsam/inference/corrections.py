@@ -30,7 +30,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from medsam.inference.appearance import brightness
+from medsam.inference.appearance import brightness, histogram
 from medsam.postprocess.clean import pieces_holding
 from medsam.prompts.prompt import SlicePrompt, pixel_at
 from medsam.prompts.simulate import depth_of, tight_box
@@ -62,7 +62,7 @@ _STEPS, _TOP_STEP = (0.15, 0.3, 0.5, 0.75, 1.0, 1.4, 2.0, 3.0), 4.0
 # Smoothing against noise, in pixels; how many shades of what lies under marks are told apart.
 _SIGMA, _SHADES = 0.7, 7
 # Levels of brightness, equally filled; how many pixels each has beforehand, so that few say little; the most one says.
-_BINS, _BEFOREHAND, _LIMIT, _BIN_SIGMA = 24, 1.6, 2.0, 1.5
+_BINS, _BEFOREHAND, _LIMIT = 24, 1.6, 2.0
 # What the network's log-odds are taken to be at most; and those that a changed pixel, and a marked one, get at least.
 _SUREST, _CHANGED, _MARKED = 12.0, 0.1, 2.0
 # When an answer counts as refused, the share of it that was taken away; how badly its box has to fit then, and how much
@@ -324,9 +324,8 @@ def _alike(levels: np.ndarray, these: np.ndarray, those: np.ndarray) -> np.ndarr
     """Log-likelihood ratio (h, w) of each pixel's brightness in these against those; the fewer pixels, the nearer 0."""
     shares = []
     for where in (these, those):
-        counts = np.bincount(levels[where], minlength=_BINS).astype(float)
-        smooth = ndimage.gaussian_filter1d(counts, _BIN_SIGMA, mode="nearest")
-        shares.append((smooth + _BEFOREHAND) / (counts.sum() + _BEFOREHAND * _BINS))
+        smooth = histogram(levels, where, _BINS)
+        shares.append((smooth + _BEFOREHAND) / (np.count_nonzero(where) + _BEFOREHAND * _BINS))
     ratio: np.ndarray = np.clip(np.log(shares[0] / shares[1]), -_LIMIT, _LIMIT)[levels]
     return ratio
 

@@ -76,6 +76,12 @@ _EXTRAS = {
     "requests": "pacs",
     "pynetdicom": "pacs",
     "dicomanonymizer": "deidentify",
+    "fastapi": "serve",
+    "uvicorn": "serve",
+    "sqlalchemy": "serve",
+    "alembic": "serve",
+    "argon2": "serve",
+    "prometheus_client": "serve",
 }
 
 

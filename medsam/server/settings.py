@@ -1,0 +1,63 @@
+"""What a server is told at its start. Sizes are in bytes, times in seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+MIB, GIB = 2**20, 2**30
+
+
+@dataclass(frozen=True)
+class TrustedProxy:
+    """A proxy that has asked who its users are. addresses: its own; header: the one that carries a user's name.
+
+    The header counts in requests from these addresses alone; in others it is refused.
+    """
+
+    addresses: tuple[str, ...]
+    header: str = "X-Forwarded-User"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much a client may ask for."""
+
+    upload_bytes: int = 4 * GIB
+    # of one upload, unpacked, and how many files; how far the compressed may grow is the readers' own rule
+    unpacked_bytes: int = 16 * GIB
+    upload_files: int = 20_000
+    # of any other request
+    body_bytes: int = 64 * MIB
+    requests_per_minute: int = 1200
+    logins_per_minute: int = 10
+    sessions_per_reader: int = 8
+    prompts_per_session: int = 20_000
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """store: folder of the database, uploads and fetched series; made where it is missing, for its owner alone.
+
+    data: folders whose scans are cases. hosts: names under which the server may be called, beside those of loopback and
+    `host`. scan_bytes, embedding_bytes: of scans and embeddings kept in memory. loaders: processes that read scans.
+    lock_after: a reader who did nothing for so long has to give the password again; ends_after: and to log in anew.
+    uploads_kept: how long uploads nobody has opened stay; None: until they are deleted.
+    """
+
+    store: Path
+    data: tuple[Path, ...] = ()
+    host: str = "127.0.0.1"
+    port: int = 8000
+    hosts: tuple[str, ...] = ()
+    model: str = "litemedsam"
+    device: str = "auto"
+    proxy: TrustedProxy | None = None
+    https: bool = False
+    limits: Limits = field(default_factory=Limits)
+    scan_bytes: int = 4 * GIB
+    embedding_bytes: int = 1 * GIB
+    loaders: int = 2
+    lock_after: float = 15 * 60.0
+    ends_after: float = 12 * 3600.0
+    uploads_kept: float | None = 30 * 86400.0

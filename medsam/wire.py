@@ -1,0 +1,170 @@
+"""Masks on the wire: the changed rectangle of a slice, as bits or run lengths. The server writes it, the client reads.
+
+A body of type `MEDIA_TYPE` is any number of frames, one after the other. All numbers are little-endian. A frame:
+
+    offset  bytes  what
+    0       4      magic: "MSAM"
+    4       2      version, 1; a reader refuses a higher one
+    6       1      encoding of the payload: 0 bits, 1 run lengths
+    7       1      0
+    8       4      n, length of the head
+    12      4      m, length of the payload
+    16      n      head: JSON in UTF-8, keys below; unknown ones are left alone
+    16+n    m      payload
+
+Head: `object` (its number in the session), `axis` ("i", "j", "k"), `slice`, `shape` [rows, columns] of the slice,
+`rectangle` [x0, y0, x1, y1], half-open, of what changed: beyond it the mask is as it was; `revision` (of the session,
+when it came to be), `status` ("first", "refined", "propagated", "restored"), `predicted_iou` (what the network says of
+its own answer: not calibrated; null where it said nothing), `expected_dice` (calibrated; null while nothing is).
+
+Bits: one a pixel of the rectangle, row by row, columns ascending, the highest bit of a byte first, zeros up to a whole
+byte at the end. Run lengths: of the same pixels in the same order, how many are outside, then inside, then outside ...
+(each a 32-bit number); the first may be 0. The writer takes what is shorter. An empty rectangle has no payload.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from medsam.errors import InputError
+from medsam.geometry import Axis
+from medsam.masks import pack_bits, unpack_bits
+
+MEDIA_TYPE = "application/vnd.medsam.frames"
+VERSION = 1
+Status = Literal["first", "refined", "propagated", "restored"]
+
+_PREFIX = struct.Struct("<4sHBBII")
+_MAGIC = b"MSAM"
+_BITS, _RUNS = 0, 1
+# what a reader believes: a slice of this many pixels, and a head of this many bytes
+_MAX_PIXELS = 2**28
+_MAX_HEAD = 2**16
+
+
+@dataclass(frozen=True, eq=False)
+class MaskFrame:
+    """What changed of an object's mask on a slice. Fields: see the top of this file.
+
+    pixels: bool (y1 - y0, x1 - x0), the mask inside `rectangle` as it is now.
+    """
+
+    object: int
+    axis: Axis
+    slice: int
+    shape: tuple[int, int]
+    rectangle: tuple[int, int, int, int]
+    pixels: np.ndarray
+    revision: int = 0
+    status: Status = "refined"
+    predicted_iou: float | None = None
+    expected_dice: float | None = None
+
+    def paint(self, mask: np.ndarray) -> None:
+        """Bring a mask, bool of `shape`, up to date, in place."""
+        x0, y0, x1, y1 = self.rectangle
+        mask[y0:y1, x0:x1] = self.pixels
+
+    def to_bytes(self) -> bytes:
+        """The frame."""
+        pixels = np.ascontiguousarray(self.pixels, dtype=bool)
+        bits, runs = pack_bits(pixels).tobytes(), _runs(pixels)
+        encoding, payload = (_RUNS, runs) if len(runs) < len(bits) else (_BITS, bits)
+        head = {
+            "object": self.object,
+            "axis": self.axis,
+            "slice": self.slice,
+            "shape": list(self.shape),
+            "rectangle": list(self.rectangle),
+            "revision": self.revision,
+            "status": self.status,
+            "predicted_iou": self.predicted_iou,
+            "expected_dice": self.expected_dice,
+        }
+        text = json.dumps(head, separators=(",", ":"), allow_nan=False).encode()
+        return _PREFIX.pack(_MAGIC, VERSION, encoding, 0, len(text), len(payload)) + text + payload
+
+
+def write_frames(frames: Iterable[MaskFrame]) -> bytes:
+    """A body."""
+    return b"".join(frame.to_bytes() for frame in frames)
+
+
+def read_frames(body: bytes) -> Iterator[MaskFrame]:
+    """The frames of a body. Raises InputError for one that is damaged, or of a later version."""
+    at = 0
+    while at < len(body):
+        if len(body) - at < _PREFIX.size:
+            raise InputError("A frame of masks ends in its prefix.")
+        magic, version, encoding, _, head_length, length = _PREFIX.unpack_from(body, at)
+        if magic != _MAGIC:
+            raise InputError("This is no frame of masks.")
+        if version > VERSION:
+            raise InputError(f"This frame of masks is of version {version}; this medsam reads up to {VERSION}: update.")
+        end = at + _PREFIX.size + head_length + length
+        if head_length > _MAX_HEAD or end > len(body):
+            raise InputError("A frame of masks is cut short.")
+        start = at + _PREFIX.size
+        head = body[start : start + head_length]
+        try:
+            yield _frame(json.loads(head), encoding, body[start + head_length : end])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"A frame of masks is damaged ({type(error).__name__}).") from None
+        at = end
+
+
+def _frame(head: dict[str, Any], encoding: int, payload: bytes) -> MaskFrame:
+    rows, columns = (int(length) for length in head["shape"])
+    x0, y0, x1, y1 = (int(number) for number in head["rectangle"])
+    if not (0 <= x0 <= x1 <= columns and 0 <= y0 <= y1 <= rows and rows * columns <= _MAX_PIXELS):
+        raise ValueError("rectangle")
+    if head["axis"] not in get_args(Axis) or head["status"] not in get_args(Status):
+        raise ValueError("axis or status")
+    shape = y1 - y0, x1 - x0
+    pixels = _from_bits(payload, shape) if encoding == _BITS else _from_runs(payload, shape)
+    return MaskFrame(
+        object=int(head["object"]),
+        axis=head["axis"],
+        slice=int(head["slice"]),
+        shape=(rows, columns),
+        rectangle=(x0, y0, x1, y1),
+        pixels=pixels,
+        revision=int(head["revision"]),
+        status=head["status"],
+        predicted_iou=_number(head.get("predicted_iou")),
+        expected_dice=_number(head.get("expected_dice")),
+    )
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _runs(pixels: np.ndarray) -> bytes:
+    flat = pixels.ravel()
+    if not flat.size:
+        return b""
+    borders = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    lengths = np.diff(np.concatenate(([0], borders, [flat.size])))
+    runs = np.concatenate(([0], lengths)) if flat[0] else lengths
+    return runs.astype("<u4").tobytes()
+
+
+def _from_runs(payload: bytes, shape: tuple[int, int]) -> np.ndarray:
+    lengths = np.frombuffer(payload, dtype="<u4").astype(np.int64)
+    if int(lengths.sum()) != shape[0] * shape[1]:
+        raise ValueError("run lengths")
+    inside = np.arange(len(lengths)) % 2 == 1
+    return np.repeat(inside, lengths).reshape(shape)
+
+
+def _from_bits(payload: bytes, shape: tuple[int, int]) -> np.ndarray:
+    if len(payload) != -(-shape[0] * shape[1] // 8):
+        raise ValueError("bits")
+    return unpack_bits(np.frombuffer(payload, dtype=np.uint8), shape)

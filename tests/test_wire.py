@@ -1,0 +1,82 @@
+import json
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from medsam.errors import InputError
+from medsam.wire import MaskFrame, read_frames, write_frames
+
+PIXELS = arrays(bool, st.tuples(st.integers(0, 9), st.integers(0, 9)))
+
+
+def frame(pixels: np.ndarray, x0: int = 2, y0: int = 1, **fields) -> MaskFrame:
+    height, width = pixels.shape
+    return MaskFrame(3, "k", 7, (20, 30), (x0, y0, x0 + width, y0 + height), pixels, **fields)
+
+
+def test_the_bytes_of_a_frame_are_those_that_are_documented():
+    pixels = np.array([[1, 0, 1], [0, 1, 1]], dtype=bool)
+    body = frame(pixels, revision=5, status="first", predicted_iou=0.5).to_bytes()
+    magic, version, encoding, zero, n, m = struct.unpack("<4sHBBII", body[:16])
+    assert (magic, version, encoding, zero, m) == (b"MSAM", 1, 0, 0, 1)
+    assert json.loads(body[16 : 16 + n]) == {
+        "object": 3,
+        "axis": "k",
+        "slice": 7,
+        "shape": [20, 30],
+        "rectangle": [2, 1, 5, 3],
+        "revision": 5,
+        "status": "first",
+        "predicted_iou": 0.5,
+        "expected_dice": None,
+    }
+    assert body[16 + n :] == bytes([0b10101100])
+
+
+def test_run_lengths_start_outside_and_are_taken_where_they_are_shorter():
+    pixels = np.ones((10, 20), dtype=bool)
+    body = frame(pixels).to_bytes()
+    assert body[6] == 1
+    assert body[-8:] == struct.pack("<II", 0, 200)
+    (back,) = read_frames(body)
+    assert np.array_equal(back.pixels, pixels)
+
+
+@given(st.lists(PIXELS, max_size=4))
+def test_frames_come_back_as_they_were_sent(many):
+    frames = [frame(pixels, revision=number) for number, pixels in enumerate(many)]
+    back = list(read_frames(write_frames(frames)))
+    assert [one.revision for one in back] == [one.revision for one in frames]
+    for sent, got in zip(frames, back, strict=True):
+        assert (got.object, got.axis, got.slice, got.shape, got.rectangle) == (3, "k", 7, (20, 30), sent.rectangle)
+        assert np.array_equal(got.pixels, sent.pixels)
+
+
+def test_a_frame_paints_its_rectangle_and_nothing_else():
+    mask = np.ones((20, 30), dtype=bool)
+    frame(np.zeros((2, 3), dtype=bool)).paint(mask)
+    assert not mask[1:3, 2:5].any()
+    assert mask.sum() == 600 - 6
+
+
+@given(st.binary(max_size=80) | st.integers(0, 120).map(lambda cut: frame(np.eye(9, dtype=bool)).to_bytes()[:cut]))
+def test_damaged_frames_are_refused_with_one_error(body):
+    whole = frame(np.eye(9, dtype=bool)).to_bytes()
+    if body in (b"", whole):
+        return
+    with pytest.raises(InputError):
+        list(read_frames(body))
+
+
+def test_a_rectangle_beyond_the_slice_and_a_later_version_are_refused():
+    outside = MaskFrame(1, "k", 0, (4, 4), (0, 0, 5, 4), np.zeros((4, 5), dtype=bool)).to_bytes()
+    with pytest.raises(InputError, match="damaged"):
+        list(read_frames(outside))
+    later = bytearray(frame(np.eye(2, dtype=bool)).to_bytes())
+    later[4] = 2
+    with pytest.raises(InputError, match="version 2"):
+        list(read_frames(bytes(later)))

@@ -12,7 +12,7 @@ import torch
 
 from medsam.geometry import SlicePlane
 from medsam.inference.clicks import box_including, clicked_inside
-from medsam.inference.corrections import correct, corrected_logits, marks_of
+from medsam.inference.corrections import Fold, corrected_logits, folded, marks_of
 from medsam.inference.image_predictor import ScanEncoder
 from medsam.inference.priors import PriorWeights, add_box_and_intensity_prior
 from medsam.inference.slice_request import CropAnswer, SliceRequest, SliceResult, Zoom
@@ -31,14 +31,15 @@ def combine(
 ) -> SliceResult:
     """The base answer to box or mask, corrected by clicks and strokes, inside its bounds: in that order."""
     logits = base_logits(scan_encoder, index, request, predictions, zoom)
-    logits = corrected(logits, scan_encoder, index, request, zoom)
-    if (inside := bounds(request.given, zoom, scan_encoder.plane)) is not None:
+    inside = bounds(request.given, zoom, scan_encoder.plane)
+    logits, fold = corrected(logits, scan_encoder, index, request, inside, zoom)
+    if inside is not None:
         logits = np.where(inside | _asked_beyond(logits > 0, inside, request.given), logits, np.float32(-np.inf))
     predicted_iou = float(np.mean([one.predicted_iou for one in predictions]))
     low_res_logits = torch.stack([one.low_res_logits for one in predictions])
     no_contrast = any(one.no_contrast for one in predictions)
     box = request.prompt.box
-    return SliceResult(logits > 0, predicted_iou, logits, request.crops, low_res_logits, box, no_contrast)
+    return SliceResult(logits > 0, predicted_iou, logits, request.crops, low_res_logits, box, no_contrast, fold=fold)
 
 
 def base_logits(
@@ -70,20 +71,30 @@ def base_logits(
 
 
 def corrected(
-    logits: np.ndarray, scan_encoder: ScanEncoder, index: int, request: SliceRequest, zoom: Zoom
-) -> np.ndarray:
-    """The base answer's logits (h, w), or a mask that stands, with the last word of the clicks and strokes."""
+    logits: np.ndarray,
+    scan_encoder: ScanEncoder,
+    index: int,
+    request: SliceRequest,
+    inside: np.ndarray | None,
+    zoom: Zoom,
+) -> tuple[np.ndarray, Fold | None]:
+    """The base answer's logits (h, w), or a mask that stands, with the last word of the clicks and strokes.
+
+    inside: see `bounds`. And how that came about, when there was anything to correct.
+    """
     given, plane = request.given, scan_encoder.plane
     stands = given.mask if given.standing else None
     marks = marks_of(given, plane.shape, plane.spacing_mm)
     published = zoom != "auto" and takes_clicks(scan_encoder.image_predictor.sam.spec)
     if stands is None and (not marks or published):
-        return logits
+        return logits, None
     window = request.crops[0].window or scan_encoder.window
     pixels = np.clip(scan_encoder.pixels(index), window.low, window.high)
-    base, inside = logits > 0 if stands is None else stands, bounds(given, zoom, plane)
-    mask = correct(base if inside is None else base & inside, logits, marks, pixels, plane.spacing_mm, inside)
-    return corrected_logits(logits, mask, marks)
+    base = logits > 0 if stands is None else stands
+    if inside is not None:
+        base = base & inside
+    fold = folded(Fold(base, logits, inside, tuple(marks), base), pixels, plane.spacing_mm, request.fold)
+    return corrected_logits(logits, fold.mask, marks), fold
 
 
 def bounds(prompt: SlicePrompt, zoom: Zoom, plane: SlicePlane) -> np.ndarray | None:

@@ -25,7 +25,7 @@ Letters: h, w rows and columns of a stored slice.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
@@ -78,6 +78,9 @@ class Mark:
     where: np.ndarray
     inside: bool
 
+    def same(self, other: Mark) -> bool:
+        return self.inside == other.inside and np.array_equal(self.where, other.where)
+
 
 def marks_of(prompt: SlicePrompt, shape: tuple[int, int], pitch_mm: tuple[float, float]) -> list[Mark]:
     """Clicks, then strokes, in their order on a slice (h, w). What a click says no stroke takes back."""
@@ -89,6 +92,31 @@ def marks_of(prompt: SlicePrompt, shape: tuple[int, int], pitch_mm: tuple[float,
         marks.append(Mark(where, bool(inside)))
     strokes = [Mark(one.to_mask(shape, pitch_mm) & ~clicked, one.inside) for one in prompt.scribbles]
     return [*marks, *(stroke for stroke in strokes if stroke.where.any())]
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """What became of a mask, bool (h, w), by marks, one after the other; the next one goes on from there.
+
+    base: the mask before them. logits, allowed: as in `correct`.
+    """
+
+    base: np.ndarray
+    logits: np.ndarray
+    allowed: np.ndarray | None
+    marks: tuple[Mark, ...]
+    mask: np.ndarray
+
+    def begins(self, other: Fold) -> bool:
+        """Whether the other is of the same answer, with these marks first."""
+        return (
+            len(self.marks) <= len(other.marks)
+            and all(mine.same(its) for mine, its in zip(self.marks, other.marks, strict=False))
+            and np.array_equal(self.base, other.base)
+            and np.array_equal(self.logits, other.logits)
+            and (self.allowed is None) == (other.allowed is None)
+            and (self.allowed is None or np.array_equal(self.allowed, np.asarray(other.allowed)))
+        )
 
 
 def correct(
@@ -105,23 +133,35 @@ def correct(
     (h, w, 3), any units, in the window they are looked at. pitch_mm: (row, column) of a pixel. allowed: bool (h, w),
     where the object may lie; None is everywhere. A mark where the mask is right changes nothing.
     """
+    return folded(Fold(mask, logits, allowed, tuple(marks), mask), pixels, pitch_mm).mask
+
+
+def folded(asked: Fold, pixels: np.ndarray, pitch_mm: tuple[float, float], known: Fold | None = None) -> Fold:
+    """The same with the mask that its marks make of its base; see `correct`.
+
+    known: of the same pixels; where it begins this fold, its marks are not gone through again.
+    """
+    base, logits, allowed = asked.base, asked.logits, asked.allowed
     grey = np.nan_to_num(brightness(pixels)).astype(np.float64)
-    result, said = mask.copy(), np.zeros(mask.shape, np.int8)
+    done = 0 if known is None or not known.begins(asked) else len(known.marks)
+    result, said = (base if known is None or not done else known.mask).copy(), np.zeros(base.shape, np.int8)
     # of a mask that stands: where the network has it otherwise
-    otherwise = mask != (logits > 0)
-    for mark in marks:
+    otherwise = base != (logits > 0)
+    for number, mark in enumerate(asked.marks):
         side = 1 if mark.inside else -1
         said[mark.where] = side
+        if number < done:
+            continue
         found = evidence(mark, result, said, logits, grey, np.array(pitch_mm, dtype=float), allowed)
         if found is not None:
             at_the_mark = _AT_THE_MARK + (_FOR_DICE if mark.inside else -_FOR_DICE)
-            known = found.piece & (otherwise & (result == mask))[found.part]
-            agreed = pieces_holding(known, found.at & known, corners=False)
+            known_piece = found.piece & (otherwise & (result == base))[found.part]
+            agreed = pieces_holding(known_piece, found.at & known_piece, corners=False)
             result[found.part][agreed if agreed.any() else found.error(_WEIGHTS, at_the_mark)] = mark.inside
         result[said != 0] = said[said != 0] > 0
         if found is not None and allowed is not None:
-            result = _anew(result, mask, said, grey, allowed)
-    return result
+            result = _anew(result, base, said, grey, allowed)
+    return replace(asked, mask=result)
 
 
 def corrected_logits(logits: np.ndarray, mask: np.ndarray, marks: Iterable[Mark]) -> np.ndarray:

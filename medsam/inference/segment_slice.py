@@ -80,7 +80,8 @@ def segment_slice(
     surroundings (`ImagePredictor.predict`, logits for "near_box"). "on" answers boxes from the closer crop alone. Both
     may leave the box. "auto" does all that is described above: at most two crops a box, both shared with others.
     previous: the result each prompt had before its last click, or None. Its logits go back into the network, and its
-    crops are taken again, so nothing new is encoded while the clicks stay inside them.
+    crops are taken again, so nothing new is encoded while the clicks stay inside them; its corrections are not made
+    again while the answer under them is the same.
     Raises PromptError for no such slice, no prompt, or an unknown zoom.
     """
     _check(scan_encoder, index, prompts, zoom)
@@ -148,7 +149,9 @@ def _first_look(embeddings: _Embeddings, given: SlicePrompt, zoom: Zoom, previou
             # a click outside the closer crop: another one has to be taken
             earlier = None
     crops = (first_crop(scan_encoder, index, prompt.box, zoom),) if earlier is None else earlier.crops
-    return SliceRequest(given, prompt, crops, earlier)
+    # of the same window: brightness is looked at in it
+    same = previous is not None and previous.crops[:1] == crops[:1]
+    return SliceRequest(given, prompt, crops, earlier, previous.fold if previous is not None and same else None)
 
 
 def _look_closer(

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 
+from medsam.inference.corrections import Fold
 from medsam.inference.image_predictor import Crop
 from medsam.inference.usage import Usage
 from medsam.prompts.prompt import Box, SlicePrompt
@@ -26,7 +27,8 @@ class SliceResult:
     at 0; -inf where no crop reached. crops: what was encoded for it. low_res_logits: (C, s, s), the logits of each
     crop, fit to be given back with the next click. box: the one the network was shown, given or found.
     no_contrast: the window left none in one of the crops, so that the mask means nothing. usage: of the whole call that
-    gave it and others, with the first of them: a sum over results counts nothing twice.
+    gave it and others, with the first of them: a sum over results counts nothing twice. fold: its corrections so far,
+    from which the next click goes on.
     """
 
     mask: np.ndarray
@@ -37,6 +39,7 @@ class SliceResult:
     box: Box | None = None
     no_contrast: bool = False
     usage: Usage = field(default_factory=Usage)
+    fold: Fold | None = None
 
     @property
     def quality(self) -> float:
@@ -48,13 +51,15 @@ class SliceResult:
 class SliceRequest:
     """given: the prompt as the user put it. prompt: as the network is shown it, in `crops`.
 
-    previous: the result whose logits go back into the network, or None.
+    previous: the result whose logits go back into the network, or None. fold: the corrections that were made before,
+    or None.
     """
 
     given: SlicePrompt
     prompt: SlicePrompt
     crops: tuple[Crop, ...]
     previous: SliceResult | None
+    fold: Fold | None = None
 
     def previous_logits(self, crop: Crop) -> torch.Tensor | None:
         """(s, s), of one of the crops."""

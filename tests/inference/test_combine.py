@@ -138,16 +138,21 @@ def two_blobs(logit=3.0):
     return pixels.astype(np.float32), hesitant(SPOT, logit), missed
 
 
+def after_clicks(logits, scan_encoder, asked, zoom="auto"):
+    inside = bounds(asked.given, zoom, scan_encoder.plane)
+    return corrected(logits, scan_encoder, 0, asked, inside, zoom)[0]
+
+
 def test_clicks_come_after_the_base_and_in_their_order():
     pixels, logits, missed = two_blobs()
     spilt = disc(SHAPE, (12, 20), 5)
     logits[spilt] = 3.0
     scan_encoder = encoder(pixels)
     inside, outside = (45, 20, 1), (12, 20, 0)
-    one = corrected(logits, scan_encoder, 0, request(SlicePrompt(1, None, (inside,))), "auto") > 0
+    one = after_clicks(logits, scan_encoder, request(SlicePrompt(1, None, (inside,)))) > 0
     assert (one & missed).sum() > 0.9 * missed.sum()
     np.testing.assert_array_equal(one[SPOT | spilt], True)
-    both = corrected(logits, scan_encoder, 0, request(SlicePrompt(1, None, (inside, outside))), "auto") > 0
+    both = after_clicks(logits, scan_encoder, request(SlicePrompt(1, None, (inside, outside)))) > 0
     assert not (both & spilt).any()
     # what was there, and what the first click has added, stays
     np.testing.assert_array_equal(both[SPOT | missed], one[SPOT | missed])
@@ -155,16 +160,16 @@ def test_clicks_come_after_the_base_and_in_their_order():
 
 def test_nothing_said_changes_nothing():
     logits = hesitant(SPOT)
-    assert corrected(logits, encoder(), 0, request(boxed()), "auto") is logits
+    assert after_clicks(logits, encoder(), request(boxed())) is logits
 
 
 @pytest.mark.parametrize("zoom", ["off", "on"])
 def test_a_network_that_knows_clicks_is_left_alone_as_published(zoom):
     pixels, logits, _ = two_blobs()
     asked = request(SlicePrompt(1, None, ((45, 20, 1),)))
-    assert corrected(logits, encoder(pixels, knows_clicks=True), 0, asked, zoom) is logits
-    assert corrected(logits, encoder(pixels, knows_clicks=True), 0, asked, "auto")[20, 45] > 0
-    assert corrected(logits, encoder(pixels), 0, asked, zoom)[20, 45] > 0
+    assert after_clicks(logits, encoder(pixels, knows_clicks=True), asked, zoom) is logits
+    assert after_clicks(logits, encoder(pixels, knows_clicks=True), asked)[20, 45] > 0
+    assert after_clicks(logits, encoder(pixels), asked, zoom)[20, 45] > 0
 
 
 @pytest.mark.parametrize("knows_clicks", [False, True])

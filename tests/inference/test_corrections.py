@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medsam.inference.corrections import Mark, correct, corrected_logits, marks_of
+from medsam.inference import corrections
+from medsam.inference.corrections import Fold, Mark, correct, corrected_logits, evidence, folded, marks_of
 from medsam.prompts.prompt import SlicePrompt
 from medsam.prompts.strokes import Scribble
 
@@ -101,6 +102,28 @@ def test_every_click_is_right_and_one_after_another_is_all_at_once(clicks, seed)
     # the last one changes to its own side only, and nothing where all was right
     assert not ((found != before) & (found != inside)).any()
     assert before[y, x] != inside or (found == before).all()
+
+
+def test_a_fold_goes_on_where_it_was_left_and_starts_anew_where_the_answer_is_another_one(monkeypatch):
+    rng = np.random.default_rng(1)
+    mask, pixels = disc(26, 24, 11), rng.normal(50, 15, SHAPE) + 60 * disc(32, 24, 14)
+    marks = (click(40, 24, True), click(20, 24, False), click(30, 12, True))
+    weighed = []
+    monkeypatch.setattr(corrections, "evidence", lambda mark, *rest: weighed.append(mark) or evidence(mark, *rest))
+
+    def after(some, answer=mask, known=None):
+        weighed.clear()
+        return folded(Fold(answer, sure(answer), None, some, answer), pixels, SQUARE, known)
+
+    known = after(marks[:2])
+    found = after(marks, known=known)
+    assert weighed == [marks[2]]
+    np.testing.assert_array_equal(found.mask, after(marks).mask)
+    # one taken back, another one in its place, another answer
+    for some, answer in ((marks[:1], mask), ((marks[0], marks[2]), mask), (marks, disc(26, 24, 9))):
+        found = after(some, answer, known)
+        assert weighed == list(some)
+        np.testing.assert_array_equal(found.mask, after(some, answer).mask)
 
 
 @pytest.mark.parametrize("pitch", [(1.0, 1.0), (0.7, 2.1)])

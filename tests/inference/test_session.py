@@ -6,6 +6,8 @@ import pytest
 from phantoms import ThresholdSam, block
 
 from medsam.errors import InputError, PromptError
+from medsam.inference import corrections
+from medsam.inference.corrections import evidence
 from medsam.inference.predictor import Predictor
 from medsam.inference.session import Session
 from medsam.inference.session_state import SessionState
@@ -300,6 +302,22 @@ def test_the_axis_is_the_scan_encoders(two):
     np.testing.assert_array_equal(answer.mask, left[:, :, 10])
     assert session.labels.array[:, :, 10].any()
     assert not session.labels.array[:, :, 11].any()
+
+
+def test_a_click_costs_one_correction_however_many_were_before(two, monkeypatch):
+    weighed = []
+    monkeypatch.setattr(corrections, "evidence", lambda mark, *rest: weighed.append(mark) or evidence(mark, *rest))
+    session = Predictor(ThresholdSam(), device="cpu").session(two[0], zoom="auto")
+    session.box(1, (4, 8, 55, 35))
+    for x in (10, 40, 20, 50):
+        weighed.clear()
+        session.click(1, x, 20, x < 30)
+        assert len(weighed) == 1
+    session.undo()
+    session.click(1, 50, 20, False)
+    again = Predictor(ThresholdSam(), device="cpu").session(two[0], zoom="auto")
+    again.replay(session.prompts)
+    np.testing.assert_array_equal(again.answer(1).logits, session.answer(1).logits)
 
 
 @pytest.mark.weights

@@ -21,7 +21,6 @@ from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
-from nibabel.orientations import io_orientation
 
 from medsam.errors import InputError
 
@@ -276,6 +275,9 @@ class VolumeGeometry:
     @cached_property
     def _world_axes(self) -> np.ndarray:
         """(3, 2): for i, j, k the nearest LPS axis (0, 1, 2; each once) and the sign along it."""
+        # late: nibabel loads pydicom, which a client of a server has no use for
+        from nibabel.orientations import io_orientation
+
         return io_orientation(self.affine).astype(int)
 
     @property

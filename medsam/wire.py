@@ -13,9 +13,12 @@ A body of type `MEDIA_TYPE` is any number of frames, one after the other. All nu
     16+n    m      payload
 
 Head: `object` (its number in the session), `axis` ("i", "j", "k"), `slice`, `shape` [rows, columns] of the slice,
-`rectangle` [x0, y0, x1, y1], half-open, of what changed: beyond it the mask is as it was; `revision` (of the session,
-when it came to be), `status` ("first", "refined", "propagated", "restored"), `predicted_iou` (what the network says of
-its own answer: not calibrated; null where it said nothing), `expected_dice` (calibrated; null while nothing is).
+`rectangle` [x0, y0, x1, y1], half-open, of what changed, `base`: since which revision of this mask; beyond the
+rectangle it is as it was then. With base 0 the frame stands alone: beyond the rectangle everything is outside.
+`revision` (of the session, when the mask came to be), `status` ("first": a refined one follows; "refined";
+"propagated"; "restored" by undo or redo; "removed": the object has no mask on this slice any more), `predicted_iou`
+(what the network says of its own answer: not calibrated; null where it said nothing), `expected_dice` (calibrated; null
+while nothing is).
 
 Bits: one a pixel of the rectangle, row by row, columns ascending, the highest bit of a byte first, zeros up to a whole
 byte at the end. Run lengths: of the same pixels in the same order, how many are outside, then inside, then outside ...
@@ -38,7 +41,7 @@ from medsam.masks import pack_bits, unpack_bits
 
 MEDIA_TYPE = "application/vnd.medsam.frames"
 VERSION = 1
-Status = Literal["first", "refined", "propagated", "restored"]
+Status = Literal["first", "refined", "propagated", "restored", "removed"]
 
 _PREFIX = struct.Struct("<4sHBBII")
 _MAGIC = b"MSAM"
@@ -65,10 +68,13 @@ class MaskFrame:
     status: Status = "refined"
     predicted_iou: float | None = None
     expected_dice: float | None = None
+    base: int = 0
 
     def paint(self, mask: np.ndarray) -> None:
-        """Bring a mask, bool of `shape`, up to date, in place."""
+        """Bring a mask, bool of `shape`, up to date, in place. mask: of revision `base`; with base 0 any."""
         x0, y0, x1, y1 = self.rectangle
+        if not self.base:
+            mask[...] = False
         mask[y0:y1, x0:x1] = self.pixels
 
     def to_bytes(self) -> bytes:
@@ -82,6 +88,7 @@ class MaskFrame:
             "slice": self.slice,
             "shape": list(self.shape),
             "rectangle": list(self.rectangle),
+            "base": self.base,
             "revision": self.revision,
             "status": self.status,
             "predicted_iou": self.predicted_iou,
@@ -139,6 +146,7 @@ def _frame(head: dict[str, Any], encoding: int, payload: bytes) -> MaskFrame:
         status=head["status"],
         predicted_iou=_number(head.get("predicted_iou")),
         expected_dice=_number(head.get("expected_dice")),
+        base=int(head["base"]),
     )
 
 

@@ -29,6 +29,7 @@ def test_the_bytes_of_a_frame_are_those_that_are_documented():
         "slice": 7,
         "shape": [20, 30],
         "rectangle": [2, 1, 5, 3],
+        "base": 0,
         "revision": 5,
         "status": "first",
         "predicted_iou": 0.5,
@@ -56,11 +57,20 @@ def test_frames_come_back_as_they_were_sent(many):
         assert np.array_equal(got.pixels, sent.pixels)
 
 
-def test_a_frame_paints_its_rectangle_and_nothing_else():
+def test_a_frame_on_a_base_paints_its_rectangle_and_nothing_else():
     mask = np.ones((20, 30), dtype=bool)
-    frame(np.zeros((2, 3), dtype=bool)).paint(mask)
+    (change,) = read_frames(frame(np.zeros((2, 3), dtype=bool), revision=6, base=4).to_bytes())
+    assert (change.base, change.revision) == (4, 6)
+    change.paint(mask)
     assert not mask[1:3, 2:5].any()
     assert mask.sum() == 600 - 6
+
+
+def test_a_frame_without_a_base_stands_alone():
+    mask = np.ones((20, 30), dtype=bool)
+    frame(np.ones((2, 3), dtype=bool)).paint(mask)
+    assert mask[1:3, 2:5].all()
+    assert mask.sum() == 6
 
 
 @given(st.binary(max_size=80) | st.integers(0, 120).map(lambda cut: frame(np.eye(9, dtype=bool)).to_bytes()[:cut]))

@@ -1,0 +1,79 @@
+"""The server as one ASGI application: rooms' routes under one prefix, behind the gate.
+
+A room is a package beside this file. It exports `router`, whose paths start below `/api/v1`, and is added to
+`_routers`; what it keeps is in `services.py`. Nothing here or in a route blocks the event loop: files, SQLite and
+hashes go through `anyio.to_thread`, the network through `services.worker`, scans are read in processes.
+
+Answers that are no success have one form, `{"detail": text, "parameters": [names]}` (`errors.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import APIRouter, FastAPI
+from pydantic import BaseModel
+
+from medsam._version import __version__
+from medsam.inference.predictor import Predictor
+from medsam.server.errors import ErrorBody, handle_errors
+from medsam.server.gate.guard import Guard
+from medsam.server.services import open_services
+from medsam.server.settings import ServerSettings
+
+API = "/api/v1"
+
+_DESCRIPTION = "Scans, sessions and masks for many readers. Masks travel as the frames of `medsam/wire.py`."
+
+
+def create_app(settings: ServerSettings, predictor: Predictor | None = None) -> FastAPI:
+    """The application. predictor: with a worker; by default the settings' model is loaded when the server starts.
+
+    Entering its lifespan raises what `open_services` raises.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_services(settings, predictor) as services:
+            app.state.services = services
+            yield
+
+    app = FastAPI(
+        title="medsam",
+        version=__version__,
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        openapi_url=f"{API}/openapi.json",
+        # its pages load scripts from elsewhere
+        docs_url=None,
+        redoc_url=None,
+        responses={"4XX": {"model": ErrorBody, "description": "refused; `detail` says why"}},
+    )
+    # the last one added is the first to see a request
+    app.add_middleware(Guard)
+    handle_errors(app)
+    for router in _routers():
+        app.include_router(router, prefix=API)
+    return app
+
+
+class Version(BaseModel):
+    """What is spoken here. version: of this interface; medsam: of the program."""
+
+    version: int = 1
+    medsam: str = __version__
+
+
+_router = APIRouter(tags=["server"])
+
+
+@_router.get("/version")
+async def version() -> Version:
+    """Which interface this server has; answered without a login."""
+    return Version()
+
+
+def _routers() -> list[APIRouter]:
+    """Those of all rooms."""
+    return [_router]

@@ -1,0 +1,67 @@
+"""Everything that routes work with, in one place: made when the server starts, closed when it ends.
+
+A room that has something to keep adds its field to `Services` and the lines that open it to `open_services`, after what
+it uses itself; closing goes the other way. Routes take it as an argument:
+
+    async def cases(reader: PresentReader, services: PresentServices) -> list[CaseInfo]: ...
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated
+
+from anyio import to_thread
+from fastapi import Depends, Request
+
+from medsam.errors import InputError
+from medsam.inference.predictor import Predictor
+from medsam.inference.worker import Worker
+from medsam.server.settings import ServerSettings
+
+
+@dataclass(frozen=True)
+class Services:
+    """settings: what the server was told. predictor: the one model, on `worker`, the one thread of its device.
+
+    closing: set when the server is told to end: streams of events and long polls answer what they have, and end.
+    """
+
+    settings: ServerSettings
+    predictor: Predictor
+    worker: Worker
+    closing: asyncio.Event
+
+
+@asynccontextmanager
+async def open_services(settings: ServerSettings, predictor: Predictor | None = None) -> AsyncIterator[Services]:
+    """All services, open in this block.
+
+    predictor: with a worker; by default the settings' model with a worker of its own, which is ended here.
+    Raises what their rooms raise: CheckpointError and AssetError for the weights, InputError for folders.
+    """
+    async with AsyncExitStack() as stack:
+        if predictor is None:
+            worker = Worker(settings.device if settings.device.startswith("cuda:") else "cpu")
+            # what runs ends at its next slice; what it had done is stored
+            stack.push_async_callback(_in_thread, worker.shutdown)
+            predictor = await to_thread.run_sync(partial(Predictor, settings.model, settings.device, worker=worker))
+        if predictor.worker is None:
+            raise InputError("A server's `predictor` needs a worker.", parameter="predictor")
+        yield Services(settings, predictor, predictor.worker, asyncio.Event())
+
+
+async def _in_thread(work: Callable[[], object]) -> None:
+    await to_thread.run_sync(work)
+
+
+def services_of(request: Request) -> Services:
+    """The services of the app that a request came to."""
+    return request.app.state.services
+
+
+PresentServices = Annotated[Services, Depends(services_of)]

@@ -1,0 +1,55 @@
+"""The application: its services and its description."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+from fastapi import APIRouter, FastAPI
+from starlette.testclient import TestClient
+
+from medsam._version import __version__
+from medsam.errors import InputError
+from medsam.inference.predictor import Predictor
+from medsam.server.app import API, create_app
+from medsam.server.gate.present import PresentReader, require
+from medsam.server.readers import Role
+from medsam.server.services import PresentServices
+from medsam.server.settings import ServerSettings
+
+
+def _room(app: FastAPI) -> None:
+    router = APIRouter()
+
+    @router.get("/who")
+    async def who(reader: PresentReader, services: PresentServices) -> dict[str, str]:
+        return {"name": reader.name, "model": services.predictor.name}
+
+    @router.get("/keys", dependencies=[require(Role.ADMINISTRATOR)])
+    async def keys() -> None: ...
+
+    app.include_router(router, prefix=API)
+
+
+def test_routes_find_reader_and_services(serve, tiny_predictor):
+    client = serve(_room)
+    assert client.get(f"{API}/who").json() == {"name": "local", "model": tiny_predictor.name}
+    assert client.get(f"{API}/keys").status_code == 200
+    assert all(
+        getattr(client.app.state.services, field.name) is not None for field in fields(client.app.state.services)
+    )
+
+
+def test_the_version_is_told(serve):
+    assert serve().get(f"{API}/version").json() == {"version": 1, "medsam": __version__}
+
+
+def test_the_interface_is_described(serve):
+    described = serve().get(f"{API}/openapi.json").json()
+    assert described["info"]["title"] == "medsam"
+
+
+def test_a_predictor_needs_a_worker(tmp_path, tiny_predictor):
+    alone = Predictor(tiny_predictor.sam, "cpu", engine="torch")
+    with pytest.raises(InputError, match="worker"), TestClient(create_app(ServerSettings(tmp_path), alone)):
+        pass

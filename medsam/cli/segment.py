@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `medsam segment`."""
     for name, metavar, what in _PROMPTS:
         help_text = f"{what}; repeat for more"
-        parser.add_argument(f"--{name}", action="append", default=[], metavar=metavar, help=help_text)
+        parser.add_argument(f"--{name}", action=_Typed, default=[], metavar=metavar, help=help_text)
     parser.add_argument(
         "--prompts",
         type=Path,
@@ -96,6 +96,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--embeddings", type=Path, metavar="DIR", help="keep embeddings in this folder and use those that are there"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document on stdout instead of a table")
+
+
+class _Typed(argparse.Action):
+    """Texts of one option as "append" does, and of all such options together, (option, text), as `typed`."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        setattr(namespace, self.dest, [*getattr(namespace, self.dest), values])
+        namespace.typed = [*getattr(namespace, "typed", ()), (self.dest, values)]
 
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:
@@ -222,7 +236,11 @@ def _typed_prompts(arguments: argparse.Namespace) -> list[Prompt]:
     """The prompts of --box, --point and the others. PromptError when there are none, and no --prompts either."""
     from medsam.prompts.parse import PARSERS
 
-    prompts = [parse(text) for name, parse in PARSERS.items() for text in getattr(arguments, name)]
+    # of clicks and strokes a later one corrects what the earlier ones gave
+    ranks = {kind: rank for rank, kind in enumerate(PARSERS)} | {"scribble": list(PARSERS).index("point")}
+    prompts = [
+        PARSERS[kind](text) for kind, text in sorted(getattr(arguments, "typed", ()), key=lambda one: ranks[one[0]])
+    ]
     if not prompts and not arguments.prompts:
         raise PromptError(
             "There is nothing to segment: give --box [S:]X0,Y0,X1,Y1[=LABEL], --point [S:]X,Y[+|-][=LABEL], "

@@ -100,7 +100,7 @@ def _evaluate_family(
                     answer.mask,
                     plane.spacing_mm,
                     calibrated=scan_encoder.scan.geometry.calibrated,
-                    points=spots(prompt.points, prompt.scribbles, plane.shape),
+                    points=spots(prompt.marks, plane.shape),
                 )
                 name, last = wanted[number].name, tuple(made) if number == max(wanted) else ()
                 yield ScoredMask(name, target.structure, index, prompt, mask, answer.predicted_iou, *share, last)

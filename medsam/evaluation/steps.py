@@ -53,9 +53,7 @@ def step_of(
 ) -> Step:
     """masks, prompts: before and after a correction; masks and truth bool (h, w). pitch_mm: (row, column)."""
     before, after = masks
-    clicks = prompts[1].points[len(prompts[0].points) :]
-    strokes = prompts[1].scribbles[len(prompts[0].scribbles) :]
-    new = marks(clicks, strokes, truth.shape, pitch_mm)
+    new = marks(prompts[1].marks[len(prompts[0].marks) :], truth.shape, pitch_mm)
     regions = error_regions(truth, before)
     hit = np.bincount(regions[new != 0])
     hit[0] = 0
@@ -64,7 +62,7 @@ def step_of(
     # where a noisy click missed all errors, what is near is what is near the click
     around = error if error_px else new != 0
     changed = before != after
-    said = marks(prompts[1].points, prompts[1].scribbles, truth.shape, pitch_mm)
+    said = marks(prompts[1].marks, truth.shape, pitch_mm)
     return Step(
         number,
         bool(new.max() > 0),

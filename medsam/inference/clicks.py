@@ -88,10 +88,7 @@ def _found(
 
 def _one_by_one(prompt: SlicePrompt, plane: SlicePlane) -> list[tuple[Point, ...]]:
     """Clicks and strokes in their order, each as points."""
-    return [
-        *((point,) for point in prompt.points),
-        *(spots((), (stroke,), plane.shape) for stroke in prompt.scribbles),
-    ]
+    return [spots((mark,), plane.shape) for mark in prompt.marks]
 
 
 def _in(box: Box, points: np.ndarray) -> bool:
@@ -105,12 +102,12 @@ def with_clicks(prompt: SlicePrompt, plane: SlicePlane) -> SlicePrompt:
     """The same for a network that knows clicks: strokes become some, too."""
     if not prompt.scribbles:
         return prompt
-    return replace(prompt, points=as_clicks(prompt.points, prompt.scribbles, plane.shape), scribbles=())
+    return replace(prompt, points=as_clicks(prompt.marks, plane.shape), scribbles=())
 
 
 def clicked_inside(prompt: SlicePrompt, plane: SlicePlane) -> np.ndarray:
     """The clicks and the pixels under strokes inside the object, (N, 2) pixel indices."""
-    said = spots(prompt.points, prompt.scribbles, plane.shape)
+    said = spots(prompt.marks, plane.shape)
     return np.array([(x, y) for x, y, label in said if label], dtype=float).reshape(-1, 2)
 
 

@@ -111,7 +111,7 @@ def _asked_beyond(mask: np.ndarray, inside: np.ndarray, prompt: SlicePrompt) -> 
     if prompt.within is None or not prompt.corrected:
         return np.zeros_like(mask)
     asked = np.zeros_like(mask)
-    for x, y, side in spots(prompt.points, prompt.scribbles, mask.shape):
+    for x, y, side in spots(prompt.marks, mask.shape):
         asked[pixel_at((x, y), mask.shape)] |= bool(side)
     return pieces_holding(mask & ~inside, asked)
 

@@ -32,8 +32,9 @@ from scipy import ndimage
 
 from medsam.inference.appearance import brightness, histogram
 from medsam.postprocess.clean import pieces_holding
-from medsam.prompts.prompt import SlicePrompt, pixel_at
+from medsam.prompts.prompt import SlicePrompt
 from medsam.prompts.simulate import depth_of, tight_box
+from medsam.prompts.strokes import marked
 
 # Log-odds of an error at the mark itself, where nothing else speaks; and what each term adds (`_terms`).
 _AT_THE_MARK = 0.77
@@ -83,15 +84,8 @@ class Mark:
 
 
 def marks_of(prompt: SlicePrompt, shape: tuple[int, int], pitch_mm: tuple[float, float]) -> list[Mark]:
-    """Clicks, then strokes, in their order on a slice (h, w). What a click says no stroke takes back."""
-    marks, clicked = [], np.zeros(shape, dtype=bool)
-    for x, y, inside in prompt.points:
-        where = np.zeros(shape, dtype=bool)
-        where[pixel_at((x, y), shape)] = True
-        clicked |= where
-        marks.append(Mark(where, bool(inside)))
-    strokes = [Mark(one.to_mask(shape, pitch_mm) & ~clicked, one.inside) for one in prompt.scribbles]
-    return [*marks, *(stroke for stroke in strokes if stroke.where.any())]
+    """Clicks and strokes on a slice (h, w), in their order."""
+    return [Mark(*marked(one, shape, pitch_mm)) for one in prompt.marks]
 
 
 @dataclass(frozen=True, eq=False)

@@ -275,7 +275,7 @@ class SegmentationBuilder:
         solid = found.volume(plane, geometry.shape)
         clicks = []
         for index, seed in seeds.items():
-            for point in spots(seed.points, seed.scribbles, plane.shape):
+            for point in spots(seed.marks, plane.shape):
                 at: list[float] = [*point]
                 at.insert(2 - plane.array_axis, index)
                 clicks.append(tuple(at))
@@ -380,7 +380,7 @@ class SegmentationBuilder:
             mask,
             plane.spacing_mm,
             calibrated=self.scan_encoder.scan.geometry.calibrated,
-            points=spots(prompt.points, prompt.scribbles, mask.shape),
+            points=spots(prompt.marks, mask.shape),
             box=prompt.box,
             within=None if inside is None else inside | mask,
         )

@@ -31,7 +31,7 @@ from medsam.inference.session_state import (
     after_steps,
     as_prompts,
     drawn_first,
-    joined,
+    first_asked,
     single_steps,
 )
 from medsam.inference.slice_request import SliceResult, Zoom
@@ -212,7 +212,7 @@ class Session:
     ) -> SliceResult:
         """Add a stroke to the prompts of an object on slice `index`; the first, if a stroke, has to be inside.
 
-        points, width_mm, width_px: see `Scribble`. Where strokes cross, the later one counts; a click before any.
+        points, width_mm, width_px: see `Scribble`. Where clicks and strokes cross, the later one counts.
         The same stroke twice running changes nothing. Raises PromptError for a stroke that leaves the slice, a width in
         mm on a scan without millimetres, a first one that is not inside, or no such slice.
         """
@@ -257,7 +257,7 @@ class Session:
         if others or not corrections:
             self._replay_anew(others)
         for one in corrections:
-            for step in single_steps([one], one.label, one.slice or 0):
+            for step in single_steps((*one.points, *one.scribbles), one.label, one.slice or 0):
                 self._correct(step)
 
     def _corrects(self, prompt: Prompt) -> bool:
@@ -277,22 +277,17 @@ class Session:
         for index, on_slice in todo.slices.items():
             for prompt in on_slice:
                 name = todo.names[prompt.label]
-                given = [one for one in prompts if one.flat and (one.label, one.slice or 0) == (name, index)]
-                self._replay_slice(index, prompt, given, self.label if len(todo.names) == 1 else name)
+                self._replay_slice(index, prompt, self.label if len(todo.names) == 1 else name)
 
-    def _replay_slice(self, index: int, prompt: SlicePrompt, given: Sequence[Prompt], label: str) -> None:
-        """given: of the prompt, what was put on this slice alone, in order."""
-        steps = single_steps(given, label, index)
+    def _replay_slice(self, index: int, prompt: SlicePrompt, label: str) -> None:
         first = drawn_first(prompt, label, index)
-        if first is None:
-            # the network gets the clicks one at a time, as it did the first time; what they mean needs one inside
-            start = next(n for n, step in enumerate(steps, start=1) if step.says_inside)
-            first, steps = joined([PromptPart(step) for step in steps[:start]], label, index), steps[start:]
-        parts: tuple[PromptPart, ...] = (PromptPart.of(first, first.mask),)
-        result = self._step(label, index, parts, self._placed(parts, label, index), None)
-        for step in steps:
-            parts = (*parts, PromptPart(step))
-            result = self._step(label, index, parts, self._placed(parts, label, index), result)
+        parts = () if first is None else (PromptPart.of(first, first.mask),)
+        parts = (*parts, *(PromptPart(step) for step in single_steps(prompt.marks, label, index)))
+        result = None
+        # the network gets the clicks one at a time, as it did the first time
+        for count in range(first_asked(parts), len(parts) + 1):
+            placed = self._placed(parts[:count], label, index)
+            result = self._step(label, index, parts[:count], placed, result)
 
     # -- what there is --------------------------------------------------------------------------------------------
 
@@ -343,13 +338,13 @@ class Session:
     def prompts(self) -> list[Prompt]:
         """One prompt an object and slice, by slice: as for a prompts file, or for `replay`.
 
-        Clicks after strokes are a further prompt. Of masks that were there at the start only the clicks on them.
+        A click after a stroke begins a further prompt. Of masks that were there at the start only the clicks on them.
         """
         return [
             prompt
             for label in self.names.values()
             for index, state in sorted(self._objects.get(label, {}).items())
-            for prompt in as_prompts(state.parts, label, index)
+            for prompt in as_prompts([part for part in state.parts if not part.standing], label, index)
         ]
 
     @property
@@ -374,7 +369,7 @@ class Session:
     # -- how ------------------------------------------------------------------------------------------------------
 
     def _begin(self, prompt: Prompt) -> SliceResult:
-        placed = self._checked(prompt)
+        placed = self._checked([prompt])
         return self._step(prompt.label, prompt.slice or 0, (PromptPart.of(prompt, placed.mask),), placed, None)
 
     def _correct(self, prompt: Prompt) -> SliceResult:
@@ -385,20 +380,19 @@ class Session:
             return self._begin(prompt)
         parts = (*before.parts, PromptPart(prompt))
         placed, known = self._placed(parts, label, index), self._placed(before.parts, label, index)
-        again = before.parts[-1].prompt is not None and before.parts[-1].prompt.scribbles[-1:] == prompt.scribbles
-        if placed.points == known.points and (again or not prompt.scribbles):
+        if placed.marks == known.marks:
             return self._result(before, label, index)
         return self._step(label, index, parts, placed, self._previous(before, label, index))
 
-    def _checked(self, prompt: Prompt) -> SlicePrompt:
-        """The prompt as it is on its slice; PromptError when it does not fit the scan."""
-        todo = plan([prompt], self.scan_encoder.scan.geometry, self.scan_encoder.plane.axis)
+    def _checked(self, prompts: Sequence[Prompt]) -> SlicePrompt:
+        """Prompts of one object as they are on its slice; PromptError when they do not fit the scan."""
+        todo = plan(prompts, self.scan_encoder.scan.geometry, self.scan_encoder.plane.axis)
         ((found,),) = todo.slices.values()
         return found
 
     def _placed(self, parts: Sequence[PromptPart], label: str, index: int, number: int = 1) -> SlicePrompt:
         """All parts as one prompt on its slice. number: its label id."""
-        placed = self._checked(joined(parts, label, index))
+        placed = self._checked(as_prompts(parts, label, index))
         return replace(placed, label=number, standing=parts[0].standing)
 
     def _step(
@@ -444,8 +438,7 @@ class Session:
                 found = self._segment(index, prompt, previous)
                 return replace(found, mask=limits.applied(found.mask, label, state.mask, prompt))
 
-            # a mask that stands goes to the network with the first click on it
-            first = 2 if state.standing else 1
+            first = first_asked(state.parts)
             result = after(first, None)
             for count in range(first + 1, len(state.parts) + 1):
                 result = after(count, result)
@@ -468,7 +461,7 @@ class Session:
             mask,
             plane.spacing_mm,
             calibrated=self.scan_encoder.scan.geometry.calibrated,
-            points=spots(prompt.points, prompt.scribbles, plane.shape),
+            points=spots(prompt.marks, plane.shape),
             box=prompt.box,
             within=None if inside is None else inside | mask,
         )

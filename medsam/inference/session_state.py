@@ -26,13 +26,16 @@ from medsam.masks import CompactMask
 from medsam.postprocess.clean import Cleanup
 from medsam.prompts.limits import Limits
 from medsam.prompts.plan import plan
-from medsam.prompts.prompt import DEFAULT_LABEL, Point, Prompt, SlicePrompt
+from medsam.prompts.prompt import DEFAULT_LABEL, Prompt, SlicePrompt
+from medsam.prompts.strokes import ClickOrStroke, Scribble
 from medsam.transforms.intensity import IntensityWindow, window_notes
 from medsam.volume import Volume
 
 KIND, VERSION = "medsam session", 1
 # of one with limits: who does not know them would leave them out
 _LIMITED = 2
+# of one with clicks and strokes on a slice, in their order: before, clicks came first whatever the order of steps
+_ORDERED = 3
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class PromptPart:
         )
 
 
-def joined(parts: Sequence[PromptPart], label: str, index: int) -> Prompt:
+def _joined(parts: Sequence[PromptPart], label: str, index: int) -> Prompt:
     """All parts on slice `index` as one prompt. parts: at least one; all but the first are clicks and strokes."""
     prompts = [one.prompt for one in parts if one.prompt is not None]
     mask = next((one.mask.to_array() for one in parts if one.mask is not None), None)
@@ -89,32 +92,48 @@ def joined(parts: Sequence[PromptPart], label: str, index: int) -> Prompt:
 
 
 def as_prompts(parts: Sequence[PromptPart], label: str, index: int) -> list[Prompt]:
-    """The parts on slice `index` as few prompts as say in which order they came: in each, points before scribbles.
-
-    A mask that was there before is left out.
-    """
+    """The parts on slice `index` as few prompts as say in which order they came: in each, points before scribbles."""
     runs: list[list[PromptPart]] = []
     for part in parts:
-        if part.standing:
-            continue
         last = runs[-1][-1].prompt if runs else None
         points_again = part.prompt is not None and part.prompt.points and last is not None and last.scribbles
         if runs and not points_again:
             runs[-1].append(part)
         else:
             runs.append([part])
-    return [joined(run, label, index) for run in runs]
+    return [_joined(run, label, index) for run in runs]
 
 
-def single_steps(prompts: Iterable[Prompt], label: str, index: int) -> list[Prompt]:
-    """Every click and stroke of prompts on slice `index` as a step of its own, in order; a repeated click is none."""
-    steps: list[Prompt] = []
-    seen: set[Point] = set()
-    for one in prompts:
-        steps += [Prompt(label, slice=index, points=(point,)) for point in one.points if point not in seen]
-        seen |= set(one.points)
-        steps += [Prompt(label, slice=index, scribbles=(scribble,)) for scribble in one.scribbles]
-    return steps
+def single_steps(marks: Iterable[ClickOrStroke], label: str, index: int) -> list[Prompt]:
+    """Every click and stroke on slice `index` as a step of its own."""
+    return [
+        Prompt(label, slice=index, scribbles=(one,))
+        if isinstance(one, Scribble)
+        else Prompt(label, slice=index, points=(one,))
+        for one in marks
+    ]
+
+
+def first_asked(parts: Sequence[PromptPart]) -> int:
+    """With how many of the parts the network was first asked.
+
+    A mask that stands goes to it with the first click on it, and what lies outside with the first thing that says where
+    the object is.
+    """
+    if parts[0].standing:
+        return 2
+    said = [part.mask is not None or part.prompt is None or part.prompt.says_inside for part in parts]
+    return 1 if not _clicked(parts[0]) else said.index(True) + 1
+
+
+def _clicked(part: PromptPart) -> bool:
+    """Whether it is of clicks and strokes alone."""
+    return part.mask is None and part.prompt is not None and part.prompt.clicked
+
+
+def _clicks_first(parts: Sequence[PromptPart]) -> tuple[PromptPart, ...]:
+    """In the order in which they counted before they had one."""
+    return tuple(sorted(parts, key=lambda part: _clicked(part) and part.prompt is not None and not part.prompt.points))
 
 
 def drawn_first(prompt: SlicePrompt, label: str, index: int) -> Prompt | None:
@@ -222,6 +241,17 @@ class SessionState:
             raise InputError("This session is of another scan: this one has other voxels. Load that one.")
         return scan_encoder
 
+    @property
+    def _version(self) -> int:
+        """The lowest whose readers understand it."""
+        after = [step.after for step in self.steps if step.after is not None]
+        after += [state for slices in self.objects.values() for state in slices.values()]
+        for state in after:
+            said = [part.prompt for part in state.parts if part.prompt is not None]
+            if any(one.points for one in said) and any(one.scribbles for one in said):
+                return _ORDERED
+        return VERSION if self.limits == Limits() else _LIMITED
+
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON."""
         before = self.objects
@@ -231,7 +261,7 @@ class SessionState:
             before = after_steps(before, [step])
         return headed(
             KIND,
-            VERSION if self.limits == Limits() else _LIMITED,
+            self._version,
             {
                 "model": {
                     "name": self.model,
@@ -262,11 +292,12 @@ class SessionState:
     @classmethod
     def from_dict(cls, document: Any) -> SessionState:
         """The other way. Raises InputError for a document of another kind or version, and a damaged one."""
-        with reading(document, KIND, VERSION, _LIMITED) as found:
+        with reading(document, KIND, VERSION, _LIMITED, _ORDERED) as found:
             geometry, axis = VolumeGeometry.from_dict(found["scan"]["geometry"]), found["axis"]
             numbers: set[int] = set()
-            objects = after_steps({}, _steps_from_dicts(found["objects"], {}, geometry, axis, numbers))
-            steps = tuple(_steps_from_dicts(found["steps"], objects, geometry, axis, numbers))
+            ordered = found["version"] == _ORDERED
+            objects = after_steps({}, _steps_from_dicts(found["objects"], {}, geometry, axis, numbers, ordered))
+            steps = tuple(_steps_from_dicts(found["steps"], objects, geometry, axis, numbers, ordered))
             model, wide_window, modality = found["model"], found["wide_window"], found["modality"]
             tidy = Cleanup(**found["tidy"])
             tidy.check(geometry.calibrated)
@@ -313,9 +344,17 @@ def _step_to_dict(step: Step, before: Objects) -> dict[str, Any]:
 
 
 def _steps_from_dicts(
-    documents: Iterable[Mapping[str, Any]], objects: Objects, geometry: VolumeGeometry, axis: Axis, numbers: set[int]
+    documents: Iterable[Mapping[str, Any]],
+    objects: Objects,
+    geometry: VolumeGeometry,
+    axis: Axis,
+    numbers: set[int],
+    ordered: bool,
 ) -> Iterator[Step]:
-    """objects: those that the first of the steps found. numbers: of results that were read already; grows."""
+    """objects: those that the first of the steps found. numbers: of results that were read already; grows.
+
+    ordered: whether clicks and strokes count in their order.
+    """
     plane = geometry.plane(axis)
     for one in documents:
         step = Step()
@@ -325,8 +364,9 @@ def _steps_from_dicts(
             known = () if standing is None else standing.parts
             kept = whole(one["kept"], 0, len(known) + 1)
             parts = (*known[:kept], *(PromptPart.from_dict(part, label, index, plane.shape) for part in one["parts"]))
+            parts = parts if ordered else _clicks_first(parts)
             # refused now, not when it is used
-            plan([joined(parts, label, index)], geometry, axis)
+            plan(as_prompts(parts, label, index), geometry, axis)
             mask, number = CompactMask.from_dict(one["mask"], plane.shape), whole(one["number"], 0, 2**53)
             predicted_iou = float(one["predicted_iou"])
             if number in numbers or not math.isfinite(predicted_iou):

@@ -11,7 +11,7 @@ import numpy as np
 from medsam.errors import InputError, PromptError
 from medsam.geometry import AXES, Axis, SlicePlane, VolumeGeometry
 from medsam.masks import CompactMask
-from medsam.prompts.prompt import Box, Prompt, SlicePrompt, agreed_points, as_prompts, pixel_at
+from medsam.prompts.prompt import Box, Prompt, SlicePrompt, as_prompts, check_agreed, pixel_at
 from medsam.prompts.shapes import cross, lassoed, length_mm, lines_box, on_slice
 from medsam.prompts.standing import Standing
 from medsam.prompts.strokes import marks
@@ -63,7 +63,7 @@ def plan(
     points and scribbles; and of two lines that cross the longer is the long axis, the other the short one. Two boxes,
     two masks, or a box and a mask apart are objects of their own; prompts of points and scribbles alone then go where
     they lie: one inside to the one box or mask that holds it (a stroke: a part of it), one outside to all, because
-    what is not the label is no part of it.
+    what is not the label is no part of it. They come in the order of the prompts; of one prompt points first.
 
     axis: default the acquired one. standing: labels that are there before, along the same axis: their ids stay, and
     points and scribbles alone on a slice of one correct its mask.
@@ -279,9 +279,7 @@ def _other_axis(first: SlicePrompt, line: np.ndarray) -> bool:
 
 def _apart(one: _PlacedPrompt) -> list[_PlacedPrompt]:
     """Every point and scribble of a prompt of nothing else, each for itself."""
-    return [replace(one, here=replace(one.here, points=(point,), scribbles=())) for point in one.here.points] + [
-        replace(one, here=replace(one.here, points=(), scribbles=(scribble,))) for scribble in one.here.scribbles
-    ]
+    return [replace(one, here=one.here.marked((mark,))) for mark in one.here.marks]
 
 
 def _meant(
@@ -330,17 +328,17 @@ def _holds(anchor: SlicePrompt, click: SlicePrompt, plane: SlicePlane) -> bool:
 def _join(group: list[_PlacedPrompt], plane: SlicePlane) -> tuple[int, SlicePrompt]:
     """One object from all that is said of it: at most one box, at most one mask, points and scribbles."""
     ordered = sorted(group, key=lambda one: one.order)
-    points = agreed_points([(one.prompt, one.here.points) for one in ordered])
-    scribbles = tuple(scribble for one in ordered for scribble in one.here.scribbles)
+    check_agreed([(one.prompt, one.here.points) for one in ordered])
+    said = tuple(mark for one in ordered for mark in one.here.marks)
     if all(one.loose for one in group):
-        _check_inside(group, marks(points, scribbles, plane.shape, plane.spacing_mm))
+        _check_inside(group, marks(said, plane.shape, plane.spacing_mm))
     # of the rest one at most says each
     first = SlicePrompt(group[0].here.label)
     for one in group:
         here = one.here
         given = {name: getattr(here, name) for name in _SAID_ONCE if getattr(first, name) is None}
         first = replace(first, **given, lines=first.lines or here.lines, standing=first.standing or here.standing)
-    return group[0].order, replace(first, points=points, scribbles=scribbles)
+    return group[0].order, first.marked(said)
 
 
 def _check_inside(group: list[_PlacedPrompt], said: np.ndarray) -> None:
@@ -349,8 +347,8 @@ def _check_inside(group: list[_PlacedPrompt], said: np.ndarray) -> None:
         return
     if any(one.here.says_inside for one in group):
         raise PromptError(
-            f"{group[0].prompt} has nothing inside that later strokes outside do not cover: where strokes cross, the "
-            "later one counts. Draw the one inside again, or leave those outside out."
+            f"{group[0].prompt} has nothing inside that later strokes outside do not cover: where clicks and strokes "
+            "cross, the later one counts. Mark the inside again, or leave those outside out."
         )
     raise PromptError(
         f"{group[0].prompt} has no foreground point to go with it: outside alone does not say what is meant. "

@@ -14,7 +14,7 @@ import math
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from medsam.geometry import alike
 from medsam.masks import bounding_box, xyxy
 from medsam.prompts.entries import from_entry, to_entry
 from medsam.prompts.shapes import has_area
-from medsam.prompts.strokes import Scribble
+from medsam.prompts.strokes import ClickOrStroke, Scribble
 from medsam.prompts.values import Box as Box
 from medsam.prompts.values import Line, Position, clicks, corners, lines, positions, rough, slice_number
 from medsam.prompts.values import Point as Point
@@ -41,7 +41,7 @@ class Prompt:
     box3d: (i0, j0, k0, i1, j1, k1), through a volume; `slice` then says where what is beside it lies.
     mask: bool (or 0 and 1), (K, J, I) on the scan's grid, counting on every slice it touches or on `slice` alone;
         or (rows, columns) of `slice`. Copied, and read-only from then on.
-    scribbles: strokes inside and outside, on `slice`; where they cross the later counts, and a point before any.
+    scribbles: strokes inside and outside, on `slice`, made after the points; where they cross the later counts.
     lasso: ((x, y), ...), a loop drawn round the object: nothing beyond it is part of it.
     lines: ((x, y), (x, y)) across the object from edge to edge, its longest diameter; or two, the long and the short
         axis. ellipse: the box (x0, y0, x1, y1) it is inscribed in. All on `slice`.
@@ -84,7 +84,7 @@ class Prompt:
             raise PromptError(f"{self} names a slice, but a box3d has its own. Leave the slice out.")
         self._check_numbers()
         self._check_drawn()
-        agreed_points([(self, self.points)])
+        check_agreed([(self, self.points)])
 
     @property
     def flat(self) -> bool:
@@ -228,8 +228,8 @@ def _shown(corners: Sequence[float]) -> str:
 # -- what a scan is asked -----------------------------------------------------------------------------------
 
 
-def agreed_points(given: Sequence[tuple[Prompt, tuple[Point, ...]]]) -> tuple[Point, ...]:
-    """The points of prompts of one object, repeats left out; PromptError when a pixel is both inside and outside."""
+def check_agreed(given: Sequence[tuple[Prompt, tuple[Point, ...]]]) -> None:
+    """PromptError where the points of prompts of one object say that a pixel is both inside and outside."""
     seen: dict[tuple[int, int], tuple[int, Prompt]] = {}
     for prompt, points in given:
         for x, y, inside in points:
@@ -240,7 +240,6 @@ def agreed_points(given: Sequence[tuple[Prompt, tuple[Point, ...]]]) -> tuple[Po
                 raise PromptError(
                     f"{prompt} contradicts {whom}: pixel {pixel[0]},{pixel[1]} is both inside and outside."
                 )
-    return tuple(dict.fromkeys(point for _, points in given for point in points))
 
 
 @dataclass(frozen=True)
@@ -250,9 +249,11 @@ class SlicePrompt:
     label: id >= 1. box: half-open (x0, y0, x1, y1) in stored pixels. points: (x, y, 1 inside | 0 outside), pixel
     indices. mask: bool (rows, columns) of the stored slice, read-only. standing: the mask is what stands there, of
     which the points correct a part (see `standing`), and no rough outline.
-    scribbles: strokes, inside and outside. lines: across the object, the longest first, ((x, y), (x, y)) from edge to
-    edge of it; `box` is then the one that follows from them. within: bool (rows, columns), nothing outside of it is the
-    object (a lasso); None bounds nothing. lasso, ellipse: as they were drawn, which `mask` and `box` follow from.
+    scribbles: strokes, inside and outside. order: "point" or "scribble" for each of both, as they were made; of those
+    that it does not name points are the later ones, and scribbles later still. See `marks`.
+    lines: across the object, the longest first, ((x, y), (x, y)) from edge to edge of it; `box` is then the one that
+    follows from them. within: bool (rows, columns), nothing outside of it is the object (a lasso); None bounds nothing.
+    lasso, ellipse: as they were drawn, which `mask` and `box` follow from.
     """
 
     label: int
@@ -265,6 +266,46 @@ class SlicePrompt:
     within: np.ndarray | None = field(default=None, compare=False)
     lasso: tuple[Position, ...] | None = None
     ellipse: Box | None = None
+    order: tuple[Literal["point", "scribble"], ...] = ()
+
+    def __post_init__(self) -> None:
+        left = {"point": len(self.points), "scribble": len(self.scribbles)}
+        order = []
+        for kind in (*self.order, *(kind for kind, count in left.items() for _ in range(count))):
+            if left[kind]:
+                order.append(kind)
+                left[kind] -= 1
+        object.__setattr__(self, "order", tuple(order))
+
+    @property
+    def marks(self) -> tuple[ClickOrStroke, ...]:
+        """Points and scribbles in the order they were made; where they cross the later one counts."""
+        points, scribbles = iter(self.points), iter(self.scribbles)
+        return tuple(next(points) if kind == "point" else next(scribbles) for kind in self.order)
+
+    def marked(self, marks: Iterable[ClickOrStroke]) -> SlicePrompt:
+        """The same with these points and scribbles. One that says again what was said just before is left out.
+
+        Just before: of a point, since the last scribble; of a scribble, by the last mark.
+        """
+        kept: list[ClickOrStroke] = []
+        points: set[Point] = set()
+        for mark in marks:
+            if isinstance(mark, Scribble):
+                points.clear()
+                if kept[-1:] == [mark]:
+                    continue
+            elif mark in points:
+                continue
+            else:
+                points.add(mark)
+            kept.append(mark)
+        return replace(
+            self,
+            points=tuple(one for one in kept if not isinstance(one, Scribble)),
+            scribbles=tuple(one for one in kept if isinstance(one, Scribble)),
+            order=tuple("scribble" if isinstance(one, Scribble) else "point" for one in kept),
+        )
 
     def boxed(self) -> SlicePrompt:
         """A lasso as the box round it, and no mask; anything else as it is."""

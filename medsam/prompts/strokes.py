@@ -71,6 +71,9 @@ class Scribble:
         return _drawn(self, tuple(shape), tuple(pitch_mm)).to_array()
 
 
+ClickOrStroke = Point | Scribble
+
+
 @lru_cache(maxsize=_KEPT)
 def _drawn(scribble: Scribble, shape: tuple[int, int], pitch_mm: tuple[float, float]) -> CompactMask:
     """See `Scribble.to_mask`."""
@@ -129,49 +132,64 @@ def near(
     return mask
 
 
-def marks(
-    points: Iterable[Point],
-    scribbles: Iterable[Scribble],
-    shape: tuple[int, int],
-    pitch_mm: tuple[float, float],
-) -> np.ndarray:
+def marked(mark: ClickOrStroke, shape: tuple[int, int], pitch_mm: tuple[float, float]) -> tuple[np.ndarray, bool]:
+    """The pixels of a click or stroke, bool (h, w), and whether they are inside."""
+    if isinstance(mark, Scribble):
+        return mark.to_mask(shape, pitch_mm), mark.inside
+    x, y, inside = mark
+    where = np.zeros(shape, dtype=bool)
+    where[pixel_at((x, y), shape)] = True
+    return where, bool(inside)
+
+
+def marks(given: Iterable[ClickOrStroke], shape: tuple[int, int], pitch_mm: tuple[float, float]) -> np.ndarray:
     """int8 (h, w): 1 where clicks and scribbles say inside, -1 where they say outside, 0 where nothing is said.
 
-    Of scribbles that cross the later one counts, and a click counts before any.
+    given: in their order; where they cross the later one counts.
     """
     said = np.zeros(shape, dtype=np.int8)
-    for scribble in scribbles:
-        said[scribble.to_mask(shape, pitch_mm)] = 1 if scribble.inside else -1
-    for x, y, inside in points:
-        said[pixel_at((x, y), shape)] = 1 if inside else -1
+    for one in given:
+        where, inside = marked(one, shape, pitch_mm)
+        said[where] = 1 if inside else -1
     return said
 
 
-def as_clicks(points: Iterable[Point], scribbles: Iterable[Scribble], shape: tuple[int, int]) -> tuple[Point, ...]:
+def as_clicks(given: Iterable[ClickOrStroke], shape: tuple[int, int]) -> tuple[Point, ...]:
     """The points, and some along each stroke, ends among them: for a network that knows clicks and no strokes.
 
-    At most `_CLICKS` of a stroke, at equal distances in pixels; none where a later stroke or a point has the last word.
+    At most `_CLICKS` of a stroke, at equal distances in pixels; none where what came later has the last word.
     """
-    given, strokes = tuple(points), tuple(scribbles)
-    said = marks(given, strokes, shape, (1.0, 1.0))
-    found = list(given)
-    for scribble in strokes:
-        corners = np.array(scribble.points)
-        steps = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(corners, axis=0), axis=1))])
-        at = np.linspace(0, steps[-1], min(_CLICKS, 1 + round(float(steps[-1]))))
-        for x, y in zip(*(np.round(np.interp(at, steps, line), 6).tolist() for line in corners.T), strict=True):
-            if said[pixel_at((x, y), shape)] == (1 if scribble.inside else -1):
-                found.append((x, y, int(scribble.inside)))
-    return tuple(found)
+    ordered = tuple(given)
+    said = marks(ordered, shape, (1.0, 1.0))
+    found = [point for one in ordered for point in (_along(one) if isinstance(one, Scribble) else (one,))]
+    return tuple(dict.fromkeys(point for point in found if _holds(said, point)))
 
 
-def spots(points: Iterable[Point], scribbles: Iterable[Scribble], shape: tuple[int, int]) -> tuple[Point, ...]:
-    """The points, and every pixel that the strokes cross as a point of its own: all that a user has said, as clicks."""
-    lines = [replace(scribble, width_mm=None, width_px=None) for scribble in scribbles]
-    said = marks((), lines, shape, (1.0, 1.0))
+def spots(given: Iterable[ClickOrStroke], shape: tuple[int, int]) -> tuple[Point, ...]:
+    """The points, and every pixel that the strokes cross as a point of its own: all that a user has said, as clicks.
+
+    Of a pixel that was said to be inside and outside the later counts.
+    """
+    thin = [replace(one, width_mm=None, width_px=None) if isinstance(one, Scribble) else one for one in given]
+    said = marks(thin, shape, (1.0, 1.0))
+    points = [one for one in thin if not isinstance(one, Scribble) and _holds(said, one)]
     rows, columns = said.nonzero()
     sides = (said[rows, columns] > 0).astype(int)
     return (*points, *zip(columns.tolist(), rows.tolist(), sides.tolist(), strict=True))
+
+
+def _holds(said: np.ndarray, point: Point) -> bool:
+    """Whether nothing later took back what a point says. said: see `marks`."""
+    return bool(said[pixel_at(point[:2], said.shape)] == (1 if point[2] else -1))
+
+
+def _along(scribble: Scribble) -> list[Point]:
+    """At most `_CLICKS` points of a stroke, at equal distances in pixels."""
+    corners = np.array(scribble.points)
+    steps = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(corners, axis=0), axis=1))])
+    at = np.linspace(0, steps[-1], min(_CLICKS, 1 + round(float(steps[-1]))))
+    rows = (np.round(np.interp(at, steps, line), 6).tolist() for line in corners.T)
+    return [(x, y, int(scribble.inside)) for x, y in zip(*rows, strict=True)]
 
 
 def _width(value: object) -> float:

@@ -77,6 +77,17 @@ def test_what_is_drawn_is_typed_too(scan, monkeypatch, capsys):
     assert np.count_nonzero(data[..., 1]) == 20 * 16
 
 
+@pytest.mark.parametrize("stroke_last", [True, False])
+def test_of_clicks_and_strokes_the_one_typed_last_counts(scan, monkeypatch, stroke_last):
+    monkeypatch.setattr("medsam.inference.image_predictor.load_model", lambda name: ThresholdSam())
+    typed = [("--point", "1:20,15=a"), ("--scribble", "1:12,15;28,15-=a")][:: 1 if stroke_last else -1]
+    options = [text for option in (*typed, ("--box", "1:8,6,32,26=a")) for text in option]
+    assert main(["segment", str(scan), *options, "--out", "m.nii.gz", "--keep-islands"]) == 0
+    line = np.asarray(nib.load("m.nii.gz").dataobj)[12:29, 15, 1]
+    assert line[20 - 12] == (not stroke_last)
+    assert not line[[0, -1]].any()
+
+
 @pytest.mark.parametrize(
     ("option", "text", "message"),
     [

@@ -169,11 +169,13 @@ def test_nothing_leaves_what_is_allowed_but_where_a_mark_lies_beyond():
     assert found[20:29, 38:43].all()
 
 
-def test_clicks_that_contradict_side_by_side_all_hold_and_a_stroke_takes_none_of_them_back():
+def test_clicks_that_contradict_side_by_side_all_hold_and_what_is_said_later_counts():
     points = ((15, 15, 1), (16, 15, 0), (17, 15, 1))
-    prompt = SlicePrompt(1, points=points, scribbles=(Scribble(((10, 15), (30, 15)), inside=False, width_px=3),))
+    stroke = Scribble(((10, 15), (30, 15)), inside=False, width_px=3)
+    prompt = SlicePrompt(1).marked([points[0], stroke, *points[1:], points[0]])
+    assert (prompt.points, prompt.scribbles) == ((*points, points[0]), (stroke,))
     marks = marks_of(prompt, SHAPE, SQUARE)
-    assert [np.count_nonzero(one.where) for one in marks[:3]] == [1, 1, 1]
+    assert [np.count_nonzero(one.where) for one in marks] == [1, 69, 1, 1, 1]
     found = correct(disc(20, 15, 9), sure(disc(20, 15, 9)), marks, np.zeros(SHAPE), SQUARE)
     assert found[15, 15:18].tolist() == [True, False, True]
     assert not found[15, 20:30].any()

@@ -70,7 +70,7 @@ def test_what_is_under_a_stroke_is_right(predictor, scan, zoom, drawn):
     volume, _ = scan
     plane = volume.geometry.plane()
     prompt = Prompt("a", slice=1, scribbles=STROKES, points=((36, 20, 0), (8, 13, 1)), **drawn)
-    said = marks(prompt.points, STROKES, plane.shape, plane.spacing_mm)
+    said = marks((*prompt.points, *STROKES), plane.shape, plane.spacing_mm)
     found = predictor.segment(volume, prompt, zoom=zoom)
     session = predictor.session(volume, zoom=zoom)
     session.replay([prompt])

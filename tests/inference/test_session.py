@@ -12,8 +12,10 @@ from medsam.inference.predictor import Predictor
 from medsam.inference.session import Session
 from medsam.inference.session_state import SessionState
 from medsam.io.save import save_labels
+from medsam.postprocess.clean import Cleanup
 from medsam.prompts.parse import read_prompts, write_prompts
 from medsam.prompts.prompt import Prompt, SlicePrompt
+from medsam.prompts.strokes import Scribble
 from medsam.volume import LabelVolume, Volume
 
 
@@ -279,6 +281,60 @@ def test_drawings_can_be_saved_and_give_the_same_bits(two, tmp_path):
     assert stored.prompts == one.prompts
     assert stored.labels == one.labels
     assert stored.state == one.state
+
+
+def test_clicks_and_strokes_count_in_the_order_of_the_steps(two):
+    predictor = Predictor(ThresholdSam(), device="cpu")
+    # of a network that knows clicks, one call gives it all at once
+    predictor.sam.spec.prompts = ("box",)
+    scan, line = two[0], [(10, 15), (20, 15)]
+    masks = {}
+    for first in ("click", "stroke"):
+        session = predictor.session(scan, zoom="auto")
+        session.box(1, (4, 8, 24, 28))
+        if first == "click":
+            session.click(1, 15, 15)
+        session.scribble(1, line, inside=False)
+        if first == "stroke":
+            session.click(1, 15, 15)
+        masks[first] = session.result(1).mask
+        assert masks[first][15, 15] == (first == "stroke")
+        assert session.seeds[1].marks[-1] == ((15, 15, 1) if first == "stroke" else Scribble(line, False))
+        # one call with the same prompts, and a replay, agree
+        found = predictor.segment(scan, session.prompts, tidy=Cleanup(keep_islands=True))
+        np.testing.assert_array_equal(found.labels.array[1] == 1, masks[first])
+        again = predictor.session(scan, zoom="auto")
+        again.replay(session.prompts)
+        np.testing.assert_array_equal(again.result(1).mask, masks[first])
+        assert again.prompts == session.prompts
+    session.click(1, 15, 15)
+    assert len(session.seeds[1].marks) == 2, "the same again is no step"
+    session.scribble(1, line, inside=False)
+    assert not session.click(1, 12, 15).mask[15, 15]
+    assert session.click(1, 15, 15).mask[15, 15], "after a stroke that took it back it says something new"
+
+
+def test_of_a_session_stored_before_there_was_an_order_clicks_count_first(two):
+    predictor = Predictor(ThresholdSam(), device="cpu")
+    one, other, stroke = (6, 10, True), (15, 12, False), [(10, 15), (20, 15)]
+
+    def session(*steps):
+        made = predictor.session(two[0], zoom="auto")
+        made.box(1, (4, 8, 24, 28))
+        for step in steps:
+            made.scribble(1, step, inside=False) if step is stroke else made.click(1, *step)
+        return made
+
+    document = session(one, stroke, other).state.to_dict()
+    assert document["version"] == 3
+    for version, steps in ((3, (one, stroke, other)), (1, (one, other, stroke))):
+        stored = predictor.resume(SessionState.from_dict({**document, "version": version}), two[0])
+        assert stored.seeds == session(*steps).seeds
+        np.testing.assert_array_equal(stored.result(1).mask, session(*steps).result(1).mask)
+        assert SessionState.from_dict(stored.state.to_dict()) == stored.state
+        mask = stored.click(1, 18, 20, inside=False).mask
+        np.testing.assert_array_equal(mask, session(*steps, (18, 20, False)).result(1).mask)
+    assert session(stroke).state.to_dict()["version"] == session(one).state.to_dict()["version"] == 1
 
 
 def test_strokes_correct_what_stands(started, two):

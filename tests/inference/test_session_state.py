@@ -125,8 +125,8 @@ def test_a_session_of_another_version_scan_or_model_is_refused(mask):
     session = predictor.session(noisy())
     scribbled(session, mask)
     state, document = session.state, session.state.to_dict()
-    with pytest.raises(InputError, match="of version 3, and this medsam reads version 1 and 2"):
-        SessionState.from_dict({**document, "version": 3})
+    with pytest.raises(InputError, match="of version 4, and this medsam reads version 1 and 2 and 3"):
+        SessionState.from_dict({**document, "version": 4})
     with pytest.raises(InputError, match="no medsam session"):
         SessionState.from_dict({**document, "kind": "medsam segmentation"})
     with pytest.raises(InputError, match="medsam session is damaged"):

@@ -127,7 +127,7 @@ def test_a_plan_says_the_same_of_every_pixel(kind):
         todo = plan(stored.prompt(kind, **DRAWN[kind]), stored.geometry, stored.axis)
         ((index, (one,)),) = todo.slices.items()
         assert index == stored.index
-        said = on_slice(stored, marks(one.points, one.scribbles, plane.shape, plane.spacing_mm))
+        said = on_slice(stored, marks(one.marks, plane.shape, plane.spacing_mm))
         within = None if one.within is None else on_slice(stored, one.within)
         return one, said, within
 

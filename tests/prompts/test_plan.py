@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,6 +16,7 @@ from medsam.geometry import VolumeGeometry
 from medsam.prompts.parse import parse_box, parse_point
 from medsam.prompts.plan import plan
 from medsam.prompts.prompt import Prompt, SlicePrompt
+from medsam.prompts.strokes import Scribble
 
 GRID = VolumeGeometry((6, 20, 30), np.diag([1, 1, 3, 1.0]))
 
@@ -173,6 +176,21 @@ def test_points_given_with_a_box_stay_with_it():
         Prompt("kidney", box=(15, 1, 25, 9), slice=2, points=((3, 3, 0),)),
     ]
     assert [one.points for one in plan(prompts, GRID).slices[2]] == [((12, 5, 1),), ((3, 3, 0),)]
+
+
+def test_clicks_and_strokes_come_in_the_order_of_the_prompts():
+    stroke = Scribble([(5, 5), (9, 5)])
+    first, second = Prompt("a", slice=1, scribbles=stroke), Prompt("a", slice=1, points=((6, 5, 0), (7, 7, 1)))
+    ((one,),) = plan([Prompt("a", slice=1, box=(2, 2, 12, 12)), first, second], GRID).slices.values()
+    assert one.marks == (stroke, (6, 5, 0), (7, 7, 1))
+    # of one prompt points first; what is said twice running is said once
+    both = replace(second, scribbles=(stroke, stroke))
+    ((one,),) = plan([both, first, second, second], GRID).slices.values()
+    assert one.marks == (*second.points, stroke, *second.points)
+    # who adds or takes some away later keeps the order of the others
+    assert replace(one, points=(*one.points, (3, 3, 1))).marks == (*one.marks, (3, 3, 1))
+    assert replace(one, points=second.points[:1]).marks == (second.points[0], stroke)
+    assert replace(one, points=(), scribbles=()) == SlicePrompt(1)
 
 
 def test_clicks_that_contradict_each_other_are_both_named():

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from phantoms import drawn
 
 from medsam.errors import PromptError
-from medsam.prompts.strokes import Scribble, as_clicks, marks, near
+from medsam.prompts.strokes import Scribble, as_clicks, marks, near, spots
 
 SHAPE = (20, 30)
 SQUARE = (1.0, 1.0)
@@ -90,21 +90,24 @@ def test_a_stroke_is_one_piece_that_holds_its_corners(points, width):
         assert mask[max(math.ceil(y - 0.5), 0) : int(y + 0.5) + 1, max(math.ceil(x - 0.5), 0) : int(x + 0.5) + 1].any()
 
 
-def test_where_strokes_cross_the_later_counts_and_a_click_before_any():
+def test_where_clicks_and_strokes_cross_the_later_counts():
     across, down = Scribble([(5, 10), (15, 10)]), Scribble([(10, 5), (10, 15)], inside=False)
-    said = marks([(7, 10, 0)], [across, down], SHAPE, SQUARE)
+    said = marks([across, down, (7, 10, 0)], SHAPE, SQUARE)
     assert said[10, 5:12].tolist() == [1, 1, -1, 1, 1, -1, 1]
-    assert marks([], [down, across], SHAPE, SQUARE)[10, 10] == 1
+    assert marks([down, across], SHAPE, SQUARE)[10, 10] == 1
+    assert marks([(7, 10, 0), across], SHAPE, SQUARE)[10, 7] == 1
     assert set(np.unique(said)) == {-1, 0, 1}
+    assert spots([across, (7, 10, 0), (8.2, 10, 0), Scribble([(8, 10)])], SHAPE)[0] == (7, 10, 0)
 
 
 def test_strokes_become_clicks_at_equal_distances_but_where_others_have_the_last_word():
     across, down = Scribble([(5, 10), (12, 10), (19, 10)]), Scribble([(9, 5), (9, 8)], inside=False, width_px=9)
-    assert as_clicks([], [across], SHAPE) == tuple((float(x), 10.0, 1) for x in range(5, 20, 2))
+    assert as_clicks([across], SHAPE) == tuple((float(x), 10.0, 1) for x in range(5, 20, 2))
     dot = Scribble([(2.5, 3)], inside=False)
-    assert as_clicks([(1, 1, 1)], [dot], SHAPE) == ((1, 1, 1), (2.5, 3.0, 0))
-    assert [x for x, _, inside in as_clicks([(19, 10, 0)], [across, down], SHAPE) if inside] == [15, 17]
-    assert [x for x, _, inside in as_clicks([], [down, across], SHAPE) if inside] == [*range(5, 20, 2)]
+    assert as_clicks([(1, 1, 1), dot], SHAPE) == ((1, 1, 1), (2.5, 3.0, 0))
+    assert [x for x, _, inside in as_clicks([across, down, (19, 10, 0)], SHAPE) if inside] == [15, 17]
+    assert as_clicks([(9, 6, 1), (1, 1, 0), down, (9, 5, 1)], SHAPE)[:2] == ((1, 1, 0), (9.0, 6.0, 0))
+    assert [x for x, _, inside in as_clicks([down, across], SHAPE) if inside] == [*range(5, 20, 2)]
 
 
 @pytest.mark.parametrize(

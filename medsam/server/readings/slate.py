@@ -1,0 +1,155 @@
+"""The masks of a reading as they stand, and frames of what a client has not seen of them.
+
+Of each mask the rectangles of its latest changes are kept. To a client that says which revision it has, what differs
+lies in the union of those that came later: that is what it gets, with the revision it is relative to (`base`). A client
+that has none, or one from too long ago, gets the mask whole.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from medsam.geometry import Axis
+from medsam.masks import CompactMask, bounding_box, xyxy
+from medsam.wire import MaskFrame, Status
+
+Rectangle = tuple[int, int, int, int]
+# number of an object, and a slice
+Place = tuple[int, int]
+
+_EMPTY: Rectangle = (0, 0, 0, 0)
+# changes of one mask whose rectangles are kept
+_CHANGES = 32
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A mask (h, w) of an object on a slice. status: see `wire`. predicted_iou: None where the network said nothing."""
+
+    mask: CompactMask
+    status: Status
+    predicted_iou: float | None = None
+
+
+@dataclass(frozen=True)
+class _Change:
+    """revision: that it made. base: the revision of the mask before it, 0 where there was none."""
+
+    revision: int
+    base: int
+    rectangle: Rectangle
+
+
+@dataclass
+class _Mask:
+    drawn: Drawn
+    changes: deque[_Change] = field(default_factory=lambda: deque(maxlen=_CHANGES))
+
+    @property
+    def revision(self) -> int:
+        return self.changes[-1].revision
+
+    def since(self, revision: int) -> tuple[int, Rectangle]:
+        """(base, rectangle) for a client that has what there was at `revision`."""
+        later = [change for change in self.changes if change.revision > revision]
+        if not later:
+            return self.revision, _EMPTY
+        base = later[0].base
+        if revision == 0 or base == 0 or base > revision:
+            # nothing to change, or more has changed than is known
+            return 0, _box(self.drawn.mask)
+        return base, union(change.rectangle for change in later)
+
+
+class Slate:
+    """All masks of a reading. shape: (h, w) of a slice. Not for several threads; what `frames` gives needs no lock."""
+
+    def __init__(self, axis: Axis, shape: tuple[int, int]) -> None:
+        self.axis, self.shape = axis, shape
+        self._masks: dict[Place, _Mask] = {}
+
+    def __getitem__(self, place: Place) -> Drawn:
+        return self._masks[place].drawn
+
+    def get(self, place: Place) -> Drawn | None:
+        """What stands on a place; None where there never was a mask, "removed" where there is none any more."""
+        found = self._masks.get(place)
+        return None if found is None else found.drawn
+
+    def update(self, revision: int, drawn: Mapping[Place, Drawn | None]) -> None:
+        """Put masks in place; None: there is none any more."""
+        for place, new in drawn.items():
+            there = self._masks.get(place)
+            if new is None:
+                if there is None:
+                    continue
+                new = Drawn(CompactMask.of(np.zeros(self.shape, bool)), "removed")
+            before = None if there is None else there.drawn.mask
+            base = 0 if there is None or there.drawn.status == "removed" else there.revision
+            change = _Change(revision, base, difference(before, new.mask))
+            if there is None:
+                there = self._masks[place] = _Mask(new)
+            there.drawn = new
+            there.changes.append(change)
+
+    def frames(self, since: int = 0, places: frozenset[Place] = frozenset()) -> Iterator[MaskFrame]:
+        """Of every mask that changed after revision `since`, and of `places`, whether they changed or not.
+
+        What is to be sent is decided now; the frames are made as they are asked for, on any thread.
+        """
+        # a client that has nothing is not told of what was removed
+        wanted = [
+            (place, mask.drawn, mask.revision, *mask.since(since))
+            for place, mask in sorted(self._masks.items())
+            if place in places or (mask.revision > since and (since or mask.drawn.status != "removed"))
+        ]
+        return (self._frame(*one) for one in wanted)
+
+    def _frame(self, place: Place, drawn: Drawn, revision: int, base: int, rectangle: Rectangle) -> MaskFrame:
+        if drawn.status == "removed":
+            base, rectangle = 0, _EMPTY
+        x0, y0, x1, y1 = rectangle
+        return MaskFrame(
+            object=place[0],
+            axis=self.axis,
+            slice=place[1],
+            shape=self.shape,
+            rectangle=rectangle,
+            pixels=drawn.mask.to_array()[y0:y1, x0:x1],
+            revision=revision,
+            status=drawn.status,
+            predicted_iou=drawn.predicted_iou,
+            base=base,
+        )
+
+
+def difference(before: CompactMask | None, after: CompactMask) -> Rectangle:
+    """Where two masks (h, w) of one shape differ; before: None for an empty one."""
+    if before is None or not before:
+        return _box(after)
+    if before == after:
+        return _EMPTY
+    x0, y0, x1, y1 = union([_box(before), _box(after)])
+    differ = before.to_array()[y0:y1, x0:x1] != after.to_array()[y0:y1, x0:x1]
+    part = bounding_box(differ)
+    if part is None:
+        return _EMPTY
+    left, top, right, bottom = xyxy(part)
+    return left + x0, top + y0, right + x0, bottom + y0
+
+
+def union(rectangles: Iterator[Rectangle] | list[Rectangle]) -> Rectangle:
+    """The smallest rectangle that holds all of them; empty ones do not count."""
+    some = [one for one in rectangles if one[0] < one[2] and one[1] < one[3]]
+    if not some:
+        return _EMPTY
+    low, high = np.array(some)[:, :2].min(axis=0), np.array(some)[:, 2:].max(axis=0)
+    return int(low[0]), int(low[1]), int(high[0]), int(high[1])
+
+
+def _box(mask: CompactMask) -> Rectangle:
+    return xyxy(mask.part) if mask else _EMPTY

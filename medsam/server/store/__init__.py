@@ -1,0 +1,1 @@
+"""What the server keeps: readers, cases, sessions and masks in one SQLite file. `Store` is the door (`store.store`)."""

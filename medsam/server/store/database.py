@@ -1,0 +1,257 @@
+"""The file: one SQLite database in a folder of its owner's, brought up to date when it is opened.
+
+Who writes waits for a lock of this process first: SQLite's own waiting is a sleep, and unfair. Every write is one
+transaction and on the disk when it ends (`synchronous=FULL`); readers see a snapshot and wait for nobody (WAL).
+The folder has to be on a disk of this machine: WAL needs memory that all who open the file share.
+
+    medsam.db             the database, with -wal and -shm beside it while it is open
+    serving.lock          held by the server that runs on this folder
+    before-REVISION.db    a copy from before a migration
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from filelock import FileLock, Timeout
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DatabaseError
+
+from medsam.errors import InputError
+from medsam.files import move
+
+NAME = "medsam.db"
+# "MSAM": says of a file that it is one of these
+APPLICATION_ID = 0x4D53414D
+_BUSY_SECONDS = 30.0
+# recursive_triggers: without, a row that replaces another deletes that one behind the triggers' back
+_SETTINGS = (
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "foreign_keys = ON",
+    "recursive_triggers = ON",
+    "trusted_schema = OFF",
+)
+_MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class Database:
+    """A store's file, open. serving: whether a server runs on it; then it is the only one.
+
+    Raises InputError when another server does, the folder cannot be used, or the file is another's, damaged, or of a
+    newer medsam.
+    """
+
+    def __init__(self, folder: Path, serving: bool) -> None:
+        self.folder, self.path = folder, folder / NAME
+        self._lock = FileLock(folder / "serving.lock", mode=0o600)
+        self._writing = threading.Lock()
+        _make_private(folder)
+        if serving:
+            self._serve_alone()
+        try:
+            _make_file(self.path)
+            self.engine = _engine(self.path)
+            self._bring_up_to_date(serving)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def close(self) -> None:
+        """Give the file and its lock back; what is committed is in the file."""
+        self.engine.dispose()
+        self._lock.release()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A snapshot: everything read in this block is of one moment."""
+        with self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One transaction, on the disk when the block ends; nothing of it where it raises."""
+        with self._writing, self._writer() as connection, connection.begin():
+            yield connection
+
+    def writable(self) -> bool:
+        """Whether a transaction that writes can begin now."""
+        try:
+            with self._writing, self._writer() as connection:
+                connection.begin().rollback()
+        except DatabaseError:
+            return False
+        return True
+
+    @property
+    def revision(self) -> str:
+        """Of the tables."""
+        with self.read() as connection:
+            return MigrationContext.configure(connection).get_current_revision() or ""
+
+    def _writer(self) -> Connection:
+        return self.engine.connect().execution_options(medsam_writes=True)
+
+    def backup(self, target: Path) -> None:
+        """See `copy_database`; the copy is of one moment, and whoever writes meanwhile goes on."""
+        copy_database(self.path, target)
+
+    def _serve_alone(self) -> None:
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise InputError(
+                "Another medsam server is running on this `store`: stop it, or give this one a folder of its own.",
+                parameter="store",
+            ) from None
+        except OSError as error:
+            raise _unusable(error) from None
+
+    def _bring_up_to_date(self, serving: bool) -> None:
+        script = ScriptDirectory(str(_MIGRATIONS))
+        try:
+            with self.engine.connect() as connection:
+                ours = connection.exec_driver_sql("PRAGMA application_id").scalar()
+                empty = connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar() == 0
+                current = MigrationContext.configure(connection).get_current_revision()
+        except DatabaseError:
+            raise InputError(
+                f"{NAME} in this `store` is no database, or damaged: put a backup in its place.", parameter="store"
+            ) from None
+        if not empty and ours != APPLICATION_ID:
+            raise InputError(f"{NAME} in this `store` was not made by medsam serve.", parameter="store")
+        if current is not None and current not in {one.revision for one in script.walk_revisions()}:
+            raise InputError(
+                f"This `store` was written by a newer medsam (its tables are of revision {current[:20]}): update "
+                "medsam, or take another folder.",
+                parameter="store",
+            )
+        if current == script.get_current_head():
+            return
+        if current is not None:
+            if not serving:
+                self._serve_alone()
+            copy_database(self.path, self.folder / f"before-{script.get_current_head()}.db")
+        try:
+            self._upgrade()
+        finally:
+            if not serving:
+                self._lock.release()
+
+    def _upgrade(self) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+        with self._writer() as connection, connection.begin():
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+            connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """Copy a database that may be in use, as it is at one moment; checked, and whole under its name or not there.
+
+    target: replaced when it is such a copy. Its owner's alone. Opened as any store once it is called `medsam.db` in a
+    folder. Raises InputError when it cannot be written, or is something else.
+    """
+    try:
+        if target.exists() and not _is_ours(target):
+            raise InputError(
+                f"{target.name} is there and no `backup` of a store: give another name.", parameter="backup"
+            )
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".medsam-") as folder:
+            part = Path(folder) / target.name
+            _make_file(part)
+            with (
+                closing(sqlite3.connect(source, timeout=_BUSY_SECONDS)) as live,
+                closing(sqlite3.connect(part)) as copy,
+            ):
+                # all pages at once: in steps, every write of others would start it again
+                live.backup(copy)
+                copy.execute("PRAGMA journal_mode = DELETE")
+                found = [row[0] for row in copy.execute("PRAGMA integrity_check")]
+            if found != ["ok"]:
+                raise InputError(f"The copy of the store is damaged ({str(found[0])[:80]}); nothing was written.")
+            _sync(part)
+            move(part, target)
+            _sync(target.parent)
+    except (OSError, sqlite3.Error) as error:
+        raise InputError(f"The `backup` cannot be written ({_reason(error)}).", parameter="backup") from None
+
+
+def _is_ours(path: Path) -> bool:
+    """By the header of the file; see the format of SQLite's files, offset 68."""
+    with path.open("rb") as file:
+        head = file.read(100)
+    return head[:16] == b"SQLite format 3\0" and head[68:72] == APPLICATION_ID.to_bytes(4, "big")
+
+
+def _engine(path: Path) -> Engine:
+    engine = create_engine(
+        f"sqlite+pysqlite:///{path}",
+        connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False},
+        pool_size=8,
+        max_overflow=32,
+        pool_timeout=_BUSY_SECONDS,
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, record: object) -> None:
+        # transactions begin where we say so, and hold tables, too
+        connection.isolation_level = None
+        for setting in _SETTINGS:
+            connection.execute(f"PRAGMA {setting}").close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # IMMEDIATE: one that reads first and then writes would be refused when another wrote in between
+        writes = connection.get_execution_options().get("medsam_writes")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _make_private(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.chmod(0o700)
+    except OSError as error:
+        raise _unusable(error) from None
+
+
+def _make_file(path: Path) -> None:
+    """Empty where it is missing, and its owner's alone, before anything is in it; SQLite gives -wal the same mode."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        path.chmod(0o600)
+    except OSError as error:
+        raise _unusable(error) from None
+
+
+def _sync(path: Path) -> None:
+    if os.name != "posix" and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _reason(error: Exception) -> str:
+    """In words without the path."""
+    return (isinstance(error, OSError) and error.strerror) or type(error).__name__
+
+
+def _unusable(error: OSError) -> InputError:
+    return InputError(f"The folder `store` cannot be used ({_reason(error)}).", parameter="store")

@@ -1,0 +1,287 @@
+"""The first tables."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+_TIME = sa.String(32)
+_CONFIRMED = ("case_events", "readings", "revisions", "object_events", "steps", "masks", "audit")
+
+
+def upgrade() -> None:
+    _people()
+    _audit()
+    _cases()
+    _readings()
+    _changes()
+    _masks()
+    for table in _CONFIRMED:
+        _refuse(f"{table}_no_update", "UPDATE", table)
+        _refuse(f"{table}_no_delete", "DELETE", table)
+    _refuse("cases_no_delete", "DELETE", "cases")
+    _refuse("cases_identity", "UPDATE OF id, public_id, source, owner_id, added_at", "cases")
+
+
+def downgrade() -> None:
+    raise NotImplementedError("A store does not go back: open the copy from before the migration.")
+
+
+def _refuse(name: str, event: str, table: str) -> None:
+    op.execute(
+        f"CREATE TRIGGER {name} BEFORE {event} ON {table} BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
+    )
+
+
+def _id() -> sa.Column:
+    return sa.Column("id", sa.Integer(), nullable=False)
+
+
+def _column(name: str, kind: sa.types.TypeEngine, nullable: bool = False) -> sa.Column:
+    return sa.Column(name, kind, nullable=nullable)
+
+
+def _to(table: str, column: str, target: str) -> sa.ForeignKeyConstraint:
+    return sa.ForeignKeyConstraint([column], [target], name=op.f(f"fk_{table}_{column}"))
+
+
+def _to_revision(table: str) -> sa.ForeignKeyConstraint:
+    return sa.ForeignKeyConstraint(
+        ["reading_id", "revision"],
+        ["revisions.reading_id", "revisions.revision"],
+        name=op.f(f"fk_{table}_reading_id_revision"),
+    )
+
+
+def _unique(table: str, *columns: str) -> sa.UniqueConstraint:
+    return sa.UniqueConstraint(*columns, name=op.f(f"uq_{table}_{'_'.join(columns)}"))
+
+
+def _primary(table: str, *columns: str) -> sa.PrimaryKeyConstraint:
+    return sa.PrimaryKeyConstraint(*(columns or ("id",)), name=op.f(f"pk_{table}"))
+
+
+def _index(table: str, column: str) -> None:
+    op.create_index(op.f(f"ix_{table}_{column}"), table, [column])
+
+
+def _people() -> None:
+    op.create_table(
+        "users",
+        _id(),
+        _column("public_id", sa.String()),
+        _column("name", sa.String()),
+        _column("kind", sa.String()),
+        _column("role", sa.Integer()),
+        _column("password", sa.String(), nullable=True),
+        _column("active", sa.Boolean()),
+        _column("added_at", _TIME),
+        _primary("users"),
+        _unique("users", "public_id"),
+        _unique("users", "name"),
+    )
+    op.create_table(
+        "tokens",
+        _id(),
+        _column("public_id", sa.String()),
+        _column("user_id", sa.Integer()),
+        _column("name", sa.String()),
+        _column("digest", sa.String()),
+        _column("added_at", _TIME),
+        _column("expires_at", _TIME, nullable=True),
+        _column("used_at", _TIME, nullable=True),
+        _column("revoked_at", _TIME, nullable=True),
+        _primary("tokens"),
+        _unique("tokens", "public_id"),
+        _unique("tokens", "digest"),
+        _to("tokens", "user_id", "users.id"),
+    )
+    _index("tokens", "user_id")
+    op.create_table(
+        "logins",
+        _id(),
+        _column("user_id", sa.Integer()),
+        _column("digest", sa.String()),
+        _column("began_at", _TIME),
+        _column("seen_at", _TIME),
+        _column("ended_at", _TIME, nullable=True),
+        _primary("logins"),
+        _unique("logins", "digest"),
+        _to("logins", "user_id", "users.id"),
+    )
+    _index("logins", "user_id")
+
+
+def _audit() -> None:
+    op.create_table(
+        "audit",
+        _id(),
+        _column("at", _TIME),
+        _column("user_id", sa.Integer(), nullable=True),
+        _column("user", sa.String(), nullable=True),
+        _column("what", sa.String()),
+        _column("case", sa.String(), nullable=True),
+        _column("reading", sa.String(), nullable=True),
+        _column("address", sa.String(), nullable=True),
+        _column("details", sa.JSON()),
+        _primary("audit"),
+        _to("audit", "user_id", "users.id"),
+    )
+    for column in ("at", "user_id", "case"):
+        _index("audit", column)
+
+
+def _cases() -> None:
+    op.create_table(
+        "cases",
+        _id(),
+        _column("public_id", sa.String()),
+        _column("kind", sa.String()),
+        _column("source", sa.String()),
+        _column("name", sa.String()),
+        _column("owner_id", sa.Integer(), nullable=True),
+        _column("modality", sa.String(), nullable=True),
+        _column("details", sa.JSON()),
+        _column("added_at", _TIME),
+        _column("opened_at", _TIME, nullable=True),
+        _column("vanished_at", _TIME, nullable=True),
+        _column("removed_at", _TIME, nullable=True),
+        _column("files_gone_at", _TIME, nullable=True),
+        _primary("cases"),
+        _unique("cases", "public_id"),
+        _to("cases", "owner_id", "users.id"),
+    )
+    _index("cases", "owner_id")
+    op.create_index("ix_cases_here", "cases", ["source"], unique=True, sqlite_where=sa.text("removed_at IS NULL"))
+    op.create_index("ix_cases_files_left", "cases", ["removed_at"], sqlite_where=sa.text("files_gone_at IS NULL"))
+    op.create_table(
+        "case_readers",
+        _column("case_id", sa.Integer()),
+        _column("user_id", sa.Integer()),
+        _primary("case_readers", "case_id", "user_id"),
+        _to("case_readers", "case_id", "cases.id"),
+        _to("case_readers", "user_id", "users.id"),
+    )
+    op.create_table(
+        "case_events",
+        _id(),
+        _column("case_id", sa.Integer()),
+        _column("at", _TIME),
+        _column("by_id", sa.Integer(), nullable=True),
+        _column("kind", sa.String()),
+        _column("details", sa.JSON()),
+        _primary("case_events"),
+        _to("case_events", "case_id", "cases.id"),
+        _to("case_events", "by_id", "users.id"),
+    )
+    _index("case_events", "case_id")
+
+
+def _readings() -> None:
+    op.create_table(
+        "readings",
+        _id(),
+        _column("public_id", sa.String()),
+        _column("case_id", sa.Integer()),
+        _column("user_id", sa.Integer()),
+        _column("began_at", _TIME),
+        _column("model", sa.String()),
+        _column("weights", sa.String()),
+        _column("engine", sa.String()),
+        _column("precision", sa.String()),
+        _column("voxels", sa.String()),
+        _column("axis", sa.String()),
+        _column("modality", sa.String(), nullable=True),
+        _column("medsam", sa.String()),
+        _column("document", sa.JSON()),
+        _primary("readings"),
+        _unique("readings", "public_id"),
+        _to("readings", "case_id", "cases.id"),
+        _to("readings", "user_id", "users.id"),
+    )
+    _index("readings", "case_id")
+    _index("readings", "user_id")
+    op.create_table(
+        "revisions",
+        _column("reading_id", sa.Integer()),
+        _column("revision", sa.Integer()),
+        _column("kind", sa.String()),
+        _column("at", _TIME),
+        _column("by_id", sa.Integer()),
+        _column("model", sa.String(), nullable=True),
+        _column("weights", sa.String(), nullable=True),
+        _column("settings", sa.JSON(), nullable=True),
+        _column("seconds", sa.Double(), nullable=True),
+        _primary("revisions", "reading_id", "revision"),
+        _to("revisions", "reading_id", "readings.id"),
+        _to("revisions", "by_id", "users.id"),
+        sqlite_with_rowid=False,
+    )
+
+
+def _changes() -> None:
+    op.create_table(
+        "object_events",
+        _id(),
+        _column("reading_id", sa.Integer()),
+        _column("revision", sa.Integer()),
+        _column("number", sa.Integer()),
+        _column("kind", sa.String()),
+        _column("name", sa.String()),
+        _column("colour", sa.String()),
+        _column("visible", sa.Boolean()),
+        _column("locked", sa.Boolean()),
+        _primary("object_events"),
+        _unique("object_events", "reading_id", "revision", "number"),
+        _to_revision("object_events"),
+    )
+    op.create_table(
+        "steps",
+        _id(),
+        _column("reading_id", sa.Integer()),
+        _column("revision", sa.Integer()),
+        _column("kind", sa.String()),
+        _column("object", sa.Integer(), nullable=True),
+        _column("slice", sa.Integer(), nullable=True),
+        _column("prompts", sa.JSON(), nullable=True),
+        _primary("steps"),
+        _unique("steps", "reading_id", "revision"),
+        _to_revision("steps"),
+    )
+
+
+def _masks() -> None:
+    op.create_table(
+        "masks",
+        _id(),
+        _column("reading_id", sa.Integer()),
+        _column("revision", sa.Integer()),
+        _column("step_id", sa.Integer()),
+        _column("object", sa.Integer()),
+        _column("axis", sa.String()),
+        _column("slice", sa.Integer()),
+        _column("status", sa.String()),
+        _column("current", sa.Boolean()),
+        *(_column(name, sa.Integer()) for name in ("rows", "columns", "y0", "y1", "x0", "x1", "area")),
+        _column("predicted_iou", sa.Double(), nullable=True),
+        _column("expected_dice", sa.Double(), nullable=True),
+        _column("number", sa.Integer(), nullable=True),
+        _column("extra", sa.JSON(), nullable=True),
+        _column("bits", sa.LargeBinary()),
+        _primary("masks"),
+        _unique("masks", "reading_id", "revision", "object", "axis", "slice"),
+        _to_revision("masks"),
+        _to("masks", "step_id", "steps.id"),
+    )
+    _index("masks", "step_id")
+    op.create_index(
+        "ix_masks_current",
+        "masks",
+        ["reading_id", "object", "axis", "slice", "revision"],
+        sqlite_where=sa.text("current"),
+    )

@@ -1,0 +1,36 @@
+"""What the parts of the store share: the database, the time, and random names."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from datetime import UTC, datetime
+
+from medsam.server.store.database import Database
+
+
+class Part:
+    """Some of the store's methods. All may be called from any thread."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+
+def now() -> datetime:
+    """The time, in UTC."""
+    return datetime.now(UTC)
+
+
+def new_key() -> str:
+    """A name for URLs that says nothing and cannot be guessed."""
+    return secrets.token_urlsafe(12)
+
+
+def new_secret() -> str:
+    """What lets somebody in. 256 bits: its digest needs no salt and no slow hash."""
+    return secrets.token_urlsafe(32)
+
+
+def digest_of(secret: str) -> str:
+    """What the store keeps of a secret."""
+    return hashlib.sha256(secret.encode()).hexdigest()

@@ -1,0 +1,403 @@
+"""Readers' sessions on cases, change by change. Every change has a revision of its own, one more than the last.
+
+Nothing is ever rewritten: undo and redo are steps, a refined mask is a further row of the step it belongs to, and an
+object is its last event. What is seen is, of each object and slice, the last mask that was `current` when it came; who
+undoes a step therefore appends, with the undo, the masks that are seen again (empty ones where there is none).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+
+from sqlalchemy import Connection, Row, Select, func, insert, select
+
+from medsam._version import __version__
+from medsam.errors import InputError
+from medsam.geometry import Axis
+from medsam.masks import CompactMask
+from medsam.server.readers import Reader
+from medsam.server.store.cases import opened
+from medsam.server.store.part import Part, new_key, now
+from medsam.server.store.records import (
+    Appended,
+    Changes,
+    NewMask,
+    ObjectChange,
+    ReadingState,
+    StepKind,
+    StoredMask,
+    StoredObject,
+    StoredReading,
+    StoredStep,
+    Work,
+)
+from medsam.server.store.tables import Masks, ObjectEvents, Readings, Revisions, Steps
+
+# steps that are none of the stack
+_WALKS = {"undo": -1, "redo": 1}
+
+
+class ReadingsPart(Part):
+    """Readings, their objects, steps and masks. An append is on the disk when it returns."""
+
+    # -- readings -----------------------------------------------------------------------------------------------
+
+    def open_reading(self, case: int, by: Reader, document: Mapping[str, Any]) -> StoredReading:
+        """Begin a session on a case, at revision 0. document: `SessionState.to_dict` of it, before its first step.
+
+        Raises InputError for a case that was removed and a document that is none.
+        """
+        try:
+            model = document["model"]
+            row = {
+                "model": str(model["name"]),
+                "weights": str(model["weights"]),
+                "engine": str(model["engine"]),
+                "precision": str(model["precision"]),
+                "voxels": str(document["scan"]["voxels"]),
+                "axis": str(document["axis"]),
+                "modality": document["modality"],
+            }
+        except (KeyError, TypeError) as error:
+            raise InputError("This is no document of a session.", parameter="document") from error
+        moment = now()
+        with self._database.write() as connection:
+            opened(connection, case, by.id, moment)
+            row |= {"public_id": new_key(), "case_id": case, "user_id": by.id, "began_at": moment}
+            row |= {"medsam": __version__, "document": dict(document)}
+            reading = connection.execute(insert(Readings).values(row).returning(Readings.id)).scalar_one()
+            connection.execute(
+                insert(Revisions).values(reading_id=reading, revision=0, kind="opened", at=moment, by_id=by.id)
+            )
+            return _reading_where(connection, Readings.id == reading)
+
+    def reading(self, reader: Reader, key: str) -> StoredReading | None:
+        """None where there is none, or it is another's and the reader no reviewer."""
+        with self._database.read() as connection:
+            query = _readings().where(Readings.public_id == key, _theirs(reader))
+            row = connection.execute(query).first()
+        return None if row is None else _reading(row)
+
+    def readings(self, reader: Reader, case: int | None = None, closed: bool = False) -> list[StoredReading]:
+        """A reader's own, the newest first. closed: those that were closed, too."""
+        query = _readings().where(Readings.user_id == reader.id).order_by(Readings.id.desc())
+        if case is not None:
+            query = query.where(Readings.case_id == case)
+        with self._database.read() as connection:
+            found = [_reading(row) for row in connection.execute(query)]
+        return [one for one in found if closed or one.closed_at is None]
+
+    def close_reading(self, reading: int, by: Reader) -> int:
+        """Its reader is done with it: the revision. All that was confirmed stays."""
+        with self._database.write() as connection:
+            return _next(connection, reading, by, "closed")
+
+    def revision(self, reading: int) -> int:
+        """Of the last change."""
+        with self._database.read() as connection:
+            return _revision(connection, reading)
+
+    # -- objects ------------------------------------------------------------------------------------------------
+
+    def add_object(
+        self, reading: int, by: Reader, name: str, colour: str, visible: bool = True, locked: bool = False
+    ) -> StoredObject:
+        """Its number is one more than that of the object before, from 1."""
+        with self._database.write() as connection:
+            query = select(func.coalesce(func.max(ObjectEvents.number), 0)).where(ObjectEvents.reading_id == reading)
+            number = connection.execute(query).scalar_one() + 1
+            revision = _next(connection, reading, by, "object")
+            one = StoredObject(number, name, colour, visible, locked, revision)
+            _append_object(connection, reading, one, "created")
+        return one
+
+    def change_object(
+        self,
+        reading: int,
+        by: Reader,
+        number: int,
+        *,
+        name: str | None = None,
+        colour: str | None = None,
+        visible: bool | None = None,
+        locked: bool | None = None,
+    ) -> StoredObject:
+        """The object afterwards; a revision for each thing that is another than before.
+
+        Raises InputError for an object there is not.
+        """
+        changes: list[tuple[ObjectChange, str, Any]] = [
+            ("renamed", "name", name),
+            ("coloured", "colour", colour),
+            ("shown", "visible", visible),
+            ("locked", "locked", locked),
+        ]
+        with self._database.write() as connection:
+            standing = {one.number: one for one in _objects(connection, reading)}
+            if number not in standing:
+                raise InputError("There is no such object.", parameter="object")
+            one = standing[number]
+            for kind, field, value in changes:
+                if value is not None and value != getattr(one, field):
+                    revision = _next(connection, reading, by, "object")
+                    fields = {"name": one.name, "colour": one.colour, "visible": one.visible, "locked": one.locked}
+                    one = StoredObject(number, **{**fields, field: value}, revision=revision)
+                    _append_object(connection, reading, one, kind)
+        return one
+
+    def objects(self, reading: int) -> list[StoredObject]:
+        """As they stand, by number."""
+        with self._database.read() as connection:
+            return _objects(connection, reading)
+
+    # -- steps and masks ----------------------------------------------------------------------------------------
+
+    def append_step(
+        self,
+        reading: int,
+        by: Reader,
+        kind: StepKind,
+        *,
+        object_number: int | None = None,
+        slice_index: int | None = None,
+        prompts: Any = None,
+        masks: Sequence[NewMask] = (),
+        work: Work | None = None,
+    ) -> Appended:
+        """A step with its masks, all or nothing. prompts: JSON, as it is to come back. work: what made the masks.
+
+        undo, redo: the step itself moves where the stack of steps stands; `masks` are what is seen again.
+        """
+        with self._database.write() as connection:
+            revision = _next(connection, reading, by, "step", work)
+            row = {"reading_id": reading, "revision": revision, "kind": kind, "object": object_number}
+            added = insert(Steps).values(**row, slice=slice_index, prompts=prompts).returning(Steps.id)
+            step = connection.execute(added).scalar_one()
+            _append_masks(connection, reading, revision, step, masks)
+        return Appended(step, revision)
+
+    def append_masks(
+        self, reading: int, by: Reader, step: int, masks: Sequence[NewMask], work: Work | None = None
+    ) -> int:
+        """Further masks of a step, refined ones or slices of a propagation under way: the revision.
+
+        Raises InputError for a step of another reading.
+        """
+        with self._database.write() as connection:
+            known = select(Steps.id).where(Steps.id == step, Steps.reading_id == reading)
+            if connection.execute(known).first() is None:
+                raise InputError("There is no such step in this session.", parameter="step")
+            revision = _next(connection, reading, by, "masks", work)
+            _append_masks(connection, reading, revision, step, masks)
+        return revision
+
+    def masks(self, reading: int) -> list[StoredMask]:
+        """What is seen: the last mask of each object and slice, by revision. Empty ones are among them."""
+        with self._database.read() as connection:
+            return _seen_masks(connection, reading, -1)
+
+    def changes(self, reading: int, since: int = -1) -> Changes:
+        """Objects and masks that came after revision `since`, each as it is now; by revision."""
+        with self._database.read() as connection:
+            return Changes(
+                _revision(connection, reading),
+                tuple(one for one in _objects(connection, reading) if one.revision > since),
+                tuple(_seen_masks(connection, reading, since)),
+            )
+
+    def reading_state(self, reading: int) -> ReadingState:
+        """All of it, to go on where it was."""
+        with self._database.read() as connection:
+            rows = connection.execute(select(Steps).where(Steps.reading_id == reading).order_by(Steps.revision)).all()
+            stack, done = _standing([row for row in rows if row.kind != "start"])
+            starts = [row for row in rows if row.kind == "start"]
+            masks = _masks_of_steps(connection, reading)
+            return ReadingState(
+                _reading_where(connection, Readings.id == reading),
+                _revision(connection, reading),
+                tuple(_objects(connection, reading)),
+                tuple(_step(row, masks) for row in stack),
+                done,
+                tuple(_seen_masks(connection, reading, -1)),
+                tuple(mask for row in starts for mask in _step(row, masks).masks),
+            )
+
+
+# -- the stack --------------------------------------------------------------------------------------------------
+
+
+def _standing(rows: Sequence[Row]) -> tuple[list[Row], int]:
+    """The steps that stand or can come again, and how many stand: undo goes back one, another step drops the rest."""
+    stack: list[Row] = []
+    done = 0
+    for row in rows:
+        walk = _WALKS.get(row.kind)
+        if walk is None:
+            del stack[done:]
+            stack.append(row)
+            done += 1
+        else:
+            done = min(max(done + walk, 0), len(stack))
+    return stack, done
+
+
+# -- rows -------------------------------------------------------------------------------------------------------
+
+
+def _revision(connection: Connection, reading: int) -> int:
+    found = connection.execute(select(func.max(Revisions.revision)).where(Revisions.reading_id == reading)).scalar()
+    if found is None:
+        raise InputError("There is no such session.", parameter="reading")
+    return int(found)
+
+
+def _next(connection: Connection, reading: int, by: Reader, kind: str, work: Work | None = None) -> int:
+    """Raise the revision. The transaction writes, so nobody else is at the same number."""
+    revision, work = _revision(connection, reading) + 1, work or Work()
+    connection.execute(
+        insert(Revisions).values(
+            reading_id=reading,
+            revision=revision,
+            kind=kind,
+            at=now(),
+            by_id=by.id,
+            model=work.model,
+            weights=work.weights,
+            settings=None if work.settings is None else dict(work.settings),
+            seconds=work.seconds,
+        )
+    )
+    return revision
+
+
+def _append_object(connection: Connection, reading: int, one: StoredObject, kind: ObjectChange) -> None:
+    connection.execute(
+        insert(ObjectEvents).values(
+            reading_id=reading,
+            revision=one.revision,
+            number=one.number,
+            kind=kind,
+            name=one.name,
+            colour=one.colour,
+            visible=one.visible,
+            locked=one.locked,
+        )
+    )
+
+
+def _objects(connection: Connection, reading: int) -> list[StoredObject]:
+    query = select(ObjectEvents).where(ObjectEvents.reading_id == reading).order_by(ObjectEvents.revision)
+    last = {row.number: row for row in connection.execute(query)}
+    return [
+        StoredObject(row.number, row.name, row.colour, row.visible, row.locked, row.revision)
+        for _, row in sorted(last.items())
+    ]
+
+
+def _append_masks(connection: Connection, reading: int, revision: int, step: int, masks: Sequence[NewMask]) -> None:
+    rows = [
+        {
+            "reading_id": reading,
+            "revision": revision,
+            "step_id": step,
+            "object": one.object,
+            "axis": one.axis,
+            "slice": one.slice,
+            "status": one.status,
+            "current": one.current,
+            **_bounds(one.mask),
+            "predicted_iou": one.predicted_iou,
+            "expected_dice": one.expected_dice,
+            "number": one.number,
+            "extra": one.extra,
+            "bits": one.mask.bits,
+        }
+        for one in masks
+    ]
+    if rows:
+        connection.execute(insert(Masks), rows)
+
+
+def _bounds(mask: CompactMask) -> dict[str, int]:
+    rows, columns = mask.shape
+    (y0, y1), (x0, x1) = mask.bounds
+    return {"rows": rows, "columns": columns, "y0": y0, "y1": y1, "x0": x0, "x1": x1, "area": mask.area}
+
+
+def _seen_masks(connection: Connection, reading: int, since: int) -> list[StoredMask]:
+    place = Masks.object, Masks.axis, Masks.slice
+    last = select(*place, func.max(Masks.revision).label("revision"))
+    last = last.where(Masks.reading_id == reading, Masks.current, Masks.revision > since).group_by(*place)
+    newest = last.subquery()
+    # plain columns: every mask that has one of these revisions, and then the place
+    query = (
+        select(Masks)
+        .join(newest, (Masks.revision == newest.c.revision) & (Masks.object == newest.c.object))
+        .where(Masks.reading_id == reading, Masks.axis == newest.c.axis, Masks.slice == newest.c.slice)
+        .order_by(Masks.revision, Masks.object, Masks.slice)
+    )
+    return [_mask(row) for row in connection.execute(query)]
+
+
+def _masks_of_steps(connection: Connection, reading: int) -> dict[int, list[StoredMask]]:
+    """By step: of each object and slice the last, in the order in which they came first."""
+    last: dict[int, dict[tuple[int, str, int], Row]] = {}
+    query = select(Masks).where(Masks.reading_id == reading).order_by(Masks.revision, Masks.id)
+    for row in connection.execute(query):
+        last.setdefault(row.step_id, {})[row.object, row.axis, row.slice] = row
+    return {step: [_mask(row) for row in places.values()] for step, places in last.items()}
+
+
+def _mask(row: Row) -> StoredMask:
+    mask = CompactMask((row.rows, row.columns), ((row.y0, row.y1), (row.x0, row.x1)), row.bits, row.area)
+    return StoredMask(
+        row.object,
+        cast(Axis, row.axis),
+        row.slice,
+        mask,
+        row.status,
+        row.predicted_iou,
+        row.expected_dice,
+        row.number,
+        row.extra,
+        row.revision,
+        row.step_id,
+    )
+
+
+def _step(row: Row, masks: Mapping[int, Iterable[StoredMask]]) -> StoredStep:
+    return StoredStep(row.id, row.revision, row.kind, row.object, row.slice, row.prompts, tuple(masks.get(row.id, ())))
+
+
+def _readings() -> Select:
+    closed = select(func.max(Revisions.at)).where(Revisions.reading_id == Readings.id, Revisions.kind == "closed")
+    return select(Readings, closed.correlate(Readings).scalar_subquery().label("closed_at"))
+
+
+def _theirs(reader: Reader) -> Any:
+    return Readings.id.is_not(None) if reader.sees_all else Readings.user_id == reader.id
+
+
+def _reading_where(connection: Connection, which: Any) -> StoredReading:
+    row = connection.execute(_readings().where(which)).first()
+    if row is None:
+        raise InputError("There is no such session.", parameter="reading")
+    return _reading(row)
+
+
+def _reading(row: Row) -> StoredReading:
+    return StoredReading(
+        id=row.id,
+        key=row.public_id,
+        case=row.case_id,
+        user=row.user_id,
+        began_at=row.began_at,
+        model=row.model,
+        weights=row.weights,
+        axis=cast(Axis, row.axis),
+        voxels=row.voxels,
+        medsam=row.medsam,
+        document=row.document,
+        closed_at=row.closed_at,
+    )

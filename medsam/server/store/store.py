@@ -1,0 +1,72 @@
+"""The store: readers, cases, sessions, masks and the audit of a server, in one folder.
+
+Everything here is synchronous and may be called from any thread; on an event loop, `Calls` keeps it off the loop.
+What a method that writes has returned is on the disk: it survives a killed process and a power cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import ParamSpec, Self, TypeVar
+
+import anyio
+from anyio import to_thread
+
+from medsam.server.store.cases import CasesPart
+from medsam.server.store.database import Database
+from medsam.server.store.people import People
+from medsam.server.store.readings import ReadingsPart
+from medsam.server.store.upkeep import Upkeep
+
+P = ParamSpec("P")
+R = TypeVar("R")
+# of one writer at a time and some who read
+_THREADS = 8
+
+
+class Store(People, CasesPart, ReadingsPart, Upkeep):
+    """See the top of this file, and its parts for what they keep."""
+
+    @classmethod
+    def open(cls, folder: Path, serving: bool = True) -> Self:
+        """The store in `folder`, made where there is none, for its owner alone, and brought up to date.
+
+        serving: a server runs on it, which no second may; False for a command beside it, such as a backup.
+        Raises InputError (`parameter` "store") when another server runs on it, the folder cannot be used, or its
+        database is damaged or of a newer medsam.
+        """
+        return cls(Database(folder, serving))
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies; files of cases may lie in folders of it."""
+        return self._database.folder
+
+    def close(self) -> None:
+        """Nothing can be called any more. What was confirmed is on the disk already."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Calls:
+    """Calls of the store, or of what else waits for a disk, off the event loop: `await calls(store.masks, reading)`.
+
+    They have threads of their own, so they wait for each other alone. A call that has begun ends, also when who waits
+    for it is cancelled: what it wrote is whole.
+    """
+
+    def __init__(self, threads: int = _THREADS) -> None:
+        self._limiter = anyio.CapacityLimiter(threads)
+
+    async def __call__(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        return await to_thread.run_sync(partial(call, *args, **kwargs), limiter=self._limiter)

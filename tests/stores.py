@@ -1,0 +1,39 @@
+"""A store with somebody in it, and a session's document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from medsam.masks import CompactMask
+from medsam.server.store.records import NewCase, NewMask
+
+
+def document(**changes: Any) -> dict[str, Any]:
+    """What `SessionState.to_dict` gives, as far as the store looks at it."""
+    return {
+        "kind": "medsam session",
+        "version": 1,
+        "model": {"name": "tiny", "weights": "ab" * 32, "engine": "torch", "precision": "float32"},
+        "scan": {"geometry": {"shape": [4, 8, 8]}, "voxels": "cd" * 32},
+        "axis": "k",
+        "modality": "CT",
+        **changes,
+    }
+
+
+def upload(source: str = "upload:1", owner: int | None = None, **changes: Any) -> NewCase:
+    return NewCase(**{"source": source, "kind": "upload", "name": "scan.nii.gz", "owner": owner, **changes})
+
+
+def square(low: int, high: int, edge: int = 8) -> CompactMask:
+    """A square from (low, low) to (high, high) on a slice of `edge` pixels."""
+    mask = np.zeros((edge, edge), dtype=bool)
+    mask[low:high, low:high] = True
+    return CompactMask.of(mask)
+
+
+def drawn(index: int, mask: CompactMask, of: int = 1, **changes: Any) -> NewMask:
+    """On slice `index`, of object `of`."""
+    return NewMask(**{"object": of, "axis": "k", "slice": index, "mask": mask, "status": "refined", **changes})

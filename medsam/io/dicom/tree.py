@@ -24,7 +24,7 @@ from medsam.io.dicom.read import files_below, is_dicom, quiet, read_dataset
 from medsam.io.dicom.rtstruct import RTSTRUCT_CLASSES
 from medsam.io.dicom.seg import SEG_CLASSES
 from medsam.io.dicom.source import Source, same_bytes
-from medsam.io.dicom.tags import digest_of, known_non_scan, modality_of, sop_class, text, uid_of
+from medsam.io.dicom.tags import digest_of, known_non_scan, modality_of, sop_class, text, uid_of, whole_number
 from medsam.progress import ProgressCallback
 
 Kind = Literal["image", "seg", "rtstruct", "other"]
@@ -46,6 +46,7 @@ _WANTED = [
     "PatientName",
     "PatientBirthDate",
     "Rows",
+    "Columns",
     "NumberOfFrames",
     *LABEL_KEYWORDS,
 ]
@@ -130,6 +131,47 @@ def patient_digest(path: Path) -> str | None:
         return None
     stated = None if dataset is None else _stated_person(dataset)
     return None if stated is None else digest_of(stated[1])
+
+
+@dataclass(frozen=True, slots=True)
+class ImageHeader:
+    """What a file of images says of itself, for whoever follows a folder that changes.
+
+    series, study: UIDs, "" where there are none. person: digest of whose it says it is, "" where it does not say.
+    frames: stated, 1 where it is not. rows, columns: 0 where they are not stated.
+    """
+
+    series: str
+    study: str
+    person: str
+    modality: str | None
+    number: int | None
+    sort: Sort
+    rows: int
+    columns: int
+    frames: int
+
+
+@quiet()
+def image_header(path: Path) -> ImageHeader | None:
+    """Of a DICOM file of images; None for other files, also of DICOM. Raises InputError for a damaged one."""
+    dataset = _header(path, path.name)
+    if dataset is None or _kind(dataset) != "image":
+        return None
+    person = _stated_person(dataset)
+    counts = (whole_number(dataset, keyword) or 0 for keyword in ("Rows", "Columns", "NumberOfFrames"))
+    rows, columns, frames = (max(count, 0) for count in counts)
+    return ImageHeader(
+        series=uid_of(dataset, "SeriesInstanceUID"),
+        study=uid_of(dataset, "StudyInstanceUID"),
+        person="" if person is None else digest_of(person[1]),
+        modality=modality_of(dataset),
+        number=whole_number(dataset, "SeriesNumber"),
+        sort=_sort(dataset),
+        rows=rows,
+        columns=columns,
+        frames=max(frames, 1),
+    )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Cases: scans of folders, uploads and a PACS, found, read, shown and exported."""

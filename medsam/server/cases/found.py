@@ -1,0 +1,126 @@
+"""What a case is made of: where its voxels lie, and what is known of it before they are read."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+from medsam.errors import InputError
+from medsam.io.formats import META, NIFTI, NPZ, NRRD, PICTURE, format_of
+
+Kind = Literal["dicom", "nifti", "nrrd", "mha", "picture", "npz"]
+_KINDS: dict[int, Kind] = {
+    id(NIFTI): "nifti",
+    id(NRRD): "nrrd",
+    id(META): "mha",
+    id(PICTURE): "picture",
+    id(NPZ): "npz",
+}
+_LONGEST_NAME = 120
+
+
+@dataclass(frozen=True)
+class FoundCase:
+    """A scan in a folder.
+
+    source: what it is known by in the store, over restarts; never shown. name: for those who may see the case; of DICOM
+    made of codes and numbers, for names of folders may hold a patient's. kind: of its files. modality: DICOM code.
+    shape: (K, J, I) as its headers state it, unchecked. path: of the file, or of the folder of a series, below the
+    root. files: of a series, below `path`; None: all that lie there. series: its UID. frame: of a file of several
+    volumes. version: changes with the files. count: how many files.
+    """
+
+    source: str
+    name: str
+    kind: Kind
+    modality: str | None
+    shape: tuple[int, int, int] | None
+    path: str
+    version: str
+    files: tuple[str, ...] | None = None
+    series: str | None = None
+    frame: int | None = None
+    count: int = 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON. Paths are quoted: a name of a file need not be a text."""
+        document = asdict(self)
+        document["path"] = quoted(self.path)
+        document["files"] = None if self.files is None else [quoted(name) for name in self.files]
+        return document
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> FoundCase:
+        """The other way."""
+        values = dict(document)
+        values["path"] = unquoted(values["path"])
+        values["files"] = None if values["files"] is None else tuple(map(unquoted, values["files"]))
+        values["shape"] = None if values["shape"] is None else tuple(values["shape"])
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class ScanFiles:
+    """What a loader is given. root: no file outside of it is read. Everything else: as of `FoundCase`."""
+
+    root: Path
+    case: FoundCase
+
+    @property
+    def version(self) -> str:
+        return self.case.version
+
+    @property
+    def path(self) -> Path:
+        """The file, or the folder of the series."""
+        return self.root / self.case.path
+
+    def checked(self) -> list[Path]:
+        """Every file of the scan. Raises InputError where one is gone, is no file, or lies outside the root."""
+        root, names = self.root.resolve(), self.case.files
+        files = [self.path] if names is None else [self.path / name for name in names]
+        for file in files:
+            try:
+                inside = file.resolve(strict=True).is_relative_to(root)
+            except OSError:
+                inside = False
+            if not inside or not (file.is_file() or names is None):
+                raise InputError(f"{file.name} is no longer there, or no file. Look at the list of cases again.")
+        return files
+
+
+def source_of_file(root: Path, path: str, frame: int | None) -> str:
+    """The `source` of a file that is a scan."""
+    return json.dumps({"root": quoted(str(root)), "path": quoted(path), "frame": frame})
+
+
+def source_of_series(root: Path, series: str, person: str, path: str) -> str:
+    """The `source` of a series: it may move within the root. path: tells those without a UID apart."""
+    document = {"root": quoted(str(root)), "series": series, "person": person[:16]}
+    return json.dumps(document if series else document | {"path": quoted(path)})
+
+
+def kind_of(path: Path) -> Kind | None:
+    """What a file is by its name; None for what may be DICOM, and for what is nothing alone."""
+    # .hdr and .img go with one another, and neither says alone what it is
+    found = None if path.name.lower().endswith((".hdr", ".img")) else format_of(path)
+    return None if found is None else _KINDS[id(found)]
+
+
+def shown_name(text: str) -> str:
+    """A name as any screen and file takes it."""
+    clean = "".join(char if char.isprintable() else "_" for char in text.replace("\\", "/").rpartition("/")[2])
+    return clean.strip()[:_LONGEST_NAME] or "scan"
+
+
+def quoted(path: str) -> str:
+    return quote_from_bytes(os.fsencode(path))
+
+
+def unquoted(text: str) -> str:
+    return os.fsdecode(unquote_to_bytes(text))

@@ -1,0 +1,186 @@
+"""Scans in memory, one for all readers.
+
+A scan is read by a process (`pool`) when it is first asked for, once, however many ask; its voxels are mapped here,
+read-only. Whoever holds the volume keeps it: the store counts what is alive and lets go of what was asked for longest
+ago, which frees it as soon as no reading uses it. A scan that somebody uses is never in memory twice, since it is found
+again also after the store has let go of it.
+
+All of this runs on the event loop; nothing here waits for a file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+
+from medsam.errors import InputError, MedSAMError
+from medsam.io.dicom.series import read_dicom
+from medsam.io.load import load_volume
+from medsam.server.cases.found import ScanFiles
+from medsam.server.cases.pool import Pool
+from medsam.volume import Volume
+
+State = Literal["listed", "loading", "ready", "broken"]
+# how long a scan that nobody waits for any more may take to come all the same
+_GRACE = 1.0
+_BROKEN = 2_000
+
+
+@dataclass
+class _Load:
+    """A scan on its way. waiting: how many wait for it."""
+
+    version: str
+    task: asyncio.Task[Volume]
+    waiting: int = 0
+
+
+@dataclass
+class ScanStore:
+    """Scans by case. files: where a case lies, as it is now; raises MedSAMError for one that is gone.
+
+    limit: bytes. A scan is refused when it does not fit beside those that are in use; one alone always fits.
+    """
+
+    pool: Pool
+    files: Callable[[str], Awaitable[ScanFiles]]
+    limit: int
+    loaded: int = 0
+    _kept: OrderedDict[str, Volume] = field(default_factory=OrderedDict)
+    _alive: weakref.WeakValueDictionary[tuple[str, str], Volume] = field(default_factory=weakref.WeakValueDictionary)
+    _versions: dict[str, str] = field(default_factory=dict)
+    _loads: dict[str, _Load] = field(default_factory=dict)
+    _broken: OrderedDict[str, tuple[str, MedSAMError]] = field(default_factory=OrderedDict)
+
+    async def get(self, case: str) -> Volume:
+        """The scan of a case, whose array is read-only.
+
+        Cancelling ends the load where nobody else waits for it. Raises the reader's MedSAMError for what cannot be
+        read, until its files change; InputError where there is no memory for it.
+        """
+        files = await self.files(case)
+        if (found := self._alive.get((case, files.version))) is not None:
+            self._keep(case, files.version, found)
+            return found
+        known = self._broken.get(case)
+        if known is not None and known[0] == files.version:
+            # a new one each time: it takes up the traceback of whoever raises it
+            raise type(known[1])(*known[1].args, parameter=known[1].parameters)
+        load = self._loads.get(case)
+        if load is None or load.version != files.version:
+            load = self._loads[case] = _Load(files.version, asyncio.create_task(self._load(case, files)))
+        load.waiting += 1
+        try:
+            return await asyncio.shield(load.task)
+        finally:
+            load.waiting -= 1
+            if not load.waiting and not load.task.done():
+                asyncio.get_running_loop().call_later(_GRACE, _end_unwanted, load)
+
+    def state(self, case: str) -> State:
+        """What became of a case so far."""
+        if case in self._loads:
+            return "loading"
+        version = self._versions.get(case)
+        if version is not None and (case, version) in self._alive:
+            return "ready"
+        return "broken" if case in self._broken else "listed"
+
+    def problem(self, case: str) -> str | None:
+        """Why a case that is broken cannot be read."""
+        known = self._broken.get(case)
+        return None if known is None else str(known[1])
+
+    def here(self, case: str) -> Volume | None:
+        """The scan of a case if it is in memory."""
+        version = self._versions.get(case)
+        return None if version is None else self._alive.get((case, version))
+
+    def forget(self, case: str) -> None:
+        """A case was deleted, or its files have changed."""
+        self._kept.pop(case, None)
+        self._versions.pop(case, None)
+        self._broken.pop(case, None)
+
+    @property
+    def bytes(self) -> int:
+        """In memory, of all scans that are kept or in use."""
+        return sum(map(size_of, list(self._alive.values())))
+
+    async def close(self) -> None:
+        """End all loads."""
+        for load in self._loads.values():
+            load.task.cancel()
+        await asyncio.gather(*(load.task for load in self._loads.values()), return_exceptions=True)
+        self._kept.clear()
+
+    async def _load(self, case: str, files: ScanFiles) -> Volume:
+        try:
+            volume = await self.pool.run(read_scan, files)
+            self._make_room(size_of(volume))
+        except InputError as error:
+            self._broken[case] = files.version, error
+            if len(self._broken) > _BROKEN:
+                self._broken.popitem(last=False)
+            raise
+        finally:
+            if (load := self._loads.get(case)) is not None and load.task is asyncio.current_task():
+                del self._loads[case]
+        self._broken.pop(case, None)
+        self.loaded += 1
+        self._keep(case, files.version, volume)
+        return volume
+
+    def _keep(self, case: str, version: str, volume: Volume) -> None:
+        self._alive[case, version] = volume
+        self._versions[case] = version
+        self._kept[case] = volume
+        self._kept.move_to_end(case)
+
+    def _make_room(self, size: int) -> None:
+        """Let go of the scans that were not asked for longest, as far as that is needed."""
+        while self.bytes + size > self.limit and self._kept:
+            self._kept.popitem(last=False)
+        used = self.bytes
+        if used and used + size > self.limit:
+            raise FullMemory(
+                f"The scan takes {size / 2**20:.0f} MiB, and those that are being read take {used / 2**20:.0f} MiB of "
+                f"the {self.limit / 2**20:.0f} MiB that the server keeps for scans. Close one, or wait."
+            )
+
+
+class FullMemory(MedSAMError):
+    """There is no room for a scan beside those in use."""
+
+
+def size_of(volume: Volume) -> int:
+    """Bytes in memory."""
+    return volume.array.nbytes + (0 if volume.no_signal is None else volume.no_signal.nbytes)
+
+
+def _end_unwanted(load: _Load) -> None:
+    if not load.waiting and not load.task.done():
+        load.task.cancel()
+
+
+def read_scan(files: ScanFiles) -> Volume:
+    """Read a scan, in a process of its own: voxels in C order, little-endian, as they go to clients.
+
+    Raises InputError in the readers' words, which name files without the folders above them.
+    """
+    case, paths = files.case, files.checked()
+    if case.kind != "dicom":
+        volume = load_volume(paths[0], frame=case.frame)
+    elif case.files is None:
+        volume = load_volume(paths[0], series=case.series if paths[0].is_dir() else None)
+    else:
+        found = read_dicom(dict(zip(case.files, paths, strict=True)), case.series)
+        volume = replace(found, source=files.path)
+    dtype = volume.array.dtype.newbyteorder("<")
+    return replace(volume, array=np.ascontiguousarray(volume.array, dtype=dtype))

@@ -1,0 +1,198 @@
+"""Scans in memory: read once, by processes that may die, and let go of when nobody uses them."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from medsam.errors import InputError
+from medsam.io.load import load_volume
+from medsam.server.cases.found import FoundCase, ScanFiles
+from medsam.server.cases.pool import Pool
+from medsam.server.cases.scans import FullMemory, ScanStore, size_of
+
+SHAPE = (40, 60, 50)
+
+
+def died() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def slept(seconds: float) -> int:
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def broken() -> None:
+    raise InputError("IM1 is damaged.", parameter="series")
+
+
+def defect() -> None:
+    raise KeyError("DOE^JANE")
+
+
+def arrays() -> dict[str, np.ndarray]:
+    return {"large": np.arange(50_000), "small": np.arange(3), "columns": np.asfortranarray(np.ones((300, 400)))}
+
+
+def run(work: Callable[[Pool], Awaitable[None]], processes: int = 1) -> None:
+    async def whole() -> None:
+        async with Pool(processes, warm=()) as pool:
+            await work(pool)
+
+    asyncio.run(whole())
+
+
+def test_arrays_come_as_they_are_and_cannot_be_changed():
+    async def work(pool: Pool) -> None:
+        found = await pool.run(arrays)
+        assert all(np.array_equal(array, arrays()[name]) for name, array in found.items())
+        assert not found["large"].flags.writeable
+        # the memory lives as long as one of its arrays
+        columns = found.pop("columns")
+        del found
+        gc.collect()
+        assert columns.sum() == 120_000
+
+    run(work)
+
+
+def test_a_process_that_dies_costs_its_work_alone():
+    async def work(pool: Pool) -> None:
+        with pytest.raises(InputError, match="signal SIGKILL"):
+            await pool.run(died)
+        with pytest.raises(InputError, match="IM1 is damaged") as caught:
+            await pool.run(broken)
+        assert caught.value.parameter == "series"
+        with pytest.raises(RuntimeError, match="KeyError in a loader at .*defect") as defective:
+            await pool.run(defect)
+        assert "DOE" not in str(defective.value)
+        with pytest.raises(InputError, match="longer than"):
+            await pool.run(slept, 60, seconds=0.3)
+        first = await pool.run(slept, 0)
+        assert await pool.run(slept, 0) == first
+
+    run(work)
+
+
+def test_cancelling_ends_the_process_and_the_next_work_goes_on():
+    async def work(pool: Pool) -> None:
+        before = await pool.run(slept, 0)
+        task = asyncio.create_task(pool.run(slept, 600))
+        await asyncio.sleep(0.2)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await pool.run(slept, 0) != before
+
+    run(work)
+
+
+class Shelf:
+    """Files of cases."""
+
+    def __init__(self, folder: Path, count: int = 3) -> None:
+        self.folder, self.asked, self.version = folder, 0, "1"
+        voxels = np.arange(np.prod(SHAPE), dtype=np.int16).reshape(SHAPE)
+        for n in range(count):
+            nib.save(nib.Nifti1Image((voxels + n).transpose(2, 1, 0), np.eye(4)), folder / f"c{n}.nii")
+
+    async def __call__(self, case: str) -> ScanFiles:
+        self.asked += 1
+        found = FoundCase(case, case, "nifti", None, SHAPE, f"{case}.nii", self.version)
+        return ScanFiles(self.folder, found)
+
+
+def test_a_scan_is_read_once_for_all_and_found_again_while_it_is_used(tmp_path):
+    shelf = Shelf(tmp_path)
+
+    async def work(pool: Pool) -> None:
+        scans = ScanStore(pool, shelf, limit=10 * np.prod(SHAPE))
+        assert scans.state("c0") == "listed"
+        several = await asyncio.gather(*(scans.get("c0") for _ in range(5)))
+        assert len({id(one) for one in several}) == scans.loaded == 1
+        assert several[0] == load_volume(tmp_path / "c0.nii")
+        assert not several[0].array.flags.writeable
+        assert scans.state("c0") == "ready"
+        shelf.version = "2"
+        assert await scans.get("c0") is not several[0]
+        await scans.close()
+
+    run(work)
+
+
+def test_the_oldest_goes_first_and_what_is_used_stays(tmp_path):
+    shelf = Shelf(tmp_path)
+
+    async def work(pool: Pool) -> None:
+        first = await ScanStore(pool, shelf, limit=0).get("c0")
+        size = size_of(first)
+        scans = ScanStore(pool, shelf, limit=2 * size)
+        held = await scans.get("c0")
+        await scans.get("c1")
+        await scans.get("c2")
+        gc.collect()
+        assert (scans.state("c0"), scans.state("c1"), scans.state("c2")) == ("ready", "listed", "ready")
+        assert scans.bytes == 2 * size
+        assert await scans.get("c0") is held
+        other = await scans.get("c1")
+        with pytest.raises(FullMemory, match="Close one"):
+            await scans.get("c2")
+        assert scans.state("c2") == "listed"
+        del other, held
+        await scans.get("c2")
+
+    run(work)
+
+
+def test_what_cannot_be_read_is_said_again_until_its_file_changes(tmp_path):
+    shelf = Shelf(tmp_path, 1)
+    whole = (tmp_path / "c0.nii").read_bytes()
+    (tmp_path / "c0.nii").write_bytes(whole[:5000])
+
+    async def work(pool: Pool) -> None:
+        scans = ScanStore(pool, shelf, limit=2**30)
+        for _ in range(2):
+            with pytest.raises(InputError, match="truncated") as caught:
+                await scans.get("c0")
+            assert str(tmp_path) not in str(caught.value)
+        assert (scans.state("c0"), scans.problem("c0")) == ("broken", str(caught.value))
+        (tmp_path / "c0.nii").write_bytes(whole)
+        shelf.version = "2"
+        await scans.get("c0")
+        assert (scans.state("c0"), scans.problem("c0")) == ("ready", None)
+
+    run(work)
+
+
+def test_a_load_that_nobody_wants_is_ended(tmp_path, monkeypatch):
+    shelf = Shelf(tmp_path, 1)
+    monkeypatch.setattr("medsam.server.cases.scans.read_scan", slept_instead)
+    monkeypatch.setattr("medsam.server.cases.scans._GRACE", 0.1)
+
+    async def work(pool: Pool) -> None:
+        scans = ScanStore(pool, shelf, limit=2**30)
+        both = [asyncio.create_task(scans.get("c0")) for _ in range(2)]
+        await asyncio.sleep(0.1)
+        assert scans.state("c0") == "loading"
+        both[0].cancel()
+        await asyncio.sleep(0.3)
+        assert scans.state("c0") == "loading"
+        both[1].cancel()
+        await asyncio.sleep(0.3)
+        assert scans.state("c0") == "listed"
+
+    run(work)
+
+
+def slept_instead(files: ScanFiles) -> None:
+    time.sleep(600)

@@ -1,5 +1,7 @@
 # The public names for type checkers; at run time `__init__.py` imports them when they are first used.
 from medsam._version import __version__ as __version__
+from medsam.client.client import Client as Client
+from medsam.client.session import RemoteSession as RemoteSession
 from medsam.errors import AssetError as AssetError
 from medsam.errors import CheckpointError as CheckpointError
 from medsam.errors import InconsistentSeries as InconsistentSeries
@@ -35,6 +37,7 @@ __all__ = [
     "Algorithm",
     "AssetError",
     "CheckpointError",
+    "Client",
     "DicomOptions",
     "EmbeddingCache",
     "InconsistentSeries",
@@ -46,6 +49,7 @@ __all__ = [
     "Predictor",
     "Prompt",
     "PromptError",
+    "RemoteSession",
     "Scribble",
     "Segmentation",
     "Session",

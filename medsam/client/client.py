@@ -1,0 +1,267 @@
+"""A medsam server from a program: its cases, and sessions on them. Neither torch nor pydicom is imported.
+
+client = medsam.Client("http://127.0.0.1:8000")
+case = client.upload("ct.nii.gz")
+with client.open(case) as session:
+    result = session.box(41, (120, 88, 212, 176))
+    session.export("nifti", "mask.nii.gz")
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from medsam.client.connection import Connection
+from medsam.client.raw import nrrd_of, read_raw
+from medsam.client.session import RemoteSession
+from medsam.errors import InputError
+from medsam.geometry import Axis, VolumeGeometry
+from medsam.masks import CompactMask
+from medsam.prompts.limits import Limits
+from medsam.prompts.prompt import DEFAULT_LABEL
+from medsam.volume import LabelVolume, Volume
+
+Zoom = Literal["auto", "on", "off"]
+_PIECE = 2**20
+# cases of one answer
+_PAGE = 200
+# Seconds between two looks at a case that is being read.
+_LOOKS = (0.02, 0.05, 0.1, 0.25)
+
+
+@dataclass(frozen=True)
+class RemoteCase:
+    """A scan of the server. name: as it shows it. state: "listed", "loading", "ready" (in memory), or "broken".
+
+    shape: (K, J, I), None while that is not known. more: everything the server says of it.
+    """
+
+    id: str
+    name: str
+    modality: str | None = None
+    kind: str | None = None
+    shape: tuple[int, int, int] | None = None
+    state: str = "listed"
+    more: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    def __repr__(self) -> str:
+        # no `more`: it may hold whose scan it is
+        return f"RemoteCase({self.id!r}, modality={self.modality!r}, shape={self.shape}, state={self.state!r})"
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> RemoteCase:
+        shape = told.get("shape")
+        return cls(
+            id=str(told["id"]),
+            name=str(told.get("name", "")),
+            modality=told.get("modality"),
+            kind=told.get("kind"),
+            shape=None if shape is None else (int(shape[0]), int(shape[1]), int(shape[2])),
+            state=str(told.get("state", "listed")),
+            more=dict(told),
+        )
+
+
+class Client:
+    """A server, and who asks it. For any number of threads; its sessions are for one each.
+
+    url: http://HOST:PORT or https://HOST. token: of a program, or user and password: of a person; neither where the
+    server runs for one reader on this machine. verify: whether a certificate is checked, or the file of the authority
+    that signed it. timeout_s: for the next bytes of an answer.
+    Raises InputError where no server answers, it is none of ours or an older one, or it knows nobody of that name.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        *,
+        user: str | None = None,
+        password: str | None = None,
+        verify: bool | str | Path = True,
+        timeout_s: float = 60.0,
+    ) -> None:
+        self._connection = Connection(url, token, user, password, verify, timeout_s)
+        try:
+            # name and role of who asks
+            self.me: dict[str, Any] = self._connection.greet()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def __repr__(self) -> str:
+        return f"Client({self.url!r})"
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def url(self) -> str:
+        return self._connection.url
+
+    def close(self) -> None:
+        """Close the connections; sessions stay open at the server."""
+        self._connection.close()
+
+    # -- cases ----------------------------------------------------------------------------------------------------
+
+    def cases(self, query: str = "") -> list[RemoteCase]:
+        """All cases that who asks may see, and whose names hold `query`."""
+        return list(self._pages(query))
+
+    def case(self, case: RemoteCase | str) -> RemoteCase:
+        """One of them as it is now. Raises InputError where there is none."""
+        return RemoteCase.from_dict(self._connection.request("GET", f"/cases/{_id(case)}").json())
+
+    def upload(self, scan: str | Path | Volume, name: str | None = None) -> RemoteCase:
+        """Make a file, or a scan in memory, a case of one's own. name: as the server shows it; default: the file's.
+
+        Several DICOM files go as one zip. Raises InputError for a file that cannot be read, one of several series (all
+        are there then; the message names them), and what the server refuses.
+        """
+        if isinstance(scan, Volume):
+            return self._uploaded(nrrd_of(scan), name or "scan.nrrd", None)
+        path = Path(scan)
+        try:
+            size = path.stat().st_size
+            with path.open("rb") as file:
+                pieces = iter(lambda: file.read(_PIECE), b"")
+                return self._uploaded(pieces, name or path.name, size)
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror or error}.", parameter="scan") from error
+
+    def delete(self, case: RemoteCase | str) -> None:
+        """Delete an upload of one's own, and all sessions on it."""
+        self._connection.request("DELETE", f"/cases/{_id(case)}")
+
+    def load(self, case: RemoteCase | str, timeout_s: float = 600.0) -> RemoteCase:
+        """Have the server read a case into memory; returns it when that is done. Raises what its reader raises."""
+        path = f"/cases/{_id(case)}"
+        end, looks = time.monotonic() + timeout_s, iter(_LOOKS)
+        while True:
+            answer = self._connection.request("POST", f"{path}/open", wait_s=timeout_s)
+            if answer.status_code != 202:
+                return self.case(case)
+            if time.monotonic() > end:
+                raise InputError(f"The case was not read within {timeout_s:g} s.")
+            time.sleep(next(looks, _LOOKS[-1]))
+
+    def geometry(self, case: RemoteCase | str) -> VolumeGeometry:
+        """The grid of a case, which is read for it."""
+        return VolumeGeometry.from_dict(self._connection.request("GET", f"/cases/{_id(case)}/geometry").json())
+
+    def volume(self, case: RemoteCase | str) -> Volume:
+        """The scan itself: all voxels as the server has them."""
+        answer = self._connection.request("GET", f"/cases/{_id(case)}/volume", wait_s=600.0)
+        array, meta = read_raw(answer)
+        return Volume(array, VolumeGeometry.from_dict(meta["geometry"]), meta.get("modality"))
+
+    def slice(self, case: RemoteCase | str, index: int, axis: Axis = "k") -> np.ndarray:
+        """One slice: (rows, columns), or with a last axis of 3 in colour."""
+        return read_raw(self._connection.request("GET", f"/cases/{_id(case)}/slices/{axis}/{index}"))[0]
+
+    # -- sessions -------------------------------------------------------------------------------------------------
+
+    def open(
+        self,
+        case: RemoteCase | str,
+        *,
+        axis: Axis | None = None,
+        window: str | None = None,
+        modality: str | None = None,
+        zoom: Zoom | None = None,
+        label: str = DEFAULT_LABEL,
+        limits: Limits | None = None,
+        start: LabelVolume | Mapping[str, np.ndarray] | None = None,
+    ) -> RemoteSession:
+        """A session on a case; the one that is open already, where there is one.
+
+        axis, zoom, limits: as of `Predictor.session`. window: a preset, "LEVEL,WIDTH" or "auto". label: of the object
+        that steps are about when they name none. start: labels to correct, on the scan's grid.
+        """
+        body: dict[str, Any] = {"case": _id(case)}
+        given = {"axis": axis, "window": window, "modality": modality, "zoom": zoom}
+        body |= {name: value for name, value in given.items() if value is not None}
+        if limits is not None:
+            body["limits"] = limits.to_dict()
+        if start is not None:
+            body["start"] = _start(start)
+        told = self._connection.request("POST", "/sessions", json=body, wait_s=600.0).json()
+        return RemoteSession(self._connection, told, label)
+
+    def resume(self, session: str, label: str = DEFAULT_LABEL) -> RemoteSession:
+        """Go on with a session, open or closed, by its id."""
+        return RemoteSession(self._connection, self._connection.request("GET", f"/sessions/{session}").json(), label)
+
+    def sessions(self) -> list[dict[str, Any]]:
+        """One's own sessions, as the server lists them."""
+        return list(_listed(self._connection.request("GET", "/sessions").json(), "sessions"))
+
+    # -- PACS -----------------------------------------------------------------------------------------------------
+
+    def find(self, server: str, level: Literal["study", "series"] = "study", **keys: str) -> list[dict[str, Any]]:
+        """Search a PACS that the server knows. keys: patient_id, modality, study, ..., as of `medsam pacs find`."""
+        answer = self._connection.request("POST", f"/pacs/{server}/find", json={"level": level, "keys": keys})
+        return list(_listed(answer.json(), "found"))
+
+    def fetch(self, server: str, study: str, series: str) -> RemoteCase:
+        """Have the server fetch a series of its PACS."""
+        body = {"study": study, "series": series}
+        return RemoteCase.from_dict(
+            self._connection.request("POST", f"/pacs/{server}/fetch", json=body, wait_s=600.0).json()
+        )
+
+    # -- how ------------------------------------------------------------------------------------------------------
+
+    def _pages(self, query: str) -> Iterator[RemoteCase]:
+        after: str | None = None
+        while True:
+            params = {"limit": _PAGE} | ({"q": query} if query else {}) | ({"after": after} if after else {})
+            page = [
+                RemoteCase.from_dict(one) for one in self._connection.request("GET", "/cases", params=params).json()
+            ]
+            yield from page
+            if len(page) < _PAGE:
+                return
+            after = page[-1].id
+
+    def _uploaded(self, content: Any, name: str, size: int | None) -> RemoteCase:
+        headers = {"X-Filename": name, "Content-Type": "application/octet-stream"}
+        if size is not None:
+            headers["Content-Length"] = str(size)
+        answer = self._connection.request("POST", "/cases", content=content, headers=headers, wait_s=600.0)
+        cases = [RemoteCase.from_dict(one) for one in answer.json()["cases"]]
+        if len(cases) != 1:
+            listed = "; ".join(f"{one.id} ({one.name})" for one in cases[:12])
+            raise InputError(f"These are {len(cases)} series, each a case now: {listed}. Open one by its id.")
+        return cases[0]
+
+
+def _id(case: RemoteCase | str) -> str:
+    return case.id if isinstance(case, RemoteCase) else case
+
+
+def _listed(answer: Any, key: str) -> list[Any]:
+    return answer if isinstance(answer, list) else answer[key]
+
+
+def _start(labels: LabelVolume | Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Labels as a session begins from them: {"names": {number: name}, "masks": {name: a `CompactMask`}}."""
+    if isinstance(labels, LabelVolume):
+        names = {int(number): name for number, name in labels.names.items()}
+        masks = {name: labels.array == number for number, name in names.items()}
+    else:
+        names, masks = dict(enumerate(labels, start=1)), {name: np.asarray(mask, bool) for name, mask in labels.items()}
+    return {
+        "names": {str(number): name for number, name in names.items()},
+        "masks": {name: CompactMask.of(mask).to_dict() for name, mask in masks.items()},
+    }

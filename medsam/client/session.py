@@ -1,0 +1,412 @@
+"""A session on a server, with the API of `medsam.Session`: boxes, clicks and strokes in, masks out, numpy alone.
+
+Masks are kept here and brought up to date by what each answer brings: everything that changed since the last one, so
+also what came between, and what an answer that was lost would have said. The first answer to a prompt may be followed
+by a refined one (`RemoteResult.final`): `wait_refined` waits for it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from medsam.client.connection import Connection, Refused
+from medsam.client.events import ENDED, Event, follow
+from medsam.client.masks import RemoteMasks, RemoteResult
+from medsam.client.raw import read_raw
+from medsam.errors import InputError, MedSAMError, PromptError
+from medsam.files import write_whole
+from medsam.geometry import Axis, VolumeGeometry
+from medsam.io.structure_names import plain_name
+from medsam.prompts.prompt import DEFAULT_LABEL, Box, Prompt
+from medsam.prompts.strokes import Scribble
+from medsam.prompts.values import Line, Position
+from medsam.volume import LabelVolume
+from medsam.wire import MEDIA_TYPE, read_frames
+
+LabelFormat = Literal["nifti", "nrrd", "mha", "png", "seg", "seg-labelmap", "rtstruct", "raw"]
+# Seconds a server is asked to hold an answer until something changes.
+_HELD_S = 10.0
+
+
+@dataclass(frozen=True)
+class RemoteObject:
+    """What is being outlined. id: its number, from 1 on, the value in label maps. colour: "#rrggbb".
+
+    locked: it takes no prompts and keeps its pixels.
+    """
+
+    id: int
+    name: str
+    colour: str
+    visible: bool = True
+    locked: bool = False
+
+
+class RemoteSession:
+    """One reader's work on one case. Made by `Client.open`; closed by `close`, or at the end of a `with` block.
+
+    label: of the object that a step is about when it names none. axis, geometry: which way slices are counted, and the
+    grid of the scan. Slices, positions and boxes are stored pixels, as in `Prompt`. Steps raise what those of
+    `medsam.Session` raise, and InputError for a server that does not answer. For one thread at a time; `events` may
+    be watched from another.
+    """
+
+    def __init__(self, connection: Connection, told: dict[str, Any], label: str = DEFAULT_LABEL) -> None:
+        self.id, self.case, self.label = str(told["id"]), str(told["case"]), label
+        self.axis: Axis = told["axis"]
+        self.geometry = VolumeGeometry.from_dict(told["geometry"])
+        self._connection, self._path = connection, f"/sessions/{told['id']}"
+        self._objects: dict[int, RemoteObject] = {}
+        self._masks = RemoteMasks()
+        self._learn(told["objects"])
+        # of one that was open before, or begins from labels
+        self.changes()
+
+    def __repr__(self) -> str:
+        return f"RemoteSession({self.id!r}, axis={self.axis!r}, objects={list(self.names.values())})"
+
+    def __enter__(self) -> RemoteSession:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the session; what was confirmed stays with the server. Nothing when it was closed before."""
+        with suppress(Refused):
+            self._connection.request("DELETE", self._path)
+
+    # -- steps ----------------------------------------------------------------------------------------------------
+
+    def box(self, index: int, box: Box, label: str | None = None) -> RemoteResult:
+        """Segment what is in a box on slice `index`, see `Session.box`."""
+        return self.prompt(Prompt(label or self.label, box=box, slice=index))
+
+    def mask(self, index: int, mask: np.ndarray, label: str | None = None) -> RemoteResult:
+        """Start from a rough mask, bool (h, w) or (K, J, I), of which slice `index` counts, see `Session.mask`."""
+        rough = np.asarray(mask)
+        if rough.ndim == 3 and 0 <= index < self.slices:
+            # the rest need not travel
+            rough = rough[(slice(None),) * self._array_axis + (index,)]
+        return self.prompt(Prompt(label or self.label, slice=index, mask=rough))
+
+    def lasso(self, index: int, corners: Sequence[Position], label: str | None = None) -> RemoteResult:
+        """Segment what a loop was drawn round, see `Session.lasso`."""
+        return self.prompt(Prompt(label or self.label, slice=index, lasso=tuple(corners)))
+
+    def line(self, index: int, long: Line, short: Line | None = None, label: str | None = None) -> RemoteResult:
+        """Segment what was measured, see `Session.line`."""
+        lines = (long,) if short is None else (long, short)
+        return self.prompt(Prompt(label or self.label, slice=index, lines=lines))
+
+    def ellipse(self, index: int, box: Box, label: str | None = None) -> RemoteResult:
+        """Segment what an ellipse was drawn round, see `Session.ellipse`."""
+        return self.prompt(Prompt(label or self.label, slice=index, ellipse=box))
+
+    def click(self, index: int, x: float, y: float, inside: bool = True, label: str | None = None) -> RemoteResult:
+        """Add a click, see `Session.click`."""
+        if inside not in (0, 1):
+            raise PromptError(f"`inside` is True or False, not {inside!r}.", parameter="inside")
+        return self.prompt(Prompt(label or self.label, slice=index, points=((x, y, int(inside)),)))
+
+    def scribble(
+        self,
+        index: int,
+        points: Sequence[Position],
+        inside: bool = True,
+        width_mm: float | None = None,
+        width_px: float | None = None,
+        label: str | None = None,
+    ) -> RemoteResult:
+        """Add a stroke, see `Session.scribble`."""
+        stroke = Scribble(tuple(points), inside, width_mm, width_px)
+        return self.prompt(Prompt(label or self.label, slice=index, scribbles=(stroke,)))
+
+    def prompt(self, prompt: Prompt) -> RemoteResult:
+        """Any prompt on a slice, as one step: the mask it gave. Raises PromptError for one of several slices."""
+        if prompt.slice is None:
+            raise PromptError("Name the `slice` that this prompt is on.", parameter="slice")
+        entry = prompt.to_dict()
+        one = self._object(entry.pop("label"))
+        self._step("/prompts", {"object": one.id, **entry})
+        result = self._masks[one.id, prompt.slice]
+        if result is None:
+            raise InputError("The server took the prompt and sent no mask: it is of another version.")
+        return result
+
+    def undo(self) -> bool:
+        """Take the last step back; False when there is none."""
+        return self._step("/undo")
+
+    def redo(self) -> bool:
+        """Take the step again that `undo` took back; False when there is none."""
+        return self._step("/redo")
+
+    def reset(self) -> None:
+        """Forget all prompts on every slice. Can be undone."""
+        self._step("/reset")
+
+    def propagate(self, label: str | None = None, max_mm: float | None = None) -> Iterator[tuple[int, RemoteResult]]:
+        """Follow an object from its prompted slices through the scan: (slice, mask) as they come, one undoable step.
+
+        Who leaves the loop stops the server; what came until then stays. max_mm: how far from a prompted slice at most.
+        Raises what the server says went wrong.
+        """
+        one = self._object(label or self.label)
+        body = {"object": one.id} if max_mm is None else {"object": one.id, "max_mm": max_mm}
+        since = self._masks.revision
+        job = str(self._connection.request("POST", f"{self._path}/propagate", json=body).json()["job"])
+        ended = False
+        try:
+            yield from self._followed(job, one.id, since)
+            ended = True
+        finally:
+            if not ended:
+                with suppress(MedSAMError):
+                    self._connection.request("DELETE", f"{self._path}/jobs/{job}")
+                    self.changes()
+
+    # -- what there is --------------------------------------------------------------------------------------------
+
+    def result(self, index: int, label: str | None = None) -> RemoteResult | None:
+        """The mask of an object on a slice as it was last seen here; None where it has none. Asks nobody."""
+        one = self._find(label or self.label)
+        return None if one is None else self._masks[one.id, index]
+
+    @property
+    def results(self) -> dict[str, dict[int, RemoteResult]]:
+        """All masks as they were last seen here, by name and slice."""
+        found: dict[str, dict[int, RemoteResult]] = {}
+        for (number, index), result in self._masks.items():
+            if number in self._objects:
+                found.setdefault(self._objects[number].name, {})[index] = result
+        return found
+
+    @property
+    def revision(self) -> int:
+        """Of what is known here."""
+        return self._masks.revision
+
+    @property
+    def slices(self) -> int:
+        """How many there are along `axis`."""
+        return self.geometry.shape[self._array_axis]
+
+    @property
+    def objects(self) -> list[RemoteObject]:
+        """All of them, in order of their numbers."""
+        return [self._objects[number] for number in sorted(self._objects)]
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Number -> name of the objects."""
+        return {one.id: one.name for one in self.objects}
+
+    @property
+    def labels(self) -> LabelVolume:
+        """All masks as one label map on the scan's grid, as `Session.labels` has it; from the server."""
+        answer = self._connection.request("GET", f"{self._path}/labels", params={"format": "raw"})
+        array, meta = read_raw(answer, self.geometry.shape)
+        names = {int(number): str(name) for number, name in meta.get("names", {}).items()}
+        return LabelVolume(array, VolumeGeometry.from_dict(meta["geometry"]), names)
+
+    @property
+    def prompts(self) -> list[Prompt]:
+        """All prompts as for a prompts file, see `Session.prompts`; from the server."""
+        document = self._connection.request("GET", f"{self._path}/prompts").json()
+        return [Prompt.from_dict(entry, shape=self.geometry.shape) for entry in document["prompts"]]
+
+    def probabilities(self, index: int, label: str | None = None) -> np.ndarray:
+        """What the network gives each pixel of a slice, 0 ... 1: float16 (rows, columns). Not calibrated."""
+        one = self._object(label or self.label)
+        params = {"object": one.id, "slice": index}
+        return read_raw(self._connection.request("GET", f"{self._path}/probabilities", params=params))[0]
+
+    def export(self, format: LabelFormat = "nifti", path: str | Path | None = None) -> bytes:  # noqa: A002
+        """The masks as a file. path: also write it there, whole. DICOM needs a case that is DICOM."""
+        if format not in get_args(LabelFormat):
+            raise InputError(
+                f"Masks are exported as {', '.join(get_args(LabelFormat))}, not {format!r} (`format`).",
+                parameter="format",
+            )
+        content = self._connection.request("GET", f"{self._path}/labels", params={"format": format}).content
+        if path is not None:
+            try:
+                with write_whole(Path(path)) as part:
+                    part.write_bytes(content)
+            except OSError as error:
+                raise InputError(f"{path} cannot be written: {error.strerror or error}.", parameter="path") from error
+        return content
+
+    def send(self, server: str) -> dict[str, Any]:
+        """Store the masks in the PACS that the case came from. server: its name in the server's settings."""
+        return self._connection.request("POST", f"{self._path}/send", json={"server": server}).json()
+
+    # -- objects --------------------------------------------------------------------------------------------------
+
+    def add(self, name: str, colour: str | None = None) -> RemoteObject:
+        """A new object. colour: "#rrggbb"; default: as the vocabulary of structures has it."""
+        body = {"name": name} if colour is None else {"name": name, "colour": colour}
+        return self._told_of(self._connection.request("POST", f"{self._path}/objects", json=body).json())
+
+    def rename(self, label: str, name: str) -> RemoteObject:
+        """Call an object otherwise."""
+        found = self._patch(label, name=name)
+        if plain_name(label) == plain_name(self.label):
+            self.label = found.name
+        return found
+
+    def recolour(self, label: str, colour: str) -> RemoteObject:
+        """Show an object in "#rrggbb"."""
+        return self._patch(label, colour=colour)
+
+    def show(self, label: str, visible: bool = True) -> RemoteObject:
+        """Whether an object is shown to who looks at the session; it stays in the labels."""
+        return self._patch(label, visible=visible)
+
+    def lock(self, label: str, locked: bool = True) -> RemoteObject:
+        """Whether an object takes no prompts and keeps its pixels."""
+        return self._patch(label, locked=locked)
+
+    # -- what happens ---------------------------------------------------------------------------------------------
+
+    def view(self, index: int) -> None:
+        """Say which slice is on screen: it is prepared at once, its neighbours while nothing else is to do."""
+        self._connection.request("PUT", f"{self._path}/view", json={"axis": self.axis, "slice": index})
+
+    def changes(self, wait_s: float = 0.0) -> list[tuple[str, int]]:
+        """Bring all masks and objects up to date: (name, slice) of what changed.
+
+        wait_s: how long to wait for a change where there is none yet.
+        """
+        before = dict(self._masks.items())
+        held = min(wait_s, _HELD_S)
+        end = time.monotonic() + wait_s
+        while not self._sync(held) and time.monotonic() < end:
+            held = min(max(end - time.monotonic(), 0.0), _HELD_S)
+        after = dict(self._masks.items())
+        changed = sorted(key for key in before.keys() | after.keys() if before.get(key) is not after.get(key))
+        return [(self.names.get(number, str(number)), index) for number, index in changed]
+
+    def wait_refined(self, index: int, label: str | None = None, timeout_s: float = 30.0) -> RemoteResult:
+        """The result on a slice once nothing better follows. Raises InputError where none came in time, or is none."""
+        end = time.monotonic() + timeout_s
+        while (result := self.result(index, label)) is None or not result.final:
+            left = end - time.monotonic()
+            if result is None:
+                raise InputError(f"{label or self.label!r} has no mask on slice {index}.")
+            if left <= 0:
+                raise InputError(f"No refined mask of slice {index} came within {timeout_s:g} s.")
+            self._sync(min(left, _HELD_S))
+        return result
+
+    def events(self, since: int | None = None, seconds: float | None = None) -> Iterator[Event | None]:
+        """What happens, as it happens, and None now and then while nothing does; goes on after a lost connection.
+
+        Masks are not brought up to date by it: see `changes`. since: after that revision; default: what is known here.
+        seconds: at most so long.
+        """
+        start = self._masks.revision if since is None else since
+        return follow(self._connection, f"{self._path}/events", start, seconds)
+
+    # -- how ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _array_axis(self) -> int:
+        # that of `SlicePlane`, which needs nibabel for how a slice stands upright
+        return "kji".index(self.axis)
+
+    def _step(self, path: str, body: dict[str, Any] | None = None) -> bool:
+        """Take a step; whether anything came of it."""
+        since = self._masks.revision
+        answer = self._connection.request(
+            "POST", self._path + path, json=body, params={"since": since}, headers={"Accept": MEDIA_TYPE}
+        )
+        return self._take(answer, since)
+
+    def _sync(self, wait_s: float = 0.0) -> bool:
+        since = self._masks.revision
+        params = {"since": since} | ({"wait": wait_s} if wait_s else {})
+        answer = self._connection.request("GET", f"{self._path}/changes", params=params, wait_s=wait_s)
+        return self._take(answer, since)
+
+    def _take(self, answer: Any, since: int) -> bool:
+        """Paint what an answer brings; whether it is of a later revision than `since`."""
+        try:
+            revision = int(answer.headers["X-Medsam-Revision"])
+            listed = int(answer.headers.get("X-Medsam-Objects", 0))
+        except (KeyError, ValueError):
+            raise InputError("The server's answer lacks a revision: it is no medsam server, or an older one.") from None
+        if not self._masks.apply(read_frames(answer.content), revision):
+            # another thread was faster; everything anew is always right
+            whole = self._connection.request("GET", f"{self._path}/changes", params={"since": 0})
+            self._masks.forget()
+            self._masks.apply(read_frames(whole.content), int(whole.headers["X-Medsam-Revision"]))
+        if listed > since:
+            self.refresh_objects()
+        return revision > since
+
+    def refresh_objects(self) -> None:
+        """Ask for names, colours and locks again."""
+        self._learn(self._connection.request("GET", self._path).json()["objects"])
+
+    def _learn(self, told: Sequence[dict[str, Any]]) -> None:
+        self._objects.clear()
+        for one in told:
+            self._told_of(one)
+
+    def _told_of(self, told: dict[str, Any]) -> RemoteObject:
+        one = RemoteObject(
+            int(told["id"]), str(told["name"]), str(told["colour"]), bool(told["visible"]), bool(told["locked"])
+        )
+        self._objects[one.id] = one
+        return one
+
+    def _find(self, label: str) -> RemoteObject | None:
+        plain = plain_name(label)
+        return next((one for one in self._objects.values() if plain_name(one.name) == plain), None)
+
+    def _object(self, label: str) -> RemoteObject:
+        """The object of a name, made where there is none."""
+        return self._find(label) or self.add(label)
+
+    def _patch(self, label: str, **fields: Any) -> RemoteObject:
+        one = self._find(label)
+        if one is None:
+            raise InputError(f"There is no object {label!r} in this session.", parameter="label")
+        return self._told_of(self._connection.request("PATCH", f"{self._path}/objects/{one.id}", json=fields).json())
+
+    def _followed(self, job: str, number: int, since: int) -> Iterator[tuple[int, RemoteResult]]:
+        """The masks of an object that a job makes, until it ends. since: the revision before it."""
+        given: dict[int, int] = {}
+        for event in self.events(since):
+            state, detail = self._state(job, event)
+            if event is None or event.kind in ("mask", "refined", "resync", "job"):
+                self.changes()
+                yield from self._new_masks(number, since, given)
+            if state == "failed":
+                raise InputError(detail or "The propagation failed.")
+            if state in ENDED:
+                return
+
+    def _state(self, job: str, event: Event | None) -> tuple[str | None, str | None]:
+        """State of a job and what is to be said of it: by an event about it, or asked for where one may be missing."""
+        if event is not None and event.kind != "resync":
+            return (event.state, event.detail) if event.kind == "job" and event.job == job else (None, None)
+        jobs = self._connection.request("GET", self._path).json().get("jobs", [])
+        found = next((one for one in jobs if str(one["id"]) == job), {"state": "done"})
+        return found["state"], found.get("detail")
+
+    def _new_masks(self, number: int, since: int, given: dict[int, int]) -> Iterator[tuple[int, RemoteResult]]:
+        """Masks of an object that came after `since`, and were not given yet. given: slice -> revision; grows."""
+        for (one, index), result in self._masks.items():
+            if one == number and result.revision > max(since, given.get(index, -1)):
+                given[index] = result.revision
+                yield index, result

@@ -1,0 +1,90 @@
+"""Servers that answer over a real port."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+
+@contextmanager
+def serving(app: Any) -> Iterator[str]:
+    """The address of an ASGI application that answers in this block."""
+    server = uvicorn.Server(
+        uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", timeout_graceful_shutdown=2)
+    )
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive(), "the server did not start"
+        time.sleep(0.005)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+
+
+@pytest.fixture
+def serve_app() -> Iterator[Callable[[Any], str]]:
+    """`serve_app(app)`: its address, until the test's end."""
+    with ExitStack() as stack:
+        yield lambda app: stack.enter_context(serving(app))
+
+
+class Scripted:
+    """A server that answers as a test says, request by request, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.replies: dict[str, list[Any]] = {}
+        self.asked: list[tuple[str, dict[str, str], bytes]] = []
+        methods = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+        self.app = Starlette(routes=[Route("/api/v1/{path:path}", self._answer, methods=methods)])
+
+    def follow(self, replies: dict[str, list[Any]]) -> None:
+        """replies: "METHOD /path" -> the answers in turn, the last one for good: a status, JSON, or a `Response`."""
+        greeting = {"GET /version": [{"version": 1, "medsam": "9.9.9"}], "GET /me": [{"name": "local"}]}
+        self.replies = {key: list(found) for key, found in {**greeting, **replies}.items()}
+        self.asked = []
+
+    def count(self, key: str) -> int:
+        """How often it was asked."""
+        return sum(one == key for one, _, _ in self.asked)
+
+    async def _answer(self, request: Request) -> Response:
+        key = f"{request.method} /{request.path_params['path']}"
+        self.asked.append((key, dict(request.headers), await request.body()))
+        replies = self.replies.get(key, [404])
+        reply = replies.pop(0) if len(replies) > 1 else replies[0]
+        if isinstance(reply, Response):
+            return reply
+        if isinstance(reply, int):
+            return JSONResponse({"detail": f"status {reply}"}, reply) if reply != 404 else Response("nothing", 404)
+        return JSONResponse(reply)
+
+
+@pytest.fixture(scope="session")
+def _scripted() -> Iterator[tuple[str, Scripted]]:
+    server = Scripted()
+    with serving(server.app) as url:
+        yield url, server
+
+
+@pytest.fixture
+def scripted(_scripted) -> Callable[[dict[str, list[Any]]], tuple[str, Scripted]]:
+    """`scripted(replies)`: address and server, see `Scripted.follow`."""
+
+    def start(replies: dict[str, list[Any]]) -> tuple[str, Scripted]:
+        _scripted[1].follow(replies)
+        return _scripted
+
+    return start

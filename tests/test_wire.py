@@ -1,5 +1,8 @@
 import json
+import re
 import struct
+from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -8,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from medsam.errors import InputError
-from medsam.wire import MaskFrame, read_frames, write_frames
+from medsam.wire import MaskFrame, Status, read_frames, write_frames
 
 PIXELS = arrays(bool, st.tuples(st.integers(0, 9), st.integers(0, 9)))
 
@@ -90,3 +93,43 @@ def test_a_rectangle_beyond_the_slice_and_a_later_version_are_refused():
     later[4] = 2
     with pytest.raises(InputError, match="version 2"):
         list(read_frames(bytes(later)))
+
+
+def section(title: str) -> str:
+    text = (Path(__file__).parents[1] / "docs" / "server.md").read_text(encoding="utf-8")
+    return text.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def fenced(text: str, language: str) -> str:
+    (block,) = re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)
+    return block
+
+
+def test_the_worked_example_of_the_docs_is_a_frame_to_the_byte():
+    prefix, head, payload = fenced(section("Wire"), "frame").strip().split("\n")
+    body = bytes.fromhex(prefix) + head.encode() + bytes.fromhex(payload)
+    (read,) = read_frames(body)
+    assert read.pixels.astype(int).tolist() == [[0, 1, 1, 0], [1, 1, 1, 1], [0, 1, 0, 0]]
+    assert (read.rectangle, read.base, read.revision, read.status) == ((2, 1, 6, 4), 5, 7, "first")
+    assert read.to_bytes() == body
+
+
+@given(PIXELS, st.booleans())
+def test_the_reader_in_the_docs_reads_what_we_write(pixels, alone):
+    theirs: dict = {}
+    exec(fenced(section("Wire"), "python"), theirs)
+    before = np.arange(600).reshape(20, 30) % 3 == 0
+    sent = frame(pixels, revision=9, base=0 if alone else 4)
+    ((head, found),) = theirs["frames"](sent.to_bytes())
+    painted, expected = before.astype(int).tolist(), before.copy()
+    theirs["paint"](painted, head, found)
+    sent.paint(expected)
+    assert np.array_equal(painted, expected)
+
+
+def test_the_docs_name_every_key_of_a_head_and_every_status():
+    wire = section("Wire")
+    sent = frame(np.eye(2, dtype=bool)).to_bytes()
+    head = json.loads(sent[16 : 16 + struct.unpack_from("<I", sent, 8)[0]])
+    for name in (*head, *get_args(Status)):
+        assert f"`{name}`" in wire, name

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select, true, update
 from sqlalchemy.dialects.sqlite import insert as insert_or
 
 from medsam.errors import InputError
@@ -17,6 +17,8 @@ from medsam.server.store.tables import CaseEvents, CaseReaders, Cases, Readings,
 
 # of one question to SQLite
 _MANY = 500
+# kinds whose files are the server's own
+_COPIES = ("upload", "pacs")
 
 
 class CasesPart(Part):
@@ -107,9 +109,9 @@ class CasesPart(Part):
             return list(connection.execute(query).scalars())
 
     def open_case(self, case: int, by: Reader) -> None:
-        """Note that it was opened. Raises InputError for one that was removed."""
+        """Note that it was opened. Raises InputError for one that was removed, or is not this reader's to see."""
         with self._database.write() as connection:
-            opened(connection, case, by.id, now())
+            opened(connection, case, by, now())
 
     def remove_case(self, case: int, by: Reader | None) -> bool:
         """Take it from every list, for good; its readings and masks stay. False where that was done before.
@@ -120,9 +122,10 @@ class CasesPart(Part):
             return _remove(connection, case, None if by is None else by.id, now())
 
     def files_left(self) -> list[StoredCase]:
-        """Cases that were removed, and nobody has said that their files are gone."""
+        """What was uploaded or fetched, is removed, and of which nobody has said that its files are gone."""
         with self._database.read() as connection:
             query = select(Cases).where(Cases.removed_at.is_not(None), Cases.files_gone_at.is_(None))
+            query = query.where(Cases.kind.in_(_COPIES))
             return [_case(row) for row in connection.execute(query.order_by(Cases.id))]
 
     def files_removed(self, case: int) -> None:
@@ -137,10 +140,11 @@ class CasesPart(Part):
             return [CaseEvent(row.at, row.by_id, row.kind, row.details) for row in rows]
 
     def retire_uploads(self, kept: float, remove: Callable[[StoredCase], None], moment: datetime | None = None) -> int:
-        """Remove uploads nobody has used for `kept` seconds, then the files of all cases that were removed.
+        """Remove what was uploaded or fetched and nobody has used for `kept` seconds, then the files of all such cases
+        that were removed.
 
         remove: takes a case's files away, those that are there; what it raises is raised, and it is asked again the
-        next time. How many uploads went is returned; what was made of them stays.
+        next time. How many cases went is returned; what was made of them stays.
         """
         moment = moment or now()
         with self._database.write() as connection:
@@ -150,7 +154,7 @@ class CasesPart(Part):
                 Cases.added_at, func.coalesce(Cases.opened_at, ""), func.coalesce(last.scalar_subquery(), "")
             )
             limit = (moment - timedelta(seconds=kept)).isoformat(timespec="microseconds")
-            here = select(Cases.id).where(Cases.kind == "upload", Cases.removed_at.is_(None), used < limit)
+            here = select(Cases.id).where(Cases.kind.in_(_COPIES), Cases.removed_at.is_(None), used < limit)
             old = list(connection.execute(here).scalars())
             for one in old:
                 _remove(connection, one, None, moment)
@@ -162,11 +166,15 @@ class CasesPart(Part):
 
 def seen_by(reader: Reader) -> ColumnElement[bool]:
     """Of cases: there, and this reader's to see."""
+    return Cases.removed_at.is_(None) & allowed(reader)
+
+
+def allowed(reader: Reader) -> ColumnElement[bool]:
+    """Of cases: this reader's to see, as long as they are there."""
     if reader.sees_all:
-        return Cases.removed_at.is_(None)
+        return true()
     shared = select(CaseReaders.case_id).where(CaseReaders.user_id == reader.id)
-    mine = or_(Cases.owner_id.is_(None), Cases.owner_id == reader.id, Cases.id.in_(shared))
-    return Cases.removed_at.is_(None) & mine
+    return or_(Cases.owner_id.is_(None), Cases.owner_id == reader.id, Cases.id.in_(shared))
 
 
 def case_where(connection: Connection, which: ColumnElement[bool]) -> StoredCase:
@@ -177,11 +185,11 @@ def case_where(connection: Connection, which: ColumnElement[bool]) -> StoredCase
     return _case(row)
 
 
-def opened(connection: Connection, case: int, by: int, moment: datetime) -> None:
+def opened(connection: Connection, case: int, by: Reader, moment: datetime) -> None:
     """Note in a transaction that a case was opened."""
-    case_where(connection, Cases.id == case)
+    case_where(connection, (Cases.id == case) & allowed(by))
     connection.execute(update(Cases).where(Cases.id == case).values(opened_at=moment))
-    _tell(connection, case, "opened", by, moment)
+    _tell(connection, case, "opened", by.id, moment)
 
 
 def _put(connection: Connection, case: NewCase, known: StoredCase | None, moment: datetime) -> None:

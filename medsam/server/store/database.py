@@ -26,9 +26,9 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from filelock import FileLock, Timeout
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, OperationalError
 
-from medsam.errors import InputError
+from medsam.errors import InputError, MedSAMError
 from medsam.files import move
 
 NAME = "medsam.db"
@@ -46,6 +46,10 @@ _SETTINGS = (
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
+class StoreError(MedSAMError):
+    """The disk of the store is full, fails, or is busy for too long. Nothing was written; the same may work later."""
+
+
 class Database:
     """A store's file, open. serving: whether a server runs on it; then it is the only one.
 
@@ -55,7 +59,7 @@ class Database:
 
     def __init__(self, folder: Path, serving: bool) -> None:
         self.folder, self.path = folder, folder / NAME
-        self._lock = FileLock(folder / "serving.lock", mode=0o600)
+        self._lock = FileLock(folder / "serving.lock", mode=0o600, thread_local=False)
         self._writing = threading.Lock()
         _make_private(folder)
         if serving:
@@ -75,14 +79,17 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A snapshot: everything read in this block is of one moment."""
-        with self.engine.connect() as connection, connection.begin():
+        """A snapshot: everything read in this block is of one moment. Raises as `write`."""
+        with _told(), self.engine.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """One transaction, on the disk when the block ends; nothing of it where it raises."""
-        with self._writing, self._writer() as connection, connection.begin():
+        """One transaction, on the disk when the block ends; nothing of it where it raises.
+
+        Raises StoreError where the disk does not take it, and InputError for what no database holds.
+        """
+        with _told(), self._writing, self._writer() as connection, connection.begin():
             yield connection
 
     def writable(self) -> bool:
@@ -156,6 +163,17 @@ class Database:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Errors of the database in the words of this package. What breaks a rule of the tables is a fault of ours."""
+    try:
+        yield
+    except OperationalError as error:
+        raise StoreError(f"The store cannot be used now ({str(error.orig)[:80]}).") from error
+    except (UnicodeEncodeError, OverflowError) as error:
+        raise InputError("This holds a text that is no Unicode, or a number that is too large.") from error
 
 
 def copy_database(source: Path, target: Path) -> None:

@@ -33,4 +33,4 @@ def new_secret() -> str:
 
 def digest_of(secret: str) -> str:
     """What the store keeps of a secret."""
-    return hashlib.sha256(secret.encode()).hexdigest()
+    return hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 from argon2 import PasswordHasher
@@ -21,7 +22,6 @@ _LONGEST_NAME, _SHORTEST_PASSWORD, _LONGEST_PASSWORD = 100, 8, 1024
 _SEEN_SECONDS = 20.0
 # argon2id with the settings of RFC 9106 for little memory: 64 MiB and some 50 ms a try
 _HASHER = PasswordHasher()
-_NOBODY = _HASHER.hash(secrets.token_hex())
 LOCAL = "local"
 
 
@@ -60,7 +60,7 @@ class People(Part):
             found = connection.execute(select(Users).where(Users.name == name)).first()
         kept = found.password if found is not None and found.active else None
         try:
-            _HASHER.verify(kept or _NOBODY, password[: _LONGEST_PASSWORD + 1])
+            _HASHER.verify(kept or _nobodys(), _bytes(password[: _LONGEST_PASSWORD + 1]))
         except (VerificationError, InvalidHashError):
             return None
         if found is None or not kept:
@@ -68,7 +68,7 @@ class People(Part):
         if _HASHER.check_needs_rehash(kept):
             with self._database.write() as connection:
                 row = update(Users).where(Users.id == found.id, Users.password == kept)
-                connection.execute(row.values(password=_HASHER.hash(password)))
+                connection.execute(row.values(password=_HASHER.hash(_bytes(password))))
         return _user(found).reader
 
     def users(self) -> list[User]:
@@ -136,6 +136,8 @@ class People(Part):
 
     def add_token(self, user: int, name: str, expires_at: datetime | None = None) -> tuple[Token, str]:
         """The token, and its secret, which cannot be had again. Raises InputError for a name that will not do."""
+        if expires_at is not None and expires_at.tzinfo is None:
+            raise InputError("`expires_at` needs its time zone.", parameter="expires_at")
         secret = new_secret()
         row = {"public_id": new_key(), "user_id": user, "name": _name(name), "digest": digest_of(secret)}
         with self._database.write() as connection:
@@ -227,7 +229,17 @@ def _hash(password: str) -> str:
         raise InputError(
             f"A `password` has {_SHORTEST_PASSWORD} to {_LONGEST_PASSWORD} characters.", parameter="password"
         )
-    return _HASHER.hash(password)
+    return _HASHER.hash(_bytes(password))
+
+
+def _bytes(password: str) -> bytes:
+    return password.encode(errors="surrogatepass")
+
+
+@cache
+def _nobodys() -> str:
+    """Of a password that nobody has: looked at for names that are unknown, so that they take as long."""
+    return _HASHER.hash(secrets.token_hex())
 
 
 def _administers(user: User) -> bool:

@@ -7,17 +7,18 @@ undoes a step therefore appends, with the undo, the masks that are seen again (e
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
-from sqlalchemy import Connection, Row, Select, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, func, insert, select, true
 
 from medsam._version import __version__
 from medsam.errors import InputError
 from medsam.geometry import Axis
 from medsam.masks import CompactMask
 from medsam.server.readers import Reader
-from medsam.server.store.cases import opened
+from medsam.server.store.cases import allowed, opened
 from medsam.server.store.part import Part, new_key, now
 from medsam.server.store.records import (
     Appended,
@@ -32,10 +33,11 @@ from medsam.server.store.records import (
     StoredStep,
     Work,
 )
-from medsam.server.store.tables import Masks, ObjectEvents, Readings, Revisions, Steps
+from medsam.server.store.tables import Cases, Masks, ObjectEvents, Readings, Revisions, Steps
 
-# steps that are none of the stack
+# kinds of steps that move on the stack, and those that are none of it
 _WALKS = {"undo": -1, "redo": 1}
+_BESIDE = ("start", "following", "ended")
 
 
 class ReadingsPart(Part):
@@ -46,7 +48,7 @@ class ReadingsPart(Part):
     def open_reading(self, case: int, by: Reader, document: Mapping[str, Any]) -> StoredReading:
         """Begin a session on a case, at revision 0. document: `SessionState.to_dict` of it, before its first step.
 
-        Raises InputError for a case that was removed and a document that is none.
+        Raises InputError for a case that was removed or is not this reader's to see, and a document that is none.
         """
         try:
             model = document["model"]
@@ -63,7 +65,7 @@ class ReadingsPart(Part):
             raise InputError("This is no document of a session.", parameter="document") from error
         moment = now()
         with self._database.write() as connection:
-            opened(connection, case, by.id, moment)
+            opened(connection, case, by, moment)
             row |= {"public_id": new_key(), "case_id": case, "user_id": by.id, "began_at": moment}
             row |= {"medsam": __version__, "document": dict(document)}
             reading = connection.execute(insert(Readings).values(row).returning(Readings.id)).scalar_one()
@@ -73,15 +75,19 @@ class ReadingsPart(Part):
             return _reading_where(connection, Readings.id == reading)
 
     def reading(self, reader: Reader, key: str) -> StoredReading | None:
-        """None where there is none, or it is another's and the reader no reviewer."""
+        """None where there is none, it is another's (reviewers see all), or its case is not the reader's to see now."""
         with self._database.read() as connection:
             query = _readings().where(Readings.public_id == key, _theirs(reader))
             row = connection.execute(query).first()
         return None if row is None else _reading(row)
 
-    def readings(self, reader: Reader, case: int | None = None, closed: bool = False) -> list[StoredReading]:
-        """A reader's own, the newest first. closed: those that were closed, too."""
-        query = _readings().where(Readings.user_id == reader.id).order_by(Readings.id.desc())
+    def readings(
+        self, reader: Reader, case: int | None = None, closed: bool = False, everyones: bool = False
+    ) -> list[StoredReading]:
+        """A reader's own, the newest first. closed: those that were closed, too. everyones: all that they may see."""
+        query = _readings().where(_theirs(reader)).order_by(Readings.id.desc())
+        if not everyones:
+            query = query.where(Readings.user_id == reader.id)
         if case is not None:
             query = query.where(Readings.case_id == case)
         with self._database.read() as connection:
@@ -164,15 +170,21 @@ class ReadingsPart(Part):
         prompts: Any = None,
         masks: Sequence[NewMask] = (),
         work: Work | None = None,
+        ends: int | None = None,
     ) -> Appended:
         """A step with its masks, all or nothing. prompts: JSON, as it is to come back. work: what made the masks.
 
         undo, redo: the step itself moves where the stack of steps stands; `masks` are what is seen again.
+        following: a propagation begins, which is no step yet; its masks come by `append_masks` and are seen. It ends by
+        a step "propagate", which takes its masks over, or "ended", which is none; both name it in `ends`.
+        Raises InputError where `ends` is no step of this session.
         """
         with self._database.write() as connection:
+            if ends is not None:
+                _check_step(connection, reading, ends)
             revision = _next(connection, reading, by, "step", work)
             row = {"reading_id": reading, "revision": revision, "kind": kind, "object": object_number}
-            added = insert(Steps).values(**row, slice=slice_index, prompts=prompts).returning(Steps.id)
+            added = insert(Steps).values(**row, slice=slice_index, prompts=prompts, ends=ends).returning(Steps.id)
             step = connection.execute(added).scalar_one()
             _append_masks(connection, reading, revision, step, masks)
         return Appended(step, revision)
@@ -185,9 +197,7 @@ class ReadingsPart(Part):
         Raises InputError for a step of another reading.
         """
         with self._database.write() as connection:
-            known = select(Steps.id).where(Steps.id == step, Steps.reading_id == reading)
-            if connection.execute(known).first() is None:
-                raise InputError("There is no such step in this session.", parameter="step")
+            _check_step(connection, reading, step)
             revision = _next(connection, reading, by, "masks", work)
             _append_masks(connection, reading, revision, step, masks)
         return revision
@@ -197,8 +207,15 @@ class ReadingsPart(Part):
         with self._database.read() as connection:
             return _seen_masks(connection, reading, -1)
 
+    def all_masks(self, reading: int) -> list[StoredMask]:
+        """Every mask there ever was, by revision: also those that others replaced, or that were undone."""
+        with self._database.read() as connection:
+            query = select(Masks).where(Masks.reading_id == reading).order_by(Masks.revision, Masks.id)
+            return [_mask(row) for row in connection.execute(query)]
+
     def changes(self, reading: int, since: int = -1) -> Changes:
         """Objects and masks that came after revision `since`, each as it is now; by revision."""
+        since = min(max(since, -1), 2**53)
         with self._database.read() as connection:
             return Changes(
                 _revision(connection, reading),
@@ -210,17 +227,19 @@ class ReadingsPart(Part):
         """All of it, to go on where it was."""
         with self._database.read() as connection:
             rows = connection.execute(select(Steps).where(Steps.reading_id == reading).order_by(Steps.revision)).all()
-            stack, done = _standing([row for row in rows if row.kind != "start"])
-            starts = [row for row in rows if row.kind == "start"]
-            masks = _masks_of_steps(connection, reading)
+            stack, done = _standing([row for row in rows if row.kind not in _BESIDE])
+            ended = {row.ends for row in rows}
+            open_ones = [row for row in rows if row.kind == "following" and row.id not in ended]
+            masks, seen = _steps_and_seen(connection, reading)
             return ReadingState(
                 _reading_where(connection, Readings.id == reading),
                 _revision(connection, reading),
                 tuple(_objects(connection, reading)),
                 tuple(_step(row, masks) for row in stack),
                 done,
-                tuple(_seen_masks(connection, reading, -1)),
-                tuple(mask for row in starts for mask in _step(row, masks).masks),
+                tuple(sorted(seen, key=lambda one: one.revision)),
+                tuple(mask for row in rows if row.kind == "start" for mask in _step(row, masks).masks),
+                tuple(_step(row, masks) for row in open_ones),
             )
 
 
@@ -271,6 +290,12 @@ def _next(connection: Connection, reading: int, by: Reader, kind: str, work: Wor
     return revision
 
 
+def _check_step(connection: Connection, reading: int, step: int) -> None:
+    known = select(Steps.id).where(Steps.id == step, Steps.reading_id == reading)
+    if connection.execute(known).first() is None:
+        raise InputError("There is no such step in this session.", parameter="step")
+
+
 def _append_object(connection: Connection, reading: int, one: StoredObject, kind: ObjectChange) -> None:
     connection.execute(
         insert(ObjectEvents).values(
@@ -311,7 +336,7 @@ def _append_masks(connection: Connection, reading: int, revision: int, step: int
             "expected_dice": one.expected_dice,
             "number": one.number,
             "extra": one.extra,
-            "bits": one.mask.bits,
+            "bits": zlib.compress(one.mask.bits, 1),
         }
         for one in masks
     ]
@@ -340,17 +365,27 @@ def _seen_masks(connection: Connection, reading: int, since: int) -> list[Stored
     return [_mask(row) for row in connection.execute(query)]
 
 
-def _masks_of_steps(connection: Connection, reading: int) -> dict[int, list[StoredMask]]:
-    """By step: of each object and slice the last, in the order in which they came first."""
-    last: dict[int, dict[tuple[int, str, int], Row]] = {}
+def _steps_and_seen(connection: Connection, reading: int) -> tuple[dict[int, list[StoredMask]], list[StoredMask]]:
+    """By step, of each object and slice the last; and what is seen. Both in the order in which places came first."""
+    last: dict[tuple[int, int, str, int], Row] = {}
+    seen: dict[tuple[int, str, int], Row] = {}
     query = select(Masks).where(Masks.reading_id == reading).order_by(Masks.revision, Masks.id)
     for row in connection.execute(query):
-        last.setdefault(row.step_id, {})[row.object, row.axis, row.slice] = row
-    return {step: [_mask(row) for row in places.values()] for step, places in last.items()}
+        place = row.object, row.axis, row.slice
+        last[row.step_id, *place] = row
+        if row.current:
+            seen[place] = row
+    # each is unpacked once, and of those that others replaced, none
+    masks = {row.id: _mask(row) for row in {row.id: row for row in (*last.values(), *seen.values())}.values()}
+    by_step: dict[int, list[StoredMask]] = {}
+    for row in last.values():
+        by_step.setdefault(row.step_id, []).append(masks[row.id])
+    return by_step, [masks[row.id] for row in seen.values()]
 
 
 def _mask(row: Row) -> StoredMask:
-    mask = CompactMask((row.rows, row.columns), ((row.y0, row.y1), (row.x0, row.x1)), row.bits, row.area)
+    bounds = (row.y0, row.y1), (row.x0, row.x1)
+    mask = CompactMask((row.rows, row.columns), bounds, zlib.decompress(row.bits), row.area)
     return StoredMask(
         row.object,
         cast(Axis, row.axis),
@@ -367,7 +402,11 @@ def _mask(row: Row) -> StoredMask:
 
 
 def _step(row: Row, masks: Mapping[int, Iterable[StoredMask]]) -> StoredStep:
-    return StoredStep(row.id, row.revision, row.kind, row.object, row.slice, row.prompts, tuple(masks.get(row.id, ())))
+    """masks: by step; those of the one it ends come first, as far as it has none of its own there."""
+    own = {(one.object, one.axis, one.slice): one for one in masks.get(row.id, ())}
+    taken = {(one.object, one.axis, one.slice): one for one in masks.get(row.ends, ())}
+    all_of_it = tuple((taken | own).values())
+    return StoredStep(row.id, row.revision, row.kind, row.object, row.slice, row.prompts, all_of_it)
 
 
 def _readings() -> Select:
@@ -375,8 +414,11 @@ def _readings() -> Select:
     return select(Readings, closed.correlate(Readings).scalar_subquery().label("closed_at"))
 
 
-def _theirs(reader: Reader) -> Any:
-    return Readings.id.is_not(None) if reader.sees_all else Readings.user_id == reader.id
+def _theirs(reader: Reader) -> ColumnElement[bool]:
+    """A reader's own on cases that they may see, those that were removed since among them; reviewers see all."""
+    if reader.sees_all:
+        return true()
+    return (Readings.user_id == reader.id) & Readings.case_id.in_(select(Cases.id).where(allowed(reader)))
 
 
 def _reading_where(connection: Connection, which: Any) -> StoredReading:

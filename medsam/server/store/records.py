@@ -12,8 +12,9 @@ from medsam.masks import CompactMask
 from medsam.server.readers import Reader, Role
 
 CaseKind = Literal["data", "upload", "pacs"]
-# "start": masks that were there before the first step, and cannot be undone
-StepKind = Literal["start", "prompt", "propagate", "reset", "undo", "redo"]
+# "start": masks that were there before the first step, and cannot be undone. "following": a propagation begins, which
+# "propagate" makes a step and "ended" does not
+StepKind = Literal["start", "prompt", "propagate", "reset", "undo", "redo", "following", "ended"]
 ObjectChange = Literal["created", "renamed", "coloured", "shown", "locked"]
 
 
@@ -180,7 +181,10 @@ class StoredMask:
 
 @dataclass(frozen=True)
 class StoredStep:
-    """A step that stands or can be taken again. masks: the last of each object and slice that it gave."""
+    """A step that stands or can be taken again. masks: the last of each object and slice that it gave.
+
+    Of one that ended a propagation, those that came while it ran are among them.
+    """
 
     id: int
     revision: int
@@ -213,6 +217,7 @@ class ReadingState:
     """All of a reading. steps: first those that stand, `done` of them, then those that were undone and can come back.
 
     masks: what is seen, the last of each object and slice. started: the masks of the start, which is no step.
+    unended: propagations that began and that no step ended, as when the server was killed.
     """
 
     reading: StoredReading
@@ -222,6 +227,7 @@ class ReadingState:
     done: int
     masks: tuple[StoredMask, ...]
     started: tuple[StoredMask, ...] = ()
+    unended: tuple[StoredStep, ...] = ()
 
 
 @dataclass(frozen=True)

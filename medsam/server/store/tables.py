@@ -208,7 +208,8 @@ class ObjectEvents(Table):
 
 
 class Steps(Table):
-    """kind: see `records.StepKind`. prompts: JSON of the caller, as a rule an entry of a prompts file."""
+    """kind: see `records.StepKind`. prompts: JSON of the caller, as a rule an entry of a prompts file. ends: the
+    propagation that this step ends."""
 
     __tablename__ = "steps"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -217,12 +218,14 @@ class Steps(Table):
     kind: Mapped[str]
     object: Mapped[int | None]
     slice: Mapped[int | None]
+    ends: Mapped[int | None] = mapped_column(ForeignKey("steps.id"))
     prompts: Mapped[Any] = mapped_column(JSON(none_as_null=True), nullable=True)
     __table_args__ = (_of_revision(), UniqueConstraint("reading_id", "revision"))
 
 
 class Masks(Table):
-    """A mask of a step: `CompactMask`, its bounds half-open. current: whether it became the one that is seen.
+    """A mask of a step: `CompactMask`, its bounds half-open, its bits by zlib, which has a checksum: a tenth of the
+    bytes to wait for. current: whether it became the one that is seen.
 
     number, extra: of the caller: of the result in its session, and JSON about this slice alone.
     """

@@ -141,6 +141,30 @@ def test_masks_of_the_start_are_no_step(store, reader, reading):
     assert seen(store, reading) == {(1, 0): SMALL}
 
 
+def test_a_propagation_is_a_step_once_it_ends_and_a_click_may_come_before(store, reader, reading):
+    began = store.append_step(reading.id, reader, "following", object_number=1).step
+    for index in range(3):
+        store.append_masks(reading.id, reader, began, [drawn(index, SMALL, status="propagated")])
+    click = store.append_step(reading.id, reader, "prompt", masks=[drawn(1, LARGE)]).step
+    state = store.reading_state(reading.id)
+    assert ([one.id for one in state.steps], [one.id for one in state.unended]) == ([click], [began])
+    assert [one.slice for one in state.unended[0].masks] == [0, 1, 2]
+    ended = store.append_step(reading.id, reader, "propagate", masks=[drawn(2, LARGE)], ends=began).step
+    state = store.reading_state(reading.id)
+    assert ([one.id for one in state.steps], state.done, state.unended) == ([click, ended], 2, ())
+    assert [(one.slice, one.mask) for one in state.steps[1].masks] == [(0, SMALL), (1, SMALL), (2, LARGE)]
+    assert seen(store, reading) == {(1, 0): SMALL, (1, 1): LARGE, (1, 2): LARGE}
+
+
+def test_a_propagation_that_came_to_nothing_is_no_step(store, reader, reading):
+    began = store.append_step(reading.id, reader, "following").step
+    store.append_step(reading.id, reader, "ended", ends=began)
+    state = store.reading_state(reading.id)
+    assert (state.steps, state.unended, state.revision) == ((), (), 2)
+    with pytest.raises(InputError, match="no such step"):
+        store.append_step(reading.id, reader, "ended", ends=99)
+
+
 def test_changes_are_what_is_seen_now_and_came_since(store, reader, reading):
     step = store.append_step(reading.id, reader, "propagate", masks=[drawn(n, SMALL) for n in range(3)]).step
     store.append_masks(reading.id, reader, step, [drawn(1, LARGE)])

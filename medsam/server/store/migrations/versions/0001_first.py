@@ -248,8 +248,10 @@ def _changes() -> None:
         _column("kind", sa.String()),
         _column("object", sa.Integer(), nullable=True),
         _column("slice", sa.Integer(), nullable=True),
+        _column("ends", sa.Integer(), nullable=True),
         _column("prompts", sa.JSON(), nullable=True),
         _primary("steps"),
+        _to("steps", "ends", "steps.id"),
         _unique("steps", "reading_id", "revision"),
         _to_revision("steps"),
     )

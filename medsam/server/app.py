@@ -17,8 +17,10 @@ from pydantic import BaseModel
 
 from medsam._version import __version__
 from medsam.inference.predictor import Predictor
-from medsam.server.errors import ErrorBody, handle_errors
-from medsam.server.gate.guard import Guard
+from medsam.server.errors import CatchDefects, ErrorBody, handle_errors
+from medsam.server.gate import routes as gate_routes
+from medsam.server.gate.guard import Guard, SecureHeaders
+from medsam.server.gate.rules import rules_of_api
 from medsam.server.services import open_services
 from medsam.server.settings import ServerSettings
 
@@ -50,9 +52,12 @@ def create_app(settings: ServerSettings, predictor: Predictor | None = None) -> 
         redoc_url=None,
         responses={"4XX": {"model": ErrorBody, "description": "refused; `detail` says why"}},
     )
-    # the last one added is the first to see a request
-    app.add_middleware(Guard)
+    table = rules_of_api(API, settings.limits)
+    # the last one added is the first to see a request; the gate's own defects are caught, too
     handle_errors(app)
+    app.add_middleware(Guard, table=table)
+    app.add_middleware(CatchDefects)
+    app.add_middleware(SecureHeaders, table=table)
     for router in _routers():
         app.include_router(router, prefix=API)
     return app
@@ -76,4 +81,4 @@ async def version() -> Version:
 
 def _routers() -> list[APIRouter]:
     """Those of all rooms."""
-    return [_router]
+    return [_router, gate_routes.router]

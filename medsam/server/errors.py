@@ -37,13 +37,20 @@ class ErrorBody(BaseModel):
     parameters: list[str] = Field(
         default=[], description="the arguments to change, which `detail` names in backquotes", examples=[["slice"]]
     )
+    error: str = Field(
+        default="", description="the class of medsam.errors that it is, if any", examples=["PromptError"]
+    )
 
 
 def refusal(
-    status: int, detail: str, parameters: Sequence[str] = (), headers: Mapping[str, str] | None = None
+    status: int,
+    detail: str,
+    parameters: Sequence[str] = (),
+    headers: Mapping[str, str] | None = None,
+    error: type[MedSAMError] | None = None,
 ) -> JSONResponse:
     """An answer that is no success."""
-    body = {"detail": detail, "parameters": list(parameters)}
+    body = {"detail": detail, "parameters": list(parameters), "error": "" if error is None else error.__name__}
     return JSONResponse(body, status, headers=None if headers is None else dict(headers))
 
 
@@ -74,6 +81,8 @@ class CatchDefects:
 
         try:
             await self.app(scope, receive, watched)
+        except DroppedAnswer:
+            raise
         except Exception as error:
             number = secrets.token_hex(6)
             _LOG.error("defect %s: %s", number, places(error))
@@ -113,7 +122,7 @@ def _module(filename: str) -> str:
 
 async def _expected(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, MedSAMError)  # noqa: S101 what it was registered for
-    return refusal(409 if isinstance(error, Cancelled) else 422, str(error), error.parameters)
+    return refusal(409 if isinstance(error, Cancelled) else 422, str(error), error.parameters, error=type(error))
 
 
 async def _refused(request: Request, error: Exception) -> JSONResponse:

@@ -21,13 +21,16 @@ from fastapi import Depends, Request
 from medsam.errors import InputError
 from medsam.inference.predictor import Predictor
 from medsam.inference.worker import Worker
+from medsam.server.gate.identity import Gate
 from medsam.server.settings import ServerSettings
+from medsam.server.store.store import Store
 
 
 @dataclass(frozen=True)
 class Services:
     """settings: what the server was told. predictor: the one model, on `worker`, the one thread of its device.
 
+    store: what is kept. gate: who may come in.
     closing: set when the server is told to end: streams of events and long polls answer what they have, and end.
     """
 
@@ -35,6 +38,8 @@ class Services:
     predictor: Predictor
     worker: Worker
     closing: asyncio.Event
+    store: Store
+    gate: Gate
 
 
 @asynccontextmanager
@@ -42,9 +47,13 @@ async def open_services(settings: ServerSettings, predictor: Predictor | None = 
     """All services, open in this block.
 
     predictor: with a worker; by default the settings' model with a worker of its own, which is ended here.
-    Raises what their rooms raise: CheckpointError and AssetError for the weights, InputError for folders.
+    Raises what their rooms raise: CheckpointError and AssetError for the weights, InputError for folders,
+    and for an address that lets in people whom nobody can tell.
     """
     async with AsyncExitStack() as stack:
+        store = await to_thread.run_sync(Store.open, settings.store)
+        stack.callback(store.close)
+        gate = await to_thread.run_sync(Gate, settings, store)
         if predictor is None:
             worker = Worker(settings.device if settings.device.startswith("cuda:") else "cpu")
             # what runs ends at its next slice; what it had done is stored
@@ -52,7 +61,7 @@ async def open_services(settings: ServerSettings, predictor: Predictor | None = 
             predictor = await to_thread.run_sync(partial(Predictor, settings.model, settings.device, worker=worker))
         if predictor.worker is None:
             raise InputError("A server's `predictor` needs a worker.", parameter="predictor")
-        yield Services(settings, predictor, predictor.worker, asyncio.Event())
+        yield Services(settings, predictor, predictor.worker, asyncio.Event(), store, gate)
 
 
 async def _in_thread(work: Callable[[], object]) -> None:

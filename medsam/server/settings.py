@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from medsam.errors import InputError
 
 MIB, GIB = 2**20, 2**30
 
 
 @dataclass(frozen=True)
 class TrustedProxy:
-    """A proxy that has asked who its users are. addresses: its own; header: the one that carries a user's name.
+    """A proxy that has asked who its users are. header: the one that carries a user's name.
 
-    The header counts in requests from these addresses alone; in others it is refused.
+    addresses: its own, or networks ("10.0.0.0/8"). The header counts in requests from these alone; in others it is
+    refused. Raises InputError for what is no address, or no name of a header.
     """
 
     addresses: tuple[str, ...]
     header: str = "X-Forwarded-User"
+
+    def __post_init__(self) -> None:
+        for address in self.addresses:
+            try:
+                ipaddress.ip_network(address, strict=False)
+            except ValueError:
+                raise InputError(f"`proxy` {address[:60]} is no address and no network.", parameter="proxy") from None
+        if not self.addresses or not re.fullmatch(r"[A-Za-z0-9-]{1,64}", self.header):
+            raise InputError("A `proxy` needs an address and the name of a header.", parameter="proxy")
 
 
 @dataclass(frozen=True)
@@ -27,11 +41,14 @@ class Limits:
     # of one upload, unpacked, and how many files; how far the compressed may grow is the readers' own rule
     unpacked_bytes: int = 16 * GIB
     upload_files: int = 20_000
-    # of any other request
+    # of any other request; JSON is parsed on the event loop
     body_bytes: int = 64 * MIB
+    json_bytes: int = 16 * MIB
     requests_per_minute: int = 1200
     logins_per_minute: int = 10
     sessions_per_reader: int = 8
+    # of events, and of long polls, at a time
+    streams_per_reader: int = 32
     prompts_per_session: int = 20_000
 
 

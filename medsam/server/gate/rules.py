@@ -1,0 +1,127 @@
+"""What a request has to look like, by the beginning of its path: other protocols come under prefixes of their own.
+
+A path belongs to the longest prefix that it begins with; one that belongs to none is answered 404. Nothing is open but
+what a rule opens: a route that forgets to ask who is there is closed all the same.
+
+"POST /cases" is a method and the path behind the prefix; in `audited` it is the route's template ("/cases/{case}").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from medsam.server.settings import MIB, Limits
+
+# how a reader says who they are: not at all on one's own machine, a cookie, `Authorization: Bearer`, a proxy's header
+Way = Literal["local", "login", "token", "proxy"]
+# those that a browser sends by itself, whatever page asks
+AMBIENT: frozenset[Way] = frozenset({"local", "login", "proxy"})
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+_HEADERS = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "x-frame-options": "DENY",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+}
+# answers of the interface are data: as a page they may do nothing
+DATA_HEADERS = {
+    **_HEADERS,
+    "content-security-policy": (
+        "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'; sandbox"
+    ),
+    "cache-control": "no-store",
+}
+# the viewer's own files: scripts from here alone and in files, pictures it draws itself, WebAssembly
+PAGE_HEADERS = {
+    **_HEADERS,
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self'; "
+        "img-src 'self' data: blob:; font-src 'self'; connect-src 'self'; manifest-src 'self'; "
+        "frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class PrefixRules:
+    """ways: how readers may say who they are. open: what anybody may ask. unlocks: what a locked login may still ask.
+
+    uncounted: whose routes read and count the body themselves. bodies: limits of single routes, in bytes; body_bytes
+    and json_bytes: of all others. passive: endings of paths that a page asks for on its own: they are no sign of a
+    reader, and only so many are answered at a time. origins: other pages that may call, as CORS has it; they have no
+    use of cookies. audited: routes of which the audit has a line for each success.
+    """
+
+    prefix: str
+    ways: frozenset[Way] = frozenset({"local", "login", "token", "proxy"})
+    open: frozenset[str] = frozenset()
+    unlocks: frozenset[str] = frozenset()
+    uncounted: frozenset[str] = frozenset()
+    bodies: Mapping[str, int] = field(default_factory=dict)
+    body_bytes: int = 64 * MIB
+    json_bytes: int = 16 * MIB
+    passive: tuple[str, ...] = ()
+    origins: frozenset[str] = frozenset()
+    audited: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=lambda: DATA_HEADERS)
+
+    def covers(self, path: str) -> bool:
+        """Whether a path is this prefix or below it."""
+        return path == self.prefix or path.startswith(self.prefix.rstrip("/") + "/")
+
+
+def rules_of_api(prefix: str, limits: Limits) -> tuple[PrefixRules, ...]:
+    """Those of version 1 of the interface, and of what watches the server."""
+    logins = ("POST /login", "POST /unlock", "POST /logout", "POST /me/password")
+    api = PrefixRules(
+        prefix,
+        open=frozenset({"GET /version", "HEAD /version", "POST /login", "GET /health", "GET /health/live"}),
+        unlocks=frozenset({"POST /login", "POST /unlock", "POST /logout"}),
+        uncounted=frozenset({"POST /cases"}),
+        bodies=dict.fromkeys(logins, 4096),
+        body_bytes=limits.body_bytes,
+        json_bytes=limits.json_bytes,
+        passive=("/events", "/changes"),
+        audited=AUDITED,
+    )
+    watching = tuple(
+        PrefixRules(path, open=frozenset({"GET ", "HEAD ", "GET /live", "HEAD /live"}), body_bytes=0)
+        for path in ("/health", "/metrics")
+    )
+    return (api, *watching)
+
+
+AUDITED = {
+    "POST /cases": "upload",
+    "GET /cases/{case}": "look",
+    "DELETE /cases/{case}": "delete",
+    "POST /cases/{case}/open": "open",
+    "POST /cases/{case}/share": "share",
+    "GET /cases/{case}/volume": "read",
+    "GET /cases/{case}/slices/{axis}/{index}": "read",
+    "POST /pacs/{server}/find": "find",
+    "POST /pacs/{server}/fetch": "fetch",
+    "POST /sessions": "begin",
+    "DELETE /sessions/{session}": "close",
+    "GET /sessions/{session}/labels": "export",
+    "POST /sessions/{session}/send": "send",
+    "POST /tokens": "token",
+    "DELETE /tokens/{token}": "revoke",
+    "POST /users": "add user",
+    "PATCH /users/{user}": "change user",
+    "POST /me/password": "change password",
+    "POST /logout": "logout",
+}
+
+# one line an hour for a reader and a case: pages ask for these in many pieces
+ONCE = frozenset({"look", "read"})
+
+
+def rules_for(path: str, table: tuple[PrefixRules, ...]) -> PrefixRules | None:
+    """The rules of the longest prefix that `path` belongs to."""
+    return max((one for one in table if one.covers(path)), key=lambda one: len(one.prefix), default=None)

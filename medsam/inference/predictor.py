@@ -168,25 +168,27 @@ class Predictor:
         label: str = DEFAULT_LABEL,
         start: Start | None = None,
         limits: Limits | None = None,
+        at_hand: bool = False,
     ) -> Session:
         """The scan set once, for box, click, click, undo. scan: as for `segment`. label: of the first object.
 
         start: labels to correct, as for `segment`; see `Session.start`. limits: where masks may lie, see `Limits`.
+        at_hand: see `Session`.
         """
         scan = as_volume(scan)
         standing = None if start is None else standing_of(start, scan, axis)
         scan_encoder = self.encoder_for(scan, axis=axis, window=window, modality=modality)
-        session = Session(scan_encoder, zoom, label, limits=limits)
+        session = Session(scan_encoder, zoom, label, limits=limits, at_hand=at_hand)
         if standing is not None:
             session.start(standing)
         return session
 
-    def resume(self, state: SessionState, scan: Scan) -> Session:
+    def resume(self, state: SessionState, scan: Scan, *, at_hand: bool = False) -> Session:
         """Go on with a session that was stored: the next click gives the mask it would have given then.
 
         Raises InputError when the state is of another scan or model.
         """
-        return Session.resume(state, state.encoder_for(self.images, as_volume(scan)))
+        return Session.resume(state, state.encoder_for(self.images, as_volume(scan)), at_hand=at_hand)
 
     @through_worker(lambda options: Priority.PROPAGATE if options.get("propagate") else Priority.SLICE)
     def segment(

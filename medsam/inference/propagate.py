@@ -10,6 +10,7 @@ last mask are kept. It ends
                          as much like what was prompted, or it has outgrown the prompted slice
     "end of scan"        there is no further slice
     "met"                the next slice is one that was prompted
+    "interrupted"        the caller wants no more
 
 and the slice on which it ended stays empty; but a mask that looks less like the object because it is the object's cap,
 well inside the last mask and much smaller, is kept, and the next slice is the end. Between two prompted slices two
@@ -27,7 +28,7 @@ Letters: h, w rows and columns of a stored slice.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -42,6 +43,7 @@ from medsam.inference.segment_slice import segment_slice
 from medsam.inference.slice_request import Zoom
 from medsam.inference.tracks import End, KeptMasks, Name, Track, TrackMask, join_tracks
 from medsam.inference.usage import Usage
+from medsam.inference.walk_progress import FoundCallback, WalkProgress
 from medsam.masks import CompactMask
 from medsam.progress import ProgressCallback
 from medsam.prompts.prompt import Box, SlicePrompt
@@ -152,10 +154,13 @@ def propagate_all(
     settings: PropagateSettings | None = None,
     limits: Mapping[Name, tuple[int, int]] | None = None,
     progress: ProgressCallback | None = None,
+    found: FoundCallback | None = None,
+    wanted: Callable[[], bool] | None = None,
 ) -> dict[Name, Propagation]:
     """`propagate` for many objects of one scan at once: name -> its prompts, {slice number: prompt}.
 
-    limits: first and last slice an object may have, where they are known.
+    limits: first and last slice an object may have, where they are known. found: called with each mask on the way, its
+    object and slice, as it is before tracks are joined. wanted: asked once a slice; False ends all tracks there.
     Objects do not know of each other and may overlap. Each has the masks it would have alone, to the rounding of
     decoding together.
     """
@@ -166,20 +171,21 @@ def propagate_all(
         math.floor(settings.max_mm / _gap_mm(scan_encoder) + 1e-9) if math.isfinite(settings.max_mm) else plane.count
     )
     ways = [_tracks(objects, step, reach, plane.count, limits or {}) for step in (1, -1)]
-    counter = _Counter(len({n for seeds in objects.values() for n in seeds}) + sum(map(_most, ways)), progress)
+    most = len({n for seeds in objects.values() for n in seeds}) + sum(map(_most, ways))
+    counter = WalkProgress(most, progress, found, wanted)
     seeds = _segment_seeds(scan_encoder, objects, zoom, counter)
     _start(scan_encoder, [track for tracks in ways for track in tracks], seeds, settings, counter)
     for tracks in ways:
         _walk(scan_encoder, tracks, settings, counter)
-    found = {}
+    spread = {}
     for name, mine in seeds.items():
         up, down = ([track for track in tracks if track.name == name] for tracks in ways)
-        found[name] = _result(mine, up, down, plane.spacing_mm)
+        spread[name] = _result(mine, up, down, plane.spacing_mm)
     counter.finish()
-    first, no_contrast = next(iter(found)), tuple(sorted(counter.no_contrast))
+    first, no_contrast = next(iter(spread)), tuple(sorted(counter.no_contrast))
     return {
         name: replace(one, no_contrast=no_contrast, usage=counter.usage if name == first else Usage())
-        for name, one in found.items()
+        for name, one in spread.items()
     }
 
 
@@ -228,33 +234,6 @@ def _result(
     )
 
 
-class _Counter:
-    """Slices done, for the caller, and what was run for them."""
-
-    def __init__(self, total: int, progress: ProgressCallback | None) -> None:
-        self.done, self.total, self.progress = 0, total, progress
-        self.usage = Usage()
-        self.no_contrast: set[int] = set()
-
-    def __call__(self) -> None:
-        self.check()
-        self.done += 1
-
-    def check(self) -> None:
-        """Let the caller cancel, between slices that are asked for once more and do not count."""
-        if self.progress is not None:
-            self.progress(self.done, self.total)
-
-    def spend(self, index: int, usages: Sequence[Usage], no_contrast: bool) -> None:
-        self.usage = sum(usages, self.usage)
-        if no_contrast:
-            self.no_contrast.add(index)
-
-    def finish(self) -> None:
-        if self.progress is not None:
-            self.progress(self.total, self.total)
-
-
 def _grey(scan_encoder: ScanEncoder, index: int, window: IntensityWindow | None) -> np.ndarray:
     """The slice as the window shows it, (h, w) in 0 ... 255; colours averaged."""
     return brightness((window or scan_encoder.window).picture(scan_encoder.pixels(index)))
@@ -291,7 +270,7 @@ def _most(tracks: list[Track[Name]]) -> int:
 
 
 def _segment_seeds(
-    scan_encoder: ScanEncoder, objects: Mapping[Name, Mapping[int, SlicePrompt]], zoom: Zoom, counter: _Counter
+    scan_encoder: ScanEncoder, objects: Mapping[Name, Mapping[int, SlicePrompt]], zoom: Zoom, counter: WalkProgress
 ) -> dict[Name, dict[int, TrackMask]]:
     by_slice: dict[int, list[Name]] = {}
     for name, seeds in objects.items():
@@ -319,7 +298,7 @@ def _walk(
     scan_encoder: ScanEncoder,
     tracks: list[Track[Name]],
     settings: PropagateSettings,
-    counter: _Counter,
+    counter: WalkProgress,
 ) -> None:
     """Walk all tracks of one direction together, slice by slice."""
     indices = range(scan_encoder.plane.count)
@@ -328,13 +307,15 @@ def _walk(
         if not here:
             continue
         counter()
+        if not counter.wanted():
+            break
         # an object that was found through the wide window is followed through it
         for window in dict.fromkeys(track.steps[index - track.step].window for track in here):
             group = [track for track in here if track.steps[index - track.step].window == window]
             _step(scan_encoder, group, index, window, settings, counter)
+    wanted = counter.wanted()
     for track in tracks:
-        if track.end is None and track.why is not None:
-            track.end = (track.stop, track.why)
+        track.end_where_it_is(wanted)
         # the prompted slice is in the result already
         del track.steps[track.start]
 
@@ -344,7 +325,7 @@ def _start(
     tracks: Sequence[Track[Name]],
     seeds: Mapping[Name, Mapping[int, TrackMask]],
     settings: PropagateSettings,
-    counter: _Counter,
+    counter: WalkProgress,
 ) -> None:
     """Put tracks on their prompted slices. seeds: the masks of all prompted slices, by object."""
     plane = scan_encoder.plane
@@ -381,7 +362,7 @@ def _step(
     index: int,
     window: IntensityWindow | None,
     settings: PropagateSettings,
-    counter: _Counter,
+    counter: WalkProgress,
 ) -> None:
     """Take tracks that see the scan through one window on to slice `index`."""
     back = index - tracks[0].step
@@ -396,7 +377,10 @@ def _step(
         is_cap = reason == "stopped agreeing" and _is_cap(mask, last, track, settings)
         if reason is None or is_cap:
             agreement, certainty = last.agreement * last.overlap(mask), known.certainty(mask, track.bias)
-            track.steps[index] = TrackMask(CompactMask.of(mask), predicted_iou, agreement, certainty, window)
+            compact = CompactMask.of(mask)
+            track.steps[index] = TrackMask(compact, predicted_iou, agreement, certainty, window)
+            if counter.found is not None:
+                counter.found(track.name, index, compact)
         if is_cap:
             track.end_at(index + track.step, "vanished")
         elif reason is not None:
@@ -417,7 +401,7 @@ def _ask(
     levels: Sequence[GreyLevels | None],
     grey: np.ndarray,
     settings: PropagateSettings,
-    counter: _Counter,
+    counter: WalkProgress,
 ) -> tuple[list[Evidence], list[float]]:
     """What is known of objects on slice `index`, and predicted IoU. previous: their last masks."""
     plane = scan_encoder.plane

@@ -19,6 +19,7 @@ from medsam.inference.propagate import PropagateSettings, Propagation, propagate
 from medsam.inference.segmentation import CropPrediction, PromptResult, Segmentation, algorithm_of
 from medsam.inference.slice_request import SliceResult, Zoom
 from medsam.inference.usage import Usage
+from medsam.inference.whole_objects import cleaned_object
 from medsam.masks import PackedMasks
 from medsam.models.specs import takes_clicks
 from medsam.postprocess.clean import Cleanup
@@ -241,7 +242,7 @@ class SegmentationBuilder:
     def _merge_object(self, label: int, found: Propagation, seeds: Mapping[int, SlicePrompt], best: np.ndarray) -> None:
         """Put one object into the label map where it is better than `best`, the predicted IoU of what is there."""
         plane = self.scan_encoder.plane
-        solid = self._cleaned_object(found, seeds)
+        solid = cleaned_object(self.scan_encoder, found, seeds, self.zoom, self.cleanup)
         for index in sorted(found.masks.keys() | seeds.keys()):
             seed, predicted_iou = seeds.get(index), found.predicted_iou.get(index, np.nan)
             mask = plane.take(solid, index)
@@ -268,22 +269,6 @@ class SegmentationBuilder:
                     **({} if seed is None else _drawn(seed)),
                 )
             )
-
-    def _cleaned_object(self, found: Propagation, seeds: Mapping[int, SlicePrompt]) -> np.ndarray:
-        """An object through the volume, bool (K, J, I), cleaned in three dimensions."""
-        plane, geometry = self.scan_encoder.plane, self.scan_encoder.scan.geometry
-        solid = found.volume(plane, geometry.shape)
-        clicks = []
-        for index, seed in seeds.items():
-            for point in spots(seed.marks, plane.shape):
-                at: list[float] = [*point]
-                at.insert(2 - plane.array_axis, index)
-                clicks.append(tuple(at))
-        within = np.ones_like(solid)
-        for index, seed in seeds.items():
-            if (part := bounds(seed, self.zoom, plane)) is not None:
-                plane.take(within, index)[...] = part | plane.take(solid, index)
-        return self.cleanup(solid, geometry.spacing_mm, calibrated=geometry.calibrated, points=clicks, within=within)
 
     def _note_reach(self, label: int, found: Propagation) -> None:
         """Say how far an object was followed, and where to look first."""

@@ -11,17 +11,17 @@ give the same bits. A step that is refused leaves everything as it was.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Sequence
+import itertools
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
-import torch
 
 from medsam.errors import InputError, PromptError
-from medsam.inference.combine import bounds
 from medsam.inference.image_predictor import ScanEncoder
-from medsam.inference.segment_slice import segment_slice
+from medsam.inference.propagate import Propagation
+from medsam.inference.session_results import SessionResults
 from medsam.inference.session_state import (
     Objects,
     PromptPart,
@@ -33,25 +33,25 @@ from medsam.inference.session_state import (
     drawn_first,
     first_asked,
     single_steps,
+    with_result,
+    with_results,
 )
 from medsam.inference.slice_request import SliceResult, Zoom
+from medsam.inference.whole_objects import FoundCallback, follow, followed, label_array
 from medsam.inference.worker import Priority, Worker, through_worker
 from medsam.masks import CompactMask
-from medsam.models.specs import takes_clicks
 from medsam.postprocess.clean import Cleanup
-from medsam.postprocess.merge import merge_by_predicted_iou
+from medsam.progress import ProgressCallback
 from medsam.prompts.limits import Limits, SliceLimits
 from medsam.prompts.plan import plan
 from medsam.prompts.prompt import DEFAULT_LABEL, Box, Prompt, SlicePrompt
 from medsam.prompts.standing import Labels, Standing
-from medsam.prompts.strokes import Scribble, spots
+from medsam.prompts.strokes import Scribble
 from medsam.prompts.values import Line, Position
 from medsam.volume import LabelVolume
 
 # Steps that can be undone; older ones stay as they are.
-UNDO_STEPS = 100
-# Results with logits that are kept; at 512 x 512 pixels one takes 2 MB.
-_KEPT_RESULTS = 4
+UNDO_STEPS = 1000
 
 
 class Session:
@@ -60,6 +60,7 @@ class Session:
     Made by `Predictor.session` or `Predictor.resume`. zoom: as in `segment_slice`. tidy: how `labels` are cleaned.
     limits: what masks keep to, see `Limits`; a step that asks for more is refused.
     label: of the object that a step is about when it names none; each label is an object of its own.
+    at_hand: whether steps are answered from the embeddings that are in memory, at once, and `refine` looks closer.
     Slice numbers count along the scan encoder's axis; positions are stored pixels, as in `Prompt`. For one thread at a
     time. Memory: some KB a step, for the last `UNDO_STEPS` of them, and the logits of a few.
     Raises PromptError for a `tidy` in mm on a scan without millimetres.
@@ -72,8 +73,11 @@ class Session:
         label: str = DEFAULT_LABEL,
         tidy: Cleanup | None = None,
         limits: Limits | None = None,
+        *,
+        at_hand: bool = False,
     ) -> None:
         self.scan_encoder, self.zoom, self.label, self.tidy = scan_encoder, zoom, label, tidy or Cleanup()
+        self.at_hand = at_hand
         self.tidy.check(scan_encoder.scan.geometry.calibrated)
         self.limits = limits or Limits()
         self.limits.check(scan_encoder.scan)
@@ -84,11 +88,12 @@ class Session:
         self._steps: tuple[Step, ...] = ()
         self._done = 0
         self._objects: Objects = {}
-        self._number = 0
-        self._results: OrderedDict[int, SliceResult] = OrderedDict()
+        # of results to come
+        self._numbers = itertools.count()
+        self._results = SessionResults(scan_encoder, zoom)
 
     @classmethod
-    def resume(cls, state: SessionState, scan_encoder: ScanEncoder) -> Session:
+    def resume(cls, state: SessionState, scan_encoder: ScanEncoder, *, at_hand: bool = False) -> Session:
         """Go on with a stored state. scan_encoder: `SessionState.encoder_for` makes one that fits.
 
         Raises InputError for one that sees the scan along another axis or through another window.
@@ -96,13 +101,11 @@ class Session:
         seen = scan_encoder.plane.axis, scan_encoder.window, scan_encoder.wide_window, scan_encoder.scan.geometry
         if seen != (state.axis, state.window, state.wide_window, state.geometry):
             raise InputError("This session is of a scan of another grid, or seen along another axis or window.")
-        session = cls(scan_encoder, state.zoom, state.label, state.tidy, state.limits)
+        session = cls(scan_encoder, state.zoom, state.label, state.tidy, state.limits, at_hand=at_hand)
         session._base, session._steps, session._done = state.objects, state.steps, state.done
         session._names = dict(state.names)
         session._objects = after_steps(state.objects, state.steps[: state.done])
-        numbers = [step.after.number for step in state.steps if step.after is not None]
-        numbers += [one.number for slices in state.objects.values() for one in slices.values()]
-        session._number = max(numbers, default=-1) + 1
+        session._numbers = itertools.count(1 + max((one.number for one in state.results), default=-1))
         return session
 
     @property
@@ -145,17 +148,21 @@ class Session:
             raise InputError("A session starts from labels before its first step: begin another one.")
         plane, geometry = self.scan_encoder.plane, self.scan_encoder.scan.geometry
         there = labels if isinstance(labels, Standing) else Standing.of(labels, geometry, plane.axis)
-        objects: dict[str, dict[int, SliceState]] = {}
-        for name, masks in there.masks.items():
-            for index, mask in masks.items():
-                state = SliceState((PromptPart(None, mask, standing=True),), mask, 1.0, self._number)
-                objects.setdefault(name, {})[index] = state
-                self._number += 1
-        self._base = self._objects = objects
+        self._base = self._objects = {
+            name: {index: SliceState.of(mask, next(self._numbers)) for index, mask in masks.items()}
+            for name, masks in there.masks.items()
+        }
         self._names = dict(there.names)
         self.label = there.called(self.label)
         if self.label == DEFAULT_LABEL and self.label not in there.masks:
             self.label = next(iter(there.masks))
+
+    def prompt(self, prompt: Prompt) -> SliceResult:
+        """Take any prompt that is about one slice as one step: clicks and strokes alone correct what is there.
+
+        Raises PromptError as the methods below do, and for a prompt without a slice where there are several.
+        """
+        return self._correct(prompt) if prompt.clicked else self._begin(prompt)
 
     def box(self, index: int, box: Box, label: str | None = None) -> SliceResult:
         """Segment what is in a box on slice `index`. Earlier prompts of the object there are forgotten (undo has them).
@@ -233,6 +240,64 @@ class Session:
         if self._objects:
             self._follow(Step())
 
+    @through_worker(Priority.SLICE)
+    def refine(self, index: int, label: str | None = None) -> SliceResult | None:
+        """The whole answer to what stands on a slice, where a closer look was not at hand (`at_hand`); None without a
+        prompt.
+
+        It takes the mask's place and is no step: undo goes back to before the prompt.
+        """
+        label = label or self.label
+        state = self._objects.get(label, {}).get(index)
+        if state is None or state.complete:
+            return None if state is None else self._result(state, label, index)
+        whole = replace(state, complete=True, number=next(self._numbers))
+        result = self._result(whole, label, index)
+        refined = replace(whole, mask=CompactMask.of(result.mask), predicted_iou=result.predicted_iou)
+        self._base = with_result(self._base, state, refined)
+        self._steps = with_results(self._steps, state, refined)
+        self._objects = with_result(self._objects, state, refined)
+        return result
+
+    @through_worker(Priority.PROPAGATE)
+    def propagate(
+        self,
+        label: str | None = None,
+        *,
+        max_mm: float = math.inf,
+        found: FoundCallback | None = None,
+        wanted: Callable[[], bool] | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> Propagation:
+        """Follow an object from its prompted slices through the volume (see `inference.propagate`), as one step.
+
+        Slices with prompts of their own keep them, and get the mask as it is saved; what was propagated before is made
+        anew. A click on a propagated slice corrects its mask.
+        found: called with (slice, mask) for each mask on the way, before they are joined and cleaned. wanted: asked
+        once a slice; False ends the way there, and what was found until then is kept. progress: see `propagate`; what
+        it raises leaves no step. Other steps may be taken meanwhile (`Worker`): their slices stay theirs.
+        Raises PromptError for an object without prompts, or one that `limits` keep as it is, and for max_mm on a scan
+        without millimetres.
+        """
+        label = label or self.label
+        there = sorted(self._objects.get(label, {}).items())
+        before = {index: state for index, state in there if not (state.propagated and state.untouched)}
+        if not before:
+            raise PromptError(f"There is no prompt of {label!r} to propagate: give it one on at least one slice.")
+        seeds = {index: self._results.placed(state.parts, label, index) for index, state in before.items()}
+        for index, seed in seeds.items():
+            self._limits_on(index).check(seed, label, stands=self._stands(label))
+        spread, solid = follow(
+            self.scan_encoder, seeds, self.zoom, self.tidy, max_mm, progress=progress, found=found, wanted=wanted
+        )
+        now, plane = self._objects.get(label, {}), self.scan_encoder.plane
+
+        def limited(mask: np.ndarray, index: int, before: CompactMask | None) -> np.ndarray:
+            return self._limits_on(index).applied(mask, label, before)
+
+        self._follow(Step(label, followed(spread, solid, plane, before, now, limited, self._numbers)))
+        return spread
+
     def replay(self, prompts: Sequence[Prompt]) -> None:
         """Take the steps that lead to these prompts: on each slice the box or mask, then click after click.
 
@@ -252,7 +317,7 @@ class Session:
         corrections = [one for one in prompts if self._corrects(one)]
         for one in corrections:
             parts = (*self._objects[one.label][one.slice or 0].parts, PromptPart(one))
-            self._placed(parts, one.label, one.slice or 0)
+            self._results.placed(parts, one.label, one.slice or 0)
         others = [one for one in prompts if one not in corrections]
         if others or not corrections:
             self._replay_anew(others)
@@ -263,7 +328,7 @@ class Session:
     def _corrects(self, prompt: Prompt) -> bool:
         """Whether a prompt is of clicks and strokes alone, about a mask that was there before."""
         state = self._objects.get(prompt.label, {}).get(prompt.slice or 0)
-        return prompt.clicked and state is not None and state.standing
+        return prompt.clicked and state is not None and state.parts[0].standing
 
     def _replay_anew(self, prompts: Sequence[Prompt]) -> None:
         todo = plan(prompts, self.scan_encoder.scan.geometry, self.scan_encoder.plane.axis)
@@ -286,7 +351,7 @@ class Session:
         result = None
         # the network gets the clicks one at a time, as it did the first time
         for count in range(first_asked(parts), len(parts) + 1):
-            placed = self._placed(parts[:count], label, index)
+            placed = self._results.placed(parts[:count], label, index)
             result = self._step(label, index, parts[:count], placed, result)
 
     # -- what there is --------------------------------------------------------------------------------------------
@@ -317,22 +382,26 @@ class Session:
 
         Where objects overlap, the mask with the higher predicted IoU keeps the pixel.
         """
-        plane, geometry = self.scan_encoder.plane, self.scan_encoder.scan.geometry
-        names = self.names
-        array = np.zeros(geometry.shape, dtype=np.uint8 if max(names) < 256 else np.uint16)
-        by_slice: dict[int, list[tuple[int, SliceState]]] = {}
-        for number, label in names.items():
-            for index, state in self._objects.get(label, {}).items():
-                by_slice.setdefault(index, []).append((number, state))
-        for index, here in by_slice.items():
-            masks = [self._cleaned(state, names[number], index) for number, state in here]
-            # what is locked keeps its pixels, and then what stands and was not asked about
-            locked = [self.limits.locks(names[number]) for number, _ in here]
-            ranks = [2.0**99 if state.untouched else state.predicted_iou for _, state in here]
-            predicted_iou = np.where(locked, np.inf, ranks)
-            ids = np.array([number for number, _ in here])
-            plane.take(array, index)[...] = merge_by_predicted_iou(np.stack(masks), predicted_iou, ids)
+        plane, geometry, names = self.scan_encoder.plane, self.scan_encoder.scan.geometry, self.names
+        array = label_array(self._objects, names, geometry.shape, plane, self._cleaned, self.limits.locks)
         return LabelVolume(array, geometry, names)
+
+    def cleaned(self, index: int, label: str | None = None) -> np.ndarray | None:
+        """The mask of an object on a slice, bool (h, w), as `labels` has it where none overlap; None without."""
+        label = label or self.label
+        state = self._objects.get(label, {}).get(index)
+        return None if state is None else self._cleaned(state, label, index)
+
+    @property
+    def states(self) -> Objects:
+        """What there is of each object, label -> {slice: state}; a state's number tells whether its mask is another."""
+        return self._objects
+
+    @property
+    def incomplete(self) -> list[tuple[str, int]]:
+        """Label and slice of what was answered from the embeddings at hand, and waits for `refine`."""
+        each = ((label, index, state) for label, slices in self._objects.items() for index, state in slices.items())
+        return [(label, index) for label, index, state in each if not state.complete]
 
     @property
     def prompts(self) -> list[Prompt]:
@@ -356,7 +425,7 @@ class Session:
     def objects(self) -> dict[str, dict[int, SlicePrompt]]:
         """All prompts, by label and slice."""
         return {
-            label: {index: self._placed(slices[index].parts, label, index, number) for index in sorted(slices)}
+            label: {index: self._results.placed(slices[index].parts, label, index, number) for index in sorted(slices)}
             for number, label in self.names.items()
             if (slices := self._objects.get(label))
         }
@@ -369,7 +438,7 @@ class Session:
     # -- how ------------------------------------------------------------------------------------------------------
 
     def _begin(self, prompt: Prompt) -> SliceResult:
-        placed = self._checked([prompt])
+        placed = self._results.checked([prompt])
         return self._step(prompt.label, prompt.slice or 0, (PromptPart.of(prompt, placed.mask),), placed, None)
 
     def _correct(self, prompt: Prompt) -> SliceResult:
@@ -379,93 +448,31 @@ class Session:
         if before is None:
             return self._begin(prompt)
         parts = (*before.parts, PromptPart(prompt))
-        placed, known = self._placed(parts, label, index), self._placed(before.parts, label, index)
+        placed, known = self._results.placed(parts, label, index), self._results.placed(before.parts, label, index)
         if placed.marks == known.marks:
             return self._result(before, label, index)
-        return self._step(label, index, parts, placed, self._previous(before, label, index))
-
-    def _checked(self, prompts: Sequence[Prompt]) -> SlicePrompt:
-        """Prompts of one object as they are on its slice; PromptError when they do not fit the scan."""
-        todo = plan(prompts, self.scan_encoder.scan.geometry, self.scan_encoder.plane.axis)
-        ((found,),) = todo.slices.values()
-        return found
-
-    def _placed(self, parts: Sequence[PromptPart], label: str, index: int, number: int = 1) -> SlicePrompt:
-        """All parts as one prompt on its slice. number: its label id."""
-        placed = self._checked(as_prompts(parts, label, index))
-        return replace(placed, label=number, standing=parts[0].standing)
+        previous = self._results.previous(before, label, index, self._limits_on(index))
+        return self._step(label, index, parts, placed, previous)
 
     def _step(
         self, label: str, index: int, parts: tuple[PromptPart, ...], prompt: SlicePrompt, previous: SliceResult | None
     ) -> SliceResult:
         before, limits = self._objects.get(label, {}).get(index), self._limits_on(index)
         limits.check(prompt, label, stands=self._stands(label))
-        result = self._segment(index, prompt, previous)
+        result = self._results.segment(index, prompt, previous, self.at_hand)
         replaced = None if before is None else before.mask
         result = replace(result, mask=limits.applied(result.mask, label, replaced, prompt))
-        state = SliceState(parts, CompactMask.of(result.mask), result.predicted_iou, self._number)
-        self._number += 1
-        self._follow(Step(label, index, state))
-        self._keep(state, result)
+        compact, number = CompactMask.of(result.mask), next(self._numbers)
+        state = SliceState(parts, compact, result.predicted_iou, number, result.complete)
+        self._follow(Step(label, {index: state}))
+        self._results.keep(state, result)
         return result
-
-    @through_worker(Priority.CLICK)
-    def _segment(self, index: int, prompt: SlicePrompt, previous: SliceResult | None) -> SliceResult:
-        (result,) = segment_slice(self.scan_encoder, index, [prompt], zoom=self.zoom, previous=[previous])
-        return result
-
-    def _previous(self, state: SliceState, label: str, index: int) -> SliceResult | None:
-        """What the next click needs of the result before it; None before the first click on a mask that stands."""
-        if state.untouched:
-            return None
-        if takes_clicks(self.scan_encoder.image_predictor.sam.spec) or state.number in self._results:
-            return self._result(state, label, index)
-        # of a network that knows boxes only, no logits go back
-        mask = state.mask.to_array()
-        return SliceResult(mask, state.predicted_iou, np.zeros(mask.shape, np.float32), (), torch.empty(0))
 
     def _result(self, state: SliceState, label: str, index: int) -> SliceResult:
-        """With logits: kept, or computed again step by step."""
-        if state.untouched:
-            mask = state.mask.to_array()
-            return SliceResult(mask, state.predicted_iou, np.where(mask, np.inf, -np.inf), (), torch.empty(0))
-        result = self._results.get(state.number)
-        if result is None:
-            limits = self._limits_on(index)
-
-            def after(count: int, previous: SliceResult | None) -> SliceResult:
-                prompt = self._placed(state.parts[:count], label, index)
-                found = self._segment(index, prompt, previous)
-                return replace(found, mask=limits.applied(found.mask, label, state.mask, prompt))
-
-            first = first_asked(state.parts)
-            result = after(first, None)
-            for count in range(first + 1, len(state.parts) + 1):
-                result = after(count, result)
-        self._keep(state, result)
-        return result
-
-    def _keep(self, state: SliceState, result: SliceResult) -> None:
-        self._results[state.number] = result
-        self._results.move_to_end(state.number)
-        while len(self._results) > _KEPT_RESULTS:
-            self._results.popitem(last=False)
+        return self._results.result(state, label, index, self._limits_on(index))
 
     def _cleaned(self, state: SliceState, label: str, index: int) -> np.ndarray:
-        if state.standing:
-            # what was there is not ours to clean
-            return state.mask.to_array()
-        plane, prompt = self.scan_encoder.plane, self._placed(state.parts, label, index)
-        mask, inside = state.mask.to_array(), bounds(prompt, self.zoom, plane)
-        cleaned = self.tidy(
-            mask,
-            plane.spacing_mm,
-            calibrated=self.scan_encoder.scan.geometry.calibrated,
-            points=spots(prompt.marks, plane.shape),
-            box=prompt.box,
-            within=None if inside is None else inside | mask,
-        )
-        return self._limits_on(index).applied(cleaned, label, state.mask)
+        return self._results.cleaned(state, label, index, self._limits_on(index), self.tidy)
 
     def _stands(self, label: str) -> bool:
         return any(state.standing for state in self._objects.get(label, {}).values())
@@ -490,4 +497,4 @@ class Session:
         past, self._steps = steps[:-UNDO_STEPS], steps[-UNDO_STEPS:]
         self._base = after_steps(self._base, past)
         self._done = len(self._steps)
-        self._objects = after_steps(self._base, self._steps)
+        self._objects = after_steps(self._objects, [step])

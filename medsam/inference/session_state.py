@@ -4,7 +4,8 @@ A state never changes and holds no logits: masks are compact, prompts are what t
 exactly, so a session can be stored, moved to another process and go on: what the network needs of earlier steps is
 computed again from the prompts (`Session`), bit by bit on the same scan, model and engine.
 
-    objects   label -> {slice: `SliceState`}, as they were before the first step that can be undone
+    objects   label -> {slice: `SliceState`}, as they were before the first step that can be undone; a step may be about
+              many slices of an object, as propagation is
     steps     what can be undone, then, from `done` on, what can be done again
 """
 
@@ -36,18 +37,22 @@ KIND, VERSION = "medsam session", 1
 _LIMITED = 2
 # of one with clicks and strokes on a slice, in their order: before, clicks came first whatever the order of steps
 _ORDERED = 3
+# of one with steps that are about many slices, and what they left
+_PROPAGATED = 4
 
 
 @dataclass(frozen=True)
 class PromptPart:
     """What one step added on a slice. prompt: all but its mask, None where that is all. mask: (h, w).
 
-    standing: the mask was there before the session, and clicks change of it what they touch.
+    standing: the mask was there before the clicks on it, which change of it what they touch: before the session, or
+    propagated from other slices.
     """
 
     prompt: Prompt | None
     mask: CompactMask | None = None
     standing: bool = False
+    propagated: bool = False
 
     @classmethod
     def of(cls, prompt: Prompt, mask: np.ndarray | None) -> PromptPart:
@@ -63,19 +68,21 @@ class PromptPart:
         part = {key: value for key, value in entry.items() if key not in ("label", "slice")}
         if self.mask is not None:
             part["mask"] = self.mask.to_dict()
-        return {**part, "standing": True} if self.standing else part
+        return part | {name: True for name in ("standing", "propagated") if getattr(self, name)}
 
     @classmethod
     def from_dict(cls, entry: Mapping[str, Any], label: str, index: int, shape: tuple[int, int]) -> PromptPart:
         """shape: of the slice."""
         part = dict(entry)
-        mask, standing = part.pop("mask", None), part.pop("standing", False)
-        if standing not in (True, False) or (standing and (mask is None or part)):
+        mask = part.pop("mask", None)
+        standing, propagated = part.pop("standing", False), part.pop("propagated", False)
+        if {standing, propagated} - {True, False} or (standing and (mask is None or part)) or propagated > standing:
             raise ValueError("standing")
         return cls(
             Prompt.from_dict({**part, "label": label, "slice": index}) if part else None,
             None if mask is None else CompactMask.from_dict(mask, shape),
             standing,
+            propagated,
         )
 
 
@@ -155,33 +162,44 @@ def drawn_first(prompt: SlicePrompt, label: str, index: int) -> Prompt | None:
 class SliceState:
     """An object on a slice. parts: its prompt, step by step. mask: (h, w), as the network gave it.
 
-    predicted_iou: of the mask; 1 for one that was there before, and stands. number: of the step that gave it, counted
-    from the session's first; never given twice.
+    predicted_iou: of the mask; 1 for one that was there before, and stands. number: of the result, counted from the
+    session's first; never given twice. complete: see `SliceResult`. cleaned: whether the mask is as it will be saved.
     """
 
     parts: tuple[PromptPart, ...]
     mask: CompactMask
     predicted_iou: float
     number: int
+    complete: bool = True
+    cleaned: bool = False
+
+    @classmethod
+    def of(cls, mask: CompactMask, number: int) -> SliceState:
+        """A mask that was there before the session."""
+        return cls((PromptPart(None, mask, standing=True),), mask, 1.0, number)
 
     @property
     def standing(self) -> bool:
-        """Whether it is a mask that was there before, corrected or not."""
-        return self.parts[0].standing
+        """Whether it is a mask that was there before the session, corrected or not."""
+        return self.parts[0].standing and not self.parts[0].propagated
+
+    @property
+    def propagated(self) -> bool:
+        """Whether it is a mask that was propagated, corrected or not."""
+        return self.parts[0].propagated
 
     @property
     def untouched(self) -> bool:
-        """Whether nothing was asked of a mask that was there before."""
-        return len(self.parts) == 1 and self.standing
+        """Whether nothing was asked of a mask that was there before the clicks on it."""
+        return len(self.parts) == 1 and self.parts[0].standing
 
 
 @dataclass(frozen=True)
 class Step:
-    """What a step left of the object `label` on slice `index`; with `after` None, everything was forgotten."""
+    """What a step left of the object `label`, by slice; None where it is no more. Without a label all was forgotten."""
 
     label: str = ""
-    index: int = 0
-    after: SliceState | None = None
+    after: Mapping[int, SliceState | None] = field(default_factory=dict)
 
 
 Objects = Mapping[str, Mapping[int, SliceState]]
@@ -190,11 +208,30 @@ Objects = Mapping[str, Mapping[int, SliceState]]
 def after_steps(objects: Objects, steps: Iterable[Step]) -> Objects:
     """The objects with steps taken. Labels are in order of first appearance."""
     for step in steps:
-        if step.after is None:
+        if not step.label:
             objects = {}
         else:
-            objects = {**objects, step.label: {**objects.get(step.label, {}), step.index: step.after}}
+            slices = {**objects.get(step.label, {}), **step.after}
+            objects = {**objects, step.label: {index: one for index, one in slices.items() if one is not None}}
     return objects
+
+
+def with_result(objects: Objects, before: SliceState, after: SliceState) -> Objects:
+    """The objects with a result in place of another of the same prompts."""
+    return {
+        label: {index: after if one is before else one for index, one in slices.items()}
+        for label, slices in objects.items()
+    }
+
+
+def with_results(steps: Iterable[Step], before: SliceState, after: SliceState) -> tuple[Step, ...]:
+    """Likewise in steps."""
+    return tuple(
+        replace(step, after={index: after if one is before else one for index, one in step.after.items()})
+        if any(one is before for one in step.after.values())
+        else step
+        for step in steps
+    )
 
 
 @dataclass(frozen=True)
@@ -242,11 +279,18 @@ class SessionState:
         return scan_encoder
 
     @property
+    def results(self) -> Iterator[SliceState]:
+        """Of all slices and steps."""
+        for slices in (*self.objects.values(), *(step.after for step in self.steps)):
+            yield from filter(None, slices.values())
+
+    @property
     def _version(self) -> int:
         """The lowest whose readers understand it."""
-        after = [step.after for step in self.steps if step.after is not None]
-        after += [state for slices in self.objects.values() for state in slices.values()]
-        for state in after:
+        many = any(len(step.after) != 1 or None in step.after.values() for step in self.steps if step.label)
+        if many or any(state.propagated or state.cleaned for state in self.results):
+            return _PROPAGATED
+        for state in self.results:
             said = [part.prompt for part in state.parts if part.prompt is not None]
             if any(one.points for one in said) and any(one.scribbles for one in said):
                 return _ORDERED
@@ -278,7 +322,7 @@ class SessionState:
                 "tidy": asdict(self.tidy),
                 "label": self.label,
                 "objects": [
-                    _step_to_dict(Step(label, index, state), {})
+                    _slice_to_dict(label, index, state, {})
                     for label, slices in self.objects.items()
                     for index, state in slices.items()
                 ],
@@ -292,12 +336,11 @@ class SessionState:
     @classmethod
     def from_dict(cls, document: Any) -> SessionState:
         """The other way. Raises InputError for a document of another kind or version, and a damaged one."""
-        with reading(document, KIND, VERSION, _LIMITED, _ORDERED) as found:
+        with reading(document, KIND, VERSION, _LIMITED, _ORDERED, _PROPAGATED) as found:
             geometry, axis = VolumeGeometry.from_dict(found["scan"]["geometry"]), found["axis"]
-            numbers: set[int] = set()
-            ordered = found["version"] == _ORDERED
-            objects = after_steps({}, _steps_from_dicts(found["objects"], {}, geometry, axis, numbers, ordered))
-            steps = tuple(_steps_from_dicts(found["steps"], objects, geometry, axis, numbers, ordered))
+            reader = _StepReader(geometry, axis, ordered=found["version"] >= _ORDERED)
+            objects = after_steps({}, reader.steps(found["objects"], {}))
+            steps = tuple(reader.steps(found["steps"], objects))
             model, wide_window, modality = found["model"], found["wide_window"], found["modality"]
             tidy = Cleanup(**found["tidy"])
             tidy.check(geometry.calibrated)
@@ -327,51 +370,70 @@ class SessionState:
 
 def _step_to_dict(step: Step, before: Objects) -> dict[str, Any]:
     """before: the objects the step found. Their parts of the prompt are not written again."""
-    if step.after is None:
+    if not step.label:
         return {"reset": True}
-    standing = before.get(step.label, {}).get(step.index)
-    parts = step.after.parts
+    slices = [_slice_to_dict(step.label, index, state, before) for index, state in step.after.items()]
+    return slices[0] if len(slices) == 1 else {"label": step.label, "slices": slices}
+
+
+def _slice_to_dict(label: str, index: int, state: SliceState | None, before: Objects) -> dict[str, Any]:
+    if state is None:
+        return {"label": label, "slice": index, "gone": True}
+    standing = before.get(label, {}).get(index)
+    parts = state.parts
     kept = len(standing.parts) if standing is not None and parts[: len(standing.parts)] == standing.parts else 0
     return {
-        "label": step.label,
-        "slice": step.index,
+        "label": label,
+        "slice": index,
         "kept": kept,
         "parts": [one.to_dict() for one in parts[kept:]],
-        "mask": step.after.mask.to_dict(),
-        "predicted_iou": step.after.predicted_iou,
-        "number": step.after.number,
+        "mask": state.mask.to_dict(),
+        "predicted_iou": state.predicted_iou,
+        "number": state.number,
+        **({} if state.complete else {"complete": False}),
+        **({"cleaned": True} if state.cleaned else {}),
     }
 
 
-def _steps_from_dicts(
-    documents: Iterable[Mapping[str, Any]],
-    objects: Objects,
-    geometry: VolumeGeometry,
-    axis: Axis,
-    numbers: set[int],
-    ordered: bool,
-) -> Iterator[Step]:
-    """objects: those that the first of the steps found. numbers: of results that were read already; grows.
+@dataclass(frozen=True)
+class _StepReader:
+    """Steps of a document. numbers: of results that were read already; grows.
 
     ordered: whether clicks and strokes count in their order.
     """
-    plane = geometry.plane(axis)
-    for one in documents:
-        step = Step()
-        if not one.get("reset"):
-            label, index = str(one["label"]), whole(one["slice"], 0, plane.count)
-            standing = objects.get(label, {}).get(index)
-            known = () if standing is None else standing.parts
-            kept = whole(one["kept"], 0, len(known) + 1)
-            parts = (*known[:kept], *(PromptPart.from_dict(part, label, index, plane.shape) for part in one["parts"]))
-            parts = parts if ordered else _clicks_first(parts)
-            # refused now, not when it is used
-            plan(as_prompts(parts, label, index), geometry, axis)
-            mask, number = CompactMask.from_dict(one["mask"], plane.shape), whole(one["number"], 0, 2**53)
-            predicted_iou = float(one["predicted_iou"])
-            if number in numbers or not math.isfinite(predicted_iou):
-                raise ValueError(f"result {number}")
-            numbers.add(number)
-            step = Step(label, index, SliceState(parts, mask, predicted_iou, number))
-        objects = after_steps(objects, [step])
-        yield step
+
+    geometry: VolumeGeometry
+    axis: Axis
+    ordered: bool
+    numbers: set[int] = field(default_factory=set)
+
+    def steps(self, documents: Iterable[Mapping[str, Any]], objects: Objects) -> Iterator[Step]:
+        """objects: those that the first of the steps found."""
+        for one in documents:
+            step = Step()
+            if not one.get("reset"):
+                slices = one.get("slices", [one])
+                label = str(one["label"])
+                if not label or any(str(each["label"]) != label for each in slices):
+                    raise ValueError("label")
+                step = Step(label, dict(self._slice(each, objects.get(label, {})) for each in slices))
+            objects = after_steps(objects, [step])
+            yield step
+
+    def _slice(self, one: Mapping[str, Any], known: Mapping[int, SliceState]) -> tuple[int, SliceState | None]:
+        plane = self.geometry.plane(self.axis)
+        label, index = str(one["label"]), whole(one["slice"], 0, plane.count)
+        if one.get("gone"):
+            return index, None
+        before = known[index].parts if index in known else ()
+        kept = whole(one["kept"], 0, len(before) + 1)
+        parts = (*before[:kept], *(PromptPart.from_dict(part, label, index, plane.shape) for part in one["parts"]))
+        parts = parts if self.ordered else _clicks_first(parts)
+        # refused now, not when it is used
+        plan(as_prompts(parts, label, index), self.geometry, self.axis)
+        mask, number = CompactMask.from_dict(one["mask"], plane.shape), whole(one["number"], 0, 2**53)
+        predicted_iou, complete, cleaned = float(one["predicted_iou"]), one.get("complete", True), one.get("cleaned")
+        if number in self.numbers or not math.isfinite(predicted_iou) or {complete, bool(cleaned)} - {True, False}:
+            raise ValueError(f"result {number}")
+        self.numbers.add(number)
+        return index, SliceState(parts, mask, predicted_iou, number, complete, bool(cleaned))

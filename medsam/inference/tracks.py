@@ -19,7 +19,7 @@ from medsam.postprocess.clean import pieces_holding
 from medsam.prompts.prompt import Box
 from medsam.transforms.intensity import IntensityWindow
 
-End = Literal["vanished", "stopped agreeing", "end of scan", "met"]
+End = Literal["vanished", "stopped agreeing", "end of scan", "met", "interrupted"]
 Name = TypeVar("Name", bound=Hashable)
 
 # How much more the surer of two masks counts where they are joined: its confidence to this power.
@@ -116,6 +116,13 @@ class Track(Generic[Name]):
     def longest(self) -> int:
         """Slices it visits at most."""
         return (self.stop - self.start) * self.step - 1
+
+    def end_where_it_is(self, wanted: bool) -> None:
+        """It goes no further: for what it was told, or because the caller wants no more."""
+        if self.end is None and not wanted:
+            self.end = max(self.steps, key=lambda index: index * self.step) + self.step, "interrupted"
+        elif self.end is None and self.why is not None:
+            self.end = self.stop, self.why
 
     def end_at(self, index: int, why: End) -> None:
         """End on a slice; where there is none to end on, for the reason that there is none."""

@@ -1,0 +1,143 @@
+"""Objects on all slices at once: cleaned, as a label map, and what following one through the volume leaves of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+
+from medsam.geometry import SlicePlane
+from medsam.inference.combine import bounds
+from medsam.inference.image_predictor import ScanEncoder
+from medsam.inference.propagate import PropagateSettings, Propagation, propagate_all
+from medsam.inference.session_state import Objects, PromptPart, SliceState
+from medsam.inference.slice_request import Zoom
+from medsam.masks import CompactMask
+from medsam.postprocess.clean import Cleanup
+from medsam.postprocess.merge import merge_by_predicted_iou
+from medsam.progress import ProgressCallback
+from medsam.prompts.prompt import SlicePrompt
+from medsam.prompts.strokes import spots
+
+# given a slice and the object's mask (h, w) on it
+FoundCallback = Callable[[int, CompactMask], None]
+# of what stands and was not asked about: above every predicted IoU, below what is locked
+_STANDS = 2.0**99
+
+
+def cleaned_object(
+    scan_encoder: ScanEncoder,
+    found: Propagation,
+    seeds: Mapping[int, SlicePrompt],
+    zoom: Zoom,
+    cleanup: Cleanup,
+) -> np.ndarray:
+    """An object through the volume, bool (K, J, I), cleaned in three dimensions. seeds: its prompts, by slice."""
+    plane, geometry = scan_encoder.plane, scan_encoder.scan.geometry
+    solid = found.volume(plane, geometry.shape)
+    clicks = []
+    for index, seed in seeds.items():
+        for point in spots(seed.marks, plane.shape):
+            at: list[float] = [*point]
+            at.insert(2 - plane.array_axis, index)
+            clicks.append(tuple(at))
+    within = np.ones_like(solid)
+    for index, seed in seeds.items():
+        if (part := bounds(seed, zoom, plane)) is not None:
+            plane.take(within, index)[...] = part | plane.take(solid, index)
+    return cleanup(solid, geometry.spacing_mm, calibrated=geometry.calibrated, points=clicks, within=within)
+
+
+def label_array(
+    objects: Objects,
+    names: Mapping[int, str],
+    shape: tuple[int, int, int],
+    plane: SlicePlane,
+    cleaned: Callable[[SliceState, str, int], np.ndarray],
+    locks: Callable[[str], bool],
+) -> np.ndarray:
+    """All objects as one label map, (K, J, I) = `shape`. names: label id -> object.
+
+    cleaned: state, label, slice -> mask (h, w) as it is saved. locks: whether an object keeps its pixels.
+    Where objects overlap, what is locked comes first, then what stands and was not asked about, then the mask with the
+    higher predicted IoU.
+    """
+    array = np.zeros(shape, dtype=np.uint8 if max(names) < 256 else np.uint16)
+    by_slice: dict[int, list[tuple[int, SliceState]]] = {}
+    for number, label in names.items():
+        for index, state in objects.get(label, {}).items():
+            by_slice.setdefault(index, []).append((number, state))
+    for index, here in by_slice.items():
+        masks = [cleaned(state, names[number], index) for number, state in here]
+        stands = [state.untouched and state.standing for _, state in here]
+        ranks = [_STANDS if on else state.predicted_iou for on, (_, state) in zip(stands, here, strict=True)]
+        predicted_iou = np.where([locks(names[number]) for number, _ in here], np.inf, ranks)
+        ids = np.array([number for number, _ in here])
+        plane.take(array, index)[...] = merge_by_predicted_iou(np.stack(masks), predicted_iou, ids)
+    return array
+
+
+def follow(
+    scan_encoder: ScanEncoder,
+    seeds: Mapping[int, SlicePrompt],
+    zoom: Zoom,
+    cleanup: Cleanup,
+    max_mm: float,
+    *,
+    progress: ProgressCallback | None = None,
+    found: FoundCallback | None = None,
+    wanted: Callable[[], bool] | None = None,
+) -> tuple[Propagation, np.ndarray]:
+    """One object from its prompted slices through the volume, and its masks cleaned, bool (K, J, I).
+
+    progress, found, wanted: see `propagate_all`.
+    """
+    spread = propagate_all(
+        scan_encoder,
+        {0: seeds},
+        zoom=zoom,
+        settings=PropagateSettings(max_mm=max_mm),
+        progress=progress,
+        found=None if found is None else lambda _, index, mask: found(index, mask),
+        wanted=wanted,
+    )[0]
+    return spread, cleaned_object(scan_encoder, spread, seeds, zoom, cleanup)
+
+
+def followed(
+    found: Propagation,
+    solid: np.ndarray,
+    plane: SlicePlane,
+    before: Mapping[int, SliceState],
+    now: Mapping[int, SliceState],
+    limited: Callable[[np.ndarray, int, CompactMask | None], np.ndarray],
+    numbers: Iterator[int],
+) -> dict[int, SliceState | None]:
+    """What following an object leaves of it, by slice.
+
+    solid: bool (K, J, I), its masks as they are saved. before: its prompted slices when it began. now: all its slices
+    today; one that a reader has worked on meanwhile stays as it is. limited: mask (h, w), slice, the mask before -> the
+    mask inside the limits.
+    numbers: of results to come.
+    """
+    after: dict[int, SliceState | None] = {}
+    for index in sorted(found.masks.keys() | before.keys() | now.keys()):
+        there = now.get(index)
+        own = there is not None and not (there.propagated and there.untouched)
+        if own and there is not before.get(index):
+            continue
+        predicted_iou = found.predicted_iou.get(index, 0.0)
+        # a drawn mask is kept as it was drawn
+        drawn = math.isnan(predicted_iou)
+        mask = found.masks[index] if drawn else plane.take(solid, index)
+        mask = limited(mask, index, before[index].mask if index in before else None)
+        compact, iou = CompactMask.of(mask), 1.0 if drawn else predicted_iou
+        if there is not None and own:
+            after[index] = SliceState(there.parts, compact, iou, next(numbers), cleaned=True)
+        elif compact:
+            part = PromptPart(None, compact, standing=True, propagated=True)
+            after[index] = SliceState((part,), compact, iou, next(numbers), cleaned=True)
+        elif there is not None:
+            after[index] = None
+    return after

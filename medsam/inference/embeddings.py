@@ -174,6 +174,11 @@ class EmbeddingCache:
             self.misses += found is None
         return found
 
+    def holds(self, key: str) -> bool:
+        """Whether the memory has the embedding; that is no use of it."""
+        with self._lock:
+            return key in self._memory
+
     def put(self, key: str, features: Tensor) -> Kept:
         """Keep an embedding (C, h', w') float32, from whatever device it is on. Changing `features` later is safe.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -18,11 +18,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from medsam.errors import CheckpointError, InputError, PromptError
+from medsam.errors import CheckpointError, PromptError
 from medsam.geometry import Axis, SlicePlane
 from medsam.inference.embeddings import EmbeddingCache, Kept, Precomputed, embedding_key, weights_digest
 from medsam.inference.engines.base import AT_ONCE, Engine, EngineName, Precision
-from medsam.inference.engines.choose import choose_engine
+from medsam.inference.engines.choose import choose_engine, pick_device
 from medsam.inference.usage import Usage
 from medsam.inference.worker import Worker
 from medsam.io.load import as_volume
@@ -404,7 +404,7 @@ class ScanEncoder:
         usage = predictor.warm_up()
         started, engine = time.perf_counter(), predictor.engine
         # the scan's own window by its name or by default is one crop
-        asked = [Crop(crop.index, crop.region, crop.window or self.window) for crop in crops]
+        asked = [replace(crop, window=crop.window or self.window) for crop in crops]
         images: dict[str, torch.Tensor] = {}
         prepared: list[_Prepared] = []
         for crop in asked:
@@ -435,6 +435,13 @@ class ScanEncoder:
             embeddings.append(Embedding(features, one.frame, one.no_contrast, usage + here, there.precomputed))
             usage = Usage()
         return embeddings
+
+    def at_hand(self, crop: Crop) -> bool:
+        """Whether the embedding of a crop is in memory: it was encoded, and the cache keeps it."""
+        predictor = self.image_predictor
+        asked = replace(crop, window=crop.window or self.window)
+        prepared = self._prepared.get((asked, predictor.engine.name, predictor.engine.precision))
+        return prepared is not None and predictor.cache.holds(prepared.key)
 
     def _input(self, crop: Crop) -> tuple[torch.Tensor, Frame]:
         preprocess = self.image_predictor.sam.spec.preprocess
@@ -482,19 +489,3 @@ def box_prompts(boxes: np.ndarray) -> list[SlicePrompt]:
 def is_ambiguous(prompt: SlicePrompt) -> bool:
     """Whether a prompt alone does not tell which object is meant: one click and nothing else (Kirillov et al. 2023)."""
     return prompt.box is None and prompt.mask is None and len(prompt.points) == 1
-
-
-def pick_device(device: str = "auto") -> torch.device:
-    """The torch device for "auto", "cpu", "cuda" or "mps"; InputError when this machine has none of that kind."""
-    have = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if device == "auto":
-        return torch.device(next(name for name, there in have.items() if there))
-    kind = device.split(":")[0]
-    if kind not in have:
-        raise InputError(f"There is no device {device!r}; use auto, cpu, cuda or mps.", parameter="device")
-    if not have[kind]:
-        raise InputError(
-            f"This machine has no {kind} device that torch can use. Leave `device` out.", parameter="device"
-        )
-    # a processor has no number: "cpu:0" would be another device than the one that engines name
-    return torch.device("cpu" if kind == "cpu" else device)

@@ -37,14 +37,18 @@ from medsam.transforms.prepare import check_slice
 
 
 class _Embeddings:
-    """The embeddings of one call. usage: of all that it runs.
+    """The embeddings of one call. usage: of all that it runs. at_hand: see `segment_slice`.
 
     The whole slice is kept meanwhile: a search for a box and the prediction in it share it.
     """
 
-    def __init__(self, scan_encoder: ScanEncoder, index: int) -> None:
-        self.scan_encoder, self.index, self.usage = scan_encoder, index, Usage()
+    def __init__(self, scan_encoder: ScanEncoder, index: int, at_hand: bool = False) -> None:
+        self.scan_encoder, self.index, self.usage, self.at_hand = scan_encoder, index, Usage(), at_hand
         self._whole: Embedding | None = None
+
+    def may_show(self, crop: Crop) -> bool:
+        """Whether the network is shown a crop: all, but where only those at hand are wanted."""
+        return not self.at_hand or self.scan_encoder.at_hand(crop)
 
     def whole(self) -> Embedding:
         """Of the slice in the scan's own window."""
@@ -73,6 +77,7 @@ def segment_slice(
     *,
     zoom: Zoom = "auto",
     previous: Sequence[SliceResult | None] | None = None,
+    at_hand: bool = False,
 ) -> list[SliceResult]:
     """Masks of every prompt on slice `index`, in their order.
 
@@ -82,10 +87,12 @@ def segment_slice(
     previous: the result each prompt had before its last click, or None. Its logits go back into the network, and its
     crops are taken again, so nothing new is encoded while the clicks stay inside them; its corrections are not made
     again while the answer under them is the same.
+    at_hand: whether the network is shown those crops alone whose embeddings are in memory, for an answer at once; the
+    whole slice is encoded where even that is missing. `SliceResult.complete` tells whether a crop was left out.
     Raises PromptError for no such slice, no prompt, or an unknown zoom.
     """
     _check(scan_encoder, index, prompts, zoom)
-    embeddings = _Embeddings(scan_encoder, index)
+    embeddings = _Embeddings(scan_encoder, index, at_hand)
     requests = [
         _first_look(embeddings, prompt.boxed(), zoom, earlier)
         for prompt, earlier in zip(prompts, previous or [None] * len(prompts), strict=True)
@@ -110,7 +117,10 @@ def segment_slice(
             for n, answer in zip(members, _restored(found, embedding.no_contrast), strict=True):
                 answers[n][crop] = answer
     results = [
-        combine(scan_encoder, index, request, [found[crop] for crop in request.crops], zoom)
+        replace(
+            combine(scan_encoder, index, request, [found[crop] for crop in request.crops], zoom),
+            complete=request.complete,
+        )
         for request, found in zip(requests, answers, strict=True)
     ]
     if embeddings.no_contrast:
@@ -132,7 +142,7 @@ def _check(scan_encoder: ScanEncoder, index: int, prompts: Sequence[SlicePrompt]
 
 def _first_look(embeddings: _Embeddings, given: SlicePrompt, zoom: Zoom, previous: SliceResult | None) -> SliceRequest:
     """The prompt as the network can be shown it, and where first."""
-    scan_encoder, index = embeddings.scan_encoder, embeddings.index
+    scan_encoder = embeddings.scan_encoder
     plane, earlier = scan_encoder.plane, previous
     prompt = with_clicks(given, plane)
     if not takes_clicks(scan_encoder.image_predictor.sam.spec):
@@ -148,10 +158,25 @@ def _first_look(embeddings: _Embeddings, given: SlicePrompt, zoom: Zoom, previou
         if earlier is not None and any(clicks_inside(prompt, crop) != prompt for crop in earlier.crops):
             # a click outside the closer crop: another one has to be taken
             earlier = None
-    crops = (first_crop(scan_encoder, index, prompt.box, zoom),) if earlier is None else earlier.crops
+    crops, complete = _first_crops(embeddings, prompt, zoom, earlier)
     # of the same window: brightness is looked at in it
     same = previous is not None and previous.crops[:1] == crops[:1]
-    return SliceRequest(given, prompt, crops, earlier, previous.fold if previous is not None and same else None)
+    fold = previous.fold if previous is not None and same else None
+    if earlier is not None and earlier.crops != crops:
+        earlier = None
+    return SliceRequest(given, prompt, crops, earlier, fold, complete)
+
+
+def _first_crops(
+    embeddings: _Embeddings, prompt: SlicePrompt, zoom: Zoom, earlier: SliceResult | None
+) -> tuple[tuple[Crop, ...], bool]:
+    """Where a prompt is shown first, and whether that is all it should be."""
+    scan_encoder, index = embeddings.scan_encoder, embeddings.index
+    crops = (first_crop(scan_encoder, index, prompt.box, zoom),) if earlier is None else earlier.crops
+    if all(map(embeddings.may_show, crops)):
+        return crops, earlier is None or earlier.complete
+    # the whole slice in the scan's window is what readers look at, and so the first to be there
+    return (Crop(index),), crops == (Crop(index),)
 
 
 def _look_closer(
@@ -162,7 +187,8 @@ def _look_closer(
     if zoom != "auto" or box is None or request.previous is not None:
         return request
     looks = looks_for(embeddings.scan_encoder, embeddings.index, box, answers[request.crops[0]])
-    return replace(request, crops=(*request.crops, *looks))
+    shown = tuple(filter(embeddings.may_show, looks))
+    return replace(request, crops=(*request.crops, *shown), complete=request.complete and shown == looks)
 
 
 def _unanswered(

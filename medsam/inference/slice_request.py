@@ -28,7 +28,8 @@ class SliceResult:
     crop, fit to be given back with the next click. box: the one the network was shown, given or found.
     no_contrast: the window left none in one of the crops, so that the mask means nothing. usage: of the whole call that
     gave it and others, with the first of them: a sum over results counts nothing twice. fold: its corrections so far,
-    from which the next click goes on.
+    from which the next click goes on. complete: whether the network saw all crops it should; not so where only those at
+    hand were asked for, and one was missing.
     """
 
     mask: np.ndarray
@@ -40,6 +41,7 @@ class SliceResult:
     no_contrast: bool = False
     usage: Usage = field(default_factory=Usage)
     fold: Fold | None = None
+    complete: bool = True
 
     @property
     def quality(self) -> float:
@@ -52,7 +54,7 @@ class SliceRequest:
     """given: the prompt as the user put it. prompt: as the network is shown it, in `crops`.
 
     previous: the result whose logits go back into the network, or None. fold: the corrections that were made before,
-    or None.
+    or None. complete: see `SliceResult`.
     """
 
     given: SlicePrompt
@@ -60,6 +62,7 @@ class SliceRequest:
     crops: tuple[Crop, ...]
     previous: SliceResult | None
     fold: Fold | None = None
+    complete: bool = True
 
     def previous_logits(self, crop: Crop) -> torch.Tensor | None:
         """(s, s), of one of the crops."""

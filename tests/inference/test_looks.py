@@ -199,3 +199,31 @@ def test_a_second_box_nearby_encodes_nothing(predictor):
     assert predictor.sam.encoded == 2
     session.box(0, (24, 12, 40, 26))
     assert predictor.sam.encoded == 2
+
+
+def test_an_answer_from_what_is_at_hand_encodes_nothing_and_says_what_is_missing(predictor):
+    scan_encoder, prompt = predictor.encoder_for(noise(128, 128)), SlicePrompt(1, (20, 20, 30, 30))
+    (first,) = segment_slice(scan_encoder, 0, [prompt], at_hand=True)
+    # the whole slice was not there either
+    assert predictor.sam.encoded == 1
+    assert (len(first.crops), first.complete) == (1, False)
+    (full,) = segment_slice(scan_encoder, 0, [prompt])
+    assert (len(full.crops), full.complete, predictor.sam.encoded) == (2, True, 2)
+    (again,) = segment_slice(scan_encoder, 0, [prompt], at_hand=True)
+    assert (again.crops, again.complete, predictor.sam.encoded) == (full.crops, True, 2)
+    np.testing.assert_array_equal(again.logits, full.logits)
+
+
+def test_a_window_that_is_not_at_hand_is_left_for_later(predictor):
+    array = noise().array.copy()
+    array[:, 60:100, 60:100] = -900
+    array[:, :20] = -1000
+    scan = Volume(array, noise().geometry, modality="CT")
+    scan_encoder, prompt = predictor.encoder_for(scan), SlicePrompt(1, (60, 60, 100, 100))
+    assert scan_encoder.wide_window is not None
+    scan_encoder.encode(0)
+    (first,) = segment_slice(scan_encoder, 0, [prompt], at_hand=True)
+    assert ([crop.window for crop in first.crops], first.complete, predictor.sam.encoded) == ([None], False, 1)
+    (full,) = segment_slice(scan_encoder, 0, [prompt])
+    assert full.complete
+    assert full.crops[0].window == scan_encoder.wide_window

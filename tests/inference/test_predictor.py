@@ -8,7 +8,8 @@ from phantoms import ThresholdSam, block
 
 from medsam.errors import CheckpointError, InputError, MedSAMError, PromptError
 from medsam.geometry import VolumeGeometry
-from medsam.inference.image_predictor import box_prompts, pick_device
+from medsam.inference.engines.choose import pick_device
+from medsam.inference.image_predictor import box_prompts
 from medsam.inference.predictor import Predictor
 from medsam.inference.segmentation import Segmentation
 from medsam.io.save import save_labels

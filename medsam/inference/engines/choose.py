@@ -44,3 +44,19 @@ def choose_engine(sam: Sam, device: torch.device, precision: Precision = "auto",
             replaceable = engine == "auto" and precision != "int8"
             return FallbackEngine(graphs, TorchEngine(sam, device, precision)) if replaceable else graphs
     return TorchEngine(sam, device, precision)
+
+
+def pick_device(device: str = "auto") -> torch.device:
+    """The torch device for "auto", "cpu", "cuda" or "mps"; InputError when this machine has none of that kind."""
+    have = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return torch.device(next(name for name, there in have.items() if there))
+    kind = device.split(":")[0]
+    if kind not in have:
+        raise InputError(f"There is no device {device!r}; use auto, cpu, cuda or mps.", parameter="device")
+    if not have[kind]:
+        raise InputError(
+            f"This machine has no {kind} device that torch can use. Leave `device` out.", parameter="device"
+        )
+    # a processor has no number: "cpu:0" would be another device than the one that engines name
+    return torch.device("cpu" if kind == "cpu" else device)

@@ -24,6 +24,7 @@ Letters: h, w rows and columns of a stored slice.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -32,6 +33,7 @@ from scipy import ndimage
 
 from medsam.inference.appearance import brightness, histogram
 from medsam.postprocess.clean import pieces_holding
+from medsam.postprocess.guided import resized
 from medsam.prompts.prompt import SlicePrompt
 from medsam.prompts.simulate import depth_of, tight_box
 from medsam.prompts.strokes import marked
@@ -56,6 +58,8 @@ _WEIGHTS: Mapping[str, float] = {
 _FOR_DICE = 0.4
 # A correction reaches this many depths of its mark and this many pixels.
 _REACH, _REACH_PX = 10.0, 20
+# It is weighed on at most so many pixels along the longer side.
+_MOST = 512
 # How much thicker than the mask a missed part of it is taken to be at most.
 _THICKER = 2.0
 # Levels, in units of the neighbourhood's contrast, at which steps of grey are told apart; and what is above them all.
@@ -173,7 +177,7 @@ def corrected_logits(logits: np.ndarray, mask: np.ndarray, marks: Iterable[Mark]
 class Evidence:
     """What is known of a part of a slice round a mark. part: of (h, w). piece: of the wrong kind, with the mark.
 
-    at: of it under the mark. terms: see `_terms`.
+    at: of it under the mark. terms: see `_terms`; of a large part on coarser pixels.
     """
 
     part: tuple[slice, slice]
@@ -183,10 +187,12 @@ class Evidence:
 
     def error(self, weights: Mapping[str, float], at_the_mark: float) -> np.ndarray:
         """Bool of the part's shape: what is more likely wrong than right and hangs together with the mark."""
-        odds = np.full(self.at.shape, at_the_mark)
+        odds = np.asarray(at_the_mark)
         # term by term: a matrix product need not be the same to the bit for every order of pixels
         for name, values in self.terms.items():
-            odds += weights[name] * values
+            odds = odds + weights[name] * values
+        if odds.shape != self.at.shape:
+            odds = resized(np.clip(odds, -_SUREST, _SUREST), self.at.shape, "bilinear")
         return pieces_holding(self.piece & ((odds > 0) | self.at), self.at, corners=False)
 
 
@@ -223,7 +229,7 @@ def evidence(
         slice(max(int(rows.min()) - reach[0], 0), int(rows.max()) + reach[0] + 1),
         slice(max(int(columns.min()) - reach[1], 0), int(columns.max()) + reach[1] + 1),
     )
-    terms = _terms(
+    known = _Known(
         piece[part],
         at[part],
         mask[part] == mark.inside,
@@ -231,9 +237,9 @@ def evidence(
         np.clip(np.where(np.isfinite(logits[part]), -side * logits[part], np.nan), -_SUREST, _SUREST),
         grey[part],
         pitch,
-        depth_mm,
-        float(np.sqrt(max(np.count_nonzero(mask), 4) * pitch.prod() / np.pi)),
-    )
+    ).coarser(depth_mm)
+    radius_mm = float(np.sqrt(max(np.count_nonzero(mask), 4) * pitch.prod() / np.pi))
+    terms = _terms(known, depth_mm, radius_mm)
     return Evidence(part, piece[part], at[part], terms)
 
 
@@ -264,30 +270,59 @@ def _fit(mask: np.ndarray, allowed: np.ndarray) -> float:
     return areas[0] / max(areas[1], 1)
 
 
-def _terms(
-    piece: np.ndarray,
-    at: np.ndarray,
-    right: np.ndarray,
-    said: np.ndarray,
-    against: np.ndarray,
-    grey: np.ndarray,
-    pitch: np.ndarray,
-    depth_mm: float,
-    radius_mm: float,
-) -> dict[str, np.ndarray | float]:
-    """What is known of each pixel of a part of the slice, by the names of `_WEIGHTS`.
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """What is known of a part (h, w) of a slice.
 
     piece: of the wrong kind, with the mark. at: under the mark. right: of the right kind. said: 1 under marks that say
     the same as this one, -1 under others. against: log-odds of the network for the wrong kind, nan where it was not
-    asked. All (h, w).
+    asked. pitch: (row, column) of a pixel, in mm.
     """
+
+    piece: np.ndarray
+    at: np.ndarray
+    right: np.ndarray
+    said: np.ndarray
+    against: np.ndarray
+    grey: np.ndarray
+    pitch: np.ndarray
+
+    def coarser(self, depth_mm: float) -> _Known:
+        """The same of a large part on pixels of which `_MOST` make the longer side, or four the depth of the mark."""
+        shape = self.piece.shape
+        step = min(max(shape) / _MOST, depth_mm / (4 * float(self.pitch.min())))
+        if step <= 1:
+            return self
+        small = tuple(math.ceil(side / step) for side in shape)
+
+        def mean(values: np.ndarray) -> np.ndarray:
+            return resized(values, small, "area")
+
+        at, asked = mean(self.at) > 0, np.isfinite(self.against)
+        same, other = (mean(self.said == side) > 0 for side in (1, -1))
+        with np.errstate(invalid="ignore"):
+            against = mean(np.where(asked, self.against, 0)) / mean(asked)
+        return _Known(
+            (mean(self.piece) >= 0.5) | at,
+            at,
+            (mean(self.right) >= 0.5) & ~at,
+            np.where(other & ~at, -1, same | at).astype(np.int8),
+            against,
+            mean(self.grey).astype(np.float64),
+            self.pitch * shape / small,
+        )
+
+
+def _terms(known: _Known, depth_mm: float, radius_mm: float) -> dict[str, np.ndarray | float]:
+    """What is known of each pixel of a part (h, w) of the slice, by the names of `_WEIGHTS`."""
+    piece, at, right, said, pitch = known.piece, known.at, known.right, known.said, known.pitch
     away = ndimage.distance_transform_edt(~at, sampling=pitch)
     distance = away / depth_mm
     # the mark itself is of the right kind
     deep = np.minimum(_distance_to(right, pitch), away) / depth_mm
     small = float(np.clip(np.log(depth_mm / radius_mm), -4, 0))
     contrary = _distance_to(said < 0, pitch) / np.maximum(away, 0.3 * pitch.min())
-    smooth = _smoothed(grey)
+    smooth = _smoothed(known.grey)
     near = distance <= 4
     contrast = float(np.subtract(*np.percentile(smooth[near], (84, 16)))) / 2
     if contrast > 1e-6:
@@ -301,7 +336,7 @@ def _terms(
         "depth": np.minimum(deep, 4),
         "size": small,
         "depth of small": small * np.minimum(deep, 3),
-        "surer": np.nan_to_num(np.clip(against - against[at].mean(), -8, 8)),
+        "surer": np.nan_to_num(np.clip(known.against - known.against[at].mean(), -8, 8)),
         "contested": np.clip(np.log(np.maximum(contrary, 1e-3)), -2, 2),
         **looks,
     }

@@ -31,16 +31,17 @@ def guided_mean(values: np.ndarray, guide: np.ndarray, radius: tuple[int, int], 
     def mean(part: np.ndarray) -> np.ndarray:
         return np.asarray(ndimage.uniform_filter(part, size, mode="nearest"))
 
-    small_guide = _resized(even, coarse, "area").astype(np.float64)
-    small_values = _resized(values.astype(np.float32), coarse, "area").astype(np.float64)
+    small_guide = resized(even, coarse, "area").astype(np.float64)
+    small_values = resized(values.astype(np.float32), coarse, "area").astype(np.float64)
     mean_guide, mean_values = mean(small_guide), mean(small_values)
     variance = np.maximum(mean(small_guide * small_guide) - mean_guide**2, 0)
     slope = (mean(small_guide * small_values) - mean_guide * mean_values) / (variance + flat)
     offset = mean(mean_values - slope * mean_guide)
-    return _resized(mean(slope), values.shape, "bilinear") * even + _resized(offset, values.shape, "bilinear")
+    return resized(mean(slope), values.shape, "bilinear") * even + resized(offset, values.shape, "bilinear")
 
 
-def _resized(part: np.ndarray, shape: tuple[int, ...], mode: str) -> np.ndarray:
+def resized(part: np.ndarray, shape: tuple[int, ...], mode: str) -> np.ndarray:
+    """A map (h, w) on a grid of another shape, float32. mode: "area" (means) to fewer pixels, "bilinear" to more."""
     if part.shape == shape:
         return part.astype(np.float32)
     corners = None if mode == "area" else False

@@ -29,10 +29,12 @@ _MOST_CORNERS = 20_000
 def pixel_at(point: Sequence[float], shape: tuple[int, ...]) -> tuple[int, ...]:
     """Which element of an array of `shape` a point lies in, (x, y) or (i, j, k) -> (row, column) or (k, j, i).
 
-    A point on the rim, half a pixel beyond the last centre, belongs to the last pixel.
+    A point between two pixels belongs to the one nearer to the middle of the array, in whichever order they are stored;
+    so one on the rim belongs to the last pixel.
     """
     return tuple(
-        min(max(math.floor(at + 0.5), 0), length - 1) for at, length in zip(reversed(point), shape, strict=True)
+        min(max(math.ceil(at - 0.5) if 2 * at > length - 1 else math.floor(at + 0.5), 0), length - 1)
+        for at, length in zip(reversed(point), shape, strict=True)
     )
 
 

@@ -198,3 +198,27 @@ def test_of_a_mask_that_stands_the_piece_changes_that_the_network_has_otherwise(
     pixels = np.random.default_rng(4).normal(size=SHAPE)
     found = correct(left | right, sure(network), [click(20, 24, False)], pixels, SQUARE)
     np.testing.assert_array_equal(found, (left & (X < 16)) | right)
+
+
+@pytest.mark.parametrize("pitch", [(1.0, 1.0), (1.0, 0.7)])
+def test_a_large_error_is_weighed_on_coarser_pixels_and_stays_as_sharp(monkeypatch, pitch):
+    shape = (240, 320)
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    truth, spilt = (x - 110) ** 2 + (y - 120) ** 2 <= 70**2, (x - 235) ** 2 + (y - 120) ** 2 <= 60**2
+    mask = truth | spilt
+    pixels = np.where(truth, 100.0, np.where(spilt, 160.0, 30.0)) + np.random.default_rng(0).normal(0, 8, shape)
+    where = np.zeros(shape, bool)
+    where[121, 236] = True
+    fine = correct(mask, sure(mask), [Mark(where, False)], pixels, pitch)
+    monkeypatch.setattr(corrections, "_MOST", 160)
+    found = correct(mask, sure(mask), [Mark(where, False)], pixels, pitch)
+    assert not found[where].any()
+    assert dice(found, truth) > dice(fine, truth) - 0.02
+    for turn in (np.flipud, np.fliplr):
+        stored = correct(turn(mask), turn(sure(mask)), [Mark(turn(where), False)], turn(pixels), pitch)
+        np.testing.assert_array_equal(turn(stored), found)
+    # a thin stroke is no coarser than it is deep
+    line = np.zeros(shape, bool)
+    line[118:121, 20:300] = True
+    along = correct(np.zeros(shape, bool), sure(line), [Mark(line, True)], 80.0 * line, pitch)
+    np.testing.assert_array_equal(along, line)

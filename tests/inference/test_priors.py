@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from phantoms import disc
 
+from medsam.inference import priors
 from medsam.inference.priors import PriorWeights, add_box_and_intensity_prior, box_fit, reach
 
 SHAPE = (60, 80)
@@ -147,3 +148,39 @@ def test_evidence_does_not_depend_on_units_or_on_how_the_slice_is_stored():
     np.testing.assert_allclose(flipped[:, ::-1], found, atol=1e-5)
     transposed = add_box_and_intensity_prior(logits.T, (BOX[1], BOX[0], BOX[3], BOX[2]), pixels.T)
     np.testing.assert_allclose(transposed.T, found, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["box", "rough", "lasso", "lines"])
+def test_of_a_large_slice_the_mask_is_that_of_its_coarser_pixels_made_finer(monkeypatch, kind):
+    shape, box = (300, 260), (40.0, 60.0, 200.5, 250.0)
+    truth, rng = disc(shape, (120, 150), 70), np.random.default_rng(0)
+    logits = np.where(disc(shape, (125, 150), 75), 1.0, -1.0).astype(np.float32)
+    logits[:50], pixels = -np.inf, 60.0 * truth + rng.normal(0, 10, shape)
+    given = {
+        "box": {},
+        "rough": {"rough": disc(shape, (115, 155), 66)},
+        "lasso": {"within": disc(shape, (120, 150), 76)},
+        "lines": {"lines": [((50, 150), (190, 150)), ((120, 80), (120, 220))]},
+    }[kind]
+    fine = add_box_and_intensity_prior(logits, box, pixels, **given)
+    monkeypatch.setattr(priors, "_MOST", 128)
+    found = add_box_and_intensity_prior(logits, box, pixels, **given)
+    assert dice(found > 0, fine > 0) > 0.97
+    np.testing.assert_array_equal(np.isneginf(found), np.isneginf(fine))
+    for turn in (np.flipud, np.fliplr):
+        x0, y0, x1, y1 = box
+        turned = (x0, 300 - y1, x1, 300 - y0) if turn is np.flipud else (260 - x1, y0, 260 - x0, y1)
+        stored = {
+            name: [tuple(_turned(end, turn) for end in line) for line in what] if name == "lines" else turn(what)
+            for name, what in given.items()
+        }
+        again = add_box_and_intensity_prior(turn(logits), turned, turn(pixels), **stored)
+        np.testing.assert_array_equal(turn(again) > 0, found > 0)
+
+
+def _turned(point, turn):
+    return (point[0], 299 - point[1]) if turn is np.flipud else (259 - point[0], point[1])
+
+
+def dice(a, b):
+    return 2 * (a & b).sum() / (a.sum() + b.sum())

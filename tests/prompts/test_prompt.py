@@ -130,3 +130,6 @@ def test_a_point_lies_in_one_pixel_also_on_the_rim():
     assert pixel_at((1.5, 0.4), shape) == (0, 2)
     assert pixel_at((-0.5, 3.5), shape) == (3, 0)
     assert pixel_at((5, 3, 1), (2, 4, 6)) == (1, 3, 5)
+    # between two pixels: the same one from either end
+    assert pixel_at((3.5, 0.5), shape) == (1, 3)
+    assert pixel_at((5 - 3.5, 3 - 0.5), shape) == (2, 2)

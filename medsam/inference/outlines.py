@@ -1,4 +1,4 @@
-"""How far pixels are from the outline of a mask.
+"""How far pixels are from the outline of a mask, and outlines between two of them.
 
 Letters: h, w rows and columns of a stored slice.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import ndimage
+
+from medsam.masks import CompactMask, grown
 
 
 def signed_distance(mask: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:
@@ -17,4 +19,18 @@ def signed_distance(mask: np.ndarray, spacing_mm: tuple[float, float]) -> np.nda
     outer = ndimage.distance_transform_edt(~mask, sampling=spacing_mm)
     half = min(spacing_mm) / 2
     result: np.ndarray = np.where(mask, inner - half, half - outer)
+    return result
+
+
+def between(one: CompactMask, other: CompactMask, share: float, spacing_mm: tuple[float, float]) -> np.ndarray:
+    """The mask (h, w) `share`, in (0, 1), of the way from `other` to `one`, neither empty.
+
+    Signed distances to both outlines, averaged; nothing where they lie far apart.
+    Source: shape-based interpolation (Raya and Udupa 1990).
+    """
+    spans = [slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(one.part, other.part, strict=True)]
+    part = grown(spans, [1, 1], one.shape)
+    ways = [(one, share), (other, 1 - share)]
+    result = np.zeros(one.shape, dtype=bool)
+    result[part] = sum(weight * signed_distance(mask.to_array()[part], spacing_mm) for mask, weight in ways) > 0
     return result

@@ -16,7 +16,7 @@ and the slice on which it ended stays empty; but a mask that looks less like the
 well inside the last mask and much smaller, is kept, and the next slice is the end. Between two prompted slices two
 tracks run against each other; where both have an answer, the outline is drawn between theirs, nearer to that of the
 nearer prompt and of the surer track (shape-based interpolation, Raya and Udupa 1990); where one has ended, the other's
-answer counts.
+answer counts, and where both have, the outline is drawn between those of the two prompted slices.
 
 All objects of a scan walk together, so a slice is encoded once for all of them in each direction, and the way back
 finds the slices it needs again in the cache.
@@ -41,7 +41,7 @@ from medsam.inference.image_predictor import ScanEncoder
 from medsam.inference.next_slice import Evidence, EvidenceWeights, evidence
 from medsam.inference.segment_slice import segment_slice
 from medsam.inference.slice_request import Zoom
-from medsam.inference.tracks import End, KeptMasks, Name, Track, TrackMask, join_tracks
+from medsam.inference.tracks import End, KeptMasks, Name, Track, TrackMask, fill_in, join_tracks
 from medsam.inference.usage import Usage
 from medsam.inference.walk_progress import FoundCallback, WalkProgress
 from medsam.masks import CompactMask
@@ -95,7 +95,7 @@ class Propagation:
     """One object through a scan. Slice numbers ascend; a slice without a mask is in none of the first three.
 
     masks: bool (h, w), never empty, a new array whenever one is taken. predicted_iou: as the network says it (of two
-    masks the mean by which they were joined); nan where a drawn mask was taken as it is.
+    masks the mean by which they were joined or drawn between); nan where a drawn mask was taken as it is.
     confidence: [0, 1]; see `propagate`. stop_reasons: slice number -> why the object does not go on there, or on from
     there for "met"; -1 and the number of slices stand for the ends of the scan.
     no_contrast: slices, of all objects followed together, in which the window left none. usage: of the whole call, with
@@ -139,7 +139,8 @@ def propagate(
 
     confidence of a slice is its predicted IoU, clamped to [0, 1], times how sure its pixels are in the mean, times the
     root of the product of the agreement (IoU) of neighbouring masks on the way from the prompted slice. Where two
-    tracks have a mask it is the better one's, times the IoU of both. It is no probability, and ranks slices only: the
+    tracks have a mask it is the better one's, times the IoU of both; where none has, the lesser one of the two prompted
+    slices', times their IoU. It is no probability, and ranks slices only: the
     least one is the slice to look at first (docs/propagation.md).
     Raises PromptError for no prompt or no such slice.
     """
@@ -221,6 +222,7 @@ def _result(
 ) -> Propagation:
     """One object from its prompted slices and its tracks, upwards and downwards."""
     masks = {index: (seed, seed.confidence) for index, seed in seeds.items()} | join_tracks(up, down, spacing_mm)
+    masks |= fill_in(seeds, up, masks, spacing_mm)
     masks = {index: found for index, found in sorted(masks.items()) if found[0].area}
     stop_reasons: dict[int, End] = {index: "vanished" for index, seed in seeds.items() if not seed.area}
     for track in (*up, *down):

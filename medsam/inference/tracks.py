@@ -6,15 +6,15 @@ Letters: h, w rows and columns of a stored slice.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Container, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
 import numpy as np
-from scipy import ndimage
 
 from medsam.inference.grey_levels import GreyLevels
-from medsam.masks import CompactMask, grown, xyxy
+from medsam.inference.outlines import between
+from medsam.masks import CompactMask, xyxy
 from medsam.postprocess.clean import pieces_holding
 from medsam.prompts.prompt import Box
 from medsam.transforms.intensity import IntensityWindow
@@ -154,6 +154,30 @@ def join_tracks(
     return joined
 
 
+def fill_in(
+    seeds: Mapping[int, TrackMask], up: Sequence[Track[Name]], found: Container[int], spacing_mm: tuple[float, float]
+) -> dict[int, tuple[TrackMask, float]]:
+    """Mask and confidence of slices between two prompted ones on which no track found anything, from these alone.
+
+    seeds: the prompted slices. up: the tracks upwards. found: slices that have a mask.
+    """
+    filled = {}
+    for track in up:
+        here, ahead, gap = seeds[track.start], seeds.get(track.stop), track.stop - track.start
+        if ahead is None or not (here.area and ahead.area):
+            continue
+        confidence = min(here.confidence, ahead.confidence) * here.overlap(ahead.mask.to_array())
+        for index in range(track.start + 1, track.stop):
+            if index in found:
+                continue
+            share = (track.stop - index) / gap
+            mask = between(here.mask, ahead.mask, share, spacing_mm)
+            if mask.any():
+                predicted_iou = share * here.predicted_iou + (1 - share) * ahead.predicted_iou
+                filled[index] = TrackMask(CompactMask.of(mask), predicted_iou), confidence
+    return filled
+
+
 def _joined(
     one: Track[Name], other: Track[Name], index: int, spacing_mm: tuple[float, float]
 ) -> tuple[TrackMask, float]:
@@ -161,7 +185,7 @@ def _joined(
     near = abs(index - one.start), abs(other.start - index)
     weights = (near[1] * _trust(a), near[0] * _trust(b))
     share = weights[0] / sum(weights)
-    mask = _between(a.mask, b.mask, share, spacing_mm)
+    mask = between(a.mask, b.mask, share, spacing_mm)
     if not mask.any():
         # two masks apart from each other: the weightier one is believed
         mask = (a if share >= 0.5 else b).mask.to_array()
@@ -173,19 +197,3 @@ def _joined(
 def _trust(found: TrackMask) -> float:
     # a track that starts at an object's tip is often wrong all the way, and shows it
     return max(found.confidence, 1e-6) ** _TRUST
-
-
-def _between(one: CompactMask, other: CompactMask, share: float, spacing_mm: tuple[float, float]) -> np.ndarray:
-    """The mask (h, w) `share` of the way from `other` to `one`: signed distances to both outlines, averaged."""
-    spans = [slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(one.part, other.part, strict=True)]
-    part = grown(spans, [1, 1], one.shape)
-    masks = one.to_array()[part], other.to_array()[part]
-    total = np.zeros(masks[0].shape)
-    for inside, weight in zip(masks, (share, 1 - share), strict=True):
-        total += weight * (
-            ndimage.distance_transform_edt(inside, sampling=spacing_mm)
-            - ndimage.distance_transform_edt(~inside, sampling=spacing_mm)
-        )
-    result = np.zeros(one.shape, dtype=bool)
-    result[part] = total > 0
-    return result

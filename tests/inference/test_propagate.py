@@ -140,12 +140,16 @@ def test_two_prompted_slices_meet(cylinder):
     assert found.stop_reasons == {-1: "end of scan", 3: "met", 15: "met", 20: "end of scan"}
 
 
-def test_where_one_way_ends_the_other_way_goes_on(cylinder):
+def test_where_one_way_ends_the_other_way_goes_on_and_where_both_have_the_prompted_slices_tell(cylinder):
     broken = cylinder.copy()
     broken[8] = False
     found = propagate(encoder_for(broken), {**box_on(broken, 5), **box_on(broken, 13)})
-    np.testing.assert_array_equal(volume(found, broken.shape), broken)
+    np.testing.assert_array_equal(volume(found, broken.shape), cylinder)
     assert found.stop_reasons[8] == "vanished"
+    # nothing is known of what lies beyond a slice without the object, nor farther than asked
+    assert 8 not in propagate(encoder_for(broken), box_on(broken, 5)).masks
+    near = PropagateSettings(max_mm=2)
+    assert 8 not in propagate(encoder_for(broken), {**box_on(broken, 5), **box_on(broken, 13)}, settings=near).masks
 
 
 def test_between_two_answers_the_outline_moves_from_one_to_the_other():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from phantoms import disc
 
-from medsam.inference.tracks import Track, TrackMask, join_tracks
+from medsam.inference.tracks import Track, TrackMask, fill_in, join_tracks
 from medsam.masks import CompactMask
 
 SPACING = (1.0, 1.0)
@@ -79,3 +79,18 @@ def test_of_two_masks_apart_the_surer_one_is_believed():
     ((between, confidence),) = join_tracks([up], [down], SPACING).values()
     np.testing.assert_array_equal(between.mask.to_array(), right)
     assert confidence == 0
+
+
+def test_slices_that_no_track_reached_are_drawn_between_the_prompted_ones():
+    seeds = {0: found(disc((60, 60), (30, 30), 8)), 4: found(disc((60, 60), (30, 30), 16), 0.7)}
+    up = [Track("a", 0, 1, 4, "met"), Track("a", 4, 1, 9, "end of scan")]
+    filled = fill_in(seeds, up, {0, 1, 4}, SPACING)
+    assert list(filled) == [2, 3]
+    assert [math.sqrt(mask.area / math.pi) for mask, _ in filled.values()] == pytest.approx([12, 14], abs=0.5)
+    assert [confidence for _, confidence in filled.values()] == pytest.approx(2 * [0.7 * 8**2 / 16**2], rel=0.05)
+    assert [mask.predicted_iou for mask, _ in filled.values()] == pytest.approx([0.8, 0.75])
+    # a mask that is empty, and two that lie far apart, have nothing between them
+    assert not fill_in(seeds | {4: found(np.zeros((60, 60), bool))}, up, {0, 4}, SPACING)
+    assert not fill_in(
+        {0: found(disc((60, 60), (9, 9), 4)), 4: found(disc((60, 60), (50, 50), 4))}, up, {0, 4}, SPACING
+    )

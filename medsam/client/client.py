@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
 import numpy as np
 
@@ -37,7 +38,7 @@ _LOOKS = (0.02, 0.05, 0.1, 0.25)
 
 @dataclass(frozen=True)
 class RemoteCase:
-    """A scan of the server. name: as it shows it. state: "listed", "loading", "ready" (in memory), or "broken".
+    """A scan of the server. name: as it shows it. state: "listed", "loading", "ready" (in memory), "broken" or "gone".
 
     shape: (K, J, I), None while that is not known. more: everything the server says of it.
     """
@@ -235,7 +236,8 @@ class Client:
             after = page[-1].id
 
     def _uploaded(self, content: Any, name: str, size: int | None) -> RemoteCase:
-        headers = {"X-Filename": name, "Content-Type": "application/octet-stream"}
+        # a header has no letters beyond Latin-1
+        headers = {"X-Filename": quote(name), "Content-Type": "application/octet-stream"}
         if size is not None:
             headers["Content-Length"] = str(size)
         answer = self._connection.request("POST", "/cases", content=content, headers=headers, wait_s=600.0)

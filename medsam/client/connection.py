@@ -89,7 +89,7 @@ class Connection:
     def login(self) -> None:
         """Give name and password; the cookie is kept. Raises InputError where they are refused."""
         answer = self.request("POST", "/login", json={"name": self._user, "password": self._password}, anew=False)
-        self._http.headers["X-CSRF-Token"] = str(answer.json()["csrf"])
+        self._http.headers["X-Medsam-Csrf"] = str(answer.json()["csrf"])
 
     def request(
         self,

@@ -6,14 +6,23 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 import uvicorn
+from phantoms import ThresholdSam
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+
+from medsam.inference.predictor import Predictor
+from medsam.inference.worker import Worker
+from medsam.server.app import create_app
+from medsam.server.readers import Role
+from medsam.server.settings import ServerSettings
+from medsam.server.store.store import Store
 
 
 @contextmanager
@@ -88,3 +97,33 @@ def scripted(_scripted) -> Callable[[dict[str, list[Any]]], tuple[str, Scripted]
         return _scripted
 
     return start
+
+
+class Live(NamedTuple):
+    """A medsam server. data: a folder whose scans it shows. tokens: of readers, by name; `grace` is an administrator.
+
+    predictor: its own, for what has to come out.
+    """
+
+    url: str
+    data: Path
+    tokens: dict[str, str]
+    predictor: Predictor
+
+
+@pytest.fixture(scope="session")
+def live(tmp_path_factory) -> Iterator[Live]:
+    """A server with a network that answers with what is bright, for all tests of the client. Password: "pw of NAME"."""
+    folder = tmp_path_factory.mktemp("server")
+    data = folder / "data"
+    data.mkdir()
+    with Store.open(folder / "store", serving=False) as store:
+        tokens = {}
+        for name, role in (("grace", Role.ADMINISTRATOR), ("ada", Role.READER), ("ben", Role.READER)):
+            user = store.add_user(name, role, f"pw of {name}")
+            tokens[name] = store.add_token(user.id, "tests")[1]
+    with Worker() as worker:
+        predictor = Predictor(ThresholdSam(), "cpu", worker=worker)  # type: ignore[arg-type]
+        app = create_app(ServerSettings(store=folder / "store", data=(data,), loaders=1), predictor)
+        with serving(app) as url:
+            yield Live(url, data, tokens, predictor)

@@ -173,7 +173,7 @@ def test_a_login_that_has_ended_or_is_locked_is_renewed(serve_app):
             return JSONResponse({})
         if asked[-1] == "POST /step":
             turn = asked.count("POST /step")
-            assert request.headers["X-CSRF-Token"] == ("c1" if turn == 1 else "c2")
+            assert request.headers["X-Medsam-Csrf"] == ("c1" if turn == 1 else "c2")
             assert request.cookies["medsam"] == ("secret1" if turn == 1 else "secret2")
             return JSONResponse({"detail": "ended"}, 401) if turn == 1 else JSONResponse({"n": 1})
         if asked[-1] == "GET /cases":

@@ -147,14 +147,12 @@ class CasesPart(Part):
         next time. How many cases went is returned; what was made of them stays.
         """
         moment = moment or now()
+        limit = moment - timedelta(seconds=kept)
+        recent = select(Revisions.revision).join(Readings, Readings.id == Revisions.reading_id)
+        recent = recent.where(Readings.case_id == Cases.id, Revisions.at >= limit)
+        here = select(Cases.id).where(Cases.kind.in_(_COPIES), Cases.removed_at.is_(None), Cases.added_at < limit)
+        here = here.where(or_(Cases.opened_at.is_(None), Cases.opened_at < limit), ~recent.exists())
         with self._database.write() as connection:
-            last = select(func.max(Revisions.at)).join(Readings, Readings.id == Revisions.reading_id)
-            last = last.where(Readings.case_id == Cases.id).correlate(Cases)
-            used = func.max(
-                Cases.added_at, func.coalesce(Cases.opened_at, ""), func.coalesce(last.scalar_subquery(), "")
-            )
-            limit = (moment - timedelta(seconds=kept)).isoformat(timespec="microseconds")
-            here = select(Cases.id).where(Cases.kind.in_(_COPIES), Cases.removed_at.is_(None), used < limit)
             old = list(connection.execute(here).scalars())
             for one in old:
                 _remove(connection, one, None, moment)

@@ -47,7 +47,10 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 class StoreError(MedSAMError):
-    """The disk of the store is full, fails, or is busy for too long. Nothing was written; the same may work later."""
+    """The disk of the store is full, damaged, or busy for too long. Nothing was written; the same may work later."""
+
+    # of HTTP
+    status = 503
 
 
 class Database:
@@ -170,7 +173,10 @@ def _told() -> Iterator[None]:
     """Errors of the database in the words of this package. What breaks a rule of the tables is a fault of ours."""
     try:
         yield
-    except OperationalError as error:
+    except DatabaseError as error:
+        # its other kinds are rules of the tables, which callers have to keep
+        if type(error) not in (DatabaseError, OperationalError):
+            raise
         raise StoreError(f"The store cannot be used now ({str(error.orig)[:80]}).") from error
     except (UnicodeEncodeError, OverflowError) as error:
         raise InputError("This holds a text that is no Unicode, or a number that is too large.") from error
@@ -197,14 +203,23 @@ def copy_database(source: Path, target: Path) -> None:
                 # all pages at once: in steps, every write of others would start it again
                 live.backup(copy)
                 copy.execute("PRAGMA journal_mode = DELETE")
-                found = [row[0] for row in copy.execute("PRAGMA integrity_check")]
-            if found != ["ok"]:
-                raise InputError(f"The copy of the store is damaged ({str(found[0])[:80]}); nothing was written.")
+                fault = _fault(copy)
+            if fault is not None:
+                raise InputError(f"The store is damaged ({fault[:80]}): it was not copied, and the copy before stays.")
             _sync(part)
             move(part, target)
             _sync(target.parent)
     except (OSError, sqlite3.Error) as error:
         raise InputError(f"The `backup` cannot be written ({_reason(error)}).", parameter="backup") from None
+
+
+def _fault(connection: sqlite3.Connection) -> str | None:
+    """The first that SQLite finds."""
+    try:
+        found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(1)")]
+    except sqlite3.DatabaseError as error:
+        return str(error)
+    return None if found == ["ok"] else found[0]
 
 
 def _is_ours(path: Path) -> bool:

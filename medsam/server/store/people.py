@@ -9,7 +9,7 @@ from typing import Any
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from medsam.errors import InputError, printable
 from medsam.server.readers import Reader, Role
@@ -48,8 +48,8 @@ class People(Part):
             "added_at": now(),
         }
         with self._database.write() as connection:
-            known = select(Users.id).where(func.lower(Users.name) == name.lower())
-            if connection.execute(known).first():
+            # of all letters, SQLite's own `lower` knows those of ASCII
+            if name.casefold() in {one.casefold() for one in connection.execute(select(Users.name)).scalars()}:
                 raise InputError("There is a user of this `name`.", parameter="name")
             connection.execute(insert(Users).values(row))
             return _user_where(connection, Users.public_id == row["public_id"])

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import delete, insert, or_, select
 
 from medsam.server.readers import Reader
+from medsam.server.store.database import StoreError
 from medsam.server.store.part import Part, now
 from medsam.server.store.records import AuditLine
 from medsam.server.store.tables import Audit, Logins
@@ -78,7 +79,10 @@ class Upkeep(Part):
 
     def check(self) -> list[str]:
         """What SQLite finds wrong with the file; nothing when it is whole. Takes seconds for a large one."""
-        with self._database.read() as connection:
-            found = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA integrity_check")]
-            broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+        try:
+            with self._database.read() as connection:
+                found = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA integrity_check")]
+                broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+        except StoreError as error:
+            return [str(error)]
         return [one for one in found if one != "ok"] + [f"{row[0]} points at nothing" for row in broken]

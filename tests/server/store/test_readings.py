@@ -40,8 +40,8 @@ def test_a_document_that_is_none_begins_no_session(store, reader, case):
 
 
 def test_sessions_are_their_readers_and_reviewers_may_look(store, reading):
-    other = store.add_user("other", Role.READER, "password of other").reader
-    reviewer = store.add_user("reviewer", Role.REVIEWER, "password of reviewer").reader
+    other = store.add_user("other", Role.READER, kind="proxy").reader
+    reviewer = store.add_user("reviewer", Role.REVIEWER, kind="proxy").reader
     assert store.reading(other, reading.key) is None
     assert store.reading(reviewer, reading.key) == reading
     assert store.readings(reviewer) == []

@@ -436,6 +436,12 @@ class ScanEncoder:
             usage = Usage()
         return embeddings
 
+    def make_ready(self, index: int) -> Embedding:
+        """Encode a slice, and make what all prompts on it share: the first one waits for its decode alone."""
+        embedding, predictor = self.encode(index), self.image_predictor
+        predictor._image_tokens(embedding, predictor.engine)
+        return embedding
+
     def at_hand(self, crop: Crop) -> bool:
         """Whether the embedding of a crop is in memory: it was encoded, and the cache keeps it."""
         predictor = self.image_predictor

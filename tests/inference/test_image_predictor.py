@@ -38,6 +38,17 @@ def ran(exported, monkeypatch):
     return graphs
 
 
+def test_of_a_slice_that_was_made_ready_a_prompt_runs_the_rest_alone(tiny_sam, exported, ran):
+    image_predictor = with_engine(tiny_sam, exported)
+    scan_encoder = image_predictor.encoder_for(SCAN)
+    embedding = scan_encoder.make_ready(1)
+    before = len(ran)
+    assert before >= 2
+    found = image_predictor.predict(scan_encoder.encode(1), BOX)
+    assert len(ran) == before + 1
+    np.testing.assert_array_equal(found.logits, image_predictor.predict(embedding, BOX).logits)
+
+
 def test_the_image_part_is_computed_once_a_crop_however_often_it_is_asked_for(tiny_sam, exported, ran):
     image_predictor = with_engine(tiny_sam, exported)
     embedding = image_predictor.embed(SCAN)

@@ -70,10 +70,12 @@ _SIGMA, _SHADES = 0.7, 7
 _BINS, _BEFOREHAND, _LIMIT = 24, 1.6, 2.0
 # What the network's log-odds are taken to be at most; and those that a changed pixel, and a marked one, get at least.
 _SUREST, _CHANGED, _MARKED = 12.0, 0.1, 2.0
-# When an answer counts as refused, the share of it that was taken away; how badly its box has to fit then, and how much
-# better that of another one does, in shares of the box; how much of the box's rim that one may fill; and up to where
-# brightness is alike, in differences between marks inside and outside.
-_REFUSED, _MISFIT, _FITS_BETTER, _FLOODED, _HALFWAY = 0.5, 0.75, 0.1, 0.6, 0.6
+# When an answer counts as refused: how deep in it a mark outside lies, in depths of its deepest pixel; how badly the
+# box of what is left has to fit then, and how much better that of another one does, in shares of the box; how much of
+# the box's rim that one may fill; and up to where brightness is alike, in differences between marks inside and outside.
+_MIDDLE, _MISFIT, _FITS_BETTER, _FLOODED, _HALFWAY = 0.5, 0.75, 0.1, 0.6, 0.7
+# How far an object that is made of marks alone reaches, in radii of the ellipse in its box.
+_BEYOND = 1.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,27 +141,45 @@ def folded(asked: Fold, pixels: np.ndarray, pitch_mm: tuple[float, float], known
 
     known: of the same pixels; where it begins this fold, its marks are not gone through again.
     """
-    base, logits, allowed = asked.base, asked.logits, asked.allowed
+    base, allowed = asked.base, asked.allowed
     grey = np.nan_to_num(brightness(pixels)).astype(np.float64)
     done = 0 if known is None or not known.begins(asked) else len(known.marks)
-    result, said = (base if known is None or not done else known.mask).copy(), np.zeros(base.shape, np.int8)
-    # of a mask that stands: where the network has it otherwise
-    otherwise = base != (logits > 0)
+    result, said = base if known is None or not done else known.mask, np.zeros(base.shape, np.int8)
+    pitch = np.array(pitch_mm, dtype=float)
     for number, mark in enumerate(asked.marks):
-        side = 1 if mark.inside else -1
-        said[mark.where] = side
         if number < done:
+            said[mark.where] = 1 if mark.inside else -1
             continue
-        found = evidence(mark, result, said, logits, grey, np.array(pitch_mm, dtype=float), allowed)
-        if found is not None:
-            at_the_mark = _AT_THE_MARK + (_FOR_DICE if mark.inside else -_FOR_DICE)
-            known_piece = found.piece & (otherwise & (result == base))[found.part]
-            agreed = pieces_holding(known_piece, found.at & known_piece, corners=False)
-            result[found.part][agreed if agreed.any() else found.error(_WEIGHTS, at_the_mark)] = mark.inside
-        result[said != 0] = said[said != 0] > 0
-        if found is not None and allowed is not None:
-            result = _anew(result, base, said, grey, allowed)
-    return replace(asked, mask=result)
+        before, mask = asked.marks[:number], result
+        result = _after(asked, mark, mask, said, grey, pitch)
+        if allowed is not None and (result != mask).any():
+            outside_first = result
+            if before and not mark.inside and all(one.inside for one in before):
+                # what is refused is judged as if the first mark outside had come first: the order is not to decide
+                outside_first, again = base, np.zeros_like(said)
+                for one in (mark, *before):
+                    outside_first = _after(asked, one, outside_first, again, grey, pitch)
+            anew = _anew(outside_first, base, said, grey, pitch, allowed)
+            result = result if anew is None else anew
+    return replace(asked, mask=result.copy())
+
+
+def _after(
+    asked: Fold, mark: Mark, mask: np.ndarray, said: np.ndarray, grey: np.ndarray, pitch: np.ndarray
+) -> np.ndarray:
+    """The mask (h, w) after one mark. said: int8 (h, w), 1 and -1 under the marks before it; it is added to them."""
+    said[mark.where] = 1 if mark.inside else -1
+    result = mask.copy()
+    found = evidence(mark, mask, said, asked.logits, grey, pitch, asked.allowed)
+    if found is not None:
+        at_the_mark = _AT_THE_MARK + (_FOR_DICE if mark.inside else -_FOR_DICE)
+        # of a mask that stands: where the network has it otherwise
+        otherwise = (asked.base != (asked.logits > 0)) & (mask == asked.base)
+        known_piece = found.piece & otherwise[found.part]
+        agreed = pieces_holding(known_piece, found.at & known_piece, corners=False)
+        result[found.part][agreed if agreed.any() else found.error(_WEIGHTS, at_the_mark)] = mark.inside
+    result[said != 0] = said[said != 0] > 0
+    return result
 
 
 def corrected_logits(logits: np.ndarray, mask: np.ndarray, marks: Iterable[Mark]) -> np.ndarray:
@@ -243,24 +263,47 @@ def evidence(
     return Evidence(part, piece[part], at[part], terms)
 
 
-def _anew(mask: np.ndarray, base: np.ndarray, said: np.ndarray, grey: np.ndarray, allowed: np.ndarray) -> np.ndarray:
-    """The mask, or one made of the marks alone where little is left of the answer and that one fits the box better.
+def _anew(
+    mask: np.ndarray,
+    base: np.ndarray,
+    said: np.ndarray,
+    grey: np.ndarray,
+    pitch: np.ndarray,
+    allowed: np.ndarray,
+) -> np.ndarray | None:
+    """A mask made of the marks alone where they refuse the answer (`base`) and that one fits the box better; else None.
 
-    Who has taken more than half of an answer away has refused it. What hangs together with marks inside by a brightness
-    nearer to theirs than to that of marks outside is then tried: it counts where its box is the one that was asked for
-    (`allowed`, (h, w)) and where it does not flood the box to its edges.
+    Who says outside in the middle of an answer, and inside only where it has nothing, has refused it. What hangs
+    together with marks inside by a brightness nearer to theirs than to that of marks outside is then tried: it counts
+    where its box is the one that was asked for (`allowed`, (h, w)), as that of the corrected `mask` is not, and where
+    it does not flood the box to its edges.
     """
-    refused = np.count_nonzero(base & ~mask) > _REFUSED * np.count_nonzero(base)
+    if not ((said > 0).any() and (base & (said < 0)).any()) or (base & (said > 0)).any():
+        return None
     fit = _fit(mask, allowed)
-    if not (refused and fit < _MISFIT and (said > 0).any() and (said < 0).any()):
-        return mask
+    if fit >= _MISFIT:
+        return None
+    depth = depth_of(base, pitch)
+    if depth[said < 0].max() < _MIDDLE * depth.max():
+        return None
     smooth = _smoothed(grey)
     same, other = (_differs(smooth, where) for where in (said > 0, said < 0))
-    alike = (same < _HALFWAY * np.median(other[said > 0])) & (same < other) & allowed & (said == 0)
+    alike = (same < _HALFWAY * np.median(other[said > 0])) & (same < other) & (said == 0) & allowed & _ellipse(allowed)
     found = pieces_holding(alike | (said > 0), said > 0, corners=False)
     rim = allowed & ~ndimage.binary_erosion(allowed)
     flooded = np.count_nonzero(found & rim) > _FLOODED * np.count_nonzero(rim)
-    return found if not flooded and _fit(found, allowed) > fit + _FITS_BETTER else mask
+    return found if not flooded and _fit(found, allowed) > fit + _FITS_BETTER else None
+
+
+def _ellipse(allowed: np.ndarray) -> np.ndarray:
+    """Bool (h, w): the ellipse in the box of `allowed`, and so far round it as an object may reach."""
+    squares = []
+    for axis in (0, 1):
+        there = np.flatnonzero(allowed.any(axis=1 - axis))
+        middle, radius = (int(there[0]) + int(there[-1])) / 2, (int(there[-1]) - int(there[0]) + 1) / 2
+        squares.append(((np.arange(allowed.shape[axis]) - middle) / radius) ** 2)
+    ellipse: np.ndarray = squares[0][:, None] + squares[1] <= _BEYOND**2
+    return ellipse
 
 
 def _fit(mask: np.ndarray, allowed: np.ndarray) -> float:

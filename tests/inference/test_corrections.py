@@ -47,8 +47,10 @@ def test_an_answer_that_was_refused_is_made_anew_from_the_marks():
     ring, blood = disc(32, 24, 18) & ~disc(32, 24, 11), disc(32, 24, 11)
     pixels = np.where(ring, 120.0, np.where(blood, 150.0, 20.0)) + np.random.default_rng(0).normal(0, 4, SHAPE)
     box = disc(32, 24, 18).any(axis=0)[None] & disc(32, 24, 18).any(axis=1)[:, None]
-    found = correct(blood, sure(blood), [click(32, 24, False), click(32, 9, True)], pixels, SQUARE, box)
+    marks = [click(32, 24, False), click(32, 9, True)]
+    found = correct(blood, sure(blood), marks, pixels, SQUARE, box)
     assert dice(found, ring) > 0.9
+    np.testing.assert_array_equal(correct(blood, sure(blood), marks[::-1], pixels, SQUARE, box), found)
     # the box is what says so
     assert dice(correct(blood, sure(blood), [click(32, 24, False)], pixels, SQUARE, box), ring) < 0.1
 

@@ -1,62 +1,51 @@
-"""The objects of a reading: what is being outlined, as its reader names and shows it."""
+"""The objects of a reading: what is being outlined, as its reader names and shows it.
+
+The store numbers them, from 1 on and none twice; the inference session knows them by number alone (`label_of`), so a
+new name changes nothing there.
+"""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
 
 from medsam.drawing.colours import label_colour
-from medsam.errors import InputError
+from medsam.errors import InputError, MedSAMError
 from medsam.io.structure_names import plain_name
 from medsam.labels import structure
+from medsam.prompts.limits import Limits
+from medsam.server.store.records import StoredObject
 
-# Characters of a name: what a DICOM segment label holds.
-MOST_LETTERS = 64
-# Objects of one reading: what a label map of a byte holds.
+# characters of a name: what a DICOM segment label holds
+_MOST_LETTERS = 64
+# of one reading: what a label map of a byte holds
 MOST_OBJECTS = 255
 
-
-@dataclass(frozen=True)
-class ReadingObject:
-    """number: from 1 on, never given twice, the value in exported label maps. name: as the reader has it now.
-
-    label: what the inference session calls it, from its first day on. colour: "#rrggbb". locked: it refuses prompts and
-    keeps its pixels.
-    """
-
-    number: int
-    name: str
-    label: str
-    colour: str
-    visible: bool = True
-    locked: bool = False
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "id": self.number,
-            "name": self.name,
-            "colour": self.colour,
-            "visible": self.visible,
-            "locked": self.locked,
-        }
+_LABEL = "object "
 
 
-def new_object(objects: Iterable[ReadingObject], name: str, colour: str | None = None) -> ReadingObject:
-    """One more object. colour: default that of the vocabulary (`medsam.labels`), or of the palette for other names.
+def label_of(number: int) -> str:
+    """What the session of a reading calls an object."""
+    return f"{_LABEL}{number}"
+
+
+def number_of(label: str) -> int:
+    """The other way."""
+    return int(label.removeprefix(_LABEL))
+
+
+def checked_new(objects: Iterable[StoredObject], name: str, colour: str | None = None) -> tuple[str, str]:
+    """Name and colour of one more object. colour: default that of the vocabulary (`medsam.labels`), or of the palette.
 
     Raises InputError for a name that cannot be one or is taken, and for too many objects.
     """
     there = list(objects)
     if len(there) >= MOST_OBJECTS:
         raise InputError(f"A session has at most {MOST_OBJECTS} objects.")
-    number = max((one.number for one in there), default=0) + 1
     name = checked_name(name, there)
-    labels = {plain_name(one.label) for one in there}
-    label = name if plain_name(name) not in labels else f"{name} ({number})"
-    return ReadingObject(number, name, label, usual_colour(name, number) if colour is None else checked_colour(colour))
+    return name, usual_colour(name, len(there) + 1) if colour is None else checked_colour(colour)
 
 
 def usual_colour(name: str, number: int) -> str:
@@ -67,12 +56,12 @@ def usual_colour(name: str, number: int) -> str:
     return "#{:02x}{:02x}{:02x}".format(*known.rgb)
 
 
-def checked_name(name: str, others: Iterable[ReadingObject]) -> str:
+def checked_name(name: str, others: Iterable[StoredObject]) -> str:
     """A name, trimmed. Raises InputError for one that is empty, too long, or that of another object."""
     trimmed = name.strip()
-    if not trimmed or len(trimmed) > MOST_LETTERS or any(unicodedata.category(c).startswith("C") for c in trimmed):
+    if not 0 < len(trimmed) <= _MOST_LETTERS or any(unicodedata.category(c).startswith("C") for c in trimmed):
         raise InputError(
-            f"The `name` of an object has 1 to {MOST_LETTERS} characters, and none that does not show.",
+            f"The `name` of an object has 1 to {_MOST_LETTERS} characters, and none that does not show.",
             parameter="name",
         )
     if taken := next((one.name for one in others if plain_name(one.name) == plain_name(trimmed)), None):
@@ -88,3 +77,16 @@ def checked_colour(colour: str) -> str:
     if not re.fullmatch("#[0-9a-fA-F]{6}", colour):
         raise InputError('The `colour` of an object is written as "#rrggbb".', parameter="colour")
     return colour.lower()
+
+
+def in_readers_words(error: MedSAMError, objects: Iterable[StoredObject]) -> MedSAMError:
+    """An error of the session, with the reader's names for its labels."""
+    text = str(error)
+    for one in objects:
+        text = text.replace(repr(label_of(one.number)), repr(one.name))
+    return type(error)(text, parameter=error.parameters)
+
+
+def locking(limits: Limits, objects: Iterable[StoredObject]) -> Limits:
+    """The limits of a session with what is locked now."""
+    return replace(limits, locked=tuple(label_of(one.number) for one in objects if one.locked))

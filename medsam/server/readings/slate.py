@@ -8,8 +8,9 @@ that has none, or one from too long ago, gets the mask whole.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -80,12 +81,12 @@ class Slate:
         found = self._masks.get(place)
         return None if found is None else found.drawn
 
-    def update(self, revision: int, drawn: Mapping[Place, Drawn | None]) -> None:
-        """Put masks in place; None: there is none any more."""
+    def update(self, revision: int, drawn: Mapping[Place, Drawn | None], gone: bool = False) -> None:
+        """Put masks in place; None: there is none any more. gone: though none is known, there was one."""
         for place, new in drawn.items():
             there = self._masks.get(place)
             if new is None:
-                if there is None:
+                if there is None and not gone:
                     continue
                 new = Drawn(CompactMask.of(np.zeros(self.shape, bool)), "removed")
             before = None if there is None else there.drawn.mask
@@ -96,18 +97,21 @@ class Slate:
             there.drawn = new
             there.changes.append(change)
 
-    def frames(self, since: int = 0, places: frozenset[Place] = frozenset()) -> Iterator[MaskFrame]:
+    def has(self, number: int) -> bool:
+        """Whether an object has a mask anywhere."""
+        return any(place[0] == number and mask.drawn.status != "removed" for place, mask in self._masks.items())
+
+    def frames(self, since: int = 0, places: frozenset[Place] = frozenset()) -> list[Callable[[], MaskFrame]]:
         """Of every mask that changed after revision `since`, and of `places`, whether they changed or not.
 
-        What is to be sent is decided now; the frames are made as they are asked for, on any thread.
+        What is to be sent is decided now; each frame is made when it is called, on any thread.
         """
         # a client that has nothing is not told of what was removed
-        wanted = [
-            (place, mask.drawn, mask.revision, *mask.since(since))
+        return [
+            partial(self._frame, place, mask.drawn, mask.revision, *mask.since(since))
             for place, mask in sorted(self._masks.items())
             if place in places or (mask.revision > since and (since or mask.drawn.status != "removed"))
         ]
-        return (self._frame(*one) for one in wanted)
 
     def _frame(self, place: Place, drawn: Drawn, revision: int, base: int, rectangle: Rectangle) -> MaskFrame:
         if drawn.status == "removed":
@@ -142,7 +146,7 @@ def difference(before: CompactMask | None, after: CompactMask) -> Rectangle:
     return left + x0, top + y0, right + x0, bottom + y0
 
 
-def union(rectangles: Iterator[Rectangle] | list[Rectangle]) -> Rectangle:
+def union(rectangles: Iterable[Rectangle]) -> Rectangle:
     """The smallest rectangle that holds all of them; empty ones do not count."""
     some = [one for one in rectangles if one[0] < one[2] and one[1] < one[3]]
     if not some:

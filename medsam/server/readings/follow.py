@@ -1,0 +1,46 @@
+"""A propagation as a job of a reading: what a client is told of it, and how it is stopped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+JobState = Literal["queued", "running", "done", "stopped", "failed"]
+
+
+@dataclass
+class Following:
+    """id: for URLs. object: its number. done, total: slices, at most; total None before it runs. detail: why it failed.
+
+    wanted: whether it is to go on; asked once a slice, on the worker's thread.
+    """
+
+    id: str
+    object: int
+    state: JobState = "queued"
+    done: int = 0
+    total: int | None = None
+    detail: str | None = None
+    wanted: bool = True
+
+    @property
+    def runs(self) -> bool:
+        """Whether it is under way, or will be."""
+        return self.state in ("queued", "running")
+
+    def begin(self) -> bool:
+        """Its turn has come, on the worker's thread; False where it is not wanted any more."""
+        if self.wanted:
+            self.state = "running"
+        return self.wanted
+
+    def stop(self) -> None:
+        """Not wanted any more: what it has found stays. One that has begun ends with its slice."""
+        self.wanted = False
+        if self.state == "queued":
+            self.state = "stopped"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As clients are told."""
+        told: dict[str, Any] = {"id": self.id, "object": self.object, "state": self.state}
+        return told | {"done": self.done, "total": self.total, "detail": self.detail}

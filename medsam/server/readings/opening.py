@@ -1,0 +1,156 @@
+"""How a reading begins, and how it comes back from the store. All of this runs in threads and waits for no network."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from medsam.geometry import Axis
+from medsam.inference.image_predictor import ScanEncoder
+from medsam.inference.predictor import Predictor
+from medsam.inference.session import Session
+from medsam.inference.session_state import SessionState
+from medsam.inference.slice_request import Zoom
+from medsam.io.structure_names import plain_name
+from medsam.masks import CompactMask, PackedMasks
+from medsam.prompts.limits import Limits
+from medsam.server.readings.answers import label_map
+from medsam.server.readings.journal import Delta, Journal
+from medsam.server.readings.objects import checked_new, label_of, locking
+from medsam.server.readings.rows import ended, restored
+from medsam.server.store.records import NewMask, ReadingState, StoredObject, StoredReading, StoredStep
+from medsam.volume import Volume
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How a reading is to begin. axis, window, modality, zoom: as for `Predictor.session`; None where nothing is said.
+
+    label: name of a first object. limits: as `Limits.to_dict` writes them. masks: to begin from, `CompactMask.to_dict`
+    of (K, J, I) by name; or reading: key of another one, whose label map it begins from.
+    """
+
+    axis: Axis | None = None
+    window: str | None = None
+    modality: str | None = None
+    zoom: Zoom | None = None
+    label: str | None = None
+    limits: Mapping[str, Any] | None = None
+    masks: Mapping[str, Any] | None = None
+    reading: str | None = None
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A reading before its first step. document: of its session. objects: name, colour, locked. delta: the start."""
+
+    document: dict[str, Any]
+    objects: tuple[tuple[str, str, bool], ...]
+    delta: Delta
+
+
+def begun(predictor: Predictor, scan: Volume, opening: Opening, earlier: ReadingState | None) -> Begun:
+    """A new reading. earlier: the one that it begins from. Raises InputError and PromptError."""
+    scan_encoder = predictor.encoder_for(
+        scan, axis=opening.axis, window=opening.window or "auto", modality=opening.modality
+    )
+    limits = Limits.from_dict(dict(opening.limits or {}), scan.geometry.shape) if opening.limits else Limits()
+    masks = _start(predictor, scan, opening, earlier)
+    names = list(masks)
+    if opening.label is not None and plain_name(opening.label) not in map(plain_name, names):
+        names.append(opening.label)
+    limits.check(scan, names)
+    objects: list[StoredObject] = []
+    for name in names:
+        checked, colour = checked_new(objects, name)
+        objects.append(StoredObject(len(objects) + 1, checked, colour, True, limits.locks(name), 0))
+    session = Session(scan_encoder, opening.zoom or "auto", label_of(1), limits=replace(limits, locked=()))
+    document = session.state.to_dict()
+    if masks:
+        session.start(_labelled(masks))
+    delta = Journal(session).everything()
+    return Begun(document, tuple((one.name, one.colour, one.locked) for one in objects), delta)
+
+
+def differs(scan_encoder: ScanEncoder, stored: StoredReading, opening: Opening) -> bool:
+    """Whether what is said of settings is not how a reading that is open began."""
+    document = stored.document
+    said = {"axis": opening.axis, "modality": opening.modality, "zoom": opening.zoom}
+    if any(value is not None and value != document[name] for name, value in said.items()):
+        return True
+    if opening.window is None:
+        return False
+    images = scan_encoder.image_predictor
+    window = images.encoder_for(scan_encoder.scan, window=opening.window, modality=opening.modality).window
+    return window != scan_encoder.window
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """A reading as the store has it. limits: but for what is locked. steps_of: see `rows.Restored`. ended: propagations
+    that were cut off, with the rows that make steps of them. seen: place -> revision of what is seen there, or was."""
+
+    session: Session
+    journal: Journal
+    delta: Delta
+    objects: tuple[StoredObject, ...]
+    limits: Limits
+    steps_of: Mapping[int, int]
+    seen: Mapping[tuple[int, int], int]
+    ended: tuple[tuple[StoredStep, list[NewMask]], ...] = ()
+
+
+def resumed(predictor: Predictor, scan: Volume, stored: ReadingState) -> Resumed:
+    """The session of a reading, to go on where it was. Raises InputError for another model or scan."""
+    found = restored(stored)
+    state, cut = found.state, []
+    for step in stored.unended:
+        state, rows = ended(state, step)
+        cut.append((step, rows))
+    limits = state.limits
+    state = replace(state, limits=locking(limits, stored.objects))
+    session = Session.resume(state, _encoder(predictor, scan, state), at_hand=True)
+    journal = Journal(session, found.extras)
+    seen = {(mask.object, mask.slice): mask.revision for mask in stored.masks}
+    return Resumed(session, journal, journal.everything(), stored.objects, limits, found.steps_of, seen, tuple(cut))
+
+
+_ENCODERS: weakref.WeakValueDictionary[tuple[Any, ...], ScanEncoder] = weakref.WeakValueDictionary()
+
+
+def _encoder(predictor: Predictor, scan: Volume, state: SessionState) -> ScanEncoder:
+    """Readings that see a scan alike share what is prepared of it."""
+    key = id(predictor.images), id(scan), state.axis, state.window, state.wide_window, state.modality
+    known = _ENCODERS.get(key)
+    if known is not None and known.scan is scan and known.voxels == state.voxels:
+        # the model is asked for again
+        fits = (state.model, state.weights) == (predictor.name, predictor.images.weights)
+        return known if fits else state.encoder_for(predictor.images, scan)
+    made = state.encoder_for(predictor.images, scan)
+    _ENCODERS[key] = made
+    return made
+
+
+def _start(
+    predictor: Predictor, scan: Volume, opening: Opening, earlier: ReadingState | None
+) -> dict[str, CompactMask]:
+    """Masks (K, J, I) by name."""
+    if earlier is not None:
+        state = replace(restored(earlier).state, model=predictor.name, weights=predictor.images.weights)
+        labels = label_map(
+            state, state.encoder_for(predictor.images, scan), {one.number: one for one in earlier.objects}
+        )
+        masks = {name: CompactMask.of(labels.array == number) for number, name in labels.names.items()}
+        return {name: mask for name, mask in masks.items() if mask}
+    return {str(name): CompactMask.from_dict(mask, scan.geometry.shape) for name, mask in (opening.masks or {}).items()}
+
+
+def _labelled(masks: Mapping[str, CompactMask]) -> PackedMasks:
+    """Under the labels of a session, in their order."""
+    first = next(iter(masks.values()))
+    packed = PackedMasks(first.shape)  # type: ignore[arg-type]  # three axes, as the scan
+    for number, mask in enumerate(masks.values(), start=1):
+        packed.add(label_of(number), mask.to_array())
+    return packed

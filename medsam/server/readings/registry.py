@@ -1,0 +1,272 @@
+"""All readings: opened, found again, read from the store, put out of memory.
+
+A reading in memory is what the store has of it, ready to go on: it may be dropped whenever nothing of it is under way,
+and comes back when it is asked for. So a reading that nobody uses costs nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from anyio import to_thread
+from fastapi import HTTPException
+
+from medsam.errors import InputError
+from medsam.inference.predictor import Predictor
+from medsam.server.readers import Reader, Role
+from medsam.server.readings.answers import Labelled
+from medsam.server.readings.opening import Opening, begun, differs, resumed
+from medsam.server.readings.reading import Reading, Tools
+from medsam.server.store.records import StoredCase, StoredReading
+from medsam.server.store.store import Calls, Store
+from medsam.volume import Volume
+
+# seconds that a reading stays in memory after its last use, and where somebody watches it
+_IDLE, _WATCHED = 600.0, 1800.0
+# seconds between two looks at who is idle, and for which somebody's right to a case is believed
+_REAP, _BELIEVED = 30.0, 5.0
+
+
+class Scans(Protocol):
+    """Where scans come from, see `cases.scans.ScanStore`. case: the key of a `StoredCase`."""
+
+    async def get(self, case: str) -> Volume: ...
+
+
+@dataclass
+class _Live:
+    reading: Reading
+    case: StoredCase
+    seen: float
+
+
+class Readings:
+    """Made by `open`. most: readings of one reader in memory at a time; the one used longest ago makes room."""
+
+    def __init__(
+        self, store: Store, predictor: Predictor, scans: Scans, most: int = 8, most_prompts: int = 20_000
+    ) -> None:
+        if predictor.worker is None:
+            raise InputError("The `predictor` of readings needs a worker.", parameter="predictor")
+        self._predictor, self._scans, self._most = predictor, scans, most
+        self._tools = Tools(store, Calls(), predictor.worker, most_prompts)
+        self._live: dict[str, _Live] = {}
+        # of each reading and each (reader, case) one is opened at a time
+        self._doors: dict[object, asyncio.Lock] = {}
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        store: Store,
+        predictor: Predictor,
+        scans: Scans,
+        closing: asyncio.Event,
+        most: int = 8,
+        most_prompts: int = 20_000,
+    ) -> AsyncIterator[Readings]:
+        """Readings for as long as this block lasts. closing: see `Services`; ends all watching."""
+        readings = cls(store, predictor, scans, most, most_prompts)
+        # its digest is in every document
+        await to_thread.run_sync(lambda: predictor.images.weights)
+        tasks = [asyncio.create_task(readings._reap()), asyncio.create_task(readings._end_watching(closing))]
+        try:
+            yield readings
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*(live.reading.close() for live in readings._live.values()))
+            readings._live.clear()
+
+    @property
+    def live(self) -> int:
+        """How many are in memory."""
+        return len(self._live)
+
+    # -- for routes ---------------------------------------------------------------------------------------------------
+
+    async def begin(self, reader: Reader, case_key: str, opening: Opening) -> tuple[Reading, bool]:
+        """A reader's reading of a case, and whether it is new: there is one at a time.
+
+        Raises HTTPException: 404 for no such case, 409 where the one that is open is of other settings, 429 for too
+        many; and what reading the scan, the start and the limits raises.
+        """
+        case = await self._calls(self._store.case, reader, case_key)
+        if case is None:
+            raise HTTPException(404, "There is no such case.")
+        async with self._door(reader.id, case.id):
+            for stored in await self._calls(self._store.readings, reader, case.id):
+                reading = (await self._load(stored, reader)).reading
+                if differs(reading.scan_encoder, reading.stored, opening):
+                    raise HTTPException(
+                        409, "A session of this case is open with other settings. Close it, or leave the settings out."
+                    )
+                return reading, False
+            return await self._new(reader, case, opening), True
+
+    async def get(self, reader: Reader, key: str, *, change: bool = False) -> Reading:
+        """A reading by its key. change: whether it is to be changed, which only its own reader may.
+
+        Raises HTTPException: 404 for one that there is not, is closed, or is another's; 403 where a reviewer would
+        change it; 429.
+        """
+        live = self._live.get(key)
+        if live is not None and not live.reading.broken and reader.id == live.reading.owner.id:
+            if time.monotonic() - live.seen > _BELIEVED:
+                await self._check(reader, live)
+            return live.reading
+        stored = await self._calls(self._store.reading, reader, key)
+        if stored is None or stored.closed_at is not None:
+            raise HTTPException(404, "There is no such session.")
+        if change and stored.user != reader.id:
+            raise HTTPException(403, "This session is another reader's: you may look at it.")
+        owner = reader
+        if stored.user != reader.id:
+            known = await self._calls(self._store.reader, stored.user)
+            # one who is no reader any more
+            owner = known or Reader(stored.user, "", Role.READER)
+        return (await self._load(stored, owner)).reading
+
+    async def list(self, reader: Reader) -> list[tuple[StoredReading, StoredCase]]:
+        """A reader's own that are open, the newest first; those whose case is gone are not among them."""
+        found = []
+        for stored in await self._calls(self._store.readings, reader):
+            with suppress(InputError):
+                found.append((stored, await self._calls(self._store.case_of, stored.case)))
+        return found
+
+    async def end(self, reader: Reader, key: str) -> None:
+        """Close a reading: its reader is done. What was confirmed stays in the store. Raises as `get`."""
+        stored = await self._calls(self._store.reading, reader, key)
+        if stored is None or stored.closed_at is not None:
+            raise HTTPException(404, "There is no such session.")
+        if stored.user != reader.id:
+            raise HTTPException(403, "This session is another reader's: you may look at it.")
+        async with self._door(key):
+            await self._drop(key)
+            await self._calls(self._store.close_reading, stored.id, reader)
+
+    def case_of(self, reading: Reading) -> str:
+        """The key of its case."""
+        return self._live[reading.key].case.key
+
+    async def labels(self, reader: Reader, key: str) -> Labelled:
+        """The label map of a reading, refined and cleaned as `medsam segment` gives it. Raises as `get`."""
+        reading = await self.get(reader, key)
+        labels = await reading.labels()
+        case = await self._calls(self._store.case_of, reading.stored.case)
+        return Labelled(labels, tuple(reading.objects.values()), case, reading.scan_encoder)
+
+    # -- how ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def _store(self) -> Store:
+        return self._tools.store
+
+    @property
+    def _calls(self) -> Calls:
+        return self._tools.calls
+
+    def _door(self, *key: object) -> asyncio.Lock:
+        return self._doors.setdefault(key, asyncio.Lock())
+
+    async def _check(self, reader: Reader, live: _Live) -> None:
+        """404 for a case that its reader may not see any more."""
+        if await self._calls(self._store.case, reader, live.case.key) is None:
+            async with self._door(live.reading.key):
+                await self._drop(live.reading.key)
+            raise HTTPException(404, "There is no such session.")
+        live.seen = time.monotonic()
+
+    async def _new(self, reader: Reader, case: StoredCase, opening: Opening) -> Reading:
+        volume = await self._scans.get(case.key)
+        other = None
+        if opening.reading is not None:
+            other = await self._calls(self._store.reading, reader, opening.reading)
+            if other is None:
+                raise HTTPException(404, "There is no such session to begin from.")
+        earlier = None if other is None else await self._calls(self._store.reading_state, other.id)
+        start = await to_thread.run_sync(partial(begun, self._predictor, volume, opening, earlier))
+        await self._make_room(reader)
+        stored = await self._calls(self._store.open_reading, case.id, reader, start.document)
+        for name, colour, is_locked in start.objects:
+            await self._calls(self._store.add_object, stored.id, reader, name, colour, True, is_locked)
+        if start.delta.masks:
+            await self._calls(self._store.append_step, stored.id, reader, "start", masks=start.delta.masks)
+        live = await self._load(stored, reader)
+        return live.reading
+
+    async def _load(self, stored: StoredReading, owner: Reader) -> _Live:
+        async with self._door(stored.key):
+            live = self._live.get(stored.key)
+            if live is not None and not live.reading.broken:
+                return live
+            await self._drop(stored.key)
+            case = await self._calls(self._store.case, owner, (await self._calls(self._store.case_of, stored.case)).key)
+            if case is None:
+                raise HTTPException(404, "There is no such session.")
+            volume = await self._scans.get(case.key)
+            await self._make_room(owner)
+            found = await self._calls(self._store.reading_state, stored.id)
+            again = await to_thread.run_sync(partial(resumed, self._predictor, volume, found))
+            revision = found.revision
+            for step, masks in again.ended:
+                appended = await self._calls(
+                    self._store.append_step,
+                    stored.id,
+                    owner,
+                    "propagate",
+                    object_number=step.object,
+                    prompts={"object": step.object},
+                    masks=masks,
+                    ends=step.id,
+                )
+                revision = appended.revision
+            reading = Reading(self._tools, again, stored, owner, revision)
+            self._live[stored.key] = live = _Live(reading, case, time.monotonic())
+            return live
+
+    async def _make_room(self, reader: Reader) -> None:
+        mine = sorted(
+            (live for live in self._live.values() if live.reading.owner.id == reader.id),
+            key=lambda live: live.reading.used,
+        )
+        while len(mine) >= self._most:
+            idle = next((live for live in mine if not live.reading.busy), None)
+            if idle is None:
+                raise HTTPException(429, "Too many of your sessions are at work. Close one, or wait.")
+            mine.remove(idle)
+            await self._drop(idle.reading.key)
+
+    async def _drop(self, key: str) -> None:
+        """Out of memory; it is in the store."""
+        live = self._live.pop(key, None)
+        if live is not None:
+            await live.reading.close()
+
+    async def _reap(self) -> None:
+        while True:
+            await asyncio.sleep(_REAP)
+            await self.reap(time.monotonic())
+
+    async def reap(self, now: float) -> None:
+        """Put out of memory what nobody uses. now: as `time.monotonic` says."""
+        for key, live in list(self._live.items()):
+            reading = live.reading
+            if now - reading.used > (_WATCHED if reading.events.watchers else _IDLE) and not reading.busy:
+                async with self._door(key):
+                    await self._drop(key)
+        for door in [door for door, lock in self._doors.items() if not lock.locked()]:
+            del self._doors[door]
+
+    async def _end_watching(self, closing: asyncio.Event) -> None:
+        await closing.wait()
+        for live in self._live.values():
+            live.reading.events.close()

@@ -1,0 +1,360 @@
+"""Sessions over HTTP. Masks are the frames of `medsam.wire`.
+
+Every answer about a session says which revision it is of (`X-Medsam-Revision`) and when its objects last changed
+(`X-Medsam-Objects`). A client that sends the revision it has as `since` gets all it has missed, too: an answer that was
+lost on the way is made good by the next one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from medsam.errors import PromptError
+from medsam.server.gate.present import PresentReader
+from medsam.server.readings.answers import Answer
+from medsam.server.readings.follow import Following
+from medsam.server.readings.reading import Reading
+from medsam.server.readings.registry import Readings
+from medsam.server.readings.schemas import (
+    EventAnswer,
+    JobAnswer,
+    ObjectAnswer,
+    ObjectChange,
+    ObjectRequest,
+    PromptRequest,
+    PropagateRequest,
+    SessionAnswer,
+    SessionLine,
+    SessionRequest,
+    SliceNumber,
+    View,
+)
+from medsam.server.store.records import StoredObject
+from medsam.wire import MEDIA_TYPE
+
+router = APIRouter(prefix="/sessions", tags=["sessions"])
+
+# seconds that a long poll waits at most
+_LONGEST = 60.0
+
+_FRAMES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "frames (`medsam/wire.py`), which may be none. `predicted_iou` in a frame is what the network "
+        "says of its own answer: it is not calibrated. `expected_dice` will be; it is null so far.",
+        "content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}},
+        "headers": {
+            "X-Medsam-Revision": {"schema": {"type": "integer"}, "description": "that the client has with this"},
+            "X-Medsam-Objects": {"schema": {"type": "integer"}, "description": "when the objects last changed"},
+        },
+    },
+    404: {"description": "no such session, or not yours"},
+}
+_CHANGED: dict[int | str, dict[str, Any]] = {
+    **_FRAMES,
+    412: {"description": "the session is at another revision than `If-Match` says"},
+    423: {"description": "the object is locked"},
+}
+
+
+def readings_of(request: Request) -> Readings:
+    """Those of the app that a request came to."""
+    return request.app.state.services.readings
+
+
+PresentReadings = Annotated[Readings, Depends(readings_of)]
+Since = Annotated[
+    int | None, Query(ge=0, description="the revision that the client has; default: that before the step")
+]
+Match = Annotated[
+    str | None,
+    Header(alias="If-Match", pattern='^"?[0-9]{1,18}"?$', description="the revision that there has to be"),
+]
+
+
+@router.post("", status_code=201, responses={200: {"model": SessionAnswer, "description": "it was open already"}})
+async def open_session(
+    asked: SessionRequest, reader: PresentReader, readings: PresentReadings, request: Request, response: Response
+) -> SessionAnswer:
+    """Open a session on a case; there is one for a reader and case. Answers when the scan has been read."""
+    reading, new = await readings.begin(reader, asked.case, asked.opening())
+    request.state.audited = {"case": asked.case, "reading": reading.key}
+    response.status_code = 201 if new else 200
+    return _told(response, reading, asked.case, True)
+
+
+@router.get("")
+async def list_sessions(reader: PresentReader, readings: PresentReadings) -> list[SessionLine]:
+    """Your open sessions, the newest first."""
+    return [
+        SessionLine(
+            id=stored.key, case=case.key, axis=stored.axis, model=stored.model, began=stored.began_at.isoformat()
+        )
+        for stored, case in await readings.list(reader)
+    ]
+
+
+@router.get("/{session}")
+async def show_session(
+    session: str, reader: PresentReader, readings: PresentReadings, response: Response
+) -> SessionAnswer:
+    """A session as it stands; it is read from the store where it was not in memory."""
+    reading = await readings.get(reader, session)
+    return _told(response, reading, readings.case_of(reading), reading.owner.id == reader.id)
+
+
+@router.delete("/{session}", status_code=204)
+async def close_session(session: str, reader: PresentReader, readings: PresentReadings) -> None:
+    """Close a session. What was confirmed stays in the store."""
+    await readings.end(reader, session)
+
+
+@router.post("/{session}/objects", status_code=201)
+async def add_object(
+    session: str,
+    asked: ObjectRequest,
+    reader: PresentReader,
+    readings: PresentReadings,
+    response: Response,
+    match: Match = None,
+) -> ObjectAnswer:
+    """One more object."""
+    reading = await readings.get(reader, session, change=True)
+    one = await reading.add_object(asked.name, asked.colour, _revision(match))
+    _head(response, reading)
+    return _object(one)
+
+
+@router.patch("/{session}/objects/{number}")
+async def change_object(
+    session: str,
+    number: int,
+    asked: ObjectChange,
+    reader: PresentReader,
+    readings: PresentReadings,
+    response: Response,
+    match: Match = None,
+) -> ObjectAnswer:
+    """Name, colour, whether it is shown, whether it is locked."""
+    reading = await readings.get(reader, session, change=True)
+    one = await reading.change_object(number, _revision(match), **asked.model_dump(exclude_none=True))
+    _head(response, reading)
+    return _object(one)
+
+
+@router.put("/{session}/view", status_code=202)
+async def look(session: str, asked: View, reader: PresentReader, readings: PresentReadings, response: Response) -> View:
+    """The slice on screen: it is embedded at once, its neighbours while nothing else waits; a newer one replaces it.
+
+    An event of kind "progress" with the state "embedded" says when a first answer on a slice costs a decode alone.
+    """
+    reading = await readings.get(reader, session, change=True)
+    axis = reading.scan_encoder.plane.axis
+    if asked.axis not in (None, axis):
+        raise PromptError(
+            f"This session is along `axis` {axis}: open another one along {asked.axis}.", parameter="axis"
+        )
+    reading.look(asked.slice)
+    _head(response, reading)
+    return View(slice=asked.slice, axis=axis)
+
+
+@router.post("/{session}/prompts", response_class=Response, responses=_CHANGED)
+async def prompt(
+    session: str,
+    asked: PromptRequest,
+    reader: PresentReader,
+    readings: PresentReadings,
+    since: Since = None,
+    match: Match = None,
+) -> Response:
+    """A step: the first answer, from the embeddings at hand, is in the frames.
+
+    Where its status is "first", a refined one takes its place soon, which `changes` and `events` tell.
+    """
+    reading = await readings.get(reader, session, change=True)
+    return _frames(await reading.prompt(asked.object, asked.entry(), since, _revision(match)))
+
+
+@router.post("/{session}/undo", response_class=Response, responses=_CHANGED)
+async def undo(
+    session: str, reader: PresentReader, readings: PresentReadings, since: Since = None, match: Match = None
+) -> Response:
+    """Back to before the last step, whichever object it was about. No frames where there is none."""
+    reading = await readings.get(reader, session, change=True)
+    return _frames(await reading.walk("undo", since, _revision(match)))
+
+
+@router.post("/{session}/redo", response_class=Response, responses=_CHANGED)
+async def redo(
+    session: str, reader: PresentReader, readings: PresentReadings, since: Since = None, match: Match = None
+) -> Response:
+    """Take the step again that `undo` took back."""
+    reading = await readings.get(reader, session, change=True)
+    return _frames(await reading.walk("redo", since, _revision(match)))
+
+
+@router.post("/{session}/reset", response_class=Response, responses=_CHANGED)
+async def reset(
+    session: str, reader: PresentReader, readings: PresentReadings, since: Since = None, match: Match = None
+) -> Response:
+    """Forget all masks of all objects; a step, which can be undone."""
+    reading = await readings.get(reader, session, change=True)
+    return _frames(await reading.walk("reset", since, _revision(match)))
+
+
+@router.post("/{session}/propagate", status_code=202)
+async def propagate(
+    session: str,
+    asked: PropagateRequest,
+    reader: PresentReader,
+    readings: PresentReadings,
+    response: Response,
+    match: Match = None,
+) -> JobAnswer:
+    """Follow an object through the volume. Its masks come slice by slice as changes, and are one step in the end."""
+    reading = await readings.get(reader, session, change=True)
+    reach = math.inf if asked.max_mm is None else asked.max_mm
+    job = await reading.propagate(asked.object, reach, _revision(match))
+    _head(response, reading)
+    return _job(job)
+
+
+@router.get("/{session}/jobs/{job}")
+async def show_job(session: str, job: str, reader: PresentReader, readings: PresentReadings) -> JobAnswer:
+    """How far a propagation is."""
+    reading = await readings.get(reader, session)
+    if job not in reading.jobs:
+        raise HTTPException(404, "There is no such job.")
+    return _job(reading.jobs[job])
+
+
+@router.delete("/{session}/jobs/{job}")
+async def stop_job(session: str, job: str, reader: PresentReader, readings: PresentReadings) -> JobAnswer:
+    """Stop a propagation at its next slice. What it has found stays, as one step."""
+    reading = await readings.get(reader, session, change=True)
+    return _job(reading.stop(job))
+
+
+@router.get("/{session}/changes", response_class=Response, responses=_FRAMES)
+async def changes(
+    session: str,
+    reader: PresentReader,
+    readings: PresentReadings,
+    since: Annotated[int, Query(ge=0, description="the revision that the client has; 0: none")] = 0,
+    wait: Annotated[float, Query(ge=0, le=_LONGEST, description="seconds to wait where nothing is new")] = 0.0,
+) -> Response:
+    """All masks that changed since a revision, whatever has happened in between."""
+    reading = await readings.get(reader, session)
+    return _frames(await reading.changes(since, wait))
+
+
+@router.get(
+    "/{session}/events",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "server-sent events without a name; `data` is as below, `id` the revision",
+            "model": EventAnswer,
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        }
+    },
+)
+async def events(
+    session: str,
+    reader: PresentReader,
+    readings: PresentReadings,
+    since: Annotated[int | None, Query(ge=0, description="the revision that the client has; default: now")] = None,
+    last: Annotated[
+        str | None, Header(alias="Last-Event-ID", pattern="^[0-9]{1,18}$", description="sent by a browser by itself")
+    ] = None,
+) -> StreamingResponse:
+    """What happens, as it happens. Who was away too long, or reads too slowly, gets "resync": ask for `changes`."""
+    reading = await readings.get(reader, session)
+    return StreamingResponse(
+        _stream(reading, since if last is None else int(last)),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+async def _stream(reading: Reading, since: int | None) -> AsyncIterator[str]:
+    yield "retry: 1000\n\n"
+    try:
+        async for event in reading.events.watch(since):
+            yield ": alive\n\n" if event is None else event.to_text()
+    finally:
+        if not reading.events.watchers:
+            reading.view.leave()
+
+
+@router.get("/{session}/probabilities", response_class=Response)
+async def probabilities(
+    session: str,
+    object: int,  # noqa: A002
+    slice: Annotated[SliceNumber, Query()],  # noqa: A002
+    reader: PresentReader,
+    readings: PresentReadings,
+) -> Response:
+    """What the network says of each pixel of a slice: float16, little-endian, row by row; head: `X-Medsam-Meta`."""
+    reading = await readings.get(reader, session)
+    found = await reading.probabilities(object, slice)
+    meta = {"dtype": "<f2", "shape": list(found.shape), "object": object, "slice": slice, "revision": reading.revision}
+    response = Response(found.tobytes(), media_type="application/octet-stream")
+    response.headers["X-Medsam-Meta"] = json.dumps(meta, separators=(",", ":"))
+    _head(response, reading)
+    return response
+
+
+# -- answers ------------------------------------------------------------------------------------------------------
+
+
+def _revision(match: str | None) -> int | None:
+    return None if match is None else int(match.strip('"'))
+
+
+def _head(response: Response, of: Reading | Answer) -> None:
+    response.headers["X-Medsam-Revision"] = str(of.revision)
+    response.headers["X-Medsam-Objects"] = str(of.objects_revision)
+
+
+def _frames(answer: Answer) -> Response:
+    response = Response(answer.body, media_type=MEDIA_TYPE)
+    _head(response, answer)
+    return response
+
+
+def _told(response: Response, reading: Reading, case: str, mine: bool) -> SessionAnswer:
+    _head(response, reading)
+    scan_encoder = reading.scan_encoder
+    objects = [_object(one) for one in reading.objects.values()]
+    return SessionAnswer(
+        id=reading.key,
+        case=case,
+        revision=reading.revision,
+        axis=scan_encoder.plane.axis,
+        geometry=scan_encoder.scan.geometry.to_dict(),
+        slices=scan_encoder.plane.count,
+        window=scan_encoder.window.to_dict(),
+        label=objects[0].name if objects else "object",
+        objects=objects,
+        jobs=[_job(job) for job in reading.jobs.values()],
+        undo=reading.undo,
+        redo=reading.redo,
+        view=reading.view.slice,
+        notes=list(scan_encoder.notes),
+        mine=mine,
+    )
+
+
+def _object(one: StoredObject) -> ObjectAnswer:
+    return ObjectAnswer(id=one.number, name=one.name, colour=one.colour, visible=one.visible, locked=one.locked)
+
+
+def _job(job: Following) -> JobAnswer:
+    return JobAnswer(**job.to_dict())

@@ -6,6 +6,7 @@ refused before or while it is written, so neither files elsewhere nor the disk c
 
 from __future__ import annotations
 
+import io
 import lzma
 import re
 import shutil
@@ -14,7 +15,7 @@ import struct
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
@@ -23,11 +24,49 @@ from medsam.io.growth import most_unpacked
 
 MAX_FILES = 200_000
 _CHUNK = 2**20
+# of a zip's list of its files, which has some hundred bytes a file
+_MOST_DIRECTORY = 2**24
 # what zipfile and its decoders raise on damage; RuntimeError also where a zip asks for what they cannot do
 _DAMAGED = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
     *(EOFError, IndexError, MemoryError, RuntimeError, ValueError),
 )
+
+
+def unpack_files(path: Path, place: Callable[[str], Path | None], *, most_bytes: int, most_files: int) -> int:
+    """Write the files of a zip where `place` says, whatever paths they have in it; how many bytes that were.
+
+    place: called with the path of a file as the zip has it, a text and no more; the file to make, or None to leave it
+    out. Never asked about hidden files, macOS resource forks and zips inside the zip.
+    Raises InputError as `unpacked` does, but for paths, and beyond `most_bytes` (counted, not as stated) and
+    `most_files`. What was written stays.
+    """
+    packed = path.stat().st_size
+    limit, written = min(most_bytes, most_unpacked(packed)), 0
+    with _damage_as_input_error(path), _Careful(io.FileIO(path)) as file, zipfile.ZipFile(file) as archive:
+        entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+        if len(entries) > most_files:
+            raise InputError(f"{path.name} holds {len(entries)} files; at most {most_files} are unpacked.")
+        for entry in entries:
+            _check_kind(entry, path)
+            target = None if _passed_over(entry) else place(entry.filename)
+            if target is None:
+                continue
+            with archive.open(entry) as source, target.open("xb") as out:
+                while chunk := source.read(_CHUNK):
+                    written += len(chunk)
+                    _check_size(written, limit, packed, path)
+                    out.write(chunk)
+    return written
+
+
+class _Careful(io.BufferedReader):
+    """A file of which no more is read at once than the directory of a sound zip takes: zipfile reads that whole."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is not None and size > _MOST_DIRECTORY:
+            raise zipfile.BadZipFile("its directory is larger than any scan needs")
+        return super().read(size)
 
 
 @contextmanager
@@ -42,20 +81,25 @@ def unpacked(path: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="medsam-zip-") as temporary:
         folder = Path(temporary) / path.name
         folder.mkdir()
-        try:
-            with zipfile.ZipFile(path) as archive:
-                _unpack(archive, folder, path)
-        except InputError:
-            raise
-        except (*_DAMAGED, OSError) as error:
-            # the system's errors have a number, those of bz2 have none
-            if isinstance(error, OSError) and error.errno is not None:
-                raise InputError(f"{path.name} cannot be unpacked: {error.strerror}.") from error
-            raise InputError(
-                f"{path.name} cannot be unpacked ({type(error).__name__}): it is no zip, damaged or truncated. "
-                "Copy or download it again."
-            ) from error
+        with _damage_as_input_error(path), zipfile.ZipFile(path) as archive:
+            _unpack(archive, folder, path)
         yield folder
+
+
+@contextmanager
+def _damage_as_input_error(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except InputError:
+        raise
+    except (*_DAMAGED, OSError) as error:
+        # the system's errors have a number, those of bz2 have none
+        if isinstance(error, OSError) and error.errno is not None:
+            raise InputError(f"{path.name} cannot be unpacked: {error.strerror}.") from error
+        raise InputError(
+            f"{path.name} cannot be unpacked ({type(error).__name__}): it is no zip, damaged or truncated. "
+            "Copy or download it again."
+        ) from error
 
 
 def _unpack(archive: zipfile.ZipFile, folder: Path, path: Path) -> None:
@@ -105,11 +149,15 @@ def _parts(entry: zipfile.ZipInfo) -> tuple[str, ...]:
 
 def _check(entry: zipfile.ZipInfo, path: Path) -> None:
     parts = _parts(entry)
+    if not parts or parts[0] == "/" or ".." in parts or re.match(r"[A-Za-z]:", parts[0]):
+        raise InputError(f"{path.name} names a file outside its own folder ({entry.filename}); it is not unpacked.")
+    _check_kind(entry, path)
+
+
+def _check_kind(entry: zipfile.ZipInfo, path: Path) -> None:
     kind = stat.S_IFMT(entry.external_attr >> 16)
     if entry.flag_bits & 0x1:
         raise InputError(f"{path.name} is encrypted. Unpack it with its password and pass the folder.")
-    if not parts or parts[0] == "/" or ".." in parts or re.match(r"[A-Za-z]:", parts[0]):
-        raise InputError(f"{path.name} names a file outside its own folder ({entry.filename}); it is not unpacked.")
     if kind not in (0, stat.S_IFREG):
         raise InputError(
             f"{path.name} holds a link or a special file ({entry.filename}); it is not unpacked. "
@@ -118,6 +166,6 @@ def _check(entry: zipfile.ZipInfo, path: Path) -> None:
 
 
 def _passed_over(entry: zipfile.ZipInfo) -> bool:
-    parts = _parts(entry)
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
+    parts = _parts(entry) or ("",)
+    hidden = any((part.startswith(".") and part != "..") or part == "__MACOSX" for part in parts)
     return hidden or parts[-1].lower().endswith(".zip")

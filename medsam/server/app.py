@@ -17,6 +17,8 @@ from pydantic import BaseModel
 
 from medsam._version import __version__
 from medsam.inference.predictor import Predictor
+from medsam.server.cases import routes as case_routes
+from medsam.server.cases import transfers
 from medsam.server.errors import CatchDefects, ErrorBody, handle_errors
 from medsam.server.gate import routes as gate_routes
 from medsam.server.gate.guard import Guard, SecureHeaders
@@ -81,4 +83,4 @@ async def version() -> Version:
 
 def _routers() -> list[APIRouter]:
     """Those of all rooms."""
-    return [_router, gate_routes.router]
+    return [_router, gate_routes.router, case_routes.router, transfers.router]

@@ -2,6 +2,7 @@
 
 MedSAMError          422, its message, and the arguments to change
 Cancelled            409: the caller, or somebody newer, ended the job
+one with a `status`  that: errors of the server's own rooms have one
 a malformed request  422, where it is wrong and how; what was sent is not repeated
 HTTPException        its own status
 anything else        500 and a number; the log has the places in the code under that number, and no message: those
@@ -122,7 +123,8 @@ def _module(filename: str) -> str:
 
 async def _expected(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, MedSAMError)  # noqa: S101 what it was registered for
-    return refusal(409 if isinstance(error, Cancelled) else 422, str(error), error.parameters, error=type(error))
+    status = getattr(error, "status", 409 if isinstance(error, Cancelled) else 422)
+    return refusal(status, str(error), error.parameters, error=type(error))
 
 
 async def _refused(request: Request, error: Exception) -> JSONResponse:

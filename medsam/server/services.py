@@ -21,6 +21,8 @@ from fastapi import Depends, Request
 from medsam.errors import InputError
 from medsam.inference.predictor import Predictor
 from medsam.inference.worker import Worker
+from medsam.server.cases.rooms import CaseRooms
+from medsam.server.cases.scans import ScanStore
 from medsam.server.gate.identity import Gate
 from medsam.server.settings import ServerSettings
 from medsam.server.store.store import Store
@@ -30,7 +32,7 @@ from medsam.server.store.store import Store
 class Services:
     """settings: what the server was told. predictor: the one model, on `worker`, the one thread of its device.
 
-    store: what is kept. gate: who may come in.
+    store: what is kept. gate: who may come in. cases: scans, from where they come and in memory.
     closing: set when the server is told to end: streams of events and long polls answer what they have, and end.
     """
 
@@ -40,6 +42,12 @@ class Services:
     closing: asyncio.Event
     store: Store
     gate: Gate
+    cases: CaseRooms
+
+    @property
+    def scans(self) -> ScanStore:
+        """Scans in memory."""
+        return self.cases.scans
 
 
 @asynccontextmanager
@@ -61,7 +69,8 @@ async def open_services(settings: ServerSettings, predictor: Predictor | None = 
             predictor = await to_thread.run_sync(partial(Predictor, settings.model, settings.device, worker=worker))
         if predictor.worker is None:
             raise InputError("A server's `predictor` needs a worker.", parameter="predictor")
-        yield Services(settings, predictor, predictor.worker, asyncio.Event(), store, gate)
+        cases = await stack.enter_async_context(CaseRooms.open(settings, store))
+        yield Services(settings, predictor, predictor.worker, asyncio.Event(), store, gate, cases)
 
 
 async def _in_thread(work: Callable[[], object]) -> None:

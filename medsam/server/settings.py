@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from medsam.errors import InputError
+from medsam.server.readers import Role
 
 MIB, GIB = 2**20, 2**30
 
@@ -59,7 +60,8 @@ class ServerSettings:
     data: folders whose scans are cases. hosts: names under which the server may be called, beside those of loopback and
     `host`. scan_bytes, embedding_bytes: of scans and embeddings kept in memory. loaders: processes that read scans.
     lock_after: a reader who did nothing for so long has to give the password again; ends_after: and to log in anew.
-    uploads_kept: how long uploads nobody has opened stay; None: until they are deleted.
+    uploads_kept: how long uploads nobody has opened stay; None: until they are deleted. poll_seconds: between looks at
+    `data`. patients_from: who, of those that may see a case, is also told whose it is.
     """
 
     store: Path
@@ -78,3 +80,5 @@ class ServerSettings:
     lock_after: float = 15 * 60.0
     ends_after: float = 12 * 3600.0
     uploads_kept: float | None = 30 * 86400.0
+    poll_seconds: float = 5.0
+    patients_from: Role = Role.READER

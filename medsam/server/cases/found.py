@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-from medsam.errors import InputError
+from medsam.errors import InputError, MedSAMError
 from medsam.io.formats import META, NIFTI, NPZ, NRRD, PICTURE, format_of
 
 Kind = Literal["dicom", "nifti", "nrrd", "mha", "picture", "npz"]
@@ -22,6 +23,8 @@ _KINDS: dict[int, Kind] = {
     id(NPZ): "npz",
 }
 _LONGEST_NAME = 120
+# the folders of an absolute path, and not those of an address
+_FOLDERS = re.compile(r"(?<![\w/:.~-])/(?:[^\s/:'\"(),;]+/)+")
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,14 @@ def shown_name(text: str) -> str:
     """A name as any screen and file takes it."""
     clean = "".join(char if char.isprintable() else "_" for char in text.replace("\\", "/").rpartition("/")[2])
     return clean.strip()[:_LONGEST_NAME] or "scan"
+
+
+def without_folders(error: MedSAMError, *folders: Path) -> MedSAMError:
+    """The same error, in which files are called by their names alone: where they lie is nobody's concern."""
+    text = str(error)
+    for folder in folders:
+        text = text.replace(f"{folder}/", "").replace(str(folder), folder.name)
+    return type(error)(_FOLDERS.sub("", text), parameter=error.parameters)
 
 
 def quoted(path: str) -> str:

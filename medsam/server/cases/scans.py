@@ -22,7 +22,7 @@ import numpy as np
 from medsam.errors import InputError, MedSAMError
 from medsam.io.dicom.series import read_dicom
 from medsam.io.load import load_volume
-from medsam.server.cases.found import ScanFiles
+from medsam.server.cases.found import ScanFiles, without_folders
 from medsam.server.cases.pool import Pool
 from medsam.volume import Volume
 
@@ -158,6 +158,8 @@ class ScanStore:
 class FullMemory(MedSAMError):
     """There is no room for a scan beside those in use."""
 
+    status = 503
+
 
 def size_of(volume: Volume) -> int:
     """Bytes in memory."""
@@ -174,13 +176,19 @@ def read_scan(files: ScanFiles) -> Volume:
 
     Raises InputError in the readers' words, which name files without the folders above them.
     """
-    case, paths = files.case, files.checked()
-    if case.kind != "dicom":
-        volume = load_volume(paths[0], frame=case.frame)
-    elif case.files is None:
-        volume = load_volume(paths[0], series=case.series if paths[0].is_dir() else None)
-    else:
-        found = read_dicom(dict(zip(case.files, paths, strict=True)), case.series)
-        volume = replace(found, source=files.path)
+    try:
+        volume = _read(files)
+    except InputError as error:
+        raise without_folders(error, files.root) from None
     dtype = volume.array.dtype.newbyteorder("<")
     return replace(volume, array=np.ascontiguousarray(volume.array, dtype=dtype))
+
+
+def _read(files: ScanFiles) -> Volume:
+    case, paths = files.case, files.checked()
+    if case.kind != "dicom":
+        return load_volume(paths[0], frame=case.frame)
+    if case.files is None:
+        return load_volume(paths[0], series=case.series if paths[0].is_dir() else None)
+    found = read_dicom(dict(zip(case.files, paths, strict=True)), case.series)
+    return replace(found, source=files.path)

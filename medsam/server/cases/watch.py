@@ -7,6 +7,7 @@ what is known, so that nothing is lost or doubled.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import threading
@@ -18,6 +19,9 @@ from pathlib import Path
 
 from medsam.server.cases.folder import Delta, Folder
 from medsam.server.cases.pool import start_quietly
+from medsam.server.errors import places
+
+_LOG = logging.getLogger("medsam.server")
 
 # a look takes at most this share of the time
 _SHARE = 0.05
@@ -59,8 +63,12 @@ class Watcher:
         pause = _FIRST_PAUSE
         while not self._closed.is_set():
             begun = time.monotonic()
-            self._started()
-            self._listen()
+            try:
+                self._started()
+                self._listen()
+            # a full disk, a store that is locked: looking begins anew, and finds the same
+            except Exception as error:
+                _LOG.error("the index begins anew: %s", places(error))
             if not self._closed.is_set():
                 self.deaths += 1
             pause = _FIRST_PAUSE if time.monotonic() - begun > _LONGEST_PAUSE else min(2 * pause, _LONGEST_PAUSE)

@@ -1,0 +1,118 @@
+"""What folders hold, as the store has it: cases come, change, vanish and come back under the ids they had."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medsam.server.cases.folder import Delta
+from medsam.server.cases.found import FoundCase, unquoted
+from medsam.server.cases.watch import Watcher
+from medsam.server.store.records import NewCase
+from medsam.server.store.store import Store
+
+# cases of one transaction: others write in between
+_MANY = 200
+
+
+@dataclass(frozen=True)
+class IndexState:
+    """How far the folders are known. done, total: files whose headers are read, while they are.
+
+    waiting: files that are being written. refused: DICOM files that are damaged. deaths: of the process that looks.
+    """
+
+    whole: bool
+    done: int
+    total: int
+    cases: int
+    waiting: int
+    refused: int
+    deaths: int
+
+
+@dataclass
+class CaseIndex:
+    """Keeps the store's cases of `roots` as the folders are, until it is closed. changed: told keys of such cases.
+
+    Its methods may be called from any thread.
+    """
+
+    store: Store
+    roots: tuple[Path, ...]
+    excluded: tuple[Path, ...]
+    every: float
+    changed: Callable[[str], None]
+    _known: dict[str, int] = field(default_factory=dict)
+    _seen: dict[Path, set[str]] = field(default_factory=dict)
+    _deltas: dict[Path, Delta] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _watcher: Watcher | None = None
+
+    def start(self) -> None:
+        """Begin to look. Cases of folders that are no longer told are marked as gone."""
+        there = {str(root) for root in self.roots}
+        rows = [row for row in self.store.case_sources() if row.kind == "data"]
+        self._known = {row.source: row.id for row in rows}
+        self.store.vanish_cases([row.id for row in rows if root_of(row.source) not in there])
+        self._watcher = Watcher(self.roots, self._heard, excluded=self.excluded, every=self.every, started=self._anew)
+
+    def close(self) -> None:
+        if self._watcher is not None:
+            self._watcher.close()
+
+    @property
+    def state(self) -> IndexState:
+        with self._lock:
+            deltas = [self._deltas.get(root, Delta()) for root in self.roots]
+            seen = sum(len(those) for those in self._seen.values())
+        return IndexState(
+            whole=all(delta.whole for delta in deltas),
+            done=sum(delta.done for delta in deltas),
+            total=sum(delta.total for delta in deltas),
+            cases=seen,
+            waiting=sum(delta.waiting for delta in deltas),
+            refused=sum(delta.refused for delta in deltas),
+            deaths=0 if self._watcher is None else self._watcher.deaths,
+        )
+
+    def _anew(self) -> None:
+        with self._lock:
+            self._seen.clear()
+            self._deltas.clear()
+
+    def _heard(self, root: Path, delta: Delta) -> None:
+        for start in range(0, len(delta.found), _MANY):
+            some = delta.found[start : start + _MANY]
+            for row in self.store.put_cases([_new_case(case) for case in some]):
+                self._known[row.source] = row.id
+                self.changed(row.key)
+        seen = self._seen.setdefault(root, set())
+        with self._lock:
+            seen |= {case.source for case in delta.found}
+            seen -= set(delta.gone)
+        gone = list(delta.gone)
+        if delta.whole and not self._deltas.get(root, Delta()).whole:
+            # of an earlier run of the server, or of the process
+            gone += [source for source in self._known if root_of(source) == str(root) and source not in seen]
+        self.store.vanish_cases([self._known[source] for source in gone if source in self._known])
+        with self._lock:
+            self._deltas[root] = delta
+
+
+def distinct(roots: Sequence[Path]) -> tuple[Path, ...]:
+    """Folders without those that lie in another: their cases would be there twice."""
+    whole = dict.fromkeys(root.resolve() for root in roots)
+    return tuple(one for one in whole if not any(one != other and one.is_relative_to(other) for other in whole))
+
+
+def root_of(source: str) -> str:
+    """The folder that a case's `source` names."""
+    return unquoted(json.loads(source)["root"])
+
+
+def _new_case(case: FoundCase) -> NewCase:
+    return NewCase(case.source, "data", case.name, None, case.modality, {"scan": case.to_dict()})

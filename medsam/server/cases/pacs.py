@@ -1,0 +1,139 @@
+"""The PACS that the settings file names: what there is, fetched to become a case, and results sent back.
+
+All of this waits for another machine, so it runs in threads of its own; cancelling ends a transfer at its next image.
+Only names of servers leave this module: no address, no user, no path of the settings file. What a search finds is about
+patients and goes to who asked, in the body of the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+from anyio import to_thread
+
+from medsam.errors import Cancelled, InputError
+from medsam.pacs.client import find, get, store
+from medsam.pacs.query import KEYS, LIMIT, Found, Level, Query
+from medsam.pacs.settings import Server, read_settings, settings_path
+from medsam.server.cases.found import without_folders
+from medsam.server.cases.uploads import check_room
+
+Result = TypeVar("Result")
+
+# transfers and searches at a time
+_THREADS = 4
+# until a transfer reaches its next image
+_GRACE = 30.0
+# as `medsam pacs find` calls them
+NAMES: Mapping[str, str] = {
+    "patient_id": "PatientID",
+    "patient_name": "PatientName",
+    "accession": "AccessionNumber",
+    "date": "StudyDate",
+    "modality": "Modality",
+    "study_description": "StudyDescription",
+    "series_description": "SeriesDescription",
+    "study": "StudyInstanceUID",
+    "series": "SeriesInstanceUID",
+}
+
+
+class UnknownServer(InputError):
+    """The settings file names no such server."""
+
+    status = 404
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What became of a result. failures: reasons of the server, each once."""
+
+    stored: int
+    failures: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+class Pacs:
+    """The servers, by name. For the event loop."""
+
+    def __init__(self) -> None:
+        self._limiter = anyio.CapacityLimiter(_THREADS)
+
+    async def names(self) -> list[str]:
+        """Of all servers; none without a settings file."""
+        return await self._run(lambda stop: _names())
+
+    async def find(self, server: str, level: Level, keys: Mapping[str, str], limit: int = LIMIT) -> Found:
+        """What a server knows. keys: as DICOM names them, or as in `NAMES`. Raises UnknownServer, InputError."""
+        query = Query(level, {NAMES.get(key, key): value for key, value in keys.items()}, limit)
+        return await self._run(lambda stop: find(_server(server), query))
+
+    async def fetch(self, server: str, study: str, series: str, folder: Path) -> list[Path]:
+        """The files of a series, fetched to `folder`. Raises UnknownServer, InputError, DiskFull."""
+
+        def work(stop: threading.Event) -> list[Path]:
+            def progress(done: int, total: int | None, /) -> None:
+                if stop.is_set():
+                    raise Cancelled
+                check_room(folder)
+
+            got = get(_server(server), study, series, folder, progress)
+            return sorted(path for one in got.folders for path in one.iterdir())
+
+        return await self._run(work, folder)
+
+    async def send(self, server: str, content: bytes) -> Sent:
+        """Store a result, a DICOM file, by the rules of `medsam pacs store`. Raises UnknownServer, InputError."""
+
+        def work(stop: threading.Event) -> Sent:
+            with tempfile.TemporaryDirectory(prefix="medsam-") as folder:
+                path = Path(folder) / "result.dcm"
+                path.write_bytes(content)
+                done = store(_server(server), [path])
+            reasons = dict.fromkeys(failure.reason for failure in done.failures)
+            return Sent(len(done.stored), tuple(reasons), done.notes)
+
+        return await self._run(work)
+
+    async def _run(self, work: Callable[[threading.Event], Result], *folders: Path) -> Result:
+        """The result of `work` in a thread; cancelled, it is waited for until it stops."""
+        stop = threading.Event()
+        running = asyncio.ensure_future(
+            to_thread.run_sync(lambda: _shown(lambda: work(stop), folders), limiter=self._limiter)
+        )
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            stop.set()
+            await asyncio.wait([running], timeout=_GRACE)
+            raise
+
+
+def known_key(key: str) -> bool:
+    """Whether a server may be asked for it."""
+    return key in NAMES or key in KEYS
+
+
+def _names() -> list[str]:
+    return sorted(read_settings().servers) if settings_path().is_file() else []
+
+
+def _server(name: str) -> Server:
+    if name not in _names():
+        raise UnknownServer("There is no PACS of that name.", parameter="server")
+    return read_settings().server(name)
+
+
+def _shown(work: Callable[[], Result], folders: Sequence[Path]) -> Result:
+    """The result; errors without the places on this machine that messages for its administrator have."""
+    try:
+        return work()
+    except InputError as error:
+        raise without_folders(error, *folders) from None

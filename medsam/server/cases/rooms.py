@@ -1,0 +1,320 @@
+"""Everything about cases that a server keeps: where they come from, which are in memory, who may see whose they are.
+
+Made once when the server starts. Methods are for the event loop and never block it: the store and files are asked in
+threads, scans are read in processes. Who may see a case is said by the store, in one place; what is not a reader's to
+see is not there for that reader (`UnknownCase`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from anyio import CancelScope, to_thread
+
+from medsam.errors import InputError, MedSAMError
+from medsam.files import move
+from medsam.io.dicom.identity import Identity, identity_of
+from medsam.server.cases.found import FoundCase, ScanFiles
+from medsam.server.cases.index import CaseIndex, distinct, root_of
+from medsam.server.cases.intake import Sorted, incoming, sort_scans
+from medsam.server.cases.pacs import Pacs
+from medsam.server.cases.pixels import described
+from medsam.server.cases.pool import Pool
+from medsam.server.cases.scans import ScanStore
+from medsam.server.cases.uploads import Uploads
+from medsam.server.readers import Reader, Role
+from medsam.server.settings import ServerSettings
+from medsam.server.store.records import CaseKind, NewCase, StoredCase
+from medsam.server.store.store import Calls, Store
+from medsam.volume import Volume
+
+# the server itself, which looks for what a reader was let in to
+_SERVER = Reader(0, "server", Role.ADMINISTRATOR)
+_RETIRE_SECONDS, _FOR_EVER = 3600.0, 100 * 366 * 86400.0
+# identities that are kept in memory
+_KNOWN = 4000
+
+
+class UnknownCase(MedSAMError):
+    """There is none, or it is not this reader's to see."""
+
+    status = 404
+
+    def __init__(self, message: str = "There is no such case.", **options: Any) -> None:
+        super().__init__(message, **options)
+
+
+class NotAllowed(MedSAMError):
+    """A reader may see it, and no more."""
+
+    status = 403
+
+
+@dataclass
+class CaseRooms:
+    """See the top of the file. Made by `open`."""
+
+    settings: ServerSettings
+    store: Store
+    pool: Pool
+    scans: ScanStore
+    index: CaseIndex
+    uploads: Uploads
+    pacs: Pacs
+    calls: Calls
+    _people: OrderedDict[tuple[str, str], Identity | None] = field(default_factory=OrderedDict)
+    _described: OrderedDict[tuple[str, str], dict[str, Any]] = field(default_factory=OrderedDict)
+    _opening: set[asyncio.Task[Any]] = field(default_factory=set)
+    _fetches: dict[str, asyncio.Lock] = field(default_factory=dict)
+    # one loader at least is for those who open a scan
+    _sorting: asyncio.Semaphore = field(default_factory=partial(asyncio.Semaphore, 1))
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: ServerSettings, store: Store) -> AsyncIterator[CaseRooms]:
+        """All of it, in this block. Raises InputError for a folder of `settings.data` that is none."""
+        roots = await to_thread.run_sync(_checked_roots, settings.data)
+        calls = Calls()
+        uploads = await calls(Uploads, store.folder / "uploads")
+        loop = asyncio.get_running_loop()
+
+        async def files(key: str) -> ScanFiles:
+            return await rooms.files(key)
+
+        def changed(key: str) -> None:
+            # the loop may have ended
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(rooms.scans.forget, key)
+
+        async with Pool(settings.loaders) as pool:
+            scans = ScanStore(pool, files, settings.scan_bytes)
+            index = CaseIndex(store, roots, (store.folder,), settings.poll_seconds, changed)
+            rooms = cls(replace(settings, data=roots), store, pool, scans, index, uploads, Pacs(), calls)
+            await calls(rooms._sweep)
+            await calls(index.start)
+            retiring = asyncio.create_task(rooms._retire())
+            try:
+                yield rooms
+            finally:
+                retiring.cancel()
+                await asyncio.gather(retiring, *rooms._opening, return_exceptions=True)
+                await scans.close()
+                await calls(index.close)
+
+    # -- which cases ------------------------------------------------------------------------------------------
+
+    async def case(self, reader: Reader, key: str) -> StoredCase:
+        """A case that a reader may see. Raises UnknownCase."""
+        found = await self.calls(self.store.case, reader, key)
+        if found is None:
+            raise UnknownCase(parameter="case")
+        return found
+
+    async def cases(self, reader: Reader, q: str, after: str | None, limit: int) -> list[StoredCase]:
+        """Those a reader may see, by time of arrival. Raises UnknownCase for an `after` that is none."""
+        if after is not None:
+            await self.case(reader, after)
+        return await self.calls(self.store.cases, reader, q, after, limit)
+
+    async def files(self, key: str) -> ScanFiles:
+        """Where a case lies. Raises InputError for one that has vanished."""
+        found = await self.calls(self.store.case, _SERVER, key)
+        if found is None:
+            raise UnknownCase(parameter="case")
+        return self.place(found)
+
+    def place(self, case: StoredCase) -> ScanFiles:
+        """The same of a case that is known."""
+        scan = FoundCase.from_dict(case.details["scan"])
+        if case.kind != "data":
+            return ScanFiles(self.uploads.place(case.details["folder"]), scan)
+        root = Path(root_of(case.source))
+        if case.vanished_at is not None or root not in self.settings.data:
+            raise InputError("The files of this case are no longer in the server's folder.", parameter="case")
+        return ScanFiles(root, scan)
+
+    # -- opening ----------------------------------------------------------------------------------------------
+
+    def begin_open(self, key: str) -> None:
+        """Have a case read, whether or not somebody waits for it; what goes wrong is in its state."""
+
+        async def read() -> None:
+            # a scan is kept by the store; here is nobody to tell
+            with suppress(MedSAMError):
+                await self.scans.get(key)
+
+        task = asyncio.create_task(read())
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+
+    async def described(self, key: str, version: str, volume: Volume) -> dict[str, Any]:
+        """`pixels.described` of a scan, computed once: windows read its voxels."""
+        if (key, version) not in self._described:
+            self._described[key, version] = await to_thread.run_sync(described, volume)
+            while len(self._described) > _KNOWN:
+                self._described.popitem(last=False)
+        return self._described[key, version]
+
+    # -- whose it is ------------------------------------------------------------------------------------------
+
+    def may_know(self, reader: Reader) -> bool:
+        """Whether a reader is told whose the cases are that it may see."""
+        return reader.role >= self.settings.patients_from
+
+    async def identities(self, cases: Sequence[StoredCase]) -> list[Identity | None]:
+        """Whose they are, read from the files and kept in memory alone; None where that is not stated."""
+        return await to_thread.run_sync(self._identities, list(cases))
+
+    def _identities(self, cases: Sequence[StoredCase]) -> list[Identity | None]:
+        found: list[Identity | None] = []
+        for case in cases:
+            key = case.key, str(case.details["scan"]["version"])
+            if key not in self._people:
+                self._people[key] = self._identity(case)
+                while len(self._people) > _KNOWN:
+                    self._people.popitem(last=False)
+            found.append(self._people.get(key))
+        return found
+
+    def _identity(self, case: StoredCase) -> Identity | None:
+        if case.details["scan"]["kind"] != "dicom":
+            return None
+        try:
+            files = self.place(case)
+            paths = files.checked()
+            first = next(_images(paths[0], files.case.series), None) if paths[0].is_dir() else paths[0]
+            return None if first is None else identity_of(first)
+        except (MedSAMError, OSError):
+            return None
+
+    # -- what comes and goes ----------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def arriving(self) -> AsyncIterator[Path]:
+        """A folder for what comes, see `uploads`; gone when the block ends, unless its cases were made. DiskFull."""
+        part = await self.calls(self.uploads.begin)
+        try:
+            yield part
+        finally:
+            with CancelScope(shield=True):
+                await self.calls(self.uploads.discard, part)
+
+    async def take_in(self, part: Path, names: Sequence[str], owner: Reader) -> tuple[list[StoredCase], Sorted]:
+        """Make cases of an upload that has come to `part`. Raises InputError where it holds no scan."""
+        found, token = await self._sort(part, names)
+
+        def new_case(number: int, case: FoundCase) -> NewCase:
+            return _brought("upload", f"upload/{token}/{number}", case, owner, {"folder": token})
+
+        new = [new_case(number, case) for number, case in enumerate(found.cases)]
+        return await self.calls(self.store.put_cases, new), found
+
+    async def fetch(self, reader: Reader, server: str, study: str, series: str) -> StoredCase:
+        """A series of a PACS as this reader's case; the one that is there already, where it was fetched before.
+
+        Raises UnknownServer, InputError, DiskFull.
+        """
+        source = f"pacs/{reader.id}/{server}/{study}/{series}"
+        async with self._fetches.setdefault(source, asyncio.Lock()):
+            before = [row for row in await self.calls(self.store.case_sources, source) if row.source == source]
+            if before:
+                return before[0]
+            async with self.arriving() as part:
+                files = await self.pacs.fetch(server, study, series, part / "fetched")
+                names = await self.calls(_numbered, part, files)
+                found, token = await self._sort(part, names)
+                new = _brought("pacs", source, found.cases[0], reader, {"folder": token, "server": server})
+                return await self.calls(self.store.put_case, new)
+
+    async def _sort(self, part: Path, names: Sequence[str]) -> tuple[Sorted, str]:
+        """What has come, and its token."""
+        limits = self.settings.limits
+        async with self._sorting:
+            found = await self.pool.run(_sorted, part, tuple(names), limits.unpacked_bytes, limits.upload_files)
+        return found, await self.calls(self.uploads.keep, part)
+
+    async def remove(self, reader: Reader, key: str) -> StoredCase:
+        """Delete an upload, or what was fetched: its files, not what was made of it.
+
+        Raises UnknownCase, and NotAllowed for what lies in a folder of the server, or is another's.
+        """
+        case = await self.case(reader, key)
+        if case.kind == "data":
+            raise NotAllowed("This case lies in a folder of the server, which deletes nothing there.", parameter="case")
+        if case.owner != reader.id and reader.role < Role.ADMINISTRATOR:
+            raise NotAllowed("Who brought a case, and administrators, delete it.", parameter="case")
+        await self.calls(self.store.remove_case, case.id, reader)
+        self.scans.forget(key)
+        await self.calls(self._remove_files, case)
+        await self.calls(self.store.files_removed, case.id)
+        return case
+
+    async def share(self, reader: Reader, key: str, user: str, *, may: bool) -> None:
+        """Let another reader see a case, or no longer. Raises UnknownCase, NotAllowed, and InputError."""
+        case = await self.case(reader, key)
+        if case.owner != reader.id and reader.role < Role.ADMINISTRATOR:
+            raise NotAllowed("Who brought a case, and administrators, say who may see it.", parameter="case")
+        other = await self.calls(self.store.user_named, user)
+        if other is None:
+            raise InputError("There is no user of that name.", parameter="user")
+        await self.calls(self.store.share_case if may else self.store.unshare_case, case.id, other.id, reader)
+
+    def _remove_files(self, case: StoredCase) -> None:
+        folder = case.details.get("folder")
+        # several series of one upload lie in one folder
+        if folder and not any(one.details.get("folder") == folder for one in self.store.case_sources(f"{case.kind}/")):
+            self.uploads.remove(folder)
+
+    def _sweep(self) -> None:
+        """Remove what a server that was killed has left."""
+        rows = [*self.store.case_sources("upload/"), *self.store.case_sources("pacs/"), *self.store.files_left()]
+        self.uploads.sweep({str(row.details.get("folder")) for row in rows})
+
+    async def _retire(self) -> None:
+        """Remove uploads that nobody has used for long, now and then; also what was removed when the server died."""
+        kept = self.settings.uploads_kept
+        while True:
+            await self.calls(self.store.retire_uploads, _FOR_EVER if kept is None else kept, self._remove_files)
+            await asyncio.sleep(_RETIRE_SECONDS)
+
+
+def _brought(kind: CaseKind, source: str, case: FoundCase, owner: Reader, details: Mapping[str, Any]) -> NewCase:
+    scan = replace(case, source=source).to_dict()
+    return NewCase(source, kind, case.name, owner.id, case.modality, {"scan": scan, **details})
+
+
+def _numbered(part: Path, files: Sequence[Path]) -> list[str]:
+    """Put fetched files where uploads come to; their names."""
+    for number, file in enumerate(files):
+        move(file, incoming(part, number))
+    return [file.name for file in files]
+
+
+def _sorted(folder: Path, names: Sequence[str], most_bytes: int, most_files: int) -> Sorted:
+    return sort_scans(folder, names, most_bytes=most_bytes, most_files=most_files)
+
+
+def _images(folder: Path, series: str | None) -> Iterator[Path]:
+    """Files of a series in a folder, lazily."""
+    from medsam.io.dicom.read import files_below
+    from medsam.io.dicom.tree import image_header
+
+    for path in files_below(folder):
+        with suppress(InputError):
+            header = image_header(path)
+            if header is not None and series in (None, header.series):
+                yield path
+
+
+def _checked_roots(data: Sequence[Path]) -> tuple[Path, ...]:
+    for root in data:
+        if not root.is_dir():
+            raise InputError(f"`data` {root} is no folder.", parameter="data")
+    return distinct(data)

@@ -1,0 +1,234 @@
+"""The routes of cases: lists, voxels, uploads. Thin: what they do is in `rooms` and what it is made of."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Annotated
+
+import numpy as np
+from anyio import to_thread
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+from starlette.requests import ClientDisconnect
+
+from medsam.errors import InputError
+from medsam.geometry import Axis
+from medsam.io.dicom.identity import Identity
+from medsam.server.cases.pixels import etag_of, meta_of, plane_of, raw_response
+from medsam.server.cases.rooms import CaseRooms
+from medsam.server.cases.schemas import (
+    BINARY,
+    CaseInfo,
+    Geometry,
+    Opening,
+    Patient,
+    Share,
+    Uploaded,
+)
+from medsam.server.cases.uploads import Receiver, TooLarge
+from medsam.server.gate.present import PresentReader
+from medsam.server.readers import Reader
+from medsam.server.services import PresentServices
+from medsam.server.settings import MIB
+from medsam.server.store.records import StoredCase
+
+router = APIRouter(tags=["cases"])
+
+CaseKey = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="id of a case")]
+# written at once, and the longest that a client may pause
+_PIECE, _PAUSE = MIB, 60.0
+
+
+@router.get("/cases")
+async def list_cases(
+    reader: PresentReader,
+    services: PresentServices,
+    q: Annotated[str, Query(max_length=100, description="part of the name or modality")] = "",
+    after: Annotated[str | None, Query(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="id of the last one seen")] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+    patients: Annotated[bool, Query(description="also whose they are, for those who may know")] = False,
+) -> list[CaseInfo]:
+    """The scans that the reader may open, by time of arrival."""
+    rooms = services.cases
+    found = await rooms.cases(reader, q, after, limit)
+    known: Sequence[Identity | None] = [None] * len(found)
+    if patients and rooms.may_know(reader):
+        known = await rooms.identities(found)
+    return [case_info(rooms, reader, case, person) for case, person in zip(found, known, strict=True)]
+
+
+@router.post("/cases", status_code=201, openapi_extra={
+    "requestBody": {"required": True, "content": {
+        "multipart/form-data": {"schema": {"type": "object", "properties": {
+            "file": {"type": "array", "items": {"type": "string", "format": "binary"}}}}},
+        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+    }}
+})  # fmt: skip
+async def upload(
+    request: Request,
+    reader: PresentReader,
+    services: PresentServices,
+    x_filename: Annotated[str, Header(max_length=2000, description="what a raw body is called, percent-encoded")] = "",
+) -> Uploaded:
+    """Make cases of a file (a raw body), or of files (multipart/form-data, each a part with a filename).
+
+    NIfTI, NRRD, MHA, pictures, `.npz`, DICOM files, and zips of these. What is no scan is left out.
+    """
+    rooms, limits = services.cases, services.settings.limits
+    stated = request.headers.get("content-length", "")
+    if stated.isdigit() and int(stated) > limits.upload_bytes:
+        raise TooLarge(f"An upload has at most {limits.upload_bytes / MIB:,.0f} MiB here.")
+    kind = request.headers.get("content-type", "")
+    async with rooms.arriving() as part:
+        receiver = await rooms.calls(Receiver, part, limits, kind, x_filename)
+        try:
+            async for data in _pieces(request):
+                await rooms.calls(receiver.feed, data)
+            names = await rooms.calls(receiver.end)
+        finally:
+            receiver.close()
+        cases, found = await rooms.take_in(part, names, reader)
+    request.state.audited = {"case": cases[0].key, "cases": ", ".join(case.key for case in cases[:20])}
+    return Uploaded(cases=[case_info(rooms, reader, case, None) for case in cases], notes=list(found.notes))
+
+
+@router.get("/cases/{case}")
+async def show_case(case: CaseKey, reader: PresentReader, services: PresentServices) -> CaseInfo:
+    """One scan; with whose it is, for those who may know."""
+    rooms = services.cases
+    found = await rooms.case(reader, case)
+    person = (await rooms.identities([found]))[0] if rooms.may_know(reader) else None
+    return case_info(rooms, reader, found, person)
+
+
+@router.delete("/cases/{case}", status_code=204)
+async def delete_case(case: CaseKey, reader: PresentReader, services: PresentServices) -> None:
+    """Delete an upload or a fetched series: its files. What was drawn on it stays in the store."""
+    await services.cases.remove(reader, case)
+
+
+@router.post("/cases/{case}/share", status_code=204)
+async def share_case(case: CaseKey, body: Share, reader: PresentReader, services: PresentServices) -> None:
+    """Let another reader see a case, or no longer."""
+    await services.cases.share(reader, case, body.user, may=body.may)
+
+
+@router.post("/cases/{case}/open", responses={202: {"model": Opening, "description": "it is being read: ask again"}})
+async def open_case(
+    case: CaseKey, response: Response, reader: PresentReader, services: PresentServices
+) -> Geometry | Opening:
+    """Have a scan read into memory. 202 while it is, 200 and its grid when it is there."""
+    rooms = services.cases
+    found = await rooms.case(reader, case)
+    files = rooms.place(found)
+    volume = rooms.scans.here(case)
+    if volume is None or rooms.scans.state(case) != "ready":
+        if rooms.scans.state(case) == "broken":
+            # says why, or reads it anew where its files have changed
+            await rooms.scans.get(case)
+        rooms.begin_open(case)
+        response.status_code = 202
+        return Opening()
+    await rooms.calls(rooms.store.open_case, found.id, reader)
+    return Geometry(**await rooms.described(case, files.version, volume))
+
+
+@router.get("/cases/{case}/geometry")
+async def geometry(case: CaseKey, reader: PresentReader, services: PresentServices) -> Geometry:
+    """The grid of a scan, its slices and the windows to see them through; it is read for that."""
+    rooms = services.cases
+    files = rooms.place(await rooms.case(reader, case))
+    return Geometry(**await rooms.described(case, files.version, await rooms.scans.get(case)))
+
+
+@router.get("/cases/{case}/volume", response_class=Response, responses=BINARY)
+async def volume(case: CaseKey, request: Request, reader: PresentReader, services: PresentServices) -> Response:
+    """All voxels of a scan, (K, J, I), in colour (K, J, I, 3). Parts of them by `Range`."""
+    rooms = services.cases
+    files = rooms.place(await rooms.case(reader, case))
+    scan = await rooms.scans.get(case)
+    known = await rooms.described(case, files.version, scan)
+    said = {name: known[name] for name in ("modality", "units", "windows", "spacing_mm")}
+    meta = meta_of(scan.array, geometry=scan.geometry.to_dict(), **said)
+    return raw_response(scan.array, meta, etag_of(case, files.version), request.headers)
+
+
+@router.get("/cases/{case}/slices/{axis}/{index}", response_class=Response, responses=BINARY)
+async def slice_pixels(
+    case: CaseKey,
+    axis: Axis,
+    index: Annotated[int, Path(ge=0, le=2**31)],
+    request: Request,
+    reader: PresentReader,
+    services: PresentServices,
+) -> Response:
+    """The pixels of one slice as it is stored, (rows, columns), in colour (rows, columns, 3). `view` says how it is
+    turned to stand upright."""
+    rooms = services.cases
+    files = rooms.place(await rooms.case(reader, case))
+    scan = await rooms.scans.get(case)
+    plane = scan.geometry.plane(axis)
+    if index >= plane.count:
+        raise InputError(f"There are {plane.count} slices along {axis}, from 0.", parameter="index")
+    pixels = await to_thread.run_sync(lambda: np.ascontiguousarray(plane.take(scan.array, index)))
+    described_plane = plane_of(plane)
+    meta = meta_of(
+        pixels, axis=axis, index=index, **{name: described_plane[name] for name in ("count", "spacing_mm", "view")}
+    )
+    return raw_response(pixels, meta, etag_of(case, files.version, axis, index), request.headers)
+
+
+# -- what they share ------------------------------------------------------------------------------------------
+
+
+def case_info(rooms: CaseRooms, reader: Reader, case: StoredCase, person: Identity | None) -> CaseInfo:
+    """A case as a reader sees it."""
+    scan = case.details["scan"]
+    volume = rooms.scans.here(case.key)
+    shape = scan["shape"] if volume is None else volume.shape
+    return CaseInfo(
+        id=case.key,
+        name=case.name,
+        kind=case.kind,
+        format=scan["kind"],
+        modality=case.modality if volume is None else volume.modality or case.modality,
+        shape=None if shape is None else tuple(shape),
+        files=scan["count"],
+        state="gone" if case.vanished_at is not None else rooms.scans.state(case.key),
+        problem=rooms.scans.problem(case.key),
+        mine=case.owner is not None and case.owner == reader.id,
+        added=case.added_at,
+        patient=None if person is None else _patient(person),
+    )
+
+
+def _patient(person: Identity) -> Patient:
+    return Patient(
+        name=person.name,
+        id=person.number,
+        study_date=person.study_date,
+        study_description=person.study_description,
+        series_description=person.series_description,
+    )
+
+
+async def _pieces(request: Request) -> AsyncIterator[bytes]:
+    """The body in pieces worth writing. Raises InputError for one that pauses too long or ends too early."""
+    buffer = bytearray()
+    stream = request.stream()
+    while True:
+        try:
+            async with asyncio.timeout(_PAUSE):
+                chunk = await anext(stream, None)
+        except TimeoutError:
+            raise InputError(f"Nothing came for {_PAUSE:.0f} seconds; the upload was ended.") from None
+        except ClientDisconnect:
+            raise InputError("The upload was interrupted.") from None
+        if chunk is None:
+            break
+        buffer += chunk
+        if len(buffer) >= _PIECE:
+            yield bytes(buffer)
+            buffer.clear()
+    if buffer:
+        yield bytes(buffer)

@@ -1,0 +1,223 @@
+"""Uploads on their way in: bytes are counted while they come, and nothing is there before all of it is.
+
+    uploads/.part-TOKEN/   an upload that is still coming, or being sorted; removed when that ends, however it ends
+    uploads/TOKEN/         a whole one, see `intake`
+
+A body is one file, or multipart/form-data with one file a part. What a client says of its length or its names is not
+believed: bytes are counted, files lie under numbers. These methods block and are called in a thread, one at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import unquote
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from medsam.errors import InputError, MedSAMError
+from medsam.files import move
+from medsam.server.cases.intake import INCOMING, incoming
+from medsam.server.settings import MIB, Limits
+
+_PART = ".part-"
+# of the headers of one part
+_MOST_HEADERS = 16 * 1024
+# what stays free on the disk: the store of masks is on it, too
+_RESERVE = 512 * MIB
+
+
+class TooLarge(MedSAMError):
+    """More bytes or files than this server takes."""
+
+    status = 413
+
+
+class DiskFull(MedSAMError):
+    """There is no room on the server's disk."""
+
+    status = 507
+
+
+class Uploads:
+    """The folder of uploads, in the folder of the store."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+    def begin(self) -> Path:
+        """A folder for what comes. To be given to `keep`, or else to `discard`."""
+        check_room(self.folder)
+        part = self.folder / f"{_PART}{secrets.token_urlsafe(12)}"
+        (part / INCOMING).mkdir(mode=0o700, parents=True)
+        return part
+
+    def discard(self, part: Path) -> None:
+        """Remove what has come, unless it was kept."""
+        shutil.rmtree(part, ignore_errors=True)
+
+    def keep(self, part: Path) -> str:
+        """What has come is whole, and on the disk when this returns: its token."""
+        shutil.rmtree(part / INCOMING, ignore_errors=True)
+        _sync(part)
+        token = part.name.removeprefix(_PART)
+        move(part, self.folder / token)
+        _sync_entry(self.folder)
+        return token
+
+    def place(self, token: str) -> Path:
+        """Where a whole one lies."""
+        return self.folder / token
+
+    def remove(self, token: str) -> None:
+        """Remove one, if it is there."""
+        shutil.rmtree(self.folder / token, ignore_errors=True)
+
+    def sweep(self, known: set[str]) -> None:
+        """Remove what a server that was killed has left: halves, and whole ones that no case is made of."""
+        for entry in list(self.folder.iterdir()):
+            if entry.name not in known:
+                shutil.rmtree(entry, ignore_errors=True)
+
+
+class Receiver:
+    """The body of one upload, piece after piece.
+
+    folder: of `Uploads.begin`. kind: the request's Content-Type. name: what a file that is the whole body is called.
+    Raises TooLarge, DiskFull, and InputError for a body that is no multipart/form-data although it says so.
+    """
+
+    def __init__(self, folder: Path, limits: Limits, kind: str, name: str) -> None:
+        self._folder, self._limits = folder, limits
+        self._file: BinaryIO | None = None
+        self._count = 0
+        self.names: list[str] = []
+        self._parser = self._multipart(kind)
+        self._header, self._value, self._headers = b"", b"", 0
+        if self._parser is None:
+            self._begin(unquote(name))
+
+    def feed(self, data: bytes) -> None:
+        """The next piece."""
+        self._count += len(data)
+        if self._count > self._limits.upload_bytes:
+            raise TooLarge(f"An upload has at most {self._limits.upload_bytes / MIB:,.0f} MiB here.")
+        try:
+            if self._parser is None:
+                self._write(data, 0, len(data))
+            else:
+                self._parser.write(data)
+        except FormParserError:
+            raise InputError("The body is no multipart/form-data.") from None
+        except OSError as error:
+            raise DiskFull(f"The upload cannot be written: {error.strerror or 'the disk fails'}.") from None
+
+    def end(self) -> list[str]:
+        """The names of all files, in the order of their numbers. Raises InputError for a body that breaks off."""
+        if self._parser is not None and (self._file is not None or not self._ended):
+            raise InputError("The body ends before its last part does.")
+        self.close()
+        if not self.names or not self._count:
+            raise InputError("There is no file in this upload.")
+        return self.names
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    # -- multipart --------------------------------------------------------------------------------------------
+
+    def _multipart(self, kind: str) -> MultipartParser | None:
+        stated, options = parse_options_header(kind)
+        self._ended = False
+        if stated.lower() != b"multipart/form-data":
+            return None
+        boundary = options.get(b"boundary", b"")
+        if not boundary:
+            raise InputError("multipart/form-data without a boundary cannot be read.")
+        callbacks: Any = {
+            "on_part_begin": self._part_begins,
+            "on_header_field": self._take_field,
+            "on_header_value": self._take_value,
+            "on_header_end": self._header_ends,
+            "on_part_data": self._write,
+            "on_part_end": self.close,
+            "on_end": self._all_ends,
+        }
+        try:
+            return MultipartParser(boundary, callbacks)
+        except FormParserError:
+            raise InputError("The boundary of this multipart/form-data is none.") from None
+
+    def _part_begins(self) -> None:
+        self._header, self._value, self._headers = b"", b"", 0
+
+    def _take_field(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+        self._count_header(end - start)
+
+    def _take_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+        self._count_header(end - start)
+
+    def _count_header(self, size: int) -> None:
+        self._headers += size
+        if self._headers > _MOST_HEADERS:
+            raise InputError("A part of this multipart/form-data has headers without an end.")
+
+    def _header_ends(self) -> None:
+        if self._header.lower() == b"content-disposition":
+            _, options = parse_options_header(self._value)
+            # a field that is no file is left out
+            if b"filename" in options:
+                self._begin(options[b"filename"].decode("utf-8", "replace"))
+        self._header, self._value = b"", b""
+
+    def _all_ends(self) -> None:
+        self._ended = True
+
+    # -- files ------------------------------------------------------------------------------------------------
+
+    def _begin(self, name: str) -> None:
+        self.close()
+        if len(self.names) >= self._limits.upload_files:
+            raise TooLarge(f"An upload has at most {self._limits.upload_files:,} files here.")
+        self._file = incoming(self._folder, len(self.names)).open("xb")
+        self.names.append(name[:1000])
+
+    def _write(self, data: bytes, start: int, end: int) -> None:
+        if self._file is None:
+            return
+        check_room(self._folder, end - start)
+        self._file.write(memoryview(data)[start:end])
+
+
+def check_room(folder: Path, size: int = 0) -> None:
+    """Raise DiskFull when so many bytes would leave too little for the store."""
+    if shutil.disk_usage(folder).free - size < _RESERVE:
+        raise DiskFull("The server's disk is full. Delete uploads that are not needed, or ask its administrator.")
+
+
+def _sync(folder: Path) -> None:
+    """Have a folder and all in it on the disk."""
+    for above, _, names in os.walk(folder):
+        for name in names:
+            _sync_entry(Path(above) / name)
+        _sync_entry(Path(above))
+
+
+def _sync_entry(path: Path) -> None:
+    # a system that cannot open folders keeps them itself
+    with suppress(PermissionError, IsADirectoryError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

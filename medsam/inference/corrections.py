@@ -141,10 +141,13 @@ def folded(asked: Fold, pixels: np.ndarray, pitch_mm: tuple[float, float], known
 
     known: of the same pixels; where it begins this fold, its marks are not gone through again.
     """
+    if known is None or not known.begins(asked):
+        known = replace(asked, marks=(), mask=asked.base)
+    # the same arrays: results that a session keeps of click after click share them
+    done, asked = len(known.marks), replace(known, marks=(*known.marks, *asked.marks[len(known.marks) :]))
     base, allowed = asked.base, asked.allowed
     grey = np.nan_to_num(brightness(pixels)).astype(np.float64)
-    done = 0 if known is None or not known.begins(asked) else len(known.marks)
-    result, said = base if known is None or not done else known.mask, np.zeros(base.shape, np.int8)
+    result, said = known.mask, np.zeros(base.shape, np.int8)
     pitch = np.array(pitch_mm, dtype=float)
     for number, mark in enumerate(asked.marks):
         if number < done:

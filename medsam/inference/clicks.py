@@ -3,99 +3,68 @@
 LiteMedSAM and MedSAM were trained with boxes: a click alone gives them nothing (Dice 0.04 on the development data),
 a mask alone neither, and a click beside a box makes the mask worse. Yet a user who clicks wants a mask. So for them:
 
-a click     becomes a box: squares of `_SIDES` of the slice are tried round the first one inside, then the boxes of the
-            masks that they give; of those that hold the click, the one wins whose mask has the highest product of
-            predicted IoU, stability and a power of how much in its middle the click lies.
+a click     becomes a box (`search`): squares of `_SIDES` of the slice are tried round it, then the boxes of the best of
+            the masks that they give. Of those that honour most of what was said the one wins whose mask has the highest
+            product of predicted IoU, stability, how much in its middle the clicks lie and how much it is as bright as
+            where they lie.
 a mask      brings its own tight box along.
-every click and stroke after it corrects the mask that comes of it (`corrections`).
+every click and stroke after it corrects the mask that comes of it (`corrections`). One after clicks alone may refute
+the box as well: see `refuted`.
 
 A network trained on clicks gets them as SAM published it and needs none of this: `ModelSpec.prompts` tells.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
+from scipy import ndimage
 
 from medsam.errors import PromptError
 from medsam.geometry import SlicePlane
-from medsam.inference.image_predictor import Embedding, ImagePredictor, box_prompts
+from medsam.inference.appearance import brightness, smoothed
+from medsam.inference.image_predictor import Embedding, ImagePredictor, Prediction, box_prompts
 from medsam.inference.usage import Usage
+from medsam.masks import bounding_box
 from medsam.postprocess.merge import stability_score
-from medsam.prompts.prompt import Box, Point, SlicePrompt, pixel_at
+from medsam.prompts.prompt import Box, SlicePrompt
 from medsam.prompts.simulate import depth_of, tight_box
-from medsam.prompts.strokes import as_clicks, spots
+from medsam.prompts.strokes import as_clicks, marked, spots
 
 # Sides of the squares tried round a click, in longer sides of the slice: from a lymph node to a liver.
-_SIDES = (0.03, 0.045, 0.065, 0.09, 0.13, 0.18, 0.25, 0.35, 0.5, 0.7)
+_SIDES = (0.03, 0.045, 0.09, 0.18, 0.25, 0.35, 0.5, 0.7)
+# Of so many of their masks the boxes are tried.
+_BEST = 3
 # People click into the middle: the power of a click's depth in a mask, beside predicted IoU and stability.
 _MIDDLE = 0.1
-# A click inside is beyond the box that was found when it lies further from it than this share of its side.
-_NEAR = 0.1
-# Another box takes its place when it holds half of it, and is at most so many times as large.
-_HOLDS, _LARGER = 0.5, 8.0
+# How much it counts, in the logarithm, that the clicked pixels are by a standard deviation brighter or darker than the
+# mask (docs/results/README.md, "Clicks alone"); the most of them that count, and the least that one has, in shares of
+# the slice's range.
+_UNLIKE, _MOST_UNLIKE, _LEAST_SPREAD = 0.2, 5.0, 0.02
+# A click refutes a mask when it lies so deep in the error, in depths of the mask at its deepest.
+_REFUTES = 0.5
 
 
-def box_for(
-    image_predictor: ImagePredictor,
-    encode: Callable[[], Embedding],
-    prompt: SlicePrompt,
-    plane: SlicePlane,
-    known: Box | None = None,
-) -> tuple[SlicePrompt, Usage]:
-    """The same prompt as a box without clicks, with the mask where one was given, and what finding it has cost.
+def is_alone(prompt: SlicePrompt) -> bool:
+    """Whether there are clicks or strokes, and nothing that a box follows from."""
+    return prompt.box is None and prompt.mask is None
 
-    encode: the embedding of the whole slice; only called for clicks alone, which a box is searched for.
-    known: what was found for the same prompt before its last click or stroke.
+
+def as_box(prompt: SlicePrompt, plane: SlicePlane, found: Box | None = None) -> SlicePrompt:
+    """The same prompt as a box without clicks, with the mask where one was given.
+
+    found: the box of clicks and strokes alone.
     """
-    bare = replace(prompt, points=(), scribbles=())
-    box: Box | None = prompt.box
+    bare, box = replace(prompt, points=(), scribbles=(), order=()), prompt.box
+    if is_alone(prompt):
+        return replace(bare, box=found)
     if box is None and prompt.mask is not None:
         box = tight_box(prompt.mask, 1)
-    if box is not None:
-        return replace(bare, box=box_including(box, clicked_inside(prompt, plane), plane)), Usage()
-    box, usage = _found(image_predictor, encode, prompt, plane, known)
-    return replace(bare, box=box), usage
-
-
-def _found(
-    image_predictor: ImagePredictor,
-    encode: Callable[[], Embedding],
-    prompt: SlicePrompt,
-    plane: SlicePlane,
-    known: Box | None,
-) -> tuple[Box, Usage]:
-    """The box of an object that was clicked, or stroked, alone, and what the search has cost.
-
-    The first click inside finds it, and those that follow correct. One inside and well beyond the box says that another
-    object may be meant, or more of it: all up to that one are searched for, and what is found counts where its mask
-    honours them all and its box can be that of the same object. known: as in `box_for`.
-    """
-    said: list[Point] = []
-    box, usage = known, Usage()
-    for mark in _one_by_one(prompt, plane):
-        said += mark
-        here = np.array([(x, y) for x, y, label in mark if label], dtype=float).reshape(-1, 2)
-        if len(here) and (box is None or not _in(box, here)):
-            other, agrees, spent = _search(image_predictor, encode(), said, plane)
-            box, usage = (other if box is None or (agrees and _grown(box, other)) else box), usage + spent
     if box is None:
-        raise PromptError("Clicks and strokes alone need one inside the object.")
-    return box, usage
-
-
-def _one_by_one(prompt: SlicePrompt, plane: SlicePlane) -> list[tuple[Point, ...]]:
-    """Clicks and strokes in their order, each as points."""
-    return [spots((mark,), plane.shape) for mark in prompt.marks]
-
-
-def _in(box: Box, points: np.ndarray) -> bool:
-    """Whether most of some points (N, 2), pixel indices, lie in a box or so near that a correction reaches them."""
-    margin = _NEAR * np.array([box[2] - box[0], box[3] - box[1]])
-    low, high = np.array(box[:2]) - 0.5 - margin, np.array(box[2:]) - 0.5 + margin
-    return bool((((points >= low) & (points <= high)).all(axis=1)).mean() >= 0.5)
+        raise PromptError("A mask without a pixel has no box.")
+    return replace(bare, box=box_including(box, clicked_inside(prompt, plane), plane))
 
 
 def with_clicks(prompt: SlicePrompt, plane: SlicePlane) -> SlicePrompt:
@@ -125,39 +94,108 @@ def box_including(box: Box, inside: np.ndarray, plane: SlicePlane) -> Box:
     )
 
 
-def _grown(box: Box, other: Box) -> bool:
-    """Whether another box can be of the same object, seen larger."""
-    width, height = (min(box[n + 2], other[n + 2]) - max(box[n], other[n]) for n in (0, 1))
-    area, larger = ((one[2] - one[0]) * (one[3] - one[1]) for one in (box, other))
-    return max(width, 0) * max(height, 0) >= _HOLDS * area and larger <= _LARGER * area
+@dataclass(frozen=True, eq=False)
+class Said:
+    """What clicks and strokes say, one after the other: the pixels (N, 2) row and column of each, and which side."""
+
+    pixels: tuple[np.ndarray, ...]
+    inside: tuple[bool, ...]
+
+    @classmethod
+    def by(cls, prompt: SlicePrompt, plane: SlicePlane) -> Said:
+        """Raises PromptError where nothing is said to be inside."""
+        drawn = [marked(one, plane.shape, plane.spacing_mm) for one in prompt.marks]
+        if not any(where.any() and inside for where, inside in drawn):
+            raise PromptError("Clicks and strokes alone need one inside the object.")
+        return cls(tuple(np.argwhere(where) for where, _ in drawn), tuple(inside for _, inside in drawn))
+
+    def honoured_by(self, mask: np.ndarray) -> float:
+        """How many of the marks a mask (h, w) has right; of a stroke the share of its pixels."""
+        return sum(
+            np.count_nonzero(mask[tuple(pixels.T)] == inside) / max(len(pixels), 1)
+            for pixels, inside in zip(self.pixels, self.inside, strict=True)
+        )
+
+    def all_inside(self) -> np.ndarray:
+        """(N, 2), rows and columns."""
+        return np.concatenate([one for one, inside in zip(self.pixels, self.inside, strict=True) if inside])
 
 
-def _search(
-    image_predictor: ImagePredictor, embedding: Embedding, said: Sequence[Point], plane: SlicePlane
-) -> tuple[Box, bool, Usage]:
-    """The box of an object that holds some clicks and not others, whether its mask honours all, and the cost.
+class Found(NamedTuple):
+    """A box, how many marks its mask honours (`Said.honoured_by`), and what finding it has cost."""
 
-    Squares round the clicks inside are asked first, then the boxes of their masks, of which one is taken.
+    box: Box
+    honoured: float
+    usage: Usage
+
+
+def refuted(mask: np.ndarray, where: np.ndarray, inside: bool, plane: SlicePlane) -> bool:
+    """Whether a mark says of a mask (h, w) that another object is meant, or far more or less of it.
+
+    Who points into the middle of an error says how thick it is. An error that is much thinner than the object is one of
+    its outline, and none of which object it is. where: bool (h, w), under the mark. inside: what it says.
     """
-    at = [(pixel_at((x, y), plane.shape), bool(label)) for x, y, label in said]
-    squares = candidate_boxes(np.array([(x, y) for x, y, label in said if label], dtype=float), plane)
+    if not mask.any():
+        return inside
+    depth = depth_of(mask, plane.spacing_mm)
+    radius = float(depth.max())
+    if inside:
+        # all of the mask is in this part
+        part = bounding_box(mask | where) or np.s_[:, :]
+        depth, where = ndimage.distance_transform_edt(~mask[part], sampling=plane.spacing_mm), where[part]
+    return float(np.max(depth, where=where, initial=0.0)) > _REFUTES * radius
+
+
+def search(
+    image_predictor: ImagePredictor,
+    embedding: Embedding,
+    said: Said,
+    plane: SlicePlane,
+    pixels: np.ndarray,
+    also: Box | None = None,
+) -> Found:
+    """The box of the object that was clicked or stroked alone.
+
+    embedding: of the whole slice. pixels: (h, w) or (h, w, 3), any units, in the window in which they are looked at.
+    also: one more box to try.
+    """
+    at, grey = said.all_inside(), smoothed(np.nan_to_num(brightness(pixels)).astype(np.float64))
+    squares = candidate_boxes(at[:, ::-1].astype(float), plane)
     first = image_predictor.predict(embedding, box_prompts(squares))
-    own = [tight_box(mask, 1) for mask in first.masks[:, 0]]
+    order = np.lexsort(_ranks(first, said, at, grey, plane))[::-1]
+    own = [*(tight_box(first.masks[n, 0], 1) for n in order[:_BEST]), also]
     boxes = np.array([box for box in own if box is not None] or squares, dtype=float)
     found = image_predictor.predict(embedding, box_prompts(boxes))
-    masks, stability = found.masks[:, 0], stability_score(found.logits[:, 0]).nan_to_num().cpu().numpy()
-    honoured = [sum(bool(mask[pixel]) == inside for pixel, inside in at) for mask in masks]
-    middle = [_middle(mask, [pixel for pixel, inside in at if inside], plane) for mask in masks]
-    score = found.predicted_iou[:, 0] * stability * np.maximum(middle, 0.01) ** _MIDDLE
+    score, honoured = _ranks(found, said, at, grey, plane)
     best = int(np.lexsort((score, honoured))[-1])
     x0, y0, x1, y1 = boxes[best].tolist()
-    return (x0, y0, x1, y1), honoured[best] == len(at), first.usage + found.usage
+    return Found((x0, y0, x1, y1), float(honoured[best]), first.usage + found.usage)
 
 
-def _middle(mask: np.ndarray, at: Sequence[tuple[int, ...]], plane: SlicePlane) -> float:
-    """How deep in a mask (h, w) pixels lie in the mean, in depths of its deepest one: 0 outside, 1 in its middle."""
+def _ranks(
+    found: Prediction, said: Said, at: np.ndarray, grey: np.ndarray, plane: SlicePlane
+) -> tuple[np.ndarray, np.ndarray]:
+    """How good each of P masks seems, (P,), and how many marks it honours, (P,), which comes first."""
+    masks, stability = found.masks[:, 0], stability_score(found.logits[:, 0]).nan_to_num().cpu().numpy()
+    middle = np.array([_middle(mask, at, plane) for mask in masks])
+    unlike = np.array([_unlike(mask, at, grey) for mask in masks])
+    score = found.predicted_iou[:, 0] * stability * np.maximum(middle, 0.01) ** _MIDDLE * np.exp(-_UNLIKE * unlike)
+    return score, np.array([said.honoured_by(mask) for mask in masks])
+
+
+def _middle(mask: np.ndarray, at: np.ndarray, plane: SlicePlane) -> float:
+    """How deep in a mask (h, w) pixels (N, 2) lie in the mean, in depths of its deepest: 0 outside, 1 in its middle."""
     depth = depth_of(mask, plane.spacing_mm)
-    return float(np.mean([depth[pixel] for pixel in at]) / max(depth.max(), 1e-9))
+    return float(np.mean(depth[tuple(at.T)]) / max(depth.max(), 1e-9))
+
+
+def _unlike(mask: np.ndarray, at: np.ndarray, grey: np.ndarray) -> float:
+    """How far pixels (N, 2) are from a mask's middle brightness, in the mean, in its standard deviations."""
+    if not mask.any():
+        return _MOST_UNLIKE
+    under = grey[mask]
+    spread = float(under.std()) + _LEAST_SPREAD * float(np.ptp(grey)) + 1e-9
+    return min(float(np.abs(grey[tuple(at.T)] - np.median(under)).mean()) / spread, _MOST_UNLIKE)
 
 
 def candidate_boxes(inside: np.ndarray, plane: SlicePlane) -> np.ndarray:
@@ -166,10 +204,11 @@ def candidate_boxes(inside: np.ndarray, plane: SlicePlane) -> np.ndarray:
     size = np.array(plane.shape[::-1], dtype=float)
     low, high = inside.min(axis=0) - 0.5, inside.max(axis=0) + 1.5
     boxes = []
-    for side in _SIDES:
+    for side in reversed(_SIDES):
         # a square of less than two pixels holds no object
         half = np.maximum(side * plane.longest_mm / spacing, 2.0) / 2
         centre = (low + high) / 2
         half = np.maximum(half, (high - low) / 2)
         boxes.append(np.concatenate([np.maximum(centre - half, 0), np.minimum(centre + half, size)]))
-    return np.unique(np.array(boxes), axis=0)
+    # each once: a slice's edges can make several alike
+    return np.array(list(dict.fromkeys(tuple(box.tolist()) for box in boxes)))

@@ -31,7 +31,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import ndimage
 
-from medsam.inference.appearance import brightness, histogram
+from medsam.inference.appearance import brightness, histogram, smoothed
 from medsam.postprocess.clean import pieces_holding
 from medsam.postprocess.guided import resized
 from medsam.prompts.prompt import SlicePrompt
@@ -64,8 +64,8 @@ _MOST = 512
 _THICKER = 2.0
 # Levels, in units of the neighbourhood's contrast, at which steps of grey are told apart; and what is above them all.
 _STEPS, _TOP_STEP = (0.15, 0.3, 0.5, 0.75, 1.0, 1.4, 2.0, 3.0), 4.0
-# Smoothing against noise, in pixels; how many shades of what lies under marks are told apart.
-_SIGMA, _SHADES = 0.7, 7
+# How many shades of what lies under marks are told apart.
+_SHADES = 7
 # Levels of brightness, equally filled; how many pixels each has beforehand, so that few say little; the most one says.
 _BINS, _BEFOREHAND, _LIMIT = 24, 1.6, 2.0
 # What the network's log-odds are taken to be at most; and those that a changed pixel, and a marked one, get at least.
@@ -289,7 +289,7 @@ def _anew(
     depth = depth_of(base, pitch)
     if depth[said < 0].max() < _MIDDLE * depth.max():
         return None
-    smooth = _smoothed(grey)
+    smooth = smoothed(grey)
     same, other = (_differs(smooth, where) for where in (said > 0, said < 0))
     alike = (same < _HALFWAY * np.median(other[said > 0])) & (same < other) & (said == 0) & allowed & _ellipse(allowed)
     found = pieces_holding(alike | (said > 0), said > 0, corners=False)
@@ -368,7 +368,7 @@ def _terms(known: _Known, depth_mm: float, radius_mm: float) -> dict[str, np.nda
     deep = np.minimum(_distance_to(right, pitch), away) / depth_mm
     small = float(np.clip(np.log(depth_mm / radius_mm), -4, 0))
     contrary = _distance_to(said < 0, pitch) / np.maximum(away, 0.3 * pitch.min())
-    smooth = _smoothed(known.grey)
+    smooth = smoothed(known.grey)
     near = distance <= 4
     contrast = float(np.subtract(*np.percentile(smooth[near], (84, 16)))) / 2
     if contrast > 1e-6:
@@ -443,16 +443,6 @@ def _alike(levels: np.ndarray, these: np.ndarray, those: np.ndarray) -> np.ndarr
         shares.append((smooth + _BEFOREHAND) / (np.count_nonzero(where) + _BEFOREHAND * _BINS))
     ratio: np.ndarray = np.clip(np.log(shares[0] / shares[1]), -_LIMIT, _LIMIT)[levels]
     return ratio
-
-
-def _smoothed(grey: np.ndarray) -> np.ndarray:
-    """Less noisy, and the same to the bit however the slice is stored: sums are not the same in any order."""
-    one, other = (
-        ndimage.gaussian_filter1d(ndimage.gaussian_filter1d(grey, _SIGMA, axis=axis), _SIGMA, axis=1 - axis)
-        for axis in (0, 1)
-    )
-    smooth: np.ndarray = (one + other) / 2
-    return smooth
 
 
 def _depth(piece: np.ndarray, at: np.ndarray, pitch: np.ndarray) -> float:

@@ -24,15 +24,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import get_args
 
+import numpy as np
+
 from medsam.errors import PromptError
-from medsam.inference.clicks import box_for, box_including, clicked_inside, with_clicks
+from medsam.inference.clicks import (
+    Said,
+    as_box,
+    box_including,
+    clicked_inside,
+    is_alone,
+    refuted,
+    search,
+    with_clicks,
+)
 from medsam.inference.combine import combine
+from medsam.inference.corrections import marks_of
 from medsam.inference.image_predictor import Crop, Embedding, LogitsFor, Prediction, ScanEncoder
 from medsam.inference.looks import clicks_inside, first_crop, looks_for
 from medsam.inference.slice_request import CropAnswer, SliceRequest, SliceResult, Zoom
 from medsam.inference.usage import Usage
 from medsam.models.specs import takes_clicks
-from medsam.prompts.prompt import SlicePrompt
+from medsam.prompts.prompt import Box, SlicePrompt
+from medsam.prompts.simulate import tight_box
+from medsam.prompts.strokes import marked
 from medsam.transforms.prepare import check_slice
 
 
@@ -93,40 +107,51 @@ def segment_slice(
     """
     _check(scan_encoder, index, prompts, zoom)
     embeddings = _Embeddings(scan_encoder, index, at_hand)
+    results = _answered(embeddings, [prompt.boxed() for prompt in prompts], zoom, previous or [None] * len(prompts))
+    if embeddings.no_contrast:
+        # the whole slice, in which a box was searched for
+        results = [replace(one, no_contrast=True) for one in results]
+    return [replace(results[0], usage=embeddings.usage), *results[1:]]
+
+
+def _answered(
+    embeddings: _Embeddings,
+    prompts: Sequence[SlicePrompt],
+    zoom: Zoom,
+    previous: Sequence[SliceResult | None],
+    found: Box | None = None,
+) -> list[SliceResult]:
+    """See `segment_slice`. found: the box of prompts of clicks and strokes alone; it is searched for otherwise."""
+    scan_encoder, index = embeddings.scan_encoder, embeddings.index
     requests = [
-        _first_look(embeddings, prompt.boxed(), zoom, earlier)
-        for prompt, earlier in zip(prompts, previous or [None] * len(prompts), strict=True)
+        _first_look(embeddings, prompt, zoom, earlier, found) for prompt, earlier in zip(prompts, previous, strict=True)
     ]
     answers: list[dict[Crop, CropAnswer]] = [{} for _ in requests]
     for closer in (False, True):
         if closer:
             requests = [
-                _look_closer(embeddings, request, zoom, found) for request, found in zip(requests, answers, strict=True)
+                _look_closer(embeddings, request, zoom, looks) for request, looks in zip(requests, answers, strict=True)
             ]
         # one crop at a time, all its prompts together: embeddings of many closer crops need not be in memory at once
         for crop, members in _unanswered(requests, answers).items():
             shared, embedding = [requests[n] for n in members], embeddings.of(crop)
             # called here, and not in a function that would be one more stop on the way from a prompt to the decoder
-            found = scan_encoder.image_predictor.predict(
+            prediction = scan_encoder.image_predictor.predict(
                 embedding,
                 [clicks_inside(request.prompt, crop) for request in shared],
                 previous=[request.previous_logits(crop) for request in shared],
                 logits_for=_logits_for(scan_encoder, shared, zoom),
             )
-            embeddings.usage += found.usage
-            for n, answer in zip(members, _restored(found, embedding.no_contrast), strict=True):
+            embeddings.usage += prediction.usage
+            for n, answer in zip(members, _restored(prediction, embedding.no_contrast), strict=True):
                 answers[n][crop] = answer
-    results = [
+    return [
         replace(
-            combine(scan_encoder, index, request, [found[crop] for crop in request.crops], zoom),
+            combine(scan_encoder, index, request, [looks[crop] for crop in request.crops], zoom),
             complete=request.complete,
         )
-        for request, found in zip(requests, answers, strict=True)
+        for request, looks in zip(requests, answers, strict=True)
     ]
-    if embeddings.no_contrast:
-        # the whole slice, in which a box was searched for
-        results = [replace(one, no_contrast=True) for one in results]
-    return [replace(results[0], usage=embeddings.usage), *results[1:]]
 
 
 def _check(scan_encoder: ScanEncoder, index: int, prompts: Sequence[SlicePrompt], zoom: Zoom) -> None:
@@ -140,16 +165,17 @@ def _check(scan_encoder: ScanEncoder, index: int, prompts: Sequence[SlicePrompt]
 # -- which crops --------------------------------------------------------------------------------------------------
 
 
-def _first_look(embeddings: _Embeddings, given: SlicePrompt, zoom: Zoom, previous: SliceResult | None) -> SliceRequest:
-    """The prompt as the network can be shown it, and where first."""
+def _first_look(
+    embeddings: _Embeddings, given: SlicePrompt, zoom: Zoom, previous: SliceResult | None, found: Box | None
+) -> SliceRequest:
+    """The prompt as the network can be shown it, and where first. found: as in `_answered`."""
     scan_encoder = embeddings.scan_encoder
     plane, earlier = scan_encoder.plane, previous
     prompt = with_clicks(given, plane)
     if not takes_clicks(scan_encoder.image_predictor.sam.spec):
-        if given.points or given.scribbles or given.mask is not None:
-            known = None if previous is None else previous.box
-            prompt, usage = box_for(scan_encoder.image_predictor, embeddings.whole, given, plane, known)
-            embeddings.usage += usage
+        if is_alone(given) and found is None:
+            found, previous = _found(embeddings, given, zoom, previous)
+        prompt = as_box(given, plane, found)
         # a network that was shown boxes only makes nothing of its earlier logits
         earlier = None
     elif zoom != "off":
@@ -177,6 +203,55 @@ def _first_crops(
         return crops, earlier is None or earlier.complete
     # the whole slice in the scan's window is what readers look at, and so the first to be there
     return (Crop(index),), crops == (Crop(index),)
+
+
+def _found(
+    embeddings: _Embeddings, given: SlicePrompt, zoom: Zoom, previous: SliceResult | None
+) -> tuple[Box, SliceResult | None]:
+    """The box of an object that was clicked or stroked alone, and the nearest result whose corrections still hold.
+
+    Mark by mark: the first one inside finds it, and those that follow correct. One that refutes what stands makes the
+    search again, for all that was said, and the box of what stands, once corrected, is tried as well. A box takes the
+    place of the one before when its mask honours more.
+    """
+    scan_encoder, plane = embeddings.scan_encoder, embeddings.scan_encoder.plane
+    said, before = Said.by(given, plane), _before_last(embeddings, given, zoom, previous)
+    also: Box | None = None
+    if before is not None and before.fold is not None and before.box is not None:
+        where, inside = marked(given.marks[-1], plane.shape, plane.spacing_mm)
+        if not refuted(before.fold.mask, where, inside, plane):
+            return before.box, before
+        (kept,) = _answered(embeddings, [given], zoom, [before], before.box)
+        also = None if kept.fold is None else tight_box(kept.fold.mask, 1)
+        before = kept
+    window = scan_encoder.window
+    pixels = np.clip(scan_encoder.pixels(embeddings.index), window.low, window.high)
+    found = search(scan_encoder.image_predictor, embeddings.whole(), said, plane, pixels, also)
+    embeddings.usage += found.usage
+    if before is None or before.fold is None or before.box is None:
+        return found.box, None
+    return (found.box if found.honoured > said.honoured_by(before.fold.base) else before.box), before
+
+
+def _before_last(
+    embeddings: _Embeddings, given: SlicePrompt, zoom: Zoom, previous: SliceResult | None
+) -> SliceResult | None:
+    """The answer to clicks and strokes alone before the last of them: `previous` where it is that one, else made anew.
+
+    None where nothing was said to be inside before.
+    """
+    plane = embeddings.scan_encoder.plane
+    before = given.marked(given.marks[:-1])
+    if not len(clicked_inside(before, plane)):
+        return None
+    marks = marks_of(before, plane.shape, plane.spacing_mm)
+    known = () if previous is None or previous.fold is None else previous.fold.marks
+    # what was answered in haste is no ground for more than an answer in haste
+    if previous is not None and not (previous.complete or embeddings.at_hand):
+        known = ()
+    if len(known) == len(marks) and all(one.same(other) for one, other in zip(known, marks, strict=True)):
+        return previous
+    return _answered(embeddings, [before], zoom, [previous])[0]
 
 
 def _look_closer(

@@ -7,11 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medsam.errors import PromptError
 from medsam.geometry import SlicePlane, View
-from medsam.inference.clicks import box_for, candidate_boxes
+from medsam.inference.clicks import Said, as_box, candidate_boxes, refuted
 from medsam.inference.predictor import Predictor
 from medsam.inference.segment_slice import segment_slice
 from medsam.prompts.prompt import SlicePrompt
+from medsam.prompts.strokes import Scribble
 from tests.phantoms import ThresholdSam, block
 
 PLANE = SlicePlane("k", (40, 60), (1.0, 1.0), 1, View())
@@ -63,18 +65,62 @@ def test_clicks_alone_one_after_another_are_clicks_at_once(predictor, second):
     assert [bool(result.mask[y, x]) for x, y, _ in points] == [True, True, False]
 
 
-def test_a_box_grows_to_a_click_outside_it_and_a_mask_brings_its_own(predictor):
+def test_a_box_grows_to_a_click_outside_it_and_a_mask_brings_its_own():
     _, mask = block((1, 40, 60), (20, 10, 0, 32, 22, 1))
-
-    def never():
-        raise AssertionError("encoded, although there is nothing to look for")
-
-    grown, _ = box_for(predictor, never, SlicePrompt(1, BOX, ((50, 5, 1), (2, 2, 0))), PLANE)
+    grown = as_box(SlicePrompt(1, BOX, ((50, 5, 1), (2, 2, 0))), PLANE)
     assert grown.box == (10.0, 4.5, 51.5, 30.0)
     assert grown.points == ()
-    masked, _ = box_for(predictor, never, SlicePrompt(1, mask=mask[0]), PLANE)
+    masked = as_box(SlicePrompt(1, mask=mask[0]), PLANE)
     assert masked.box == (20, 10, 32, 22)
     assert masked.mask is not None
+
+
+@pytest.mark.parametrize(
+    ("at", "inside", "expected"),
+    [
+        # the mask is 20 pixels wide and high: 10 deep
+        ((20, 20), False, True),
+        ((12, 20), False, False),
+        ((20, 34), True, False),
+        ((20, 37), True, True),
+        ((20, 20), True, False),
+        ((50, 35), False, False),
+    ],
+)
+@pytest.mark.parametrize("pitch", [1.0, 0.2])
+def test_a_click_refutes_a_mask_when_it_lies_half_as_deep_in_the_error_as_the_mask_is(at, inside, expected, pitch):
+    mask, where = np.zeros((40, 60), bool), np.zeros((40, 60), bool)
+    mask[10:30, 10:30] = True
+    where[at[1], at[0]] = True
+    assert refuted(mask, where, inside, SlicePlane("k", (40, 60), (pitch, pitch), 1, View())) is expected
+    assert refuted(np.zeros_like(mask), where, inside, PLANE) is inside
+
+
+def test_marks_are_honoured_each_as_much_as_another():
+    mask = np.zeros((40, 60), bool)
+    mask[:, :30] = True
+    stroke = Scribble(((25, 5), (34, 5)))
+    said = Said.by(SlicePrompt(1, points=((3, 3, 1), (4, 4, 0)), scribbles=(stroke,)), PLANE)
+    assert said.honoured_by(mask) == pytest.approx(1 + 0 + 0.5)
+    with pytest.raises(PromptError, match="one inside"):
+        Said.by(SlicePrompt(1, points=((4, 4, 0),)), PLANE)
+
+
+def test_a_click_on_another_object_leads_to_a_box_of_both(predictor):
+    scan, one = block((1, 40, 60), (8, 10, 0, 20, 22, 1))
+    _, other = block((1, 40, 60), (36, 10, 0, 50, 26, 1))
+    scan = type(scan)(np.where(other, scan.array.max(), scan.array), scan.geometry)
+    encoder = predictor.encoder_for(scan)
+    points = ((13, 15, 1), (43, 18, 1))
+    (first,) = segment_slice(encoder, 0, [SlicePrompt(1, points=points[:1])])
+    (both,) = segment_slice(encoder, 0, [SlicePrompt(1, points=points)], previous=[first])
+    assert first.box is not None
+    assert both.box is not None
+    assert first.box[2] < 36
+    assert both.box[0] <= 13
+    assert both.box[2] >= 43
+    assert (both.mask & other[0]).sum() > 0.5 * other.sum()
+    assert (both.mask & one[0]).sum() > 0.5 * one.sum()
 
 
 def test_a_rough_mask_is_not_made_worse():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from anyio import to_thread
@@ -14,6 +15,8 @@ from medsam.inference.segmentation import algorithm_of
 from medsam.inference.session import Session
 from medsam.inference.session_state import SessionState
 from medsam.io.algorithm import Algorithm
+from medsam.prompts.parse import prompts_text
+from medsam.prompts.prompt import Prompt
 from medsam.server.readings.objects import label_of
 from medsam.server.store.records import StoredCase, StoredObject
 from medsam.volume import LabelVolume
@@ -67,6 +70,12 @@ def probabilities_of(logits: np.ndarray) -> np.ndarray:
     found = 1.0 / (1.0 + np.exp(-bounded))
     found[np.isneginf(logits)] = 0.0
     return found.astype("<f2")
+
+
+def prompts_file(prompts: Sequence[Prompt], names: Mapping[str, str], axis: Axis) -> str:
+    """names: of the objects, by what the session calls them."""
+    named = [replace(one, label=names.get(one.label, one.label)) for one in prompts]
+    return prompts_text(named, axis) if named else json.dumps({"axis": axis, "prompts": []})
 
 
 def label_map(state: SessionState, scan_encoder: ScanEncoder, objects: Mapping[int, StoredObject]) -> LabelVolume:

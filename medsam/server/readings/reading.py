@@ -24,7 +24,7 @@ from medsam.masks import CompactMask
 from medsam.progress import ProgressCallback
 from medsam.prompts.prompt import Prompt
 from medsam.server.readers import Reader
-from medsam.server.readings.answers import Answer, label_map, made, probabilities_of
+from medsam.server.readings.answers import Answer, label_map, made, probabilities_of, prompts_file
 from medsam.server.readings.events import Event, Events
 from medsam.server.readings.follow import Following
 from medsam.server.readings.journal import Delta, Kind
@@ -240,6 +240,12 @@ class Reading:
         if logits is None:
             raise HTTPException(404, "There is no prompt of this object on this slice.")
         return await to_thread.run_sync(probabilities_of, logits)
+
+    async def prompts(self) -> str:
+        """What was asked, as a prompts file that `medsam segment --prompts` reads (docs/prompts.md)."""
+        given = await self.tools.worker.run(lambda _: self._session.prompts, priority=Priority.CLICK)
+        names = {label_of(one.number): one.name for one in self.objects.values()}
+        return await to_thread.run_sync(prompts_file, given, names, self.scan_encoder.plane.axis)
 
     async def labels(self) -> LabelVolume:
         """The label map of all objects, by their numbers and names, once every first answer is refined."""

@@ -55,6 +55,19 @@ _FRAMES: dict[int | str, dict[str, Any]] = {
     },
     404: {"description": "no such session, or not yours"},
 }
+_PROMPTS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "a prompts file (docs/prompts.md)",
+        "content": {
+            "application/json": {
+                "example": {
+                    "axis": "k",
+                    "prompts": [{"label": "liver", "slice": 41, "box": [120, 88, 212, 176], "points": [[150, 130, 1]]}],
+                }
+            }
+        },
+    }
+}
 _CHANGED: dict[int | str, dict[str, Any]] = {
     **_FRAMES,
     412: {"description": "the session is at another revision than `If-Match` says"},
@@ -307,6 +320,15 @@ async def probabilities(
     meta = {"dtype": "<f2", "shape": list(found.shape), "object": object, "slice": slice, "revision": reading.revision}
     response = Response(found.tobytes(), media_type="application/octet-stream")
     response.headers["X-Medsam-Meta"] = json.dumps(meta, separators=(",", ":"))
+    _head(response, reading)
+    return response
+
+
+@router.get("/{session}/prompts", response_class=Response, responses=_PROMPTS)
+async def prompts(session: str, reader: PresentReader, readings: PresentReadings) -> Response:
+    """Everything that was asked, as a prompts file: `medsam segment --prompts` gives the same masks of it."""
+    reading = await readings.get(reader, session)
+    response = Response(await reading.prompts(), media_type="application/json")
     _head(response, reading)
     return response
 

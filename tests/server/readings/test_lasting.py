@@ -1,0 +1,207 @@
+"""What is confirmed outlives the server, and goes on where it was."""
+
+import asyncio
+
+import numpy as np
+from phantoms import ThresholdSam
+from readings_house import house, two_blocks
+
+from medsam.inference.predictor import Predictor
+from medsam.prompts.prompt import Prompt
+from medsam.server.store.database import StoreError
+
+STEPS = [
+    (1, {"box": [4, 8, 55, 35]}),
+    (1, {"points": [[40, 20, 0]]}),
+    (2, {"lasso": [[30, 8], [55, 8], [55, 35], [30, 35]]}),
+    (2, {"points": [[10, 15, 1]]}),
+    (2, {"scribbles": [{"points": [[36, 14], [46, 28]], "width_px": 2.0, "inside": False}]}),
+]
+
+
+def test_after_a_restart_the_next_click_gives_the_mask_it_would_have_given(folder):
+    scan, *_ = two_blocks()
+
+    async def before():
+        async with house(folder) as there:
+            reader = there.person("ann")
+            key = (await reader.open(there.case("a", scan), label="liver"))["id"]
+            for index, entry in STEPS:
+                await reader.prompt(key, index, **entry)
+            await reader.step(key, "undo")
+            return key, reader
+
+    async def after(key, page):
+        async with house(folder) as there:
+            there.case("a", scan)
+            reader = there.person("ann")
+            session = await reader.open(there.case("a", scan))
+            assert (session["id"], session["revision"], session["undo"], session["redo"]) == (key, page.revision, 4, 1)
+            sam = there.predictor.sam
+            # a page that was open all the time has missed nothing; a new one gets everything
+            reader.revision = page.revision
+            assert await reader.changes(key) == []
+            reader.revision = 0
+            await reader.changes(key)
+            assert {place: mask.tolist() for place, mask in reader.masks.items()} == {
+                place: mask.tolist() for place, mask in page.masks.items()
+            }
+            await reader.step(key, "redo")
+            await reader.step(key, "undo")
+            assert (sam.encoded, sam.decoded) == (0, 0)
+            return await reader.prompt(key, 2, points=[[0, 0, 0]]), await reader.prompt(key, 1, points=[[12, 12, 1]])
+
+    own = Predictor(ThresholdSam(), "cpu").session(scan)
+    for index, entry in STEPS[:-1]:
+        own.prompt(Prompt.from_dict({"slice": index, **entry}))
+    own.click(2, 0, 0, inside=False)
+    own.click(1, 12, 12)
+    found = asyncio.run(after(*asyncio.run(before())))
+    np.testing.assert_array_equal(found[0], own.cleaned(2))
+    np.testing.assert_array_equal(found[1], own.cleaned(1))
+
+
+def test_three_hundred_steps_of_two_objects_are_undone_and_taken_again_after_a_restart(folder):
+    scan, *_ = two_blocks((2, 40, 60))
+
+    async def play():
+        async with house(folder, ThresholdSam(64)) as there:
+            reader = there.person("ann")
+            key = (await reader.open(there.case("a", scan), label="liver", zoom="off"))["id"]
+            await reader.post(f"/sessions/{key}/objects", {"name": "spleen"})
+            reading = await there.readings.get(reader.reader, key)
+            seen = [{}]
+            for n in range(300):
+                box = [4 + n % 5, 8, 24 + n % 30, 28]
+                await reading.prompt(1 + n % 2, {"slice": n // 2 % 2, "box": box}, None, None)
+                if n % 50 == 49:
+                    await reader.changes(key)
+                    seen.append({place: mask.copy() for place, mask in reader.masks.items()})
+            ran = there.predictor.sam.decoded
+            for wanted in reversed(seen[:-1]):
+                for _ in range(50):
+                    await reading.walk("undo", None, None)
+                await reader.changes(key)
+                assert alike(reader.masks, wanted)
+            assert (reading.undo, reading.redo) == (0, 300)
+            await there.readings._drop(key)
+            for wanted in seen[1:2]:
+                reading = await there.readings.get(reader.reader, key)
+                for _ in range(50):
+                    await reading.walk("redo", None, None)
+                await reader.changes(key)
+                assert alike(reader.masks, wanted)
+            assert there.predictor.sam.decoded == ran
+
+    asyncio.run(play())
+
+
+def alike(masks, others):
+    return masks.keys() == others.keys() and all((mask == others[place]).all() for place, mask in masks.items())
+
+
+def test_a_removed_mask_is_told_of_after_a_restart_too(folder):
+    scan, *_ = two_blocks()
+
+    async def play():
+        async with house(folder) as there:
+            case, reader = there.case("a", scan), there.person("ann")
+            key = (await reader.open(case, label="liver"))["id"]
+            await reader.prompt(key, 1, box=[4, 8, 24, 28])
+            # the answer is lost on its way
+            await reader.post(f"/sessions/{key}/undo")
+        async with house(folder) as there:
+            there.case("a", scan)
+            reader.http = there.person("ann").http
+            (frame,) = await reader.changes(key)
+            assert (frame.status, reader.masks) == ("removed", {})
+
+    asyncio.run(play())
+
+
+def test_readings_nobody_uses_leave_memory_and_come_back(folder):
+    scan, left, _ = two_blocks()
+
+    async def play():
+        async with house(folder, most=2) as there:
+            reader = there.person("ann")
+            keys = []
+            for n in range(4):
+                keys.append((await reader.open(there.case(str(n), scan), label="liver", zoom="off"))["id"])
+                await reader.post(f"/sessions/{keys[-1]}/prompts", {"object": 1, "slice": n, "box": [4, 8, 24, 28]})
+            assert there.readings.live == 2
+            other = there.person("bob")
+            await other.open(there.case("0", scan))
+            assert there.readings.live == 3
+            for n, key in enumerate(keys):
+                reader.revision, reader.masks = 0, {}
+                await reader.changes(key)
+                assert reader.masks.keys() == {(1, n)}
+                np.testing.assert_array_equal(reader.masks[1, n], left[n])
+            now = max(live.reading.used for live in there.readings._live.values())
+            await there.readings.reap(now + 599)
+            assert there.readings.live == 3
+            await there.readings.reap(now + 601)
+            assert there.readings.live == 0
+
+    asyncio.run(play())
+
+
+def test_what_the_store_refuses_is_not_answered_and_not_kept(folder):
+    scan, left, _ = two_blocks()
+
+    async def play():
+        async with house(folder) as there:
+            reader = there.person("ann")
+            key = (await reader.open(there.case("a", scan), label="liver", zoom="off"))["id"]
+            await reader.prompt(key, 1, box=[4, 8, 24, 28])
+            append, there.store.append_step = there.store.append_step, full
+            answer = await reader.post(f"/sessions/{key}/prompts", {"object": 1, "slice": 2, "box": [4, 8, 24, 28]})
+            assert answer.status_code >= 422
+            there.store.append_step = append
+            # read from the store again: what was confirmed is there, what was not is not
+            reader.revision, reader.masks = 0, {}
+            await reader.changes(key)
+            assert reader.masks.keys() == {(1, 1)}
+            np.testing.assert_array_equal(await reader.prompt(key, 2, box=[4, 8, 24, 28]), left[2])
+
+    asyncio.run(play())
+
+
+def full(*_, **__):
+    raise StoreError("The disk is full.")
+
+
+def test_a_scan_that_changed_or_went_is_not_mistaken_for_the_one_that_was_read(folder):
+    scan, *_ = two_blocks()
+    other, *_ = two_blocks((4, 40, 61))
+
+    async def play():
+        async with house(folder) as there:
+            reader = there.person("ann")
+            key = (await reader.open(there.case("a", scan), label="liver"))["id"]
+            await there.readings._drop(key)
+            there.case("a", other)
+            answer = await reader.http.get(f"/sessions/{key}")
+            assert (answer.status_code, "another scan" in answer.json()["detail"]) == (422, True)
+            assert (await reader.http.delete(f"/sessions/{key}")).status_code == 204
+
+    asyncio.run(play())
+
+
+def test_a_case_that_is_taken_from_a_reader_is_gone_with_its_session(folder, monkeypatch):
+    scan, *_ = two_blocks()
+    monkeypatch.setattr("medsam.server.readings.registry._BELIEVED", 0.0)
+
+    async def play():
+        async with house(folder) as there:
+            reader = there.person("ann")
+            key = there.case("a", scan)
+            session = (await reader.open(key, label="liver"))["id"]
+            case = there.store.case(reader.reader, key)
+            there.store.remove_case(case.id, None)
+            assert (await reader.http.get(f"/sessions/{session}")).status_code == 404
+            assert (await reader.http.get("/sessions")).json() == []
+            assert there.readings.live == 0
+
+    asyncio.run(play())

@@ -25,6 +25,10 @@ from medsam.server.gate.guard import Guard, SecureHeaders
 from medsam.server.gate.rules import rules_of_api
 from medsam.server.services import open_services
 from medsam.server.settings import ServerSettings
+from medsam.server.watch import health
+from medsam.server.watch.health import Checks
+from medsam.server.watch.metrics import Metrics
+from medsam.server.watch.traffic import Traffic
 
 API = "/api/v1"
 
@@ -60,8 +64,12 @@ def create_app(settings: ServerSettings, predictor: Predictor | None = None) -> 
     app.add_middleware(Guard, table=table)
     app.add_middleware(CatchDefects)
     app.add_middleware(SecureHeaders, table=table)
+    app.state.metrics, app.state.checks = Metrics(), Checks()
+    app.add_middleware(Traffic, table=table, metrics=app.state.metrics)
     for router in _routers():
         app.include_router(router, prefix=API)
+    # where those who start and watch servers look for them
+    app.include_router(health.router, include_in_schema=False)
     return app
 
 
@@ -83,4 +91,4 @@ async def version() -> Version:
 
 def _routers() -> list[APIRouter]:
     """Those of all rooms."""
-    return [_router, gate_routes.router, case_routes.router, transfers.router]
+    return [_router, gate_routes.router, case_routes.router, transfers.router, health.router]

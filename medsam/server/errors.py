@@ -25,6 +25,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from medsam.errors import Cancelled, MedSAMError, printable
+from medsam.server.store.database import StoreError
 
 _LOG = logging.getLogger("medsam.server")
 # of a message, and of how many faults a malformed request is told
@@ -58,6 +59,7 @@ def refusal(
 def handle_errors(app: FastAPI) -> None:
     """Have errors of `app` answered as above."""
     app.add_exception_handler(MedSAMError, _expected)
+    app.add_exception_handler(StoreError, _unstored)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_middleware(CatchDefects)
@@ -85,6 +87,9 @@ class CatchDefects:
         except DroppedAnswer:
             raise
         except Exception as error:
+            if isinstance(error, StoreError) and not begun:
+                await (await _unstored(Request(scope), error))(scope, receive, send)
+                return
             number = secrets.token_hex(6)
             _LOG.error("defect %s: %s", number, places(error))
             if begun:
@@ -106,13 +111,13 @@ def places(error: BaseException) -> str:
     while cause is not None and id(cause) not in seen:
         seen.add(id(cause))
         frames = traceback.extract_tb(cause.__traceback__)
-        where = " > ".join(f"{_module(frame.filename)}:{frame.lineno} {frame.name}" for frame in frames[-24:])
+        where = " > ".join(f"{module_of(frame.filename)}:{frame.lineno} {frame.name}" for frame in frames[-24:])
         lines.append(f"{type(cause).__name__} at {where or 'no place'}")
         cause = cause.__cause__ or cause.__context__
     return "; from ".join(lines)
 
 
-def _module(filename: str) -> str:
+def module_of(filename: str) -> str:
     """A source file without the folder it is installed in."""
     parts = filename.replace("\\", "/").split("/")
     for root in ("site-packages", "medsam"):
@@ -125,6 +130,12 @@ async def _expected(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, MedSAMError)  # noqa: S101 what it was registered for
     status = getattr(error, "status", 409 if isinstance(error, Cancelled) else 422)
     return refusal(status, str(error), error.parameters, error=type(error))
+
+
+async def _unstored(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, StoreError)  # noqa: S101
+    _LOG.error("the store takes nothing: %s", places(error))
+    return refusal(503, str(error), headers={"Retry-After": "5"}, error=StoreError)
 
 
 async def _refused(request: Request, error: Exception) -> JSONResponse:

@@ -9,16 +9,17 @@ it uses itself; closing goes the other way. Routes take it as an argument:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from anyio import to_thread
 from fastapi import Depends, Request
 
-from medsam.errors import InputError
+from medsam.errors import InputError, MedSAMError
+from medsam.inference.embeddings import EmbeddingCache
 from medsam.inference.predictor import Predictor
 from medsam.inference.worker import Worker
 from medsam.server.cases.rooms import CaseRooms
@@ -26,6 +27,10 @@ from medsam.server.cases.scans import ScanStore
 from medsam.server.gate.identity import Gate
 from medsam.server.settings import ServerSettings
 from medsam.server.store.store import Store
+from medsam.server.watch.pulse import Pulse
+
+# between two looks at what is kept for nobody
+_ORDER_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,7 @@ class Services:
     """settings: what the server was told. predictor: the one model, on `worker`, the one thread of its device.
 
     store: what is kept. gate: who may come in. cases: scans, from where they come and in memory.
+    pulse: whether the worker still works.
     closing: set when the server is told to end: streams of events and long polls answer what they have, and end.
     """
 
@@ -43,6 +49,7 @@ class Services:
     store: Store
     gate: Gate
     cases: CaseRooms
+    pulse: Pulse
 
     @property
     def scans(self) -> ScanStore:
@@ -66,11 +73,34 @@ async def open_services(settings: ServerSettings, predictor: Predictor | None = 
             worker = Worker(settings.device if settings.device.startswith("cuda:") else "cpu")
             # what runs ends at its next slice; what it had done is stored
             stack.push_async_callback(_in_thread, worker.shutdown)
-            predictor = await to_thread.run_sync(partial(Predictor, settings.model, settings.device, worker=worker))
+            cache = EmbeddingCache(settings.embedding_bytes)
+            load = partial(Predictor, settings.model, settings.device, cache, worker=worker)
+            predictor = await to_thread.run_sync(load)
         if predictor.worker is None:
             raise InputError("A server's `predictor` needs a worker.", parameter="predictor")
         cases = await stack.enter_async_context(CaseRooms.open(settings, store))
-        yield Services(settings, predictor, predictor.worker, asyncio.Event(), store, gate, cases)
+        pulse = Pulse(predictor.worker, predictor)
+        _until_closed(stack, pulse.run())
+        _until_closed(stack, _keep_order(settings, store))
+        yield Services(settings, predictor, predictor.worker, asyncio.Event(), store, gate, cases, pulse)
+
+
+def _until_closed(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
+    """Have `work` go on beside everything else until the services close."""
+    task = asyncio.create_task(work)
+
+    async def end() -> None:
+        task.cancel()
+        await asyncio.wait([task])
+
+    stack.push_async_callback(end)
+
+
+async def _keep_order(settings: ServerSettings, store: Store) -> None:
+    while True:
+        with suppress(MedSAMError):
+            await to_thread.run_sync(store.retire_logins, settings.ends_after)
+        await asyncio.sleep(_ORDER_S)
 
 
 async def _in_thread(work: Callable[[], object]) -> None:

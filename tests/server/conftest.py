@@ -38,7 +38,10 @@ def serve(tmp_path: Path, tiny_predictor: Predictor) -> Iterator[Callable[..., T
         def start(prepare: Callable[[FastAPI], None] | None = None, **settings: object) -> TestClient:
             app = create_app(ServerSettings(**{"store": tmp_path / "store", **settings}), tiny_predictor)  # type: ignore[arg-type]
             if prepare is not None:
+                rooms = list(app.router.routes)
                 prepare(app)
+                # before those of the rooms, in whose place they may stand
+                app.router.routes.sort(key=rooms.__contains__)
             return stack.enter_context(TestClient(app, base_url="http://127.0.0.1:8000"))
 
         yield start

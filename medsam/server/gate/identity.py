@@ -205,9 +205,9 @@ def check_address(settings: ServerSettings, has_users: bool) -> None:
     """Refuse to listen beyond this machine without a way to tell who comes. Raises InputError."""
     if not is_loopback(settings.host) and not has_users and settings.proxy is None:
         raise InputError(
-            f"`host` {settings.host} lets others in, and this server has no users. Add one (medsam serve --add-user "
-            "NAME), name a `proxy` that logs people in, or stay at 127.0.0.1.",
-            parameter=("host", "proxy"),
+            f"`host` {settings.host} lets others in, and this server has no users. Add one first (`add_user`), name "
+            "a `proxy` that logs people in, or stay at 127.0.0.1.",
+            parameter=("host", "proxy", "add_user"),
         )
 
 

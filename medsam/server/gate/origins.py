@@ -29,7 +29,7 @@ def check_host(asked: Asked, settings: ServerSettings) -> None:
     # a wildcard is an address to listen at, and no name
     named = {one.lower() for one in (*settings.hosts, settings.host)} - {"0.0.0.0", "::", ""}
     if name not in named and not is_loopback(name):
-        raise Refused(421, "This server is not known by that name: its administrator can add it (--allow-host).")
+        raise Refused(421, "This server is not known by that name: its administrator can add it to `hosts`.")
 
 
 def check_origin(asked: Asked, rules: PrefixRules, https: bool) -> None:

@@ -80,7 +80,7 @@ def rules_of_api(prefix: str, limits: Limits) -> tuple[PrefixRules, ...]:
     logins = ("POST /login", "POST /unlock", "POST /logout", "POST /me/password")
     api = PrefixRules(
         prefix,
-        open=frozenset({"GET /version", "HEAD /version", "POST /login", "GET /health", "GET /health/live"}),
+        open=frozenset({"GET /version", "POST /login", "GET /health", "GET /health/live", "GET /metrics"}),
         unlocks=frozenset({"POST /login", "POST /unlock", "POST /logout"}),
         uncounted=frozenset({"POST /cases"}),
         bodies=dict.fromkeys(logins, 4096),
@@ -90,8 +90,7 @@ def rules_of_api(prefix: str, limits: Limits) -> tuple[PrefixRules, ...]:
         audited=AUDITED,
     )
     watching = tuple(
-        PrefixRules(path, open=frozenset({"GET ", "HEAD ", "GET /live", "HEAD /live"}), body_bytes=0)
-        for path in ("/health", "/metrics")
+        PrefixRules(path, open=frozenset({"GET ", "GET /live"}), body_bytes=0) for path in ("/health", "/metrics")
     )
     return (api, *watching)
 

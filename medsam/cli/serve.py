@@ -1,0 +1,201 @@
+"""`medsam serve`: scans, sessions and masks for many readers, and the users, backups and checks of such a server."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medsam.cli.table import print_line, print_table
+from medsam.errors import InputError, counted, printable
+
+if TYPE_CHECKING:
+    from medsam.server.settings import ServerSettings
+    from medsam.server.store.store import Store
+
+_ROLES = ("reader", "reviewer", "administrator")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: this machine alone)")
+    parser.add_argument("--port", type=int, default=8000, help="0: any that is free (default: 8000)")
+    parser.add_argument("--data", type=Path, action="append", default=[], metavar="DIR", help="its scans are cases")
+    parser.add_argument(
+        "--store", type=Path, metavar="DIR", help="database, uploads and fetched series (default: of this user)"
+    )
+    parser.add_argument("--model", default="litemedsam", metavar="NAME|CHECKPOINT", help="(default: litemedsam)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps (default: auto)")
+    parser.add_argument(
+        "--hosts", action="append", default=[], metavar="NAME", help="a further name that the server is called by"
+    )
+    parser.add_argument(
+        "--proxy",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="believe this proxy, or network, who its users are",
+    )
+    parser.add_argument(
+        "--proxy-header", default="X-Forwarded-User", metavar="NAME", help="that says so (default: X-Forwarded-User)"
+    )
+    parser.add_argument("--certificate", type=Path, metavar="PEM", help="speak https itself")
+    parser.add_argument("--key", type=Path, metavar="PEM", help="of the certificate, where that file has none")
+    parser.add_argument("--https", action="store_true", help="a proxy in front speaks https: cookies are for it alone")
+    parser.add_argument(
+        "--lock-after", type=float, default=15.0, metavar="MINUTES", help="without use, then the password is asked for"
+    )
+
+    instead = parser.add_argument_group("instead of serving")
+    one = instead.add_mutually_exclusive_group()
+    one.add_argument("--add-user", metavar="NAME", help="the password is asked for, or the first line of stdin")
+    one.add_argument("--remove-user", metavar="NAME", help="who may not come in any more; what they did stays")
+    one.add_argument("--list-users", action="store_true", help="names and roles")
+    one.add_argument("--backup", type=Path, metavar="PATH", help="copy the database, also while a server runs on it")
+    one.add_argument("--check", action="store_true", help="say what works and what does not")
+    instead.add_argument(
+        "--role", choices=_ROLES, help="of --add-user (default: reader, of the first user administrator)"
+    )
+    instead.add_argument("--json", action="store_true", help="--check and --list-users: one JSON document on stdout")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    if arguments.role is not None and arguments.add_user is None:
+        raise InputError("`role` is of a user who is added.", parameter="role")
+    if arguments.check:
+        _check(arguments)
+    elif arguments.add_user is not None:
+        _add_user(arguments)
+    elif arguments.remove_user is not None:
+        _remove_user(arguments)
+    elif arguments.list_users:
+        _list_users(arguments)
+    elif arguments.backup is not None:
+        with _open(arguments) as store:
+            store.backup(arguments.backup)
+        print_line(f"The store is copied to {printable(str(arguments.backup))}; uploads are files beside it.")
+    else:
+        _serve(arguments)
+
+
+def _serve(arguments: argparse.Namespace) -> None:
+    from medsam.server.run import Certificate, bind, serve
+
+    settings = _settings(arguments)
+    certificate = None
+    if arguments.certificate is not None:
+        certificate = Certificate(arguments.certificate, arguments.key)
+    listening = bind(settings.host, settings.port)
+
+    def started(address: str) -> None:
+        print(f"medsam serve: {address} (Ctrl-C ends it)", flush=True)
+
+    told = serve(settings, listening, certificate=certificate, started=started)
+    if told == signal.SIGINT:
+        raise KeyboardInterrupt
+    if told is not None:
+        raise SystemExit(128 + told)
+
+
+def _settings(arguments: argparse.Namespace) -> ServerSettings:
+    from medsam.server.settings import ServerSettings, TrustedProxy
+
+    if not 0 <= arguments.port < 65536:
+        raise InputError("A `port` is a number from 0 to 65535.", parameter="port")
+    if not arguments.lock_after > 0:
+        raise InputError("`lock_after` is a number of minutes above 0.", parameter="lock_after")
+    if arguments.key is not None and arguments.certificate is None:
+        raise InputError("A `key` needs its `certificate`.", parameter=("certificate", "key"))
+    return ServerSettings(
+        store=_store_folder(arguments),
+        data=tuple(arguments.data),
+        host=arguments.host,
+        port=arguments.port,
+        hosts=tuple(arguments.hosts),
+        model=arguments.model,
+        device=arguments.device,
+        proxy=TrustedProxy(tuple(arguments.proxy), arguments.proxy_header) if arguments.proxy else None,
+        https=arguments.https or arguments.certificate is not None,
+        lock_after=arguments.lock_after * 60.0,
+    )
+
+
+def _store_folder(arguments: argparse.Namespace) -> Path:
+    if arguments.store is not None:
+        return Path(arguments.store)
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("medsam", appauthor=False)) / "server"
+
+
+def _open(arguments: argparse.Namespace) -> Store:
+    """The store beside a server that may be running; one that is not there is not made."""
+    from medsam.server.store.store import Store
+
+    folder = _store_folder(arguments)
+    if arguments.add_user is None and not folder.is_dir():
+        raise InputError(f"There is no `store` at {folder}.", parameter="store")
+    return Store.open(folder, serving=False)
+
+
+def _add_user(arguments: argparse.Namespace) -> None:
+    from medsam.server.readers import Role
+
+    with _open(arguments) as store:
+        first = not store.users()
+        role = Role[(arguments.role or ("administrator" if first else "reader")).upper()]
+        if first and role < Role.ADMINISTRATOR:
+            raise InputError("The first user has to be of the `role` administrator.", parameter="role")
+        user = store.add_user(arguments.add_user, role, _password())
+    print_line(f"{user.name} may log in, as {role.name.lower()}.")
+
+
+def _password() -> str:
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\r\n")
+    password = getpass.getpass("Password: ")
+    if getpass.getpass("Once more: ") != password:
+        raise InputError("The two are not the same: nobody was added.")
+    return password
+
+
+def _remove_user(arguments: argparse.Namespace) -> None:
+    with _open(arguments) as store:
+        user = store.user_named(arguments.remove_user)
+        if user is None or user.kind == "local":
+            raise InputError("There is no such user: see `list_users`.", parameter=("remove_user", "list_users"))
+        store.change_user(user.id, active=False)
+    print_line(f"{user.name} may not come in any more.")
+
+
+def _list_users(arguments: argparse.Namespace) -> None:
+    with _open(arguments) as store:
+        users = store.users()
+    if arguments.json:
+        found = [
+            {"name": user.name, "role": user.role.name.lower(), "kind": user.kind, "active": user.active}
+            for user in users
+        ]
+        print(json.dumps(found, indent=2))
+        return
+    rows = [(user.name, user.role.name.lower(), user.kind, "yes" if user.active else "no") for user in users]
+    print_table(("name", "role", "kind", "may come in"), rows, left=4)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    from medsam.server.watch.check import Finding, check
+
+    words = {True: "works", False: "FAILS", None: "-"}
+    findings = list[Finding]()
+    for finding in check(_settings(arguments)):
+        findings.append(finding)
+        if not arguments.json:
+            print_line(f"{words[finding.works]:6} {printable(finding.what)}: {printable(finding.text)}")
+    if arguments.json:
+        found = [{"what": one.what, "works": one.works, "text": one.text} for one in findings]
+        print(json.dumps(found, indent=2))
+    if failed := [one.what for one in findings if one.works is False]:
+        raise InputError(f"{counted(len(failed), 'thing')} would not work: {', '.join(failed)}.")

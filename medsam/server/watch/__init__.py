@@ -1,0 +1,1 @@
+"""Whether the server is well: its health, its numbers, its log, and what would keep it from starting."""

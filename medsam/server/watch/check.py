@@ -1,0 +1,152 @@
+"""What keeps a server from starting or from doing its work, asked before it is started; changes nothing but caches."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from medsam.errors import InputError, MedSAMError, counted
+from medsam.server.settings import GIB, ServerSettings
+
+_PACKAGES = ("fastapi", "uvicorn", "sqlalchemy", "alembic", "argon2-cffi", "prometheus-client", "python-multipart")
+# for scans of a PACS, and for the network's graphs
+_OPTIONAL = ("dicomweb-client", "pynetdicom", "openvino")
+_LEAST_FREE = 2 * GIB
+
+
+@dataclass(frozen=True)
+class Finding:
+    """works: None for what is not there and need not be."""
+
+    what: str
+    works: bool | None
+    text: str
+
+
+def check(settings: ServerSettings) -> Iterator[Finding]:
+    """Look at everything, the quick first; each finding as soon as it is known."""
+    yield from _packages()
+    yield from (_folder(folder) for folder in settings.data)
+    yield _tried("store", _store, settings)
+    yield _tried("disk", _disk, settings)
+    yield _tried("address", _address, settings)
+    yield _tried("port", _port, settings)
+    yield from _servers()
+    yield _tried("model", _model, settings)
+
+
+def _tried(what: str, look: Callable[[ServerSettings], str], settings: ServerSettings) -> Finding:
+    try:
+        return Finding(what, True, look(settings))
+    except MedSAMError as error:
+        return Finding(what, False, str(error))
+    except OSError as error:
+        return Finding(what, False, error.strerror or type(error).__name__)
+
+
+def _packages() -> Iterator[Finding]:
+    for names, needed in ((_PACKAGES, True), (_OPTIONAL, False)):
+        found, missing = list[str](), list[str]()
+        for name in names:
+            try:
+                found.append(f"{name} {importlib.metadata.version(name)}")
+            except importlib.metadata.PackageNotFoundError:
+                missing.append(name)
+        text = ", ".join(found) + (f"; missing: {', '.join(missing)}" if missing else "")
+        yield Finding("packages" if needed else "extras", True if not missing else False if needed else None, text)
+
+
+def _folder(folder: Path) -> Finding:
+    what = f"data {folder}"
+    try:
+        count = sum(1 for _ in os.scandir(folder))
+    except OSError as error:
+        return Finding(what, False, error.strerror or type(error).__name__)
+    return Finding(what, True, counted(count, "entry", "entries"))
+
+
+def _store(settings: ServerSettings) -> str:
+    from medsam.server.store.store import Store
+
+    if not settings.store.exists():
+        parent = next(folder for folder in settings.store.absolute().parents if folder.exists())
+        if not os.access(parent, os.W_OK):
+            raise InputError(f"{settings.store} is not there, and cannot be made.", parameter="store")
+        return f"{settings.store} will be made"
+    with Store.open(settings.store, serving=False) as store:
+        if broken := store.check():
+            raise InputError(f"{settings.store} is damaged: {broken[0][:100]}.", parameter="store")
+        return f"{settings.store}, tables of revision {store.schema()}, {counted(len(store.users()), 'user')}"
+
+
+def _disk(settings: ServerSettings) -> str:
+    folder = next(one for one in (settings.store.absolute(), *settings.store.absolute().parents) if one.exists())
+    free = shutil.disk_usage(folder).free
+    text = f"{free / GIB:.1f} GiB free for the store"
+    if free < _LEAST_FREE:
+        raise InputError(f"{text}: less than {_LEAST_FREE / GIB:.0f}.")
+    return text
+
+
+def _address(settings: ServerSettings) -> str:
+    from medsam.server.gate.identity import check_address
+    from medsam.server.gate.request import is_loopback
+    from medsam.server.store.store import Store
+
+    has_users = False
+    if settings.store.exists():
+        with Store.open(settings.store, serving=False) as store:
+            has_users = bool(store.users())
+    check_address(settings, has_users)
+    who = [word for word, there in (("users", has_users), ("a trusted proxy", settings.proxy is not None)) if there]
+    reach = "this machine alone" if is_loopback(settings.host) else f"others, at {settings.host}"
+    text = f"for {reach}; {' and '.join(who) if who else 'one local reader, without a login'}"
+    if not settings.https and not is_loopback(settings.host):
+        text += "; without https: passwords and scans can be read on the way"
+    return text
+
+
+def _port(settings: ServerSettings) -> str:
+    from medsam.server.run import bind
+
+    bind(settings.host, settings.port).close()
+    return f"{settings.host}:{settings.port} is free"
+
+
+def _servers() -> Iterator[Finding]:
+    from medsam.pacs.settings import read_settings, settings_path
+
+    if not settings_path().exists():
+        yield Finding("PACS", None, "no settings file, so no servers")
+        return
+    try:
+        servers = read_settings().servers
+    except MedSAMError as error:
+        yield Finding("PACS", False, str(error))
+        return
+    for name, server in servers.items():
+        try:
+            from medsam.pacs.client import echo
+
+            yield Finding(f"PACS {name}", True, f"answered after {echo(server):.2f} s")
+        except ModuleNotFoundError as error:
+            yield Finding(f"PACS {name}", False, f"needs {error.name}: pip install 'medsam-framework[pacs]'")
+        except MedSAMError as error:
+            yield Finding(f"PACS {name}", False, str(error))
+    if not servers:
+        yield Finding("PACS", None, "the settings file names no server")
+
+
+def _model(settings: ServerSettings) -> str:
+    from medsam.inference.predictor import Predictor
+
+    began = time.monotonic()
+    predictor = Predictor(settings.model, settings.device)
+    predictor.warm_up()
+    took = time.monotonic() - began
+    return f"{predictor.name} on {predictor.device}, {predictor.engine.name}, ready after {took:.1f} s"

@@ -365,12 +365,12 @@ def test_a_click_costs_one_correction_however_many_were_before(two, monkeypatch)
     monkeypatch.setattr(corrections, "evidence", lambda mark, *rest: weighed.append(mark) or evidence(mark, *rest))
     session = Predictor(ThresholdSam(), device="cpu").session(two[0], zoom="auto")
     session.box(1, (4, 8, 55, 35))
-    for x in (10, 40, 20, 50):
+    for x in (40, 10, 50, 20):
         weighed.clear()
         session.click(1, x, 20, x < 30)
         assert len(weighed) == 1
     session.undo()
-    session.click(1, 50, 20, False)
+    session.click(1, 20, 20)
     again = Predictor(ThresholdSam(), device="cpu").session(two[0], zoom="auto")
     again.replay(session.prompts)
     np.testing.assert_array_equal(again.answer(1).logits, session.answer(1).logits)

@@ -36,8 +36,11 @@ class CasesPart(Part):
         moment = now()
         with self._database.write() as connection:
             before = _by_source(connection, [case.source for case in cases])
-            for case in {case.source: case for case in cases}.values():
-                _put(connection, case, before.get(case.source), moment)
+            once = {case.source: case for case in cases}.values()
+            _add(connection, [case for case in once if case.source not in before], moment)
+            for case in once:
+                if case.source in before:
+                    _update(connection, case, before[case.source], moment)
             after = _by_source(connection, [case.source for case in cases])
         return [after[case.source] for case in cases]
 
@@ -190,13 +193,28 @@ def opened(connection: Connection, case: int, by: Reader, moment: datetime) -> N
     _tell(connection, case, "opened", by.id, moment)
 
 
-def _put(connection: Connection, case: NewCase, known: StoredCase | None, moment: datetime) -> None:
-    values = {"kind": case.kind, "name": case.name, "modality": case.modality, "details": dict(case.details)}
-    if known is None:
-        row = {"public_id": new_key(), "source": case.source, "owner_id": case.owner, "added_at": moment, **values}
-        added = connection.execute(insert(Cases).values(row).returning(Cases.id)).scalar_one()
-        _tell(connection, added, "added", case.owner, moment, name=case.name)
+def _values(case: NewCase) -> dict[str, Any]:
+    return {"kind": case.kind, "name": case.name, "modality": case.modality, "details": dict(case.details)}
+
+
+def _add(connection: Connection, cases: Sequence[NewCase], moment: datetime) -> None:
+    rows = [
+        {"public_id": new_key(), "source": case.source, "owner_id": case.owner, "added_at": moment, **_values(case)}
+        for case in cases
+    ]
+    if not rows:
         return
+    connection.execute(insert(Cases), rows)
+    added = _by_source(connection, [case.source for case in cases])
+    told = {"at": moment, "kind": "added"}
+    connection.execute(
+        insert(CaseEvents),
+        [{**told, "case_id": one.id, "by_id": one.owner, "details": {"name": one.name}} for one in added.values()],
+    )
+
+
+def _update(connection: Connection, case: NewCase, known: StoredCase, moment: datetime) -> None:
+    values = _values(case)
     if known.vanished_at is None and values == {name: getattr(known, name) for name in values}:
         return
     connection.execute(update(Cases).where(Cases.id == known.id).values(**values, vanished_at=None))

@@ -234,7 +234,7 @@ class Masks(Table):
     id: Mapped[int] = mapped_column(primary_key=True)
     reading_id: Mapped[int]
     revision: Mapped[int]
-    step_id: Mapped[int] = mapped_column(ForeignKey("steps.id"), index=True)
+    step_id: Mapped[int] = mapped_column(ForeignKey("steps.id"))
     object: Mapped[int]
     axis: Mapped[str]
     slice: Mapped[int]
@@ -265,6 +265,7 @@ class Masks(Table):
             "revision",
             sqlite_where=text("current"),
         ),
+        Index("ix_masks_of_steps", "reading_id", "step_id", "object", "axis", "slice"),
     )
 
 

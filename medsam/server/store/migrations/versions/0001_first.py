@@ -280,7 +280,7 @@ def _masks() -> None:
         _to_revision("masks"),
         _to("masks", "step_id", "steps.id"),
     )
-    _index("masks", "step_id")
+    op.create_index("ix_masks_of_steps", "masks", ["reading_id", "step_id", "object", "axis", "slice"])
     op.create_index(
         "ix_masks_current",
         "masks",

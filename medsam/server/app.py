@@ -17,12 +17,13 @@ from pydantic import BaseModel
 
 from medsam._version import __version__
 from medsam.inference.predictor import Predictor
+from medsam.server.cases import results, transfers
 from medsam.server.cases import routes as case_routes
-from medsam.server.cases import transfers
 from medsam.server.errors import CatchDefects, ErrorBody, handle_errors
 from medsam.server.gate import routes as gate_routes
 from medsam.server.gate.guard import Guard, SecureHeaders
 from medsam.server.gate.rules import rules_of_api
+from medsam.server.readings import routes as reading_routes
 from medsam.server.services import open_services
 from medsam.server.settings import ServerSettings
 from medsam.server.watch import health
@@ -91,4 +92,12 @@ async def version() -> Version:
 
 def _routers() -> list[APIRouter]:
     """Those of all rooms."""
-    return [_router, gate_routes.router, case_routes.router, transfers.router, health.router]
+    return [
+        _router,
+        gate_routes.router,
+        case_routes.router,
+        transfers.router,
+        reading_routes.router,
+        results.router,
+        health.router,
+    ]

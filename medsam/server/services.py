@@ -25,6 +25,7 @@ from medsam.inference.worker import Worker
 from medsam.server.cases.rooms import CaseRooms
 from medsam.server.cases.scans import ScanStore
 from medsam.server.gate.identity import Gate
+from medsam.server.readings.registry import Readings
 from medsam.server.settings import ServerSettings
 from medsam.server.store.store import Store
 from medsam.server.watch.pulse import Pulse
@@ -37,7 +38,7 @@ _ORDER_S = 3600.0
 class Services:
     """settings: what the server was told. predictor: the one model, on `worker`, the one thread of its device.
 
-    store: what is kept. gate: who may come in. cases: scans, from where they come and in memory.
+    store: what is kept. gate: who may come in. cases: scans, from where they come and in memory. readings: sessions.
     pulse: whether the worker still works.
     closing: set when the server is told to end: streams of events and long polls answer what they have, and end.
     """
@@ -49,6 +50,7 @@ class Services:
     store: Store
     gate: Gate
     cases: CaseRooms
+    readings: Readings
     pulse: Pulse
 
     @property
@@ -79,10 +81,16 @@ async def open_services(settings: ServerSettings, predictor: Predictor | None = 
         if predictor.worker is None:
             raise InputError("A server's `predictor` needs a worker.", parameter="predictor")
         cases = await stack.enter_async_context(CaseRooms.open(settings, store))
+        closing, limits = asyncio.Event(), settings.limits
+        readings = await stack.enter_async_context(
+            Readings.open(
+                store, predictor, cases.scans, closing, limits.sessions_per_reader, limits.prompts_per_session
+            )
+        )
         pulse = Pulse(predictor.worker, predictor)
         _until_closed(stack, pulse.run())
         _until_closed(stack, _keep_order(settings, store))
-        yield Services(settings, predictor, predictor.worker, asyncio.Event(), store, gate, cases, pulse)
+        yield Services(settings, predictor, predictor.worker, closing, store, gate, cases, readings, pulse)
 
 
 def _until_closed(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:

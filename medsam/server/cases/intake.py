@@ -59,7 +59,7 @@ def incoming(folder: Path, number: int) -> Path:
     return folder / INCOMING / f"{number:06d}"
 
 
-def sort_scans(folder: Path, names: Sequence[str], *, most_bytes: int, most_files: int) -> Sorted:
+def sort_scans(folder: Path, names: Sequence[str], most_bytes: int, most_files: int) -> Sorted:
     """Sort what lies in `folder` as it came. names: of the files, in the order of their numbers.
 
     most_bytes, most_files: of the whole, zips unpacked. Raises InputError when there is no scan, a DICOM file is

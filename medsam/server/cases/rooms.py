@@ -237,7 +237,7 @@ class CaseRooms:
         """What has come, and its token."""
         limits = self.settings.limits
         async with self._sorting:
-            found = await self.pool.run(_sorted, part, tuple(names), limits.unpacked_bytes, limits.upload_files)
+            found = await self.pool.run(sort_scans, part, tuple(names), limits.unpacked_bytes, limits.upload_files)
         return found, await self.calls(self.uploads.keep, part)
 
     async def remove(self, reader: Reader, key: str) -> StoredCase:
@@ -295,10 +295,6 @@ def _numbered(part: Path, files: Sequence[Path]) -> list[str]:
     for number, file in enumerate(files):
         move(file, incoming(part, number))
     return [file.name for file in files]
-
-
-def _sorted(folder: Path, names: Sequence[str], most_bytes: int, most_files: int) -> Sorted:
-    return sort_scans(folder, names, most_bytes=most_bytes, most_files=most_files)
 
 
 def _images(folder: Path, series: str | None) -> Iterator[Path]:

@@ -19,7 +19,6 @@ from pathlib import Path
 
 from medsam.server.cases.folder import Delta, Folder
 from medsam.server.cases.pool import start_quietly
-from medsam.server.errors import places
 
 _LOG = logging.getLogger("medsam.server")
 
@@ -68,6 +67,9 @@ class Watcher:
                 self._listen()
             # a full disk, a store that is locked: looking begins anew, and finds the same
             except Exception as error:
+                # brings FastAPI, which the process has no use for
+                from medsam.server.errors import places
+
                 _LOG.error("the index begins anew: %s", places(error))
             if not self._closed.is_set():
                 self.deaths += 1

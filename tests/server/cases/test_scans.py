@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib
 import os
 import signal
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -44,6 +46,13 @@ def arrays() -> dict[str, np.ndarray]:
     return {"large": np.arange(50_000), "small": np.arange(3), "columns": np.asfortranarray(np.ones((300, 400)))}
 
 
+def heavy() -> list[str]:
+    """What a process has imported that costs memory or time and reads no scan."""
+    for name in ("scans", "intake", "exports", "watch"):
+        importlib.import_module(f"medsam.server.cases.{name}")
+    return [name for name in ("torch", "monai", "fastapi", "sqlalchemy", "openvino") if name in sys.modules]
+
+
 def run(work: Callable[[Pool], Awaitable[None]], processes: int = 1) -> None:
     async def whole() -> None:
         async with Pool(processes, warm=()) as pool:
@@ -62,6 +71,7 @@ def test_arrays_come_as_they_are_and_cannot_be_changed():
         del found
         gc.collect()
         assert columns.sum() == 120_000
+        assert await pool.run(heavy) == []
 
     run(work)
 

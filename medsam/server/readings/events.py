@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -90,7 +90,7 @@ class Events:
             return not self._closed
         return False
 
-    async def watch(self, since: int | None = None, alive: float = ALIVE) -> AsyncIterator[Event | None]:
+    async def watch(self, since: int | None = None, alive: float = ALIVE) -> AsyncGenerator[Event | None, None]:
         """Events as they come, from those after revision `since` on (None: from now on); None when nothing came for
         `alive` seconds. Ends when the reading is closed."""
         self.watchers += 1

@@ -16,6 +16,7 @@ from fastapi import HTTPException
 from medsam.server.store.store import Calls
 
 _LOG = logging.getLogger("medsam.server")
+_AGAIN = "This was not stored. Ask again: the session is read from the store anew."
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Ledger:
 
     def __init__(self, calls: Calls) -> None:
         self.broken: BaseException | None = None
+        self._closed = False
         self._calls = calls
         self._queue: asyncio.Queue[_Entry | None] = asyncio.Queue()
         self._writing: _Entry | None = None
@@ -49,7 +51,10 @@ class Ledger:
         stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # nobody may be there any more to see why
         stored.add_done_callback(lambda future: future.cancelled() or future.exception())
-        self._queue.put_nowait(_Entry(write, then, stored))
+        if self._closed:
+            stored.set_exception(HTTPException(503, _AGAIN))
+        else:
+            self._queue.put_nowait(_Entry(write, then, stored))
         return stored
 
     def fail(self, error: BaseException) -> None:
@@ -62,7 +67,8 @@ class Ledger:
         await self.put(None, lambda _: None)
 
     async def close(self) -> None:
-        """Store what was put, and end."""
+        """Store what was put, and end: what comes later is not stored, and who waits for it is told so."""
+        self._closed = True
         self._queue.put_nowait(None)
         await self._writer
 
@@ -82,5 +88,5 @@ class Ledger:
 
     async def _one(self, entry: _Entry) -> None:
         if self.broken is not None:
-            raise HTTPException(503, "This session could not be stored. Ask again: it is read from the store anew.")
+            raise HTTPException(503, _AGAIN)
         entry.then(None if entry.write is None else await self._calls(entry.write))

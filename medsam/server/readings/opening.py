@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from medsam.errors import InputError
 from medsam.geometry import Axis
 from medsam.inference.image_predictor import ScanEncoder
 from medsam.inference.predictor import Predictor
@@ -22,6 +23,9 @@ from medsam.server.readings.objects import checked_new, label_of, locking
 from medsam.server.readings.rows import ended, restored
 from medsam.server.store.records import NewMask, ReadingState, StoredObject, StoredReading, StoredStep
 from medsam.volume import Volume
+
+# in the document of a reading: what has to be stored before it is open
+_BEGINS = "begins"
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ def begun(predictor: Predictor, scan: Volume, opening: Opening, earlier: Reading
     if masks:
         session.start(_labelled(masks))
     delta = Journal(session).everything()
+    document[_BEGINS] = {"objects": len(objects), "masks": len(delta.masks)}
     return Begun(document, tuple((one.name, one.colour, one.locked) for one in objects), delta)
 
 
@@ -90,7 +95,8 @@ def differs(scan_encoder: ScanEncoder, stored: StoredReading, opening: Opening) 
 @dataclass(frozen=True)
 class Resumed:
     """A reading as the store has it. limits: but for what is locked. steps_of: see `rows.Restored`. ended: propagations
-    that were cut off, with the rows that make steps of them. seen: place -> revision of what is seen there, or was."""
+    that were cut off, with the rows that make steps of them. seen: place -> revision of what is seen there, or was.
+    asked: how many steps there are."""
 
     session: Session
     journal: Journal
@@ -99,11 +105,22 @@ class Resumed:
     limits: Limits
     steps_of: Mapping[int, int]
     seen: Mapping[tuple[int, int], int]
+    asked: int
     ended: tuple[tuple[StoredStep, list[NewMask]], ...] = ()
 
 
+class Unfinished(InputError):
+    """A reading that the server did not come to open: nobody has been told of it."""
+
+
 def resumed(predictor: Predictor, scan: Volume, stored: ReadingState) -> Resumed:
-    """The session of a reading, to go on where it was. Raises InputError for another model or scan."""
+    """The session of a reading, to go on where it was.
+
+    Raises InputError for another model or scan, and Unfinished.
+    """
+    promised = stored.reading.document.get(_BEGINS, {"objects": 0, "masks": 0})
+    if len(stored.objects) < promised["objects"] or len(stored.started) < promised["masks"]:
+        raise Unfinished("This session was not opened. Open another one.")
     found = restored(stored)
     state, cut = found.state, []
     for step in stored.unended:
@@ -114,7 +131,8 @@ def resumed(predictor: Predictor, scan: Volume, stored: ReadingState) -> Resumed
     session = Session.resume(state, _encoder(predictor, scan, state), at_hand=True)
     journal = Journal(session, found.extras)
     seen = {(mask.object, mask.slice): mask.revision for mask in stored.masks}
-    return Resumed(session, journal, journal.everything(), stored.objects, limits, found.steps_of, seen, tuple(cut))
+    everything, asked = journal.everything(), len(stored.steps)
+    return Resumed(session, journal, everything, stored.objects, limits, found.steps_of, seen, asked, tuple(cut))
 
 
 _ENCODERS: weakref.WeakValueDictionary[tuple[Any, ...], ScanEncoder] = weakref.WeakValueDictionary()

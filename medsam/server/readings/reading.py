@@ -78,6 +78,8 @@ class Reading:
         self.used = time.monotonic()
         # how many steps can be undone and redone
         self.undo = self.redo = 0
+        # prompts, as far as they bear on how long it takes to come back
+        self._asked = resumed.asked
         # touched on the worker's thread alone
         self._session, self._journal = resumed.session, resumed.journal
         self._refining: dict[Place, Job[None]] = {}
@@ -117,11 +119,12 @@ class Reading:
         self.view.leave()
         for refinement in self._refining.values():
             refinement.cancel()
-        while self._running:
-            await asyncio.wait([asyncio.wrap_future(job.future) for job in self._running])
-            # their last words are on their way
-            await asyncio.sleep(0)
-        await self._ledger.close()
+        async with self._lock:
+            while under_way := [*self._running, *self._refining.values()]:
+                await asyncio.wait([asyncio.wrap_future(job.future) for job in under_way])
+                # their last words are on their way
+                await asyncio.sleep(0)
+            await self._ledger.close()
         self.events.close()
 
     # -- what readers ask for -----------------------------------------------------------------------------------------
@@ -134,12 +137,13 @@ class Reading:
         """
         async with self._turn(match):
             self._unlocked(number)
-            if self.undo >= self.tools.most_prompts:
+            if self._asked >= self.tools.most_prompts:
                 raise HTTPException(429, "This session has too many steps. Close it and begin from its masks.")
             before, shape = self.revision, self.scan_encoder.scan.geometry.shape
             read = partial(Prompt.from_dict, {**entry, "label": label_of(number)}, shape=shape)
             with self._words():
                 prompt = await to_thread.run_sync(read)
+                self._asked += 1
                 delta = await self._step("prompt", lambda session: session.prompt(prompt), number, entry)
             places = delta.places if delta else frozenset({(number, entry.get("slice") or 0)})
             return await self._answer(before if since is None else since, places)
@@ -181,6 +185,9 @@ class Reading:
             change = partial(self.tools.store.change_object, self.stored.id, self.owner, number, **given)
             changed = await self._object(change)
             if changed.locked != there.locked:
+                for job in self.jobs.values():
+                    if changed.locked and job.object == number and job.runs:
+                        job.stop()
                 limits = locking(self.limits, self.objects.values())
                 await self.tools.worker.run(lambda _: setattr(self._session, "limits", limits), priority=Priority.CLICK)
             return changed

@@ -21,7 +21,7 @@ from medsam.errors import InputError
 from medsam.inference.predictor import Predictor
 from medsam.server.readers import Reader, Role
 from medsam.server.readings.answers import Labelled
-from medsam.server.readings.opening import Opening, begun, differs, resumed
+from medsam.server.readings.opening import Opening, Unfinished, begun, differs, resumed
 from medsam.server.readings.reading import Reading, Tools
 from medsam.server.store.records import StoredCase, StoredReading
 from medsam.server.store.store import Calls, Store
@@ -31,6 +31,8 @@ from medsam.volume import Volume
 _IDLE, _WATCHED = 600.0, 1800.0
 # seconds between two looks at who is idle, and for which somebody's right to a case is believed
 _REAP, _BELIEVED = 30.0, 5.0
+# in a list, at most
+_LISTED = 200
 
 
 class Scans(Protocol):
@@ -103,7 +105,11 @@ class Readings:
             raise HTTPException(404, "There is no such case.")
         async with self._door(reader.id, case.id):
             for stored in await self._calls(self._store.readings, reader, case.id):
-                reading = (await self._load(stored, reader)).reading
+                try:
+                    reading = (await self._load(stored, reader)).reading
+                except Unfinished:
+                    await self._calls(self._store.close_reading, stored.id, reader)
+                    continue
                 if differs(reading.scan_encoder, reading.stored, opening):
                     raise HTTPException(
                         409, "A session of this case is open with other settings. Close it, or leave the settings out."
@@ -137,7 +143,7 @@ class Readings:
     async def list(self, reader: Reader) -> list[tuple[StoredReading, StoredCase]]:
         """A reader's own that are open, the newest first; those whose case is gone are not among them."""
         found = []
-        for stored in await self._calls(self._store.readings, reader):
+        for stored in (await self._calls(self._store.readings, reader))[:_LISTED]:
             with suppress(InputError):
                 found.append((stored, await self._calls(self._store.case_of, stored.case)))
         return found
@@ -243,7 +249,8 @@ class Readings:
             if idle is None:
                 raise HTTPException(429, "Too many of your sessions are at work. Close one, or wait.")
             mine.remove(idle)
-            await self._drop(idle.reading.key)
+            async with self._door(idle.reading.key):
+                await self._drop(idle.reading.key)
 
     async def _drop(self, key: str) -> None:
         """Out of memory; it is in the store."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, Response
@@ -299,8 +300,9 @@ async def events(
 async def _stream(reading: Reading, since: int | None) -> AsyncIterator[str]:
     yield "retry: 1000\n\n"
     try:
-        async for event in reading.events.watch(since):
-            yield ": alive\n\n" if event is None else event.to_text()
+        async with aclosing(reading.events.watch(since)) as events:
+            async for event in events:
+                yield ": alive\n\n" if event is None else event.to_text()
     finally:
         if not reading.events.watchers:
             reading.view.leave()

@@ -137,13 +137,22 @@ def difference(before: CompactMask | None, after: CompactMask) -> Rectangle:
         return _box(after)
     if before == after:
         return _EMPTY
-    x0, y0, x1, y1 = union([_box(before), _box(after)])
-    differ = before.to_array()[y0:y1, x0:x1] != after.to_array()[y0:y1, x0:x1]
-    part = bounding_box(differ)
+    both = union([_box(before), _box(after)])
+    part = bounding_box(_within(before, both) != _within(after, both))
     if part is None:
         return _EMPTY
-    left, top, right, bottom = xyxy(part)
-    return left + x0, top + y0, right + x0, bottom + y0
+    (left, top, *_), (x0, y0, x1, y1) = both, xyxy(part)
+    return left + x0, top + y0, left + x1, top + y1
+
+
+def _within(mask: CompactMask, rectangle: Rectangle) -> np.ndarray:
+    """Of a mask that lies in the rectangle, what is there."""
+    x0, y0, x1, y1 = rectangle
+    found = np.zeros((y1 - y0, x1 - x0), bool)
+    rows, columns = mask.part
+    if mask:
+        found[rows.start - y0 : rows.stop - y0, columns.start - x0 : columns.stop - x0] = mask.crop
+    return found
 
 
 def union(rectangles: Iterable[Rectangle]) -> Rectangle:

@@ -3,6 +3,7 @@
 import asyncio
 
 import numpy as np
+import pytest
 from phantoms import ThresholdSam
 from readings_house import house, two_blocks
 
@@ -61,6 +62,7 @@ def test_after_a_restart_the_next_click_gives_the_mask_it_would_have_given(folde
     np.testing.assert_array_equal(found[1], own.cleaned(1))
 
 
+@pytest.mark.slow
 def test_three_hundred_steps_of_two_objects_are_undone_and_taken_again_after_a_restart(folder):
     scan, *_ = two_blocks((2, 40, 60))
 

@@ -1,0 +1,188 @@
+"""Events over a real connection that is lost, long polls, and what is embedded while somebody looks."""
+
+import asyncio
+import json
+import socket
+from contextlib import asynccontextmanager
+
+import httpx
+import numpy as np
+import uvicorn
+from phantoms import ThresholdSam
+from readings_house import house, two_blocks
+
+
+@asynccontextmanager
+async def listening(app):
+    """The address of the app on this machine."""
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
+    with socket.socket() as plug:
+        plug.bind(("127.0.0.1", 0))
+        task = asyncio.create_task(server.serve([plug]))
+        yield f"http://127.0.0.1:{plug.getsockname()[1]}"
+        server.should_exit = True
+        await task
+
+
+async def told(http, path, count, **head):
+    """The next `count` events, as (id, data); then the connection is cut."""
+    found, identity = [], None
+    async with http.stream("GET", path, headers=head) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        async for line in answer.aiter_lines():
+            if line.startswith("id: "):
+                identity = int(line[4:])
+            if line.startswith("data: "):
+                found.append((identity, json.loads(line[6:])))
+                if len(found) == count:
+                    break
+    return found
+
+
+def test_events_survive_a_lost_connection(folder):
+    scan, *_ = two_blocks()
+
+    async def play():
+        async with house(folder) as there, listening(there.app) as address:
+            reader = there.person("ann")
+            key = (await reader.open(there.case("a", scan), label="liver", zoom="off"))["id"]
+            path = f"/sessions/{key}/events"
+            async with httpx.AsyncClient(base_url=address, headers=dict(reader.http.headers)) as http:
+                first = asyncio.create_task(told(http, f"{path}?since=1", 2))
+                await reader.prompt(key, 1, box=[4, 8, 24, 28])
+                await reader.post(f"/sessions/{key}/objects", {"name": "spleen"})
+                seen = await first
+                assert seen == [
+                    (2, {"revision": 2, "kind": "mask", "object": 1, "slice": 1, "status": "refined"}),
+                    (3, {"revision": 3, "kind": "objects", "object": 2}),
+                ]
+                # nobody listens meanwhile
+                await reader.prompt(key, 2, box=[4, 8, 24, 28])
+                await reader.step(key, "undo")
+                missed = await told(http, path, 2, **{"Last-Event-ID": "3"})
+                assert [(n, one["kind"], one["status"]) for n, one in missed] == [
+                    (4, "mask", "refined"),
+                    (5, "mask", "removed"),
+                ]
+                # out of memory and back: what was before is to be asked for
+                await there.readings._drop(key)
+                assert await told(http, path, 1, **{"Last-Event-ID": "3"}) == [(5, {"revision": 5, "kind": "resync"})]
+                reading = await there.readings.get(reader.reader, key)
+                for _ in range(50):
+                    if not reading.events.watchers:
+                        break
+                    await asyncio.sleep(0.02)
+                assert reading.events.watchers == 0
+
+    asyncio.run(play())
+
+
+def test_a_server_that_ends_ends_all_watching(folder):
+    scan, *_ = two_blocks()
+
+    async def play():
+        async with house(folder) as there, listening(there.app) as address:
+            reader = there.person("ann")
+            key = (await reader.open(there.case("a", scan), label="liver"))["id"]
+            async with httpx.AsyncClient(base_url=address, headers=dict(reader.http.headers)) as http:
+                watching = asyncio.create_task(told(http, f"/sessions/{key}/events", 99))
+                polling = asyncio.create_task(
+                    http.get(f"/sessions/{key}/changes", params={"since": 1, "wait": 30}, timeout=30)
+                )
+                reading = await there.readings.get(reader.reader, key)
+                while not reading.events.watchers:
+                    await asyncio.sleep(0.01)
+                there.app.state.services.closing.set()
+                assert await asyncio.wait_for(watching, 2) == []
+                assert (await asyncio.wait_for(polling, 2)).status_code == 200
+
+    asyncio.run(play())
+
+
+def test_a_long_poll_answers_when_something_changes(folder):
+    scan, left, _ = two_blocks()
+
+    async def play():
+        async with house(folder) as there:
+            reader, page = there.person("ann"), there.person("ann")
+            key = (await reader.open(there.case("a", scan), label="liver", zoom="off"))["id"]
+            page.revision = 1
+            waiting = asyncio.create_task(page.changes(key, wait=30))
+            await asyncio.sleep(0.05)
+            assert not waiting.done()
+            await reader.prompt(key, 1, box=[4, 8, 24, 28])
+            await asyncio.wait_for(waiting, 5)
+            np.testing.assert_array_equal(page.masks[1, 1], left[1])
+            assert await page.changes(key, wait=0.05) == []
+
+    asyncio.run(play())
+
+
+def test_the_slice_on_screen_is_embedded_and_then_its_neighbours(folder):
+    scan, left, _ = two_blocks((30, 40, 60))
+
+    async def play():
+        async with house(folder) as there:
+            reader = there.person("ann")
+            key = (await reader.open(there.case("a", scan), label="liver", zoom="off"))["id"]
+            reading = await there.readings.get(reader.reader, key)
+            view = f"/sessions/{key}/view"
+            assert await embedded(reading, reader.http.put(view, json={"slice": 10}), 5) == [10, 11, 9, 12, 13]
+            sam = there.predictor.sam
+            assert sam.encoded == 5
+            # a box on it costs a decode alone
+            np.testing.assert_array_equal(await reader.prompt(key, 11, box=[4, 8, 24, 28]), left[11])
+            assert sam.encoded == 5
+            # going back, the ones before come first
+            assert await embedded(reading, reader.http.put(view, json={"slice": 9}), 5) == [9, 8, 10, 7, 6]
+            assert sam.encoded == 8
+            # at the end of the scan
+            assert await embedded(reading, reader.http.put(view, json={"slice": 29}), 2) == [29, 28]
+            for body in ({"slice": 30}, {"slice": -1}, {"slice": 3, "axis": "j"}):
+                assert (await reader.http.put(view, json=body)).status_code == 422
+            assert (await reader.http.get(f"/sessions/{key}")).json()["view"] == 29
+
+    asyncio.run(play())
+
+
+async def embedded(reading, request, count):
+    """Slices in the order in which they are embedded."""
+    watch, found = reading.events.watch(alive=2), []
+    waiting = asyncio.ensure_future(anext(watch))
+    await asyncio.sleep(0)
+    assert (await request).status_code == 202
+    while len(found) < count:
+        event = await waiting
+        assert event is not None
+        if event.kind == "progress":
+            found.append(event.more["slice"])
+        waiting = asyncio.ensure_future(anext(watch))
+    waiting.cancel()
+    return found
+
+
+def test_a_newer_view_takes_the_place_of_an_older_and_leaving_ends_it(folder):
+    scan, *_ = two_blocks((30, 40, 60))
+
+    async def play():
+        async with house(folder, ThresholdSam()) as there:
+            reader = there.person("ann")
+            key = (await reader.open(there.case("a", scan), label="liver"))["id"]
+            with there.held():
+                for index in range(20):
+                    assert (await reader.http.put(f"/sessions/{key}/view", json={"slice": index})).status_code == 202
+            await asyncio.to_thread(there.worker.call, lambda _: None)
+            while there.worker.waiting:
+                await asyncio.sleep(0.01)
+            await asyncio.to_thread(there.worker.call, lambda _: None)
+            # the last one and its neighbours, of twenty
+            assert there.predictor.sam.encoded <= 5
+            reading = await there.readings.get(reader.reader, key)
+            with there.held():
+                reading.look(2)
+                reading.view.leave()
+            encoded = there.predictor.sam.encoded
+            await asyncio.to_thread(there.worker.call, lambda _: None)
+            assert (there.predictor.sam.encoded, there.worker.waiting) == (encoded, 0)
+
+    asyncio.run(play())

@@ -1,0 +1,290 @@
+import threading
+from itertools import islice
+
+import numpy as np
+import pytest
+from phantoms import block
+
+from medsam.client.client import Client
+from medsam.client.session import RemoteSession
+from medsam.errors import InputError, PromptError
+from medsam.inference.session import Session
+from medsam.io.labels import load_labels
+from medsam.prompts.limits import Limits
+from medsam.volume import Volume
+
+LEFT, RIGHT = (6, 10, 0, 20, 24, 6), (34, 12, 0, 50, 30, 6)
+
+
+@pytest.fixture(scope="module")
+def scan() -> Volume:
+    """Two bright blocks on slices 0 ... 5 of a noisy dark scan."""
+    one, left = block((6, 40, 60), LEFT)
+    _, right = block((6, 40, 60), RIGHT)
+    noise = np.random.default_rng(0).uniform(0, 10, one.array.shape).astype(np.float32)
+    return Volume(np.where(left | right, 200, 20 + noise).astype(np.float32), one.geometry)
+
+
+@pytest.fixture(scope="module")
+def client(live):
+    with Client(live.url, live.tokens["ada"]) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def case(client, scan):
+    return client.upload(scan, "blocks.nrrd")
+
+
+@pytest.fixture
+def session(client, case):
+    with client.open(case, zoom="off") as session:
+        yield session
+
+
+@pytest.fixture
+def local(live, client, case) -> Session:
+    return live.predictor.session(client.volume(case), zoom="off")
+
+
+def same(remote, mine) -> None:
+    np.testing.assert_array_equal(remote.mask, mine.mask)
+    assert remote.predicted_iou == pytest.approx(mine.predicted_iou)
+
+
+def test_a_scan_comes_back_as_it_was_uploaded(client, case, scan):
+    back = client.volume(case)
+    assert back.geometry == scan.geometry
+    np.testing.assert_array_equal(back.array, scan.array)
+    np.testing.assert_array_equal(client.slice(case, 3), scan.array[3])
+    np.testing.assert_array_equal(client.slice(case, 9, axis="i"), scan.array[:, :, 9])
+    assert client.geometry(case) == scan.geometry
+    assert case.id in [one.id for one in client.cases("blocks")]
+    assert client.load(case).state == "ready"
+
+
+def test_every_kind_of_prompt_gives_what_a_session_gives(session, local, scan):
+    rough = np.zeros((40, 60), dtype=bool)
+    rough[12:20, 8:18] = True
+    for one in (session, local):
+        one.box(1, (4, 8, 55, 35))
+        one.click(1, 40, 20, inside=False)
+        one.lasso(2, [(4, 8), (26, 8), (26, 28), (4, 28)], "lasso")
+        one.line(2, ((34, 20), (49, 20)), label="line")
+        one.ellipse(3, (30, 6, 55, 36), "ellipse")
+        one.mask(3, rough, "mask")
+        one.mask(4, np.repeat(rough[None], 6, axis=0), "solid")
+        one.click(4, 40, 20, label="click")
+        one.scribble(5, [(8, 14), (16, 18)], label="stroke", width_px=2)
+        one.scribble(5, [(40, 14), (45, 18)], inside=False, label="stroke", width_mm=1.5)
+    for label, index in (("object", 1), ("lasso", 2), ("line", 2), ("ellipse", 3), ("mask", 3), ("stroke", 5)):
+        same(session.wait_refined(index, label), local.result(index, label))
+    assert session.names == local.names
+    assert session.prompts == local.prompts
+    labels = session.labels
+    assert (labels.names, labels.geometry) == (local.labels.names, scan.geometry)
+    np.testing.assert_array_equal(labels.array, local.labels.array)
+    assert session.results["lasso"].keys() == {2}
+
+
+def test_steps_go_back_and_forth(session, local):
+    assert not session.undo()
+    first = session.box(1, (4, 8, 24, 28))
+    second = session.click(1, 18, 12, inside=False)
+    assert second is session.result(1)
+    assert session.undo()
+    np.testing.assert_array_equal(session.result(1).mask, first.mask)
+    assert session.undo()
+    assert session.result(1) is None
+    assert not session.undo()
+    assert session.redo()
+    assert session.redo()
+    assert not session.redo()
+    np.testing.assert_array_equal(session.result(1).mask, second.mask)
+    session.box(2, (4, 8, 24, 28))
+    session.reset()
+    assert session.results == {}
+    assert session.undo()
+    assert session.results["object"].keys() == {1, 2}
+
+
+def test_a_step_that_is_refused_says_why_and_leaves_everything(session):
+    session.box(1, (4, 8, 24, 28))
+    before, revision = session.result(1), session.revision
+    for step, parameter in (
+        (lambda: session.click(1, 400, 20), None),
+        (lambda: session.box(77, (4, 8, 24, 28)), None),
+        (lambda: session.click(1, 4, 4, inside="no"), "inside"),
+    ):
+        with pytest.raises(PromptError) as raised:
+            step()
+        assert raised.value.parameter == parameter
+    session.changes()
+    assert session.result(1) is before
+    assert session.revision == revision
+    with pytest.raises(InputError, match="no mask on slice 4"):
+        session.wait_refined(4)
+
+
+def test_objects_are_named_coloured_hidden_and_locked(session):
+    spleen = session.add("spleen")
+    assert (spleen.id, spleen.visible, spleen.locked) == (spleen.id, True, False)
+    session.box(1, (4, 8, 24, 28), label="Spleen")
+    assert [one.name for one in session.objects if one.name.lower() == "spleen"] == ["spleen"]
+    session.label = "spleen"
+    assert session.rename("spleen", "left kidney").name == "left kidney"
+    assert session.label == "left kidney"
+    assert session.recolour("left kidney", "#00ff80").colour == "#00ff80"
+    assert not session.show("left kidney", False).visible
+    session.lock("left kidney")
+    with pytest.raises(InputError, match="locked"):
+        session.click(1, 10, 15)
+    session.lock("left kidney", False)
+    session.click(1, 10, 15)
+    session.refresh_objects()
+    (mine,) = (one for one in session.objects if one.id == spleen.id)
+    assert (mine.name, mine.colour, mine.visible, mine.locked) == ("left kidney", "#00ff80", False, False)
+    assert "left kidney" in session.labels.names.values()
+    with pytest.raises(InputError, match="no object 'liver'"):
+        session.rename("liver", "x")
+
+
+def test_an_object_is_followed_slice_by_slice_and_as_one_step(session, local):
+    session.box(2, (4, 8, 24, 28))
+    local.box(2, (4, 8, 24, 28))
+    local.propagate()
+    came = dict(session.propagate())
+    assert came.keys() - {2} == {0, 1, 3, 4, 5}
+    assert session.results["object"].keys() == set(range(6))
+    np.testing.assert_array_equal(session.labels.array, local.labels.array)
+    for index in range(6):
+        np.testing.assert_array_equal(session.result(index).mask, local.cleaned(index))
+    assert session.undo()
+    assert session.results["object"].keys() == {2}
+
+
+def test_who_leaves_the_loop_stops_the_server_and_keeps_what_came(session):
+    session.box(2, (4, 8, 24, 28))
+    came = [index for index, _ in islice(session.propagate(), 1)]
+    session.changes()
+    assert set(came) <= session.results["object"].keys()
+    assert session.undo()
+    assert session.results["object"].keys() == {2}
+    with pytest.raises(PromptError, match="no prompt"):
+        list(session.propagate("another"))
+
+
+def test_two_who_look_at_one_session_see_the_same(client, session):
+    other = client.resume(session.id)
+    for n, (one, two) in enumerate([(session, other), (other, session)] * 2):
+        one.box(1, (4, 8, 24 - n, 28))
+        one.click(2, 10, 15 + n)
+        one.undo()
+        assert (("object", 1) in two.changes()) or n == 3
+        np.testing.assert_array_equal(one.result(1).mask, two.result(1).mask)
+        assert one.revision == two.revision
+    # without asking in between: what was missed comes with the next answer
+    session.box(3, (4, 8, 24, 28))
+    session.box(4, (4, 8, 24, 28))
+    other.box(5, (30, 8, 55, 35))
+    for index in (3, 4):
+        np.testing.assert_array_equal(other.result(index).mask, session.result(index).mask)
+
+
+def test_changes_and_events_are_waited_for(client, session):
+    other = client.resume(session.id)
+    threading.Timer(0.2, lambda: other.box(1, (4, 8, 24, 28))).start()
+    assert session.changes(wait_s=20) == [("object", 1)]
+    since = session.revision
+    threading.Timer(0.2, lambda: other.add("late")).start()
+    event = next(one for one in session.events(since) if one is not None and one.kind == "objects")
+    assert event.revision > since
+    session.changes()
+    assert "late" in session.names.values()
+
+
+def test_labels_are_exported_and_probabilities_come_as_numbers(session, local, scan, tmp_path):
+    for one in (session, local):
+        one.box(1, (4, 8, 24, 28))
+    content = session.export("nifti", tmp_path / "mask.nii.gz")
+    assert (tmp_path / "mask.nii.gz").read_bytes() == content
+    (mask,) = load_labels(tmp_path / "mask.nii.gz", scan.geometry).values()
+    np.testing.assert_array_equal(mask, local.labels.array == 1)
+    shares = session.probabilities(1)
+    assert (shares.dtype, shares.shape) == (np.float16, (40, 60))
+    assert shares[15, 10] > 0.5 > shares[5, 50]
+    with pytest.raises(InputError, match="DICOM"):
+        session.export("seg")
+    with pytest.raises(InputError, match="`format`"):
+        session.export("jpeg")
+
+
+def test_a_session_is_open_until_it_is_closed_and_then_still_there(client, case):
+    session = client.open(case, zoom="off")
+    result = session.box(1, (4, 8, 24, 28))
+    again = client.open(case, zoom="off")
+    assert again.id == session.id
+    np.testing.assert_array_equal(again.result(1).mask, result.mask)
+    assert session.id in [one["id"] for one in client.sessions()]
+    session.close()
+    session.close()
+    np.testing.assert_array_equal(client.resume(session.id).result(1).mask, result.mask)
+    anew = client.open(case, zoom="off")
+    assert anew.id != session.id
+    assert anew.results == {}
+    anew.close()
+
+
+def test_limits_and_a_start_are_kept_to(client, case, live, scan):
+    start = {"left": np.zeros(scan.shape, dtype=bool)}
+    start["left"][1, 10:24, 6:20] = True
+    limits = Limits(editable=np.repeat((np.arange(60) < 40)[None, None], 6, 0).repeat(40, 1))
+    local = live.predictor.session(client.volume(case), zoom="off", start=start, limits=limits)
+    with client.open(case, zoom="off", start=start, limits=limits) as session:
+        np.testing.assert_array_equal(session.result(1, "left").mask, start["left"][1])
+        for one in (session, local):
+            one.box(2, (30, 8, 55, 35), "right")
+        np.testing.assert_array_equal(session.wait_refined(2, "right").mask, local.cleaned(2, "right"))
+        assert not session.result(2, "right").mask[:, 40:].any()
+        np.testing.assert_array_equal(session.labels.array, local.labels.array)
+
+
+def test_sessions_and_uploads_of_others_are_not_there(live, client, case, session):
+    with Client(live.url, live.tokens["ben"]) as ben:
+        assert case.id not in [one.id for one in ben.cases()]
+        for forbidden in (
+            lambda: ben.open(case),
+            lambda: ben.volume(case),
+            lambda: ben.resume(session.id),
+            lambda: RemoteSession.export(session_of(ben, session)),
+            lambda: ben.delete(case),
+        ):
+            with pytest.raises(InputError) as raised:
+                forbidden()
+            assert raised.value.status == 404
+
+
+def session_of(client: Client, session: RemoteSession) -> RemoteSession:
+    """The same session, asked about by somebody else."""
+    other = object.__new__(RemoteSession)
+    vars(other).update(vars(session))
+    other._connection = client._connection
+    return other
+
+
+def test_files_are_uploaded_under_their_names_and_deleted(client, tmp_path, scan):
+    from PIL import Image
+
+    path = tmp_path / "Rönt gen.png"
+    Image.fromarray(np.arange(12, dtype=np.uint8).reshape(3, 4)).save(path)
+    case = client.upload(path)
+    assert (case.kind, case.name) == ("upload", "Rönt gen.png")
+    np.testing.assert_array_equal(client.volume(case).array[0], np.arange(12).reshape(3, 4))
+    client.delete(case)
+    with pytest.raises(InputError, match="case"):
+        client.case(case)
+    with pytest.raises(InputError, match="cannot be read"):
+        client.upload(tmp_path / "missing.nii.gz")
+    (tmp_path / "text.nii.gz").write_text("no scan")
+    with pytest.raises(InputError):
+        client.open(client.upload(tmp_path / "text.nii.gz"))

@@ -182,12 +182,13 @@ class Client:
         zoom: Zoom | None = None,
         label: str = DEFAULT_LABEL,
         limits: Limits | None = None,
-        start: LabelVolume | Mapping[str, np.ndarray] | None = None,
+        start: LabelVolume | Mapping[str, np.ndarray] | RemoteSession | None = None,
     ) -> RemoteSession:
         """A session on a case; the one that is open already, where there is one.
 
         axis, zoom, limits: as of `Predictor.session`. window: a preset, "LEVEL,WIDTH" or "auto". label: of the object
-        that steps are about when they name none. start: labels to correct, on the scan's grid.
+        that steps are about when they name none. start: labels to correct, on the scan's grid, or those of another
+        session of one's own on the same grid, open or closed.
         """
         body: dict[str, Any] = {"case": _id(case)}
         given = {"axis": axis, "window": window, "modality": modality, "zoom": zoom}
@@ -200,7 +201,7 @@ class Client:
         return RemoteSession(self._connection, told, label)
 
     def resume(self, session: str, label: str = DEFAULT_LABEL) -> RemoteSession:
-        """Go on with a session, open or closed, by its id."""
+        """Go on with an open session, by its id; also after the server was started anew."""
         return RemoteSession(self._connection, self._connection.request("GET", f"/sessions/{session}").json(), label)
 
     def sessions(self) -> list[dict[str, Any]]:
@@ -256,8 +257,10 @@ def _listed(answer: Any, key: str) -> list[Any]:
     return answer if isinstance(answer, list) else answer[key]
 
 
-def _start(labels: LabelVolume | Mapping[str, np.ndarray]) -> dict[str, Any]:
+def _start(labels: LabelVolume | Mapping[str, np.ndarray] | RemoteSession) -> dict[str, Any]:
     """Labels as a session begins from them: {"names": {number: name}, "masks": {name: a `CompactMask`}}."""
+    if isinstance(labels, RemoteSession):
+        return {"session": labels.id}
     if isinstance(labels, LabelVolume):
         names = {int(number): name for number, name in labels.names.items()}
         masks = {name: labels.array == number for number, name in names.items()}

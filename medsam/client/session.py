@@ -162,7 +162,7 @@ class RemoteSession:
         one = self._object(label or self.label)
         body = {"object": one.id} if max_mm is None else {"object": one.id, "max_mm": max_mm}
         since = self._masks.revision
-        job = str(self._connection.request("POST", f"{self._path}/propagate", json=body).json()["job"])
+        job = str(self._connection.request("POST", f"{self._path}/propagate", json=body).json()["id"])
         ended = False
         try:
             yield from self._followed(job, one.id, since)
@@ -282,18 +282,19 @@ class RemoteSession:
         self._connection.request("PUT", f"{self._path}/view", json={"axis": self.axis, "slice": index})
 
     def changes(self, wait_s: float = 0.0) -> list[tuple[str, int]]:
-        """Bring all masks and objects up to date: (name, slice) of what changed.
+        """Bring all masks and objects up to date: (name, slice) of the masks that changed.
 
-        wait_s: how long to wait for a change where there is none yet.
+        wait_s: how long to wait for a change, of masks or objects, where there is none yet.
         """
-        before = dict(self._masks.items())
-        held = min(wait_s, _HELD_S)
-        end = time.monotonic() + wait_s
-        while not self._sync(held) and time.monotonic() < end:
-            held = min(max(end - time.monotonic(), 0.0), _HELD_S)
-        after = dict(self._masks.items())
-        changed = sorted(key for key in before.keys() | after.keys() if before.get(key) is not after.get(key))
-        return [(self.names.get(number, str(number)), index) for number, index in changed]
+        masks, objects = dict(self._masks.items()), self.objects
+        end, held = time.monotonic() + wait_s, 0.0
+        while True:
+            self._sync(held)
+            now = dict(self._masks.items())
+            changed = sorted(key for key in masks.keys() | now.keys() if masks.get(key) is not now.get(key))
+            held = min(end - time.monotonic(), _HELD_S)
+            if changed or objects != self.objects or held <= 0:
+                return [(self.names.get(number, str(number)), index) for number, index in changed]
 
     def wait_refined(self, index: int, label: str | None = None, timeout_s: float = 30.0) -> RemoteResult:
         """The result on a slice once nothing better follows. Raises InputError where none came in time, or is none."""

@@ -192,6 +192,7 @@ def test_two_who_look_at_one_session_see_the_same(client, session):
 
 
 def test_changes_and_events_are_waited_for(client, session):
+    session.add("object")
     other = client.resume(session.id)
     threading.Timer(0.2, lambda: other.box(1, (4, 8, 24, 28))).start()
     assert session.changes(wait_s=20) == [("object", 1)]
@@ -228,11 +229,14 @@ def test_a_session_is_open_until_it_is_closed_and_then_still_there(client, case)
     assert session.id in [one["id"] for one in client.sessions()]
     session.close()
     session.close()
-    np.testing.assert_array_equal(client.resume(session.id).result(1).mask, result.mask)
-    anew = client.open(case, zoom="off")
-    assert anew.id != session.id
-    assert anew.results == {}
-    anew.close()
+    with pytest.raises(InputError, match="no such session"):
+        client.resume(session.id)
+    with client.open(case, zoom="off") as anew:
+        assert anew.id != session.id
+        assert anew.results == {}
+    with client.open(case, zoom="off", start=session) as further:
+        np.testing.assert_array_equal(further.result(1).mask, result.mask)
+        assert further.undo() is False
 
 
 def test_limits_and_a_start_are_kept_to(client, case, live, scan):

@@ -1,6 +1,6 @@
 """What a user waits for: a click after a box, a box, and 20 boxes, of two checkouts in turn; and what each costs.
 
-    python scripts/speed/click.py BEFORE AFTER [--runs 9] [--threads 1] [--clicks-learnt]
+    python scripts/speed/click_steps.py BEFORE AFTER [--runs 9] [--threads 1] [--clicks-learnt]
 
 BEFORE and AFTER are checkouts. Each runs in a process of its own and takes every measurement in turn with the other
 one, so that a busy machine slows both; given are medians, and the median of the paired ratios. In a pass that is not

@@ -3,10 +3,10 @@
 LiteMedSAM and MedSAM were trained with boxes: a click alone gives them nothing (Dice 0.04 on the development data),
 a mask alone neither, and a click beside a box makes the mask worse. Yet a user who clicks wants a mask. So for them:
 
-a click     becomes a box (`search`): squares of `_SIDES` of the slice are tried round it, then the boxes of the best of
-            the masks that they give. Of those that honour most of what was said the one wins whose mask has the highest
-            product of predicted IoU, stability, how much in its middle the clicks lie and how much it is as bright as
-            where they lie.
+a click     becomes a box (`search`): it and a stroke are tried with margins all round them, then the boxes of the best
+            of the masks that they give. Of those that honour most of what was said the one wins whose mask has the
+            highest product of predicted IoU, stability, how much in its middle the clicks lie, how far through it they
+            reach, and how much it is as bright as where they lie.
 a mask      brings its own tight box along.
 every click and stroke after it corrects the mask that comes of it (`corrections`). One after clicks alone may refute
 the box as well: see `refuted`.
@@ -33,12 +33,15 @@ from medsam.prompts.prompt import Box, SlicePrompt
 from medsam.prompts.simulate import depth_of, tight_box
 from medsam.prompts.strokes import as_clicks, marked, spots
 
-# Sides of the squares tried round a click, in longer sides of the slice: from a lymph node to a liver.
+# Sides of the squares tried round a click, or by how much larger than a stroke boxes are, in longer sides of the slice:
+# from a lymph node to a liver.
 _SIDES = (0.03, 0.045, 0.09, 0.18, 0.25, 0.35, 0.5, 0.7)
 # Of so many of their masks the boxes are tried.
 _BEST = 3
 # People click into the middle: the power of a click's depth in a mask, beside predicted IoU and stability.
 _MIDDLE = 0.1
+# Strokes, or several clicks, reach far through an object: the power of the share of a mask that they do, and the least.
+_SPREAD, _LEAST_SHARE = 0.3, 0.05
 # How much it counts, in the logarithm, that the clicked pixels are by a standard deviation brighter or darker than the
 # mask (docs/results/README.md, "Clicks alone"); the most of them that count, and the least that one has, in shares of
 # the slice's range.
@@ -179,7 +182,9 @@ def _ranks(
     masks, stability = found.masks[:, 0], stability_score(found.logits[:, 0]).nan_to_num().cpu().numpy()
     middle = np.array([_middle(mask, at, plane) for mask in masks])
     unlike = np.array([_unlike(mask, at, grey) for mask in masks])
-    score = found.predicted_iou[:, 0] * stability * np.maximum(middle, 0.01) ** _MIDDLE * np.exp(-_UNLIKE * unlike)
+    spread = np.array([_spread(mask, at, plane) for mask in masks])
+    placed = np.maximum(middle, 0.01) ** _MIDDLE * np.maximum(spread, _LEAST_SHARE) ** _SPREAD
+    score = found.predicted_iou[:, 0] * stability * placed * np.exp(-_UNLIKE * unlike)
     return score, np.array([said.honoured_by(mask) for mask in masks])
 
 
@@ -198,16 +203,26 @@ def _unlike(mask: np.ndarray, at: np.ndarray, grey: np.ndarray) -> float:
     return min(float(np.abs(grey[tuple(at.T)] - np.median(under)).mean()) / spread, _MOST_UNLIKE)
 
 
+def _spread(mask: np.ndarray, at: np.ndarray, plane: SlicePlane) -> float:
+    """How far pixels (N, 2) reach, along the diagonal of their box, in shares of a mask's."""
+    part = bounding_box(mask)
+    if part is None:
+        return 0.0
+    pitch = np.array(plane.spacing_mm)
+    extent = np.linalg.norm(np.array([one.stop - one.start for one in part]) * pitch)
+    return min(float(np.linalg.norm(np.ptp(at, axis=0) * pitch) / extent), 1.0)
+
+
 def candidate_boxes(inside: np.ndarray, plane: SlicePlane) -> np.ndarray:
-    """Squares in mm (C, 4) round clicks inside (N, 2), clipped to the slice; each holds all the clicks."""
+    """Boxes (C, 4) with a margin in mm round all clicks inside (N, 2), clipped to the slice; of one click squares."""
     spacing = np.array(plane.spacing_mm[::-1])
     size = np.array(plane.shape[::-1], dtype=float)
     low, high = inside.min(axis=0) - 0.5, inside.max(axis=0) + 1.5
+    centre, apart = (low + high) / 2, np.ptp(inside, axis=0) / 2
     boxes = []
     for side in reversed(_SIDES):
         # a square of less than two pixels holds no object
-        half = np.maximum(side * plane.longest_mm / spacing, 2.0) / 2
-        centre = (low + high) / 2
+        half = np.maximum(side * plane.longest_mm / spacing, 2.0) / 2 + apart
         half = np.maximum(half, (high - low) / 2)
         boxes.append(np.concatenate([np.maximum(centre - half, 0), np.minimum(centre + half, size)]))
     # each once: a slice's edges can make several alike

@@ -108,7 +108,8 @@ def uploads() -> Iterator[Attack]:
     }
     for name, body in forms.items():
         request = asked("POST", f"{API}/cases", body=body, form="multipart/form-data; boundary=x")
-        yield Attack(f"multipart {name}", request, REFUSED)
+        # the last part of a path is what a file is called
+        yield Attack(f"multipart {name}", request, (201, *REFUSED) if name == "of paths" else REFUSED)
 
 
 def brought(make: Callable[[], bytes], filename: str) -> Request:
@@ -152,12 +153,14 @@ def sessions() -> Iterator[Attack]:
         lenient = name in ("box enormous", "stroke far", "stroke enormous", "lasso enormous", "mask of garbage")
         yield Attack(f"prompt: {name}", request, (200, *REFUSED) if lenient else REFUSED)
     queries = (
-        "changes?since=-1", f"changes?since={2**80}", "changes?since=x", "changes?wait=1e309", "changes?wait=-1",
+        "changes?since=-1", "changes?since=x", "changes?wait=1e309", "changes?wait=-1",
         "labels?format=exe", "labels?format=../x", "probabilities?object=1", "probabilities?object=1&slice=-1",
         f"probabilities?object={2**70}&slice=1", "objects/x", "jobs/" + "x" * 200,
     )  # fmt: skip
     for query in queries:
         yield Attack(f"query {query[:40]}", asked("GET", API + "/sessions/{session}/" + query), (400, 404, 405, 422))
+    # revisions that never were: a client of a store that was put back has them, and gets everything
+    yield Attack("changes since never", asked("GET", API + f"/sessions/{{session}}/changes?since={2**80}"), (200, 422))
     for line in ("Last-Event-ID: x", f"Last-Event-ID: {2**80}", "Last-Event-ID: -1"):
         yield Attack(f"events {line[:22]}", begun("/events", line), (200, 400, 422))
     ranges = (

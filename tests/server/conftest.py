@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,16 +27,15 @@ def tiny_predictor() -> Iterator[Predictor]:
         yield Predictor(build_model(tiny_spec("vit")), "cpu", engine="torch", worker=worker)
 
 
-@pytest.fixture
-def serve(tmp_path: Path, tiny_predictor: Predictor) -> Iterator[Callable[..., TestClient]]:
-    """`serve(**settings)`: a client of a server that runs until the test's end; its store is `tmp_path / "store"`.
+Serve = Callable[..., TestClient]
 
-    `prepare(app)` may add routes before it starts.
-    """
+
+@contextmanager
+def _servers(folder: Path, predictor: Predictor) -> Iterator[Serve]:
     with ExitStack() as stack:
 
         def start(prepare: Callable[[FastAPI], None] | None = None, **settings: object) -> TestClient:
-            app = create_app(ServerSettings(**{"store": tmp_path / "store", **settings}), tiny_predictor)  # type: ignore[arg-type]
+            app = create_app(ServerSettings(**{"store": folder / "store", **settings}), predictor)  # type: ignore[arg-type]
             if prepare is not None:
                 rooms = list(app.router.routes)
                 prepare(app)
@@ -44,4 +43,21 @@ def serve(tmp_path: Path, tiny_predictor: Predictor) -> Iterator[Callable[..., T
                 app.router.routes.sort(key=rooms.__contains__)
             return stack.enter_context(TestClient(app, base_url="http://127.0.0.1:8000"))
 
+        yield start
+
+
+@pytest.fixture
+def serve(tmp_path: Path, tiny_predictor: Predictor) -> Iterator[Serve]:
+    """`serve(**settings)`: a client of a server that runs until the test's end; its store is `tmp_path / "store"`.
+
+    `prepare(app)` may add routes before it starts.
+    """
+    with _servers(tmp_path, tiny_predictor) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def serve_all(tmp_path_factory: pytest.TempPathFactory, tiny_predictor: Predictor) -> Iterator[Serve]:
+    """The same until the end of a file: for tests that leave the server as it is."""
+    with _servers(tmp_path_factory.mktemp("server"), tiny_predictor) as start:
         yield start

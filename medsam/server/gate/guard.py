@@ -20,7 +20,7 @@ from medsam.server.errors import DroppedAnswer, refusal
 from medsam.server.gate.bodies import read_body, replay
 from medsam.server.gate.identity import LOG_IN, Gate, Present, too_many
 from medsam.server.gate.origins import check_csrf, check_host, check_origin
-from medsam.server.gate.request import Asked, Refused, check_path
+from medsam.server.gate.request import Asked, Refused, check_head, check_path
 from medsam.server.gate.rules import AMBIENT, DATA_HEADERS, ONCE, PrefixRules, rules_for
 from medsam.server.services import Services
 
@@ -71,6 +71,7 @@ class Guard:
             return
         services: Services = scope["app"].state.services
         try:
+            check_head(scope)
             asked = Asked.of(scope, services.settings.proxy)
             rules = self._rules(asked, services)
             if asked.method == "OPTIONS" and await _preflight(asked, rules, scope, receive, send):

@@ -12,6 +12,8 @@ from starlette.types import Scope
 from medsam.server.settings import TrustedProxy
 
 _LONGEST_PATH = 1024
+# names and values of all headers
+_MOST_HEADERS = 16 * 1024
 # what no path of ours holds: controls, backslashes, empty and dotted parts
 _STRANGE_PATH = re.compile(r"[\x00-\x1f\x7f\\]|//|(^|/)\.{1,2}(/|$)")
 
@@ -85,6 +87,13 @@ class Asked:
     def key(self, prefix: str) -> str:
         """ "POST /cases", as rules name it."""
         return f"{self.method} {self.path[len(prefix.rstrip('/')) :]}"
+
+
+def check_head(scope: Scope) -> None:
+    """Refuse heads that are longer than any client's."""
+    size = sum(len(name) + len(value) for name, value in scope["headers"])
+    if size > _MOST_HEADERS or len(scope.get("query_string", b"")) > _MOST_HEADERS:
+        raise Refused(431, f"The request's head has more than {_MOST_HEADERS} bytes.")
 
 
 def check_path(asked: Asked) -> None:

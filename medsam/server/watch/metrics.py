@@ -61,6 +61,7 @@ class _Present:
             "jobs_waiting": ("jobs in the worker's queue", services.worker.waiting),
             "click_wait_seconds": ("seconds that a click waits for the worker", services.pulse.seconds),
             "scan_bytes": ("of scans in memory", services.scans.bytes),
+            "open_readings": ("sessions in memory", services.readings.live),
             "embedding_bytes": ("of embeddings in memory", cache.held_bytes),
             "store_bytes": ("of the database", _size(services)),
             "disk_free_bytes": ("on the disk of the store", shutil.disk_usage(services.store.folder).free),

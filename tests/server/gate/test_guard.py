@@ -44,6 +44,12 @@ def _rooms(app: FastAPI) -> None:
         request.state.audited = {"case": "c1", "form": "nifti"}
 
 
+@pytest.fixture(scope="module")
+def house(serve_all):
+    """A server without users, for all tests that change nothing."""
+    return serve_all(_rooms, hosts=("reading.example",))
+
+
 @pytest.fixture
 def cookie(serve):
     """`cookie(**settings)`: a client that is logged in, and its csrf header."""
@@ -70,8 +76,7 @@ def test_what_is_not_opened_is_closed(cookie):
     assert client.get(f"{API}/version").status_code == 200
 
 
-def test_only_names_of_its_own_reach_it(serve):
-    client = serve(hosts=("reading.example",))
+def test_only_names_of_its_own_reach_it(house):
     answers = {
         200: ["127.0.0.1:8000", "localhost", "[::1]:8000", "reading.example", "READING.example:443"],
         421: ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:8000", "0.0.0.0"],
@@ -79,17 +84,16 @@ def test_only_names_of_its_own_reach_it(serve):
     }
     for status, hosts in answers.items():
         for host in hosts:
-            assert client.get(f"{API}/version", headers={"Host": host}).status_code == status, host
+            assert house.get(f"{API}/version", headers={"Host": host}).status_code == status, host
 
 
-def test_one_request_has_one_host(serve):
+def test_one_request_has_one_host(house):
     headers = [("Host", "localhost"), ("Host", "evil.example")]
-    assert serve().get(f"{API}/version", headers=headers).status_code == 400
+    assert house.get(f"{API}/version", headers=headers).status_code == 400
 
 
-def test_pages_of_other_sites_may_not_call(serve):
+def test_pages_of_other_sites_may_not_call(house):
     # without users, where a browser need not even have a cookie
-    client = serve(_rooms)
     own: list[dict[str, str]] = [
         {},
         {"Origin": "http://127.0.0.1:8000", "Sec-Fetch-Site": "same-origin"},
@@ -100,14 +104,14 @@ def test_pages_of_other_sites_may_not_call(serve):
     others += [{"Sec-Fetch-Site": site} for site in ("cross-site", "same-site", "")]
     for method in ("GET", "POST"):
         for headers in own:
-            assert client.request(method, f"{API}/echo", headers=headers).status_code == 200, headers
+            assert house.request(method, f"{API}/echo", headers=headers).status_code == 200, headers
         for headers in others:
-            assert client.request(method, f"{API}/echo", headers=headers).status_code == 403, headers
+            assert house.request(method, f"{API}/echo", headers=headers).status_code == 403, headers
 
 
-def test_no_other_page_is_allowed_to_ask_first(serve):
+def test_no_other_page_is_allowed_to_ask_first(house):
     headers = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
-    answer = serve(_rooms).options(f"{API}/echo", headers=headers)
+    answer = house.options(f"{API}/echo", headers=headers)
     assert answer.status_code == 403
     assert not any(name.startswith("access-control") for name in answer.headers)
 
@@ -186,6 +190,13 @@ def test_bodies_are_counted_as_they_come(cookie):
     assert client.post(f"{API}/cases", content=b"x" * 5000).status_code == 401
 
 
+def test_long_heads_are_refused(house):
+    assert house.get(f"{API}/echo", headers={"X-Long": "a" * 20_000}).status_code == 431
+    assert house.get(f"{API}/echo", headers=[(f"a{n}", "b" * 10) for n in range(2000)]).status_code == 431
+    assert house.get(f"{API}/echo", params={"q": "a" * 20_000}).status_code == 431
+    assert house.get(f"{API}/echo", headers={"X-Long": "a" * 10_000}).status_code == 200
+
+
 def test_requests_are_counted(cookie):
     client, _ = cookie(limits=Limits(requests_per_minute=5))
     answers = [client.get(f"{API}/me") for _ in range(6)]
@@ -195,11 +206,10 @@ def test_requests_are_counted(cookie):
     assert [client.get(f"{API}/version").status_code for _ in range(6)] == [200] * 5 + [429]
 
 
-def test_no_strange_path_gets_past(serve):
-    client = serve(_rooms)
+def test_no_strange_path_gets_past(house):
     strange = ["/cases/../users", "/cases/..%2fusers", "/cases/%2e%2e/users", "/cases/%00", "/cases/a%5c..%5cb"]
     for path in (*strange, "/cases//x", "/cases/%0d%0aX-Evil:1", "/cases/" + "a" * 2000):
-        assert anyio.run(_status, client.app, API + path) == 404, path
+        assert anyio.run(_status, house.app, API + path) == 404, path
 
 
 async def _status(app: FastAPI, target: str) -> int:
@@ -218,17 +228,16 @@ async def _status(app: FastAPI, target: str) -> int:
     return answers[0]["status"]
 
 
-def test_answers_carry_the_rules_of_their_prefix(serve):
-    client = serve(_rooms)
+def test_answers_carry_the_rules_of_their_prefix(house):
     for path in (f"{API}/me", f"{API}/nothing", "/nowhere"):
-        headers = client.get(path).headers
+        headers = house.get(path).headers
         assert "default-src 'none'" in headers["content-security-policy"]
         assert "frame-ancestors 'none'" in headers["content-security-policy"]
         assert headers["cache-control"] == "no-store"
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["referrer-policy"] == "no-referrer"
         assert headers["cross-origin-resource-policy"] == "same-origin"
-    refused = client.get(f"{API}/me", headers={"Host": "evil.example"}).headers
+    refused = house.get(f"{API}/me", headers={"Host": "evil.example"}).headers
     assert refused["cache-control"] == "no-store"
 
 
@@ -280,8 +289,7 @@ def test_a_reader_has_only_so_many_streams(cookie):
     assert client.get(f"{API}/me").status_code == 200
 
 
-def test_websockets_are_not_spoken(serve):
-    client = serve(_rooms)
-    with pytest.raises(WebSocketDisconnect) as refused, client.websocket_connect(f"{API}/echo"):
+def test_websockets_are_not_spoken(house):
+    with pytest.raises(WebSocketDisconnect) as refused, house.websocket_connect(f"{API}/echo"):
         pass
     assert refused.value.code == 1008

@@ -56,6 +56,8 @@ _WEIGHTS: Mapping[str, float] = {
 # The mask with the highest expected Dice holds what is more likely inside than half of that Dice (Lipton et al. 2014),
 # here log-odds for 0.8: pixels are added sooner than they are taken away.
 _FOR_DICE = 0.4
+# A correction changes at most so many times the pixels that are within a depth of its mark, and the surest ones.
+_TIMES = 4
 # A correction reaches this many depths of its mark and this many pixels.
 _REACH, _REACH_PX = 10.0, 20
 # It is weighed on at most so many pixels along the longer side.
@@ -70,10 +72,10 @@ _SHADES = 7
 _BINS, _BEFOREHAND, _LIMIT = 24, 1.6, 2.0
 # What the network's log-odds are taken to be at most; and those that a changed pixel, and a marked one, get at least.
 _SUREST, _CHANGED, _MARKED = 12.0, 0.1, 2.0
-# When an answer counts as refused: how deep in it a mark outside lies, in depths of its deepest pixel; how badly the
-# box of what is left has to fit then, and how much better that of another one does, in shares of the box; how much of
-# the box's rim that one may fill; and up to where brightness is alike, in differences between marks inside and outside.
-_MIDDLE, _MISFIT, _FITS_BETTER, _FLOODED, _HALFWAY = 0.5, 0.75, 0.1, 0.6, 0.7
+# When an answer counts as refused, the share of it that was taken away; how badly its box has to fit then, and how much
+# better that of another one does, in shares of the box; how much of the box's rim that one may fill; and up to where
+# brightness is alike, in differences between marks inside and outside.
+_REFUSED, _MISFIT, _FITS_BETTER, _FLOODED, _HALFWAY = 0.5, 0.75, 0.1, 0.6, 0.7
 # How far an object that is made of marks alone reaches, in radii of the ellipse in its box.
 _BEYOND = 1.1
 
@@ -155,14 +157,15 @@ def folded(asked: Fold, pixels: np.ndarray, pitch_mm: tuple[float, float], known
             continue
         before, mask = asked.marks[:number], result
         result = _after(asked, mark, mask, said, grey, pitch)
-        if allowed is not None and (result != mask).any():
+        # what is right is not refused
+        if allowed is not None and (result != mask).any() and not (base & (said > 0)).any():
             outside_first = result
             if before and not mark.inside and all(one.inside for one in before):
                 # what is refused is judged as if the first mark outside had come first: the order is not to decide
                 outside_first, again = base, np.zeros_like(said)
                 for one in (mark, *before):
                     outside_first = _after(asked, one, outside_first, again, grey, pitch)
-            anew = _anew(outside_first, base, said, grey, pitch, allowed)
+            anew = _anew(outside_first, base, said, grey, allowed)
             result = result if anew is None else anew
     return replace(asked, mask=result.copy())
 
@@ -216,7 +219,13 @@ class Evidence:
             odds = odds + weights[name] * values
         if odds.shape != self.at.shape:
             odds = resized(np.clip(odds, -_SUREST, _SUREST), self.at.shape, "bilinear")
-        return pieces_holding(self.piece & ((odds > 0) | self.at), self.at, corners=False)
+        wrong = pieces_holding(self.piece & ((odds > 0) | self.at), self.at, corners=False)
+        distance = np.asarray(self.terms["distance"])
+        most = round(_TIMES * np.count_nonzero(distance <= 1) * self.at.size / distance.size)
+        if np.count_nonzero(wrong) <= most:
+            return wrong
+        surest = odds > np.sort(odds[wrong])[-most - 1]
+        return pieces_holding(wrong & (surest | self.at), self.at, corners=False)
 
 
 def evidence(
@@ -267,27 +276,19 @@ def evidence(
 
 
 def _anew(
-    mask: np.ndarray,
-    base: np.ndarray,
-    said: np.ndarray,
-    grey: np.ndarray,
-    pitch: np.ndarray,
-    allowed: np.ndarray,
+    mask: np.ndarray, base: np.ndarray, said: np.ndarray, grey: np.ndarray, allowed: np.ndarray
 ) -> np.ndarray | None:
     """A mask made of the marks alone where they refuse the answer (`base`) and that one fits the box better; else None.
 
-    Who says outside in the middle of an answer, and inside only where it has nothing, has refused it. What hangs
-    together with marks inside by a brightness nearer to theirs than to that of marks outside is then tried: it counts
-    where its box is the one that was asked for (`allowed`, (h, w)), as that of the corrected `mask` is not, and where
-    it does not flood the box to its edges.
+    Who has taken more than half of an answer away has refused it. What hangs together with marks inside by a brightness
+    nearer to theirs than to that of marks outside is then tried: it counts where its box is the one that was asked for
+    (`allowed`, (h, w)), as that of the corrected `mask` is not, and where it does not flood the box to its edges.
     """
-    if not ((said > 0).any() and (base & (said < 0)).any()) or (base & (said > 0)).any():
+    if not ((said > 0).any() and (said < 0).any()):
         return None
+    refused = np.count_nonzero(base & ~mask) > _REFUSED * np.count_nonzero(base)
     fit = _fit(mask, allowed)
-    if fit >= _MISFIT:
-        return None
-    depth = depth_of(base, pitch)
-    if depth[said < 0].max() < _MIDDLE * depth.max():
+    if not (refused and fit < _MISFIT):
         return None
     smooth = smoothed(grey)
     same, other = (_differs(smooth, where) for where in (said > 0, said < 0))

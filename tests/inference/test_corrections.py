@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medsam.inference import corrections
-from medsam.inference.corrections import Fold, Mark, correct, corrected_logits, evidence, folded, marks_of
+from medsam.inference.corrections import Evidence, Fold, Mark, correct, corrected_logits, evidence, folded, marks_of
 from medsam.prompts.prompt import SlicePrompt
 from medsam.prompts.strokes import Scribble
 
@@ -70,6 +70,16 @@ def test_where_pixels_say_nothing_a_patch_as_deep_as_the_click_changes():
     assert changed[12, 32]
     assert not (changed & ~disc(32, 12, 11)).any()
     assert 9 <= np.count_nonzero(changed) <= np.count_nonzero(mask) / 2
+
+
+def test_a_click_changes_at_most_four_times_the_pixels_within_its_depth_and_the_surest():
+    away = np.hypot(X - 32, Y - 24)
+    whole = Evidence((slice(0, 48), slice(0, 64)), away >= 0, away == 0, {"distance": away / 2})
+    within = np.count_nonzero(away <= 2)
+    found = whole.error({"distance": -0.01}, 1.0)
+    assert within < np.count_nonzero(found) <= 4 * within
+    assert away[found].max() <= away[~found].min()
+    np.testing.assert_array_equal(whole.error({"distance": -1.0}, 1.5), away < 3)
 
 
 def test_noise_does_not_make_a_click_run_away():

@@ -146,8 +146,8 @@ class CasesPart(Part):
         """Remove what was uploaded or fetched and nobody has used for `kept` seconds, then the files of all such cases
         that were removed.
 
-        remove: takes a case's files away, those that are there; what it raises is raised, and it is asked again the
-        next time. How many cases went is returned; what was made of them stays.
+        remove: takes a case's files away, those that are there; an OSError is raised once all were tried, and it is
+        asked again the next time. How many cases went is returned; what was made of them stays.
         """
         moment = moment or now()
         limit = moment - timedelta(seconds=kept)
@@ -159,9 +159,16 @@ class CasesPart(Part):
             old = list(connection.execute(here).scalars())
             for one in old:
                 _remove(connection, one, None, moment)
+        failed: OSError | None = None
         for case in self.files_left():
-            remove(case)
-            self.files_removed(case.id)
+            try:
+                remove(case)
+            except OSError as error:
+                failed = error
+            else:
+                self.files_removed(case.id)
+        if failed is not None:
+            raise failed
         return len(old)
 
 

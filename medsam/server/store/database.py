@@ -39,6 +39,8 @@ _BUSY_SECONDS = 30.0
 _SETTINGS = (
     "journal_mode = WAL",
     "synchronous = FULL",
+    # of macOS, whose fsync leaves data in the disk's own memory
+    "fullfsync = ON",
     "foreign_keys = ON",
     "recursive_triggers = ON",
     "trusted_schema = OFF",
@@ -135,10 +137,17 @@ class Database:
                 ours = connection.exec_driver_sql("PRAGMA application_id").scalar()
                 empty = connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar() == 0
                 current = MigrationContext.configure(connection).get_current_revision()
+                wal = connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        except OperationalError as error:
+            raise InputError(
+                f"{NAME} in this `store` cannot be opened ({str(error.orig)[:80]}).", parameter="store"
+            ) from None
         except DatabaseError:
             raise InputError(
                 f"{NAME} in this `store` is no database, or damaged: put a backup in its place.", parameter="store"
             ) from None
+        if not wal:
+            raise InputError("The `store` has to be on a disk of this machine, not of another.", parameter="store")
         if not empty and ours != APPLICATION_ID:
             raise InputError(f"{NAME} in this `store` was not made by medsam serve.", parameter="store")
         if current is not None and current not in {one.revision for one in script.walk_revisions()}:

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, func, insert, select, true
+from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, insert, literal_column, select, true
 
 from medsam._version import __version__
 from medsam.errors import InputError
@@ -90,9 +90,10 @@ class ReadingsPart(Part):
             query = query.where(Readings.user_id == reader.id)
         if case is not None:
             query = query.where(Readings.case_id == case)
+        if not closed:
+            query = query.where(~exists().where(Revisions.reading_id == Readings.id, _IS_CLOSED))
         with self._database.read() as connection:
-            found = [_reading(row) for row in connection.execute(query)]
-        return [one for one in found if closed or one.closed_at is None]
+            return [_reading(row) for row in connection.execute(query)]
 
     def close_reading(self, reading: int, by: Reader) -> int:
         """Its reader is done with it: the revision. All that was confirmed stays."""
@@ -400,8 +401,12 @@ def _step(row: Row, masks: Mapping[int, Iterable[StoredMask]]) -> StoredStep:
     return StoredStep(row.id, row.revision, row.kind, row.object, row.slice, row.prompts, tuple(own))
 
 
+# in the text of a question and no parameter of it: else no index of closed ones alone would be used
+_IS_CLOSED = Revisions.kind == literal_column("'closed'")
+
+
 def _readings() -> Select:
-    closed = select(func.max(Revisions.at)).where(Revisions.reading_id == Readings.id, Revisions.kind == "closed")
+    closed = select(func.max(Revisions.at)).where(Revisions.reading_id == Readings.id, _IS_CLOSED)
     return select(Readings, closed.correlate(Readings).scalar_subquery().label("closed_at"))
 
 
@@ -409,7 +414,7 @@ def _theirs(reader: Reader) -> ColumnElement[bool]:
     """A reader's own on cases that they may see, those that were removed since among them; reviewers see all."""
     if reader.sees_all:
         return true()
-    return (Readings.user_id == reader.id) & Readings.case_id.in_(select(Cases.id).where(allowed(reader)))
+    return (Readings.user_id == reader.id) & exists().where(Cases.id == Readings.case_id, allowed(reader))
 
 
 def _reading_where(connection: Connection, which: Any) -> StoredReading:

@@ -136,7 +136,7 @@ class CaseReaders(Table):
 
     __tablename__ = "case_readers"
     case_id: Mapped[int] = mapped_column(ForeignKey("cases.id"), primary_key=True)
-    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"), primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"), primary_key=True, index=True)
 
 
 class CaseEvents(Table):
@@ -184,7 +184,10 @@ class Revisions(Table):
     weights: Mapped[str | None]
     settings: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     seconds: Mapped[float | None]
-    __table_args__ = ({"sqlite_with_rowid": False},)
+    __table_args__ = (
+        Index("ix_revisions_closed", "reading_id", "at", sqlite_where=text("kind = 'closed'")),
+        {"sqlite_with_rowid": False},
+    )
 
 
 def _of_revision() -> ForeignKeyConstraint:
@@ -259,11 +262,13 @@ class Masks(Table):
         Index(
             "ix_masks_current",
             "reading_id",
+            "revision",
             "object",
             "axis",
             "slice",
-            "revision",
-            sqlite_where=text("current"),
+            # so that no row has to be read
+            "current",
+            sqlite_where=text("current = 1"),
         ),
         Index("ix_masks_of_steps", "reading_id", "step_id", "object", "axis", "slice"),
     )

@@ -18,7 +18,7 @@ CREATE TABLE audit (
 	CONSTRAINT pk_audit PRIMARY KEY (id), 
 	CONSTRAINT fk_audit_user_id FOREIGN KEY(user_id) REFERENCES users (id)
 );
-INSERT INTO "audit" VALUES(1,'2026-11-29T12:02:09.602085+00:00',1,'Anna','export','SiEJfVKUWUU2we92','HQ5NTD7AJ1c73PVm','127.0.0.1','{"format": "seg"}');
+INSERT INTO "audit" VALUES(1,'2026-11-29T12:19:47.350254+00:00',1,'Anna','export','6bgInoxOE6EyPVv3','dQKDre9vzh4TK7kM','127.0.0.1','{"format": "seg"}');
 CREATE TABLE case_events (
 	id INTEGER NOT NULL, 
 	case_id INTEGER NOT NULL, 
@@ -30,9 +30,9 @@ CREATE TABLE case_events (
 	CONSTRAINT fk_case_events_case_id FOREIGN KEY(case_id) REFERENCES cases (id), 
 	CONSTRAINT fk_case_events_by_id FOREIGN KEY(by_id) REFERENCES users (id)
 );
-INSERT INTO "case_events" VALUES(1,1,'2026-11-29T12:02:09.516479+00:00',1,'added','{"name": "scan.nii.gz"}');
-INSERT INTO "case_events" VALUES(2,1,'2026-11-29T12:02:09.531712+00:00',1,'shared','{"user": 2}');
-INSERT INTO "case_events" VALUES(3,1,'2026-11-29T12:02:09.533163+00:00',1,'opened','{}');
+INSERT INTO "case_events" VALUES(1,1,'2026-11-29T12:19:47.145425+00:00',1,'added','{"name": "scan.nii.gz"}');
+INSERT INTO "case_events" VALUES(2,1,'2026-11-29T12:19:47.186284+00:00',1,'shared','{"user": 2}');
+INSERT INTO "case_events" VALUES(3,1,'2026-11-29T12:19:47.194227+00:00',1,'opened','{}');
 CREATE TABLE case_readers (
 	case_id INTEGER NOT NULL, 
 	user_id INTEGER NOT NULL, 
@@ -59,7 +59,7 @@ CREATE TABLE cases (
 	CONSTRAINT uq_cases_public_id UNIQUE (public_id), 
 	CONSTRAINT fk_cases_owner_id FOREIGN KEY(owner_id) REFERENCES users (id)
 );
-INSERT INTO "cases" VALUES(1,'SiEJfVKUWUU2we92','upload','upload:1','scan.nii.gz',1,'CT','{"shape": [4, 8, 8]}','2026-11-29T12:02:09.516479+00:00','2026-11-29T12:02:09.533163+00:00',NULL,NULL,NULL);
+INSERT INTO "cases" VALUES(1,'6bgInoxOE6EyPVv3','upload','upload:1','scan.nii.gz',1,'CT','{"shape": [4, 8, 8]}','2026-11-29T12:19:47.145425+00:00','2026-11-29T12:19:47.194227+00:00',NULL,NULL,NULL);
 CREATE TABLE logins (
 	id INTEGER NOT NULL, 
 	user_id INTEGER NOT NULL, 
@@ -71,7 +71,7 @@ CREATE TABLE logins (
 	CONSTRAINT uq_logins_digest UNIQUE (digest), 
 	CONSTRAINT fk_logins_user_id FOREIGN KEY(user_id) REFERENCES users (id)
 );
-INSERT INTO "logins" VALUES(1,1,'bf83138b93b3a5c3a36b5e0e029f0d93b0ef150f97629bf6e3f98ed3b7164fe8','2026-11-29T12:02:09.508271+00:00','2026-11-29T12:02:09.508271+00:00',NULL);
+INSERT INTO "logins" VALUES(1,1,'f24b52f6dc468f2838d273a220cdb8d06dae00b439720da8802cce3095089537','2026-11-29T12:19:47.118246+00:00','2026-11-29T12:19:47.118246+00:00',NULL);
 CREATE TABLE masks (
 	id INTEGER NOT NULL, 
 	reading_id INTEGER NOT NULL, 
@@ -141,7 +141,7 @@ CREATE TABLE readings (
 	CONSTRAINT fk_readings_case_id FOREIGN KEY(case_id) REFERENCES cases (id), 
 	CONSTRAINT fk_readings_user_id FOREIGN KEY(user_id) REFERENCES users (id)
 );
-INSERT INTO "readings" VALUES(1,'HQ5NTD7AJ1c73PVm',1,1,'2026-11-29T12:02:09.533163+00:00','tiny','abababababababababababababababababababababababababababababababab','torch','float32','cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd','k','CT','0.1.0','{"kind": "medsam session", "version": 1, "model": {"name": "tiny", "weights": "abababababababababababababababababababababababababababababababab", "engine": "torch", "precision": "float32"}, "scan": {"geometry": {"shape": [4, 8, 8]}, "voxels": "cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd"}, "axis": "k", "modality": "CT"}');
+INSERT INTO "readings" VALUES(1,'dQKDre9vzh4TK7kM',1,1,'2026-11-29T12:19:47.194227+00:00','tiny','abababababababababababababababababababababababababababababababab','torch','float32','cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd','k','CT','0.1.0','{"kind": "medsam session", "version": 1, "model": {"name": "tiny", "weights": "abababababababababababababababababababababababababababababababab", "engine": "torch", "precision": "float32"}, "scan": {"geometry": {"shape": [4, 8, 8]}, "voxels": "cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd"}, "axis": "k", "modality": "CT"}');
 CREATE TABLE revisions (
 	reading_id INTEGER NOT NULL, 
 	revision INTEGER NOT NULL, 
@@ -159,15 +159,15 @@ CREATE TABLE revisions (
  WITHOUT ROWID
 
 ;
-INSERT INTO "revisions" VALUES(1,0,'opened','2026-11-29T12:02:09.533163+00:00',1,NULL,NULL,NULL,NULL);
-INSERT INTO "revisions" VALUES(1,1,'object','2026-11-29T12:02:09.551678+00:00',1,NULL,NULL,NULL,NULL);
-INSERT INTO "revisions" VALUES(1,2,'object','2026-11-29T12:02:09.563799+00:00',1,NULL,NULL,NULL,NULL);
-INSERT INTO "revisions" VALUES(1,3,'step','2026-11-29T12:02:09.566618+00:00',1,'tiny','abababababababababababababababababababababababababababababababab','{"zoom": "auto"}',0.125);
-INSERT INTO "revisions" VALUES(1,4,'masks','2026-11-29T12:02:09.572400+00:00',1,NULL,NULL,NULL,NULL);
-INSERT INTO "revisions" VALUES(1,5,'step','2026-11-29T12:02:09.582794+00:00',1,NULL,NULL,NULL,NULL);
-INSERT INTO "revisions" VALUES(1,6,'masks','2026-11-29T12:02:09.585632+00:00',1,NULL,NULL,NULL,NULL);
-INSERT INTO "revisions" VALUES(1,7,'step','2026-11-29T12:02:09.590990+00:00',1,NULL,NULL,NULL,NULL);
-INSERT INTO "revisions" VALUES(1,8,'step','2026-11-29T12:02:09.598589+00:00',1,NULL,NULL,NULL,NULL);
+INSERT INTO "revisions" VALUES(1,0,'opened','2026-11-29T12:19:47.194227+00:00',1,NULL,NULL,NULL,NULL);
+INSERT INTO "revisions" VALUES(1,1,'object','2026-11-29T12:19:47.237095+00:00',1,NULL,NULL,NULL,NULL);
+INSERT INTO "revisions" VALUES(1,2,'object','2026-11-29T12:19:47.256271+00:00',1,NULL,NULL,NULL,NULL);
+INSERT INTO "revisions" VALUES(1,3,'step','2026-11-29T12:19:47.271229+00:00',1,'tiny','abababababababababababababababababababababababababababababababab','{"zoom": "auto"}',0.125);
+INSERT INTO "revisions" VALUES(1,4,'masks','2026-11-29T12:19:47.284057+00:00',1,NULL,NULL,NULL,NULL);
+INSERT INTO "revisions" VALUES(1,5,'step','2026-11-29T12:19:47.296239+00:00',1,NULL,NULL,NULL,NULL);
+INSERT INTO "revisions" VALUES(1,6,'masks','2026-11-29T12:19:47.311567+00:00',1,NULL,NULL,NULL,NULL);
+INSERT INTO "revisions" VALUES(1,7,'step','2026-11-29T12:19:47.327236+00:00',1,NULL,NULL,NULL,NULL);
+INSERT INTO "revisions" VALUES(1,8,'step','2026-11-29T12:19:47.331797+00:00',1,NULL,NULL,NULL,NULL);
 CREATE TABLE steps (
 	id INTEGER NOT NULL, 
 	reading_id INTEGER NOT NULL, 
@@ -201,7 +201,7 @@ CREATE TABLE tokens (
 	CONSTRAINT uq_tokens_digest UNIQUE (digest), 
 	CONSTRAINT fk_tokens_user_id FOREIGN KEY(user_id) REFERENCES users (id)
 );
-INSERT INTO "tokens" VALUES(1,'iBE8KmgUjLr9Ne5B',1,'a script','bc3b17151ede5aaeeeaf532e7008168d8ef1d9caa2bb4880e26953e05baca2d3','2026-11-29T12:02:09.502011+00:00','2030-01-01T00:00:00.000000+00:00',NULL,NULL);
+INSERT INTO "tokens" VALUES(1,'AiF4tBt3NZkHLHDp',1,'a script','cbf032724698d2ff72755dd62373349d01549ff4f4358b9954ec4233cf4c7981','2026-11-29T12:19:47.105061+00:00','2030-01-01T00:00:00.000000+00:00',NULL,NULL);
 CREATE TABLE users (
 	id INTEGER NOT NULL, 
 	public_id VARCHAR NOT NULL, 
@@ -215,8 +215,8 @@ CREATE TABLE users (
 	CONSTRAINT uq_users_public_id UNIQUE (public_id), 
 	CONSTRAINT uq_users_name UNIQUE (name)
 );
-INSERT INTO "users" VALUES(1,'jSwFP-Km9EHR-KqU','Anna','person',1,'$argon2id$v=19$m=65536,t=3,p=4$8610iG4tXibuX3kEV8T81A$I0XL3rYhPkZmpL8UYeABGSMqYgxUdC69/rqE1SRcLpA',1,'2026-11-29T12:02:09.453616+00:00');
-INSERT INTO "users" VALUES(2,'k2y62-HFrB7SgicN','Otto','proxy',2,NULL,1,'2026-11-29T12:02:09.490391+00:00');
+INSERT INTO "users" VALUES(1,'IV_8vFyMtWUdGepH','Anna','person',1,'$argon2id$v=19$m=65536,t=3,p=4$MMHbbgksMmGDBWoXyuVa8w$HTS1ReQyi//cgTmwtikFqbz013mf6Rp5Wik89HsjVuE',1,'2026-11-29T12:19:47.041591+00:00');
+INSERT INTO "users" VALUES(2,'LQX4gA8vegbs2yso','Otto','proxy',2,NULL,1,'2026-11-29T12:19:47.098290+00:00');
 CREATE INDEX ix_tokens_user_id ON tokens (user_id);
 CREATE INDEX ix_logins_user_id ON logins (user_id);
 CREATE INDEX ix_audit_at ON audit (at);
@@ -225,11 +225,13 @@ CREATE INDEX ix_audit_case ON audit ("case");
 CREATE INDEX ix_cases_owner_id ON cases (owner_id);
 CREATE UNIQUE INDEX ix_cases_here ON cases (source) WHERE removed_at IS NULL;
 CREATE INDEX ix_cases_files_left ON cases (removed_at) WHERE files_gone_at IS NULL;
+CREATE INDEX ix_case_readers_user_id ON case_readers (user_id);
 CREATE INDEX ix_case_events_case_id ON case_events (case_id);
 CREATE INDEX ix_readings_case_id ON readings (case_id);
 CREATE INDEX ix_readings_user_id ON readings (user_id);
+CREATE INDEX ix_revisions_closed ON revisions (reading_id, at) WHERE kind = 'closed';
 CREATE INDEX ix_masks_of_steps ON masks (reading_id, step_id, object, axis, slice);
-CREATE INDEX ix_masks_current ON masks (reading_id, object, axis, slice, revision) WHERE current;
+CREATE INDEX ix_masks_current ON masks (reading_id, revision, object, axis, slice, current) WHERE current = 1;
 CREATE TRIGGER case_events_no_update BEFORE UPDATE ON case_events BEGIN SELECT RAISE(ABORT, 'case_events is append-only'); END;
 CREATE TRIGGER case_events_no_delete BEFORE DELETE ON case_events BEGIN SELECT RAISE(ABORT, 'case_events is append-only'); END;
 CREATE TRIGGER readings_no_update BEFORE UPDATE ON readings BEGIN SELECT RAISE(ABORT, 'readings is append-only'); END;

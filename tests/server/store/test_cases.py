@@ -153,15 +153,20 @@ def test_opening_and_working_keep_an_upload(store, reader, monkeypatch):
     assert [one.id for one in removed] == [old.id]
 
 
-def test_files_that_could_not_be_removed_are_asked_for_again(store, reader):
-    case = store.put_case(upload(owner=reader.id))
+def test_files_that_could_not_be_removed_are_asked_for_again_and_hold_up_no_others(store, reader):
+    busy, other = store.put_cases([upload(f"upload:{n}", reader.id) for n in range(2)])
+    removed = []
 
-    def busy(case):
-        raise PermissionError("in use")
+    def remove(case):
+        if case.id == busy.id and not removed[1:]:
+            removed.append(None)
+            raise PermissionError("in use")
+        removed.append(case.id)
 
     with pytest.raises(PermissionError):
-        store.retire_uploads(DAY, busy, later(2))
+        store.retire_uploads(DAY, remove, later(2))
     assert store.cases(reader) == []
-    removed = []
-    assert store.retire_uploads(DAY, removed.append, later(2)) == 0
-    assert [one.id for one in removed] == [case.id]
+    assert [one.id for one in store.files_left()] == [busy.id]
+    assert store.retire_uploads(DAY, remove, later(2)) == 0
+    assert removed == [None, other.id, busy.id]
+    assert store.files_left() == []

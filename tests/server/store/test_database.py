@@ -115,6 +115,12 @@ def test_the_database_of_another_program_is_refused(tmp_path):
         Store.open(tmp_path)
 
 
+def test_a_disk_that_cannot_share_the_log_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("medsam.server.store.database._SETTINGS", ("journal_mode = DELETE",))
+    with pytest.raises(InputError, match="on a disk of this machine"):
+        Store.open(tmp_path)
+
+
 def test_a_folder_that_cannot_be_used_is_refused_without_its_path(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"`store` cannot be used") as refused:

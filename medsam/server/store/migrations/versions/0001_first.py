@@ -167,6 +167,7 @@ def _cases() -> None:
         _to("case_readers", "case_id", "cases.id"),
         _to("case_readers", "user_id", "users.id"),
     )
+    _index("case_readers", "user_id")
     op.create_table(
         "case_events",
         _id(),
@@ -222,6 +223,7 @@ def _readings() -> None:
         _to("revisions", "by_id", "users.id"),
         sqlite_with_rowid=False,
     )
+    op.create_index("ix_revisions_closed", "revisions", ["reading_id", "at"], sqlite_where=sa.text("kind = 'closed'"))
 
 
 def _changes() -> None:
@@ -284,6 +286,6 @@ def _masks() -> None:
     op.create_index(
         "ix_masks_current",
         "masks",
-        ["reading_id", "object", "axis", "slice", "revision"],
-        sqlite_where=sa.text("current"),
+        ["reading_id", "revision", "object", "axis", "slice", "current"],
+        sqlite_where=sa.text("current = 1"),
     )

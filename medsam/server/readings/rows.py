@@ -109,8 +109,12 @@ class _Rows:
     def read(
         self, label: str, masks: Iterable[StoredMask], before: Mapping[int, SliceState]
     ) -> dict[int, SliceState | None]:
-        """What a step left of an object, by slice. before: what it found."""
-        return {one.slice: self._state(one, label, before.get(one.slice)) for one in masks}
+        """What a step left of an object, by slice. before: what it found.
+
+        Rows of a propagation that was cut off, of slices that did not become part of the step, have no number.
+        """
+        left = [one for one in masks if one.number is not None or one.status != "propagated"]
+        return {one.slice: self._state(one, label, before.get(one.slice)) for one in left}
 
     def _state(self, row: StoredMask, label: str, before: SliceState | None) -> SliceState | None:
         if row.status == "removed":

@@ -232,3 +232,31 @@ def test_a_server_that_ends_keeps_what_a_propagation_has_found(folder):
             assert 4 <= len(reader.masks) < 60
 
     asyncio.run(play())
+
+
+def test_a_slice_prompted_while_a_propagation_ran_that_was_cut_off_stays_as_prompted(folder, tmp_path):
+    scan, *_ = two_blocks((40, 40, 60))
+    sam = SlowSam()
+
+    async def play():
+        async with house(folder, sam) as there:
+            reader = there.person("ann")
+            key = (await reader.open(there.case("a", scan), label="liver", zoom="off"))["id"]
+            await reader.prompt(key, 20, box=[4, 8, 24, 28])
+            sam.seconds = 0.02
+            await follow(reader, key)
+            while (1, 21) not in reader.masks:
+                await reader.changes(key, wait=1)
+            prompted = await reader.prompt(key, 21, box=[4, 8, 16, 28])
+            # the disk as a server leaves it that is killed now
+            there.store.backup(tmp_path / "medsam.db")
+        # the first time makes a step of what was cut off, the second reads it
+        for _ in range(2):
+            async with house(tmp_path) as again:
+                again.case("a", scan)
+                reader.http, reader.revision, reader.masks = again.person("ann").http, 0, {}
+                await reader.changes(key)
+                np.testing.assert_array_equal(reader.masks[1, 21], prompted)
+                assert len(reader.masks) > 2
+
+    asyncio.run(play())

@@ -91,7 +91,7 @@ class Events:
         return False
 
     async def watch(self, since: int | None = None, alive: float = ALIVE) -> AsyncGenerator[Event | None, None]:
-        """Events as they come, from those after revision `since` on (None: from now on); None when nothing came for
+        """Events as they come, from those of revision `since` on (None: from now on); None when nothing came for
         `alive` seconds. Ends when the reading is closed."""
         self.watchers += 1
         try:
@@ -112,8 +112,12 @@ class Events:
             self.watchers -= 1
 
     def _after(self, since: int) -> int:
-        """The number of the last event that somebody with revision `since` needs not be told."""
+        """The number of the last event that somebody with revision `since` needs not be told.
+
+        Many events may be of one revision, such as those of a step on many slices and the end of their job: a
+        connection that was lost between two of them is told all of them once more.
+        """
         if not self._forgotten <= since <= self.revision:
             # not in the ring: what was missed is not known
             return -1
-        return next((number - 1 for number, event in self._ring if event.revision > since), self._number)
+        return next((number - 1 for number, event in self._ring if event.revision >= since), self._number)

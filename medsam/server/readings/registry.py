@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -59,8 +60,8 @@ class Readings:
         self._predictor, self._scans, self._most = predictor, scans, most
         self._tools = Tools(store, Calls(), predictor.worker, most_prompts)
         self._live: dict[str, _Live] = {}
-        # of each reading and each (reader, case) one is opened at a time
-        self._doors: dict[object, asyncio.Lock] = {}
+        # Of each reading and each (reader, case) one is opened at a time. A door lasts as long as somebody is at it.
+        self._doors: weakref.WeakValueDictionary[object, asyncio.Lock] = weakref.WeakValueDictionary()
 
     @classmethod
     @asynccontextmanager
@@ -127,7 +128,9 @@ class Readings:
         if live is not None and not live.reading.broken and reader.id == live.reading.owner.id:
             if time.monotonic() - live.seen > _BELIEVED:
                 await self._check(reader, live)
-            return live.reading
+            # it may have left memory meanwhile
+            if self._live.get(key) is live:
+                return live.reading
         stored = await self._calls(self._store.reading, reader, key)
         if stored is None or stored.closed_at is not None:
             raise HTTPException(404, "There is no such session.")
@@ -221,6 +224,9 @@ class Readings:
             volume = await self._scans.get(case.key)
             await self._make_room(owner)
             found = await self._calls(self._store.reading_state, stored.id)
+            if found.reading.closed_at is not None:
+                # while this waited at the door
+                raise HTTPException(404, "There is no such session.")
             again = await to_thread.run_sync(partial(resumed, self._predictor, volume, found))
             revision = found.revision
             for step, masks in again.ended:
@@ -270,8 +276,6 @@ class Readings:
             if now - reading.used > (_WATCHED if reading.events.watchers else _IDLE) and not reading.busy:
                 async with self._door(key):
                     await self._drop(key)
-        for door in [door for door, lock in self._doors.items() if not lock.locked()]:
-            del self._doors[door]
 
     async def _end_watching(self, closing: asyncio.Event) -> None:
         await closing.wait()

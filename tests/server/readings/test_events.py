@@ -25,13 +25,24 @@ def test_a_watcher_gets_what_it_missed_and_then_what_comes():
         events = Events(revision=4)
         for revision in (5, 6, 7):
             events.publish(changed(revision))
-        task = asyncio.create_task(taken(events, 5, 3))
+        task = asyncio.create_task(taken(events, 5, 4))
         await asyncio.sleep(0)
         events.publish(Event("job", 7, more={"job": "a", "done": 1}))
         return await task
 
     found = asyncio.run(play())
-    assert [(event.kind, event.revision) for event in found] == [("mask", 6), ("mask", 7), ("job", 7)]
+    assert [(event.kind, event.revision) for event in found] == [("mask", 5), ("mask", 6), ("mask", 7), ("job", 7)]
+
+
+def test_a_connection_that_was_lost_between_two_events_of_one_revision_misses_neither():
+    async def play():
+        events = Events(revision=4)
+        for event in (changed(5), changed(5), Event("job", 5, more={"job": "a", "state": "done"})):
+            events.publish(event)
+        # the first one was the last that came through
+        return await taken(events, 5, 3)
+
+    assert [event.kind for event in asyncio.run(play())] == ["mask", "mask", "job"]
 
 
 def test_without_a_revision_only_the_news_is_told():
@@ -53,7 +64,7 @@ def test_what_the_ring_has_forgotten_is_asked_for_anew():
     missed, just_missed, whole, last = asyncio.run(play())
     assert missed == just_missed == [Event("resync", 6)]
     assert [event.revision for event in whole] == [4]
-    assert [event.revision for event in last] == [6]
+    assert [event.revision for event in last] == [5]
 
 
 def test_a_revision_from_before_or_after_this_reading_is_asked_for_anew():

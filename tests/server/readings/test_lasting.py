@@ -1,6 +1,7 @@
 """What is confirmed outlives the server, and goes on where it was."""
 
 import asyncio
+import time
 
 import numpy as np
 import pytest
@@ -205,5 +206,32 @@ def test_a_case_that_is_taken_from_a_reader_is_gone_with_its_session(folder, mon
             assert (await reader.http.get(f"/sessions/{session}")).status_code == 404
             assert (await reader.http.get("/sessions")).json() == []
             assert there.readings.live == 0
+
+    asyncio.run(play())
+
+
+def test_who_asks_while_a_session_is_closed_does_not_open_it_again(folder):
+    scan, *_ = two_blocks()
+
+    async def play():
+        async with house(folder) as there:
+            reader = there.person("ann")
+            key = (await reader.open(there.case("a", scan), label="liver", zoom="off"))["id"]
+            close = there.store.close_reading
+
+            def slowly(*given):
+                time.sleep(0.05)
+                return close(*given)
+
+            there.store.close_reading = slowly
+            closing = asyncio.create_task(reader.http.delete(f"/sessions/{key}"))
+            while there.readings.live:
+                await asyncio.sleep(0)
+            # the store has it open, and memory has it no more
+            assert (await reader.http.get(f"/sessions/{key}")).status_code == 404
+            assert (await closing).status_code == 204
+            body = {"object": 1, "slice": 1, "box": [4, 8, 24, 28]}
+            assert (await reader.post(f"/sessions/{key}/prompts", body)).status_code == 404
+            assert (there.readings.live, len(there.readings._doors)) == (0, 0)
 
     asyncio.run(play())

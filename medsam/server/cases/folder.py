@@ -32,6 +32,7 @@ from medsam.server.cases.found import FoundCase, kind_of, shown_name, source_of_
 from medsam.server.cases.headers import Stated, stated_in
 
 _THREADS, _BLOCK = 4, 256
+_TOLD_EVERY = 3.0
 # volumes of one file that become cases
 _MOST_FRAMES = 200
 # a series is read by its folder where no more files lie there, for its reader to see what is lost or damaged
@@ -100,8 +101,12 @@ class Folder:
         perhaps = [path for path in ready if _may_be_dicom(path)]
         cases = self._by_name(named)
         new = [path for path in perhaps if path not in self.headers]
+        told = time.monotonic()
         for done in self._read(new):
             # while a large folder is read for the first time, its cases appear
+            if time.monotonic() - told < _TOLD_EVERY:
+                continue
+            told = time.monotonic()
             yield self._delta({**cases, **self._series(perhaps, waiting)}, done, len(new), len(waiting), whole=False)
         yield self._delta({**cases, **self._series(perhaps, waiting)}, len(new), len(new), len(waiting), whole=True)
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from medsam.errors import InputError, MedSAMError
+from medsam.io.detached import read_layout
 from medsam.io.formats import META, NIFTI, NPZ, NRRD, PICTURE, format_of
 
 Kind = Literal["dicom", "nifti", "nrrd", "mha", "picture", "npz"]
@@ -85,16 +86,23 @@ class ScanFiles:
 
     def checked(self) -> list[Path]:
         """Every file of the scan. Raises InputError where one is gone, is no file, or lies outside the root."""
-        root, names = self.root.resolve(), self.case.files
+        names = self.case.files
         files = [self.path] if names is None else [self.path / name for name in names]
         for file in files:
-            try:
-                inside = file.resolve(strict=True).is_relative_to(root)
-            except OSError:
-                inside = False
-            if not inside or not (file.is_file() or names is None):
-                raise InputError(f"{file.name} is no longer there, or no file. Look at the list of cases again.")
+            self._check(file, folder=names is None and self.case.kind == "dicom")
+        if self.case.kind in ("nrrd", "mha"):
+            # their headers may name other files for the voxels
+            for file, _ in read_layout(files[0]).files:
+                self._check(file)
         return files
+
+    def _check(self, file: Path, *, folder: bool = False) -> None:
+        try:
+            inside = file.resolve(strict=True).is_relative_to(self.root.resolve())
+        except OSError:
+            inside = False
+        if not inside or not (file.is_file() or folder):
+            raise InputError(f"{file.name} is no longer there, or no file. Look at the list of cases again.")
 
 
 def source_of_file(root: Path, path: str, frame: int | None) -> str:

@@ -121,11 +121,10 @@ async def open_case(
     rooms = services.cases
     found = await rooms.case(reader, case)
     files = rooms.place(found)
-    volume = rooms.scans.here(case)
-    if volume is None or rooms.scans.state(case) != "ready":
-        if rooms.scans.state(case) == "broken":
-            # says why, or reads it anew where its files have changed
-            await rooms.scans.get(case)
+    state = rooms.scans.state(case, files.version)
+    # of one that is broken this says why, once more
+    volume = await rooms.scans.get(case) if state in ("ready", "broken") else None
+    if volume is None:
         rooms.begin_open(case)
         response.status_code = 202
         return Opening()
@@ -184,7 +183,7 @@ async def slice_pixels(
 def case_info(rooms: CaseRooms, reader: Reader, case: StoredCase, person: Identity | None) -> CaseInfo:
     """A case as a reader sees it."""
     scan = case.details["scan"]
-    volume = rooms.scans.here(case.key)
+    volume = rooms.scans.here(case.key, scan["version"])
     shape = scan["shape"] if volume is None else volume.shape
     return CaseInfo(
         id=case.key,
@@ -194,8 +193,8 @@ def case_info(rooms: CaseRooms, reader: Reader, case: StoredCase, person: Identi
         modality=case.modality if volume is None else volume.modality or case.modality,
         shape=None if shape is None else tuple(shape),
         files=scan["count"],
-        state="gone" if case.vanished_at is not None else rooms.scans.state(case.key),
-        problem=rooms.scans.problem(case.key),
+        state="gone" if case.vanished_at is not None else rooms.scans.state(case.key, scan["version"]),
+        problem=rooms.scans.problem(case.key, scan["version"]),
         mine=case.owner is not None and case.owner == reader.id,
         added=case.added_at,
         patient=None if person is None else _patient(person),

@@ -54,7 +54,6 @@ class ScanStore:
     loaded: int = 0
     _kept: OrderedDict[str, Volume] = field(default_factory=OrderedDict)
     _alive: weakref.WeakValueDictionary[tuple[str, str], Volume] = field(default_factory=weakref.WeakValueDictionary)
-    _versions: dict[str, str] = field(default_factory=dict)
     _loads: dict[str, _Load] = field(default_factory=dict)
     _broken: OrderedDict[str, tuple[str, MedSAMError]] = field(default_factory=OrderedDict)
 
@@ -83,29 +82,26 @@ class ScanStore:
             if not load.waiting and not load.task.done():
                 asyncio.get_running_loop().call_later(_GRACE, _end_unwanted, load)
 
-    def state(self, case: str) -> State:
-        """What became of a case so far."""
-        if case in self._loads:
-            return "loading"
-        version = self._versions.get(case)
-        if version is not None and (case, version) in self._alive:
+    def state(self, case: str, version: str) -> State:
+        """What became of a case so far. version: of its files."""
+        if (case, version) in self._alive:
             return "ready"
-        return "broken" if case in self._broken else "listed"
+        if (load := self._loads.get(case)) is not None and load.version == version:
+            return "loading"
+        return "listed" if self.problem(case, version) is None else "broken"
 
-    def problem(self, case: str) -> str | None:
+    def problem(self, case: str, version: str) -> str | None:
         """Why a case that is broken cannot be read."""
         known = self._broken.get(case)
-        return None if known is None else str(known[1])
+        return None if known is None or known[0] != version else str(known[1])
 
-    def here(self, case: str) -> Volume | None:
+    def here(self, case: str, version: str) -> Volume | None:
         """The scan of a case if it is in memory."""
-        version = self._versions.get(case)
-        return None if version is None else self._alive.get((case, version))
+        return self._alive.get((case, version))
 
     def forget(self, case: str) -> None:
-        """A case was deleted, or its files have changed."""
+        """A case was deleted, or its files have changed: what nobody uses goes."""
         self._kept.pop(case, None)
-        self._versions.pop(case, None)
         self._broken.pop(case, None)
 
     @property
@@ -139,7 +135,6 @@ class ScanStore:
 
     def _keep(self, case: str, version: str, volume: Volume) -> None:
         self._alive[case, version] = volume
-        self._versions[case] = version
         self._kept[case] = volume
         self._kept.move_to_end(case)
 

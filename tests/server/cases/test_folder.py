@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medsam.errors import InputError
 from medsam.server.cases.folder import Folder
 from medsam.server.cases.found import FoundCase, ScanFiles
 from medsam.server.cases.scans import read_scan
@@ -144,8 +145,25 @@ def test_a_link_that_leads_away_is_not_read_with_a_series(tmp_path, clock):
     swapped = root / "ct" / case.files[0]
     swapped.unlink()
     swapped.symlink_to(away)
-    with pytest.raises(Exception, match="no longer there"):
+    with pytest.raises(InputError, match="no longer there"):
         read_scan(ScanFiles(root, case))
+
+
+def test_a_header_does_not_lead_to_other_files(tmp_path, clock):
+    root = tmp_path / "data"
+    root.mkdir()
+    (tmp_path / "secret").write_bytes(bytes(60))
+    for name, voxels in (("up", "../secret"), ("link", "link.raw"), ("own", "own.raw")):
+        lines = ["NDims = 3", "DimSize = 5 4 3", "ElementType = MET_UCHAR", f"ElementDataFile = {voxels}"]
+        (root / f"{name}.mhd").write_text("\n".join(["ObjectType = Image", *lines]) + "\n")
+    (root / "link.raw").symlink_to(tmp_path / "secret")
+    (root / "own.raw").write_bytes(bytes(range(60)))
+    clock.aged(root)
+    found = looked(Folder(root, clock=clock))
+    assert read_scan(ScanFiles(root, found["own.mhd"])).array.sum() == sum(range(60))
+    for name in ("up.mhd", "link.mhd"):
+        with pytest.raises(InputError):
+            read_scan(ScanFiles(root, found[name]))
 
 
 def test_a_damaged_slice_is_said_when_the_series_is_opened(tmp_path, clock):
@@ -156,6 +174,6 @@ def test_a_damaged_slice_is_said_when_the_series_is_opened(tmp_path, clock):
     *_, last = folder.look()
     assert last.refused + len(last.found) >= 1
     for case in last.found:
-        with pytest.raises(Exception, match="IM2") as caught:
+        with pytest.raises(InputError, match="IM2") as caught:
             read_scan(ScanFiles(tmp_path, case))
         assert str(tmp_path) not in str(caught.value)

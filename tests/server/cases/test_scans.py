@@ -127,12 +127,12 @@ def test_a_scan_is_read_once_for_all_and_found_again_while_it_is_used(tmp_path):
 
     async def work(pool: Pool) -> None:
         scans = ScanStore(pool, shelf, limit=10 * np.prod(SHAPE))
-        assert scans.state("c0") == "listed"
+        assert scans.state("c0", shelf.version) == "listed"
         several = await asyncio.gather(*(scans.get("c0") for _ in range(5)))
         assert len({id(one) for one in several}) == scans.loaded == 1
         assert several[0] == load_volume(tmp_path / "c0.nii")
         assert not several[0].array.flags.writeable
-        assert scans.state("c0") == "ready"
+        assert scans.state("c0", shelf.version) == "ready"
         shelf.version = "2"
         assert await scans.get("c0") is not several[0]
         await scans.close()
@@ -151,13 +151,17 @@ def test_the_oldest_goes_first_and_what_is_used_stays(tmp_path):
         await scans.get("c1")
         await scans.get("c2")
         gc.collect()
-        assert (scans.state("c0"), scans.state("c1"), scans.state("c2")) == ("ready", "listed", "ready")
+        assert (
+            scans.state("c0", shelf.version),
+            scans.state("c1", shelf.version),
+            scans.state("c2", shelf.version),
+        ) == ("ready", "listed", "ready")
         assert scans.bytes == 2 * size
         assert await scans.get("c0") is held
         other = await scans.get("c1")
         with pytest.raises(FullMemory, match="Close one"):
             await scans.get("c2")
-        assert scans.state("c2") == "listed"
+        assert scans.state("c2", shelf.version) == "listed"
         del other, held
         await scans.get("c2")
 
@@ -175,11 +179,11 @@ def test_what_cannot_be_read_is_said_again_until_its_file_changes(tmp_path):
             with pytest.raises(InputError, match="truncated") as caught:
                 await scans.get("c0")
             assert str(tmp_path) not in str(caught.value)
-        assert (scans.state("c0"), scans.problem("c0")) == ("broken", str(caught.value))
+        assert (scans.state("c0", shelf.version), scans.problem("c0", shelf.version)) == ("broken", str(caught.value))
         (tmp_path / "c0.nii").write_bytes(whole)
         shelf.version = "2"
         await scans.get("c0")
-        assert (scans.state("c0"), scans.problem("c0")) == ("ready", None)
+        assert (scans.state("c0", shelf.version), scans.problem("c0", shelf.version)) == ("ready", None)
 
     run(work)
 
@@ -193,13 +197,13 @@ def test_a_load_that_nobody_wants_is_ended(tmp_path, monkeypatch):
         scans = ScanStore(pool, shelf, limit=2**30)
         both = [asyncio.create_task(scans.get("c0")) for _ in range(2)]
         await asyncio.sleep(0.1)
-        assert scans.state("c0") == "loading"
+        assert scans.state("c0", shelf.version) == "loading"
         both[0].cancel()
         await asyncio.sleep(0.3)
-        assert scans.state("c0") == "loading"
+        assert scans.state("c0", shelf.version) == "loading"
         both[1].cancel()
         await asyncio.sleep(0.3)
-        assert scans.state("c0") == "listed"
+        assert scans.state("c0", shelf.version) == "listed"
 
     run(work)
 

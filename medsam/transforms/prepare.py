@@ -13,24 +13,31 @@ import torch
 
 from medsam.errors import PromptError
 from medsam.geometry import AXES, SlicePlane
+from medsam.silence import Rule, silence
 from medsam.transforms.frame import Frame, Region
 from medsam.transforms.intensity import IntensityWindow
 from medsam.transforms.preprocess import Preprocess
 from medsam.volume import Volume
 
+_READ_ONLY = Rule(message="The given NumPy array is not writ")
 # torch computes with these; other widths are converted to the next one that holds every value
 _TORCH_DTYPES = {np.dtype(np.uint16): np.int32, np.dtype(np.uint32): np.float32, np.dtype(bool): np.uint8}
 
 
-def scan_tensor(volume: Volume) -> torch.Tensor:
-    """The voxels as (C, I, J, K), sharing memory where torch has the dtype."""
+def scan_tensor(volume: Volume, *, to_write: bool = False) -> torch.Tensor:
+    """The voxels as (C, I, J, K), sharing memory where torch has the dtype.
+
+    to_write: voxels that must not be changed are copied. Without, they are shared, too, and the caller only reads: of a
+    scan that many look at there is one copy in memory.
+    """
     array = volume.array.transpose(3, 2, 1, 0) if volume.is_colour else volume.array.transpose(2, 1, 0)[None]
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     array = array.astype(_TORCH_DTYPES.get(array.dtype, array.dtype), copy=False)
-    # memory-mapped files and flipped views: torch has neither read-only tensors nor steps backwards
-    if not array.flags.writeable or any(stride < 0 for stride in array.strides):
+    # torch has neither read-only tensors nor steps backwards
+    if (to_write and not array.flags.writeable) or any(stride < 0 for stride in array.strides):
         array = array.copy()
-    return torch.from_numpy(array)
+    with silence(_READ_ONLY):
+        return torch.from_numpy(array)
 
 
 def check_slice(plane: SlicePlane, index: int) -> None:

@@ -74,7 +74,7 @@ def to_metatensor(volume: Volume) -> MetaTensor:
     meta[MetaKeys.AFFINE] = torch.from_numpy(meta[MetaKeys.AFFINE])
     if volume.source is not None:
         meta[ImageMetaKey.FILENAME_OR_OBJ] = str(volume.source)
-    return MetaTensor(scan_tensor(volume), meta=meta)
+    return MetaTensor(scan_tensor(volume, to_write=True), meta=meta)
 
 
 def geometry_of(image: MetaTensor) -> VolumeGeometry:

@@ -46,6 +46,16 @@ def test_voxels_are_shared_where_torch_has_the_dtype():
     assert tensor[0, 1, 2, 3] == -77
 
 
+def test_voxels_that_must_not_be_changed_are_shared_with_who_only_reads():
+    array = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+    array.flags.writeable = False
+    scan = Volume(array, VolumeGeometry((2, 3, 4), np.eye(4)))
+    assert np.shares_memory(scan_tensor(scan).numpy(), array)
+    written = scan_tensor(scan, to_write=True)
+    written += 1
+    assert array[0, 0, 0] == 0
+
+
 @pytest.mark.parametrize("index", [-1, 4])
 def test_there_is_no_such_slice(index):
     scan = volume()

@@ -86,29 +86,33 @@ class Folder:
 
     def look(self) -> Iterator[Delta]:
         """What has changed since the last look; the last one is `whole`. Nothing where nothing has."""
-        before, now = self.files, self.clock()
-        self.files = self._listed(now)
-        changed = {path for path in before.keys() | self.files.keys() if before.get(path) != self.files.get(path)}
-        for path in changed:
-            for known in (self.headers, self.stated, self.masks):
-                known.pop(path, None)
-        if not changed and not self._pending:
+        now = self.clock()
+        if not self._changed(now) and not self._pending:
             return
         ready = [path for path, state in self.files.items() if self._settled(state, now)]
         waiting = self.files.keys() - set(ready)
         self._pending = bool(waiting)
-        named = [path for path in ready if kind_of(Path(path)) is not None]
+        cases = self._by_name([path for path in ready if kind_of(Path(path)) is not None])
         perhaps = [path for path in ready if _may_be_dicom(path)]
-        cases = self._by_name(named)
         new = [path for path in perhaps if path not in self.headers]
         told = time.monotonic()
         for done in self._read(new):
             # while a large folder is read for the first time, its cases appear
-            if time.monotonic() - told < _TOLD_EVERY:
-                continue
-            told = time.monotonic()
-            yield self._delta({**cases, **self._series(perhaps, waiting)}, done, len(new), len(waiting), whole=False)
-        yield self._delta({**cases, **self._series(perhaps, waiting)}, len(new), len(new), len(waiting), whole=True)
+            if time.monotonic() - told >= _TOLD_EVERY:
+                told = time.monotonic()
+                series = self._series(perhaps, waiting)
+                yield self._delta({**cases, **series}, done, len(new), len(waiting), whole=False)
+        series = self._series(perhaps, waiting)
+        yield self._delta({**cases, **series}, len(new), len(new), len(waiting), whole=True)
+
+    def _changed(self, now: float) -> bool:
+        """List the files; whether any is new, gone or other than it was. What was known of such is forgotten."""
+        before, self.files = self.files, self._listed(now)
+        changed = {path for path in before.keys() | self.files.keys() if before.get(path) != self.files.get(path)}
+        for path in changed:
+            for known in (self.headers, self.stated, self.masks):
+                known.pop(path, None)
+        return bool(changed)
 
     # -- files ------------------------------------------------------------------------------------------------
 

@@ -85,6 +85,9 @@ def clicked_inside(prompt: SlicePrompt, plane: SlicePlane) -> np.ndarray:
 
 def box_including(box: Box, inside: np.ndarray, plane: SlicePlane) -> Box:
     """The box with clicks inside the object (N, 2): one outside the box says that the box was too small."""
+    # one on its last pixels is in it
+    beyond = (inside < np.array(box[:2]) - 0.5) | (inside > np.array(box[2:]) - 0.5)
+    inside = inside[beyond.any(axis=1)]
     if not len(inside):
         return box
     (left, top), (right, bottom) = inside.min(axis=0) - 0.5, inside.max(axis=0) + 1.5

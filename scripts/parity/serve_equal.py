@@ -33,17 +33,16 @@ from medsam.client.client import Client
 from medsam.client.session import RemoteSession
 
 DATA = Path(os.environ.get("MEDSAM_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
-CT, MR = "totalseg_abdomen_ct/ct_slab", "spinal_cord_mr"
+CT, MR = "totalseg_abdomen_ct/images/ct_slab.nii.gz", "spinal_cord_mr/t2_image.nii.gz"
 
 
 def scans(data: Path, folder: Path) -> Iterator[tuple[str, Path]]:
     """Names and files. Copies are written to `folder`."""
     yield "CT, DICOM", data / "lung_ct_dicom_rtstruct" / "ct_series"
-    ct = next(iter(sorted(data.glob(f"{CT}*.nii.gz"))))
-    mr = next(path for path in sorted((data / MR).rglob("*.nii.gz")) if "t1" in path.name and "seg" not in path.name)
+    ct, mr = data / CT, data / MR
     yield "CT", ct
     yield "MR, sagittal", mr
-    yield "ultrasound", next(iter(sorted((data / "breast_ultrasound_busbra" / "images").glob("*.*"))))
+    yield "ultrasound", min((data / "breast_ultrasound_busbra" / "images").iterdir())
     for name, path in (("CT", ct), ("MR", mr)):
         for how in ("flipped", "swapped", "oblique"):
             yield f"{name}, {how}", changed(path, how, folder / f"{name}-{how}.nii.gz")

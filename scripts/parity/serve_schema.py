@@ -92,6 +92,9 @@ class House:
             box = {"object": one["id"], "slice": 1, "box": [6, 4, 22, 20]}
             self._ask("POST", f"/sessions/{session['id']}/prompts", json=box)
             self.ids |= {"session": session["id"], "number": str(one["id"]), "object": str(one["id"])}
+        # a request may have locked it
+        number = f"/sessions/{self.ids['session']}/objects/{self.ids['number']}"
+        self._ask("PATCH", number, json={"locked": False})
 
     def _ask(self, method: str, path: str, **more: Any) -> requests.Response:
         return self.session.request(method, f"{self.url}{API}{path}", timeout=_PATIENCE, **more)
@@ -160,9 +163,7 @@ def _operation(
     def ask(case: Any, there: bool) -> None:
         place.furnish()
         if there:
-            for key in case.path_parameters or {}:
-                if key in place.ids:
-                    case.path_parameters[key] = place.ids[key]
+            _settle(case, place.ids)
         if "wait" in (case.query or {}):
             case.query["wait"] = 0.01
         if name.endswith("/events"):
@@ -174,8 +175,24 @@ def _operation(
 
     try:
         ask()
-    except Exception as error:
+    except (Exception, BaseExceptionGroup) as error:
         yield f"{name}: {type(error).__name__}: {error}"
+
+
+def _settle(case: Any, ids: dict[str, str]) -> None:
+    """Put ids that exist in place of made ones, so that the request gets past them."""
+    for key in (case.path_parameters or {}).keys() & ids.keys():
+        case.path_parameters[key] = ids[key]
+    case.headers.pop("If-Match", None)
+    for given in (case.query, case.body):
+        if not isinstance(given, dict):
+            continue
+        if "case" in given:
+            given["case"] = ids["case"]
+        if "object" in given:
+            given["object"] = int(ids["object"])
+        if isinstance(given.get("slice"), int):
+            given["slice"] %= 4
 
 
 def _stream(place: House, case: Any) -> None:

@@ -124,6 +124,6 @@ def live(tmp_path_factory) -> Iterator[Live]:
             tokens[name] = store.add_token(user.id, "tests")[1]
     with Worker() as worker:
         predictor = Predictor(ThresholdSam(), "cpu", worker=worker)  # type: ignore[arg-type]
-        app = create_app(ServerSettings(store=folder / "store", data=(data,), loaders=1), predictor)
+        app = create_app(ServerSettings(store=folder / "store", data=(data,), loaders=1, poll_seconds=0.2), predictor)
         with serving(app) as url:
             yield Live(url, data, tokens, predictor)

@@ -27,6 +27,7 @@ from alembic.script import ScriptDirectory
 from filelock import FileLock, Timeout
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from medsam.errors import InputError, MedSAMError
 from medsam.files import move
@@ -69,12 +70,12 @@ class Database:
         _make_private(folder)
         if serving:
             self._serve_alone()
+        self.engine = _engine(self.path)
         try:
             _make_file(self.path)
-            self.engine = _engine(self.path)
             self._bring_up_to_date(serving)
         except BaseException:
-            self._lock.release()
+            self.close()
             raise
 
     def close(self) -> None:
@@ -158,15 +159,13 @@ class Database:
             )
         if current == script.get_current_head():
             return
+        if not serving:
+            self._serve_alone()
         if current is not None:
-            if not serving:
-                self._serve_alone()
             copy_database(self.path, self.folder / f"before-{script.get_current_head()}.db")
-        try:
-            self._upgrade()
-        finally:
-            if not serving:
-                self._lock.release()
+        self._upgrade()
+        if not serving:
+            self._lock.release()
 
     def _upgrade(self) -> None:
         config = Config()
@@ -187,6 +186,8 @@ def _told() -> Iterator[None]:
         if type(error) not in (DatabaseError, OperationalError):
             raise
         raise StoreError(f"The store cannot be used now ({str(error.orig)[:80]}).") from error
+    except PoolTimeout as error:
+        raise StoreError("The store cannot be used now (too many ask at once).") from error
     except (UnicodeEncodeError, OverflowError) as error:
         raise InputError("This holds a text that is no Unicode, or a number that is too large.") from error
 
@@ -198,7 +199,7 @@ def copy_database(source: Path, target: Path) -> None:
     folder. Raises InputError when it cannot be written, or is something else.
     """
     try:
-        if target.exists() and not _is_ours(target):
+        if target.exists() and (_is_in_use(target, source) or not _is_ours(target)):
             raise InputError(
                 f"{target.name} is there and no `backup` of a store: give another name.", parameter="backup"
             )
@@ -229,6 +230,11 @@ def _fault(connection: sqlite3.Connection) -> str | None:
     except sqlite3.DatabaseError as error:
         return str(error)
     return None if found == ["ok"] else found[0]
+
+
+def _is_in_use(path: Path, source: Path) -> bool:
+    """Whether it is a store rather than a copy: whoever has it open would go on with a file that has no name."""
+    return path.samefile(source) or path.name == NAME or path.with_name(f"{path.name}-wal").exists()
 
 
 def _is_ours(path: Path) -> bool:

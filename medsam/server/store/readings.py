@@ -38,6 +38,8 @@ from medsam.server.store.tables import Cases, Masks, ObjectEvents, Readings, Rev
 # kinds of steps that move on the stack, and those that are none of it
 _WALKS = {"undo": -1, "redo": 1}
 _BESIDE = ("start", "following", "ended")
+# in the text of a question and no parameter of it: else no index of closed ones alone would be used
+_IS_CLOSED = Revisions.kind == literal_column("'closed'")
 
 
 class ReadingsPart(Part):
@@ -96,7 +98,10 @@ class ReadingsPart(Part):
             return [_reading(row) for row in connection.execute(query)]
 
     def close_reading(self, reading: int, by: Reader) -> int:
-        """Its reader is done with it: the revision. All that was confirmed stays."""
+        """Its reader is done with it: the revision. All that was confirmed stays, and nothing can be added.
+
+        Raises InputError for one that is closed, as all that would add to it.
+        """
         with self._database.write() as connection:
             return _next(connection, reading, by, "closed")
 
@@ -273,7 +278,9 @@ def _revision(connection: Connection, reading: int) -> int:
 
 
 def _next(connection: Connection, reading: int, by: Reader, kind: str, work: Work | None = None) -> int:
-    """Raise the revision. The transaction writes, so nobody else is at the same number."""
+    """Raise the revision. The transaction writes, so nobody else is at the same number. Refuses what is closed."""
+    if connection.execute(select(Revisions.at).where(Revisions.reading_id == reading, _IS_CLOSED)).first() is not None:
+        raise InputError("This session is closed.", parameter="reading")
     revision, work = _revision(connection, reading) + 1, work or Work()
     connection.execute(
         insert(Revisions).values(
@@ -399,10 +406,6 @@ def _step(row: Row, masks: Mapping[int, Iterable[StoredMask]]) -> StoredStep:
         both = (*masks.get(row.ends, ()), *own)
         own = {(one.object, one.axis, one.slice): one for one in both}.values()
     return StoredStep(row.id, row.revision, row.kind, row.object, row.slice, row.prompts, tuple(own))
-
-
-# in the text of a question and no parameter of it: else no index of closed ones alone would be used
-_IS_CLOSED = Revisions.kind == literal_column("'closed'")
 
 
 def _readings() -> Select:

@@ -48,13 +48,22 @@ def test_sessions_are_their_readers_and_reviewers_may_look(store, reading):
     assert store.reading(reviewer, "unknown") is None
 
 
-def test_a_closed_session_keeps_all_and_is_listed_on_request(store, reader, reading):
+def test_a_closed_session_keeps_all_takes_no_more_and_is_listed_on_request(store, reader, reading):
     store.append_step(reading.id, reader, "prompt", masks=[drawn(1, SMALL)])
     assert store.close_reading(reading.id, reader) == 2
     assert store.readings(reader) == []
     (closed,) = store.readings(reader, closed=True)
     assert closed.closed_at is not None
+    for call in (
+        lambda: store.close_reading(reading.id, reader),
+        lambda: store.append_step(reading.id, reader, "prompt"),
+        lambda: store.append_masks(reading.id, reader, 1, [drawn(1, LARGE)]),
+        lambda: store.add_object(reading.id, reader, "liver", "#aa0000"),
+    ):
+        with pytest.raises(InputError, match="is closed"):
+            call()
     assert seen(store, reading) == {(1, 1): SMALL}
+    assert store.revision(reading.id) == 2
 
 
 def test_objects_are_their_last_event(store, reader, reading):

@@ -75,6 +75,19 @@ def test_a_copy_never_takes_the_place_of_another_file(store, tmp_path):
     assert str(tmp_path) not in str(refused.value)
 
 
+def test_a_copy_never_takes_the_place_of_a_store(store, reader, tmp_path):
+    (tmp_path / "linked.db").symlink_to(store.folder / "medsam.db")
+    with Store.open(tmp_path / "other") as other:
+        other.local_reader()
+        for target in (store.folder / "medsam.db", tmp_path / "linked.db", tmp_path / "other" / "medsam.db"):
+            before = target.stat().st_ino
+            with pytest.raises(InputError, match="no `backup`"):
+                store.backup(target)
+            assert target.stat().st_ino == before
+    store.audit(reader, "open")
+    assert len(store.audit_lines()) == 1
+
+
 def test_a_damaged_store_is_seen_and_not_copied(store, reader, reading, tmp_path):
     for _ in range(50):
         store.append_step(reading.id, reader, "prompt", masks=[drawn(n, square(0, 5)) for n in range(5)])

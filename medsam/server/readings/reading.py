@@ -7,7 +7,7 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -40,6 +40,7 @@ from medsam.server.readings.objects import (
 from medsam.server.readings.opening import Resumed
 from medsam.server.readings.slate import Place, Slate
 from medsam.server.readings.view import View
+from medsam.server.readings.walk import touched, walk
 from medsam.server.readings.writer import Writer
 from medsam.server.store.records import StoredObject, StoredReading
 from medsam.server.store.store import Calls, Store
@@ -83,7 +84,7 @@ class Reading:
         # touched on the worker's thread alone
         self._session, self._journal = resumed.session, resumed.journal
         self._refining: dict[Place, Job[None]] = {}
-        self._running: set[Job[None]] = set()
+        self._running: dict[Job[None], Following] = {}
         self._lock = asyncio.Lock()
         self._loop = asyncio.get_running_loop()
         self._ledger, self._rows = Ledger(tools.calls), Writer(tools.store, stored, owner, resumed.steps_of)
@@ -150,12 +151,13 @@ class Reading:
 
     async def walk(self, kind: Kind, since: int | None, match: int | None) -> Answer:
         """undo, redo or reset; where there is nothing to be done nothing is. 423 where it would change what is
-        locked."""
+        locked. A propagation of what it is about ends first, so that it is what is undone, and does not come after."""
         async with self._turn(match):
             before = self.revision
+            await self._end_followings(kind)
             locked = {label_of(one.number): one.name for one in self.objects.values() if one.locked}
             with self._words():
-                delta = await self._step(kind, partial(_walk, kind, locked))
+                delta = await self._step(kind, partial(walk, kind, locked))
             return await self._answer(before if since is None else since, delta.places if delta else frozenset())
 
     async def changes(self, since: int, seconds: float = 0.0) -> Answer:
@@ -276,7 +278,9 @@ class Reading:
                     f"This session has moved on: it is at revision {self.revision}, not {match}.",
                     {"X-Medsam-Revision": str(self.revision)},
                 )
+            self.view.act()
             yield
+        self.view.act()
         self.used = time.monotonic()
 
     @contextmanager
@@ -313,6 +317,21 @@ class Reading:
 
         await self.tools.worker.run(step, priority=Priority.CLICK)
         return await stored
+
+    async def _end_followings(self, kind: Kind) -> None:
+        """Those of what undo, redo or reset would change."""
+        if not self._running:
+            return
+        labels = await self.tools.worker.run(lambda _: touched(kind, self._session), priority=Priority.CLICK)
+        ending = []
+        for submitted, job in list(self._running.items()):
+            if label_of(job.object) in labels and job.runs:
+                job.stop()
+                # one that has not begun will not
+                ending += [asyncio.wrap_future(submitted.future)] if job.runs else []
+        if ending:
+            await asyncio.wait(ending)
+            await self._ledger.settled()
 
     def _put(self, delta: Delta | None, stored: asyncio.Future[Delta | None] | None = None) -> None:
         """Store and then show what the session has become. stored: who waits for that."""
@@ -386,7 +405,7 @@ class Reading:
         submitted = self.tools.worker.submit(
             partial(self._follow, job, max_mm), priority=Priority.PROPAGATE, progress=partial(self._progress, job)
         )
-        self._running.add(submitted)
+        self._running[submitted] = job
         submitted.future.add_done_callback(partial(self._later, self._ended, job, submitted))
 
     def _ended(self, job: Following, submitted: Job[None], future: Any) -> None:
@@ -403,7 +422,7 @@ class Reading:
             self._tell_job(job)
 
         self._ledger.put(None, show)
-        self._running.discard(submitted)
+        self._running.pop(submitted, None)
 
     def _tell_job(self, job: Following) -> None:
         told = job.to_dict()
@@ -460,20 +479,3 @@ class Reading:
     def _progress(self, job: Following, done: int, total: int | None) -> None:
         job.done, job.total = done, total
         self._later(self._tell_job, job)
-
-
-def _walk(kind: Kind, locked: Mapping[str, str], session: Session) -> None:
-    """locked: name by label."""
-    state = session.state
-    if kind == "reset":
-        touched = set(session.states)
-    else:
-        at = state.done - 1 if kind == "undo" else state.done
-        if not 0 <= at < len(state.steps):
-            return
-        # of a reset everything that there was
-        label = state.steps[at].label
-        touched = {label} if label else {*state.objects, *(step.label for step in state.steps)}
-    if names := [name for label, name in locked.items() if label in touched]:
-        raise HTTPException(423, f"{names[0]!r} is locked, and would be changed. Unlock it first.")
-    {"undo": session.undo, "redo": session.redo, "reset": session.reset}[kind]()

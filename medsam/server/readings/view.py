@@ -1,7 +1,13 @@
-"""The slice that a reader looks at is embedded at once, its neighbours while the device has nothing else to do."""
+"""The slice that a reader looks at is embedded at once, its neighbours while the reader does nothing else.
+
+To embed a slice takes as long as several clicks, and a click does not interrupt it. So neighbours wait until the reader
+has been quiet for a moment, and no longer are wanted when the next click or slice comes; what is left of them waits for
+the next moment.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,47 +16,66 @@ from medsam.inference.worker import Job, Priority, Worker
 
 # how far ahead, and how far back
 _AHEAD, _BACK = 3, 1
+# seconds after which a reader is taken to look, not to act
+QUIET = 1.0
 
 
 class View:
     """Of one reading. key: of the reading; a newer view takes the place of the one before.
 
-    seen: called on the worker's thread with a slice that is embedded now.
+    seen: called on the worker's thread with a slice that is embedded now. All else happens on the event loop.
     """
 
     def __init__(self, worker: Worker, scan_encoder: ScanEncoder, key: str, seen: Callable[[int], None]) -> None:
         self.slice: int | None = None
         self._worker, self._scan_encoder, self._key, self._seen = worker, scan_encoder, key, seen
-        self._jobs: list[Job[Any]] = []
+        self._now: Job[Any] | None = None
+        self._soon: Job[Any] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        # neighbours that are not embedded yet, the next one first; each is taken out on the worker's thread
+        self._neighbours: list[int] = []
 
     def look(self, index: int) -> None:
         """Slice `index` is on screen."""
-        forward = self.slice is None or index >= self.slice
-        self.slice = index
+        step = 1 if self.slice is None or index >= self.slice else -1
         self.leave()
-        self._jobs = [
-            self._worker.submit(lambda _: self._embed([index]), priority=Priority.SLICE, replaces=("view", self._key)),
-            self._worker.submit(
-                lambda _: self._embed(self._neighbours(index, 1 if forward else -1)),
-                priority=Priority.PREFETCH,
-                replaces=("view", self._key),
-            ),
-        ]
+        self.slice = index
+        self._now = self._worker.submit(
+            lambda _: self._embed([index]), priority=Priority.SLICE, replaces=("view", self._key)
+        )
+        ahead = [index + step * n for n in range(1, _AHEAD + 1)]
+        back = [index - step * n for n in range(1, _BACK + 1)]
+        in_turn = (*ahead[:1], *back[:1], *ahead[1:], *back[1:])
+        self._neighbours = [n for n in in_turn if 0 <= n < self._scan_encoder.plane.count]
+        self.act()
+
+    def act(self) -> None:
+        """The reader has done something: neighbours wait."""
+        if self._soon is not None:
+            self._soon.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._soon = self._timer = None
+        if self._neighbours:
+            self._timer = asyncio.get_running_loop().call_later(QUIET, self._go_on)
 
     def leave(self) -> None:
         """Nobody looks any more: what has not begun is not wanted."""
-        for job in self._jobs:
-            job.cancel()
-        self._jobs = []
+        self._neighbours = []
+        self.act()
+        if self._now is not None:
+            self._now.cancel()
 
-    def _neighbours(self, index: int, step: int) -> list[int]:
-        """The way the reader is going first."""
-        ahead = [index + step * n for n in range(1, _AHEAD + 1)]
-        back = [index - step * n for n in range(1, _BACK + 1)]
-        return [n for n in (*ahead[:1], *back[:1], *ahead[1:], *back[1:]) if 0 <= n < self._scan_encoder.plane.count]
+    def _go_on(self) -> None:
+        neighbours = self._neighbours
+        self._soon = self._worker.submit(
+            lambda _: self._embed(neighbours), priority=Priority.PREFETCH, replaces=("view", self._key)
+        )
 
     def _embed(self, indices: list[int]) -> Iterator[None]:
-        for index in indices:
+        while indices:
+            index = indices[0]
             self._scan_encoder.encode(index)
             self._seen(index)
+            indices.remove(index)
             yield

@@ -5,6 +5,7 @@ import contextlib
 import time
 
 import numpy as np
+import pytest
 from phantoms import ThresholdSam
 from readings_house import house, two_blocks
 
@@ -125,6 +126,33 @@ def test_stopped_it_keeps_what_it_has_and_a_click_comes_in_between(folder):
             await ann.step(key, "undo")
             assert {index for number, index in ann.masks if number == 1} == {0}
             assert {index for number, index in ann.masks if number == 2} == {0}
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("what", ["undo", "reset"])
+def test_what_is_taken_back_while_it_is_followed_does_not_come_again(folder, what):
+    scan, *_ = two_blocks((60, 40, 60))
+    sam = SlowSam()
+
+    async def play():
+        async with house(folder, sam) as there:
+            reader = there.person("ann")
+            key = (await reader.open(there.case("a", scan), label="liver", zoom="off"))["id"]
+            await reader.prompt(key, 0, box=[4, 8, 24, 28])
+            sam.seconds = 0.02
+            job = await follow(reader, key)
+            while len(reader.masks) < 4:
+                await reader.changes(key, wait=1)
+            await reader.step(key, what)
+            # undone is what was propagated; the box is there still
+            left = {(1, 0)} if what == "undo" else set()
+            assert reader.masks.keys() == left
+            at = (await reader.http.get(f"/sessions/{key}/jobs/{job}")).json()
+            assert at["state"] == "stopped"
+            assert await reader.changes(key, wait=0.2) == []
+            await reader.step(key, "redo" if what == "undo" else "undo")
+            assert len(reader.masks) >= 4
 
     asyncio.run(play())
 

@@ -23,18 +23,16 @@ from medsam.inference.image_predictor import ScanEncoder
 from medsam.inference.propagate import Propagation
 from medsam.inference.session_results import SessionResults
 from medsam.inference.session_state import (
+    History,
     Objects,
     PromptPart,
     SessionState,
     SliceState,
     Step,
-    after_steps,
     as_prompts,
     drawn_first,
     first_asked,
     single_steps,
-    with_result,
-    with_results,
 )
 from medsam.inference.slice_request import SliceResult, Zoom
 from medsam.inference.whole_objects import FoundCallback, follow, followed, label_array
@@ -81,13 +79,9 @@ class Session:
         self.tidy.check(scan_encoder.scan.geometry.calibrated)
         self.limits = limits or Limits()
         self.limits.check(scan_encoder.scan)
-        # before the first step that can be undone
-        self._base: Objects = {}
+        self._history = History()
         # id -> name of labels that were there before the first step
         self._names: dict[int, str] = {}
-        self._steps: tuple[Step, ...] = ()
-        self._done = 0
-        self._objects: Objects = {}
         # of results to come
         self._numbers = itertools.count()
         self._results = SessionResults(scan_encoder, zoom)
@@ -102,9 +96,8 @@ class Session:
         if seen != (state.axis, state.window, state.wide_window, state.geometry):
             raise InputError("This session is of a scan of another grid, or seen along another axis or window.")
         session = cls(scan_encoder, state.zoom, state.label, state.tidy, state.limits, at_hand=at_hand)
-        session._base, session._steps, session._done = state.objects, state.steps, state.done
+        session._history = History.of(state.objects, state.steps, state.done)
         session._names = dict(state.names)
-        session._objects = after_steps(state.objects, state.steps[: state.done])
         session._numbers = itertools.count(1 + max((one.number for one in state.results), default=-1))
         return session
 
@@ -126,9 +119,9 @@ class Session:
             zoom=self.zoom,
             tidy=self.tidy,
             label=self.label,
-            objects=self._base,
-            steps=self._steps,
-            done=self._done,
+            objects=self._history.base,
+            steps=self._history.steps,
+            done=self._history.done,
             names=self._names,
             limits=self.limits,
         )
@@ -144,14 +137,15 @@ class Session:
         This is no step, so it cannot be undone. Raises InputError for labels of another grid and after a step, and
         PromptError for empty ones.
         """
-        if self._steps or self._base:
+        if self._history.steps or self._history.base:
             raise InputError("A session starts from labels before its first step: begin another one.")
         plane, geometry = self.scan_encoder.plane, self.scan_encoder.scan.geometry
         there = labels if isinstance(labels, Standing) else Standing.of(labels, geometry, plane.axis)
-        self._base = self._objects = {
+        standing = {
             name: {index: SliceState.of(mask, next(self._numbers)) for index, mask in masks.items()}
             for name, masks in there.masks.items()
         }
+        self._history = History.of(standing)
         self._names = dict(there.names)
         self.label = there.called(self.label)
         if self.label == DEFAULT_LABEL and self.label not in there.masks:
@@ -228,16 +222,16 @@ class Session:
 
     def undo(self) -> bool:
         """Go back to before the last step (a reset too); False when there is none, or it is too long ago."""
-        return self._go(self._done - 1)
+        return self._go(self._history.done - 1)
 
     def redo(self) -> bool:
         """Take the step again that `undo` took back; False when there is none, also after another step."""
-        return self._go(self._done + 1)
+        return self._go(self._history.done + 1)
 
     def reset(self) -> None:
         """Forget all prompts on every slice, and the start. Raises PromptError where `limits` keep that as it is."""
-        self.limits.check_forgotten(label for label in self._objects if self._stands(label))
-        if self._objects:
+        self.limits.check_forgotten(label for label in self.states if self._stands(label))
+        if self.states:
             self._follow(Step())
 
     @through_worker(Priority.SLICE)
@@ -248,15 +242,14 @@ class Session:
         It takes the mask's place and is no step: undo goes back to before the prompt.
         """
         label = label or self.label
-        state = self._objects.get(label, {}).get(index)
+        state = self.states.get(label, {}).get(index)
         if state is None or state.complete:
             return None if state is None else self._result(state, label, index)
         whole = replace(state, complete=True, number=next(self._numbers))
-        result = self._result(whole, label, index)
+        result = self._results.computed(whole, label, index, self._limits_on(index))
         refined = replace(whole, mask=CompactMask.of(result.mask), predicted_iou=result.predicted_iou)
-        self._base = with_result(self._base, state, refined)
-        self._steps = with_results(self._steps, state, refined)
-        self._objects = with_result(self._objects, state, refined)
+        self._history = self._history.with_result(state, refined)
+        self._results.keep(refined, result)
         return result
 
     @through_worker(Priority.PROPAGATE)
@@ -280,7 +273,7 @@ class Session:
         without millimetres.
         """
         label = label or self.label
-        there = sorted(self._objects.get(label, {}).items())
+        there = sorted(self.states.get(label, {}).items())
         before = {index: state for index, state in there if not (state.propagated and state.untouched)}
         if not before:
             raise PromptError(f"There is no prompt of {label!r} to propagate: give it one on at least one slice.")
@@ -290,7 +283,7 @@ class Session:
         spread, solid = follow(
             self.scan_encoder, seeds, self.zoom, self.tidy, max_mm, progress=progress, found=found, wanted=wanted
         )
-        now, plane = self._objects.get(label, {}), self.scan_encoder.plane
+        now, plane = self.states.get(label, {}), self.scan_encoder.plane
 
         def limited(mask: np.ndarray, index: int, before: CompactMask | None) -> np.ndarray:
             return self._limits_on(index).applied(mask, label, before)
@@ -306,17 +299,17 @@ class Session:
         Raises PromptError when one lies outside or `limits` forbid it, or two objects of one label are on a slice; then
         no step is taken.
         """
-        before = self._base, self._steps, self._done, self._objects
+        before = self._history
         try:
             self._replay(prompts)
         except PromptError:
-            self._base, self._steps, self._done, self._objects = before
+            self._history = before
             raise
 
     def _replay(self, prompts: Sequence[Prompt]) -> None:
         corrections = [one for one in prompts if self._corrects(one)]
         for one in corrections:
-            parts = (*self._objects[one.label][one.slice or 0].parts, PromptPart(one))
+            parts = (*self.states[one.label][one.slice or 0].parts, PromptPart(one))
             self._results.placed(parts, one.label, one.slice or 0)
         others = [one for one in prompts if one not in corrections]
         if others or not corrections:
@@ -327,7 +320,7 @@ class Session:
 
     def _corrects(self, prompt: Prompt) -> bool:
         """Whether a prompt is of clicks and strokes alone, about a mask that was there before."""
-        state = self._objects.get(prompt.label, {}).get(prompt.slice or 0)
+        state = self.states.get(prompt.label, {}).get(prompt.slice or 0)
         return prompt.clicked and state is not None and state.parts[0].standing
 
     def _replay_anew(self, prompts: Sequence[Prompt]) -> None:
@@ -362,7 +355,7 @@ class Session:
         That of a step long ago is computed again, bit by bit the same.
         """
         label = label or self.label
-        state = self._objects.get(label, {}).get(index)
+        state = self.states.get(label, {}).get(index)
         return None if state is None else self._result(state, label, index)
 
     def answer(self, index: int) -> SliceResult | None:
@@ -373,7 +366,7 @@ class Session:
     def names(self) -> dict[int, str]:
         """Label id -> name of the objects: those of the start, `Session.label` (1), the others by first appearance."""
         known = set(self._names.values())
-        others = [label for label in dict.fromkeys([self.label, *self._objects]) if label not in known]
+        others = [label for label in dict.fromkeys([self.label, *self.states]) if label not in known]
         return self._names | dict(enumerate(others, start=max(self._names, default=0) + 1))
 
     @property
@@ -383,24 +376,24 @@ class Session:
         Where objects overlap, the mask with the higher predicted IoU keeps the pixel.
         """
         plane, geometry, names = self.scan_encoder.plane, self.scan_encoder.scan.geometry, self.names
-        array = label_array(self._objects, names, geometry.shape, plane, self._cleaned, self.limits.locks)
+        array = label_array(self.states, names, geometry.shape, plane, self._cleaned, self.limits.locks)
         return LabelVolume(array, geometry, names)
 
     def cleaned(self, index: int, label: str | None = None) -> np.ndarray | None:
         """The mask of an object on a slice, bool (h, w), as `labels` has it where none overlap; None without."""
         label = label or self.label
-        state = self._objects.get(label, {}).get(index)
+        state = self.states.get(label, {}).get(index)
         return None if state is None else self._cleaned(state, label, index)
 
     @property
     def states(self) -> Objects:
         """What there is of each object, label -> {slice: state}; a state's number tells whether its mask is another."""
-        return self._objects
+        return self._history.objects
 
     @property
     def incomplete(self) -> list[tuple[str, int]]:
         """Label and slice of what was answered from the embeddings at hand, and waits for `refine`."""
-        each = ((label, index, state) for label, slices in self._objects.items() for index, state in slices.items())
+        each = ((label, index, state) for label, slices in self.states.items() for index, state in slices.items())
         return [(label, index) for label, index, state in each if not state.complete]
 
     @property
@@ -412,7 +405,7 @@ class Session:
         return [
             prompt
             for label in self.names.values()
-            for index, state in sorted(self._objects.get(label, {}).items())
+            for index, state in sorted(self.states.get(label, {}).items())
             for prompt in as_prompts([part for part in state.parts if not part.standing], label, index)
         ]
 
@@ -427,7 +420,7 @@ class Session:
         return {
             label: {index: self._results.placed(slices[index].parts, label, index, number) for index in sorted(slices)}
             for number, label in self.names.items()
-            if (slices := self._objects.get(label))
+            if (slices := self.states.get(label))
         }
 
     @property
@@ -444,7 +437,7 @@ class Session:
     def _correct(self, prompt: Prompt) -> SliceResult:
         """Add a click or a stroke to what was said of its object on its slice."""
         label, index = prompt.label, prompt.slice or 0
-        before = self._objects.get(label, {}).get(index)
+        before = self.states.get(label, {}).get(index)
         if before is None:
             return self._begin(prompt)
         parts = (*before.parts, PromptPart(prompt))
@@ -452,13 +445,22 @@ class Session:
         if placed.marks == known.marks:
             return self._result(before, label, index)
         previous = self._results.previous(before, label, index, self._limits_on(index))
-        return self._step(label, index, parts, placed, previous)
+        # what was said before may lie in what was locked since
+        said = placed.marked(placed.marks[len(known.marks) :])
+        return self._step(label, index, parts, placed, previous, said)
 
     def _step(
-        self, label: str, index: int, parts: tuple[PromptPart, ...], prompt: SlicePrompt, previous: SliceResult | None
+        self,
+        label: str,
+        index: int,
+        parts: tuple[PromptPart, ...],
+        prompt: SlicePrompt,
+        previous: SliceResult | None,
+        said: SlicePrompt | None = None,
     ) -> SliceResult:
-        before, limits = self._objects.get(label, {}).get(index), self._limits_on(index)
-        limits.check(prompt, label, stands=self._stands(label))
+        """said: what of the prompt is new; default: all."""
+        before, limits = self.states.get(label, {}).get(index), self._limits_on(index)
+        limits.check(said or prompt, label, stands=self._stands(label))
         result = self._results.segment(index, prompt, previous, self.at_hand)
         replaced = None if before is None else before.mask
         result = replace(result, mask=limits.applied(result.mask, label, replaced, prompt))
@@ -475,26 +477,20 @@ class Session:
         return self._results.cleaned(state, label, index, self._limits_on(index), self.tidy)
 
     def _stands(self, label: str) -> bool:
-        return any(state.standing for state in self._objects.get(label, {}).values())
+        return any(state.standing for state in self.states.get(label, {}).values())
 
     def _limits_on(self, index: int) -> SliceLimits:
         there = {
             name: slices[index].mask
-            for name, slices in self._objects.items()
-            if index in slices and slices[index].standing
+            for name, slices in self.states.items()
+            if index in slices and (slices[index].standing or self.limits.locks(name))
         }
         return self.limits.on_slice(self.scan_encoder.scan, self.scan_encoder.plane, index, there)
 
     def _go(self, done: int) -> bool:
-        if not 0 <= done <= len(self._steps):
-            return False
-        self._done, self._objects = done, after_steps(self._base, self._steps[:done])
-        return True
+        history = self._history.at(done)
+        self._history = history or self._history
+        return history is not None
 
     def _follow(self, step: Step) -> None:
-        # a new step after undo: what was undone is gone
-        steps = (*self._steps[: self._done], step)
-        past, self._steps = steps[:-UNDO_STEPS], steps[-UNDO_STEPS:]
-        self._base = after_steps(self._base, past)
-        self._done = len(self._steps)
-        self._objects = after_steps(self._objects, [step])
+        self._history = self._history.followed_by(step, UNDO_STEPS)

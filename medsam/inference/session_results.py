@@ -76,25 +76,29 @@ class SessionResults:
         return SliceResult(mask, state.predicted_iou, np.zeros(mask.shape, np.float32), (), torch.empty(0))
 
     def result(self, state: SliceState, label: str, index: int, limits: SliceLimits) -> SliceResult:
-        """With logits: kept, or computed again step by step. limits: of the slice."""
+        """With logits: kept, or computed again. limits: of the slice."""
+        found = self._kept.get(state.number)
+        if found is None:
+            # what else is on the slice today had no say when its mask was made
+            found = replace(self.computed(state, label, index, limits), mask=state.mask.to_array())
+        self.keep(state, found)
+        return found
+
+    def computed(self, state: SliceState, label: str, index: int, limits: SliceLimits) -> SliceResult:
+        """What the network answers to its parts, one after the other."""
         if state.untouched:
             mask = state.mask.to_array()
             return SliceResult(mask, state.predicted_iou, np.where(mask, np.inf, -np.inf), (), torch.empty(0))
-        result = self._kept.get(state.number)
-        if result is None:
 
-            def after(count: int, previous: SliceResult | None) -> SliceResult:
-                prompt = self.placed(state.parts[:count], label, index)
-                found = self.segment(index, prompt, previous, not state.complete)
-                return replace(found, mask=limits.applied(found.mask, label, state.mask, prompt))
+        def after(count: int, previous: SliceResult | None) -> SliceResult:
+            prompt = self.placed(state.parts[:count], label, index)
+            found = self.segment(index, prompt, previous, not state.complete)
+            return replace(found, mask=limits.applied(found.mask, label, state.mask, prompt))
 
-            first = first_asked(state.parts)
-            result = after(first, None)
-            for count in range(first + 1, len(state.parts) + 1):
-                result = after(count, result)
-        if state.cleaned:
-            result = replace(result, mask=state.mask.to_array())
-        self.keep(state, result)
+        first = first_asked(state.parts)
+        result = after(first, None)
+        for count in range(first + 1, len(state.parts) + 1):
+            result = after(count, result)
         return result
 
     def keep(self, state: SliceState, result: SliceResult) -> None:

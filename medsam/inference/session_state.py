@@ -216,22 +216,46 @@ def after_steps(objects: Objects, steps: Iterable[Step]) -> Objects:
     return objects
 
 
-def with_result(objects: Objects, before: SliceState, after: SliceState) -> Objects:
-    """The objects with a result in place of another of the same prompts."""
-    return {
-        label: {index: after if one is before else one for index, one in slices.items()}
-        for label, slices in objects.items()
-    }
+@dataclass(frozen=True)
+class History:
+    """The steps that can be undone and, from `done` on, done again. base, objects: before them, and as it stands.
 
+    Never changed, only followed by another.
+    """
 
-def with_results(steps: Iterable[Step], before: SliceState, after: SliceState) -> tuple[Step, ...]:
-    """Likewise in steps."""
-    return tuple(
-        replace(step, after={index: after if one is before else one for index, one in step.after.items()})
-        if any(one is before for one in step.after.values())
-        else step
-        for step in steps
-    )
+    base: Objects = field(default_factory=dict)
+    steps: tuple[Step, ...] = ()
+    done: int = 0
+    objects: Objects = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, base: Objects, steps: tuple[Step, ...] = (), done: int = 0) -> History:
+        return cls(base, steps, done, after_steps(base, steps[:done]))
+
+    def at(self, done: int) -> History | None:
+        """With so many steps done; None where there are not so many."""
+        return self.of(self.base, self.steps, done) if 0 <= done <= len(self.steps) else None
+
+    def followed_by(self, step: Step, most: int) -> History:
+        """What was undone is gone; of more than `most` steps the first can no longer be undone."""
+        steps = (*self.steps[: self.done], step)
+        past, kept = steps[:-most], steps[-most:]
+        return History(after_steps(self.base, past), kept, len(kept), after_steps(self.objects, [step]))
+
+    def with_result(self, before: SliceState, after: SliceState) -> History:
+        """With a result in place of another of the same prompts, wherever that stands."""
+
+        def swapped(slices: Mapping[int, Any]) -> dict[int, Any]:
+            return {index: after if one is before else one for index, one in slices.items()}
+
+        base, objects = (
+            {label: swapped(slices) for label, slices in there.items()} for there in (self.base, self.objects)
+        )
+        steps = (
+            replace(step, after=swapped(step.after)) if any(one is before for one in step.after.values()) else step
+            for step in self.steps
+        )
+        return History(base, tuple(steps), self.done, objects)
 
 
 @dataclass(frozen=True)

@@ -172,6 +172,23 @@ def test_two_locked_labels_that_overlap_leave_no_hole(predictor, scan, propagate
     assert set(np.unique(found.labels.array[1])) == {0, 1, 2}
 
 
+def test_what_was_drawn_in_a_session_and_is_locked_is_not_taken(predictor, scan):
+    volume, mask = scan
+    session = predictor.session(volume, zoom="off")
+    session.box(1, BOX, label="a")
+    session.limits = Limits(locked=("a",))
+    assert not session.box(1, BOX, label="b").mask.any()
+    with pytest.raises(PromptError, match="'b' on slice 1 lies in 'a', which is `locked`"):
+        session.click(1, 10, 12, label="b")
+    assert session.names == {1: "object", 2: "a", 3: "b"}
+    np.testing.assert_array_equal(session.labels.array[1] == 2, mask[1])
+    # what was said before it was locked counts as before
+    session.limits = Limits()
+    session.click(1, 10, 12, label="b")
+    session.limits = Limits(locked=("a",))
+    assert not session.click(1, 32, 12, label="b").mask[mask[1]].any()
+
+
 def test_of_structures_that_overlap_the_locked_one_keeps_all_its_pixels(predictor, scan):
     volume, mask = scan
     start = {"a": columns(mask, 0, 20), "b": columns(mask, 12, 60)}

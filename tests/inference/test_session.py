@@ -330,7 +330,8 @@ def test_of_a_session_stored_before_there_was_an_order_clicks_count_first(two):
     for version, steps in ((3, (one, stroke, other)), (1, (one, other, stroke))):
         stored = predictor.resume(SessionState.from_dict({**document, "version": version}), two[0])
         assert stored.seeds == session(*steps).seeds
-        np.testing.assert_array_equal(stored.result(1).mask, session(*steps).result(1).mask)
+        # a mask that was stored stays as it was until the next step
+        np.testing.assert_array_equal(stored.result(1).mask, session(one, stroke, other).result(1).mask)
         assert SessionState.from_dict(stored.state.to_dict()) == stored.state
         mask = stored.click(1, 18, 20, inside=False).mask
         np.testing.assert_array_equal(mask, session(*steps, (18, 20, False)).result(1).mask)

@@ -82,6 +82,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _serve(arguments: argparse.Namespace) -> None:
+    from medsam.server.gate.request import is_loopback
     from medsam.server.run import Certificate, bind, serve
 
     settings = _settings(arguments)
@@ -91,6 +92,8 @@ def _serve(arguments: argparse.Namespace) -> None:
     listening = bind(settings.host, settings.port)
 
     def started(address: str) -> None:
+        if not settings.https and not is_loopback(settings.host):
+            print("Without https, passwords and scans can be read on the way.", file=sys.stderr)
         print(f"medsam serve: {address} (Ctrl-C ends it)", flush=True)
 
     told = serve(settings, listening, certificate=certificate, started=started)

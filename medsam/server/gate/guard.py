@@ -117,8 +117,11 @@ class Guard:
             return None
         if present.way != "local" and (wait := gate.readers.wait(present.reader.id)) > 0:
             raise too_many(wait, "Too many requests")
-        if present.way in AMBIENT and key not in rules.open | rules.unlocks:
-            check_csrf(asked, present.csrf)
+        if present.way in AMBIENT:
+            if asked.one("origin") in rules.origins:
+                raise Refused(403, "Pages of other sites need a token.")
+            if key not in rules.open | rules.unlocks:
+                check_csrf(asked, present.csrf)
         if not asked.path.endswith(rules.passive) and key not in rules.unlocks:
             await gate.seen(present)
         return present

@@ -122,7 +122,7 @@ async def change_password(body: NewPassword, request: Request, present: InPerson
     if present.login is None:
         raise HTTPException(409, "This server keeps no password of yours.")
     await _verified(services, request.state.asked, present.reader.name, body.old, "password")
-    await _thread(services.store.change_user, present.reader.id, password=body.new)
+    await _hashing(services, services.store.change_user, present.reader.id, password=body.new)
 
 
 async def _verified(services: Services, asked: Asked, name: str, password: str, what: str) -> Reader:

@@ -9,11 +9,14 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
+from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from medsam.server.app import API
 from medsam.server.gate import guard
+from medsam.server.gate.guard import Guard
 from medsam.server.gate.origins import csrf_of
+from medsam.server.gate.rules import PrefixRules
 from medsam.server.readers import Role
 from medsam.server.settings import Limits, TrustedProxy
 
@@ -287,6 +290,41 @@ def test_a_reader_has_only_so_many_streams(cookie):
     client, _ = cookie(limits=Limits(streams_per_reader=0))
     assert client.get(f"{API}/sessions/x/events").status_code == 429
     assert client.get(f"{API}/me").status_code == 200
+
+
+def test_another_prefix_may_have_other_rules(cookie):
+    client, _ = cookie()
+    services = client.app.state.services
+    _, token = services.store.add_token(services.store.user_named("anna").id, "viewer")
+    viewer = {"Origin": "https://viewer.example"}
+    bearer = {"Authorization": f"Bearer {token}"}
+    app = FastAPI()
+    app.state.services = services
+    other = PrefixRules(
+        "/other",
+        ways=frozenset({"token"}),
+        open=frozenset({"GET /open"}),
+        body_bytes=10,
+        origins=frozenset(viewer.values()),
+    )
+    app.add_middleware(Guard, table=(other, PrefixRules("/other/page", origins=frozenset(viewer.values()))))
+    app.api_route("/other/{name}", methods=["GET", "POST"])(lambda name: name)
+    app.get("/other/page/x")(lambda: None)
+    asking = TestClient(app, base_url="http://127.0.0.1:8000")
+    answer = asking.get("/other/a", headers={**bearer, **viewer, "Sec-Fetch-Site": "cross-site"})
+    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, viewer["Origin"])
+    assert "access-control-allow-credentials" not in answer.headers
+    first = asking.options("/other/a", headers={**viewer, "Access-Control-Request-Method": "POST"})
+    assert (first.status_code, first.headers["access-control-allow-origin"]) == (204, viewer["Origin"])
+    assert asking.get("/other/a", headers={**bearer, "Origin": "https://evil.example"}).status_code == 403
+    assert asking.post("/other/a", content=b"x" * 11, headers=bearer).status_code == 413
+    assert asking.get("/other/open").status_code == 200
+    assert asking.get("/other/a").status_code == 401
+    # a cookie is not taken there, and where it is, not from another page
+    own = {"Cookie": f"medsam={client.cookies['medsam']}"}
+    assert asking.get("/other/a", headers=own).status_code == 403
+    assert asking.get("/other/page/x", headers=own).status_code == 200
+    assert asking.get("/other/page/x", headers={**own, **viewer}).status_code == 403
 
 
 def test_websockets_are_not_spoken(house):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from medsam.errors import PromptError
 from medsam.geometry import SlicePlane, View
-from medsam.inference.clicks import Said, as_box, candidate_boxes, refuted
+from medsam.inference.clicks import Said, as_box, box_including, candidate_boxes, refuted
 from medsam.inference.predictor import Predictor
 from medsam.inference.segment_slice import segment_slice
 from medsam.prompts.prompt import SlicePrompt
@@ -156,3 +156,15 @@ def test_a_click_alone_is_answered_by_litemedsam(litemedsam):
     scan = type(scan)(array.astype(np.float32), scan.geometry)
     found = Predictor(litemedsam, "cpu").session(scan).click(0, 40, 52).mask
     assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.85
+
+
+@given(st.integers(0, 59), st.integers(0, 39))
+def test_a_box_moves_out_to_clicks_beyond_its_last_pixels_alone(x, y):
+    plane = block((1, 40, 60), (6, 10, 0, 24, 30, 1))[0].geometry.plane()
+    found = box_including((6, 10, 24, 30), np.array([[12.0, 15.0], [x, y]]), plane)
+    if 6 <= x < 24 and 10 <= y < 30:
+        assert found == (6, 10, 24, 30)
+    else:
+        assert found != (6, 10, 24, 30)
+        assert found[0] <= x < x + 1 <= found[2]
+        assert found[1] <= y < y + 1 <= found[3]

@@ -18,6 +18,8 @@ from medsam.volume import LabelVolume
 ExportFormat = Literal["raw", "nifti", "nrrd", "mha", "png", "seg", "seg-labelmap", "rtstruct"]
 _SUFFIXES: Mapping[str, str] = {"nifti": ".nii.gz", "nrrd": ".nrrd", "mha": ".mha", "png": ".png"}
 _MEDIA: Mapping[str, str] = {".nii.gz": "application/gzip", ".png": "image/png", ".dcm": "application/dicom"}
+# of every format
+MEDIA_TYPES = ("application/octet-stream", *_MEDIA.values())
 
 
 @dataclass(frozen=True)

@@ -54,11 +54,15 @@ class CaseIndex:
 
     def start(self) -> None:
         """Begin to look. Cases of folders that are no longer told are marked as gone."""
+        self.adopt()
+        self._watcher = Watcher(self.roots, self._heard, excluded=self.excluded, every=self.every, started=self._anew)
+
+    def adopt(self) -> None:
+        """Know what an earlier run of the server has found."""
         there = {str(root) for root in self.roots}
         rows = [row for row in self.store.case_sources() if row.kind == "data"]
         self._known = {row.source: row.id for row in rows}
         self.store.vanish_cases([row.id for row in rows if root_of(row.source) not in there])
-        self._watcher = Watcher(self.roots, self._heard, excluded=self.excluded, every=self.every, started=self._anew)
 
     def close(self) -> None:
         if self._watcher is not None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Annotated
 
 import numpy as np
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from medsam.server.cases.exports import Export, ExportFormat, encode
+from medsam.server.cases.exports import MEDIA_TYPES, Export, ExportFormat, encode
 from medsam.server.cases.pixels import META, bytes_response, etag_of, meta_of, raw_response
-from medsam.server.cases.schemas import BINARY, SendBody, SentInfo
+from medsam.server.cases.schemas import SendBody, SentInfo, binary
 from medsam.server.gate.present import PresentReader
 from medsam.server.readers import Reader
 from medsam.server.readings.answers import Labelled
@@ -20,7 +21,7 @@ router = APIRouter(tags=["sessions"])
 SessionKey = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="id of a session")]
 
 
-@router.get("/sessions/{session}/labels", response_class=Response, responses=BINARY)
+@router.get("/sessions/{session}/labels", response_class=Response, responses=binary(*MEDIA_TYPES))
 async def labels(
     session: SessionKey,
     request: Request,
@@ -35,10 +36,10 @@ async def labels(
     audited = {"case": drawn.case.key, "format": format}
     if format == "raw":
         array = await services.cases.calls(_ready, drawn)
-        digest = await services.cases.calls(lambda: etag_of(array.tobytes(), names))
+        digest = await services.cases.calls(lambda: hashlib.sha256(array.data).hexdigest())
         meta = meta_of(array, geometry=drawn.labels.geometry.to_dict(), names=names)
         request.state.audited = audited
-        return raw_response(array, meta, digest, request.headers)
+        return raw_response(array, meta, etag_of(digest, names), request.headers)
     export = await _export(services, reader, drawn, format)
     request.state.audited = audited | {"sha256": export.digest}
     headers = export.headers(session) | {META: json.dumps({"names": names})}
@@ -63,7 +64,7 @@ async def send(
 async def _export(services: Services, reader: Reader, drawn: Labelled, format: ExportFormat) -> Export:  # noqa: A002
     rooms = services.cases
     # also whether the case is still the reader's to see
-    files = rooms.place(await rooms.case(reader, drawn.case.key))
+    files = await rooms.place(await rooms.case(reader, drawn.case.key))
     return await rooms.pool.run(encode, files, drawn.labels, format, drawn.algorithm)
 
 

@@ -38,6 +38,8 @@ from medsam.volume import Volume
 # the server itself, which looks for what a reader was let in to
 _SERVER = Reader(0, "server", Role.ADMINISTRATOR)
 _RETIRE_SECONDS, _FOR_EVER = 3600.0, 100 * 366 * 86400.0
+# scans that wait for each loader
+_WAITING = 4
 # identities that are kept in memory
 _KNOWN = 4000
 
@@ -128,10 +130,13 @@ class CaseRooms:
         found = await self.calls(self.store.case, _SERVER, key)
         if found is None:
             raise UnknownCase(parameter="case")
-        return self.place(found)
+        return await self.place(found)
 
-    def place(self, case: StoredCase) -> ScanFiles:
+    async def place(self, case: StoredCase) -> ScanFiles:
         """The same of a case that is known."""
+        return await self.calls(self._place, case)
+
+    def _place(self, case: StoredCase) -> ScanFiles:
         scan = FoundCase.from_dict(case.details["scan"])
         if case.kind != "data":
             return ScanFiles(self.uploads.place(case.details["folder"]), scan)
@@ -143,7 +148,12 @@ class CaseRooms:
     # -- opening ----------------------------------------------------------------------------------------------
 
     def begin_open(self, key: str) -> None:
-        """Have a case read, whether or not somebody waits for it; what goes wrong is in its state."""
+        """Have a case read, whether or not somebody waits for it; what goes wrong is in its state.
+
+        Nothing is begun while so many are read that this one would only wait: who asks will ask again.
+        """
+        if len(self._opening) >= _WAITING * self.settings.loaders:
+            return
 
         async def read() -> None:
             # a scan is kept by the store; here is nobody to tell
@@ -187,7 +197,7 @@ class CaseRooms:
         if case.details["scan"]["kind"] != "dicom":
             return None
         try:
-            files = self.place(case)
+            files = self._place(case)
             paths = files.checked()
             first = next(_images(paths[0], files.case.series), None) if paths[0].is_dir() else paths[0]
             return None if first is None else identity_of(first)

@@ -17,13 +17,13 @@ from medsam.io.dicom.identity import Identity
 from medsam.server.cases.pixels import etag_of, meta_of, plane_of, raw_response
 from medsam.server.cases.rooms import CaseRooms
 from medsam.server.cases.schemas import (
-    BINARY,
     CaseInfo,
     Geometry,
     Opening,
     Patient,
     Share,
     Uploaded,
+    binary,
 )
 from medsam.server.cases.uploads import Receiver, TooLarge
 from medsam.server.gate.present import PresentReader
@@ -120,7 +120,7 @@ async def open_case(
     """Have a scan read into memory. 202 while it is, 200 and its grid when it is there."""
     rooms = services.cases
     found = await rooms.case(reader, case)
-    files = rooms.place(found)
+    files = await rooms.place(found)
     state = rooms.scans.state(case, files.version)
     # of one that is broken this says why, once more
     volume = await rooms.scans.get(case) if state in ("ready", "broken") else None
@@ -136,15 +136,15 @@ async def open_case(
 async def geometry(case: CaseKey, reader: PresentReader, services: PresentServices) -> Geometry:
     """The grid of a scan, its slices and the windows to see them through; it is read for that."""
     rooms = services.cases
-    files = rooms.place(await rooms.case(reader, case))
+    files = await rooms.place(await rooms.case(reader, case))
     return Geometry(**await rooms.described(case, files.version, await rooms.scans.get(case)))
 
 
-@router.get("/cases/{case}/volume", response_class=Response, responses=BINARY)
+@router.get("/cases/{case}/volume", response_class=Response, responses=binary())
 async def volume(case: CaseKey, request: Request, reader: PresentReader, services: PresentServices) -> Response:
     """All voxels of a scan, (K, J, I), in colour (K, J, I, 3). Parts of them by `Range`."""
     rooms = services.cases
-    files = rooms.place(await rooms.case(reader, case))
+    files = await rooms.place(await rooms.case(reader, case))
     scan = await rooms.scans.get(case)
     known = await rooms.described(case, files.version, scan)
     said = {name: known[name] for name in ("modality", "units", "windows", "spacing_mm")}
@@ -152,7 +152,7 @@ async def volume(case: CaseKey, request: Request, reader: PresentReader, service
     return raw_response(scan.array, meta, etag_of(case, files.version), request.headers)
 
 
-@router.get("/cases/{case}/slices/{axis}/{index}", response_class=Response, responses=BINARY)
+@router.get("/cases/{case}/slices/{axis}/{index}", response_class=Response, responses=binary())
 async def slice_pixels(
     case: CaseKey,
     axis: Axis,
@@ -164,7 +164,7 @@ async def slice_pixels(
     """The pixels of one slice as it is stored, (rows, columns), in colour (rows, columns, 3). `view` says how it is
     turned to stand upright."""
     rooms = services.cases
-    files = rooms.place(await rooms.case(reader, case))
+    files = await rooms.place(await rooms.case(reader, case))
     scan = await rooms.scans.get(case)
     plane = scan.geometry.plane(axis)
     if index >= plane.count:

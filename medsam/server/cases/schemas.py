@@ -165,22 +165,25 @@ class SentInfo(BaseModel):
     notes: list[str]
 
 
-BINARY: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "raw, C order, little-endian; X-Medsam-Meta says what it is",
-        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-        "headers": {
-            "X-Medsam-Meta": {
-                "description": 'JSON: {"dtype": "<i2", "shape": [200, 512, 512], "order": "C", ...}',
-                "schema": {"type": "string"},
+_BYTES = {"schema": {"type": "string", "format": "binary"}}
+
+
+def binary(*media: str) -> dict[int | str, dict[str, Any]]:
+    """The answers of a route that sends bytes. media: their types."""
+    content = dict.fromkeys(media or ("application/octet-stream",), _BYTES)
+    return {
+        200: {
+            "description": "raw values are in C order, little-endian; X-Medsam-Meta says what it is",
+            "content": content,
+            "headers": {
+                "X-Medsam-Meta": {
+                    "description": 'JSON: {"dtype": "<i2", "shape": [200, 512, 512], "order": "C", ...}',
+                    "schema": {"type": "string"},
+                },
+                "ETag": {"schema": {"type": "string"}},
             },
-            "ETag": {"schema": {"type": "string"}},
         },
-    },
-    206: {
-        "description": "the part that `Range` asked for",
-        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-    },
-    304: {"description": "the client has it: `If-None-Match`"},
-    416: {"description": "a part beyond the end"},
-}
+        206: {"description": "the part that `Range` asked for", "content": content},
+        304: {"description": "the client has it: `If-None-Match`"},
+        416: {"description": "a part beyond the end"},
+    }

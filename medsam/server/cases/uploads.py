@@ -82,8 +82,12 @@ class Uploads:
     def sweep(self, known: set[str]) -> None:
         """Remove what a server that was killed has left: halves, and whole ones that no case is made of."""
         for entry in list(self.folder.iterdir()):
-            if entry.name not in known:
+            if entry.name in known:
+                continue
+            if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink(missing_ok=True)
 
 
 class Receiver:

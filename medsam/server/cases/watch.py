@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from medsam.server.cases.folder import Delta, Folder
@@ -46,7 +47,8 @@ class Watcher:
         self._roots, self._excluded, self._every = tuple(roots), tuple(excluded), every
         self._heard, self._started = heard, started
         self._closed = threading.Event()
-        self._connection: Connection | None = None
+        # the one that looks now
+        self.process: SpawnProcess | None = None
         self._thread = threading.Thread(target=self._follow, name="index", daemon=True)
         self.deaths = 0
         if self._roots:
@@ -84,6 +86,7 @@ class Watcher:
             target=watch, args=(there, self._roots, self._excluded, self._every), name="index", daemon=True
         )
         start_quietly(process)
+        self.process = process
         there.close()
         try:
             while not self._closed.is_set():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
@@ -10,6 +9,7 @@ import stat
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from starlette.testclient import TestClient
 
 from medsam.io.load import load_volume
 from medsam.server.app import create_app
+from medsam.server.cases.uploads import Uploads
 from medsam.server.readers import Role
 from medsam.server.settings import MIB, Limits, ServerSettings
 
@@ -330,4 +331,57 @@ def test_the_bytes_of_a_slice_have_a_name_of_their_own(client, data):
     case = listed(client, 2)["ct.nii.gz"]["id"]
     tags = {client.get(f"{API}/cases/{case}/slices/k/{n}").headers["ETag"] for n in range(3)}
     assert len(tags) == 3
-    assert hashlib.sha256(client.get(f"{API}/cases/{case}/slices/k/0").content).hexdigest()
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(client):
+    sent: list[dict[str, Any]] = []
+    body = iter([nifti_bytes()[:200], b"x" * 100])
+
+    async def receive() -> dict[str, Any]:
+        chunk = next(body, None)
+        if chunk is None:
+            return {"type": "http.disconnect"}
+        return {"type": "http.request", "body": chunk, "more_body": True}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    headers = {**client.headers, "host": "127.0.0.1:8000", "x-filename": "a.nii"}
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
+        "path": f"{API}/cases", "raw_path": f"{API}/cases".encode(), "query_string": b"", "root_path": "",
+        "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+        "client": ("127.0.0.1", 5), "server": ("127.0.0.1", 8000), "state": {},
+    }  # fmt: skip
+    client.portal.call(client.app, scope, receive, send)
+    assert next(body, None) is None
+    assert sent[0]["status"] == 422
+    assert left(client) == []
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(client, monkeypatch):
+    monkeypatch.setattr("medsam.server.cases.uploads._RESERVE", 2**60)
+    answer = client.post(f"{API}/cases", content=nifti_bytes(), headers={"X-Filename": "a.nii"})
+    assert (answer.status_code, "disk is full" in answer.text) == (507, True)
+    assert left(client) == []
+
+
+def test_a_role_that_is_not_told_whose_scans_these_are(client, data, monkeypatch):
+    rooms = client.app.state.services.cases
+    monkeypatch.setattr(rooms, "settings", replace(rooms.settings, patients_from=Role.REVIEWER))
+    ct = listed(client, 2)["CT series 7, 6 images"]["id"]
+    for who, role, told in (("ann", Role.READER, False), ("eve", Role.REVIEWER, True)):
+        headers = as_reader(client, who, role)
+        assert (client.get(f"{API}/cases/{ct}", headers=headers).json()["patient"] is not None) == told
+        people = client.get(f"{API}/cases?patients=true", headers=headers).json()
+        assert any(case["patient"] for case in people) == told
+        assert client.post(f"{API}/pacs/main/find", json={}, headers=headers).status_code == (404 if told else 403)
+
+
+def test_what_a_killed_server_left_is_removed_at_the_next_start(tmp_path):
+    uploads = Uploads(tmp_path / "uploads")
+    for name in (".part-abc", "whole-but-no-case", "kept"):
+        (tmp_path / "uploads" / name / "in").mkdir(parents=True)
+    (tmp_path / "uploads" / "file").write_text("x")
+    uploads.sweep({"kept"})
+    assert [one.name for one in (tmp_path / "uploads").iterdir()] == ["kept"]

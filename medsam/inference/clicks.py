@@ -43,8 +43,8 @@ _MIDDLE = 0.1
 # Strokes, or several clicks, reach far through an object: the power of the share of a mask that they do, and the least.
 _SPREAD, _LEAST_SHARE = 0.3, 0.05
 # How much it counts, in the logarithm, that the clicked pixels are by a standard deviation brighter or darker than the
-# mask (docs/results/README.md, "Clicks alone"); the most of them that count, and the least that one has, in shares of
-# the slice's range.
+# mask (docs/results/README.md, "Clicks and strokes alone"); the most of them that count, and the least that one has, in
+# shares of the slice's range.
 _UNLIKE, _MOST_UNLIKE, _LEAST_SPREAD = 0.2, 5.0, 0.02
 # A click refutes a mask when it lies so deep in the error, in depths of the mask at its deepest.
 _REFUTES = 0.5

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,12 +18,12 @@ from medsam.io.algorithm import Algorithm
 from medsam.prompts.parse import prompts_text
 from medsam.prompts.prompt import Prompt
 from medsam.server.readings.objects import label_of
+from medsam.server.readings.slate import Part
 from medsam.server.store.records import StoredCase, StoredObject
 from medsam.volume import LabelVolume
-from medsam.wire import MaskFrame
 
-# frames that are made on the event loop; more of them take a thread
-_FEW = 4
+# pixels of frames that are made on the event loop; more of them take a thread
+_FEW = 2**19
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,14 @@ class Labelled:
         return algorithm_of(self.scan_encoder.image_predictor)
 
 
-async def made(frames: Sequence[Callable[[], MaskFrame]]) -> bytes:
+async def made(parts: Sequence[Part]) -> bytes:
     """Frames as a body."""
 
     def make() -> bytes:
-        return b"".join(frame().to_bytes() for frame in frames)
+        return b"".join(part.frame().to_bytes() for part in parts)
 
-    return make() if len(frames) <= _FEW else await to_thread.run_sync(make)
+    few = len(parts) <= 8 and sum(part.pixels for part in parts) <= _FEW
+    return make() if few else await to_thread.run_sync(make)
 
 
 def probabilities_of(logits: np.ndarray) -> np.ndarray:

@@ -14,8 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import numpy as np
-
 from medsam.inference.session import Session
 from medsam.inference.session_state import SessionState, SliceState
 from medsam.masks import CompactMask
@@ -147,7 +145,7 @@ class Journal:
     def _row(self, kind: Kind, place: Place, before: SliceState | None, after: SliceState | None) -> NewMask:
         number, index = place
         if after is None:
-            empty = CompactMask.of(np.zeros(self._plane.shape, bool))
+            empty = CompactMask(self._plane.shape, ((0, 0), (0, 0)), b"", 0)
             return NewMask(number, self._plane.axis, index, empty, "removed")
         extra = None
         if kind == "refined" and before is not None:

@@ -22,6 +22,7 @@ from medsam.server.readings.journal import Delta, Journal
 from medsam.server.readings.objects import checked_new, label_of, locking
 from medsam.server.readings.rows import ended, restored
 from medsam.server.store.records import NewMask, ReadingState, StoredObject, StoredReading, StoredStep
+from medsam.transforms.intensity import resolve_window
 from medsam.volume import Volume
 
 # in the document of a reading: what has to be stored before it is open
@@ -80,16 +81,22 @@ def begun(predictor: Predictor, scan: Volume, opening: Opening, earlier: Reading
 
 
 def differs(scan_encoder: ScanEncoder, stored: StoredReading, opening: Opening) -> bool:
-    """Whether what is said of settings is not how a reading that is open began."""
-    document = stored.document
+    """Whether what is said is not how a reading that is open began. Something to begin from never is."""
+    if opening.masks is not None or opening.reading is not None:
+        return True
+    document, scan = stored.document, scan_encoder.scan
     said = {"axis": opening.axis, "modality": opening.modality, "zoom": opening.zoom}
     if any(value is not None and value != document[name] for name, value in said.items()):
         return True
+    if opening.limits is not None:
+        shape = scan.geometry.shape
+        limits, there = (Limits.from_dict(dict(one), shape) for one in (opening.limits, document.get("limits", {})))
+        # what is locked is told of the objects
+        if replace(limits, locked=()) != replace(there, locked=()):
+            return True
     if opening.window is None:
         return False
-    images = scan_encoder.image_predictor
-    window = images.encoder_for(scan_encoder.scan, window=opening.window, modality=opening.modality).window
-    return window != scan_encoder.window
+    return resolve_window(scan, opening.window, opening.modality) != scan_encoder.window
 
 
 @dataclass(frozen=True)

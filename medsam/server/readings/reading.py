@@ -38,7 +38,7 @@ from medsam.server.readings.objects import (
     locking,
 )
 from medsam.server.readings.opening import Resumed
-from medsam.server.readings.slate import Place, Slate
+from medsam.server.readings.slate import Compared, Place, Slate
 from medsam.server.readings.view import View
 from medsam.server.readings.walk import touched, walk
 from medsam.server.readings.writer import Writer
@@ -339,7 +339,7 @@ class Reading:
             if stored is not None and not stored.done():
                 stored.set_result(None)
             return
-        written = self._ledger.put(partial(self._rows.write, delta), partial(self._show, delta))
+        written = self._ledger.put(partial(self._write, delta), partial(self._show, delta))
 
         def tell(future: asyncio.Future[None]) -> None:
             if stored is None or stored.done():
@@ -351,10 +351,15 @@ class Reading:
 
         written.add_done_callback(tell)
 
-    def _show(self, delta: Delta, revision: int) -> None:
+    def _write(self, delta: Delta) -> tuple[int, Compared]:
+        """In the ledger's thread: its revision, and what it changes on the slate, which nothing else does meanwhile."""
+        return self._rows.write(delta), self.slate.compared(delta.drawn)
+
+    def _show(self, delta: Delta, written: tuple[int, Compared]) -> None:
+        revision, compared = written
         self.revision = revision
         self.undo, self.redo = (self.undo, self.redo) if delta.kind == "following" else (delta.undo, delta.redo)
-        self.slate.update(revision, delta.drawn)
+        self.slate.put(revision, compared)
         for (number, index), drawn in delta.drawn.items():
             more = {"object": number, "slice": index, "status": "removed" if drawn is None else drawn.status}
             self.events.publish(

@@ -20,6 +20,7 @@ from fastapi import HTTPException
 
 from medsam.errors import InputError
 from medsam.inference.predictor import Predictor
+from medsam.io.structure_names import plain_name
 from medsam.server.readers import Reader, Role
 from medsam.server.readings.answers import Labelled
 from medsam.server.readings.opening import Opening, Unfinished, begun, differs, resumed
@@ -32,6 +33,7 @@ from medsam.volume import Volume
 _IDLE, _WATCHED = 600.0, 1800.0
 # seconds between two looks at who is idle, and for which somebody's right to a case is believed
 _REAP, _BELIEVED = 30.0, 5.0
+_CLOSE_IT = "Close it (DELETE /sessions/{session}); a new one may begin from its masks: `start`."
 # in a list, at most
 _LISTED = 200
 
@@ -106,15 +108,20 @@ class Readings:
             raise HTTPException(404, "There is no such case.")
         async with self._door(reader.id, case.id):
             for stored in await self._calls(self._store.readings, reader, case.id):
+                # what the scan has to say is said of it, not of the session
+                await self._scans.get(case.key)
                 try:
                     reading = (await self._load(stored, reader)).reading
                 except Unfinished:
                     await self._calls(self._store.close_reading, stored.id, reader)
                     continue
-                if differs(reading.scan_encoder, reading.stored, opening):
-                    raise HTTPException(
-                        409, "A session of this case is open with other settings. Close it, or leave the settings out."
-                    )
+                except InputError as error:
+                    raise HTTPException(409, f"{error} {_CLOSE_IT}") from error
+                if await to_thread.run_sync(differs, reading.scan_encoder, reading.stored, opening):
+                    raise HTTPException(409, f"A session of this case is open and began otherwise. {_CLOSE_IT}")
+                names = {plain_name(one.name) for one in reading.objects.values()}
+                if opening.label is not None and plain_name(opening.label) not in names:
+                    await reading.add_object(opening.label, None)
                 return reading, False
             return await self._new(reader, case, opening), True
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 
@@ -66,69 +65,94 @@ class _Mask:
         return base, union(change.rectangle for change in later)
 
 
+# masks on their way to a slate, and the rectangle that each changes
+Compared = list[tuple[Place, Drawn, Rectangle]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A frame that is still to be made, on any thread. pixels: of its rectangle."""
+
+    pixels: int
+    frame: Callable[[], MaskFrame]
+
+
 class Slate:
-    """All masks of a reading. shape: (h, w) of a slice. Not for several threads; what `frames` gives needs no lock."""
+    """All masks of a reading. shape: (h, w) of a slice."""
 
     def __init__(self, axis: Axis, shape: tuple[int, int]) -> None:
         self.axis, self.shape = axis, shape
         self._masks: dict[Place, _Mask] = {}
-
-    def __getitem__(self, place: Place) -> Drawn:
-        return self._masks[place].drawn
+        self._removed = Drawn(CompactMask(shape, ((0, 0), (0, 0)), b"", 0), "removed")
 
     def get(self, place: Place) -> Drawn | None:
         """What stands on a place; None where there never was a mask, "removed" where there is none any more."""
         found = self._masks.get(place)
         return None if found is None else found.drawn
 
-    def update(self, revision: int, drawn: Mapping[Place, Drawn | None], gone: bool = False) -> None:
-        """Put masks in place; None: there is none any more. gone: though none is known, there was one."""
+    def compared(self, drawn: Mapping[Place, Drawn | None], gone: bool = False) -> Compared:
+        """What `put` takes; None: there is no mask any more. gone: though none is known, there was one.
+
+        On any thread, while the slate stays as it is.
+        """
+        found = []
         for place, new in drawn.items():
+            there = self.get(place)
+            if new is not None or there is not None or gone:
+                after = self._removed if new is None else new
+                found.append((place, after, difference(None if there is None else there.mask, after.mask)))
+        return found
+
+    def put(self, revision: int, compared: Compared) -> None:
+        """Put masks in place."""
+        for place, drawn, rectangle in compared:
             there = self._masks.get(place)
-            if new is None:
-                if there is None and not gone:
-                    continue
-                new = Drawn(CompactMask.of(np.zeros(self.shape, bool)), "removed")
-            before = None if there is None else there.drawn.mask
             base = 0 if there is None or there.drawn.status == "removed" else there.revision
-            change = _Change(revision, base, difference(before, new.mask))
             if there is None:
-                there = self._masks[place] = _Mask(new)
-            there.drawn = new
-            there.changes.append(change)
+                there = self._masks[place] = _Mask(drawn)
+            there.drawn = drawn
+            there.changes.append(_Change(revision, base, rectangle))
+
+    def update(self, revision: int, drawn: Mapping[Place, Drawn | None], gone: bool = False) -> None:
+        """Compare masks and put them in place."""
+        self.put(revision, self.compared(drawn, gone))
 
     def has(self, number: int) -> bool:
         """Whether an object has a mask anywhere."""
         return any(place[0] == number and mask.drawn.status != "removed" for place, mask in self._masks.items())
 
-    def frames(self, since: int = 0, places: frozenset[Place] = frozenset()) -> list[Callable[[], MaskFrame]]:
+    def frames(self, since: int = 0, places: frozenset[Place] = frozenset()) -> list[Part]:
         """Of every mask that changed after revision `since`, and of `places`, whether they changed or not.
 
-        What is to be sent is decided now; each frame is made when it is called, on any thread.
+        What is to be sent is decided now.
         """
         # a client that has nothing is not told of what was removed
         return [
-            partial(self._frame, place, mask.drawn, mask.revision, *mask.since(since))
+            self._part(place, mask.drawn, mask.revision, *mask.since(since))
             for place, mask in sorted(self._masks.items())
             if place in places or (mask.revision > since and (since or mask.drawn.status != "removed"))
         ]
 
-    def _frame(self, place: Place, drawn: Drawn, revision: int, base: int, rectangle: Rectangle) -> MaskFrame:
+    def _part(self, place: Place, drawn: Drawn, revision: int, base: int, rectangle: Rectangle) -> Part:
         if drawn.status == "removed":
             base, rectangle = 0, _EMPTY
         x0, y0, x1, y1 = rectangle
-        return MaskFrame(
-            object=place[0],
-            axis=self.axis,
-            slice=place[1],
-            shape=self.shape,
-            rectangle=rectangle,
-            pixels=drawn.mask.to_array()[y0:y1, x0:x1],
-            revision=revision,
-            status=drawn.status,
-            predicted_iou=drawn.predicted_iou,
-            base=base,
-        )
+
+        def frame() -> MaskFrame:
+            return MaskFrame(
+                object=place[0],
+                axis=self.axis,
+                slice=place[1],
+                shape=self.shape,
+                rectangle=rectangle,
+                pixels=_within(drawn.mask, rectangle),
+                revision=revision,
+                status=drawn.status,
+                predicted_iou=drawn.predicted_iou,
+                base=base,
+            )
+
+        return Part((x1 - x0) * (y1 - y0), frame)
 
 
 def difference(before: CompactMask | None, after: CompactMask) -> Rectangle:
@@ -146,12 +170,14 @@ def difference(before: CompactMask | None, after: CompactMask) -> Rectangle:
 
 
 def _within(mask: CompactMask, rectangle: Rectangle) -> np.ndarray:
-    """Of a mask that lies in the rectangle, what is there."""
+    """Of a mask what is in a rectangle, bool."""
     x0, y0, x1, y1 = rectangle
     found = np.zeros((y1 - y0, x1 - x0), bool)
-    rows, columns = mask.part
-    if mask:
-        found[rows.start - y0 : rows.stop - y0, columns.start - x0 : columns.stop - x0] = mask.crop
+    left, top, right, bottom = _box(mask)
+    rows, columns = slice(max(y0, top), min(y1, bottom)), slice(max(x0, left), min(x1, right))
+    if rows.start < rows.stop and columns.start < columns.stop:
+        part = mask.crop[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+        found[rows.start - y0 : rows.stop - y0, columns.start - x0 : columns.stop - x0] = part
     return found
 
 

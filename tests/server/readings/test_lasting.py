@@ -182,11 +182,14 @@ def test_a_scan_that_changed_or_went_is_not_mistaken_for_the_one_that_was_read(f
     async def play():
         async with house(folder) as there:
             reader = there.person("ann")
-            key = (await reader.open(there.case("a", scan), label="liver"))["id"]
+            case = there.case("a", scan)
+            key = (await reader.open(case, label="liver"))["id"]
             await there.readings._drop(key)
             there.case("a", other)
             answer = await reader.http.get(f"/sessions/{key}")
             assert (answer.status_code, "another scan" in answer.json()["detail"]) == (422, True)
+            again = await reader.post("/sessions", {"case": case})
+            assert (again.status_code, "`start`" in again.json()["detail"]) == (409, True)
             assert (await reader.http.delete(f"/sessions/{key}")).status_code == 204
 
     asyncio.run(play())
@@ -233,5 +236,28 @@ def test_who_asks_while_a_session_is_closed_does_not_open_it_again(folder):
             body = {"object": 1, "slice": 1, "box": [4, 8, 24, 28]}
             assert (await reader.post(f"/sessions/{key}/prompts", body)).status_code == 404
             assert (there.readings.live, len(there.readings._doors)) == (0, 0)
+
+    asyncio.run(play())
+
+
+def test_another_model_goes_on_from_the_masks_of_the_last(folder):
+    scan, left, _ = two_blocks()
+
+    async def play():
+        async with house(folder) as there:
+            reader, case = there.person("ann"), there.case("a", scan)
+            key = (await reader.open(case, label="liver", zoom="off"))["id"]
+            await reader.prompt(key, 1, box=[4, 8, 24, 28])
+        async with house(folder, ThresholdSam(64)) as there:
+            reader, case = there.person("ann"), there.case("a", scan)
+            there.predictor.sam.spec.name = "another"
+            refused = await reader.post("/sessions", {"case": case})
+            assert (refused.status_code, "threshold" in refused.json()["detail"]) == (409, True)
+            assert (await reader.http.delete(f"/sessions/{key}")).status_code == 204
+            told = await reader.open(case, zoom="off", start={"session": key})
+            assert [one["name"] for one in told["objects"]] == ["liver"]
+            await reader.changes(told["id"])
+            np.testing.assert_array_equal(reader.masks[1, 1], left[1])
+            await reader.prompt(told["id"], 2, box=[4, 8, 24, 28])
 
     asyncio.run(play())

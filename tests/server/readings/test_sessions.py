@@ -323,10 +323,21 @@ def test_there_is_one_session_for_a_reader_and_case(folder):
             again = await reader.post("/sessions", {"case": case})
             assert (first.status_code, again.status_code) == (201, 200)
             assert first.json()["id"] == again.json()["id"]
-            for more in ({"axis": "j"}, {"zoom": "on"}, {"window": "30,70"}, {"modality": "MR"}):
+            masks = {"names": {"1": "liver"}, "masks": {"liver": CompactMask.of(left).to_dict()}}
+            for more in (
+                {"axis": "j"},
+                {"zoom": "on"},
+                {"window": "30,70"},
+                {"modality": "MR"},
+                {"limits": {"values": [0, None]}},
+                {"start": masks},
+                {"start": {"session": first.json()["id"]}},
+            ):
                 assert (await reader.post("/sessions", {"case": case, **more})).status_code == 409, more
             assert (await reader.post("/sessions", {"case": case, "window": "auto"})).status_code == 200
             assert (await reader.post("/sessions", {"case": "nothing"})).status_code == 404
+            named = await reader.post("/sessions", {"case": case, "label": "Spleen", "limits": {}})
+            assert [one["name"] for one in named.json()["objects"]] == ["liver", "Spleen"]
             key = first.json()["id"]
             await reader.prompt(key, 1, box=[4, 8, 24, 28])
             assert (await reader.http.delete(f"/sessions/{key}")).status_code == 204

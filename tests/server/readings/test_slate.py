@@ -20,7 +20,7 @@ EMPTY = CompactMask.of(np.zeros(SHAPE, bool))
 
 def sent(frames):
     """As a client reads them."""
-    return list(read_frames(write_frames(make() for make in frames)))
+    return list(read_frames(write_frames(part.frame() for part in frames)))
 
 
 def only(frames):

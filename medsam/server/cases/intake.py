@@ -24,11 +24,14 @@ from medsam.files import move
 from medsam.io.archive import unpack_files
 from medsam.io.dicom.tree import dicom_kind, image_header
 from medsam.io.formats import check_content, format_of, suffix_of
+from medsam.server.cases.disk import DiskFull, room
 from medsam.server.cases.folder import Folder
 from medsam.server.cases.found import FoundCase, kind_of, shown_name
 
 # where files lie as they came, and how each is called there
 INCOMING = "in"
+# more than is written at once
+_PIECE = 2 * 2**20
 # a header in one file and voxels in another: the one names the other, and names are no paths here
 _IN_PARTS = (".mhd", ".nhdr", ".hdr", ".img", ".raw", ".zraw")
 
@@ -106,10 +109,13 @@ def _unpacked(folder: Path, one: Arrived, first: int, most_bytes: int, most_file
         found.append(Arrived(incoming(folder, first + len(found)), name))
         return found[-1].path
 
+    left = room(folder)
     try:
-        return found, unpack_files(one.path, place, most_bytes=most_bytes, most_files=most_files)
+        return found, unpack_files(one.path, place, most_bytes=min(most_bytes, left), most_files=most_files)
     except InputError as error:
-        raise _as_named(error, one) from None
+        written = sum(other.path.stat().st_size for other in found if other.path.is_file())
+        full = left < most_bytes and written + _PIECE > left
+        raise (DiskFull() if full else _as_named(error, one)) from None
 
 
 def _dicom(folder: Path, files: Sequence[Arrived]) -> tuple[bool, list[Arrived]]:

@@ -22,8 +22,8 @@ from medsam.errors import Cancelled, InputError
 from medsam.pacs.client import find, get, store
 from medsam.pacs.query import KEYS, LIMIT, Found, Level, Query
 from medsam.pacs.settings import Server, read_settings, settings_path
+from medsam.server.cases.disk import check_room
 from medsam.server.cases.found import without_folders
-from medsam.server.cases.uploads import check_room
 
 Result = TypeVar("Result")
 

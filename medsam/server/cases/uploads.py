@@ -22,26 +22,19 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from medsam.errors import InputError, MedSAMError
 from medsam.files import move
+from medsam.server.cases.disk import DiskFull, check_room
 from medsam.server.cases.intake import INCOMING, incoming
 from medsam.server.settings import MIB, Limits
 
 _PART = ".part-"
 # of the headers of one part
 _MOST_HEADERS = 16 * 1024
-# what stays free on the disk: the store of masks is on it, too
-_RESERVE = 512 * MIB
 
 
 class TooLarge(MedSAMError):
     """More bytes or files than this server takes."""
 
     status = 413
-
-
-class DiskFull(MedSAMError):
-    """There is no room on the server's disk."""
-
-    status = 507
 
 
 class Uploads:
@@ -201,12 +194,6 @@ class Receiver:
             return
         check_room(self._folder, end - start)
         self._file.write(memoryview(data)[start:end])
-
-
-def check_room(folder: Path, size: int = 0) -> None:
-    """Raise DiskFull when so many bytes would leave too little for the store."""
-    if shutil.disk_usage(folder).free - size < _RESERVE:
-        raise DiskFull("The server's disk is full. Delete uploads that are not needed, or ask its administrator.")
 
 
 def _sync(folder: Path) -> None:

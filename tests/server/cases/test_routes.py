@@ -21,6 +21,8 @@ from starlette.testclient import TestClient
 
 from medsam.io.load import load_volume
 from medsam.server.app import create_app
+from medsam.server.cases.disk import DiskFull
+from medsam.server.cases.intake import incoming, sort_scans
 from medsam.server.cases.uploads import Uploads
 from medsam.server.readers import Role
 from medsam.server.settings import MIB, Limits, ServerSettings
@@ -360,10 +362,18 @@ def test_an_upload_that_breaks_off_leaves_nothing(client):
 
 
 def test_a_full_disk_is_said_and_leaves_nothing(client, monkeypatch):
-    monkeypatch.setattr("medsam.server.cases.uploads._RESERVE", 2**60)
+    monkeypatch.setattr("medsam.server.cases.disk.RESERVE", 2**60)
     answer = client.post(f"{API}/cases", content=nifti_bytes(), headers={"X-Filename": "a.nii"})
     assert (answer.status_code, "disk is full" in answer.text) == (507, True)
     assert left(client) == []
+
+
+def test_what_a_zip_becomes_leaves_room_for_the_store(tmp_path, monkeypatch):
+    part = Uploads(tmp_path / "uploads").begin()
+    incoming(part, 0).write_bytes(zipped({"a.nii": bytes(3 * MIB)}))
+    monkeypatch.setattr("medsam.server.cases.intake.room", lambda folder: 2 * MIB)
+    with pytest.raises(DiskFull):
+        sort_scans(part, ["a.zip"], 2**30, 100)
 
 
 def test_a_role_that_is_not_told_whose_scans_these_are(client, data, monkeypatch):

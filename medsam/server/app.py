@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from pydantic import BaseModel
@@ -36,6 +37,27 @@ API = "/api/v1"
 _DESCRIPTION = "Scans, sessions and masks for many readers. Masks travel as the frames of `medsam/wire.py`."
 
 
+class _Application(FastAPI):
+    """Describes, beside what its routes take and give, how readers say who they are."""
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            described = super().openapi()
+            described["components"]["securitySchemes"] = {
+                "token": {"type": "http", "scheme": "bearer", "description": "for programs: `POST /tokens`"},
+                "cookie": {"type": "apiKey", "in": "cookie", "name": "medsam", "description": "set by `POST /login`"},
+                "csrf": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "X-Medsam-Csrf",
+                    "description": "with the cookie, for what is no GET: from `POST /login` or `GET /me`",
+                },
+            }
+            # the last: on this machine, as long as there are no users
+            described["security"] = [{"token": []}, {"cookie": [], "csrf": []}, {}]
+        return self.openapi_schema or {}
+
+
 def create_app(settings: ServerSettings, predictor: Predictor | None = None) -> FastAPI:
     """The application. predictor: with a worker; by default the settings' model is loaded when the server starts.
 
@@ -48,7 +70,7 @@ def create_app(settings: ServerSettings, predictor: Predictor | None = None) -> 
             app.state.services = services
             yield
 
-    app = FastAPI(
+    app = _Application(
         title="medsam",
         version=__version__,
         description=_DESCRIPTION,
@@ -57,6 +79,8 @@ def create_app(settings: ServerSettings, predictor: Predictor | None = None) -> 
         # its pages load scripts from elsewhere
         docs_url=None,
         redoc_url=None,
+        # they would name the server by what it was called, behind a proxy without its https
+        redirect_slashes=False,
         responses={"4XX": {"model": ErrorBody, "description": "refused; `detail` says why"}},
     )
     table = rules_of_api(API, settings.limits)

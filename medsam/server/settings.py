@@ -42,10 +42,12 @@ class Limits:
     # of one upload, unpacked, and how many files; how far the compressed may grow is the readers' own rule
     unpacked_bytes: int = 16 * GIB
     upload_files: int = 20_000
-    # of any other request; JSON is parsed on the event loop
+    # of any other request; of JSON, which is parsed on the event loop; of that with masks which a session begins from
     body_bytes: int = 64 * MIB
-    json_bytes: int = 16 * MIB
-    requests_per_minute: int = 1200
+    json_bytes: int = 2 * MIB
+    start_bytes: int = 16 * MIB
+    # of one reader, who scrolls through slices
+    requests_per_minute: int = 6000
     logins_per_minute: int = 10
     sessions_per_reader: int = 8
     # of events, and of long polls, at a time

@@ -47,6 +47,7 @@ def test_the_version_is_told(serve):
 def test_the_interface_is_described(serve):
     described = serve().get(f"{API}/openapi.json").json()
     assert described["info"]["title"] == "medsam"
+    assert set(described["components"]["securitySchemes"]) == {"token", "cookie", "csrf"}
 
 
 def test_a_predictor_needs_a_worker(tmp_path, tiny_predictor):

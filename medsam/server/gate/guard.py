@@ -99,19 +99,18 @@ class Guard:
     async def _present(self, asked: Asked, rules: PrefixRules, gate: Gate) -> Present | None:
         """Who asks, if they may ask this at all."""
         key = asked.key(rules.prefix)
-        if (wait := gate.strangers.wait(asked.address, cost=0)) > 0:
-            raise too_many(wait, "Too many requests")
         check_origin(asked, rules, gate.https)
         gate.check_proxy(asked)
         try:
             present = await gate.recognise(asked, rules, locked=key in rules.unlocks)
         except Refused:
             if key not in rules.open:
-                gate.strangers.wait(asked.address)
+                gate.count_stranger(asked)
                 raise
             present = None
         if present is None:
-            gate.strangers.wait(asked.address)
+            # after the look, so that no stranger keeps out a reader who comes from the same address
+            gate.count_stranger(asked)
             if key not in rules.open:
                 raise Refused(401, LOG_IN)
             return None
@@ -131,8 +130,8 @@ class Guard:
         key = asked.key(rules.prefix)
         if key in rules.uncounted:
             return None
-        most = rules.bodies.get(key, rules.body_bytes)
-        return await read_body(asked, receive, most, min(most, rules.json_bytes))
+        own = rules.bodies.get(key)
+        return await read_body(asked, receive, own or rules.body_bytes, own or rules.json_bytes)
 
     async def _pass(self, passage: Passage, passive: bool, receive: Receive, send: Send) -> None:
         if not passive or passage.present is None:
@@ -176,7 +175,7 @@ class Passage:
         with anyio.CancelScope() as scope:
             watching = None
             try:
-                if self.present is not None and self.present.way != "local":
+                if self.present is not None:
                     watching = asyncio.create_task(self._watch(stream, scope))
                 await app(self.scope, receive, out)
             finally:
@@ -234,8 +233,10 @@ async def audit(services: Services, present: Present | None, asked: Asked, what:
 
 async def _refuse(refused: Refused, scope: Scope, receive: Receive, send: Send) -> None:
     headers = dict(refused.headers)
-    announced = {name.lower() for name, _ in scope["headers"]} & {b"content-length", b"transfer-encoding"}
-    if announced and not await _drained(receive):
+    told = {name.lower() for name, _ in scope["headers"]}
+    body = told & {b"content-length", b"transfer-encoding"}
+    # who asks first whether the body is wanted is told no
+    if body and (b"expect" in told or not await _drained(receive)):
         headers["Connection"] = "close"
     await refusal(refused.status, refused.detail, headers=headers)(scope, receive, send)
 

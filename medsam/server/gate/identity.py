@@ -43,6 +43,10 @@ _FREE_HERE, _FREE_ANYWHERE = 5, 50
 _HASHES = 2
 # a reader's looks at one case are one line of the audit for so long
 _NEWS = timedelta(hours=1)
+# requests a minute from an address that nobody is recognised in
+_STRANGERS = 1200
+# a look at a login that is newer than this is not written down
+_TOUCH = timedelta(seconds=20)
 LOG_IN = "Log in first."
 
 
@@ -71,7 +75,7 @@ class Gate:
         self.https = settings.https
         self.cookie = "__Host-medsam" if settings.https else "medsam"
         self.readers = Buckets(settings.limits.requests_per_minute)
-        self.strangers = Buckets(settings.limits.requests_per_minute)
+        self._strangers = Buckets(min(_STRANGERS, settings.limits.requests_per_minute))
         self.login_tries = Buckets(settings.limits.logins_per_minute)
         self._here, self._anywhere = Lockouts(_FREE_HERE), Lockouts(_FREE_ANYWHERE, most=60.0)
         self.hashing = CapacityLimiter(_HASHES)
@@ -108,6 +112,11 @@ class Gate:
         if named is not None and not asked.through_proxy:
             raise Refused(403, "Only the trusted proxy may say who its users are.")
         return named
+
+    def count_stranger(self, asked: Asked) -> None:
+        """One more request that nobody is recognised in. Refuses (429) when there were too many from its address."""
+        if (wait := self._strangers.wait(asked.address)) > 0:
+            raise too_many(wait, "Too many requests")
 
     async def is_open(self) -> bool:
         """Whether nobody has to log in: on this machine alone, and as long as there are no users."""
@@ -167,7 +176,8 @@ class Gate:
         self._seen.move_to_end(present.login.id)
         while len(self._seen) > _REMEMBERED:
             self._seen.popitem(last=False)
-        await _thread(self._store.touch_login, present.login, at_once)
+        if at_once or datetime.now(UTC) - present.login.seen_at > _TOUCH:
+            await _thread(self._store.touch_login, present.login, at_once)
 
     def is_news(self, present: Present, what: str, ids: Mapping[str, Any]) -> bool:
         """Whether a reader's look at a case is the first within an hour: a volume is read in many pieces."""

@@ -36,25 +36,16 @@ DATA_HEADERS = {
     ),
     "cache-control": "no-store",
 }
-# the viewer's own files: scripts from here alone and in files, pictures it draws itself, WebAssembly
-PAGE_HEADERS = {
-    **_HEADERS,
-    "content-security-policy": (
-        "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self'; "
-        "img-src 'self' data: blob:; font-src 'self'; connect-src 'self'; manifest-src 'self'; "
-        "frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
-    ),
-}
 
 
 @dataclass(frozen=True)
 class PrefixRules:
     """ways: how readers may say who they are. open: what anybody may ask. unlocks: what a locked login may still ask.
 
-    uncounted: whose routes read and count the body themselves. bodies: limits of single routes, in bytes; body_bytes
-    and json_bytes: of all others. passive: endings of paths that a page asks for on its own: they are no sign of a
-    reader, and only so many are answered at a time. origins: other pages that may call, as CORS has it; they have no
-    use of cookies. audited: routes of which the audit has a line for each success.
+    uncounted: whose routes read and count the body themselves. bodies: limits of single routes, in bytes; body_bytes,
+    and json_bytes for JSON: of all others. passive: endings of paths that a page asks for on its own: they are no sign
+    of a reader, and only so many are answered at a time. origins: other pages that may call, as CORS has it; they have
+    no use of cookies. audited: routes of which the audit has a line for each success.
     """
 
     prefix: str
@@ -64,7 +55,7 @@ class PrefixRules:
     uncounted: frozenset[str] = frozenset()
     bodies: Mapping[str, int] = field(default_factory=dict)
     body_bytes: int = 64 * MIB
-    json_bytes: int = 16 * MIB
+    json_bytes: int = 2 * MIB
     passive: tuple[str, ...] = ()
     origins: frozenset[str] = frozenset()
     audited: Mapping[str, str] = field(default_factory=dict)
@@ -83,7 +74,7 @@ def rules_of_api(prefix: str, limits: Limits) -> tuple[PrefixRules, ...]:
         open=frozenset({"GET /version", "POST /login", "GET /health", "GET /health/live", "GET /metrics"}),
         unlocks=frozenset({"POST /login", "POST /unlock", "POST /logout"}),
         uncounted=frozenset({"POST /cases"}),
-        bodies=dict.fromkeys(logins, 4096),
+        bodies={**dict.fromkeys(logins, 4096), "POST /sessions": limits.start_bytes},
         body_bytes=limits.body_bytes,
         json_bytes=limits.json_bytes,
         passive=("/events", "/changes"),

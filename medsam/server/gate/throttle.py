@@ -25,11 +25,8 @@ class Buckets:
         self._most, self._clock, self._lock = per_minute, clock, threading.Lock()
         self._buckets: OrderedDict[Hashable, _Bucket] = OrderedDict()
 
-    def wait(self, key: Hashable, cost: float = 1.0) -> float:
-        """Take `cost` from a bucket; returns 0, or the seconds after which there is enough, and takes nothing.
-
-        cost: 0 only asks whether there is enough for 1.
-        """
+    def wait(self, key: Hashable) -> float:
+        """Take one from a bucket; returns 0, or the seconds after which there is one, and takes nothing."""
         with self._lock:
             now = self._clock()
             bucket = self._buckets.setdefault(key, _Bucket(self._most, now))
@@ -38,10 +35,9 @@ class Buckets:
                 self._buckets.popitem(last=False)
             bucket.left = min(self._most, bucket.left + (now - bucket.at) * self._most / 60)
             bucket.at = now
-            missing = (cost or 1.0) - bucket.left
-            if missing > 0:
-                return missing * 60 / self._most
-            bucket.left -= cost
+            if bucket.left < 1:
+                return (1 - bucket.left) * 60 / self._most
+            bucket.left -= 1
             return 0.0
 
 

@@ -144,6 +144,10 @@ class Client:
         """Delete an upload of one's own, and all sessions on it."""
         self._connection.request("DELETE", f"/cases/{_id(case)}")
 
+    def share(self, case: RemoteCase | str, user: str, may: bool = True) -> None:
+        """Let somebody see a case of one's own, or no longer. user: as they log in."""
+        self._connection.request("POST", f"/cases/{_id(case)}/share", json={"user": user, "may": may})
+
     def load(self, case: RemoteCase | str, timeout_s: float = 600.0) -> RemoteCase:
         """Have the server read a case into memory; returns it when that is done. Raises what its reader raises."""
         path = f"/cases/{_id(case)}"
@@ -206,14 +210,20 @@ class Client:
 
     def sessions(self) -> list[dict[str, Any]]:
         """One's own sessions, as the server lists them."""
-        return list(_listed(self._connection.request("GET", "/sessions").json(), "sessions"))
+        return list(self._connection.request("GET", "/sessions").json())
 
     # -- PACS -----------------------------------------------------------------------------------------------------
 
-    def find(self, server: str, level: Literal["study", "series"] = "study", **keys: str) -> list[dict[str, Any]]:
-        """Search a PACS that the server knows. keys: patient_id, modality, study, ..., as of `medsam pacs find`."""
-        answer = self._connection.request("POST", f"/pacs/{server}/find", json={"level": level, "keys": keys})
-        return list(_listed(answer.json(), "found"))
+    def servers(self) -> list[str]:
+        """The names of those that the server knows."""
+        return [str(one["name"]) for one in self._connection.request("GET", "/pacs").json()]
+
+    def find(
+        self, server: str, level: Literal["study", "series"] = "study", limit: int = 100, **keys: str
+    ) -> list[dict[str, Any]]:
+        """Search a PACS. keys: patient_id, modality, date, study, ..., as of `medsam pacs find`; at most `limit`."""
+        body = {"level": level, "keys": keys, "limit": limit}
+        return list(self._connection.request("POST", f"/pacs/{server}/find", json=body, wait_s=60.0).json()["found"])
 
     def fetch(self, server: str, study: str, series: str) -> RemoteCase:
         """Have the server fetch a series of its PACS."""
@@ -251,10 +261,6 @@ class Client:
 
 def _id(case: RemoteCase | str) -> str:
     return case.id if isinstance(case, RemoteCase) else case
-
-
-def _listed(answer: Any, key: str) -> list[Any]:
-    return answer if isinstance(answer, list) else answer[key]
 
 
 def _start(labels: LabelVolume | Mapping[str, np.ndarray] | RemoteSession) -> dict[str, Any]:

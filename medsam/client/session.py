@@ -245,9 +245,14 @@ class RemoteSession:
                 raise InputError(f"{path} cannot be written: {error.strerror or error}.", parameter="path") from error
         return content
 
-    def send(self, server: str) -> dict[str, Any]:
-        """Store the masks in the PACS that the case came from. server: its name in the server's settings."""
-        return self._connection.request("POST", f"{self._path}/send", json={"server": server}).json()
+    def send(self, server: str, format: Literal["seg", "seg-labelmap", "rtstruct"] = "seg") -> dict[str, Any]:  # noqa: A002
+        """Store the masks in the PACS that the case came from: {"stored": how many, "failures", "notes"}.
+
+        server: its name in the server's settings.
+        """
+        return self._connection.request(
+            "POST", f"{self._path}/send", json={"server": server, "format": format}, wait_s=600.0
+        ).json()
 
     # -- objects --------------------------------------------------------------------------------------------------
 

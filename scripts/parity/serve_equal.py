@@ -31,6 +31,7 @@ from served import Server, about_machine, report
 import medsam
 from medsam.client.client import Client
 from medsam.client.session import RemoteSession
+from medsam.io.save import sidecar
 
 DATA = Path(os.environ.get("MEDSAM_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
 CT, MR = "totalseg_abdomen_ct/images/ct_slab.nii.gz", "spinal_cord_mr/t2_image.nii.gz"
@@ -158,9 +159,9 @@ def one_scan(client: Client, name: str, path: Path, folder: Path) -> Iterator[tu
 
 def named(path: Path, session: RemoteSession) -> None:
     """Give a label map the names beside it that `medsam segment` writes; a .dcm has its own."""
-    if path.suffix != ".dcm":
+    if (beside := sidecar(path)) is not None:
         names = {str(number): name for number, name in session.labels.names.items()}
-        path.with_name(path.name.split(".")[0] + ".json").write_text(json.dumps({"labels": names}))
+        beside.write_text(json.dumps({"labels": names}))
 
 
 def zipped(folder: Path, target: Path) -> Path:

@@ -266,6 +266,15 @@ def test_sessions_and_uploads_of_others_are_not_there(live, client, case, sessio
             with pytest.raises(InputError) as raised:
                 forbidden()
             assert raised.value.status == 404
+        client.share(case, "ben")
+        with ben.open(case) as theirs:
+            assert theirs.id != session.id
+            assert theirs.results == {}
+        client.share(case, "ben", may=False)
+        assert case.id not in [one.id for one in ben.cases()]
+        assert (ben.servers(), ben.me["role"]) == ([], "reader")
+        with pytest.raises(InputError, match="PACS|server"):
+            ben.find("main", modality="CT")
 
 
 def session_of(client: Client, session: RemoteSession) -> RemoteSession:

@@ -121,7 +121,7 @@ class Client:
 
     def case(self, case: RemoteCase | str) -> RemoteCase:
         """One of them as it is now. Raises InputError where there is none."""
-        return RemoteCase.from_dict(self._connection.request("GET", f"/cases/{_id(case)}").json())
+        return self._connection.told(RemoteCase.from_dict, "GET", f"/cases/{_id(case)}")
 
     def upload(self, scan: str | Path | Volume, name: str | None = None) -> RemoteCase:
         """Make a file, or a scan in memory, a case of one's own. name: as the server shows it; default: the file's.
@@ -162,7 +162,7 @@ class Client:
 
     def geometry(self, case: RemoteCase | str) -> VolumeGeometry:
         """The grid of a case, which is read for it."""
-        return VolumeGeometry.from_dict(self._connection.request("GET", f"/cases/{_id(case)}/geometry").json())
+        return self._connection.told(VolumeGeometry.from_dict, "GET", f"/cases/{_id(case)}/geometry")
 
     def volume(self, case: RemoteCase | str) -> Volume:
         """The scan itself: all voxels as the server has them."""
@@ -201,46 +201,46 @@ class Client:
             body["limits"] = limits.to_dict()
         if start is not None:
             body["start"] = _start(start)
-        told = self._connection.request("POST", "/sessions", json=body, wait_s=600.0).json()
-        return RemoteSession(self._connection, told, label)
+        return self._session("POST", "/sessions", label, json=body, wait_s=600.0)
 
     def resume(self, session: str, label: str = DEFAULT_LABEL) -> RemoteSession:
         """Go on with an open session, by its id; also after the server was started anew."""
-        return RemoteSession(self._connection, self._connection.request("GET", f"/sessions/{session}").json(), label)
+        return self._session("GET", f"/sessions/{session}", label)
 
     def sessions(self) -> list[dict[str, Any]]:
         """One's own sessions, as the server lists them."""
-        return list(self._connection.request("GET", "/sessions").json())
+        return self._connection.told(list, "GET", "/sessions")
 
     # -- PACS -----------------------------------------------------------------------------------------------------
 
     def servers(self) -> list[str]:
         """The names of those that the server knows."""
-        return [str(one["name"]) for one in self._connection.request("GET", "/pacs").json()]
+        return self._connection.told(lambda told: [str(one["name"]) for one in told], "GET", "/pacs")
 
     def find(
         self, server: str, level: Literal["study", "series"] = "study", limit: int = 100, **keys: str
     ) -> list[dict[str, Any]]:
         """Search a PACS. keys: patient_id, modality, date, study, ..., as of `medsam pacs find`; at most `limit`."""
         body = {"level": level, "keys": keys, "limit": limit}
-        return list(self._connection.request("POST", f"/pacs/{server}/find", json=body, wait_s=60.0).json()["found"])
+        path = f"/pacs/{server}/find"
+        return self._connection.told(lambda told: list(told["found"]), "POST", path, json=body, wait_s=60.0)
 
     def fetch(self, server: str, study: str, series: str) -> RemoteCase:
         """Have the server fetch a series of its PACS."""
         body = {"study": study, "series": series}
-        return RemoteCase.from_dict(
-            self._connection.request("POST", f"/pacs/{server}/fetch", json=body, wait_s=600.0).json()
-        )
+        path = f"/pacs/{server}/fetch"
+        return self._connection.told(RemoteCase.from_dict, "POST", path, json=body, wait_s=600.0)
 
     # -- how ------------------------------------------------------------------------------------------------------
+
+    def _session(self, method: str, path: str, label: str, **options: Any) -> RemoteSession:
+        return self._connection.told(lambda told: RemoteSession(self._connection, told, label), method, path, **options)
 
     def _pages(self, query: str) -> Iterator[RemoteCase]:
         after: str | None = None
         while True:
             params = {"limit": _PAGE} | ({"q": query} if query else {}) | ({"after": after} if after else {})
-            page = [
-                RemoteCase.from_dict(one) for one in self._connection.request("GET", "/cases", params=params).json()
-            ]
+            page = self._connection.told(_cases, "GET", "/cases", params=params)
             yield from page
             if len(page) < _PAGE:
                 return
@@ -251,12 +251,17 @@ class Client:
         headers = {"X-Filename": quote(name), "Content-Type": "application/octet-stream"}
         if size is not None:
             headers["Content-Length"] = str(size)
-        answer = self._connection.request("POST", "/cases", content=content, headers=headers, wait_s=600.0)
-        cases = [RemoteCase.from_dict(one) for one in answer.json()["cases"]]
+        cases = self._connection.told(
+            lambda told: _cases(told["cases"]), "POST", "/cases", content=content, headers=headers, wait_s=600.0
+        )
         if len(cases) != 1:
             listed = "; ".join(f"{one.id} ({one.name})" for one in cases[:12])
             raise InputError(f"These are {len(cases)} series, each a case now: {listed}. Open one by its id.")
         return cases[0]
+
+
+def _cases(told: Any) -> list[RemoteCase]:
+    return [RemoteCase.from_dict(one) for one in told]
 
 
 def _id(case: RemoteCase | str) -> str:

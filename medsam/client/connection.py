@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import ipaddress
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
@@ -20,6 +20,7 @@ from medsam import errors
 from medsam._version import __version__
 from medsam.errors import InputError, MedSAMError, printable
 
+T = TypeVar("T")
 API = "/api/v1"
 # of the interface
 VERSION = 1
@@ -84,12 +85,13 @@ class Connection:
             raise InputError(f"The server at {self.url} speaks version {version}; this medsam needs {VERSION}.")
         if self._user is not None:
             self.login()
-        return self.request("GET", "/me").json()
+        return self.told(dict, "GET", "/me")
 
     def login(self) -> None:
         """Give name and password; the cookie is kept. Raises InputError where they are refused."""
-        answer = self.request("POST", "/login", json={"name": self._user, "password": self._password}, anew=False)
-        self._http.headers["X-Medsam-Csrf"] = str(answer.json()["csrf"])
+        body = {"name": self._user, "password": self._password}
+        csrf = self.told(lambda answer: str(answer["csrf"]), "POST", "/login", json=body, anew=False)
+        self._http.headers["X-Medsam-Csrf"] = csrf
 
     def request(
         self,
@@ -126,6 +128,20 @@ class Connection:
         if not response.is_success:
             raise self._refused(response)
         return response
+
+    def told(self, make: Callable[[Any], T], method: str, path: str, **options: Any) -> T:
+        """What `make` makes of the JSON of an answer. options: of `request`.
+
+        Raises InputError also where the answer is another one than `make` knows.
+        """
+        answer = self.request(method, path, **options)
+        try:
+            return make(answer.json())
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            raise InputError(
+                f"The server at {self.url} answered what this medsam does not know ({type(error).__name__}): it is of "
+                "another version."
+            ) from None
 
     @contextmanager
     def stream(

@@ -162,7 +162,7 @@ class RemoteSession:
         one = self._object(label or self.label)
         body = {"object": one.id} if max_mm is None else {"object": one.id, "max_mm": max_mm}
         since = self._masks.revision
-        job = str(self._connection.request("POST", f"{self._path}/propagate", json=body).json()["id"])
+        job = self._connection.told(lambda told: str(told["id"]), "POST", f"{self._path}/propagate", json=body)
         ended = False
         try:
             yield from self._followed(job, one.id, since)
@@ -220,8 +220,12 @@ class RemoteSession:
     @property
     def prompts(self) -> list[Prompt]:
         """All prompts as for a prompts file, see `Session.prompts`; from the server."""
-        document = self._connection.request("GET", f"{self._path}/prompts").json()
-        return [Prompt.from_dict(entry, shape=self.geometry.shape) for entry in document["prompts"]]
+        shape = self.geometry.shape
+        return self._connection.told(
+            lambda document: [Prompt.from_dict(entry, shape=shape) for entry in document["prompts"]],
+            "GET",
+            f"{self._path}/prompts",
+        )
 
     def probabilities(self, index: int, label: str | None = None) -> np.ndarray:
         """What the network gives each pixel of a slice, 0 ... 1: float16 (rows, columns). Not calibrated."""
@@ -250,16 +254,15 @@ class RemoteSession:
 
         server: its name in the server's settings.
         """
-        return self._connection.request(
-            "POST", f"{self._path}/send", json={"server": server, "format": format}, wait_s=600.0
-        ).json()
+        body = {"server": server, "format": format}
+        return self._connection.told(dict, "POST", f"{self._path}/send", json=body, wait_s=600.0)
 
     # -- objects --------------------------------------------------------------------------------------------------
 
     def add(self, name: str, colour: str | None = None) -> RemoteObject:
         """A new object. colour: "#rrggbb"; default: as the vocabulary of structures has it."""
         body = {"name": name} if colour is None else {"name": name, "colour": colour}
-        return self._told_of(self._connection.request("POST", f"{self._path}/objects", json=body).json())
+        return self._connection.told(self._told_of, "POST", f"{self._path}/objects", json=body)
 
     def rename(self, label: str, name: str) -> RemoteObject:
         """Call an object otherwise."""
@@ -361,7 +364,7 @@ class RemoteSession:
 
     def refresh_objects(self) -> None:
         """Ask for names, colours and locks again."""
-        self._learn(self._connection.request("GET", self._path).json()["objects"])
+        self._connection.told(lambda told: self._learn(told["objects"]), "GET", self._path)
 
     def _learn(self, told: Sequence[dict[str, Any]]) -> None:
         self._objects.clear()
@@ -387,7 +390,7 @@ class RemoteSession:
         one = self._find(label)
         if one is None:
             raise InputError(f"There is no object {label!r} in this session.", parameter="label")
-        return self._told_of(self._connection.request("PATCH", f"{self._path}/objects/{one.id}", json=fields).json())
+        return self._connection.told(self._told_of, "PATCH", f"{self._path}/objects/{one.id}", json=fields)
 
     def _followed(self, job: str, number: int, since: int) -> Iterator[tuple[int, RemoteResult]]:
         """The masks of an object that a job makes, until it ends. since: the revision before it."""
@@ -406,7 +409,7 @@ class RemoteSession:
         """State of a job and what is to be said of it: by an event about it, or asked for where one may be missing."""
         if event is not None and event.kind != "resync":
             return (event.state, event.detail) if event.kind == "job" and event.job == job else (None, None)
-        jobs = self._connection.request("GET", self._path).json().get("jobs", [])
+        jobs = self._connection.told(lambda told: list(told["jobs"]), "GET", self._path)
         found = next((one for one in jobs if str(one["id"]) == job), {"state": "done"})
         return found["state"], found.get("detail")
 

@@ -107,6 +107,15 @@ def test_an_error_is_the_one_that_the_server_names(scripted):
     connection.close()
 
 
+def test_answers_of_another_version_are_one_error(scripted):
+    html = Response("<html>", media_type="text/html")
+    url, _ = scripted({"GET /cases": [html], "GET /sessions": [4], "GET /pacs": [[3]], "POST /sessions": [{"id": 1}]})
+    with Client(url) as client:
+        for ask in (client.cases, lambda: client.case("x"), client.servers, lambda: client.open("x")):
+            with pytest.raises(InputError, match=r"another version|older one"):
+                ask()
+
+
 def test_what_cannot_do_a_thing_twice_is_tried_again(scripted):
     full = JSONResponse({"detail": "too many"}, 429, headers={"Retry-After": "0.01"})
     url, server = scripted({"GET /a": [503, 502, {"ok": 1}], "POST /b": [full, {"ok": 1}], "POST /c": [503, {"ok": 1}]})

@@ -87,6 +87,7 @@ async def open_services(settings: ServerSettings, predictor: Predictor | None = 
                 store, predictor, cases.scans, closing, limits.sessions_per_reader, limits.prompts_per_session
             )
         )
+        cases.scans.spare = readings.spare
         pulse = Pulse(predictor.worker, predictor)
         _until_closed(stack, pulse.run())
         _until_closed(stack, _keep_order(settings, store))

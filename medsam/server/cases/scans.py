@@ -46,12 +46,15 @@ class ScanStore:
     """Scans by case. files: where a case lies, as it is now; raises MedSAMError for one that is gone.
 
     limit: bytes. A scan is refused when it does not fit beside those that are in use; one alone always fits.
+    spare: asked where memory is full: has somebody who holds a scan and does not need it now let go of it, if there is
+    one, and says whether there was.
     """
 
     pool: Pool
     files: Callable[[str], Awaitable[ScanFiles]]
     limit: int
     loaded: int = 0
+    spare: Callable[[], Awaitable[bool]] | None = None
     _kept: OrderedDict[str, Volume] = field(default_factory=OrderedDict)
     _alive: weakref.WeakValueDictionary[tuple[str, str], Volume] = field(default_factory=weakref.WeakValueDictionary)
     _loads: dict[str, _Load] = field(default_factory=dict)
@@ -119,7 +122,7 @@ class ScanStore:
     async def _load(self, case: str, files: ScanFiles) -> Volume:
         try:
             volume = await self.pool.run(read_scan, files)
-            self._make_room(size_of(volume))
+            await self._make_room(size_of(volume))
         except InputError as error:
             self._broken[case] = files.version, error
             if len(self._broken) > _BROKEN:
@@ -138,10 +141,13 @@ class ScanStore:
         self._kept[case] = volume
         self._kept.move_to_end(case)
 
-    def _make_room(self, size: int) -> None:
+    async def _make_room(self, size: int) -> None:
         """Let go of the scans that were not asked for longest, as far as that is needed."""
-        while self.bytes + size > self.limit and self._kept:
-            self._kept.popitem(last=False)
+        while self.bytes + size > self.limit:
+            if self._kept:
+                self._kept.popitem(last=False)
+            elif self.spare is None or not await self.spare():
+                break
         used = self.bytes
         if used and used + size > self.limit:
             raise FullMemory(

@@ -75,7 +75,7 @@ class Reading:
         self.slate = Slate(plane.axis, plane.shape)
         self.events = Events(revision)
         self.jobs: dict[str, Following] = {}
-        self.view = View(tools.worker, self.scan_encoder, stored.key, partial(self._later, self._seen))
+        self.view = View(tools.worker, self.scan_encoder, stored.key, self._seen)
         self.used = time.monotonic()
         # how many steps can be undone and redone
         self.undo = self.redo = 0
@@ -411,9 +411,10 @@ class Reading:
             partial(self._follow, job, max_mm), priority=Priority.PROPAGATE, progress=partial(self._progress, job)
         )
         self._running[submitted] = job
-        submitted.future.add_done_callback(partial(self._later, self._ended, job, submitted))
+        # without the job of the worker: it would hold itself, and with it this reading
+        submitted.future.add_done_callback(partial(self._later, self._ended, job))
 
-    def _ended(self, job: Following, submitted: Job[None], future: Any) -> None:
+    def _ended(self, job: Following, future: Any) -> None:
         """After its last masks were put: told of once they are stored."""
         error = future.exception()
 
@@ -427,13 +428,13 @@ class Reading:
             self._tell_job(job)
 
         self._ledger.put(None, show)
-        self._running.pop(submitted, None)
+        self._running = {submitted: one for submitted, one in self._running.items() if one is not job}
 
     def _tell_job(self, job: Following) -> None:
         told = job.to_dict()
         self.events.publish(Event("job", self.revision, more={"job": told.pop("id"), **told}))
 
-    def _seen(self, index: int) -> None:
+    def _tell_seen(self, index: int) -> None:
         self.events.publish(Event("progress", self.revision, more={"slice": index, "state": "embedded"}))
 
     # -- on the worker's thread ---------------------------------------------------------------------------------------
@@ -442,6 +443,9 @@ class Reading:
         """Have something done on the event loop, in the order of these calls."""
         with suppress(RuntimeError):  # it has ended
             self._loop.call_soon_threadsafe(call, *arguments)
+
+    def _seen(self, index: int) -> None:
+        self._later(self._tell_seen, index)
 
     def _taken(
         self, kind: Kind, number: int | None, prompts: Any, seconds: float, follows: str | None = None

@@ -31,6 +31,8 @@ from medsam.volume import Volume
 
 # seconds that a reading stays in memory after its last use, and where somebody watches it
 _IDLE, _WATCHED = 600.0, 1800.0
+# and where the memory for scans is full
+_SPARED, _SPARED_WATCHED = 20.0, 120.0
 # seconds between two looks at who is idle, and for which somebody's right to a case is believed
 _REAP, _BELIEVED = 30.0, 5.0
 _CLOSE_IT = "Close it (DELETE /sessions/{session}); a new one may begin from its masks: `start`."
@@ -275,6 +277,25 @@ class Readings:
         while True:
             await asyncio.sleep(_REAP)
             await self.reap(time.monotonic())
+
+    async def spare(self) -> bool:
+        """Put that reading out of memory that nobody has used for longest; False where all of them are in use.
+
+        For a store of scans that is full: who goes through many cases leaves one after the other behind.
+        """
+        now = time.monotonic()
+        left = [
+            live
+            for live in self._live.values()
+            if not live.reading.busy
+            and now - live.reading.used > (_SPARED_WATCHED if live.reading.events.watchers else _SPARED)
+        ]
+        if not left:
+            return False
+        key = min(left, key=lambda live: (live.reading.events.watchers > 0, live.reading.used)).reading.key
+        async with self._door(key):
+            await self._drop(key)
+        return True
 
     async def reap(self, now: float) -> None:
         """Put out of memory what nobody uses. now: as `time.monotonic` says."""

@@ -8,6 +8,7 @@ the next moment.
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,12 +24,14 @@ QUIET = 1.0
 class View:
     """Of one reading. key: of the reading; a newer view takes the place of the one before.
 
-    seen: called on the worker's thread with a slice that is embedded now. All else happens on the event loop.
+    seen: a method, called on the worker's thread with a slice that is embedded now; held weakly, since a circle of
+    references would keep the scan of a reading that is gone. All else happens on the event loop.
     """
 
     def __init__(self, worker: Worker, scan_encoder: ScanEncoder, key: str, seen: Callable[[int], None]) -> None:
         self.slice: int | None = None
-        self._worker, self._scan_encoder, self._key, self._seen = worker, scan_encoder, key, seen
+        self._worker, self._scan_encoder, self._key = worker, scan_encoder, key
+        self._seen = weakref.WeakMethod(seen)
         self._now: Job[Any] | None = None
         self._soon: Job[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -76,6 +79,8 @@ class View:
         while indices:
             index = indices[0]
             self._scan_encoder.encode(index)
-            self._seen(index)
+            if (seen := self._seen()) is not None:
+                seen(index)
+                del seen
             indices.remove(index)
             yield

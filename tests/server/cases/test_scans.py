@@ -168,6 +168,31 @@ def test_the_oldest_goes_first_and_what_is_used_stays(tmp_path):
     run(work)
 
 
+def test_who_needs_a_scan_no_more_makes_room_for_another(tmp_path):
+    shelf = Shelf(tmp_path)
+
+    async def work(pool: Pool) -> None:
+        size = np.prod(SHAPE) * 2
+        scans = ScanStore(pool, shelf, limit=2 * size)
+        held = [await scans.get("c0"), await scans.get("c1")]
+
+        async def spare() -> bool:
+            if len(held) == 1:
+                return False
+            del held[0]
+            return True
+
+        scans.spare = spare
+        await scans.get("c2")
+        assert (len(held), scans.state("c0", shelf.version)) == (1, "listed")
+        held.append(await scans.get("c2"))
+        scans.spare = None
+        with pytest.raises(FullMemory):
+            await scans.get("c0")
+
+    run(work)
+
+
 def test_what_cannot_be_read_is_said_again_until_its_file_changes(tmp_path):
     shelf = Shelf(tmp_path, 1)
     whole = (tmp_path / "c0.nii").read_bytes()

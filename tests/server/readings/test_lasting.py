@@ -1,7 +1,9 @@
 """What is confirmed outlives the server, and goes on where it was."""
 
 import asyncio
+import gc
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -259,5 +261,41 @@ def test_another_model_goes_on_from_the_masks_of_the_last(folder):
             await reader.changes(told["id"])
             np.testing.assert_array_equal(reader.masks[1, 1], left[1])
             await reader.prompt(told["id"], 2, box=[4, 8, 24, 28])
+
+    asyncio.run(play())
+
+
+def test_what_nobody_uses_makes_room_and_lets_go_of_its_scan_at_once(folder, monkeypatch):
+    monkeypatch.setattr("medsam.server.readings.registry._SPARED", 0.0)
+
+    async def play():
+        async with house(folder) as there:
+            reader = there.person("ann")
+            scans = [two_blocks()[0] for _ in range(2)]
+            cases = [there.case(str(n), scan) for n, scan in enumerate(scans)]
+            keys = [(await reader.open(case, label="liver", zoom="off"))["id"] for case in cases]
+            for key in reversed(keys):
+                await reader.http.put(f"/sessions/{key}/view", json={"slice": 2})
+                await reader.prompt(key, 1, box=[4, 8, 24, 28])
+                await reader.post(f"/sessions/{key}/propagate", {"object": 1})
+                reading = await there.readings.get(reader.reader, key)
+                while reading.busy:
+                    await asyncio.sleep(0.01)
+                del reading
+            gone = [weakref.ref(scan) for scan in scans]
+            there.scans.by_key.clear()
+            gc.disable()
+            try:
+                del scans
+                # the one that was used longest ago
+                assert await there.readings.spare()
+                assert [one() is None for one in gone] == [False, True]
+                # one at work is none of them
+                with there.held():
+                    asking = asyncio.create_task(reader.post(f"/sessions/{keys[0]}/propagate", {"object": 1}))
+                    await asking
+                    assert not await there.readings.spare()
+            finally:
+                gc.enable()
 
     asyncio.run(play())

@@ -72,6 +72,11 @@ class Events:
         self._ring.append((self._number, event))
         self._wake()
 
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more comes."""
+        return self._closed
+
     def close(self) -> None:
         """End every watch."""
         self._closed = True

@@ -7,7 +7,7 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -49,6 +49,8 @@ from medsam.volume import LabelVolume
 _LOG = logging.getLogger("medsam.server")
 # propagations that have ended, and are still told of
 _ENDED_JOBS = 16
+# seconds between two looks whether who waits for changes is still there
+_THERE = 1.0
 
 
 @dataclass(frozen=True)
@@ -160,11 +162,18 @@ class Reading:
                 delta = await self._step(kind, partial(walk, kind, locked))
             return await self._answer(before if since is None else since, delta.places if delta else frozenset())
 
-    async def changes(self, since: int, seconds: float = 0.0) -> Answer:
-        """All that changed after revision `since`. seconds: how long to wait for something, where there is nothing."""
+    async def changes(
+        self, since: int, seconds: float = 0.0, gone: Callable[[], Awaitable[bool]] | None = None
+    ) -> Answer:
+        """All that changed after revision `since`. seconds: how long to wait for something, where there is nothing.
+
+        gone: whether nobody waits any more; asked now and then.
+        """
         until = time.monotonic() + seconds
         while self.revision == since and (left := until - time.monotonic()) > 0:
-            if not await self.events.wait(left):
+            if await self.events.wait(min(left, _THERE)):
+                continue
+            if self.events.closed or (gone is not None and await gone()):
                 break
         return await self._answer(since, frozenset())
 

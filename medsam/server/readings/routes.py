@@ -260,12 +260,13 @@ async def changes(
     session: str,
     reader: PresentReader,
     readings: PresentReadings,
+    request: Request,
     since: Annotated[int, Query(ge=0, description="the revision that the client has; 0: none")] = 0,
     wait: Annotated[float, Query(ge=0, le=_LONGEST, description="seconds to wait where nothing is new")] = 0.0,
 ) -> Response:
     """All masks that changed since a revision, whatever has happened in between."""
     reading = await readings.get(reader, session)
-    return _frames(await reading.changes(since, wait))
+    return _frames(await reading.changes(since, wait, request.is_disconnected))
 
 
 @router.get(

@@ -120,6 +120,26 @@ def test_a_long_poll_answers_when_something_changes(folder):
     asyncio.run(play())
 
 
+def test_a_long_poll_ends_when_its_client_has_gone(folder, monkeypatch):
+    scan, *_ = two_blocks()
+    monkeypatch.setattr("medsam.server.readings.reading._THERE", 0.02)
+
+    async def play():
+        async with house(folder) as there:
+            reader = there.person("ann")
+            key = (await reader.open(there.case("a", scan), label="liver", zoom="off"))["id"]
+            reading, asked = await there.readings.get(reader.reader, key), []
+
+            async def gone():
+                asked.append(True)
+                return len(asked) == 3
+
+            answer = await asyncio.wait_for(reading.changes(reading.revision, 60, gone), 5)
+            assert (len(asked), answer.body) == (3, b"")
+
+    asyncio.run(play())
+
+
 def test_the_slice_on_screen_is_embedded_and_then_its_neighbours(folder, monkeypatch):
     scan, left, _ = two_blocks((30, 40, 60))
     monkeypatch.setattr("medsam.server.readings.view.QUIET", 0.05)

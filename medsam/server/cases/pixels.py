@@ -101,7 +101,7 @@ def bytes_response(
     media_type: str = "application/octet-stream",
 ) -> Response:
     """An answer with bytes: 200, 206 with a part of them, 304 where the client has them, 416 for a part beyond them."""
-    common = {"ETag": etag, "Accept-Ranges": "bytes", "Cache-Control": "private, no-cache", **headers}
+    common = {"ETag": etag, "Accept-Ranges": "bytes", **headers}
     if etag in (tag.strip().removeprefix("W/") for tag in asked.get("if-none-match", "").split(",")):
         return Response(status_code=304, headers=common)
     size = len(content)

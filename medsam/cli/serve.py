@@ -15,6 +15,7 @@ from medsam.errors import InputError, counted, printable
 
 if TYPE_CHECKING:
     from medsam.server.settings import ServerSettings
+    from medsam.server.store.records import User
     from medsam.server.store.store import Store
 
 _ROLES = ("reader", "reviewer", "administrator")
@@ -48,10 +49,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--lock-after", type=float, default=15.0, metavar="MINUTES", help="without use, then the password is asked for"
     )
+    parser.add_argument(
+        "--scan-memory", type=float, default=4.0, metavar="GIB", help="of scans, shared by all readers (default: 4)"
+    )
+    parser.add_argument(
+        "--keep-uploads", type=float, default=30.0, metavar="DAYS", help="that nobody opens (default: 30; 0: for good)"
+    )
+    parser.add_argument(
+        "--patients-from", choices=_ROLES, default="reader", help="who is told whose a case is (default: reader)"
+    )
 
     instead = parser.add_argument_group("instead of serving")
     one = instead.add_mutually_exclusive_group()
     one.add_argument("--add-user", metavar="NAME", help="the password is asked for, or the first line of stdin")
+    one.add_argument("--set-password", metavar="NAME", help="another password; who was removed may come in again")
     one.add_argument("--remove-user", metavar="NAME", help="who may not come in any more; what they did stays")
     one.add_argument("--list-users", action="store_true", help="names and roles")
     one.add_argument("--backup", type=Path, metavar="PATH", help="copy the database, also while a server runs on it")
@@ -69,6 +80,8 @@ def run(arguments: argparse.Namespace) -> None:
         _check(arguments)
     elif arguments.add_user is not None:
         _add_user(arguments)
+    elif arguments.set_password is not None:
+        _set_password(arguments)
     elif arguments.remove_user is not None:
         _remove_user(arguments)
     elif arguments.list_users:
@@ -104,12 +117,14 @@ def _serve(arguments: argparse.Namespace) -> None:
 
 
 def _settings(arguments: argparse.Namespace) -> ServerSettings:
-    from medsam.server.settings import ServerSettings, TrustedProxy
+    from medsam.server.readers import Role
+    from medsam.server.settings import GIB, ServerSettings, TrustedProxy
 
     if not 0 <= arguments.port < 65536:
         raise InputError("A `port` is a number from 0 to 65535.", parameter="port")
-    if not arguments.lock_after > 0:
-        raise InputError("`lock_after` is a number of minutes above 0.", parameter="lock_after")
+    for name, least in (("lock_after", 1 / 60), ("scan_memory", 1 / 64), ("keep_uploads", 0.0)):
+        if not least <= getattr(arguments, name) < 1e6:
+            raise InputError(f"`{name}` is a number from {least:.3g}.", parameter=name)
     if arguments.key is not None and arguments.certificate is None:
         raise InputError("A `key` needs its `certificate`.", parameter=("certificate", "key"))
     return ServerSettings(
@@ -123,6 +138,9 @@ def _settings(arguments: argparse.Namespace) -> ServerSettings:
         proxy=TrustedProxy(tuple(arguments.proxy), arguments.proxy_header) if arguments.proxy else None,
         https=arguments.https or arguments.certificate is not None,
         lock_after=arguments.lock_after * 60.0,
+        scan_bytes=int(arguments.scan_memory * GIB),
+        uploads_kept=arguments.keep_uploads * 86400.0 or None,
+        patients_from=Role[arguments.patients_from.upper()],
     )
 
 
@@ -161,15 +179,29 @@ def _password() -> str:
         return sys.stdin.readline().rstrip("\r\n")
     password = getpass.getpass("Password: ")
     if getpass.getpass("Once more: ") != password:
-        raise InputError("The two are not the same: nobody was added.")
+        raise InputError("The two are not the same: nothing was changed.")
     return password
+
+
+def _set_password(arguments: argparse.Namespace) -> None:
+    with _open(arguments) as store:
+        user = _known(store, arguments.set_password)
+        if user.kind != "person":
+            raise InputError("A proxy logs this user in, and there is no password.", parameter="set_password")
+        store.change_user(user.id, password=_password(), active=True)
+    print_line(f"{user.name} may log in with it; all logins before have ended.")
+
+
+def _known(store: Store, name: str) -> User:
+    user = store.user_named(name)
+    if user is None or user.kind == "local":
+        raise InputError("There is no such user: see `list_users`.", parameter="list_users")
+    return user
 
 
 def _remove_user(arguments: argparse.Namespace) -> None:
     with _open(arguments) as store:
-        user = store.user_named(arguments.remove_user)
-        if user is None or user.kind == "local":
-            raise InputError("There is no such user: see `list_users`.", parameter=("remove_user", "list_users"))
+        user = _known(store, arguments.remove_user)
         store.change_user(user.id, active=False)
     print_line(f"{user.name} may not come in any more.")
 

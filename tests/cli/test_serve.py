@@ -62,6 +62,11 @@ def test_users_come_and_go(called, store):
     with Store.open(store, serving=False) as opened:
         assert opened.verify("anna", PASSWORD).name == "anna"
         assert opened.verify("ben", PASSWORD) is None
+    assert called("--set-password", "ben", typed="another long one")[0] == 0
+    assert called("--set-password", "carl", typed="another long one")[0] == 2
+    with Store.open(store, serving=False) as opened:
+        assert opened.verify("ben", PASSWORD) is None
+        assert opened.verify("ben", "another long one").name == "ben"
 
 
 @pytest.mark.parametrize(

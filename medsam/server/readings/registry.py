@@ -97,6 +97,11 @@ class Readings:
         """How many are in memory."""
         return len(self._live)
 
+    @property
+    def following(self) -> int:
+        """How many propagations run, or will."""
+        return sum(job.runs for live in self._live.values() for job in live.reading.jobs.values())
+
     # -- for routes ---------------------------------------------------------------------------------------------------
 
     async def begin(self, reader: Reader, case_key: str, opening: Opening) -> tuple[Reading, bool]:

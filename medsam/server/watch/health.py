@@ -91,4 +91,4 @@ async def metrics(request: Request, services: PresentServices) -> Response:
     if not known and not asked.from_this_machine:
         raise HTTPException(401 if present is None else 403, "The numbers of the server need a token.")
     numbers: Metrics = request.app.state.metrics
-    return Response(await to_thread.run_sync(numbers.text, services), media_type=CONTENT_TYPE)
+    return Response(await numbers.text(services), media_type=CONTENT_TYPE)

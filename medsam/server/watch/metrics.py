@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
+from anyio import to_thread
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
@@ -41,36 +44,48 @@ class Metrics:
         labels = method if method in _METHODS else "other", route or "other", str(status)
         self._requests.labels(*labels).observe(seconds)
 
-    def text(self, services: Services) -> bytes:
-        """All numbers as they are now. Reads files' sizes: not for the event loop."""
-        present = CollectorRegistry()
-        present.register(_Present(services))
-        return generate_latest(self._registry) + generate_latest(present)
+    async def text(self, services: Services) -> bytes:
+        """All numbers as they are now."""
+        present = _Present()
+        # on the event loop, which changes what is counted here
+        present.count(services)
+        return await to_thread.run_sync(self._written, present, services.store.folder)
+
+    def _written(self, present: _Present, folder: Path) -> bytes:
+        present.measure(folder)
+        registry = CollectorRegistry()
+        registry.register(present)
+        return generate_latest(self._registry) + generate_latest(registry)
 
 
 class _Present:
-    """What is asked of the services when somebody wants to know."""
+    """What is asked only when somebody wants to know."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    def __init__(self) -> None:
+        self._found: list[Metric] = []
+
+    def count(self, services: Services) -> None:
+        """What is in memory."""
+        cache = services.predictor.cache
+        self._gauge("jobs_waiting", "jobs in the worker's queue", services.worker.waiting)
+        self._gauge("click_wait_seconds", "seconds that a click waits for the worker", services.pulse.seconds)
+        self._gauge("open_readings", "sessions in memory", services.readings.live)
+        self._gauge("propagations", "propagations that run, or will", services.readings.following)
+        self._gauge("scan_bytes", "of scans in memory", services.scans.bytes)
+        self._gauge("embedding_bytes", "of embeddings in memory", cache.held_bytes)
+        self._found.append(CounterMetricFamily("medsam_encoder_calls", "images that were encoded", cache.misses))
+
+    def measure(self, folder: Path) -> None:
+        """What is on the disk."""
+        size = 0
+        for file in folder.glob("medsam.db*"):
+            with suppress(FileNotFoundError):  # SQLite makes and removes those beside it
+                size += file.stat().st_size
+        self._gauge("store_bytes", "of the database", size)
+        self._gauge("disk_free_bytes", "on the disk of the store", shutil.disk_usage(folder).free)
+
+    def _gauge(self, name: str, text: str, value: float) -> None:
+        self._found.append(GaugeMetricFamily(f"medsam_{name}", text, value))
 
     def collect(self) -> Iterator[Metric]:
-        services = self._services
-        cache = services.predictor.cache
-        gauges = {
-            "jobs_waiting": ("jobs in the worker's queue", services.worker.waiting),
-            "click_wait_seconds": ("seconds that a click waits for the worker", services.pulse.seconds),
-            "scan_bytes": ("of scans in memory", services.scans.bytes),
-            "open_readings": ("sessions in memory", services.readings.live),
-            "embedding_bytes": ("of embeddings in memory", cache.held_bytes),
-            "store_bytes": ("of the database", _size(services)),
-            "disk_free_bytes": ("on the disk of the store", shutil.disk_usage(services.store.folder).free),
-        }
-        for name, (text, value) in gauges.items():
-            yield GaugeMetricFamily(f"medsam_{name}", text, value)
-        yield CounterMetricFamily("medsam_encoder_calls", "images that were encoded", cache.misses)
-
-
-def _size(services: Services) -> int:
-    files = services.store.folder.glob("medsam.db*")
-    return sum(file.stat().st_size for file in files)
+        yield from self._found

@@ -214,8 +214,11 @@ class RemoteSession:
         """All masks as one label map on the scan's grid, as `Session.labels` has it; from the server."""
         answer = self._connection.request("GET", f"{self._path}/labels", params={"format": "raw"})
         array, meta = read_raw(answer, self.geometry.shape)
-        names = {int(number): str(name) for number, name in meta.get("names", {}).items()}
-        return LabelVolume(array, VolumeGeometry.from_dict(meta["geometry"]), names)
+        if "names" not in meta:
+            # too many for a header
+            self.refresh_objects()
+        names = {int(number): str(name) for number, name in meta.get("names", self.names).items()}
+        return LabelVolume(array, self.geometry, names)
 
     @property
     def prompts(self) -> list[Prompt]:

@@ -18,7 +18,7 @@ import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +30,7 @@ import requests
 import schemathesis
 import torch
 import uvicorn
+from fastapi import FastAPI
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -65,6 +66,8 @@ class House:
     user: int
     session: requests.Session = field(default_factory=requests.Session)
     ids: dict[str, str] = field(default_factory=dict)
+    # whether a request may have changed what there is
+    changed: bool = True
 
     def log_in(self) -> None:
         """Anew: requests end logins, too."""
@@ -75,6 +78,9 @@ class House:
 
     def furnish(self) -> None:
         """A case, and a session with a mask: made again where a request has deleted them."""
+        if not self.changed:
+            return
+        self.changed = False
         if self.session.get(f"{self.url}{API}/me", timeout=_PATIENCE).status_code != 200:
             self.log_in()
         if "case" not in self.ids or self._ask("GET", f"/cases/{self.ids['case']}").status_code != 200:
@@ -101,8 +107,8 @@ class House:
 
 
 @contextmanager
-def house(folder: Path) -> Iterator[House]:
-    """One that stands in this block."""
+def house(folder: Path, prepare: Callable[[FastAPI], None] | None = None) -> Iterator[House]:
+    """One that stands in this block. prepare: is given the application before it starts."""
     torch.manual_seed(0)
     most = 10**6
     limits = Limits(requests_per_minute=most, logins_per_minute=most, sessions_per_reader=most)
@@ -113,6 +119,8 @@ def house(folder: Path) -> Iterator[House]:
             model = build_model(tiny_spec("vit"))
             predictor = medsam.Predictor(model, "cpu", engine="torch", worker=worker)
             app = create_app(settings, predictor)
+            if prepare is not None:
+                prepare(app)
             server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", 0, log_level="critical"))
             thread = threading.Thread(target=server.run, daemon=True)
             thread.start()
@@ -126,13 +134,18 @@ def house(folder: Path) -> Iterator[House]:
 
 
 def examine(
-    folder: Path, examples: int, seed: int, seconds: float, only: tuple[str, ...] = ()
+    folder: Path,
+    examples: int,
+    seed: int,
+    seconds: float,
+    only: tuple[str, ...] = (),
+    prepare: Callable[[FastAPI], None] | None = None,
 ) -> tuple[list[str], Counter[str]]:
-    """Findings, and how often each operation answered with which status."""
+    """Findings, and how often each operation answered with which status. prepare: see `house`."""
     findings: list[str] = []
     counts: Counter[str] = Counter()
     end = time.monotonic() + seconds
-    with house(folder) as place:
+    with house(folder, prepare) as place:
         document = place.session.get(f"{place.url}{API}/openapi.json", timeout=_PATIENCE).json()
         schema = schemathesis.openapi.from_dict(document)
         for found in schema.get_all_operations():
@@ -170,6 +183,7 @@ def _operation(
             _stream(place, case)
             return
         response = case.call(base_url=place.url, session=place.session, timeout=_PATIENCE)
+        place.changed |= case.method != "GET" and response.status_code < 400
         counts[f"{name} {response.status_code}"] += 1
         case.validate_response(response, checks=list(CHECKS))
 

@@ -29,10 +29,10 @@ def load():
 @pytest.fixture(scope="module")
 def work(load, live):
     """A scan that every reader sees, and tasks on it with what they give."""
-    scan, balls = load.made_ct(3, 10, 64)
+    scan, balls = load.made_ct(3, 8, 48)
     load.write_nifti(live.data / "load.nii.gz", scan)
     scan = load_volume(live.data / "load.nii.gz")
-    tasks = load.tasks_of(0, balls[:2], 10, 6.0)
+    tasks = load.tasks_of(0, balls[:1], 8, 4.0)
     plan = {task: load.expected_of(live.predictor, scan, task) for task in tasks}
     with Client(live.url, live.tokens["ada"]) as client:
         return load.found_case(client, "load").id, plan

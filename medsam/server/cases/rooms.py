@@ -8,6 +8,7 @@ see is not there for that reader (`UnknownCase`).
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -35,6 +36,7 @@ from medsam.server.store.records import CaseKind, NewCase, StoredCase
 from medsam.server.store.store import Calls, Store
 from medsam.volume import Volume
 
+_LOG = logging.getLogger("medsam.server")
 # the server itself, which looks for what a reader was let in to
 _SERVER = Reader(0, "server", Role.ADMINISTRATOR)
 _RETIRE_SECONDS, _FOR_EVER = 3600.0, 100 * 366 * 86400.0
@@ -224,7 +226,9 @@ class CaseRooms:
             return _brought("upload", f"upload/{token}/{number}", case, owner, {"folder": token})
 
         new = [new_case(number, case) for number, case in enumerate(found.cases)]
-        return await self.calls(self.store.put_cases, new), found
+        cases = await self.calls(self.store.put_cases, new)
+        await self.calls(self.uploads.known, token)
+        return cases, found
 
     async def fetch(self, reader: Reader, server: str, study: str, series: str) -> StoredCase:
         """A series of a PACS as this reader's case; the one that is there already, where it was fetched before.
@@ -241,7 +245,9 @@ class CaseRooms:
                 names = await self.calls(_numbered, part, files)
                 found, token = await self._sort(part, names)
                 new = _brought("pacs", source, found.cases[0], reader, {"folder": token, "server": server})
-                return await self.calls(self.store.put_case, new)
+                case = await self.calls(self.store.put_case, new)
+                await self.calls(self.uploads.known, token)
+                return case
 
     async def _sort(self, part: Path, names: Sequence[str]) -> tuple[Sorted, str]:
         """What has come, and its token."""
@@ -285,7 +291,9 @@ class CaseRooms:
     def _sweep(self) -> None:
         """Remove what a server that was killed has left."""
         rows = [*self.store.case_sources("upload/"), *self.store.case_sources("pacs/"), *self.store.files_left()]
-        self.uploads.sweep({str(row.details.get("folder")) for row in rows})
+        strange = self.uploads.sweep({str(row.details.get("folder")) for row in rows})
+        if strange:
+            _LOG.warning("uploads of which the store knows nothing, kept: %d", strange)
 
     async def _retire(self) -> None:
         """Remove uploads that nobody has used for long, now and then; also what was removed when the server died."""

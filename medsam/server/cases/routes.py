@@ -41,6 +41,7 @@ _PIECE, _PAUSE = MIB, 60.0
 
 @router.get("/cases")
 async def list_cases(
+    request: Request,
     reader: PresentReader,
     services: PresentServices,
     q: Annotated[str, Query(max_length=100, description="part of the name or modality")] = "",
@@ -54,6 +55,7 @@ async def list_cases(
     known: Sequence[Identity | None] = [None] * len(found)
     if patients and rooms.may_know(reader):
         known = await rooms.identities(found)
+        request.state.audited = {"what": "list patients", "count": sum(person is not None for person in known)}
     return [case_info(rooms, reader, case, person) for case, person in zip(found, known, strict=True)]
 
 
@@ -115,7 +117,7 @@ async def share_case(case: CaseKey, body: Share, reader: PresentReader, services
 
 @router.post("/cases/{case}/open", responses={202: {"model": Opening, "description": "it is being read: ask again"}})
 async def open_case(
-    case: CaseKey, response: Response, reader: PresentReader, services: PresentServices
+    case: CaseKey, request: Request, response: Response, reader: PresentReader, services: PresentServices
 ) -> Geometry | Opening:
     """Have a scan read into memory. 202 while it is, 200 and its grid when it is there."""
     rooms = services.cases
@@ -127,6 +129,8 @@ async def open_case(
     if volume is None:
         rooms.begin_open(case)
         response.status_code = 202
+        # there will be a line when it is open
+        request.state.audited = {"what": None}
         return Opening()
     await rooms.calls(rooms.store.open_case, found.id, reader)
     return Geometry(**await rooms.described(case, files.version, volume))

@@ -1,7 +1,7 @@
 """Uploads on their way in: bytes are counted while they come, and nothing is there before all of it is.
 
     uploads/.part-TOKEN/   an upload that is still coming, or being sorted; removed when that ends, however it ends
-    uploads/TOKEN/         a whole one, see `intake`
+    uploads/TOKEN/         a whole one, see `intake`; with an empty file .new in it until its cases are in the store
 
 A body is one file, or multipart/form-data with one file a part. What a client says of its length or its names is not
 believed: bytes are counted, files lie under numbers. These methods block and are called in a thread, one at a time.
@@ -26,7 +26,7 @@ from medsam.server.cases.disk import DiskFull, check_room
 from medsam.server.cases.intake import INCOMING, incoming
 from medsam.server.settings import MIB, Limits
 
-_PART = ".part-"
+_PART, _NEW = ".part-", ".new"
 # of the headers of one part
 _MOST_HEADERS = 16 * 1024
 
@@ -58,11 +58,16 @@ class Uploads:
     def keep(self, part: Path) -> str:
         """What has come is whole, and on the disk when this returns: its token."""
         shutil.rmtree(part / INCOMING, ignore_errors=True)
+        (part / _NEW).touch()
         _sync(part)
         token = part.name.removeprefix(_PART)
         move(part, self.folder / token)
         _sync_entry(self.folder)
         return token
+
+    def known(self, token: str) -> None:
+        """Its cases are in the store."""
+        (self.folder / token / _NEW).unlink(missing_ok=True)
 
     def place(self, token: str) -> Path:
         """Where a whole one lies."""
@@ -72,15 +77,22 @@ class Uploads:
         """Remove one, if it is there."""
         shutil.rmtree(self.folder / token, ignore_errors=True)
 
-    def sweep(self, known: set[str]) -> None:
-        """Remove what a server that was killed has left: halves, and whole ones that no case is made of."""
+    def sweep(self, known: set[str]) -> int:
+        """Remove what a server that was killed has left: halves, and whole ones whose cases were never in the store.
+
+        known: tokens that the store has. How many are there that it has not is returned: their database was replaced,
+        by an older one perhaps, and they stay.
+        """
+        strange = 0
         for entry in list(self.folder.iterdir()):
-            if entry.name in known:
-                continue
-            if entry.is_dir() and not entry.is_symlink():
+            whole = entry.is_dir() and not entry.is_symlink()
+            if whole and (entry.name.startswith(_PART) or (entry.name not in known and (entry / _NEW).exists())):
                 shutil.rmtree(entry, ignore_errors=True)
+            elif entry.name in known:
+                self.known(entry.name)
             else:
-                entry.unlink(missing_ok=True)
+                strange += 1
+        return strange
 
 
 class Receiver:

@@ -196,10 +196,11 @@ class Passage:
         scope.cancel()
 
     async def _audit(self, status: int) -> None:
-        what = self.rules.audited.get(f"{self.asked.method} {template(self.scope, self.rules)}")
+        ids = {**self.scope.get("path_params", {}), **self.scope["state"].get("audited", {})}
+        # a route may have another word for what it did, or None
+        what = ids.pop("what", self.rules.audited.get(f"{self.asked.method} {template(self.scope, self.rules)}"))
         if what is None or status >= 400:
             return
-        ids = {**self.scope.get("path_params", {}), **self.scope["state"].get("audited", {})}
         if what in ONCE and self.present is not None and not self.services.gate.is_news(self.present, what, ids):
             return
         await audit(self.services, self.present, self.asked, what, **ids)

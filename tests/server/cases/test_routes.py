@@ -388,10 +388,29 @@ def test_a_role_that_is_not_told_whose_scans_these_are(client, data, monkeypatch
         assert client.post(f"{API}/pacs/main/find", json={}, headers=headers).status_code == (404 if told else 403)
 
 
-def test_what_a_killed_server_left_is_removed_at_the_next_start(tmp_path):
+def test_what_a_killed_server_left_is_removed_at_the_next_start_and_nothing_else(tmp_path):
     uploads = Uploads(tmp_path / "uploads")
-    for name in (".part-abc", "whole-but-no-case", "kept"):
-        (tmp_path / "uploads" / name / "in").mkdir(parents=True)
-    (tmp_path / "uploads" / "file").write_text("x")
-    uploads.sweep({"kept"})
-    assert [one.name for one in (tmp_path / "uploads").iterdir()] == ["kept"]
+    half, whole, listed_ = (uploads.begin() for _ in range(3))
+    kept = [uploads.keep(part) for part in (whole, listed_)]
+    # of another database, or somebody's own
+    (tmp_path / "uploads/strange").mkdir()
+    (tmp_path / "uploads/letter").write_text("x")
+    assert uploads.sweep({kept[1]}) == 2
+    assert {one.name for one in (tmp_path / "uploads").iterdir()} == {kept[1], "strange", "letter"}
+    assert not half.exists()
+    # known from then on, also to a store that is older
+    assert uploads.sweep(set()) == 3
+    assert uploads.place(kept[1]).is_dir()
+
+
+def test_who_was_told_names_stands_in_the_audit(client, data):
+    store = client.app.state.services.store
+    ct = listed(client, 2)["CT series 7, 6 images"]["id"]
+    before = store.audit_lines(limit=1)[0].id if store.audit_lines(limit=1) else 0
+    client.get(f"{API}/cases")
+    client.get(f"{API}/cases?patients=true")
+    opened(client, ct)
+    lines = [(line.what, line.case, dict(line.details)) for line in store.audit_lines(limit=9) if line.id > before]
+    assert ("list patients", None, {"count": 1}) in lines
+    assert [what for what, *_ in lines].count("open") <= 1
+    assert len(lines) <= 2

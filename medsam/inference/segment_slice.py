@@ -44,6 +44,7 @@ from medsam.inference.looks import clicks_inside, first_crop, looks_for
 from medsam.inference.slice_request import CropAnswer, SliceRequest, SliceResult, Zoom
 from medsam.inference.usage import Usage
 from medsam.models.specs import takes_clicks
+from medsam.progress import ProgressCallback
 from medsam.prompts.prompt import Box, SlicePrompt
 from medsam.prompts.simulate import tight_box
 from medsam.prompts.strokes import marked
@@ -51,13 +52,20 @@ from medsam.transforms.prepare import check_slice
 
 
 class _Embeddings:
-    """The embeddings of one call. usage: of all that it runs. at_hand: see `segment_slice`.
+    """The embeddings of one call. usage: of all that it runs. at_hand, progress: see `segment_slice`.
 
     The whole slice is kept meanwhile: a search for a box and the prediction in it share it.
     """
 
-    def __init__(self, scan_encoder: ScanEncoder, index: int, at_hand: bool = False) -> None:
+    def __init__(
+        self,
+        scan_encoder: ScanEncoder,
+        index: int,
+        at_hand: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> None:
         self.scan_encoder, self.index, self.usage, self.at_hand = scan_encoder, index, Usage(), at_hand
+        self.progress, self._crops = progress, 0
         self._whole: Embedding | None = None
 
     def may_show(self, crop: Crop) -> bool:
@@ -79,6 +87,9 @@ class _Embeddings:
         return self._whole is not None and self._whole.no_contrast
 
     def _encoded(self, crop: Crop) -> Embedding:
+        if self.progress is not None:
+            self.progress(self._crops, None)
+        self._crops += 1
         (embedding,) = self.scan_encoder.encode_many([crop])
         self.usage += embedding.usage
         return embedding
@@ -92,6 +103,7 @@ def segment_slice(
     zoom: Zoom = "auto",
     previous: Sequence[SliceResult | None] | None = None,
     at_hand: bool = False,
+    progress: ProgressCallback | None = None,
 ) -> list[SliceResult]:
     """Masks of every prompt on slice `index`, in their order.
 
@@ -103,10 +115,11 @@ def segment_slice(
     again while the answer under them is the same.
     at_hand: whether the network is shown those crops alone whose embeddings are in memory, for an answer at once; the
     whole slice is encoded where even that is missing. `SliceResult.complete` tells whether a crop was left out.
+    progress: called with (crops done, None) before each crop.
     Raises PromptError for no such slice, no prompt, or an unknown zoom.
     """
     _check(scan_encoder, index, prompts, zoom)
-    embeddings = _Embeddings(scan_encoder, index, at_hand)
+    embeddings = _Embeddings(scan_encoder, index, at_hand, progress)
     results = _answered(embeddings, [prompt.boxed() for prompt in prompts], zoom, previous or [None] * len(prompts))
     if embeddings.no_contrast:
         # the whole slice, in which a box was searched for

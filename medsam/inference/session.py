@@ -235,18 +235,21 @@ class Session:
             self._follow(Step())
 
     @through_worker(Priority.SLICE)
-    def refine(self, index: int, label: str | None = None) -> SliceResult | None:
+    def refine(
+        self, index: int, label: str | None = None, *, progress: ProgressCallback | None = None
+    ) -> SliceResult | None:
         """The whole answer to what stands on a slice, where a closer look was not at hand (`at_hand`); None without a
         prompt.
 
         It takes the mask's place and is no step: undo goes back to before the prompt.
+        progress: called before each crop; other steps may be taken then (`Worker`), and what they left stays.
         """
         label = label or self.label
         state = self.states.get(label, {}).get(index)
         if state is None or state.complete:
             return None if state is None else self._result(state, label, index)
         whole = replace(state, complete=True, number=next(self._numbers))
-        result = self._results.computed(whole, label, index, self._limits_on(index))
+        result = self._results.computed(whole, label, index, self._limits_on(index), progress)
         refined = replace(whole, mask=CompactMask.of(result.mask), predicted_iou=result.predicted_iou)
         self._history = self._history.with_result(state, refined)
         self._results.keep(refined, result)

@@ -18,6 +18,7 @@ from medsam.inference.slice_request import SliceResult, Zoom
 from medsam.inference.worker import Priority, Worker, through_worker
 from medsam.models.specs import takes_clicks
 from medsam.postprocess.clean import Cleanup
+from medsam.progress import ProgressCallback
 from medsam.prompts.limits import SliceLimits
 from medsam.prompts.plan import plan
 from medsam.prompts.prompt import Prompt, SlicePrompt
@@ -57,11 +58,22 @@ class SessionResults:
 
     @through_worker(Priority.CLICK)
     def segment(
-        self, index: int, prompt: SlicePrompt, previous: SliceResult | None, at_hand: bool = False
+        self,
+        index: int,
+        prompt: SlicePrompt,
+        previous: SliceResult | None,
+        at_hand: bool = False,
+        progress: ProgressCallback | None = None,
     ) -> SliceResult:
-        """What the network answers. previous, at_hand: see `segment_slice`."""
+        """What the network answers. previous, at_hand, progress: see `segment_slice`."""
         (result,) = segment_slice(
-            self.scan_encoder, index, [prompt], zoom=self.zoom, previous=[previous], at_hand=at_hand
+            self.scan_encoder,
+            index,
+            [prompt],
+            zoom=self.zoom,
+            previous=[previous],
+            at_hand=at_hand,
+            progress=progress,
         )
         return result
 
@@ -84,15 +96,22 @@ class SessionResults:
         self.keep(state, found)
         return found
 
-    def computed(self, state: SliceState, label: str, index: int, limits: SliceLimits) -> SliceResult:
-        """What the network answers to its parts, one after the other."""
+    def computed(
+        self,
+        state: SliceState,
+        label: str,
+        index: int,
+        limits: SliceLimits,
+        progress: ProgressCallback | None = None,
+    ) -> SliceResult:
+        """What the network answers to its parts, one after the other. progress: see `segment_slice`."""
         if state.untouched:
             mask = state.mask.to_array()
             return SliceResult(mask, state.predicted_iou, np.where(mask, np.inf, -np.inf), (), torch.empty(0))
 
         def after(count: int, previous: SliceResult | None) -> SliceResult:
             prompt = self.placed(state.parts[:count], label, index)
-            found = self.segment(index, prompt, previous, not state.complete)
+            found = self.segment(index, prompt, previous, not state.complete, progress=progress)
             return replace(found, mask=limits.applied(found.mask, label, state.mask, prompt))
 
         first = first_asked(state.parts)

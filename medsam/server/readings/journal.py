@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from medsam.inference.session import Session
-from medsam.inference.session_state import SessionState, SliceState
+from medsam.inference.session_state import SessionState, SliceState, Step
 from medsam.masks import CompactMask
 from medsam.server.readings.objects import label_of, number_of
 from medsam.server.readings.rows import iou_of, status_of, to_extra
@@ -88,11 +88,13 @@ class Journal:
             place for place in dict.fromkeys((*before, *after)) if _number(before, place) != _number(after, place)
         ]
         been = self._followed.pop(follows, set()) if follows is not None else set()
-        if not changed and not been and stack == self._stack:
-            return None
-        if kind == "propagate" and stack == self._stack:
-            kind = "ended"
+        stood = stack[0] == self._stack[0] and stack[1] is self._stack[1]
         self._states, self._stack = after, stack
+        if not changed and not been and (stood or kind == "refined"):
+            # a refined mask that another one has taken the place of, or that was undone, is made again when it is back
+            return None
+        if kind == "propagate" and stood:
+            kind = "ended"
         places = [*changed, *sorted(been.difference(changed))]
         done, total = self.steps
         return Delta(
@@ -189,6 +191,6 @@ def _number(states: Mapping[Place, SliceState], place: Place) -> int | None:
     return states[place].number if place in states else None
 
 
-def _stack(state: SessionState) -> tuple[int, int]:
-    """What tells whether a step was made: how many are done, and which is the last. A step is never made twice."""
-    return state.done, id(state.steps[state.done - 1]) if state.done else 0
+def _stack(state: SessionState) -> tuple[int, Step | None]:
+    """What tells whether a step was made: how many are done, and the last of them, which is never made twice."""
+    return state.done, state.steps[state.done - 1] if state.done else None

@@ -7,7 +7,7 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -38,6 +38,7 @@ from medsam.server.readings.objects import (
     locking,
 )
 from medsam.server.readings.opening import Resumed
+from medsam.server.readings.refining import Refining
 from medsam.server.readings.slate import Compared, Place, Slate
 from medsam.server.readings.view import View
 from medsam.server.readings.walk import touched, walk
@@ -85,7 +86,7 @@ class Reading:
         self._asked = resumed.asked
         # touched on the worker's thread alone
         self._session, self._journal = resumed.session, resumed.journal
-        self._refining: dict[Place, Job[None]] = {}
+        self._refining = Refining(tools.worker, stored.key, self._whole, self._later, self._tell_unrefined)
         self._running: dict[Job[None], Following] = {}
         self._lock = asyncio.Lock()
         self._loop = asyncio.get_running_loop()
@@ -98,7 +99,7 @@ class Reading:
         for place in dict.fromkeys((*resumed.seen, *delta.drawn)):
             self.slate.update(resumed.seen.get(place, self.revision), {place: delta.drawn.get(place)}, gone=True)
         self.undo, self.redo = delta.undo, delta.redo
-        self._refine(delta.incomplete, Priority.PREFETCH)
+        self._refining.want(delta.incomplete, Priority.PREFETCH)
 
     @property
     def key(self) -> str:
@@ -120,10 +121,9 @@ class Reading:
         for job in self.jobs.values():
             job.stop()
         self.view.leave()
-        for refinement in self._refining.values():
-            refinement.cancel()
+        self._refining.close()
         async with self._lock:
-            while under_way := [*self._running, *self._refining.values()]:
+            while under_way := [*self._running, *self._refining.jobs]:
                 await asyncio.wait([asyncio.wrap_future(job.future) for job in under_way])
                 # their last words are on their way
                 await asyncio.sleep(0)
@@ -266,11 +266,11 @@ class Reading:
         return await to_thread.run_sync(prompts_file, given, names, self.scan_encoder.plane.axis)
 
     async def labels(self) -> LabelVolume:
-        """The label map of all objects, by their numbers and names, once every first answer is refined."""
-        await self._ledger.settled()
-        while self._refining:
-            await asyncio.wait([asyncio.wrap_future(job.future) for job in self._refining.values()])
-            await self._ledger.settled()
+        """The label map of all objects, by their numbers and names, once every first answer is refined.
+
+        Raises HTTPException 503 where that fails.
+        """
+        await self._refining.all(self._ledger.settled)
         state = await self.tools.worker.run(lambda _: self._session.state, priority=Priority.CLICK)
         return await to_thread.run_sync(label_map, state, self.scan_encoder, dict(self.objects))
 
@@ -374,7 +374,8 @@ class Reading:
             self.events.publish(
                 Event("refined" if delta.kind == "refined" else "mask", revision, changes=True, more=more)
             )
-        self._refine(delta.incomplete, Priority.SLICE)
+        if delta.kind != "following":
+            self._refining.want(delta.incomplete)
 
     async def _object(self, change: Callable[[], StoredObject]) -> StoredObject:
         changed: list[StoredObject] = []
@@ -396,24 +397,9 @@ class Reading:
         revision, objects_revision = self.revision, self.objects_revision
         return Answer(revision, objects_revision, await made(frames))
 
-    def _refine(self, places: Iterable[Place], priority: Priority) -> None:
-        """Have first answers made whole, behind the steps that readers wait for."""
-        for place in places:
-            if place in self._refining or self.broken:
-                continue
-            job = self.tools.worker.submit(
-                partial(self._whole, place), priority=priority, replaces=("refine", self.key, place)
-            )
-            self._refining[place] = job
-            job.future.add_done_callback(partial(self._later, self._refined, place))
-
-    def _refined(self, place: Place, future: Any) -> None:
-        self._refining.pop(place, None)
-        error = future.exception()
-        if error is not None and not isinstance(error, Cancelled):
-            _LOG.error("a refinement failed: %s", type(error).__name__)
-            more = {"object": place[0], "slice": place[1], "detail": "The first answer could not be refined."}
-            self.events.publish(Event("error", self.revision, more=more))
+    def _tell_unrefined(self, place: Place) -> None:
+        more = {"object": place[0], "slice": place[1], "detail": "The first answer could not be refined."}
+        self.events.publish(Event("error", self.revision, more=more))
 
     def _background(self, job: Following, max_mm: float) -> None:
         submitted = self.tools.worker.submit(
@@ -465,11 +451,12 @@ class Reading:
             self._later(self._ledger.fail, error)
             raise
 
-    def _whole(self, place: Place, _: ProgressCallback) -> None:
+    def _whole(self, place: Place, progress: ProgressCallback) -> None:
         number, index = place
         if (label_of(number), index) in self._session.incomplete:
             begun = time.perf_counter()
-            self._session.refine(index, label_of(number))
+            # a click may come in between: what it left stands, and is refined in its turn
+            self._session.refine(index, label_of(number), progress=progress)
             self._later(self._put, self._taken("refined", number, None, time.perf_counter() - begun))
 
     def _follow(self, job: Following, max_mm: float, progress: ProgressCallback) -> None:

@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import time
 
 import numpy as np
 import pytest
+from fastapi import HTTPException
 from phantoms import ThresholdSam
 from readings_house import AXES, house, two_blocks
 
@@ -147,6 +149,89 @@ def test_what_is_undone_before_it_was_refined_does_not_come_back(folder):
             assert reader.statuses == {(1, 0): "refined"}
             kinds = [step.kind for step in there.store.reading_state(1).steps]
             assert kinds == ["prompt"]
+
+    asyncio.run(play())
+
+
+class Tiring(ThresholdSam):
+    """A network that may be stopped in the middle, at its next image, and may fail there."""
+
+    def __init__(self):
+        super().__init__(64)
+        self.images, self.fails = [], False
+
+    def encode_image(self, images):
+        if self.fails:
+            raise RuntimeError("out of memory")
+        self.images.append(images)
+        return super().encode_image(images)
+
+
+def nodule():
+    array = np.random.default_rng(1).uniform(0, 10, (1, 200, 200)).astype(np.float32)
+    array[:, 60:67, 50:63] = 200
+    return Volume.from_array(array, spacing_mm=(1, 1, 1))
+
+
+def test_what_cannot_be_refined_is_not_exported_as_if_it_were(folder):
+    sam = Tiring()
+
+    async def play():
+        async with house(folder, sam) as there:
+            reader = there.person("ann")
+            key = (await reader.open(there.case("a", nodule()), label="nodule"))["id"]
+            await reader.http.put(f"/sessions/{key}/view", json={"slice": 0})
+            while not sam.images:
+                await asyncio.sleep(0.01)
+            sam.fails = True
+            await reader.prompt(key, 0, box=[46, 56, 68, 71])
+            reading = await there.readings.get(reader.reader, key)
+            async for event in reading.events.watch(0):
+                if event.kind == "error":
+                    break
+            with pytest.raises(HTTPException) as caught:
+                await there.readings.labels(reader.reader, key)
+            assert caught.value.status_code == 503
+            sam.fails = False
+            labels = (await there.readings.labels(reader.reader, key)).labels
+            await reader.refined(key)
+            np.testing.assert_array_equal(labels.array[0] == 1, reader.masks[1, 0])
+
+    asyncio.run(play())
+
+
+def test_a_click_comes_in_between_the_looks_of_a_refinement(folder):
+    sam, order = Tiring(), []
+    encode = sam.encode_image
+
+    async def play():
+        async with house(folder, sam) as there:
+            reader = there.person("ann")
+            key = (await reader.open(there.case("a", nodule()), label="nodule"))["id"]
+            clicked = []
+
+            def slowly(images):
+                # asked for a closer look, the reader clicks: the worker gives way before it
+                order.append("encode")
+                time.sleep(0.05)
+                return encode(images)
+
+            sam.encode_image = slowly
+            await reader.prompt(key, 0, box=[46, 56, 68, 71])
+            assert reader.statuses == {(1, 0): "first"}
+            for n in range(6):
+                body = {"object": 1, "slice": 0, "points": [[52 + n, 62, 1]]}
+                clicked.append(asyncio.ensure_future(reader.post(f"/sessions/{key}/prompts", body)))
+                await asyncio.sleep(0.01)
+            assert {answer.status_code for answer in await asyncio.gather(*clicked)} == {200}
+            await reader.refined(key)
+            labels = (await there.readings.labels(reader.reader, key)).labels
+            own = Predictor(ThresholdSam(64), "cpu").session(nodule())
+            own.box(0, (46, 56, 68, 71))
+            for n in range(6):
+                own.click(0, 52 + n, 62)
+            np.testing.assert_array_equal(labels.array[0] == 1, own.labels.array[0] == 1)
+            np.testing.assert_array_equal(reader.masks[1, 0], own.cleaned(0))
 
     asyncio.run(play())
 

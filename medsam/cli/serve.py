@@ -154,10 +154,11 @@ def _store_folder(arguments: argparse.Namespace) -> Path:
 
 def _open(arguments: argparse.Namespace) -> Store:
     """The store beside a server that may be running; one that is not there is not made."""
+    from medsam.server.store.database import NAME
     from medsam.server.store.store import Store
 
     folder = _store_folder(arguments)
-    if arguments.add_user is None and not folder.is_dir():
+    if arguments.add_user is None and not (folder / NAME).is_file():
         raise InputError(f"There is no `store` at {folder}.", parameter="store")
     return Store.open(folder, serving=False)
 

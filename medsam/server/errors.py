@@ -79,16 +79,18 @@ class CatchDefects:
 
         async def watched(message: Message) -> None:
             nonlocal begun
-            begun = begun or message["type"] == "http.response.start"
             await send(message)
+            begun = True
 
         try:
             await self.app(scope, receive, watched)
         except DroppedAnswer:
             raise
         except Exception as error:
-            if isinstance(error, StoreError) and not begun:
-                await (await _unstored(Request(scope), error))(scope, receive, send)
+            # the gate's own, or of the audit, which is written while an answer begins
+            full = next((one for one in (error, error.__cause__) if isinstance(one, StoreError)), None)
+            if full is not None and not begun:
+                await (await _unstored(Request(scope), full))(scope, receive, send)
                 return
             number = secrets.token_hex(6)
             _LOG.error("defect %s: %s", number, places(error))

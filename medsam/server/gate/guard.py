@@ -21,7 +21,7 @@ from medsam.server.gate.bodies import read_body, replay
 from medsam.server.gate.identity import LOG_IN, Gate, Present, too_many
 from medsam.server.gate.origins import check_csrf, check_host, check_origin
 from medsam.server.gate.request import Asked, Refused, check_head, check_path
-from medsam.server.gate.rules import AMBIENT, DATA_HEADERS, ONCE, PrefixRules, rules_for
+from medsam.server.gate.rules import AMBIENT, DATA_HEADERS, FAILURES, ONCE, PrefixRules, rules_for
 from medsam.server.services import Services
 
 # a client that takes nothing for so long is given up
@@ -197,9 +197,15 @@ class Passage:
 
     async def _audit(self, status: int) -> None:
         ids = {**self.scope.get("path_params", {}), **self.scope["state"].get("audited", {})}
+        route = template(self.scope, self.rules)
         # a route may have another word for what it did, or None
-        what = ids.pop("what", self.rules.audited.get(f"{self.asked.method} {template(self.scope, self.rules)}"))
-        if what is None or status >= 400:
+        what = ids.pop("what", self.rules.audited.get(f"{self.asked.method} {route}"))
+        if status in (403, 404) and route and self.present is not None:
+            # the ids are whatever somebody typed
+            what, ids = "refused", {"route": f"{self.asked.method} {route}", "status": status}
+        elif status >= 400:
+            what = f"{what} failed" if what in FAILURES else None
+        if what is None:
             return
         if what in ONCE and self.present is not None and not self.services.gate.is_news(self.present, what, ids):
             return

@@ -180,8 +180,9 @@ class Gate:
             await _thread(self._store.touch_login, present.login, at_once)
 
     def is_news(self, present: Present, what: str, ids: Mapping[str, Any]) -> bool:
-        """Whether a reader's look at a case is the first within an hour: a volume is read in many pieces."""
-        key, now = (present.reader.id, what, str(ids.get("case", ""))), datetime.now(UTC)
+        """Whether a reader's look at a case or session is the first within an hour: they are read in many pieces."""
+        about = next((str(ids[name]) for name in ("route", "session", "case") if name in ids), "")
+        key, now = (present.reader.id, what, about), datetime.now(UTC)
         last = self._audited.get(key)
         if last is not None and now - last < _NEWS:
             return False

@@ -97,6 +97,11 @@ AUDITED = {
     "POST /pacs/{server}/find": "find",
     "POST /pacs/{server}/fetch": "fetch",
     "POST /sessions": "begin",
+    "GET /sessions/{session}": "look",
+    "GET /sessions/{session}/changes": "look",
+    "GET /sessions/{session}/events": "look",
+    "GET /sessions/{session}/prompts": "look",
+    "GET /sessions/{session}/probabilities": "look",
     "DELETE /sessions/{session}": "close",
     "GET /sessions/{session}/labels": "export",
     "POST /sessions/{session}/send": "send",
@@ -108,8 +113,10 @@ AUDITED = {
     "POST /logout": "logout",
 }
 
-# one line an hour for a reader and a case: pages ask for these in many pieces
-ONCE = frozenset({"look", "read"})
+# one line an hour for a reader and a case, session or route: pages ask for these in many pieces
+ONCE = frozenset({"look", "read", "refused"})
+# something may have left the house before they failed
+FAILURES = frozenset({"send", "fetch", "find"})
 
 
 def rules_for(path: str, table: tuple[PrefixRules, ...]) -> PrefixRules | None:

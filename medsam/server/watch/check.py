@@ -71,12 +71,15 @@ def _folder(folder: Path) -> Finding:
 
 
 def _store(settings: ServerSettings) -> str:
+    from medsam.server.store.database import NAME
     from medsam.server.store.store import Store
 
-    if not settings.store.exists():
-        parent = next(folder for folder in settings.store.absolute().parents if folder.exists())
-        if not os.access(parent, os.W_OK):
-            raise InputError(f"{settings.store} is not there, and cannot be made.", parameter="store")
+    if not (settings.store / NAME).exists():
+        nearest = next(one for one in (settings.store.absolute(), *settings.store.absolute().parents) if one.exists())
+        if not os.access(nearest, os.W_OK):
+            raise InputError(f"There is no store at {settings.store}, and none can be made.", parameter="store")
+        if settings.store.is_dir() and any(settings.store.iterdir()):
+            raise InputError(f"{settings.store} is no store, and not empty.", parameter="store")
         return f"{settings.store} will be made"
     with Store.open(settings.store, serving=False) as store:
         if broken := store.check():
@@ -96,10 +99,11 @@ def _disk(settings: ServerSettings) -> str:
 def _address(settings: ServerSettings) -> str:
     from medsam.server.gate.identity import check_address
     from medsam.server.gate.request import is_loopback
+    from medsam.server.store.database import NAME
     from medsam.server.store.store import Store
 
     has_users = False
-    if settings.store.exists():
+    if (settings.store / NAME).exists():
         with Store.open(settings.store, serving=False) as store:
             has_users = bool(store.users())
     check_address(settings, has_users)

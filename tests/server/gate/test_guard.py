@@ -7,7 +7,7 @@ from urllib.parse import unquote
 import anyio
 import httpx
 import pytest
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import StreamingResponse
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
@@ -19,6 +19,7 @@ from medsam.server.gate.origins import csrf_of
 from medsam.server.gate.rules import PrefixRules
 from medsam.server.readers import Role
 from medsam.server.settings import Limits, TrustedProxy
+from medsam.server.store.database import StoreError
 
 
 def _rooms(app: FastAPI) -> None:
@@ -57,8 +58,8 @@ def house(serve_all):
 def cookie(serve):
     """`cookie(**settings)`: a client that is logged in, and its csrf header."""
 
-    def start(**settings):
-        client = serve(_rooms, **settings)
+    def start(rooms=_rooms, **settings):
+        client = serve(rooms, **settings)
         store = client.app.state.services.store
         _, secret = store.add_login(store.add_user("anna", Role.ADMINISTRATOR, kind="proxy").id)
         client.cookies.set("medsam", secret, domain="127.0.0.1")
@@ -258,6 +259,39 @@ def test_successes_are_audited_with_ids_before_they_are_answered(cookie):
     ]
     assert dict(lines[0].details) == {"form": "nifti"}
     assert (lines[0].user, lines[0].address) == ("anna", "testclient")
+
+
+def test_refusals_and_failed_sends_are_audited_without_what_was_typed(cookie):
+    def failing(app: FastAPI) -> None:
+        @app.post(f"{API}/sessions/{{session}}/send")
+        async def send(session: str) -> None:
+            raise HTTPException(502 if session == "s1" else 422, "The PACS took some.")
+
+        @app.get(f"{API}/cases/{{case}}")
+        async def look(case: str) -> None:
+            raise HTTPException(404, "No such case.")
+
+    client, csrf = cookie(failing)
+    for _ in range(2):
+        client.get(f"{API}/cases/DOE-JANE")
+    client.post(f"{API}/sessions/s1/send", headers=csrf)
+    lines = client.app.state.services.store.audit_lines()
+    assert [(line.what, line.case, line.reading) for line in lines] == [
+        ("send failed", None, "s1"),
+        ("refused", None, None),
+    ]
+    assert dict(lines[1].details) == {"route": "GET /cases/{case}", "status": 404}
+
+
+def test_an_answer_that_cannot_be_audited_is_not_given(cookie, monkeypatch):
+    client, _ = cookie()
+
+    def full(*given, **named):
+        raise StoreError("The disk of the store is full.")
+
+    monkeypatch.setattr(client.app.state.services.store, "audit", full)
+    answer = client.get(f"{API}/sessions/s1/labels")
+    assert (answer.status_code, answer.json()["error"]) == (503, "StoreError")
 
 
 def test_a_stream_of_events_ends_with_its_login(cookie, monkeypatch):

@@ -214,10 +214,12 @@ class RemoteSession:
         """All masks as one label map on the scan's grid, as `Session.labels` has it; from the server."""
         answer = self._connection.request("GET", f"{self._path}/labels", params={"format": "raw"})
         array, meta = read_raw(answer, self.geometry.shape)
-        if "names" not in meta:
+        told = meta.get("names")
+        if told is None:
             # too many for a header
             self.refresh_objects()
-        names = {int(number): str(name) for number, name in meta.get("names", self.names).items()}
+            told = self.names
+        names = {int(number): str(name) for number, name in told.items()}
         return LabelVolume(array, self.geometry, names)
 
     @property

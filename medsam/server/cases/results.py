@@ -9,6 +9,7 @@ from typing import Annotated
 import numpy as np
 from fastapi import APIRouter, Path, Query, Request, Response
 
+from medsam.errors import MedSAMError
 from medsam.server.cases.exports import MEDIA_TYPES, Export, ExportFormat, encode
 from medsam.server.cases.pixels import META, bytes_response, etag_of, meta_of, raw_response
 from medsam.server.cases.schemas import SendBody, SentInfo, binary
@@ -18,6 +19,8 @@ from medsam.server.readings.answers import Labelled
 from medsam.server.services import PresentServices, Services
 
 router = APIRouter(tags=["sessions"])
+# letters of the names of structures in a header; GET /sessions/{session} has them all
+_MOST_NAMES = 2000
 SessionKey = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="id of a session")]
 
 
@@ -30,19 +33,21 @@ async def labels(
     format: Annotated[ExportFormat, Query(description="raw: voxels; the others are files")] = "nifti",  # noqa: A002
 ) -> Response:
     """The masks of a session, as `medsam segment` writes them for the same prompts. `seg`, `seg-labelmap` and
-    `rtstruct` need a case in DICOM; X-Medsam-Meta has the names of the numbers of the others."""
-    drawn = await services.readings.labels(reader, session)
+    `rtstruct` need a case in DICOM; X-Medsam-Meta has the names of the numbers of the others, null where they are many.
+    409 when the case's files hold another scan by now."""
+    drawn = await _drawn(services, reader, session)
     names = {str(number): name for number, name in sorted(drawn.labels.names.items())}
+    told = names if len(json.dumps(names)) <= _MOST_NAMES else None
     audited = {"case": drawn.case.key, "format": format}
     if format == "raw":
         array = await services.cases.calls(_ready, drawn)
         digest = await services.cases.calls(lambda: hashlib.sha256(array.data).hexdigest())
-        meta = meta_of(array, geometry=drawn.labels.geometry.to_dict(), names=names)
+        meta = meta_of(array, geometry=drawn.labels.geometry.to_dict(), names=told)
         request.state.audited = audited
         return raw_response(array, meta, etag_of(digest, names), request.headers)
-    export = await _export(services, reader, drawn, format)
+    export = await _export(services, drawn, format)
     request.state.audited = audited | {"sha256": export.digest}
-    headers = export.headers(session) | {META: json.dumps({"names": names})}
+    headers = export.headers(session) | {META: json.dumps({"names": told})}
     return bytes_response(memoryview(export.content), f'"{export.digest}"', request.headers, headers, export.media_type)
 
 
@@ -54,18 +59,36 @@ async def send(
 
     It is looked up before that their study is there, and is the same patient's.
     """
-    drawn = await services.readings.labels(reader, session)
-    export = await _export(services, reader, drawn, body.format)
+    # who looks at another's session sends nothing in that reader's name
+    await services.readings.get(reader, session, change=True)
+    drawn = await _drawn(services, reader, session)
+    export = await _export(services, drawn, body.format)
     sent = await services.cases.pacs.send(body.server, export.content)
     request.state.audited = {"case": drawn.case.key, "format": body.format, "sha256": export.digest}
     return SentInfo(stored=sent.stored, failures=list(sent.failures), notes=list(sent.notes))
 
 
-async def _export(services: Services, reader: Reader, drawn: Labelled, format: ExportFormat) -> Export:  # noqa: A002
+async def _drawn(services: Services, reader: Reader, session: str) -> Labelled:
+    """The masks of a session. Raises UnknownCase where its case is no longer the reader's to see, and OtherScan."""
+    drawn = await services.readings.labels(reader, session)
+    case = await services.cases.case(reader, drawn.case.key)
+    if not await services.cases.same_scan(case, drawn.scan_encoder.scan):
+        raise OtherScan(
+            "The files of this case hold another scan than the one that these masks were drawn on. Put the former "
+            "back, or begin a new session."
+        )
+    return drawn
+
+
+async def _export(services: Services, drawn: Labelled, format: ExportFormat) -> Export:  # noqa: A002
     rooms = services.cases
-    # also whether the case is still the reader's to see
-    files = await rooms.place(await rooms.case(reader, drawn.case.key))
-    return await rooms.pool.run(encode, files, drawn.labels, format, drawn.algorithm)
+    return await rooms.pool.run(encode, await rooms.files(drawn.case.key), drawn.labels, format, drawn.algorithm)
+
+
+class OtherScan(MedSAMError):
+    """Masks are of a scan that is no longer there."""
+
+    status = 409
 
 
 def _ready(drawn: Labelled) -> np.ndarray:

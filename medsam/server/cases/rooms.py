@@ -121,11 +121,21 @@ class CaseRooms:
             raise UnknownCase(parameter="case")
         return found
 
-    async def cases(self, reader: Reader, q: str, after: str | None, limit: int) -> list[StoredCase]:
-        """Those a reader may see, by time of arrival. Raises UnknownCase for an `after` that is none."""
+    async def cases(
+        self,
+        reader: Reader,
+        q: str,
+        after: str | None,
+        limit: int,
+        *,
+        newest: bool = False,
+        kind: CaseKind | None = None,
+        mine: bool = False,
+    ) -> list[StoredCase]:
+        """Those a reader may see, see `Store.cases`. Raises UnknownCase for an `after` that is none."""
         if after is not None:
             await self.case(reader, after)
-        return await self.calls(self.store.cases, reader, q, after, limit)
+        return await self.calls(self.store.cases, reader, q, after, limit, newest=newest, kind=kind, mine=mine)
 
     async def files(self, key: str) -> ScanFiles:
         """Where a case lies. Raises InputError for one that has vanished."""
@@ -146,6 +156,18 @@ class CaseRooms:
         if case.vanished_at is not None or root not in self.settings.data:
             raise InputError("The files of this case are no longer in the server's folder.", parameter="case")
         return ScanFiles(root, scan)
+
+    async def same_scan(self, case: StoredCase, volume: Volume) -> bool:
+        """Whether a case's files still hold this scan; they are read again where they are not as they were."""
+        if await self.scans.current(case.key, volume):
+            return True
+        there = await self.scans.get(case.key)
+        if there is volume:
+            return True
+        if there.geometry != volume.geometry or there.array.dtype != volume.array.dtype:
+            return False
+        one, other = await asyncio.gather(*(to_thread.run_sync(scan.voxel_digest) for scan in (there, volume)))
+        return one == other
 
     # -- opening ----------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from anyio import to_thread
@@ -47,11 +47,14 @@ async def list_cases(
     q: Annotated[str, Query(max_length=100, description="part of the name or modality")] = "",
     after: Annotated[str | None, Query(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="id of the last one seen")] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
+    order: Annotated[Literal["oldest", "newest"], Query(description="which comes first")] = "oldest",
+    kind: Annotated[Literal["data", "upload", "pacs"] | None, Query(description="of these alone")] = None,
+    mine: Annotated[bool, Query(description="that the reader brought")] = False,
     patients: Annotated[bool, Query(description="also whose they are, for those who may know")] = False,
 ) -> list[CaseInfo]:
     """The scans that the reader may open, by time of arrival."""
     rooms = services.cases
-    found = await rooms.cases(reader, q, after, limit)
+    found = await rooms.cases(reader, q, after, limit, newest=order == "newest", kind=kind, mine=mine)
     known: Sequence[Identity | None] = [None] * len(found)
     if patients and rooms.may_know(reader):
         known = await rooms.identities(found)

@@ -85,6 +85,10 @@ class ScanStore:
             if not load.waiting and not load.task.done():
                 asyncio.get_running_loop().call_later(_GRACE, _end_unwanted, load)
 
+    async def current(self, case: str, volume: Volume) -> bool:
+        """Whether a scan that was got is of the case's files as they are now. MedSAMError where they are gone."""
+        return self._alive.get((case, (await self.files(case)).version)) is volume
+
     def state(self, case: str, version: str) -> State:
         """What became of a case so far. version: of its files."""
         if (case, version) in self._alive:

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.sqlite import insert as insert_or
 from medsam.errors import InputError
 from medsam.server.readers import Reader
 from medsam.server.store.part import Part, new_key, now
-from medsam.server.store.records import CaseEvent, NewCase, StoredCase
+from medsam.server.store.records import CaseEvent, CaseKind, NewCase, StoredCase
 from medsam.server.store.tables import CaseEvents, CaseReaders, Cases, Readings, Revisions
 
 # of one question to SQLite
@@ -59,16 +59,35 @@ class CasesPart(Part):
             query = select(Cases).where(Cases.removed_at.is_(None), func.substr(Cases.source, 1, len(prefix)) == prefix)
             return [_case(row) for row in connection.execute(query.order_by(Cases.id))]
 
-    def cases(self, reader: Reader, q: str = "", after: str | None = None, limit: int = 100) -> list[StoredCase]:
-        """What a reader may see and is there, by time of arrival. q: part of the name or modality. after: a key."""
-        query = select(Cases).where(seen_by(reader), Cases.vanished_at.is_(None)).order_by(Cases.id).limit(limit)
+    def cases(
+        self,
+        reader: Reader,
+        q: str = "",
+        after: str | None = None,
+        limit: int = 100,
+        *,
+        newest: bool = False,
+        kind: CaseKind | None = None,
+        mine: bool = False,
+    ) -> list[StoredCase]:
+        """What a reader may see and is there, by time of arrival. q: part of the name or modality. after: a key.
+
+        newest: the last one first. mine: those that this reader brought.
+        """
+        query = select(Cases).where(seen_by(reader), Cases.vanished_at.is_(None)).limit(limit)
+        query = query.order_by(Cases.id.desc() if newest else Cases.id)
         if q:
             part = q.replace("\\", "\\\\").replace("%", r"\%").replace("_", r"\_")
             query = query.where(
                 or_(*(column.ilike(f"%{part}%", escape="\\") for column in (Cases.name, Cases.modality)))
             )
+        if kind is not None:
+            query = query.where(Cases.kind == kind)
+        if mine:
+            query = query.where(Cases.owner_id == reader.id)
         if after is not None:
-            query = query.where(Cases.id > select(Cases.id).where(Cases.public_id == after).scalar_subquery())
+            last = select(Cases.id).where(Cases.public_id == after).scalar_subquery()
+            query = query.where(Cases.id < last if newest else Cases.id > last)
         with self._database.read() as connection:
             return [_case(row) for row in connection.execute(query)]
 

@@ -25,10 +25,12 @@ from medsam.pacs import settings as pacs_settings
 from medsam.pacs.client import find, get, store
 from medsam.pacs.query import Query
 from medsam.server.app import create_app
+from medsam.server.readers import Reader, Role
 from medsam.server.settings import ServerSettings
 from medsam.volume import LabelVolume
 
 API = "/api/v1"
+ADMINISTRATOR = Reader(1, "local", Role.ADMINISTRATOR)
 
 
 @pytest.fixture(autouse=True)
@@ -139,6 +141,38 @@ def test_what_cannot_be_exported_is_said(client, tmp_path):
     assert client.get(path, params={"format": "png"}).status_code == 422
     assert client.get(path, params={"format": "exe"}).status_code == 422
     assert client.get(f"{API}/sessions/nobody/labels").status_code == 404
+
+
+def test_masks_of_a_scan_that_was_replaced_are_not_put_on_another(client, series):
+    case = uploaded(client, series)
+    session = drawn(client, case["id"])
+    rooms = client.app.state.services.cases
+    row = rooms.store.case(ADMINISTRATOR, case["id"])
+    (folder,) = (rooms.uploads.place(row.details["folder"]) / "dicom").iterdir()
+
+    def now(version: str) -> None:
+        scan = row.details["scan"] | {"version": version}
+        rooms.store.describe_case(row.id, {**row.details, "scan": scan})
+
+    # copied again: other dates, the same scan
+    now("copied")
+    exported(client, session, "nifti")
+    files = sorted(folder.iterdir())
+    image = pydicom.dcmread(files[0])
+    image.PixelData = bytes(len(image.PixelData))
+    image.save_as(files[0])
+    now("replaced")
+    for kind in ("raw", "nifti", "seg"):
+        assert client.get(f"{API}/sessions/{session}/labels", params={"format": kind}).status_code == 409
+    assert client.post(f"{API}/sessions/{session}/send", json={"server": "main"}).status_code == 409
+
+
+def test_many_names_do_not_fill_a_header(client, series):
+    session = drawn(client, uploaded(client, series)["id"])
+    for number in range(40):
+        client.post(f"{API}/sessions/{session}/objects", json={"name": f"{number} ä" + "x" * 60})
+    answer = client.get(f"{API}/sessions/{session}/labels")
+    assert (answer.status_code, answer.headers["X-Medsam-Meta"]) == (200, '{"names": null}')
 
 
 def test_without_a_settings_file_there_is_no_pacs(client, monkeypatch, tmp_path):

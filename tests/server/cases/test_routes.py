@@ -326,6 +326,15 @@ def test_the_search_takes_words_as_they_are(client, data):
     first = client.get(f"{API}/cases", params={"limit": 1}).json()
     rest = client.get(f"{API}/cases", params={"after": first[0]["id"]}).json()
     assert len(first + rest) == 2
+    client.post(f"{API}/cases", content=nifti_bytes(), headers={"X-Filename": "new.nii"})
+
+    def names(**asked: object) -> list[str]:
+        return [case["name"] for case in client.get(f"{API}/cases", params=asked).json()]
+
+    assert names(order="newest") == names()[::-1]
+    assert names(order="newest", limit=1) == names(mine=True) == names(kind="upload") == ["new.nii"]
+    newest = client.get(f"{API}/cases", params={"mine": True}).json()[0]["id"]
+    assert names(order="newest", after=newest) == names()[:2][::-1]
     assert client.get(f"{API}/cases", params={"after": "nobody"}).status_code == 404
 
 

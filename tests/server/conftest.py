@@ -41,7 +41,7 @@ def _servers(folder: Path, predictor: Predictor) -> Iterator[Serve]:
                 prepare(app)
                 # before those of the rooms, in whose place they may stand
                 app.router.routes.sort(key=rooms.__contains__)
-            return stack.enter_context(TestClient(app, base_url="http://127.0.0.1:8000"))
+            return stack.enter_context(TestClient(app, base_url="http://127.0.0.1:8000", client=("127.0.0.1", 50000)))
 
         yield start
 

@@ -99,7 +99,7 @@ class Gate:
             present = await self._by_proxy(named)
         elif (secret := asked.cookie(self.cookie)) is not None:
             present = await self._by_cookie(secret, locked)
-        elif self._alone and await self.is_open():
+        elif self._alone and asked.from_this_machine and await self.is_open():
             present = Present(self._local, "local")
         if present is not None and present.way not in rules.ways:
             raise Refused(403, "This way of saying who you are is not taken here.")
@@ -213,8 +213,19 @@ class Gate:
 
 
 def check_address(settings: ServerSettings, has_users: bool) -> None:
-    """Refuse to listen beyond this machine without a way to tell who comes. Raises InputError."""
-    if not is_loopback(settings.host) and not has_users and settings.proxy is None:
+    """Refuse to let in people beyond this machine without a way to tell who comes. Raises InputError.
+
+    Whoever names the server, or has https spoken before it, has a proxy bring others to it.
+    """
+    if has_users or settings.proxy is not None:
+        return
+    if behind := [name for name in settings.hosts if not is_loopback(name.lower())]:
+        raise InputError(
+            f"`hosts` {behind[0]} is a name for others, and this server has no users. Add one first (`add_user`), or "
+            "name a `proxy` that logs people in.",
+            parameter=("hosts", "proxy", "add_user"),
+        )
+    if not is_loopback(settings.host):
         raise InputError(
             f"`host` {settings.host} lets others in, and this server has no users. Add one first (`add_user`), name "
             "a `proxy` that logs people in, or stay at 127.0.0.1.",

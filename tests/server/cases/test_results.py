@@ -48,7 +48,9 @@ def series(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def client(tmp_path_factory, tiny_predictor: Predictor) -> Iterator[TestClient]:
     settings = ServerSettings(tmp_path_factory.mktemp("served") / "store", loaders=1)
-    with TestClient(create_app(settings, tiny_predictor), base_url="http://127.0.0.1:8000") as client:
+    with TestClient(
+        create_app(settings, tiny_predictor), base_url="http://127.0.0.1:8000", client=("127.0.0.1", 50000)
+    ) as client:
         yield client
 
 

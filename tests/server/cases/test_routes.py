@@ -47,7 +47,9 @@ def room(data, tiny_predictor) -> Iterator[TestClient]:
     """A server that takes little; one for all tests here, since its processes take a second to start."""
     limits = Limits(upload_bytes=2 * MIB, unpacked_bytes=4 * MIB, upload_files=20, requests_per_minute=100_000)
     settings = ServerSettings(data.parent / "store", (data,), limits=limits, loaders=1, poll_seconds=0.1)
-    with TestClient(create_app(settings, tiny_predictor), base_url="http://127.0.0.1:8000") as client:
+    with TestClient(
+        create_app(settings, tiny_predictor), base_url="http://127.0.0.1:8000", client=("127.0.0.1", 50000)
+    ) as client:
         client.headers |= as_reader(client, "chief", Role.ADMINISTRATOR)
         yield client
 

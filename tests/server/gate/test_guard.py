@@ -12,6 +12,7 @@ from fastapi.responses import StreamingResponse
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
+from medsam.errors import InputError
 from medsam.server.app import API
 from medsam.server.gate import guard
 from medsam.server.gate.guard import Guard
@@ -51,7 +52,7 @@ def _rooms(app: FastAPI) -> None:
 @pytest.fixture(scope="module")
 def house(serve_all):
     """A server without users, for all tests that change nothing."""
-    return serve_all(_rooms, hosts=("reading.example",))
+    return serve_all(_rooms)
 
 
 @pytest.fixture
@@ -82,13 +83,30 @@ def test_what_is_not_opened_is_closed(cookie):
 
 def test_only_names_of_its_own_reach_it(house):
     answers = {
-        200: ["127.0.0.1:8000", "localhost", "[::1]:8000", "reading.example", "READING.example:443"],
+        200: ["127.0.0.1:8000", "localhost", "[::1]:8000", "LOCALHOST:443"],
         421: ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:8000", "0.0.0.0"],
         400: ["", "a b", "localhost:99999999", "user@localhost", "localhost/../evil", "löcalhost".encode()],
     }
     for status, hosts in answers.items():
         for host in hosts:
             assert house.get(f"{API}/version", headers={"Host": host}).status_code == status, host
+
+
+def test_names_that_it_is_told_reach_it(serve):
+    client = serve(proxy=TrustedProxy(("10.0.0.0/8",)), hosts=("reading.example",))
+    for host in ("reading.example", "READING.example:443"):
+        assert client.get(f"{API}/version", headers={"Host": host}).status_code == 200, host
+    assert client.get(f"{API}/version", headers={"Host": "www.reading.example"}).status_code == 421
+
+
+def test_nobody_is_an_administrator_for_coming_through_a_proxy_of_this_machine(house, serve):
+    # nobody has to log in on this machine; whom something in between brings, is not on it
+    assert house.get(f"{API}/me").json()["way"] == "local"
+    for name in ("X-Forwarded-For", "X-Real-IP", "Forwarded"):
+        assert house.get(f"{API}/me", headers={name: "for=203.0.113.9"}).status_code == 401, name
+    with pytest.raises(InputError, match="`hosts` reading.example is a name for others") as raised:
+        serve(hosts=("localhost", "reading.example"))
+    assert raised.value.parameters == ("hosts", "proxy", "add_user")
 
 
 def test_one_request_has_one_host(house):
@@ -258,7 +276,7 @@ def test_successes_are_audited_with_ids_before_they_are_answered(cookie):
         ("look", "abc", None),
     ]
     assert dict(lines[0].details) == {"form": "nifti"}
-    assert (lines[0].user, lines[0].address) == ("anna", "testclient")
+    assert (lines[0].user, lines[0].address) == ("anna", "127.0.0.1")
 
 
 def test_refusals_and_failed_sends_are_audited_without_what_was_typed(cookie):
@@ -344,7 +362,7 @@ def test_another_prefix_may_have_other_rules(cookie):
     app.add_middleware(Guard, table=(other, PrefixRules("/other/page", origins=frozenset(viewer.values()))))
     app.api_route("/other/{name}", methods=["GET", "POST"])(lambda name: name)
     app.get("/other/page/x")(lambda: None)
-    asking = TestClient(app, base_url="http://127.0.0.1:8000")
+    asking = TestClient(app, base_url="http://127.0.0.1:8000", client=("127.0.0.1", 50000))
     answer = asking.get("/other/a", headers={**bearer, **viewer, "Sec-Fetch-Site": "cross-site"})
     assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, viewer["Origin"])
     assert "access-control-allow-credentials" not in answer.headers

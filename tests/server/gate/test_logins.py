@@ -39,7 +39,7 @@ def entered(client: TestClient, user) -> dict[str, str]:
 
 def another(client: TestClient) -> TestClient:
     """A second browser at the same server."""
-    return TestClient(client.app, base_url="http://127.0.0.1:8000")
+    return TestClient(client.app, base_url="http://127.0.0.1:8000", client=("127.0.0.1", 50000))
 
 
 def test_without_users_this_machine_needs_no_login_and_with_the_first_it_does(serve):

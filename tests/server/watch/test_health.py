@@ -143,6 +143,7 @@ def test_the_numbers_are_for_this_machine_and_for_tokens(serve):
     store = client.app.state.services.store
     user = store.add_user("anna", Role.ADMINISTRATOR, kind="proxy")
     _, secret = store.add_token(user.id, "prometheus")
+    client._transport.client = ("10.1.2.3", 5000)
     assert client.get("/metrics").status_code == 401
     assert client.get("/metrics", headers={"Authorization": f"Bearer {secret}"}).status_code == 200
     client._transport.client = ("127.0.0.1", 5000)

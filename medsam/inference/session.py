@@ -477,16 +477,17 @@ class Session:
         return self._results.result(state, label, index, self._limits_on(index))
 
     def _cleaned(self, state: SliceState, label: str, index: int) -> np.ndarray:
-        return self._results.cleaned(state, label, index, self._limits_on(index), self.tidy)
+        return self._results.cleaned(state, label, index, self._limits_on(index, drawn=False), self.tidy)
 
     def _stands(self, label: str) -> bool:
         return any(state.standing for state in self.states.get(label, {}).values())
 
-    def _limits_on(self, index: int) -> SliceLimits:
+    def _limits_on(self, index: int, drawn: bool = True) -> SliceLimits:
+        # a mask does not change when another is locked later: of what was drawn in the session only steps keep clear
         there = {
             name: slices[index].mask
             for name, slices in self.states.items()
-            if index in slices and (slices[index].standing or self.limits.locks(name))
+            if index in slices and (slices[index].standing or (drawn and self.limits.locks(name)))
         }
         return self.limits.on_slice(self.scan_encoder.scan, self.scan_encoder.plane, index, there)
 

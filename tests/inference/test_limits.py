@@ -182,6 +182,13 @@ def test_what_was_drawn_in_a_session_and_is_locked_is_not_taken(predictor, scan)
         session.click(1, 10, 12, label="b")
     assert session.names == {1: "object", 2: "a", 3: "b"}
     np.testing.assert_array_equal(session.labels.array[1] == 2, mask[1])
+    # no lock changes what was drawn before
+    session.limits = Limits()
+    session.box(2, BOX, label="b")
+    session.box(2, BOX, label="a")
+    before = session.cleaned(2, "b")
+    session.limits = Limits(locked=("a",))
+    np.testing.assert_array_equal(session.cleaned(2, "b"), before)
     # what was said before it was locked counts as before
     session.limits = Limits()
     session.click(1, 10, 12, label="b")

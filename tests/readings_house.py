@@ -50,6 +50,13 @@ class Scans:
             raise InputError("This scan is gone.")
         return self.by_key[case]
 
+    async def files(self, case: str) -> SimpleNamespace:
+        return SimpleNamespace(version=str(id(await self.get(case))))
+
+    def here(self, case: str, version: str) -> Volume | None:
+        found = self.by_key.get(case)
+        return found if str(id(found)) == version else None
+
 
 @dataclass
 class Person:

@@ -7,9 +7,10 @@ and comes back when it is asked for. So a reading that nobody uses costs nothing
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -40,10 +41,22 @@ _CLOSE_IT = "Close it (DELETE /sessions/{session}); a new one may begin from its
 _LISTED = 200
 
 
+class Files(Protocol):
+    """Of a case, as they are now. version: changes with them."""
+
+    @property
+    def version(self) -> str: ...
+
+
 class Scans(Protocol):
     """Where scans come from, see `cases.scans.ScanStore`. case: the key of a `StoredCase`."""
 
+    @property
+    def files(self) -> Callable[[str], Awaitable[Files]]: ...
+
     async def get(self, case: str) -> Volume: ...
+
+    def here(self, case: str, version: str) -> Volume | None: ...
 
 
 @dataclass
@@ -118,12 +131,10 @@ class Readings:
                 # what the scan has to say is said of it, not of the session
                 await self._scans.get(case.key)
                 try:
-                    reading = (await self._load(stored, reader)).reading
+                    reading = (await self._again(stored, reader)).reading
                 except Unfinished:
                     await self._calls(self._store.close_reading, stored.id, reader)
                     continue
-                except InputError as error:
-                    raise HTTPException(409, f"{error} {_CLOSE_IT}") from error
                 if await to_thread.run_sync(differs, reading.scan_encoder, reading.stored, opening):
                     raise HTTPException(409, f"A session of this case is open and began otherwise. {_CLOSE_IT}")
                 names = {plain_name(one.name) for one in reading.objects.values()}
@@ -136,7 +147,7 @@ class Readings:
         """A reading by its key. change: whether it is to be changed, which only its own reader may.
 
         Raises HTTPException: 404 for one that there is not, is closed, or is another's; 403 where a reviewer would
-        change it; 429.
+        change it; 409 where the scan or the model is another one than it began with; 429.
         """
         live = self._live.get(key)
         if live is not None and not live.reading.broken and reader.id == live.reading.owner.id:
@@ -155,7 +166,7 @@ class Readings:
             known = await self._calls(self._store.reader, stored.user)
             # one who is no reader any more
             owner = known or Reader(stored.user, "", Role.READER)
-        return (await self._load(stored, owner)).reading
+        return (await self._again(stored, owner)).reading
 
     async def list(self, reader: Reader) -> list[tuple[StoredReading, StoredCase]]:
         """A reader's own that are open, the newest first; those whose case is gone are not among them."""
@@ -182,8 +193,12 @@ class Readings:
 
     async def labels(self, reader: Reader, key: str) -> Labelled:
         """The label map of a reading, refined and cleaned as `medsam segment` gives it. Raises as `get`."""
+        if (live := self._live.get(key)) is not None:
+            live.seen = -math.inf
         reading = await self.get(reader, key)
         labels = await reading.labels()
+        if (live := self._live.get(key)) is not None and await self._stale(live):
+            raise HTTPException(409, f"The files of this case have changed. {_CLOSE_IT}")
         case = await self._calls(self._store.case_of, reading.stored.case)
         return Labelled(labels, tuple(reading.objects.values()), case, reading.scan_encoder)
 
@@ -200,12 +215,32 @@ class Readings:
     def _door(self, *key: object) -> asyncio.Lock:
         return self._doors.setdefault(key, asyncio.Lock())
 
+    async def _stale(self, live: _Live) -> bool:
+        """Whether the files of its case are other ones than were read."""
+        files = await self._scans.files(live.case.key)
+        return self._scans.here(live.case.key, files.version) is not live.reading.scan_encoder.scan
+
+    async def _again(self, stored: StoredReading, owner: Reader) -> _Live:
+        """`_load`; 409 where the scan or the model is another one."""
+        # what the scan has to say is said of it, not of the session
+        case = await self._calls(self._store.case_of, stored.case)
+        await self._scans.get(case.key)
+        try:
+            return await self._load(stored, owner)
+        except Unfinished:
+            raise
+        except InputError as error:
+            raise HTTPException(409, f"{error} {_CLOSE_IT}") from error
+
     async def _check(self, reader: Reader, live: _Live) -> None:
-        """404 for a case that its reader may not see any more."""
+        """404 for a case that its reader may not see any more; out of memory where its files have changed."""
         if await self._calls(self._store.case, reader, live.case.key) is None:
             async with self._door(live.reading.key):
                 await self._drop(live.reading.key)
             raise HTTPException(404, "There is no such session.")
+        if await self._stale(live):
+            async with self._door(live.reading.key):
+                await self._drop(live.reading.key)
         live.seen = time.monotonic()
 
     async def _new(self, reader: Reader, case: StoredCase, opening: Opening) -> Reading:
@@ -229,7 +264,7 @@ class Readings:
     async def _load(self, stored: StoredReading, owner: Reader) -> _Live:
         async with self._door(stored.key):
             live = self._live.get(stored.key)
-            if live is not None and not live.reading.broken:
+            if live is not None and not live.reading.broken and not await self._stale(live):
                 return live
             await self._drop(stored.key)
             case = await self._calls(self._store.case, owner, (await self._calls(self._store.case_of, stored.case)).key)

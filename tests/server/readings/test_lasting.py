@@ -7,12 +7,14 @@ import weakref
 
 import numpy as np
 import pytest
+from fastapi import HTTPException
 from phantoms import ThresholdSam
 from readings_house import house, two_blocks
 
 from medsam.inference.predictor import Predictor
 from medsam.prompts.prompt import Prompt
 from medsam.server.store.database import StoreError
+from medsam.volume import Volume
 
 STEPS = [
     (1, {"box": [4, 8, 55, 35]}),
@@ -189,7 +191,7 @@ def test_a_scan_that_changed_or_went_is_not_mistaken_for_the_one_that_was_read(f
             await there.readings._drop(key)
             there.case("a", other)
             answer = await reader.http.get(f"/sessions/{key}")
-            assert (answer.status_code, "another scan" in answer.json()["detail"]) == (422, True)
+            assert (answer.status_code, "another scan" in answer.json()["detail"]) == (409, True)
             again = await reader.post("/sessions", {"case": case})
             assert (again.status_code, "`start`" in again.json()["detail"]) == (409, True)
             assert (await reader.http.delete(f"/sessions/{key}")).status_code == 204
@@ -297,5 +299,33 @@ def test_what_nobody_uses_makes_room_and_lets_go_of_its_scan_at_once(folder, mon
                     assert not await there.readings.spare()
             finally:
                 gc.enable()
+
+    asyncio.run(play())
+
+
+def test_files_that_change_under_an_open_session_are_noticed(folder, monkeypatch):
+    scan, left, _ = two_blocks()
+    monkeypatch.setattr("medsam.server.readings.registry._BELIEVED", 0.0)
+
+    async def play():
+        async with house(folder) as there:
+            reader, case = there.person("ann"), there.case("a", scan)
+            key = (await reader.open(case, label="liver", zoom="off"))["id"]
+            await reader.prompt(key, 1, box=[4, 8, 24, 28])
+            # written again as they were: it is read again and goes on
+            there.case("a", Volume(scan.array.copy(), scan.geometry))
+            np.testing.assert_array_equal(await reader.prompt(key, 2, box=[4, 8, 24, 28]), left[2])
+            # another scan on the same grid: masks of the one are not those of the other
+            there.case("a", Volume(scan.array[:, :, ::-1].copy(), scan.geometry))
+            box = {"object": 1, "slice": 1, "box": [4, 8, 24, 28]}
+            for answer in (
+                await reader.post(f"/sessions/{key}/prompts", box),
+                await reader.post(f"/sessions/{key}/propagate", {"object": 1}),
+                await reader.post("/sessions", {"case": case}),
+            ):
+                assert (answer.status_code, "other voxels" in answer.json()["detail"]) == (409, True)
+            with pytest.raises(HTTPException) as caught:
+                await there.readings.labels(reader.reader, key)
+            assert caught.value.status_code == 409
 
     asyncio.run(play())

@@ -186,8 +186,8 @@ def test_what_cannot_be_refined_is_not_exported_as_if_it_were(folder):
             sam.fails = True
             await reader.prompt(key, 0, box=[46, 56, 68, 71])
             reading = await there.readings.get(reader.reader, key)
-            async for event in reading.events.watch(0):
-                if event.kind == "error":
+            async for event in reading.events.watch(1):
+                if event is not None and event.kind == "error":
                     break
             with pytest.raises(HTTPException) as caught:
                 await there.readings.labels(reader.reader, key)

@@ -9,12 +9,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+from anyio.from_thread import start_blocking_portal
 
 from medsam.errors import InputError
 from medsam.io.load import load_volume
@@ -53,15 +54,17 @@ def heavy() -> list[str]:
     return [name for name in ("torch", "monai", "fastapi", "sqlalchemy", "openvino") if name in sys.modules]
 
 
-def run(work: Callable[[Pool], Awaitable[None]], processes: int = 1) -> None:
-    async def whole() -> None:
-        async with Pool(processes, warm=()) as pool:
-            await work(pool)
-
-    asyncio.run(whole())
+Run = Callable[[Callable[[Pool], Awaitable[None]]], None]
 
 
-def test_arrays_come_as_they_are_and_cannot_be_changed():
+@pytest.fixture(scope="module")
+def run() -> Iterator[Run]:
+    """Has work done on an event loop, with one process for all tests here: it takes a second to start."""
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(Pool(1, warm=())) as pool:
+        yield lambda work: portal.call(work, pool)
+
+
+def test_arrays_come_as_they_are_and_cannot_be_changed(run):
     async def work(pool: Pool) -> None:
         found = await pool.run(arrays)
         assert all(np.array_equal(array, arrays()[name]) for name, array in found.items())
@@ -76,7 +79,7 @@ def test_arrays_come_as_they_are_and_cannot_be_changed():
     run(work)
 
 
-def test_a_process_that_dies_costs_its_work_alone():
+def test_a_process_that_dies_costs_its_work_alone(run):
     async def work(pool: Pool) -> None:
         with pytest.raises(InputError, match="signal SIGKILL"):
             await pool.run(died)
@@ -94,7 +97,7 @@ def test_a_process_that_dies_costs_its_work_alone():
     run(work)
 
 
-def test_cancelling_ends_the_process_and_the_next_work_goes_on():
+def test_cancelling_ends_the_process_and_the_next_work_goes_on(run):
     async def work(pool: Pool) -> None:
         before = await pool.run(slept, 0)
         task = asyncio.create_task(pool.run(slept, 600))
@@ -122,7 +125,7 @@ class Shelf:
         return ScanFiles(self.folder, found)
 
 
-def test_a_scan_is_read_once_for_all_and_found_again_while_it_is_used(tmp_path):
+def test_a_scan_is_read_once_for_all_and_found_again_while_it_is_used(run, tmp_path):
     shelf = Shelf(tmp_path)
 
     async def work(pool: Pool) -> None:
@@ -140,7 +143,7 @@ def test_a_scan_is_read_once_for_all_and_found_again_while_it_is_used(tmp_path):
     run(work)
 
 
-def test_the_oldest_goes_first_and_what_is_used_stays(tmp_path):
+def test_the_oldest_goes_first_and_what_is_used_stays(run, tmp_path):
     shelf = Shelf(tmp_path)
 
     async def work(pool: Pool) -> None:
@@ -168,7 +171,7 @@ def test_the_oldest_goes_first_and_what_is_used_stays(tmp_path):
     run(work)
 
 
-def test_who_needs_a_scan_no_more_makes_room_for_another(tmp_path):
+def test_who_needs_a_scan_no_more_makes_room_for_another(run, tmp_path):
     shelf = Shelf(tmp_path)
 
     async def work(pool: Pool) -> None:
@@ -193,7 +196,7 @@ def test_who_needs_a_scan_no_more_makes_room_for_another(tmp_path):
     run(work)
 
 
-def test_what_cannot_be_read_is_said_again_until_its_file_changes(tmp_path):
+def test_what_cannot_be_read_is_said_again_until_its_file_changes(run, tmp_path):
     shelf = Shelf(tmp_path, 1)
     whole = (tmp_path / "c0.nii").read_bytes()
     (tmp_path / "c0.nii").write_bytes(whole[:5000])
@@ -213,7 +216,7 @@ def test_what_cannot_be_read_is_said_again_until_its_file_changes(tmp_path):
     run(work)
 
 
-def test_a_load_that_nobody_wants_is_ended(tmp_path, monkeypatch):
+def test_a_load_that_nobody_wants_is_ended(run, tmp_path, monkeypatch):
     shelf = Shelf(tmp_path, 1)
     monkeypatch.setattr("medsam.server.cases.scans.read_scan", slept_instead)
     monkeypatch.setattr("medsam.server.cases.scans._GRACE", 0.1)

@@ -115,9 +115,17 @@ class Client:
 
     # -- cases ----------------------------------------------------------------------------------------------------
 
-    def cases(self, query: str = "") -> list[RemoteCase]:
-        """All cases that who asks may see, and whose names hold `query`."""
-        return list(self._pages(query))
+    def cases(
+        self,
+        query: str = "",
+        *,
+        kind: Literal["data", "upload", "pacs"] | None = None,
+        mine: bool | None = None,
+        order: Literal["oldest", "newest"] = "oldest",
+    ) -> list[RemoteCase]:
+        """All cases that who asks may see, and whose names hold `query`. kind, mine: only those; order: of coming."""
+        given = {"q": query or None, "kind": kind, "mine": mine, "order": order if order != "oldest" else None}
+        return list(self._pages({name: value for name, value in given.items() if value is not None}))
 
     def case(self, case: RemoteCase | str) -> RemoteCase:
         """One of them as it is now. Raises InputError where there is none."""
@@ -236,10 +244,10 @@ class Client:
     def _session(self, method: str, path: str, label: str, **options: Any) -> RemoteSession:
         return self._connection.told(lambda told: RemoteSession(self._connection, told, label), method, path, **options)
 
-    def _pages(self, query: str) -> Iterator[RemoteCase]:
+    def _pages(self, given: dict[str, Any]) -> Iterator[RemoteCase]:
         after: str | None = None
         while True:
-            params = {"limit": _PAGE} | ({"q": query} if query else {}) | ({"after": after} if after else {})
+            params = {"limit": _PAGE} | given | ({"after": after} if after else {})
             page = self._connection.told(_cases, "GET", "/cases", params=params)
             yield from page
             if len(page) < _PAGE:

@@ -3,7 +3,7 @@
     .venv/bin/python scripts/parity/serve_kill_http.py [--kills 30] [--clients 6] [--seed 1] [--model litemedsam]
 
 Clients with a session each box, click, undo, redo, propagate, and name objects, without a pause. After a random time
-(0.3 to 4 s) the server is killed (SIGKILL, its loaders too) and started again on the same store. Then each client goes
+(0.3 to 5 s) the server is killed (SIGKILL, its loaders too) and started again on the same store. Then each client goes
 on with its session: every mask and object that an answer had brought has to be there, of the same revision and to the
 pixel. A later revision, or none, is right only where the step whose answer was lost explains it (a box or a click its
 own slice, a propagation its own object, an undo or redo any), or where a refined mask took the place of a first one.
@@ -151,6 +151,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--clients", type=int, default=6)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--most-s", type=float, default=5.0, help="seconds before a kill, at most")
     parser.add_argument("--rows", type=int, default=256)
     parser.add_argument("--slices", type=int, default=24)
     parser.add_argument("--model", default="litemedsam")
@@ -180,7 +181,7 @@ def _run(home: Path, arguments: argparse.Namespace, rng: random.Random) -> dict[
         threads = [threading.Thread(target=worker.work, daemon=True) for worker in workers]
         for thread in threads:
             thread.start()
-        time.sleep(rng.uniform(0.3, 4.0))
+        time.sleep(rng.uniform(0.3, arguments.most_s))
         server.kill()
         for thread in threads:
             thread.join(120)

@@ -292,6 +292,8 @@ def test_files_are_uploaded_under_their_names_and_deleted(client, tmp_path, scan
     Image.fromarray(np.arange(12, dtype=np.uint8).reshape(3, 4)).save(path)
     case = client.upload(path)
     assert (case.kind, case.name) == ("upload", "Rönt gen.png")
+    assert client.cases(order="newest", kind="upload", mine=True)[0].id == case.id
+    assert case.id not in [one.id for one in client.cases(kind="data")]
     np.testing.assert_array_equal(client.volume(case).array[0], np.arange(12).reshape(3, 4))
     client.delete(case)
     with pytest.raises(InputError, match="case"):

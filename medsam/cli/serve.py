@@ -41,7 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="believe this proxy, or network, who its users are",
     )
     parser.add_argument(
-        "--proxy-header", default="X-Forwarded-User", metavar="NAME", help="that says so (default: X-Forwarded-User)"
+        "--proxy-header",
+        default="X-Forwarded-User",
+        metavar="NAME",
+        help="that says so (default: X-Forwarded-User); none: readers log in here",
     )
     parser.add_argument("--certificate", type=Path, metavar="PEM", help="speak https itself")
     parser.add_argument("--key", type=Path, metavar="PEM", help="of the certificate, where that file has none")
@@ -127,6 +130,7 @@ def _settings(arguments: argparse.Namespace) -> ServerSettings:
             raise InputError(f"`{name}` is a number from {least:.3g}.", parameter=name)
     if arguments.key is not None and arguments.certificate is None:
         raise InputError("A `key` needs its `certificate`.", parameter=("certificate", "key"))
+    header = None if arguments.proxy_header == "none" else arguments.proxy_header
     return ServerSettings(
         store=_store_folder(arguments),
         data=tuple(arguments.data),
@@ -135,7 +139,7 @@ def _settings(arguments: argparse.Namespace) -> ServerSettings:
         hosts=tuple(arguments.hosts),
         model=arguments.model,
         device=arguments.device,
-        proxy=TrustedProxy(tuple(arguments.proxy), arguments.proxy_header) if arguments.proxy else None,
+        proxy=TrustedProxy(tuple(arguments.proxy), header) if arguments.proxy else None,
         https=arguments.https or arguments.certificate is not None,
         lock_after=arguments.lock_after * 60.0,
         scan_bytes=int(arguments.scan_memory * GIB),

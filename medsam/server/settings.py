@@ -15,14 +15,15 @@ MIB, GIB = 2**20, 2**30
 
 @dataclass(frozen=True)
 class TrustedProxy:
-    """A proxy that has asked who its users are. header: the one that carries a user's name.
+    """A proxy that is believed where a request comes from, and has asked who its users are.
 
-    addresses: its own, or networks ("10.0.0.0/8"). The header counts in requests from these alone; in others it is
-    refused. Raises InputError for what is no address, or no name of a header.
+    addresses: its own, or networks ("10.0.0.0/8"). header: the one that carries a user's name, which the proxy has to
+    set or take away in every request; it counts from these addresses alone, and is refused from others. None: users log
+    in here. Raises InputError for what is no address, or no name of a header.
     """
 
     addresses: tuple[str, ...]
-    header: str = "X-Forwarded-User"
+    header: str | None = "X-Forwarded-User"
 
     def __post_init__(self) -> None:
         for address in self.addresses:
@@ -30,7 +31,7 @@ class TrustedProxy:
                 ipaddress.ip_network(address, strict=False)
             except ValueError:
                 raise InputError(f"`proxy` {address[:60]} is no address and no network.", parameter="proxy") from None
-        if not self.addresses or not re.fullmatch(r"[A-Za-z0-9-]{1,64}", self.header):
+        if not self.addresses or not re.fullmatch(r"[A-Za-z0-9-]{1,64}", self.header or "none"):
             raise InputError("A `proxy` needs an address and the name of a header.", parameter="proxy")
 
 
@@ -48,7 +49,8 @@ class Limits:
     start_bytes: int = 16 * MIB
     # of one reader, who scrolls through slices
     requests_per_minute: int = 6000
-    logins_per_minute: int = 10
+    # failed ones, from an address
+    logins_per_minute: int = 30
     sessions_per_reader: int = 8
     # of events, and of long polls, at a time
     streams_per_reader: int = 32

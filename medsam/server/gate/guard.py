@@ -110,7 +110,7 @@ class Guard:
             present = None
         if present is None:
             # after the look, so that no stranger keeps out a reader who comes from the same address
-            gate.count_stranger(asked)
+            gate.count_stranger(asked, key if key in rules.open else "")
             if key not in rules.open:
                 raise Refused(401, LOG_IN)
             return None

@@ -108,14 +108,17 @@ class Gate:
     def check_proxy(self, asked: Asked) -> str | None:
         """The user whom the trusted proxy names. Refuses the same header from anybody else (403), and two (400)."""
         proxy = self._settings.proxy
-        named = None if proxy is None else asked.one(proxy.header.lower())
+        named = None if proxy is None or proxy.header is None else asked.one(proxy.header.lower())
         if named is not None and not asked.through_proxy:
             raise Refused(403, "Only the trusted proxy may say who its users are.")
         return named
 
-    def count_stranger(self, asked: Asked) -> None:
-        """One more request that nobody is recognised in. Refuses (429) when there were too many from its address."""
-        if (wait := self._strangers.wait(asked.address)) > 0:
+    def count_stranger(self, asked: Asked, what: str = "") -> None:
+        """One more request that nobody is recognised in. Refuses (429) when there were too many from its address.
+
+        what: counted apart, for what anybody may ask.
+        """
+        if (wait := self._strangers.wait((asked.address, what))) > 0:
             raise too_many(wait, "Too many requests")
 
     async def is_open(self) -> bool:
@@ -134,8 +137,9 @@ class Gate:
             user = await _thread(self._from_proxy, named.encode("latin-1").decode("utf-8"))
         except (UnicodeError, InputError):
             raise Refused(403, "The proxy's name of the user cannot be used.") from None
-        if not user.active or user.kind == "local":
-            raise Refused(403, "This user may not come in.")
+        # a proxy that passes on what clients send would make anybody whom they name
+        if not user.active or user.kind != "proxy":
+            raise Refused(403, "This user may not come in by a proxy's word.")
         token = hmac.new(self._key, str(user.id).encode(), hashlib.sha256).hexdigest()
         return Present(user.reader, "proxy", csrf=token)
 
@@ -194,21 +198,30 @@ class Gate:
 
     # -- passwords ----------------------------------------------------------------------------------------------------
 
-    async def verify(self, name: str, password: str, address: str) -> Reader | None:
+    async def verify(self, name: str, password: str, asked: Asked, login: Login | None = None) -> Reader | None:
         """Who has this name and password; None for a wrong one. Takes as long for names that there are not.
 
+        login: of whom it is asked anew; then nobody else's failures count.
         Raises Refused (429) when there were too many tries, whether or not there is such a name.
         """
-        key = name[:200].casefold()
-        wait = max(self._here.wait((key, address)), self._anywhere.wait(key)) or self.login_tries.wait(address)
+        known = name[:200].casefold()
+        here = (known, asked.address if login is None else login.id)
+        wait = self._here.wait(here)
+        if login is None:
+            wait = max(wait, self._anywhere.wait(known)) or self.login_tries.wait(asked.address)
         if wait > 0:
             raise too_many(wait, "Too many tries to log in")
         reader = await to_thread.run_sync(partial(self._store.verify, name, password), limiter=self.hashing)
-        for lockouts, of in ((self._here, (key, address)), (self._anywhere, key)):
-            if reader is None:
-                lockouts.failed(of)
-            else:
-                lockouts.succeeded(of)
+        if reader is None:
+            self._here.failed(here)
+            if login is None:
+                self._anywhere.failed(known)
+        else:
+            self._here.succeeded(here)
+            self._anywhere.succeeded(known)
+            if login is None:
+                # many come from one address in the morning
+                self.login_tries.give_back(asked.address)
         return reader
 
 
@@ -217,7 +230,7 @@ def check_address(settings: ServerSettings, has_users: bool) -> None:
 
     Whoever names the server, or has https spoken before it, has a proxy bring others to it.
     """
-    if has_users or settings.proxy is not None:
+    if has_users or (settings.proxy is not None and settings.proxy.header is not None):
         return
     if behind := [name for name in settings.hosts if not is_loopback(name.lower())]:
         raise InputError(

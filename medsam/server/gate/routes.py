@@ -34,6 +34,7 @@ from medsam.server.gate.schemas import (
 )
 from medsam.server.readers import Reader, Role
 from medsam.server.services import PresentServices, Services
+from medsam.server.store.records import Login
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -70,7 +71,7 @@ _administrators = [require(Role.ADMINISTRATOR)]
 async def login(body: LoginBody, request: Request, response: Response, services: PresentServices) -> LoginAnswer:
     """Log in with name and password: sets the cookie. Any earlier login of the same browser ends."""
     asked: Asked = request.state.asked
-    reader = await _verified(services, asked, body.name, body.password, "login")
+    reader = await _verified(services, asked, body.name, body.password, "login", None)
     before: Present | None = request.state.present
     if before is not None and before.login is not None:
         await _thread(services.store.end_login, before.login.id)
@@ -86,7 +87,7 @@ async def unlock(body: UnlockBody, request: Request, present: AsPresent, service
     """Open a locked login again."""
     if present.login is None:
         raise HTTPException(409, "There is no login to unlock.")
-    await _verified(services, request.state.asked, present.reader.name, body.password, "unlock")
+    await _verified(services, request.state.asked, present.reader.name, body.password, "unlock", present.login)
     await services.gate.seen(present, at_once=True)
 
 
@@ -121,14 +122,16 @@ async def change_password(body: NewPassword, request: Request, present: InPerson
     """Give oneself another password. All of one's logins end, this one too."""
     if present.login is None:
         raise HTTPException(409, "This server keeps no password of yours.")
-    await _verified(services, request.state.asked, present.reader.name, body.old, "password")
+    await _verified(services, request.state.asked, present.reader.name, body.old, "password", present.login)
     await _hashing(services, services.store.change_user, present.reader.id, password=body.new)
 
 
-async def _verified(services: Services, asked: Asked, name: str, password: str, what: str) -> Reader:
+async def _verified(
+    services: Services, asked: Asked, name: str, password: str, what: str, login: Login | None
+) -> Reader:
     """Who this is. Answers 401 and 429; each failure is a line of the audit, and so is a login."""
     try:
-        reader = await services.gate.verify(name, password, asked.address)
+        reader = await services.gate.verify(name, password, asked, login)
     except Refused as refused:
         raise HTTPException(refused.status, refused.detail, refused.headers) from None
     present = None if reader is None else Present(reader, "login")

@@ -40,6 +40,12 @@ class Buckets:
             bucket.left -= 1
             return 0.0
 
+    def give_back(self, key: Hashable) -> None:
+        """What was taken last should not have counted."""
+        with self._lock:
+            if (bucket := self._buckets.get(key)) is not None:
+                bucket.left = min(self._most, bucket.left + 1)
+
 
 @dataclass
 class _Guesses:

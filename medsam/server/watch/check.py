@@ -107,7 +107,14 @@ def _address(settings: ServerSettings) -> str:
         with Store.open(settings.store, serving=False) as store:
             has_users = bool(store.users())
     check_address(settings, has_users)
-    who = [word for word, there in (("users", has_users), ("a trusted proxy", settings.proxy is not None)) if there]
+    who = [
+        word
+        for word, there in (
+            ("users", has_users),
+            ("a trusted proxy", settings.proxy is not None and settings.proxy.header is not None),
+        )
+        if there
+    ]
     reach = "this machine alone" if is_loopback(settings.host) else f"others, at {settings.host}"
     text = f"for {reach}; {' and '.join(who) if who else 'one local reader, without a login'}"
     if not settings.https and not is_loopback(settings.host):

@@ -191,6 +191,24 @@ def test_a_proxy_is_believed_and_nobody_else(serve):
     assert asked(client, named).status_code == 403
 
 
+def test_a_proxy_takes_nobody_over_who_has_a_password_here(serve):
+    client = serve(proxy=TrustedProxy(("10.0.0.1",)))
+    client.app.state.services.store.add_user("root", Role.ADMINISTRATOR, "a long enough one")
+    client._transport.client = ("10.0.0.1", 5000)
+    assert client.get(f"{API}/me", headers={"X-Forwarded-User": "root"}).status_code == 403
+
+
+def test_a_proxy_may_say_from_where_requests_come_and_not_whose_they_are(serve):
+    client = serve(proxy=TrustedProxy(("10.0.0.1",), None), limits=Limits(requests_per_minute=3))
+    client._transport.client = ("10.0.0.1", 5000)
+
+    def statuses(address: str) -> list[int]:
+        headers = {"X-Forwarded-User": "root", "X-Forwarded-For": f"1.1.1.1, {address}"}
+        return [client.get(f"{API}/me", headers=headers).status_code for _ in range(4)]
+
+    assert statuses("2.2.2.2") == statuses("3.3.3.3") == [401, 401, 401, 429]
+
+
 def test_bodies_are_counted_as_they_come(cookie):
     client, csrf = cookie(limits=Limits(body_bytes=1000, json_bytes=100))
 
@@ -225,7 +243,13 @@ def test_requests_are_counted(cookie):
     assert [answer.status_code for answer in answers] == [200] * 5 + [429]
     assert int(answers[-1].headers["retry-after"]) >= 1
     client.cookies.clear()
+    store = client.app.state.services.store
+    _, token = store.add_token(store.add_user("ben", Role.READER, kind="proxy").id, "ben's")
+    assert [client.get(f"{API}/me").status_code for _ in range(6)] == [401] * 5 + [429]
+    # strangers of an address keep out neither its readers nor those who look after the server
+    assert client.get(f"{API}/me", headers={"Authorization": f"Bearer {token}"}).status_code == 200
     assert [client.get(f"{API}/version").status_code for _ in range(6)] == [200] * 5 + [429]
+    assert client.get("/health/live").status_code == 200
 
 
 def test_no_strange_path_gets_past(house):

@@ -121,6 +121,19 @@ def test_wrong_names_and_wrong_passwords_look_alike_and_lock_alike(serve):
     assert {line.details.get("name") for line in lines} == {"anna", None}
 
 
+def test_who_guesses_a_name_keeps_nobody_from_unlocking(serve):
+    client = serve()
+    entered(client, added(client, "anna", Role.ADMINISTRATOR, PASSWORD))
+    guessing = another(client)
+    client.app.state.services.gate._here = Lockouts(5, first=100.0)
+    wrong = {"name": "anna", "password": "guessed and wrong"}
+    assert [guessing.post(f"{API}/login", json=wrong).status_code for _ in range(7)][-1] == 429
+    assert client.post(f"{API}/unlock", json={"password": PASSWORD}).status_code == 204
+    # guesses at the lock itself count
+    guesses = [client.post(f"{API}/unlock", json={"password": "guessed and wrong"}).status_code for _ in range(7)]
+    assert guesses == [401] * 6 + [429]
+
+
 def test_an_idle_login_locks_until_the_password_is_given(serve):
     client = serve(lock_after=60.0)
     user = added(client, "anna", Role.ADMINISTRATOR, PASSWORD)

@@ -12,7 +12,7 @@ import time
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
@@ -290,6 +290,9 @@ class Readings:
                     ends=step.id,
                 )
                 revision = appended.revision
+                # that is the revision of these masks the next time, too
+                rewritten = {(mask.object, mask.slice): revision for mask in masks}
+                again = replace(again, seen={**again.seen, **rewritten})
             reading = Reading(self._tools, again, stored, owner, revision)
             self._live[stored.key] = live = _Live(reading, case, time.monotonic())
             return live

@@ -279,6 +279,7 @@ def test_a_slice_prompted_while_a_propagation_ran_that_was_cut_off_stays_as_prom
             # the disk as a server leaves it that is killed now
             there.store.backup(tmp_path / "medsam.db")
         # the first time makes a step of what was cut off, the second reads it
+        revisions = []
         for _ in range(2):
             async with house(tmp_path) as again:
                 again.case("a", scan)
@@ -286,5 +287,8 @@ def test_a_slice_prompted_while_a_propagation_ran_that_was_cut_off_stays_as_prom
                 await reader.changes(key)
                 np.testing.assert_array_equal(reader.masks[1, 21], prompted)
                 assert len(reader.masks) > 2
+                revisions.append(dict(reader.revisions))
+        # frames are cut against these
+        assert revisions[0] == revisions[1]
 
     asyncio.run(play())

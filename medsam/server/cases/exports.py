@@ -12,7 +12,7 @@ from typing import Literal
 from medsam.errors import InputError
 from medsam.io.algorithm import Algorithm, DicomFormat, DicomOptions
 from medsam.io.save import encode_labels
-from medsam.server.cases.found import ScanFiles, without_folders
+from medsam.server.cases.found import ScanFiles, as_shown
 from medsam.volume import LabelVolume
 
 ExportFormat = Literal["raw", "nifti", "nrrd", "mha", "png", "seg", "seg-labelmap", "rtstruct"]
@@ -51,7 +51,7 @@ def encode(files: ScanFiles, labels: LabelVolume, format: ExportFormat, algorith
     try:
         content, suffix = _encoded(files, labels, format, algorithm)
     except InputError as error:
-        raise without_folders(error, files.root) from None
+        raise as_shown(error, files) from None
     return Export(content, suffix, hashlib.sha256(content).hexdigest())
 
 

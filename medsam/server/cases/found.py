@@ -137,6 +137,15 @@ def without_folders(error: MedSAMError, *folders: Path) -> MedSAMError:
     return type(error)(_FOLDERS.sub("", text), parameter=error.parameters)
 
 
+def as_shown(error: MedSAMError, files: ScanFiles) -> MedSAMError:
+    """The same error about a scan, whose file is called as the reader knows it, and not as an upload lies here."""
+    told = without_folders(error, files.root)
+    ours, shown = files.path.name, files.case.name.partition(", volume ")[0]
+    if files.case.kind == "dicom" or not ours.startswith("scan."):
+        return told
+    return type(error)(str(told).replace(ours, shown), parameter=error.parameters)
+
+
 def quoted(path: str) -> str:
     return quote_from_bytes(os.fsencode(path))
 

@@ -203,8 +203,7 @@ def _as_named(error: InputError, one: Arrived) -> InputError:
 def _why_none(files: Sequence[Arrived], labels: Sequence[Arrived]) -> str:
     if labels:
         return "These are labels, and no scan they were drawn on is among them."
-    what = files[0].shown if len(files) == 1 else counted(len(files), "file")
+    what = f"{files[0].shown} is no scan" if len(files) == 1 else "There is no scan among these files"
     return (
-        f"{what} holds no scan that can be read: send NIfTI, NRRD, MHA, PNG, JPEG, TIFF, .npz with `imgs`, DICOM, "
-        "or a zip of these."
+        f"{what} that can be read: send NIfTI, NRRD, MHA, PNG, JPEG, TIFF, .npz with `imgs`, DICOM, or a zip of these."
     )

@@ -22,7 +22,7 @@ import numpy as np
 from medsam.errors import InputError, MedSAMError
 from medsam.io.dicom.series import read_dicom
 from medsam.io.load import load_volume
-from medsam.server.cases.found import ScanFiles, without_folders
+from medsam.server.cases.found import ScanFiles, as_shown
 from medsam.server.cases.pool import Pool
 from medsam.volume import Volume
 
@@ -184,7 +184,7 @@ def read_scan(files: ScanFiles) -> Volume:
     try:
         volume = _read(files)
     except InputError as error:
-        raise without_folders(error, files.root) from None
+        raise as_shown(error, files) from None
     dtype = volume.array.dtype.newbyteorder("<")
     return replace(volume, array=np.ascontiguousarray(volume.array, dtype=dtype))
 

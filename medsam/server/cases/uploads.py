@@ -13,6 +13,7 @@ import os
 import secrets
 import shutil
 from contextlib import suppress
+from email.message import Message
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import unquote
@@ -182,11 +183,9 @@ class Receiver:
             raise InputError("A part of this multipart/form-data has headers without an end.")
 
     def _header_ends(self) -> None:
-        if self._header.lower() == b"content-disposition":
-            _, options = parse_options_header(self._value)
-            # a field that is no file is left out
-            if b"filename" in options:
-                self._begin(options[b"filename"].decode("utf-8", "replace"))
+        # a field that is no file is left out
+        if self._header.lower() == b"content-disposition" and (name := _name_in(self._value)) is not None:
+            self._begin(name)
         self._header, self._value = b"", b""
 
     def _all_ends(self) -> None:
@@ -206,6 +205,21 @@ class Receiver:
             return
         check_room(self._folder, end - start)
         self._file.write(memoryview(data)[start:end])
+
+
+def _name_in(disposition: bytes) -> str | None:
+    """What a part is called; None for one that is no file."""
+    if b"filename*" in disposition.lower():
+        # RFC 5987, UTF-8''m%C3%BCller.nii, which the parser of forms leaves out
+        header = Message()
+        try:
+            header["Content-Disposition"] = disposition.decode("utf-8", "replace")
+            return header.get_filename()
+        # it was written for letters, whose headers it trusts
+        except Exception:
+            raise InputError("The name of a part of this multipart/form-data cannot be read.") from None
+    name = parse_options_header(disposition)[1].get(b"filename")
+    return None if name is None else name.decode("utf-8", "replace")
 
 
 def _sync(folder: Path) -> None:

@@ -263,6 +263,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str, int, str]] = {
     "a link": (linked, "a.zip", 422, "link"),
     "half a zip": (lambda: zipped({"a.nii": nifti_bytes()})[:-30], "a.zip", 422, "no scan"),
     "a header alone": (lambda: b"NDims = 3\n", "a.mhd", 422, "one file of two"),
+    "a zip in a zip": (lambda: zipped({"b.zip": zipped({"a.nii": b"x"})}), "a.zip", 422, "no scan among these"),
     "damaged DICOM": (lambda: bytes(128) + b"DICM" + b"\xff" * 300, "a.dcm", 422, "a.dcm"),
     "a path": (nifti_bytes, "../../../etc/cron.d/a.nii", 201, "a.nii"),
     "an encoded path": (nifti_bytes, "..%2f..%2f%00a.nii", 201, "a.nii"),
@@ -299,6 +300,12 @@ def test_bodies_that_are_no_form(client):
     many = b"".join(b'--b\r\nContent-Disposition: form-data; filename="%d"\r\n\r\nx\r\n' % n for n in range(21))
     assert post("multipart/form-data; boundary=b", many + b"--b--\r\n")[0] == 413
     assert left(client) == []
+    odd = part.replace(b'filename="a.nii"', b"filename*0*=a; filename*=") + b"\r\n--b--\r\n"
+    assert post("multipart/form-data; boundary=b", odd)[0] == 422
+    named = part.replace(b'filename="a.nii"', b"filename*=UTF-8''m%C3%BCller.nii") + b"\r\n--b--\r\n"
+    kind = {"Content-Type": "multipart/form-data; boundary=b"}
+    told = client.post(f"{API}/cases", content=named, headers=kind).json()
+    assert told["cases"][0]["name"] == "müller.nii"
     assert client.post(f"{API}/cases", content=part + b"\r\n--b--\r\n", headers={
         "Content-Type": "multipart/form-data; boundary=b"}).status_code == 201  # fmt: skip
 
@@ -370,6 +377,15 @@ def test_an_upload_that_breaks_off_leaves_nothing(client):
     assert next(body, None) is None
     assert sent[0]["status"] == 422
     assert left(client) == []
+
+
+def test_what_is_wrong_with_an_upload_is_said_with_the_name_it_came_with(client):
+    cut = {"content": nifti_bytes()[:-50], "headers": {"X-Filename": "cut.nii"}}
+    case = client.post(f"{API}/cases", **cut).json()["cases"][0]["id"]
+    told = client.get(f"{API}/cases/{case}/volume")
+    assert (told.status_code, told.json()["detail"].startswith("cut.nii cannot be read")) == (422, True), told.text
+    shown = client.get(f"{API}/cases/{case}").json()
+    assert (shown["state"], shown["problem"]) == ("broken", told.json()["detail"])
 
 
 def test_a_full_disk_is_said_and_leaves_nothing(client, monkeypatch):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -19,7 +19,7 @@ from urllib.parse import quote
 import numpy as np
 
 from medsam.client.connection import Connection
-from medsam.client.raw import nrrd_of, read_raw
+from medsam.client.raw import file_of, read_raw
 from medsam.client.session import RemoteSession
 from medsam.errors import InputError
 from medsam.geometry import Axis, VolumeGeometry
@@ -40,7 +40,8 @@ _LOOKS = (0.02, 0.05, 0.1, 0.25)
 class RemoteCase:
     """A scan of the server. name: as it shows it. state: "listed", "loading", "ready" (in memory), "broken" or "gone".
 
-    shape: (K, J, I), None while that is not known. more: everything the server says of it.
+    shape: (K, J, I), None while that is not known. more: everything the server says of it. said: the modality of a scan
+    that was uploaded from memory, whose file has no word for it: sessions are opened with it.
     """
 
     id: str
@@ -50,6 +51,7 @@ class RemoteCase:
     shape: tuple[int, int, int] | None = None
     state: str = "listed"
     more: dict[str, Any] = field(default_factory=dict, compare=False)
+    said: str | None = None
 
     def __repr__(self) -> str:
         # no `more`: it may hold whose scan it is
@@ -134,11 +136,14 @@ class Client:
     def upload(self, scan: str | Path | Volume, name: str | None = None) -> RemoteCase:
         """Make a file, or a scan in memory, a case of one's own. name: as the server shows it; default: the file's.
 
-        Several DICOM files go as one zip. Raises InputError for a file that cannot be read, one of several series (all
-        are there then; the message names them), and what the server refuses.
+        A scan in memory keeps voxels, grid and modality. Several DICOM files go as one zip. Raises InputError for a
+        file that cannot be read, one of several series (all are there then; the message names them), and what the
+        server refuses.
         """
         if isinstance(scan, Volume):
-            return self._uploaded(nrrd_of(scan), name or "scan.nrrd", None)
+            suffix, content = file_of(scan)
+            case = self._uploaded(content, f"{(name or 'scan').removesuffix(suffix)}{suffix}", None)
+            return replace(case, said=None if case.modality else scan.modality)
         path = Path(scan)
         try:
             size = path.stat().st_size
@@ -203,6 +208,7 @@ class Client:
         session of one's own on the same grid, open or closed.
         """
         body: dict[str, Any] = {"case": _id(case)}
+        modality = modality or (case.said if isinstance(case, RemoteCase) else None)
         given = {"axis": axis, "window": window, "modality": modality, "zoom": zoom}
         body |= {name: value for name, value in given.items() if value is not None}
         if limits is not None:

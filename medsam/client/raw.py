@@ -35,8 +35,33 @@ def read_raw(answer: httpx.Response, shape: Sequence[int] | None = None) -> tupl
     return array.astype(dtype.newbyteorder("="), copy=False), meta
 
 
+def file_of(scan: Volume) -> tuple[str, bytes]:
+    """A scan in memory as the suffix and content of a file: a compressed NRRD, or a PNG of a picture of bytes.
+
+    Raises InputError for one that neither holds as it is.
+    """
+    if not scan.geometry.calibrated:
+        return ".png", _png_of(scan)
+    return ".nrrd", nrrd_of(scan)
+
+
+def _png_of(scan: Volume) -> bytes:
+    from PIL import Image
+
+    if len(scan.array) > 1 or scan.array.dtype != np.uint8:
+        # NRRD has no word for it: each voxel would be a millimetre
+        raise InputError(
+            f"A scan without millimetres is uploaded where it is one slice of bytes, not {scan.shape} of "
+            f"{scan.array.dtype}. Give the volume its `spacing_mm`, or upload the file it came from.",
+            parameter="scan",
+        )
+    buffer = BytesIO()
+    Image.fromarray(scan.array[0]).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
 def nrrd_of(scan: Volume) -> bytes:
-    """A scan as the content of a compressed NRRD: voxels and grid; colour as three bytes a voxel.
+    """A scan with millimetres as the content of a compressed NRRD: voxels and grid; colour as three bytes a voxel.
 
     Raises InputError for a type of voxels that NRRD has not.
     """
@@ -46,16 +71,18 @@ def nrrd_of(scan: Volume) -> bytes:
     if scan.is_colour and array.dtype != np.uint8:
         raise InputError(f"Colours are uploaded as bytes, 0 ... 255; these are {array.dtype}.")
     affine = scan.geometry.affine
-    header: dict[str, Any] = {"encoding": "gzip", "kinds": ["domain"] * 3}
     directions = affine[:3, :3].T
-    if scan.geometry.calibrated:
-        header |= {"space": "left-posterior-superior", "space origin": affine[:3, 3]}
-        header["space directions"] = directions
+    header: dict[str, Any] = {
+        "encoding": "gzip",
+        "kinds": ["domain"] * 3,
+        "space": "left-posterior-superior",
+        "space origin": affine[:3, 3],
+        "space directions": directions,
+    }
     voxels = array.transpose(2, 1, 0) if array.ndim == 3 else array.transpose(3, 2, 1, 0)
     if array.ndim == 4:
         header["kinds"] = ["RGB-color", *header["kinds"]]
-        if "space directions" in header:
-            header["space directions"] = np.vstack([np.full((1, 3), np.nan), directions])
+        header["space directions"] = np.vstack([np.full((1, 3), np.nan), directions])
     buffer = BytesIO()
     nrrd.write(buffer, voxels, header, index_order="F", compression_level=1)
     return buffer.getvalue()

@@ -63,6 +63,24 @@ def test_a_scan_comes_back_as_it_was_uploaded(client, case, scan):
     assert client.load(case).state == "ready"
 
 
+def test_scans_in_memory_stay_what_they_are(client, live):
+    rng = np.random.default_rng(0)
+    hounsfield = Volume.from_array(rng.integers(-900, 900, (3, 20, 24)).astype(np.int16), (2, 1, 1), modality="CT")
+    case = client.upload(hounsfield)
+    assert client.volume(case) == Volume(hounsfield.array, hounsfield.geometry)
+    with client.open(case, zoom="off") as session:
+        session.box(1, (4, 4, 18, 16))
+        local = live.predictor.session(hounsfield, zoom="off")
+        local.box(1, (4, 4, 18, 16))
+        np.testing.assert_array_equal(session.wait_refined(1).mask, local.cleaned(1))
+        assert "soft" in local.scan_encoder.window.name
+    for picture in (rng.integers(0, 255, (20, 24)), rng.integers(0, 255, (1, 20, 24, 3))):
+        made = Volume.from_array(picture.astype(np.uint8))
+        assert client.volume(client.upload(made)) == made
+    with pytest.raises(InputError, match="without millimetres"):
+        client.upload(Volume.from_array(np.zeros((3, 20, 24))))
+
+
 def test_every_kind_of_prompt_gives_what_a_session_gives(session, local, scan):
     rough = np.zeros((40, 60), dtype=bool)
     rough[12:20, 8:18] = True

@@ -59,6 +59,15 @@ class Scans(Protocol):
     def here(self, case: str, version: str) -> Volume | None: ...
 
 
+@dataclass(frozen=True)
+class Listed:
+    """A reading in a list. owner: name of its reader."""
+
+    stored: StoredReading
+    case: StoredCase
+    owner: str
+
+
 @dataclass
 class _Live:
     reading: Reading
@@ -168,13 +177,27 @@ class Readings:
             owner = known or Reader(stored.user, "", Role.READER)
         return (await self._again(stored, owner)).reading
 
-    async def list(self, reader: Reader) -> list[tuple[StoredReading, StoredCase]]:
-        """A reader's own that are open, the newest first; those whose case is gone are not among them."""
-        found = []
-        for stored in (await self._calls(self._store.readings, reader))[:_LISTED]:
-            with suppress(InputError):
-                found.append((stored, await self._calls(self._store.case_of, stored.case)))
-        return found
+    async def list(
+        self, reader: Reader, case: str | None = None, *, closed: bool = False, everyones: bool = False
+    ) -> list[Listed]:
+        """A reader's own, the newest first; those whose case is gone are not among them. case: key of the only one.
+
+        closed: those that were closed, too. everyones: all that the reader may see.
+        """
+
+        def found() -> list[Listed]:
+            wanted = None if case is None else self._store.case(reader, case)
+            if case is not None and wanted is None:
+                return []
+            lines = []
+            of_case = None if wanted is None else wanted.id
+            for stored in self._store.readings(reader, of_case, closed, everyones)[:_LISTED]:
+                with suppress(InputError):
+                    owner = reader if stored.user == reader.id else self._store.reader(stored.user)
+                    lines.append(Listed(stored, self._store.case_of(stored.case), owner.name if owner else ""))
+            return lines
+
+        return await self._calls(found)
 
     async def end(self, reader: Reader, key: str) -> None:
         """Close a reading: its reader is done. What was confirmed stays in the store. Raises as `get`."""

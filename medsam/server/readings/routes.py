@@ -103,13 +103,26 @@ async def open_session(
 
 
 @router.get("")
-async def list_sessions(reader: PresentReader, readings: PresentReadings) -> list[SessionLine]:
-    """Your open sessions, the newest first."""
+async def list_sessions(
+    reader: PresentReader,
+    readings: PresentReadings,
+    case: Annotated[str | None, Query(max_length=64, description="id of the only case wanted")] = None,
+    closed: Annotated[bool, Query(description="those that were closed, too: another may begin from them")] = False,
+    everyones: Annotated[bool, Query(description="of all readers, as far as you may see them")] = False,
+) -> list[SessionLine]:
+    """Your open sessions, the newest first; 200 at most."""
     return [
         SessionLine(
-            id=stored.key, case=case.key, axis=stored.axis, model=stored.model, began=stored.began_at.isoformat()
+            id=one.stored.key,
+            case=one.case.key,
+            case_name=one.case.name,
+            owner=one.owner,
+            axis=one.stored.axis,
+            model=one.stored.model,
+            began=one.stored.began_at,
+            closed=one.stored.closed_at,
         )
-        for stored, case in await readings.list(reader)
+        for one in await readings.list(reader, case, closed=closed, everyones=everyones)
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints
@@ -197,9 +198,12 @@ class SessionLine(BaseModel):
 
     id: str
     case: str
+    case_name: str
+    owner: str = Field(description="name of its reader")
     axis: Axis
     model: str
-    began: str = Field(description="when, UTC")
+    began: datetime
+    closed: datetime | None = None
 
 
 class EventAnswer(BaseModel):

@@ -293,6 +293,21 @@ def test_a_reviewer_looks_at_every_session_and_changes_none(folder):
             box = {"object": 1, "slice": 1, "box": [4, 8, 24, 28]}
             assert (await reviewer.post(f"/sessions/{key}/prompts", box)).status_code == 403
             assert (await reviewer.http.delete(f"/sessions/{key}")).status_code == 403
+            await reviewer.open(there.case("b", scan))
+            await reader.http.delete(f"/sessions/{key}")
+
+            async def listed(who, **params):
+                lines = (await who.http.get("/sessions", params=params)).json()
+                return [(line["case_name"], line["owner"], line["closed"] is not None) for line in lines]
+
+            assert await listed(reviewer) == [("b", "rev", False)]
+            assert await listed(reviewer, everyones=True, closed=True) == [("b", "rev", False), ("a", "ann", True)]
+            assert await listed(reviewer, everyones=True, closed=True, case=there.case("a", scan)) == [
+                ("a", "ann", True)
+            ]
+            assert await listed(reviewer, case="nothing") == []
+            # a reader has their own, whatever they ask for
+            assert await listed(reader, everyones=True, closed=True) == [("a", "ann", True)]
 
     asyncio.run(play())
 

@@ -268,13 +268,16 @@ class Folder:
         """The file, or the folder of a series and which of its files, None for all. whole: those of its UID are it."""
         if len(members) == 1:
             return members[0], None
-        common = os.path.commonpath([_above(path) or "." for path in members])
-        folder = "" if common == "." else f"{common}/"
+        places = {_above(path) for path in members}
+        common = os.path.commonpath(places) if all(places) else ""
+        folder = f"{common}/" if common else ""
+        # a copy that lies elsewhere must not make all that is between a part of the series
+        whole = whole and len(places) == 1 and not any(place != folder and place.startswith(folder) for place in below)
         # links that lead away must not be read, nor thousands of files for a few
         closed = not any(path.startswith(folder) for path in self.outside)
         if whole and closed and below[folder] <= max(_NEIGHBOURS, _SHARE * len(members)):
-            return common, None
-        return common, tuple(path[len(folder) :] for path in sorted({*members, *self._damaged(members)}))
+            return common or ".", None
+        return common or ".", tuple(path[len(folder) :] for path in sorted({*members, *self._damaged(members)}))
 
     def _damaged(self, members: Sequence[str]) -> list[str]:
         """DICOM files that cannot be read, beside those of a series: one of its slices may be among them."""

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -138,12 +138,30 @@ def without_folders(error: MedSAMError, *folders: Path) -> MedSAMError:
 
 
 def as_shown(error: MedSAMError, files: ScanFiles) -> MedSAMError:
-    """The same error about a scan, whose file is called as the reader knows it, and not as an upload lies here."""
-    told = without_folders(error, files.root)
-    ours, shown = files.path.name, files.case.name.partition(", volume ")[0]
-    if files.case.kind == "dicom" or not ours.startswith("scan."):
-        return told
-    return type(error)(str(told).replace(ours, shown), parameter=error.parameters)
+    """The same error about a scan, for whoever may open it.
+
+    A file that was uploaded is called as it came, and not as it lies here. Names of DICOM files and their folders are
+    often patients' names: they are "the series", and files by their number in the order of their names.
+    """
+    text = str(without_folders(error, files.root))
+    if files.case.kind == "dicom":
+        text = _without_names(text, files)
+    elif files.path.name.startswith("scan."):
+        text = text.replace(files.path.name, files.case.name.partition(", volume ")[0])
+    return type(error)(text, parameter=error.parameters)
+
+
+def _without_names(text: str, files: ScanFiles) -> str:
+    folder = files.path if files.path.is_dir() else files.path.parent
+    names = files.case.files or sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    called = {name: f"file {number} of {len(names)}" for number, name in enumerate(names, start=1)}
+    called |= {PurePath(name).name: number for name, number in called.items()}
+    # a name of a letter or two says nobody's, and stands in other words
+    words = [re.escape(name) for name in sorted(called, key=len, reverse=True) if len(name) > 3]
+    if words:
+        text = re.sub(rf"(?<![\w.])(?:{'|'.join(words)})(?![\w])", lambda match: called[match[0]], text)
+    text = re.sub(rf"^{re.escape(folder.name)}(?=[ :/])/?", "The series", text)
+    return text.replace(f"{folder.name}/", "").replace("The seriesfile", "file")
 
 
 def quoted(path: str) -> str:

@@ -94,6 +94,16 @@ def test_what_is_wrong_is_said_in_one_message(called, store, words, typed, messa
     assert len(err.splitlines()) == 1
 
 
+def test_no_folder_of_other_things_is_taken_for_a_store(called, store):
+    store.mkdir(mode=0o755)
+    (store / "letter.txt").write_text("Dear")
+    for words in (("--add-user", "anna"), ("--list-users",), ("--remove-user", "anna"), ("--port", "0")):
+        status, _, err = called(*words, typed=PASSWORD)
+        assert (status, "--store" in err) == (2, True), words
+    assert [path.name for path in store.iterdir()] == ["letter.txt"]
+    assert store.stat().st_mode & 0o777 == 0o755
+
+
 def test_nobody_is_added_by_a_password_typed_differently(called, monkeypatch):
     typed = iter([PASSWORD, PASSWORD + "!"])
     monkeypatch.setattr("getpass.getpass", lambda prompt: next(typed))

@@ -32,7 +32,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from medsam.errors import InputError, MedSAMError
 from medsam.files import move
 
-NAME = "medsam.db"
+NAME, LOCK = "medsam.db", "serving.lock"
 # "MSAM": says of a file that it is one of these
 APPLICATION_ID = 0x4D53414D
 _BUSY_SECONDS = 30.0
@@ -65,7 +65,7 @@ class Database:
 
     def __init__(self, folder: Path, serving: bool) -> None:
         self.folder, self.path = folder, folder / NAME
-        self._lock = FileLock(folder / "serving.lock", mode=0o600, thread_local=False)
+        self._lock = FileLock(folder / LOCK, mode=0o600, thread_local=False)
         self._writing = threading.Lock()
         _make_private(folder)
         if serving:
@@ -269,8 +269,22 @@ def _engine(path: Path) -> Engine:
     return engine
 
 
+def is_foreign(folder: Path) -> bool:
+    """Whether a folder is there that holds other things, and no store. Raises OSError where it cannot be read."""
+    if not folder.is_dir():
+        return False
+    names = {entry.name for entry in os.scandir(folder)}
+    return NAME not in names and bool(names - {LOCK})
+
+
 def _make_private(folder: Path) -> None:
     try:
+        if is_foreign(folder):
+            raise InputError(
+                f"The folder `store` is not empty, and holds no {NAME}: name another, or put a backup there under that "
+                "name.",
+                parameter="store",
+            )
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder.chmod(0o700)
     except OSError as error:

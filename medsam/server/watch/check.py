@@ -71,14 +71,14 @@ def _folder(folder: Path) -> Finding:
 
 
 def _store(settings: ServerSettings) -> str:
-    from medsam.server.store.database import NAME
+    from medsam.server.store.database import NAME, is_foreign
     from medsam.server.store.store import Store
 
     if not (settings.store / NAME).exists():
         nearest = next(one for one in (settings.store.absolute(), *settings.store.absolute().parents) if one.exists())
         if not os.access(nearest, os.W_OK):
             raise InputError(f"There is no store at {settings.store}, and none can be made.", parameter="store")
-        if settings.store.is_dir() and any(settings.store.iterdir()):
+        if is_foreign(settings.store):
             raise InputError(f"{settings.store} is no store, and not empty.", parameter="store")
         return f"{settings.store} will be made"
     with Store.open(settings.store, serving=False) as store:

@@ -38,7 +38,7 @@ from medsam.server.readings.objects import (
     locking,
 )
 from medsam.server.readings.opening import Resumed
-from medsam.server.readings.refining import Refining
+from medsam.server.readings.refining import Refining, over
 from medsam.server.readings.slate import Compared, Place, Slate
 from medsam.server.readings.view import View
 from medsam.server.readings.walk import touched, walk
@@ -124,7 +124,7 @@ class Reading:
         self._refining.close()
         async with self._lock:
             while under_way := [*self._running, *self._refining.jobs]:
-                await asyncio.wait([asyncio.wrap_future(job.future) for job in under_way])
+                await over(under_way)
                 # their last words are on their way
                 await asyncio.sleep(0)
             await self._ledger.close()
@@ -337,9 +337,9 @@ class Reading:
             if label_of(job.object) in labels and job.runs:
                 job.stop()
                 # one that has not begun will not
-                ending += [asyncio.wrap_future(submitted.future)] if job.runs else []
+                ending += [submitted] if job.runs else []
         if ending:
-            await asyncio.wait(ending)
+            await over(ending)
             await self._ledger.settled()
 
     def _put(self, delta: Delta | None, stored: asyncio.Future[Delta | None] | None = None) -> None:

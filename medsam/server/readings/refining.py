@@ -19,6 +19,16 @@ from medsam.server.readings.slate import Place
 _LOG = logging.getLogger("medsam.server")
 
 
+async def over(jobs: Iterable[Job[None]]) -> None:
+    """Until jobs have ended, however they did. Whoever waits may be cancelled; they are not."""
+    futures = [asyncio.wrap_future(job.future) for job in jobs]
+    for future in futures:
+        # how it ended is told elsewhere
+        future.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+    if futures:
+        await asyncio.wait(futures)
+
+
 class Refining:
     """Of one reading. refine: makes the mask of a place whole, on the worker's thread; nothing where it is. later: has
     something done on the event loop, where all else happens. failed: told of a place whose answer stays the first.
@@ -66,7 +76,7 @@ class Refining:
         await settled()
         self._submit([place for place in self._incomplete if place in self._given_up], Priority.SLICE)
         while self._jobs:
-            await asyncio.wait([asyncio.wrap_future(job.future) for job in self.jobs])
+            await over(self.jobs)
             await settled()
         if self._given_up.intersection(self._incomplete):
             raise HTTPException(503, "A first answer could not be refined. Ask again, or undo it.")

@@ -128,11 +128,13 @@ async def list_sessions(
 
 @router.get("/{session}")
 async def show_session(
-    session: str, reader: PresentReader, readings: PresentReadings, response: Response
+    session: str, reader: PresentReader, readings: PresentReadings, request: Request, response: Response
 ) -> SessionAnswer:
     """A session as it stands; it is read from the store where it was not in memory."""
     reading = await readings.get(reader, session)
-    return _told(response, reading, readings.case_of(reading), reading.owner.id == reader.id)
+    case = readings.case_of(reading)
+    request.state.audited = {"case": case}
+    return _told(response, reading, case, reading.owner.id == reader.id)
 
 
 @router.delete("/{session}", status_code=204)

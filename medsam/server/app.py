@@ -88,7 +88,7 @@ def create_app(settings: ServerSettings, predictor: Predictor | None = None) -> 
     handle_errors(app)
     app.add_middleware(Guard, table=table)
     app.add_middleware(CatchDefects)
-    app.add_middleware(SecureHeaders, table=table)
+    app.add_middleware(SecureHeaders, table=table, https=settings.https)
     app.state.metrics, app.state.checks = Metrics(), Checks()
     app.add_middleware(Traffic, table=table, metrics=app.state.metrics)
     for router in _routers():

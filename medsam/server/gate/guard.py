@@ -33,17 +33,22 @@ _DRAINED, _DRAIN_S = 2**18, 1.0
 
 
 class SecureHeaders:
-    """Adds the headers of a prefix to every answer below it, refusals and defects too."""
+    """Adds the headers of a prefix to every answer below it, refusals and defects too.
 
-    def __init__(self, app: ASGIApp, table: tuple[PrefixRules, ...]) -> None:
+    https: whether browsers are told to come by https alone from now on.
+    """
+
+    def __init__(self, app: ASGIApp, table: tuple[PrefixRules, ...], https: bool) -> None:
         self.app, self._table = app, table
+        self._always = {"strict-transport-security": "max-age=31536000"} if https else {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         rules = rules_for(scope["path"], self._table)
-        wanted = {name.encode(): value.encode() for name, value in (rules.headers if rules else DATA_HEADERS).items()}
+        named = {**(rules.headers if rules else DATA_HEADERS), **self._always}
+        wanted = {name.encode(): value.encode() for name, value in named.items()}
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":

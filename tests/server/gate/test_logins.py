@@ -96,6 +96,7 @@ def test_over_https_the_cookie_is_secure_and_of_this_host_alone(serve):
     answer = client.post(f"{API}/login", json={"name": "anna", "password": PASSWORD})
     assert answer.headers["set-cookie"].startswith("__Host-medsam=")
     assert "Secure" in answer.headers["set-cookie"]
+    assert answer.headers["strict-transport-security"] == "max-age=31536000"
 
 
 def test_wrong_names_and_wrong_passwords_look_alike_and_lock_alike(serve):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any
 
 import anyio
@@ -229,17 +228,17 @@ def template(scope: Scope, rules: PrefixRules) -> str:
 
 
 async def audit(services: Services, present: Present | None, asked: Asked, what: str, **ids: Any) -> None:
-    """One line. ids: of what it was about, nothing else."""
-    case, reading = ids.pop("case", None), ids.pop("reading", ids.pop("session", None))
-    write = partial(
-        services.store.audit,
-        None if present is None else present.reader,
-        what,
-        case=case,
-        reading=reading,
-        address=asked.address,
-        details={key: value if isinstance(value, int) else str(value)[:100] for key, value in ids.items()},
-    )
+    """One line. ids: of what it was about, nothing else; a session's case is found where it is not among them."""
+    store, reader = services.store, None if present is None else present.reader
+    reading = ids.pop("reading", ids.pop("session", None))
+    case = ids.pop("case", None)
+    details = {key: value if isinstance(value, int) else str(value)[:100] for key, value in ids.items()}
+
+    def write() -> None:
+        known = store.reading(reader, reading) if reader is not None and reading is not None and case is None else None
+        about = case if known is None else store.case_of(known.case).key
+        store.audit(reader, what, case=about, reading=reading, address=asked.address, details=details)
+
     await to_thread.run_sync(write)
 
 

@@ -11,6 +11,7 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import StreamingResponse
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
+from stores import document, upload
 
 from medsam.errors import InputError
 from medsam.server.app import API
@@ -302,6 +303,16 @@ def test_successes_are_audited_with_ids_before_they_are_answered(cookie):
     ]
     assert dict(lines[0].details) == {"form": "nifti"}
     assert (lines[0].user, lines[0].address) == ("anna", "127.0.0.1")
+
+
+def test_a_look_at_a_session_is_one_at_its_case(cookie):
+    client, _ = cookie(lambda app: app.get(f"{API}/sessions/{{session}}")(lambda session: None))
+    store = client.app.state.services.store
+    anna = store.user_named("anna").reader
+    case = store.put_case(upload(owner=anna.id))
+    reading = store.open_reading(case.id, anna, document())
+    client.get(f"{API}/sessions/{reading.key}")
+    assert [(line.what, line.case, line.reading) for line in store.audit_lines()] == [("look", case.key, reading.key)]
 
 
 def test_refusals_and_failed_sends_are_audited_without_what_was_typed(cookie):

@@ -11,6 +11,7 @@ All of this runs on the event loop; nothing here waits for a file.
 from __future__ import annotations
 
 import asyncio
+import math
 import weakref
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -45,7 +46,7 @@ class _Load:
 class ScanStore:
     """Scans by case. files: where a case lies, as it is now; raises MedSAMError for one that is gone.
 
-    limit: bytes. A scan is refused when it does not fit beside those that are in use; one alone always fits.
+    limit: bytes. A scan is refused when it does not fit beside those that are in use; one larger than that, always.
     spare: asked where memory is full: has somebody who holds a scan and does not need it now let go of it, if there is
     one, and says whether there was.
     """
@@ -125,7 +126,10 @@ class ScanStore:
 
     async def _load(self, case: str, files: ScanFiles) -> Volume:
         try:
+            # before it is read: what a header states takes a byte a voxel at least
+            self._check_size(math.prod(files.case.shape or (0,)))
             volume = await self.pool.run(read_scan, files)
+            self._check_size(size_of(volume))
             await self._make_room(size_of(volume))
         except InputError as error:
             self._broken[case] = files.version, error
@@ -144,6 +148,13 @@ class ScanStore:
         self._alive[case, version] = volume
         self._kept[case] = volume
         self._kept.move_to_end(case)
+
+    def _check_size(self, size: int) -> None:
+        if size > self.limit:
+            raise InputError(
+                f"The scan takes {size / 2**20:,.0f} MiB or more, and the server keeps {self.limit / 2**20:,.0f} MiB "
+                "of scans in all. Ask its administrator."
+            )
 
     async def _make_room(self, size: int) -> None:
         """Let go of the scans that were not asked for longest, as far as that is needed."""

@@ -147,7 +147,7 @@ def test_the_oldest_goes_first_and_what_is_used_stays(run, tmp_path):
     shelf = Shelf(tmp_path)
 
     async def work(pool: Pool) -> None:
-        first = await ScanStore(pool, shelf, limit=0).get("c0")
+        first = await ScanStore(pool, shelf, limit=2**30).get("c0")
         size = size_of(first)
         scans = ScanStore(pool, shelf, limit=2 * size)
         held = await scans.get("c0")
@@ -191,6 +191,17 @@ def test_who_needs_a_scan_no_more_makes_room_for_another(run, tmp_path):
         held.append(await scans.get("c2"))
         scans.spare = None
         with pytest.raises(FullMemory):
+            await scans.get("c0")
+
+    run(work)
+
+
+def test_a_scan_larger_than_all_memory_is_not_read(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("medsam.server.cases.scans.read_scan", slept_instead)
+
+    async def work(pool: Pool) -> None:
+        scans = ScanStore(pool, Shelf(tmp_path, 1), limit=1000)
+        with pytest.raises(InputError, match="keeps 0 MiB"):
             await scans.get("c0")
 
     run(work)

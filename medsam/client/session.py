@@ -33,6 +33,8 @@ from medsam.wire import MEDIA_TYPE, read_frames
 LabelFormat = Literal["nifti", "nrrd", "mha", "png", "seg", "seg-labelmap", "rtstruct", "raw"]
 # Seconds a server is asked to hold an answer until something changes.
 _HELD_S = 10.0
+# How long a job that was stopped may take to end, and how often it is asked for meanwhile.
+_STOPS_S, _BETWEEN_S = 60.0, 0.3
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,8 @@ class RemoteSession:
     def propagate(self, label: str | None = None, max_mm: float | None = None) -> Iterator[tuple[int, RemoteResult]]:
         """Follow an object from its prompted slices through the scan: (slice, mask) as they come, one undoable step.
 
-        Who leaves the loop stops the server; what came until then stays. max_mm: how far from a prompted slice at most.
+        Who leaves the loop stops the server at its next slice, and waits for that (`_STOPS_S` at most); what came until
+        then stays. max_mm: how far from a prompted slice at most.
         Raises what the server says went wrong.
         """
         one = self._object(label or self.label)
@@ -170,8 +173,7 @@ class RemoteSession:
         finally:
             if not ended:
                 with suppress(MedSAMError):
-                    self._connection.request("DELETE", f"{self._path}/jobs/{job}")
-                    self.changes()
+                    self._stop(job)
 
     # -- what there is --------------------------------------------------------------------------------------------
 
@@ -396,6 +398,19 @@ class RemoteSession:
         if one is None:
             raise InputError(f"There is no object {label!r} in this session.", parameter="label")
         return self._connection.told(self._told_of, "PATCH", f"{self._path}/objects/{one.id}", json=fields)
+
+    def _stop(self, job: str) -> None:
+        """Stop a job and wait until it has ended: from then on nothing more comes of it."""
+
+        def state(told: dict[str, Any]) -> str:
+            return str(told["state"])
+
+        path, until = f"{self._path}/jobs/{job}", time.monotonic() + _STOPS_S
+        now = self._connection.told(state, "DELETE", path)
+        while now not in ENDED and time.monotonic() < until:
+            self.changes(wait_s=_BETWEEN_S)
+            now = self._connection.told(state, "GET", path)
+        self.changes()
 
     def _followed(self, job: str, number: int, since: int) -> Iterator[tuple[int, RemoteResult]]:
         """The masks of an object that a job makes, until it ends. since: the revision before it."""

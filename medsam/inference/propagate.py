@@ -222,7 +222,8 @@ def _result(
 ) -> Propagation:
     """One object from its prompted slices and its tracks, upwards and downwards."""
     masks = {index: (seed, seed.confidence) for index, seed in seeds.items()} | join_tracks(up, down, spacing_mm)
-    masks |= fill_in(seeds, up, masks, spacing_mm)
+    if all(track.end is None or track.end[1] != "interrupted" for track in (*up, *down)):
+        masks |= fill_in(seeds, up, masks, spacing_mm)
     masks = {index: found for index, found in sorted(masks.items()) if found[0].area}
     stop_reasons: dict[int, End] = {index: "vanished" for index, seed in seeds.items() if not seed.area}
     for track in (*up, *down):

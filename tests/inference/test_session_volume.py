@@ -109,6 +109,15 @@ def test_an_end_on_the_way_keeps_what_was_found_as_one_step(session):
     assert sorted(session.states["object"]) == [4]
 
 
+def test_an_end_on_the_way_draws_nothing_between_two_prompted_slices(session):
+    session.box(2, BOX)
+    session.box(7, BOX)
+    slices = []
+    session.propagate(found=lambda index, _: slices.append(index), wanted=lambda: len(slices) < 1)
+    assert slices == [3]
+    assert sorted(session.states["object"]) == [2, 3, 7]
+
+
 def test_what_progress_raises_leaves_no_step(session):
     session.box(4, BOX)
     before = session.state.to_dict()

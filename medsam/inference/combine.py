@@ -17,7 +17,7 @@ from medsam.inference.image_predictor import ScanEncoder
 from medsam.inference.priors import PriorWeights, add_box_and_intensity_prior
 from medsam.inference.slice_request import CropAnswer, SliceRequest, SliceResult, Zoom
 from medsam.models.specs import takes_clicks
-from medsam.postprocess.clean import pieces_holding
+from medsam.postprocess.clean import Cleanup, pieces_holding
 from medsam.prompts.prompt import SlicePrompt, pixel_at
 from medsam.prompts.strokes import spots
 from medsam.transforms.frame import in_box
@@ -104,6 +104,20 @@ def bounds(prompt: SlicePrompt, zoom: Zoom, plane: SlicePlane) -> np.ndarray | N
         box = in_box(box_including(prompt.box, clicked_inside(prompt, plane), plane), plane.shape)
         inside = box if inside is None else inside & box
     return inside
+
+
+def cleaned(
+    mask: np.ndarray, prompt: SlicePrompt, inside: np.ndarray | None, scan_encoder: ScanEncoder, cleanup: Cleanup
+) -> np.ndarray:
+    """The mask (h, w) of a prompt as it is saved. inside: see `bounds`; what lies beyond already may stay."""
+    return cleanup(
+        mask,
+        scan_encoder.plane.spacing_mm,
+        calibrated=scan_encoder.scan.geometry.calibrated,
+        points=spots(prompt.marks, mask.shape),
+        box=prompt.box,
+        within=None if inside is None else inside | mask,
+    )
 
 
 def _asked_beyond(mask: np.ndarray, inside: np.ndarray, prompt: SlicePrompt) -> np.ndarray:

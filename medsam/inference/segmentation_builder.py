@@ -13,7 +13,7 @@ import numpy as np
 
 from medsam.errors import PromptError, counted
 from medsam.inference.clicks import with_clicks
-from medsam.inference.combine import bounds
+from medsam.inference.combine import bounds, cleaned
 from medsam.inference.image_predictor import ScanEncoder
 from medsam.inference.propagate import PropagateSettings, Propagation, propagate_all
 from medsam.inference.segmentation import CropPrediction, PromptResult, Segmentation, algorithm_of
@@ -29,7 +29,6 @@ from medsam.prompts.limits import Limits, SliceLimits
 from medsam.prompts.plan import PromptPlan
 from medsam.prompts.prompt import SlicePrompt, pixel_at
 from medsam.prompts.standing import Standing
-from medsam.prompts.strokes import spots
 from medsam.transforms.frame import Frame
 from medsam.volume import LabelVolume
 
@@ -359,16 +358,8 @@ class SegmentationBuilder:
         return self._cleaned(mask, prompt)
 
     def _cleaned(self, mask: np.ndarray, prompt: SlicePrompt, bounded: bool = True) -> np.ndarray:
-        plane = self.scan_encoder.plane
-        inside = bounds(prompt, self.zoom, plane) if bounded else prompt.within
-        return self.cleanup(
-            mask,
-            plane.spacing_mm,
-            calibrated=self.scan_encoder.scan.geometry.calibrated,
-            points=spots(prompt.marks, mask.shape),
-            box=prompt.box,
-            within=None if inside is None else inside | mask,
-        )
+        inside = bounds(prompt, self.zoom, self.scan_encoder.plane) if bounded else prompt.within
+        return cleaned(mask, prompt, inside, self.scan_encoder, self.cleanup)
 
     def _spend(self, index: int, usages: Sequence[Usage], no_contrast: bool) -> None:
         self.usage = sum(usages, self.usage)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from medsam.errors import PromptError
-from medsam.inference.combine import bounds
+from medsam.inference.combine import bounds, cleaned
 from medsam.inference.image_predictor import ScanEncoder
 from medsam.inference.segment_slice import segment_slice
 from medsam.inference.session_state import PromptPart, SliceState, as_prompts, first_asked
@@ -22,7 +22,6 @@ from medsam.progress import ProgressCallback
 from medsam.prompts.limits import SliceLimits
 from medsam.prompts.plan import plan
 from medsam.prompts.prompt import Prompt, SlicePrompt
-from medsam.prompts.strokes import spots
 
 # Results with logits that are kept; at 512 x 512 pixels one takes 2 MB.
 _KEPT_RESULTS = 4
@@ -132,14 +131,6 @@ class SessionResults:
         if state.parts[0].standing or state.cleaned:
             # what was there is not ours to clean
             return state.mask.to_array()
-        plane, prompt = self.scan_encoder.plane, self.placed(state.parts, label, index)
-        mask, inside = state.mask.to_array(), bounds(prompt, self.zoom, plane)
-        cleaned = tidy(
-            mask,
-            plane.spacing_mm,
-            calibrated=self.scan_encoder.scan.geometry.calibrated,
-            points=spots(prompt.marks, plane.shape),
-            box=prompt.box,
-            within=None if inside is None else inside | mask,
-        )
-        return limits.applied(cleaned, label, state.mask)
+        prompt, mask = self.placed(state.parts, label, index), state.mask.to_array()
+        inside = bounds(prompt, self.zoom, self.scan_encoder.plane)
+        return limits.applied(cleaned(mask, prompt, inside, self.scan_encoder, tidy), label, state.mask)

@@ -21,6 +21,7 @@ from medsam.server.readings.objects import label_of
 from medsam.server.readings.slate import Part
 from medsam.server.store.records import StoredCase, StoredObject
 from medsam.volume import LabelVolume
+from medsam.wire import write_frames
 
 # pixels of frames that are made on the event loop; more of them take a thread
 _FEW = 2**19
@@ -59,7 +60,7 @@ async def made(parts: Sequence[Part]) -> bytes:
     """Frames as a body."""
 
     def make() -> bytes:
-        return b"".join(part.frame().to_bytes() for part in parts)
+        return write_frames(part.frame() for part in parts)
 
     few = len(parts) <= 8 and sum(part.pixels for part in parts) <= _FEW
     return make() if few else await to_thread.run_sync(make)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraint
 
 from medsam.geometry import Axis
 from medsam.inference.slice_request import Zoom
+from medsam.server.readings.events import Kind
 from medsam.server.readings.follow import JobState
 from medsam.server.readings.opening import Opening
 
@@ -210,7 +211,7 @@ class EventAnswer(BaseModel):
     """What an event says (`data` of a server-sent event, whose `id` is the revision)."""
 
     revision: int
-    kind: Literal["mask", "refined", "objects", "job", "progress", "loading", "error", "resync"]
+    kind: Kind
     object: int | None = None
     slice: int | None = None
     status: str | None = None

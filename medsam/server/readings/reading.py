@@ -234,11 +234,15 @@ class Reading:
             self._background(job, max_mm)
             return job
 
-    def stop(self, job_id: str) -> Following:
-        """End a propagation; what it has found stays, as a step. 404 for one there is not."""
-        job = self.jobs.get(job_id)
-        if job is None:
+    def job(self, job_id: str) -> Following:
+        """A propagation. 404 for one there is not."""
+        if job_id not in self.jobs:
             raise HTTPException(404, "There is no such job.")
+        return self.jobs[job_id]
+
+    def stop(self, job_id: str) -> Following:
+        """End a propagation; what it has found stays, as a step. Raises as `job`."""
+        job = self.job(job_id)
         job.stop()
         self._tell_job(job)
         return job

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from medsam.errors import PromptError
@@ -258,9 +258,7 @@ async def propagate(
 async def show_job(session: str, job: str, reader: PresentReader, readings: PresentReadings) -> JobAnswer:
     """How far a propagation is."""
     reading = await readings.get(reader, session)
-    if job not in reading.jobs:
-        raise HTTPException(404, "There is no such job.")
-    return _job(reading.jobs[job])
+    return _job(reading.job(job))
 
 
 @router.delete("/{session}/jobs/{job}")

@@ -137,7 +137,7 @@ class Journal:
     def of_slice(self, number: int, index: int, mask: CompactMask, follows: str) -> Delta | None:
         """A slice that a propagation has come to, which is no part of the session yet; None where a reader's own is."""
         place = number, index
-        there = _by_place(self._session).get(place)
+        there = self._session.states.get(label_of(number), {}).get(index)
         if there is not None and not (there.propagated and there.untouched):
             return None
         self._followed.setdefault(follows, set()).add(place)

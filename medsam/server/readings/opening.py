@@ -177,5 +177,5 @@ def _labelled(masks: Mapping[str, CompactMask]) -> PackedMasks:
     first = next(iter(masks.values()))
     packed = PackedMasks(first.shape)  # type: ignore[arg-type]  # three axes, as the scan
     for number, mask in enumerate(masks.values(), start=1):
-        packed.add(label_of(number), mask.to_array())
+        packed.add(label_of(number), mask.crop, start=tuple(first for first, _ in mask.bounds))  # type: ignore[arg-type]
     return packed

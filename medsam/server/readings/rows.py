@@ -156,9 +156,7 @@ def ended(state: SessionState, following: StoredStep) -> tuple[SessionState, lis
     """A propagation that was cut off, as the step that it would have left had it been stopped; and its rows."""
     label = label_of(following.object or 0)
     before = after_steps(state.objects, state.steps[: state.done]).get(label, {})
-    known = [one.number for step in state.steps for one in step.after.values() if one is not None]
-    known += [one.number for slices in state.objects.values() for one in slices.values()]
-    numbers = itertools.count(max(known, default=-1) + 1)
+    numbers = itertools.count(1 + max((one.number for one in state.results), default=-1))
     after: dict[int, SliceState | None] = {}
     rows: list[NewMask] = []
     for row in following.masks:

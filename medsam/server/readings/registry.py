@@ -137,8 +137,6 @@ class Readings:
             raise HTTPException(404, "There is no such case.")
         async with self._door(reader.id, case.id):
             for stored in await self._calls(self._store.readings, reader, case.id):
-                # what the scan has to say is said of it, not of the session
-                await self._scans.get(case.key)
                 try:
                     reading = (await self._again(stored, reader)).reading
                 except Unfinished:
@@ -165,11 +163,7 @@ class Readings:
             # it may have left memory meanwhile
             if self._live.get(key) is live:
                 return live.reading
-        stored = await self._calls(self._store.reading, reader, key)
-        if stored is None or stored.closed_at is not None:
-            raise HTTPException(404, "There is no such session.")
-        if change and stored.user != reader.id:
-            raise HTTPException(403, "This session is another reader's: you may look at it.")
+        stored = await self._stored(reader, key, change)
         owner = reader
         if stored.user != reader.id:
             known = await self._calls(self._store.reader, stored.user)
@@ -201,11 +195,7 @@ class Readings:
 
     async def end(self, reader: Reader, key: str) -> None:
         """Close a reading: its reader is done. What was confirmed stays in the store. Raises as `get`."""
-        stored = await self._calls(self._store.reading, reader, key)
-        if stored is None or stored.closed_at is not None:
-            raise HTTPException(404, "There is no such session.")
-        if stored.user != reader.id:
-            raise HTTPException(403, "This session is another reader's: you may look at it.")
+        stored = await self._stored(reader, key, change=True)
         async with self._door(key):
             await self._drop(key)
             await self._calls(self._store.close_reading, stored.id, reader)
@@ -238,6 +228,15 @@ class Readings:
     def _door(self, *key: object) -> asyncio.Lock:
         return self._doors.setdefault(key, asyncio.Lock())
 
+    async def _stored(self, reader: Reader, key: str, change: bool) -> StoredReading:
+        """An open reading as the store has it. Raises HTTPException 404 and 403 as `get`."""
+        stored = await self._calls(self._store.reading, reader, key)
+        if stored is None or stored.closed_at is not None:
+            raise HTTPException(404, "There is no such session.")
+        if change and stored.user != reader.id:
+            raise HTTPException(403, "This session is another reader's: you may look at it.")
+        return stored
+
     async def _stale(self, live: _Live) -> bool:
         """Whether the files of its case are other ones than were read."""
         files = await self._scans.files(live.case.key)
@@ -258,12 +257,10 @@ class Readings:
     async def _check(self, reader: Reader, live: _Live) -> None:
         """404 for a case that its reader may not see any more; out of memory where its files have changed."""
         if await self._calls(self._store.case, reader, live.case.key) is None:
-            async with self._door(live.reading.key):
-                await self._drop(live.reading.key)
+            await self._put_away(live.reading.key)
             raise HTTPException(404, "There is no such session.")
         if await self._stale(live):
-            async with self._door(live.reading.key):
-                await self._drop(live.reading.key)
+            await self._put_away(live.reading.key)
         live.seen = time.monotonic()
 
     async def _new(self, reader: Reader, case: StoredCase, opening: Opening) -> Reading:
@@ -330,11 +327,15 @@ class Readings:
             if idle is None:
                 raise HTTPException(429, "Too many of your sessions are at work. Close one, or wait.")
             mine.remove(idle)
-            async with self._door(idle.reading.key):
-                await self._drop(idle.reading.key)
+            await self._put_away(idle.reading.key)
+
+    async def _put_away(self, key: str) -> None:
+        """`_drop`, once nobody opens or closes it."""
+        async with self._door(key):
+            await self._drop(key)
 
     async def _drop(self, key: str) -> None:
-        """Out of memory; it is in the store."""
+        """Out of memory; it is in the store. Whoever calls is at its door."""
         live = self._live.pop(key, None)
         if live is not None:
             await live.reading.close()
@@ -359,8 +360,7 @@ class Readings:
         if not left:
             return False
         key = min(left, key=lambda live: (live.reading.events.watchers > 0, live.reading.used)).reading.key
-        async with self._door(key):
-            await self._drop(key)
+        await self._put_away(key)
         return True
 
     async def reap(self, now: float) -> None:
@@ -368,8 +368,7 @@ class Readings:
         for key, live in list(self._live.items()):
             reading = live.reading
             if now - reading.used > (_WATCHED if reading.events.watchers else _IDLE) and not reading.busy:
-                async with self._door(key):
-                    await self._drop(key)
+                await self._put_away(key)
 
     async def _end_watching(self, closing: asyncio.Event) -> None:
         await closing.wait()

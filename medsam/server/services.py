@@ -116,8 +116,11 @@ async def _in_thread(work: Callable[[], object]) -> None:
     await to_thread.run_sync(work)
 
 
-def services_of(request: Request) -> Services:
-    """The services of the app that a request came to."""
+async def services_of(request: Request) -> Services:
+    """The services of the app that a request came to.
+
+    Async, as every dependency that only looks: FastAPI runs others in threads, and waits for one of them.
+    """
     return request.app.state.services
 
 

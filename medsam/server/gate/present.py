@@ -9,7 +9,7 @@ from fastapi import Depends, HTTPException, Request
 from medsam.server.readers import Reader, Role
 
 
-def present_reader(request: Request) -> Reader:
+async def present_reader(request: Request) -> Reader:
     """The reader that the gate has recognised. Answers 401 where it has not."""
     reader = getattr(request.state, "reader", None)
     if not isinstance(reader, Reader):
@@ -23,7 +23,7 @@ PresentReader = Annotated[Reader, Depends(present_reader)]
 def require(role: Role) -> Any:
     """A dependency: lets in those of a role, and of those above it; others are answered 403."""
 
-    def check(reader: PresentReader) -> Reader:
+    async def check(reader: PresentReader) -> Reader:
         if reader.role < role:
             raise HTTPException(403, f"This is for the role {role.name.lower()} and above.")
         return reader

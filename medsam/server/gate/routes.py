@@ -45,14 +45,14 @@ router = APIRouter(tags=["readers"])
 Key = Annotated[str, PathPart(max_length=64)]
 
 
-def _present(request: Request) -> Present:
+async def _present(request: Request) -> Present:
     present = getattr(request.state, "present", None)
     if not isinstance(present, Present):
         raise HTTPException(401, "Log in first.")
     return present
 
 
-def _no_token(present: Annotated[Present, Depends(_present)]) -> Present:
+async def _no_token(present: Annotated[Present, Depends(_present)]) -> Present:
     """A token that leaks must not make itself further ones."""
     if present.way == "token":
         raise HTTPException(403, "A token cannot do this: log in.")

@@ -76,7 +76,7 @@ _CHANGED: dict[int | str, dict[str, Any]] = {
 }
 
 
-def readings_of(request: Request) -> Readings:
+async def readings_of(request: Request) -> Readings:
     """Those of the app that a request came to."""
     return request.app.state.services.readings
 

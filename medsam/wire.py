@@ -37,7 +37,7 @@ import numpy as np
 
 from medsam.errors import InputError
 from medsam.geometry import Axis
-from medsam.masks import pack_bits, unpack_bits
+from medsam.masks import RLE, pack_bits, unpack_bits
 
 MEDIA_TYPE = "application/vnd.medsam.frames"
 VERSION = 1
@@ -155,21 +155,17 @@ def _number(value: Any) -> float | None:
 
 
 def _runs(pixels: np.ndarray) -> bytes:
-    flat = pixels.ravel()
-    if not flat.size:
+    if not pixels.size:
         return b""
-    borders = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    lengths = np.diff(np.concatenate(([0], borders, [flat.size])))
-    runs = np.concatenate(([0], lengths)) if flat[0] else lengths
-    return runs.astype("<u4").tobytes()
+    # `RLE` goes column by column
+    return RLE.of(pixels.T).counts.astype("<u4").tobytes()
 
 
 def _from_runs(payload: bytes, shape: tuple[int, int]) -> np.ndarray:
     lengths = np.frombuffer(payload, dtype="<u4").astype(np.int64)
     if int(lengths.sum()) != shape[0] * shape[1]:
         raise ValueError("run lengths")
-    inside = np.arange(len(lengths)) % 2 == 1
-    return np.repeat(inside, lengths).reshape(shape)
+    return RLE((shape[1], shape[0]), lengths).to_array().T
 
 
 def _from_bits(payload: bytes, shape: tuple[int, int]) -> np.ndarray:

@@ -61,7 +61,6 @@ class Connection:
             base_url=self.url + API,
             headers=headers,
             verify=_verification(verify),
-            timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 10.0)),
             # 20 threads and their streams of events
             limits=httpx.Limits(max_connections=64, max_keepalive_connections=32, keepalive_expiry=_KEEP_ALIVE_S),
             # neither proxies nor ~/.netrc: what is meant for this server goes nowhere else
@@ -76,9 +75,10 @@ class Connection:
 
     def greet(self) -> dict[str, Any]:
         """See that a server of our version answers, and log in. Returns what it says of who asks."""
-        said = self.request("GET", "/version", error_of_404=self._not_ours())
         try:
-            version = int(said.json()["version"])
+            version = int(self.request("GET", "/version").json()["version"])
+        except Refused as error:
+            raise self._not_ours() if error.status == 404 else error from None
         except (ValueError, KeyError, TypeError):
             raise self._not_ours() from None
         if version < VERSION:
@@ -104,7 +104,6 @@ class Connection:
         headers: Mapping[str, str] | None = None,
         wait_s: float = 0.0,
         anew: bool = True,
-        error_of_404: MedSAMError | None = None,
     ) -> httpx.Response:
         """An answer that is a success, read to its end.
 
@@ -112,19 +111,20 @@ class Connection:
         server is asked to wait before it answers. anew: log in again where the login has ended.
         Raises the error the server names, and InputError for everything else that may go wrong.
         """
-        request = self._http.build_request(
-            method, path, json=json, content=content, params=params, headers=headers, timeout=self._timeouts(wait_s)
-        )
         once = content is not None and not isinstance(content, bytes)
-        response = self._send(request, () if once else WAITS)
+        timeouts = self._timeouts(self._timeout_s + wait_s)
+
+        def sent(waits: tuple[float, ...]) -> httpx.Response:
+            # made anew each time: a login changes what goes with it
+            request = self._http.build_request(
+                method, path, json=json, content=content, params=params, headers=headers, timeout=timeouts
+            )
+            return self._send(request, waits)
+
+        response = sent(() if once else WAITS)
         if response.status_code in (401, 423) and anew and self._user is not None and not once:
             self._again(response.status_code)
-            request = self._http.build_request(
-                method, path, json=json, content=content, params=params, headers=headers, timeout=self._timeouts(wait_s)
-            )
-            response = self._send(request, WAITS)
-        if response.status_code == 404 and error_of_404 is not None:
-            raise error_of_404
+            response = sent(WAITS)
         if not response.is_success:
             raise self._refused(response)
         return response
@@ -144,21 +144,13 @@ class Connection:
             ) from None
 
     @contextmanager
-    def stream(
-        self,
-        path: str,
-        *,
-        params: Mapping[str, Any] | None = None,
-        headers: Mapping[str, str] | None = None,
-        silent_s: float | None = None,
-    ) -> Iterator[httpx.Response]:
+    def stream(self, path: str, *, headers: Mapping[str, str], silent_s: float) -> Iterator[httpx.Response]:
         """An answer to a GET, to be read while it comes; errors as of `request`. Not tried again.
 
-        silent_s: seconds without a byte after which the connection counts as lost; default: as for all requests.
+        silent_s: seconds without a byte after which the connection counts as lost.
         """
-        timeouts = self._timeouts(0.0 if silent_s is None else silent_s - self._timeout_s)
         try:
-            with self._http.stream("GET", path, params=params, headers=headers, timeout=timeouts) as response:
+            with self._http.stream("GET", path, headers=headers, timeout=self._timeouts(silent_s)) as response:
                 if not response.is_success:
                     response.read()
                     raise self._refused(response)
@@ -168,8 +160,8 @@ class Connection:
 
     # -- how ------------------------------------------------------------------------------------------------------
 
-    def _timeouts(self, wait_s: float) -> httpx.Timeout:
-        return httpx.Timeout(self._timeout_s + wait_s, connect=min(self._timeout_s, 10.0))
+    def _timeouts(self, silent_s: float) -> httpx.Timeout:
+        return httpx.Timeout(silent_s, connect=min(self._timeout_s, 10.0))
 
     def _again(self, status: int) -> None:
         """The login has ended, or is locked: give the password again."""

@@ -7,7 +7,6 @@ A step whose answer was lost is not repeated: it may have been taken.
 
 from __future__ import annotations
 
-import ipaddress
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ import httpx
 from medsam import errors
 from medsam._version import __version__
 from medsam.errors import InputError, MedSAMError, printable
+from medsam.pacs.settings import is_loopback
 
 T = TypeVar("T")
 API = "/api/v1"
@@ -252,18 +252,11 @@ def _checked(url: str, *, secret: bool) -> str:
             "The `url` of a server is http://HOST:PORT or https://HOST[:PORT], without a name or a password in it.",
             parameter="url",
         )
-    if secret and parts.scheme == "http" and not _is_loopback(parts.host):
+    if secret and parts.scheme == "http" and not is_loopback(parts.host):
         raise InputError(
             "Tokens and passwords are not sent over http:// to another machine: use https:// (`url`).", parameter="url"
         )
     return str(url).rstrip("/").removesuffix(API)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _verification(verify: bool | str | Path) -> Any:

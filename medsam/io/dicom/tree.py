@@ -137,12 +137,11 @@ def patient_digest(path: Path) -> str | None:
 class ImageHeader:
     """What a file of images says of itself, for whoever follows a folder that changes.
 
-    series, study: UIDs, "" where there are none. person: digest of whose it says it is, "" where it does not say.
+    series: its UID, "" where there is none. person: digest of whose it says it is, "" where it does not say.
     frames: stated, 1 where it is not. rows, columns: 0 where they are not stated.
     """
 
     series: str
-    study: str
     person: str
     modality: str | None
     number: int | None
@@ -163,7 +162,6 @@ def image_header(path: Path) -> ImageHeader | None:
     rows, columns, frames = (max(count, 0) for count in counts)
     return ImageHeader(
         series=uid_of(dataset, "SeriesInstanceUID"),
-        study=uid_of(dataset, "StudyInstanceUID"),
         person="" if person is None else digest_of(person[1]),
         modality=modality_of(dataset),
         number=whole_number(dataset, "SeriesNumber"),

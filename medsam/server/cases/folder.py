@@ -17,7 +17,7 @@ import hashlib
 import os
 import stat
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -55,17 +55,12 @@ class FileState:
 class Delta:
     """What a look has found. found: new cases, and those that have changed. gone: their sources.
 
-    done, total: files whose headers are read. whole: nothing of the folder is left to be said. waiting: files that are
-    being written. refused: DICOM files that are damaged.
+    whole: nothing of the folder is left to be said.
     """
 
     found: tuple[FoundCase, ...] = ()
     gone: tuple[str, ...] = ()
-    done: int = 0
-    total: int = 0
     whole: bool = False
-    waiting: int = 0
-    refused: int = 0
 
 
 @dataclass
@@ -96,14 +91,14 @@ class Folder:
         perhaps = [path for path in ready if _may_be_dicom(path)]
         new = [path for path in perhaps if path not in self.headers]
         told = time.monotonic()
-        for done in self._read(new):
+        for _ in self._read(new):
             # while a large folder is read for the first time, its cases appear
             if time.monotonic() - told >= _TOLD_EVERY:
                 told = time.monotonic()
                 series = self._series(perhaps, waiting)
-                yield self._delta({**cases, **series}, done, len(new), len(waiting), whole=False)
+                yield self._delta({**cases, **series}, whole=False)
         series = self._series(perhaps, waiting)
-        yield self._delta({**cases, **series}, len(new), len(new), len(waiting), whole=True)
+        yield self._delta({**cases, **series}, whole=True)
 
     def _changed(self, now: float) -> bool:
         """List the files; whether any is new, gone or other than it was. What was known of such is forgotten."""
@@ -120,7 +115,7 @@ class Folder:
         found: dict[str, FileState] = {}
         self.outside = set()
         root = os.path.realpath(self.root)
-        for above, folders, entries in _walk(root, self.excluded):
+        for above, entries in _walk(root, self.excluded):
             for entry in entries:
                 path = f"{above}{entry.name}"
                 state = self._state(entry, root, path)
@@ -130,7 +125,6 @@ class Folder:
                 same = before is not None and (before.size, before.changed_ns) == (state.st_size, state.st_mtime_ns)
                 since = before.since if same and before is not None else now
                 found[path] = FileState(state.st_size, state.st_mtime_ns, since)
-            folders.sort(key=lambda one: one.name)
         return found
 
     def _state(self, entry: os.DirEntry[str], root: str, path: str) -> os.stat_result | None:
@@ -195,8 +189,8 @@ class Folder:
 
     # -- DICOM ------------------------------------------------------------------------------------------------
 
-    def _read(self, paths: Sequence[str]) -> Iterator[int]:
-        """Read headers; how many are read, after each block but the last."""
+    def _read(self, paths: Sequence[str]) -> Iterator[None]:
+        """Read headers, with a stop after each block but the last."""
         # threads wait for a disk that is far away
         with ThreadPoolExecutor(_THREADS) as pool:
             for start in range(0, len(paths), _BLOCK):
@@ -204,7 +198,7 @@ class Folder:
                 for path, header in zip(block, pool.map(self._header, block), strict=True):
                     self.headers[path] = header
                 if start + _BLOCK < len(paths):
-                    yield start + _BLOCK
+                    yield
 
     def _header(self, path: str) -> ImageHeader | InputError | None:
         try:
@@ -220,13 +214,13 @@ class Folder:
             header = self.headers.get(path)
             if isinstance(header, ImageHeader):
                 groups[header.series, header.person, "" if header.series else path].append(path)
-        twice = _given_twice(series for series, _, _ in groups)
+        given = Counter(series for series, _, _ in groups)
         cases: dict[str, FoundCase] = {}
         below = self._below(paths)
         for (series, person, alone), members in groups.items():
             source = source_of_series(self.root, series, person, alone)
             if unready.isdisjoint(map(_above, members)):
-                cases[source] = self._one_series(source, series, members, below, whole=series not in twice)
+                cases[source] = self._one_series(source, series, members, below, whole=given[series] == 1)
             elif source in self.published:
                 # as it was, until the rest of it is there
                 cases[source] = self.published[source]
@@ -292,19 +286,18 @@ class Folder:
         states = [(path, self.files[path].size, self.files[path].changed_ns) for path in sorted(paths)]
         return hashlib.sha256(repr(states).encode(errors="surrogateescape")).hexdigest()[:24]
 
-    def _delta(self, cases: Mapping[str, FoundCase], done: int, total: int, waiting: int, *, whole: bool) -> Delta:
+    def _delta(self, cases: Mapping[str, FoundCase], *, whole: bool) -> Delta:
         found = tuple(case for source, case in cases.items() if self.published.get(source) != case)
         # what is not read yet may still be there
         gone = tuple(self.published.keys() - cases.keys()) if whole else ()
         self.published.update((case.source, case) for case in found)
         for source in gone:
             del self.published[source]
-        refused = sum(isinstance(header, InputError) for header in self.headers.values())
-        return Delta(found, gone, done, total, whole, waiting, refused)
+        return Delta(found, gone, whole)
 
 
-def _walk(root: str, excluded: Sequence[Path]) -> Iterator[tuple[str, list[os.DirEntry[str]], list[os.DirEntry[str]]]]:
-    """(path below the root with a slash at its end, folders, files) of every folder that can be entered."""
+def _walk(root: str, excluded: Sequence[Path]) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:
+    """(path below the root with a slash at its end, files) of every folder that can be entered, sorted."""
     left = {os.path.realpath(path) for path in excluded}
     todo = [("", root)]
     while todo:
@@ -319,8 +312,13 @@ def _walk(root: str, excluded: Sequence[Path]) -> Iterator[tuple[str, list[os.Di
                     folders.append(entry)
                 else:
                     files.append(entry)
-        yield above, folders, sorted(files, key=lambda one: one.name)
-        todo += [(f"{above}{one.name}/", one.path) for one in reversed(folders) if one.path not in left]
+        yield above, sorted(files, key=_name)
+        below = sorted(folders, key=_name, reverse=True)
+        todo += [(f"{above}{one.name}/", one.path) for one in below if one.path not in left]
+
+
+def _name(entry: os.DirEntry[str]) -> str:
+    return entry.name
 
 
 def _name_of_series(first: ImageHeader, images: int) -> str:
@@ -336,10 +334,3 @@ def _may_be_dicom(path: str) -> bool:
 def _above(path: str) -> str:
     """The folder of a file, with a slash at its end; "" for the root."""
     return path[: path.rfind("/") + 1]
-
-
-def _given_twice(items: Iterable[str]) -> set[str]:
-    seen, twice = set[str](), set[str]()
-    for item in items:
-        (twice if item in seen else seen).add(item)
-    return twice

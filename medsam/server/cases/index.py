@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,27 +17,11 @@ from medsam.server.store.store import Store
 _MANY = 200
 
 
-@dataclass(frozen=True)
-class IndexState:
-    """How far the folders are known. done, total: files whose headers are read, while they are.
-
-    waiting: files that are being written. refused: DICOM files that are damaged. deaths: of the process that looks.
-    """
-
-    whole: bool
-    done: int
-    total: int
-    cases: int
-    waiting: int
-    refused: int
-    deaths: int
-
-
 @dataclass
 class CaseIndex:
     """Keeps the store's cases of `roots` as the folders are, until it is closed. changed: told keys of such cases.
 
-    Its methods may be called from any thread.
+    `start` and `close` may be called from any thread; everything else is then the watcher's.
     """
 
     store: Store
@@ -48,8 +31,8 @@ class CaseIndex:
     changed: Callable[[str], None]
     _known: dict[str, int] = field(default_factory=dict)
     _seen: dict[Path, set[str]] = field(default_factory=dict)
-    _deltas: dict[Path, Delta] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    # folders of which nothing was left to be said once
+    _whole: set[Path] = field(default_factory=set)
     _watcher: Watcher | None = None
 
     def start(self) -> None:
@@ -68,25 +51,9 @@ class CaseIndex:
         if self._watcher is not None:
             self._watcher.close()
 
-    @property
-    def state(self) -> IndexState:
-        with self._lock:
-            deltas = [self._deltas.get(root, Delta()) for root in self.roots]
-            seen = sum(len(those) for those in self._seen.values())
-        return IndexState(
-            whole=all(delta.whole for delta in deltas),
-            done=sum(delta.done for delta in deltas),
-            total=sum(delta.total for delta in deltas),
-            cases=seen,
-            waiting=sum(delta.waiting for delta in deltas),
-            refused=sum(delta.refused for delta in deltas),
-            deaths=0 if self._watcher is None else self._watcher.deaths,
-        )
-
     def _anew(self) -> None:
-        with self._lock:
-            self._seen.clear()
-            self._deltas.clear()
+        self._seen.clear()
+        self._whole.clear()
 
     def _heard(self, root: Path, delta: Delta) -> None:
         for start in range(0, len(delta.found), _MANY):
@@ -95,16 +62,15 @@ class CaseIndex:
                 self._known[row.source] = row.id
                 self.changed(row.key)
         seen = self._seen.setdefault(root, set())
-        with self._lock:
-            seen |= {case.source for case in delta.found}
-            seen -= set(delta.gone)
+        seen |= {case.source for case in delta.found}
+        seen -= set(delta.gone)
         gone = list(delta.gone)
-        if delta.whole and not self._deltas.get(root, Delta()).whole:
+        if delta.whole and root not in self._whole:
             # of an earlier run of the server, or of the process
             gone += [source for source in self._known if root_of(source) == str(root) and source not in seen]
         self.store.vanish_cases([self._known[source] for source in gone if source in self._known])
-        with self._lock:
-            self._deltas[root] = delta
+        if delta.whole:
+            self._whole.add(root)
 
 
 def distinct(roots: Sequence[Path]) -> tuple[Path, ...]:

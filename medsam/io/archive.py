@@ -15,7 +15,7 @@ import struct
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
@@ -33,31 +33,24 @@ _DAMAGED = (
 )
 
 
-def unpack_files(path: Path, place: Callable[[str], Path | None], *, most_bytes: int, most_files: int) -> int:
+def unpack_files(path: Path, place: Callable[[str], Path], *, most_bytes: int, most_files: int) -> int:
     """Write the files of a zip where `place` says, whatever paths they have in it; how many bytes that were.
 
-    place: called with the path of a file as the zip has it, a text and no more; the file to make, or None to leave it
-    out. Never asked about hidden files, macOS resource forks and zips inside the zip.
+    place: called with the path of a file as the zip has it, a text and no more; the file to make. Never asked about
+    hidden files, macOS resource forks and zips inside the zip.
     Raises InputError as `unpacked` does, but for paths, and beyond `most_bytes` (counted, not as stated) and
     `most_files`. What was written stays.
     """
-    packed = path.stat().st_size
-    limit, written = min(most_bytes, most_unpacked(packed)), 0
-    with _damage_as_input_error(path), _Careful(io.FileIO(path)) as file, zipfile.ZipFile(file) as archive:
-        entries = [entry for entry in archive.infolist() if not entry.is_dir()]
-        if len(entries) > most_files:
-            raise InputError(f"{path.name} holds {len(entries)} files; at most {most_files} are unpacked.")
+
+    def targets(entries: Iterable[zipfile.ZipInfo]) -> Iterator[tuple[zipfile.ZipInfo, Path]]:
         for entry in entries:
             _check_kind(entry, path)
-            target = None if _passed_over(entry) else place(entry.filename)
-            if target is None:
-                continue
-            with archive.open(entry) as source, target.open("xb") as out:
-                while chunk := source.read(_CHUNK):
-                    written += len(chunk)
-                    _check_size(written, limit, packed, path)
-                    out.write(chunk)
-    return written
+            if not _passed_over(entry):
+                yield entry, place(entry.filename)
+
+    limit = min(most_bytes, most_unpacked(path.stat().st_size))
+    with _damage_as_input_error(path), _Careful(io.FileIO(path)) as file, zipfile.ZipFile(file) as archive:
+        return _write(archive, targets(_entries(archive, path, most_files)), limit, path)
 
 
 class _Careful(io.BufferedReader):
@@ -103,41 +96,57 @@ def _damage_as_input_error(path: Path) -> Iterator[None]:
 
 
 def _unpack(archive: zipfile.ZipFile, folder: Path, path: Path) -> None:
-    entries = [entry for entry in archive.infolist() if not entry.is_dir()]
-    if len(entries) > MAX_FILES:
-        raise InputError(f"{path.name} holds {len(entries)} files; at most {MAX_FILES} are unpacked.")
+    entries = _entries(archive, path, MAX_FILES)
     for entry in entries:
         _check(entry, path)
     wanted = [entry for entry in entries if not _passed_over(entry)]
 
-    packed = path.stat().st_size
-    limit = most_unpacked(packed)
+    limit = most_unpacked(path.stat().st_size)
     stated = sum(entry.file_size for entry in wanted)
-    _check_size(stated, limit, packed, path)
+    _check_size(stated, limit, path)
     free = shutil.disk_usage(folder).free
     if stated > free:
         raise InputError(
             f"{path.name} needs {stated / 2**20:.0f} MiB to unpack, but the disk of temporary files has "
             f"{free / 2**20:.0f} MiB free. Make room, or set TMPDIR to a larger disk."
         )
+
+    def targets() -> Iterator[tuple[zipfile.ZipInfo, Path]]:
+        for entry in wanted:
+            target = folder.joinpath(*_parts(entry))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.exists():
+                raise InputError(f"{path.name} holds two files named {entry.filename}. Pack it again.")
+            yield entry, target
+
+    _write(archive, targets(), limit, path)
+
+
+def _entries(archive: zipfile.ZipFile, path: Path, most: int) -> list[zipfile.ZipInfo]:
+    """The files of a zip."""
+    entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+    if len(entries) > most:
+        raise InputError(f"{path.name} holds {len(entries)} files; at most {most} are unpacked.")
+    return entries
+
+
+def _write(archive: zipfile.ZipFile, targets: Iterable[tuple[zipfile.ZipInfo, Path]], limit: int, path: Path) -> int:
+    """Write files of a zip, each as it is asked for; how many bytes those were. Raises InputError beyond `limit`."""
     written = 0
-    for entry in wanted:
-        target = folder.joinpath(*_parts(entry))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists():
-            raise InputError(f"{path.name} holds two files named {entry.filename}. Pack it again.")
+    for entry, target in targets:
         with archive.open(entry) as source, target.open("xb") as out:
             while chunk := source.read(_CHUNK):
                 written += len(chunk)
                 # the sizes a zip states may be lies
-                _check_size(written, limit, packed, path)
+                _check_size(written, limit, path)
                 out.write(chunk)
+    return written
 
 
-def _check_size(size: int, limit: int, packed: int, path: Path) -> None:
+def _check_size(size: int, limit: int, path: Path) -> None:
     if size > limit:
         raise InputError(
-            f"{path.name} grows from {packed / 2**20:.1f} MiB to more than {limit / 2**20:.0f} MiB when "
+            f"{path.name} grows from {path.stat().st_size / 2**20:.1f} MiB to more than {limit / 2**20:.0f} MiB when "
             "unpacked, which no scan does. If it is sound, unpack it yourself and pass the folder."
         )
 

@@ -124,12 +124,11 @@ def _dicom(folder: Path, files: Sequence[Arrived]) -> tuple[bool, list[Arrived]]
     others = list[Arrived]()
     for number, one in enumerate(files):
         try:
-            kind = dicom_kind(one.path)
-            header = image_header(one.path) if kind == "image" else None
+            header = image_header(one.path)
+            if header is None and dicom_kind(one.path) is None:
+                others.append(one)
         except InputError as error:
             raise _as_named(error, one) from None
-        if kind is None:
-            others.append(one)
         if header is None:
             continue
         key = (header.series, header.person, "" if header.series else str(number))

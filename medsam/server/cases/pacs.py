@@ -68,7 +68,7 @@ class Pacs:
 
     async def names(self) -> list[str]:
         """Of all servers; none without a settings file."""
-        return await self._run(lambda stop: _names())
+        return await self._run(lambda stop: sorted(_servers()))
 
     async def find(self, server: str, level: Level, keys: Mapping[str, str], limit: int = LIMIT) -> Found:
         """What a server knows. keys: as DICOM names them, or as in `NAMES`. Raises UnknownServer, InputError."""
@@ -121,14 +121,15 @@ def known_key(key: str) -> bool:
     return key in NAMES or key in KEYS
 
 
-def _names() -> list[str]:
-    return sorted(read_settings().servers) if settings_path().is_file() else []
+def _servers() -> Mapping[str, Server]:
+    return read_settings().servers if settings_path().is_file() else {}
 
 
 def _server(name: str) -> Server:
-    if name not in _names():
+    found = _servers().get(name)
+    if found is None:
         raise UnknownServer("There is no PACS of that name.", parameter="server")
-    return read_settings().server(name)
+    return found
 
 
 def _shown(work: Callable[[], Result], folders: Sequence[Path]) -> Result:

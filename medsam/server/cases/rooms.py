@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,6 +22,8 @@ from anyio import CancelScope, to_thread
 from medsam.errors import InputError, MedSAMError
 from medsam.files import move
 from medsam.io.dicom.identity import Identity, identity_of
+from medsam.io.dicom.read import files_below
+from medsam.io.dicom.tree import image_header
 from medsam.server.cases.found import FoundCase, ScanFiles
 from medsam.server.cases.index import CaseIndex, distinct, root_of
 from medsam.server.cases.intake import Sorted, incoming, sort_scans
@@ -223,7 +225,7 @@ class CaseRooms:
         try:
             files = self._place(case)
             paths = files.checked()
-            first = next(_images(paths[0], files.case.series), None) if paths[0].is_dir() else paths[0]
+            first = _first_image(paths[0], files.case.series) if paths[0].is_dir() else paths[0]
             return None if first is None else identity_of(first)
         except (MedSAMError, OSError):
             return None
@@ -337,16 +339,14 @@ def _numbered(part: Path, files: Sequence[Path]) -> list[str]:
     return [file.name for file in files]
 
 
-def _images(folder: Path, series: str | None) -> Iterator[Path]:
-    """Files of a series in a folder, lazily."""
-    from medsam.io.dicom.read import files_below
-    from medsam.io.dicom.tree import image_header
-
+def _first_image(folder: Path, series: str | None) -> Path | None:
+    """A file of a series in a folder; no more are read than it takes to find one."""
     for path in files_below(folder):
         with suppress(InputError):
             header = image_header(path)
             if header is not None and series in (None, header.series):
-                yield path
+                return path
+    return None
 
 
 def _checked_roots(data: Sequence[Path]) -> tuple[Path, ...]:

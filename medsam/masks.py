@@ -88,9 +88,9 @@ def unpack_bits(bits: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 class CompactMask:
     """A mask, bool of `shape`, kept as the part that holds it at a bit an element. Equal when the masks are.
 
-    Made by `of`, `from_dict`, or `|` of two. bounds: (first, past the last) along each axis, (0, 0) when empty.
-    bits: of that part, see `pack_bits`. area: elements inside. Nothing of it can be changed: it may be shared between
-    threads, be a key, and be sent to another process.
+    Made by `of`, `empty`, `from_dict`, or `|` of two. bounds: (first, past the last) along each axis, (0, 0) when
+    empty. bits: of that part, see `pack_bits`. area: elements inside. Nothing of it can be changed: it may be shared
+    between threads, be a key, and be sent to another process.
     """
 
     shape: tuple[int, ...]
@@ -107,10 +107,15 @@ class CompactMask:
         offset = start or (0,) * mask.ndim
         part = bounding_box(mask)
         if part is None:
-            return cls(whole, ((0, 0),) * len(whole), b"", 0)
+            return cls.empty(whole)
         bounds = tuple((at.start + first, at.stop + first) for at, first in zip(part, offset, strict=True))
         crop = mask[part]
         return cls(whole, bounds, pack_bits(crop).tobytes(), int(np.count_nonzero(crop)))
+
+    @classmethod
+    def empty(cls, shape: tuple[int, ...]) -> CompactMask:
+        """Nothing inside."""
+        return cls(shape, ((0, 0),) * len(shape), b"", 0)
 
     def __repr__(self) -> str:
         return f"CompactMask(shape={self.shape}, bounds={self.bounds}, area={self.area})"

@@ -132,7 +132,7 @@ def _by_number(labels: LabelVolume) -> dict[str, CompactMask]:
     parts = dict(enumerate(ndimage.find_objects(labels.array), start=1))
     for number in sorted({*labels.names, *(number for number, part in parts.items() if part is not None)}):
         name, part = labels.names.get(number, f"label {number}"), parts.get(number)
-        mask = CompactMask(shape, ((0, 0),) * 3, b"", 0)
+        mask = CompactMask.empty(shape)
         if part is not None:
             mask = CompactMask.of(labels.array[part] == number, shape, tuple(at.start for at in part))
         masks[name] = masks[name] | mask if name in masks else mask

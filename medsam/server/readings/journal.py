@@ -147,8 +147,7 @@ class Journal:
     def _row(self, kind: Kind, place: Place, before: SliceState | None, after: SliceState | None) -> NewMask:
         number, index = place
         if after is None:
-            empty = CompactMask(self._plane.shape, ((0, 0), (0, 0)), b"", 0)
-            return NewMask(number, self._plane.axis, index, empty, "removed")
+            return NewMask(number, self._plane.axis, index, CompactMask.empty(self._plane.shape), "removed")
         extra = None
         if kind == "refined" and before is not None:
             extra = self._extras.pop(before.number, None)

@@ -83,7 +83,7 @@ class Slate:
     def __init__(self, axis: Axis, shape: tuple[int, int]) -> None:
         self.axis, self.shape = axis, shape
         self._masks: dict[Place, _Mask] = {}
-        self._removed = Drawn(CompactMask(shape, ((0, 0), (0, 0)), b"", 0), "removed")
+        self._removed = Drawn(CompactMask.empty(shape), "removed")
 
     def get(self, place: Place) -> Drawn | None:
         """What stands on a place; None where there never was a mask, "removed" where there is none any more."""

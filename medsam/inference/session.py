@@ -277,7 +277,7 @@ class Session:
         """
         label = label or self.label
         there = sorted(self.states.get(label, {}).items())
-        before = {index: state for index, state in there if not (state.propagated and state.untouched)}
+        before = {index: state for index, state in there if not state.remade}
         if not before:
             raise PromptError(f"There is no prompt of {label!r} to propagate: give it one on at least one slice.")
         seeds = {index: self._results.placed(state.parts, label, index) for index, state in before.items()}

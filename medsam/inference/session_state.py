@@ -193,6 +193,16 @@ class SliceState:
         """Whether nothing was asked of a mask that was there before the clicks on it."""
         return len(self.parts) == 1 and self.parts[0].standing
 
+    @property
+    def remade(self) -> bool:
+        """Whether it is a propagated mask that nothing was asked of: the next propagation makes it anew."""
+        return self.propagated and self.untouched
+
+    def kept(self, before: SliceState | None) -> int:
+        """How many parts of its prompt a step found there: all of those before, or none."""
+        known = () if before is None else before.parts
+        return len(known) if self.parts[: len(known)] == known else 0
+
 
 @dataclass(frozen=True)
 class Step:
@@ -403,14 +413,12 @@ def _step_to_dict(step: Step, before: Objects) -> dict[str, Any]:
 def _slice_to_dict(label: str, index: int, state: SliceState | None, before: Objects) -> dict[str, Any]:
     if state is None:
         return {"label": label, "slice": index, "gone": True}
-    standing = before.get(label, {}).get(index)
-    parts = state.parts
-    kept = len(standing.parts) if standing is not None and parts[: len(standing.parts)] == standing.parts else 0
+    kept = state.kept(before.get(label, {}).get(index))
     return {
         "label": label,
         "slice": index,
         "kept": kept,
-        "parts": [one.to_dict() for one in parts[kept:]],
+        "parts": [one.to_dict() for one in state.parts[kept:]],
         "mask": state.mask.to_dict(),
         "predicted_iou": state.predicted_iou,
         "number": state.number,

@@ -124,7 +124,7 @@ def followed(
     after: dict[int, SliceState | None] = {}
     for index in sorted(found.masks.keys() | before.keys() | now.keys()):
         there = now.get(index)
-        own = there is not None and not (there.propagated and there.untouched)
+        own = there is not None and not there.remade
         if own and there is not before.get(index):
             continue
         predicted_iou = found.predicted_iou.get(index, 0.0)

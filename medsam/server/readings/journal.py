@@ -138,7 +138,7 @@ class Journal:
         """A slice that a propagation has come to, which is no part of the session yet; None where a reader's own is."""
         place = number, index
         there = self._session.states.get(label_of(number), {}).get(index)
-        if there is not None and not (there.propagated and there.untouched):
+        if there is not None and not there.remade:
             return None
         self._followed.setdefault(follows, set()).add(place)
         row = NewMask(number, self._plane.axis, index, mask, "propagated")

@@ -42,8 +42,7 @@ def iou_of(state: SliceState) -> float | None:
 
 def to_extra(state: SliceState, before: SliceState | None) -> dict[str, Any]:
     """before: what the step found on that slice."""
-    known = () if before is None else before.parts
-    kept = len(known) if state.parts[: len(known)] == known else 0
+    kept = state.kept(before)
     parts = []
     for part in state.parts[kept:]:
         own = part.mask is not None and part.mask == state.mask
@@ -161,7 +160,7 @@ def ended(state: SessionState, following: StoredStep) -> tuple[SessionState, lis
     rows: list[NewMask] = []
     for row in following.masks:
         there = before.get(row.slice)
-        if row.mask and (there is None or (there.propagated and there.untouched)):
+        if row.mask and (there is None or there.remade):
             part = PromptPart(None, row.mask, standing=True, propagated=True)
             one = SliceState((part,), row.mask, 0.0 if row.predicted_iou is None else row.predicted_iou, next(numbers))
             after[row.slice] = one

@@ -242,11 +242,3 @@ class AuditLine:
     reading: str | None
     address: str | None
     details: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Retired:
-    """What time took: uploads (with their files) and logins."""
-
-    uploads: int
-    logins: int

@@ -26,7 +26,7 @@ from medsam.errors import InputError
 from medsam.server.gate.origins import csrf_of
 from medsam.server.gate.request import Asked, Refused, is_loopback
 from medsam.server.gate.rules import PrefixRules, Way
-from medsam.server.gate.throttle import Buckets, Lockouts
+from medsam.server.gate.throttle import Buckets, Lockouts, remember
 from medsam.server.readers import Reader, Role
 from medsam.server.settings import ServerSettings
 from medsam.server.store.records import Login, User
@@ -35,8 +35,6 @@ from medsam.server.store.store import Store
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
-# logins whose last request is remembered
-_REMEMBERED = 10_000
 # wrong passwords that cost nothing: from one address, and of one name from all of them
 _FREE_HERE, _FREE_ANYWHERE = 5, 50
 # a hash takes 64 MiB and a core: no crowd of guesses has more than this at a time
@@ -177,9 +175,7 @@ class Gate:
         if present.login is None:
             return
         self._seen[present.login.id] = datetime.now(UTC)
-        self._seen.move_to_end(present.login.id)
-        while len(self._seen) > _REMEMBERED:
-            self._seen.popitem(last=False)
+        remember(self._seen, present.login.id)
         if at_once or datetime.now(UTC) - present.login.seen_at > _TOUCH:
             await _thread(self._store.touch_login, present.login, at_once)
 
@@ -191,9 +187,7 @@ class Gate:
         if last is not None and now - last < _NEWS:
             return False
         self._audited[key] = now
-        self._audited.move_to_end(key)
-        while len(self._audited) > _REMEMBERED:
-            self._audited.popitem(last=False)
+        remember(self._audited, key)
         return True
 
     # -- passwords ----------------------------------------------------------------------------------------------------

@@ -7,9 +7,18 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
+Key = TypeVar("Key", bound=Hashable)
 # how many are remembered, the latest ones: whoever asks under ever new names does not fill the memory
 _REMEMBERED = 10_000
+
+
+def remember(known: OrderedDict[Key, Any], key: Key) -> None:
+    """Make `key` the latest of those that are known, and forget the earliest where they are too many."""
+    known.move_to_end(key)
+    while len(known) > _REMEMBERED:
+        known.popitem(last=False)
 
 
 @dataclass
@@ -30,9 +39,7 @@ class Buckets:
         with self._lock:
             now = self._clock()
             bucket = self._buckets.setdefault(key, _Bucket(self._most, now))
-            self._buckets.move_to_end(key)
-            while len(self._buckets) > _REMEMBERED:
-                self._buckets.popitem(last=False)
+            remember(self._buckets, key)
             bucket.left = min(self._most, bucket.left + (now - bucket.at) * self._most / 60)
             bucket.at = now
             if bucket.left < 1:
@@ -78,9 +85,7 @@ class Lockouts:
         with self._lock:
             now = self._clock()
             found = self._guesses.setdefault(key, _Guesses(last=now))
-            self._guesses.move_to_end(key)
-            while len(self._guesses) > _REMEMBERED:
-                self._guesses.popitem(last=False)
+            remember(self._guesses, key)
             if now - found.last > 86400:
                 found.failures = 0
             found.failures, found.last = found.failures + 1, now

@@ -9,7 +9,7 @@ it uses itself; closing goes the other way. Routes take it as an argument:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +24,7 @@ from medsam.inference.predictor import Predictor
 from medsam.inference.worker import Worker
 from medsam.server.cases.rooms import CaseRooms
 from medsam.server.cases.scans import ScanStore
-from medsam.server.gate.identity import Gate
+from medsam.server.gate.identity import Gate, in_thread
 from medsam.server.readings.registry import Readings
 from medsam.server.settings import ServerSettings
 from medsam.server.store.store import Store
@@ -74,7 +74,7 @@ async def open_services(settings: ServerSettings, predictor: Predictor | None = 
         if predictor is None:
             worker = Worker(settings.device if settings.device.startswith("cuda:") else "cpu")
             # what runs ends at its next slice; what it had done is stored
-            stack.push_async_callback(_in_thread, worker.shutdown)
+            stack.push_async_callback(in_thread, worker.shutdown)
             cache = EmbeddingCache(settings.embedding_bytes)
             load = partial(Predictor, settings.model, settings.device, cache, worker=worker)
             predictor = await to_thread.run_sync(load)
@@ -110,10 +110,6 @@ async def _keep_order(settings: ServerSettings, store: Store) -> None:
         with suppress(MedSAMError):
             await to_thread.run_sync(store.retire_logins, settings.ends_after)
         await asyncio.sleep(_ORDER_S)
-
-
-async def _in_thread(work: Callable[[], object]) -> None:
-    await to_thread.run_sync(work)
 
 
 async def services_of(request: Request) -> Services:

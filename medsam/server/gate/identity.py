@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
-from anyio import CapacityLimiter, to_thread
+from anyio import to_thread
 
 from medsam.errors import InputError
 from medsam.server.gate.origins import csrf_of
@@ -30,7 +30,7 @@ from medsam.server.gate.throttle import Buckets, Lockouts, remember
 from medsam.server.readers import Reader, Role
 from medsam.server.settings import ServerSettings
 from medsam.server.store.records import Login, User
-from medsam.server.store.store import Store
+from medsam.server.store.store import Calls, Store
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -76,7 +76,7 @@ class Gate:
         self._strangers = Buckets(min(_STRANGERS, settings.limits.requests_per_minute))
         self.login_tries = Buckets(settings.limits.logins_per_minute)
         self._here, self._anywhere = Lockouts(_FREE_HERE), Lockouts(_FREE_ANYWHERE, most=60.0)
-        self.hashing = CapacityLimiter(_HASHES)
+        self.hashing = Calls(_HASHES)
         self._seen: OrderedDict[int, datetime] = OrderedDict()
         self._audited: OrderedDict[tuple[int, str, str], datetime] = OrderedDict()
         # of readers that a proxy names; a page asks for it anew after a restart
@@ -121,10 +121,10 @@ class Gate:
 
     async def is_open(self) -> bool:
         """Whether nobody has to log in: on this machine alone, and as long as there are no users."""
-        return self._alone and not await _thread(self._store.users)
+        return self._alone and not await in_thread(self._store.users)
 
     async def _by_token(self, token: str) -> Present:
-        found = await _thread(self._store.find_token, token)
+        found = await in_thread(self._store.find_token, token)
         # what a program was given while there were no users does not outlive that
         if found is None or (found[1].id == self._local.id and not await self.is_open()):
             raise Refused(401, "This token is not known, or not valid any more.", {"WWW-Authenticate": "Bearer"})
@@ -132,7 +132,7 @@ class Gate:
 
     async def _by_proxy(self, named: str) -> Present:
         try:
-            user = await _thread(self._from_proxy, named.encode("latin-1").decode("utf-8"))
+            user = await in_thread(self._from_proxy, named.encode("latin-1").decode("utf-8"))
         except (UnicodeError, InputError):
             raise Refused(403, "The proxy's name of the user cannot be used.") from None
         # a proxy that passes on what clients send would make anybody whom they name
@@ -155,12 +155,12 @@ class Gate:
             return known
 
     async def _by_cookie(self, secret: str, locked: bool) -> Present | None:
-        login = await _thread(self._store.find_login, secret)
+        login = await in_thread(self._store.find_login, secret)
         if login is None:
             return None
         now = datetime.now(UTC)
         if now - login.began_at > timedelta(seconds=self._settings.ends_after):
-            await _thread(self._store.end_login, login.id)
+            await in_thread(self._store.end_login, login.id)
             return None
         if self._is_locked(login, now) and not locked:
             raise Refused(423, "Locked after a while without use: give the password to /unlock.")
@@ -177,7 +177,7 @@ class Gate:
         self._seen[present.login.id] = datetime.now(UTC)
         remember(self._seen, present.login.id)
         if at_once or datetime.now(UTC) - present.login.seen_at > _TOUCH:
-            await _thread(self._store.touch_login, present.login, at_once)
+            await in_thread(self._store.touch_login, present.login, at_once)
 
     def is_news(self, present: Present, what: str, ids: Mapping[str, Any]) -> bool:
         """Whether a reader's look at a case or session is the first within an hour: they are read in many pieces."""
@@ -205,7 +205,7 @@ class Gate:
             wait = max(wait, self._anywhere.wait(known)) or self.login_tries.wait(asked.address)
         if wait > 0:
             raise too_many(wait, "Too many tries to log in")
-        reader = await to_thread.run_sync(partial(self._store.verify, name, password), limiter=self.hashing)
+        reader = await self.hashing(self._store.verify, name, password)
         if reader is None:
             self._here.failed(here)
             if login is None:
@@ -246,5 +246,6 @@ def too_many(seconds: float, what: str) -> Refused:
     return Refused(429, f"{what}: try again in {wait} s.", {"Retry-After": str(wait)})
 
 
-async def _thread(work: Callable[Given, Result], *given: Given.args, **keywords: Given.kwargs) -> Result:
+async def in_thread(work: Callable[Given, Result], *given: Given.args, **keywords: Given.kwargs) -> Result:
+    """Have it done off the event loop, by any thread that is free."""
     return await to_thread.run_sync(partial(work, *given, **keywords))

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from functools import partial
-from typing import Annotated, ParamSpec, TypeVar
+from typing import Annotated
 
-from anyio import to_thread
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from fastapi import Path as PathPart
 
 from medsam.errors import InputError
 from medsam.server.gate.guard import audit
-from medsam.server.gate.identity import Present
+from medsam.server.gate.identity import Present, in_thread
 from medsam.server.gate.origins import csrf_of
 from medsam.server.gate.present import PresentReader, require
 from medsam.server.gate.request import Asked, Refused
@@ -36,8 +33,6 @@ from medsam.server.readers import Reader, Role
 from medsam.server.services import PresentServices, Services
 from medsam.server.store.records import Login
 
-Given = ParamSpec("Given")
-Result = TypeVar("Result")
 # numbers of rows are 64-bit in SQLite
 _LAST = 2**63 - 1
 
@@ -74,8 +69,8 @@ async def login(body: LoginBody, request: Request, response: Response, services:
     reader = await _verified(services, asked, body.name, body.password, "login", None)
     before: Present | None = request.state.present
     if before is not None and before.login is not None:
-        await _thread(services.store.end_login, before.login.id)
-    _, secret = await _thread(services.store.add_login, reader.id)
+        await in_thread(services.store.end_login, before.login.id)
+    _, secret = await in_thread(services.store.add_login, reader.id)
     response.set_cookie(
         services.gate.cookie, secret, path="/", secure=services.settings.https, httponly=True, samesite="strict"
     )
@@ -95,7 +90,7 @@ async def unlock(body: UnlockBody, request: Request, present: AsPresent, service
 async def logout(response: Response, present: AsPresent, services: PresentServices) -> None:
     """End the login, and take the cookie back."""
     if present.login is not None:
-        await _thread(services.store.end_login, present.login.id)
+        await in_thread(services.store.end_login, present.login.id)
     response.delete_cookie(
         services.gate.cookie, path="/", secure=services.settings.https, httponly=True, samesite="strict"
     )
@@ -123,7 +118,7 @@ async def change_password(body: NewPassword, request: Request, present: InPerson
     if present.login is None:
         raise HTTPException(409, "This server keeps no password of yours.")
     await _verified(services, request.state.asked, present.reader.name, body.old, "password", present.login)
-    await _hashing(services, services.store.change_user, present.reader.id, password=body.new)
+    await services.gate.hashing(services.store.change_user, present.reader.id, password=body.new)
 
 
 async def _verified(
@@ -136,7 +131,7 @@ async def _verified(
         raise HTTPException(refused.status, refused.detail, refused.headers) from None
     present = None if reader is None else Present(reader, "login")
     # what somebody typed for a name may be a password
-    known = reader is not None or await _thread(services.store.user_named, name) is not None
+    known = reader is not None or await in_thread(services.store.user_named, name) is not None
     told = {"name": name} if known else {}
     if reader is None or what != "password":
         await audit(services, present, asked, what if reader is not None else f"{what} failed", **told)
@@ -151,16 +146,16 @@ async def _verified(
 @router.get("/users", dependencies=_administrators)
 async def users(services: PresentServices) -> list[UserInfo]:
     """All users, those who have left too."""
-    return [UserInfo.of(user) for user in await _thread(services.store.users)]
+    return [UserInfo.of(user) for user in await in_thread(services.store.users)]
 
 
 @router.post("/users", status_code=201, dependencies=_administrators)
 async def add_user(body: NewUser, request: Request, present: InPerson, services: PresentServices) -> UserInfo:
     """Add a person. Where there was none, everybody has to log in from now on, and the first is an administrator."""
     role = role_of(body.role)
-    if role < Role.ADMINISTRATOR and not await _thread(services.store.users):
+    if role < Role.ADMINISTRATOR and not await in_thread(services.store.users):
         raise InputError("The first user has to have the `role` administrator.", parameter="role")
-    user = await _hashing(services, services.store.add_user, body.name, role, body.password)
+    user = await services.gate.hashing(services.store.add_user, body.name, role, body.password)
     request.state.audited = {"user": user.key, "role": body.role}
     return UserInfo.of(user)
 
@@ -170,13 +165,12 @@ async def change_user(
     user: Key, body: UserChange, request: Request, present: InPerson, services: PresentServices
 ) -> UserInfo:
     """Change a user's role or password, or have them leave (`active` false) and come back."""
-    found = await _thread(services.store.user, user)
+    found = await in_thread(services.store.user, user)
     if found is None or found.kind == "local":
         raise HTTPException(404, "No such user.")
     if body.password is not None and found.kind != "person":
         raise InputError("Who comes through a proxy has no `password` here.", parameter="password")
-    changed = await _hashing(
-        services,
+    changed = await services.gate.hashing(
         services.store.change_user,
         found.id,
         role=None if body.role is None else role_of(body.role),
@@ -193,14 +187,14 @@ async def change_user(
 @router.get("/tokens")
 async def tokens(reader: PresentReader, services: PresentServices) -> list[TokenInfo]:
     """One's own, the revoked ones too."""
-    return [TokenInfo.of(token) for token in await _thread(services.store.tokens, reader.id)]
+    return [TokenInfo.of(token) for token in await in_thread(services.store.tokens, reader.id)]
 
 
 @router.post("/tokens", status_code=201)
 async def add_token(body: NewToken, request: Request, present: InPerson, services: PresentServices) -> TokenAnswer:
     """A token for a program that works in one's name. It is in this answer and nowhere else."""
     expires = _in_future(body.expires)
-    token, secret = await _thread(services.store.add_token, present.reader.id, body.name, expires)
+    token, secret = await in_thread(services.store.add_token, present.reader.id, body.name, expires)
     request.state.audited = {"token": token.key}
     return TokenAnswer(**TokenInfo.of(token).model_dump(), token=secret)
 
@@ -220,7 +214,7 @@ def _in_future(expires: datetime | None) -> datetime | None:
 @router.delete("/tokens/{token}", status_code=204)
 async def revoke_token(token: Key, reader: PresentReader, services: PresentServices) -> None:
     """Have one of one's own tokens be valid no more."""
-    if not await _thread(services.store.revoke_token, reader.id, token):
+    if not await in_thread(services.store.revoke_token, reader.id, token):
         raise HTTPException(404, "No such token.")
 
 
@@ -238,19 +232,9 @@ async def audited(
     """Who did what, the newest first."""
     who = None
     if user is not None:
-        found = await _thread(services.store.user, user)
+        found = await in_thread(services.store.user, user)
         if found is None:
             raise HTTPException(404, "No such user.")
         who = found.id
-    lines = await _thread(services.store.audit_lines, before, limit, who, case)
+    lines = await in_thread(services.store.audit_lines, before, limit, who, case)
     return [AuditInfo.of(line) for line in lines]
-
-
-async def _hashing(
-    services: Services, work: Callable[Given, Result], *given: Given.args, **keywords: Given.kwargs
-) -> Result:
-    return await to_thread.run_sync(partial(work, *given, **keywords), limiter=services.gate.hashing)
-
-
-async def _thread(work: Callable[Given, Result], *given: Given.args, **keywords: Given.kwargs) -> Result:
-    return await to_thread.run_sync(partial(work, *given, **keywords))

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from medsam.errors import InputError, MedSAMError, counted
 from medsam.server.settings import GIB, ServerSettings
@@ -17,6 +18,7 @@ _PACKAGES = ("fastapi", "uvicorn", "sqlalchemy", "alembic", "argon2-cffi", "prom
 # for scans of a PACS, and for the network's graphs
 _OPTIONAL = ("dicomweb-client", "pynetdicom", "openvino")
 _LEAST_FREE = 2 * GIB
+Given = TypeVar("Given")
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Finding:
 def check(settings: ServerSettings) -> Iterator[Finding]:
     """Look at everything, the quick first; each finding as soon as it is known."""
     yield from _packages()
-    yield from (_folder(folder) for folder in settings.data)
+    yield from (_tried(f"data {folder}", _folder, folder) for folder in settings.data)
     yield _tried("store", _store, settings)
     yield _tried("disk", _disk, settings)
     yield _tried("address", _address, settings)
@@ -40,9 +42,10 @@ def check(settings: ServerSettings) -> Iterator[Finding]:
     yield _tried("model", _model, settings)
 
 
-def _tried(what: str, look: Callable[[ServerSettings], str], settings: ServerSettings) -> Finding:
+def _tried(what: str, look: Callable[[Given], str], given: Given) -> Finding:
+    """look: returns what is told of a thing that works, and raises MedSAMError or OSError for one that does not."""
     try:
-        return Finding(what, True, look(settings))
+        return Finding(what, True, look(given))
     except MedSAMError as error:
         return Finding(what, False, str(error))
     except OSError as error:
@@ -61,13 +64,8 @@ def _packages() -> Iterator[Finding]:
         yield Finding("packages" if needed else "extras", True if not missing else False if needed else None, text)
 
 
-def _folder(folder: Path) -> Finding:
-    what = f"data {folder}"
-    try:
-        count = sum(1 for _ in os.scandir(folder))
-    except OSError as error:
-        return Finding(what, False, error.strerror or type(error).__name__)
-    return Finding(what, True, counted(count, "entry", "entries"))
+def _folder(folder: Path) -> str:
+    return counted(sum(1 for _ in os.scandir(folder)), "entry", "entries")
 
 
 def _store(settings: ServerSettings) -> str:
@@ -75,8 +73,7 @@ def _store(settings: ServerSettings) -> str:
     from medsam.server.store.store import Store
 
     if not (settings.store / NAME).exists():
-        nearest = next(one for one in (settings.store.absolute(), *settings.store.absolute().parents) if one.exists())
-        if not os.access(nearest, os.W_OK):
+        if not os.access(_nearest(settings.store), os.W_OK):
             raise InputError(f"There is no store at {settings.store}, and none can be made.", parameter="store")
         if is_foreign(settings.store):
             raise InputError(f"{settings.store} is no store, and not empty.", parameter="store")
@@ -87,9 +84,13 @@ def _store(settings: ServerSettings) -> str:
         return f"{settings.store}, tables of revision {store.schema()}, {counted(len(store.users()), 'user')}"
 
 
+def _nearest(folder: Path) -> Path:
+    """The folder itself, or the first above it that is there."""
+    return next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
+
+
 def _disk(settings: ServerSettings) -> str:
-    folder = next(one for one in (settings.store.absolute(), *settings.store.absolute().parents) if one.exists())
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(_nearest(settings.store)).free
     text = f"{free / GIB:.1f} GiB free for the store"
     if free < _LEAST_FREE:
         raise InputError(f"{text}: less than {_LEAST_FREE / GIB:.0f}.")

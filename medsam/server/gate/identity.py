@@ -29,6 +29,7 @@ from medsam.server.gate.rules import PrefixRules, Way
 from medsam.server.gate.throttle import Buckets, Lockouts, remember
 from medsam.server.readers import Reader, Role
 from medsam.server.settings import ServerSettings
+from medsam.server.store.people import SEEN_AGAIN
 from medsam.server.store.records import Login, User
 from medsam.server.store.store import Calls, Store
 
@@ -43,8 +44,6 @@ _HASHES = 2
 _NEWS = timedelta(hours=1)
 # requests a minute from an address that nobody is recognised in
 _STRANGERS = 1200
-# a look at a login that is newer than this is not written down
-_TOUCH = timedelta(seconds=20)
 LOG_IN = "Log in first."
 
 
@@ -176,7 +175,7 @@ class Gate:
             return
         self._seen[present.login.id] = datetime.now(UTC)
         remember(self._seen, present.login.id)
-        if at_once or datetime.now(UTC) - present.login.seen_at > _TOUCH:
+        if at_once or datetime.now(UTC) - present.login.seen_at > SEEN_AGAIN:
             await in_thread(self._store.touch_login, present.login, at_once)
 
     def is_news(self, present: Present, what: str, ids: Mapping[str, Any]) -> bool:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, HTTPException, Request
 
+from medsam.server.gate.identity import LOG_IN
 from medsam.server.readers import Reader, Role
 
 
@@ -13,7 +14,7 @@ async def present_reader(request: Request) -> Reader:
     """The reader that the gate has recognised. Answers 401 where it has not."""
     reader = getattr(request.state, "reader", None)
     if not isinstance(reader, Reader):
-        raise HTTPException(401, "Log in first.")
+        raise HTTPException(401, LOG_IN)
     return reader
 
 

@@ -10,7 +10,7 @@ from fastapi import Path as PathPart
 
 from medsam.errors import InputError
 from medsam.server.gate.guard import audit
-from medsam.server.gate.identity import Present, in_thread
+from medsam.server.gate.identity import LOG_IN, Present, in_thread
 from medsam.server.gate.origins import csrf_of
 from medsam.server.gate.present import PresentReader, require
 from medsam.server.gate.request import Asked, Refused
@@ -43,7 +43,7 @@ Key = Annotated[str, PathPart(max_length=64)]
 async def _present(request: Request) -> Present:
     present = getattr(request.state, "present", None)
     if not isinstance(present, Present):
-        raise HTTPException(401, "Log in first.")
+        raise HTTPException(401, LOG_IN)
     return present
 
 

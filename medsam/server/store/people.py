@@ -19,7 +19,7 @@ from medsam.server.store.tables import Logins, Tokens, Users
 
 _LONGEST_NAME, _SHORTEST_PASSWORD, _LONGEST_PASSWORD = 100, 8, 1024
 # how often the time of a login or token is written: each write waits for the disk
-_SEEN_SECONDS = 20.0
+SEEN_AGAIN = timedelta(seconds=20.0)
 # argon2id with the settings of RFC 9106 for little memory: 64 MiB and some 50 ms a try
 _HASHER = PasswordHasher()
 LOCAL = "local"
@@ -154,7 +154,7 @@ class People(Part):
             if row is None or row.revoked_at or (row.expires_at is not None and row.expires_at <= moment):
                 return None
             reader = _user_where(connection, Users.id == row.user_id).reader
-        if row.used_at is None or moment - row.used_at > timedelta(seconds=_SEEN_SECONDS):
+        if row.used_at is None or moment - row.used_at > SEEN_AGAIN:
             with self._database.write() as connection:
                 connection.execute(update(Tokens).where(Tokens.id == row.id).values(used_at=moment))
         return _token(row), reader
@@ -196,7 +196,7 @@ class People(Part):
     def touch_login(self, login: Login, always: bool = False) -> None:
         """Its reader has just done something. Written once in a while, or at once (`always`)."""
         moment = now()
-        if always or moment - login.seen_at > timedelta(seconds=_SEEN_SECONDS):
+        if always or moment - login.seen_at > SEEN_AGAIN:
             with self._database.write() as connection:
                 connection.execute(update(Logins).where(Logins.id == login.id).values(seen_at=moment))
 

@@ -42,6 +42,20 @@ def move(source: Path, target: Path) -> None:
     os.replace(source, target)
 
 
+def sync(path: Path) -> None:
+    """Have what a file holds, or the names in a folder, on the disk. Raises OSError.
+
+    Windows opens no folders, and keeps their names itself.
+    """
+    if os.name != "posix" and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def _mode_of_new_files(folder: Path) -> int:
     """What the system gives a file; asking for the umask would mean to set it, for all threads of the process."""
     probe = folder / ".mode"

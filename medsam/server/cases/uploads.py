@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from contextlib import suppress
 from email.message import Message
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,7 +21,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from medsam.errors import InputError, MedSAMError
-from medsam.files import move
+from medsam.files import move, sync
 from medsam.server.cases.disk import DiskFull, check_room
 from medsam.server.cases.intake import INCOMING, incoming
 from medsam.server.settings import MIB, Limits
@@ -60,10 +59,10 @@ class Uploads:
         """What has come is whole, and on the disk when this returns: its token."""
         shutil.rmtree(part / INCOMING, ignore_errors=True)
         (part / _NEW).touch()
-        _sync(part)
+        _sync_all(part)
         token = part.name.removeprefix(_PART)
         move(part, self.folder / token)
-        _sync_entry(self.folder)
+        sync(self.folder)
         return token
 
     def known(self, token: str) -> None:
@@ -222,19 +221,9 @@ def _name_in(disposition: bytes) -> str | None:
     return None if name is None else name.decode("utf-8", "replace")
 
 
-def _sync(folder: Path) -> None:
+def _sync_all(folder: Path) -> None:
     """Have a folder and all in it on the disk."""
     for above, _, names in os.walk(folder):
         for name in names:
-            _sync_entry(Path(above) / name)
-        _sync_entry(Path(above))
-
-
-def _sync_entry(path: Path) -> None:
-    # a system that cannot open folders keeps them itself
-    with suppress(PermissionError, IsADirectoryError):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            sync(Path(above) / name)
+        sync(Path(above))

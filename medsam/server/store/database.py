@@ -30,7 +30,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from medsam.errors import InputError, MedSAMError
-from medsam.files import move
+from medsam.files import move, sync
 
 NAME, LOCK = "medsam.db", "serving.lock"
 # "MSAM": says of a file that it is one of these
@@ -216,9 +216,9 @@ def copy_database(source: Path, target: Path) -> None:
                 fault = _fault(copy)
             if fault is not None:
                 raise InputError(f"The store is damaged ({fault[:80]}): it was not copied, and the copy before stays.")
-            _sync(part)
+            sync(part)
             move(part, target)
-            _sync(target.parent)
+            sync(target.parent)
     except (OSError, sqlite3.Error) as error:
         raise InputError(f"The `backup` cannot be written ({_reason(error)}).", parameter="backup") from None
 
@@ -298,16 +298,6 @@ def _make_file(path: Path) -> None:
         path.chmod(0o600)
     except OSError as error:
         raise _unusable(error) from None
-
-
-def _sync(path: Path) -> None:
-    if os.name != "posix" and path.is_dir():
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _reason(error: Exception) -> str:

@@ -123,11 +123,15 @@ class Seen:
         with self.lock:
             self.wrong.append(text)
 
-    def compare(self, what: str, mask: np.ndarray | None, right: np.ndarray) -> None:
+    def compare(self, what: str, mask: np.ndarray, right: np.ndarray | None) -> None:
+        """right: None where there should be no mask."""
         self.count("masks compared")
-        if mask is None or mask.shape != right.shape or not np.array_equal(mask, right):
-            differ = "none came" if mask is None else f"{int((mask != right).sum())} pixels differ"
-            self.fail(f"{what}: {differ}")
+        if right is None:
+            self.fail(f"{what}: there should be none")
+        elif mask.shape != right.shape:
+            self.fail(f"{what}: of {mask.shape} pixels, not {right.shape}")
+        elif not np.array_equal(mask, right):
+            self.fail(f"{what}: {int((mask != right).sum())} pixels differ")
 
 
 class LoadReader(threading.Thread):
@@ -211,8 +215,7 @@ class LoadReader(threading.Thread):
         there = session.results["object"]
         for index, result in there.items():
             if index != task.slice:
-                expected = right.propagated.get(index)
-                self.seen.compare(f"{what}, propagated to {index}", result.mask, _or_none(expected, result.mask))
+                self.seen.compare(f"{what}, propagated to {index}", result.mask, right.propagated.get(index))
         if stop_after is None and there.keys() != right.propagated.keys():
             self.seen.fail(f"{what}: propagated to {sorted(there)} and not {sorted(right.propagated)}")
 
@@ -230,10 +233,6 @@ class LoadReader(threading.Thread):
         for name, found in ours.items():
             for index, result in found.items():
                 self.seen.compare(f"{what}, slice {index} asked for anew", theirs[name][index].mask, result.mask)
-
-
-def _or_none(mask: np.ndarray | None, like: np.ndarray) -> np.ndarray:
-    return np.zeros((0, 0), bool) if mask is None else mask
 
 
 def drive(

@@ -51,7 +51,7 @@ class Worker:
         self.doing: Doing = ("nothing", "", 0)
         self.wrong: list[str] = []
         # as they were confirmed
-        self.objects = self.objects_now()
+        self.objects = self.session.names
         self.masks = self.masks_now()
 
     def work(self) -> None:
@@ -60,7 +60,7 @@ class Worker:
             while True:
                 self.doing = self.next_step()
                 self.step(*self.doing)
-                self.masks, self.objects = self.masks_now(), self.objects_now()
+                self.masks, self.objects = self.masks_now(), self.session.names
                 self.counts["confirmed steps"] += 1
         except Lost:
             self.counts["lost answers"] += 1
@@ -112,10 +112,10 @@ class Worker:
             self.counts["masks checked"] += 1
             if says := self.fault(key, confirmed, now.get(key)):
                 self.wrong.append(f"client {self.number}, {self.doing}: the mask {key} {says}")
-        missing = self.objects.keys() - self.objects_now().keys()
+        missing = self.objects.keys() - self.session.names.keys()
         if missing:
             self.wrong.append(f"client {self.number}: objects {sorted(missing)} are gone")
-        self.masks, self.objects = now, self.objects_now()
+        self.masks, self.objects = now, self.session.names
 
     def fault(self, key: tuple[int, int], confirmed: RemoteResult, found: RemoteResult | None) -> str | None:
         """What is wrong with a mask that is there, or not; None where nothing is."""
@@ -141,9 +141,6 @@ class Worker:
             for name, results in self.session.results.items()
             for index, found in results.items()
         }
-
-    def objects_now(self) -> dict[int, str]:
-        return {one.id: one.name for one in self.session.objects}
 
 
 def main() -> int:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from served import Server, about_machine, found_case, made_ct, quantile, report, write_dicom
+from served import Server, about_machine, made_ct, quantile, report, write_dicom
 
 import medsam
 from medsam.client.session import RemoteSession
@@ -39,12 +39,6 @@ LIMITS = {
     "opening to a mask": (8.0, 8.0),
 }
 Balls = Sequence[tuple[int, float, float, float]]
-
-
-def timed(step: Callable[[], Any]) -> float:
-    begun = time.perf_counter()
-    step()
-    return time.perf_counter() - begun
 
 
 class Steps:
@@ -104,7 +98,6 @@ def run(home: Path, arguments: argparse.Namespace) -> list[str]:
     server = Server(home, [home / "data"], arguments.model, users=max(arguments.readers, 1))
     client = server.client()
     memory = {"after the start": server.memory_mib()}
-    found_case(client)
     cases = sorted_cases(client, arguments.opens)
     opened: dict[str, list[float]] = defaultdict(list)
     index = balls[0][0]

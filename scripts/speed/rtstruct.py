@@ -19,19 +19,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydicom import Dataset
-from pydicom.dataset import FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from scipy import ndimage
+from served import write_dicom
 
+from medsam.geometry import VolumeGeometry
 from medsam.io.algorithm import Algorithm
 from medsam.io.dicom.derive import source_images
 from medsam.io.dicom.rtstruct import read_rtstruct
 from medsam.io.dicom.rtstruct_write import RtstructOptions, encode_rtstruct
 from medsam.io.dicom.series import series_images
 from medsam.masks import CompactMask
+from medsam.volume import Volume
 
 SHAPE, ORGANS = (300, 512, 512), 40
+GEOMETRY = VolumeGeometry.from_itk(SHAPE, (-250.0, -250.0, 0.0), (0.976562, 0.976562, 2.0), tuple(np.eye(3).ravel()))
 _THEIRS = """
 import sys, time
 import numpy as np
@@ -65,29 +66,6 @@ def organs() -> dict[str, CompactMask]:
     return masks
 
 
-def write_series(folder: Path) -> None:
-    """The least of a CT series, its pixels all 0."""
-    study, series, place = generate_uid(), generate_uid(), generate_uid()
-    pixels = bytes(2 * SHAPE[1] * SHAPE[2])
-    for k in range(SHAPE[0]):
-        image = Dataset()
-        image.file_meta = FileMetaDataset()
-        image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        image.file_meta.MediaStorageSOPClassUID = image.SOPClassUID = CTImageStorage
-        image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID = generate_uid()
-        image.StudyInstanceUID, image.SeriesInstanceUID, image.FrameOfReferenceUID = study, series, place
-        image.PatientName, image.PatientID, image.PatientBirthDate, image.PatientSex = "Test^Phantom", "1", "", "O"
-        image.StudyDate, image.StudyTime, image.StudyID, image.AccessionNumber = "", "", "1", ""
-        image.Modality, image.SeriesNumber, image.InstanceNumber = "CT", 1, k + 1
-        image.Rows, image.Columns = SHAPE[1:]
-        image.ImageOrientationPatient, image.ImagePositionPatient = [1, 0, 0, 0, 1, 0], [-250.0, -250.0, 2.0 * k]
-        image.PixelSpacing, image.SliceThickness = [0.976562, 0.976562], 2
-        image.BitsAllocated, image.BitsStored, image.HighBit, image.PixelRepresentation = 16, 16, 15, 1
-        image.SamplesPerPixel, image.PhotometricInterpretation, image.PixelData = 1, "MONOCHROME2", pixels
-        image["PixelData"].VR = "OW"
-        image.save_as(folder / f"{k:03d}.dcm", enforce_file_format=True)
-
-
 def fastest(work: Callable[[], Any], times: int = 3) -> tuple[float, Any]:
     seconds = []
     for _ in range(times):
@@ -103,8 +81,7 @@ def main() -> None:
     print(f"{ORGANS} organs, {voxels / 1e6:.1f} million voxels\n\n| | out, s | in, s | MB |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as name:
         folder, path = Path(name) / "series", Path(name) / "rs.dcm"
-        folder.mkdir()
-        write_series(folder)
+        write_dicom(folder, Volume(np.zeros(SHAPE, np.int16), GEOMETRY, "CT"))
         geometry, _ = series_images(folder)
         source = source_images(folder, geometry)
         for options in (RtstructOptions(), RtstructOptions(keyhole=True)):

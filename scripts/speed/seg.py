@@ -40,12 +40,15 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from medsam.geometry import VolumeGeometry
+
 ROWS = 512
-SPACING_MM = (1.5, 0.8, 0.8)
+SPACING_MM, ORIGIN = (1.5, 0.8, 0.8), (-200.0, -200.0, 0.0)
 SCRIPT = Path(__file__)
 BIN = Path(sys.executable).parent
 DicomFormat = Literal["seg", "seg-labelmap", "rtstruct"]
@@ -80,36 +83,22 @@ def names_of(labels: np.ndarray) -> dict[int, str]:
     return {int(number): every[at] for at, number in enumerate(np.unique(labels)[1:])}
 
 
+def geometry_of(shape: tuple[int, int, int]) -> VolumeGeometry:
+    """The grid of the scan and its structures."""
+    from medsam.geometry import VolumeGeometry
+
+    return VolumeGeometry.from_itk(shape, ORIGIN, SPACING_MM[::-1], tuple(np.eye(3).ravel()))
+
+
 def make_series(folder: Path, slices: int) -> None:
     """A CT in one file a slice."""
-    from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+    from served import write_dicom
 
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    study, series, frame = generate_uid(), generate_uid(), generate_uid()
-    for k in range(slices):
-        ds = Dataset()
-        ds.file_meta = FileMetaDataset()
-        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = CTImageStorage
-        ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = generate_uid()
-        ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.FrameOfReferenceUID = study, series, frame
-        ds.PatientName, ds.PatientID, ds.PatientBirthDate, ds.PatientSex = "Made^Up", "1", "", ""
-        ds.StudyDate, ds.StudyTime, ds.StudyID, ds.AccessionNumber = "20260101", "120000", "1", ""
-        ds.ReferringPhysicianName = ds.PositionReferenceIndicator = ""
-        ds.Modality, ds.Manufacturer, ds.SeriesNumber, ds.InstanceNumber = "CT", "made", 1, k + 1
-        ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
-        ds.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-        ds.ImagePositionPatient = [-200.0, -200.0, SPACING_MM[0] * k]
-        ds.PixelSpacing, ds.SliceThickness = [SPACING_MM[1], SPACING_MM[2]], SPACING_MM[0]
-        ds.Rows = ds.Columns = ROWS
-        ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
-        ds.BitsAllocated = ds.BitsStored = 16
-        ds.HighBit, ds.PixelRepresentation = 15, 1
-        ds.RescaleSlope, ds.RescaleIntercept, ds.RescaleType = 1, -1024, "HU"
-        ds.PixelData = rng.integers(0, 2000, (ROWS, ROWS), dtype=np.int16).tobytes()
-        ds.save_as(folder / f"{k:04d}.dcm", enforce_file_format=True)
+    from medsam.volume import Volume
+
+    shape = (slices, ROWS, ROWS)
+    array = np.random.default_rng(0).integers(0, 2000, shape, dtype=np.int16)
+    write_dicom(folder, Volume(array, geometry_of(shape), "CT"))
 
 
 def make_inputs(folder: Path, slices: int, count: int) -> None:
@@ -121,7 +110,7 @@ def make_inputs(folder: Path, slices: int, count: int) -> None:
     make_series(folder / "ct", slices)
     image = sitk.GetImageFromArray(labels)
     image.SetSpacing(SPACING_MM[::-1])
-    image.SetOrigin((-200.0, -200.0, 0.0))
+    image.SetOrigin(ORIGIN)
     sitk.WriteImage(image, str(folder / "labels.nrrd"), useCompression=False)
     segments = [_dcmqi_segment(number, name) for number, name in names_of(labels).items()]
     told = {"ContentCreatorName": "", "SeriesDescription": "made", "SeriesNumber": "9", "InstanceNumber": "1"}
@@ -230,13 +219,10 @@ def write_highdicom(kind: str) -> Callable[[Path, Path], Callable[[], Any]]:
 def read_medsam() -> Callable[[Path, Path], Callable[[], Any]]:
     def build(inputs: Path, out: Path) -> Callable[[], Any]:
         import_all()
-        from medsam.geometry import VolumeGeometry
         from medsam.io.labels import load_labels
 
         array = np.load(inputs / "labels.npy", mmap_mode="r")
-        directions = tuple(np.eye(3).ravel())
-        geometry = VolumeGeometry.from_itk(array.shape, (-200.0, -200.0, 0.0), SPACING_MM[::-1], directions)
-        names = names_of(array)
+        geometry, names = geometry_of(array.shape), names_of(array)
 
         return lambda: {"masks": load_labels(out, geometry), "names": names}
 

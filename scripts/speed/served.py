@@ -144,12 +144,13 @@ def made_ct(seed: int, slices: int, rows: int = ROWS) -> tuple[medsam.Volume, li
 
 
 def write_dicom(folder: Path, scan: medsam.Volume) -> None:
-    """A CT as uncompressed DICOM, a file a slice, beside each other."""
+    """A CT, axial and int16, as uncompressed DICOM, a file a slice, beside each other. folder: made here."""
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
     folder.mkdir(parents=True)
     study, series, frame = generate_uid(), generate_uid(), generate_uid()
+    origin, (between, down, across) = scan.geometry.affine[:3, 3].tolist(), scan.geometry.spacing_mm
     for k, pixels in enumerate(scan.array):
         ds = Dataset()
         ds.file_meta = FileMetaDataset()
@@ -163,8 +164,8 @@ def write_dicom(folder: Path, scan: medsam.Volume) -> None:
         ds.Modality, ds.Manufacturer, ds.SeriesNumber, ds.InstanceNumber = "CT", "made", 1, k + 1
         ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
         ds.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-        ds.ImagePositionPatient = [0.0, 0.0, SPACING_MM[0] * k]
-        ds.PixelSpacing, ds.SliceThickness = [SPACING_MM[1], SPACING_MM[2]], SPACING_MM[0]
+        ds.ImagePositionPatient = [*origin[:2], origin[2] + between * k]
+        ds.PixelSpacing, ds.SliceThickness = [down, across], between
         ds.Rows, ds.Columns = pixels.shape
         ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
         ds.BitsAllocated = ds.BitsStored = 16

@@ -106,6 +106,11 @@ class Person:
         params = {"since": self.revision, "wait": wait}
         return self.take(await self.http.get(f"/sessions/{session}/changes", params=params))
 
+    async def anew(self, session: str) -> None:
+        """All there is, as for a page that has just been loaded."""
+        self.revision, self.masks = 0, {}
+        await self.changes(session)
+
     async def refined(self, session: str) -> None:
         """Until no first answer is left."""
         while "first" in self.statuses.values():
@@ -143,6 +148,16 @@ class House:
         finally:
             on.clear()
             job.result(5)
+
+    async def opened(self, scan: Volume, **more: Any) -> tuple[Person, str]:
+        """A reader who has opened a session on a scan, and its key. more: as for `Person.open`."""
+        reader = self.person("ann")
+        return reader, (await reader.open(self.case("a", scan), **more))["id"]
+
+    def back(self, reader: Person, scan: Volume) -> None:
+        """The page of a house that was closed goes on in this one, with the same scan."""
+        self.case("a", scan)
+        reader.http = self.person(reader.reader.name).http
 
     def case(self, name: str, scan: Volume) -> str:
         """The key of a case that everybody may see."""

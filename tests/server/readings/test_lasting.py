@@ -30,8 +30,7 @@ def test_after_a_restart_the_next_click_gives_the_mask_it_would_have_given(folde
 
     async def before():
         async with house(folder) as there:
-            reader = there.person("ann")
-            key = (await reader.open(there.case("a", scan), label="liver"))["id"]
+            reader, key = await there.opened(scan, label="liver")
             for index, entry in STEPS:
                 await reader.prompt(key, index, **entry)
             await reader.step(key, "undo")
@@ -73,8 +72,7 @@ def test_three_hundred_steps_of_two_objects_are_undone_and_taken_again_after_a_r
 
     async def play():
         async with house(folder, ThresholdSam(64)) as there:
-            reader = there.person("ann")
-            key = (await reader.open(there.case("a", scan), label="liver", zoom="off"))["id"]
+            reader, key = await there.opened(scan, label="liver", zoom="off")
             await reader.post(f"/sessions/{key}/objects", {"name": "spleen"})
             reading = await there.readings.get(reader.reader, key)
             seen = [{}]
@@ -112,14 +110,12 @@ def test_a_removed_mask_is_told_of_after_a_restart_too(folder):
 
     async def play():
         async with house(folder) as there:
-            case, reader = there.case("a", scan), there.person("ann")
-            key = (await reader.open(case, label="liver"))["id"]
+            reader, key = await there.opened(scan, label="liver")
             await reader.prompt(key, 1, box=[4, 8, 24, 28])
             # the answer is lost on its way
             await reader.post(f"/sessions/{key}/undo")
         async with house(folder) as there:
-            there.case("a", scan)
-            reader.http = there.person("ann").http
+            there.back(reader, scan)
             (frame,) = await reader.changes(key)
             assert (frame.status, reader.masks) == ("removed", {})
 
@@ -141,8 +137,7 @@ def test_readings_nobody_uses_leave_memory_and_come_back(folder):
             await other.open(there.case("0", scan))
             assert there.readings.live == 3
             for n, key in enumerate(keys):
-                reader.revision, reader.masks = 0, {}
-                await reader.changes(key)
+                await reader.anew(key)
                 assert reader.masks.keys() == {(1, n)}
                 np.testing.assert_array_equal(reader.masks[1, n], left[n])
             now = max(live.reading.used for live in there.readings._live.values())
@@ -159,16 +154,14 @@ def test_what_the_store_refuses_is_not_answered_and_not_kept(folder):
 
     async def play():
         async with house(folder) as there:
-            reader = there.person("ann")
-            key = (await reader.open(there.case("a", scan), label="liver", zoom="off"))["id"]
+            reader, key = await there.opened(scan, label="liver", zoom="off")
             await reader.prompt(key, 1, box=[4, 8, 24, 28])
             append, there.store.append_step = there.store.append_step, full
             answer = await reader.post(f"/sessions/{key}/prompts", {"object": 1, "slice": 2, "box": [4, 8, 24, 28]})
             assert answer.status_code >= 422
             there.store.append_step = append
             # read from the store again: what was confirmed is there, what was not is not
-            reader.revision, reader.masks = 0, {}
-            await reader.changes(key)
+            await reader.anew(key)
             assert reader.masks.keys() == {(1, 1)}
             np.testing.assert_array_equal(await reader.prompt(key, 2, box=[4, 8, 24, 28]), left[2])
 
@@ -222,8 +215,7 @@ def test_who_asks_while_a_session_is_closed_does_not_open_it_again(folder):
 
     async def play():
         async with house(folder) as there:
-            reader = there.person("ann")
-            key = (await reader.open(there.case("a", scan), label="liver", zoom="off"))["id"]
+            reader, key = await there.opened(scan, label="liver", zoom="off")
             close = there.store.close_reading
 
             def slowly(*given):

@@ -39,13 +39,23 @@ async def follow(reader, key, **body):
     return answer.json()["id"]
 
 
+async def half_followed(there, scan, index, seen):
+    """A reader, session and job: an object is followed, slowly, from a box on a slice, and `seen` slices are there."""
+    reader, key = await there.opened(scan, label="liver", zoom="off")
+    await reader.prompt(key, index, box=[4, 8, 24, 28])
+    there.predictor.sam.seconds = 0.02
+    job = await follow(reader, key)
+    while len(reader.masks) < seen:
+        await reader.changes(key, wait=1)
+    return reader, key, job
+
+
 def test_an_object_is_followed_slice_by_slice_and_is_one_step(folder):
     scan, left, _ = two_blocks((9, 40, 60))
 
     async def play():
         async with house(folder) as there:
-            reader = there.person("ann")
-            key = (await reader.open(there.case("a", scan), label="liver"))["id"]
+            reader, key = await there.opened(scan, label="liver")
             await reader.prompt(key, 4, box=[4, 8, 24, 28])
             reading = await there.readings.get(reader.reader, key)
             told = reading.events.watch()
@@ -73,8 +83,7 @@ def test_an_object_is_followed_slice_by_slice_and_is_one_step(folder):
             await reader.step(key, "redo")
             assert len(reader.masks) == 9
         async with house(folder) as there:
-            there.case("a", scan)
-            reader.http = there.person("ann").http
+            there.back(reader, scan)
             assert await reader.changes(key) == []
             # a click on what was propagated corrects it
             np.testing.assert_array_equal(await reader.prompt(key, 7, points=[[0, 0, 0]]), left[7])
@@ -133,17 +142,10 @@ def test_stopped_it_keeps_what_it_has_and_a_click_comes_in_between(folder):
 @pytest.mark.parametrize("what", ["undo", "reset"])
 def test_what_is_taken_back_while_it_is_followed_does_not_come_again(folder, what):
     scan, *_ = two_blocks((60, 40, 60))
-    sam = SlowSam()
 
     async def play():
-        async with house(folder, sam) as there:
-            reader = there.person("ann")
-            key = (await reader.open(there.case("a", scan), label="liver", zoom="off"))["id"]
-            await reader.prompt(key, 0, box=[4, 8, 24, 28])
-            sam.seconds = 0.02
-            job = await follow(reader, key)
-            while len(reader.masks) < 4:
-                await reader.changes(key, wait=1)
+        async with house(folder, SlowSam()) as there:
+            reader, key, job = await half_followed(there, scan, 0, seen=4)
             await reader.step(key, what)
             # undone is what was propagated; the box is there still
             left = {(1, 0)} if what == "undo" else set()
@@ -162,8 +164,7 @@ def test_one_that_waits_for_another_is_stopped_at_once(folder):
 
     async def play():
         async with house(folder) as there:
-            reader = there.person("ann")
-            key = (await reader.open(there.case("a", scan), label="liver", zoom="off"))["id"]
+            reader, key = await there.opened(scan, label="liver", zoom="off")
             await reader.prompt(key, 2, box=[4, 8, 24, 28])
             with there.held():
                 job = await follow(reader, key)
@@ -183,8 +184,7 @@ def test_there_has_to_be_something_to_follow(folder):
 
     async def play():
         async with house(folder) as there:
-            reader = there.person("ann")
-            key = (await reader.open(there.case("a", scan), label="liver"))["id"]
+            reader, key = await there.opened(scan, label="liver")
             answer = await reader.post(f"/sessions/{key}/propagate", {"object": 1})
             assert (answer.status_code, "'liver'" in answer.json()["detail"]) == (422, True)
             assert (await reader.post(f"/sessions/{key}/propagate", {"object": 9})).status_code == 404
@@ -195,18 +195,11 @@ def test_there_has_to_be_something_to_follow(folder):
 
 def test_what_was_seen_of_a_propagation_outlives_a_server_that_was_killed(folder):
     scan, left, _ = two_blocks((40, 40, 60))
-    sam = SlowSam()
 
     async def play():
-        there = house(folder, sam)
+        there = house(folder, SlowSam())
         first = await there.__aenter__()
-        reader = first.person("ann")
-        key = (await reader.open(first.case("a", scan), label="liver", zoom="off"))["id"]
-        await reader.prompt(key, 20, box=[4, 8, 24, 28])
-        sam.seconds = 0.02
-        await follow(reader, key)
-        while len(reader.masks) < 6:
-            await reader.changes(key, wait=1)
+        reader, key, _ = await half_followed(first, scan, 20, seen=6)
         # nothing is stored from here on, as if the process were gone
         store = first.store
         store.append_step = store.append_masks = store.add_object = gone
@@ -214,20 +207,17 @@ def test_what_was_seen_of_a_propagation_outlives_a_server_that_was_killed(folder
             await there.__aexit__(None, None, None)
         seen = {place: mask.copy() for place, mask in reader.masks.items()}
         async with house(folder) as again:
-            again.case("a", scan)
-            reader.http = again.person("ann").http
+            again.back(reader, scan)
             told = (await reader.http.get(f"/sessions/{key}")).json()
             assert told["undo"] == 2
-            reader.revision, reader.masks = 0, {}
-            await reader.changes(key)
+            await reader.anew(key)
             assert reader.masks.keys() >= seen.keys()
             for (_, index), mask in reader.masks.items():
                 np.testing.assert_array_equal(mask, left[index])
             await reader.step(key, "undo")
             assert reader.masks.keys() == {(1, 20)}
         async with house(folder) as again:
-            again.case("a", scan)
-            reader.http = again.person("ann").http
+            again.back(reader, scan)
             told = (await reader.http.get(f"/sessions/{key}")).json()
             assert (told["undo"], told["redo"]) == (1, 1)
 
@@ -240,20 +230,12 @@ def gone(*_, **__):
 
 def test_a_server_that_ends_keeps_what_a_propagation_has_found(folder):
     scan, *_ = two_blocks((60, 40, 60))
-    sam = SlowSam()
 
     async def play():
-        async with house(folder, sam) as there:
-            reader = there.person("ann")
-            key = (await reader.open(there.case("a", scan), label="liver", zoom="off"))["id"]
-            await reader.prompt(key, 0, box=[4, 8, 24, 28])
-            sam.seconds = 0.02
-            await follow(reader, key)
-            while len(reader.masks) < 4:
-                await reader.changes(key, wait=1)
+        async with house(folder, SlowSam()) as there:
+            reader, key, _ = await half_followed(there, scan, 0, seen=4)
         async with house(folder) as there:
-            there.case("a", scan)
-            reader.http = there.person("ann").http
+            there.back(reader, scan)
             told = (await reader.http.get(f"/sessions/{key}")).json()
             assert (told["undo"], there.store.reading_state(1).unended) == (2, ())
             await reader.changes(key)
@@ -264,15 +246,10 @@ def test_a_server_that_ends_keeps_what_a_propagation_has_found(folder):
 
 def test_a_slice_prompted_while_a_propagation_ran_that_was_cut_off_stays_as_prompted(folder, tmp_path):
     scan, *_ = two_blocks((40, 40, 60))
-    sam = SlowSam()
 
     async def play():
-        async with house(folder, sam) as there:
-            reader = there.person("ann")
-            key = (await reader.open(there.case("a", scan), label="liver", zoom="off"))["id"]
-            await reader.prompt(key, 20, box=[4, 8, 24, 28])
-            sam.seconds = 0.02
-            await follow(reader, key)
+        async with house(folder, SlowSam()) as there:
+            reader, key, _ = await half_followed(there, scan, 20, seen=1)
             while (1, 21) not in reader.masks:
                 await reader.changes(key, wait=1)
             prompted = await reader.prompt(key, 21, box=[4, 8, 16, 28])
@@ -282,9 +259,8 @@ def test_a_slice_prompted_while_a_propagation_ran_that_was_cut_off_stays_as_prom
         revisions = []
         for _ in range(2):
             async with house(tmp_path) as again:
-                again.case("a", scan)
-                reader.http, reader.revision, reader.masks = again.person("ann").http, 0, {}
-                await reader.changes(key)
+                again.back(reader, scan)
+                await reader.anew(key)
                 np.testing.assert_array_equal(reader.masks[1, 21], prompted)
                 assert len(reader.masks) > 2
                 revisions.append(dict(reader.revisions))

@@ -109,8 +109,7 @@ def test_a_first_answer_is_refined_and_then_equals_segment(folder):
 
     async def play():
         async with house(folder, ThresholdSam(64)) as there:
-            reader = there.person("ann")
-            key = (await reader.open(there.case("a", scan), label="nodule"))["id"]
+            reader, key = await there.opened(scan, label="nodule")
             first = {index: await reader.prompt(key, index, box=box) for index, box in boxes.items()}
             assert "first" in reader.statuses.values()
             await reader.refined(key)
@@ -133,8 +132,7 @@ def test_what_is_undone_before_it_was_refined_does_not_come_back(folder):
 
     async def play():
         async with house(folder, ThresholdSam(64)) as there:
-            reader = there.person("ann")
-            key = (await reader.open(there.case("a", scan), label="nodule"))["id"]
+            reader, key = await there.opened(scan, label="nodule")
             with there.held():
                 await reader.prompt(key, 0, box=[46, 56, 68, 71])
                 assert reader.statuses == {(1, 0): "first"}
@@ -317,8 +315,7 @@ def test_a_locked_object_refuses_prompts_and_keeps_its_pixels(folder):
 
     async def play():
         async with house(folder) as there:
-            reader = there.person("ann")
-            key = (await reader.open(there.case("a", scan), label="liver", zoom="off"))["id"]
+            reader, key = await there.opened(scan, label="liver", zoom="off")
             await reader.post(f"/sessions/{key}/objects", {"name": "lesion"})
             await reader.prompt(key, 1, box=[4, 8, 24, 28])
             change = await reader.http.patch(f"/sessions/{key}/objects/1", json={"locked": True})
@@ -349,8 +346,7 @@ def test_objects_are_named_in_messages_as_their_reader_names_them(folder):
 
     async def play():
         async with house(folder) as there:
-            reader = there.person("ann")
-            key = (await reader.open(there.case("a", scan), label="liver"))["id"]
+            reader, key = await there.opened(scan, label="liver")
             await reader.http.patch(f"/sessions/{key}/objects/1", json={"name": "spleen", "colour": "#ABCDEF"})
             told = (await reader.http.get(f"/sessions/{key}")).json()["objects"]
             assert [(one["name"], one["colour"]) for one in told] == [("spleen", "#abcdef")]
@@ -384,8 +380,7 @@ def test_a_prompt_that_cannot_be_answered_says_why_and_changes_nothing(folder):
 
     async def play():
         async with house(folder) as there:
-            reader = there.person("ann")
-            key = (await reader.open(there.case("a", scan), label="liver"))["id"]
+            reader, key = await there.opened(scan, label="liver")
             for body, status in REFUSED:
                 content = json.dumps(body).replace("Infinity", "1e999")
                 head = {"Content-Type": "application/json"}
@@ -402,8 +397,7 @@ def test_who_has_not_seen_the_latest_can_ask_to_be_refused(folder):
 
     async def play():
         async with house(folder) as there:
-            reader = there.person("ann")
-            key = (await reader.open(there.case("a", scan), label="liver"))["id"]
+            reader, key = await there.opened(scan, label="liver")
             await reader.prompt(key, 1, box=[4, 8, 24, 28])
             stale = await reader.http.post(f"/sessions/{key}/undo", headers={"If-Match": "1"})
             assert (stale.status_code, stale.headers["X-Medsam-Revision"]) == (412, "2")
@@ -486,8 +480,7 @@ def test_probabilities_are_what_the_network_says(folder):
 
     async def play():
         async with house(folder) as there:
-            reader = there.person("ann")
-            key = (await reader.open(there.case("a", scan), label="liver", zoom="off"))["id"]
+            reader, key = await there.opened(scan, label="liver", zoom="off")
             await reader.prompt(key, 1, points=[[10, 15, 1]])
             where = f"/sessions/{key}/probabilities"
             answer = await reader.http.get(where, params={"object": 1, "slice": 1})

@@ -44,8 +44,7 @@ def test_events_survive_a_lost_connection(folder):
 
     async def play():
         async with house(folder) as there, listening(there.app) as address:
-            reader = there.person("ann")
-            key = (await reader.open(there.case("a", scan), label="liver", zoom="off"))["id"]
+            reader, key = await there.opened(scan, label="liver", zoom="off")
             path = f"/sessions/{key}/events"
             async with httpx.AsyncClient(base_url=address, headers=dict(reader.http.headers)) as http:
                 first = asyncio.create_task(told(http, f"{path}?since=1", 2))
@@ -84,8 +83,7 @@ def test_a_server_that_ends_ends_all_watching(folder):
 
     async def play():
         async with house(folder) as there, listening(there.app) as address:
-            reader = there.person("ann")
-            key = (await reader.open(there.case("a", scan), label="liver"))["id"]
+            reader, key = await there.opened(scan, label="liver")
             async with httpx.AsyncClient(base_url=address, headers=dict(reader.http.headers)) as http:
                 watching = asyncio.create_task(told(http, f"/sessions/{key}/events", 99))
                 polling = asyncio.create_task(
@@ -126,8 +124,7 @@ def test_a_long_poll_ends_when_its_client_has_gone(folder, monkeypatch):
 
     async def play():
         async with house(folder) as there:
-            reader = there.person("ann")
-            key = (await reader.open(there.case("a", scan), label="liver", zoom="off"))["id"]
+            reader, key = await there.opened(scan, label="liver", zoom="off")
             reading, asked = await there.readings.get(reader.reader, key), []
 
             async def gone():
@@ -146,8 +143,7 @@ def test_the_slice_on_screen_is_embedded_and_then_its_neighbours(folder, monkeyp
 
     async def play():
         async with house(folder) as there:
-            reader = there.person("ann")
-            key = (await reader.open(there.case("a", scan), label="liver", zoom="off"))["id"]
+            reader, key = await there.opened(scan, label="liver", zoom="off")
             reading = await there.readings.get(reader.reader, key)
             view = f"/sessions/{key}/view"
             assert await embedded(reading, reader.http.put(view, json={"slice": 10}), 5) == [10, 11, 9, 12, 13]
@@ -190,8 +186,7 @@ def test_neighbours_wait_for_a_reader_who_acts(folder, monkeypatch):
 
     async def play():
         async with house(folder) as there:
-            reader = there.person("ann")
-            key = (await reader.open(there.case("a", scan), label="liver", zoom="off"))["id"]
+            reader, key = await there.opened(scan, label="liver", zoom="off")
             await reader.http.put(f"/sessions/{key}/view", json={"slice": 10})
             for n in range(8):
                 await asyncio.sleep(0.05)
@@ -208,8 +203,7 @@ def test_a_newer_view_takes_the_place_of_an_older_and_leaving_ends_it(folder):
 
     async def play():
         async with house(folder, ThresholdSam()) as there:
-            reader = there.person("ann")
-            key = (await reader.open(there.case("a", scan), label="liver"))["id"]
+            reader, key = await there.opened(scan, label="liver")
             with there.held():
                 for index in range(20):
                     assert (await reader.http.put(f"/sessions/{key}/view", json={"slice": index})).status_code == 202

@@ -159,6 +159,11 @@ class CaseRooms:
             raise InputError("The files of this case are no longer in the server's folder.", parameter="case")
         return ScanFiles(root, scan)
 
+    async def scan(self, reader: Reader, key: str) -> tuple[ScanFiles, Volume]:
+        """A scan that a reader may see, and the files that it was read from. Raises UnknownCase, and as `ScanStore`."""
+        files = await self.place(await self.case(reader, key))
+        return files, await self.scans.get(key, files)
+
     async def same_scan(self, case: StoredCase, volume: Volume) -> bool:
         """Whether a case's files still hold this scan; they are read again where they are not as they were."""
         if await self.scans.current(case.key, volume):

@@ -128,7 +128,7 @@ async def open_case(
     files = await rooms.place(found)
     state = rooms.scans.state(case, files.version)
     # of one that is broken this says why, once more
-    volume = await rooms.scans.get(case) if state in ("ready", "broken") else None
+    volume = await rooms.scans.get(case, files) if state in ("ready", "broken") else None
     if volume is None:
         rooms.begin_open(case)
         response.status_code = 202
@@ -143,16 +143,15 @@ async def open_case(
 async def geometry(case: CaseKey, reader: PresentReader, services: PresentServices) -> Geometry:
     """The grid of a scan, its slices and the windows to see them through; it is read for that."""
     rooms = services.cases
-    files = await rooms.place(await rooms.case(reader, case))
-    return Geometry(**await rooms.described(case, files.version, await rooms.scans.get(case)))
+    files, scan = await rooms.scan(reader, case)
+    return Geometry(**await rooms.described(case, files.version, scan))
 
 
 @router.get("/cases/{case}/volume", response_class=Response, responses=binary())
 async def volume(case: CaseKey, request: Request, reader: PresentReader, services: PresentServices) -> Response:
     """All voxels of a scan, (K, J, I), in colour (K, J, I, 3). Parts of them by `Range`."""
     rooms = services.cases
-    files = await rooms.place(await rooms.case(reader, case))
-    scan = await rooms.scans.get(case)
+    files, scan = await rooms.scan(reader, case)
     known = await rooms.described(case, files.version, scan)
     said = {name: known[name] for name in ("modality", "units", "windows", "spacing_mm")}
     meta = meta_of(scan.array, geometry=scan.geometry.to_dict(), **said)
@@ -170,9 +169,7 @@ async def slice_pixels(
 ) -> Response:
     """The pixels of one slice as it is stored, (rows, columns), in colour (rows, columns, 3). `view` says how it is
     turned to stand upright."""
-    rooms = services.cases
-    files = await rooms.place(await rooms.case(reader, case))
-    scan = await rooms.scans.get(case)
+    files, scan = await services.cases.scan(reader, case)
     plane = scan.geometry.plane(axis)
     if index >= plane.count:
         raise InputError(f"There are {plane.count} slices along {axis}, from 0.", parameter="index")

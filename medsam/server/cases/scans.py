@@ -61,13 +61,13 @@ class ScanStore:
     _loads: dict[str, _Load] = field(default_factory=dict)
     _broken: OrderedDict[str, tuple[str, MedSAMError]] = field(default_factory=OrderedDict)
 
-    async def get(self, case: str) -> Volume:
-        """The scan of a case, whose array is read-only.
+    async def get(self, case: str, files: ScanFiles | None = None) -> Volume:
+        """The scan of a case, whose array is read-only. files: where it lies, for who has asked for that already.
 
         Cancelling ends the load where nobody else waits for it. Raises the reader's MedSAMError for what cannot be
         read, until its files change; InputError where there is no memory for it.
         """
-        files = await self.files(case)
+        files = await self.files(case) if files is None else files
         if (found := self._alive.get((case, files.version))) is not None:
             self._keep(case, files.version, found)
             return found

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from medsam.errors import MedSAMError
 from medsam.server.cases.exports import MEDIA_TYPES, Export, ExportFormat, encode
 from medsam.server.cases.pixels import META, bytes_response, etag_of, meta_of, raw_response
-from medsam.server.cases.schemas import SendBody, SentInfo, binary
+from medsam.server.cases.schemas import KEY, SendBody, SentInfo, binary
 from medsam.server.gate.present import PresentReader
 from medsam.server.readers import Reader
 from medsam.server.readings.answers import Labelled
@@ -21,7 +21,7 @@ from medsam.server.services import PresentServices, Services
 router = APIRouter(tags=["sessions"])
 # letters of the names of structures in a header; GET /sessions/{session} has them all
 _MOST_NAMES = 2000
-SessionKey = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="id of a session")]
+SessionKey = Annotated[str, Path(pattern=KEY, description="id of a session")]
 
 
 @router.get("/sessions/{session}/labels", response_class=Response, responses=binary(*MEDIA_TYPES))

@@ -17,6 +17,7 @@ from medsam.io.dicom.identity import Identity
 from medsam.server.cases.pixels import etag_of, meta_of, plane_of, raw_response
 from medsam.server.cases.rooms import CaseRooms
 from medsam.server.cases.schemas import (
+    KEY,
     CaseInfo,
     Geometry,
     Opening,
@@ -34,7 +35,7 @@ from medsam.server.store.records import StoredCase
 
 router = APIRouter(tags=["cases"])
 
-CaseKey = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="id of a case")]
+CaseKey = Annotated[str, Path(pattern=KEY, description="id of a case")]
 # written at once, and the longest that a client may pause
 _PIECE, _PAUSE = MIB, 60.0
 
@@ -45,7 +46,7 @@ async def list_cases(
     reader: PresentReader,
     services: PresentServices,
     q: Annotated[str, Query(max_length=100, description="part of the name or modality")] = "",
-    after: Annotated[str | None, Query(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="id of the last one seen")] = None,
+    after: Annotated[str | None, Query(pattern=KEY, description="id of the last one seen")] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
     order: Annotated[Literal["oldest", "newest"], Query(description="which comes first")] = "oldest",
     kind: Annotated[Literal["data", "upload", "pacs"] | None, Query(description="of these alone")] = None,

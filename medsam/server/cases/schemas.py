@@ -9,7 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from medsam.geometry import Axis
 
-Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", examples=["3m0Vh1dG9bYqLxTz"])]
+# what a key is made of
+KEY = r"^[A-Za-z0-9_-]{1,64}$"
+Key = Annotated[str, Field(pattern=KEY, examples=["3m0Vh1dG9bYqLxTz"])]
 Word = Annotated[str, Field(min_length=1, max_length=64)]
 _UID = r"^[0-9]+(\.[0-9]+)+$"
 

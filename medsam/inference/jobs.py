@@ -27,7 +27,6 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, Generic, Protocol, TypeVar
@@ -35,6 +34,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 
 from medsam.errors import Cancelled, InputError, MedSAMError, counted
+from medsam.processes import how_it_ended, without_ctrl_c
 from medsam.progress import ProgressCallback
 
 Case = TypeVar("Case")
@@ -233,28 +233,10 @@ def _started(threads: int, place: int) -> _Child:
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=_serve, args=(there, threads, place), name=f"cases {place}", daemon=True)
-    with _without_ctrl_c():
+    with without_ctrl_c():
         process.start()
     there.close()
     return _Child(process, here, _STARTING)
-
-
-@contextmanager
-def _without_ctrl_c() -> Iterator[None]:
-    """A process that is started inside gets no Ctrl-C, also while it still imports; this one does afterwards.
-
-    In a terminal it reaches every process, but the first one says what becomes of the others.
-    """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    # it is started before the first process, and unblocks Ctrl-C
-    resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _send_work(child: _Child, content: bytes) -> None:
@@ -272,8 +254,7 @@ def _give_next(child: _Child, cases: Sequence[Case], waiting: deque[int]) -> Non
 
 def _how_it_ended(child: _Child) -> str:
     child.process.join()
-    code = child.process.exitcode or 0
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+    return how_it_ended(child.process.exitcode or 0)
 
 
 @contextmanager
@@ -304,7 +285,7 @@ class _ParentGone(Cancelled):
 
 def _serve(connection: Connection, threads: int, place: int) -> None:
     """What a process does: case after case, until there is none or the other end of `connection` is closed."""
-    # where it could not be blocked, see `_without_ctrl_c`
+    # where it could not be blocked, see `without_ctrl_c`
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
     if torch.cuda.is_available():

@@ -18,20 +18,19 @@ import mmap
 import multiprocessing
 import os
 import pickle
-import signal
 import tempfile
 from collections import deque
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from multiprocessing import reduction, resource_tracker
+from multiprocessing import reduction
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 import anyio
 from anyio import CapacityLimiter, to_thread
 
 from medsam.errors import InputError, MedSAMError
+from medsam.processes import how_it_ended, without_ctrl_c
 
 Result = TypeVar("Result")
 
@@ -140,7 +139,8 @@ class _Child:
         context = multiprocessing.get_context("spawn")
         self.connection, there = context.Pipe()
         process = context.Process(target=serve, args=(there, tuple(warm)), name="scans", daemon=True)
-        start_quietly(process)
+        with without_ctrl_c():
+            process.start()
         there.close()
         self.process = process
         self.at_work = False
@@ -176,23 +176,7 @@ class _Child:
     def how_it_ended(self) -> str:
         self.process.join(5)
         code = self.process.exitcode
-        if code is None:
-            return "it does not answer"
-        return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-
-
-def start_quietly(process: BaseProcess) -> None:
-    """Start a process that a Ctrl-C in the terminal does not reach: the server ends it in order."""
-    if not hasattr(signal, "pthread_sigmask"):
-        process.start()
-        return
-    # it is started before the first process, and unblocks Ctrl-C
-    resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        process.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return "it does not answer" if code is None else how_it_ended(code)
 
 
 # -- in the process -----------------------------------------------------------------------------------------

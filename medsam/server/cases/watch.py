@@ -18,8 +18,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
+from medsam.processes import without_ctrl_c
 from medsam.server.cases.folder import Delta, Folder
-from medsam.server.cases.pool import start_quietly
 
 _LOG = logging.getLogger("medsam.server")
 
@@ -85,7 +85,8 @@ class Watcher:
         process = context.Process(
             target=watch, args=(there, self._roots, self._excluded, self._every), name="index", daemon=True
         )
-        start_quietly(process)
+        with without_ctrl_c():
+            process.start()
         self.process = process
         there.close()
         try:

@@ -98,7 +98,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _serve(arguments: argparse.Namespace) -> None:
-    from medsam.pacs.settings import is_loopback
+    from medsam.server.gate.request import is_loopback
     from medsam.server.run import Certificate, bind, serve
 
     settings = _settings(arguments)

@@ -23,9 +23,8 @@ from typing import Any, ParamSpec, TypeVar
 from anyio import to_thread
 
 from medsam.errors import InputError
-from medsam.pacs.settings import is_loopback
 from medsam.server.gate.origins import csrf_of
-from medsam.server.gate.request import Asked, Refused
+from medsam.server.gate.request import Asked, Refused, is_loopback
 from medsam.server.gate.rules import PrefixRules, Way
 from medsam.server.gate.throttle import Buckets, Lockouts, remember
 from medsam.server.readers import Reader, Role
@@ -226,7 +225,7 @@ def check_address(settings: ServerSettings, has_users: bool) -> None:
     """
     if has_users or (settings.proxy is not None and settings.proxy.header is not None):
         return
-    if behind := [name for name in settings.hosts if not is_loopback(name)]:
+    if behind := [name for name in settings.hosts if not is_loopback(name.lower())]:
         raise InputError(
             f"`hosts` {behind[0]} is a name for others, and this server has no users. Add one first (`add_user`), or "
             "name a `proxy` that logs people in.",

@@ -12,8 +12,7 @@ import hashlib
 import hmac
 import re
 
-from medsam.pacs.settings import is_loopback
-from medsam.server.gate.request import Asked, Refused
+from medsam.server.gate.request import Asked, Refused, is_loopback
 from medsam.server.gate.rules import SAFE_METHODS, PrefixRules
 from medsam.server.settings import ServerSettings
 

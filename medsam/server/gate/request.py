@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from starlette.types import Scope
 
-from medsam.pacs.settings import is_loopback
 from medsam.server.settings import TrustedProxy
 
 _LONGEST_PATH = 1024
@@ -101,6 +100,16 @@ def check_path(asked: Asked) -> None:
     """Refuse paths that no route has, and that something on the way may read differently."""
     if not asked.path.startswith("/") or len(asked.path) > _LONGEST_PATH or _STRANGE_PATH.search(asked.path):
         raise Refused(404, "Not Found")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address or name is this machine's own."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def is_among(address: str, networks: tuple[str, ...]) -> bool:

@@ -98,8 +98,8 @@ def _disk(settings: ServerSettings) -> str:
 
 
 def _address(settings: ServerSettings) -> str:
-    from medsam.pacs.settings import is_loopback
     from medsam.server.gate.identity import check_address
+    from medsam.server.gate.request import is_loopback
     from medsam.server.store.database import NAME
     from medsam.server.store.store import Store
 

@@ -24,9 +24,8 @@ from medsam.errors import InputError, MedSAMError, PromptError
 from medsam.files import write_whole
 from medsam.geometry import Axis, VolumeGeometry
 from medsam.io.structure_names import plain_name
-from medsam.prompts.prompt import DEFAULT_LABEL, Box, Prompt
-from medsam.prompts.strokes import Scribble
-from medsam.prompts.values import Line, Position
+from medsam.prompts.prompt import DEFAULT_LABEL, Prompt
+from medsam.prompts.steps import Steps
 from medsam.volume import LabelVolume
 from medsam.wire import MEDIA_TYPE, read_frames
 
@@ -51,7 +50,7 @@ class RemoteObject:
     locked: bool = False
 
 
-class RemoteSession:
+class RemoteSession(Steps[RemoteResult]):
     """One reader's work on one case. Made by `Client.open`; closed by `close`, or at the end of a `with` block.
 
     label: of the object that a step is about when it names none. axis, geometry: which way slices are counted, and the
@@ -87,49 +86,13 @@ class RemoteSession:
 
     # -- steps ----------------------------------------------------------------------------------------------------
 
-    def box(self, index: int, box: Box, label: str | None = None) -> RemoteResult:
-        """Segment what is in a box on slice `index`, see `Session.box`."""
-        return self.prompt(Prompt(label or self.label, box=box, slice=index))
-
     def mask(self, index: int, mask: np.ndarray, label: str | None = None) -> RemoteResult:
         """Start from a rough mask, bool (h, w) or (K, J, I), of which slice `index` counts, see `Session.mask`."""
         rough = np.asarray(mask)
         if rough.ndim == 3 and 0 <= index < self.slices:
             # the rest need not travel
             rough = rough[(slice(None),) * self._array_axis + (index,)]
-        return self.prompt(Prompt(label or self.label, slice=index, mask=rough))
-
-    def lasso(self, index: int, corners: Sequence[Position], label: str | None = None) -> RemoteResult:
-        """Segment what a loop was drawn round, see `Session.lasso`."""
-        return self.prompt(Prompt(label or self.label, slice=index, lasso=tuple(corners)))
-
-    def line(self, index: int, long: Line, short: Line | None = None, label: str | None = None) -> RemoteResult:
-        """Segment what was measured, see `Session.line`."""
-        lines = (long,) if short is None else (long, short)
-        return self.prompt(Prompt(label or self.label, slice=index, lines=lines))
-
-    def ellipse(self, index: int, box: Box, label: str | None = None) -> RemoteResult:
-        """Segment what an ellipse was drawn round, see `Session.ellipse`."""
-        return self.prompt(Prompt(label or self.label, slice=index, ellipse=box))
-
-    def click(self, index: int, x: float, y: float, inside: bool = True, label: str | None = None) -> RemoteResult:
-        """Add a click, see `Session.click`."""
-        if inside not in (0, 1):
-            raise PromptError(f"`inside` is True or False, not {inside!r}.", parameter="inside")
-        return self.prompt(Prompt(label or self.label, slice=index, points=((x, y, int(inside)),)))
-
-    def scribble(
-        self,
-        index: int,
-        points: Sequence[Position],
-        inside: bool = True,
-        width_mm: float | None = None,
-        width_px: float | None = None,
-        label: str | None = None,
-    ) -> RemoteResult:
-        """Add a stroke, see `Session.scribble`."""
-        stroke = Scribble(tuple(points), inside, width_mm, width_px)
-        return self.prompt(Prompt(label or self.label, slice=index, scribbles=(stroke,)))
+        return super().mask(index, rough, label)
 
     def prompt(self, prompt: Prompt) -> RemoteResult:
         """Any prompt on a slice, as one step: the mask it gave. Raises PromptError for one of several slices."""

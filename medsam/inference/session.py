@@ -42,17 +42,16 @@ from medsam.postprocess.clean import Cleanup
 from medsam.progress import ProgressCallback
 from medsam.prompts.limits import Limits, SliceLimits
 from medsam.prompts.plan import plan
-from medsam.prompts.prompt import DEFAULT_LABEL, Box, Prompt, SlicePrompt
+from medsam.prompts.prompt import DEFAULT_LABEL, Prompt, SlicePrompt
 from medsam.prompts.standing import Labels, Standing
-from medsam.prompts.strokes import Scribble
-from medsam.prompts.values import Line, Position
+from medsam.prompts.steps import Steps
 from medsam.volume import LabelVolume
 
 # Steps that can be undone; older ones stay as they are.
 UNDO_STEPS = 1000
 
 
-class Session:
+class Session(Steps[SliceResult]):
     """Boxes, lassos, lines, masks, clicks and strokes on one scan, one after the other, with undo.
 
     Made by `Predictor.session` or `Predictor.resume`. zoom: as in `segment_slice`. tidy: how `labels` are cleaned.
@@ -154,71 +153,9 @@ class Session:
     def prompt(self, prompt: Prompt) -> SliceResult:
         """Take any prompt that is about one slice as one step: clicks and strokes alone correct what is there.
 
-        Raises PromptError as the methods below do, and for a prompt without a slice where there are several.
+        Raises PromptError as the methods of `Steps` do, and for a prompt without a slice where there are several.
         """
         return self._correct(prompt) if prompt.clicked else self._begin(prompt)
-
-    def box(self, index: int, box: Box, label: str | None = None) -> SliceResult:
-        """Segment what is in a box on slice `index`. Earlier prompts of the object there are forgotten (undo has them).
-
-        label: which object; default `Session.label`.
-        Raises PromptError for a box that is empty, not finite or outside, or no such slice.
-        """
-        return self._begin(Prompt(label or self.label, box=box, slice=index))
-
-    def mask(self, index: int, mask: np.ndarray, label: str | None = None) -> SliceResult:
-        """Start from a rough mask, bool (h, w) or (K, J, I), of which slice `index` counts, as `box` from a box.
-
-        Raises PromptError for a mask that is empty there or of another grid, or no such slice.
-        """
-        return self._begin(Prompt(label or self.label, slice=index, mask=mask))
-
-    def lasso(self, index: int, corners: Sequence[Position], label: str | None = None) -> SliceResult:
-        """Segment what a loop was drawn round, ((x, y), ...): nothing beyond it is part of the object. Else as `box`.
-
-        Raises PromptError for fewer than three corners, those of one line, one outside the slice, or no such slice.
-        """
-        return self._begin(Prompt(label or self.label, slice=index, lasso=tuple(corners)))
-
-    def line(self, index: int, long: Line, short: Line | None = None, label: str | None = None) -> SliceResult:
-        """Segment what was measured: its longest diameter ((x, y), (x, y)), and the one across it. Else as `box`.
-
-        Raises PromptError for a line without length, ends outside the slice, or no such slice.
-        """
-        lines = (long,) if short is None else (long, short)
-        return self._begin(Prompt(label or self.label, slice=index, lines=lines))
-
-    def ellipse(self, index: int, box: Box, label: str | None = None) -> SliceResult:
-        """Segment what an ellipse was drawn round; `box` is the one it is inscribed in. Else as `box`."""
-        return self._begin(Prompt(label or self.label, slice=index, ellipse=box))
-
-    def click(self, index: int, x: float, y: float, inside: bool = True, label: str | None = None) -> SliceResult:
-        """Add a click to the prompts of an object on slice `index`; the first, if a click, has to be inside.
-
-        The same click twice changes nothing. Raises PromptError for a click outside the slice, one that contradicts an
-        earlier one, a first click that is not inside, or no such slice.
-        """
-        if inside not in (0, 1):
-            raise PromptError(f"`inside` is True or False, not {inside!r}.", parameter="inside")
-        return self._correct(Prompt(label or self.label, slice=index, points=((x, y, int(inside)),)))
-
-    def scribble(
-        self,
-        index: int,
-        points: Sequence[Position],
-        inside: bool = True,
-        width_mm: float | None = None,
-        width_px: float | None = None,
-        label: str | None = None,
-    ) -> SliceResult:
-        """Add a stroke to the prompts of an object on slice `index`; the first, if a stroke, has to be inside.
-
-        points, width_mm, width_px: see `Scribble`. Where clicks and strokes cross, the later one counts.
-        The same stroke twice running changes nothing. Raises PromptError for a stroke that leaves the slice, a width in
-        mm on a scan without millimetres, a first one that is not inside, or no such slice.
-        """
-        stroke = Scribble(tuple(points), inside, width_mm, width_px)
-        return self._correct(Prompt(label or self.label, slice=index, scribbles=(stroke,)))
 
     def undo(self) -> bool:
         """Go back to before the last step (a reset too); False when there is none, or it is too long ago."""

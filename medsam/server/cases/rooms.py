@@ -215,22 +215,27 @@ class CaseRooms:
 
     def _identities(self, cases: Sequence[StoredCase]) -> list[Identity | None]:
         found: list[Identity | None] = []
+        folders: dict[Path, _FirstImages] = {}
         for case in cases:
             key = case.key, str(case.details["scan"]["version"])
             if key not in self._people:
-                self._people[key] = self._identity(case)
+                self._people[key] = self._identity(case, folders)
                 while len(self._people) > _KNOWN:
                     self._people.popitem(last=False)
             found.append(self._people.get(key))
         return found
 
-    def _identity(self, case: StoredCase) -> Identity | None:
+    def _identity(self, case: StoredCase, folders: dict[Path, _FirstImages]) -> Identity | None:
         if case.details["scan"]["kind"] != "dicom":
             return None
         try:
             files = self._place(case)
-            paths = files.checked()
-            first = _first_image(paths[0], files.case.series) if paths[0].is_dir() else paths[0]
+            path = files.checked()[0]
+            if not path.is_dir():
+                return identity_of(path)
+            if path not in folders:
+                folders[path] = _FirstImages(path)
+            first = folders[path].of(files.case.series)
             return None if first is None else identity_of(first)
         except (MedSAMError, OSError):
             return None
@@ -344,14 +349,22 @@ def _numbered(part: Path, files: Sequence[Path]) -> list[str]:
     return [file.name for file in files]
 
 
-def _first_image(folder: Path, series: str | None) -> Path | None:
-    """A file of a series in a folder; no more are read than it takes to find one."""
-    for path in files_below(folder):
-        with suppress(InputError):
-            header = image_header(path)
-            if header is not None and series in (None, header.series):
-                return path
-    return None
+class _FirstImages:
+    """The first image of each series in a folder; no more files are read than it takes to find it, and none twice."""
+
+    def __init__(self, folder: Path) -> None:
+        self._rest = iter(files_below(folder))
+        self._found: dict[str | None, Path] = {}
+
+    def of(self, series: str | None) -> Path | None:
+        """Of a series, or of any, in order of their names; None where there is none."""
+        while series not in self._found and (path := next(self._rest, None)) is not None:
+            with suppress(InputError):
+                header = image_header(path)
+                if header is not None:
+                    self._found.setdefault(header.series, path)
+                    self._found.setdefault(None, path)
+        return self._found.get(series)
 
 
 def _checked_roots(data: Sequence[Path]) -> tuple[Path, ...]:

@@ -11,9 +11,10 @@ import dicom_files
 import pytest
 
 from medsam.errors import InputError
+from medsam.io.dicom.tree import image_header
+from medsam.server.cases import rooms
 from medsam.server.cases.folder import Folder
 from medsam.server.cases.index import CaseIndex, distinct
-from medsam.server.cases.rooms import _checked_roots
 from medsam.server.cases.watch import Watcher
 from medsam.server.readers import Reader, Role
 from medsam.server.store.store import Store
@@ -84,7 +85,25 @@ def test_folders_in_folders_count_once(tmp_path, root):
     (tmp_path / "link").symlink_to(root)
     assert distinct([root, root / "one", tmp_path / "link"]) == (root.resolve(),)
     with pytest.raises(InputError, match="no folder"):
-        _checked_roots((tmp_path / "nowhere",))
+        rooms._checked_roots((tmp_path / "nowhere",))
+
+
+def test_the_first_images_of_many_series_in_one_folder_are_found_in_one_reading(tmp_path, monkeypatch):
+    for number in range(3):
+        files = sorted(
+            dicom_files.series(tmp_path / "in", dicom_files.slices(3), SeriesInstanceUID=f"1.2.{number}").iterdir()
+        )
+        (tmp_path / "all").mkdir(exist_ok=True)
+        for file in files:
+            file.rename(tmp_path / "all" / f"{number}-{file.name}")
+    (tmp_path / "all" / "0").write_bytes(bytes(128) + b"DICM damaged")
+    read: list[Path] = []
+    monkeypatch.setattr(rooms, "image_header", lambda path: read.append(path) or image_header(path))
+    first = rooms._FirstImages(tmp_path / "all")
+    assert [first.of(uid).name[0] for uid in ("1.2.0", "1.2.2", "1.2.1")] == ["0", "2", "1"]
+    assert first.of(None) == first.of("1.2.0") == read[1]
+    assert len(read) == len(set(read)) == 1 + 3 + 3 + 1
+    assert first.of("1.2.9") is None
 
 
 def test_a_process_that_dies_is_started_again(root, monkeypatch):

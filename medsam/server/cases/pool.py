@@ -19,6 +19,7 @@ import multiprocessing
 import os
 import pickle
 import tempfile
+import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -210,12 +211,9 @@ def _tried(work: Callable[..., Any], arguments: Sequence[Any]) -> tuple[str, Any
         return "failed", InputError("It does not fit into the memory of this machine.")
     except Exception as error:
         # its message may quote the file, and so the patient
-        frames = []
-        trace = error.__traceback__
-        while trace is not None:
-            frames.append(f"{trace.tb_frame.f_code.co_name}:{trace.tb_lineno}")
-            trace = trace.tb_next
-        return "failed", f"{type(error).__name__} in a loader at {' > '.join(frames[-12:])}"
+        frames = traceback.extract_tb(error.__traceback__)[-12:]
+        where = " > ".join(f"{frame.name}:{frame.lineno}" for frame in frames)
+        return "failed", f"{type(error).__name__} in a loader at {where}"
 
 
 def _packed(result: Any) -> tuple[bytes, list[pickle.PickleBuffer]]:

@@ -318,8 +318,8 @@ class CaseRooms:
 
     def _remove_files(self, case: StoredCase) -> None:
         folder = case.details.get("folder")
-        # several series of one upload lie in one folder
-        if folder and not any(one.details.get("folder") == folder for one in self.store.case_sources(f"{case.kind}/")):
+        # several series of one upload lie in one folder, and what was fetched in one of its own
+        if folder and not self.store.case_sources(f"upload/{folder}/"):
             self.uploads.remove(folder)
 
     def _sweep(self) -> None:

@@ -122,12 +122,15 @@ class Journal:
         state = self._session.state
         return state.done, len(state.steps)
 
+    def rows(self) -> tuple[NewMask, ...]:
+        """All there is now, as rows: the start of a session."""
+        return tuple(self._row("start", place, None, state) for place, state in self._states.items())
+
     def everything(self) -> Delta:
-        """All there is now, as the start of a session."""
+        """All there is now, as it is shown. It is stored already."""
         done, total = self.steps
         return Delta(
             "start",
-            masks=tuple(self._row("start", place, None, state) for place, state in self._states.items()),
             drawn={place: self._drawn("start", place, state) for place, state in self._states.items()},
             incomplete=self.incomplete,
             undo=done,

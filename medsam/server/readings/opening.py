@@ -49,11 +49,11 @@ class Opening:
 
 @dataclass(frozen=True)
 class Begun:
-    """A reading before its first step. document: of its session. objects: name, colour, locked. delta: the start."""
+    """A reading before its first step. document: of its session. objects: name, colour, locked. masks: the start."""
 
     document: dict[str, Any]
     objects: tuple[tuple[str, str, bool], ...]
-    delta: Delta
+    masks: tuple[NewMask, ...]
 
 
 def begun(predictor: Predictor, scan: Volume, opening: Opening, earlier: ReadingState | None) -> Begun:
@@ -75,9 +75,9 @@ def begun(predictor: Predictor, scan: Volume, opening: Opening, earlier: Reading
     document = session.state.to_dict()
     if masks:
         session.start(_labelled(masks))
-    delta = Journal(session).everything()
-    document[_BEGINS] = {"objects": len(objects), "masks": len(delta.masks)}
-    return Begun(document, tuple((one.name, one.colour, one.locked) for one in objects), delta)
+    rows = Journal(session).rows()
+    document[_BEGINS] = {"objects": len(objects), "masks": len(rows)}
+    return Begun(document, tuple((one.name, one.colour, one.locked) for one in objects), rows)
 
 
 def differs(scan_encoder: ScanEncoder, stored: StoredReading, opening: Opening) -> bool:

@@ -276,8 +276,8 @@ class Readings:
         stored = await self._calls(self._store.open_reading, case.id, reader, start.document)
         for name, colour, is_locked in start.objects:
             await self._calls(self._store.add_object, stored.id, reader, name, colour, True, is_locked)
-        if start.delta.masks:
-            await self._calls(self._store.append_step, stored.id, reader, "start", masks=start.delta.masks)
+        if start.masks:
+            await self._calls(self._store.append_step, stored.id, reader, "start", masks=start.masks)
         live = await self._load(stored, reader)
         return live.reading
 

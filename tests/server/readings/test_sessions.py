@@ -171,6 +171,32 @@ def nodule():
     return Volume.from_array(array, spacing_mm=(1, 1, 1))
 
 
+def test_a_first_answer_that_left_memory_is_refined_when_it_is_back_and_stored_so(folder):
+    own = Predictor(ThresholdSam(64), "cpu").session(nodule())
+    own.box(0, (46, 56, 68, 71))
+    own.click(0, 54, 62)
+
+    async def play():
+        async with house(folder, ThresholdSam(64)) as there:
+            reader, key = await there.opened(nodule(), label="nodule")
+            with there.held():
+                await reader.prompt(key, 0, box=[46, 56, 68, 71])
+                first = await reader.prompt(key, 0, points=[[54, 62, 1]])
+                assert reader.statuses == {(1, 0): "first"}
+                await there.readings._drop(key)
+            # once as the first answer was stored, and then as the refined one was
+            for _ in range(2):
+                await reader.anew(key)
+                await reader.refined(key)
+                np.testing.assert_array_equal(reader.masks[1, 0], own.cleaned(0))
+                assert (first != reader.masks[1, 0]).any()
+                given = json.loads((await reader.http.get(f"/sessions/{key}/prompts")).text)["prompts"]
+                assert [(one["box"], one["points"]) for one in given] == [([46, 56, 68, 71], [[54, 62, 1]])]
+                await there.readings._drop(key)
+
+    asyncio.run(play())
+
+
 def test_what_cannot_be_refined_is_not_exported_as_if_it_were(folder):
     sam = Tiring()
 

@@ -26,6 +26,7 @@ from medsam.geometry import Axis, VolumeGeometry
 from medsam.masks import CompactMask
 from medsam.prompts.limits import Limits
 from medsam.prompts.prompt import DEFAULT_LABEL
+from medsam.prompts.standing import each_mask, names_of
 from medsam.volume import LabelVolume, Volume
 
 Zoom = Literal["auto", "on", "off"]
@@ -214,7 +215,7 @@ class Client:
         if limits is not None:
             body["limits"] = limits.to_dict()
         if start is not None:
-            body["start"] = _start(start)
+            body["start"] = self._start(case, start)
         return self._session("POST", "/sessions", label, json=body, wait_s=600.0)
 
     def resume(self, session: str, label: str = DEFAULT_LABEL) -> RemoteSession:
@@ -250,6 +251,23 @@ class Client:
     def _session(self, method: str, path: str, label: str, **options: Any) -> RemoteSession:
         return self._connection.told(lambda told: RemoteSession(self._connection, told, label), method, path, **options)
 
+    def _start(
+        self, case: RemoteCase | str, labels: LabelVolume | Mapping[str, np.ndarray] | RemoteSession
+    ) -> dict[str, Any]:
+        """Labels as a session begins from them: {"names": {number: name}, "masks": {name: a `CompactMask`}}."""
+        if isinstance(labels, RemoteSession):
+            return {"session": labels.id}
+        names = names_of(labels)
+        if isinstance(labels, LabelVolume):
+            each = each_mask(labels, names, self.geometry(self.load(case)))
+            masks = {name: CompactMask.of(mask) for name, mask in each}
+        else:
+            masks = {name: CompactMask.of(np.asarray(mask, bool)) for name, mask in labels.items()}
+        return {
+            "names": {str(number): name for number, name in names.items()},
+            "masks": {name: mask.to_dict() for name, mask in masks.items()},
+        }
+
     def _pages(self, given: dict[str, Any]) -> Iterator[RemoteCase]:
         after: str | None = None
         while True:
@@ -280,18 +298,3 @@ def _cases(told: Any) -> list[RemoteCase]:
 
 def _id(case: RemoteCase | str) -> str:
     return case.id if isinstance(case, RemoteCase) else case
-
-
-def _start(labels: LabelVolume | Mapping[str, np.ndarray] | RemoteSession) -> dict[str, Any]:
-    """Labels as a session begins from them: {"names": {number: name}, "masks": {name: a `CompactMask`}}."""
-    if isinstance(labels, RemoteSession):
-        return {"session": labels.id}
-    if isinstance(labels, LabelVolume):
-        names = {int(number): name for number, name in labels.names.items()}
-        masks = {name: labels.array == number for number, name in names.items()}
-    else:
-        names, masks = dict(enumerate(labels, start=1)), {name: np.asarray(mask, bool) for name, mask in labels.items()}
-    return {
-        "names": {str(number): name for number, name in names.items()},
-        "masks": {name: CompactMask.of(mask).to_dict() for name, mask in masks.items()},
-    }

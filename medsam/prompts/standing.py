@@ -44,9 +44,9 @@ class Standing:
     def of(cls, labels: Labels, geometry: VolumeGeometry, axis: Axis | None = None) -> Standing:
         """Labels on the grid of `geometry`. Raises InputError for those of another grid, and PromptError for none."""
         plane = geometry.plane(axis)
-        names = _names(labels)
+        names = names_of(labels)
         masks: dict[str, dict[int, CompactMask]] = {}
-        for name, mask in _each(labels, names, geometry):
+        for name, mask in each_mask(labels, names, geometry):
             masks[name] = {index: CompactMask.of(plane.take(mask, index)) for index in plane.touched(mask)}
         if not any(masks.values()):
             raise PromptError("The labels to start from are empty: there is nothing in them to correct.")
@@ -83,7 +83,7 @@ class Standing:
         return self.masks.get(label, {}).get(index)
 
 
-def _names(labels: Labels) -> dict[int, str]:
+def names_of(labels: Labels) -> dict[int, str]:
     """Label id -> name: a label map's own, the first where several have one name; else 1, 2, ... in order."""
     if isinstance(labels, LabelVolume):
         present = np.unique(labels.array).tolist()
@@ -104,8 +104,8 @@ def _names(labels: Labels) -> dict[int, str]:
     return dict(enumerate(labels, start=1))
 
 
-def _each(labels: Labels, names: Mapping[int, str], geometry: VolumeGeometry) -> Iterator[tuple[str, np.ndarray]]:
-    """Every structure as bool (K, J, I), one at a time."""
+def each_mask(labels: Labels, names: Mapping[int, str], geometry: VolumeGeometry) -> Iterator[tuple[str, np.ndarray]]:
+    """Every structure as bool (K, J, I), one at a time. names: of `names_of`. Raises InputError for another grid."""
     if isinstance(labels, LabelVolume) and not labels.geometry.same_grid(geometry):
         raise InputError("The labels to start from lie on another grid than the scan. Convert them to its grid first.")
     for number, name in names.items():

@@ -8,10 +8,11 @@ from phantoms import block
 from medsam.client.client import Client
 from medsam.client.session import RemoteSession
 from medsam.errors import InputError, PromptError
+from medsam.geometry import VolumeGeometry
 from medsam.inference.session import Session
 from medsam.io.labels import load_labels
 from medsam.prompts.limits import Limits
-from medsam.volume import Volume
+from medsam.volume import LabelVolume, Volume
 
 LEFT, RIGHT = (6, 10, 0, 20, 24, 6), (34, 12, 0, 50, 30, 6)
 
@@ -273,6 +274,23 @@ def test_limits_and_a_start_are_kept_to(client, case, live, scan):
         np.testing.assert_array_equal(session.wait_refined(2, "right").mask, local.cleaned(2, "right"))
         assert not session.result(2, "right").mask[:, 40:].any()
         np.testing.assert_array_equal(session.labels.array, local.labels.array)
+
+
+def test_a_label_map_to_start_from_is_read_as_a_session_reads_it(client, case, live, scan):
+    array = np.zeros(scan.shape, dtype=np.uint8)
+    array[1, 10:24, 6:20], array[2, 10:24, 6:20], array[3, 12:30, 34:50] = 1, 2, 7
+    # two numbers of one name, and one without a name
+    start = LabelVolume(array, scan.geometry, {1: "left", 2: "left"})
+    local = live.predictor.session(client.volume(case), zoom="off", start=start)
+    with client.open(case, zoom="off", start=start) as session:
+        assert {name: set(found) for name, found in session.results.items()} == {"left": {1, 2}, "7": {3}}
+        for name, index in (("left", 1), ("left", 2), ("7", 3)):
+            np.testing.assert_array_equal(session.result(index, name).mask, local.cleaned(index, name))
+    shifted = scan.geometry.affine.copy()
+    shifted[0, 3] += 40
+    elsewhere = VolumeGeometry(scan.shape, shifted)
+    with pytest.raises(InputError, match="another grid"):
+        client.open(case, zoom="off", start=LabelVolume(array, elsewhere, {1: "left"}))
 
 
 def test_sessions_and_uploads_of_others_are_not_there(live, client, case, session):

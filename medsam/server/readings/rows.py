@@ -45,7 +45,8 @@ def to_extra(state: SliceState, before: SliceState | None) -> dict[str, Any]:
     kept = state.kept(before)
     parts = []
     for part in state.parts[kept:]:
-        own = part.mask is not None and part.mask == state.mask
+        # a refined mask takes the place of a first answer's, and not of what was asked
+        own = state.complete and part.mask is not None and part.mask == state.mask
         parts.append({**replace(part, mask=None).to_dict(), "mask": _OWN} if own else part.to_dict())
     return {"kept": kept, "parts": parts, **({"cleaned": True} if state.cleaned else {})}
 

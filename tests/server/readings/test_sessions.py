@@ -197,6 +197,30 @@ def test_a_first_answer_that_left_memory_is_refined_when_it_is_back_and_stored_s
     asyncio.run(play())
 
 
+def test_a_rough_mask_stays_what_was_asked_when_its_first_answer_is_the_same_and_is_refined(folder):
+    scan = Volume.from_array(np.repeat(nodule().array, 3, axis=0), spacing_mm=(1, 1, 1))
+    box = [46, 56, 68, 71]
+
+    async def play():
+        async with house(folder, ThresholdSam(64)) as there:
+            reader, key = await there.opened(scan, label="nodule")
+            with there.held():
+                rough = [await reader.prompt(key, 0, box=box)]
+                for index in (1, 2):
+                    mask = CompactMask.of(rough[-1]).to_dict()
+                    rough.append(await reader.prompt(key, index, box=box, mask=mask))
+                assert set(reader.statuses.values()) == {"first"}
+                assert (rough[1] == rough[2]).all()
+            await reader.refined(key)
+            assert (reader.masks[1, 2] != rough[2]).any()
+            given = (await reader.http.get(f"/sessions/{key}/prompts")).json()
+            await there.readings._drop(key)
+            assert (await reader.http.get(f"/sessions/{key}/prompts")).json() == given
+            assert CompactMask.from_dict(given["prompts"][2]["mask"]) == CompactMask.of(rough[1])
+
+    asyncio.run(play())
+
+
 def test_what_cannot_be_refined_is_not_exported_as_if_it_were(folder):
     sam = Tiring()
 

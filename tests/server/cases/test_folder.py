@@ -70,7 +70,7 @@ def test_scans_of_every_kind_are_cases_and_labels_are_none(tmp_path, clock):
         "CT series 7, 4 images": ("dicom", "CT", (4, 4, 5)),
         "MR series 7, 3 images": ("dicom", "MR", (3, 4, 5)),
     }
-    assert not any("DOE" in repr(case) or "4711" in repr(case) for case in found.values())
+    assert not any("DOE" in repr(case) or "MRN-4711" in repr(case) for case in found.values())
     assert FoundCase.from_dict(found["CT series 7, 4 images"].to_dict()) == found["CT series 7, 4 images"]
     scans = {name: read_scan(ScanFiles(tmp_path, case)).array for name, case in found.items()}
     assert np.array_equal(scans["a.nii.gz"], scan.transpose(2, 1, 0))

@@ -1,0 +1,5 @@
+import { t } from "./i18n";
+
+export function App() {
+  return <main>{t("shell.research")}</main>;
+}

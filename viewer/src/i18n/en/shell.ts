@@ -1,0 +1,4 @@
+export const shell = {
+  "shell.title": "medsam",
+  "shell.research": "Research use, not a medical device",
+} as const;

@@ -1,0 +1,75 @@
+// A session of a reader on a case, as the page holds it: the server's is the truth, this is what has come of it.
+
+import type { ReadonlySignal, Signal } from "@preact/signals";
+import type { Axis, JobInfo, MaskStatus, ObjectInfo, PromptEntry } from "../api/types";
+import type { MaskSlice, Masks } from "./masks";
+
+/** One of three answers to an ambiguous prompt. */
+export interface Candidate {
+  mask: MaskSlice;
+  predictedIou: number | null;
+}
+
+/** What was put on a slice last, for handles on the picture and after a reload. */
+export interface Asked {
+  object: number;
+  slice: number;
+  entry: PromptEntry;
+}
+
+export interface StepResult {
+  status: MaskStatus | null;
+  predictedIou: number | null;
+}
+
+export interface Reading {
+  readonly id: string;
+  readonly caseId: string;
+  readonly axis: Axis;
+  readonly slices: number;
+  /** false: somebody else's, which is looked at. */
+  readonly mine: boolean;
+  readonly notes: readonly string[];
+  readonly objects: ReadonlySignal<readonly ObjectInfo[]>;
+  /** Number of the object that prompts are about; null before there is one. */
+  readonly active: Signal<number | null>;
+  readonly masks: Masks;
+  /** Prompts as they stand, by object and slice. */
+  readonly asked: ReadonlySignal<readonly Asked[]>;
+  readonly undoable: ReadonlySignal<number>;
+  readonly redoable: ReadonlySignal<number>;
+  readonly jobs: ReadonlySignal<readonly JobInfo[]>;
+  /** Steps that were sent and not answered yet. */
+  readonly pending: ReadonlySignal<number>;
+  /** Slices whose first answer costs a decode alone. */
+  readonly embedded: ReadonlySignal<ReadonlySet<number>>;
+  /** Whether the server hears us and tells of changes. */
+  readonly connected: ReadonlySignal<boolean>;
+  /** Slices of an object where the propagation is least sure, worst first: slice and confidence 0 to 1. */
+  readonly confidence: ReadonlySignal<ReadonlyMap<number, ReadonlyMap<number, number>>>;
+
+  /** Steps go to the server one after the other, in order. Raises ApiError; nothing has changed then. */
+  prompt(entry: PromptEntry): Promise<StepResult>;
+  /** The object's mask on a slice is to be exactly this one. */
+  draw(object: number, slice: number, mask: MaskSlice): Promise<StepResult>;
+  undo(): Promise<void>;
+  redo(): Promise<void>;
+  reset(): Promise<void>;
+  addObject(name: string, colour?: string): Promise<ObjectInfo>;
+  changeObject(
+    id: number,
+    change: Partial<Pick<ObjectInfo, "name" | "colour" | "visible" | "locked">>,
+  ): Promise<ObjectInfo>;
+  propagate(object: number, maxMm?: number): Promise<JobInfo>;
+  stop(job: string): Promise<void>;
+  /** Draw an object on the slices between those that it is drawn on. */
+  interpolate(object: number): Promise<void>;
+  /** Up to three answers to what was asked of an object on a slice. */
+  candidates(object: number, slice: number): Promise<readonly Candidate[]>;
+  /** Values outside of [low, high] are in no mask drawn from now on; null: no limit. */
+  keepRange(range: readonly [number | null, number | null] | null): Promise<void>;
+  /** The slice on screen. */
+  look(slice: number): void;
+  /** Stops listening. The session stays open on the server. */
+  leave(): void;
+}

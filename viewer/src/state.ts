@@ -1,0 +1,60 @@
+// What the whole page shares: who is there, which case is open, where we look, and what is shown how.
+
+import { signal } from "@preact/signals";
+import type { Axis, CaseInfo, Me } from "./api/types";
+import type { Reading } from "./reading/reading";
+import type { Scan, Voxel } from "./scan/scan";
+import type { ToolId } from "./tools/tool";
+
+export const me = signal<Me | null>(null);
+/** A login that was idle: the password is asked for, and the reading stays as it is behind. */
+export const locked = signal(false);
+/** The server does not answer. */
+export const offline = signal(false);
+
+/** Where the page is: "cases" or a case's id (`#/case/ID`). Ids are random; no address says whose a scan is. */
+export const route = signal<{ page: "cases" } | { page: "case"; id: string }>({ page: "cases" });
+
+/** The open case. */
+export const openCase = signal<CaseInfo | null>(null);
+export const scan = signal<Scan | null>(null);
+export const reading = signal<Reading | null>(null);
+
+/** The linked crosshair: a voxel, (i, j, k). Each plane shows the slice that it is on. */
+export const cursor = signal<Voxel>([0, 0, 0]);
+/** Values shown as black and as white. */
+export const window_ = signal<{ name: string; low: number; high: number }>({ name: "auto", low: 0, high: 1 });
+/** One large plane, three planes and 3D, or 3D alone. */
+export const layout = signal<"one" | "four" | "volume">("one");
+/** The plane that keys are about, and the large one. */
+export const activeAxis = signal<Axis>("k");
+export const tool = signal<ToolId>("box");
+/** Of brush and eraser, in mm (pixels where there are none). */
+export const brushSize = signal(5);
+
+/** How masks are shown. */
+export const masksShown = signal(true);
+export const maskStyle = signal<"fill" | "outline">("fill");
+export const maskOpacity = signal(0.35);
+export const crosshairShown = signal(true);
+
+/** A message that stays until it is closed, or for some seconds. What to do, in the reader's words. */
+export interface Message {
+  id: number;
+  kind: "info" | "warning" | "error";
+  text: string;
+  /** Something that helps, as a button. */
+  action?: { text: string; run: () => void };
+  seconds?: number;
+}
+export const messages = signal<readonly Message[]>([]);
+let last = 0;
+export function say(message: Omit<Message, "id">): number {
+  last += 1;
+  const one = { ...message, id: last };
+  messages.value = [...messages.value.filter((other) => other.text !== one.text), one].slice(-4);
+  return last;
+}
+export function unsay(id: number): void {
+  messages.value = messages.value.filter((one) => one.id !== id);
+}

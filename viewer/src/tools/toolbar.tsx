@@ -1,0 +1,5 @@
+// The tools, from top to bottom.
+
+export function Toolbar() {
+  return <div class="tools-bar" />;
+}

@@ -96,6 +96,117 @@ export interface SessionInfo {
   view: number | null;
   notes: string[];
   mine: boolean;
+  /** Name of the model, the licence of its weights, and whether it answers clicks without a box. */
+  model?: string;
+  licence?: string | null;
+  knows_clicks?: boolean;
+  /** Values outside of [low, high] are in no mask; null: no limit. */
+  keep_range?: [number | null, number | null] | null;
+}
+
+/** A session in a list. closed: when; null while it is open. */
+export interface SessionLine {
+  id: string;
+  case: string;
+  case_name: string;
+  owner: string;
+  axis: Axis;
+  model: string;
+  began: string;
+  closed: string | null;
+}
+
+/** What an upload has become: a series each. notes: what was left out. */
+export interface Uploaded {
+  cases: CaseInfo[];
+  notes: string[];
+}
+
+/** One study or series that a PACS has. */
+export interface MatchInfo {
+  study: string;
+  series: string;
+  modalities: string[];
+  number: number | null;
+  series_count: number | null;
+  images: number | null;
+  patient_id: string;
+  patient_name: string;
+  accession: string;
+  date: string;
+  description: string;
+}
+
+/** What a PACS took. failures: its reasons. */
+export interface SentInfo {
+  stored: number;
+  failures: string[];
+  notes: string[];
+}
+
+export type ExportFormat = "nifti" | "nrrd" | "mha" | "png" | "seg" | "seg-labelmap" | "rtstruct" | "csv";
+
+/** Of a structure. diameter_mm: the largest in a slice, as RECIST's long axis; slice: which one. */
+export interface Measure {
+  object: number;
+  name: string;
+  voxels: number;
+  volume_ml: number | null;
+  diameter_mm: number | null;
+  slice: number | null;
+  mean: number | null;
+  std: number | null;
+  minimum: number | null;
+  maximum: number | null;
+  units: string | null;
+}
+
+/** How far a structure is from that of the same name in a reference. */
+export interface ComparedStructure {
+  name: string;
+  object: number | null;
+  dice: number | null;
+  nsd?: number | null;
+  hd95_mm: number | null;
+  assd_mm: number | null;
+  volume_ml: number | null;
+  volume_ref_ml: number | null;
+}
+
+/** reference: an id under which its masks are kept for an hour. */
+export interface Compared {
+  reference: string;
+  structures: ComparedStructure[];
+}
+
+/** A name of a structure, what else it is called, and its colour. */
+export interface StructureName {
+  name: string;
+  synonyms: string[];
+  colour: string;
+}
+
+export interface ModelInfo {
+  name: string;
+  licence: string | null;
+  knows_clicks: boolean;
+  input_size: number | [number, number];
+  /** Path of the decoder as ONNX; null where none is made. */
+  decoder: string | null;
+}
+
+/** What a server-sent event says. */
+export interface EventInfo {
+  revision: number;
+  kind: "mask" | "refined" | "objects" | "job" | "progress" | "loading" | "error" | "resync";
+  object?: number | null;
+  slice?: number | null;
+  status?: string | null;
+  job?: string | null;
+  state?: string | null;
+  done?: number | null;
+  total?: number | null;
+  detail?: string | null;
 }
 
 export interface Me {
@@ -134,4 +245,5 @@ export interface PromptEntry {
   drawn?: { size: [number, number]; counts: string };
 }
 
-export type MaskStatus = "first" | "refined" | "propagated" | "drawn" | "restored" | "removed";
+/** first: a refined one follows. candidate: of no step, one of several. */
+export type MaskStatus = "first" | "refined" | "propagated" | "drawn" | "restored" | "removed" | "candidate";

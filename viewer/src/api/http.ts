@@ -1,0 +1,264 @@
+// Requests to the server that the page came from: who asks, what is tried again, and one kind of error.
+//
+// What only reads, or says how something is to be, is tried four times within 3 s. A step whose answer was lost is not
+// repeated: it may have been taken, and `changes` brings what came of it (`reading/open.ts`).
+
+import { t } from "../i18n";
+import { locked, me, offline } from "../state";
+import type { Me } from "./types";
+
+export const API = "/api/v1";
+/** ms before another try */
+const WAITS = [200, 800, 2000];
+/** The longest that a server may make us wait by `Retry-After`, ms. */
+const LONGEST_WAIT = 30_000;
+const REPEATABLE = ["GET", "HEAD", "PUT", "DELETE"];
+const LATER = [502, 503, 504];
+/** ms between two looks whether a server that was gone is back */
+const LOOKS = [500, 1000, 2000, 4000];
+const LOOK_TIMEOUT = 5000;
+
+/** What the server would not do, or (status 0) that it was not reached: then the request may have been taken. */
+export class ApiError extends Error {
+  constructor(
+    readonly status: number,
+    readonly detail: string,
+    readonly parameters: readonly string[] = [],
+    /** Seconds after which another try makes sense. */
+    readonly retryAfter: number | null = null,
+  ) {
+    super(detail);
+    this.name = "ApiError";
+  }
+}
+
+export interface Ask {
+  method?: "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE";
+  query?: Record<string, string | number | boolean | null | undefined>;
+  json?: unknown;
+  body?: BodyInit;
+  headers?: Record<string, string>;
+  signal?: AbortSignal | undefined;
+  /** Whether it may be sent twice; default: by its method. */
+  repeatable?: boolean;
+  /** It is no use of the page by a person: no message, no lock screen is due to it. */
+  quiet?: boolean;
+  /** Goes on when the page is left. */
+  keepalive?: boolean;
+}
+
+let csrf: string | null = null;
+
+export function setCsrf(token: string | null): void {
+  csrf = token;
+}
+
+/** Headers that every request of ours has. */
+export function ownHeaders(method: string): Record<string, string> {
+  return csrf !== null && method !== "GET" && method !== "HEAD" ? { "X-Medsam-Csrf": csrf } : {};
+}
+
+/** Address of a path below `/api/v1`. */
+export function addressOf(path: string, query: Ask["query"] = {}): string {
+  const given = Object.entries(query).filter(([, value]) => value !== null && value !== undefined);
+  const text = new URLSearchParams(given.map(([name, value]) => [name, String(value)])).toString();
+  return `${API}${path}${text ? `?${text}` : ""}`;
+}
+
+/** An answer that is a success. Raises ApiError, and AbortError where `signal` says so. */
+export async function request(path: string, ask: Ask = {}): Promise<Response> {
+  const method = ask.method ?? "GET";
+  const repeatable = ask.repeatable ?? REPEATABLE.includes(method);
+  let renewed = false;
+  for (let attempt = 0; ; attempt += 1) {
+    let wait: number | undefined = WAITS[attempt];
+    let response: Response;
+    try {
+      response = await send(path, method, ask);
+    } catch (error) {
+      ask.signal?.throwIfAborted();
+      if (wait === undefined || !repeatable) {
+        lost();
+        throw new ApiError(0, error instanceof Error ? error.message : String(error));
+      }
+      await pause(wait, ask.signal);
+      continue;
+    }
+    reached();
+    if (response.ok || response.status === 304) return response;
+    const failure = await refused(response);
+    if (response.status === 403 && !renewed && csrf !== null && method !== "GET" && (await renew())) {
+      // the login was renewed in another tab
+      renewed = true;
+      continue;
+    }
+    const again = response.status === 429 || (repeatable && LATER.includes(response.status));
+    if (wait === undefined || !again) {
+      await heed(failure, path);
+      throw failure;
+    }
+    wait = Math.max(wait, Math.min((failure.retryAfter ?? 0) * 1000, LONGEST_WAIT));
+    await pause(wait, ask.signal);
+  }
+}
+
+/** The JSON of an answer; undefined where there is none. */
+export async function ask<T>(path: string, options: Ask = {}): Promise<T> {
+  const response = await request(path, options);
+  return response.status === 204 ? (undefined as T) : ((await body(response.json(), options.signal)) as T);
+}
+
+/** An answer's bytes. */
+export async function bytesOf(response: Response, signal?: AbortSignal): Promise<ArrayBuffer> {
+  return body(response.arrayBuffer(), signal);
+}
+
+async function body<T>(read: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  try {
+    return await read;
+  } catch (error) {
+    signal?.throwIfAborted();
+    // the connection broke off in the middle of an answer
+    throw new ApiError(0, error instanceof Error ? error.message : String(error));
+  }
+}
+
+function send(path: string, method: string, ask: Ask): Promise<Response> {
+  const headers: Record<string, string> = { ...ownHeaders(method), ...ask.headers };
+  if (ask.json !== undefined) headers["Content-Type"] = "application/json";
+  const init: RequestInit = { method, headers, credentials: "same-origin", redirect: "error" };
+  const content = ask.json !== undefined ? JSON.stringify(ask.json) : ask.body;
+  if (content !== undefined) init.body = content;
+  if (ask.signal) init.signal = ask.signal;
+  if (ask.keepalive) init.keepalive = true;
+  return fetch(addressOf(path, ask.query), init);
+}
+
+/** What the server says is wrong. */
+export async function refused(response: Response): Promise<ApiError> {
+  const after = Number.parseFloat(response.headers.get("Retry-After") ?? "");
+  const retryAfter = Number.isFinite(after) ? Math.max(after, 0) : null;
+  try {
+    const said = (await response.json()) as { detail?: unknown; parameters?: unknown };
+    const parameters = Array.isArray(said.parameters) ? said.parameters.map(String) : [];
+    return new ApiError(response.status, String(said.detail ?? ""), parameters, retryAfter);
+  } catch {
+    return new ApiError(response.status, "", [], retryAfter);
+  }
+}
+
+/** What a refusal says of who is here. */
+export async function heed(failure: ApiError, path: string): Promise<void> {
+  if (failure.status === 401 && path !== "/login" && path !== "/unlock") {
+    csrf = null;
+    me.value = null;
+  } else if (failure.status === 423) {
+    // of a login, or of an object that is locked: whoever may say who is here has no locked login
+    locked.value = path === "/me" || (await send("/me", "GET", {}).then((answer) => answer.status === 423)) === true;
+  }
+}
+
+/** Ask for the token of changes again; whether it is another one now. */
+async function renew(): Promise<boolean> {
+  try {
+    const answer = await send("/me", "GET", {});
+    if (!answer.ok) return false;
+    const told = (await answer.json()) as Me;
+    const other = told.csrf !== csrf;
+    csrf = told.csrf;
+    return other;
+  } catch {
+    return false;
+  }
+}
+
+/** Wait, or raise AbortError. */
+export function pause(ms: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (signal?.aborted) return reject(signal.reason);
+    const timer = setTimeout(over, ms);
+    function over(): void {
+      signal?.removeEventListener("abort", stopped);
+      resolve();
+    }
+    function stopped(): void {
+      clearTimeout(timer);
+      reject(signal?.reason);
+    }
+    signal?.addEventListener("abort", stopped, { once: true });
+  });
+}
+
+// -- whether the server is there -------------------------------------------------------------------------------------
+
+let looking = false;
+
+function reached(): void {
+  if (offline.value) offline.value = false;
+}
+
+/** The server was not reached: said until it is, which is looked for. */
+export function lost(): void {
+  offline.value = true;
+  if (!looking) void lookOut();
+}
+
+async function lookOut(): Promise<void> {
+  looking = true;
+  try {
+    for (let look = 0; offline.value; look += 1) {
+      await pause(LOOKS[Math.min(look, LOOKS.length - 1)]!);
+      try {
+        const answer = await fetch(`${API}/health/live`, { signal: AbortSignal.timeout(LOOK_TIMEOUT) });
+        if (answer.ok) offline.value = false;
+      } catch {
+        // still gone
+      }
+    }
+  } finally {
+    looking = false;
+  }
+}
+
+// -- in words --------------------------------------------------------------------------------------------------------
+
+/** Whether it is the reader who ended what was under way. */
+export function isAbort(error: unknown): boolean {
+  return error instanceof DOMException && error.name === "AbortError";
+}
+
+/** What went wrong and what to do about it, in the reader's language. */
+export function explain(error: unknown): string {
+  if (!(error instanceof ApiError)) return t("api.unexpected");
+  const detail = error.detail.replaceAll("`", "");
+  switch (error.status) {
+    case 0:
+      return t("api.lost");
+    case 401:
+      return detail && me.value === null && /password/.test(detail) ? t("api.wrongPassword") : t("api.loggedOut");
+    case 403:
+      return t("api.notAllowed");
+    case 404:
+      return t("api.notFound");
+    case 409:
+      return t("api.conflict", { detail });
+    case 412:
+      return t("api.movedOn");
+    case 413:
+      return t("api.tooLarge", { detail });
+    case 423:
+      return locked.value ? t("api.locked") : t("api.objectLocked", { detail });
+    case 429:
+      return t("api.tooOften", { seconds: Math.ceil(error.retryAfter ?? 5) });
+    case 502:
+    case 504:
+      return t("api.gone");
+    case 503:
+      return t("api.busy", { detail });
+    case 507:
+      return t("api.diskFull");
+    default:
+      if (error.status >= 500) return t("api.defect", { detail });
+      return detail ? t("api.refused", { detail }) : t("api.unexpected");
+  }
+}

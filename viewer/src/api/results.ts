@@ -1,0 +1,76 @@
+// What comes of a session: files, measures, comparison, and results on their way back to the PACS.
+
+import { ask, bytesOf, request } from "./http";
+import type { Compared, ExportFormat, Measure, SentInfo, SessionLine, StructureName } from "./types";
+import type { Frame } from "./wire";
+import { readFrames } from "./wire";
+
+export interface Exported {
+  blob: Blob;
+  /** As the server calls it: no name of anybody. */
+  name: string;
+}
+
+/** The masks as a file, once every first answer is refined. csv: measures. */
+export async function exportLabels(session: string, format: ExportFormat, signal?: AbortSignal): Promise<Exported> {
+  const answer = await request(`/sessions/${session}/labels`, { query: { format }, signal });
+  const bytes = await bytesOf(answer, signal);
+  const type = answer.headers.get("Content-Type") ?? "application/octet-stream";
+  const name = /filename="([^"]+)"/.exec(answer.headers.get("Content-Disposition") ?? "")?.[1];
+  return { blob: new Blob([bytes], { type }), name: name ?? `labels-${session.slice(0, 8)}.${format}` };
+}
+
+/** Have the browser keep a file. */
+export function save(file: Exported): void {
+  const address = URL.createObjectURL(file.blob);
+  const link = document.createElement("a");
+  link.href = address;
+  link.download = file.name;
+  document.body.append(link);
+  link.click();
+  link.remove();
+  // the browser reads it behind this
+  setTimeout(() => URL.revokeObjectURL(address), 60_000);
+}
+
+/** Store the masks in the PACS, beside the images they were drawn on. */
+export function sendToPacs(session: string, server: string, format: "seg" | "seg-labelmap" | "rtstruct" = "seg") {
+  return ask<SentInfo>(`/sessions/${session}/send`, { method: "POST", json: { server, format } });
+}
+
+/** Size, diameter and values of each structure. */
+export function measures(session: string, signal?: AbortSignal): Promise<Measure[]> {
+  return ask(`/sessions/${session}/measures`, { signal });
+}
+
+/** Compare with another session on the same scan, or with a file of labels. */
+export function compare(session: string, reference: { session: string } | File, signal?: AbortSignal) {
+  const path = `/sessions/${session}/compare`;
+  if (!(reference instanceof File)) {
+    return ask<Compared>(path, { method: "POST", json: { session: reference.session }, repeatable: true, signal });
+  }
+  const form = new FormData();
+  form.append("file", reference, reference.name);
+  return ask<Compared>(path, { method: "POST", body: form, signal });
+}
+
+/** Masks of what was compared with, of an object of the session, along its axis. */
+export async function comparedMasks(
+  session: string,
+  reference: string,
+  object: number,
+  signal?: AbortSignal,
+): Promise<Frame[]> {
+  const answer = await request(`/sessions/${session}/compare/${reference}/masks`, { query: { object }, signal });
+  return readFrames(await bytesOf(answer, signal));
+}
+
+/** Sessions on a case that may be seen: one's own, closed ones too, and a reviewer sees everybody's. */
+export function sessionsOf(caseId: string, everyones = false, signal?: AbortSignal): Promise<SessionLine[]> {
+  return ask("/sessions", { query: { case: caseId, closed: true, everyones }, signal });
+}
+
+/** Names of structures that begin or go like `q`, with synonyms and colours. */
+export function vocabulary(q: string, limit = 12, signal?: AbortSignal): Promise<StructureName[]> {
+  return ask("/vocabulary", { query: { q, limit }, signal });
+}

@@ -28,7 +28,8 @@ export interface PointerAt {
   alt: boolean;
   shift: boolean;
   ctrl: boolean;
-  kind: "mouse" | "pen" | "touch";
+  /** "keys": a pointer that the keyboard moves, from pixel to pixel. */
+  kind: "mouse" | "pen" | "touch" | "keys";
 }
 
 /** A plane on screen, for tools that draw on it. */
@@ -55,6 +56,8 @@ export interface Tool {
   hover(at: PointerAt | null, stage: Stage): void;
   /** Escape, lost pointer, another tool: whatever was begun is forgotten. */
   cancel(): void;
+  /** Something of several clicks is under way: a double click belongs to the tool. */
+  busy?(): boolean;
   /** A key while this tool is chosen; true when it was meant for the tool. */
   key(event: KeyboardEvent): boolean;
   /** Painted over slice and masks, in CSS pixels of the plane. */

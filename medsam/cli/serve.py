@@ -99,6 +99,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _serve(arguments: argparse.Namespace) -> None:
     from medsam.server.gate.request import is_loopback
+    from medsam.server.page.built import NOT_BUILT, is_built
     from medsam.server.run import Certificate, bind, serve
 
     settings = _settings(arguments)
@@ -110,6 +111,8 @@ def _serve(arguments: argparse.Namespace) -> None:
     def started(address: str) -> None:
         if not settings.https and not is_loopback(settings.host):
             print("Without https, passwords and scans can be read on the way.", file=sys.stderr)
+        if not is_built():
+            print(NOT_BUILT, file=sys.stderr)
         print(f"medsam serve: {address} (Ctrl-C ends it)", flush=True)
 
     told = serve(settings, listening, certificate=certificate, started=started)

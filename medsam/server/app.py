@@ -1,4 +1,4 @@
-"""The server as one ASGI application: rooms' routes under one prefix, behind the gate.
+"""The server as one ASGI application: rooms' routes under one prefix and the page at "/", behind the gate.
 
 A room is a package beside this file. It exports `router`, whose paths start below `/api/v1`, and is added to
 `_routers`; what it keeps is in `services.py`. Nothing here or in a route blocks the event loop: files, SQLite and
@@ -23,7 +23,9 @@ from medsam.server.cases import routes as case_routes
 from medsam.server.errors import CatchDefects, ErrorBody, handle_errors
 from medsam.server.gate import routes as gate_routes
 from medsam.server.gate.guard import Guard, SecureHeaders
-from medsam.server.gate.rules import rules_of_api
+from medsam.server.gate.rules import rules_of_api, rules_of_page
+from medsam.server.page.built import Page
+from medsam.server.page.routes import page_routes
 from medsam.server.readings import routes as reading_routes
 from medsam.server.services import open_services
 from medsam.server.settings import ServerSettings
@@ -58,9 +60,10 @@ class _Application(FastAPI):
         return self.openapi_schema or {}
 
 
-def create_app(settings: ServerSettings, predictor: Predictor | None = None) -> FastAPI:
+def create_app(settings: ServerSettings, predictor: Predictor | None = None, page: Page | None = None) -> FastAPI:
     """The application. predictor: with a worker; by default the settings' model is loaded when the server starts.
 
+    page: by default the one that is built into this package.
     Entering its lifespan raises what `open_services` raises.
     """
 
@@ -83,7 +86,7 @@ def create_app(settings: ServerSettings, predictor: Predictor | None = None) -> 
         redirect_slashes=False,
         responses={"4XX": {"model": ErrorBody, "description": "refused; `detail` says why"}},
     )
-    table = rules_of_api(API, settings.limits)
+    table = (*rules_of_api(API, settings.limits), *rules_of_page())
     # the last one added is the first to see a request; the gate's own defects are caught, too
     handle_errors(app)
     app.add_middleware(Guard, table=table)
@@ -95,6 +98,7 @@ def create_app(settings: ServerSettings, predictor: Predictor | None = None) -> 
         app.include_router(router, prefix=API)
     # where those who start and watch servers look for them
     app.include_router(health.router, include_in_schema=False)
+    app.include_router(page_routes(Page.read() if page is None else page))
     return app
 
 

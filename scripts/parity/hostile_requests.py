@@ -261,6 +261,6 @@ def paths() -> Iterator[Attack]:
         yield Attack(f"id {trick[:30]}", everywhere(trick), refused)
     for method in ("TRACE", "CONNECT", "PROPFIND", "FOO", "get"):
         yield Attack(f"method {method}", asked(method, f"{API}/cases"), (400, 404, 405))
-    unknown = ("/", "/docs", "/redoc", "/openapi.json", "/.git/config", API, f"{API}/", "/static/../x", "/API/V1/me")
-    for path in unknown:
+    unknown = ("/docs", "/redoc", "/openapi.json", "/.git/config", API, f"{API}/", "/static/../x", "/API/V1/me")
+    for path in (*unknown, "/index.html", "/assets", "/assets/", "/assets/nothing.js", "/assets/../index.html"):
         yield Attack(f"path {path}", asked("GET", path, by=None), (401, 404))

@@ -20,6 +20,7 @@ from medsam.cli.main import main
 from medsam.models.build import build_model
 from medsam.models.checkpoint import save_checkpoint
 from medsam.models.specs import tiny_spec
+from medsam.server.page import built
 from medsam.server.store import people
 from medsam.server.store.store import Store
 
@@ -128,8 +129,13 @@ def test_a_backup_opens_again(called, store, tmp_path):
         assert [user.name for user in opened.users()] == ["anna"]
 
 
-def test_a_check_says_what_works_and_what_does_not(called, tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", [True, None])
+def test_a_check_says_what_works_and_what_does_not(called, tmp_path, monkeypatch, page):
     monkeypatch.setenv("MEDSAM_SETTINGS", str(tmp_path / "none.toml"))
+    monkeypatch.setattr(built, "BUILT", tmp_path / "built")
+    if page:
+        (tmp_path / "built").mkdir()
+        (tmp_path / "built" / "index.html").write_text("<!doctype html>")
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = str(busy.getsockname()[1])
         words = ("--check", "--json", "--data", str(tmp_path), "--data", str(tmp_path / "nothing"))
@@ -138,6 +144,7 @@ def test_a_check_says_what_works_and_what_does_not(called, tmp_path, monkeypatch
     assert found == {
         "packages": True,
         "extras": True,
+        "page": page,
         f"data {tmp_path}": True,
         f"data {tmp_path / 'nothing'}": False,
         "store": True,
@@ -177,6 +184,9 @@ def test_a_server_from_its_start_to_ctrl_c(tmp_path):
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     lines = err.splitlines()
+    if not built.is_built():
+        # said once, before anything else
+        assert lines.pop(0) == built.NOT_BUILT
     assert lines[-1] == "Interrupted."
     statuses = [line["status"] for line in map(json.loads, lines[:-1]) if line["event"] == "request"]
     assert statuses == [200, 421]

@@ -105,6 +105,10 @@ class Guard:
         key = asked.key(rules.prefix)
         check_origin(asked, rules, gate.https)
         gate.check_proxy(asked)
+        if rules.public:
+            # in one count for all paths: there are as many as somebody can type
+            gate.count_stranger(asked, rules.prefix)
+            return None
         try:
             present = await gate.recognise(asked, rules, locked=key in rules.unlocks)
         except Refused:

@@ -37,13 +37,20 @@ def check_origin(asked: Asked, rules: PrefixRules, https: bool) -> None:
     origin = asked.one("origin")
     if origin in rules.origins and origin is not None:
         return
-    if asked.headers.get("sec-fetch-site", ("none",))[0] not in ("same-origin", "none"):
+    led = rules.linked and _fills_the_window(asked)
+    if not led and asked.headers.get("sec-fetch-site", ("none",))[0] not in ("same-origin", "none"):
         raise Refused(403, "Pages of other sites may not call this server.")
     if origin is None:
         return
     scheme, _, name = origin.lower().partition("://")
     if name != (asked.one("host") or "").lower() or scheme not in (("https",) if https else ("http", "https")):
         raise Refused(403, "Pages of other sites may not call this server.")
+
+
+def _fills_the_window(asked: Asked) -> bool:
+    """Whether somebody followed a link: no frame, no script, nothing that another page gets to see."""
+    told = tuple(asked.one(f"sec-fetch-{name}") for name in ("mode", "dest"))
+    return asked.method == "GET" and told == ("navigate", "document")
 
 
 def check_csrf(asked: Asked, expected: str | None) -> None:

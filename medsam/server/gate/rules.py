@@ -9,7 +9,7 @@ what a rule opens: a route that forgets to ask who is there is closed all the sa
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from medsam.server.settings import MIB, Limits
@@ -36,6 +36,18 @@ DATA_HEADERS = {
     ),
     "cache-control": "no-store",
 }
+# the page: files of its own alone, nothing inline, no plugins, in nobody's frame; WebAssembly computes previews
+PAGE_HEADERS = {
+    **_HEADERS,
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self' blob: data:; "
+        "connect-src 'self'; font-src 'self'; worker-src 'self'; manifest-src 'self'; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'"
+    ),
+    # with the opener policy above: a process of its own, whose memory no other site shares
+    "cross-origin-embedder-policy": "require-corp",
+    "cache-control": "no-store",
+}
 
 
 @dataclass(frozen=True)
@@ -46,6 +58,10 @@ class PrefixRules:
     and json_bytes for JSON: of all others. passive: endings of paths that a page asks for on its own: they are no sign
     of a reader, and only so many are answered at a time. origins: other pages that may call, as CORS has it; they have
     no use of cookies. audited: routes of which the audit has a line for each success.
+
+    public: what lies there is the same for all and about nobody, so that nobody is asked who they are. linked: pages of
+    other sites may lead here, by a link that fills the whole window, and not call. alone: the path itself, and none
+    below it.
     """
 
     prefix: str
@@ -60,10 +76,13 @@ class PrefixRules:
     origins: frozenset[str] = frozenset()
     audited: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=lambda: DATA_HEADERS)
+    public: bool = False
+    linked: bool = False
+    alone: bool = False
 
     def covers(self, path: str) -> bool:
         """Whether a path is this prefix or below it."""
-        return path == self.prefix or path.startswith(self.prefix.rstrip("/") + "/")
+        return path == self.prefix or (not self.alone and path.startswith(self.prefix.rstrip("/") + "/"))
 
 
 def rules_of_api(prefix: str, limits: Limits) -> tuple[PrefixRules, ...]:
@@ -84,6 +103,12 @@ def rules_of_api(prefix: str, limits: Limits) -> tuple[PrefixRules, ...]:
         PrefixRules(path, open=frozenset({"GET ", "GET /live"}), body_bytes=0) for path in ("/health", "/metrics")
     )
     return (api, *watching)
+
+
+def rules_of_page() -> tuple[PrefixRules, ...]:
+    """Those of the page: itself, to which others may link, and the files that it is made of."""
+    files = PrefixRules("/assets", public=True, body_bytes=0, json_bytes=0, headers=PAGE_HEADERS)
+    return (replace(files, prefix="/", alone=True, linked=True), files)
 
 
 AUDITED = {

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from medsam.errors import InputError, MedSAMError, counted
-from medsam.server.settings import GIB, ServerSettings
+from medsam.server.page.built import NOT_BUILT, Page
+from medsam.server.settings import GIB, MIB, ServerSettings
 
 _PACKAGES = ("fastapi", "uvicorn", "sqlalchemy", "alembic", "argon2-cffi", "prometheus-client", "python-multipart")
 # for scans of a PACS, and for the network's graphs
@@ -33,6 +34,7 @@ class Finding:
 def check(settings: ServerSettings) -> Iterator[Finding]:
     """Look at everything, the quick first; each finding as soon as it is known."""
     yield from _packages()
+    yield _page()
     yield from (_tried(f"data {folder}", _folder, folder) for folder in settings.data)
     yield _tried("store", _store, settings)
     yield _tried("disk", _disk, settings)
@@ -62,6 +64,14 @@ def _packages() -> Iterator[Finding]:
                 missing.append(name)
         text = ", ".join(found) + (f"; missing: {', '.join(missing)}" if missing else "")
         yield Finding("packages" if needed else "extras", True if not missing else False if needed else None, text)
+
+
+def _page() -> Finding:
+    page = Page.read()
+    if page.index is None:
+        return Finding("page", None, NOT_BUILT)
+    size = sum(len(file.content) for file in (page.index, *page.assets.values()))
+    return Finding("page", True, f"{counted(1 + len(page.assets), 'file')}, {size / MIB:.1f} MiB")
 
 
 def _folder(folder: Path) -> str:

@@ -154,8 +154,15 @@ export async function heed(failure: ApiError, path: string): Promise<void> {
     me.value = null;
   } else if (failure.status === 423) {
     // of a login, or of an object that is locked: whoever may say who is here has no locked login
-    locked.value = path === "/me" || (await send("/me", "GET", {}).then((answer) => answer.status === 423)) === true;
+    locked.value = path === "/me" || (await statusOf("/me")) === 423;
   }
+}
+
+async function statusOf(path: string): Promise<number> {
+  return send(path, "GET", {}).then(
+    (answer) => answer.status,
+    () => 0,
+  );
 }
 
 /** Ask for the token of changes again; whether it is another one now. */

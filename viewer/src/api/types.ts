@@ -88,6 +88,7 @@ export interface SessionInfo {
   case: string;
   revision: number;
   axis: Axis;
+  geometry: { shape: [number, number, number]; affine: number[][]; calibrated: boolean };
   slices: number;
   objects: ObjectInfo[];
   jobs: JobInfo[];

@@ -1,19 +1,86 @@
-// How a reading begins.
+// How a reading begins. A reader and a case have one session at a time: it is gone on with, or another one takes its place
+// and begins from its masks.
 
-import { ApiError } from "../api/http";
-import type { Axis } from "../api/types";
+import { ApiError, ask, request } from "../api/http";
+import { sessionsOf } from "../api/results";
+import type { Axis, ObjectInfo, SessionInfo } from "../api/types";
+import { LiveReading } from "./live";
 import type { Reading } from "./reading";
 
 export interface OpenOptions {
   /** Along which slices are counted; default: that of the open session, or as acquired. */
   axis?: Axis;
-  /** Masks to begin from: those of another session of one's own. */
+  /** Masks to begin from: those of another session of one's own, open or closed. */
   start?: { session: string };
   /** A session to look at, of anybody's; nothing of it is changed unless it is one's own. */
   session?: string;
+  /**
+   * Where the open session cannot be gone on with (409: another model, scan or axis): close it and begin a new one from
+   * its masks. Meant already where `axis` or `start` is given.
+   */
+  anew?: boolean;
   signal?: AbortSignal;
 }
 
+/** Open the reader's session on a case. Raises ApiError, 409 where the one that is open cannot be gone on with. */
 export async function openReading(caseId: string, options: OpenOptions = {}): Promise<Reading> {
-  throw new ApiError(404, `${caseId} ${options.axis}`);
+  const told =
+    options.session === undefined
+      ? await begun(caseId, options)
+      : await ask<SessionInfo>(`/sessions/${options.session}`, { signal: options.signal });
+  const reading = new LiveReading(told);
+  try {
+    await reading.begin(options.signal);
+  } catch (error) {
+    reading.leave();
+    throw error;
+  }
+  return reading;
+}
+
+async function begun(caseId: string, options: OpenOptions): Promise<SessionInfo> {
+  const { axis, start, signal } = options;
+  const body = { case: caseId, ...(axis && { axis }), ...(start && { start }) };
+  try {
+    return await opened(body, signal);
+  } catch (error) {
+    const meant = options.anew || axis !== undefined || start !== undefined;
+    if (!(error instanceof ApiError) || error.status !== 409 || !meant) throw error;
+  }
+  const open = (await sessionsOf(caseId, false, signal)).find((one) => one.closed === null);
+  const from = start?.session ?? open?.id;
+  // how its objects are shown is told of open ones alone
+  const objects = from === undefined ? [] : await objectsOf(from, signal);
+  if (open !== undefined) await request(`/sessions/${open.id}`, { method: "DELETE", signal });
+  const told = await opened({ ...body, ...(from !== undefined && { start: { session: from } }) }, signal);
+  return { ...told, objects: await asBefore(told, objects) };
+}
+
+function opened(json: unknown, signal: AbortSignal | undefined): Promise<SessionInfo> {
+  // one that was opened by an answer that was lost is open: asking again finds it
+  return ask("/sessions", { method: "POST", json, repeatable: true, signal });
+}
+
+async function objectsOf(session: string, signal: AbortSignal | undefined): Promise<ObjectInfo[]> {
+  try {
+    return (await ask<SessionInfo>(`/sessions/${session}`, { signal })).objects;
+  } catch (error) {
+    if (error instanceof ApiError && error.status !== 0) return [];
+    throw error;
+  }
+}
+
+/** Have objects as they were before: those without a mask are not among what a session begins from. */
+async function asBefore(told: SessionInfo, before: readonly ObjectInfo[]): Promise<ObjectInfo[]> {
+  const objects = [...told.objects];
+  const path = `/sessions/${told.id}/objects`;
+  for (const { name, colour, visible, locked } of before) {
+    let at = objects.findIndex((one) => one.name === name);
+    if (at < 0) at = objects.push(await ask<ObjectInfo>(path, { method: "POST", json: { name, colour } })) - 1;
+    const now = objects[at]!;
+    if (now.colour === colour && now.visible === visible && now.locked === locked) continue;
+    const json = { colour, visible, locked };
+    objects[at] = await ask<ObjectInfo>(`${path}/${now.id}`, { method: "PATCH", json });
+  }
+  return objects;
 }

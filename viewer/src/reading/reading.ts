@@ -1,6 +1,7 @@
 // A session of a reader on a case, as the page holds it: the server's is the truth, this is what has come of it.
 
 import type { ReadonlySignal, Signal } from "@preact/signals";
+import type { ApiError } from "../api/http";
 import type { Axis, JobInfo, MaskStatus, ObjectInfo, PromptEntry } from "../api/types";
 import type { MaskSlice, Masks } from "./masks";
 
@@ -47,6 +48,16 @@ export interface Reading {
   readonly connected: ReadonlySignal<boolean>;
   /** Slices of an object where the propagation is least sure, worst first: slice and confidence 0 to 1. */
   readonly confidence: ReadonlySignal<ReadonlyMap<number, ReadonlyMap<number, number>>>;
+  /** Values outside of [low, high] are in no mask drawn; null: no limit, or one that the server does not tell. */
+  readonly range: ReadonlySignal<readonly [number | null, number | null] | null>;
+  /** The model that answers: its name, the licence of its weights, whether it answers clicks without a box. */
+  readonly model: {
+    readonly name: string | null;
+    readonly licence: string | null;
+    readonly knowsClicks: boolean | null;
+  };
+  /** Why nothing more comes of it: closed elsewhere, or its scan is another one by now. null: it is open. */
+  readonly over: ReadonlySignal<ApiError | null>;
 
   /** Steps go to the server one after the other, in order. Raises ApiError; nothing has changed then. */
   prompt(entry: PromptEntry): Promise<StepResult>;
@@ -72,4 +83,6 @@ export interface Reading {
   look(slice: number): void;
   /** Stops listening. The session stays open on the server. */
   leave(): void;
+  /** Ends the session on the server, once all steps are answered. Another one may begin from its masks. */
+  close(): Promise<void>;
 }

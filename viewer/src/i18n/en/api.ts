@@ -17,4 +17,5 @@ export const api = {
   "api.refused": "{detail}",
   "api.unexpected": "Something went wrong. Reload the page; what is drawn is safe on the server.",
   "api.noClicks": "This model answers boxes alone: draw a box around the structure.",
+  "api.unrefined": "The first answer stays as it is: a finer one could not be made. Draw once more where it is wrong.",
 } as const;

@@ -17,4 +17,5 @@ export const api = {
   "api.refused": "{detail}",
   "api.unexpected": "문제가 생겼습니다. 페이지를 새로 고쳐 주세요. 그린 내용은 서버에 안전하게 있습니다.",
   "api.noClicks": "이 모델은 상자에만 답합니다. 구조물 둘레에 상자를 그려 주세요.",
+  "api.unrefined": "첫 답이 그대로 유지됩니다. 더 정밀한 결과를 만들지 못했습니다. 틀린 곳을 다시 그려 주세요.",
 } as const;

@@ -1,0 +1,123 @@
+// What the panels' buttons and keys do with the active structure.
+
+import { explain } from "../api/http";
+import { t } from "../i18n";
+import type { Reading } from "../reading/reading";
+import { reading as open, say } from "../state";
+import { spoken } from "./format";
+import { sliceNow, toSlice } from "./goto";
+import { leastSure, nextLeastSure, slicesOf } from "./slices";
+
+/** Why something cannot be done with the active structure now; null: it can. */
+export type Obstacle = "nobody" | "looking" | "locked" | "empty" | "running" | "one-slice" | "no-gap" | "end" | null;
+
+function obstacle(reading: Reading): Obstacle {
+  if (!reading.mine) return "looking";
+  const active = reading.active.value;
+  const object = reading.objects.value.find((one) => one.id === active);
+  if (!object) return "nobody";
+  if (object.locked) return "locked";
+  reading.masks.version.value;
+  return reading.masks.slices(object.id).length === 0 ? "empty" : null;
+}
+
+export function runningJob(reading: Reading, object: number | null) {
+  return reading.jobs.value.find((job) => job.object === object && (job.state === "running" || job.state === "queued"));
+}
+
+export function cannotPropagate(reading: Reading): Obstacle {
+  const why = obstacle(reading);
+  if (why) return why;
+  if (reading.slices < 2) return "one-slice";
+  return runningJob(reading, reading.active.value) ? "running" : null;
+}
+
+/** Follows the active structure through the volume. */
+export async function propagate(reading: Reading, maxMm?: number): Promise<void> {
+  const why = cannotPropagate(reading);
+  if (why) {
+    sayWhy(why);
+    return;
+  }
+  await tried(reading.propagate(reading.active.value!, maxMm), () => void propagate(reading, maxMm));
+}
+
+export function cannotFill(reading: Reading): Obstacle {
+  const why = obstacle(reading);
+  if (why) return why;
+  const slices = reading.masks.slices(reading.active.value!);
+  const gap = slices.some((slice, at) => at > 0 && slice - slices[at - 1]! > 1);
+  return gap ? null : "no-gap";
+}
+
+/** Draws the active structure on the slices between those that it is on. */
+export async function fill(reading: Reading): Promise<void> {
+  const why = cannotFill(reading);
+  if (why) return sayWhy(why);
+  await tried(reading.interpolate(reading.active.value!));
+}
+
+export function cannotCopy(reading: Reading, step: 1 | -1): Obstacle {
+  const why = obstacle(reading);
+  if (why) return why;
+  const slice = sliceNow(reading);
+  if (slice + step < 0 || slice + step >= reading.slices) return "end";
+  return reading.masks.get(reading.active.value!, slice) ? null : "empty";
+}
+
+/** The active structure's mask of this slice, on the next or previous one too, which is shown. */
+export async function copy(reading: Reading, step: 1 | -1): Promise<void> {
+  const why = cannotCopy(reading, step);
+  if (why) return sayWhy(why);
+  const slice = sliceNow(reading);
+  const object = reading.active.value!;
+  const mask = reading.masks.get(object, slice)!.mask;
+  if (await tried(reading.draw(object, slice + step, mask))) toSlice(reading, slice + step);
+}
+
+/** Shows the slice where the active structure is least sure; again: the next less sure. */
+export function toLeastSure(): void {
+  const reading = open.peek();
+  if (!reading) return;
+  const active = reading.active.peek();
+  const slices = active === null ? [] : slicesOf(reading, active);
+  const found = nextLeastSure(slices, sliceNow(reading));
+  if (!found) {
+    say({ kind: "info", text: t("panels.none-unsure"), seconds: 5 });
+    return;
+  }
+  toSlice(reading, found.slice);
+}
+
+/** How many slices have a confidence. */
+export function howManyUnsure(reading: Reading): number {
+  const active = reading.active.value;
+  reading.masks.version.value;
+  return active === null ? 0 : leastSure(slicesOf(reading, active)).length;
+}
+
+/** The structure after the active one; from the last one to the first. */
+export function nextStructure(reading: Reading): void {
+  const objects = reading.objects.peek();
+  if (objects.length === 0) return;
+  const at = objects.findIndex((one) => one.id === reading.active.peek());
+  const next = objects[(at + 1) % objects.length]!;
+  reading.active.value = next.id;
+  say({ kind: "info", text: t("panels.now", { name: spoken(next.name) }), seconds: 2 });
+}
+
+/** Whether it was done; what went wrong is said. */
+export async function tried(step: Promise<unknown>, again?: () => void): Promise<boolean> {
+  try {
+    await step;
+    return true;
+  } catch (error) {
+    const action = again && { text: t("panels.try-again"), run: again };
+    say({ kind: "error", text: explain(error), ...(action && { action }) });
+    return false;
+  }
+}
+
+export function sayWhy(why: Exclude<Obstacle, null>): void {
+  say({ kind: "info", text: t(`panels.cannot-${why}`), seconds: 6 });
+}

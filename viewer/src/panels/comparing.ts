@@ -1,0 +1,87 @@
+// Comparing a reading with another one, or with a file: asked of the server, its masks kept for the picture.
+
+import { signal } from "@preact/signals";
+import { compare, comparedMasks } from "../api/results";
+import type { Compared, ComparedStructure } from "../api/types";
+import { type MaskSlice, MaskStore } from "../reading/masks";
+import type { Reading } from "../reading/reading";
+import { comparison } from "./comparison";
+
+export type Against = { session: string } | File;
+
+export interface Outcome {
+  readonly title: string;
+  readonly against: Against;
+  readonly structures: readonly ComparedStructure[];
+  /** Of the masks that were compared. */
+  readonly version: number;
+}
+
+export const outcome = signal<Outcome | null>(null);
+export const comparing = signal(false);
+
+/** Compares, and has the picture show the difference. Raises ApiError; what was there before stays then. */
+export async function compareWith(reading: Reading, against: Against, title: string): Promise<void> {
+  comparing.value = true;
+  try {
+    const version = reading.masks.version.peek();
+    const found = await compare(reading.id, against);
+    const reference = new MaskStore(reading.axis);
+    for (const object of withReference(found)) {
+      reference.apply(await comparedMasks(reading.id, found.reference, object), 1);
+    }
+    outcome.value = { title, against, structures: found.structures, version };
+    comparison.value = { session: reading.id, reference, title, object: comparison.peek()?.object ?? null };
+  } finally {
+    comparing.value = false;
+  }
+}
+
+function withReference(found: Compared): number[] {
+  return found.structures.flatMap((one) => (one.object === null ? [] : [one.object]));
+}
+
+export function endComparison(): void {
+  outcome.value = null;
+  comparison.value = null;
+}
+
+/** The slice on which most pixels differ; undefined where none do. */
+export function mostDifferent(reading: Reading, object: number): number | undefined {
+  const reference = comparison.peek()?.reference;
+  if (!reference) return undefined;
+  const slices = new Set([...reading.masks.slices(object), ...reference.slices(object)]);
+  let most = 0;
+  let where: number | undefined;
+  for (const slice of [...slices].sort((a, b) => a - b)) {
+    const differing = difference(reading.masks.get(object, slice)?.mask, reference.get(object, slice)?.mask);
+    if (differing > most) [most, where] = [differing, slice];
+  }
+  return where;
+}
+
+/** Pixels that are in one of two masks alone. */
+export function difference(one: MaskSlice | undefined, other: MaskSlice | undefined): number {
+  return area(one) + area(other) - 2 * shared(one, other);
+}
+
+function area(mask: MaskSlice | undefined): number {
+  let sum = 0;
+  for (const pixel of mask?.data ?? []) sum += pixel;
+  return sum;
+}
+
+function shared(one: MaskSlice | undefined, other: MaskSlice | undefined): number {
+  if (!one || !other) return 0;
+  let sum = 0;
+  for (let y = Math.max(one.y0, other.y0); y < Math.min(one.y1, other.y1); y += 1) {
+    for (let x = Math.max(one.x0, other.x0); x < Math.min(one.x1, other.x1); x += 1) {
+      sum += at(one, x, y) & at(other, x, y);
+    }
+  }
+  return sum;
+}
+
+function at(mask: MaskSlice, x: number, y: number): number {
+  return mask.data[(y - mask.y0) * (mask.x1 - mask.x0) + (x - mask.x0)]!;
+}

@@ -1,0 +1,69 @@
+// Measurements of the structures: asked for behind all else, some time after the last change.
+
+import { effect, signal } from "@preact/signals";
+import { measures } from "../api/results";
+import type { Measure } from "../api/types";
+import type { Reading } from "../reading/reading";
+
+/** By number of the object, as last measured. */
+export const measured = signal<ReadonlyMap<number, Measure>>(new Map());
+/** Whether masks have changed since. */
+export const stale = signal(false);
+
+/** ms after the last change; while masks keep coming, the longest between two measurements. */
+const QUIET = 600;
+const LONGEST = 4000;
+/** ms before another try where the server would not. */
+const AGAIN = 10_000;
+
+/** Keeps `measured` that of a reading, until the returned function is called. */
+export function followMeasures(reading: Reading, ask: (session: string) => Promise<Measure[]> = measures): () => void {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let since = 0;
+  let asking = false;
+  let ended = false;
+
+  function plan(wait: number): void {
+    clearTimeout(timer);
+    const left = since === 0 ? wait : Math.max(0, since + LONGEST - Date.now());
+    if (since === 0) since = Date.now();
+    timer = setTimeout(measure, Math.min(wait, left));
+  }
+
+  async function measure(): Promise<void> {
+    if (asking) return;
+    asking = true;
+    since = 0;
+    const version = reading.masks.version.peek();
+    try {
+      const found = await ask(reading.id);
+      if (ended) return;
+      measured.value = new Map(found.map((one) => [one.object, one]));
+      asking = false;
+      if (reading.masks.version.peek() === version) stale.value = false;
+      else plan(QUIET);
+    } catch {
+      // numbers that are not there yet stay marked as such; the next change, or a while, tries again
+      asking = false;
+      if (!ended) {
+        since = Date.now() + AGAIN;
+        plan(AGAIN);
+      }
+    }
+  }
+
+  measured.value = new Map();
+  const stop = effect(() => {
+    reading.masks.version.value;
+    reading.objects.value;
+    stale.value = true;
+    if (!asking) plan(QUIET);
+  });
+  return () => {
+    ended = true;
+    stop();
+    clearTimeout(timer);
+    measured.value = new Map();
+    stale.value = false;
+  };
+}

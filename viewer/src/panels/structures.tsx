@@ -1,0 +1,230 @@
+// The structures of a reading: name, colour, shown, locked, and what was measured.
+
+import { signal } from "@preact/signals";
+import { useState } from "preact/hooks";
+import type { Measure, ObjectInfo } from "../api/types";
+import { t } from "../i18n";
+import type { Reading } from "../reading/reading";
+import { reading as open } from "../state";
+import { tried } from "./actions";
+import { Appearance } from "./appearance";
+import { NameBox } from "./combobox";
+import { count, meanAndSpread, millilitres, millimetres, spoken } from "./format";
+import { Glyph } from "./glyph";
+import { shown, toSlice } from "./goto";
+import { measured, stale } from "./measures";
+import { Section, unfold } from "./section";
+
+/** Whether a new one is being named. */
+const adding = signal(false);
+
+/** Begins with a further structure; false where none can be added. */
+export function addStructure(): boolean {
+  if (!open.peek()?.mine) return false;
+  unfold("structures");
+  adding.value = true;
+  return true;
+}
+
+export function Structures({ reading }: { reading: Reading }) {
+  const objects = reading.objects.value;
+  const names = objects.map((one) => one.name);
+  return (
+    <Section
+      name="structures"
+      title={t("panels.structures")}
+      note={objects.length > 0 ? `${objects.length}` : undefined}
+    >
+      {objects.length === 0 && <p class="panels-hint">{t("panels.no-structures")}</p>}
+      <ul class="panels-list" aria-label={t("panels.structures")}>
+        {objects.map((object) => (
+          <Structure key={object.id} reading={reading} object={object} names={names} />
+        ))}
+      </ul>
+      {reading.mine &&
+        (adding.value ? (
+          <NameBox
+            label={t("panels.new-name")}
+            placeholder={t("panels.new-placeholder")}
+            taken={names}
+            eager
+            onName={(name) => add(reading, name)}
+            onLeave={() => {
+              adding.value = false;
+            }}
+          />
+        ) : (
+          <button type="button" class="button-quiet panels-wide" onClick={addStructure}>
+            {t("panels.add")}
+          </button>
+        ))}
+      {objects.length > 0 && <Appearance />}
+    </Section>
+  );
+}
+
+async function add(reading: Reading, name: string): Promise<boolean> {
+  const added = await tried(
+    reading.addObject(name).then((object) => {
+      reading.active.value = object.id;
+    }),
+  );
+  if (added) adding.value = false;
+  return added;
+}
+
+interface RowProperties {
+  reading: Reading;
+  object: ObjectInfo;
+  names: readonly string[];
+}
+
+function Structure({ reading, object, names }: RowProperties) {
+  const [renaming, setRenaming] = useState(false);
+  const active = reading.active.value === object.id;
+  const name = spoken(object.name);
+  const change = (what: Partial<Pick<ObjectInfo, "colour" | "visible" | "locked">>) =>
+    void tried(reading.changeObject(object.id, what));
+
+  async function rename(to: string): Promise<boolean> {
+    if (to !== name && !(await tried(reading.changeObject(object.id, { name: to })))) return false;
+    setRenaming(false);
+    return true;
+  }
+
+  return (
+    <li class={active ? "panels-row panels-row-active" : "panels-row"}>
+      <div class="panels-line">
+        <input
+          type="color"
+          class="panels-colour"
+          aria-label={t("panels.colour-of", { name })}
+          value={object.colour}
+          disabled={!reading.mine}
+          onChange={(event) => change({ colour: event.currentTarget.value })}
+        />
+        {renaming ? (
+          <NameBox
+            label={t("panels.name-of", { name })}
+            start={name}
+            taken={names.filter((other) => other !== object.name)}
+            eager
+            takesOnLeave
+            onName={rename}
+            onLeave={() => setRenaming(false)}
+          />
+        ) : (
+          <button
+            type="button"
+            class="panels-name"
+            aria-current={active}
+            title={active && reading.mine ? t("panels.rename-hint") : name}
+            onClick={() => {
+              reading.active.value = object.id;
+            }}
+            onDblClick={() => reading.mine && setRenaming(true)}
+            onKeyDown={(event) => {
+              if (event.key === "F2" && reading.mine) setRenaming(true);
+            }}
+          >
+            {name}
+          </button>
+        )}
+        <Toggle
+          pressed={!object.visible}
+          label={t(object.visible ? "panels.hide" : "panels.show", { name })}
+          glyph={object.visible ? "eye" : "hidden"}
+          disabled={!reading.mine}
+          onClick={() => change({ visible: !object.visible })}
+        />
+        <Toggle
+          pressed={object.locked}
+          label={t(object.locked ? "panels.unlock" : "panels.lock", { name })}
+          glyph={object.locked ? "locked" : "open"}
+          disabled={!reading.mine}
+          onClick={() => change({ locked: !object.locked })}
+        />
+      </div>
+      <Measures reading={reading} measure={measured.value.get(object.id)} active={active} />
+      {active && reading.mine && !renaming && (
+        <div class="panels-line panels-actions">
+          <button type="button" class="panels-link" onClick={() => setRenaming(true)}>
+            <Glyph name="edit" /> {t("panels.rename")}
+          </button>
+        </div>
+      )}
+    </li>
+  );
+}
+
+interface ToggleProperties {
+  pressed: boolean;
+  label: string;
+  glyph: "eye" | "hidden" | "locked" | "open";
+  disabled: boolean;
+  onClick: () => void;
+}
+
+function Toggle({ pressed, label, glyph, disabled, onClick }: ToggleProperties) {
+  return (
+    <button
+      type="button"
+      class={pressed ? "button-icon panels-small panels-pressed" : "button-icon panels-small"}
+      aria-label={label}
+      title={label}
+      disabled={disabled}
+      onClick={onClick}
+    >
+      <Glyph name={glyph} />
+    </button>
+  );
+}
+
+interface MeasuresProperties {
+  reading: Reading;
+  measure: Measure | undefined;
+  active: boolean;
+}
+
+/** One line of a structure that is not active: its volume. All of the active one. */
+function Measures({ reading, measure, active }: MeasuresProperties) {
+  if (!measure || measure.voxels === 0) return active ? <p class="panels-hint">{t("panels.not-drawn")}</p> : null;
+  const size =
+    measure.volume_ml === null
+      ? t("panels.pixels", { count: count(measure.voxels) })
+      : t("panels.ml", { volume: millilitres(measure.volume_ml) });
+  if (!active) return <p class="panels-hint panels-numbers">{size}</p>;
+  const { diameter_mm: diameter, slice, mean, std } = measure;
+  return (
+    <dl class="panels-measures" aria-busy={stale.value} data-stale={stale.value}>
+      <dt>{t(measure.volume_ml === null ? "panels.area" : "panels.volume-of")}</dt>
+      <dd>{size}</dd>
+      {diameter !== null && (
+        <>
+          <dt>{t("panels.diameter")}</dt>
+          <dd>
+            {t("panels.mm", { length: millimetres(diameter) })}
+            {slice !== null && reading.slices > 1 && (
+              <button
+                type="button"
+                class="panels-link"
+                title={t("panels.diameter-where")}
+                onClick={() => toSlice(reading, slice)}
+              >
+                {t("panels.on-slice", { slice: shown(slice) })}
+              </button>
+            )}
+          </dd>
+        </>
+      )}
+      {mean !== null && (
+        <>
+          <dt>{t("panels.mean")}</dt>
+          <dd>
+            {meanAndSpread(mean, std ?? 0)} {measure.units ?? ""}
+          </dd>
+        </>
+      )}
+    </dl>
+  );
+}

@@ -1,0 +1,214 @@
+// From slices to the whole object: propagate, look at the least sure, fill between, copy.
+
+import type { JobInfo } from "../api/types";
+import { t } from "../i18n";
+import type { Reading } from "../reading/reading";
+import { scan } from "../state";
+import {
+  cannotCopy,
+  cannotFill,
+  cannotPropagate,
+  copy,
+  fill,
+  howManyUnsure,
+  type Obstacle,
+  propagate,
+  runningJob,
+  toLeastSure,
+  tried,
+} from "./actions";
+import { percent, spoken } from "./format";
+import { shown, sliceNow, toSlice } from "./goto";
+import { bounded, reach, typed } from "./reach";
+import { Section } from "./section";
+import { leastSure, slicesOf } from "./slices";
+import { reasonsOf, toldOf, whyStopped } from "./stopped";
+
+export function VolumePart({ reading }: { reading: Reading }) {
+  const running = reading.jobs.value.filter((job) => job.state === "running" || job.state === "queued");
+  const active = reading.active.value;
+  return (
+    <Section name="volume" title={t("panels.volume")} note={running.length > 0 ? t("panels.under-way") : undefined}>
+      {active !== null && <About reading={reading} />}
+      <Follow reading={reading} />
+      {running.map((job) => (
+        <Progress key={job.id} reading={reading} job={job} />
+      ))}
+      <Ended reading={reading} />
+      <Unsure reading={reading} />
+      <Between reading={reading} />
+    </Section>
+  );
+}
+
+/** Which structure all of this is about. */
+function About({ reading }: { reading: Reading }) {
+  const object = reading.objects.value.find((one) => one.id === reading.active.value);
+  return object ? <p class="panels-about">{t("panels.about", { name: spoken(object.name) })}</p> : null;
+}
+
+function Follow({ reading }: { reading: Reading }) {
+  const why = cannotPropagate(reading);
+  const millimetres = scan.value?.geometry.calibrated ?? false;
+  const wrong = bounded.value && reach.value === null;
+  const again = howManyUnsure(reading) > 0;
+  return (
+    <div class="panels-block">
+      {millimetres && (
+        <fieldset class="panels-reach" aria-label={t("panels.reach")}>
+          <label class="panels-check">
+            <input
+              type="checkbox"
+              checked={bounded.value}
+              onChange={(event) => {
+                bounded.value = event.currentTarget.checked;
+              }}
+            />
+            {t("panels.up-to")}
+          </label>
+          <input
+            class="input panels-number"
+            type="text"
+            inputMode="decimal"
+            aria-label={t("panels.reach-mm")}
+            aria-invalid={wrong}
+            disabled={!bounded.value}
+            value={typed.value}
+            onInput={(event) => {
+              typed.value = event.currentTarget.value;
+            }}
+          />
+          <span>mm</span>
+        </fieldset>
+      )}
+      <button
+        type="button"
+        class="button panels-wide"
+        disabled={why !== null || wrong}
+        onClick={() => void propagate(reading, reach.value ?? undefined)}
+      >
+        {t(again ? "panels.propagate-again" : "panels.propagate")} <kbd>G</kbd>
+      </button>
+      {wrong ? (
+        <p class="panels-hint panels-wrong">{t("panels.reach-wrong")}</p>
+      ) : (
+        <Why why={why} but={again ? t("panels.again-hint") : null} />
+      )}
+    </div>
+  );
+}
+
+/** Why a button cannot be pressed, or what pressing it does. */
+function Why({ why, but }: { why: Obstacle; but: string | null }) {
+  if (why === "running") return null;
+  const text = why === null ? but : t(`panels.cannot-${why}`);
+  return text === null ? null : <p class="panels-hint">{text}</p>;
+}
+
+function Progress({ reading, job }: { reading: Reading; job: JobInfo }) {
+  const object = reading.objects.value.find((one) => one.id === job.object);
+  const name = spoken(object?.name ?? "");
+  return (
+    <div class="panels-job">
+      <p class="panels-line">
+        <span class="panels-grow">
+          {name}: {toldOf(job)}
+        </span>
+        {reading.mine && (
+          <button
+            type="button"
+            class="button-quiet"
+            aria-label={t("panels.stop-of", { name })}
+            onClick={() => void tried(reading.stop(job.id))}
+          >
+            {t("panels.stop")}
+          </button>
+        )}
+      </p>
+      <progress
+        aria-label={t("panels.progress-of", { name })}
+        max={job.total ?? 1}
+        {...(job.total === null ? {} : { value: Math.min(job.done, job.total) })}
+      />
+    </div>
+  );
+}
+
+/** How the last propagation of the active structure ended. */
+function Ended({ reading }: { reading: Reading }) {
+  const active = reading.active.value;
+  const job = reading.jobs.value.findLast((one) => one.object === active);
+  const ended = job !== undefined && runningJob(reading, active) === undefined ? job : undefined;
+  const reasons = ended ? whyStopped(reasonsOf(ended), reading.slices) : [];
+  return (
+    <div class="panels-ended" role="status">
+      {ended && <p class={ended.state === "failed" ? "panels-wrong" : undefined}>{toldOf(ended)}</p>}
+      {reasons.map((reason) => (
+        <p key={reason} class="panels-hint">
+          {reason}
+        </p>
+      ))}
+    </div>
+  );
+}
+
+/** The least sure slices: where a look is worth most. */
+function Unsure({ reading }: { reading: Reading }) {
+  const active = reading.active.value;
+  if (active === null) return null;
+  reading.masks.version.value;
+  const order = leastSure(slicesOf(reading, active));
+  if (order.length === 0) return null;
+  const now = sliceNow(reading);
+  return (
+    <div class="panels-block">
+      <button type="button" class="button-quiet panels-wide" onClick={toLeastSure}>
+        {t("panels.least-sure")} <kbd>X</kbd>
+      </button>
+      <ol class="panels-unsure" aria-label={t("panels.unsure-list")}>
+        {order.slice(0, 3).map(({ slice, confidence }) => (
+          <li key={slice}>
+            <button
+              type="button"
+              class="panels-link"
+              aria-current={slice === now}
+              onClick={() => toSlice(reading, slice)}
+            >
+              {t("panels.slice-confidence", { slice: shown(slice), confidence: percent(confidence!) })}
+            </button>
+          </li>
+        ))}
+      </ol>
+    </div>
+  );
+}
+
+function Between({ reading }: { reading: Reading }) {
+  if (reading.slices < 2) return null;
+  const gap = cannotFill(reading);
+  const slice = sliceNow(reading);
+  const back = cannotCopy(reading, -1);
+  const forth = cannotCopy(reading, 1);
+  return (
+    <div class="panels-block">
+      <button
+        type="button"
+        class="button-quiet panels-wide"
+        disabled={gap !== null}
+        title={gap === null ? t("panels.fill-hint") : t(`panels.cannot-${gap}`)}
+        onClick={() => void fill(reading)}
+      >
+        {t("panels.fill-between")}
+      </button>
+      <fieldset class="panels-pair">
+        <legend>{t("panels.copy")}</legend>
+        <button type="button" class="button-quiet" disabled={back !== null} onClick={() => void copy(reading, -1)}>
+          {back === "end" ? "–" : t("panels.copy-to", { slice: shown(slice - 1) })}
+        </button>
+        <button type="button" class="button-quiet" disabled={forth !== null} onClick={() => void copy(reading, 1)}>
+          {forth === "end" ? "–" : t("panels.copy-to", { slice: shown(slice + 1) })}
+        </button>
+      </fieldset>
+    </div>
+  );
+}

@@ -1,10 +1,142 @@
 // The tool that is chosen: planes send it what the pointer does.
 
-import { tool } from "../state";
+import { effect } from "@preact/signals";
+import { voxelAt } from "../scan/scan";
+import { cursor, reading, scan, tool } from "../state";
+import { BoxTool } from "./box";
+import { BrushTool } from "./brush";
+import { Press } from "./drag";
+import { isOn, type Point } from "./geometry";
+import { forgetStages, keyPointer, keyPosition, leaveKeys, remember } from "./keypointer";
+import { LineTool, measured, measureOnly } from "./line";
+import { local, touch } from "./local";
+import { LassoTool, PolygonTool } from "./loop";
+import { drawMarks } from "./marks";
 import { passive } from "./passive";
-import type { Tool } from "./tool";
+import * as pen from "./pen";
+import { ScribbleTool } from "./scribble";
+import { type Refusal, refusal, refuse, shapeOf } from "./steps";
+import { range, ThresholdTool } from "./threshold";
+import type { PointerAt, Stage, Tool, ToolId } from "./tool";
+
+export const boxTool = new BoxTool();
+export const thresholdTool = new ThresholdTool();
+
+/**
+ * A tool of steps where steps may be taken. Elsewhere (another plane, somebody else's reading, a locked object) a click
+ * moves the crosshair, and a drag says what to do instead.
+ */
+class Guarded implements Tool {
+  private refused: { press: Press; why: Refusal } | null = null;
+
+  constructor(
+    private readonly inner: Tool,
+    private readonly takesSteps = () => true,
+  ) {}
+
+  get id(): ToolId {
+    return this.inner.id;
+  }
+
+  cursor(at: PointerAt | null): string {
+    return at && this.why(at) ? "crosshair" : this.inner.cursor(at);
+  }
+
+  down(at: PointerAt, stage: Stage): boolean {
+    if (at.kind !== "keys") leaveKeys();
+    const why = this.why(at);
+    this.refused = why && { press: new Press(at), why };
+    return why ? true : this.inner.down(at, stage);
+  }
+
+  move(at: PointerAt, stage: Stage): void {
+    if (this.refused) this.refused.press.move(at);
+    else this.inner.move(at, stage);
+  }
+
+  up(at: PointerAt, stage: Stage): void {
+    if (!this.refused) {
+      this.inner.up(at, stage);
+      return;
+    }
+    const { press, why } = this.refused;
+    this.refused = null;
+    press.move(at);
+    if (press.isDrag || why === "locked" || at.kind === "keys") refuse(why, at.axis);
+    else lookAt(at);
+  }
+
+  hover(at: PointerAt | null, stage: Stage): void {
+    this.inner.hover(at && this.why(at) ? null : at, stage);
+  }
+
+  cancel(): void {
+    this.refused = null;
+    this.inner.cancel();
+  }
+
+  busy(): boolean {
+    return this.inner.busy?.() ?? false;
+  }
+
+  key(event: KeyboardEvent): boolean {
+    return this.inner.key(event);
+  }
+
+  draw(context: CanvasRenderingContext2D, stage: Stage): void {
+    remember(stage);
+    drawMarks(context, stage, this.inner === boxTool && boxTool.changes(stage));
+    this.inner.draw(context, stage);
+    if (keyPointer.value?.axis === stage.axis) pen.keyCursor(context, stage, keyPosition(stage.axis));
+  }
+
+  private why(at: PointerAt): Refusal | null {
+    if (!this.takesSteps()) return scan.peek() ? null : "closed";
+    return refusal(at.axis);
+  }
+}
+
+function lookAt(at: PointerAt): void {
+  const shape = shapeOf(at.axis);
+  const pixel: Point = [Math.round(at.x), Math.round(at.y)];
+  if (shape && isOn(pixel, shape)) cursor.value = voxelAt(at.axis, at.slice, pixel[0], pixel[1]);
+}
+
+const TOOLS: Record<ToolId, Tool> = {
+  box: new Guarded(boxTool),
+  scribble: new Guarded(new ScribbleTool()),
+  lasso: new Guarded(new LassoTool()),
+  polygon: new Guarded(new PolygonTool()),
+  line: new Guarded(new LineTool(), () => !measureOnly.peek()),
+  brush: new Guarded(new BrushTool("brush")),
+  eraser: new Guarded(new BrushTool("eraser")),
+  threshold: new Guarded(thresholdTool),
+  pan: new Guarded(passive("pan"), () => false),
+  window: new Guarded(passive("window"), () => false),
+};
 
 /** The chosen tool. Reads the signal: whoever renders by it is rendered again when another is chosen. */
 export function currentTool(): Tool {
-  return passive(tool.value);
+  return TOOLS[tool.value];
 }
+
+// another tool, or another reading: what was begun is forgotten
+let before: Tool = TOOLS[tool.peek()];
+effect(() => {
+  const now = TOOLS[tool.value];
+  if (before !== now) before.cancel();
+  before = now;
+  touch();
+});
+effect(() => {
+  reading.value;
+  for (const one of Object.values(TOOLS)) one.cancel();
+  local.value = null;
+});
+effect(() => {
+  scan.value;
+  measured.value = [];
+  range.value = null;
+  keyPointer.value = null;
+  forgetStages();
+});

@@ -1,13 +1,11 @@
 // Tools that take no step: the plane itself pans and changes the window while they are chosen, for touch and pens.
 
-import type { Tool, ToolId } from "./tool";
+import type { Tool } from "./tool";
 
-const CURSORS: Partial<Record<ToolId, string>> = { pan: "grab", window: "ns-resize" };
-
-export function passive(id: ToolId): Tool {
+export function passive(id: "pan" | "window"): Tool {
   return {
     id,
-    cursor: () => CURSORS[id] ?? "crosshair",
+    cursor: () => (id === "pan" ? "grab" : "ns-resize"),
     down: () => false,
     move: () => {},
     up: () => {},

@@ -7,14 +7,13 @@ import type { ToolId } from "./tool";
 /** Width of a scribble. */
 export const strokeSize = signal(2);
 
-const STEPS = [0.5, 1, 1.5, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 75, 100];
-export const SMALLEST = STEPS[0]!;
-export const LARGEST = STEPS[STEPS.length - 1]!;
+/** Pens to choose from. */
+export const PENS: readonly number[] = [0.5, 1, 1.5, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 75, 100];
 
 /** The width that a tool draws with, or undefined where it has none. */
 export function sizeFor(id: ToolId) {
   if (id === "scribble") return strokeSize;
-  return id === "brush" || id === "eraser" ? brushSize : undefined;
+  return id === "brush" || id === "eraser" || id === "threshold" ? brushSize : undefined;
 }
 
 /** The next wider (1) or finer (-1) pen of the chosen tool. False where it has none. */
@@ -22,7 +21,7 @@ export function resize(by: 1 | -1): boolean {
   const size = sizeFor(tool.peek());
   if (!size) return false;
   const now = size.peek();
-  const next = by > 0 ? STEPS.find((step) => step > now) : STEPS.findLast((step) => step < now);
+  const next = by > 0 ? PENS.find((pen) => pen > now) : PENS.findLast((pen) => pen < now);
   if (next !== undefined) size.value = next;
   return true;
 }

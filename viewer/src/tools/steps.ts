@@ -1,0 +1,220 @@
+// From a hand's movement to a step of the reading: whether it may be taken, of which object, and what is on screen until
+// the answer is there.
+
+import { signal } from "@preact/signals";
+import { explain, isAbort } from "../api/http";
+import type { Axis, ObjectInfo, PromptEntry } from "../api/types";
+import { t } from "../i18n";
+import type { MaskSlice } from "../reading/masks";
+import type { Asked, Reading, StepResult } from "../reading/reading";
+import { masksShown, reading, say, scan } from "../state";
+import type { Shape } from "./geometry";
+import { local, touch } from "./local";
+
+/** What is asked, without of whom and where. */
+export type Wish = Omit<PromptEntry, "object" | "slice">;
+
+/** A step that was sent and is not answered: it stays on screen. object null: of one that is not made yet. */
+export interface Sent {
+  readonly axis: Axis;
+  readonly slice: number;
+  readonly object: number | null;
+  readonly wish: Wish;
+}
+
+export const sent = signal<readonly Sent[]>([]);
+/** First answers that a refined one may take the place of, by object and slice: of the latest step there. */
+const firsts = new Map<string, MaskSlice>();
+
+/** What was answered first where a refined mask stands now. */
+export function firstAnswer(object: number, slice: number): MaskSlice | null {
+  return firsts.get(`${object} ${slice}`) ?? null;
+}
+
+export function activeObject(of: Reading): ObjectInfo | undefined {
+  return of.objects.value.find((one) => one.id === of.active.value);
+}
+
+/** Colour of what is drawn now. */
+export function activeColour(): string {
+  return (reading.value && activeObject(reading.value)?.colour) || "#5ab0f2";
+}
+
+/** Rows and columns of slices along an axis, as stored. */
+export function shapeOf(axis: Axis): Shape | null {
+  return scan.peek()?.geometry.planes[axis].shape ?? null;
+}
+
+/** Why nothing can be drawn on a plane, or null. */
+export type Refusal = "closed" | "theirs" | "plane" | "locked";
+
+export function refusal(axis: Axis): Refusal | null {
+  const open = reading.peek();
+  if (!open || !scan.peek()) return "closed";
+  if (!open.mine) return "theirs";
+  if (open.axis !== axis) return "plane";
+  return activeObject(open)?.locked ? "locked" : null;
+}
+
+/** Says what to do instead. */
+export function refuse(why: Refusal, axis: Axis): void {
+  const open = reading.peek();
+  if (why === "plane") {
+    say({ kind: "info", text: t("tools.otherPlane", { plane: t(`tools.plane.${axis}`) }), seconds: 12 });
+  } else if (why === "locked" && open) {
+    const object = activeObject(open)!;
+    const run = () => void heard(open.changeObject(object.id, { locked: false }));
+    const action = { text: t("tools.unlock"), run };
+    say({ kind: "warning", text: t("tools.locked", { name: object.name }), action, seconds: 12 });
+  } else {
+    say({ kind: "info", text: t(why === "theirs" ? "tools.theirs" : "tools.closed"), seconds: 8 });
+  }
+}
+
+/** A promise whose failure is said. */
+export async function heard<T>(promise: Promise<T>): Promise<T | null> {
+  try {
+    return await promise;
+  } catch (error) {
+    if (!isAbort(error)) say({ kind: "error", text: explain(error) });
+    return null;
+  }
+}
+
+let making: Promise<number> | null = null;
+
+/** Number of the active object; the first prompt makes one. */
+async function objectOf(open: Reading): Promise<number> {
+  const now = activeObject(open);
+  if (now) return now.id;
+  making ??= open
+    .addObject(freeName(open.objects.peek()))
+    .then((made) => {
+      open.active.value = made.id;
+      const now = local.peek();
+      if (now?.object === null) local.value = { ...now, object: made.id, colour: made.colour };
+      return made.id;
+    })
+    .finally(() => {
+      making = null;
+    });
+  return making;
+}
+
+/** "structure 1", or the first number that is free. A name of files, so not of the page's language. */
+export function freeName(objects: readonly ObjectInfo[]): string {
+  const names = new Set(objects.map((one) => one.name));
+  for (let number = 1; ; number += 1) {
+    if (!names.has(`structure ${number}`)) return `structure ${number}`;
+  }
+}
+
+async function step(
+  what: Sent,
+  send: (open: Reading, object: number) => Promise<StepResult>,
+): Promise<StepResult | null> {
+  const open = reading.peek();
+  if (!open) return null;
+  masksShown.value = true;
+  sent.value = [...sent.peek(), what];
+  touch();
+  const taken = async () => {
+    const object = await objectOf(open);
+    const known = open.objects.peek().find((one) => one.id === object);
+    if (known && !known.visible) await open.changeObject(object, { visible: true });
+    const result = await send(open, object);
+    noteFirst(open, object, what.slice);
+    return result;
+  };
+  const result = await heard(taken());
+  sent.value = sent.peek().filter((one) => one !== what);
+  touch();
+  return result;
+}
+
+function noteFirst(open: Reading, object: number, slice: number): void {
+  const now = open.masks.get(object, slice);
+  const key = `${object} ${slice}`;
+  if (now?.status === "first") firsts.set(key, now.mask);
+  else firsts.delete(key);
+}
+
+/** Ask about the active object on a slice of the reading's axis. */
+export function ask(slice: number, wish: Wish): Promise<StepResult | null> {
+  const open = reading.peek();
+  if (!open) return Promise.resolve(null);
+  const what: Sent = { axis: open.axis, slice, object: open.active.peek(), wish };
+  return step(what, (on, object) => on.prompt({ object, slice, ...wish }));
+}
+
+/** The active object's mask on a slice is to be this one. Shown at once. */
+export async function drawMask(slice: number, mask: MaskSlice): Promise<StepResult | null> {
+  const open = reading.peek();
+  if (!open) return null;
+  const object = open.active.peek();
+  local.value = { axis: open.axis, slice, object, colour: activeColour(), mask };
+  const what: Sent = { axis: open.axis, slice, object, wish: {} };
+  const result = await step(what, (on, number) => on.draw(number, slice, mask));
+  // unless the hand is further by now
+  if (local.peek()?.mask === mask) local.value = null;
+  return result;
+}
+
+/** The active object's mask on a slice, as it is on screen. */
+export function shownMask(slice: number): MaskSlice | undefined {
+  const open = reading.peek();
+  if (!open) return undefined;
+  const object = open.active.peek();
+  const now = local.peek();
+  if (now && now.axis === open.axis && now.slice === slice && now.object === object) return now.mask;
+  return object === null ? undefined : open.masks.get(object, slice)?.mask;
+}
+
+/** What stands of the active object's prompts on a slice: the latest outline, and what corrected it since. */
+export interface Standing {
+  outline: Wish | null;
+  points: [number, number, 0 | 1][];
+  scribbles: NonNullable<PromptEntry["scribbles"]>;
+}
+
+const OUTLINES = ["box", "lasso", "line", "lines", "ellipse", "mask", "drawn"] as const;
+
+export function isOutline(wish: Wish): boolean {
+  return OUTLINES.some((key) => wish[key] !== undefined);
+}
+
+export function standing(axis: Axis, slice: number): Standing {
+  const found: Standing = { outline: null, points: [], scribbles: [] };
+  const open = reading.value;
+  if (!open || open.axis !== axis) return found;
+  const object = open.active.value;
+  const wishes = [
+    ...open.asked.value.filter((one: Asked) => one.object === object && one.slice === slice).map((one) => one.entry),
+    ...sent.value.filter((one) => one.slice === slice && one.axis === axis).map((one) => one.wish),
+  ];
+  for (const wish of wishes) {
+    if (isOutline(wish)) {
+      found.outline = wish;
+      found.points = [];
+      found.scribbles = [];
+    }
+    found.points.push(...(wish.points ?? []));
+    found.scribbles.push(...(wish.scribbles ?? []));
+  }
+  return found;
+}
+
+/** Take the last step back, or again. */
+export async function back(forward = false): Promise<void> {
+  const open = reading.peek();
+  if (!open) return refuse("closed", "k");
+  if (!open.mine) return refuse("theirs", open.axis);
+  const there = forward ? open.redoable : open.undoable;
+  if (there.peek() === 0 && open.pending.peek() === 0) {
+    say({ kind: "info", text: t(forward ? "tools.nothingToRedo" : "tools.nothingToUndo"), seconds: 3 });
+    return;
+  }
+  local.value = null;
+  await heard(forward ? open.redo() : open.undo());
+  touch();
+}

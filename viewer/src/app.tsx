@@ -1,5 +1,83 @@
+// The page: who is here, then the cases or one of them.
+
+import { signal } from "@preact/signals";
+import { useEffect } from "preact/hooks";
+import { whoAmI } from "./api/account";
+import { Cases } from "./cases/page";
 import { t } from "./i18n";
+import { Login, Unlock } from "./shell/account";
+import { Busy, followWaiting } from "./shell/busy";
+import { Help } from "./shell/help";
+import { followIdle } from "./shell/idle";
+import { followKeys } from "./shell/keys";
+import { followLeaving } from "./shell/leaving";
+import { Messages } from "./shell/messages";
+import { learnModel } from "./shell/model";
+import { Banners, Foot } from "./shell/notices";
+import { Room } from "./shell/room";
+import { followAddress } from "./shell/routing";
+import { followRoute } from "./shell/session";
+import { tell } from "./shell/tell";
+import { followTheme } from "./shell/theme";
+import { followTitle } from "./shell/title";
+import { TopBar } from "./shell/top-bar";
+import { locked, me, route } from "./state";
+
+/** The server has not said yet who is here. */
+const asking = signal(true);
+
+async function ask(): Promise<void> {
+  try {
+    await whoAmI();
+    asking.value = false;
+  } catch (error) {
+    tell(error, () => void ask());
+  }
+}
+
+/** Everything that goes on as long as the page is there. */
+function begin(): () => void {
+  const ends = [
+    followAddress(),
+    followTheme(),
+    followTitle(),
+    followWaiting(),
+    followKeys(),
+    followIdle(),
+    followLeaving(),
+    followRoute(),
+    me.subscribe((who) => {
+      if (who !== null) void learnModel();
+    }),
+  ];
+  void ask();
+  return () => {
+    for (const end of ends) end();
+  };
+}
 
 export function App() {
-  return <main>{t("shell.research")}</main>;
+  useEffect(begin, []);
+  return (
+    <>
+      <Page />
+      {locked.value && <Unlock />}
+      <Messages />
+      {!locked.value && <Help />}
+    </>
+  );
+}
+
+function Page() {
+  if (asking.value) return <p class="aloud">{t("shell.working")}</p>;
+  if (me.value === null) return locked.value ? null : <Login />;
+  return (
+    <div class={locked.value ? "shell-page shell-page-hidden" : "shell-page"} inert={locked.value}>
+      <TopBar />
+      <Busy />
+      <Banners />
+      <div class="shell-body">{route.value.page === "cases" ? <Cases /> : <Room />}</div>
+      <Foot />
+    </div>
+  );
 }

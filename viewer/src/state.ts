@@ -12,8 +12,9 @@ export const locked = signal(false);
 /** The server does not answer. */
 export const offline = signal(false);
 
-/** Where the page is: "cases" or a case's id (`#/case/ID`). Ids are random; no address says whose a scan is. */
-export const route = signal<{ page: "cases" } | { page: "case"; id: string }>({ page: "cases" });
+/** Where the page is: the cases or one of them (`#/case/ID`), or somebody's session of it. */
+export type Route = { page: "cases" } | { page: "case"; id: string; session?: string };
+export const route = signal<Route>({ page: "cases" });
 
 /** The open case. */
 export const openCase = signal<CaseInfo | null>(null);
@@ -31,6 +32,9 @@ export const activeAxis = signal<Axis>("k");
 export const tool = signal<ToolId>("box");
 /** Of brush and eraser, in mm (pixels where there are none). */
 export const brushSize = signal(5);
+
+/** The panel at the right, which makes room on small screens. */
+export const panelShown = signal(true);
 
 /** How masks are shown. */
 export const masksShown = signal(true);

@@ -1,0 +1,47 @@
+// The first page: bring a scan, find one, open it.
+
+import { useEffect } from "preact/hooks";
+import { t } from "../i18n";
+import { Icon } from "../shell/icons";
+import { CaseList } from "./case-list";
+import { Bring } from "./drop";
+import { followCases } from "./list";
+import { followPacs, PacsSearch, pacsShown, servers } from "./pacs";
+import "./cases.css";
+
+export function Cases() {
+  useEffect(followCases, []);
+  useEffect(followPacs, []);
+  return (
+    <main class="cases-page">
+      <div class="cases-inside">
+        <header class="cases-head">
+          <div>
+            <h1>{t("cases.title")}</h1>
+            <ol class="cases-steps">
+              <li>{t("cases.step1")}</li>
+              <li>{t("cases.step2")}</li>
+              <li>{t("cases.step3")}</li>
+            </ol>
+          </div>
+          <Bring />
+        </header>
+        {servers.value.length > 0 && (
+          <button
+            type="button"
+            class="button-quiet cases-pacs-open"
+            aria-expanded={pacsShown.value}
+            onClick={() => {
+              pacsShown.value = !pacsShown.value;
+            }}
+          >
+            <Icon name="server" />
+            {t("cases.pacs.open")}
+          </button>
+        )}
+        {pacsShown.value && servers.value.length > 0 && <PacsSearch />}
+        <CaseList />
+      </div>
+    </main>
+  );
+}

@@ -1,0 +1,77 @@
+// The reading room: tools at the left, planes in the middle, structures at the right.
+
+import { t } from "../i18n";
+import { Panel } from "../panels/panel";
+import { panelShown, reading, route, scan } from "../state";
+import { Doubt } from "../tools/doubt";
+import { Toolbar } from "../tools/toolbar";
+import { Planes } from "../view/stage";
+import { Icon } from "./icons";
+import { hashOf } from "./routing";
+import { openCaseById, opening } from "./session";
+import "./room.css";
+
+export function Room() {
+  if (scan.value === null || reading.value === null) return <OnItsWay />;
+  return (
+    <div class={panelShown.value ? "shell-room" : "shell-room shell-room-bare"}>
+      {reading.value.mine && (
+        <nav class="shell-tools" aria-label={t("shell.tools")} onPointerUp={backToPicture}>
+          <Toolbar />
+        </nav>
+      )}
+      <main class="shell-planes" aria-label={t("shell.planes")}>
+        <Planes />
+      </main>
+      <aside class="shell-panel" aria-label={t("shell.panel")} hidden={!panelShown.value}>
+        {reading.value.mine && <Doubt />}
+        <Panel />
+      </aside>
+    </div>
+  );
+}
+
+/** A tool that was pressed by mouse or finger gives the keyboard back to the picture: Enter and space are meant for that. */
+function backToPicture(event: PointerEvent): void {
+  const pressed = event.target instanceof Element ? event.target.closest("button") : null;
+  if (pressed === null) return;
+  setTimeout(() => {
+    if (document.activeElement === pressed) pressed.blur();
+  });
+}
+
+function OnItsWay() {
+  const now = opening.value;
+  const problem = now?.problem ?? null;
+  const again = () => {
+    const to = route.value;
+    if (to.page === "case") void openCaseById(to.id, to.session);
+  };
+  return (
+    <main class="shell-wait">
+      {problem === null ? (
+        <>
+          <span class="shell-wait-mark" aria-hidden="true" />
+          <p role="status">{t("shell.opening")}</p>
+          <a class="button-quiet" href={hashOf({ page: "cases" })}>
+            {t("shell.cancel")}
+          </a>
+        </>
+      ) : (
+        <>
+          <Icon name="warning" size={36} />
+          <h1>{t("shell.opening.failed")}</h1>
+          <p role="alert">{problem}</p>
+          <div class="shell-dialog-actions">
+            <a class="button-quiet" href={hashOf({ page: "cases" })}>
+              {t("shell.home")}
+            </a>
+            <button type="button" class="button" onClick={again}>
+              {t("shell.again")}
+            </button>
+          </div>
+        </>
+      )}
+    </main>
+  );
+}

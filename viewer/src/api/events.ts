@@ -111,17 +111,20 @@ class Stream {
   }
 
   private async read(response: Response, stop: AbortController): Promise<void> {
-    const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
+    const reader = response.body!.getReader();
+    const decoder = new TextDecoder();
     const lines = new Lines();
+    stop.signal.addEventListener("abort", () => void reader.cancel().catch(() => {}));
     let said = false;
     for (;;) {
       const timer = setTimeout(() => stop.abort(), said ? SILENT : FIRST);
       try {
         const { done, value } = await reader.read();
+        stop.signal.throwIfAborted();
         if (done) return;
         if (!said) this.begun();
         said = true;
-        for (const event of lines.feed(value)) {
+        for (const event of lines.feed(decoder.decode(value, { stream: true }))) {
           if (event.kind === "resync") this.listener.resync();
           else this.listener.event(event);
         }

@@ -81,6 +81,8 @@ export interface JobInfo {
   done: number;
   total: number | null;
   detail: string | null;
+  /** Once it has ended: why it went no further, by slice. */
+  stopped?: Record<string, string> | null;
 }
 
 export interface SessionInfo {
@@ -208,6 +210,7 @@ export interface EventInfo {
   done?: number | null;
   total?: number | null;
   detail?: string | null;
+  stopped?: Record<string, string> | null;
 }
 
 export interface Me {

@@ -146,12 +146,12 @@ export class LiveReading implements Reading {
 
   async interpolate(object: number): Promise<void> {
     await this.step("/interpolate", { object });
-    void this.reask();
+    await this.reask();
   }
 
   private async walk(path: string, by: 1 | -1): Promise<void> {
     const { news } = await this.step(path, undefined, by);
-    if (news) void this.reask();
+    if (news) await this.reask();
   }
 
   /** Take a step. by: what it does to the steps that can be undone, as far as that can be said at once. */
@@ -331,6 +331,7 @@ export class LiveReading implements Reading {
       done: event.done ?? 0,
       total: event.total ?? null,
       detail: event.detail ?? null,
+      stopped: event.stopped ?? null,
     });
     if (!ENDED.includes(state) || before?.state === state) return;
     void this.syncSoon()

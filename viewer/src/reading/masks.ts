@@ -48,6 +48,8 @@ interface Stack {
   masks: Map<number, MaskState>;
   /** ascending; null while it is to be made */
   order: number[] | null;
+  /** in that order; null while it is to be made */
+  sorted: readonly MaskSlice[] | null;
   version: number;
 }
 
@@ -114,6 +116,7 @@ export class MaskStore implements Masks {
     const stack = this.stackOf(frame.object);
     this.changes += 1;
     stack.version = this.changes;
+    stack.sorted = null;
     if (frame.status === "removed") {
       stack.masks.delete(frame.slice);
       stack.order = null;
@@ -135,7 +138,7 @@ export class MaskStore implements Masks {
   private stackOf(object: number): Stack {
     let stack = this.stacks.get(object);
     if (stack === undefined) {
-      stack = { masks: new Map(), order: null, version: 0 };
+      stack = { masks: new Map(), order: null, sorted: null, version: 0 };
       this.stacks.set(object, stack);
     }
     return stack;
@@ -148,7 +151,9 @@ export class MaskStore implements Masks {
     const key = `${object}/${axis}/${index}`;
     const kept = this.cuts.get(key);
     if (kept?.version === stack.version) return kept.mask;
-    const mask = across(this.axis, axis, index, this.slices(object), stack.masks);
+    const order = this.slices(object);
+    stack.sorted ??= order.map((slice) => stack.masks.get(slice)!.mask);
+    const mask = across(this.axis, axis, index, order, stack.sorted);
     // the oldest first: a map keeps the order in which things came
     this.cuts.delete(key);
     this.cuts.set(key, { version: stack.version, mask });
@@ -214,49 +219,61 @@ export function tightened(mask: MaskSlice): MaskSlice {
   return { ...small, data };
 }
 
-/** A slice along another axis: of each stored slice one row or one column. */
+/** A slice along another axis: of each stored slice one row or one column. order: numbers of `masks`, ascending. */
 function across(
   own: Axis,
   axis: Axis,
   index: number,
   order: readonly number[],
-  masks: ReadonlyMap<number, MaskState>,
+  masks: readonly MaskSlice[],
 ): MaskSlice | undefined {
   // rows of the stored slices are counted along `axis`, or their columns are
   const byRow = IN_PLANE[own][1] === axis;
-  let low = Number.POSITIVE_INFINITY;
-  let high = 0;
+  let [low, high] = [Number.MAX_SAFE_INTEGER, 0];
   const hit: number[] = [];
-  for (const slice of order) {
-    const { mask } = masks.get(slice)!;
+  for (let at = 0; at < masks.length; at += 1) {
+    const mask = masks[at]!;
     if (byRow ? index < mask.y0 || index >= mask.y1 : index < mask.x0 || index >= mask.x1) continue;
-    hit.push(slice);
+    hit.push(at);
     low = Math.min(low, byRow ? mask.x0 : mask.y0);
     high = Math.max(high, byRow ? mask.x1 : mask.y1);
   }
   if (hit.length === 0) return undefined;
-  const first = hit[0]!;
-  const count = hit[hit.length - 1]! - first + 1;
+  const first = order[hit[0]!]!;
+  const count = order[hit[hit.length - 1]!]! - first + 1;
   const length = high - low;
   // stored slices are rows of the cut, or its columns
   const asRows = IN_PLANE[axis][1] === own;
   const [perSlice, perStep] = asRows ? [length, 1] : [1, count];
   const data = new Uint8Array(count * length);
-  for (const slice of hit) {
-    const { mask } = masks.get(slice)!;
-    const width = mask.x1 - mask.x0;
-    const begin = byRow ? mask.x0 : mask.y0;
-    const end = byRow ? mask.x1 : mask.y1;
-    let from = byRow ? (index - mask.y0) * width : index - mask.x0;
-    let to = (slice - first) * perSlice + (begin - low) * perStep;
-    const step = byRow ? 1 : width;
-    for (let at = begin; at < end; at += 1) {
-      data[to] = mask.data[from]!;
-      from += step;
-      to += perStep;
-    }
+  for (const at of hit) {
+    const line = (order[at]! - first) * perSlice;
+    copyLine(masks[at]!, byRow, index, data, line - low * perStep, perStep);
   }
   return asRows
     ? { x0: low, y0: first, x1: high, y1: first + count, data }
     : { x0: first, y0: low, x1: first + count, y1: high, data };
+}
+
+/** A row, or a column, of a mask into `data`: its pixel number n to `origin + n * perStep`. */
+function copyLine(
+  mask: MaskSlice,
+  byRow: boolean,
+  index: number,
+  data: Uint8Array,
+  origin: number,
+  perStep: number,
+): void {
+  const from = mask.data;
+  const width = mask.x1 - mask.x0;
+  const step = byRow ? 1 : width;
+  const begin = byRow ? mask.x0 : mask.y0;
+  const count = byRow ? width : mask.y1 - mask.y0;
+  let at = byRow ? (index - mask.y0) * width : index - mask.x0;
+  let to = origin + begin * perStep;
+  for (let n = 0; n < count; n += 1) {
+    data[to] = from[at]!;
+    at += step;
+    to += perStep;
+  }
 }

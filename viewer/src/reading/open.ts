@@ -52,7 +52,18 @@ async function begun(caseId: string, options: OpenOptions): Promise<SessionInfo>
   // how its objects are shown is told of open ones alone
   const objects = from === undefined ? [] : await objectsOf(from, signal);
   if (open !== undefined) await request(`/sessions/${open.id}`, { method: "DELETE", signal });
-  const told = await opened({ ...body, ...(from !== undefined && { start: { session: from } }) }, signal);
+  const begins = from === undefined ? body : { ...body, start: { session: from } };
+  let told: SessionInfo;
+  try {
+    told = await opened(begins, signal);
+  } catch (error) {
+    // such as masks that do not fit: the reader goes on as before
+    if (open !== undefined) {
+      const again = await opened({ case: caseId, axis: open.axis, start: { session: open.id } }, undefined);
+      await asBefore(again, objects);
+    }
+    throw error;
+  }
   return { ...told, objects: await asBefore(told, objects) };
 }
 

@@ -172,7 +172,7 @@ describe("a cut along another axis", () => {
       }
       took.push(performance.now() - began);
     }
-    // both planes; 16 ms are a frame, and this machine may be busy
-    expect(Math.min(...took)).toBeLessThan(12);
+    // both planes, when nobody else wanted the machine; 16 ms are a frame
+    expect(Math.min(...took)).toBeLessThan(16);
   });
 });

@@ -16,9 +16,10 @@ Head: `object` (its number in the session), `axis` ("i", "j", "k"), `slice`, `sh
 `rectangle` [x0, y0, x1, y1], half-open, of what changed, `base`: since which revision of this mask; beyond the
 rectangle it is as it was then. With base 0 the frame stands alone: beyond the rectangle everything is outside.
 `revision` (of the session, when the mask came to be), `status` ("first": a refined one follows; "refined";
-"propagated"; "restored" by undo or redo; "removed": the object has no mask on this slice any more), `predicted_iou`
-(what the network says of its own answer: not calibrated; null where it said nothing), `expected_dice` (calibrated; null
-while nothing is).
+"propagated"; "restored" by undo or redo; "drawn": as it was drawn; "removed": the object has no mask on this slice any
+more; "candidate": another answer to the same prompt, which does not stand), `predicted_iou` (what the network says of
+its own answer: not calibrated; null where it said nothing), `expected_dice` (calibrated; null while nothing is),
+`confidence` (of a propagated mask, 0 to 1: it ranks slices, and is no probability; left out where it is not known).
 
 Bits: one a pixel of the rectangle, row by row, columns ascending, the highest bit of a byte first, zeros up to a whole
 byte at the end. Run lengths: of the same pixels in the same order, how many are outside, then inside, then outside ...
@@ -31,7 +32,7 @@ import json
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
@@ -41,7 +42,7 @@ from medsam.masks import RLE, pack_bits, unpack_bits
 
 MEDIA_TYPE = "application/vnd.medsam.frames"
 VERSION = 1
-Status = Literal["first", "refined", "propagated", "restored", "removed"]
+Status = Literal["first", "refined", "propagated", "restored", "drawn", "removed", "candidate"]
 
 _PREFIX = struct.Struct("<4sHBBII")
 _MAGIC = b"MSAM"
@@ -69,6 +70,7 @@ class MaskFrame:
     predicted_iou: float | None = None
     expected_dice: float | None = None
     base: int = 0
+    confidence: float | None = None
 
     def paint(self, mask: np.ndarray) -> None:
         """Bring a mask, bool of `shape`, up to date, in place. mask: of revision `base`; with base 0 any."""
@@ -93,6 +95,7 @@ class MaskFrame:
             "status": self.status,
             "predicted_iou": self.predicted_iou,
             "expected_dice": self.expected_dice,
+            **({} if self.confidence is None else {"confidence": self.confidence}),
         }
         text = json.dumps(head, separators=(",", ":"), allow_nan=False).encode()
         return _PREFIX.pack(_MAGIC, VERSION, encoding, 0, len(text), len(payload)) + text + payload
@@ -131,7 +134,8 @@ def _frame(head: dict[str, Any], encoding: int, payload: bytes) -> MaskFrame:
     x0, y0, x1, y1 = (int(number) for number in head["rectangle"])
     if not (0 <= x0 <= x1 <= columns and 0 <= y0 <= y1 <= rows and rows * columns <= _MAX_PIXELS):
         raise ValueError("rectangle")
-    if head["axis"] not in get_args(Axis) or head["status"] not in get_args(Status):
+    # a later version may have further statuses
+    if head["axis"] not in get_args(Axis) or not isinstance(head["status"], str):
         raise ValueError("axis or status")
     shape = y1 - y0, x1 - x0
     pixels = _from_bits(payload, shape) if encoding == _BITS else _from_runs(payload, shape)
@@ -143,10 +147,11 @@ def _frame(head: dict[str, Any], encoding: int, payload: bytes) -> MaskFrame:
         rectangle=(x0, y0, x1, y1),
         pixels=pixels,
         revision=int(head["revision"]),
-        status=head["status"],
+        status=cast(Status, head["status"]),
         predicted_iou=_number(head.get("predicted_iou")),
         expected_dice=_number(head.get("expected_dice")),
         base=int(head["base"]),
+        confidence=_number(head.get("confidence")),
     )
 
 

@@ -24,6 +24,7 @@ class RemoteResult:
     status: Status
     revision: int
     expected_dice: float | None = None
+    confidence: float | None = None
 
     @property
     def final(self) -> bool:
@@ -90,5 +91,7 @@ class RemoteMasks:
         frame.paint(mask)
         mask.setflags(write=False)
         said = np.nan if frame.predicted_iou is None else frame.predicted_iou
-        self._results[key] = RemoteResult(mask, said, frame.status, frame.revision, frame.expected_dice)
+        self._results[key] = RemoteResult(
+            mask, said, frame.status, frame.revision, frame.expected_dice, frame.confidence
+        )
         return True

@@ -88,11 +88,14 @@ class RemoteSession(Steps[RemoteResult]):
 
     def mask(self, index: int, mask: np.ndarray, label: str | None = None) -> RemoteResult:
         """Start from a rough mask, bool (h, w) or (K, J, I), of which slice `index` counts, see `Session.mask`."""
-        rough = np.asarray(mask)
-        if rough.ndim == 3 and 0 <= index < self.slices:
-            # the rest need not travel
-            rough = rough[(slice(None),) * self._array_axis + (index,)]
-        return super().mask(index, rough, label)
+        return super().mask(index, self._slice_of(mask, index), label)
+
+    def draw(self, index: int, mask: np.ndarray, label: str | None = None) -> RemoteResult:
+        """Have exactly this mask on a slice, bool (h, w) or (K, J, I), of which slice `index` counts.
+
+        See `Session.draw`.
+        """
+        return super().draw(index, self._slice_of(mask, index), label)
 
     def prompt(self, prompt: Prompt) -> RemoteResult:
         """Any prompt on a slice, as one step: the mask it gave. Raises PromptError for one of several slices."""
@@ -102,6 +105,9 @@ class RemoteSession(Steps[RemoteResult]):
         one = self._object(entry.pop("label"))
         self._step("/prompts", {"object": one.id, **entry})
         result = self._masks[one.id, prompt.slice]
+        if result is None and prompt.drawn is not None and not prompt.drawn.any():
+            # there is none any more
+            return RemoteResult(np.zeros(prompt.drawn.shape, bool), np.nan, "removed", self._masks.revision)
         if result is None:
             raise InputError("The server took the prompt and sent no mask: it is of another version.")
         return result
@@ -355,6 +361,13 @@ class RemoteSession(Steps[RemoteResult]):
     def _object(self, label: str) -> RemoteObject:
         """The object of a name, made where there is none."""
         return self._find(label) or self.add(label)
+
+    def _slice_of(self, mask: np.ndarray, index: int) -> np.ndarray:
+        """A mask (h, w); of one (K, J, I) the rest need not travel."""
+        given = np.asarray(mask)
+        if given.ndim == 3 and 0 <= index < self.slices:
+            return given[(slice(None),) * self._array_axis + (index,)]
+        return given
 
     def _patch(self, label: str, **fields: Any) -> RemoteObject:
         one = self._find(label)

@@ -65,6 +65,7 @@ class OnePrompt(TypedDict, total=False):
     lasso: tuple[Position, ...]
     lines: tuple[Line, ...]
     ellipse: Box
+    drawn: np.ndarray
 
 
 class Predictor:
@@ -235,7 +236,9 @@ class Predictor:
         if propagate:
             return self._followed(builder, listed, max_mm)
         for index, on_slice in builder.slices():
-            builder.add(index, on_slice, segment_slice(builder.scan_encoder, index, on_slice, zoom=zoom))
+            asked = [prompt for prompt in on_slice if not prompt.untouched]
+            found = segment_slice(builder.scan_encoder, index, asked, zoom=zoom) if asked else []
+            builder.add(index, on_slice, found)
         if zoom == "on" and takes_clicks(self.sam.spec) and not any(map(_has_box, listed)):
             builder.closing_notes.append(_NO_BOX)
         if all_masks and not takes_clicks(self.sam.spec):
@@ -311,6 +314,10 @@ class Predictor:
         """Everything checked that can be before the network runs, and the prompts as a list."""
         scan, listed, cleanup = as_volume(scan), _listed(prompts, prompt), tidy or Cleanup()
         cleanup.check(scan.geometry.calibrated)
+        if (options or {}).get("all_masks") and any(one.drawn is not None for one in listed):
+            raise PromptError(
+                "A drawn mask is the one that there is: leave `all_masks` out.", parameter=("all_masks", "drawn")
+            )
         standing = None if start is None else standing_of(start, scan, axis)
         todo = plan(listed, scan.geometry, axis, standing)
         scan_encoder = self.encoder_for(scan, axis=todo.axis, window=window, modality=modality)

@@ -5,6 +5,7 @@ Letters: K, J, I voxels of the scan (slice, row, column); h, w rows and columns 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
@@ -19,8 +20,8 @@ from medsam.inference.propagate import PropagateSettings, Propagation, propagate
 from medsam.inference.segmentation import CropPrediction, PromptResult, Segmentation, algorithm_of
 from medsam.inference.slice_request import SliceResult, Zoom
 from medsam.inference.usage import Usage
-from medsam.inference.whole_objects import cleaned_object
-from medsam.masks import PackedMasks
+from medsam.inference.whole_objects import DRAWN, cleaned_object
+from medsam.masks import CompactMask, PackedMasks
 from medsam.models.specs import takes_clicks
 from medsam.postprocess.clean import Cleanup
 from medsam.postprocess.merge import merge_by_predicted_iou
@@ -68,6 +69,9 @@ class SegmentationBuilder:
         if standing is not None:
             self._keep_standing(standing)
         self._check_limits()
+        if any(prompt.drawn for here in todo.slices.values() for prompt in here):
+            inside = {index: self._drawn_inside(index, here) for index, here in todo.slices.items()}
+            self.todo = replace(todo, slices=inside)
 
     def finish(self) -> Segmentation:
         """What was filled in."""
@@ -140,18 +144,26 @@ class SegmentationBuilder:
             yield index, prompts
         self._report(total, total)
 
-    def add(self, index: int, prompts: Sequence[SlicePrompt], results: Sequence[SliceResult]) -> None:
-        """Put the results of a slice into the label map."""
+    def add(self, index: int, prompts: Sequence[SlicePrompt], found: Sequence[SliceResult]) -> None:
+        """Put the masks of a slice into the label map. found: of all prompts but those that are untouched."""
+        waiting = iter(found)
+        results = [
+            SliceResult.of_mask(prompt.mask, math.nan)
+            if prompt.untouched and prompt.mask is not None
+            else next(waiting)
+            for prompt in prompts
+        ]
         self._spend(index, [one.usage for one in results], any(one.no_contrast for one in results))
         answers = [self._answered(index, one.mask, prompt) for one, prompt in zip(results, prompts, strict=True)]
         masks = np.stack(self._limited(index, answers, prompts))
         if self.standing is not None and self.standing.overlaps:
             for prompt, mask in zip(prompts, masks, strict=True):
                 self.answers[prompt.label, index] = mask | self.answers.get((prompt.label, index), False)
-        self._merge(self.labels, index, masks, np.array([one.predicted_iou for one in results]), prompts)
+        ranks = [DRAWN if prompt.untouched else one.predicted_iou for one, prompt in zip(results, prompts, strict=True)]
+        self._merge(self.labels, index, masks, np.array(ranks), prompts)
         candidates = self._ambiguous_masks(index, prompts, results) if self.alternatives else [()] * len(prompts)
         for prompt, one, mask, three in zip(prompts, results, masks, candidates, strict=True):
-            if not mask.any():
+            if not (mask.any() or prompt.erased):
                 self._note_nothing(prompt.label, index)
             self.results.append(
                 PromptResult(
@@ -254,7 +266,7 @@ class SegmentationBuilder:
                 wins = mask & (here > rank)
                 rank[wins] = here
                 plane.take(self.labels, index)[wins] = label
-            else:
+            elif seed is None or not seed.erased:
                 self._note_nothing(label, index)
             self.results.append(
                 PromptResult(
@@ -294,8 +306,9 @@ class SegmentationBuilder:
     ) -> None:
         ids = np.array([prompt.label for prompt in prompts])
         here, merged = self.scan_encoder.plane.take(labels, index), merge_by_predicted_iou(masks, predicted_iou, ids)
-        # what stands and was not asked about keeps its pixels, but those that were another's
-        stays = (here > 0) & ((merged == 0) | (merged != self.before.get(index, 0)))
+        drawn = np.any([mask & prompt.untouched for mask, prompt in zip(masks, prompts, strict=True)], axis=0)
+        # what stands and was not asked about keeps its pixels, but those that were another's, or are drawn now
+        stays = (here > 0) & ((merged == 0) | (merged != self.before.get(index, 0))) & ~drawn
         here[...] = np.where(stays, here, merged)
         if self.standing is not None:
             self._note_clicks_lost(index, prompts, here)
@@ -332,14 +345,28 @@ class SegmentationBuilder:
         if self.limits != Limits():
             self.notes.append(f"Masks keep {self.limits}.")
 
+    def _drawn_inside(self, index: int, prompts: Sequence[SlicePrompt]) -> list[SlicePrompt]:
+        """A slice's prompts, what is drawn inside the limits: it is that which points correct."""
+        here, names = self._slice_limits(index), self.todo.names
+
+        def inside(prompt: SlicePrompt) -> SlicePrompt:
+            if prompt.mask is None or not prompt.drawn:
+                return prompt
+            name = names[prompt.label]
+            return replace(prompt, mask=here.applied(prompt.mask, name, self._before(name, index)))
+
+        return [inside(prompt) for prompt in prompts]
+
+    def _before(self, name: str, index: int) -> CompactMask | None:
+        return None if self.standing is None else self.standing.at(name, index)
+
     def _limited(self, index: int, masks: Sequence[np.ndarray], prompts: Sequence[SlicePrompt]) -> list[np.ndarray]:
         """The masks (h, w) of a slice's prompts inside the limits."""
         here, names = self._slice_limits(index), self.todo.names
         found = []
         for mask, prompt in zip(masks, prompts, strict=True):
             name = names[prompt.label]
-            before = None if self.standing is None else self.standing.at(name, index)
-            found.append(here.applied(mask, name, before, prompt))
+            found.append(here.applied(mask, name, self._before(name, index), prompt))
         # two of them that overlap keep to the rule of all others
         locks = [self._locks(prompt.label) for prompt in prompts]
         taken = np.any([mask for mask, on in zip(found, locks, strict=True) if on], axis=0)
@@ -348,7 +375,7 @@ class SegmentationBuilder:
     def _answered(self, index: int, mask: np.ndarray, prompt: SlicePrompt) -> np.ndarray:
         """The mask cleaned; one that stands is not ours to clean, and only corrected."""
         if prompt.standing and prompt.mask is not None:
-            if np.array_equal(mask, prompt.mask):
+            if prompt.corrected and np.array_equal(mask, prompt.mask):
                 what = "points" if prompt.points else "scribbles"
                 self.notes.append(
                     f"The {what} for {self.todo.names[prompt.label]!r} on slice {index} changed nothing: they agree "

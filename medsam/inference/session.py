@@ -20,19 +20,15 @@ import numpy as np
 
 from medsam.errors import InputError, PromptError
 from medsam.inference.image_predictor import ScanEncoder
+from medsam.inference.prompt_parts import PromptPart, as_prompts, drawn_first, first_asked, single_steps
 from medsam.inference.propagate import Propagation
 from medsam.inference.session_results import SessionResults
 from medsam.inference.session_state import (
     History,
     Objects,
-    PromptPart,
     SessionState,
     SliceState,
     Step,
-    as_prompts,
-    drawn_first,
-    first_asked,
-    single_steps,
 )
 from medsam.inference.slice_request import SliceResult, Zoom
 from medsam.inference.whole_objects import FoundCallback, follow, followed, label_array
@@ -155,6 +151,8 @@ class Session(Steps[SliceResult]):
 
         Raises PromptError as the methods of `Steps` do, and for a prompt without a slice where there are several.
         """
+        if prompt.drawn is not None:
+            return self._draw(prompt)
         return self._correct(prompt) if prompt.clicked else self._begin(prompt)
 
     def undo(self) -> bool:
@@ -215,7 +213,7 @@ class Session(Steps[SliceResult]):
         label = label or self.label
         there = sorted(self.states.get(label, {}).items())
         before = {index: state for index, state in there if not state.remade}
-        if not before:
+        if all(state.erased for state in before.values()):
             raise PromptError(f"There is no prompt of {label!r} to propagate: give it one on at least one slice.")
         seeds = {index: self._results.placed(state.parts, label, index) for index, state in before.items()}
         for index, seed in seeds.items():
@@ -279,6 +277,11 @@ class Session(Steps[SliceResult]):
 
     def _replay_slice(self, index: int, prompt: SlicePrompt, label: str) -> None:
         first = drawn_first(prompt, label, index)
+        if first is not None and first.drawn is not None:
+            self._draw(first)
+            for step in single_steps(prompt.marks, label, index):
+                self._correct(step)
+            return
         parts = () if first is None else (PromptPart.of(first, first.mask),)
         parts = (*parts, *(PromptPart(step) for step in single_steps(prompt.marks, label, index)))
         result = None
@@ -346,7 +349,7 @@ class Session(Steps[SliceResult]):
             prompt
             for label in self.names.values()
             for index, state in sorted(self.states.get(label, {}).items())
-            for prompt in as_prompts([part for part in state.parts if not part.standing], label, index)
+            for prompt in as_prompts([part for part in state.parts if part.drawn or not part.standing], label, index)
         ]
 
     @property
@@ -374,11 +377,28 @@ class Session(Steps[SliceResult]):
         placed = self._results.checked([prompt])
         return self._step(prompt.label, prompt.slice or 0, (PromptPart.of(prompt, placed.mask),), placed, None)
 
+    def _draw(self, prompt: Prompt) -> SliceResult:
+        """Have a mask that was drawn in the place of what is there; none is asked of the network but corrections."""
+        placed, label, index = self._results.checked([prompt]), prompt.label, prompt.slice or 0
+        before, limits = self.states.get(label, {}).get(index), self._limits_on(index)
+        limits.check(replace(placed, points=(), scribbles=()), label, stands=self._stands(label))
+        drawn = np.zeros(self.scan_encoder.plane.shape, bool) if placed.mask is None else placed.mask
+        mask = limits.applied(drawn, label, None if before is None else before.mask)
+        state = SliceState.drawn_as(CompactMask.of(mask), next(self._numbers))
+        if placed.marks:
+            parts = (*state.parts, PromptPart(replace(prompt, drawn=None)))
+            return self._step(label, index, parts, replace(placed, mask=mask), None)
+        # nothing where nothing was, and what is so already, are no steps
+        if (before is None and not mask.any()) or (before is not None and before.parts == state.parts):
+            return SliceResult.of_mask(mask)
+        self._follow(Step(label, {index: state}))
+        return SliceResult.of_mask(mask)
+
     def _correct(self, prompt: Prompt) -> SliceResult:
         """Add a click or a stroke to what was said of its object on its slice."""
         label, index = prompt.label, prompt.slice or 0
         before = self.states.get(label, {}).get(index)
-        if before is None:
+        if before is None or before.erased:
             return self._begin(prompt)
         parts = (*before.parts, PromptPart(prompt))
         placed, known = self._results.placed(parts, label, index), self._results.placed(before.parts, label, index)

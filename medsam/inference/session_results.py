@@ -12,8 +12,9 @@ import torch
 from medsam.errors import PromptError
 from medsam.inference.combine import bounds, cleaned
 from medsam.inference.image_predictor import ScanEncoder
+from medsam.inference.prompt_parts import PromptPart, as_prompts, first_asked
 from medsam.inference.segment_slice import segment_slice
-from medsam.inference.session_state import PromptPart, SliceState, as_prompts, first_asked
+from medsam.inference.session_state import SliceState
 from medsam.inference.slice_request import SliceResult, Zoom
 from medsam.inference.worker import Priority, Worker, through_worker
 from medsam.models.specs import takes_clicks
@@ -105,8 +106,7 @@ class SessionResults:
     ) -> SliceResult:
         """What the network answers to its parts, one after the other. progress: see `segment_slice`."""
         if state.untouched:
-            mask = state.mask.to_array()
-            return SliceResult(mask, state.predicted_iou, np.where(mask, np.inf, -np.inf), (), torch.empty(0))
+            return SliceResult.of_mask(state.mask.to_array(), state.predicted_iou)
 
         def after(count: int, previous: SliceResult | None) -> SliceResult:
             prompt = self.placed(state.parts[:count], label, index)

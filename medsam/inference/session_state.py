@@ -12,23 +12,21 @@ computed again from the prompts (`Session`), bit by bit on the same scan, model 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, get_args
-
-import numpy as np
 
 from medsam.errors import InputError
 from medsam.geometry import Axis, VolumeGeometry
 from medsam.inference.documents import headed, reading, whole
 from medsam.inference.image_predictor import ImagePredictor, ScanEncoder
+from medsam.inference.prompt_parts import PromptPart, as_prompts, clicks_first
 from medsam.inference.slice_request import Zoom
 from medsam.masks import CompactMask
 from medsam.postprocess.clean import Cleanup
 from medsam.prompts.limits import Limits
 from medsam.prompts.plan import plan
-from medsam.prompts.prompt import DEFAULT_LABEL, Prompt, SlicePrompt
-from medsam.prompts.strokes import ClickOrStroke, Scribble
+from medsam.prompts.prompt import DEFAULT_LABEL
 from medsam.transforms.intensity import IntensityWindow, window_notes
 from medsam.volume import Volume
 
@@ -39,123 +37,8 @@ _LIMITED = 2
 _ORDERED = 3
 # of one with steps that are about many slices, and what they left
 _PROPAGATED = 4
-
-
-@dataclass(frozen=True)
-class PromptPart:
-    """What one step added on a slice. prompt: all but its mask, None where that is all. mask: (h, w).
-
-    standing: the mask was there before the clicks on it, which change of it what they touch: before the session, or
-    propagated from other slices.
-    """
-
-    prompt: Prompt | None
-    mask: CompactMask | None = None
-    standing: bool = False
-    propagated: bool = False
-
-    @classmethod
-    def of(cls, prompt: Prompt, mask: np.ndarray | None) -> PromptPart:
-        """mask: of the prompt, bool (h, w) on its slice; of a lasso, which is its corners, it is not kept."""
-        if mask is None or prompt.mask is None:
-            return cls(prompt)
-        more = prompt.box or prompt.points or prompt.scribbles or prompt.lines or prompt.ellipse
-        return cls(replace(prompt, mask=None) if more else None, CompactMask.of(mask))
-
-    def to_dict(self) -> dict[str, Any]:
-        """An entry of a prompts file without label and slice."""
-        entry = {} if self.prompt is None else self.prompt.to_dict()
-        part = {key: value for key, value in entry.items() if key not in ("label", "slice")}
-        if self.mask is not None:
-            part["mask"] = self.mask.to_dict()
-        return part | {name: True for name in ("standing", "propagated") if getattr(self, name)}
-
-    @classmethod
-    def from_dict(cls, entry: Mapping[str, Any], label: str, index: int, shape: tuple[int, int]) -> PromptPart:
-        """shape: of the slice."""
-        part = dict(entry)
-        mask = part.pop("mask", None)
-        standing, propagated = part.pop("standing", False), part.pop("propagated", False)
-        if {standing, propagated} - {True, False} or (standing and (mask is None or part)) or propagated > standing:
-            raise ValueError("standing")
-        return cls(
-            Prompt.from_dict({**part, "label": label, "slice": index}) if part else None,
-            None if mask is None else CompactMask.from_dict(mask, shape),
-            standing,
-            propagated,
-        )
-
-
-def _joined(parts: Sequence[PromptPart], label: str, index: int) -> Prompt:
-    """All parts on slice `index` as one prompt. parts: at least one; all but the first are clicks and strokes."""
-    prompts = [one.prompt for one in parts if one.prompt is not None]
-    mask = next((one.mask.to_array() for one in parts if one.mask is not None), None)
-    first = replace(prompts[0], mask=mask) if prompts else Prompt(label, slice=index, mask=mask)
-    return replace(
-        first,
-        points=tuple(point for one in prompts for point in one.points),
-        scribbles=tuple(scribble for one in prompts for scribble in one.scribbles),
-    )
-
-
-def as_prompts(parts: Sequence[PromptPart], label: str, index: int) -> list[Prompt]:
-    """The parts on slice `index` as few prompts as say in which order they came: in each, points before scribbles."""
-    runs: list[list[PromptPart]] = []
-    for part in parts:
-        last = runs[-1][-1].prompt if runs else None
-        points_again = part.prompt is not None and part.prompt.points and last is not None and last.scribbles
-        if runs and not points_again:
-            runs[-1].append(part)
-        else:
-            runs.append([part])
-    return [_joined(run, label, index) for run in runs]
-
-
-def single_steps(marks: Iterable[ClickOrStroke], label: str, index: int) -> list[Prompt]:
-    """Every click and stroke on slice `index` as a step of its own."""
-    return [
-        Prompt(label, slice=index, scribbles=(one,))
-        if isinstance(one, Scribble)
-        else Prompt(label, slice=index, points=(one,))
-        for one in marks
-    ]
-
-
-def first_asked(parts: Sequence[PromptPart]) -> int:
-    """With how many of the parts the network was first asked.
-
-    A mask that stands goes to it with the first click on it, and what lies outside with the first thing that says where
-    the object is.
-    """
-    if parts[0].standing:
-        return 2
-    said = [part.mask is not None or part.prompt is None or part.prompt.says_inside for part in parts]
-    return 1 if not _clicked(parts[0]) else said.index(True) + 1
-
-
-def _clicked(part: PromptPart) -> bool:
-    """Whether it is of clicks and strokes alone."""
-    return part.mask is None and part.prompt is not None and part.prompt.clicked
-
-
-def _clicks_first(parts: Sequence[PromptPart]) -> tuple[PromptPart, ...]:
-    """In the order in which they counted before they had one."""
-    return tuple(sorted(parts, key=lambda part: _clicked(part) and part.prompt is not None and not part.prompt.points))
-
-
-def drawn_first(prompt: SlicePrompt, label: str, index: int) -> Prompt | None:
-    """What a slice starts from, as it was given: all of `prompt` but clicks and strokes; None where that is all."""
-    if prompt.box is None and prompt.mask is None:
-        return None
-    return Prompt(
-        label,
-        box=prompt.box if prompt.ellipse is None and not prompt.lines else None,
-        slice=index,
-        mask=prompt.mask if prompt.lasso is None else None,
-        lasso=prompt.lasso,
-        lines=prompt.lines,
-        ellipse=prompt.ellipse,
-    )
+# of one with masks that are what was drawn
+_DRAWN = 5
 
 
 @dataclass(frozen=True)
@@ -178,10 +61,25 @@ class SliceState:
         """A mask that was there before the session."""
         return cls((PromptPart(None, mask, standing=True),), mask, 1.0, number)
 
+    @classmethod
+    def drawn_as(cls, mask: CompactMask, number: int) -> SliceState:
+        """A mask that was drawn."""
+        return cls((PromptPart(None, mask, standing=True, drawn=True),), mask, 1.0, number)
+
     @property
     def standing(self) -> bool:
         """Whether it is a mask that was there before the session, corrected or not."""
-        return self.parts[0].standing and not self.parts[0].propagated
+        return self.parts[0].standing and not (self.parts[0].propagated or self.parts[0].drawn)
+
+    @property
+    def drawn(self) -> bool:
+        """Whether it is a mask that was drawn, corrected or not."""
+        return self.parts[0].drawn
+
+    @property
+    def erased(self) -> bool:
+        """Whether it says that the object is not on this slice."""
+        return self.untouched and self.drawn and not self.mask
 
     @property
     def propagated(self) -> bool:
@@ -321,6 +219,8 @@ class SessionState:
     @property
     def _version(self) -> int:
         """The lowest whose readers understand it."""
+        if any(state.drawn for state in self.results):
+            return _DRAWN
         many = any(len(step.after) != 1 or None in step.after.values() for step in self.steps if step.label)
         if many or any(state.propagated or state.cleaned for state in self.results):
             return _PROPAGATED
@@ -370,7 +270,7 @@ class SessionState:
     @classmethod
     def from_dict(cls, document: Any) -> SessionState:
         """The other way. Raises InputError for a document of another kind or version, and a damaged one."""
-        with reading(document, KIND, VERSION, _LIMITED, _ORDERED, _PROPAGATED) as found:
+        with reading(document, KIND, VERSION, _LIMITED, _ORDERED, _PROPAGATED, _DRAWN) as found:
             geometry, axis = VolumeGeometry.from_dict(found["scan"]["geometry"]), found["axis"]
             reader = _StepReader(geometry, axis, ordered=found["version"] >= _ORDERED)
             objects = after_steps({}, reader.steps(found["objects"], {}))
@@ -460,7 +360,7 @@ class _StepReader:
         before = known[index].parts if index in known else ()
         kept = whole(one["kept"], 0, len(before) + 1)
         parts = (*before[:kept], *(PromptPart.from_dict(part, label, index, plane.shape) for part in one["parts"]))
-        parts = parts if self.ordered else _clicks_first(parts)
+        parts = parts if self.ordered else clicks_first(parts)
         # refused now, not when it is used
         plan(as_prompts(parts, label, index), self.geometry, self.axis)
         mask, number = CompactMask.from_dict(one["mask"], plane.shape), whole(one["number"], 0, 2**53)

@@ -43,6 +43,11 @@ class SliceResult:
     fold: Fold | None = None
     complete: bool = True
 
+    @classmethod
+    def of_mask(cls, mask: np.ndarray, predicted_iou: float = 1.0) -> SliceResult:
+        """A mask that no network was asked about."""
+        return cls(mask, predicted_iou, np.where(mask, np.inf, -np.inf).astype(np.float32), (), torch.empty(0))
+
     @property
     def quality(self) -> float:
         """`predicted_iou`, by its earlier name."""

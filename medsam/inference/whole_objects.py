@@ -10,8 +10,9 @@ import numpy as np
 from medsam.geometry import SlicePlane
 from medsam.inference.combine import bounds
 from medsam.inference.image_predictor import ScanEncoder
+from medsam.inference.prompt_parts import PromptPart
 from medsam.inference.propagate import PropagateSettings, Propagation, propagate_all
-from medsam.inference.session_state import Objects, PromptPart, SliceState
+from medsam.inference.session_state import Objects, SliceState
 from medsam.inference.slice_request import Zoom
 from medsam.masks import CompactMask
 from medsam.postprocess.clean import Cleanup
@@ -22,8 +23,8 @@ from medsam.prompts.strokes import spots
 
 # given a slice and the object's mask (h, w) on it
 FoundCallback = Callable[[int, CompactMask], None]
-# of what stands and was not asked about: above every predicted IoU, below what is locked
-_STANDS = 2.0**99
+# Of what stands and was not asked about: above every predicted IoU, below what is locked. What was drawn is between.
+_STANDS, DRAWN = 2.0**98, 2.0**99
 
 
 def cleaned_object(
@@ -60,8 +61,8 @@ def label_array(
     """All objects as one label map, (K, J, I) = `shape`. names: label id -> object.
 
     cleaned: state, label, slice -> mask (h, w) as it is saved. locks: whether an object keeps its pixels.
-    Where objects overlap, what is locked comes first, then what stands and was not asked about, then the mask with the
-    higher predicted IoU.
+    Where objects overlap, what is locked comes first, then what was drawn, then what stands and was not asked about,
+    then the mask with the higher predicted IoU.
     """
     array = np.zeros(shape, dtype=np.uint8 if max(names) < 256 else np.uint16)
     by_slice: dict[int, list[tuple[int, SliceState]]] = {}
@@ -70,12 +71,17 @@ def label_array(
             by_slice.setdefault(index, []).append((number, state))
     for index, here in by_slice.items():
         masks = [cleaned(state, names[number], index) for number, state in here]
-        stands = [state.untouched and state.standing for _, state in here]
-        ranks = [_STANDS if on else state.predicted_iou for on, (_, state) in zip(stands, here, strict=True)]
+        ranks = [_rank(state) for _, state in here]
         predicted_iou = np.where([locks(names[number]) for number, _ in here], np.inf, ranks)
         ids = np.array([number for number, _ in here])
         plane.take(array, index)[...] = merge_by_predicted_iou(np.stack(masks), predicted_iou, ids)
     return array
+
+
+def _rank(state: SliceState) -> float:
+    if state.untouched and (state.drawn or state.standing):
+        return DRAWN if state.drawn else _STANDS
+    return state.predicted_iou
 
 
 def follow(
@@ -125,7 +131,7 @@ def followed(
     for index in sorted(found.masks.keys() | before.keys() | now.keys()):
         there = now.get(index)
         own = there is not None and not there.remade
-        if own and there is not before.get(index):
+        if there is not None and own and (there.erased or there is not before.get(index)):
             continue
         predicted_iou = found.predicted_iou.get(index, 0.0)
         # a drawn mask is kept as it was drawn

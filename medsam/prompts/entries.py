@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from medsam.prompts.prompt import Prompt
 
 _KEYS = {
-    "label", "box", "box3d", "slice", "points", "mask", "scribbles", "lasso", "line", "lines", "ellipse",
+    "label", "box", "box3d", "slice", "points", "mask", "drawn", "scribbles", "lasso", "line", "lines", "ellipse",
 }  # fmt: skip
 
 
@@ -31,8 +31,9 @@ def to_entry(prompt: Prompt) -> dict[str, Any]:
     if prompt.points:
         entry["points"] = [[_plain(x), _plain(y), inside] for x, y, inside in prompt.points]
     entry |= drawn_entry(prompt)
-    if prompt.mask is not None:
-        entry["mask"] = CompactMask.of(prompt.mask).to_dict()
+    for name in ("mask", "drawn"):
+        if (mask := getattr(prompt, name)) is not None:
+            entry[name] = CompactMask.of(mask).to_dict()
     return entry
 
 
@@ -97,7 +98,8 @@ def from_entry(
         "box": _numbers(entry, "box", 4),
         "box3d": _numbers(entry, "box3d", 6),
         "points": tuple(_numbers_each(entry, "points", 3, "[x, y, 1 or 0]") or ()),
-        "mask": _stated_mask(entry.get("mask"), load_mask, shape),
+        "mask": _stated_mask(entry, "mask", load_mask, shape),
+        "drawn": _stated_mask(entry, "drawn", load_mask, shape),
         **from_drawn_entry(entry),
     }
     return fields if label is None else {"label": label, **fields}
@@ -149,8 +151,12 @@ def _stated_lines(entry: Mapping[str, Any]) -> Any:
 
 
 def _stated_mask(
-    value: Any, load_mask: Callable[[str], np.ndarray] | None, shape: tuple[int, int, int] | None
+    entry: Mapping[str, Any],
+    key: str,
+    load_mask: Callable[[str], np.ndarray] | None,
+    shape: tuple[int, int, int] | None,
 ) -> np.ndarray | None:
+    value = entry.get(key)
     if value is None:
         return None
     if isinstance(value, dict):
@@ -159,17 +165,17 @@ def _stated_mask(
         fitting = None if shape is None else [list(shape), *(list(shape[:n] + shape[n + 1 :]) for n in range(3))]
         if fitting is not None and size not in fitting:
             raise PromptError(
-                f'"mask" has the size {str(size)[:60]}, and the scan has the shape {list(shape or ())} (K, J, I). '
+                f'"{key}" has the size {str(size)[:60]}, and the scan has the shape {list(shape or ())} (K, J, I). '
                 "Draw it on the grid of the scan, or resample it."
             )
         try:
             return CompactMask.from_dict(value).to_array()
         except InputError as error:
-            raise PromptError(f'"mask": {error}') from error
+            raise PromptError(f'"{key}": {error}') from error
     if not (isinstance(value, str) and value.strip()):
-        raise PromptError(f'"mask" is {str(value)[:100]!r}, not the name of a file.')
+        raise PromptError(f'"{key}" is {str(value)[:100]!r}, not the name of a file.')
     if load_mask is None:
-        raise PromptError('"mask" names a file, and masks in files are not read here; give a box or points.')
+        raise PromptError(f'"{key}" names a file, and masks in files are not read here; give a box or points.')
     return load_mask(value)
 
 

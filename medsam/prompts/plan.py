@@ -63,7 +63,9 @@ def plan(
     points and scribbles; and of two lines that cross the longer is the long axis, the other the short one. Two boxes,
     two masks, or a box and a mask apart are objects of their own; prompts of points and scribbles alone then go where
     they lie: one inside to the one box or mask that holds it (a stroke: a part of it), one outside to all, because
-    what is not the label is no part of it. They come in the order of the prompts; of one prompt points first.
+    what is not the label is no part of it. They come in the order of the prompts; of one prompt points first. A drawn
+    mask is all that there is of its label on its slice, but for points and scribbles; an empty one counts where nothing
+    else is said.
 
     axis: default the acquired one. standing: labels that are there before, along the same axis: their ids stay, and
     points and scribbles alone on a slice of one correct its mask.
@@ -113,6 +115,9 @@ def _on_slices(prompt: Prompt, label: int, plane: SlicePlane, geometry: VolumeGe
     if prompt.mask is not None and prompt.mask.ndim == 3:
         for index, part in _masks_of_slices(prompt, prompt.mask, plane, geometry).items():
             found[index] = replace(found.get(index, SlicePrompt(label)), mask=part)
+    if prompt.drawn is not None and prompt.drawn.ndim == 3:
+        for index, part in _masks_of_slices(prompt, prompt.drawn, plane, geometry).items():
+            found[index] = replace(found.get(index, SlicePrompt(label)), mask=part, standing=True, drawn=True)
     return dict(sorted(found.items()))
 
 
@@ -146,6 +151,8 @@ def _drawn(prompt: Prompt, there: SlicePrompt, plane: SlicePlane, calibrated: bo
         there = replace(there, mask=mask, within=mask, lasso=prompt.lasso)
     if prompt.mask is not None and prompt.mask.ndim == 2:
         there = replace(there, mask=_checked_mask(prompt, prompt.mask, plane))
+    if prompt.drawn is not None and prompt.drawn.ndim == 2:
+        there = replace(there, mask=_checked_mask(prompt, prompt.drawn, plane), standing=True, drawn=True)
     return there
 
 
@@ -181,7 +188,7 @@ def _masks_of_slices(
         )
     touched = plane.touched(mask) if prompt.slice is None else [_slice_of(prompt, plane)]
     masks = {index: plane.take(mask, index) for index in touched}
-    if not all(part.any() for part in masks.values()):
+    if prompt.drawn is None and not all(part.any() for part in masks.values()):
         raise PromptError(f"{prompt} has a mask that is empty on slice {prompt.slice} of axis {plane.axis}.")
     return masks
 
@@ -244,8 +251,13 @@ def _cross_sections(prompt: Prompt, plane: SlicePlane) -> dict[int, Box]:
 
 def _objects(given: list[_PlacedPrompt], index: int, plane: SlicePlane) -> list[tuple[int, SlicePrompt]]:
     """What is said of one label on one slice, joined to one SlicePrompt an object (rule: `plan`), with its order."""
-    given = _crossed(given, plane)
+    given = _crossed([one for one in given if not one.here.erased] or given[-1:], plane)
     anchors = [one for one in given if not one.loose]
+    if len(anchors) > 1 and (drawn := next((one for one in anchors if one.here.drawn), None)) is not None:
+        raise PromptError(
+            f"{drawn.prompt} is all that there is of {drawn.prompt.label!r} on slice {index}, and another prompt says "
+            "more. Leave one of them out."
+        )
     if len(anchors) <= 1 or (len(anchors) == 2 and _complete(anchors[0].here, anchors[1].here)):
         return [_join(given, plane)]
     groups = [[one] for one in anchors]
@@ -337,7 +349,13 @@ def _join(group: list[_PlacedPrompt], plane: SlicePlane) -> tuple[int, SliceProm
     for one in group:
         here = one.here
         given = {name: getattr(here, name) for name in _SAID_ONCE if getattr(first, name) is None}
-        first = replace(first, **given, lines=first.lines or here.lines, standing=first.standing or here.standing)
+        first = replace(
+            first,
+            **given,
+            lines=first.lines or here.lines,
+            standing=first.standing or here.standing,
+            drawn=first.drawn or here.drawn,
+        )
     return group[0].order, first.marked(said)
 
 

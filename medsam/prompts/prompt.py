@@ -45,7 +45,10 @@ class Prompt:
     lasso: ((x, y), ...), a loop drawn round the object: nothing beyond it is part of it.
     lines: ((x, y), (x, y)) across the object from edge to edge, its longest diameter; or two, the long and the short
         axis. ellipse: the box (x0, y0, x1, y1) it is inscribed in. All on `slice`.
-    Of box, box3d, ellipse and lines there is one at most, and of mask and lasso; all else goes together.
+    drawn: like `mask`, but the answer itself: no network is asked, points and scribbles correct it. An empty one says
+        that the object is not on `slice`.
+    Of box, box3d, ellipse and lines there is one at most, and of mask and lasso; beside drawn there is none of them.
+    All else goes together.
     Points and strokes outside alone say nothing of an object, so `plan` looks for others of their label; see there.
     Raises PromptError when a number is not finite, a box is empty or inverted, a mask marks nothing, a lasso encloses
     nothing, a line has no length, two points contradict each other, what excludes each other is given, or nothing is.
@@ -61,6 +64,7 @@ class Prompt:
     lasso: tuple[Position, ...] | None = None
     lines: tuple[Line, ...] = ()
     ellipse: Box | None = None
+    drawn: np.ndarray | None = field(default=None, compare=False)
 
     def __eq__(self, other: object) -> bool:
         return alike(self, other) if isinstance(other, Prompt) else NotImplemented
@@ -72,6 +76,7 @@ class Prompt:
             object.__setattr__(self, name, corners(getattr(self, name), name, count, self.label))
         object.__setattr__(self, "points", clicks(self.points, self.label))
         object.__setattr__(self, "mask", rough(self.mask, self.label))
+        object.__setattr__(self, "drawn", rough(self.drawn, self.label))
         object.__setattr__(self, "slice", slice_number(self.slice, self.label))
         object.__setattr__(self, "scribbles", _scribbles(self.scribbles, self.label))
         object.__setattr__(self, "lines", lines(self.lines, self.label))
@@ -89,8 +94,10 @@ class Prompt:
     @property
     def flat(self) -> bool:
         """Whether something of it lies on one slice, which it has to name where there are several."""
-        drawn = self.box, self.ellipse, self.lasso, self.lines or None, self.points or None, self.scribbles or None
-        return any(one is not None for one in drawn) or (self.mask is not None and self.mask.ndim == 2)
+        flat = self.box, self.ellipse, self.lasso, self.lines or None, self.points or None, self.scribbles or None
+        return any(one is not None for one in flat) or any(
+            mask is not None and mask.ndim == 2 for mask in (self.mask, self.drawn)
+        )
 
     @property
     def clicked(self) -> bool:
@@ -107,6 +114,7 @@ class Prompt:
         """What of it says where the object lies."""
         given: dict[str, Any] = {"a box": self.box, "a box3d": self.box3d, "an ellipse": self.ellipse}
         given |= {"a line": self.lines or None, "a mask": self.mask, "a lasso": self.lasso}
+        given |= {"a drawn mask": self.drawn}
         return [name for name, value in given.items() if value is not None]
 
     def _check_parts(self) -> None:
@@ -115,10 +123,14 @@ class Prompt:
             both = [name for name in anchors if name in exclusive]
             if len(both) > 1:
                 raise PromptError(f"The prompt for {self.label!r} takes either {both[0]} or {both[1]}, not both.")
+        if self.drawn is not None and len(anchors) > 1:
+            raise PromptError(
+                f"The prompt for {self.label!r} takes either {anchors[0]} or a drawn mask, which is the answer itself."
+            )
         if not anchors and not self.clicked:
             raise PromptError(
                 f"The prompt for {self.label!r} says nothing: it needs a box, a box3d, points, scribbles, a lasso, a "
-                "line, an ellipse or a mask."
+                "line, an ellipse, a mask or a drawn one."
             )
 
     def _check_label(self) -> None:
@@ -140,6 +152,13 @@ class Prompt:
     def _check_drawn(self) -> None:
         if self.mask is not None and not self.mask.any():
             raise PromptError(f"{self} has an empty mask: no pixel of it is set. Draw one, or leave the mask out.")
+        if self.drawn is not None and not self.drawn.any():
+            if self.slice is None and self.drawn.ndim == 3 and len(self.drawn) > 1:
+                raise PromptError(f"{self} has an empty drawn mask: name the `slice` that it takes the object from.")
+            if self.points or self.scribbles:
+                raise PromptError(
+                    f"{self} has an empty drawn mask: there is nothing for points or scribbles to correct."
+                )
         if self.lasso is not None and not has_area(self.lasso):
             raise PromptError(f"{self} encloses nothing: its corners lie on one line. Draw it round the object.")
         if any(start == end for start, end in self.lines):
@@ -154,8 +173,10 @@ class Prompt:
             where = ""
         if self.box3d is not None:
             given.insert(0, f"box3d {_shown(self.box3d)}")
-        if self.mask is not None:
-            given.append(f"mask on slice {self.slice}" if where else "mask")
+        for kind, mask in (("mask", self.mask), ("drawn mask", self.drawn)):
+            if mask is not None:
+                given.append(f"{kind} on slice {self.slice}" if where else kind)
+                where = ""
         return f"The {' with '.join(given)} for {self.label!r}"
 
     def _shown(self) -> Iterator[tuple[str, str]]:
@@ -248,7 +269,8 @@ class SlicePrompt:
 
     label: id >= 1. box: half-open (x0, y0, x1, y1) in stored pixels. points: (x, y, 1 inside | 0 outside), pixel
     indices. mask: bool (rows, columns) of the stored slice, read-only. standing: the mask is what stands there, of
-    which the points correct a part (see `standing`), and no rough outline.
+    which the points correct a part (see `standing`), and no rough outline. drawn: it stands because it was drawn so;
+    it may be empty where there are no points and scribbles.
     scribbles: strokes, inside and outside. order: "point" or "scribble" for each of both, as they were made; of those
     that it does not name points are the later ones, and scribbles later still. See `marks`.
     lines: across the object, the longest first, ((x, y), (x, y)) from edge to edge of it; `box` is then the one that
@@ -267,6 +289,7 @@ class SlicePrompt:
     lasso: tuple[Position, ...] | None = None
     ellipse: Box | None = None
     order: tuple[Literal["point", "scribble"], ...] = ()
+    drawn: bool = False
 
     def __post_init__(self) -> None:
         left = {"point": len(self.points), "scribble": len(self.scribbles)}
@@ -319,6 +342,16 @@ class SlicePrompt:
     def mask_alone(self) -> bool:
         """Whether it is a mask that was drawn, and nothing else: not a lasso, which says where the object is."""
         return self.mask is not None and self.within is None and self.box is None and not self.corrected
+
+    @property
+    def untouched(self) -> bool:
+        """Whether it is a mask that stands, of which nothing is asked."""
+        return self.standing and self.mask is not None and not self.corrected
+
+    @property
+    def erased(self) -> bool:
+        """Whether it says that the object is not here."""
+        return self.drawn and self.mask is not None and not self.mask.any()
 
     @property
     def corrected(self) -> bool:

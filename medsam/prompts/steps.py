@@ -46,6 +46,15 @@ class Steps(ABC, Generic[Answer]):
         """
         return self.prompt(Prompt(label or self.label, slice=index, mask=mask))
 
+    def draw(self, index: int, mask: np.ndarray, label: str | None = None) -> Answer:
+        """Have exactly this mask on slice `index`, bool (h, w) or (K, J, I), of which that slice counts.
+
+        What was said of the object there is forgotten (undo has it), and no network is asked; clicks and strokes
+        correct the mask afterwards. An empty one takes the object from the slice. Limits and what is locked still
+        hold. Raises PromptError for a mask of another grid, or no such slice.
+        """
+        return self.prompt(Prompt(label or self.label, slice=index, drawn=mask))
+
     def lasso(self, index: int, corners: Sequence[Position], label: str | None = None) -> Answer:
         """Segment what a loop was drawn round, ((x, y), ...): nothing beyond it is part of the object. Else as `box`.
 

@@ -96,7 +96,13 @@ def test_every_kind_of_prompt_gives_what_a_session_gives(session, local, scan):
         one.click(4, 40, 20, label="click")
         one.scribble(5, [(8, 14), (16, 18)], label="stroke", width_px=2)
         one.scribble(5, [(40, 14), (45, 18)], inside=False, label="stroke", width_mm=1.5)
-    for label, index in (("object", 1), ("lasso", 2), ("line", 2), ("ellipse", 3), ("mask", 3), ("stroke", 5)):
+        one.draw(0, rough, "drawn")
+        one.click(0, 17, 13, inside=False, label="drawn")
+        one.draw(1, np.repeat(rough[None], 6, axis=0), "drawn")
+        one.draw(2, rough, "drawn")
+        assert not one.draw(2, rough & False, "drawn").mask.any()
+    kinds = ("object", 1), ("lasso", 2), ("line", 2), ("ellipse", 3), ("mask", 3), ("stroke", 5), ("drawn", 0)
+    for label, index in kinds:
         same(session.wait_refined(index, label), local.result(index, label))
     assert session.names == local.names
     assert session.prompts == local.prompts
@@ -104,6 +110,7 @@ def test_every_kind_of_prompt_gives_what_a_session_gives(session, local, scan):
     assert (labels.names, labels.geometry) == (local.labels.names, scan.geometry)
     np.testing.assert_array_equal(labels.array, local.labels.array)
     assert session.results["lasso"].keys() == {2}
+    assert {index: one.status for index, one in session.results["drawn"].items()} == {0: "refined", 1: "drawn"}
 
 
 def test_steps_go_back_and_forth(session, local):

@@ -101,7 +101,7 @@ class Journal:
             kind,
             number,
             masks=tuple(self._row(kind, place, before.get(place), after.get(place)) for place in places),
-            drawn={place: self._drawn(kind, place, after[place]) if place in after else None for place in places},
+            drawn={place: self._drawn(kind, place, after.get(place)) for place in places},
             prompts=prompts,
             seconds=seconds,
             incomplete=self.incomplete,
@@ -169,7 +169,9 @@ class Journal:
             extra=extra,
         )
 
-    def _drawn(self, kind: Kind, place: Place, state: SliceState) -> Drawn:
+    def _drawn(self, kind: Kind, place: Place, state: SliceState | None) -> Drawn | None:
+        if state is None or state.erased:
+            return None
         mask = self._cleaned.get(state.number)
         if mask is None:
             number, index = place

@@ -15,23 +15,24 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from medsam.errors import InputError, PromptError
+from medsam.inference.prompt_parts import FLAGS, PromptPart
 from medsam.inference.session import UNDO_STEPS
-from medsam.inference.session_state import Objects, PromptPart, SessionState, SliceState, Step, after_steps
+from medsam.inference.session_state import Objects, SessionState, SliceState, Step, after_steps
 from medsam.prompts.prompt import Prompt
 from medsam.server.readings.objects import label_of
 from medsam.server.store.records import NewMask, ReadingState, StoredMask, StoredStep
 from medsam.wire import Status
 
-_OWN, _FLAGS = "own", ("standing", "propagated")
+_OWN = "own"
 
 
 def status_of(state: SliceState, brought_back: bool = False) -> Status:
     """What is said of a mask. brought_back: by undo or redo."""
     if not state.complete:
         return "first"
-    if brought_back or (state.untouched and not state.propagated):
-        return "restored"
-    return "propagated" if state.untouched else "refined"
+    if brought_back or not state.untouched:
+        return "restored" if brought_back else "refined"
+    return "drawn" if state.drawn else "propagated" if state.propagated else "restored"
 
 
 def iou_of(state: SliceState) -> float | None:
@@ -139,8 +140,8 @@ class _Rows:
     def _part(self, entry: Mapping[str, Any], row: StoredMask, label: str) -> PromptPart:
         if entry.get("mask") != _OWN:
             return PromptPart.from_dict(entry, label, row.slice, self.shape)
-        flags = {name: bool(entry.get(name)) for name in _FLAGS}
-        said = {key: value for key, value in entry.items() if key not in ("mask", *_FLAGS)}
+        flags = {name: bool(entry.get(name)) for name in FLAGS}
+        said = {key: value for key, value in entry.items() if key not in ("mask", *FLAGS)}
         prompt = Prompt.from_dict({**said, "label": label, "slice": row.slice}) if said else None
         return PromptPart(prompt, row.mask, **flags)
 

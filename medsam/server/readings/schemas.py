@@ -117,7 +117,8 @@ class PromptRequest(Asked):
     """An entry of a prompts file about an object on a slice (docs/prompts.md).
 
     Positions are pixels of the stored slice, [x, y], the centre of column n being n; boxes are half-open edges. A box,
-    a lasso, a line, an ellipse or a mask starts the slice anew; points and scribbles alone correct what is there.
+    a lasso, a line, an ellipse or a mask starts the slice anew; `drawn` is the mask itself; points and scribbles alone
+    correct what is there.
     """
 
     model_config = ConfigDict(
@@ -127,6 +128,7 @@ class PromptRequest(Asked):
                 {"object": 1, "slice": 41, "box": [120, 88, 212, 176]},
                 {"object": 1, "slice": 41, "points": [[150, 130, 1], [205, 90, 0]]},
                 {"object": 2, "slice": 41, "scribbles": [{"points": [[10, 12], [14, 15]], "inside": True}]},
+                {"object": 1, "slice": 41, "drawn": {"size": [4, 5], "counts": "5220003"}},
             ]
         },
     )
@@ -141,7 +143,10 @@ class PromptRequest(Asked):
     lines: Annotated[list[Line], Field(max_length=2)] | None = None
     ellipse: Corners | None = None
     mask: dict[str, Any] | None = Field(
-        None, description='COCO run lengths of the slice, {"size": [rows, columns], "counts": text}'
+        None, description='COCO run lengths of the slice, {"size": [rows, columns], "counts": text}: a rough outline'
+    )
+    drawn: dict[str, Any] | None = Field(
+        None, description="the same, and exactly the mask that is to be here; an empty one takes the object away"
     )
 
     def entry(self) -> dict[str, Any]:

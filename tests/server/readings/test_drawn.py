@@ -1,0 +1,107 @@
+"""Masks that readers draw themselves, over HTTP."""
+
+import asyncio
+import json
+
+import numpy as np
+from phantoms import ThresholdSam
+from readings_house import house, two_blocks
+
+from medsam.inference.predictor import Predictor
+from medsam.masks import CompactMask
+from medsam.prompts.prompt import Prompt
+
+DRAWN = np.zeros((40, 60), bool)
+DRAWN[4:14, 8:30] = True
+DRAWN[6, 10] = False
+ENTRY = CompactMask.of(DRAWN).to_dict()
+EMPTY = CompactMask.of(DRAWN & False).to_dict()
+
+
+def test_a_drawn_mask_is_stored_corrected_and_equals_segment(folder):
+    scan, left, _ = two_blocks()
+
+    async def play():
+        async with house(folder) as there:
+            reader, key = await there.opened(scan, label="liver")
+            await reader.prompt(key, 1, box=[4, 8, 24, 28])
+            np.testing.assert_array_equal(await reader.prompt(key, 1, drawn=ENTRY), DRAWN)
+            assert reader.statuses[1, 1] == "drawn"
+            (frame,) = await reader.step(key, "undo")
+            assert frame.status == "restored"
+            np.testing.assert_array_equal(reader.masks[1, 1], left[1])
+            await reader.step(key, "redo")
+            mask = await reader.prompt(key, 1, points=[[10, 8, 0]])
+            assert (reader.statuses[1, 1], mask[8, 10], DRAWN[8, 10]) == ("refined", False, True)
+            await reader.prompt(key, 2, drawn=ENTRY)
+            given = json.loads((await reader.http.get(f"/sessions/{key}/prompts")).text)["prompts"]
+            assert [sorted(one) for one in given] == [
+                ["drawn", "label", "points", "slice"],
+                ["drawn", "label", "slice"],
+            ]
+            labels = (await there.readings.labels(reader.reader, key)).labels
+            prompts = [Prompt.from_dict(one, shape=scan.shape) for one in given]
+            found = Predictor(ThresholdSam(), "cpu").segment(scan, prompts).labels
+            np.testing.assert_array_equal(labels.array, found.array)
+            return key, mask
+
+    async def again(key, mask):
+        async with house(folder) as there:
+            reader = there.person("ann")
+            there.case("a", scan)
+            await reader.anew(key)
+            np.testing.assert_array_equal(reader.masks[1, 1], mask)
+            assert (reader.statuses[1, 2], reader.statuses[1, 1]) == ("drawn", "refined")
+            await reader.step(key, "undo")
+            await reader.step(key, "undo")
+            np.testing.assert_array_equal(reader.masks[1, 1], DRAWN)
+
+    key, mask = asyncio.run(play())
+    asyncio.run(again(key, mask))
+
+
+def test_an_empty_one_takes_the_mask_away_and_it_stays_so(folder):
+    scan, *_ = two_blocks()
+
+    async def play():
+        async with house(folder) as there:
+            reader, key = await there.opened(scan, label="liver")
+            await reader.prompt(key, 1, box=[4, 8, 24, 28])
+            (frame,) = await reader.step(key, "prompts", {"object": 1, "slice": 1, "drawn": EMPTY})
+            assert (frame.status, reader.masks) == ("removed", {})
+            assert await reader.step(key, "prompts", {"object": 1, "slice": 2, "drawn": EMPTY}) == []
+            assert not (await there.readings.labels(reader.reader, key)).labels.array.any()
+            await reader.step(key, "undo")
+            assert reader.masks[1, 1].any()
+            await reader.step(key, "redo")
+            return key
+
+    async def again(key):
+        async with house(folder) as there:
+            reader = there.person("ann")
+            there.case("a", scan)
+            await reader.anew(key)
+            assert reader.masks == {}
+            assert (await reader.prompt(key, 1, points=[[10, 15, 1]])).any()
+
+    key = asyncio.run(play())
+    asyncio.run(again(key))
+
+
+def test_what_is_locked_or_of_another_size_is_refused(folder):
+    scan, left, _ = two_blocks()
+
+    async def play():
+        async with house(folder) as there:
+            reader, key = await there.opened(scan, label="liver")
+            await reader.post(f"/sessions/{key}/objects", {"name": "other"})
+            await reader.prompt(key, 1, box=[4, 8, 24, 28])
+            await reader.http.patch(f"/sessions/{key}/objects/1", json={"locked": True})
+            body = {"object": 1, "slice": 1, "drawn": ENTRY}
+            assert (await reader.post(f"/sessions/{key}/prompts", body)).status_code == 423
+            np.testing.assert_array_equal(await reader.prompt(key, 1, 2, drawn=ENTRY), DRAWN & ~left[1])
+            small = {"object": 2, "slice": 1, "drawn": {"size": [4, 5], "counts": "5220003"}}
+            refused = await reader.post(f"/sessions/{key}/prompts", small)
+            assert (refused.status_code, "size [4, 5]" in refused.json()["detail"]) == (422, True)
+
+    asyncio.run(play())

@@ -146,20 +146,14 @@ class SegmentationBuilder:
 
     def add(self, index: int, prompts: Sequence[SlicePrompt], found: Sequence[SliceResult]) -> None:
         """Put the masks of a slice into the label map. found: of all prompts but those that are untouched."""
-        waiting = iter(found)
-        results = [
-            SliceResult.of_mask(prompt.mask, math.nan)
-            if prompt.untouched and prompt.mask is not None
-            else next(waiting)
-            for prompt in prompts
-        ]
+        results = _complete(prompts, found)
         self._spend(index, [one.usage for one in results], any(one.no_contrast for one in results))
         answers = [self._answered(index, one.mask, prompt) for one, prompt in zip(results, prompts, strict=True)]
         masks = np.stack(self._limited(index, answers, prompts))
         if self.standing is not None and self.standing.overlaps:
             for prompt, mask in zip(prompts, masks, strict=True):
                 self.answers[prompt.label, index] = mask | self.answers.get((prompt.label, index), False)
-        ranks = [DRAWN if prompt.untouched else one.predicted_iou for one, prompt in zip(results, prompts, strict=True)]
+        ranks = [_rank(prompt, one) for prompt, one in zip(prompts, results, strict=True)]
         self._merge(self.labels, index, masks, np.array(ranks), prompts)
         candidates = self._ambiguous_masks(index, prompts, results) if self.alternatives else [()] * len(prompts)
         for prompt, one, mask, three in zip(prompts, results, masks, candidates, strict=True):
@@ -396,6 +390,20 @@ class SegmentationBuilder:
     def _report(self, done: int, total: int) -> None:
         if self.progress is not None:
             self.progress(done, total)
+
+
+def _complete(prompts: Sequence[SlicePrompt], found: Sequence[SliceResult]) -> list[SliceResult]:
+    """Results of all prompts, those that are untouched among them. found: of the others."""
+    waiting, results = iter(found), []
+    for prompt in prompts:
+        drawn = prompt.mask if prompt.untouched else None
+        results.append(next(waiting) if drawn is None else SliceResult.of_mask(drawn, math.nan))
+    return results
+
+
+def _rank(prompt: SlicePrompt, result: SliceResult) -> float:
+    """By which a mask keeps its pixels."""
+    return DRAWN if prompt.untouched else result.predicted_iou
 
 
 def _drawn(prompt: SlicePrompt) -> dict[str, Any]:

@@ -96,6 +96,12 @@ class SliceState:
         """Whether it is a propagated mask that nothing was asked of: the next propagation makes it anew."""
         return self.propagated and self.untouched
 
+    @property
+    def clicked_and_stroked(self) -> bool:
+        """Whether there are clicks and strokes, whose order counts."""
+        said = [part.prompt for part in self.parts if part.prompt is not None]
+        return any(one.points for one in said) and any(one.scribbles for one in said)
+
     def kept(self, before: SliceState | None) -> int:
         """How many parts of its prompt a step found there: all of those before, or none."""
         known = () if before is None else before.parts
@@ -224,10 +230,8 @@ class SessionState:
         many = any(len(step.after) != 1 or None in step.after.values() for step in self.steps if step.label)
         if many or any(state.propagated or state.cleaned for state in self.results):
             return _PROPAGATED
-        for state in self.results:
-            said = [part.prompt for part in state.parts if part.prompt is not None]
-            if any(one.points for one in said) and any(one.scribbles for one in said):
-                return _ORDERED
+        if any(state.clicked_and_stroked for state in self.results):
+            return _ORDERED
         return VERSION if self.limits == Limits() else _LIMITED
 
     def to_dict(self) -> dict[str, Any]:

@@ -253,11 +253,7 @@ def _objects(given: list[_PlacedPrompt], index: int, plane: SlicePlane) -> list[
     """What is said of one label on one slice, joined to one SlicePrompt an object (rule: `plan`), with its order."""
     given = _crossed([one for one in given if not one.here.erased] or given[-1:], plane)
     anchors = [one for one in given if not one.loose]
-    if len(anchors) > 1 and (drawn := next((one for one in anchors if one.here.drawn), None)) is not None:
-        raise PromptError(
-            f"{drawn.prompt} is all that there is of {drawn.prompt.label!r} on slice {index}, and another prompt says "
-            "more. Leave one of them out."
-        )
+    _check_drawn(anchors, index)
     if len(anchors) <= 1 or (len(anchors) == 2 and _complete(anchors[0].here, anchors[1].here)):
         return [_join(given, plane)]
     groups = [[one] for one in anchors]
@@ -266,6 +262,16 @@ def _objects(given: list[_PlacedPrompt], index: int, plane: SlicePlane) -> list[
             for group in _meant(click, groups, index, plane):
                 group.append(click)
     return [_join(group, plane) for group in groups]
+
+
+def _check_drawn(anchors: list[_PlacedPrompt], index: int) -> None:
+    """Raise PromptError where a drawn mask is not all that there is."""
+    for one in anchors:
+        if one.here.drawn and len(anchors) > 1:
+            raise PromptError(
+                f"{one.prompt} is all that there is of {one.prompt.label!r} on slice {index}, and another prompt says "
+                "more. Leave one of them out."
+            )
 
 
 def _crossed(given: list[_PlacedPrompt], plane: SlicePlane) -> list[_PlacedPrompt]:

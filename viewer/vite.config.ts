@@ -12,6 +12,8 @@ export default defineConfig({
     // nothing inline: the page's Content-Security-Policy allows files of its own alone
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
+    // of what is bundled: their licences ask to be shipped along
+    license: { fileName: "licences.md" },
   },
   test: { environment: "happy-dom", include: ["test/**/*.test.{ts,tsx}"] },
 });

@@ -28,6 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--store", type=Path, metavar="DIR", help="database, uploads and fetched series (default: of this user)"
     )
+    parser.add_argument(
+        "--demo", action="store_true", help="with the demo's scan, fetched once; --store: of the demo alone"
+    )
     parser.add_argument("--model", default="litemedsam", metavar="NAME|CHECKPOINT", help="(default: litemedsam)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps (default: auto)")
     parser.add_argument(
@@ -107,6 +110,7 @@ def _serve(arguments: argparse.Namespace) -> None:
     if arguments.certificate is not None:
         certificate = Certificate(arguments.certificate, arguments.key)
     listening = bind(settings.host, settings.port)
+    demo = _put_demo(arguments) if arguments.demo else None
 
     def started(address: str) -> None:
         if not settings.https and not is_loopback(settings.host):
@@ -114,6 +118,8 @@ def _serve(arguments: argparse.Namespace) -> None:
         if not is_built():
             print(NOT_BUILT, file=sys.stderr)
         print(f"medsam serve: {address} (Ctrl-C ends it)", flush=True)
+        if demo is not None:
+            print(f"The demo's scan: {address}/#/case/{demo}", flush=True)
 
     told = serve(settings, listening, certificate=certificate, started=started)
     if told == signal.SIGINT:
@@ -122,7 +128,15 @@ def _serve(arguments: argparse.Namespace) -> None:
         raise SystemExit(128 + told)
 
 
+def _put_demo(arguments: argparse.Namespace) -> str:
+    from medsam.server.cases.demo import demo_folder, put_demo
+
+    with _open(arguments) as store:
+        return put_demo(store, demo_folder())
+
+
 def _settings(arguments: argparse.Namespace) -> ServerSettings:
+    from medsam.server.cases.demo import demo_folder
     from medsam.server.readers import Role
     from medsam.server.settings import GIB, ServerSettings, TrustedProxy
 
@@ -136,7 +150,7 @@ def _settings(arguments: argparse.Namespace) -> ServerSettings:
     header = None if arguments.proxy_header == "none" else arguments.proxy_header
     return ServerSettings(
         store=_store_folder(arguments),
-        data=tuple(arguments.data),
+        data=(*arguments.data, *([demo_folder()] if arguments.demo else [])),
         host=arguments.host,
         port=arguments.port,
         hosts=tuple(arguments.hosts),
@@ -156,7 +170,7 @@ def _store_folder(arguments: argparse.Namespace) -> Path:
         return Path(arguments.store)
     import platformdirs
 
-    return Path(platformdirs.user_data_dir("medsam", appauthor=False)) / "server"
+    return Path(platformdirs.user_data_dir("medsam", appauthor=False)) / ("demo" if arguments.demo else "server")
 
 
 def _open(arguments: argparse.Namespace) -> Store:
@@ -165,7 +179,7 @@ def _open(arguments: argparse.Namespace) -> Store:
     from medsam.server.store.store import Store
 
     folder = _store_folder(arguments)
-    if arguments.add_user is None and not (folder / NAME).is_file():
+    if arguments.add_user is None and not arguments.demo and not (folder / NAME).is_file():
         raise InputError(f"There is no `store` at {folder}.", parameter="store")
     return Store.open(folder, serving=False)
 

@@ -21,6 +21,7 @@ from medsam.models.build import build_model
 from medsam.models.checkpoint import save_checkpoint
 from medsam.models.specs import tiny_spec
 from medsam.server.page import built
+from medsam.server.settings import ServerSettings
 from medsam.server.store import people
 from medsam.server.store.store import Store
 
@@ -190,3 +191,28 @@ def test_a_server_from_its_start_to_ctrl_c(tmp_path):
     assert lines[-1] == "Interrupted."
     statuses = [line["status"] for line in map(json.loads, lines[:-1]) if line["event"] == "request"]
     assert statuses == [200, 421]
+
+
+def test_the_demo_is_served_from_a_store_of_its_own(called, store, tmp_path, monkeypatch):
+    served = list[ServerSettings]()
+
+    def serve(settings, listening, *, certificate, started):
+        served.append(settings)
+        listening.close()
+        started("http://127.0.0.1:8000")
+
+    scans = tmp_path / "demo"
+    scans.mkdir()
+    (scans / "lumbar-ct.nii.gz").write_bytes(b"read when it is opened")
+    monkeypatch.setattr("medsam.server.cases.demo.demo_folder", lambda: scans)
+    monkeypatch.setattr("medsam.server.run.serve", serve)
+    monkeypatch.setattr("platformdirs.user_data_dir", lambda *words, **options: str(tmp_path / "user"))
+    data = tmp_path / "data"
+    data.mkdir()
+    assert main(["serve", "--demo", "--data", str(data), "--port", "0"]) == 0
+    assert (served[0].store, served[0].data) == (tmp_path / "user" / "demo", (data, scans))
+    status, out, _ = called("--demo", "--port", "0")
+    assert (status, served[1].store, served[1].data) == (0, store, (scans,))
+    address = out.splitlines()[-1].removeprefix("The demo's scan: ")
+    with Store.open(store, serving=False) as opened:
+        assert address == f"http://127.0.0.1:8000/#/case/{opened.case_sources()[0].key}"

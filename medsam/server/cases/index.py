@@ -58,7 +58,7 @@ class CaseIndex:
     def _heard(self, root: Path, delta: Delta) -> None:
         for start in range(0, len(delta.found), _MANY):
             some = delta.found[start : start + _MANY]
-            for row in self.store.put_cases([_new_case(case) for case in some]):
+            for row in self.store.put_cases([as_new_case(case) for case in some]):
                 self._known[row.source] = row.id
                 self.changed(row.key)
         seen = self._seen.setdefault(root, set())
@@ -84,5 +84,6 @@ def root_of(source: str) -> str:
     return unquoted(json.loads(source)["root"])
 
 
-def _new_case(case: FoundCase) -> NewCase:
+def as_new_case(case: FoundCase) -> NewCase:
+    """As the store keeps a scan of a folder, which is all readers'."""
     return NewCase(case.source, "data", case.name, None, case.modality, {"scan": case.to_dict()})

@@ -9,6 +9,7 @@ import { me } from "../state";
 import { CaseCard } from "./case-card";
 import { DeleteDialog, ShareDialog } from "./dialogs";
 import { cases, loading, more, problem, refresh, search, showMore, type Which, which } from "./list";
+import { servers } from "./servers";
 
 const WHICH: readonly (readonly [Which, Key])[] = [
   ["all", "cases.which.all"],
@@ -72,7 +73,7 @@ function Search() {
       </p>
       <fieldset class="cases-which">
         <legend class="aloud">{t("cases.which")}</legend>
-        {WHICH.map(([one, key]) => (
+        {WHICH.filter(([one]) => one !== "pacs" || servers.value.length > 0).map(([one, key]) => (
           <button
             key={one}
             type="button"

@@ -1,9 +1,9 @@
 // Scans that the hospital's servers have: studies are searched, a series of one is fetched and opened. What is asked and
 // answered is about patients: it is kept in this page alone, and goes when the page is left.
 
-import { signal, useSignal } from "@preact/signals";
+import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
-import { pacsFetch, pacsFind, pacsServers } from "../api/pacs";
+import { pacsFetch, pacsFind } from "../api/pacs";
 import type { MatchInfo } from "../api/types";
 import { t } from "../i18n";
 import { dicomDay, number, personName } from "../shell/format";
@@ -11,29 +11,15 @@ import { Icon } from "../shell/icons";
 import { go } from "../shell/routing";
 import { tell } from "../shell/tell";
 import { keysOf } from "./pacs-query";
+import { servers } from "./servers";
 
 /** studies of one answer, and series of a study */
 const MOST = 100;
 const MOST_SERIES = 500;
 
-export const servers = signal<readonly string[]>([]);
-export const pacsShown = signal(false);
-
 interface Found {
   found: MatchInfo[];
   more: boolean;
-}
-
-/** Which servers there are. */
-export function followPacs(): () => void {
-  const control = new AbortController();
-  pacsServers(control.signal).then(
-    (found) => {
-      servers.value = found;
-    },
-    () => {},
-  );
-  return () => control.abort();
 }
 
 export function PacsSearch() {

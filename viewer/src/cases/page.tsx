@@ -1,17 +1,20 @@
 // The first page: bring a scan, find one, open it.
 
+import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { t } from "../i18n";
 import { Icon } from "../shell/icons";
 import { CaseList } from "./case-list";
 import { Bring } from "./drop";
 import { followCases } from "./list";
-import { followPacs, PacsSearch, pacsShown, servers } from "./pacs";
+import { PacsSearch } from "./pacs";
+import { followServers, servers } from "./servers";
 import "./cases.css";
 
 export function Cases() {
   useEffect(followCases, []);
-  useEffect(followPacs, []);
+  useEffect(followServers, []);
+  const pacsShown = useSignal(false);
   return (
     <main class="cases-page">
       <div class="cases-inside">

@@ -37,9 +37,12 @@ export const GROUPS: readonly Group[] = [
     keys: [
       [["↑", "↓"], "shell.key.slice"],
       [["PgUp", "PgDn"], "shell.key.slices"],
+      [["Home", "End"], "shell.key.ends"],
       [["1", "–", "9"], "shell.key.window"],
+      [["+", "−"], "shell.key.zoom"],
       [["F"], "shell.key.fit"],
       [["C"], "shell.key.cine"],
+      [["I"], "shell.key.smooth"],
       [["V"], "shell.key.layout"],
     ],
   },
@@ -64,8 +67,10 @@ const HAND: readonly (readonly [Key, Key])[] = [
   ["shell.hand.zoom", "shell.hand.zoomDoes"],
   ["shell.hand.right", "shell.hand.rightDoes"],
   ["shell.hand.middle", "shell.hand.middleDoes"],
+  ["shell.hand.shift", "shell.hand.shiftDoes"],
   ["shell.hand.double", "shell.hand.doubleDoes"],
   ["shell.hand.touch", "shell.hand.touchDoes"],
+  ["shell.hand.hold", "shell.hand.holdDoes"],
 ];
 
 export function Help() {

@@ -1,6 +1,7 @@
 // Keys of the page: each part is asked in turn whether one was meant for it.
 
 import { onKey as forPanels } from "../panels/keys";
+import { letterOf } from "../panels/letter";
 import { layout, locked, reading } from "../state";
 import { onKey as forTools } from "../tools/keys";
 import { onKey as forView } from "../view/keys";
@@ -34,7 +35,7 @@ function forShell(event: KeyboardEvent): boolean {
     helpShown.value = true;
     return true;
   }
-  if (event.key.toLowerCase() === "v" && !event.shiftKey && reading.value !== null) {
+  if (letterOf(event) === "v" && !event.shiftKey && reading.value !== null) {
     layout.value = LAYOUTS[(LAYOUTS.indexOf(layout.value) + 1) % LAYOUTS.length]!;
     return true;
   }

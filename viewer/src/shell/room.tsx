@@ -3,7 +3,6 @@
 import { t } from "../i18n";
 import { Panel } from "../panels/panel";
 import { panelShown, reading, route, scan } from "../state";
-import { Doubt } from "../tools/doubt";
 import { Toolbar } from "../tools/toolbar";
 import { Planes } from "../view/stage";
 import { Icon } from "./icons";
@@ -16,15 +15,14 @@ export function Room() {
   return (
     <div class={panelShown.value ? "shell-room" : "shell-room shell-room-bare"}>
       {reading.value.mine && (
-        <nav class="shell-tools" aria-label={t("shell.tools")} onPointerUp={backToPicture}>
+        <section class="shell-tools" aria-label={t("shell.tools")} onPointerUp={backToPicture}>
           <Toolbar />
-        </nav>
+        </section>
       )}
       <main class="shell-planes" aria-label={t("shell.planes")}>
         <Planes />
       </main>
       <aside class="shell-panel" aria-label={t("shell.panel")} hidden={!panelShown.value}>
-        {reading.value.mine && <Doubt />}
         <Panel />
       </aside>
     </div>

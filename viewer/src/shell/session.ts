@@ -26,7 +26,10 @@ export async function openCaseById(id: string, session?: string): Promise<void> 
   const control = new AbortController();
   under = control;
   opening.value = { id, problem: null };
-  const parts: [Promise<Scan>, Promise<Reading>] = [openScan(id), openReading(id, options(session, control.signal))];
+  const parts: [Promise<Scan>, Promise<Reading>] = [
+    openScan(id, control.signal),
+    openReading(id, options(session, control.signal)),
+  ];
   try {
     const [info, around, begun] = await Promise.all([getCase(id, control.signal), ...parts]);
     if (control.signal.aborted) throw control.signal.reason;

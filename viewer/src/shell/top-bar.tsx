@@ -6,7 +6,8 @@ import { isAbort } from "../api/http";
 import { sessionsOf } from "../api/results";
 import type { CaseInfo, SessionLine } from "../api/types";
 import { type Key, t } from "../i18n";
-import { layout, me, offline, openCase, panelShown, reading, route } from "../state";
+import { axesOf } from "../scan/space";
+import { layout, me, offline, openCase, panelShown, reading, route, scan } from "../state";
 import { Account, LanguageSwitch } from "./account";
 import { busy } from "./busy";
 import { dicomDay, moment, personName } from "./format";
@@ -28,15 +29,15 @@ export function TopBar() {
   const inside = route.value.page === "case";
   return (
     <header class="shell-top">
-      <a class="shell-home" href={hashOf({ page: "cases" })} aria-label={t("shell.home")}>
+      <a class="shell-home" href={hashOf({ page: "cases" })} aria-label={t(inside ? "shell.home" : "shell.title")}>
         {inside ? <Icon name="back" /> : <Icon name="logo" size={22} />}
         <span>{inside ? t("shell.home") : t("shell.title")}</span>
       </a>
       {info !== null && inside && <WhatIsOpen info={info} />}
       <span class="shell-space" />
       {reading.value !== null && <State />}
-      {reading.value !== null && <Layouts />}
-      {info !== null && me.value?.role !== "reader" && reading.value !== null && <Readers info={info} />}
+      {reading.value !== null && scan.value !== null && axesOf(scan.value.geometry).length > 1 && <Layouts />}
+      {info !== null && seesOthers() && reading.value !== null && <Readers info={info} />}
       <span class="shell-wide">
         <LanguageSwitch />
       </span>
@@ -69,6 +70,10 @@ export function TopBar() {
   );
 }
 
+function seesOthers(): boolean {
+  return me.value !== null && me.value.role !== "reader" && me.value.way !== "local";
+}
+
 interface ButtonProperties {
   icon: IconName;
   label: string;
@@ -93,14 +98,14 @@ function Button({ icon, label, press, pressed }: ButtonProperties) {
 
 function WhatIsOpen({ info }: { info: CaseInfo }) {
   const { patient } = info;
-  const study = patient === null ? [] : [dicomDay(patient.study_date), patient.study_description];
+  const said = patient === null ? [] : [patient.id, dicomDay(patient.study_date), patient.study_description];
+  const name = patient === null ? "" : personName(patient.name);
   return (
     <div class="shell-open">
       <h1>{info.name}</h1>
       {patient !== null && (
         <p>
-          <strong>{personName(patient.name)}</strong>
-          {[patient.id, ...study].filter(Boolean).map((text) => (
+          {[...new Set([name, ...said])].filter(Boolean).map((text) => (
             <span key={text}>{text}</span>
           ))}
         </p>

@@ -1,7 +1,7 @@
 export const cases = {
   "cases.title": "상자를 그리면 장기가 나옵니다",
   "cases.step1": "영상 열기: 파일이나 폴더를 여기에 놓거나 목록에서 고르세요.",
-  "cases.step2": "구조물 둘레에 상자를 그리고, 클릭으로 고친 뒤, 볼륨 전체로 이으세요.",
+  "cases.step2": "구조물 둘레에 상자를 그리고, 클릭으로 고친 뒤, 볼륨 전체로 전파하세요.",
   "cases.step3": "DICOM SEG, RTSTRUCT, NIfTI로 내보내세요.",
   "cases.bring": "영상 올리기",
   "cases.drop": "파일이나 폴더를 여기에 놓으세요",

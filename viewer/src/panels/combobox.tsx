@@ -1,6 +1,6 @@
 // A name of a structure: typed freely, or taken from the vocabulary. By the ARIA pattern of a combobox with a list.
 
-import { useEffect, useId, useRef, useState } from "preact/hooks";
+import { useEffect, useId, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { vocabulary } from "../api/results";
 import { t } from "../i18n";
 import { complete, type Match } from "./completion";
@@ -14,7 +14,7 @@ interface Properties {
   taken: readonly string[];
   /** Takes the focus when it appears. */
   eager?: boolean;
-  /** A name was chosen or typed; a promise that fails leaves the text as it is. */
+  /** A name was chosen or typed; the field goes where it was taken (true), and stays as it is where not. */
   onName: (name: string) => Promise<boolean>;
   /** Left without a name. */
   onLeave?: () => void;
@@ -62,7 +62,7 @@ export function NameBox({ label, start = "", placeholder, taken, eager, onName, 
   const matches = useMatches(typed, taken);
   const open = !closed && matches.length > 0;
 
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (!eager) return;
     input.current?.focus();
     input.current?.select();
@@ -73,8 +73,8 @@ export function NameBox({ label, start = "", placeholder, taken, eager, onName, 
     done.current = true;
     setTyped("");
     setAt(-1);
-    if (await onName(name.trim())) setText("");
-    done.current = false;
+    // once it was taken, or left, the field goes, and what stood there is not taken again on its way
+    if (!(await onName(name.trim()))) done.current = false;
   }
 
   function leave(): void {
@@ -103,7 +103,6 @@ export function NameBox({ label, start = "", placeholder, taken, eager, onName, 
       } else {
         done.current = true;
         leave();
-        done.current = false;
       }
     } else return;
     event.preventDefault();

@@ -8,6 +8,7 @@ import type { SentInfo } from "../api/types";
 import { t } from "../i18n";
 import type { Reading } from "../reading/reading";
 import { openCase } from "../state";
+import { Act } from "./act";
 import { tried } from "./actions";
 import { drawnObjects, type Format, firstAnswers, offers } from "./exports";
 import { takenHome, unsafe } from "./lost";
@@ -15,7 +16,7 @@ import { Section } from "./section";
 
 /** What is being made, and what came of the last one. */
 const making = signal<Format | "send" | null>(null);
-const told = signal<readonly string[]>([]);
+const told = signal<{ session: string; lines: readonly string[] } | null>(null);
 
 export function HomePart({ reading }: { reading: Reading }) {
   const scan = openCase.value;
@@ -28,17 +29,16 @@ export function HomePart({ reading }: { reading: Reading }) {
       <Caveats reading={reading} />
       <fieldset class="panels-formats" aria-label={t("panels.files")}>
         {offered.map(({ format, why }) => (
-          <button
+          <Act
             key={format}
-            type="button"
             class={format === "seg" && why === null ? "button" : "button-quiet"}
-            disabled={why !== null || making.value !== null}
-            aria-busy={making.value === format}
-            title={t(why ?? `panels.format-${format}-long`)}
-            onClick={() => void take(reading, format)}
+            why={why !== null ? t(why) : making.value !== null ? t("panels.making") : null}
+            busy={making.value === format}
+            title={t(`panels.format-${format}-long`)}
+            onDo={() => void take(reading, format)}
           >
             {t(`panels.format-${format}`)}
-          </button>
+          </Act>
         ))}
       </fieldset>
       {reasons.map((reason) => (
@@ -49,9 +49,7 @@ export function HomePart({ reading }: { reading: Reading }) {
       {reading.mine && <Send reading={reading} possible={scan?.format === "dicom" && drawn > 0} />}
       <div role="status">
         {making.value !== null && <p class="panels-hint">{waiting(reading)}</p>}
-        {told.value.map((line) => (
-          <p key={line}>{line}</p>
-        ))}
+        {told.value?.session === reading.id && told.value.lines.map((line) => <p key={line}>{line}</p>)}
       </div>
     </Section>
   );
@@ -92,12 +90,12 @@ async function take(reading: Reading, format: Format): Promise<void> {
     const file = await exportLabels(reading.id, format);
     save(file);
     if (format !== "csv") takenHome.value = { session: reading.id, version };
-    told.value = [t("panels.saved", { name: file.name })];
+    told.value = { session: reading.id, lines: [t("panels.saved", { name: file.name })] };
   });
 }
 
 async function makes(what: Format | "send", work: () => Promise<void>): Promise<void> {
-  told.value = [];
+  told.value = null;
   making.value = what;
   await tried(work());
   making.value = null;
@@ -133,7 +131,7 @@ function Send({ reading, possible }: { reading: Reading; possible: boolean }) {
       const version = reading.masks.version.peek();
       const sent = await sendToPacs(reading.id, server, format);
       if (sent.stored > 0) takenHome.value = { session: reading.id, version };
-      told.value = sentTexts(sent, server);
+      told.value = { session: reading.id, lines: sentTexts(sent, server) };
     });
 
   return (

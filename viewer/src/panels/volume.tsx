@@ -4,6 +4,7 @@ import type { JobInfo } from "../api/types";
 import { t } from "../i18n";
 import type { Reading } from "../reading/reading";
 import { scan } from "../state";
+import { Act } from "./act";
 import {
   cannotCopy,
   cannotFill,
@@ -81,14 +82,13 @@ function Follow({ reading }: { reading: Reading }) {
           <span>mm</span>
         </fieldset>
       )}
-      <button
-        type="button"
+      <Act
         class="button panels-wide"
-        disabled={why !== null || wrong}
-        onClick={() => void propagate(reading, reach.value ?? undefined)}
+        why={wrong ? t("panels.reach-wrong") : textOf(why)}
+        onDo={() => void propagate(reading, reach.value ?? undefined)}
       >
         {t(again ? "panels.propagate-again" : "panels.propagate")} <kbd>G</kbd>
-      </button>
+      </Act>
       {wrong ? (
         <p class="panels-hint panels-wrong">{t("panels.reach-wrong")}</p>
       ) : (
@@ -98,10 +98,14 @@ function Follow({ reading }: { reading: Reading }) {
   );
 }
 
+function textOf(why: Obstacle): string | null {
+  return why === null ? null : t(`panels.cannot-${why}`);
+}
+
 /** Why a button cannot be pressed, or what pressing it does. */
 function Why({ why, but }: { why: Obstacle; but: string | null }) {
   if (why === "running") return null;
-  const text = why === null ? but : t(`panels.cannot-${why}`);
+  const text = textOf(why) ?? but;
   return text === null ? null : <p class="panels-hint">{text}</p>;
 }
 
@@ -191,23 +195,22 @@ function Between({ reading }: { reading: Reading }) {
   const forth = cannotCopy(reading, 1);
   return (
     <div class="panels-block">
-      <button
-        type="button"
+      <Act
         class="button-quiet panels-wide"
-        disabled={gap !== null}
-        title={gap === null ? t("panels.fill-hint") : t(`panels.cannot-${gap}`)}
-        onClick={() => void fill(reading)}
+        why={textOf(gap)}
+        title={t("panels.fill-hint")}
+        onDo={() => void fill(reading)}
       >
         {t("panels.fill-between")}
-      </button>
+      </Act>
       <fieldset class="panels-pair">
         <legend>{t("panels.copy")}</legend>
-        <button type="button" class="button-quiet" disabled={back !== null} onClick={() => void copy(reading, -1)}>
+        <Act class="button-quiet" why={textOf(back)} onDo={() => void copy(reading, -1)}>
           {back === "end" ? "–" : t("panels.copy-to", { slice: shown(slice - 1) })}
-        </button>
-        <button type="button" class="button-quiet" disabled={forth !== null} onClick={() => void copy(reading, 1)}>
+        </Act>
+        <Act class="button-quiet" why={textOf(forth)} onDo={() => void copy(reading, 1)}>
           {forth === "end" ? "–" : t("panels.copy-to", { slice: shown(slice + 1) })}
-        </button>
+        </Act>
       </fieldset>
     </div>
   );

@@ -63,7 +63,7 @@ export const panels = {
   "panels.stopped-interrupted": "It was stopped at slice {slice}.",
   "panels.least-sure": "Show the least sure slice",
   "panels.unsure-list": "The least sure slices",
-  "panels.slice-confidence": "Slice {slice}: {confidence} sure",
+  "panels.slice-confidence": "Slice {slice}: confidence {confidence}",
   "panels.none-unsure": "There is no propagated slice to check. Draw the structure on a slice and press G.",
   "panels.fill-between": "Fill between drawn slices",
   "panels.fill-hint": "Draws the slices between those that have a mask, from their shapes",
@@ -142,6 +142,6 @@ export const panels = {
   "panels.kind-prompted": "from your prompts",
   "panels.kind-drawn": "drawn",
   "panels.kind-propagated": "propagated",
-  "panels.confidence": "{confidence} sure",
+  "panels.confidence": "confidence {confidence}",
   "panels.the-least-sure": "the least sure slice",
 } as const;

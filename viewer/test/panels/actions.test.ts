@@ -1,0 +1,160 @@
+import { beforeEach, describe, expect, it } from "vitest";
+import {
+  cannotCopy,
+  cannotFill,
+  cannotPropagate,
+  copy,
+  fill,
+  nextStructure,
+  propagate,
+  toLeastSure,
+} from "../../src/panels/actions";
+import { onKey } from "../../src/panels/keys";
+import { takenHome, unsafe } from "../../src/panels/lost";
+import { bounded, reach, typed } from "../../src/panels/reach";
+import { activeAxis, cursor, layout, maskStyle, masksShown, messages, reading as open } from "../../src/state";
+import { FakeReading, square, structure } from "./fake";
+
+let reading: FakeReading;
+beforeEach(() => {
+  reading = new FakeReading();
+  open.value = reading;
+  cursor.value = [3, 4, 10];
+  layout.value = "one";
+  messages.value = [];
+  takenHome.value = null;
+  bounded.value = false;
+});
+const key = (letter: string, more: Partial<KeyboardEvent> = {}) =>
+  onKey(new KeyboardEvent("keydown", { key: letter, code: `Key${letter.toUpperCase()}`, ...more }));
+
+describe("what can be done with the active structure", () => {
+  it("needs one that is drawn, not locked, and one's own", () => {
+    expect(cannotPropagate(reading)).toBe("empty");
+    reading.masks.put(1, 10);
+    expect(cannotPropagate(reading)).toBeNull();
+    reading.active.value = null;
+    expect(cannotPropagate(reading)).toBe("nobody");
+    reading.active.value = 1;
+    reading.objects.value = [structure(1, "liver", { locked: true })];
+    expect(cannotPropagate(reading)).toBe("locked");
+    reading.mine = false;
+    expect(cannotPropagate(reading)).toBe("looking");
+  });
+  it("is one propagation at a time", async () => {
+    reading.masks.put(1, 10);
+    await propagate(reading, 30);
+    expect(reading.calls).toEqual([["propagate", 1, 30]]);
+    expect(cannotPropagate(reading)).toBe("running");
+    await propagate(reading);
+    expect(reading.calls).toHaveLength(1);
+    expect(messages.value.at(-1)!.text).toBe("It is being propagated already.");
+  });
+  it("is filled between slices that have others between them", async () => {
+    reading.masks.put(1, 10);
+    reading.masks.put(1, 11);
+    expect(cannotFill(reading)).toBe("no-gap");
+    reading.masks.put(1, 14);
+    await fill(reading);
+    expect(reading.calls).toEqual([["interpolate", 1]]);
+  });
+  it("is copied to the next slice, which is shown then", async () => {
+    reading.masks.put(1, 10, "refined", square(3, 5, 6));
+    expect(cannotCopy(reading, 1)).toBeNull();
+    await copy(reading, 1);
+    expect(reading.calls).toEqual([["draw", 1, 11, square(3, 5, 6)]]);
+    expect(cursor.value).toEqual([3, 4, 11]);
+  });
+  it("is not copied beyond the scan, nor from a slice without it", () => {
+    expect(cannotCopy(reading, 1)).toBe("empty");
+    reading.masks.put(1, 10);
+    cursor.value = [0, 0, 19];
+    expect(cannotCopy(reading, 1)).toBe("end");
+  });
+});
+
+describe("keys", () => {
+  it("N takes the next structure, from the last one the first", () => {
+    expect(key("n")).toBe(true);
+    expect(reading.active.value).toBe(2);
+    nextStructure(reading);
+    expect(reading.active.value).toBe(1);
+  });
+  it("H and O change how masks are shown", () => {
+    masksShown.value = true;
+    maskStyle.value = "fill";
+    key("h");
+    key("o");
+    expect([masksShown.value, maskStyle.value]).toEqual([false, "outline"]);
+  });
+  it("G propagates as far as was chosen", () => {
+    reading.masks.put(1, 10);
+    bounded.value = true;
+    typed.value = "25";
+    key("g");
+    expect(reading.calls).toEqual([["propagate", 1, 25]]);
+  });
+  it("X shows the least sure slice on the plane of the reading", () => {
+    for (const slice of [11, 12]) reading.masks.put(1, slice, "propagated");
+    reading.sure(1, { 11: 0.7, 12: 0.2 });
+    activeAxis.value = "i";
+    layout.value = "volume";
+    key("x");
+    expect([cursor.value, activeAxis.value, layout.value]).toEqual([[3, 4, 12], "k", "one"]);
+    key("x");
+    expect(cursor.value[2]).toBe(11);
+  });
+  it("X says what to do where nothing is propagated", () => {
+    toLeastSure();
+    expect(messages.value.at(-1)!.text).toMatch(/press G/);
+  });
+  it("are those of the keyboard's place where it writes no Latin letters", () => {
+    expect(key("ㅜ", { code: "KeyN" })).toBe(true);
+    expect(reading.active.value).toBe(2);
+  });
+  it("with a modifier, or without a reading, are others'", () => {
+    expect(key("n", { ctrlKey: true })).toBe(false);
+    open.value = null;
+    expect(key("n")).toBe(false);
+  });
+});
+
+describe("how far a propagation goes", () => {
+  it("is the whole volume, or a distance", () => {
+    expect(reach.value).toBeNull();
+    bounded.value = true;
+    for (const [text, mm] of [
+      ["12,5", 12.5],
+      ["40", 40],
+      ["-3", null],
+      ["far", null],
+      ["", null],
+    ] as const) {
+      typed.value = text;
+      expect(reach.value).toBe(mm);
+    }
+  });
+});
+
+describe("what is not safe yet", () => {
+  it("are steps without an answer, then what goes on, then what is in no file", () => {
+    expect(unsafe.value).toBeNull();
+    reading.masks.put(1, 10);
+    expect(unsafe.value).toBe("not-home");
+    takenHome.value = { session: "session", version: reading.masks.version.value };
+    expect(unsafe.value).toBeNull();
+    reading.masks.put(1, 11);
+    expect(unsafe.value).toBe("not-home");
+    reading.jobs.value = [{ id: "j", object: 1, state: "running", done: 1, total: 9, detail: null }];
+    expect(unsafe.value).toBe("running");
+    reading.pending.value = 1;
+    expect(unsafe.value).toBe("sending");
+  });
+  it("is nothing of a reading that is only looked at", () => {
+    reading.masks.put(1, 10);
+    reading.mine = false;
+    open.value = null;
+    open.value = reading;
+    expect(unsafe.value).toBeNull();
+  });
+});

@@ -1,8 +1,8 @@
 // What the panels' buttons and keys do with the active structure.
 
-import { explain } from "../api/http";
 import { t } from "../i18n";
 import type { Reading } from "../reading/reading";
+import { tell } from "../shell/tell";
 import { reading as open, say } from "../state";
 import { spoken } from "./format";
 import { sliceNow, toSlice } from "./goto";
@@ -112,8 +112,7 @@ export async function tried(step: Promise<unknown>, again?: () => void): Promise
     await step;
     return true;
   } catch (error) {
-    const action = again && { text: t("panels.try-again"), run: again };
-    say({ kind: "error", text: explain(error), ...(action && { action }) });
+    tell(error, again);
     return false;
   }
 }

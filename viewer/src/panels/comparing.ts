@@ -3,7 +3,8 @@
 import { signal } from "@preact/signals";
 import { compare, comparedMasks } from "../api/results";
 import type { Compared, ComparedStructure } from "../api/types";
-import { type MaskSlice, MaskStore } from "../reading/masks";
+import { keptMasks } from "../reading/kept";
+import type { MaskSlice } from "../reading/masks";
 import type { Reading } from "../reading/reading";
 import { comparison } from "./comparison";
 
@@ -26,9 +27,9 @@ export async function compareWith(reading: Reading, against: Against, title: str
   try {
     const version = reading.masks.version.peek();
     const found = await compare(reading.id, against);
-    const reference = new MaskStore(reading.axis);
+    const reference = keptMasks(reading);
     for (const object of withReference(found)) {
-      reference.apply(await comparedMasks(reading.id, found.reference, object), 1);
+      for (const frame of await comparedMasks(reading.id, found.reference, object)) reference.take(frame);
     }
     outcome.value = { title, against, structures: found.structures, version };
     comparison.value = { session: reading.id, reference, title, object: comparison.peek()?.object ?? null };

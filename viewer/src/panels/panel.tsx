@@ -1,9 +1,8 @@
-// The right column: what to do next, structures, volume, comparison, and what is taken home.
+// The right column, below what to do next: structures, volume, comparison, and what is taken home.
 
 import { useEffect } from "preact/hooks";
 import { t } from "../i18n";
 import { reading as open } from "../state";
-import { Doubt } from "../tools/doubt";
 import { ComparePart } from "./compare";
 import { endComparison } from "./comparing";
 import { HomePart } from "./home";
@@ -26,7 +25,6 @@ export function Panel() {
   }, [reading]);
   return (
     <div class="panels-panel">
-      <Doubt />
       {reading && !reading.mine && <p class="panels-caveat">{t("panels.looking")}</p>}
       {reading && (
         <>

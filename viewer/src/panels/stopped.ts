@@ -7,11 +7,6 @@ import { shown } from "./goto";
 /** Slice -> why the structure does not go on there; -1 and the number of slices are the ends of the scan. */
 export type StopReasons = Readonly<Record<string, string>>;
 
-/** What a job says of its ends; undefined where the server does not tell. */
-export function reasonsOf(job: JobInfo & { stopped?: StopReasons | null }): StopReasons | null | undefined {
-  return job.stopped;
-}
-
 /** Reasons that are named; the order they are told in is that of the slices. */
 const NAMED: Readonly<Record<string, "vanished" | "disagreed" | "end" | "interrupted">> = {
   vanished: "vanished",

@@ -23,7 +23,7 @@ import { shown, sliceNow, toSlice } from "./goto";
 import { bounded, reach, typed } from "./reach";
 import { Section } from "./section";
 import { leastSure, slicesOf } from "./slices";
-import { reasonsOf, toldOf, whyStopped } from "./stopped";
+import { toldOf, whyStopped } from "./stopped";
 
 export function VolumePart({ reading }: { reading: Reading }) {
   const running = reading.jobs.value.filter((job) => job.state === "running" || job.state === "queued");
@@ -143,7 +143,7 @@ function Ended({ reading }: { reading: Reading }) {
   const active = reading.active.value;
   const job = reading.jobs.value.findLast((one) => one.object === active);
   const ended = job !== undefined && runningJob(reading, active) === undefined ? job : undefined;
-  const reasons = ended ? whyStopped(reasonsOf(ended), reading.slices) : [];
+  const reasons = ended ? whyStopped(ended.stopped, reading.slices) : [];
   return (
     <div class="panels-ended" role="status">
       {ended && <p class={ended.state === "failed" ? "panels-wrong" : undefined}>{toldOf(ended)}</p>}

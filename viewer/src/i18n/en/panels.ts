@@ -13,7 +13,6 @@ export const panels = {
   "panels.rename-hint": "Rename: double click, or F2",
   "panels.delete": "Delete",
   "panels.deleted": "{name} is deleted.",
-  "panels.try-again": "Try again",
   "panels.undo": "Undo",
   "panels.show": "Show {name}",
   "panels.hide": "Hide {name}",

@@ -13,7 +13,6 @@ export const panels = {
   "panels.rename-hint": "이름 바꾸기: 두 번 클릭 또는 F2",
   "panels.delete": "삭제",
   "panels.deleted": "{name} 구조물을 삭제했습니다.",
-  "panels.try-again": "다시 시도",
   "panels.undo": "되돌리기",
   "panels.show": "{name} 보이기",
   "panels.hide": "{name} 숨기기",

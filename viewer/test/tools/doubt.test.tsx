@@ -1,0 +1,144 @@
+import { render } from "preact";
+import { act } from "preact/test-utils";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { cursor } from "../../src/state";
+import { type Answer, advise } from "../../src/tools/advice";
+import { candidates } from "../../src/tools/candidates";
+import { Doubt } from "../../src/tools/doubt";
+import { local } from "../../src/tools/local";
+import { ask } from "../../src/tools/steps";
+import { cropRound, picture } from "../../src/tools/thumb";
+import { choose, drawing, fakeReading, open, pixelsOf, plane, settled } from "./fake";
+
+const FULL = drawing(2, 2, "####", "####", "####", "####");
+const answer = (change: Partial<Answer>): Answer => ({
+  mask: FULL,
+  status: "refined",
+  predictedIou: 0.9,
+  first: null,
+  box: null,
+  ...change,
+});
+
+describe("advice", () => {
+  it("is none for an answer that fills its box", () => {
+    expect(advise(answer({ box: [2, 2, 6, 6] }))).toEqual([]);
+    expect(advise(answer({ box: [1.5, 1.5, 6.5, 6.5] }))).toEqual([]);
+  });
+  it("is about an answer that leaves its box", () => {
+    expect(advise(answer({ box: [2, 2, 5, 6] }))).toEqual(["spills"]);
+  });
+  it("is about a box that is not filled, by its sides or by its area", () => {
+    expect(advise(answer({ box: [2, 2, 14, 6] }))).toContain("unfilled");
+    const cross = drawing(0, 0, "#.........", ...Array(8).fill(".........."), ".........#");
+    expect(advise(answer({ mask: cross, box: [0, 0, 10, 10] }))).toEqual(["unfilled"]);
+    // two pixels are no gap
+    expect(advise(answer({ box: [0, 2, 6, 6] }))).toEqual([]);
+  });
+  it("is about a low guess of the network, and about answers that differ", () => {
+    expect(advise(answer({ predictedIou: 0.69 }))).toEqual(["unsure"]);
+    expect(advise(answer({ first: drawing(4, 4, "####", "####", "####", "####") }))).toEqual(["changed"]);
+    expect(advise(answer({ first: FULL }))).toEqual([]);
+  });
+  it("is about an empty mask", () => {
+    expect(advise(answer({ mask: drawing(0, 0, "") }))).toEqual(["nothing"]);
+  });
+  it("is none about what a hand drew or a propagation found", () => {
+    expect(advise(answer({ status: "drawn", predictedIou: 0.1 }))).toEqual([]);
+    expect(advise(answer({ status: "propagated", predictedIou: 0.1 }))).toEqual([]);
+  });
+});
+
+describe("small pictures", () => {
+  const info = plane([8, 8], [2, 1]);
+  it("show all of the masks, as wide as high in mm", () => {
+    const [left, top, right, bottom] = cropRound(info, [drawing(2, 2, "##"), drawing(4, 5, "#")]);
+    expect(right - left).toBeCloseTo(2 * (bottom - top));
+    expect([left, top].every((edge) => edge <= 2)).toBe(true);
+    expect(right).toBeGreaterThan(5);
+    expect(bottom).toBeGreaterThan(6);
+  });
+  it("are windowed, upright, with the mask in its colour", () => {
+    const turned = plane([8, 8], [1, 1], { transpose: false, flip_rows: false, flip_columns: true });
+    const pixels = pixelsOf(8, 8, (x) => x * 10);
+    const shown = picture(turned, pixels, { low: 0, high: 70 }, drawing(0, 0, "#"), "#ff0000", [0, 0, 8, 8], 8);
+    // upright column 0 is stored column 7
+    expect([...shown.slice(0, 4)]).toEqual([255, 255, 255, 255]);
+    expect([...shown.slice(28, 32)]).toEqual([255, 0, 0, 255]);
+  });
+});
+
+describe("what is said of the answer on screen", () => {
+  let root: HTMLElement;
+  beforeEach(() => {
+    choose("box");
+    candidates.value = null;
+    root = document.createElement("div");
+    document.body.append(root);
+    vi.spyOn(HTMLCanvasElement.prototype, "getContext").mockReturnValue(null);
+  });
+  afterEach(() => {
+    render(null, root);
+    root.remove();
+    vi.restoreAllMocks();
+  });
+
+  async function shown(change: Parameters<typeof fakeReading>[1] = {}) {
+    const reading = open(
+      plane([12, 12]),
+      fakeReading(undefined, change),
+      pixelsOf(12, 12, (x) => x),
+    );
+    cursor.value = [0, 0, 3];
+    await ask(3, { box: [2, 2, 11, 11] });
+    reading.put(1, 3, FULL);
+    await act(() => render(<Doubt />, root));
+    return reading;
+  }
+
+  it("names the guess of the network as such, and what to do next", async () => {
+    await shown();
+    expect(root.textContent).toContain("0.90");
+    expect(root.textContent).toContain("not calibrated");
+    expect(root.textContent).toContain("does not fill your box");
+  });
+  it("is nothing on another slice", async () => {
+    await shown();
+    await act(() => {
+      cursor.value = [0, 0, 4];
+    });
+    expect(root.textContent).not.toContain("0.90");
+  });
+  it("brings other answers when there is doubt, chosen by a click or a number", async () => {
+    vi.useFakeTimers();
+    const others = [drawing(2, 2, "##"), drawing(2, 2, "###")].map((mask) => ({ mask, predictedIou: 0.8 }));
+    const reading = await shown({ others });
+    await act(async () => {
+      await vi.advanceTimersByTimeAsync(800);
+    });
+    vi.useRealTimers();
+    const buttons = [...root.querySelectorAll<HTMLButtonElement>(".tools-candidate")];
+    expect(buttons).toHaveLength(2);
+    await act(() => {
+      buttons[1]!.dispatchEvent(new FocusEvent("focus"));
+    });
+    expect(local.value!.mask).toEqual(others[1]!.mask);
+    const typed = new KeyboardEvent("keydown", { key: "2", bubbles: true, cancelable: true });
+    await act(() => {
+      buttons[0]!.dispatchEvent(typed);
+    });
+    expect(typed.defaultPrevented).toBe(true);
+    await settled();
+    expect(reading.drawn[0]!.mask).toEqual(others[1]!.mask);
+  });
+  it("says when other answers hardly differ", async () => {
+    vi.useFakeTimers();
+    await shown();
+    await act(async () => {
+      await vi.advanceTimersByTimeAsync(800);
+    });
+    vi.useRealTimers();
+    expect(root.querySelectorAll(".tools-candidate")).toHaveLength(0);
+    expect(root.textContent).toContain("hardly differ");
+  });
+});

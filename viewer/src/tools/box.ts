@@ -153,8 +153,7 @@ export class BoxTool implements Tool {
     const wide = pen.labelWidth(pen.boxText(stage, box));
     const onLabel =
       screen[0] >= left && screen[0] <= left + wide && screen[1] >= top && screen[1] <= top + pen.LABEL_HEIGHT;
-    const inBox = at.x + 0.5 > box[0] && at.x + 0.5 < box[2] && at.y + 0.5 > box[1] && at.y + 0.5 < box[3];
-    return gripAt(box, stage, screen, reachOf(at)) ?? (onLabel || (at.shift && inBox) ? WHOLE : null);
+    return gripAt(box, stage, screen, reachOf(at)) ?? (onLabel ? WHOLE : null);
   }
 }
 

@@ -28,6 +28,8 @@ export const thresholdTool = new ThresholdTool();
  */
 class Guarded implements Tool {
   private refused: { press: Press; why: Refusal } | null = null;
+  /** The slice that was pressed on; null once nothing is. */
+  private on: number | null = null;
 
   constructor(
     private readonly inner: Tool,
@@ -46,15 +48,19 @@ class Guarded implements Tool {
     if (at.kind !== "keys") leaveKeys();
     const why = this.why(at);
     this.refused = why && { press: new Press(at), why };
+    this.on = stage.slice;
     return why ? true : this.inner.down(at, stage);
   }
 
   move(at: PointerAt, stage: Stage): void {
+    if (this.isLeft(stage)) return;
     if (this.refused) this.refused.press.move(at);
     else this.inner.move(at, stage);
   }
 
   up(at: PointerAt, stage: Stage): void {
+    if (this.isLeft(stage)) return;
+    this.on = null;
     if (!this.refused) {
       this.inner.up(at, stage);
       return;
@@ -72,6 +78,7 @@ class Guarded implements Tool {
 
   cancel(): void {
     this.refused = null;
+    this.on = null;
     this.inner.cancel();
   }
 
@@ -88,6 +95,13 @@ class Guarded implements Tool {
     drawMarks(context, stage, this.inner === boxTool && boxTool.changes(stage));
     this.inner.draw(context, stage);
     if (keyPointer.value?.axis === stage.axis) pen.keyCursor(context, stage, keyPosition(stage.axis));
+  }
+
+  /** What was begun on a slice that is not on screen any more is forgotten. */
+  private isLeft(stage: Stage): boolean {
+    if (this.on === stage.slice) return false;
+    if (this.on !== null) this.cancel();
+    return true;
   }
 
   private why(at: PointerAt): Refusal | null {

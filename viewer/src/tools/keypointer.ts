@@ -37,7 +37,7 @@ export function enterKeys(axis: Axis = activeAxis.peek()): boolean {
   const at = open && stages.has(open.axis) ? open.axis : axis;
   if (!stages.has(at)) return false;
   keyPointer.value = { axis: at, pressed: false };
-  document.querySelector<HTMLElement>(`[data-plane="${at}"]`)?.focus();
+  document.querySelector<HTMLElement>(`[data-plane="${at}"][tabindex]`)?.focus();
   touch();
   return true;
 }

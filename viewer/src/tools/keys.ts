@@ -24,28 +24,14 @@ function letter(event: KeyboardEvent): string {
   return /^Key[A-Z]$/.test(event.code) ? event.code.slice(3).toLowerCase() : "";
 }
 
-/** Where keys are typed, or mean something of their own. */
-function isTyped(target: EventTarget | null): boolean {
-  if (!(target instanceof Element)) return false;
-  return (
-    target.closest("input:not([type=range], [type=checkbox], [type=radio]), textarea, select, [contenteditable]") !==
-    null
-  );
-}
-
-const OWN_KEYS = "button, a, input, summary, [role=slider], [role=listbox], [role=menu], [role=tablist], [role=tree]";
-
-/** True when the key was meant for a tool. */
+/** True when the key was meant for a tool. The page asks only for keys that are neither typed nor work a control. */
 export function onKey(event: KeyboardEvent): boolean {
-  if (event.defaultPrevented || isTyped(event.target)) return false;
   const name = letter(event);
   if (event.ctrlKey || event.metaKey) return !event.altKey && undo(event, name);
-  const onControl = event.target instanceof Element && event.target.closest(OWN_KEYS) !== null;
   const chosen = currentTool();
-  if (!(onControl && ["Enter", " "].includes(event.key)) && chosen.key(event)) return true;
-  if (!onControl && keyForPointer(event, chosen)) return true;
+  if (chosen.key(event) || keyForPointer(event, chosen)) return true;
   if (event.altKey) return false;
-  if (event.key === "Enter" && !onControl) return enterOnPlane(event.target);
+  if (event.key === "Enter") return enterOnPlane(event.target);
   if (event.shiftKey) return false;
   if (event.key === "[" || event.code === "BracketLeft") return resize(-1);
   if (event.key === "]" || event.code === "BracketRight") return resize(1);

@@ -2,11 +2,13 @@
 // the answer is there.
 
 import { signal } from "@preact/signals";
-import { explain, isAbort } from "../api/http";
 import type { Axis, ObjectInfo, PromptEntry } from "../api/types";
 import { t } from "../i18n";
 import type { MaskSlice } from "../reading/masks";
 import type { Asked, Reading, StepResult } from "../reading/reading";
+import { planeName } from "../scan/space";
+import { alongAxis } from "../shell/session";
+import { tell } from "../shell/tell";
 import { masksShown, reading, say, scan } from "../state";
 import type { Shape } from "./geometry";
 import { local, touch } from "./local";
@@ -60,7 +62,9 @@ export function refusal(axis: Axis): Refusal | null {
 export function refuse(why: Refusal, axis: Axis): void {
   const open = reading.peek();
   if (why === "plane") {
-    say({ kind: "info", text: t("tools.otherPlane", { plane: t(`tools.plane.${axis}`) }), seconds: 12 });
+    const run = () => void alongAxis(axis);
+    const action = { text: t("tools.alongThis"), run };
+    say({ kind: "info", text: t("tools.otherPlane", { plane: planeText(open!.axis) }), action, seconds: 12 });
   } else if (why === "locked" && open) {
     const object = activeObject(open)!;
     const run = () => void heard(open.changeObject(object.id, { locked: false }));
@@ -71,12 +75,19 @@ export function refuse(why: Refusal, axis: Axis): void {
   }
 }
 
+/** "axial", where it is known how the patient lay. */
+function planeText(axis: Axis): string {
+  const geometry = scan.peek()?.geometry;
+  const name = geometry ? planeName(geometry, axis) : null;
+  return t(`tools.plane.${name ?? axis}`);
+}
+
 /** A promise whose failure is said. */
 export async function heard<T>(promise: Promise<T>): Promise<T | null> {
   try {
     return await promise;
   } catch (error) {
-    if (!isAbort(error)) say({ kind: "error", text: explain(error) });
+    tell(error);
     return null;
   }
 }

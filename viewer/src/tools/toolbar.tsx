@@ -87,7 +87,7 @@ function ByKeys() {
 
 export function Toolbar() {
   return (
-    <nav class="tools-bar" aria-label={t("tools.tools")}>
+    <div class="tools-bar">
       {GROUPS.map((ids) => (
         <div class="tools-group" key={ids[0]}>
           {ids.map((id) => (
@@ -102,6 +102,6 @@ export function Toolbar() {
         <Back />
         <Back forward />
       </div>
-    </nav>
+    </div>
   );
 }

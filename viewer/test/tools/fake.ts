@@ -112,13 +112,8 @@ export function fakeReading(objects: ObjectInfo[] = [liver()], change: Partial<F
     keptTo: undefined,
     undone: [],
     put(object: number, slice: number, mask: MaskSlice, status: MaskStatus = "refined") {
-      masks.set(`${object} ${slice}`, {
-        mask,
-        revision: version.peek(),
-        status,
-        predictedIou: 0.9,
-        expectedDice: null,
-      });
+      const rest = { predictedIou: 0.9, expectedDice: null, confidence: null };
+      masks.set(`${object} ${slice}`, { mask, revision: version.peek(), status, ...rest });
       version.value += 1;
     },
     async prompt(entry: PromptEntry) {

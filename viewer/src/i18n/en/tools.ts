@@ -1,5 +1,4 @@
 export const tools = {
-  "tools.tools": "Tools",
   "tools.box": "Box and clicks",
   "tools.scribble": "Scribble",
   "tools.lasso": "Lasso",
@@ -52,6 +51,9 @@ export const tools = {
     "This reading is somebody else's: it can be looked at. To draw, open the case from the list for a reading of your own.",
   "tools.otherPlane":
     "This reading is drawn on {plane} slices. Draw there, or work along this plane: what you have so far stays.",
+  "tools.plane.axial": "axial",
+  "tools.plane.coronal": "coronal",
+  "tools.plane.sagittal": "sagittal",
   "tools.plane.k": "the third axis'",
   "tools.plane.j": "the second axis'",
   "tools.plane.i": "the first axis'",

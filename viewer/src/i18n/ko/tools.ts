@@ -1,5 +1,4 @@
 export const tools = {
-  "tools.tools": "도구",
   "tools.box": "상자와 클릭",
   "tools.scribble": "덧칠",
   "tools.lasso": "올가미",
@@ -50,10 +49,13 @@ export const tools = {
   "tools.closed": "영상을 여는 중입니다. 열린 뒤에 그리세요.",
   "tools.theirs": "다른 사람의 판독이라 볼 수만 있습니다. 그리려면 목록에서 증례를 열어 본인의 판독을 시작하세요.",
   "tools.otherPlane":
-    "이 판독은 {plane} 단면에서 그립니다. 그 단면에서 그리거나 이 평면을 따라 작업하세요. 지금까지의 결과는 남습니다.",
-  "tools.plane.k": "셋째 축",
-  "tools.plane.j": "둘째 축",
-  "tools.plane.i": "첫째 축",
+    "이 판독은 {plane}에서 그립니다. 거기서 그리거나 이 평면을 따라 작업하세요. 지금까지의 결과는 남습니다.",
+  "tools.plane.axial": "축상면",
+  "tools.plane.coronal": "관상면",
+  "tools.plane.sagittal": "시상면",
+  "tools.plane.k": "셋째 축 단면",
+  "tools.plane.j": "둘째 축 단면",
+  "tools.plane.i": "첫째 축 단면",
   "tools.alongThis": "이 평면을 따라 작업",
   "tools.locked": "'{name}' 구조물이 잠겨 있습니다. 고치려면 잠금을 풀거나 다른 구조물을 고르세요.",
   "tools.unlock": "잠금 풀기",

@@ -3,6 +3,7 @@
 import { useEffect } from "preact/hooks";
 import { t } from "../i18n";
 import { reading as open } from "../state";
+import { Doubt } from "../tools/doubt";
 import { ComparePart } from "./compare";
 import { endComparison } from "./comparing";
 import { HomePart } from "./home";
@@ -25,6 +26,7 @@ export function Panel() {
   }, [reading]);
   return (
     <div class="panels-panel">
+      <Doubt />
       {reading && !reading.mine && <p class="panels-caveat">{t("panels.looking")}</p>}
       {reading && (
         <>

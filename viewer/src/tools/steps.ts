@@ -6,11 +6,12 @@ import type { Axis, ObjectInfo, PromptEntry } from "../api/types";
 import { t } from "../i18n";
 import type { MaskSlice } from "../reading/masks";
 import type { Asked, Reading, StepResult } from "../reading/reading";
+import { voxelAt } from "../scan/scan";
 import { planeName } from "../scan/space";
 import { alongAxis } from "../shell/session";
 import { tell } from "../shell/tell";
-import { masksShown, reading, say, scan } from "../state";
-import type { Shape } from "./geometry";
+import { cursor, masksShown, reading, say, scan } from "../state";
+import type { Point, Shape } from "./geometry";
 import { local, touch } from "./local";
 
 /** What is asked, without of whom and where. */
@@ -150,11 +151,31 @@ function noteFirst(open: Reading, object: number, slice: number): void {
   else firsts.delete(key);
 }
 
+/** The crosshair goes to the middle of what was asked, so that the other planes cut through it. */
+function lookAt(axis: Axis, slice: number, wish: Wish): void {
+  const { box, points, line, lines, lasso } = wish;
+  const corners: readonly Point[] = box
+    ? [
+        [box[0] - 0.5, box[1] - 0.5],
+        [box[2] - 0.5, box[3] - 0.5],
+      ]
+    : (lasso ?? line ?? lines?.[0] ?? points?.map(([x, y]): Point => [x, y]) ?? []);
+  const shape = shapeOf(axis);
+  if (corners.length === 0 || !shape) return;
+  const middle = (which: 0 | 1): number => {
+    const values = corners.map((corner) => corner[which]);
+    const at = Math.round((Math.min(...values) + Math.max(...values)) / 2);
+    return Math.min(Math.max(at, 0), shape[1 - which]! - 1);
+  };
+  cursor.value = voxelAt(axis, slice, middle(0), middle(1));
+}
+
 /** Ask about the active object on a slice of the reading's axis. */
 export function ask(slice: number, wish: Wish): Promise<StepResult | null> {
   const open = reading.peek();
   if (!open) return Promise.resolve(null);
   const what: Sent = { axis: open.axis, slice, object: open.active.peek(), wish };
+  lookAt(open.axis, slice, wish);
   return step(what, (on, object) => on.prompt({ object, slice, ...wish }));
 }
 

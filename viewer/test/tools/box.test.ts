@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import { ApiError } from "../../src/api/http";
-import { messages } from "../../src/state";
+import { cursor, messages } from "../../src/state";
 import { currentTool } from "../../src/tools/current";
 import { LONG_PRESS } from "../../src/tools/drag";
 import { sent } from "../../src/tools/steps";
@@ -36,6 +36,12 @@ describe("a drag", () => {
         expect(reading.prompts).toEqual([{ object: 1, slice: 3, box: [10, 5, 30, 21] }]);
       }
     }
+  });
+  it("takes the crosshair to its middle, on the same slice", async () => {
+    open(INFO);
+    drag([9.5, 19.5], [29.5, 39.5]);
+    expect(cursor.value).toEqual([20, 30, 3]);
+    await settled();
   });
   it("stays on screen until the answer is there", async () => {
     open(INFO);

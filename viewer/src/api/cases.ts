@@ -98,7 +98,7 @@ export function uploadFiles(
     call.onload = () => {
       const failure = refusedUpload(call);
       if (failure === null) return resolve(JSON.parse(call.responseText) as Uploaded);
-      heed(failure, "/cases").then(() => reject(failure), reject);
+      heed(failure).then(() => reject(failure), reject);
     };
     call.onerror = () => {
       lost();

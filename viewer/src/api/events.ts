@@ -106,7 +106,7 @@ class Stream {
     if (response.ok) return response;
     const failure = await refused(response);
     if (failure.status === 429) await pause((failure.retryAfter ?? 2) * 1000, this.signal);
-    await heed(failure, "/events");
+    await heed(failure);
     throw failure;
   }
 

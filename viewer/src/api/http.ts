@@ -148,7 +148,7 @@ export async function refused(response: Response): Promise<ApiError> {
 }
 
 /** What a refusal says of who is here. */
-export async function heed(failure: ApiError, path: string): Promise<void> {
+export async function heed(failure: ApiError, path = ""): Promise<void> {
   if (failure.status === 401 && path !== "/login" && path !== "/unlock") {
     csrf = null;
     me.value = null;

@@ -25,6 +25,7 @@ const AGAIN = 4000;
 export class RemoteScan implements Scan {
   readonly loaded = signal(0);
   readonly version = signal(0);
+  readonly whole: boolean;
   readonly #voxels: Voxels;
   readonly #read: (buffer: ArrayBuffer) => Elements;
   readonly #ended = new AbortController();
@@ -42,6 +43,7 @@ export class RemoteScan implements Scan {
     most?: number,
   ) {
     this.#voxels = new Voxels(geometry, most);
+    this.whole = this.#voxels.whole;
     this.#read = kindOf(geometry.dtype).read;
   }
 
@@ -121,7 +123,8 @@ export class RemoteScan implements Scan {
     const keys = new Set(wanted.map(([axis, index]) => `${axis}${index}`));
     for (const [key, running] of this.#running) if (!keys.has(key)) running.abort();
     for (const [axis, index] of wanted) {
-      if (this.#running.size >= AT_ONCE) break;
+      // what is looked at waits for no neighbour
+      if (this.#running.size >= AT_ONCE && this.#looks.get(axis)?.index !== index) continue;
       if (!this.#running.has(`${axis}${index}`)) void this.#bring(axis, index);
     }
   }

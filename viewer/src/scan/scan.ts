@@ -22,6 +22,8 @@ export interface Pixels {
 export interface Scan {
   readonly caseId: string;
   readonly geometry: Geometry;
+  /** false: too large to be kept here as a whole; its slices come one by one, and `loaded` stays what it is. */
+  readonly whole?: boolean;
   /** How much of the volume is here, 0 to 1. */
   readonly loaded: ReadonlySignal<number>;
   /** Goes up whenever further pixels have come: read it to be drawn again. */

@@ -172,7 +172,7 @@ function Cine({ scan }: { scan: Scan }) {
 /** How much of the scan is here, until all of it is. */
 function Loaded({ scan }: { scan: Scan }) {
   const share = scan.loaded.value;
-  if (share >= 1) return null;
+  if (share >= 1 || scan.whole === false) return null;
   const percent = Math.floor(share * 100);
   return (
     <span class="view-loaded" title={t("view.loadingHint")}>

@@ -4,7 +4,7 @@ import { useSignal } from "@preact/signals";
 import { thumbnailOf } from "../api/cases";
 import type { CaseInfo } from "../api/types";
 import { t } from "../i18n";
-import { dicomDay, gridSize, moment, number, personName } from "../shell/format";
+import { day, dicomDay, gridSize, number, personName } from "../shell/format";
 import { Icon, type IconName } from "../shell/icons";
 import { hashOf } from "../shell/routing";
 import { arrived } from "./uploads";
@@ -55,7 +55,7 @@ function what(info: CaseInfo): string {
 /** The patient and the day of the study for those who may know, else when it came. */
 function whose({ patient, added }: CaseInfo): string {
   const said = patient === null ? [] : [personName(patient.name) || patient.id, dicomDay(patient.study_date)];
-  return said.filter(Boolean).join(" · ") || t("cases.added", { when: moment(added) });
+  return said.filter(Boolean).join(" · ") || t("cases.added", { when: day(added) });
 }
 
 /** Asked for as it comes on screen. */
@@ -65,7 +65,7 @@ function Thumbnail({ info }: { info: CaseInfo }) {
   return (
     <div class="cases-thumbnail" aria-hidden="true">
       {hidden ? (
-        <span>{info.modality ?? "–"}</span>
+        <span>{info.modality ?? t(`cases.format.${info.format}`)}</span>
       ) : (
         <img
           src={thumbnailOf(info.id)}

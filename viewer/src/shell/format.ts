@@ -26,7 +26,13 @@ export function dicomDay(text: string): string {
   return new Intl.DateTimeFormat(locale(), { dateStyle: "medium", timeZone: "UTC" }).format(date);
 }
 
-/** A moment as the server writes it (ISO 8601). */
+/** The day of a moment as the server writes it (ISO 8601). */
+export function day(text: string): string {
+  const date = new Date(text);
+  return Number.isNaN(date.getTime()) ? text : new Intl.DateTimeFormat(locale(), { dateStyle: "medium" }).format(date);
+}
+
+/** A moment as the server writes it. */
 export function moment(text: string): string {
   const date = new Date(text);
   if (Number.isNaN(date.getTime())) return text;

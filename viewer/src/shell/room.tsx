@@ -2,12 +2,12 @@
 
 import { t } from "../i18n";
 import { Panel } from "../panels/panel";
-import { panelShown, reading, route, scan } from "../state";
+import { panelShown, reading, scan } from "../state";
 import { Toolbar } from "../tools/toolbar";
 import { Planes } from "../view/stage";
 import { Icon } from "./icons";
 import { hashOf } from "./routing";
-import { openCaseById, opening } from "./session";
+import { openAgain, opening } from "./session";
 import "./room.css";
 
 export function Room() {
@@ -41,10 +41,6 @@ function backToPicture(event: PointerEvent): void {
 function OnItsWay() {
   const now = opening.value;
   const problem = now?.problem ?? null;
-  const again = () => {
-    const to = route.value;
-    if (to.page === "case") void openCaseById(to.id, to.session);
-  };
   return (
     <main class="shell-wait">
       {problem === null ? (
@@ -64,7 +60,7 @@ function OnItsWay() {
             <a class="button-quiet" href={hashOf({ page: "cases" })}>
               {t("shell.home")}
             </a>
-            <button type="button" class="button" onClick={again}>
+            <button type="button" class="button" onClick={openAgain}>
               {t("shell.again")}
             </button>
           </div>

@@ -7,13 +7,26 @@ import type { Axis, CaseInfo } from "../api/types";
 import { openReading } from "../reading/open";
 import type { Reading } from "../reading/reading";
 import { axisNumber, type Scan, type Voxel } from "../scan/scan";
-import { activeAxis, cursor, layout, me, openCase, reading, route, scan, window_ } from "../state";
+import {
+  activeAxis,
+  cursor,
+  layout,
+  locked,
+  me,
+  messages,
+  offline,
+  openCase,
+  reading,
+  route,
+  scan,
+  window_,
+} from "../state";
 import { openScan } from "../view/load";
 import { keep, kept } from "./kept";
 import { tell } from "./tell";
 
-/** A case on its way; `problem` says why it does not come. */
-export const opening = signal<{ id: string; problem: string | null } | null>(null);
+/** A case on its way; `problem` says why it does not come. lost: because the server was not reached. */
+export const opening = signal<{ id: string; problem: string | null; lost?: boolean } | null>(null);
 /** Another axis is on its way. */
 export const turning = signal(false);
 
@@ -41,7 +54,8 @@ export async function openCaseById(id: string, session?: string): Promise<void> 
     parts[1].then((late) => late.leave(), ignore);
     if (control.signal.aborted || under !== control) return;
     control.abort();
-    opening.value = isAbort(error) ? null : { id, problem: why(error) };
+    const lost = error instanceof ApiError && (error.status === 0 || (error.status === 423 && locked.peek()));
+    opening.value = isAbort(error) ? null : { id, problem: why(error), lost };
   }
 }
 
@@ -144,12 +158,32 @@ export async function alongAxis(axis: Axis): Promise<void> {
 
 /** Opens what the address says, as soon as somebody is logged in, and leaves it when it says otherwise. */
 export function followRoute(): () => void {
-  return effect(() => {
-    const to = route.value;
-    const who = me.value?.name;
-    untracked(() => {
-      if (who === undefined || to.page === "cases") leaveCase();
-      else void openCaseById(to.id, to.session);
-    });
-  });
+  const stops = [
+    effect(() => {
+      const to = route.value;
+      const who = me.value?.name;
+      untracked(() => {
+        // what went wrong elsewhere is over
+        messages.value = messages.value.filter((one) => one.kind !== "error");
+        if (who === undefined || to.page === "cases") leaveCase();
+        else void openCaseById(to.id, to.session);
+      });
+    }),
+    // one that did not come because the server was gone, or the login locked, comes once that is over
+    effect(() => {
+      if (offline.value || locked.value) return;
+      untracked(() => {
+        if (opening.value?.lost) openAgain();
+      });
+    }),
+  ];
+  return () => {
+    for (const stop of stops) stop();
+  };
+}
+
+/** Tries once more what the address says. */
+export function openAgain(): void {
+  const to = route.peek();
+  if (to.page === "case") void openCaseById(to.id, to.session);
 }

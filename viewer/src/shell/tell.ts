@@ -4,7 +4,12 @@ import { ApiError, explain, isAbort } from "../api/http";
 import { t } from "../i18n";
 import { locked, say } from "../state";
 
-/** Says what went wrong; `retry` is offered as a button. Banners and forms say the rest: that the server is gone, or a
+/** Whether the same may be answered otherwise in a moment. */
+function mayChange(error: unknown): boolean {
+  return !(error instanceof ApiError) || error.status === 0 || error.status === 429 || error.status >= 500;
+}
+
+/** Says what went wrong; `retry` is offered as a button where that may help. Banners and forms say the rest: that the server is gone, or a
  * login is locked or over. What was given up on purpose is no news. */
 export function tell(error: unknown, retry?: () => void): void {
   if (isAbort(error)) return;
@@ -13,6 +18,6 @@ export function tell(error: unknown, retry?: () => void): void {
   say({
     kind: "error",
     text: explain(error),
-    ...(retry === undefined ? {} : { action: { text: t("shell.again"), run: retry } }),
+    ...(retry === undefined || !mayChange(error) ? {} : { action: { text: t("shell.again"), run: retry } }),
   });
 }

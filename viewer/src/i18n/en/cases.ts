@@ -35,7 +35,7 @@ export const cases = {
   "cases.showAll": "Show all",
   "cases.more": "Show more",
   "cases.files": "{count} files",
-  "cases.added": "here since {when}",
+  "cases.added": "added {when}",
   "cases.loading": "is being read …",
   "cases.broken": "It cannot be read.",
   "cases.gone": "Its files are no longer there. It comes back with them.",

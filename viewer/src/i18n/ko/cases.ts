@@ -35,7 +35,7 @@ export const cases = {
   "cases.showAll": "모두 보기",
   "cases.more": "더 보기",
   "cases.files": "파일 {count}개",
-  "cases.added": "{when}부터",
+  "cases.added": "{when} 추가",
   "cases.loading": "읽는 중…",
   "cases.broken": "읽을 수 없습니다.",
   "cases.gone": "파일이 없어졌습니다. 파일이 돌아오면 다시 열 수 있습니다.",

@@ -1,0 +1,55 @@
+import { afterEach, describe, expect, it } from "vitest";
+import { followAddress, go, hashOf, routeOf } from "../../src/shell/routing";
+import { route } from "../../src/state";
+
+describe("an address", () => {
+  it.each([
+    ["", { page: "cases" }],
+    ["#/", { page: "cases" }],
+    ["#/case/", { page: "cases" }],
+    ["#/case/3m0Vh1dG9bYq_x-z", { page: "case", id: "3m0Vh1dG9bYq_x-z" }],
+    ["#/case/abc/", { page: "case", id: "abc" }],
+    ["#/case/abc/def", { page: "case", id: "abc", session: "def" }],
+    ["#/case/abc/def/ghi", { page: "cases" }],
+    ["#/case/../me", { page: "cases" }],
+    ["#/case/a%2Fb", { page: "cases" }],
+    [`#/case/${"a".repeat(65)}`, { page: "cases" }],
+  ])("%s is %o", (hash, expected) => {
+    expect(routeOf(hash)).toEqual(expected);
+  });
+
+  it("leads back to where it came from", () => {
+    for (const hash of ["#/", "#/case/abc", "#/case/abc/def"]) expect(hashOf(routeOf(hash))).toBe(hash);
+  });
+});
+
+describe("going", () => {
+  let stop = () => {};
+  afterEach(() => {
+    stop();
+    location.hash = "";
+  });
+
+  it("changes the address and the page", () => {
+    stop = followAddress();
+    go({ page: "case", id: "abc" });
+    expect(location.hash).toBe("#/case/abc");
+    expect(route.value).toEqual({ page: "case", id: "abc" });
+  });
+
+  it("is followed when the address changes by itself, as the back button does", () => {
+    stop = followAddress();
+    go({ page: "case", id: "abc" });
+    location.hash = "#/";
+    window.dispatchEvent(new Event("hashchange"));
+    expect(route.value).toEqual({ page: "cases" });
+  });
+
+  it("to where one is keeps the route, so that nothing opens twice", () => {
+    stop = followAddress();
+    go({ page: "case", id: "abc" });
+    const before = route.value;
+    go({ page: "case", id: "abc" });
+    expect(route.value).toBe(before);
+  });
+});

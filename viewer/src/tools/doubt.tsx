@@ -15,6 +15,8 @@ import { cropRound, picture } from "./thumb";
 const SIZE = 84;
 /** ms without a further step, after which other answers are looked for. */
 const QUIET = 700;
+/** More at once nobody reads. */
+const MOST_ADVICE = 2;
 
 interface Look {
   place: Place;
@@ -35,13 +37,11 @@ function look(): Look | null {
   if (!state || (state.status !== "first" && state.status !== "refined")) return null;
   const { outline, points, scribbles } = standing(open.axis, slice);
   const corrected = points.length + scribbles.length > 0;
-  const advice = advise({
-    mask: state.mask,
-    status: state.status,
-    predictedIou: state.predictedIou,
-    first: firstAnswer(object.id, slice),
-    box: corrected ? null : (outline?.box ?? null),
-  });
+  // what a closer look will replace is nothing to worry about
+  const final = state.status === "refined";
+  const first = firstAnswer(object.id, slice);
+  const box = corrected ? null : (outline?.box ?? null);
+  const advice = final ? advise({ ...state, first, box }).slice(0, MOST_ADVICE) : [];
   const ambiguous = outline === null && points.length === 1;
   return { place: { object: object.id, slice, revision: state.revision }, state, advice, ambiguous };
 }
@@ -109,10 +109,12 @@ function Iou({ iou }: { iou: number }) {
   const shown = Math.min(Math.max(iou, 0), 1);
   return (
     <div class="tools-iou" title={t("tools.iouLong")}>
-      <span id="tools-iou-name">{t("tools.iou")}</span>
+      <span>
+        <span id="tools-iou-name">{t("tools.iou")}</span>
+        <small>{t("tools.notCalibrated")}</small>
+      </span>
       <meter min={0} max={1} low={LOW_IOU} high={0.85} optimum={1} value={shown} aria-labelledby="tools-iou-name" />
       <output class="tools-number">{iou.toFixed(2)}</output>
-      <small>{t("tools.notCalibrated")}</small>
     </div>
   );
 }

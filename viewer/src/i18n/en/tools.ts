@@ -14,8 +14,7 @@ export const tools = {
   "tools.steps": "steps: {count}",
   "tools.byKeys": "Draw with the keyboard",
   "tools.options": "{tool}: settings",
-  "tools.hint.box":
-    "Drag a box round the object. Then click what is missing, Alt-click what is too much (touch: hold), or drag the box's edges.",
+  "tools.hint.box": "Drag a box round the object. Click what is missing, Alt-click (touch: hold) what is too much.",
   "tools.hint.scribble": "Draw over what belongs to the object; with Alt over what does not.",
   "tools.hint.lasso": "Draw a loop round the object: nothing outside of it is kept.",
   "tools.hint.polygon":
@@ -67,10 +66,10 @@ export const tools = {
   "tools.nothingToUndo": "Nothing left to undo.",
   "tools.nothingToRedo": "Nothing left to redo.",
   "tools.answer": "The answer on this slice",
-  "tools.iou": "The network's own guess",
+  "tools.iou": "Network's own guess",
   "tools.iouLong":
     "Predicted IoU: how well the network believes its mask fits, 0 to 1. It is not calibrated and may be wrong.",
-  "tools.notCalibrated": "predicted IoU, not calibrated: look at the outline yourself",
+  "tools.notCalibrated": "predicted IoU, not calibrated",
   "tools.refining": "A closer look follows in a moment…",
   "tools.advice.nothing": "No mask came of this. Draw the box a little larger, or click inside the object.",
   "tools.advice.spills": "The answer leaves your box. Alt-click what is too much, or draw the box again.",

@@ -14,8 +14,7 @@ export const tools = {
   "tools.steps": "{count}단계",
   "tools.byKeys": "키보드로 그리기",
   "tools.options": "{tool} 설정",
-  "tools.hint.box":
-    "대상을 상자로 둘러싸세요. 빠진 곳은 클릭, 넘친 곳은 Alt+클릭(터치: 길게 누르기)하거나 상자 모서리를 끌어 고치세요.",
+  "tools.hint.box": "대상을 상자로 둘러싸세요. 빠진 곳은 클릭, 넘친 곳은 Alt+클릭(터치: 길게 누르기)하세요.",
   "tools.hint.scribble": "대상에 속하는 부분을 칠하세요. 속하지 않는 부분은 Alt를 누른 채 칠하세요.",
   "tools.hint.lasso": "대상 둘레에 고리를 그리세요. 고리 밖은 남지 않습니다.",
   "tools.hint.polygon":
@@ -69,7 +68,7 @@ export const tools = {
   "tools.iou": "신경망의 자체 추정",
   "tools.iouLong":
     "예측 IoU: 신경망이 스스로 마스크가 얼마나 맞는다고 보는지(0~1). 보정되지 않은 값이며 틀릴 수 있습니다.",
-  "tools.notCalibrated": "예측 IoU, 보정되지 않음: 윤곽을 직접 확인하세요",
+  "tools.notCalibrated": "예측 IoU, 보정되지 않음",
   "tools.refining": "곧 더 자세히 본 답이 나옵니다…",
   "tools.advice.nothing": "마스크를 얻지 못했습니다. 상자를 조금 더 크게 그리거나 대상 안쪽을 클릭하세요.",
   "tools.advice.spills": "답이 상자를 벗어납니다. 넘친 곳을 Alt+클릭하거나 상자를 다시 그리세요.",

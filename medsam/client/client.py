@@ -188,6 +188,14 @@ class Client:
         """One slice: (rows, columns), or with a last axis of 3 in colour."""
         return read_raw(self._connection.request("GET", f"/cases/{_id(case)}/slices/{axis}/{index}"))[0]
 
+    def thumbnail(self, case: RemoteCase | str) -> bytes:
+        """A PNG of the slice in the middle, its longer side 160 pixels; the scan is not read into memory for it."""
+        return self._connection.request("GET", f"/cases/{_id(case)}/thumbnail", wait_s=120.0).content
+
+    def vocabulary(self, text: str = "", limit: int = 20) -> list[dict[str, Any]]:
+        """Structures that are called so or begin so, the likeliest first: {"name", "synonyms", "colour"}."""
+        return self._connection.told(list, "GET", "/vocabulary", params={"q": text, "limit": limit})
+
     # -- sessions -------------------------------------------------------------------------------------------------
 
     def open(

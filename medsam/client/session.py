@@ -18,6 +18,7 @@ import numpy as np
 
 from medsam.client.connection import Connection, Refused
 from medsam.client.events import ENDED, Event, follow
+from medsam.client.looking import Looking
 from medsam.client.masks import RemoteMasks, RemoteResult
 from medsam.client.raw import read_raw
 from medsam.errors import InputError, MedSAMError, PromptError
@@ -50,7 +51,7 @@ class RemoteObject:
     locked: bool = False
 
 
-class RemoteSession(Steps[RemoteResult]):
+class RemoteSession(Looking, Steps[RemoteResult]):
     """One reader's work on one case. Made by `Client.open`; closed by `close`, or at the end of a `with` block.
 
     label: of the object that a step is about when it names none. axis, geometry: which way slices are counted, and the
@@ -123,6 +124,12 @@ class RemoteSession(Steps[RemoteResult]):
     def reset(self) -> None:
         """Forget all prompts on every slice. Can be undone."""
         self._step("/reset")
+
+    def forget(self, label: str | None = None) -> None:
+        """Remove an object with all its masks. Can be undone, which brings both back."""
+        one = self._find(label or self.label)
+        if one is not None:
+            self._step(f"/objects/{one.id}", method="DELETE")
 
     def propagate(self, label: str | None = None, max_mm: float | None = None) -> Iterator[tuple[int, RemoteResult]]:
         """Follow an object from its prompted slices through the scan: (slice, mask) as they come, one undoable step.
@@ -308,11 +315,11 @@ class RemoteSession(Steps[RemoteResult]):
         # that of `SlicePlane`, which needs nibabel for how a slice stands upright
         return "kji".index(self.axis)
 
-    def _step(self, path: str, body: dict[str, Any] | None = None) -> bool:
+    def _step(self, path: str, body: dict[str, Any] | None = None, method: str = "POST") -> bool:
         """Take a step; whether anything came of it."""
         since = self._masks.revision
         answer = self._connection.request(
-            "POST", self._path + path, json=body, params={"since": since}, headers={"Accept": MEDIA_TYPE}
+            method, self._path + path, json=body, params={"since": since}, headers={"Accept": MEDIA_TYPE}
         )
         return self._take(answer, since)
 

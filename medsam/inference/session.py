@@ -169,6 +169,13 @@ class Session(Steps[SliceResult]):
         if self.states:
             self._follow(Step())
 
+    def forget(self, label: str | None = None) -> None:
+        """Forget an object on every slice, and the start of it; a step. Raises PromptError as `reset`."""
+        label = label or self.label
+        self.limits.check_forgotten([label] if self._stands(label) else [])
+        if self.states.get(label) != {}:
+            self._follow(Step(label, dict.fromkeys(self.states.get(label, {}))))
+
     @through_worker(Priority.SLICE)
     def refine(
         self, index: int, label: str | None = None, *, progress: ProgressCallback | None = None

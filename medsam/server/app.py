@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from medsam._version import __version__
 from medsam.inference.predictor import Predictor
+from medsam.server import vocabulary
 from medsam.server.cases import results, transfers
 from medsam.server.cases import routes as case_routes
 from medsam.server.errors import CatchDefects, ErrorBody, handle_errors
@@ -126,6 +127,7 @@ def _routers() -> list[APIRouter]:
         case_routes.router,
         transfers.router,
         reading_routes.router,
+        vocabulary.router,
         results.router,
         health.router,
     ]

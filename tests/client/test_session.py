@@ -350,3 +350,26 @@ def test_files_are_uploaded_under_their_names_and_deleted(client, tmp_path, scan
     (tmp_path / "text.nii.gz").write_text("no scan")
     with pytest.raises(InputError):
         client.open(client.upload(tmp_path / "text.nii.gz"))
+
+
+def test_an_object_is_removed_and_comes_back(session):
+    session.box(1, (4, 8, 24, 28), "left")
+    session.box(1, (30, 8, 55, 35), "right")
+    session.forget("left")
+    assert (session.names, list(session.results)) == ({2: "right"}, ["right"])
+    session.undo()
+    assert sorted(session.results) == ["left", "right"]
+    assert session.names == {1: "left", 2: "right"}
+
+
+def test_values_are_kept_to_a_range(client, session):
+    session.keep_range(100)
+    assert session.told["keep_range"] == [100, None]
+    whole = np.ones((40, 60), bool)
+    kept = session.draw(1, whole).mask
+    assert kept.any()
+    assert not kept.all()
+    session.keep_range()
+    assert session.draw(2, whole).mask.all()
+    assert client.vocabulary("left kid")[0]["name"] == "kidney_left"
+    assert client.thumbnail(session.case)[:4] == b"\x89PNG"

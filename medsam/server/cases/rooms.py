@@ -31,6 +31,7 @@ from medsam.server.cases.pacs import Pacs
 from medsam.server.cases.pixels import described
 from medsam.server.cases.pool import Pool
 from medsam.server.cases.scans import ScanStore
+from medsam.server.cases.thumbnails import Thumbnails
 from medsam.server.cases.uploads import Uploads
 from medsam.server.readers import Reader, Role
 from medsam.server.settings import ServerSettings
@@ -75,6 +76,7 @@ class CaseRooms:
     uploads: Uploads
     pacs: Pacs
     calls: Calls
+    thumbnails: Thumbnails
     _people: OrderedDict[tuple[str, str], Identity | None] = field(default_factory=OrderedDict)
     _described: OrderedDict[tuple[str, str], dict[str, Any]] = field(default_factory=OrderedDict)
     _opening: set[asyncio.Task[Any]] = field(default_factory=set)
@@ -102,7 +104,8 @@ class CaseRooms:
         async with Pool(settings.loaders) as pool:
             scans = ScanStore(pool, files, settings.scan_bytes)
             index = CaseIndex(store, roots, (store.folder,), settings.poll_seconds, changed)
-            rooms = cls(replace(settings, data=roots), store, pool, scans, index, uploads, Pacs(), calls)
+            pictures = Thumbnails(pool, settings.scan_bytes)
+            rooms = cls(replace(settings, data=roots), store, pool, scans, index, uploads, Pacs(), calls, pictures)
             await calls(rooms._sweep)
             await calls(index.start)
             retiring = asyncio.create_task(rooms._retire())
@@ -202,6 +205,16 @@ class CaseRooms:
             while len(self._described) > _KNOWN:
                 self._described.popitem(last=False)
         return self._described[key, version]
+
+    async def thumbnail(self, reader: Reader, key: str) -> tuple[str, bytes]:
+        """The version of a case's files that a reader may see, and a PNG of the slice in its middle.
+
+        Raises UnknownCase, and the reader's MedSAMError for a scan that cannot be read.
+        """
+        files = await self.place(await self.case(reader, key))
+        here = self.scans.here(key, files.version)
+        windows = None if here is None else (await self.described(key, files.version, here))["windows"][0]
+        return files.version, await self.thumbnails.get(key, files, here, windows)
 
     # -- whose it is ------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from medsam.errors import InputError
 from medsam.geometry import Axis
 from medsam.io.dicom.identity import Identity
-from medsam.server.cases.pixels import etag_of, meta_of, plane_of, raw_response
+from medsam.server.cases.pixels import bytes_response, etag_of, meta_of, plane_of, raw_response
 from medsam.server.cases.rooms import CaseRooms
 from medsam.server.cases.schemas import (
     KEY,
@@ -146,6 +146,23 @@ async def geometry(case: CaseKey, reader: PresentReader, services: PresentServic
     rooms = services.cases
     files, scan = await rooms.scan(reader, case)
     return Geometry(**await rooms.described(case, files.version, scan))
+
+
+@router.get(
+    "/cases/{case}/thumbnail",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "a PNG, its longer side 160 pixels",
+            "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
+        },
+        304: {"description": "as `If-None-Match` has it"},
+    },
+)
+async def thumbnail(case: CaseKey, request: Request, reader: PresentReader, services: PresentServices) -> Response:
+    """The slice in the middle of a scan, upright and windowed; it is not read into memory for that."""
+    version, picture = await services.cases.thumbnail(reader, case)
+    return bytes_response(memoryview(picture), etag_of(case, version, "thumbnail"), request.headers, {}, "image/png")
 
 
 @router.get("/cases/{case}/volume", response_class=Response, responses=binary())

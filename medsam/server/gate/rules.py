@@ -117,6 +117,7 @@ AUDITED = {
     "DELETE /cases/{case}": "delete",
     "POST /cases/{case}/open": "open",
     "POST /cases/{case}/share": "share",
+    "GET /cases/{case}/thumbnail": "read",
     "GET /cases/{case}/volume": "read",
     "GET /cases/{case}/slices/{axis}/{index}": "read",
     "POST /pacs/{server}/find": "find",

@@ -12,7 +12,8 @@ JobState = Literal["queued", "running", "done", "stopped", "failed"]
 class Following:
     """id: for URLs. object: its number. done, total: slices, at most; total None before it runs. detail: why it failed.
 
-    wanted: whether it is to go on; asked once a slice, on the worker's thread.
+    wanted: whether it is to go on; asked once a slice, on the worker's thread. stopped: once it has ended, slice -> why
+    the object does not go on there, see `Propagation.stop_reasons`.
     """
 
     id: str
@@ -22,6 +23,7 @@ class Following:
     total: int | None = None
     detail: str | None = None
     wanted: bool = True
+    stopped: dict[int, str] | None = None
 
     @property
     def runs(self) -> bool:
@@ -43,4 +45,5 @@ class Following:
     def to_dict(self) -> dict[str, Any]:
         """As clients are told."""
         told: dict[str, Any] = {"id": self.id, "object": self.object, "state": self.state}
-        return told | {"done": self.done, "total": self.total, "detail": self.detail}
+        stopped = None if self.stopped is None else {str(index): why for index, why in self.stopped.items()}
+        return told | {"done": self.done, "total": self.total, "detail": self.detail, "stopped": stopped}

@@ -23,7 +23,7 @@ from medsam.server.readings.slate import Drawn, Place
 from medsam.server.store.records import NewMask
 
 # "following": slices of a propagation under way, whose step comes when it ends; "ended": it left no step
-Kind = Literal["start", "prompt", "propagate", "reset", "undo", "redo", "refined", "following", "ended"]
+Kind = Literal["start", "prompt", "remove", "propagate", "reset", "undo", "redo", "refined", "following", "ended"]
 
 # cleaned masks that are kept, so that undo needs not clean them again; a large one takes 10 KB
 _CLEANED = 4096
@@ -37,7 +37,7 @@ class Delta:
     object, prompts: what to store with the step, its number and JSON. seconds: from its begin to its end. incomplete:
     places whose mask is a first answer, of all there is. undo, redo: how many steps there are. refines: of a
     refinement, the number of the result it took the place of. follows: the propagation that these slices are of, or
-    that ended.
+    that ended. gone: numbers of objects that were removed.
     """
 
     kind: Kind
@@ -51,6 +51,7 @@ class Delta:
     redo: int = 0
     refines: int | None = None
     follows: str | None = None
+    gone: frozenset[int] = frozenset()
 
     @property
     def places(self) -> frozenset[Place]:
@@ -109,7 +110,13 @@ class Journal:
             redo=total - done,
             refines=before[changed[0]].number if kind == "refined" else None,
             follows=follows,
+            gone=self.gone,
         )
+
+    @property
+    def gone(self) -> frozenset[int]:
+        """Numbers of objects that were removed: the session has forgotten all their masks."""
+        return frozenset(number_of(label) for label, slices in self._session.states.items() if not slices)
 
     @property
     def incomplete(self) -> tuple[Place, ...]:
@@ -135,6 +142,7 @@ class Journal:
             incomplete=self.incomplete,
             undo=done,
             redo=total - done,
+            gone=self.gone,
         )
 
     def of_slice(self, number: int, index: int, mask: CompactMask, follows: str) -> Delta | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from medsam.drawing.colours import label_colour
@@ -36,15 +36,19 @@ def number_of(label: str) -> int:
     return int(label.removeprefix(_LABEL))
 
 
-def checked_new(objects: Iterable[StoredObject], name: str, colour: str | None = None) -> tuple[str, str]:
+def checked_new(
+    objects: Iterable[StoredObject], name: str, colour: str | None = None, gone: Collection[int] = ()
+) -> tuple[str, str]:
     """Name and colour of one more object. colour: default that of the vocabulary (`medsam.labels`), or of the palette.
+
+    gone: numbers of those that were removed, whose names are free.
 
     Raises InputError for a name that cannot be one or is taken, and for too many objects.
     """
     there = list(objects)
     if len(there) >= MOST_OBJECTS:
         raise InputError(f"A session has at most {MOST_OBJECTS} objects.")
-    name = checked_name(name, there)
+    name = checked_name(name, (one for one in there if one.number not in gone))
     return name, usual_colour(name, len(there) + 1) if colour is None else checked_colour(colour)
 
 

@@ -80,8 +80,11 @@ def begun(predictor: Predictor, scan: Volume, opening: Opening, earlier: Reading
     return Begun(document, tuple((one.name, one.colour, one.locked) for one in objects), rows)
 
 
-def differs(scan_encoder: ScanEncoder, stored: StoredReading, opening: Opening) -> bool:
-    """Whether what is said is not how a reading that is open began. Something to begin from never is."""
+def differs(scan_encoder: ScanEncoder, stored: StoredReading, limits: Limits, opening: Opening) -> bool:
+    """Whether what is said is not how a reading that is open began. Something to begin from never is.
+
+    limits: of now.
+    """
     if opening.masks is not None or opening.reading is not None:
         return True
     document, scan = stored.document, scan_encoder.scan
@@ -89,10 +92,9 @@ def differs(scan_encoder: ScanEncoder, stored: StoredReading, opening: Opening) 
     if any(value is not None and value != document[name] for name, value in said.items()):
         return True
     if opening.limits is not None:
-        shape = scan.geometry.shape
-        limits, there = (Limits.from_dict(dict(one), shape) for one in (opening.limits, document.get("limits", {})))
+        wanted = Limits.from_dict(dict(opening.limits), scan.geometry.shape)
         # what is locked is told of the objects
-        if replace(limits, locked=()) != replace(there, locked=()):
+        if replace(wanted, locked=()) != replace(limits, locked=()):
             return True
     if opening.window is None:
         return False
@@ -103,7 +105,7 @@ def differs(scan_encoder: ScanEncoder, stored: StoredReading, opening: Opening) 
 class Resumed:
     """A reading as the store has it. limits: but for what is locked. steps_of: see `rows.Restored`. ended: propagations
     that were cut off, with the rows that make steps of them. seen: place -> revision of what is seen there, or was.
-    asked: how many steps there are."""
+    asked: how many steps there are. listed: revision of the last change of objects and limits, or a later one."""
 
     session: Session
     journal: Journal
@@ -113,6 +115,7 @@ class Resumed:
     steps_of: Mapping[int, int]
     seen: Mapping[tuple[int, int], int]
     asked: int
+    listed: int
     ended: tuple[tuple[StoredStep, list[NewMask]], ...] = ()
 
 
@@ -133,13 +136,26 @@ def resumed(predictor: Predictor, scan: Volume, stored: ReadingState) -> Resumed
     for step in stored.unended:
         state, rows = ended(state, step)
         cut.append((step, rows))
-    limits = state.limits
+    limits = state.limits if stored.limits is None else replace(state.limits, values=stored.limits["values"])
     state = replace(state, limits=locking(limits, stored.objects))
     session = Session.resume(state, _encoder(predictor, scan, state), at_hand=True)
     journal = Journal(session, found.extras)
     seen = {(mask.object, mask.slice): mask.revision for mask in stored.masks}
-    everything, asked = journal.everything(), len(stored.steps)
-    return Resumed(session, journal, everything, stored.objects, limits, found.steps_of, seen, asked, tuple(cut))
+    listed = max((one.revision for one in stored.objects), default=0)
+    if stored.limits is not None or any(step.kind == "remove" for step in stored.steps):
+        listed = stored.revision
+    return Resumed(
+        session,
+        journal,
+        journal.everything(),
+        stored.objects,
+        limits,
+        found.steps_of,
+        seen,
+        len(stored.steps),
+        listed,
+        tuple(cut),
+    )
 
 
 _ENCODERS: weakref.WeakValueDictionary[tuple[Any, ...], ScanEncoder] = weakref.WeakValueDictionary()

@@ -24,8 +24,10 @@ from medsam.inference.predictor import Predictor
 from medsam.io.structure_names import plain_name
 from medsam.server.readers import Reader, Role
 from medsam.server.readings.answers import Labelled
+from medsam.server.readings.asking import labels as labels_of
+from medsam.server.readings.live import Tools
 from medsam.server.readings.opening import Opening, Unfinished, begun, differs, resumed
-from medsam.server.readings.reading import Reading, Tools
+from medsam.server.readings.reading import Reading
 from medsam.server.store.records import StoredCase, StoredReading
 from medsam.server.store.store import Calls, Store
 from medsam.volume import Volume
@@ -142,9 +144,9 @@ class Readings:
                 except Unfinished:
                     await self._calls(self._store.close_reading, stored.id, reader)
                     continue
-                if await to_thread.run_sync(differs, reading.scan_encoder, reading.stored, opening):
+                if await to_thread.run_sync(differs, reading.scan_encoder, reading.stored, reading.limits, opening):
                     raise HTTPException(409, f"A session of this case is open and began otherwise. {_CLOSE_IT}")
-                names = {plain_name(one.name) for one in reading.objects.values()}
+                names = {plain_name(one.name) for one in reading.listed}
                 if opening.label is not None and plain_name(opening.label) not in names:
                     await reading.add_object(opening.label, None)
                 return reading, False
@@ -209,11 +211,11 @@ class Readings:
         if (live := self._live.get(key)) is not None:
             live.seen = -math.inf
         reading = await self.get(reader, key)
-        labels = await reading.labels()
+        labels = await labels_of(reading)
         if (live := self._live.get(key)) is not None and await self._stale(live):
             raise HTTPException(409, f"The files of this case have changed. {_CLOSE_IT}")
         case = await self._calls(self._store.case_of, reading.stored.case)
-        return Labelled(labels, tuple(reading.objects.values()), case, reading.scan_encoder)
+        return Labelled(labels, tuple(reading.listed), case, reading.scan_encoder)
 
     # -- how ----------------------------------------------------------------------------------------------------------
 

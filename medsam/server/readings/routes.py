@@ -7,21 +7,22 @@ lost on the way is made good by the next one.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from medsam.errors import PromptError
+from medsam.inference.segmentation import algorithm_of
+from medsam.models.specs import takes_clicks
 from medsam.server.gate.present import PresentReader
-from medsam.server.readings.answers import Answer
+from medsam.server.readings import looking
 from medsam.server.readings.follow import Following
+from medsam.server.readings.present import CHANGED, FRAMES, Match, PresentReadings, Since, frames, head, revision_of
 from medsam.server.readings.reading import Reading
-from medsam.server.readings.registry import Readings
 from medsam.server.readings.schemas import (
     EventAnswer,
     JobAnswer,
@@ -31,64 +32,17 @@ from medsam.server.readings.schemas import (
     PromptRequest,
     PropagateRequest,
     SessionAnswer,
+    SessionChange,
     SessionLine,
     SessionRequest,
-    SliceNumber,
     View,
 )
 from medsam.server.store.records import StoredObject
-from medsam.wire import MEDIA_TYPE
 
 router = APIRouter(prefix="/sessions", tags=["sessions"])
 
 # seconds that a long poll waits at most
 _LONGEST = 60.0
-
-_FRAMES: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "frames (`medsam/wire.py`), which may be none. `predicted_iou` in a frame is what the network "
-        "says of its own answer: it is not calibrated. `expected_dice` will be; it is null so far.",
-        "content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}},
-        "headers": {
-            "X-Medsam-Revision": {"schema": {"type": "integer"}, "description": "that the client has with this"},
-            "X-Medsam-Objects": {"schema": {"type": "integer"}, "description": "when the objects last changed"},
-        },
-    },
-    404: {"description": "no such session, or not yours"},
-}
-_PROMPTS: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "a prompts file (docs/prompts.md)",
-        "content": {
-            "application/json": {
-                "example": {
-                    "axis": "k",
-                    "prompts": [{"label": "liver", "slice": 41, "box": [120, 88, 212, 176], "points": [[150, 130, 1]]}],
-                }
-            }
-        },
-    }
-}
-_CHANGED: dict[int | str, dict[str, Any]] = {
-    **_FRAMES,
-    412: {"description": "the session is at another revision than `If-Match` says"},
-    423: {"description": "the object is locked"},
-}
-
-
-async def readings_of(request: Request) -> Readings:
-    """Those of the app that a request came to."""
-    return request.app.state.services.readings
-
-
-PresentReadings = Annotated[Readings, Depends(readings_of)]
-Since = Annotated[
-    int | None, Query(ge=0, description="the revision that the client has; default: that before the step")
-]
-Match = Annotated[
-    str | None,
-    Header(alias="If-Match", pattern='^"?[0-9]{1,18}"?$', description="the revision that there has to be"),
-]
 
 
 @router.post("", status_code=201, responses={200: {"model": SessionAnswer, "description": "it was open already"}})
@@ -137,6 +91,21 @@ async def show_session(
     return _told(response, reading, case, reading.owner.id == reader.id)
 
 
+@router.patch("/{session}")
+async def change_session(
+    session: str,
+    asked: SessionChange,
+    reader: PresentReader,
+    readings: PresentReadings,
+    response: Response,
+    match: Match = None,
+) -> SessionAnswer:
+    """Keep masks to other values from now on; those that there are stay as they are. No step: undo leaves it."""
+    reading = await readings.get(reader, session, change=True)
+    await reading.keep_range(asked.values, revision_of(match))
+    return _told(response, reading, readings.case_of(reading), True)
+
+
 @router.delete("/{session}", status_code=204)
 async def close_session(session: str, reader: PresentReader, readings: PresentReadings) -> None:
     """Close a session. What was confirmed stays in the store."""
@@ -154,8 +123,8 @@ async def add_object(
 ) -> ObjectAnswer:
     """One more object."""
     reading = await readings.get(reader, session, change=True)
-    one = await reading.add_object(asked.name, asked.colour, _revision(match))
-    _head(response, reading)
+    one = await reading.add_object(asked.name, asked.colour, revision_of(match))
+    head(response, reading)
     return _object(one)
 
 
@@ -171,9 +140,23 @@ async def change_object(
 ) -> ObjectAnswer:
     """Name, colour, whether it is shown, whether it is locked."""
     reading = await readings.get(reader, session, change=True)
-    one = await reading.change_object(number, _revision(match), **asked.model_dump(exclude_none=True))
-    _head(response, reading)
+    one = await reading.change_object(number, revision_of(match), **asked.model_dump(exclude_none=True))
+    head(response, reading)
     return _object(one)
+
+
+@router.delete("/{session}/objects/{number}", response_class=Response, responses=CHANGED)
+async def remove_object(
+    session: str,
+    number: int,
+    reader: PresentReader,
+    readings: PresentReadings,
+    since: Since = None,
+    match: Match = None,
+) -> Response:
+    """Remove an object and all its masks; a step: undo brings both back."""
+    reading = await readings.get(reader, session, change=True)
+    return frames(await reading.remove_object(number, since, revision_of(match)))
 
 
 @router.put("/{session}/view", status_code=202)
@@ -189,11 +172,11 @@ async def look(session: str, asked: View, reader: PresentReader, readings: Prese
             f"This session is along `axis` {axis}: open another one along {asked.axis}.", parameter="axis"
         )
     reading.look(asked.slice)
-    _head(response, reading)
+    head(response, reading)
     return View(slice=asked.slice, axis=axis)
 
 
-@router.post("/{session}/prompts", response_class=Response, responses=_CHANGED)
+@router.post("/{session}/prompts", response_class=Response, responses=CHANGED)
 async def prompt(
     session: str,
     asked: PromptRequest,
@@ -207,34 +190,34 @@ async def prompt(
     Where its status is "first", a refined one takes its place soon, which `changes` and `events` tell.
     """
     reading = await readings.get(reader, session, change=True)
-    return _frames(await reading.prompt(asked.object, asked.entry(), since, _revision(match)))
+    return frames(await reading.prompt(asked.object, asked.entry(), since, revision_of(match)))
 
 
-@router.post("/{session}/undo", response_class=Response, responses=_CHANGED)
+@router.post("/{session}/undo", response_class=Response, responses=CHANGED)
 async def undo(
     session: str, reader: PresentReader, readings: PresentReadings, since: Since = None, match: Match = None
 ) -> Response:
     """Back to before the last step, whichever object it was about. No frames where there is none."""
     reading = await readings.get(reader, session, change=True)
-    return _frames(await reading.walk("undo", since, _revision(match)))
+    return frames(await reading.walk("undo", since, revision_of(match)))
 
 
-@router.post("/{session}/redo", response_class=Response, responses=_CHANGED)
+@router.post("/{session}/redo", response_class=Response, responses=CHANGED)
 async def redo(
     session: str, reader: PresentReader, readings: PresentReadings, since: Since = None, match: Match = None
 ) -> Response:
     """Take the step again that `undo` took back."""
     reading = await readings.get(reader, session, change=True)
-    return _frames(await reading.walk("redo", since, _revision(match)))
+    return frames(await reading.walk("redo", since, revision_of(match)))
 
 
-@router.post("/{session}/reset", response_class=Response, responses=_CHANGED)
+@router.post("/{session}/reset", response_class=Response, responses=CHANGED)
 async def reset(
     session: str, reader: PresentReader, readings: PresentReadings, since: Since = None, match: Match = None
 ) -> Response:
     """Forget all masks of all objects; a step, which can be undone."""
     reading = await readings.get(reader, session, change=True)
-    return _frames(await reading.walk("reset", since, _revision(match)))
+    return frames(await reading.walk("reset", since, revision_of(match)))
 
 
 @router.post("/{session}/propagate", status_code=202)
@@ -249,8 +232,8 @@ async def propagate(
     """Follow an object through the volume. Its masks come slice by slice as changes, and are one step in the end."""
     reading = await readings.get(reader, session, change=True)
     reach = math.inf if asked.max_mm is None else asked.max_mm
-    job = await reading.propagate(asked.object, reach, _revision(match))
-    _head(response, reading)
+    job = await reading.propagate(asked.object, reach, revision_of(match))
+    head(response, reading)
     return _job(job)
 
 
@@ -268,7 +251,7 @@ async def stop_job(session: str, job: str, reader: PresentReader, readings: Pres
     return _job(reading.stop(job))
 
 
-@router.get("/{session}/changes", response_class=Response, responses=_FRAMES)
+@router.get("/{session}/changes", response_class=Response, responses=FRAMES)
 async def changes(
     session: str,
     reader: PresentReader,
@@ -279,7 +262,7 @@ async def changes(
 ) -> Response:
     """All masks that changed since a revision, whatever has happened in between."""
     reading = await readings.get(reader, session)
-    return _frames(await reading.changes(since, wait, request.is_disconnected))
+    return frames(await reading.changes(since, wait, request.is_disconnected))
 
 
 @router.get(
@@ -322,55 +305,14 @@ async def _stream(reading: Reading, since: int | None) -> AsyncIterator[str]:
             reading.view.leave()
 
 
-@router.get("/{session}/probabilities", response_class=Response)
-async def probabilities(
-    session: str,
-    object: int,  # noqa: A002
-    slice: Annotated[SliceNumber, Query()],  # noqa: A002
-    reader: PresentReader,
-    readings: PresentReadings,
-) -> Response:
-    """What the network says of each pixel of a slice: float16, little-endian, row by row; head: `X-Medsam-Meta`."""
-    reading = await readings.get(reader, session)
-    found = await reading.probabilities(object, slice)
-    meta = {"dtype": "<f2", "shape": list(found.shape), "object": object, "slice": slice, "revision": reading.revision}
-    response = Response(found.tobytes(), media_type="application/octet-stream")
-    response.headers["X-Medsam-Meta"] = json.dumps(meta, separators=(",", ":"))
-    _head(response, reading)
-    return response
-
-
-@router.get("/{session}/prompts", response_class=Response, responses=_PROMPTS)
-async def prompts(session: str, reader: PresentReader, readings: PresentReadings) -> Response:
-    """Everything that was asked, as a prompts file: `medsam segment --prompts` gives the same masks of it."""
-    reading = await readings.get(reader, session)
-    response = Response(await reading.prompts(), media_type="application/json")
-    _head(response, reading)
-    return response
-
-
 # -- answers ------------------------------------------------------------------------------------------------------
 
 
-def _revision(match: str | None) -> int | None:
-    return None if match is None else int(match.strip('"'))
-
-
-def _head(response: Response, of: Reading | Answer) -> None:
-    response.headers["X-Medsam-Revision"] = str(of.revision)
-    response.headers["X-Medsam-Objects"] = str(of.objects_revision)
-
-
-def _frames(answer: Answer) -> Response:
-    response = Response(answer.body, media_type=MEDIA_TYPE)
-    _head(response, answer)
-    return response
-
-
 def _told(response: Response, reading: Reading, case: str, mine: bool) -> SessionAnswer:
-    _head(response, reading)
+    head(response, reading)
     scan_encoder = reading.scan_encoder
-    objects = [_object(one) for one in reading.objects.values()]
+    objects = [_object(one) for one in reading.listed]
+    algorithm, values = algorithm_of(scan_encoder.image_predictor), reading.limits.values
     return SessionAnswer(
         id=reading.key,
         case=case,
@@ -387,6 +329,10 @@ def _told(response: Response, reading: Reading, case: str, mine: bool) -> Sessio
         view=reading.view.slice,
         notes=list(scan_encoder.notes),
         mine=mine,
+        model=algorithm.name,
+        licence=algorithm.licence,
+        knows_clicks=takes_clicks(scan_encoder.image_predictor.sam.spec),
+        keep_range=values,
     )
 
 
@@ -396,3 +342,6 @@ def _object(one: StoredObject) -> ObjectAnswer:
 
 def _job(job: Following) -> JobAnswer:
     return JobAnswer(**job.to_dict())
+
+
+router.include_router(looking.router)

@@ -94,6 +94,22 @@ class ObjectChange(Asked):
     locked: bool | None = None
 
 
+class SessionChange(Asked):
+    """What is to be another from now on."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"keep_range": [-100, 300]}]})
+
+    keep_range: Annotated[list[FiniteFloat | None], Field(min_length=2, max_length=2)] | None = Field(
+        description="[low, high], both in, null for an open end: only pixels of these values get into masks; or null"
+    )
+
+    @property
+    def values(self) -> tuple[float | None, float | None] | None:
+        """As `Limits` takes it."""
+        values = self.keep_range
+        return None if values is None or values == [None, None] else (values[0], values[1])
+
+
 class ObjectAnswer(BaseModel):
     """An object. id: its number in the session, and its value in label maps."""
 
@@ -177,6 +193,12 @@ class JobAnswer(BaseModel):
     done: int = 0
     total: int | None = None
     detail: str | None = Field(None, description="why it failed")
+    stopped: dict[str, str] | None = Field(
+        None,
+        description="once it has ended: number of a slice -> why the object does not go on there; -1 and the number of "
+        "slices stand for the ends of the scan",
+        examples=[{"12": "vanished", "57": "stopped agreeing", "60": "end of scan"}],
+    )
 
 
 class SessionAnswer(BaseModel):
@@ -197,6 +219,12 @@ class SessionAnswer(BaseModel):
     view: int | None = Field(None, description="the slice that was last on screen")
     notes: list[str] = Field([], description="what a reader should know of the scan and its window")
     mine: bool = True
+    model: str = Field(description="name of the model that answers", examples=["litemedsam"])
+    licence: str = Field(description="of its weights; empty where it is not known", examples=["Apache-2.0"])
+    knows_clicks: bool = Field(description="false: it was trained with boxes, and clicks become some")
+    keep_range: tuple[float | None, float | None] | None = Field(
+        None, description="values that masks are kept to, both ends in"
+    )
 
 
 class SessionLine(BaseModel):
@@ -225,3 +253,4 @@ class EventAnswer(BaseModel):
     done: int | None = None
     total: int | None = None
     detail: str | None = None
+    stopped: dict[str, str] | None = None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from medsam.prompts.limits import Limits
 from medsam.server.readers import Reader
 from medsam.server.readings.journal import Delta
 from medsam.server.store.records import StoredReading, Work
 from medsam.server.store.store import Store
 
 # what computes nothing
-_IDLE = ("start", "undo", "redo", "reset", "ended")
+_IDLE = ("start", "remove", "undo", "redo", "reset", "ended")
 
 
 class Writer:
@@ -46,6 +47,11 @@ class Writer:
             one.number: step.step for one in delta.masks if one.status == "first" and one.number is not None
         }
         return step.revision
+
+    def limit(self, limits: Limits) -> int:
+        """What masks keep to from now on: the revision."""
+        said = {"values": None if limits.values is None else list(limits.values)}
+        return self._store.append_step(self._stored.id, self._owner, "limits", prompts=said).revision
 
     def _begun(self, delta: Delta) -> int:
         key = delta.follows or ""

@@ -37,7 +37,7 @@ from medsam.server.store.tables import Cases, Masks, ObjectEvents, Readings, Rev
 
 # kinds of steps that move on the stack, and those that are none of it
 _WALKS = {"undo": -1, "redo": 1}
-_BESIDE = ("start", "following", "ended")
+_BESIDE = ("start", "following", "ended", "limits")
 # in the text of a question and no parameter of it: else no index of closed ones alone would be used
 _IS_CLOSED = Revisions.kind == literal_column("'closed'")
 
@@ -246,6 +246,7 @@ class ReadingsPart(Part):
                 tuple(_seen_masks(connection, reading, -1)),
                 tuple(mask for row in rows if row.kind == "start" for mask in _step(row, masks).masks),
                 tuple(_step(row, masks) for row in open_ones),
+                next((row.prompts for row in reversed(rows) if row.kind == "limits"), None),
             )
 
 

@@ -13,8 +13,8 @@ from medsam.server.readers import Reader, Role
 
 CaseKind = Literal["data", "upload", "pacs"]
 # "start": masks that were there before the first step, and cannot be undone. "following": a propagation begins, which
-# "propagate" makes a step and "ended" does not
-StepKind = Literal["start", "prompt", "propagate", "reset", "undo", "redo", "following", "ended"]
+# "propagate" makes a step and "ended" does not. "limits": no step of the stack, what masks keep to from then on
+StepKind = Literal["start", "prompt", "remove", "propagate", "reset", "undo", "redo", "following", "ended", "limits"]
 ObjectChange = Literal["created", "renamed", "coloured", "shown", "locked"]
 
 
@@ -217,7 +217,8 @@ class ReadingState:
     """All of a reading. steps: first those that stand, `done` of them, then those that were undone and can come back.
 
     masks: what is seen, the last of each object and slice. started: the masks of the start, which is no step.
-    unended: propagations that began and that no step ended, as when the server was killed.
+    unended: propagations that began and that no step ended, as when the server was killed. limits: what was last said
+    of what masks keep to, as JSON; None where nothing was.
     """
 
     reading: StoredReading
@@ -228,6 +229,7 @@ class ReadingState:
     masks: tuple[StoredMask, ...]
     started: tuple[StoredMask, ...] = ()
     unended: tuple[StoredStep, ...] = ()
+    limits: Any = None
 
 
 @dataclass(frozen=True)

@@ -441,3 +441,48 @@ def test_who_was_told_names_stands_in_the_audit(client, data):
     assert ("list patients", None, {"count": 1}) in lines
     assert [what for what, *_ in lines].count("open") <= 1
     assert len(lines) <= 2
+
+
+def test_a_thumbnail_is_the_middle_slice_upright_without_loading_the_scan(client, data):
+    from PIL import Image
+
+    for case in listed(client, 2).values():
+        path = f"{API}/cases/{case['id']}/thumbnail"
+        answer = client.get(path)
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
+        picture = Image.open(io.BytesIO(answer.content))
+        assert (max(picture.size), picture.mode) == (160, "L")
+        assert picture.size == (160, 128)
+        again = client.get(path, headers={"If-None-Match": answer.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+        grid = client.get(f"{API}/cases/{case['id']}/geometry").json()
+        (rows, columns), (high, wide) = (grid["planes"][grid["axis"]][name] for name in ("shape", "spacing_mm"))
+        assert (columns * wide) / (rows * high) == pytest.approx(160 / 128)
+    assert client.get(f"{API}/cases/nosuchcase/thumbnail").status_code == 404
+
+
+def test_a_thumbnail_shows_what_is_in_the_middle(client):
+    from PIL import Image
+
+    array = np.zeros((5, 40, 60), np.uint8)
+    array[2, 10:20, 30:60] = 200
+    image = nib.Nifti1Image(array.transpose(2, 1, 0), np.diag([-1.0, -1.0, 2.0, 1.0]))
+    case = client.post(f"{API}/cases", content=image.to_bytes(), headers={"X-Filename": "a.nii"}).json()["cases"][0]
+    read = client.get(f"{API}/cases/{case['id']}/thumbnail").content
+    shown = np.asarray(Image.open(io.BytesIO(read)).resize((60, 40), Image.Resampling.BOX))
+    assert (shown[12:18, 35:55] > 100).all()
+    assert not (shown[25:] > 100).any()
+    opened(client, case["id"])
+    assert client.get(f"{API}/cases/{case['id']}/thumbnail").content == read
+    damaged = client.post(f"{API}/cases", content=b"\x00" * 400, headers={"X-Filename": "b.nii"}).json()["cases"][0]
+    for _ in range(2):
+        refused = client.get(f"{API}/cases/{damaged['id']}/thumbnail")
+        assert (refused.status_code, "b.nii" in refused.json()["detail"]) == (422, True)
+
+
+def test_names_of_structures_are_completed(client):
+    answer = client.get(f"{API}/vocabulary", params={"q": "left kid", "limit": 2}).json()
+    assert [one["name"] for one in answer][:1] == ["kidney_left"]
+    assert "lk" in answer[0]["synonyms"]
+    assert answer[0]["colour"].startswith("#")
+    assert client.get(f"{API}/vocabulary", params={"limit": 0}).status_code == 422

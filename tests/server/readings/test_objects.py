@@ -1,8 +1,12 @@
+import asyncio
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from readings_house import house, two_blocks
 
 from medsam.errors import InputError, PromptError
+from medsam.masks import CompactMask
 from medsam.prompts.limits import Limits
 from medsam.server.readings.objects import (
     MOST_OBJECTS,
@@ -63,3 +67,98 @@ def test_a_session_knows_objects_by_number_and_readers_by_name():
 def test_what_is_locked_is_so_for_the_session():
     objects = [stored(1, "liver"), replace(stored(2, "spleen"), locked=True)]
     assert locking(Limits((0, None)), objects) == Limits((0, None), locked=("object 2",))
+
+
+def test_a_removed_object_goes_with_its_masks_and_comes_back_by_undo(folder):
+    scan, left, _ = two_blocks()
+
+    async def play():
+        async with house(folder) as there:
+            reader, key = await there.opened(scan, label="liver")
+            await reader.post(f"/sessions/{key}/objects", {"name": "spleen"})
+            await reader.prompt(key, 1, box=[4, 8, 24, 28])
+            await reader.prompt(key, 2, box=[4, 8, 24, 28])
+            await reader.prompt(key, 1, 2, box=[30, 8, 55, 35])
+
+            async def listed():
+                return [one["name"] for one in (await reader.http.get(f"/sessions/{key}")).json()["objects"]]
+
+            async def remove(number):
+                since = reader.revision
+                answer = await reader.http.delete(f"/sessions/{key}/objects/{number}", params={"since": since})
+                frames = reader.take(answer)
+                assert int(answer.headers["X-Medsam-Objects"]) > since
+                return frames
+
+            assert [frame.status for frame in await remove(1)] == ["removed", "removed"]
+            assert (set(reader.masks), await listed()) == ({(2, 1)}, ["spleen"])
+            labels = (await there.readings.labels(reader.reader, key)).labels
+            assert labels.names == {2: "spleen"}
+            # its name is free, and it is not prompted by accident
+            assert (await reader.post(f"/sessions/{key}/objects", {"name": "liver"})).json()["id"] == 3
+            await reader.step(key, "undo")
+            np.testing.assert_array_equal(reader.masks[1, 1], left[1])
+            assert await listed() == ["liver", "spleen", "liver"]
+            await reader.step(key, "redo")
+            assert await listed() == ["spleen", "liver"]
+            # one that was never outlined
+            assert await remove(3) == []
+            assert await listed() == ["spleen"]
+            await reader.http.patch(f"/sessions/{key}/objects/2", json={"locked": True})
+            assert (await reader.http.delete(f"/sessions/{key}/objects/2")).status_code == 423
+            assert (await reader.http.delete(f"/sessions/{key}/objects/9")).status_code == 404
+            return key
+
+    async def again(key):
+        async with house(folder) as there:
+            there.case("a", scan)
+            reader = there.person("ann")
+            told = (await reader.http.get(f"/sessions/{key}")).json()
+            assert [one["id"] for one in told["objects"]] == [2]
+            await reader.step(key, "undo")
+            await reader.step(key, "undo")
+            told = (await reader.http.get(f"/sessions/{key}")).json()
+            assert [one["id"] for one in told["objects"]] == [1, 2, 3]
+
+    asyncio.run(again(asyncio.run(play())))
+
+
+def test_a_range_of_values_holds_from_now_on_and_after_a_restart(folder):
+    scan, left, right = two_blocks()
+
+    async def play():
+        async with house(folder) as there:
+            reader, key = await there.opened(scan, label="liver", zoom="off")
+            whole = np.ones((40, 60), bool)
+            entry = CompactMask.of(whole).to_dict()
+            np.testing.assert_array_equal(await reader.prompt(key, 1, drawn=entry), whole)
+            told = (await reader.http.get(f"/sessions/{key}")).json()
+            assert (told["keep_range"], told["model"], told["knows_clicks"]) == (None, there.predictor.name, True)
+            assert told["licence"] == ""
+            answer = await reader.http.patch(f"/sessions/{key}", json={"keep_range": [100, None]})
+            assert answer.json()["keep_range"] == [100, None]
+            assert int(answer.headers["X-Medsam-Objects"]) == answer.json()["revision"] == reader.revision + 1
+            # what there is stays as it is
+            await reader.changes(key)
+            np.testing.assert_array_equal(reader.masks[1, 1], whole)
+            np.testing.assert_array_equal(await reader.prompt(key, 2, drawn=entry), (left | right)[2])
+            wrong = await reader.http.patch(f"/sessions/{key}", json={"keep_range": [5, 2]})
+            assert (wrong.status_code, wrong.json()["parameters"]) == (422, ["values"])
+            return key
+
+    async def again(key):
+        async with house(folder) as there:
+            reader = there.person("ann")
+            case = there.case("a", scan)
+            session = await reader.open(case, limits={"values": [100, None]})
+            assert (session["id"], session["keep_range"]) == (key, [100, None])
+            assert (await reader.post("/sessions", {"case": case, "limits": {"values": [1, 2]}})).status_code == 409
+            await reader.anew(key)
+            entry = CompactMask.of(np.ones((40, 60), bool)).to_dict()
+            np.testing.assert_array_equal(await reader.prompt(key, 3, drawn=entry), (left | right)[3])
+            answer = await reader.http.patch(f"/sessions/{key}", json={"keep_range": None})
+            assert answer.json()["keep_range"] is None
+            assert (await reader.prompt(key, 3, drawn=entry)).all()
+            await reader.step(key, "undo")
+
+    asyncio.run(again(asyncio.run(play())))

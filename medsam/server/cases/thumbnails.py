@@ -1,0 +1,85 @@
+"""A scan's slice in the middle as a small picture: of one in memory, or of what of its files that takes.
+
+One at a time is read beside what readers open; pictures are kept in memory alone, as identities are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any
+
+import anyio
+import numpy as np
+from anyio import to_thread
+
+from medsam.errors import InputError, MedSAMError
+from medsam.geometry import Axis
+from medsam.server.cases.found import ScanFiles
+from medsam.server.cases.middle import middle_of, read_middle
+from medsam.server.cases.pool import Pool
+from medsam.transforms.intensity import IntensityWindow, resolve_window
+from medsam.volume import Volume
+
+# the longer side in pixels, and how many pictures are kept: 15 KB each
+SIDE, _KEPT = 160, 1000
+
+
+@dataclass
+class Thumbnails:
+    """PNGs by case and version of its files; and why there is none. most: bytes of a scan that is read for one."""
+
+    pool: Pool
+    most: int
+    _made: OrderedDict[tuple[str, str], bytes | MedSAMError] = field(default_factory=OrderedDict)
+    # others are for those who open a scan
+    _one: anyio.Semaphore = field(default_factory=lambda: anyio.Semaphore(1))
+
+    async def get(self, case: str, files: ScanFiles, here: Volume | None, windows: Mapping[str, Any] | None) -> bytes:
+        """The picture of a case. here: its scan, if it is in memory; windows: the first of its presets, if it is known.
+
+        Raises the reader's MedSAMError for what cannot be read.
+        """
+        key = case, files.version
+        if (made := self._made.get(key)) is None:
+            if here is not None:
+                made = await self._make(*middle_of(here), windows)
+            else:
+                async with self._one:
+                    # somebody may have had it made while this waited
+                    made = self._made.get(key) or await self._read(files)
+            self._made[key] = made
+            while len(self._made) > _KEPT:
+                self._made.popitem(last=False)
+        if isinstance(made, MedSAMError):
+            raise type(made)(*made.args, parameter=made.parameters)
+        return made
+
+    async def _read(self, files: ScanFiles) -> bytes | MedSAMError:
+        try:
+            if math.prod(files.case.shape or (0,)) > self.most:
+                raise InputError("This scan is too large to be read for a small picture. Open it.")
+            return await self._make(*(await self.pool.run(read_middle, files)))
+        except InputError as error:
+            return error
+
+    async def _make(self, middle: Volume, axis: Axis, windows: Mapping[str, Any] | None = None) -> bytes:
+        window = None if windows is None else IntensityWindow(windows["low"], windows["high"], windows["name"])
+        return await to_thread.run_sync(picture_of, middle, axis, window)
+
+
+def picture_of(middle: Volume, axis: Axis, window: IntensityWindow | None = None) -> bytes:
+    """A slice as PNG: upright, pixels as wide as high in the patient, through a window, default the scan's own."""
+    from PIL import Image
+
+    plane = middle.geometry.plane(axis)
+    pixels = plane.take(middle.array, 0)
+    shown = np.ascontiguousarray(plane.view.apply((window or resolve_window(middle)).picture(pixels)))
+    lengths = [count * pitch for count, pitch in zip(shown.shape, plane.upright_spacing_mm, strict=False)]
+    height, width = (max(1, round(SIDE * length / max(lengths))) for length in lengths)
+    buffer = BytesIO()
+    Image.fromarray(shown).resize((width, height), Image.Resampling.BOX).save(buffer, format="PNG")
+    return buffer.getvalue()

@@ -1,0 +1,49 @@
+"""What is asked of a reading, and changes nothing in it."""
+
+from __future__ import annotations
+
+import numpy as np
+from anyio import to_thread
+from fastapi import HTTPException
+
+from medsam.inference.session import Session
+from medsam.inference.worker import Priority
+from medsam.server.readings.answers import label_map, probabilities_of, prompts_file
+from medsam.server.readings.objects import label_of
+from medsam.server.readings.reading import Reading
+from medsam.volume import LabelVolume
+
+
+async def probabilities(reading: Reading, number: int, index: int) -> np.ndarray:
+    """What the network says of an object on a slice, float16 (h, w). 404 where it was not asked there."""
+    reading.there(number)
+
+    def ask(session: Session) -> np.ndarray | None:
+        state = session.states.get(label_of(number), {}).get(index)
+        if state is None or state.untouched:
+            return None
+        found = session.result(index, label_of(number))
+        return None if found is None else found.logits
+
+    logits = await reading.ask(ask, Priority.SLICE)
+    if logits is None:
+        raise HTTPException(404, "There is no prompt of this object on this slice.")
+    return await to_thread.run_sync(probabilities_of, logits)
+
+
+async def prompts(reading: Reading) -> str:
+    """What was asked, as a prompts file that `medsam segment --prompts` reads (docs/prompts.md)."""
+    given = await reading.ask(lambda session: session.prompts)
+    names = {label_of(one.number): one.name for one in reading.objects.values()}
+    return await to_thread.run_sync(prompts_file, given, names, reading.scan_encoder.plane.axis)
+
+
+async def labels(reading: Reading) -> LabelVolume:
+    """The label map of all objects, by their numbers and names, once every first answer is refined.
+
+    Raises HTTPException 503 where that fails.
+    """
+    await reading.refined()
+    state = await reading.ask(lambda session: session.state)
+    listed = {one.number: one for one in reading.listed}
+    return await to_thread.run_sync(label_map, state, reading.scan_encoder, listed)

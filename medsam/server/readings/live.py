@@ -1,0 +1,369 @@
+"""A session that is live: what is done to it, stored, drawn and told of, in this order. See the top of this room."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from fastapi import HTTPException
+
+from medsam.errors import Cancelled, MedSAMError
+from medsam.inference.session import Session
+from medsam.inference.worker import Job, Priority, Worker
+from medsam.masks import CompactMask
+from medsam.progress import ProgressCallback
+from medsam.server.readers import Reader
+from medsam.server.readings.answers import Answer, made
+from medsam.server.readings.events import Event, Events
+from medsam.server.readings.follow import Following
+from medsam.server.readings.journal import Delta, Kind
+from medsam.server.readings.ledger import Ledger
+from medsam.server.readings.objects import (
+    in_readers_words,
+    label_of,
+    locking,
+)
+from medsam.server.readings.opening import Resumed
+from medsam.server.readings.refining import Refining, over
+from medsam.server.readings.slate import Compared, Place, Slate
+from medsam.server.readings.view import View
+from medsam.server.readings.writer import Writer
+from medsam.server.store.records import StoredObject, StoredReading
+from medsam.server.store.store import Calls, Store
+
+Result = TypeVar("Result")
+
+_LOG = logging.getLogger("medsam.server")
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What every reading works with. most_prompts: of one reading."""
+
+    store: Store
+    calls: Calls
+    worker: Worker
+    most_prompts: int = 20_000
+
+
+class Live:
+    """owner: its reader. objects: as they stand, by number. revision: of what is stored and drawn. limits: of the
+    session, but for what is locked. Made by `Readings`."""
+
+    def __init__(self, tools: Tools, resumed: Resumed, stored: StoredReading, owner: Reader, revision: int) -> None:
+        self.tools, self.stored, self.owner, self.limits = tools, stored, owner, resumed.limits
+        self.objects = {one.number: one for one in resumed.objects}
+        # of what is said of objects and limits
+        self.objects_revision = resumed.listed
+        self.revision = revision
+        self.scan_encoder = resumed.session.scan_encoder
+        plane = self.scan_encoder.plane
+        self.slate = Slate(plane.axis, plane.shape)
+        self.events = Events(revision)
+        self.jobs: dict[str, Following] = {}
+        self.view = View(tools.worker, self.scan_encoder, stored.key, self._seen)
+        self.used = time.monotonic()
+        # how many steps can be undone and redone
+        self.undo = self.redo = 0
+        # numbers of objects that were removed
+        self.gone: frozenset[int] = frozenset()
+        # prompts, as far as they bear on how long it takes to come back
+        self._asked = resumed.asked
+        # touched on the worker's thread alone
+        self._session, self._journal = resumed.session, resumed.journal
+        self._refining = Refining(tools.worker, stored.key, self._whole, self._later, self._tell_unrefined)
+        self._running: dict[Job[None], Following] = {}
+        self._lock = asyncio.Lock()
+        self._loop = asyncio.get_running_loop()
+        self._ledger, self._rows = Ledger(tools.calls), Writer(tools.store, stored, owner, resumed.steps_of)
+        self._begin(resumed)
+
+    def _begin(self, resumed: Resumed) -> None:
+        """Draw what there is, each mask with the revision that made it, so that a client goes on with what it has."""
+        delta = resumed.delta
+        for place in dict.fromkeys((*resumed.seen, *delta.drawn)):
+            self.slate.update(resumed.seen.get(place, self.revision), {place: delta.drawn.get(place)}, gone=True)
+        self.undo, self.redo, self.gone = delta.undo, delta.redo, delta.gone
+        self._refining.want(delta.incomplete, Priority.PREFETCH)
+
+    @property
+    def key(self) -> str:
+        """The reading's name in URLs."""
+        return self.stored.key
+
+    @property
+    def listed(self) -> list[StoredObject]:
+        """The objects but those that were removed."""
+        return [one for one in self.objects.values() if one.number not in self.gone]
+
+    @property
+    def busy(self) -> bool:
+        """Whether something of it is under way."""
+        return self._lock.locked() or not self._ledger.idle or bool(self._running)
+
+    @property
+    def broken(self) -> bool:
+        """Whether the store refused something: this reading is to be read from it again."""
+        return self._ledger.broken is not None
+
+    async def close(self) -> None:
+        """End what is under way and store what it found. Nothing can be asked any more."""
+        for job in self.jobs.values():
+            job.stop()
+        self.view.leave()
+        self._refining.close()
+        async with self._lock:
+            while under_way := [*self._running, *self._refining.jobs]:
+                await over(under_way)
+                # their last words are on their way
+                await asyncio.sleep(0)
+            await self._ledger.close()
+        self.events.close()
+
+    async def ask(self, work: Callable[[Session], Result], priority: Priority = Priority.CLICK) -> Result:
+        """What `work` says of the session, on the worker's thread; it changes nothing."""
+        return await self.tools.worker.run(lambda _: work(self._session), priority=priority)
+
+    async def refined(self) -> None:
+        """Until every first answer is refined. Raises HTTPException 503 where that fails."""
+        await self._refining.all(self._ledger.settled)
+
+    # -- how, on the event loop ---------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _turn(self, match: int | None) -> AsyncIterator[None]:
+        """One request at a time that changes it. 412 when the revision is not `match`."""
+        self.used = time.monotonic()
+        async with self._lock:
+            if match is not None and match != self.revision:
+                raise HTTPException(
+                    412,
+                    f"This session has moved on: it is at revision {self.revision}, not {match}.",
+                    {"X-Medsam-Revision": str(self.revision)},
+                )
+            self.view.act()
+            yield
+        self.view.act()
+        self.used = time.monotonic()
+
+    @contextmanager
+    def _words(self) -> Iterator[None]:
+        """Errors of the session name objects as the reader does."""
+        try:
+            yield
+        except Cancelled:
+            raise
+        except MedSAMError as error:
+            raise in_readers_words(error, self.objects.values()) from error
+
+    def there(self, number: int) -> StoredObject:
+        """An object, removed or not. 404 where there is none."""
+        if number not in self.objects:
+            raise HTTPException(404, "There is no such object in this session.")
+        return self.objects[number]
+
+    def _unlocked(self, number: int) -> StoredObject:
+        one = self.there(number)
+        if one.locked:
+            raise HTTPException(423, f"{one.name!r} is locked. Unlock it first.")
+        return one
+
+    async def _stepped(
+        self,
+        kind: Kind,
+        work: Callable[[Session], object],
+        since: int | None,
+        number: int | None = None,
+        said: Any = None,
+        here: Place | None = None,
+    ) -> Answer:
+        """`_step`, answered. since: default: the revision before. here: a place to be told of where nothing changed."""
+        before = self.revision
+        with self._words():
+            delta = await self._step(kind, work, number, said)
+        places = delta.places if delta else frozenset(() if here is None else (here,))
+        return await self._answer(before if since is None else since, places)
+
+    async def _step(
+        self, kind: Kind, work: Callable[[Session], object], number: int | None = None, prompts: Any = None
+    ) -> Delta | None:
+        """Have something done to the session, and store what it changed; None where that is nothing."""
+        stored: asyncio.Future[Delta | None] = self._loop.create_future()
+
+        def step(_: ProgressCallback) -> None:
+            begun = time.perf_counter()
+            work(self._session)
+            self._later(self._put, self._taken(kind, number, prompts, time.perf_counter() - begun), stored)
+
+        await self.tools.worker.run(step, priority=Priority.CLICK)
+        return await stored
+
+    async def _limit(self) -> None:
+        """Have the session keep to the limits and locks of now."""
+        limits = locking(self.limits, self.objects.values())
+        await self.ask(lambda session: setattr(session, "limits", limits))
+
+    async def _end_followings(self, labels: Iterable[str]) -> None:
+        """Those of what would be changed."""
+        ending = []
+        for submitted, job in list(self._running.items()):
+            if label_of(job.object) in labels and job.runs:
+                job.stop()
+                # one that has not begun will not
+                ending += [submitted] if job.runs else []
+        if ending:
+            await over(ending)
+            await self._ledger.settled()
+
+    def _put(self, delta: Delta | None, stored: asyncio.Future[Delta | None] | None = None) -> None:
+        """Store and then show what the session has become. stored: who waits for that."""
+        if delta is None:
+            if stored is not None and not stored.done():
+                stored.set_result(None)
+            return
+        written = self._ledger.put(partial(self._write, delta), partial(self._show, delta))
+
+        def tell(future: asyncio.Future[None]) -> None:
+            if stored is None or stored.done():
+                return
+            if (error := future.exception()) is not None:
+                stored.set_exception(error)
+            else:
+                stored.set_result(delta)
+
+        written.add_done_callback(tell)
+
+    def _write(self, delta: Delta) -> tuple[int, Compared]:
+        """In the ledger's thread: its revision, and what it changes on the slate, which nothing else does meanwhile."""
+        return self._rows.write(delta), self.slate.compared(delta.drawn)
+
+    def _show(self, delta: Delta, written: tuple[int, Compared]) -> None:
+        revision, compared = written
+        self.revision = revision
+        self.undo, self.redo = (self.undo, self.redo) if delta.kind == "following" else (delta.undo, delta.redo)
+        if delta.kind != "following" and delta.gone != self.gone:
+            self.gone, self.objects_revision = delta.gone, revision
+            self.events.publish(Event("objects", revision, changes=True))
+        self.slate.put(revision, compared)
+        for (number, index), drawn in delta.drawn.items():
+            more = {"object": number, "slice": index, "status": "removed" if drawn is None else drawn.status}
+            self.events.publish(
+                Event("refined" if delta.kind == "refined" else "mask", revision, changes=True, more=more)
+            )
+        if delta.kind != "following":
+            self._refining.want(delta.incomplete)
+
+    async def _object(self, change: Callable[[], StoredObject]) -> StoredObject:
+        changed: list[StoredObject] = []
+
+        def show(one: StoredObject) -> None:
+            changed.append(one)
+            if one.revision <= self.revision:
+                return
+            self.objects[one.number] = one
+            self.revision = self.objects_revision = one.revision
+            self.events.publish(Event("objects", one.revision, changes=True, more={"object": one.number}))
+
+        await self._ledger.put(change, show)
+        return changed[0]
+
+    async def _answer(self, since: int, places: frozenset[Place]) -> Answer:
+        # one from another life of the store knows nothing of this one
+        frames = self.slate.frames(since if since <= self.revision else 0, places)
+        revision, objects_revision = self.revision, self.objects_revision
+        return Answer(revision, objects_revision, await made(frames))
+
+    def _tell_unrefined(self, place: Place) -> None:
+        more = {"object": place[0], "slice": place[1], "detail": "The first answer could not be refined."}
+        self.events.publish(Event("error", self.revision, more=more))
+
+    def _background(self, job: Following, max_mm: float) -> None:
+        submitted = self.tools.worker.submit(
+            partial(self._follow, job, max_mm), priority=Priority.PROPAGATE, progress=partial(self._progress, job)
+        )
+        self._running[submitted] = job
+        # without the job of the worker: it would hold itself, and with it this reading
+        submitted.future.add_done_callback(partial(self._later, self._ended, job))
+
+    def _ended(self, job: Following, future: Any) -> None:
+        """After its last masks were put: told of once they are stored."""
+        error = future.exception()
+
+        def show(_: None) -> None:
+            job.state = "stopped" if not job.wanted else "done" if error is None else "failed"
+            if error is not None and not isinstance(error, Cancelled):
+                known = isinstance(error, MedSAMError)
+                job.detail = str(in_readers_words(error, self.objects.values())) if known else "A defect in medsam."
+                if not known:
+                    _LOG.error("a propagation failed: %s", type(error).__name__)
+            self._tell_job(job)
+
+        self._ledger.put(None, show)
+        self._running = {submitted: one for submitted, one in self._running.items() if one is not job}
+
+    def _tell_job(self, job: Following) -> None:
+        told = job.to_dict()
+        self.events.publish(Event("job", self.revision, more={"job": told.pop("id"), **told}))
+
+    def _tell_seen(self, index: int) -> None:
+        self.events.publish(Event("progress", self.revision, more={"slice": index, "state": "embedded"}))
+
+    # -- on the worker's thread ---------------------------------------------------------------------------------------
+
+    def _later(self, call: Callable[..., object], *arguments: Any) -> None:
+        """Have something done on the event loop, in the order of these calls."""
+        with suppress(RuntimeError):  # it has ended
+            self._loop.call_soon_threadsafe(call, *arguments)
+
+    def _seen(self, index: int) -> None:
+        self._later(self._tell_seen, index)
+
+    def _taken(
+        self, kind: Kind, number: int | None, prompts: Any, seconds: float, follows: str | None = None
+    ) -> Delta | None:
+        try:
+            return self._journal.take(kind, number, prompts, seconds, follows)
+        except Exception as error:
+            self._later(self._ledger.fail, error)
+            raise
+
+    def _whole(self, place: Place, progress: ProgressCallback) -> None:
+        number, index = place
+        if (label_of(number), index) in self._session.incomplete:
+            begun = time.perf_counter()
+            # a click may come in between: what it left stands, and is refined in its turn
+            self._session.refine(index, label_of(number), progress=progress)
+            self._later(self._put, self._taken("refined", number, None, time.perf_counter() - begun))
+
+    def _follow(self, job: Following, max_mm: float, progress: ProgressCallback) -> None:
+        if not job.begin():
+            raise Cancelled
+        begun = time.perf_counter()
+        kind: Kind = "ended"
+        try:
+            spread = self._session.propagate(
+                label_of(job.object),
+                max_mm=max_mm,
+                found=partial(self._found, job),
+                wanted=lambda: job.wanted,
+                progress=progress,
+            )
+            kind, job.stopped = "propagate", dict(spread.stop_reasons)
+        finally:
+            stated = {"object": job.object, **({"max_mm": max_mm} if math.isfinite(max_mm) else {})}
+            seconds = time.perf_counter() - begun
+            self._later(self._put, self._taken(kind, job.object, stated, seconds, job.id))
+
+    def _found(self, job: Following, index: int, mask: CompactMask) -> None:
+        self._later(self._put, self._journal.of_slice(job.object, index, mask, job.id))
+
+    def _progress(self, job: Following, done: int, total: int | None) -> None:
+        job.done, job.total = done, total
+        self._later(self._tell_job, job)

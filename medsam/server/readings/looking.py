@@ -1,0 +1,56 @@
+"""What is asked of a session over HTTP, and changes nothing in it."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+
+from medsam.server.gate.present import PresentReader
+from medsam.server.readings import asking
+from medsam.server.readings.present import PresentReadings, head
+from medsam.server.readings.schemas import SliceNumber
+
+router = APIRouter()
+
+_PROMPTS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "a prompts file (docs/prompts.md)",
+        "content": {
+            "application/json": {
+                "example": {
+                    "axis": "k",
+                    "prompts": [{"label": "liver", "slice": 41, "box": [120, 88, 212, 176], "points": [[150, 130, 1]]}],
+                }
+            }
+        },
+    }
+}
+
+
+@router.get("/{session}/probabilities", response_class=Response)
+async def probabilities(
+    session: str,
+    object: int,  # noqa: A002
+    slice: Annotated[SliceNumber, Query()],  # noqa: A002
+    reader: PresentReader,
+    readings: PresentReadings,
+) -> Response:
+    """What the network says of each pixel of a slice: float16, little-endian, row by row; head: `X-Medsam-Meta`."""
+    reading = await readings.get(reader, session)
+    found = await asking.probabilities(reading, object, slice)
+    meta = {"dtype": "<f2", "shape": list(found.shape), "object": object, "slice": slice, "revision": reading.revision}
+    response = Response(found.tobytes(), media_type="application/octet-stream")
+    response.headers["X-Medsam-Meta"] = json.dumps(meta, separators=(",", ":"))
+    head(response, reading)
+    return response
+
+
+@router.get("/{session}/prompts", response_class=Response, responses=_PROMPTS)
+async def prompts(session: str, reader: PresentReader, readings: PresentReadings) -> Response:
+    """Everything that was asked, as a prompts file: `medsam segment --prompts` gives the same masks of it."""
+    reading = await readings.get(reader, session)
+    response = Response(await asking.prompts(reading), media_type="application/json")
+    head(response, reading)
+    return response

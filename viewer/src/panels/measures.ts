@@ -55,7 +55,9 @@ export function followMeasures(reading: Reading, ask: (session: string) => Promi
   measured.value = new Map();
   const stop = effect(() => {
     reading.masks.version.value;
-    reading.objects.value;
+    const drawn = reading.objects.value.some(({ id }) => reading.masks.slices(id).length > 0);
+    // of a reading that has had none there is nothing to be measured
+    if (!drawn && measured.peek().size === 0) return;
     stale.value = true;
     if (!asking) plan(QUIET);
   });

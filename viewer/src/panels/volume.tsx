@@ -30,14 +30,14 @@ export function VolumePart({ reading }: { reading: Reading }) {
   const active = reading.active.value;
   return (
     <Section name="volume" title={t("panels.volume")} note={running.length > 0 ? t("panels.under-way") : undefined}>
-      {active !== null && <About reading={reading} />}
-      <Follow reading={reading} />
+      <About reading={reading} />
+      {active !== null && <Follow reading={reading} />}
       {running.map((job) => (
         <Progress key={job.id} reading={reading} job={job} />
       ))}
       <Ended reading={reading} />
       <Unsure reading={reading} />
-      <Between reading={reading} />
+      {active !== null && <Between reading={reading} />}
     </Section>
   );
 }
@@ -45,7 +45,8 @@ export function VolumePart({ reading }: { reading: Reading }) {
 /** Which structure all of this is about. */
 function About({ reading }: { reading: Reading }) {
   const object = reading.objects.value.find((one) => one.id === reading.active.value);
-  return object ? <p class="panels-about">{t("panels.about", { name: spoken(object.name) })}</p> : null;
+  const text = object ? t("panels.about", { name: spoken(object.name) }) : t("panels.cannot-nobody");
+  return <p class="panels-about">{text}</p>;
 }
 
 function Follow({ reading }: { reading: Reading }) {

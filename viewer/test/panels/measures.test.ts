@@ -24,6 +24,7 @@ describe("measurements", () => {
   beforeEach(() => {
     vi.useFakeTimers();
     reading = new FakeReading();
+    reading.masks.put(1, 9);
     ask = vi.fn(async () => [liver(100)]);
     stop = followMeasures(reading, ask);
   });
@@ -78,6 +79,13 @@ describe("measurements", () => {
     expect(measured.value.get(1)!.voxels).toBe(100);
     expect(stale.value).toBe(true);
     await vi.advanceTimersByTimeAsync(15_000);
+    expect(stale.value).toBe(false);
+  });
+  it("are not asked for while nothing is drawn", async () => {
+    stop();
+    stop = followMeasures(new FakeReading(), ask);
+    await vi.advanceTimersByTimeAsync(20_000);
+    expect(ask).not.toHaveBeenCalled();
     expect(stale.value).toBe(false);
   });
   it("are nobody's once the reading is left", async () => {

@@ -59,6 +59,7 @@ export function NameBox({ label, start = "", placeholder, taken, eager, onName, 
   const [typed, setTyped] = useState("");
   const [closed, setClosed] = useState(false);
   const [at, setAt] = useState(-1);
+  const [busy, setBusy] = useState(false);
   const matches = useMatches(typed, taken);
   const open = !closed && matches.length > 0;
 
@@ -74,7 +75,11 @@ export function NameBox({ label, start = "", placeholder, taken, eager, onName, 
     setTyped("");
     setAt(-1);
     // once it was taken, or left, the field goes, and what stood there is not taken again on its way
-    if (!(await onName(name.trim()))) done.current = false;
+    setText(name);
+    setBusy(true);
+    if (await onName(name.trim())) return;
+    setBusy(false);
+    done.current = false;
   }
 
   function leave(): void {
@@ -127,6 +132,8 @@ export function NameBox({ label, start = "", placeholder, taken, eager, onName, 
         maxLength={200}
         placeholder={placeholder}
         value={text}
+        readOnly={busy}
+        aria-busy={busy}
         onInput={(event) => {
           setText(event.currentTarget.value);
           setTyped(event.currentTarget.value);

@@ -4,9 +4,9 @@ import { signal } from "@preact/signals";
 import { compare, comparedMasks } from "../api/results";
 import type { Compared, ComparedStructure } from "../api/types";
 import { keptMasks } from "../reading/kept";
-import type { MaskSlice } from "../reading/masks";
 import type { Reading } from "../reading/reading";
 import { comparison } from "./comparison";
+import { difference } from "./overlap";
 
 export type Against = { session: string } | File;
 
@@ -59,30 +59,4 @@ export function mostDifferent(reading: Reading, object: number): number | undefi
     if (differing > most) [most, where] = [differing, slice];
   }
   return where;
-}
-
-/** Pixels that are in one of two masks alone. */
-export function difference(one: MaskSlice | undefined, other: MaskSlice | undefined): number {
-  return area(one) + area(other) - 2 * shared(one, other);
-}
-
-function area(mask: MaskSlice | undefined): number {
-  let sum = 0;
-  for (const pixel of mask?.data ?? []) sum += pixel;
-  return sum;
-}
-
-function shared(one: MaskSlice | undefined, other: MaskSlice | undefined): number {
-  if (!one || !other) return 0;
-  let sum = 0;
-  for (let y = Math.max(one.y0, other.y0); y < Math.min(one.y1, other.y1); y += 1) {
-    for (let x = Math.max(one.x0, other.x0); x < Math.min(one.x1, other.x1); x += 1) {
-      sum += at(one, x, y) & at(other, x, y);
-    }
-  }
-  return sum;
-}
-
-function at(mask: MaskSlice, x: number, y: number): number {
-  return mask.data[(y - mask.y0) * (mask.x1 - mask.x0) + (x - mask.x0)]!;
 }

@@ -11,7 +11,9 @@ import { openCase } from "../state";
 import { Act } from "./act";
 import { tried } from "./actions";
 import { drawnObjects, type Format, firstAnswers, offers } from "./exports";
+import { count, spoken } from "./format";
 import { takenHome, unsafe } from "./lost";
+import { followOverlaps, overlaps } from "./overlaps";
 import { Section } from "./section";
 
 /** What is being made, and what came of the last one. */
@@ -61,16 +63,28 @@ function waiting(reading: Reading): string {
   return first > 0 ? t("panels.waits-refined", { count: first }) : t("panels.making");
 }
 
+function nameOf(reading: Reading, object: number): string {
+  return spoken(reading.objects.value.find((one) => one.id === object)?.name ?? "");
+}
+
 /** What a file would lack, or have too much of. */
 function Caveats({ reading }: { reading: Reading }) {
   const running = reading.jobs.value.some((job) => job.state === "running" || job.state === "queued");
   const hidden = reading.objects.value.filter((one) => !one.visible && reading.masks.slices(one.id).length > 0).length;
+  useEffect(() => followOverlaps(reading), [reading]);
   const empty = reading.objects.value.filter((one) => reading.masks.slices(one.id).length === 0).length;
   const lines = [
     reading.pending.value > 0 ? t("panels.caveat-pending", { count: reading.pending.value }) : null,
     running ? t("panels.caveat-running") : null,
     hidden > 0 ? t("panels.caveat-hidden", { count: hidden }) : null,
     empty > 0 && empty < reading.objects.value.length ? t("panels.caveat-empty", { count: empty }) : null,
+    ...overlaps.value.map(({ first, second, voxels }) =>
+      t("panels.caveat-overlap", {
+        first: nameOf(reading, first),
+        second: nameOf(reading, second),
+        count: count(voxels),
+      }),
+    ),
     reading.connected.value ? null : t("panels.caveat-offline"),
   ].filter((line) => line !== null);
   return (

@@ -2,7 +2,7 @@
 
 import { signal } from "@preact/signals";
 import { useState } from "preact/hooks";
-import type { Measure, ObjectInfo } from "../api/types";
+import type { ObjectInfo } from "../api/types";
 import { t } from "../i18n";
 import type { Reading } from "../reading/reading";
 import { reading as open } from "../state";
@@ -145,7 +145,7 @@ function Structure({ reading, object, names }: RowProperties) {
           onClick={() => change({ locked: !object.locked })}
         />
       </div>
-      <Measures reading={reading} measure={measured.value.get(object.id)} active={active} />
+      <Measures reading={reading} object={object.id} active={active} />
       {active && reading.mine && !renaming && (
         <div class="panels-line panels-actions">
           <button type="button" class="panels-link" onClick={() => setRenaming(true)}>
@@ -182,13 +182,18 @@ function Toggle({ pressed, label, glyph, disabled, onClick }: ToggleProperties) 
 
 interface MeasuresProperties {
   reading: Reading;
-  measure: Measure | undefined;
+  object: number;
   active: boolean;
 }
 
 /** One line of a structure that is not active: its volume. All of the active one. */
-function Measures({ reading, measure, active }: MeasuresProperties) {
-  if (!measure || measure.voxels === 0) return active ? <p class="panels-hint">{t("panels.not-drawn")}</p> : null;
+function Measures({ reading, object, active }: MeasuresProperties) {
+  reading.masks.version.value;
+  const measure = measured.value.get(object);
+  if (!measure || measure.voxels === 0) {
+    const drawn = reading.masks.slices(object).length > 0;
+    return active ? <p class="panels-hint">{t(drawn ? "panels.measuring" : "panels.not-drawn")}</p> : null;
+  }
   const size =
     measure.volume_ml === null
       ? t("panels.pixels", { count: count(measure.voxels) })

@@ -20,6 +20,7 @@ export const panels = {
   "panels.unlock": "Unlock {name}",
   "panels.now": "Now: {name}",
   "panels.not-drawn": "Nothing drawn yet.",
+  "panels.measuring": "Measuring …",
   "panels.ml": "{volume} ml",
   "panels.pixels": "{count} pixels",
   "panels.mm": "{length} mm",
@@ -124,6 +125,8 @@ export const panels = {
   "panels.caveat-running": "A propagation is under way: a file now has what was found so far.",
   "panels.caveat-hidden": "Hidden structures ({count}) are in the file too.",
   "panels.caveat-empty": "Structures without a mask ({count}) are not in the file.",
+  "panels.caveat-overlap":
+    "{first} and {second} share {count} voxels: a label map (NIfTI, NRRD) gives each of them to one of the two.",
   "panels.caveat-offline": "The server does not answer at the moment: wait before you close this page.",
   "panels.send": "Send to the PACS",
   "panels.server": "PACS",

@@ -20,6 +20,7 @@ export const panels = {
   "panels.unlock": "{name} 잠금 풀기",
   "panels.now": "현재 구조물: {name}",
   "panels.not-drawn": "아직 그린 것이 없습니다.",
+  "panels.measuring": "측정하는 중 …",
   "panels.ml": "{volume} ml",
   "panels.pixels": "{count} 픽셀",
   "panels.mm": "{length} mm",
@@ -125,6 +126,8 @@ export const panels = {
   "panels.caveat-running": "전파하는 중입니다. 지금 저장하면 지금까지 찾은 것만 담깁니다.",
   "panels.caveat-hidden": "숨긴 구조물({count}개)도 파일에 담깁니다.",
   "panels.caveat-empty": "마스크가 없는 구조물({count}개)은 파일에 담기지 않습니다.",
+  "panels.caveat-overlap":
+    "{first}와(과) {second}이(가) 복셀 {count}개를 함께 차지합니다. 레이블 맵(NIfTI, NRRD)에서는 각 복셀이 둘 중 하나에만 속합니다.",
   "panels.caveat-offline": "지금 서버가 응답하지 않습니다. 이 페이지를 닫기 전에 기다리세요.",
   "panels.send": "PACS로 보내기",
   "panels.server": "PACS",

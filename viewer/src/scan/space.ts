@@ -92,6 +92,12 @@ export function planeName(geometry: Geometry, axis: Axis): PlaneName | null {
   }
 }
 
+/** Whether later slices are further up on a bar of slices: towards head, front or right, however they are stored. */
+export function growsUpwards(geometry: Geometry, axis: Axis): boolean {
+  const to = geometry.calibrated ? geometry.axcodes?.[axisNumber(axis)] : undefined;
+  return to === "S" || to === "A" || to === "R";
+}
+
 /** Axes with slices to look at: axial, coronal, sagittal; of a picture one. */
 export function axesOf(geometry: Geometry): Axis[] {
   const flat = AXES.filter((axis) => geometry.planes[axis].count === 1);

@@ -4,7 +4,7 @@ import type { Axis } from "../api/types";
 import { letterOf } from "../panels/letter";
 import { onSlice } from "../scan/scan";
 import { cursor, scan } from "../state";
-import { cameras, fitAll, mainAxis, moving, preset, running, scroll, smooth, toSlice } from "./looking";
+import { cameras, fitAll, mainAxis, moving, preset, running, scroll, smooth } from "./looking";
 import { stageOf } from "./plane";
 
 const PAGE = 10;
@@ -28,10 +28,10 @@ export function onKey(event: KeyboardEvent): boolean {
       scroll(axis, -PAGE);
       return true;
     case "Home":
-      toSlice(axis, 0);
+      scroll(axis, -geometry.planes[axis].count);
       return true;
     case "End":
-      toSlice(axis, geometry.planes[axis].count - 1);
+      scroll(axis, geometry.planes[axis].count);
       return true;
     case "+":
     case "=":

@@ -3,7 +3,7 @@
 import { type Signal, signal } from "@preact/signals";
 import type { Axis, Geometry } from "../api/types";
 import { axisNumber, type Voxel } from "../scan/scan";
-import { axesOf, inside } from "../scan/space";
+import { axesOf, growsUpwards, inside } from "../scan/space";
 import { activeAxis, cursor, layout, scan, window_ } from "../state";
 import { type Camera, FITTED } from "./frame";
 
@@ -49,8 +49,10 @@ export function toVoxel(voxel: Voxel): void {
   if (next.some((value, n) => value !== cursor.peek()[n])) cursor.value = next;
 }
 
-export function scroll(axis: Axis, by: number): void {
-  toSlice(axis, cursor.peek()[axisNumber(axis)] + by);
+/** So many slices down the bar: away from head, front or right. */
+export function scroll(axis: Axis, down: number): void {
+  const geometry = scan.peek()?.geometry;
+  if (geometry) toSlice(axis, cursor.peek()[axisNumber(axis)] + (growsUpwards(geometry, axis) ? -down : down));
 }
 
 export function fitAll(): void {

@@ -69,10 +69,12 @@ function paintedOn(of: Reading, frame: Frame): Painted[] {
   for (const object of of.objects.value) {
     const own = here?.object === object.id ? here : null;
     const mask = own ? own.mask : object.visible ? maskOn(of.masks, object.id, frame) : undefined;
-    if (mask) found.push({ object, colour: own?.colour ?? object.colour, mask, active: object.id === active });
+    if (mask && mask.x1 > mask.x0)
+      found.push({ object, colour: own?.colour ?? object.colour, mask, active: object.id === active });
   }
   found.sort((a, b) => Number(a.active) - Number(b.active));
-  if (here && here.object === null) found.push({ object: null, colour: here.colour, mask: here.mask, active: true });
+  if (here && here.object === null && here.mask.x1 > here.mask.x0)
+    found.push({ object: null, colour: here.colour, mask: here.mask, active: true });
   return found;
 }
 

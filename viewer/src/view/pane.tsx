@@ -6,7 +6,7 @@ import type { Axis } from "../api/types";
 import { t } from "../i18n";
 import { Strip } from "../panels/strip";
 import { axisNumber, type Scan } from "../scan/scan";
-import { axesOf, edgeLetters } from "../scan/space";
+import { axesOf, edgeLetters, growsUpwards } from "../scan/space";
 import { cursor, layout, reading } from "../state";
 import { Hand } from "./hand";
 import { enlarge, pointer, toSlice } from "./looking";
@@ -85,9 +85,13 @@ function Corner({ scan, axis }: { scan: Scan; axis: Axis }) {
       </p>
     );
   }
-  const does = layout.value === "one" ? t("view.all") : t("view.enlarge", { plane: name });
   return (
-    <button type="button" class="view-corner" title={does} aria-label={does} onClick={() => enlarge(axis)}>
+    <button
+      type="button"
+      class="view-corner"
+      title={t(layout.value === "one" ? "view.all" : "view.enlarge")}
+      onClick={() => enlarge(axis)}
+    >
       {name} <b>{place}</b>
     </button>
   );
@@ -114,16 +118,17 @@ function Readout({ scan, axis }: { scan: Scan; axis: Axis }) {
   );
 }
 
-/** A bar with all slices, the first at the top, and the propagation's strip along the reading's axis. */
+/** A bar with all slices, head, front or right at the top, and the propagation's strip along the reading's axis. */
 function Slices({ scan, axis }: { scan: Scan; axis: Axis }) {
   const { geometry } = scan;
   const last = geometry.planes[axis].count - 1;
   const at = cursor.value[axisNumber(axis)];
   const name = planeText(geometry, axis);
+  const upwards = growsUpwards(geometry, axis);
   return (
     <div class="view-slices">
       <input
-        class="view-slider"
+        class={upwards ? "view-slider view-slider-up" : "view-slider"}
         type="range"
         min={0}
         max={last}
@@ -136,7 +141,7 @@ function Slices({ scan, axis }: { scan: Scan; axis: Axis }) {
       />
       {reading.value?.axis === axis && (
         <div class="view-strip">
-          <Strip />
+          <Strip reversed={upwards} />
         </div>
       )}
     </div>

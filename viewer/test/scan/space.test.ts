@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { AXES } from "../../src/api/types";
 import { fromUpright, uprightShape, voxelAt } from "../../src/scan/scan";
-import { axesOf, edgeLetters, inside, letters, planeName, toMm, type Vector } from "../../src/scan/space";
+import { axesOf, edgeLetters, growsUpwards, inside, letters, planeName, toMm, type Vector } from "../../src/scan/space";
 import { grid, ORDERS } from "./grid";
 
 const EDGES = {
@@ -68,6 +68,12 @@ describe("a direction", () => {
     expect(letters([-0.45, 0.1, -0.89])).toBe("FR");
     expect(letters([0.6, 0.55, 0.58])).toBe("LHP");
   });
+});
+
+it("slices go up to head, front and right, however they are stored", () => {
+  expect(AXES.map((axis) => growsUpwards(grid({ axcodes: "RAS" }), axis))).toEqual([true, true, true]);
+  expect(AXES.map((axis) => growsUpwards(grid({ axcodes: "LPI" }), axis))).toEqual([false, false, false]);
+  expect(growsUpwards(grid({ calibrated: false, axcodes: null }), "k")).toBe(false);
 });
 
 describe("planes", () => {

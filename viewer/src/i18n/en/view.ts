@@ -8,7 +8,7 @@ export const view = {
   "view.along": "Slices along {axis}",
   "view.slice": "slice",
   "view.slices": "{plane} slices",
-  "view.enlarge": "{plane}: enlarge",
+  "view.enlarge": "Enlarge",
   "view.all": "Show all planes",
   "view.waiting": "This slice is on its way…",
   "view.loading": "Scan {percent} %",

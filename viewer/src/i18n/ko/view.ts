@@ -8,7 +8,7 @@ export const view = {
   "view.along": "{axis}축 단면",
   "view.slice": "단면",
   "view.slices": "{plane} 단면",
-  "view.enlarge": "{plane} 크게 보기",
+  "view.enlarge": "크게 보기",
   "view.all": "모든 단면 보기",
   "view.waiting": "이 단면을 불러오는 중입니다…",
   "view.loading": "영상 {percent}%",

@@ -217,7 +217,8 @@ async function lookOut(): Promise<void> {
       await pause(LOOKS[Math.min(look, LOOKS.length - 1)]!);
       try {
         const answer = await fetch(`${API}/health/live`, { signal: AbortSignal.timeout(LOOK_TIMEOUT) });
-        if (answer.ok) offline.value = false;
+        // whatever it says, it is there; a proxy that stands before it says 502 to 504
+        if (!LATER.includes(answer.status)) offline.value = false;
       } catch {
         // still gone
       }

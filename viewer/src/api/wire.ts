@@ -110,7 +110,12 @@ export function areaOf([x0, y0, x1, y1]: readonly [number, number, number, numbe
 function fromBits(payload: Uint8Array, count: number): Uint8Array {
   if (payload.length !== Math.ceil(count / 8)) throw new WireError("bits");
   const pixels = new Uint8Array(count);
-  for (let at = 0; at < count; at += 1) pixels[at] = (payload[at >> 3]! >> (7 - (at & 7))) & 1;
+  for (let byte = 0; byte < payload.length; byte += 1) {
+    const bits = payload[byte]!;
+    if (bits === 0) continue;
+    const end = Math.min(byte * 8 + 8, count);
+    for (let at = byte * 8; at < end; at += 1) pixels[at] = (bits >> (7 - (at & 7))) & 1;
+  }
   return pixels;
 }
 

@@ -24,6 +24,11 @@ const LOOK_EVERY = 120;
 const HELD_S = 20;
 const ENDED = ["done", "stopped", "failed"];
 
+interface How {
+  by?: 1 | -1;
+  method?: "POST" | "DELETE";
+}
+
 /** What an answer brought. */
 interface Brought {
   revision: number;
@@ -48,7 +53,7 @@ export class LiveReading implements Reading {
   readonly jobs = signal<readonly JobInfo[]>([]);
   readonly pending = signal(0);
   readonly embedded = signal<ReadonlySet<number>>(new Set());
-  readonly range = signal<readonly [number | null, number | null] | null>(null);
+  readonly keptRange = signal<readonly [number | null, number | null] | null>(null);
   readonly over = signal<ApiError | null>(null);
   readonly confidence: ReadonlySignal<ReadonlyMap<number, ReadonlyMap<number, number>>>;
   connected: ReadonlySignal<boolean> = signal(false);
@@ -150,19 +155,22 @@ export class LiveReading implements Reading {
   }
 
   private async walk(path: string, by: 1 | -1): Promise<void> {
-    const { news } = await this.step(path, undefined, by);
-    if (news) await this.reask();
+    const { news } = await this.step(path, undefined, { by });
+    if (!news) return;
+    // entries of a prompts file name objects, which may be others now
+    await this.refresh();
+    await this.reask();
   }
 
-  /** Take a step. by: what it does to the steps that can be undone, as far as that can be said at once. */
-  private async step(path: string, body: unknown, by = 1): Promise<Brought> {
+  /** Take a step. by: what it does to the number of steps that can be undone. */
+  private async step(path: string, body?: unknown, how: How = {}): Promise<Brought> {
     this.check();
     this.pending.value += 1;
     try {
       return await this.queue.run(async () => {
         const since = this.masks.revision;
-        const brought = await this.sent(path, body, since, by);
-        if (brought.news) this.count(path, by);
+        const brought = await this.sent(path, body, since, how);
+        if (brought.news) this.count(path, how.by ?? 1);
         return brought;
       });
     } finally {
@@ -171,9 +179,10 @@ export class LiveReading implements Reading {
     }
   }
 
-  private async sent(path: string, body: unknown, since: number, by: number): Promise<Brought> {
+  private async sent(path: string, body: unknown, since: number, { by = 1, method = "POST" }: How): Promise<Brought> {
     const options: Ask = {
-      method: "POST",
+      method,
+      repeatable: false,
       query: { since },
       headers: { Accept: MEDIA_TYPE },
       signal: AbortSignal.any([this.left.signal, AbortSignal.timeout(STEP_TIMEOUT)]),
@@ -226,6 +235,15 @@ export class LiveReading implements Reading {
     return one;
   }
 
+  async removeObject(id: number): Promise<void> {
+    await this.step(`/objects/${id}`, undefined, { method: "DELETE" });
+    batch(() => {
+      this.objects.value = this.objects.value.filter((one) => one.id !== id);
+      this.asked.value = this.asked.value.filter((one) => one.object !== id);
+      this.activate();
+    });
+  }
+
   async propagate(object: number, maxMm?: number): Promise<JobInfo> {
     const json = maxMm === undefined ? { object } : { object, max_mm: maxMm };
     const job = await this.change<JobInfo>("/propagate", { method: "POST", json });
@@ -256,7 +274,7 @@ export class LiveReading implements Reading {
 
   async keepRange(range: readonly [number | null, number | null] | null): Promise<void> {
     await this.change("", { method: "PATCH", json: { keep_range: range }, repeatable: true });
-    this.range.value = range;
+    this.keptRange.value = range;
   }
 
   private change<T>(path: string, options: Ask): Promise<T> {
@@ -418,15 +436,21 @@ export class LiveReading implements Reading {
 
   private learn(told: SessionInfo): void {
     batch(() => {
-      if (JSON.stringify(told.objects) !== JSON.stringify(this.objects.value)) this.objects.value = told.objects;
-      if (JSON.stringify(told.jobs) !== JSON.stringify(this.jobs.value)) this.jobs.value = told.jobs;
+      if (!same(told.objects, this.objects.value)) this.objects.value = told.objects;
+      if (!same(told.jobs, this.jobs.value)) this.jobs.value = told.jobs;
       if (this.pending.value === 0) {
         this.undoable.value = told.undo;
         this.redoable.value = told.redo;
       }
-      this.range.value = told.keep_range ?? null;
-      if (this.active.value === null) this.active.value = told.objects[0]?.id ?? null;
+      if (!same(told.keep_range ?? null, this.keptRange.value)) this.keptRange.value = told.keep_range ?? null;
+      this.activate();
     });
+  }
+
+  /** Prompts are about an object that is there. */
+  private activate(): void {
+    const objects = this.objects.value;
+    if (!objects.some((one) => one.id === this.active.value)) this.active.value = objects.at(-1)?.id ?? null;
   }
 
   private learnObject(one: ObjectInfo): void {
@@ -458,6 +482,10 @@ export class LiveReading implements Reading {
     }
     return found;
   }
+}
+
+function same(one: unknown, other: unknown): boolean {
+  return JSON.stringify(one) === JSON.stringify(other);
 }
 
 function isTimeout(error: unknown): boolean {

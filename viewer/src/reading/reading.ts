@@ -49,7 +49,7 @@ export interface Reading {
   /** Slices of an object where the propagation is least sure, worst first: slice and confidence 0 to 1. */
   readonly confidence: ReadonlySignal<ReadonlyMap<number, ReadonlyMap<number, number>>>;
   /** Values outside of [low, high] are in no mask drawn; null: no limit, or one that the server does not tell. */
-  readonly range: ReadonlySignal<readonly [number | null, number | null] | null>;
+  readonly keptRange: ReadonlySignal<readonly [number | null, number | null] | null>;
   /** The model that answers: its name, the licence of its weights, whether it answers clicks without a box. */
   readonly model: {
     readonly name: string | null;
@@ -71,6 +71,8 @@ export interface Reading {
     id: number,
     change: Partial<Pick<ObjectInfo, "name" | "colour" | "visible" | "locked">>,
   ): Promise<ObjectInfo>;
+  /** An object and all its masks: a step, which can be undone. */
+  removeObject(id: number): Promise<void>;
   propagate(object: number, maxMm?: number): Promise<JobInfo>;
   stop(job: string): Promise<void>;
   /** Draw an object on the slices between those that it is drawn on. */

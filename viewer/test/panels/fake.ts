@@ -54,7 +54,7 @@ export class FakeReading implements Reading {
   readonly embedded = signal<ReadonlySet<number>>(new Set<number>());
   readonly connected = signal(true);
   readonly confidence = signal<ReadonlyMap<number, ReadonlyMap<number, number>>>(new Map());
-  readonly range = signal(null);
+  readonly keptRange = signal(null);
   readonly model = { name: "litemedsam", licence: null, knowsClicks: false };
   readonly over = signal(null);
   /** What was asked of it, in order. */
@@ -97,6 +97,10 @@ export class FakeReading implements Reading {
     const object = { ...this.objects.value.find((one) => one.id === id)!, ...change };
     this.objects.value = this.objects.value.map((one) => (one.id === id ? object : one));
     return this.did(object, "changeObject", id, change);
+  }
+  removeObject(id: number) {
+    this.objects.value = this.objects.value.filter((one) => one.id !== id);
+    return this.did(undefined, "removeObject", id);
   }
   propagate(object: number, maxMm?: number) {
     const job: JobInfo = { id: "job", object, state: "queued", done: 0, total: null, detail: null };

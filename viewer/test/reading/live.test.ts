@@ -225,6 +225,24 @@ describe("a reading", () => {
     expect(reading.asked.value).toEqual([]);
   });
 
+  it("removes an object as a step, and has it again when that is undone", async () => {
+    const spleen = { ...LIVER, id: 2, name: "spleen" };
+    now = session({ revision: 3, objects: [LIVER, spleen] });
+    changes = () => frames(mask({ revision: 3 }), 3);
+    const reading = await opened();
+    expect(reading.masks.slices(1)).toEqual([4]);
+    const removed = mask({ revision: 4, status: "removed", rectangle: [0, 0, 0, 0] }, []);
+    steps = (call) => (call.path === "/sessions/s1/objects/1" ? frames(removed, 4, 4) : undefined);
+    now = session({ revision: 4, undo: 1, objects: [spleen] });
+    await reading.removeObject(1);
+    expect(asked("/sessions/s1/objects/1")[0]).toMatchObject({ method: "DELETE" });
+    expect([reading.objects.value, reading.active.value, reading.masks.slices(1)]).toEqual([[spleen], 2, []]);
+    steps = (call) => (call.path.endsWith("/undo") ? frames(mask({ revision: 5 }), 5, 5) : undefined);
+    now = session({ revision: 5, redo: 1, objects: [LIVER, spleen] });
+    await reading.undo();
+    expect([reading.objects.value, reading.masks.slices(1)]).toEqual([[LIVER, spleen], [4]]);
+  });
+
   it("sends a drawn mask as run lengths of its slice", async () => {
     const reading = await opened();
     steps = (call) => (call.method === "POST" ? frames(mask({ revision: 2, status: "drawn" }), 2) : undefined);

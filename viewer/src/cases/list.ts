@@ -1,7 +1,7 @@
 // The list of cases: what is searched for, what was found, and looking again from time to time.
 
 import { effect, signal, untracked } from "@preact/signals";
-import { type CaseQuery, listCases } from "../api/cases";
+import { type CasePage, type CaseQuery, listCases } from "../api/cases";
 import { ApiError, explain, isAbort } from "../api/http";
 import type { CaseInfo } from "../api/types";
 import { idleFor } from "../shell/idle";
@@ -25,21 +25,37 @@ export const more = signal(false);
 export const loading = signal(false);
 export const problem = signal<string | null>(null);
 
+let reader: string | undefined;
 let next: string | null = null;
 let under: AbortController | null = null;
+/** Whose they are, of those that were asked for. Asking is a line of the audit: it is not done for every look. */
+let whose = new Map<string, CaseInfo["patient"]>();
 
 function query(limit: number): CaseQuery {
   const limits = which.value === "mine" ? { mine: true } : which.value === "pacs" ? { kind: "pacs" as const } : {};
-  return { q: search.value.trim(), patients: true, limit, ...limits };
+  return { q: search.value.trim(), limit, ...limits };
 }
 
-async function ask(after: string | null, limit: number): Promise<void> {
+/** A page of them, with whose they are; where that is known of all it is not asked for again. */
+async function look(after: string | null, limit: number, again: boolean, signal: AbortSignal): Promise<CasePage> {
+  if (again) {
+    const page = await listCases({ ...query(limit), patients: false }, after, signal);
+    if (page.cases.every((one) => whose.has(one.id))) {
+      return { ...page, cases: page.cases.map((one) => ({ ...one, patient: whose.get(one.id) ?? null })) };
+    }
+  }
+  const page = await listCases({ ...query(limit), patients: true }, after, signal);
+  for (const one of page.cases) whose.set(one.id, one.patient);
+  return page;
+}
+
+async function ask(after: string | null, limit: number, again = false): Promise<void> {
   under?.abort();
   const control = new AbortController();
   under = control;
   loading.value = true;
   try {
-    const page = await listCases(query(limit), after, control.signal);
+    const page = await look(after, limit, again, control.signal);
     const before = after === null ? [] : (cases.value ?? []);
     cases.value = [...before, ...page.cases];
     next = page.next;
@@ -56,7 +72,7 @@ async function ask(after: string | null, limit: number): Promise<void> {
 
 /** Looks again, at as many as are shown. */
 export function refresh(): Promise<void> {
-  return ask(null, Math.min(Math.max(cases.peek()?.length ?? 0, PAGE), MOST));
+  return ask(null, Math.min(Math.max(cases.peek()?.length ?? 0, PAGE), MOST), true);
 }
 
 export function showMore(): Promise<void> {
@@ -73,9 +89,15 @@ export function followCases(): () => void {
   const stop = effect(() => {
     search.value;
     which.value;
-    me.value?.name;
+    const who = me.value?.name;
     clearTimeout(typed);
     untracked(() => {
+      // another reader may know less
+      if (who !== reader) {
+        whose = new Map();
+        cases.value = null;
+      }
+      reader = who;
       typed = setTimeout(() => void ask(null, PAGE), cases.value === null ? 0 : TYPED_MS);
     });
   });

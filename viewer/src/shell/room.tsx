@@ -1,5 +1,6 @@
 // The reading room: tools at the left, planes in the middle, structures at the right.
 
+import { useEffect } from "preact/hooks";
 import { t } from "../i18n";
 import { Panel } from "../panels/panel";
 import { panelShown, reading, scan } from "../state";
@@ -11,15 +12,19 @@ import { openAgain, opening } from "./session";
 import "./room.css";
 
 export function Room() {
-  if (scan.value === null || reading.value === null) return <OnItsWay />;
+  return scan.value === null || reading.value === null ? <OnItsWay /> : <Inside watched={!reading.value.mine} />;
+}
+
+function Inside({ watched }: { watched: boolean }) {
+  useEffect(toPicture, []);
   return (
     <div class={panelShown.value ? "shell-room" : "shell-room shell-room-bare"}>
-      {reading.value.mine && (
+      {!watched && (
         <section class="shell-tools" aria-label={t("shell.tools")} onPointerUp={backToPicture}>
           <Toolbar />
         </section>
       )}
-      <main class="shell-planes" aria-label={t("shell.planes")}>
+      <main class="shell-planes" tabIndex={-1} aria-label={t("shell.planes")}>
         <Planes />
       </main>
       <aside class="shell-panel" aria-label={t("shell.panel")} hidden={!panelShown.value}>
@@ -29,12 +34,22 @@ export function Room() {
   );
 }
 
+/** The keyboard to the large plane, unless somebody has taken it elsewhere meanwhile. */
+function toPicture(): void {
+  if (document.activeElement === document.body) focusPicture();
+}
+
+export function focusPicture(): void {
+  const main = document.querySelector<HTMLElement>(".shell-planes");
+  (main?.querySelector<HTMLElement>("[data-plane][tabindex]") ?? main)?.focus({ preventScroll: true });
+}
+
 /** A tool that was pressed by mouse or finger gives the keyboard back to the picture: Enter and space are meant for that. */
 function backToPicture(event: PointerEvent): void {
   const pressed = event.target instanceof Element ? event.target.closest("button") : null;
   if (pressed === null) return;
   setTimeout(() => {
-    if (document.activeElement === pressed) pressed.blur();
+    if (document.activeElement === pressed) focusPicture();
   });
 }
 

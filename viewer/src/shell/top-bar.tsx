@@ -14,6 +14,7 @@ import { dicomDay, moment, personName } from "./format";
 import { helpShown } from "./help";
 import { Icon, type IconName } from "./icons";
 import { Menu } from "./menu";
+import { focusPicture } from "./room";
 import { go, hashOf } from "./routing";
 import { theme, turn } from "./theme";
 import "./top-bar.css";
@@ -29,6 +30,11 @@ export function TopBar() {
   const inside = route.value.page === "case";
   return (
     <header class="shell-top">
+      {reading.value !== null && (
+        <button type="button" class="button shell-skip" onClick={focusPicture}>
+          {t("shell.skip")}
+        </button>
+      )}
       <a class="shell-home" href={hashOf({ page: "cases" })} aria-label={t(inside ? "shell.home" : "shell.title")}>
         {inside ? <Icon name="back" /> : <Icon name="logo" size={22} />}
         <span>{inside ? t("shell.home") : t("shell.title")}</span>

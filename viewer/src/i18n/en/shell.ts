@@ -4,6 +4,7 @@ export const shell = {
   "shell.title.case": "Reading",
   "shell.research": "Research use, not a medical device",
   "shell.home": "Scans",
+  "shell.skip": "To the picture",
   "shell.again": "Try again",
   "shell.cancel": "Cancel",
   "shell.close": "Close",

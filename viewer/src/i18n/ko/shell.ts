@@ -4,6 +4,7 @@ export const shell = {
   "shell.title.case": "판독",
   "shell.research": "연구용이며 의료기기가 아닙니다",
   "shell.home": "영상 목록",
+  "shell.skip": "영상으로 가기",
   "shell.again": "다시 시도",
   "shell.cancel": "취소",
   "shell.close": "닫기",

@@ -22,3 +22,8 @@ class Looking:
         """Have only pixels of these values in masks that are made from now on; neither: whatever their values are."""
         values = None if low is None and high is None else [low, high]
         self._connection.request("PATCH", self._path, json={"keep_range": values})
+
+    def measures(self) -> list[dict[str, Any]]:
+        """Of each object {"object", "name", "voxels", "volume_ml", "diameter_mm", "slice", "ends", "mean", "std",
+        "minimum", "maximum", "units"}, see `medsam.metrics.structure`."""
+        return self._connection.told(list, "GET", f"{self._path}/measures")

@@ -30,7 +30,7 @@ from medsam.prompts.steps import Steps
 from medsam.volume import LabelVolume
 from medsam.wire import MEDIA_TYPE, read_frames
 
-LabelFormat = Literal["nifti", "nrrd", "mha", "png", "seg", "seg-labelmap", "rtstruct", "raw"]
+LabelFormat = Literal["nifti", "nrrd", "mha", "png", "seg", "seg-labelmap", "rtstruct", "raw", "csv"]
 # Seconds a server is asked to hold an answer until something changes.
 _HELD_S = 10.0
 # How long a job that was stopped may take to end, and how often it is asked for meanwhile.
@@ -217,7 +217,10 @@ class RemoteSession(Looking, Steps[RemoteResult]):
         return read_raw(self._connection.request("GET", f"{self._path}/probabilities", params=params))[0]
 
     def export(self, format: LabelFormat = "nifti", path: str | Path | None = None) -> bytes:  # noqa: A002
-        """The masks as a file. path: also write it there, whole. DICOM needs a case that is DICOM."""
+        """The masks as a file; "csv": their measures. DICOM needs a case that is DICOM.
+
+        path: also write it there, whole.
+        """
         if format not in get_args(LabelFormat):
             raise InputError(
                 f"Masks are exported as {', '.join(get_args(LabelFormat))}, not {format!r} (`format`).",

@@ -15,9 +15,14 @@ from medsam.io.save import encode_labels
 from medsam.server.cases.found import ScanFiles, as_shown
 from medsam.volume import LabelVolume
 
-ExportFormat = Literal["raw", "nifti", "nrrd", "mha", "png", "seg", "seg-labelmap", "rtstruct"]
+ExportFormat = Literal["raw", "nifti", "nrrd", "mha", "png", "seg", "seg-labelmap", "rtstruct", "csv"]
 _SUFFIXES: Mapping[str, str] = {"nifti": ".nii.gz", "nrrd": ".nrrd", "mha": ".mha", "png": ".png"}
-_MEDIA: Mapping[str, str] = {".nii.gz": "application/gzip", ".png": "image/png", ".dcm": "application/dicom"}
+_MEDIA: Mapping[str, str] = {
+    ".nii.gz": "application/gzip",
+    ".png": "image/png",
+    ".dcm": "application/dicom",
+    ".csv": "text/csv",
+}
 # of every format
 MEDIA_TYPES = ("application/octet-stream", *_MEDIA.values())
 
@@ -41,6 +46,12 @@ class Export:
             "Content-Disposition": f'attachment; filename="labels-{session[:8]}{self.suffix}"',
             "Repr-Digest": f"sha-256=:{packed}:",
         }
+
+
+def table(text: str) -> Export:
+    """A table as a file."""
+    content = text.encode()
+    return Export(content, ".csv", hashlib.sha256(content).hexdigest())
 
 
 def encode(files: ScanFiles, labels: LabelVolume, format: ExportFormat, algorithm: Algorithm) -> Export:  # noqa: A002

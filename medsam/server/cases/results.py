@@ -10,12 +10,14 @@ import numpy as np
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from medsam.errors import MedSAMError
-from medsam.server.cases.exports import MEDIA_TYPES, Export, ExportFormat, encode
+from medsam.server.cases.exports import MEDIA_TYPES, Export, ExportFormat, encode, table
 from medsam.server.cases.pixels import META, bytes_response, etag_of, meta_of, raw_response
 from medsam.server.cases.schemas import KEY, SendBody, SentInfo, binary
 from medsam.server.gate.present import PresentReader
 from medsam.server.readers import Reader
 from medsam.server.readings.answers import Labelled
+from medsam.server.readings.asking import measures
+from medsam.server.readings.measured import to_csv
 from medsam.server.services import PresentServices, Services
 
 router = APIRouter(tags=["sessions"])
@@ -32,9 +34,10 @@ async def labels(
     services: PresentServices,
     format: Annotated[ExportFormat, Query(description="raw: voxels; the others are files")] = "nifti",  # noqa: A002
 ) -> Response:
-    """The masks of a session, as `medsam segment` writes them for the same prompts. `seg`, `seg-labelmap` and
-    `rtstruct` need a case in DICOM; X-Medsam-Meta has the names of the numbers of the others, null where they are many.
-    409 when the case's files hold another scan by now."""
+    """The masks of a session, as `medsam segment` writes them for the same prompts; `csv`: their measures.
+
+    `seg`, `seg-labelmap` and `rtstruct` need a case in DICOM; X-Medsam-Meta has the names of the numbers of the others,
+    null where they are many. 409 when the case's files hold another scan by now."""
     drawn = await _drawn(services, reader, session)
     names = {str(number): name for number, name in sorted(drawn.labels.names.items())}
     told = names if len(json.dumps(names)) <= _MOST_NAMES else None
@@ -45,7 +48,12 @@ async def labels(
         meta = meta_of(array, geometry=drawn.labels.geometry.to_dict(), names=told)
         request.state.audited = audited
         return raw_response(array, meta, etag_of(digest, names), request.headers)
-    export = await _export(services, drawn, format)
+    if format == "csv":
+        # once every first answer is refined
+        measured = await measures(await services.readings.get(reader, session))
+        export = table(to_csv(drawn.case.key, measured))
+    else:
+        export = await _export(services, drawn, format)
     request.state.audited = audited | {"sha256": export.digest}
     headers = export.headers(session) | {META: json.dumps({"names": told})}
     return bytes_response(memoryview(export.content), f'"{export.digest}"', request.headers, headers, export.media_type)

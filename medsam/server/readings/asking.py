@@ -9,6 +9,7 @@ from fastapi import HTTPException
 from medsam.inference.session import Session
 from medsam.inference.worker import Priority
 from medsam.server.readings.answers import label_map, probabilities_of, prompts_file
+from medsam.server.readings.measured import Measured
 from medsam.server.readings.objects import label_of
 from medsam.server.readings.reading import Reading
 from medsam.volume import LabelVolume
@@ -47,3 +48,10 @@ async def labels(reading: Reading) -> LabelVolume:
     state = await reading.ask(lambda session: session.state)
     listed = {one.number: one for one in reading.listed}
     return await to_thread.run_sync(label_map, state, reading.scan_encoder, listed)
+
+
+async def measures(reading: Reading) -> list[Measured]:
+    """Every object as it is shown now."""
+    # masks are as they are at this moment
+    there = [(one, *reading.slate.of(one.number)) for one in reading.listed]
+    return await to_thread.run_sync(reading.measuring.of, there)

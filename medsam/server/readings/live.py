@@ -25,6 +25,7 @@ from medsam.server.readings.events import Event, Events
 from medsam.server.readings.follow import Following
 from medsam.server.readings.journal import Delta, Kind
 from medsam.server.readings.ledger import Ledger
+from medsam.server.readings.measured import Measuring
 from medsam.server.readings.objects import (
     in_readers_words,
     label_of,
@@ -66,6 +67,7 @@ class Live:
         self.scan_encoder = resumed.session.scan_encoder
         plane = self.scan_encoder.plane
         self.slate = Slate(plane.axis, plane.shape)
+        self.measuring = Measuring(self.scan_encoder.scan, plane)
         self.events = Events(revision)
         self.jobs: dict[str, Following] = {}
         self.view = View(tools.worker, self.scan_encoder, stored.key, self._seen)

@@ -9,8 +9,9 @@ from fastapi import APIRouter, Query, Response
 
 from medsam.server.gate.present import PresentReader
 from medsam.server.readings import asking
+from medsam.server.readings.measured import ends_of, row_of
 from medsam.server.readings.present import PresentReadings, head
-from medsam.server.readings.schemas import SliceNumber
+from medsam.server.readings.schemas import MeasureAnswer, SliceNumber
 
 router = APIRouter()
 
@@ -54,3 +55,14 @@ async def prompts(session: str, reader: PresentReader, readings: PresentReadings
     response = Response(await asking.prompts(reading), media_type="application/json")
     head(response, reading)
     return response
+
+
+@router.get("/{session}/measures")
+async def measures(
+    session: str, reader: PresentReader, readings: PresentReadings, response: Response
+) -> list[MeasureAnswer]:
+    """How large each object is as it is shown, and what the scan has in it."""
+    reading = await readings.get(reader, session)
+    found = await asking.measures(reading)
+    head(response, reading)
+    return [MeasureAnswer.model_validate({**row_of(one), "ends": ends_of(one)}) for one in found]

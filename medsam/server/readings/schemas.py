@@ -227,6 +227,26 @@ class SessionAnswer(BaseModel):
     )
 
 
+class MeasureAnswer(BaseModel):
+    """An object as it is shown. Values are the scan's inside of it; null in colour, and where there is nothing."""
+
+    object: int
+    name: str
+    voxels: int
+    volume_ml: float | None = Field(description="null on a scan without millimetres")
+    diameter_mm: float | None = Field(
+        description="the longest in a slice along the session's axis and in one piece, from outer edge to outer edge; "
+        "null on a scan without millimetres"
+    )
+    slice: int | None = Field(description="where that is")
+    ends: list[Numbers2] | None = Field(description="from where to where: [x, y] each, pixels")
+    mean: float | None
+    std: float | None
+    minimum: float | None
+    maximum: float | None
+    units: str | None = Field(description="of the values", examples=["HU"])
+
+
 class SessionLine(BaseModel):
     """A session in a list."""
 

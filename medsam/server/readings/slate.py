@@ -121,6 +121,12 @@ class Slate:
         """Whether an object has a mask anywhere."""
         return any(place[0] == number and mask.drawn.status != "removed" for place, mask in self._masks.items())
 
+    def of(self, number: int) -> tuple[int, dict[int, CompactMask]]:
+        """The masks of an object by slice, and the revision of the last that changed, 0 where there was none."""
+        found = {place[1]: mask for place, mask in self._masks.items() if place[0] == number}
+        revision = max((mask.revision for mask in found.values()), default=0)
+        return revision, {index: mask.drawn.mask for index, mask in sorted(found.items()) if mask.drawn.mask}
+
     def frames(self, since: int = 0, places: frozenset[Place] = frozenset()) -> list[Part]:
         """Of every mask that changed after revision `since`, and of `places`, whether they changed or not.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import hashlib
 import io
 import json
@@ -130,6 +131,19 @@ def test_masks_leave_in_every_format_and_are_the_same(client, series, tmp_path):
     lines = client.app.state.services.store.audit_lines(limit=3)
     assert {line.what for line in lines} == {"export"}
     assert all(line.details["sha256"] for line in lines)
+
+
+def test_measures_leave_as_a_table_of_the_case_and_of_nobody(client, series):
+    case = uploaded(client, series)
+    session = drawn(client, case["id"])
+    answer = client.get(f"{API}/sessions/{session}/labels", params={"format": "csv"})
+    assert answer.headers["content-type"].startswith("text/csv")
+    assert answer.headers["content-disposition"].endswith('.csv"')
+    (row,) = csv.DictReader(io.StringIO(answer.text))
+    (told,) = client.get(f"{API}/sessions/{session}/measures").json()
+    assert row.pop("case") == case["id"]
+    assert row == {name: "" if value is None else str(value) for name, value in told.items() if name != "ends"}
+    assert (int(row["voxels"]) > 0, float(row["diameter_mm"]) > 0) == (True, True)
 
 
 def test_what_cannot_be_exported_is_said(client, tmp_path):

@@ -1,7 +1,7 @@
 // Where a scan lies in the patient: millimetres, and the letters at the edges of a picture.
 //
-// World coordinates are LPS: x grows to the patient's left, y to the back, z to the head. Letters are those of DICOM:
-// R and L, A and P, F (feet) and H (head).
+// World coordinates are LPS: x grows to the patient's left, y to the back, z to the head. Letters: right and left, anterior
+// and posterior, inferior (feet) and superior (head).
 
 import { AXES, type Axis, type Geometry } from "../api/types";
 import { axisNumber, IN_PLANE, type Voxel } from "./scan";
@@ -12,7 +12,7 @@ export type PlaneName = "axial" | "coronal" | "sagittal";
 const LETTERS: readonly (readonly [string, string])[] = [
   ["R", "L"],
   ["A", "P"],
-  ["F", "H"],
+  ["I", "S"],
 ];
 /** A direction is named by another axis too when it leans to it by more than 20 degrees. */
 const LEANS = Math.sin((20 / 180) * Math.PI);

@@ -44,6 +44,8 @@ export class Hand {
     host.addEventListener("lostpointercapture", (event) => this.#lost(event), { signal });
     host.addEventListener("pointerleave", () => this.#leave(), { signal });
     host.addEventListener("dblclick", () => this.#twice(), { signal });
+    // a middle button that scrolls the page by itself
+    host.addEventListener("mousedown", (event) => event.button === 1 && event.preventDefault(), { signal });
     host.addEventListener("contextmenu", (event) => event.preventDefault(), { signal });
     host.addEventListener("wheel", (event) => this.#wheel(event), { signal, passive: false });
   }

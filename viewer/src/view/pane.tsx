@@ -112,7 +112,7 @@ function Readout({ scan, axis }: { scan: Scan; axis: Axis }) {
     <div class="view-readout">
       <p>{positionText(geometry, place.exact)}</p>
       <p>
-        <span class="view-voxel">{place.voxel.join(" ")}</span> <b>{valueText(scan, place.voxel)}</b>
+        {t("view.voxel", { at: place.voxel.join(" ") })} <b>{valueText(scan, place.voxel)}</b>
       </p>
     </div>
   );

@@ -19,7 +19,7 @@ export function placeAt(geometry: Geometry, axis: Axis, slice: number, x: number
   return { voxel: voxelAt(axis, slice, column, row), exact: voxelAt(axis, slice, x, y) };
 }
 
-/** "L 12.3  P 40.0  H 102.5 mm": LPS with the letters that say it. Empty without millimetres. */
+/** "L 12.3  P 40.0  S 102.5 mm": LPS with the letters that say it. Empty without millimetres. */
 export function positionText(geometry: Geometry, at: Vector): string {
   if (!geometry.calibrated) return "";
   const [x, y, z] = toMm(geometry, at);
@@ -27,7 +27,7 @@ export function positionText(geometry: Geometry, at: Vector): string {
     const text = Math.abs(value).toFixed(1);
     return `${value < 0 && text !== "0.0" ? low : high} ${text}`;
   };
-  return `${one(x, "R", "L")}  ${one(y, "A", "P")}  ${one(z, "F", "H")} mm`;
+  return `${one(x, "R", "L")}  ${one(y, "A", "P")}  ${one(z, "I", "S")} mm`;
 }
 
 /** The value of a voxel with its units; empty while it is not here. */

@@ -6,8 +6,8 @@ import { grid, ORDERS } from "./grid";
 
 const EDGES = {
   axial: { left: "R", right: "L", top: "A", bottom: "P" },
-  coronal: { left: "R", right: "L", top: "H", bottom: "F" },
-  sagittal: { left: "A", right: "P", top: "H", bottom: "F" },
+  coronal: { left: "R", right: "L", top: "S", bottom: "I" },
+  sagittal: { left: "A", right: "P", top: "S", bottom: "I" },
 };
 
 describe("letters at the edges", () => {
@@ -64,9 +64,9 @@ describe("a direction", () => {
   it("is named by what it leans to, the nearest first", () => {
     expect(letters([1, 0, 0])).toBe("L");
     expect(letters([0.8, -0.6, 0])).toBe("LA");
-    expect(letters([-0.3, 0.1, -0.95])).toBe("F");
-    expect(letters([-0.45, 0.1, -0.89])).toBe("FR");
-    expect(letters([0.6, 0.55, 0.58])).toBe("LHP");
+    expect(letters([-0.3, 0.1, -0.95])).toBe("I");
+    expect(letters([-0.45, 0.1, -0.89])).toBe("IR");
+    expect(letters([0.6, 0.55, 0.58])).toBe("LSP");
   });
 });
 

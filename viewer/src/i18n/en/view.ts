@@ -7,6 +7,7 @@ export const view = {
   "view.picture": "Picture",
   "view.along": "Slices along {axis}",
   "view.slice": "slice",
+  "view.voxel": "voxel {at}",
   "view.slices": "{plane} slices",
   "view.enlarge": "Enlarge",
   "view.all": "Show all planes",

@@ -7,6 +7,7 @@ export const view = {
   "view.picture": "사진",
   "view.along": "{axis}축 단면",
   "view.slice": "단면",
+  "view.voxel": "복셀 {at}",
   "view.slices": "{plane} 단면",
   "view.enlarge": "크게 보기",
   "view.all": "모든 단면 보기",

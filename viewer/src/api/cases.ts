@@ -1,6 +1,6 @@
 // Scans on the server: found, opened, brought, shared.
 
-import { API, ApiError, addressOf, ask, heed, isAbort, lost, ownHeaders, pause, request } from "./http";
+import { API, ApiError, addressOf, ask, heed, lost, ownHeaders, pause, request, UPLOAD_BROKE } from "./http";
 import type { CaseInfo, Geometry, Uploaded } from "./types";
 
 /** cases of one answer */
@@ -100,14 +100,22 @@ export function uploadFiles(
       if (failure === null) return resolve(JSON.parse(call.responseText) as Uploaded);
       heed(failure).then(() => reject(failure), reject);
     };
-    call.onerror = () => {
-      lost();
-      reject(new ApiError(0, "the upload was interrupted"));
-    };
+    call.onerror = () => void broken().then(reject);
     call.onabort = () => reject(signal?.reason ?? new DOMException("stopped", "AbortError"));
     call.onloadend = () => signal?.removeEventListener("abort", stop);
     call.send(form);
   });
+}
+
+/** Why the connection of an upload broke off: a server that takes no more of it closes it while bytes still come. */
+async function broken(): Promise<ApiError> {
+  try {
+    await fetch(addressOf("/health/live"));
+    return new ApiError(0, UPLOAD_BROKE);
+  } catch {
+    lost();
+    return new ApiError(0, "no server");
+  }
 }
 
 function refusedUpload(call: XMLHttpRequest): ApiError | null {
@@ -155,5 +163,3 @@ async function walk(entry: FileSystemEntry, found: Brought[]): Promise<void> {
 function isWanted(file: File): boolean {
   return !file.name.startsWith(".") && file.name !== "Thumbs.db" && file.name !== "desktop.ini";
 }
-
-export { isAbort };

@@ -17,7 +17,7 @@ const FIRST = 8000;
 /** ms before another try. */
 const WAITS = [200, 1000, 2000, 4000, 8000];
 /** ms that a hidden tab keeps its stream. */
-const HIDDEN = 20_000;
+const HIDDEN = 5000;
 /** Streams that were held back, in a row, after which `changes` is asked instead; and asks before a stream is tried. */
 const HELD = 2;
 const ASKS = 20;

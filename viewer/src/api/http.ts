@@ -32,6 +32,9 @@ export class ApiError extends Error {
   }
 }
 
+/** `detail` of an upload that broke off although the server is there. */
+export const UPLOAD_BROKE = "upload broke off";
+
 export interface Ask {
   method?: "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE";
   query?: Record<string, string | number | boolean | null | undefined>;
@@ -241,7 +244,7 @@ export function explain(error: unknown): string {
   const detail = error.detail.replaceAll("`", "");
   switch (error.status) {
     case 0:
-      return t("api.lost");
+      return t(error.detail === UPLOAD_BROKE ? "api.uploadBroke" : "api.lost");
     case 401:
       return detail && me.value === null && /password/.test(detail) ? t("api.wrongPassword") : t("api.loggedOut");
     case 403:

@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { type Brought, filesChosen, filesDropped, listCases, openScanOf, uploadFiles } from "../../src/api/cases";
-import { ApiError } from "../../src/api/http";
+import { ApiError, explain } from "../../src/api/http";
+import { offline } from "../../src/state";
 import { json, refusal, serve } from "./server";
 
 afterEach(() => {
@@ -156,6 +157,21 @@ describe("an upload", () => {
       422,
       "There is no scan in this.",
     ]);
+  });
+
+  it("that breaks off says whether the server is there", async () => {
+    vi.stubGlobal("XMLHttpRequest", FakeCall);
+    serve(() => json({}));
+    const upload = uploadFiles(FILES);
+    FakeCall.last.onerror();
+    expect(explain(await upload.catch((error: unknown) => error))).toMatch(/broke off/);
+    expect(offline.value).toBe(false);
+    serve(() => "no connection");
+    const other = uploadFiles(FILES);
+    FakeCall.last.onerror();
+    expect(explain(await other.catch((error: unknown) => error))).toMatch(/does not answer/);
+    expect(offline.value).toBe(true);
+    offline.value = false;
   });
 
   it("ends where the reader says so", async () => {

@@ -1,5 +1,6 @@
 // What the panels' buttons and keys do with the active structure.
 
+import type { ObjectInfo } from "../api/types";
 import { t } from "../i18n";
 import type { Reading } from "../reading/reading";
 import { tell } from "../shell/tell";
@@ -104,6 +105,27 @@ export function nextStructure(reading: Reading): void {
   const next = objects[(at + 1) % objects.length]!;
   reading.active.value = next.id;
   say({ kind: "info", text: t("panels.now", { name: spoken(next.name) }), seconds: 2 });
+}
+
+/** Deletes a structure with its masks, a step that undo takes back; its neighbour is the active one then. */
+export async function remove(reading: Reading, object: ObjectInfo): Promise<void> {
+  if (object.locked) return sayWhy("locked");
+  const objects = reading.objects.peek();
+  const at = objects.findIndex((one) => one.id === object.id);
+  const neighbour = objects[at + 1] ?? objects[at - 1] ?? null;
+  if (!(await tried(reading.removeObject(object.id)))) return;
+  if (reading.active.peek() === object.id || reading.active.peek() === null) {
+    reading.active.value = neighbour?.id ?? null;
+  }
+  const steps = reading.undoable.peek();
+  // by then another step may be the last one
+  const back = () => reading.undoable.peek() === steps && void tried(reading.undo());
+  say({
+    kind: "info",
+    text: t("panels.deleted", { name: spoken(object.name) }),
+    action: { text: t("panels.undo"), run: back },
+    seconds: 8,
+  });
 }
 
 /** Whether it was done; what went wrong is said. */

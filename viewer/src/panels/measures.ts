@@ -4,6 +4,7 @@ import { effect, signal } from "@preact/signals";
 import { measures } from "../api/results";
 import type { Measure } from "../api/types";
 import type { Reading } from "../reading/reading";
+import { offline } from "../state";
 
 /** By number of the object, as last measured. */
 export const measured = signal<ReadonlyMap<number, Measure>>(new Map());
@@ -45,7 +46,7 @@ export function followMeasures(reading: Reading, ask: (session: string) => Promi
     } catch {
       // numbers that are not there yet stay marked as such; the next change, or a while, tries again
       asking = false;
-      if (!ended) {
+      if (!ended && !offline.peek()) {
         since = Date.now() + AGAIN;
         plan(AGAIN);
       }
@@ -59,6 +60,9 @@ export function followMeasures(reading: Reading, ask: (session: string) => Promi
     // of a reading that has had none there is nothing to be measured
     if (!drawn && measured.peek().size === 0) return;
     stale.value = true;
+    clearTimeout(timer);
+    // a server that is gone is asked once it is back
+    if (offline.value) return;
     if (!asking) plan(QUIET);
   });
   return () => {

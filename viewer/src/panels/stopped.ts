@@ -8,11 +8,10 @@ import { shown } from "./goto";
 export type StopReasons = Readonly<Record<string, string>>;
 
 /** Reasons that are named; the order they are told in is that of the slices. */
-const NAMED: Readonly<Record<string, "vanished" | "disagreed" | "end" | "interrupted">> = {
+const NAMED: Readonly<Record<string, "vanished" | "disagreed" | "end">> = {
   vanished: "vanished",
   "stopped agreeing": "disagreed",
   "end of scan": "end",
-  interrupted: "interrupted",
 };
 
 /** "It ended on slice 30, where nothing more was found." One sentence for each end; none where the server says nothing. */
@@ -27,8 +26,8 @@ export function whyStopped(stopped: StopReasons | null | undefined, slices: numb
     });
 }
 
-/** The headline of a job: how far it is, or how it ended. */
-export function toldOf(job: JobInfo): string {
+/** The headline of a job: how far it is, or how it ended and on how many slices (`there`) the structure is now. */
+export function toldOf(job: JobInfo, there: number): string {
   const { done, total, detail } = job;
   switch (job.state) {
     case "queued":
@@ -36,9 +35,9 @@ export function toldOf(job: JobInfo): string {
     case "running":
       return total === null ? t("panels.job-begins") : t("panels.job-running", { done, total });
     case "done":
-      return t("panels.job-done", { done });
+      return t("panels.job-done", { count: there });
     case "stopped":
-      return t("panels.job-stopped", { done });
+      return t("panels.job-stopped", { count: there });
     case "failed":
       return t("panels.job-failed", { detail: detail ?? "" }).trim();
   }

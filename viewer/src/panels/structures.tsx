@@ -6,7 +6,8 @@ import type { ObjectInfo } from "../api/types";
 import { t } from "../i18n";
 import type { Reading } from "../reading/reading";
 import { reading as open } from "../state";
-import { tried } from "./actions";
+import { Act } from "./act";
+import { remove, tried } from "./actions";
 import { Appearance } from "./appearance";
 import { NameBox } from "./combobox";
 import { count, meanAndSpread, millilitres, millimetres, spoken } from "./format";
@@ -124,7 +125,11 @@ function Structure({ reading, object, names }: RowProperties) {
             }}
             onDblClick={() => reading.mine && setRenaming(true)}
             onKeyDown={(event) => {
-              if (event.key === "F2" && reading.mine) setRenaming(true);
+              if (!reading.mine) return;
+              if (event.key === "F2") setRenaming(true);
+              else if (event.key === "Delete") void remove(reading, object);
+              else return;
+              event.preventDefault();
             }}
           >
             {name}
@@ -151,6 +156,13 @@ function Structure({ reading, object, names }: RowProperties) {
           <button type="button" class="panels-link" onClick={() => setRenaming(true)}>
             <Glyph name="edit" /> {t("panels.rename")}
           </button>
+          <Act
+            class="panels-link"
+            why={object.locked ? t("panels.cannot-locked") : null}
+            onDo={() => void remove(reading, object)}
+          >
+            <Glyph name="trash" /> {t("panels.delete")}
+          </Act>
         </div>
       )}
     </li>

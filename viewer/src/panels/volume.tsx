@@ -117,7 +117,7 @@ function Progress({ reading, job }: { reading: Reading; job: JobInfo }) {
     <div class="panels-job">
       <p class="panels-line">
         <span class="panels-grow">
-          {name}: {toldOf(job)}
+          {name}: {toldOf(job, 0)}
         </span>
         {reading.mine && (
           <button
@@ -144,10 +144,12 @@ function Ended({ reading }: { reading: Reading }) {
   const active = reading.active.value;
   const job = reading.jobs.value.findLast((one) => one.object === active);
   const ended = job !== undefined && runningJob(reading, active) === undefined ? job : undefined;
+  reading.masks.version.value;
+  const there = active === null ? 0 : slicesOf(reading, active).length;
   const reasons = ended ? whyStopped(ended.stopped, reading.slices) : [];
   return (
     <div class="panels-ended" role="status">
-      {ended && <p class={ended.state === "failed" ? "panels-wrong" : undefined}>{toldOf(ended)}</p>}
+      {ended && <p class={ended.state === "failed" ? "panels-wrong" : undefined}>{toldOf(ended, there)}</p>}
       {reasons.map((reason) => (
         <p key={reason} class="panels-hint">
           {reason}

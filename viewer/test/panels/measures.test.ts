@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { Measure } from "../../src/api/types";
 import { followMeasures, measured, stale } from "../../src/panels/measures";
+import { offline } from "../../src/state";
 import { FakeReading } from "./fake";
 
 const liver = (voxels: number): Measure => ({
@@ -86,6 +87,16 @@ describe("measurements", () => {
     stop = followMeasures(new FakeReading(), ask);
     await vi.advanceTimersByTimeAsync(20_000);
     expect(ask).not.toHaveBeenCalled();
+    expect(stale.value).toBe(false);
+  });
+  it("wait for a server that is gone", async () => {
+    offline.value = true;
+    reading.masks.put(1, 3);
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(ask).not.toHaveBeenCalled();
+    offline.value = false;
+    await vi.advanceTimersByTimeAsync(700);
+    expect(ask).toHaveBeenCalledOnce();
     expect(stale.value).toBe(false);
   });
   it("are nobody's once the reading is left", async () => {

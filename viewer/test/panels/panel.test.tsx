@@ -91,6 +91,23 @@ describe("structures", () => {
     expect(button(root, "Show kidney right")).toBeTruthy();
     expect(button(root, "Unlock liver")).toBeTruthy();
   });
+  it("are deleted, which can be undone, and leave the neighbour active", async () => {
+    const root = await mount(<Panel />);
+    await click(button(root, "Delete"));
+    expect(reading.calls).toEqual([["removeObject", 1]]);
+    expect(reading.active.value).toBe(2);
+    const message = messages.value.at(-1)!;
+    expect(message.text).toBe("liver is deleted.");
+    message.action!.run();
+    expect(reading.calls.at(-1)).toEqual(["undo"]);
+  });
+  it("that are locked are not deleted", async () => {
+    reading.objects.value = [structure(1, "liver", { locked: true })];
+    const root = await mount(<Panel />);
+    await click(button(root, "Delete"));
+    expect(reading.calls).toEqual([]);
+    expect(messages.value.at(-1)!.text).toMatch(/unlock/);
+  });
   it("of another reader cannot be changed", async () => {
     reading.mine = false;
     const root = await mount(<Panel />);
@@ -121,7 +138,7 @@ describe("through the volume", () => {
       reading.jobs.value = [{ ...job, state: "stopped", done: 5 }];
     });
     expect(root.querySelector("progress")).toBeNull();
-    expect(root.querySelector(".panels-ended")!.textContent).toContain("5 slices is kept");
+    expect(root.querySelector(".panels-ended")!.textContent).toContain("Stopped: it is on 1 slices");
   });
   it("lists the least sure slices, which lead there", async () => {
     for (const slice of [11, 12, 13, 14]) reading.masks.put(1, slice, "propagated");

@@ -50,8 +50,8 @@ export const panels = {
   "panels.job-queued": "waits for its turn",
   "panels.job-begins": "begins",
   "panels.job-running": "{done} of at most {total} slices",
-  "panels.job-done": "Propagated to {done} slices.",
-  "panels.job-stopped": "Stopped. What was found on {done} slices is kept.",
+  "panels.job-done": "Done: it is on {count} slices.",
+  "panels.job-stopped": "Stopped: it is on {count} slices so far, which are kept.",
   "panels.job-failed": "The propagation failed; try it again. {detail}",
   "panels.stop": "Stop",
   "panels.stop-of": "Stop the propagation of {name}",
@@ -60,7 +60,6 @@ export const panels = {
   "panels.stopped-disagreed":
     "It ended at slice {slice}: what was found there no longer looked like this structure. Does it go on? Draw it there and propagate again.",
   "panels.stopped-end": "It reached the end of the scan, slice {slice}.",
-  "panels.stopped-interrupted": "It was stopped at slice {slice}.",
   "panels.least-sure": "Show the least sure slice",
   "panels.unsure-list": "The least sure slices",
   "panels.slice-confidence": "Slice {slice}: confidence {confidence}",

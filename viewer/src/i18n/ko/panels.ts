@@ -50,8 +50,8 @@ export const panels = {
   "panels.job-queued": "차례를 기다리는 중",
   "panels.job-begins": "시작하는 중",
   "panels.job-running": "최대 {total}장 중 {done}장",
-  "panels.job-done": "{done}개 슬라이스에 전파했습니다.",
-  "panels.job-stopped": "중지했습니다. {done}개 슬라이스에서 찾은 것은 남아 있습니다.",
+  "panels.job-done": "전파를 마쳤습니다. 지금 {count}개 슬라이스에 있습니다.",
+  "panels.job-stopped": "중지했습니다. 지금까지 찾은 {count}개 슬라이스는 남아 있습니다.",
   "panels.job-failed": "전파하지 못했습니다. 다시 시도하세요. {detail}",
   "panels.stop": "중지",
   "panels.stop-of": "{name} 전파 중지",
@@ -60,7 +60,6 @@ export const panels = {
   "panels.stopped-disagreed":
     "슬라이스 {slice}에서 끝났습니다. 그곳에서 찾은 것이 이 구조물과 닮지 않았습니다. 구조물이 이어진다면 그곳에 그리고 다시 전파하세요.",
   "panels.stopped-end": "스캔의 끝인 슬라이스 {slice}까지 갔습니다.",
-  "panels.stopped-interrupted": "슬라이스 {slice}에서 중지했습니다.",
   "panels.least-sure": "가장 불확실한 슬라이스 보기",
   "panels.unsure-list": "가장 불확실한 슬라이스 목록",
   "panels.slice-confidence": "슬라이스 {slice}: 신뢰도 {confidence}",

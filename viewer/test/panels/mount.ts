@@ -46,7 +46,7 @@ export async function click(element: Element | null | undefined): Promise<void> 
 
 export function button(root: Element, text: string): HTMLButtonElement {
   const all = [...root.querySelectorAll("button")];
-  const found = all.find((one) => (one.getAttribute("aria-label") ?? one.textContent ?? "").startsWith(text));
+  const found = all.find((one) => (one.getAttribute("aria-label") ?? one.textContent ?? "").trim().startsWith(text));
   if (!found) throw new Error(`no button "${text}" among ${all.map((one) => one.textContent).join(" | ")}`);
   return found;
 }

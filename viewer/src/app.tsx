@@ -21,7 +21,7 @@ import { tell } from "./shell/tell";
 import { followTheme } from "./shell/theme";
 import { followTitle } from "./shell/title";
 import { TopBar } from "./shell/top-bar";
-import { locked, me, route } from "./state";
+import { locked, me, myName, route } from "./state";
 
 /** The server has not said yet who is here. */
 const asking = signal(true);
@@ -46,7 +46,7 @@ function begin(): () => void {
     followIdle(),
     followLeaving(),
     followRoute(),
-    me.subscribe((who) => {
+    myName.subscribe((who) => {
       if (who !== null) void learnModel();
     }),
   ];

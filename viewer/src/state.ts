@@ -1,12 +1,14 @@
 // What the whole page shares: who is there, which case is open, where we look, and what is shown how.
 
-import { signal } from "@preact/signals";
+import { computed, signal } from "@preact/signals";
 import type { Axis, CaseInfo, Me } from "./api/types";
 import type { Reading } from "./reading/reading";
 import type { Scan, Voxel } from "./scan/scan";
 import type { ToolId } from "./tools/tool";
 
 export const me = signal<Me | null>(null);
+/** Changes when somebody else comes, and not when the same reader is asked for again. */
+export const myName = computed(() => me.value?.name ?? null);
 /** A login that was idle: the password is asked for, and the reading stays as it is behind. */
 export const locked = signal(false);
 /** The server does not answer. */

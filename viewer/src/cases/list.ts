@@ -5,7 +5,7 @@ import { type CasePage, type CaseQuery, listCases } from "../api/cases";
 import { ApiError, explain, isAbort } from "../api/http";
 import type { CaseInfo } from "../api/types";
 import { idleFor } from "../shell/idle";
-import { locked, me, offline, route } from "../state";
+import { locked, me, myName, offline, route } from "../state";
 
 const PAGE = 60;
 /** The most that the server gives at once. */
@@ -25,7 +25,7 @@ export const more = signal(false);
 export const loading = signal(false);
 export const problem = signal<string | null>(null);
 
-let reader: string | undefined;
+let reader: string | null = null;
 let next: string | null = null;
 let under: AbortController | null = null;
 /** Whose they are, of those that were asked for. Asking is a line of the audit: it is not done for every look. */
@@ -89,7 +89,7 @@ export function followCases(): () => void {
   const stop = effect(() => {
     search.value;
     which.value;
-    const who = me.value?.name;
+    const who = myName.value;
     clearTimeout(typed);
     untracked(() => {
       // another reader may know less

@@ -4,7 +4,7 @@ import { useSignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useEffect, useId, useRef } from "preact/hooks";
 import { login, logout, unlock } from "../api/account";
-import { explain } from "../api/http";
+import { ApiError, explain } from "../api/http";
 import { language, speak, t } from "../i18n";
 import { locked, me } from "../state";
 import { Icon } from "./icons";
@@ -42,7 +42,7 @@ function PasswordForm({ title, text, button, send, asksName, children }: FormPro
     try {
       await send(name.current?.value ?? "", password.current?.value ?? "");
     } catch (error) {
-      problem.value = explain(error);
+      problem.value = reason(error);
       if (password.current !== null) password.current.value = "";
       password.current?.focus();
     } finally {
@@ -85,6 +85,15 @@ function PasswordForm({ title, text, button, send, asksName, children }: FormPro
       <p class="shell-door-research">{t("shell.research")}</p>
     </main>
   );
+}
+
+/** Why not. A login that has ended meanwhile cannot be unlocked: there has to be a new one. */
+function reason(error: unknown): string {
+  if (!(error instanceof ApiError) || error.status !== 401) return explain(error);
+  if (/password/.test(error.detail)) return t("api.wrongPassword");
+  me.value = null;
+  locked.value = false;
+  return explain(error);
 }
 
 export function Login() {

@@ -12,8 +12,8 @@ import {
   cursor,
   layout,
   locked,
-  me,
   messages,
+  myName,
   offline,
   openCase,
   reading,
@@ -161,11 +161,11 @@ export function followRoute(): () => void {
   const stops = [
     effect(() => {
       const to = route.value;
-      const who = me.value?.name;
+      const who = myName.value;
       untracked(() => {
         // what went wrong elsewhere is over
         messages.value = messages.value.filter((one) => one.kind !== "error");
-        if (who === undefined || to.page === "cases") leaveCase();
+        if (who === null || to.page === "cases") leaveCase();
         else void openCaseById(to.id, to.session);
       });
     }),

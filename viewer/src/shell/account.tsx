@@ -9,7 +9,7 @@ import { language, speak, t } from "../i18n";
 import { locked, me } from "../state";
 import { Icon } from "./icons";
 import { Menu } from "./menu";
-import { model } from "./model";
+import { answering } from "./model";
 import { tell } from "./tell";
 import { theme, turn } from "./theme";
 import "./account.css";
@@ -152,7 +152,7 @@ export function LanguageSwitch() {
 export function Account() {
   const who = me.value;
   if (who === null) return null;
-  const known = model.value;
+  const { name, licence } = answering();
   const local = who.way === "local";
   return (
     <Menu icon="person" label={t("shell.account")}>
@@ -181,9 +181,9 @@ export function Account() {
           />
           <hr />
           <p class="shell-account-text">
-            {known === null ? t("shell.model.unknown") : t("shell.model.is", { name: known.name })}
+            {name === null ? t("shell.model.unknown") : t("shell.model.is", { name })}
             <br />
-            {known?.licence != null && t("shell.model.licence", { licence: known.licence })}
+            {licence !== null && t("shell.model.licence", { licence })}
           </p>
           <p class="shell-account-text">{t("shell.research")}</p>
           {who.way === "login" && (

@@ -2,14 +2,27 @@
 
 import { signal } from "@preact/signals";
 import { modelInfo } from "../api/model";
+import { reading } from "../state";
 
-export const model = signal<{ name: string; licence: string | null } | null>(null);
+interface Answering {
+  name: string | null;
+  licence: string | null;
+}
+
+const servers = signal<Answering>({ name: null, licence: null });
+
+/** The model of the open reading, else the server's; null what is not told. */
+export function answering(): Answering {
+  const its = reading.value?.model;
+  return its?.name ? its : servers.value;
+}
 
 /** Asks once who is here; without an answer the page goes on, and says that it does not know. */
 export async function learnModel(): Promise<void> {
   try {
-    model.value = await modelInfo();
+    const told = await modelInfo();
+    if (told !== null) servers.value = told;
   } catch {
-    model.value = null;
+    // the reading says it, too
   }
 }

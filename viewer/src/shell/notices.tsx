@@ -3,18 +3,19 @@
 import { t } from "../i18n";
 import { offline, openCase, reading } from "../state";
 import { Icon } from "./icons";
-import { model } from "./model";
+import { answering } from "./model";
 import { go } from "./routing";
+import { openAgain } from "./session";
 
 export function Foot() {
-  const known = model.value;
+  const { name, licence } = answering();
   return (
     <footer class="shell-foot">
       <strong>{t("shell.research")}</strong>
-      {known !== null && (
+      {name !== null && (
         <span>
-          {t("shell.model.is", { name: known.name })}
-          {known.licence !== null && ` · ${t("shell.model.licence", { licence: known.licence })}`}
+          {t("shell.model.is", { name })}
+          {licence !== null && ` · ${t("shell.model.licence", { licence })}`}
         </span>
       )}
     </footer>
@@ -23,6 +24,7 @@ export function Foot() {
 
 export function Banners() {
   const info = openCase.value;
+  const over = reading.value?.over.value ?? null;
   const watched = reading.value !== null && !reading.value.mine;
   return (
     <div class="shell-banners">
@@ -35,6 +37,15 @@ export function Banners() {
         )}
       </div>
       <div role="status">
+        {over !== null && (
+          <p class="shell-banner">
+            <Icon name="warning" />
+            {t(over.status === 409 ? "shell.over.changed" : "shell.over.closed")}
+            <button type="button" class="button-quiet" onClick={() => openAgain(over.status === 409)}>
+              {t("shell.over.open")}
+            </button>
+          </p>
+        )}
         {watched && (
           <p class="shell-banner">
             <Icon name="eye" />

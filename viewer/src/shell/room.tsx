@@ -75,9 +75,15 @@ function OnItsWay() {
             <a class="button-quiet" href={hashOf({ page: "cases" })}>
               {t("shell.home")}
             </a>
-            <button type="button" class="button" onClick={openAgain}>
-              {t("shell.again")}
-            </button>
+            {now?.status === 409 ? (
+              <button type="button" class="button" onClick={() => openAgain(true)}>
+                {t("shell.opening.anew")}
+              </button>
+            ) : (
+              <button type="button" class="button" onClick={() => openAgain()}>
+                {t("shell.again")}
+              </button>
+            )}
           </div>
         </>
       )}

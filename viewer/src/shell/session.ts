@@ -4,7 +4,7 @@ import { effect, signal, untracked } from "@preact/signals";
 import { getCase } from "../api/cases";
 import { ApiError, explain, isAbort } from "../api/http";
 import type { Axis, CaseInfo } from "../api/types";
-import { openReading } from "../reading/open";
+import { type OpenOptions, openReading } from "../reading/open";
 import type { Reading } from "../reading/reading";
 import { axisNumber, type Scan, type Voxel } from "../scan/scan";
 import {
@@ -25,23 +25,30 @@ import { openScan } from "../view/load";
 import { keep, kept } from "./kept";
 import { tell } from "./tell";
 
-/** A case on its way; `problem` says why it does not come. lost: because the server was not reached. */
-export const opening = signal<{ id: string; problem: string | null; lost?: boolean } | null>(null);
+/** A case on its way; `problem` says why it does not come, `status` what the server answered (0: nothing). */
+export const opening = signal<{ id: string; problem: string | null; status?: number } | null>(null);
 /** Another axis is on its way. */
 export const turning = signal(false);
 
 let under: AbortController | null = null;
 let stopKeeping = () => {};
 
-/** Opens a case, or somebody's session of it; what was open is left. */
-export async function openCaseById(id: string, session?: string): Promise<void> {
+export interface Way {
+  /** Somebody's session, to look at. */
+  session?: string | undefined;
+  /** Where the open session cannot be gone on with: a new one that begins from its masks. */
+  anew?: boolean;
+}
+
+/** Opens a case; what was open is left. */
+export async function openCaseById(id: string, way: Way = {}): Promise<void> {
   leaveCase();
   const control = new AbortController();
   under = control;
   opening.value = { id, problem: null };
   const parts: [Promise<Scan>, Promise<Reading>] = [
     openScan(id, control.signal),
-    openReading(id, options(session, control.signal)),
+    openReading(id, options(way, control.signal)),
   ];
   try {
     const [info, around, begun] = await Promise.all([getCase(id, control.signal), ...parts]);
@@ -54,13 +61,13 @@ export async function openCaseById(id: string, session?: string): Promise<void> 
     parts[1].then((late) => late.leave(), ignore);
     if (control.signal.aborted || under !== control) return;
     control.abort();
-    const lost = error instanceof ApiError && (error.status === 0 || (error.status === 423 && locked.peek()));
-    opening.value = isAbort(error) ? null : { id, problem: why(error), lost };
+    const status = error instanceof ApiError ? error.status : 500;
+    opening.value = isAbort(error) ? null : { id, problem: why(error), status };
   }
 }
 
-function options(session: string | undefined, signal: AbortSignal) {
-  return session === undefined ? { signal } : { session, signal };
+function options({ session, anew }: Way, signal: AbortSignal): OpenOptions {
+  return { signal, ...(session !== undefined && { session }), ...(anew && { anew }) };
 }
 
 function ignore(): void {}
@@ -166,14 +173,15 @@ export function followRoute(): () => void {
         // what went wrong elsewhere is over
         messages.value = messages.value.filter((one) => one.kind !== "error");
         if (who === null || to.page === "cases") leaveCase();
-        else void openCaseById(to.id, to.session);
+        else void openCaseById(to.id, { session: to.session });
       });
     }),
     // one that did not come because the server was gone, or the login locked, comes once that is over
     effect(() => {
       if (offline.value || locked.value) return;
       untracked(() => {
-        if (opening.value?.lost) openAgain();
+        const status = opening.value?.status;
+        if (status === 0 || status === 423) openAgain();
       });
     }),
   ];
@@ -183,7 +191,7 @@ export function followRoute(): () => void {
 }
 
 /** Tries once more what the address says. */
-export function openAgain(): void {
+export function openAgain(anew = false): void {
   const to = route.peek();
-  if (to.page === "case") void openCaseById(to.id, to.session);
+  if (to.page === "case") void openCaseById(to.id, { session: to.session, anew });
 }

@@ -4,7 +4,19 @@ import { ApiError } from "../../src/api/http";
 import type { Axis, CaseInfo, Geometry, Me, ObjectInfo } from "../../src/api/types";
 import type { Reading } from "../../src/reading/reading";
 import type { Scan } from "../../src/scan/scan";
-import { activeAxis, cursor, layout, me, messages, openCase, reading, route, scan, window_ } from "../../src/state";
+import {
+  activeAxis,
+  cursor,
+  layout,
+  me,
+  messages,
+  offline,
+  openCase,
+  reading,
+  route,
+  scan,
+  window_,
+} from "../../src/state";
 
 const GRID = {
   shape: [20, 30, 40],
@@ -40,7 +52,7 @@ vi.mock("../../src/api/cases", async (original) => ({
 vi.mock("../../src/view/load", () => ({ openScan: (id: string, stop: AbortSignal) => openScan(id, stop) }));
 vi.mock("../../src/reading/open", () => ({ openReading: (id: string, given: object) => openReading(id, given) }));
 
-const { alongAxis, followRoute, leaveCase, openCaseById, opening } = await import("../../src/shell/session");
+const { alongAxis, followRoute, leaveCase, openAgain, openCaseById, opening } = await import("../../src/shell/session");
 
 beforeEach(() => {
   vi.clearAllMocks();
@@ -119,6 +131,43 @@ describe("opening a case", () => {
     expect(opening.value).toMatchObject({ id: "a", problem: "ct is damaged. Export it again." });
     expect(reading.value).toBeNull();
     expect(begun.leave).toHaveBeenCalledOnce();
+  });
+
+  it("whose reading cannot be gone on with is begun anew when the reader says so", async () => {
+    route.value = { page: "case", id: "a" };
+    openReading.mockRejectedValueOnce(new ApiError(409, "of another model"));
+    await openCaseById("a");
+    expect(opening.value).toMatchObject({ status: 409 });
+    openAgain(true);
+    await vi.waitFor(() => expect(reading.value).not.toBeNull());
+    expect(openReading.mock.calls[1]![1]).toMatchObject({ anew: true });
+  });
+
+  it("comes by itself once a server that was gone is back", async () => {
+    const stop = followRoute();
+    me.value = { name: "anna" } as Me;
+    openScan.mockImplementationOnce(async () => {
+      offline.value = true;
+      throw new ApiError(0, "");
+    });
+    route.value = { page: "case", id: "a" };
+    await vi.waitFor(() => expect(opening.value?.status).toBe(0));
+    offline.value = false;
+    await vi.waitFor(() => expect(reading.value).not.toBeNull());
+    stop();
+  });
+
+  it("goes on as it was when the same reader gives the password again", async () => {
+    const stop = followRoute();
+    me.value = { name: "anna" } as Me;
+    route.value = { page: "case", id: "a" };
+    await vi.waitFor(() => expect(reading.value).not.toBeNull());
+    const before = reading.value;
+    me.value = { name: "anna" } as Me;
+    expect(reading.value).toBe(before);
+    me.value = null;
+    expect(reading.value).toBeNull();
+    stop();
   });
 });
 

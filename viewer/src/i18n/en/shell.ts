@@ -18,6 +18,10 @@ export const shell = {
   "shell.panel.show": "Show the panel",
   "shell.opening": "The scan is being read …",
   "shell.opening.failed": "This scan could not be opened",
+  "shell.opening.anew": "Begin anew from what was drawn",
+  "shell.over.closed": "This reading was closed in another window. What was drawn is kept.",
+  "shell.over.changed": "The files of this scan have changed. What was drawn is kept: begin anew from it.",
+  "shell.over.open": "Open again",
   "shell.offline":
     "The server does not answer. What is drawn is safe there; the page goes on by itself once it is back.",
   "shell.watching": "You are looking at another reader's work. Nothing you do here changes it.",

@@ -18,6 +18,10 @@ export const shell = {
   "shell.panel.show": "패널 보이기",
   "shell.opening": "영상을 읽는 중입니다…",
   "shell.opening.failed": "이 영상을 열 수 없습니다",
+  "shell.opening.anew": "그린 내용으로 새로 시작",
+  "shell.over.closed": "이 작업은 다른 창에서 닫혔습니다. 그린 내용은 남아 있습니다.",
+  "shell.over.changed": "이 영상의 파일이 바뀌었습니다. 그린 내용은 남아 있으니 새로 시작하세요.",
+  "shell.over.open": "다시 열기",
   "shell.offline":
     "서버가 응답하지 않습니다. 그린 내용은 서버에 안전하게 있으며, 서버가 돌아오면 화면이 저절로 이어집니다.",
   "shell.watching": "다른 판독자의 작업을 보고 있습니다. 여기서 하는 조작은 그 작업을 바꾸지 않습니다.",

@@ -38,7 +38,7 @@ import numpy as np
 
 from medsam.errors import InputError
 from medsam.geometry import Axis
-from medsam.masks import RLE, pack_bits, unpack_bits
+from medsam.masks import RLE, CompactMask, pack_bits, unpack_bits, xyxy
 
 MEDIA_TYPE = "application/vnd.medsam.frames"
 VERSION = 1
@@ -71,6 +71,12 @@ class MaskFrame:
     expected_dice: float | None = None
     base: int = 0
     confidence: float | None = None
+
+    @classmethod
+    def whole(cls, mask: CompactMask, **head: Any) -> MaskFrame:
+        """A mask (h, w) on nothing. head: the other fields, but for shape, rectangle and base."""
+        rectangle = xyxy(mask.part) if mask else (0, 0, 0, 0)
+        return cls(shape=(mask.shape[0], mask.shape[1]), rectangle=rectangle, pixels=mask.crop, **head)
 
     def paint(self, mask: np.ndarray) -> None:
         """Bring a mask, bool of `shape`, up to date, in place. mask: of revision `base`; with base 0 any."""

@@ -83,15 +83,17 @@ class RemoteMasks:
             self._results.pop(key, None)
             return True
         standing = self._results.get(key)
-        # a new array: a result that was given to somebody stays what it was
-        if standing is None or not frame.base or standing.mask.shape != frame.shape:
-            mask = np.zeros(frame.shape, dtype=bool)
-        else:
-            mask = standing.mask.copy()
-        frame.paint(mask)
-        mask.setflags(write=False)
-        said = np.nan if frame.predicted_iou is None else frame.predicted_iou
-        self._results[key] = RemoteResult(
-            mask, said, frame.status, frame.revision, frame.expected_dice, frame.confidence
-        )
+        self._results[key] = result_of(frame, None if standing is None else standing.mask)
         return True
+
+
+def result_of(frame: MaskFrame, before: np.ndarray | None = None) -> RemoteResult:
+    """What a frame says. before: the mask that it was cut against, which stays what it was."""
+    if before is None or not frame.base or before.shape != frame.shape:
+        mask = np.zeros(frame.shape, dtype=bool)
+    else:
+        mask = before.copy()
+    frame.paint(mask)
+    mask.setflags(write=False)
+    said = np.nan if frame.predicted_iou is None else frame.predicted_iou
+    return RemoteResult(mask, said, frame.status, frame.revision, frame.expected_dice, frame.confidence)

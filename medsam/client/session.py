@@ -19,7 +19,7 @@ import numpy as np
 from medsam.client.connection import Connection, Refused
 from medsam.client.events import ENDED, Event, follow
 from medsam.client.looking import Looking
-from medsam.client.masks import RemoteMasks, RemoteResult
+from medsam.client.masks import RemoteMasks, RemoteResult, result_of
 from medsam.client.raw import read_raw
 from medsam.errors import InputError, MedSAMError, PromptError
 from medsam.files import write_whole
@@ -124,6 +124,24 @@ class RemoteSession(Looking, Steps[RemoteResult]):
     def reset(self) -> None:
         """Forget all prompts on every slice. Can be undone."""
         self._step("/reset")
+
+    def interpolate(self, label: str | None = None) -> list[int]:
+        """Draw an object on the slices between those that it is on, as one step; see `Session.interpolate`."""
+        one = self._object(label or self.label)
+        before = dict(self._masks.items())
+        self._step("/interpolate", {"object": one.id})
+        return [
+            index
+            for (number, index), now in self._masks.items()
+            if number == one.id and before.get((number, index)) is not now
+        ]
+
+    def candidates(self, index: int, label: str | None = None) -> list[RemoteResult]:
+        """Up to three answers to what was asked of an object on a slice, see `Session.candidates`. Nothing changes."""
+        one = self._object(label or self.label)
+        params = {"object": one.id, "slice": index}
+        answer = self._connection.request("GET", f"{self._path}/candidates", params=params)
+        return [result_of(frame) for frame in read_frames(answer.content)]
 
     def forget(self, label: str | None = None) -> None:
         """Remove an object with all its masks. Can be undone, which brings both back."""

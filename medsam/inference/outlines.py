@@ -5,10 +5,30 @@ Letters: h, w rows and columns of a stored slice.
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterator
+
 import numpy as np
 from scipy import ndimage
 
 from medsam.masks import CompactMask, grown
+
+
+def masks_between(
+    one: CompactMask,
+    other: CompactMask,
+    slices: tuple[int, int],
+    spacing_mm: tuple[float, float],
+    skip: Container[int] = (),
+) -> Iterator[tuple[int, float, np.ndarray]]:
+    """Each slice between two that have a mask, neither empty: its number, how near it is to the first of them, in
+    (0, 1), and its mask (h, w), see `between`; but where there is nothing. slices: the numbers of the two. skip: those
+    that are left out.
+    """
+    first, last = slices
+    for index in range(first + 1, last):
+        share = (last - index) / (last - first)
+        if index not in skip and (mask := between(one, other, share, spacing_mm)).any():
+            yield index, share, mask
 
 
 def signed_distance(mask: np.ndarray, spacing_mm: tuple[float, float]) -> np.ndarray:

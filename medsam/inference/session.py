@@ -19,6 +19,7 @@ from dataclasses import replace
 import numpy as np
 
 from medsam.errors import InputError, PromptError
+from medsam.inference.candidates import Candidate
 from medsam.inference.image_predictor import ScanEncoder
 from medsam.inference.prompt_parts import PromptPart, as_prompts, drawn_first, first_asked, single_steps
 from medsam.inference.propagate import Propagation
@@ -31,7 +32,7 @@ from medsam.inference.session_state import (
     Step,
 )
 from medsam.inference.slice_request import SliceResult, Zoom
-from medsam.inference.whole_objects import FoundCallback, follow, followed, label_array
+from medsam.inference.whole_objects import FoundCallback, follow, followed, interpolated, label_array
 from medsam.inference.worker import Priority, Worker, through_worker
 from medsam.masks import CompactMask
 from medsam.postprocess.clean import Cleanup
@@ -196,6 +197,35 @@ class Session(Steps[SliceResult]):
         self._history = self._history.with_result(state, refined)
         self._results.keep(refined, result)
         return result
+
+    def interpolate(self, label: str | None = None) -> list[int]:
+        """Draw an object on the slices between those that it is on, from these alone; one step. Returns those slices.
+
+        What was erased there is drawn again. Raises PromptError where there is none to draw, or `limits` forbid it.
+        """
+        label = label or self.label
+        there = self.states.get(label, {})
+        masks = {index: CompactMask.of(self._cleaned(state, label, index)) for index, state in there.items()}
+        after: dict[int, SliceState | None] = {}
+        for index, mask in interpolated(masks, self.scan_encoder.plane.spacing_mm).items():
+            limits = self._limits_on(index)
+            limits.check(SlicePrompt(1), label, stands=self._stands(label))
+            before = there[index].mask if index in there else None
+            if kept := CompactMask.of(limits.applied(mask, label, before)):
+                after[index] = SliceState.drawn_as(kept, next(self._numbers))
+        if not after:
+            raise PromptError(f"There is no slice to draw {label!r} on between those that it is on: give it two apart.")
+        self._follow(Step(label, after))
+        return sorted(after)
+
+    def candidates(self, index: int, label: str | None = None) -> list[Candidate]:
+        """Other answers to what was asked of an object on a slice, the one that stands among them; best first.
+
+        Masks are as `labels` has them. None where they hardly differ, and where a mask that stands is corrected.
+        """
+        label = label or self.label
+        state, limits = self.states.get(label, {}).get(index), self._limits_on(index)
+        return [] if state is None else self._results.candidates(state, label, index, limits, self.tidy)
 
     @through_worker(Priority.PROPAGATE)
     def propagate(

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from medsam.errors import PromptError
+from medsam.inference.candidates import Candidate, answers, distinct
 from medsam.inference.combine import bounds, cleaned
 from medsam.inference.image_predictor import ScanEncoder
 from medsam.inference.prompt_parts import PromptPart, as_prompts, first_asked
@@ -134,3 +135,20 @@ class SessionResults:
         prompt, mask = self.placed(state.parts, label, index), state.mask.to_array()
         inside = bounds(prompt, self.zoom, self.scan_encoder.plane)
         return limits.applied(cleaned(mask, prompt, inside, self.scan_encoder, tidy), label, state.mask)
+
+    @through_worker(Priority.SLICE)
+    def candidates(
+        self, state: SliceState, label: str, index: int, limits: SliceLimits, tidy: Cleanup
+    ) -> list[Candidate]:
+        """See `Session.candidates`."""
+        if state.parts[0].standing:
+            return []
+        prompt = self.placed(state.parts, label, index)
+        others = answers(self.scan_encoder, index, prompt, self.zoom, self.result(state, label, index, limits).box)
+
+        def kept(one: Candidate) -> Candidate:
+            mask = cleaned(one.mask, prompt, None, self.scan_encoder, tidy)
+            return replace(one, mask=limits.applied(mask, label, state.mask))
+
+        stands = Candidate(self.cleaned(state, label, index, limits, tidy), state.predicted_iou)
+        return distinct([stands, *map(kept, others)])

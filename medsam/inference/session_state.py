@@ -47,6 +47,7 @@ class SliceState:
 
     predicted_iou: of the mask; 1 for one that was there before, and stands. number: of the result, counted from the
     session's first; never given twice. complete: see `SliceResult`. cleaned: whether the mask is as it will be saved.
+    confidence: of a propagated mask, see `Propagation`.
     """
 
     parts: tuple[PromptPart, ...]
@@ -55,6 +56,7 @@ class SliceState:
     number: int
     complete: bool = True
     cleaned: bool = False
+    confidence: float | None = None
 
     @classmethod
     def of(cls, mask: CompactMask, number: int) -> SliceState:
@@ -328,6 +330,7 @@ def _slice_to_dict(label: str, index: int, state: SliceState | None, before: Obj
         "number": state.number,
         **({} if state.complete else {"complete": False}),
         **({"cleaned": True} if state.cleaned else {}),
+        **({} if state.confidence is None else {"confidence": state.confidence}),
     }
 
 
@@ -372,4 +375,6 @@ class _StepReader:
         if number in self.numbers or not math.isfinite(predicted_iou) or {complete, bool(cleaned)} - {True, False}:
             raise ValueError(f"result {number}")
         self.numbers.add(number)
-        return index, SliceState(parts, mask, predicted_iou, number, complete, bool(cleaned))
+        sure = one.get("confidence")
+        confidence = None if sure is None else float(sure)
+        return index, SliceState(parts, mask, predicted_iou, number, complete, bool(cleaned), confidence)

@@ -13,7 +13,7 @@ from typing import Generic, Literal, TypeVar
 import numpy as np
 
 from medsam.inference.grey_levels import GreyLevels
-from medsam.inference.outlines import between
+from medsam.inference.outlines import between, masks_between
 from medsam.masks import CompactMask, xyxy
 from medsam.postprocess.clean import pieces_holding
 from medsam.prompts.prompt import Box
@@ -163,18 +163,14 @@ def fill_in(
     """
     filled = {}
     for track in up:
-        here, ahead, gap = seeds[track.start], seeds.get(track.stop), track.stop - track.start
+        here, ahead = seeds[track.start], seeds.get(track.stop)
         if ahead is None or not (here.area and ahead.area):
             continue
         confidence = min(here.confidence, ahead.confidence) * here.overlap(ahead.mask.to_array())
-        for index in range(track.start + 1, track.stop):
-            if index in found:
-                continue
-            share = (track.stop - index) / gap
-            mask = between(here.mask, ahead.mask, share, spacing_mm)
-            if mask.any():
-                predicted_iou = share * here.predicted_iou + (1 - share) * ahead.predicted_iou
-                filled[index] = TrackMask(CompactMask.of(mask), predicted_iou), confidence
+        ends = track.start, track.stop
+        for index, share, mask in masks_between(here.mask, ahead.mask, ends, spacing_mm, skip=found):
+            predicted_iou = share * here.predicted_iou + (1 - share) * ahead.predicted_iou
+            filled[index] = TrackMask(CompactMask.of(mask), predicted_iou), confidence
     return filled
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 
 import numpy as np
 
 from medsam.geometry import SlicePlane
 from medsam.inference.combine import bounds
 from medsam.inference.image_predictor import ScanEncoder
+from medsam.inference.outlines import masks_between
 from medsam.inference.prompt_parts import PromptPart
 from medsam.inference.propagate import PropagateSettings, Propagation, propagate_all
 from medsam.inference.session_state import Objects, SliceState
@@ -111,6 +113,16 @@ def follow(
     return spread, cleaned_object(scan_encoder, spread, seeds, zoom, cleanup)
 
 
+def interpolated(masks: Mapping[int, CompactMask], spacing_mm: tuple[float, float]) -> dict[int, np.ndarray]:
+    """Masks (h, w) of the slices between those that an object is on, from these. Source: see `outlines.between`."""
+    there = [(index, mask) for index, mask in sorted(masks.items()) if mask]
+    return {
+        index: mask
+        for (first, one), (last, other) in pairwise(there)
+        for index, _, mask in masks_between(one, other, (first, last), spacing_mm)
+    }
+
+
 def followed(
     found: Propagation,
     solid: np.ndarray,
@@ -143,7 +155,8 @@ def followed(
             after[index] = SliceState(there.parts, compact, iou, next(numbers), cleaned=True)
         elif compact:
             part = PromptPart(None, compact, standing=True, propagated=True)
-            after[index] = SliceState((part,), compact, iou, next(numbers), cleaned=True)
+            confidence = found.confidence.get(index)
+            after[index] = SliceState((part,), compact, iou, next(numbers), cleaned=True, confidence=confidence)
         elif there is not None:
             after[index] = None
     return after

@@ -259,8 +259,12 @@ def test_a_session_is_open_until_it_is_closed_and_then_still_there(client, case)
     assert session.id in [one["id"] for one in client.sessions()]
     session.close()
     session.close()
+    # what it left can be looked at
+    closed = client.resume(session.id)
+    np.testing.assert_array_equal(closed.result(1).mask, result.mask)
+    assert closed.labels.array.any()
     with pytest.raises(InputError, match="no such session"):
-        client.resume(session.id)
+        closed.box(1, (4, 8, 24, 28))
     with client.open(case, zoom="off") as anew:
         assert anew.id != session.id
         assert anew.results == {}
@@ -373,3 +377,18 @@ def test_values_are_kept_to_a_range(client, session):
     assert session.draw(2, whole).mask.all()
     assert client.vocabulary("left kid")[0]["name"] == "kidney_left"
     assert client.thumbnail(session.case)[:4] == b"\x89PNG"
+
+
+def test_slices_between_and_other_answers_are_those_of_a_session(session, local):
+    for one in (session, local):
+        one.box(1, (4, 8, 14, 28))
+    session.wait_refined(1)
+    theirs, mine = session.candidates(1), local.candidates(1)
+    assert [result.predicted_iou for result in theirs] == pytest.approx([result.predicted_iou for result in mine])
+    for one, other in zip(theirs, mine, strict=True):
+        np.testing.assert_array_equal(one.mask, other.mask)
+    for one in (session, local):
+        one.draw(4, one.result(1).mask)
+        assert one.interpolate() == [2, 3]
+    np.testing.assert_array_equal(session.labels.array, local.labels.array)
+    assert [one["voxels"] for one in session.measures()] == [int((local.labels.array > 0).sum())]

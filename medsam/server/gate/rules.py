@@ -128,6 +128,7 @@ AUDITED = {
     "GET /sessions/{session}/events": "look",
     "GET /sessions/{session}/prompts": "look",
     "GET /sessions/{session}/measures": "look",
+    "GET /sessions/{session}/candidates": "look",
     "GET /sessions/{session}/probabilities": "look",
     "DELETE /sessions/{session}": "close",
     "GET /sessions/{session}/labels": "export",

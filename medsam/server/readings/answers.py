@@ -11,7 +11,6 @@ from anyio import to_thread
 
 from medsam.geometry import Axis
 from medsam.inference.image_predictor import ScanEncoder
-from medsam.inference.segmentation import algorithm_of
 from medsam.inference.session import Session
 from medsam.inference.session_state import SessionState
 from medsam.io.algorithm import Algorithm
@@ -39,21 +38,17 @@ class Answer:
 
 @dataclass(frozen=True)
 class Labelled:
-    """A label map, and what else a file of it says: the objects, by whose numbers it is, and what computed it."""
+    """A label map, and what else a file of it says. objects: by whose numbers it is. algorithm: what computed it."""
 
     labels: LabelVolume
     objects: tuple[StoredObject, ...]
     case: StoredCase
     scan_encoder: ScanEncoder
+    algorithm: Algorithm
 
     @property
     def axis(self) -> Axis:
         return self.scan_encoder.plane.axis
-
-    @property
-    def algorithm(self) -> Algorithm:
-        """The model, as DICOM names it."""
-        return algorithm_of(self.scan_encoder.image_predictor)
 
 
 async def made(parts: Sequence[Part]) -> bytes:

@@ -8,15 +8,18 @@ from fastapi import HTTPException
 
 from medsam.inference.session import Session
 from medsam.inference.worker import Priority
-from medsam.server.readings.answers import label_map, probabilities_of, prompts_file
+from medsam.masks import CompactMask
+from medsam.server.readings.answers import Answer, label_map, probabilities_of, prompts_file
 from medsam.server.readings.measured import Measured
 from medsam.server.readings.objects import label_of
 from medsam.server.readings.reading import Reading
 from medsam.volume import LabelVolume
+from medsam.wire import MaskFrame, write_frames
 
 
 async def probabilities(reading: Reading, number: int, index: int) -> np.ndarray:
     """What the network says of an object on a slice, float16 (h, w). 404 where it was not asked there."""
+    _check_model(reading)
     reading.there(number)
 
     def ask(session: Session) -> np.ndarray | None:
@@ -55,3 +58,32 @@ async def measures(reading: Reading) -> list[Measured]:
     # masks are as they are at this moment
     there = [(one, *reading.slate.of(one.number)) for one in reading.listed]
     return await to_thread.run_sync(reading.measuring.of, there)
+
+
+async def candidates(reading: Reading, number: int, index: int) -> Answer:
+    """Other answers to what was asked of an object on a slice, as frames, the best first. 404 for no such object."""
+    _check_model(reading)
+    reading.there(number)
+    found = await reading.ask(lambda session: session.candidates(index, label_of(number)), Priority.SLICE)
+    plane, revision = reading.scan_encoder.plane, reading.revision
+
+    def make() -> bytes:
+        return write_frames(
+            MaskFrame.whole(
+                CompactMask.of(one.mask),
+                object=number,
+                axis=plane.axis,
+                slice=index,
+                revision=revision,
+                status="candidate",
+                predicted_iou=one.predicted_iou,
+            )
+            for one in found
+        )
+
+    return Answer(revision, reading.objects_revision, await to_thread.run_sync(make))
+
+
+def _check_model(reading: Reading) -> None:
+    if not reading.same_model:
+        raise HTTPException(404, f"The masks of this session are of another model, {reading.stored.model}.")

@@ -23,7 +23,9 @@ from medsam.server.readings.slate import Drawn, Place
 from medsam.server.store.records import NewMask
 
 # "following": slices of a propagation under way, whose step comes when it ends; "ended": it left no step
-Kind = Literal["start", "prompt", "remove", "propagate", "reset", "undo", "redo", "refined", "following", "ended"]
+Kind = Literal[
+    "start", "prompt", "interpolate", "remove", "propagate", "reset", "undo", "redo", "refined", "following", "ended"
+]
 
 # cleaned masks that are kept, so that undo needs not clean them again; a large one takes 10 KB
 _CLEANED = 4096
@@ -189,7 +191,7 @@ class Journal:
         self._cleaned.move_to_end(state.number)
         while len(self._cleaned) > _CLEANED:
             self._cleaned.popitem(last=False)
-        return Drawn(mask, status_of(state, brought_back=kind in _WALKS), iou_of(state))
+        return Drawn(mask, status_of(state, brought_back=kind in _WALKS), iou_of(state), state.confidence)
 
 
 def _by_place(session: Session) -> dict[Place, SliceState]:

@@ -15,8 +15,10 @@ from typing import Any, TypeVar
 from fastapi import HTTPException
 
 from medsam.errors import Cancelled, MedSAMError
+from medsam.inference.segmentation import algorithm_of
 from medsam.inference.session import Session
 from medsam.inference.worker import Job, Priority, Worker
+from medsam.io.algorithm import Algorithm
 from medsam.masks import CompactMask
 from medsam.progress import ProgressCallback
 from medsam.server.readers import Reader
@@ -85,6 +87,10 @@ class Live:
         self._lock = asyncio.Lock()
         self._loop = asyncio.get_running_loop()
         self._ledger, self._rows = Ledger(tools.calls), Writer(tools.store, stored, owner, resumed.steps_of)
+        if self.closed:
+            # nothing happens in it any more
+            self._refining.close()
+            self.events.close()
         self._begin(resumed)
 
     def _begin(self, resumed: Resumed) -> None:
@@ -99,6 +105,24 @@ class Live:
     def key(self) -> str:
         """The reading's name in URLs."""
         return self.stored.key
+
+    @property
+    def closed(self) -> bool:
+        """Whether its reader is done with it: it can be looked at."""
+        return self.stored.closed_at is not None
+
+    @property
+    def same_model(self) -> bool:
+        """Whether its masks are of the model that answers now; of one that is closed they need not be."""
+        images = self.scan_encoder.image_predictor
+        return (self.stored.model, self.stored.weights) == (images.name, images.weights)
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The model that its masks are of, as DICOM names it."""
+        if self.same_model:
+            return algorithm_of(self.scan_encoder.image_predictor)
+        return Algorithm(self.stored.model, digest=self.stored.weights)
 
     @property
     def listed(self) -> list[StoredObject]:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Response
 from medsam.server.gate.present import PresentReader
 from medsam.server.readings import asking
 from medsam.server.readings.measured import ends_of, row_of
-from medsam.server.readings.present import PresentReadings, head
+from medsam.server.readings.present import FRAMES, PresentReadings, frames, head
 from medsam.server.readings.schemas import MeasureAnswer, SliceNumber
 
 router = APIRouter()
@@ -66,3 +66,19 @@ async def measures(
     found = await asking.measures(reading)
     head(response, reading)
     return [MeasureAnswer.model_validate({**row_of(one), "ends": ends_of(one)}) for one in found]
+
+
+@router.get("/{session}/candidates", response_class=Response, responses=FRAMES)
+async def candidates(
+    session: str,
+    object: int,  # noqa: A002
+    slice: Annotated[SliceNumber, Query()],  # noqa: A002
+    reader: PresentReader,
+    readings: PresentReadings,
+) -> Response:
+    """Up to three answers to what was asked of an object on a slice, the best first, the one that stands among them.
+
+    None where they hardly differ. Nothing changes: to take one, send it as `drawn`.
+    """
+    reading = await readings.get(reader, session)
+    return frames(await asking.candidates(reading, object, slice))

@@ -124,9 +124,9 @@ class Unfinished(InputError):
 
 
 def resumed(predictor: Predictor, scan: Volume, stored: ReadingState) -> Resumed:
-    """The session of a reading, to go on where it was.
+    """The session of a reading, to go on where it was; or, where it is closed, to be looked at.
 
-    Raises InputError for another model or scan, and Unfinished.
+    Raises InputError for another scan, for another model of one that goes on, and Unfinished.
     """
     promised = stored.reading.document.get(_BEGINS, {"objects": 0, "masks": 0})
     if len(stored.objects) < promised["objects"] or len(stored.started) < promised["masks"]:
@@ -138,6 +138,9 @@ def resumed(predictor: Predictor, scan: Volume, stored: ReadingState) -> Resumed
         cut.append((step, rows))
     limits = state.limits if stored.limits is None else replace(state.limits, values=stored.limits["values"])
     state = replace(state, limits=locking(limits, stored.objects))
+    if stored.reading.closed_at is not None:
+        # it is asked nothing more
+        state = replace(state, model=predictor.name, weights=predictor.images.weights)
     session = Session.resume(state, _encoder(predictor, scan, state), at_hand=True)
     journal = Journal(session, found.extras)
     seen = {(mask.object, mask.slice): mask.revision for mask in stored.masks}

@@ -74,6 +74,13 @@ class Reading(Live):
             since = before if since is None else since
             return await self._stepped("remove", lambda session: session.forget(label), since, number)
 
+    async def interpolate(self, number: int, since: int | None, match: int | None) -> Answer:
+        """Draw an object between the slices that it is on, as a step. Raises as `prompt`."""
+        async with self._turn(match):
+            self._unlocked(number)
+            label = label_of(number)
+            return await self._stepped("interpolate", lambda session: session.interpolate(label), since, number)
+
     async def keep_range(self, values: tuple[float | None, float | None] | None, match: int | None) -> None:
         """Only pixels of these values are in masks that are made from now on; None: whatever they are.
 

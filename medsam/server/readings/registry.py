@@ -153,17 +153,19 @@ class Readings:
             return await self._new(reader, case, opening), True
 
     async def get(self, reader: Reader, key: str, *, change: bool = False) -> Reading:
-        """A reading by its key. change: whether it is to be changed, which only its own reader may.
+        """A reading by its key; one that was closed can be looked at.
 
-        Raises HTTPException: 404 for one that there is not, is closed, or is another's; 403 where a reviewer would
-        change it; 409 where the scan or the model is another one than it began with; 429.
+        change: whether it is to be changed, which only its own reader may.
+        Raises HTTPException: 404 for one that there is not, is closed where it is to be changed, or is another's; 403
+        where a reviewer would change it; 409 where the scan, or of an open one the model, is another one than it began
+        with; 429.
         """
         live = self._live.get(key)
         if live is not None and not live.reading.broken and reader.id == live.reading.owner.id:
             if time.monotonic() - live.seen > _BELIEVED:
                 await self._check(reader, live)
             # it may have left memory meanwhile
-            if self._live.get(key) is live:
+            if self._live.get(key) is live and not (change and live.reading.closed):
                 return live.reading
         stored = await self._stored(reader, key, change)
         owner = reader
@@ -215,7 +217,7 @@ class Readings:
         if (live := self._live.get(key)) is not None and await self._stale(live):
             raise HTTPException(409, f"The files of this case have changed. {_CLOSE_IT}")
         case = await self._calls(self._store.case_of, reading.stored.case)
-        return Labelled(labels, tuple(reading.listed), case, reading.scan_encoder)
+        return Labelled(labels, tuple(reading.listed), case, reading.scan_encoder, reading.algorithm)
 
     # -- how ----------------------------------------------------------------------------------------------------------
 
@@ -231,9 +233,9 @@ class Readings:
         return self._doors.setdefault(key, asyncio.Lock())
 
     async def _stored(self, reader: Reader, key: str, change: bool) -> StoredReading:
-        """An open reading as the store has it. Raises HTTPException 404 and 403 as `get`."""
+        """A reading as the store has it. Raises HTTPException 404 and 403 as `get`."""
         stored = await self._calls(self._store.reading, reader, key)
-        if stored is None or stored.closed_at is not None:
+        if stored is None or (change and stored.closed_at is not None):
             raise HTTPException(404, "There is no such session.")
         if change and stored.user != reader.id:
             raise HTTPException(403, "This session is another reader's: you may look at it.")
@@ -295,12 +297,9 @@ class Readings:
             volume = await self._scans.get(case.key)
             await self._make_room(owner)
             found = await self._calls(self._store.reading_state, stored.id)
-            if found.reading.closed_at is not None:
-                # while this waited at the door
-                raise HTTPException(404, "There is no such session.")
             again = await to_thread.run_sync(partial(resumed, self._predictor, volume, found))
             revision = found.revision
-            for step, masks in again.ended:
+            for step, masks in again.ended if found.reading.closed_at is None else ():
                 appended = await self._calls(
                     self._store.append_step,
                     stored.id,
@@ -315,7 +314,8 @@ class Readings:
                 # that is the revision of these masks the next time, too
                 rewritten = {(mask.object, mask.slice): revision for mask in masks}
                 again = replace(again, seen={**again.seen, **rewritten})
-            reading = Reading(self._tools, again, stored, owner, revision)
+            # it may have been closed while this waited at the door
+            reading = Reading(self._tools, again, found.reading, owner, revision)
             self._live[stored.key] = live = _Live(reading, case, time.monotonic())
             return live
 

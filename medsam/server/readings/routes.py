@@ -16,7 +16,6 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from medsam.errors import PromptError
-from medsam.inference.segmentation import algorithm_of
 from medsam.models.specs import takes_clicks
 from medsam.server.gate.present import PresentReader
 from medsam.server.readings import looking
@@ -25,6 +24,7 @@ from medsam.server.readings.present import CHANGED, FRAMES, Match, PresentReadin
 from medsam.server.readings.reading import Reading
 from medsam.server.readings.schemas import (
     EventAnswer,
+    InterpolateRequest,
     JobAnswer,
     ObjectAnswer,
     ObjectChange,
@@ -84,7 +84,7 @@ async def list_sessions(
 async def show_session(
     session: str, reader: PresentReader, readings: PresentReadings, request: Request, response: Response
 ) -> SessionAnswer:
-    """A session as it stands; it is read from the store where it was not in memory."""
+    """A session as it stands, also one that was closed; it is read from the store where it was not in memory."""
     reading = await readings.get(reader, session)
     case = readings.case_of(reading)
     request.state.audited = {"case": case}
@@ -220,6 +220,20 @@ async def reset(
     return frames(await reading.walk("reset", since, revision_of(match)))
 
 
+@router.post("/{session}/interpolate", response_class=Response, responses=CHANGED)
+async def interpolate(
+    session: str,
+    asked: InterpolateRequest,
+    reader: PresentReader,
+    readings: PresentReadings,
+    since: Since = None,
+    match: Match = None,
+) -> Response:
+    """Draw an object on the slices between those that it is on, from the outlines of these; one step, no network."""
+    reading = await readings.get(reader, session, change=True)
+    return frames(await reading.interpolate(asked.object, since, revision_of(match)))
+
+
 @router.post("/{session}/propagate", status_code=202)
 async def propagate(
     session: str,
@@ -312,7 +326,7 @@ def _told(response: Response, reading: Reading, case: str, mine: bool) -> Sessio
     head(response, reading)
     scan_encoder = reading.scan_encoder
     objects = [_object(one) for one in reading.listed]
-    algorithm, values = algorithm_of(scan_encoder.image_predictor), reading.limits.values
+    algorithm, values = reading.algorithm, reading.limits.values
     return SessionAnswer(
         id=reading.key,
         case=case,
@@ -329,6 +343,7 @@ def _told(response: Response, reading: Reading, case: str, mine: bool) -> Sessio
         view=reading.view.slice,
         notes=list(scan_encoder.notes),
         mine=mine,
+        closed=reading.stored.closed_at,
         model=algorithm.name,
         licence=algorithm.licence,
         knows_clicks=takes_clicks(scan_encoder.image_predictor.sam.spec),

@@ -49,7 +49,12 @@ def to_extra(state: SliceState, before: SliceState | None) -> dict[str, Any]:
         # a refined mask takes the place of a first answer's, and not of what was asked
         own = state.complete and part.mask is not None and part.mask == state.mask
         parts.append({**replace(part, mask=None).to_dict(), "mask": _OWN} if own else part.to_dict())
-    return {"kept": kept, "parts": parts, **({"cleaned": True} if state.cleaned else {})}
+    return {
+        "kept": kept,
+        "parts": parts,
+        **({"cleaned": True} if state.cleaned else {}),
+        **({} if state.confidence is None else {"confidence": state.confidence}),
+    }
 
 
 @dataclass(frozen=True)
@@ -131,6 +136,7 @@ class _Rows:
             row.number,
             complete=row.status != "first",
             cleaned=bool(row.extra.get("cleaned")),
+            confidence=row.extra.get("confidence"),
         )
         if not state.complete:
             self.extras[row.number] = row.extra

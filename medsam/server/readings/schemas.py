@@ -184,6 +184,14 @@ class PropagateRequest(Asked):
     max_mm: Annotated[FiniteFloat, Field(ge=0)] | None = Field(None, description="how far from them at most")
 
 
+class InterpolateRequest(Asked):
+    """An object to draw on the slices between those that it is on."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"object": 1}]})
+
+    object: int
+
+
 class JobAnswer(BaseModel):
     """A propagation. done, total: slices, at most; total is null before it runs."""
 
@@ -219,6 +227,7 @@ class SessionAnswer(BaseModel):
     view: int | None = Field(None, description="the slice that was last on screen")
     notes: list[str] = Field([], description="what a reader should know of the scan and its window")
     mine: bool = True
+    closed: datetime | None = Field(None, description="when it was closed: it can be looked at, and takes no steps")
     model: str = Field(description="name of the model that answers", examples=["litemedsam"])
     licence: str = Field(description="of its weights; empty where it is not known", examples=["Apache-2.0"])
     knows_clicks: bool = Field(description="false: it was trained with boxes, and clicks become some")

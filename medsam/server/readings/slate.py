@@ -28,11 +28,13 @@ _CHANGES = 32
 
 @dataclass(frozen=True)
 class Drawn:
-    """A mask (h, w) of an object on a slice. status: see `wire`. predicted_iou: None where the network said nothing."""
+    """A mask (h, w) of an object on a slice. status, confidence: see `wire`. predicted_iou: None where the network said
+    nothing."""
 
     mask: CompactMask
     status: Status
     predicted_iou: float | None = None
+    confidence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,7 @@ class Slate:
                 status=drawn.status,
                 predicted_iou=drawn.predicted_iou,
                 base=base,
+                confidence=drawn.confidence,
             )
 
         return Part((x1 - x0) * (y1 - y0), frame)

@@ -10,6 +10,7 @@ from readings_house import house, two_blocks
 from medsam.inference.predictor import Predictor
 from medsam.masks import CompactMask
 from medsam.prompts.prompt import Prompt
+from medsam.wire import read_frames
 
 DRAWN = np.zeros((40, 60), bool)
 DRAWN[4:14, 8:30] = True
@@ -103,5 +104,66 @@ def test_what_is_locked_or_of_another_size_is_refused(folder):
             small = {"object": 2, "slice": 1, "drawn": {"size": [4, 5], "counts": "5220003"}}
             refused = await reader.post(f"/sessions/{key}/prompts", small)
             assert (refused.status_code, "size [4, 5]" in refused.json()["detail"]) == (422, True)
+
+    asyncio.run(play())
+
+
+def test_slices_between_are_drawn_as_one_step(folder):
+    scan, *_ = two_blocks((6, 40, 60))
+
+    async def play():
+        async with house(folder) as there:
+            reader, key = await there.opened(scan, label="liver")
+            assert (await reader.post(f"/sessions/{key}/interpolate", {"object": 1})).status_code == 422
+            await reader.prompt(key, 1, drawn=ENTRY)
+            await reader.prompt(key, 4, drawn=ENTRY)
+            frames = await reader.step(key, "interpolate", {"object": 1})
+            assert [(frame.slice, frame.status) for frame in frames] == [(2, "drawn"), (3, "drawn")]
+            np.testing.assert_array_equal(reader.masks[1, 2], DRAWN)
+            await reader.step(key, "undo")
+            assert set(reader.masks) == {(1, 1), (1, 4)}
+            await reader.step(key, "redo")
+            return key
+
+    async def again(key):
+        async with house(folder) as there:
+            there.case("a", scan)
+            reader = there.person("ann")
+            await reader.anew(key)
+            assert {place: reader.statuses[place] for place in reader.masks} == dict.fromkeys(
+                ((1, 1), (1, 2), (1, 3), (1, 4)), "drawn"
+            )
+
+    asyncio.run(again(asyncio.run(play())))
+
+
+def test_other_answers_are_shown_and_one_of_them_is_drawn(folder):
+    scan, *_ = two_blocks()
+    sam = ThresholdSam()
+    sam.spec.prompts = ("box",)
+
+    async def play():
+        async with house(folder, sam) as there:
+            reader, key = await there.opened(scan, label="liver")
+            path = f"/sessions/{key}/candidates"
+            await reader.prompt(key, 1, box=[4, 8, 14, 28])
+            await reader.refined(key)
+            before = reader.revision
+            answer = await reader.http.get(path, params={"object": 1, "slice": 1})
+            frames = list(read_frames(answer.content))
+            assert (len(frames) > 1, {frame.status for frame in frames}) == (True, {"candidate"})
+            said = [frame.predicted_iou for frame in frames]
+            assert said == sorted(said, reverse=True)
+            masks = []
+            for frame in frames:
+                masks.append(np.ones(frame.shape, bool))
+                frame.paint(masks[-1])
+            assert any((mask == reader.masks[1, 1]).all() for mask in masks)
+            await reader.changes(key)
+            assert reader.revision == before
+            chosen = max(masks, key=np.count_nonzero)
+            np.testing.assert_array_equal(await reader.prompt(key, 1, drawn=CompactMask.of(chosen).to_dict()), chosen)
+            assert (await reader.http.get(path, params={"object": 1, "slice": 1})).content == b""
+            assert (await reader.http.get(path, params={"object": 9, "slice": 1})).status_code == 404
 
     asyncio.run(play())

@@ -227,11 +227,11 @@ def test_who_asks_while_a_session_is_closed_does_not_open_it_again(folder):
             while there.readings.live:
                 await asyncio.sleep(0)
             # the store has it open, and memory has it no more
-            assert (await reader.http.get(f"/sessions/{key}")).status_code == 404
+            assert (await reader.http.get(f"/sessions/{key}")).json()["closed"] is not None
             assert (await closing).status_code == 204
             body = {"object": 1, "slice": 1, "box": [4, 8, 24, 28]}
             assert (await reader.post(f"/sessions/{key}/prompts", body)).status_code == 404
-            assert (there.readings.live, len(there.readings._doors)) == (0, 0)
+            assert len(there.readings._doors) == 0
 
     asyncio.run(play())
 
@@ -250,6 +250,14 @@ def test_another_model_goes_on_from_the_masks_of_the_last(folder):
             refused = await reader.post("/sessions", {"case": case})
             assert (refused.status_code, "threshold" in refused.json()["detail"]) == (409, True)
             assert (await reader.http.delete(f"/sessions/{key}")).status_code == 204
+            # what it left can be seen, and is said to be its own
+            closed = (await reader.http.get(f"/sessions/{key}")).json()
+            assert (closed["model"], (await there.readings.labels(reader.reader, key)).algorithm.name) == (
+                "threshold",
+                "threshold",
+            )
+            asked = {"object": 1, "slice": 1}
+            assert (await reader.http.get(f"/sessions/{key}/candidates", params=asked)).status_code == 404
             told = await reader.open(case, zoom="off", start={"session": key})
             assert [one["name"] for one in told["objects"]] == ["liver"]
             await reader.changes(told["id"])

@@ -10,6 +10,7 @@ from phantoms import ThresholdSam
 from readings_house import house, two_blocks
 
 from medsam.inference.predictor import Predictor
+from medsam.wire import read_frames
 
 
 class SlowSam(ThresholdSam):
@@ -69,10 +70,13 @@ def test_an_object_is_followed_slice_by_slice_and_is_one_step(folder):
             assert set(walked) == set(range(9))
             done = [event.more["done"] for event in events if event.kind == "job"]
             assert (done[0], done == sorted(done), events[-1].more["total"]) == (0, True, 9)
-            await reader.changes(key)
+            sure = {frame.slice: frame.confidence for frame in await reader.changes(key)}
             own = Predictor(ThresholdSam(), "cpu").session(scan)
             own.box(4, (4, 8, 24, 28))
-            own.propagate()
+            spread = own.propagate()
+            assert sure == {**spread.confidence, 4: None}
+            stopped = (await reader.http.get(f"/sessions/{key}/jobs/{job}")).json()["stopped"]
+            assert stopped == {"-1": "end of scan", "9": "end of scan"}
             for index in range(9):
                 np.testing.assert_array_equal(reader.masks[1, index], own.cleaned(index), err_msg=str(index))
                 np.testing.assert_array_equal(reader.masks[1, index], left[index])
@@ -85,6 +89,8 @@ def test_an_object_is_followed_slice_by_slice_and_is_one_step(folder):
         async with house(folder) as there:
             there.back(reader, scan)
             assert await reader.changes(key) == []
+            whole = await reader.http.get(f"/sessions/{key}/changes")
+            assert {frame.slice: frame.confidence for frame in read_frames(whole.content)} == sure
             # a click on what was propagated corrects it
             np.testing.assert_array_equal(await reader.prompt(key, 7, points=[[0, 0, 0]]), left[7])
             for _ in range(2):

@@ -485,7 +485,23 @@ def test_there_is_one_session_for_a_reader_and_case(folder):
             key = first.json()["id"]
             await reader.prompt(key, 1, box=[4, 8, 24, 28])
             assert (await reader.http.delete(f"/sessions/{key}")).status_code == 204
-            assert (await reader.http.get(f"/sessions/{key}")).status_code == 404
+            # it can be looked at, and takes no steps
+            reader.revision = 0
+            await reader.changes(key)
+            np.testing.assert_array_equal(reader.masks[1, 1], left[1])
+            told = (await reader.http.get(f"/sessions/{key}")).json()
+            assert (told["closed"] is not None, told["undo"]) == (True, 1)
+            assert (await reader.http.get(f"/sessions/{key}/measures")).json()[0]["voxels"] == left[1].sum()
+            assert (await reader.http.get(f"/sessions/{key}/events")).text == "retry: 1000\n\n"
+            step = {"object": 1, "slice": 2, "box": [4, 8, 24, 28]}
+            for refused in (
+                await reader.post(f"/sessions/{key}/prompts", step),
+                await reader.post(f"/sessions/{key}/undo"),
+                await reader.http.put(f"/sessions/{key}/view", json={"slice": 0}),
+                await reader.http.delete(f"/sessions/{key}"),
+            ):
+                assert refused.status_code == 404
+            assert (await there.readings.labels(reader.reader, key)).labels.array.any()
             # another one, along another axis, goes on from its masks
             begun = await reader.open(case, axis="j", start={"session": key})
             assert (begun["axis"], [one["name"] for one in begun["objects"]]) == ("j", ["liver"])

@@ -7,7 +7,7 @@ import { axisNumber, type Scan } from "../scan/scan";
 import { axesOf } from "../scan/space";
 import { crosshairShown, cursor, layout, window_ } from "../state";
 import { fitAll, framesPerSecond, mainAxis, preset, running, showWindow, smooth, toSlice } from "./looking";
-import { numberText } from "./readout";
+import { boundText } from "./readout";
 import { ViewIcon } from "./view-icon";
 
 export function Bar({ scan }: { scan: Scan }) {
@@ -92,13 +92,25 @@ function WindowChoice({ scan }: { scan: Scan }) {
           </option>
         ))}
       </select>
-      <NumberField text={t("view.level")} value={level} change={(value) => showWindow(value, width)} />
-      <NumberField text={t("view.width")} value={width} least={0} change={(value) => showWindow(level, value)} />
+      <NumberField text={t("view.level")} value={level} span={width} change={(value) => showWindow(value, width)} />
+      <NumberField
+        text={t("view.width")}
+        value={width}
+        span={width}
+        least={0}
+        change={(value) => showWindow(level, value)}
+      />
     </fieldset>
   );
 }
 
-function NumberField(of: { text: string; value: number; least?: number; change: (value: number) => void }) {
+function NumberField(of: {
+  text: string;
+  value: number;
+  span: number;
+  least?: number;
+  change: (value: number) => void;
+}) {
   return (
     <label class="view-number">
       <span>{of.text}</span>
@@ -107,11 +119,11 @@ function NumberField(of: { text: string; value: number; least?: number; change: 
         type="number"
         step="any"
         min={of.least}
-        value={numberText(of.value)}
+        value={boundText(of.value, of.span)}
         onChange={(event) => {
           const value = event.currentTarget.valueAsNumber;
           if (Number.isFinite(value) && (of.least === undefined || value > of.least)) of.change(value);
-          else event.currentTarget.value = numberText(of.value);
+          else event.currentTarget.value = boundText(of.value, of.span);
         }}
       />
     </label>

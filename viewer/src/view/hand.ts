@@ -82,7 +82,6 @@ export class Hand {
     const frame = this.frame();
     if (!frame) return;
     const at = this.#at(event, frame);
-    this.host.focus({ preventScroll: true });
     activeAxis.value = this.axis;
     if (event.pointerType === "touch") {
       this.#fingers.set(event.pointerId, { x: at.screenX, y: at.screenY });
@@ -94,7 +93,6 @@ export class Hand {
       if (this.#fingers.size > 1) return;
     }
     if (this.#drag) return;
-    event.preventDefault();
     this.host.setPointerCapture(event.pointerId);
     this.#last = { x: at.screenX, y: at.screenY };
     this.#drag = this.#begin(event, at, frame);

@@ -118,7 +118,7 @@ function strokeOutline(context: Context, path: Path2D, { object, colour, active 
   context.setLineDash([]);
 }
 
-/** The number of an object at the upper right corner of its mask; of the active one its name, too. */
+/** The number of an object below its mask; of the active one its name, too. */
 function nameIt(context: Context, frame: Frame, mask: MaskSlice, object: ObjectInfo, active: boolean): void {
   const [ax, ay] = frame.toScreen(mask.x0 - 0.5, mask.y0 - 0.5);
   const [bx, by] = frame.toScreen(mask.x1 - 0.5, mask.y1 - 0.5);
@@ -126,8 +126,8 @@ function nameIt(context: Context, frame: Frame, mask: MaskSlice, object: ObjectI
   const text = active ? `${object.id} ${object.name}` : String(object.id);
   context.font = "600 11px system-ui, sans-serif";
   const width = Math.ceil(context.measureText(text).width) + 8;
-  const x = Math.round(Math.min(Math.max(ax, bx) + 3, frame.width - width - 2));
-  const y = Math.round(Math.max(Math.min(ay, by) - 17, 2));
+  const x = Math.round(Math.max(Math.min((ax + bx - width) / 2, frame.width - width - 2), 2));
+  const y = Math.round(Math.min(Math.max(ay, by) + 4, frame.height - 17));
   context.fillStyle = "rgb(0 0 0 / 75%)";
   context.fillRect(x, y, width, 15);
   context.fillStyle = object.colour;

@@ -44,6 +44,12 @@ export function numberText(value: number): string {
   return Number.isInteger(value) || !Number.isFinite(value) ? String(value) : String(Number(value.toPrecision(4)));
 }
 
+/** A level or width: to a hundredth of the width, which is less than a shade. */
+export function boundText(value: number, width: number): string {
+  const digits = Math.min(Math.max(2 - Math.floor(Math.log10(width)), 0), 12);
+  return String(Number(value.toFixed(digits)));
+}
+
 /** "Axial", "Image" where nobody knows, "Slices along i" of a grid without directions. */
 export function planeText(geometry: Geometry, axis: Axis): string {
   const name = planeName(geometry, axis);

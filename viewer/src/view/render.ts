@@ -12,6 +12,8 @@ export interface Facing {
   zoom: number;
 }
 
+/** How much of the light comes from one side. */
+const SHADED = 0.25;
 const MOST_ZOOM = 5;
 const LEAST_ZOOM = 0.4;
 
@@ -37,7 +39,7 @@ export class Render {
   readonly #niivue: Niivue;
   #scan: NVImage | null = null;
   #masks: NVImage | null = null;
-  #facing: Facing = { azimuth: 200, elevation: 15, zoom: 1 };
+  #facing: Facing = { azimuth: 200, elevation: 15, zoom: 1.2 };
 
   private constructor(private readonly canvas: HTMLCanvasElement) {
     this.#niivue = new Niivue({
@@ -62,6 +64,7 @@ export class Render {
     const made = new Render(canvas);
     await made.#niivue.attachToCanvas(canvas, false);
     made.#niivue.setSliceType(SLICE_TYPE.RENDER);
+    await made.#niivue.setVolumeRenderIllumination(SHADED);
     return made;
   }
 

@@ -4,6 +4,7 @@ import type { Geometry } from "../api/types";
 import type { Masks } from "../reading/masks";
 import type { Scan } from "../scan/scan";
 import { IN_PLANE } from "../scan/scan";
+import type { Shown } from "./shades";
 
 export interface Solid {
   /** Voxels along i, j, k, and how many of the scan's each of them covers along these. */
@@ -32,6 +33,18 @@ export function rasOf(geometry: Geometry, steps: readonly number[]): number[][] 
     const shift = steps.reduce((sum, step, axis) => sum + (row[axis]! * (step - 1)) / 2, row[3]!);
     return [...steps.map((step, axis) => sign * row[axis]! * step), sign * shift];
   });
+}
+
+/** Of CT, bone: what is darker is fog around it. HU. */
+const BONE = { low: 100, high: 450 };
+/** Of others, the share of the window at its dark end that is fog. */
+const FOG = 0.2;
+
+/** Values to see in 3D when slices are seen through a window. */
+export function solidWindow(geometry: Geometry, { low, high }: Shown): Shown {
+  const hounsfield = geometry.windows.some((one) => one.name === "bone");
+  if (hounsfield) return { low: Math.max(low, BONE.low), high: Math.max(high, BONE.high) };
+  return { low: low + (high - low) * FOG, high };
 }
 
 /** Means of blocks of a scan that is all here; null when it was closed meanwhile. */

@@ -7,7 +7,7 @@ import type { Reading } from "../reading/reading";
 import type { Scan } from "../scan/scan";
 import { reading, window_ } from "../state";
 import type { Facing, Render, Shows } from "./render";
-import { labelsOf, type Solid, solidOf } from "./solid";
+import { labelsOf, type Solid, solidOf, solidWindow } from "./solid";
 
 type State = "waiting" | "making" | "ready" | "failed";
 
@@ -83,7 +83,7 @@ function Shown({ scan, again }: { scan: Scan; again: Signal<number> }) {
   }, [scan, here]);
 
   useSignalEffect(() => {
-    const { low, high } = window_.value;
+    const { low, high } = solidWindow(scan.geometry, window_.value);
     const made = solid.value;
     const timer = setTimeout(() => made?.render.window(low, high), WINDOW_REST);
     return () => clearTimeout(timer);
@@ -108,7 +108,7 @@ async function make(scan: Scan, canvas: HTMLCanvasElement): Promise<{ render: Re
   const solid = await solidOf(scan, mostVoxels());
   if (!solid || !canvas.isConnected) return null;
   const render = await Render.on(canvas);
-  const { low, high } = window_.peek();
+  const { low, high } = solidWindow(scan.geometry, window_.peek());
   await render.show(solid, low, high);
   return { render, solid };
 }

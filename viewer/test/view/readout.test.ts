@@ -2,7 +2,7 @@ import { signal } from "@preact/signals";
 import { describe, expect, it } from "vitest";
 import { speak } from "../../src/i18n";
 import type { Scan } from "../../src/scan/scan";
-import { placeAt, planeText, positionText, sliceText, valueText } from "../../src/view/readout";
+import { boundText, placeAt, planeText, positionText, sliceText, valueText } from "../../src/view/readout";
 import { grid } from "../scan/grid";
 
 const AFFINE = [
@@ -85,6 +85,12 @@ describe("a value", () => {
       ),
     ).toBe("");
   });
+});
+
+it("a window is told as finely as it can be seen", () => {
+  expect(boundText(-6.265, 554.2)).toBe("-6");
+  expect(boundText(40, 80)).toBe("40");
+  expect(boundText(0.51234, 0.4)).toBe("0.512");
 });
 
 it("slices are counted from 1 for people", () => {

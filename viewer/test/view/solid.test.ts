@@ -4,7 +4,7 @@ import type { MaskSlice, Masks } from "../../src/reading/masks";
 import type { Scan } from "../../src/scan/scan";
 import { toMm } from "../../src/scan/space";
 import { Voxels } from "../../src/scan/voxels";
-import { labelsOf, niftiOf, rasOf, solidOf, stepsFor } from "../../src/view/solid";
+import { labelsOf, niftiOf, rasOf, solidOf, solidWindow, stepsFor } from "../../src/view/solid";
 import { grid } from "../scan/grid";
 
 const GEOMETRY = grid({
@@ -55,6 +55,19 @@ describe("a solid", () => {
     const middle = toMm(GEOMETRY, [0.5, 0.5, 0]);
     expect(ras.map((row) => row[3])).toEqual([-middle[0], -middle[1], middle[2]]);
     expect(ras.map((row, n) => row[n])).toEqual([-4, -6, 5]);
+  });
+});
+
+describe("what is seen of a solid", () => {
+  it("of CT is bone, whatever the slices are seen through", () => {
+    const windows = [{ name: "bone", low: -500, high: 1300 }];
+    const ct = grid({ windows });
+    expect(solidWindow(ct, { low: -160, high: 240 })).toEqual({ low: 100, high: 450 });
+    expect(solidWindow(ct, { low: 300, high: 2000 })).toEqual({ low: 300, high: 2000 });
+  });
+
+  it("of others is what is not at the dark end", () => {
+    expect(solidWindow(GEOMETRY, { low: 0, high: 1000 })).toEqual({ low: 200, high: 1000 });
   });
 });
 

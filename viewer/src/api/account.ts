@@ -10,7 +10,8 @@ export async function whoAmI(): Promise<Me | null> {
     const told = await ask<Me>("/me");
     setCsrf(told.csrf);
     locked.value = false;
-    me.value = told;
+    // the same reader after an unlock is no news to who watches this
+    if (JSON.stringify(told) !== JSON.stringify(me.value)) me.value = told;
     return told;
   } catch (error) {
     // one that is locked is somebody's, whose name is not told

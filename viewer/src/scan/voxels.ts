@@ -6,7 +6,9 @@ import type { Pixels, Voxel } from "./scan";
 
 /** Bytes that are kept at most, in one array or as single slices. */
 const MOST_BYTES = 2 ** 30;
-const LOOSE_BYTES = 96 * 2 ** 20;
+/** Of slices beside the volume: cuts of it, which are made again at once, or all that is kept of a scan too large. */
+const CUT_BYTES = 8 * 2 ** 20;
+const LOOSE_BYTES = 128 * 2 ** 20;
 
 export class Voxels {
   readonly channels: 1 | 3;
@@ -160,7 +162,7 @@ export class Voxels {
     this.#loose.set(key, pixels);
     this.#looseBytes += bytes;
     for (const [oldest, old] of this.#loose) {
-      if (this.#looseBytes <= LOOSE_BYTES || oldest === key) break;
+      if (this.#looseBytes <= (this.whole ? CUT_BYTES : LOOSE_BYTES) || oldest === key) break;
       this.#loose.delete(oldest);
       if (old.data.buffer !== this.#all?.data.buffer) this.#looseBytes -= old.data.buffer.byteLength;
     }

@@ -180,7 +180,7 @@ export class Hand {
   }
 
   #point(at: PointerAt, frame: Frame): void {
-    pointer.value = { axis: this.axis, slice: at.slice, x: at.x, y: at.y };
+    pointer.value = { axis: this.axis, x: at.screenX, y: at.screenY };
     const kind = this.#drag?.kind ?? (moving.peek() ? "pan" : tool.peek() === "window" ? "window" : null);
     const shown = { pan: "grab", window: "ns-resize", crosshair: "crosshair", pinch: "grab" };
     const cursor = kind && kind !== "tool" ? shown[kind] : tool.peek() === "pan" ? "grab" : currentTool().cursor(at);

@@ -10,7 +10,14 @@ function paintAll(): void {
   asked = 0;
   const now = [...stale];
   stale.clear();
-  for (const layer of now) layer.paint();
+  for (const layer of now) {
+    try {
+      layer.paint();
+    } catch (error) {
+      // of one drawing; the others are painted all the same
+      reportError(error);
+    }
+  }
 }
 
 /** A drawing. The signals that it reads while it draws are those that it follows. */

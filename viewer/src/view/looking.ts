@@ -14,8 +14,8 @@ const KEPT = "medsam.smooth";
 export const smooth = signal(localStorage.getItem(KEPT) !== "no");
 smooth.subscribe((on) => localStorage.setItem(KEPT, on ? "yes" : "no"));
 
-/** Where the pointer is, on a stored slice; null: over no plane. */
-export const pointer = signal<{ axis: Axis; slice: number; x: number; y: number } | null>(null);
+/** Where the pointer is, in CSS pixels of a plane; null: over none. */
+export const pointer = signal<{ axis: Axis; x: number; y: number } | null>(null);
 /** Space is held: the left button moves the picture. */
 export const moving = signal(false);
 /** Slices run by. */

@@ -6,7 +6,7 @@ import { comparison } from "../panels/comparison";
 import type { MaskSlice, Masks } from "../reading/masks";
 import type { Reading } from "../reading/reading";
 import { maskOpacity, maskStyle, masksShown, reading } from "../state";
-import { local } from "../tools/local";
+import { type LocalMask, local } from "../tools/local";
 import { difference, paintDifference } from "./difference";
 import type { Frame } from "./frame";
 import { pathOnScreen } from "./paths";
@@ -58,23 +58,29 @@ interface Painted {
   colour: string;
   mask: MaskSlice;
   active: boolean;
+  /** What was asked for before: another answer is on its way. */
+  faded: boolean;
 }
+
+const FADED = 0.4;
 
 /** What there is to paint on a slice: below first, the active object last. */
 function paintedOn(of: Reading, frame: Frame): Painted[] {
-  const painted = local.value;
+  const painted: (LocalMask & { faded?: boolean }) | null = local.value;
   const here = painted && painted.axis === frame.axis && painted.slice === frame.slice ? painted : null;
   const active = of.active.value;
   const found: Painted[] = [];
   for (const object of of.objects.value) {
     const own = here?.object === object.id ? here : null;
     const mask = own ? own.mask : object.visible ? maskOn(of.masks, object.id, frame) : undefined;
-    if (mask && mask.x1 > mask.x0)
-      found.push({ object, colour: own?.colour ?? object.colour, mask, active: object.id === active });
+    if (!mask || mask.x1 <= mask.x0) continue;
+    const colour = own?.colour ?? object.colour;
+    found.push({ object, colour, mask, active: object.id === active, faded: own?.faded === true });
   }
   found.sort((a, b) => Number(a.active) - Number(b.active));
-  if (here && here.object === null && here.mask.x1 > here.mask.x0)
-    found.push({ object: null, colour: here.colour, mask: here.mask, active: true });
+  if (here && here.object === null && here.mask.x1 > here.mask.x0) {
+    found.push({ object: null, colour: here.colour, mask: here.mask, active: true, faded: here.faded === true });
+  }
   return found;
 }
 
@@ -87,13 +93,15 @@ export function paintMasks(context: Context, frame: Frame): void {
   for (const one of paintedOn(of, frame)) {
     if (compared && one.object && (compared.object === null || compared.object === one.object.id)) continue;
     const path = pathOnScreen(one.mask, frame);
+    const strength = one.faded ? FADED : 1;
     if (filled) {
-      context.globalAlpha = maskOpacity.value;
+      context.globalAlpha = maskOpacity.value * strength;
       context.fillStyle = one.colour;
       context.fill(path, "evenodd");
-      context.globalAlpha = 1;
     }
+    context.globalAlpha = strength;
     strokeOutline(context, path, one);
+    context.globalAlpha = 1;
     if (one.object) nameIt(context, frame, one.mask, one.object, one.active);
   }
   if (!compared) return;

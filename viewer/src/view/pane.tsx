@@ -53,7 +53,7 @@ export function Pane({ scan, axis }: { scan: Scan; axis: Axis }) {
         )}
       </div>
       <Corner scan={scan} axis={axis} />
-      <Readout scan={scan} axis={axis} />
+      <Readout scan={scan} axis={axis} plane={plane} />
       {geometry.planes[axis].count > 1 && <Slices scan={scan} axis={axis} />}
     </div>
   );
@@ -98,14 +98,16 @@ function Corner({ scan, axis }: { scan: Scan; axis: Axis }) {
 }
 
 /** Place and value under the pointer; without one over this plane, those of the crosshair. */
-function Readout({ scan, axis }: { scan: Scan; axis: Axis }) {
+function Readout({ scan, axis, plane }: { scan: Scan; axis: Axis; plane: Plane | null }) {
   const { geometry } = scan;
   const over = pointer.value;
   // slices that come bring values
   if (scan.loaded.value < 1) scan.version.value;
+  const frame = over?.axis === axis ? plane?.frame.value : null;
+  // of the picture as it lies now: it may move under a pointer that rests
   const place =
-    over?.axis === axis
-      ? placeAt(geometry, axis, cursor.value[axisNumber(axis)], over.x, over.y)
+    over && frame
+      ? placeAt(geometry, axis, frame.slice, ...frame.fromScreen(over.x, over.y))
       : { voxel: cursor.value, exact: cursor.value };
   if (!place) return null;
   return (

@@ -99,6 +99,8 @@ export interface SessionInfo {
   view: number | null;
   notes: string[];
   mine: boolean;
+  /** When it was closed: it can be looked at. */
+  closed?: string | null;
   /** Name of the model, the licence of its weights, and whether it answers clicks without a box. */
   model?: string;
   licence?: string | null;
@@ -157,6 +159,8 @@ export interface Measure {
   volume_ml: number | null;
   diameter_mm: number | null;
   slice: number | null;
+  /** From where to where, [x, y] each. */
+  ends?: [number, number][] | null;
   mean: number | null;
   std: number | null;
   minimum: number | null;
@@ -186,7 +190,7 @@ export interface Compared {
 export interface StructureName {
   name: string;
   synonyms: string[];
-  colour: string;
+  colour: string | null;
 }
 
 export interface ModelInfo {

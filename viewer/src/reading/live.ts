@@ -58,6 +58,8 @@ export class LiveReading implements Reading {
   readonly confidence: ReadonlySignal<ReadonlyMap<number, ReadonlyMap<number, number>>>;
   connected: ReadonlySignal<boolean> = signal(false);
 
+  /** Nothing comes of it any more. */
+  private readonly closed: boolean;
   private readonly rows: number;
   private readonly columns: number;
   private readonly path: string;
@@ -76,7 +78,8 @@ export class LiveReading implements Reading {
     this.caseId = told.case;
     this.axis = told.axis;
     this.slices = told.slices;
-    this.mine = told.mine;
+    this.closed = (told.closed ?? null) !== null;
+    this.mine = told.mine && !this.closed;
     this.notes = told.notes;
     this.model = {
       name: told.model ?? null,
@@ -95,6 +98,12 @@ export class LiveReading implements Reading {
   /** Bring masks and prompts, and listen from then on. */
   async begin(abort?: AbortSignal): Promise<void> {
     await this.synced(abort);
+    if (!this.closed) this.listen();
+    // handles on what was asked may come a little later than the masks
+    if (this.masks.objects().length > 0) void this.reask();
+  }
+
+  private listen(): void {
     this.connected = listen(
       this.id,
       {
@@ -108,8 +117,6 @@ export class LiveReading implements Reading {
       },
       this.left.signal,
     );
-    // handles on what was asked may come a little later than the masks
-    if (this.masks.objects().length > 0) void this.reask();
   }
 
   leave(): void {

@@ -28,7 +28,7 @@ export interface Reading {
   readonly caseId: string;
   readonly axis: Axis;
   readonly slices: number;
-  /** false: somebody else's, which is looked at. */
+  /** false: somebody else's, or closed: it is looked at. */
   readonly mine: boolean;
   readonly notes: readonly string[];
   readonly objects: ReadonlySignal<readonly ObjectInfo[]>;

@@ -302,6 +302,15 @@ describe("a reading", () => {
     expect(calls.filter((call) => call.method !== "GET")).toEqual([]);
   });
 
+  it("that is closed is looked at, and not listened to", async () => {
+    now = session({ closed: "2026-11-29T15:00:00Z" });
+    changes = () => frames(mask({ revision: 7 }), 7);
+    const reading = await openReading("c1", { session: "s1" });
+    open.push(reading);
+    expect([reading.mine, reading.masks.slices(1), asked("/sessions/s1/events")]).toEqual([false, [4], []]);
+    await expect(reading.undo()).rejects.toMatchObject({ status: 403 });
+  });
+
   it("that was closed elsewhere says so", async () => {
     steps = (call) => (call.path.endsWith("/events") ? refusal(404, "There is no such session.") : undefined);
     const reading = await openReading("c1");

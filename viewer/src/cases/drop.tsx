@@ -6,19 +6,20 @@ import { filesChosen, filesDropped } from "../api/cases";
 import { t } from "../i18n";
 import { bytes, number, percent } from "../shell/format";
 import { Icon } from "../shell/icons";
+import { servers } from "./servers";
 import { bring, gathering, stopUploads, uploading } from "./uploads";
 
-export function Bring() {
+export function Bring({ pacsShown }: { pacsShown: Signal<boolean> }) {
   const over = useSignal(false);
   useEffect(() => followDrops(over), []);
   return (
     <section class={over.value ? "cases-drop cases-drop-over" : "cases-drop"} aria-label={t("cases.bring")}>
-      {uploading.value === null ? <Choose /> : <Progress />}
+      {uploading.value === null ? <Choose pacsShown={pacsShown} /> : <Progress />}
     </section>
   );
 }
 
-function Choose() {
+function Choose({ pacsShown }: { pacsShown: Signal<boolean> }) {
   const files = useRef<HTMLInputElement>(null);
   const folder = useRef<HTMLInputElement>(null);
   useEffect(() => {
@@ -45,6 +46,19 @@ function Choose() {
           <Icon name="folder" />
           {t("cases.chooseFolder")}
         </button>
+        {servers.value.length > 0 && (
+          <button
+            type="button"
+            class="button-quiet"
+            aria-expanded={pacsShown.value}
+            onClick={() => {
+              pacsShown.value = !pacsShown.value;
+            }}
+          >
+            <Icon name="server" />
+            {t("cases.pacs.open")}
+          </button>
+        )}
       </div>
       <input ref={files} type="file" multiple hidden aria-label={t("cases.chooseFiles")} onChange={chosen} />
       <input ref={folder} type="file" multiple hidden aria-label={t("cases.chooseFolder")} onChange={chosen} />

@@ -3,7 +3,6 @@
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { t } from "../i18n";
-import { Icon } from "../shell/icons";
 import { CaseList } from "./case-list";
 import { Bring } from "./drop";
 import { followCases } from "./list";
@@ -27,21 +26,8 @@ export function Cases() {
               <li>{t("cases.step3")}</li>
             </ol>
           </div>
-          <Bring />
+          <Bring pacsShown={pacsShown} />
         </header>
-        {servers.value.length > 0 && (
-          <button
-            type="button"
-            class="button-quiet cases-pacs-open"
-            aria-expanded={pacsShown.value}
-            onClick={() => {
-              pacsShown.value = !pacsShown.value;
-            }}
-          >
-            <Icon name="server" />
-            {t("cases.pacs.open")}
-          </button>
-        )}
         {pacsShown.value && servers.value.length > 0 && <PacsSearch />}
         <CaseList />
       </div>

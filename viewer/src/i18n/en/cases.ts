@@ -1,5 +1,5 @@
 export const cases = {
-  "cases.title": "Draw a box, have the organ",
+  "cases.title": "Draw a box, get the organ",
   "cases.step1": "Open a scan: drop a file or a folder here, or choose one from the list.",
   "cases.step2": "Draw a box around a structure. Correct it with clicks, let it run through the volume.",
   "cases.step3": "Take it home as DICOM SEG, RTSTRUCT or NIfTI.",

@@ -12,6 +12,17 @@ export interface Facing {
   zoom: number;
 }
 
+/** Greys that hide what is behind them sooner than niivue's: 64 shades above the window's low are half a wall. */
+const SURFACE = "surface";
+const DENSE = {
+  min: 0,
+  max: 0,
+  I: [0, 24, 64, 255],
+  R: [0, 40, 130, 255],
+  G: [0, 40, 126, 255],
+  B: [0, 40, 120, 250],
+  A: [0, 4, 110, 255],
+};
 /** How much of the light comes from one side. */
 const SHADED = 0.25;
 const MOST_ZOOM = 5;
@@ -63,6 +74,7 @@ export class Render {
   static async on(canvas: HTMLCanvasElement): Promise<Render> {
     const made = new Render(canvas);
     await made.#niivue.attachToCanvas(canvas, false);
+    made.#niivue.addColormap(SURFACE, DENSE);
     made.#niivue.setSliceType(SLICE_TYPE.RENDER);
     await made.#niivue.setVolumeRenderIllumination(SHADED);
     return made;
@@ -132,7 +144,7 @@ function imageOf(nifti: ArrayBuffer, low = Number.NaN, high = Number.NaN): Promi
   const byName = 0;
   // biome-ignore format: by place
   return NVImage.new(
-    nifti, "solid.nii", "gray", 1, null, low, high, true, 0.02, false, false, "", 0, byName, no, no, false, null, 0, null,
+    nifti, "solid.nii", SURFACE, 1, null, low, high, true, 0.02, false, false, "", 0, byName, no, no, false, null, 0, null,
   );
 }
 

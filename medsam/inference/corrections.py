@@ -38,8 +38,9 @@ from medsam.prompts.prompt import SlicePrompt
 from medsam.prompts.simulate import depth_of, tight_box
 from medsam.prompts.strokes import marked
 
-# Log-odds of an error at the mark itself, where nothing else speaks; and what each term adds (`_terms`).
-_AT_THE_MARK = 0.77
+# Log-odds of an error at the mark itself, where nothing else speaks. A click stands for an error all round it; a stroke
+# covers much of what it means, and beside it that is as likely as not. And what each term adds (`_terms`).
+_AT_A_CLICK, _AT_A_STROKE = 0.77, 0.0
 _WEIGHTS: Mapping[str, float] = {
     "distance": -0.61,
     "far": 0.48,
@@ -178,7 +179,8 @@ def _after(
     result = mask.copy()
     found = evidence(mark, mask, said, asked.logits, grey, pitch, asked.allowed)
     if found is not None:
-        at_the_mark = _AT_THE_MARK + (_FOR_DICE if mark.inside else -_FOR_DICE)
+        at_the_mark = _AT_A_STROKE if np.count_nonzero(mark.where) > 1 else _AT_A_CLICK
+        at_the_mark += _FOR_DICE if mark.inside else -_FOR_DICE
         # of a mask that stands: where the network has it otherwise
         otherwise = (asked.base != (asked.logits > 0)) & (mask == asked.base)
         known_piece = found.piece & otherwise[found.part]

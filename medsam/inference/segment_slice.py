@@ -47,7 +47,7 @@ from medsam.models.specs import takes_clicks
 from medsam.progress import ProgressCallback
 from medsam.prompts.prompt import Box, SlicePrompt
 from medsam.prompts.simulate import tight_box
-from medsam.prompts.strokes import marked
+from medsam.prompts.strokes import Scribble, marked
 from medsam.transforms.prepare import check_slice
 
 
@@ -225,7 +225,9 @@ def _found(
 
     Mark by mark: the first one inside finds it, and those that follow correct. One that refutes what stands makes the
     search again, for all that was said, and the box of what stands, once corrected, is tried as well. A box takes the
-    place of the one before when its mask honours more.
+    place of the one before when its mask honours more, and after a stroke only if the mask that it gives is no larger
+    than the corrected one. Strokes reach far through an object, so that what they corrected is seldom too small; and of
+    two masks that hold all of them the larger is less likely, as strokes anywhere in it would have been.
     """
     scan_encoder, plane = embeddings.scan_encoder, embeddings.scan_encoder.plane
     said, before = Said.by(given, plane), _before_last(embeddings, given, zoom, previous)
@@ -243,7 +245,13 @@ def _found(
     embeddings.usage += found.usage
     if before is None or before.fold is None or before.box is None:
         return found.box, None
-    return (found.box if found.honoured > said.honoured_by(before.fold.base) else before.box), before
+    if found.honoured <= said.honoured_by(before.fold.base):
+        return before.box, before
+    if isinstance(given.marks[-1], Scribble):
+        (other,) = _answered(embeddings, [given], zoom, [before], found.box)
+        if other.fold is not None and np.count_nonzero(other.fold.mask) > np.count_nonzero(before.fold.mask):
+            return before.box, before
+    return found.box, before
 
 
 def _before_last(

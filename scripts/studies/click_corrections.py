@@ -64,7 +64,7 @@ def fit(data, skip):
 P = Predictor("litemedsam"); R = [r for path in sys.argv[2:] for r in rows(path)]; data = []; rng = np.random.default_rng(0)
 for r in R:
     for kind in ("clean", "noisy"):
-        for s, error, new, ev in steps(r, C._WEIGHTS, C._AT_THE_MARK, kind):
+        for s, error, new, ev in steps(r, C._WEIGHTS, C._AT_A_CLICK, kind):
             i = np.flatnonzero(ev.piece); t = rng.choice(i, min(len(i), 300), replace=False)
             X = np.stack([np.broadcast_to(ev.terms.get(n, 0.0), ev.at.shape).ravel()[t] for n in ORDER], 1)
             data.append((r["set"], np.minimum(X, 1e3), (r["truth"] == bool(s))[ev.part].ravel()[t], np.full(len(t), len(i) / len(t) / max(error.sum(), 10))))

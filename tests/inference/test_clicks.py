@@ -123,6 +123,32 @@ def test_a_click_on_another_object_leads_to_a_box_of_both(predictor):
     assert (both.mask & one[0]).sum() > 0.5 * one.sum()
 
 
+def test_a_stroke_adds_another_object_and_not_all_that_lies_between():
+    # a network that fills each box: a search for both objects finds the ground between them, too
+    class Filling(ThresholdSam):
+        def decode(self, embedding, **options):
+            return super().decode(0 * embedding + 1, **options)
+
+    sam = Filling(64)
+    sam.spec.prompts = ("box",)
+    scan, _ = block((1, 40, 60), (8, 10, 0, 20, 22, 1))
+    _, other = block((1, 40, 60), (36, 10, 0, 50, 26, 1))
+    scan = type(scan)(np.where(other, scan.array.max(), scan.array), scan.geometry)
+    encoder = Predictor(sam, "cpu").encoder_for(scan)
+    strokes = (Scribble(((10, 15), (18, 15))), Scribble(((38, 18), (47, 18))))
+    (first,) = segment_slice(encoder, 0, [SlicePrompt(1, scribbles=strokes[:1])])
+    (both,) = segment_slice(encoder, 0, [SlicePrompt(1, scribbles=strokes)], previous=[first])
+    assert both.box == first.box
+    assert both.mask[15, 10:19].all()
+    assert (both.mask & other[0]).sum() > 0.9 * other.sum()
+    assert not both.mask[:, 24:32].any()
+    (at_once,) = segment_slice(encoder, 0, [SlicePrompt(1, scribbles=strokes)])
+    np.testing.assert_array_equal(both.mask, at_once.mask)
+    # clicks tell less: the object that they lead to may be the larger one
+    (clicked,) = segment_slice(encoder, 0, [SlicePrompt(1, points=((13, 15, 1), (43, 18, 1)))])
+    assert clicked.mask[15:20, 24:32].all()
+
+
 def test_a_rough_mask_is_not_made_worse():
     # a network that answers nothing: what is left is the mask that was given
     class Silent(ThresholdSam):

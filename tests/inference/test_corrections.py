@@ -194,14 +194,26 @@ def test_clicks_that_contradict_side_by_side_all_hold_and_what_is_said_later_cou
     assert not found[14, 12:29].any()
 
 
-def test_a_stroke_along_an_error_takes_it_all():
+def test_a_stroke_along_an_error_takes_most_of_it():
     kept, spilt = disc(32, 10, 9), (Y >= 20) & (Y < 28) & (X > 5) & (X < 60)
     mask = kept | spilt | ((X > 30) & (X < 34) & (Y >= 10) & (Y < 22))
     pixels = np.where(spilt, 60.0, np.where(mask, 100.0, 0.0)) + np.random.default_rng(2).normal(0, 8, SHAPE)
     prompt = SlicePrompt(1, points=(), scribbles=(Scribble(((9, 24), (55, 23)), inside=False),))
     found = correct(mask, sure(mask), marks_of(prompt, SHAPE, SQUARE), pixels, SQUARE)
-    assert np.count_nonzero(found & spilt) < 0.1 * np.count_nonzero(spilt)
+    assert np.count_nonzero(found & spilt) < 0.4 * np.count_nonzero(spilt)
     assert (found & kept).sum() > 0.97 * kept.sum()
+
+
+def test_a_stroke_stands_for_less_beside_it_than_a_click():
+    # nothing to see: depth alone tells how far a mark reaches
+    mask, pixels = disc(32, 24, 18), np.zeros(SHAPE)
+    taken = []
+    for marks in (((32, 24, 0),), (Scribble(((32, 24), (33, 24)), inside=False),)):
+        prompt = SlicePrompt(1).marked(list(marks))
+        found = correct(mask, sure(mask), marks_of(prompt, SHAPE, SQUARE), pixels, SQUARE)
+        assert not found[24, 32]
+        taken.append(np.count_nonzero(mask & ~found))
+    assert taken[0] > taken[1] > 2
 
 
 def test_of_a_mask_that_stands_the_piece_changes_that_the_network_has_otherwise():

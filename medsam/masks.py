@@ -404,6 +404,22 @@ class LabelMasks(Mapping[str, np.ndarray]):
         return len(self._names)
 
 
+def shared_pixels(structures: Iterable[Mapping[int, CompactMask]]) -> int:
+    """How many pixels are in more than one of several structures, each slice -> mask (h, w)."""
+    by_slice: dict[int, list[CompactMask]] = {}
+    for masks in structures:
+        for index, mask in masks.items():
+            by_slice.setdefault(index, []).append(mask)
+    found = 0
+    for here in by_slice.values():
+        if len(here) > 1:
+            count = np.zeros(here[0].shape, np.uint16)
+            for mask in here:
+                count[mask.part] += mask.crop
+            found += int(np.count_nonzero(count > 1))
+    return found
+
+
 class PackedMasks(Mapping[str, np.ndarray]):
     """Structures that may overlap: name -> bool (K, J, I), kept as a `CompactMask` and unpacked when asked for.
 

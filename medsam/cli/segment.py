@@ -201,7 +201,10 @@ def run(arguments: argparse.Namespace) -> None:
     found = _segment(predictor, scan, given, limits, arguments)
     whole = found.structures if found.written_as(outs[0], arguments.format) is not found.labels else None
     if found.structures is not None and whole is None:
-        remarks = (*remarks, "Structures overlap, and a label map gives their voxels to the first; a .dcm holds both.")
+        remarks = (
+            *remarks,
+            "Structures overlap, and a label map gives their voxels to one; a .dcm holds both.",
+        )
     found = replace(found, notes=(*given.notes, *found.notes, *remarks))
     _write(arguments, scan, found, outs, predictor.name)
     print_notes(found.notes, arguments)

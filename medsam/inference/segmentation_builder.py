@@ -20,8 +20,8 @@ from medsam.inference.propagate import PropagateSettings, Propagation, propagate
 from medsam.inference.segmentation import CropPrediction, PromptResult, Segmentation, algorithm_of
 from medsam.inference.slice_request import SliceResult, Zoom
 from medsam.inference.usage import Usage
-from medsam.inference.whole_objects import DRAWN, cleaned_object
-from medsam.masks import CompactMask, PackedMasks
+from medsam.inference.whole_objects import DRAWN, cleaned_object, packed
+from medsam.masks import CompactMask, PackedMasks, shared_pixels
 from medsam.models.specs import takes_clicks
 from medsam.postprocess.clean import Cleanup
 from medsam.postprocess.merge import merge_by_predicted_iou
@@ -65,7 +65,7 @@ class SegmentationBuilder:
         self.kept: dict[int, tuple[int, ...]] = {}
         # prompted slices as they were, and what each label got on them, (label id, slice) -> mask
         self.before: dict[int, np.ndarray] = {}
-        self.answers: dict[tuple[int, int], np.ndarray] = {}
+        self.answers: dict[tuple[int, int], CompactMask] = {}
         if standing is not None:
             self._keep_standing(standing)
         self._check_limits()
@@ -121,20 +121,18 @@ class SegmentationBuilder:
             self.notes.append(f"{', '.join(new)} was not there before (there were {there}), and is new.")
 
     def _structures(self) -> PackedMasks | None:
-        """Every label as a mask of its own, where those that were there overlap; else None."""
-        if self.standing is None or not self.standing.overlaps:
+        """Every label as a mask of its own, where they overlap; else None."""
+        masks: dict[int, dict[int, CompactMask]] = {number: {} for number in self.todo.names}
+        if self.standing is not None:
+            for number, kept in self.kept.items():
+                there = self.standing.masks[self.todo.names[number]]
+                masks[number] = {index: there[index] for index in kept}
+        for (number, index), answer in self.answers.items():
+            masks[number][index] = answer
+        if not shared_pixels(masks.values()):
             return None
-        plane, shape = self.scan_encoder.plane, self.scan_encoder.scan.shape
-        found = PackedMasks(shape)
-        for number, name in self.todo.names.items():
-            mask = np.zeros(shape, dtype=bool)
-            for index in self.kept.get(number, ()):
-                plane.take(mask, index)[...] = self.standing.masks[name][index].to_array()
-            for (label, index), answer in self.answers.items():
-                if label == number:
-                    plane.take(mask, index)[...] = answer
-            found.add(name, mask)
-        return found
+        named = {self.todo.names[number]: by_slice for number, by_slice in masks.items()}
+        return packed(named, self.scan_encoder.plane, self.scan_encoder.scan.shape)
 
     def slices(self) -> Iterator[tuple[int, list[SlicePrompt]]]:
         """Each prompted slice with its prompts, for `add`; progress is reported between them."""
@@ -150,9 +148,9 @@ class SegmentationBuilder:
         self._spend(index, [one.usage for one in results], any(one.no_contrast for one in results))
         answers = [self._answered(index, one.mask, prompt) for one, prompt in zip(results, prompts, strict=True)]
         masks = np.stack(self._limited(index, answers, prompts))
-        if self.standing is not None and self.standing.overlaps:
-            for prompt, mask in zip(prompts, masks, strict=True):
-                self.answers[prompt.label, index] = mask | self.answers.get((prompt.label, index), False)
+        for prompt, mask in zip(prompts, masks, strict=True):
+            place, compact = (prompt.label, index), CompactMask.of(mask)
+            self.answers[place] = compact | self.answers[place] if place in self.answers else compact
         ranks = [_rank(prompt, one) for prompt, one in zip(prompts, results, strict=True)]
         self._merge(self.labels, index, masks, np.array(ranks), prompts)
         candidates = self._ambiguous_masks(index, prompts, results) if self.alternatives else [()] * len(prompts)
@@ -256,6 +254,7 @@ class SegmentationBuilder:
                 if drawn:
                     mask = found.masks[index]  # not to be cleaned away, and better than any other
                 mask = self._slice_limits(index).applied(mask, self.todo.names[label])
+                self.answers[label, index] = CompactMask.of(mask)
                 rank, here = plane.take(best, index), np.inf if drawn or self._locks(label) else predicted_iou
                 wins = mask & (here > rank)
                 rank[wins] = here

@@ -16,7 +16,7 @@ from medsam.inference.prompt_parts import PromptPart
 from medsam.inference.propagate import PropagateSettings, Propagation, propagate_all
 from medsam.inference.session_state import Objects, SliceState
 from medsam.inference.slice_request import Zoom
-from medsam.masks import CompactMask
+from medsam.masks import CompactMask, PackedMasks
 from medsam.postprocess.clean import Cleanup
 from medsam.postprocess.merge import merge_by_predicted_iou
 from medsam.progress import ProgressCallback
@@ -50,6 +50,19 @@ def cleaned_object(
         if (part := bounds(seed, zoom, plane)) is not None:
             plane.take(within, index)[...] = part | plane.take(solid, index)
     return cleanup(solid, geometry.spacing_mm, calibrated=geometry.calibrated, points=clicks, within=within)
+
+
+def packed(
+    structures: Mapping[str, Mapping[int, CompactMask]], plane: SlicePlane, shape: tuple[int, int, int]
+) -> PackedMasks:
+    """Structures by slice as masks (K, J, I) = `shape`, which may overlap."""
+    found = PackedMasks(shape)
+    for name, masks in structures.items():
+        solid = np.zeros(shape, dtype=bool)
+        for index, mask in masks.items():
+            plane.take(solid, index)[...] = mask.to_array()
+        found.add(name, solid)
+    return found
 
 
 def label_array(

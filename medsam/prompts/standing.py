@@ -18,7 +18,7 @@ import numpy as np
 from medsam.errors import InputError, PromptError
 from medsam.geometry import Axis, VolumeGeometry
 from medsam.io.structure_names import plain_name
-from medsam.masks import CompactMask, LabelMasks
+from medsam.masks import CompactMask, LabelMasks, shared_pixels
 from medsam.prompts.prompt import DEFAULT_LABEL
 from medsam.volume import LabelVolume
 
@@ -55,17 +55,7 @@ class Standing:
     @cached_property
     def overlaps(self) -> bool:
         """Whether two of them share a voxel."""
-        by_slice: dict[int, list[CompactMask]] = {}
-        for masks in self.masks.values():
-            for index, mask in masks.items():
-                by_slice.setdefault(index, []).append(mask)
-        for masks_here in by_slice.values():
-            taken = np.zeros(masks_here[0].shape, dtype=bool)
-            for mask in masks_here:
-                if (taken[mask.part] & mask.crop).any():
-                    return True
-                taken[mask.part] |= mask.crop
-        return False
+        return shared_pixels(self.masks.values()) > 0
 
     def called(self, label: str) -> str:
         """A label in the spelling that it stands here under; the only one here where `label` is the default.

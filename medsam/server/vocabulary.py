@@ -9,16 +9,17 @@ from pydantic import BaseModel, Field
 
 from medsam.labels.completion import completions
 from medsam.server.gate.present import PresentReader
+from medsam.server.readings.objects import usual_colour
 
 router = APIRouter(tags=["sessions"])
 
 
-class StructureInfo(BaseModel):
+class StructureName(BaseModel):
     """A structure of the vocabulary, see docs/structures.md."""
 
     name: str = Field(examples=["kidney_left"])
     synonyms: list[str] = Field(description="what else it is called", examples=[["left kid"]])
-    colour: str | None = Field(description="that an object of this name gets", examples=["#b2d28f"])
+    colour: str = Field(description="that an object of this name gets", examples=["#2e8ab8"])
 
 
 @router.get("/vocabulary")
@@ -26,13 +27,13 @@ async def vocabulary(
     reader: PresentReader,
     q: Annotated[str, Query(max_length=100, description="beginning of a name, or of words of it")] = "",
     limit: Annotated[int, Query(ge=1, le=500)] = 20,
-) -> list[StructureInfo]:
+) -> list[StructureName]:
     """Names of structures with their codes in DICOM, the likeliest first; an object may have any other name, too."""
     return [
-        StructureInfo(
+        StructureName(
             name=one.structure.name,
             synonyms=list(one.synonyms),
-            colour=None if one.structure.rgb is None else "#{:02x}{:02x}{:02x}".format(*one.structure.rgb),
+            colour=usual_colour(one.structure.name, number),
         )
-        for one in completions(q, limit)
+        for number, one in enumerate(completions(q, limit), start=1)
     ]

@@ -10,6 +10,7 @@ from medsam.errors import PromptError
 from medsam.inference.candidates import Candidate, distinct
 from medsam.inference.predictor import Predictor
 from medsam.prompts.limits import Limits
+from medsam.prompts.prompt import Prompt
 from medsam.volume import Volume
 
 
@@ -117,3 +118,19 @@ def test_a_propagated_mask_keeps_its_confidence(predictor, scan):
     assert again.steps == session.state.steps
     session.click(2, 1, 1, inside=False)
     assert session.states["object"][2].confidence is None
+
+
+@pytest.mark.parametrize("propagate", [False, True])
+def test_structures_that_overlap_are_whole_in_what_can_hold_them(predictor, scan, propagate):
+    inner = Prompt("tumour", slice=3, drawn=rectangle(12, 8, 18, 16))
+    outer = Prompt("organ", slice=3, drawn=rectangle(10, 6, 24, 34))
+    found = (predictor.propagate if propagate else predictor.segment)(scan, [inner, outer])
+    both = found.structures
+    assert both is not None
+    np.testing.assert_array_equal(both["tumour"][3], inner.drawn)
+    np.testing.assert_array_equal(both["organ"][3], outer.drawn)
+    # of a label map one has them
+    assert (found.labels.array[3] > 0).sum() == outer.drawn.sum()
+    assert (found.labels.array[3] == 2).sum() == (outer.drawn & ~inner.drawn).sum()
+    apart = predictor.segment(scan, [inner, Prompt("other", slice=3, drawn=rectangle(30, 40, 36, 50))])
+    assert apart.structures is None

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Literal
 
 from medsam.errors import InputError
+from medsam.geometry import VolumeGeometry
 from medsam.io.algorithm import Algorithm, DicomFormat, DicomOptions
 from medsam.io.save import encode_labels
+from medsam.masks import PackedMasks
 from medsam.server.cases.found import ScanFiles, as_shown
 from medsam.volume import LabelVolume
 
@@ -54,13 +56,19 @@ def table(text: str) -> Export:
     return Export(content, ".csv", hashlib.sha256(content).hexdigest())
 
 
-def encode(files: ScanFiles, labels: LabelVolume, format: ExportFormat, algorithm: Algorithm) -> Export:  # noqa: A002
-    """Labels as a file of a format, made from the case's own files, in a process.
+def encode(
+    files: ScanFiles,
+    labels: LabelVolume | PackedMasks,
+    geometry: VolumeGeometry,
+    format: ExportFormat,  # noqa: A002
+    algorithm: Algorithm,
+) -> Export:
+    """Labels as a file of a format, made from the case's own files, in a process. geometry: of the labels.
 
     Raises InputError as `encode_labels` does, also where a DICOM format is asked for and the case is none.
     """
     try:
-        content, suffix = _encoded(files, labels, format, algorithm)
+        content, suffix = _encoded(files, labels, geometry, format, algorithm)
     except InputError as error:
         raise as_shown(error, files) from None
     return Export(content, suffix, hashlib.sha256(content).hexdigest())
@@ -68,7 +76,8 @@ def encode(files: ScanFiles, labels: LabelVolume, format: ExportFormat, algorith
 
 def _encoded(
     files: ScanFiles,
-    labels: LabelVolume,
+    labels: LabelVolume | PackedMasks,
+    geometry: VolumeGeometry,
     format: ExportFormat,  # noqa: A002
     algorithm: Algorithm,
 ) -> tuple[bytes, str]:
@@ -86,7 +95,7 @@ def _encoded(
     names = files.case.files
     source = paths[0] if names is None else dict(zip(names, paths, strict=True))
     options = DicomOptions(algorithm=algorithm, series=files.case.series)
-    return encode_labels(labels, ".dcm", source, geometry=labels.geometry, format=kind, options=options), ".dcm"
+    return encode_labels(labels, ".dcm", source, geometry=geometry, format=kind, options=options), ".dcm"
 
 
 def _one_file(paths: list[Path]) -> Path | None:

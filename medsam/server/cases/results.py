@@ -37,7 +37,8 @@ async def labels(
     """The masks of a session, as `medsam segment` writes them for the same prompts; `csv`: their measures.
 
     `seg`, `seg-labelmap` and `rtstruct` need a case in DICOM; X-Medsam-Meta has the names of the numbers of the others,
-    null where they are many. 409 when the case's files hold another scan by now."""
+    null where they are many, and says how many voxels are `shared` by objects: a label map gives each to one, `seg` and
+    `rtstruct` hold all. 409 when the case's files hold another scan by now."""
     drawn = await _drawn(services, reader, session)
     names = {str(number): name for number, name in sorted(drawn.labels.names.items())}
     told = names if len(json.dumps(names)) <= _MOST_NAMES else None
@@ -45,7 +46,8 @@ async def labels(
     if format == "raw":
         array = await services.cases.calls(_ready, drawn)
         digest = await services.cases.calls(lambda: hashlib.sha256(array.data).hexdigest())
-        meta = meta_of(array, geometry=drawn.labels.geometry.to_dict(), names=told)
+        said = {"names": told, "shared": drawn.outlined.shared}
+        meta = meta_of(array, geometry=drawn.labels.geometry.to_dict(), **said)
         request.state.audited = audited
         return raw_response(array, meta, etag_of(digest, names), request.headers)
     if format == "csv":
@@ -55,7 +57,7 @@ async def labels(
     else:
         export = await _export(services, drawn, format)
     request.state.audited = audited | {"sha256": export.digest}
-    headers = export.headers(session) | {META: json.dumps({"names": told})}
+    headers = export.headers(session) | {META: json.dumps({"names": told, "shared": drawn.outlined.shared})}
     return bytes_response(memoryview(export.content), f'"{export.digest}"', request.headers, headers, export.media_type)
 
 
@@ -90,7 +92,11 @@ async def _drawn(services: Services, reader: Reader, session: str) -> Labelled:
 
 async def _export(services: Services, drawn: Labelled, format: ExportFormat) -> Export:  # noqa: A002
     rooms = services.cases
-    return await rooms.pool.run(encode, await rooms.files(drawn.case.key), drawn.labels, format, drawn.algorithm)
+    # what may overlap there does, as `medsam segment` writes it
+    labels = drawn.labels
+    overlapping = await rooms.calls(lambda: drawn.structures) if format in ("seg", "rtstruct") else labels
+    files = await rooms.files(drawn.case.key)
+    return await rooms.pool.run(encode, files, overlapping, labels.geometry, format, drawn.algorithm)
 
 
 class OtherScan(MedSAMError):

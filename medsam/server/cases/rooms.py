@@ -207,10 +207,8 @@ class CaseRooms:
         return self._described[key, version]
 
     async def thumbnail(self, reader: Reader, key: str) -> tuple[str, bytes]:
-        """The version of a case's files that a reader may see, and a PNG of the slice in its middle.
-
-        Raises UnknownCase, and the reader's MedSAMError for a scan that cannot be read.
-        """
+        """The version of a case's files that a reader may see, and a PNG of the slice in its middle; an empty one where
+        there is none. Raises UnknownCase, and InputError for one whose files are gone."""
         files = await self.place(await self.case(reader, key))
         here = self.scans.here(key, files.version)
         windows = None if here is None else (await self.described(key, files.version, here))["windows"][0]

@@ -156,12 +156,15 @@ async def geometry(case: CaseKey, reader: PresentReader, services: PresentServic
             "description": "a PNG, its longer side 160 pixels",
             "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
         },
+        204: {"description": "there is none: the scan cannot be read, or is too large to be read for that"},
         304: {"description": "as `If-None-Match` has it"},
     },
 )
 async def thumbnail(case: CaseKey, request: Request, reader: PresentReader, services: PresentServices) -> Response:
     """The slice in the middle of a scan, upright and windowed; it is not read into memory for that."""
     version, picture = await services.cases.thumbnail(reader, case)
+    if not picture:
+        return Response(status_code=204)
     return bytes_response(memoryview(picture), etag_of(case, version, "thumbnail"), request.headers, {}, "image/png")
 
 

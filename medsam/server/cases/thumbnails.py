@@ -16,7 +16,7 @@ import anyio
 import numpy as np
 from anyio import to_thread
 
-from medsam.errors import InputError, MedSAMError
+from medsam.errors import InputError
 from medsam.geometry import Axis
 from medsam.server.cases.found import ScanFiles
 from medsam.server.cases.middle import middle_of, read_middle
@@ -30,19 +30,17 @@ SIDE, _KEPT = 160, 1000
 
 @dataclass
 class Thumbnails:
-    """PNGs by case and version of its files; and why there is none. most: bytes of a scan that is read for one."""
+    """PNGs by case and version of its files. most: bytes of a scan that is read for one."""
 
     pool: Pool
     most: int
-    _made: OrderedDict[tuple[str, str], bytes | MedSAMError] = field(default_factory=OrderedDict)
+    _made: OrderedDict[tuple[str, str], bytes] = field(default_factory=OrderedDict)
     # others are for those who open a scan
     _one: anyio.Semaphore = field(default_factory=lambda: anyio.Semaphore(1))
 
     async def get(self, case: str, files: ScanFiles, here: Volume | None, windows: Mapping[str, Any] | None) -> bytes:
-        """The picture of a case. here: its scan, if it is in memory; windows: the first of its presets, if it is known.
-
-        Raises the reader's MedSAMError for what cannot be read.
-        """
+        """The picture of a case; empty where there is none. here: its scan, if it is in memory, and then windows: the
+        first of its presets."""
         key = case, files.version
         if (made := self._made.get(key)) is None:
             if here is not None:
@@ -50,21 +48,21 @@ class Thumbnails:
             else:
                 async with self._one:
                     # somebody may have had it made while this waited
-                    made = self._made.get(key) or await self._read(files)
+                    known = self._made.get(key)
+                    made = await self._read(files) if known is None else known
             self._made[key] = made
             while len(self._made) > _KEPT:
                 self._made.popitem(last=False)
-        if isinstance(made, MedSAMError):
-            raise type(made)(*made.args, parameter=made.parameters)
         return made
 
-    async def _read(self, files: ScanFiles) -> bytes | MedSAMError:
+    async def _read(self, files: ScanFiles) -> bytes:
+        if math.prod(files.case.shape or (0,)) > self.most:
+            return b""
         try:
-            if math.prod(files.case.shape or (0,)) > self.most:
-                raise InputError("This scan is too large to be read for a small picture. Open it.")
             return await self._make(*(await self.pool.run(read_middle, files)))
-        except InputError as error:
-            return error
+        except InputError:
+            # who opens it is told why
+            return b""
 
     async def _make(self, middle: Volume, axis: Axis, windows: Mapping[str, Any] | None = None) -> bytes:
         window = None if windows is None else IntensityWindow(windows["low"], windows["high"], windows["name"])

@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from anyio import to_thread
 
-from medsam.geometry import Axis
+from medsam.geometry import Axis, SlicePlane
 from medsam.inference.image_predictor import ScanEncoder
 from medsam.inference.session import Session
 from medsam.inference.session_state import SessionState
+from medsam.inference.whole_objects import label_array, packed
 from medsam.io.algorithm import Algorithm
+from medsam.masks import CompactMask, PackedMasks, shared_pixels
 from medsam.prompts.parse import prompts_text
 from medsam.prompts.prompt import Prompt
 from medsam.server.readings.objects import label_of
@@ -40,7 +42,7 @@ class Answer:
 class Labelled:
     """A label map, and what else a file of it says. objects: by whose numbers it is. algorithm: what computed it."""
 
-    labels: LabelVolume
+    outlined: Outlined
     objects: tuple[StoredObject, ...]
     case: StoredCase
     scan_encoder: ScanEncoder
@@ -49,6 +51,16 @@ class Labelled:
     @property
     def axis(self) -> Axis:
         return self.scan_encoder.plane.axis
+
+    @property
+    def labels(self) -> LabelVolume:
+        """Where objects share a voxel one has it."""
+        return self.outlined.labels
+
+    @property
+    def structures(self) -> LabelVolume | PackedMasks:
+        """Each object as it is, where they overlap; else the label map."""
+        return self.outlined.structures(self.scan_encoder.plane)
 
 
 async def made(parts: Sequence[Part]) -> bytes:
@@ -75,11 +87,54 @@ def prompts_file(prompts: Sequence[Prompt], names: Mapping[str, str], axis: Axis
     return prompts_text(named, axis) if named else json.dumps({"axis": axis, "prompts": []})
 
 
-def label_map(state: SessionState, scan_encoder: ScanEncoder, objects: Mapping[int, StoredObject]) -> LabelVolume:
-    """What `Session.labels` gives, each object under its number and the name that it has now."""
-    found = Session.resume(state, scan_encoder).labels
+@dataclass(frozen=True)
+class Outlined:
+    """labels: what `Session.labels` gives, each object under its number and the name that it has now. masks: number of
+    an object -> slice -> its own mask (h, w). shared: voxels in several of them."""
+
+    labels: LabelVolume
+    masks: Mapping[int, Mapping[int, CompactMask]]
+    shared: int
+
+    def structures(self, plane: SlicePlane) -> LabelVolume | PackedMasks:
+        """What a file holds whose structures may overlap: each as it is."""
+        if not self.shared:
+            return self.labels
+        named: dict[str, dict[int, CompactMask]] = {}
+        for number, name in self.labels.names.items():
+            # two of one name, as undo may leave them, are one structure
+            there = named.setdefault(name, {})
+            for index, mask in self.masks.get(number, {}).items():
+                there[index] = there[index] | mask if index in there else mask
+        return packed(named, plane, self.labels.geometry.shape)
+
+
+def outlined(state: SessionState, scan_encoder: ScanEncoder, objects: Mapping[int, StoredObject]) -> Outlined:
+    """The masks of a session, cleaned."""
+    session = Session.resume(state, scan_encoder)
+    own = {
+        label: {index: CompactMask.of(_cleaned(session, index, label)) for index in slices}
+        for label, slices in session.states.items()
+    }
     numbers = {label_of(number): number for number in objects}
-    to = np.zeros(max(found.names, default=0) + 1, np.uint8)
-    for value, label in found.names.items():
+    session_names = session.names
+    array = label_array(
+        session.states,
+        session_names,
+        scan_encoder.scan.geometry.shape,
+        scan_encoder.plane,
+        lambda _, label, index: own[label][index].to_array(),
+        session.limits.locks,
+    )
+    to = np.zeros(max(session_names, default=0) + 1, np.uint8)
+    for value, label in session_names.items():
         to[value] = numbers.get(label, 0)
-    return LabelVolume(to[found.array], found.geometry, {one.number: one.name for one in objects.values()})
+    names = {one.number: one.name for one in objects.values()}
+    masks = {numbers[label]: slices for label, slices in own.items() if label in numbers}
+    labels = LabelVolume(to[array], scan_encoder.scan.geometry, names)
+    return Outlined(labels, masks, shared_pixels(masks.values()))
+
+
+def _cleaned(session: Session, index: int, label: str) -> np.ndarray:
+    mask = session.cleaned(index, label)
+    return np.zeros(session.scan_encoder.plane.shape, bool) if mask is None else mask

@@ -9,11 +9,10 @@ from fastapi import HTTPException
 from medsam.inference.session import Session
 from medsam.inference.worker import Priority
 from medsam.masks import CompactMask
-from medsam.server.readings.answers import Answer, label_map, probabilities_of, prompts_file
+from medsam.server.readings.answers import Answer, Outlined, outlined, probabilities_of, prompts_file
 from medsam.server.readings.measured import Measured
 from medsam.server.readings.objects import label_of
 from medsam.server.readings.reading import Reading
-from medsam.volume import LabelVolume
 from medsam.wire import MaskFrame, write_frames
 
 
@@ -42,15 +41,15 @@ async def prompts(reading: Reading) -> str:
     return await to_thread.run_sync(prompts_file, given, names, reading.scan_encoder.plane.axis)
 
 
-async def labels(reading: Reading) -> LabelVolume:
-    """The label map of all objects, by their numbers and names, once every first answer is refined.
+async def masks(reading: Reading) -> Outlined:
+    """The masks of all objects, by their numbers and names, once every first answer is refined.
 
     Raises HTTPException 503 where that fails.
     """
     await reading.refined()
     state = await reading.ask(lambda session: session.state)
     listed = {one.number: one for one in reading.listed}
-    return await to_thread.run_sync(label_map, state, reading.scan_encoder, listed)
+    return await to_thread.run_sync(outlined, state, reading.scan_encoder, listed)
 
 
 async def measures(reading: Reading) -> list[Measured]:

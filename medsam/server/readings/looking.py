@@ -11,7 +11,7 @@ from medsam.server.gate.present import PresentReader
 from medsam.server.readings import asking
 from medsam.server.readings.measured import ends_of, row_of
 from medsam.server.readings.present import FRAMES, PresentReadings, frames, head
-from medsam.server.readings.schemas import MeasureAnswer, SliceNumber
+from medsam.server.readings.schemas import Measure, SliceNumber
 
 router = APIRouter()
 
@@ -58,14 +58,12 @@ async def prompts(session: str, reader: PresentReader, readings: PresentReadings
 
 
 @router.get("/{session}/measures")
-async def measures(
-    session: str, reader: PresentReader, readings: PresentReadings, response: Response
-) -> list[MeasureAnswer]:
+async def measures(session: str, reader: PresentReader, readings: PresentReadings, response: Response) -> list[Measure]:
     """How large each object is as it is shown, and what the scan has in it."""
     reading = await readings.get(reader, session)
     found = await asking.measures(reading)
     head(response, reading)
-    return [MeasureAnswer.model_validate({**row_of(one), "ends": ends_of(one)}) for one in found]
+    return [Measure.model_validate({**row_of(one), "ends": ends_of(one)}) for one in found]
 
 
 @router.get("/{session}/candidates", response_class=Response, responses=FRAMES)

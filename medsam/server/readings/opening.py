@@ -17,7 +17,7 @@ from medsam.inference.slice_request import Zoom
 from medsam.io.structure_names import plain_name
 from medsam.masks import CompactMask, PackedMasks
 from medsam.prompts.limits import Limits
-from medsam.server.readings.answers import label_map
+from medsam.server.readings.answers import outlined
 from medsam.server.readings.journal import Delta, Journal
 from medsam.server.readings.objects import checked_new, label_of, locking
 from medsam.server.readings.rows import ended, restored
@@ -183,9 +183,8 @@ def _start(
     """Masks (K, J, I) by name."""
     if earlier is not None:
         state = replace(restored(earlier).state, model=predictor.name, weights=predictor.images.weights)
-        labels = label_map(
-            state, state.encoder_for(predictor.images, scan), {one.number: one for one in earlier.objects}
-        )
+        objects = {one.number: one for one in earlier.objects}
+        labels = outlined(state, state.encoder_for(predictor.images, scan), objects).labels
         masks = {name: CompactMask.of(labels.array == number) for number, name in labels.names.items()}
         return {name: mask for name, mask in masks.items() if mask}
     return {str(name): CompactMask.from_dict(mask, scan.geometry.shape) for name, mask in (opening.masks or {}).items()}

@@ -24,7 +24,7 @@ from medsam.inference.predictor import Predictor
 from medsam.io.structure_names import plain_name
 from medsam.server.readers import Reader, Role
 from medsam.server.readings.answers import Labelled
-from medsam.server.readings.asking import labels as labels_of
+from medsam.server.readings.asking import masks as masks_of
 from medsam.server.readings.live import Tools
 from medsam.server.readings.opening import Opening, Unfinished, begun, differs, resumed
 from medsam.server.readings.reading import Reading
@@ -213,11 +213,11 @@ class Readings:
         if (live := self._live.get(key)) is not None:
             live.seen = -math.inf
         reading = await self.get(reader, key)
-        labels = await labels_of(reading)
+        masks = await masks_of(reading)
         if (live := self._live.get(key)) is not None and await self._stale(live):
             raise HTTPException(409, f"The files of this case have changed. {_CLOSE_IT}")
         case = await self._calls(self._store.case_of, reading.stored.case)
-        return Labelled(labels, tuple(reading.listed), case, reading.scan_encoder, reading.algorithm)
+        return Labelled(masks, tuple(reading.listed), case, reading.scan_encoder, reading.algorithm)
 
     # -- how ----------------------------------------------------------------------------------------------------------
 

@@ -236,7 +236,7 @@ class SessionAnswer(BaseModel):
     )
 
 
-class MeasureAnswer(BaseModel):
+class Measure(BaseModel):
     """An object as it is shown. Values are the scan's inside of it; null in colour, and where there is nothing."""
 
     object: int

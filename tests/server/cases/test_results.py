@@ -25,6 +25,7 @@ from medsam.io.load import load_volume
 from medsam.pacs import settings as pacs_settings
 from medsam.pacs.client import find, get, store
 from medsam.pacs.query import Query
+from medsam.prompts.prompt import Prompt
 from medsam.server.app import create_app
 from medsam.server.readers import Reader, Role
 from medsam.server.settings import ServerSettings
@@ -131,6 +132,37 @@ def test_masks_leave_in_every_format_and_are_the_same(client, series, tmp_path):
     lines = client.app.state.services.store.audit_lines(limit=3)
     assert {line.what for line in lines} == {"export"}
     assert all(line.details["sha256"] for line in lines)
+
+
+def test_objects_that_overlap_are_whole_in_a_seg_as_the_program_writes_it(client, series, tmp_path):
+    case = uploaded(client, series)
+    key = client.post(f"{API}/sessions", json={"case": case["id"], "label": "lung", "zoom": "off"}).json()["id"]
+    client.post(f"{API}/sessions/{key}/objects", json={"name": "tumour"})
+    for number, box in ((1, [10, 8, 38, 32]), (2, [14, 12, 22, 20])):
+        step = {"object": number, "slice": 2, "box": box}
+        assert client.post(f"{API}/sessions/{key}/prompts", json=step).status_code == 200
+    scan = load_volume(series)
+    prompts = [Prompt.from_dict(one) for one in client.get(f"{API}/sessions/{key}/prompts").json()["prompts"]]
+    predictor = Predictor(client.app.state.services.predictor.sam, "cpu")
+    found = predictor.segment(scan, prompts, axis="k", zoom="off")
+    shared = found.structures["lung"] & found.structures["tumour"]
+    assert shared.any()
+    for kind in ("seg", "rtstruct"):
+        answer = exported(client, key, kind)
+        assert json.loads(answer.headers["X-Medsam-Meta"])["shared"] == shared.sum()
+        (tmp_path / f"{kind}.dcm").write_bytes(answer.content)
+        found.save(tmp_path / f"own-{kind}.dcm", format=kind)
+        ours, own = (load_labels(tmp_path / name, scan.geometry) for name in (f"{kind}.dcm", f"own-{kind}.dcm"))
+        for name in ("lung", "tumour"):
+            np.testing.assert_array_equal(ours[name], own[name])
+            if kind == "seg":
+                np.testing.assert_array_equal(ours[name], found.structures[name])
+    raw = exported(client, key, "raw")
+    meta = json.loads(raw.headers["X-Medsam-Meta"])
+    array = np.frombuffer(raw.content, meta["dtype"]).reshape(meta["shape"])
+    np.testing.assert_array_equal(array, found.labels.array)
+    measured = {one["name"]: one["voxels"] for one in client.get(f"{API}/sessions/{key}/measures").json()}
+    assert measured == {name: int(found.structures[name].sum()) for name in ("lung", "tumour")}
 
 
 def test_measures_leave_as_a_table_of_the_case_and_of_nobody(client, series):

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from medsam._version import __version__
 from medsam.inference.predictor import Predictor
 from medsam.server import vocabulary
-from medsam.server.cases import results, transfers
+from medsam.server.cases import comparing, results, transfers
 from medsam.server.cases import routes as case_routes
 from medsam.server.errors import CatchDefects, ErrorBody, handle_errors
 from medsam.server.gate import routes as gate_routes
@@ -129,5 +129,6 @@ def _routers() -> list[APIRouter]:
         reading_routes.router,
         vocabulary.router,
         results.router,
+        comparing.router,
         health.router,
     ]

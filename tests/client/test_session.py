@@ -392,3 +392,14 @@ def test_slices_between_and_other_answers_are_those_of_a_session(session, local)
         assert one.interpolate() == [2, 3]
     np.testing.assert_array_equal(session.labels.array, local.labels.array)
     assert [one["voxels"] for one in session.measures()] == [int((local.labels.array > 0).sum())]
+
+
+def test_a_session_is_compared_with_a_file_of_its_own(session, tmp_path):
+    session.draw(1, np.eye(40, 60, dtype=bool), "liver")
+    session.export("nrrd", tmp_path / "liver.nrrd")
+    told = session.compare(tmp_path / "liver.nrrd")
+    assert [(one["object"], one["dice"]) for one in told["structures"]] == [(1, 1.0)]
+    masks = session.compared_masks(told["reference"])
+    np.testing.assert_array_equal(masks[1, 1].mask, session.result(1, "liver").mask)
+    with pytest.raises(InputError, match="cannot be read"):
+        session.compare(tmp_path / "nothing.nrrd")

@@ -30,6 +30,7 @@ from medsam.server.cases.intake import Sorted, incoming, sort_scans
 from medsam.server.cases.pacs import Pacs
 from medsam.server.cases.pixels import described
 from medsam.server.cases.pool import Pool
+from medsam.server.cases.references import References
 from medsam.server.cases.scans import ScanStore
 from medsam.server.cases.thumbnails import Thumbnails
 from medsam.server.cases.uploads import Uploads
@@ -77,6 +78,7 @@ class CaseRooms:
     pacs: Pacs
     calls: Calls
     thumbnails: Thumbnails
+    references: References = field(default_factory=References)
     _people: OrderedDict[tuple[str, str], Identity | None] = field(default_factory=OrderedDict)
     _described: OrderedDict[tuple[str, str], dict[str, Any]] = field(default_factory=OrderedDict)
     _opening: set[asyncio.Task[Any]] = field(default_factory=set)

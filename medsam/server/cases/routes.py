@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
 from anyio import to_thread
 from fastapi import APIRouter, Header, Path, Query, Request, Response
-from starlette.requests import ClientDisconnect
 
 from medsam.errors import InputError
 from medsam.geometry import Axis
 from medsam.io.dicom.identity import Identity
 from medsam.server.cases.pixels import bytes_response, etag_of, meta_of, plane_of, raw_response
+from medsam.server.cases.receiving import FILES, received
 from medsam.server.cases.rooms import CaseRooms
 from medsam.server.cases.schemas import (
     KEY,
@@ -26,18 +25,14 @@ from medsam.server.cases.schemas import (
     Uploaded,
     binary,
 )
-from medsam.server.cases.uploads import Receiver, TooLarge
 from medsam.server.gate.present import PresentReader
 from medsam.server.readers import Reader
 from medsam.server.services import PresentServices
-from medsam.server.settings import MIB
 from medsam.server.store.records import StoredCase
 
 router = APIRouter(tags=["cases"])
 
 CaseKey = Annotated[str, Path(pattern=KEY, description="id of a case")]
-# written at once, and the longest that a client may pause
-_PIECE, _PAUSE = MIB, 60.0
 
 
 @router.get("/cases")
@@ -63,13 +58,7 @@ async def list_cases(
     return [case_info(rooms, reader, case, person) for case, person in zip(found, known, strict=True)]
 
 
-@router.post("/cases", status_code=201, openapi_extra={
-    "requestBody": {"required": True, "content": {
-        "multipart/form-data": {"schema": {"type": "object", "properties": {
-            "file": {"type": "array", "items": {"type": "string", "format": "binary"}}}}},
-        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-    }}
-})  # fmt: skip
+@router.post("/cases", status_code=201, openapi_extra={"requestBody": {"required": True, "content": FILES}})
 async def upload(
     request: Request,
     reader: PresentReader,
@@ -81,18 +70,7 @@ async def upload(
     NIfTI, NRRD, MHA, pictures, `.npz`, DICOM files, and zips of these. What is no scan is left out.
     """
     rooms, limits = services.cases, services.settings.limits
-    stated = request.headers.get("content-length", "")
-    if stated.isdigit() and int(stated) > limits.upload_bytes:
-        raise TooLarge(f"An upload has at most {limits.upload_bytes / MIB:,.0f} MiB here.")
-    kind = request.headers.get("content-type", "")
-    async with rooms.arriving() as part:
-        receiver = await rooms.calls(Receiver, part, limits, kind, x_filename)
-        try:
-            async for data in _pieces(request):
-                await rooms.calls(receiver.feed, data)
-            names = await rooms.calls(receiver.end)
-        finally:
-            receiver.close()
+    async with received(request, rooms, limits, x_filename) as (part, names):
         cases, found = await rooms.take_in(part, names, reader)
     request.state.audited = {"case": cases[0].key, "cases": ", ".join(case.key for case in cases[:20])}
     return Uploaded(cases=[case_info(rooms, reader, case, None) for case in cases], notes=list(found.notes))
@@ -234,25 +212,3 @@ def _patient(person: Identity) -> Patient:
         study_description=person.study_description,
         series_description=person.series_description,
     )
-
-
-async def _pieces(request: Request) -> AsyncIterator[bytes]:
-    """The body in pieces worth writing. Raises InputError for one that pauses too long or ends too early."""
-    buffer = bytearray()
-    stream = request.stream()
-    while True:
-        try:
-            async with asyncio.timeout(_PAUSE):
-                chunk = await anext(stream, None)
-        except TimeoutError:
-            raise InputError(f"Nothing came for {_PAUSE:.0f} seconds; the upload was ended.") from None
-        except ClientDisconnect:
-            raise InputError("The upload was interrupted.") from None
-        if chunk is None:
-            break
-        buffer += chunk
-        if len(buffer) >= _PIECE:
-            yield bytes(buffer)
-            buffer.clear()
-    if buffer:
-        yield bytes(buffer)

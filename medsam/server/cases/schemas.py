@@ -139,6 +139,34 @@ class FoundInfo(BaseModel):
     more: bool
 
 
+class CompareBody(Strict):
+    """Which session to compare with: any that the reader may see, open or closed, on the same scan."""
+
+    session: Key
+
+
+class ComparedStructure(BaseModel):
+    """How far an object is from the structure it goes with. Null: what there is no number of, such as a distance to
+    nothing, or millimetres on a scan without any."""
+
+    name: str
+    object: int | None = Field(description="its number; null for a structure of the reference alone")
+    dice: float | None
+    nsd: float | None = Field(None, description="at the tolerance of the structure's name (docs/evaluation.md)")
+    hd95_mm: float | None
+    assd_mm: float | None
+    volume_ml: float | None
+    volume_ref_ml: float | None
+
+
+class Compared(BaseModel):
+    """reference: under it the masks that were compared with are kept for an hour."""
+
+    reference: Key
+    structures: list[ComparedStructure]
+    notes: list[str] = Field([], description="how the labels were read")
+
+
 class FetchBody(Strict):
     """Which series."""
 

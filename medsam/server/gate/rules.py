@@ -133,6 +133,8 @@ AUDITED = {
     "DELETE /sessions/{session}": "close",
     "GET /sessions/{session}/labels": "export",
     "POST /sessions/{session}/send": "send",
+    "POST /sessions/{session}/compare": "compare",
+    "GET /sessions/{session}/compare/{reference}/masks": "look",
     "POST /tokens": "token",
     "DELETE /tokens/{token}": "revoke",
     "POST /users": "add user",

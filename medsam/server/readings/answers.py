@@ -60,7 +60,7 @@ class Labelled:
     @property
     def structures(self) -> LabelVolume | PackedMasks:
         """Each object as it is, where they overlap; else the label map."""
-        return self.outlined.structures(self.scan_encoder.plane)
+        return self.outlined.structures if self.outlined.shared else self.outlined.labels
 
 
 async def made(parts: Sequence[Part]) -> bytes:
@@ -94,19 +94,19 @@ class Outlined:
 
     labels: LabelVolume
     masks: Mapping[int, Mapping[int, CompactMask]]
+    plane: SlicePlane
     shared: int
 
-    def structures(self, plane: SlicePlane) -> LabelVolume | PackedMasks:
-        """What a file holds whose structures may overlap: each as it is."""
-        if not self.shared:
-            return self.labels
+    @property
+    def structures(self) -> PackedMasks:
+        """Each object as it is, by name; made anew."""
         named: dict[str, dict[int, CompactMask]] = {}
         for number, name in self.labels.names.items():
             # two of one name, as undo may leave them, are one structure
             there = named.setdefault(name, {})
             for index, mask in self.masks.get(number, {}).items():
                 there[index] = there[index] | mask if index in there else mask
-        return packed(named, plane, self.labels.geometry.shape)
+        return packed(named, self.plane, self.labels.geometry.shape)
 
 
 def outlined(state: SessionState, scan_encoder: ScanEncoder, objects: Mapping[int, StoredObject]) -> Outlined:
@@ -132,7 +132,7 @@ def outlined(state: SessionState, scan_encoder: ScanEncoder, objects: Mapping[in
     names = {one.number: one.name for one in objects.values()}
     masks = {numbers[label]: slices for label, slices in own.items() if label in numbers}
     labels = LabelVolume(to[array], scan_encoder.scan.geometry, names)
-    return Outlined(labels, masks, shared_pixels(masks.values()))
+    return Outlined(labels, masks, scan_encoder.plane, shared_pixels(masks.values()))
 
 
 def _cleaned(session: Session, index: int, label: str) -> np.ndarray:

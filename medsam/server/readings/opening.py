@@ -17,7 +17,7 @@ from medsam.inference.slice_request import Zoom
 from medsam.io.structure_names import plain_name
 from medsam.masks import CompactMask, PackedMasks
 from medsam.prompts.limits import Limits
-from medsam.server.readings.answers import outlined
+from medsam.server.readings.answers import Outlined, outlined
 from medsam.server.readings.journal import Delta, Journal
 from medsam.server.readings.objects import checked_new, label_of, locking
 from medsam.server.readings.rows import ended, restored
@@ -182,12 +182,16 @@ def _start(
 ) -> dict[str, CompactMask]:
     """Masks (K, J, I) by name."""
     if earlier is not None:
-        state = replace(restored(earlier).state, model=predictor.name, weights=predictor.images.weights)
-        objects = {one.number: one for one in earlier.objects}
-        labels = outlined(state, state.encoder_for(predictor.images, scan), objects).labels
-        masks = {name: CompactMask.of(labels.array == number) for number, name in labels.names.items()}
-        return {name: mask for name, mask in masks.items() if mask}
+        structures = masks_of(predictor, scan, earlier).structures
+        return {name: mask for name in structures if (mask := structures.compact(name))}
     return {str(name): CompactMask.from_dict(mask, scan.geometry.shape) for name, mask in (opening.masks or {}).items()}
+
+
+def masks_of(predictor: Predictor, scan: Volume, earlier: ReadingState) -> Outlined:
+    """What a reading left on a scan, whatever model it is of. Raises InputError for another scan."""
+    state = replace(restored(earlier).state, model=predictor.name, weights=predictor.images.weights)
+    objects = {one.number: one for one in earlier.objects}
+    return outlined(state, state.encoder_for(predictor.images, scan), objects)
 
 
 def _labelled(masks: Mapping[str, CompactMask]) -> PackedMasks:

@@ -23,10 +23,11 @@ from medsam.errors import InputError
 from medsam.inference.predictor import Predictor
 from medsam.io.structure_names import plain_name
 from medsam.server.readers import Reader, Role
-from medsam.server.readings.answers import Labelled
+from medsam.server.readings.answers import Labelled, Outlined
 from medsam.server.readings.asking import masks as masks_of
 from medsam.server.readings.live import Tools
 from medsam.server.readings.opening import Opening, Unfinished, begun, differs, resumed
+from medsam.server.readings.opening import masks_of as masks_of_state
 from medsam.server.readings.reading import Reading
 from medsam.server.store.records import StoredCase, StoredReading
 from medsam.server.store.store import Calls, Store
@@ -218,6 +219,15 @@ class Readings:
             raise HTTPException(409, f"The files of this case have changed. {_CLOSE_IT}")
         case = await self._calls(self._store.case_of, reading.stored.case)
         return Labelled(masks, tuple(reading.listed), case, reading.scan_encoder, reading.algorithm)
+
+    async def masks_of(self, reader: Reader, key: str, scan: Volume) -> Outlined:
+        """The masks of any reading that a reader may see, as they are stored, on a scan: also of another model or axis.
+
+        Raises HTTPException 404, and InputError for one of another scan.
+        """
+        stored = await self._stored(reader, key, change=False)
+        found = await self._calls(self._store.reading_state, stored.id)
+        return await to_thread.run_sync(masks_of_state, self._predictor, scan, found)
 
     # -- how ----------------------------------------------------------------------------------------------------------
 

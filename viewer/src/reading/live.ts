@@ -71,7 +71,9 @@ export class LiveReading implements Reading {
   private lookTimer: ReturnType<typeof setTimeout> | undefined;
   private readonly refresh = latest(() => this.refreshed());
   private readonly reask = latest(() => this.reasked());
-  private readonly syncSoon = latest(() => this.queue.run(() => this.synced()));
+  /** The latest revision that an event was of. */
+  private heardOf = 0;
+  private readonly syncSoon = latest(() => this.queue.run(() => this.syncedIfNews()));
 
   constructor(told: SessionInfo) {
     this.id = told.id;
@@ -320,6 +322,7 @@ export class LiveReading implements Reading {
 
   private heard(event: EventInfo): void {
     const unknown = event.revision > this.masks.revision;
+    this.heardOf = Math.max(this.heardOf, event.revision);
     switch (event.kind) {
       case "mask":
         // of another tab, unless a step of ours is on its way
@@ -381,11 +384,17 @@ export class LiveReading implements Reading {
     const revision = Number(answer.headers.get("X-Medsam-Revision"));
     await bytesOf(answer, stop);
     const running = this.jobs.value.some((job) => !ENDED.includes(job.state));
+    this.heardOf = Math.max(this.heardOf, revision);
     if (revision > this.masks.revision) {
       this.stale ||= this.pending.value === 0 && !running;
       await this.syncSoon();
     }
     if (revision > since || running) await this.refresh();
+  }
+
+  /** A step of ours may have brought what an event told of. */
+  private async syncedIfNews(): Promise<void> {
+    if (this.stale || this.heardOf > this.masks.revision) await this.synced();
   }
 
   private async synced(abort?: AbortSignal): Promise<Brought> {
@@ -418,6 +427,7 @@ export class LiveReading implements Reading {
     const frames = readFrames(await bytesOf(answer, this.left.signal));
     batch(() => {
       this.masks.forget();
+      this.heardOf = 0;
       this.masks.apply(frames, Number(answer.headers.get("X-Medsam-Revision")));
       this.masks.version.value += 1;
     });

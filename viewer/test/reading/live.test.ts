@@ -178,6 +178,24 @@ describe("a reading", () => {
     expect(asked("/sessions/s1/changes").length).toBe(before);
   });
 
+  it("does not ask for what a step on its way brings", async () => {
+    const reading = await opened();
+    let come = (): void => {};
+    const gate = new Promise<void>((resolve) => {
+      come = resolve;
+    });
+    steps = (call) => (call.method === "POST" ? gate.then(() => frames(mask({ revision: 2 }), 2)) : undefined);
+    const before = asked("/sessions/s1/changes").length;
+    const step = reading.prompt(BOX);
+    stream.say({ kind: "mask", revision: 2, object: 1, slice: 4, status: "first" });
+    stream.say({ kind: "progress", revision: 2, slice: 9, state: "embedded" });
+    await vi.waitFor(() => expect(reading.embedded.value.has(9)).toBe(true));
+    come();
+    await step;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(asked("/sessions/s1/changes").length).toBe(before);
+  });
+
   it("asks for everything where a frame goes on another mask than the one that is here", async () => {
     const reading = await opened();
     steps = (call) => (call.method === "POST" ? frames(mask({ revision: 9, base: 8 }), 9) : undefined);

@@ -28,7 +28,7 @@ from medsam.server.gate.rules import rules_of_api, rules_of_page
 from medsam.server.page.built import Page
 from medsam.server.page.routes import page_routes
 from medsam.server.readings import routes as reading_routes
-from medsam.server.services import open_services
+from medsam.server.services import PresentServices, open_services
 from medsam.server.settings import ServerSettings
 from medsam.server.watch import health
 from medsam.server.watch.health import Checks
@@ -104,19 +104,21 @@ def create_app(settings: ServerSettings, predictor: Predictor | None = None, pag
 
 
 class Version(BaseModel):
-    """What is spoken here. version: of this interface; medsam: of the program."""
+    """What is spoken here. version: of this interface; medsam: of the program. ready: the model can answer; until then,
+    and that may take a minute after a start, a prompt waits."""
 
     version: int = 1
     medsam: str = __version__
+    ready: bool
 
 
 _router = APIRouter(tags=["server"])
 
 
 @_router.get("/version")
-async def version() -> Version:
+async def version(services: PresentServices) -> Version:
     """Which interface this server has; answered without a login."""
-    return Version()
+    return Version(ready=services.pulse.is_ready)
 
 
 def _routers() -> list[APIRouter]:

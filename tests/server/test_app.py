@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from dataclasses import fields
 
 import pytest
@@ -40,8 +41,12 @@ def test_routes_find_reader_and_services(serve, tiny_predictor):
     )
 
 
-def test_the_version_is_told(serve):
-    assert serve().get(f"{API}/version").json() == {"version": 1, "medsam": __version__}
+def test_the_version_is_told_and_whether_the_model_is_ready(serve):
+    client = serve()
+    client.app.state.services.pulse.warm.result(timeout=30)
+    assert client.get(f"{API}/version").json() == {"version": 1, "medsam": __version__, "ready": True}
+    client.app.state.services.pulse.warm = Future()
+    assert client.get(f"{API}/version").json()["ready"] is False
 
 
 def test_the_interface_is_described(serve):

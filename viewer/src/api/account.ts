@@ -43,7 +43,7 @@ export async function logout(): Promise<void> {
   locked.value = false;
 }
 
-/** What the server is: version of the interface, and of medsam. */
-export function version(): Promise<{ version: number; medsam?: string }> {
+/** What the server is: version of the interface, and of medsam; ready: its model can answer. */
+export function version(): Promise<{ version: number; medsam?: string; ready?: boolean }> {
   return ask("/version");
 }

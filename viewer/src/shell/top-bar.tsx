@@ -9,7 +9,7 @@ import { type Key, t } from "../i18n";
 import { axesOf } from "../scan/space";
 import { layout, me, offline, openCase, panelShown, reading, route, scan } from "../state";
 import { Account, LanguageSwitch } from "./account";
-import { busy } from "./busy";
+import { busy, warming } from "./busy";
 import { dicomDay, moment, personName } from "./format";
 import { helpShown } from "./help";
 import { Icon, type IconName } from "./icons";
@@ -128,7 +128,7 @@ function State() {
     offline.value || !now.connected.value
       ? ["away", "shell.state.away"]
       : busy.value
-        ? ["busy", "shell.state.busy"]
+        ? ["busy", warming.value ? "shell.state.warming" : "shell.state.busy"]
         : ["safe", "shell.state.safe"];
   return (
     <span class={`shell-state shell-state-${kind}`}>

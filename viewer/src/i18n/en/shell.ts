@@ -33,6 +33,7 @@ export const shell = {
   "shell.message.error": "Problem:",
   "shell.state.safe": "Saved",
   "shell.state.busy": "Working …",
+  "shell.state.warming": "The model is being made ready: this takes up to a minute, once",
   "shell.state.away": "Not connected",
   "shell.layout": "Layout",
   "shell.layout.one": "One large plane (V)",

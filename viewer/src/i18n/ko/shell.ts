@@ -33,6 +33,7 @@ export const shell = {
   "shell.message.error": "문제:",
   "shell.state.safe": "저장됨",
   "shell.state.busy": "처리 중…",
+  "shell.state.warming": "모델을 준비하고 있습니다. 처음 한 번, 최대 1분쯤 걸립니다",
   "shell.state.away": "연결 끊김",
   "shell.layout": "화면 배치",
   "shell.layout.one": "큰 단면 하나 (V)",

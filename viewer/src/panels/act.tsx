@@ -8,19 +8,22 @@ interface Properties {
   why: string | null;
   class: string;
   title?: string | undefined;
+  /** What it is called, where its picture alone is seen. */
+  label?: string;
   busy?: boolean;
   onDo: () => void;
   children: ComponentChildren;
 }
 
-export function Act({ why, class: kind, title, busy, onDo, children }: Properties) {
+export function Act({ why, class: kind, title, label, busy, onDo, children }: Properties) {
   return (
     <button
       type="button"
       class={kind}
       aria-disabled={why !== null}
       aria-busy={busy}
-      title={why ?? title}
+      aria-label={label}
+      title={why ?? title ?? label}
       onClick={() => {
         if (why === null) onDo();
         else say({ kind: "info", text: why, seconds: 6 });

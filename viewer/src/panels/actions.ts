@@ -1,10 +1,12 @@
 // What the panels' buttons and keys do with the active structure.
 
+import { effect } from "@preact/signals";
 import type { ObjectInfo } from "../api/types";
 import { t } from "../i18n";
 import type { Reading } from "../reading/reading";
 import { tell } from "../shell/tell";
 import { reading as open, say } from "../state";
+import { sent } from "../tools/steps";
 import { spoken } from "./format";
 import { sliceNow, toSlice } from "./goto";
 import { leastSure, nextLeastSure, slicesOf } from "./slices";
@@ -26,15 +28,36 @@ export function runningJob(reading: Reading, object: number | null) {
   return reading.jobs.value.find((job) => job.object === object && (job.state === "running" || job.state === "queued"));
 }
 
+/** Whether a step was taken that is not answered yet: a structure may have its first mask in a moment. */
+function underWay(reading: Reading): boolean {
+  return reading.pending.value > 0 || sent.value.length > 0;
+}
+
+/** When all steps are answered, or another reading is open. */
+function answered(reading: Reading): Promise<void> {
+  return new Promise((resolve) => {
+    const stop: { now?: () => void } = {};
+    stop.now = effect(() => {
+      if (open.value === reading && underWay(reading)) return;
+      resolve();
+      // not yet there where it is so from the beginning
+      queueMicrotask(() => stop.now?.());
+    });
+  });
+}
+
 export function cannotPropagate(reading: Reading): Obstacle {
   const why = obstacle(reading);
+  if ((why === "empty" || why === "nobody") && underWay(reading)) return null;
   if (why) return why;
   if (reading.slices < 2) return "one-slice";
   return runningJob(reading, reading.active.value) ? "running" : null;
 }
 
-/** Follows the active structure through the volume. */
+/** Follows the active structure through the volume, once what was asked of it is answered. */
 export async function propagate(reading: Reading, maxMm?: number): Promise<void> {
+  if (cannotPropagate(reading) === null) await answered(reading);
+  if (open.peek() !== reading) return;
   const why = cannotPropagate(reading);
   if (why) {
     sayWhy(why);

@@ -1,52 +1,55 @@
-// How masks are shown: outline or fill, how strongly, or not at all.
+// How masks are shown, in one row: filled or as outlines, how strongly, or not at all.
 
 import { t } from "../i18n";
 import { maskOpacity, maskStyle, masksShown } from "../state";
+import { Glyph } from "./glyph";
 
 export function Appearance() {
   const percent = Math.round(maskOpacity.value * 100);
+  const shown = masksShown.value;
   return (
     <div class="panels-appearance">
-      <div class="panels-choice" role="radiogroup" aria-label={t("panels.style")}>
+      <fieldset class="panels-choice" aria-label={t("panels.style")}>
         {(["fill", "outline"] as const).map((style) => (
-          <label key={style} class="panels-radio">
+          <label key={style}>
             <input
               type="radio"
               name="panels-style"
+              class="aloud"
               checked={maskStyle.value === style}
               onChange={() => {
                 maskStyle.value = style;
               }}
             />
-            {t(`panels.${style}`)}
+            <span title={`${t(`panels.${style}`)} (O)`}>{t(`panels.${style}`)}</span>
           </label>
         ))}
-      </div>
-      <label class="panels-slider">
-        {t("panels.opacity")}
-        <input
-          type="range"
-          min="5"
-          max="100"
-          step="5"
-          value={percent}
-          disabled={maskStyle.value === "outline"}
-          aria-valuetext={`${percent} %`}
-          onInput={(event) => {
-            maskOpacity.value = Number(event.currentTarget.value) / 100;
-          }}
-        />
-      </label>
-      <label class="panels-check">
-        <input
-          type="checkbox"
-          checked={!masksShown.value}
-          onChange={(event) => {
-            masksShown.value = !event.currentTarget.checked;
-          }}
-        />
-        {t("panels.hide-all")} <kbd>H</kbd>
-      </label>
+      </fieldset>
+      <input
+        type="range"
+        min="5"
+        max="100"
+        step="5"
+        value={percent}
+        disabled={maskStyle.value === "outline"}
+        aria-label={t("panels.opacity")}
+        aria-valuetext={`${percent} %`}
+        title={`${t("panels.opacity")}: ${percent} %`}
+        onInput={(event) => {
+          maskOpacity.value = Number(event.currentTarget.value) / 100;
+        }}
+      />
+      <button
+        type="button"
+        class={shown ? "button-icon panels-small" : "button-icon panels-small panels-pressed"}
+        aria-label={t(shown ? "panels.hide-all" : "panels.show-all")}
+        title={`${t(shown ? "panels.hide-all" : "panels.show-all")} (H)`}
+        onClick={() => {
+          masksShown.value = !shown;
+        }}
+      >
+        <Glyph name={shown ? "eye" : "hidden"} />
+      </button>
     </div>
   );
 }

@@ -135,6 +135,17 @@ function Structure({ reading, object, names }: RowProperties) {
             {name}
           </button>
         )}
+        {active && reading.mine && !renaming && (
+          <>
+            <Small label={t("panels.rename-it", { name })} glyph="edit" onDo={() => setRenaming(true)} />
+            <Small
+              label={t("panels.delete-it", { name })}
+              glyph="trash"
+              why={object.locked ? t("panels.cannot-locked") : null}
+              onDo={() => void remove(reading, object)}
+            />
+          </>
+        )}
         <Toggle
           pressed={!object.visible}
           label={t(object.visible ? "panels.hide" : "panels.show", { name })}
@@ -151,21 +162,22 @@ function Structure({ reading, object, names }: RowProperties) {
         />
       </div>
       <Measures reading={reading} object={object.id} active={active} />
-      {active && reading.mine && !renaming && (
-        <div class="panels-line panels-actions">
-          <button type="button" class="panels-link" onClick={() => setRenaming(true)}>
-            <Glyph name="edit" /> {t("panels.rename")}
-          </button>
-          <Act
-            class="panels-link"
-            why={object.locked ? t("panels.cannot-locked") : null}
-            onDo={() => void remove(reading, object)}
-          >
-            <Glyph name="trash" /> {t("panels.delete")}
-          </Act>
-        </div>
-      )}
     </li>
+  );
+}
+
+interface SmallProperties {
+  label: string;
+  glyph: "edit" | "trash";
+  why?: string | null;
+  onDo: () => void;
+}
+
+function Small({ label, glyph, why = null, onDo }: SmallProperties) {
+  return (
+    <Act class="button-icon panels-small" label={label} why={why} onDo={onDo}>
+      <Glyph name={glyph} />
+    </Act>
   );
 }
 

@@ -29,24 +29,26 @@ export function VolumePart({ reading }: { reading: Reading }) {
   const running = reading.jobs.value.filter((job) => job.state === "running" || job.state === "queued");
   const active = reading.active.value;
   return (
-    <Section name="volume" title={t("panels.volume")} note={running.length > 0 ? t("panels.under-way") : undefined}>
-      <About reading={reading} />
-      {active !== null && <Follow reading={reading} />}
+    <Section
+      name="volume"
+      title={t("panels.volume")}
+      note={running.length > 0 ? t("panels.under-way") : about(reading)}
+    >
+      {active === null ? <p class="panels-hint">{t("panels.cannot-nobody")}</p> : <Follow reading={reading} />}
       {running.map((job) => (
         <Progress key={job.id} reading={reading} job={job} />
       ))}
-      <Ended reading={reading} />
       <Unsure reading={reading} />
+      <Ended reading={reading} />
       {active !== null && <Between reading={reading} />}
     </Section>
   );
 }
 
 /** Which structure all of this is about. */
-function About({ reading }: { reading: Reading }) {
+function about(reading: Reading): string | undefined {
   const object = reading.objects.value.find((one) => one.id === reading.active.value);
-  const text = object ? t("panels.about", { name: spoken(object.name) }) : t("panels.cannot-nobody");
-  return <p class="panels-about">{text}</p>;
+  return object && spoken(object.name);
 }
 
 function Follow({ reading }: { reading: Reading }) {
@@ -56,6 +58,13 @@ function Follow({ reading }: { reading: Reading }) {
   const again = howManyUnsure(reading) > 0;
   return (
     <div class="panels-block">
+      <Act
+        class="button panels-wide"
+        why={wrong ? t("panels.reach-wrong") : textOf(why)}
+        onDo={() => void propagate(reading, reach.value ?? undefined)}
+      >
+        {t(again ? "panels.propagate-again" : "panels.propagate")} <kbd>G</kbd>
+      </Act>
       {millimetres && (
         <fieldset class="panels-reach" aria-label={t("panels.reach")}>
           <label class="panels-check">
@@ -83,13 +92,6 @@ function Follow({ reading }: { reading: Reading }) {
           <span>mm</span>
         </fieldset>
       )}
-      <Act
-        class="button panels-wide"
-        why={wrong ? t("panels.reach-wrong") : textOf(why)}
-        onDo={() => void propagate(reading, reach.value ?? undefined)}
-      >
-        {t(again ? "panels.propagate-again" : "panels.propagate")} <kbd>G</kbd>
-      </Act>
       {wrong ? (
         <p class="panels-hint panels-wrong">{t("panels.reach-wrong")}</p>
       ) : (
@@ -143,13 +145,15 @@ function Progress({ reading, job }: { reading: Reading; job: JobInfo }) {
 function Ended({ reading }: { reading: Reading }) {
   const active = reading.active.value;
   const job = reading.jobs.value.findLast((one) => one.object === active);
-  const ended = job !== undefined && runningJob(reading, active) === undefined ? job : undefined;
   reading.masks.version.value;
-  const there = active === null ? 0 : slicesOf(reading, active).length;
+  const slices = active === null ? [] : slicesOf(reading, active);
+  // one that was undone is no news any more
+  const undone = reading.redoable.value > 0 && !slices.some((one) => one.kind === "propagated");
+  const ended = job !== undefined && !undone && runningJob(reading, active) === undefined ? job : undefined;
   const reasons = ended ? whyStopped(ended.stopped, reading.slices) : [];
   return (
     <div class="panels-ended" role="status">
-      {ended && <p class={ended.state === "failed" ? "panels-wrong" : undefined}>{toldOf(ended, there)}</p>}
+      {ended && <p class={ended.state === "failed" ? "panels-wrong" : undefined}>{toldOf(ended, slices.length)}</p>}
       {reasons.map((reason) => (
         <p key={reason} class="panels-hint">
           {reason}
@@ -193,28 +197,24 @@ function Unsure({ reading }: { reading: Reading }) {
 function Between({ reading }: { reading: Reading }) {
   if (reading.slices < 2) return null;
   const gap = cannotFill(reading);
-  const slice = sliceNow(reading);
-  const back = cannotCopy(reading, -1);
-  const forth = cannotCopy(reading, 1);
   return (
-    <div class="panels-block">
-      <Act
-        class="button-quiet panels-wide"
-        why={textOf(gap)}
-        title={t("panels.fill-hint")}
-        onDo={() => void fill(reading)}
-      >
+    <div class="panels-trio">
+      <Act class="button-quiet" why={textOf(gap)} title={t("panels.fill-hint")} onDo={() => void fill(reading)}>
         {t("panels.fill-between")}
       </Act>
-      <fieldset class="panels-pair">
-        <legend>{t("panels.copy")}</legend>
-        <Act class="button-quiet" why={textOf(back)} onDo={() => void copy(reading, -1)}>
-          {back === "end" ? "–" : t("panels.copy-to", { slice: shown(slice - 1) })}
-        </Act>
-        <Act class="button-quiet" why={textOf(forth)} onDo={() => void copy(reading, 1)}>
-          {forth === "end" ? "–" : t("panels.copy-to", { slice: shown(slice + 1) })}
-        </Act>
-      </fieldset>
+      <Copy reading={reading} step={-1} />
+      <Copy reading={reading} step={1} />
     </div>
+  );
+}
+
+function Copy({ reading, step }: { reading: Reading; step: 1 | -1 }) {
+  const why = cannotCopy(reading, step);
+  const slice = shown(sliceNow(reading) + step);
+  const label = t("panels.copy-hint", { slice });
+  return (
+    <Act class="button-quiet" why={textOf(why)} title={label} onDo={() => void copy(reading, step)}>
+      {why === "end" ? t("panels.copy-none") : t("panels.copy-to", { slice })}
+    </Act>
   );
 }

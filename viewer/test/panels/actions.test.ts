@@ -1,4 +1,4 @@
-import { beforeEach, describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it, vi } from "vitest";
 import {
   cannotCopy,
   cannotFill,
@@ -50,6 +50,30 @@ describe("what can be done with the active structure", () => {
     expect(reading.calls).toHaveLength(1);
     expect(messages.value.at(-1)!.text).toBe("It is being propagated already.");
   });
+  it("is followed once what was asked is answered", async () => {
+    reading.pending.value = 1;
+    expect(cannotPropagate(reading)).toBeNull();
+    const following = propagate(reading);
+    await Promise.resolve();
+    expect(reading.calls).toEqual([]);
+    reading.masks.put(1, 10);
+    reading.pending.value = 0;
+    await following;
+    expect(reading.calls).toEqual([["propagate", 1, undefined]]);
+  });
+  it("is not followed where the answer is that there is nothing, nor in another reading", async () => {
+    reading.pending.value = 1;
+    const following = propagate(reading);
+    reading.pending.value = 0;
+    await following;
+    expect(messages.value.at(-1)!.text).toBe("Draw the structure on a slice first.");
+    reading.pending.value = 1;
+    const other = propagate(reading);
+    reading.masks.put(1, 10);
+    open.value = new FakeReading();
+    await other;
+    expect(reading.calls).toEqual([]);
+  });
   it("is filled between slices that have others between them", async () => {
     reading.masks.put(1, 10);
     reading.masks.put(1, 11);
@@ -87,12 +111,12 @@ describe("keys", () => {
     key("o");
     expect([masksShown.value, maskStyle.value]).toEqual([false, "outline"]);
   });
-  it("G propagates as far as was chosen", () => {
+  it("G propagates as far as was chosen", async () => {
     reading.masks.put(1, 10);
     bounded.value = true;
     typed.value = "25";
     key("g");
-    expect(reading.calls).toEqual([["propagate", 1, 25]]);
+    await vi.waitFor(() => expect(reading.calls).toEqual([["propagate", 1, 25]]));
   });
   it("X shows the least sure slice on the plane of the reading", () => {
     for (const slice of [11, 12]) reading.masks.put(1, slice, "propagated");

@@ -93,7 +93,7 @@ describe("structures", () => {
   });
   it("are deleted, which can be undone, and leave the neighbour active", async () => {
     const root = await mount(<Panel />);
-    await click(button(root, "Delete"));
+    await click(button(root, "Delete liver"));
     expect(reading.calls).toEqual([["removeObject", 1]]);
     expect(reading.active.value).toBe(2);
     const message = messages.value.at(-1)!;
@@ -104,7 +104,7 @@ describe("structures", () => {
   it("that are locked are not deleted", async () => {
     reading.objects.value = [structure(1, "liver", { locked: true })];
     const root = await mount(<Panel />);
-    await click(button(root, "Delete"));
+    await click(button(root, "Delete liver"));
     expect(reading.calls).toEqual([]);
     expect(messages.value.at(-1)!.text).toMatch(/unlock/);
   });
@@ -138,7 +138,22 @@ describe("through the volume", () => {
       reading.jobs.value = [{ ...job, state: "stopped", done: 5 }];
     });
     expect(root.querySelector("progress")).toBeNull();
-    expect(root.querySelector(".panels-ended")!.textContent).toContain("Stopped: it is on 1 slices");
+    expect(root.querySelector(".panels-ended")!.textContent).toContain("Slices with a mask so far: 1");
+  });
+  it("says no more how a propagation ended that was undone", async () => {
+    reading.masks.put(1, 11, "propagated");
+    reading.jobs.value = [
+      { id: "j", object: 1, state: "done", done: 9, total: 9, detail: null, stopped: { 12: "vanished" } },
+    ];
+    const root = await mount(<Panel />);
+    expect(root.querySelector(".panels-ended")!.textContent).toBe(
+      "Done. Slices with a mask: 2.It ended at slice 13: nothing more was found there.",
+    );
+    await act(() => {
+      reading.masks.put(1, 11, "removed", square(0));
+      reading.redoable.value = 1;
+    });
+    expect(root.querySelector(".panels-ended")!.textContent).toBe("");
   });
   it("lists the least sure slices, which lead there", async () => {
     for (const slice of [11, 12, 13, 14]) reading.masks.put(1, slice, "propagated");

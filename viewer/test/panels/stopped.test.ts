@@ -17,13 +17,13 @@ describe("a propagation in words", () => {
     expect(toldOf(job({ state: "queued" }), 0)).toBe("waits for its turn");
     expect(toldOf(job({}), 0)).toBe("begins");
     expect(toldOf(job({ done: 3, total: 40 }), 0)).toBe("3 of at most 40 slices");
-    expect(toldOf(job({ state: "done", done: 40, total: 40 }), 31)).toBe("Done: it is on 31 slices.");
-    expect(toldOf(job({ state: "stopped", done: 40, total: 40 }), 9)).toMatch(/^Stopped: it is on 9 slices/);
+    expect(toldOf(job({ state: "done", done: 40, total: 40 }), 31)).toBe("Done. Slices with a mask: 31.");
+    expect(toldOf(job({ state: "stopped", done: 40, total: 40 }), 9)).toMatch(/^Stopped. Slices with a mask so far: 9/);
     expect(toldOf(job({ state: "failed", detail: "Out of memory." }), 0)).toContain("Out of memory.");
   });
   it("says why it went no further, in the order of slices; slices count from 1", () => {
     const [low, high] = whyStopped({ 58: "vanished", 29: "stopped agreeing", 41: "met" }, 120);
-    expect(low).toMatch(/^It ended at slice 30: .*no longer looked like/);
+    expect(low).toMatch(/^It ended at slice 30: .*something else/);
     expect(high).toBe("It ended at slice 59: nothing more was found there.");
   });
   it("knows the ends of the scan, which lie beyond its slices", () => {

@@ -18,6 +18,7 @@ import {
 } from "./geometry";
 import { touch } from "./local";
 import * as pen from "./pen";
+import { awake, knowsClicks, preview, stopPreview } from "./preview";
 import { activeColour, ask, shapeOf, shownMask, standing } from "./steps";
 import type { PointerAt, Stage, Tool } from "./tool";
 
@@ -35,11 +36,6 @@ export class BoxTool implements Tool {
   private drag: Drag | null = null;
   private over: Grip | null = null;
   private stage: Stage | null = null;
-
-  /** The box under the hand, for the preview; null while there is none. */
-  get drawn(): Box | null {
-    return this.drag?.press.isDrag ? this.current(this.drag) : null;
-  }
 
   cursor(): string {
     const box = this.stage && boxOn(this.stage);
@@ -67,7 +63,10 @@ export class BoxTool implements Tool {
     if (!this.drag) return;
     this.stage = stage;
     this.drag.press.move(at);
-    if (this.drag.press.isDrag) clearTimeout(this.drag.timer);
+    if (this.drag.press.isDrag) {
+      clearTimeout(this.drag.timer);
+      this.foresee(stage, this.current(this.drag), []);
+    }
     touch();
   }
 
@@ -76,25 +75,36 @@ export class BoxTool implements Tool {
     if (!drag) return;
     drag.press.move(at);
     const box = drag.press.isDrag ? this.current(drag) : null;
-    this.cancel();
-    if (drag.press.isDrag) {
-      if (box) askForBox(stage, box, drag.box, drag.grip);
-    } else {
-      // Alt that came during the press counts as well
-      askForClick(stage, [at.x, at.y], !(drag.outside || at.alt));
-    }
+    this.end();
+    // Alt that came during the press counts as well
+    const inside = !(drag.outside || at.alt);
+    const answer = box ? askForBox(stage, box, drag.box, drag.grip) : askForClick(stage, [at.x, at.y], inside);
+    // what was foreseen stays until the answer is there, or the hand is at something else
+    void answer.then(() => !this.drag && stopPreview());
   }
 
   hover(at: PointerAt | null, stage: Stage): void {
     this.stage = stage;
     const box = at && boxOn(stage);
     this.over = at && box ? this.gripUnder(box, at, stage) : null;
+    awake.value ||= at !== null;
+    if (!at || this.over || !knowsClicks()) stopPreview();
+    else this.foresee(stage, box, [...standing(stage.axis, stage.slice).points, [at.x, at.y, at.alt ? 0 : 1]]);
   }
 
   cancel(): void {
+    this.end();
+    stopPreview();
+  }
+
+  private end(): void {
     if (this.drag) clearTimeout(this.drag.timer);
     this.drag = null;
     touch();
+  }
+
+  private foresee(stage: Stage, box: Box | null, points: [number, number, 0 | 1][]): void {
+    preview({ axis: stage.axis, slice: stage.slice, box, points });
   }
 
   key(event: KeyboardEvent): boolean {
@@ -162,7 +172,7 @@ export function boxOn(stage: Stage): Box | null {
   return standing(stage.axis, stage.slice).outline?.box ?? null;
 }
 
-function askForBox(stage: Stage, box: Box, old: Box | null, grip: Grip): void {
+function askForBox(stage: Stage, box: Box, old: Box | null, grip: Grip): Promise<unknown> {
   const wish: Parameters<typeof ask>[1] = { box: [...box] };
   const resized = old !== null && (grip.x !== 0 || grip.y !== 0);
   if (resized) {
@@ -171,19 +181,16 @@ function askForBox(stage: Stage, box: Box, old: Box | null, grip: Grip): void {
     if (points.length > 0) wish.points = points;
     if (scribbles.length > 0) wish.scribbles = scribbles;
   }
-  void ask(stage.slice, wish);
+  return ask(stage.slice, wish);
 }
 
-function askForClick(stage: Stage, at: Point, inside: boolean): void {
+async function askForClick(stage: Stage, at: Point, inside: boolean): Promise<unknown> {
   const shape = shapeOf(stage.axis);
   // beside the picture nothing is meant
-  if (!shape || !isOn(at, shape)) return;
-  if (!inside && isFirst(stage)) {
-    say({ kind: "info", text: t("tools.insideFirst"), seconds: 8 });
-    return;
-  }
+  if (!shape || !isOn(at, shape)) return null;
+  if (!inside && isFirst(stage)) return say({ kind: "info", text: t("tools.insideFirst"), seconds: 8 });
   const [x, y] = onto(at, shape);
-  void ask(stage.slice, { points: [[x, y, inside ? 1 : 0]] });
+  return ask(stage.slice, { points: [[x, y, inside ? 1 : 0]] });
 }
 
 /** Whether nothing says so far what is meant on a slice. */

@@ -14,6 +14,7 @@ import { LassoTool, PolygonTool } from "./loop";
 import { drawMarks } from "./marks";
 import { passive } from "./passive";
 import * as pen from "./pen";
+import { drawPreview } from "./preview";
 import { ScribbleTool } from "./scribble";
 import { type Refusal, refusal, refuse, shapeOf } from "./steps";
 import { range, ThresholdTool } from "./threshold";
@@ -94,6 +95,7 @@ class Guarded implements Tool {
     remember(stage);
     drawMarks(context, stage, this.inner === boxTool && boxTool.changes(stage));
     this.inner.draw(context, stage);
+    drawPreview(context, stage);
     if (keyPointer.value?.axis === stage.axis) pen.keyCursor(context, stage, keyPosition(stage.axis));
   }
 

@@ -148,12 +148,7 @@ function Answer({ now }: { now: Look }) {
       {found && found.length > 1 && <Candidates place={place} found={found} />}
       {found && found.length < 2 && wanted && <p class="tools-hint">{t("tools.noCandidates")}</p>}
       {!found && settled && (
-        <button
-          type="button"
-          class="button button-quiet"
-          disabled={searching.value}
-          onClick={() => void search(place, false)}
-        >
+        <button type="button" class="button-quiet" disabled={searching.value} onClick={() => void search(place, false)}>
           {t(searching.value ? "tools.searching" : "tools.otherAnswers")}
         </button>
       )}

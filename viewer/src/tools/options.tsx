@@ -4,6 +4,7 @@ import { t } from "../i18n";
 import { reading, scan, tool } from "../state";
 import { keyPointer } from "./keypointer";
 import { measured, measureOnly } from "./line";
+import { state, want, wanted } from "./preview";
 import { PENS, sizeFor } from "./sizes";
 import { ThresholdOptions } from "./thresholdoptions";
 
@@ -51,7 +52,7 @@ function LineOptions() {
       {measured.value.length > 0 && (
         <button
           type="button"
-          class="button button-quiet"
+          class="button-quiet"
           onClick={() => {
             measured.value = [];
           }}
@@ -60,6 +61,22 @@ function LineOptions() {
         </button>
       )}
     </>
+  );
+}
+
+/** Shown where a preview can come at all. */
+function PreviewSwitch() {
+  if (state.value === "none" && wanted.value) return null;
+  return (
+    <label class="tools-check">
+      <input
+        type="checkbox"
+        checked={wanted.value && state.value !== "slow"}
+        disabled={state.value === "slow"}
+        onChange={(event) => want(event.currentTarget.checked)}
+      />
+      {t(state.value === "slow" ? "tools.previewSlow" : "tools.preview")}
+    </label>
   );
 }
 
@@ -72,6 +89,7 @@ export function Options() {
       <p class="tools-hint" role="status">
         {keyPointer.value ? t("tools.hint.keys") : t(`tools.hint.${id}`)}
       </p>
+      {id === "box" && <PreviewSwitch />}
       {id !== "threshold" && <Size />}
       {id === "line" && <LineOptions />}
       {id === "threshold" && <ThresholdOptions size={<Size />} />}

@@ -49,11 +49,12 @@ export function shapeOf(axis: Axis): Shape | null {
 }
 
 /** Why nothing can be drawn on a plane, or null. */
-export type Refusal = "closed" | "theirs" | "plane" | "locked";
+export type Refusal = "closed" | "over" | "theirs" | "plane" | "locked";
 
 export function refusal(axis: Axis): Refusal | null {
   const open = reading.peek();
   if (!open || !scan.peek()) return "closed";
+  if (open.over.peek()) return "over";
   if (!open.mine) return "theirs";
   if (open.axis !== axis) return "plane";
   return activeObject(open)?.locked ? "locked" : null;
@@ -72,7 +73,8 @@ export function refuse(why: Refusal, axis: Axis): void {
     const action = { text: t("tools.unlock"), run };
     say({ kind: "warning", text: t("tools.locked", { name: object.name }), action, seconds: 12 });
   } else {
-    say({ kind: "info", text: t(why === "theirs" ? "tools.theirs" : "tools.closed"), seconds: 8 });
+    const words = why === "theirs" || why === "over" ? why : "closed";
+    say({ kind: "info", text: t(`tools.${words}`), seconds: 8 });
   }
 }
 

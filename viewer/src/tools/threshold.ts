@@ -26,8 +26,6 @@ export const range = signal<Range | null>(null);
 /** The ends of the slider. */
 export const ends = signal<Range>([0, 1]);
 export const manner = signal<Manner>("add");
-/** The range that bounds every mask of this reading. */
-export const kept = signal<Range | null>(null);
 
 const BINS = 256;
 
@@ -180,9 +178,7 @@ export function forget(): void {
 /** Bound every mask of the reading from now on, or no longer. */
 export async function keep(next: Range | null): Promise<void> {
   const open = reading.peek();
-  if (!open) return;
-  const done = await heard(open.keepRange(next).then(() => true));
-  if (done) kept.value = next;
+  if (open) await heard(open.keepRange(next));
 }
 
 export class ThresholdTool implements Tool {

@@ -2,13 +2,12 @@
 
 import type { ComponentChildren } from "preact";
 import { t } from "../i18n";
-import { scan } from "../state";
+import { reading, scan } from "../state";
 import {
   apply,
   ends,
   forget,
   keep,
-  kept,
   type Manner,
   manner,
   type Range,
@@ -94,19 +93,21 @@ function Choices<T extends string>(props: {
 }
 
 function Kept() {
-  const now = kept.value;
+  const now = reading.value?.range.value;
   if (now) {
+    const step = stepOf(ends.value);
+    const end = (value: number | null) => (value === null ? "…" : written(value, step));
     return (
       <p class="tools-kept">
-        {t("tools.keptTo", { low: written(now[0], stepOf(now)), high: written(now[1], stepOf(now)) })}{" "}
-        <button type="button" class="button button-quiet" onClick={() => void keep(null)}>
+        {t("tools.keptTo", { low: end(now[0]), high: end(now[1]) })}{" "}
+        <button type="button" class="button-quiet" onClick={() => void keep(null)}>
           {t("tools.keepNone")}
         </button>
       </p>
     );
   }
   return (
-    <button type="button" class="button button-quiet" onClick={() => void keep(restRange())}>
+    <button type="button" class="button-quiet" onClick={() => void keep(restRange())}>
       {t("tools.keepRange")}
     </button>
   );
@@ -149,7 +150,7 @@ export function ThresholdOptions({ size }: { size: ComponentChildren }) {
             <button type="button" class="button" onClick={apply}>
               {t("tools.apply")}
             </button>
-            <button type="button" class="button button-quiet" onClick={forget}>
+            <button type="button" class="button-quiet" onClick={forget}>
               {t("tools.forget")}
             </button>
           </div>

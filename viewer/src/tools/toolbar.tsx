@@ -1,10 +1,12 @@
 // The tools, from top to bottom.
 
+import { useEffect } from "preact/hooks";
 import { t } from "../i18n";
 import { reading, tool } from "../state";
 import { KeysIcon, ToolIcon, UndoIcon } from "./icons";
 import { enterKeys, keyPointer, leaveKeys } from "./keypointer";
 import { TOOL_KEYS } from "./keys";
+import { followSlices } from "./preview";
 import { back } from "./steps";
 import type { ToolId } from "./tool";
 import "./tools.css";
@@ -86,6 +88,7 @@ function ByKeys() {
 }
 
 export function Toolbar() {
+  useEffect(() => followSlices(), []);
   return (
     <div class="tools-bar">
       {GROUPS.map((ids) => (

@@ -46,6 +46,7 @@ export const tools = {
   "tools.keptTo": "새 마스크는 {low}~{high} 값만 포함합니다.",
   "tools.keepNone": "모든 값 허용",
   "tools.closed": "영상을 여는 중입니다. 열린 뒤에 그리세요.",
+  "tools.over": "이 판독은 끝났습니다(다른 창에서 닫혔을 수 있습니다). 목록에서 증례를 다시 여세요. 그린 것은 남아 있습니다.",
   "tools.theirs": "다른 사람의 판독이라 볼 수만 있습니다. 그리려면 목록에서 증례를 열어 본인의 판독을 시작하세요.",
   "tools.otherPlane":
     "이 판독은 {plane}에서 그립니다. 거기서 그리거나 이 평면을 따라 작업하세요. 지금까지의 결과는 남습니다.",
@@ -83,4 +84,5 @@ export const tools = {
   "tools.otherAnswers": "다른 답 보기",
   "tools.searching": "다른 답을 찾는 중…",
   "tools.preview": "손을 움직이는 동안 미리 보기",
+  "tools.previewSlow": "미리 보기 없음: 이 기기에서는 너무 느립니다",
 } as const;

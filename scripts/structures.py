@@ -20,8 +20,6 @@ from medsam.models.specs import SPECS, ModelSpec
 from medsam.models.structures import make_structure, structure_name
 
 FOLDER = Path(__file__).parents[1] / "medsam" / "models" / "structures"
-# for others to run, and never run by the package itself
-NOT_OURS = {"decoder"}
 
 
 def main(names: list[str]) -> None:
@@ -29,7 +27,7 @@ def main(names: list[str]) -> None:
     made: set[str] = set()
     for spec in (SPECS[name] for name in names or SPECS if name != "sam-vit-h"):
         sam = None
-        for graph in GRAPHS.keys() - NOT_OURS:
+        for graph in GRAPHS:
             file = structure_name(spec, graph)
             if file not in made:
                 sam = sam or empty(spec)

@@ -73,6 +73,20 @@ def fill_structure(structure: bytes, sam: Sam, graph: str, target: Path) -> None
     """
     import onnx
 
+    proto = _filled(structure, sam, graph)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with write_whole(target) as path:
+        onnx.save_model(proto, str(path))
+
+
+def filled_structure(structure: bytes, sam: Sam, graph: str) -> bytes:
+    """What `fill_structure` writes, of a graph below 2 GB and a model on any device."""
+    return bytes(_filled(structure, sam, graph).SerializeToString())
+
+
+def _filled(structure: bytes, sam: Sam, graph: str) -> Any:
+    import onnx
+
     try:
         proto: Any = onnx.load_from_string(structure)
     except Exception as error:  # protobuf's own errors have no public base
@@ -80,9 +94,7 @@ def fill_structure(structure: bytes, sam: Sam, graph: str, target: Path) -> None
     weights = graph_module(sam, graph).state_dict()
     for tensor in proto.graph.initializer:
         tensor.raw_data = _fitting(tensor, weights, graph).tobytes()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with write_whole(target) as path:
-        onnx.save_model(proto, str(path))
+    return proto
 
 
 def _fitting(tensor: Any, weights: dict[str, Any], graph: str) -> Any:
@@ -90,7 +102,7 @@ def _fitting(tensor: Any, weights: dict[str, Any], graph: str) -> Any:
     import onnx
 
     weight = weights.get(tensor.name)
-    values = None if weight is None else weight.detach().contiguous().numpy()
+    values = None if weight is None else weight.detach().cpu().contiguous().numpy()
     kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
     if values is None or list(values.shape) != list(tensor.dims) or values.dtype != kind:
         raise CheckpointError(

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from medsam._version import __version__
 from medsam.inference.predictor import Predictor
-from medsam.server import vocabulary
+from medsam.server import model, vocabulary
 from medsam.server.cases import comparing, results, transfers
 from medsam.server.cases import routes as case_routes
 from medsam.server.errors import CatchDefects, ErrorBody, handle_errors
@@ -129,6 +129,7 @@ def _routers() -> list[APIRouter]:
         case_routes.router,
         transfers.router,
         reading_routes.router,
+        model.router,
         vocabulary.router,
         results.router,
         comparing.router,

@@ -14,7 +14,13 @@ from medsam.models.build import build_model
 from medsam.models.export import GRAPHS, example_inputs, graph_module
 from medsam.models.sam import Sam
 from medsam.models.specs import SPECS, DecoderSizes, tiny_spec
-from medsam.models.structures import fill_structure, find_structure, make_structure, structure_name
+from medsam.models.structures import (
+    fill_structure,
+    filled_structure,
+    find_structure,
+    make_structure,
+    structure_name,
+)
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +68,29 @@ def test_released_models_come_with_their_structures(name):
     spec = SPECS[name]
     with torch.device("meta"):
         sam = Sam.from_spec(spec)
-    for graph in GRAPHS.keys() - {"decoder"}:
+    for graph in GRAPHS:
         found = find_structure(spec, graph)
         assert found is not None, f"make {structure_name(spec, graph)} with scripts/structures.py"
         shapes = {name: list(tensor.shape) for name, tensor in graph_module(sam, graph).state_dict().items()}
         for tensor in onnx.load_from_string(found).graph.initializer:
             assert shapes[tensor.name] == list(tensor.dims)
+
+
+def test_the_decoder_that_a_page_gets_answers_as_torch():
+    """LiteMedSAM's sizes, weights at random: a box and a click, three positions and two."""
+    torch.manual_seed(4)
+    sam = build_model(SPECS["litemedsam"]).eval()
+    structure = find_structure(sam.spec, "decoder")
+    assert structure is not None
+    session = onnxruntime.InferenceSession(filled_structure(structure, sam, "decoder"))
+    for positions in (2, 3):
+        inputs = example_inputs(sam, "decoder", prompts=1, positions=positions)
+        names = ("embedding", "point_coords", "point_labels")
+        found = session.run(None, dict(zip(names, (one.numpy() for one in inputs), strict=True)))
+        with torch.no_grad():
+            wanted = graph_module(sam, "decoder")(*inputs)
+        for one, other in zip(found, wanted, strict=True):
+            torch.testing.assert_close(torch.from_numpy(one), other, atol=1e-4, rtol=1e-3)
 
 
 def test_other_sizes_are_other_structures():

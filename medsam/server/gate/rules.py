@@ -130,6 +130,7 @@ AUDITED = {
     "GET /sessions/{session}/measures": "look",
     "GET /sessions/{session}/candidates": "look",
     "GET /sessions/{session}/probabilities": "look",
+    "GET /sessions/{session}/slices/{index}/embedding": "look",
     "DELETE /sessions/{session}": "close",
     "GET /sessions/{session}/labels": "export",
     "POST /sessions/{session}/send": "send",

@@ -18,7 +18,7 @@ from fastapi.responses import StreamingResponse
 from medsam.errors import PromptError
 from medsam.models.specs import takes_clicks
 from medsam.server.gate.present import PresentReader
-from medsam.server.readings import looking
+from medsam.server.readings import looking, preview
 from medsam.server.readings.follow import Following
 from medsam.server.readings.present import CHANGED, FRAMES, Match, PresentReadings, Since, frames, head, revision_of
 from medsam.server.readings.reading import Reading
@@ -360,3 +360,4 @@ def _job(job: Following) -> JobAnswer:
 
 
 router.include_router(looking.router)
+router.include_router(preview.router)

@@ -23,12 +23,10 @@ NAMES = {
 # parts of dictionaries that the server describes no further
 UNDESCRIBED = {"View"}
 # what the server is about to have; the page hides what needs it until then
-PENDING_TYPES = {"Measure", "ComparedStructure", "Compared", "StructureName", "ModelInfo"}
+PENDING_TYPES = {"Measure", "ComparedStructure", "Compared", "StructureName"}
 PENDING_PATHS = {
-    "/model",
     "/sessions/{}/compare",
     "/sessions/{}/compare/{}/masks",
-    "/sessions/{}/slices/{}/embedding",
 }
 KINDS = {"string": {"string"}, "number": {"integer", "number"}, "boolean": {"boolean"}, "null": {"null"}}
 

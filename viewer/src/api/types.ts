@@ -197,7 +197,7 @@ export interface ModelInfo {
   name: string;
   licence: string | null;
   knows_clicks: boolean;
-  input_size: number | [number, number];
+  input_size: number;
   /** Path of the decoder as ONNX; null where none is made. */
   decoder: string | null;
 }

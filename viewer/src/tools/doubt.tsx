@@ -9,7 +9,7 @@ import { cursor, reading, scan, window_ } from "../state";
 import { type Advice, advise, LOW_IOU } from "./advice";
 import { candidates, choose, isOf, type Place, search, searching, tryOn } from "./candidates";
 import { Options } from "./options";
-import { activeColour, activeObject, firstAnswer, standing } from "./steps";
+import { activeColour, activeObject, firstAnswer, sent, standing } from "./steps";
 import { cropRound, picture } from "./thumb";
 
 const SIZE = 84;
@@ -35,6 +35,8 @@ function look(): Look | null {
   const slice = cursor.value[axisNumber(open.axis)];
   const state = open.masks.get(object.id, slice);
   if (!state || (state.status !== "first" && state.status !== "refined")) return null;
+  // what is on screen while a step is under way answers what was asked before it
+  if (sent.value.some((one) => one.slice === slice && one.object === object.id)) return null;
   const { outline, points, scribbles } = standing(open.axis, slice);
   const corrected = points.length + scribbles.length > 0;
   // what a closer look will replace is nothing to worry about

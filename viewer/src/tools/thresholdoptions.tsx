@@ -93,7 +93,7 @@ function Choices<T extends string>(props: {
 }
 
 function Kept() {
-  const now = reading.value?.range.value;
+  const now = reading.value?.keptRange.value;
   if (now) {
     const step = stepOf(ends.value);
     const end = (value: number | null) => (value === null ? "…" : written(value, step));

@@ -105,7 +105,7 @@ export function fakeReading(objects: ObjectInfo[] = [liver()], change: Partial<F
     embedded: signal(new Set<number>()),
     connected: signal(true),
     confidence: signal(new Map()),
-    range: signal(null),
+    keptRange: signal(null),
     over: signal(null),
     model: { name: null, licence: null, knowsClicks: null },
     prompts: [],

@@ -46,7 +46,8 @@ export const tools = {
   "tools.keptTo": "New masks keep to {low} to {high}.",
   "tools.keepNone": "Allow all values",
   "tools.closed": "The scan is still being opened: draw when it is there.",
-  "tools.over": "This reading has ended, perhaps in another window. Open the case again from the list: what was drawn is there.",
+  "tools.over":
+    "This reading has ended, perhaps in another window. Open the case again from the list: what was drawn is there.",
   "tools.theirs":
     "This reading is somebody else's: it can be looked at. To draw, open the case from the list for a reading of your own.",
   "tools.otherPlane":

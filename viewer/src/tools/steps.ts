@@ -204,13 +204,6 @@ export function shownMask(slice: number): MaskSlice | undefined {
   return object === null ? undefined : open.masks.get(object, slice)?.mask;
 }
 
-/** Whether an object's mask on a slice is about to be drawn anew: what is there answers an older outline. */
-export function isStale(object: number, axis: Axis, slice: number): boolean {
-  return sent.value.some(
-    (one) => one.object === object && one.axis === axis && one.slice === slice && isOutline(one.wish),
-  );
-}
-
 /** What stands of the active object's prompts on a slice: the latest outline, and what corrected it since. */
 export interface Standing {
   outline: Wish | null;

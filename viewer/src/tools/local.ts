@@ -12,6 +12,8 @@ export interface LocalMask {
   readonly object: number | null;
   readonly colour: string;
   readonly mask: MaskSlice;
+  /** What was asked for before: another answer is on its way. */
+  readonly faded?: boolean;
 }
 
 /** Painted in place of the mask that the reading has of the object on the slice. */

@@ -142,6 +142,7 @@ async function step(
   };
   const result = await heard(taken());
   sent.value = sent.peek().filter((one) => one !== what);
+  if (local.peek()?.faded && sent.peek().length === 0) local.value = null;
   touch();
   return result;
 }
@@ -151,6 +152,15 @@ function noteFirst(open: Reading, object: number, slice: number): void {
   const key = `${object} ${slice}`;
   if (now?.status === "first") firsts.set(key, now.mask);
   else firsts.delete(key);
+}
+
+/** What is there answers an older outline, until the new one is answered. */
+function fade(open: Reading, slice: number): void {
+  const object = open.active.peek();
+  const mask = shownMask(slice);
+  if (object !== null && mask?.data.length) {
+    local.value = { axis: open.axis, slice, object, colour: activeColour(), mask, faded: true };
+  }
 }
 
 /** The crosshair goes to the middle of what was asked, so that the other planes cut through it. */
@@ -178,6 +188,7 @@ export function ask(slice: number, wish: Wish): Promise<StepResult | null> {
   if (!open) return Promise.resolve(null);
   const what: Sent = { axis: open.axis, slice, object: open.active.peek(), wish };
   lookAt(open.axis, slice, wish);
+  if (isOutline(wish)) fade(open, slice);
   return step(what, (on, object) => on.prompt({ object, slice, ...wish }));
 }
 

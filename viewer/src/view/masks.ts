@@ -6,7 +6,7 @@ import { comparison } from "../panels/comparison";
 import type { MaskSlice, Masks } from "../reading/masks";
 import type { Reading } from "../reading/reading";
 import { maskOpacity, maskStyle, masksShown, reading } from "../state";
-import { type LocalMask, local } from "../tools/local";
+import { local } from "../tools/local";
 import { difference, paintDifference } from "./difference";
 import type { Frame } from "./frame";
 import { pathOnScreen } from "./paths";
@@ -66,7 +66,7 @@ const FADED = 0.4;
 
 /** What there is to paint on a slice: below first, the active object last. */
 function paintedOn(of: Reading, frame: Frame): Painted[] {
-  const painted: (LocalMask & { faded?: boolean }) | null = local.value;
+  const painted = local.value;
   const here = painted && painted.axis === frame.axis && painted.slice === frame.slice ? painted : null;
   const active = of.active.value;
   const found: Painted[] = [];

@@ -3,6 +3,7 @@ import { ApiError } from "../../src/api/http";
 import { cursor, messages } from "../../src/state";
 import { currentTool } from "../../src/tools/current";
 import { LONG_PRESS } from "../../src/tools/drag";
+import { local } from "../../src/tools/local";
 import { sent } from "../../src/tools/steps";
 import { at, choose, drawing, fakeReading, liver, open, paper, plane, settled, stageOf, UPRIGHT } from "./fake";
 
@@ -49,6 +50,18 @@ describe("a drag", () => {
     expect(sent.value.map((one) => one.wish.box)).toEqual([[10.5, 10.5, 30.5, 30.5]]);
     await settled();
     expect(sent.value).toEqual([]);
+  });
+  it("has the mask of the box before fade until then, also where it is refused", async () => {
+    const reading = open(INFO);
+    reading.put(1, 3, drawing(12, 12, "##"));
+    drag([10, 10], [30, 30]);
+    expect(local.value).toMatchObject({ object: 1, slice: 3, mask: drawing(12, 12, "##"), faded: true });
+    await settled();
+    expect(local.value).toBeNull();
+    reading.fails = new ApiError(422, "The box is not good.");
+    drag([10, 10], [30, 30]);
+    await settled();
+    expect(local.value).toBeNull();
   });
   it("that is refused goes away with a message", async () => {
     const reading = open(INFO);

@@ -215,7 +215,7 @@ def rights() -> Iterator[Attack]:
     yield Attack("clara revokes ben's", asked("DELETE", API + "/tokens/{keys[token]}", by="clara"), (404,))
     of_case: dict[str, Any] = {
         "GET ": None, "DELETE ": None, "POST /open": None, "GET /geometry": None, "GET /volume": None,
-        "GET /slices/k/0": None, "POST /share": {"user": "clara"},
+        "GET /slices/k/0": None, "GET /thumbnail": None, "POST /share": {"user": "clara"},
     }  # fmt: skip
     for key, body in of_case.items():
         method, _, path = key.partition(" ")
@@ -228,13 +228,62 @@ def rights() -> Iterator[Attack]:
         "POST /prompts": {"object": 1, "slice": 1, "box": [1, 1, 9, 9]}, "POST /redo": None, "POST /reset": None,
         "POST /objects": {"name": "x"}, "PATCH /objects/1": {"name": "x"}, "PUT /view": {"slice": 1},
         "POST /propagate": {"object": 1}, "POST /send": {"server": "x"}, "DELETE /jobs/x": None,
+        "PATCH ": {"keep_range": None}, "DELETE /objects/1": None, "POST /interpolate": {"object": 1},
+        "GET /measures": None, "GET /candidates?object=1&slice=1": None, "POST /compare": {"session": "{session}"},
+        "GET /compare/x/masks": None, "GET /labels?format=csv": None,
     }  # fmt: skip
     for key, body in of_session.items():
         method, _, path = key.partition(" ")
         request = told(method, "/sessions/{session}" + path, body, by="clara")
         yield Attack(f"clara at ben's session: {key}", request, (404,))
     start = {"case": "{shared}", "start": {"session": "{session}"}}
+    mine = told("POST", "/sessions/{session}/compare", {"session": "x"})
+    yield Attack("ben compares with what there is not", mine, (404,))
     yield Attack("clara goes on from ben's session", told("POST", "/sessions", start, by="clara"), (404, 422))
+
+
+def drawings() -> Iterator[Attack]:
+    """Masks and labels that are none, or would take all memory."""
+    sizes = ([2**31, 2**31], [-1, 5], [0, 0], [2**64, 1], ["a", "b"], [[1], [2]], [1.5, 2], None)
+    masks: list[Any] = [{"size": size, "counts": "04"} for size in sizes]
+    masks += [
+        {"size": [24, 32], "counts": counts} for counts in ("", "z" * 10**6, "\x00", [1, -1], [2**70], 7, {}, "04")
+    ]
+    masks += ["/etc/passwd", "../medsam.db", [], 1, {"size": [4, 24, 32], "slices": {"9" * 30: "04"}}]
+    for number, mask in enumerate(masks):
+        for key in ("drawn", "mask"):
+            step = told("POST", "/sessions/{session}/prompts", {"object": 1, "slice": 1, key: mask})
+            yield Attack(f"{key} {number}", step, (200, 413, 422) if key == "drawn" else (413, 422))
+    for values in ([1], [1, 2, 3], ["a", 2], [5, 1], "all", {"low": 1}, [1e400, 2], [[], None]):
+        yield Attack(f"range {values}", told("PATCH", "/sessions/{session}", {"keep_range": values}), (400, 422))
+    bodies = {
+        "text": (b"liver", "application/octet-stream"),
+        "gzip of nothing": (b"\x1f\x8b" + b"\0" * 60, "application/octet-stream"),
+        "no boundary": (b"x", "multipart/form-data"),
+        "half a part": (
+            b"--x\r\nContent-Disposition: form-data; filename=../../a.nii\r\n\r\nx",
+            "multipart/form-data; boundary=x",
+        ),
+        "json of text": (b"liver", "application/json"),
+        "deep json": (b"[" * 5000, "application/json"),
+        "a list": (b"[]", "application/json"),
+    }
+    for name, (body, form) in bodies.items():
+        for file in ("labels.nii.gz", "..%2f..%2fmedsam.db", "a.dcm", "%00", "x.seg.nrrd"):
+            request = asked("POST", API + "/sessions/{session}/compare", f"X-Filename: {file}", body=body, form=form)
+            yield Attack(f"compare with {name}, {file}", request, (400, 422))
+    header = (
+        b"NRRD0004\ntype: uint8\ndimension: 3\nsizes: 32 24 4\nencoding: raw\ndata file: ../../../../etc/passwd\n\n"
+    )
+    request = asked(
+        "POST", API + "/sessions/{session}/compare", "X-Filename: a.nrrd", body=header, form="application/octet-stream"
+    )
+    yield Attack("labels whose voxels are another file", request, (422,))
+    asked_for = ("object=1&slice=-1", "object=x&slice=1", "object=1&slice=99999999999999999999", "object=1", "slice=1")
+    for query in asked_for:
+        yield Attack(f"candidates {query}", asked("GET", API + "/sessions/{session}/candidates?" + query), (422,))
+    yield Attack("names without an end", asked("GET", f"{API}/vocabulary?q=" + "a" * 5000), (422,))
+    yield Attack("names by a pattern", asked("GET", f"{API}/vocabulary?q=(a%2B)%2B%24&limit=500"), (200,))
 
 
 def paths() -> Iterator[Attack]:
@@ -247,6 +296,7 @@ def paths() -> Iterator[Attack]:
     places = (
         "/cases/{0}", "/cases/{0}/volume", "/cases/{0}/slices/k/0", "/sessions/{0}", "/users/{0}",
         "/sessions/{0}/labels?format=nifti", "/tokens/{0}", "/sessions/{0}/objects/{0}", "/sessions/{0}/jobs/{0}",
+        "/cases/{0}/thumbnail", "/sessions/{0}/measures", "/sessions/{0}/compare/{0}/masks",
     )  # fmt: skip
     refused = (400, 404, 405, 422)
 

@@ -4,9 +4,10 @@
 
 FOLDER has the real scans (tests/conftest.py says where). A CT in DICOM, a sagittal MR, an ultrasound picture, and of a
 CT and the MR copies that are stored flipped, with axes swapped, and oblique. On each, through the client, every kind of
-prompt is made as an object of its own, each refined; then the labels are exported (NIfTI; of DICOM also SEG; of the
-picture PNG) and compared with what `medsam segment SCAN --prompts FILE --out ...` writes in a process of its own, of
-prompts as the session gives them. Then one object is propagated, and compared with `medsam segment --propagate`.
+prompt is made as an object of its own, each refined, and masks are drawn; then the labels are exported (NIfTI; of DICOM
+also SEG; of the picture PNG) and compared with what `medsam segment SCAN --prompts FILE --out ...` writes in a process
+of its own, of prompts as the session gives them. Then one object is propagated, and compared with `medsam segment
+--propagate`.
 Exit status 1 where a voxel differs.
 """
 
@@ -99,6 +100,14 @@ def steps(session: RemoteSession) -> int:
     session.scribble(index, [at(0.4, 0.75), at(0.5, 0.8), at(0.6, 0.75)], width_px=3, label="stroke")
     session.box(index, box(0.1, 0.4, 0.5, 0.9), "box and stroke")
     session.scribble(index, [at(0.15, 0.45), at(0.2, 0.5)], inside=False, width_px=3, label="box and stroke")
+    drawn = np.roll(rough, -int(rows * 0.3), axis=0)
+    session.draw(index, drawn, "drawn")
+    session.draw(index, np.roll(drawn, int(columns * 0.1), axis=1), "drawn and clicked")
+    session.click(index, *at(0.8, 0.4), inside=False, label="drawn and clicked")
+    session.scribble(index, [at(0.4, 0.3), at(0.45, 0.35)], width_px=3, label="drawn and clicked")
+    if index > 2:
+        session.draw(index - 3, drawn, "drawn")
+        session.interpolate("drawn")
     for name in session.names.values():
         session.wait_refined(index, name, timeout_s=120)
     return index

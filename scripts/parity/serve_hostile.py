@@ -31,6 +31,7 @@ CANARY = b"CANARY-OF-A-FILE-OUTSIDE"
 GROUPS = (
     hostile_requests.hosts_and_origins,
     hostile_requests.rights,
+    hostile_requests.drawings,
     hostile_requests.paths,
     hostile_bodies.bodies,
     hostile_bodies.uploads,

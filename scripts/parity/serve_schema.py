@@ -92,15 +92,22 @@ class House:
             answer = self._ask("POST", "/cases", data=scan, headers={"X-Filename": "scan.nrrd"})
             self.ids["case"] = answer.json()["cases"][0]["id"]
             self.ids.pop("session", None)
-        if "session" not in self.ids or self._ask("GET", f"/sessions/{self.ids['session']}").status_code != 200:
+        if "session" not in self.ids or not self._stands():
             session = self._ask("POST", "/sessions", json={"case": self.ids["case"]}).json()
             one = self._ask("POST", f"/sessions/{session['id']}/objects", json={"name": "block"}).json()
             box = {"object": one["id"], "slice": 1, "box": [6, 4, 22, 20]}
             self._ask("POST", f"/sessions/{session['id']}/prompts", json=box)
             self.ids |= {"session": session["id"], "number": str(one["id"]), "object": str(one["id"])}
+            compared = self._ask("POST", f"/sessions/{session['id']}/compare", json={"session": session["id"]}).json()
+            self.ids["reference"] = compared["reference"]
         # a request may have locked it
         number = f"/sessions/{self.ids['session']}/objects/{self.ids['number']}"
         self._ask("PATCH", number, json={"locked": False})
+
+    def _stands(self) -> bool:
+        """Whether the session is there, and open."""
+        answer = self._ask("GET", f"/sessions/{self.ids['session']}")
+        return answer.status_code == 200 and answer.json()["closed"] is None
 
     def _ask(self, method: str, path: str, **more: Any) -> requests.Response:
         return self.session.request(method, f"{self.url}{API}{path}", timeout=_PATIENCE, **more)

@@ -287,7 +287,8 @@ async def changes(
             "description": "server-sent events without a name; `data` is as below, `id` the revision",
             "model": EventAnswer,
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
-        }
+        },
+        204: {"description": "the session is closed: nothing happens in it any more, and nobody needs to ask again"},
     },
 )
 async def events(
@@ -298,9 +299,11 @@ async def events(
     last: Annotated[
         str | None, Header(alias="Last-Event-ID", pattern="^[0-9]{1,18}$", description="sent by a browser by itself")
     ] = None,
-) -> StreamingResponse:
+) -> Response:
     """What happens, as it happens. Who was away too long, or reads too slowly, gets "resync": ask for `changes`."""
     reading = await readings.get(reader, session)
+    if reading.closed:
+        return Response(status_code=204)
     return StreamingResponse(
         _stream(reading, since if last is None else int(last)),
         media_type="text/event-stream",

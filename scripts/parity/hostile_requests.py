@@ -246,15 +246,15 @@ def drawings() -> Iterator[Attack]:
     """Masks and labels that are none, or would take all memory."""
     sizes = ([2**31, 2**31], [-1, 5], [0, 0], [2**64, 1], ["a", "b"], [[1], [2]], [1.5, 2], None)
     masks: list[Any] = [{"size": size, "counts": "04"} for size in sizes]
-    masks += [
-        {"size": [24, 32], "counts": counts} for counts in ("", "z" * 10**6, "\x00", [1, -1], [2**70], 7, {}, "04")
-    ]
+    runs: list[Any] = ["", "z" * 10**6, "\x00", [1, -1], [2**70], 7, {}, "04"]
+    masks += [{"size": [24, 32], "counts": counts} for counts in runs]
     masks += ["/etc/passwd", "../medsam.db", [], 1, {"size": [4, 24, 32], "slices": {"9" * 30: "04"}}]
     for number, mask in enumerate(masks):
         for key in ("drawn", "mask"):
             step = told("POST", "/sessions/{session}/prompts", {"object": 1, "slice": 1, key: mask})
             yield Attack(f"{key} {number}", step, (200, 413, 422) if key == "drawn" else (413, 422))
-    for values in ([1], [1, 2, 3], ["a", 2], [5, 1], "all", {"low": 1}, [1e400, 2], [[], None]):
+    ranges: list[Any] = [[1], [1, 2, 3], ["a", 2], [5, 1], "all", {"low": 1}, [1e400, 2], [[], None]]
+    for values in ranges:
         yield Attack(f"range {values}", told("PATCH", "/sessions/{session}", {"keep_range": values}), (400, 422))
     bodies = {
         "text": (b"liver", "application/octet-stream"),

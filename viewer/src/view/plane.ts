@@ -7,6 +7,7 @@ import { crosshairShown, cursor, layout, tool, window_ } from "../state";
 import { currentTool } from "../tools/current";
 import { touched } from "../tools/local";
 import { Frame, roundLength } from "./frame";
+import { Ink } from "./ink";
 import { Layer } from "./layer";
 import { cameras, smooth } from "./looking";
 import { paintMasks } from "./masks";
@@ -43,6 +44,7 @@ export class Plane {
   readonly #below: Layer;
   readonly #above: Layer;
   readonly #observer: ResizeObserver;
+  #ink: Ink | null = null;
   #missingSince = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
@@ -90,7 +92,6 @@ export class Plane {
     }
     const context = canvas.getContext("2d", { alpha })!;
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    if (alpha) context.clearRect(0, 0, width, height);
     return context;
   }
 
@@ -134,13 +135,17 @@ export class Plane {
   #drawAbove(): void {
     const frame = this.frame.value;
     if (!frame) return;
-    const context = this.#ready(this.above, true);
+    const ready = this.#ready(this.above, true);
+    this.#ink ??= new Ink(ready);
     touched.value;
     tool.value;
-    if (crosshairShown.value && layout.value === "four") this.#drawCrosshair(context, frame);
-    context.save();
-    currentTool().draw(context, frame);
-    context.restore();
+    const shows = this.#ink.renew(frame.width, frame.height, (context) => {
+      if (crosshairShown.value && layout.value === "four") this.#drawCrosshair(context, frame);
+      context.save();
+      currentTool().draw(context, frame);
+      context.restore();
+    });
+    this.above.style.visibility = shows ? "" : "hidden";
   }
 
   #drawCrosshair(context: CanvasRenderingContext2D, frame: Frame): void {

@@ -3,6 +3,7 @@
 import { signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { whoAmI } from "./api/account";
+import { forgetAll } from "./cases/list";
 import { Cases } from "./cases/page";
 import { t } from "./i18n";
 import { Login, Unlock } from "./shell/account";
@@ -21,7 +22,7 @@ import { tell } from "./shell/tell";
 import { followTheme } from "./shell/theme";
 import { followTitle } from "./shell/title";
 import { TopBar } from "./shell/top-bar";
-import { locked, me, myName, route } from "./state";
+import { locked, me, messages, myName, offline, route } from "./state";
 
 /** The server has not said yet who is here. */
 const asking = signal(true);
@@ -47,10 +48,15 @@ function begin(): () => void {
     followLeaving(),
     followRoute(),
     myName.subscribe((who) => {
+      forgetAll();
+      messages.value = [];
       if (who !== null) void learnModel();
     }),
+    // at once, and again when a server that did not answer does
+    offline.subscribe((gone) => {
+      if (!gone && asking.peek()) void ask();
+    }),
   ];
-  void ask();
   return () => {
     for (const end of ends) end();
   };

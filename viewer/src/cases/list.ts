@@ -5,7 +5,7 @@ import { type CasePage, type CaseQuery, listCases } from "../api/cases";
 import { ApiError, explain, isAbort } from "../api/http";
 import type { CaseInfo } from "../api/types";
 import { idleFor } from "../shell/idle";
-import { locked, me, myName, offline, route } from "../state";
+import { locked, me, offline, route } from "../state";
 
 const PAGE = 60;
 /** The most that the server gives at once. */
@@ -25,7 +25,6 @@ export const more = signal(false);
 export const loading = signal(false);
 export const problem = signal<string | null>(null);
 
-let reader: string | null = null;
 let next: string | null = null;
 let under: AbortController | null = null;
 /** Whose they are, of those that were asked for. Asking is a line of the audit: it is not done for every look. */
@@ -79,6 +78,17 @@ export function showMore(): Promise<void> {
   return next === null ? Promise.resolve() : ask(next, PAGE);
 }
 
+/** Everything: another reader may know less. */
+export function forgetAll(): void {
+  under?.abort();
+  whose = new Map();
+  cases.value = null;
+  more.value = false;
+  problem.value = null;
+  search.value = "";
+  which.value = "all";
+}
+
 export function forget(id: string): void {
   cases.value = cases.value?.filter((one) => one.id !== id) ?? null;
 }
@@ -89,15 +99,8 @@ export function followCases(): () => void {
   const stop = effect(() => {
     search.value;
     which.value;
-    const who = myName.value;
     clearTimeout(typed);
     untracked(() => {
-      // another reader may know less
-      if (who !== reader) {
-        whose = new Map();
-        cases.value = null;
-      }
-      reader = who;
       typed = setTimeout(() => void ask(null, PAGE), cases.value === null ? 0 : TYPED_MS);
     });
   });

@@ -1,10 +1,11 @@
 // What lies over the page until it is answered: the page behind cannot be reached, Escape closes it, and the focus goes
 // back to where it was.
 
-import { signal } from "@preact/signals";
+import { effect, signal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useEffect, useId, useRef } from "preact/hooks";
 import { t } from "../i18n";
+import { locked } from "../state";
 import { trapTab } from "./focus";
 import { Icon } from "./icons";
 import "./dialog.css";
@@ -26,8 +27,13 @@ export function Dialog({ title, onClose, wide = false, children }: Properties) {
   useEffect(() => {
     const before = document.activeElement;
     dialogs.value += 1;
-    dialog.current?.showModal();
+    // what is modal would lie over the password that is asked for, and keep it from being typed
+    const stop = effect(() => {
+      if (locked.value) dialog.current?.close();
+      else dialog.current?.showModal();
+    });
     return () => {
+      stop();
       dialogs.value -= 1;
       if (before instanceof HTMLElement && before.isConnected) before.focus();
     };

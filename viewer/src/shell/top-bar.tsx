@@ -16,6 +16,7 @@ import { Icon, type IconName } from "./icons";
 import { Menu } from "./menu";
 import { focusPicture } from "./room";
 import { go, hashOf } from "./routing";
+import { tell } from "./tell";
 import { theme, turn } from "./theme";
 import "./top-bar.css";
 
@@ -175,7 +176,9 @@ function ReaderList({ info, close }: { info: CaseInfo; close: () => void }) {
         lines.value = found;
       },
       (error) => {
-        if (!isAbort(error)) lines.value = [];
+        if (isAbort(error)) return;
+        lines.value = [];
+        tell(error);
       },
     );
     return () => control.abort();

@@ -19,7 +19,7 @@ vi.mock("../../src/api/cases", async (original) => ({
   listCases: (query: CaseQuery, after: string | null, signal: AbortSignal) => listCases(query, after, signal),
 }));
 
-const { cases, followCases, more, problem, search, showMore } = await import("../../src/cases/list");
+const { cases, followCases, forgetAll, more, problem, search, showMore } = await import("../../src/cases/list");
 const { followIdle } = await import("../../src/shell/idle");
 
 let stop = () => {};
@@ -40,6 +40,7 @@ beforeEach(async () => {
 });
 afterEach(() => {
   stop();
+  forgetAll();
   stopIdle();
   me.value = null;
   offline.value = false;
@@ -107,8 +108,10 @@ describe("the list of cases", () => {
     expect(more.value).toBe(false);
   });
 
-  it("is forgotten when another reader comes", async () => {
-    me.value = { name: "ben" } as Me;
+  it("is forgotten with what was known of patients, when another reader comes", async () => {
+    search.value = "a";
+    forgetAll();
+    expect([cases.value, search.value]).toEqual([null, ""]);
     await vi.advanceTimersByTimeAsync(300);
     expect(asked()).toEqual([true, true]);
   });

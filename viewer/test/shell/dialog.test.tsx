@@ -2,6 +2,7 @@ import { render } from "preact";
 import { act } from "preact/test-utils";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { Dialog, dialogs } from "../../src/shell/dialog";
+import { locked } from "../../src/state";
 
 let root: HTMLElement;
 const onClose = vi.fn();
@@ -43,6 +44,18 @@ describe("a card over the page", () => {
     expect(onClose).toHaveBeenCalledTimes(2);
     expect(behind).not.toHaveBeenCalled();
     document.body.removeEventListener("keydown", behind);
+  });
+
+  it("makes room for the password while the page is locked", () => {
+    const dialog = root.querySelector("dialog")!;
+    act(() => {
+      locked.value = true;
+    });
+    expect(dialog.open).toBe(false);
+    act(() => {
+      locked.value = false;
+    });
+    expect(dialog.open).toBe(true);
   });
 
   it("keeps the focus inside, and gives it back", () => {

@@ -72,7 +72,6 @@ function PreviewSwitch() {
       <input
         type="checkbox"
         checked={wanted.value && state.value !== "slow"}
-        disabled={state.value === "slow"}
         onChange={(event) => want(event.currentTarget.checked)}
       />
       {t(state.value === "slow" ? "tools.previewSlow" : "tools.preview")}

@@ -15,8 +15,8 @@ import type { Stage } from "./tool";
 
 /** ms: a preview that comes later than that is behind the hand. */
 const SLOW = 250;
-/** Decodes after which it is known how fast this device is. */
-const ENOUGH = 3;
+/** Decodes by which it is known how fast this device is now. */
+const ENOUGH = 5;
 /** ms that a slice is looked at before its embedding is fetched. */
 const REST = 200;
 const KEPT = "medsam.preview";
@@ -38,6 +38,9 @@ export const outline = signal<{ axis: Axis; slice: number; lines: Float32Array }
 export function want(on: boolean): void {
   localStorage.setItem(KEPT, on ? "on" : "off");
   wanted.value = on;
+  times = [];
+  // who switches it on again tries again
+  if (state.peek() === "slow") state.value = known ? "ready" : "none";
   if (!on) stopPreview();
 }
 
@@ -53,6 +56,7 @@ let known: Known | null = null;
 let asked: Question | null = null;
 let running = false;
 let times: number[] = [];
+let isFirst = true;
 /** Goes up when what is thought about is over. */
 let stopped = 0;
 /** Somebody draws: before that, nothing is fetched for it. */
@@ -146,11 +150,14 @@ export function onSlice(answer: Answer & { kind: "outline" }, frame: InputFrame)
   return out;
 }
 
-/** How long a decode took; devices that are too slow are left alone. */
-function note(ms: number): void {
+/** How long a decode took; devices that are too slow are left alone. The first of all also makes ready: it says nothing. */
+export function note(ms: number): void {
+  if (isFirst) {
+    isFirst = false;
+    return;
+  }
   times = [...times, ms].slice(-ENOUGH);
-  // the first one also makes ready
-  if (times.length === ENOUGH && times.toSorted((a, b) => a - b)[1]! > SLOW) {
+  if (times.length === ENOUGH && times.toSorted((a, b) => a - b)[ENOUGH >> 1]! > SLOW) {
     state.value = "slow";
     stopPreview();
   }

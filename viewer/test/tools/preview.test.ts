@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { contour } from "../../src/tools/contour";
 import { boxToInput, covered, logitToStored, pointToInput } from "../../src/tools/input";
-import { onSlice, orderOf } from "../../src/tools/preview";
+import { note, onSlice, orderOf, state, want, wanted } from "../../src/tools/preview";
 import { plane } from "./fake";
 
 /** Lines as "x0,y0 x1,y1", ends in order, sorted. */
@@ -99,5 +99,20 @@ describe("the model's input", () => {
       raw: null,
     } as const;
     expect([...onSlice(answer, frame)]).toEqual([0, -0.25, 1, -0.25]);
+  });
+});
+
+describe("a slow device", () => {
+  it("has no preview after five late ones, until somebody asks for it again", () => {
+    state.value = "ready";
+    // the first one also makes ready
+    note(4000);
+    for (const ms of [300, 90, 300, 300]) note(ms);
+    expect(state.value).toBe("ready");
+    note(400);
+    expect(state.value).toBe("slow");
+    want(true);
+    expect(state.value).toBe("none");
+    expect(wanted.value).toBe(true);
   });
 });

@@ -88,5 +88,5 @@ export const tools = {
   "tools.otherAnswers": "Other answers",
   "tools.searching": "Looking for other answers…",
   "tools.preview": "Preview while the hand moves",
-  "tools.previewSlow": "No preview: this device is too slow for it",
+  "tools.previewSlow": "Preview while the hand moves (off: this device is too slow just now)",
 } as const;

@@ -85,5 +85,5 @@ export const tools = {
   "tools.otherAnswers": "다른 답 보기",
   "tools.searching": "다른 답을 찾는 중…",
   "tools.preview": "손을 움직이는 동안 미리 보기",
-  "tools.previewSlow": "미리 보기 없음: 이 기기에서는 너무 느립니다",
+  "tools.previewSlow": "손을 움직이는 동안 미리 보기(꺼짐: 지금 이 기기에서는 너무 느립니다)",
 } as const;

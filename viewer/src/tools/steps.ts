@@ -231,7 +231,8 @@ export function isOutline(wish: Wish): boolean {
 export function standing(axis: Axis, slice: number): Standing {
   const found: Standing = { outline: null, points: [], scribbles: [] };
   const open = reading.value;
-  if (!open || open.axis !== axis) return found;
+  // what is about to be taken back stands no more, and has no handles
+  if (!open || open.axis !== axis || takingBack.value > 0) return found;
   const object = open.active.value;
   const wishes = [
     ...open.asked.value.filter((one: Asked) => one.object === object && one.slice === slice).map((one) => one.entry),
@@ -249,6 +250,9 @@ export function standing(axis: Axis, slice: number): Standing {
   return found;
 }
 
+/** Undos and redos under way. */
+const takingBack = signal(0);
+
 /** Take the last step back, or again. */
 export async function back(forward = false): Promise<void> {
   const open = reading.peek();
@@ -260,6 +264,8 @@ export async function back(forward = false): Promise<void> {
     return;
   }
   local.value = null;
+  takingBack.value += 1;
   await heard(forward ? open.redo() : open.undo());
+  takingBack.value -= 1;
   touch();
 }

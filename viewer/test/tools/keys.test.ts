@@ -3,6 +3,7 @@ import { brushSize, cursor, messages, tool } from "../../src/state";
 import { currentTool } from "../../src/tools/current";
 import { keyPointer } from "../../src/tools/keypointer";
 import { onKey, TOOL_KEYS } from "../../src/tools/keys";
+import { standing } from "../../src/tools/steps";
 import { at, choose, fakeReading, key, open, paper, plane, settled, stageOf } from "./fake";
 
 const INFO = plane([64, 64]);
@@ -61,6 +62,20 @@ describe("undo and redo", () => {
     onKey(key("Z", { ctrlKey: true, shiftKey: true }));
     await settled();
     expect(reading.undone).toEqual(["undo", "redo", "redo"]);
+  });
+});
+
+describe("while a step is taken back", () => {
+  it("what was asked by it has no handles, and nobody can take hold of them", async () => {
+    const reading = open(INFO);
+    reading.undoable.value = 1;
+    await reading.prompt({ object: 1, slice: 3, box: [10, 10, 30, 30] });
+    expect(standing("k", 3).outline?.box).toEqual([10, 10, 30, 30]);
+    onKey(key("z", { ctrlKey: true }));
+    expect(standing("k", 3).outline).toBeNull();
+    await settled();
+    // the fake takes nothing back
+    expect(standing("k", 3).outline?.box).toEqual([10, 10, 30, 30]);
   });
 });
 

@@ -20,6 +20,8 @@ const WAITS = [200, 1000, 2000, 4000, 8000];
 const HIDDEN = 5000;
 /** Streams that were held back, in a row, after which `changes` is asked instead; and asks before a stream is tried. */
 const HELD = 2;
+/** ms after which a stream that ends was one: a server that is ending takes them and lets them go. */
+const LASTED = 5000;
 const ASKS = 20;
 
 export interface Listener {
@@ -57,10 +59,10 @@ class Stream {
 
   async run(): Promise<void> {
     while (!this.signal.aborted) {
+      const began = performance.now();
       try {
         await until(() => !document.hidden && !locked.value && me.value !== null, this.signal);
         await (this.held < HELD ? this.once() : this.polled());
-        this.tries += 1;
       } catch (error) {
         if (this.signal.aborted) break;
         if (error instanceof ApiError && [403, 404, 409].includes(error.status)) {
@@ -68,9 +70,9 @@ class Stream {
           this.listener.ended(error);
           return;
         }
-        this.tries += 1;
       }
       this.connected(false);
+      this.tries = performance.now() - began > LASTED ? 1 : this.tries + 1;
       const wait = WAITS[Math.min(this.tries - 1, WAITS.length - 1)] ?? WAITS[0]!;
       await pause(wait, this.signal).catch(() => {});
       await until(() => !offline.value, this.signal).catch(() => {});
@@ -139,7 +141,6 @@ class Stream {
 
   private begun(): void {
     this.held = 0;
-    this.tries = 0;
     this.connected(true);
     // what was missed comes by `Last-Event-ID`; where the server began anew its events did, too
     if (this.before) this.listener.resync();
@@ -149,7 +150,6 @@ class Stream {
   private async polled(): Promise<void> {
     for (let asked = 0; asked < ASKS && !document.hidden; asked += 1) {
       await this.listener.poll(this.signal);
-      this.tries = 0;
       this.connected(true);
     }
     this.held = HELD - 1;

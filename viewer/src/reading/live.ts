@@ -373,8 +373,10 @@ export class LiveReading implements Reading {
     this.embedded.value = new Set();
     void this.syncSoon()
       .catch(() => {})
-      .then(() => this.refresh());
-    if (this.looked !== null) this.tellLook(this.looked);
+      .then(() => this.refresh())
+      .then(() => {
+        if (this.looked !== null && this.mine && this.over.peek() === null) this.tellLook(this.looked);
+      });
   }
 
   /** Ask for changes, and wait for some. */
@@ -452,6 +454,11 @@ export class LiveReading implements Reading {
   }
 
   private learn(told: SessionInfo): void {
+    // closed elsewhere: in another tab, or to go on along another axis
+    if ((told.closed ?? null) !== null && !this.closed) {
+      this.over.value ??= new ApiError(404, "the session was closed");
+      this.leave();
+    }
     batch(() => {
       if (!same(told.objects, this.objects.value)) this.objects.value = told.objects;
       if (!same(told.jobs, this.jobs.value)) this.jobs.value = told.jobs;

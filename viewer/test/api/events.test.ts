@@ -115,6 +115,18 @@ describe("who listens", () => {
     expect(connected.value).toBe(true);
   });
 
+  it("comes back more and more seldom where streams end as they begin", async () => {
+    calls = serve(() => {
+      const one = stream();
+      one.end();
+      return one.response;
+    });
+    listen("s", new Heard(), stop.signal);
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(calls.length).toBeGreaterThan(5);
+    expect(calls.length).toBeLessThan(15);
+  });
+
   it("hears that the session is no more", async () => {
     calls = serve(() => refusal(404, "There is no such session."));
     const heard = new Heard();

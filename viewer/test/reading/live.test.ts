@@ -329,6 +329,17 @@ describe("a reading", () => {
     await expect(reading.undo()).rejects.toMatchObject({ status: 403 });
   });
 
+  it("that is closed in another tab while it is listened to says so, and is left alone", async () => {
+    const reading = await opened();
+    now = session({ closed: "2026-11-29T15:00:00Z" });
+    stream.say({ kind: "resync", revision: 1 });
+    await vi.waitFor(() => expect(reading.over.value?.status).toBe(404));
+    const before = calls.length;
+    await new Promise((resolve) => setTimeout(resolve, 400));
+    expect(calls.slice(before)).toEqual([]);
+    await expect(reading.prompt(BOX)).rejects.toMatchObject({ status: 404 });
+  });
+
   it("that was closed elsewhere says so", async () => {
     steps = (call) => (call.path.endsWith("/events") ? refusal(404, "There is no such session.") : undefined);
     const reading = await openReading("c1");

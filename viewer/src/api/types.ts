@@ -184,6 +184,8 @@ export interface ComparedStructure {
 export interface Compared {
   reference: string;
   structures: ComparedStructure[];
+  /** How the labels were read. */
+  notes?: string[];
 }
 
 /** A name of a structure, what else it is called, and its colour. */

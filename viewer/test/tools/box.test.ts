@@ -56,12 +56,10 @@ describe("a drag", () => {
     reading.put(1, 3, drawing(12, 12, "##"));
     drag([10, 10], [30, 30]);
     expect(local.value).toMatchObject({ object: 1, slice: 3, mask: drawing(12, 12, "##"), faded: true });
-    await settled();
-    expect(local.value).toBeNull();
+    await vi.waitFor(() => expect(local.value).toBeNull());
     reading.fails = new ApiError(422, "The box is not good.");
     drag([10, 10], [30, 30]);
-    await settled();
-    expect(local.value).toBeNull();
+    await vi.waitFor(() => expect(local.value).toBeNull());
   });
   it("that is refused goes away with a message", async () => {
     const reading = open(INFO);

@@ -28,6 +28,7 @@ export const GROUPS: readonly Group[] = [
       [["T"], "shell.key.threshold"],
       [["[", "]"], "shell.key.size"],
       [["K"], "shell.key.cursor"],
+      [["Space"], "shell.key.press"],
       [["Enter"], "shell.key.accept"],
       [["Esc"], "shell.key.forget"],
     ],
@@ -50,6 +51,7 @@ export const GROUPS: readonly Group[] = [
     title: "shell.help.structures",
     keys: [
       [["N"], "shell.key.next"],
+      [["Shift", "N"], "shell.key.add"],
       [["H"], "shell.key.hide"],
       [["O"], "shell.key.outline"],
       [["G"], "shell.key.propagate"],

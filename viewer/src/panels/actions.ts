@@ -99,17 +99,23 @@ export async function copy(reading: Reading, step: 1 | -1): Promise<void> {
   if (await tried(reading.draw(object, slice + step, mask))) toSlice(reading, slice + step);
 }
 
+/** Where `toLeastSure` led. */
+let led: { reading: string; object: number; slice: number } | null = null;
+
 /** Shows the slice where the active structure is least sure; again: the next less sure. */
 export function toLeastSure(): void {
   const reading = open.peek();
   if (!reading) return;
   const active = reading.active.peek();
   const slices = active === null ? [] : slicesOf(reading, active);
-  const found = nextLeastSure(slices, sliceNow(reading));
+  const now = sliceNow(reading);
+  const still = led?.reading === reading.id && led.object === active && led.slice === now;
+  const found = nextLeastSure(slices, still ? now : null);
   if (!found) {
     say({ kind: "info", text: t("panels.none-unsure"), seconds: 5 });
     return;
   }
+  led = { reading: reading.id, object: active!, slice: found.slice };
   toSlice(reading, found.slice);
 }
 

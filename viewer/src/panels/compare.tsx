@@ -6,10 +6,9 @@ import type { ComparedStructure, SessionLine } from "../api/types";
 import { language, t } from "../i18n";
 import type { Reading } from "../reading/reading";
 import { tried } from "./actions";
-import { compareWith, comparing, endComparison, mostDifferent, outcome } from "./comparing";
+import { compareWith, comparing, endComparison, outcome, showDifference } from "./comparing";
 import { comparison } from "./comparison";
 import { millilitres, millimetres, share, spoken } from "./format";
-import { toSlice } from "./goto";
 import { Section } from "./section";
 
 export function ComparePart({ reading }: { reading: Reading }) {
@@ -107,6 +106,12 @@ function Result({ reading }: { reading: Reading }) {
   return (
     <>
       <CompareTable reading={reading} structures={found.structures} />
+      {found.structures.every((one) => one.dice === null) && <p class="panels-caveat">{t("panels.nothing-shared")}</p>}
+      {found.notes.map((note) => (
+        <p key={note} class="panels-hint">
+          {note}
+        </p>
+      ))}
       <Legend />
       <div class="panels-pair">
         {old && (
@@ -173,7 +178,7 @@ export function CompareTable({ reading, structures }: TableProperties) {
   );
 }
 
-/** A structure's name; one that both have leads to where they differ most. */
+/** A structure's name; of one that both have, the button that shows its difference alone. */
 function Named({ reading, one }: { reading: Reading; one: ComparedStructure }) {
   const object = one.object;
   if (object === null || one.dice === null) return <>{spoken(one.name)}</>;
@@ -181,11 +186,9 @@ function Named({ reading, one }: { reading: Reading; one: ComparedStructure }) {
     <button
       type="button"
       class="panels-link"
+      aria-pressed={comparison.value?.object === object}
       title={t("panels.most-different")}
-      onClick={() => {
-        const slice = mostDifferent(reading, object);
-        if (slice !== undefined) toSlice(reading, slice);
-      }}
+      onClick={() => showDifference(reading, object)}
     >
       {spoken(one.name)}
     </button>

@@ -6,6 +6,7 @@ import type { Compared, ComparedStructure } from "../api/types";
 import { keptMasks } from "../reading/kept";
 import type { Reading } from "../reading/reading";
 import { comparison } from "./comparison";
+import { toSlice } from "./goto";
 import { difference } from "./overlap";
 
 export type Against = { session: string } | File;
@@ -14,6 +15,8 @@ export interface Outcome {
   readonly title: string;
   readonly against: Against;
   readonly structures: readonly ComparedStructure[];
+  /** How the reference was read. */
+  readonly notes: readonly string[];
   /** Of the masks that were compared. */
   readonly version: number;
 }
@@ -31,8 +34,8 @@ export async function compareWith(reading: Reading, against: Against, title: str
     for (const object of withReference(found)) {
       for (const frame of await comparedMasks(reading.id, found.reference, object)) reference.take(frame);
     }
-    outcome.value = { title, against, structures: found.structures, version };
-    comparison.value = { session: reading.id, reference, title, object: comparison.peek()?.object ?? null };
+    outcome.value = { title, against, structures: found.structures, notes: found.notes ?? [], version };
+    comparison.value = { session: reading.id, reference, title, object: null };
   } finally {
     comparing.value = false;
   }
@@ -45,6 +48,16 @@ function withReference(found: Compared): number[] {
 export function endComparison(): void {
   outcome.value = null;
   comparison.value = null;
+}
+
+/** Shows the difference of one structure alone, where it is largest; of that one again: of all. */
+export function showDifference(reading: Reading, object: number): void {
+  const shown = comparison.peek();
+  if (!shown) return;
+  const alone = shown.object !== object;
+  comparison.value = { ...shown, object: alone ? object : null };
+  const slice = alone ? mostDifferent(reading, object) : undefined;
+  if (slice !== undefined) toSlice(reading, slice);
 }
 
 /** The slice on which most pixels differ; undefined where none do. */

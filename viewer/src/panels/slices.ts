@@ -41,9 +41,12 @@ export function leastSure(slices: readonly SliceInfo[]): SliceInfo[] {
     .sort((a, b) => a.confidence! - b.confidence! || a.slice - b.slice);
 }
 
-/** Where to look next: the least sure, and from there the next less sure, and so on; undefined where none is known. */
-export function nextLeastSure(slices: readonly SliceInfo[], now: number): SliceInfo | undefined {
+/**
+ * Where to look next: the least sure; while that is looked at, the next less sure, and so on. `last`: where it led last,
+ * if that slice is still shown. undefined where nothing is known.
+ */
+export function nextLeastSure(slices: readonly SliceInfo[], last: number | null): SliceInfo | undefined {
   const order = leastSure(slices);
-  const at = order.findIndex((one) => one.slice === now);
+  const at = order.findIndex((one) => one.slice === last);
   return order[(at + 1) % Math.max(order.length, 1)];
 }

@@ -127,6 +127,12 @@ describe("keys", () => {
     expect([cursor.value, activeAxis.value, layout.value]).toEqual([[3, 4, 12], "k", "one"]);
     key("x");
     expect(cursor.value[2]).toBe(11);
+    cursor.value = [3, 4, 5];
+    key("x");
+    expect(cursor.value[2]).toBe(12);
+    cursor.value = [3, 4, 11];
+    key("x");
+    expect(cursor.value[2]).toBe(12);
   });
   it("X says what to do where nothing is propagated", () => {
     toLeastSure();

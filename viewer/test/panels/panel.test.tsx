@@ -216,6 +216,23 @@ describe("comparison", () => {
     await click(button(root, "End comparison"));
     expect([outcome.value, comparison.value]).toEqual([null, null]);
   });
+  it("can be of one structure alone, shown where it is largest", async () => {
+    const root = await compared();
+    await act(() => reading.masks.put(1, 4, "refined", square(9)));
+    await click(root.querySelector("table button"));
+    expect([comparison.value!.object, cursor.value[2]]).toEqual([1, 4]);
+    await click(root.querySelector("table button"));
+    expect(comparison.value!.object).toBeNull();
+  });
+  it("says how the reference was read, and where no name is shared", async () => {
+    const root = await compared();
+    expect(root.textContent).not.toContain("no structure of these names");
+    results.compare.mockResolvedValue({ ...COMPARED, structures: [COMPARED.structures[1]], notes: ["Read as SEG."] });
+    await act(() => reading.masks.put(1, 12));
+    await click(button(root, "Compare again"));
+    expect(root.textContent).toContain("Read as SEG.");
+    expect(root.textContent).toContain("no structure of these names");
+  });
   it("ends with the reading", async () => {
     await compared();
     await act(() => {

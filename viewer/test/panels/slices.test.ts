@@ -48,14 +48,18 @@ describe("jumping to the least sure", () => {
   it("goes to the worst first, then to the next, and around", () => {
     const slices = slicesOf(propagated(), 1);
     const visited = [];
-    let now = 6;
+    let now: number | null = null;
     for (let jump = 0; jump < 5; jump += 1) {
       now = nextLeastSure(slices, now)!.slice;
       visited.push(now);
     }
     expect(visited).toEqual([4, 8, 7, 5, 4]);
   });
+  it("begins with the worst from any other slice", () => {
+    expect(nextLeastSure(slicesOf(propagated(), 1), null)!.slice).toBe(4);
+    expect(nextLeastSure(slicesOf(propagated(), 1), 6)!.slice).toBe(4);
+  });
   it("goes nowhere without a propagated slice", () => {
-    expect(nextLeastSure([], 6)).toBeUndefined();
+    expect(nextLeastSure([], null)).toBeUndefined();
   });
 });

@@ -92,7 +92,7 @@ export const panels = {
   "panels.hd95-long": "95 % Hausdorff distance: all but 5 % of the surfaces are nearer than this",
   "panels.assd-long": "Average symmetric surface distance",
   "panels.ml-both": "ml, here / there",
-  "panels.most-different": "Show the slice that differs most",
+  "panels.most-different": "Show the difference of this structure alone, where it is largest",
   "panels.nothing-shared": "The reference has no structure of these names. Rename yours as it calls them.",
   "panels.legend": "Colours in the picture",
   "panels.legend-both": "in both",

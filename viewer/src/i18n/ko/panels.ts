@@ -92,7 +92,7 @@ export const panels = {
   "panels.hd95-long": "95% 하우스도르프 거리: 표면의 95%가 이 거리 안에 있습니다",
   "panels.assd-long": "평균 대칭 표면 거리",
   "panels.ml-both": "ml, 여기 / 기준",
-  "panels.most-different": "가장 많이 다른 슬라이스 보기",
+  "panels.most-different": "이 구조물의 차이만, 가장 큰 슬라이스에서 보기",
   "panels.nothing-shared": "기준에 같은 이름의 구조물이 없습니다. 기준의 이름에 맞게 이름을 바꾸세요.",
   "panels.legend": "영상의 색",
   "panels.legend-both": "양쪽 모두",

@@ -105,6 +105,8 @@ class Stream {
       if (!stop.signal.aborted) lost();
       throw error;
     }
+    // nothing will ever be told: it is closed
+    if (response.status === 204) throw new ApiError(404, "the session was closed");
     if (response.ok) return response;
     const failure = await refused(response);
     if (failure.status === 429) await pause((failure.retryAfter ?? 2) * 1000, this.signal);

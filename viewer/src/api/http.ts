@@ -44,10 +44,6 @@ export interface Ask {
   signal?: AbortSignal | undefined;
   /** Whether it may be sent twice; default: by its method. */
   repeatable?: boolean;
-  /** It is no use of the page by a person: no message, no lock screen is due to it. */
-  quiet?: boolean;
-  /** Goes on when the page is left. */
-  keepalive?: boolean;
 }
 
 let csrf: string | null = null;
@@ -133,7 +129,6 @@ function send(path: string, method: string, ask: Ask): Promise<Response> {
   const content = ask.json !== undefined ? JSON.stringify(ask.json) : ask.body;
   if (content !== undefined) init.body = content;
   if (ask.signal) init.signal = ask.signal;
-  if (ask.keepalive) init.keepalive = true;
   return fetch(addressOf(path, ask.query), init);
 }
 

@@ -34,6 +34,8 @@ interface Brought {
   revision: number;
   /** Whether anything is newer than what was known before. */
   news: boolean;
+  /** Object and slice of each mask that came. */
+  touched: ReadonlySet<string>;
 }
 
 export class LiveReading implements Reading {
@@ -164,8 +166,10 @@ export class LiveReading implements Reading {
   }
 
   private async walk(path: string, by: 1 | -1): Promise<void> {
-    const { news } = await this.step(path, undefined, { by });
+    const { news, touched } = await this.step(path, undefined, { by });
     if (!news) return;
+    // what was asked there is taken back, or is again: no handles until it is known which
+    this.asked.value = this.asked.value.filter((one) => !touched.has(placeOf(one)));
     // entries of a prompts file name objects, which may be others now
     await this.refresh();
     await this.reask();
@@ -420,7 +424,7 @@ export class LiveReading implements Reading {
     // a store that was put back to an earlier state knows other revisions
     if (revision < since || !this.masks.apply(frames, revision)) await this.anew();
     if (Number(answer.headers.get("X-Medsam-Objects") ?? 0) > since) void this.refresh();
-    return { revision, news: revision > since };
+    return { revision, news: revision > since, touched: new Set(frames.map(placeOf)) };
   }
 
   /** All masks once more: what is here is not what the frames were cut against. */
@@ -506,6 +510,10 @@ export class LiveReading implements Reading {
     }
     return found;
   }
+}
+
+function placeOf({ object, slice }: { readonly object: number; readonly slice: number }): string {
+  return `${object}/${slice}`;
 }
 
 function same(one: unknown, other: unknown): boolean {

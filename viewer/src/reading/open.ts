@@ -3,7 +3,7 @@
 
 import { ApiError, ask, request } from "../api/http";
 import { sessionsOf } from "../api/results";
-import type { Axis, ObjectInfo, SessionInfo } from "../api/types";
+import type { Axis, ObjectInfo, SessionInfo, SessionLine } from "../api/types";
 import { LiveReading } from "./live";
 import type { Reading } from "./reading";
 
@@ -15,8 +15,8 @@ export interface OpenOptions {
   /** A session to look at, of anybody's; nothing of it is changed unless it is one's own. */
   session?: string;
   /**
-   * Where the open session cannot be gone on with (409: another model, scan or axis): close it and begin a new one from
-   * its masks. Meant already where `axis` or `start` is given.
+   * Where the open session cannot be gone on with (409: another model or scan): close it and begin a new one from its
+   * masks. What `axis` and `start` say is meant already.
    */
   anew?: boolean;
   signal?: AbortSignal;
@@ -39,32 +39,29 @@ export async function openReading(caseId: string, options: OpenOptions = {}): Pr
 }
 
 async function begun(caseId: string, options: OpenOptions): Promise<SessionInfo> {
-  const { axis, start, signal } = options;
-  const body = { case: caseId, ...(axis && { axis }), ...(start && { start }) };
-  try {
-    return await opened(body, signal);
-  } catch (error) {
-    const meant = options.anew || axis !== undefined || start !== undefined;
-    if (!(error instanceof ApiError) || error.status !== 409 || !meant) throw error;
+  const { axis, start, anew, signal } = options;
+  if (axis !== undefined || start !== undefined || anew) {
+    const open = (await sessionsOf(caseId, false, signal)).find((one) => one.closed === null);
+    const differs = anew || start !== undefined || open?.axis !== axis;
+    if (open !== undefined && differs) return replaced(open, options);
   }
-  const open = (await sessionsOf(caseId, false, signal)).find((one) => one.closed === null);
-  const from = start?.session ?? open?.id;
-  // how its objects are shown is told of open ones alone
-  const objects = from === undefined ? [] : await objectsOf(from, signal);
-  if (open !== undefined) await request(`/sessions/${open.id}`, { method: "DELETE", signal });
-  const begins = from === undefined ? body : { ...body, start: { session: from } };
-  let told: SessionInfo;
+  return opened({ case: caseId, ...(axis && { axis }), ...(start && { start }) }, signal);
+}
+
+/** Close the session that is open, and begin another one from its masks, or from those that are named. */
+async function replaced(open: SessionLine, { axis, start, signal }: OpenOptions): Promise<SessionInfo> {
+  const from = start ?? { session: open.id };
+  const objects = await objectsOf(from.session, signal);
+  await request(`/sessions/${open.id}`, { method: "DELETE", signal });
   try {
-    told = await opened(begins, signal);
+    const told = await opened({ case: open.case, ...(axis && { axis }), start: from }, signal);
+    return { ...told, objects: await asBefore(told, objects) };
   } catch (error) {
     // such as masks that do not fit: the reader goes on as before
-    if (open !== undefined) {
-      const again = await opened({ case: caseId, axis: open.axis, start: { session: open.id } }, undefined);
-      await asBefore(again, objects);
-    }
+    const again = await opened({ case: open.case, axis: open.axis, start: { session: open.id } }, undefined);
+    await asBefore(again, objects);
     throw error;
   }
-  return { ...told, objects: await asBefore(told, objects) };
 }
 
 function opened(json: unknown, signal: AbortSignal | undefined): Promise<SessionInfo> {

@@ -44,7 +44,7 @@ class CaseSource implements Source {
     if (this.#changed) throw new Changed();
     const headers: Record<string, string> = { Range: `bytes=${begin}-${end - 1}` };
     if (this.#tag) headers["If-Range"] = this.#tag;
-    const answer = await request(`/cases/${this.caseId}/volume`, { headers, signal: stop, quiet: true });
+    const answer = await request(`/cases/${this.caseId}/volume`, { headers, signal: stop });
     const tag = answer.headers.get("ETag");
     if (answer.status !== 206 || (this.#tag && tag !== this.#tag)) {
       await answer.body?.cancel();

@@ -133,6 +133,11 @@ describe("who listens", () => {
     listen("s", heard, stop.signal);
     await vi.advanceTimersByTimeAsync(60_000);
     expect([heard.over?.status, calls.length]).toEqual([404, 1]);
+    calls = serve(() => new Response(null, { status: 204 }));
+    const other = new Heard();
+    listen("s", other, stop.signal);
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect([other.over?.status, calls.length]).toEqual([404, 1]);
   });
 
   it("waits while the login is locked", async () => {

@@ -376,7 +376,6 @@ describe("a reading along another axis", () => {
         return new Response(null, { status: 204 });
       }
       if (call.path === "/sessions/s0") return json(session({ id: "s0", objects: [LIVER, spleen] }));
-      if (call.path === "/sessions" && gone.length === 0) return refusal(409, "A session of this case is open.");
       if (call.path === "/sessions/s1/objects") return json({ ...spleen, visible: true, locked: false }, 201);
       if (call.path === "/sessions/s1/objects/2") return json(spleen);
       return undefined;
@@ -386,8 +385,33 @@ describe("a reading along another axis", () => {
     open.push(reading);
     expect(gone).toEqual(["s0"]);
     const begun = calls.filter((call) => call.path === "/sessions" && call.method === "POST");
-    expect(begun.at(-1)!.json).toEqual({ case: "c1", axis: "j", start: { session: "s0" } });
+    expect(begun.map((call) => call.json)).toEqual([{ case: "c1", axis: "j", start: { session: "s0" } }]);
     expect(reading.objects.value).toEqual([LIVER, spleen]);
+  });
+
+  it("that is open along it already is gone on with", async () => {
+    steps = (call) =>
+      call.path === "/sessions" && call.method === "GET"
+        ? json([{ id: "s1", case: "c1", axis: "k", closed: null }])
+        : undefined;
+    open.push(await openReading("c1", { axis: "k" }));
+    expect(calls.filter((call) => call.method !== "GET").map((call) => call.json)).toEqual([{ case: "c1", axis: "k" }]);
+  });
+
+  it("that cannot be begun leaves the reader with one along the former axis", async () => {
+    const begun: unknown[] = [];
+    steps = (call) => {
+      if (call.path === "/sessions" && call.method === "GET") {
+        return json([{ id: "s0", case: "c1", axis: "k", closed: null }]);
+      }
+      if (call.path === "/sessions/s0")
+        return call.method === "GET" ? json(session()) : new Response(null, { status: 204 });
+      if (call.path !== "/sessions") return undefined;
+      begun.push(call.json);
+      return begun.length === 1 ? refusal(422, "no") : json(now, 201);
+    };
+    await expect(openReading("c1", { axis: "j" })).rejects.toMatchObject({ status: 422 });
+    expect(begun[1]).toEqual({ case: "c1", axis: "k", start: { session: "s0" } });
   });
 
   it("leaves an open session alone where nobody said otherwise", async () => {

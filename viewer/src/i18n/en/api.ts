@@ -16,7 +16,6 @@ export const api = {
   "api.defect": "Something went wrong in the server. Try again; if it stays so, tell who runs it: {detail}",
   "api.refused": "{detail}",
   "api.unexpected": "Something went wrong. Reload the page; what is drawn is safe on the server.",
-  "api.noClicks": "This model answers boxes alone: draw a box around the structure.",
   "api.unrefined": "The first answer stays as it is: a finer one could not be made. Draw once more where it is wrong.",
   "api.uploadBroke":
     "The upload broke off. The server may not take so much at once: upload fewer or smaller files, or try again.",

@@ -61,10 +61,11 @@ const THEIRS = "#f0b429";
 export function paintDifference(context: CanvasRenderingContext2D, of: Difference, frame: Frame): void {
   context.lineWidth = 1.5;
   context.lineJoin = "round";
+  // what both have is last: its border is theirs, too, where only one goes on
   for (const [mask, colour, slope] of [
-    [of.both, BOTH, 0],
     [of.mine, MINE, 1],
     [of.theirs, THEIRS, -1],
+    [of.both, BOTH, 0],
   ] as const) {
     const path = pathOnScreen(mask, frame);
     if (slope) hatch(context, path, mask, frame, colour, slope);

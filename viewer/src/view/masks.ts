@@ -110,6 +110,8 @@ export function paintMasks(context: Context, frame: Frame): void {
     const mine = maskOn(of.masks, object.id, frame);
     const theirs = maskOn(compared.reference, object.id, frame);
     if (mine || theirs) paintDifference(context, difference(mine, theirs), frame);
+    const named = mine ?? theirs;
+    if (named) nameIt(context, frame, named, object, object.id === of.active.value);
   }
 }
 

@@ -37,6 +37,8 @@ class Room:
     def __init__(self, watched: Watched, api: httpx.Client) -> None:
         self.watched, self.page, self.api = watched, watched.page, api
         self.case = ""
+        # that the reader works along: axial slices, where nothing else is said
+        self.axis = "k"
         self.geometry: dict[str, Any] = {}
 
     # -- opening --------------------------------------------------------------------------------------------
@@ -53,9 +55,9 @@ class Room:
 
     def ready(self) -> None:
         """Wait until the open case's picture is there."""
-        expect(self.plane("k")).to_be_visible(timeout=30_000)
+        expect(self.plane()).to_be_visible(timeout=60_000)
         self.geometry = self.json(f"/cases/{self.case}/geometry")
-        self.until(lambda: self.shown("k")[..., :3].max() > 0, "the picture is there")
+        self.until(lambda: self.shown()[..., :3].max() > 0, "the picture is there")
 
     @property
     def session(self) -> str:
@@ -64,10 +66,10 @@ class Room:
 
     # -- the picture ------------------------------------------------------------------------------------------
 
-    def plane(self, axis: str = "k") -> Locator:
-        return self.page.locator(f".view-plane[data-plane={axis}]")
+    def plane(self, axis: str = "") -> Locator:
+        return self.page.locator(f".view-plane[data-plane={axis or self.axis}]")
 
-    def at(self, x: float, y: float, axis: str = "k") -> tuple[float, float]:
+    def at(self, x: float, y: float, axis: str = "") -> tuple[float, float]:
         """Where a place of a stored slice is on screen while the picture is fitted; centres of pixels are integers."""
         box = self.plane(axis).bounding_box() or {}
         across, down = self._placed(x, y, axis, box["width"], box["height"])
@@ -75,7 +77,7 @@ class Room:
 
     def _placed(self, x: Any, y: Any, axis: str, width: float, height: float) -> tuple[Any, Any]:
         """The same on a picture of so many CSS pixels, from its corner."""
-        plane = self.geometry["planes"][axis]
+        plane = self.geometry["planes"][axis or self.axis]
         (rows, columns), (down, across), view = plane["shape"], plane["spacing_mm"], plane["view"]
         u, v = x + 0.5, y + 0.5
         if view["transpose"]:
@@ -84,28 +86,31 @@ class Room:
         scale = min(width / (columns * across), height / (rows * down)) * 0.97
         return width / 2 + (u - columns / 2) * across * scale, height / 2 + (v - rows / 2) * down * scale
 
-    def shown(self, axis: str = "k") -> np.ndarray:
+    def shown(self, axis: str = "") -> np.ndarray:
         """The canvas with slice and masks: rows, columns, RGBA."""
         width, height, text = self.plane(axis).locator("canvas").first.evaluate(_PIXELS)
         return np.frombuffer(base64.b64decode(text), np.uint8).reshape(height, width, 4)
 
-    def painted(self, axis: str = "k") -> np.ndarray:
+    def painted(self, axis: str = "") -> np.ndarray:
         """Which pixels of a stored slice are in colour on screen: those of masks, filled."""
-        picture = self.shown(axis)[..., :3].astype(int)
-        rows, columns = self.geometry["planes"][axis]["shape"]
-        # a context's pixels are those of CSS here
-        across, down = self._placed(*np.meshgrid(np.arange(columns), np.arange(rows)), axis, *picture.shape[1::-1])
-        there = picture[np.floor(down).astype(int), np.floor(across).astype(int)]
+        there = self._stored(self.shown(axis), axis)
         return there.max(-1) - there.min(-1) > _COLOURED
 
-    def hover(self, x: float, y: float, axis: str = "k") -> str:
+    def _stored(self, picture: np.ndarray, axis: str = "") -> np.ndarray:
+        """What a picture of the plane has at the pixels of the stored slice."""
+        rows, columns = self.geometry["planes"][axis or self.axis]["shape"]
+        # a context's pixels are those of CSS here
+        across, down = self._placed(*np.meshgrid(np.arange(columns), np.arange(rows)), axis, *picture.shape[1::-1])
+        return picture[np.floor(down).astype(int), np.floor(across).astype(int), :3].astype(int)
+
+    def hover(self, x: float, y: float, axis: str = "") -> str:
         """What the page says of the place under the pointer."""
         self.page.mouse.move(*self.at(x, y, axis))
-        return self.page.locator(f".view-pane[data-plane={axis}] .view-readout").inner_text()
+        return self.page.locator(f".view-pane[data-plane={axis or self.axis}] .view-readout").inner_text()
 
     # -- the hand -----------------------------------------------------------------------------------------------
 
-    def drag(self, *places: tuple[float, float], axis: str = "k", steps: int = 3) -> None:
+    def drag(self, *places: tuple[float, float], axis: str = "", steps: int = 3) -> None:
         """With the left button, from place to place of a slice."""
         mouse = self.page.mouse
         mouse.move(*self.at(*places[0], axis))

@@ -44,6 +44,8 @@ def chromium(built_page) -> Iterator:
 
     if find_chromium() is None:
         pytest.skip(MISSING)
+    # a busy machine is no defect
+    sync_api.expect.set_options(timeout=30_000)
     with sync_api.sync_playwright() as playwright:
         browser = launch(playwright)
         yield browser
@@ -56,7 +58,10 @@ class House:
     def __init__(self, server, scans: Path, data: Path) -> None:
         self.server, self.url = server, server.url
         self.scans, self.masks = scans, data / "breast_ultrasound_busbra" / "masks"
-        self.apis = [httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {t}"}) for t in server.tokens]
+        self.apis = [
+            httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {token}"}, timeout=60)
+            for token in server.tokens
+        ]
 
     def case(self, name: str, reader: int = 0) -> str:
         """The id of the case whose name holds `name`."""
@@ -67,7 +72,7 @@ class House:
     def cookies(self, reader: int) -> list[dict]:
         """Of a login by name and password."""
         body = {"name": f"reader{reader}", "password": PASSWORD}
-        answer = httpx.post(f"{self.url}/api/v1/login", json=body)
+        answer = httpx.post(f"{self.url}/api/v1/login", json=body, timeout=60)
         assert answer.status_code == 200, answer.text
         return [{"name": name, "value": value, "url": self.url} for name, value in answer.cookies.items()]
 

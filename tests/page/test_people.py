@@ -53,7 +53,7 @@ def test_a_bad_file_says_what_is_wrong(room, tmp_path):
     for name, content in (("notes.txt", b"no scan"), ("broken.nii.gz", b"\x1f\x8b\x08\x00 this is no scan")):
         (tmp_path / name).write_bytes(content)
         page.locator("input[type=file]").first.set_input_files(tmp_path / name)
-        expect(page.get_by_role("alert").filter(has_text=name)).to_be_visible(timeout=20_000)
+        expect(page.get_by_role("alert").filter(has_text=name)).to_be_visible()
     page.get_by_role("banner").get_by_role("link", name="Scans").click()
     expect(page.get_by_role("button", name="Choose files")).to_be_visible()
 
@@ -65,12 +65,12 @@ def test_an_upload_is_opened_and_is_nobody_elses(visit, house, data):
     anna.page.goto("/")
     scan = next((data / "polyp_endoscopy").rglob("*.[jp][pn]g"))
     anna.page.locator("input[type=file]").first.set_input_files(scan)
-    expect(anna.plane("k")).to_be_visible(timeout=20_000)
+    expect(anna.plane("k")).to_be_visible()
     expect(anna.page.get_by_role("heading", level=1)).to_have_text(scan.name)
     case = anna.page.url.rsplit("/", 1)[1]
     ben.watched.expected.append("404")
     ben.page.goto(f"/#/case/{case}")
-    expect(ben.page.get_by_role("main").get_by_role("alert")).not_to_be_empty(timeout=20_000)
+    expect(ben.page.get_by_role("main").get_by_role("alert")).not_to_be_empty()
 
 
 def test_in_korean(visit, house):

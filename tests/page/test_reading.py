@@ -157,7 +157,7 @@ def test_through_the_volume_stopped_mended_and_on(room, house):
     room.until(lambda: int(re.search(r": (\d+)|$", progress.inner_text())[1] or 0) >= 3, "some slices are there", 60)
     stop.click()
     ended = page.locator(".panels-ended")
-    expect(ended).to_contain_text("Stopped", timeout=30_000)
+    expect(ended).to_contain_text("Stopped")
     first = _slices(room)
     assert MIDDLE in first
     assert 3 <= len(first) < 24

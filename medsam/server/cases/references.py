@@ -30,8 +30,8 @@ from medsam.server.cases.found import shown_name
 from medsam.server.cases.intake import incoming
 from medsam.volume import Volume
 
-# seconds, and how many of all readers: a mask takes a bit a voxel of its box
-_KEPT_S, _MOST = 3600.0, 64
+# seconds, and bytes of all readers: a mask takes a bit a voxel of its box
+_KEPT_S, _MOST = 3600.0, 2**28
 _STEM = "labels"
 # of two masks; the first needs no millimetres
 _SCORES = ("dice", "nsd", "hd95_mm", "assd_mm")
@@ -47,6 +47,10 @@ class Reference:
     masks: Mapping[int, CompactMask]
     until: float
 
+    @property
+    def bytes(self) -> int:
+        return sum(len(mask.bits) for mask in self.masks.values())
+
 
 @dataclass
 class References:
@@ -59,10 +63,11 @@ class References:
         now = time.monotonic()
         for old in [key for key, one in self._kept.items() if one.until < now]:
             del self._kept[old]
-        while len(self._kept) >= _MOST:
-            self._kept.popitem(last=False)
         key = secrets.token_urlsafe(12)
         self._kept[key] = Reference(reader, session, masks, now + _KEPT_S)
+        # one at least
+        while len(self._kept) > 1 and sum(one.bytes for one in self._kept.values()) > _MOST:
+            self._kept.popitem(last=False)
         return key
 
     def get(self, key: str, reader: int, session: str) -> Reference | None:

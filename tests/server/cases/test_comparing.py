@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -200,7 +199,9 @@ def test_a_reference_is_its_readers_for_its_session_and_an_hour(monkeypatch):
     assert kept.get(key, 2, "s") is kept.get(key, 1, "t") is kept.get("x", 1, "s") is None
     monkeypatch.setattr("medsam.server.cases.references._KEPT_S", -1.0)
     assert kept.get(kept.keep(1, "s", {}), 1, "s") is None
-    monkeypatch.setattr("medsam.server.cases.references._MOST", 1)
-    kept.keep(1, "s", {})
-    assert kept.get(key, 1, "s") is None
-    assert json.dumps(key)
+    monkeypatch.setattr("medsam.server.cases.references._KEPT_S", 3600.0)
+    monkeypatch.setattr("medsam.server.cases.references._MOST", 2)
+    mask = CompactMask.of(np.ones((2, 4), bool))
+    first, second, third = (kept.keep(1, "s", {1: mask}) for _ in range(3))
+    assert kept.get(first, 1, "s") is None
+    assert kept.get(second, 1, "s").masks == kept.get(third, 1, "s").masks == {1: mask}

@@ -140,10 +140,10 @@ def test_readings_nobody_uses_leave_memory_and_come_back(folder):
                 await reader.anew(key)
                 assert reader.masks.keys() == {(1, n)}
                 np.testing.assert_array_equal(reader.masks[1, n], left[n])
-            now = max(live.reading.used for live in there.readings._live.values())
-            await there.readings.reap(now + 599)
+            used = [live.reading.used for live in there.readings._live.values()]
+            await there.readings.reap(min(used) + 599)
             assert there.readings.live == 3
-            await there.readings.reap(now + 601)
+            await there.readings.reap(max(used) + 601)
             assert there.readings.live == 0
 
     asyncio.run(play())

@@ -83,7 +83,7 @@ def opened(browser: Browser, origin: str, cookies: Sequence[dict[str, Any]] = ()
         base_url=origin, viewport=options.pop("viewport", WIDE), accept_downloads=True, **options
     )
     try:
-        context.add_cookies(list(cookies))  # type: ignore[arg-type]
+        context.add_cookies(list(cookies))
         yield Watched(context.new_page(), origin)
     finally:
         context.close()

@@ -188,7 +188,7 @@ def alike(painted: np.ndarray, mask: np.ndarray) -> bool:
     """Whether all of a mask is painted, and nothing else but its outline and the mark at its name."""
     outline = binary_dilation(mask, iterations=3)
     missed, more = np.count_nonzero(mask & ~painted), np.count_nonzero(painted & ~outline)
-    return missed <= 0.005 * np.count_nonzero(mask) and more <= _MARK
+    return bool(missed <= 0.005 * np.count_nonzero(mask) and more <= _MARK)
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:

@@ -1,6 +1,6 @@
 """Boxes drawn by the mouse in Chromium, on scans of every kind: on screen, on the server, and by `medsam segment`.
 
-    .venv/bin/python scripts/parity/page.py [--only ultrasound] [--shots shots/] [--json page.json]
+    .venv/bin/python scripts/parity/page_equal.py [--only ultrasound] [--shots shots/] [--json page.json]
 
 Scans are those of `serve_equal.py`: DICOM, NIfTI, MR, ultrasound, and copies whose voxels are stored otherwise or lie
 obliquely. On each a box is drawn across the middle of the slice that opens, where the page puts it on screen; then all

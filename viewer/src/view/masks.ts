@@ -64,7 +64,7 @@ interface Painted {
 
 const FADED = 0.4;
 
-/** What there is to paint on a slice: below first, the active object last. */
+/** What there is to paint on a slice: large ones below, so that a tumour shows in its organ; the active object last. */
 function paintedOn(of: Reading, frame: Frame): Painted[] {
   const painted = local.value;
   const here = painted && painted.axis === frame.axis && painted.slice === frame.slice ? painted : null;
@@ -77,11 +77,15 @@ function paintedOn(of: Reading, frame: Frame): Painted[] {
     const colour = own?.colour ?? object.colour;
     found.push({ object, colour, mask, active: object.id === active, faded: own?.faded === true });
   }
-  found.sort((a, b) => Number(a.active) - Number(b.active));
+  found.sort((a, b) => Number(a.active) - Number(b.active) || sizeOf(b.mask) - sizeOf(a.mask));
   if (here && here.object === null && here.mask.x1 > here.mask.x0) {
     found.push({ object: null, colour: here.colour, mask: here.mask, active: true, faded: here.faded === true });
   }
   return found;
+}
+
+function sizeOf(mask: MaskSlice): number {
+  return (mask.x1 - mask.x0) * (mask.y1 - mask.y0);
 }
 
 /** All masks of the reading on a slice. context: CSS pixels of the plane. */

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -16,14 +17,18 @@ from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "scripts" / "speed"))
+# more than a run of all tests has time for
+LONG = {"test_through_the_volume_stopped_mended_and_on", "test_by_keys_alone"}
 PASSWORD = "a password of eleven words"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.slow)
             item.add_marker(pytest.mark.weights)
+            if item.originalname in LONG and not os.environ.get("MEDSAM_LONG"):
+                item.add_marker(pytest.mark.skip(reason="takes a minute: MEDSAM_LONG=1 ./scripts/test tests/page"))
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import argparse
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -79,7 +80,7 @@ def _of_ct(browser: Browser, api: httpx.Client, case: str, folder: Path) -> None
             last.click()
             # where another one's mask lies below, a box begins all the same
             room.box(*box)
-            room.until(lambda steps=steps: room.steps() == steps, "the box is there", 60)
+            room.until(partial(_taken, room, steps), "the box is there", 60)
             room.labels()
         room.page.wait_for_timeout(3000)
         room.page.screenshot(path=folder / "page-ct.png")
@@ -97,6 +98,10 @@ def _of_ct(browser: Browser, api: httpx.Client, case: str, folder: Path) -> None
         room.page.get_by_role("button", name="한국어").click()
         room.page.wait_for_timeout(1500)
         room.page.screenshot(path=folder / "page-korean.png")
+
+
+def _taken(room: Room, steps: int) -> bool:
+    return room.steps() == steps
 
 
 def _boxes() -> dict[str, tuple[int, int, int, int]]:

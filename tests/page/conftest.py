@@ -41,9 +41,12 @@ def built_page() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium(built_page) -> Iterator:
-    """A browser for all tests; each opens a context of its own in it."""
+    """A browser for the tests of a file; each opens a context of its own in it.
+
+    Not for longer: while Playwright runs, so does its event loop, and no other test can run one in this process.
+    """
     sync_api = pytest.importorskip("playwright.sync_api")
     from in_browser import MISSING, find_chromium, launch
 
@@ -82,9 +85,9 @@ class House:
         return [{"name": name, "value": value, "url": self.url} for name, value in answer.cookies.items()]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def house(chromium, data, tmp_path_factory) -> Iterator[House]:
-    """One server for all tests of a process."""
+    """One server for the tests of a file."""
     from served import Server, found_case
 
     from medsam.server.store.store import Store

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Kind = Literal["mask", "refined", "objects", "job", "progress", "loading", "error", "resync"]
+Kind = Literal["mask", "refined", "objects", "job", "progress", "error", "resync"]
 
 # of a reading; an event takes some hundred bytes
 KEPT = 1024

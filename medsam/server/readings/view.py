@@ -1,4 +1,7 @@
-"""The slice that a reader looks at is embedded at once, its neighbours while the reader does nothing else.
+"""The slice that a reader looks at is made ready at once; its neighbours are embedded while the reader does nothing.
+
+Ready: what all prompts on it share is made, too, so that the first waits for its decode alone. That takes the memory of
+several embeddings; a neighbour gets it when it is looked at.
 
 To embed a slice takes as long as several clicks, and a click does not interrupt it. So neighbours wait until the reader
 has been quiet for a moment, and no longer are wanted when the next click or slice comes; what is left of them waits for
@@ -44,7 +47,9 @@ class View:
         self.leave()
         self.slice = index
         self._now = self._worker.submit(
-            lambda _: self._embed([index]), priority=Priority.SLICE, replaces=("view", self._key)
+            lambda _: self._embed([index], self._scan_encoder.make_ready),
+            priority=Priority.SLICE,
+            replaces=("view", self._key),
         )
         ahead = [index + step * n for n in range(1, _AHEAD + 1)]
         back = [index - step * n for n in range(1, _BACK + 1)]
@@ -72,13 +77,15 @@ class View:
     def _go_on(self) -> None:
         neighbours = self._neighbours
         self._soon = self._worker.submit(
-            lambda _: self._embed(neighbours), priority=Priority.PREFETCH, replaces=("view", self._key)
+            lambda _: self._embed(neighbours, self._scan_encoder.encode),
+            priority=Priority.PREFETCH,
+            replaces=("view", self._key),
         )
 
-    def _embed(self, indices: list[int]) -> Iterator[None]:
+    def _embed(self, indices: list[int], embed: Callable[[int], object]) -> Iterator[None]:
         while indices:
             index = indices[0]
-            self._scan_encoder.encode(index)
+            embed(index)
             if (seen := self._seen()) is not None:
                 seen(index)
                 del seen

@@ -11,6 +11,9 @@ import uvicorn
 from phantoms import ThresholdSam
 from readings_house import house, two_blocks
 
+from medsam.inference.engines.torch import TorchEngine
+from medsam.models.mask_decoder import ImageTokens
+
 
 @asynccontextmanager
 async def listening(app):
@@ -160,6 +163,31 @@ def test_the_slice_on_screen_is_embedded_and_then_its_neighbours(folder, monkeyp
             for body in ({"slice": 30}, {"slice": -1}, {"slice": 3, "axis": "j"}):
                 assert (await reader.http.put(view, json=body)).status_code == 422
             assert (await reader.http.get(f"/sessions/{key}")).json()["view"] == 29
+
+    asyncio.run(play())
+
+
+class Shares(TorchEngine):
+    """Makes something that prompts share, as the engine of a server does."""
+
+    def precompute(self, features):
+        return ImageTokens(*(features.new_zeros(1),) * 4)
+
+
+def test_what_prompts_share_is_made_of_the_slice_on_screen_before_the_first(folder, monkeypatch):
+    scan, *_ = two_blocks((30, 40, 60))
+    monkeypatch.setattr("medsam.server.readings.view.QUIET", 0.05)
+
+    async def play():
+        async with house(folder) as there:
+            images = there.predictor.images
+            images._engine = Shares(images.sam, images.device)
+            reader, key = await there.opened(scan, label="liver", zoom="off")
+            reading = await there.readings.get(reader.reader, key)
+            await embedded(reading, reader.http.put(f"/sessions/{key}/view", json={"slice": 10}), 5)
+            ready = {n: reading.scan_encoder.encode(n).precomputed.nbytes > 0 for n in (9, 10, 11)}
+            assert ready == {9: False, 10: True, 11: False}
+            assert images.sam.encoded == 5
 
     asyncio.run(play())
 

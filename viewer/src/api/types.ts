@@ -207,7 +207,7 @@ export interface ModelInfo {
 /** What a server-sent event says. */
 export interface EventInfo {
   revision: number;
-  kind: "mask" | "refined" | "objects" | "job" | "progress" | "loading" | "error" | "resync";
+  kind: "mask" | "refined" | "objects" | "job" | "progress" | "error" | "resync";
   object?: number | null;
   slice?: number | null;
   status?: string | null;

@@ -3,11 +3,17 @@
 /** One thing at a time, in the order in which they came. */
 export class Queue {
   private tail: Promise<unknown> = Promise.resolve();
+  private ahead = 0;
 
+  /** Where nothing is ahead, the work begins within the call: a request leaves before anything is drawn. */
   run<T>(work: () => Promise<T>): Promise<T> {
     // what went wrong before is somebody else's
-    const done = this.tail.then(work, work);
-    this.tail = done.catch(() => {});
+    this.ahead += 1;
+    const done = this.ahead === 1 ? work() : this.tail.then(work, work);
+    const over = (): void => {
+      this.ahead -= 1;
+    };
+    this.tail = done.then(over, over);
     return done;
   }
 

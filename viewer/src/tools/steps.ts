@@ -1,7 +1,7 @@
 // From a hand's movement to a step of the reading: whether it may be taken, of which object, and what is on screen until
 // the answer is there.
 
-import { signal } from "@preact/signals";
+import { batch, signal } from "@preact/signals";
 import type { Axis, ObjectInfo, PromptEntry } from "../api/types";
 import { t } from "../i18n";
 import type { MaskSlice } from "../reading/masks";
@@ -98,7 +98,7 @@ export async function heard<T>(promise: Promise<T>): Promise<T | null> {
 let making: Promise<number> | null = null;
 
 /** Number of the active object; the first prompt makes one. */
-async function objectOf(open: Reading): Promise<number> {
+function objectOf(open: Reading): number | Promise<number> {
   const now = activeObject(open);
   if (now) return now.id;
   making ??= open
@@ -123,24 +123,32 @@ export function freeName(objects: readonly ObjectInfo[]): string {
   }
 }
 
+/** show: what of it is on screen until the answer is there. */
 async function step(
   what: Sent,
   send: (open: Reading, object: number) => Promise<StepResult>,
+  show: () => void,
 ): Promise<StepResult | null> {
   const open = reading.peek();
   if (!open) return null;
-  masksShown.value = true;
-  sent.value = [...sent.peek(), what];
-  touch();
   const taken = async () => {
-    const object = await objectOf(open);
+    const found = objectOf(open);
+    const object = typeof found === "number" ? found : await found;
     const known = open.objects.peek().find((one) => one.id === object);
     if (known && !known.visible) await open.changeObject(object, { visible: true });
     const result = await send(open, object);
     noteFirst(open, object, what.slice);
     return result;
   };
-  const result = await heard(taken());
+  // the request leaves first: the page is drawn anew while the server is at work
+  const answer = taken();
+  batch(() => {
+    masksShown.value = true;
+    sent.value = [...sent.peek(), what];
+    show();
+    touch();
+  });
+  const result = await heard(answer);
   sent.value = sent.peek().filter((one) => one !== what);
   if (local.peek()?.faded && sent.peek().length === 0) local.value = null;
   touch();
@@ -187,9 +195,14 @@ export function ask(slice: number, wish: Wish): Promise<StepResult | null> {
   const open = reading.peek();
   if (!open) return Promise.resolve(null);
   const what: Sent = { axis: open.axis, slice, object: open.active.peek(), wish };
-  lookAt(open.axis, slice, wish);
-  if (isOutline(wish)) fade(open, slice);
-  return step(what, (on, object) => on.prompt({ object, slice, ...wish }));
+  return step(
+    what,
+    (on, object) => on.prompt({ object, slice, ...wish }),
+    () => {
+      lookAt(open.axis, slice, wish);
+      if (isOutline(wish)) fade(open, slice);
+    },
+  );
 }
 
 /** The active object's mask on a slice is to be this one. Shown at once. */
@@ -197,9 +210,14 @@ export async function drawMask(slice: number, mask: MaskSlice): Promise<StepResu
   const open = reading.peek();
   if (!open) return null;
   const object = open.active.peek();
-  local.value = { axis: open.axis, slice, object, colour: activeColour(), mask };
   const what: Sent = { axis: open.axis, slice, object, wish: {} };
-  const result = await step(what, (on, number) => on.draw(number, slice, mask));
+  const result = await step(
+    what,
+    (on, number) => on.draw(number, slice, mask),
+    () => {
+      local.value = { axis: open.axis, slice, object, colour: activeColour(), mask };
+    },
+  );
   // unless the hand is further by now
   if (local.peek()?.mask === mask) local.value = null;
   return result;

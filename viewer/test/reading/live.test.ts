@@ -117,9 +117,11 @@ describe("a reading", () => {
     const reading = await opened();
     steps = (call) => (call.method === "POST" ? frames(mask({ revision: 2 }), 2) : undefined);
     now = session({ revision: 2, undo: 1 });
-    const result = await reading.prompt(BOX);
-    expect(result.status).toBe("first");
+    const prompted = reading.prompt(BOX);
+    // within the call, before the page draws anything
     const [step] = calls.filter((call) => call.method === "POST" && call.path.endsWith("/prompts"));
+    const result = await prompted;
+    expect(result.status).toBe("first");
     expect([step!.query.get("since"), step!.json]).toEqual(["1", BOX]);
     expect(reading.asked.value).toEqual([{ object: 1, slice: 4, entry: BOX }]);
     expect([reading.undoable.value, reading.pending.value]).toEqual([1, 0]);

@@ -31,6 +31,19 @@ describe("a queue", () => {
     expect(said).toEqual(["first", "second"]);
     await queue.idle();
   });
+  it("begins within the call where nothing is ahead, also once what was ahead is done", async () => {
+    const queue = new Queue();
+    const said: string[] = [];
+    const say = async (word: string) => void said.push(word);
+    const first = queue.run(() => say("first"));
+    expect(said).toEqual(["first"]);
+    void queue.run(() => say("second"));
+    expect(said).toEqual(["first"]);
+    await first;
+    await queue.idle();
+    void queue.run(() => say("third"));
+    expect(said).toEqual(["first", "second", "third"]);
+  });
 });
 
 describe("a call of which the latest counts", () => {

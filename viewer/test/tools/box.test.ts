@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import { ApiError } from "../../src/api/http";
-import { cursor, messages } from "../../src/state";
+import { cursor, masksShown, messages } from "../../src/state";
 import { currentTool } from "../../src/tools/current";
 import { LONG_PRESS } from "../../src/tools/drag";
 import { local } from "../../src/tools/local";
@@ -42,6 +42,20 @@ describe("a drag", () => {
     open(INFO);
     drag([9.5, 19.5], [29.5, 39.5]);
     expect(cursor.value).toEqual([20, 30, 3]);
+    await settled();
+  });
+  it("is sent within the event that ends it, before anything is drawn anew", async () => {
+    const seen: unknown[] = [];
+    const prompt = async () => {
+      seen.push(cursor.value, sent.value, masksShown.value);
+      return { status: "first", predictedIou: 0.9 } as const;
+    };
+    open(INFO, fakeReading(undefined, { prompt }));
+    cursor.value = [1, 2, 3];
+    masksShown.value = false;
+    drag([9.5, 19.5], [29.5, 39.5]);
+    expect(seen).toEqual([[1, 2, 3], [], false]);
+    expect([cursor.value, masksShown.value]).toEqual([[20, 30, 3], true]);
     await settled();
   });
   it("stays on screen until the answer is there", async () => {

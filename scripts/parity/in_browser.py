@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, P
 ROOT = Path(__file__).resolve().parents[2]
 AXE = ROOT / "viewer" / "node_modules" / "axe-core" / "axe.min.js"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-# no sandbox: root has none. 3D is drawn in software, as on any machine without a graphics card
+# no sandbox: root has none
 FLAGS = (
     "--no-sandbox",
     "--disable-quic",
@@ -25,10 +25,8 @@ FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    "--use-gl=angle",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
 )
+SOFTWARE_GL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 MISSING = "no Chromium: sudo apt-get install chromium fonts-noto-cjk"
 WIDE = {"width": 1280, "height": 720}
 
@@ -38,8 +36,14 @@ def find_chromium() -> str | None:
     return next((found for name in NAMES if (found := shutil.which(name))), None)
 
 
-def launch(playwright: Playwright, **options: Any) -> Browser:
-    return playwright.chromium.launch(executable_path=find_chromium(), args=list(FLAGS), **options)
+def launch(playwright: Playwright, gl: bool = True, **options: Any) -> Browser:
+    """The browser of a machine without a graphics card.
+
+    gl: with a GL in software, which draws 3D, and everything else with it, at a tenth of a card's speed. Without: as
+    browsers run on such a machine, in planes alone.
+    """
+    args = [*FLAGS, *(SOFTWARE_GL if gl else ["--disable-gpu"])]
+    return playwright.chromium.launch(executable_path=find_chromium(), args=args, **options)
 
 
 @dataclass

@@ -22,9 +22,16 @@ API = "/api/v1"
 _COLOURED = 12
 # pixels of what stands beside a structure's name
 _MARK = 200
-_PIXELS = """canvas => {
-  const { width, height } = canvas;
-  const data = canvas.getContext("2d").getImageData(0, 0, width, height).data;
+# the masks' canvas is as large as what is on it
+_PIXELS = """plane => {
+  const slice = plane.querySelector("canvas");
+  const masks = plane.querySelector(".view-masks");
+  const { width, height } = slice;
+  const context = new OffscreenCanvas(width, height).getContext("2d");
+  context.drawImage(slice, 0, 0);
+  const ratio = width / slice.clientWidth;
+  if (!masks.style.visibility) context.drawImage(masks, masks.offsetLeft * ratio, masks.offsetTop * ratio);
+  const data = context.getImageData(0, 0, width, height).data;
   let text = "";
   for (let at = 0; at < data.length; at += 32768) text += String.fromCharCode(...data.subarray(at, at + 32768));
   return [width, height, btoa(text)];
@@ -87,8 +94,8 @@ class Room:
         return width / 2 + (u - columns / 2) * across * scale, height / 2 + (v - rows / 2) * down * scale
 
     def shown(self, axis: str = "") -> np.ndarray:
-        """The canvas with slice and masks: rows, columns, RGBA."""
-        width, height, text = self.plane(axis).locator("canvas").first.evaluate(_PIXELS)
+        """Slice and masks: rows, columns, RGBA."""
+        width, height, text = self.plane(axis).evaluate(_PIXELS)
         return np.frombuffer(base64.b64decode(text), np.uint8).reshape(height, width, 4)
 
     def painted(self, axis: str = "") -> np.ndarray:

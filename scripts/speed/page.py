@@ -39,8 +39,7 @@ LIMITS = {"box": (300.0, 500.0), "first paint": (1000.0, 1000.0)}
 # From the release of the button to the frame in which a place of the picture is in colour, looked at once there is an
 # answer: asking a canvas takes tens of milliseconds where no graphics card draws it.
 _WATCH = """([axis, x, y]) => {
-  const canvas = document.querySelector(`.view-plane[data-plane=${axis}] canvas`);
-  const ratio = canvas.width / canvas.clientWidth;
+  const canvas = document.querySelector(`.view-plane[data-plane=${axis}] .view-masks`);
   const context = canvas.getContext("2d");
   performance.clearResourceTimings();
   window.masked = new Promise(resolve => {
@@ -50,9 +49,12 @@ _WATCH = """([axis, x, y]) => {
       let asked;
       const look = () => {
         asked ??= performance.getEntriesByType("resource").find(one => /\\/prompts(\\?|$)/.test(one.name));
-        if (!asked) return requestAnimationFrame(look);
+        // it is as large as what is on it, and not there while nothing is
+        if (!asked || canvas.style.visibility) return requestAnimationFrame(look);
         const begun = performance.now();
-        const [r, g, b] = context.getImageData(Math.round(x * ratio), Math.round(y * ratio), 1, 1).data;
+        const ratio = canvas.width / canvas.clientWidth;
+        const at = [x - canvas.offsetLeft, y - canvas.offsetTop].map(one => Math.round(one * ratio));
+        const [r, g, b] = context.getImageData(...at, 1, 1).data;
         const now = performance.now();
         asking += now - begun;
         if (Math.max(r, g, b) - Math.min(r, g, b) <= 12) return requestAnimationFrame(look);

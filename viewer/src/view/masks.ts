@@ -7,6 +7,7 @@ import type { MaskSlice, Masks } from "../reading/masks";
 import type { Reading } from "../reading/reading";
 import { maskOpacity, maskStyle, masksShown, reading } from "../state";
 import { local } from "../tools/local";
+import { type Area, type Painting, union } from "./cutout";
 import { difference, paintDifference } from "./difference";
 import type { Frame } from "./frame";
 import { pathOnScreen } from "./paths";
@@ -24,32 +25,15 @@ const DASHES: readonly (readonly number[])[] = [
 const HALO = "rgb(0 0 0 / 60%)";
 /** CSS pixels of a mask on screen from which on it has a number. */
 const NAMED_FROM = 10;
-
-/** Cuts across the reading's slices are made anew after a change alone. */
-class Cuts {
-  #version = -1;
-  readonly #cuts = new Map<string, MaskSlice | undefined>();
-
-  on(masks: Masks, object: number, frame: Frame): MaskSlice | undefined {
-    const version = masks.version.value;
-    if (frame.axis === masks.axis) return masks.get(object, frame.slice)?.mask;
-    if (version !== this.#version || this.#cuts.size > 200) this.#cuts.clear();
-    this.#version = version;
-    const key = `${object} ${frame.axis}${frame.slice}`;
-    if (!this.#cuts.has(key)) this.#cuts.set(key, masks.cut(object, frame.axis, frame.slice));
-    return this.#cuts.get(key);
-  }
-}
-const cuts = new WeakMap<Masks, Cuts>();
+export const NAME_FONT = "600 11px system-ui, sans-serif";
+const NAME_HEIGHT = 15;
+/** CSS pixels that lines reach beyond a mask, at most. */
+const WIDEST = 3;
 
 /** What an object covers on a slice of any axis; undefined: nothing. */
 export function maskOn(masks: Masks, object: number, frame: Frame): MaskSlice | undefined {
-  let known = cuts.get(masks);
-  if (!known) {
-    known = new Cuts();
-    cuts.set(masks, known);
-  }
-  const mask = known.on(masks, object, frame);
+  masks.version.value;
+  const mask = masks.cut(object, frame.axis, frame.slice);
   return mask && mask.x1 > mask.x0 && mask.y1 > mask.y0 ? mask : undefined;
 }
 
@@ -88,35 +72,75 @@ function sizeOf(mask: MaskSlice): number {
   return (mask.x1 - mask.x0) * (mask.y1 - mask.y0);
 }
 
-/** All masks of the reading on a slice. context: CSS pixels of the plane. */
-export function paintMasks(context: Context, frame: Frame): void {
+/** All masks of the reading on a slice, the last on top. widthOf: CSS pixels of a name. */
+export function masksOn(frame: Frame, widthOf: (text: string) => number): Painting[] {
   const of = reading.value;
-  if (!of || !masksShown.value) return;
+  if (!of || !masksShown.value) return [];
   const compared = comparison.value;
-  const filled = maskStyle.value === "fill";
-  for (const one of paintedOn(of, frame)) {
-    if (compared && one.object && (compared.object === null || compared.object === one.object.id)) continue;
-    const path = pathOnScreen(one.mask, frame);
-    const strength = one.faded ? FADED : 1;
-    if (filled) {
-      context.globalAlpha = maskOpacity.value * strength;
-      context.fillStyle = one.colour;
-      context.fill(path, "evenodd");
-    }
-    context.globalAlpha = strength;
-    strokeOutline(context, path, one);
-    context.globalAlpha = 1;
-    if (one.object) nameIt(context, frame, one.mask, one.object, one.active);
-  }
-  if (!compared) return;
+  const isCompared = (id: number): boolean => compared !== null && (compared.object === null || compared.object === id);
+  const paintings = paintedOn(of, frame)
+    .filter(({ object }) => !object || !isCompared(object.id))
+    .map((one) => maskPainting(one, frame, widthOf));
+  if (!compared) return paintings;
   for (const object of of.objects.value) {
-    if (!object.visible || (compared.object !== null && compared.object !== object.id)) continue;
+    if (!object.visible || !isCompared(object.id)) continue;
     const mine = maskOn(of.masks, object.id, frame);
     const theirs = maskOn(compared.reference, object.id, frame);
-    if (mine || theirs) paintDifference(context, difference(mine, theirs), frame);
     const named = mine ?? theirs;
-    if (named) nameIt(context, frame, named, object, object.id === of.active.value);
+    if (!named) continue;
+    const name = nameOf(frame, named, object, object.id === of.active.value, widthOf);
+    const masks = [mine, theirs].filter((mask) => mask !== undefined);
+    paintings.push({
+      name: String(object.id),
+      of: [frame, "difference", mine, theirs, ...wordsOf(name)],
+      area: around(frame, masks, name),
+      paint: (context) => {
+        paintDifference(context, difference(mine, theirs), frame);
+        if (name) paintName(context, name);
+      },
+    });
   }
+  return paintings;
+}
+
+function maskPainting(one: Painted, frame: Frame, widthOf: (text: string) => number): Painting {
+  const { object, mask, colour, active, faded } = one;
+  const [style, opacity] = [maskStyle.value, maskOpacity.value];
+  const name = object && nameOf(frame, mask, object, active, widthOf);
+  return {
+    name: object ? String(object.id) : "new",
+    of: [frame, style, opacity, mask, colour, active, faded, ...wordsOf(name)],
+    area: around(frame, [mask], name),
+    paint: (context) => {
+      const path = pathOnScreen(mask, frame);
+      const strength = faded ? FADED : 1;
+      if (style === "fill") {
+        context.globalAlpha = opacity * strength;
+        context.fillStyle = colour;
+        context.fill(path, "evenodd");
+      }
+      context.globalAlpha = strength;
+      strokeOutline(context, path, one);
+      context.globalAlpha = 1;
+      if (name) paintName(context, name);
+    },
+  };
+}
+
+/** What masks, their outlines and a name cover on screen. */
+function around(frame: Frame, masks: readonly MaskSlice[], name: Name | null): Area {
+  const areas = masks.map((mask) => {
+    const { left, top, right, bottom } = onScreen(frame, mask);
+    return { left: left - WIDEST, top: top - WIDEST, right: right + WIDEST, bottom: bottom + WIDEST };
+  });
+  if (name) areas.push({ left: name.x, top: name.y, right: name.x + name.width, bottom: name.y + NAME_HEIGHT });
+  return union(areas)!;
+}
+
+function onScreen(frame: Frame, mask: MaskSlice): Area {
+  const [ax, ay] = frame.toScreen(mask.x0 - 0.5, mask.y0 - 0.5);
+  const [bx, by] = frame.toScreen(mask.x1 - 0.5, mask.y1 - 0.5);
+  return { left: Math.min(ax, bx), top: Math.min(ay, by), right: Math.max(ax, bx), bottom: Math.max(ay, by) };
 }
 
 function strokeOutline(context: Context, path: Path2D, { object, colour, active }: Painted): void {
@@ -132,20 +156,41 @@ function strokeOutline(context: Context, path: Path2D, { object, colour, active 
   context.setLineDash([]);
 }
 
-/** The number of an object below its mask; of the active one its name, too. */
-function nameIt(context: Context, frame: Frame, mask: MaskSlice, object: ObjectInfo, active: boolean): void {
-  const [ax, ay] = frame.toScreen(mask.x0 - 0.5, mask.y0 - 0.5);
-  const [bx, by] = frame.toScreen(mask.x1 - 0.5, mask.y1 - 0.5);
-  if (!active && Math.max(Math.abs(ax - bx), Math.abs(ay - by)) < NAMED_FROM) return;
+interface Name {
+  readonly text: string;
+  readonly colour: string;
+  readonly x: number;
+  readonly y: number;
+  readonly width: number;
+}
+
+function wordsOf(name: Name | null): readonly unknown[] {
+  return name ? [name.text, name.colour] : [];
+}
+
+/** The number of an object below its mask; of the active one its name, too. Null: there is no room for it. */
+function nameOf(
+  frame: Frame,
+  mask: MaskSlice,
+  object: ObjectInfo,
+  active: boolean,
+  widthOf: (text: string) => number,
+): Name | null {
+  const { left, top, right, bottom } = onScreen(frame, mask);
+  if (!active && Math.max(right - left, bottom - top) < NAMED_FROM) return null;
   const text = active ? `${object.id} ${object.name}` : String(object.id);
-  context.font = "600 11px system-ui, sans-serif";
-  const width = Math.ceil(context.measureText(text).width) + 8;
-  const x = Math.round(Math.max(Math.min((ax + bx - width) / 2, frame.width - width - 2), 2));
-  const y = Math.round(Math.min(Math.max(ay, by) + 4, frame.height - 17));
+  const width = Math.ceil(widthOf(text)) + 8;
+  const x = Math.round(Math.max(Math.min((left + right - width) / 2, frame.width - width - 2), 2));
+  const y = Math.round(Math.min(bottom + 4, frame.height - 17));
+  return { text, colour: object.colour, x, y, width };
+}
+
+function paintName(context: Context, { text, colour, x, y, width }: Name): void {
+  context.font = NAME_FONT;
   context.fillStyle = "rgb(0 0 0 / 75%)";
-  context.fillRect(x, y, width, 15);
-  context.fillStyle = object.colour;
-  context.fillRect(x, y, 3, 15);
+  context.fillRect(x, y, width, NAME_HEIGHT);
+  context.fillStyle = colour;
+  context.fillRect(x, y, 3, NAME_HEIGHT);
   context.fillStyle = "#fff";
   context.textBaseline = "middle";
   context.textAlign = "left";

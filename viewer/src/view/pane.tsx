@@ -15,11 +15,13 @@ import { placeAt, planeText, positionText, sliceText, valueText } from "./readou
 
 export function Pane({ scan, axis }: { scan: Scan; axis: Axis }) {
   const host = useRef<HTMLDivElement>(null);
-  const below = useRef<HTMLCanvasElement>(null);
-  const above = useRef<HTMLCanvasElement>(null);
+  const slice = useRef<HTMLCanvasElement>(null);
+  const masks = useRef<HTMLCanvasElement>(null);
+  const drawn = useRef<HTMLCanvasElement>(null);
   const [plane, setPlane] = useState<Plane | null>(null);
   useEffect(() => {
-    const made = new Plane(scan, axis, host.current!, below.current!, above.current!);
+    const canvases = { slice: slice.current!, masks: masks.current!, hand: drawn.current! };
+    const made = new Plane(scan, axis, host.current!, canvases);
     const hand = new Hand(host.current!, axis, () => made.frame.peek());
     setPlane(made);
     return () => {
@@ -43,8 +45,9 @@ export function Pane({ scan, axis }: { scan: Scan; axis: Axis }) {
         tabIndex={0}
         data-plane={axis}
       >
-        <canvas class="view-canvas" ref={below} />
-        <canvas class="view-canvas" ref={above} />
+        <canvas class="view-canvas" ref={slice} />
+        <canvas class="view-masks" ref={masks} />
+        <canvas class="view-canvas" ref={drawn} />
         <Letters scan={scan} axis={axis} />
         {plane?.waiting.value && (
           <p class="view-waiting" role="status">

@@ -1,23 +1,25 @@
-// A plane on screen: a canvas for slice and masks, and one above for what moves with the hand.
+// A plane on screen: a canvas for the slice, one above for the masks, and one for what moves with the hand. Each is left
+// as it is while nothing on it changes.
 
 import { computed, type ReadonlySignal, signal } from "@preact/signals";
 import type { Axis } from "../api/types";
-import { axisNumber, onSlice, type Scan } from "../scan/scan";
+import { axisNumber, onSlice, type Pixels, type Scan } from "../scan/scan";
 import { crosshairShown, cursor, layout, tool, window_ } from "../state";
 import { currentTool } from "../tools/current";
 import { touched } from "../tools/local";
+import { Cutout, type Size } from "./cutout";
 import { Frame, roundLength } from "./frame";
 import { Ink } from "./ink";
 import { Layer } from "./layer";
 import { cameras, smooth } from "./looking";
-import { paintMasks } from "./masks";
+import { masksOn, NAME_FONT } from "./masks";
 import { SlicePicture } from "./shades";
 
-interface Size {
-  width: number;
-  height: number;
-  /** The device's pixels a CSS pixel. */
-  ratio: number;
+/** From the lowest to the highest. */
+export interface Canvases {
+  readonly slice: HTMLCanvasElement;
+  readonly masks: HTMLCanvasElement;
+  readonly hand: HTMLCanvasElement;
 }
 
 /** More pixels than that cost more than they show. */
@@ -41,6 +43,9 @@ export class Plane {
   readonly waiting = signal(false);
   readonly #size = signal<Size>({ width: 0, height: 0, ratio: 1 });
   readonly #picture = new SlicePicture();
+  /** What the slice on its canvas was painted from. */
+  #painted: readonly unknown[] = [];
+  readonly #masks: Cutout;
   readonly #below: Layer;
   readonly #above: Layer;
   readonly #observer: ResizeObserver;
@@ -52,9 +57,9 @@ export class Plane {
     readonly scan: Scan,
     readonly axis: Axis,
     host: HTMLElement,
-    private readonly below: HTMLCanvasElement,
-    private readonly above: HTMLCanvasElement,
+    private readonly canvases: Canvases,
   ) {
+    this.#masks = new Cutout(canvases.masks);
     const slice = computed(() => cursor.value[axisNumber(axis)]);
     const { planes: all, calibrated } = scan.geometry;
     this.frame = computed(() => {
@@ -110,32 +115,38 @@ export class Plane {
         return;
       }
     } else this.#missingSince = 0;
-    const context = this.#ready(this.below, false);
-    context.fillStyle = "#000";
-    context.fillRect(0, 0, frame.width, frame.height);
-    if (pixels) {
-      this.#drawSlice(context, frame, this.#picture.show(pixels, window_.value));
-      paintMasks(context, frame);
-      drawScale(context, frame);
-    }
+    this.#showSlice(frame, pixels);
+    const widthOf = (text: string): number => {
+      this.#masks.context.font = NAME_FONT;
+      return this.#masks.context.measureText(text).width;
+    };
+    this.#masks.show(pixels ? masksOn(frame, widthOf) : [], this.#size.value);
     const waits = !pixels;
     // what is drawn here must not change what it reads
     if (this.waiting.peek() !== waits) queueMicrotask(() => (this.waiting.value = waits));
   }
 
-  #drawSlice(context: CanvasRenderingContext2D, frame: Frame, picture: HTMLCanvasElement): void {
+  #showSlice(frame: Frame, pixels: Pixels | undefined): void {
+    const from = [frame, pixels?.data, window_.value, smooth.value];
+    if (from.every((part, n) => part === this.#painted[n])) return;
+    this.#painted = from;
+    const context = this.#ready(this.canvases.slice, false);
+    context.fillStyle = "#000";
+    context.fillRect(0, 0, frame.width, frame.height);
+    if (!pixels) return;
     context.save();
     context.transform(...frame.matrix());
     context.imageSmoothingEnabled = smooth.value;
     context.imageSmoothingQuality = Math.min(...frame.scale) < 0.6 ? "high" : "low";
-    context.drawImage(picture, 0, 0);
+    context.drawImage(this.#picture.show(pixels, window_.value), 0, 0);
     context.restore();
+    drawScale(context, frame);
   }
 
   #drawAbove(): void {
     const frame = this.frame.value;
     if (!frame) return;
-    const ready = this.#ready(this.above, true);
+    const ready = this.#ready(this.canvases.hand, true);
     this.#ink ??= new Ink(ready);
     touched.value;
     tool.value;
@@ -145,7 +156,7 @@ export class Plane {
       currentTool().draw(context, frame);
       context.restore();
     });
-    this.above.style.visibility = shows ? "" : "hidden";
+    this.canvases.hand.style.visibility = shows ? "" : "hidden";
   }
 
   #drawCrosshair(context: CanvasRenderingContext2D, frame: Frame): void {

@@ -46,8 +46,8 @@ export function Pane({ scan, axis }: { scan: Scan; axis: Axis }) {
         data-plane={axis}
       >
         <canvas class="view-canvas" ref={slice} />
-        <canvas class="view-masks" ref={masks} />
-        <canvas class="view-canvas" ref={drawn} />
+        <canvas class="view-cutout view-masks" ref={masks} />
+        <canvas class="view-cutout" ref={drawn} />
         <Letters scan={scan} axis={axis} />
         {plane?.waiting.value && (
           <p class="view-waiting" role="status">

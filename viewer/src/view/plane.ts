@@ -9,10 +9,10 @@ import { currentTool } from "../tools/current";
 import { touched } from "../tools/local";
 import { Cutout, type Size } from "./cutout";
 import { Frame, roundLength } from "./frame";
-import { Ink } from "./ink";
 import { Layer } from "./layer";
 import { cameras, smooth } from "./looking";
 import { masksOn, NAME_FONT } from "./masks";
+import { recorded } from "./recorded";
 import { SlicePicture } from "./shades";
 
 /** From the lowest to the highest. */
@@ -46,10 +46,10 @@ export class Plane {
   /** What the slice on its canvas was painted from. */
   #painted: readonly unknown[] = [];
   readonly #masks: Cutout;
+  readonly #hand: Cutout;
   readonly #below: Layer;
   readonly #above: Layer;
   readonly #observer: ResizeObserver;
-  #ink: Ink | null = null;
   #missingSince = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
@@ -60,6 +60,7 @@ export class Plane {
     private readonly canvases: Canvases,
   ) {
     this.#masks = new Cutout(canvases.masks);
+    this.#hand = new Cutout(canvases.hand);
     const slice = computed(() => cursor.value[axisNumber(axis)]);
     const { planes: all, calibrated } = scan.geometry;
     this.frame = computed(() => {
@@ -85,19 +86,6 @@ export class Plane {
     this.#above.close();
     clearTimeout(this.#timer);
     if (planes.get(this.axis) === this) planes.delete(this.axis);
-  }
-
-  /** A canvas of the plane's size, in CSS pixels. */
-  #ready(canvas: HTMLCanvasElement, alpha: boolean): CanvasRenderingContext2D {
-    const { width, height, ratio } = this.#size.value;
-    const [across, down] = [Math.round(width * ratio), Math.round(height * ratio)];
-    if (canvas.width !== across || canvas.height !== down) {
-      canvas.width = across;
-      canvas.height = down;
-    }
-    const context = canvas.getContext("2d", { alpha })!;
-    context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    return context;
   }
 
   #drawBelow(): void {
@@ -130,7 +118,15 @@ export class Plane {
     const from = [frame, pixels?.data, window_.value, smooth.value];
     if (from.every((part, n) => part === this.#painted[n])) return;
     this.#painted = from;
-    const context = this.#ready(this.canvases.slice, false);
+    const { width, height, ratio } = this.#size.value;
+    const canvas = this.canvases.slice;
+    const [across, down] = [Math.round(width * ratio), Math.round(height * ratio)];
+    if (canvas.width !== across || canvas.height !== down) {
+      canvas.width = across;
+      canvas.height = down;
+    }
+    const context = canvas.getContext("2d", { alpha: false })!;
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.fillStyle = "#000";
     context.fillRect(0, 0, frame.width, frame.height);
     if (!pixels) return;
@@ -146,17 +142,18 @@ export class Plane {
   #drawAbove(): void {
     const frame = this.frame.value;
     if (!frame) return;
-    const ready = this.#ready(this.canvases.hand, true);
-    this.#ink ??= new Ink(ready);
     touched.value;
     tool.value;
-    const shows = this.#ink.renew(frame.width, frame.height, (context) => {
-      if (crosshairShown.value && layout.value === "four") this.#drawCrosshair(context, frame);
-      context.save();
-      currentTool().draw(context, frame);
-      context.restore();
-    });
-    this.canvases.hand.style.visibility = shows ? "" : "hidden";
+    const { context } = this.#hand;
+    const crossed = crosshairShown.value && layout.value === "four";
+    const paintings = [
+      crossed ? recorded("crosshair", (on) => this.#drawCrosshair(on, frame), context, frame) : null,
+      recorded("tool", (on) => currentTool().draw(on, frame), context, frame),
+    ];
+    this.#hand.show(
+      paintings.filter((one) => one !== null),
+      this.#size.value,
+    );
   }
 
   #drawCrosshair(context: CanvasRenderingContext2D, frame: Frame): void {

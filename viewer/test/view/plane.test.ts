@@ -2,15 +2,19 @@ import { signal } from "@preact/signals";
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import type { ObjectInfo } from "../../src/api/types";
 import { MaskStore } from "../../src/reading/masks";
-import type { Reading } from "../../src/reading/reading";
+import type { Asked, Reading } from "../../src/reading/reading";
 import type { Scan } from "../../src/scan/scan";
 import { cursor, reading, window_ } from "../../src/state";
-import { Plane } from "../../src/view/plane";
+import { touch } from "../../src/tools/local";
+import { type Canvases, Plane } from "../../src/view/plane";
 import { grid } from "../scan/grid";
 import { canvasOf, contextOf } from "./canvas";
 
 const calls = { slice: [] as string[], masks: [] as string[], hand: [] as string[] };
+const BOX: Asked = { object: 1, slice: 0, entry: { object: 1, slice: 0, box: [10, 10, 20, 20] } };
+const asked = signal<readonly Asked[]>([]);
 let plane: Plane;
+let canvases: Canvases;
 let masks: MaskStore;
 
 /** A square of the object on the lowest slice. */
@@ -49,7 +53,8 @@ beforeEach(async () => {
   vi.spyOn(HTMLCanvasElement.prototype, "getContext").mockImplementation(() => contextOf([]) as never);
   masks = new MaskStore("k");
   const objects = [1, 2].map((id) => ({ id, name: `one ${id}`, colour: "#ff0000", visible: true })) as ObjectInfo[];
-  const mine = { axis: "k", masks, objects: signal(objects), active: signal(1), asked: signal([]), mine: true };
+  const mine = { axis: "k", masks, objects: signal(objects), active: signal(1), asked, mine: true };
+  asked.value = [BOX];
   reading.value = mine as unknown as Reading;
   cursor.value = [0, 0, 0];
   window_.value = { name: "auto", low: 0, high: 1 };
@@ -58,7 +63,7 @@ beforeEach(async () => {
   const host = document.createElement("div");
   Object.defineProperties(host, { clientWidth: { value: 400 }, clientHeight: { value: 400 } });
   const scan = { caseId: "case", geometry, version: signal(0), slice: () => pixels } as unknown as Scan;
-  const canvases = { slice: canvasOf(calls.slice), masks: canvasOf(calls.masks), hand: canvasOf(calls.hand) };
+  canvases = { slice: canvasOf(calls.slice), masks: canvasOf(calls.masks), hand: canvasOf(calls.hand) };
   plane = new Plane(scan, "k", host, canvases);
   answer(1, [10, 10, 20, 20], 1);
   answer(2, [70, 70, 90, 90], 2);
@@ -83,4 +88,17 @@ it("a mask that changes is painted, and neither the slice nor the other masks ag
   await frame();
   expect(calls.slice.some((one) => one.startsWith("drawImage"))).toBe(true);
   expect(fills()).toBe(0);
+});
+
+it("what the hand drew is painted when it is another, and on no more than it covers", async () => {
+  const paints = (): string[] => calls.hand.splice(0).filter((one) => /^(stroke|fill)/.test(one));
+  expect(paints().length).toBeGreaterThan(0);
+  touch();
+  asked.value = [{ ...BOX }];
+  await frame();
+  expect(paints()).toEqual([]);
+  expect(canvases.hand.width * canvases.hand.height).toBeLessThan(400 * 400 * 0.25);
+  asked.value = [];
+  await frame();
+  expect(canvases.hand.style.visibility).toBe("hidden");
 });

@@ -39,6 +39,13 @@ def two_blocks(shape=(4, 40, 60), affine=None) -> tuple[Volume, np.ndarray, np.n
     return Volume(np.where(left | right, 200, 20 + noise).astype(np.float32), scan.geometry), left, right
 
 
+def nodule() -> Volume:
+    """200 pixels of a slice; of a network that sees 64 the first answer to its box is another one than the refined."""
+    array = np.random.default_rng(1).uniform(0, 10, (1, 200, 200)).astype(np.float32)
+    array[:, 60:67, 50:63] = 200
+    return Volume.from_array(array, spacing_mm=(1, 1, 1))
+
+
 class Scans:
     """As `ScanStore`: scans by the key of their case."""
 

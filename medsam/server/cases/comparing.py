@@ -18,7 +18,7 @@ from medsam.server.cases.references import Grid, Reference, compared, matched, r
 from medsam.server.cases.rooms import UnknownCase
 from medsam.server.cases.schemas import KEY, CompareBody, Compared, ComparedStructure
 from medsam.server.gate.present import PresentReader
-from medsam.server.readers import Reader
+from medsam.server.readings.opening import told_of_first
 from medsam.server.readings.present import FRAMES
 from medsam.server.readings.reading import Reading
 from medsam.server.services import PresentServices, Services
@@ -57,10 +57,15 @@ async def compare(
     the names of its numbers, as `medsam segment` writes it)."""
     reading = await services.readings.get(reader, session)
     audited = {"case": services.readings.case_of(reading)}
+    # what is compared is what is exported
+    await reading.refined()
     notes: tuple[str, ...] = ()
+    masks: Mapping[str, CompactMask]
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
         audited["other"] = await _asked(request)
-        masks = await _of_session(services, reader, audited["other"], reading)
+        left = await services.readings.left(reader, audited["other"], reading.scan_encoder.scan)
+        masks = left.masks
+        notes = (told_of_first(left.first, "the other session left"),) if left.first else ()
     else:
         masks, notes = await _of_file(services, request, reading, x_filename)
     request.state.audited = audited
@@ -126,13 +131,6 @@ async def _asked(request: Request) -> str:
     except ValidationError as error:
         what = error.errors()[0]
         raise InputError(f"`session` names the session to compare with: {what['msg']}.", parameter="session") from None
-
-
-async def _of_session(services: Services, reader: Reader, key: str, reading: Reading) -> dict[str, CompactMask]:
-    """The objects of another session by name, (K, J, I)."""
-    found = await services.readings.masks_of(reader, key, reading.scan_encoder.scan)
-    structures = await to_thread.run_sync(lambda: found.structures)
-    return {name: structures.compact(name) for name in structures}
 
 
 async def _of_file(

@@ -37,16 +37,17 @@ async def labels(
     """The masks of a session, as `medsam segment` writes them for the same prompts; `csv`: their measures.
 
     `seg`, `seg-labelmap` and `rtstruct` need a case in DICOM; X-Medsam-Meta has the names of the numbers of the others,
-    null where they are many, and says how many voxels are `shared` by objects: a label map gives each to one, `seg` and
-    `rtstruct` hold all. 409 when the case's files hold another scan by now."""
+    null where they are many, and says how many voxels are `shared` by objects (a label map gives each to one, `seg` and
+    `rtstruct` hold all), and how many masks of slices are `first` answers still: of a closed session, where they could
+    not be refined. 409 when the case's files hold another scan by now."""
     drawn = await _drawn(services, reader, session)
     names = {str(number): name for number, name in sorted(drawn.labels.names.items())}
     told = names if len(json.dumps(names)) <= _MOST_NAMES else None
+    said = {"names": told, "shared": drawn.outlined.shared, "first": drawn.outlined.first}
     audited = {"case": drawn.case.key, "format": format}
     if format == "raw":
         array = await services.cases.calls(_ready, drawn)
         digest = await services.cases.calls(lambda: hashlib.sha256(array.data).hexdigest())
-        said = {"names": told, "shared": drawn.outlined.shared}
         meta = meta_of(array, geometry=drawn.labels.geometry.to_dict(), **said)
         request.state.audited = audited
         return raw_response(array, meta, etag_of(digest, names), request.headers)
@@ -57,7 +58,7 @@ async def labels(
     else:
         export = await _export(services, drawn, format)
     request.state.audited = audited | {"sha256": export.digest}
-    headers = export.headers(session) | {META: json.dumps({"names": told, "shared": drawn.outlined.shared})}
+    headers = export.headers(session) | {META: json.dumps(said)}
     return bytes_response(memoryview(export.content), f'"{export.digest}"', request.headers, headers, export.media_type)
 
 

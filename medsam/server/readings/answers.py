@@ -90,12 +90,14 @@ def prompts_file(prompts: Sequence[Prompt], names: Mapping[str, str], axis: Axis
 @dataclass(frozen=True)
 class Outlined:
     """labels: what `Session.labels` gives, each object under its number and the name that it has now. masks: number of
-    an object -> slice -> its own mask (h, w). shared: voxels in several of them."""
+    an object -> slice -> its own mask (h, w). shared: voxels in several of them. first: how many of the masks are
+    first answers still."""
 
     labels: LabelVolume
     masks: Mapping[int, Mapping[int, CompactMask]]
     plane: SlicePlane
     shared: int
+    first: int = 0
 
     @property
     def structures(self) -> PackedMasks:
@@ -132,7 +134,7 @@ def outlined(state: SessionState, scan_encoder: ScanEncoder, objects: Mapping[in
     names = {one.number: one.name for one in objects.values()}
     masks = {numbers[label]: slices for label, slices in own.items() if label in numbers}
     labels = LabelVolume(to[array], scan_encoder.scan.geometry, names)
-    return Outlined(labels, masks, scan_encoder.plane, shared_pixels(masks.values()))
+    return Outlined(labels, masks, scan_encoder.plane, shared_pixels(masks.values()), len(session.incomplete))
 
 
 def _cleaned(session: Session, index: int, label: str) -> np.ndarray:

@@ -158,8 +158,12 @@ class Live:
         return await self.tools.worker.run(lambda _: work(self._session), priority=priority)
 
     async def refined(self) -> None:
-        """Until every first answer is refined. Raises HTTPException 503 where that fails."""
-        await self._refining.all(self._ledger.settled)
+        """Until every first answer is refined. Raises HTTPException 503 where that fails.
+
+        One that is closed is as it is: what could be refined was when it came from the store.
+        """
+        if not self.closed:
+            await self._refining.all(self._ledger.settled)
 
     # -- how, on the event loop ---------------------------------------------------------------------------------------
 

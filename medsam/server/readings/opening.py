@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from medsam.inference.slice_request import Zoom
 from medsam.io.structure_names import plain_name
 from medsam.masks import CompactMask, PackedMasks
 from medsam.prompts.limits import Limits
-from medsam.server.readings.answers import Outlined, outlined
+from medsam.server.readings.answers import outlined
 from medsam.server.readings.journal import Delta, Journal
 from medsam.server.readings.objects import checked_new, label_of, locking
 from medsam.server.readings.rows import ended, restored
@@ -48,6 +48,17 @@ class Opening:
 
 
 @dataclass(frozen=True)
+class Left:
+    """What a reading left: another one begins from it, or is compared with it. masks: (K, J, I) by name, none empty.
+
+    first: how many masks of slices among them are first answers still, which nobody refined.
+    """
+
+    masks: Mapping[str, CompactMask]
+    first: int = 0
+
+
+@dataclass(frozen=True)
 class Begun:
     """A reading before its first step. document: of its session. objects: name, colour, locked. masks: the start."""
 
@@ -56,13 +67,16 @@ class Begun:
     masks: tuple[NewMask, ...]
 
 
-def begun(predictor: Predictor, scan: Volume, opening: Opening, earlier: ReadingState | None) -> Begun:
-    """A new reading. earlier: the one that it begins from. Raises InputError and PromptError."""
+def begun(predictor: Predictor, scan: Volume, opening: Opening, left: Left | None) -> Begun:
+    """A new reading. left: by the one that it begins from. Raises InputError and PromptError."""
     scan_encoder = predictor.encoder_for(
         scan, axis=opening.axis, window=opening.window or "auto", modality=opening.modality
     )
-    limits = Limits.from_dict(dict(opening.limits or {}), scan.geometry.shape) if opening.limits else Limits()
-    masks = _start(predictor, scan, opening, earlier)
+    shape = scan.geometry.shape
+    limits = Limits.from_dict(dict(opening.limits), shape) if opening.limits else Limits()
+    if left is None:
+        left = Left({str(name): CompactMask.from_dict(one, shape) for name, one in (opening.masks or {}).items()})
+    masks = left.masks
     names = list(masks)
     if opening.label is not None and plain_name(opening.label) not in map(plain_name, names):
         names.append(opening.label)
@@ -76,7 +90,7 @@ def begun(predictor: Predictor, scan: Volume, opening: Opening, earlier: Reading
     if masks:
         session.start(_labelled(masks))
     rows = Journal(session).rows()
-    document[_BEGINS] = {"objects": len(objects), "masks": len(rows)}
+    document[_BEGINS] = {"objects": len(objects), "masks": len(rows), "first": left.first}
     return Begun(document, tuple((one.name, one.colour, one.locked) for one in objects), rows)
 
 
@@ -99,6 +113,17 @@ def differs(scan_encoder: ScanEncoder, stored: StoredReading, limits: Limits, op
     if opening.window is None:
         return False
     return resolve_window(scan, opening.window, opening.modality) != scan_encoder.window
+
+
+def notes_of_start(stored: StoredReading) -> tuple[str, ...]:
+    """What a reader should know of the masks that a reading began from."""
+    first = stored.document.get(_BEGINS, {}).get("first", 0)
+    return (told_of_first(first, "this session began from"),) if first else ()
+
+
+def told_of_first(count: int, whose: str) -> str:
+    """That masks are first answers. whose: what goes on "masks that"."""
+    return f"{count} of the masks that {whose} are first answers, which could not be refined: look at them again."
 
 
 @dataclass(frozen=True)
@@ -131,12 +156,8 @@ def resumed(predictor: Predictor, scan: Volume, stored: ReadingState) -> Resumed
     promised = stored.reading.document.get(_BEGINS, {"objects": 0, "masks": 0})
     if len(stored.objects) < promised["objects"] or len(stored.started) < promised["masks"]:
         raise Unfinished("This session was not opened. Open another one.")
-    found = restored(stored)
-    state, cut = found.state, []
-    for step in stored.unended:
-        state, rows = ended(state, step)
-        cut.append((step, rows))
-    limits = state.limits if stored.limits is None else replace(state.limits, values=stored.limits["values"])
+    found = _back(stored)
+    state, limits = found.state, found.state.limits
     state = replace(state, limits=locking(limits, stored.objects))
     if stored.reading.closed_at is not None:
         # it is asked nothing more
@@ -157,8 +178,17 @@ def resumed(predictor: Predictor, scan: Volume, stored: ReadingState) -> Resumed
         seen,
         len(stored.steps),
         listed,
-        tuple(cut),
+        found.ended,
     )
+
+
+def refined(again: Resumed, revision: int) -> Resumed:
+    """One that is closed, once first answers of its session were refined, which is stored nowhere. revision: that they
+    have now, later than that of any mask."""
+    journal = Journal(again.session)
+    delta = journal.everything()
+    now = dict.fromkeys(set(again.delta.incomplete).difference(delta.incomplete), revision)
+    return replace(again, journal=journal, delta=delta, seen={**again.seen, **now})
 
 
 _ENCODERS: weakref.WeakValueDictionary[tuple[Any, ...], ScanEncoder] = weakref.WeakValueDictionary()
@@ -177,21 +207,47 @@ def _encoder(predictor: Predictor, scan: Volume, state: SessionState) -> ScanEnc
     return made
 
 
-def _start(
-    predictor: Predictor, scan: Volume, opening: Opening, earlier: ReadingState | None
-) -> dict[str, CompactMask]:
-    """Masks (K, J, I) by name."""
-    if earlier is not None:
-        structures = masks_of(predictor, scan, earlier).structures
-        return {name: mask for name in structures if (mask := structures.compact(name))}
-    return {str(name): CompactMask.from_dict(mask, scan.geometry.shape) for name, mask in (opening.masks or {}).items()}
+@dataclass(frozen=True)
+class _Back:
+    """state: with the limits that were set last, but for what is locked. extras, steps_of: see `rows.Restored`. ended:
+    see `Resumed`; they are steps of the state."""
+
+    state: SessionState
+    extras: Mapping[int, Any]
+    steps_of: Mapping[int, int]
+    ended: tuple[tuple[StoredStep, list[NewMask]], ...]
 
 
-def masks_of(predictor: Predictor, scan: Volume, earlier: ReadingState) -> Outlined:
-    """What a reading left on a scan, whatever model it is of. Raises InputError for another scan."""
-    state = replace(restored(earlier).state, model=predictor.name, weights=predictor.images.weights)
-    objects = {one.number: one for one in earlier.objects}
-    return outlined(state, state.encoder_for(predictor.images, scan), objects)
+def _back(stored: ReadingState) -> _Back:
+    """A session as its reader last saw it."""
+    found = restored(stored)
+    state, cut = found.state, []
+    for step in stored.unended:
+        state, rows = ended(state, step)
+        cut.append((step, rows))
+    limits = state.limits if stored.limits is None else replace(state.limits, values=stored.limits["values"])
+    return _Back(replace(state, limits=limits), found.extras, found.steps_of, tuple(cut))
+
+
+def stood(predictor: Predictor, scan: Volume, stored: ReadingState) -> Session:
+    """The session of a reading as its reader sees it, whatever model it is of: beside the one in memory, if there is
+    one, so that first answers may be refined in it. Raises InputError for another scan."""
+    state = _back(stored).state
+    limits = locking(state.limits, stored.objects)
+    state = replace(state, limits=limits, model=predictor.name, weights=predictor.images.weights)
+    return Session.resume(state, _encoder(predictor, scan, state), at_hand=True)
+
+
+def left_of(session: Session, objects: Iterable[StoredObject]) -> Left:
+    """What `stood` gave. objects: of the reading."""
+    found = outlined(session.state, session.scan_encoder, {one.number: one for one in objects})
+    structures = found.structures
+    return Left({name: mask for name in structures if (mask := structures.compact(name))}, found.first)
+
+
+def same_model(predictor: Predictor, stored: StoredReading) -> bool:
+    """Whether a reading is of the model that answers now: what is a first answer in it can be refined."""
+    return (stored.model, stored.weights) == (predictor.name, predictor.images.weights)
 
 
 def _labelled(masks: Mapping[str, CompactMask]) -> PackedMasks:

@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import HTTPException
 
 from medsam.errors import Cancelled
+from medsam.inference.session import Session
 from medsam.inference.worker import Job, Priority, Worker
 from medsam.progress import ProgressCallback
 from medsam.server.readings.slate import Place
@@ -27,6 +28,17 @@ async def over(jobs: Iterable[Job[None]]) -> None:
         future.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
     if futures:
         await asyncio.wait(futures)
+
+
+def refine_all(session: Session, progress: ProgressCallback) -> None:
+    """Make the first answers of a session whole, on the worker's thread. What cannot be refined stays the first."""
+    for label, index in session.incomplete:
+        try:
+            session.refine(index, label, progress=progress)
+        except Cancelled:
+            raise
+        except Exception as error:
+            _LOG.error("a refinement failed: %s", type(error).__name__)
 
 
 class Refining:
@@ -71,14 +83,15 @@ class Refining:
     async def all(self, settled: Callable[[], Awaitable[None]]) -> None:
         """Until there is no first answer any more. settled: until what was refined is drawn.
 
-        Raises HTTPException 503 for one that could not be refined, also when tried once more.
+        Raises HTTPException 503 for one that could not be refined, also when tried once more, or that will not be:
+        the reading has left memory meanwhile.
         """
         await settled()
         self._submit([place for place in self._incomplete if place in self._given_up], Priority.SLICE)
         while self._jobs:
             await over(self.jobs)
             await settled()
-        if self._given_up.intersection(self._incomplete):
+        if self._incomplete:
             raise HTTPException(503, "A first answer could not be refined. Ask again, or undo it.")
 
     def _submit(self, places: Iterable[Place], priority: Priority) -> None:

@@ -21,14 +21,27 @@ from fastapi import HTTPException
 
 from medsam.errors import InputError
 from medsam.inference.predictor import Predictor
+from medsam.inference.session import Session
+from medsam.inference.worker import Priority
 from medsam.io.structure_names import plain_name
 from medsam.server.readers import Reader, Role
-from medsam.server.readings.answers import Labelled, Outlined
+from medsam.server.readings.answers import Labelled
 from medsam.server.readings.asking import masks as masks_of
 from medsam.server.readings.live import Tools
-from medsam.server.readings.opening import Opening, Unfinished, begun, differs, resumed
-from medsam.server.readings.opening import masks_of as masks_of_state
+from medsam.server.readings.opening import (
+    Left,
+    Opening,
+    Unfinished,
+    begun,
+    differs,
+    left_of,
+    refined,
+    resumed,
+    same_model,
+    stood,
+)
 from medsam.server.readings.reading import Reading
+from medsam.server.readings.refining import refine_all
 from medsam.server.store.records import StoredCase, StoredReading
 from medsam.server.store.store import Calls, Store
 from medsam.volume import Volume
@@ -40,6 +53,8 @@ _SPARED, _SPARED_WATCHED = 20.0, 120.0
 # seconds between two looks at who is idle, and for which somebody's right to a case is believed
 _REAP, _BELIEVED = 30.0, 5.0
 _CLOSE_IT = "Close it (DELETE /sessions/{session}); a new one may begin from its masks: `start`."
+# seconds that closing a reading waits for first answers to be refined
+_REFINED = 10.0
 # in a list, at most
 _LISTED = 200
 
@@ -200,8 +215,15 @@ class Readings:
 
     async def end(self, reader: Reader, key: str) -> None:
         """Close a reading: its reader is done. What was confirmed stays in the store. Raises as `get`."""
-        stored = await self._stored(reader, key, change=True)
+        await self._stored(reader, key, change=True)
+        if (live := self._live.get(key)) is not None:
+            # once it is closed nothing is stored in it, and another model could not do it later
+            with suppress(HTTPException, TimeoutError):
+                async with asyncio.timeout(_REFINED):
+                    await live.reading.refined()
         async with self._door(key):
+            # it may have been closed while this waited
+            stored = await self._stored(reader, key, change=True)
             await self._drop(key)
             await self._calls(self._store.close_reading, stored.id, reader)
 
@@ -220,14 +242,13 @@ class Readings:
         case = await self._calls(self._store.case_of, reading.stored.case)
         return Labelled(masks, tuple(reading.listed), case, reading.scan_encoder, reading.algorithm)
 
-    async def masks_of(self, reader: Reader, key: str, scan: Volume) -> Outlined:
-        """The masks of any reading that a reader may see, as they are stored, on a scan: also of another model or axis.
+    async def left(self, reader: Reader, key: str, scan: Volume) -> Left:
+        """What any reading that a reader may see left on a scan: also of another model or axis. Its first answers are
+        refined, where it is of the model that answers now.
 
         Raises HTTPException 404, and InputError for one of another scan.
         """
-        stored = await self._stored(reader, key, change=False)
-        found = await self._calls(self._store.reading_state, stored.id)
-        return await to_thread.run_sync(masks_of_state, self._predictor, scan, found)
+        return await self._left(await self._stored(reader, key, change=False), scan)
 
     # -- how ----------------------------------------------------------------------------------------------------------
 
@@ -268,6 +289,19 @@ class Readings:
         except InputError as error:
             raise HTTPException(409, f"{error} {_CLOSE_IT}") from error
 
+    async def _left(self, stored: StoredReading, scan: Volume) -> Left:
+        found = await self._calls(self._store.reading_state, stored.id)
+        session = await to_thread.run_sync(stood, self._predictor, scan, found)
+        await self._refine(session, stored)
+        return await to_thread.run_sync(left_of, session, found.objects)
+
+    async def _refine(self, session: Session, stored: StoredReading) -> bool:
+        """Make the first answers of a session that nothing else is done with whole; False where there is none to be."""
+        if not session.incomplete or not same_model(self._predictor, stored):
+            return False
+        await self._tools.worker.run(partial(refine_all, session), priority=Priority.SLICE)
+        return True
+
     async def _check(self, reader: Reader, live: _Live) -> None:
         """404 for a case that its reader may not see any more; out of memory where its files have changed."""
         if await self._calls(self._store.case, reader, live.case.key) is None:
@@ -279,13 +313,13 @@ class Readings:
 
     async def _new(self, reader: Reader, case: StoredCase, opening: Opening) -> Reading:
         volume = await self._scans.get(case.key)
-        other = None
+        left = None
         if opening.reading is not None:
             other = await self._calls(self._store.reading, reader, opening.reading)
             if other is None:
                 raise HTTPException(404, "There is no such session to begin from.")
-        earlier = None if other is None else await self._calls(self._store.reading_state, other.id)
-        start = await to_thread.run_sync(partial(begun, self._predictor, volume, opening, earlier))
+            left = await self._left(other, volume)
+        start = await to_thread.run_sync(partial(begun, self._predictor, volume, opening, left))
         await self._make_room(reader)
         stored = await self._calls(self._store.open_reading, case.id, reader, start.document)
         for name, colour, is_locked in start.objects:
@@ -308,8 +342,10 @@ class Readings:
             await self._make_room(owner)
             found = await self._calls(self._store.reading_state, stored.id)
             again = await to_thread.run_sync(partial(resumed, self._predictor, volume, found))
-            revision = found.revision
-            for step, masks in again.ended if found.reading.closed_at is None else ():
+            revision, closed = found.revision, found.reading.closed_at is not None
+            if closed and await self._refine(again.session, found.reading):
+                again = await to_thread.run_sync(refined, again, revision)
+            for step, masks in () if closed else again.ended:
                 appended = await self._calls(
                     self._store.append_step,
                     stored.id,

@@ -20,6 +20,7 @@ from medsam.models.specs import takes_clicks
 from medsam.server.gate.present import PresentReader
 from medsam.server.readings import looking, preview
 from medsam.server.readings.follow import Following
+from medsam.server.readings.opening import notes_of_start
 from medsam.server.readings.present import CHANGED, FRAMES, Match, PresentReadings, Since, frames, head, revision_of
 from medsam.server.readings.reading import Reading
 from medsam.server.readings.schemas import (
@@ -344,7 +345,7 @@ def _told(response: Response, reading: Reading, case: str, mine: bool) -> Sessio
         undo=reading.undo,
         redo=reading.redo,
         view=reading.view.slice,
-        notes=list(scan_encoder.notes),
+        notes=[*scan_encoder.notes, *notes_of_start(reading.stored)],
         mine=mine,
         closed=reading.stored.closed_at,
         model=algorithm.name,

@@ -225,7 +225,7 @@ class SessionAnswer(BaseModel):
     undo: int = Field(description="steps that can be undone")
     redo: int
     view: int | None = Field(None, description="the slice that was last on screen")
-    notes: list[str] = Field([], description="what a reader should know of the scan and its window")
+    notes: list[str] = Field([], description="what a reader should know of the scan, its window and the start")
     mine: bool = True
     closed: datetime | None = Field(None, description="when it was closed: it can be looked at, and takes no steps")
     model: str = Field(description="name of the model that answers", examples=["litemedsam"])

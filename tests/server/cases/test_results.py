@@ -220,7 +220,7 @@ def test_many_names_do_not_fill_a_header(client, series):
     for number in range(40):
         client.post(f"{API}/sessions/{session}/objects", json={"name": f"{number} ä" + "x" * 60})
     answer = client.get(f"{API}/sessions/{session}/labels")
-    assert (answer.status_code, answer.headers["X-Medsam-Meta"]) == (200, '{"names": null, "shared": 0}')
+    assert (answer.status_code, answer.headers["X-Medsam-Meta"]) == (200, '{"names": null, "shared": 0, "first": 0}')
 
 
 def test_without_a_settings_file_there_is_no_pacs(client, monkeypatch, tmp_path):

@@ -274,3 +274,19 @@ def test_a_slice_prompted_while_a_propagation_ran_that_was_cut_off_stays_as_prom
         assert revisions[0] == revisions[1]
 
     asyncio.run(play())
+
+
+def test_slices_of_a_propagation_under_way_are_taken_along(folder):
+    scan, left, _ = two_blocks((40, 40, 60))
+
+    async def play():
+        async with house(folder, SlowSam()) as there:
+            reader, key, _ = await half_followed(there, scan, 20, 5)
+            found = await there.readings.left(reader.reader, key, scan)
+            seen = found.masks["liver"].to_array()
+            taken = [index for index in range(40) if seen[index].any()]
+            assert 5 <= len(taken) < 40
+            for index in taken:
+                np.testing.assert_array_equal(seen[index], left[index])
+
+    asyncio.run(play())

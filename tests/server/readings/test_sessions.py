@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from fastapi import HTTPException
 from phantoms import ThresholdSam
-from readings_house import AXES, house, two_blocks
+from readings_house import AXES, house, nodule, two_blocks
 
 from medsam.inference.predictor import Predictor
 from medsam.masks import CompactMask
@@ -163,12 +163,6 @@ class Tiring(ThresholdSam):
             raise RuntimeError("out of memory")
         self.images.append(images)
         return super().encode_image(images)
-
-
-def nodule():
-    array = np.random.default_rng(1).uniform(0, 10, (1, 200, 200)).astype(np.float32)
-    array[:, 60:67, 50:63] = 200
-    return Volume.from_array(array, spacing_mm=(1, 1, 1))
 
 
 def test_a_first_answer_that_left_memory_is_refined_when_it_is_back_and_stored_so(folder):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
@@ -18,12 +18,13 @@ from typing import Annotated, Any
 from anyio import to_thread
 from fastapi import Depends, Request
 
-from medsam.errors import InputError, MedSAMError
+from medsam.errors import InputError
 from medsam.inference.embeddings import EmbeddingCache
 from medsam.inference.predictor import Predictor
 from medsam.inference.worker import Worker
 from medsam.server.cases.rooms import CaseRooms
 from medsam.server.cases.scans import ScanStore
+from medsam.server.chores import repeated
 from medsam.server.gate.identity import Gate, in_thread
 from medsam.server.readings.registry import Readings
 from medsam.server.settings import ServerSettings
@@ -90,7 +91,8 @@ async def open_services(settings: ServerSettings, predictor: Predictor | None = 
         cases.scans.spare = readings.spare
         pulse = Pulse(predictor.worker, predictor)
         _until_closed(stack, pulse.run())
-        _until_closed(stack, _keep_order(settings, store))
+        retire = partial(to_thread.run_sync, store.retire_logins, settings.ends_after)
+        _until_closed(stack, repeated(_ORDER_S, retire, "removing old logins"))
         yield Services(settings, predictor, predictor.worker, closing, store, gate, cases, readings, pulse)
 
 
@@ -103,13 +105,6 @@ def _until_closed(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> Non
         await asyncio.wait([task])
 
     stack.push_async_callback(end)
-
-
-async def _keep_order(settings: ServerSettings, store: Store) -> None:
-    while True:
-        with suppress(MedSAMError):
-            await to_thread.run_sync(store.retire_logins, settings.ends_after)
-        await asyncio.sleep(_ORDER_S)
 
 
 async def services_of(request: Request) -> Services:

@@ -34,6 +34,7 @@ from medsam.server.cases.references import References
 from medsam.server.cases.scans import ScanStore
 from medsam.server.cases.thumbnails import Thumbnails
 from medsam.server.cases.uploads import Uploads
+from medsam.server.chores import repeated
 from medsam.server.readers import Reader, Role
 from medsam.server.settings import ServerSettings
 from medsam.server.store.records import CaseKind, NewCase, StoredCase
@@ -110,7 +111,7 @@ class CaseRooms:
             rooms = cls(replace(settings, data=roots), store, pool, scans, index, uploads, Pacs(), calls, pictures)
             await calls(rooms._sweep)
             await calls(index.start)
-            retiring = asyncio.create_task(rooms._retire())
+            retiring = asyncio.create_task(repeated(_RETIRE_SECONDS, rooms._retire, "removing old uploads"))
             try:
                 yield rooms
             finally:
@@ -343,11 +344,9 @@ class CaseRooms:
             _LOG.warning("uploads of which the store knows nothing, kept: %d", strange)
 
     async def _retire(self) -> None:
-        """Remove uploads that nobody has used for long, now and then; also what was removed when the server died."""
+        """Remove uploads that nobody has used for long; also what was removed when the server died."""
         kept = self.settings.uploads_kept
-        while True:
-            await self.calls(self.store.retire_uploads, _FOR_EVER if kept is None else kept, self._remove_files)
-            await asyncio.sleep(_RETIRE_SECONDS)
+        await self.calls(self.store.retire_uploads, _FOR_EVER if kept is None else kept, self._remove_files)
 
 
 def _brought(kind: CaseKind, source: str, case: FoundCase, owner: Reader, details: Mapping[str, Any]) -> NewCase:

@@ -24,6 +24,7 @@ from medsam.inference.predictor import Predictor
 from medsam.inference.session import Session
 from medsam.inference.worker import Priority
 from medsam.io.structure_names import plain_name
+from medsam.server.chores import repeated
 from medsam.server.readers import Reader, Role
 from medsam.server.readings.answers import Labelled
 from medsam.server.readings.asking import masks as masks_of
@@ -122,7 +123,8 @@ class Readings:
         readings = cls(store, predictor, scans, most, most_prompts)
         # its digest is in every document
         await to_thread.run_sync(lambda: predictor.images.weights)
-        tasks = [asyncio.create_task(readings._reap()), asyncio.create_task(readings._end_watching(closing))]
+        reaping = repeated(_REAP, lambda: readings.reap(time.monotonic()), "putting sessions out of memory")
+        tasks = [asyncio.create_task(reaping), asyncio.create_task(readings._end_watching(closing))]
         try:
             yield readings
         finally:
@@ -387,11 +389,6 @@ class Readings:
         live = self._live.pop(key, None)
         if live is not None:
             await live.reading.close()
-
-    async def _reap(self) -> None:
-        while True:
-            await asyncio.sleep(_REAP)
-            await self.reap(time.monotonic())
 
     async def spare(self) -> bool:
         """Put that reading out of memory that nobody has used for longest; False where all of them are in use.

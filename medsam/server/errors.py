@@ -2,7 +2,7 @@
 
 MedSAMError          422, its message, and the arguments to change
 Cancelled            409: the caller, or somebody newer, ended the job
-one with a `status`  that: errors of the server's own rooms have one
+one with a `status`  that: errors of the server's own rooms have one, and `retry_after`, in seconds, where that helps
 a malformed request  422, where it is wrong and how; what was sent is not repeated
 HTTPException        its own status
 anything else        500 and a number; the log has the places in the code under that number, and no message: those
@@ -131,7 +131,9 @@ def module_of(filename: str) -> str:
 async def _expected(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, MedSAMError)  # noqa: S101 what it was registered for
     status = getattr(error, "status", 409 if isinstance(error, Cancelled) else 422)
-    return refusal(status, str(error), error.parameters, error=type(error))
+    after = getattr(error, "retry_after", None)
+    headers = None if after is None else {"Retry-After": str(after)}
+    return refusal(status, str(error), error.parameters, headers, error=type(error))
 
 
 async def _unstored(request: Request, error: Exception) -> JSONResponse:

@@ -28,6 +28,10 @@ _LONGEST_NAME = 120
 _FOLDERS = re.compile(r"(?<![\w/:.~-])/(?:[^\s/:'\"(),;]+/)+")
 
 
+class ForNow(InputError):
+    """A scan that could not be read this time: that says nothing of its files, so it is worth another try later."""
+
+
 @dataclass(frozen=True)
 class FoundCase:
     """A scan in a folder.
@@ -85,7 +89,7 @@ class ScanFiles:
         return self.root / self.case.path
 
     def checked(self) -> list[Path]:
-        """Every file of the scan. Raises InputError where one is gone, is no file, or lies outside the root."""
+        """Every file of the scan. Raises ForNow where one is gone, is no file, or lies outside the root."""
         names = self.case.files
         files = [self.path] if names is None else [self.path / name for name in names]
         for file in files:
@@ -102,7 +106,7 @@ class ScanFiles:
         except OSError:
             inside = False
         if not inside or not (file.is_file() or folder):
-            raise InputError(f"{file.name} is no longer there, or no file. Look at the list of cases again.")
+            raise ForNow(f"{file.name} is no longer there, or no file. Look at the list of cases again.")
 
 
 def source_of_file(root: Path, path: str, frame: int | None) -> str:

@@ -30,8 +30,9 @@ from typing import Any, TypeVar
 import anyio
 from anyio import CapacityLimiter, to_thread
 
-from medsam.errors import InputError, MedSAMError
+from medsam.errors import MedSAMError
 from medsam.processes import how_it_ended, without_ctrl_c
+from medsam.server.cases.found import ForNow
 
 Result = TypeVar("Result")
 
@@ -75,7 +76,7 @@ class Pool:
     async def run(self, work: Callable[..., Result], *arguments: Any, seconds: float = _SECONDS) -> Result:
         """The result of `work(*arguments)` in a process; arrays in it are read-only. work: of a module.
 
-        Raises what the work raises of `MedSAMError`; InputError when its process dies or takes longer than `seconds`;
+        Raises what the work raises of `MedSAMError`; ForNow when its process dies or takes longer than `seconds`;
         RuntimeError for a defect. Cancelling ends the work at once.
         """
         async with self._free:
@@ -84,7 +85,7 @@ class Pool:
                 with anyio.fail_after(seconds):
                     kind, found = await self._answer(child, work, arguments)
             except TimeoutError:
-                raise InputError(f"Reading takes longer than {seconds:.0f} seconds and was ended.") from None
+                raise ForNow(f"Reading takes longer than {seconds:.0f} seconds and was ended.") from None
             finally:
                 if not child.at_work and self._open:
                     self._idle.append(child)
@@ -103,7 +104,7 @@ class Pool:
         try:
             return await to_thread.run_sync(child.ask, work, arguments, abandon_on_cancel=True, limiter=self._limiter)
         except EOFError:
-            raise InputError(
+            raise ForNow(
                 f"The process that read it ended by itself ({child.how_it_ended()}): the file is damaged in a way that "
                 "no reader survives, or the memory was full."
             ) from None
@@ -208,7 +209,7 @@ def _tried(work: Callable[..., Any], arguments: Sequence[Any]) -> tuple[str, Any
     except MedSAMError as error:
         return "failed", error
     except MemoryError:
-        return "failed", InputError("It does not fit into the memory of this machine.")
+        return "failed", ForNow("It does not fit into the memory of this machine now.")
     except Exception as error:
         # its message may quote the file, and so the patient
         frames = traceback.extract_tb(error.__traceback__)[-12:]

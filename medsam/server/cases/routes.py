@@ -105,15 +105,14 @@ async def open_case(
     rooms = services.cases
     found = await rooms.case(reader, case)
     files = await rooms.place(found)
-    state = rooms.scans.state(case, files.version)
-    # of one that is broken this says why, once more
-    volume = await rooms.scans.get(case, files) if state in ("ready", "broken") else None
-    if volume is None:
+    if rooms.scans.here(case, files.version) is None:
+        rooms.scans.check(case, files.version)
         rooms.begin_open(case)
         response.status_code = 202
         # there will be a line when it is open
         request.state.audited = {"what": None}
         return Opening()
+    volume = await rooms.scans.get(case, files)
     await rooms.calls(rooms.store.open_case, found.id, reader)
     return Geometry(**await rooms.described(case, files.version, volume))
 

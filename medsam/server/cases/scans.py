@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -23,14 +24,17 @@ import numpy as np
 from medsam.errors import InputError, MedSAMError
 from medsam.io.dicom.series import read_dicom
 from medsam.io.load import load_volume
-from medsam.server.cases.found import ScanFiles, as_shown
+from medsam.server.cases.found import ForNow, ScanFiles, as_shown
 from medsam.server.cases.pool import Pool
 from medsam.volume import Volume
 
 State = Literal["listed", "loading", "ready", "broken"]
 # how long a scan that nobody waits for any more may take to come all the same
 _GRACE = 1.0
-_BROKEN = 2_000
+# how many failures are remembered, and for how many seconds those that may pass
+_FAILURES = 2_000
+_FOR_NOW, _FULL = 30.0, 5.0
+_MOMENT = 0.05
 
 
 @dataclass
@@ -40,6 +44,16 @@ class _Load:
     version: str
     task: asyncio.Task[Volume]
     waiting: int = 0
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """Why a case was not read. until: as `time.monotonic` says. size: bytes that it takes, as far as that is known."""
+
+    version: str
+    error: MedSAMError
+    until: float = math.inf
+    size: int = 0
 
 
 @dataclass
@@ -59,22 +73,20 @@ class ScanStore:
     _kept: OrderedDict[str, Volume] = field(default_factory=OrderedDict)
     _alive: weakref.WeakValueDictionary[tuple[str, str], Volume] = field(default_factory=weakref.WeakValueDictionary)
     _loads: dict[str, _Load] = field(default_factory=dict)
-    _broken: OrderedDict[str, tuple[str, MedSAMError]] = field(default_factory=OrderedDict)
+    _failures: OrderedDict[str, _Failure] = field(default_factory=OrderedDict)
 
     async def get(self, case: str, files: ScanFiles | None = None) -> Volume:
         """The scan of a case, whose array is read-only. files: where it lies, for who has asked for that already.
 
         Cancelling ends the load where nobody else waits for it. Raises the reader's MedSAMError for what cannot be
-        read, until its files change; InputError where there is no memory for it.
+        read, until its files change; ForNow for half a minute; FullMemory where there is no room for it.
         """
         files = await self.files(case) if files is None else files
         if (found := self._alive.get((case, files.version))) is not None:
             self._keep(case, files.version, found)
             return found
-        known = self._broken.get(case)
-        if known is not None and known[0] == files.version:
-            # a new one each time: it takes up the traceback of whoever raises it
-            raise type(known[1])(*known[1].args, parameter=known[1].parameters)
+        if isinstance(known := self._why_not(case, files.version), InputError):
+            raise known
         load = self._loads.get(case)
         if load is None or load.version != files.version:
             load = self._loads[case] = _Load(files.version, asyncio.create_task(self._load(case, files)))
@@ -100,8 +112,20 @@ class ScanStore:
 
     def problem(self, case: str, version: str) -> str | None:
         """Why a case that is broken cannot be read."""
-        known = self._broken.get(case)
-        return None if known is None or known[0] != version else str(known[1])
+        known = self._why_not(case, version)
+        return str(known) if isinstance(known, InputError) else None
+
+    def check(self, case: str, version: str) -> None:
+        """Raise why a case could not be read lately, though nobody waited for that: see `get`."""
+        if (known := self._why_not(case, version)) is not None:
+            raise known
+
+    def _why_not(self, case: str, version: str) -> MedSAMError | None:
+        known = self._failures.get(case)
+        if known is None or known.version != version or known.until < time.monotonic():
+            return None
+        # a new one each time: it takes up the traceback of whoever raises it
+        return type(known.error)(*known.error.args, parameter=known.error.parameters)
 
     def here(self, case: str, version: str) -> Volume | None:
         """The scan of a case if it is in memory."""
@@ -110,7 +134,7 @@ class ScanStore:
     def forget(self, case: str) -> None:
         """A case was deleted, or its files have changed: what nobody uses goes."""
         self._kept.pop(case, None)
-        self._broken.pop(case, None)
+        self._failures.pop(case, None)
 
     @property
     def bytes(self) -> int:
@@ -125,24 +149,34 @@ class ScanStore:
         self._kept.clear()
 
     async def _load(self, case: str, files: ScanFiles) -> Volume:
+        # before it is read: what a header states takes a byte a voxel at least, and what was read before is known
+        known, size = self._failures.get(case), math.prod(files.case.shape or (0,))
+        if known is not None and known.version == files.version:
+            size = max(size, known.size)
         try:
-            # before it is read: what a header states takes a byte a voxel at least
-            self._check_size(math.prod(files.case.shape or (0,)))
+            self._check_size(size)
+            await self._make_room(size)
             volume = await self.pool.run(read_scan, files)
-            self._check_size(size_of(volume))
-            await self._make_room(size_of(volume))
-        except InputError as error:
-            self._broken[case] = files.version, error
-            if len(self._broken) > _BROKEN:
-                self._broken.popitem(last=False)
+            size = size_of(volume)
+            self._check_size(size)
+            await self._make_room(size)
+        except (InputError, FullMemory) as error:
+            self._remember(case, files.version, error, size)
             raise
         finally:
             if (load := self._loads.get(case)) is not None and load.task is asyncio.current_task():
                 del self._loads[case]
-        self._broken.pop(case, None)
+        self._failures.pop(case, None)
         self.loaded += 1
         self._keep(case, files.version, volume)
         return volume
+
+    def _remember(self, case: str, version: str, error: MedSAMError, size: int) -> None:
+        seconds = _FULL if isinstance(error, FullMemory) else _FOR_NOW if isinstance(error, ForNow) else math.inf
+        self._failures[case] = _Failure(version, error, time.monotonic() + seconds, size)
+        self._failures.move_to_end(case)
+        while len(self._failures) > _FAILURES:
+            self._failures.popitem(last=False)
 
     def _keep(self, case: str, version: str, volume: Volume) -> None:
         self._alive[case, version] = volume
@@ -163,18 +197,21 @@ class ScanStore:
                 self._kept.popitem(last=False)
             elif self.spare is None or not await self.spare():
                 break
+        if self.bytes + size > self.limit:
+            # the thread that has brought a scan holds it for a moment more
+            await asyncio.sleep(_MOMENT)
         used = self.bytes
         if used and used + size > self.limit:
             raise FullMemory(
-                f"The scan takes {size / 2**20:.0f} MiB, and those that are being read take {used / 2**20:.0f} MiB of "
-                f"the {self.limit / 2**20:.0f} MiB that the server keeps for scans. Close one, or wait."
+                f"The scan takes {size / 2**20:.0f} MiB or more, and those that are being read take {used / 2**20:.0f} "
+                f"MiB of the {self.limit / 2**20:.0f} MiB that the server keeps for scans. Close one, or wait."
             )
 
 
 class FullMemory(MedSAMError):
     """There is no room for a scan beside those in use."""
 
-    status = 503
+    status, retry_after = 503, math.ceil(_FULL)
 
 
 def size_of(volume: Volume) -> int:

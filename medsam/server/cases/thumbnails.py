@@ -6,6 +6,7 @@ One at a time is read beside what readers open; pictures are kept in memory alon
 from __future__ import annotations
 
 import math
+import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from anyio import to_thread
 
 from medsam.errors import InputError
 from medsam.geometry import Axis
-from medsam.server.cases.found import ScanFiles
+from medsam.server.cases.found import ForNow, ScanFiles
 from medsam.server.cases.middle import middle_of, read_middle
 from medsam.server.cases.pool import Pool
 from medsam.transforms.intensity import IntensityWindow, resolve_window
@@ -26,6 +27,8 @@ from medsam.volume import Volume
 
 # the longer side in pixels, and how many pictures are kept: 15 KB each
 SIDE, _KEPT = 160, 1000
+# seconds that a scan which could not be read for now has none
+_FOR_NOW = 30.0
 
 
 @dataclass
@@ -34,7 +37,7 @@ class Thumbnails:
 
     pool: Pool
     most: int
-    _made: OrderedDict[tuple[str, str], bytes] = field(default_factory=OrderedDict)
+    _made: OrderedDict[tuple[str, str], tuple[bytes, float]] = field(default_factory=OrderedDict)
     # others are for those who open a scan
     _one: anyio.Semaphore = field(default_factory=lambda: anyio.Semaphore(1))
 
@@ -42,27 +45,35 @@ class Thumbnails:
         """The picture of a case; empty where there is none. here: its scan, if it is in memory, and then windows: the
         first of its presets."""
         key = case, files.version
-        if (made := self._made.get(key)) is None:
+        if (made := self._known(key)) is None:
             if here is not None:
-                made = await self._make(*middle_of(here), windows)
+                made = self._keep(key, await self._make(*middle_of(here), windows))
             else:
                 async with self._one:
                     # somebody may have had it made while this waited
-                    known = self._made.get(key)
-                    made = await self._read(files) if known is None else known
-            self._made[key] = made
-            while len(self._made) > _KEPT:
-                self._made.popitem(last=False)
+                    if (made := self._known(key)) is None:
+                        made = self._keep(key, *(await self._read(files)))
         return made
 
-    async def _read(self, files: ScanFiles) -> bytes:
+    def _known(self, key: tuple[str, str]) -> bytes | None:
+        made, until = self._made.get(key, (b"", 0.0))
+        return made if time.monotonic() < until else None
+
+    def _keep(self, key: tuple[str, str], made: bytes, seconds: float = math.inf) -> bytes:
+        self._made[key] = made, time.monotonic() + seconds
+        while len(self._made) > _KEPT:
+            self._made.popitem(last=False)
+        return made
+
+    async def _read(self, files: ScanFiles) -> tuple[bytes, float]:
+        """The picture, and for how many seconds it is the one."""
         if math.prod(files.case.shape or (0,)) > self.most:
-            return b""
+            return b"", math.inf
         try:
-            return await self._make(*(await self.pool.run(read_middle, files)))
-        except InputError:
+            return await self._make(*(await self.pool.run(read_middle, files))), math.inf
+        except InputError as error:
             # who opens it is told why
-            return b""
+            return b"", _FOR_NOW if isinstance(error, ForNow) else math.inf
 
     async def _make(self, middle: Volume, axis: Axis, windows: Mapping[str, Any] | None = None) -> bytes:
         window = None if windows is None else IntensityWindow(windows["low"], windows["high"], windows["name"])

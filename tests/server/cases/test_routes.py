@@ -480,6 +480,22 @@ def test_a_thumbnail_shows_what_is_in_the_middle(client):
         assert (none.status_code, none.content) == (204, b"")
 
 
+def test_who_opens_a_scan_for_which_there_is_no_room_is_told_when_to_ask_again(client):
+    cases = [case["id"] for case in listed(client, 2).values()]
+    scans = client.app.state.services.scans
+    held = client.portal.call(scans.get, cases[0])
+    scans.forget(cases[1])
+    limit, scans.limit = scans.limit, held.array.nbytes + 1000
+    try:
+        while (answer := client.post(f"{API}/cases/{cases[1]}/open")).status_code == 202:
+            time.sleep(0.02)
+    finally:
+        scans.limit = limit
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert "Close one, or wait" in answer.json()["detail"]
+    assert answer.json()["error"] == "FullMemory"
+
+
 def test_names_of_structures_are_completed(client):
     answer = client.get(f"{API}/vocabulary", params={"q": "left kid", "limit": 2}).json()
     assert [one["name"] for one in answer][:1] == ["kidney_left"]

@@ -19,9 +19,10 @@ from anyio.from_thread import start_blocking_portal
 
 from medsam.errors import InputError
 from medsam.io.load import load_volume
-from medsam.server.cases.found import FoundCase, ScanFiles
+from medsam.server.cases.found import ForNow, FoundCase, ScanFiles
 from medsam.server.cases.pool import Pool
-from medsam.server.cases.scans import FullMemory, ScanStore, size_of
+from medsam.server.cases.scans import FullMemory, ScanStore, read_scan, size_of
+from medsam.volume import Volume
 
 SHAPE = (40, 60, 50)
 
@@ -227,6 +228,78 @@ def test_what_cannot_be_read_is_said_again_until_its_file_changes(run, tmp_path)
     run(work)
 
 
+def test_what_failed_by_no_fault_of_its_files_is_read_again_soon(run, tmp_path, monkeypatch):
+    shelf = Shelf(tmp_path, 1)
+    monkeypatch.setattr("medsam.server.cases.scans.read_scan", died_once)
+    monkeypatch.setattr("medsam.server.cases.scans._FOR_NOW", 0.3)
+
+    async def work(pool: Pool) -> None:
+        scans = ScanStore(pool, shelf, limit=2**30)
+        for _ in range(2):
+            # the second does not cost another process
+            with pytest.raises(ForNow, match="memory was full"):
+                await scans.get("c0")
+        assert scans.state("c0", shelf.version) == "broken"
+        await asyncio.sleep(0.3)
+        assert (scans.state("c0", shelf.version), scans.problem("c0", shelf.version)) == ("listed", None)
+        assert await scans.get("c0") == load_volume(tmp_path / "c0.nii")
+        # a file that is away for a moment, as on a disk of another machine
+        scans = ScanStore(pool, shelf, limit=2**30)
+        (tmp_path / "c0.nii").rename(tmp_path / "away")
+        with pytest.raises(ForNow, match="no longer there"):
+            await scans.get("c0")
+        (tmp_path / "away").rename(tmp_path / "c0.nii")
+        await asyncio.sleep(0.3)
+        await scans.get("c0")
+
+    run(work)
+
+
+def test_there_is_no_picture_for_a_while_of_what_failed_by_no_fault_of_its_files(run, tmp_path, monkeypatch):
+    # not at the top: processes import this file
+    from medsam.server.cases.thumbnails import Thumbnails
+
+    shelf = Shelf(tmp_path, 1)
+    monkeypatch.setattr("medsam.server.cases.thumbnails._FOR_NOW", 0.2)
+
+    async def work(pool: Pool) -> None:
+        pictures, files = Thumbnails(pool, 2**30), await shelf("c0")
+        (tmp_path / "c0.nii").rename(tmp_path / "away")
+        assert await pictures.get("c0", files, None, None) == b""
+        (tmp_path / "away").rename(tmp_path / "c0.nii")
+        assert await pictures.get("c0", files, None, None) == b""
+        await asyncio.sleep(0.2)
+        assert (await pictures.get("c0", files, None, None)).startswith(b"\x89PNG")
+
+    run(work)
+
+
+def test_where_there_is_no_room_nothing_is_read_and_who_did_not_wait_is_told(run, tmp_path, monkeypatch):
+    shelf = Shelf(tmp_path)
+
+    async def work(pool: Pool) -> None:
+        size = np.prod(SHAPE) * 2
+        scans = ScanStore(pool, shelf, limit=int(1.8 * size))
+        held = await scans.get("c0")
+        # a header states half the bytes, so once it is read
+        with pytest.raises(FullMemory):
+            await scans.get("c1")
+        monkeypatch.setattr("medsam.server.cases.scans.read_scan", slept_instead)
+        with pytest.raises(FullMemory):
+            await asyncio.wait_for(scans.get("c1"), 5)
+        assert scans.problem("c1", shelf.version) is None
+        with pytest.raises(FullMemory):
+            scans.check("c1", shelf.version)
+        monkeypatch.setattr("medsam.server.cases.scans._FULL", 0.0)
+        scans.limit = int(1.4 * size)
+        with pytest.raises(FullMemory):
+            await asyncio.wait_for(scans.get("c2"), 5)
+        scans.check("c2", shelf.version)
+        assert size_of(held) == size
+
+    run(work)
+
+
 def test_a_load_that_nobody_wants_is_ended(run, tmp_path, monkeypatch):
     shelf = Shelf(tmp_path, 1)
     monkeypatch.setattr("medsam.server.cases.scans.read_scan", slept_instead)
@@ -245,6 +318,14 @@ def test_a_load_that_nobody_wants_is_ended(run, tmp_path, monkeypatch):
         assert scans.state("c0", shelf.version) == "listed"
 
     run(work)
+
+
+def died_once(files: ScanFiles) -> Volume:
+    mark = files.root / "died"
+    if not mark.exists():
+        mark.touch()
+        died()
+    return read_scan(files)
 
 
 def slept_instead(files: ScanFiles) -> None:

@@ -6,16 +6,17 @@ import type { ComparedStructure, SessionLine } from "../api/types";
 import { language, t } from "../i18n";
 import type { Reading } from "../reading/reading";
 import { tried } from "./actions";
-import { compareWith, comparing, endComparison, outcome, showDifference } from "./comparing";
+import { compareWith, comparing, endComparison, type Outcome, outcome, showDifference } from "./comparing";
 import { comparison } from "./comparison";
 import { millilitres, millimetres, share, spoken } from "./format";
 import { Section } from "./section";
 
 export function ComparePart({ reading }: { reading: Reading }) {
+  const found = outcome.value?.session === reading.id ? outcome.value : null;
   return (
-    <Section name="compare" title={t("panels.compare")} note={outcome.value ? outcome.value.title : undefined}>
+    <Section name="compare" title={t("panels.compare")} note={found?.title}>
       <Choice reading={reading} />
-      {outcome.value && <Result reading={reading} />}
+      {found && <Result reading={reading} found={found} />}
     </Section>
   );
 }
@@ -100,8 +101,7 @@ function Choice({ reading }: { reading: Reading }) {
   );
 }
 
-function Result({ reading }: { reading: Reading }) {
-  const found = outcome.value!;
+function Result({ reading, found }: { reading: Reading; found: Outcome }) {
   const old = reading.masks.version.value !== found.version;
   return (
     <>

@@ -12,6 +12,8 @@ import { difference } from "./overlap";
 export type Against = { session: string } | File;
 
 export interface Outcome {
+  /** The session that was compared. */
+  readonly session: string;
   readonly title: string;
   readonly against: Against;
   readonly structures: readonly ComparedStructure[];
@@ -24,20 +26,32 @@ export interface Outcome {
 export const outcome = signal<Outcome | null>(null);
 export const comparing = signal(false);
 
-/** Compares, and has the picture show the difference. Raises ApiError; what was there before stays then. */
+let under: AbortController | null = null;
+
+/**
+ * Compares, and has the picture show the difference. Raises ApiError, or AbortError once the comparison was ended; what
+ * was there before stays then.
+ */
 export async function compareWith(reading: Reading, against: Against, title: string): Promise<void> {
+  under?.abort();
+  const control = new AbortController();
+  const { signal } = control;
+  under = control;
   comparing.value = true;
   try {
     const version = reading.masks.version.peek();
-    const found = await compare(reading.id, against);
+    const found = await compare(reading.id, against, signal);
     const reference = keptMasks(reading);
     for (const object of withReference(found)) {
-      for (const frame of await comparedMasks(reading.id, found.reference, object)) reference.take(frame);
+      for (const frame of await comparedMasks(reading.id, found.reference, object, signal)) reference.take(frame);
     }
-    outcome.value = { title, against, structures: found.structures, notes: found.notes ?? [], version };
+    signal.throwIfAborted();
+    const { structures, notes = [] } = found;
+    outcome.value = { session: reading.id, title, against, structures, notes, version };
     comparison.value = { session: reading.id, reference, title, object: null };
   } finally {
-    comparing.value = false;
+    if (under === control) under = null;
+    comparing.value = under !== null;
   }
 }
 
@@ -45,7 +59,10 @@ function withReference(found: Compared): number[] {
   return found.structures.flatMap((one) => (one.object === null ? [] : [one.object]));
 }
 
+/** Also one that is on its way. */
 export function endComparison(): void {
+  under?.abort();
+  under = null;
   outcome.value = null;
   comparison.value = null;
 }

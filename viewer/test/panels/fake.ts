@@ -27,7 +27,7 @@ export class FakeMasks implements Masks {
   slices(object: number): readonly number[] {
     return [...(this.kept.get(object)?.keys() ?? [])].sort((a, b) => a - b);
   }
-  cut(): MaskSlice | undefined {
+  cut(_object: number): MaskSlice | undefined {
     return undefined;
   }
 }

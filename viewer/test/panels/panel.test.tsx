@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import type { CaseInfo, Compared, Measure } from "../../src/api/types";
-import { endComparison, mostDifferent, outcome } from "../../src/panels/comparing";
+import { compareWith, comparing, endComparison, mostDifferent, outcome } from "../../src/panels/comparing";
 import { comparison } from "../../src/panels/comparison";
 import { sentTexts } from "../../src/panels/home";
 import { takenHome } from "../../src/panels/lost";
@@ -101,6 +101,14 @@ describe("structures", () => {
     message.action!.run();
     expect(reading.calls.at(-1)).toEqual(["undo"]);
   });
+  it("say where undo would take back another step than the deletion", async () => {
+    const root = await mount(<Panel />);
+    await click(button(root, "Delete liver"));
+    reading.undoable.value += 1;
+    messages.value.at(-1)!.action!.run();
+    expect(reading.calls).toEqual([["removeObject", 1]]);
+    expect(messages.value.at(-1)!.text).toMatch(/^Another step came after liver was deleted/);
+  });
   it("that are locked are not deleted", async () => {
     reading.objects.value = [structure(1, "liver", { locked: true })];
     const root = await mount(<Panel />);
@@ -191,7 +199,7 @@ describe("comparison", () => {
     const root = await compared();
     const offered = [...root.querySelectorAll("select")[0]!.options].map((one) => one.value);
     expect(offered).toEqual(["", "other"]);
-    expect(results.compare).toHaveBeenCalledExactlyOnceWith("session", { session: "other" });
+    expect(results.compare).toHaveBeenCalledExactlyOnceWith("session", { session: "other" }, expect.any(AbortSignal));
   });
   it("is a table, with dashes for what one side does not have", async () => {
     const root = await compared();
@@ -203,7 +211,7 @@ describe("comparison", () => {
   });
   it("gives the picture the reference's masks of what both have", async () => {
     await compared();
-    expect(results.comparedMasks).toHaveBeenCalledExactlyOnceWith("session", "ref", 1);
+    expect(results.comparedMasks).toHaveBeenCalledExactlyOnceWith("session", "ref", 1, expect.any(AbortSignal));
     expect(comparison.value!.session).toBe("session");
     expect(comparison.value!.title).toMatch(/^ben, .*\(closed\)$/);
   });
@@ -239,6 +247,22 @@ describe("comparison", () => {
       open.value = null;
     });
     expect(comparison.value).toBeNull();
+  });
+  it("that comes after the reading was left is nobody's, and hinders no other", async () => {
+    let arrive = (_: Compared) => {};
+    results.compare.mockReturnValue(new Promise<Compared>((go) => (arrive = go)));
+    const under = compareWith(reading, { session: "other" }, "ben").catch((error: Error) => error.name);
+    endComparison();
+    arrive(COMPARED);
+    expect(await under).toBe("AbortError");
+    expect([outcome.value, comparison.value, comparing.value]).toEqual([null, null, false]);
+  });
+  it("of another reading is not shown beside this one", async () => {
+    const root = await compared();
+    await act(() => {
+      outcome.value = { ...outcome.value!, session: "before" };
+    });
+    expect(root.textContent).not.toContain("End comparison");
   });
   it("knows the slice that differs most", () => {
     const theirs = new FakeReading().masks;

@@ -14,10 +14,9 @@ import { leastSure, nextLeastSure, slicesOf } from "./slices";
 /** Why something cannot be done with the active structure now; null: it can. */
 export type Obstacle = "nobody" | "looking" | "locked" | "empty" | "running" | "one-slice" | "no-gap" | "end" | null;
 
-function obstacle(reading: Reading): Obstacle {
+function obstacle(reading: Reading, id = reading.active.value): Obstacle {
   if (!reading.mine) return "looking";
-  const active = reading.active.value;
-  const object = reading.objects.value.find((one) => one.id === active);
+  const object = reading.objects.value.find((one) => one.id === id);
   if (!object) return "nobody";
   if (object.locked) return "locked";
   reading.masks.version.value;
@@ -46,24 +45,28 @@ function answered(reading: Reading): Promise<void> {
   });
 }
 
-export function cannotPropagate(reading: Reading): Obstacle {
-  const why = obstacle(reading);
+export function cannotPropagate(reading: Reading, id = reading.active.value): Obstacle {
+  const why = obstacle(reading, id);
   if ((why === "empty" || why === "nobody") && underWay(reading)) return null;
   if (why) return why;
   if (reading.slices < 2) return "one-slice";
-  return runningJob(reading, reading.active.value) ? "running" : null;
+  return runningJob(reading, id) ? "running" : null;
 }
 
-/** Follows the active structure through the volume, once what was asked of it is answered. */
-export async function propagate(reading: Reading, maxMm?: number): Promise<void> {
-  if (cannotPropagate(reading) === null) await answered(reading);
+/**
+ * Follows a structure through the volume, once what was asked of it is answered: the one that is active now, whatever is
+ * by then. Where none is, the one that is being made.
+ */
+export async function propagate(reading: Reading, maxMm?: number, id = reading.active.peek()): Promise<void> {
+  if (cannotPropagate(reading, id) === null) await answered(reading);
   if (open.peek() !== reading) return;
-  const why = cannotPropagate(reading);
+  const object = id ?? reading.active.peek();
+  const why = cannotPropagate(reading, object);
   if (why) {
     sayWhy(why);
     return;
   }
-  await tried(reading.propagate(reading.active.value!, maxMm), () => void propagate(reading, maxMm));
+  await tried(reading.propagate(object!, maxMm), () => void propagate(reading, maxMm, object));
 }
 
 export function cannotFill(reading: Reading): Obstacle {
@@ -147,11 +150,15 @@ export async function remove(reading: Reading, object: ObjectInfo): Promise<void
     reading.active.value = neighbour?.id ?? null;
   }
   const steps = reading.undoable.peek();
-  // by then another step may be the last one
-  const back = () => reading.undoable.peek() === steps && void tried(reading.undo());
+  const name = spoken(object.name);
+  const back = () => {
+    // by then another step may be the last one
+    if (open.peek() === reading && reading.undoable.peek() === steps) void tried(reading.undo());
+    else say({ kind: "info", text: t("panels.deleted-before", { name }), seconds: 8 });
+  };
   say({
     kind: "info",
-    text: t("panels.deleted", { name: spoken(object.name) }),
+    text: t("panels.deleted", { name }),
     action: { text: t("panels.undo"), run: back },
     seconds: 8,
   });

@@ -61,6 +61,15 @@ describe("what can be done with the active structure", () => {
     await following;
     expect(reading.calls).toEqual([["propagate", 1, undefined]]);
   });
+  it("is followed though another became the active one meanwhile", async () => {
+    reading.pending.value = 1;
+    const following = propagate(reading);
+    reading.active.value = 2;
+    reading.masks.put(1, 10);
+    reading.pending.value = 0;
+    await following;
+    expect(reading.calls).toEqual([["propagate", 1, undefined]]);
+  });
   it("is not followed where the answer is that there is nothing, nor in another reading", async () => {
     reading.pending.value = 1;
     const following = propagate(reading);

@@ -18,6 +18,7 @@ export const panels = {
   "panels.fill-between": "Fill between",
   "panels.rename-hint": "Rename: double click, or F2",
   "panels.deleted": "{name} is deleted.",
+  "panels.deleted-before": "Another step came after {name} was deleted: press Undo (Ctrl Z) until it is back.",
   "panels.undo": "Undo",
   "panels.show": "Show {name}",
   "panels.hide": "Hide {name}",

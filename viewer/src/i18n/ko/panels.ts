@@ -18,6 +18,8 @@ export const panels = {
   "panels.fill-between": "사이 채우기",
   "panels.rename-hint": "이름 바꾸기: 두 번 클릭 또는 F2",
   "panels.deleted": "{name} 구조물을 삭제했습니다.",
+  "panels.deleted-before":
+    "{name} 구조물을 삭제한 뒤에 다른 작업이 있었습니다. 다시 나타날 때까지 실행 취소(Ctrl Z)를 누르세요.",
   "panels.undo": "되돌리기",
   "panels.show": "{name} 보이기",
   "panels.hide": "{name} 숨기기",

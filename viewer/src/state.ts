@@ -55,10 +55,18 @@ export interface Message {
 }
 export const messages = signal<readonly Message[]>([]);
 let last = 0;
+/** There is room for so many. */
+const MOST_MESSAGES = 4;
 export function say(message: Omit<Message, "id">): number {
   last += 1;
   const one = { ...message, id: last };
-  messages.value = [...messages.value.filter((other) => other.text !== one.text), one].slice(-4);
+  const others = messages.value.filter((other) => other.text !== one.text);
+  // what goes by itself makes room first; nothing of that kind pushes out what there is something to press on
+  const dispensable =
+    others.find((other) => other.kind === "info") ??
+    others.find((other) => other.action === undefined) ??
+    (message.kind === "info" ? undefined : others[0]);
+  messages.value = [...(others.length < MOST_MESSAGES ? others : others.filter((other) => other !== dispensable)), one];
   return last;
 }
 export function unsay(id: number): void {

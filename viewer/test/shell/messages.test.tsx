@@ -35,6 +35,20 @@ describe("messages", () => {
     expect(texts("status")).toEqual(["Note: good"]);
   });
 
+  it("leave room for four, and one that goes by itself pushes out none that there is something to press on", () => {
+    const run = () => {};
+    act(() => {
+      say({ kind: "error", text: "try", action: { text: "again", run } });
+      for (const text of ["one", "two", "three", "four"]) say({ kind: "info", text });
+    });
+    expect(messages.value.map((one) => one.text)).toEqual(["try", "two", "three", "four"]);
+    act(() => {
+      for (const text of ["try a", "try b", "try c"]) say({ kind: "error", text, action: { text: "again", run } });
+      say({ kind: "info", text: "five" });
+    });
+    expect(messages.value.map((one) => one.text)).toEqual(["try", "try a", "try b", "try c", "five"]);
+  });
+
   it("go after a while, errors and those with a button stay", () => {
     act(() => {
       say({ kind: "info", text: "short" });

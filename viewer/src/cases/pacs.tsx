@@ -18,6 +18,8 @@ const MOST = 100;
 const MOST_SERIES = 500;
 
 interface Found {
+  /** That was asked, and its series are fetched from. */
+  server: string;
   found: MatchInfo[];
   more: boolean;
 }
@@ -33,8 +35,9 @@ export function PacsSearch() {
     const control = new AbortController();
     under.current = control;
     searching.value = true;
+    const asked = server.peek();
     try {
-      found.value = await pacsFind(server.value, keys, "study", MOST, control.signal);
+      found.value = { server: asked, ...(await pacsFind(asked, keys, "study", MOST, control.signal)) };
     } catch (error) {
       tell(error, () => void send(keys));
     } finally {
@@ -57,6 +60,7 @@ export function PacsSearch() {
             <select
               value={server.value}
               onChange={(event) => {
+                under.current?.abort();
                 server.value = event.currentTarget.value;
                 found.value = null;
               }}
@@ -78,7 +82,7 @@ export function PacsSearch() {
       {found.value !== null && found.value.found.length > 0 && (
         <ul class="cases-pacs-list">
           {found.value.found.map((study) => (
-            <Study key={study.study} server={server.value} study={study} />
+            <Study key={study.study} server={found.value!.server} study={study} />
           ))}
         </ul>
       )}

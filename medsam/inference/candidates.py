@@ -18,6 +18,7 @@ from medsam.inference.image_predictor import ScanEncoder
 from medsam.inference.segment_slice import segment_slice
 from medsam.inference.slice_request import Zoom
 from medsam.models.specs import takes_clicks
+from medsam.progress import ProgressCallback
 from medsam.prompts.prompt import Box, SlicePrompt
 
 # how many, and the IoU from which two are one
@@ -34,8 +35,18 @@ class Candidate:
     predicted_iou: float
 
 
-def answers(scan_encoder: ScanEncoder, index: int, prompt: SlicePrompt, zoom: Zoom, box: Box | None) -> list[Candidate]:
-    """What the network may answer otherwise, as it comes. box: the one that it was shown, given or found."""
+def answers(
+    scan_encoder: ScanEncoder,
+    index: int,
+    prompt: SlicePrompt,
+    zoom: Zoom,
+    box: Box | None,
+    progress: ProgressCallback | None = None,
+) -> list[Candidate]:
+    """What the network may answer otherwise, as it comes. box: the one that it was shown, given or found. progress: see
+    `segment_slice`."""
+    if progress is not None:
+        progress(0, None)
     predictor, plane = scan_encoder.image_predictor, scan_encoder.plane
     if takes_clicks(predictor.sam.spec):
         found = predictor.predict(scan_encoder.encode(index), [with_clicks(prompt, plane)], multimask=True)
@@ -48,8 +59,9 @@ def answers(scan_encoder: ScanEncoder, index: int, prompt: SlicePrompt, zoom: Zo
         return []
     plain = replace(prompt, mask=None, within=None, lasso=None, ellipse=None, lines=(), standing=False)
     others = [replace(plain, box=_scaled(box, side, plane)) for side in _SIDES]
-    results = segment_slice(scan_encoder, index, others, zoom=zoom, at_hand=True)
-    results += segment_slice(scan_encoder, index, [replace(plain, box=box)], zoom="off", at_hand=True)
+    results = segment_slice(scan_encoder, index, others, zoom=zoom, at_hand=True, progress=progress)
+    whole = [replace(plain, box=box)]
+    results += segment_slice(scan_encoder, index, whole, zoom="off", at_hand=True, progress=progress)
     return [Candidate(one.mask, one.predicted_iou) for one in results]
 
 

@@ -25,9 +25,12 @@ def masks_between(
     that are left out.
     """
     first, last = slices
-    for index in range(first + 1, last):
+    wanted = [index for index in range(first + 1, last) if index not in skip]
+    # the two are as far from a pixel on every slice
+    way = _Way(one, other, spacing_mm) if wanted else None
+    for index in wanted:
         share = (last - index) / (last - first)
-        if index not in skip and (mask := between(one, other, share, spacing_mm)).any():
+        if way is not None and (mask := way.at(share)).any():
             yield index, share, mask
 
 
@@ -48,9 +51,18 @@ def between(one: CompactMask, other: CompactMask, share: float, spacing_mm: tupl
     Signed distances to both outlines, averaged; nothing where they lie far apart.
     Source: shape-based interpolation (Raya and Udupa 1990).
     """
-    spans = [slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(one.part, other.part, strict=True)]
-    part = grown(spans, [1, 1], one.shape)
-    ways = [(one, share), (other, 1 - share)]
-    result = np.zeros(one.shape, dtype=bool)
-    result[part] = sum(weight * signed_distance(mask.to_array()[part], spacing_mm) for mask, weight in ways) > 0
-    return result
+    return _Way(one, other, spacing_mm).at(share)
+
+
+class _Way:
+    """From one mask to another, neither empty; see `between`."""
+
+    def __init__(self, one: CompactMask, other: CompactMask, spacing_mm: tuple[float, float]) -> None:
+        spans = [slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(one.part, other.part, strict=True)]
+        self._shape, self._part = one.shape, grown(spans, [1, 1], one.shape)
+        self._ends = [signed_distance(mask.to_array()[self._part], spacing_mm) for mask in (one, other)]
+
+    def at(self, share: float) -> np.ndarray:
+        result = np.zeros(self._shape, dtype=bool)
+        result[self._part] = share * self._ends[0] + (1 - share) * self._ends[1] > 0
+        return result

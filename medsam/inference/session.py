@@ -198,20 +198,26 @@ class Session(Steps[SliceResult]):
         self._results.keep(refined, result)
         return result
 
-    def interpolate(self, label: str | None = None) -> list[int]:
+    @through_worker(Priority.SLICE)
+    def interpolate(self, label: str | None = None, *, progress: ProgressCallback | None = None) -> list[int]:
         """Draw an object on the slices between those that it is on, from these alone; one step. Returns those slices.
 
-        What was erased there is drawn again. Raises PromptError where there is none to draw, or `limits` forbid it.
+        What was erased there is drawn again. progress: called once a slice; other steps may be taken then (`Worker`),
+        and slices of the object that they changed are left alone. Raises PromptError where there is none to draw, or
+        `limits` forbid it.
         """
         label = label or self.label
-        there = self.states.get(label, {})
-        masks = {index: CompactMask.of(self._cleaned(state, label, index)) for index, state in there.items()}
+        there, pitch = dict(self.states.get(label, {})), self.scan_encoder.plane.spacing_mm
+        found = interpolated(there, lambda index: self._cleaned(there[index], label, index), pitch, progress)
+        now = self.states.get(label, {})
         after: dict[int, SliceState | None] = {}
-        for index, mask in interpolated(masks, self.scan_encoder.plane.spacing_mm).items():
+        for index, drawn in found.items():
             limits = self._limits_on(index)
             limits.check(SlicePrompt(1), label, stands=self._stands(label))
-            before = there[index].mask if index in there else None
-            if kept := CompactMask.of(limits.applied(mask, label, before)):
+            before = now.get(index)
+            if before is not there.get(index):
+                continue
+            if kept := CompactMask.of(limits.applied(drawn.to_array(), label, before and before.mask)):
                 after[index] = SliceState.drawn_as(kept, next(self._numbers))
         if not after:
             raise PromptError(f"There is no slice to draw {label!r} on between those that it is on: give it two apart.")

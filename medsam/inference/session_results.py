@@ -138,13 +138,20 @@ class SessionResults:
 
     @through_worker(Priority.SLICE)
     def candidates(
-        self, state: SliceState, label: str, index: int, limits: SliceLimits, tidy: Cleanup
+        self,
+        state: SliceState,
+        label: str,
+        index: int,
+        limits: SliceLimits,
+        tidy: Cleanup,
+        progress: ProgressCallback | None = None,
     ) -> list[Candidate]:
-        """See `Session.candidates`."""
+        """See `Session.candidates`. progress: called before each answer; a click may come in between (`Worker`)."""
         if state.parts[0].standing:
             return []
         prompt = self.placed(state.parts, label, index)
-        others = answers(self.scan_encoder, index, prompt, self.zoom, self.result(state, label, index, limits).box)
+        box = self.result(state, label, index, limits).box
+        others = answers(self.scan_encoder, index, prompt, self.zoom, box, progress)
 
         def kept(one: Candidate) -> Candidate:
             mask = cleaned(one.mask, prompt, None, self.scan_encoder, tidy)

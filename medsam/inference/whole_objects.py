@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import pairwise
 
 import numpy as np
@@ -126,14 +126,26 @@ def follow(
     return spread, cleaned_object(scan_encoder, spread, seeds, zoom, cleanup)
 
 
-def interpolated(masks: Mapping[int, CompactMask], spacing_mm: tuple[float, float]) -> dict[int, np.ndarray]:
-    """Masks (h, w) of the slices between those that an object is on, from these. Source: see `outlines.between`."""
-    there = [(index, mask) for index, mask in sorted(masks.items()) if mask]
-    return {
-        index: mask
-        for (first, one), (last, other) in pairwise(there)
-        for index, _, mask in masks_between(one, other, (first, last), spacing_mm)
-    }
+def interpolated(
+    slices: Iterable[int],
+    cleaned: Callable[[int], np.ndarray],
+    spacing_mm: tuple[float, float],
+    progress: ProgressCallback | None = None,
+) -> dict[int, CompactMask]:
+    """Masks of the slices between those that an object is on, from these. Source: see `outlines.between`.
+
+    cleaned: slice -> mask (h, w). progress: called once a slice.
+    """
+    tell, there = progress or (lambda done, total: None), dict[int, CompactMask]()
+    for index in sorted(slices):
+        tell(len(there), None)
+        there[index] = CompactMask.of(cleaned(index))
+    found: dict[int, CompactMask] = {}
+    for (first, one), (last, other) in pairwise((index, mask) for index, mask in there.items() if mask):
+        for index, _, mask in masks_between(one, other, (first, last), spacing_mm):
+            tell(len(there) + len(found), None)
+            found[index] = CompactMask.of(mask)
+    return found
 
 
 def followed(

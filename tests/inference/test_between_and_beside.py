@@ -7,8 +7,11 @@ import pytest
 from phantoms import ThresholdSam, block
 
 from medsam.errors import PromptError
+from medsam.inference import outlines
 from medsam.inference.candidates import Candidate, distinct
 from medsam.inference.predictor import Predictor
+from medsam.inference.worker import Priority, Worker
+from medsam.masks import CompactMask
 from medsam.prompts.limits import Limits
 from medsam.prompts.prompt import Prompt
 from medsam.volume import Volume
@@ -70,6 +73,48 @@ def test_slices_are_filled_between_masks_of_any_kind(predictor, scan):
     assert session.interpolate() == [1, 2, 4, 5]
     there = session.labels.array > 0
     assert all((there[k] == there[3]).all() for k in range(7))
+
+
+def test_of_a_gap_distances_are_computed_once(monkeypatch):
+    computed, real = [], outlines.signed_distance
+    monkeypatch.setattr(outlines, "signed_distance", lambda *given: computed.append(given) or real(*given))
+    one, other = (CompactMask.of(rectangle(*edges)) for edges in ((10, 10, 30, 30), (14, 20, 26, 50)))
+    found = {index: mask for index, _, mask in outlines.masks_between(one, other, (2, 12), (1.0, 2.0), skip=(5,))}
+    assert len(computed) == 2
+    assert sorted(found) == [3, 4, 6, 7, 8, 9, 10, 11]
+    for index, mask in found.items():
+        np.testing.assert_array_equal(mask, outlines.between(one, other, (12 - index) / 10, (1.0, 2.0)))
+
+
+def test_a_click_comes_between_two_slices_and_two_candidates(scan):
+    sam = ThresholdSam()
+    sam.spec.prompts = ("box",)
+    with Worker() as worker:
+        session = Predictor(sam, "cpu", worker=worker).session(scan)
+        session.box(1, (4, 8, 20, 30))
+        session.draw(5, rectangle(14, 14, 26, 26))
+
+        def long(work):
+            order = []
+
+            def run(_):
+                worker.submit(lambda _: order.append("click"), priority=Priority.CLICK)
+                order.append(work())
+
+            worker.submit(run, priority=Priority.SLICE).result(10)
+            return order
+
+        assert long(session.interpolate) == ["click", [2, 3, 4]]
+        assert long(lambda: len(session.candidates(1)) > 1) == ["click", True]
+
+
+def test_what_is_drawn_meanwhile_is_not_drawn_over(predictor, scan):
+    session = predictor.session(scan)
+    for index in (0, 4):
+        session.draw(index, rectangle(10, 10, 30, 30))
+    own = rectangle(2, 2, 4, 4)
+    assert session.interpolate(progress=lambda done, total: session.draw(2, own) if done == 3 else None) == [1, 3]
+    np.testing.assert_array_equal(session.result(2).mask, own)
 
 
 def test_candidates_differ_come_best_first_and_change_nothing(scan):

@@ -213,16 +213,22 @@ class Live:
         number: int | None = None,
         said: Any = None,
         here: Place | None = None,
+        priority: Priority = Priority.CLICK,
     ) -> Answer:
         """`_step`, answered. since: default: the revision before. here: a place to be told of where nothing changed."""
         before = self.revision
         with self._words():
-            delta = await self._step(kind, work, number, said)
+            delta = await self._step(kind, work, number, said, priority)
         places = delta.places if delta else frozenset(() if here is None else (here,))
         return await self._answer(before if since is None else since, places)
 
     async def _step(
-        self, kind: Kind, work: Callable[[Session], object], number: int | None = None, prompts: Any = None
+        self,
+        kind: Kind,
+        work: Callable[[Session], object],
+        number: int | None = None,
+        prompts: Any = None,
+        priority: Priority = Priority.CLICK,
     ) -> Delta | None:
         """Have something done to the session, and store what it changed; None where that is nothing."""
         stored: asyncio.Future[Delta | None] = self._loop.create_future()
@@ -232,7 +238,7 @@ class Live:
             work(self._session)
             self._later(self._put, self._taken(kind, number, prompts, time.perf_counter() - begun), stored)
 
-        await self.tools.worker.run(step, priority=Priority.CLICK)
+        await self.tools.worker.run(step, priority=priority)
         return await stored
 
     async def _limit(self) -> None:

@@ -14,6 +14,8 @@ from anyio import to_thread
 from fastapi import HTTPException
 
 from medsam.errors import PromptError
+from medsam.inference.session import Session
+from medsam.inference.worker import Priority
 from medsam.prompts.prompt import Prompt
 from medsam.server.readings.answers import Answer
 from medsam.server.readings.events import Event
@@ -79,7 +81,12 @@ class Reading(Live):
         async with self._turn(match):
             self._unlocked(number)
             label = label_of(number)
-            return await self._stepped("interpolate", lambda session: session.interpolate(label), since, number)
+
+            def draw(session: Session) -> list[int]:
+                return session.interpolate(label)
+
+            # many slices: others' clicks come in between
+            return await self._stepped("interpolate", draw, since, number, priority=Priority.SLICE)
 
     async def keep_range(self, values: tuple[float | None, float | None] | None, match: int | None) -> None:
         """Only pixels of these values are in masks that are made from now on; None: whatever they are.

@@ -108,6 +108,26 @@ def test_what_is_locked_or_of_another_size_is_refused(folder):
     asyncio.run(play())
 
 
+def test_clicks_come_before_slices_between(folder):
+    scan, *_ = two_blocks((6, 40, 60))
+
+    async def play():
+        async with house(folder) as there:
+            reader, key = await there.opened(scan, label="liver")
+            await reader.prompt(key, 1, drawn=ENTRY)
+            await reader.prompt(key, 4, drawn=ENTRY)
+            other = there.person("ben")
+            theirs = (await other.open(there.case("a", scan), label="liver"))["id"]
+            with there.held():
+                drawing = asyncio.create_task(reader.step(key, "interpolate", {"object": 1}))
+                await asyncio.sleep(0.05)
+                await asyncio.wait_for(other.prompt(theirs, 1, box=[4, 8, 24, 28]), 5)
+                assert not drawing.done()
+            assert [frame.slice for frame in await drawing] == [2, 3]
+
+    asyncio.run(play())
+
+
 def test_slices_between_are_drawn_as_one_step(folder):
     scan, *_ = two_blocks((6, 40, 60))
 

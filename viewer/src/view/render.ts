@@ -73,10 +73,15 @@ export class Render {
 
   static async on(canvas: HTMLCanvasElement): Promise<Render> {
     const made = new Render(canvas);
-    await made.#niivue.attachToCanvas(canvas, false);
-    made.#niivue.addColormap(SURFACE, DENSE);
-    made.#niivue.setSliceType(SLICE_TYPE.RENDER);
-    await made.#niivue.setVolumeRenderIllumination(SHADED);
+    try {
+      await made.#niivue.attachToCanvas(canvas, false);
+      made.#niivue.addColormap(SURFACE, DENSE);
+      made.#niivue.setSliceType(SLICE_TYPE.RENDER);
+      await made.#niivue.setVolumeRenderIllumination(SHADED);
+    } catch (error) {
+      made.close();
+      throw error;
+    }
     return made;
   }
 

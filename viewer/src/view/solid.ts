@@ -47,8 +47,19 @@ export function solidWindow(geometry: Geometry, { low, high }: Shown): Shown {
   return { low: low + (high - low) * FOG, high };
 }
 
-/** Means of blocks of a scan that is all here; null when it was closed meanwhile. */
+/** Of scans whose voxels were all here: planes come and go beside 3D, and what it is made of does not change. */
+const solids = new WeakMap<Scan, { most: number; solid: Solid }>();
+
+/** Means of blocks of a scan that is all here, made once; null when it was closed meanwhile. */
 export async function solidOf(scan: Scan, most: number): Promise<Solid | null> {
+  const known = solids.get(scan);
+  if (known?.most === most) return known.solid;
+  const solid = await meansOf(scan, most);
+  if (solid) solids.set(scan, { most, solid });
+  return solid;
+}
+
+async function meansOf(scan: Scan, most: number): Promise<Solid | null> {
   const { geometry } = scan;
   const steps = stepsFor(geometry, most);
   const [planes, rows, columns] = geometry.shape;

@@ -62,8 +62,16 @@ function Shown({ scan, again }: { scan: Scan; again: Signal<number> }) {
     if (!here) return;
     let left = false;
     let render: Render | null = null;
+    const element = canvas.current!;
+    // a graphics card that was taken away draws nothing more
+    const lost = (): void => {
+      if (left) return;
+      solid.value = null;
+      state.value = "failed";
+    };
+    element.addEventListener("webglcontextlost", lost);
     state.value = "making";
-    make(scan, canvas.current!)
+    make(scan, element)
       .then((made) => {
         render = made?.render ?? null;
         if (left) render?.close();
@@ -77,6 +85,7 @@ function Shown({ scan, again }: { scan: Scan; again: Signal<number> }) {
       });
     return () => {
       left = true;
+      element.removeEventListener("webglcontextlost", lost);
       solid.value = null;
       render?.close();
     };
@@ -91,7 +100,14 @@ function Shown({ scan, again }: { scan: Scan; again: Signal<number> }) {
   useSignalEffect(() => {
     const made = solid.value;
     const of = reading.value;
-    if (made && of) return follow(made.render, made.solid, of, () => what.peek());
+    if (!made || !of) return;
+    return follow(
+      made.render,
+      made.solid,
+      of,
+      () => what.peek(),
+      () => (state.value = "failed"),
+    );
   });
   useSignalEffect(() => solid.value?.render.shows(what.value));
 
@@ -109,12 +125,18 @@ async function make(scan: Scan, canvas: HTMLCanvasElement): Promise<{ render: Re
   if (!solid || !canvas.isConnected) return null;
   const render = await Render.on(canvas);
   const { low, high } = solidWindow(scan.geometry, window_.peek());
-  await render.show(solid, low, high);
+  try {
+    await render.show(solid, low, high);
+  } catch (error) {
+    // browsers have few contexts to give
+    render.close();
+    throw error;
+  }
   return { render, solid };
 }
 
-/** Show masks as they change, but not all the time. Ends by what it returns. */
-function follow(render: Render, solid: Solid, of: Reading, what: () => Shows): () => void {
+/** Show masks as they change, but not all the time. Ends by what it returns, and when one cannot be shown. */
+function follow(render: Render, solid: Solid, of: Reading, what: () => Shows, failed: () => void): () => void {
   let ended = false;
   let busy = false;
   let shown = "";
@@ -131,16 +153,20 @@ function follow(render: Render, solid: Solid, of: Reading, what: () => Shows): (
       await render.mask(solid, labels, drawn);
       render.shows(what());
       shown = now;
+    } catch {
+      if (!ended) failed();
+      end();
     } finally {
       busy = false;
     }
   };
-  void look();
   const timer = setInterval(() => void look(), MASKS_EVERY);
-  return () => {
+  const end = (): void => {
     ended = true;
     clearInterval(timer);
   };
+  void look();
+  return end;
 }
 
 function Note({ state, scan, again }: { state: State; scan: Scan; again: Signal<number> }) {

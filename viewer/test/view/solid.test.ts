@@ -49,6 +49,12 @@ describe("a solid", () => {
     expect(solid.data).toBeInstanceOf(Int16Array);
   });
 
+  it("is made once of a scan, however often 3D is looked at", async () => {
+    const of = scan();
+    expect(await solidOf(of, 2)).toBe(await solidOf(of, 2));
+    expect((await solidOf(of, 4))!.size).toEqual([4, 3, 2]);
+  });
+
   it("lies where the scan lies, in RAS", () => {
     const steps = [2, 2, 1];
     const ras = rasOf(GEOMETRY, steps);

@@ -26,8 +26,8 @@ export function whyStopped(stopped: StopReasons | null | undefined, slices: numb
     });
 }
 
-/** The headline of a job: how far it is, or how it ended and on how many slices (`there`) the structure is now. */
-export function toldOf(job: JobInfo, there: number): string {
+/** The headline of a job: how far it is, or how it ended. */
+export function toldOf(job: JobInfo): string {
   const { done, total, detail } = job;
   switch (job.state) {
     case "queued":
@@ -35,9 +35,9 @@ export function toldOf(job: JobInfo, there: number): string {
     case "running":
       return total === null ? t("panels.job-begins") : t("panels.job-running", { done, total });
     case "done":
-      return t("panels.job-done", { count: there });
+      return t("panels.job-done");
     case "stopped":
-      return t("panels.job-stopped", { count: there });
+      return t("panels.job-stopped");
     case "failed":
       return t("panels.job-failed", { detail: detail ?? "" }).trim();
   }

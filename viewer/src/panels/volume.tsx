@@ -119,7 +119,7 @@ function Progress({ reading, job }: { reading: Reading; job: JobInfo }) {
     <div class="panels-job">
       <p class="panels-line">
         <span class="panels-grow">
-          {name}: {toldOf(job, 0)}
+          {name}: {toldOf(job)}
         </span>
         {reading.mine && (
           <button
@@ -152,14 +152,20 @@ function Ended({ reading }: { reading: Reading }) {
   const ended = job !== undefined && !undone && runningJob(reading, active) === undefined ? job : undefined;
   const reasons = ended ? whyStopped(ended.stopped, reading.slices) : [];
   return (
-    <div class="panels-ended" role="status">
-      {ended && <p class={ended.state === "failed" ? "panels-wrong" : undefined}>{toldOf(ended, slices.length)}</p>}
-      {reasons.map((reason) => (
-        <p key={reason} class="panels-hint">
-          {reason}
-        </p>
-      ))}
-    </div>
+    <>
+      <div class="panels-ended" role="status">
+        {ended && <p class={ended.state === "failed" ? "panels-wrong" : undefined}>{toldOf(ended)}</p>}
+        {reasons.map((reason) => (
+          <p key={reason} class="panels-hint">
+            {reason}
+          </p>
+        ))}
+      </div>
+      {/* changes with each correction, which is not worth a word each time */}
+      {ended && ended.state !== "failed" && (
+        <p class="panels-hint">{t("panels.job-there", { count: slices.length })}</p>
+      )}
+    </>
   );
 }
 

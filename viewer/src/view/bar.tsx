@@ -1,11 +1,13 @@
 // The line above the planes: window, fit, cine, smoothing, crosshair.
 
-import { useEffect } from "preact/hooks";
+import { useSignalEffect } from "@preact/signals";
+import type { ComponentChildren } from "preact";
+import { useEffect, useRef } from "preact/hooks";
 import { type Key, t } from "../i18n";
 import { view as texts } from "../i18n/en/view";
 import { axisNumber, type Scan } from "../scan/scan";
 import { axesOf } from "../scan/space";
-import { crosshairShown, cursor, layout, window_ } from "../state";
+import { crosshairShown, cursor, layout, locked, window_ } from "../state";
 import { fitAll, framesPerSecond, mainAxis, preset, running, showWindow, smooth, toSlice } from "./looking";
 import { boundText } from "./readout";
 import { ViewIcon } from "./view-icon";
@@ -77,12 +79,11 @@ function WindowChoice({ scan }: { scan: Scan }) {
   const number = windows.findIndex((one) => one.name === name && one.low === low && one.high === high);
   return (
     <fieldset class="view-window" aria-label={t("view.window")}>
-      <select
-        class="view-input"
-        aria-label={t("view.window")}
+      <Select
+        label={t("view.window")}
         title={t("view.windowHint")}
         value={String(number)}
-        onChange={(event) => preset(Number(event.currentTarget.value))}
+        change={(value) => preset(Number(value))}
       >
         {number < 0 && <option value="-1">{windowText("own")}</option>}
         {windows.map((one, n) => (
@@ -91,7 +92,7 @@ function WindowChoice({ scan }: { scan: Scan }) {
             {n < 9 ? ` (${n + 1})` : ""}
           </option>
         ))}
-      </select>
+      </Select>
       <NumberField text={t("view.level")} value={level} span={width} change={(value) => showWindow(value, width)} />
       <NumberField
         text={t("view.width")}
@@ -101,6 +102,38 @@ function WindowChoice({ scan }: { scan: Scan }) {
         change={(value) => showWindow(level, value)}
       />
     </fieldset>
+  );
+}
+
+/** A choice that gives the focus back to the picture when a pointer made it: letters are the tools' again, not the list's. */
+function Select(of: {
+  label: string;
+  title?: string;
+  value: string;
+  change: (value: string) => void;
+  children: ComponentChildren;
+}) {
+  const byPointer = useRef(false);
+  return (
+    <select
+      class="view-input"
+      aria-label={of.label}
+      title={of.title}
+      value={of.value}
+      onPointerDown={() => {
+        byPointer.current = true;
+      }}
+      onKeyDown={() => {
+        byPointer.current = false;
+      }}
+      onChange={(event) => {
+        of.change(event.currentTarget.value);
+        const room = event.currentTarget.closest(".view-room");
+        if (byPointer.current) room?.querySelector<HTMLElement>(".view-plane")?.focus({ preventScroll: true });
+      }}
+    >
+      {of.children}
+    </select>
   );
 }
 
@@ -151,6 +184,16 @@ function Cine({ scan }: { scan: Scan }) {
     return () => clearInterval(timer);
   }, [on, axis, speed, scan]);
   useEffect(() => stopRunning, [scan]);
+  // slices that run by behind a lock, or where nobody looks, are no sign of a reader
+  useSignalEffect(() => {
+    if (locked.value) stopRunning();
+  });
+  useEffect(() => {
+    if (!on) return;
+    const look = () => document.hidden && stopRunning();
+    document.addEventListener("visibilitychange", look);
+    return () => document.removeEventListener("visibilitychange", look);
+  }, [on]);
   return (
     <span class="view-cine">
       <button
@@ -164,18 +207,19 @@ function Cine({ scan }: { scan: Scan }) {
         <ViewIcon name={on ? "pause" : "play"} />
       </button>
       {on && (
-        <select
-          class="view-input"
-          aria-label={t("view.speed")}
+        <Select
+          label={t("view.speed")}
           value={String(speed)}
-          onChange={(event) => (framesPerSecond.value = Number(event.currentTarget.value))}
+          change={(value) => {
+            framesPerSecond.value = Number(value);
+          }}
         >
           {SPEEDS.map((one) => (
             <option key={one} value={String(one)}>
               {t("view.perSecond", { n: one })}
             </option>
           ))}
-        </select>
+        </Select>
       )}
     </span>
   );

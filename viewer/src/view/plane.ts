@@ -50,6 +50,7 @@ export class Plane {
   readonly #below: Layer;
   readonly #above: Layer;
   readonly #observer: ResizeObserver;
+  readonly #ended = new AbortController();
   #missingSince = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
@@ -70,17 +71,30 @@ export class Plane {
     });
     this.#below = new Layer(() => this.#drawBelow());
     this.#above = new Layer(() => this.#drawAbove());
-    this.#observer = new ResizeObserver(() => {
+    const measure = (): void => {
       const ratio = Math.min(window.devicePixelRatio || 1, MOST_RATIO);
       this.#size.value = { width: host.clientWidth, height: host.clientHeight, ratio };
-    });
+    };
+    this.#observer = new ResizeObserver(measure);
     this.#observer.observe(host);
+    this.#followRatio(measure);
     this.#below.touch();
     this.#above.touch();
     planes.set(axis, this);
   }
 
+  /** On another screen the same size may have other pixels. */
+  #followRatio(changed: () => void): void {
+    const query = matchMedia(`(resolution: ${window.devicePixelRatio || 1}dppx)`);
+    const change = (): void => {
+      changed();
+      this.#followRatio(changed);
+    };
+    query.addEventListener("change", change, { once: true, signal: this.#ended.signal });
+  }
+
   close(): void {
+    this.#ended.abort();
     this.#observer.disconnect();
     this.#below.close();
     this.#above.close();

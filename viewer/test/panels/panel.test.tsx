@@ -146,7 +146,13 @@ describe("through the volume", () => {
       reading.jobs.value = [{ ...job, state: "stopped", done: 5 }];
     });
     expect(root.querySelector("progress")).toBeNull();
-    expect(root.querySelector(".panels-ended")!.textContent).toContain("Slices with a mask so far: 1");
+    const said = root.querySelector(".panels-ended")!.textContent;
+    expect(said).toContain("was stopped");
+    expect(root.textContent).toContain("Slices with a mask: 1.");
+    await act(() => reading.masks.put(1, 11));
+    expect(root.textContent).toContain("Slices with a mask: 2.");
+    // what is read aloud when it changes
+    expect(root.querySelector("[role=status].panels-ended")!.textContent).toBe(said);
   });
   it("says no more how a propagation ended that was undone", async () => {
     reading.masks.put(1, 11, "propagated");
@@ -155,7 +161,7 @@ describe("through the volume", () => {
     ];
     const root = await mount(<Panel />);
     expect(root.querySelector(".panels-ended")!.textContent).toBe(
-      "Done. Slices with a mask: 2.It ended at slice 13: nothing more was found there.",
+      "The propagation is done.It ended at slice 13: nothing more was found there.",
     );
     await act(() => {
       reading.masks.put(1, 11, "removed", square(0));

@@ -13,6 +13,8 @@ import { canvasOf, contextOf } from "./canvas";
 const calls = { slice: [] as string[], masks: [] as string[], hand: [] as string[] };
 const BOX: Asked = { object: 1, slice: 0, entry: { object: 1, slice: 0, box: [10, 10, 20, 20] } };
 const asked = signal<readonly Asked[]>([]);
+/** What is called when the page is on another screen. */
+const screens: (() => void)[] = [];
 let plane: Plane;
 let canvases: Canvases;
 let masks: MaskStore;
@@ -40,6 +42,8 @@ beforeEach(async () => {
     },
   );
   vi.stubGlobal("DOMMatrix", class {});
+  screens.length = 0;
+  vi.stubGlobal("matchMedia", () => ({ addEventListener: (_: string, change: () => void) => screens.push(change) }));
   vi.stubGlobal(
     "ResizeObserver",
     class {
@@ -88,6 +92,18 @@ it("a mask that changes is painted, and neither the slice nor the other masks ag
   await frame();
   expect(calls.slice.some((one) => one.startsWith("drawImage"))).toBe(true);
   expect(fills()).toBe(0);
+});
+
+it("a screen with other pixels has the picture painted in these", async () => {
+  expect(canvases.slice.width).toBe(400);
+  const ratio = vi.spyOn(window, "devicePixelRatio", "get").mockReturnValue(2);
+  screens.at(-1)!();
+  await frame();
+  expect(canvases.slice.width).toBe(800);
+  ratio.mockReturnValue(1);
+  screens.at(-1)!();
+  await frame();
+  expect([canvases.slice.width, screens.length]).toEqual([400, 3]);
 });
 
 it("what the hand drew is painted when it is another, and on no more than it covers", async () => {

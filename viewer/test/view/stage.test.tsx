@@ -4,7 +4,8 @@ import { act } from "preact/test-utils";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { Geometry } from "../../src/api/types";
 import type { Reading } from "../../src/reading/reading";
-import { activeAxis, cursor, layout, reading, scan, window_ } from "../../src/state";
+import { activeAxis, cursor, layout, locked, reading, scan, window_ } from "../../src/state";
+import { running } from "../../src/view/looking";
 import { Planes } from "../../src/view/stage";
 import { grid, ORDERS } from "../scan/grid";
 
@@ -119,6 +120,21 @@ describe("the window", () => {
     expect(texts(".view-window option")).toEqual(["As the model sees it (1)", "Lung (2)"]);
   });
 
+  it("that a pointer chose leaves the keys to the picture, one that keys chose does not", async () => {
+    await open(grid());
+    const select = page.querySelector<HTMLSelectElement>(".view-window select")!;
+    const choose = async (by: Event, value: string): Promise<void> => {
+      select.focus();
+      select.dispatchEvent(by);
+      select.value = value;
+      await act(() => void select.dispatchEvent(new Event("change", { bubbles: true })));
+    };
+    await choose(new KeyboardEvent("keydown", { key: "ArrowDown" }), "1");
+    expect([window_.value.name, document.activeElement]).toEqual(["lung", select]);
+    await choose(new Event("pointerdown"), "0");
+    expect([window_.value.name, document.activeElement]).toEqual(["auto", page.querySelector(".view-plane")]);
+  });
+
   it("can be typed as level and width", async () => {
     await open(grid());
     const [level, width] = all(".view-number input") as HTMLInputElement[];
@@ -135,6 +151,27 @@ describe("the window", () => {
     await act(() => void width.dispatchEvent(new Event("change", { bubbles: true })));
     expect(window_.value.name).toBe("auto");
     expect(width.value).toBe("400");
+  });
+});
+
+function put(what: { value: boolean }, is: boolean): Promise<void> {
+  return act(() => {
+    what.value = is;
+  });
+}
+
+describe("slices that run by", () => {
+  it("stop behind a lock, and where nobody looks", async () => {
+    await open(grid());
+    await put(running, true);
+    await put(locked, true);
+    expect(running.value).toBe(false);
+    await put(locked, false);
+    await put(running, true);
+    const hidden = vi.spyOn(document, "hidden", "get").mockReturnValue(true);
+    await act(() => void document.dispatchEvent(new Event("visibilitychange")));
+    expect(running.value).toBe(false);
+    hidden.mockRestore();
   });
 });
 

@@ -1,7 +1,8 @@
 // Scans on the server: found, opened, brought, shared.
 
-import { API, ApiError, addressOf, ask, heed, lost, ownHeaders, pause, request, UPLOAD_BROKE } from "./http";
+import { API, ApiError, addressOf, ask, heed, jsonOf, lost, ownHeaders, renew, request, UPLOAD_BROKE } from "./http";
 import type { CaseInfo, Geometry, Uploaded } from "./types";
+import { pause } from "./wait";
 
 /** cases of one answer */
 const PAGE = 100;
@@ -42,7 +43,7 @@ export function getCase(id: string, signal?: AbortSignal): Promise<CaseInfo> {
 export async function openScanOf(id: string, signal?: AbortSignal): Promise<Geometry> {
   for (let look = 0; ; look += 1) {
     const answer = await request(`/cases/${id}/open`, { method: "POST", repeatable: true, signal });
-    if (answer.status !== 202) return (await answer.json()) as Geometry;
+    if (answer.status !== 202) return jsonOf<Geometry>(answer, signal);
     await pause(LOOKS[Math.min(look, LOOKS.length - 1)]!, signal);
   }
 }
@@ -78,13 +79,24 @@ export interface UploadProgress {
 }
 
 /** Bring files, all at once: a case a series. Raises ApiError, and AbortError where `signal` says so. */
-export function uploadFiles(
+export async function uploadFiles(
   files: readonly Brought[],
   told: (progress: UploadProgress) => void = () => {},
   signal?: AbortSignal,
 ): Promise<Uploaded> {
   const form = new FormData();
   for (const { file, path } of files) form.append("file", file, path);
+  try {
+    return await upload(form, told, signal);
+  } catch (error) {
+    // the login was renewed in another tab
+    const isOld = error instanceof ApiError && error.status === 403;
+    if (isOld && (await renew())) return upload(form, told, signal);
+    throw error;
+  }
+}
+
+function upload(form: FormData, told: (progress: UploadProgress) => void, signal?: AbortSignal): Promise<Uploaded> {
   return new Promise((resolve, reject) => {
     if (signal?.aborted) return reject(signal.reason);
     // `fetch` says nothing of how much has left

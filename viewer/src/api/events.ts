@@ -5,10 +5,11 @@
 // nobody looks at lets go of its own, and catches up when it is looked at again. Where something in between holds
 // streams back, `changes` is asked with a wait instead.
 
-import { effect, type ReadonlySignal, signal } from "@preact/signals";
+import { type ReadonlySignal, signal } from "@preact/signals";
 import { locked, me, offline } from "../state";
-import { ApiError, addressOf, heed, lost, pause, refused } from "./http";
+import { ApiError, addressOf, heed, lost, refused } from "./http";
 import type { EventInfo } from "./types";
+import { pause, until } from "./wait";
 
 /** ms without a byte: the server says something every 15 s. */
 const SILENT = 45_000;
@@ -86,17 +87,24 @@ class Stream {
     const forward = (): void => stop.abort();
     this.signal.addEventListener("abort", forward);
     const unhidden = whileHidden(HIDDEN, forward);
+    // what holds a stream back may hold its head back, too
+    const first = setTimeout(() => {
+      this.held += 1;
+      stop.abort();
+    }, FIRST);
     try {
-      const response = await this.open(stop);
-      await this.read(response, stop);
+      const came = (): void => clearTimeout(first);
+      const response = await this.open(stop, came);
+      await this.read(response, stop, came);
     } finally {
+      clearTimeout(first);
       unhidden();
       this.signal.removeEventListener("abort", forward);
       stop.abort();
     }
   }
 
-  private async open(stop: AbortController): Promise<Response> {
+  private async open(stop: AbortController, came: () => void): Promise<Response> {
     const headers = { Accept: "text/event-stream", "Last-Event-ID": String(this.listener.since()) };
     let response: Response;
     try {
@@ -108,33 +116,30 @@ class Stream {
     // nothing will ever be told: it is closed
     if (response.status === 204) throw new ApiError(404, "the session was closed");
     if (response.ok) return response;
+    came();
     const failure = await refused(response);
     if (failure.status === 429) await pause((failure.retryAfter ?? 2) * 1000, this.signal);
     await heed(failure);
     throw failure;
   }
 
-  private async read(response: Response, stop: AbortController): Promise<void> {
+  private async read(response: Response, stop: AbortController, came: () => void): Promise<void> {
     const reader = response.body!.getReader();
     const decoder = new TextDecoder();
     const lines = new Lines();
     stop.signal.addEventListener("abort", () => void reader.cancel().catch(() => {}));
-    let said = false;
-    for (;;) {
-      const timer = setTimeout(() => stop.abort(), said ? SILENT : FIRST);
+    for (let said = false; ; said = true) {
+      const timer = said ? setTimeout(() => stop.abort(), SILENT) : undefined;
       try {
         const { done, value } = await reader.read();
         stop.signal.throwIfAborted();
+        came();
         if (done) return;
         if (!said) this.begun();
-        said = true;
         for (const event of lines.feed(decoder.decode(value, { stream: true }))) {
           if (event.kind === "resync") this.listener.resync();
           else this.listener.event(event);
         }
-      } catch (error) {
-        if (!said && !this.signal.aborted && !document.hidden) this.held += 1;
-        throw error;
       } finally {
         clearTimeout(timer);
       }
@@ -189,34 +194,6 @@ function parsed(text: string): EventInfo | null {
   } catch {
     return null;
   }
-}
-
-/** Until something is so. Raises AbortError. */
-function until(so: () => boolean, stop: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    let over: () => void = () => {};
-    const look = (): void => {
-      if (stop.aborted) {
-        over();
-        reject(stop.reason);
-      } else if (so()) {
-        over();
-        resolve();
-      }
-    };
-    // signals that `so` reads, and what is no signal
-    const unwatch = effect(() => {
-      so();
-      queueMicrotask(look);
-    });
-    document.addEventListener("visibilitychange", look);
-    stop.addEventListener("abort", look);
-    over = () => {
-      unwatch();
-      document.removeEventListener("visibilitychange", look);
-      stop.removeEventListener("abort", look);
-    };
-  });
 }
 
 /** Call `then` once the tab was hidden for so long; returns what ends that. */

@@ -1,11 +1,13 @@
 // Requests to the server that the page came from: who asks, what is tried again, and one kind of error.
 //
 // What only reads, or says how something is to be, is tried four times within 3 s. A step whose answer was lost is not
-// repeated: it may have been taken, and `changes` brings what came of it (`reading/open.ts`).
+// repeated: it may have been taken, and `changes` brings what came of it (`reading/live.ts`). What a locked login was
+// refused waits for the password: it was not taken.
 
 import { t } from "../i18n";
 import { locked, me, offline } from "../state";
 import type { Me } from "./types";
+import { pause, until } from "./wait";
 
 export const API = "/api/v1";
 /** ms before another try */
@@ -14,6 +16,8 @@ const WAITS = [200, 800, 2000];
 const LONGEST_WAIT = 30_000;
 const REPEATABLE = ["GET", "HEAD", "PUT", "DELETE"];
 const LATER = [502, 503, 504];
+/** What is asked at a locked door itself. */
+const DOOR = ["/me", "/login", "/unlock", "/logout"];
 /** ms between two looks whether a server that was gone is back */
 const LOOKS = [500, 1000, 2000, 4000];
 const LOOK_TIMEOUT = 5000;
@@ -42,6 +46,8 @@ export interface Ask {
   body?: BodyInit;
   headers?: Record<string, string>;
   signal?: AbortSignal | undefined;
+  /** ms after which an answer, its body too, does not come any more: the server counts as gone. Default: never. */
+  timeout?: number;
   /** Whether it may be sent twice; default: by its method. */
   repeatable?: boolean;
 }
@@ -70,41 +76,62 @@ export async function request(path: string, ask: Ask = {}): Promise<Response> {
   const repeatable = ask.repeatable ?? REPEATABLE.includes(method);
   let renewed = false;
   for (let attempt = 0; ; attempt += 1) {
-    let wait: number | undefined = WAITS[attempt];
-    let response: Response;
-    try {
-      response = await send(path, method, ask);
-    } catch (error) {
-      ask.signal?.throwIfAborted();
-      if (wait === undefined || !repeatable) {
+    const wait = WAITS[attempt];
+    const answer = await sent(path, method, ask);
+    if (answer instanceof Response) return answer;
+    const { failure, hung } = answer;
+    if (failure.status === 0) {
+      // that took long enough
+      if (wait === undefined || !repeatable || hung) {
         lost();
-        throw new ApiError(0, error instanceof Error ? error.message : String(error));
+        throw failure;
       }
       await pause(wait, ask.signal);
-      continue;
-    }
-    reached();
-    if (response.ok || response.status === 304) return response;
-    const failure = await refused(response);
-    if (response.status === 403 && !renewed && csrf !== null && method !== "GET" && (await renew())) {
+    } else if (failure.status === 403 && !renewed && method !== "GET" && (await renew())) {
       // the login was renewed in another tab
       renewed = true;
-      continue;
+    } else if (failure.status === 423 && !DOOR.includes(path) && (await isLocked())) {
+      await until(() => !locked.value, ask.signal);
+      attempt -= 1;
+    } else {
+      const limited = failure.status === 429 && failure.retryAfter !== null;
+      const again = limited || (repeatable && LATER.includes(failure.status));
+      if (wait === undefined || !again) {
+        await heed(failure, path);
+        throw failure;
+      }
+      await pause(Math.max(wait, Math.min((failure.retryAfter ?? 0) * 1000, LONGEST_WAIT)), ask.signal);
     }
-    const again = response.status === 429 || (repeatable && LATER.includes(response.status));
-    if (wait === undefined || !again) {
-      await heed(failure, path);
-      throw failure;
+  }
+}
+
+/** An answer that is a success, or why there is none. Raises AbortError. */
+async function sent(path: string, method: string, ask: Ask): Promise<Response | { failure: ApiError; hung: boolean }> {
+  try {
+    const response = await send(path, method, ask);
+    const isGood = response.ok || response.status === 304;
+    const failure = isGood ? null : await refused(response);
+    // 502 to 504 without the server's own words are a proxy's, before a server that is gone
+    if (failure !== null && LATER.includes(failure.status) && failure.detail === "") {
+      return { failure: new ApiError(0, `HTTP ${failure.status}`), hung: false };
     }
-    wait = Math.max(wait, Math.min((failure.retryAfter ?? 0) * 1000, LONGEST_WAIT));
-    await pause(wait, ask.signal);
+    reached();
+    return failure === null ? response : { failure, hung: false };
+  } catch (error) {
+    ask.signal?.throwIfAborted();
+    return { failure: new ApiError(0, String(error)), hung: isTimeout(error) };
   }
 }
 
 /** The JSON of an answer; undefined where there is none. */
 export async function ask<T>(path: string, options: Ask = {}): Promise<T> {
   const response = await request(path, options);
-  return response.status === 204 ? (undefined as T) : ((await body(response.json(), options.signal)) as T);
+  return response.status === 204 ? (undefined as T) : await jsonOf<T>(response, options.signal);
+}
+
+/** What an answer says in JSON. */
+export async function jsonOf<T>(response: Response, signal?: AbortSignal): Promise<T> {
+  return (await body(response.json(), signal)) as T;
 }
 
 /** An answer's bytes. */
@@ -117,6 +144,7 @@ async function body<T>(read: Promise<T>, signal: AbortSignal | undefined): Promi
     return await read;
   } catch (error) {
     signal?.throwIfAborted();
+    if (isTimeout(error)) lost();
     // the connection broke off in the middle of an answer
     throw new ApiError(0, error instanceof Error ? error.message : String(error));
   }
@@ -128,7 +156,9 @@ function send(path: string, method: string, ask: Ask): Promise<Response> {
   const init: RequestInit = { method, headers, credentials: "same-origin", redirect: "error" };
   const content = ask.json !== undefined ? JSON.stringify(ask.json) : ask.body;
   if (content !== undefined) init.body = content;
-  if (ask.signal) init.signal = ask.signal;
+  const signals = [ask.signal, ask.timeout === undefined ? undefined : AbortSignal.timeout(ask.timeout)];
+  const given = signals.filter((one) => one !== undefined);
+  if (given.length > 0) init.signal = AbortSignal.any(given);
   return fetch(addressOf(path, ask.query), init);
 }
 
@@ -151,20 +181,27 @@ export async function heed(failure: ApiError, path = ""): Promise<void> {
     csrf = null;
     me.value = null;
   } else if (failure.status === 423) {
-    // of a login, or of an object that is locked: whoever may say who is here has no locked login
-    locked.value = path === "/me" || (await statusOf("/me")) === 423;
+    if (path === "/me") locked.value = true;
+    else await isLocked();
   }
 }
 
-async function statusOf(path: string): Promise<number> {
-  return send(path, "GET", {}).then(
+/**
+ * Whether a 423 is of the login, which is noted, and not of an object: who may say who is here has no locked login. A page
+ * that locked itself stays so.
+ */
+async function isLocked(): Promise<boolean> {
+  const status = await send("/me", "GET", {}).then(
     (answer) => answer.status,
     () => 0,
   );
+  if (status === 423) locked.value = true;
+  return status === 423;
 }
 
 /** Ask for the token of changes again; whether it is another one now. */
-async function renew(): Promise<boolean> {
+export async function renew(): Promise<boolean> {
+  if (csrf === null) return false;
   try {
     const answer = await send("/me", "GET", {});
     if (!answer.ok) return false;
@@ -175,23 +212,6 @@ async function renew(): Promise<boolean> {
   } catch {
     return false;
   }
-}
-
-/** Wait, or raise AbortError. */
-export function pause(ms: number, signal?: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    if (signal?.aborted) return reject(signal.reason);
-    const timer = setTimeout(over, ms);
-    function over(): void {
-      signal?.removeEventListener("abort", stopped);
-      resolve();
-    }
-    function stopped(): void {
-      clearTimeout(timer);
-      reject(signal?.reason);
-    }
-    signal?.addEventListener("abort", stopped, { once: true });
-  });
 }
 
 // -- whether the server is there -------------------------------------------------------------------------------------
@@ -233,6 +253,11 @@ export function isAbort(error: unknown): boolean {
   return error instanceof DOMException && error.name === "AbortError";
 }
 
+/** Whether no answer came in time. */
+export function isTimeout(error: unknown): boolean {
+  return error instanceof DOMException && error.name === "TimeoutError";
+}
+
 /** What went wrong and what to do about it, in the reader's language. */
 export function explain(error: unknown): string {
   if (!(error instanceof ApiError)) return t("api.unexpected");
@@ -255,10 +280,9 @@ export function explain(error: unknown): string {
     case 423:
       return locked.value ? t("api.locked") : t("api.objectLocked", { detail });
     case 429:
-      return t("api.tooOften", { seconds: Math.ceil(error.retryAfter ?? 5) });
-    case 502:
-    case 504:
-      return t("api.gone");
+      // a limit that time does not lift says what to do instead
+      if (error.retryAfter === null) return t("api.conflict", { detail });
+      return t("api.tooOften", { seconds: Math.ceil(error.retryAfter) });
     case 503:
       return t("api.busy", { detail });
     case 507:

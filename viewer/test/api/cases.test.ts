@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { type Brought, filesChosen, filesDropped, listCases, openScanOf, uploadFiles } from "../../src/api/cases";
-import { ApiError, explain } from "../../src/api/http";
+import { ApiError, explain, setCsrf } from "../../src/api/http";
 import { offline } from "../../src/state";
 import { json, refusal, serve } from "./server";
 
@@ -30,6 +30,13 @@ describe("a scan", () => {
   it("that cannot be read says why", async () => {
     serve(() => refusal(422, "This file ends too early."));
     await expect(openScanOf("c")).rejects.toMatchObject({ status: 422, detail: "This file ends too early." });
+  });
+});
+
+describe("a grid", () => {
+  it("of which half comes is a connection that was lost", async () => {
+    serve(() => new Response('{"shape": [20,'));
+    await expect(openScanOf("c")).rejects.toMatchObject({ status: 0 });
   });
 });
 
@@ -132,6 +139,23 @@ class FakeCall {
 const FILES: Brought[] = [{ file: new File(["abc"], "1.dcm"), path: "CT/1.dcm" }];
 
 describe("an upload", () => {
+  it("goes on with the token of a login that was renewed in another tab", async () => {
+    vi.stubGlobal("XMLHttpRequest", FakeCall);
+    setCsrf("old");
+    serve(() => json({ name: "anna", csrf: "new" }));
+    FakeCall.answer = [403, JSON.stringify({ detail: "no token" })];
+    const upload = uploadFiles(FILES);
+    const first = FakeCall.last;
+    first.finish();
+    await vi.waitFor(() => expect(FakeCall.last).not.toBe(first));
+    FakeCall.answer = [201, JSON.stringify({ cases: [], notes: [] })];
+    FakeCall.last.finish();
+    expect(await upload).toEqual({ cases: [], notes: [] });
+    const tokens = [first, FakeCall.last].map((call) => call.headers["X-Medsam-Csrf"]);
+    expect(tokens).toEqual(["old", "new"]);
+    setCsrf(null);
+  });
+
   it("sends each file under its way, and says how far it is", async () => {
     vi.stubGlobal("XMLHttpRequest", FakeCall);
     FakeCall.answer = [201, JSON.stringify({ cases: [{ id: "c" }], notes: ["1 file was left out"] })];

@@ -160,6 +160,14 @@ describe("who listens", () => {
     expect(connected.value).toBe(true);
   });
 
+  it("asks for changes where something in between holds back the head of a stream, too", async () => {
+    calls = serve(() => new Promise(() => {}));
+    const heard = new Heard();
+    const connected = listen("s", heard, stop.signal);
+    await vi.advanceTimersByTimeAsync(25_000);
+    expect([heard.polls > 1, connected.value, offline.value]).toEqual([true, true, false]);
+  });
+
   it("lets go of its connection in a tab that is hidden for long, and takes it again", async () => {
     calls = serve(() => stream().response);
     let hidden = false;

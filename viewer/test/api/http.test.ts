@@ -60,10 +60,25 @@ describe("what is asked", () => {
     const calls = serve((_, number) => (number < 3 ? refusal(503, "starting") : json([])));
     expect(await outcome(ask("/cases"))).toEqual([]);
     expect(calls.length).toBe(3);
-    const once = serve((call, number) => (call.path === "/a" ? refusal(503) : number < 3 ? refusal(429) : json(1)));
+    const later = refusal(429, "", { "Retry-After": "0" });
+    const once = serve((call, number) =>
+      call.path === "/a" ? refusal(503, "starting") : number < 3 ? later.clone() : json(1),
+    );
     expect(((await outcome(ask("/a", { method: "POST" }))) as ApiError).status).toBe(503);
     expect(await outcome(ask("/b", { method: "POST" }))).toBe(1);
     expect(once.length).toBe(3);
+  });
+
+  it("is not tried again where a limit is not one of time, and says which", async () => {
+    const calls = serve(() => refusal(429, "This session has too many steps."));
+    const failed = await outcome(ask("/a", { method: "POST" }));
+    expect([calls.length, explain(failed)]).toEqual([1, expect.stringContaining("This session has too many steps.")]);
+  });
+
+  it("does not wait for ever where it says for how long", async () => {
+    const calls = serve((call) => (call.path === "/health/live" ? "gone" : new Promise(() => {})));
+    const failed = (await outcome(ask("/cases", { timeout: 30 }))) as ApiError;
+    expect([failed.status, offline.value, calls.filter((call) => call.path === "/cases").length]).toEqual([0, true, 1]);
   });
 
   it("waits as long as Retry-After says", async () => {
@@ -76,7 +91,7 @@ describe("what is asked", () => {
   });
 
   it("ends where its signal says so, while waiting too", async () => {
-    const calls = serve(() => refusal(503));
+    const calls = serve(() => refusal(503, "starting"));
     const stop = new AbortController();
     const asked = ask("/cases", { signal: stop.signal }).catch((error: unknown) => error as Error);
     await vi.advanceTimersByTimeAsync(100);
@@ -90,8 +105,9 @@ describe("what is asked", () => {
     const failed = (await outcome(ask("/x", { method: "POST" }))) as ApiError;
     expect([failed.status, failed.detail, failed.parameters]).toEqual([422, "`box` is inverted.", ["box"]]);
     expect(explain(failed)).toBe("box is inverted.");
-    serve(() => new Response("<html>", { status: 502 }));
-    expect(((await outcome(ask("/x", { method: "POST" }))) as ApiError).status).toBe(502);
+    serve(() => refusal(503, "Too many scans."));
+    expect(((await outcome(ask("/x", { method: "POST" }))) as ApiError).status).toBe(503);
+    expect(offline.value).toBe(false);
   });
 });
 
@@ -109,7 +125,30 @@ describe("who is here", () => {
     expect(locked.value).toBe(false);
     expect(explain(failed)).toContain("structure is locked");
     serve(() => refusal(423, "Locked after a while without use: give the password to /unlock."));
-    expect(explain(await outcome(ask("/cases")))).toContain("password");
+    const stop = new AbortController();
+    const waiting = outcome(ask("/cases", { signal: stop.signal }));
+    await vi.advanceTimersByTimeAsync(10);
+    expect(locked.value).toBe(true);
+    stop.abort();
+    await waiting;
+  });
+
+  it("who gives the password again goes on: what the locked login was refused is sent once more", async () => {
+    let shut = true;
+    const calls = serve((call) => (shut ? refusal(423, "Locked.") : json(call.path === "/me" ? ANNA : 1)));
+    const asked = outcome(ask("/sessions/s/prompts", { method: "POST" }));
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect([locked.value, calls.filter((call) => call.path.endsWith("/prompts")).length]).toEqual([true, 1]);
+    shut = false;
+    locked.value = false;
+    expect(await asked).toBe(1);
+    expect(calls.filter((call) => call.path.endsWith("/prompts")).length).toBe(2);
+  });
+
+  it("behind a page that locked itself stays locked when a structure is refused", async () => {
+    locked.value = true;
+    serve((call) => (call.path === "/me" ? json(ANNA) : refusal(423, "'liver' is locked. Unlock it first.")));
+    await outcome(ask("/sessions/s/prompts", { method: "POST" }));
     expect(locked.value).toBe(true);
   });
 
@@ -156,6 +195,14 @@ describe("a server that is gone", () => {
     there = true;
     await vi.advanceTimersByTimeAsync(5000);
     expect(offline.value).toBe(false);
+  });
+});
+
+describe("a proxy before a server that is gone", () => {
+  it("is no server: its page says nothing of what was asked", async () => {
+    serve(() => new Response("<html>", { status: 502 }));
+    expect(((await outcome(ask("/x", { method: "POST" }))) as ApiError).status).toBe(0);
+    expect(offline.value).toBe(true);
   });
 });
 

@@ -1,6 +1,5 @@
 export const api = {
   "api.lost": "The server does not answer. What is drawn is safe there; this page goes on as soon as it is back.",
-  "api.gone": "The server is not there at the moment. Wait a little; what is drawn is safe.",
   "api.busy": "The server cannot do this now. Wait a little and try again. {detail}",
   "api.tooOften": "Too much at once. Try again in {seconds} s.",
   "api.loggedOut": "You are logged out. Log in again; what is drawn is there.",

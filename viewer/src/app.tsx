@@ -18,7 +18,7 @@ import { Banners, Foot } from "./shell/notices";
 import { Room } from "./shell/room";
 import { followAddress } from "./shell/routing";
 import { followRoute } from "./shell/session";
-import { tell } from "./shell/tell";
+import { tell, tellWhoCame } from "./shell/tell";
 import { followTheme } from "./shell/theme";
 import { followTitle } from "./shell/title";
 import { TopBar } from "./shell/top-bar";
@@ -50,6 +50,7 @@ function begin(): () => void {
     myName.subscribe((who) => {
       forgetAll();
       messages.value = [];
+      tellWhoCame(who);
       if (who !== null) void learnModel();
     }),
     // at once, and again when a server that did not answer does
@@ -68,7 +69,9 @@ export function App() {
     <>
       <Page />
       {locked.value && <Unlock />}
-      <Messages />
+      <div inert={locked.value}>
+        <Messages />
+      </div>
       {!locked.value && <Help />}
     </>
   );

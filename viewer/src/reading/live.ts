@@ -1,32 +1,47 @@
-// A reading that is open: what it was told is kept here and brought up to date by every answer.
+// A reading that is open: what it was told is kept (`told.ts`) and brought up to date by every answer.
 //
 // Each step says which revision is known (`since`), so its answer brings everything that changed, also what a lost answer
-// would have said. Steps and syncs have one queue: an answer never meets masks that are newer than its frames.
+// would have said. Steps and syncs have one queue: an answer never meets masks that are newer than its frames. A step that
+// was not answered is looked for before the next one leaves, as soon as the server is there again.
 
-import { batch, computed, type ReadonlySignal, signal } from "@preact/signals";
+import { batch, type ReadonlySignal, signal } from "@preact/signals";
 import { listen } from "../api/events";
 import { ApiError, type Ask, ask, bytesOf, isAbort, request } from "../api/http";
-import type { Axis, EventInfo, JobInfo, ObjectInfo, PromptEntry, SessionInfo } from "../api/types";
-import { MEDIA_TYPE, readFrames, WireError } from "../api/wire";
+import type { EventInfo, JobInfo, ObjectInfo, PromptEntry, SessionInfo } from "../api/types";
+import { pause, until } from "../api/wait";
+import { type Frame, MEDIA_TYPE, readFrames, WireError } from "../api/wire";
 import { t } from "../i18n";
-import { say } from "../state";
+import { offline, say } from "../state";
 import { fromFile, withEntry } from "./asked";
-import { type MaskSlice, MaskStore } from "./masks";
+import type { MaskSlice } from "./masks";
 import { latest, Queue } from "./order";
-import type { Asked, Candidate, Reading, StepResult } from "./reading";
+import type { Candidate, Reading, StepResult } from "./reading";
 import { toRle } from "./rle";
+import { hasEnded, Told } from "./told";
+import { NotTaken, untaken } from "./untaken";
 
-/** ms until a step counts as lost: the first prompt of a slice may wait for others' work. */
+/** ms until a step counts as lost: the first prompt of a slice may wait for others' work. So do masks, which may be many. */
 const STEP_TIMEOUT = 120_000;
+/** ms until anything else does, for which steps may have to wait. */
+const TIMEOUT = 30_000;
+/** How often a server that is there is asked what came of a step whose answer was lost. */
+const TRIES = 3;
+/** ms that steps under way have once the case is left. */
+const LEAVING = 60_000;
+/** Steps that the server can take back: with so many, one more does not change how many there are. */
+const UNDO_STEPS = 1000;
 /** ms between two words of which slice is on screen. */
 const LOOK_EVERY = 120;
 /** Seconds that the server holds an answer until something changes, where events do not come. */
 const HELD_S = 20;
-const ENDED = ["done", "stopped", "failed"];
 
 interface How {
   by?: 1 | -1;
   method?: "POST" | "DELETE";
+  /** That it is about. */
+  object?: number;
+  /** Takes it once more. */
+  again: () => Promise<unknown>;
 }
 
 /** What an answer brought. */
@@ -38,34 +53,14 @@ interface Brought {
   touched: ReadonlySet<string>;
 }
 
-export class LiveReading implements Reading {
-  readonly id: string;
-  readonly caseId: string;
-  readonly axis: Axis;
-  readonly slices: number;
-  readonly mine: boolean;
-  readonly notes: readonly string[];
-  readonly model: Reading["model"];
-  readonly masks: MaskStore;
-  readonly objects = signal<readonly ObjectInfo[]>([]);
-  readonly active = signal<number | null>(null);
-  readonly asked = signal<readonly Asked[]>([]);
-  readonly undoable = signal(0);
-  readonly redoable = signal(0);
-  readonly jobs = signal<readonly JobInfo[]>([]);
-  readonly pending = signal(0);
-  readonly embedded = signal<ReadonlySet<number>>(new Set());
-  readonly keptRange = signal<readonly [number | null, number | null] | null>(null);
-  readonly over = signal<ApiError | null>(null);
-  readonly confidence: ReadonlySignal<ReadonlyMap<number, ReadonlyMap<number, number>>>;
+export class LiveReading extends Told implements Reading {
   connected: ReadonlySignal<boolean> = signal(false);
 
-  /** Nothing comes of it any more. */
-  private readonly closed: boolean;
-  private readonly rows: number;
-  private readonly columns: number;
   private readonly path: string;
   private readonly queue = new Queue();
+  /** Nothing is heard any more, and no slice is told of. */
+  private readonly deaf = new AbortController();
+  /** Nothing is sent any more. */
   private readonly left = new AbortController();
   /** Of `GET prompts`, of which some are not known here. */
   private stale = false;
@@ -75,28 +70,13 @@ export class LiveReading implements Reading {
   private readonly reask = latest(() => this.reasked());
   /** The latest revision that an event was of. */
   private heardOf = 0;
+  /** Steps and changes that were answered. What was asked for before the last of them may be older than it. */
+  private answered = 0;
   private readonly syncSoon = latest(() => this.queue.run(() => this.syncedIfNews()));
 
   constructor(told: SessionInfo) {
-    this.id = told.id;
-    this.caseId = told.case;
-    this.axis = told.axis;
-    this.slices = told.slices;
-    this.closed = (told.closed ?? null) !== null;
-    this.mine = told.mine && !this.closed;
-    this.notes = told.notes;
-    this.model = {
-      name: told.model ?? null,
-      licence: told.licence ?? null,
-      knowsClicks: told.knows_clicks ?? null,
-    };
-    const [k, j, i] = told.geometry.shape;
-    [this.rows, this.columns] = { k: [j, i], j: [k, i], i: [k, j] }[told.axis] as [number, number];
+    super(told);
     this.path = `/sessions/${told.id}`;
-    this.masks = new MaskStore(told.axis);
-    this.learn(told);
-    this.active.value = told.objects[0]?.id ?? null;
-    this.confidence = computed(() => this.confidences());
   }
 
   /** Bring masks and prompts, and listen from then on. */
@@ -119,66 +99,67 @@ export class LiveReading implements Reading {
           this.over.value = error;
         },
       },
-      this.left.signal,
+      this.deaf.signal,
     );
   }
 
-  leave(): void {
+  async leave(): Promise<void> {
     clearTimeout(this.lookTimer);
+    this.deaf.abort();
+    if (this.pending.value > 0) await Promise.race([this.settled(), pause(LEAVING, this.left.signal).catch(() => {})]);
     this.left.abort();
   }
 
-  async close(): Promise<void> {
-    this.check();
-    await this.queue.run(() => request(this.path, { method: "DELETE" }));
-    this.leave();
+  async settled(): Promise<void> {
+    do {
+      await this.queue.idle();
+      // the first step of an object follows upon that it was made
+      await pause(0);
+    } while (this.pending.value > 0);
   }
 
   // -- steps ---------------------------------------------------------------------------------------------------------
 
   async prompt(entry: PromptEntry): Promise<StepResult> {
-    const brought = await this.step("/prompts", entry);
+    const how = { object: entry.object, again: () => this.prompt(entry) };
+    const brought = await this.step("/prompts", entry, how);
     if (brought.news) this.asked.value = withEntry(this.asked.value, entry);
-    this.add(this.embedded, entry.slice);
+    this.learnEmbedded(entry.slice);
     const state = this.masks.get(entry.object, entry.slice);
     return { status: state?.status ?? null, predictedIou: state?.predictedIou ?? null };
   }
 
   draw(object: number, slice: number, mask: MaskSlice): Promise<StepResult> {
-    return this.prompt({ object, slice, drawn: toRle(mask, this.rows, this.columns) });
+    return this.prompt({ object, slice, drawn: toRle(mask, ...this.shape) });
   }
 
   async undo(): Promise<void> {
-    await this.walk("/undo", -1);
+    await this.walk("/undo", { by: -1, again: () => this.undo() });
   }
 
   async redo(): Promise<void> {
-    await this.walk("/redo", 1);
-  }
-
-  async reset(): Promise<void> {
-    await this.walk("/reset", 1);
+    await this.walk("/redo", { again: () => this.redo() });
   }
 
   async interpolate(object: number): Promise<void> {
-    await this.step("/interpolate", { object });
-    await this.reask();
+    await this.step("/interpolate", { object }, { object, again: () => this.interpolate(object) });
+    void this.reask();
   }
 
-  private async walk(path: string, by: 1 | -1): Promise<void> {
-    const { news, touched } = await this.step(path, undefined, { by });
+  private async walk(path: string, how: How): Promise<void> {
+    const { news, touched } = await this.step(path, undefined, how);
     if (!news) return;
     // what was asked there is taken back, or is again: no handles until it is known which
     this.asked.value = this.asked.value.filter((one) => !touched.has(placeOf(one)));
     // entries of a prompts file name objects, which may be others now
-    await this.refresh();
-    await this.reask();
+    void this.refresh().then(() => this.reask());
   }
 
-  /** Take a step. by: what it does to the number of steps that can be undone. */
-  private async step(path: string, body?: unknown, how: How = {}): Promise<Brought> {
+  /** Take a step. */
+  private async step(path: string, body: unknown, how: How): Promise<Brought> {
     this.check();
     this.pending.value += 1;
+    this.steps += 1;
     try {
       return await this.queue.run(async () => {
         const since = this.masks.revision;
@@ -186,47 +167,56 @@ export class LiveReading implements Reading {
         if (brought.news) this.count(path, how.by ?? 1);
         return brought;
       });
+    } catch (error) {
+      throw untaken(error);
     } finally {
       this.pending.value -= 1;
+      this.steps -= 1;
+      this.answered += 1;
       void this.refresh();
     }
   }
 
-  private async sent(path: string, body: unknown, since: number, { by = 1, method = "POST" }: How): Promise<Brought> {
+  private async sent(path: string, body: unknown, since: number, how: How): Promise<Brought> {
     const options: Ask = {
-      method,
+      method: how.method ?? "POST",
       repeatable: false,
       query: { since },
       headers: { Accept: MEDIA_TYPE },
-      signal: AbortSignal.any([this.left.signal, AbortSignal.timeout(STEP_TIMEOUT)]),
+      signal: this.left.signal,
+      timeout: STEP_TIMEOUT,
     };
     if (body !== undefined) options.json = body;
     try {
       return await this.take(await request(this.path + path, options), since);
     } catch (error) {
-      const isLost = error instanceof ApiError && error.status === 0;
-      if (this.left.signal.aborted || !(isLost || isTimeout(error))) throw error;
-      const brought = await this.recovered(by).catch(() => null);
-      if (brought !== null) return brought;
-      throw isLost ? error : new ApiError(0, "no answer in time");
+      if (!(error instanceof ApiError)) throw error;
+      if (error.status === 401 || error.status === 429) throw new NotTaken(error, how.again);
+      if (error.status !== 0 && error.status < 500) throw error;
+      const brought = await this.recovered(how);
+      if (brought === null) throw new NotTaken(error, how.again);
+      return brought;
     }
   }
 
-  /** What came of a step whose answer was lost; null where it was not taken. */
-  private async recovered(by: number): Promise<Brought | null> {
-    const told = await ask<SessionInfo>(this.path, { signal: this.left.signal });
-    const taken = Math.sign(told.undo - this.undoable.value) === Math.sign(by);
-    // what others did meanwhile is shown in any case
-    const brought = await this.synced();
-    return taken ? { ...brought, news: true } : null;
-  }
-
-  private count(path: string, by: number): void {
-    batch(() => {
-      this.undoable.value = Math.max(this.undoable.value + by, 0);
-      if (path === "/undo") this.redoable.value += 1;
-      else this.redoable.value = path === "/redo" ? Math.max(this.redoable.value - 1, 0) : 0;
-    });
+  /** What came of a step that was not answered; null where it was not taken. Raises ApiError where nobody says. */
+  private async recovered({ by = 1, object }: How): Promise<Brought | null> {
+    for (let tries = 1; ; tries += 1) {
+      try {
+        const told = await this.toldOf();
+        const before = this.undoable.value;
+        // what others did meanwhile is shown in any case
+        const brought = await this.synced();
+        const isFull = by === 1 && told.undo === before && before >= UNDO_STEPS;
+        const taken = isFull
+          ? [...brought.touched].some((place) => place.startsWith(`${object}/`))
+          : Math.sign(told.undo - before) === by;
+        return taken ? { ...brought, news: true } : null;
+      } catch (error) {
+        if (!(error instanceof ApiError && error.status === 0) || tries === TRIES) throw error;
+        await until(() => !offline.value, this.left.signal);
+      }
+    }
   }
 
   // -- objects, jobs, the rest -----------------------------------------------------------------------------------------
@@ -249,12 +239,9 @@ export class LiveReading implements Reading {
   }
 
   async removeObject(id: number): Promise<void> {
-    await this.step(`/objects/${id}`, undefined, { method: "DELETE" });
-    batch(() => {
-      this.objects.value = this.objects.value.filter((one) => one.id !== id);
-      this.asked.value = this.asked.value.filter((one) => one.object !== id);
-      this.activate();
-    });
+    const how: How = { method: "DELETE", object: id, again: () => this.removeObject(id) };
+    await this.step(`/objects/${id}`, undefined, how);
+    this.forgetObject(id);
   }
 
   async propagate(object: number, maxMm?: number): Promise<JobInfo> {
@@ -266,7 +253,8 @@ export class LiveReading implements Reading {
 
   async stop(job: string): Promise<void> {
     this.check();
-    this.learnJob(await ask<JobInfo>(`${this.path}/jobs/${job}`, { method: "DELETE" }));
+    const options: Ask = { method: "DELETE", signal: this.left.signal, timeout: TIMEOUT };
+    this.learnJob(await ask<JobInfo>(`${this.path}/jobs/${job}`, options));
   }
 
   async candidates(object: number, slice: number): Promise<readonly Candidate[]> {
@@ -290,9 +278,20 @@ export class LiveReading implements Reading {
     this.keptRange.value = range;
   }
 
-  private change<T>(path: string, options: Ask): Promise<T> {
+  private async change<T>(path: string, options: Ask): Promise<T> {
     this.check();
-    return this.queue.run(() => ask<T>(this.path + path, options));
+    this.pending.value += 1;
+    try {
+      const bounded = { ...options, signal: this.left.signal, timeout: TIMEOUT };
+      return await this.queue.run(() => ask<T>(this.path + path, bounded));
+    } catch (error) {
+      // it may have been done all the same
+      void this.refresh();
+      throw untaken(error);
+    } finally {
+      this.pending.value -= 1;
+      this.answered += 1;
+    }
   }
 
   look(slice: number): void {
@@ -314,12 +313,13 @@ export class LiveReading implements Reading {
   private tellLook(slice: number): void {
     const json = { slice, axis: this.axis };
     // whoever looks has nothing of a failure: the first prompt there takes longer
-    request(`${this.path}/view`, { method: "PUT", json, repeatable: false, signal: this.left.signal }).catch(() => {});
+    request(`${this.path}/view`, { method: "PUT", json, repeatable: false, signal: this.deaf.signal }).catch(() => {});
   }
 
   private check(): void {
     if (!this.mine) throw new ApiError(403, "another reader's: you may look at it");
     if (this.over.value !== null) throw this.over.value;
+    if (this.left.signal.aborted) throw new NotTaken(new ApiError(0, "the case was left"));
   }
 
   // -- what is heard ---------------------------------------------------------------------------------------------------
@@ -330,13 +330,13 @@ export class LiveReading implements Reading {
     switch (event.kind) {
       case "mask":
         // of another tab, unless a step of ours is on its way
-        if (unknown && this.pending.value === 0 && event.status !== "propagated") this.stale = true;
+        if (unknown && this.steps === 0 && event.status !== "propagated") this.stale = true;
         break;
       case "job":
         this.heardJob(event);
         break;
       case "progress":
-        if (event.state === "embedded" && typeof event.slice === "number") this.add(this.embedded, event.slice);
+        if (event.state === "embedded" && typeof event.slice === "number") this.learnEmbedded(event.slice);
         break;
       case "objects":
         void this.refresh();
@@ -352,20 +352,16 @@ export class LiveReading implements Reading {
 
   private heardJob(event: EventInfo): void {
     if (typeof event.job !== "string" || typeof event.object !== "number") return;
-    const state = event.state as JobInfo["state"];
-    const before = this.jobs.value.find((one) => one.id === event.job);
-    // a connection that was lost is told of some things twice
-    if (before !== undefined && ENDED.includes(before.state) && !ENDED.includes(state)) return;
-    this.learnJob({
+    const ends = this.learnJob({
       id: event.job,
       object: event.object,
-      state,
+      state: event.state as JobInfo["state"],
       done: event.done ?? 0,
       total: event.total ?? null,
       detail: event.detail ?? null,
       stopped: event.stopped ?? null,
     });
-    if (!ENDED.includes(state) || before?.state === state) return;
+    if (!ends) return;
     void this.syncSoon()
       .catch(() => {})
       .then(() => Promise.all([this.refresh(), this.reask()]));
@@ -386,14 +382,20 @@ export class LiveReading implements Reading {
   /** Ask for changes, and wait for some. */
   private async polled(stop: AbortSignal): Promise<void> {
     const since = this.masks.revision;
-    const answer = await request(`${this.path}/changes`, { query: { since, wait: HELD_S }, signal: stop });
-    const revision = Number(answer.headers.get("X-Medsam-Revision"));
-    await bytesOf(answer, stop);
-    const running = this.jobs.value.some((job) => !ENDED.includes(job.state));
+    const options: Ask = { query: { since, wait: HELD_S }, signal: stop, timeout: TIMEOUT + HELD_S * 1000 };
+    const answer = await request(`${this.path}/changes`, options);
+    const revision = revisionOf(answer);
+    const frames = readFrames(await bytesOf(answer, stop));
+    const running = this.jobs.value.some((job) => !hasEnded(job));
     this.heardOf = Math.max(this.heardOf, revision);
     if (revision > this.masks.revision) {
-      this.stale ||= this.pending.value === 0 && !running;
-      await this.syncSoon();
+      this.stale ||= this.steps === 0 && !running;
+      await this.queue.run(async () => {
+        // unless a step has brought them meanwhile
+        if (this.masks.revision === since) await this.painted(frames, revision, since);
+        else await this.syncedIfNews();
+      });
+      this.freshened();
     }
     if (revision > since || running) await this.refresh();
   }
@@ -406,42 +408,61 @@ export class LiveReading implements Reading {
   private async synced(abort?: AbortSignal): Promise<Brought> {
     const since = this.masks.revision;
     const stop = abort ? AbortSignal.any([abort, this.left.signal]) : this.left.signal;
-    const answer = await request(`${this.path}/changes`, { query: { since }, signal: stop });
+    const answer = await request(`${this.path}/changes`, { query: { since }, signal: stop, timeout: STEP_TIMEOUT });
     const brought = await this.take(answer, since);
-    if (this.stale) {
-      this.stale = false;
-      void this.reask();
-      void this.refresh();
-    }
+    this.freshened();
     return brought;
+  }
+
+  /** What another tab has asked is asked for, too. */
+  private freshened(): void {
+    if (!this.stale) return;
+    this.stale = false;
+    void this.reask();
+    void this.refresh();
   }
 
   /** Paint what an answer brings. */
   private async take(answer: Response, since: number): Promise<Brought> {
-    const revision = Number(answer.headers.get("X-Medsam-Revision") ?? Number.NaN);
-    if (!Number.isSafeInteger(revision)) throw new WireError("an answer without a revision");
-    const frames = readFrames(await bytesOf(answer, this.left.signal));
+    const revision = revisionOf(answer);
+    const brought = await this.painted(readFrames(await bytesOf(answer, this.left.signal)), revision, since);
+    if (Number(answer.headers.get("X-Medsam-Objects") ?? 0) > since) void this.refresh();
+    return brought;
+  }
+
+  private async painted(frames: readonly Frame[], revision: number, since: number): Promise<Brought> {
     // a store that was put back to an earlier state knows other revisions
     if (revision < since || !this.masks.apply(frames, revision)) await this.anew();
-    if (Number(answer.headers.get("X-Medsam-Objects") ?? 0) > since) void this.refresh();
     return { revision, news: revision > since, touched: new Set(frames.map(placeOf)) };
   }
 
   /** All masks once more: what is here is not what the frames were cut against. */
   private async anew(): Promise<void> {
-    const answer = await request(`${this.path}/changes`, { query: { since: 0 }, signal: this.left.signal });
+    const options: Ask = { query: { since: 0 }, signal: this.left.signal, timeout: STEP_TIMEOUT };
+    const answer = await request(`${this.path}/changes`, options);
     const frames = readFrames(await bytesOf(answer, this.left.signal));
     batch(() => {
       this.masks.forget();
       this.heardOf = 0;
-      this.masks.apply(frames, Number(answer.headers.get("X-Medsam-Revision")));
+      this.masks.apply(frames, revisionOf(answer));
       this.masks.version.value += 1;
     });
   }
 
+  private toldOf(): Promise<SessionInfo> {
+    return ask<SessionInfo>(this.path, { signal: this.left.signal, timeout: TIMEOUT });
+  }
+
   private async refreshed(): Promise<void> {
     try {
-      this.learn(await ask<SessionInfo>(this.path, { signal: this.left.signal }));
+      for (;;) {
+        const before = this.answered;
+        const told = await this.toldOf();
+        if (before !== this.answered) continue;
+        this.learn(told);
+        if (this.over.value !== null) void this.leave();
+        return;
+      }
     } catch (error) {
       // the next answer says it again
       if (!(error instanceof ApiError) && !isAbort(error)) throw error;
@@ -450,76 +471,26 @@ export class LiveReading implements Reading {
 
   private async reasked(): Promise<void> {
     try {
-      const told = await this.queue.idle().then(() => ask(`${this.path}/prompts`, { signal: this.left.signal }));
-      this.asked.value = fromFile(told, this.objects.value);
+      for (;;) {
+        await this.queue.idle();
+        const before = this.answered;
+        const told = await ask(`${this.path}/prompts`, { signal: this.left.signal, timeout: TIMEOUT });
+        if (before !== this.answered || this.steps > 0) continue;
+        this.asked.value = fromFile(told, this.objects.value);
+        return;
+      }
     } catch (error) {
       if (!(error instanceof ApiError) && !isAbort(error)) throw error;
     }
   }
+}
 
-  private learn(told: SessionInfo): void {
-    // closed elsewhere: in another tab, or to go on along another axis
-    if ((told.closed ?? null) !== null && !this.closed) {
-      this.over.value ??= new ApiError(404, "the session was closed");
-      this.leave();
-    }
-    batch(() => {
-      if (!same(told.objects, this.objects.value)) this.objects.value = told.objects;
-      if (!same(told.jobs, this.jobs.value)) this.jobs.value = told.jobs;
-      if (this.pending.value === 0) {
-        this.undoable.value = told.undo;
-        this.redoable.value = told.redo;
-      }
-      if (!same(told.keep_range ?? null, this.keptRange.value)) this.keptRange.value = told.keep_range ?? null;
-      this.activate();
-    });
-  }
-
-  /** Prompts are about an object that is there. */
-  private activate(): void {
-    const objects = this.objects.value;
-    if (!objects.some((one) => one.id === this.active.value)) this.active.value = objects.at(-1)?.id ?? null;
-  }
-
-  private learnObject(one: ObjectInfo): void {
-    const others = this.objects.value.filter((other) => other.id !== one.id);
-    this.objects.value = [...others, one].sort((a, b) => a.id - b.id);
-  }
-
-  private learnJob(one: JobInfo): void {
-    const there = this.jobs.value.some((other) => other.id === one.id);
-    this.jobs.value = there
-      ? this.jobs.value.map((other) => (other.id === one.id ? one : other))
-      : [...this.jobs.value, one];
-  }
-
-  private add(set: typeof this.embedded, slice: number): void {
-    if (!set.value.has(slice)) set.value = new Set([...set.value, slice]);
-  }
-
-  private confidences(): ReadonlyMap<number, ReadonlyMap<number, number>> {
-    void this.masks.version.value;
-    const found = new Map<number, ReadonlyMap<number, number>>();
-    for (const object of this.masks.objects()) {
-      const sure = this.masks
-        .slices(object)
-        .map((slice) => [slice, this.masks.get(object, slice)!.confidence] as const)
-        .filter((one): one is readonly [number, number] => one[1] !== null)
-        .sort((a, b) => a[1] - b[1]);
-      if (sure.length > 0) found.set(object, new Map(sure));
-    }
-    return found;
-  }
+function revisionOf(answer: Response): number {
+  const revision = Number(answer.headers.get("X-Medsam-Revision") ?? Number.NaN);
+  if (!Number.isSafeInteger(revision)) throw new WireError("an answer without a revision");
+  return revision;
 }
 
 function placeOf({ object, slice }: { readonly object: number; readonly slice: number }): string {
   return `${object}/${slice}`;
-}
-
-function same(one: unknown, other: unknown): boolean {
-  return JSON.stringify(one) === JSON.stringify(other);
-}
-
-function isTimeout(error: unknown): boolean {
-  return error instanceof DOMException && error.name === "TimeoutError";
 }

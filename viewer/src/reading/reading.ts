@@ -40,7 +40,7 @@ export interface Reading {
   readonly undoable: ReadonlySignal<number>;
   readonly redoable: ReadonlySignal<number>;
   readonly jobs: ReadonlySignal<readonly JobInfo[]>;
-  /** Steps that were sent and not answered yet. */
+  /** Steps and changes that were sent and not answered yet. */
   readonly pending: ReadonlySignal<number>;
   /** Slices whose first answer costs a decode alone. */
   readonly embedded: ReadonlySignal<ReadonlySet<number>>;
@@ -59,13 +59,12 @@ export interface Reading {
   /** Why nothing more comes of it: closed elsewhere, or its scan is another one by now. null: it is open. */
   readonly over: ReadonlySignal<ApiError | null>;
 
-  /** Steps go to the server one after the other, in order. Raises ApiError; nothing has changed then. */
+  /** Steps go to the server one after the other, in order. Raises ApiError: nothing has changed then, or nobody knows (`NotTaken`). */
   prompt(entry: PromptEntry): Promise<StepResult>;
   /** The object's mask on a slice is to be exactly this one. */
   draw(object: number, slice: number, mask: MaskSlice): Promise<StepResult>;
   undo(): Promise<void>;
   redo(): Promise<void>;
-  reset(): Promise<void>;
   addObject(name: string, colour?: string): Promise<ObjectInfo>;
   changeObject(
     id: number,
@@ -83,8 +82,8 @@ export interface Reading {
   keepRange(range: readonly [number | null, number | null] | null): Promise<void>;
   /** The slice on screen. */
   look(slice: number): void;
-  /** Stops listening. The session stays open on the server. */
-  leave(): void;
-  /** Ends the session on the server, once all steps are answered. Another one may begin from its masks. */
-  close(): Promise<void>;
+  /** Once all steps are answered. */
+  settled(): Promise<void>;
+  /** Stops listening; once what is under way is answered, or a minute later, nothing more is sent. The session stays open. */
+  leave(): Promise<void>;
 }

@@ -85,9 +85,6 @@ export class FakeReading implements Reading {
   redo() {
     return this.did(undefined, "redo");
   }
-  reset() {
-    return this.did(undefined, "reset");
-  }
   addObject(name: string, colour = "#ff0000") {
     const object = structure(this.objects.value.length + 1, name, { colour });
     this.objects.value = [...this.objects.value, object];
@@ -120,8 +117,10 @@ export class FakeReading implements Reading {
     return this.did(undefined, "keepRange");
   }
   look(): void {}
-  leave(): void {}
-  close() {
-    return this.did(undefined, "close");
+  settled() {
+    return this.did(undefined, "settled");
+  }
+  leave() {
+    return this.did(undefined, "leave");
   }
 }

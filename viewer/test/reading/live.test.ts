@@ -1,125 +1,34 @@
-import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { ApiError } from "../../src/api/http";
-import type { SessionInfo } from "../../src/api/types";
 import { openReading } from "../../src/reading/open";
-import type { Reading } from "../../src/reading/reading";
-import { fromRle } from "../../src/reading/rle";
-import { locked, me, offline } from "../../src/state";
-import { frame, joined, type Told } from "../api/frames";
-import { type Answer, type Call, frames, json, refusal, serve } from "../api/server";
+import { frame, joined } from "../api/frames";
+import { type Answer, type Call, frames, json, refusal } from "../api/server";
+import { asked, BOX, EMPTY, LIVER, mask, opened, servedSession, session } from "./served";
+import { fromRle } from "./unrle";
 
-const BOX = { object: 1, slice: 4, box: [1, 1, 3, 3] as [number, number, number, number] };
-const EMPTY = new ArrayBuffer(0);
-const LIVER = { id: 1, name: "liver", colour: "#288c28", visible: true, locked: false };
-
-function session(more: Partial<SessionInfo> = {}): SessionInfo {
-  return {
-    id: "s1",
-    case: "c1",
-    revision: 1,
-    axis: "k",
-    geometry: { shape: [20, 8, 8], affine: [], calibrated: true },
-    slices: 20,
-    objects: [LIVER],
-    jobs: [],
-    undo: 0,
-    redo: 0,
-    view: null,
-    notes: [],
-    mine: true,
-    ...more,
-  };
-}
-
-/** A mask of the object 1 on slice 4. */
-function mask(told: Partial<Told> = {}, pixels: number[] = [1, 1, 1, 1]): ArrayBuffer {
-  return frame({ slice: 4, rectangle: [1, 1, 3, 3], status: "first", ...told }, pixels).buffer;
-}
-
-/** The server's end of a stream of events. */
-class Stream {
-  private end!: ReadableStreamDefaultController<Uint8Array>;
-  readonly body = new ReadableStream<Uint8Array>({
-    start: (end) => {
-      this.end = end;
-    },
-  });
-
-  say(event: object): void {
-    this.end.enqueue(new TextEncoder().encode(`data: ${JSON.stringify(event)}\n\n`));
-  }
-
-  open(): Response {
-    this.end.enqueue(new TextEncoder().encode("retry: 1000\n\n"));
-    return new Response(this.body, { headers: { "Content-Type": "text/event-stream" } });
-  }
-}
-
-let now: SessionInfo;
-let stream: Stream;
-let steps: (call: Call) => Answer | Promise<Answer> | undefined;
-let changes: (since: number) => Answer;
-let calls: Call[];
-let open: Reading[];
-
-beforeEach(() => {
-  me.value = { name: "anna", role: "reader", way: "local", csrf: null, locks_after: null, ends_at: null };
-  locked.value = false;
-  offline.value = false;
-  now = session();
-  stream = new Stream();
-  open = [];
-  steps = () => undefined;
-  changes = (since) => frames(EMPTY, Math.max(since, now.revision));
-  calls = serve((call) => {
-    const answer = steps(call);
-    if (answer !== undefined) return answer;
-    if (call.path === "/sessions" && call.method === "POST") return json(now, 201);
-    if (call.path === "/sessions/s1/changes") return changes(Number(call.query.get("since")));
-    if (call.path === "/sessions/s1/events") return stream.open();
-    if (call.path === "/sessions/s1/prompts") return json({ axis: "k", prompts: [] });
-    if (call.path === "/sessions/s1") return json(now);
-    return refusal(404, call.path);
-  });
-});
-afterEach(() => {
-  for (const one of open) one.leave();
-  offline.value = false;
-  vi.unstubAllGlobals();
-});
-
-async function opened(): Promise<Reading> {
-  const reading = await openReading("c1");
-  open.push(reading);
-  await vi.waitFor(() => expect(reading.connected.value).toBe(true));
-  return reading;
-}
-
-function asked(path: string): Call[] {
-  return calls.filter((call) => call.path === path);
-}
+const here = servedSession();
 
 describe("a reading", () => {
   it("has what the session has: its objects, its masks, what was asked", async () => {
-    now = session({ revision: 7, undo: 2, model: "litemedsam", knows_clicks: false });
-    changes = () => frames(mask({ revision: 7, status: "refined" }), 7);
-    steps = (call) =>
+    here.now = session({ revision: 7, undo: 2, model: "litemedsam", knows_clicks: false });
+    here.changes = () => frames(mask({ revision: 7, status: "refined" }), 7);
+    here.steps = (call) =>
       call.path === "/sessions/s1/prompts"
         ? json({ axis: "k", prompts: [{ label: "liver", slice: 4, box: BOX.box }] })
         : undefined;
-    const reading = await opened();
+    const reading = await opened(here);
     expect([reading.active.value, reading.undoable.value, reading.model.knowsClicks]).toEqual([1, 2, false]);
     expect(reading.masks.get(1, 4)!.mask.data).toEqual(Uint8Array.of(1, 1, 1, 1));
     await vi.waitFor(() => expect(reading.asked.value).toEqual([{ object: 1, slice: 4, entry: BOX }]));
   });
 
   it("sends a step with the revision that it knows, and paints the answer", async () => {
-    const reading = await opened();
-    steps = (call) => (call.method === "POST" ? frames(mask({ revision: 2 }), 2) : undefined);
-    now = session({ revision: 2, undo: 1 });
+    const reading = await opened(here);
+    here.steps = (call) => (call.method === "POST" ? frames(mask({ revision: 2 }), 2) : undefined);
+    here.now = session({ revision: 2, undo: 1 });
     const prompted = reading.prompt(BOX);
     // within the call, before the page draws anything
-    const [step] = calls.filter((call) => call.method === "POST" && call.path.endsWith("/prompts"));
+    const [step] = here.calls.filter((call) => call.method === "POST" && call.path.endsWith("/prompts"));
     const result = await prompted;
     expect(result.status).toBe("first");
     expect([step!.query.get("since"), step!.json]).toEqual(["1", BOX]);
@@ -128,7 +37,7 @@ describe("a reading", () => {
   });
 
   it("takes steps one after the other, and goes on after one that was refused", async () => {
-    const reading = await opened();
+    const reading = await opened(here);
     const under: number[] = [];
     let running = 0;
     let revision = 1;
@@ -141,7 +50,7 @@ describe("a reading", () => {
       revision += 1;
       return frames(mask({ revision, base: revision === 2 ? 0 : revision - 1 }), revision);
     };
-    steps = (call) => (call.method === "POST" ? taken(call) : undefined);
+    here.steps = (call) => (call.method === "POST" ? taken(call) : undefined);
     const told = await Promise.allSettled([
       reading.prompt(BOX),
       reading.prompt({ ...BOX, slice: 5 }),
@@ -149,7 +58,7 @@ describe("a reading", () => {
     ]);
     expect(told.map((one) => one.status)).toEqual(["fulfilled", "rejected", "fulfilled"]);
     expect(under).toEqual([1, 1, 1]);
-    const sent = calls.filter((call) => call.method === "POST" && call.path.endsWith("/prompts"));
+    const sent = here.calls.filter((call) => call.method === "POST" && call.path.endsWith("/prompts"));
     expect(sent.map((call) => call.query.get("since"))).toEqual(["1", "2", "2"]);
     // what was refused is not among what was asked
     expect(reading.asked.value.map((one) => one.slice)).toEqual([4]);
@@ -157,71 +66,71 @@ describe("a reading", () => {
   });
 
   it("puts a refined answer in the place of the first one when it is told of it", async () => {
-    const reading = await opened();
-    steps = (call) => (call.method === "POST" ? frames(mask({ revision: 2 }), 2) : undefined);
+    const reading = await opened(here);
+    here.steps = (call) => (call.method === "POST" ? frames(mask({ revision: 2 }), 2) : undefined);
     await reading.prompt(BOX);
-    changes = (since) => {
+    here.changes = (since) => {
       expect(since).toBe(2);
       return frames(mask({ revision: 3, base: 2, status: "refined", rectangle: [2, 2, 3, 3] }, [0]), 3);
     };
-    stream.say({ kind: "refined", revision: 3, object: 1, slice: 4, status: "refined" });
+    here.stream.say({ kind: "refined", revision: 3, object: 1, slice: 4, status: "refined" });
     await vi.waitFor(() => expect(reading.masks.get(1, 4)!.status).toBe("refined"));
     expect(reading.masks.get(1, 4)!.mask.data).toEqual(Uint8Array.of(1, 1, 1, 0));
   });
 
   it("does not ask for what it has: an event about its own step is no news", async () => {
-    const reading = await opened();
-    steps = (call) => (call.method === "POST" ? frames(mask({ revision: 2 }), 2) : undefined);
+    const reading = await opened(here);
+    here.steps = (call) => (call.method === "POST" ? frames(mask({ revision: 2 }), 2) : undefined);
     await reading.prompt(BOX);
-    const before = asked("/sessions/s1/changes").length;
-    stream.say({ kind: "mask", revision: 2, object: 1, slice: 4, status: "first" });
-    stream.say({ kind: "progress", revision: 2, slice: 9, state: "embedded" });
+    const before = asked(here, "/sessions/s1/changes").length;
+    here.stream.say({ kind: "mask", revision: 2, object: 1, slice: 4, status: "first" });
+    here.stream.say({ kind: "progress", revision: 2, slice: 9, state: "embedded" });
     await vi.waitFor(() => expect([...reading.embedded.value]).toEqual([4, 9]));
-    expect(asked("/sessions/s1/changes").length).toBe(before);
+    expect(asked(here, "/sessions/s1/changes").length).toBe(before);
   });
 
   it("does not ask for what a step on its way brings", async () => {
-    const reading = await opened();
+    const reading = await opened(here);
     let come = (): void => {};
     const gate = new Promise<void>((resolve) => {
       come = resolve;
     });
-    steps = (call) => (call.method === "POST" ? gate.then(() => frames(mask({ revision: 2 }), 2)) : undefined);
-    const before = asked("/sessions/s1/changes").length;
+    here.steps = (call) => (call.method === "POST" ? gate.then(() => frames(mask({ revision: 2 }), 2)) : undefined);
+    const before = asked(here, "/sessions/s1/changes").length;
     const step = reading.prompt(BOX);
-    stream.say({ kind: "mask", revision: 2, object: 1, slice: 4, status: "first" });
-    stream.say({ kind: "progress", revision: 2, slice: 9, state: "embedded" });
+    here.stream.say({ kind: "mask", revision: 2, object: 1, slice: 4, status: "first" });
+    here.stream.say({ kind: "progress", revision: 2, slice: 9, state: "embedded" });
     await vi.waitFor(() => expect(reading.embedded.value.has(9)).toBe(true));
     come();
     await step;
     await new Promise((resolve) => setTimeout(resolve, 20));
-    expect(asked("/sessions/s1/changes").length).toBe(before);
+    expect(asked(here, "/sessions/s1/changes").length).toBe(before);
   });
 
   it("asks for everything where a frame goes on another mask than the one that is here", async () => {
-    const reading = await opened();
-    steps = (call) => (call.method === "POST" ? frames(mask({ revision: 9, base: 8 }), 9) : undefined);
-    changes = (since) => frames(since === 0 ? mask({ revision: 9 }, [0, 1, 1, 1]) : EMPTY, 9);
+    const reading = await opened(here);
+    here.steps = (call) => (call.method === "POST" ? frames(mask({ revision: 9, base: 8 }), 9) : undefined);
+    here.changes = (since) => frames(since === 0 ? mask({ revision: 9 }, [0, 1, 1, 1]) : EMPTY, 9);
     await reading.prompt(BOX);
     expect(reading.masks.get(1, 4)!.mask.data).toEqual(Uint8Array.of(0, 1, 1, 1));
-    expect(asked("/sessions/s1/changes").at(-1)!.query.get("since")).toBe("0");
+    expect(asked(here, "/sessions/s1/changes").at(-1)!.query.get("since")).toBe("0");
   });
 
   it("does not repeat a step whose answer was lost: what came of it is among the changes", async () => {
-    const reading = await opened();
-    steps = (call) => (call.method === "POST" && call.path.endsWith("/prompts") ? "lost on the way" : undefined);
-    now = session({ revision: 2, undo: 1 });
-    changes = () => frames(mask({ revision: 2 }), 2);
+    const reading = await opened(here);
+    here.steps = (call) => (call.method === "POST" && call.path.endsWith("/prompts") ? "lost on the way" : undefined);
+    here.now = session({ revision: 2, undo: 1 });
+    here.changes = () => frames(mask({ revision: 2 }), 2);
     const result = await reading.prompt(BOX);
     expect(result.status).toBe("first");
-    expect(calls.filter((call) => call.method === "POST" && call.path.endsWith("/prompts")).length).toBe(1);
+    expect(here.calls.filter((call) => call.method === "POST" && call.path.endsWith("/prompts")).length).toBe(1);
   });
 
   it("raises where a lost step was not taken, whatever else has changed", async () => {
-    const reading = await opened();
-    steps = (call) => (call.method === "POST" && call.path.endsWith("/prompts") ? "lost on the way" : undefined);
-    now = session({ revision: 2 });
-    changes = () => frames(mask({ revision: 2, slice: 9, status: "propagated" }), 2);
+    const reading = await opened(here);
+    here.steps = (call) => (call.method === "POST" && call.path.endsWith("/prompts") ? "lost on the way" : undefined);
+    here.now = session({ revision: 2 });
+    here.changes = () => frames(mask({ revision: 2, slice: 9, status: "propagated" }), 2);
     const failed = await reading.prompt(BOX).catch((error: unknown) => error);
     expect((failed as ApiError).status).toBe(0);
     expect(reading.masks.get(1, 9)!.status).toBe("propagated");
@@ -229,16 +138,16 @@ describe("a reading", () => {
   });
 
   it("counts what can be undone at once", async () => {
-    const reading = await opened();
-    steps = (call) =>
+    const reading = await opened(here);
+    here.steps = (call) =>
       call.method === "POST" && call.path.endsWith("/prompts") ? frames(mask({ revision: 2 }), 2) : undefined;
-    now = session({ revision: 2, undo: 1 });
+    here.now = session({ revision: 2, undo: 1 });
     await reading.prompt(BOX);
-    steps = (call) =>
+    here.steps = (call) =>
       call.path.endsWith("/undo")
         ? frames(mask({ revision: 3, status: "removed", rectangle: [0, 0, 0, 0] }, []), 3)
         : undefined;
-    now = session({ revision: 3, undo: 0, redo: 1 });
+    here.now = session({ revision: 3, undo: 0, redo: 1 });
     await reading.undo();
     expect([reading.undoable.value, reading.redoable.value]).toEqual([0, 1]);
     expect(reading.masks.get(1, 4)).toBeUndefined();
@@ -247,28 +156,29 @@ describe("a reading", () => {
 
   it("removes an object as a step, and has it again when that is undone", async () => {
     const spleen = { ...LIVER, id: 2, name: "spleen" };
-    now = session({ revision: 3, objects: [LIVER, spleen] });
-    changes = () => frames(mask({ revision: 3 }), 3);
-    const reading = await opened();
+    here.now = session({ revision: 3, objects: [LIVER, spleen] });
+    here.changes = () => frames(mask({ revision: 3 }), 3);
+    const reading = await opened(here);
     expect(reading.masks.slices(1)).toEqual([4]);
     const removed = mask({ revision: 4, status: "removed", rectangle: [0, 0, 0, 0] }, []);
-    steps = (call) => (call.path === "/sessions/s1/objects/1" ? frames(removed, 4, 4) : undefined);
-    now = session({ revision: 4, undo: 1, objects: [spleen] });
+    here.steps = (call) => (call.path === "/sessions/s1/objects/1" ? frames(removed, 4, 4) : undefined);
+    here.now = session({ revision: 4, undo: 1, objects: [spleen] });
     await reading.removeObject(1);
-    expect(asked("/sessions/s1/objects/1")[0]).toMatchObject({ method: "DELETE" });
+    expect(asked(here, "/sessions/s1/objects/1")[0]).toMatchObject({ method: "DELETE" });
     expect([reading.objects.value, reading.active.value, reading.masks.slices(1)]).toEqual([[spleen], 2, []]);
-    steps = (call) => (call.path.endsWith("/undo") ? frames(mask({ revision: 5 }), 5, 5) : undefined);
-    now = session({ revision: 5, redo: 1, objects: [LIVER, spleen] });
+    here.steps = (call) => (call.path.endsWith("/undo") ? frames(mask({ revision: 5 }), 5, 5) : undefined);
+    here.now = session({ revision: 5, redo: 1, objects: [LIVER, spleen] });
     await reading.undo();
-    expect([reading.objects.value, reading.masks.slices(1)]).toEqual([[LIVER, spleen], [4]]);
+    await vi.waitFor(() => expect(reading.objects.value).toEqual([LIVER, spleen]));
+    expect(reading.masks.slices(1)).toEqual([4]);
   });
 
   it("sends a drawn mask as run lengths of its slice", async () => {
-    const reading = await opened();
-    steps = (call) => (call.method === "POST" ? frames(mask({ revision: 2, status: "drawn" }), 2) : undefined);
+    const reading = await opened(here);
+    here.steps = (call) => (call.method === "POST" ? frames(mask({ revision: 2, status: "drawn" }), 2) : undefined);
     const brush = { x0: 1, y0: 2, x1: 3, y1: 3, data: Uint8Array.of(1, 1) };
     expect((await reading.draw(1, 4, brush)).status).toBe("drawn");
-    const sent = calls.findLast((call) => call.path.endsWith("/prompts") && call.method === "POST")!.json as {
+    const sent = here.calls.findLast((call) => call.path.endsWith("/prompts") && call.method === "POST")!.json as {
       drawn: { size: [number, number]; counts: string };
     };
     expect(sent.drawn.size).toEqual([8, 8]);
@@ -276,12 +186,21 @@ describe("a reading", () => {
   });
 
   it("shows a propagation as it comes, with how sure it is, the least sure slice first", async () => {
-    const reading = await opened();
+    const reading = await opened(here);
     const job = { id: "j1", object: 1, state: "queued", done: 0, total: null, detail: null };
-    steps = (call) => (call.path.endsWith("/propagate") ? json(job, 202) : undefined);
+    here.steps = (call) => (call.path.endsWith("/propagate") ? json(job, 202) : undefined);
     await reading.propagate(1, 30);
-    expect(asked("/sessions/s1/propagate")[0]!.json).toEqual({ object: 1, max_mm: 30 });
-    stream.say({ kind: "job", revision: 1, job: "j1", object: 1, state: "running", done: 1, total: 5, detail: null });
+    expect(asked(here, "/sessions/s1/propagate")[0]!.json).toEqual({ object: 1, max_mm: 30 });
+    here.stream.say({
+      kind: "job",
+      revision: 1,
+      job: "j1",
+      object: 1,
+      state: "running",
+      done: 1,
+      total: 5,
+      detail: null,
+    });
     await vi.waitFor(() => expect(reading.jobs.value[0]!.total).toBe(5));
     const slices: [number, number][] = [
       [5, 0.9],
@@ -291,61 +210,61 @@ describe("a reading", () => {
     const told = slices.map(([slice, confidence]) =>
       frame({ slice, confidence, revision: 2, status: "propagated", rectangle: [1, 1, 2, 2] }, [1]),
     );
-    changes = () => frames(joined(...told), 4);
-    stream.say({ kind: "mask", revision: 4, object: 1, slice: 7, status: "propagated" });
+    here.changes = () => frames(joined(...told), 4);
+    here.stream.say({ kind: "mask", revision: 4, object: 1, slice: 7, status: "propagated" });
     await vi.waitFor(() => expect(reading.masks.slices(1)).toEqual([5, 6, 7]));
     expect([...reading.confidence.value.get(1)!]).toEqual([
       [6, 0.4],
       [7, 0.7],
       [5, 0.9],
     ]);
-    now = session({ revision: 5, undo: 1, jobs: [{ ...job, state: "done", done: 5, total: 5 } as never] });
-    stream.say({ kind: "job", revision: 5, job: "j1", object: 1, state: "done", done: 5, total: 5, detail: null });
+    here.now = session({ revision: 5, undo: 1, jobs: [{ ...job, state: "done", done: 5, total: 5 } as never] });
+    here.stream.say({ kind: "job", revision: 5, job: "j1", object: 1, state: "done", done: 5, total: 5, detail: null });
     await vi.waitFor(() => expect(reading.undoable.value).toBe(1));
     expect(reading.jobs.value[0]!.state).toBe("done");
   });
 
   it("says which slice is on screen at once, and then the last one only", async () => {
-    const reading = await opened();
-    steps = (call) => (call.path.endsWith("/view") ? json({ slice: 0 }, 202) : undefined);
+    const reading = await opened(here);
+    here.steps = (call) => (call.path.endsWith("/view") ? json({ slice: 0 }, 202) : undefined);
     for (const slice of [1, 2, 3, 4]) reading.look(slice);
     await new Promise((resolve) => setTimeout(resolve, 300));
-    expect(asked("/sessions/s1/view").map((call) => (call.json as { slice: number }).slice)).toEqual([1, 4]);
+    expect(asked(here, "/sessions/s1/view").map((call) => (call.json as { slice: number }).slice)).toEqual([1, 4]);
   });
 
   it("of another reader is looked at and not changed", async () => {
-    now = session({ mine: false });
+    here.now = session({ mine: false });
     const reading = await openReading("c1", { session: "s1" });
-    open.push(reading);
+    here.open.push(reading);
     expect(((await reading.prompt(BOX).catch((error: unknown) => error)) as ApiError).status).toBe(403);
     reading.look(3);
-    expect(calls.filter((call) => call.method !== "GET")).toEqual([]);
+    expect(here.calls.filter((call) => call.method !== "GET")).toEqual([]);
   });
 
   it("that is closed is looked at, and not listened to", async () => {
-    now = session({ closed: "2026-11-29T15:00:00Z" });
-    changes = () => frames(mask({ revision: 7 }), 7);
+    here.now = session({ closed: "2026-11-29T15:00:00Z" });
+    here.changes = () => frames(mask({ revision: 7 }), 7);
     const reading = await openReading("c1", { session: "s1" });
-    open.push(reading);
-    expect([reading.mine, reading.masks.slices(1), asked("/sessions/s1/events")]).toEqual([false, [4], []]);
+    here.open.push(reading);
+    expect([reading.mine, reading.masks.slices(1), asked(here, "/sessions/s1/events")]).toEqual([false, [4], []]);
     await expect(reading.undo()).rejects.toMatchObject({ status: 403 });
   });
 
   it("that is closed in another tab while it is listened to says so, and is left alone", async () => {
-    const reading = await opened();
-    now = session({ closed: "2026-11-29T15:00:00Z" });
-    stream.say({ kind: "resync", revision: 1 });
+    const reading = await opened(here);
+    here.now = session({ closed: "2026-11-29T15:00:00Z" });
+    here.stream.say({ kind: "resync", revision: 1 });
     await vi.waitFor(() => expect(reading.over.value?.status).toBe(404));
-    const before = calls.length;
+    const before = here.calls.length;
     await new Promise((resolve) => setTimeout(resolve, 400));
-    expect(calls.slice(before)).toEqual([]);
+    expect(here.calls.slice(before)).toEqual([]);
     await expect(reading.prompt(BOX)).rejects.toMatchObject({ status: 404 });
   });
 
   it("that was closed elsewhere says so", async () => {
-    steps = (call) => (call.path.endsWith("/events") ? refusal(404, "There is no such session.") : undefined);
+    here.steps = (call) => (call.path.endsWith("/events") ? refusal(404, "There is no such session.") : undefined);
     const reading = await openReading("c1");
-    open.push(reading);
+    here.open.push(reading);
     await vi.waitFor(() => expect(reading.over.value?.status).toBe(404));
     await expect(reading.prompt(BOX)).rejects.toBeInstanceOf(ApiError);
   });
@@ -353,14 +272,14 @@ describe("a reading", () => {
 
 describe("candidates", () => {
   it("are of no step, and none where the server has none", async () => {
-    const reading = await opened();
+    const reading = await opened(here);
     const three = [0, 1, 2].map((number) =>
       frame({ slice: 4, rectangle: [number, 0, number + 1, 1], status: "candidate", revision: 0 }, [1]),
     );
-    steps = (call) => (call.path.endsWith("/candidates") ? frames(joined(...three), 1) : undefined);
+    here.steps = (call) => (call.path.endsWith("/candidates") ? frames(joined(...three), 1) : undefined);
     expect((await reading.candidates(1, 4)).map((one) => one.mask.x0)).toEqual([0, 1, 2]);
     expect(reading.masks.get(1, 4)).toBeUndefined();
-    steps = () => undefined;
+    here.steps = () => undefined;
     expect(await reading.candidates(1, 4)).toEqual([]);
   });
 });
@@ -369,7 +288,7 @@ describe("a reading along another axis", () => {
   it("takes the place of the one that is open, and begins from its masks with its objects as they were", async () => {
     const spleen = { id: 2, name: "spleen", colour: "#ff0000", visible: false, locked: true };
     const gone: string[] = [];
-    steps = (call) => {
+    here.steps = (call) => {
       if (call.path === "/sessions" && call.method === "GET") {
         return json([{ id: "s0", case: "c1", axis: "k", closed: null }]);
       }
@@ -382,27 +301,29 @@ describe("a reading along another axis", () => {
       if (call.path === "/sessions/s1/objects/2") return json(spleen);
       return undefined;
     };
-    now = session({ axis: "j", geometry: { shape: [20, 8, 9], affine: [], calibrated: true } });
+    here.now = session({ axis: "j", geometry: { shape: [20, 8, 9], affine: [], calibrated: true } });
     const reading = await openReading("c1", { axis: "j" });
-    open.push(reading);
+    here.open.push(reading);
     expect(gone).toEqual(["s0"]);
-    const begun = calls.filter((call) => call.path === "/sessions" && call.method === "POST");
+    const begun = here.calls.filter((call) => call.path === "/sessions" && call.method === "POST");
     expect(begun.map((call) => call.json)).toEqual([{ case: "c1", axis: "j", start: { session: "s0" } }]);
     expect(reading.objects.value).toEqual([LIVER, spleen]);
   });
 
   it("that is open along it already is gone on with", async () => {
-    steps = (call) =>
+    here.steps = (call) =>
       call.path === "/sessions" && call.method === "GET"
         ? json([{ id: "s1", case: "c1", axis: "k", closed: null }])
         : undefined;
-    open.push(await openReading("c1", { axis: "k" }));
-    expect(calls.filter((call) => call.method !== "GET").map((call) => call.json)).toEqual([{ case: "c1", axis: "k" }]);
+    here.open.push(await openReading("c1", { axis: "k" }));
+    expect(here.calls.filter((call) => call.method !== "GET").map((call) => call.json)).toEqual([
+      { case: "c1", axis: "k" },
+    ]);
   });
 
   it("that cannot be begun leaves the reader with one along the former axis", async () => {
     const begun: unknown[] = [];
-    steps = (call) => {
+    here.steps = (call) => {
       if (call.path === "/sessions" && call.method === "GET") {
         return json([{ id: "s0", case: "c1", axis: "k", closed: null }]);
       }
@@ -410,15 +331,15 @@ describe("a reading along another axis", () => {
         return call.method === "GET" ? json(session()) : new Response(null, { status: 204 });
       if (call.path !== "/sessions") return undefined;
       begun.push(call.json);
-      return begun.length === 1 ? refusal(422, "no") : json(now, 201);
+      return begun.length === 1 ? refusal(422, "no") : json(here.now, 201);
     };
     await expect(openReading("c1", { axis: "j" })).rejects.toMatchObject({ status: 422 });
     expect(begun[1]).toEqual({ case: "c1", axis: "k", start: { session: "s0" } });
   });
 
   it("leaves an open session alone where nobody said otherwise", async () => {
-    steps = (call) => (call.path === "/sessions" ? refusal(409, "of another model") : undefined);
+    here.steps = (call) => (call.path === "/sessions" ? refusal(409, "of another model") : undefined);
     expect(((await openReading("c1").catch((error: unknown) => error)) as ApiError).status).toBe(409);
-    expect(calls.map((call) => call.method)).toEqual(["POST"]);
+    expect(here.calls.map((call) => call.method)).toEqual(["POST"]);
   });
 });

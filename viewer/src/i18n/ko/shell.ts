@@ -6,6 +6,11 @@ export const shell = {
   "shell.home": "영상 목록",
   "shell.skip": "영상으로 가기",
   "shell.again": "다시 시도",
+  "shell.untaken": "서버에 전달되지 않은 단계: {count}개. 여기서 반복하거나 다시 그려 주세요.",
+  "shell.untaken.again": "반복",
+  "shell.untaken.unsure":
+    "단계 하나가 전달되지 않았을 수 있습니다. 영상을 확인하고, 빠진 곳이 있으면 다시 그려 주세요.",
+  "shell.untaken.login": "마지막 단계가 저장되기 전에 로그인이 끝났습니다. 빠진 곳이 있으면 다시 그려 주세요.",
   "shell.cancel": "취소",
   "shell.close": "닫기",
   "shell.dismiss": "이 알림 닫기",

@@ -9,7 +9,7 @@ import { reading as open, say } from "../state";
 import { sent } from "../tools/steps";
 import { spoken } from "./format";
 import { sliceNow, toSlice } from "./goto";
-import { leastSure, nextLeastSure, slicesOf } from "./slices";
+import { activeSlices, nextLeastSure } from "./slices";
 
 /** Why something cannot be done with the active structure now; null: it can. */
 export type Obstacle = "nobody" | "looking" | "locked" | "empty" | "running" | "one-slice" | "no-gap" | "end" | null;
@@ -110,23 +110,15 @@ export function toLeastSure(): void {
   const reading = open.peek();
   if (!reading) return;
   const active = reading.active.peek();
-  const slices = active === null ? [] : slicesOf(reading, active);
   const now = sliceNow(reading);
   const still = led?.reading === reading.id && led.object === active && led.slice === now;
-  const found = nextLeastSure(slices, still ? now : null);
+  const found = nextLeastSure(activeSlices(reading).leastSure, still ? now : null);
   if (!found) {
     say({ kind: "info", text: t("panels.none-unsure"), seconds: 5 });
     return;
   }
   led = { reading: reading.id, object: active!, slice: found.slice };
   toSlice(reading, found.slice);
-}
-
-/** How many slices have a confidence. */
-export function howManyUnsure(reading: Reading): number {
-  const active = reading.active.value;
-  reading.masks.version.value;
-  return active === null ? 0 : leastSure(slicesOf(reading, active)).length;
 }
 
 /** The structure after the active one; from the last one to the first. */

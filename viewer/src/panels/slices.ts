@@ -1,5 +1,6 @@
 // How each slice of an object came to be, and where the propagation is least sure.
 
+import { computed, type ReadonlySignal } from "@preact/signals";
 import type { Asked, Reading } from "../reading/reading";
 
 /** prompted: asked of the network. drawn: by hand, or filled in between. propagated: followed from other slices. */
@@ -16,14 +17,36 @@ export interface SliceInfo {
 export function slicesOf(reading: Reading, object: number): SliceInfo[] {
   const asked = new Map<number, Asked>();
   for (const one of reading.asked.value) if (one.object === object) asked.set(one.slice, one);
-  const confidence = reading.confidence.value.get(object);
   return reading.masks.slices(object).flatMap((slice) => {
     const state = reading.masks.get(object, slice);
     // an answer may be that there is nothing
     if (!state || state.mask.x1 <= state.mask.x0) return [];
-    const kind = kindOf(state.status, asked.get(slice), confidence?.has(slice) ?? false);
-    return [{ slice, kind, confidence: kind === "propagated" ? (confidence?.get(slice) ?? null) : null }];
+    const kind = kindOf(state.status, asked.get(slice), state.confidence !== null);
+    return [{ slice, kind, confidence: kind === "propagated" ? state.confidence : null }];
   });
+}
+
+export interface ActiveSlices {
+  readonly slices: readonly SliceInfo[];
+  /** Of these, as `leastSure` has them. */
+  readonly leastSure: readonly SliceInfo[];
+}
+
+const known = new WeakMap<Reading, ReadonlySignal<ActiveSlices>>();
+
+/** Slices of the active structure: made once a change, whoever looks at them. */
+export function activeSlices(reading: Reading): ActiveSlices {
+  let found = known.get(reading);
+  if (!found) {
+    found = computed(() => {
+      reading.masks.version.value;
+      const active = reading.active.value;
+      const slices = active === null ? [] : slicesOf(reading, active);
+      return { slices, leastSure: leastSure(slices) };
+    });
+    known.set(reading, found);
+  }
+  return found.value;
 }
 
 function kindOf(status: string | undefined, asked: Asked | undefined, followed: boolean): Kind {
@@ -42,11 +65,10 @@ export function leastSure(slices: readonly SliceInfo[]): SliceInfo[] {
 }
 
 /**
- * Where to look next: the least sure; while that is looked at, the next less sure, and so on. `last`: where it led last,
- * if that slice is still shown. undefined where nothing is known.
+ * Where to look next: the least sure, which `order` begins with; while that is looked at, the next less sure, and so on.
+ * `last`: where it led last, if that slice is still shown. undefined where nothing is known.
  */
-export function nextLeastSure(slices: readonly SliceInfo[], last: number | null): SliceInfo | undefined {
-  const order = leastSure(slices);
+export function nextLeastSure(order: readonly SliceInfo[], last: number | null): SliceInfo | undefined {
   const at = order.findIndex((one) => one.slice === last);
   return order[(at + 1) % Math.max(order.length, 1)];
 }

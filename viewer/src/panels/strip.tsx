@@ -6,7 +6,7 @@ import type { Reading } from "../reading/reading";
 import { reading as open } from "../state";
 import { percent, spoken } from "./format";
 import { shown, sliceNow, toSlice } from "./goto";
-import { leastSure, type SliceInfo, slicesOf } from "./slices";
+import { activeSlices, type SliceInfo } from "./slices";
 import { beyond, nearest, sliceAt, type Track } from "./strip-geometry";
 import { paintStrip } from "./strip-paint";
 import "./strip.css";
@@ -32,10 +32,9 @@ interface SlicesProperties {
 function Slices({ reading, object, reversed }: SlicesProperties) {
   const canvas = useRef<HTMLCanvasElement>(null);
   const size = useSize(canvas);
-  reading.masks.version.value;
   const info = reading.objects.value.find((one) => one.id === object);
-  const slices = info ? slicesOf(reading, info.id) : [];
-  const least = leastSure(slices)[0] ?? null;
+  const { slices, leastSure } = activeSlices(reading);
+  const least = leastSure[0] ?? null;
   const now = sliceNow(reading);
   const track: Track = { height: size.height, slices: reading.slices, reversed };
   const colour = info?.colour ?? "#888888";

@@ -11,7 +11,6 @@ import {
   cannotPropagate,
   copy,
   fill,
-  howManyUnsure,
   type Obstacle,
   propagate,
   runningJob,
@@ -22,7 +21,7 @@ import { percent, spoken } from "./format";
 import { shown, sliceNow, toSlice } from "./goto";
 import { bounded, reach, typed } from "./reach";
 import { Section } from "./section";
-import { leastSure, slicesOf } from "./slices";
+import { activeSlices } from "./slices";
 import { toldOf, whyStopped } from "./stopped";
 
 export function VolumePart({ reading }: { reading: Reading }) {
@@ -55,7 +54,7 @@ function Follow({ reading }: { reading: Reading }) {
   const why = cannotPropagate(reading);
   const millimetres = scan.value?.geometry.calibrated ?? false;
   const wrong = bounded.value && reach.value === null;
-  const again = howManyUnsure(reading) > 0;
+  const again = activeSlices(reading).leastSure.length > 0;
   return (
     <div class="panels-block">
       <Act
@@ -145,8 +144,7 @@ function Progress({ reading, job }: { reading: Reading; job: JobInfo }) {
 function Ended({ reading }: { reading: Reading }) {
   const active = reading.active.value;
   const job = reading.jobs.value.findLast((one) => one.object === active);
-  reading.masks.version.value;
-  const slices = active === null ? [] : slicesOf(reading, active);
+  const { slices } = activeSlices(reading);
   // one that was undone is no news any more
   const undone = reading.redoable.value > 0 && !slices.some((one) => one.kind === "propagated");
   const ended = job !== undefined && !undone && runningJob(reading, active) === undefined ? job : undefined;
@@ -171,10 +169,7 @@ function Ended({ reading }: { reading: Reading }) {
 
 /** The least sure slices: where a look is worth most. */
 function Unsure({ reading }: { reading: Reading }) {
-  const active = reading.active.value;
-  if (active === null) return null;
-  reading.masks.version.value;
-  const order = leastSure(slicesOf(reading, active));
+  const order = activeSlices(reading).leastSure;
   if (order.length === 0) return null;
   const now = sliceNow(reading);
   return (

@@ -17,8 +17,17 @@ export class FakeMasks implements Masks {
 
   put(object: number, slice: number, status: MaskStatus = "refined", mask: MaskSlice = square(4)): void {
     const slices = this.kept.get(object) ?? new Map<number, MaskState>();
-    slices.set(slice, { mask, revision: 1, status, predictedIou: null, expectedDice: null, confidence: null });
+    const confidence = slices.get(slice)?.confidence ?? null;
+    slices.set(slice, { mask, revision: 1, status, predictedIou: null, expectedDice: null, confidence });
     this.kept.set(object, slices);
+    this.version.value += 1;
+  }
+  /** What a propagation said of its slices. */
+  sure(object: number, slices: Record<number, number>): void {
+    for (const [slice, confidence] of Object.entries(slices)) {
+      const before = this.get(object, Number(slice))!;
+      this.kept.get(object)!.set(Number(slice), { ...before, confidence });
+    }
     this.version.value += 1;
   }
   get(object: number, slice: number): MaskState | undefined {
@@ -64,8 +73,7 @@ export class FakeReading implements Reading {
     this.asked.value = [...this.asked.value, { object, slice, entry: { object, slice, ...entry } }];
   }
   sure(object: number, slices: Record<number, number>): void {
-    const here = new Map(Object.entries(slices).map(([slice, sure]) => [Number(slice), sure]));
-    this.confidence.value = new Map([...this.confidence.value, [object, here]]);
+    this.masks.sure(object, slices);
   }
 
   private async did<T>(result: T, ...call: unknown[]): Promise<T> {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { leastSure, nextLeastSure, slicesOf } from "../../src/panels/slices";
+import { activeSlices, leastSure, nextLeastSure, slicesOf } from "../../src/panels/slices";
 import { FakeReading } from "./fake";
 
 function propagated(): FakeReading {
@@ -44,20 +44,33 @@ describe("slices of a structure", () => {
   });
 });
 
+describe("slices of the active structure", () => {
+  it("are made once a change, and are those of another once it is active", () => {
+    const reading = propagated();
+    const found = activeSlices(reading);
+    expect(activeSlices(reading)).toBe(found);
+    reading.masks.put(1, 9, "propagated");
+    expect(activeSlices(reading).slices.map((one) => one.slice)).toEqual([4, 5, 6, 7, 8, 9]);
+    reading.active.value = 2;
+    expect(activeSlices(reading)).toEqual({ slices: [], leastSure: [] });
+  });
+});
+
 describe("jumping to the least sure", () => {
   it("goes to the worst first, then to the next, and around", () => {
-    const slices = slicesOf(propagated(), 1);
+    const order = leastSure(slicesOf(propagated(), 1));
     const visited = [];
     let now: number | null = null;
     for (let jump = 0; jump < 5; jump += 1) {
-      now = nextLeastSure(slices, now)!.slice;
+      now = nextLeastSure(order, now)!.slice;
       visited.push(now);
     }
     expect(visited).toEqual([4, 8, 7, 5, 4]);
   });
   it("begins with the worst from any other slice", () => {
-    expect(nextLeastSure(slicesOf(propagated(), 1), null)!.slice).toBe(4);
-    expect(nextLeastSure(slicesOf(propagated(), 1), 6)!.slice).toBe(4);
+    const order = leastSure(slicesOf(propagated(), 1));
+    expect(nextLeastSure(order, null)!.slice).toBe(4);
+    expect(nextLeastSure(order, 6)!.slice).toBe(4);
   });
   it("goes nowhere without a propagated slice", () => {
     expect(nextLeastSure([], null)).toBeUndefined();

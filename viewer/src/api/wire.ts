@@ -26,7 +26,6 @@ export interface Frame {
   readonly revision: number;
   readonly status: MaskStatus;
   readonly predictedIou: number | null;
-  readonly expectedDice: number | null;
   /** Of a propagated slice, 0 to 1. */
   readonly confidence: number | null;
 }
@@ -86,7 +85,6 @@ function headOf(bytes: Uint8Array): Omit<Frame, "pixels"> {
     // one that is not known is shown like any other
     status: told.status as MaskStatus,
     predictedIou: numberOrNull(told.predicted_iou),
-    expectedDice: numberOrNull(told.expected_dice),
     confidence: numberOrNull(told.confidence),
   };
 }

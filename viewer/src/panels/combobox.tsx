@@ -89,8 +89,8 @@ export function NameBox({ label, start = "", placeholder, taken, eager, onName, 
   }
 
   function onKeyDown(event: KeyboardEvent): void {
-    // while a syllable is being composed, keys are the input method's
-    if (event.isComposing) return;
+    // while a syllable is being composed, keys are the input method's; Safari says so of the one that ends it by its code
+    if (event.isComposing || event.keyCode === 229) return;
     if ((event.key === "ArrowDown" || event.key === "ArrowUp") && matches.length > 0) {
       const step = event.key === "ArrowDown" ? 1 : -1;
       const next = closed ? (step > 0 ? 0 : matches.length - 1) : at + step;

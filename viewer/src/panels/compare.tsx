@@ -3,8 +3,9 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { sessionsOf } from "../api/results";
 import type { ComparedStructure, SessionLine } from "../api/types";
-import { language, t } from "../i18n";
+import { t } from "../i18n";
 import type { Reading } from "../reading/reading";
+import { moment } from "../shell/format";
 import { tried } from "./actions";
 import { compareWith, comparing, endComparison, type Outcome, outcome, showDifference } from "./comparing";
 import { comparison } from "./comparison";
@@ -21,14 +22,9 @@ export function ComparePart({ reading }: { reading: Reading }) {
   );
 }
 
-/** When it began, in the reader's way of writing dates. */
-function when(moment: string): string {
-  return new Intl.DateTimeFormat(language.value, { dateStyle: "medium", timeStyle: "short" }).format(new Date(moment));
-}
-
 function titleOf(line: SessionLine): string {
   const closed = line.closed === null ? "" : ` (${t("panels.closed")})`;
-  return `${line.owner}, ${when(line.began)}${closed}`;
+  return `${line.owner}, ${moment(line.began)}${closed}`;
 }
 
 function Choice({ reading }: { reading: Reading }) {

@@ -4,7 +4,7 @@ import type { CaseInfo } from "../api/types";
 import type { Key } from "../i18n";
 import type { Reading } from "../reading/reading";
 
-export type Format = "nifti" | "seg" | "rtstruct" | "nrrd" | "mha" | "png" | "csv";
+export type Format = "nifti" | "seg" | "rtstruct" | "nrrd" | "png" | "csv";
 
 export interface Offer {
   readonly format: Format;
@@ -25,17 +25,6 @@ function whyNot(format: Format, scan: CaseInfo["format"], drawn: boolean): Key |
   if (DICOM.includes(format) && scan !== "dicom") return "panels.why-dicom";
   return drawn ? null : "panels.why-nothing";
 }
-
-/** Of a file. What it says of its content alone, never of the patient. */
-export const SUFFIX: Record<Format, string> = {
-  nifti: ".nii.gz",
-  seg: ".dcm",
-  rtstruct: ".dcm",
-  nrrd: ".nrrd",
-  mha: ".mha",
-  png: ".png",
-  csv: ".csv",
-};
 
 /** Masks that are first answers still: the server refines them before it writes a file. */
 export function firstAnswers(reading: Reading): number {

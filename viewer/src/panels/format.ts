@@ -1,5 +1,7 @@
 // Measurements in words that a report could have: no more digits than they are worth.
 
+import { number } from "../shell/format";
+
 /** A number with the digits it is worth: as many behind the point as `spread` (of the same unit) allows. */
 function rounded(value: number, digits: number): string {
   const text = value.toFixed(digits);
@@ -7,14 +9,10 @@ function rounded(value: number, digits: number): string {
   return Number(text) === 0 ? (0).toFixed(digits) : text;
 }
 
-function grouped(value: number): string {
-  return String(Math.round(value)).replace(/\B(?=(\d{3})+$)/g, ",");
-}
-
 /** Of a volume in ml: "0.42", "7.8", "1,523". */
 export function millilitres(value: number): string {
   if (value < 1) return rounded(value, 2);
-  return value < 100 ? rounded(value, 1) : grouped(value);
+  return value < 100 ? rounded(value, 1) : number(value);
 }
 
 /** Of a length in mm: "0.8", "34.2". */
@@ -22,21 +20,11 @@ export function millimetres(value: number): string {
   return rounded(value, 1);
 }
 
-/** How many, with commas: "12,345". */
-export function count(value: number): string {
-  return grouped(value);
-}
-
 /** "52 ± 14", "0.31 ± 0.08": digits behind the point as the spread allows. */
 export function meanAndSpread(mean: number, spread: number): string {
   const size = spread > 0 ? spread : Math.abs(mean);
   const digits = size >= 10 || size === 0 ? 0 : size >= 1 ? 1 : Math.min(4, 1 - Math.floor(Math.log10(size)));
   return `${rounded(mean, digits)} ± ${rounded(spread, digits)}`.replace("-", "−");
-}
-
-/** Of a share, 0 to 1: "63 %". */
-export function percent(share: number): string {
-  return `${Math.round(share * 100)} %`;
 }
 
 /** Of a Dice or another number between 0 and 1; a dash where there is none. */

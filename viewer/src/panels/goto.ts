@@ -1,8 +1,9 @@
 // Where a reader looks: the slice of a reading, on a plane that shows it.
 
 import type { Reading } from "../reading/reading";
-import { axisNumber, type Voxel } from "../scan/scan";
+import { axisNumber } from "../scan/scan";
 import { activeAxis, cursor, layout } from "../state";
+import { toSlice as bring } from "../view/looking";
 
 /** The slice of a reading that the crosshair is on. */
 export function sliceNow(reading: Reading): number {
@@ -11,9 +12,7 @@ export function sliceNow(reading: Reading): number {
 
 /** Shows a slice of a reading. */
 export function toSlice(reading: Reading, slice: number): void {
-  const voxel: [number, number, number] = [...cursor.peek()];
-  voxel[axisNumber(reading.axis)] = slice;
-  cursor.value = voxel satisfies Voxel;
+  bring(reading.axis, slice);
   activeAxis.value = reading.axis;
   if (layout.peek() === "volume") layout.value = "one";
 }

@@ -7,11 +7,12 @@ import { exportLabels, save, sendToPacs } from "../api/results";
 import type { SentInfo } from "../api/types";
 import { t } from "../i18n";
 import type { Reading } from "../reading/reading";
+import { number } from "../shell/format";
 import { openCase } from "../state";
 import { Act } from "./act";
 import { tried } from "./actions";
 import { drawnObjects, type Format, firstAnswers, offers } from "./exports";
-import { count, spoken } from "./format";
+import { spoken } from "./format";
 import { takenHome, unsafe } from "./lost";
 import { followOverlaps, overlaps } from "./overlaps";
 import { Section } from "./section";
@@ -82,7 +83,7 @@ function Caveats({ reading }: { reading: Reading }) {
       t("panels.caveat-overlap", {
         first: nameOf(reading, first),
         second: nameOf(reading, second),
-        count: count(voxels),
+        count: number(voxels),
       }),
     ),
     reading.connected.value ? null : t("panels.caveat-offline"),

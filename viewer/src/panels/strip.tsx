@@ -3,8 +3,9 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { t } from "../i18n";
 import type { Reading } from "../reading/reading";
+import { percent } from "../shell/format";
 import { reading as open } from "../state";
-import { percent, spoken } from "./format";
+import { spoken } from "./format";
 import { shown, sliceNow, toSlice } from "./goto";
 import { activeSlices, type SliceInfo } from "./slices";
 import { beyond, nearest, sliceAt, type Track } from "./strip-geometry";

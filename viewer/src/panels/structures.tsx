@@ -5,12 +5,13 @@ import { useState } from "preact/hooks";
 import type { ObjectInfo } from "../api/types";
 import { t } from "../i18n";
 import type { Reading } from "../reading/reading";
+import { number } from "../shell/format";
 import { reading as open } from "../state";
 import { Act } from "./act";
 import { remove, tried } from "./actions";
 import { Appearance } from "./appearance";
 import { NameBox } from "./combobox";
-import { count, meanAndSpread, millilitres, millimetres, spoken } from "./format";
+import { meanAndSpread, millilitres, millimetres, spoken } from "./format";
 import { Glyph } from "./glyph";
 import { shown, toSlice } from "./goto";
 import { measured, stale } from "./measures";
@@ -220,7 +221,7 @@ function Measures({ reading, object, active }: MeasuresProperties) {
   }
   const size =
     measure.volume_ml === null
-      ? t("panels.pixels", { count: count(measure.voxels) })
+      ? t("panels.pixels", { count: number(measure.voxels) })
       : t("panels.ml", { volume: millilitres(measure.volume_ml) });
   if (!active) return <p class="panels-hint panels-numbers">{size}</p>;
   const { diameter_mm: diameter, slice, mean, std } = measure;

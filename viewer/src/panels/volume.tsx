@@ -3,6 +3,7 @@
 import type { JobInfo } from "../api/types";
 import { t } from "../i18n";
 import type { Reading } from "../reading/reading";
+import { percent } from "../shell/format";
 import { scan } from "../state";
 import { Act } from "./act";
 import {
@@ -17,7 +18,7 @@ import {
   toLeastSure,
   tried,
 } from "./actions";
-import { percent, spoken } from "./format";
+import { spoken } from "./format";
 import { shown, sliceNow, toSlice } from "./goto";
 import { bounded, reach, typed } from "./reach";
 import { Section } from "./section";

@@ -21,7 +21,6 @@ export interface MaskState {
   readonly status: MaskStatus;
   /** What the network says of its own answer. Not calibrated. */
   readonly predictedIou: number | null;
-  readonly expectedDice: number | null;
   /** Of a propagated slice, 0 to 1. */
   readonly confidence: number | null;
 }
@@ -129,7 +128,6 @@ export class MaskStore implements Masks {
       revision: frame.revision,
       status: frame.status,
       predictedIou: frame.predictedIou,
-      expectedDice: frame.expectedDice,
       confidence: frame.confidence,
     });
     return true;

@@ -1,6 +1,5 @@
 // Opening a scan: the server reads it, and its voxels come to the page as they are looked at.
 
-import { signal } from "@preact/signals";
 import { openScanOf } from "../api/cases";
 import { ApiError, bytesOf, explain, isAbort, request } from "../api/http";
 import type { Axis } from "../api/types";
@@ -9,22 +8,14 @@ import { RemoteScan, type Source } from "../scan/remote";
 import type { Scan } from "../scan/scan";
 import { say } from "../state";
 
-/** The case that the server is reading, and since when; null: none. */
-export const opening = signal<{ caseId: string; since: number } | null>(null);
-
 /** ms for the slice on screen before the volume begins to come */
 const HEAD_START = 250;
 
 /** A scan, once the server has read it. Its voxels come behind. Raises ApiError. */
 export async function openScan(caseId: string, stop?: AbortSignal): Promise<Scan> {
-  opening.value = { caseId, since: Date.now() };
-  try {
-    const scan = new RemoteScan(caseId, await openScanOf(caseId, stop), new CaseSource(caseId));
-    setTimeout(() => void scan.bringAll(), HEAD_START);
-    return scan;
-  } finally {
-    if (opening.peek()?.caseId === caseId) opening.value = null;
-  }
+  const scan = new RemoteScan(caseId, await openScanOf(caseId, stop), new CaseSource(caseId));
+  setTimeout(() => void scan.bringAll(), HEAD_START);
+  return scan;
 }
 
 /** The volume on the server is another one than that of which pieces are here. */

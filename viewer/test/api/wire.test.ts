@@ -29,7 +29,7 @@ describe("frames", () => {
       revision: 7,
       status: "first",
       predictedIou: 0.91,
-      expectedDice: null,
+
       confidence: null,
     });
   });

@@ -9,16 +9,20 @@ import {
   propagate,
   toLeastSure,
 } from "../../src/panels/actions";
+import { toSlice } from "../../src/panels/goto";
 import { onKey } from "../../src/panels/keys";
 import { takenHome, unsafe } from "../../src/panels/lost";
 import { bounded, reach, typed } from "../../src/panels/reach";
-import { activeAxis, cursor, layout, maskStyle, masksShown, messages, reading as open } from "../../src/state";
+import type { Scan } from "../../src/scan/scan";
+import { activeAxis, cursor, layout, maskStyle, masksShown, messages, reading as open, scan } from "../../src/state";
+import { grid } from "../scan/grid";
 import { FakeReading, square, structure } from "./fake";
 
 let reading: FakeReading;
 beforeEach(() => {
   reading = new FakeReading();
   open.value = reading;
+  scan.value = { geometry: grid({ shape: [20, 16, 16] }) } as Scan;
   cursor.value = [3, 4, 10];
   layout.value = "one";
   messages.value = [];
@@ -126,6 +130,10 @@ describe("keys", () => {
     typed.value = "25";
     key("g");
     await vi.waitFor(() => expect(reading.calls).toEqual([["propagate", 1, 25]]));
+  });
+  it("a slice beyond the ends of the scan is its last", () => {
+    toSlice(reading, 25);
+    expect(cursor.value).toEqual([3, 4, 19]);
   });
   it("X shows the least sure slice on the plane of the reading", () => {
     for (const slice of [11, 12]) reading.masks.put(1, slice, "propagated");

@@ -99,6 +99,7 @@ describe("a structure's name", () => {
     await box();
     await act(() => {
       input.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter", isComposing: true, bubbles: true }));
+      input.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter", keyCode: 229, bubbles: true }));
     });
     expect(onLeave).not.toHaveBeenCalled();
     await press(input, "Enter");

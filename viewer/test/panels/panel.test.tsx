@@ -7,7 +7,9 @@ import { takenHome } from "../../src/panels/lost";
 import { measured } from "../../src/panels/measures";
 import { Panel } from "../../src/panels/panel";
 import { unfold } from "../../src/panels/section";
-import { cursor, messages, reading as open, openCase } from "../../src/state";
+import type { Scan } from "../../src/scan/scan";
+import { cursor, messages, reading as open, openCase, scan } from "../../src/state";
+import { grid } from "../scan/grid";
 import { FakeReading, square, structure } from "./fake";
 import { act, button, click, mount } from "./mount";
 
@@ -53,6 +55,7 @@ beforeEach(() => {
   reading.masks.put(1, 10);
   open.value = reading;
   openCase.value = CASE;
+  scan.value = { geometry: grid({ shape: [20, 16, 16] }) } as Scan;
   cursor.value = [0, 0, 10];
   messages.value = [];
   takenHome.value = null;
@@ -174,7 +177,7 @@ describe("through the volume", () => {
     reading.sure(1, { 11: 0.9, 12: 0.42, 13: 0.31, 14: 0.8 });
     const root = await mount(<Panel />);
     const lines = [...root.querySelectorAll(".panels-unsure button")].map((one) => one.textContent);
-    expect(lines).toEqual(["Slice 14: confidence 31 %", "Slice 13: confidence 42 %", "Slice 15: confidence 80 %"]);
+    expect(lines).toEqual(["Slice 14: confidence 31%", "Slice 13: confidence 42%", "Slice 15: confidence 80%"]);
     await click(button(root, "Slice 13"));
     expect(cursor.value).toEqual([0, 0, 12]);
   });

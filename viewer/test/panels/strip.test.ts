@@ -68,7 +68,7 @@ describe("the strip for keys and readers of screens", () => {
     expect(keyed("a", SLICES, 9, false)).toBeNull();
   });
   it("says what a slice is", () => {
-    expect(saidOf(SLICES, 3, SLICES[0]!)).toBe("slice 4, propagated, confidence 41 %, the least sure slice");
+    expect(saidOf(SLICES, 3, SLICES[0]!)).toBe("slice 4, propagated, confidence 41%, the least sure slice");
     expect(saidOf(SLICES, 4, SLICES[0]!)).toBe("slice 5, from your prompts");
     expect(saidOf(SLICES, 7, SLICES[0]!)).toBe("slice 8, no mask");
   });

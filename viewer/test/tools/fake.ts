@@ -115,7 +115,7 @@ export function fakeReading(objects: ObjectInfo[] = [liver()], change: Partial<F
     keptTo: undefined,
     undone: [],
     put(object: number, slice: number, mask: MaskSlice, status: MaskStatus = "refined") {
-      const rest = { predictedIou: 0.9, expectedDice: null, confidence: null };
+      const rest = { predictedIou: 0.9, confidence: null };
       masks.set(`${object} ${slice}`, { mask, revision: version.peek(), status, ...rest });
       version.value += 1;
     },

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { Scan } from "../../src/scan/scan";
 import { messages } from "../../src/state";
-import { opening, openScan } from "../../src/view/load";
+import { openScan } from "../../src/view/load";
 import { grid } from "../scan/grid";
 
 const GEOMETRY = grid({ shape: [20, 2, 2] });
@@ -56,14 +56,11 @@ async function opened(): Promise<Scan> {
 }
 
 describe("a scan that is opened", () => {
-  it("is waited for while the server reads it, which is told", async () => {
+  it("is waited for while the server reads it", async () => {
     waits = 2;
     const promise = openScan("c1");
-    await vi.advanceTimersByTimeAsync(1);
-    expect(opening.value?.caseId).toBe("c1");
     await vi.advanceTimersByTimeAsync(10_000);
     scan = await promise;
-    expect(opening.value).toBeNull();
     expect(asked.filter(({ path }) => path === "/api/v1/cases/c1/open")).toHaveLength(3);
     expect(scan.geometry.shape).toEqual([20, 2, 2]);
   });

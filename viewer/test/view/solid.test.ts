@@ -85,7 +85,7 @@ describe("labels", () => {
       version: signal(1),
       get: (object, at) =>
         object === 7 && at === slice
-          ? { mask, revision: 1, status: "refined", predictedIou: null, expectedDice: null, confidence: null }
+          ? { mask, revision: 1, status: "refined", predictedIou: null, confidence: null }
           : undefined,
       slices: (object) => (object === 7 ? [slice] : []),
       cut: () => undefined,

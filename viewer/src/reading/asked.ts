@@ -6,7 +6,7 @@ import type { Asked } from "./reading";
 const ANEW = ["box", "lasso", "line", "lines", "ellipse", "mask", "drawn"] as const;
 
 /** Whether an entry draws its slice anew, rather than correct what is there. */
-export function startsAnew(entry: PromptEntry): boolean {
+export function startsAnew(entry: Partial<PromptEntry>): boolean {
   return ANEW.some((name) => entry[name] !== undefined);
 }
 

@@ -40,7 +40,7 @@ export interface Masks {
 
 /** Cuts that are kept: twenty objects on two planes, and some slices back. */
 const KEPT_CUTS = 400;
-const NOTHING: MaskSlice = { x0: 0, y0: 0, x1: 0, y1: 0, data: new Uint8Array(0) };
+export const NOTHING: MaskSlice = { x0: 0, y0: 0, x1: 0, y1: 0, data: new Uint8Array(0) };
 
 /** Of one object. */
 interface Stack {

@@ -1,11 +1,13 @@
 // Brush and eraser: the mask is exactly what is painted. It is on screen at once, and sent when the hand lets go.
 
-import { brushSize, reading } from "../state";
+import type { Axis } from "../api/types";
+import type { MaskSlice } from "../reading/masks";
+import { brushSize } from "../state";
 import type { Point } from "./geometry";
-import { local, touch } from "./local";
+import { type LocalMask, Overlay, touch } from "./local";
 import { Sheet } from "./paint";
 import * as pen from "./pen";
-import { activeColour, drawMask, shapeOf, shownMask } from "./steps";
+import { activeColour, activeNumber, drawMask, shapeOf, shownMask } from "./steps";
 import type { PointerAt, Stage, Tool } from "./tool";
 
 export class BrushTool implements Tool {
@@ -13,8 +15,9 @@ export class BrushTool implements Tool {
   private first: PointerAt | null = null;
   private last: Point = [0, 0];
   private over: PointerAt | null = null;
-  /** What was painted before this drag began. */
-  private before = local.peek();
+  /** Nothing was there to be erased. */
+  private wasEmpty = false;
+  private readonly painted = new Overlay();
 
   constructor(readonly id: "brush" | "eraser") {}
 
@@ -25,8 +28,9 @@ export class BrushTool implements Tool {
   down(at: PointerAt, stage: Stage): boolean {
     const shape = shapeOf(stage.axis);
     if (!shape) return false;
-    this.before = local.peek();
-    this.sheet = new Sheet(shape, shownMask(stage.slice));
+    const before = shownMask(stage.slice);
+    this.wasEmpty = !before?.data.length;
+    this.sheet = new Sheet(shape, before);
     this.first = at;
     this.last = [at.x, at.y];
     this.paint(at, stage);
@@ -43,10 +47,10 @@ export class BrushTool implements Tool {
     if (!this.sheet || !this.first) return;
     this.paint(at, stage);
     const mask = this.sheet.mask();
-    const slice = this.first.slice;
-    this.sheet = null;
-    this.first = null;
-    void drawMask(slice, mask);
+    const { slice } = this.first;
+    this.cancel();
+    // an eraser that found nothing has changed nothing
+    if (mask.data.length > 0 || !this.wasEmpty) void drawMask(slice, mask);
   }
 
   hover(at: PointerAt | null): void {
@@ -55,7 +59,7 @@ export class BrushTool implements Tool {
   }
 
   cancel(): void {
-    if (this.sheet) local.value = this.before;
+    this.painted.show(null);
     this.sheet = null;
     this.first = null;
     touch();
@@ -79,11 +83,24 @@ export class BrushTool implements Tool {
     const value = (this.id === "brush") === !this.first.alt ? 1 : 0;
     this.sheet.stroke(this.last, [at.x, at.y], brushSize.peek(), pitchOf(stage), value);
     this.last = [at.x, at.y];
-    const object = reading.peek()?.active.peek() ?? null;
-    const mask = this.sheet.mask();
-    local.value = { axis: stage.axis, slice: this.first.slice, object, colour: activeColour(), mask };
+    this.painted.show(asPainted(this.sheet, stage.axis, this.first.slice));
     touch();
   }
+}
+
+/** A hand moves more often than a screen shows: the mask is made of the sheet when somebody paints it. */
+function asPainted(sheet: Sheet, axis: Axis, slice: number): LocalMask {
+  let made: MaskSlice | null = null;
+  return {
+    axis,
+    slice,
+    object: activeNumber(),
+    colour: activeColour(),
+    get mask() {
+      made ??= sheet.mask();
+      return made;
+    },
+  };
 }
 
 /** mm of a pixel; where there are none, its smaller side on screen is 1. */

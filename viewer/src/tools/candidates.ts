@@ -1,14 +1,15 @@
 // Other answers to what was asked: fetched when there is doubt, or when somebody wants them.
 
 import { signal } from "@preact/signals";
-import { ApiError, isAbort } from "../api/http";
 import type { Candidate } from "../reading/reading";
+import { tell } from "../shell/tell";
 import { reading } from "../state";
-import { local } from "./local";
-import { activeColour, drawMask, heard } from "./steps";
+import { Overlay } from "./local";
+import { activeColour, drawMask } from "./steps";
 
 /** Of which mask: after another step they are answers to something else. */
 export interface Place {
+  readonly session: string;
   readonly object: number;
   readonly slice: number;
   readonly revision: number;
@@ -16,28 +17,30 @@ export interface Place {
 
 export const candidates = signal<(Place & { readonly found: readonly Candidate[] }) | null>(null);
 export const searching = signal(false);
-/** The server does not know how. */
-let missing = false;
+/** Of one that is looked at. */
+const trial = new Overlay();
 
 export function isOf(place: Place, other: Place | null): boolean {
   return (
-    other !== null && place.object === other.object && place.slice === other.slice && place.revision === other.revision
+    other !== null &&
+    place.session === other.session &&
+    place.object === other.object &&
+    place.slice === other.slice &&
+    place.revision === other.revision
   );
 }
 
 /** Ask for other answers. `quiet`: nobody asked us to, so a failure is not said. */
 export async function search(place: Place, quiet: boolean): Promise<void> {
   const open = reading.peek();
-  if (!open || missing || searching.peek() || isOf(place, candidates.peek())) return;
+  if (!open || searching.peek() || isOf(place, candidates.peek())) return;
   searching.value = true;
   try {
-    const asked = open.candidates(place.object, place.slice);
-    const found = (quiet ? await asked : await heard(asked)) ?? [];
+    const found = await open.candidates(place.object, place.slice);
     if (reading.peek() === open) candidates.value = { ...place, found };
   } catch (error) {
-    if (error instanceof ApiError && [404, 405].includes(error.status)) missing = true;
-    // it was nobody's wish: the answer itself is there
-    else if (!isAbort(error)) candidates.value = { ...place, found: [] };
+    // where it was nobody's wish: the answer itself is there
+    if (!quiet) tell(error, () => void search(place, quiet));
   } finally {
     searching.value = false;
   }
@@ -47,16 +50,15 @@ export async function search(place: Place, quiet: boolean): Promise<void> {
 export function tryOn(place: Place, candidate: Candidate | null): void {
   const open = reading.peek();
   if (!open) return;
-  local.value = candidate && {
-    axis: open.axis,
-    slice: place.slice,
-    object: place.object,
-    colour: activeColour(),
-    mask: candidate.mask,
-  };
+  const { slice, object } = place;
+  trial.show(
+    candidate && { axis: open.axis, slice, object, colour: activeColour(), mask: candidate.mask, tried: true },
+  );
 }
 
 export function choose(place: Place, candidate: Candidate): void {
+  const drawn = drawMask(place.slice, candidate.mask);
   candidates.value = null;
-  void drawMask(place.slice, candidate.mask);
+  trial.show(null);
+  void drawn;
 }

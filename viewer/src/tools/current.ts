@@ -5,20 +5,24 @@ import { voxelAt } from "../scan/scan";
 import { cursor, reading, scan, tool } from "../state";
 import { BoxTool } from "./box";
 import { BrushTool } from "./brush";
-import { Press } from "./drag";
+import { candidates } from "./candidates";
+import { Press, pressed } from "./drag";
 import { isOn, type Point } from "./geometry";
 import { forgetStages, keyPointer, keyPosition, leaveKeys, remember } from "./keypointer";
 import { LineTool, measured, measureOnly } from "./line";
-import { local, touch } from "./local";
+import { clearLocal, touch } from "./local";
 import { LassoTool, PolygonTool } from "./loop";
 import { drawMarks } from "./marks";
 import { passive } from "./passive";
 import * as pen from "./pen";
 import { drawPreview } from "./preview";
 import { ScribbleTool } from "./scribble";
-import { type Refusal, refusal, refuse, shapeOf } from "./steps";
+import { prepare, type Refusal, refusal, refuse, shapeOf } from "./steps";
 import { range, ThresholdTool } from "./threshold";
 import type { PointerAt, Stage, Tool, ToolId } from "./tool";
+
+/** Whose press nearly always becomes a step. */
+const MAKERS: readonly ToolId[] = ["box", "scribble", "lasso", "line", "brush"];
 
 export const boxTool = new BoxTool();
 export const thresholdTool = new ThresholdTool();
@@ -46,11 +50,16 @@ class Guarded implements Tool {
   }
 
   down(at: PointerAt, stage: Stage): boolean {
-    if (at.kind !== "keys") leaveKeys();
+    if (at.kind !== "keys") leaveKeys(this);
+    // the palm beside a pen
+    if (pressed.peek()) return false;
     const why = this.why(at);
     this.refused = why && { press: new Press(at), why };
     this.on = stage.slice;
-    return why ? true : this.inner.down(at, stage);
+    if (why) return true;
+    pressed.value = this.inner.down(at, stage);
+    if (pressed.peek() && MAKERS.includes(this.id) && this.takesSteps()) prepare();
+    return pressed.peek();
   }
 
   move(at: PointerAt, stage: Stage): void {
@@ -62,6 +71,7 @@ class Guarded implements Tool {
   up(at: PointerAt, stage: Stage): void {
     if (this.isLeft(stage)) return;
     this.on = null;
+    pressed.value = false;
     if (!this.refused) {
       this.inner.up(at, stage);
       return;
@@ -78,9 +88,21 @@ class Guarded implements Tool {
   }
 
   cancel(): void {
-    this.refused = null;
-    this.on = null;
+    this.end();
     this.inner.cancel();
+  }
+
+  drop(): void {
+    this.end();
+    if (this.inner.drop) this.inner.drop();
+    else this.inner.cancel();
+  }
+
+  private end(): void {
+    this.refused = null;
+    // that of another tool goes on
+    if (this.on !== null) pressed.value = false;
+    this.on = null;
   }
 
   busy(): boolean {
@@ -88,7 +110,9 @@ class Guarded implements Tool {
   }
 
   key(event: KeyboardEvent): boolean {
-    return this.inner.key(event);
+    const isMeant = this.inner.key(event);
+    if (isMeant && event.key === "Escape") this.end();
+    return isMeant;
   }
 
   draw(context: CanvasRenderingContext2D, stage: Stage): void {
@@ -115,7 +139,7 @@ class Guarded implements Tool {
 function lookAt(at: PointerAt): void {
   const shape = shapeOf(at.axis);
   const pixel: Point = [Math.round(at.x), Math.round(at.y)];
-  if (shape && isOn(pixel, shape)) cursor.value = voxelAt(at.axis, at.slice, pixel[0], pixel[1]);
+  if (!pressed.peek() && shape && isOn(pixel, shape)) cursor.value = voxelAt(at.axis, at.slice, pixel[0], pixel[1]);
 }
 
 const TOOLS: Record<ToolId, Tool> = {
@@ -147,7 +171,8 @@ effect(() => {
 effect(() => {
   reading.value;
   for (const one of Object.values(TOOLS)) one.cancel();
-  local.value = null;
+  clearLocal();
+  candidates.value = null;
 });
 effect(() => {
   scan.value;

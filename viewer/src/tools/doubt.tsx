@@ -41,11 +41,12 @@ function look(): Look | null {
   const corrected = points.length + scribbles.length > 0;
   // what a closer look will replace is nothing to worry about
   const final = state.status === "refined";
-  const first = firstAnswer(object.id, slice);
+  const first = firstAnswer(open, object.id, slice);
   const box = corrected ? null : (outline?.box ?? null);
   const advice = final ? advise({ ...state, first, box }).slice(0, MOST_ADVICE) : [];
   const ambiguous = outline === null && points.length === 1;
-  return { place: { object: object.id, slice, revision: state.revision }, state, advice, ambiguous };
+  const place = { session: open.id, object: object.id, slice, revision: state.revision };
+  return { place, state, advice, ambiguous };
 }
 
 function Thumb({ place, one, all }: { place: Place; one: Candidate; all: readonly Candidate[] }) {
@@ -68,6 +69,8 @@ function Thumb({ place, one, all }: { place: Place; one: Candidate; all: readonl
 }
 
 function Candidates({ place, found }: { place: Place; found: readonly Candidate[] }) {
+  // what goes away hears neither that the pointer left nor that the focus did
+  useEffect(() => () => tryOn(place, null), []);
   const onKey = (event: KeyboardEvent) => {
     const one = found[Number(event.key) - 1];
     if (!one || event.ctrlKey || event.altKey || event.metaKey) return;

@@ -1,6 +1,10 @@
 // A press of a pointer: a click or a drag, and how long it lasted.
 
+import { signal } from "@preact/signals";
 import type { PointerAt } from "./tool";
+
+/** A tool has a press: until it lets go the slice stays, and no other pointer is heard. */
+export const pressed = signal(false);
 
 /** CSS pixels that a hand trembles by. */
 const TREMBLE = 4;

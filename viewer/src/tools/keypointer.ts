@@ -42,8 +42,11 @@ export function enterKeys(axis: Axis = activeAxis.peek()): boolean {
   return true;
 }
 
-export function leaveKeys(): void {
-  if (!keyPointer.peek()) return;
+/** What it has begun is forgotten. */
+export function leaveKeys(tool: Tool): void {
+  const now = keyPointer.peek();
+  if (!now) return;
+  if (now.pressed) tool.cancel();
   keyPointer.value = null;
   touch();
 }
@@ -102,7 +105,7 @@ export function keyForPointer(event: KeyboardEvent, tool: Tool): boolean {
     if (now.pressed) {
       tool.cancel();
       keyPointer.value = { axis: now.axis, pressed: false };
-    } else leaveKeys();
+    } else leaveKeys(tool);
   } else return false;
   touch();
   return true;

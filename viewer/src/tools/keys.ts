@@ -4,7 +4,7 @@ import { activeAxis, tool } from "../state";
 import { currentTool } from "./current";
 import { enterKeys, keyForPointer, keyPointer, leaveKeys } from "./keypointer";
 import { resize } from "./sizes";
-import { back } from "./steps";
+import { back, takingBack } from "./steps";
 import type { ToolId } from "./tool";
 
 export const TOOL_KEYS: Readonly<Record<string, ToolId>> = {
@@ -37,7 +37,7 @@ export function onKey(event: KeyboardEvent): boolean {
   if (event.key === "]" || event.code === "BracketRight") return resize(1);
   if (name === "k") {
     if (!keyPointer.peek()) return enterKeys();
-    leaveKeys();
+    leaveKeys(chosen);
     return true;
   }
   const id = TOOL_KEYS[name];
@@ -47,7 +47,8 @@ export function onKey(event: KeyboardEvent): boolean {
 
 function undo(event: KeyboardEvent, name: string): boolean {
   if (name !== "z" && name !== "y") return false;
-  void back(name === "y" || event.shiftKey);
+  // a key that is held takes back one step after the other, and stops with the hand
+  if (!event.repeat || takingBack.peek() === 0) void back(name === "y" || event.shiftKey);
   return true;
 }
 

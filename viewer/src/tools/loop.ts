@@ -83,6 +83,8 @@ export class PolygonTool implements Tool {
   private stage: Stage | null = null;
   private over: Point | null = null;
   private last = { time: 0, x: 0, y: 0 };
+  /** The press that is under way has set a corner. */
+  private isSet = false;
 
   cursor(): string {
     return "crosshair";
@@ -103,7 +105,8 @@ export class PolygonTool implements Tool {
     const first = this.corners[0];
     const closes = first && this.corners.length > 2 && near(...stage.toScreen(first[0], first[1]), reach);
     if (closes || (twice && this.corners.length > 2)) this.close();
-    else if (!twice) this.corners.push([at.x, at.y]);
+    this.isSet = !closes && !twice;
+    if (this.isSet) this.corners.push([at.x, at.y]);
     touch();
     return true;
   }
@@ -123,6 +126,12 @@ export class PolygonTool implements Tool {
   cancel(): void {
     this.corners = [];
     this.stage = null;
+    touch();
+  }
+
+  drop(): void {
+    if (this.isSet) this.corners.pop();
+    this.last.time = 0;
     touch();
   }
 

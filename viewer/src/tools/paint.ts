@@ -1,9 +1,7 @@
 // Masks under the hand: a whole slice in a byte a pixel, painted by discs that are round in the patient.
 
-import type { MaskSlice } from "../reading/masks";
+import { type MaskSlice, NOTHING } from "../reading/masks";
 import { fromSegment, type Point, type Shape } from "./geometry";
-
-export const NOTHING: MaskSlice = { x0: 0, y0: 0, x1: 0, y1: 0, data: new Uint8Array(0) };
 
 /** Pixels [x0, x1) x [y0, y1). */
 interface Rectangle {
@@ -113,12 +111,11 @@ function tight(data: Uint8Array, shape: Shape, within: Rectangle): MaskSlice {
   return { x0, y0, x1, y1, data: out };
 }
 
-/** A mask cut to the rectangle that its pixels need. */
-export function tightened(mask: MaskSlice): MaskSlice {
-  const shape: Shape = [mask.y1 - mask.y0, mask.x1 - mask.x0];
-  const cut = tight(mask.data, shape, { x0: 0, y0: 0, x1: shape[1], y1: shape[0] });
-  if (cut === NOTHING) return NOTHING;
-  return { ...cut, x0: cut.x0 + mask.x0, y0: cut.y0 + mask.y0, x1: cut.x1 + mask.x0, y1: cut.y1 + mask.y0 };
+/** Whether two masks are of the same pixels, each in the smallest rectangle. */
+export function isSame(a: MaskSlice = NOTHING, b: MaskSlice = NOTHING): boolean {
+  if (a.data.length === 0 || b.data.length === 0) return a.data.length === b.data.length;
+  const isThere = a.x0 === b.x0 && a.y0 === b.y0 && a.x1 === b.x1 && a.y1 === b.y1;
+  return isThere && a.data.every((pixel, at) => pixel === b.data[at]);
 }
 
 export function isIn(mask: MaskSlice, x: number, y: number): boolean {

@@ -38,7 +38,7 @@ export class ScribbleTool implements Tool {
 
   up(at: PointerAt, stage: Stage): void {
     this.move(at);
-    const stroke = this.stroke(stage);
+    const stroke = this.stroke(stage, simplified(this.points, 0.5 / Math.max(...stage.scale)));
     const outside = this.first !== null && !stroke?.inside;
     this.cancel();
     if (!stroke) return;
@@ -68,7 +68,7 @@ export class ScribbleTool implements Tool {
 
   draw(context: CanvasRenderingContext2D, stage: Stage): void {
     if (this.first?.axis === stage.axis && this.first.slice === stage.slice) {
-      const stroke = this.stroke(stage);
+      const stroke = this.stroke(stage, this.points);
       if (stroke) pen.stroke(context, stage, stroke, stroke.inside ? activeColour() : "#b3261e");
     }
     if (this.over?.axis === stage.axis && this.over.kind !== "touch") {
@@ -77,12 +77,11 @@ export class ScribbleTool implements Tool {
     }
   }
 
-  /** The stroke so far, as it is sent: on the slice, without points that say nothing. */
-  private stroke(stage: Stage): Stroke | null {
+  /** The stroke so far, on the slice. It is sent without points that say nothing, and drawn with them. */
+  private stroke(stage: Stage, way: readonly Point[]): Stroke | null {
     const shape = shapeOf(stage.axis);
-    if (!shape || !this.first || this.points.length === 0) return null;
-    const near = 0.5 / Math.max(...stage.scale);
-    const points = simplified(this.points, near).map((point) => onto(point, shape) as [number, number]);
+    if (!shape || !this.first || way.length === 0) return null;
+    const points = way.map((point) => onto(point, shape) as [number, number]);
     const width = stage.pitchMm ? { width_mm: strokeSize.peek() } : { width_px: strokeSize.peek() };
     return { points, inside: !this.first.alt, ...width };
   }

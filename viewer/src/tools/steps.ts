@@ -4,15 +4,18 @@
 import { batch, signal } from "@preact/signals";
 import type { Axis, ObjectInfo, PromptEntry } from "../api/types";
 import { t } from "../i18n";
+import { startsAnew } from "../reading/asked";
 import type { MaskSlice } from "../reading/masks";
 import type { Asked, Reading, StepResult } from "../reading/reading";
+import { NotTaken } from "../reading/untaken";
 import { voxelAt } from "../scan/scan";
 import { planeName } from "../scan/space";
 import { alongAxis } from "../shell/session";
 import { tell } from "../shell/tell";
 import { cursor, masksShown, reading, say, scan } from "../state";
 import type { Point, Shape } from "./geometry";
-import { local, touch } from "./local";
+import { drawnOn, nameLocal, Overlay, touch } from "./local";
+import { isSame } from "./paint";
 
 /** What is asked, without of whom and where. */
 export type Wish = Omit<PromptEntry, "object" | "slice">;
@@ -23,15 +26,17 @@ export interface Sent {
   readonly slice: number;
   readonly object: number | null;
   readonly wish: Wish;
+  /** What is painted of it. */
+  readonly over: Overlay;
 }
 
 export const sent = signal<readonly Sent[]>([]);
 /** First answers that a refined one may take the place of, by object and slice: of the latest step there. */
-const firsts = new Map<string, MaskSlice>();
+const firsts = new WeakMap<Reading, Map<string, MaskSlice>>();
 
 /** What was answered first where a refined mask stands now. */
-export function firstAnswer(object: number, slice: number): MaskSlice | null {
-  return firsts.get(`${object} ${slice}`) ?? null;
+export function firstAnswer(of: Reading, object: number, slice: number): MaskSlice | null {
+  return firsts.get(of)?.get(`${object} ${slice}`) ?? null;
 }
 
 export function activeObject(of: Reading): ObjectInfo | undefined {
@@ -95,24 +100,50 @@ export async function heard<T>(promise: Promise<T>): Promise<T | null> {
   }
 }
 
-let making: Promise<number> | null = null;
+/** Objects on their way: steps are about them, and wait. */
+const making = new WeakMap<Reading, Promise<ObjectInfo>>();
 
-/** Number of the active object; the first prompt makes one. */
-function objectOf(open: Reading): number | Promise<number> {
-  const now = activeObject(open);
-  if (now) return now.id;
-  making ??= open
-    .addObject(freeName(open.objects.peek()))
-    .then((made) => {
-      open.active.value = made.id;
-      const now = local.peek();
-      if (now?.object === null) local.value = { ...now, object: made.id, colour: made.colour };
-      return made.id;
+/** Makes an object that steps are about from now on, also those that come before the server has answered. */
+export function makeObject(open: Reading, name: string): Promise<ObjectInfo> {
+  const made = open
+    .addObject(name)
+    .then((object) => {
+      open.active.value = object.id;
+      nameLocal(object.id, object.colour);
+      return object;
     })
     .finally(() => {
-      making = null;
+      if (making.get(open) === made) making.delete(open);
     });
-  return making;
+  making.set(open, made);
+  return made;
+}
+
+/** Number of the object that steps are about; null: of one that is not made yet. */
+function aimed(open: Reading): number | null {
+  return making.has(open) ? null : (activeObject(open)?.id ?? null);
+}
+
+/** Of the reading on screen. */
+export function activeNumber(): number | null {
+  const open = reading.peek();
+  return open && aimed(open);
+}
+
+/** The same, and made where it is not yet. */
+function objectOf(open: Reading): number | Promise<number> {
+  const now = aimed(open);
+  if (now !== null) return now;
+  const made = making.get(open) ?? makeObject(open, freeName(open.objects.peek()));
+  return made.then((object) => object.id);
+}
+
+/** Where nothing is drawn on yet, have something made: the hand is about to draw on it. */
+export function prepare(): void {
+  const open = reading.peek();
+  const made = open && objectOf(open);
+  // the step that comes tries again, and says what is wrong
+  if (made instanceof Promise) made.catch(() => {});
 }
 
 /** "structure 1", or the first number that is free. A name of files, so not of the page's language. */
@@ -123,51 +154,70 @@ export function freeName(objects: readonly ObjectInfo[]): string {
   }
 }
 
-/** show: what of it is on screen until the answer is there. */
-async function step(
-  what: Sent,
-  send: (open: Reading, object: number) => Promise<StepResult>,
-  show: () => void,
-): Promise<StepResult | null> {
+interface Step {
+  readonly what: Sent;
+  send(open: Reading, object: number): Promise<StepResult>;
+  /** What of it is on screen until the answer is there. */
+  show(what: Sent): void;
+  /** Whether it may be sent again once it has failed. */
+  fits?(object: number): boolean;
+}
+
+async function take(step: Step): Promise<StepResult | null> {
+  const { what } = step;
   const open = reading.peek();
   if (!open) return null;
+  let object = what.object;
+  let isSent = false;
   const taken = async () => {
-    const found = objectOf(open);
-    const object = typeof found === "number" ? found : await found;
+    const found = object ?? objectOf(open);
+    object = typeof found === "number" ? found : await found;
     const known = open.objects.peek().find((one) => one.id === object);
     if (known && !known.visible) await open.changeObject(object, { visible: true });
-    const result = await send(open, object);
+    isSent = true;
+    const result = await step.send(open, object);
     noteFirst(open, object, what.slice);
     return result;
   };
+  const again = async () => {
+    const isLate = reading.peek() !== open || (object !== null && step.fits?.(object) === false);
+    if (isLate) say({ kind: "info", text: t("tools.tooLate"), seconds: 8 });
+    else await take({ ...step, what: { ...what, object, over: new Overlay() } });
+  };
   // the request leaves first: the page is drawn anew while the server is at work
-  const answer = taken();
+  const answer = taken().catch((error: unknown) => {
+    const isSure = error instanceof NotTaken && (error.again !== undefined || !isSent);
+    throw isSure ? new NotTaken(error, again) : error;
+  });
   batch(() => {
     masksShown.value = true;
     sent.value = [...sent.peek(), what];
-    show();
+    step.show(what);
     touch();
   });
   const result = await heard(answer);
-  sent.value = sent.peek().filter((one) => one !== what);
-  if (local.peek()?.faded && sent.peek().length === 0) local.value = null;
-  touch();
+  batch(() => {
+    sent.value = sent.peek().filter((one) => one !== what);
+    what.over.show(null);
+    touch();
+  });
   return result;
 }
 
 function noteFirst(open: Reading, object: number, slice: number): void {
   const now = open.masks.get(object, slice);
   const key = `${object} ${slice}`;
-  if (now?.status === "first") firsts.set(key, now.mask);
-  else firsts.delete(key);
+  const known = firsts.get(open) ?? new Map<string, MaskSlice>();
+  firsts.set(open, known);
+  if (now?.status === "first") known.set(key, now.mask);
+  else known.delete(key);
 }
 
 /** What is there answers an older outline, until the new one is answered. */
-function fade(open: Reading, slice: number): void {
-  const object = open.active.peek();
-  const mask = shownMask(slice);
+function fade(open: Reading, { axis, slice, object, over }: Sent): void {
+  const mask = maskOf(open, slice, object);
   if (object !== null && mask?.data.length) {
-    local.value = { axis: open.axis, slice, object, colour: activeColour(), mask, faded: true };
+    over.show({ axis, slice, object, colour: activeColour(), mask, faded: true });
   }
 }
 
@@ -194,43 +244,45 @@ function lookAt(axis: Axis, slice: number, wish: Wish): void {
 export function ask(slice: number, wish: Wish): Promise<StepResult | null> {
   const open = reading.peek();
   if (!open) return Promise.resolve(null);
-  const what: Sent = { axis: open.axis, slice, object: open.active.peek(), wish };
-  return step(
-    what,
-    (on, object) => on.prompt({ object, slice, ...wish }),
-    () => {
+  return take({
+    what: sentOf(open, slice, wish),
+    send: (on, object) => on.prompt({ object, slice, ...wish }),
+    show: (shown) => {
       lookAt(open.axis, slice, wish);
-      if (isOutline(wish)) fade(open, slice);
+      if (startsAnew(wish)) fade(open, shown);
     },
-  );
+  });
 }
 
 /** The active object's mask on a slice is to be this one. Shown at once. */
-export async function drawMask(slice: number, mask: MaskSlice): Promise<StepResult | null> {
+export function drawMask(slice: number, mask: MaskSlice): Promise<StepResult | null> {
   const open = reading.peek();
-  if (!open) return null;
-  const object = open.active.peek();
-  const what: Sent = { axis: open.axis, slice, object, wish: {} };
-  const result = await step(
+  if (!open) return Promise.resolve(null);
+  const what = sentOf(open, slice, {});
+  const base = maskOf(open, slice, what.object);
+  return take({
     what,
-    (on, number) => on.draw(number, slice, mask),
-    () => {
-      local.value = { axis: open.axis, slice, object, colour: activeColour(), mask };
-    },
-  );
-  // unless the hand is further by now
-  if (local.peek()?.mask === mask) local.value = null;
-  return result;
+    send: (on, number) => on.draw(number, slice, mask),
+    show: ({ axis, object, over }) => over.show({ axis, slice, object, colour: activeColour(), mask }),
+    // what was painted since would be painted over
+    fits: (number) => isSame(base, maskOf(open, slice, number)),
+  });
 }
 
-/** The active object's mask on a slice, as it is on screen. */
+function sentOf(open: Reading, slice: number, wish: Wish): Sent {
+  return { axis: open.axis, slice, object: aimed(open), wish, over: new Overlay() };
+}
+
+/** An object's mask as it will be once all is answered that was painted. */
+function maskOf(open: Reading, slice: number, object: number | null): MaskSlice | undefined {
+  const drawn = drawnOn(open.axis, slice, object);
+  return drawn ?? (object === null ? undefined : open.masks.get(object, slice)?.mask);
+}
+
+/** The active object's mask on a slice, as what is painted next goes on from it. */
 export function shownMask(slice: number): MaskSlice | undefined {
   const open = reading.peek();
-  if (!open) return undefined;
-  const object = open.active.peek();
-  const now = local.peek();
-  if (now && now.axis === open.axis && now.slice === slice && now.object === object) return now.mask;
-  return object === null ? undefined : open.masks.get(object, slice)?.mask;
+  return open ? maskOf(open, slice, aimed(open)) : undefined;
 }
 
 /** What stands of the active object's prompts on a slice: the latest outline, and what corrected it since. */
@@ -238,12 +290,6 @@ export interface Standing {
   outline: Wish | null;
   points: [number, number, 0 | 1][];
   scribbles: NonNullable<PromptEntry["scribbles"]>;
-}
-
-const OUTLINES = ["box", "lasso", "line", "lines", "ellipse", "mask", "drawn"] as const;
-
-export function isOutline(wish: Wish): boolean {
-  return OUTLINES.some((key) => wish[key] !== undefined);
 }
 
 export function standing(axis: Axis, slice: number): Standing {
@@ -254,10 +300,12 @@ export function standing(axis: Axis, slice: number): Standing {
   const object = open.active.value;
   const wishes = [
     ...open.asked.value.filter((one: Asked) => one.object === object && one.slice === slice).map((one) => one.entry),
-    ...sent.value.filter((one) => one.slice === slice && one.axis === axis).map((one) => one.wish),
+    ...sent.value
+      .filter((one) => one.slice === slice && one.axis === axis && (one.object ?? object) === object)
+      .map((one) => one.wish),
   ];
   for (const wish of wishes) {
-    if (isOutline(wish)) {
+    if (startsAnew(wish)) {
       found.outline = wish;
       found.points = [];
       found.scribbles = [];
@@ -269,7 +317,7 @@ export function standing(axis: Axis, slice: number): Standing {
 }
 
 /** Undos and redos under way. */
-const takingBack = signal(0);
+export const takingBack = signal(0);
 
 /** Take the last step back, or again. */
 export async function back(forward = false): Promise<void> {
@@ -281,9 +329,18 @@ export async function back(forward = false): Promise<void> {
     say({ kind: "info", text: t(forward ? "tools.nothingToRedo" : "tools.nothingToUndo"), seconds: 3 });
     return;
   }
-  local.value = null;
-  takingBack.value += 1;
-  await heard(forward ? open.redo() : open.undo());
+  const walked = forward ? open.redo() : open.undo();
+  const last = sent.peek().at(-1);
+  batch(() => {
+    // one that is not answered yet is what is taken back
+    if (last && !forward) {
+      sent.value = sent.peek().slice(0, -1);
+      last.over.show(null);
+    }
+    takingBack.value += 1;
+    touch();
+  });
+  await heard(walked);
   takingBack.value -= 1;
   touch();
 }

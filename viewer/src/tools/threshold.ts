@@ -1,26 +1,35 @@
 // A range of values: what of it lies in a region is painted, before one's eyes, and stays when it is applied. A range
 // may also bound every mask from then on.
 
-import { signal } from "@preact/signals";
+import { effect, signal, untracked } from "@preact/signals";
 import type { Axis } from "../api/types";
 import { t } from "../i18n";
-import type { MaskSlice } from "../reading/masks";
+import { type MaskSlice, tightened } from "../reading/masks";
 import type { Pixels } from "../scan/scan";
 import { brushSize, reading, say, scan, window_ } from "../state";
 import { pitchOf } from "./brush";
 import { Press } from "./drag";
 import { type Box, boxBetween, boxOfPixels, type Point } from "./geometry";
-import { local, touch } from "./local";
-import { isIn, Sheet, tightened } from "./paint";
+import { Overlay, touch } from "./local";
+import { isIn, Sheet } from "./paint";
 import * as pen from "./pen";
-import { activeColour, drawMask, heard, shapeOf } from "./steps";
+import { activeColour, drawMask, heard, shapeOf, shownMask } from "./steps";
 import type { PointerAt, Stage, Tool } from "./tool";
 
 export type Range = readonly [number, number];
 export type Manner = "add" | "replace" | "remove";
 
-/** Where values are looked for: a box, or what was brushed over. */
-export const region = signal<{ axis: Axis; slice: number; area: MaskSlice } | null>(null);
+/** Where values are looked for, and of which object: in a box, or in what was brushed over. */
+interface Region {
+  readonly axis: Axis;
+  readonly slice: number;
+  /** null: of the next one that is made */
+  readonly object: number | null;
+  readonly area: MaskSlice;
+}
+export const region = signal<Region | null>(null);
+/** What would be drawn. */
+const shown = new Overlay();
 export const regionBy = signal<"box" | "brush">("box");
 export const range = signal<Range | null>(null);
 /** The ends of the slider. */
@@ -135,20 +144,38 @@ function pixelsOf(axis: Axis, slice: number): Pixels | null {
   return pixels && pixels.channels === 1 ? pixels : null;
 }
 
-function show(): void {
+/** The mask with what was found, from the mask as it is now. */
+function result(): MaskSlice | null {
   const place = region.peek();
   const now = range.peek();
-  const open = reading.peek();
   const shape = place && shapeOf(place.axis);
-  if (!place || !now || !open || !shape) return;
-  const pixels = pixelsOf(place.axis, place.slice);
-  if (!pixels) return;
-  const object = open.active.peek();
-  const old = object === null ? undefined : open.masks.get(object, place.slice)?.mask;
-  const mask = joined(shape, old, pixelsIn(pixels, place.area, now), manner.peek());
-  local.value = { axis: place.axis, slice: place.slice, object, colour: activeColour(), mask };
+  const pixels = place && pixelsOf(place.axis, place.slice);
+  if (!place || !now || !shape || !pixels) return null;
+  return joined(shape, shownMask(place.slice), pixelsIn(pixels, place.area, now), manner.peek());
+}
+
+function show(): void {
+  const place = region.peek();
+  const mask = result();
+  if (!place || !mask) return;
+  const { axis, slice, object } = place;
+  shown.show({ axis, slice, object, colour: activeColour(), mask, tried: true });
   touch();
 }
+
+// it goes on from the mask as it is now, and is of nobody else
+effect(() => {
+  const place = region.value;
+  const open = reading.value;
+  if (!place || !open) return;
+  const active = open.active.value;
+  open.masks.version.value;
+  untracked(() => {
+    if (place.object === active) show();
+    else if (place.object === null) region.value = { ...place, object: active };
+    else forget();
+  });
+});
 
 export function setRange(next: Range): void {
   range.value = next[0] <= next[1] ? next : [next[1], next[0]];
@@ -163,15 +190,16 @@ export function setManner(next: Manner): void {
 /** What is on screen becomes the mask. */
 export function apply(): void {
   const place = region.peek();
-  const mask = local.peek()?.mask;
+  const mask = result();
   if (!place || !mask) return;
-  region.value = null;
-  void drawMask(place.slice, mask);
+  const drawn = drawMask(place.slice, mask);
+  forget();
+  void drawn;
 }
 
 export function forget(): void {
-  if (region.peek()) local.value = null;
   region.value = null;
+  shown.show(null);
   touch();
 }
 
@@ -222,8 +250,8 @@ export class ThresholdTool implements Tool {
     if (!area || area.data.length === 0 || !pixels || slice !== stage.slice) return;
     const values = valuesIn(pixels, area);
     ends.value = [values.reduce((a, b) => Math.min(a, b)), values.reduce((a, b) => Math.max(a, b))];
-    region.value = { axis: stage.axis, slice, area };
-    setRange(guess(pixels, area));
+    range.value = guess(pixels, area);
+    region.value = { axis: stage.axis, slice, object: reading.peek()?.active.peek() ?? null, area };
   }
 
   hover(at: PointerAt | null): void {

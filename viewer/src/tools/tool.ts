@@ -54,8 +54,10 @@ export interface Tool {
   up(at: PointerAt, stage: Stage): void;
   /** Moves without a button. */
   hover(at: PointerAt | null, stage: Stage): void;
-  /** Escape, lost pointer, another tool: whatever was begun is forgotten. */
+  /** Escape, another tool: whatever was begun is forgotten. */
   cancel(): void;
+  /** The press was none after all (a second finger came, or the pointer was lost): forgets that alone. Default: `cancel`. */
+  drop?(): void;
   /** Something of several clicks is under way: a double click belongs to the tool. */
   busy?(): boolean;
   /** A key while this tool is chosen; true when it was meant for the tool. */

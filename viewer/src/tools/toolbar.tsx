@@ -3,6 +3,7 @@
 import { useEffect } from "preact/hooks";
 import { t } from "../i18n";
 import { reading, tool } from "../state";
+import { currentTool } from "./current";
 import { KeysIcon, ToolIcon, UndoIcon } from "./icons";
 import { enterKeys, keyPointer, leaveKeys } from "./keypointer";
 import { TOOL_KEYS } from "./keys";
@@ -77,7 +78,7 @@ function ByKeys() {
       aria-label={t("tools.byKeys")}
       aria-keyshortcuts="K"
       title={`${t("tools.byKeys")} (K)`}
-      onClick={() => (on ? leaveKeys() : enterKeys())}
+      onClick={() => (on ? leaveKeys(currentTool()) : enterKeys())}
     >
       <KeysIcon />
       <span class="tools-letter" aria-hidden="true">

@@ -1,6 +1,6 @@
 // Two masks against each other: what both have, and what only one of them has. Hatched, so that colour is not all.
 
-import type { MaskSlice } from "../reading/masks";
+import { type MaskSlice, NOTHING } from "../reading/masks";
 import type { Frame } from "./frame";
 import { pathOnScreen } from "./paths";
 
@@ -10,7 +10,6 @@ export interface Difference {
   readonly theirs: MaskSlice;
 }
 
-const NOTHING: MaskSlice = { x0: 0, y0: 0, x1: 0, y1: 0, data: new Uint8Array() };
 const known = new WeakMap<MaskSlice, WeakMap<MaskSlice, Difference>>();
 
 /** What of two masks on a slice is of both, only of the first, only of the second. */

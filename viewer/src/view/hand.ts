@@ -83,7 +83,15 @@ export class Hand {
     if (!frame) return;
     const at = this.#at(event, frame);
     activeAxis.value = this.axis;
+    const drag = this.#drag;
+    // a palm lies beside the pen, and often before it
+    const isByFingers = drag?.kind === "pinch" || (drag !== null && this.#fingers.has(drag.id));
+    if (event.pointerType === "pen" && isByFingers) {
+      this.#forget();
+      this.#fingers.clear();
+    }
     if (event.pointerType === "touch") {
+      if (drag && !isByFingers) return;
       this.#fingers.set(event.pointerId, { x: at.screenX, y: at.screenY });
       if (this.#fingers.size === 2) {
         // the first finger was not a stroke after all
@@ -151,7 +159,9 @@ export class Hand {
     }
     if (!drag || drag.id !== event.pointerId) return;
     this.#drag = null;
-    if (drag.kind === "tool" && frame) drag.tool.up(this.#at(event, frame), frame);
+    if (drag.kind !== "tool") return;
+    if (frame) drag.tool.up(this.#at(event, frame), frame);
+    else drop(drag.tool);
   }
 
   #lost(event: PointerEvent): void {
@@ -162,7 +172,7 @@ export class Hand {
   }
 
   #forget(): void {
-    if (this.#drag?.kind === "tool") this.#drag.tool.cancel();
+    if (this.#drag?.kind === "tool") drop(this.#drag.tool);
     this.#drag = null;
   }
 
@@ -236,4 +246,10 @@ export class Hand {
     this.#wheeled -= slices * PAD_SLICE;
     if (slices) scroll(this.axis, slices);
   }
+}
+
+/** A press that was none. */
+function drop(one: Tool): void {
+  if (one.drop) one.drop();
+  else one.cancel();
 }

@@ -5,6 +5,7 @@ import type { Axis, Geometry } from "../api/types";
 import { axisNumber, type Voxel } from "../scan/scan";
 import { axesOf, growsUpwards, inside } from "../scan/space";
 import { activeAxis, cursor, layout, scan, window_ } from "../state";
+import { pressed } from "../tools/drag";
 import { type Camera, FITTED } from "./frame";
 
 export const cameras: Record<Axis, Signal<Camera>> = { i: signal(FITTED), j: signal(FITTED), k: signal(FITTED) };
@@ -44,7 +45,7 @@ export function toSlice(axis: Axis, index: number): void {
 
 export function toVoxel(voxel: Voxel): void {
   const geometry = scan.peek()?.geometry;
-  if (!geometry) return;
+  if (!geometry || pressed.peek()) return;
   const next = inside(geometry, voxel);
   if (next.some((value, n) => value !== cursor.peek()[n])) cursor.value = next;
 }

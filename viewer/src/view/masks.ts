@@ -6,7 +6,7 @@ import { comparison } from "../panels/comparison";
 import type { MaskSlice, Masks } from "../reading/masks";
 import type { Reading } from "../reading/reading";
 import { maskOpacity, maskStyle, masksShown, reading } from "../state";
-import { type LocalMask, local } from "../tools/local";
+import { localOf } from "../tools/local";
 import { type Area, type Painting, union } from "./cutout";
 import { difference, paintDifference } from "./difference";
 import type { Frame } from "./frame";
@@ -48,25 +48,19 @@ interface Painted {
 
 const FADED = 0.4;
 
-/** What the hand has of an object on a slice, until the server's is there; null object: of one that is not made yet. */
-function localOn(frame: Frame, object: number | null): LocalMask | null {
-  const now = local.value;
-  return now && now.axis === frame.axis && now.slice === frame.slice && now.object === object ? now : null;
-}
-
 /** What there is to paint on a slice: large ones below, so that a tumour shows in its organ; the active object last. */
 function paintedOn(of: Reading, frame: Frame): Painted[] {
   const active = of.active.value;
   const found: Painted[] = [];
   for (const object of of.objects.value) {
-    const own = localOn(frame, object.id);
+    const own = localOf(frame.axis, frame.slice, object.id);
     const mask = own ? own.mask : object.visible ? maskOn(of.masks, object.id, frame) : undefined;
     if (!mask || mask.x1 <= mask.x0) continue;
     const colour = own?.colour ?? object.colour;
     found.push({ object, colour, mask, active: object.id === active, faded: own?.faded === true });
   }
   found.sort((a, b) => Number(a.active) - Number(b.active) || sizeOf(b.mask) - sizeOf(a.mask));
-  const here = localOn(frame, null);
+  const here = localOf(frame.axis, frame.slice, null);
   if (here && here.mask.x1 > here.mask.x0) {
     found.push({ object: null, colour: here.colour, mask: here.mask, active: true, faded: here.faded === true });
   }
@@ -89,7 +83,7 @@ export function masksOn(frame: Frame, widthOf: (text: string) => number): Painti
   if (!compared) return paintings;
   for (const object of of.objects.value) {
     if (!object.visible || !isCompared(object.id)) continue;
-    const mine = localOn(frame, object.id)?.mask ?? maskOn(of.masks, object.id, frame);
+    const mine = localOf(frame.axis, frame.slice, object.id)?.mask ?? maskOn(of.masks, object.id, frame);
     const theirs = maskOn(compared.reference, object.id, frame);
     const named = mine ?? theirs;
     if (!named) continue;

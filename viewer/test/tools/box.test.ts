@@ -1,11 +1,25 @@
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import { ApiError } from "../../src/api/http";
+import { NotTaken } from "../../src/reading/untaken";
 import { cursor, masksShown, messages } from "../../src/state";
 import { currentTool } from "../../src/tools/current";
-import { LONG_PRESS } from "../../src/tools/drag";
-import { local } from "../../src/tools/local";
-import { sent } from "../../src/tools/steps";
-import { at, choose, drawing, fakeReading, liver, open, paper, plane, settled, stageOf, UPRIGHT } from "./fake";
+import { LONG_PRESS, pressed } from "../../src/tools/drag";
+import { makeObject, sent, standing } from "../../src/tools/steps";
+import {
+  at,
+  choose,
+  drawing,
+  fakeReading,
+  later,
+  liver,
+  local,
+  open,
+  paper,
+  plane,
+  settled,
+  stageOf,
+  UPRIGHT,
+} from "./fake";
 
 const INFO = plane([64, 64]);
 const STAGE = stageOf(INFO);
@@ -65,15 +79,23 @@ describe("a drag", () => {
     await settled();
     expect(sent.value).toEqual([]);
   });
+  it("has handles for its own object alone", async () => {
+    const reading = open(INFO, fakeReading([liver(), liver({ id: 2, name: "spleen" })]));
+    drag([10, 10], [30, 30]);
+    expect(standing("k", 3).outline?.box).toBeDefined();
+    reading.active.value = 2;
+    expect(standing("k", 3).outline).toBeNull();
+    await settled();
+  });
   it("has the mask of the box before fade until then, also where it is refused", async () => {
     const reading = open(INFO);
     reading.put(1, 3, drawing(12, 12, "##"));
     drag([10, 10], [30, 30]);
-    expect(local.value).toMatchObject({ object: 1, slice: 3, mask: drawing(12, 12, "##"), faded: true });
-    await vi.waitFor(() => expect(local.value).toBeNull());
+    expect(local()).toMatchObject({ object: 1, slice: 3, mask: drawing(12, 12, "##"), faded: true });
+    await vi.waitFor(() => expect(local()).toBeUndefined());
     reading.fails = new ApiError(422, "The box is not good.");
     drag([10, 10], [30, 30]);
-    await vi.waitFor(() => expect(local.value).toBeNull());
+    await vi.waitFor(() => expect(local()).toBeUndefined());
   });
   it("that is refused goes away with a message", async () => {
     const reading = open(INFO);
@@ -92,6 +114,57 @@ describe("a drag", () => {
     expect(reading.objects.value.map((one) => one.name)).toEqual(["structure 1"]);
     expect(reading.active.value).toBe(1);
     expect(reading.prompts.map((one) => one.object)).toEqual([1, 1]);
+  });
+  it("has the object of an empty reading made while it is drawn, one of each reading", async () => {
+    const { promise, come } = later();
+    const [before, now] = [fakeReading([]), fakeReading([])];
+    before.gate = promise;
+    open(INFO, before);
+    drag([10, 10], [30, 30]);
+    open(INFO, now);
+    const tool = currentTool();
+    tool.down(at(STAGE, 10, 10), STAGE);
+    await settled();
+    expect(now.objects.value.map((one) => one.name)).toEqual(["structure 1"]);
+    tool.move(at(STAGE, 30, 30), STAGE);
+    tool.up(at(STAGE, 30, 30), STAGE);
+    await settled();
+    expect([before.prompts.length, now.prompts.length]).toEqual([0, 1]);
+    come();
+    await settled();
+    expect([before.prompts.length, now.prompts.length]).toEqual([1, 1]);
+  });
+  it("is of the object that is being made, not of the one before", async () => {
+    const reading = open(INFO);
+    const { promise, come } = later();
+    reading.gate = promise;
+    const made = makeObject(reading, "spleen");
+    drag([10, 10], [30, 30]);
+    come();
+    await made;
+    await settled();
+    expect(reading.prompts.map((one) => one.object)).toEqual([2]);
+  });
+  it("keeps the slice as long as it lasts", () => {
+    open(INFO);
+    const tool = currentTool();
+    tool.down(at(STAGE, 10, 10), STAGE);
+    expect(pressed.value).toBe(true);
+    // a palm on the same plane
+    expect(tool.down(at(STAGE, 50, 50), STAGE)).toBe(false);
+    tool.up(at(STAGE, 30, 30), STAGE);
+    expect(pressed.value).toBe(false);
+  });
+  it("that the server could not take now is sent again at the press of a button", async () => {
+    const reading = open(INFO);
+    reading.fails = new NotTaken(new ApiError(503, "was not stored"), async () => {});
+    drag([9.5, 9.5], [29.5, 29.5]);
+    await settled();
+    reading.fails = null;
+    messages.value[0]!.action!.run();
+    expect(sent.value).toHaveLength(1);
+    await settled();
+    expect(reading.prompts).toEqual([{ object: 1, slice: 3, box: [10, 10, 30, 30] }]);
   });
   it("of a hidden object shows it", async () => {
     const reading = open(INFO, fakeReading([liver({ visible: false })]));

@@ -1,14 +1,16 @@
 import { render } from "preact";
 import { act } from "preact/test-utils";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { cursor } from "../../src/state";
+import { ApiError } from "../../src/api/http";
+import type { PromptEntry } from "../../src/api/types";
+import { cursor, messages, reading } from "../../src/state";
 import { type Answer, advise } from "../../src/tools/advice";
-import { candidates } from "../../src/tools/candidates";
+import { candidates, isOf, search } from "../../src/tools/candidates";
+import "../../src/tools/current";
 import { Doubt } from "../../src/tools/doubt";
-import { local } from "../../src/tools/local";
-import { ask } from "../../src/tools/steps";
+import { ask, firstAnswer } from "../../src/tools/steps";
 import { cropRound, picture } from "../../src/tools/thumb";
-import { choose, drawing, fakeReading, open, pixelsOf, plane, settled } from "./fake";
+import { choose, drawing, type Fake, fakeReading, local, open, pixelsOf, plane, settled } from "./fake";
 
 const FULL = drawing(2, 2, "####", "####", "####", "####");
 const answer = (change: Partial<Answer>): Answer => ({
@@ -83,6 +85,12 @@ describe("what is said of the answer on screen", () => {
     vi.restoreAllMocks();
   });
 
+  /** An answer that may be refined. */
+  async function firstly(this: Fake, { object, slice }: PromptEntry) {
+    this.put(object, slice, FULL, "first");
+    return { status: "first", predictedIou: 0.9 } as const;
+  }
+
   async function shown(change: Parameters<typeof fakeReading>[1] = {}) {
     const reading = open(
       plane([12, 12]),
@@ -122,7 +130,7 @@ describe("what is said of the answer on screen", () => {
     await act(() => {
       buttons[1]!.dispatchEvent(new FocusEvent("focus"));
     });
-    expect(local.value!.mask).toEqual(others[1]!.mask);
+    expect(local()!.mask).toEqual(others[1]!.mask);
     const typed = new KeyboardEvent("keydown", { key: "2", bubbles: true, cancelable: true });
     await act(() => {
       buttons[0]!.dispatchEvent(typed);
@@ -130,6 +138,44 @@ describe("what is said of the answer on screen", () => {
     expect(typed.defaultPrevented).toBe(true);
     await settled();
     expect(reading.drawn[0]!.mask).toEqual(others[1]!.mask);
+  });
+  it("has no answers of another session, whatever its numbers are", async () => {
+    const others = [drawing(2, 2, "##"), drawing(2, 2, "###")].map((mask) => ({ mask, predictedIou: 0.8 }));
+    await shown({ others, prompt: firstly });
+    const first = { session: "s", object: 1, slice: 3, revision: 0 };
+    await search(first, false);
+    expect(isOf(first, candidates.value)).toBe(true);
+    expect(isOf({ ...first, session: "t" }, candidates.value)).toBe(false);
+    expect(firstAnswer(reading.value!, 1, 3)).toEqual(FULL);
+    open(plane([12, 12]));
+    expect(candidates.value).toBeNull();
+    expect(firstAnswer(reading.value!, 1, 3)).toBeNull();
+  });
+  it("says what went wrong with other answers, not that they would hardly differ", async () => {
+    const fail = async () => {
+      throw new ApiError(500, "no");
+    };
+    await shown({ candidates: fail });
+    const place = { session: "s", object: 1, slice: 3, revision: 0 };
+    await search(place, true);
+    expect([candidates.value, messages.value]).toEqual([null, []]);
+    await search(place, false);
+    expect(candidates.value).toBeNull();
+    expect(messages.value).toHaveLength(1);
+    expect(root.textContent).not.toContain("hardly differ");
+  });
+  it("takes what is looked at off the picture with the answers", async () => {
+    const reading = await shown();
+    const others = [drawing(2, 2, "##"), drawing(2, 2, "###")].map((mask) => ({ mask, predictedIou: 0.8 }));
+    await act(() => {
+      candidates.value = { session: "s", object: 1, slice: 3, revision: 0, found: others };
+    });
+    await act(() => {
+      root.querySelector(".tools-candidate")!.dispatchEvent(new FocusEvent("focus"));
+    });
+    expect(local()!.mask).toEqual(others[0]!.mask);
+    await act(() => reading.put(1, 3, FULL));
+    expect(local()).toBeUndefined();
   });
   it("says when other answers hardly differ", async () => {
     vi.useFakeTimers();

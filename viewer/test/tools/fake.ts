@@ -6,6 +6,7 @@ import type { MaskSlice, MaskState } from "../../src/reading/masks";
 import type { Asked, Candidate, Reading, StepResult } from "../../src/reading/reading";
 import { type Pixels, type Scan, toUpright } from "../../src/scan/scan";
 import { messages, reading, scan, tool } from "../../src/state";
+import { type LocalMask, localOf } from "../../src/tools/local";
 import type { PointerAt, Stage, ToolId } from "../../src/tools/tool";
 
 export const UPRIGHT: View = { transpose: false, flip_rows: false, flip_columns: false };
@@ -68,6 +69,8 @@ export interface Fake extends Reading {
   undoable: Signal<number>;
   /** What the server answers next: an error is thrown. */
   fails: Error | null;
+  /** What answers wait for. */
+  gate: Promise<void>;
   others: Candidate[];
   keptTo: unknown;
   undone: string[];
@@ -111,6 +114,7 @@ export function fakeReading(objects: ObjectInfo[] = [liver()], change: Partial<F
     prompts: [],
     drawn: [],
     fails: null,
+    gate: Promise.resolve(),
     others: [],
     keptTo: undefined,
     undone: [],
@@ -120,28 +124,30 @@ export function fakeReading(objects: ObjectInfo[] = [liver()], change: Partial<F
       version.value += 1;
     },
     async prompt(entry: PromptEntry) {
-      await Promise.resolve();
+      await fake.gate;
       if (fake.fails) throw fake.fails;
       fake.prompts.push(entry);
       fake.asked.value = [...fake.asked.peek(), { object: entry.object, slice: entry.slice, entry }];
       return answer;
     },
     async draw(object: number, slice: number, mask: MaskSlice) {
-      await Promise.resolve();
+      await fake.gate;
       if (fake.fails) throw fake.fails;
       fake.drawn.push({ object, slice, mask });
       fake.put(object, slice, mask, "drawn");
       return { status: "drawn", predictedIou: null };
     },
     async undo() {
+      await fake.gate;
       fake.undone.push("undo");
     },
     async redo() {
+      await fake.gate;
       fake.undone.push("redo");
     },
     async addObject(name: string) {
+      await fake.gate;
       const made = liver({ id: fake.objects.peek().length + 1, name });
-      await Promise.resolve();
       fake.objects.value = [...fake.objects.peek(), made];
       return made;
     },
@@ -168,8 +174,22 @@ export function open(info: PlaneInfo, fake: Fake = fakeReading(), pixels?: Pixel
   return fake;
 }
 
+/** What tools show of the first object on the slice 3, also before it is made. */
+export function local(): LocalMask | undefined {
+  return localOf("k", 3, 1) ?? localOf("k", 3, null);
+}
+
 export function choose(id: ToolId): void {
   tool.value = id;
+}
+
+/** A promise, and what keeps it. */
+export function later(): { promise: Promise<void>; come: () => void } {
+  let come = (): void => {};
+  const promise = new Promise<void>((resolve) => {
+    come = resolve;
+  });
+  return { promise, come };
 }
 
 /** Until all that was sent is answered. */

@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { brushSize, cursor, messages, tool } from "../../src/state";
 import { currentTool } from "../../src/tools/current";
+import { pressed } from "../../src/tools/drag";
 import { keyPointer } from "../../src/tools/keypointer";
 import { onKey, TOOL_KEYS } from "../../src/tools/keys";
 import { standing } from "../../src/tools/steps";
@@ -62,6 +63,17 @@ describe("undo and redo", () => {
     onKey(key("Z", { ctrlKey: true, shiftKey: true }));
     await settled();
     expect(reading.undone).toEqual(["undo", "redo", "redo"]);
+  });
+  it("of a key that is held wait for the answer before", async () => {
+    const reading = open(INFO);
+    reading.undoable.value = 9;
+    const held = () => onKey(key("z", { ctrlKey: true, repeat: true }));
+    expect([onKey(key("z", { ctrlKey: true })), held(), held()]).toEqual([true, true, true]);
+    await settled();
+    expect(reading.undone).toEqual(["undo"]);
+    held();
+    await settled();
+    expect(reading.undone).toEqual(["undo", "undo"]);
   });
 });
 
@@ -147,13 +159,19 @@ describe("the pointer of the keyboard", () => {
     expect(keyPointer.value).toBeNull();
     expect(type("ArrowUp")).toEqual([false]);
   });
-  it("goes away when the mouse takes over", () => {
-    open(INFO);
+  it("goes away when the mouse takes over, with what it has begun", async () => {
+    const reading = open(INFO);
     put();
-    type("k");
-    currentTool().down(at(STAGE, 5, 5), STAGE);
-    currentTool().cancel();
+    type("k", "Enter", "ArrowRight");
+    expect(currentTool().down(at(STAGE, 5, 5), STAGE)).toBe(true);
     expect(keyPointer.value).toBeNull();
+    currentTool().up(at(STAGE, 5, 5), STAGE);
+    type("k", "Enter", "ArrowRight", "k");
+    expect(pressed.value).toBe(false);
+    type("k", "Enter", "ArrowRight", "Escape");
+    expect(pressed.value).toBe(false);
+    await settled();
+    expect(reading.prompts.map((one) => one.points)).toEqual([[[5, 5, 1]]]);
   });
   it("says where no step may be taken", async () => {
     const reading = open(INFO, fakeReading(undefined, { mine: false }));

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { count, dice, NOTHING, Sheet, tightened } from "../../src/tools/paint";
+import { NOTHING } from "../../src/reading/masks";
+import { count, dice, isSame, Sheet } from "../../src/tools/paint";
 import { drawing, rowsOf } from "./fake";
 
 describe("a disc", () => {
@@ -52,9 +53,12 @@ describe("a stroke", () => {
 });
 
 describe("masks", () => {
-  it("are cut to what is in them", () => {
-    expect(tightened(drawing(5, 6, "....", ".##.", "..#."))).toEqual(drawing(6, 7, "##", ".#"));
-    expect(tightened(drawing(5, 6, "..", ".."))).toEqual(NOTHING);
+  it("are the same by their pixels", () => {
+    expect(isSame(drawing(5, 6, "##"), drawing(5, 6, "##"))).toBe(true);
+    expect(isSame(drawing(5, 6, "##"), drawing(5, 7, "##"))).toBe(false);
+    expect(isSame(drawing(5, 6, "#.#"), drawing(5, 6, "###"))).toBe(false);
+    expect(isSame(undefined, NOTHING)).toBe(true);
+    expect(isSame(drawing(5, 6, "##"), undefined)).toBe(false);
   });
   it("overlap by Dice", () => {
     const a = drawing(0, 0, "##", "##");

@@ -1,11 +1,30 @@
-import { beforeEach, describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it, vi } from "vitest";
+import { ApiError } from "../../src/api/http";
+import { NotTaken } from "../../src/reading/untaken";
 import { brushSize, cursor, messages } from "../../src/state";
 import { currentTool } from "../../src/tools/current";
 import { measured, measureOnly } from "../../src/tools/line";
-import { local } from "../../src/tools/local";
+import { localOf } from "../../src/tools/local";
+import { Sheet } from "../../src/tools/paint";
 import { strokeSize } from "../../src/tools/sizes";
+import { back } from "../../src/tools/steps";
 import type { PointerAt, Stage } from "../../src/tools/tool";
-import { at, choose, drawing, fakeReading, key, open, paper, plane, rowsOf, settled, stageOf } from "./fake";
+import {
+  at,
+  choose,
+  drawing,
+  fakeReading,
+  key,
+  later,
+  liver,
+  local,
+  open,
+  paper,
+  plane,
+  rowsOf,
+  settled,
+  stageOf,
+} from "./fake";
 
 const INFO = plane([64, 64]);
 const STAGE = stageOf(INFO, 10);
@@ -41,6 +60,19 @@ describe("a scribble", () => {
       [20, 18],
     ];
     expect(reading.prompts).toEqual([{ object: 1, slice: 3, scribbles: [{ points, inside: true, width_mm: 2 }] }]);
+  });
+  it("is drawn as the hand goes, and thinned once it is done", () => {
+    open(INFO);
+    let lines = 0;
+    const counted = new Proxy(paper, {
+      get: (on, name) => (name === "lineTo" ? () => (lines += 1) : Reflect.get(on, name)),
+    });
+    const tool = currentTool();
+    tool.down(at(STAGE, 10, 10), STAGE);
+    for (let x = 11; x <= 20; x += 1) tool.move(at(STAGE, x, 10), STAGE);
+    tool.draw(counted, STAGE);
+    expect(lines).toBe(10);
+    tool.cancel();
   });
   it("with Alt is outside, in pixels where there are no mm; one point is a dot", async () => {
     const reading = open(INFO);
@@ -105,6 +137,17 @@ describe("a loop", () => {
     corners([...square, [10.3, 10.3]]);
     await settled();
     expect(reading.prompts.map((one) => one.lasso)).toEqual([square, square]);
+  });
+  it("of corners loses none but its own by a press that was none", async () => {
+    choose("polygon");
+    const reading = open(INFO);
+    const tool = corners(square);
+    // the first of two fingers
+    tool.down(at(STAGE, 40, 40), STAGE);
+    tool.drop!();
+    expect(tool.key(key("Enter"))).toBe(true);
+    await settled();
+    expect(reading.prompts).toEqual([{ object: 1, slice: 3, lasso: square }]);
   });
   it("of corners on another slice begins anew", async () => {
     choose("polygon");
@@ -219,14 +262,14 @@ describe("brush and eraser", () => {
     const reading = open(INFO);
     const tool = currentTool();
     tool.down(at(STAGE, 10, 10), STAGE);
-    expect(rowsOf(local.value!.mask)).toEqual([".#.", "###", ".#."]);
-    expect(local.value).toMatchObject({ object: 1, slice: 3, axis: "k", colour: "#aa5500" });
+    expect(rowsOf(local()!.mask)).toEqual([".#.", "###", ".#."]);
+    expect(local()).toMatchObject({ object: 1, slice: 3, axis: "k", colour: "#aa5500" });
     tool.move(at(STAGE, 12, 10), STAGE);
     tool.up(at(STAGE, 12, 10), STAGE);
     expect(reading.drawn).toEqual([]);
     await settled();
     expect(reading.drawn).toEqual([{ object: 1, slice: 3, mask: drawing(9, 9, ".###.", "#####", ".###.") }]);
-    expect(local.value).toBeNull();
+    expect(local()).toBeUndefined();
   });
   it("go on from what is on screen, not from what the server has", async () => {
     choose("brush");
@@ -236,14 +279,76 @@ describe("brush and eraser", () => {
     draw([[12, 10]]);
     await settled();
     expect(reading.drawn.map((one) => rowsOf(one.mask))).toEqual([["#"], ["#.#"]]);
-    expect(local.value).toBeNull();
+    expect(local()).toBeUndefined();
+  });
+  it("keep what is not answered yet, of each slice and object for itself", async () => {
+    choose("brush");
+    const reading = open(INFO, fakeReading([liver(), liver({ id: 2, name: "spleen" })]));
+    brushSize.value = 0.5;
+    const other = stageOf(INFO, 10, "k", 4);
+    const { promise, come } = later();
+    reading.gate = promise;
+    draw([[10, 10]]);
+    draw([[30, 30]], {}, other);
+    reading.active.value = 2;
+    draw([[20, 20]]);
+    expect([localOf("k", 3, 1)!.mask.x0, localOf("k", 4, 1)!.mask.x0, localOf("k", 3, 2)!.mask.x0]).toEqual([
+      10, 30, 20,
+    ]);
+    reading.active.value = 1;
+    draw([[12, 10]]);
+    come();
+    await settled();
+    expect(reading.drawn.map((one) => [one.object, one.slice, rowsOf(one.mask)])).toEqual([
+      [1, 3, ["#"]],
+      [1, 4, ["#"]],
+      [2, 3, ["#"]],
+      [1, 3, ["#.#"]],
+    ]);
+    expect([localOf("k", 3, 1), localOf("k", 4, 1), localOf("k", 3, 2)]).toEqual([undefined, undefined, undefined]);
+  });
+  it("make a mask of what is painted when somebody looks, not with each move of the hand", () => {
+    choose("brush");
+    open(INFO);
+    const made = vi.spyOn(Sheet.prototype, "mask");
+    const tool = currentTool();
+    tool.down(at(STAGE, 10, 10), STAGE);
+    for (let x = 11; x < 30; x += 1) tool.move(at(STAGE, x, 10), STAGE);
+    expect(rowsOf(local()!.mask)[1]).toBe("#".repeat(22));
+    expect(local()!.mask).toBe(local()!.mask);
+    expect(made).toHaveBeenCalledTimes(1);
+    tool.cancel();
+    made.mockRestore();
+  });
+  it("that erase nothing are no step, and make no object", async () => {
+    choose("eraser");
+    const reading = open(INFO, fakeReading([]));
+    draw([[10, 10]]);
+    await settled();
+    expect([reading.drawn, reading.objects.value]).toEqual([[], []]);
+    expect(local()).toBeUndefined();
+  });
+  it("are taken back before they are answered", async () => {
+    choose("brush");
+    const reading = open(INFO);
+    reading.undoable.value = 1;
+    brushSize.value = 0.5;
+    const { promise, come } = later();
+    reading.gate = promise;
+    draw([[10, 10]]);
+    draw([[12, 10]]);
+    void back();
+    expect(rowsOf(local()!.mask)).toEqual(["#"]);
+    come();
+    await settled();
+    expect(reading.undone).toEqual(["undo"]);
   });
   it("of an empty reading make an object", async () => {
     choose("brush");
     const reading = open(INFO, fakeReading([]));
     brushSize.value = 0.5;
     draw([[10, 10]]);
-    expect(local.value!.object).toBeNull();
+    expect(local()!.object).toBeNull();
     draw([[12, 10]]);
     await settled();
     expect(reading.drawn.map((one) => [one.object, rowsOf(one.mask)])).toEqual([
@@ -281,8 +386,30 @@ describe("brush and eraser", () => {
     reading.fails = new Error("no");
     draw([[12, 10]]);
     await settled();
-    expect(local.value).toBeNull();
+    expect(local()).toBeUndefined();
     expect(messages.value).toHaveLength(1);
+  });
+  it("that the server could not take are not painted over what came since", async () => {
+    choose("brush");
+    const reading = open(INFO);
+    brushSize.value = 0.5;
+    const again = vi.fn();
+    reading.fails = new NotTaken(new ApiError(503, "was not stored"), again);
+    draw([[12, 10]]);
+    await settled();
+    reading.fails = null;
+    const { run } = messages.value[0]!.action!;
+    run();
+    expect(rowsOf(local()!.mask)).toEqual(["#"]);
+    await settled();
+    expect(again).not.toHaveBeenCalled();
+    expect(reading.drawn).toHaveLength(1);
+    messages.value = [];
+    // the slice has that stroke by now
+    run();
+    await settled();
+    expect(reading.drawn).toHaveLength(1);
+    expect(messages.value[0]!.text).toContain("another one by now");
   });
   it("forget a stroke by Escape", async () => {
     choose("brush");
@@ -292,7 +419,7 @@ describe("brush and eraser", () => {
     expect(tool.key(key("Escape"))).toBe(true);
     tool.up(at(STAGE, 10, 10), STAGE);
     await settled();
-    expect(local.value).toBeNull();
+    expect(local()).toBeUndefined();
     expect(reading.drawn).toEqual([]);
   });
 });

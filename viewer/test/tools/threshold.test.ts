@@ -1,8 +1,9 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { brushSize, messages } from "../../src/state";
+import { tryOn } from "../../src/tools/candidates";
 import { currentTool } from "../../src/tools/current";
-import { local } from "../../src/tools/local";
 import {
+  apply,
   between,
   boxArea,
   ends,
@@ -17,7 +18,22 @@ import {
   setManner,
   setRange,
 } from "../../src/tools/threshold";
-import { at, choose, drawing, fakeReading, key, open, paper, pixelsOf, plane, rowsOf, settled, stageOf } from "./fake";
+import {
+  at,
+  choose,
+  drawing,
+  fakeReading,
+  key,
+  liver,
+  local,
+  open,
+  paper,
+  pixelsOf,
+  plane,
+  rowsOf,
+  settled,
+  stageOf,
+} from "./fake";
 
 const INFO = plane([12, 12]);
 const STAGE = stageOf(INFO, 10);
@@ -71,32 +87,64 @@ describe("a drag", () => {
     drag([1.5, 1.5], [9.5, 9.5]);
     expect(ends.value).toEqual([2, 100]);
     expect(range.value).toEqual([90, 100]);
-    expect(local.value!.mask).toEqual(drawing(4, 4, "####", "####", "####", "####"));
+    expect(local()!.mask).toEqual(drawing(4, 4, "####", "####", "####", "####"));
     setRange([95, 100]);
-    expect(local.value!.mask).toEqual(drawing(4, 4, ".###", "####", "####", "####"));
+    expect(local()!.mask).toEqual(drawing(4, 4, ".###", "####", "####", "####"));
     expect(currentTool().key(key("Enter"))).toBe(true);
     await settled();
     expect(reading.drawn).toHaveLength(1);
     expect(reading.drawn[0]!.mask).toEqual(drawing(4, 4, ".###", "####", "####", "####"));
     expect(region.value).toBeNull();
-    expect(local.value).toBeNull();
+    expect(local()).toBeUndefined();
   });
   it("adds to the mask that is there, or takes from it", () => {
     const reading = open(INFO, fakeReading(), PIXELS);
     reading.put(1, 3, drawing(4, 4, "#....#"));
     drag([1.5, 1.5], [9.5, 9.5]);
-    expect(rowsOf(local.value!.mask)[0]).toBe("####.#");
+    expect(rowsOf(local()!.mask)[0]).toBe("####.#");
     setManner("remove");
-    expect(local.value!.mask).toEqual(drawing(9, 4, "#"));
+    expect(local()!.mask).toEqual(drawing(9, 4, "#"));
+  });
+  it("is of the structure that it was made for, and forgotten with another one", async () => {
+    const reading = open(INFO, fakeReading([liver(), liver({ id: 2, name: "spleen" })]), PIXELS);
+    drag([1.5, 1.5], [9.5, 9.5]);
+    reading.active.value = 2;
+    expect([region.value, local()]).toEqual([null, undefined]);
+    apply();
+    await settled();
+    expect(reading.drawn).toEqual([]);
+  });
+  it("goes on from the mask as it is when it is applied", async () => {
+    const reading = open(INFO, fakeReading(), PIXELS);
+    drag([1.5, 1.5], [9.5, 9.5]);
+    reading.put(1, 3, drawing(4, 3, "####"));
+    expect(rowsOf(local()!.mask)).toHaveLength(5);
+    apply();
+    await settled();
+    expect(reading.drawn[0]!.mask).toEqual(drawing(4, 3, "####", "####", "####", "####", "####"));
+  });
+  it("is what is applied, also after another answer was looked at", async () => {
+    const reading = open(INFO, fakeReading(), PIXELS);
+    drag([1.5, 1.5], [9.5, 9.5]);
+    const place = { session: "s", object: 1, slice: 3, revision: 1 };
+    tryOn(place, { mask: drawing(0, 0, "#"), predictedIou: 0.5 });
+    expect(local()!.mask).toEqual(drawing(0, 0, "#"));
+    tryOn(place, null);
+    expect(rowsOf(local()!.mask)).toHaveLength(4);
+    tryOn(place, { mask: drawing(0, 0, "#"), predictedIou: 0.5 });
+    apply();
+    await settled();
+    tryOn(place, null);
+    expect(rowsOf(reading.drawn[0]!.mask)).toHaveLength(4);
   });
   it("is forgotten by Escape, and by another tool", () => {
     open(INFO, fakeReading(), PIXELS);
     drag([1.5, 1.5], [9.5, 9.5]);
     expect(currentTool().key(key("Escape"))).toBe(true);
-    expect(local.value).toBeNull();
+    expect(local()).toBeUndefined();
     drag([1.5, 1.5], [9.5, 9.5]);
     choose("box");
-    expect(local.value).toBeNull();
+    expect(local()).toBeUndefined();
     expect(region.value).toBeNull();
   });
   it("with a brush looks under the brush alone", () => {
@@ -104,7 +152,7 @@ describe("a drag", () => {
     regionBy.value = "brush";
     brushSize.value = 0.5;
     drag([2, 5], [9, 5]);
-    expect(local.value!.mask).toEqual(drawing(4, 5, "####"));
+    expect(local()!.mask).toEqual(drawing(4, 5, "####"));
   });
 });
 

@@ -2,10 +2,11 @@ import { signal } from "@preact/signals";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { Scan } from "../../src/scan/scan";
 import { cursor, layout, scan, tool, window_ } from "../../src/state";
+import { pressed } from "../../src/tools/drag";
 import type { PointerAt, Tool } from "../../src/tools/tool";
 import { FITTED, type Frame } from "../../src/view/frame";
 import { Hand } from "../../src/view/hand";
-import { cameras, moving, pointer } from "../../src/view/looking";
+import { cameras, moving, pointer, scroll } from "../../src/view/looking";
 import { grid } from "../scan/grid";
 import { frame, plane } from "./place";
 
@@ -114,6 +115,44 @@ describe("a tool", () => {
   });
 });
 
+describe("a press of a tool", () => {
+  afterEach(() => {
+    pressed.value = false;
+  });
+  it("holds the slice", () => {
+    pressed.value = true;
+    scroll("k", 3);
+    expect(cursor.value).toEqual([0, 0, 2]);
+    pressed.value = false;
+    scroll("k", 3);
+    expect(cursor.value[2]).not.toBe(2);
+  });
+});
+
+describe("a pen", () => {
+  const by = (type: string, pointerType: string, pointerId: number, x = 80) =>
+    point(type, x, 100, { pointerType, pointerId });
+
+  it("draws on with a palm beside it", () => {
+    by("pointerdown", "pen", 1);
+    by("pointerdown", "touch", 2);
+    by("pointerdown", "touch", 3);
+    by("pointermove", "pen", 1, 90);
+    by("pointerup", "touch", 3);
+    by("pointerup", "pen", 1, 90);
+    expect(names()).toEqual(["down", "move", "up"]);
+  });
+
+  it("is what is meant where a palm came before", () => {
+    by("pointerdown", "touch", 2);
+    by("pointerdown", "pen", 1);
+    by("pointermove", "touch", 2, 120);
+    by("pointerup", "touch", 2);
+    by("pointerup", "pen", 1);
+    expect(names()).toEqual(["down", "cancel", "down", "up"]);
+  });
+});
+
 describe("the right button", () => {
   it("drags the window: wider to the right, darker downwards", () => {
     point("pointerdown", 100, 100, { button: 2 });
@@ -171,6 +210,14 @@ describe("the wheel", () => {
 describe("two fingers", () => {
   const touch = (type: string, id: number, x: number, y: number) =>
     point(type, x, y, { pointerId: id, pointerType: "touch" });
+
+  it("take back the press of the first one alone, where the tool knows how", () => {
+    spy.drop = () => void heard.push(["drop", null]);
+    touch("pointerdown", 1, 80, 100);
+    touch("pointerdown", 2, 120, 100);
+    delete spy.drop;
+    expect(names()).toEqual(["down", "drop"]);
+  });
 
   it("zoom and move, and what the first one began is forgotten", () => {
     touch("pointerdown", 1, 80, 100);

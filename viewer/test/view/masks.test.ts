@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { comparison } from "../../src/panels/comparison";
 import { cursor, masksShown, reading as open } from "../../src/state";
-import { local } from "../../src/tools/local";
+import { clearLocal, Overlay } from "../../src/tools/local";
 import { masksOn } from "../../src/view/masks";
 import { FakeMasks, FakeReading, square } from "../panels/fake";
 import { frame } from "./place";
@@ -29,7 +29,7 @@ beforeEach(() => {
 afterEach(() => {
   open.value = null;
   comparison.value = null;
-  local.value = null;
+  clearLocal();
   masksShown.value = true;
 });
 
@@ -52,7 +52,7 @@ describe("masks on a slice", () => {
 
   it("are what the hand has of them, also while they are compared", () => {
     const mask = square(7);
-    local.value = { axis: "k", slice: 2, object: 1, colour: "#fff", mask };
+    new Overlay().show({ axis: "k", slice: 2, object: 1, colour: "#fff", mask });
     expect(masksOn(frame(), () => 9).some((one) => one.of.includes(mask))).toBe(true);
     comparison.value = { session: reading.id, reference: theirs, title: "", object: null };
     expect(masksOn(frame(), () => 9).some((one) => one.of.includes(mask))).toBe(true);

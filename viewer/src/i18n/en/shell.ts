@@ -125,7 +125,7 @@ export const shell = {
   "shell.hand.shift": "Shift + click",
   "shell.hand.shiftDoes": "Crosshair there, in all planes",
   "shell.hand.double": "Double click",
-  "shell.hand.doubleDoes": "One plane or all",
+  "shell.hand.doubleDoes": "One plane or all, while the tool draws nothing; V does always",
   "shell.hand.touch": "Fingers",
   "shell.hand.touchDoes": "One draws, two move and zoom",
   "shell.hand.hold": "Finger held",

@@ -62,6 +62,7 @@ export const tools = {
   "tools.locked": '"{name}" is locked. Unlock it to change it, or choose another structure.',
   "tools.unlock": "Unlock",
   "tools.insideFirst": "Say first what is meant: drag a box round it or click inside. Then Alt-click what is too much.",
+  "tools.tooLate": "The slice is another one by now. Look at it, and draw once more what is still missing.",
   "tools.loopTooSmall": "That loop encloses nothing. Draw it round the object.",
   "tools.notLoaded": "This slice is still on its way: try again in a moment.",
   "tools.noColour": "A range of values needs grey values; this picture is in colour. Use a box, a lasso or the brush.",

@@ -126,7 +126,7 @@ export const shell = {
   "shell.hand.shift": "Shift + 클릭",
   "shell.hand.shiftDoes": "모든 단면의 십자선을 그곳으로",
   "shell.hand.double": "두 번 클릭",
-  "shell.hand.doubleDoes": "단면 하나 또는 전부",
+  "shell.hand.doubleDoes": "그리지 않는 도구에서 단면 하나 또는 전부; V는 언제나",
   "shell.hand.touch": "손가락",
   "shell.hand.touchDoes": "하나로 그리기, 둘로 이동과 확대",
   "shell.hand.hold": "길게 누르기",

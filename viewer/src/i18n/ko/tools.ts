@@ -61,6 +61,7 @@ export const tools = {
   "tools.locked": "'{name}' 구조물이 잠겨 있습니다. 고치려면 잠금을 풀거나 다른 구조물을 고르세요.",
   "tools.unlock": "잠금 풀기",
   "tools.insideFirst": "먼저 무엇인지 알려 주세요. 상자로 둘러싸거나 안쪽을 클릭한 뒤, 넘친 곳을 Alt+클릭하세요.",
+  "tools.tooLate": "그사이 이 단면이 바뀌었습니다. 확인한 뒤 빠진 부분을 다시 그려 주세요.",
   "tools.loopTooSmall": "고리 안에 아무것도 없습니다. 대상 둘레에 그리세요.",
   "tools.notLoaded": "이 단면은 아직 불러오는 중입니다. 잠시 뒤 다시 해 보세요.",
   "tools.noColour": "값 범위는 흑백 영상에서만 쓸 수 있습니다. 컬러 영상에서는 상자, 올가미, 브러시를 쓰세요.",

@@ -1,4 +1,4 @@
-"""`medsam evaluate` as its user runs it: real weights, small scans."""
+"""`medsam evaluate` as its user runs it: small scans, real weights; a tiny network where runs are ended and go on."""
 
 import json
 import os
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from phantoms import block
+from tiny_training import tiny_model
 
 from medsam.cli.evaluate import named_cases
 from medsam.cli.main import main
@@ -52,6 +53,25 @@ def finished(manifest, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("evaluation") / "out"
     assert main(["evaluate", "--manifest", str(manifest), "--out", str(out), "--save-masks", "--no-timing"]) == 0
     return out
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> list[str]:
+    """What asks for a network that answers at once."""
+    return ["--model", str(tiny_model(tmp_path_factory.mktemp("models") / "tiny.safetensors")), "--engine", "torch"]
+
+
+@pytest.fixture(scope="module")
+def tables(manifest, tiny, tmp_path_factory) -> dict[str, bytes]:
+    """What its run writes that nothing ends."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    arguments = ["--manifest", str(manifest), "--out", str(out), "--save-masks", "--no-timing"]
+    assert main(["evaluate", *arguments, *tiny]) == 0
+    return written(out)
+
+
+def written(out: Path) -> dict[str, bytes]:
+    return {name: (out / name).read_bytes() for name in ("metrics.csv", "slices.csv")}
 
 
 def test_the_folder_holds_what_the_contract_says(finished):
@@ -114,7 +134,7 @@ def started(*words: str) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_raising_from_progress_ends_a_run_at_a_slice_with_nothing_half_written(finished, manifest, tmp_path):
+def test_raising_from_progress_ends_a_run_at_a_slice_with_nothing_half_written(tables, tiny, manifest, tmp_path):
     out, cases = tmp_path / "out", named_cases([read_manifest(manifest)], None, None)
     seen = []
 
@@ -125,25 +145,24 @@ def test_raising_from_progress_ends_a_run_at_a_slice_with_nothing_half_written(f
             raise Cancelled
 
     run = EvaluationRun(out, Protocol(), keep_masks=True, timing=False)
-    models = {"litemedsam": Predictor("litemedsam", "cpu")}
+    models = {"tiny": Predictor(tiny[1], "cpu", engine="torch")}
     with pytest.raises(Cancelled):
         evaluate_cases(run, cases, models, progress=progress)
     assert sorted(path.name for path in out.rglob("*") if path.is_file()) == [
         "case0.json",
-        "case0.litemedsam.json",
-        "case0.litemedsam.nii.gz",
         "case0.npz",
+        "case0.tiny.json",
+        "case0.tiny.nii.gz",
         "run.json",
     ]
     evaluate_cases(run, cases, models)
-    for name in ("metrics.csv", "slices.csv"):
-        assert (out / name).read_bytes() == (finished / name).read_bytes()
+    assert written(out) == tables
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kills a process")
-def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(finished, manifest, tmp_path):
+def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(tables, tiny, manifest, tmp_path):
     out = tmp_path / "out"
-    arguments = ["--manifest", str(manifest), "--out", str(out), "--save-masks", "--no-timing"]
+    arguments = ["--manifest", str(manifest), "--out", str(out), "--save-masks", "--no-timing", *tiny]
     first = held(*arguments)
     while not list((out / "cases").glob("*.json")):
         assert first.poll() is None, first.communicate()[1]
@@ -159,17 +178,16 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(finished, manifest, tmp
     _, errors = second.communicate()
     assert second.returncode == 0, errors
     assert {path: path.stat().st_mtime_ns for path in done} == before, "finished cases are not measured again"
-    for name in ("metrics.csv", "slices.csv"):
-        assert (out / name).read_bytes() == (finished / name).read_bytes()
+    assert written(out) == tables
 
 
-def test_two_processes_share_the_cases_and_end_in_the_same_bytes(finished, manifest, tmp_path):
+def test_two_processes_share_the_cases_and_end_in_the_same_bytes(tables, tiny, manifest, tmp_path):
     out = tmp_path / "out"
-    done = evaluate("--manifest", str(manifest), "--out", str(out), "--save-masks", "--no-timing", "--devices", "2")
+    arguments = ["--manifest", str(manifest), "--out", str(out), "--save-masks", "--no-timing", *tiny]
+    done = evaluate(*arguments, "--devices", "2")
     _, errors = done.communicate()
     assert done.returncode == 0, errors
-    for name in ("metrics.csv", "slices.csv"):
-        assert (out / name).read_bytes() == (finished / name).read_bytes()
+    assert written(out) == tables
 
 
 def test_a_folder_of_another_evaluation_is_not_mixed_up(finished, manifest, capsys):
@@ -238,10 +256,11 @@ def test_json_on_stdout_is_the_summary_and_nothing_else(finished, manifest, caps
     assert json.loads(capsys.readouterr().out) == json.loads((finished / "summary.json").read_text())
 
 
-def test_a_changed_reference_is_measured_again(manifest, tmp_path, capsys):
+def test_a_changed_reference_is_measured_again(manifest, tiny, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(manifest.parent, data)
     arguments = ["evaluate", "--manifest", str(data / "manifest.json"), "--out", str(tmp_path / "out"), "--limit", "2"]
+    arguments += tiny
     assert main([*arguments, "--no-timing"]) == 0
     before = pd.read_csv(tmp_path / "out" / "metrics.csv")
     label = nib.load(data / "0-label.nii.gz")
@@ -255,11 +274,12 @@ def test_a_changed_reference_is_measured_again(manifest, tmp_path, capsys):
     assert (tmp_path / "out" / "cases" / "case1.json").stat().st_mtime_ns == untouched
 
 
-def test_a_broken_case_is_named_at_the_end_and_the_others_are_kept(manifest, tmp_path, capsys):
+def test_a_broken_case_is_named_at_the_end_and_the_others_are_kept(manifest, tiny, tmp_path, capsys):
     data = tmp_path / "data"
     shutil.copytree(manifest.parent, data)
     (data / "0.nii.gz").write_bytes((data / "0.nii.gz").read_bytes()[:200])
     arguments = ["evaluate", "--manifest", str(data / "manifest.json"), "--out", str(tmp_path / "out"), "--limit", "2"]
+    arguments += tiny
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert "1 of 2 cases could not be measured" in error
@@ -278,9 +298,9 @@ def test_files_that_are_missing_are_told_before_anything_is_loaded(manifest, tmp
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
-def test_ctrl_c_is_130_and_keeps_what_is_done(manifest, tmp_path):
+def test_ctrl_c_is_130_and_keeps_what_is_done(manifest, tiny, tmp_path):
     out = tmp_path / "out"
-    run = held("--manifest", str(manifest), "--out", str(out))
+    run = held("--manifest", str(manifest), "--out", str(out), *tiny)
     while not list((out / "cases").glob("*.json")):
         assert run.poll() is None, run.communicate()[1]
         time.sleep(0.05)

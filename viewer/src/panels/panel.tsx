@@ -9,6 +9,7 @@ import { endComparison } from "./comparing";
 import { HomePart } from "./home";
 import { guardLeaving } from "./lost";
 import { followMeasures } from "./measures";
+import { Notes } from "./notes";
 import { Structures } from "./structures";
 import { VolumePart } from "./volume";
 import "./panels.css";
@@ -30,6 +31,7 @@ export function Panel() {
       {reading && !reading.mine && <p class="panels-caveat">{t("panels.looking")}</p>}
       {reading && (
         <>
+          <Notes reading={reading} />
           <Structures reading={reading} />
           {reading.slices > 1 && <VolumePart reading={reading} />}
           <ComparePart reading={reading} />

@@ -46,8 +46,6 @@ export interface Reading {
   readonly embedded: ReadonlySignal<ReadonlySet<number>>;
   /** Whether the server hears us and tells of changes. */
   readonly connected: ReadonlySignal<boolean>;
-  /** Slices of an object where the propagation is least sure, worst first: slice and confidence 0 to 1. */
-  readonly confidence: ReadonlySignal<ReadonlyMap<number, ReadonlyMap<number, number>>>;
   /** Values outside of [low, high] are in no mask drawn; null: no limit, or one that the server does not tell. */
   readonly keptRange: ReadonlySignal<readonly [number | null, number | null] | null>;
   /** The model that answers: its name, the licence of its weights, whether it answers clicks without a box. */

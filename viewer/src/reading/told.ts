@@ -1,6 +1,6 @@
 // What is known of a reading: answers and events bring it up to date.
 
-import { batch, computed, type ReadonlySignal, signal } from "@preact/signals";
+import { batch, signal } from "@preact/signals";
 import { ApiError } from "../api/http";
 import type { Axis, JobInfo, ObjectInfo, SessionInfo } from "../api/types";
 import { MaskStore } from "./masks";
@@ -27,7 +27,6 @@ export class Told {
   readonly embedded = signal<ReadonlySet<number>>(new Set());
   readonly keptRange = signal<readonly [number | null, number | null] | null>(null);
   readonly over = signal<ApiError | null>(null);
-  readonly confidence: ReadonlySignal<ReadonlyMap<number, ReadonlyMap<number, number>>>;
 
   /** Nothing comes of it any more. */
   protected readonly closed: boolean;
@@ -54,7 +53,6 @@ export class Told {
     this.masks = new MaskStore(told.axis);
     this.learn(told);
     this.active.value = told.objects[0]?.id ?? null;
-    this.confidence = computed(() => this.confidences());
   }
 
   protected learn(told: SessionInfo): void {
@@ -113,20 +111,6 @@ export class Told {
 
   protected learnEmbedded(slice: number): void {
     if (!this.embedded.value.has(slice)) this.embedded.value = new Set([...this.embedded.value, slice]);
-  }
-
-  private confidences(): ReadonlyMap<number, ReadonlyMap<number, number>> {
-    void this.masks.version.value;
-    const found = new Map<number, ReadonlyMap<number, number>>();
-    for (const object of this.masks.objects()) {
-      const sure = this.masks
-        .slices(object)
-        .map((slice) => [slice, this.masks.get(object, slice)!.confidence] as const)
-        .filter((one): one is readonly [number, number] => one[1] !== null)
-        .sort((a, b) => a[1] - b[1]);
-      if (sure.length > 0) found.set(object, new Map(sure));
-    }
-    return found;
   }
 }
 

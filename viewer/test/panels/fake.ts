@@ -62,7 +62,6 @@ export class FakeReading implements Reading {
   readonly pending = signal(0);
   readonly embedded = signal<ReadonlySet<number>>(new Set<number>());
   readonly connected = signal(true);
-  readonly confidence = signal<ReadonlyMap<number, ReadonlyMap<number, number>>>(new Map());
   readonly keptRange = signal(null);
   readonly model = { name: "litemedsam", licence: null, knowsClicks: false };
   readonly over = signal(null);

@@ -62,6 +62,23 @@ beforeEach(() => {
   for (const name of ["structures", "volume", "compare", "home"] as const) unfold(name);
 });
 
+describe("how the scan was read", () => {
+  it("is said once when the case is opened, and stands in the panel", async () => {
+    const [units, window_] = ["This CT does not say its values are HU.", "The window is a guess."];
+    scan.value = { geometry: grid({ notes: [units] }) } as Scan;
+    const noted = () => Object.assign(new FakeReading(), { notes: [units, window_], caseId: "noted" });
+    open.value = noted();
+    const root = await mount(<Panel />);
+    expect(messages.value.map((one) => one.text)).toEqual([`How this scan was read:\n${units}\n${window_}`]);
+    expect(root.querySelector("section.panels-caveat")!.textContent).toBe(units + window_);
+    messages.value = [];
+    await act(() => {
+      open.value = noted();
+    });
+    expect(messages.value).toEqual([]);
+  });
+});
+
 describe("structures", () => {
   it("say volume, largest diameter and mean of the active one, and show the diameter's slice", async () => {
     const root = await mount(<Panel />);

@@ -107,7 +107,6 @@ export function fakeReading(objects: ObjectInfo[] = [liver()], change: Partial<F
     pending: signal(0),
     embedded: signal(new Set<number>()),
     connected: signal(true),
-    confidence: signal(new Map()),
     keptRange: signal(null),
     over: signal(null),
     model: { name: null, licence: null, knowsClicks: null },

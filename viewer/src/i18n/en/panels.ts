@@ -1,5 +1,6 @@
 export const panels = {
   "panels.looking": "This is another reader's work: you can look, compare and take it home, but not change it.",
+  "panels.notes": "How this scan was read:",
 
   "panels.structures": "Structures",
   "panels.no-structures": "None yet. Draw a box on the picture, or add one by name.",

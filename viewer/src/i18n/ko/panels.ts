@@ -1,5 +1,6 @@
 export const panels = {
   "panels.looking": "다른 판독자의 작업입니다. 보고, 비교하고, 저장할 수 있지만 바꿀 수는 없습니다.",
+  "panels.notes": "이 영상을 읽은 방식:",
 
   "panels.structures": "구조물",
   "panels.no-structures": "아직 없습니다. 영상에 상자를 그리거나 이름을 입력해 추가하세요.",

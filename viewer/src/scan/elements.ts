@@ -27,7 +27,7 @@ const KINDS: Record<string, Kind> = {
   u4: { bytes: 4, read: (buffer) => Float64Array.from(new Uint32Array(buffer)), kept: WHOLE },
   i8: { bytes: 8, read: (buffer) => Float64Array.from(new BigInt64Array(buffer), Number), kept: WHOLE },
   u8: { bytes: 8, read: (buffer) => Float64Array.from(new BigUint64Array(buffer), Number), kept: WHOLE },
-  f2: { bytes: 2, read: (buffer) => Float32Array.from(new Uint16Array(buffer), half), kept: [Float32Array] },
+  f2: { bytes: 2, read: (buffer) => widened(new Uint16Array(buffer)), kept: [Float32Array] },
   f4: { bytes: 4, read: (buffer) => new Float32Array(buffer), kept: [Int16Array, Float32Array] },
   f8: { bytes: 8, read: (buffer) => new Float64Array(buffer), kept: [Int16Array, Float32Array, Float64Array] },
 };
@@ -77,6 +77,13 @@ export class Growing {
     }
     return this.data !== before;
   }
+}
+
+/** IEEE half precision to single. */
+export function widened(halves: Uint16Array): Float32Array {
+  const out = new Float32Array(halves.length);
+  for (let n = 0; n < halves.length; n += 1) out[n] = half(halves[n]!);
+  return out;
 }
 
 /** A half-precision number of its 16 bits. */

@@ -20,7 +20,11 @@ export type Order =
     };
 
 export type Answer =
-  | { kind: "ready" }
+  | {
+      kind: "ready";
+      /** Names of the embeddings that are there. */
+      kept: readonly string[];
+    }
   | { kind: "missing" }
   | { kind: "failed"; why: string }
   | {

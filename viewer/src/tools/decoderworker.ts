@@ -3,6 +3,7 @@
 
 import wasm from "onnxruntime-web/ort-wasm-simd-threaded.wasm?url";
 import { env, InferenceSession, Tensor } from "onnxruntime-web/wasm";
+import { widened } from "../scan/elements";
 import { contour } from "./contour";
 import type { Answer, Order } from "./decoder";
 
@@ -17,31 +18,16 @@ const KEPT = 3;
 let session: InferenceSession | null = null;
 const embeddings = new Map<string, Tensor>();
 
-/** IEEE half precision to single. */
-export function widened(halves: Uint16Array): Float32Array {
-  const out = new Float32Array(halves.length);
-  for (let n = 0; n < halves.length; n += 1) {
-    const half = halves[n]!;
-    const sign = half & 0x8000 ? -1 : 1;
-    const exponent = (half >> 10) & 31;
-    const fraction = half & 0x3ff;
-    if (exponent === 0) out[n] = sign * fraction * 2 ** -24;
-    else if (exponent === 31) out[n] = fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
-    else out[n] = sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
-  }
-  return out;
-}
-
 async function obey(order: Order): Promise<Answer> {
   if (order.kind === "decoder") {
     session = await InferenceSession.create(order.graph, { executionProviders: ["wasm"] });
-    return { kind: "ready" };
+    return { kind: "ready", kept: [] };
   }
   if (order.kind === "embedding") {
     const features = widened(new Uint16Array(order.data));
     embeddings.set(order.name, new Tensor("float32", features, [1, ...order.shape]));
     for (const name of embeddings.keys()) if (embeddings.size > KEPT) embeddings.delete(name);
-    return { kind: "ready" };
+    return { kind: "ready", kept: [...embeddings.keys()] };
   }
   const embedding = embeddings.get(order.name);
   if (!session || !embedding) return { kind: "missing" };

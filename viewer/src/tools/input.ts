@@ -35,12 +35,6 @@ export function boxToInput(frame: InputFrame, box: Box): [[number, number], [num
   ];
 }
 
-/** Columns and rows of logits (`side` a side) that the slice covers. */
-export function covered(frame: InputFrame, side: number): [number, number] {
-  const step = frame.size / side;
-  return [Math.ceil(frame.resized[1] / step), Math.ceil(frame.resized[0] / step)];
-}
-
 /** A position of the logits -> pixel number on the stored slice. */
 export function logitToStored(frame: InputFrame, side: number, x: number, y: number): Point {
   const [sx, sy] = scaleOf(frame);

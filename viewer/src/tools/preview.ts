@@ -53,6 +53,8 @@ interface Known {
 let model: ModelInfo | null = null;
 let thread: Promise<Decoder | null> | null = null;
 let known: Known | null = null;
+/** Of the embeddings that the decoder has. */
+let held: readonly Known[] = [];
 let asked: Question | null = null;
 let running = false;
 let times: number[] = [];
@@ -201,6 +203,13 @@ async function begin(): Promise<Decoder | null> {
 async function fetchSlice(open: Reading, slice: number, signal: AbortSignal): Promise<void> {
   const plane = scan.peek()?.geometry.planes[open.axis];
   if (!plane) return;
+  const name = nameOf(open, slice);
+  const there = held.find((one) => one.name === name);
+  if (there) {
+    known = there;
+    state.value = "ready";
+    return;
+  }
   state.value = "loading";
   thread ??= begin().catch(() => null);
   const on = await thread;
@@ -213,11 +222,13 @@ async function fetchSlice(open: Reading, slice: number, signal: AbortSignal): Pr
   const got = await fetchEmbedding(open.id, slice, signal);
   if (!got || signal.aborted) return;
   const shape = got.meta.shape as [number, number, number];
-  const name = nameOf(open, slice);
-  await on.tell({ kind: "embedding", name, data: got.data, shape }, [got.data]);
-  if (signal.aborted) return;
   const { resized, input_size } = got.meta as { resized: [number, number]; input_size: number };
-  known = { name, frame: { plane, resized, size: input_size } };
+  const answer = await on.tell({ kind: "embedding", name, data: got.data, shape }, [got.data]);
+  const kept = answer.kind === "ready" ? answer.kept : [];
+  const now: Known = { name, frame: { plane, resized, size: input_size } };
+  held = [...held.filter((one) => one.name !== name), now].filter((one) => kept.includes(one.name));
+  if (signal.aborted) return;
+  known = now;
   state.value = "ready";
 }
 

@@ -1,8 +1,12 @@
-import { describe, expect, it } from "vitest";
+import { signal } from "@preact/signals";
+import { afterEach, describe, expect, it, vi } from "vitest";
+import { cursor, reading } from "../../src/state";
 import { contour } from "../../src/tools/contour";
-import { boxToInput, covered, logitToStored, pointToInput } from "../../src/tools/input";
-import { note, onSlice, orderOf, state, want, wanted } from "../../src/tools/preview";
-import { plane } from "./fake";
+import type { Order } from "../../src/tools/decoder";
+import { boxToInput, logitToStored, pointToInput } from "../../src/tools/input";
+import { awake, followSlices, note, onSlice, orderOf, state, want, wanted } from "../../src/tools/preview";
+import { json, serve } from "../api/server";
+import { fakeReading, open, plane } from "./fake";
 
 /** Lines as "x0,y0 x1,y1", ends in order, sorted. */
 function lines(found: Float32Array): string[] {
@@ -78,7 +82,6 @@ describe("the model's input", () => {
       expect(x).toBeCloseTo(3);
       expect(y).toBeCloseTo(5);
     }
-    expect(covered(frame, 4)).toEqual([3, 4]);
   });
   it("has a box's corners as kinds 2 and 3, clicks before them, and padding after clicks alone", () => {
     const axis = { axis: "k", slice: 0 } as const;
@@ -114,5 +117,45 @@ describe("a slow device", () => {
     want(true);
     expect(state.value).toBe("none");
     expect(wanted.value).toBe(true);
+  });
+});
+
+describe("embeddings", () => {
+  /** A thread that keeps the last two. */
+  class Thread extends EventTarget {
+    private names: string[] = [];
+    postMessage({ number, order }: { number: number; order: Order }): void {
+      if (order.kind === "embedding") this.names = [...this.names, order.name].slice(-2);
+      const data = { number, answer: { kind: "ready", kept: this.names } };
+      this.dispatchEvent(new MessageEvent("message", { data }));
+    }
+    terminate(): void {}
+  }
+  afterEach(() => {
+    vi.useRealTimers();
+    vi.unstubAllGlobals();
+    reading.value = null;
+  });
+
+  it("are fetched again only once the decoder has them no more", async () => {
+    vi.useFakeTimers();
+    vi.stubGlobal("Worker", Thread);
+    const calls = serve(({ path }) => {
+      if (path === "/model") return json({ decoder: "/api/v1/model/decoder" });
+      const meta = JSON.stringify({ shape: [1, 1, 1], resized: [64, 64], input_size: 64 });
+      return new Response(new ArrayBuffer(2), { headers: { "X-Medsam-Meta": meta } });
+    });
+    open(plane([64, 64]), fakeReading(undefined, { embedded: signal(new Set([3, 4, 5])) }));
+    awake.value = true;
+    const stop = followSlices();
+    const asked: number[] = [];
+    for (const slice of [3, 4, 3, 5, 4, 3]) {
+      cursor.value = [0, 0, slice];
+      await vi.advanceTimersByTimeAsync(250);
+      asked.push(calls.filter(({ path }) => path.endsWith("/embedding")).length);
+      expect(state.value).toBe("ready");
+    }
+    stop();
+    expect(asked).toEqual([1, 2, 2, 3, 3, 4]);
   });
 });

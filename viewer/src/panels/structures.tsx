@@ -7,6 +7,7 @@ import { t } from "../i18n";
 import type { Reading } from "../reading/reading";
 import { number } from "../shell/format";
 import { reading as open } from "../state";
+import { makeObject } from "../tools/steps";
 import { Act } from "./act";
 import { remove, tried } from "./actions";
 import { Appearance } from "./appearance";
@@ -50,6 +51,7 @@ export function Structures({ reading }: { reading: Reading }) {
             placeholder={t("panels.new-placeholder")}
             taken={names}
             eager
+            takesOnLeave
             onName={(name) => add(reading, name)}
             onLeave={() => {
               adding.value = false;
@@ -66,11 +68,7 @@ export function Structures({ reading }: { reading: Reading }) {
 }
 
 async function add(reading: Reading, name: string): Promise<boolean> {
-  const added = await tried(
-    reading.addObject(name).then((object) => {
-      reading.active.value = object.id;
-    }),
-  );
+  const added = await tried(makeObject(reading, name));
   if (added) adding.value = false;
   return added;
 }

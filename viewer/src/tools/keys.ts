@@ -1,5 +1,6 @@
 // Keys of the tools. Letters are those of the key also where a keyboard writes another script.
 
+import { letterUnder } from "../panels/letter";
 import { activeAxis, tool } from "../state";
 import { currentTool } from "./current";
 import { enterKeys, keyForPointer, keyPointer, leaveKeys } from "./keypointer";
@@ -18,15 +19,9 @@ export const TOOL_KEYS: Readonly<Record<string, ToolId>> = {
   t: "threshold",
 };
 
-/** The Latin letter of a key. */
-function letter(event: KeyboardEvent): string {
-  if (/^[a-z]$/i.test(event.key)) return event.key.toLowerCase();
-  return /^Key[A-Z]$/.test(event.code) ? event.code.slice(3).toLowerCase() : "";
-}
-
 /** True when the key was meant for a tool. The page asks only for keys that are neither typed nor work a control. */
 export function onKey(event: KeyboardEvent): boolean {
-  const name = letter(event);
+  const name = letterUnder(event);
   if (event.ctrlKey || event.metaKey) return !event.altKey && undo(event, name);
   const chosen = currentTool();
   if (chosen.key(event) || keyForPointer(event, chosen)) return true;
@@ -40,12 +35,12 @@ export function onKey(event: KeyboardEvent): boolean {
     leaveKeys(chosen);
     return true;
   }
-  const id = TOOL_KEYS[name];
+  const id = name === null ? undefined : TOOL_KEYS[name];
   if (id) tool.value = id;
   return id !== undefined;
 }
 
-function undo(event: KeyboardEvent, name: string): boolean {
+function undo(event: KeyboardEvent, name: string | null): boolean {
   if (name !== "z" && name !== "y") return false;
   // a key that is held takes back one step after the other, and stops with the hand
   if (!event.repeat || takingBack.peek() === 0) void back(name === "y" || event.shiftKey);

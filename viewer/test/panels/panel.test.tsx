@@ -9,6 +9,7 @@ import { Panel } from "../../src/panels/panel";
 import { unfold } from "../../src/panels/section";
 import type { Scan } from "../../src/scan/scan";
 import { cursor, messages, reading as open, openCase, scan } from "../../src/state";
+import { ask } from "../../src/tools/steps";
 import { grid } from "../scan/grid";
 import { FakeReading, square, structure } from "./fake";
 import { act, button, click, mount } from "./mount";
@@ -110,6 +111,25 @@ describe("structures", () => {
     ]);
     expect(button(root, "Show kidney right")).toBeTruthy();
     expect(button(root, "Unlock liver")).toBeTruthy();
+  });
+  it("are added by a name that the field is left with, and drawn on before the answer is there", async () => {
+    const root = await mount(<Panel />);
+    await click(button(root, "Add a structure"));
+    const field = root.querySelector<HTMLInputElement>("[role=combobox]")!;
+    await act(() => {
+      field.value = "spleen";
+      field.dispatchEvent(new InputEvent("input", { bubbles: true }));
+    });
+    await act(async () => {
+      // as by a press on the picture
+      field.blur();
+      await ask(10, { box: [0, 0, 4, 4] });
+    });
+    expect(reading.calls).toEqual([
+      ["addObject", "spleen"],
+      ["prompt", { object: 3, slice: 10, box: [0, 0, 4, 4] }],
+    ]);
+    expect(root.querySelector("[role=combobox]")).toBeNull();
   });
   it("are deleted, which can be undone, and leave the neighbour active", async () => {
     const root = await mount(<Panel />);

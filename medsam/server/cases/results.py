@@ -12,6 +12,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from medsam.errors import MedSAMError
 from medsam.server.cases.exports import MEDIA_TYPES, Export, ExportFormat, encode, table
 from medsam.server.cases.pixels import META, bytes_response, etag_of, meta_of, raw_response
+from medsam.server.cases.rooms import NotAllowed
 from medsam.server.cases.schemas import KEY, SendBody, SentInfo, binary
 from medsam.server.gate.present import PresentReader
 from medsam.server.readers import Reader
@@ -23,6 +24,8 @@ from medsam.server.services import PresentServices, Services
 router = APIRouter(tags=["sessions"])
 # letters of the names of structures in a header; GET /sessions/{session} has them all
 _MOST_NAMES = 2000
+# in these files the patient's name, id and dates are those of the images
+_NAMED = ("seg", "seg-labelmap", "rtstruct")
 SessionKey = Annotated[str, Path(pattern=KEY, description="id of a session")]
 
 
@@ -39,7 +42,14 @@ async def labels(
     `seg`, `seg-labelmap` and `rtstruct` need a case in DICOM; X-Medsam-Meta has the names of the numbers of the others,
     null where they are many, and says how many voxels are `shared` by objects (a label map gives each to one, `seg` and
     `rtstruct` hold all), and how many masks of slices are `first` answers still: of a closed session, where they could
-    not be refined. 409 when the case's files hold another scan by now."""
+    not be refined. 403 for `seg`, `seg-labelmap` and `rtstruct` where the reader is not told whose scans these are. 409
+    when the case's files hold another scan by now."""
+    if format in _NAMED and not services.cases.may_know(reader):
+        raise NotAllowed(
+            f"A file of `format` {format} names the patient, and whose scans these are is not for this role. Take "
+            "nifti, nrrd or mha, or send it to the PACS.",
+            parameter="format",
+        )
     drawn = await _drawn(services, reader, session)
     names = {str(number): name for number, name in sorted(drawn.labels.names.items())}
     told = names if len(json.dumps(names)) <= _MOST_NAMES else None

@@ -413,6 +413,13 @@ def test_a_role_that_is_not_told_whose_scans_these_are(client, data, monkeypatch
         people = client.get(f"{API}/cases?patients=true", headers=headers).json()
         assert any(case["patient"] for case in people) == told
         assert client.post(f"{API}/pacs/main/find", json={}, headers=headers).status_code == (404 if told else 403)
+        # nor by a file that names the patient
+        session = client.post(f"{API}/sessions", json={"case": ct, "label": "liver"}, headers=headers).json()["id"]
+        prompt = {"object": 1, "slice": 1, "box": [4, 4, 20, 20]}
+        assert client.post(f"{API}/sessions/{session}/prompts", json=prompt, headers=headers).status_code == 200
+        for kind in ("seg", "seg-labelmap", "rtstruct", "nifti"):
+            answer = client.get(f"{API}/sessions/{session}/labels", params={"format": kind}, headers=headers)
+            assert answer.status_code == (200 if told or kind == "nifti" else 403), (who, kind)
 
 
 def test_what_a_killed_server_left_is_removed_at_the_next_start_and_nothing_else(tmp_path):

@@ -167,7 +167,7 @@ class Session(Steps[SliceResult]):
     def reset(self) -> None:
         """Forget all prompts on every slice, and the start. Raises PromptError where `limits` keep that as it is."""
         self.limits.check_forgotten(label for label in self.states if self._stands(label))
-        if self.states:
+        if any(self.states.values()):
             self._follow(Step())
 
     def forget(self, label: str | None = None) -> None:

@@ -122,10 +122,11 @@ Objects = Mapping[str, Mapping[int, SliceState]]
 
 
 def after_steps(objects: Objects, steps: Iterable[Step]) -> Objects:
-    """The objects with steps taken. Labels are in order of first appearance."""
+    """The objects with steps taken. Labels are in order of first appearance; one that was forgotten has no slices, also
+    after all was forgotten."""
     for step in steps:
         if not step.label:
-            objects = {}
+            objects = {label: slices for label, slices in objects.items() if not slices}
         else:
             slices = {**objects.get(step.label, {}), **step.after}
             objects = {**objects, step.label: {index: one for index, one in slices.items() if one is not None}}

@@ -194,8 +194,8 @@ class Live:
             raise in_readers_words(error, self.objects.values()) from error
 
     def there(self, number: int) -> StoredObject:
-        """An object, removed or not. 404 where there is none."""
-        if number not in self.objects:
+        """An object. 404 where there is none, or it was removed: undo alone brings it back."""
+        if number not in self.objects or number in self.gone:
             raise HTTPException(404, "There is no such object in this session.")
         return self.objects[number]
 

@@ -162,3 +162,41 @@ def test_a_range_of_values_holds_from_now_on_and_after_a_restart(folder):
             await reader.step(key, "undo")
 
     asyncio.run(again(asyncio.run(play())))
+
+
+def test_undo_alone_brings_a_removed_object_back(folder):
+    scan, left, _ = two_blocks()
+
+    async def play():
+        async with house(folder) as there:
+            reader, key = await there.opened(scan, label="liver", zoom="off")
+            await reader.post(f"/sessions/{key}/objects", {"name": "spleen"})
+            for number in (1, 2):
+                await reader.prompt(key, 1, number, box=[4, 8, 24, 28])
+            reader.take(await reader.http.delete(f"/sessions/{key}/objects/1"))
+
+            async def listed():
+                return [one["id"] for one in (await reader.http.get(f"/sessions/{key}")).json()["objects"]]
+
+            # by another tab, which has it still
+            path = f"/sessions/{key}"
+            for answer in (
+                await reader.post(f"{path}/prompts", {"object": 1, "slice": 1, "points": [[10, 15, 1]]}),
+                await reader.post(f"{path}/propagate", {"object": 1}),
+                await reader.http.patch(f"{path}/objects/1", json={"name": "heart"}),
+                await reader.http.delete(f"{path}/objects/1"),
+            ):
+                assert answer.status_code == 404
+            await reader.step(key, "reset")
+            assert await listed() == [2]
+            # there is nothing left to be forgotten
+            assert (await reader.step(key, "reset"), (await reader.http.get(path)).json()["undo"]) == ([], 4)
+            await there.readings._drop(key)
+            assert await listed() == [2]
+            await reader.step(key, "undo")
+            assert await listed() == [2]
+            await reader.step(key, "undo")
+            assert await listed() == [1, 2]
+            np.testing.assert_array_equal(reader.masks[1, 1], left[1])
+
+    asyncio.run(play())

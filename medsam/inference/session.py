@@ -24,20 +24,14 @@ from medsam.inference.image_predictor import ScanEncoder
 from medsam.inference.prompt_parts import PromptPart, as_prompts, drawn_first, first_asked, single_steps
 from medsam.inference.propagate import Propagation
 from medsam.inference.session_results import SessionResults
-from medsam.inference.session_state import (
-    History,
-    Objects,
-    SessionState,
-    SliceState,
-    Step,
-)
+from medsam.inference.session_state import History, Objects, SessionState, SliceState, Step
 from medsam.inference.slice_request import SliceResult, Zoom
 from medsam.inference.whole_objects import FoundCallback, follow, followed, interpolated, label_array
 from medsam.inference.worker import Priority, Worker, through_worker
 from medsam.masks import CompactMask
 from medsam.postprocess.clean import Cleanup
 from medsam.progress import ProgressCallback
-from medsam.prompts.limits import Limits, SliceLimits
+from medsam.prompts.limits import ANY, Limits, SliceLimits, Values
 from medsam.prompts.plan import plan
 from medsam.prompts.prompt import DEFAULT_LABEL, Prompt, SlicePrompt
 from medsam.prompts.standing import Labels, Standing
@@ -177,6 +171,12 @@ class Session(Steps[SliceResult]):
         if self.states.get(label) != {}:
             self._follow(Step(label, dict.fromkeys(self.states.get(label, {}))))
 
+    def keep_to(self, limits: Limits) -> None:
+        """Limits from now on, which fit the scan: masks made under another range of values keep to that one."""
+        if limits.values != self.limits.values:
+            self._history = self._history.kept_to(self.limits.values or ANY)
+        self.limits = limits
+
     @through_worker(Priority.SLICE)
     def refine(
         self, index: int, label: str | None = None, *, progress: ProgressCallback | None = None
@@ -191,9 +191,11 @@ class Session(Steps[SliceResult]):
         state = self.states.get(label, {}).get(index)
         if state is None or state.complete:
             return None if state is None else self._result(state, label, index)
-        whole = replace(state, complete=True, number=next(self._numbers))
-        result = self._results.computed(whole, label, index, self._limits_on(index), progress)
-        refined = replace(whole, mask=CompactMask.of(result.mask), predicted_iou=result.predicted_iou)
+        whole, kept = replace(state, complete=True, number=next(self._numbers)), self._kept(state)
+        result = self._results.computed(whole, label, index, self._limits_on(index, kept), progress)
+        # the range may have become another meanwhile
+        values = None if kept == (self.limits.values or ANY) else kept
+        refined = replace(whole, mask=CompactMask.of(result.mask), predicted_iou=result.predicted_iou, values=values)
         self._history = self._history.with_result(state, refined)
         self._results.keep(refined, result)
         return result
@@ -307,8 +309,7 @@ class Session(Steps[SliceResult]):
     def _replay_anew(self, prompts: Sequence[Prompt]) -> None:
         todo = plan(prompts, self.scan_encoder.scan.geometry, self.scan_encoder.plane.axis)
         for index, on_slice in todo.slices.items():
-            labels = [prompt.label for prompt in on_slice]
-            if len(set(labels)) < len(labels):
+            if len({prompt.label for prompt in on_slice}) < len(on_slice):
                 raise PromptError(
                     f"These prompts are about several objects of one label on slice {index}. Give them labels of "
                     "their own, or take a session each."
@@ -447,7 +448,7 @@ class Session(Steps[SliceResult]):
         placed, known = self._results.placed(parts, label, index), self._results.placed(before.parts, label, index)
         if placed.marks == known.marks:
             return self._result(before, label, index)
-        previous = self._results.previous(before, label, index, self._limits_on(index))
+        previous = self._results.previous(before, label, index, self._limits_on(index, self._kept(before)))
         # what was said before may lie in what was locked since
         said = placed.marked(placed.marks[len(known.marks) :])
         return self._step(label, index, parts, placed, previous, said)
@@ -474,22 +475,27 @@ class Session(Steps[SliceResult]):
         return result
 
     def _result(self, state: SliceState, label: str, index: int) -> SliceResult:
-        return self._results.result(state, label, index, self._limits_on(index))
+        return self._results.result(state, label, index, self._limits_on(index, self._kept(state)))
 
     def _cleaned(self, state: SliceState, label: str, index: int) -> np.ndarray:
-        return self._results.cleaned(state, label, index, self._limits_on(index, drawn=False), self.tidy)
+        limits = self._limits_on(index, self._kept(state), drawn=False)
+        return self._results.cleaned(state, label, index, limits, self.tidy)
 
     def _stands(self, label: str) -> bool:
         return any(state.standing for state in self.states.get(label, {}).values())
 
-    def _limits_on(self, index: int, drawn: bool = True) -> SliceLimits:
+    def _kept(self, state: SliceState) -> Values:
+        """The range of values that a mask was kept to."""
+        return state.values or self.limits.values or ANY
+
+    def _limits_on(self, index: int, values: Values | None = None, *, drawn: bool = True) -> SliceLimits:
         # a mask does not change when another is locked later: of what was drawn in the session only steps keep clear
         there = {
             name: slices[index].mask
             for name, slices in self.states.items()
             if index in slices and (slices[index].standing or (drawn and self.limits.locks(name)))
         }
-        return self.limits.on_slice(self.scan_encoder.scan, self.scan_encoder.plane, index, there)
+        return self.limits.on_slice(self.scan_encoder.scan, self.scan_encoder.plane, index, there, values)
 
     def _go(self, done: int) -> bool:
         history = self._history.at(done)

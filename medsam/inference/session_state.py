@@ -12,7 +12,7 @@ computed again from the prompts (`Session`), bit by bit on the same scan, model 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, get_args
 
@@ -24,7 +24,7 @@ from medsam.inference.prompt_parts import PromptPart, as_prompts, clicks_first
 from medsam.inference.slice_request import Zoom
 from medsam.masks import CompactMask
 from medsam.postprocess.clean import Cleanup
-from medsam.prompts.limits import Limits
+from medsam.prompts.limits import Limits, Values
 from medsam.prompts.plan import plan
 from medsam.prompts.prompt import DEFAULT_LABEL
 from medsam.transforms.intensity import IntensityWindow, window_notes
@@ -47,7 +47,8 @@ class SliceState:
 
     predicted_iou: of the mask; 1 for one that was there before, and stands. number: of the result, counted from the
     session's first; never given twice. complete: see `SliceResult`. cleaned: whether the mask is as it will be saved.
-    confidence: of a propagated mask, see `Propagation`.
+    confidence: of a propagated mask, see `Propagation`. values: the range that the mask was kept to, `ANY` for none,
+    where the session has another by now; not in documents, which are of sessions that have one.
     """
 
     parts: tuple[PromptPart, ...]
@@ -57,6 +58,7 @@ class SliceState:
     complete: bool = True
     cleaned: bool = False
     confidence: float | None = None
+    values: Values | None = None
 
     @classmethod
     def of(cls, mask: CompactMask, number: int) -> SliceState:
@@ -161,17 +163,27 @@ class History:
 
     def with_result(self, before: SliceState, after: SliceState) -> History:
         """With a result in place of another of the same prompts, wherever that stands."""
+        return self._with(lambda one: after if one.number == before.number else one)
 
-        def swapped(slices: Mapping[int, Any]) -> dict[int, Any]:
-            return {index: after if one is before else one for index, one in slices.items()}
+    def kept_to(self, values: Values) -> History:
+        """With the range that all masks were kept to, but for those that know theirs."""
+        return self._with(lambda one: one if one.values is not None else replace(one, values=values))
+
+    def _with(self, change: Callable[[SliceState], SliceState]) -> History:
+        """With each result as `change` has it, wherever it stands."""
+
+        def changed(slices: Mapping[int, Any]) -> dict[int, Any]:
+            return {index: None if one is None else change(one) for index, one in slices.items()}
 
         base, objects = (
-            {label: swapped(slices) for label, slices in there.items()} for there in (self.base, self.objects)
+            {label: changed(slices) for label, slices in there.items()} for there in (self.base, self.objects)
         )
-        steps = (
-            replace(step, after=swapped(step.after)) if any(one is before for one in step.after.values()) else step
-            for step in self.steps
-        )
+        steps = []
+        for step in self.steps:
+            after = changed(step.after)
+            steps.append(
+                step if all(after[index] is one for index, one in step.after.items()) else replace(step, after=after)
+            )
         return History(base, tuple(steps), self.done, objects)
 
 

@@ -23,6 +23,10 @@ from medsam.prompts.prompt import SlicePrompt, pixel_at
 from medsam.prompts.values import as_array, as_bool, finite
 from medsam.volume import Volume
 
+# low, high; None for an open end
+Values = tuple[float | None, float | None]
+ANY: Values = None, None
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -36,7 +40,7 @@ class Limits:
     Raises PromptError for a range that is none, and masks that are not bool (or 0 and 1) of three axes.
     """
 
-    values: tuple[float | None, float | None] | None = None
+    values: Values | None = None
     editable: np.ndarray | None = field(default=None, compare=False)
     locked: tuple[str, ...] = ()
     spared: np.ndarray | None = field(default=None, compare=False)
@@ -109,13 +113,21 @@ class Limits:
                 )
 
     def on_slice(
-        self, scan: Volume, plane: SlicePlane, index: int, locked: Mapping[str, CompactMask] | None = None
+        self,
+        scan: Volume,
+        plane: SlicePlane,
+        index: int,
+        locked: Mapping[str, CompactMask] | None = None,
+        values: Values | None = None,
     ) -> SliceLimits:
-        """What they are on slice `index`. locked: masks (h, w) that stand there, by name, locked or not."""
+        """What they are on slice `index`. locked: masks (h, w) that stand there, by name, locked or not.
+
+        values: in place of theirs.
+        """
         pixels = plane.take(scan.array, index)
-        low, high = self.values or (None, None)
+        low, high = values or self.values or ANY
         within = np.ones(plane.shape, dtype=bool)
-        if self.values is not None:
+        if (low, high) != ANY:
             within &= np.isfinite(pixels)
             within &= True if low is None else pixels >= low
             within &= True if high is None else pixels <= high

@@ -115,6 +115,10 @@ class Journal:
             gone=self.gone,
         )
 
+    def again(self) -> None:
+        """The session says the same in other words: what it keeps to is another."""
+        self._states, self._stack = _by_place(self._session), _stack(self._session.state)
+
     @property
     def gone(self) -> frozenset[int]:
         """Numbers of objects that were removed: the session has forgotten all their masks."""

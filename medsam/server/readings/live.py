@@ -244,7 +244,12 @@ class Live:
     async def _limit(self) -> None:
         """Have the session keep to the limits and locks of now."""
         limits = locking(self.limits, self.objects.values())
-        await self.ask(lambda session: setattr(session, "limits", limits))
+
+        def keep(session: Session) -> None:
+            session.keep_to(limits)
+            self._journal.again()
+
+        await self.ask(keep)
 
     async def _end_followings(self, labels: Iterable[str]) -> None:
         """Those of what would be changed."""

@@ -166,7 +166,7 @@ def resumed(predictor: Predictor, scan: Volume, stored: ReadingState) -> Resumed
     journal = Journal(session, found.extras)
     seen = {(mask.object, mask.slice): mask.revision for mask in stored.masks}
     listed = max((one.revision for one in stored.objects), default=0)
-    if stored.limits is not None or any(step.kind == "remove" for step in stored.steps):
+    if stored.limits or any(step.kind == "remove" for step in stored.steps):
         listed = stored.revision
     return Resumed(
         session,
@@ -209,7 +209,7 @@ def _encoder(predictor: Predictor, scan: Volume, state: SessionState) -> ScanEnc
 
 @dataclass(frozen=True)
 class _Back:
-    """state: with the limits that were set last, but for what is locked. extras, steps_of: see `rows.Restored`. ended:
+    """state: but for what is locked. extras, steps_of: see `rows.Restored`. ended:
     see `Resumed`; they are steps of the state."""
 
     state: SessionState
@@ -225,8 +225,7 @@ def _back(stored: ReadingState) -> _Back:
     for step in stored.unended:
         state, rows = ended(state, step)
         cut.append((step, rows))
-    limits = state.limits if stored.limits is None else replace(state.limits, values=stored.limits["values"])
-    return _Back(replace(state, limits=limits), found.extras, found.steps_of, tuple(cut))
+    return _Back(state, found.extras, found.steps_of, tuple(cut))
 
 
 def stood(predictor: Predictor, scan: Volume, stored: ReadingState) -> Session:

@@ -135,12 +135,14 @@ class Reading(Live):
                 given["name"] = checked_name(given["name"], others)
             if "colour" in given:
                 given["colour"] = checked_colour(given["colour"])
+            if given.get("locked", there.locked) != there.locked:
+                # what is shown stays: it is made whole while it may change, and as the locks were
+                if given["locked"]:
+                    await self._end_followings((label_of(number),))
+                await self.refined()
             change = partial(self.tools.store.change_object, self.stored.id, self.owner, number, **given)
             changed = await self._object(change)
             if changed.locked != there.locked:
-                for job in self.jobs.values():
-                    if changed.locked and job.object == number and job.runs:
-                        job.stop()
                 await self._limit()
             return changed
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from medsam.errors import InputError, PromptError
 from medsam.inference.prompt_parts import FLAGS, PromptPart
 from medsam.inference.session import UNDO_STEPS
 from medsam.inference.session_state import Objects, SessionState, SliceState, Step, after_steps
+from medsam.prompts.limits import ANY, Values
 from medsam.prompts.prompt import Prompt
 from medsam.server.readings.objects import label_of
 from medsam.server.store.records import NewMask, ReadingState, StoredMask, StoredStep
@@ -59,8 +60,8 @@ def to_extra(state: SliceState, before: SliceState | None) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Restored:
-    """A session as it was stored. extras: of its first answers, for the journal. steps_of: number of a result -> id of
-    the step that it belongs to."""
+    """A session as it was stored, with the limits that were set last. extras: of its first answers, for the journal.
+    steps_of: number of a result -> id of the step that it belongs to."""
 
     state: SessionState
     extras: Mapping[int, Any]
@@ -71,7 +72,9 @@ def restored(stored: ReadingState) -> Restored:
     """The session of a reading. Raises InputError for rows that are damaged."""
     try:
         begun = SessionState.from_dict(dict(stored.reading.document))
-        rows = _Rows(begun.geometry.plane(begun.axis).shape)
+        # what masks kept to, from which revision on
+        kept = [(0, begun.limits), *((at, replace(begun.limits, values=said["values"])) for at, said in stored.limits)]
+        rows = _Rows(begun.geometry.plane(begun.axis).shape, [(at, limits.values) for at, limits in kept])
         base: Objects = {}
         for number, masks in _by_object(stored.started).items():
             base = after_steps(base, [Step(label_of(number), rows.read(label_of(number), masks, {}))])
@@ -89,6 +92,7 @@ def restored(stored: ReadingState) -> Restored:
             steps=tuple(steps[folded:]),
             done=stored.done - folded,
             names=names,
+            limits=kept[-1][1],
         )
         return Restored(state, rows.extras, rows.steps_of)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, PromptError) as error:
@@ -96,10 +100,11 @@ def restored(stored: ReadingState) -> Restored:
 
 
 class _Rows:
-    """Rows as steps. extras, steps_of: as in `Restored`; grow. shape: of a slice."""
+    """Rows as steps. extras, steps_of: as in `Restored`; grow. shape: of a slice. kept: revision from which on masks
+    kept to a range of values, and that; the last is that of now."""
 
-    def __init__(self, shape: tuple[int, int]) -> None:
-        self.shape = shape
+    def __init__(self, shape: tuple[int, int], kept: Sequence[tuple[int, Values | None]]) -> None:
+        self.shape, self.kept = shape, kept
         self.extras: dict[int, Any] = {}
         self.steps_of: dict[int, int] = {}
 
@@ -110,7 +115,13 @@ class _Rows:
         if stored.object is None:
             raise ValueError("a step without an object")
         label = label_of(stored.object)
-        return Step(label, self.read(label, stored.masks, objects.get(label, {})))
+        left = self.read(label, stored.masks, objects.get(label, {}))
+        values = next(values for at, values in reversed(self.kept) if at <= stored.revision)
+        if values == self.kept[-1][1]:
+            return Step(label, left)
+        # made under another range than that of now
+        values = values or ANY
+        return Step(label, {index: one and replace(one, values=values) for index, one in left.items()})
 
     def read(
         self, label: str, masks: Iterable[StoredMask], before: Mapping[int, SliceState]

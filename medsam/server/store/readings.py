@@ -246,7 +246,7 @@ class ReadingsPart(Part):
                 tuple(_seen_masks(connection, reading, -1)),
                 tuple(mask for row in rows if row.kind == "start" for mask in _step(row, masks).masks),
                 tuple(_step(row, masks) for row in open_ones),
-                next((row.prompts for row in reversed(rows) if row.kind == "limits"), None),
+                tuple((row.revision, row.prompts) for row in rows if row.kind == "limits"),
             )
 
 

@@ -219,8 +219,8 @@ class ReadingState:
     """All of a reading. steps: first those that stand, `done` of them, then those that were undone and can come back.
 
     masks: what is seen, the last of each object and slice. started: the masks of the start, which is no step.
-    unended: propagations that began and that no step ended, as when the server was killed. limits: what was last said
-    of what masks keep to, as JSON; None where nothing was.
+    unended: propagations that began and that no step ended, as when the server was killed. limits: what was said of
+    what masks keep to, as JSON, each with its revision, the last one last.
     """
 
     reading: StoredReading
@@ -231,7 +231,7 @@ class ReadingState:
     masks: tuple[StoredMask, ...]
     started: tuple[StoredMask, ...] = ()
     unended: tuple[StoredStep, ...] = ()
-    limits: Any = None
+    limits: tuple[tuple[int, Any], ...] = ()
 
 
 @dataclass(frozen=True)

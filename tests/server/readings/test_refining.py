@@ -116,3 +116,56 @@ def test_who_exports_while_a_session_leaves_memory_gets_no_first_answers(folder)
             np.testing.assert_array_equal(labels.array[0] == 1, whole())
 
     asyncio.run(play())
+
+
+def test_a_range_that_is_set_later_leaves_what_was_made_before(folder):
+    async def play():
+        async with house(folder, ThresholdSam(64)) as there:
+            reader, key = await there.opened(nodule(), label="nodule")
+            await reader.post(f"/sessions/{key}/objects", {"name": "other"})
+            with there.held():
+                # one that is seen, and one that was taken back, both to be refined
+                await reader.prompt(key, 0, 1, box=BOX)
+                await reader.prompt(key, 0, 2, box=BOX)
+                await reader.step(key, "undo")
+                assert (await reader.http.patch(f"/sessions/{key}", json={"keep_range": [0, 3]})).status_code == 200
+                await reader.step(key, "redo")
+                assert set(reader.statuses.values()) == {"first"}
+            for high in (4, 5):
+                await reader.refined(key)
+                # those that were refined before, too
+                await reader.http.patch(f"/sessions/{key}", json={"keep_range": [0, high]})
+                for number in (1, 2):
+                    np.testing.assert_array_equal(reader.masks[number, 0], whole())
+                structures = (await there.readings.labels(reader.reader, key)).outlined.masks
+                for number in (1, 2):
+                    np.testing.assert_array_equal(structures[number][0].to_array(), whole())
+                await there.readings._drop(key)
+                await reader.anew(key)
+            # what is asked from now on keeps to it
+            array = nodule().array[0]
+            mask = await reader.prompt(key, 0, 2, box=BOX)
+            assert mask.any()
+            assert (array[mask] <= 5).all()
+            # and the steps before are as they were
+            await reader.step(key, "undo")
+            np.testing.assert_array_equal(reader.masks[2, 0], whole())
+
+    asyncio.run(play())
+
+
+def test_an_object_is_whole_before_it_is_locked(folder):
+    async def play():
+        async with house(folder, ThresholdSam(64)) as there:
+            reader, key = await there.opened(nodule(), label="nodule")
+            with there.held():
+                await reader.prompt(key, 0, box=BOX)
+                locking = asyncio.ensure_future(reader.http.patch(f"/sessions/{key}/objects/1", json={"locked": True}))
+                await asyncio.sleep(0.05)
+                assert not locking.done()
+            assert (await locking).status_code == 200
+            await reader.changes(key)
+            np.testing.assert_array_equal(reader.masks[1, 0], whole())
+            assert (await reader.http.get(f"/sessions/{key}")).json()["revision"] == reader.revision
+
+    asyncio.run(play())

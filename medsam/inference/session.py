@@ -256,8 +256,7 @@ class Session(Steps[SliceResult]):
         without millimetres.
         """
         label = label or self.label
-        there = sorted(self.states.get(label, {}).items())
-        before = {index: state for index, state in there if not state.remade}
+        before = {index: state for index, state in sorted(self.states.get(label, {}).items()) if not state.remade}
         if all(state.erased for state in before.values()):
             raise PromptError(f"There is no prompt of {label!r} to propagate: give it one on at least one slice.")
         seeds = {index: self._results.placed(state.parts, label, index) for index, state in before.items()}
@@ -267,11 +266,7 @@ class Session(Steps[SliceResult]):
             self.scan_encoder, seeds, self.zoom, self.tidy, max_mm, progress=progress, found=found, wanted=wanted
         )
         now, plane = self.states.get(label, {}), self.scan_encoder.plane
-
-        def limited(mask: np.ndarray, index: int, before: CompactMask | None) -> np.ndarray:
-            return self._limits_on(index).applied(mask, label, before)
-
-        self._follow(Step(label, followed(spread, solid, plane, before, now, limited, self._numbers)))
+        self._follow(Step(label, followed(spread, solid, plane, before, now, label, self._limits_on, self._numbers)))
         return spread
 
     def replay(self, prompts: Sequence[Prompt]) -> None:
@@ -316,8 +311,7 @@ class Session(Steps[SliceResult]):
                 )
         for index, on_slice in todo.slices.items():
             for prompt in on_slice:
-                name = todo.names[prompt.label]
-                self._replay_slice(index, prompt, self.label if len(todo.names) == 1 else name)
+                self._replay_slice(index, prompt, self.label if len(todo.names) == 1 else todo.names[prompt.label])
 
     def _replay_slice(self, index: int, prompt: SlicePrompt, label: str) -> None:
         first = drawn_first(prompt, label, index)
@@ -468,8 +462,8 @@ class Session(Steps[SliceResult]):
         result = self._results.segment(index, prompt, previous, self.at_hand)
         replaced = None if before is None else before.mask
         result = replace(result, mask=limits.applied(result.mask, label, replaced, prompt))
-        compact, number = CompactMask.of(result.mask), next(self._numbers)
-        state = SliceState(parts, compact, result.predicted_iou, number, result.complete)
+        compact, iou = CompactMask.of(result.mask), result.predicted_iou
+        state = SliceState(parts, compact, iou, next(self._numbers), result.complete)
         self._follow(Step(label, {index: state}))
         self._results.keep(state, result)
         return result

@@ -20,6 +20,7 @@ from medsam.masks import CompactMask, PackedMasks
 from medsam.postprocess.clean import Cleanup
 from medsam.postprocess.merge import merge_by_predicted_iou
 from medsam.progress import ProgressCallback
+from medsam.prompts.limits import SliceLimits
 from medsam.prompts.prompt import SlicePrompt
 from medsam.prompts.strokes import spots
 
@@ -154,27 +155,28 @@ def followed(
     plane: SlicePlane,
     before: Mapping[int, SliceState],
     now: Mapping[int, SliceState],
-    limited: Callable[[np.ndarray, int, CompactMask | None], np.ndarray],
+    label: str,
+    limits: Callable[[int], SliceLimits],
     numbers: Iterator[int],
 ) -> dict[int, SliceState | None]:
     """What following an object leaves of it, by slice.
 
     solid: bool (K, J, I), its masks as they are saved. before: its prompted slices when it began. now: all its slices
-    today; one that a reader has worked on meanwhile stays as it is. limited: mask (h, w), slice, the mask before -> the
-    mask inside the limits.
+    today; one that a reader has worked on meanwhile stays as it is. label: of the object. limits: of a slice.
     numbers: of results to come.
     """
     after: dict[int, SliceState | None] = {}
     for index in sorted(found.masks.keys() | before.keys() | now.keys()):
         there = now.get(index)
         own = there is not None and not there.remade
-        if there is not None and own and (there.erased or there is not before.get(index)):
+        known = before.get(index)
+        if there is not None and own and (there.erased or known is None or there.number != known.number):
             continue
         predicted_iou = found.predicted_iou.get(index, 0.0)
         # a drawn mask is kept as it was drawn
         drawn = math.isnan(predicted_iou)
         mask = found.masks[index] if drawn else plane.take(solid, index)
-        mask = limited(mask, index, before[index].mask if index in before else None)
+        mask = limits(index).applied(mask, label, None if known is None else known.mask)
         compact, iou = CompactMask.of(mask), 1.0 if drawn else predicted_iou
         if there is not None and own:
             after[index] = SliceState(there.parts, compact, iou, next(numbers), cleaned=True)

@@ -17,7 +17,7 @@ import { passive } from "./passive";
 import * as pen from "./pen";
 import { drawPreview } from "./preview";
 import { ScribbleTool } from "./scribble";
-import { prepare, type Refusal, refusal, refuse, shapeOf } from "./steps";
+import { prepare, type Refusal, refusal, refuse, sent, shapeOf } from "./steps";
 import { range, ThresholdTool } from "./threshold";
 import type { PointerAt, Stage, Tool, ToolId } from "./tool";
 
@@ -172,6 +172,8 @@ effect(() => {
   reading.value;
   for (const one of Object.values(TOOLS)) one.cancel();
   clearLocal();
+  // they go on, and have nothing to show here
+  sent.value = [];
   candidates.value = null;
 });
 effect(() => {

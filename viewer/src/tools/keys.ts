@@ -43,7 +43,7 @@ export function onKey(event: KeyboardEvent): boolean {
 function undo(event: KeyboardEvent, name: string | null): boolean {
   if (name !== "z" && name !== "y") return false;
   // a key that is held takes back one step after the other, and stops with the hand
-  if (!event.repeat || takingBack.peek() === 0) void back(name === "y" || event.shiftKey);
+  if (!event.repeat || takingBack.peek().length === 0) void back(name === "y" || event.shiftKey);
   return true;
 }
 

@@ -296,7 +296,7 @@ export function standing(axis: Axis, slice: number): Standing {
   const found: Standing = { outline: null, points: [], scribbles: [] };
   const open = reading.value;
   // what is about to be taken back stands no more, and has no handles
-  if (!open || open.axis !== axis || takingBack.value > 0) return found;
+  if (!open || open.axis !== axis || takingBack.value.includes(open)) return found;
   const object = open.active.value;
   const wishes = [
     ...open.asked.value.filter((one: Asked) => one.object === object && one.slice === slice).map((one) => one.entry),
@@ -316,8 +316,8 @@ export function standing(axis: Axis, slice: number): Standing {
   return found;
 }
 
-/** Undos and redos under way. */
-export const takingBack = signal(0);
+/** A reading for each undo and redo under way. */
+export const takingBack = signal<readonly Reading[]>([]);
 
 /** Take the last step back, or again. */
 export async function back(forward = false): Promise<void> {
@@ -337,10 +337,10 @@ export async function back(forward = false): Promise<void> {
       sent.value = sent.peek().slice(0, -1);
       last.over.show(null);
     }
-    takingBack.value += 1;
+    takingBack.value = [...takingBack.peek(), open];
     touch();
   });
   await heard(walked);
-  takingBack.value -= 1;
+  takingBack.value = takingBack.peek().toSpliced(takingBack.peek().indexOf(open), 1);
   touch();
 }

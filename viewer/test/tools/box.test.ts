@@ -79,6 +79,17 @@ describe("a drag", () => {
     await settled();
     expect(sent.value).toEqual([]);
   });
+  it("is on the screen of its own reading alone", async () => {
+    const { promise, come } = later();
+    const before = open(INFO);
+    before.gate = promise;
+    drag([10, 10], [30, 30]);
+    open(INFO);
+    expect(standing("k", 3).outline).toBeNull();
+    come();
+    await settled();
+    expect(before.prompts).toHaveLength(1);
+  });
   it("has handles for its own object alone", async () => {
     const reading = open(INFO, fakeReading([liver(), liver({ id: 2, name: "spleen" })]));
     drag([10, 10], [30, 30]);

@@ -5,7 +5,7 @@ import { pressed } from "../../src/tools/drag";
 import { keyPointer } from "../../src/tools/keypointer";
 import { onKey, TOOL_KEYS } from "../../src/tools/keys";
 import { standing } from "../../src/tools/steps";
-import { at, choose, fakeReading, key, open, paper, plane, settled, stageOf } from "./fake";
+import { at, choose, fakeReading, key, later, open, paper, plane, settled, stageOf } from "./fake";
 
 const INFO = plane([64, 64]);
 const STAGE = stageOf(INFO);
@@ -88,6 +88,21 @@ describe("while a step is taken back", () => {
     await settled();
     // the fake takes nothing back
     expect(standing("k", 3).outline?.box).toEqual([10, 10, 30, 30]);
+  });
+});
+
+describe("what is taken back in a reading that was left", () => {
+  it("hides no marks of another one", async () => {
+    const { promise, come } = later();
+    const before = open(INFO);
+    before.undoable.value = 1;
+    before.gate = promise;
+    onKey(key("z", { ctrlKey: true }));
+    const reading = open(INFO);
+    await reading.prompt({ object: 1, slice: 3, box: [10, 10, 30, 30] });
+    expect(standing("k", 3).outline?.box).toEqual([10, 10, 30, 30]);
+    come();
+    await settled();
   });
 });
 

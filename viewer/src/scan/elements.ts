@@ -52,7 +52,12 @@ export class Growing {
   data: Elements;
   #kept: readonly Maker[];
 
-  constructor(dtype: string, length: number) {
+  /** most: bytes that it may take. */
+  constructor(
+    dtype: string,
+    length: number,
+    private readonly most = Number.POSITIVE_INFINITY,
+  ) {
     const [first, ...wider] = kindOf(dtype).kept;
     this.#kept = wider;
     this.data = new first!(length);
@@ -63,19 +68,24 @@ export class Growing {
     return kindOf(dtype).kept[0]!.BYTES_PER_ELEMENT * length;
   }
 
-  /** Takes care that values can be written. True when the array is another one now. */
+  /** Takes care that values can be written. True when the array is another one now. Raises RangeError without memory for it. */
   widen(values: Elements): boolean {
     const before = this.data;
     while (this.#kept.length > 0 && !holds(this.data.constructor as Maker, values)) {
       const [next, ...wider] = this.#kept;
       this.#kept = wider;
       if (!this.#kept.length || holds(next!, values)) {
-        const grown = new next!(before.length);
+        const grown = this.#made(next!, before.length);
         grown.set(before);
         this.data = grown;
       }
     }
     return this.data !== before;
+  }
+
+  #made(maker: Maker, length: number): Elements {
+    if (maker.BYTES_PER_ELEMENT * length > this.most) throw new RangeError("more bytes than it may take");
+    return new maker(length);
   }
 }
 

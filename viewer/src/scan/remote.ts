@@ -25,7 +25,6 @@ const AGAIN = 4000;
 export class RemoteScan implements Scan {
   readonly loaded = signal(0);
   readonly version = signal(0);
-  readonly whole: boolean;
   readonly #voxels: Voxels;
   readonly #read: (buffer: ArrayBuffer) => Elements;
   readonly #ended = new AbortController();
@@ -43,8 +42,11 @@ export class RemoteScan implements Scan {
     most?: number,
   ) {
     this.#voxels = new Voxels(geometry, most);
-    this.whole = this.#voxels.whole;
     this.#read = kindOf(geometry.dtype).read;
+  }
+
+  get whole(): boolean {
+    return this.#voxels.whole;
   }
 
   slice(axis: Axis, index: number): Pixels | undefined {

@@ -22,7 +22,7 @@ export interface Pixels {
 export interface Scan {
   readonly caseId: string;
   readonly geometry: Geometry;
-  /** false: too large to be kept here as a whole; its slices come one by one, and `loaded` stays what it is. */
+  /** false: too large to be kept here as a whole; its slices come one by one, and `loaded` says nothing. It may turn out while it comes. */
   readonly whole?: boolean;
   /** How much of the volume is here, 0 to 1. */
   readonly loaded: ReadonlySignal<number>;

@@ -14,10 +14,8 @@ export class Voxels {
   readonly channels: 1 | 3;
   /** Bytes of a plane of axis k on the wire, which lies there in one piece. */
   readonly planeBytes: number;
-  /** Whether there is room for all voxels. */
-  readonly whole: boolean;
   readonly #geometry: Geometry;
-  readonly #all: Growing | null;
+  #all: Growing | null;
   /** Planes of axis k that are here, and slices of the acquired axis where that is another one. */
   readonly #planes: Uint8Array;
   readonly #acquired: Uint8Array;
@@ -32,11 +30,14 @@ export class Voxels {
     this.channels = geometry.colour ? 3 : 1;
     const elements = rows * columns * this.channels;
     this.planeBytes = elements * kindOf(geometry.dtype).bytes;
-    this.#all =
-      Growing.bytes(geometry.dtype, elements * planes) <= most ? room(geometry.dtype, elements * planes) : null;
-    this.whole = this.#all !== null;
+    this.#all = room(geometry.dtype, elements * planes, most);
     this.#planes = new Uint8Array(planes);
     this.#acquired = new Uint8Array(geometry.axis === "k" ? 0 : geometry.planes[geometry.axis].count);
+  }
+
+  /** Whether there is room for all voxels: no more once values come that need wider elements than there is room for. */
+  get whole(): boolean {
+    return this.#all !== null;
   }
 
   /** How much of the volume is here, 0 to 1. */
@@ -94,9 +95,10 @@ export class Voxels {
     return [data[number * 3]!, data[number * 3 + 1]!, data[number * 3 + 2]!];
   }
 
-  /** Planes [first, first + n) of axis k. */
+  /** Planes [first, first + n) of axis k; they are left out where there is no room for all voxels. */
   writePlanes(first: number, values: Elements): void {
     const all = this.#widened(values);
+    if (!all) return;
     const size = all.data.length / this.#planes.length;
     const n = values.length / size;
     all.data.set(values, first * size);
@@ -108,16 +110,16 @@ export class Voxels {
 
   /** A slice of any axis. */
   writeSlice(axis: Axis, index: number, values: Elements): void {
-    if (this.#all && axis === "k") {
-      this.writePlanes(index, values);
-      return;
-    }
     const [rows, columns] = this.#geometry.planes[axis].shape;
-    if (!this.#all || axis !== this.#geometry.axis) {
+    const all = axis === "k" || axis === this.#geometry.axis ? this.#widened(values) : null;
+    if (!all) {
       this.#keep(`${axis}${index}`, { rows, columns, channels: this.channels, data: values }, values.byteLength);
       return;
     }
-    const all = this.#widened(values);
+    if (axis === "k") {
+      this.writePlanes(index, values);
+      return;
+    }
     const step = this.#steps(axis, index);
     for (let y = 0; y < rows; y += 1) {
       for (let x = 0; x < columns; x += 1) {
@@ -146,11 +148,20 @@ export class Voxels {
     return [first, end - first];
   }
 
-  #widened(values: Elements): Growing {
-    const all = this.#all!;
-    // slices that are views of the array before would keep it in memory
-    if (all.widen(values)) this.#forget();
-    return all;
+  /** The array that takes values; null where there is none, or none can be. */
+  #widened(values: Elements): Growing | null {
+    try {
+      // slices that are views of the array before would keep it in memory
+      if (this.#all?.widen(values)) this.#forget();
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      this.#all = null;
+      this.#count = 0;
+      this.#planes.fill(0);
+      this.#acquired.fill(0);
+      this.#forget();
+    }
+    return this.#all;
   }
 
   #forget(): void {
@@ -196,10 +207,11 @@ export class Voxels {
   }
 }
 
-/** An array for a volume; null where the browser has no memory for it. */
-function room(dtype: string, length: number): Growing | null {
+/** An array for a volume; null where it would be larger than `most` bytes, or the browser has no memory for it. */
+function room(dtype: string, length: number, most: number): Growing | null {
+  if (Growing.bytes(dtype, length) > most) return null;
   try {
-    return new Growing(dtype, length);
+    return new Growing(dtype, length, most);
   } catch (error) {
     if (error instanceof RangeError) return null;
     throw error;

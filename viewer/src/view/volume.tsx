@@ -37,6 +37,8 @@ export function Volume({ scan }: { scan: Scan }) {
 
 function whyNot(scan: Scan): Key | null {
   if (scan.geometry.colour) return "view.3d.colour";
+  // it may turn out while it comes
+  scan.loaded.value;
   if (scan.whole === false) return "view.3d.large";
   return hasWebGl() ? null : "view.3d.none";
 }

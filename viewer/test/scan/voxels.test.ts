@@ -13,6 +13,17 @@ function plane(k: number): Int16Array {
   return Int16Array.from({ length: 20 }, (_, n) => 100 * k + 10 * Math.floor(n / 5) + (n % 5));
 }
 
+it("a volume that turns out too large for its values is kept as slices, which come one by one", () => {
+  // 60 voxels: 120 bytes of int16, 480 of float64
+  const voxels = new Voxels(grid({ dtype: "<f8" }), 200);
+  voxels.writePlanes(0, new Float64Array(20).fill(7));
+  expect([voxels.whole, voxels.share, voxels.has("k", 0)]).toEqual([true, 1 / 3, true]);
+  voxels.writePlanes(1, new Float64Array(20).fill(0.1));
+  expect([voxels.whole, voxels.share, voxels.has("k", 0)]).toEqual([false, 0, false]);
+  voxels.writeSlice("k", 1, new Float64Array(20).fill(0.1));
+  expect(voxels.value([0, 0, 1])).toBe(0.1);
+});
+
 describe("slices of a volume", () => {
   it("are cut along each axis, rows along the later one", () => {
     const voxels = filled();

@@ -6,7 +6,9 @@ import { whoAmI } from "./api/account";
 import { forgetAll } from "./cases/list";
 import { Cases } from "./cases/page";
 import { t } from "./i18n";
+import { mayLeave } from "./panels/lost";
 import { Login, Unlock } from "./shell/account";
+import { Asking } from "./shell/asking";
 import { Busy, followWaiting } from "./shell/busy";
 import { Help } from "./shell/help";
 import { followIdle } from "./shell/idle";
@@ -39,7 +41,7 @@ async function ask(): Promise<void> {
 /** Everything that goes on as long as the page is there. */
 function begin(): () => void {
   const ends = [
-    followAddress(),
+    followAddress(mayLeave),
     followTheme(),
     followTitle(),
     followWaiting(),
@@ -73,6 +75,7 @@ export function App() {
         <Messages />
       </div>
       {!locked.value && <Help />}
+      <Asking />
     </>
   );
 }

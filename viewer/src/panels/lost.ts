@@ -1,18 +1,37 @@
 // What a reader should know before the page is left: confirmed steps are safe on the server, these are not, or not at home.
 
 import { computed, effect, signal } from "@preact/signals";
-import { reading } from "../state";
+import { t } from "../i18n";
+import { agreed } from "../shell/asking";
+import { offline, reading } from "../state";
+import { currentTool } from "../tools/current";
+import { measured } from "../tools/line";
+import { touched } from "../tools/local";
+import { sent } from "../tools/steps";
+import { region } from "../tools/threshold";
 
 /** What was last taken home: of which session, and at which state of its masks. */
 export const takenHome = signal<{ session: string; version: number } | null>(null);
 
 export type Unsafe = "sending" | "running" | "not-home";
 
+/** Steps and changes are on their way. */
+export const sending = computed(() => (reading.value?.pending.value ?? 0) > 0 || sent.value.length > 0);
+
+/** Something is in the page alone: measured lines, a range that is not applied, an open polygon. */
+const begun = computed(() => {
+  if (reading.value === null) return false;
+  // a corner more or less of a polygon
+  void touched.value;
+  const busy = currentTool().busy?.() ?? false;
+  return busy || measured.value.length > 0 || region.value !== null;
+});
+
 /** sending: steps are not confirmed yet. running: a propagation goes on, also without the page. not-home: no file has them. */
 export const unsafe = computed<Unsafe | null>(() => {
   const open = reading.value;
   if (!open?.mine) return null;
-  if (open.pending.value > 0) return "sending";
+  if (sending.value) return "sending";
   if (open.jobs.value.some((job) => job.state === "running" || job.state === "queued")) return "running";
   const version = open.masks.version.value;
   const drawn = open.objects.value.some(({ id }) => open.masks.slices(id).length > 0);
@@ -20,13 +39,13 @@ export const unsafe = computed<Unsafe | null>(() => {
   return drawn && !(home?.session === open.id && home.version === version) ? "not-home" : null;
 });
 
-/** Has the browser ask before the page goes while steps are unconfirmed; the returned function ends that. */
+/** Has the browser ask before the page goes while something would be lost; the returned function ends that. */
 export function guardLeaving(): () => void {
   const ask = (event: BeforeUnloadEvent) => event.preventDefault();
   let guarding = false;
   // only while it is needed: a page that listens is not kept by the browser's back button
   const stop = effect(() => {
-    const needed = unsafe.value === "sending";
+    const needed = unsafe.value === "sending" || begun.value;
     if (needed === guarding) return;
     guarding = needed;
     if (needed) window.addEventListener("beforeunload", ask);
@@ -36,4 +55,16 @@ export function guardLeaving(): () => void {
     stop();
     window.removeEventListener("beforeunload", ask);
   };
+}
+
+/** Whether the case may be left within the page: asked where that costs something. Steps on their way go on behind it. */
+export function mayLeave(): boolean | Promise<boolean> {
+  const isStuck = unsafe.peek() === "sending" && offline.peek();
+  if (!isStuck && !begun.peek()) return true;
+  return agreed({
+    title: t("panels.leave.title"),
+    text: t(isStuck ? "panels.leave.sending" : "panels.leave.begun"),
+    yes: t("panels.leave.go"),
+    no: t("panels.leave.stay"),
+  });
 }

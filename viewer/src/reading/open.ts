@@ -12,6 +12,8 @@ export interface OpenOptions {
   axis?: Axis;
   /** Masks to begin from: those of another session of one's own, open or closed. */
   start?: { session: string };
+  /** A session to begin from where none is open: one that was closed. */
+  from?: string;
   /** A session to look at, of anybody's; nothing of it is changed unless it is one's own. */
   session?: string;
   /**
@@ -39,29 +41,35 @@ export async function openReading(caseId: string, options: OpenOptions = {}): Pr
 }
 
 async function begun(caseId: string, options: OpenOptions): Promise<SessionInfo> {
-  const { axis, start, anew, signal } = options;
-  if (axis !== undefined || start !== undefined || anew) {
-    const open = (await sessionsOf(caseId, false, signal)).find((one) => one.closed === null);
-    const differs = anew || start !== undefined || open?.axis !== axis;
-    if (open !== undefined && differs) return replaced(open, options);
+  const { axis, start, from, anew, signal } = options;
+  if (axis === undefined && start === undefined && from === undefined && !anew) return opened({ case: caseId }, signal);
+  const sessions = await sessionsOf(caseId, false, signal);
+  const open = sessions.find((one) => one.closed === null);
+  if (open === undefined && from !== undefined) {
+    const last = sessions.find((one) => one.id === from);
+    const along = axis ?? last?.axis;
+    return opened({ case: caseId, ...(along && { axis: along }), start: { session: from } }, signal);
   }
+  const differs = anew || start !== undefined || (axis !== undefined && open?.axis !== axis);
+  if (open !== undefined && differs) return replaced(open, options);
   return opened({ case: caseId, ...(axis && { axis }), ...(start && { start }) }, signal);
 }
 
 /** Close the session that is open, and begin another one from its masks, or from those that are named. */
 async function replaced(open: SessionLine, { axis, start, signal }: OpenOptions): Promise<SessionInfo> {
   const from = start ?? { session: open.id };
-  const objects = await objectsOf(from.session, signal);
+  const before = await knownOf(from.session, signal);
   await request(`/sessions/${open.id}`, { method: "DELETE", signal });
+  let told: SessionInfo;
   try {
-    const told = await opened({ case: open.case, ...(axis && { axis }), start: from }, signal);
-    return { ...told, objects: await asBefore(told, objects) };
+    told = await opened({ case: open.case, ...(axis && { axis }), start: from }, signal);
   } catch (error) {
     // such as masks that do not fit: the reader goes on as before
     const again = await opened({ case: open.case, axis: open.axis, start: { session: open.id } }, undefined);
-    await asBefore(again, objects);
+    await asBefore(again, before);
     throw error;
   }
+  return asBefore(told, before);
 }
 
 function opened(json: unknown, signal: AbortSignal | undefined): Promise<SessionInfo> {
@@ -69,26 +77,37 @@ function opened(json: unknown, signal: AbortSignal | undefined): Promise<Session
   return ask("/sessions", { method: "POST", json, repeatable: true, signal });
 }
 
-async function objectsOf(session: string, signal: AbortSignal | undefined): Promise<ObjectInfo[]> {
+type Known = Pick<SessionInfo, "objects" | "keep_range">;
+
+async function knownOf(session: string, signal: AbortSignal | undefined): Promise<Known> {
   try {
-    return (await ask<SessionInfo>(`/sessions/${session}`, { signal })).objects;
+    return await ask<SessionInfo>(`/sessions/${session}`, { signal });
   } catch (error) {
-    if (error instanceof ApiError && error.status !== 0) return [];
+    if (error instanceof ApiError && error.status !== 0) return { objects: [] };
     throw error;
   }
 }
 
-/** Have objects as they were before: those without a mask are not among what a session begins from. */
-async function asBefore(told: SessionInfo, before: readonly ObjectInfo[]): Promise<ObjectInfo[]> {
+/**
+ * Have a session that began from another one's masks be as that was: objects without a mask are not among them, and a
+ * server may leave out how objects are shown, and which values are kept.
+ */
+async function asBefore(told: SessionInfo, before: Known): Promise<SessionInfo> {
   const objects = [...told.objects];
-  const path = `/sessions/${told.id}/objects`;
-  for (const { name, colour, visible, locked } of before) {
+  const path = `/sessions/${told.id}`;
+  for (const { name, colour, visible, locked } of before.objects) {
     let at = objects.findIndex((one) => one.name === name);
-    if (at < 0) at = objects.push(await ask<ObjectInfo>(path, { method: "POST", json: { name, colour } })) - 1;
+    if (at < 0) {
+      const json = { name, colour };
+      at = objects.push(await ask<ObjectInfo>(`${path}/objects`, { method: "POST", json })) - 1;
+    }
     const now = objects[at]!;
     if (now.colour === colour && now.visible === visible && now.locked === locked) continue;
     const json = { colour, visible, locked };
-    objects[at] = await ask<ObjectInfo>(`${path}/${now.id}`, { method: "PATCH", json });
+    objects[at] = await ask<ObjectInfo>(`${path}/objects/${now.id}`, { method: "PATCH", json });
   }
-  return objects;
+  const range = before.keep_range ?? null;
+  const isSame = JSON.stringify(range) === JSON.stringify(told.keep_range ?? null);
+  if (!isSame) await request(path, { method: "PATCH", json: { keep_range: range } });
+  return { ...told, objects, keep_range: range };
 }

@@ -6,10 +6,12 @@ import { useEffect, useId, useRef } from "preact/hooks";
 import { login, logout, unlock } from "../api/account";
 import { ApiError, explain } from "../api/http";
 import { language, speak, t } from "../i18n";
+import { mayLeave } from "../panels/lost";
 import { locked, me } from "../state";
 import { Icon } from "./icons";
 import { Menu } from "./menu";
 import { answering } from "./model";
+import { beforeLogout } from "./session";
 import { tell } from "./tell";
 import { theme, turn } from "./theme";
 import "./account.css";
@@ -131,6 +133,11 @@ export function Unlock() {
 
 async function leave(): Promise<void> {
   try {
+    // a locked login takes no step more
+    if (!locked.peek()) {
+      if (!(await mayLeave())) return;
+      await beforeLogout();
+    }
     await logout();
   } catch (error) {
     tell(error);

@@ -9,8 +9,8 @@ export interface Kept {
   window: { name: string; low: number; high: number };
   layout: "one" | "four" | "volume";
   activeAxis: Axis;
-  /** The structure that prompts were about. */
-  active: number | null;
+  /** The structure that prompts were about: its number, which another session may give to another one. */
+  active: { session: string; object: number } | null;
 }
 
 const key = (caseId: string) => `medsam.case.${caseId}`;
@@ -46,7 +46,7 @@ function isKept(found: unknown): found is Kept {
     Number.isFinite(seen.high) &&
     (layout === "one" || layout === "four" || layout === "volume") &&
     (activeAxis === "i" || activeAxis === "j" || activeAxis === "k") &&
-    (active === null || Number.isInteger(active))
+    (active === null || (typeof active?.session === "string" && Number.isInteger(active.object)))
   );
 }
 

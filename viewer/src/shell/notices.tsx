@@ -1,6 +1,6 @@
 // What is always visible at the bottom, and banners below the top: the server is gone, this is somebody else's.
 
-import { t } from "../i18n";
+import { type Key, t } from "../i18n";
 import { offline, openCase, reading } from "../state";
 import { Icon } from "./icons";
 import { answering } from "./model";
@@ -22,10 +22,14 @@ export function Foot() {
   );
 }
 
+/** Why nothing more comes of a reading, by status. */
+const OVER: Record<number, Key> = { 403: "shell.over.forbidden", 409: "shell.over.changed" };
+
 export function Banners() {
   const info = openCase.value;
-  const over = reading.value?.over.value ?? null;
-  const watched = reading.value !== null && !reading.value.mine;
+  const open = reading.value;
+  const over = open?.over.value ?? null;
+  const watched = open !== null && !open.mine;
   return (
     <div class="shell-banners">
       <div role="alert">
@@ -40,10 +44,16 @@ export function Banners() {
         {over !== null && (
           <p class="shell-banner">
             <Icon name="warning" />
-            {t(over.status === 409 ? "shell.over.changed" : "shell.over.closed")}
-            <button type="button" class="button-quiet" onClick={() => openAgain(over.status === 409)}>
-              {t("shell.over.open")}
-            </button>
+            {t(OVER[over.status] ?? "shell.over.closed")}
+            {over.status !== 403 && (
+              <button
+                type="button"
+                class="button-quiet"
+                onClick={() => openAgain({ anew: over.status === 409, from: open?.id })}
+              >
+                {t("shell.over.open")}
+              </button>
+            )}
           </p>
         )}
         {watched && (

@@ -12,7 +12,7 @@ import { openAgain, opening } from "./session";
 import "./room.css";
 
 export function Room() {
-  return scan.value === null || reading.value === null ? <OnItsWay /> : <Inside watched={!reading.value.mine} />;
+  return scan.value === null ? <OnItsWay /> : <Inside watched={reading.value?.mine === false} />;
 }
 
 function Inside({ watched }: { watched: boolean }) {
@@ -76,7 +76,7 @@ function OnItsWay() {
               {t("shell.home")}
             </a>
             {now?.status === 409 ? (
-              <button type="button" class="button" onClick={() => openAgain(true)}>
+              <button type="button" class="button" onClick={() => openAgain({ anew: true })}>
                 {t("shell.opening.anew")}
               </button>
             ) : (

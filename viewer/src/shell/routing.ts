@@ -18,6 +18,9 @@ export function hashOf(to: Route): string {
   return to.session === undefined ? `#/case/${to.id}` : `#/case/${to.id}/${to.session}`;
 }
 
+let mayLeave: () => boolean | Promise<boolean> = () => true;
+let asking = false;
+
 /** Goes to another page; the back button leads back. */
 export function go(to: Route): void {
   if (location.hash !== hashOf(to)) location.hash = hashOf(to);
@@ -25,12 +28,28 @@ export function go(to: Route): void {
 }
 
 function follow(): void {
-  const next = routeOf(location.hash);
-  if (hashOf(next) !== hashOf(route.value)) route.value = next;
+  if (asking || hashOf(routeOf(location.hash)) === hashOf(route.value)) return;
+  const may = mayLeave();
+  if (typeof may === "boolean") {
+    answered(may);
+    return;
+  }
+  asking = true;
+  void may.then(answered);
 }
 
-/** Follows the address from now on. Returns how to end that. */
-export function followAddress(): () => void {
+function answered(may: boolean): void {
+  asking = false;
+  const next = routeOf(location.hash);
+  if (hashOf(next) === hashOf(route.value)) return;
+  if (may) route.value = next;
+  // the address has changed already
+  else history.pushState(null, "", hashOf(route.value));
+}
+
+/** Follows the address from now on. ask: whether what is open may be left. Returns how to end that. */
+export function followAddress(ask: () => boolean | Promise<boolean> = () => true): () => void {
+  mayLeave = ask;
   follow();
   window.addEventListener("hashchange", follow);
   return () => window.removeEventListener("hashchange", follow);

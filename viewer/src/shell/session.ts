@@ -4,6 +4,8 @@ import { effect, signal, untracked } from "@preact/signals";
 import { getCase } from "../api/cases";
 import { ApiError, explain, isAbort } from "../api/http";
 import type { Axis, CaseInfo } from "../api/types";
+import { pause } from "../api/wait";
+import { t } from "../i18n";
 import { type OpenOptions, openReading } from "../reading/open";
 import type { Reading } from "../reading/reading";
 import { axisNumber, type Scan, type Voxel } from "../scan/scan";
@@ -11,24 +13,30 @@ import {
   activeAxis,
   cursor,
   layout,
-  locked,
   messages,
   myName,
   offline,
   openCase,
   reading,
   route,
+  say,
   scan,
   window_,
 } from "../state";
 import { openScan } from "../view/load";
-import { keep, kept } from "./kept";
+import { agreed } from "./asking";
+import { type Kept, keep, kept } from "./kept";
 import { tell } from "./tell";
 
 /** A case on its way; `problem` says why it does not come, `status` what the server answered (0: nothing). */
-export const opening = signal<{ id: string; problem: string | null; status?: number } | null>(null);
-/** Another axis is on its way. */
+export const opening = signal<{ id: string; problem: string | null; status?: number; from?: string } | null>(null);
+/** Another axis is on its way: no step is taken meanwhile. */
 export const turning = signal(false);
+
+/** ms for the reading before the scan is shown without it. */
+const SHOWN_AFTER = 300;
+/** ms for steps that are under way before the axis is changed, or the login ends. */
+const ANSWERED_WITHIN = 60_000;
 
 let under: AbortController | null = null;
 let stopKeeping = () => {};
@@ -38,6 +46,8 @@ export interface Way {
   session?: string | undefined;
   /** Where the open session cannot be gone on with: a new one that begins from its masks. */
   anew?: boolean;
+  /** Where no session is open any more: the one to begin from. */
+  from?: string | undefined;
 }
 
 /** Opens a case; what was open is left. */
@@ -45,46 +55,62 @@ export async function openCaseById(id: string, way: Way = {}): Promise<void> {
   leaveCase();
   const control = new AbortController();
   under = control;
-  opening.value = { id, problem: null };
+  const { from } = way;
+  const on = from === undefined ? { id } : { id, from };
+  opening.value = { ...on, problem: null };
   const parts: [Promise<Scan>, Promise<Reading>] = [
     openScan(id, control.signal),
     openReading(id, options(way, control.signal)),
   ];
   try {
-    const [info, around, begun] = await Promise.all([getCase(id, control.signal), ...parts]);
-    if (control.signal.aborted) throw control.signal.reason;
-    enter(info, around, begun);
-    opening.value = null;
+    await comes(id, parts, control);
   } catch (error) {
     // whichever came, or comes later, has nobody any more
     parts[0].then((late) => late.close(), ignore);
     parts[1].then((late) => late.leave(), ignore);
     if (control.signal.aborted || under !== control) return;
-    control.abort();
+    leaveCase();
     const status = error instanceof ApiError ? error.status : 500;
-    opening.value = isAbort(error) ? null : { id, problem: why(error), status };
+    opening.value = isAbort(error) ? null : { ...on, problem: why(error), status };
   }
 }
 
-function options({ session, anew }: Way, signal: AbortSignal): OpenOptions {
-  return { signal, ...(session !== undefined && { session }), ...(anew && { anew }) };
+/** Both parts of a case; the scan first where the masks of its reading take longer than a moment. */
+async function comes(id: string, parts: [Promise<Scan>, Promise<Reading>], { signal }: AbortController): Promise<void> {
+  const [scanned, begins] = parts;
+  const fails = begins.then(() => new Promise<never>(() => {}));
+  const [info, around] = await Promise.race([Promise.all([getCase(id, signal), scanned]), fails]);
+  const soon = await Promise.race([begins, pause(SHOWN_AFTER, signal).then(() => null)]);
+  signal.throwIfAborted();
+  const before = kept(info.id, around.geometry);
+  const at = show(info, around, before);
+  const begun = soon ?? (await begins);
+  signal.throwIfAborted();
+  enter(info, begun, before, at);
+  opening.value = null;
+}
+
+function options({ session, anew, from }: Way, signal: AbortSignal): OpenOptions {
+  const named = session !== undefined && { session };
+  return { signal, ...named, ...(anew && { anew }), ...(from !== undefined && { from }) };
 }
 
 function ignore(): void {}
 
 function why(error: unknown): string {
+  if (error instanceof ApiError && error.status === 409) return t("shell.opening.other");
   // a scan that cannot be read says so itself, in the server's words
   const known = error instanceof ApiError && error.status === 422 && error.detail !== "";
   return known ? error.detail.replaceAll("`", "") : explain(error);
 }
 
-/** Leaves the case: what is on its way is given up, the session stays open on the server. */
+/** Leaves the case: steps on their way go on, what else is is given up. The session stays open on the server. */
 export function leaveCase(): void {
   under?.abort();
   under = null;
   stopKeeping();
   stopKeeping = () => {};
-  reading.peek()?.leave();
+  void reading.peek()?.leave();
   scan.peek()?.close();
   reading.value = null;
   scan.value = null;
@@ -92,20 +118,30 @@ export function leaveCase(): void {
   opening.value = null;
 }
 
-function enter(info: CaseInfo, around: Scan, begun: Reading): void {
+/** The scan, before its reading is there. Returns the voxel that is looked at. */
+function show(info: CaseInfo, around: Scan, before: Kept | null): Voxel {
   const { geometry } = around;
-  const before = kept(info.id, geometry);
   const [slices, rows, columns] = geometry.shape;
-  const middle: Voxel = [columns >> 1, rows >> 1, slices >> 1];
-  cursor.value = before?.cursor ?? drawn(begun, middle);
+  const at: Voxel = before?.cursor ?? [columns >> 1, rows >> 1, slices >> 1];
+  cursor.value = at;
   window_.value = before?.window ?? firstWindow(around);
-  activeAxis.value = before?.activeAxis ?? begun.axis;
+  activeAxis.value = before?.activeAxis ?? geometry.axis;
   layout.value = before?.layout ?? "one";
-  if (before?.active != null && begun.objects.peek().some((object) => object.id === before.active)) {
-    begun.active.value = before.active;
-  }
   openCase.value = info;
   scan.value = around;
+  return at;
+}
+
+function enter(info: CaseInfo, begun: Reading, before: Kept | null, at: Voxel): void {
+  // unless somebody has looked elsewhere meanwhile
+  if (before === null && cursor.peek() === at) {
+    cursor.value = drawn(begun, at);
+    activeAxis.value = begun.axis;
+  }
+  const active = before?.active ?? null;
+  if (active?.session === begun.id && begun.objects.peek().some((object) => object.id === active.object)) {
+    begun.active.value = active.object;
+  }
   reading.value = begun;
   stopKeeping = keepPlace(info.id);
 }
@@ -133,10 +169,26 @@ function keepPlace(caseId: string): () => void {
       window: window_.value,
       layout: layout.value,
       activeAxis: activeAxis.value,
-      active: reading.value?.active.value ?? null,
+      active: activeNow(),
     };
     keep(caseId, where);
   });
+}
+
+function activeNow(): Kept["active"] {
+  const object = reading.value?.active.value ?? null;
+  return object === null ? null : { session: reading.value!.id, object };
+}
+
+/** Once all steps are answered: true. That may take too long: false. */
+function answered(of: Reading): Promise<boolean> {
+  return Promise.race([of.settled().then(() => true), pause(ANSWERED_WITHIN).then(() => false)]);
+}
+
+/** Steps on their way arrive before the login ends, where they can. */
+export async function beforeLogout(): Promise<void> {
+  const open = reading.peek();
+  if (open !== null && open.pending.peek() > 0 && !offline.peek()) await answered(open);
 }
 
 /** Work along another axis: the reading is closed, and one along that axis begins from its masks. */
@@ -144,22 +196,53 @@ export async function alongAxis(axis: Axis): Promise<void> {
   const old = reading.peek();
   const info = openCase.peek();
   if (old === null || info === null || !old.mine || old.axis === axis || turning.peek()) return;
-  const active = old.active.peek();
   turning.value = true;
   try {
-    const begun = await openReading(info.id, { axis, start: { session: old.id } });
-    if (openCase.peek()?.id !== info.id) {
-      begun.leave();
-      return;
-    }
-    old.leave();
-    if (begun.objects.peek().some((object) => object.id === active)) begun.active.value = active;
-    reading.value = begun;
-    activeAxis.value = begun.axis;
+    if (await mayTurn(old)) await turned(old, info.id, axis);
   } catch (error) {
     tell(error, () => void alongAxis(axis));
   } finally {
     turning.value = false;
+  }
+}
+
+/** Whether nothing is lost that the reader would miss. */
+async function mayTurn(old: Reading): Promise<boolean> {
+  const isRunning = old.jobs.peek().some((job) => job.state === "running" || job.state === "queued");
+  if (isRunning) {
+    const [title, text] = [t("shell.turn.title"), t("shell.turn.running")];
+    if (!(await agreed({ title, text, yes: t("shell.turn"), no: t("shell.cancel") }))) return false;
+  }
+  if (await answered(old)) return reading.peek() === old;
+  say({ kind: "warning", text: t("shell.turn.waiting") });
+  return false;
+}
+
+async function turned(old: Reading, caseId: string, axis: Axis): Promise<void> {
+  const undoable = old.undoable.peek();
+  const active = old.objects.peek().find((object) => object.id === old.active.peek())?.name;
+  // that it is closed is no news then
+  await old.leave();
+  let begun: Reading | null;
+  try {
+    begun = await openReading(caseId, { axis, start: { session: old.id } });
+    if (undoable > 0) say({ kind: "info", text: t("shell.turn.undo"), seconds: 8 });
+  } catch (error) {
+    tell(error, () => void alongAxis(axis));
+    // whatever the server has by now
+    begun = await openReading(caseId, { from: old.id }).catch(() => null);
+  }
+  if (reading.peek() !== old) {
+    // the case was left meanwhile
+    void begun?.leave();
+  } else if (begun === null) {
+    await openCaseById(caseId, { from: old.id });
+  } else {
+    // numbers are given anew
+    const same = begun.objects.peek().find((object) => object.name === active);
+    if (same !== undefined) begun.active.value = same.id;
+    reading.value = begun;
+    activeAxis.value = begun.axis;
   }
 }
 
@@ -176,12 +259,11 @@ export function followRoute(): () => void {
         else void openCaseById(to.id, { session: to.session });
       });
     }),
-    // one that did not come because the server was gone, or the login locked, comes once that is over
+    // one that did not come because the server was gone comes once that is over
     effect(() => {
-      if (offline.value || locked.value) return;
+      if (offline.value) return;
       untracked(() => {
-        const status = opening.value?.status;
-        if (status === 0 || status === 423) openAgain();
+        if (opening.value?.status === 0) openAgain();
       });
     }),
   ];
@@ -191,7 +273,7 @@ export function followRoute(): () => void {
 }
 
 /** Tries once more what the address says. */
-export function openAgain(anew = false): void {
+export function openAgain({ anew = false, from = opening.peek()?.from }: Way = {}): void {
   const to = route.peek();
-  if (to.page === "case") void openCaseById(to.id, { session: to.session, anew });
+  if (to.page === "case") void openCaseById(to.id, { session: to.session, anew, from });
 }

@@ -6,6 +6,7 @@ import { isAbort } from "../api/http";
 import { sessionsOf } from "../api/results";
 import type { CaseInfo, SessionLine } from "../api/types";
 import { type Key, t } from "../i18n";
+import { sending } from "../panels/lost";
 import { axesOf } from "../scan/space";
 import { layout, me, offline, openCase, panelShown, reading, route, scan } from "../state";
 import { Account, LanguageSwitch } from "./account";
@@ -128,7 +129,7 @@ function State() {
   const [kind, key]: [string, Key] =
     offline.value || !now.connected.value
       ? ["away", "shell.state.away"]
-      : busy.value
+      : sending.value || busy.value
         ? ["busy", warming.value ? "shell.state.warming" : "shell.state.busy"]
         : ["safe", "shell.state.safe"];
   return (

@@ -10,7 +10,7 @@ import type { Asked, Reading, StepResult } from "../reading/reading";
 import { NotTaken } from "../reading/untaken";
 import { voxelAt } from "../scan/scan";
 import { planeName } from "../scan/space";
-import { alongAxis } from "../shell/session";
+import { alongAxis, turning } from "../shell/session";
 import { tell } from "../shell/tell";
 import { cursor, masksShown, reading, say, scan } from "../state";
 import type { Point, Shape } from "./geometry";
@@ -58,7 +58,7 @@ export type Refusal = "closed" | "over" | "theirs" | "plane" | "locked";
 
 export function refusal(axis: Axis): Refusal | null {
   const open = reading.peek();
-  if (!open || !scan.peek()) return "closed";
+  if (!open || !scan.peek() || turning.peek()) return "closed";
   if (open.over.peek()) return "over";
   if (!open.mine) return "theirs";
   if (open.axis !== axis) return "plane";

@@ -8,7 +8,7 @@ const WHERE: Kept = {
   window: { name: "lung", low: -1350, high: 150 },
   layout: "four",
   activeAxis: "j",
-  active: 2,
+  active: { session: "s", object: 2 },
 };
 
 beforeEach(() => sessionStorage.clear());
@@ -32,7 +32,8 @@ describe("where a reader was", () => {
     ["no window", { ...WHERE, window: undefined }],
     ["another layout", { ...WHERE, layout: "nine" }],
     ["another axis", { ...WHERE, activeAxis: "x" }],
-    ["a name for an object", { ...WHERE, active: "liver" }],
+    ["a name for an object", { ...WHERE, active: { session: "s", object: "liver" } }],
+    ["an object of nobody knows which session", { ...WHERE, active: 2 }],
     ["a number", 7],
   ])("is forgotten when it is %s", (_, found) => {
     sessionStorage.setItem("medsam.case.a", JSON.stringify(found));

@@ -52,4 +52,22 @@ describe("going", () => {
     go({ page: "case", id: "abc" });
     expect(route.value).toBe(before);
   });
+
+  it("elsewhere waits for what the reader says, and stays where it was where they stay", async () => {
+    route.value = { page: "case", id: "abc" };
+    location.hash = "#/case/abc";
+    const says: ((may: boolean) => void)[] = [];
+    stop = followAddress(() => new Promise((resolve) => says.push(resolve)));
+    location.hash = "#/";
+    window.dispatchEvent(new Event("hashchange"));
+    window.dispatchEvent(new Event("hashchange"));
+    expect([route.value.page, says.length]).toEqual(["case", 1]);
+    says[0]!(false);
+    await Promise.resolve();
+    expect([route.value.page, location.hash]).toEqual(["case", "#/case/abc"]);
+    go({ page: "cases" });
+    says[1]!(true);
+    await Promise.resolve();
+    expect(route.value).toEqual({ page: "cases" });
+  });
 });

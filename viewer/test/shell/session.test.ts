@@ -1,7 +1,9 @@
 import { signal } from "@preact/signals";
+import { h, render } from "preact";
+import { act } from "preact/test-utils";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { ApiError } from "../../src/api/http";
-import type { Axis, CaseInfo, Geometry, Me, ObjectInfo } from "../../src/api/types";
+import type { Axis, CaseInfo, Geometry, JobInfo, Me, ObjectInfo } from "../../src/api/types";
 import type { Reading } from "../../src/reading/reading";
 import type { Scan } from "../../src/scan/scan";
 import {
@@ -29,7 +31,7 @@ function aScan(): Scan {
   return { caseId: "a", geometry: GRID, close: vi.fn() } as unknown as Scan;
 }
 
-function aReading(axis: Axis = "k", drawn: number[] = []): Reading {
+function aReading(axis: Axis = "k", drawn: number[] = [], more: Partial<Reading> = {}): Reading {
   return {
     id: `session-${axis}`,
     axis,
@@ -38,7 +40,11 @@ function aReading(axis: Axis = "k", drawn: number[] = []): Reading {
     active: signal<number | null>(null),
     masks: { slices: () => drawn },
     pending: signal(0),
-    leave: vi.fn(),
+    undoable: signal(0),
+    jobs: signal<JobInfo[]>([]),
+    settled: vi.fn(async () => {}),
+    leave: vi.fn(async () => {}),
+    ...more,
   } as unknown as Reading;
 }
 
@@ -52,7 +58,10 @@ vi.mock("../../src/api/cases", async (original) => ({
 vi.mock("../../src/view/load", () => ({ openScan: (id: string, stop: AbortSignal) => openScan(id, stop) }));
 vi.mock("../../src/reading/open", () => ({ openReading: (id: string, given: object) => openReading(id, given) }));
 
-const { alongAxis, followRoute, leaveCase, openAgain, openCaseById, opening } = await import("../../src/shell/session");
+const { alongAxis, beforeLogout, followRoute, leaveCase, openAgain, openCaseById, opening, turning } = await import(
+  "../../src/shell/session"
+);
+const { Asking } = await import("../../src/shell/asking");
 
 beforeEach(() => {
   vi.clearAllMocks();
@@ -97,6 +106,59 @@ describe("opening a case", () => {
     expect(reading.value!.active.value).toBe(1);
   });
 
+  it("goes on with another structure than that of its number in another session", async () => {
+    await openCaseById("a");
+    reading.value!.active.value = 1;
+    leaveCase();
+    openReading.mockResolvedValueOnce(aReading("k", [], { id: "another" } as Partial<Reading>));
+    await openCaseById("a");
+    expect(reading.value!.active.value).toBeNull();
+  });
+
+  it("shows the scan as soon as it is there, and goes to what was drawn once its masks are", async () => {
+    vi.useFakeTimers();
+    let come = (_: Reading) => {};
+    openReading.mockReturnValueOnce(
+      new Promise((resolve) => {
+        come = resolve;
+      }),
+    );
+    const opened = openCaseById("a");
+    await vi.advanceTimersByTimeAsync(400);
+    expect([scan.value === null, reading.value, cursor.value]).toEqual([false, null, [20, 15, 10]]);
+    come(aReading("k", [3, 4, 5]));
+    await opened;
+    vi.useRealTimers();
+    expect([reading.value === null, cursor.value]).toEqual([false, [20, 15, 4]]);
+  });
+
+  it("leaves the reader where they look by the time that its masks come", async () => {
+    vi.useFakeTimers();
+    openReading.mockReturnValueOnce(new Promise((resolve) => setTimeout(() => resolve(aReading("k", [3])), 1000)));
+    const opened = openCaseById("a");
+    await vi.advanceTimersByTimeAsync(400);
+    cursor.value = [1, 2, 3];
+    await vi.advanceTimersByTimeAsync(1000);
+    await opened;
+    vi.useRealTimers();
+    expect(cursor.value).toEqual([1, 2, 3]);
+  });
+
+  it("that fails behind its scan takes the scan along", async () => {
+    vi.useFakeTimers();
+    openReading.mockReturnValueOnce(
+      new Promise((_, reject) => setTimeout(() => reject(new ApiError(503, "busy")), 1000)),
+    );
+    const opened = openCaseById("a");
+    await vi.advanceTimersByTimeAsync(400);
+    const around = scan.value!;
+    await vi.advanceTimersByTimeAsync(1000);
+    await opened;
+    vi.useRealTimers();
+    expect([scan.value, openCase.value, opening.value?.status]).toEqual([null, null, 503]);
+    expect(around.close).toHaveBeenCalled();
+  });
+
   it("leaves the one that was open", async () => {
     await openCaseById("a");
     const [before, around] = [reading.value!, scan.value!];
@@ -137,8 +199,8 @@ describe("opening a case", () => {
     route.value = { page: "case", id: "a" };
     openReading.mockRejectedValueOnce(new ApiError(409, "of another model"));
     await openCaseById("a");
-    expect(opening.value).toMatchObject({ status: 409 });
-    openAgain(true);
+    expect(opening.value).toMatchObject({ status: 409, problem: expect.stringContaining("begin anew") });
+    openAgain({ anew: true });
     await vi.waitFor(() => expect(reading.value).not.toBeNull());
     expect(openReading.mock.calls[1]![1]).toMatchObject({ anew: true });
   });
@@ -201,19 +263,109 @@ describe("another axis", () => {
     expect(before.leave).toHaveBeenCalledOnce();
   });
 
-  it("that the server refuses keeps the reading, and says so", async () => {
+  it("waits until all steps are answered, and listens no more before the reading is closed", async () => {
+    const order: string[] = [];
+    const old = aReading("k", [], {
+      settled: async () => void order.push("settled"),
+      leave: async () => void order.push("left"),
+    });
+    openReading.mockResolvedValueOnce(old);
+    await openCaseById("a");
+    openReading.mockImplementationOnce(async () => {
+      order.push(`opened, turning ${turning.value}`);
+      return aReading("j");
+    });
+    await alongAxis("j");
+    expect(order).toEqual(["settled", "left", "opened, turning true"]);
+    expect(turning.value).toBe(false);
+  });
+
+  it("is about the same structure, whichever number it has there, and says that no step can be undone", async () => {
+    openReading.mockResolvedValueOnce(aReading("k", [], { undoable: signal(3) }));
+    await openCaseById("a");
+    reading.value!.active.value = 1;
+    const named = (id: number, name: string) => ({ id, name }) as ObjectInfo;
+    const objects = signal([named(1, "spleen"), named(2, "liver")]);
+    openReading.mockResolvedValueOnce(aReading("j", [], { objects }));
+    await alongAxis("j");
+    expect(reading.value!.active.value).toBe(2);
+    expect(messages.value.map((one) => one.text)).toEqual([expect.stringContaining("cannot be undone")]);
+  });
+
+  it("that the server refuses goes on with what the server has, and says so", async () => {
     await openCaseById("a");
     const before = reading.value!;
-    openReading.mockRejectedValueOnce(new ApiError(503, "busy"));
+    const again = aReading("k");
+    openReading.mockRejectedValueOnce(new ApiError(503, "busy")).mockResolvedValueOnce(again);
     await alongAxis("j");
-    expect(reading.value).toBe(before);
-    expect(before.leave).not.toHaveBeenCalled();
+    expect(openReading).toHaveBeenLastCalledWith("a", { from: before.id });
+    expect(reading.value).toBe(again);
     expect(messages.value.length).toBe(1);
+  });
+
+  it("after which nothing comes begins from the masks of the reading that was closed, whenever that is", async () => {
+    route.value = { page: "case", id: "a" };
+    await openCaseById("a");
+    const gone = new ApiError(0, "");
+    openReading.mockRejectedValueOnce(gone).mockRejectedValueOnce(gone).mockRejectedValueOnce(gone);
+    await alongAxis("j");
+    expect([reading.value, opening.value?.status]).toEqual([null, 0]);
+    openAgain();
+    await vi.waitFor(() => expect(reading.value).not.toBeNull());
+    expect(openReading.mock.lastCall![1]).toMatchObject({ from: "session-k" });
+  });
+
+  it("does not take the place of a case that was opened meanwhile", async () => {
+    await openCaseById("a");
+    const late = aReading("j");
+    openReading.mockImplementationOnce(async () => {
+      await openCaseById("a");
+      return late;
+    });
+    await alongAxis("j");
+    expect(reading.value!.axis).toBe("k");
+    expect(late.leave).toHaveBeenCalled();
+  });
+
+  it("ends a propagation only if the reader agrees", async () => {
+    const root = document.body.appendChild(document.createElement("div"));
+    act(() => render(h(Asking, {}), root));
+    openReading.mockResolvedValueOnce(aReading("k", [], { jobs: signal([{ id: "j", state: "running" } as JobInfo]) }));
+    await openCaseById("a");
+    const press = (name: string) => {
+      const buttons = [...root.querySelectorAll("button")];
+      act(() => buttons.find((one) => one.textContent === name)!.click());
+    };
+    const first = alongAxis("j");
+    await vi.waitFor(() => expect(root.textContent).toContain("being followed"));
+    press("Cancel");
+    await first;
+    expect(reading.value!.axis).toBe("k");
+    openReading.mockResolvedValueOnce(aReading("j"));
+    const second = alongAxis("j");
+    await vi.waitFor(() => expect(root.textContent).toContain("being followed"));
+    press("Change the plane");
+    await second;
+    expect(reading.value!.axis).toBe("j");
+    act(() => render(null, root));
   });
 
   it("is not begun for the same axis", async () => {
     await openCaseById("a");
     await alongAxis("k");
     expect(openReading).toHaveBeenCalledOnce();
+  });
+});
+
+describe("before the login ends", () => {
+  it("steps on their way arrive, unless the server is gone", async () => {
+    openReading.mockResolvedValueOnce(aReading("k", [], { pending: signal(1) }));
+    await openCaseById("a");
+    await beforeLogout();
+    expect(reading.value!.settled).toHaveBeenCalledOnce();
+    offline.value = true;
+    await beforeLogout();
+    offline.value = false;
+    expect(reading.value!.settled).toHaveBeenCalledOnce();
   });
 });

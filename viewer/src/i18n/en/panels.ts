@@ -104,6 +104,12 @@ export const panels = {
 
   "panels.home": "Take home",
   "panels.not-home": "not saved as a file yet",
+  "panels.leave.title": "Leave this scan?",
+  "panels.leave.sending":
+    "Steps have not reached the server, which does not answer. They are lost unless it is back within a minute.",
+  "panels.leave.begun": "Measured lines, an open polygon or a range that is not applied are lost.",
+  "panels.leave.go": "Leave",
+  "panels.leave.stay": "Stay",
   "panels.files": "Save as a file",
   "panels.format-seg": "DICOM SEG",
   "panels.format-nifti": "NIfTI",

@@ -23,9 +23,17 @@ export const shell = {
   "shell.opening": "The scan is being read …",
   "shell.opening.failed": "This scan could not be opened",
   "shell.opening.anew": "Begin anew from what was drawn",
+  "shell.opening.other":
+    "Your reading of this scan was drawn with another model, or its files have changed since. What was drawn is kept: begin anew from it.",
   "shell.over.closed": "This reading was closed in another window. What was drawn is kept.",
   "shell.over.changed": "The files of this scan have changed. What was drawn is kept: begin anew from it.",
+  "shell.over.forbidden": "You may no longer see this reading. What was drawn is kept: ask who shared the scan.",
   "shell.over.open": "Open again",
+  "shell.turn": "Change the plane",
+  "shell.turn.title": "A structure is being followed",
+  "shell.turn.running": "Changing the plane ends that. What was found up to then stays.",
+  "shell.turn.waiting": "Steps are still being answered. Change the plane in a moment.",
+  "shell.turn.undo": "The plane was changed. Steps from before cannot be undone any more; their masks are there.",
   "shell.offline":
     "The server does not answer. What is drawn is safe there; the page goes on by itself once it is back.",
   "shell.watching": "You are looking at another reader's work. Nothing you do here changes it.",

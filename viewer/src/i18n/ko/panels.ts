@@ -105,6 +105,12 @@ export const panels = {
 
   "panels.home": "내보내기",
   "panels.not-home": "아직 파일로 저장하지 않음",
+  "panels.leave.title": "이 영상에서 나갈까요?",
+  "panels.leave.sending":
+    "서버가 응답하지 않아 전달되지 않은 단계가 있습니다. 1분 안에 서버가 돌아오지 않으면 사라집니다.",
+  "panels.leave.begun": "측정한 선, 닫지 않은 다각형, 적용하지 않은 값 범위가 사라집니다.",
+  "panels.leave.go": "나가기",
+  "panels.leave.stay": "머무르기",
   "panels.files": "파일로 저장",
   "panels.format-seg": "DICOM SEG",
   "panels.format-nifti": "NIfTI",

@@ -24,9 +24,18 @@ export const shell = {
   "shell.opening": "영상을 읽는 중입니다…",
   "shell.opening.failed": "이 영상을 열 수 없습니다",
   "shell.opening.anew": "그린 내용으로 새로 시작",
+  "shell.opening.other":
+    "이 영상의 이전 작업은 다른 모델로 그렸거나, 그 뒤로 파일이 바뀌었습니다. 그린 내용은 남아 있으니 그 내용에서 새로 시작하세요.",
   "shell.over.closed": "이 작업은 다른 창에서 닫혔습니다. 그린 내용은 남아 있습니다.",
   "shell.over.changed": "이 영상의 파일이 바뀌었습니다. 그린 내용은 남아 있으니 새로 시작하세요.",
+  "shell.over.forbidden":
+    "이 작업을 볼 권한이 없어졌습니다. 그린 내용은 남아 있으니 영상을 공유한 사람에게 문의하세요.",
   "shell.over.open": "다시 열기",
+  "shell.turn": "단면 바꾸기",
+  "shell.turn.title": "구조물을 전파하는 중입니다",
+  "shell.turn.running": "단면을 바꾸면 전파가 끝납니다. 그때까지 찾은 내용은 남습니다.",
+  "shell.turn.waiting": "아직 처리 중인 단계가 있습니다. 잠시 후 단면을 바꿔 주세요.",
+  "shell.turn.undo": "단면을 바꿨습니다. 이전 단계는 더 이상 취소할 수 없으며, 마스크는 그대로 있습니다.",
   "shell.offline":
     "서버가 응답하지 않습니다. 그린 내용은 서버에 안전하게 있으며, 서버가 돌아오면 화면이 저절로 이어집니다.",
   "shell.watching": "다른 판독자의 작업을 보고 있습니다. 여기서 하는 조작은 그 작업을 바꾸지 않습니다.",

@@ -1,0 +1,124 @@
+import { describe, expect, it } from "vitest";
+import type { ApiError } from "../../src/api/http";
+import { openReading } from "../../src/reading/open";
+import { type Answer, type Call, json, refusal } from "../api/server";
+import { LIVER, servedSession, session } from "./served";
+
+const here = servedSession();
+
+describe("a reading along another axis", () => {
+  it("takes the place of the one that is open, and begins from its masks with its objects as they were", async () => {
+    const spleen = { id: 2, name: "spleen", colour: "#ff0000", visible: false, locked: true };
+    const gone: string[] = [];
+    here.steps = (call) => {
+      if (call.path === "/sessions" && call.method === "GET") {
+        return json([{ id: "s0", case: "c1", axis: "k", closed: null }]);
+      }
+      if (call.path === "/sessions/s0" && call.method === "DELETE") {
+        gone.push("s0");
+        return new Response(null, { status: 204 });
+      }
+      if (call.path === "/sessions/s0") return json(session({ id: "s0", objects: [LIVER, spleen] }));
+      if (call.path === "/sessions/s1/objects") return json({ ...spleen, visible: true, locked: false }, 201);
+      if (call.path === "/sessions/s1/objects/2") return json(spleen);
+      return undefined;
+    };
+    here.now = session({ axis: "j", geometry: { shape: [20, 8, 9], affine: [], calibrated: true } });
+    const reading = await openReading("c1", { axis: "j" });
+    here.open.push(reading);
+    expect(gone).toEqual(["s0"]);
+    const begun = here.calls.filter((call) => call.path === "/sessions" && call.method === "POST");
+    expect(begun.map((call) => call.json)).toEqual([{ case: "c1", axis: "j", start: { session: "s0" } }]);
+    expect(reading.objects.value).toEqual([LIVER, spleen]);
+  });
+
+  it("that is open along it already is gone on with", async () => {
+    here.steps = (call) =>
+      call.path === "/sessions" && call.method === "GET"
+        ? json([{ id: "s1", case: "c1", axis: "k", closed: null }])
+        : undefined;
+    here.open.push(await openReading("c1", { axis: "k" }));
+    expect(here.calls.filter((call) => call.method !== "GET").map((call) => call.json)).toEqual([
+      { case: "c1", axis: "k" },
+    ]);
+  });
+
+  it("that cannot be begun leaves the reader with one along the former axis", async () => {
+    const begun: unknown[] = [];
+    here.steps = (call) => {
+      if (call.path === "/sessions" && call.method === "GET") {
+        return json([{ id: "s0", case: "c1", axis: "k", closed: null }]);
+      }
+      if (call.path === "/sessions/s0")
+        return call.method === "GET" ? json(session()) : new Response(null, { status: 204 });
+      if (call.path !== "/sessions") return undefined;
+      begun.push(call.json);
+      return begun.length === 1 ? refusal(422, "no") : json(here.now, 201);
+    };
+    await expect(openReading("c1", { axis: "j" })).rejects.toMatchObject({ status: 422 });
+    expect(begun[1]).toEqual({ case: "c1", axis: "k", start: { session: "s0" } });
+  });
+
+  it("leaves an open session alone where nobody said otherwise", async () => {
+    here.steps = (call) => (call.path === "/sessions" ? refusal(409, "of another model") : undefined);
+    expect(((await openReading("c1").catch((error: unknown) => error)) as ApiError).status).toBe(409);
+    expect(here.calls.map((call) => call.method)).toEqual(["POST"]);
+  });
+
+  /** The session s0 that is open and is closed then, with what `told` says of it; `begins` answers to what begins. */
+  function oneIsOpen(told: object, begins: (call: Call) => Answer = () => json(here.now, 201)): void {
+    here.steps = (call) => {
+      if (call.path === "/sessions/s0") {
+        return call.method === "GET" ? json(session(told)) : new Response(null, { status: 204 });
+      }
+      if (call.path !== "/sessions") return undefined;
+      return call.method === "GET" ? json([{ id: "s0", case: "c1", axis: "k", closed: null }]) : begins(call);
+    };
+  }
+
+  it("keeps masks to the values of the one before, and says so only where the server has not", async () => {
+    oneIsOpen({ id: "s0", keep_range: [-100, 200] });
+    const steps = here.steps;
+    here.steps = (call) => (call.method === "PATCH" ? json(here.now) : steps(call));
+    const reading = await openReading("c1", { axis: "j" });
+    here.open.push(reading);
+    const changes = () => here.calls.filter((call) => call.method === "PATCH").map((call) => call.json);
+    expect(changes()).toEqual([{ keep_range: [-100, 200] }]);
+    here.now = session({ axis: "j", keep_range: [-100, 200] });
+    here.open.push(await openReading("c1", { axis: "j" }));
+    expect(changes().length).toBe(1);
+  });
+
+  it("that is begun is not begun once more when an object cannot be made", async () => {
+    const begun: unknown[] = [];
+    oneIsOpen({ id: "s0", objects: [LIVER, { ...LIVER, id: 2, name: "spleen" }] }, (call) => {
+      begun.push(call.json);
+      return json(here.now, 201);
+    });
+    const steps = here.steps;
+    here.steps = (call) => (call.path.endsWith("/objects") ? refusal(422, "no") : steps(call));
+    await expect(openReading("c1", { axis: "j" })).rejects.toMatchObject({ status: 422 });
+    expect(begun.length).toBe(1);
+  });
+});
+
+describe("a case whose reading was closed", () => {
+  function closed(lines: object[]): void {
+    here.steps = (call) => (call.path === "/sessions" && call.method === "GET" ? json(lines) : undefined);
+  }
+  function begun(): unknown[] {
+    return here.calls.filter((call) => call.path === "/sessions" && call.method === "POST").map((call) => call.json);
+  }
+
+  it("begins from its masks, along its axis", async () => {
+    closed([{ id: "s0", case: "c1", axis: "j", closed: "2026-11-29T15:00:00Z" }]);
+    here.open.push(await openReading("c1", { from: "s0" }));
+    expect(begun()).toEqual([{ case: "c1", axis: "j", start: { session: "s0" } }]);
+  });
+
+  it("goes on with one that is open by then", async () => {
+    closed([{ id: "s1", case: "c1", axis: "k", closed: null }]);
+    here.open.push(await openReading("c1", { from: "s0" }));
+    expect(begun()).toEqual([{ case: "c1" }]);
+  });
+});

@@ -25,7 +25,7 @@ from medsam.inference.worker import Worker
 from medsam.server.cases.rooms import CaseRooms
 from medsam.server.cases.scans import ScanStore
 from medsam.server.chores import repeated
-from medsam.server.gate.identity import Gate, in_thread
+from medsam.server.gate.identity import Gate
 from medsam.server.readings.registry import Readings
 from medsam.server.settings import ServerSettings
 from medsam.server.store.store import Store
@@ -75,7 +75,7 @@ async def open_services(settings: ServerSettings, predictor: Predictor | None = 
         if predictor is None:
             worker = Worker(settings.device if settings.device.startswith("cuda:") else "cpu")
             # what runs ends at its next slice; what it had done is stored
-            stack.push_async_callback(in_thread, worker.shutdown)
+            stack.push_async_callback(to_thread.run_sync, worker.shutdown)
             cache = EmbeddingCache(settings.embedding_bytes)
             load = partial(Predictor, settings.model, settings.device, cache, worker=worker)
             predictor = await to_thread.run_sync(load)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated
 
-from anyio import to_thread
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from pydantic import ValidationError
 
@@ -18,6 +17,7 @@ from medsam.server.cases.references import Grid, Reference, compared, matched, r
 from medsam.server.cases.rooms import UnknownCase
 from medsam.server.cases.schemas import KEY, CompareBody, Compared, ComparedStructure
 from medsam.server.gate.present import PresentReader
+from medsam.server.heavy import heavy
 from medsam.server.readings.opening import told_of_first
 from medsam.server.readings.present import FRAMES
 from medsam.server.readings.reading import Reading
@@ -72,7 +72,7 @@ async def compare(
     names = {one.number: one.name for one in reading.listed}
     own = {number: reading.slate.of(number)[1] for number in names}
     pairs, geometry = matched(names, masks), reading.scan_encoder.scan.geometry
-    ours = await to_thread.run_sync(_solid, own, reading.scan_encoder.plane, geometry.shape)
+    ours = await heavy(_solid, own, reading.scan_encoder.plane, geometry.shape)
     told = [
         (names.get(number or 0, name or ""), ours.get(number or 0), None if name is None else masks[name])
         for number, name in pairs
@@ -107,7 +107,7 @@ async def reference_masks(
     if found is None:
         raise UnknownCase("There is no such comparison any more: compare again.", parameter="reference")
     plane, revision = reading.scan_encoder.plane, reading.revision
-    body = await to_thread.run_sync(lambda: _frames(found, plane, revision, object))
+    body = await heavy(_frames, found, plane, revision, object)
     headers = {"X-Medsam-Revision": str(revision), "X-Medsam-Objects": str(reading.objects_revision)}
     return Response(body, media_type=MEDIA_TYPE, headers=headers)
 

@@ -35,6 +35,7 @@ from medsam.server.cases.scans import ScanStore
 from medsam.server.cases.thumbnails import Thumbnails
 from medsam.server.cases.uploads import Uploads
 from medsam.server.chores import repeated
+from medsam.server.heavy import heavy
 from medsam.server.readers import Reader, Role
 from medsam.server.settings import ServerSettings
 from medsam.server.store.records import CaseKind, NewCase, StoredCase
@@ -81,7 +82,7 @@ class CaseRooms:
     thumbnails: Thumbnails
     references: References = field(default_factory=References)
     _people: OrderedDict[tuple[str, str], Identity | None] = field(default_factory=OrderedDict)
-    _described: OrderedDict[tuple[str, str], dict[str, Any]] = field(default_factory=OrderedDict)
+    _described: OrderedDict[tuple[str, str], asyncio.Future[dict[str, Any]]] = field(default_factory=OrderedDict)
     _opening: set[asyncio.Task[Any]] = field(default_factory=set)
     _fetches: dict[str, asyncio.Lock] = field(default_factory=dict)
     # one loader at least is for those who open a scan
@@ -179,7 +180,7 @@ class CaseRooms:
             return True
         if there.geometry != volume.geometry or there.array.dtype != volume.array.dtype:
             return False
-        one, other = await asyncio.gather(*(to_thread.run_sync(scan.voxel_digest) for scan in (there, volume)))
+        one, other = await asyncio.gather(*(heavy(scan.voxel_digest) for scan in (there, volume)))
         return one == other
 
     # -- opening ----------------------------------------------------------------------------------------------
@@ -203,11 +204,12 @@ class CaseRooms:
 
     async def described(self, key: str, version: str, volume: Volume) -> dict[str, Any]:
         """`pixels.described` of a scan, computed once: windows read its voxels."""
-        if (key, version) not in self._described:
-            self._described[key, version] = await to_thread.run_sync(described, volume)
+        found = self._described.get((key, version))
+        if found is None or (found.done() and (found.cancelled() or found.exception() is not None)):
+            found = self._described[key, version] = asyncio.ensure_future(heavy(described, volume))
             while len(self._described) > _KNOWN:
                 self._described.popitem(last=False)
-        return self._described[key, version]
+        return await asyncio.shield(found)
 
     async def thumbnail(self, reader: Reader, key: str) -> tuple[str, bytes]:
         """The version of a case's files that a reader may see, and a PNG of the slice in its middle; an empty one where

@@ -140,6 +140,8 @@ async def geometry(case: CaseKey, reader: PresentReader, services: PresentServic
 async def thumbnail(case: CaseKey, request: Request, reader: PresentReader, services: PresentServices) -> Response:
     """The slice in the middle of a scan, upright and windowed; it is not read into memory for that."""
     version, picture = await services.cases.thumbnail(reader, case)
+    # a list shows those of cases that nobody opens
+    request.state.audited = {"case": None}
     if not picture:
         return Response(status_code=204)
     return bytes_response(memoryview(picture), etag_of(case, version, "thumbnail"), request.headers, {}, "image/png")

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import anyio
-from anyio import to_thread
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from medsam.server.errors import DroppedAnswer, refusal
@@ -215,9 +215,11 @@ class Passage:
             what = f"{what} failed" if what in FAILURES else None
         if what is None:
             return
-        if what in ONCE and self.present is not None and not self.services.gate.is_news(self.present, what, ids):
-            return
-        await audit(self.services, self.present, self.asked, what, **ids)
+        write = partial(audit, self.services, self.present, self.asked, what, **ids)
+        if what in ONCE and self.present is not None:
+            await self.services.gate.once(self.present, what, ids, write)
+        else:
+            await write()
 
     def _with_cors(self, message: Message) -> Message:
         origin = self.asked.one("origin")
@@ -243,7 +245,7 @@ async def audit(services: Services, present: Present | None, asked: Asked, what:
         about = case if known is None else store.case_of(known.case).key
         store.audit(reader, what, case=about, reading=reading, address=asked.address, details=details)
 
-    await to_thread.run_sync(write)
+    await services.gate.writing(write)
 
 
 async def _refuse(refused: Refused, scope: Scope, receive: Receive, send: Send) -> None:

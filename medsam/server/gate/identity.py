@@ -9,18 +9,16 @@ is kept in memory and written to the store now and then, so a restart may lock s
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import math
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
-from typing import Any, ParamSpec, TypeVar
-
-from anyio import to_thread
+from typing import Any
 
 from medsam.errors import InputError
 from medsam.server.gate.origins import csrf_of
@@ -33,13 +31,12 @@ from medsam.server.store.people import SEEN_AGAIN
 from medsam.server.store.records import Login, User
 from medsam.server.store.store import Calls, Store
 
-Given = ParamSpec("Given")
-Result = TypeVar("Result")
-
 # wrong passwords that cost nothing: from one address, and of one name from all of them
 _FREE_HERE, _FREE_ANYWHERE = 5, 50
 # a hash takes 64 MiB and a core: no crowd of guesses has more than this at a time
 _HASHES = 2
+# lines of the audit that are on their way: the store takes one at a time
+_WRITERS = 2
 # a reader's looks at one case are one line of the audit for so long
 _NEWS = timedelta(hours=1)
 # requests a minute from an address that nobody is recognised in
@@ -75,9 +72,10 @@ class Gate:
         self._strangers = Buckets(min(_STRANGERS, settings.limits.requests_per_minute))
         self.login_tries = Buckets(settings.limits.logins_per_minute)
         self._here, self._anywhere = Lockouts(_FREE_HERE), Lockouts(_FREE_ANYWHERE, most=60.0)
-        self.hashing = Calls(_HASHES)
+        # of their own, each: who is recognised waits for no other work, not even for lines of the audit
+        self.calls, self.hashing, self.writing = Calls(), Calls(_HASHES), Calls(_WRITERS)
         self._seen: OrderedDict[int, datetime] = OrderedDict()
-        self._audited: OrderedDict[tuple[int, str, str], datetime] = OrderedDict()
+        self._looks: OrderedDict[tuple[int, str, str], tuple[datetime, asyncio.Future[None]]] = OrderedDict()
         # of readers that a proxy names; a page asks for it anew after a restart
         self._key = secrets.token_bytes(32)
 
@@ -120,10 +118,10 @@ class Gate:
 
     async def is_open(self) -> bool:
         """Whether nobody has to log in: on this machine alone, and as long as there are no users."""
-        return self._alone and not await in_thread(self._store.users)
+        return self._alone and not await self.calls(self._store.users)
 
     async def _by_token(self, token: str) -> Present:
-        found = await in_thread(self._store.find_token, token)
+        found = await self.calls(self._store.find_token, token)
         # what a program was given while there were no users does not outlive that
         if found is None or (found[1].id == self._local.id and not await self.is_open()):
             raise Refused(401, "This token is not known, or not valid any more.", {"WWW-Authenticate": "Bearer"})
@@ -131,7 +129,7 @@ class Gate:
 
     async def _by_proxy(self, named: str) -> Present:
         try:
-            user = await in_thread(self._from_proxy, named.encode("latin-1").decode("utf-8"))
+            user = await self.calls(self._from_proxy, named.encode("latin-1").decode("utf-8"))
         except (UnicodeError, InputError):
             raise Refused(403, "The proxy's name of the user cannot be used.") from None
         # a proxy that passes on what clients send would make anybody whom they name
@@ -154,12 +152,12 @@ class Gate:
             return known
 
     async def _by_cookie(self, secret: str, locked: bool) -> Present | None:
-        login = await in_thread(self._store.find_login, secret)
+        login = await self.calls(self._store.find_login, secret)
         if login is None:
             return None
         now = datetime.now(UTC)
         if now - login.began_at > timedelta(seconds=self._settings.ends_after):
-            await in_thread(self._store.end_login, login.id)
+            await self.calls(self._store.end_login, login.id)
             return None
         if self._is_locked(login, now) and not locked:
             raise Refused(423, "Locked after a while without use: give the password to /unlock.")
@@ -176,18 +174,26 @@ class Gate:
         self._seen[present.login.id] = datetime.now(UTC)
         remember(self._seen, present.login.id)
         if at_once or datetime.now(UTC) - present.login.seen_at > SEEN_AGAIN:
-            await in_thread(self._store.touch_login, present.login, at_once)
+            await self.calls(self._store.touch_login, present.login, at_once)
 
-    def is_news(self, present: Present, what: str, ids: Mapping[str, Any]) -> bool:
-        """Whether a reader's look at a case or session is the first within an hour: they are read in many pieces."""
+    async def once(
+        self, present: Present, what: str, ids: Mapping[str, Any], write: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Have `write` note a reader's look at a case or session, where it is the first within an hour: they are read
+        in many pieces. Returns when it is noted, whoever did; raises what `write` raised, and then it is not."""
         about = next((str(ids[name]) for name in ("route", "session", "case") if name in ids), "")
         key, now = (present.reader.id, what, about), datetime.now(UTC)
-        last = self._audited.get(key)
-        if last is not None and now - last < _NEWS:
-            return False
-        self._audited[key] = now
-        remember(self._audited, key)
-        return True
+        begun, noted = self._looks.get(key, (now - _NEWS, None))
+        if noted is None or now - begun >= _NEWS:
+            noted = asyncio.ensure_future(write())
+            self._looks[key] = now, noted
+            remember(self._looks, key)
+        try:
+            await asyncio.shield(noted)
+        except Exception:
+            if (known := self._looks.get(key)) is not None and known[1] is noted:
+                del self._looks[key]
+            raise
 
     # -- passwords ----------------------------------------------------------------------------------------------------
 
@@ -243,8 +249,3 @@ def too_many(seconds: float, what: str) -> Refused:
     """A refusal (429) that says how long to wait."""
     wait = max(1, math.ceil(seconds))
     return Refused(429, f"{what}: try again in {wait} s.", {"Retry-After": str(wait)})
-
-
-async def in_thread(work: Callable[Given, Result], *given: Given.args, **keywords: Given.kwargs) -> Result:
-    """Have it done off the event loop, by any thread that is free."""
-    return await to_thread.run_sync(partial(work, *given, **keywords))

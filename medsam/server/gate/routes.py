@@ -10,7 +10,7 @@ from fastapi import Path as PathPart
 
 from medsam.errors import InputError
 from medsam.server.gate.guard import audit
-from medsam.server.gate.identity import LOG_IN, Present, in_thread
+from medsam.server.gate.identity import LOG_IN, Present
 from medsam.server.gate.origins import csrf_of
 from medsam.server.gate.present import PresentReader, require
 from medsam.server.gate.request import Asked, Refused
@@ -69,8 +69,8 @@ async def login(body: LoginBody, request: Request, response: Response, services:
     reader = await _verified(services, asked, body.name, body.password, "login", None)
     before: Present | None = request.state.present
     if before is not None and before.login is not None:
-        await in_thread(services.store.end_login, before.login.id)
-    _, secret = await in_thread(services.store.add_login, reader.id)
+        await services.gate.calls(services.store.end_login, before.login.id)
+    _, secret = await services.gate.calls(services.store.add_login, reader.id)
     response.set_cookie(
         services.gate.cookie, secret, path="/", secure=services.settings.https, httponly=True, samesite="strict"
     )
@@ -90,7 +90,7 @@ async def unlock(body: UnlockBody, request: Request, present: AsPresent, service
 async def logout(response: Response, present: AsPresent, services: PresentServices) -> None:
     """End the login, and take the cookie back."""
     if present.login is not None:
-        await in_thread(services.store.end_login, present.login.id)
+        await services.gate.calls(services.store.end_login, present.login.id)
     response.delete_cookie(
         services.gate.cookie, path="/", secure=services.settings.https, httponly=True, samesite="strict"
     )
@@ -131,7 +131,7 @@ async def _verified(
         raise HTTPException(refused.status, refused.detail, refused.headers) from None
     present = None if reader is None else Present(reader, "login")
     # what somebody typed for a name may be a password
-    known = reader is not None or await in_thread(services.store.user_named, name) is not None
+    known = reader is not None or await services.gate.calls(services.store.user_named, name) is not None
     told = {"name": name} if known else {}
     if reader is None or what != "password":
         await audit(services, present, asked, what if reader is not None else f"{what} failed", **told)
@@ -146,14 +146,14 @@ async def _verified(
 @router.get("/users", dependencies=_administrators)
 async def users(services: PresentServices) -> list[UserInfo]:
     """All users, those who have left too."""
-    return [UserInfo.of(user) for user in await in_thread(services.store.users)]
+    return [UserInfo.of(user) for user in await services.gate.calls(services.store.users)]
 
 
 @router.post("/users", status_code=201, dependencies=_administrators)
 async def add_user(body: NewUser, request: Request, present: InPerson, services: PresentServices) -> UserInfo:
     """Add a person. Where there was none, everybody has to log in from now on, and the first is an administrator."""
     role = role_of(body.role)
-    if role < Role.ADMINISTRATOR and not await in_thread(services.store.users):
+    if role < Role.ADMINISTRATOR and not await services.gate.calls(services.store.users):
         raise InputError("The first user has to have the `role` administrator.", parameter="role")
     user = await services.gate.hashing(services.store.add_user, body.name, role, body.password)
     request.state.audited = {"user": user.key, "role": body.role}
@@ -165,7 +165,7 @@ async def change_user(
     user: Key, body: UserChange, request: Request, present: InPerson, services: PresentServices
 ) -> UserInfo:
     """Change a user's role or password, or have them leave (`active` false) and come back."""
-    found = await in_thread(services.store.user, user)
+    found = await services.gate.calls(services.store.user, user)
     if found is None or found.kind == "local":
         raise HTTPException(404, "No such user.")
     if body.password is not None and found.kind != "person":
@@ -187,14 +187,14 @@ async def change_user(
 @router.get("/tokens")
 async def tokens(reader: PresentReader, services: PresentServices) -> list[TokenInfo]:
     """One's own, the revoked ones too."""
-    return [TokenInfo.of(token) for token in await in_thread(services.store.tokens, reader.id)]
+    return [TokenInfo.of(token) for token in await services.gate.calls(services.store.tokens, reader.id)]
 
 
 @router.post("/tokens", status_code=201)
 async def add_token(body: NewToken, request: Request, present: InPerson, services: PresentServices) -> TokenAnswer:
     """A token for a program that works in one's name. It is in this answer and nowhere else."""
     expires = _in_future(body.expires)
-    token, secret = await in_thread(services.store.add_token, present.reader.id, body.name, expires)
+    token, secret = await services.gate.calls(services.store.add_token, present.reader.id, body.name, expires)
     request.state.audited = {"token": token.key}
     return TokenAnswer(**TokenInfo.of(token).model_dump(), token=secret)
 
@@ -214,7 +214,7 @@ def _in_future(expires: datetime | None) -> datetime | None:
 @router.delete("/tokens/{token}", status_code=204)
 async def revoke_token(token: Key, reader: PresentReader, services: PresentServices) -> None:
     """Have one of one's own tokens be valid no more."""
-    if not await in_thread(services.store.revoke_token, reader.id, token):
+    if not await services.gate.calls(services.store.revoke_token, reader.id, token):
         raise HTTPException(404, "No such token.")
 
 
@@ -232,9 +232,9 @@ async def audited(
     """Who did what, the newest first."""
     who = None
     if user is not None:
-        found = await in_thread(services.store.user, user)
+        found = await services.gate.calls(services.store.user, user)
         if found is None:
             raise HTTPException(404, "No such user.")
         who = found.id
-    lines = await in_thread(services.store.audit_lines, before, limit, who, case)
+    lines = await services.gate.calls(services.store.audit_lines, before, limit, who, case)
     return [AuditInfo.of(line) for line in lines]

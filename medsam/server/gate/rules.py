@@ -117,7 +117,7 @@ AUDITED = {
     "DELETE /cases/{case}": "delete",
     "POST /cases/{case}/open": "open",
     "POST /cases/{case}/share": "share",
-    "GET /cases/{case}/thumbnail": "read",
+    "GET /cases/{case}/thumbnail": "list pictures",
     "GET /cases/{case}/volume": "read",
     "GET /cases/{case}/slices/{axis}/{index}": "read",
     "POST /pacs/{server}/find": "find",
@@ -144,8 +144,9 @@ AUDITED = {
     "POST /logout": "logout",
 }
 
-# one line an hour for a reader and a case, session or route: pages ask for these in many pieces
-ONCE = frozenset({"look", "read", "refused"})
+# one line an hour for a reader and a case, session or route: pages ask for these in many pieces; and one for the
+# pictures of all lists
+ONCE = frozenset({"look", "read", "refused", "list pictures"})
 # something may have left the house before they failed
 FAILURES = frozenset({"send", "fetch", "find"})
 

@@ -9,6 +9,7 @@ from fastapi import HTTPException
 from medsam.inference.session import Session
 from medsam.inference.worker import Priority
 from medsam.masks import CompactMask
+from medsam.server.heavy import heavy
 from medsam.server.readings.answers import Answer, Outlined, outlined, probabilities_of, prompts_file
 from medsam.server.readings.measured import Measured
 from medsam.server.readings.objects import label_of
@@ -49,14 +50,14 @@ async def masks(reading: Reading) -> Outlined:
     await reading.refined()
     state = await reading.ask(lambda session: session.state)
     listed = {one.number: one for one in reading.listed}
-    return await to_thread.run_sync(outlined, state, reading.scan_encoder, listed)
+    return await heavy(outlined, state, reading.scan_encoder, listed)
 
 
 async def measures(reading: Reading) -> list[Measured]:
     """Every object as it is shown now."""
     # masks are as they are at this moment
     there = [(one, *reading.slate.of(one.number)) for one in reading.listed]
-    return await to_thread.run_sync(reading.measuring.of, there)
+    return await heavy(reading.measuring.of, there)
 
 
 async def candidates(reading: Reading, number: int, index: int) -> Answer:

@@ -25,6 +25,7 @@ from medsam.inference.session import Session
 from medsam.inference.worker import Priority
 from medsam.io.structure_names import plain_name
 from medsam.server.chores import repeated
+from medsam.server.heavy import heavy
 from medsam.server.readers import Reader, Role
 from medsam.server.readings.answers import Labelled
 from medsam.server.readings.asking import masks as masks_of
@@ -162,7 +163,7 @@ class Readings:
                 except Unfinished:
                     await self._calls(self._store.close_reading, stored.id, reader)
                     continue
-                if await to_thread.run_sync(differs, reading.scan_encoder, reading.stored, reading.limits, opening):
+                if await heavy(differs, reading.scan_encoder, reading.stored, reading.limits, opening):
                     raise HTTPException(409, f"A session of this case is open and began otherwise. {_CLOSE_IT}")
                 names = {plain_name(one.name) for one in reading.listed}
                 if opening.label is not None and plain_name(opening.label) not in names:
@@ -293,9 +294,9 @@ class Readings:
 
     async def _left(self, stored: StoredReading, scan: Volume) -> Left:
         found = await self._calls(self._store.reading_state, stored.id)
-        session = await to_thread.run_sync(stood, self._predictor, scan, found)
+        session = await heavy(stood, self._predictor, scan, found)
         await self._refine(session, stored)
-        return await to_thread.run_sync(left_of, session, found.objects)
+        return await heavy(left_of, session, found.objects)
 
     async def _refine(self, session: Session, stored: StoredReading) -> bool:
         """Make the first answers of a session that nothing else is done with whole; False where there is none to be."""
@@ -321,7 +322,7 @@ class Readings:
             if other is None:
                 raise HTTPException(404, "There is no such session to begin from.")
             left = await self._left(other, volume)
-        start = await to_thread.run_sync(partial(begun, self._predictor, volume, opening, left))
+        start = await heavy(begun, self._predictor, volume, opening, left)
         await self._make_room(reader)
         stored = await self._calls(self._store.open_reading, case.id, reader, start.document)
         for name, colour, is_locked in start.objects:
@@ -343,10 +344,10 @@ class Readings:
             volume = await self._scans.get(case.key)
             await self._make_room(owner)
             found = await self._calls(self._store.reading_state, stored.id)
-            again = await to_thread.run_sync(partial(resumed, self._predictor, volume, found))
+            again = await heavy(resumed, self._predictor, volume, found)
             revision, closed = found.revision, found.reading.closed_at is not None
             if closed and await self._refine(again.session, found.reading):
-                again = await to_thread.run_sync(refined, again, revision)
+                again = await heavy(refined, again, revision)
             for step, masks in () if closed else again.ended:
                 appended = await self._calls(
                     self._store.append_step,

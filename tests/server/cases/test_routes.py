@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
@@ -23,6 +24,7 @@ from medsam.io.load import load_volume
 from medsam.server.app import create_app
 from medsam.server.cases.disk import DiskFull
 from medsam.server.cases.intake import incoming, sort_scans
+from medsam.server.cases.pixels import described
 from medsam.server.cases.uploads import Uploads
 from medsam.server.readers import Role
 from medsam.server.settings import MIB, Limits, ServerSettings
@@ -448,6 +450,36 @@ def test_who_was_told_names_stands_in_the_audit(client, data):
     assert ("list patients", None, {"count": 1}) in lines
     assert [what for what, *_ in lines].count("open") <= 1
     assert len(lines) <= 2
+
+
+def test_pictures_of_a_list_are_one_line_of_the_audit(client):
+    store, headers = client.app.state.services.store, as_reader(client, "dora", Role.READER)
+    for case in listed(client, 2).values():
+        for _ in range(2):
+            assert client.get(f"{API}/cases/{case['id']}/thumbnail", headers=headers).status_code == 200
+    lines = [(line.what, line.case) for line in store.audit_lines(limit=9) if line.user == "dora"]
+    assert lines == [("list pictures", None)]
+
+
+def test_a_scan_is_described_once_however_many_ask(client, monkeypatch):
+    from medsam.server.cases import rooms as module
+
+    rooms, computed = client.app.state.services.cases, []
+
+    def counted(volume):
+        computed.append(volume)
+        time.sleep(0.05)
+        return described(volume)
+
+    monkeypatch.setattr(module, "described", counted)
+    (case, *_) = [case["id"] for case in listed(client, 2).values()]
+    volume = client.portal.call(rooms.scans.get, case)
+
+    async def several():
+        return await asyncio.gather(*(rooms.described(case, "some version", volume) for _ in range(3)))
+
+    assert client.portal.call(several) == [described(volume)] * 3
+    assert len(computed) == 1
 
 
 def test_a_thumbnail_is_the_middle_slice_upright_without_loading_the_scan(client, data):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from urllib.parse import unquote
 
 import anyio
@@ -346,6 +347,46 @@ def test_an_answer_that_cannot_be_audited_is_not_given(cookie, monkeypatch):
     monkeypatch.setattr(client.app.state.services.store, "audit", full)
     answer = client.get(f"{API}/sessions/s1/labels")
     assert (answer.status_code, answer.json()["error"]) == (503, "StoreError")
+
+
+def test_a_look_that_was_not_noted_is_noted_the_next_time(cookie, monkeypatch):
+    client, _ = cookie()
+    store = client.app.state.services.store
+    with monkeypatch.context() as patch:
+
+        def full(*given, **named):
+            raise StoreError("The disk of the store is full.")
+
+        patch.setattr(store, "audit", full)
+        assert [client.get(f"{API}/cases/abc").status_code for _ in range(2)] == [503, 503]
+    assert [client.get(f"{API}/cases/abc").status_code for _ in range(2)] == [200, 200]
+    assert [(line.what, line.case) for line in store.audit_lines()] == [("look", "abc")]
+
+
+def test_who_asks_is_recognised_while_all_other_threads_are_at_work(cookie):
+    client, _ = cookie()
+    done = threading.Event()
+
+    async def all_threads() -> int:
+        return int(anyio.to_thread.current_default_thread_limiter().total_tokens)
+
+    waiting = [
+        client.portal.start_task_soon(anyio.to_thread.run_sync, done.wait)
+        for _ in range(client.portal.call(all_threads))
+    ]
+    try:
+        asked = client.portal.start_task_soon(_asked, client)
+        assert asked.result(5) == 200
+    finally:
+        done.set()
+    assert all(one.result(5) for one in waiting)
+
+
+async def _asked(client: TestClient) -> int:
+    transport = httpx.ASGITransport(client.app, client=("127.0.0.1", 50000))
+    headers = {"Cookie": f"medsam={client.cookies['medsam']}", "Host": "127.0.0.1"}
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", headers=headers) as one:
+        return (await one.get(f"{API}/cases/abc")).status_code
 
 
 def test_a_stream_of_events_ends_with_its_login(cookie, monkeypatch):

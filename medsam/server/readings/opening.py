@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from medsam.errors import InputError
@@ -16,7 +16,7 @@ from medsam.inference.session_state import SessionState
 from medsam.inference.slice_request import Zoom
 from medsam.io.structure_names import plain_name
 from medsam.masks import CompactMask, PackedMasks
-from medsam.prompts.limits import Limits
+from medsam.prompts.limits import Limits, Values
 from medsam.server.readings.answers import outlined
 from medsam.server.readings.journal import Delta, Journal
 from medsam.server.readings.objects import checked_new, label_of, locking
@@ -51,31 +51,38 @@ class Opening:
 class Left:
     """What a reading left: another one begins from it, or is compared with it. masks: (K, J, I) by name, none empty.
 
-    first: how many masks of slices among them are first answers still, which nobody refined.
+    first: how many masks of slices among them are first answers still, which nobody refined. objects: whose they are,
+    by the same names. values: what its masks were kept to last.
     """
 
     masks: Mapping[str, CompactMask]
     first: int = 0
+    objects: Mapping[str, StoredObject] = field(default_factory=dict)
+    values: Values | None = None
 
 
 @dataclass(frozen=True)
 class Begun:
-    """A reading before its first step. document: of its session. objects: name, colour, locked. masks: the start."""
+    """A reading before its first step. document: of its session. objects: name, colour, visible, locked. masks: the
+    start."""
 
     document: dict[str, Any]
-    objects: tuple[tuple[str, str, bool], ...]
+    objects: tuple[tuple[str, str, bool, bool], ...]
     masks: tuple[NewMask, ...]
 
 
 def begun(predictor: Predictor, scan: Volume, opening: Opening, left: Left | None) -> Begun:
-    """A new reading. left: by the one that it begins from. Raises InputError and PromptError."""
+    """A new reading. left: by the one that it begins from, whose limits and objects go on where nothing else is said.
+
+    Raises InputError and PromptError.
+    """
     scan_encoder = predictor.encoder_for(
         scan, axis=opening.axis, window=opening.window or "auto", modality=opening.modality
     )
     shape = scan.geometry.shape
-    limits = Limits.from_dict(dict(opening.limits), shape) if opening.limits else Limits()
     if left is None:
         left = Left({str(name): CompactMask.from_dict(one, shape) for name, one in (opening.masks or {}).items()})
+    limits = Limits(left.values) if opening.limits is None else Limits.from_dict(dict(opening.limits), shape)
     masks = left.masks
     names = list(masks)
     if opening.label is not None and plain_name(opening.label) not in map(plain_name, names):
@@ -83,15 +90,17 @@ def begun(predictor: Predictor, scan: Volume, opening: Opening, left: Left | Non
     limits.check(scan, names)
     objects: list[StoredObject] = []
     for name in names:
-        checked, colour = checked_new(objects, name)
-        objects.append(StoredObject(len(objects) + 1, checked, colour, True, limits.locks(name), 0))
+        before = left.objects.get(name)
+        checked, colour = checked_new(objects, name, before and before.colour)
+        locked = limits.locks(name) if opening.limits is not None or before is None else before.locked
+        objects.append(StoredObject(len(objects) + 1, checked, colour, before is None or before.visible, locked, 0))
     session = Session(scan_encoder, opening.zoom or "auto", label_of(1), limits=replace(limits, locked=()))
     document = session.state.to_dict()
     if masks:
         session.start(_labelled(masks))
     rows = Journal(session).rows()
     document[_BEGINS] = {"objects": len(objects), "masks": len(rows), "first": left.first}
-    return Begun(document, tuple((one.name, one.colour, one.locked) for one in objects), rows)
+    return Begun(document, tuple((one.name, one.colour, one.visible, one.locked) for one in objects), rows)
 
 
 def differs(scan_encoder: ScanEncoder, stored: StoredReading, limits: Limits, opening: Opening) -> bool:
@@ -237,11 +246,18 @@ def stood(predictor: Predictor, scan: Volume, stored: ReadingState) -> Session:
     return Session.resume(state, _encoder(predictor, scan, state), at_hand=True)
 
 
-def left_of(session: Session, objects: Iterable[StoredObject]) -> Left:
-    """What `stood` gave. objects: of the reading."""
+def left_of(session: Session, objects: Sequence[StoredObject]) -> Left:
+    """What `stood` gave. objects: of the reading. Two whose names are alike, as undo may leave them, are one."""
     found = outlined(session.state, session.scan_encoder, {one.number: one for one in objects})
     structures = found.structures
-    return Left({name: mask for name in structures if (mask := structures.compact(name))}, found.first)
+    names: dict[str, str] = {}
+    masks: dict[str, CompactMask] = {}
+    for called in structures:
+        if mask := structures.compact(called):
+            name = names.setdefault(plain_name(called), called)
+            masks[name] = masks[name] | mask if name in masks else mask
+    whose = {one.name: one for one in reversed(objects) if any(found.masks.get(one.number, {}).values())}
+    return Left(masks, found.first, whose, session.limits.values)
 
 
 def same_model(predictor: Predictor, stored: StoredReading) -> bool:

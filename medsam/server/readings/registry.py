@@ -325,8 +325,8 @@ class Readings:
         start = await heavy(begun, self._predictor, volume, opening, left)
         await self._make_room(reader)
         stored = await self._calls(self._store.open_reading, case.id, reader, start.document)
-        for name, colour, is_locked in start.objects:
-            await self._calls(self._store.add_object, stored.id, reader, name, colour, True, is_locked)
+        for said in start.objects:
+            await self._calls(self._store.add_object, stored.id, reader, *said)
         if start.masks:
             await self._calls(self._store.append_step, stored.id, reader, "start", masks=start.masks)
         live = await self._load(stored, reader)

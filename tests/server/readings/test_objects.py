@@ -200,3 +200,38 @@ def test_undo_alone_brings_a_removed_object_back(folder):
             np.testing.assert_array_equal(reader.masks[1, 1], left[1])
 
     asyncio.run(play())
+
+
+def test_limits_and_looks_go_on_in_a_session_that_begins_from_another(folder):
+    scan, left, right = two_blocks()
+
+    async def play():
+        async with house(folder) as there:
+            reader, case = there.person("ann"), there.case("a", scan)
+            key = (await reader.open(case, label="liver", zoom="off"))["id"]
+            for name in ("spleen", "heart"):
+                await reader.post(f"/sessions/{key}/objects", {"name": name})
+            for number, box in ((1, [4, 8, 24, 28]), (2, [30, 8, 55, 35]), (3, [4, 8, 24, 28])):
+                await reader.prompt(key, 1, number, box=box)
+            await reader.http.patch(f"/sessions/{key}/objects/1", json={"colour": "#123456", "visible": False})
+            await reader.http.patch(f"/sessions/{key}/objects/2", json={"locked": True})
+            await reader.http.patch(f"/sessions/{key}", json={"keep_range": [100, None]})
+            await reader.http.delete(f"/sessions/{key}/objects/3")
+            await reader.http.delete(f"/sessions/{key}")
+            told = await reader.open(case, axis="j", start={"session": key})
+            liver, spleen = told["objects"]
+            assert (liver["colour"], liver["visible"], liver["locked"]) == ("#123456", False, False)
+            assert (spleen["name"], spleen["visible"], spleen["locked"]) == ("spleen", True, True)
+            assert told["keep_range"] == [100, None]
+            await reader.anew(told["id"])
+            whole = CompactMask.of(np.ones((4, 60), bool)).to_dict()
+            drawn = await reader.prompt(told["id"], 20, 1, drawn=whole)
+            wanted = left[:, 20] | right[:, 20]
+            wanted[1] &= ~right[1, 20]
+            np.testing.assert_array_equal(drawn, wanted)
+            # where something is said of limits, that holds
+            await reader.http.delete(f"/sessions/{told['id']}")
+            told = await reader.open(case, start={"session": key}, limits={})
+            assert (told["keep_range"], told["objects"][1]["locked"]) == (None, False)
+
+    asyncio.run(play())

@@ -71,9 +71,7 @@ export function App() {
     <>
       <Page />
       {locked.value && <Unlock />}
-      <div inert={locked.value}>
-        <Messages />
-      </div>
+      <Messages />
       {!locked.value && <Help />}
       <Asking />
     </>

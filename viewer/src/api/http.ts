@@ -268,7 +268,8 @@ export function explain(error: unknown): string {
     case 401:
       return detail && me.value === null && /password/.test(detail) ? t("api.wrongPassword") : t("api.loggedOut");
     case 403:
-      return t("api.notAllowed");
+      // of a file that has the patient's name in it
+      return t(error.parameters.includes("format") ? "api.named" : "api.notAllowed");
     case 404:
       return t("api.notFound");
     case 409:

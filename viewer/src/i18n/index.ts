@@ -2,6 +2,7 @@
 // Each room has a file of its own, `en/ROOM.ts` and `ko/ROOM.ts`; keys begin with the room's name: "tools.box".
 
 import { signal } from "@preact/signals";
+import { remember, remembered } from "../remembered";
 import { en } from "./en";
 import { ko } from "./ko";
 
@@ -12,7 +13,7 @@ const TEXTS: Record<Language, Texts> = { en, ko };
 const KEPT = "medsam.language";
 
 function first(): Language {
-  const kept = localStorage.getItem(KEPT);
+  const kept = remembered(KEPT);
   if (kept === "en" || kept === "ko") return kept;
   return navigator.language.startsWith("ko") ? "ko" : "en";
 }
@@ -23,7 +24,7 @@ language.subscribe((chosen) => {
 });
 
 export function speak(chosen: Language): void {
-  localStorage.setItem(KEPT, chosen);
+  remember(KEPT, chosen);
   language.value = chosen;
 }
 

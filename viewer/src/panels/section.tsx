@@ -3,6 +3,7 @@
 import { signal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useId } from "preact/hooks";
+import { remember, remembered } from "../remembered";
 import { Glyph } from "./glyph";
 
 export type SectionName = "structures" | "volume" | "compare" | "home";
@@ -12,7 +13,7 @@ const OPEN_AT_FIRST: Record<SectionName, boolean> = { structures: true, volume: 
 
 function kept(): Record<SectionName, boolean> {
   try {
-    const found: unknown = JSON.parse(localStorage.getItem(KEPT) ?? "{}");
+    const found: unknown = JSON.parse(remembered(KEPT) ?? "{}");
     return typeof found === "object" && found !== null ? { ...OPEN_AT_FIRST, ...found } : OPEN_AT_FIRST;
   } catch {
     return OPEN_AT_FIRST;
@@ -23,11 +24,7 @@ const unfolded = signal(kept());
 
 export function unfold(name: SectionName, open = true): void {
   unfolded.value = { ...unfolded.peek(), [name]: open };
-  try {
-    localStorage.setItem(KEPT, JSON.stringify(unfolded.peek()));
-  } catch {
-    // a full or forbidden storage costs the folds alone
-  }
+  remember(KEPT, JSON.stringify(unfolded.peek()));
 }
 
 interface Properties {

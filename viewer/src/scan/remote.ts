@@ -11,16 +11,17 @@ export interface Source {
   slice(axis: Axis, index: number, signal: AbortSignal): Promise<ArrayBuffer>;
   /** Bytes [begin, end) of the volume. Raises Changed where it is another one than before. */
   piece(begin: number, end: number, signal: AbortSignal): Promise<ArrayBuffer>;
-  /** What to do when something does not come. */
-  failed(error: unknown): void;
+  /** What to do when something does not come. Returns whether it may come later. */
+  failed(error: unknown): boolean;
 }
 
 /** At a time, of slices; there is one piece of the volume beside them. */
 const AT_ONCE = 3;
 const AHEAD = 3;
 const PIECE_BYTES = 4 * 2 ** 20;
-/** ms until what failed is asked for again, or the volume goes on */
+/** ms until what failed is asked for again, or the volume goes on: twice as long each time, up to the latter */
 const AGAIN = 4000;
+const AGAIN_AT_MOST = 60_000;
 
 export class RemoteScan implements Scan {
   readonly loaded = signal(0);
@@ -74,6 +75,7 @@ export class RemoteScan implements Scan {
   async bringAll(): Promise<void> {
     const { signal } = this.#ended;
     const most = Math.max(1, Math.floor(PIECE_BYTES / this.#voxels.planeBytes));
+    let again = AGAIN;
     while (this.#voxels.whole && !signal.aborted) {
       // slices that somebody waits for come first
       while (this.#running.size > 0 && !signal.aborted) await new Promise<void>((go) => (this.#idle = go));
@@ -84,10 +86,12 @@ export class RemoteScan implements Scan {
       try {
         const buffer = await this.source.piece(first * bytes, (first + count) * bytes, signal);
         if (!signal.aborted) this.#came(() => this.#voxels.writePlanes(first, this.#whole(buffer, count * bytes)));
+        again = AGAIN;
       } catch (error) {
         if (signal.aborted) return;
-        this.source.failed(error);
-        await new Promise((go) => setTimeout(go, AGAIN));
+        if (!this.source.failed(error)) return;
+        await new Promise((go) => setTimeout(go, again));
+        again = Math.min(2 * again, AGAIN_AT_MOST);
       }
     }
   }
@@ -143,11 +147,7 @@ export class RemoteScan implements Scan {
     } catch (error) {
       if (!stop.signal.aborted) {
         this.#failed.add(key);
-        setTimeout(() => {
-          this.#failed.delete(key);
-          if (!this.#ended.signal.aborted) this.version.value += 1;
-        }, AGAIN);
-        this.source.failed(error);
+        if (this.source.failed(error)) setTimeout(() => this.#retry(key), AGAIN);
       }
     } finally {
       this.#running.delete(key);
@@ -157,6 +157,12 @@ export class RemoteScan implements Scan {
         this.#idle = null;
       }
     }
+  }
+
+  /** Whoever draws the slice asks for it again. */
+  #retry(key: string): void {
+    this.#failed.delete(key);
+    if (!this.#ended.signal.aborted) this.version.value += 1;
   }
 
   #whole(buffer: ArrayBuffer, bytes: number): Elements {

@@ -2,7 +2,7 @@
 
 import { useEffect, useRef } from "preact/hooks";
 import { t } from "../i18n";
-import { type Message, messages, unsay } from "../state";
+import { locked, type Message, messages, unsay } from "../state";
 import { Icon } from "./icons";
 import "./messages.css";
 
@@ -10,9 +10,10 @@ const SECONDS: Record<Message["kind"], number | null> = { info: 6, warning: 12, 
 
 export function Messages() {
   const shown = messages.value;
+  // whoever does not give the password presses none of their buttons;
   // both are there from the beginning: what is put into a region is announced, a region that comes is not
   return (
-    <div class="shell-messages">
+    <div class="shell-messages" inert={locked.value}>
       <div role="alert" aria-live="assertive">
         {shown
           .filter((one) => one.kind === "error")

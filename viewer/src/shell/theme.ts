@@ -1,14 +1,15 @@
 // Dark, as reading rooms are, until the reader chooses light.
 
 import { effect, signal } from "@preact/signals";
+import { remember, remembered } from "../remembered";
 
 export type Theme = "dark" | "light";
 const KEPT = "medsam.theme";
 
-export const theme = signal<Theme>(localStorage.getItem(KEPT) === "light" ? "light" : "dark");
+export const theme = signal<Theme>(remembered(KEPT) === "light" ? "light" : "dark");
 
 export function turn(to: Theme): void {
-  localStorage.setItem(KEPT, to);
+  remember(KEPT, to);
   theme.value = to;
 }
 

@@ -5,6 +5,7 @@ import { computed, effect, signal } from "@preact/signals";
 import { decoder as fetchDecoder, embedding as fetchEmbedding, modelInfo } from "../api/model";
 import type { Axis, ModelInfo } from "../api/types";
 import type { Reading } from "../reading/reading";
+import { remember, remembered } from "../remembered";
 import { axisNumber } from "../scan/scan";
 import { cursor, reading, scan } from "../state";
 import { type Answer, type Decoder, type Order, startDecoder } from "./decoder";
@@ -29,14 +30,14 @@ export interface Question {
   readonly points: readonly (readonly [number, number, 0 | 1])[];
 }
 
-export const wanted = signal(localStorage.getItem(KEPT) !== "off");
+export const wanted = signal(remembered(KEPT) !== "off");
 /** Whether previews can come on the slice on screen, or why not. */
 export const state = signal<"none" | "loading" | "ready" | "slow">("none");
 /** The outline on screen: lines on the stored slice. */
 export const outline = signal<{ axis: Axis; slice: number; lines: Float32Array } | null>(null);
 
 export function want(on: boolean): void {
-  localStorage.setItem(KEPT, on ? "on" : "off");
+  remember(KEPT, on ? "on" : "off");
   wanted.value = on;
   times = [];
   // who switches it on again tries again

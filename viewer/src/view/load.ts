@@ -46,18 +46,20 @@ class CaseSource implements Source {
     return bytesOf(answer, stop);
   }
 
-  failed(error: unknown): void {
-    if (isAbort(error)) return;
+  failed(error: unknown): boolean {
+    if (isAbort(error)) return true;
     if (error instanceof Changed) {
       say({
         kind: "error",
         text: t("view.changed"),
         action: { text: t("view.reload"), run: () => location.reload() },
       });
-      return;
+      return false;
     }
     // of a server that is away the page tells by itself, and asks again
-    if (error instanceof ApiError && (error.status === 0 || error.status === 401 || error.status === 423)) return;
+    if (error instanceof ApiError && (error.status === 0 || error.status === 401 || error.status === 423)) return true;
     say({ kind: "error", text: explain(error), seconds: 10 });
+    // what is wrong with the scan stays wrong
+    return error instanceof ApiError && (error.status === 429 || error.status >= 500);
   }
 }

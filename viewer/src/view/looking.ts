@@ -2,6 +2,7 @@
 
 import { type Signal, signal } from "@preact/signals";
 import type { Axis, Geometry } from "../api/types";
+import { remember, remembered } from "../remembered";
 import { axisNumber, type Voxel } from "../scan/scan";
 import { axesOf, growsUpwards, inside } from "../scan/space";
 import { activeAxis, cursor, layout, scan, window_ } from "../state";
@@ -12,8 +13,8 @@ export const cameras: Record<Axis, Signal<Camera>> = { i: signal(FITTED), j: sig
 
 const KEPT = "medsam.smooth";
 /** Between pixels: smoothed, or each a square of its own. */
-export const smooth = signal(localStorage.getItem(KEPT) !== "no");
-smooth.subscribe((on) => localStorage.setItem(KEPT, on ? "yes" : "no"));
+export const smooth = signal(remembered(KEPT) !== "no");
+smooth.subscribe((on) => remember(KEPT, on ? "yes" : "no"));
 
 /** Where the pointer is, in CSS pixels of a plane; null: over none. */
 export const pointer = signal<{ axis: Axis; x: number; y: number } | null>(null);

@@ -207,6 +207,11 @@ describe("a proxy before a server that is gone", () => {
 });
 
 describe("messages", () => {
+  it("of what is not allowed say what is instead", () => {
+    expect(explain(new ApiError(403, "no"))).toContain("may look at this");
+    expect(explain(new ApiError(403, "no", ["format"]))).toContain("names the patient");
+  });
+
   it("are in Korean, too", () => {
     speak("ko");
     expect(explain(new ApiError(0, "x"))).toMatch(/서버/);

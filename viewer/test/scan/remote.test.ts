@@ -11,6 +11,8 @@ class Slow implements Source {
   aborted: string[] = [];
   pieces: [number, number][] = [];
   problems: unknown[] = [];
+  /** What is wrong passes. */
+  passing = true;
   answers = new Map<string, (buffer: ArrayBuffer) => void>();
   refuse: ((error: Error) => void)[] = [];
 
@@ -32,8 +34,9 @@ class Slow implements Source {
     return new ArrayBuffer(end - begin);
   }
 
-  failed(error: unknown): void {
+  failed(error: unknown): boolean {
     this.problems.push(error);
+    return this.passing;
   }
 
   async answer(key: string, values: number[] = [1, 2, 3, 4]): Promise<void> {
@@ -124,6 +127,12 @@ describe("a slice that does not come", () => {
     scan.slice("k", 5);
     await vi.advanceTimersByTimeAsync(1);
     expect(server.asked.filter((key) => key === "k5")).toHaveLength(2);
+    server.passing = false;
+    server.refuse.at(-1)!(new Error("broken"));
+    await vi.advanceTimersByTimeAsync(60_000);
+    scan.slice("k", 5);
+    await vi.advanceTimersByTimeAsync(1);
+    expect(server.asked.filter((key) => key === "k5")).toHaveLength(2);
   });
 });
 
@@ -150,6 +159,22 @@ describe("the volume", () => {
     for (const key of ["k18", "k19", "k17"]) await server.answer(key);
     await all;
     expect(server.pieces).toEqual([[0, 17 * 8]]);
+  });
+
+  it("is asked for more and more seldom where it fails, and no more where that stays so", async () => {
+    vi.useFakeTimers();
+    const server = new Slow();
+    vi.spyOn(server, "piece").mockRejectedValue(new Error("busy"));
+    const scan = new RemoteScan("case", GEOMETRY, server);
+    const all = scan.bringAll();
+    await vi.advanceTimersByTimeAsync(5 * 60_000);
+    // after 4, 12, 28, 60 s, then every minute
+    expect(server.problems).toHaveLength(9);
+    server.passing = false;
+    await vi.advanceTimersByTimeAsync(60_000);
+    await all;
+    expect(server.problems).toHaveLength(10);
+    vi.useRealTimers();
   });
 
   it("ends with the scan", async () => {

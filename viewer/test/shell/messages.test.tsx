@@ -35,6 +35,15 @@ describe("messages", () => {
     expect(texts("status")).toEqual(["Note: good"]);
   });
 
+  it("are out of reach while the password is asked for", () => {
+    const region = root.querySelector<HTMLElement>(".shell-messages")!;
+    expect(region.inert).toBe(false);
+    act(() => {
+      locked.value = true;
+    });
+    expect(region.inert).toBe(true);
+  });
+
   it("leave room for four, and one that goes by itself pushes out none that there is something to press on", () => {
     const run = () => {};
     act(() => {

@@ -101,4 +101,16 @@ describe("a scan that is opened", () => {
     ]);
     expect(messages.value[0]!.action!.text).toBe("Load again");
   });
+
+  it("whose volume is refused is not asked for it again and again", async () => {
+    await opened();
+    const refuse = (status: number) => async (path: string) => {
+      asked.push({ path, range: null, ifRange: null });
+      return Response.json({ detail: "This file ends too early." }, { status });
+    };
+    vi.stubGlobal("fetch", refuse(422));
+    await vi.advanceTimersByTimeAsync(120_000);
+    expect(asked.filter(({ path }) => path.endsWith("/volume"))).toHaveLength(1);
+    expect(messages.value.map(({ text }) => text)).toEqual(["This file ends too early."]);
+  });
 });

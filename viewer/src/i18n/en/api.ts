@@ -7,6 +7,8 @@ export const api = {
   "api.locked": "Locked after a while without use. Give your password.",
   "api.objectLocked": "This structure is locked: unlock it in the list of structures first. {detail}",
   "api.notAllowed": "You may look at this, but not change it.",
+  "api.named":
+    "This kind of file names the patient, which is not for your role. Take NIfTI or NRRD, or send it to the PACS.",
   "api.notFound": "This is not there, or not yours to see. Go back to the list of scans.",
   "api.conflict": "This cannot be done as things stand. {detail}",
   "api.movedOn": "Somebody changed this meanwhile, perhaps you in another tab. It is up to date now: try again.",

@@ -19,6 +19,7 @@ from medsam.server.readers import Reader
 from medsam.server.readings.answers import Labelled
 from medsam.server.readings.asking import measures
 from medsam.server.readings.measured import to_csv
+from medsam.server.readings.present import REVISION
 from medsam.server.services import PresentServices, Services
 
 router = APIRouter(tags=["sessions"])
@@ -55,12 +56,13 @@ async def labels(
     told = names if len(json.dumps(names)) <= _MOST_NAMES else None
     said = {"names": told, "shared": drawn.outlined.shared, "first": drawn.outlined.first}
     audited = {"case": drawn.case.key, "format": format}
+    revision = {REVISION: str(drawn.revision)}
     if format == "raw":
         array = await services.cases.calls(_ready, drawn)
         digest = await services.cases.calls(lambda: hashlib.sha256(array.data).hexdigest())
         meta = meta_of(array, geometry=drawn.labels.geometry.to_dict(), **said)
         request.state.audited = audited
-        return raw_response(array, meta, etag_of(digest, names), request.headers)
+        return raw_response(array, meta, etag_of(digest, names), request.headers, revision)
     if format == "csv":
         # once every first answer is refined
         measured = await measures(await services.readings.get(reader, session))
@@ -68,13 +70,18 @@ async def labels(
     else:
         export = await _export(services, drawn, format)
     request.state.audited = audited | {"sha256": export.digest}
-    headers = export.headers(session) | {META: json.dumps(said)}
+    headers = export.headers(session) | revision | {META: json.dumps(said)}
     return bytes_response(memoryview(export.content), f'"{export.digest}"', request.headers, headers, export.media_type)
 
 
 @router.post("/sessions/{session}/send")
 async def send(
-    session: SessionKey, body: SendBody, request: Request, reader: PresentReader, services: PresentServices
+    session: SessionKey,
+    body: SendBody,
+    request: Request,
+    response: Response,
+    reader: PresentReader,
+    services: PresentServices,
 ) -> SentInfo:
     """Store the masks of a session in a PACS, beside the images they were drawn on.
 
@@ -86,6 +93,7 @@ async def send(
     export = await _export(services, drawn, body.format)
     sent = await services.cases.pacs.send(body.server, export.content)
     request.state.audited = {"case": drawn.case.key, "format": body.format, "sha256": export.digest}
+    response.headers[REVISION] = str(drawn.revision)
     return SentInfo(stored=sent.stored, failures=list(sent.failures), notes=list(sent.notes))
 
 

@@ -40,9 +40,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Labelled:
-    """A label map, and what else a file of it says. objects: by whose numbers it is. algorithm: what computed it."""
+    """A label map, and what else a file of it says. revision: of the reading, all of whose steps up to it are here.
+    objects: by whose numbers it is. algorithm: what computed it."""
 
     outlined: Outlined
+    revision: int
     objects: tuple[StoredObject, ...]
     case: StoredCase
     scan_encoder: ScanEncoder

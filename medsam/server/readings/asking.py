@@ -42,15 +42,18 @@ async def prompts(reading: Reading) -> str:
     return await to_thread.run_sync(prompts_file, given, names, reading.scan_encoder.plane.axis)
 
 
-async def masks(reading: Reading) -> Outlined:
-    """The masks of all objects, by their numbers and names, once every first answer is refined.
+async def masks(reading: Reading) -> tuple[int, Outlined]:
+    """The masks of all objects, by their numbers and names, once every first answer is refined; with the revision up to
+    which they have everything.
 
     Raises HTTPException 503 where that fails.
     """
     await reading.refined()
+    # before the masks: what is done meanwhile may be among them, or not
+    revision = reading.revision
     state = await reading.ask(lambda session: session.state)
     listed = {one.number: one for one in reading.listed}
-    return await heavy(outlined, state, reading.scan_encoder, listed)
+    return revision, await heavy(outlined, state, reading.scan_encoder, listed)
 
 
 async def measures(reading: Reading) -> list[Measured]:

@@ -11,13 +11,14 @@ from medsam.server.readings.reading import Reading
 from medsam.server.readings.registry import Readings
 from medsam.wire import MEDIA_TYPE
 
+REVISION = "X-Medsam-Revision"
 FRAMES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "frames (`medsam/wire.py`), which may be none. `predicted_iou` in a frame is what the network "
         "says of its own answer: it is not calibrated. `expected_dice` will be; it is null so far.",
         "content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}},
         "headers": {
-            "X-Medsam-Revision": {"schema": {"type": "integer"}, "description": "that the client has with this"},
+            REVISION: {"schema": {"type": "integer"}, "description": "that the client has with this"},
             "X-Medsam-Objects": {"schema": {"type": "integer"}, "description": "when the objects last changed"},
         },
     },
@@ -52,7 +53,7 @@ def revision_of(match: str | None) -> int | None:
 
 def head(response: Response, of: Reading | Answer) -> None:
     """Say which revision an answer is of."""
-    response.headers["X-Medsam-Revision"] = str(of.revision)
+    response.headers[REVISION] = str(of.revision)
     response.headers["X-Medsam-Objects"] = str(of.objects_revision)
 
 

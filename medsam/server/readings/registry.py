@@ -239,11 +239,11 @@ class Readings:
         if (live := self._live.get(key)) is not None:
             live.seen = -math.inf
         reading = await self.get(reader, key)
-        masks = await masks_of(reading)
+        revision, masks = await masks_of(reading)
         if (live := self._live.get(key)) is not None and await self._stale(live):
             raise HTTPException(409, f"The files of this case have changed. {_CLOSE_IT}")
         case = await self._calls(self._store.case_of, reading.stored.case)
-        return Labelled(masks, tuple(reading.listed), case, reading.scan_encoder, reading.algorithm)
+        return Labelled(masks, revision, tuple(reading.listed), case, reading.scan_encoder, reading.algorithm)
 
     async def left(self, reader: Reader, key: str, scan: Volume) -> Left:
         """What any reading that a reader may see left on a scan: also of another model or axis. Its first answers are

@@ -92,6 +92,18 @@ def drawn(client: TestClient, case: str) -> str:
     return session["id"]
 
 
+def test_a_file_says_up_to_which_revision_all_steps_are_in_it(client, series):
+    case = uploaded(client, series)
+    session = drawn(client, case["id"])
+    answer = client.get(f"{API}/sessions/{session}/labels", params={"format": "nifti"})
+    # the first answer was refined for it
+    now = client.get(f"{API}/sessions/{session}/changes").headers["X-Medsam-Revision"]
+    assert answer.headers["X-Medsam-Revision"] == now
+    client.post(f"{API}/sessions/{session}/undo")
+    later = client.get(f"{API}/sessions/{session}/labels", params={"format": "raw"})
+    assert int(later.headers["X-Medsam-Revision"]) > int(answer.headers["X-Medsam-Revision"])
+
+
 def exported(client: TestClient, session: str, kind: str) -> Any:
     answer = client.get(f"{API}/sessions/{session}/labels", params={"format": kind})
     assert answer.status_code == 200, answer.text

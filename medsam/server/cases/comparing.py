@@ -13,7 +13,7 @@ from medsam.geometry import SlicePlane
 from medsam.inference.whole_objects import packed
 from medsam.masks import CompactMask
 from medsam.server.cases.receiving import FILES, received
-from medsam.server.cases.references import Grid, Reference, compared, matched, read_reference
+from medsam.server.cases.references import Grid, Reference, compared, joined, matched, read_reference
 from medsam.server.cases.rooms import UnknownCase
 from medsam.server.cases.schemas import KEY, CompareBody, Compared, ComparedStructure
 from medsam.server.gate.present import PresentReader
@@ -56,7 +56,7 @@ async def compare(
     Or of a file of labels in any format that is read (`multipart/form-data` or a raw body; with a label map a JSON of
     the names of its numbers, as `medsam segment` writes it)."""
     reading = await services.readings.get(reader, session)
-    audited = {"case": services.readings.case_of(reading)}
+    audited = {"case": reading.case}
     # what is compared is what is exported
     await reading.refined()
     notes: tuple[str, ...] = ()
@@ -69,6 +69,7 @@ async def compare(
     else:
         masks, notes = await _of_file(services, request, reading, x_filename)
     request.state.audited = audited
+    masks = joined(masks)
     names = {one.number: one.name for one in reading.listed}
     own = {number: reading.slate.of(number)[1] for number in names}
     pairs, geometry = matched(names, masks), reading.scan_encoder.scan.geometry

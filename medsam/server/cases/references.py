@@ -122,9 +122,19 @@ def read_reference(folder: Path, names: Sequence[str], grid: Grid) -> tuple[dict
     return found, tuple(notes)
 
 
+def joined(masks: Mapping[str, CompactMask]) -> dict[str, CompactMask]:
+    """Structures that the vocabulary has one name for are one, under the first of theirs."""
+    names: dict[str, str] = {}
+    found: dict[str, CompactMask] = {}
+    for called, mask in masks.items():
+        name = names.setdefault(_plain(called), called)
+        found[name] = found[name] | mask if name in found else mask
+    return found
+
+
 def matched(names: Mapping[int, str], reference: Iterable[str]) -> list[tuple[int | None, str | None]]:
     """Which object goes with which structure: by name, else by what they are called in the vocabulary; one of each goes
-    with the other. Those without another come last. names: by number."""
+    with the other. Those without another come last. names: by number. reference: no two alike, see `joined`."""
     left = {_plain(name): name for name in reference}
     pairs: list[tuple[int | None, str | None]] = []
     alone = []

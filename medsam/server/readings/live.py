@@ -57,11 +57,14 @@ class Tools:
 
 
 class Live:
-    """owner: its reader. objects: as they stand, by number. revision: of what is stored and drawn. limits: of the
-    session, but for what is locked. Made by `Readings`."""
+    """owner: its reader. case: key of its case. objects: as they stand, by number. revision: of what is stored and
+    drawn. limits: of the session, but for what is locked. Made by `Readings`."""
 
-    def __init__(self, tools: Tools, resumed: Resumed, stored: StoredReading, owner: Reader, revision: int) -> None:
-        self.tools, self.stored, self.owner, self.limits = tools, stored, owner, resumed.limits
+    def __init__(
+        self, tools: Tools, resumed: Resumed, stored: StoredReading, owner: Reader, case: str, revision: int
+    ) -> None:
+        self.tools, self.stored, self.owner, self.case = tools, stored, owner, case
+        self.limits = resumed.limits
         self.objects = {one.number: one for one in resumed.objects}
         # of what is said of objects and limits
         self.objects_revision = resumed.listed

@@ -85,9 +85,9 @@ def checked_colour(colour: str) -> str:
 
 def in_readers_words(error: MedSAMError, objects: Iterable[StoredObject]) -> MedSAMError:
     """An error of the session, with the reader's names for its labels."""
-    text = str(error)
-    for one in objects:
-        text = text.replace(repr(label_of(one.number)), repr(one.name))
+    names = {label_of(one.number): one.name for one in objects}
+    # all at once: an object may be called as the session calls another one
+    text = re.sub(f"'({_LABEL}[0-9]+)'", lambda found: repr(names.get(found[1], found[1])), str(error))
     return type(error)(text, parameter=error.parameters)
 
 

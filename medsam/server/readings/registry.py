@@ -163,6 +163,9 @@ class Readings:
                 except Unfinished:
                     await self._calls(self._store.close_reading, stored.id, reader)
                     continue
+                if reading.closed:
+                    # while this waited at its door
+                    continue
                 if await heavy(differs, reading.scan_encoder, reading.stored, reading.limits, opening):
                     raise HTTPException(409, f"A session of this case is open and began otherwise. {_CLOSE_IT}")
                 names = {plain_name(one.name) for one in reading.listed}
@@ -230,10 +233,6 @@ class Readings:
             await self._drop(key)
             await self._calls(self._store.close_reading, stored.id, reader)
 
-    def case_of(self, reading: Reading) -> str:
-        """The key of its case."""
-        return self._live[reading.key].case.key
-
     async def labels(self, reader: Reader, key: str) -> Labelled:
         """The label map of a reading, refined and cleaned as `medsam segment` gives it. Raises as `get`."""
         if (live := self._live.get(key)) is not None:
@@ -242,7 +241,7 @@ class Readings:
         revision, masks = await masks_of(reading)
         if (live := self._live.get(key)) is not None and await self._stale(live):
             raise HTTPException(409, f"The files of this case have changed. {_CLOSE_IT}")
-        case = await self._calls(self._store.case_of, reading.stored.case)
+        case = await self._case_of(reading.stored)
         return Labelled(masks, revision, tuple(reading.listed), case, reading.scan_encoder, reading.algorithm)
 
     async def left(self, reader: Reader, key: str, scan: Volume) -> Left:
@@ -269,11 +268,20 @@ class Readings:
     async def _stored(self, reader: Reader, key: str, change: bool) -> StoredReading:
         """A reading as the store has it. Raises HTTPException 404 and 403 as `get`."""
         stored = await self._calls(self._store.reading, reader, key)
-        if stored is None or (change and stored.closed_at is not None):
+        if stored is None:
             raise HTTPException(404, "There is no such session.")
+        if change and stored.closed_at is not None:
+            raise HTTPException(404, "This session is closed: it can be looked at. A new one may begin from its masks.")
         if change and stored.user != reader.id:
             raise HTTPException(403, "This session is another reader's: you may look at it.")
         return stored
+
+    async def _case_of(self, stored: StoredReading) -> StoredCase:
+        """Raises HTTPException 404 where it was removed."""
+        try:
+            return await self._calls(self._store.case_of, stored.case)
+        except InputError:
+            raise HTTPException(404, "There is no such session: its case was removed.") from None
 
     async def _stale(self, live: _Live) -> bool:
         """Whether the files of its case are other ones than were read."""
@@ -283,8 +291,7 @@ class Readings:
     async def _again(self, stored: StoredReading, owner: Reader) -> _Live:
         """`_load`; 409 where the scan or the model is another one."""
         # what the scan has to say is said of it, not of the session
-        case = await self._calls(self._store.case_of, stored.case)
-        await self._scans.get(case.key)
+        await self._scans.get((await self._case_of(stored)).key)
         try:
             return await self._load(stored, owner)
         except Unfinished:
@@ -338,7 +345,7 @@ class Readings:
             if live is not None and not live.reading.broken and not await self._stale(live):
                 return live
             await self._drop(stored.key)
-            case = await self._calls(self._store.case, owner, (await self._calls(self._store.case_of, stored.case)).key)
+            case = await self._calls(self._store.case, owner, (await self._case_of(stored)).key)
             if case is None:
                 raise HTTPException(404, "There is no such session.")
             volume = await self._scans.get(case.key)
@@ -364,7 +371,7 @@ class Readings:
                 rewritten = {(mask.object, mask.slice): revision for mask in masks}
                 again = replace(again, seen={**again.seen, **rewritten})
             # it may have been closed while this waited at the door
-            reading = Reading(self._tools, again, found.reading, owner, revision)
+            reading = Reading(self._tools, again, found.reading, owner, case.key, revision)
             self._live[stored.key] = live = _Live(reading, case, time.monotonic())
             return live
 

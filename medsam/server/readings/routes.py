@@ -54,7 +54,7 @@ async def open_session(
     reading, new = await readings.begin(reader, asked.case, asked.opening())
     request.state.audited = {"case": asked.case, "reading": reading.key}
     response.status_code = 201 if new else 200
-    return _told(response, reading, asked.case, True)
+    return _told(response, reading, True)
 
 
 @router.get("")
@@ -87,9 +87,8 @@ async def show_session(
 ) -> SessionAnswer:
     """A session as it stands, also one that was closed; it is read from the store where it was not in memory."""
     reading = await readings.get(reader, session)
-    case = readings.case_of(reading)
-    request.state.audited = {"case": case}
-    return _told(response, reading, case, reading.owner.id == reader.id)
+    request.state.audited = {"case": reading.case}
+    return _told(response, reading, reading.owner.id == reader.id)
 
 
 @router.patch("/{session}")
@@ -104,7 +103,7 @@ async def change_session(
     """Keep masks to other values from now on; those that there are stay as they are. No step: undo leaves it."""
     reading = await readings.get(reader, session, change=True)
     await reading.keep_range(asked.values, revision_of(match))
-    return _told(response, reading, readings.case_of(reading), True)
+    return _told(response, reading, True)
 
 
 @router.delete("/{session}", status_code=204)
@@ -326,14 +325,14 @@ async def _stream(reading: Reading, since: int | None) -> AsyncIterator[str]:
 # -- answers ------------------------------------------------------------------------------------------------------
 
 
-def _told(response: Response, reading: Reading, case: str, mine: bool) -> SessionAnswer:
+def _told(response: Response, reading: Reading, mine: bool) -> SessionAnswer:
     head(response, reading)
     scan_encoder = reading.scan_encoder
     objects = [_object(one) for one in reading.listed]
     algorithm, values = reading.algorithm, reading.limits.values
     return SessionAnswer(
         id=reading.key,
-        case=case,
+        case=reading.case,
         revision=reading.revision,
         axis=scan_encoder.plane.axis,
         geometry=scan_encoder.scan.geometry.to_dict(),

@@ -18,7 +18,7 @@ from medsam.io.save import save_labels
 from medsam.masks import CompactMask
 from medsam.metrics.measure import measure
 from medsam.server.app import create_app
-from medsam.server.cases.references import References, compared, matched
+from medsam.server.cases.references import References, compared, joined, matched
 from medsam.server.settings import ServerSettings
 from medsam.volume import LabelVolume, Volume
 from medsam.wire import read_frames
@@ -175,6 +175,24 @@ def test_names_find_one_another_as_the_vocabulary_has_them():
     # one of each can only mean the other
     assert matched({4: "what I saw"}, ["labels"]) == [(4, "labels")]
     assert matched({1: "a", 2: "b"}, ["labels"]) == [(1, None), (2, None), (None, "labels")]
+
+
+def test_structures_of_one_name_are_one():
+    one, other = (CompactMask.of(mask) for mask in (LIVER, SPLEEN))
+    found = joined({"Left kidney": one, "kidney_left": other, "spot": one})
+    assert found == {"Left kidney": one | other, "spot": one}
+
+
+def test_what_was_removed_from_the_other_session_is_not_compared(client, case, session):
+    client.delete(f"{API}/sessions/{session}/objects/2")
+    client.delete(f"{API}/sessions/{session}")
+    other = client.post(f"{API}/sessions", json={"case": case, "label": "spot"}).json()["id"]
+    step = {"object": 1, "slice": 1, "drawn": CompactMask.of(LIVER).to_dict()}
+    client.post(f"{API}/sessions/{other}/prompts", json=step)
+    told = client.post(f"{API}/sessions/{other}/compare", json={"session": session}).json()
+    # one of each goes with the other
+    assert [(one["object"], one["name"], one["dice"]) for one in told["structures"]] == [(1, "spot", 2 / 3)]
+    client.delete(f"{API}/sessions/{other}")
 
 
 def test_what_has_no_number_is_null():

@@ -13,6 +13,7 @@ from readings_house import house, two_blocks
 
 from medsam.inference.predictor import Predictor
 from medsam.prompts.prompt import Prompt
+from medsam.server.readers import Role
 from medsam.server.store.database import StoreError
 from medsam.volume import Volume
 
@@ -327,5 +328,67 @@ def test_files_that_change_under_an_open_session_are_noticed(folder, monkeypatch
             with pytest.raises(HTTPException) as caught:
                 await there.readings.labels(reader.reader, key)
             assert caught.value.status_code == 409
+
+    asyncio.run(play())
+
+
+def test_who_opens_a_case_while_its_session_is_closed_begins_another(folder):
+    scan, *_ = two_blocks()
+
+    async def play():
+        async with house(folder) as there:
+            reader, key = await there.opened(scan, label="liver", zoom="off")
+            close = there.store.close_reading
+
+            def slowly(*given):
+                time.sleep(0.05)
+                return close(*given)
+
+            there.store.close_reading = slowly
+            closing = asyncio.create_task(reader.http.delete(f"/sessions/{key}"))
+            while there.readings.live:
+                await asyncio.sleep(0)
+            told = await reader.open(there.case("a", scan), label="liver")
+            assert (told["id"] != key, told["closed"], (await closing).status_code) == (True, None, 204)
+            body = {"object": 1, "slice": 1, "box": [4, 8, 24, 28]}
+            assert (await reader.post(f"/sessions/{told['id']}/prompts", body)).status_code == 200
+
+    asyncio.run(play())
+
+
+def test_a_session_of_a_case_that_was_removed_is_not_there_whether_or_not_it_is_in_memory(folder, monkeypatch):
+    scan, *_ = two_blocks()
+    monkeypatch.setattr("medsam.server.readings.registry._BELIEVED", 0.0)
+
+    async def play():
+        async with house(folder) as there:
+            reader, reviewer = there.person("ann"), there.person("rev", Role.REVIEWER)
+            keys = [there.case(name, scan) for name in "ab"]
+            sessions = [(await reader.open(key, label="liver"))["id"] for key in keys]
+            await there.readings._drop(sessions[0])
+            for key in keys:
+                there.store.remove_case(there.store.case(reader.reader, key).id, None)
+            for who in (reader, reviewer):
+                for session in sessions:
+                    assert (await who.http.get(f"/sessions/{session}")).status_code == 404
+
+    asyncio.run(play())
+
+
+def test_what_is_said_of_a_session_that_leaves_memory_meanwhile(folder):
+    scan, *_ = two_blocks()
+
+    async def play():
+        async with house(folder) as there:
+            reader, key = await there.opened(scan, label="liver")
+            reading = await there.readings.get(reader.reader, key)
+
+            async def left():
+                # by a DELETE beside it, which has not waited for this
+                del there.readings._live[key]
+
+            reading._limit = left
+            answer = await reader.http.patch(f"/sessions/{key}", json={"keep_range": [0, 5]})
+            assert (answer.status_code, answer.json()["case"]) == (200, there.case("a", scan))
 
     asyncio.run(play())

@@ -62,6 +62,9 @@ def test_a_session_knows_objects_by_number_and_readers_by_name():
     told = in_readers_words(said, [stored(1, "liver"), stored(12, "spleen")])
     assert str(told) == "The point 3,4 for 'liver' lies in 'spleen'."
     assert (type(told), told.parameters) == (PromptError, ("locked",))
+    # one may be called as the session calls another
+    names = [stored(1, "object 2"), stored(2, "liver")]
+    assert str(in_readers_words(PromptError("'object 1' is locked."), names)) == "'object 2' is locked."
 
 
 def test_what_is_locked_is_so_for_the_session():

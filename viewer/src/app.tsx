@@ -8,7 +8,7 @@ import { Cases } from "./cases/page";
 import { t } from "./i18n";
 import { mayLeave } from "./panels/lost";
 import { Login, Unlock } from "./shell/account";
-import { Asking } from "./shell/asking";
+import { Asking, takeBack } from "./shell/asking";
 import { Busy, followWaiting } from "./shell/busy";
 import { Help } from "./shell/help";
 import { followIdle } from "./shell/idle";
@@ -52,6 +52,7 @@ function begin(): () => void {
     myName.subscribe((who) => {
       forgetAll();
       messages.value = [];
+      takeBack();
       tellWhoCame(who);
       if (who !== null) void learnModel();
     }),

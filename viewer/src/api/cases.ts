@@ -1,6 +1,6 @@
 // Scans on the server: found, opened, brought, shared.
 
-import { API, ApiError, addressOf, ask, heed, jsonOf, lost, ownHeaders, renew, request, UPLOAD_BROKE } from "./http";
+import { API, ApiError, addressOf, ask, heed, jsonOf, ownHeaders, renew, request, uploadBroken } from "./http";
 import type { CaseInfo, Geometry, Uploaded } from "./types";
 import { pause } from "./wait";
 
@@ -112,22 +112,11 @@ function upload(form: FormData, told: (progress: UploadProgress) => void, signal
       if (failure === null) return resolve(JSON.parse(call.responseText) as Uploaded);
       heed(failure).then(() => reject(failure), reject);
     };
-    call.onerror = () => void broken().then(reject);
+    call.onerror = () => void uploadBroken().then(reject);
     call.onabort = () => reject(signal?.reason ?? new DOMException("stopped", "AbortError"));
     call.onloadend = () => signal?.removeEventListener("abort", stop);
     call.send(form);
   });
-}
-
-/** Why the connection of an upload broke off: a server that takes no more of it closes it while bytes still come. */
-async function broken(): Promise<ApiError> {
-  try {
-    await fetch(addressOf("/health/live"));
-    return new ApiError(0, UPLOAD_BROKE);
-  } catch {
-    lost();
-    return new ApiError(0, "no server");
-  }
 }
 
 function refusedUpload(call: XMLHttpRequest): ApiError | null {

@@ -228,6 +228,17 @@ export function lost(): void {
   if (!looking) void lookOut();
 }
 
+/** Why the connection of an upload broke off: a server that takes no more of it closes it while bytes still come. */
+export async function uploadBroken(): Promise<ApiError> {
+  try {
+    await fetch(addressOf("/health/live"));
+    return new ApiError(0, UPLOAD_BROKE);
+  } catch {
+    lost();
+    return new ApiError(0, "no server");
+  }
+}
+
 async function lookOut(): Promise<void> {
   looking = true;
   try {

@@ -1,6 +1,6 @@
 // What comes of a session: files, measures, comparison, and results on their way back to the PACS.
 
-import { ask, bytesOf, request } from "./http";
+import { ApiError, ask, bytesOf, request, uploadBroken } from "./http";
 import type { Compared, ExportFormat, Measure, SentInfo, SessionLine, StructureName } from "./types";
 import type { Frame } from "./wire";
 import { readFrames } from "./wire";
@@ -51,7 +51,9 @@ export function compare(session: string, reference: { session: string } | File, 
   }
   const form = new FormData();
   form.append("file", reference, reference.name);
-  return ask<Compared>(path, { method: "POST", body: form, signal });
+  return ask<Compared>(path, { method: "POST", body: form, signal }).catch(async (error: unknown) => {
+    throw error instanceof ApiError && error.status === 0 ? await uploadBroken() : error;
+  });
 }
 
 /** Masks of what was compared with, of an object of the session, along its axis. */

@@ -15,7 +15,7 @@ const question = signal<(Question & { answer: (yes: boolean) => void }) | null>(
 
 /** Ask the reader. One that was not answered yet is answered by no. */
 export function agreed(asked: Question): Promise<boolean> {
-  question.peek()?.answer(false);
+  takeBack();
   return new Promise((resolve) => {
     const answer = (yes: boolean): void => {
       question.value = null;
@@ -23,6 +23,11 @@ export function agreed(asked: Question): Promise<boolean> {
     };
     question.value = { ...asked, answer };
   });
+}
+
+/** Nobody is there to answer any more: no. */
+export function takeBack(): void {
+  question.peek()?.answer(false);
 }
 
 export function Asking() {

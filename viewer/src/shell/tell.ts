@@ -1,6 +1,6 @@
 // What went wrong, as a message that says what to do.
 
-import { ApiError, explain, isAbort } from "../api/http";
+import { ApiError, explain, isAbort, UPLOAD_BROKE } from "../api/http";
 import { t } from "../i18n";
 import { NotTaken } from "../reading/untaken";
 import { locked, messages, say, unsay } from "../state";
@@ -19,7 +19,7 @@ export function tell(error: unknown, retry?: () => void): void {
     return;
   }
   if (error instanceof ApiError && (error.status === 401 || (error.status === 423 && locked.value))) return;
-  if (error instanceof ApiError && error.status === 0 && retry === undefined) return;
+  if (error instanceof ApiError && error.status === 0 && error.detail !== UPLOAD_BROKE && retry === undefined) return;
   say({
     kind: "error",
     text: explain(error),

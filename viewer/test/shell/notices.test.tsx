@@ -1,0 +1,48 @@
+import { signal } from "@preact/signals";
+import { render } from "preact";
+import { act } from "preact/test-utils";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { ApiError } from "../../src/api/http";
+import type { Reading } from "../../src/reading/reading";
+import { Banners } from "../../src/shell/notices";
+import { TopBar } from "../../src/shell/top-bar";
+import { reading } from "../../src/state";
+import { FakeReading } from "../panels/fake";
+
+let root: HTMLElement;
+
+beforeEach(() => {
+  root = document.body.appendChild(document.createElement("div"));
+});
+afterEach(() => {
+  act(() => render(null, root));
+  root.remove();
+  reading.value = null;
+});
+
+describe("a reading that is over", () => {
+  it.each([
+    [404, "closed in another window", 1],
+    [409, "files of this scan have changed", 1],
+    [403, "may no longer see", 0],
+  ])("by %i says why, and offers what may help", (status, text, buttons) => {
+    const open = Object.assign(new FakeReading(), { over: signal(new ApiError(status, "")) });
+    reading.value = open as unknown as Reading;
+    act(() => render(<Banners />, root));
+    expect(root.textContent).toContain(text);
+    expect(root.querySelectorAll("button").length).toBe(buttons);
+  });
+});
+
+describe("what is on the way", () => {
+  it("is not said to be saved, from the first moment on", () => {
+    const open = new FakeReading();
+    reading.value = open;
+    act(() => render(<TopBar />, root));
+    expect(root.textContent).toContain("Saved");
+    act(() => {
+      open.pending.value = 1;
+    });
+    expect(root.textContent).not.toContain("Saved");
+  });
+});

@@ -1,6 +1,6 @@
 // What comes of a session: files, measures, comparison, and results on their way back to the PACS.
 
-import { ApiError, ask, bytesOf, request, uploadBroken } from "./http";
+import { ApiError, ask, bytesOf, jsonOf, request, uploadBroken } from "./http";
 import type { Compared, ExportFormat, Measure, SentInfo, SessionLine, StructureName } from "./types";
 import type { Frame } from "./wire";
 import { readFrames } from "./wire";
@@ -9,6 +9,12 @@ export interface Exported {
   blob: Blob;
   /** As the server calls it: no name of anybody. */
   name: string;
+  /** Of the session: all steps up to it are there. */
+  revision: number;
+}
+
+function revisionOf(answer: Response): number {
+  return Number(answer.headers.get("X-Medsam-Revision") ?? 0);
 }
 
 /** The masks as a file, once every first answer is refined. csv: measures. */
@@ -17,7 +23,8 @@ export async function exportLabels(session: string, format: ExportFormat, signal
   const bytes = await bytesOf(answer, signal);
   const type = answer.headers.get("Content-Type") ?? "application/octet-stream";
   const name = /filename="([^"]+)"/.exec(answer.headers.get("Content-Disposition") ?? "")?.[1];
-  return { blob: new Blob([bytes], { type }), name: name ?? `labels-${session.slice(0, 8)}.${format}` };
+  const file = { blob: new Blob([bytes], { type }), name: name ?? `labels-${session.slice(0, 8)}.${format}` };
+  return { ...file, revision: revisionOf(answer) };
 }
 
 /** Have the browser keep a file. */
@@ -33,9 +40,14 @@ export function save(file: Exported): void {
   setTimeout(() => URL.revokeObjectURL(address), 60_000);
 }
 
-/** Store the masks in the PACS, beside the images they were drawn on. */
-export function sendToPacs(session: string, server: string, format: "seg" | "seg-labelmap" | "rtstruct" = "seg") {
-  return ask<SentInfo>(`/sessions/${session}/send`, { method: "POST", json: { server, format } });
+/** Store the masks in the PACS, beside the images they were drawn on. revision: as of a file. */
+export async function sendToPacs(
+  session: string,
+  server: string,
+  format: "seg" | "seg-labelmap" | "rtstruct" = "seg",
+): Promise<SentInfo & { revision: number }> {
+  const answer = await request(`/sessions/${session}/send`, { method: "POST", json: { server, format } });
+  return { ...(await jsonOf<SentInfo>(answer)), revision: revisionOf(answer) };
 }
 
 /** Size, diameter and values of each structure. */

@@ -1,6 +1,6 @@
 // Take home: files, and back to the PACS.
 
-import { signal } from "@preact/signals";
+import { signal, untracked } from "@preact/signals";
 import { useEffect, useState } from "preact/hooks";
 import { pacsServers } from "../api/pacs";
 import { exportLabels, save, sendToPacs } from "../api/results";
@@ -13,9 +13,10 @@ import { Act } from "./act";
 import { tried } from "./actions";
 import { drawnObjects, type Format, firstAnswers, offers } from "./exports";
 import { spoken } from "./format";
-import { takenHome, unsafe } from "./lost";
+import { unsafe } from "./lost";
 import { followOverlaps, overlaps } from "./overlaps";
 import { Section } from "./section";
+import { calledNow, takenHome } from "./taken";
 
 /** What is being made, and what came of the last one. */
 const making = signal<Format | "send" | null>(null);
@@ -101,10 +102,12 @@ function Caveats({ reading }: { reading: Reading }) {
 
 async function take(reading: Reading, format: Format): Promise<void> {
   await makes(format, async () => {
-    const version = reading.masks.version.peek();
+    // what is on screen is in the file
+    await reading.settled();
+    const called = untracked(() => calledNow(reading));
     const file = await exportLabels(reading.id, format);
     save(file);
-    if (format !== "csv") takenHome.value = { session: reading.id, version };
+    if (format !== "csv") takenHome.value = { session: reading.id, revision: file.revision, called };
     told.value = { session: reading.id, lines: [t("panels.saved", { name: file.name })] };
   });
 }
@@ -143,9 +146,10 @@ function Send({ reading, possible }: { reading: Reading; possible: boolean }) {
 
   const send = () =>
     void makes("send", async () => {
-      const version = reading.masks.version.peek();
+      await reading.settled();
+      const called = untracked(() => calledNow(reading));
       const sent = await sendToPacs(reading.id, server, format);
-      if (sent.stored > 0) takenHome.value = { session: reading.id, version };
+      if (sent.stored > 0) takenHome.value = { session: reading.id, revision: sent.revision, called };
       told.value = { session: reading.id, lines: sentTexts(sent, server) };
     });
 

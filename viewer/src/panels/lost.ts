@@ -1,6 +1,6 @@
 // What a reader should know before the page is left: confirmed steps are safe on the server, these are not, or not at home.
 
-import { computed, effect, signal } from "@preact/signals";
+import { computed, effect } from "@preact/signals";
 import { t } from "../i18n";
 import { agreed } from "../shell/asking";
 import { offline, reading } from "../state";
@@ -9,9 +9,7 @@ import { measured } from "../tools/line";
 import { touched } from "../tools/local";
 import { sent } from "../tools/steps";
 import { region } from "../tools/threshold";
-
-/** What was last taken home: of which session, and at which state of its masks. */
-export const takenHome = signal<{ session: string; version: number } | null>(null);
+import { isHome } from "./taken";
 
 export type Unsafe = "sending" | "running" | "not-home";
 
@@ -33,10 +31,9 @@ export const unsafe = computed<Unsafe | null>(() => {
   if (!open?.mine) return null;
   if (sending.value) return "sending";
   if (open.jobs.value.some((job) => job.state === "running" || job.state === "queued")) return "running";
-  const version = open.masks.version.value;
+  open.masks.version.value;
   const drawn = open.objects.value.some(({ id }) => open.masks.slices(id).length > 0);
-  const home = takenHome.value;
-  return drawn && !(home?.session === open.id && home.version === version) ? "not-home" : null;
+  return drawn && !isHome(open) ? "not-home" : null;
 });
 
 /** Has the browser ask before the page goes while something would be lost; the returned function ends that. */

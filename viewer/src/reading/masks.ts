@@ -31,6 +31,8 @@ export interface Masks {
   readonly axis: Axis;
   /** Goes up with each change of any mask: read it to be drawn again. */
   readonly version: ReadonlySignal<number>;
+  /** Revision of the session that changed a mask last. */
+  readonly changed: number;
   get(object: number, slice: number): MaskState | undefined;
   /** Slices on which an object has a mask, ascending. */
   slices(object: number): readonly number[];
@@ -57,6 +59,7 @@ export class MaskStore implements Masks {
   readonly version = signal(0);
   /** That all masks here are of. */
   revision = 0;
+  changed = 0;
   private stacks = new Map<number, Stack>();
   /** Revision of the last frame about each, also where the mask is gone: what comes late is left out. */
   private latest = new Map<string, number>();
@@ -85,6 +88,7 @@ export class MaskStore implements Masks {
   /** Begin anew, from revision 0. */
   forget(): void {
     this.revision = 0;
+    this.changed = 0;
     this.stacks.clear();
     this.latest.clear();
     this.cuts.clear();
@@ -112,6 +116,7 @@ export class MaskStore implements Masks {
     if (frame.revision <= latest) return true;
     if (frame.base !== 0 && frame.base !== latest) return false;
     this.latest.set(key, frame.revision);
+    this.changed = Math.max(this.changed, frame.revision);
     const stack = this.stackOf(frame.object);
     this.changes += 1;
     stack.version = this.changes;

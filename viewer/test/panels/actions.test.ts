@@ -11,8 +11,9 @@ import {
 } from "../../src/panels/actions";
 import { toSlice } from "../../src/panels/goto";
 import { onKey } from "../../src/panels/keys";
-import { takenHome, unsafe } from "../../src/panels/lost";
+import { unsafe } from "../../src/panels/lost";
 import { bounded, reach, typed } from "../../src/panels/reach";
+import { calledNow, takenHome } from "../../src/panels/taken";
 import type { Scan } from "../../src/scan/scan";
 import { activeAxis, cursor, layout, maskStyle, masksShown, messages, reading as open, scan } from "../../src/state";
 import { grid } from "../scan/grid";
@@ -188,7 +189,7 @@ describe("what is not safe yet", () => {
     expect(unsafe.value).toBeNull();
     reading.masks.put(1, 10);
     expect(unsafe.value).toBe("not-home");
-    takenHome.value = { session: "session", version: reading.masks.version.value };
+    takenHome.value = { session: "session", revision: 1, called: calledNow(reading) };
     expect(unsafe.value).toBeNull();
     reading.masks.put(1, 11);
     expect(unsafe.value).toBe("not-home");

@@ -13,6 +13,7 @@ export function square(side: number, x0 = 0, y0 = 0): MaskSlice {
 export class FakeMasks implements Masks {
   readonly axis: Axis = "k";
   readonly version = signal(0);
+  changed = 0;
   private readonly kept = new Map<number, Map<number, MaskState>>();
 
   put(object: number, slice: number, status: MaskStatus = "refined", mask: MaskSlice = square(4)): void {
@@ -20,6 +21,7 @@ export class FakeMasks implements Masks {
     const confidence = slices.get(slice)?.confidence ?? null;
     slices.set(slice, { mask, revision: 1, status, predictedIou: null, confidence });
     this.kept.set(object, slices);
+    this.changed += 1;
     this.version.value += 1;
   }
   /** What a propagation said of its slices. */

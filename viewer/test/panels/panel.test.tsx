@@ -3,10 +3,10 @@ import type { CaseInfo, Compared, Measure } from "../../src/api/types";
 import { compareWith, comparing, endComparison, mostDifferent, outcome } from "../../src/panels/comparing";
 import { comparison } from "../../src/panels/comparison";
 import { sentTexts } from "../../src/panels/home";
-import { takenHome } from "../../src/panels/lost";
 import { measured } from "../../src/panels/measures";
 import { Panel } from "../../src/panels/panel";
 import { unfold } from "../../src/panels/section";
+import { takenHome } from "../../src/panels/taken";
 import type { Scan } from "../../src/scan/scan";
 import { cursor, messages, reading as open, openCase, scan } from "../../src/state";
 import { ask } from "../../src/tools/steps";
@@ -326,7 +326,7 @@ describe("comparison", () => {
 
 describe("take home", () => {
   it("saves a file, says under which name, and is safe then", async () => {
-    results.exportLabels.mockResolvedValue({ name: "labels-abc.dcm", blob: new Blob() });
+    results.exportLabels.mockResolvedValue({ name: "labels-abc.dcm", blob: new Blob(), revision: 2 });
     const root = await mount(<Panel />);
     expect(root.textContent).toContain("not saved as a file yet");
     await click(button(root, "DICOM SEG"));
@@ -334,9 +334,30 @@ describe("take home", () => {
     expect(results.save).toHaveBeenCalledOnce();
     expect(root.textContent).toContain("Saved as labels-abc.dcm.");
     expect(root.textContent).not.toContain("not saved as a file yet");
+    // refined for the file, which is heard of later
+    await act(() => reading.masks.put(1, 10));
+    expect(root.textContent).not.toContain("not saved as a file yet");
+    await act(() => void reading.changeObject(1, { visible: false }));
+    expect(root.textContent).not.toContain("not saved as a file yet");
+    await act(() => void reading.changeObject(1, { name: "spleen" }));
+    expect(root.textContent).toContain("not saved as a file yet");
+    await click(button(root, "DICOM SEG"));
+    await act(() => reading.masks.put(1, 11));
+    expect(root.textContent).toContain("not saved as a file yet");
+  });
+  it("waits for steps that are on their way", async () => {
+    let answer = () => {};
+    const answered = new Promise<undefined>((go) => (answer = () => go(undefined)));
+    reading.settled = () => answered;
+    results.exportLabels.mockResolvedValue({ name: "labels-abc.dcm", blob: new Blob(), revision: 2 });
+    const root = await mount(<Panel />);
+    await click(button(root, "DICOM SEG"));
+    expect(results.exportLabels).not.toHaveBeenCalled();
+    await act(async () => answer());
+    expect(results.exportLabels).toHaveBeenCalledOnce();
   });
   it("says nothing of another reading's files", async () => {
-    results.exportLabels.mockResolvedValue({ name: "labels-abc.dcm", blob: new Blob() });
+    results.exportLabels.mockResolvedValue({ name: "labels-abc.dcm", blob: new Blob(), revision: 2 });
     const root = await mount(<Panel />);
     await click(button(root, "DICOM SEG"));
     await act(() => {

@@ -83,6 +83,7 @@ describe("labels", () => {
     const on = (axis: "i" | "j" | "k", slice: number, mask: MaskSlice): Masks => ({
       axis,
       version: signal(1),
+      changed: 1,
       get: (object, at) =>
         object === 7 && at === slice
           ? { mask, revision: 1, status: "refined", predictedIou: null, confidence: null }

@@ -65,7 +65,8 @@ async def labels(
         return raw_response(array, meta, etag_of(digest, names), request.headers, revision)
     if format == "csv":
         # once every first answer is refined
-        measured = await measures(await services.readings.get(reader, session))
+        measured, of = await measures(await services.readings.get(reader, session))
+        revision = {REVISION: str(of.revision)}
         export = table(to_csv(drawn.case.key, measured))
     else:
         export = await _export(services, drawn, format)

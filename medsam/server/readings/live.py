@@ -160,6 +160,25 @@ class Live:
         """What `work` says of the session, on the worker's thread; it changes nothing."""
         return await self.tools.worker.run(lambda _: work(self._session), priority=priority)
 
+    async def asked(
+        self, work: Callable[[Session], Result], priority: Priority = Priority.CLICK
+    ) -> tuple[Result, Answer]:
+        """`ask`, and the revisions of the session that this was said of, as an answer without frames."""
+        stored: list[asyncio.Future[None]] = []
+        told: list[Answer] = []
+
+        def note(_: None) -> None:
+            told.append(Answer(self.revision, self.objects_revision))
+
+        def ask(session: Session) -> Result:
+            # once all that is in the session by now is stored; a click may come in between later
+            self._later(lambda: stored.append(self._ledger.put(None, note)))
+            return work(session)
+
+        found = await self.ask(ask, priority)
+        await stored[0]
+        return found, told[0]
+
     async def refined(self) -> None:
         """Until every first answer is refined. Raises HTTPException 503 where that fails.
 

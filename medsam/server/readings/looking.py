@@ -40,11 +40,11 @@ async def probabilities(
 ) -> Response:
     """What the network says of each pixel of a slice: float16, little-endian, row by row; head: `X-Medsam-Meta`."""
     reading = await readings.get(reader, session)
-    found = await asking.probabilities(reading, object, slice)
-    meta = {"dtype": "<f2", "shape": list(found.shape), "object": object, "slice": slice, "revision": reading.revision}
+    found, told = await asking.probabilities(reading, object, slice)
+    meta = {"dtype": "<f2", "shape": list(found.shape), "object": object, "slice": slice, "revision": told.revision}
     response = Response(found.tobytes(), media_type="application/octet-stream")
     response.headers["X-Medsam-Meta"] = json.dumps(meta, separators=(",", ":"))
-    head(response, reading)
+    head(response, told)
     return response
 
 
@@ -52,8 +52,9 @@ async def probabilities(
 async def prompts(session: str, reader: PresentReader, readings: PresentReadings) -> Response:
     """Everything that was asked, as a prompts file: `medsam segment --prompts` gives the same masks of it."""
     reading = await readings.get(reader, session)
-    response = Response(await asking.prompts(reading), media_type="application/json")
-    head(response, reading)
+    file, told = await asking.prompts(reading)
+    response = Response(file, media_type="application/json")
+    head(response, told)
     return response
 
 
@@ -61,8 +62,8 @@ async def prompts(session: str, reader: PresentReader, readings: PresentReadings
 async def measures(session: str, reader: PresentReader, readings: PresentReadings, response: Response) -> list[Measure]:
     """How large each object is as it is shown, and what the scan has in it."""
     reading = await readings.get(reader, session)
-    found = await asking.measures(reading)
-    head(response, reading)
+    found, told = await asking.measures(reading)
+    head(response, told)
     return [Measure.model_validate({**row_of(one), "ends": ends_of(one)}) for one in found]
 
 

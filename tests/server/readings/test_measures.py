@@ -4,6 +4,7 @@ import asyncio
 import csv
 import io
 import math
+import threading
 
 import numpy as np
 from readings_house import house, two_blocks
@@ -47,9 +48,9 @@ def test_objects_are_measured_as_they_are_shown(folder):
             assert math.isclose(one["mean"], inside.mean(dtype=float), rel_tol=1e-6)
             assert math.isclose(one["std"], inside.std(dtype=float), rel_tol=1e-5)
             reading = await there.readings.get(reader.reader, key)
-            before = await measures(reading)
+            before, _ = await measures(reading)
             await reader.prompt(key, 1, 2, drawn=entry(1, 1, 2, 2))
-            after = await measures(reading)
+            after, _ = await measures(reading)
             # what has not changed is not measured again
             assert after[0].measures is before[0].measures
             assert after[1].measures.voxels == 1
@@ -60,5 +61,49 @@ def test_objects_are_measured_as_they_are_shown(folder):
             # no program takes it for a formula
             assert (table[1]["name"], table[1]["voxels"], table[1]["slice"]) == ("'=1+1", "1", "1")
             assert isinstance(after[0], Measured)
+
+    asyncio.run(play())
+
+
+def test_an_answer_says_of_which_revision_it_is(folder):
+    scan, *_ = two_blocks()
+
+    async def play():
+        async with house(folder) as there:
+            reader, key = await there.opened(scan, label="liver")
+            await reader.prompt(key, 1, drawn=entry(10, 10, 13, 14))
+            reading = await there.readings.get(reader.reader, key)
+            measure, append, go = reading.measuring.of, there.store.append_step, threading.Event()
+
+            def measured(objects):
+                go.wait(5)
+                return measure(objects)
+
+            reading.measuring.of = measured
+            asking = asyncio.ensure_future(reader.http.get(f"/sessions/{key}/measures"))
+            await asyncio.sleep(0.05)
+            await reader.prompt(key, 1, drawn=entry(10, 10, 20, 20))
+            go.set()
+            answer = await asking
+            # a step came meanwhile, which is not in it
+            assert (answer.json()[0]["voxels"], answer.headers["X-Medsam-Revision"]) == (12, "2")
+
+            begun, go = threading.Event(), threading.Event()
+
+            def slowly(*given, **more):
+                begun.set()
+                go.wait(5)
+                return append(*given, **more)
+
+            there.store.append_step = slowly
+            body = {"object": 1, "slice": 2, "drawn": entry(1, 1, 2, 2)}
+            step = asyncio.ensure_future(reader.post(f"/sessions/{key}/prompts", body))
+            while not begun.is_set():
+                await asyncio.sleep(0.001)
+            asyncio.get_running_loop().call_later(0.05, go.set)
+            answer = await reader.http.get(f"/sessions/{key}/prompts")
+            # the step is in it, which was not stored when this was asked
+            assert ([one["slice"] for one in answer.json()["prompts"]], (await step).status_code) == ([1, 2], 200)
+            assert answer.headers["X-Medsam-Revision"] == "4"
 
     asyncio.run(play())

@@ -10,6 +10,7 @@ import { localOf } from "../tools/local";
 import { type Area, type Painting, union } from "./cutout";
 import { difference, paintDifference } from "./difference";
 import type { Frame } from "./frame";
+import { type Name, nameOf, paintName } from "./names";
 import { pathOnScreen } from "./paths";
 
 type Context = CanvasRenderingContext2D;
@@ -23,10 +24,6 @@ const DASHES: readonly (readonly number[])[] = [
   [7, 3, 2, 3, 2, 3],
 ];
 const HALO = "rgb(0 0 0 / 60%)";
-/** CSS pixels of a mask on screen from which on it has a number. */
-const NAMED_FROM = 10;
-export const NAME_FONT = "600 11px system-ui, sans-serif";
-const NAME_HEIGHT = 15;
 /** CSS pixels that lines reach beyond a mask, at most. */
 const WIDEST = 3;
 
@@ -87,7 +84,7 @@ export function masksOn(frame: Frame, widthOf: (text: string) => number): Painti
     const theirs = maskOn(compared.reference, object.id, frame);
     const named = mine ?? theirs;
     if (!named) continue;
-    const name = nameOf(frame, named, object, object.id === of.active.value, widthOf);
+    const name = nameOf(frame, onScreen(frame, named), object, object.id === of.active.value, widthOf);
     const masks = [mine, theirs].filter((mask) => mask !== undefined);
     paintings.push({
       name: String(object.id),
@@ -105,7 +102,7 @@ export function masksOn(frame: Frame, widthOf: (text: string) => number): Painti
 function maskPainting(one: Painted, frame: Frame, widthOf: (text: string) => number): Painting {
   const { object, mask, colour, active, faded } = one;
   const [style, opacity] = [maskStyle.value, maskOpacity.value];
-  const name = object && nameOf(frame, mask, object, active, widthOf);
+  const name = object && nameOf(frame, onScreen(frame, mask), object, active, widthOf);
   return {
     name: object ? String(object.id) : "new",
     of: [frame, style, opacity, mask, colour, active, faded, ...wordsOf(name)],
@@ -132,7 +129,7 @@ function around(frame: Frame, masks: readonly MaskSlice[], name: Name | null): A
     const { left, top, right, bottom } = onScreen(frame, mask);
     return { left: left - WIDEST, top: top - WIDEST, right: right + WIDEST, bottom: bottom + WIDEST };
   });
-  if (name) areas.push({ left: name.x, top: name.y, right: name.x + name.width, bottom: name.y + NAME_HEIGHT });
+  if (name) areas.push(name.area);
   return union(areas)!;
 }
 
@@ -140,6 +137,10 @@ function onScreen(frame: Frame, mask: MaskSlice): Area {
   const [ax, ay] = frame.toScreen(mask.x0 - 0.5, mask.y0 - 0.5);
   const [bx, by] = frame.toScreen(mask.x1 - 0.5, mask.y1 - 0.5);
   return { left: Math.min(ax, bx), top: Math.min(ay, by), right: Math.max(ax, bx), bottom: Math.max(ay, by) };
+}
+
+function wordsOf(name: Name | null): readonly unknown[] {
+  return name ? [name.text, name.colour, name.area.left, name.area.top] : [];
 }
 
 function strokeOutline(context: Context, path: Path2D, { object, colour, active }: Painted): void {
@@ -153,45 +154,4 @@ function strokeOutline(context: Context, path: Path2D, { object, colour, active 
   if (!active && object) context.setLineDash([...DASHES[object.id % DASHES.length]!]);
   context.stroke(path);
   context.setLineDash([]);
-}
-
-interface Name {
-  readonly text: string;
-  readonly colour: string;
-  readonly x: number;
-  readonly y: number;
-  readonly width: number;
-}
-
-function wordsOf(name: Name | null): readonly unknown[] {
-  return name ? [name.text, name.colour] : [];
-}
-
-/** The number of an object below its mask; of the active one its name, too. Null: there is no room for it. */
-function nameOf(
-  frame: Frame,
-  mask: MaskSlice,
-  object: ObjectInfo,
-  active: boolean,
-  widthOf: (text: string) => number,
-): Name | null {
-  const { left, top, right, bottom } = onScreen(frame, mask);
-  if (!active && Math.max(right - left, bottom - top) < NAMED_FROM) return null;
-  const text = active ? `${object.id} ${object.name}` : String(object.id);
-  const width = Math.ceil(widthOf(text)) + 8;
-  const x = Math.round(Math.max(Math.min((left + right - width) / 2, frame.width - width - 2), 2));
-  const y = Math.round(Math.min(bottom + 4, frame.height - 17));
-  return { text, colour: object.colour, x, y, width };
-}
-
-function paintName(context: Context, { text, colour, x, y, width }: Name): void {
-  context.font = NAME_FONT;
-  context.fillStyle = "rgb(0 0 0 / 75%)";
-  context.fillRect(x, y, width, NAME_HEIGHT);
-  context.fillStyle = colour;
-  context.fillRect(x, y, 3, NAME_HEIGHT);
-  context.fillStyle = "#fff";
-  context.textBaseline = "middle";
-  context.textAlign = "left";
-  context.fillText(text, x + 5, y + 8);
 }

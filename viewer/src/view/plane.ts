@@ -11,7 +11,8 @@ import { Cutout, type Size } from "./cutout";
 import { Frame, roundLength } from "./frame";
 import { Layer } from "./layer";
 import { cameras, smooth } from "./looking";
-import { masksOn, NAME_FONT } from "./masks";
+import { masksOn } from "./masks";
+import { NAME_FONT } from "./names";
 import { recorded } from "./recorded";
 import { SlicePicture } from "./shades";
 

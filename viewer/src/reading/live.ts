@@ -13,6 +13,7 @@ import { type Frame, MEDIA_TYPE, readFrames, WireError } from "../api/wire";
 import { t } from "../i18n";
 import { offline, say } from "../state";
 import { fromFile, withEntry } from "./asked";
+import { Looks } from "./looks";
 import type { MaskSlice } from "./masks";
 import { latest, Queue } from "./order";
 import type { Candidate, Reading, StepResult } from "./reading";
@@ -30,16 +31,14 @@ const TRIES = 3;
 const LEAVING = 60_000;
 /** Steps that the server can take back: with so many, one more does not change how many there are. */
 const UNDO_STEPS = 1000;
-/** ms between two words of which slice is on screen. */
-const LOOK_EVERY = 120;
 /** Seconds that the server holds an answer until something changes, where events do not come. */
 const HELD_S = 20;
 
 interface How {
   by?: 1 | -1;
   method?: "POST" | "DELETE";
-  /** That it is about. */
-  object?: number;
+  /** Whether a mask at an object and slice may be what came of it; missing: any. */
+  isAbout?: (place: string) => boolean;
   /** Takes it once more. */
   again: () => Promise<unknown>;
 }
@@ -64,8 +63,7 @@ export class LiveReading extends Told implements Reading {
   private readonly left = new AbortController();
   /** Of `GET prompts`, of which some are not known here. */
   private stale = false;
-  private looked: number | null = null;
-  private lookTimer: ReturnType<typeof setTimeout> | undefined;
+  private readonly looks = new Looks((slice) => this.tellLook(slice));
   private readonly refresh = latest(() => this.refreshed());
   private readonly reask = latest(() => this.reasked());
   /** The latest revision that an event was of. */
@@ -104,7 +102,7 @@ export class LiveReading extends Told implements Reading {
   }
 
   async leave(): Promise<void> {
-    clearTimeout(this.lookTimer);
+    this.looks.end();
     this.deaf.abort();
     if (this.pending.value > 0) await Promise.race([this.settled(), pause(LEAVING, this.left.signal).catch(() => {})]);
     this.left.abort();
@@ -121,7 +119,8 @@ export class LiveReading extends Told implements Reading {
   // -- steps ---------------------------------------------------------------------------------------------------------
 
   async prompt(entry: PromptEntry): Promise<StepResult> {
-    const how = { object: entry.object, again: () => this.prompt(entry) };
+    const here = placeOf(entry);
+    const how: How = { isAbout: (place) => place === here, again: () => this.prompt(entry) };
     const brought = await this.step("/prompts", entry, how);
     if (brought.news) this.asked.value = withEntry(this.asked.value, entry);
     this.learnEmbedded(entry.slice);
@@ -142,7 +141,7 @@ export class LiveReading extends Told implements Reading {
   }
 
   async interpolate(object: number): Promise<void> {
-    await this.step("/interpolate", { object }, { object, again: () => this.interpolate(object) });
+    await this.step("/interpolate", { object }, { isAbout: isOf(object), again: () => this.interpolate(object) });
     void this.reask();
   }
 
@@ -200,7 +199,7 @@ export class LiveReading extends Told implements Reading {
   }
 
   /** What came of a step that was not answered; null where it was not taken. Raises ApiError where nobody says. */
-  private async recovered({ by = 1, object }: How): Promise<Brought | null> {
+  private async recovered({ by = 1, isAbout }: How): Promise<Brought | null> {
     for (let tries = 1; ; tries += 1) {
       try {
         const told = await this.toldOf();
@@ -208,10 +207,10 @@ export class LiveReading extends Told implements Reading {
         // what others did meanwhile is shown in any case
         const brought = await this.synced();
         const isFull = by === 1 && told.undo === before && before >= UNDO_STEPS;
-        const taken = isFull
-          ? [...brought.touched].some((place) => place.startsWith(`${object}/`))
-          : Math.sign(told.undo - before) === by;
-        return taken ? { ...brought, news: true } : null;
+        const isCounted = isFull || Math.sign(told.undo - before) === by;
+        // a propagation that ended meanwhile is one step more, too
+        const isThere = isAbout === undefined || [...brought.touched].some(isAbout);
+        return isCounted && isThere ? { ...brought, news: true } : null;
       } catch (error) {
         if (!(error instanceof ApiError && error.status === 0) || tries === TRIES) throw error;
         await until(() => !offline.value, this.left.signal);
@@ -239,7 +238,7 @@ export class LiveReading extends Told implements Reading {
   }
 
   async removeObject(id: number): Promise<void> {
-    const how: How = { method: "DELETE", object: id, again: () => this.removeObject(id) };
+    const how: How = { method: "DELETE", isAbout: isOf(id), again: () => this.removeObject(id) };
     await this.step(`/objects/${id}`, undefined, how);
     this.forgetObject(id);
   }
@@ -295,19 +294,7 @@ export class LiveReading extends Told implements Reading {
   }
 
   look(slice: number): void {
-    if (!this.mine || this.looked === slice || slice < 0 || slice >= this.slices) return;
-    this.looked = slice;
-    if (this.lookTimer !== undefined) return;
-    // at once, and then what is on screen by then: a wheel that turns passes many
-    const tell = (): void => {
-      const told = this.looked;
-      this.lookTimer = setTimeout(() => {
-        this.lookTimer = undefined;
-        if (this.looked !== told) tell();
-      }, LOOK_EVERY);
-      this.tellLook(told!);
-    };
-    tell();
+    if (this.mine && slice >= 0 && slice < this.slices) this.looks.at(slice);
   }
 
   private tellLook(slice: number): void {
@@ -375,7 +362,8 @@ export class LiveReading extends Told implements Reading {
       .catch(() => {})
       .then(() => this.refresh())
       .then(() => {
-        if (this.looked !== null && this.mine && this.over.peek() === null) this.tellLook(this.looked);
+        const { now } = this.looks;
+        if (now !== null && this.mine && this.over.peek() === null) this.tellLook(now);
       });
   }
 
@@ -489,6 +477,11 @@ function revisionOf(answer: Response): number {
   const revision = Number(answer.headers.get("X-Medsam-Revision") ?? Number.NaN);
   if (!Number.isSafeInteger(revision)) throw new WireError("an answer without a revision");
   return revision;
+}
+
+/** Whether a place is of an object. */
+function isOf(object: number): (place: string) => boolean {
+  return (place) => place.startsWith(`${object}/`);
 }
 
 function placeOf({ object, slice }: { readonly object: number; readonly slice: number }): string {

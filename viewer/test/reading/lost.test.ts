@@ -51,6 +51,14 @@ describe("a step that was not answered", () => {
     expect(await failureOf(reading.prompt(BOX))).toBeInstanceOf(NotTaken);
   });
 
+  it("is not taken for a propagation that ended meanwhile", async () => {
+    const reading = await opened(here);
+    here.steps = (call) => (isPrompt(call) ? "lost" : undefined);
+    here.now = session({ revision: 3, undo: 1 });
+    here.changes = () => frames(mask({ revision: 3, slice: 9, status: "propagated" }), 3);
+    expect(await failureOf(reading.prompt(BOX))).toBeInstanceOf(NotTaken);
+  });
+
   it("because there are too many can be taken once more, and one that is wrong cannot", async () => {
     const reading = await opened(here);
     here.steps = (call) => (isPrompt(call) ? refusal(429, "too many") : undefined);

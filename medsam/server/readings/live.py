@@ -48,7 +48,7 @@ _LOG = logging.getLogger("medsam.server")
 
 @dataclass(frozen=True)
 class Tools:
-    """What every reading works with. most_prompts: of one reading."""
+    """What every reading works with. most_prompts: changes of one reading, of whatever kind."""
 
     store: Store
     calls: Calls
@@ -81,7 +81,7 @@ class Live:
         self.undo = self.redo = 0
         # numbers of objects that were removed
         self.gone: frozenset[int] = frozenset()
-        # prompts, as far as they bear on how long it takes to come back
+        # changes, as far as they bear on how long it takes to come back
         self._asked = resumed.asked
         # touched on the worker's thread alone
         self._session, self._journal = resumed.session, resumed.journal
@@ -191,7 +191,7 @@ class Live:
 
     @asynccontextmanager
     async def _turn(self, match: int | None) -> AsyncIterator[None]:
-        """One request at a time that changes it. 412 when the revision is not `match`."""
+        """One request at a time that changes it. 412 when the revision is not `match`, 429 after too many."""
         self.used = time.monotonic()
         async with self._lock:
             if match is not None and match != self.revision:
@@ -200,8 +200,11 @@ class Live:
                     f"This session has moved on: it is at revision {self.revision}, not {match}.",
                     {"X-Medsam-Revision": str(self.revision)},
                 )
+            if self._asked >= self.tools.most_prompts:
+                raise HTTPException(429, "This session has too many steps. Close it and begin from its masks.")
             self.view.act()
             yield
+            self._asked += 1
         self.view.act()
         self.used = time.monotonic()
 

@@ -185,7 +185,7 @@ def resumed(predictor: Predictor, scan: Volume, stored: ReadingState) -> Resumed
         limits,
         found.steps_of,
         seen,
-        len(stored.steps),
+        stored.asked,
         listed,
         found.ended,
     )

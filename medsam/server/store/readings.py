@@ -247,6 +247,7 @@ class ReadingsPart(Part):
                 tuple(mask for row in rows if row.kind == "start" for mask in _step(row, masks).masks),
                 tuple(_step(row, masks) for row in open_ones),
                 tuple((row.revision, row.prompts) for row in rows if row.kind == "limits"),
+                len(rows),
             )
 
 

@@ -220,7 +220,8 @@ class ReadingState:
 
     masks: what is seen, the last of each object and slice. started: the masks of the start, which is no step.
     unended: propagations that began and that no step ended, as when the server was killed. limits: what was said of
-    what masks keep to, as JSON, each with its revision, the last one last.
+    what masks keep to, as JSON, each with its revision, the last one last. asked: how often something was done,
+    undo among it.
     """
 
     reading: StoredReading
@@ -232,6 +233,7 @@ class ReadingState:
     started: tuple[StoredMask, ...] = ()
     unended: tuple[StoredStep, ...] = ()
     limits: tuple[tuple[int, Any], ...] = ()
+    asked: int = 0
 
 
 @dataclass(frozen=True)

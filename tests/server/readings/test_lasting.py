@@ -392,3 +392,32 @@ def test_what_is_said_of_a_session_that_leaves_memory_meanwhile(folder):
             assert (answer.status_code, answer.json()["case"]) == (200, there.case("a", scan))
 
     asyncio.run(play())
+
+
+def test_a_session_takes_so_many_changes_of_whatever_kind(folder):
+    scan, *_ = two_blocks()
+
+    async def play():
+        async with house(folder, most_prompts=4) as there:
+            reader, key = await there.opened(scan, label="liver")
+            path, box = f"/sessions/{key}", {"object": 1, "slice": 1, "box": [4, 8, 24, 28]}
+            # what is refused is none
+            for _ in range(5):
+                assert (await reader.post(f"{path}/prompts", {**box, "slice": 99})).status_code == 422
+            await reader.prompt(key, 1, box=box["box"])
+            for what in ("undo", "redo", "reset"):
+                await reader.step(key, what)
+            for _ in range(2):
+                for answer in (
+                    await reader.post(f"{path}/prompts", box),
+                    await reader.post(f"{path}/undo"),
+                    await reader.post(f"{path}/interpolate", {"object": 1}),
+                    await reader.post(f"{path}/objects", {"name": "spleen"}),
+                    await reader.http.patch(f"{path}/objects/1", json={"colour": "#123456"}),
+                    await reader.http.patch(path, json={"keep_range": [0, 5]}),
+                ):
+                    assert answer.status_code == 429
+                await there.readings._drop(key)
+            assert (await reader.http.delete(path)).status_code == 204
+
+    asyncio.run(play())

@@ -187,7 +187,7 @@ describe("through the volume", () => {
     });
     expect(root.querySelector("progress")).toBeNull();
     const said = root.querySelector(".panels-ended")!.textContent;
-    expect(said).toContain("was stopped");
+    expect(said).toContain("Stopped");
     expect(root.textContent).toContain("Slices with a mask: 1.");
     await act(() => reading.masks.put(1, 11));
     expect(root.textContent).toContain("Slices with a mask: 2.");
@@ -201,7 +201,7 @@ describe("through the volume", () => {
     ];
     const root = await mount(<Panel />);
     expect(root.querySelector(".panels-ended")!.textContent).toBe(
-      "The propagation is done.It ended at slice 13: nothing more was found there.",
+      "Done.It ended at slice 13: nothing more was found there.",
     );
     await act(() => {
       reading.masks.put(1, 11, "removed", square(0));

@@ -17,8 +17,8 @@ describe("a propagation in words", () => {
     expect(toldOf(job({ state: "queued" }))).toBe("waits for its turn");
     expect(toldOf(job({}))).toBe("begins");
     expect(toldOf(job({ done: 3, total: 40 }))).toBe("3 of at most 40 slices");
-    expect(toldOf(job({ state: "done", done: 40, total: 40 }))).toBe("The propagation is done.");
-    expect(toldOf(job({ state: "stopped", done: 40, total: 40 }))).toContain("stopped");
+    expect(toldOf(job({ state: "done", done: 40, total: 40 }))).toBe("Done.");
+    expect(toldOf(job({ state: "stopped", done: 40, total: 40 }))).toMatch(/^Stopped/);
     expect(toldOf(job({ state: "failed", detail: "Out of memory." }))).toContain("Out of memory.");
   });
   it("says why it went no further, in the order of slices; slices count from 1", () => {

@@ -14,6 +14,9 @@ import numpy as np
 from medsam.errors import InputError
 from medsam.geometry import SlicePlane, VolumeGeometry, alike
 
+# where a scan whose voxels nobody changes keeps their digest
+_DIGEST = "_voxel_digest"
+
 
 @dataclass(frozen=True, repr=False)
 class Volume:
@@ -145,13 +148,22 @@ class Volume:
         return self.array.ndim == 4
 
     def voxel_digest(self) -> str:
-        """sha256 of the voxels with their type and shape, however they lie in memory; 64 hexadecimal digits."""
+        """sha256 of the voxels with their type and shape, however they lie in memory; 64 hexadecimal digits.
+
+        Kept where nobody can change them.
+        """
+        known: str | None = vars(self).get(_DIGEST)
+        if known is not None:
+            return known
         dtype = self.array.dtype.newbyteorder("<")
         digest = hashlib.sha256(repr((dtype.str, self.array.shape)).encode())
         for part in self.array:
             # a slice at a time: none of a memory-mapped file need stay
             digest.update(np.ascontiguousarray(part, dtype=dtype).data)
-        return digest.hexdigest()
+        found = digest.hexdigest()
+        if not self.array.flags.writeable:
+            object.__setattr__(self, _DIGEST, found)
+        return found
 
     def without_signal(self, plane: SlicePlane, index: int) -> np.ndarray | None:
         """Which pixels of a slice carry no information about the patient: bool (rows, columns), or None where none is.

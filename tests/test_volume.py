@@ -233,3 +233,16 @@ def test_a_mask_of_no_signal_must_fit_and_may_be_empty():
 def test_names_of_labels_are_texts_by_number(names):
     with pytest.raises(InputError, match="label id -> name, such as"):
         LabelVolume(np.ones((2, 3, 4), np.uint8), GRID, names)
+
+
+def test_voxels_that_nobody_can_change_are_digested_once(monkeypatch):
+    array = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+    own, read_only = Volume.from_array(array), np.frombuffer(array.tobytes(), np.int16).reshape(array.shape)
+    scan = Volume.from_array(read_only)
+    first = scan.voxel_digest()
+    assert own.voxel_digest() == first
+    array[0, 0, 0] = 7
+    assert own.voxel_digest() != first
+    assert Volume.from_array(read_only + 1).voxel_digest() != first
+    monkeypatch.setattr("medsam.volume.hashlib", None)
+    assert scan.voxel_digest() == first

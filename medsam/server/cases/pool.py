@@ -8,6 +8,9 @@ What comes back is pickled; arrays in it do not go through the pipe but lie in m
 a file that is deleted at once) whose descriptor is passed along. Here they are mapped, read-only, and go with the last
 array that uses them; a server that is killed leaves nothing behind.
 
+One process at least is for those who wait for a scan (`run`): all other work (`beside`) has the rest, or takes its turn
+where there is only one.
+
 A piece of work is awaited by a thread of its own limiter; cancelling kills the process, and the thread sees its end.
 """
 
@@ -54,6 +57,7 @@ class Pool:
         self._idle: deque[_Child] = deque()
         self._all: set[_Child] = set()
         self._free = anyio.Semaphore(self._processes)
+        self._beside = anyio.Semaphore(max(1, self._processes - 1))
         self._limiter = CapacityLimiter(self._processes + 1)
         self._open = False
 
@@ -99,6 +103,11 @@ class Pool:
         if isinstance(found, MedSAMError):
             raise found
         raise RuntimeError(found)
+
+    async def beside(self, work: Callable[..., Result], *arguments: Any) -> Result:
+        """The same for work that is not to keep anybody from opening a scan."""
+        async with self._beside:
+            return await self.run(work, *arguments)
 
     async def _answer(self, child: _Child, work: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[str, Any]:
         try:

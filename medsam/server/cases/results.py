@@ -116,7 +116,7 @@ async def _export(services: Services, drawn: Labelled, format: ExportFormat) -> 
     labels = drawn.labels
     overlapping = await rooms.calls(lambda: drawn.structures) if format in ("seg", "rtstruct") else labels
     files = await rooms.files(drawn.case.key)
-    return await rooms.pool.run(encode, files, overlapping, labels.geometry, format, drawn.algorithm)
+    return await rooms.pool.beside(encode, files, overlapping, labels.geometry, format, drawn.algorithm)
 
 
 class OtherScan(MedSAMError):

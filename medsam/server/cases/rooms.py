@@ -13,7 +13,6 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +84,6 @@ class CaseRooms:
     _described: OrderedDict[tuple[str, str], asyncio.Future[dict[str, Any]]] = field(default_factory=OrderedDict)
     _opening: set[asyncio.Task[Any]] = field(default_factory=set)
     _fetches: dict[str, asyncio.Lock] = field(default_factory=dict)
-    # one loader at least is for those who open a scan
-    _sorting: asyncio.Semaphore = field(default_factory=partial(asyncio.Semaphore, 1))
 
     @classmethod
     @asynccontextmanager
@@ -302,8 +299,7 @@ class CaseRooms:
     async def _sort(self, part: Path, names: Sequence[str]) -> tuple[Sorted, str]:
         """What has come, and its token."""
         limits = self.settings.limits
-        async with self._sorting:
-            found = await self.pool.run(sort_scans, part, tuple(names), limits.unpacked_bytes, limits.upload_files)
+        found = await self.pool.beside(sort_scans, part, tuple(names), limits.unpacked_bytes, limits.upload_files)
         return found, await self.calls(self.uploads.keep, part)
 
     async def remove(self, reader: Reader, key: str) -> StoredCase:

@@ -38,7 +38,7 @@ class Thumbnails:
     pool: Pool
     most: int
     _made: OrderedDict[tuple[str, str], tuple[bytes, float]] = field(default_factory=OrderedDict)
-    # others are for those who open a scan
+    # others are for those who wait for more than a picture
     _one: anyio.Semaphore = field(default_factory=lambda: anyio.Semaphore(1))
 
     async def get(self, case: str, files: ScanFiles, here: Volume | None, windows: Mapping[str, Any] | None) -> bytes:
@@ -70,7 +70,7 @@ class Thumbnails:
         if math.prod(files.case.shape or (0,)) > self.most:
             return b"", math.inf
         try:
-            return await self._make(*(await self.pool.run(read_middle, files))), math.inf
+            return await self._make(*(await self.pool.beside(read_middle, files))), math.inf
         except InputError as error:
             # who opens it is told why
             return b"", _FOR_NOW if isinstance(error, ForNow) else math.inf

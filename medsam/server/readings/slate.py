@@ -84,13 +84,17 @@ class Slate:
 
     def __init__(self, axis: Axis, shape: tuple[int, int]) -> None:
         self.axis, self.shape = axis, shape
-        self._masks: dict[Place, _Mask] = {}
+        # of each object by slice: what is asked of one does not go through those of all
+        self._masks: dict[int, dict[int, _Mask]] = {}
         self._removed = Drawn(CompactMask.empty(shape), "removed")
 
     def get(self, place: Place) -> Drawn | None:
         """What stands on a place; None where there never was a mask, "removed" where there is none any more."""
-        found = self._masks.get(place)
+        found = self._at(place)
         return None if found is None else found.drawn
+
+    def _at(self, place: Place) -> _Mask | None:
+        return self._masks.get(place[0], {}).get(place[1])
 
     def compared(self, drawn: Mapping[Place, Drawn | None], gone: bool = False) -> Compared:
         """What `put` takes; None: there is no mask any more. gone: though none is known, there was one.
@@ -108,10 +112,10 @@ class Slate:
     def put(self, revision: int, compared: Compared) -> None:
         """Put masks in place."""
         for place, drawn, rectangle in compared:
-            there = self._masks.get(place)
+            there = self._at(place)
             base = 0 if there is None or there.drawn.status == "removed" else there.revision
             if there is None:
-                there = self._masks[place] = _Mask(drawn)
+                there = self._masks.setdefault(place[0], {})[place[1]] = _Mask(drawn)
             there.drawn = drawn
             there.changes.append(_Change(revision, base, rectangle))
 
@@ -121,11 +125,11 @@ class Slate:
 
     def has(self, number: int) -> bool:
         """Whether an object has a mask anywhere."""
-        return any(place[0] == number and mask.drawn.status != "removed" for place, mask in self._masks.items())
+        return any(mask.drawn.status != "removed" for mask in self._masks.get(number, {}).values())
 
     def of(self, number: int) -> tuple[int, dict[int, CompactMask]]:
         """The masks of an object by slice, and the revision of the last that changed, 0 where there was none."""
-        found = {place[1]: mask for place, mask in self._masks.items() if place[0] == number}
+        found = self._masks.get(number, {})
         revision = max((mask.revision for mask in found.values()), default=0)
         return revision, {index: mask.drawn.mask for index, mask in sorted(found.items()) if mask.drawn.mask}
 
@@ -136,9 +140,10 @@ class Slate:
         """
         # a client that has nothing is not told of what was removed
         return [
-            self._part(place, mask.drawn, mask.revision, *mask.since(since))
-            for place, mask in sorted(self._masks.items())
-            if place in places or (mask.revision > since and (since or mask.drawn.status != "removed"))
+            self._part((number, index), mask.drawn, mask.revision, *mask.since(since))
+            for number, masks in sorted(self._masks.items())
+            for index, mask in sorted(masks.items())
+            if (number, index) in places or (mask.revision > since and (since or mask.drawn.status != "removed"))
         ]
 
     def _part(self, place: Place, drawn: Drawn, revision: int, base: int, rectangle: Rectangle) -> Part:

@@ -520,13 +520,13 @@ def test_a_thumbnail_shows_what_is_in_the_middle(client):
 
 
 def test_who_opens_a_scan_for_which_there_is_no_room_is_told_when_to_ask_again(client):
-    cases = [case["id"] for case in listed(client, 2).values()]
     scans = client.app.state.services.scans
-    held = client.portal.call(scans.get, cases[0])
-    scans.forget(cases[1])
+    held = client.portal.call(scans.get, listed(client, 2)["ct.nii.gz"]["id"])
+    content = nib.Nifti1Image(np.zeros((20, 24, 6), np.int16), np.eye(4)).to_bytes()
+    case = client.post(f"{API}/cases", content=content, headers={"X-Filename": "a.nii"}).json()["cases"][0]["id"]
     limit, scans.limit = scans.limit, held.array.nbytes + 1000
     try:
-        while (answer := client.post(f"{API}/cases/{cases[1]}/open")).status_code == 202:
+        while (answer := client.post(f"{API}/cases/{case}/open")).status_code == 202:
             time.sleep(0.02)
     finally:
         scans.limit = limit

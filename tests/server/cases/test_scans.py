@@ -111,6 +111,20 @@ def test_cancelling_ends_the_process_and_the_next_work_goes_on(run):
     run(work)
 
 
+def test_other_work_leaves_a_process_to_those_who_open_a_scan():
+    async def work() -> None:
+        async with Pool(2, warm=()) as pool:
+            others = [asyncio.create_task(pool.beside(slept, 600)) for _ in range(3)]
+            await asyncio.sleep(0.1)
+            for _ in range(2):
+                await asyncio.wait_for(pool.run(slept, 0), 10)
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+
+    asyncio.run(work())
+
+
 class Shelf:
     """Files of cases."""
 

@@ -5,8 +5,6 @@ import { t } from "../i18n";
 import type { Reading } from "../reading/reading";
 import { say, scan } from "../state";
 
-/** Seconds that they stand as a message when a case is opened. */
-const SHOWN_S = 20;
 /** What was said of which case: another axis says nothing anew. */
 const said = new Set<string>();
 
@@ -15,7 +13,7 @@ export function Notes({ reading }: { reading: Reading }) {
   useEffect(() => {
     const fresh = notes.filter((note) => !said.has(`${reading.caseId} ${note}`));
     for (const note of fresh) said.add(`${reading.caseId} ${note}`);
-    if (fresh.length > 0) say({ kind: "warning", text: [t("panels.notes"), ...fresh].join("\n"), seconds: SHOWN_S });
+    if (fresh.length > 0) say({ kind: "warning", text: [t("panels.notes"), ...fresh].join("\n") });
   }, [reading]);
   if (notes.length === 0) return null;
   return (

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any, Literal
 
 JobState = Literal["queued", "running", "done", "stopped", "failed"]
@@ -13,7 +14,8 @@ class Following:
     """id: for URLs. object: its number. done, total: slices, at most; total None before it runs. detail: why it failed.
 
     wanted: whether it is to go on; asked once a slice, on the worker's thread. stopped: once it has ended, slice -> why
-    the object does not go on there, see `Propagation.stop_reasons`.
+    the object does not go on there, see `Propagation.stop_reasons`. turn: it begins on one thread and is stopped on
+    another.
     """
 
     id: str
@@ -24,6 +26,7 @@ class Following:
     detail: str | None = None
     wanted: bool = True
     stopped: dict[int, str] | None = None
+    turn: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     @property
     def runs(self) -> bool:
@@ -32,15 +35,17 @@ class Following:
 
     def begin(self) -> bool:
         """Its turn has come, on the worker's thread; False where it is not wanted any more."""
-        if self.wanted:
-            self.state = "running"
-        return self.wanted
+        with self.turn:
+            if self.wanted:
+                self.state = "running"
+            return self.wanted
 
     def stop(self) -> None:
         """Not wanted any more: what it has found stays. One that has begun ends with its slice."""
-        self.wanted = False
-        if self.state == "queued":
-            self.state = "stopped"
+        with self.turn:
+            self.wanted = False
+            if self.state == "queued":
+                self.state = "stopped"
 
     def to_dict(self) -> dict[str, Any]:
         """As clients are told."""

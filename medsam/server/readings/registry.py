@@ -91,7 +91,6 @@ class Listed:
 @dataclass
 class _Live:
     reading: Reading
-    case: StoredCase
     seen: float
 
 
@@ -285,8 +284,8 @@ class Readings:
 
     async def _stale(self, live: _Live) -> bool:
         """Whether the files of its case are other ones than were read."""
-        files = await self._scans.files(live.case.key)
-        return self._scans.here(live.case.key, files.version) is not live.reading.scan_encoder.scan
+        files = await self._scans.files(live.reading.case)
+        return self._scans.here(live.reading.case, files.version) is not live.reading.scan_encoder.scan
 
     async def _again(self, stored: StoredReading, owner: Reader) -> _Live:
         """`_load`; 409 where the scan or the model is another one."""
@@ -314,11 +313,11 @@ class Readings:
 
     async def _check(self, reader: Reader, live: _Live) -> None:
         """404 for a case that its reader may not see any more; out of memory where its files have changed."""
-        if await self._calls(self._store.case, reader, live.case.key) is None:
-            await self._put_away(live.reading.key)
+        if await self._calls(self._store.case, reader, live.reading.case) is None:
+            await self._put_away(live)
             raise HTTPException(404, "There is no such session.")
         if await self._stale(live):
-            await self._put_away(live.reading.key)
+            await self._put_away(live)
         live.seen = time.monotonic()
 
     async def _new(self, reader: Reader, case: StoredCase, opening: Opening) -> Reading:
@@ -372,7 +371,7 @@ class Readings:
                 again = replace(again, seen={**again.seen, **rewritten})
             # it may have been closed while this waited at the door
             reading = Reading(self._tools, again, found.reading, owner, case.key, revision)
-            self._live[stored.key] = live = _Live(reading, case, time.monotonic())
+            self._live[stored.key] = live = _Live(reading, time.monotonic())
             return live
 
     async def _make_room(self, reader: Reader) -> None:
@@ -385,12 +384,14 @@ class Readings:
             if idle is None:
                 raise HTTPException(429, "Too many of your sessions are at work. Close one, or wait.")
             mine.remove(idle)
-            await self._put_away(idle.reading.key)
+            await self._put_away(idle)
 
-    async def _put_away(self, key: str) -> None:
-        """`_drop`, once nobody opens or closes it."""
+    async def _put_away(self, live: _Live) -> None:
+        """`_drop`, once nobody opens or closes it; not what came in its place meanwhile."""
+        key = live.reading.key
         async with self._door(key):
-            await self._drop(key)
+            if self._live.get(key) is live:
+                await self._drop(key)
 
     async def _drop(self, key: str) -> None:
         """Out of memory; it is in the store. Whoever calls is at its door."""
@@ -408,20 +409,24 @@ class Readings:
             live
             for live in self._live.values()
             if not live.reading.busy
+            # who is at its door may wait for the very scan that needs this room
+            and not self._door(live.reading.key).locked()
             and now - live.reading.used > (_SPARED_WATCHED if live.reading.events.watchers else _SPARED)
         ]
         if not left:
             return False
-        key = min(left, key=lambda live: (live.reading.events.watchers > 0, live.reading.used)).reading.key
-        await self._put_away(key)
+        await self._put_away(min(left, key=lambda live: (live.reading.events.watchers > 0, live.reading.used)))
         return True
 
     async def reap(self, now: float) -> None:
-        """Put out of memory what nobody uses. now: as `time.monotonic` says."""
-        for key, live in list(self._live.items()):
+        """Put out of memory what nobody uses, and what somebody watches who may not see the case any more. now: as
+        `time.monotonic` says."""
+        for live in list(self._live.values()):
             reading = live.reading
-            if now - reading.used > (_WATCHED if reading.events.watchers else _IDLE) and not reading.busy:
-                await self._put_away(key)
+            watched = reading.events.watchers > 0
+            idle = now - reading.used > (_WATCHED if watched else _IDLE) and not reading.busy
+            if idle or (watched and await self._calls(self._store.case, reading.owner, reading.case) is None):
+                await self._put_away(live)
 
     async def _end_watching(self, closing: asyncio.Event) -> None:
         await closing.wait()

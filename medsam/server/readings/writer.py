@@ -26,7 +26,9 @@ class Writer:
     def write(self, delta: Delta) -> int:
         """The revision that it has now."""
         reading, by = self._stored.id, self._owner
-        work = None if delta.kind in _IDLE else self._work(delta.seconds)
+        # what a hand drew, or came between two of its outlines, no model made
+        drawn = bool(delta.masks) and all(one.status == "drawn" for one in delta.masks)
+        work = None if drawn or delta.kind in _IDLE else self._work(delta.seconds)
         if delta.kind == "refined":
             first = self._steps_of.pop(delta.refines or 0)
             return self._store.append_masks(reading, by, first, delta.masks, work)

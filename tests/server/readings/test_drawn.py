@@ -6,10 +6,12 @@ import json
 import numpy as np
 from phantoms import ThresholdSam
 from readings_house import house, two_blocks
+from sqlalchemy import select
 
 from medsam.inference.predictor import Predictor
 from medsam.masks import CompactMask
 from medsam.prompts.prompt import Prompt
+from medsam.server.store.tables import Revisions
 from medsam.wire import read_frames
 
 DRAWN = np.zeros((40, 60), bool)
@@ -185,5 +187,22 @@ def test_other_answers_are_shown_and_one_of_them_is_drawn(folder):
             np.testing.assert_array_equal(await reader.prompt(key, 1, drawn=CompactMask.of(chosen).to_dict()), chosen)
             assert (await reader.http.get(path, params={"object": 1, "slice": 1})).content == b""
             assert (await reader.http.get(path, params={"object": 9, "slice": 1})).status_code == 404
+
+    asyncio.run(play())
+
+
+def test_no_model_is_stored_of_what_a_hand_drew(folder):
+    scan, *_ = two_blocks()
+
+    async def play():
+        async with house(folder) as there:
+            reader, key = await there.opened(scan, label="liver", zoom="off")
+            await reader.prompt(key, 0, drawn=ENTRY)
+            await reader.prompt(key, 2, drawn=ENTRY)
+            await reader.step(key, "interpolate", {"object": 1})
+            await reader.prompt(key, 2, points=[[10, 8, 0]])
+            with there.store._database.read() as connection:
+                query = select(Revisions.model).where(Revisions.kind == "step").order_by(Revisions.revision)
+                assert [row.model for row in connection.execute(query)] == [None, None, None, "threshold"]
 
     asyncio.run(play())

@@ -421,3 +421,45 @@ def test_a_session_takes_so_many_changes_of_whatever_kind(folder):
             assert (await reader.http.delete(path)).status_code == 204
 
     asyncio.run(play())
+
+
+def test_what_is_put_out_of_memory_is_what_was_meant_and_nobody_waits_for_it(folder, monkeypatch):
+    monkeypatch.setattr("medsam.server.readings.registry._SPARED", 0.0)
+
+    async def play():
+        async with house(folder) as there:
+            reader, key = await there.opened(two_blocks()[0], label="liver")
+            readings = there.readings
+            before = readings._live[key]
+            await readings._drop(key)
+            await reader.changes(key)
+            # one came in its place
+            await readings._put_away(before)
+            assert readings.live == 1
+            async with readings._door(key):
+                # who is at its door may wait for the room that this makes
+                assert not await asyncio.wait_for(readings.spare(), 1)
+            assert await readings.spare()
+            assert readings.live == 0
+
+    asyncio.run(play())
+
+
+def test_who_watches_a_session_of_a_case_that_is_taken_from_them_sees_no_more(folder):
+    async def play():
+        async with house(folder) as there:
+            reader, key = await there.opened(two_blocks()[0], label="liver")
+            reading = await there.readings.get(reader.reader, key)
+
+            async def watch():
+                return [event async for event in reading.events.watch()]
+
+            watching = asyncio.ensure_future(watch())
+            await asyncio.sleep(0)
+            await there.readings.reap(time.monotonic())
+            assert there.readings.live == 1
+            there.store.remove_case(there.store.case(reader.reader, there.case("a", two_blocks()[0])).id, None)
+            await there.readings.reap(time.monotonic())
+            assert (there.readings.live, await asyncio.wait_for(watching, 1)) == (0, [])
+
+    asyncio.run(play())

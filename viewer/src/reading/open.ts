@@ -24,6 +24,18 @@ export interface OpenOptions {
   signal?: AbortSignal;
 }
 
+/** The session that was open is closed, and none has taken its place. */
+export class NoneOpen extends ApiError {
+  constructor(
+    why: ApiError,
+    /** To begin from. */
+    readonly from: string,
+  ) {
+    super(why.status, why.detail, why.parameters, why.retryAfter);
+    this.name = "NoneOpen";
+  }
+}
+
 /** Open the reader's session on a case. Raises ApiError, 409 where the one that is open cannot be gone on with. */
 export async function openReading(caseId: string, options: OpenOptions = {}): Promise<Reading> {
   const told =
@@ -48,7 +60,9 @@ async function begun(caseId: string, options: OpenOptions): Promise<SessionInfo>
   if (open === undefined && from !== undefined) {
     const last = sessions.find((one) => one.id === from);
     const along = axis ?? last?.axis;
-    return opened({ case: caseId, ...(along && { axis: along }), start: { session: from } }, signal);
+    const before = await knownOf(from, signal);
+    const told = await opened({ case: caseId, ...(along && { axis: along }), start: { session: from } }, signal);
+    return asBefore(told, before);
   }
   const differs = anew || start !== undefined || (axis !== undefined && open?.axis !== axis);
   if (open !== undefined && differs) return replaced(open, options);
@@ -59,20 +73,23 @@ async function begun(caseId: string, options: OpenOptions): Promise<SessionInfo>
 async function replaced(open: SessionLine, { axis, start, signal }: OpenOptions): Promise<SessionInfo> {
   const from = start ?? { session: open.id };
   const before = await knownOf(from.session, signal);
-  await request(`/sessions/${open.id}`, { method: "DELETE", signal });
+  signal?.throwIfAborted();
+  // from here on to the end, also where the case is left meanwhile: a reader who finds none open would begin with nothing
+  await request(`/sessions/${open.id}`, { method: "DELETE" });
   let told: SessionInfo;
   try {
-    told = await opened({ case: open.case, ...(axis && { axis }), start: from }, signal);
+    told = await opened({ case: open.case, ...(axis && { axis }), start: from });
   } catch (error) {
     // such as masks that do not fit: the reader goes on as before
-    const again = await opened({ case: open.case, axis: open.axis, start: { session: open.id } }, undefined);
+    const again = await opened({ case: open.case, axis: open.axis, start: { session: open.id } }).catch(() => null);
+    if (again === null) throw error instanceof ApiError ? new NoneOpen(error, open.id) : error;
     await asBefore(again, before);
     throw error;
   }
   return asBefore(told, before);
 }
 
-function opened(json: unknown, signal: AbortSignal | undefined): Promise<SessionInfo> {
+function opened(json: unknown, signal?: AbortSignal): Promise<SessionInfo> {
   // one that was opened by an answer that was lost is open: asking again finds it
   return ask("/sessions", { method: "POST", json, repeatable: true, signal });
 }

@@ -6,7 +6,7 @@ import { ApiError, explain, isAbort } from "../api/http";
 import type { Axis, CaseInfo } from "../api/types";
 import { pause } from "../api/wait";
 import { t } from "../i18n";
-import { type OpenOptions, openReading } from "../reading/open";
+import { NoneOpen, type OpenOptions, openReading } from "../reading/open";
 import type { Reading } from "../reading/reading";
 import { axisNumber, type Scan, type Voxel } from "../scan/scan";
 import {
@@ -28,7 +28,8 @@ import { agreed } from "./asking";
 import { type Kept, keep, kept } from "./kept";
 import { tell } from "./tell";
 
-/** A case on its way; `problem` says why it does not come, `status` what the server answered (0: nothing). */
+/** A case on its way; `problem` says why it does not come, `status` what the server answered (0: nothing), `from` of which session it
+ * begins when it is tried again. */
 export const opening = signal<{ id: string; problem: string | null; status?: number; from?: string } | null>(null);
 /** Another axis is on its way: no step is taken meanwhile. */
 export const turning = signal(false);
@@ -55,9 +56,7 @@ export async function openCaseById(id: string, way: Way = {}): Promise<void> {
   leaveCase();
   const control = new AbortController();
   under = control;
-  const { from } = way;
-  const on = from === undefined ? { id } : { id, from };
-  opening.value = { ...on, problem: null };
+  opening.value = { id, problem: null };
   const parts: [Promise<Scan>, Promise<Reading>] = [
     openScan(id, control.signal),
     openReading(id, options(way, control.signal)),
@@ -71,7 +70,9 @@ export async function openCaseById(id: string, way: Way = {}): Promise<void> {
     if (control.signal.aborted || under !== control) return;
     leaveCase();
     const status = error instanceof ApiError ? error.status : 500;
-    opening.value = isAbort(error) ? null : { ...on, problem: why(error), status };
+    const from = error instanceof NoneOpen ? error.from : way.from;
+    const begins = from === undefined ? {} : { from };
+    opening.value = isAbort(error) ? null : { id, ...begins, problem: why(error), status };
   }
 }
 

@@ -6,6 +6,17 @@ import { LIVER, servedSession, session } from "./served";
 
 const here = servedSession();
 
+/** The session s0 that is open and is closed then, with what `told` says of it; `begins` answers to what begins. */
+function oneIsOpen(told: object, begins: (call: Call) => Answer = () => json(here.now, 201)): void {
+  here.steps = (call) => {
+    if (call.path === "/sessions/s0") {
+      return call.method === "GET" ? json(session(told)) : new Response(null, { status: 204 });
+    }
+    if (call.path !== "/sessions") return undefined;
+    return call.method === "GET" ? json([{ id: "s0", case: "c1", axis: "k", closed: null }]) : begins(call);
+  };
+}
+
 describe("a reading along another axis", () => {
   it("takes the place of the one that is open, and begins from its masks with its objects as they were", async () => {
     const spleen = { id: 2, name: "spleen", colour: "#ff0000", visible: false, locked: true };
@@ -65,17 +76,6 @@ describe("a reading along another axis", () => {
     expect(here.calls.map((call) => call.method)).toEqual(["POST"]);
   });
 
-  /** The session s0 that is open and is closed then, with what `told` says of it; `begins` answers to what begins. */
-  function oneIsOpen(told: object, begins: (call: Call) => Answer = () => json(here.now, 201)): void {
-    here.steps = (call) => {
-      if (call.path === "/sessions/s0") {
-        return call.method === "GET" ? json(session(told)) : new Response(null, { status: 204 });
-      }
-      if (call.path !== "/sessions") return undefined;
-      return call.method === "GET" ? json([{ id: "s0", case: "c1", axis: "k", closed: null }]) : begins(call);
-    };
-  }
-
   it("keeps masks to the values of the one before, and says so only where the server has not", async () => {
     oneIsOpen({ id: "s0", keep_range: [-100, 200] });
     const steps = here.steps;
@@ -102,6 +102,29 @@ describe("a reading along another axis", () => {
   });
 });
 
+describe("a reading that takes another one's place", () => {
+  it("says from which it begins where nothing could be begun", async () => {
+    oneIsOpen({ id: "s0" }, () => refusal(422, "no"));
+    await expect(openReading("c1", { anew: true })).rejects.toMatchObject({ status: 422, from: "s0" });
+  });
+
+  it("is begun to the end although the case is left meanwhile", async () => {
+    const stop = new AbortController();
+    const begun: unknown[] = [];
+    oneIsOpen({ id: "s0" }, (call) => {
+      begun.push(call.json);
+      return json(here.now, 201);
+    });
+    const steps = here.steps;
+    here.steps = (call) => {
+      if (call.method === "DELETE") stop.abort();
+      return steps(call);
+    };
+    await expect(openReading("c1", { anew: true, signal: stop.signal })).rejects.toMatchObject({ name: "AbortError" });
+    expect(begun).toEqual([{ case: "c1", start: { session: "s0" } }]);
+  });
+});
+
 describe("a case whose reading was closed", () => {
   function closed(lines: object[]): void {
     here.steps = (call) => (call.path === "/sessions" && call.method === "GET" ? json(lines) : undefined);
@@ -110,10 +133,18 @@ describe("a case whose reading was closed", () => {
     return here.calls.filter((call) => call.path === "/sessions" && call.method === "POST").map((call) => call.json);
   }
 
-  it("begins from its masks, along its axis", async () => {
+  it("begins from its masks, along its axis, with those objects that have none yet", async () => {
+    const spleen = { ...LIVER, id: 2, name: "spleen" };
     closed([{ id: "s0", case: "c1", axis: "j", closed: "2026-11-29T15:00:00Z" }]);
-    here.open.push(await openReading("c1", { from: "s0" }));
+    const steps = here.steps;
+    here.steps = (call) => {
+      if (call.path === "/sessions/s0") return json(session({ id: "s0", objects: [LIVER, spleen] }));
+      return call.path === "/sessions/s1/objects" ? json(spleen, 201) : steps(call);
+    };
+    const reading = await openReading("c1", { from: "s0" });
+    here.open.push(reading);
     expect(begun()).toEqual([{ case: "c1", axis: "j", start: { session: "s0" } }]);
+    expect(reading.objects.value).toEqual([LIVER, spleen]);
   });
 
   it("goes on with one that is open by then", async () => {

@@ -56,11 +56,15 @@ vi.mock("../../src/api/cases", async (original) => ({
   getCase: (id: string) => getCase(id),
 }));
 vi.mock("../../src/view/load", () => ({ openScan: (id: string, stop: AbortSignal) => openScan(id, stop) }));
-vi.mock("../../src/reading/open", () => ({ openReading: (id: string, given: object) => openReading(id, given) }));
+vi.mock("../../src/reading/open", async (original) => ({
+  ...(await original<typeof import("../../src/reading/open")>()),
+  openReading: (id: string, given: object) => openReading(id, given),
+}));
 
 const { alongAxis, beforeLogout, followRoute, leaveCase, openAgain, openCaseById, opening, turning } = await import(
   "../../src/shell/session"
 );
+const { NoneOpen } = await import("../../src/reading/open");
 const { Asking } = await import("../../src/shell/asking");
 
 beforeEach(() => {
@@ -203,6 +207,21 @@ describe("opening a case", () => {
     openAgain({ anew: true });
     await vi.waitFor(() => expect(reading.value).not.toBeNull());
     expect(openReading.mock.calls[1]![1]).toMatchObject({ anew: true });
+  });
+
+  it("whose reading was closed when a new one could not be begun begins from it, whenever it is tried again", async () => {
+    route.value = { page: "case", id: "a" };
+    openReading.mockRejectedValueOnce(new NoneOpen(new ApiError(503, "busy"), "old"));
+    await openCaseById("a", { anew: true });
+    openReading.mockRejectedValueOnce(new ApiError(503, "busy"));
+    openAgain();
+    await vi.waitFor(() => expect(opening.value?.problem).not.toBeNull());
+    openAgain();
+    await vi.waitFor(() => expect(reading.value).not.toBeNull());
+    expect(openReading.mock.calls.slice(1).map((call) => call[1])).toEqual([
+      expect.objectContaining({ from: "old" }),
+      expect.objectContaining({ from: "old" }),
+    ]);
   });
 
   it("comes by itself once a server that was gone is back", async () => {

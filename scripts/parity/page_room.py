@@ -61,8 +61,9 @@ class Room:
         self.ready()
 
     def ready(self) -> None:
-        """Wait until the open case's picture is there."""
+        """Wait until the open case's picture is there, and its reading, which may come behind it."""
         expect(self.plane()).to_be_visible(timeout=60_000)
+        expect(self.page.locator(".shell-skip")).to_be_attached(timeout=60_000)
         self.geometry = self.json(f"/cases/{self.case}/geometry")
         self.until(lambda: self.shown()[..., :3].max() > 0, "the picture is there")
 

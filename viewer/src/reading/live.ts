@@ -232,7 +232,10 @@ export class LiveReading extends Told implements Reading {
     id: number,
     change: Partial<Pick<ObjectInfo, "name" | "colour" | "visible" | "locked">>,
   ): Promise<ObjectInfo> {
-    const one = await this.change<ObjectInfo>(`/objects/${id}`, { method: "PATCH", json: change, repeatable: true });
+    const options: Ask = { method: "PATCH", json: change, repeatable: true };
+    // first answers are refined before
+    if (change.locked !== undefined) options.timeout = STEP_TIMEOUT;
+    const one = await this.change<ObjectInfo>(`/objects/${id}`, options);
     this.learnObject(one);
     return one;
   }
@@ -273,7 +276,9 @@ export class LiveReading extends Told implements Reading {
   }
 
   async keepRange(range: readonly [number | null, number | null] | null): Promise<void> {
-    await this.change("", { method: "PATCH", json: { keep_range: range }, repeatable: true });
+    const json = { keep_range: range };
+    // first answers are refined before
+    await this.change("", { method: "PATCH", json, repeatable: true, timeout: STEP_TIMEOUT });
     this.keptRange.value = range;
   }
 
@@ -281,7 +286,7 @@ export class LiveReading extends Told implements Reading {
     this.check();
     this.pending.value += 1;
     try {
-      const bounded = { ...options, signal: this.left.signal, timeout: TIMEOUT };
+      const bounded = { timeout: TIMEOUT, ...options, signal: this.left.signal };
       return await this.queue.run(() => ask<T>(this.path + path, bounded));
     } catch (error) {
       // it may have been done all the same

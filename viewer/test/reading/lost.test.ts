@@ -107,6 +107,10 @@ describe("a change that is not answered", () => {
     limits.mockClear();
     await reading.addObject("liver");
     expect(limits.mock.calls).toEqual([[30_000]]);
+    // first answers are refined before a lock, which takes as long as a step may
+    here.steps = (call) => (call.path === "/sessions/s1/objects/1" ? json(LIVER) : undefined);
+    await reading.changeObject(1, { locked: true });
+    expect(limits).toHaveBeenLastCalledWith(120_000);
     limits.mockRestore();
   });
 });

@@ -16,6 +16,7 @@ from medsam.server.cases.receiving import FILES, received
 from medsam.server.cases.references import Grid, Reference, compared, joined, matched, read_reference
 from medsam.server.cases.rooms import UnknownCase
 from medsam.server.cases.schemas import KEY, CompareBody, Compared, ComparedStructure
+from medsam.server.connected import while_connected
 from medsam.server.gate.present import PresentReader
 from medsam.server.heavy import heavy
 from medsam.server.readings.opening import told_of_first
@@ -78,7 +79,7 @@ async def compare(
         (names.get(number or 0, name or ""), ours.get(number or 0), None if name is None else masks[name])
         for number, name in pairs
     ]
-    rows = await services.cases.pool.beside(compared, told, geometry)
+    rows = await while_connected(request, services.cases.pool.beside(compared, told, geometry))
     kept = {number: masks[name] for number, name in pairs if number is not None and name is not None}
     key = services.cases.references.keep(reader.id, session, kept)
     structures = [ComparedStructure(object=number, **row) for (number, _), row in zip(pairs, rows, strict=True)]
@@ -138,4 +139,6 @@ async def _of_file(
     services: Services, request: Request, reading: Reading, name: str
 ) -> tuple[dict[str, CompactMask], tuple[str, ...]]:
     async with received(request, services.cases, services.settings.limits, name) as (folder, names):
-        return await services.cases.pool.beside(read_reference, folder, names, Grid.of(reading.scan_encoder.scan))
+        return await while_connected(
+            request, services.cases.pool.beside(read_reference, folder, names, Grid.of(reading.scan_encoder.scan))
+        )

@@ -47,6 +47,8 @@ _SERVER = Reader(0, "server", Role.ADMINISTRATOR)
 _RETIRE_SECONDS, _FOR_EVER = 3600.0, 100 * 366 * 86400.0
 # scans that wait for each loader
 _WAITING = 4
+# seconds within which who opens a scan asks again whether it is there
+_ASKED = 15.0
 # identities that are kept in memory
 _KNOWN = 4000
 
@@ -82,7 +84,8 @@ class CaseRooms:
     references: References = field(default_factory=References)
     _people: OrderedDict[tuple[str, str], Identity | None] = field(default_factory=OrderedDict)
     _described: OrderedDict[tuple[str, str], asyncio.Future[dict[str, Any]]] = field(default_factory=OrderedDict)
-    _opening: set[asyncio.Task[Any]] = field(default_factory=set)
+    # by case: who reads it, and until when nobody has to ask again
+    _opening: dict[str, tuple[asyncio.Task[None], asyncio.Timeout]] = field(default_factory=dict)
     _fetches: dict[str, asyncio.Lock] = field(default_factory=dict)
 
     @classmethod
@@ -113,8 +116,10 @@ class CaseRooms:
             try:
                 yield rooms
             finally:
-                retiring.cancel()
-                await asyncio.gather(retiring, *rooms._opening, return_exceptions=True)
+                ending = [retiring, *(task for task, _ in rooms._opening.values())]
+                for task in ending:
+                    task.cancel()
+                await asyncio.gather(*ending, return_exceptions=True)
                 await scans.close()
                 await calls(index.close)
 
@@ -183,21 +188,30 @@ class CaseRooms:
     # -- opening ----------------------------------------------------------------------------------------------
 
     def begin_open(self, key: str) -> None:
-        """Have a case read, whether or not somebody waits for it; what goes wrong is in its state.
+        """Have a case read, though nobody waits for it, as long as somebody asks again now and then; what goes wrong is
+        in its state.
 
         Nothing is begun while so many are read that this one would only wait: who asks will ask again.
         """
+        if (known := self._opening.get(key)) is not None:
+            # it has not begun, or is ending
+            with suppress(RuntimeError):
+                known[1].reschedule(asyncio.get_running_loop().time() + _ASKED)
+            return
         if len(self._opening) >= _WAITING * self.settings.loaders:
             return
+        until = asyncio.timeout(_ASKED)
 
         async def read() -> None:
-            # a scan is kept by the store; here is nobody to tell
-            with suppress(MedSAMError):
-                await self.scans.get(key)
+            try:
+                # a scan is kept by the store; here is nobody to tell
+                with suppress(MedSAMError, TimeoutError):
+                    async with until:
+                        await self.scans.get(key)
+            finally:
+                del self._opening[key]
 
-        task = asyncio.create_task(read())
-        self._opening.add(task)
-        task.add_done_callback(self._opening.discard)
+        self._opening[key] = asyncio.create_task(read()), until
 
     async def described(self, key: str, version: str, volume: Volume) -> dict[str, Any]:
         """`pixels.described` of a scan, computed once: windows read its voxels."""

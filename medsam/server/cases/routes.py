@@ -25,6 +25,7 @@ from medsam.server.cases.schemas import (
     Uploaded,
     binary,
 )
+from medsam.server.connected import while_connected
 from medsam.server.gate.present import PresentReader
 from medsam.server.readers import Reader
 from medsam.server.services import PresentServices
@@ -118,10 +119,10 @@ async def open_case(
 
 
 @router.get("/cases/{case}/geometry")
-async def geometry(case: CaseKey, reader: PresentReader, services: PresentServices) -> Geometry:
+async def geometry(case: CaseKey, request: Request, reader: PresentReader, services: PresentServices) -> Geometry:
     """The grid of a scan, its slices and the windows to see them through; it is read for that."""
     rooms = services.cases
-    files, scan = await rooms.scan(reader, case)
+    files, scan = await while_connected(request, rooms.scan(reader, case))
     return Geometry(**await rooms.described(case, files.version, scan))
 
 
@@ -139,7 +140,7 @@ async def geometry(case: CaseKey, reader: PresentReader, services: PresentServic
 )
 async def thumbnail(case: CaseKey, request: Request, reader: PresentReader, services: PresentServices) -> Response:
     """The slice in the middle of a scan, upright and windowed; it is not read into memory for that."""
-    version, picture = await services.cases.thumbnail(reader, case)
+    version, picture = await while_connected(request, services.cases.thumbnail(reader, case))
     # a list shows those of cases that nobody opens
     request.state.audited = {"case": None}
     if not picture:
@@ -151,7 +152,7 @@ async def thumbnail(case: CaseKey, request: Request, reader: PresentReader, serv
 async def volume(case: CaseKey, request: Request, reader: PresentReader, services: PresentServices) -> Response:
     """All voxels of a scan, (K, J, I), in colour (K, J, I, 3). Parts of them by `Range`."""
     rooms = services.cases
-    files, scan = await rooms.scan(reader, case)
+    files, scan = await while_connected(request, rooms.scan(reader, case))
     known = await rooms.described(case, files.version, scan)
     said = {name: known[name] for name in ("modality", "units", "windows", "spacing_mm")}
     meta = meta_of(scan.array, geometry=scan.geometry.to_dict(), **said)
@@ -169,7 +170,7 @@ async def slice_pixels(
 ) -> Response:
     """The pixels of one slice as it is stored, (rows, columns), in colour (rows, columns, 3). `view` says how it is
     turned to stand upright."""
-    files, scan = await services.cases.scan(reader, case)
+    files, scan = await while_connected(request, services.cases.scan(reader, case))
     plane = scan.geometry.plane(axis)
     if index >= plane.count:
         raise InputError(f"There are {plane.count} slices along {axis}, from 0.", parameter="index")

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable
-from contextlib import suppress
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Request
 
-from medsam.errors import Cancelled, InputError
+from medsam.errors import InputError
 from medsam.pacs.query import Match
 from medsam.server.cases.pacs import known_key
 from medsam.server.cases.rooms import NotAllowed
 from medsam.server.cases.routes import case_info
 from medsam.server.cases.schemas import CaseInfo, FetchBody, FindBody, FoundInfo, MatchInfo, PacsInfo
+from medsam.server.connected import while_connected
 from medsam.server.gate.present import PresentReader
 from medsam.server.readers import Reader
 from medsam.server.services import PresentServices, Services
-
-Result = TypeVar("Result")
 
 router = APIRouter(tags=["pacs"])
 ServerName = Annotated[str, Path(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,31}$", description="of the settings file")]
@@ -41,7 +37,7 @@ async def find(
     if unknown := [key for key in body.keys if not known_key(key)]:
         raise InputError(f"A PACS is not asked for {unknown[0]!r}.", parameter="keys")
     asked = services.cases.pacs.find(server, body.level, body.keys, body.limit)
-    found = await _while_connected(request, asked)
+    found = await while_connected(request, asked)
     return FoundInfo(found=[_match(match) for match in found.matches], more=found.more)
 
 
@@ -51,7 +47,7 @@ async def fetch(
 ) -> CaseInfo:
     """Fetch a series, which is the reader's case from then on; what was fetched before is there at once."""
     _check_may_know(services, reader)
-    case = await _while_connected(request, services.cases.fetch(reader, server, body.study, body.series))
+    case = await while_connected(request, services.cases.fetch(reader, server, body.study, body.series))
     request.state.audited = {"case": case.key}
     return case_info(services.cases, reader, case, None)
 
@@ -60,21 +56,6 @@ def _check_may_know(services: Services, reader: Reader) -> None:
     """What a PACS answers is about patients."""
     if not services.cases.may_know(reader):
         raise NotAllowed("Whose scans these are is not for this role.")
-
-
-async def _while_connected(request: Request, work: Awaitable[Result]) -> Result:
-    """The result of long work, which is cancelled when its client has gone."""
-    task = asyncio.ensure_future(work)
-    try:
-        while not (await asyncio.wait([task], timeout=1.0))[0]:
-            if await request.is_disconnected():
-                raise Cancelled
-        return await task
-    finally:
-        if not task.done():
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
 
 
 def _match(match: Match) -> MatchInfo:

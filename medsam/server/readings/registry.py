@@ -146,15 +146,23 @@ class Readings:
 
     # -- for routes ---------------------------------------------------------------------------------------------------
 
+    async def scan(self, reader: Reader, case_key: str) -> Volume:
+        """The scan of a case; unlike `begin`, waiting for it may be given up. 404 for no such case."""
+        return await self._scans.get((await self._case(reader, case_key)).key)
+
+    async def _case(self, reader: Reader, key: str) -> StoredCase:
+        case = await self._calls(self._store.case, reader, key)
+        if case is None:
+            raise HTTPException(404, "There is no such case.")
+        return case
+
     async def begin(self, reader: Reader, case_key: str, opening: Opening) -> tuple[Reading, bool]:
         """A reader's reading of a case, and whether it is new: there is one at a time.
 
         Raises HTTPException: 404 for no such case, 409 where the one that is open is of other settings, 429 for too
         many; and what reading the scan, the start and the limits raises.
         """
-        case = await self._calls(self._store.case, reader, case_key)
-        if case is None:
-            raise HTTPException(404, "There is no such case.")
+        case = await self._case(reader, case_key)
         async with self._door(reader.id, case.id):
             for stored in await self._calls(self._store.readings, reader, case.id):
                 try:

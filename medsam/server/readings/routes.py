@@ -17,6 +17,7 @@ from fastapi.responses import StreamingResponse
 
 from medsam.errors import PromptError
 from medsam.models.specs import takes_clicks
+from medsam.server.connected import while_connected
 from medsam.server.gate.present import PresentReader
 from medsam.server.readings import looking, preview
 from medsam.server.readings.follow import Following
@@ -51,7 +52,10 @@ async def open_session(
     asked: SessionRequest, reader: PresentReader, readings: PresentReadings, request: Request, response: Response
 ) -> SessionAnswer:
     """Open a session on a case; there is one for a reader and case. Answers when the scan has been read."""
+    # held until the session has it
+    scan = await while_connected(request, readings.scan(reader, asked.case))
     reading, new = await readings.begin(reader, asked.case, asked.opening())
+    del scan
     request.state.audited = {"case": asked.case, "reading": reading.key}
     response.status_code = 201 if new else 200
     return _told(response, reading, True)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from anyio import to_thread
-from fastapi import APIRouter, HTTPException, Path, Response
+from fastapi import APIRouter, Path, Response
 
 from medsam.inference.image_predictor import Embedding
 from medsam.inference.worker import Priority
@@ -25,7 +25,7 @@ _EMBEDDING: dict[int | str, dict[str, Any]] = {
         "description": "float16, little-endian, (C, h, w); head: `X-Medsam-Meta`",
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     },
-    404: {"description": "no such session or slice, or not yours"},
+    404: {"description": "no such session, or not yours"},
 }
 
 
@@ -36,8 +36,7 @@ async def embedding(
     """What the encoder makes of a whole slice in the session's window. It is computed where it is not at hand."""
     reading = await readings.get(reader, session)
     scan_encoder = reading.scan_encoder
-    if index >= scan_encoder.plane.count:
-        raise HTTPException(404, f"There is no slice {index}: the session has {scan_encoder.plane.count}.")
+    reading.check_slice(index)
     found = await reading.ask(lambda _: scan_encoder.encode(index), Priority.SLICE)
     features = await to_thread.run_sync(_halves, found)
     meta = {

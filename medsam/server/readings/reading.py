@@ -143,14 +143,18 @@ class Reading(Live):
                 await self._limit()
             return changed
 
-    def look(self, index: int) -> None:
-        """A slice is on screen. Raises PromptError for one that there is not."""
+    def check_slice(self, index: int) -> None:
+        """Raise PromptError for a slice that there is not."""
         plane = self.scan_encoder.plane
         if not 0 <= index < plane.count:
             raise PromptError(
                 f"There is no `slice` {index}: axis {plane.axis} has the slices 0 ... {plane.count - 1}.",
                 parameter="slice",
             )
+
+    def look(self, index: int) -> None:
+        """A slice is on screen. Raises as `check_slice`."""
+        self.check_slice(index)
         self.used = time.monotonic()
         self.view.look(index)
 

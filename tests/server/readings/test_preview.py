@@ -33,7 +33,8 @@ def test_an_embedding_is_that_of_the_whole_slice_and_says_where_it_lies(folder):
             assert list(wanted.frame.resized) == meta["resized"]
             found = np.frombuffer(answer.content, "<f2").reshape(meta["shape"])
             np.testing.assert_array_equal(found, wanted.features[0].numpy().astype("<f2"))
-            assert (await reader.http.get(f"/sessions/{key}/slices/4/embedding")).status_code == 404
+            # as of the pixels of a slice that there is not
+            assert (await reader.http.get(f"/sessions/{key}/slices/4/embedding")).status_code == 422
             other = there.person("ben")
             assert (await other.http.get(f"/sessions/{key}/slices/2/embedding")).status_code == 404
 

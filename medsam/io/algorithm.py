@@ -24,6 +24,7 @@ class Algorithm:
     name: of the model, or of the program for what no model made. version: of the program. digest: of the weights,
     hexadecimal sha256, "" for none. licence: of the weights, as SPDX or by name, "" where it is not known.
     kind: SEMIAUTOMATIC with a person's prompts, AUTOMATIC without, MANUAL for what a person drew.
+    drawn: structures among the others that a person drew, by name.
     """
 
     name: str = "medsam"
@@ -31,6 +32,11 @@ class Algorithm:
     digest: str = ""
     licence: str = ""
     kind: Kind = "SEMIAUTOMATIC"
+    drawn: frozenset[str] = frozenset()
+
+    def of(self, *names: str) -> Algorithm:
+        """Who made these structures: a person, where all of them were drawn."""
+        return Algorithm(UNKNOWN, "", kind="MANUAL") if names and self.drawn.issuperset(names) else self
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,8 @@ def _structure_set(
     structures: Sequence[str], names: Sequence[str], source: SourceImages, algorithm: Algorithm
 ) -> Dataset:
     """All but the contours."""
-    by, made_by = _by(algorithm), _made_by(algorithm)
+    whole = algorithm.of(*structures)
+    by, made_by = _by(whole), _made_by(whole)
     title = f"Contours ({by})"[:64] if by else "Contours"
     dataset = derived_dataset(
         source,
@@ -145,7 +146,7 @@ def _structure_set(
     dataset.RTROIObservationsSequence = []
     for number, (name, roi_name) in enumerate(zip(structures, names, strict=True), start=1):
         colour = colour_of(structure(name), number)
-        dataset.StructureSetROISequence.append(_roi(number, name, roi_name, source, algorithm))
+        dataset.StructureSetROISequence.append(_roi(number, name, roi_name, source, algorithm.of(name)))
         dataset.ROIContourSequence.append(item_of(ReferencedROINumber=number, ROIDisplayColor=list(colour)))
         dataset.RTROIObservationsSequence.append(_observation(number, name))
     return dataset

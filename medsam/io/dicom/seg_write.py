@@ -134,8 +134,9 @@ def _without_frames(
     template = _template(source, plane, (*names, algorithm.name, algorithm.version, algorithm.licence))
     # not shown to highdicom, which logs names that it finds unusual
     patient, template.PatientName = template.PatientName, ""
+    whole = algorithm.of(*names)
     segments = [
-        _segment(number, name, label, algorithm)
+        _segment(number, name, label, algorithm.of(name))
         for number, (name, label) in enumerate(zip(names, _labels(names), strict=True), start=1)
     ]
     seg = Segmentation(
@@ -151,8 +152,8 @@ def _without_frames(
         transfer_syntax_uid=ExplicitVRLittleEndian,
         omit_empty_frames=False,
         content_label="SEGMENTATION",
-        content_description=_content_description(algorithm),
-        series_description=_cut(f"Segmentation ({by})" if (by := _by(algorithm)) else "Segmentation", _SHORT),
+        content_description=_content_description(whole),
+        series_description=_cut(f"Segmentation ({by})" if (by := _by(whole)) else "Segmentation", _SHORT),
     )
     if options.labelmap:
         seg.file_meta.TransferSyntaxUID = RLELossless

@@ -93,13 +93,14 @@ def prompts_file(prompts: Sequence[Prompt], names: Mapping[str, str], axis: Axis
 class Outlined:
     """labels: what `Session.labels` gives, each object under its number and the name that it has now. masks: number of
     an object -> slice -> its own mask (h, w). shared: voxels in several of them. first: how many of the masks are
-    first answers still."""
+    first answers still. drawn: names of structures that were drawn by hand."""
 
     labels: LabelVolume
     masks: Mapping[int, Mapping[int, CompactMask]]
     plane: SlicePlane
     shared: int
     first: int = 0
+    drawn: frozenset[str] = frozenset()
 
     @property
     def structures(self) -> PackedMasks:
@@ -136,7 +137,18 @@ def outlined(state: SessionState, scan_encoder: ScanEncoder, objects: Mapping[in
     names = {one.number: one.name for one in objects.values()}
     masks = {numbers[label]: slices for label, slices in own.items() if label in numbers}
     labels = LabelVolume(to[array], scan_encoder.scan.geometry, names)
-    return Outlined(labels, masks, scan_encoder.plane, shared_pixels(masks.values()), len(session.incomplete))
+    shared = shared_pixels(masks.values())
+    return Outlined(labels, masks, scan_encoder.plane, shared, len(session.incomplete), _drawn(session, objects))
+
+
+def _drawn(session: Session, objects: Mapping[int, StoredObject]) -> frozenset[str]:
+    """Names of objects all of whose masks were drawn by hand; one of another origin makes all of its name that."""
+    found: dict[bool, set[str]] = {True: set(), False: set()}
+    for number, one in objects.items():
+        for state in session.states.get(label_of(number), {}).values():
+            if state.mask:
+                found[state.drawn and state.untouched].add(one.name)
+    return frozenset(found[True] - found[False])
 
 
 def _cleaned(session: Session, index: int, label: str) -> np.ndarray:

@@ -249,7 +249,8 @@ class Readings:
         if (live := self._live.get(key)) is not None and await self._stale(live):
             raise HTTPException(409, f"The files of this case have changed. {_CLOSE_IT}")
         case = await self._case_of(reading.stored)
-        return Labelled(masks, revision, tuple(reading.listed), case, reading.scan_encoder, reading.algorithm)
+        made_by = replace(reading.algorithm, drawn=masks.drawn)
+        return Labelled(masks, revision, tuple(reading.listed), case, reading.scan_encoder, made_by)
 
     async def left(self, reader: Reader, key: str, scan: Volume) -> Left:
         """What any reading that a reader may see left on a scan: also of another model or axis. Its first answers are

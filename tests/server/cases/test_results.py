@@ -22,6 +22,7 @@ from starlette.testclient import TestClient
 from medsam.inference.predictor import Predictor
 from medsam.io.labels import load_labels
 from medsam.io.load import load_volume
+from medsam.masks import CompactMask
 from medsam.pacs import settings as pacs_settings
 from medsam.pacs.client import find, get, store
 from medsam.pacs.query import Query
@@ -175,6 +176,30 @@ def test_objects_that_overlap_are_whole_in_a_seg_as_the_program_writes_it(client
     np.testing.assert_array_equal(array, found.labels.array)
     measured = {one["name"]: one["voxels"] for one in client.get(f"{API}/sessions/{key}/measures").json()}
     assert measured == {name: int(found.structures[name].sum()) for name in ("lung", "tumour")}
+
+
+def test_no_model_is_named_in_a_file_as_who_made_what_a_hand_drew(client, series):
+    session = drawn(client, uploaded(client, series)["id"])
+    path = f"{API}/sessions/{session}"
+    number = client.post(f"{path}/objects", json={"name": "spleen"}).json()["id"]
+    mask = np.zeros((40, 48), bool)
+    mask[4:9, 4:9] = True
+    step = {"object": number, "slice": 2, "drawn": CompactMask.of(mask).to_dict()}
+    assert client.post(f"{path}/prompts", json=step).status_code == 200
+
+    def read(kind):
+        return pydicom.dcmread(io.BytesIO(exported(client, session, kind).content))
+
+    model = client.get(path).json()["model"]
+    for _ in range(2):
+        seg, contours = read("seg"), read("rtstruct")
+        kinds = {one.SegmentLabel: one.SegmentAlgorithmType for one in seg.SegmentSequence}
+        assert kinds["spleen"] == "MANUAL"
+        assert {one.ROIName: one.ROIGenerationAlgorithm for one in contours.StructureSetROISequence} == kinds
+        if "liver" in kinds:
+            assert (kinds["liver"], model in seg.SeriesDescription) == ("SEMIAUTOMATIC", True)
+            client.delete(f"{path}/objects/1")
+    assert (list(kinds), model in f"{seg} {contours}") == (["spleen"], False)
 
 
 def test_measures_leave_as_a_table_of_the_case_and_of_nobody(client, series):

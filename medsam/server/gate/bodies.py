@@ -18,10 +18,15 @@ _PAUSE_S, _LEAST_BYTES_PER_S = 30.0, 2048
 _TOKEN = re.compile(rb'["\\\[\]{}NI]')
 
 
+def is_json(asked: Asked) -> bool:
+    """Whether the body is JSON, as it is where nothing else is said."""
+    return _JSON.fullmatch(asked.one("content-type") or "application/json") is not None
+
+
 async def read_body(asked: Asked, receive: Receive, most: int, most_json: int) -> bytes:
     """The whole body. Raises Refused: 413 for more bytes, 408 for a slow client, 400 for one that left or bad JSON."""
-    is_json = _JSON.fullmatch(asked.one("content-type") or "application/json") is not None
-    most = min(most, most_json) if is_json else most
+    json = is_json(asked)
+    most = min(most, most_json) if json else most
     announced = asked.one("content-length")
     if announced is not None and announced.isdecimal() and int(announced) > most:
         raise too_large(most)
@@ -33,7 +38,7 @@ async def read_body(asked: Asked, receive: Receive, most: int, most_json: int) -
             body += piece
             if len(body) > most:
                 raise too_large(most)
-            if is_json:
+            if json:
                 scan.feed(piece)
         return bytes(body)
     raise Refused(408, "The request came too slowly.")

@@ -16,7 +16,7 @@ import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from medsam.server.errors import DroppedAnswer, refusal
-from medsam.server.gate.bodies import read_body, replay
+from medsam.server.gate.bodies import is_json, read_body, replay
 from medsam.server.gate.identity import LOG_IN, Gate, Present, too_many
 from medsam.server.gate.origins import check_csrf, check_host, check_origin
 from medsam.server.gate.request import Asked, Refused, check_head, check_path
@@ -136,7 +136,9 @@ class Guard:
     async def _body(self, asked: Asked, rules: PrefixRules, receive: Receive) -> bytes | None:
         """The whole body; None where the route reads it."""
         key = asked.key(rules.prefix)
-        if key in rules.uncounted:
+        if key in rules.uncounted or (
+            asked.method == "POST" and asked.path.endswith(rules.files) and not is_json(asked)
+        ):
             return None
         own = rules.bodies.get(key)
         return await read_body(asked, receive, own or rules.body_bytes, own or rules.json_bytes)

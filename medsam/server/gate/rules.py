@@ -54,7 +54,8 @@ PAGE_HEADERS = {
 class PrefixRules:
     """ways: how readers may say who they are. open: what anybody may ask. unlocks: what a locked login may still ask.
 
-    uncounted: whose routes read and count the body themselves. bodies: limits of single routes, in bytes; body_bytes,
+    uncounted: whose routes read and count the body themselves; files: endings of paths of which that holds for all but
+    JSON. bodies: limits of single routes, in bytes; body_bytes,
     and json_bytes for JSON: of all others. passive: endings of paths that a page asks for on its own: they are no sign
     of a reader, and only so many are answered at a time. origins: other pages that may call, as CORS has it; they have
     no use of cookies. audited: routes of which the audit has a line for each success.
@@ -69,6 +70,7 @@ class PrefixRules:
     open: frozenset[str] = frozenset()
     unlocks: frozenset[str] = frozenset()
     uncounted: frozenset[str] = frozenset()
+    files: tuple[str, ...] = ()
     bodies: Mapping[str, int] = field(default_factory=dict)
     body_bytes: int = 64 * MIB
     json_bytes: int = 2 * MIB
@@ -93,6 +95,7 @@ def rules_of_api(prefix: str, limits: Limits) -> tuple[PrefixRules, ...]:
         open=frozenset({"GET /version", "POST /login", "GET /health", "GET /health/live", "GET /metrics"}),
         unlocks=frozenset({"POST /login", "POST /unlock", "POST /logout"}),
         uncounted=frozenset({"POST /cases"}),
+        files=("/compare",),
         bodies={**dict.fromkeys(logins, 4096), "POST /sessions": limits.start_bytes},
         body_bytes=limits.body_bytes,
         json_bytes=limits.json_bytes,

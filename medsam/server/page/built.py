@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 BUILT = Path(__file__).parent / "built"
@@ -51,8 +52,9 @@ class PageFile:
     etag: str
     lasting: bool
 
+    @cached_property
     def unpacked(self) -> bytes:
-        """What the file holds. Takes a moment where it is packed."""
+        """What the file holds. Takes a moment where it is packed; kept, so that nobody can ask for that twice."""
         return gzip.decompress(self.content) if self.packed else self.content
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import anyio
 from anyio import to_thread
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import HTMLResponse, Response
@@ -24,29 +25,32 @@ _FRESH, _LASTING = "no-cache", "public, max-age=31536000, immutable"
 def page_routes(page: Page) -> APIRouter:
     """Routes of "/" and "/assets/{name}"."""
     router = APIRouter(include_in_schema=False)
+    # one file is unpacked at a time, and none twice
+    unpacking = anyio.Lock()
 
     @router.api_route("/", methods=["GET", "HEAD"])
     async def index(request: Request) -> Response:
         if page.index is None:
             return HTMLResponse(_INSTEAD, 404)
-        return await _answer(page.index, request)
+        return await _answer(page.index, request, unpacking)
 
     @router.api_route("/assets/{name}", methods=["GET", "HEAD"])
     async def asset(name: str, request: Request) -> Response:
         if (file := page.assets.get(name)) is None:
             raise HTTPException(404, "Not Found")
-        return await _answer(file, request)
+        return await _answer(file, request, unpacking)
 
     return router
 
 
-async def _answer(file: PageFile, request: Request) -> Response:
+async def _answer(file: PageFile, request: Request, unpacking: anyio.Lock) -> Response:
     headers = {"cache-control": _LASTING if file.lasting else _FRESH}
     if file.packed:
         headers["vary"] = "accept-encoding"
     if file.packed and not _takes_gzip(request.headers.get("accept-encoding", "")):
         # hardly any client, and programs that look
-        content = await to_thread.run_sync(file.unpacked)
+        async with unpacking:
+            content = await to_thread.run_sync(lambda: file.unpacked)
         return Response(content, headers=headers, media_type=file.media_type)
     headers["etag"] = file.etag
     told = request.headers.get("if-none-match", "")

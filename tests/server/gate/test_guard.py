@@ -363,6 +363,20 @@ def test_a_look_that_was_not_noted_is_noted_the_next_time(cookie, monkeypatch):
     assert [(line.what, line.case) for line in store.audit_lines()] == [("look", "abc")]
 
 
+def test_a_file_to_compare_with_may_be_as_large_as_an_upload_and_its_json_as_other_json(serve):
+    def rooms(app: FastAPI) -> None:
+        @app.post(f"{API}/sessions/{{session}}/compare")
+        async def compare(request: Request) -> int:
+            return sum([len(piece) async for piece in request.stream()])
+
+    client = serve(rooms, limits=Limits(body_bytes=1000, json_bytes=100))
+    path, file = f"{API}/sessions/x/compare", {"Content-Type": "application/octet-stream"}
+    assert client.post(path, content=b"x" * 5000, headers=file).json() == 5000
+    assert client.post(path, files={"file": ("a.nii", b"x" * 5000)}).json() > 5000
+    assert client.post(path, json={"session": "x" * 5000}).status_code == 413
+    assert client.post(f"{path}d", content=b"x" * 5000, headers=file).status_code == 413
+
+
 def test_who_asks_is_recognised_while_all_other_threads_are_at_work(cookie):
     client, _ = cookie()
     done = threading.Event()

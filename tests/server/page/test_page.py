@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -209,3 +210,18 @@ def test_without_a_build_it_says_what_to_do(tmp_path, tiny_predictor):
         assert NOT_BUILT in answer.text
         assert answer.headers["content-security-policy"] == CSP
         assert client.get(f"{API}/version").status_code == 200
+
+
+def test_a_file_is_unpacked_once_however_often_it_is_asked_for_as_it_is(tmp_path, tiny_predictor, monkeypatch):
+    unpacked, decompress = [], gzip.decompress
+    monkeypatch.setattr(
+        "medsam.server.page.built.gzip.decompress", lambda content: unpacked.append(content) or decompress(content)
+    )
+    app = create_app(ServerSettings(tmp_path / "store"), tiny_predictor, Page.read(built(tmp_path)))
+    with TestClient(app, base_url="http://127.0.0.1:8000", client=("127.0.0.1", 50000)) as client:
+        path, plain = "/assets/index-Ab3_-9xY.js", {"Accept-Encoding": "identity"}
+        with ThreadPoolExecutor(8) as several:
+            answers = list(several.map(lambda method: client.request(method, path, headers=plain), ["GET", "HEAD"] * 8))
+    assert {answer.headers["content-length"] for answer in answers} == {str(len(SCRIPT))}
+    assert {answer.content for answer in answers} == {SCRIPT, b""}
+    assert len(unpacked) == 1

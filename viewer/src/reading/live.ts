@@ -190,7 +190,9 @@ export class LiveReading extends Told implements Reading {
       return await this.take(await request(this.path + path, options), since);
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      if (error.status === 401 || error.status === 429) throw new NotTaken(error, how.again);
+      // a limit that time does not lift is one of what may be asked
+      const isLater = error.status === 429 && error.retryAfter !== null;
+      if (error.status === 401 || isLater) throw new NotTaken(error, how.again);
       if (error.status !== 0 && error.status < 500) throw error;
       const brought = await this.recovered(how);
       if (brought === null) throw new NotTaken(error, how.again);

@@ -59,12 +59,19 @@ describe("a step that was not answered", () => {
     expect(await failureOf(reading.prompt(BOX))).toBeInstanceOf(NotTaken);
   });
 
-  it("because there are too many can be taken once more, and one that is wrong cannot", async () => {
+  it("because there are too many at once can be taken once more, and one that is refused cannot", async () => {
     const reading = await opened(here);
-    here.steps = (call) => (isPrompt(call) ? refusal(429, "too many") : undefined);
-    expect(await failureOf(reading.prompt(BOX))).toBeInstanceOf(NotTaken);
-    here.steps = (call) => (isPrompt(call) ? refusal(422, "`box` is inverted.") : undefined);
-    expect(await failureOf(reading.prompt(BOX))).not.toBeInstanceOf(NotTaken);
+    const asked = async (answer: () => Answer): Promise<ApiError> => {
+      here.steps = (call) => (isPrompt(call) ? answer() : undefined);
+      vi.useFakeTimers();
+      const failed = failureOf(reading.prompt(BOX));
+      await vi.advanceTimersByTimeAsync(10_000);
+      vi.useRealTimers();
+      return failed;
+    };
+    expect(await asked(() => refusal(429, "", { "Retry-After": "0" }))).toBeInstanceOf(NotTaken);
+    expect(await asked(() => refusal(429, "This session has too many steps."))).not.toBeInstanceOf(NotTaken);
+    expect(await asked(() => refusal(422, "`box` is inverted."))).not.toBeInstanceOf(NotTaken);
   });
 
   it("waits for a server that is gone, and those behind it wait, too", async () => {

@@ -214,12 +214,12 @@ class Session(Steps[SliceResult]):
         now = self.states.get(label, {})
         after: dict[int, SliceState | None] = {}
         for index, drawn in found.items():
-            limits = self._limits_on(index)
+            limits, before = self._limits_on(index), now.get(index)
             limits.check(SlicePrompt(1), label, stands=self._stands(label))
-            before = now.get(index)
             if before is not there.get(index):
                 continue
-            if kept := CompactMask.of(limits.applied(drawn.to_array(), label, before and before.mask)):
+            stood = None if before is None else before.mask
+            if kept := CompactMask.of(limits.applied(drawn.to_array(), label, stood)):
                 after[index] = SliceState.drawn_as(kept, next(self._numbers))
         if not after:
             raise PromptError(f"There is no slice to draw {label!r} on between those that it is on: give it two apart.")

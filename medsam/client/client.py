@@ -155,7 +155,7 @@ class Client:
             raise InputError(f"{path} cannot be read: {error.strerror or error}.", parameter="scan") from error
 
     def delete(self, case: RemoteCase | str) -> None:
-        """Delete an upload of one's own, and all sessions on it."""
+        """Delete an upload of one's own; what was drawn on it stays in the server's store."""
         self._connection.request("DELETE", f"/cases/{_id(case)}")
 
     def share(self, case: RemoteCase | str, user: str, may: bool = True) -> None:

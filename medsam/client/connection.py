@@ -122,8 +122,8 @@ class Connection:
             return self._send(request, waits)
 
         response = sent(() if once else WAITS)
-        if response.status_code in (401, 423) and anew and self._user is not None and not once:
-            self._again(response.status_code)
+        may_renew = anew and self._user is not None and not once
+        if response.status_code in (401, 423) and may_renew and self._again(response.status_code):
             response = sent(WAITS)
         if not response.is_success:
             raise self._refused(response)
@@ -163,12 +163,16 @@ class Connection:
     def _timeouts(self, silent_s: float) -> httpx.Timeout:
         return httpx.Timeout(silent_s, connect=min(self._timeout_s, 10.0))
 
-    def _again(self, status: int) -> None:
-        """The login has ended, or is locked: give the password again."""
-        if status == 423:
-            self.request("POST", "/unlock", json={"password": self._password}, anew=False)
-        else:
+    def _again(self, status: int) -> bool:
+        """The login has ended, or is locked: give the password again. False where it is none of these."""
+        if status == 401:
             self.login()
+            return True
+        # an object may be locked, too; of a login that is everything is
+        locked = self._send(self._http.build_request("GET", "/me"), WAITS).status_code == 423
+        if locked:
+            self.request("POST", "/unlock", json={"password": self._password}, anew=False)
+        return locked
 
     def _send(self, request: httpx.Request, waits: tuple[float, ...]) -> httpx.Response:
         repeatable = request.method in _REPEATABLE

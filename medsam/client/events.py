@@ -18,7 +18,7 @@ ENDED = ("done", "stopped", "failed")
 
 @dataclass(frozen=True)
 class Event:
-    """kind: "mask", "refined", "objects", "job", "progress", "loading", "error", or "resync" where some were missed.
+    """kind: "mask", "refined", "objects", "job", "progress", "error", or "resync" where some were missed.
 
     revision: of the session when it happened. Where they apply: object (its number) and slice; of a job its number,
     state ("queued", "running", "done", "stopped", "failed"), and the slices done and in all; detail: in words.
@@ -72,7 +72,8 @@ def read_events(lines: Iterable[str]) -> Iterator[Event | None]:
 def follow(connection: Connection, path: str, since: int, seconds: float | None = None) -> Iterator[Event | None]:
     """The events after revision `since`, and None now and then while there are none; goes on after a lost connection.
 
-    seconds: at most so long; None: until the caller stops. Raises InputError where the server stays away.
+    seconds: at most so long; None: until the caller stops, or the session is closed. Raises InputError where the server
+    stays away.
     """
     end = None if seconds is None else time.monotonic() + seconds
     tries = iter(WAITS)
@@ -81,13 +82,16 @@ def follow(connection: Connection, path: str, since: int, seconds: float | None 
         try:
             headers = {"Accept": "text/event-stream", "Last-Event-ID": str(since)}
             with connection.stream(path, headers=headers, silent_s=left) as response:
+                if response.status_code == 204:
+                    # nothing happens in it any more
+                    return
                 tries = iter(WAITS)
                 for event in read_events(response.iter_lines()):
                     since = since if event is None else max(since, event.revision)
                     yield event
                     if end is not None and time.monotonic() >= end:
                         return
-            # the server is ending, or the session was closed
+            # the server is ending, or the session was just closed
             yield None
             wait = next(tries, None)
         except Lost:

@@ -43,7 +43,7 @@ class DecoderFile:
         try:
             content = filled_structure(structure, sam, "decoder")
         except CheckpointError as error:
-            _log.warning("no decoder for pages", extra={"reason": str(error)})
+            _log.warning("no decoder for pages", extra={"fields": {"reason": str(error)}})
             return None
         return cls(content, hashlib.sha256(content).hexdigest()[:32])
 

@@ -186,7 +186,11 @@ def test_a_login_that_has_ended_or_is_locked_is_renewed(serve_app):
             assert request.cookies["medsam"] == ("secret1" if turn == 1 else "secret2")
             return JSONResponse({"detail": "ended"}, 401) if turn == 1 else JSONResponse({"n": 1})
         if asked[-1] == "GET /cases":
-            return JSONResponse({"detail": "locked"}, 423) if asked.count("GET /cases") == 1 else JSONResponse([])
+            return JSONResponse({"detail": "locked"}, 423) if "POST /unlock" not in asked else JSONResponse([])
+        if asked[-1] == "GET /me" and "GET /cases" in asked and "POST /unlock" not in asked:
+            return JSONResponse({"detail": "locked"}, 423)
+        if asked[-1] == "POST /locked":
+            return JSONResponse({"detail": "'liver' is locked. Unlock it first."}, 423)
         return JSONResponse({"version": 1, "name": "ada"})
 
     url = serve_app(Starlette(routes=[Route("/api/v1/{path:path}", answer, methods=["GET", "POST"])]))
@@ -194,8 +198,12 @@ def test_a_login_that_has_ended_or_is_locked_is_renewed(serve_app):
         assert client.me["name"] == "ada"
         assert client._connection.request("POST", "/step").json() == {"n": 1}
         assert client.cases() == []
+        # an object is not unlocked by a password
+        with pytest.raises(InputError, match="'liver' is locked"):
+            client._connection.request("POST", "/locked")
     assert asked[2:] == [
-        "GET /me", "POST /step", "POST /login", "POST /step", "GET /cases", "POST /unlock", "GET /cases"
+        "GET /me", "POST /step", "POST /login", "POST /step", "GET /cases", "GET /me", "POST /unlock", "GET /cases",
+        "POST /locked", "GET /me",
     ]  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from medsam.client.connection import Connection, Lost
@@ -66,6 +66,14 @@ def test_a_lost_connection_goes_on_where_it_was(interrupted):
     connection.close()
     assert seen == [1, 2, 3, 4]
     assert asked == ["0", "1", "2", "3"]
+
+
+def test_a_session_that_is_closed_is_not_asked_again(scripted):
+    url, server = scripted({"GET /sessions/x/events": [Response(status_code=204)]})
+    connection = Connection(url)
+    assert list(follow(connection, "/sessions/x/events", 0)) == []
+    connection.close()
+    assert server.count("GET /sessions/x/events") == 1
 
 
 def test_time_that_is_over_and_a_server_that_stays_away_end_it(interrupted, monkeypatch):

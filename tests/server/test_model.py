@@ -1,10 +1,15 @@
 """The model that answers, and its decoder for pages."""
 
+import json
+import logging
+
 import torch
 
+from medsam.errors import CheckpointError
 from medsam.models.build import build_model
 from medsam.models.specs import SPECS, tiny_spec
 from medsam.server.model import DecoderFile
+from medsam.server.watch.logs import JsonLines
 
 API = "/api/v1"
 
@@ -50,3 +55,14 @@ def test_a_released_model_has_one_of_some_megabytes():
 
 def test_another_network_than_sam_has_none():
     assert DecoderFile.of(torch.nn.Identity()) is None
+
+
+def test_why_there_is_no_decoder_stands_in_the_log(monkeypatch, caplog):
+    def damaged(*given):
+        raise CheckpointError("The graph is of other weights.")
+
+    monkeypatch.setattr("medsam.server.model.filled_structure", damaged)
+    with caplog.at_level(logging.WARNING, "medsam.server"):
+        assert DecoderFile.of(build_model(SPECS["litemedsam"])) is None
+    line = json.loads(JsonLines().format(caplog.records[-1]))
+    assert (line["event"], line["reason"]) == ("no decoder for pages", "The graph is of other weights.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import weakref
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -86,7 +87,8 @@ class CaseRooms:
     _described: OrderedDict[tuple[str, str], asyncio.Future[dict[str, Any]]] = field(default_factory=OrderedDict)
     # by case: who reads it, and until when nobody has to ask again
     _opening: dict[str, tuple[asyncio.Task[None], asyncio.Timeout]] = field(default_factory=dict)
-    _fetches: dict[str, asyncio.Lock] = field(default_factory=dict)
+    # by source: a series is fetched once, however many ask; each lasts as long as somebody does
+    _fetches: weakref.WeakValueDictionary[str, asyncio.Lock] = field(default_factory=weakref.WeakValueDictionary)
 
     @classmethod
     @asynccontextmanager

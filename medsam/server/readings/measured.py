@@ -85,7 +85,11 @@ def to_csv(case: str, rows: Iterable[Measured]) -> str:
     table = csv.DictWriter(text, _COLUMNS)
     table.writeheader()
     for one in rows:
-        row = row_of(one)
-        name = one.object.name
-        table.writerow({**row, "case": case, "name": f"'{name}" if name.startswith(_FORMULA) else name})
+        row = {**row_of(one), "case": case}
+        # what people and files say
+        table.writerow(row | {column: _no_formula(row[column]) for column in ("name", "units")})
     return text.getvalue()
+
+
+def _no_formula(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

@@ -405,6 +405,14 @@ def test_what_a_zip_becomes_leaves_room_for_the_store(tmp_path, monkeypatch):
         sort_scans(part, ["a.zip"], 2**30, 100)
 
 
+def test_what_was_asked_of_a_pacs_once_takes_no_memory(client):
+    rooms = client.app.state.services.cases
+    for series in ("1.2.3", "1.2.4"):
+        answer = client.post(f"{API}/pacs/nowhere/fetch", json={"study": "1.2", "series": series})
+        assert answer.status_code == 404, answer.text
+    assert not rooms._fetches
+
+
 def test_a_role_that_is_not_told_whose_scans_these_are(client, data, monkeypatch):
     rooms = client.app.state.services.cases
     monkeypatch.setattr(rooms, "settings", replace(rooms.settings, patients_from=Role.REVIEWER))

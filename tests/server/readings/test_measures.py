@@ -5,6 +5,7 @@ import csv
 import io
 import math
 import threading
+from dataclasses import replace
 
 import numpy as np
 from readings_house import house, two_blocks
@@ -61,6 +62,8 @@ def test_objects_are_measured_as_they_are_shown(folder):
             # no program takes it for a formula
             assert (table[1]["name"], table[1]["voxels"], table[1]["slice"]) == ("'=1+1", "1", "1")
             assert isinstance(after[0], Measured)
+            (odd,) = csv.DictReader(io.StringIO(to_csv("thecase", [replace(after[0], units="@SUM(1)")])))
+            assert odd["units"] == "'@SUM(1)"
 
     asyncio.run(play())
 

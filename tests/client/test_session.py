@@ -263,7 +263,7 @@ def test_a_session_is_open_until_it_is_closed_and_then_still_there(client, case)
     closed = client.resume(session.id)
     np.testing.assert_array_equal(closed.result(1).mask, result.mask)
     assert closed.labels.array.any()
-    with pytest.raises(InputError, match="no such session"):
+    with pytest.raises(InputError, match="session is closed"):
         closed.box(1, (4, 8, 24, 28))
     with client.open(case, zoom="off") as anew:
         assert anew.id != session.id

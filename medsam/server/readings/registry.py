@@ -44,7 +44,7 @@ from medsam.server.readings.opening import (
 )
 from medsam.server.readings.reading import Reading
 from medsam.server.readings.refining import refine_all
-from medsam.server.store.records import StoredCase, StoredReading
+from medsam.server.store.records import ReadingLine, StoredCase, StoredReading
 from medsam.server.store.store import Calls, Store
 from medsam.volume import Volume
 
@@ -77,15 +77,6 @@ class Scans(Protocol):
     async def get(self, case: str) -> Volume: ...
 
     def here(self, case: str, version: str) -> Volume | None: ...
-
-
-@dataclass(frozen=True)
-class Listed:
-    """A reading in a list. owner: name of its reader."""
-
-    stored: StoredReading
-    case: StoredCase
-    owner: str
 
 
 @dataclass
@@ -206,23 +197,18 @@ class Readings:
 
     async def list(
         self, reader: Reader, case: str | None = None, *, closed: bool = False, everyones: bool = False
-    ) -> list[Listed]:
+    ) -> list[ReadingLine]:
         """A reader's own, the newest first; those whose case is gone are not among them. case: key of the only one.
 
         closed: those that were closed, too. everyones: all that the reader may see.
         """
 
-        def found() -> list[Listed]:
+        def found() -> list[ReadingLine]:
             wanted = None if case is None else self._store.case(reader, case)
             if case is not None and wanted is None:
                 return []
-            lines = []
             of_case = None if wanted is None else wanted.id
-            for stored in self._store.readings(reader, of_case, closed, everyones)[:_LISTED]:
-                with suppress(InputError):
-                    owner = reader if stored.user == reader.id else self._store.reader(stored.user)
-                    lines.append(Listed(stored, self._store.case_of(stored.case), owner.name if owner else ""))
-            return lines
+            return self._store.reading_lines(reader, of_case, closed, everyones, _LISTED)
 
         return await self._calls(found)
 

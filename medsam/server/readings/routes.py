@@ -72,14 +72,14 @@ async def list_sessions(
     """Your open sessions, the newest first; 200 at most."""
     return [
         SessionLine(
-            id=one.stored.key,
-            case=one.case.key,
-            case_name=one.case.name,
+            id=one.key,
+            case=one.case,
+            case_name=one.case_name,
             owner=one.owner,
-            axis=one.stored.axis,
-            model=one.stored.model,
-            began=one.stored.began_at,
-            closed=one.stored.closed_at,
+            axis=one.axis,
+            model=one.model,
+            began=one.began_at,
+            closed=one.closed_at,
         )
         for one in await readings.list(reader, case, closed=closed, everyones=everyones)
     ]

@@ -11,7 +11,21 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, insert, literal_column, select, true
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    exists,
+    func,
+    insert,
+    literal_column,
+    select,
+    true,
+)
+from sqlalchemy import (
+    case as case_,
+)
 
 from medsam._version import __version__
 from medsam.errors import InputError
@@ -25,6 +39,7 @@ from medsam.server.store.records import (
     Changes,
     NewMask,
     ObjectChange,
+    ReadingLine,
     ReadingState,
     StepKind,
     StoredMask,
@@ -33,7 +48,7 @@ from medsam.server.store.records import (
     StoredStep,
     Work,
 )
-from medsam.server.store.tables import Cases, Masks, ObjectEvents, Readings, Revisions, Steps
+from medsam.server.store.tables import Cases, Masks, ObjectEvents, Readings, Revisions, Steps, Users
 
 # kinds of steps that move on the stack, and those that are none of it
 _WALKS = {"undo": -1, "redo": 1}
@@ -87,15 +102,21 @@ class ReadingsPart(Part):
         self, reader: Reader, case: int | None = None, closed: bool = False, everyones: bool = False
     ) -> list[StoredReading]:
         """A reader's own, the newest first. closed: those that were closed, too. everyones: all that they may see."""
-        query = _readings().where(_theirs(reader)).order_by(Readings.id.desc())
-        if not everyones:
-            query = query.where(Readings.user_id == reader.id)
-        if case is not None:
-            query = query.where(Readings.case_id == case)
-        if not closed:
-            query = query.where(~exists().where(Revisions.reading_id == Readings.id, _IS_CLOSED))
+        query = _readings().where(*_wanted(reader, case, closed, everyones)).order_by(Readings.id.desc())
         with self._database.read() as connection:
             return [_reading(row) for row in connection.execute(query)]
+
+    def reading_lines(
+        self, reader: Reader, case: int | None = None, closed: bool = False, everyones: bool = False, most: int = 200
+    ) -> list[ReadingLine]:
+        """The same as lines of a list, so many at most, without those whose case was removed."""
+        owner = case_(((Users.active, Users.name)), else_="")
+        columns = (Readings.public_id, Cases.public_id, Cases.name, owner, Readings.axis, Readings.model)
+        query = select(*columns, Readings.began_at, _closed_at()).join(Cases, Cases.id == Readings.case_id)
+        query = query.join(Users, Users.id == Readings.user_id).where(Cases.removed_at.is_(None))
+        query = query.where(*_wanted(reader, case, closed, everyones)).order_by(Readings.id.desc()).limit(most)
+        with self._database.read() as connection:
+            return [ReadingLine(*row) for row in connection.execute(query)]
 
     def close_reading(self, reading: int, by: Reader) -> int:
         """Its reader is done with it: the revision. All that was confirmed stays, and nothing can be added.
@@ -411,15 +432,32 @@ def _step(row: Row, masks: Mapping[int, Iterable[StoredMask]]) -> StoredStep:
 
 
 def _readings() -> Select:
+    return select(Readings, _closed_at())
+
+
+def _closed_at() -> ColumnElement[Any]:
     closed = select(func.max(Revisions.at)).where(Revisions.reading_id == Readings.id, _IS_CLOSED)
-    return select(Readings, closed.correlate(Readings).scalar_subquery().label("closed_at"))
+    return closed.correlate(Readings).scalar_subquery().label("closed_at")
+
+
+def _wanted(reader: Reader, case: int | None, closed: bool, everyones: bool) -> list[ColumnElement[bool]]:
+    """See `ReadingsPart.readings`."""
+    wanted = [_theirs(reader)]
+    if not everyones:
+        wanted.append(Readings.user_id == reader.id)
+    if case is not None:
+        wanted.append(Readings.case_id == case)
+    if not closed:
+        wanted.append(~exists().where(Revisions.reading_id == Readings.id, _IS_CLOSED))
+    return wanted
 
 
 def _theirs(reader: Reader) -> ColumnElement[bool]:
     """A reader's own on cases that they may see, those that were removed since among them; reviewers see all."""
     if reader.sees_all:
         return true()
-    return (Readings.user_id == reader.id) & exists().where(Cases.id == Readings.case_id, allowed(reader))
+    seen = exists().where(Cases.id == Readings.case_id, allowed(reader)).correlate(Readings)
+    return (Readings.user_id == reader.id) & seen
 
 
 def _reading_where(connection: Connection, which: Any) -> StoredReading:

@@ -123,6 +123,20 @@ class StoredReading:
 
 
 @dataclass(frozen=True)
+class ReadingLine:
+    """A session in a list. case, case_name: key and name. owner: name of its reader, "" for one who has left."""
+
+    key: str
+    case: str
+    case_name: str
+    owner: str
+    axis: Axis
+    model: str
+    began_at: datetime
+    closed_at: datetime | None
+
+
+@dataclass(frozen=True)
 class StoredObject:
     """An object as it stands. revision: when it came to be so."""
 

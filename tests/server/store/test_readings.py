@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError
 from stores import document, drawn, square, upload
 
@@ -11,7 +12,7 @@ from medsam._version import __version__
 from medsam.errors import InputError
 from medsam.masks import CompactMask
 from medsam.server.readers import Role
-from medsam.server.store.records import Work
+from medsam.server.store.records import ReadingLine, Work
 from medsam.server.store.store import Store
 
 SMALL, LARGE, NOTHING = square(2, 4), square(1, 7), CompactMask.of(square(0, 1).to_array() & False)
@@ -235,3 +236,26 @@ def test_all_of_it_is_there_after_the_store_is_opened_again(tmp_path):
         assert store.local_reader() == reader
         assert store.case(reader, case.key) is not None
         assert store.reading_state(reading.id) == before
+
+
+def test_lines_of_a_list_are_the_newest_without_what_a_list_does_not_show(store, reader, case, reading):
+    asked = []
+    event.listen(store._database.engine, "before_cursor_execute", lambda c, cursor, text, *more: asked.append(text))
+    second = store.open_reading(case.id, reader, document(axis="j"))
+    gone = store.put_case(upload("upload:2", owner=reader.id))
+    store.open_reading(gone.id, reader, document())
+    store.remove_case(gone.id, reader)
+    store.close_reading(reading.id, reader)
+    asked.clear()
+    newest = ReadingLine(second.key, case.key, case.name, reader.name, "j", "tiny", second.began_at, None)
+    assert store.reading_lines(reader) == store.reading_lines(reader, case.id, closed=True, most=1) == [newest]
+    other = store.add_user("other", Role.READER, kind="proxy").reader
+    shared = store.put_case(upload("upload:3", owner=other.id))
+    theirs = store.open_reading(shared.id, other, document())
+    assert [line.key for line in store.reading_lines(other, everyones=True)] == [theirs.key]
+    asked.clear()
+    both = store.reading_lines(reader, closed=True)
+    assert [line.key for line in both] == [second.key, reading.key]
+    assert both[1].closed_at is not None
+    assert not any("document" in text for text in asked)
+    assert len([text for text in asked if "SELECT" in text]) == 1

@@ -218,7 +218,7 @@ class Session(Steps[SliceResult]):
             limits.check(SlicePrompt(1), label, stands=self._stands(label))
             if before is not there.get(index):
                 continue
-            stood = None if before is None else before.mask
+            stood = before.mask if before else None
             if kept := CompactMask.of(limits.applied(drawn.to_array(), label, stood)):
                 after[index] = SliceState.drawn_as(kept, next(self._numbers))
         if not after:

@@ -75,7 +75,7 @@ async def open_services(settings: ServerSettings, predictor: Predictor | None = 
         if predictor is None:
             worker = Worker(settings.device if settings.device.startswith("cuda:") else "cpu")
             # what runs ends at its next slice; what it had done is stored
-            stack.push_async_callback(to_thread.run_sync, worker.shutdown)
+            stack.push_async_callback(partial(to_thread.run_sync, worker.shutdown))
             cache = EmbeddingCache(settings.embedding_bytes)
             load = partial(Predictor, settings.model, settings.device, cache, worker=worker)
             predictor = await to_thread.run_sync(load)

@@ -91,7 +91,7 @@ def begun(predictor: Predictor, scan: Volume, opening: Opening, left: Left | Non
     objects: list[StoredObject] = []
     for name in names:
         before = left.objects.get(name)
-        checked, colour = checked_new(objects, name, None if before is None else before.colour)
+        checked, colour = checked_new(objects, name, before.colour if before else None)
         locked = limits.locks(name) if opening.limits is not None or before is None else before.locked
         objects.append(StoredObject(len(objects) + 1, checked, colour, before is None or before.visible, locked, 0))
     session = Session(scan_encoder, opening.zoom or "auto", label_of(1), limits=replace(limits, locked=()))

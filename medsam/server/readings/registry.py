@@ -81,8 +81,12 @@ class Scans(Protocol):
 
 @dataclass
 class _Live:
+    """seen: when its reader's right to it was last looked at. guest: who looks at it, where its own reader does not
+    work in it: a reviewer, or that reader where it is closed."""
+
     reading: Reading
     seen: float
+    guest: int | None = None
 
 
 class Readings:
@@ -186,6 +190,7 @@ class Readings:
                 await self._check(reader, live)
             # it may have left memory meanwhile
             if self._live.get(key) is live and not (change and live.reading.closed):
+                live.guest = live.guest if live.reading.closed else None
                 return live.reading
         stored = await self._stored(reader, key, change)
         owner = reader
@@ -193,7 +198,8 @@ class Readings:
             known = await self._calls(self._store.reader, stored.user)
             # one who is no reader any more
             owner = known or Reader(stored.user, "", Role.READER)
-        return (await self._again(stored, owner)).reading
+        guest = None if owner is reader and stored.closed_at is None else reader.id
+        return (await self._again(stored, owner, guest)).reading
 
     async def list(
         self, reader: Reader, case: str | None = None, *, closed: bool = False, everyones: bool = False
@@ -282,12 +288,12 @@ class Readings:
         files = await self._scans.files(live.reading.case)
         return self._scans.here(live.reading.case, files.version) is not live.reading.scan_encoder.scan
 
-    async def _again(self, stored: StoredReading, owner: Reader) -> _Live:
+    async def _again(self, stored: StoredReading, owner: Reader, guest: int | None = None) -> _Live:
         """`_load`; 409 where the scan or the model is another one."""
         # what the scan has to say is said of it, not of the session
         await self._scans.get((await self._case_of(stored)).key)
         try:
-            return await self._load(stored, owner)
+            return await self._load(stored, owner, guest)
         except Unfinished:
             raise
         except InputError as error:
@@ -324,7 +330,7 @@ class Readings:
                 raise HTTPException(404, "There is no such session to begin from.")
             left = await self._left(other, volume)
         start = await heavy(begun, self._predictor, volume, opening, left)
-        await self._make_room(reader)
+        await self._make_room(reader.id, None)
         stored = await self._calls(self._store.open_reading, case.id, reader, start.document)
         for said in start.objects:
             await self._calls(self._store.add_object, stored.id, reader, *said)
@@ -333,17 +339,18 @@ class Readings:
         live = await self._load(stored, reader)
         return live.reading
 
-    async def _load(self, stored: StoredReading, owner: Reader) -> _Live:
+    async def _load(self, stored: StoredReading, owner: Reader, guest: int | None = None) -> _Live:
         async with self._door(stored.key):
             live = self._live.get(stored.key)
             if live is not None and not live.reading.broken and not await self._stale(live):
+                live.guest = live.guest if guest is not None else None
                 return live
             await self._drop(stored.key)
             case = await self._calls(self._store.case, owner, (await self._case_of(stored)).key)
             if case is None:
                 raise HTTPException(404, "There is no such session.")
             volume = await self._scans.get(case.key)
-            await self._make_room(owner)
+            await self._make_room(owner.id, guest)
             found = await self._calls(self._store.reading_state, stored.id)
             again = await heavy(resumed, self._predictor, volume, found)
             revision, closed = found.revision, found.reading.closed_at is not None
@@ -366,13 +373,18 @@ class Readings:
                 again = replace(again, seen={**again.seen, **rewritten})
             # it may have been closed while this waited at the door
             reading = Reading(self._tools, again, found.reading, owner, case.key, revision)
-            self._live[stored.key] = live = _Live(reading, time.monotonic())
+            self._live[stored.key] = live = _Live(reading, time.monotonic(), guest)
             return live
 
-    async def _make_room(self, reader: Reader) -> None:
+    async def _make_room(self, owner: int, guest: int | None) -> None:
+        """For one more of a reader, or of whom somebody looks at: what is looked at takes no reader's place."""
+
+        def whose(live: _Live) -> tuple[int | None, int | None]:
+            return (live.reading.owner.id if live.guest is None else None), live.guest
+
+        wanted = (owner, None) if guest is None else (None, guest)
         mine = sorted(
-            (live for live in self._live.values() if live.reading.owner.id == reader.id),
-            key=lambda live: live.reading.used,
+            (live for live in self._live.values() if whose(live) == wanted), key=lambda live: live.reading.used
         )
         while len(mine) >= self._most:
             idle = next((live for live in mine if not live.reading.busy), None)

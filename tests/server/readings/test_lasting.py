@@ -150,6 +150,37 @@ def test_readings_nobody_uses_leave_memory_and_come_back(folder):
     asyncio.run(play())
 
 
+def test_who_looks_at_sessions_puts_none_of_their_readers_out_of_memory(folder):
+    scan, *_ = two_blocks()
+
+    async def play():
+        async with house(folder, most=2) as there:
+            reader, reviewer = there.person("ann"), there.person("rev", Role.REVIEWER)
+            closed, own = [], []
+            for n in range(5):
+                key = (await reader.open(there.case(str(n), scan), label="liver", zoom="off"))["id"]
+                (closed if n < 3 else own).append(key)
+                if n < 3:
+                    await reader.http.delete(f"/sessions/{key}")
+            kept = {key: there.readings._live[key] for key in own}
+            for who in (reviewer, reader):
+                for key in closed:
+                    assert (await who.http.get(f"/sessions/{key}")).status_code == 200
+                # as many as a reader may have, and none of another's
+                guests = [live.guest for live in there.readings._live.values()]
+                assert 1 <= guests.count(who.reader.id) <= 2
+                assert {key: there.readings._live.get(key) for key in own} == kept
+            # whom it belongs to goes on in it
+            third = (await reader.open(there.case("5", scan), label="liver", zoom="off"))["id"]
+            assert (await reviewer.http.get(f"/sessions/{own[0]}")).status_code == 200
+            assert there.readings._live[own[0]].guest == reviewer.reader.id
+            assert (await reader.http.get(f"/sessions/{own[0]}")).status_code == 200
+            assert there.readings._live[own[0]].guest is None
+            assert third in there.readings._live
+
+    asyncio.run(play())
+
+
 def test_what_the_store_refuses_is_not_answered_and_not_kept(folder):
     scan, left, _ = two_blocks()
 

@@ -63,6 +63,10 @@ class UnknownCase(MedSAMError):
         super().__init__(message, **options)
 
 
+class Vanished(InputError):
+    """The files of a case are gone. They may come back, and the case with them."""
+
+
 class NotAllowed(MedSAMError):
     """A reader may see it, and no more."""
 
@@ -151,7 +155,7 @@ class CaseRooms:
         return await self.calls(self.store.cases, reader, q, after, limit, newest=newest, kind=kind, mine=mine)
 
     async def files(self, key: str) -> ScanFiles:
-        """Where a case lies. Raises InputError for one that has vanished."""
+        """Where a case lies. Raises UnknownCase, and Vanished."""
         found = await self.calls(self.store.case, _SERVER, key)
         if found is None:
             raise UnknownCase(parameter="case")
@@ -167,7 +171,7 @@ class CaseRooms:
             return ScanFiles(self.uploads.place(case.details["folder"]), scan)
         root = Path(root_of(case.source))
         if case.vanished_at is not None or root not in self.settings.data:
-            raise InputError("The files of this case are no longer in the server's folder.", parameter="case")
+            raise Vanished("The files of this case are no longer in the server's folder.", parameter="case")
         return ScanFiles(root, scan)
 
     async def scan(self, reader: Reader, key: str) -> tuple[ScanFiles, Volume]:
@@ -226,8 +230,13 @@ class CaseRooms:
 
     async def thumbnail(self, reader: Reader, key: str) -> tuple[str, bytes]:
         """The version of a case's files that a reader may see, and a PNG of the slice in its middle; an empty one where
-        there is none. Raises UnknownCase, and InputError for one whose files are gone."""
-        files = await self.place(await self.case(reader, key))
+        there is none. Raises UnknownCase."""
+        case = await self.case(reader, key)
+        try:
+            files = await self.place(case)
+        except Vanished:
+            # a list shows cases whose files are gone, too
+            return "", b""
         here = self.scans.here(key, files.version)
         windows = None if here is None else (await self.described(key, files.version, here))["windows"][0]
         return files.version, await self.thumbnails.get(key, files, here, windows)

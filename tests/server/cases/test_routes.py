@@ -170,6 +170,7 @@ def test_ids_stay_and_changes_are_seen(client, data):
     gone = client.get(f"{API}/cases/{before['ct.nii.gz']['id']}").json()
     assert gone["state"] == "gone"
     assert client.post(f"{API}/cases/{gone['id']}/open").status_code == 422
+    assert client.get(f"{API}/cases/{gone['id']}/thumbnail").status_code == 204
     (data / "away").rename(data / "ct.nii.gz")
     assert {name: case["id"] for name, case in listed(client, 2).items()} == {
         name: case["id"] for name, case in before.items()

@@ -11,10 +11,11 @@ from typing import Annotated, Any
 
 import numpy as np
 from anyio import to_thread
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Path, Request, Response
 
-from medsam.inference.image_predictor import Embedding
+from medsam.inference.image_predictor import Crop, Embedding
 from medsam.inference.worker import Priority
+from medsam.server.connected import while_connected
 from medsam.server.gate.present import PresentReader
 from medsam.server.readings.present import PresentReadings
 
@@ -31,13 +32,22 @@ _EMBEDDING: dict[int | str, dict[str, Any]] = {
 
 @router.get("/{session}/slices/{index}/embedding", response_class=Response, responses=_EMBEDDING)
 async def embedding(
-    session: str, index: Annotated[int, Path(ge=0, le=2**31)], reader: PresentReader, readings: PresentReadings
+    session: str,
+    index: Annotated[int, Path(ge=0, le=2**31)],
+    request: Request,
+    reader: PresentReader,
+    readings: PresentReadings,
 ) -> Response:
     """What the encoder makes of a whole slice in the session's window. It is computed where it is not at hand."""
     reading = await readings.get(reader, session)
     scan_encoder = reading.scan_encoder
     reading.check_slice(index)
-    found = await reading.ask(lambda _: scan_encoder.encode(index), Priority.SLICE)
+    if scan_encoder.at_hand(Crop(index)):
+        # nothing is computed: the worker is not waited for
+        found = await to_thread.run_sync(scan_encoder.encode, index)
+    else:
+        computed = reading.ask(lambda _: scan_encoder.encode(index), Priority.SLICE)
+        found = await while_connected(request, computed)
     features = await to_thread.run_sync(_halves, found)
     meta = {
         "dtype": "<f2",

@@ -39,3 +39,18 @@ def test_an_embedding_is_that_of_the_whole_slice_and_says_where_it_lies(folder):
             assert (await other.http.get(f"/sessions/{key}/slices/2/embedding")).status_code == 404
 
     asyncio.run(play())
+
+
+def test_an_embedding_that_is_at_hand_waits_for_nobody(folder):
+    scan, _, _ = two_blocks()
+
+    async def play():
+        async with house(folder, build_model(tiny_spec("vit"))) as there:
+            reader, key = await there.opened(scan)
+            path = f"/sessions/{key}/slices/2/embedding"
+            first = await reader.http.get(path)
+            with there.held():
+                again = await asyncio.wait_for(reader.http.get(path), 5)
+            assert again.content == first.content
+
+    asyncio.run(play())

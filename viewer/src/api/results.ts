@@ -11,6 +11,14 @@ export interface Exported {
   name: string;
   /** Of the session: all steps up to it are there. */
   revision: number;
+  /** Masks that are first answers still: of a session of before, which cannot be refined any more. */
+  first: number;
+}
+
+/** What stands in `X-Medsam-Meta`; csv has none. */
+function firstOf(answer: Response): number {
+  const meta: { first?: number } = JSON.parse(answer.headers.get("X-Medsam-Meta") ?? "{}");
+  return meta.first ?? 0;
 }
 
 function revisionOf(answer: Response): number {
@@ -24,7 +32,7 @@ export async function exportLabels(session: string, format: ExportFormat, signal
   const type = answer.headers.get("Content-Type") ?? "application/octet-stream";
   const name = /filename="([^"]+)"/.exec(answer.headers.get("Content-Disposition") ?? "")?.[1];
   const file = { blob: new Blob([bytes], { type }), name: name ?? `labels-${session.slice(0, 8)}.${format}` };
-  return { ...file, revision: revisionOf(answer) };
+  return { ...file, revision: revisionOf(answer), first: firstOf(answer) };
 }
 
 /** Have the browser keep a file. */

@@ -100,6 +100,10 @@ function Caveats({ reading }: { reading: Reading }) {
   );
 }
 
+function notRefined(count: number): string[] {
+  return count > 0 ? [t("panels.saved-first", { count })] : [];
+}
+
 async function take(reading: Reading, format: Format): Promise<void> {
   await makes(format, async () => {
     // what is on screen is in the file
@@ -108,7 +112,7 @@ async function take(reading: Reading, format: Format): Promise<void> {
     const file = await exportLabels(reading.id, format);
     save(file);
     if (format !== "csv") takenHome.value = { session: reading.id, revision: file.revision, called };
-    told.value = { session: reading.id, lines: [t("panels.saved", { name: file.name })] };
+    told.value = { session: reading.id, lines: [t("panels.saved", { name: file.name }), ...notRefined(file.first)] };
   });
 }
 

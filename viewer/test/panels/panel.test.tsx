@@ -326,11 +326,12 @@ describe("comparison", () => {
 
 describe("take home", () => {
   it("saves a file, says under which name, and is safe then", async () => {
-    results.exportLabels.mockResolvedValue({ name: "labels-abc.dcm", blob: new Blob(), revision: 2 });
+    results.exportLabels.mockResolvedValue({ name: "labels-abc.dcm", blob: new Blob(), revision: 2, first: 3 });
     const root = await mount(<Panel />);
     expect(root.textContent).toContain("not saved as a file yet");
     await click(button(root, "DICOM SEG"));
     expect(results.exportLabels).toHaveBeenCalledExactlyOnceWith("session", "seg");
+    await expect.poll(() => document.body.textContent).toContain("cannot refine any more: 3.");
     expect(results.save).toHaveBeenCalledOnce();
     expect(root.textContent).toContain("Saved as labels-abc.dcm.");
     expect(root.textContent).not.toContain("not saved as a file yet");
@@ -349,7 +350,7 @@ describe("take home", () => {
     let answer = () => {};
     const answered = new Promise<undefined>((go) => (answer = () => go(undefined)));
     reading.settled = () => answered;
-    results.exportLabels.mockResolvedValue({ name: "labels-abc.dcm", blob: new Blob(), revision: 2 });
+    results.exportLabels.mockResolvedValue({ name: "labels-abc.dcm", blob: new Blob(), revision: 2, first: 0 });
     const root = await mount(<Panel />);
     await click(button(root, "DICOM SEG"));
     expect(results.exportLabels).not.toHaveBeenCalled();
@@ -357,7 +358,7 @@ describe("take home", () => {
     expect(results.exportLabels).toHaveBeenCalledOnce();
   });
   it("says nothing of another reading's files", async () => {
-    results.exportLabels.mockResolvedValue({ name: "labels-abc.dcm", blob: new Blob(), revision: 2 });
+    results.exportLabels.mockResolvedValue({ name: "labels-abc.dcm", blob: new Blob(), revision: 2, first: 0 });
     const root = await mount(<Panel />);
     await click(button(root, "DICOM SEG"));
     await act(() => {

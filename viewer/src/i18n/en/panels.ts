@@ -128,6 +128,7 @@ export const panels = {
   "panels.waits-refined": "Waiting for {count} refined answers, then the file is made …",
   "panels.making": "The file is being made …",
   "panels.saved": "Saved as {name}.",
+  "panels.saved-first": "First answers in it, which closer looks cannot refine any more: {count}. Look at them again.",
   "panels.caveat-pending": "{count} steps are not confirmed by the server yet.",
   "panels.caveat-running": "A propagation is under way: a file now has what was found so far.",
   "panels.caveat-hidden": "Hidden structures ({count}) are in the file too.",

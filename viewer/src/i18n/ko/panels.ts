@@ -130,6 +130,7 @@ export const panels = {
   "panels.waits-refined": "정밀한 결과 {count}개를 기다린 뒤 파일을 만듭니다 …",
   "panels.making": "파일을 만드는 중 …",
   "panels.saved": "{name} 파일로 저장했습니다.",
+  "panels.saved-first": "더 자세히 다듬을 수 없는 첫 결과가 포함되어 있습니다: {count}개. 다시 확인하십시오.",
   "panels.caveat-pending": "서버가 아직 확인하지 않은 단계가 {count}개 있습니다.",
   "panels.caveat-running": "전파하는 중입니다. 지금 저장하면 지금까지 찾은 것만 담깁니다.",
   "panels.caveat-hidden": "숨긴 구조물({count}개)도 파일에 담깁니다.",

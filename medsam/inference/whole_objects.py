@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import pairwise
 
 import numpy as np
@@ -28,6 +29,8 @@ from medsam.prompts.strokes import spots
 FoundCallback = Callable[[int, CompactMask], None]
 # Of what stands and was not asked about: above every predicted IoU, below what is locked. What was drawn is between.
 _STANDS, DRAWN = 2.0**98, 2.0**99
+# seconds between two looks whether there is something more urgent than cleaning
+_PATIENCE = 0.1
 
 
 def cleaned_object(
@@ -113,18 +116,30 @@ def follow(
 ) -> tuple[Propagation, np.ndarray]:
     """One object from its prompted slices through the volume, and its masks cleaned, bool (K, J, I).
 
-    progress, found, wanted: see `propagate_all`.
+    progress, found, wanted: see `propagate_all`; progress is also called now and then while masks are cleaned.
     """
+    last: list[tuple[int, int | None]] = [(0, None)]
+
+    def tell(done: int, total: int | None) -> None:
+        last[0] = done, total
+        if progress is not None:
+            progress(done, total)
+
     spread = propagate_all(
         scan_encoder,
         {0: seeds},
         zoom=zoom,
         settings=PropagateSettings(max_mm=max_mm),
-        progress=progress,
+        progress=tell,
         found=None if found is None else lambda _, index, mask: found(index, mask),
         wanted=wanted,
     )[0]
-    return spread, cleaned_object(scan_encoder, spread, seeds, zoom, cleanup)
+    # seconds of a large scan, in which nobody should have to wait
+    with ThreadPoolExecutor(1) as thread:
+        cleaning = thread.submit(cleaned_object, scan_encoder, spread, seeds, zoom, cleanup)
+        while not wait([cleaning], _PATIENCE).done:
+            tell(*last[0])
+    return spread, cleaning.result()
 
 
 def interpolated(

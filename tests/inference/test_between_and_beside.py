@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 from phantoms import ThresholdSam, block
 
 from medsam.errors import PromptError
-from medsam.inference import outlines
+from medsam.inference import outlines, whole_objects
 from medsam.inference.candidates import Candidate, distinct
 from medsam.inference.predictor import Predictor
 from medsam.inference.worker import Priority, Worker
@@ -106,6 +108,24 @@ def test_a_click_comes_between_two_slices_and_two_candidates(scan):
 
         assert long(session.interpolate) == ["click", [2, 3, 4]]
         assert long(lambda: len(session.candidates(1)) > 1) == ["click", True]
+
+
+def test_a_click_comes_in_while_a_propagated_object_is_cleaned(scan, monkeypatch):
+    begun, clicked, clean = threading.Event(), threading.Event(), whole_objects.cleaned_object
+
+    def slowly(*given):
+        begun.set()
+        assert clicked.wait(5)
+        return clean(*given)
+
+    monkeypatch.setattr(whole_objects, "cleaned_object", slowly)
+    with Worker() as worker:
+        session = Predictor(ThresholdSam(), "cpu", worker=worker).session(scan)
+        session.box(3, (4, 8, 40, 30))
+        job = worker.submit(lambda _: session.propagate(), priority=Priority.PROPAGATE)
+        assert begun.wait(5)
+        worker.submit(lambda _: clicked.set(), priority=Priority.CLICK).result(4)
+        assert sorted(job.result(5).masks) == list(range(7))
 
 
 def test_what_is_drawn_meanwhile_is_not_drawn_over(predictor, scan):

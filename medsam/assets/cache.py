@@ -28,8 +28,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import platformdirs
-
 from medsam.assets.catalogue import (
     Asset,
     AssetFile,
@@ -52,7 +50,11 @@ _SCRATCH = ".partial-"
 def cache_dir() -> Path:
     """Folder of all fetched files: `$MEDSAM_CACHE`, else the user's cache folder. It may not exist yet."""
     chosen = os.environ.get("MEDSAM_CACHE")
-    return Path(chosen or platformdirs.user_cache_dir("medsam", appauthor=False)).expanduser().absolute()
+    if not chosen:
+        import platformdirs
+
+        chosen = platformdirs.user_cache_dir("medsam", appauthor=False)
+    return Path(chosen).expanduser().absolute()
 
 
 def place(name: str, file: AssetFile) -> Path:

@@ -25,7 +25,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -142,6 +141,8 @@ def save_checkpoint(model: Sam, path: Path, training: Mapping[str, Any] | None =
     training: how the weights were made, plain values; part of the card.
     Raises CheckpointError when `path` does not end in .safetensors.
     """
+    from safetensors.torch import save_file
+
     path = Path(path)
     if path.suffix != ".safetensors":
         raise CheckpointError(f"Checkpoints are written as .safetensors, not {path.suffix or 'without a suffix'}.")

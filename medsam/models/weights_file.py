@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from medsam.errors import CheckpointError, InputError
@@ -117,6 +116,9 @@ def _what_is_wrong(tensor: Tensor) -> str:
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    # what torch.save wrote is read without the package
+    from safetensors import safe_open
+
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

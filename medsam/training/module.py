@@ -5,17 +5,16 @@ Letters: B images, P prompts an image, V boxes a prompt in validation, s side of
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor, nn
+from torch import Tensor
 
 from medsam._version import __version__
 from medsam.errors import CheckpointError, InputError, MedSAMError
@@ -25,26 +24,19 @@ from medsam.inference.image_predictor import ImagePredictor
 from medsam.models.build import load_model
 from medsam.models.specs import ModelSpec
 from medsam.models.weights_file import CARD_KEY
+from medsam.training.batch import Batch
 from medsam.training.datamodule import SliceDataModule
-from medsam.training.lora import LoraSettings, add_lora
-from medsam.training.losses import LossWeights, mask_loss
+from medsam.training.lora import LoraSettings
+from medsam.training.losses import LossWeights
 from medsam.training.optimise import OptimiserSettings, build_optimiser, schedule
-from medsam.training.prompt_simulation import PromptSimulation, simulate
-from medsam.training.samples import Batch, ValidationSample
+from medsam.training.prompt_simulation import PromptSimulation
+from medsam.training.samples import ValidationSample
 from medsam.training.score import VolumeDice
+from medsam.training.step import TrainableParts, choose_parts, interaction_losses, rest_batch_norms
 
 
 class TrainingDiverged(MedSAMError):
     """A loss that is no finite number."""
-
-
-@dataclass(frozen=True)
-class TrainableParts:
-    """Which parts of the network learn. The prompt encoder's random Fourier features never do."""
-
-    image_encoder: bool = True
-    prompt_encoder: bool = True
-    mask_decoder: bool = True
 
 
 class SamFineTuning(LightningModule):
@@ -65,7 +57,7 @@ class SamFineTuning(LightningModule):
     def __init__(
         self,
         model: str = "litemedsam",
-        train: TrainableParts = TrainableParts(),
+        train: TrainableParts = TrainableParts(),  # noqa: B008
         lora: LoraSettings | None = None,
         interaction: PromptSimulation = PromptSimulation(),  # noqa: B008
         loss: LossWeights = LossWeights(),  # noqa: B008
@@ -91,7 +83,7 @@ class SamFineTuning(LightningModule):
         use_priors = started_from.use_priors and not loose
         self.sam.spec = replace(started_from, prompts=prompts, use_priors=use_priors, asset=None, note="")
         self.licence = licence or started_from.licence or "not stated"
-        self._choose_parts(train, lora)
+        choose_parts(self.sam, train, lora, interaction)
         self.sam.set_gradient_checkpointing(gradient_checkpointing)
         if compile:
             self.sam.image_encoder.compile()
@@ -115,24 +107,6 @@ class SamFineTuning(LightningModule):
         """What the model is now, and can be asked."""
         return self.sam.spec
 
-    def _choose_parts(self, train: TrainableParts, lora: LoraSettings | None) -> None:
-        for name in ("image_encoder", "prompt_encoder", "mask_decoder"):
-            part: nn.Module = getattr(self.sam, name)
-            part.requires_grad_(getattr(train, name) and not (lora is not None and name == "image_encoder"))
-        if lora is not None:
-            add_lora(self.sam, lora)
-        # prompts that are never shown would get no gradient: DDP would wait for it, and weight decay would wear them
-        encoder = self.sam.prompt_encoder
-        foreground_and_background, corners = encoder.point_embeddings[:2], encoder.point_embeddings[2:]
-        once = self.interaction.rounds == 1
-        if once:
-            encoder.mask_downscaling.requires_grad_(False)
-        if once and self.interaction.first == "box":
-            foreground_and_background.requires_grad_(False)
-            encoder.not_a_point_embed.requires_grad_(False)
-        if self.interaction.first == "point":
-            corners.requires_grad_(False)
-
     # -- training -----------------------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
@@ -154,9 +128,7 @@ class SamFineTuning(LightningModule):
         super().train(mode)
         # embeddings of a frozen encoder are kept: they must not depend on the batch they were made in
         if not self.batch_norm or self.encoder_frozen:
-            for module in self.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval()
+            rest_batch_norms(self)
         return self
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -175,31 +147,9 @@ class SamFineTuning(LightningModule):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """{"loss", "focal", "dice", "iou"} of a batch, averaged over the rounds; only "loss" is weighted."""
-        decode = functools.partial(self.sam.decode, self.features(batch.image))
-        means: dict[str, Tensor] = {}
-        rounds = simulate(
-            decode,
-            batch.targets,
-            batch.boxes,
-            batch.pixel,
-            batch.bounds,
-            batch.seeds,
-            self.interaction,
-            self.spec.image_size,
-            choose=self._steps_taken,
+        return interaction_losses(
+            self.sam, self.features(batch.image), batch, self.interaction, self.loss_weights, choose=self._steps_taken
         )
-        for round_ in rounds:
-            groups = round_.mask_groups()
-            for logits, predicted_iou in groups:
-                found = mask_loss(logits, predicted_iou, batch.targets, batch.valid, self.loss_weights)
-                share = 1 / (len(groups) * self.interaction.rounds)
-                terms = {"loss": found.total, "focal": found.focal, "dice": found.dice, "iou": found.iou}
-                means = {name: means.get(name, 0.0) + share * value for name, value in terms.items()}
-        # of "box or point" one is not asked in this step: a gradient of zero for what it would have reached
-        idle = [weight.sum() for weight in self.sam.prompt_encoder.parameters() if weight.requires_grad]
-        if idle:
-            means["loss"] = means["loss"] + 0.0 * torch.stack(idle).sum()
-        return means
 
     @property
     def _steps_taken(self) -> int:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -21,30 +20,9 @@ from medsam.data.manifest import Case
 from medsam.data.slices import ModelSlice, SliceItem, unpack
 from medsam.models.specs import ModelSpec
 from medsam.prompts.simulate import jittered, seeded
+from medsam.training.batch import Batch, moved
 from medsam.transforms.augment import AugmentSettings, RandAugmentd
 from medsam.transforms.frame import Frame
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """Training: B images with P prompts each. valid: where the structure can still be seen, bool (B, P).
-
-    image: (B, 3, S, S). targets: bool (B, P, s, s). boxes: tight, (B, P, 4) in model pixels. pixel: (B, 2) model pixels
-    in a stored one, (x, y). bounds: (B, 2) how far the slice reaches in the model input, (x, y). seeds: (B,) for what
-    the prompts draw. names: "case, slice" of each image.
-    """
-
-    image: Tensor
-    targets: Tensor
-    boxes: Tensor
-    valid: Tensor
-    pixel: Tensor
-    bounds: Tensor
-    seeds: Tensor
-    names: tuple[str, ...]
-
-    def to(self, device: torch.device) -> Batch:
-        return _moved(self, device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,13 +42,7 @@ class ValidationSample:
     name: str
 
     def to(self, device: torch.device) -> ValidationSample:
-        return _moved(self, device)
-
-
-def _moved(batch: Any, device: torch.device) -> Any:
-    tensors = {f.name: getattr(batch, f.name) for f in fields(batch)}
-    moved = {name: value.to(device) for name, value in tensors.items() if isinstance(value, Tensor)}
-    return replace(batch, **moved)
+        return moved(self, device)
 
 
 class TrainingSamples(Dataset[Batch]):

@@ -57,9 +57,9 @@ def work(path: Path, precision: str) -> None:
     """Our side: one step a line of stdin."""
     import torch
 
+    from medsam.training.batch import Batch
     from medsam.training.module import SamFineTuning
     from medsam.training.optimise import OptimiserSettings, build_optimiser
-    from medsam.training.samples import Batch
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     with np.load(path) as file:
@@ -96,10 +96,10 @@ def vit_b_step(lora: bool) -> None:
 
     from medsam.models.build import build_model
     from medsam.models.checkpoint import save_checkpoint
+    from medsam.training.batch import Batch
     from medsam.training.lora import LoraSettings
     from medsam.training.module import SamFineTuning
     from medsam.training.optimise import OptimiserSettings, build_optimiser
-    from medsam.training.samples import Batch
 
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "random.safetensors"

@@ -127,7 +127,7 @@ def test_training_that_is_no_plain_value_is_not_written(tmp_path):
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr("medsam.models.checkpoint.save_file", _write_half_and_fail)
+    monkeypatch.setattr("safetensors.torch.save_file", _write_half_and_fail)
     with pytest.raises(OSError, match="full"):
         save_checkpoint(build_model(tiny_spec()), tmp_path / "weights.safetensors")
     assert not list(tmp_path.iterdir())

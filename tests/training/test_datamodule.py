@@ -23,9 +23,10 @@ from medsam.evaluation.protocol import Protocol
 from medsam.evaluation.targets import targets_on
 from medsam.inference.image_predictor import ImagePredictor
 from medsam.models.specs import tiny_spec
+from medsam.training.batch import Batch
 from medsam.training.datamodule import SliceDataModule
 from medsam.training.sampler import ResumableLoader
-from medsam.training.samples import Batch, TrainingSamples, collate
+from medsam.training.samples import TrainingSamples, collate
 from medsam.transforms.augment import AugmentSettings
 from medsam.transforms.frame import Frame
 

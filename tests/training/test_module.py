@@ -23,15 +23,17 @@ from medsam.models.checkpoint import save_checkpoint
 from medsam.models.sam import Sam
 from medsam.models.specs import ModelSpec, tiny_spec
 from medsam.prompts.simulate import tight_box
-from medsam.training import module as training
+from medsam.training import step as training
+from medsam.training.batch import Batch
 from medsam.training.datamodule import SliceDataModule
 from medsam.training.loops import quiet
 from medsam.training.lora import LoraSettings
 from medsam.training.losses import LossWeights
-from medsam.training.module import SamFineTuning, TrainableParts, TrainingDiverged
+from medsam.training.module import SamFineTuning, TrainingDiverged
 from medsam.training.optimise import OptimiserSettings
 from medsam.training.prompt_simulation import PromptSimulation
-from medsam.training.samples import Batch, ValidationSample
+from medsam.training.samples import ValidationSample
+from medsam.training.step import TrainableParts
 from medsam.transforms.augment import AugmentSettings
 
 FAST = OptimiserSettings(lr=2e-3, warmup_steps=0, schedule="constant")

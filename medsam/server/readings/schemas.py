@@ -21,6 +21,7 @@ Colour = Annotated[str, StringConstraints(pattern="^#[0-9a-fA-F]{6}$")]
 SliceNumber = Annotated[int, Field(ge=0, lt=2**31)]
 # of strokes and lassos; a hand draws some hundred a second
 _MOST_POSITIONS = 100_000
+# Long lists are read on the event loop, and no further than to their first fault: to describe all takes far longer.
 
 
 class Asked(BaseModel):
@@ -123,7 +124,7 @@ class ObjectAnswer(BaseModel):
 class Stroke(Asked):
     """A scribble. A width in millimetres, or in pixels, or the usual one."""
 
-    points: Annotated[list[Numbers2], Field(min_length=1, max_length=_MOST_POSITIONS)]
+    points: Annotated[list[Numbers2], Field(fail_fast=True, min_length=1, max_length=_MOST_POSITIONS)]
     inside: bool = True
     width_mm: FiniteFloat | None = None
     width_px: FiniteFloat | None = None
@@ -152,9 +153,11 @@ class PromptRequest(Asked):
     object: int
     slice: SliceNumber
     box: Corners | None = None
-    points: Annotated[list[tuple[FiniteFloat, FiniteFloat, Literal[0, 1]]], Field(max_length=1000)] | None = None
-    scribbles: Annotated[list[Stroke], Field(max_length=1000)] | None = None
-    lasso: Annotated[list[Numbers2], Field(max_length=_MOST_POSITIONS)] | None = None
+    points: (
+        Annotated[list[tuple[FiniteFloat, FiniteFloat, Literal[0, 1]]], Field(fail_fast=True, max_length=1000)] | None
+    ) = None
+    scribbles: Annotated[list[Stroke], Field(fail_fast=True, max_length=1000)] | None = None
+    lasso: Annotated[list[Numbers2], Field(fail_fast=True, max_length=_MOST_POSITIONS)] | None = None
     line: Line | None = None
     lines: Annotated[list[Line], Field(max_length=2)] | None = None
     ellipse: Corners | None = None

@@ -46,6 +46,10 @@ _LARGE, _ALIGNED = 2**16, 64
 _SECONDS = 900.0
 
 
+class Defect(RuntimeError):
+    """Work failed by a fault of ours; says where, and nothing of the file."""
+
+
 class Pool:
     """So many processes. To be opened and closed as an asynchronous context manager.
 
@@ -81,7 +85,7 @@ class Pool:
         """The result of `work(*arguments)` in a process; arrays in it are read-only. work: of a module.
 
         Raises what the work raises of `MedSAMError`; ForNow when its process dies or takes longer than `seconds`;
-        RuntimeError for a defect. Cancelling ends the work at once.
+        Defect. Cancelling ends the work at once.
         """
         async with self._free:
             child = await self._next()
@@ -102,7 +106,7 @@ class Pool:
             return found
         if isinstance(found, MedSAMError):
             raise found
-        raise RuntimeError(found)
+        raise Defect(found)
 
     async def beside(self, work: Callable[..., Result], *arguments: Any) -> Result:
         """The same for work that is not to keep anybody from opening a scan."""

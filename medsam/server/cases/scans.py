@@ -11,6 +11,7 @@ All of this runs on the event loop; nothing here waits for a file.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 import weakref
@@ -25,8 +26,10 @@ from medsam.errors import InputError, MedSAMError
 from medsam.io.dicom.series import read_dicom
 from medsam.io.load import load_volume
 from medsam.server.cases.found import ForNow, ScanFiles, as_shown
-from medsam.server.cases.pool import Pool
+from medsam.server.cases.pool import Defect, Pool
 from medsam.volume import Volume
+
+_LOG = logging.getLogger("medsam.server")
 
 State = Literal["listed", "loading", "ready", "broken"]
 # how long a scan that nobody waits for any more may take to come all the same
@@ -156,7 +159,7 @@ class ScanStore:
         try:
             self._check_size(size)
             await self._make_room(size)
-            volume = await self.pool.run(read_scan, files)
+            volume = await self._read(files)
             size = size_of(volume)
             self._check_size(size)
             await self._make_room(size)
@@ -170,6 +173,14 @@ class ScanStore:
         self.loaded += 1
         self._keep(case, files.version, volume)
         return volume
+
+    async def _read(self, files: ScanFiles) -> Volume:
+        try:
+            return await self.pool.run(read_scan, files)
+        except Defect as defect:
+            # it would be the same the next time, and whoever opens a scan without waiting has to be told, too
+            _LOG.error("a scan could not be read: %s", defect)
+            raise InputError("This scan cannot be read by a defect in medsam, which the server's log has.") from None
 
     def _remember(self, case: str, version: str, error: MedSAMError, size: int) -> None:
         seconds = _FULL if isinstance(error, FullMemory) else _FOR_NOW if isinstance(error, ForNow) else math.inf

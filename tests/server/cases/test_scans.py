@@ -269,6 +269,24 @@ def test_what_failed_by_no_fault_of_its_files_is_read_again_soon(run, tmp_path, 
     run(work)
 
 
+def test_a_defect_is_told_whoever_opens_a_scan_and_stands_in_the_log(run, tmp_path, monkeypatch, caplog):
+    shelf = Shelf(tmp_path, 1)
+    monkeypatch.setattr("medsam.server.cases.scans.read_scan", defective)
+
+    async def work(pool: Pool) -> None:
+        scans = ScanStore(pool, shelf, limit=2**30)
+        with pytest.raises(InputError, match="defect in medsam"):
+            await scans.get("c0")
+        with pytest.raises(InputError, match="defect in medsam"):
+            scans.check("c0", shelf.version)
+        assert scans.state("c0", shelf.version) == "broken"
+
+    run(work)
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "medsam.server"]
+    assert line.startswith("a scan could not be read: KeyError in a loader at ")
+    assert "DOE" not in line
+
+
 def test_there_is_no_picture_for_a_while_of_what_failed_by_no_fault_of_its_files(run, tmp_path, monkeypatch):
     # not at the top: processes import this file
     from medsam.server.cases.thumbnails import Thumbnails
@@ -340,6 +358,10 @@ def died_once(files: ScanFiles) -> Volume:
         mark.touch()
         died()
     return read_scan(files)
+
+
+def defective(files: ScanFiles) -> None:
+    defect()
 
 
 def slept_instead(files: ScanFiles) -> None:

@@ -132,7 +132,7 @@ def _put_demo(arguments: argparse.Namespace) -> str:
     from medsam.server.cases.demo import demo_folder, put_demo
 
     with _open(arguments) as store:
-        return put_demo(store, demo_folder())
+        return put_demo(store, demo_folder(), arguments.data)
 
 
 def _settings(arguments: argparse.Namespace) -> ServerSettings:

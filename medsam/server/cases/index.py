@@ -74,9 +74,13 @@ class CaseIndex:
 
 
 def distinct(roots: Sequence[Path]) -> tuple[Path, ...]:
-    """Folders without those that lie in another: their cases would be there twice."""
+    """Folders without those that lie in another: their cases would be there twice. Nobody looks into hidden ones."""
     whole = dict.fromkeys(root.resolve() for root in roots)
-    return tuple(one for one in whole if not any(one != other and one.is_relative_to(other) for other in whole))
+    return tuple(one for one in whole if not any(one != other and _looked_at(one, other) for other in whole))
+
+
+def _looked_at(folder: Path, root: Path) -> bool:
+    return folder.is_relative_to(root) and not any(part.startswith(".") for part in folder.relative_to(root).parts)
 
 
 def root_of(source: str) -> str:

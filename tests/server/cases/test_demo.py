@@ -45,13 +45,16 @@ def test_the_folder_holds_the_scan_alone(fetched, tmp_path):
     assert scan.stat() == before
 
 
-def test_its_case_is_known_before_the_server_looks_and_stays_the_same(fetched, serve, tmp_path):
-    folder = demo_folder()
+@pytest.mark.parametrize("cache", ["cache", "above/cache", "above/.cache"])
+def test_its_case_is_known_before_the_server_looks_and_stays_the_same(fetched, serve, tmp_path, monkeypatch, cache):
+    monkeypatch.setenv("MEDSAM_CACHE", str(tmp_path / cache))
+    folder, above = demo_folder(), tmp_path / "above"
+    above.mkdir(exist_ok=True)
     with Store.open(tmp_path / "store", serving=False) as store:
-        key = put_demo(store, folder)
-        assert put_demo(store, folder) == key
-    client = serve(data=(folder,), poll_seconds=0.1)
-    until = time.monotonic() + 3
+        key = put_demo(store, folder, [above])
+        assert put_demo(store, folder, [above]) == key
+    client = serve(data=(above, folder), poll_seconds=0.1)
+    until = time.monotonic() + 2
     while time.monotonic() < until:
         cases = client.get(f"{API}/cases").json()
         # the watcher's looks change nothing

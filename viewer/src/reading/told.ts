@@ -45,7 +45,7 @@ export class Told {
     this.notes = told.notes;
     this.model = {
       name: told.model ?? null,
-      licence: told.licence ?? null,
+      licence: told.licence || null,
       knowsClicks: told.knows_clicks ?? null,
     };
     const [k, j, i] = told.geometry.shape;

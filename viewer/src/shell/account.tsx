@@ -10,7 +10,7 @@ import { mayLeave } from "../panels/lost";
 import { locked, me } from "../state";
 import { Icon } from "./icons";
 import { Menu } from "./menu";
-import { answering } from "./model";
+import { answering, licenceText } from "./model";
 import { beforeLogout } from "./session";
 import { tell } from "./tell";
 import { theme, turn } from "./theme";
@@ -159,7 +159,7 @@ export function LanguageSwitch() {
 export function Account() {
   const who = me.value;
   if (who === null) return null;
-  const { name, licence } = answering();
+  const { name } = answering();
   const local = who.way === "local";
   return (
     <Menu icon="person" label={t("shell.account")}>
@@ -190,7 +190,7 @@ export function Account() {
           <p class="shell-account-text">
             {name === null ? t("shell.model.unknown") : t("shell.model.is", { name })}
             <br />
-            {licence !== null && t("shell.model.licence", { licence })}
+            {name !== null && licenceText()}
           </p>
           <p class="shell-account-text">{t("shell.research")}</p>
           {who.way === "login" && (

@@ -3,19 +3,19 @@
 import { type Key, t } from "../i18n";
 import { offline, openCase, reading } from "../state";
 import { Icon } from "./icons";
-import { answering } from "./model";
+import { answering, licenceText } from "./model";
 import { go } from "./routing";
 import { openAgain } from "./session";
 
 export function Foot() {
-  const { name, licence } = answering();
+  const { name } = answering();
   return (
     <footer class="shell-foot">
       <strong>{t("shell.research")}</strong>
       {name !== null && (
         <span>
           {t("shell.model.is", { name })}
-          {licence !== null && ` · ${t("shell.model.licence", { licence })}`}
+          {` · ${licenceText()}`}
         </span>
       )}
     </footer>

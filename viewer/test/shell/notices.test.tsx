@@ -4,7 +4,7 @@ import { act } from "preact/test-utils";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { ApiError } from "../../src/api/http";
 import type { Reading } from "../../src/reading/reading";
-import { Banners } from "../../src/shell/notices";
+import { Banners, Foot } from "../../src/shell/notices";
 import { TopBar } from "../../src/shell/top-bar";
 import { reading } from "../../src/state";
 import { FakeReading } from "../panels/fake";
@@ -44,5 +44,17 @@ describe("what is on the way", () => {
       open.pending.value = 1;
     });
     expect(root.textContent).not.toContain("Saved");
+  });
+});
+
+describe("what may be done with the weights", () => {
+  it.each([
+    [null, "Model: own · licence of its weights: not stated"],
+    ["CC BY 4.0", "Model: own · licence of its weights: CC BY 4.0"],
+  ])("is said: %s", (licence, text) => {
+    const model = { name: "own", licence, knowsClicks: false };
+    reading.value = Object.assign(new FakeReading(), { model }) as unknown as Reading;
+    act(() => render(<Foot />, root));
+    expect(root.textContent).toContain(text);
   });
 });

@@ -67,6 +67,7 @@ export const shell = {
   "shell.model.unknown": "The server does not say which model answers.",
   "shell.model.is": "Model: {name}",
   "shell.model.licence": "licence of its weights: {licence}",
+  "shell.model.unstated": "licence of its weights: not stated",
   "shell.login.title": "Log in",
   "shell.login.text": "The scans on this server are for its readers.",
   "shell.login.name": "Name",

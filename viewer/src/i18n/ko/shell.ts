@@ -69,6 +69,7 @@ export const shell = {
   "shell.model.unknown": "서버가 사용 중인 모델을 알려 주지 않습니다.",
   "shell.model.is": "모델: {name}",
   "shell.model.licence": "가중치 라이선스: {licence}",
+  "shell.model.unstated": "가중치 라이선스: 명시되지 않음",
   "shell.login.title": "로그인",
   "shell.login.text": "이 서버의 영상은 등록된 판독자만 볼 수 있습니다.",
   "shell.login.name": "이름",

@@ -6,6 +6,7 @@ Letters: P prompts, C crops, h and w of the stored slice.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from medsam.inference.clicks import box_including, clicked_inside
 from medsam.inference.corrections import Fold, corrected_logits, folded, marks_of
 from medsam.inference.image_predictor import ScanEncoder
 from medsam.inference.priors import PriorWeights, add_box_and_intensity_prior
+from medsam.inference.signs import signs
 from medsam.inference.slice_request import CropAnswer, SliceRequest, SliceResult, Zoom
 from medsam.models.specs import takes_clicks
 from medsam.postprocess.clean import Cleanup, pieces_holding
@@ -39,7 +41,34 @@ def combine(
     low_res_logits = torch.stack([one.low_res_logits for one in predictions])
     no_contrast = any(one.no_contrast for one in predictions)
     box = request.prompt.box
-    return SliceResult(logits > 0, predicted_iou, logits, request.crops, low_res_logits, box, no_contrast, fold=fold)
+    found = SliceResult(logits > 0, predicted_iou, logits, request.crops, low_res_logits, box, no_contrast, fold=fold)
+    if zoom != "auto" or not _is_box_alone(request.given):
+        return found
+    return replace(found, signs=_signs_of(scan_encoder, index, found, predictions))
+
+
+def _is_box_alone(prompt: SlicePrompt) -> bool:
+    """Whether nothing is said of the object but its box."""
+    more = prompt.mask is not None or prompt.within is not None or prompt.marks or prompt.lines
+    return prompt.box is not None and not more
+
+
+def _signs_of(
+    scan_encoder: ScanEncoder, index: int, found: SliceResult, predictions: Sequence[CropAnswer]
+) -> np.ndarray | None:
+    if found.box is None:
+        return None
+    return signs(
+        found.logits,
+        [one.logits for one in predictions],
+        [one.predicted_iou for one in predictions],
+        found.box,
+        scan_encoder.pixels(index),
+        found.crops[0].window or scan_encoder.window,
+        scan_encoder.plane,
+        scan_encoder.image_predictor.sam.spec.preprocess.size,
+        scan_encoder.scan.geometry.calibrated,
+    )
 
 
 def base_logits(

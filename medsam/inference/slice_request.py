@@ -29,7 +29,7 @@ class SliceResult:
     no_contrast: the window left none in one of the crops, so that the mask means nothing. usage: of the whole call that
     gave it and others, with the first of them: a sum over results counts nothing twice. fold: its corrections so far,
     from which the next click goes on. complete: whether the network saw all crops it should; not so where only those at
-    hand were asked for, and one was missing.
+    hand were asked for, and one was missing. signs: of an answer to a box alone, by which it may be trusted (`signs`).
     """
 
     mask: np.ndarray
@@ -42,6 +42,7 @@ class SliceResult:
     usage: Usage = field(default_factory=Usage)
     fold: Fold | None = None
     complete: bool = True
+    signs: np.ndarray | None = None
 
     @classmethod
     def of_mask(cls, mask: np.ndarray, predicted_iou: float = 1.0) -> SliceResult:

@@ -62,9 +62,9 @@ def main(folder: Path, data: Path) -> None:
                 watched.page.locator("img").nth(8).wait_for()
                 watched.page.wait_for_timeout(3000)
                 watched.page.screenshot(path=folder / "page-cases.png")
+        server.stop()
+        _of_nothing(browser, Path(made) / "empty", folder)
         browser.close()
-        server.process.terminate()
-        server.process.wait()
 
 
 def _of_ct(browser: Browser, api: httpx.Client, case: str, folder: Path) -> None:
@@ -126,6 +126,18 @@ def _of_picture(browser: Browser, api: httpx.Client, case: str, folder: Path) ->
         room.labels()
         room.page.wait_for_timeout(2000)
         room.page.screenshot(path=folder / "page-ultrasound.png")
+
+
+def _of_nothing(browser: Browser, made: Path, folder: Path) -> None:
+    """As a server begins that has no scans, by daylight."""
+    made.mkdir()
+    server = Server(made, [])
+    with opened(browser, server.url, viewport=WIDE, color_scheme="light") as watched:
+        watched.page.goto("/")
+        watched.page.get_by_role("button", name="Choose files").wait_for()
+        watched.page.wait_for_timeout(1500)
+        watched.page.screenshot(path=folder / "page-empty.png")
+    server.stop()
 
 
 if __name__ == "__main__":

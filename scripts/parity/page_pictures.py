@@ -132,9 +132,10 @@ def _of_nothing(browser: Browser, made: Path, folder: Path) -> None:
     """As a server begins that has no scans, by daylight."""
     made.mkdir()
     server = Server(made, [])
-    with opened(browser, server.url, viewport=WIDE, color_scheme="light") as watched:
+    with opened(browser, server.url, viewport=WIDE) as watched:
         watched.page.goto("/")
         watched.page.get_by_role("button", name="Choose files").wait_for()
+        watched.page.get_by_role("button", name="Light colours").click()
         watched.page.wait_for_timeout(1500)
         watched.page.screenshot(path=folder / "page-empty.png")
     server.stop()

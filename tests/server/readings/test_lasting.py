@@ -242,22 +242,28 @@ def test_a_case_that_is_taken_from_a_reader_is_gone_with_its_session(folder, mon
     asyncio.run(play())
 
 
+async def closed_slowly(there, reader, key):
+    """A session that is being closed: no more in memory, and in the store a moment later."""
+    close = there.store.close_reading
+
+    def slowly(*given):
+        time.sleep(0.05)
+        return close(*given)
+
+    there.store.close_reading = slowly
+    closing = asyncio.create_task(reader.http.delete(f"/sessions/{key}"))
+    while there.readings.live:
+        await asyncio.sleep(0)
+    return closing
+
+
 def test_who_asks_while_a_session_is_closed_does_not_open_it_again(folder):
     scan, *_ = two_blocks()
 
     async def play():
         async with house(folder) as there:
             reader, key = await there.opened(scan, label="liver", zoom="off")
-            close = there.store.close_reading
-
-            def slowly(*given):
-                time.sleep(0.05)
-                return close(*given)
-
-            there.store.close_reading = slowly
-            closing = asyncio.create_task(reader.http.delete(f"/sessions/{key}"))
-            while there.readings.live:
-                await asyncio.sleep(0)
+            closing = await closed_slowly(there, reader, key)
             # the store has it open, and memory has it no more
             assert (await reader.http.get(f"/sessions/{key}")).json()["closed"] is not None
             assert (await closing).status_code == 204
@@ -369,16 +375,7 @@ def test_who_opens_a_case_while_its_session_is_closed_begins_another(folder):
     async def play():
         async with house(folder) as there:
             reader, key = await there.opened(scan, label="liver", zoom="off")
-            close = there.store.close_reading
-
-            def slowly(*given):
-                time.sleep(0.05)
-                return close(*given)
-
-            there.store.close_reading = slowly
-            closing = asyncio.create_task(reader.http.delete(f"/sessions/{key}"))
-            while there.readings.live:
-                await asyncio.sleep(0)
+            closing = await closed_slowly(there, reader, key)
             told = await reader.open(there.case("a", scan), label="liver")
             assert (told["id"] != key, told["closed"], (await closing).status_code) == (True, None, 204)
             body = {"object": 1, "slice": 1, "box": [4, 8, 24, 28]}

@@ -41,21 +41,29 @@ def built_page() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.fixture(scope="module")
-def chromium(built_page) -> Iterator:
-    """A browser for the tests of a file; each opens a context of its own in it.
-
-    Not for longer: while Playwright runs, so does its event loop, and no other test can run one in this process.
-    """
-    sync_api = pytest.importorskip("playwright.sync_api")
-    from in_browser import MISSING, find_chromium, launch
+@pytest.fixture(scope="session")
+def browsable(built_page) -> None:
+    """There is a browser, and what drives it."""
+    pytest.importorskip("playwright.sync_api")
+    from in_browser import MISSING, find_chromium
 
     if find_chromium() is None:
         pytest.skip(MISSING)
+
+
+@pytest.fixture(scope="module")
+def chromium(browsable) -> Iterator:
+    """A browser for the tests of a file; each opens a context of its own in it. It draws planes alone, no 3D.
+
+    Not for longer: while Playwright runs, so does its event loop, and no other test can run one in this process.
+    """
+    from in_browser import launch
+    from playwright import sync_api
+
     # a busy machine is no defect
     sync_api.expect.set_options(timeout=30_000)
     with sync_api.sync_playwright() as playwright:
-        browser = launch(playwright)
+        browser = launch(playwright, gl=False)
         yield browser
         browser.close()
 
@@ -85,9 +93,9 @@ class House:
         return [{"name": name, "value": value, "url": self.url} for name, value in answer.cookies.items()]
 
 
-@pytest.fixture(scope="module")
-def house(chromium, data, tmp_path_factory) -> Iterator[House]:
-    """One server for the tests of a file."""
+@pytest.fixture(scope="session")
+def house(browsable, data, tmp_path_factory) -> Iterator[House]:
+    """One server for all tests of a process."""
     from served import Server, found_case
 
     from medsam.server.store.store import Store

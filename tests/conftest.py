@@ -19,13 +19,19 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 # Files whose tests use the graphs of one network: torch's exporter takes ten seconds and more for each.
-_ONE_EXPORT = {"cli/test_export.py", "models/test_export.py"}
+_TOGETHER = {
+    "cli/test_export.py": "export",
+    "models/test_export.py": "export",
+    "inference/engines/test_base.py": "engines",
+    "inference/engines/test_openvino.py": "engines",
+    "inference/test_image_predictor.py": "engines",
+}
 
 
 def _group(nodeid: str) -> str:
     """A test's file, or what its file has in common with others."""
     file = nodeid.split("::")[0].removeprefix("tests/")
-    return "export" if file in _ONE_EXPORT else file
+    return _TOGETHER.get(file, file)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

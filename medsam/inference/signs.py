@@ -65,7 +65,10 @@ NAMES = (
     "texture",  # standard deviation inside over that of everything
     "edge",  # mean slope of brightness along the border over the mean slope everywhere
     "weak_edge",  # that which a quarter of the border stays below, likewise
+    "follows",  # how far brightness rises or falls across the border everywhere, and nothing else
     "clipped",  # share of the box's pixels that the window clips
+    "explained",  # share of the variance of brightness in the box that its two sides, in and out of the mask, tell
+    "parted",  # Dice of the mask with the brighter or the darker part of the box, whichever is more like it
 )
 
 
@@ -117,7 +120,7 @@ def signs(
         _stability(network),
         _own_dice(network),
         _own_dice(given),
-        np.count_nonzero(np.abs(network) < 1) / max(1, np.count_nonzero(network > 0)),
+        _ratio(np.abs(network) < 1, network > 0),
         _dice(first, last),
         float(len(looks) > 1),
         _dice(network > 0, mask),
@@ -135,6 +138,7 @@ def signs(
         math.log2(math.sqrt(finer[0] * finer[1]) / step),
         math.log2(side * plane.longest_mm / size) if calibrated else math.nan,
         *_seen(mask, allowed, brightness(pixels[part]), window),
+        *_parted(mask[allowed], brightness(pixels[part])[allowed], window),
     ]
     return np.array(values, dtype=np.float64)
 
@@ -149,9 +153,14 @@ def _dice(one: np.ndarray, other: np.ndarray) -> float:
     return 2 * np.count_nonzero(one & other) / total if total else 1.0
 
 
+def _ratio(one: np.ndarray, other: np.ndarray) -> float:
+    """How many pixels there are in one for each in the other, of which it takes one at least."""
+    return int(np.count_nonzero(one)) / max(1, int(np.count_nonzero(other)))
+
+
 def _stability(logits: np.ndarray) -> float:
     """As `stability_score`; 0 where both masks are empty."""
-    return np.count_nonzero(logits > 1) / max(1, np.count_nonzero(logits > -1))
+    return _ratio(logits > 1, logits > -1)
 
 
 def _own_dice(logits: np.ndarray) -> float:
@@ -189,33 +198,60 @@ def _border(mask: np.ndarray) -> np.ndarray:
     return mask & ~inner
 
 
+def _inwards(mask: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Unit vectors (2, n) into a mask (h, w) at n pixels of its border; 0 where there is no way in."""
+    ways = np.stack(np.gradient(ndimage.uniform_filter(mask.astype(np.float64), 5)))[:, at]
+    return np.asarray(ways / np.maximum(np.hypot(*ways), 1e-9))
+
+
 def _thickness(mask: np.ndarray, finer: float) -> float:
     """finer: pixels of the network in one of the mask's."""
-    border = np.count_nonzero(_border(mask))
-    return math.log2(max(np.count_nonzero(mask), 1) / max(border, 1) * finer)
+    return math.log2(max(_ratio(mask, _border(mask)), 1) * finer)
 
 
 def _seen(mask: np.ndarray, allowed: np.ndarray, grey: np.ndarray, window: IntensityWindow) -> tuple[float, ...]:
-    """Contrast, texture, edge, weak edge and the clipped share of grey levels (h, w); 0 of what is not there."""
+    """Signs from `contrast` to `clipped`, of grey levels (h, w); 0 of what is not there."""
     known = np.nan_to_num(grey.astype(np.float64), posinf=window.high, neginf=window.low)
     clipped = float(((known <= window.low) | (known >= window.high))[allowed].mean())
     seen = np.clip(known, window.low, window.high)
     part = bounding_box(mask)
     spread = float(seen.std())
     if part is None or spread == 0 or min(seen.shape) < 2:
-        return 0.0, 0.0, 0.0, 0.0, clipped
+        return 0.0, 0.0, 0.0, 0.0, 0.0, clipped
     beside = ndimage.binary_dilation(mask, iterations=3) & ~mask
     inside, outside = seen[mask], seen[beside] if beside.any() else seen[mask]
     noise = math.sqrt((float(inside.var()) + float(outside.var())) / 2) + 0.02 * spread
     contrast = abs(float(inside.mean() - outside.mean())) / noise
-    slope = np.hypot(*np.gradient(seen))
-    border, everywhere = slope[_border(mask)], float(slope.mean())
+    rise = np.stack(np.gradient(ndimage.uniform_filter(seen, 3)))
+    slope, at = np.hypot(*rise), _border(mask)
+    border, everywhere = slope[at], float(slope.mean())
     if everywhere == 0:
-        return contrast, float(inside.std()) / spread, 0.0, 0.0, clipped
+        return contrast, float(inside.std()) / spread, 0.0, 0.0, 0.0, clipped
     return (
         min(contrast, 10.0),
         float(inside.std()) / spread,
         float(border.mean()) / everywhere,
         float(np.quantile(border, 0.25)) / everywhere,
+        abs(float((rise[:, at] * _inwards(mask, at)).sum())) / max(float(border.sum()), 1e-12),
         clipped,
     )
+
+
+def _parted(mask: np.ndarray, grey: np.ndarray, window: IntensityWindow) -> tuple[float, float]:
+    """`explained` and `parted`, of the pixels (n,) of a box; 0 where all are alike or on one side.
+
+    Source of the two parts: Otsu 1979, on the levels that are there.
+    """
+    seen = np.clip(
+        np.nan_to_num(grey.astype(np.float64), posinf=window.high, neginf=window.low), window.low, window.high
+    )
+    variance = float(seen.var())
+    if variance == 0 or len(seen) < 4:
+        return 0.0, 0.0
+    share = float(mask.mean())
+    apart = float(seen[mask].mean() - seen[~mask].mean()) if 0 < share < 1 else 0.0
+    order = np.sort(seen)
+    count, total = np.arange(1, len(order)), np.cumsum(order)[:-1]
+    between = (total * len(order) - count * order.sum()) ** 2 / (count * (len(order) - count))
+    bright = seen > order[int(np.argmax(between))]
+    return share * (1 - share) * apart**2 / variance, max(_dice(mask, bright), _dice(mask, ~bright))

@@ -50,6 +50,7 @@ def test_a_disc_that_fills_its_box_agrees_with_everything():
     assert found["side_mm"] == pytest.approx(5)
     assert found["own_dice"] == pytest.approx(1, abs=0.02)
     assert found["edge"] > 3
+    assert found["follows"] > 0.95
 
 
 def test_looks_that_differ_say_so():
@@ -109,6 +110,18 @@ def test_the_share_that_the_window_clips():
     pixels = np.full((64, 64), 100.0)
     pixels[:, :32] = 500
     assert of(disc((64, 64), (31.5, 31.5), 16), (16, 16, 48, 48), pixels=pixels)["clipped"] == pytest.approx(0.5)
+
+
+def test_brightness_that_parts_a_box_as_the_mask_does_and_one_that_does_not():
+    mask = disc((64, 64), (31.5, 31.5), 16)
+    for inside in (150.0, 10.0):
+        found = of(mask, (16, 16, 48, 48), pixels=np.where(mask, inside, 50.0))
+        assert (found["explained"], found["parted"]) == (pytest.approx(1), 1)
+    across = np.where(np.arange(64) < 32, 150.0, 50.0)[None].repeat(64, axis=0)
+    found = of(mask, (16, 16, 48, 48), pixels=across)
+    assert found["explained"] == pytest.approx(0, abs=1e-9)
+    assert found["parted"] < 0.65
+    assert found["follows"] < 0.05
 
 
 def test_padding_is_not_pooled():

@@ -442,12 +442,30 @@ def _segment(
         )
 
 
+def _expected_dice(report: dict[str, Any]) -> dict[str, tuple[str]]:
+    """Label -> that of its one answer with its interval, or the mean over several; nothing where none has one."""
+    found: dict[str, list[dict[str, float]]] = {label["name"]: [] for label in report["labels"]}
+    for prompt in report["prompts"]:
+        found[prompt["label"]] += [prompt["expected_dice"]] if "expected_dice" in prompt else []
+    if not any(found.values()):
+        return {}
+    return {name: (_as_text(several),) for name, several in found.items()}
+
+
+def _as_text(expected: Sequence[Mapping[str, float]]) -> str:
+    if len(expected) == 1:
+        return "{value:.2f} ({low:.2f} to {high:.2f})".format(**expected[0])
+    return f"{sum(one['value'] for one in expected) / len(expected):.2f}" if expected else "-"
+
+
 def _print_report(report: dict[str, Any]) -> None:
     picture = report["scan"]["spacing_mm"] is None
     flat = picture and report["scan"]["shape"][2] == 1
     ranked = any("candidates" in prompt for prompt in report["prompts"])
     # a picture without millimetres has no millilitres either
+    expected = _expected_dice(report)
     headings = ("pixels" if flat else "voxels", *([] if picture else ["ml"]), "slices", "predicted IoU")
+    headings += ("expected Dice",) * bool(expected)
     rows = []
     for label in report["labels"]:
         candidates = [p["candidates"] for p in report["prompts"] if p["label"] == label["name"] and "candidates" in p]
@@ -458,6 +476,7 @@ def _print_report(report: dict[str, Any]) -> None:
                 *([] if picture else [f"{label['ml']:.2f}"]),
                 str(len(label["slices"])),
                 "-" if label["predicted_iou"] is None else f"{label['predicted_iou']:.2f}",
+                *expected.get(label["name"], ()),
                 *(f"{sum(rank) / len(rank):.2f}" for rank in zip(*candidates, strict=True)),
             )
         )

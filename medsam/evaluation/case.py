@@ -25,7 +25,7 @@ from medsam.errors import InputError
 from medsam.evaluation.prompting import ScoredMask, evaluate_slice, evaluate_volume
 from medsam.evaluation.protocol import Protocol
 from medsam.evaluation.steps import Step
-from medsam.evaluation.tables import BASELINES, COLUMNS
+from medsam.evaluation.tables import BASELINES, COLUMNS, TRUST
 from medsam.evaluation.targets import Target, targets_on
 from medsam.geometry import SlicePlane
 from medsam.inference.image_predictor import ScanEncoder
@@ -315,10 +315,10 @@ def _score(work: _Work, key: _Key, found: _Answers) -> None:
         flat["volume_ml"] = np.count_nonzero(masks[index]) * slice_ml
         flat["volume_ref_ml"] = np.count_nonzero(truths[index]) * slice_ml
         row = _row(shared, flat, [found.kept[index]], geometry.calibrated)
-        result.slices.append({**row, "slice": index})
+        result.slices.append({**row, "slice": index, **_trust(found.kept[index])})
     if plane.count == 1:
         # one picture has no third dimension for a surface to lie in
-        result.rows.append({key: value for key, value in result.slices[-1].items() if key != "slice"})
+        result.rows.append({column: result.slices[-1][column] for column in COLUMNS})
         return
     first, last = indices[0], indices[-1]
     truth, answer = np.zeros((2, last - first + 1, *plane.shape), bool)
@@ -352,6 +352,15 @@ def _row(
         if column not in row:
             row[column] = np.nan if column in physical and not calibrated else numbers[column]
     return {c: None if isinstance(row[c], float) and not np.isfinite(row[c]) else row[c] for c in COLUMNS}
+
+
+def _trust(found: ScoredMask) -> dict[str, Any]:
+    """What is expected of an answer, as columns of slices.csv; None where nothing is."""
+    expected = found.expected_dice
+    if expected is None:
+        return dict.fromkeys(TRUST)
+    values = expected.value, expected.low, expected.high, int(expected.unfamiliar)
+    return dict(zip(TRUST, values, strict=True))
 
 
 def _picture(work: _Work, window: IntensityWindow) -> None:

@@ -23,6 +23,7 @@ from medsam.inference.image_predictor import ScanEncoder
 from medsam.inference.propagate import propagate_all
 from medsam.inference.segment_slice import segment_slice
 from medsam.inference.slice_request import SliceResult
+from medsam.inference.trust import ExpectedDice
 from medsam.metrics.overlap import iou
 from medsam.postprocess.clean import Cleanup
 from medsam.progress import ProgressCallback
@@ -35,7 +36,7 @@ class ScoredMask:
     """One answer. prompt: its name in the tables. asked: with all clicks; None on a slice that was only reached.
 
     mask: bool (h, w), as it is scored. predicted_iou: the network's guess. seconds, encoder_calls: this structure's
-    share. steps: what each correction did, with the answer to the most of a kind.
+    share. steps: what each correction did, with the answer to the most of a kind. expected_dice: see `trust`.
     """
 
     prompt: str
@@ -47,6 +48,7 @@ class ScoredMask:
     seconds: float
     encoder_calls: float
     steps: tuple[Step, ...] = ()
+    expected_dice: ExpectedDice | None = None
 
 
 def evaluate_slice(
@@ -103,7 +105,8 @@ def _evaluate_family(
                     points=spots(prompt.marks, plane.shape),
                 )
                 name, last = wanted[number].name, tuple(made) if number == max(wanted) else ()
-                yield ScoredMask(name, target.structure, index, prompt, mask, answer.predicted_iou, *share, last)
+                told = answer.predicted_iou, *share, last, answer.expected_dice
+                yield ScoredMask(name, target.structure, index, prompt, mask, *told)
         if number >= max(wanted):
             break
 

@@ -240,7 +240,7 @@ def _write_tables(run: EvaluationRun, cases: Sequence[tuple[str, Case]]) -> None
     import pandas as pd
 
     from medsam.evaluation.report import write_report
-    from medsam.evaluation.tables import COLUMNS
+    from medsam.evaluation.tables import COLUMNS, TRUST
 
     names = [name for name, _ in cases]
     done = [json.loads(run.case_file(name).read_text()) for name in names]
@@ -248,7 +248,9 @@ def _write_tables(run: EvaluationRun, cases: Sequence[tuple[str, Case]]) -> None
     order = {prompt: place for place, prompt in enumerate(run.protocol.names)}
     tables = {
         "metrics.csv": pd.DataFrame([row for case in done for row in case["rows"]], columns=[*COLUMNS]),
-        "slices.csv": pd.DataFrame([row for case in done for row in case["slices"]], columns=[*COLUMNS, "slice"]),
+        "slices.csv": pd.DataFrame(
+            [row for case in done for row in case["slices"]], columns=[*COLUMNS, "slice", *TRUST]
+        ),
     }
     if tables["metrics.csv"].empty:
         raise InputError(

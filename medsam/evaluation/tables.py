@@ -65,6 +65,9 @@ NUMBERS = (
 )
 # columns that folders of earlier versions lack
 _LATER = ("encoder_calls",)
+# of slices.csv alone: the Dice that is expected of an answer to a box, its interval, and whether its picture is like
+# none that this was learnt from (1) or not (0); see `inference.trust`
+TRUST = ("expected_dice", "expected_dice_low", "expected_dice_high", "unfamiliar")
 COLUMNS = ("case", "patient", "structure", "label", "model", "prompt", *NUMBERS)
 
 
@@ -88,11 +91,12 @@ def read_table(folder: Path, name: Literal["metrics", "slices"] = "metrics") -> 
         raise InputError(f"{path} is empty. Run `medsam evaluate` again.") from None
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not a table of comma-separated values: {error}") from None
-    for column in _LATER:
+    of_slices = () if name == "metrics" else ("slice", *TRUST)
+    for column in (*_LATER, *of_slices[1:]):
         if column not in table:
             table[column] = ""
-    _check_columns(table, str(path), COLUMNS if name == "metrics" else (*COLUMNS, "slice"))
-    numbers = NUMBERS if name == "metrics" else (*NUMBERS, "slice")
+    _check_columns(table, str(path), (*COLUMNS, *of_slices))
+    numbers = (*NUMBERS, *of_slices)
     for column in numbers:
         text = table[column].str.strip()
         values = pd.to_numeric(text.where(text != ""), errors="coerce")

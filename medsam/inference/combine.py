@@ -18,6 +18,7 @@ from medsam.inference.image_predictor import ScanEncoder
 from medsam.inference.priors import PriorWeights, add_box_and_intensity_prior
 from medsam.inference.signs import signs
 from medsam.inference.slice_request import CropAnswer, SliceRequest, SliceResult, Zoom
+from medsam.inference.trust import TrustModel, shipped
 from medsam.models.specs import takes_clicks
 from medsam.postprocess.clean import Cleanup, pieces_holding
 from medsam.prompts.prompt import SlicePrompt, pixel_at
@@ -44,7 +45,15 @@ def combine(
     found = SliceResult(logits > 0, predicted_iou, logits, request.crops, low_res_logits, box, no_contrast, fold=fold)
     if zoom != "auto" or not _is_box_alone(request.given):
         return found
-    return replace(found, signs=_signs_of(scan_encoder, index, found, predictions))
+    seen, model = _signs_of(scan_encoder, index, found, predictions), trust_of(scan_encoder)
+    kind = predictions[0].pooled
+    expected = None if model is None or seen is None or no_contrast else model.expected(seen, kind)
+    return replace(found, signs=seen, expected_dice=expected)
+
+
+def trust_of(scan_encoder: ScanEncoder) -> TrustModel | None:
+    """What was learnt of answers of this very network."""
+    return shipped().get(scan_encoder.image_predictor.weights)
 
 
 def _is_box_alone(prompt: SlicePrompt) -> bool:

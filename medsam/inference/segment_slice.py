@@ -37,10 +37,11 @@ from medsam.inference.clicks import (
     search,
     with_clicks,
 )
-from medsam.inference.combine import combine
+from medsam.inference.combine import combine, trust_of
 from medsam.inference.corrections import marks_of
 from medsam.inference.image_predictor import Crop, Embedding, LogitsFor, Prediction, ScanEncoder
 from medsam.inference.looks import clicks_inside, first_crop, looks_for
+from medsam.inference.signs import pooled
 from medsam.inference.slice_request import CropAnswer, SliceRequest, SliceResult, Zoom
 from medsam.inference.usage import Usage
 from medsam.models.specs import takes_clicks
@@ -156,7 +157,8 @@ def _answered(
                 logits_for=_logits_for(scan_encoder, shared, zoom),
             )
             embeddings.usage += prediction.usage
-            for n, answer in zip(members, _restored(prediction, embedding.no_contrast), strict=True):
+            kind = None if crop.region is not None or trust_of(scan_encoder) is None else pooled(embedding)
+            for n, answer in zip(members, _restored(prediction, embedding.no_contrast, kind), strict=True):
                 answers[n][crop] = answer
     return [
         replace(
@@ -302,11 +304,11 @@ def _unanswered(
 # -- what the network says of them --------------------------------------------------------------------------------
 
 
-def _restored(found: Prediction, no_contrast: bool) -> list[CropAnswer]:
-    """Prompt by prompt, on the slice. found: one mask a prompt, in one crop."""
+def _restored(found: Prediction, no_contrast: bool, kind: np.ndarray | None) -> list[CropAnswer]:
+    """Prompt by prompt, on the slice. found: one mask a prompt, in one crop. kind: of picture, see `CropAnswer`."""
     restored = found.frame.restore(found.logits[:, 0]).cpu().numpy()
     return [
-        CropAnswer(restored[row], found.logits[row, 0].cpu(), float(found.predicted_iou[row, 0]), no_contrast)
+        CropAnswer(restored[row], found.logits[row, 0].cpu(), float(found.predicted_iou[row, 0]), no_contrast, kind)
         for row in range(len(restored))
     ]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from medsam.errors import InputError, counted
 from medsam.geometry import SlicePlane, VolumeGeometry
 from medsam.inference.documents import headed, reading, whole
 from medsam.inference.image_predictor import Crop, ImagePredictor
+from medsam.inference.trust import ExpectedDice
 from medsam.inference.usage import Usage
 from medsam.io.algorithm import Algorithm, DicomFormat, DicomOptions
 from medsam.io.save import save_labels
@@ -62,7 +63,8 @@ class PromptResult:
     came by propagation.
     predicted_iou: nan where a drawn mask was taken as it is, or nothing was found. pixels: in the mask, before merging.
     confidence: of a propagated mask, see `propagate.propagate`; None for others. candidates: predicted IoU of the three
-    masks, with `all_masks`. crops: with `keep_probabilities`, what the network said in each crop.
+    masks, with `all_masks`. crops: with `keep_probabilities`, what the network said in each crop. expected_dice: of an
+    answer to a box alone, see `trust`; None for others, and where nothing was learnt of the model.
     """
 
     slice: int
@@ -78,6 +80,7 @@ class PromptResult:
     lines: tuple[Line, ...] = ()
     lasso: tuple[Position, ...] | None = None
     ellipse: Box | None = None
+    expected_dice: ExpectedDice | None = None
 
     @property
     def asked(self) -> bool:
@@ -292,6 +295,7 @@ def _result_to_dict(result: PromptResult, name: str) -> dict[str, Any]:
         "pixels_before_merging": result.pixels,
         **({} if result.confidence is None else {"confidence": result.confidence}),
         **({"candidates": list(result.candidates)} if result.candidates else {}),
+        **({} if result.expected_dice is None else {"expected_dice": asdict(result.expected_dice)}),
     }
 
 
@@ -313,6 +317,7 @@ def _result_from_dict(document: Mapping[str, Any], ids: Mapping[str, int]) -> Pr
         lines=drawn.lines,
         lasso=drawn.lasso,
         ellipse=drawn.ellipse,
+        expected_dice=None if document.get("expected_dice") is None else ExpectedDice(**document["expected_dice"]),
     )
 
 

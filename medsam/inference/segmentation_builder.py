@@ -19,6 +19,7 @@ from medsam.inference.image_predictor import ScanEncoder
 from medsam.inference.propagate import PropagateSettings, Propagation, propagate_all
 from medsam.inference.segmentation import CropPrediction, PromptResult, Segmentation, algorithm_of
 from medsam.inference.slice_request import SliceResult, Zoom
+from medsam.inference.trust import unfamiliar_note
 from medsam.inference.usage import Usage
 from medsam.inference.whole_objects import DRAWN, cleaned_object, packed
 from medsam.masks import CompactMask, PackedMasks, shared_pixels
@@ -61,6 +62,7 @@ class SegmentationBuilder:
         self.usage = Usage()
         # slices that the window left without contrast
         self.no_contrast: set[int] = set()
+        self.unfamiliar: set[int] = set()
         self.standing, self.limits = standing, limits or Limits()
         self.kept: dict[int, tuple[int, ...]] = {}
         # prompted slices as they were, and what each label got on them, (label id, slice) -> mask
@@ -78,6 +80,7 @@ class SegmentationBuilder:
         scan_encoder, image_predictor = self.scan_encoder, self.scan_encoder.image_predictor
         geometry, names = scan_encoder.scan.geometry, self.todo.names
         no_contrast = [scan_encoder.no_contrast_note(self.no_contrast)] if self.no_contrast else []
+        unfamiliar = [unfamiliar_note(self.unfamiliar)] if self.unfamiliar else []
         return Segmentation(
             labels=LabelVolume(self.labels, geometry, names),
             results=tuple(self.results),
@@ -86,7 +89,7 @@ class SegmentationBuilder:
             usage=self.usage,
             engine=image_predictor.engine.name,
             precision=image_predictor.precision,
-            notes=(*scan_encoder.notes, *self.notes, *no_contrast, *self.closing_notes),
+            notes=(*scan_encoder.notes, *self.notes, *no_contrast, *unfamiliar, *self.closing_notes),
             alternatives=tuple(LabelVolume(one, geometry, names) for one in self.alternatives),
             stop_reasons=self.stop_reasons,
             model=image_predictor.name,
@@ -146,6 +149,8 @@ class SegmentationBuilder:
         """Put the masks of a slice into the label map. found: of all prompts but those that are untouched."""
         results = _complete(prompts, found)
         self._spend(index, [one.usage for one in results], any(one.no_contrast for one in results))
+        if any(one.expected_dice is not None and one.expected_dice.unfamiliar for one in results):
+            self.unfamiliar.add(index)
         answers = [self._answered(index, one.mask, prompt) for one, prompt in zip(results, prompts, strict=True)]
         masks = np.stack(self._limited(index, answers, prompts))
         for prompt, mask in zip(prompts, masks, strict=True):
@@ -167,6 +172,7 @@ class SegmentationBuilder:
                     prompt.points,
                     candidates=three,
                     crops=self._crop_predictions(one) if self.keep_probabilities else (),
+                    expected_dice=one.expected_dice,
                     **_drawn(prompt),
                 )
             )

@@ -13,6 +13,7 @@ import torch
 
 from medsam.inference.corrections import Fold
 from medsam.inference.image_predictor import Crop
+from medsam.inference.trust import ExpectedDice
 from medsam.inference.usage import Usage
 from medsam.prompts.prompt import Box, SlicePrompt
 
@@ -30,6 +31,7 @@ class SliceResult:
     gave it and others, with the first of them: a sum over results counts nothing twice. fold: its corrections so far,
     from which the next click goes on. complete: whether the network saw all crops it should; not so where only those at
     hand were asked for, and one was missing. signs: of an answer to a box alone, by which it may be trusted (`signs`).
+    expected_dice: what they say, where it was learnt for the network's weights (`trust`).
     """
 
     mask: np.ndarray
@@ -43,6 +45,7 @@ class SliceResult:
     fold: Fold | None = None
     complete: bool = True
     signs: np.ndarray | None = None
+    expected_dice: ExpectedDice | None = None
 
     @classmethod
     def of_mask(cls, mask: np.ndarray, predicted_iou: float = 1.0) -> SliceResult:
@@ -76,9 +79,13 @@ class SliceRequest:
 
 
 class CropAnswer(NamedTuple):
-    """What the network answered a prompt in one crop. logits: (h, w) on the slice. low_res_logits: (s, s)."""
+    """What the network answered a prompt in one crop. logits: (h, w) on the slice. low_res_logits: (s, s).
+
+    pooled: of the whole slice's embedding (`signs.pooled`), where something was learnt of such.
+    """
 
     logits: np.ndarray
     low_res_logits: torch.Tensor
     predicted_iou: float
     no_contrast: bool
+    pooled: np.ndarray | None = None

@@ -215,3 +215,20 @@ def test_voxels_that_are_not_finite_are_noted(predictors):
     scan.array[0, 0, :12] = np.nan
     result = evaluate_case(subject(scan=scan, references={"node": mask}), predictors, plain())
     assert result.notes == ["1 % of its voxels are not finite"]
+
+
+def test_slices_tell_what_dice_is_expected_of_a_box(predictors, monkeypatch):
+    from medsam.inference.trust import TrustModel
+
+    one = np.ones(1)
+    model = TrustModel(("fill",), one, one, one, one, bias=2.0)
+    digest = predictors["threshold"].images.weights
+    monkeypatch.setattr("medsam.inference.combine.shipped", lambda: {digest: model})
+    result = evaluate_case(subject(), predictors, Protocol())
+    mine = [r for r in result.slices if r["model"] == "threshold"]
+    assert [r["expected_dice"] for r in mine] == pytest.approx([1 / (1 + np.exp(-2))] * 3, abs=0.01)
+    assert all(r["expected_dice_low"] < r["expected_dice"] < r["expected_dice_high"] for r in mine)
+    assert [r["unfamiliar"] for r in mine] == [0, 0, 0]
+    drawn = next(r for r in result.slices if r["model"] == "filled-box")
+    assert drawn["expected_dice"] is drawn["unfamiliar"] is None
+    assert tuple(result.rows[0]) == COLUMNS

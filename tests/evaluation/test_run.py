@@ -23,7 +23,7 @@ from medsam.errors import Cancelled
 from medsam.evaluation.protocol import Protocol
 from medsam.evaluation.run import EvaluationRun, differences
 from medsam.evaluation.run import evaluate as evaluate_cases
-from medsam.evaluation.tables import COLUMNS
+from medsam.evaluation.tables import COLUMNS, TRUST
 from medsam.inference.predictor import Predictor
 
 pytestmark = [pytest.mark.weights, pytest.mark.slow]
@@ -77,7 +77,7 @@ def written(out: Path) -> dict[str, bytes]:
 def test_the_folder_holds_what_the_contract_says(finished):
     metrics, slices = pd.read_csv(finished / "metrics.csv"), pd.read_csv(finished / "slices.csv")
     assert tuple(metrics.columns) == COLUMNS
-    assert tuple(slices.columns) == (*COLUMNS, "slice")
+    assert tuple(slices.columns) == (*COLUMNS, "slice", *TRUST)
     assert metrics["model"].value_counts().to_dict() == {"filled-box": 4, "inscribed-ellipse": 4, "litemedsam": 4}
     assert "case4" not in set(metrics["case"]), "a structure below ten pixels is skipped, never scored"
     assert len(slices) == 4 * 2 * 3

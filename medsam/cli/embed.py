@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,7 +53,13 @@ def run(arguments: argparse.Namespace) -> None:
 
     fixed_window(arguments.window)  # a wrong one is reported before seconds go into loading a model
     check_folder(arguments.out)
-    cases = _cases(arguments)
+    cases = cases_of(
+        arguments.manifest,
+        split=arguments.split,
+        limit=arguments.limit,
+        need_reference=not arguments.all_slices,
+        hint="" if arguments.all_slices else " --all-slices needs no reference.",
+    )
 
     from medsam.inference.embeddings import EmbeddingCache
     from medsam.inference.jobs import JobFailed, run_cases
@@ -121,28 +128,37 @@ class _Embedding:
         return len(indices), encoded
 
 
-def _cases(arguments: argparse.Namespace) -> list[Case]:
-    """The cases to encode, once their files are known to be there."""
+def cases_of(
+    manifests: Sequence[Path],
+    *,
+    split: str | None = None,
+    limit: int | None = None,
+    need_reference: bool = True,
+    hint: str = "",
+) -> list[Case]:
+    """The first cases of each manifest, once their files are known to be there.
+
+    need_reference: those with one alone. hint: what to do where there is none.
+    """
     from medsam.data.manifest import check_files
     from medsam.data.manifest_json import read_manifest
 
-    if arguments.limit is not None and arguments.limit < 1:
-        raise PromptError(f"--limit takes a whole number from 1, not {arguments.limit}.")
+    if limit is not None and limit < 1:
+        raise PromptError(f"--limit takes a whole number from 1, not {limit}.")
     cases: list[Case] = []
-    for path in arguments.manifest:
+    for path in manifests:
         manifest = read_manifest(path)
         chosen = [
             case
             for case in manifest.cases
-            if arguments.split in (None, case.split) and (arguments.all_slices or case.label is not None)
+            if split in (None, case.split) and (case.label is not None or not need_reference)
         ]
         if not chosen:
-            what = "case" if arguments.all_slices else "case with a reference"
-            where = f" in the split {arguments.split!r}" if arguments.split else ""
-            hint = "" if arguments.all_slices else " --all-slices needs no reference."
+            what = "case with a reference" if need_reference else "case"
+            where = f" in the split {split!r}" if split else ""
             raise PromptError(f"The manifest {manifest.name} has no {what}{where}.{hint}")
-        cases += chosen[: arguments.limit]
-    check_files((case.id, path) for case in cases for path in ((case.image,) if arguments.all_slices else case.files))
+        cases += chosen[:limit]
+    check_files((case.id, path) for case in cases for path in (case.files if need_reference else (case.image,)))
     return cases
 
 

@@ -39,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "labels of any format to NIfTI, NRRD, MHA, DICOM SEG or RTSTRUCT, on the grid of their scan",
     ),
     "evaluate": ("medsam.cli.evaluate", "zero-shot scores against reference masks, with tables and a report"),
+    "calibrate": ("medsam.cli.calibrate", "the expected Dice for scans of one's own, from their references"),
     "compare": ("medsam.cli.compare", "evaluations side by side, or two in pairs"),
     "fit": ("medsam.cli.train", "fine-tune a model on a manifest: --config configs/train/*.yaml"),
     "validate": ("medsam.cli.train", "score a run's model on its validation cases"),

@@ -149,6 +149,9 @@ def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--series", metavar="UID", help="which DICOM series, when there are several")
     parser.add_argument("--frame", type=int, metavar="N", help="which volume of a 4D file, 0-based")
     parser.add_argument("--preview", type=Path, metavar="PNG", help="also write a picture of the result")
+    parser.add_argument(
+        "--trust", type=Path, metavar="FILE", help="expected Dice as medsam calibrate learnt it (default: as shipped)"
+    )
     add_network_arguments(parser)
 
 
@@ -193,11 +196,14 @@ def run(arguments: argparse.Namespace) -> None:
     # torch comes with these, so they wait until the input is known to be good
     from medsam.inference.embeddings import EmbeddingCache
     from medsam.inference.predictor import Predictor
+    from medsam.inference.trust import read_trust
 
     cache = EmbeddingCache(folder=arguments.embeddings)
     predictor = Predictor(
         arguments.model, arguments.device, cache, precision=arguments.precision, engine=arguments.engine
     )
+    if arguments.trust is not None:
+        predictor.images.trust = read_trust(arguments.trust, predictor.images.weights)
     found = _segment(predictor, scan, given, limits, arguments)
     whole = found.structures if found.written_as(outs[0], arguments.format) is not found.labels else None
     if found.structures is not None and whole is None:

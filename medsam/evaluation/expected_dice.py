@@ -63,7 +63,7 @@ def fit(answers: Learnt, recipe: Recipe) -> TrustModel:
     scale = np.where(scale > 1e-9, scale, 1.0)
     steps = standardised(chosen, centre, scale)
     columns = np.hstack([np.minimum(steps, 0), np.maximum(steps, 0)]) if recipe.hinged else steps
-    found, bias = _regression(columns, answers.dice, weights, recipe.ridge)
+    found, bias = logistic(columns, answers.dice, weights, recipe.ridge)
     below, above = np.split(found, 2) if recipe.hinged else (found, found)
     return TrustModel(recipe.names, centre, scale, below, above, bias)
 
@@ -141,8 +141,8 @@ def _spread_out(members: np.ndarray, at: np.ndarray, most: int) -> np.ndarray:
     return np.array(chosen)
 
 
-def _regression(columns: np.ndarray, shares: np.ndarray, weights: np.ndarray, ridge: float) -> tuple[np.ndarray, float]:
-    """Weights (S,) and bias of a logistic regression of shares (n,); the bias is free."""
+def logistic(columns: np.ndarray, shares: np.ndarray, weights: np.ndarray, ridge: float) -> tuple[np.ndarray, float]:
+    """Weights (S,) and bias of a logistic regression of shares (n,) on columns (n, S); the bias is free."""
 
     def loss(found: np.ndarray) -> tuple[float, np.ndarray]:
         total = columns @ found[:-1] + found[-1]

@@ -53,7 +53,8 @@ def combine(
 
 def trust_of(scan_encoder: ScanEncoder) -> TrustModel | None:
     """What was learnt of answers of this very network."""
-    return shipped().get(scan_encoder.image_predictor.weights)
+    image_predictor = scan_encoder.image_predictor
+    return image_predictor.trust or shipped().get(image_predictor.weights)
 
 
 def _is_box_alone(prompt: SlicePrompt) -> bool:

@@ -23,6 +23,7 @@ from medsam.geometry import Axis, SlicePlane
 from medsam.inference.embeddings import EmbeddingCache, Kept, Precomputed, embedding_key, weights_digest
 from medsam.inference.engines.base import AT_ONCE, Engine, EngineName, Precision
 from medsam.inference.engines.choose import choose_engine, pick_device
+from medsam.inference.trust import TrustModel
 from medsam.inference.usage import Usage
 from medsam.inference.worker import Worker
 from medsam.io.load import as_volume
@@ -125,6 +126,7 @@ class ImagePredictor:
         worker: Worker | None = None,
     ) -> None:
         self.worker = worker
+        self.trust: TrustModel | None = None  # where not what is shipped for its weights
         self.device = pick_device(device)
         named = isinstance(model, str | Path)
         if not named and not isinstance(model, torch.nn.Module):

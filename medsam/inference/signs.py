@@ -13,19 +13,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
 
 from medsam.geometry import SlicePlane
 from medsam.inference.appearance import brightness
-from medsam.inference.image_predictor import Embedding
 from medsam.inference.priors import box_fit, reach
 from medsam.masks import bounding_box
 from medsam.prompts.prompt import Box
 from medsam.prompts.simulate import inscribed_ellipse
 from medsam.transforms.frame import in_box, pixels_of
 from medsam.transforms.intensity import IntensityWindow
+
+if TYPE_CHECKING:
+    from medsam.inference.image_predictor import Embedding
 
 # What is round a box is looked at in about so many pixels along its longer side, and how much of its sides it is.
 _MOST, _AROUND = 96, 0.25
@@ -70,6 +73,9 @@ NAMES = (
     "explained",  # share of the variance of brightness in the box that its two sides, in and out of the mask, tell
     "parted",  # Dice of the mask with the brighter or the darker part of the box, whichever is more like it
 )
+
+# those that tell of an answer and not of the kind of scan
+SIZELESS = tuple(name for name in NAMES if name not in ("side", "side_mm", "coarse", "several_looks"))
 
 
 def pooled(embedding: Embedding) -> np.ndarray:

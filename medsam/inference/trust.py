@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -165,6 +166,17 @@ def unfamiliar_note(indices: Iterable[int]) -> str:
     return (
         f"{where}: unlike every picture that the expected Dice was learnt from. Look at these masks before using them."
     )
+
+
+def read_trust(path: Path, weights: str) -> TrustModel:
+    """What was learnt of the network with these weights, from a file. Raises InputError for any other file."""
+    try:
+        model = TrustModel.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}. `medsam calibrate` writes such files.") from error
+    if model.weights != weights:
+        raise InputError(f"{path} was made for other weights. Make one for this model with `medsam calibrate`.")
+    return model
 
 
 @cache

@@ -48,7 +48,8 @@ def main(folder: Path, data: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as made, sync_playwright() as playwright:
         server = Server(Path(made), [data / ULTRASOUND / "images"], options=["--demo"])
-        browser = launch(playwright)
+        # 3D alone needs a GL, and one in software leaves no time for previews
+        browser, solid = launch(playwright, gl=False), launch(playwright)
         with httpx.Client(base_url=server.url, timeout=60) as api:
             # all are listed once the folders have been looked at
             while len(found := api.get(f"{API}/cases?limit=500").json()) < 2:
@@ -56,6 +57,7 @@ def main(folder: Path, data: Path) -> None:
             ct = next(one["id"] for one in found if one["format"] == "nifti")
             picture = next(one["id"] for one in found if one["name"].startswith("malignant_0335"))
             _of_ct(browser, api, ct, folder)
+            _of_planes(solid, api, ct, folder)
             _of_picture(browser, api, picture, folder)
             with opened(browser, server.url) as watched:
                 watched.page.goto("/")
@@ -65,13 +67,14 @@ def main(folder: Path, data: Path) -> None:
         server.stop()
         _of_nothing(browser, Path(made) / "empty", folder)
         browser.close()
+        solid.close()
 
 
 def _of_ct(browser: Browser, api: httpx.Client, case: str, folder: Path) -> None:
     boxes = _boxes()
     with opened(browser, str(api.base_url).rstrip("/"), viewport=LARGE) as watched:
         room = Room(watched, api)
-        room.axis = medsam.load_volume(fetch("lumbar-ct")["image"]).geometry.plane().axis
+        room.axis = _axis()
         room.open(case)
         for steps, (name, box) in enumerate(boxes.items(), 1):
             wanted = {"name": name, "colour": STRUCTURES[name][2]}
@@ -89,15 +92,26 @@ def _of_ct(browser: Browser, api: httpx.Client, case: str, folder: Path) -> None
         room.until(lambda: any(job["done"] > 8 for job in api.get(following).json()["jobs"]), "it is followed", 60)
         room.page.screenshot(path=folder / "page-propagation.png")
         room.page.locator(".panels-ended").wait_for(timeout=120_000)
-        room.press("v")
-        room.page.wait_for_timeout(6000)
-        room.page.screenshot(path=folder / "page-planes.png")
-        room.press("v")
-        room.press("v")
         room.page.set_viewport_size(WIDE)
         room.page.get_by_role("button", name="한국어").click()
         room.page.wait_for_timeout(1500)
         room.page.screenshot(path=folder / "page-korean.png")
+
+
+def _of_planes(browser: Browser, api: httpx.Client, case: str, folder: Path) -> None:
+    """The same reading, where there is a GL."""
+    with opened(browser, str(api.base_url).rstrip("/"), viewport=LARGE) as watched:
+        room = Room(watched, api)
+        room.axis = _axis()
+        room.open(case, anew=False)
+        room.press("v")
+        room.page.wait_for_timeout(8000)
+        room.page.screenshot(path=folder / "page-planes.png")
+
+
+def _axis() -> str:
+    """Along which the lumbar CT was taken."""
+    return medsam.load_volume(fetch("lumbar-ct")["image"]).geometry.plane().axis
 
 
 def _taken(room: Room, steps: int) -> bool:

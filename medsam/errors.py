@@ -93,6 +93,13 @@ def counted(number: int, one: str, several: str | None = None) -> str:
     return f"{number} {one if number == 1 else several or one + 's'}"
 
 
+def slices_named(indices: Iterable[int]) -> str:
+    """ "slice 4", "slices 4, 7, 9"; the first eight of them."""
+    slices = sorted(set(indices))
+    some = f"{', '.join(map(str, slices[:8]))}{' ...' if len(slices) > 8 else ''}"
+    return f"slice{'s' if len(slices) > 1 else ''} {some}"
+
+
 def listed(items: Iterable[object], most: int = 12) -> str:
     """The first of some items, for a message."""
     words = [str(item) for item in items]

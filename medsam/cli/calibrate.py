@@ -36,18 +36,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Ask with boxes, learn, write. Raises MedSAMError subclasses for everything a user can fix."""
-    from medsam.cli.embed import cases_of
+    from medsam.cli.evaluate import named_cases
+    from medsam.data.manifest import check_files
+    from medsam.data.manifest_json import read_manifest
     from medsam.files import write_text
     from medsam.io.save import check_target
     from medsam.transforms.intensity import fixed_window
 
     fixed_window(arguments.window)
-    if arguments.slices < 1:
-        raise PromptError(f"--slices takes a whole number from 1, not {arguments.slices}.")
+    for option in ("slices", "limit"):
+        given = getattr(arguments, option)
+        if given is not None and given < 1:
+            raise PromptError(f"--{option} takes a whole number from 1, not {given}.")
     check_target(arguments.out, arguments.manifest)
     if arguments.out.exists() and not arguments.force:
         raise InputError(f"{arguments.out} is there already; --force replaces it.")
-    cases = cases_of(arguments.manifest, limit=arguments.limit)
+    named = named_cases([read_manifest(path) for path in arguments.manifest], None, arguments.limit)
+    check_files((name, path) for name, case in named for path in case.files)
+    names, cases = [name for name, _ in named], [case for _, case in named]
 
     from medsam.evaluation.own_scans import own_model
     from medsam.inference.jobs import run_cases
@@ -58,7 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
     with progress_bars("Cases", "Slices") as (progress, case_progress):
         work = _Answers(predictor, arguments.window, arguments.slices)
         done = run_cases(cases, work, progress=progress, case_progress=case_progress)
-    done.raise_failures([case.id for case in cases], "be read", "Nothing was written.")
+    done.raise_failures(names, "be read", "Nothing was written.")
     there = [(case, one) for case, one in zip(cases, done.results, strict=True) if one is not None]
     weights = predictor.images.weights
     found, patients = [one for _, one in there], [case.patient for case, _ in there]

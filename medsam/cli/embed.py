@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,13 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     fixed_window(arguments.window)  # a wrong one is reported before seconds go into loading a model
     check_folder(arguments.out)
-    cases = cases_of(
-        arguments.manifest,
-        split=arguments.split,
-        limit=arguments.limit,
-        need_reference=not arguments.all_slices,
-        hint="" if arguments.all_slices else " --all-slices needs no reference.",
-    )
+    cases = _cases(arguments)
 
     from medsam.inference.embeddings import EmbeddingCache
     from medsam.inference.jobs import JobFailed, run_cases
@@ -128,37 +121,28 @@ class _Embedding:
         return len(indices), encoded
 
 
-def cases_of(
-    manifests: Sequence[Path],
-    *,
-    split: str | None = None,
-    limit: int | None = None,
-    need_reference: bool = True,
-    hint: str = "",
-) -> list[Case]:
-    """The first cases of each manifest, once their files are known to be there.
-
-    need_reference: those with one alone. hint: what to do where there is none.
-    """
+def _cases(arguments: argparse.Namespace) -> list[Case]:
+    """The cases to encode, once their files are known to be there."""
     from medsam.data.manifest import check_files
     from medsam.data.manifest_json import read_manifest
 
-    if limit is not None and limit < 1:
-        raise PromptError(f"--limit takes a whole number from 1, not {limit}.")
+    if arguments.limit is not None and arguments.limit < 1:
+        raise PromptError(f"--limit takes a whole number from 1, not {arguments.limit}.")
     cases: list[Case] = []
-    for path in manifests:
+    for path in arguments.manifest:
         manifest = read_manifest(path)
         chosen = [
             case
             for case in manifest.cases
-            if split in (None, case.split) and (case.label is not None or not need_reference)
+            if arguments.split in (None, case.split) and (arguments.all_slices or case.label is not None)
         ]
         if not chosen:
-            what = "case with a reference" if need_reference else "case"
-            where = f" in the split {split!r}" if split else ""
+            what = "case" if arguments.all_slices else "case with a reference"
+            where = f" in the split {arguments.split!r}" if arguments.split else ""
+            hint = "" if arguments.all_slices else " --all-slices needs no reference."
             raise PromptError(f"The manifest {manifest.name} has no {what}{where}.{hint}")
-        cases += chosen[:limit]
-    check_files((case.id, path) for case in cases for path in (case.files if need_reference else (case.image,)))
+        cases += chosen[: arguments.limit]
+    check_files((case.id, path) for case in cases for path in ((case.image,) if arguments.all_slices else case.files))
     return cases
 
 

@@ -15,7 +15,7 @@ on thin and on convex structures. There is none for clicks and strokes, which sa
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -234,11 +234,16 @@ def _chosen_slices(work: _Work) -> dict[str, set[int]]:
         slices = reference.indices()
         if most is not None:
             slices = [n for n in slices if np.count_nonzero(reference.at(n)) >= work.protocol.min_pixels]
-            if len(slices) > most:
-                # the middles of equal parts
-                slices = [slices[int((part + 0.5) * len(slices) / most)] for part in range(most)]
+            slices = middles(slices, most)
         chosen[name] = set(slices)
     return chosen
+
+
+def middles(slices: Sequence[int], most: int) -> list[int]:
+    """At most so many of some slices: the middles of equal parts."""
+    if len(slices) <= most:
+        return list(slices)
+    return [slices[int((part + 0.5) * len(slices) / most)] for part in range(most)]
 
 
 def _step_row(work: _Work, model: str, found: ScoredMask, step: Step) -> dict[str, Any]:

@@ -11,14 +11,15 @@ Letters: n answers, S signs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import betaincinv, expit, logit
+from scipy.special import expit, logit
 
 from medsam.inference.signs import NAMES
-from medsam.inference.trust import Familiar, TrustModel, standardised
+from medsam.inference.trust import Familiar, TrustModel, interval, standardised
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,12 @@ def fit(answers: Learnt, recipe: Recipe) -> TrustModel:
     return TrustModel(recipe.names, centre, scale, below, above, bias)
 
 
-def left_out(answers: Learnt, recipe: Recipe) -> np.ndarray:
+def left_out(answers: Learnt, learn: Callable[[Learnt], TrustModel]) -> np.ndarray:
     """Logits (n,) of the expected Dice of each answer, learnt from the other families."""
     found = np.empty(len(answers.dice))
     for family in np.unique(answers.families):
         mine = answers.families == family
-        found[mine] = logit(fit(answers[~mine], recipe).values(answers.signs[mine]))
+        found[mine] = logit(learn(answers[~mine]).values(answers.signs[mine]))
     return found
 
 
@@ -84,11 +85,11 @@ def with_spread(model: TrustModel, answers: Learnt, logits: np.ndarray) -> Trust
 
 def spread_of(expected: np.ndarray, dice: np.ndarray, weights: np.ndarray, wanted: float = 0.8) -> float:
     """That with which the intervals hold a share of `wanted` of the true Dice."""
-    low, high, mean = 0.5, 500.0, np.clip(expected, 0.005, 0.995)
+    low, high = 0.5, 500.0
     for _ in range(30):
         spread = float(np.sqrt(low * high))
-        ends = [betaincinv(mean * spread, (1 - mean) * spread, end) for end in (0.1, 0.9)]
-        held = float(weights @ ((dice >= ends[0]) & (dice <= ends[1])))
+        least, most = interval(expected, spread)
+        held = float(weights @ ((dice >= least) & (dice <= most)))
         low, high = (spread, high) if held > wanted else (low, spread)
     return float(np.sqrt(low * high))
 

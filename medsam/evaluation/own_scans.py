@@ -15,7 +15,9 @@ from scipy.special import expit, logit
 
 from medsam.errors import InputError, counted
 from medsam.evaluation.calibration import auroc
-from medsam.evaluation.expected_dice import Learnt, Recipe, familiar, fit, logistic, with_spread
+from medsam.evaluation.case import middles
+from medsam.evaluation.expected_dice import Learnt, Recipe, familiar, fit, left_out, logistic, with_spread
+from medsam.evaluation.tables import jsonable
 from medsam.inference.image_predictor import ScanEncoder
 from medsam.inference.segment_slice import segment_slice
 from medsam.inference.signs import SIZELESS, pooled
@@ -52,26 +54,23 @@ def answers_of(
     references: structure -> bool (K, J, I). progress: called with (slices done, slices).
     """
     plane = encoder.plane
-    asked: dict[int, list[tuple[str, np.ndarray]]] = {}
+    asked: dict[int, list[tuple[str, np.ndarray, tuple[int, int, int, int]]]] = {}
     for name, reference in references.items():
-        slices = [n for n in plane.touched(reference) if tight_box(plane.take(reference, n)) is not None]
-        chosen = {int(slices[int((part + 0.5) * len(slices) / most)]) for part in range(most)} if slices else set()
-        for index in chosen:
-            asked.setdefault(index, []).append((name, plane.take(reference, index)))
+        boxes = {int(n): tight_box(plane.take(reference, n)) for n in plane.touched(reference)}
+        tight = {index: box for index, box in boxes.items() if box is not None}
+        for index in set(middles(list(tight), most)):
+            asked.setdefault(index, []).append((name, plane.take(reference, index), tight[index]))
     signs, scores, kinds = [], [], []
     for done, (index, targets) in enumerate(sorted(asked.items())):
         if progress is not None:
             progress(done, len(asked))
         prompts, truths = [], []
-        for name, truth in targets:
-            tight = tight_box(truth)
-            if tight is None:
-                continue
+        for name, truth, box in targets:
             for most_px in _LOOSE:
-                x0, y0, x1, y1 = jittered(tight, most_px, truth.shape, seeded(0, case, name, index))
+                x0, y0, x1, y1 = jittered(box, most_px, truth.shape, seeded(0, case, name, index))
                 prompts.append(SlicePrompt(1, (float(x0), float(y0), float(x1), float(y1))))
                 truths.append(truth)
-        for truth, found in zip(truths, segment_slice(encoder, index, prompts), strict=True):
+        for truth, found in zip(truths, segment_slice(encoder, index, prompts, trust=True), strict=True):
             if found.signs is not None and not found.no_contrast:
                 signs.append(found.signs)
                 scores.append(float(dice(truth, found.mask)))
@@ -105,10 +104,7 @@ def own_model(
         )
     of = np.repeat(patients, [len(one.dice) for one in found])
     answers = Learnt(np.concatenate([one.signs for one in found]), np.concatenate([one.dice for one in found]), of, of)
-    out = np.empty(len(of))
-    for patient in np.unique(of):
-        mine = of == patient
-        out[mine] = logit(_learnt(answers[~mine], start).values(answers.signs[mine]))
+    out = left_out(answers, lambda others: _learnt(others, start))
     pictures = np.repeat(patients, [len(one.pooled) for one in found])
     known = familiar(np.concatenate([one.pooled for one in found]), pictures, pictures)
     model = replace(with_spread(_learnt(answers, start), answers, out), weights=weights, familiar=known)
@@ -117,9 +113,9 @@ def own_model(
     told = Told(
         len(of),
         int(failed.sum()),
-        _area(out, failed),
+        jsonable(auroc(-out, failed)),
         _error(expit(out), answers),
-        None if before is None else _area(before, failed),
+        None if before is None else jsonable(auroc(-before, failed)),
         None if before is None else _error(before, answers),
     )
     return model, told
@@ -133,11 +129,6 @@ def _learnt(answers: Learnt, start: TrustModel | None) -> TrustModel:
     # what was learnt of many sets is not turned round by few patients
     slope = max(float(slope), 0.1)
     return replace(start, below=slope * start.below, above=slope * start.above, bias=bias)
-
-
-def _area(score: np.ndarray, failed: np.ndarray) -> float | None:
-    area = auroc(-score, failed)
-    return None if np.isnan(area) else area
 
 
 def _error(expected: np.ndarray, answers: Learnt) -> float:

@@ -37,7 +37,6 @@ from medsam.evaluation.protocol import Protocol
 from medsam.evaluation.same_task import changes
 from medsam.evaluation.tables import file_name
 from medsam.files import write_text, write_whole
-from medsam.inference.embeddings import weights_digest
 from medsam.inference.jobs import run_cases
 from medsam.inference.predictor import Predictor
 from medsam.io.save import check_folder, save_labels
@@ -157,7 +156,7 @@ def _open_folder(run: EvaluationRun, models: Mapping[str, Predictor]) -> None:
         model.warm_up()  # from here on it is known who answers
     identity = {
         "protocol": run.protocol.as_dict(),
-        "models": {name: weights_digest(predictor.sam) for name, predictor in models.items()},
+        "models": {name: predictor.images.weights for name, predictor in models.items()},
         # embeddings of another precision are other embeddings, and another engine takes other seconds
         "engines": {name: f"{model.engine.name} {model.precision}" for name, model in models.items()},
         "keep_masks": run.keep_masks,

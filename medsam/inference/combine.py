@@ -30,9 +30,17 @@ _COARSE = 1.5
 
 
 def combine(
-    scan_encoder: ScanEncoder, index: int, request: SliceRequest, predictions: Sequence[CropAnswer], zoom: Zoom
+    scan_encoder: ScanEncoder,
+    index: int,
+    request: SliceRequest,
+    predictions: Sequence[CropAnswer],
+    zoom: Zoom,
+    trust: bool = False,
 ) -> SliceResult:
-    """The base answer to box or mask, corrected by clicks and strokes, inside its bounds: in that order."""
+    """The base answer to box or mask, corrected by clicks and strokes, inside its bounds: in that order.
+
+    trust: see `segment_slice`.
+    """
     logits = base_logits(scan_encoder, index, request, predictions, zoom)
     inside = bounds(request.given, zoom, scan_encoder.plane)
     logits, fold = corrected(logits, scan_encoder, index, request, inside, zoom)
@@ -43,7 +51,7 @@ def combine(
     no_contrast = any(one.no_contrast for one in predictions)
     box = request.prompt.box
     found = SliceResult(logits > 0, predicted_iou, logits, request.crops, low_res_logits, box, no_contrast, fold=fold)
-    if zoom != "auto" or not _is_box_alone(request.given):
+    if not trust or zoom != "auto" or not is_box_alone(request.given):
         return found
     seen, model = _signs_of(scan_encoder, index, found, predictions), trust_of(scan_encoder)
     kind = predictions[0].pooled
@@ -57,7 +65,7 @@ def trust_of(scan_encoder: ScanEncoder) -> TrustModel | None:
     return image_predictor.trust or shipped().get(image_predictor.weights)
 
 
-def _is_box_alone(prompt: SlicePrompt) -> bool:
+def is_box_alone(prompt: SlicePrompt) -> bool:
     """Whether nothing is said of the object but its box."""
     more = prompt.mask is not None or prompt.within is not None or prompt.marks or prompt.lines
     return prompt.box is not None and not more

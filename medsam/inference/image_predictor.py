@@ -13,17 +13,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 
-from medsam.errors import CheckpointError, PromptError
+from medsam.errors import CheckpointError, PromptError, slices_named
 from medsam.geometry import Axis, SlicePlane
 from medsam.inference.embeddings import EmbeddingCache, Kept, Precomputed, embedding_key, weights_digest
 from medsam.inference.engines.base import AT_ONCE, Engine, EngineName, Precision
 from medsam.inference.engines.choose import choose_engine, pick_device
-from medsam.inference.trust import TrustModel
 from medsam.inference.usage import Usage
 from medsam.inference.worker import Worker
 from medsam.io.load import as_volume
@@ -35,6 +34,9 @@ from medsam.transforms.frame import Frame, Region
 from medsam.transforms.intensity import IntensityWindow, fixed_window, is_hounsfield, resolve_window, window_notes
 from medsam.transforms.prepare import scan_tensor, slice_input
 from medsam.volume import Volume
+
+if TYPE_CHECKING:
+    from medsam.inference.trust import TrustModel
 
 # Which logits of a box prompt are needed: all, those a mask around the box can reach, or those in the box.
 LogitsFor = Literal["all", "near_box", "in_box"]
@@ -462,10 +464,7 @@ class ScanEncoder:
 
     def no_contrast_note(self, indices: Iterable[int]) -> str:
         """What to say of slices that `window` left without any contrast."""
-        slices = sorted(set(indices))
-        some = f"{', '.join(map(str, slices[:8]))}{' ...' if len(slices) > 8 else ''}"
-        where = f"slice{'s' if len(slices) > 1 else ''} {some}"
-        return f"No contrast in the window {self.window.name} on {where}: masks there mean nothing."
+        return f"No contrast in the window {self.window.name} on {slices_named(indices)}: masks there mean nothing."
 
     @cached_property
     def voxels(self) -> str:

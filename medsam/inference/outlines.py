@@ -26,11 +26,13 @@ def masks_between(
     """
     first, last = slices
     wanted = [index for index in range(first + 1, last) if index not in skip]
-    # the two are as far from a pixel on every slice
-    way = _Way(one, other, spacing_mm) if wanted else None
+    # the two are as far from a pixel on every slice: looked at once
+    if not wanted:
+        return
+    way = _Way(one, other, spacing_mm)
     for index in wanted:
         share = (last - index) / (last - first)
-        if way is not None and (mask := way.at(share)).any():
+        if (mask := way.at(share)).any():
             yield index, share, mask
 
 

@@ -237,7 +237,7 @@ class Predictor:
             return self._followed(builder, listed, max_mm)
         for index, on_slice in builder.slices():
             asked = [prompt for prompt in on_slice if not prompt.untouched]
-            found = segment_slice(builder.scan_encoder, index, asked, zoom=zoom) if asked else []
+            found = segment_slice(builder.scan_encoder, index, asked, zoom=zoom, trust=True) if asked else []
             builder.add(index, on_slice, found)
         if zoom == "on" and takes_clicks(self.sam.spec) and not any(map(_has_box, listed)):
             builder.closing_notes.append(_NO_BOX)

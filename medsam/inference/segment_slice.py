@@ -37,7 +37,7 @@ from medsam.inference.clicks import (
     search,
     with_clicks,
 )
-from medsam.inference.combine import combine, trust_of
+from medsam.inference.combine import combine, is_box_alone, trust_of
 from medsam.inference.corrections import marks_of
 from medsam.inference.image_predictor import Crop, Embedding, LogitsFor, Prediction, ScanEncoder
 from medsam.inference.looks import clicks_inside, first_crop, looks_for
@@ -53,7 +53,7 @@ from medsam.transforms.prepare import check_slice
 
 
 class _Embeddings:
-    """The embeddings of one call. usage: of all that it runs. at_hand, progress: see `segment_slice`.
+    """The embeddings of one call. usage: of all that it runs. at_hand, progress, trust: see `segment_slice`.
 
     The whole slice is kept meanwhile: a search for a box and the prediction in it share it.
     """
@@ -64,9 +64,10 @@ class _Embeddings:
         index: int,
         at_hand: bool = False,
         progress: ProgressCallback | None = None,
+        trust: bool = False,
     ) -> None:
         self.scan_encoder, self.index, self.usage, self.at_hand = scan_encoder, index, Usage(), at_hand
-        self.progress, self._crops = progress, 0
+        self.progress, self._crops, self.trust = progress, 0, trust
         self._whole: Embedding | None = None
 
     def may_show(self, crop: Crop) -> bool:
@@ -105,6 +106,7 @@ def segment_slice(
     previous: Sequence[SliceResult | None] | None = None,
     at_hand: bool = False,
     progress: ProgressCallback | None = None,
+    trust: bool = False,
 ) -> list[SliceResult]:
     """Masks of every prompt on slice `index`, in their order.
 
@@ -117,10 +119,11 @@ def segment_slice(
     at_hand: whether the network is shown those crops alone whose embeddings are in memory, for an answer at once; the
     whole slice is encoded where even that is missing. `SliceResult.complete` tells whether a crop was left out.
     progress: called with (crops done, None) before each crop.
+    trust: whether answers to boxes alone, with "auto", tell their `signs` and expected Dice; a millisecond or two each.
     Raises PromptError for no such slice, no prompt, or an unknown zoom.
     """
     _check(scan_encoder, index, prompts, zoom)
-    embeddings = _Embeddings(scan_encoder, index, at_hand, progress)
+    embeddings = _Embeddings(scan_encoder, index, at_hand, progress, trust)
     results = _answered(embeddings, [prompt.boxed() for prompt in prompts], zoom, previous or [None] * len(prompts))
     if embeddings.no_contrast:
         # the whole slice, in which a box was searched for
@@ -157,12 +160,14 @@ def _answered(
                 logits_for=_logits_for(scan_encoder, shared, zoom),
             )
             embeddings.usage += prediction.usage
-            kind = None if crop.region is not None or trust_of(scan_encoder) is None else pooled(embedding)
+            # what kind of picture it is, where that is asked and something was learnt of such
+            asked = embeddings.trust and zoom == "auto" and any(is_box_alone(request.given) for request in shared)
+            kind = pooled(embedding) if asked and crop.region is None and trust_of(scan_encoder) is not None else None
             for n, answer in zip(members, _restored(prediction, embedding.no_contrast, kind), strict=True):
                 answers[n][crop] = answer
     return [
         replace(
-            combine(scan_encoder, index, request, [looks[crop] for crop in request.crops], zoom),
+            combine(scan_encoder, index, request, [looks[crop] for crop in request.crops], zoom, embeddings.trust),
             complete=request.complete,
         )
         for request, looks in zip(requests, answers, strict=True)

@@ -120,6 +120,7 @@ def signs(
     finer = [size * pitch * step / plane.longest_mm for pitch in (row_mm, column_mm)]
     high, wide = (small[3] - small[1]) * finer[0], (small[2] - small[0]) * finer[1]
     side = math.sqrt(max(high * wide, 1e-6))
+    known = np.nan_to_num(brightness(pixels[part]).astype(np.float64), posinf=window.high, neginf=window.low)
     values = [
         float(np.mean(predicted_ious)),
         float(np.min(predicted_ious)),
@@ -143,8 +144,8 @@ def signs(
         math.log2(max(high, wide) / max(min(high, wide), 1e-6)),
         math.log2(math.sqrt(finer[0] * finer[1]) / step),
         math.log2(side * plane.longest_mm / size) if calibrated else math.nan,
-        *_seen(mask, allowed, brightness(pixels[part]), window),
-        *_parted(mask[allowed], brightness(pixels[part])[allowed], window),
+        *_seen(mask, allowed, known, window),
+        *_parted(mask[allowed], np.clip(known, window.low, window.high)[allowed]),
     ]
     return np.array(values, dtype=np.float64)
 
@@ -215,9 +216,8 @@ def _thickness(mask: np.ndarray, finer: float) -> float:
     return math.log2(max(_ratio(mask, _border(mask)), 1) * finer)
 
 
-def _seen(mask: np.ndarray, allowed: np.ndarray, grey: np.ndarray, window: IntensityWindow) -> tuple[float, ...]:
+def _seen(mask: np.ndarray, allowed: np.ndarray, known: np.ndarray, window: IntensityWindow) -> tuple[float, ...]:
     """Signs from `contrast` to `clipped`, of grey levels (h, w); 0 of what is not there."""
-    known = np.nan_to_num(grey.astype(np.float64), posinf=window.high, neginf=window.low)
     clipped = float(((known <= window.low) | (known >= window.high))[allowed].mean())
     seen = np.clip(known, window.low, window.high)
     part = bounding_box(mask)
@@ -243,14 +243,11 @@ def _seen(mask: np.ndarray, allowed: np.ndarray, grey: np.ndarray, window: Inten
     )
 
 
-def _parted(mask: np.ndarray, grey: np.ndarray, window: IntensityWindow) -> tuple[float, float]:
-    """`explained` and `parted`, of the pixels (n,) of a box; 0 where all are alike or on one side.
+def _parted(mask: np.ndarray, seen: np.ndarray) -> tuple[float, float]:
+    """`explained` and `parted`, of a box's grey levels (n,) in the window; 0 where all are alike or on one side.
 
     Source of the two parts: Otsu 1979, on the levels that are there.
     """
-    seen = np.clip(
-        np.nan_to_num(grey.astype(np.float64), posinf=window.high, neginf=window.low), window.low, window.high
-    )
     variance = float(seen.var())
     if variance == 0 or len(seen) < 4:
         return 0.0, 0.0

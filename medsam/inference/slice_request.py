@@ -6,16 +6,18 @@ Letters: P prompts, C crops, h and w of the stored slice, s the side of the netw
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import torch
 
 from medsam.inference.corrections import Fold
 from medsam.inference.image_predictor import Crop
-from medsam.inference.trust import ExpectedDice
 from medsam.inference.usage import Usage
 from medsam.prompts.prompt import Box, SlicePrompt
+
+if TYPE_CHECKING:
+    from medsam.inference.trust import ExpectedDice
 
 Zoom = Literal["off", "on", "auto"]
 
@@ -30,7 +32,8 @@ class SliceResult:
     no_contrast: the window left none in one of the crops, so that the mask means nothing. usage: of the whole call that
     gave it and others, with the first of them: a sum over results counts nothing twice. fold: its corrections so far,
     from which the next click goes on. complete: whether the network saw all crops it should; not so where only those at
-    hand were asked for, and one was missing. signs: of an answer to a box alone, by which it may be trusted (`signs`).
+    hand were asked for, and one was missing. signs: of an answer to a box alone, by which it may be trusted (`signs`),
+    where they were asked for.
     expected_dice: what they say, where it was learnt for the network's weights (`trust`).
     """
 

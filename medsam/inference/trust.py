@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from scipy.special import betaincinv, expit
 
-from medsam.errors import InputError
+from medsam.errors import InputError, slices_named
 from medsam.inference.signs import NAMES
 
 KIND, VERSION = "medsam expected Dice", 1
@@ -108,8 +108,7 @@ class TrustModel:
 
     def interval(self, value: float) -> tuple[float, float]:
         """Of eight in ten answers whose expected Dice is `value`."""
-        mean = min(max(value, _LEAST), 1 - _LEAST)
-        low, high = betaincinv(mean * self.spread, (1 - mean) * self.spread, [0.1, 0.9])
+        low, high = interval(np.array(value), self.spread)
         return float(low), float(high)
 
     def to_dict(self) -> dict[str, Any]:
@@ -153,6 +152,13 @@ class TrustModel:
             ) from None
 
 
+def interval(values: np.ndarray, spread: float) -> tuple[np.ndarray, np.ndarray]:
+    """Between which eight in ten answers lie whose expected Dice are `values`, of any shape."""
+    mean = np.clip(values, _LEAST, 1 - _LEAST)
+    low, high = (betaincinv(mean * spread, (1 - mean) * spread, end) for end in (0.1, 0.9))
+    return low, high
+
+
 def standardised(signs: np.ndarray, centre: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """Signs (n, S) in standard deviations from their means; 0 where one is not known."""
     return np.nan_to_num(np.clip((signs - centre) / scale, -_MOST, _MOST))
@@ -160,9 +166,7 @@ def standardised(signs: np.ndarray, centre: np.ndarray, scale: np.ndarray) -> np
 
 def unfamiliar_note(indices: Iterable[int]) -> str:
     """What to say of slices that show a kind of picture nothing was learnt from."""
-    slices = sorted(set(indices))
-    some = f"{', '.join(map(str, slices[:8]))}{' ...' if len(slices) > 8 else ''}"
-    where = f"Slice{'s' if len(slices) > 1 else ''} {some}"
+    where = slices_named(indices).capitalize()
     return (
         f"{where}: unlike every picture that the expected Dice was learnt from. Look at these masks before using them."
     )

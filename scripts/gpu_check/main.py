@@ -39,6 +39,7 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ class Watch:
 
     def _work(self, todo: tuple[str, ...], scratch: Path) -> None:
         """One worker, until it ends or its time is up; at least one part is known afterwards."""
-        request = Request(**{**vars(self.request), "parts": todo})
+        request = replace(self.request, parts=todo)
         # what an earlier run compiled would make this one look fast
         environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(scratch / "compiled")}
         command = [sys.executable, "-P", "-m", "gpu_check.worker", request.to_json()]

@@ -8,37 +8,31 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
+from tiny_training import tiny_model
 
 from medsam.cli.main import main
 from medsam.inference.trust import TrustModel
-from medsam.models.build import build_model
-from medsam.models.checkpoint import save_checkpoint
-from medsam.models.specs import tiny_spec
 
 
-def write_set(folder: Path, patients: int) -> Path:
+def write_set(folder: Path, patients: int, name: str = "blocks") -> Path:
     """Noisy scans of 24 x 32 x 2 with a block on each slice, a patient each."""
     rng = np.random.default_rng(0)
     cases = []
     for n in range(patients):
         mask = np.zeros((2, 24, 32), np.uint8)
         mask[:, 6:18, 4 : 20 + n] = 1
-        for name, array in ((f"c{n}", 20 + 180.0 * mask + rng.normal(0, 20, mask.shape)), (f"c{n}-label", mask)):
+        for file, array in ((f"c{n}", 20 + 180.0 * mask + rng.normal(0, 20, mask.shape)), (f"c{n}-label", mask)):
             made = nib.Nifti1Image(array.astype(np.float32).transpose(2, 1, 0), np.diag([1.0, 1, 3, 1]))
-            nib.save(made, folder / f"{name}.nii.gz")
+            nib.save(made, folder / f"{file}.nii.gz")
         cases.append({"id": f"c{n}", "image": f"c{n}.nii.gz", "label": f"c{n}-label.nii.gz"})
     path = folder / "manifest.json"
-    path.write_text(json.dumps({"name": "blocks", "modality": "MR", "labels": {"lesion": 1}, "cases": cases}))
+    path.write_text(json.dumps({"name": name, "modality": "MR", "labels": {"lesion": 1}, "cases": cases}))
     return path
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> str:
-    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-    torch.manual_seed(0)
-    save_checkpoint(build_model(tiny_spec("vit")), path)
-    return str(path)
+    return str(tiny_model(tmp_path_factory.mktemp("model") / "tiny.safetensors"))
 
 
 def test_a_network_of_ones_own_has_an_expected_dice_afterwards(tmp_path, model, capsys, monkeypatch):
@@ -66,6 +60,16 @@ def test_a_network_of_ones_own_has_an_expected_dice_afterwards(tmp_path, model, 
     assert "made for other weights" in capsys.readouterr().err
     assert main([*segment, "--out", "c.nii.gz", "--trust", "manifest.json"]) == 2
     assert not Path("c.nii.gz").exists()
+
+
+def test_patients_of_two_lists_are_not_the_same_for_being_called_the_same(tmp_path, model, capsys):
+    lists = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        lists.append(str(write_set(tmp_path / name, 2, name)))
+    arguments = ["calibrate", "--manifest", *lists, "--model", model, "--engine", "torch"]
+    assert main([*arguments, "--out", str(tmp_path / "own.json"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["patients"] == 4
 
 
 def test_two_patients_are_too_few(tmp_path, model, capsys):

@@ -13,16 +13,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
+from tiny_training import tiny_model
 
 from medsam.cli.main import main
 from medsam.data.manifest_json import read_manifest
 from medsam.errors import InputError
 from medsam.inference.embeddings import EmbeddingCache
 from medsam.inference.predictor import Predictor
-from medsam.models.build import build_model
-from medsam.models.checkpoint import save_checkpoint
-from medsam.models.specs import tiny_spec
 
 SHAPE = (5, 24, 32)  # K, J, I
 
@@ -53,10 +50,7 @@ def write_set(folder: Path, *, slices: int = 5, window: str | None = None) -> Pa
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> str:
     """A checkpoint of a network that is quick; its weights are random, which encoding does not mind."""
-    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-    torch.manual_seed(0)
-    save_checkpoint(build_model(tiny_spec("vit")), path)
-    return str(path)
+    return str(tiny_model(tmp_path_factory.mktemp("model") / "tiny.safetensors"))
 
 
 @pytest.fixture

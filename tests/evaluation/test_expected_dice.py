@@ -8,6 +8,7 @@ from scipy.special import expit, logit
 
 from medsam.evaluation.expected_dice import Learnt, Recipe, familiar, fit, left_out, spread_of, with_spread
 from medsam.inference.signs import NAMES
+from medsam.inference.trust import TrustModel
 
 TWO = ("fill", "fit")
 
@@ -42,20 +43,24 @@ def test_a_rule_with_a_bend_needs_hinges():
     assert np.abs(bent - some.dice).mean() < 0.02
 
 
+def learn(some: Learnt) -> TrustModel:
+    return fit(some, Recipe(TWO))
+
+
 def test_the_spread_is_that_of_sets_left_out():
     # the sets differ, which none of them alone tells of itself
     some = answers(lambda x, y, n: expit(x + 2 * (n % 2)))
     model = fit(some, Recipe(TWO))
-    wide = with_spread(model, some, left_out(some, Recipe(TWO))).spread
+    wide = with_spread(model, some, left_out(some, learn)).spread
     assert wide < with_spread(model, some, logit(model.values(some.signs))).spread
 
 
 def test_families_are_left_out_whole():
     some = answers(lambda x, y, n: np.where(n == 1, 0.1, 0.9))
-    found = left_out(some, Recipe(TWO))
+    found = left_out(some, learn)
     assert expit(found[some.sets == "set 1"]).min() > 0.85
     together = Learnt(some.signs, some.dice, some.sets, np.where(some.sets == "set 2", "set 1", some.families))
-    assert not np.allclose(left_out(together, Recipe(TWO)), found)
+    assert not np.allclose(left_out(together, learn), found)
 
 
 def test_the_spread_holds_eight_in_ten():

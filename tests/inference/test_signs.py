@@ -137,8 +137,9 @@ def test_answers_to_a_box_alone_have_signs():
     encoder, box = Predictor(ThresholdSam(64), "cpu").encoder_for(scan), (10.0, 10.0, 30.0, 30.0)
     rough = np.ones((40, 40), bool)
     prompts = [SlicePrompt(1, box), SlicePrompt(2, box, ((20, 20, 1),)), SlicePrompt(3, box, mask=rough)]
-    found = [one.signs for one in segment_slice(encoder, 0, prompts)]
+    found = [one.signs for one in segment_slice(encoder, 0, prompts, trust=True)]
     assert found[0] is not None
     assert found[0].shape == (len(NAMES),)
     assert found[1] is found[2] is None
-    assert segment_slice(encoder, 0, prompts[:1], zoom="off")[0].signs is None
+    assert segment_slice(encoder, 0, prompts[:1], zoom="off", trust=True)[0].signs is None
+    assert segment_slice(encoder, 0, prompts[:1])[0].signs is None

@@ -97,7 +97,8 @@ export async function request(path: string, ask: Ask = {}): Promise<Response> {
       const limited = failure.status === 429 && failure.retryAfter !== null;
       const again = limited || (repeatable && LATER.includes(failure.status));
       if (wait === undefined || !again) {
-        await heed(failure, path);
+        // whose lock it is was asked above, but for what is asked at the door
+        if (failure.status !== 423 || DOOR.includes(path)) await heed(failure, path);
         throw failure;
       }
       await pause(Math.max(wait, Math.min((failure.retryAfter ?? 0) * 1000, LONGEST_WAIT)), ask.signal);
@@ -265,7 +266,7 @@ export function isAbort(error: unknown): boolean {
 }
 
 /** Whether no answer came in time. */
-export function isTimeout(error: unknown): boolean {
+function isTimeout(error: unknown): boolean {
   return error instanceof DOMException && error.name === "TimeoutError";
 }
 

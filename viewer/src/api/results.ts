@@ -21,7 +21,8 @@ function firstOf(answer: Response): number {
   return meta.first ?? 0;
 }
 
-function revisionOf(answer: Response): number {
+/** 0 where none is told: what was taken counts as older than any mask then. */
+function toldRevision(answer: Response): number {
   return Number(answer.headers.get("X-Medsam-Revision") ?? 0);
 }
 
@@ -32,7 +33,7 @@ export async function exportLabels(session: string, format: ExportFormat, signal
   const type = answer.headers.get("Content-Type") ?? "application/octet-stream";
   const name = /filename="([^"]+)"/.exec(answer.headers.get("Content-Disposition") ?? "")?.[1];
   const file = { blob: new Blob([bytes], { type }), name: name ?? `labels-${session.slice(0, 8)}.${format}` };
-  return { ...file, revision: revisionOf(answer), first: firstOf(answer) };
+  return { ...file, revision: toldRevision(answer), first: firstOf(answer) };
 }
 
 /** Have the browser keep a file. */
@@ -55,7 +56,7 @@ export async function sendToPacs(
   format: "seg" | "seg-labelmap" | "rtstruct" = "seg",
 ): Promise<SentInfo & { revision: number }> {
   const answer = await request(`/sessions/${session}/send`, { method: "POST", json: { server, format } });
-  return { ...(await jsonOf<SentInfo>(answer)), revision: revisionOf(answer) };
+  return { ...(await jsonOf<SentInfo>(answer)), revision: toldRevision(answer) };
 }
 
 /** Size, diameter and values of each structure. */

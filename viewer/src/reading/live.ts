@@ -65,6 +65,8 @@ export class LiveReading extends Told implements Reading {
   private stale = false;
   private readonly looks = new Looks((slice) => this.tellLook(slice));
   private readonly refresh = latest(() => this.refreshed());
+  /** Of the step that was answered last. */
+  private refreshing: Promise<void> = Promise.resolve();
   private readonly reask = latest(() => this.reasked());
   /** The latest revision that an event was of. */
   private heardOf = 0;
@@ -151,7 +153,7 @@ export class LiveReading extends Told implements Reading {
     // what was asked there is taken back, or is again: no handles until it is known which
     this.asked.value = this.asked.value.filter((one) => !touched.has(placeOf(one)));
     // entries of a prompts file name objects, which may be others now
-    void this.refresh().then(() => this.reask());
+    void this.refreshing.then(() => this.reask());
   }
 
   /** Take a step. */
@@ -172,7 +174,7 @@ export class LiveReading extends Told implements Reading {
       this.pending.value -= 1;
       this.steps -= 1;
       this.answered += 1;
-      void this.refresh();
+      this.refreshing = this.refresh();
     }
   }
 
@@ -405,6 +407,8 @@ export class LiveReading extends Told implements Reading {
     const stop = abort ? AbortSignal.any([abort, this.left.signal]) : this.left.signal;
     const answer = await request(`${this.path}/changes`, { query: { since }, signal: stop, timeout: STEP_TIMEOUT });
     const brought = await this.take(answer, since);
+    // after a step of ours it is asked anyhow
+    if (Number(answer.headers.get("X-Medsam-Objects") ?? 0) > since) void this.refresh();
     this.freshened();
     return brought;
   }
@@ -420,9 +424,7 @@ export class LiveReading extends Told implements Reading {
   /** Paint what an answer brings. */
   private async take(answer: Response, since: number): Promise<Brought> {
     const revision = revisionOf(answer);
-    const brought = await this.painted(readFrames(await bytesOf(answer, this.left.signal)), revision, since);
-    if (Number(answer.headers.get("X-Medsam-Objects") ?? 0) > since) void this.refresh();
-    return brought;
+    return this.painted(readFrames(await bytesOf(answer, this.left.signal)), revision, since);
   }
 
   private async painted(frames: readonly Frame[], revision: number, since: number): Promise<Brought> {

@@ -62,7 +62,7 @@ async function begun(caseId: string, options: OpenOptions): Promise<SessionInfo>
     const along = axis ?? last?.axis;
     const before = await knownOf(from, signal);
     const told = await opened({ case: caseId, ...(along && { axis: along }), start: { session: from } }, signal);
-    return asBefore(told, before);
+    return withAll(told, before);
   }
   const differs = anew || start !== undefined || (axis !== undefined && open?.axis !== axis);
   if (open !== undefined && differs) return replaced(open, options);
@@ -83,10 +83,10 @@ async function replaced(open: SessionLine, { axis, start, signal }: OpenOptions)
     // such as masks that do not fit: the reader goes on as before
     const again = await opened({ case: open.case, axis: open.axis, start: { session: open.id } }).catch(() => null);
     if (again === null) throw error instanceof ApiError ? new NoneOpen(error, open.id) : error;
-    await asBefore(again, before);
+    await withAll(again, before);
     throw error;
   }
-  return asBefore(told, before);
+  return withAll(told, before);
 }
 
 function opened(json: unknown, signal?: AbortSignal): Promise<SessionInfo> {
@@ -94,37 +94,29 @@ function opened(json: unknown, signal?: AbortSignal): Promise<SessionInfo> {
   return ask("/sessions", { method: "POST", json, repeatable: true, signal });
 }
 
-type Known = Pick<SessionInfo, "objects" | "keep_range">;
-
-async function knownOf(session: string, signal: AbortSignal | undefined): Promise<Known> {
+async function knownOf(session: string, signal: AbortSignal | undefined): Promise<readonly ObjectInfo[]> {
   try {
-    return await ask<SessionInfo>(`/sessions/${session}`, { signal });
+    return (await ask<SessionInfo>(`/sessions/${session}`, { signal })).objects;
   } catch (error) {
-    if (error instanceof ApiError && error.status !== 0) return { objects: [] };
+    if (error instanceof ApiError && error.status !== 0) return [];
     throw error;
   }
 }
 
 /**
- * Have a session that began from another one's masks be as that was: objects without a mask are not among them, and a
- * server may leave out how objects are shown, and which values are kept.
+ * Have a session that began from another one's masks have all of that one's objects: those without a mask are not among
+ * them. Of the others, and of what masks are kept to, the server has it as it was.
  */
-async function asBefore(told: SessionInfo, before: Known): Promise<SessionInfo> {
+async function withAll(told: SessionInfo, before: readonly ObjectInfo[]): Promise<SessionInfo> {
   const objects = [...told.objects];
-  const path = `/sessions/${told.id}`;
-  for (const { name, colour, visible, locked } of before.objects) {
-    let at = objects.findIndex((one) => one.name === name);
-    if (at < 0) {
-      const json = { name, colour };
-      at = objects.push(await ask<ObjectInfo>(`${path}/objects`, { method: "POST", json })) - 1;
+  const path = `/sessions/${told.id}/objects`;
+  for (const { name, colour, visible, locked } of before) {
+    if (objects.some((one) => one.name === name)) continue;
+    let made = await ask<ObjectInfo>(path, { method: "POST", json: { name, colour } });
+    if (!visible || locked) {
+      made = await ask<ObjectInfo>(`${path}/${made.id}`, { method: "PATCH", json: { visible, locked } });
     }
-    const now = objects[at]!;
-    if (now.colour === colour && now.visible === visible && now.locked === locked) continue;
-    const json = { colour, visible, locked };
-    objects[at] = await ask<ObjectInfo>(`${path}/objects/${now.id}`, { method: "PATCH", json });
+    objects.push(made);
   }
-  const range = before.keep_range ?? null;
-  const isSame = JSON.stringify(range) === JSON.stringify(told.keep_range ?? null);
-  if (!isSame) await request(path, { method: "PATCH", json: { keep_range: range } });
-  return { ...told, objects, keep_range: range };
+  return { ...told, objects };
 }

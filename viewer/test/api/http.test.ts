@@ -133,6 +133,15 @@ describe("who is here", () => {
     await waiting;
   });
 
+  it("is asked for once after the 423 of a structure, and no more after that of /me itself", async () => {
+    const calls = serve((call) => (call.path === "/me" ? json(ANNA) : refusal(423, "'liver' is locked.")));
+    await outcome(ask("/sessions/s/prompts", { method: "POST" }));
+    expect(calls.filter((call) => call.path === "/me").length).toBe(1);
+    const atDoor = serve(() => refusal(423, "Locked."));
+    await outcome(ask("/me"));
+    expect([locked.value, atDoor.length]).toEqual([true, 1]);
+  });
+
   it("who gives the password again goes on: what the locked login was refused is sent once more", async () => {
     let shut = true;
     const calls = serve((call) => (shut ? refusal(423, "Locked.") : json(call.path === "/me" ? ANNA : 1)));

@@ -154,6 +154,22 @@ describe("a reading", () => {
     expect(reading.asked.value).toEqual([]);
   });
 
+  it("asks once how the session is after a step, also where that changed objects", async () => {
+    const reading = await opened(here);
+    here.steps = (call) => (call.path.endsWith("/undo") ? frames(mask({ revision: 2 }), 2, 2) : undefined);
+    here.now = session({ revision: 2, redo: 1, objects: [LIVER, { ...LIVER, id: 2, name: "spleen" }] });
+    const before = here.calls.length;
+    await reading.undo();
+    await vi.waitFor(() => expect(asked(here, "/sessions/s1/prompts").length).toBe(1));
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(here.calls.slice(before).map((call) => call.path)).toEqual([
+      "/sessions/s1/undo",
+      "/sessions/s1",
+      "/sessions/s1/prompts",
+    ]);
+    expect(reading.objects.value.length).toBe(2);
+  });
+
   it("removes an object as a step, and has it again when that is undone", async () => {
     const spleen = { ...LIVER, id: 2, name: "spleen" };
     here.now = session({ revision: 3, objects: [LIVER, spleen] });

@@ -41,6 +41,8 @@ describe("a reading along another axis", () => {
     const begun = here.calls.filter((call) => call.path === "/sessions" && call.method === "POST");
     expect(begun.map((call) => call.json)).toEqual([{ case: "c1", axis: "j", start: { session: "s0" } }]);
     expect(reading.objects.value).toEqual([LIVER, spleen]);
+    const changed = here.calls.filter((call) => call.method === "PATCH").map((call) => [call.path, call.json]);
+    expect(changed).toEqual([["/sessions/s1/objects/2", { visible: false, locked: true }]]);
   });
 
   it("that is open along it already is gone on with", async () => {
@@ -76,17 +78,16 @@ describe("a reading along another axis", () => {
     expect(here.calls.map((call) => call.method)).toEqual(["POST"]);
   });
 
-  it("keeps masks to the values of the one before, and says so only where the server has not", async () => {
-    oneIsOpen({ id: "s0", keep_range: [-100, 200] });
-    const steps = here.steps;
-    here.steps = (call) => (call.method === "PATCH" ? json(here.now) : steps(call));
+  it("has values and objects as the server says: what it carries over is not asked for again", async () => {
+    oneIsOpen({ id: "s0", keep_range: [-100, 200], objects: [{ ...LIVER, visible: false, locked: true }] });
+    // changed in another tab by then
+    here.now = session({ axis: "j", keep_range: [-100, 300], objects: [{ ...LIVER, visible: false }] });
     const reading = await openReading("c1", { axis: "j" });
     here.open.push(reading);
-    const changes = () => here.calls.filter((call) => call.method === "PATCH").map((call) => call.json);
-    expect(changes()).toEqual([{ keep_range: [-100, 200] }]);
-    here.now = session({ axis: "j", keep_range: [-100, 200] });
-    here.open.push(await openReading("c1", { axis: "j" }));
-    expect(changes().length).toBe(1);
+    expect(reading.keptRange.value).toEqual([-100, 300]);
+    expect(reading.objects.value).toEqual([{ ...LIVER, visible: false }]);
+    const sent = here.calls.filter((call) => call.method !== "GET").map((call) => `${call.method} ${call.path}`);
+    expect(sent).toEqual(["DELETE /sessions/s0", "POST /sessions"]);
   });
 
   it("that is begun is not begun once more when an object cannot be made", async () => {
@@ -145,6 +146,8 @@ describe("a case whose reading was closed", () => {
     here.open.push(reading);
     expect(begun()).toEqual([{ case: "c1", axis: "j", start: { session: "s0" } }]);
     expect(reading.objects.value).toEqual([LIVER, spleen]);
+    // it is shown and open, as any that is new
+    expect(here.calls.filter((call) => call.method === "PATCH")).toEqual([]);
   });
 
   it("goes on with one that is open by then", async () => {

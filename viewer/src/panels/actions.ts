@@ -1,12 +1,13 @@
 // What the panels' buttons and keys do with the active structure.
 
-import { effect } from "@preact/signals";
 import type { ObjectInfo } from "../api/types";
+import { until } from "../api/wait";
 import { t } from "../i18n";
 import type { Reading } from "../reading/reading";
+import { hasEnded } from "../reading/told";
 import { tell } from "../shell/tell";
 import { reading as open, say } from "../state";
-import { sent } from "../tools/steps";
+import { underWay } from "../tools/steps";
 import { spoken } from "./format";
 import { sliceNow, toSlice } from "./goto";
 import { activeSlices, nextLeastSure } from "./slices";
@@ -24,29 +25,17 @@ function obstacle(reading: Reading, id = reading.active.value): Obstacle {
 }
 
 export function runningJob(reading: Reading, object: number | null) {
-  return reading.jobs.value.find((job) => job.object === object && (job.state === "running" || job.state === "queued"));
-}
-
-/** Whether a step was taken that is not answered yet: a structure may have its first mask in a moment. */
-function underWay(reading: Reading): boolean {
-  return reading.pending.value > 0 || sent.value.length > 0;
+  return reading.jobs.value.find((job) => job.object === object && !hasEnded(job));
 }
 
 /** When all steps are answered, or another reading is open. */
 function answered(reading: Reading): Promise<void> {
-  return new Promise((resolve) => {
-    const stop: { now?: () => void } = {};
-    stop.now = effect(() => {
-      if (open.value === reading && underWay(reading)) return;
-      resolve();
-      // not yet there where it is so from the beginning
-      queueMicrotask(() => stop.now?.());
-    });
-  });
+  return until(() => open.value !== reading || !underWay(reading));
 }
 
 export function cannotPropagate(reading: Reading, id = reading.active.value): Obstacle {
   const why = obstacle(reading, id);
+  // a structure may have its first mask in a moment
   if ((why === "empty" || why === "nobody") && underWay(reading)) return null;
   if (why) return why;
   if (reading.slices < 2) return "one-slice";

@@ -7,6 +7,7 @@ import { exportLabels, save, sendToPacs } from "../api/results";
 import type { SentInfo } from "../api/types";
 import { t } from "../i18n";
 import type { Reading } from "../reading/reading";
+import { hasEnded } from "../reading/told";
 import { number } from "../shell/format";
 import { openCase } from "../state";
 import { Act } from "./act";
@@ -71,7 +72,7 @@ function nameOf(reading: Reading, object: number): string {
 
 /** What a file would lack, or have too much of. */
 function Caveats({ reading }: { reading: Reading }) {
-  const running = reading.jobs.value.some((job) => job.state === "running" || job.state === "queued");
+  const running = reading.jobs.value.some((job) => !hasEnded(job));
   const hidden = reading.objects.value.filter((one) => !one.visible && reading.masks.slices(one.id).length > 0).length;
   useEffect(() => followOverlaps(reading), [reading]);
   const empty = reading.objects.value.filter((one) => reading.masks.slices(one.id).length === 0).length;

@@ -2,19 +2,20 @@
 
 import { computed, effect } from "@preact/signals";
 import { t } from "../i18n";
+import { hasEnded } from "../reading/told";
 import { agreed } from "../shell/asking";
 import { offline, reading } from "../state";
 import { currentTool } from "../tools/current";
 import { measured } from "../tools/line";
 import { touched } from "../tools/local";
-import { sent } from "../tools/steps";
+import { underWay } from "../tools/steps";
 import { region } from "../tools/threshold";
 import { isHome } from "./taken";
 
 export type Unsafe = "sending" | "running" | "not-home";
 
 /** Steps and changes are on their way. */
-export const sending = computed(() => (reading.value?.pending.value ?? 0) > 0 || sent.value.length > 0);
+export const sending = computed(() => underWay(reading.value));
 
 /** Something is in the page alone: measured lines, a range that is not applied, an open polygon. */
 const begun = computed(() => {
@@ -30,7 +31,7 @@ export const unsafe = computed<Unsafe | null>(() => {
   const open = reading.value;
   if (!open?.mine) return null;
   if (sending.value) return "sending";
-  if (open.jobs.value.some((job) => job.state === "running" || job.state === "queued")) return "running";
+  if (open.jobs.value.some((job) => !hasEnded(job))) return "running";
   open.masks.version.value;
   const drawn = open.objects.value.some(({ id }) => open.masks.slices(id).length > 0);
   return drawn && !isHome(open) ? "not-home" : null;

@@ -3,6 +3,7 @@
 import type { JobInfo } from "../api/types";
 import { t } from "../i18n";
 import type { Reading } from "../reading/reading";
+import { hasEnded } from "../reading/told";
 import { percent } from "../shell/format";
 import { scan } from "../state";
 import { Act } from "./act";
@@ -26,7 +27,7 @@ import { activeSlices } from "./slices";
 import { toldOf, whyStopped } from "./stopped";
 
 export function VolumePart({ reading }: { reading: Reading }) {
-  const running = reading.jobs.value.filter((job) => job.state === "running" || job.state === "queued");
+  const running = reading.jobs.value.filter((job) => !hasEnded(job));
   const active = reading.active.value;
   return (
     <Section

@@ -8,6 +8,7 @@ import { pause } from "../api/wait";
 import { t } from "../i18n";
 import { NoneOpen, type OpenOptions, openReading } from "../reading/open";
 import type { Reading } from "../reading/reading";
+import { hasEnded } from "../reading/told";
 import { axisNumber, type Scan, type Voxel } from "../scan/scan";
 import {
   activeAxis,
@@ -209,7 +210,7 @@ export async function alongAxis(axis: Axis): Promise<void> {
 
 /** Whether nothing is lost that the reader would miss. */
 async function mayTurn(old: Reading): Promise<boolean> {
-  const isRunning = old.jobs.peek().some((job) => job.state === "running" || job.state === "queued");
+  const isRunning = old.jobs.peek().some((job) => !hasEnded(job));
   if (isRunning) {
     const [title, text] = [t("shell.turn.title"), t("shell.turn.running")];
     if (!(await agreed({ title, text, yes: t("shell.turn"), no: t("shell.cancel") }))) return false;

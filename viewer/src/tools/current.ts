@@ -142,7 +142,7 @@ function lookAt(at: PointerAt): void {
   if (!pressed.peek() && shape && isOn(pixel, shape)) cursor.value = voxelAt(at.axis, at.slice, pixel[0], pixel[1]);
 }
 
-const TOOLS: Record<ToolId, Tool> = {
+const TOOLS: Record<ToolId, Guarded> = {
   box: new Guarded(boxTool),
   scribble: new Guarded(new ScribbleTool()),
   lasso: new Guarded(new LassoTool()),
@@ -155,8 +155,11 @@ const TOOLS: Record<ToolId, Tool> = {
   window: new Guarded(passive("window"), () => false),
 };
 
+/** What a press that was none is told of, whatever the tool does then. */
+export type Chosen = Tool & Required<Pick<Tool, "drop">>;
+
 /** The chosen tool. Reads the signal: whoever renders by it is rendered again when another is chosen. */
-export function currentTool(): Tool {
+export function currentTool(): Chosen {
   return TOOLS[tool.value];
 }
 

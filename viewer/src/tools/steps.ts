@@ -31,6 +31,12 @@ export interface Sent {
 }
 
 export const sent = signal<readonly Sent[]>([]);
+
+/** Whether steps or changes are on their way: what was asked for is not there yet. */
+export function underWay(of: Reading | null): boolean {
+  return (of?.pending.value ?? 0) > 0 || sent.value.length > 0;
+}
+
 /** First answers that a refined one may take the place of, by object and slice: of the latest step there. */
 const firsts = new WeakMap<Reading, Map<string, MaskSlice>>();
 

@@ -109,7 +109,7 @@ export function changed(before: readonly Painting[], now: readonly Painting[]): 
   return union(stale.map((one) => one.area));
 }
 
-function same(a: readonly unknown[] | undefined, b: readonly unknown[]): boolean {
+export function same(a: readonly unknown[] | undefined, b: readonly unknown[]): boolean {
   return a?.length === b.length && a.every((part, n) => part === b[n]);
 }
 
@@ -146,7 +146,7 @@ function holds(one: Area, other: Area): boolean {
   return one.left <= other.left && one.top <= other.top && one.right >= other.right && one.bottom >= other.bottom;
 }
 
-function meet(one: Area, other: Area): boolean {
+export function meet(one: Area, other: Area): boolean {
   return one.left < other.right && other.left < one.right && one.top < other.bottom && other.top < one.bottom;
 }
 

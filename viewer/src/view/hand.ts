@@ -3,13 +3,13 @@
 import type { Axis } from "../api/types";
 import { voxelAt } from "../scan/scan";
 import { activeAxis, tool, window_ } from "../state";
-import { currentTool } from "../tools/current";
-import type { PointerAt, Tool } from "../tools/tool";
+import { type Chosen, currentTool } from "../tools/current";
+import type { PointerAt } from "../tools/tool";
 import type { Frame } from "./frame";
 import { cameras, enlarge, moving, pointer, scroll, showWindow, toVoxel } from "./looking";
 
 type Drag =
-  | { kind: "tool"; id: number; tool: Tool }
+  | { kind: "tool"; id: number; tool: Chosen }
   | { kind: "pan" | "window" | "crosshair"; id: number }
   | { kind: "pinch" };
 
@@ -161,7 +161,7 @@ export class Hand {
     this.#drag = null;
     if (drag.kind !== "tool") return;
     if (frame) drag.tool.up(this.#at(event, frame), frame);
-    else drop(drag.tool);
+    else drag.tool.drop();
   }
 
   #lost(event: PointerEvent): void {
@@ -172,7 +172,7 @@ export class Hand {
   }
 
   #forget(): void {
-    if (this.#drag?.kind === "tool") drop(this.#drag.tool);
+    if (this.#drag?.kind === "tool") this.#drag.tool.drop();
     this.#drag = null;
   }
 
@@ -246,10 +246,4 @@ export class Hand {
     this.#wheeled -= slices * PAD_SLICE;
     if (slices) scroll(this.axis, slices);
   }
-}
-
-/** A press that was none. */
-function drop(one: Tool): void {
-  if (one.drop) one.drop();
-  else one.cancel();
 }

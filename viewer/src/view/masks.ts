@@ -10,7 +10,7 @@ import { localOf } from "../tools/local";
 import { type Area, type Painting, union } from "./cutout";
 import { difference, paintDifference } from "./difference";
 import type { Frame } from "./frame";
-import { type Name, nameOf, paintName } from "./names";
+import { grips, type Name, nameOf, paintName } from "./names";
 import { pathOnScreen } from "./paths";
 
 type Context = CanvasRenderingContext2D;
@@ -74,9 +74,10 @@ export function masksOn(frame: Frame, widthOf: (text: string) => number): Painti
   if (!of || !masksShown.value) return [];
   const compared = comparison.value?.session === of.id ? comparison.value : null;
   const isCompared = (id: number): boolean => compared !== null && (compared.object === null || compared.object === id);
+  const taken = grips(frame);
   const paintings = paintedOn(of, frame)
     .filter(({ object }) => !object || !isCompared(object.id))
-    .map((one) => maskPainting(one, frame, widthOf));
+    .map((one) => maskPainting(one, frame, taken, widthOf));
   if (!compared) return paintings;
   for (const object of of.objects.value) {
     if (!object.visible || !isCompared(object.id)) continue;
@@ -84,7 +85,7 @@ export function masksOn(frame: Frame, widthOf: (text: string) => number): Painti
     const theirs = maskOn(compared.reference, object.id, frame);
     const named = mine ?? theirs;
     if (!named) continue;
-    const name = nameOf(frame, onScreen(frame, named), object, object.id === of.active.value, widthOf);
+    const name = nameOf(frame, onScreen(frame, named), taken, object, object.id === of.active.value, widthOf);
     const masks = [mine, theirs].filter((mask) => mask !== undefined);
     paintings.push({
       name: String(object.id),
@@ -99,10 +100,10 @@ export function masksOn(frame: Frame, widthOf: (text: string) => number): Painti
   return paintings;
 }
 
-function maskPainting(one: Painted, frame: Frame, widthOf: (text: string) => number): Painting {
+function maskPainting(one: Painted, frame: Frame, taken: readonly Area[], widthOf: (text: string) => number): Painting {
   const { object, mask, colour, active, faded } = one;
   const [style, opacity] = [maskStyle.value, maskOpacity.value];
-  const name = object && nameOf(frame, onScreen(frame, mask), object, active, widthOf);
+  const name = object && nameOf(frame, onScreen(frame, mask), taken, object, active, widthOf);
   return {
     name: object ? String(object.id) : "new",
     of: [frame, style, opacity, mask, colour, active, faded, ...wordsOf(name)],

@@ -5,7 +5,7 @@ import { spoken } from "../panels/format";
 import { boxOn } from "../tools/box";
 import { handles } from "../tools/geometry";
 import * as pen from "../tools/pen";
-import type { Area } from "./cutout";
+import { type Area, meet } from "./cutout";
 import type { Frame } from "./frame";
 
 export const NAME_FONT = "600 11px system-ui, sans-serif";
@@ -22,21 +22,21 @@ export interface Name {
   readonly area: Area;
 }
 
-/** At a mask that covers `on`: below it, or where it hides no handle. Null: there is no room for it. */
+/** At a mask that covers `on`: below it, or where it hides nothing of `taken`. Null: there is no room for it. */
 export function nameOf(
   frame: Frame,
   on: Area,
+  taken: readonly Area[],
   object: ObjectInfo,
   active: boolean,
   widthOf: (text: string) => number,
 ): Name | null {
   if (!active && Math.max(on.right - on.left, on.bottom - on.top) < NAMED_FROM) return null;
   const text = active ? `${object.id} ${spoken(object.name)}` : String(object.id);
-  return { text, colour: object.colour, area: placed(frame, on, Math.ceil(widthOf(text)) + 8) };
+  return { text, colour: object.colour, area: placed(frame, on, taken, Math.ceil(widthOf(text)) + 8) };
 }
 
-function placed(frame: Frame, on: Area, width: number): Area {
-  const taken = grips(frame);
+function placed(frame: Frame, on: Area, taken: readonly Area[], width: number): Area {
   const lowest = Math.max(on.bottom, ...taken.map((one) => one.bottom));
   const [middle, centre] = [(on.left + on.right - width) / 2, (on.top + on.bottom - HEIGHT) / 2];
   const places: [number, number][] = [
@@ -51,11 +51,11 @@ function placed(frame: Frame, on: Area, width: number): Area {
     const top = Math.round(Math.max(Math.min(y, frame.height - HEIGHT - 2), 2));
     return { left, top, right: left + width, bottom: top + HEIGHT };
   });
-  return areas.find((area) => !taken.some((one) => overlap(area, one))) ?? areas[0]!;
+  return areas.find((area) => !taken.some((one) => meet(area, one))) ?? areas[0]!;
 }
 
 /** What the hand takes a box by on a slice: its handles, and its size in words. */
-function grips(frame: Frame): Area[] {
+export function grips(frame: Frame): Area[] {
   const box = boxOn(frame);
   if (!box) return [];
   const [left, top] = pen.labelPlace(frame, box);
@@ -64,10 +64,6 @@ function grips(frame: Frame): Area[] {
     return { left: x - HANDLE, top: y - HANDLE, right: x + HANDLE, bottom: y + HANDLE };
   });
   return [...squares, label];
-}
-
-function overlap(one: Area, other: Area): boolean {
-  return one.left < other.right && other.left < one.right && one.top < other.bottom && other.top < one.bottom;
 }
 
 export function paintName(context: CanvasRenderingContext2D, { text, colour, area }: Name): void {

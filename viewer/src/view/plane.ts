@@ -7,7 +7,7 @@ import { axisNumber, onSlice, type Pixels, type Scan } from "../scan/scan";
 import { crosshairShown, cursor, layout, tool, window_ } from "../state";
 import { currentTool } from "../tools/current";
 import { touched } from "../tools/local";
-import { Cutout, type Size } from "./cutout";
+import { Cutout, type Size, same } from "./cutout";
 import { Frame, roundLength } from "./frame";
 import { Layer } from "./layer";
 import { cameras, smooth } from "./looking";
@@ -131,7 +131,7 @@ export class Plane {
 
   #showSlice(frame: Frame, pixels: Pixels | undefined): void {
     const from = [frame, pixels?.data, window_.value, smooth.value];
-    if (from.every((part, n) => part === this.#painted[n])) return;
+    if (same(this.#painted, from)) return;
     this.#painted = from;
     const { width, height, ratio } = this.#size.value;
     const canvas = this.canvases.slice;

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { reading as open } from "../../src/state";
 import { handles } from "../../src/tools/geometry";
-import { nameOf } from "../../src/view/names";
+import { grips, nameOf } from "../../src/view/names";
 import { FakeReading, structure } from "../panels/fake";
 import { frame } from "./place";
 
@@ -9,7 +9,7 @@ const LUNG = structure(1, "lung_left");
 /** 6 CSS pixels a letter. */
 const name = (on: readonly [number, number, number, number], active = true) => {
   const [left, top, right, bottom] = on;
-  return nameOf(frame(), { left, top, right, bottom }, LUNG, active, (text) => 6 * text.length);
+  return nameOf(frame(), { left, top, right, bottom }, grips(frame()), LUNG, active, (text) => 6 * text.length);
 };
 
 let reading: FakeReading;

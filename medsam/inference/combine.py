@@ -51,7 +51,7 @@ def combine(
     no_contrast = any(one.no_contrast for one in predictions)
     box = request.prompt.box
     found = SliceResult(logits > 0, predicted_iou, logits, request.crops, low_res_logits, box, no_contrast, fold=fold)
-    if not trust or zoom != "auto" or not is_box_alone(request.given):
+    if not trust or zoom != "auto" or not _is_box_alone(request.given):
         return found
     seen, model = _signs_of(scan_encoder, index, found, predictions), trust_of(scan_encoder)
     kind = predictions[0].pooled
@@ -65,7 +65,7 @@ def trust_of(scan_encoder: ScanEncoder) -> TrustModel | None:
     return image_predictor.trust or shipped().get(image_predictor.weights)
 
 
-def is_box_alone(prompt: SlicePrompt) -> bool:
+def _is_box_alone(prompt: SlicePrompt) -> bool:
     """Whether nothing is said of the object but its box."""
     more = prompt.mask is not None or prompt.within is not None or prompt.marks or prompt.lines
     return prompt.box is not None and not more

@@ -37,7 +37,7 @@ from medsam.inference.clicks import (
     search,
     with_clicks,
 )
-from medsam.inference.combine import combine, is_box_alone, trust_of
+from medsam.inference.combine import combine, trust_of
 from medsam.inference.corrections import marks_of
 from medsam.inference.image_predictor import Crop, Embedding, LogitsFor, Prediction, ScanEncoder
 from medsam.inference.looks import clicks_inside, first_crop, looks_for
@@ -160,9 +160,7 @@ def _answered(
                 logits_for=_logits_for(scan_encoder, shared, zoom),
             )
             embeddings.usage += prediction.usage
-            # what kind of picture it is, where that is asked and something was learnt of such
-            asked = embeddings.trust and zoom == "auto" and any(is_box_alone(request.given) for request in shared)
-            kind = pooled(embedding) if asked and crop.region is None and trust_of(scan_encoder) is not None else None
+            kind = _kind(embeddings, crop, embedding) if zoom == "auto" else None
             for n, answer in zip(members, _restored(prediction, embedding.no_contrast, kind), strict=True):
                 answers[n][crop] = answer
     return [
@@ -307,6 +305,12 @@ def _unanswered(
 
 
 # -- what the network says of them --------------------------------------------------------------------------------
+
+
+def _kind(embeddings: _Embeddings, crop: Crop, embedding: Embedding) -> np.ndarray | None:
+    """What kind of picture the whole slice is, where that is asked and something was learnt of such."""
+    asked = embeddings.trust and crop.region is None
+    return pooled(embedding) if asked and trust_of(embeddings.scan_encoder) is not None else None
 
 
 def _restored(found: Prediction, no_contrast: bool, kind: np.ndarray | None) -> list[CropAnswer]:

@@ -114,7 +114,6 @@ def signs(
     allowed = in_box(small, given.shape)
     network = np.where(allowed, np.mean(shown, axis=0), -_SURE)
     mask, first, last = given > 0, (shown[0] > 0) & allowed, (shown[-1] > 0) & allowed
-    area = float(np.count_nonzero(allowed))
     row_mm, column_mm = plane.spacing_mm
     # pixels of the network in one of this grid, along rows and columns
     finer = [size * pitch * step / plane.longest_mm for pitch in (row_mm, column_mm)]
@@ -134,8 +133,8 @@ def signs(
         box_fit(network > 0, small),
         box_fit(mask, small),
         reach(network, small),
-        np.count_nonzero(mask) / area,
-        np.count_nonzero(network > 0) / area,
+        _ratio(mask, allowed),
+        _ratio(network > 0, allowed),
         _dice(mask, inscribed_ellipse(small, mask.shape)),
         _off_centre(mask, small),
         *_pieces(mask),

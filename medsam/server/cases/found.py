@@ -29,7 +29,12 @@ _FOLDERS = re.compile(r"(?<![\w/:.~-])/(?:[^\s/:'\"(),;]+/)+")
 
 
 class ForNow(InputError):
-    """A scan that could not be read this time: that says nothing of its files, so it is worth another try later."""
+    """A scan that could not be read this time: that says nothing of its files, so it is worth another try later.
+
+    lasts: for how many seconds that is remembered. A failure that does not say it lasts until the files change.
+    """
+
+    lasts = 30.0
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ import numpy as np
 from medsam.errors import InputError, MedSAMError
 from medsam.io.dicom.series import read_dicom
 from medsam.io.load import load_volume
-from medsam.server.cases.found import ForNow, ScanFiles, as_shown
+from medsam.server.cases.found import ScanFiles, as_shown
 from medsam.server.cases.pool import Defect, Pool
 from medsam.volume import Volume
 
@@ -34,9 +34,8 @@ _LOG = logging.getLogger("medsam.server")
 State = Literal["listed", "loading", "ready", "broken"]
 # how long a scan that nobody waits for any more may take to come all the same
 _GRACE = 1.0
-# how many failures are remembered, and for how many seconds those that may pass
+# how many failures are remembered
 _FAILURES = 2_000
-_FOR_NOW, _FULL = 30.0, 5.0
 _MOMENT = 0.05
 
 
@@ -183,8 +182,8 @@ class ScanStore:
             raise InputError("This scan cannot be read by a defect in medsam, which the server's log has.") from None
 
     def _remember(self, case: str, version: str, error: MedSAMError, size: int) -> None:
-        seconds = _FULL if isinstance(error, FullMemory) else _FOR_NOW if isinstance(error, ForNow) else math.inf
-        self._failures[case] = _Failure(version, error, time.monotonic() + seconds, size)
+        until = time.monotonic() + getattr(error, "lasts", math.inf)
+        self._failures[case] = _Failure(version, error, until, size)
         self._failures.move_to_end(case)
         while len(self._failures) > _FAILURES:
             self._failures.popitem(last=False)
@@ -220,9 +219,10 @@ class ScanStore:
 
 
 class FullMemory(MedSAMError):
-    """There is no room for a scan beside those in use."""
+    """There is no room for a scan beside those in use. lasts: as of `ForNow`."""
 
-    status, retry_after = 503, math.ceil(_FULL)
+    lasts = 5.0
+    status, retry_after = 503, math.ceil(lasts)
 
 
 def size_of(volume: Volume) -> int:

@@ -19,7 +19,7 @@ from anyio import to_thread
 
 from medsam.errors import InputError
 from medsam.geometry import Axis
-from medsam.server.cases.found import ForNow, ScanFiles
+from medsam.server.cases.found import ScanFiles
 from medsam.server.cases.middle import middle_of, read_middle
 from medsam.server.cases.pool import Pool
 from medsam.transforms.intensity import IntensityWindow, resolve_window
@@ -27,8 +27,6 @@ from medsam.volume import Volume
 
 # the longer side in pixels, and how many pictures are kept: 15 KB each
 SIDE, _KEPT = 160, 1000
-# seconds that a scan which could not be read for now has none
-_FOR_NOW = 30.0
 
 
 @dataclass
@@ -73,7 +71,7 @@ class Thumbnails:
             return await self._make(*(await self.pool.beside(read_middle, files))), math.inf
         except InputError as error:
             # who opens it is told why
-            return b"", _FOR_NOW if isinstance(error, ForNow) else math.inf
+            return b"", getattr(error, "lasts", math.inf)
 
     async def _make(self, middle: Volume, axis: Axis, windows: Mapping[str, Any] | None = None) -> bytes:
         window = None if windows is None else IntensityWindow(windows["low"], windows["high"], windows["name"])

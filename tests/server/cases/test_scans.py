@@ -245,7 +245,7 @@ def test_what_cannot_be_read_is_said_again_until_its_file_changes(run, tmp_path)
 def test_what_failed_by_no_fault_of_its_files_is_read_again_soon(run, tmp_path, monkeypatch):
     shelf = Shelf(tmp_path, 1)
     monkeypatch.setattr("medsam.server.cases.scans.read_scan", died_once)
-    monkeypatch.setattr("medsam.server.cases.scans._FOR_NOW", 0.3)
+    monkeypatch.setattr(ForNow, "lasts", 0.3)
 
     async def work(pool: Pool) -> None:
         scans = ScanStore(pool, shelf, limit=2**30)
@@ -292,7 +292,7 @@ def test_there_is_no_picture_for_a_while_of_what_failed_by_no_fault_of_its_files
     from medsam.server.cases.thumbnails import Thumbnails
 
     shelf = Shelf(tmp_path, 1)
-    monkeypatch.setattr("medsam.server.cases.thumbnails._FOR_NOW", 0.2)
+    monkeypatch.setattr(ForNow, "lasts", 0.2)
 
     async def work(pool: Pool) -> None:
         pictures, files = Thumbnails(pool, 2**30), await shelf("c0")
@@ -322,7 +322,7 @@ def test_where_there_is_no_room_nothing_is_read_and_who_did_not_wait_is_told(run
         assert scans.problem("c1", shelf.version) is None
         with pytest.raises(FullMemory):
             scans.check("c1", shelf.version)
-        monkeypatch.setattr("medsam.server.cases.scans._FULL", 0.0)
+        monkeypatch.setattr(FullMemory, "lasts", 0.0)
         scans.limit = int(1.4 * size)
         with pytest.raises(FullMemory):
             await asyncio.wait_for(scans.get("c2"), 5)

@@ -72,7 +72,7 @@ def listed(client, case: str) -> None:
     assert not any(child.at_work for child in client.app.state.services.cases.pool._all)
 
 
-def test_what_nobody_waits_for_any_more_is_ended(server, never_read, monkeypatch):
+def test_what_nobody_waits_for_any_more_is_ended(server, never_read):
     client, case = server
     for method, path, body in (
         ("GET", f"/cases/{case}/geometry", b""),

@@ -32,6 +32,14 @@ async def half_answered(there, monkeypatch):
     return reader, key, there.case("a", scan), first
 
 
+async def waits(awaitable):
+    """Begun, and not done a moment later."""
+    task = asyncio.ensure_future(awaitable)
+    await asyncio.sleep(0.05)
+    assert not task.done()
+    return task
+
+
 def test_a_session_is_refined_before_it_is_closed(folder):
     async def play():
         async with house(folder, ThresholdSam(64)) as there:
@@ -39,9 +47,7 @@ def test_a_session_is_refined_before_it_is_closed(folder):
             with there.held():
                 first = await reader.prompt(key, 0, box=BOX)
                 assert (first != whole()).any()
-                closing = asyncio.ensure_future(reader.http.delete(f"/sessions/{key}"))
-                await asyncio.sleep(0.05)
-                assert not closing.done()
+                closing = await waits(reader.http.delete(f"/sessions/{key}"))
             assert (await closing).status_code == 204
             (mask,) = there.store.masks(1)
             assert (mask.status, (mask.mask.to_array() == whole()).all()) == ("refined", True)
@@ -160,9 +166,7 @@ def test_an_object_is_whole_before_it_is_locked(folder):
             reader, key = await there.opened(nodule(), label="nodule")
             with there.held():
                 await reader.prompt(key, 0, box=BOX)
-                locking = asyncio.ensure_future(reader.http.patch(f"/sessions/{key}/objects/1", json={"locked": True}))
-                await asyncio.sleep(0.05)
-                assert not locking.done()
+                locking = await waits(reader.http.patch(f"/sessions/{key}/objects/1", json={"locked": True}))
             assert (await locking).status_code == 200
             await reader.changes(key)
             np.testing.assert_array_equal(reader.masks[1, 0], whole())

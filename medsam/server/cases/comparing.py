@@ -13,12 +13,13 @@ from medsam.geometry import SlicePlane
 from medsam.inference.whole_objects import packed
 from medsam.masks import CompactMask
 from medsam.server.cases.receiving import FILES, received
-from medsam.server.cases.references import Grid, Reference, compared, joined, matched, read_reference
+from medsam.server.cases.references import Grid, Reference, compared, matched, read_reference, usual_name
 from medsam.server.cases.rooms import UnknownCase
 from medsam.server.cases.schemas import KEY, CompareBody, Compared, ComparedStructure
 from medsam.server.connected import while_connected
 from medsam.server.gate.present import PresentReader
 from medsam.server.heavy import heavy
+from medsam.server.joining import joined
 from medsam.server.readings.opening import told_of_first
 from medsam.server.readings.present import FRAMES
 from medsam.server.readings.reading import Reading
@@ -65,12 +66,11 @@ async def compare(
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
         audited["other"] = await _asked(request)
         left = await services.readings.left(reader, audited["other"], reading.scan_encoder.scan)
-        masks = left.masks
+        masks = await heavy(joined, left.masks, usual_name)
         notes = (told_of_first(left.first, "the other session left"),) if left.first else ()
     else:
         masks, notes = await _of_file(services, request, reading, x_filename)
     request.state.audited = audited
-    masks = joined(masks)
     names = {one.number: one.name for one in reading.listed}
     own = {number: reading.slate.of(number)[1] for number in names}
     pairs, geometry = matched(names, masks), reading.scan_encoder.scan.geometry

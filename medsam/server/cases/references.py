@@ -28,6 +28,7 @@ from medsam.masks import CompactMask
 from medsam.metrics.measure import measure
 from medsam.server.cases.found import shown_name
 from medsam.server.cases.intake import incoming
+from medsam.server.joining import joined
 from medsam.volume import Volume
 
 # seconds, and bytes of all readers: a mask takes a bit a voxel of its box
@@ -92,7 +93,7 @@ class Grid:
 
 
 def read_reference(folder: Path, names: Sequence[str], grid: Grid) -> tuple[dict[str, CompactMask], tuple[str, ...]]:
-    """Structures by name of labels that were uploaded, and notes; in a process.
+    """Structures by name of labels that were uploaded, no two alike (`usual_name`), and notes; in a process.
 
     names: of the files in `folder`, as they were sent: one of labels, and a JSON of the names of its numbers perhaps.
     Raises InputError for what is no label file, or lies on another grid.
@@ -119,27 +120,17 @@ def read_reference(folder: Path, names: Sequence[str], grid: Grid) -> tuple[dict
     found = {stem if name == _STEM else name: CompactMask.of(np.asarray(mask)) for name, mask in masks.items()}
     if not any(found.values()):
         raise InputError("Nothing in these labels lies on the scan.")
-    return found, tuple(notes)
-
-
-def joined(masks: Mapping[str, CompactMask]) -> dict[str, CompactMask]:
-    """Structures that the vocabulary has one name for are one, under the first of theirs."""
-    names: dict[str, str] = {}
-    found: dict[str, CompactMask] = {}
-    for called, mask in masks.items():
-        name = names.setdefault(_plain(called), called)
-        found[name] = found[name] | mask if name in found else mask
-    return found
+    return joined(found, usual_name), tuple(notes)
 
 
 def matched(names: Mapping[int, str], reference: Iterable[str]) -> list[tuple[int | None, str | None]]:
     """Which object goes with which structure: by name, else by what they are called in the vocabulary; one of each goes
-    with the other. Those without another come last. names: by number. reference: no two alike, see `joined`."""
-    left = {_plain(name): name for name in reference}
+    with the other. Those without another come last. names: by number. reference: no two alike (`usual_name`)."""
+    left = {usual_name(name): name for name in reference}
     pairs: list[tuple[int | None, str | None]] = []
     alone = []
     for number, name in names.items():
-        if (found := left.pop(_plain(name), None)) is None:
+        if (found := left.pop(usual_name(name), None)) is None:
             alone.append(number)
         else:
             pairs.append((number, found))
@@ -148,7 +139,8 @@ def matched(names: Mapping[int, str], reference: Iterable[str]) -> list[tuple[in
     return [*pairs, *((number, None) for number in alone), *((None, name) for name in left.values())]
 
 
-def _plain(name: str) -> str:
+def usual_name(name: str) -> str:
+    """What the vocabulary calls a structure; the plain name of one that it has not."""
     known = structure(name)
     return plain_name(name) if known is None else known.name
 

@@ -15,6 +15,7 @@ from medsam.server.cases.pixels import META, bytes_response, etag_of, meta_of, r
 from medsam.server.cases.rooms import NotAllowed
 from medsam.server.cases.schemas import KEY, SendBody, SentInfo, binary
 from medsam.server.gate.present import PresentReader
+from medsam.server.heavy import heavy
 from medsam.server.readers import Reader
 from medsam.server.readings.answers import Labelled
 from medsam.server.readings.asking import measures
@@ -55,11 +56,11 @@ async def labels(
     names = {str(number): name for number, name in sorted(drawn.labels.names.items())}
     told = names if len(json.dumps(names)) <= _MOST_NAMES else None
     said = {"names": told, "shared": drawn.outlined.shared, "first": drawn.outlined.first}
-    audited = {"case": drawn.case.key, "format": format}
+    audited = {"case": drawn.case, "format": format}
     revision = {REVISION: str(drawn.revision)}
     if format == "raw":
-        array = await services.cases.calls(_ready, drawn)
-        digest = await services.cases.calls(lambda: hashlib.sha256(array.data).hexdigest())
+        array = await heavy(_ready, drawn)
+        digest = await heavy(lambda: hashlib.sha256(array.data).hexdigest())
         meta = meta_of(array, geometry=drawn.labels.geometry.to_dict(), **said)
         request.state.audited = audited
         return raw_response(array, meta, etag_of(digest, names), request.headers, revision)
@@ -67,7 +68,7 @@ async def labels(
         # once every first answer is refined
         measured, of = await measures(await services.readings.get(reader, session))
         revision = {REVISION: str(of.revision)}
-        export = table(to_csv(drawn.case.key, measured))
+        export = table(to_csv(drawn.case, measured))
     else:
         export = await _export(services, drawn, format)
     request.state.audited = audited | {"sha256": export.digest}
@@ -93,7 +94,7 @@ async def send(
     drawn = await _drawn(services, reader, session)
     export = await _export(services, drawn, body.format)
     sent = await services.cases.pacs.send(body.server, export.content)
-    request.state.audited = {"case": drawn.case.key, "format": body.format, "sha256": export.digest}
+    request.state.audited = {"case": drawn.case, "format": body.format, "sha256": export.digest}
     response.headers[REVISION] = str(drawn.revision)
     return SentInfo(stored=sent.stored, failures=list(sent.failures), notes=list(sent.notes))
 
@@ -101,7 +102,7 @@ async def send(
 async def _drawn(services: Services, reader: Reader, session: str) -> Labelled:
     """The masks of a session. Raises UnknownCase where its case is no longer the reader's to see, and OtherScan."""
     drawn = await services.readings.labels(reader, session)
-    case = await services.cases.case(reader, drawn.case.key)
+    case = await services.cases.case(reader, drawn.case)
     if not await services.cases.same_scan(case, drawn.scan_encoder.scan):
         raise OtherScan(
             "The files of this case hold another scan than the one that these masks were drawn on. Put the former "
@@ -114,8 +115,8 @@ async def _export(services: Services, drawn: Labelled, format: ExportFormat) -> 
     rooms = services.cases
     # what may overlap there does, as `medsam segment` writes it
     labels = drawn.labels
-    overlapping = await rooms.calls(lambda: drawn.structures) if format in ("seg", "rtstruct") else labels
-    files = await rooms.files(drawn.case.key)
+    overlapping = await heavy(lambda: drawn.structures) if format in ("seg", "rtstruct") else labels
+    files = await rooms.files(drawn.case)
     return await rooms.pool.beside(encode, files, overlapping, labels.geometry, format, drawn.algorithm)
 
 

@@ -20,7 +20,7 @@ from medsam.prompts.parse import prompts_text
 from medsam.prompts.prompt import Prompt
 from medsam.server.readings.objects import label_of
 from medsam.server.readings.slate import Part
-from medsam.server.store.records import StoredCase, StoredObject
+from medsam.server.store.records import StoredObject
 from medsam.volume import LabelVolume
 from medsam.wire import write_frames
 
@@ -41,18 +41,13 @@ class Answer:
 @dataclass(frozen=True)
 class Labelled:
     """A label map, and what else a file of it says. revision: of the reading, all of whose steps up to it are here.
-    objects: by whose numbers it is. algorithm: what computed it."""
+    case: its key. algorithm: what computed it."""
 
     outlined: Outlined
     revision: int
-    objects: tuple[StoredObject, ...]
-    case: StoredCase
+    case: str
     scan_encoder: ScanEncoder
     algorithm: Algorithm
-
-    @property
-    def axis(self) -> Axis:
-        return self.scan_encoder.plane.axis
 
     @property
     def labels(self) -> LabelVolume:

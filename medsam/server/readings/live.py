@@ -33,7 +33,7 @@ from medsam.server.readings.objects import (
     label_of,
     locking,
 )
-from medsam.server.readings.opening import Resumed
+from medsam.server.readings.opening import Resumed, same_model
 from medsam.server.readings.refining import Refining, over
 from medsam.server.readings.slate import Compared, Place, Slate
 from medsam.server.readings.view import View
@@ -117,8 +117,7 @@ class Live:
     @property
     def same_model(self) -> bool:
         """Whether its masks are of the model that answers now; of one that is closed they need not be."""
-        images = self.scan_encoder.image_predictor
-        return (self.stored.model, self.stored.weights) == (images.name, images.weights)
+        return same_model(self.scan_encoder.image_predictor, self.stored)
 
     @property
     def algorithm(self) -> Algorithm:

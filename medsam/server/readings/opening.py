@@ -9,7 +9,7 @@ from typing import Any
 
 from medsam.errors import InputError
 from medsam.geometry import Axis
-from medsam.inference.image_predictor import ScanEncoder
+from medsam.inference.image_predictor import ImagePredictor, ScanEncoder
 from medsam.inference.predictor import Predictor
 from medsam.inference.session import Session
 from medsam.inference.session_state import SessionState
@@ -17,10 +17,11 @@ from medsam.inference.slice_request import Zoom
 from medsam.io.structure_names import plain_name
 from medsam.masks import CompactMask, PackedMasks
 from medsam.prompts.limits import Limits, Values
+from medsam.server.joining import joined
 from medsam.server.readings.answers import outlined
 from medsam.server.readings.journal import Delta, Journal
 from medsam.server.readings.objects import checked_new, label_of, locking
-from medsam.server.readings.rows import ended, restored
+from medsam.server.readings.rows import Restored, ended, restored
 from medsam.server.store.records import NewMask, ReadingState, StoredObject, StoredReading, StoredStep
 from medsam.transforms.intensity import resolve_window
 from medsam.volume import Volume
@@ -165,13 +166,9 @@ def resumed(predictor: Predictor, scan: Volume, stored: ReadingState) -> Resumed
     promised = stored.reading.document.get(_BEGINS, {"objects": 0, "masks": 0})
     if len(stored.objects) < promised["objects"] or len(stored.started) < promised["masks"]:
         raise Unfinished("This session was not opened. Open another one.")
-    found = _back(stored)
-    state, limits = found.state, found.state.limits
-    state = replace(state, limits=locking(limits, stored.objects))
-    if stored.reading.closed_at is not None:
-        # it is asked nothing more
-        state = replace(state, model=predictor.name, weights=predictor.images.weights)
-    session = Session.resume(state, _encoder(predictor, scan, state), at_hand=True)
+    found, cut = _back(stored)
+    # one that is closed is asked nothing more
+    session = _session(predictor, scan, found.state, stored.objects, any_model=stored.reading.closed_at is not None)
     journal = Journal(session, found.extras)
     seen = {(mask.object, mask.slice): mask.revision for mask in stored.masks}
     listed = max((one.revision for one in stored.objects), default=0)
@@ -182,12 +179,12 @@ def resumed(predictor: Predictor, scan: Volume, stored: ReadingState) -> Resumed
         journal,
         journal.everything(),
         stored.objects,
-        limits,
+        found.state.limits,
         found.steps_of,
         seen,
         stored.asked,
         listed,
-        found.ended,
+        cut,
     )
 
 
@@ -216,53 +213,48 @@ def _encoder(predictor: Predictor, scan: Volume, state: SessionState) -> ScanEnc
     return made
 
 
-@dataclass(frozen=True)
-class _Back:
-    """state: but for what is locked. extras, steps_of: see `rows.Restored`. ended:
-    see `Resumed`; they are steps of the state."""
+def _session(
+    predictor: Predictor, scan: Volume, state: SessionState, objects: Sequence[StoredObject], *, any_model: bool
+) -> Session:
+    """The session of a state that `_back` gave. any_model: one of another model is taken for one of this.
 
-    state: SessionState
-    extras: Mapping[int, Any]
-    steps_of: Mapping[int, int]
-    ended: tuple[tuple[StoredStep, list[NewMask]], ...]
+    Raises InputError for another scan, and for another model but with `any_model`.
+    """
+    state = replace(state, limits=locking(state.limits, objects))
+    if any_model:
+        state = replace(state, model=predictor.name, weights=predictor.images.weights)
+    return Session.resume(state, _encoder(predictor, scan, state), at_hand=True)
 
 
-def _back(stored: ReadingState) -> _Back:
-    """A session as its reader last saw it."""
+def _back(stored: ReadingState) -> tuple[Restored, tuple[tuple[StoredStep, list[NewMask]], ...]]:
+    """A session as its reader last saw it, but for what is locked; and `ended` of `Resumed`, which are steps of it."""
     found = restored(stored)
     state, cut = found.state, []
     for step in stored.unended:
         state, rows = ended(state, step)
         cut.append((step, rows))
-    return _Back(state, found.extras, found.steps_of, tuple(cut))
+    return replace(found, state=state), tuple(cut)
 
 
 def stood(predictor: Predictor, scan: Volume, stored: ReadingState) -> Session:
     """The session of a reading as its reader sees it, whatever model it is of: beside the one in memory, if there is
     one, so that first answers may be refined in it. Raises InputError for another scan."""
-    state = _back(stored).state
-    limits = locking(state.limits, stored.objects)
-    state = replace(state, limits=limits, model=predictor.name, weights=predictor.images.weights)
-    return Session.resume(state, _encoder(predictor, scan, state), at_hand=True)
+    found, _ = _back(stored)
+    return _session(predictor, scan, found.state, stored.objects, any_model=True)
 
 
 def left_of(session: Session, objects: Sequence[StoredObject]) -> Left:
     """What `stood` gave. objects: of the reading. Two whose names are alike, as undo may leave them, are one."""
     found = outlined(session.state, session.scan_encoder, {one.number: one for one in objects})
     structures = found.structures
-    names: dict[str, str] = {}
-    masks: dict[str, CompactMask] = {}
-    for called in structures:
-        if mask := structures.compact(called):
-            name = names.setdefault(plain_name(called), called)
-            masks[name] = masks[name] | mask if name in masks else mask
+    masks = joined({name: mask for name in structures if (mask := structures.compact(name))}, plain_name)
     whose = {one.name: one for one in reversed(objects) if any(found.masks.get(one.number, {}).values())}
     return Left(masks, found.first, whose, session.limits.values)
 
 
-def same_model(predictor: Predictor, stored: StoredReading) -> bool:
+def same_model(images: ImagePredictor, stored: StoredReading) -> bool:
     """Whether a reading is of the model that answers now: what is a first answer in it can be refined."""
-    return (stored.model, stored.weights) == (predictor.name, predictor.images.weights)
+    return (stored.model, stored.weights) == (images.name, images.weights)
 
 
 def _labelled(masks: Mapping[str, CompactMask]) -> PackedMasks:

@@ -190,7 +190,8 @@ class Readings:
                 await self._check(reader, live)
             # it may have left memory meanwhile
             if self._live.get(key) is live and not (change and live.reading.closed):
-                live.guest = live.guest if live.reading.closed else None
+                if not live.reading.closed:
+                    live.guest = None
                 return live.reading
         stored = await self._stored(reader, key, change)
         owner = reader
@@ -214,7 +215,7 @@ class Readings:
             if case is not None and wanted is None:
                 return []
             of_case = None if wanted is None else wanted.id
-            return self._store.reading_lines(reader, of_case, closed, everyones, _LISTED)
+            return self._store.reading_lines(reader, of_case, closed, everyones, most=_LISTED)
 
         return await self._calls(found)
 
@@ -242,7 +243,7 @@ class Readings:
             raise HTTPException(409, f"The files of this case have changed. {_CLOSE_IT}")
         case = await self._case_of(reading.stored)
         made_by = replace(reading.algorithm, drawn=masks.drawn)
-        return Labelled(masks, revision, tuple(reading.listed), case, reading.scan_encoder, made_by)
+        return Labelled(masks, revision, case.key, reading.scan_encoder, made_by)
 
     async def left(self, reader: Reader, key: str, scan: Volume) -> Left:
         """What any reading that a reader may see left on a scan: also of another model or axis. Its first answers are
@@ -307,7 +308,7 @@ class Readings:
 
     async def _refine(self, session: Session, stored: StoredReading) -> bool:
         """Make the first answers of a session that nothing else is done with whole; False where there is none to be."""
-        if not session.incomplete or not same_model(self._predictor, stored):
+        if not session.incomplete or not same_model(self._predictor.images, stored):
             return False
         await self._tools.worker.run(partial(refine_all, session), priority=Priority.SLICE)
         return True
@@ -343,7 +344,8 @@ class Readings:
         async with self._door(stored.key):
             live = self._live.get(stored.key)
             if live is not None and not live.reading.broken and not await self._stale(live):
-                live.guest = live.guest if guest is not None else None
+                if guest is None:
+                    live.guest = None
                 return live
             await self._drop(stored.key)
             case = await self._calls(self._store.case, owner, (await self._case_of(stored)).key)
@@ -378,13 +380,10 @@ class Readings:
 
     async def _make_room(self, owner: int, guest: int | None) -> None:
         """For one more of a reader, or of whom somebody looks at: what is looked at takes no reader's place."""
-
-        def whose(live: _Live) -> tuple[int | None, int | None]:
-            return (live.reading.owner.id if live.guest is None else None), live.guest
-
-        wanted = (owner, None) if guest is None else (None, guest)
+        wanted = _place_of(owner, guest)
         mine = sorted(
-            (live for live in self._live.values() if whose(live) == wanted), key=lambda live: live.reading.used
+            (live for live in self._live.values() if _place_of(live.reading.owner.id, live.guest) == wanted),
+            key=lambda live: live.reading.used,
         )
         while len(mine) >= self._most:
             idle = next((live for live in mine if not live.reading.busy), None)
@@ -439,3 +438,8 @@ class Readings:
         await closing.wait()
         for live in self._live.values():
             live.reading.events.close()
+
+
+def _place_of(owner: int, guest: int | None) -> tuple[int | None, int | None]:
+    """Whose place a reading in memory takes: that of who looks at it, else its reader's."""
+    return (owner if guest is None else None), guest

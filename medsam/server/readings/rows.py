@@ -8,6 +8,7 @@ that is to be refined.
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +19,7 @@ from medsam.errors import InputError, PromptError
 from medsam.inference.prompt_parts import FLAGS, PromptPart
 from medsam.inference.session import UNDO_STEPS
 from medsam.inference.session_state import Objects, SessionState, SliceState, Step, after_steps
-from medsam.prompts.limits import ANY, Values
+from medsam.prompts.limits import ANY, Limits, Values
 from medsam.prompts.prompt import Prompt
 from medsam.server.readings.objects import label_of
 from medsam.server.store.records import NewMask, ReadingState, StoredMask, StoredStep
@@ -72,9 +73,9 @@ def restored(stored: ReadingState) -> Restored:
     """The session of a reading. Raises InputError for rows that are damaged."""
     try:
         begun = SessionState.from_dict(dict(stored.reading.document))
-        # what masks kept to, from which revision on
-        kept = [(0, begun.limits), *((at, replace(begun.limits, values=said["values"])) for at, said in stored.limits)]
-        rows = _Rows(begun.geometry.plane(begun.axis).shape, [(at, limits.values) for at, limits in kept])
+        # What masks kept to, from which revision on: as `Limits` has it, without copies of what `begun.limits` holds.
+        kept = [(0, begun.limits.values), *((at, Limits(said["values"]).values) for at, said in stored.limits)]
+        rows = _Rows(begun.geometry.plane(begun.axis).shape, kept)
         base: Objects = {}
         for number, masks in _by_object(stored.started).items():
             base = after_steps(base, [Step(label_of(number), rows.read(label_of(number), masks, {}))])
@@ -92,7 +93,7 @@ def restored(stored: ReadingState) -> Restored:
             steps=tuple(steps[folded:]),
             done=stored.done - folded,
             names=names,
-            limits=kept[-1][1],
+            limits=replace(begun.limits, values=kept[-1][1]) if stored.limits else begun.limits,
         )
         return Restored(state, rows.extras, rows.steps_of)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, PromptError) as error:
@@ -101,7 +102,7 @@ def restored(stored: ReadingState) -> Restored:
 
 class _Rows:
     """Rows as steps. extras, steps_of: as in `Restored`; grow. shape: of a slice. kept: revision from which on masks
-    kept to a range of values, and that; the last is that of now."""
+    kept to a range of values, and that, in order; the last is that of now."""
 
     def __init__(self, shape: tuple[int, int], kept: Sequence[tuple[int, Values | None]]) -> None:
         self.shape, self.kept = shape, kept
@@ -116,7 +117,7 @@ class _Rows:
             raise ValueError("a step without an object")
         label = label_of(stored.object)
         left = self.read(label, stored.masks, objects.get(label, {}))
-        values = next(values for at, values in reversed(self.kept) if at <= stored.revision)
+        _, values = self.kept[bisect.bisect(self.kept, stored.revision, key=lambda one: one[0]) - 1]
         if values == self.kept[-1][1]:
             return Step(label, left)
         # made under another range than that of now

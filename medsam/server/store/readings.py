@@ -98,18 +98,19 @@ class ReadingsPart(Part):
             row = connection.execute(query).first()
         return None if row is None else _reading(row)
 
-    def readings(
-        self, reader: Reader, case: int | None = None, closed: bool = False, everyones: bool = False
-    ) -> list[StoredReading]:
-        """A reader's own, the newest first. closed: those that were closed, too. everyones: all that they may see."""
-        query = _readings().where(*_wanted(reader, case, closed, everyones)).order_by(Readings.id.desc())
+    def readings(self, reader: Reader, case: int | None = None) -> list[StoredReading]:
+        """A reader's own that are open, the newest first."""
+        query = _readings().where(*_wanted(reader, case, closed=False, everyones=False)).order_by(Readings.id.desc())
         with self._database.read() as connection:
             return [_reading(row) for row in connection.execute(query)]
 
     def reading_lines(
-        self, reader: Reader, case: int | None = None, closed: bool = False, everyones: bool = False, most: int = 200
+        self, reader: Reader, case: int | None = None, closed: bool = False, everyones: bool = False, *, most: int
     ) -> list[ReadingLine]:
-        """The same as lines of a list, so many at most, without those whose case was removed."""
+        """A reader's own as lines of a list, the newest first, so many at most, without those whose case was removed.
+
+        closed: those that were closed, too. everyones: all that they may see.
+        """
         owner = case_(((Users.active, Users.name)), else_="")
         columns = (Readings.public_id, Cases.public_id, Cases.name, owner, Readings.axis, Readings.model)
         query = select(*columns, Readings.began_at, _closed_at()).join(Cases, Cases.id == Readings.case_id)
@@ -441,7 +442,7 @@ def _closed_at() -> ColumnElement[Any]:
 
 
 def _wanted(reader: Reader, case: int | None, closed: bool, everyones: bool) -> list[ColumnElement[bool]]:
-    """See `ReadingsPart.readings`."""
+    """See `ReadingsPart.reading_lines`."""
     wanted = [_theirs(reader)]
     if not everyones:
         wanted.append(Readings.user_id == reader.id)

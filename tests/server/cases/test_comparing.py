@@ -18,7 +18,8 @@ from medsam.io.save import save_labels
 from medsam.masks import CompactMask
 from medsam.metrics.measure import measure
 from medsam.server.app import create_app
-from medsam.server.cases.references import References, compared, joined, matched
+from medsam.server.cases.references import References, compared, matched, usual_name
+from medsam.server.joining import joined
 from medsam.server.settings import ServerSettings
 from medsam.volume import LabelVolume, Volume
 from medsam.wire import read_frames
@@ -179,7 +180,7 @@ def test_names_find_one_another_as_the_vocabulary_has_them():
 
 def test_structures_of_one_name_are_one():
     one, other = (CompactMask.of(mask) for mask in (LIVER, SPLEEN))
-    found = joined({"Left kidney": one, "kidney_left": other, "spot": one})
+    found = joined({"Left kidney": one, "kidney_left": other, "spot": one}, usual_name)
     assert found == {"Left kidney": one | other, "spot": one}
 
 

@@ -53,7 +53,7 @@ def test_a_closed_session_keeps_all_takes_no_more_and_is_listed_on_request(store
     store.append_step(reading.id, reader, "prompt", masks=[drawn(1, SMALL)])
     assert store.close_reading(reading.id, reader) == 2
     assert store.readings(reader) == []
-    (closed,) = store.readings(reader, closed=True)
+    (closed,) = store.reading_lines(reader, closed=True, most=2)
     assert closed.closed_at is not None
     for call in (
         lambda: store.close_reading(reading.id, reader),
@@ -248,13 +248,13 @@ def test_lines_of_a_list_are_the_newest_without_what_a_list_does_not_show(store,
     store.close_reading(reading.id, reader)
     asked.clear()
     newest = ReadingLine(second.key, case.key, case.name, reader.name, "j", "tiny", second.began_at, None)
-    assert store.reading_lines(reader) == store.reading_lines(reader, case.id, closed=True, most=1) == [newest]
+    assert store.reading_lines(reader, most=9) == store.reading_lines(reader, case.id, closed=True, most=1) == [newest]
     other = store.add_user("other", Role.READER, kind="proxy").reader
     shared = store.put_case(upload("upload:3", owner=other.id))
     theirs = store.open_reading(shared.id, other, document())
-    assert [line.key for line in store.reading_lines(other, everyones=True)] == [theirs.key]
+    assert [line.key for line in store.reading_lines(other, everyones=True, most=9)] == [theirs.key]
     asked.clear()
-    both = store.reading_lines(reader, closed=True)
+    both = store.reading_lines(reader, closed=True, most=9)
     assert [line.key for line in both] == [second.key, reading.key]
     assert both[1].closed_at is not None
     assert not any("document" in text for text in asked)

@@ -7,12 +7,13 @@ import json
 import shlex
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medsam.cli.flags import comma_names
-from medsam.cli.segment import add_network_arguments
+from medsam.cli.segment import add_network_arguments, add_trust_argument
 from medsam.cli.table import print_line, print_table
 from medsam.errors import PromptError, counted
 from medsam.progress import progress_bars
@@ -20,6 +21,7 @@ from medsam.progress import progress_bars
 if TYPE_CHECKING:
     from medsam.data.manifest import Case, Manifest
     from medsam.evaluation.protocol import Protocol
+    from medsam.inference.image_predictor import ImagePredictor
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--embeddings", type=Path, metavar="DIR", help="keep embeddings in this folder and use those that are there"
     )
     add_network_arguments(parser)
+    add_trust_argument(parser)
     parser.add_argument("--devices", type=int, default=1, metavar="N", help="share the cases among N processes or GPUs")
     parser.add_argument("--no-timing", action="store_true", help="leave seconds out: equal runs give equal bytes")
     parser.add_argument("--json", action="store_true", help="print summary.json on stdout instead of a table")
@@ -132,6 +135,8 @@ def run(arguments: argparse.Namespace) -> None:
         )
         for name, source in models.items()
     }
+    if arguments.trust is not None:
+        _have_told(arguments.trust, [one.images for one in predictors.values()])
     asked = _asked(arguments, manifests, cases)
     by = tuple(dict.fromkeys(arguments.by))
     this = EvaluationRun(
@@ -152,6 +157,15 @@ def run(arguments: argparse.Namespace) -> None:
         what = counted(len(skipped), "structure of a case was", "structures of cases were")
         listed = "the report lists it" if len(skipped) == 1 else "the report lists them"
         print(f"Note: {what} not measured; {listed}.", file=sys.stderr)
+
+
+def _have_told(path: Path, networks: Sequence[ImagePredictor]) -> None:
+    """Have the network that a file of expected Dice is about tell by it. Raises InputError where none is."""
+    from medsam.inference.trust import read_trust
+
+    trust = read_trust(path, *(one.weights for one in networks))
+    for one in networks:
+        one.trust = trust if one.weights == trust.weights else None
 
 
 def _protocol(arguments: argparse.Namespace) -> Protocol:

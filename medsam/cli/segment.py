@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from medsam.cli.flags import comma_names, with_flags
 from medsam.cli.output import add_output_arguments, check_output, dicom_options, written_format
 from medsam.cli.remote import send
-from medsam.cli.table import print_line, print_table
+from medsam.cli.segment_report import print_report
 from medsam.errors import InputError, PromptError, printable
 from medsam.progress import progress_bars
 
@@ -91,6 +91,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_limits(parser)
     add_scan_arguments(parser)
+    add_trust_argument(parser)
     add_output_arguments(parser, "NAME.mask.nii.gz here; with --format NAME.mask.dcm")
     parser.add_argument(
         "--embeddings", type=Path, metavar="DIR", help="keep embeddings in this folder and use those that are there"
@@ -149,10 +150,14 @@ def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--series", metavar="UID", help="which DICOM series, when there are several")
     parser.add_argument("--frame", type=int, metavar="N", help="which volume of a 4D file, 0-based")
     parser.add_argument("--preview", type=Path, metavar="PNG", help="also write a picture of the result")
+    add_network_arguments(parser)
+
+
+def add_trust_argument(parser: argparse.ArgumentParser) -> None:
+    """--trust, of every command that says what Dice is expected."""
     parser.add_argument(
         "--trust", type=Path, metavar="FILE", help="expected Dice as medsam calibrate learnt it (default: as shipped)"
     )
-    add_network_arguments(parser)
 
 
 def add_network_arguments(parser: argparse.ArgumentParser) -> None:
@@ -232,7 +237,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps(report, indent=2, allow_nan=False))
     else:
-        _print_report(report)
+        print_report(report, found)
 
 
 def print_notes(notes: Sequence[str], arguments: argparse.Namespace, names: Sequence[str] = ("modality",)) -> None:
@@ -284,8 +289,10 @@ def _write(arguments: argparse.Namespace, scan: Volume, found: Segmentation, out
     from medsam.io.save import save_labels
 
     options = dicom_options(arguments, found.algorithm)
+    # of the answers, and not of other masks
+    told = replace(options, remarks=found.remarks)
     for one, labels in zip(outs, (found.written_as(outs[0], arguments.format), *found.alternatives), strict=True):
-        save_labels(labels, one, scan, format=arguments.format, options=options)
+        save_labels(labels, one, scan, format=arguments.format, options=told if one is outs[0] else options)
     if arguments.preview is not None:
         write_preview(scan, found, arguments.preview, title=f"{model}, window {found.window.name}")
 
@@ -446,54 +453,3 @@ def _segment(
             all_masks=arguments.all_masks,
             progress=progress,
         )
-
-
-def _expected_dice(report: dict[str, Any]) -> dict[str, tuple[str]]:
-    """Label -> that of its one answer with its interval, or the mean over several; nothing where none has one."""
-    found: dict[str, list[dict[str, float]]] = {label["name"]: [] for label in report["labels"]}
-    for prompt in report["prompts"]:
-        found[prompt["label"]] += [prompt["expected_dice"]] if "expected_dice" in prompt else []
-    if not any(found.values()):
-        return {}
-    return {name: (_as_text(several),) for name, several in found.items()}
-
-
-def _as_text(expected: Sequence[Mapping[str, float]]) -> str:
-    if len(expected) == 1:
-        return "{value:.2f} ({low:.2f} to {high:.2f})".format(**expected[0])
-    return f"{sum(one['value'] for one in expected) / len(expected):.2f}" if expected else "-"
-
-
-def _print_report(report: dict[str, Any]) -> None:
-    picture = report["scan"]["spacing_mm"] is None
-    flat = picture and report["scan"]["shape"][2] == 1
-    ranked = any("candidates" in prompt for prompt in report["prompts"])
-    # a picture without millimetres has no millilitres either
-    expected = _expected_dice(report)
-    headings = ("pixels" if flat else "voxels", *([] if picture else ["ml"]), "slices", "predicted IoU")
-    headings += ("expected Dice",) * bool(expected)
-    rows = []
-    for label in report["labels"]:
-        candidates = [p["candidates"] for p in report["prompts"] if p["label"] == label["name"] and "candidates" in p]
-        rows.append(
-            (
-                label["name"],
-                str(label["voxels"]),
-                *([] if picture else [f"{label['ml']:.2f}"]),
-                str(len(label["slices"])),
-                "-" if label["predicted_iou"] is None else f"{label['predicted_iou']:.2f}",
-                *expected.get(label["name"], ()),
-                *(f"{sum(rank) / len(rank):.2f}" for rank in zip(*candidates, strict=True)),
-            )
-        )
-    print_table(("label", *headings, *([".1", ".2", ".3"] if ranked else [])), rows)
-    seconds = report["seconds"]
-    print_line(
-        f"window {report['window']['name']}; load {seconds['load']:.2f} s, "
-        f"prepare {seconds['prepare']:.2f} s, embed {seconds['embed']:.2f} s, decode {seconds['decode']:.2f} s"
-    )
-    for path in (report["out"], *report.get("alternatives", []), report["preview"]):
-        if path:
-            print_line(f"wrote {printable(str(path))}")
-    if report["sent"]:
-        print_line(f"sent to {report['sent']}")

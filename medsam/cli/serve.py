@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medsam.cli.segment import add_trust_argument
 from medsam.cli.table import print_line, print_table
 from medsam.errors import InputError, counted, printable
 
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--model", default="litemedsam", metavar="NAME|CHECKPOINT", help="(default: litemedsam)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps (default: auto)")
+    add_trust_argument(parser)
     parser.add_argument(
         "--hosts", action="append", default=[], metavar="NAME", help="a further name that the server is called by"
     )
@@ -162,6 +164,7 @@ def _settings(arguments: argparse.Namespace) -> ServerSettings:
         scan_bytes=int(arguments.scan_memory * GIB),
         uploads_kept=arguments.keep_uploads * 86400.0 or None,
         patients_from=Role[arguments.patients_from.upper()],
+        trust=arguments.trust,
     )
 
 

@@ -161,6 +161,7 @@ def _open_folder(run: EvaluationRun, models: Mapping[str, Predictor]) -> None:
         "engines": {name: f"{model.engine.name} {model.precision}" for name, model in models.items()},
         "keep_masks": run.keep_masks,
         "timing": run.timing,
+        **({"trust": told} if (told := _told_by(models)) else {}),
     }
     note = run.folder / "run.json"
     if note.exists():
@@ -177,6 +178,16 @@ def _open_folder(run: EvaluationRun, models: Mapping[str, Predictor]) -> None:
     for folder in ("cases", "overlays", *(["masks"] if run.keep_masks else [])):
         (run.folder / folder).mkdir(parents=True, exist_ok=True)
     _write_json(note, identity)
+
+
+def _told_by(models: Mapping[str, Predictor]) -> dict[str, str]:
+    """Digests of what tells the expected Dice, where that is not what is shipped."""
+    told = {name: one.images.trust for name, one in models.items()}
+    return {
+        name: hashlib.sha256(json.dumps(one.to_dict()).encode()).hexdigest()[:12]
+        for name, one in told.items()
+        if one is not None
+    }
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:

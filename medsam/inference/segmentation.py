@@ -18,7 +18,7 @@ from medsam.errors import InputError, counted
 from medsam.geometry import SlicePlane, VolumeGeometry
 from medsam.inference.documents import headed, reading, whole
 from medsam.inference.image_predictor import Crop, ImagePredictor
-from medsam.inference.trust import ExpectedDice
+from medsam.inference.trust import ExpectedDice, described
 from medsam.inference.usage import Usage
 from medsam.io.algorithm import Algorithm, DicomFormat, DicomOptions
 from medsam.io.save import save_labels
@@ -148,6 +148,35 @@ class Segmentation:
         """Images that the network has encoded for it."""
         return self.usage.encoded
 
+    @property
+    def expected(self) -> dict[str, list[ExpectedDice]]:
+        """What is expected of each label's answers, by name; without labels of which nothing is."""
+        found: dict[str, list[ExpectedDice]] = {}
+        for one in self.results:
+            if one.expected_dice is not None:
+                found.setdefault(self.labels.names[one.label], []).append(one.expected_dice)
+        return found
+
+    @property
+    def doubtful(self) -> dict[str, list[int]]:
+        """Label -> slices whose answer is probably wrong (`trust.DOUBTFUL`)."""
+        found: dict[str, list[int]] = {}
+        for one in self.results:
+            if one.expected_dice is not None and one.expected_dice.doubtful:
+                found.setdefault(self.labels.names[one.label], []).append(one.slice)
+        return found
+
+    @property
+    def remarks(self) -> dict[str, str]:
+        """`expected` as files say it, by label."""
+        numbers = {name: number for number, name in self.labels.names.items()}
+        return {name: described(some, len(self._slices(numbers[name]))) for name, some in self.expected.items()}
+
+    def _slices(self, number: int) -> list[int]:
+        """Those that a label is on, in order."""
+        found = {one.slice for one in self.results if one.label == number and one.pixels}
+        return sorted(found.union(self.kept.get(number, ())))
+
     def save(
         self,
         path: str | Path,
@@ -158,9 +187,9 @@ class Segmentation:
         """Write the label map, in the format that the name asks for (`save_labels`). Returns the path written.
 
         format: of a .dcm, which only a DICOM scan has: "seg" (default), "seg-labelmap" or "rtstruct". options: what
-        else it says; default: `algorithm` as its maker.
+        else it says; default: `algorithm` as its maker, and `remarks`.
         """
-        options = options or DicomOptions(self.algorithm)
+        options = options or DicomOptions(self.algorithm, remarks=self.remarks)
         options = options if options.series else replace(options, series=self.series)
         there = self.source is not None and self.source.exists()
         source, labels = self.source if there else None, self.written_as(Path(path), format)
@@ -265,7 +294,7 @@ class Segmentation:
             "name": self.labels.names[number],
             "voxels": voxels,
             "ml": voxels * geometry.voxel_ml if geometry.calibrated else None,
-            "slices": sorted({one.slice for one in results if one.pixels} | {*kept}),
+            "slices": self._slices(number),
             **({"kept": list(kept)} if kept else {}),
             "predicted_iou": _mean([one.predicted_iou for one in results]),
             **({"stopped": stopped} if stopped else {}),

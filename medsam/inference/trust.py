@@ -26,10 +26,12 @@ from typing import Any
 import numpy as np
 from scipy.special import betaincinv, expit
 
-from medsam.errors import InputError, slices_named
+from medsam.errors import InputError, counted, slices_named
 from medsam.inference.signs import NAMES
 
 KIND, VERSION = "medsam expected Dice", 1
+# An answer from which less is expected is said to be probably wrong.
+DOUBTFUL = 0.7
 # Signs count up to so many standard deviations from their means.
 _MOST = 3.0
 # What a beta distribution is bounded by, and a Dice of exactly 0 or 1 is taken for.
@@ -47,6 +49,38 @@ class ExpectedDice:
     low: float
     high: float
     unfamiliar: bool = False
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the answer is probably wrong."""
+        return self.value < DOUBTFUL
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
+
+
+def over_slices(expected: Sequence[ExpectedDice]) -> str:
+    """What is expected of an object in a few words, "" where nothing is. expected: of its answers.
+
+    Of several the mean, which has no interval, and the lowest with its own.
+    """
+    if len(expected) < 2:
+        return "".join(map(str, expected))
+    mean = sum(one.value for one in expected) / len(expected)
+    lowest = min(expected, key=lambda one: one.value)
+    return f"{mean:.2f} (mean of {len(expected)}; lowest {lowest.value:.2f}, {lowest.low:.2f} to {lowest.high:.2f})"
+
+
+def described(expected: Sequence[ExpectedDice], slices: int) -> str:
+    """The same for whoever reads a file and nothing else. slices: on how many the object is."""
+    if not expected:
+        return ""
+    part = f" on {len(expected)} of {counted(slices, 'slice')}" if len(expected) < slices else ""
+    strange = any(one.unfamiliar for one in expected)
+    return (
+        f"Expected Dice {over_slices(expected)}{part}: estimated by a model, not measured; 8 in 10 such answers lie "
+        f"between the two numbers.{' The pictures are unlike all that this was learnt from.' if strange else ''}"
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,13 +206,21 @@ def unfamiliar_note(indices: Iterable[int]) -> str:
     )
 
 
-def read_trust(path: Path, weights: str) -> TrustModel:
-    """What was learnt of the network with these weights, from a file. Raises InputError for any other file."""
+def doubtful_note(name: str, indices: Iterable[int]) -> str:
+    """What to say of an object whose answers on some slices are `doubtful`."""
+    return (
+        f"{name}: probably wrong on {slices_named(indices)} (expected Dice below {DOUBTFUL:.2f}). Look there, and "
+        "correct it with a click."
+    )
+
+
+def read_trust(path: Path, *weights: str) -> TrustModel:
+    """What was learnt of a network with any of these weights, from a file. Raises InputError for any other file."""
     try:
         model = TrustModel.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error}. `medsam calibrate` writes such files.") from error
-    if model.weights != weights:
+    if model.weights not in weights:
         raise InputError(f"{path} was made for other weights. Make one for this model with `medsam calibrate`.")
     return model
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -44,10 +45,12 @@ class DicomOptions:
     """What a .dcm says, and how.
 
     algorithm: who made the labels. series: (0020,000E) of the source where its folder holds several; a `Volume` knows
-    its own. keyhole, tps: of an RTSTRUCT, see `dicom.rtstruct_write`.
+    its own. keyhole, tps: of an RTSTRUCT, see `dicom.rtstruct_write`. remarks: what else the descriptions of structures
+    say, by name.
     """
 
     algorithm: Algorithm = field(default_factory=Algorithm)
     series: str | None = None
     keyhole: bool = False
     tps: bool = False
+    remarks: Mapping[str, str] = field(default_factory=dict)

@@ -60,10 +60,11 @@ def encode_dicom(
     if kind == "rtstruct":
         from medsam.io.dicom.rtstruct_write import RtstructOptions, encode_rtstruct
 
-        return encode_rtstruct(masks, images, options.algorithm, RtstructOptions(options.keyhole, options.tps))
+        rtstruct = RtstructOptions(options.keyhole, options.tps, options.remarks)
+        return encode_rtstruct(masks, images, options.algorithm, rtstruct)
     from medsam.io.dicom.seg_write import SegOptions, encode_seg
 
-    return encode_seg(masks, images, options.algorithm, SegOptions(labelmap=kind == "seg-labelmap"))
+    return encode_seg(masks, images, options.algorithm, SegOptions(kind == "seg-labelmap", options.remarks))
 
 
 def naming_notes(

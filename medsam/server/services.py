@@ -21,6 +21,7 @@ from fastapi import Depends, Request
 from medsam.errors import InputError
 from medsam.inference.embeddings import EmbeddingCache
 from medsam.inference.predictor import Predictor
+from medsam.inference.trust import read_trust
 from medsam.inference.worker import Worker
 from medsam.server.cases.rooms import CaseRooms
 from medsam.server.cases.scans import ScanStore
@@ -66,7 +67,7 @@ async def open_services(settings: ServerSettings, predictor: Predictor | None = 
 
     predictor: with a worker; by default the settings' model with a worker of its own, which is ended here.
     Raises what their rooms raise: CheckpointError and AssetError for the weights, InputError for folders,
-    and for an address that lets in people whom nobody can tell.
+    for `trust` of other weights, and for an address that lets in people whom nobody can tell.
     """
     async with AsyncExitStack() as stack:
         store = await to_thread.run_sync(Store.open, settings.store)
@@ -79,6 +80,8 @@ async def open_services(settings: ServerSettings, predictor: Predictor | None = 
             cache = EmbeddingCache(settings.embedding_bytes)
             load = partial(Predictor, settings.model, settings.device, cache, worker=worker)
             predictor = await to_thread.run_sync(load)
+        if settings.trust is not None:
+            predictor.images.trust = read_trust(settings.trust, predictor.images.weights)
         if predictor.worker is None:
             raise InputError("A server's `predictor` needs a worker.", parameter="predictor")
         cases = await stack.enter_async_context(CaseRooms.open(settings, store))

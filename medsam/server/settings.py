@@ -65,7 +65,8 @@ class ServerSettings:
     `host`. scan_bytes, embedding_bytes: of scans and embeddings kept in memory. loaders: processes that read scans.
     lock_after: a reader who did nothing for so long has to give the password again; ends_after: and to log in anew.
     uploads_kept: how long uploads nobody has opened stay; None: until they are deleted. poll_seconds: between looks at
-    `data`. patients_from: who, of those that may see a case, is also told whose it is.
+    `data`. patients_from: who, of those that may see a case, is also told whose it is. trust: what tells the expected
+    Dice, a file of `medsam calibrate`; None: what is shipped.
     """
 
     store: Path
@@ -86,3 +87,4 @@ class ServerSettings:
     uploads_kept: float | None = 30 * 86400.0
     poll_seconds: float = 5.0
     patients_from: Role = Role.READER
+    trust: Path | None = None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 from tiny_training import tiny_model
 
@@ -51,6 +52,13 @@ def test_a_network_of_ones_own_has_an_expected_dice_afterwards(tmp_path, model, 
     expected = json.loads(capsys.readouterr().out)["prompts"][0]["expected_dice"]
     assert 0 <= expected["low"] <= expected["value"] <= expected["high"] <= 1
     assert expected["unfamiliar"] is False
+    # an evaluation tells by it, too, and by nothing else in the same folder
+    evaluate = ["evaluate", "--manifest", "manifest.json", "--limit", "1", "--model", model, "--engine", "torch"]
+    assert main([*evaluate, "--out", "out", "--trust", "own.json"]) == 0
+    slices = pd.read_csv("out/slices.csv").query("model == 'tiny'")
+    assert slices["expected_dice"].notna().all()
+    assert main([*evaluate, "--out", "out"]) == 2
+    capsys.readouterr()
     # nothing is written over, and other weights are not told by it
     assert main(arguments) == 2
     assert "own.json is there already" in capsys.readouterr().err

@@ -7,9 +7,12 @@ import pytest
 from dicom_files import series
 from phantoms import ThresholdSam, block
 from PIL import Image
+from pydicom import dcmread
 
 from medsam.cli.main import main
 from medsam.cli.segment import default_out
+from medsam.inference.predictor import Predictor
+from medsam.inference.trust import TrustModel
 from medsam.io.labels import load_labels
 from medsam.io.load import load_volume
 
@@ -170,6 +173,29 @@ def test_a_dicom_scan_gives_dicom_out(tmp_path, monkeypatch, capsys):
     assert json.loads(capsys.readouterr().out)["format"] == "rtstruct"
     again = load_labels(tmp_path / "rt.dcm", scan.geometry)["Left Kidney"]
     np.testing.assert_array_equal(again, mask)
+
+
+def test_what_is_expected_is_in_the_table_and_in_the_dcm(tmp_path, monkeypatch, capsys):
+    one, network = np.ones(1), ThresholdSam()
+    # of whatever is answered
+    trust = TrustModel(("fill",), one, one, 0 * one, 0 * one, bias=0.0)
+    digest = Predictor(network, "cpu").images.weights
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("medsam.inference.image_predictor.load_model", lambda name: network)
+    monkeypatch.setattr("medsam.inference.combine.shipped", lambda: {digest: trust})
+    bright, _ = block((4, 32, 40), (10, 8, 1, 30, 24, 3))
+    folder = series(tmp_path / "ct", bright.array.astype(np.int16))
+    boxes = ["--box", "1:10,8,30,24=Liver", "--box", "2:10,8,30,24=Liver", "--point", "1:20,16=spot"]
+    asked = ["segment", str(folder), *boxes, "--format", "seg", "--all-masks", "--preview", "a.png"]
+    assert main(asked) == 0
+    told = capsys.readouterr().out
+    assert "0.50 (mean of 2; lowest 0.50, 0.30 to 0.70)" in told
+    assert "Liver: probably wrong on slices 1, 2 (expected Dice below 0.70). Look there, and correct" in told
+    segments = dcmread("ct.mask.dcm").SegmentSequence
+    assert "Expected Dice 0.50 (mean of 2; lowest 0.50, 0.30 to 0.70): estimated by" in segments[0].SegmentDescription
+    # nothing is known of a click, nor of the other masks
+    others = [segments[1], *dcmread("ct.mask.1.dcm").SegmentSequence]
+    assert not any("Dice" in one.SegmentDescription for one in others)
 
 
 @pytest.mark.weights

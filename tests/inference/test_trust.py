@@ -11,7 +11,7 @@ from medsam.errors import InputError
 from medsam.inference.predictor import Predictor
 from medsam.inference.segmentation import Segmentation
 from medsam.inference.signs import NAMES
-from medsam.inference.trust import Familiar, TrustModel, shipped
+from medsam.inference.trust import ExpectedDice, Familiar, TrustModel, described, over_slices, shipped
 from medsam.prompts.prompt import Prompt
 from tests.phantoms import ThresholdSam, block
 
@@ -106,6 +106,33 @@ def test_what_is_shipped_can_be_read_and_is_small():
     for name, values in {"own_dice": (0.98, 0.5), "stability": (0.98, 0.3), "predicted_iou": (0.95, 0.4)}.items():
         good[NAMES.index(name)], bad[NAMES.index(name)] = values
     assert one.expected(good).value > one.expected(bad).value
+
+
+def test_of_several_answers_the_mean_is_said_with_the_lowest():
+    good, poor = ExpectedDice(0.9, 0.8, 0.96), ExpectedDice(0.5, 0.2, 0.79, unfamiliar=True)
+    assert (over_slices([]), described([], 3)) == ("", "")
+    assert over_slices([good]) == "0.90 (0.80 to 0.96)"
+    assert over_slices([good, poor]) == "0.70 (mean of 2; lowest 0.50, 0.20 to 0.79)"
+    assert described([good], 1) == (
+        "Expected Dice 0.90 (0.80 to 0.96): estimated by a model, not measured; 8 in 10 such answers lie between the "
+        "two numbers."
+    )
+    assert "0.20 to 0.79) on 2 of 7 slices: estimated" in described([good, poor], 7)
+    assert described([poor], 1).endswith("The pictures are unlike all that this was learnt from.")
+    assert (good.doubtful, poor.doubtful) == (False, True)
+
+
+def test_a_segmentation_tells_it_by_label_and_where_to_look(learnt):
+    predictor, models = learnt
+    # as wide as before, and lower: less of the box is filled than is usual
+    loose = Prompt("loose", (0.0, 0.0, 40.0, 40.0), 2)
+    (weights,) = models
+    models[weights] = model(centre=np.array([1.0]), weights=weights)
+    found = segmented(predictor, [Prompt("node", BOX, 1), Prompt("clicked", BOX, 0, points=((20, 20, 1),)), loose])
+    assert list(found.expected) == ["node", "loose"] == list(found.remarks)
+    assert found.doubtful == {"node": [1], "loose": [2]}
+    assert found.expected["loose"][0].value < found.expected["node"][0].value == pytest.approx(0.5)
+    assert found.remarks["node"] == described(found.expected["node"], 1)
 
 
 def test_a_box_alone_has_an_expected_dice_where_something_was_learnt_of_the_network(learnt):

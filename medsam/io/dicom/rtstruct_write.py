@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from io import BytesIO
 
@@ -60,11 +60,13 @@ _PRECISION = 1e-3
 @dataclass(frozen=True)
 class RtstructOptions:
     """keyhole: each region of a slice is one contour that reaches its holes by channels without width, for systems that
-    fill holes. tps: names have at most 16 characters, for planning systems that take no longer ones.
+    fill holes. tps: names have at most 16 characters, for planning systems that take no longer ones. remarks: ends of
+    the regions' descriptions, by name.
     """
 
     keyhole: bool = False
     tps: bool = False
+    remarks: Mapping[str, str] = field(default_factory=dict)
 
 
 def encode_rtstruct(
@@ -91,7 +93,7 @@ def encode_rtstruct(
     names = roi_names(list(masks), options.tps)
     decimals = _decimals(source.geometry)
     with quiet_writer():
-        dataset = _structure_set(list(masks), names, source, algorithm)
+        dataset = _structure_set(list(masks), names, source, algorithm, options.remarks)
         planes = [_Plane.of(source, k) for k in range(len(source.images))]
         longest = 0
         for item, (name, mask) in zip(dataset.ROIContourSequence, masks.items(), strict=True):
@@ -117,7 +119,11 @@ def naming_notes(names: Sequence[str], options: RtstructOptions = RtstructOption
 
 
 def _structure_set(
-    structures: Sequence[str], names: Sequence[str], source: SourceImages, algorithm: Algorithm
+    structures: Sequence[str],
+    names: Sequence[str],
+    source: SourceImages,
+    algorithm: Algorithm,
+    remarks: Mapping[str, str],
 ) -> Dataset:
     """All but the contours."""
     whole = algorithm.of(*structures)
@@ -129,7 +135,7 @@ def _structure_set(
         "RTSTRUCT",
         series_number=source.derived_series_number,
         series_description=title,
-        texts=(*structures, made_by),
+        texts=(*structures, *remarks.values(), made_by),
     )
     now = datetime.now()  # noqa: DTZ005 - dates and times in DICOM are local
     dataset.OperatorsName = ""
@@ -146,7 +152,8 @@ def _structure_set(
     dataset.RTROIObservationsSequence = []
     for number, (name, roi_name) in enumerate(zip(structures, names, strict=True), start=1):
         colour = colour_of(structure(name), number)
-        dataset.StructureSetROISequence.append(_roi(number, name, roi_name, source, algorithm.of(name)))
+        roi = _roi(number, name, roi_name, source, algorithm.of(name), remarks.get(name, ""))
+        dataset.StructureSetROISequence.append(roi)
         dataset.ROIContourSequence.append(item_of(ReferencedROINumber=number, ROIDisplayColor=list(colour)))
         dataset.RTROIObservationsSequence.append(_observation(number, name))
     return dataset
@@ -177,7 +184,7 @@ def _referenced_frame(source: SourceImages) -> Dataset:
     return item_of(FrameOfReferenceUID=source.frame_of_reference, RTReferencedStudySequence=[study])
 
 
-def _roi(number: int, name: str, roi_name: str, source: SourceImages, algorithm: Algorithm) -> Dataset:
+def _roi(number: int, name: str, roi_name: str, source: SourceImages, algorithm: Algorithm, remark: str) -> Dataset:
     item = item_of(
         ROINumber=number,
         ReferencedFrameOfReferenceUID=source.frame_of_reference,
@@ -186,8 +193,9 @@ def _roi(number: int, name: str, roi_name: str, source: SourceImages, algorithm:
     )
     if by := _by(algorithm):
         item.ROIGenerationDescription = by
-    if roi_name != name:
-        item.ROIDescription = one_line(name)[:1024]
+    whole = one_line(name) if roi_name != name else ""
+    if description := ". ".join(filter(None, (whole, one_line(remark)))):
+        item.ROIDescription = description[:1024]
     return item
 
 

@@ -17,7 +17,7 @@ Source: DICOM PS3.3 A.51 (Segmentation IOD), C.8.20 (Segmentation modules), C.7.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -58,9 +58,12 @@ _SHORT, _LONG = 64, 1024
 
 @dataclass(frozen=True)
 class SegOptions:
-    """labelmap: as LABELMAP (see the beginning of this file), for structures that do not overlap."""
+    """labelmap: as LABELMAP (see the beginning of this file), for structures that do not overlap. remarks: ends of
+    descriptions, by name of the structure.
+    """
 
     labelmap: bool = False
+    remarks: Mapping[str, str] = field(default_factory=dict)
 
 
 def encode_seg(
@@ -131,12 +134,13 @@ def _without_frames(
     """The SEG with all that does not depend on where the structures are, as highdicom writes it."""
     from highdicom.seg import Segmentation
 
-    template = _template(source, plane, (*names, algorithm.name, algorithm.version, algorithm.licence))
+    texts = (*names, *options.remarks.values(), algorithm.name, algorithm.version, algorithm.licence)
+    template = _template(source, plane, texts)
     # not shown to highdicom, which logs names that it finds unusual
     patient, template.PatientName = template.PatientName, ""
     whole = algorithm.of(*names)
     segments = [
-        _segment(number, name, label, algorithm.of(name))
+        _segment(number, name, label, algorithm.of(name), options.remarks.get(name, ""))
         for number, (name, label) in enumerate(zip(names, _labels(names), strict=True), start=1)
     ]
     seg = Segmentation(
@@ -200,7 +204,7 @@ def _decimals(values: Iterable[float]) -> list[str]:
 # -- what a structure is ------------------------------------------------------------------------------------
 
 
-def _segment(number: int, name: str, label: str, algorithm: Algorithm) -> Dataset:
+def _segment(number: int, name: str, label: str, algorithm: Algorithm, remark: str) -> Dataset:
     """One item of (0062,0002) Segment Sequence."""
     from highdicom import AlgorithmIdentificationSequence
     from highdicom.color import CIELabColor
@@ -234,7 +238,7 @@ def _segment(number: int, name: str, label: str, algorithm: Algorithm) -> Datase
         kind.SegmentedPropertyTypeModifierCodeSequence = [_concept(known.modifier)]
     if known and known.region and known.region_modifier:
         item.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = [_concept(known.region_modifier)]
-    item.SegmentDescription = _description(name, label, algorithm)
+    item.SegmentDescription = _description(name, label, algorithm, remark)
     return item
 
 
@@ -282,13 +286,14 @@ def _parameters(algorithm: Algorithm) -> dict[str, str] | None:
     return {key: value for key, value in stated.items() if value} or None
 
 
-def _description(name: str, label: str, algorithm: Algorithm) -> str:
-    """For who asks what a segment is and who drew it."""
+def _description(name: str, label: str, algorithm: Algorithm, remark: str) -> str:
+    """For who asks what a segment is, who drew it, and what else is known of it."""
     how = {"MANUAL": "Drawn by hand", "SEMIAUTOMATIC": "Segmented semiautomatically", "AUTOMATIC": "Segmented"}
     by = [f"{_by(algorithm)} {one_line(algorithm.version)}"] if _by(algorithm) and algorithm.kind != "MANUAL" else []
     by += [f"{key} {value}" for key, value in (_parameters(algorithm) or {}).items()]
     whole = f"{one_line(name)}. " if one_line(name) not in ("", label) else ""
-    tail = f"{how[algorithm.kind]}{' by ' if by else ''}{'; '.join(by)}."
+    more = f" {_cut(one_line(remark), _LONG // 2)}" if remark else ""
+    tail = f"{how[algorithm.kind]}{' by ' if by else ''}{'; '.join(by)}.{more}"
     return _cut(whole, max(_LONG - len(tail), 3)) + tail
 
 

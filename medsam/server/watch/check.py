@@ -166,9 +166,12 @@ def _servers() -> Iterator[Finding]:
 
 def _model(settings: ServerSettings) -> str:
     from medsam.inference.predictor import Predictor
+    from medsam.inference.trust import read_trust
 
     began = time.monotonic()
     predictor = Predictor(settings.model, settings.device)
+    if settings.trust is not None:
+        read_trust(settings.trust, predictor.images.weights)
     predictor.warm_up()
     took = time.monotonic() - began
     return f"{predictor.name} on {predictor.device}, {predictor.engine.name}, ready after {took:.1f} s"

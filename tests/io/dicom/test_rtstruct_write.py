@@ -244,6 +244,13 @@ def test_names_that_do_not_fit_are_shortened_and_kept_whole_beside(tmp_path, sou
     assert all(len(item.ROIName) <= 16 for item in items)
     assert [item.get("ROIDescription") for item in items] == ["adrenal_gland_left", None, long, None]
     assert errors_of(path) == []
+    told = RtstructOptions(
+        tps=True, remarks={"adrenal_gland_left": "Expected Dice 0.86.", "liver": "Expected Dice 0.9."}
+    )
+    items = dcmread(write_rs(tmp_path / "c.dcm", dict.fromkeys(names, mask), source, told)).StructureSetROISequence
+    assert [item.get("ROIDescription") for item in items] == [
+        *("adrenal_gland_left. Expected Dice 0.86.", "Expected Dice 0.9.", long, None)
+    ]
     assert naming_notes(names) == [f"{long!r} is called {long[:64].strip()!r} in the RTSTRUCT."]
     assert naming_notes(names, TPS)[0] == "'adrenal_gland_left' is called 'Glnd_Adrenal_L' in the RTSTRUCT."
 

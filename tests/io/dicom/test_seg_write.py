@@ -242,6 +242,19 @@ def test_who_made_it_is_said_with_digest_and_licence(tmp_path, scan):
     )
 
 
+@needs_programs
+def test_what_else_is_said_of_a_structure_ends_its_description(tmp_path, scan):
+    masks, remark = drawn(scan.shape), "Expected Dice 0.86 (0.71 to 0.94): estimated."
+    ds = written(tmp_path / "seg.dcm", masks, scan, SegOptions(remarks={"nothing": remark, "one slice": "x" * 2000}))
+    said = [item.SegmentDescription for item in ds.SegmentSequence]
+    assert said[2] == f"{said[0]} {remark}"
+    assert said[1] == said[0]
+    # who made it is never cut off
+    assert said[3].startswith(f"{said[0]} xxx")
+    assert len(said[3]) < 1024
+    assert dciodvfy(tmp_path / "seg.dcm") == []
+
+
 def test_what_is_drawn_by_hand_names_no_algorithm(tmp_path, scan):
     ds = written(tmp_path / "seg.dcm", drawn(scan.shape), scan, algorithm=Algorithm("", "", kind="MANUAL"))
     item = ds.SegmentSequence[0]

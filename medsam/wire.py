@@ -18,7 +18,10 @@ rectangle it is as it was then. With base 0 the frame stands alone: beyond the r
 `revision` (of the session, when the mask came to be), `status` ("first": a refined one follows; "refined";
 "propagated"; "restored" by undo or redo; "drawn": as it was drawn; "removed": the object has no mask on this slice any
 more; "candidate": another answer to the same prompt, which does not stand), `predicted_iou` (what the network says of
-its own answer: not calibrated; null where it said nothing), `expected_dice` (calibrated; null while nothing is),
+its own answer: not calibrated; null where it said nothing), `expected_dice` (of a whole answer to a box alone: an
+estimate by a model, not a measurement; null of all others, and where nothing was learnt of the network), with
+`expected_dice_low` and `expected_dice_high` (eight in ten such answers lie between them) and `unfamiliar` (true: the
+picture is unlike all that this was learnt from), which are left out where there is nothing to say,
 `confidence` (of a propagated mask, 0 to 1: it ranks slices, and is no probability; left out where it is not known).
 
 Bits: one a pixel of the rectangle, row by row, columns ascending, the highest bit of a byte first, zeros up to a whole
@@ -47,6 +50,8 @@ Status = Literal["first", "refined", "propagated", "restored", "drawn", "removed
 _PREFIX = struct.Struct("<4sHBBII")
 _MAGIC = b"MSAM"
 _BITS, _RUNS = 0, 1
+# numbers of a head that are left out where they are not known
+_IF_KNOWN = ("expected_dice_low", "expected_dice_high", "confidence")
 # what a reader believes: a slice of this many pixels, and a head of this many bytes
 _MAX_PIXELS = 2**28
 _MAX_HEAD = 2**16
@@ -71,6 +76,9 @@ class MaskFrame:
     expected_dice: float | None = None
     base: int = 0
     confidence: float | None = None
+    expected_dice_low: float | None = None
+    expected_dice_high: float | None = None
+    unfamiliar: bool = False
 
     @classmethod
     def whole(cls, mask: CompactMask, **head: Any) -> MaskFrame:
@@ -101,7 +109,8 @@ class MaskFrame:
             "status": self.status,
             "predicted_iou": self.predicted_iou,
             "expected_dice": self.expected_dice,
-            **({} if self.confidence is None else {"confidence": self.confidence}),
+            **{name: said for name in _IF_KNOWN if (said := getattr(self, name)) is not None},
+            **({"unfamiliar": True} if self.unfamiliar else {}),
         }
         text = json.dumps(head, separators=(",", ":"), allow_nan=False).encode()
         return _PREFIX.pack(_MAGIC, VERSION, encoding, 0, len(text), len(payload)) + text + payload
@@ -157,7 +166,8 @@ def _frame(head: dict[str, Any], encoding: int, payload: bytes) -> MaskFrame:
         predicted_iou=_number(head.get("predicted_iou")),
         expected_dice=_number(head.get("expected_dice")),
         base=int(head["base"]),
-        confidence=_number(head.get("confidence")),
+        unfamiliar=head.get("unfamiliar") is True,
+        **{name: _number(head.get(name)) for name in _IF_KNOWN},
     )
 
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from medsam.client.masks import result_of
 from medsam.errors import InputError
 from medsam.wire import MaskFrame, Status, read_frames, write_frames
 
@@ -39,6 +40,20 @@ def test_the_bytes_of_a_frame_are_those_that_are_documented():
         "expected_dice": None,
     }
     assert body[16 + n :] == bytes([0b10101100])
+
+
+def test_an_expected_dice_comes_with_its_interval_and_only_where_it_is_known():
+    said = {"expected_dice": 0.86, "expected_dice_low": 0.71, "expected_dice_high": 0.94, "unfamiliar": True}
+    body = frame(np.ones((2, 3), bool), **said).to_bytes()
+    (n,) = struct.unpack("<I", body[8:12])
+    assert said.items() <= json.loads(body[16 : 16 + n]).items()
+    (back,) = read_frames(body)
+    assert {name: getattr(back, name) for name in said} == said
+    result = result_of(back)
+    assert (result.expected_dice, result.expected_dice_low, result.expected_dice_high) == (0.86, 0.71, 0.94)
+    assert result.unfamiliar
+    (plain,) = read_frames(frame(np.ones((2, 3), bool)).to_bytes())
+    assert (plain.expected_dice_low, plain.expected_dice_high, plain.unfamiliar) == (None, None, False)
 
 
 def test_run_lengths_start_outside_and_are_taken_where_they_are_shorter():

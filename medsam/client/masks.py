@@ -16,7 +16,8 @@ class RemoteResult:
     """An object's mask on a slice. Fields as of `medsam.wire.MaskFrame`.
 
     mask: bool (rows, columns) of the stored slice, read-only. predicted_iou: as the network says it, nan where it said
-    nothing. status: "first" where a refined mask follows.
+    nothing. status: "first" where a refined mask follows. expected_dice, with its interval, and unfamiliar: of an
+    answer to a box alone.
     """
 
     mask: np.ndarray
@@ -25,6 +26,9 @@ class RemoteResult:
     revision: int
     expected_dice: float | None = None
     confidence: float | None = None
+    expected_dice_low: float | None = None
+    expected_dice_high: float | None = None
+    unfamiliar: bool = False
 
     @property
     def final(self) -> bool:
@@ -96,4 +100,14 @@ def result_of(frame: MaskFrame, before: np.ndarray | None = None) -> RemoteResul
     frame.paint(mask)
     mask.setflags(write=False)
     said = np.nan if frame.predicted_iou is None else frame.predicted_iou
-    return RemoteResult(mask, said, frame.status, frame.revision, frame.expected_dice, frame.confidence)
+    return RemoteResult(
+        mask,
+        said,
+        frame.status,
+        frame.revision,
+        frame.expected_dice,
+        frame.confidence,
+        frame.expected_dice_low,
+        frame.expected_dice_high,
+        frame.unfamiliar,
+    )

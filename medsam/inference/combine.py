@@ -51,7 +51,8 @@ def combine(
     no_contrast = any(one.no_contrast for one in predictions)
     box = request.prompt.box
     found = SliceResult(logits > 0, predicted_iou, logits, request.crops, low_res_logits, box, no_contrast, fold=fold)
-    if not trust or zoom != "auto" or not _is_box_alone(request.given):
+    # it was learnt of whole answers
+    if not trust or zoom != "auto" or not request.complete or not _is_box_alone(request.given):
         return found
     seen, model = _signs_of(scan_encoder, index, found, predictions), trust_of(scan_encoder)
     kind = predictions[0].pooled

@@ -120,6 +120,7 @@ def segment_slice(
     whole slice is encoded where even that is missing. `SliceResult.complete` tells whether a crop was left out.
     progress: called with (crops done, None) before each crop.
     trust: whether answers to boxes alone, with "auto", tell their `signs` and expected Dice; a millisecond or two each.
+    One that is not complete does not.
     Raises PromptError for no such slice, no prompt, or an unknown zoom.
     """
     _check(scan_encoder, index, prompts, zoom)

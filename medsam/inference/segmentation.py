@@ -346,7 +346,7 @@ def _result_from_dict(document: Mapping[str, Any], ids: Mapping[str, int]) -> Pr
         lines=drawn.lines,
         lasso=drawn.lasso,
         ellipse=drawn.ellipse,
-        expected_dice=None if document.get("expected_dice") is None else ExpectedDice(**document["expected_dice"]),
+        expected_dice=ExpectedDice.from_dict(document.get("expected_dice")),
     )
 
 

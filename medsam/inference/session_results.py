@@ -75,6 +75,7 @@ class SessionResults:
             previous=[previous],
             at_hand=at_hand,
             progress=progress,
+            trust=True,
         )
         return result
 

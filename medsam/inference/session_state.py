@@ -22,6 +22,7 @@ from medsam.inference.documents import headed, reading, whole
 from medsam.inference.image_predictor import ImagePredictor, ScanEncoder
 from medsam.inference.prompt_parts import PromptPart, as_prompts, clicks_first
 from medsam.inference.slice_request import Zoom
+from medsam.inference.trust import ExpectedDice
 from medsam.masks import CompactMask
 from medsam.postprocess.clean import Cleanup
 from medsam.prompts.limits import Limits, Values
@@ -48,7 +49,8 @@ class SliceState:
     predicted_iou: of the mask; 1 for one that was there before, and stands. number: of the result, counted from the
     session's first; never given twice. complete: see `SliceResult`. cleaned: whether the mask is as it will be saved.
     confidence: of a propagated mask, see `Propagation`. values: the range that the mask was kept to, `ANY` for none,
-    where the session has another by now; not in documents, which are of sessions that have one.
+    where the session has another by now; not in documents, which are of sessions that have one. expected_dice: see
+    `SliceResult`.
     """
 
     parts: tuple[PromptPart, ...]
@@ -59,6 +61,7 @@ class SliceState:
     cleaned: bool = False
     confidence: float | None = None
     values: Values | None = None
+    expected_dice: ExpectedDice | None = None
 
     @classmethod
     def of(cls, mask: CompactMask, number: int) -> SliceState:
@@ -344,6 +347,7 @@ def _slice_to_dict(label: str, index: int, state: SliceState | None, before: Obj
         **({} if state.complete else {"complete": False}),
         **({"cleaned": True} if state.cleaned else {}),
         **({} if state.confidence is None else {"confidence": state.confidence}),
+        **({} if state.expected_dice is None else {"expected_dice": asdict(state.expected_dice)}),
     }
 
 
@@ -390,4 +394,6 @@ class _StepReader:
         self.numbers.add(number)
         sure = one.get("confidence")
         confidence = None if sure is None else float(sure)
-        return index, SliceState(parts, mask, predicted_iou, number, complete, bool(cleaned), confidence)
+        expected = ExpectedDice.from_dict(one.get("expected_dice"))
+        state = SliceState(parts, mask, predicted_iou, number, complete, bool(cleaned), confidence)
+        return index, replace(state, expected_dice=expected)

@@ -50,6 +50,14 @@ class ExpectedDice:
     high: float
     unfamiliar: bool = False
 
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any] | None) -> ExpectedDice | None:
+        """What `asdict` wrote. Raises KeyError, TypeError and ValueError for something else."""
+        if document is None:
+            return None
+        value, low, high = (float(document[name]) for name in ("value", "low", "high"))
+        return cls(value, low, high, bool(document["unfamiliar"]))
+
     @property
     def doubtful(self) -> bool:
         """Whether the answer is probably wrong."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import Future
-from dataclasses import fields
+from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 from fastapi import APIRouter, FastAPI
 from starlette.testclient import TestClient
@@ -12,6 +14,8 @@ from starlette.testclient import TestClient
 from medsam._version import __version__
 from medsam.errors import InputError
 from medsam.inference.predictor import Predictor
+from medsam.inference.signs import NAMES
+from medsam.inference.trust import TrustModel
 from medsam.server.app import API, create_app
 from medsam.server.gate.present import PresentReader, require
 from medsam.server.readers import Role
@@ -53,6 +57,22 @@ def test_the_interface_is_described(serve):
     described = serve().get(f"{API}/openapi.json").json()
     assert described["info"]["title"] == "medsam"
     assert set(described["components"]["securitySchemes"]) == {"token", "cookie", "csrf"}
+
+
+def test_what_tells_the_expected_dice_is_of_the_model_that_answers(tmp_path, tiny_predictor, monkeypatch):
+    one, digest = np.ones(1), tiny_predictor.images.weights
+    monkeypatch.setattr(tiny_predictor.images, "trust", None)
+    model = TrustModel(NAMES[:1], one, one, one, one, bias=0.0, weights=digest)
+    path = tmp_path / "trust.json"
+    for weights in (digest, "others"):
+        path.write_text(json.dumps(replace(model, weights=weights).to_dict()))
+        app = create_app(ServerSettings(tmp_path / "store", trust=path), tiny_predictor)
+        if weights == digest:
+            with TestClient(app):
+                assert tiny_predictor.images.trust.weights == digest
+        else:
+            with pytest.raises(InputError, match="made for other weights"), TestClient(app):
+                pass
 
 
 def test_a_predictor_needs_a_worker(tmp_path, tiny_predictor):

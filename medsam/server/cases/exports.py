@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
-from medsam.io.algorithm import Algorithm, DicomFormat, DicomOptions
+from medsam.io.algorithm import DicomFormat, DicomOptions
 from medsam.io.save import encode_labels
 from medsam.masks import PackedMasks
 from medsam.server.cases.found import ScanFiles, as_shown
@@ -61,14 +61,14 @@ def encode(
     labels: LabelVolume | PackedMasks,
     geometry: VolumeGeometry,
     format: ExportFormat,  # noqa: A002
-    algorithm: Algorithm,
+    options: DicomOptions,
 ) -> Export:
     """Labels as a file of a format, made from the case's own files, in a process. geometry: of the labels.
 
     Raises InputError as `encode_labels` does, also where a DICOM format is asked for and the case is none.
     """
     try:
-        content, suffix = _encoded(files, labels, geometry, format, algorithm)
+        content, suffix = _encoded(files, labels, geometry, format, options)
     except InputError as error:
         raise as_shown(error, files) from None
     return Export(content, suffix, hashlib.sha256(content).hexdigest())
@@ -79,7 +79,7 @@ def _encoded(
     labels: LabelVolume | PackedMasks,
     geometry: VolumeGeometry,
     format: ExportFormat,  # noqa: A002
-    algorithm: Algorithm,
+    options: DicomOptions,
 ) -> tuple[bytes, str]:
     paths = files.checked()
     if format in _SUFFIXES:
@@ -94,7 +94,7 @@ def _encoded(
     kind: DicomFormat = format  # type: ignore[assignment]
     names = files.case.files
     source = paths[0] if names is None else dict(zip(names, paths, strict=True))
-    options = DicomOptions(algorithm=algorithm, series=files.case.series)
+    options = replace(options, series=files.case.series)
     return encode_labels(labels, ".dcm", source, geometry=geometry, format=kind, options=options), ".dcm"
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from medsam.errors import MedSAMError
+from medsam.io.algorithm import DicomOptions
 from medsam.server.cases.exports import MEDIA_TYPES, Export, ExportFormat, encode, table
 from medsam.server.cases.pixels import META, bytes_response, etag_of, meta_of, raw_response
 from medsam.server.cases.rooms import NotAllowed
@@ -117,7 +118,8 @@ async def _export(services: Services, drawn: Labelled, format: ExportFormat) -> 
     labels = drawn.labels
     overlapping = await heavy(lambda: drawn.structures) if format in ("seg", "rtstruct") else labels
     files = await rooms.files(drawn.case)
-    return await rooms.pool.beside(encode, files, overlapping, labels.geometry, format, drawn.algorithm)
+    options = DicomOptions(drawn.algorithm, remarks=drawn.outlined.remarks)
+    return await rooms.pool.beside(encode, files, overlapping, labels.geometry, format, options)
 
 
 class OtherScan(MedSAMError):

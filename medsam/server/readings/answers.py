@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from anyio import to_thread
@@ -12,7 +12,8 @@ from anyio import to_thread
 from medsam.geometry import Axis, SlicePlane
 from medsam.inference.image_predictor import ScanEncoder
 from medsam.inference.session import Session
-from medsam.inference.session_state import SessionState
+from medsam.inference.session_state import SessionState, SliceState
+from medsam.inference.trust import described
 from medsam.inference.whole_objects import label_array, packed
 from medsam.io.algorithm import Algorithm
 from medsam.masks import CompactMask, PackedMasks, shared_pixels
@@ -88,7 +89,8 @@ def prompts_file(prompts: Sequence[Prompt], names: Mapping[str, str], axis: Axis
 class Outlined:
     """labels: what `Session.labels` gives, each object under its number and the name that it has now. masks: number of
     an object -> slice -> its own mask (h, w). shared: voxels in several of them. first: how many of the masks are
-    first answers still. drawn: names of structures that were drawn by hand."""
+    first answers still. drawn: names of structures that were drawn by hand. remarks: what is expected of others, by
+    name."""
 
     labels: LabelVolume
     masks: Mapping[int, Mapping[int, CompactMask]]
@@ -96,6 +98,7 @@ class Outlined:
     shared: int
     first: int = 0
     drawn: frozenset[str] = frozenset()
+    remarks: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def structures(self) -> PackedMasks:
@@ -133,7 +136,8 @@ def outlined(state: SessionState, scan_encoder: ScanEncoder, objects: Mapping[in
     masks = {numbers[label]: slices for label, slices in own.items() if label in numbers}
     labels = LabelVolume(to[array], scan_encoder.scan.geometry, names)
     shared = shared_pixels(masks.values())
-    return Outlined(labels, masks, scan_encoder.plane, shared, len(session.incomplete), _drawn(session, objects))
+    first, drawn, remarks = len(session.incomplete), _drawn(session, objects), _remarks(session, objects)
+    return Outlined(labels, masks, scan_encoder.plane, shared, first, drawn, remarks)
 
 
 def _drawn(session: Session, objects: Mapping[int, StoredObject]) -> frozenset[str]:
@@ -144,6 +148,19 @@ def _drawn(session: Session, objects: Mapping[int, StoredObject]) -> frozenset[s
             if state.mask:
                 found[state.drawn and state.untouched].add(one.name)
     return frozenset(found[True] - found[False])
+
+
+def _remarks(session: Session, objects: Mapping[int, StoredObject]) -> dict[str, str]:
+    """What is expected of structures, as files say it (`trust.described`), by name."""
+    found: dict[str, list[SliceState]] = {}
+    for number, one in objects.items():
+        there = session.states.get(label_of(number), {}).values()
+        found.setdefault(one.name, []).extend(state for state in there if state.mask)
+    told = {
+        name: described([one.expected_dice for one in states if one.expected_dice is not None], len(states))
+        for name, states in found.items()
+    }
+    return {name: text for name, text in told.items() if text}
 
 
 def _cleaned(session: Session, index: int, label: str) -> np.ndarray:

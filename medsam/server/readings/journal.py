@@ -18,7 +18,7 @@ from medsam.inference.session import Session
 from medsam.inference.session_state import SessionState, SliceState, Step
 from medsam.masks import CompactMask
 from medsam.server.readings.objects import label_of, number_of
-from medsam.server.readings.rows import iou_of, status_of, to_extra
+from medsam.server.readings.rows import expected_of, iou_of, status_of, to_extra
 from medsam.server.readings.slate import Drawn, Place
 from medsam.server.store.records import NewMask
 
@@ -168,6 +168,7 @@ class Journal:
         extra = None
         if kind == "refined" and before is not None:
             extra = self._extras.pop(before.number, None)
+            extra = None if extra is None else extra | expected_of(after)
         elif kind not in _WALKS:
             extra = to_extra(after, before)
         if not after.complete and extra is not None:
@@ -179,6 +180,7 @@ class Journal:
             after.mask,
             status_of(after, brought_back=kind in _WALKS),
             predicted_iou=iou_of(after),
+            expected_dice=after.expected_dice and after.expected_dice.value,
             number=after.number,
             extra=extra,
         )
@@ -195,7 +197,8 @@ class Journal:
         self._cleaned.move_to_end(state.number)
         while len(self._cleaned) > _CLEANED:
             self._cleaned.popitem(last=False)
-        return Drawn(mask, status_of(state, brought_back=kind in _WALKS), iou_of(state), state.confidence)
+        status = status_of(state, brought_back=kind in _WALKS)
+        return Drawn(mask, status, iou_of(state), state.confidence, state.expected_dice)
 
 
 def _by_place(session: Session) -> dict[Place, SliceState]:

@@ -15,7 +15,8 @@ REVISION = "X-Medsam-Revision"
 FRAMES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "frames (`medsam/wire.py`), which may be none. `predicted_iou` in a frame is what the network "
-        "says of its own answer: it is not calibrated. `expected_dice` will be; it is null so far.",
+        "says of its own answer: it is not calibrated. `expected_dice` is estimated by a model that was, with the "
+        "interval `expected_dice_low` to `expected_dice_high`, of answers to boxes alone; null of others.",
         "content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}},
         "headers": {
             REVISION: {"schema": {"type": "integer"}, "description": "that the client has with this"},

@@ -2,8 +2,8 @@
 
 A row's mask is the one that the session goes on from, before it is cleaned. Its `extra` is what else the session knows
 of that slice: {"kept": how many parts of its prompt were there before the step, "parts": those that the step added,
-each as `PromptPart.to_dict` gives it, with "own" for a mask that is the row's}. Its status is "first" for an answer
-that is to be refined.
+each as `PromptPart.to_dict` gives it, with "own" for a mask that is the row's, "expected_dice": where that is known,
+with its interval}. Its status is "first" for an answer that is to be refined.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import bisect
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from medsam.errors import InputError, PromptError
 from medsam.inference.prompt_parts import FLAGS, PromptPart
 from medsam.inference.session import UNDO_STEPS
 from medsam.inference.session_state import Objects, SessionState, SliceState, Step, after_steps
+from medsam.inference.trust import ExpectedDice
 from medsam.prompts.limits import ANY, Limits, Values
 from medsam.prompts.prompt import Prompt
 from medsam.server.readings.objects import label_of
@@ -56,7 +57,13 @@ def to_extra(state: SliceState, before: SliceState | None) -> dict[str, Any]:
         "parts": parts,
         **({"cleaned": True} if state.cleaned else {}),
         **({} if state.confidence is None else {"confidence": state.confidence}),
+        **expected_of(state),
     }
+
+
+def expected_of(state: SliceState) -> dict[str, Any]:
+    """What is expected of a mask, as a part of `extra`."""
+    return {} if state.expected_dice is None else {"expected_dice": asdict(state.expected_dice)}
 
 
 @dataclass(frozen=True)
@@ -149,6 +156,7 @@ class _Rows:
             complete=row.status != "first",
             cleaned=bool(row.extra.get("cleaned")),
             confidence=row.extra.get("confidence"),
+            expected_dice=ExpectedDice.from_dict(row.extra.get("expected_dice")),
         )
         if not state.complete:
             self.extras[row.number] = row.extra

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from medsam.geometry import Axis
+from medsam.inference.trust import ExpectedDice
 from medsam.masks import CompactMask, bounding_box, xyxy
 from medsam.wire import MaskFrame, Status
 
@@ -29,12 +30,13 @@ _CHANGES = 32
 @dataclass(frozen=True)
 class Drawn:
     """A mask (h, w) of an object on a slice. status, confidence: see `wire`. predicted_iou: None where the network said
-    nothing."""
+    nothing. expected: Dice, where that is known."""
 
     mask: CompactMask
     status: Status
     predicted_iou: float | None = None
     confidence: float | None = None
+    expected: ExpectedDice | None = None
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,7 @@ class Slate:
         if drawn.status == "removed":
             base, rectangle = 0, _EMPTY
         x0, y0, x1, y1 = rectangle
+        expected = drawn.expected
 
         def frame() -> MaskFrame:
             return MaskFrame(
@@ -162,8 +165,12 @@ class Slate:
                 revision=revision,
                 status=drawn.status,
                 predicted_iou=drawn.predicted_iou,
+                expected_dice=expected and expected.value,
                 base=base,
                 confidence=drawn.confidence,
+                expected_dice_low=expected and expected.low,
+                expected_dice_high=expected and expected.high,
+                unfamiliar=expected is not None and expected.unfamiliar,
             )
 
         return Part((x1 - x0) * (y1 - y0), frame)

@@ -180,7 +180,7 @@ class Journal:
             after.mask,
             status_of(after, brought_back=kind in _WALKS),
             predicted_iou=iou_of(after),
-            expected_dice=after.expected_dice and after.expected_dice.value,
+            expected_dice=None if after.expected_dice is None else after.expected_dice.value,
             number=after.number,
             extra=extra,
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -152,7 +153,6 @@ class Slate:
         if drawn.status == "removed":
             base, rectangle = 0, _EMPTY
         x0, y0, x1, y1 = rectangle
-        expected = drawn.expected
 
         def frame() -> MaskFrame:
             return MaskFrame(
@@ -165,15 +165,24 @@ class Slate:
                 revision=revision,
                 status=drawn.status,
                 predicted_iou=drawn.predicted_iou,
-                expected_dice=expected and expected.value,
                 base=base,
                 confidence=drawn.confidence,
-                expected_dice_low=expected and expected.low,
-                expected_dice_high=expected and expected.high,
-                unfamiliar=expected is not None and expected.unfamiliar,
+                **_told(drawn.expected),
             )
 
         return Part((x1 - x0) * (y1 - y0), frame)
+
+
+def _told(expected: ExpectedDice | None) -> dict[str, Any]:
+    """As parts of a frame."""
+    if expected is None:
+        return {}
+    return {
+        "expected_dice": expected.value,
+        "expected_dice_low": expected.low,
+        "expected_dice_high": expected.high,
+        "unfamiliar": expected.unfamiliar,
+    }
 
 
 def difference(before: CompactMask | None, after: CompactMask) -> Rectangle:

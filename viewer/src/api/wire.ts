@@ -11,6 +11,16 @@ const RUNS = 1;
 const MAX_HEAD = 2 ** 16;
 const MAX_PIXELS = 2 ** 28;
 
+/** What is expected of an answer to a box alone: an estimate by a model, not a measurement. */
+export interface ExpectedDice {
+  readonly value: number;
+  /** Eight in ten such answers lie between these. */
+  readonly low: number;
+  readonly high: number;
+  /** The picture is unlike all that this was learnt from. */
+  readonly unfamiliar: boolean;
+}
+
 export interface Frame {
   readonly object: number;
   readonly axis: Axis;
@@ -28,6 +38,7 @@ export interface Frame {
   readonly predictedIou: number | null;
   /** Of a propagated slice, 0 to 1. */
   readonly confidence: number | null;
+  readonly expectedDice: ExpectedDice | null;
 }
 
 /** A body that cannot be read. */
@@ -86,7 +97,14 @@ function headOf(bytes: Uint8Array): Omit<Frame, "pixels"> {
     status: told.status as MaskStatus,
     predictedIou: numberOrNull(told.predicted_iou),
     confidence: numberOrNull(told.confidence),
+    expectedDice: expectedOf(told),
   };
+}
+
+function expectedOf(told: Record<string, unknown>): ExpectedDice | null {
+  const [value, low, high] = [told.expected_dice, told.expected_dice_low, told.expected_dice_high].map(numberOrNull);
+  if (value == null || low == null || high == null) return null;
+  return { value, low, high, unfamiliar: told.unfamiliar === true };
 }
 
 function numbers(value: unknown, count: number): number[] {

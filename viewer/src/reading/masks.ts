@@ -2,7 +2,7 @@
 
 import { batch, type ReadonlySignal, signal } from "@preact/signals";
 import type { Axis, MaskStatus } from "../api/types";
-import type { Frame } from "../api/wire";
+import type { ExpectedDice, Frame } from "../api/wire";
 import { IN_PLANE } from "../scan/scan";
 
 /** Of a stored slice: pixels [x0, x1) x [y0, y1), row by row, 1 inside. Nothing beyond; never changed in place. */
@@ -23,6 +23,7 @@ export interface MaskState {
   readonly predictedIou: number | null;
   /** Of a propagated slice, 0 to 1. */
   readonly confidence: number | null;
+  readonly expectedDice: ExpectedDice | null;
 }
 
 /** All masks of a reading. */
@@ -134,6 +135,7 @@ export class MaskStore implements Masks {
       status: frame.status,
       predictedIou: frame.predictedIou,
       confidence: frame.confidence,
+      expectedDice: frame.expectedDice,
     });
     return true;
   }

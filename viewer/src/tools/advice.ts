@@ -2,16 +2,18 @@
 // how right it is.
 
 import type { MaskStatus } from "../api/types";
+import type { ExpectedDice } from "../api/wire";
 import type { MaskSlice } from "../reading/masks";
 import type { Box } from "./geometry";
 import { count, dice, isIn } from "./paint";
 
-export type Advice = "nothing" | "spills" | "unfilled" | "unsure" | "changed";
+export type Advice = "nothing" | "wrong" | "spills" | "unfilled" | "unsure" | "changed";
 
 export interface Answer {
   readonly mask: MaskSlice;
   readonly status: MaskStatus;
   readonly predictedIou: number | null;
+  readonly expectedDice: ExpectedDice | null;
   /** The first answer to the same step, where a refined one took its place. */
   readonly first: MaskSlice | null;
   /** The box that it was asked by, if nothing corrected it since. */
@@ -20,6 +22,8 @@ export interface Answer {
 
 /** What the network says of itself below this is doubt. */
 export const LOW_IOU = 0.7;
+/** An answer from which less is expected is probably wrong. */
+export const LOW_DICE = 0.7;
 /** Share of the mask's pixels beyond the box. */
 const SPILL = 0.02;
 /** Share of a side of the box that the mask leaves free at one end. */
@@ -58,9 +62,12 @@ export function advise(answer: Answer): Advice[] {
   if (!isAnswer(answer.status)) return [];
   if (count(answer.mask) === 0) return ["nothing"];
   const found: Advice[] = [];
+  const expected = answer.expectedDice;
+  if (expected && expected.value < LOW_DICE) found.push("wrong");
   if (answer.box && spill(answer.mask, answer.box) > SPILL) found.push("spills");
   if (answer.box && isUnfilled(answer.mask, answer.box)) found.push("unfilled");
-  if (answer.predictedIou !== null && answer.predictedIou < LOW_IOU) found.push("unsure");
+  // it knows less of itself than what was learnt from its errors
+  if (!expected && answer.predictedIou !== null && answer.predictedIou < LOW_IOU) found.push("unsure");
   if (answer.first && dice(answer.first, answer.mask) < SAME) found.push("changed");
   return found;
 }

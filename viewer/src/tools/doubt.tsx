@@ -1,12 +1,13 @@
 // What the network says of its last answer, and what to do next: for the active object, on the slice on screen.
 
 import { useEffect, useRef } from "preact/hooks";
+import type { ExpectedDice } from "../api/wire";
 import { t } from "../i18n";
 import type { MaskState } from "../reading/masks";
 import type { Candidate } from "../reading/reading";
 import { axisNumber } from "../scan/scan";
 import { cursor, reading, scan, window_ } from "../state";
-import { type Advice, advise, LOW_IOU } from "./advice";
+import { type Advice, advise, LOW_DICE, LOW_IOU } from "./advice";
 import { candidates, choose, isOf, type Place, search, searching, tryOn } from "./candidates";
 import { Options } from "./options";
 import { activeColour, activeObject, firstAnswer, sent, standing } from "./steps";
@@ -124,6 +125,42 @@ function Iou({ iou }: { iou: number }) {
   );
 }
 
+function Dice({ expected }: { expected: ExpectedDice }) {
+  const [value, low, high] = [expected.value, expected.low, expected.high].map((one) => one.toFixed(2));
+  return (
+    <div class="tools-iou" title={t("tools.diceLong")}>
+      <span>
+        <span id="tools-dice-name">{t("tools.dice")}</span>
+        <small>{t("tools.diceKind")}</small>
+      </span>
+      <meter
+        min={0}
+        max={1}
+        low={LOW_DICE}
+        high={0.85}
+        optimum={1}
+        value={expected.value}
+        aria-labelledby="tools-dice-name"
+      />
+      <output class="tools-number">
+        {value}
+        <small>{t("tools.diceRange", { low: low!, high: high! })}</small>
+      </output>
+    </div>
+  );
+}
+
+function Warning({ text }: { text: string }) {
+  return (
+    <p class="tools-warning">
+      <span class="tools-sign" aria-hidden="true">
+        !
+      </span>
+      {text}
+    </p>
+  );
+}
+
 function Answer({ now }: { now: Look }) {
   const { place, state, advice, ambiguous } = now;
   const others = candidates.value;
@@ -137,17 +174,14 @@ function Answer({ now }: { now: Look }) {
   }, [wanted, settled, found, place.object, place.slice, place.revision]);
   return (
     <section class="tools-doubt" aria-label={t("tools.answer")}>
+      {state.expectedDice && <Dice expected={state.expectedDice} />}
       {state.predictedIou !== null && <Iou iou={state.predictedIou} />}
       <div role="status" class="tools-advice">
         {state.status === "first" && <p class="tools-hint">{t("tools.refining")}</p>}
         {advice.map((one) => (
-          <p class="tools-warning" key={one}>
-            <span class="tools-sign" aria-hidden="true">
-              !
-            </span>
-            {t(`tools.advice.${one}`)}
-          </p>
+          <Warning key={one} text={t(`tools.advice.${one}`)} />
         ))}
+        {state.expectedDice?.unfamiliar && <Warning text={t("tools.unlike")} />}
         {ambiguous && advice.length === 0 && <p class="tools-hint">{t("tools.advice.oneClick")}</p>}
       </div>
       {found && found.length > 1 && <Candidates place={place} found={found} />}

@@ -31,7 +31,16 @@ describe("frames", () => {
       predictedIou: 0.91,
 
       confidence: null,
+      expectedDice: null,
     });
+  });
+
+  it("tell what Dice is expected with its interval, or nothing", () => {
+    const said = { expected_dice: 0.86, expected_dice_low: 0.71, expected_dice_high: 0.94 };
+    const of = (told: object) => readFrames(joined(frame({ rectangle: [0, 0, 1, 1], ...told }, [1])))[0]!.expectedDice;
+    expect(of(said)).toEqual({ value: 0.86, low: 0.71, high: 0.94, unfamiliar: false });
+    expect(of({ ...said, unfamiliar: true })?.unfamiliar).toBe(true);
+    expect([of({}), of({ ...said, expected_dice: null }), of({ expected_dice: 0.86 })]).toEqual([null, null, null]);
   });
 
   it("are the same as run lengths: 1, 2, 1, 4, 1, 1, 2 of 32 bits", () => {

@@ -17,10 +17,13 @@ const answer = (change: Partial<Answer>): Answer => ({
   mask: FULL,
   status: "refined",
   predictedIou: 0.9,
+  expectedDice: null,
   first: null,
   box: null,
   ...change,
 });
+
+const dice = (value: number, unfamiliar = false) => ({ value, low: value - 0.15, high: value + 0.08, unfamiliar });
 
 describe("advice", () => {
   it("is none for an answer that fills its box", () => {
@@ -41,6 +44,10 @@ describe("advice", () => {
     expect(advise(answer({ predictedIou: 0.69 }))).toEqual(["unsure"]);
     expect(advise(answer({ first: drawing(4, 4, "####", "####", "####", "####") }))).toEqual(["changed"]);
     expect(advise(answer({ first: FULL }))).toEqual([]);
+  });
+  it("is about a low expected Dice, and then not about what the network says of itself", () => {
+    expect(advise(answer({ expectedDice: dice(0.69), predictedIou: 0.5 }))).toEqual(["wrong"]);
+    expect(advise(answer({ expectedDice: dice(0.7), predictedIou: 0.5 }))).toEqual([]);
   });
   it("is about an empty mask", () => {
     expect(advise(answer({ mask: drawing(0, 0, "") }))).toEqual(["nothing"]);
@@ -109,6 +116,19 @@ describe("what is said of the answer on screen", () => {
     expect(root.textContent).toContain("0.90");
     expect(root.textContent).toContain("not calibrated");
     expect(root.textContent).toContain("does not fill your box");
+  });
+  it("is what Dice is expected, where the server tells it, with a hint below 0.7", async () => {
+    const reading = await shown();
+    expect(root.textContent).not.toContain("Dice");
+    const told = async (value: number, unfamiliar = false) => {
+      await act(() => reading.put(1, 3, FULL, "refined", dice(value, unfamiliar)));
+      return root.textContent;
+    };
+    expect(await told(0.86)).toContain("Expected Diceestimated by a model, not measured0.86(0.71 to 0.94)");
+    expect(root.textContent).not.toContain("Probably wrong");
+    expect(root.textContent).not.toContain("kind of scan");
+    expect(await told(0.5)).toContain("Probably wrong: look");
+    expect(await told(0.9, true)).toContain("This kind of scan was not among those the model was measured on");
   });
   it("is nothing on another slice", async () => {
     await shown();

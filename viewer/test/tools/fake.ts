@@ -63,7 +63,13 @@ export function fakeScan(info: PlaneInfo, pixels?: Pixels): Scan {
 export interface Fake extends Reading {
   prompts: PromptEntry[];
   drawn: { object: number; slice: number; mask: MaskSlice }[];
-  put(object: number, slice: number, mask: MaskSlice, status?: MaskStatus): void;
+  put(
+    object: number,
+    slice: number,
+    mask: MaskSlice,
+    status?: MaskStatus,
+    expectedDice?: MaskState["expectedDice"],
+  ): void;
   objects: Signal<readonly ObjectInfo[]>;
   asked: Signal<readonly Asked[]>;
   undoable: Signal<number>;
@@ -117,8 +123,14 @@ export function fakeReading(objects: ObjectInfo[] = [liver()], change: Partial<F
     others: [],
     keptTo: undefined,
     undone: [],
-    put(object: number, slice: number, mask: MaskSlice, status: MaskStatus = "refined") {
-      const rest = { predictedIou: 0.9, confidence: null };
+    put(
+      object: number,
+      slice: number,
+      mask: MaskSlice,
+      status: MaskStatus = "refined",
+      expectedDice: MaskState["expectedDice"] = null,
+    ) {
+      const rest = { predictedIou: 0.9, confidence: null, expectedDice };
       masks.set(`${object} ${slice}`, { mask, revision: version.peek(), status, ...rest });
       version.value += 1;
     },

@@ -73,8 +73,15 @@ export const tools = {
   "tools.iouLong":
     "Predicted IoU: how well the network believes its mask fits, 0 to 1. It is not calibrated and may be wrong.",
   "tools.notCalibrated": "predicted IoU, not calibrated",
+  "tools.dice": "Expected Dice",
+  "tools.diceKind": "estimated by a model, not measured",
+  "tools.diceLong":
+    "How much of this mask a person's would share: 1 is the same, 0 nothing. Estimated, for boxes alone; 8 in 10 such answers lie between the two numbers in brackets.",
+  "tools.diceRange": "({low} to {high})",
+  "tools.unlike": "This kind of scan was not among those the model was measured on. Check every outline.",
   "tools.refining": "A closer look follows in a moment…",
   "tools.advice.nothing": "No mask came of this. Draw the box a little larger, or click inside the object.",
+  "tools.advice.wrong": "Probably wrong: look at the outline, and correct it with a click.",
   "tools.advice.spills": "The answer leaves your box. Alt-click what is too much, or draw the box again.",
   "tools.advice.unfilled":
     "The answer does not fill your box. Drag the box's edges to the object, or click inside where the mask is missing.",

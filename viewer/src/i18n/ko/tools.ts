@@ -72,8 +72,15 @@ export const tools = {
   "tools.iouLong":
     "예측 IoU: 신경망이 스스로 마스크가 얼마나 맞는다고 보는지(0~1). 보정되지 않은 값이며 틀릴 수 있습니다.",
   "tools.notCalibrated": "예측 IoU, 보정되지 않음",
+  "tools.dice": "예상 Dice",
+  "tools.diceKind": "모델이 추정한 값이며 측정값이 아님",
+  "tools.diceLong":
+    "사람이 그린 마스크와 얼마나 겹칠지 추정한 값입니다. 1이면 같고 0이면 전혀 겹치지 않습니다. 상자만으로 얻은 답에만 있으며, 이런 답 열 개 중 여덟 개가 괄호 안의 두 값 사이에 있습니다.",
+  "tools.diceRange": "({low}~{high})",
+  "tools.unlike": "이런 종류의 영상은 모델을 측정한 영상에 없었습니다. 모든 윤곽을 확인하세요.",
   "tools.refining": "곧 더 자세히 본 답이 나옵니다…",
   "tools.advice.nothing": "마스크를 얻지 못했습니다. 상자를 조금 더 크게 그리거나 대상 안쪽을 클릭하세요.",
+  "tools.advice.wrong": "틀렸을 가능성이 큽니다. 윤곽을 보고 클릭하여 고치세요.",
   "tools.advice.spills": "답이 상자를 벗어납니다. 넘친 곳을 Alt+클릭하거나 상자를 다시 그리세요.",
   "tools.advice.unfilled": "답이 상자를 채우지 않습니다. 상자 가장자리를 대상에 맞추거나 빠진 곳의 안쪽을 클릭하세요.",
   "tools.advice.unsure": "신경망이 확신하지 못합니다. 윤곽을 확인하고 빠진 곳은 클릭, 넘친 곳은 Alt+클릭하세요.",

@@ -1,5 +1,7 @@
 """Does the model know when it is wrong? Its predicted IoU held against the true one, slice by slice.
 
+Likewise the Dice that was expected of answers to boxes (`inference.trust`) against the true one, where that is known.
+
 Everything works on the rows of `slices.csv` in which the predicted IoU, the IoU and the Dice are all defined, with
 each slice counting once. Answers that need no model predict nothing and have no rows here.
 
@@ -22,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medsam.errors import InputError
-from medsam.evaluation.tables import check_rows, jsonable
+from medsam.evaluation.tables import TRUST, check_rows, jsonable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +47,9 @@ def calibration(
     to at most so many points; AURC always uses all.
     Returns {model: {"n", "missing", "prompt", "bins": [{"low", "high", "n", "predicted", "true"}], "ece", "mce",
     "bias" (mean predicted - mean true), "fail_below", "failed", "auroc", "auroc_note", "curve": [{"coverage",
-    "dice"}], "aurc", "aurc_perfect" (slices ordered by their true Dice), "aurc_random" (no order at all)}}.
+    "dice"}], "aurc", "aurc_perfect" (slices ordered by their true Dice), "aurc_random" (no order at all)}}; where
+    Dice was expected also "expected_dice": {"n", "bins", "ece", "mce", "bias", "failed", "auroc", as above, "within"
+    (share of slices whose Dice lies in its interval), "unfamiliar" (how many are of a kind nothing was learnt from)}.
     `auroc` is None, and `auroc_note` says why, when no slice or every slice failed. A model none of whose rows has a
     predicted IoU is left out.
     Raises InputError for missing columns, no rows, an unknown prompt, or options that make no sense.
@@ -72,6 +76,7 @@ def calibration(
                 "missing": len(values) - len(kept),
                 "prompt": prompt,
                 **_one(predicted, true, dice, bins, fail_below, points),
+                **_expected(rows, bins, fail_below),
             }
     return found
 
@@ -106,6 +111,52 @@ def _one(
     predicted: np.ndarray, true: np.ndarray, dice: np.ndarray, bins: int, fail_below: float, points: int
 ) -> dict[str, Any]:
     n = len(predicted)
+    failed = dice < fail_below
+    area = auroc(-predicted, failed)
+    note = None
+    if not failed.any():
+        note = f"no slice has a Dice below {fail_below:g}: there is no failure to find"
+    elif failed.all():
+        note = f"every slice has a Dice below {fail_below:g}: there is no success to tell failures from"
+    kept = selective_dice(predicted, dice)
+    shown = np.unique(np.linspace(1, n, min(points, n)).round().astype(int))
+    return {
+        **_reliability(predicted, true, bins),
+        "fail_below": fail_below,
+        "failed": int(failed.sum()),
+        "auroc": jsonable(area),
+        "auroc_note": note,
+        "curve": [{"coverage": float(k / n), "dice": float(kept[k - 1])} for k in shown],
+        "aurc": float(1 - kept.mean()),
+        "aurc_perfect": float(1 - selective_dice(dice, dice).mean()),
+        "aurc_random": float(1 - dice.mean()),
+    }
+
+
+def _expected(rows: pd.DataFrame, bins: int, fail_below: float) -> dict[str, Any]:
+    """How far the expected Dice of a model's rows is right; {} where none has one."""
+    if not {*TRUST} <= {*rows.columns}:
+        return {}
+    values = rows[["dice", *TRUST]].to_numpy(dtype=float)
+    kept = values[np.isfinite(values).all(axis=1)]
+    if not len(kept):
+        return {}
+    dice, expected, low, high, unfamiliar = kept[np.lexsort(kept.T[::-1])].T
+    failed = dice < fail_below
+    found = {
+        "n": len(kept),
+        **_reliability(expected, dice, bins),
+        "failed": int(failed.sum()),
+        "auroc": jsonable(auroc(-expected, failed)),
+        "within": float(((dice >= low) & (dice <= high)).mean()),
+        "unfamiliar": int(unfamiliar.sum()),
+    }
+    return {"expected_dice": found}
+
+
+def _reliability(predicted: np.ndarray, true: np.ndarray, bins: int) -> dict[str, Any]:
+    """Bins and errors of n predictions, all in [0, 1] but for a little."""
+    n = len(predicted)
     place = np.clip((predicted * bins).astype(int), 0, bins - 1)
     counts = np.bincount(place, minlength=bins)
     reliability, gaps = [], np.zeros(bins)
@@ -122,26 +173,9 @@ def _one(
                 "true": jsonable(means[1]),
             }
         )
-    failed = dice < fail_below
-    area = auroc(-predicted, failed)
-    note = None
-    if not failed.any():
-        note = f"no slice has a Dice below {fail_below:g}: there is no failure to find"
-    elif failed.all():
-        note = f"every slice has a Dice below {fail_below:g}: there is no success to tell failures from"
-    kept = selective_dice(predicted, dice)
-    shown = np.unique(np.linspace(1, n, min(points, n)).round().astype(int))
     return {
         "bins": reliability,
         "ece": float((counts * gaps).sum() / n),
         "mce": float(gaps.max()),
         "bias": float(predicted.mean() - true.mean()),
-        "fail_below": fail_below,
-        "failed": int(failed.sum()),
-        "auroc": jsonable(area),
-        "auroc_note": note,
-        "curve": [{"coverage": float(k / n), "dice": float(kept[k - 1])} for k in shown],
-        "aurc": float(1 - kept.mean()),
-        "aurc_perfect": float(1 - selective_dice(dice, dice).mean()),
-        "aurc_random": float(1 - dice.mean()),
     }

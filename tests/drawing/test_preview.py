@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from medsam.errors import InputError
 from medsam.geometry import VolumeGeometry
 from medsam.inference.predictor import Predictor
 from medsam.inference.segmentation import Segmentation
+from medsam.inference.trust import ExpectedDice
 from medsam.prompts.prompt import Prompt
 from medsam.prompts.strokes import Scribble
 from medsam.volume import Volume
@@ -124,3 +126,6 @@ def test_predicted_iou_says_whose_it_is(predictor):
     found = predictor.segment(scan, prompts)
     shown = " ".join(_title(found, 0, list(found.results)).split())
     assert shown == "k = 0 predicted IoU: liver $x$ 0.90, a name that goes on an... 0.50"
+    told = [replace(one, expected_dice=ExpectedDice(dice, 0.2, 0.9)) for one, dice in zip(found.results, (0.7, 0.41))]
+    shown = " ".join(_title(found, 0, told).split())
+    assert shown.endswith("0.50 probably wrong: a name that goes on an... (expected Dice 0.41)")

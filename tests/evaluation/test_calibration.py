@@ -43,6 +43,29 @@ def test_ece_by_hand() -> None:
     assert found["bias"] == pytest.approx((1.8 - 1.6) / 3)
 
 
+def test_the_expected_dice_by_hand() -> None:
+    rows = slices([(0.9, 0.8, 0.9), (0.9, 0.8, 0.6), (0.9, 0.8, 0.5)])
+    assert "expected_dice" not in calibration(rows)["sam"]
+    told = rows.assign(expected_dice=[0.8, 0.8, np.nan], unfamiliar=[0, 1, np.nan])
+    told = told.assign(expected_dice_low=told["expected_dice"] - 0.15, expected_dice_high=told["expected_dice"] + 0.1)
+    assert calibration(told, bins=2)["sam"]["expected_dice"] == {
+        "n": 2,
+        "bins": [
+            {"low": 0.0, "high": 0.5, "n": 0, "predicted": None, "true": None},
+            {"low": 0.5, "high": 1.0, "n": 2, "predicted": 0.8, "true": 0.75},
+        ],
+        "ece": pytest.approx(0.05),
+        "mce": pytest.approx(0.05),
+        "bias": pytest.approx(0.05),
+        "failed": 1,
+        # the two are expected to be alike
+        "auroc": 0.5,
+        "within": 0.5,
+        "unfamiliar": 1,
+    }
+    assert "expected_dice" not in calibration(told.assign(expected_dice=np.nan))["sam"]
+
+
 def test_a_model_that_is_right_about_itself_has_no_error() -> None:
     found = one([(value, value, 1.0) for value in (0.05, 0.35, 0.62, 0.99, 1.0)])
     assert (found["ece"], found["mce"], found["bias"]) == (0.0, 0.0, 0.0)

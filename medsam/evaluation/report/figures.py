@@ -224,19 +224,9 @@ def calibration_plots(run: RunData) -> list[Markup]:
     drawn = [series for series in run.everyone if series.name in calibration]
     if not drawn:
         return []
-    reliability, axes = new_figure(3.6)
-    axes.plot([0, 1], [0, 1], color="#888888", linewidth=0.8, linestyle=":")
-    for series in drawn:
-        bins = [entry for entry in calibration[series.name]["bins"] if entry["n"]]
-        most = max(entry["n"] for entry in bins)
-        x, y = [entry["predicted"] for entry in bins], [entry["true"] for entry in bins]
-        axes.plot(x, y, color=series.colour, linewidth=1)
-        sizes = [8 + 60 * entry["n"] / most for entry in bins]
-        axes.scatter(x, y, sizes, color=series.colour, marker=series.marker, alpha=0.8, linewidths=0)
-    axes.set_xlim(0, max(1.02, *axes.get_xlim()))
-    axes.set_ylim(0, 1.02)
-    axes.set_xlabel("predicted IoU (marker size: share of slices)")
-    axes.set_title("Reliability: true IoU by predicted IoU", loc="left", x=0)
+    reliability = _reliability([(one, calibration[one.name]["bins"]) for one in drawn], "predicted IoU", "true IoU")
+    expected = [(one, calibration[one.name].get("expected_dice")) for one in drawn]
+    told = [(one, found["bins"]) for one, found in expected if found]
     coverage, axes = new_figure(3.6)
     for series in drawn:
         points = calibration[series.name]["curve"]
@@ -253,7 +243,32 @@ def calibration_plots(run: RunData) -> list[Markup]:
         inline(
             coverage, "Risk-coverage curve: one minus mean Dice against coverage, by model", "coverage", FIGURE_BYTES
         ),
+        *([_expected_dice_plot(told)] if told else []),
     ]
+
+
+def _expected_dice_plot(told: Sequence[tuple[Series, Sequence[Mapping[str, Any]]]]) -> Markup:
+    figure = _reliability(told, "expected Dice", "true Dice")
+    alt = "Reliability diagram: true Dice against expected Dice, by model"
+    return inline(figure, alt, "expected-dice", FIGURE_BYTES)
+
+
+def _reliability(told: Sequence[tuple[Series, Sequence[Mapping[str, Any]]]], said: str, true: str) -> Figure:
+    """The truth against what was said, a line a model. told: its bins. said, true: in words."""
+    figure, axes = new_figure(3.6)
+    axes.plot([0, 1], [0, 1], color="#888888", linewidth=0.8, linestyle=":")
+    for series, all_bins in told:
+        bins = [entry for entry in all_bins if entry["n"]]
+        most = max(entry["n"] for entry in bins)
+        x, y = [entry["predicted"] for entry in bins], [entry["true"] for entry in bins]
+        axes.plot(x, y, color=series.colour, linewidth=1)
+        sizes = [8 + 60 * entry["n"] / most for entry in bins]
+        axes.scatter(x, y, sizes, color=series.colour, marker=series.marker, alpha=0.8, linewidths=0)
+    axes.set_xlim(0, max(1.02, *axes.get_xlim()))
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel(f"{said} (marker size: share of slices)")
+    axes.set_title(f"Reliability: {true} by {said}", loc="left", x=0)
+    return figure
 
 
 def forest_plot(comparison: Comparison) -> list[Markup]:

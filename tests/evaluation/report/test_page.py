@@ -266,6 +266,23 @@ def test_calibration_shows_the_numbers_of_the_summary(tmp_path):
         assert [cell.strip() for cell in row[1:6]] == [str(there["n"]), *wanted]
 
 
+def test_the_expected_dice_is_held_against_the_true_one_where_it_is_known(tmp_path):
+    folder = evaluation(tmp_path / "run")
+    plain = page(folder)
+    assert "Expected Dice" not in plain.shown
+    summary = summary_of(folder)
+    name = next(iter(summary["calibration"]))
+    bins = [{"low": 0.0, "high": 1.0, "n": 7, "predicted": 0.8, "true": 0.75}]
+    told = {"n": 7, "bins": bins, "ece": 0.05, "mce": 0.05, "bias": 0.05, "failed": 2, "auroc": 0.77, "within": 0.812}
+    summary["calibration"][name]["expected_dice"] = told | {"unfamiliar": 3}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    found = page(folder)
+    table = next(table for table in found.tables if "Within its interval" in " ".join(table[0]))
+    assert [cell.strip() for cell in table[1][1:]] == ["7", "0.050", "0.050", "0.770", "0.812 0.8 is wanted", "3", "2"]
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert "Reliability diagram: true Dice against expected Dice" in text
+
+
 def test_time_is_the_median_over_cases_of_the_sum_over_structures(tmp_path):
     found = page(evaluation(tmp_path / "run", seconds=0.6))
     table = next(table for table in found.tables if "Seconds" in table[0][1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from medsam.cli.table import print_line, print_table
@@ -9,16 +10,34 @@ from medsam.errors import printable
 
 if TYPE_CHECKING:
     from medsam.inference.segmentation import Segmentation
+    from medsam.inference.trust import ExpectedDice
 
 
 def print_report(report: dict[str, Any], found: Segmentation) -> None:
     """report: as `--json` has it, of `found`."""
-    from medsam.inference.trust import doubtful_note, over_slices
+    from medsam.inference.trust import doubtful_note
+
+    _print_labels(report, found.expected)
+    for name, slices in found.doubtful.items():
+        print_line(printable(doubtful_note(name, slices)))
+    seconds = report["seconds"]
+    print_line(
+        f"window {report['window']['name']}; load {seconds['load']:.2f} s, "
+        f"prepare {seconds['prepare']:.2f} s, embed {seconds['embed']:.2f} s, decode {seconds['decode']:.2f} s"
+    )
+    for path in (report["out"], *report.get("alternatives", []), report["preview"]):
+        if path:
+            print_line(f"wrote {printable(str(path))}")
+    if report["sent"]:
+        print_line(f"sent to {report['sent']}")
+
+
+def _print_labels(report: dict[str, Any], expected: Mapping[str, Sequence[ExpectedDice]]) -> None:
+    from medsam.inference.trust import over_slices
 
     picture = report["scan"]["spacing_mm"] is None
     flat = picture and report["scan"]["shape"][2] == 1
     ranked = any("candidates" in prompt for prompt in report["prompts"])
-    expected = found.expected
     # a picture without millimetres has no millilitres either
     headings = ("pixels" if flat else "voxels", *([] if picture else ["ml"]), "slices", "predicted IoU")
     headings += ("expected Dice",) * bool(expected)
@@ -37,15 +56,3 @@ def print_report(report: dict[str, Any], found: Segmentation) -> None:
             )
         )
     print_table(("label", *headings, *([".1", ".2", ".3"] if ranked else [])), rows)
-    for name, slices in found.doubtful.items():
-        print_line(printable(doubtful_note(name, slices)))
-    seconds = report["seconds"]
-    print_line(
-        f"window {report['window']['name']}; load {seconds['load']:.2f} s, "
-        f"prepare {seconds['prepare']:.2f} s, embed {seconds['embed']:.2f} s, decode {seconds['decode']:.2f} s"
-    )
-    for path in (report["out"], *report.get("alternatives", []), report["preview"]):
-        if path:
-            print_line(f"wrote {printable(str(path))}")
-    if report["sent"]:
-        print_line(f"sent to {report['sent']}")

@@ -195,8 +195,7 @@ class Session(Steps[SliceResult]):
         result = self._results.computed(whole, label, index, self._limits_on(index, kept), progress)
         # the range may have become another meanwhile
         values = None if kept == (self.limits.values or ANY) else kept
-        mask, iou, expected = CompactMask.of(result.mask), result.predicted_iou, result.expected_dice
-        refined = replace(whole, mask=mask, predicted_iou=iou, values=values, expected_dice=expected)
+        refined = replace(SliceState.answered(state.parts, result, whole.number), values=values)
         self._history = self._history.with_result(state, refined)
         self._results.keep(refined, result)
         return result
@@ -463,8 +462,7 @@ class Session(Steps[SliceResult]):
         result = self._results.segment(index, prompt, previous, self.at_hand)
         replaced = None if before is None else before.mask
         result = replace(result, mask=limits.applied(result.mask, label, replaced, prompt))
-        compact, iou, expected = CompactMask.of(result.mask), result.predicted_iou, result.expected_dice
-        state = SliceState(parts, compact, iou, next(self._numbers), result.complete, expected_dice=expected)
+        state = SliceState.answered(parts, result, next(self._numbers))
         self._follow(Step(label, {index: state}))
         self._results.keep(state, result)
         return result

@@ -21,7 +21,7 @@ from medsam.geometry import Axis, VolumeGeometry
 from medsam.inference.documents import headed, reading, whole
 from medsam.inference.image_predictor import ImagePredictor, ScanEncoder
 from medsam.inference.prompt_parts import PromptPart, as_prompts, clicks_first
-from medsam.inference.slice_request import Zoom
+from medsam.inference.slice_request import SliceResult, Zoom
 from medsam.inference.trust import ExpectedDice
 from medsam.masks import CompactMask
 from medsam.postprocess.clean import Cleanup
@@ -67,6 +67,12 @@ class SliceState:
     def of(cls, mask: CompactMask, number: int) -> SliceState:
         """A mask that was there before the session."""
         return cls((PromptPart(None, mask, standing=True),), mask, 1.0, number)
+
+    @classmethod
+    def answered(cls, parts: tuple[PromptPart, ...], result: SliceResult, number: int) -> SliceState:
+        """What the network answered."""
+        mask, expected = CompactMask.of(result.mask), result.expected_dice
+        return cls(parts, mask, result.predicted_iou, number, result.complete, expected_dice=expected)
 
     @classmethod
     def drawn_as(cls, mask: CompactMask, number: int) -> SliceState:

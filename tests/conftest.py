@@ -18,14 +18,17 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# Files whose tests use the graphs of one network: torch's exporter takes ten seconds and more for each.
-_TOGETHER = {
-    "cli/test_export.py": "export",
-    "models/test_export.py": "export",
-    "inference/engines/test_base.py": "engines",
-    "inference/engines/test_openvino.py": "engines",
-    "inference/test_image_predictor.py": "engines",
-}
+# Files whose tests use the graphs of one network (`export`): torch's exporter takes ten seconds and more for each.
+_TOGETHER = dict.fromkeys(
+    (
+        "cli/test_export.py",
+        "models/test_export.py",
+        "inference/engines/test_base.py",
+        "inference/engines/test_openvino.py",
+        "inference/test_image_predictor.py",
+    ),
+    "graphs",
+)
 
 
 def _group(nodeid: str) -> str:
@@ -88,25 +91,32 @@ class Export(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def export(tmp_path_factory) -> Export:
-    """Every graph of a tiny ViT with weights of a size that lets every part of the network show in the answer."""
+def exported_sam():
+    """A tiny TinyViT with weights of a size that lets every part of the network show in the answer; eval mode."""
     import torch
 
-    from medsam.cli.main import main
     from medsam.models.build import build_model
-    from medsam.models.checkpoint import save_checkpoint
     from medsam.models.specs import tiny_spec
 
-    folder = tmp_path_factory.mktemp("export")
     torch.manual_seed(1)
-    sam = build_model(tiny_spec("vit"))
+    sam = build_model(tiny_spec("tiny_vit")).eval()
     with torch.no_grad():
         for name, weight in sam.named_parameters():
             if weight.ndim > 1 and not name.startswith("image_encoder"):
                 weight.normal_(0, weight[0].numel() ** -0.5)
+    return sam
+
+
+@pytest.fixture(scope="session")
+def export(exported_sam, tmp_path_factory) -> Export:
+    """Every graph of `exported_sam`, as `medsam export` writes them."""
+    from medsam.cli.main import main
+    from medsam.models.checkpoint import save_checkpoint
+
+    folder = tmp_path_factory.mktemp("export")
     model = folder / "tuned.safetensors"
     # as `medsam fit` leaves it
-    save_checkpoint(sam, model, training={"epochs": 2})
+    save_checkpoint(exported_sam, model, training={"epochs": 2})
     with redirect_stdout(StringIO()) as printed:
         assert main(["export", "--model", str(model), "--out", str(folder / "graphs"), "--json"]) == 0
     return Export(model, folder / "graphs", printed.getvalue())

@@ -81,12 +81,12 @@ def test_the_report_describes_the_files(exported, report):
         assert file["sha256"] == hashlib.sha256(content).hexdigest()
     decoder = report["graphs"]["decoder"]
     assert decoder["inputs"] == [
-        {"name": "embedding", "type": "float32", "shape": [1, 32, 8, 8]},
+        {"name": "embedding", "type": "float32", "shape": [1, 32, 16, 16]},
         {"name": "point_coords", "type": "float32", "shape": [1, "prompts", "positions", 2]},
         {"name": "point_labels", "type": "int64", "shape": [1, "prompts", "positions"]},
     ]
     assert decoder["outputs"] == [
-        {"name": "logits", "type": "float32", "shape": [1, "prompts", 4, 32, 32]},
+        {"name": "logits", "type": "float32", "shape": [1, "prompts", 4, 64, 64]},
         {"name": "predicted_iou", "type": "float32", "shape": [1, "prompts", 4]},
     ]
 
@@ -131,10 +131,11 @@ def test_the_table_names_every_graph_and_how_far_it_is(one_graph, model, tmp_pat
     out, err = capsys.readouterr()
     assert out.startswith("precompute.onnx")
     assert "off by" in out
-    assert f"wrote {tmp_path / 'graphs'}: tiny-vit, opset {OPSET}" in out
+    assert f"wrote {tmp_path / 'graphs'}: tiny-tinyvit, opset {OPSET}" in out
     # nobody can say how long a graph takes, so a log is told when it begins
     assert err.splitlines() == [
-        f"tiny-vit, graph 1 of 1: {step}" for step in ("writing the precompute", "comparing the precompute with torch")
+        f"tiny-tinyvit, graph 1 of 1: {step}"
+        for step in ("writing the precompute", "comparing the precompute with torch")
     ]
 
 
@@ -199,7 +200,7 @@ def test_a_graph_of_other_weights_does_not_pass(exported, model):
     assert command.compare_graph(sam, "precompute", path)["passed"]
     with torch.no_grad():
         sam.mask_decoder.transformer.layers[0].cross_attn_image_to_token.q_proj.bias[3] += 0.002
-    with pytest.raises(command.ParityError, match=r"precompute of tiny-vit answers 0\.002 away from torch"):
+    with pytest.raises(command.ParityError, match=r"precompute of tiny-tinyvit answers 0\.002 away from torch"):
         command.compare_graph(sam, "precompute", path)
 
 
@@ -218,7 +219,7 @@ def test_graphs_that_do_not_pass_are_not_there(one_graph, exported, model, tmp_p
     assert main(["export", "--model", model, "--out", str(tmp_path / "graphs"), "--json"]) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert "ParityError: the exported precompute of tiny-vit" in err
+    assert "ParityError: the exported precompute of tiny-tinyvit" in err
     assert "Nothing was written" in err
     assert not (tmp_path / "graphs").exists()
 

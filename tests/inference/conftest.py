@@ -1,23 +1,26 @@
-"""A small network, and its graphs: written, checked and compiled once a session."""
+"""A small network, and its graphs: written once a session, checked and compiled once a session."""
+
+import shutil
 
 import pytest
 import torch
 
 from medsam.inference.engines.openvino import OpenVinoEngine
 from medsam.inference.engines.torch import TorchEngine
-from medsam.models.build import build_model
-from medsam.models.specs import tiny_spec
 
 
 @pytest.fixture(scope="session")
-def tiny_sam():
-    torch.manual_seed(3)
-    return build_model(tiny_spec("tiny_vit")).eval()
+def tiny_sam(exported_sam):
+    return exported_sam
 
 
 @pytest.fixture(scope="session")
-def graph_folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("graphs")
+def graph_folder(export, tmp_path_factory):
+    """The engine's own folder, with the graphs that it would write: torch's exporter takes half a minute for them."""
+    folder = tmp_path_factory.mktemp("graphs")
+    for graph in export.folder.glob("*.onnx"):
+        shutil.copy(graph, folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ from medsam.models.specs import tiny_spec
 
 pytestmark = pytest.mark.slow
 
-SIDE, SIZE, CELLS = 8, 64, 64
+SIDE, SIZE, CELLS = 16, 64, 256
 
 
 class Graphs:
@@ -52,21 +52,21 @@ class Graphs:
 
 
 @pytest.fixture(scope="module")
-def vit(export) -> Graphs:
+def tiny_vit(export) -> Graphs:
     """The graphs that the command wrote."""
     return Graphs(load_model(export.model).eval(), export.folder)
 
 
 @pytest.fixture(scope="module")
-def tiny_vit(tmp_path_factory) -> Graphs:
+def vit(tmp_path_factory) -> Graphs:
     torch.manual_seed(1)
-    return Graphs(build_model(tiny_spec("tiny_vit")).eval(), tmp_path_factory.mktemp("tiny_vit"))
+    return Graphs(build_model(tiny_spec("vit")).eval(), tmp_path_factory.mktemp("vit"))
 
 
 @pytest.fixture
-def embedding(vit) -> Tensor:
+def embedding(tiny_vit) -> Tensor:
     torch.manual_seed(2)
-    return torch.randn(1, vit.sam.spec.decoder.width, SIDE, SIDE)
+    return torch.randn(1, tiny_vit.sam.spec.decoder.width, SIDE, SIDE)
 
 
 @pytest.fixture(autouse=True)
@@ -131,64 +131,68 @@ def test_the_encoder_encodes_as_the_model_does(family, request):
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
-def test_the_decoder_answers_as_the_model_does(vit, embedding, prompt):
+def test_the_decoder_answers_as_the_model_does(tiny_vit, embedding, prompt):
     given = PROMPTS[prompt]()
-    logits, predicted_iou = vit.run("decoder", embedding, *laid_out(given))
-    wanted_logits, wanted_quality = vit.sam.decode(embedding, **given, multimask=None)
+    logits, predicted_iou = tiny_vit.run("decoder", embedding, *laid_out(given))
+    wanted_logits, wanted_quality = tiny_vit.sam.decode(embedding, **given, multimask=None)
     assert_same(logits, wanted_logits)
     assert_same(predicted_iou, wanted_quality)
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
-def test_the_decoder_in_two_parts_answers_as_in_one(vit, embedding, prompt):
+def test_the_decoder_in_two_parts_answers_as_in_one(tiny_vit, embedding, prompt):
     coordinates, token_types = laid_out(PROMPTS[prompt]())
-    part = vit.run("precompute", embedding)
-    logits, predicted_iou = vit.run("decode_tokens", *part, coordinates, token_types, every_cell(coordinates.shape[1]))
-    wanted_logits, wanted_quality = vit.run("decoder", embedding, coordinates, token_types)
+    part = tiny_vit.run("precompute", embedding)
+    logits, predicted_iou = tiny_vit.run(
+        "decode_tokens", *part, coordinates, token_types, every_cell(coordinates.shape[1])
+    )
+    wanted_logits, wanted_quality = tiny_vit.run("decoder", embedding, coordinates, token_types)
     assert_same(as_map(logits), wanted_logits)
     assert_same(predicted_iou, wanted_quality)
 
 
 @pytest.mark.parametrize("cells", [1, 5, CELLS])
-def test_an_answer_holds_the_cells_that_were_asked_for_in_that_order(vit, embedding, cells):
+def test_an_answer_holds_the_cells_that_were_asked_for_in_that_order(tiny_vit, embedding, cells):
     coordinates, token_types = laid_out({"boxes": boxes(2)})
-    part = vit.run("precompute", embedding)
+    part = tiny_vit.run("precompute", embedding)
     asked = torch.stack([torch.randperm(CELLS)[:cells] for _ in range(2)])[None]
-    logits, _ = vit.run("decode_tokens", *part, coordinates, token_types, asked)
-    everything, _ = vit.run("decode_tokens", *part, coordinates, token_types, every_cell(2))
+    logits, _ = tiny_vit.run("decode_tokens", *part, coordinates, token_types, asked)
+    everything, _ = tiny_vit.run("decode_tokens", *part, coordinates, token_types, every_cell(2))
     chosen = torch.stack([everything[0, row, :, asked[0, row]] for row in range(2)])[None]
     torch.testing.assert_close(logits, chosen, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("prompts", [1, 4])
-def test_an_answer_takes_an_earlier_one_as_the_model_does(vit, embedding, prompts):
+def test_an_answer_takes_an_earlier_one_as_the_model_does(tiny_vit, embedding, prompts):
     given = {"boxes": boxes(prompts)} | dict(zip(("points", "point_labels"), points(prompts, 2), strict=True))
     masks = 4 * torch.randn(1, prompts, 4 * SIDE, 4 * SIDE)
-    logits, predicted_iou = vit.run("decode_tokens_with_mask", embedding, masks, *laid_out(given), every_cell(prompts))
-    wanted_logits, wanted_quality = vit.sam.decode(embedding, **given, masks=masks, multimask=None)
+    logits, predicted_iou = tiny_vit.run(
+        "decode_tokens_with_mask", embedding, masks, *laid_out(given), every_cell(prompts)
+    )
+    wanted_logits, wanted_quality = tiny_vit.sam.decode(embedding, **given, masks=masks, multimask=None)
     assert_same(as_map(logits), wanted_logits)
     assert_same(predicted_iou, wanted_quality)
 
 
-def test_a_mask_alone_is_a_prompt_without_positions(vit, embedding):
+def test_a_mask_alone_is_a_prompt_without_positions(tiny_vit, embedding):
     masks = 4 * torch.randn(1, 2, 4 * SIDE, 4 * SIDE)
     nowhere = torch.zeros(1, 2, 0, 2), torch.zeros(1, 2, 0, dtype=torch.int64)
-    logits, _ = vit.run("decode_tokens_with_mask", embedding, masks, *nowhere, every_cell(2))
-    assert_same(as_map(logits), vit.sam.decode(embedding, masks=masks, multimask=None)[0])
+    logits, _ = tiny_vit.run("decode_tokens_with_mask", embedding, masks, *nowhere, every_cell(2))
+    assert_same(as_map(logits), tiny_vit.sam.decode(embedding, masks=masks, multimask=None)[0])
 
 
-def test_prompts_answered_together_are_answered_as_alone(vit, embedding):
+def test_prompts_answered_together_are_answered_as_alone(tiny_vit, embedding):
     coordinates, token_types = laid_out({"boxes": boxes(5)})
-    together, _ = vit.run("decoder", embedding, coordinates, token_types)
+    together, _ = tiny_vit.run("decoder", embedding, coordinates, token_types)
     for number in range(5):
         one = slice(number, number + 1)
-        alone, _ = vit.run("decoder", embedding, coordinates[:, one], token_types[:, one])
+        alone, _ = tiny_vit.run("decoder", embedding, coordinates[:, one], token_types[:, one])
         torch.testing.assert_close(together[:, one], alone, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-def test_a_graph_says_its_operator_set_and_what_is_free(vit, name):
-    model = onnx.load(vit.path(name))
+def test_a_graph_says_its_operator_set_and_what_is_free(tiny_vit, name):
+    model = onnx.load(tiny_vit.path(name))
     onnx.checker.check_model(model)
     assert [(each.domain, each.version) for each in model.opset_import] == [("", OPSET)]
     assert [value.name for value in model.graph.input] == list(GRAPHS[name].inputs)
@@ -198,8 +202,8 @@ def test_a_graph_says_its_operator_set_and_what_is_free(vit, name):
         assert free == GRAPHS[name].inputs[value.name]
 
 
-def test_only_the_batch_and_the_model_are_fixed(vit):
-    model = onnx.load(vit.path("decode_tokens"))
+def test_only_the_batch_and_the_model_are_fixed(tiny_vit):
+    model = onnx.load(tiny_vit.path("decode_tokens"))
     shapes = {
         value.name: [length.dim_param or length.dim_value for length in value.type.tensor_type.shape.dim]
         for value in [*model.graph.input, *model.graph.output]
@@ -220,33 +224,33 @@ def test_only_the_batch_and_the_model_are_fixed(vit):
 # -- files ------------------------------------------------------------------------------------------------------
 
 
-def test_a_graph_replaces_an_older_file_and_leaves_nothing_else(vit, tmp_path):
+def test_a_graph_replaces_an_older_file_and_leaves_nothing_else(tiny_vit, tmp_path):
     target = tmp_path / "new" / "precompute.onnx"
     target.parent.mkdir()
     target.write_text("old")
-    export_graph(vit.sam, "precompute", target)
+    export_graph(tiny_vit.sam, "precompute", target)
     assert [path.name for path in target.parent.iterdir()] == ["precompute.onnx"]
     onnx.checker.check_model(onnx.load(target))
 
 
-def test_large_weights_go_into_a_file_beside_the_graph(vit, embedding, tmp_path, monkeypatch):
+def test_large_weights_go_into_a_file_beside_the_graph(tiny_vit, embedding, tmp_path, monkeypatch):
     monkeypatch.setattr(export, "_OWN_WEIGHTS", 1000)
     target = tmp_path / "precompute.onnx"
-    export_graph(vit.sam, "precompute", target)
+    export_graph(tiny_vit.sam, "precompute", target)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["precompute.onnx", "precompute.onnx.data"]
     session = onnxruntime.InferenceSession(str(target), providers=["CPUExecutionProvider"])
     found = session.run(None, {"embedding": embedding.numpy()})
-    np.testing.assert_allclose(found[1], vit.sam.precompute(embedding).key.numpy(), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found[1], tiny_vit.sam.precompute(embedding).key.numpy(), rtol=1e-4, atol=1e-4)
 
 
-def test_only_the_weights_of_the_graph_count_as_large(vit, tmp_path, monkeypatch):
-    whole = sum(weight.nbytes for weight in vit.sam.state_dict().values())
+def test_only_the_weights_of_the_graph_count_as_large(tiny_vit, tmp_path, monkeypatch):
+    whole = sum(weight.nbytes for weight in tiny_vit.sam.state_dict().values())
     monkeypatch.setattr(export, "_OWN_WEIGHTS", whole // 2)
-    export_graph(vit.sam, "precompute", tmp_path / "precompute.onnx")
+    export_graph(tiny_vit.sam, "precompute", tmp_path / "precompute.onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["precompute.onnx"]
 
 
-def test_a_failing_exporter_leaves_no_file_and_an_older_one_alone(vit, tmp_path, monkeypatch):
+def test_a_failing_exporter_leaves_no_file_and_an_older_one_alone(tiny_vit, tmp_path, monkeypatch):
     target = tmp_path / "decoder.onnx"
     target.write_text("old")
 
@@ -254,13 +258,15 @@ def test_a_failing_exporter_leaves_no_file_and_an_older_one_alone(vit, tmp_path,
         raise ValueError("no such operator\nand a page of details")
 
     monkeypatch.setattr(torch.onnx, "export", fails)
-    with pytest.raises(CheckpointError, match=r"decoder of tiny-vit cannot be written as ONNX: ValueError: no such op"):
-        export_graph(vit.sam, "decoder", target)
+    with pytest.raises(
+        CheckpointError, match=r"decoder of tiny-tinyvit cannot be written as ONNX: ValueError: no such op"
+    ):
+        export_graph(tiny_vit.sam, "decoder", target)
     assert [path.name for path in tmp_path.iterdir()] == ["decoder.onnx"]
     assert target.read_text() == "old"
 
 
-def test_a_write_that_breaks_off_leaves_no_file_and_an_older_one_alone(vit, tmp_path, monkeypatch):
+def test_a_write_that_breaks_off_leaves_no_file_and_an_older_one_alone(tiny_vit, tmp_path, monkeypatch):
     target = tmp_path / "precompute.onnx"
     target.write_text("old")
 
@@ -270,14 +276,14 @@ def test_a_write_that_breaks_off_leaves_no_file_and_an_older_one_alone(vit, tmp_
 
     monkeypatch.setattr(torch.onnx.ONNXProgram, "save", breaks_off)
     with pytest.raises(OSError, match="No space left"):
-        export_graph(vit.sam, "precompute", target)
+        export_graph(tiny_vit.sam, "precompute", target)
     assert [path.name for path in tmp_path.iterdir()] == ["precompute.onnx"]
     assert target.read_text() == "old"
 
 
-def test_there_is_no_other_graph(vit, tmp_path):
+def test_there_is_no_other_graph(tiny_vit, tmp_path):
     with pytest.raises(KeyError):
-        export_graph(vit.sam, "prompt_encoder", tmp_path / "prompt_encoder.onnx")
+        export_graph(tiny_vit.sam, "prompt_encoder", tmp_path / "prompt_encoder.onnx")
 
 
 @pytest.mark.slow
@@ -294,12 +300,12 @@ logging.basicConfig(format="%(name)s: %(message)s")
 sam, path = build_model(tiny_spec()).eval(), Path(sys.argv[1])
 levels = lambda: [logging.getLogger(name).level for name in ("torch.onnx", "onnxscript", "onnx_ir")]
 before = list(warnings.filters), levels()
-export_graph(sam, "encoder", path)
+export_graph(sam, "precompute", path)
 # what is imported meanwhile may add filters
 assert ([one for one in warnings.filters if one in before[0]], levels()) == before
 logging.getLogger("onnx_ir").warning("heard")
 """
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "encoder.onnx")], capture_output=True, text=True, check=False
+        [sys.executable, "-c", code, str(tmp_path / "precompute.onnx")], capture_output=True, text=True, check=False
     )
     assert (done.stdout, done.stderr) == ("", "onnx_ir: heard\n")

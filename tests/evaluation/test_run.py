@@ -103,10 +103,6 @@ def test_written_masks_score_what_the_table_says(finished, manifest):
         assert 2 * (a & b).sum() / (a.sum() + b.sum()) == pytest.approx(metrics.loc[f"case{n}", "dice"], abs=1e-6)
 
 
-def evaluate(*arguments: str) -> subprocess.Popen:
-    return started("-m", "medsam.cli.main", "evaluate", *arguments)
-
-
 # stops at the third case, however slow whoever ends it is to come
 _HELD = """
 import sys, time
@@ -127,11 +123,8 @@ sys.exit(main(sys.argv[1:]))
 
 def held(*arguments: str) -> subprocess.Popen:
     """An evaluation that does two cases and comes to no end."""
-    return started("-c", _HELD, "evaluate", *arguments)
-
-
-def started(*words: str) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", _HELD, "evaluate", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_raising_from_progress_ends_a_run_at_a_slice_with_nothing_half_written(tables, tiny, manifest, tmp_path):
@@ -174,9 +167,7 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(tables, tiny, manifest,
     assert not (out / "metrics.csv").exists()
     before = {path: path.stat().st_mtime_ns for path in done}
 
-    second = evaluate(*arguments)
-    _, errors = second.communicate()
-    assert second.returncode == 0, errors
+    assert main(["evaluate", *arguments]) == 0
     assert {path: path.stat().st_mtime_ns for path in done} == before, "finished cases are not measured again"
     assert written(out) == tables
 
@@ -184,9 +175,7 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(tables, tiny, manifest,
 def test_two_processes_share_the_cases_and_end_in_the_same_bytes(tables, tiny, manifest, tmp_path):
     out = tmp_path / "out"
     arguments = ["--manifest", str(manifest), "--out", str(out), "--save-masks", "--no-timing", *tiny]
-    done = evaluate(*arguments, "--devices", "2")
-    _, errors = done.communicate()
-    assert done.returncode == 0, errors
+    assert main(["evaluate", *arguments, "--devices", "2"]) == 0
     assert written(out) == tables
 
 

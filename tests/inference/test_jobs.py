@@ -46,8 +46,15 @@ def test_processes_give_the_same_share_the_threads_and_may_die(tmp_path):
     assert "ended by itself (exit status 3)" in found.failures[3]
 
 
-@both
-@pytest.mark.parametrize(("case", "kind", "message"), [(13, ZeroDivisionError, "thirteen"), (14, EOFError, "fourteen")])
+@pytest.mark.parametrize(
+    ("processes", "case", "kind", "message"),
+    [
+        (1, 13, ZeroDivisionError, "thirteen"),
+        (1, 14, EOFError, "fourteen"),
+        # the one that could be taken for the end of the other process
+        (2, 14, EOFError, "fourteen"),
+    ],
+)
 def test_a_defect_ends_the_job_as_what_it_is(processes, case, kind, message, tmp_path):
     with pytest.raises(kind, match=message) as error:
         run_cases([1, case, 2, 77], Doubles(tmp_path), processes=processes)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from evaluations import BASELINES, evaluation, page, summary_of
+from evaluations import BASELINES, Page, evaluation, page, summary_of
 
 from medsam.cli.evaluate import _print_table
 from medsam.errors import InputError
@@ -22,6 +22,13 @@ from medsam.evaluation.report.template import number
 from medsam.evaluation.summary import robustness, summarise
 from medsam.evaluation.tables import METRICS
 from medsam.metrics.measure import DEFINITIONS
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory) -> tuple[Path, Page]:
+    """A folder of three cases that nothing here changes, and its page."""
+    folder = evaluation(tmp_path_factory.mktemp("plain") / "run")
+    return folder, page(folder)
 
 
 def test_the_first_table_tells_the_overall_numbers_of_the_summary_models_before_baselines(tmp_path):
@@ -40,9 +47,9 @@ def test_the_first_table_tells_the_overall_numbers_of_the_summary_models_before_
         assert [cell.strip() for cell in row[4:]] == ["6", "12"]
 
 
-def test_every_structure_has_every_metric_of_every_model(tmp_path):
-    folder = evaluation(tmp_path / "run")
-    tables = page(folder).tables[1:9]
+def test_every_structure_has_every_metric_of_every_model(plain):
+    folder, whole = plain
+    tables = whole.tables[1:9]
     summary = summary_of(folder)
     for metric, table in zip(METRICS, tables, strict=True):
         models = [cell.split()[1] for cell in table[0][1:]]
@@ -175,8 +182,8 @@ def test_names_are_shown_as_they_are_whatever_they_hold(tmp_path, name):
     assert "007" in found.shown
 
 
-def test_patients_are_counted_not_named(tmp_path):
-    found = page(evaluation(tmp_path / "run"))
+def test_patients_are_counted_not_named(plain):
+    _, found = plain
     assert "of 3 patients" in found.shown
     assert "SECRET" not in found.text
 
@@ -243,7 +250,7 @@ def test_a_long_list_of_failures_is_cut_and_says_so(tmp_path, monkeypatch):
     assert "the 5 lowest are listed, all are in metrics.csv" in found.shown
 
 
-def test_several_prompts_are_a_curve_and_a_table_and_the_oracle_is_no_result(tmp_path):
+def test_several_prompts_are_a_curve_and_a_table_and_the_oracle_is_no_result(plain, tmp_path):
     folder = evaluation(tmp_path / "run", prompts=("box", "box+5px", "box:oracle3"))
     found = page(folder)
     assert "Robustness to the prompt" in found.shown
@@ -253,12 +260,11 @@ def test_several_prompts_are_a_curve_and_a_table_and_the_oracle_is_no_result(tmp
         for prompt, found_there in prompts.items():
             assert cells[model, prompt] == number(found_there["overall"]["dice"]["mean"], "dice")
     assert "an upper bound nobody reaches" in found.shown
-    assert "Robustness" not in page(evaluation(tmp_path / "one")).shown
+    assert "Robustness" not in plain[1].shown
 
 
-def test_calibration_shows_the_numbers_of_the_summary(tmp_path):
-    folder = evaluation(tmp_path / "run")
-    found = page(folder)
+def test_calibration_shows_the_numbers_of_the_summary(plain):
+    folder, found = plain
     table = next(table for table in found.tables if len(table[0]) > 2 and "ECE" in table[0][2])
     for row in table[1:]:
         there = summary_of(folder)["calibration"][row[0].split()[1]]
@@ -289,8 +295,8 @@ def test_time_is_the_median_over_cases_of_the_sum_over_structures(tmp_path):
     assert [cell.strip() for cell in table[1][1:]] == ["1.20", "0.150", "1.5"]
 
 
-def test_definitions_tolerances_protocol_environment_and_command_are_there(tmp_path):
-    found = page(evaluation(tmp_path / "run"))
+def test_definitions_tolerances_protocol_environment_and_command_are_there(plain):
+    _, found = plain
     infinite = [text for text in DEFINITIONS.values() if "infinite" in text]
     assert len(infinite) >= 2
     assert all(f"{text} Infinite is shown as – here." in found.shown for text in infinite if "Volume" not in text)
@@ -311,9 +317,9 @@ def test_the_latex_table_stands_beside_the_page_and_nothing_else_is_left(tmp_pat
     assert (folder / "table.tex").read_text() == summary_table(summary_of(folder))
 
 
-def test_the_same_folder_gives_the_same_bytes(tmp_path):
-    folder = evaluation(tmp_path / "run")
-    first = write_report(folder).read_bytes()
+def test_the_same_folder_gives_the_same_bytes(plain):
+    folder, _ = plain
+    first = (folder / "report.html").read_bytes()
     assert write_report(folder).read_bytes() == first
 
 
@@ -445,9 +451,9 @@ def test_the_reference_of_a_single_data_set_is_told_too(tmp_path):
     assert "Reference masks: two radiologists." in found.shown
 
 
-def test_what_was_not_measured_is_counted_and_the_first_are_listed(tmp_path):
+def test_what_was_not_measured_is_counted_and_the_first_are_listed(plain, tmp_path):
     folder = evaluation(tmp_path / "run")
-    assert "Not measured" not in page(folder).shown
+    assert "Not measured" not in plain[1].shown
     skipped = [{"case": f"c{n // 2}", "structure": f"<s{n}>", "why": "below 10 pixels"} for n in range(60)]
     change_protocol(folder, skipped=skipped)
     found = page(folder)
@@ -461,19 +467,19 @@ def test_what_was_not_measured_is_counted_and_the_first_are_listed(tmp_path):
     assert "1 structure of 1 case was not measured and is in no number" in page(folder).shown
 
 
-def test_the_caution_tells_how_far_an_interval_can_be_trusted(tmp_path):
-    found = page(evaluation(tmp_path / "run"))
+def test_the_caution_tells_how_far_an_interval_can_be_trusted(plain):
+    _, found = plain
     assert "with 5 to 10 patients a 95 % interval covers about 90 %" in found.shown
     assert "with fewer than 5 patients there is none" in found.shown
 
 
-def test_a_tolerance_chosen_for_the_run_says_so(tmp_path):
+def test_a_tolerance_chosen_for_the_run_says_so(plain, tmp_path):
     folder = evaluation(tmp_path / "run")
     change_protocol(folder, nsd_tolerance_mm={"spleen": 3.5, "liver": 3.5})
     found = page(folder)
     assert found.shown.count("chosen for this run (the same for every structure)") == 2
-    change_protocol(folder, nsd_tolerance_mm={"spleen": 2.0, "liver": 5.0})
-    assert "chosen for this run" not in page(folder).shown
+    assert summary_of(plain[0])["protocol"]["nsd_tolerance_mm"] == {"spleen": 2.0, "liver": 5.0}
+    assert "chosen for this run" not in plain[1].shown
 
 
 def test_an_empty_answer_counts_in_the_median_of_the_page(tmp_path):

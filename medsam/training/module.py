@@ -75,7 +75,8 @@ class SamFineTuning(LightningModule):
         self.sam = load_model(model)
         started_from = self.sam.spec
         self.started_from, self.started_from_weights = _named(model, started_from), weights_digest(self.sam)
-        kinds = {"box": ("box",), "point": ("points",), "either": ("box", "points")}[interaction.first]
+        shown = {"point": "points", "scribble": "points"}
+        kinds = {shown.get(kind, kind) for kind in interaction.kinds}
         # later rounds bring points and masks beside the first prompt, never alone
         # what it could answer before it may have forgotten, but nothing says so
         prompts = tuple(kind for kind in ("box", "points", "mask") if kind in (*started_from.prompts, *kinds))

@@ -1,4 +1,4 @@
-"""Prompts drawn from the truth while training: a box or a point, then points where the answer was wrong.
+"""Prompts drawn from the truth while training: boxes, clicks, strokes or rough masks, then points where it was wrong.
 
 Letters: B images, P prompts an image, M masks a prompt, s the side of the logits, S the side of the model input.
 Positions are (x, y) in pixels of the model input. All random numbers come from the seed of the image and the place of
@@ -10,19 +10,38 @@ grow (MedSAM).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+
+from medsam.training.drawn_prompts import (
+    ROUGH_DRAWS,
+    STROKE_DRAWS,
+    boxes_round,
+    centres,
+    depth_weights,
+    rough_masks,
+    strokes,
+    surroundings,
+    weighted_points,
+)
 
 # uniform numbers a prompt's box takes: how far it may grow, and one for each edge
 _BOX_DRAWS = 5
 # the paper's sizes are pixels of this input
 _PAPER_SIDE = 1024
+# of "points" the most inside the object and round it, and the numbers they take: a place each, and how many
+_INSIDE, _OUTSIDE = 4, 3
+_POINT_DRAWS = _INSIDE + _OUTSIDE + 2
 # rounds without a new point; fewer rounds than this and one before and between them have none
 _WITHOUT_POINT = 2
+
+
+First = Literal["box", "point", "points", "scribble", "mask"]
+_DRAWS: dict[str, int] = {"points": _POINT_DRAWS, "scribble": STROKE_DRAWS, "mask": ROUGH_DRAWS}
 
 
 @dataclass(frozen=True)
@@ -31,7 +50,13 @@ class PromptSimulation:
 
     rounds: answers to one set of prompts. 1: the first prompt only; 11: the paper. Of 4 or more, two bring no new
         point, only the earlier answer: the last, and one at random between the first and the last new point.
-    first: the prompt of round 1; "either" is one choice with even odds for the whole batch.
+    vary_rounds: each batch ends after 1 to `rounds` of them, all equally likely.
+    first: the prompt of round 1; "either" is a box or a point with even odds, "mixed" as `shares` say; one choice for
+        the whole batch.
+    shares: of "mixed", how often each is chosen: a box; a point; "points", one to four inside and up to three close by
+        outside; "scribble", a bent stroke shown as points; "mask", a deformed copy of the object with its box.
+    middle: share of points that lie deep in the object, or in what is wrong, where people click; the others are
+        uniform.
     box_noise: standard deviation of each edge's shift, as a share of the box's side in that direction.
     box_noise_px: most that it shifts an edge, in pixels of a 1024 input; other inputs have S / 1024 of it.
     outward_px: instead, when positive: each edge moves outwards by a whole number of stored pixels, uniform in
@@ -40,14 +65,24 @@ class PromptSimulation:
     """
 
     rounds: int = 1
-    first: Literal["box", "point", "either"] = "box"
+    first: Literal["box", "point", "either", "mixed"] = "box"
+    vary_rounds: bool = False
+    shares: dict[str, float] = field(
+        default_factory=lambda: {"box": 0.3, "point": 0.3, "points": 0.1, "scribble": 0.2, "mask": 0.1}
+    )
+    middle: float = 0.0
     box_noise: float = 0.1
     box_noise_px: float = 20.0
     outward_px: int = 0
 
     def __post_init__(self) -> None:
-        if self.first not in ("box", "point", "either"):
-            raise ValueError(f'first is "box", "point" or "either", not {self.first!r}.')
+        if self.first not in ("box", "point", "either", "mixed"):
+            raise ValueError(f'first is "box", "point", "either" or "mixed", not {self.first!r}.')
+        known, shares = get_args(First), self.shares.values()
+        if not set(self.shares) <= set(known) or not all(0 <= one < math.inf for one in shares) or not sum(shares):
+            raise ValueError(f"shares are numbers from 0, not all 0, of {', '.join(known)}; not {self.shares}.")
+        if not 0 <= self.middle <= 1:
+            raise ValueError(f"middle is a share from 0 to 1, not {self.middle!r}.")
         for name, least in (("rounds", 1), ("outward_px", 0)):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
@@ -56,6 +91,19 @@ class PromptSimulation:
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name} is a finite number from 0, not {value!r}.")
+
+    @property
+    def kinds(self) -> Mapping[str, float]:
+        """What may come first, and how often; sums to 1."""
+        shares = {"box": {"box": 1.0}, "point": {"point": 1.0}, "either": {"box": 0.5, "point": 0.5}}.get(self.first)
+        shares = shares or self.shares
+        return {kind: share / sum(shares.values()) for kind, share in shares.items() if share}
+
+    def rounds_of(self, choose: int) -> int:
+        """Rounds of the batch whose `choose` this is, see `simulate`."""
+        if not self.vary_rounds:
+            return self.rounds
+        return 1 + int(torch.rand(3, generator=_generator(~choose))[2] * self.rounds)
 
 
 @dataclass(frozen=True)
@@ -113,37 +161,76 @@ def simulate(
     is padding, label -1. No gradient goes back through points and mask prompts: a round can be differentiated, and
     freed, before the next is asked for.
     """
-    uniform = _draws(seeds, targets.shape[1], _BOX_DRAWS + settings.rounds).to(targets.device)
     # ~: another stream than that of a sample whose seed happens to be the step
-    coin, place = torch.rand(2, generator=_generator(~choose)).tolist()
-    box_first = settings.first == "box" or (settings.first == "either" and coin < 0.5)
-    without_point = rounds_without_point(settings.rounds, place)
+    coin, place, _ = torch.rand(3, generator=_generator(~choose)).tolist()
+    kind, rounds = _kind_of(settings, coin), settings.rounds_of(choose)
+    numbers = _BOX_DRAWS + 2 * settings.rounds + _DRAWS.get(kind, 0)
+    uniform = _draws(seeds, targets.shape[1], numbers).to(targets.device)
+    places, deep, more = uniform[..., _BOX_DRAWS:].split(
+        [settings.rounds, settings.rounds, _DRAWS.get(kind, 0)], dim=-1
+    )
+    deep = deep < settings.middle
+    without_point = rounds_without_point(rounds, place)
 
     prompts: dict[str, Tensor] = {}
-    points: list[Tensor] = []
-    labels: list[Tensor] = []
+    multimask: bool | None = {"box": None, "point": True}.get(kind, False)
+    if kind == "box":
+        prompts["boxes"] = noisy_boxes(boxes, pixel, bounds, uniform[..., :_BOX_DRAWS], settings, size)
+    elif kind == "point":
+        xy, found = _point(targets, places[..., 0], deep[..., 0], size)
+        prompts |= {"points": xy[:, :, None], "point_labels": torch.where(found, 1, -1)[..., None]}
+    elif kind == "mask":
+        prompts["masks"] = rough_masks(targets, more)
+        prompts["boxes"] = boxes_round(prompts["masks"] > 0, size)
+    else:
+        xy, labels = strokes(targets, more, size) if kind == "scribble" else some_points(targets, more, size)
+        prompts |= {"points": xy, "point_labels": labels}
     round_: Round | None = None
-    for number in range(settings.rounds):
-        draw = uniform[..., _BOX_DRAWS + number]
-        multimask: bool | None = False
+    for number in range(rounds):
         if round_ is not None:
             prompts["masks"] = round_.chosen()
-            if number not in without_point:
-                xy, label = error_points(targets, prompts["masks"], draw, size)
-                points.append(xy)
-                labels.append(label)
-        elif box_first:
-            multimask = None
-            prompts["boxes"] = noisy_boxes(boxes, pixel, bounds, uniform[..., :_BOX_DRAWS], settings, size)
-        else:
-            multimask = True
-            xy, found = random_points(targets, draw, size)
-            points.append(xy)
-            labels.append(torch.where(found, 1, -1))
-        if points:
-            prompts |= {"points": torch.stack(points, dim=2), "point_labels": torch.stack(labels, dim=2)}
+            multimask = False
+        if number and number not in without_point:
+            xy, label = error_points(targets, prompts["masks"], places[..., number], size, deep[..., number])
+            old = [prompts[name] for name in ("points", "point_labels") if name in prompts]
+            new = [xy[:, :, None], label[..., None]]
+            both = [torch.cat(parts, dim=2) for parts in zip(old, new, strict=True)] if old else new
+            prompts |= dict(zip(("points", "point_labels"), both, strict=True))
         round_ = Round(*decode(**prompts, multimask=multimask), multimask)
         yield round_
+
+
+def _kind_of(settings: PromptSimulation, coin: float) -> str:
+    """What comes first, for a number in [0, 1)."""
+    kinds, reached = settings.kinds, 0.0
+    for kind, share in kinds.items():
+        reached += share
+        if coin < reached:
+            return kind
+    return [*kinds][-1]
+
+
+def some_points(targets: Tensor, uniform: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Clicks in and round bool objects (B, P, s, s), the first always inside; uniform (B, P, 9) in [0, 1).
+
+    Returns xy (B, P, 7, 2) in model pixels and labels (B, P, 7): 1 inside, 0 outside, -1 padding.
+    """
+    inside, found = weighted_points(targets.float(), uniform[..., :_INSIDE], size)
+    outside, near = weighted_points(surroundings(targets).float(), uniform[..., _INSIDE : _INSIDE + _OUTSIDE], size)
+    many, few = (uniform[..., -2:] * torch.tensor([_INSIDE, _OUTSIDE + 1], device=targets.device)).unbind(dim=-1)
+    shown = torch.arange(_INSIDE, device=targets.device) <= many[..., None].floor()
+    refused = torch.arange(_OUTSIDE, device=targets.device) < few[..., None].floor()
+    labels = torch.cat([torch.where(shown & found, 1, -1), torch.where(refused & near & found[..., :1], 0, -1)], dim=-1)
+    return torch.cat([inside, outside], dim=2), labels
+
+
+def _point(regions: Tensor, uniform: Tensor, deep: Tensor | None, size: int) -> tuple[Tensor, Tensor]:
+    """As `random_points`; where `deep`, bool (B, P), says so, a pixel that lies deep in its region."""
+    xy, found = random_points(regions, uniform, size)
+    if deep is not None and deep.any():
+        middle, _ = weighted_points(depth_weights(regions), uniform[..., None], size)
+        xy = torch.where((deep & found)[..., None], middle[:, :, 0], xy)
+    return xy, found
 
 
 def noisy_boxes(
@@ -179,18 +266,23 @@ def random_points(regions: Tensor, uniform: Tensor, size: int) -> tuple[Tensor, 
     place in the image. The prompt encoder adds half a pixel to xy; it then is the centre of the pixel of the region.
     """
     index, found = _random_pixels(regions, uniform)
-    return _centres(index, regions.shape[-1], size), found
+    return centres(index, regions.shape[-1], size), found
 
 
 @torch.no_grad()
-def error_points(targets: Tensor, logits: Tensor, uniform: Tensor, size: int) -> tuple[Tensor, Tensor]:
+def error_points(
+    targets: Tensor, logits: Tensor, uniform: Tensor, size: int, deep: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """A click on what an answer has wrong: targets bool, logits (B, P, s, s), uniform (B, P) in [0, 1).
 
+    deep: bool (B, P), which clicks lie deep in it; None for none.
     Returns xy (B, P, 2) as `random_points` does, and labels (B, P): 1 missed, 0 false, -1 nothing is wrong.
     """
-    index, found = _random_pixels(targets ^ (logits > 0), uniform)
-    inside = targets.flatten(2).gather(2, index[..., None])[..., 0].long()
-    return _centres(index, targets.shape[-1], size), torch.where(found, inside, -1)
+    xy, found = _point(targets ^ (logits > 0), uniform, deep, size)
+    side = targets.shape[-1]
+    column, row = ((xy + 0.5) * (side / size)).floor().long().unbind(dim=-1)
+    inside = targets.flatten(2).gather(2, (row * side + column)[..., None])[..., 0].long()
+    return xy, torch.where(found, inside, -1)
 
 
 def _random_pixels(regions: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
@@ -201,12 +293,6 @@ def _random_pixels(regions: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
     nth = torch.minimum((uniform * count).floor().int(), count - 1).clamp(min=0)
     index = torch.searchsorted(counted, (nth + 1)[..., None])[..., 0]
     return index.clamp(max=counted.shape[-1] - 1), count > 0
-
-
-def _centres(index: Tensor, side: int, size: int) -> Tensor:
-    """xy (..., 2) in model pixels of row-major indices, half a pixel before the centre."""
-    column_row = torch.stack([index % side, index // side], dim=-1)
-    return (column_row + 0.5) * (size / side) - 0.5
 
 
 def _draws(seeds: Tensor, prompts: int, numbers: int) -> Tensor:

@@ -33,13 +33,13 @@ def choose_parts(sam: Sam, train: TrainableParts, lora: LoraSettings | None, int
     # prompts that are never shown would get no gradient: DDP would wait for it, and weight decay would wear them
     encoder = sam.prompt_encoder
     foreground_and_background, corners = encoder.point_embeddings[:2], encoder.point_embeddings[2:]
-    once = interaction.rounds == 1
-    if once:
+    once, kinds = interaction.rounds == 1, set(interaction.kinds)
+    if once and "mask" not in kinds:
         encoder.mask_downscaling.requires_grad_(False)
-    if once and interaction.first == "box":
+    if once and kinds <= {"box", "mask"}:
         foreground_and_background.requires_grad_(False)
         encoder.not_a_point_embed.requires_grad_(False)
-    if interaction.first == "point":
+    if not kinds & {"box", "mask"}:
         corners.requires_grad_(False)
 
 
@@ -78,7 +78,7 @@ def interaction_losses(
         groups = round_.mask_groups()
         for logits, predicted_iou in groups:
             found = mask_loss(logits, predicted_iou, batch.targets, batch.valid, weights)
-            share = 1 / (len(groups) * interaction.rounds)
+            share = 1 / (len(groups) * interaction.rounds_of(choose))
             terms = {"loss": found.total, "focal": found.focal, "dice": found.dice, "iou": found.iou}
             means = {name: means.get(name, 0.0) + share * value for name, value in terms.items()}
     # of "box or point" one is not asked in this step: a gradient of zero for what it would have reached

@@ -29,7 +29,7 @@ Region = tuple[int, int, int, int]
 
 # The logit of a pixel that a mask prompt is sure of. SAM's own answers, which it was trained to be given, reach it
 # inside and outside of clear objects.
-_SURE = 8.0
+SURE = 8.0
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class Frame:
         upright = self._stand_up(torch.from_numpy(np.ascontiguousarray(masks, dtype=np.float32)))
         share = F.interpolate(upright[None], (rows, columns), mode="bilinear", align_corners=False, antialias=True)[0]
         share = F.pad(share, (0, side - columns, 0, side - rows))
-        return (share.clamp(0, 1) * 2 - 1) * _SURE
+        return (share.clamp(0, 1) * 2 - 1) * SURE
 
     def restore(self, logits: torch.Tensor) -> torch.Tensor:
         """Mask logits (..., s, s), s <= S -> (..., h, w) on the stored slice, bilinear like the published code.

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from medsam.models.sam import Sam
 from medsam.models.specs import tiny_spec
+from medsam.prompts.simulate import tight_box
 from medsam.training.losses import mask_loss
 from medsam.training.prompt_simulation import (
     PromptSimulation,
@@ -20,6 +21,7 @@ from medsam.training.prompt_simulation import (
     noisy_boxes,
     random_points,
     simulate,
+    some_points,
 )
 
 SIDE, SIZE = 16, 64
@@ -351,12 +353,87 @@ def test_turns_are_decoded_when_asked_for():
     assert len(recorder.asked) == 2
 
 
+# mixed prompts
+
+
+def mixed(kind: str, **more) -> PromptSimulation:
+    """Always begins with `kind`."""
+    return PromptSimulation(first="mixed", shares={kind: 1.0}, **more)
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked", "multimask", "points"),
+    [
+        ("box", {"boxes"}, None, 0),
+        ("point", {"points", "point_labels"}, True, 1),
+        ("points", {"points", "point_labels"}, False, 7),
+        ("scribble", {"points", "point_labels"}, False, 12),
+        ("mask", {"boxes", "masks"}, False, 0),
+    ],
+)
+def test_each_kind_comes_first_and_points_follow(kind, asked, multimask, points):
+    recorder, rounds = run(mixed(kind, rounds=3))
+    assert len(rounds) == 3
+    assert recorder.asked[0].keys() == asked | {"multimask"}
+    assert recorder.asked[0]["multimask"] is multimask
+    assert [one["points"].shape[2] for one in recorder.asked[1:]] == [points + 1, points + 2]
+    assert all("masks" in one and one["multimask"] is False for one in recorder.asked[1:])
+    assert all(("boxes" in one) == ("boxes" in asked) for one in recorder.asked)
+
+
+def test_the_first_of_several_points_is_inside_and_the_others_say_what_is_true():
+    truth = drawing()[:1, :1].repeat_interleave(8, 2).repeat_interleave(8, 3).expand(1, 200, -1, -1)
+    xy, labels = some_points(truth, torch.rand(1, 200, 9, generator=torch.Generator().manual_seed(0)), 128)
+    column, row = pixels(xy, 128, 128).unbind(dim=-1)
+    there = truth.flatten(2).gather(2, row * 128 + column)
+    assert (labels[..., 0] == 1).all()
+    assert there[labels == 1].all()
+    assert not there[labels == 0].any()
+    assert set((labels == 1).sum(-1)[0].tolist()) == {1, 2, 3, 4}
+    assert set((labels == 0).sum(-1)[0].tolist()) == {0, 1, 2, 3}
+
+
+def test_a_rough_mask_comes_with_its_own_box():
+    recorder, _ = run(mixed("mask"))
+    rough = recorder.asked[0]["masks"] > 0
+    for mask, box in zip(rough.flatten(0, 1), recorder.asked[0]["boxes"].flatten(0, 1), strict=True):
+        expected = tight_box(mask.numpy(), 1)
+        assert (box * SIDE / SIZE).tolist() == list(expected or (0, 0, 0, 0))
+
+
+def test_kinds_come_as_often_as_their_shares():
+    chosen = PromptSimulation(first="mixed", shares={"box": 3, "scribble": 1, "mask": 0})
+    assert chosen.kinds == {"box": 0.75, "scribble": 0.25}
+    boxes = ["boxes" in run(chosen, choose=step)[0].asked[0] for step in range(400)]
+    assert 270 < sum(boxes) < 330
+
+
+def test_batches_end_after_any_number_of_rounds():
+    chosen = PromptSimulation(rounds=3, vary_rounds=True)
+    counts = [len(run(chosen, choose=step)[1]) for step in range(300)]
+    assert all(70 < counts.count(number) < 130 for number in (1, 2, 3))
+    assert counts == [chosen.rounds_of(step) for step in range(300)]
+
+
+def test_clicks_in_the_middle_lie_deeper():
+    truth = torch.zeros(1, 400, 64, 64, dtype=torch.bool)
+    truth[:, :, 8:56, 8:56] = True
+    changes = {"targets": truth, "boxes": torch.zeros(1, 400, 4), "seeds": torch.tensor([3])}
+    changes |= {"pixel": torch.ones(1, 2), "bounds": torch.full((1, 2), 64.0)}
+
+    def from_middle(share: float) -> float:
+        recorder, _ = run(PromptSimulation(first="point", middle=share), **changes)
+        return float((recorder.asked[0]["points"] - 31.5).abs().mean())
+
+    assert from_middle(1.0) < 0.75 * from_middle(0.0)
+
+
 # draws
 
 
-@pytest.mark.parametrize("first", ["box", "point"])
+@pytest.mark.parametrize("first", ["box", "point", "points", "scribble", "mask"])
 def test_a_sample_is_shown_the_same_prompts_whatever_its_neighbours_and_padding(first):
-    chosen = PromptSimulation(rounds=4, first=first)
+    chosen = mixed(first, rounds=4, middle=0.5)
     answer = torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
     together = run(chosen, answer=answer)[0].asked
 
@@ -440,6 +517,10 @@ def test_two_interactions_train_every_weight(family):
         {"rounds": 2.0},
         {"rounds": True},
         {"first": "click"},
+        {"shares": {"lasso": 1.0}},
+        {"shares": {"box": -1.0}},
+        {"shares": {"box": 0.0}},
+        {"middle": 1.5},
         {"box_noise": -0.1},
         {"box_noise": float("nan")},
         {"box_noise_px": float("inf")},

@@ -39,7 +39,7 @@ from medsam.transforms.slicing import ToModelInputd, stored_slice
 from medsam.volume import Volume
 
 # part of every key: raise it when what is kept of a slice changes
-_FORMAT = 2
+_FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def index_slices(
     folder: Path | None = None,
     progress: ProgressCallback | None = None,
 ) -> SliceIndex:
-    """The slices of cases on which a structure has at least `min_pixels` pixels.
+    """The slices of cases on which a structure has at least `min_pixels` pixels; every slice of a case without a label.
 
     structures: only these; default all. folder: where counts are kept, so that labels are read once in their life.
     progress: called with (cases done, cases).
@@ -106,7 +106,12 @@ def index_slices(
         known |= about["counts"].keys()
         digest.update(json.dumps([case.id, about], sort_keys=True).encode())
         of_case = []
-        for index, names in _structures_on_slices(about["counts"], structures, min_pixels).items():
+        wanted: Mapping[int, tuple[str, ...]] = (
+            dict.fromkeys(range(about["slices"]), ())
+            if case.label is None
+            else _structures_on_slices(about["counts"], structures, min_pixels)
+        )
+        for index, names in wanted.items():
             key = hashlib.sha256(repr((_FORMAT, fingerprint, index, names, axis, window)).encode()).hexdigest()
             of_case.append(SliceItem(case, index, names, axis, window, key))
         items += of_case
@@ -158,11 +163,12 @@ def _counts(case: Case, fingerprint: str, axis: Axis | None, folder: Path | None
     scan = case.load_image()
     about = {
         "shape": list(scan.geometry.shape),
+        "slices": scan.geometry.plane(axis).count,
         "affine": np.round(scan.geometry.affine, 4).tolist(),
         "not_hu": scan.modality == "CT" and not is_hounsfield(scan),
         "counts": {
             name: {int(index): int(pixels[index]) for index in np.flatnonzero(pixels)}
-            for name, pixels in slice_pixels(case, scan, axis).items()
+            for name, pixels in ({} if case.label is None else slice_pixels(case, scan, axis)).items()
         },
     }
     if path is not None:
@@ -210,7 +216,9 @@ class StoredSliced(Transform):
         with self._lock:
             image, references, plane, pipeline = self._case(item)
         pixels: MetaTensor = pipeline({"image": image, "slice": item.index})["image"]
-        masks = np.stack([plane.take(references[name], item.index) for name in item.structures])
+        masks = np.zeros((len(item.structures), *plane.shape), dtype=bool)
+        for number, name in enumerate(item.structures):
+            masks[number] = plane.take(references[name], item.index)
         return {
             "image": pixels.as_tensor(),
             "masks": torch.from_numpy(pack_bits(masks)),
@@ -225,7 +233,8 @@ class StoredSliced(Transform):
             plane = scan.geometry.plane(item.axis)
             window = resolve_window(scan, item.case.window or item.window)
             pipeline = stored_slice(window, plane.axis)
-            self._open[key] = to_metatensor(scan), item.case.load_references(scan), plane, pipeline
+            references = {} if item.case.label is None else item.case.load_references(scan)
+            self._open[key] = to_metatensor(scan), references, plane, pipeline
             while len(self._open) > max(1, self.open_cases):
                 self._open.popitem(last=False)
         self._open.move_to_end(key)
@@ -261,6 +270,8 @@ class ModelSlice:
 
     def targets(self, side: int) -> Tensor:
         """The masks at the resolution of the logits, bool (P, s, s): inside where at least half of a pixel is."""
+        if not len(self.masks):
+            return torch.zeros(0, side, side, dtype=torch.bool)
         return self.frame.mask_prompt(self.masks.numpy(), side) >= 0
 
     def tight_boxes(self) -> np.ndarray:

@@ -30,7 +30,7 @@ from medsam.models.specs import ModelSpec
 from medsam.progress import progress_bars
 from medsam.prompts.simulate import MIN_PIXELS
 from medsam.training.sampler import ResumableLoader, ResumableSampler
-from medsam.training.samples import TrainingSamples, ValidationSamples, case_name, collate
+from medsam.training.samples import Shown, TrainingSamples, ValidationSamples, case_name, collate
 from medsam.transforms.augment import AugmentSettings
 from medsam.transforms.intensity import fixed_window
 
@@ -42,6 +42,10 @@ class SamplingSettings:
     batch_size: images a step and process. masks_per_image: prompts asked of a slice at once: each of its structures, or
         when there are more a draw that favours rare ones; when there are fewer some again, with other noise.
         epoch_slices: draws an epoch; default one for every slice.
+    pseudo: share of prompts that ask for a region that nobody drew, see `pseudo_masks`; cases without a label then give
+        such regions alone. Without it they are left out.
+    variants: with `augment`, there are only so many changed copies of a slice, the same in every epoch, so that their
+        embeddings can be kept.
     balanced: slices are drawn so that rare structures are seen about as often as common ones (exactly so with one
         structure a slice, or masks_per_image 1); otherwise every slice is equally likely.
     seed: of everything that is drawn, the boxes of validation too.
@@ -53,10 +57,14 @@ class SamplingSettings:
     epoch_slices: int | None = None
     balanced: bool = True
     seed: int = 0
+    pseudo: float = 0.0
+    variants: int | None = None
 
     def __post_init__(self) -> None:
-        least = (("batch_size", 1), ("masks_per_image", 1), ("epoch_slices", 1), ("seed", 0))
+        least = (("batch_size", 1), ("masks_per_image", 1), ("epoch_slices", 1), ("seed", 0), ("variants", 1))
         _check_numbers((name, getattr(self, name), low) for name, low in least)
+        if not 0 <= self.pseudo <= 1:
+            raise InputError(f"data.pseudo is a share from 0 to 1, not {self.pseudo}.")
 
 
 @dataclass(frozen=True)
@@ -145,7 +153,8 @@ class SliceDataModule(LightningDataModule):
     def train_dataloader(self) -> ResumableLoader:
         index, data = self._splits["train"], self._kept("train")
         sampling = self.sampling
-        samples = TrainingSamples(data, index.items, self._model, self.augment, sampling.masks_per_image, sampling.seed)
+        shown = Shown(sampling.masks_per_image, sampling.seed, self.augment, sampling.variants, sampling.pseudo)
+        samples = TrainingSamples(data, index.items, self._model, shown)
         rank, world = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
         batches = ResumableSampler(
             samples.weights if sampling.balanced else np.ones(len(index.items)),
@@ -203,6 +212,11 @@ class SliceDataModule(LightningDataModule):
         """Ids of the cases a split is scored on, in order."""
         return tuple(dict.fromkeys(case_name(item.case) for item in self._splits[split].items))
 
+    @property
+    def changes(self) -> bool:
+        """Whether a slice is another one every time that it is met."""
+        return self.augment is not None and self.sampling.variants is None
+
     def has(self, split: Split) -> bool:
         """Whether a split is set up."""
         return split in self._splits
@@ -232,8 +246,9 @@ class SliceDataModule(LightningDataModule):
 
     def _index(self, split: Split) -> SliceIndex:
         cases: list[Case] = []
+        unlabelled = split == "train" and self.sampling.pseudo > 0
         for manifest in self._read:
-            cases += [case for case in manifest.in_split(split) if case.label is not None][: self.limit]
+            cases += [case for case in manifest.in_split(split) if unlabelled or case.label is not None][: self.limit]
         if not cases:
             raise InputError(
                 f"No case with a label is in the split {split!r} of {', '.join(map(str, self.manifests))}. Training "

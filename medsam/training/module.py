@@ -119,10 +119,11 @@ class SamFineTuning(LightningModule):
             )
 
     def on_fit_start(self) -> None:
-        if self.embeddings is not None and self._data.augment is not None:
+        if self.embeddings is not None and self._data.changes:
             raise InputError(
                 "model.embeddings keeps the answer to each slice, but data.augment changes slices every time. Set "
-                "data.augment to null, or leave model.embeddings out."
+                "data.variants, so that a slice has a few changed copies, or data.augment to null, or leave "
+                "model.embeddings out."
             )
 
     def train(self, mode: bool = True) -> SamFineTuning:
@@ -164,7 +165,7 @@ class SamFineTuning(LightningModule):
         if self._image_predictor is None:
             folder = None if self.embeddings is None else Path(self.embeddings)
             # slices that are changed every time are not met again
-            kept = folder is None and (self._trainer is None or self._data.augment is None)
+            kept = folder is None and (self._trainer is None or not self._data.changes)
             cache = EmbeddingCache(memory_bytes=2 * 2**30 if kept else 0, folder=folder)
             lower = "bf16" in str(self.trainer.precision if self._trainer is not None else "")
             precision: Precision = "bfloat16" if lower else "auto"

@@ -198,6 +198,46 @@ def test_a_structure_that_was_moved_out_of_sight_is_marked(tmp_path, monkeypatch
 # -- which slices, and when ---------------------------------------------------------------------------------------
 
 
+def test_a_slice_has_only_so_many_changed_copies(tiny):
+    module = prepared(tiny, batch_size=1, epoch_slices=120, augment=CHANGES, variants=2, limit=1)
+    assert not module.changes
+    seen: dict[str, set[bytes]] = {}
+    for batch in [*epoch(module), *epoch(module)]:
+        seen.setdefault(batch.names[0], set()).add(batch.image.numpy().tobytes())
+    assert {len(copies) for copies in seen.values()} == {3}
+    assert prepared(tiny, augment=CHANGES).changes
+
+
+def test_some_prompts_ask_for_regions_that_nobody_drew(tmp_path):
+    cases = [
+        case(tmp_path, name, split, labels(1, shape=(3, 40, 48))) for name, split in (("a", "train"), ("b", "val"))
+    ]
+    bare = case(tmp_path, "bare", "train", labels(1, shape=(3, 40, 48)), 5)
+    del bare["label"]
+    path = manifest(tmp_path, [*cases, bare])
+    spec = tiny_spec("vit", image_size=256)  # logits of 128 pixels
+    without = slice_data([path], masks_per_image=4)
+    without.prepare(spec)
+    assert {item.case.id for item in without._splits["train"].items} == {"a"}
+    module = slice_data([path], masks_per_image=4, batch_size=1, epoch_slices=60, pseudo=0.5)
+    module.prepare(spec)
+    drawn, regions = 0, 0
+    for batch in epoch(module):
+        for target, box, valid in zip(batch.targets[0], batch.boxes[0], batch.valid[0], strict=True):
+            if not valid:
+                continue
+            rows, columns = np.nonzero(target.numpy())
+            about = 2 * np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+            assert np.abs(about - box.numpy()).max() <= 8
+            # the liver is 4 of 48 columns, from the second on
+            liver = (columns.min(), columns.max()) == (3, 13) or columns.max() - columns.min() in (9, 10, 11)
+            drawn, regions = drawn + bool(liver), regions + (not liver)
+        if "bare" in batch.names[0]:
+            assert batch.valid.any()
+    assert drawn > 30
+    assert regions > 60
+
+
 def test_two_processes_see_what_one_with_twice_the_batch_sees(tiny):
     def of(rank: int, world: int, batch_size: int) -> list[Batch]:
         module = prepared(tiny, batch_size=batch_size, augment=CHANGES)

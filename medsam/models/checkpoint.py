@@ -152,6 +152,41 @@ def save_checkpoint(model: Sam, path: Path, training: Mapping[str, Any] | None =
         save_file(state, part, metadata={"format": "pt", CARD_KEY: json.dumps(card)})
 
 
+# the parts that a small file of weights holds, beside another model's image encoder
+_DECODER = ("prompt_encoder.", "mask_decoder.")
+
+
+def save_decoder(model: Sam, path: Path, training: Mapping[str, Any]) -> None:
+    """Write prompt encoder and mask decoder in half precision, 8 MB of a LiteMedSAM; otherwise as `save_checkpoint`.
+
+    The frequencies of positions stay as they are: half precision would move prompts by pixels.
+    """
+    from safetensors.torch import save_file
+
+    state = {
+        name: (tensor if name.endswith("gaussian_matrix") else tensor.half()).detach().contiguous()
+        for name, tensor in model.state_dict().items()
+        if name.startswith(_DECODER)
+    }
+    card = model.spec.to_dict() | {"training": dict(training)}
+    with write_whole(path) as part:
+        save_file(state, part, metadata={"format": "pt", CARD_KEY: json.dumps(card)})
+
+
+def load_decoder(path: Path, beside: Sam) -> Sam:
+    """What `save_decoder` wrote, as a model ready to answer, which shares the image encoder of another.
+
+    Raises CheckpointError when the file cannot be read, or was trained beside an encoder of another architecture.
+    """
+    other = read_checkpoint(path)
+    spec = other.card
+    if spec is None or (spec.encoder, spec.decoder) != (beside.spec.encoder, beside.spec.decoder):
+        raise CheckpointError(f"{path} is no decoder for {beside.spec.name}. Fetch it again, or install medsam again.")
+    shared = {f"image_encoder.{name}": tensor for name, tensor in beside.image_encoder.state_dict().items()}
+    made = model_of(replace(other, state=shared | other.state), spec)
+    return Sam(spec, beside.image_encoder, made.prompt_encoder, made.mask_decoder).eval().to(beside.device)
+
+
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read a file (or a Hugging Face folder) into public names, without deciding which model it is.
 

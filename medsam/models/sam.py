@@ -21,6 +21,9 @@ class Sam(nn.Module):
     """Image encoder, prompt encoder and mask decoder, handed in, or made to fit each other by `from_spec`.
 
     All positions are (x, y) in pixels of the model input, `spec.image_size` a side.
+    proposer: a second decoder on the same embedding, as a model that shares the image encoder, or None. It knows clicks
+        where this one knows boxes alone: its answers to clicks and strokes propose boxes (`inference.clicks`). It is no
+        part of the weights: neither moved, saved nor counted with them.
     """
 
     def __init__(
@@ -35,6 +38,15 @@ class Sam(nn.Module):
         self.image_encoder = image_encoder
         self.prompt_encoder = prompt_encoder
         self.mask_decoder = mask_decoder
+        self._beside: dict[str, Sam] = {}  # in a dictionary, which torch does not look into
+
+    @property
+    def proposer(self) -> Sam | None:
+        return self._beside.get("proposer")
+
+    def propose_by(self, other: Sam) -> None:
+        """Have another decoder, on this one's embeddings, as `proposer`."""
+        self._beside["proposer"] = other
 
     @classmethod
     def from_spec(cls, spec: ModelSpec) -> Sam:

@@ -97,6 +97,7 @@ class ModelSpec:
     decoder: DecoderSizes = DecoderSizes()
     licence: str = ""
     asset: str | None = None
+    clicks: str | None = None
     note: str = field(default="", compare=False)
     prompts: tuple[str, ...] = ("box", "points", "mask")
     use_priors: bool = True
@@ -142,6 +143,7 @@ class ModelSpec:
                 decoder=DecoderSizes(**card["decoder"]),
                 licence=str(card["licence"]),
                 asset=card["asset"],
+                clicks=card.get("clicks"),
                 note=str(card.get("note", "")),
                 prompts=tuple(str(kind) for kind in card.get("prompts", ("box", "points", "mask"))),
                 use_priors=bool(card.get("evidence", True)),
@@ -193,6 +195,16 @@ SPECS: dict[str, ModelSpec] = {
             litemedsam_preprocess(),
             licence="Apache-2.0",
             asset="litemedsam",
+            prompts=("box",),
+        ),
+        # the same weights, and beside them a decoder of ours that turns clicks and strokes into boxes
+        ModelSpec(
+            "litemedsam-plus",
+            TinyVitSizes(),
+            litemedsam_preprocess(),
+            licence="Apache-2.0",
+            asset="litemedsam",
+            clicks="litemedsam-plus",
             prompts=("box",),
         ),
         # before MedSAM, whose keys and shapes are the same: the first match is the default

@@ -82,7 +82,7 @@ class SamFineTuning(LightningModule):
         prompts = tuple(kind for kind in ("box", "points", "mask") if kind in (*started_from.prompts, *kinds))
         loose = interaction.first != "point" and max(interaction.outward_px, interaction.box_noise) > 0
         use_priors = started_from.use_priors and not loose
-        self.sam.spec = replace(started_from, prompts=prompts, use_priors=use_priors, asset=None, note="")
+        self.sam.spec = replace(started_from, prompts=prompts, use_priors=use_priors, asset=None, clicks=None, note="")
         self.licence = licence or started_from.licence or "not stated"
         choose_parts(self.sam, train, lora, interaction)
         self.sam.set_gradient_checkpointing(gradient_checkpointing)

@@ -111,7 +111,7 @@ class Round:
     """The answer to one round of prompts.
 
     logits: (B, P, M, s, s). quality: (B, P, M), the predicted IoU. multimask: which masks `decode` was asked for:
-    True: three (one point); None: all four (a box alone); False: one.
+    True: three (one point); None: all four (a box, a stroke or several points alone); False: one.
     """
 
     logits: Tensor
@@ -121,7 +121,8 @@ class Round:
     def mask_groups(self) -> list[tuple[Tensor, Tensor]]:
         """(logits, quality) of each group of masks to take a `mask_loss` of; first what inference would choose from.
 
-        A box gives two: the single mask, which answers boxes, and the three, which would not learn from boxes else.
+        A box or a stroke gives two: the single mask, which answers it, and the three, which would not learn from it
+        else.
         """
         if self.multimask is not None:
             return [(self.logits, self.predicted_iou)]
@@ -172,19 +173,11 @@ def simulate(
     deep = deep < settings.middle
     without_point = rounds_without_point(rounds, place)
 
-    prompts: dict[str, Tensor] = {}
-    multimask: bool | None = {"box": None, "point": True}.get(kind, False)
+    multimask: bool | None = {"point": True, "mask": False}.get(kind)
     if kind == "box":
-        prompts["boxes"] = noisy_boxes(boxes, pixel, bounds, uniform[..., :_BOX_DRAWS], settings, size)
-    elif kind == "point":
-        xy, found = _point(targets, places[..., 0], deep[..., 0], size)
-        prompts |= {"points": xy[:, :, None], "point_labels": torch.where(found, 1, -1)[..., None]}
-    elif kind == "mask":
-        prompts["masks"] = rough_masks(targets, more)
-        prompts["boxes"] = boxes_round(prompts["masks"] > 0, size)
+        prompts = {"boxes": noisy_boxes(boxes, pixel, bounds, uniform[..., :_BOX_DRAWS], settings, size)}
     else:
-        xy, labels = strokes(targets, more, size) if kind == "scribble" else some_points(targets, more, size)
-        prompts |= {"points": xy, "point_labels": labels}
+        prompts = _drawn(kind, targets, places[..., 0], deep[..., 0], more, size)
     round_: Round | None = None
     for number in range(rounds):
         if round_ is not None:
@@ -198,6 +191,18 @@ def simulate(
             prompts |= dict(zip(("points", "point_labels"), both, strict=True))
         round_ = Round(*decode(**prompts, multimask=multimask), multimask)
         yield round_
+
+
+def _drawn(kind: str, targets: Tensor, place: Tensor, deep: Tensor, more: Tensor, size: int) -> dict[str, Tensor]:
+    """What else may come first, as `Sam.decode` takes it. place, deep: see `_point`; more: what the kind draws."""
+    if kind == "point":
+        xy, found = _point(targets, place, deep, size)
+        return {"points": xy[:, :, None], "point_labels": torch.where(found, 1, -1)[..., None]}
+    if kind == "mask":
+        masks = rough_masks(targets, more)
+        return {"masks": masks, "boxes": boxes_round(masks > 0, size)}
+    xy, labels = strokes(targets, more, size) if kind == "scribble" else some_points(targets, more, size)
+    return {"points": xy, "point_labels": labels}
 
 
 def _kind_of(settings: PromptSimulation, coin: float) -> str:

@@ -74,9 +74,9 @@ class TrainingSamples(Dataset[Batch]):
         counts = Counter(name for item in items for name in item.structures)
         self.rarity = {name: 1 / count for name, count in counts.items()}
         weights = [sum(self.rarity[name] for name in item.structures) for item in items]
-        # slices without a structure are drawn as often as one with a structure on the average
-        drawn = [weight for weight in weights if weight] or [1.0]
-        self.weights = np.array([weight or float(np.mean(drawn)) for weight in weights])
+        # of each draw of a slice with a structure, slices without one are drawn `pseudo` times together
+        bare = shown.pseudo * (sum(weights) or 1.0) / max(1, weights.count(0))
+        self.weights = np.array([weight or bare for weight in weights])
 
     def __len__(self) -> int:
         return len(self.items)

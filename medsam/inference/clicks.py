@@ -4,9 +4,10 @@ LiteMedSAM and MedSAM were trained with boxes: a click alone gives them nothing 
 a mask alone neither, and a click beside a box makes the mask worse. Yet a user who clicks wants a mask. So for them:
 
 a click     becomes a box (`search`): it and a stroke are tried with margins all round them, then the boxes of the best
-            of the masks that they give. Of those that honour most of what was said the one wins whose mask has the
+            of the masks that they give, and those of what a decoder that knows clicks answers, where there is one
+            (`Sam.proposer`). Of those that honour most of what was said the one wins whose mask has the
             highest product of predicted IoU, stability, how much in its middle the clicks lie, how far through it they
-            reach, and how much it is as bright as where they lie.
+            reach, how much it is as bright as where they lie, and how far it is what that decoder answers.
 a mask      brings its own tight box along.
 every click and stroke after it corrects the mask that comes of it (`corrections`). One after clicks alone may refute
 the box as well: see `refuted`.
@@ -20,11 +21,13 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from scipy import ndimage
 
 from medsam.errors import PromptError
 from medsam.geometry import SlicePlane
 from medsam.inference.appearance import brightness, smoothed
+from medsam.inference.engines.torch import TorchEngine
 from medsam.inference.image_predictor import Embedding, ImagePredictor, Prediction, box_prompts
 from medsam.inference.usage import Usage
 from medsam.masks import bounding_box
@@ -46,6 +49,9 @@ _SPREAD, _LEAST_SHARE = 0.3, 0.05
 # mask (docs/results/README.md, "Clicks and strokes alone"); the most of them that count, and the least that one has, in
 # shares of the slice's range.
 _UNLIKE, _MOST_UNLIKE, _LEAST_SPREAD = 0.2, 5.0, 0.02
+# What it counts that a mask is like an answer of a decoder that knows clicks, by IoU times the IoU that it predicts
+# (docs/results/README.md, "A decoder that proposes boxes"): the power, and the least.
+_AGREES, _LEAST_AGREES = 0.3, 0.05
 # A click refutes a mask when it lies so deep in the error, in depths of the mask at its deepest.
 _REFUTES = 0.5
 
@@ -155,27 +161,66 @@ def refuted(mask: np.ndarray, where: np.ndarray, inside: bool, plane: SlicePlane
 def search(
     image_predictor: ImagePredictor,
     embedding: Embedding,
-    said: Said,
+    prompt: SlicePrompt,
     plane: SlicePlane,
     pixels: np.ndarray,
     also: Box | None = None,
 ) -> Found:
     """The box of the object that was clicked or stroked alone.
 
-    embedding: of the whole slice. pixels: (h, w) or (h, w, 3), any units, in the window in which they are looked at.
+    prompt: of clicks and strokes. embedding: of the whole slice. pixels: (h, w) or (h, w, 3), any units, in the window
+    in which they are looked at.
     also: one more box to try.
     """
+    said = Said.by(prompt, plane)
     at, grey = said.all_inside(), smoothed(np.nan_to_num(brightness(pixels)).astype(np.float64))
     squares = candidate_boxes(at[:, ::-1].astype(float), plane)
     first = image_predictor.predict(embedding, box_prompts(squares))
     order = np.lexsort(_ranks(first, said, at, grey, plane))[::-1]
     own = [*(tight_box(first.masks[n, 0], 1) for n in order[:_BEST]), also]
+    proposals = _proposals(image_predictor, embedding, prompt, plane)
+    own += [tight_box(mask, 1) for mask in proposals.masks]
     boxes = np.array([box for box in own if box is not None] or squares, dtype=float)
     found = image_predictor.predict(embedding, box_prompts(boxes))
     score, honoured = _ranks(found, said, at, grey, plane)
+    score = score * proposals.agreement(found.masks[:, 0])
     best = int(np.lexsort((score, honoured))[-1])
     x0, y0, x1, y1 = boxes[best].tolist()
     return Found((x0, y0, x1, y1), float(honoured[best]), first.usage + found.usage)
+
+
+@dataclass(frozen=True, eq=False)
+class _Proposals:
+    """What a decoder that knows clicks answers. masks: bool (M, h, w). predicted_iou: (M,). M is 0 without one."""
+
+    masks: np.ndarray
+    predicted_iou: np.ndarray
+
+    def agreement(self, masks: np.ndarray) -> np.ndarray:
+        """What masks (n, h, w) are worth for being like one of these, (n,); 1 where there is none."""
+        if not len(self.masks):
+            return np.ones(len(masks))
+        flat, others = (each.reshape(len(each), -1).astype(np.float32) for each in (masks, self.masks))
+        shared = flat @ others.T
+        either = flat.sum(axis=1)[:, None] + others.sum(axis=1) - shared
+        alike = shared / np.maximum(either, 1) * np.clip(self.predicted_iou, 0, 1)
+        worth: np.ndarray = (_LEAST_AGREES + alike.max(axis=1)) ** _AGREES
+        return worth
+
+
+def _proposals(
+    image_predictor: ImagePredictor, embedding: Embedding, prompt: SlicePrompt, plane: SlicePlane
+) -> _Proposals:
+    """Three where there is such a decoder: a part, the whole, what it belongs to."""
+    proposer = image_predictor.sam.proposer
+    if proposer is None:
+        return _Proposals(np.zeros((0, *plane.shape), dtype=bool), np.zeros(0))
+    clicked = np.array(with_clicks(prompt, plane).points, dtype=np.float64)
+    points = torch.from_numpy(embedding.frame.points(clicked[:, :2]))
+    given = {"points": points[None], "point_labels": torch.from_numpy(clicked[:, 2]).long()[None]}
+    engine = TorchEngine(proposer.to(image_predictor.device), image_predictor.device)
+    logits, predicted_iou = engine.decode(embedding.features, given, multimask=True)
+    return _Proposals((embedding.frame.restore(logits[0]) > 0).cpu().numpy(), predicted_iou[0].cpu().numpy())
 
 
 def _ranks(

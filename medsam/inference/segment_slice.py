@@ -247,7 +247,7 @@ def _found(
         before = kept
     window = scan_encoder.window
     pixels = np.clip(scan_encoder.pixels(embeddings.index), window.low, window.high)
-    found = search(scan_encoder.image_predictor, embeddings.whole(), said, plane, pixels, also)
+    found = search(scan_encoder.image_predictor, embeddings.whole(), given, plane, pixels, also)
     embeddings.usage += found.usage
     if before is None or before.fold is None or before.box is None:
         return found.box, None

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from medsam.errors import CheckpointError
-from medsam.models.checkpoint import load_checkpoint
+from medsam.models.checkpoint import load_checkpoint, load_decoder
 from medsam.models.sam import Sam
 from medsam.models.specs import SPECS, ModelSpec
 
@@ -36,14 +36,15 @@ def load_model(source: str | Path, device: str | torch.device = "cpu", spec: Mod
     wanted = None if spec is None else _spec(spec)
     if isinstance(source, str) and source in SPECS:
         known = SPECS[source]
-        path = _fetch_weights(known)
-        wanted = wanted or known
-    else:
-        path = Path(source)
-        if not path.exists():
-            raise CheckpointError(
-                f"No checkpoint at {path}, and it is not the name of a model. Known models: {', '.join(SPECS)}."
-            )
+        sam = load_checkpoint(_fetched(known, known.asset)["weights"], wanted or known).eval().to(device)
+        if known.clicks is not None:
+            sam.propose_by(load_decoder(_fetched(known, known.clicks)["decoder"], sam))
+        return sam
+    path = Path(source)
+    if not path.exists():
+        raise CheckpointError(
+            f"No checkpoint at {path}, and it is not the name of a model. Known models: {', '.join(SPECS)}."
+        )
     return load_checkpoint(path, wanted).eval().to(device)
 
 
@@ -55,9 +56,9 @@ def _spec(spec: ModelSpec | str) -> ModelSpec:
     return SPECS[spec]
 
 
-def _fetch_weights(spec: ModelSpec) -> Path:
+def _fetched(spec: ModelSpec, asset: str | None) -> dict[str, Path]:
     from medsam.assets.cache import fetch
 
-    if spec.asset is None:
+    if asset is None:
         raise CheckpointError(f"{spec.name} has no public weights; give the path of a checkpoint.")
-    return Path(fetch(spec.asset)["weights"])
+    return fetch(asset)

@@ -31,7 +31,9 @@ def infer_spec(state: Mapping[str, Tensor], file_name: str) -> ModelSpec | None:
         return None
 
     medsam = "medsam" in file_name.lower()
-    matches = {spec.name: spec for spec in SPECS.values() if (spec.encoder, spec.decoder) == (encoder, decoder)}
+    # of one with a second decoder beside it the first file is another's
+    published = [spec for spec in SPECS.values() if spec.clicks is None]
+    matches = {spec.name: spec for spec in published if (spec.encoder, spec.decoder) == (encoder, decoder)}
     if not matches:
         return _unpublished(encoder, decoder, medsam)
     if len(matches) > 1:

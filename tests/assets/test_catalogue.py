@@ -38,17 +38,26 @@ def test_the_table_is_consistent(asset: Asset) -> None:
             assert re.fullmatch("[0-9a-f]{64}", file.sha256 or "")
             assert file.size
     if asset.kind == "weights":
-        assert [file.role for file in asset.files] == ["weights"]
+        role = "decoder" if asset.name == "litemedsam-plus" else "weights"
+        assert [file.role for file in asset.files] == [role]
 
 
 def test_the_table_holds_what_the_documentation_promises() -> None:
-    assert {"litemedsam", "medsam-vit-b", "sam-vit-b", "sam-vit-l", "sam-vit-h"} == {
+    assert {"litemedsam", "litemedsam-plus", "medsam-vit-b", "sam-vit-b", "sam-vit-l", "sam-vit-h"} == {
         name for name, asset in ASSETS.items() if asset.kind == "weights"
     }
     assert [file.role for file in ASSETS["lumbar-ct"].files] == ["image", "vertebrae", "subregions"]
     assert [file.role for file in ASSETS["mni-brain"].files] == ["t1", "grey-matter", "white-matter"]
     hashes = [file.sha256 for asset in ASSETS.values() for file in asset.files if file.sha256]
     assert len(hashes) == len(set(hashes))
+
+
+def test_what_the_package_carries_is_what_the_table_says(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("MEDSAM_CACHE", str(tmp_path))
+    path = fetch("litemedsam-plus", quiet=True)["decoder"]
+    (file,) = ASSETS["litemedsam-plus"].files
+    assert path.stat().st_size == file.size
+    assert str(file.source) == "this package, weights/litemedsam_plus.safetensors"
 
 
 def test_wheel_names_are_normalised_as_on_the_index() -> None:

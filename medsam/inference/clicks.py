@@ -31,6 +31,7 @@ from medsam.inference.engines.torch import TorchEngine
 from medsam.inference.image_predictor import Embedding, ImagePredictor, Prediction, box_prompts
 from medsam.inference.usage import Usage
 from medsam.masks import bounding_box
+from medsam.metrics.overlap import iou
 from medsam.postprocess.merge import stability_score
 from medsam.prompts.prompt import Box, SlicePrompt
 from medsam.prompts.simulate import depth_of, tight_box
@@ -200,11 +201,10 @@ class _Proposals:
         """What masks (n, h, w) are worth for being like one of these, (n,); 1 where there is none."""
         if not len(self.masks):
             return np.ones(len(masks))
-        flat, others = (each.reshape(len(each), -1).astype(np.float32) for each in (masks, self.masks))
-        shared = flat @ others.T
-        either = flat.sum(axis=1)[:, None] + others.sum(axis=1) - shared
-        alike = shared / np.maximum(either, 1) * np.clip(self.predicted_iou, 0, 1)
-        worth: np.ndarray = (_LEAST_AGREES + alike.max(axis=1)) ** _AGREES
+        alike = np.array([[iou(one, mask) for one in self.masks] for mask in masks])
+        # nan: both are empty
+        surely = np.nan_to_num(alike) * np.clip(self.predicted_iou, 0, 1)
+        worth: np.ndarray = (_LEAST_AGREES + surely.max(axis=1)) ** _AGREES
         return worth
 
 

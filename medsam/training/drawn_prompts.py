@@ -67,8 +67,7 @@ def strokes(targets: Tensor, uniform: Tensor, size: int) -> tuple[Tensor, Tensor
     control = (first + last) / 2 + across * (uniform[..., 2:3] - 0.5)
     t = torch.linspace(0, 1, STROKE_POINTS, device=targets.device)[:, None]
     line = (1 - t) ** 2 * first[..., None, :] + 2 * t * (1 - t) * control[..., None, :] + t**2 * last[..., None, :]
-    cell = ((line + 0.5) * (side / size)).floor().long().clamp(0, side - 1)
-    index = cell[..., 1] * side + cell[..., 0]
+    index = indices(line, side, size)
     inside = targets.flatten(2).gather(2, index)
     # every point, or each second, third or fourth: long strokes and short ones have as many
     step = 1 + (uniform[..., 3:] * 4).floor().clamp(max=3).long()
@@ -110,6 +109,12 @@ def centres(index: Tensor, side: int, size: int) -> Tensor:
     """xy (..., 2) in model pixels of row-major indices, half a pixel before the centre."""
     column_row = torch.stack([index % side, index // side], dim=-1)
     return (column_row + 0.5) * (size / side) - 0.5
+
+
+def indices(xy: Tensor, side: int, size: int) -> Tensor:
+    """Row-major indices (...) of the pixels in which positions (..., 2) in model pixels lie: undoes `centres`."""
+    column, row = ((xy + 0.5) * (side / size)).floor().long().clamp(0, side - 1).unbind(dim=-1)
+    return row * side + column
 
 
 def _blur(maps: Tensor, width: int) -> Tensor:

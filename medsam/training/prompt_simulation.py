@@ -23,6 +23,7 @@ from medsam.training.drawn_prompts import (
     boxes_round,
     centres,
     depth_weights,
+    indices,
     rough_masks,
     strokes,
     surroundings,
@@ -284,9 +285,7 @@ def error_points(
     Returns xy (B, P, 2) as `random_points` does, and labels (B, P): 1 missed, 0 false, -1 nothing is wrong.
     """
     xy, found = _point(targets ^ (logits > 0), uniform, deep, size)
-    side = targets.shape[-1]
-    column, row = ((xy + 0.5) * (side / size)).floor().long().unbind(dim=-1)
-    inside = targets.flatten(2).gather(2, (row * side + column)[..., None])[..., 0].long()
+    inside = targets.flatten(2).gather(2, indices(xy, targets.shape[-1], size)[..., None])[..., 0].long()
     return xy, torch.where(found, inside, -1)
 
 

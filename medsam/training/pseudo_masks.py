@@ -13,13 +13,15 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
+from medsam.metrics.overlap import iou
+
 # a region has so many pixels of the logits at least, and such a share of the picture at most
 _LEAST, _MOST = 60, 0.7
 # a picture with a shorter side has no regions: the filters need some pixels round each
 _NARROW = 16
 # the gradient is of a picture blurred by so many pixels, and basins less deep than such a share of the range are joined
 _BLUR, _DEPTH = (0.8, 2.0), (0.004, 0.08)
-# two regions of which one is nearly the other are one
+# two regions with such an IoU are one
 _ALIKE = 0.8
 
 
@@ -37,7 +39,7 @@ def regions(picture: np.ndarray, side: int, most: int, rng: np.random.Generator)
     kept: list[np.ndarray] = []
     for candidate in candidates:
         one = _largest_piece(candidate)
-        if _LEAST <= np.count_nonzero(one) <= _MOST * one.size and not any(_alike(one, other) for other in kept):
+        if _LEAST <= np.count_nonzero(one) <= _MOST * one.size and not any(iou(one, other) > _ALIKE for other in kept):
             kept.append(one)
         if len(kept) == most:
             break
@@ -82,7 +84,3 @@ def _largest_piece(region: np.ndarray) -> np.ndarray:
     opened = ndimage.binary_opening(region) if np.count_nonzero(region) > 5 * _LEAST else region
     pieces, count = ndimage.label(opened)
     return pieces == 1 + int(np.bincount(pieces.ravel())[1:].argmax()) if count else opened
-
-
-def _alike(one: np.ndarray, other: np.ndarray) -> bool:
-    return bool(np.count_nonzero(one & other) > _ALIKE * np.count_nonzero(one | other))

@@ -63,6 +63,7 @@ def interaction_losses(
     embedding: (B, C, h, w), of `batch.image`. choose: as for `simulate`.
     """
     means: dict[str, Tensor] = {}
+    count = interaction.rounds_of(choose)
     rounds = simulate(
         functools.partial(sam.decode, embedding),
         batch.targets,
@@ -78,7 +79,7 @@ def interaction_losses(
         groups = round_.mask_groups()
         for logits, predicted_iou in groups:
             found = mask_loss(logits, predicted_iou, batch.targets, batch.valid, weights)
-            share = 1 / (len(groups) * interaction.rounds_of(choose))
+            share = 1 / (len(groups) * count)
             terms = {"loss": found.total, "focal": found.focal, "dice": found.dice, "iou": found.iou}
             means = {name: means.get(name, 0.0) + share * value for name, value in terms.items()}
     # of "box or point" one is not asked in this step: a gradient of zero for what it would have reached

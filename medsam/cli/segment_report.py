@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 def print_report(report: dict[str, Any], found: Segmentation) -> None:
     """report: as `--json` has it, of `found`."""
-    from medsam.inference.trust import doubtful_note
+    from medsam.inference.trust import doubt_note
 
     _print_labels(report, found.expected)
-    for name, slices in found.doubtful.items():
-        print_line(printable(doubtful_note(name, slices)))
+    for (name, doubt), slices in found.doubtful.items():
+        print_line(printable(doubt_note(name, doubt, slices)))
     seconds = report["seconds"]
     print_line(
         f"window {report['window']['name']}; load {seconds['load']:.2f} s, "

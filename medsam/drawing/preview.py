@@ -218,18 +218,18 @@ def _upright(plane: SlicePlane, positions: Sequence[Position]) -> np.ndarray:
 
 def _title(found: Segmentation, index: int, answers: Sequence[PromptResult]) -> str:
     """The slice and whose predicted IoU is what, a drawn mask has none; and which of them are probably wrong."""
-    scores, doubtful = [], []
+    scores, wrong = [], []
     for answer in answers[:4]:
         name = found.labels.names[answer.label]
         shown = name if len(name) <= 24 else f"{name[:22]}..."
         scores.append(f"{shown} {'-' if np.isnan(answer.predicted_iou) else f'{answer.predicted_iou:.2f}'}")
-        if answer.expected_dice is not None and answer.expected_dice.doubtful:
-            doubtful.append(f"{shown} (expected Dice {answer.expected_dice.value:.2f})")
+        if answer.expected_dice is not None and answer.expected_dice.doubt == "probably wrong":
+            wrong.append(shown)
     more = " ..." if len(answers) > 4 else ""
     # as wide as a panel; a number stays with its name, which textwrap does not part at such blanks
-    kept, wrong = ([one.replace(" ", "\N{NO-BREAK SPACE}") for one in some] for some in (scores, doubtful))
+    kept, named = ([one.replace(" ", "\N{NO-BREAK SPACE}") for one in some] for some in (scores, wrong))
     whole = f"{found.plane.axis} = {index}   predicted IoU: {', '.join(kept)}{more}"
-    whole += f"   probably wrong: {', '.join(wrong)}" if wrong else ""
+    whole += f"   probably wrong: {', '.join(named)}" if named else ""
     return textwrap.fill(whole, 52, break_on_hyphens=False).replace("\N{NO-BREAK SPACE}", " ")
 
 

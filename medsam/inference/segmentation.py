@@ -18,7 +18,7 @@ from medsam.errors import InputError, counted
 from medsam.geometry import SlicePlane, VolumeGeometry
 from medsam.inference.documents import headed, reading, whole
 from medsam.inference.image_predictor import Crop, ImagePredictor
-from medsam.inference.trust import ExpectedDice, described
+from medsam.inference.trust import Doubt, ExpectedDice, described
 from medsam.inference.usage import Usage
 from medsam.io.algorithm import Algorithm, DicomFormat, DicomOptions
 from medsam.io.save import save_labels
@@ -158,12 +158,12 @@ class Segmentation:
         return found
 
     @property
-    def doubtful(self) -> dict[str, list[int]]:
-        """Label -> slices whose answer is probably wrong (`trust.DOUBTFUL`)."""
-        found: dict[str, list[int]] = {}
+    def doubtful(self) -> dict[tuple[str, Doubt], list[int]]:
+        """Label and what to say of it -> the slices to say it of."""
+        found: dict[tuple[str, Doubt], list[int]] = {}
         for one in self.results:
-            if one.expected_dice is not None and one.expected_dice.doubtful:
-                found.setdefault(self.labels.names[one.label], []).append(one.slice)
+            if one.expected_dice is not None and (doubt := one.expected_dice.doubt):
+                found.setdefault((self.labels.names[one.label], doubt), []).append(one.slice)
         return found
 
     @property

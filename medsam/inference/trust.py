@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from scipy.special import betaincinv, expit
@@ -30,12 +30,15 @@ from medsam.errors import InputError, counted, slices_named
 from medsam.inference.signs import NAMES
 
 KIND, VERSION = "medsam expected Dice", 1
-# An answer from which less is expected is said to be probably wrong.
+# An answer from which less is expected is said to be uncertain; to be probably wrong, if hardly any such is better.
 DOUBTFUL = 0.7
 # Signs count up to so many standard deviations from their means.
 _MOST = 3.0
 # What a beta distribution is bounded by, and a Dice of exactly 0 or 1 is taken for.
 _LEAST = 0.005
+
+
+Doubt = Literal["probably wrong", "uncertain"]
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,11 @@ class ExpectedDice:
         return cls(value, low, high, bool(document["unfamiliar"]))
 
     @property
-    def doubtful(self) -> bool:
-        """Whether the answer is probably wrong."""
-        return self.value < DOUBTFUL
+    def doubt(self) -> Doubt | None:
+        """What to say of the answer, None if nothing."""
+        if self.value >= DOUBTFUL:
+            return None
+        return "probably wrong" if self.high < DOUBTFUL else "uncertain"
 
     def __str__(self) -> str:
         return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
@@ -214,11 +219,12 @@ def unfamiliar_note(indices: Iterable[int]) -> str:
     )
 
 
-def doubtful_note(name: str, indices: Iterable[int]) -> str:
-    """What to say of an object whose answers on some slices are `doubtful`."""
+def doubt_note(name: str, doubt: Doubt, indices: Iterable[int]) -> str:
+    """What to say of an object whose answers on some slices are in `doubt`."""
+    whole = ", with all of its interval" if doubt == "probably wrong" else ""
     return (
-        f"{name}: probably wrong on {slices_named(indices)} (expected Dice below {DOUBTFUL:.2f}). Look there, and "
-        "correct it with a click."
+        f"{name}: {doubt} on {slices_named(indices)} (expected Dice below {DOUBTFUL:.2f}{whole}). Look there, and "
+        "correct it with a click where it is wrong."
     )
 
 

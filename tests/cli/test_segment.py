@@ -178,7 +178,7 @@ def test_a_dicom_scan_gives_dicom_out(tmp_path, monkeypatch, capsys):
 def test_what_is_expected_is_in_the_table_and_in_the_dcm(tmp_path, monkeypatch, capsys):
     one, network = np.ones(1), ThresholdSam()
     # of whatever is answered
-    trust = TrustModel(("fill",), one, one, 0 * one, 0 * one, bias=0.0)
+    trust = TrustModel(("fill",), one, one, 0 * one, 0 * one, bias=0.0, spread=5.0)
     digest = Predictor(network, "cpu").images.weights
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("medsam.inference.image_predictor.load_model", lambda name: network)
@@ -189,10 +189,10 @@ def test_what_is_expected_is_in_the_table_and_in_the_dcm(tmp_path, monkeypatch, 
     asked = ["segment", str(folder), *boxes, "--format", "seg", "--all-masks", "--preview", "a.png"]
     assert main(asked) == 0
     told = capsys.readouterr().out
-    assert "0.50 (mean of 2; lowest 0.50, 0.30 to 0.70)" in told
-    assert "Liver: probably wrong on slices 1, 2 (expected Dice below 0.70). Look there, and correct" in told
+    assert "0.50 (mean of 2; lowest 0.50, 0.22 to 0.78)" in told
+    assert "Liver: uncertain on slices 1, 2 (expected Dice below 0.70). Look there, and correct it" in told
     segments = dcmread("ct.mask.dcm").SegmentSequence
-    assert "Expected Dice 0.50 (mean of 2; lowest 0.50, 0.30 to 0.70): estimated by" in segments[0].SegmentDescription
+    assert "Expected Dice 0.50 (mean of 2; lowest 0.50, 0.22 to 0.78): estimated by" in segments[0].SegmentDescription
     # nothing is known of a click, nor of the other masks
     others = [segments[1], *dcmread("ct.mask.1.dcm").SegmentSequence]
     assert not any("Dice" in one.SegmentDescription for one in others)

@@ -11,7 +11,7 @@ from medsam.errors import InputError
 from medsam.inference.predictor import Predictor
 from medsam.inference.segmentation import Segmentation
 from medsam.inference.signs import NAMES
-from medsam.inference.trust import ExpectedDice, Familiar, TrustModel, described, over_slices, shipped
+from medsam.inference.trust import ExpectedDice, Familiar, TrustModel, described, doubt_note, over_slices, shipped
 from medsam.prompts.prompt import Prompt
 from tests.phantoms import ThresholdSam, block
 
@@ -119,7 +119,15 @@ def test_of_several_answers_the_mean_is_said_with_the_lowest():
     )
     assert "0.20 to 0.79) on 2 of 7 slices: estimated" in described([good, poor], 7)
     assert described([poor], 1).endswith("The pictures are unlike all that this was learnt from.")
-    assert (good.doubtful, poor.doubtful) == (False, True)
+
+
+def test_an_answer_is_called_wrong_only_where_hardly_any_such_is_good():
+    doubts = [ExpectedDice(value, 0.2, high).doubt for value, high in ((0.7, 0.9), (0.69, 0.7), (0.5, 0.69))]
+    assert doubts == [None, "uncertain", "probably wrong"]
+    assert doubt_note("node", "uncertain", [1]).startswith(
+        "node: uncertain on slice 1 (expected Dice below 0.70). Look"
+    )
+    assert "on slices 1, 2 (expected Dice below 0.70, with all of its interval)" in doubt_note("a", doubts[2], [1, 2])
 
 
 def test_a_segmentation_tells_it_by_label_and_where_to_look(learnt):
@@ -130,7 +138,9 @@ def test_a_segmentation_tells_it_by_label_and_where_to_look(learnt):
     models[weights] = model(centre=np.array([1.0]), weights=weights)
     found = segmented(predictor, [Prompt("node", BOX, 1), Prompt("clicked", BOX, 0, points=((20, 20, 1),)), loose])
     assert list(found.expected) == ["node", "loose"] == list(found.remarks)
-    assert found.doubtful == {"node": [1], "loose": [2]}
+    assert found.doubtful == {
+        (name, found.expected[name][0].doubt): [where] for name, where in (("node", 1), ("loose", 2))
+    }
     assert found.expected["loose"][0].value < found.expected["node"][0].value == pytest.approx(0.5)
     assert found.remarks["node"] == described(found.expected["node"], 1)
 

@@ -7,7 +7,7 @@ import type { MaskSlice } from "../reading/masks";
 import type { Box } from "./geometry";
 import { count, dice, isIn } from "./paint";
 
-export type Advice = "nothing" | "wrong" | "spills" | "unfilled" | "unsure" | "changed";
+export type Advice = "nothing" | "wrong" | "uncertain" | "spills" | "unfilled" | "unsure" | "changed";
 
 export interface Answer {
   readonly mask: MaskSlice;
@@ -22,7 +22,7 @@ export interface Answer {
 
 /** What the network says of itself below this is doubt. */
 export const LOW_IOU = 0.7;
-/** An answer from which less is expected is probably wrong. */
+/** An answer from which less is expected is uncertain; probably wrong, if hardly any such is better. */
 export const LOW_DICE = 0.7;
 /** Share of the mask's pixels beyond the box. */
 const SPILL = 0.02;
@@ -63,7 +63,7 @@ export function advise(answer: Answer): Advice[] {
   if (count(answer.mask) === 0) return ["nothing"];
   const found: Advice[] = [];
   const expected = answer.expectedDice;
-  if (expected && expected.value < LOW_DICE) found.push("wrong");
+  if (expected && expected.value < LOW_DICE) found.push(expected.high < LOW_DICE ? "wrong" : "uncertain");
   if (answer.box && spill(answer.mask, answer.box) > SPILL) found.push("spills");
   if (answer.box && isUnfilled(answer.mask, answer.box)) found.push("unfilled");
   // it knows less of itself than what was learnt from its errors

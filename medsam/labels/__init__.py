@@ -1,6 +1,7 @@
 """Names of structures: one spelling, their DICOM codes and colours, and the tolerance each is allowed.
 
-`names` brings spellings together, `languages` knows them in four languages, `structures` knows codes (on the `table` beside it), `tolerances` millimetres.
+`names` brings spellings together, `languages` knows them in four languages, `structures` knows codes (on the `table`
+beside it), `tolerances` millimetres.
 """
 
 from __future__ import annotations

@@ -104,10 +104,13 @@ class AssetFile:
 
 @dataclass(frozen=True)
 class Asset:
-    """Weights, a text encoder or a sample scan. `origin`: who published it, where, what to cite."""
+    """Weights, a head beside them (`medsam.models.heads`), a text encoder or a sample scan.
+
+    `origin`: who published it, where, what to cite.
+    """
 
     name: str
-    kind: Literal["weights", "scan", "text"]
+    kind: Literal["weights", "head", "scan", "text"]
     title: str
     licence: str
     licence_note: str

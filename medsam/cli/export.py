@@ -105,8 +105,8 @@ def export_model(sam: Sam, folder: Path) -> dict[str, Any]:
     Raises CheckpointError when the model cannot be exported or answers with numbers that are not finite, and
     ParityError when a graph is further than `TOLERANCE` from torch.
     """
-    from medsam.inference.embeddings import weights_digest
     from medsam.models.export import GRAPHS, OPSET, export_graph
+    from medsam.models.weights_file import weights_digest
 
     sam = sam.eval()
     graphs: dict[str, Any] = {}

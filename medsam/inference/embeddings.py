@@ -43,15 +43,6 @@ _NAME = "features"
 _IN_USE = 2
 
 
-def weights_digest(module: torch.nn.Module) -> str:
-    """sha256 over names and values of all weights: the same for the same network, however it was stored."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
 def embedding_key(pixels: Tensor, weights: str, engine: str = "torch", precision: str = "float32") -> str:
     """What an embedding is filed under: 64 hexadecimal digits.
 

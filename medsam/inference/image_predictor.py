@@ -20,7 +20,7 @@ import torch
 
 from medsam.errors import CheckpointError, PromptError, slices_named
 from medsam.geometry import Axis, SlicePlane
-from medsam.inference.embeddings import EmbeddingCache, Kept, Precomputed, embedding_key, weights_digest
+from medsam.inference.embeddings import EmbeddingCache, Kept, Precomputed, embedding_key
 from medsam.inference.engines.base import AT_ONCE, Engine, EngineName, Precision
 from medsam.inference.engines.choose import choose_engine, pick_device
 from medsam.inference.usage import Usage
@@ -29,6 +29,7 @@ from medsam.io.load import as_volume
 from medsam.models.build import load_model
 from medsam.models.mask_decoder import ImageTokens
 from medsam.models.sam import Sam
+from medsam.models.weights_file import weights_digest
 from medsam.prompts.prompt import SlicePrompt
 from medsam.transforms.frame import Frame, Region
 from medsam.transforms.intensity import IntensityWindow, fixed_window, is_hounsfield, resolve_window, window_notes

@@ -40,7 +40,7 @@ from medsam.models.infer_spec import (
 )
 from medsam.models.sam import Sam
 from medsam.models.specs import SPECS, ModelSpec, VitSizes
-from medsam.models.weights_file import CARD_KEY, read_tensors
+from medsam.models.weights_file import CARD_KEY, HEAD_KEY, read_tensors
 
 _GENERIC_NAMES = ("model.safetensors", "pytorch_model.bin")
 _ROOT = re.compile(r"(?:^|\.)(image_encoder|vision_encoder|prompt_encoder|mask_decoder)\.")
@@ -194,6 +194,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     path = _weights_file(Path(path))
     raw, card = read_tensors(path)
+    if card is not None and HEAD_KEY in card:
+        raise CheckpointError(
+            f"{path} is a head ({str(card.get('kind'))[:20]}), not a model: name the model it stands beside, and give "
+            "this file as --head."
+        )
     raw = _merged(raw)
     names, prefix = _names_without_prefix(raw, path)
     hugging_face = any(name.startswith("vision_encoder.") for name in names)

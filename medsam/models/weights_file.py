@@ -8,6 +8,7 @@ arguments: nothing of numpy, argparse or pathlib is called either. Whatever else
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import re
 import zipfile
@@ -25,6 +26,8 @@ from medsam.io.growth import check_growth
 
 # Where a checkpoint carries `ModelSpec.to_dict()`: a key beside "state_dict", or safetensors metadata (as JSON).
 CARD_KEY = "medsam"
+# In that card: the number of the format of a head (`heads`), which is no model.
+HEAD_KEY = "head"
 # keys under which training scripts save weights: Lightning and MONAI, MedSAM and SAM-Med2D, torch's tutorials, torch_em
 _WEIGHT_KEYS = ("state_dict", "model", "model_state_dict", "model_state")
 
@@ -69,6 +72,15 @@ _KNOWN: list[Callable | tuple[Callable, str]] = [
     *((type("Beside", (_Beside,), {"of": name}), name) for name in _BESIDE),
     *((OrderedDict, name) for name in _DICTIONARIES),
 ]
+
+
+def weights_digest(module: torch.nn.Module) -> str:
+    """sha256 over names and values of all weights: the same for the same network, however it was stored."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:

@@ -18,12 +18,12 @@ from torch import Tensor
 
 from medsam._version import __version__
 from medsam.errors import CheckpointError, InputError, MedSAMError
-from medsam.inference.embeddings import EmbeddingCache, weights_digest
+from medsam.inference.embeddings import EmbeddingCache
 from medsam.inference.engines.base import Precision
 from medsam.inference.image_predictor import ImagePredictor
 from medsam.models.build import load_model
 from medsam.models.specs import ModelSpec
-from medsam.models.weights_file import CARD_KEY
+from medsam.models.weights_file import CARD_KEY, weights_digest
 from medsam.training.batch import Batch
 from medsam.training.datamodule import SliceDataModule
 from medsam.training.lora import LoraSettings

@@ -18,7 +18,8 @@ import numpy as np
 from scipy.special import logit
 from medsam.data.manifest_json import read_manifest
 from medsam.evaluation.expected_dice import Learnt, Recipe, familiar, fit, left_out, with_spread
-from medsam.inference.embeddings import EmbeddingCache, weights_digest
+from medsam.inference.embeddings import EmbeddingCache
+from medsam.models.weights_file import weights_digest
 from medsam.inference.image_predictor import ImagePredictor
 from medsam.inference.segment_slice import segment_slice
 from medsam.inference.signs import NAMES

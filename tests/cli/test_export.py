@@ -16,12 +16,12 @@ import torch
 from medsam import __version__
 from medsam.cli import export as command
 from medsam.cli.main import main
-from medsam.inference.embeddings import weights_digest
 from medsam.models.build import build_model, load_model
 from medsam.models.checkpoint import save_checkpoint
 from medsam.models.export import GRAPHS, OPSET
 from medsam.models.prompt_encoder import as_tokens
 from medsam.models.specs import SPECS, ModelSpec, tiny_spec
+from medsam.models.weights_file import weights_digest
 
 pytestmark = pytest.mark.slow
 

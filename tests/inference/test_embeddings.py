@@ -16,8 +16,9 @@ from safetensors.torch import save_file
 
 from medsam.errors import InputError
 from medsam.inference import embeddings
-from medsam.inference.embeddings import EmbeddingCache, Precomputed, embedding_key, weights_digest
+from medsam.inference.embeddings import EmbeddingCache, Precomputed, embedding_key
 from medsam.inference.predictor import Predictor
+from medsam.models.weights_file import weights_digest
 from medsam.prompts.prompt import Prompt, SlicePrompt
 from medsam.transforms.intensity import IntensityWindow
 from medsam.volume import Volume

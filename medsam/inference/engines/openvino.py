@@ -36,7 +36,6 @@ from medsam.assets.cache import cache_dir, fetch
 from medsam.errors import CheckpointError, InputError, PromptError
 from medsam.files import write_text
 from medsam.geometry import AXES
-from medsam.inference.embeddings import weights_digest
 from medsam.inference.engines.base import AT_ONCE, OUTSIDE_ROI, EngineError, Precision
 from medsam.io.load import load_volume
 from medsam.models.export import GRAPHS, OPSET, example_inputs, export_graph, graph_module
@@ -46,6 +45,7 @@ from medsam.models.quantise import quantise_encoder
 from medsam.models.runtime import locale_kept, openvino_core
 from medsam.models.sam import Sam
 from medsam.models.structures import fill_structure, find_structure
+from medsam.models.weights_file import weights_digest
 from medsam.progress import status
 from medsam.transforms.intensity import resolve_window
 from medsam.transforms.prepare import scan_tensor, slice_input

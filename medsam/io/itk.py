@@ -81,11 +81,11 @@ def _geometry(layout: Layout, shape: tuple[int, int, int]) -> VolumeGeometry:
     return VolumeGeometry.from_itk(shape, layout.origin, layout.spacing, tuple(layout.direction.ravel()))
 
 
-def encode_nrrd(labels: LabelVolume, source: Path | None) -> bytes:
-    """A label map as the content of a compressed NRRD; an NRRD `source` lends its directions and origin as they are.
+def encode_nrrd(labels: LabelVolume, source: Path | None, *, packed: bool = True) -> bytes:
+    """A label map as the content of a NRRD; an NRRD `source` lends its directions and origin as they are.
 
-    ITK splits directions into unit vectors and lengths and loses the last bit when it joins them again, so
-    the header is written by pynrrd.
+    packed: compressed. ITK splits directions into unit vectors and lengths and loses the last bit when it joins them
+    again, so the header is written by pynrrd.
     """
     import nrrd
 
@@ -102,9 +102,9 @@ def encode_nrrd(labels: LabelVolume, source: Path | None) -> bytes:
             header["space"], header["space directions"] = fields["space"], rows
             header["space origin"] = _vectors_of(fields.get("space origin", "(0,0,0)"))[0]
     header["kinds"] = ["domain"] * 3
-    header["encoding"] = "gzip"
+    header["encoding"] = "gzip" if packed else "raw"
     buffer = BytesIO()
-    nrrd.write(buffer, labels.array.transpose(2, 1, 0), header, index_order="F")
+    nrrd.write(buffer, labels.array.transpose(2, 1, 0), header, index_order="F", compression_level=1)
     return buffer.getvalue()
 
 

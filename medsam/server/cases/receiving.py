@@ -38,19 +38,28 @@ async def received(
 
     name: of a file that is the whole body. Raises TooLarge, DiskFull, and InputError for a body that is damaged.
     """
+    async with rooms.arriving() as part:
+        receiver = await received_in(part, request, rooms, limits, name)
+        yield part, await rooms.calls(receiver.end)
+
+
+async def received_in(part: Path, request: Request, rooms: CaseRooms, limits: Limits, name: str = "") -> Receiver:
+    """The body of a request, whose files lie in `part`, a folder of `Uploads.begin`; its `end` is still to be asked.
+
+    Raises as `received`.
+    """
     stated = request.headers.get("content-length", "")
     if stated.isdigit() and int(stated) > limits.upload_bytes:
         raise TooLarge(f"An upload has at most {limits.upload_bytes / MIB:,.0f} MiB here.")
     kind = request.headers.get("content-type", "")
-    async with rooms.arriving() as part:
-        receiver = await rooms.calls(Receiver, part, limits, kind, name)
-        try:
-            async for data in _pieces(request):
-                await rooms.calls(receiver.feed, data)
-            names = await rooms.calls(receiver.end)
-        finally:
-            receiver.close()
-        yield part, names
+    receiver = await rooms.calls(Receiver, part, limits, kind, name)
+    try:
+        async for data in _pieces(request):
+            await rooms.calls(receiver.feed, data)
+    except BaseException:
+        receiver.close()
+        raise
+    return receiver
 
 
 async def _pieces(request: Request) -> AsyncIterator[bytes]:

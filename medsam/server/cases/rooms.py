@@ -281,21 +281,29 @@ class CaseRooms:
     # -- what comes and goes ----------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def arriving(self) -> AsyncIterator[Path]:
-        """A folder for what comes, see `uploads`; gone when the block ends, unless its cases were made. DiskFull."""
-        part = await self.calls(self.uploads.begin)
+    async def arriving(self, uploads: Uploads | None = None) -> AsyncIterator[Path]:
+        """A folder for what comes, see `uploads`; gone when the block ends, unless its cases were made. DiskFull.
+
+        uploads: where it lies, by default beside those of cases."""
+        uploads = uploads or self.uploads
+        part = await self.calls(uploads.begin)
         try:
             yield part
         finally:
             with CancelScope(shield=True):
-                await self.calls(self.uploads.discard, part)
+                await self.calls(uploads.discard, part)
 
-    async def take_in(self, part: Path, names: Sequence[str], owner: Reader) -> tuple[list[StoredCase], Sorted]:
-        """Make cases of an upload that has come to `part`. Raises InputError where it holds no scan."""
-        found, token = await self._sort(part, names)
+    async def take_in(
+        self, part: Path, names: Sequence[str], owner: Reader, details: Mapping[str, Any] | None = None
+    ) -> tuple[list[StoredCase], Sorted]:
+        """Make cases of an upload that has come to `part`. details: what else the store is to know of each.
+
+        Raises InputError where it holds no scan."""
+        found = await self.sort(part, names)
+        token = await self.calls(self.uploads.keep, part)
 
         def new_case(number: int, case: FoundCase) -> NewCase:
-            return _brought("upload", f"upload/{token}/{number}", case, owner, {"folder": token})
+            return _brought("upload", f"upload/{token}/{number}", case, owner, {"folder": token, **(details or {})})
 
         new = [new_case(number, case) for number, case in enumerate(found.cases)]
         cases = await self.calls(self.store.put_cases, new)
@@ -315,17 +323,17 @@ class CaseRooms:
             async with self.arriving() as part:
                 files = await self.pacs.fetch(server, study, series, part / "fetched")
                 names = await self.calls(_numbered, part, files)
-                found, token = await self._sort(part, names)
+                found = await self.sort(part, names)
+                token = await self.calls(self.uploads.keep, part)
                 new = _brought("pacs", source, found.cases[0], reader, {"folder": token, "server": server})
                 case = await self.calls(self.store.put_case, new)
                 await self.calls(self.uploads.known, token)
                 return case
 
-    async def _sort(self, part: Path, names: Sequence[str]) -> tuple[Sorted, str]:
-        """What has come, and its token."""
+    async def sort(self, part: Path, names: Sequence[str]) -> Sorted:
+        """The scans of what has come to `part`. Raises InputError where there is none."""
         limits = self.settings.limits
-        found = await self.pool.beside(sort_scans, part, tuple(names), limits.unpacked_bytes, limits.upload_files)
-        return found, await self.calls(self.uploads.keep, part)
+        return await self.pool.beside(sort_scans, part, tuple(names), limits.unpacked_bytes, limits.upload_files)
 
     async def remove(self, reader: Reader, key: str) -> StoredCase:
         """Delete an upload, or what was fetched: its files, not what was made of it.

@@ -27,8 +27,9 @@ from medsam.server.cases.intake import INCOMING, incoming
 from medsam.server.settings import MIB, Limits
 
 _PART, _NEW = ".part-", ".new"
-# of the headers of one part
+# of the headers of one part; of all parts that are no files together, bytes and how many
 _MOST_HEADERS = 16 * 1024
+_MOST_FIELDS, _MOST_NAMES = MIB, 64
 
 
 class TooLarge(MedSAMError):
@@ -99,7 +100,9 @@ class Receiver:
     """The body of one upload, piece after piece.
 
     folder: of `Uploads.begin`. kind: the request's Content-Type. name: what a file that is the whole body is called.
-    Raises TooLarge, DiskFull, and InputError for a body that is no multipart/form-data although it says so.
+    names: what its files are called. parts: of a form, what the part of each is called. fields: of a form, the parts
+    that are no files. Raises TooLarge, DiskFull, and InputError for a body that is no multipart/form-data although it
+    says so.
     """
 
     def __init__(self, folder: Path, limits: Limits, kind: str, name: str) -> None:
@@ -107,6 +110,9 @@ class Receiver:
         self._file: BinaryIO | None = None
         self._count = 0
         self.names: list[str] = []
+        self.parts: list[str] = []
+        self.fields: dict[str, bytes] = {}
+        self._field: str | None = None
         self._parser = self._multipart(kind)
         self._header, self._value, self._headers = b"", b"", 0
         if self._parser is None:
@@ -127,12 +133,15 @@ class Receiver:
         except OSError as error:
             raise DiskFull(f"The upload cannot be written: {error.strerror or 'the disk fails'}.") from None
 
-    def end(self) -> list[str]:
-        """The names of all files, in the order of their numbers. Raises InputError for a body that breaks off."""
-        if self._parser is not None and (self._file is not None or not self._ended):
-            raise InputError("The body ends before its last part does.")
+    def end(self, least: int = 1) -> list[str]:
+        """The names of all files, in the order of their numbers. least: files that there have to be.
+
+        Raises InputError for a body that breaks off, or has fewer."""
+        whole = self._parser is None or (self._file is None and self._ended)
         self.close()
-        if not self.names or not self._count:
+        if not whole:
+            raise InputError("The body ends before its last part does.")
+        if len(self.names) < least or (least and not self._count):
             raise InputError("There is no file in this upload.")
         return self.names
 
@@ -165,7 +174,14 @@ class Receiver:
         except FormParserError:
             raise InputError("The boundary of this multipart/form-data is none.") from None
 
+    def _take(self, data: bytes) -> None:
+        """More of a part that is no file."""
+        if sum(map(len, self.fields.values())) + len(data) > _MOST_FIELDS:
+            raise TooLarge(f"What is no file in this form has more than {_MOST_FIELDS / MIB:,.0f} MiB.")
+        self.fields[self._field or ""] += data
+
     def _part_begins(self) -> None:
+        self._field = None
         self._header, self._value, self._headers = b"", b"", 0
 
     def _take_field(self, data: bytes, start: int, end: int) -> None:
@@ -182,9 +198,13 @@ class Receiver:
             raise InputError("A part of this multipart/form-data has headers without an end.")
 
     def _header_ends(self) -> None:
-        # a field that is no file is left out
-        if self._header.lower() == b"content-disposition" and (name := _name_in(self._value)) is not None:
-            self._begin(name)
+        if self._header.lower() == b"content-disposition":
+            name, part = _name_in(self._value), _part_in(self._value)
+            if name is not None:
+                self._begin(name, part)
+            elif len(self.fields) < _MOST_NAMES:
+                self._field = part
+                self.fields[part] = b""
         self._header, self._value = b"", b""
 
     def _all_ends(self) -> None:
@@ -192,18 +212,26 @@ class Receiver:
 
     # -- files ------------------------------------------------------------------------------------------------
 
-    def _begin(self, name: str) -> None:
+    def _begin(self, name: str, part: str = "") -> None:
         self.close()
         if len(self.names) >= self._limits.upload_files:
             raise TooLarge(f"An upload has at most {self._limits.upload_files:,} files here.")
         self._file = incoming(self._folder, len(self.names)).open("xb")
         self.names.append(name[:1000])
+        self.parts.append(part)
 
     def _write(self, data: bytes, start: int, end: int) -> None:
         if self._file is None:
+            if self._field is not None:
+                self._take(data[start:end])
             return
         check_room(self._folder, end - start)
         self._file.write(memoryview(data)[start:end])
+
+
+def _part_in(disposition: bytes) -> str:
+    """What the field of a part is called."""
+    return parse_options_header(disposition)[1].get(b"name", b"").decode("utf-8", "replace")[:100]
 
 
 def _name_in(disposition: bytes) -> str | None:

@@ -15,7 +15,7 @@ from medsam.cli.table import print_line, print_table
 from medsam.errors import InputError, counted, printable
 
 if TYPE_CHECKING:
-    from medsam.server.settings import ServerSettings
+    from medsam.server.settings import MonaiLabel, ServerSettings
     from medsam.server.store.records import User
     from medsam.server.store.store import Store
 
@@ -66,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--patients-from", choices=_ROLES, default="reader", help="who is told whose a case is (default: reader)"
     )
+    add_viewers(parser)
 
     instead = parser.add_argument_group("instead of serving")
     one = instead.add_mutually_exclusive_group()
@@ -79,6 +80,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--role", choices=_ROLES, help="of --add-user (default: reader, of the first user administrator)"
     )
     instead.add_argument("--json", action="store_true", help="--check and --list-users: one JSON document on stdout")
+
+
+def add_viewers(parser: argparse.ArgumentParser) -> None:
+    """What is served for viewers beside the page: closed unless it is asked for."""
+    viewers = parser.add_argument_group("for other viewers")
+    viewers.add_argument(
+        "--monailabel",
+        action="store_true",
+        help="speak MONAI Label's protocol, for 3D Slicer and MITK (docs/slicer.md)",
+    )
+    viewers.add_argument(
+        "--structure",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="that viewers offer which pick one from a list (default: object)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -165,7 +183,18 @@ def _settings(arguments: argparse.Namespace) -> ServerSettings:
         uploads_kept=arguments.keep_uploads * 86400.0 or None,
         patients_from=Role[arguments.patients_from.upper()],
         trust=arguments.trust,
+        monailabel=_monailabel(arguments),
     )
+
+
+def _monailabel(arguments: argparse.Namespace) -> MonaiLabel | None:
+    from medsam.server.settings import MonaiLabel
+
+    if not arguments.monailabel:
+        if arguments.structure:
+            raise InputError("A `structure` is of viewers: `monailabel`.", parameter=("structure", "monailabel"))
+        return None
+    return MonaiLabel(labels=tuple(arguments.structure) or ("object",))
 
 
 def _store_folder(arguments: argparse.Namespace) -> Path:

@@ -25,6 +25,9 @@ from medsam.server.errors import CatchDefects, ErrorBody, handle_errors
 from medsam.server.gate import routes as gate_routes
 from medsam.server.gate.guard import Guard, SecureHeaders
 from medsam.server.gate.rules import rules_of_api, rules_of_page
+from medsam.server.monailabel import routes as monailabel_routes
+from medsam.server.monailabel.room import Room as MonaiLabelRoom
+from medsam.server.monailabel.rules import rules_of_monailabel
 from medsam.server.page.built import Page
 from medsam.server.page.routes import page_routes
 from medsam.server.readings import routes as reading_routes
@@ -72,7 +75,11 @@ def create_app(settings: ServerSettings, predictor: Predictor | None = None, pag
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_services(settings, predictor) as services:
             app.state.services = services
-            yield
+            if settings.monailabel is None:
+                yield
+                return
+            async with MonaiLabelRoom.open(services, settings.monailabel) as app.state.monailabel:
+                yield
 
     app = _Application(
         title="medsam",
@@ -88,6 +95,8 @@ def create_app(settings: ServerSettings, predictor: Predictor | None = None, pag
         responses={"4XX": {"model": ErrorBody, "description": "refused; `detail` says why"}},
     )
     table = (*rules_of_api(API, settings.limits), *rules_of_page())
+    if (viewers := settings.monailabel) is not None:
+        table += rules_of_monailabel(settings.limits, ohif=viewers.ohif is not None)
     # the last one added is the first to see a request; the gate's own defects are caught, too
     handle_errors(app)
     app.add_middleware(Guard, table=table)
@@ -100,6 +109,8 @@ def create_app(settings: ServerSettings, predictor: Predictor | None = None, pag
     # where those who start and watch servers look for them
     app.include_router(health.router, include_in_schema=False)
     app.include_router(page_routes(Page.read() if page is None else page))
+    if viewers is not None:
+        app.include_router(monailabel_routes.router)
     return app
 
 

@@ -58,6 +58,29 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class MonaiLabel:
+    """That MONAI Label's protocol is served, and how.
+
+    labels: names that viewers offer which pick one from a list (OHIF); Slicer takes any. session_s: how long an image
+    that a client sent stays after its last use. ohif: folder of a built OHIF. pacs: that OHIF sees, a server of the
+    settings file; None: the only one that there is.
+    """
+
+    labels: tuple[str, ...] = ("object",)
+    session_s: float = 12 * 3600.0
+    ohif: Path | None = None
+    pacs: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.labels or len(set(self.labels)) != len(self.labels) or not all(map(_is_label, self.labels)):
+            raise InputError("The `labels` of viewers are different names of 1 to 64 letters.", parameter="labels")
+
+
+def _is_label(name: str) -> bool:
+    return 0 < len(name.strip()) <= 64 and name.isprintable() and name != "background"
+
+
+@dataclass(frozen=True)
 class ServerSettings:
     """store: folder of the database, uploads and fetched series; made where it is missing, for its owner alone.
 
@@ -66,7 +89,7 @@ class ServerSettings:
     lock_after: a reader who did nothing for so long has to give the password again; ends_after: and to log in anew.
     uploads_kept: how long uploads nobody has opened stay; None: until they are deleted. poll_seconds: between looks at
     `data`. patients_from: who, of those that may see a case, is also told whose it is. trust: what tells the expected
-    Dice, a file of `medsam calibrate`; None: what is shipped.
+    Dice, a file of `medsam calibrate`; None: what is shipped. monailabel: None: its protocol is not served.
     """
 
     store: Path
@@ -88,3 +111,4 @@ class ServerSettings:
     poll_seconds: float = 5.0
     patients_from: Role = Role.READER
     trust: Path | None = None
+    monailabel: MonaiLabel | None = None

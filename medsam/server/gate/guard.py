@@ -127,7 +127,7 @@ class Guard:
         if present.way in AMBIENT:
             if asked.one("origin") in rules.origins:
                 raise Refused(403, "Pages of other sites need a token.")
-            if key not in rules.open | rules.unlocks:
+            if rules.csrf and key not in rules.open | rules.unlocks:
                 check_csrf(asked, present.csrf)
         if not asked.path.endswith(rules.passive) and key not in rules.unlocks:
             await gate.seen(present)
@@ -136,8 +136,10 @@ class Guard:
     async def _body(self, asked: Asked, rules: PrefixRules, receive: Receive) -> bytes | None:
         """The whole body; None where the route reads it."""
         key = asked.key(rules.prefix)
-        if key in rules.uncounted or (
-            asked.method == "POST" and asked.path.endswith(rules.files) and not is_json(asked)
+        if (
+            key in rules.uncounted
+            or asked.method in rules.unread
+            or (asked.method == "POST" and asked.path.endswith(rules.files) and not is_json(asked))
         ):
             return None
         own = rules.bodies.get(key)

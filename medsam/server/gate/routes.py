@@ -66,7 +66,7 @@ _administrators = [require(Role.ADMINISTRATOR)]
 async def login(body: LoginBody, request: Request, response: Response, services: PresentServices) -> LoginAnswer:
     """Log in with name and password: sets the cookie. Any earlier login of the same browser ends."""
     asked: Asked = request.state.asked
-    reader = await _verified(services, asked, body.name, body.password, "login", None)
+    reader = await verified(services, asked, body.name, body.password, "login", None)
     before: Present | None = request.state.present
     if before is not None and before.login is not None:
         await services.gate.calls(services.store.end_login, before.login.id)
@@ -82,7 +82,7 @@ async def unlock(body: UnlockBody, request: Request, present: AsPresent, service
     """Open a locked login again."""
     if present.login is None:
         raise HTTPException(409, "There is no login to unlock.")
-    await _verified(services, request.state.asked, present.reader.name, body.password, "unlock", present.login)
+    await verified(services, request.state.asked, present.reader.name, body.password, "unlock", present.login)
     await services.gate.seen(present, at_once=True)
 
 
@@ -117,11 +117,11 @@ async def change_password(body: NewPassword, request: Request, present: InPerson
     """Give oneself another password. All of one's logins end, this one too."""
     if present.login is None:
         raise HTTPException(409, "This server keeps no password of yours.")
-    await _verified(services, request.state.asked, present.reader.name, body.old, "password", present.login)
+    await verified(services, request.state.asked, present.reader.name, body.old, "password", present.login)
     await services.gate.hashing(services.store.change_user, present.reader.id, password=body.new)
 
 
-async def _verified(
+async def verified(
     services: Services, asked: Asked, name: str, password: str, what: str, login: Login | None
 ) -> Reader:
     """Who this is. Answers 401 and 429; each failure is a line of the audit, and so is a login."""

@@ -62,7 +62,9 @@ class PrefixRules:
 
     public: what lies there is the same for all and about nobody, so that nobody is asked who they are. linked: pages of
     other sites may lead here, by a link that fills the whole window, and not call. alone: the path itself, and none
-    below it.
+    below it. unread: methods whose bodies the gate leaves alone, for clients that announce some and send none, and for
+    routes that read them themselves. csrf: whether changes of who comes with a cookie need `X-Medsam-Csrf`; where not,
+    the cookie's own SameSite and what browsers say of a request's page keep other pages out.
     """
 
     prefix: str
@@ -81,6 +83,8 @@ class PrefixRules:
     public: bool = False
     linked: bool = False
     alone: bool = False
+    unread: frozenset[str] = frozenset()
+    csrf: bool = True
 
     def covers(self, path: str) -> bool:
         """Whether a path is this prefix or below it."""
@@ -149,7 +153,7 @@ AUDITED = {
 
 # one line an hour for a reader and a case, session or route: pages ask for these in many pieces; and one for the
 # pictures of all lists
-ONCE = frozenset({"look", "read", "refused", "list pictures"})
+ONCE = frozenset({"look", "read", "refused", "list pictures", "list scans"})
 # something may have left the house before they failed
 FAILURES = frozenset({"send", "fetch", "find"})
 

@@ -1,0 +1,90 @@
+"""What is offered to MONAI Label's clients: `GET /info/`.
+
+Clients go by a model's `type`: "deepgrow" has clicks and a box about one segment, whatever it is called, "scribbles"
+a label map of strokes. Every `config` comes back with each request, from 3D Slicer as the first item of a list: the
+first is what is meant where nobody chose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from medsam._version import __version__
+from medsam.inference.image_predictor import ImagePredictor
+from medsam.inference.segmentation import algorithm_of
+from medsam.models.specs import takes_clicks
+
+STRATEGIES = {
+    "first": "The first scan that you have submitted no label for",
+    "random": "Any scan that you have submitted no label for",
+}
+WINDOWS = ("auto", "abdomen", "lung", "bone", "brain", "mediastinum")
+AXES = ("auto", "k", "j", "i")
+ZOOMS = ("auto", "on", "off")
+MODALITIES = ("auto", "CT", "MR", "US", "PT")
+_SEEN = {"window": WINDOWS, "modality": MODALITIES, "zoom": ZOOMS}
+
+
+@dataclass(frozen=True)
+class Offered:
+    """A model as clients see it. flat: it answers on one slice, the k of the last click. config: choices by name."""
+
+    type: str
+    flat: bool
+    description: str
+    config: Mapping[str, Sequence[str]]
+
+    def to_dict(self, labels: Sequence[str]) -> dict[str, Any]:
+        config = {name: list(choices) for name, choices in self.config.items()}
+        if "axis" in self.config:
+            # text: 3D Slicer has a field for it; 0 is as far as the object goes
+            config["max_mm"] = 0.0  # type: ignore[assignment]
+        return {
+            "type": self.type,
+            "labels": list(labels),
+            "dimension": 2 if self.flat else 3,
+            "description": self.description,
+            "config": config,
+        }
+
+
+OFFERED: Mapping[str, Offered] = {
+    "medsam_slice": Offered(
+        "deepgrow", True, "Clicks or a box on one slice: the object there, any structure", dict(_SEEN)
+    ),
+    "medsam_volume": Offered(
+        "deepgrow",
+        False,
+        "Clicks on one slice or several: the object followed through the scan; a box (ROI): the object on each of its "
+        "slices",
+        {**_SEEN, "axis": AXES},
+    ),
+    "medsam_scribbles": Offered(
+        "scribbles",
+        False,
+        "Strokes inside and outside: the object on the slices that have some",
+        {**_SEEN, "axis": AXES},
+    ),
+}
+
+
+def info(images: ImagePredictor, labels: Sequence[str], total: int, completed: int) -> dict[str, Any]:
+    """The document. labels: names for viewers that pick one. total, completed: scans, and those with labels."""
+    algorithm = algorithm_of(images)
+    licence = algorithm.licence or "not known"
+    how = "" if takes_clicks(images.sam.spec) else "; trained with boxes, clicks become some"
+    return {
+        "name": "medsam",
+        "description": f"medsam {__version__}, {algorithm.name} (licence of the weights: {licence}{how})",
+        "version": __version__,
+        "labels": list(labels),
+        "models": {name: one.to_dict(labels) for name, one in OFFERED.items()},
+        "trainers": {},
+        "strategies": {name: {"description": text} for name, text in STRATEGIES.items()},
+        "scoring": {},
+        "train_stats": {},
+        "datastore": {"total": total, "completed": completed},
+        "licence": licence,
+    }

@@ -1,0 +1,246 @@
+"""Sessions, the data store, log in, and what there is not, through MONAI Label's own client."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import time
+from http.client import HTTPConnection
+from pathlib import Path
+
+import httpx
+import nibabel
+import numpy as np
+import pytest
+
+from medsam.server.monailabel import room
+from medsam.server.monailabel.sent import Sent
+from medsam.server.readers import Role
+from medsam.server.settings import GIB, MIB, Limits, MonaiLabel
+from medsam.server.store.store import Store
+
+PASSWORD = "a password of eleven words"
+
+
+def nifti(path: Path, shape: tuple[int, int, int] = (20, 18, 4), value: int = 100) -> Path:
+    """(i, j, k) voxels with a bright middle."""
+    array = np.zeros(shape, np.int16)
+    array[5:12, 5:12, 1:3] = value
+    nibabel.save(nibabel.Nifti1Image(array, np.diag([1, 1, 3, 1])), path)
+    return path
+
+
+def test_what_is_offered_is_said_as_every_client_reads_it(client, url):
+    told = client.info()
+    # 3D Slicer takes a server with a `config` for one that is too old
+    assert "config" not in told
+    assert isinstance(told["labels"], list)
+    assert told["labels"] == ["object"]
+    for model in told["models"].values():
+        assert model["description"]
+        assert model["dimension"] in (2, 3)
+        assert model["labels"] == ["object"]
+        for choices in model["config"].values():
+            assert isinstance(choices, float) or all(isinstance(one, str) for one in choices)
+    assert {model["type"] for model in told["models"].values()} == {"deepgrow", "scribbles"}
+    assert set(told["strategies"]) == {"first", "random"}
+    assert told["datastore"]["total"] >= 0
+    assert told["licence"]
+    for path in ("/info", "/info/", "/train", "/train/", "/datastore", "/datastore/", "/auth", "/auth/"):
+        assert httpx.get(f"{url}{path}").status_code == (404 if "train" in path else 200), path
+
+
+def test_a_session_is_an_image_until_it_is_removed(client, monai, tmp_path):
+    image = nifti(tmp_path / "brain (T1).nii.gz")
+    made = client.create_session(str(image))
+    session = made["session_id"]
+    assert made["session_info"]["image"] == "brain (T1).nii.gz"
+    assert client.get_session(session)["name"] == session
+    assert client.remove_session(session)
+    for ask in (client.get_session, client.remove_session):
+        with pytest.raises(monai.MONAILabelClientException) as refused:
+            ask(session)
+        assert refused.value.status_code == 404
+    with pytest.raises(monai.MONAILabelClientException, match=r"Status: 404.*load the image again"):
+        client.infer("medsam_slice", "brain", {"foreground": [[8, 8, 1]]}, session_id=session)
+    (tmp_path / "notes.txt").write_text("no scan")
+    with pytest.raises(monai.MONAILabelClientException, match=r"notes\.txt is no scan") as refused:
+        client.create_session(str(tmp_path / "notes.txt"))
+    assert refused.value.status_code == 422
+
+
+def test_sessions_end_some_time_after_their_last_use_also_over_a_restart(tmp_path, start, monai):
+    now = [1000.0]
+    image = nifti(tmp_path / "scan.nii.gz")
+    url = start(MonaiLabel(session_s=3600), folder=tmp_path)
+    token = monai.MONAILabelClient(url).create_session(str(image))["session_id"]
+    (kept,) = (tmp_path / "store" / "sent").glob("*.json")
+    now[0] = json.loads(kept.read_text())["used"]
+    again = Sent(tmp_path / "store" / "sent", 3600.0, lambda: now[0])
+    reader = Store.open(tmp_path / "store", serving=False).local_reader()
+    now[0] += 3000
+    assert again.get(token, reader).name == "scan.nii.gz"
+    now[0] += 3000
+    # the clock began anew
+    assert again.files(again.get(token, reader)).path.is_file()
+    now[0] += 3601
+    assert again.retire() == [token]
+    assert [one.name for one in (tmp_path / "store" / "sent").iterdir()] == []
+
+
+def test_the_data_store_has_images_by_their_names_and_labels_by_tags(client, monai, tmp_path, url):
+    image = nifti(tmp_path / "liver.nii.gz")
+    name = "CT liver (3), a/b"
+    assert client.upload_image(str(image), name) == {"image": name}
+    listed = client.datastore()["objects"][name]
+    assert listed["labels"] == {}
+    got = httpx.get(f"{url}/datastore/image", params={"image": name})
+    assert got.content == image.read_bytes()
+    assert got.headers["content-disposition"].endswith('-liver.nii.gz"')
+    drawn, _ = client.infer("medsam_slice", name, {"foreground": [[8, 8, 1]], "label": "liver"})
+    told = {"label_info": [{"name": "liver", "idx": 1}]}
+    assert client.save_label(name, drawn, params=told) == {"image": name, "label": "final"}
+    assert client.save_label(name, drawn, tag="second look", params=told)["label"] == "second look"
+    labels = client.datastore()["objects"][name]["labels"]
+    assert set(labels) == {"final", "second look"}
+    assert labels["final"]["info"]["params"]["label_names"] == {"liver": 1}
+    back = client.download_label(name, "final")
+    assert back.endswith(".nii.gz")
+    assert Path(back).read_bytes() == Path(drawn).read_bytes()
+    # of another grid
+    other = nifti(tmp_path / "other.nii.gz", (7, 7, 3), value=1)
+    with pytest.raises(monai.MONAILabelClientException, match="Status: 422"):
+        client.save_label(name, str(other), params=told)
+    with pytest.raises(monai.MONAILabelClientException, match="Status: 404"):
+        client.save_label("nothing", drawn, params=told)
+    assert httpx.delete(f"{url}/datastore/label", params={"id": name, "tag": "second look"}).status_code == 200
+    assert set(client.datastore()["objects"][name]["labels"]) == {"final"}
+    assert httpx.get(f"{url}/datastore/image", params={"image": "undefined"}).status_code == 404
+
+
+def test_the_next_sample_is_one_without_a_label(start, monai, tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    images = [nifti(folder / f"{name}.nii.gz", value=value) for name, value in (("one", 90), ("two", 120))]
+    client = monai.MONAILabelClient(start(data=(folder,)), tmpdir=str(tmp_path))
+    until = time.monotonic() + 60
+    while client.info()["datastore"]["total"] < 2 and time.monotonic() < until:
+        time.sleep(0.1)
+    seen = []
+    for _ in images:
+        sample = client.next_sample("first", {})
+        seen.append(sample["name"].removeprefix(f"{sample['id']}-"))
+        mask = np.zeros((20, 18, 4), np.uint8)
+        mask[6:9, 6:9, 1] = 1
+        nibabel.save(nibabel.Nifti1Image(mask, np.diag([1, 1, 3, 1])), tmp_path / "label.nii.gz")
+        client.save_label(sample["id"], str(tmp_path / "label.nii.gz"))
+    assert sorted(seen) == ["one.nii.gz", "two.nii.gz"]
+    assert client.next_sample("random", {}) == {}
+    assert client.info()["datastore"] == {"total": 2, "completed": 2}
+    with pytest.raises(monai.MONAILabelClientException, match="Status: 404"):
+        client.next_sample("epistemic", {})
+
+
+def test_nothing_is_trained_and_that_is_said(client, monai, url):
+    assert client.train_status(check_if_running=True) is False
+    for ask in (client.train_status, client.train_stop, lambda: client.train_start("medsam_slice", {})):
+        with pytest.raises(monai.MONAILabelClientException, match="Nothing is trained here"):
+            ask()
+    assert httpx.get(f"{url}/batch/infer").status_code == 404
+    assert httpx.get(f"{url}/logs/", params={"lines": 100}).status_code == 200
+
+
+def test_readers_log_in_and_see_nothing_of_each_other(start, monai, tmp_path):
+    with Store.open(tmp_path / "store", serving=False) as store:
+        store.add_user("anna", Role.ADMINISTRATOR, PASSWORD)
+        store.add_user("ben", Role.READER, PASSWORD)
+        store.add_user("cleo", Role.READER, PASSWORD)
+    url = start(folder=tmp_path)
+    ben, cleo = (monai.MONAILabelClient(url, tmpdir=str(tmp_path)) for _ in range(2))
+    assert ben.auth_enabled()
+    with pytest.raises(monai.MONAILabelClientException) as refused:
+        ben.info()
+    assert refused.value.status_code == 401
+    with pytest.raises(monai.MONAILabelClientException) as refused:
+        ben.auth_token("ben", "another password")
+    assert refused.value.status_code == 401
+    for client, name in ((ben, "ben"), (cleo, "cleo")):
+        client.update_auth(client.auth_token(name, PASSWORD))
+        assert client.auth_valid_token()
+    image = nifti(tmp_path / "scan.nii.gz")
+    session = ben.create_session(str(image))["session_id"]
+    ben.upload_image(str(image), "mine")
+    mask, _ = ben.infer("medsam_slice", "scan", {"foreground": [[8, 8, 1]]}, session_id=session)
+    ben.save_label("mine", mask)
+    # from here on this client says with every GET that it has a body, and sends none
+    assert set(ben.datastore()["objects"]) == {"mine"}
+    assert ben.get_session(session)
+    assert cleo.datastore()["objects"] == {}
+    for ask in (
+        lambda: cleo.get_session(session),
+        lambda: cleo.infer("medsam_slice", "scan", {"foreground": [[8, 8, 1]]}, session_id=session),
+        lambda: cleo.infer("medsam_slice", "mine", {"foreground": [[8, 8, 1]]}),
+        lambda: cleo.download_label("mine", "final"),
+    ):
+        with pytest.raises(monai.MONAILabelClientException, match="404"):
+            ask()
+    anna = monai.MONAILabelClient(url, tmpdir=str(tmp_path))
+    anna.update_auth(anna.auth_token("anna", PASSWORD))
+    (labels,) = [one["labels"] for one in anna.datastore()["objects"].values()]
+    assert set(labels) == {"final@ben"}
+    wrong = monai.MONAILabelClient(url)
+    wrong.update_auth({"token_type": "Bearer", "access_token": "wrong"})
+    assert not wrong.auth_valid_token()
+
+
+def test_it_is_closed_unless_it_is_asked_for_and_to_other_pages_in_any_case(serve, url):
+    client = serve()
+    for path in ("/info/", "/session/", "/datastore/", "/infer/medsam_slice", "/auth/", "/ohif/", "/proxy/dicom/qido"):
+        assert client.get(path).status_code == 404, path
+    for headers in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+        assert httpx.post(f"{url}/infer/medsam_slice", headers=headers).status_code == 403
+        assert httpx.get(f"{url}/info/", headers=headers).status_code == 403
+    assert httpx.get(f"{url}/info/", headers={"Host": "evil.example"}).status_code == 421
+    # nothing is served to viewers that have no pages here
+    assert httpx.get(f"{url}/ohif/").status_code == 404
+
+
+def test_a_full_server_says_so(client, monai, tmp_path, monkeypatch):
+    image = nifti(tmp_path / "scan.nii.gz")
+    session = client.create_session(str(image))["session_id"]
+    monkeypatch.setattr(room, "_MOST", 0)
+    with pytest.raises(monai.MONAILabelClientException, match=r"Status: 503.*try again"):
+        client.infer("medsam_slice", "scan", {"foreground": [[8, 8, 1]]}, session_id=session)
+
+
+def test_a_ct_that_is_larger_than_the_memory_for_scans_is_refused_with_the_numbers(start, monai, tmp_path):
+    url = start(folder=tmp_path, scan_bytes=GIB // 4, limits=Limits(upload_bytes=400 * MIB))
+    # 512 x 512 x 600 of int16, all of it the same: 300 MiB that are packed to some hundred KiB
+    header = nibabel.Nifti1Header()
+    header.set_data_shape((512, 512, 600))
+    header.set_data_dtype(np.int16)
+    header["vox_offset"] = 352
+    header["magic"] = b"n+1"
+    header.set_sform(np.diag([0.8, 0.8, 1.0, 1.0]), 1)
+    path = tmp_path / "large.nii.gz"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(header.binaryblock + b"\0" * 4)
+        for _ in range(600):
+            file.write(b"\0" * (512 * 512 * 2))
+    client = monai.MONAILabelClient(url)
+    with pytest.raises(monai.MONAILabelClientException) as refused:
+        client.create_session(str(path))
+    assert refused.value.status_code == 422
+    assert "300 MiB" in refused.value.msg
+    assert "256 MiB" in refused.value.msg
+    # and nothing of it is left
+    assert list((tmp_path / "store" / "sent").iterdir()) == []
+    connection = HTTPConnection(url.removeprefix("http://"), timeout=30)
+    connection.putrequest("PUT", "/session/")
+    connection.putheader("Content-Length", str(500 * MIB))
+    connection.putheader("Content-Type", "multipart/form-data; boundary=x")
+    connection.endheaders()
+    answer = connection.getresponse()
+    assert answer.status == 413
+    assert b"400 MiB" in answer.read()
+    connection.close()

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-import uvicorn
+from over_a_port import serving
 from phantoms import ThresholdSam
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -23,24 +21,6 @@ from medsam.server.app import create_app
 from medsam.server.readers import Role
 from medsam.server.settings import ServerSettings
 from medsam.server.store.store import Store
-
-
-@contextmanager
-def serving(app: Any) -> Iterator[str]:
-    """The address of an ASGI application that answers in this block."""
-    server = uvicorn.Server(
-        uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", timeout_graceful_shutdown=2)
-    )
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive(), "the server did not start"
-        time.sleep(0.005)
-    try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(10)
 
 
 @pytest.fixture

@@ -58,7 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--lock-after", type=float, default=15.0, metavar="MINUTES", help="without use, then the password is asked for"
     )
     parser.add_argument(
-        "--scan-memory", type=float, default=4.0, metavar="GIB", help="of scans, shared by all readers (default: 4)"
+        "--scan-memory",
+        type=float,
+        default=4.0,
+        metavar="GIB",
+        help="of scans, shared by all readers, and as much of images that other viewers send (default: 4)",
     )
     parser.add_argument(
         "--keep-uploads", type=float, default=30.0, metavar="DAYS", help="that nobody opens (default: 30; 0: for good)"
@@ -67,7 +71,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--patients-from", choices=_ROLES, default="reader", help="who is told whose a case is (default: reader)"
     )
     add_viewers(parser)
+    _add_instead(parser)
 
+
+def _add_instead(parser: argparse.ArgumentParser) -> None:
     instead = parser.add_argument_group("instead of serving")
     one = instead.add_mutually_exclusive_group()
     one.add_argument("--add-user", metavar="NAME", help="the password is asked for, or the first line of stdin")
@@ -96,6 +103,14 @@ def add_viewers(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME",
         help="that viewers offer which pick one from a list (default: object)",
+    )
+    viewers.add_argument(
+        "--nninteractive",
+        action="store_true",
+        help="speak nnInteractive's protocol at /nninteractive, for 3D Slicer, napari and MITK (docs/nninteractive.md)",
+    )
+    viewers.add_argument(
+        "--nninteractive-sessions", type=int, default=4, metavar="N", help="of them at a time (default: 4)"
     )
 
 
@@ -158,7 +173,7 @@ def _put_demo(arguments: argparse.Namespace) -> str:
 def _settings(arguments: argparse.Namespace) -> ServerSettings:
     from medsam.server.cases.demo import demo_folder
     from medsam.server.readers import Role
-    from medsam.server.settings import GIB, ServerSettings, TrustedProxy
+    from medsam.server.settings import GIB, NNInteractive, ServerSettings, TrustedProxy
 
     if not 0 <= arguments.port < 65536:
         raise InputError("A `port` is a number from 0 to 65535.", parameter="port")
@@ -168,6 +183,8 @@ def _settings(arguments: argparse.Namespace) -> ServerSettings:
     if arguments.key is not None and arguments.certificate is None:
         raise InputError("A `key` needs its `certificate`.", parameter=("certificate", "key"))
     header = None if arguments.proxy_header == "none" else arguments.proxy_header
+    memory = int(arguments.scan_memory * GIB)
+    clients = NNInteractive(arguments.nninteractive_sessions, image_bytes=memory)
     return ServerSettings(
         store=_store_folder(arguments),
         data=(*arguments.data, *([demo_folder()] if arguments.demo else [])),
@@ -179,11 +196,12 @@ def _settings(arguments: argparse.Namespace) -> ServerSettings:
         proxy=TrustedProxy(tuple(arguments.proxy), header) if arguments.proxy else None,
         https=arguments.https or arguments.certificate is not None,
         lock_after=arguments.lock_after * 60.0,
-        scan_bytes=int(arguments.scan_memory * GIB),
+        scan_bytes=memory,
         uploads_kept=arguments.keep_uploads * 86400.0 or None,
         patients_from=Role[arguments.patients_from.upper()],
         trust=arguments.trust,
         monailabel=_monailabel(arguments),
+        nninteractive=clients if arguments.nninteractive else None,
     )
 
 

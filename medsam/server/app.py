@@ -28,6 +28,7 @@ from medsam.server.gate.rules import rules_of_api, rules_of_page
 from medsam.server.monailabel import routes as monailabel_routes
 from medsam.server.monailabel.room import Room as MonaiLabelRoom
 from medsam.server.monailabel.rules import rules_of_monailabel
+from medsam.server.nninteractive import routes as nninteractive
 from medsam.server.page.built import Page
 from medsam.server.page.routes import page_routes
 from medsam.server.readings import routes as reading_routes
@@ -97,6 +98,8 @@ def create_app(settings: ServerSettings, predictor: Predictor | None = None, pag
     table = (*rules_of_api(API, settings.limits), *rules_of_page())
     if (viewers := settings.monailabel) is not None:
         table += rules_of_monailabel(settings.limits, ohif=viewers.ohif is not None)
+    if settings.nninteractive is not None:
+        table += nninteractive.rules_of_nninteractive(settings.limits)
     # the last one added is the first to see a request; the gate's own defects are caught, too
     handle_errors(app)
     app.add_middleware(Guard, table=table)
@@ -108,6 +111,8 @@ def create_app(settings: ServerSettings, predictor: Predictor | None = None, pag
         app.include_router(router, prefix=API)
     # where those who start and watch servers look for them
     app.include_router(health.router, include_in_schema=False)
+    if settings.nninteractive is not None:
+        app.include_router(nninteractive.router, prefix=nninteractive.PREFIX)
     app.include_router(page_routes(Page.read() if page is None else page))
     if viewers is not None:
         app.include_router(monailabel_routes.router)

@@ -139,7 +139,8 @@ async def _expected(request: Request, error: Exception) -> JSONResponse:
 async def _unstored(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, StoreError)  # noqa: S101
     _LOG.error("the store takes nothing: %s", places(error))
-    return refusal(503, str(error), headers={"Retry-After": "5"}, error=StoreError)
+    status = request.scope.get("state", {}).get("unstored", 503)
+    return refusal(status, str(error), headers={"Retry-After": "5"}, error=StoreError)
 
 
 async def _refused(request: Request, error: Exception) -> JSONResponse:

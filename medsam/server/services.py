@@ -27,6 +27,7 @@ from medsam.server.cases.rooms import CaseRooms
 from medsam.server.cases.scans import ScanStore
 from medsam.server.chores import repeated
 from medsam.server.gate.identity import Gate
+from medsam.server.nninteractive.leases import Leases
 from medsam.server.readings.registry import Readings
 from medsam.server.settings import ServerSettings
 from medsam.server.store.store import Store
@@ -41,7 +42,7 @@ class Services:
     """settings: what the server was told. predictor: the one model, on `worker`, the one thread of its device.
 
     store: what is kept. gate: who may come in. cases: scans, from where they come and in memory. readings: sessions.
-    pulse: whether the worker still works.
+    pulse: whether the worker still works. nninteractive: its clients; None where they are not served.
     closing: set when the server is told to end: streams of events and long polls answer what they have, and end.
     """
 
@@ -54,6 +55,7 @@ class Services:
     cases: CaseRooms
     readings: Readings
     pulse: Pulse
+    nninteractive: Leases | None = None
 
     @property
     def scans(self) -> ScanStore:
@@ -96,7 +98,11 @@ async def open_services(settings: ServerSettings, predictor: Predictor | None = 
         _until_closed(stack, pulse.run())
         retire = partial(to_thread.run_sync, store.retire_logins, settings.ends_after)
         _until_closed(stack, repeated(_ORDER_S, retire, "removing old logins"))
-        yield Services(settings, predictor, predictor.worker, closing, store, gate, cases, readings, pulse)
+        leases = None if settings.nninteractive is None else Leases(settings.nninteractive)
+        if leases is not None:
+            stack.callback(leases.close)
+            _until_closed(stack, leases.run())
+        yield Services(settings, predictor, predictor.worker, closing, store, gate, cases, readings, pulse, leases)
 
 
 def _until_closed(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:

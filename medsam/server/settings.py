@@ -81,6 +81,26 @@ def _is_label(name: str) -> bool:
 
 
 @dataclass(frozen=True)
+class NNInteractive:
+    """How clients of nnInteractive's protocol are served. sessions: at a time, of all of them.
+
+    idle_seconds: without anything that a person does; liveness_seconds: without a sign of the client. A session ends
+    after either. image_bytes: of all images and their masks in memory. answer_seconds: after which a client is answered
+    with what was found so far; it gives up after 60.
+    """
+
+    sessions: int = 4
+    idle_seconds: float = 600.0
+    liveness_seconds: float = 60.0
+    image_bytes: int = 4 * GIB
+    answer_seconds: float = 45.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sessions <= 1000:
+            raise InputError("`nninteractive_sessions` is a number from 1 to 1000.", parameter="nninteractive_sessions")
+
+
+@dataclass(frozen=True)
 class ServerSettings:
     """store: folder of the database, uploads and fetched series; made where it is missing, for its owner alone.
 
@@ -90,6 +110,7 @@ class ServerSettings:
     uploads_kept: how long uploads nobody has opened stay; None: until they are deleted. poll_seconds: between looks at
     `data`. patients_from: who, of those that may see a case, is also told whose it is. trust: what tells the expected
     Dice, a file of `medsam calibrate`; None: what is shipped. monailabel: None: its protocol is not served.
+    nninteractive: how its clients are served; None: they are not.
     """
 
     store: Path
@@ -112,3 +133,4 @@ class ServerSettings:
     patients_from: Role = Role.READER
     trust: Path | None = None
     monailabel: MonaiLabel | None = None
+    nninteractive: NNInteractive | None = None

@@ -20,7 +20,7 @@ from medsam.server.app import API, create_app
 from medsam.server.gate.present import PresentReader, require
 from medsam.server.readers import Role
 from medsam.server.services import PresentServices
-from medsam.server.settings import ServerSettings
+from medsam.server.settings import NNInteractive, ServerSettings
 
 
 def _room(app: FastAPI) -> None:
@@ -37,7 +37,7 @@ def _room(app: FastAPI) -> None:
 
 
 def test_routes_find_reader_and_services(serve, tiny_predictor):
-    client = serve(_room)
+    client = serve(_room, nninteractive=NNInteractive())
     assert client.get(f"{API}/who").json() == {"name": "local", "model": tiny_predictor.name}
     assert client.get(f"{API}/keys").status_code == 200
     assert all(

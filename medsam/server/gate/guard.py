@@ -86,7 +86,7 @@ class Guard:
             await _refuse(refused, scope, receive, send)
             return
         state = scope.setdefault("state", {})
-        state["asked"], state["present"] = asked, present
+        state["asked"], state["present"], state["unstored"] = asked, present, rules.unstored
         state["reader"] = present.reader if present is not None else None
         receive = receive if body is None else replay(body, receive)
         passive = present is not None and asked.path.endswith(rules.passive)

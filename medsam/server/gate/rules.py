@@ -64,7 +64,8 @@ class PrefixRules:
     other sites may lead here, by a link that fills the whole window, and not call. alone: the path itself, and none
     below it. unread: methods whose bodies the gate leaves alone, for clients that announce some and send none, and for
     routes that read them themselves. csrf: whether changes of who comes with a cookie need `X-Medsam-Csrf`; where not,
-    the cookie's own SameSite and what browsers say of a request's page keep other pages out.
+    the cookie's own SameSite and what browsers say of a request's page keep other pages out. unstored: what is answered
+    where the store takes nothing, to clients that know 503 as something else.
     """
 
     prefix: str
@@ -85,6 +86,7 @@ class PrefixRules:
     alone: bool = False
     unread: frozenset[str] = frozenset()
     csrf: bool = True
+    unstored: int = 503
 
     def covers(self, path: str) -> bool:
         """Whether a path is this prefix or below it."""

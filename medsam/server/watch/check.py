@@ -16,8 +16,8 @@ from medsam.server.page.built import NOT_BUILT, Page
 from medsam.server.settings import GIB, MIB, ServerSettings
 
 _PACKAGES = ("fastapi", "uvicorn", "sqlalchemy", "alembic", "argon2-cffi", "prometheus-client", "python-multipart")
-# for scans of a PACS, and for the network's graphs
-_OPTIONAL = ("dicomweb-client", "pynetdicom", "openvino")
+# for scans of a PACS, for the network's graphs, and for clients of nnInteractive
+_OPTIONAL = ("dicomweb-client", "pynetdicom", "openvino", "blosc2")
 _LEAST_FREE = 2 * GIB
 Given = TypeVar("Given")
 

@@ -1,0 +1,148 @@
+"""What was drawn in an array, as boxes, strokes and loops of a slice.
+
+Arrays are (K, J, I). Axis k has slices of rows j and columns i, axis j of rows k and columns i, axis i of rows k and
+columns j: the order of the array without the slice's own axis. Positions on a slice are (x, y) = (column, row).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from medsam.errors import PromptError
+from medsam.geometry import Axis
+from medsam.io.outlines import outlines
+from medsam.prompts.prompt import Box
+from medsam.prompts.values import Position
+
+# of the array's axes
+KJI: tuple[Axis, Axis, Axis] = ("k", "j", "i")
+# of a stroke on one slice; a hand draws fewer, and each is a step of a path
+MOST_PIXELS = 50_000
+# the next pixel of a path: those beside, then those across a corner
+_BESIDE = ((0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1))
+
+Range = tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Voxels in an array of `shape` (K, J, I). start: where `crop`, bool, lies in it; there is one at least."""
+
+    crop: np.ndarray
+    start: tuple[int, int, int]
+    shape: tuple[int, int, int]
+
+    @classmethod
+    def of(cls, crop: np.ndarray, start: Sequence[int], shape: tuple[int, int, int]) -> Drawn:
+        """What is not zero. Raises PromptError where there is nothing."""
+        marked = crop != 0
+        touched = [np.flatnonzero(marked.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+        if not all(one.size for one in touched):
+            raise PromptError("There is nothing in what was drawn: no voxel of it is set.")
+        part = tuple(slice(int(one[0]), int(one[-1]) + 1) for one in touched)
+        k, j, i = (int(first) + one.start for first, one in zip(start, part, strict=True))
+        return cls(marked[part], (k, j, i), shape)
+
+    @classmethod
+    def of_box(cls, ranges: Sequence[Range], shape: tuple[int, int, int]) -> Drawn:
+        """All voxels of a box."""
+        k, j, i = (low for low, _ in ranges)
+        return cls(np.ones([high - low for low, high in ranges], bool), (k, j, i), shape)
+
+    @property
+    def flat(self) -> tuple[Axis, ...]:
+        """The axes that it lies on one slice of."""
+        return tuple(axis for axis, length in zip(KJI, self.crop.shape, strict=True) if length == 1)
+
+    def on_slices(self, axis: Axis) -> Iterator[tuple[int, np.ndarray, tuple[int, int]]]:
+        """Each slice of an axis that it lies on: number, voxels bool (rows, columns), (row, column) of the first."""
+        number = KJI.index(axis)
+        row, column = (one for n, one in enumerate(self.start) if n != number)
+        for n in range(self.crop.shape[number]):
+            pixels = np.take(self.crop, n, axis=number)
+            if pixels.any():
+                yield self.start[number] + n, pixels, (row, column)
+
+    def slice_mask(self, pixels: np.ndarray, start: tuple[int, int], axis: Axis) -> np.ndarray:
+        """Those of one slice, as a mask of the whole slice."""
+        rows, columns = (length for one, length in zip(KJI, self.shape, strict=True) if one != axis)
+        mask = np.zeros((rows, columns), bool)
+        mask[start[0] : start[0] + pixels.shape[0], start[1] : start[1] + pixels.shape[1]] = pixels
+        return mask
+
+
+def box_of(ranges: Sequence[Range], axis: Axis) -> tuple[int, Box]:
+    """The slice of an axis that a flat box lies on, and its box there."""
+    number = KJI.index(axis)
+    (y0, y1), (x0, x1) = (one for n, one in enumerate(ranges) if n != number)
+    return ranges[number][0], (float(x0), float(y0), float(x1), float(y1))
+
+
+def position_of(at: Sequence[float], axis: Axis) -> tuple[int, Position]:
+    """The slice of an axis that a point lies on, and where on it; of whole numbers, halves up."""
+    k, j, i = (math.floor(one + 0.5) for one in at)
+    number = KJI.index(axis)
+    y, x = (one for n, one in enumerate((k, j, i)) if n != number)
+    return (k, j, i)[number], (float(x), float(y))
+
+
+def paths(pixels: np.ndarray, start: tuple[int, int]) -> list[tuple[Position, ...]]:
+    """Strokes a pixel wide, one for each piece of a drawing, that cross its pixels and no others.
+
+    pixels: bool (rows, columns); start: (row, column) of the first. A thin stroke is followed from one end to the
+    other, what is thicker row by row. Raises PromptError for what no hand has drawn.
+    """
+    left = {(int(y), int(x)) for y, x in np.argwhere(pixels)}
+    if len(left) > MOST_PIXELS:
+        raise PromptError(f"A stroke of {len(left)} pixels on one slice is none: {MOST_PIXELS} are taken at most.")
+    ends = sorted(left, key=lambda at: (sum((at[0] + dy, at[1] + dx) in left for dy, dx in _BESIDE), at))
+    found = []
+    for first in ends:
+        if first in left:
+            walked = _straightened(_walk(first, left))
+            found.append(tuple((float(x + start[1]), float(y + start[0])) for y, x in walked))
+    return found
+
+
+def _walk(first: tuple[int, int], left: set[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Through all that can be reached, back where there is no other way; what was passed is `left` no more."""
+    left.discard(first)
+    trail, walked, new = [first], [first], 1
+    while trail:
+        y, x = trail[-1]
+        ahead = next(((y + dy, x + dx) for dy, dx in _BESIDE if (y + dy, x + dx) in left), None)
+        if ahead is None:
+            trail.pop()
+            walked += trail[-1:]
+            continue
+        left.discard(ahead)
+        trail.append(ahead)
+        walked.append(ahead)
+        new = len(walked)
+    return walked[:new]
+
+
+def _straightened(walked: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Without the pixels within a straight run."""
+    if len(walked) < 3:
+        return walked
+    steps = np.diff(np.array(walked), axis=0)
+    bends = np.flatnonzero((steps[1:] != steps[:-1]).any(axis=1)) + 1
+    return [walked[0], *(walked[n] for n in bends), walked[-1]]
+
+
+def loop(pixels: np.ndarray, start: tuple[int, int]) -> tuple[Position, ...]:
+    """The loop round what a lasso was drawn as, filled or its line alone. Raises PromptError for several."""
+    from scipy import ndimage  # takes its time to import
+
+    filled = ndimage.binary_fill_holes(pixels)
+    (_, found), *_ = outlines(filled[None])
+    if len(found) > 1:
+        raise PromptError(
+            f"A lasso is one loop, and this one is of {len(found)} pieces. Draw them one after the other."
+        )
+    return tuple((x + start[1], y + start[0]) for x, y in found[0].points.tolist())

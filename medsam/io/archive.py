@@ -123,11 +123,26 @@ def _unpack(archive: zipfile.ZipFile, folder: Path, path: Path) -> None:
 
 
 def _entries(archive: zipfile.ZipFile, path: Path, most: int) -> list[zipfile.ZipInfo]:
-    """The files of a zip."""
+    """The files of a zip. Raises what `_DAMAGED` lists where its list of them is damaged."""
+    check_list(archive)
     entries = [entry for entry in archive.infolist() if not entry.is_dir()]
     if len(entries) > most:
         raise InputError(f"{path.name} holds {len(entries)} files; at most {most} are unpacked.")
     return entries
+
+
+def check_list(archive: zipfile.ZipFile) -> None:
+    """Raise BadZipFile where damage to the list of a zip's members hides one: it would not be missed.
+
+    No checksum covers the list. But names stand at the member, too; and a comment is as long as the list says, be it
+    that the next members are in it.
+    """
+    for entry in archive.infolist():
+        if b"PK\1\2" in entry.comment + entry.extra:
+            raise zipfile.BadZipFile("its list of members is damaged")
+        if not entry.flag_bits & 0x1:
+            # compares the names
+            archive.open(entry).close()
 
 
 def _write(archive: zipfile.ZipFile, targets: Iterable[tuple[zipfile.ZipInfo, Path]], limit: int, path: Path) -> int:

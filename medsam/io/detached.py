@@ -38,6 +38,7 @@ class Layout:
 
     dtype: with its byte order. origin, spacing, direction: LPS, three numbers, three, and 3 x 3 whose columns are the
     axes i, j, k. packed_bytes: the stated length of the compressed data. fields: the header's own words.
+    unsaid: the fields that place voxels, of which the header has none.
     segments: what 3D Slicer wrote of segment N into an NRRD: N -> Name, LabelValue, Layer, ... (see `seg_nrrd`).
     """
 
@@ -52,6 +53,7 @@ class Layout:
     line_skip: int = 0
     packed_bytes: int | None = None
     fields: Mapping[str, str] = field(default_factory=dict)
+    unsaid: tuple[str, ...] = ()
     segments: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
 
     @property
@@ -67,6 +69,10 @@ def read_layout(path: Path) -> Layout:
         start = file.read(4)
         file.seek(0)
         return _nrrd(path, file) if start == b"NRRD" else _meta(path, file)
+
+
+def _unsaid(fields: Mapping[str, str], place: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    return tuple(names[0] for names in place if not any(name in fields for name in names))
 
 
 def read_array(path: Path, layout: Layout) -> np.ndarray:
@@ -215,6 +221,14 @@ _META_TYPES = {
 }
 
 
+# what places voxels, by every name it has: spacing, origin, direction
+_META_PLACE = (
+    ("ElementSpacing", "ElementSize"),
+    ("Offset", "Position", "Origin"),
+    ("TransformMatrix", "Rotation", "Orientation"),
+)
+
+
 def _meta_fields(path: Path, file: BinaryIO) -> dict[str, str]:
     """The header, field by field. Leaves the file behind it."""
     fields: dict[str, str] = {}
@@ -256,9 +270,9 @@ def _meta(path: Path, file: BinaryIO) -> Layout:
     packed = fields.get("CompressedDataSize") if compressed else None
     coding: Coding = "zlib" if compressed else "raw" if binary else "text"
 
-    spacing = _numbers(path, "ElementSpacing", first_of("ElementSpacing", "ElementSize") or "1 " * axes, axes)
-    origin = _numbers(path, "Offset", first_of("Offset", "Position", "Origin") or "0 " * axes, axes)
-    matrix = first_of("TransformMatrix", "Rotation", "Orientation")
+    spacing = _numbers(path, "ElementSpacing", first_of(*_META_PLACE[0]) or "1 " * axes, axes)
+    origin = _numbers(path, "Offset", first_of(*_META_PLACE[1]) or "0 " * axes, axes)
+    matrix = first_of(*_META_PLACE[2])
     header_bytes = _whole(path, "HeaderSize", fields.get("HeaderSize", "0"), -1, 2**60)
     return Layout(
         dtype=dtype,
@@ -271,6 +285,7 @@ def _meta(path: Path, file: BinaryIO) -> Layout:
         direction=_meta_direction(path, matrix, axes),
         packed_bytes=None if packed is None else _whole(path, "CompressedDataSize", packed, 0, 2**60),
         fields=fields,
+        unsaid=_unsaid(fields, _META_PLACE),
     )
 
 
@@ -322,6 +337,10 @@ _TO_LPS = {
     **dict.fromkeys(("right-anterior-superior", "ras"), (-1.0, -1.0, 1.0)),
     **dict.fromkeys(("left-anterior-superior", "las"), (1.0, -1.0, 1.0)),
 }
+
+
+# what places voxels
+_NRRD_PLACE = (("space",), ("space directions",), ("space origin",))
 
 
 def _nrrd_fields(file: BinaryIO) -> tuple[dict[str, str], dict[int, dict[str, str]]]:
@@ -384,6 +403,7 @@ def _nrrd(path: Path, file: BinaryIO) -> Layout:
         direction=direction,
         line_skip=line_skip,
         fields=fields,
+        unsaid=_unsaid(fields, _NRRD_PLACE),
         segments=segments,
     )
 

@@ -43,7 +43,17 @@ def read_itk(path: Path, frame: int | None = None, *, exact: bool = False) -> Vo
         data = data.astype(np.float32)
     if layout.dimension == 2:
         data = data[None]
-    return Volume(data, _geometry(layout, data.shape[:3]), source=path)
+    return Volume(data, _geometry(layout, data.shape[:3]), source=path, notes=_unsaid(path, layout))
+
+
+def _unsaid(path: Path, layout: Layout) -> tuple[str, ...]:
+    """What the header leaves to be guessed; nothing of a picture, which lies nowhere."""
+    if not layout.unsaid or layout.dimension == 2:
+        return ()
+    return (
+        f"The header of {path.name} has no {', no '.join(layout.unsaid)}: where it says nothing, voxels are 1 mm "
+        "apart, begin at 0 and follow the patient's axes.",
+    )
 
 
 def _without_components(

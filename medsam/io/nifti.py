@@ -33,6 +33,8 @@ _HEADERS = {
     (True, b"n+2"): nib.Nifti2Header,
     (True, b"ni2"): Nifti2PairHeader,
 }
+# of sform_code and qform_code: scanner, aligned, Talairach, MNI 152, another template
+_LAST_CODE = 5
 # between header and voxels; surfaces of CIFTI take some ten megabytes
 _MAX_EXTENSIONS = 256 * 2**20
 # packed in a way that no NIfTI reader unpacks, by how the file begins
@@ -94,7 +96,19 @@ def read_nifti(path: Path, frame: int | None = None, *, exact: bool = False) -> 
     if not exact and (data.dtype.kind == "f" or data.dtype == np.int64):
         data = data.astype(np.float32)
     array = data.transpose(2, 1, 0, 3) if colour else data.transpose(2, 1, 0)
-    return Volume(array, VolumeGeometry.from_ras(array.shape[:3], _affine_mm(header)), source=path)
+    return Volume(
+        array, VolumeGeometry.from_ras(array.shape[:3], _affine_mm(header)), source=path, notes=_unsaid(path, header)
+    )
+
+
+def _unsaid(path: Path, header: nib.Nifti1Header) -> tuple[str, ...]:
+    """What the header leaves to be guessed; nothing of a picture, which lies nowhere."""
+    if int(header["sform_code"]) or int(header["qform_code"]) or int(header["dim"][0]) < 3:
+        return ()
+    return (
+        f"The header of {path.name} does not say which side is left (sform_code and qform_code are 0): voxels are "
+        "placed as nibabel does, the first column on the patient's right.",
+    )
 
 
 def _voxels(path: Path) -> tuple[nib.Nifti1Header, np.ndarray]:
@@ -154,6 +168,8 @@ def _header(path: Path, stream: BinaryIO) -> nib.Nifti1Header:
     try:
         if kinds is None or not sizes & {348, 540}:
             raise ValueError("it does not begin with a NIfTI header")
+        # as it stands: nibabel takes a code or a pitch that it does not know for another one
+        _check_forms(kinds(block, check=False))
         header = kinds(block)
         header.get_slope_inter()
         with np.errstate(all="ignore"):
@@ -164,6 +180,18 @@ def _header(path: Path, stream: BinaryIO) -> nib.Nifti1Header:
             "The file may be truncated or damaged: copy or export it again."
         ) from error
     return header
+
+
+def _check_forms(header: nib.Nifti1Header) -> None:
+    """Raise ValueError where the fields that place voxels say what no NIfTI may: they would be guessed, in silence."""
+    codes = {name: int(header[name]) for name in ("sform_code", "qform_code")}
+    for name, code in codes.items():
+        if not 0 <= code <= _LAST_CODE:
+            raise ValueError(f"{name} is {code}, of which NIfTI knows 0 to {_LAST_CODE}")
+    # of axes that are there; of others it may be anything
+    pitch = header["pixdim"][1 : 1 + min(3, max(0, int(header["dim"][0])))]
+    if codes["sform_code"] == 0 and not (np.isfinite(pitch) & (pitch > 0)).all():
+        raise ValueError(f"pixdim is {', '.join(f'{step:g}' for step in pitch)}, no distances between voxels")
 
 
 def _shape(path: Path, header: nib.Nifti1Header) -> tuple[int, ...]:

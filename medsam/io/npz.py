@@ -11,6 +11,7 @@ from typing import IO
 import numpy as np
 
 from medsam.errors import InputError
+from medsam.io.archive import check_list
 from medsam.io.files import check_regular
 from medsam.io.growth import check_growth
 
@@ -39,6 +40,7 @@ def _opened(path: Path) -> dict[str, zipfile.ZipInfo]:
     check_regular(path)
     try:
         with zipfile.ZipFile(path) as archive:
+            check_list(archive)
             return {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
     except Exception as error:
         raise _unreadable(path, error) from error

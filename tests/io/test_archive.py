@@ -136,6 +136,22 @@ def test_a_file_where_a_folder_should_be(tmp_path):
     assert "cannot be unpacked" in message(pack(tmp_path / "scan.zip", {"a": b"1", "a/b": b"2"}))
 
 
+def test_a_list_of_files_with_a_changed_bit_hides_none(tmp_path):
+    """No checksum covers it: slices at the end of a series would be missing without a word."""
+    path = pack(tmp_path / "scan.zip", {f"IM{n}": bytes([n]) * 20 for n in range(3)})
+    content = path.read_bytes()
+    for at in range(content.index(b"PK\1\2"), len(content)):
+        for bit in range(0, 8, 2):
+            damaged = bytearray(content)
+            damaged[at] ^= 1 << bit
+            path.write_bytes(damaged)
+            try:
+                with unpacked(path) as folder:
+                    assert sorted(file.read_bytes()[0] for file in folder.iterdir()) == [0, 1, 2], (at, bit)
+            except InputError:
+                pass
+
+
 @pytest.mark.parametrize("cut", [0, 10, 300])
 def test_no_zip_or_a_truncated_one(tmp_path, cut):
     path = pack(tmp_path / "scan.zip", {"a": bytes(range(256)) * 4}, zipfile.ZIP_STORED)

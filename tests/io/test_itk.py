@@ -84,3 +84,23 @@ def test_a_truncated_file_is_told_as_such(tmp_path, name, keep):
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(InputError, match=name):
         load_volume(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "told"),
+    [
+        ("a.mha", b"ElementSpacing", "no ElementSpacing"),
+        ("a.mha", b"Offset", "no Offset"),
+        ("a.mha", b"TransformMatrix", "no TransformMatrix"),
+        ("a.nrrd", b"space directions", "no space directions"),
+        ("a.nrrd", b"space origin", "no space origin"),
+        ("a.nrrd", b"space:", "no space"),
+    ],
+)
+def test_what_a_header_leaves_to_be_guessed_is_noted(tmp_path, name, line, told):
+    """A letter of the key was damaged, or a writer left it out: no wrong place without a word."""
+    path = save(tmp_path / name, np.zeros((2, 3, 4), np.int16), np.diag([2.0, 3.0, 4.0, 1.0]))
+    assert load_volume(path).notes == ()
+    path.write_bytes(path.read_bytes().replace(b"\n" + line, b"\nx" + line, 1))
+    (note,) = load_volume(path).notes
+    assert note.startswith(f"The header of {name} has {told}: where it says nothing")

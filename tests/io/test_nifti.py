@@ -232,6 +232,36 @@ def test_a_number_of_the_header_is_held_against_the_bytes_there_are(tmp_path, at
         load_volume(tmp_path / "a.nii")
 
 
+@pytest.mark.parametrize(
+    ("at", "value", "told"),
+    [
+        (254, np.array([2304], "<i2"), "sform_code is 2304, of which NIfTI knows 0 to 5"),
+        (252, np.array([-3], "<i2"), "qform_code is -3"),
+        (80, np.array([-2.0], "<f4"), "pixdim is -2, 3, 4, no distances between voxels"),
+        (84, np.array([0.0], "<f4"), "pixdim is 2, 0, 4"),
+        (88, np.array([np.nan], "<f4"), "pixdim is 2, 3, nan"),
+    ],
+)
+def test_a_place_that_would_be_guessed_is_refused(tmp_path, at, value, told):
+    """nibabel puts another code or distance in place of one that it does not know, and says nothing."""
+    content = bytearray(save(tmp_path / "a.nii", np.zeros((2, 3, 4), np.uint8)).read_bytes())
+    if at < 252:  # the distances count where no sform does
+        content[252:256] = np.array([1, 0], "<i2").tobytes()
+    content[at : at + value.nbytes] = value.tobytes()
+    (tmp_path / "a.nii").write_bytes(content)
+    with pytest.raises(InputError, match=told):
+        load_volume(tmp_path / "a.nii")
+
+
+def test_a_header_that_does_not_say_which_side_is_left_is_noted(tmp_path):
+    content = bytearray(save(tmp_path / "a.nii", np.zeros((2, 3, 4), np.uint8)).read_bytes())
+    for codes, noted in (((0, 0), 1), ((1, 0), 0), ((0, 2), 0)):
+        content[252:256] = np.array(codes, "<i2").tobytes()
+        (tmp_path / "a.nii").write_bytes(content)
+        notes = [note.split(" (")[0] for note in load_volume(tmp_path / "a.nii").notes]
+        assert notes == ["The header of a.nii does not say which side is left"] * noted
+
+
 def test_a_size_no_compression_reaches_is_refused_before_memory_is_asked_for(tmp_path):
     content = bytearray(save(tmp_path / "a.nii", np.zeros((2, 3, 4), np.uint8)).read_bytes())
     content[42:48] = np.array([30000] * 3, "<i2").tobytes()

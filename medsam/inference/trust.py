@@ -28,6 +28,7 @@ from scipy.special import betaincinv, expit
 
 from medsam.errors import InputError, counted, slices_named
 from medsam.inference.signs import NAMES
+from medsam.io.files import read_json
 
 KIND, VERSION = "medsam expected Dice", 1
 # An answer from which less is expected is said to be uncertain; to be probably wrong, if hardly any such is better.
@@ -231,9 +232,9 @@ def doubt_note(name: str, doubt: Doubt, indices: Iterable[int]) -> str:
 def read_trust(path: Path, *weights: str) -> TrustModel:
     """What was learnt of a network with any of these weights, from a file. Raises InputError for any other file."""
     try:
-        model = TrustModel.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}. `medsam calibrate` writes such files.") from error
+        model = TrustModel.from_dict(read_json(path))
+    except InputError as error:
+        raise InputError(f"{path} cannot be used: {error} `medsam calibrate` writes such files.") from error
     if model.weights not in weights:
         raise InputError(f"{path} was made for other weights. Make one for this model with `medsam calibrate`.")
     return model

@@ -11,7 +11,16 @@ from medsam.errors import InputError
 from medsam.inference.predictor import Predictor
 from medsam.inference.segmentation import Segmentation
 from medsam.inference.signs import NAMES
-from medsam.inference.trust import ExpectedDice, Familiar, TrustModel, described, doubt_note, over_slices, shipped
+from medsam.inference.trust import (
+    ExpectedDice,
+    Familiar,
+    TrustModel,
+    described,
+    doubt_note,
+    over_slices,
+    read_trust,
+    shipped,
+)
 from medsam.prompts.prompt import Prompt
 from tests.phantoms import ThresholdSam, block
 
@@ -171,3 +180,11 @@ def test_it_travels_in_json_and_an_unfamiliar_picture_is_said_to_be_so(learnt):
     assert [note for note in strange.notes if "unlike" in note] == [
         "Slice 1: unlike every picture that the expected Dice was learnt from. Look at these masks before using them."
     ]
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "{}", "[1]", '{"kind": ' + "9" * 5000 + "}", "\xff"])
+def test_a_file_of_another_kind_is_refused(tmp_path, content):
+    path = tmp_path / "trust.json"
+    path.write_text(content, encoding="latin-1")
+    with pytest.raises(InputError, match=r"trust.json cannot be used: .* `medsam calibrate` writes such files"):
+        read_trust(path, "0" * 64)

@@ -6,6 +6,7 @@ import random
 import struct
 import warnings
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from pydicom.uid import (
     EnhancedCTImageStorage,
     ExplicitVRLittleEndian,
     GrayscaleSoftcopyPresentationStateStorage,
+    JPEG2000Lossless,
+    JPEGLSLossless,
     RLELossless,
     RTStructureSetStorage,
     UltrasoundMultiFrameImageStorage,
@@ -137,6 +140,15 @@ def run_lengths(directory: Path) -> Path:
     ds = dicom(UltrasoundMultiFrameImageStorage, (VOXELS % 256).astype(np.uint8), NumberOfFrames=5, Modality="US")
     ds.compress(RLELossless, generate_instance_uid=False)
     return saved(ds, directory / "r.dcm")
+
+
+def codestreams(directory: Path, syntax: str) -> Path:
+    """A clip whose frames another library unpacks."""
+    pixels = np.random.default_rng(1).integers(0, 256, (2, 64, 72)).astype(np.uint8)
+    ds = dicom(UltrasoundMultiFrameImageStorage, pixels, NumberOfFrames=2, Modality="US")
+    uid = {"jpeg-ls": JPEGLSLossless, "jpeg2000": JPEG2000Lossless}[syntax]
+    ds.compress(uid, generate_instance_uid=False)
+    return saved(ds, directory / "c.dcm")
 
 
 SEGMENT_KINDS = ("BINARY", "FRACTIONAL", "LABELMAP")
@@ -349,18 +361,18 @@ def within(place: Dataset, element: Any) -> bool:
     return any(item is place or any(within(place, inner) for inner in item) for item in items)
 
 
+def walked(dataset: Dataset) -> Iterator[tuple[Dataset, Any]]:
+    """Every element at any depth, and the data set it is in."""
+    for element in dataset:
+        yield dataset, element
+        for item in element.value if element.VR == "SQ" else ():
+            yield from walked(item)
+
+
 def elements(path: Path, rng: random.Random) -> None:
     """Another value, representation or number of items of a DICOM element, at any depth; or one less."""
     ds = pydicom.dcmread(path, force=True)
-    found: list[tuple[Dataset, Any]] = []
-
-    def walk(dataset: Dataset) -> None:
-        for element in dataset:
-            found.append((dataset, element))
-            for item in element.value if element.VR == "SQ" else ():
-                walk(item)
-
-    walk(ds)
+    found = list(walked(ds))
     home, element = rng.choice(found)
     how = rng.choice(["value", "value", "value", "delete", "vr", "empty", "double", "move", "nest", "many"])
     if how == "nest":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,11 +30,12 @@ from medsam.transforms.augment import AugmentSettings
 def run(arguments: argparse.Namespace) -> None:
     """Raises MedSAMError subclasses for everything a user can fix."""
     words: Sequence[str] = arguments.words
+    command_line, module, data = what_is_trained(words)
     try:
         with quiet():
-            FitCLI(
-                SamFineTuning,
-                slice_data,
+            command_line(
+                module,
+                data,
                 args=[arguments.command, *words],
                 seed_everything_default=0,
                 # the configuration as it was run, overrides included, beside the results
@@ -65,6 +66,14 @@ def run(arguments: argparse.Namespace) -> None:
         raise
 
 
+def what_is_trained(words: Sequence[str]) -> tuple[type[FitCLI], type[LightningModule], Callable[..., Any]]:
+    """By `head` in the configuration or on the command line: a head beside a model, else the model itself."""
+    from medsam.cli.train_head import HEADS, asked_head
+
+    head = asked_head(words)
+    return (FitCLI, SamFineTuning, slice_data) if head is None else HEADS[head]()
+
+
 def slice_data(
     manifests: list[str],
     structures: list[str] | None = None,
@@ -84,6 +93,7 @@ def slice_data(
     val_jitter_px: list[int] = [0],  # noqa: B006 - read only; jsonargparse shows it as it is
     limit: int | None = None,
     seed: int = 0,
+    slice_step: int = 1,
 ) -> SliceDataModule:
     """`SliceDataModule`, its groups of settings side by side: options and configurations say data.batch_size."""
     return SliceDataModule(
@@ -98,6 +108,7 @@ def slice_data(
         num_workers,
         val_jitter_px,
         limit,
+        slice_step,
     )
 
 
@@ -115,6 +126,9 @@ class FitCLI(LightningCLI):
     OUT/overlays/STEP.png       what it answers on a few validation slices
     OUT/events...               TensorBoard, unless trainer.logger says otherwise
     """
+
+    # by which the best checkpoint is kept
+    monitor = "val/dice"
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--out", type=str, default="out/train", help="folder of the run")
@@ -136,13 +150,13 @@ class FitCLI(LightningCLI):
         if self.subcommand == "fit":
             folder = self.out / "checkpoints"
             keep: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
-            self.best = ModelCheckpoint(filename="best", monitor="val/dice", mode="max", **keep)
+            self.best = ModelCheckpoint(filename="best", monitor=self.monitor, mode="max", **keep)
             if not given.fast_dev_run:
                 first = [_LastStep(folder / "last.ckpt")]
             own += [
                 self.best,
                 ModelCheckpoint(filename="last", every_n_train_steps=asked.save_every, **keep),
-                SampleOverlays(self.out / "overlays"),
+                *self.pictures(),
             ]
             if given.logger in (None, True):
                 changed["logger"] = TensorBoardLogger(self.out, name="", version="")
@@ -153,11 +167,19 @@ class FitCLI(LightningCLI):
         given.callbacks = [*first, *(given.callbacks or []), *own]
         return super().instantiate_trainer(**changed, **kwargs)
 
-    def before_fit(self) -> None:
+    def pictures(self) -> list[Callback]:
+        """What shows how training goes."""
+        return [SampleOverlays(self.out / "overlays")]
+
+    def refuse_another_run(self) -> None:
+        """Raise InputError where OUT holds one that this does not go on with."""
         if self.checkpoint is None and (self.out / "checkpoints" / "last.ckpt").exists():
             raise InputError(
                 f"{self.out} holds a run already. Go on with it by --ckpt_path last, or name another --out."
             )
+
+    def before_fit(self) -> None:
+        self.refuse_another_run()
         # everything is read before anything is written, and both validations know the same structures
         self.datamodule.prepare(self.model.spec, "fit")
         if self.checkpoint is None:
@@ -179,19 +201,24 @@ class FitCLI(LightningCLI):
                 self._say(f"Go on with --ckpt_path last (every {self._asked.save_every} steps are kept).")
             raise
 
-    def after_fit(self) -> None:
+    def best_checkpoint(self) -> Path | None:
+        """The file of the best step, once the last one was scored, too; None where nothing was trained, or is ours."""
         best = self.out / "checkpoints" / "best.ckpt"
         if self.model.scored_at != self.trainer.global_step:  # stopped between two validations
             self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
-            before, now = self.best.best_model_score, self.trainer.callback_metrics.get("val/dice")
+            before, now = self.best.best_model_score, self.trainer.callback_metrics.get(self.monitor)
             if now is not None and (before is None or now > before) and not self._asked.trainer.fast_dev_run:
                 self.trainer.save_checkpoint(best)
         if not best.exists():  # nothing was validated
             best = best.with_name("last.ckpt")
         if not best.exists():
             self._say("Nothing was trained, so nothing is written.")
-            return
-        if self.trainer.global_rank != 0:
+            return None
+        return best if self.trainer.global_rank == 0 else None
+
+    def after_fit(self) -> None:
+        best = self.best_checkpoint()
+        if best is None:
             return
         checkpoint = read_checkpoint(best)
         training = checkpoint.training

@@ -76,12 +76,15 @@ def index_slices(
     axis: Axis | None = None,
     window: str = "auto",
     min_pixels: int = MIN_PIXELS,
+    bare: bool = False,
+    step: int = 1,
     folder: Path | None = None,
     progress: ProgressCallback | None = None,
 ) -> SliceIndex:
     """The slices of cases on which a structure has at least `min_pixels` pixels; every slice of a case without a label.
 
-    structures: only these; default all. folder: where counts are kept, so that labels are read once in their life.
+    structures: only these; default all. bare: slices without a structure, too. step: of neighbours only every so many.
+    folder: where counts are kept, so that labels are read once in their life.
     progress: called with (cases done, cases).
     Raises InputError naming the cases that cannot be read, and for a structure that no label names.
     """
@@ -106,12 +109,9 @@ def index_slices(
         known |= about["counts"].keys()
         digest.update(json.dumps([case.id, about], sort_keys=True).encode())
         of_case = []
-        wanted: Mapping[int, tuple[str, ...]] = (
-            dict.fromkeys(range(about["slices"]), ())
-            if case.label is None
-            else _structures_on_slices(about["counts"], structures, min_pixels)
-        )
-        for index, names in wanted.items():
+        wanted = _structures_on_slices(about["counts"], structures, min_pixels)
+        wanted = dict.fromkeys(range(about["slices"] if bare or case.label is None else 0), ()) | wanted
+        for index, names in [one for one in wanted.items() if one[0] % step == 0]:
             key = hashlib.sha256(repr((_FORMAT, fingerprint, index, names, axis, window)).encode()).hexdigest()
             of_case.append(SliceItem(case, index, names, axis, window, key))
         items += of_case

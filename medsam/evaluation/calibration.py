@@ -25,6 +25,7 @@ import numpy as np
 
 from medsam.errors import InputError
 from medsam.evaluation.tables import TRUST, check_rows, jsonable
+from medsam.metrics.detection import auroc
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,21 +80,6 @@ def calibration(
                 **_expected(rows, bins, fail_below),
             }
     return found
-
-
-def auroc(score: np.ndarray, positive: np.ndarray) -> float:
-    """The chance that a positive has the higher score than a negative, ties counting half.
-
-    score: (n,) numbers. positive: (n,) bool. Returns nan unless both classes are there.
-    """
-    from scipy.stats import rankdata
-
-    n_positive = int(positive.sum())
-    n_negative = len(positive) - n_positive
-    if not n_positive or not n_negative:
-        return float("nan")
-    above = rankdata(score)[positive].sum() - n_positive * (n_positive + 1) / 2
-    return float(above / (n_positive * n_negative))
 
 
 def selective_dice(confidence: np.ndarray, dice: np.ndarray) -> np.ndarray:

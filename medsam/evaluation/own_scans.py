@@ -14,7 +14,6 @@ import numpy as np
 from scipy.special import expit, logit
 
 from medsam.errors import InputError, counted
-from medsam.evaluation.calibration import auroc
 from medsam.evaluation.case import middles
 from medsam.evaluation.expected_dice import Learnt, Recipe, familiar, fit, left_out, logistic, with_spread
 from medsam.evaluation.tables import jsonable
@@ -22,6 +21,7 @@ from medsam.inference.image_predictor import ScanEncoder
 from medsam.inference.segment_slice import segment_slice
 from medsam.inference.signs import SIZELESS, pooled
 from medsam.inference.trust import TrustModel
+from medsam.metrics.detection import auroc
 from medsam.metrics.overlap import dice
 from medsam.progress import ProgressCallback
 from medsam.prompts.prompt import SlicePrompt

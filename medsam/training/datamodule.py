@@ -90,7 +90,8 @@ class SliceDataModule(LightningDataModule):
     sampling, cache: see there. num_workers: processes that prepare batches.
     augment: see `AugmentSettings`; None for none, which cached embeddings need.
     val_jitter_px: boxes of validation; each edge moves outwards by up to so many stored pixels, always the same ones.
-    limit: only the first so many cases of each split and manifest.
+    limit: only the first so many cases of each split and manifest. slice_step: of neighbouring slices, which are much
+        alike, only every so many.
     Raises InputError for what is wrong with the manifests.
     """
 
@@ -107,12 +108,13 @@ class SliceDataModule(LightningDataModule):
         num_workers: int = 0,
         val_jitter_px: Sequence[int] = (0,),
         limit: int | None = None,
+        slice_step: int = 1,
     ) -> None:
         super().__init__()
         self.manifests, self.structures_asked, self.axis, self.window = manifests, structures, axis, window
         self.min_pixels, self.sampling, self.augment = min_pixels, sampling or SamplingSettings(), augment
         self.cache, self.num_workers = cache or CacheSettings(), num_workers
-        self.val_jitter_px, self.limit = tuple(val_jitter_px), limit
+        self.val_jitter_px, self.limit, self.slice_step = tuple(val_jitter_px), limit, slice_step
         self.notes: list[str] = []
         self._splits: dict[Split, SliceIndex] = {}
         self._datasets: dict[Split, MonaiDataset] = {}
@@ -120,6 +122,7 @@ class SliceDataModule(LightningDataModule):
         self._loader: ResumableLoader | None = None
         self._position: dict[str, int] = {}
         _check_numbers((("min_pixels", min_pixels, 1), ("num_workers", num_workers, 0), ("limit", limit, 1)))
+        _check_numbers((("slice_step", slice_step, 1),))
         if not manifests:
             raise InputError("data.manifests names no manifest.")
         if not val_jitter_px or min(val_jitter_px) < 0:
@@ -153,8 +156,7 @@ class SliceDataModule(LightningDataModule):
     def train_dataloader(self) -> ResumableLoader:
         index, data = self._splits["train"], self._kept("train")
         sampling = self.sampling
-        shown = Shown(sampling.masks_per_image, sampling.seed, self.augment, sampling.variants, sampling.pseudo)
-        samples = TrainingSamples(data, index.items, self._model, shown)
+        samples = self._samples(data, index)
         rank, world = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
         batches = ResumableSampler(
             samples.weights if sampling.balanced else np.ones(len(index.items)),
@@ -167,7 +169,7 @@ class SliceDataModule(LightningDataModule):
         self._loader = ResumableLoader(
             samples,
             batch_sampler=batches,
-            collate_fn=collate,
+            collate_fn=self._collate,
             num_workers=self.num_workers,
             persistent_workers=False,
         )
@@ -232,6 +234,24 @@ class SliceDataModule(LightningDataModule):
             "slices": len(train.items),
         }
 
+    # -- what another kind of training changes ------------------------------------------------------------------------
+
+    # whether slices without a structure are among those of labelled cases
+    _bare = False
+    _collate: Any = staticmethod(collate)
+
+    def _samples(self, data: MonaiDataset, index: SliceIndex) -> Any:
+        """What the training split's slices become: a data set with `weights`."""
+        sampling = self.sampling
+        shown = Shown(sampling.masks_per_image, sampling.seed, self.augment, sampling.variants, sampling.pseudo)
+        return TrainingSamples(data, index.items, self._model, shown)
+
+    def _validation_samples(self, data: MonaiDataset, index: SliceIndex, split: Split) -> Any:
+        """What the slices of a split that is scored become: a data set."""
+        return ValidationSamples(
+            data, index.items, self._model, self.cases(split), self.structures, self.val_jitter_px, self.sampling.seed
+        )
+
     # -- inside -------------------------------------------------------------------------------------------------------
 
     @property
@@ -263,6 +283,8 @@ class SliceDataModule(LightningDataModule):
                 axis=self.axis,
                 window=self.window,
                 min_pixels=self.min_pixels,
+                bare=self._bare,
+                step=self.slice_step,
                 folder=None if folder is None else folder / "index",
                 progress=progress,
             )
@@ -317,15 +339,7 @@ class SliceDataModule(LightningDataModule):
     def _scored(self, split: Split) -> DataLoader:
         index = self._splits[split]
         rank, world = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
-        samples = ValidationSamples(
-            self._kept(split),
-            index.items,
-            self._model,
-            self.cases(split),
-            self.structures,
-            self.val_jitter_px,
-            self.sampling.seed,
-        )
+        samples = self._validation_samples(self._kept(split), index, split)
         numbers = range(rank, len(index.items), world)  # every slice once, however many processes
         return DataLoader(samples, batch_size=None, sampler=numbers, num_workers=self.num_workers)
 

@@ -25,6 +25,8 @@ _NOISE = (
     Rule(message=".*dirpath has changed.*", category=UserWarning),
     # scoring needs none of what kept the checkpoint
     Rule(message=".*callbacks used to create the checkpoint.*", category=UserWarning),
+    # nor the averages of the steps, whose weights were kept
+    Rule(message=".*WeightAveraging callback, but loading a checkpoint outside.*", category=UserWarning),
     # batch norms are in eval mode on purpose
     Rule(message=".*in eval mode at the start of training.*", category=UserWarning),
     # an epoch may be short: what is logged counts steps, not epochs

@@ -18,14 +18,14 @@ from torch import Tensor
 
 from medsam._version import __version__
 from medsam.errors import CheckpointError, InputError, MedSAMError
-from medsam.inference.embeddings import EmbeddingCache
-from medsam.inference.engines.base import Precision
+from medsam.inference.engines.base import EngineName, Precision
 from medsam.inference.image_predictor import ImagePredictor
 from medsam.models.build import load_model
 from medsam.models.specs import ModelSpec
 from medsam.models.weights_file import CARD_KEY, weights_digest
 from medsam.training.batch import Batch
 from medsam.training.datamodule import SliceDataModule
+from medsam.training.frozen import frozen_encoder
 from medsam.training.lora import LoraSettings
 from medsam.training.losses import LossWeights
 from medsam.training.optimise import OptimiserSettings, build_optimiser, schedule
@@ -50,6 +50,7 @@ class SamFineTuning(LightningModule):
     gradient_checkpointing: less memory for more time. compile: torch.compile on the encoder and decoder.
     batch_norm: whether TinyViT's running statistics follow the batches. Off: batches are small, and every process of
         a distributed run would have its own.
+    engine: who encodes for a frozen encoder; openvino takes a third of the time on a CPU (docs/speed.md).
     licence: of the result, named in its card; default: the licence of the weights it starts from.
     Raises CheckpointError as `load_model` does, InputError for settings that contradict each other.
     """
@@ -67,11 +68,12 @@ class SamFineTuning(LightningModule):
         compile: bool = False,  # noqa: A002 - the option's name in torch
         batch_norm: bool = False,
         licence: str | None = None,
+        engine: EngineName = "torch",
     ) -> None:
         super().__init__()
         self.lora, self.interaction = lora, interaction
         self.loss_weights, self.optimiser_settings = loss, optimiser
-        self.embeddings, self.batch_norm = embeddings, batch_norm
+        self.embeddings, self.batch_norm, self.engine = embeddings, batch_norm, engine
         self.sam = load_model(model)
         started_from = self.sam.spec
         self.started_from, self.started_from_weights = _named(model, started_from), weights_digest(self.sam)
@@ -163,13 +165,13 @@ class SamFineTuning(LightningModule):
         if not self.encoder_frozen:
             return self.sam.encode_image(images)
         if self._image_predictor is None:
-            folder = None if self.embeddings is None else Path(self.embeddings)
             # slices that are changed every time are not met again
-            kept = folder is None and (self._trainer is None or not self._data.changes)
-            cache = EmbeddingCache(memory_bytes=2 * 2**30 if kept else 0, folder=folder)
+            kept = self.embeddings is None and (self._trainer is None or not self._data.changes)
             lower = "bf16" in str(self.trainer.precision if self._trainer is not None else "")
-            precision: Precision = "bfloat16" if lower else "auto"
-            self._image_predictor = ImagePredictor(self.sam, str(self.device), cache, precision=precision)
+            precision: Precision = "bfloat16" if lower and self.engine == "torch" else "auto"
+            self._image_predictor = frozen_encoder(
+                self.sam, self.device, self.embeddings, kept=kept, precision=precision, engine=self.engine
+            )
             self.train(self.training)  # a network that answers is in evaluation mode
         self._image_predictor.device = self.device
         return torch.cat(self._image_predictor.encode(list(images)))

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medsam.errors import InputError
-from medsam.evaluation.calibration import auroc, calibration, selective_dice
+from medsam.evaluation.calibration import calibration, selective_dice
+from medsam.metrics.detection import auroc
 
 
 def slices(rows: Sequence[tuple[float, float, float]], model: str = "sam", prompt: str = "box") -> pd.DataFrame:

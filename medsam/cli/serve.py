@@ -98,6 +98,12 @@ def add_viewers(parser: argparse.ArgumentParser) -> None:
         help="speak MONAI Label's protocol, for 3D Slicer and MITK (docs/slicer.md)",
     )
     viewers.add_argument(
+        "--ohif", type=Path, metavar="DIR", help="a built OHIF: served at /ohif/, with --monailabel (docs/ohif.md)"
+    )
+    viewers.add_argument(
+        "--pacs", metavar="NAME", help="that OHIF shows, of the settings file (default: the only one there is)"
+    )
+    viewers.add_argument(
         "--structure",
         action="append",
         default=[],
@@ -206,13 +212,18 @@ def _settings(arguments: argparse.Namespace) -> ServerSettings:
 
 
 def _monailabel(arguments: argparse.Namespace) -> MonaiLabel | None:
+    from medsam.server.monailabel.ohif import Ohif
     from medsam.server.settings import MonaiLabel
 
-    if not arguments.monailabel:
-        if arguments.structure:
-            raise InputError("A `structure` is of viewers: `monailabel`.", parameter=("structure", "monailabel"))
+    if not arguments.monailabel and arguments.ohif is None:
+        for name in ("structure", "pacs"):
+            if getattr(arguments, name):
+                raise InputError(f"`{name}` is of other viewers: `monailabel`, `ohif`.", parameter=(name, "monailabel"))
         return None
-    return MonaiLabel(labels=tuple(arguments.structure) or ("object",))
+    if arguments.ohif is not None:
+        # before the model is loaded
+        Ohif.of(arguments.ohif)
+    return MonaiLabel(labels=tuple(arguments.structure) or ("object",), ohif=arguments.ohif, pacs=arguments.pacs)
 
 
 def _store_folder(arguments: argparse.Namespace) -> Path:

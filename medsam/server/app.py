@@ -25,7 +25,9 @@ from medsam.server.errors import CatchDefects, ErrorBody, handle_errors
 from medsam.server.gate import routes as gate_routes
 from medsam.server.gate.guard import Guard, SecureHeaders
 from medsam.server.gate.rules import rules_of_api, rules_of_page
+from medsam.server.monailabel import proxy
 from medsam.server.monailabel import routes as monailabel_routes
+from medsam.server.monailabel.ohif import Ohif, ohif_routes
 from medsam.server.monailabel.room import Room as MonaiLabelRoom
 from medsam.server.monailabel.rules import rules_of_monailabel
 from medsam.server.nninteractive import routes as nninteractive
@@ -116,6 +118,9 @@ def create_app(settings: ServerSettings, predictor: Predictor | None = None, pag
     app.include_router(page_routes(Page.read() if page is None else page))
     if viewers is not None:
         app.include_router(monailabel_routes.router)
+    if viewers is not None and viewers.ohif is not None:
+        app.include_router(proxy.router)
+        app.include_router(ohif_routes(Ohif.of(viewers.ohif), https=settings.https))
     return app
 
 

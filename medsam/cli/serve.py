@@ -15,6 +15,7 @@ from medsam.cli.table import print_line, print_table
 from medsam.errors import InputError, counted, printable
 
 if TYPE_CHECKING:
+    from medsam.server.run import Certificate
     from medsam.server.settings import MonaiLabel, ServerSettings
     from medsam.server.store.records import User
     from medsam.server.store.store import Store
@@ -144,12 +145,9 @@ def run(arguments: argparse.Namespace) -> None:
 def _serve(arguments: argparse.Namespace) -> None:
     from medsam.server.gate.request import is_loopback
     from medsam.server.page.built import NOT_BUILT, is_built
-    from medsam.server.run import Certificate, bind, serve
+    from medsam.server.run import bind, serve
 
-    settings = _settings(arguments)
-    certificate = None
-    if arguments.certificate is not None:
-        certificate = Certificate(arguments.certificate, arguments.key)
+    settings, certificate = _settings(arguments), _certificate(arguments)
     listening = bind(settings.host, settings.port)
     demo = _put_demo(arguments) if arguments.demo else None
 
@@ -167,6 +165,12 @@ def _serve(arguments: argparse.Namespace) -> None:
         raise KeyboardInterrupt
     if told is not None:
         raise SystemExit(128 + told)
+
+
+def _certificate(arguments: argparse.Namespace) -> Certificate | None:
+    from medsam.server.run import Certificate
+
+    return None if arguments.certificate is None else Certificate(arguments.certificate, arguments.key)
 
 
 def _put_demo(arguments: argparse.Namespace) -> str:
@@ -308,7 +312,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
     words = {True: "works", False: "FAILS", None: "-"}
     findings = list[Finding]()
-    for finding in check(_settings(arguments)):
+    for finding in check(_settings(arguments), _certificate(arguments)):
         findings.append(finding)
         if not arguments.json:
             print_line(f"{words[finding.works]:6} {printable(finding.what)}: {printable(finding.text)}")

@@ -36,7 +36,7 @@ from medsam.server.page.routes import page_routes
 from medsam.server.readings import routes as reading_routes
 from medsam.server.services import PresentServices, open_services
 from medsam.server.settings import ServerSettings
-from medsam.server.watch import health
+from medsam.server.watch import health, status
 from medsam.server.watch.health import Checks
 from medsam.server.watch.metrics import Metrics
 from medsam.server.watch.traffic import Traffic
@@ -113,6 +113,8 @@ def create_app(settings: ServerSettings, predictor: Predictor | None = None, pag
         app.include_router(router, prefix=API)
     # where those who start and watch servers look for them
     app.include_router(health.router, include_in_schema=False)
+    app.state.status = status.Status()
+    app.include_router(status.router)
     if settings.nninteractive is not None:
         app.include_router(nninteractive.router, prefix=nninteractive.PREFIX)
     app.include_router(page_routes(Page.read() if page is None else page))

@@ -17,10 +17,10 @@ from medsam.io.load import load_volume
 
 
 @pytest.fixture(scope="module")
-def predictor(litemedsam):
+def predictor():
     """The real model, in place of the one that answers with what is bright."""
     with Worker() as worker:
-        yield Predictor(litemedsam, "cpu", engine="torch", worker=worker)
+        yield Predictor("litemedsam", "cpu", worker=worker)
 
 
 def _series(data: Path, kind: str) -> tuple[np.ndarray, list[float]]:

@@ -1,6 +1,7 @@
 """medsam from napari's console: an image layer, a rectangle or points on it, and a labels layer.
 
-    pip install httpx nibabel && pip install --no-deps medsam-framework     # in napari's Python; no torch is needed
+    pip install httpx platformdirs pynrrd       # in napari's Python; no torch is needed
+    pip install --no-deps medsam-framework
 
 With a server that runs (medsam serve), draw a rectangle on a slice in a Shapes layer, or set points, and type
 

@@ -2,7 +2,7 @@
 
 Once, in the console (no torch is needed; docs/consoles.md):
 
-    slicer.util.pip_install("httpx nibabel platformdirs")
+    slicer.util.pip_install("httpx platformdirs pynrrd")
     slicer.util.pip_install("--no-deps medsam-framework")
 
 Then, with a server that runs (medsam serve):

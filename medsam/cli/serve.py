@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medsam.cli.segment import add_trust_argument
+from medsam.cli.scan_options import add_trust_argument
 from medsam.cli.table import print_line, print_table
 from medsam.errors import InputError, counted, printable
 

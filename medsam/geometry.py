@@ -314,6 +314,17 @@ class VolumeGeometry:
         )
         return SlicePlane(axis, (sizes[row], sizes[column]), (pitch[row], pitch[column]), sizes[number], view)
 
+    def slice_places(self, axis: Axis | None = None) -> np.ndarray:
+        """Where the slices of `plane` lie in the volume, (count,): the middle of each between 0 and 1, from the
+        patient's right to left, front to back, or feet to head, whichever is across, however the file stores them."""
+        plane = self.plane(axis)
+        places = (np.arange(plane.count) + 0.5) / plane.count
+        return places if self._world_axes[AXES.index(plane.axis), 1] > 0 else 1 - places
+
+    def across(self, axis: Axis | None = None) -> int:
+        """What the slices of `plane` are: 0 sagittal, 1 coronal, 2 axial, or nearest to it."""
+        return int(self._world_axes[AXES.index(self.plane(axis).axis), 0])
+
     def to_mm(self, ijk: np.ndarray) -> np.ndarray:
         """Voxel indices (..., 3) as (i, j, k), centres at integers -> LPS mm (..., 3)."""
         return np.asarray(ijk, dtype=np.float64) @ self.affine[:3, :3].T + self.affine[:3, 3]

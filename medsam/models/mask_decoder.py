@@ -71,6 +71,19 @@ class MaskDecoder(nn.Module):
         (token 0), the remaining tokens, or all with token 0 first (`multimask` None). It is a plain linear output and
         can leave [0, 1].
         """
+        logits, predicted_iou, _ = self.summarised(image, positions, tokens, prompts, multimask, cells)
+        return logits, predicted_iou
+
+    def summarised(
+        self,
+        image: ImageTokens,
+        positions: Tensor,
+        tokens: Tensor | None,
+        prompts: int,
+        multimask: bool | None,
+        cells: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """`forward`, and what the token of the predicted IoU has become, (B, P, C): it has seen prompt and image."""
         height, width = positions.shape[:2]
         batch = image.keys.shape[0]
         output_tokens = cat([self.iou_token.weight, self.mask_tokens.weight])
@@ -88,14 +101,15 @@ class MaskDecoder(nn.Module):
         heads = [head(queries[:, :, 1 + index]) for index, head in enumerate(self.output_hypernetworks_mlps)]
         # every head runs so that every weight has a gradient, whichever masks are wanted
         logits = upscaled @ stack(heads, dim=3)[..., wanted]
-        predicted_iou = self.iou_prediction_head(queries[:, :, 0])[:, :, wanted]
+        summary = queries[:, :, 0]
+        predicted_iou = self.iou_prediction_head(summary)[:, :, wanted]
         if cells is not None:
             # (B, P, n, row of two, column of two, row of two, column of two, M)
             logits = logits.unflatten(2, (-1, 2, 2, 2, 2)).permute(0, 1, 7, 2, 3, 5, 4, 6)
-            return logits.flatten(4, 5).flatten(5, 6), predicted_iou
+            return logits.flatten(4, 5).flatten(5, 6), predicted_iou, summary
         # (B, P, row, column, row of two, column of two, row of two, column of two, M)
         logits = logits.unflatten(2, (height, width, 2, 2, 2, 2)).permute(0, 1, 8, 2, 4, 6, 3, 5, 7)
-        return logits.reshape(batch, prompts, -1, 4 * height, 4 * width), predicted_iou
+        return logits.reshape(batch, prompts, -1, 4 * height, 4 * width), predicted_iou, summary
 
     def precompute(self, image: Tensor, positions: Tensor) -> ImageTokens:
         """What the first layer makes of the image alone; the same for every prompt without a mask.

@@ -23,7 +23,7 @@ class Sam(nn.Module):
     All positions are (x, y) in pixels of the model input, `spec.image_size` a side.
     proposer: a second decoder on the same embedding, as a model that shares the image encoder, or None. It knows clicks
         where this one knows boxes alone: its answers to clicks and strokes propose boxes (`inference.clicks`). It is no
-        part of these weights: neither moved nor counted with them.
+        part of the weights: neither moved, saved nor counted with them.
     """
 
     def __init__(
@@ -99,6 +99,7 @@ class Sam(nn.Module):
         points: Tensor | None = None,
         point_labels: Tensor | None = None,
         masks: Tensor | None = None,
+        text: Tensor | None = None,
         multimask: bool | None = False,
     ) -> tuple[Tensor, Tensor]:
         """P prompts on each of B images, in one pass.
@@ -108,6 +109,7 @@ class Sam(nn.Module):
         points: (B, P, N, 2) with point_labels (B, P, N): 1 inside, 0 outside, -1 padding where prompts have
             fewer than N points. Points without a box get one more padding point, as published.
         masks: (B, P, 4h, 4w) logits, e.g. of an earlier answer.
+        text: (B, P, T, C) tokens of names, of a `NameHead`; they stand behind those of points and boxes.
         multimask: one mask a prompt (the first token), or three for an ambiguous prompt (the others). None: all
             four, the single mask first, for training.
 
@@ -115,10 +117,31 @@ class Sam(nn.Module):
         4. The predicted IoU is not clamped to [0, 1].
         Raises PromptError for missing prompts, wrong shapes, labels other than 1, 0, -1, or infinite positions.
         """
-        prompts = self.count_prompts(embedding, boxes, points, point_labels, masks)
+        prompts = self.count_prompts(embedding, boxes, points, point_labels, masks, text)
         image = self.precompute(embedding, masks)
         tokens = self.prompt_encoder.embed_tokens(boxes, points, point_labels)
+        if text is not None:
+            tokens = text.to(self.dtype) if tokens is None else torch.cat([tokens, text.to(tokens.dtype)], dim=2)
         return self.mask_decoder(image, self._positions(), tokens, prompts, multimask)
+
+    def decode_text(self, embedding: Tensor, text: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """P names on each of B images, of which any may be absent.
+
+        embedding: (B, C, h, w), or one that was made smaller: nothing here depends on its sides. text: (B, P, T, C),
+        see `decode`, which gives the same logits for an embedding of the usual size.
+        Returns logits (B, P, 1, 4h, 4w), the predicted IoU (B, P, 1), and what is known of the prompt, (B, P, C), from
+        which `NameHead.presence` tells whether it is there. Raises PromptError for shapes that do not fit.
+        """
+        width = self.spec.decoder.width
+        if embedding.ndim != 4 or text.ndim != 4 or not embedding.shape[1] == text.shape[3] == width:
+            raise PromptError(
+                f"{self.spec.name} decodes embeddings (B, {width}, h, w) with text (B, P, T, {width}), got "
+                f"{_shape(embedding)} and {_shape(text)}."
+            )
+        positions = self.prompt_encoder.image_positions(embedding.shape[2], embedding.shape[3])
+        image = (embedding.to(self.dtype) + self.prompt_encoder.embed_no_mask())[:, None]
+        tokens = self.mask_decoder.precompute(image, positions)
+        return self.mask_decoder.summarised(tokens, positions, text.to(self.dtype), text.shape[1], False)
 
     def precompute(self, embedding: Tensor, masks: Tensor | None = None) -> ImageTokens:
         """What of a decode does not depend on boxes and points: once an embedding, for prompts without masks."""
@@ -150,6 +173,7 @@ class Sam(nn.Module):
         points: Tensor | None = None,
         point_labels: Tensor | None = None,
         masks: Tensor | None = None,
+        text: Tensor | None = None,
     ) -> int:
         """The number of prompts an image, P, once everything agrees about it; PromptError as `decode` says."""
         side, width = self.spec.embed_side, self.spec.decoder.width
@@ -166,11 +190,12 @@ class Sam(nn.Module):
                 ("points", points, ("B", "P", "N", 2)),
                 ("point_labels", point_labels, ("B", "P", "N")),
                 ("masks", masks, ("B", "P", 4 * side, 4 * side)),
+                ("text", text, ("B", "P", "T", width)),
             )
             if tensor is not None
         }
         if not given:
-            raise PromptError("No prompt: give boxes, points with labels, or masks.")
+            raise PromptError("No prompt: give boxes, points with labels, masks, or tokens of a text.")
 
         sizes: dict[str, int] = {"B": embedding.shape[0]}
         for name, (tensor, shape) in given.items():

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -16,6 +18,7 @@ import torch
 from medsam.errors import PromptError
 from medsam.geometry import Axis
 from medsam.inference.automatic import AutomaticSettings
+from medsam.inference.by_name import AnsweredNames, NameReader, answer_names
 from medsam.inference.embeddings import EmbeddingCache
 from medsam.inference.engines.base import Engine, EngineName, Precision
 from medsam.inference.everything import Everything
@@ -66,6 +69,15 @@ class OnePrompt(TypedDict, total=False):
     lines: tuple[Line, ...]
     ellipse: Box
     drawn: np.ndarray
+    text: str
+
+
+class _Seen(TypedDict):
+    """How a scan is looked at."""
+
+    axis: Axis | None
+    window: IntensityWindow | str
+    modality: str | None
 
 
 class Predictor:
@@ -75,6 +87,7 @@ class Predictor:
     model, device, cache, precision, engine: see `ImagePredictor`, which raises for them.
     worker: whose thread `segment`, `propagate`, `everything` and the steps of sessions run on, the most urgent first,
     whatever thread calls them (docs/worker.md); default: the caller's own.
+    heads: files of heads that answer names (docs/names.md), beside those of this package.
     """
 
     def __init__(
@@ -86,7 +99,9 @@ class Predictor:
         precision: Precision = "auto",
         engine: EngineName = "auto",
         worker: Worker | None = None,
+        heads: Iterable[str | Path] = (),
     ) -> None:
+        self.heads = tuple(heads)
         self.images = ImagePredictor(model, device, cache, precision=precision, engine=engine, worker=worker)
 
     def __repr__(self) -> str:
@@ -158,6 +173,11 @@ class Predictor:
     # by its earlier name
     looker = encoder_for
 
+    @cached_property
+    def names(self) -> NameReader:
+        """Who answers prompts by name. Raises CheckpointError for a head that does not fit the model."""
+        return NameReader(self.images, self.heads)
+
     def session(
         self,
         scan: Scan,
@@ -208,6 +228,7 @@ class Predictor:
         limits: Limits | None = None,
         all_masks: bool = False,
         keep_probabilities: bool = False,
+        untested: bool = False,
         progress: ProgressCallback | None = None,
         **prompt: Unpack[OnePrompt],
     ) -> Segmentation:
@@ -223,6 +244,7 @@ class Predictor:
         and clicks change what they touch (see `prompts.standing`).
         limits: values, a region and labels that masks keep to (`Limits`), whatever else is asked.
         all_masks: also the three masks of every prompt, from the whole slice, as `alternatives`.
+        untested: whether names are answered that were not measured on patients the head never saw; outputs say so.
         keep_probabilities: also what the network gave every prompt in each crop, as `results[n].crops`: 256 KiB a crop.
         progress: called with (slices done, slices in all).
         Raises PromptError for a prompt outside the scan, or an option that cannot apply.
@@ -230,11 +252,14 @@ class Predictor:
         given = [name for name, on in (("all_masks", all_masks), ("keep_probabilities", keep_probabilities)) if on]
         _check_options(propagate, max_mm, [*given, *(["start"] if start is not None else [])])
         options = dict.fromkeys(given, True)
+        scan, listed = as_volume(scan), _listed(prompts, prompt)
+        seen: _Seen = {"axis": axis, "window": window, "modality": modality}
+        named = self._named(scan, listed, untested, progress, seen)
         builder, listed = self._begin(
-            scan, prompts, prompt, axis, window, modality, zoom, tidy, progress, limits, start, options
+            scan, named.prompts, {}, axis, window, modality, zoom, tidy, progress, limits, start, options
         )
         if propagate:
-            return self._followed(builder, listed, max_mm)
+            return _told(self._followed(builder, listed, max_mm), named)
         for index, on_slice in builder.slices():
             asked = [prompt for prompt in on_slice if not prompt.untouched]
             found = segment_slice(builder.scan_encoder, index, asked, zoom=zoom, trust=True) if asked else []
@@ -243,7 +268,7 @@ class Predictor:
             builder.closing_notes.append(_NO_BOX)
         if all_masks and not takes_clicks(self.sam.spec):
             builder.closing_notes.append(f"{self.name} was trained to give one mask: the three may mean little.")
-        return builder.finish()
+        return _told(builder.finish(), named)
 
     @through_worker(Priority.PROPAGATE)
     def propagate(
@@ -296,6 +321,14 @@ class Predictor:
         settings = settings or AutomaticSettings.suited_to(self.sam.spec)
         return Everything.of(scan_encoder, index, settings, link_iou_thresh=link_iou_thresh, progress=progress)
 
+    def _named(
+        self, scan: Volume, prompts: list[Prompt], untested: bool, progress: ProgressCallback | None, seen: _Seen
+    ) -> AnsweredNames:
+        """Names among prompts answered; where there are none, neither a head is read nor a slice encoded."""
+        if all(one.text is None for one in prompts):
+            return AnsweredNames(prompts, {}, (), ())
+        return answer_names(self.names, self.encoder_for(scan, **seen), prompts, untested=untested, progress=progress)
+
     def _begin(
         self,
         scan: Scan,
@@ -340,6 +373,11 @@ class Predictor:
                 f"The scan has one slice on axis {plane.axis}, so there is nowhere to propagate to."
             )
         return builder.finish()
+
+
+def _told(found: Segmentation, named: AnsweredNames) -> Segmentation:
+    """What was found, with what is to be said of names."""
+    return replace(found, notes=(*found.notes, *named.notes), said=named.said)
 
 
 def _check_options(propagate: bool, max_mm: float, given: Sequence[str]) -> None:

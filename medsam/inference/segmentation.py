@@ -103,7 +103,8 @@ class Segmentation:
     `propagate`, label id -> {slice: why it ended there}. model: its name. modality, source, series: of the scan, the
     last where it is DICOM. algorithm: the model with the digest and the licence of its weights. kept: of labels that
     were there before, label id -> slices that stay as they were (see `prompts.standing`). structures: where those
-    overlap, every label as a mask of its own, which `labels` cannot hold; else None.
+    overlap, every label as a mask of its own, which `labels` cannot hold; else None. said: label -> what every output
+    has to say of it, such as that a head was not tested.
     """
 
     labels: LabelVolume
@@ -123,6 +124,7 @@ class Segmentation:
     algorithm: Algorithm = field(default_factory=Algorithm)
     kept: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     structures: PackedMasks | None = None
+    said: Mapping[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         counts = ", ".join(counted(len(some), one) for some, one in ((self.results, "result"), (self.notes, "note")))
@@ -168,9 +170,13 @@ class Segmentation:
 
     @property
     def remarks(self) -> dict[str, str]:
-        """`expected` as files say it, by label."""
+        """`expected` as files say it, by label, and what is `said`."""
         numbers = {name: number for number, name in self.labels.names.items()}
-        return {name: described(some, len(self._slices(numbers[name]))) for name, some in self.expected.items()}
+        expected = {name: described(some, len(self._slices(numbers[name]))) for name, some in self.expected.items()}
+        return {
+            **expected,
+            **{name: " ".join(filter(None, (said, expected.get(name)))) for name, said in self.said.items()},
+        }
 
     def _slices(self, number: int) -> list[int]:
         """Those that a label is on, in order."""

@@ -17,12 +17,15 @@ if TYPE_CHECKING:
 
 _KEYS = {
     "label", "box", "box3d", "slice", "points", "mask", "drawn", "scribbles", "lasso", "line", "lines", "ellipse",
+    "text",
 }  # fmt: skip
 
 
 def to_entry(prompt: Prompt) -> dict[str, Any]:
     """Ready for JSON: what is left out is not there, and a mask is written inline."""
     entry: dict[str, Any] = {"label": prompt.label}
+    if prompt.text is not None:
+        return {**entry, "text": prompt.text}
     if prompt.slice is not None:
         entry["slice"] = prompt.slice
     for name in ("box", "box3d"):
@@ -83,8 +86,6 @@ def from_entry(
     """The fields of a prompt. See `Prompt.from_dict`."""
     if not isinstance(entry, dict):
         raise PromptError(f"it is {type(entry).__name__}, not an object.")
-    if "text" in entry:
-        raise PromptError('"text" prompts are not supported by this version; use "box", "box3d", "points" or "mask".')
     unknown = entry.keys() - _KEYS
     if unknown:
         raise PromptError(f"it has unknown keys: {', '.join(sorted(map(str, unknown)))[:200]}.")
@@ -93,7 +94,11 @@ def from_entry(
         raise PromptError(f'"label" is {str(label)[:100]}, not a text.')
     if index is not None and (isinstance(index, bool) or not isinstance(index, int)):
         raise PromptError(f'"slice" is {str(index)[:100]}, not a whole number.')
+    text = entry.get("text")
+    if "text" in entry and not (isinstance(text, str) and text.strip()):
+        raise PromptError(f'"text" is {str(text)[:100]}, not the name of a structure.')
     fields = {
+        "text": text,
         "slice": index,
         "box": _numbers(entry, "box", 4),
         "box3d": _numbers(entry, "box3d", 6),

@@ -81,6 +81,11 @@ def parse_scribble(text: str) -> Prompt:
     return Prompt(found.label, slice=found.slice, scribbles=(scribble,))
 
 
+def parse_text(text: str) -> Prompt:
+    """`NAME`, of a structure. Raises PromptError for none."""
+    return Prompt(text=text)
+
+
 # what is typed -> how it is read
 PARSERS: Mapping[str, Callable[[str], Prompt]] = {
     "box": parse_box,
@@ -89,6 +94,7 @@ PARSERS: Mapping[str, Callable[[str], Prompt]] = {
     "lasso": parse_lasso,
     "line": parse_line,
     "ellipse": parse_ellipse,
+    "text": parse_text,
 }
 
 

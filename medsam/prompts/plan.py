@@ -104,6 +104,8 @@ def _correct(given: list[_PlacedPrompt], label: int, mask: CompactMask | None) -
 def _on_slices(prompt: Prompt, label: int, plane: SlicePlane, geometry: VolumeGeometry) -> dict[int, SlicePrompt]:
     """What a prompt says on each slice it concerns. Raises PromptError when that lies outside the scan."""
     found: dict[int, SlicePrompt] = {}
+    if prompt.text is not None:
+        raise PromptError(f"{prompt} has no slice: names are answered by `Predictor.segment` alone.", parameter="text")
     if prompt.box3d is not None:
         found = {index: SlicePrompt(label, box) for index, box in _cross_sections(prompt, plane).items()}
     if prompt.flat:

@@ -30,6 +30,8 @@ from medsam.prompts.values import Point as Point
 from medsam.prompts.values import pixel_at as pixel_at
 
 DEFAULT_LABEL = "object"
+# of a prompt, what a name does without
+_BESIDE = ("box", "box3d", "points", "mask", "scribbles", "lasso", "lines", "ellipse", "drawn")
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Prompt:
         axis. ellipse: the box (x0, y0, x1, y1) it is inscribed in. All on `slice`.
     drawn: like `mask`, but the answer itself: no network is asked, points and scribbles correct it. An empty one says
         that the object is not on `slice`.
+    text: the name of a structure, in English, Latin, German or Korean: it is looked for on every slice, by a head that
+        knows it (docs/names.md). Nothing is said beside it; where there is no label it is one.
     Of box, box3d, ellipse and lines there is one at most, and of mask and lasso; beside drawn there is none of them.
     All else goes together.
     Points and strokes outside alone say nothing of an object, so `plan` looks for others of their label; see there.
@@ -65,6 +69,7 @@ class Prompt:
     lines: tuple[Line, ...] = ()
     ellipse: Box | None = None
     drawn: np.ndarray | None = field(default=None, compare=False)
+    text: str | None = None
 
     def __eq__(self, other: object) -> bool:
         return alike(self, other) if isinstance(other, Prompt) else NotImplemented
@@ -72,6 +77,9 @@ class Prompt:
     def __post_init__(self) -> None:
         if not isinstance(self.label, str):
             raise PromptError(f"A label is a text, not {self.label!r}.")
+        if self.text is not None:
+            self._check_text(self.text)
+            return
         for name, count in (("box", 4), ("box3d", 6), ("ellipse", 4)):
             object.__setattr__(self, name, corners(getattr(self, name), name, count, self.label))
         object.__setattr__(self, "points", clicks(self.points, self.label))
@@ -133,6 +141,20 @@ class Prompt:
                 "line, an ellipse, a mask or a drawn one."
             )
 
+    def _check_text(self, text: str) -> None:
+        if not isinstance(text, str) or not text.strip():
+            raise PromptError(f"The text of a prompt is the name of a structure, not {text!r}.", parameter="text")
+        beside = [name for name in _BESIDE if not _left_out(getattr(self, name))]
+        if beside or self.slice is not None:
+            raise PromptError(
+                f"The name {text!r} is looked for on every slice: leave `{(*beside, 'slice')[0]}` out, or give it as a "
+                "prompt of its own.",
+                parameter="text",
+            )
+        if self.label == DEFAULT_LABEL:
+            object.__setattr__(self, "label", text.strip())
+        self._check_label()
+
     def _check_label(self) -> None:
         if not self.label.strip():
             raise PromptError(f"{self} has an empty label. Name it, or leave the label out.")
@@ -165,6 +187,8 @@ class Prompt:
             raise PromptError(f"{self} has no length: it needs two different ends, on the object's border.")
 
     def __str__(self) -> str:
+        if self.text is not None:
+            return f"The name {self.text!r} for {self.label!r}"
         where = f"{self.slice}:" if self.slice is not None else ""
         given = []
         # with the slice it is said of first
@@ -214,6 +238,10 @@ class Prompt:
         Raises PromptError naming the key, and what `load_mask` raises.
         """
         return cls(**from_entry(entry, load_mask, shape))
+
+
+def _left_out(value: Any) -> bool:
+    return value is None or (isinstance(value, tuple) and not value)
 
 
 def _scribbles(value: Any, label: str) -> tuple[Scribble, ...]:
@@ -374,8 +402,8 @@ def as_prompts(prompts: Prompt | Iterable[Prompt]) -> list[Prompt]:
     listed = list(prompts) if isinstance(prompts, Iterable) else [] if prompts is None else [prompts]
     if not listed:
         raise PromptError(
-            "There is nothing to segment: give at least one box, point or scribble inside, lasso, line, ellipse or "
-            "mask."
+            "There is nothing to segment: give at least one box, point or scribble inside, lasso, line, ellipse, mask "
+            "or name."
         )
     for one in listed:
         if not isinstance(one, Prompt):

@@ -95,7 +95,7 @@ def test_a_prompts_file(tmp_path):
         ('{"prompts": [{"points": [[1, 2, 1], [1, 2, 0]]}]}', "contradicts itself: pixel 1,2"),
         ('{"prompts": [{"mask": 3}]}', '"mask" is .3., not the name of a file'),
         ('{"prompts": [{"mask": "rough.nii.gz"}]}', "masks in files are not read here"),
-        ('{"prompts": [{"text": "spleen"}]}', '"text" prompts are not supported'),
+        ('{"prompts": [{"text": ""}]}', "not the name of a structure"),
         ("{", "not JSON"),
         ("[]", "needs"),
         ('{"axis": "z", "prompts": []}', "one of i, j, k"),

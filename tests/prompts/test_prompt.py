@@ -9,6 +9,7 @@ from phantoms import drawn
 
 from medsam.errors import PromptError
 from medsam.geometry import VolumeGeometry
+from medsam.prompts.plan import plan
 from medsam.prompts.prompt import Prompt, pixel_at
 from medsam.volume import LabelVolume
 
@@ -133,3 +134,21 @@ def test_a_point_lies_in_one_pixel_also_on_the_rim():
     # between two pixels: the same one from either end
     assert pixel_at((3.5, 0.5), shape) == (1, 3)
     assert pixel_at((5 - 3.5, 3 - 0.5), shape) == (2, 2)
+
+
+def test_a_name_is_a_prompt_of_its_own():
+    prompt = Prompt(text=" left kidney ")
+    assert (prompt.label, prompt.text) == ("left kidney", " left kidney ")
+    assert Prompt("K", text="left kidney").to_dict() == {"label": "K", "text": "left kidney"}
+    assert Prompt.from_dict({"text": "left kidney"}) == Prompt("left kidney", text="left kidney")
+    assert "left kidney" in str(Prompt("K", text="left kidney"))
+    for wrong, message in (
+        ({"text": "  "}, "not the name of a structure"),
+        ({"text": 3}, "not the name of a structure"),
+        ({"text": "liver", "box": [1, 2, 3, 4], "slice": 1}, "leave `box` out"),
+        ({"text": "liver", "slice": 1}, "leave `slice` out"),
+    ):
+        with pytest.raises(PromptError, match=message):
+            Prompt.from_dict(wrong)
+    with pytest.raises(PromptError, match="answered by `Predictor.segment` alone"):
+        plan([prompt], VolumeGeometry((3, 4, 5), np.eye(4)))

@@ -28,7 +28,7 @@ class HeadCLI(FitCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         super().add_arguments_to_parser(parser)
-        parser.add_argument("--head", type=Literal["detector"], help="which kind of head")
+        parser.add_argument("--head", type=Literal["detector", "names"], help="which kind of head")
 
     def pictures(self) -> list[Callback]:
         return []
@@ -97,5 +97,15 @@ def _detector() -> tuple[type[FitCLI], type[LightningModule], Callable[..., Any]
     return HeadCLI, DetectorTraining, detector_data
 
 
+def _names() -> tuple[type[FitCLI], type[LightningModule], Callable[..., Any]]:
+    from medsam.training.names import NameTraining
+    from medsam.training.names_data import names_data
+
+    return HeadCLI, NameTraining, names_data
+
+
 # kind -> who trains it
-HEADS: dict[str, Callable[[], tuple[type[FitCLI], type[LightningModule], Callable[..., Any]]]] = {"detector": _detector}
+HEADS: dict[str, Callable[[], tuple[type[FitCLI], type[LightningModule], Callable[..., Any]]]] = {
+    "detector": _detector,
+    "names": _names,
+}

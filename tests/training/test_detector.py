@@ -125,4 +125,4 @@ def test_a_run_leaves_a_head_that_finds_the_shapes(tmp_path, capsys):
 
 def test_a_head_of_no_kind_is_refused(tmp_path, capsys):
     assert main(["fit", "--head", "surprise", "--config", str(CONFIG)]) == 2
-    assert "There is no head 'surprise' to train; use detector" in capsys.readouterr().err
+    assert "There is no head 'surprise' to train; use detector, names" in capsys.readouterr().err

@@ -136,6 +136,10 @@ class RemoteSession(Looking, Steps[RemoteResult]):
             if number == one.id and before.get((number, index)) is not now
         ]
 
+    def text(self, name: str, label: str | None = None) -> None:
+        """Draw the structure that is called so on every slice that it is on; see `Session.text`."""
+        self._step("/text", {"object": self._object(label or self.label).id, "text": name})
+
     def candidates(self, index: int, label: str | None = None) -> list[RemoteResult]:
         """Up to three answers to what was asked of an object on a slice, see `Session.candidates`. Nothing changes."""
         one = self._object(label or self.label)

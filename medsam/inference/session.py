@@ -23,10 +23,11 @@ from medsam.inference.candidates import Candidate
 from medsam.inference.image_predictor import ScanEncoder
 from medsam.inference.prompt_parts import PromptPart, as_prompts, drawn_first, first_asked, single_steps
 from medsam.inference.propagate import Propagation
+from medsam.inference.session_drawing import SessionDrawing
 from medsam.inference.session_results import SessionResults
 from medsam.inference.session_state import History, Objects, SessionState, SliceState, Step
 from medsam.inference.slice_request import SliceResult, Zoom
-from medsam.inference.whole_objects import FoundCallback, follow, followed, interpolated, label_array
+from medsam.inference.whole_objects import FoundCallback, follow, followed, label_array
 from medsam.inference.worker import Priority, Worker, through_worker
 from medsam.masks import CompactMask
 from medsam.postprocess.clean import Cleanup
@@ -35,14 +36,13 @@ from medsam.prompts.limits import ANY, Limits, SliceLimits, Values
 from medsam.prompts.plan import plan
 from medsam.prompts.prompt import DEFAULT_LABEL, Prompt, SlicePrompt
 from medsam.prompts.standing import Labels, Standing
-from medsam.prompts.steps import Steps
 from medsam.volume import LabelVolume
 
 # Steps that can be undone; older ones stay as they are.
 UNDO_STEPS = 1000
 
 
-class Session(Steps[SliceResult]):
+class Session(SessionDrawing):
     """Boxes, lassos, lines, masks, clicks and strokes on one scan, one after the other, with undo.
 
     Made by `Predictor.session` or `Predictor.resume`. zoom: as in `segment_slice`. tidy: how `labels` are cleaned.
@@ -199,32 +199,6 @@ class Session(Steps[SliceResult]):
         self._history = self._history.with_result(state, refined)
         self._results.keep(refined, result)
         return result
-
-    @through_worker(Priority.SLICE)
-    def interpolate(self, label: str | None = None, *, progress: ProgressCallback | None = None) -> list[int]:
-        """Draw an object on the slices between those that it is on, from these alone; one step. Returns those slices.
-
-        What was erased there is drawn again. progress: called once a slice; other steps may be taken then (`Worker`),
-        and slices of the object that they changed are left alone. Raises PromptError where there is none to draw, or
-        `limits` forbid it.
-        """
-        label = label or self.label
-        there, pitch = dict(self.states.get(label, {})), self.scan_encoder.plane.spacing_mm
-        found = interpolated(there, lambda index: self._cleaned(there[index], label, index), pitch, progress)
-        now = self.states.get(label, {})
-        after: dict[int, SliceState | None] = {}
-        for index, drawn in found.items():
-            limits, before = self._limits_on(index), now.get(index)
-            limits.check(SlicePrompt(1), label, stands=self._stands(label))
-            if before is not there.get(index):
-                continue
-            stood = before.mask if before else None
-            if kept := CompactMask.of(limits.applied(drawn.to_array(), label, stood)):
-                after[index] = SliceState.drawn_as(kept, next(self._numbers))
-        if not after:
-            raise PromptError(f"There is no slice to draw {label!r} on between those that it is on: give it two apart.")
-        self._follow(Step(label, after))
-        return sorted(after)
 
     def candidates(self, index: int, label: str | None = None) -> list[Candidate]:
         """Other answers to what was asked of an object on a slice, the one that stands among them; best first.

@@ -127,7 +127,6 @@ class CaseRooms:
                     task.cancel()
                 await asyncio.gather(*ending, return_exceptions=True)
                 await scans.close()
-                rooms.pacs.close()
                 await calls(index.close)
 
     # -- which cases ------------------------------------------------------------------------------------------

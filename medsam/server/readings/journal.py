@@ -24,7 +24,18 @@ from medsam.server.store.records import NewMask
 
 # "following": slices of a propagation under way, whose step comes when it ends; "ended": it left no step
 Kind = Literal[
-    "start", "prompt", "interpolate", "remove", "propagate", "reset", "undo", "redo", "refined", "following", "ended"
+    "start",
+    "prompt",
+    "interpolate",
+    "text",
+    "remove",
+    "propagate",
+    "reset",
+    "undo",
+    "redo",
+    "refined",
+    "following",
+    "ended",
 ]
 
 # cleaned masks that are kept, so that undo needs not clean them again; a large one takes 10 KB

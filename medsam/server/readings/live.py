@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from fastapi import HTTPException
 
 from medsam.errors import Cancelled, MedSAMError
+from medsam.inference.by_name import NameReader
 from medsam.inference.segmentation import algorithm_of
 from medsam.inference.session import Session
 from medsam.inference.worker import Job, Priority, Worker
@@ -48,11 +49,13 @@ _LOG = logging.getLogger("medsam.server")
 
 @dataclass(frozen=True)
 class Tools:
-    """What every reading works with. most_prompts: changes of one reading, of whatever kind."""
+    """What every reading works with. most_prompts: changes of one reading, of whatever kind. names: who answers names,
+    made when it is first asked, on the worker's thread."""
 
     store: Store
     calls: Calls
     worker: Worker
+    names: Callable[[], NameReader]
     most_prompts: int = 20_000
 
 

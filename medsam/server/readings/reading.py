@@ -85,6 +85,18 @@ class Reading(Live):
             # many slices: others' clicks come in between
             return await self._stepped("interpolate", draw, since, number, priority=Priority.SLICE)
 
+    async def text(self, number: int, name: str, since: int | None, match: int | None) -> Answer:
+        """Draw a structure by its name on every slice that it is on, as a step. Raises as `prompt`."""
+        async with self._turn(match):
+            self._unlocked(number)
+            label = label_of(number)
+
+            def draw(session: Session) -> object:
+                return session.text(name, label, reader=self.tools.names())
+
+            # every slice is encoded: others' clicks come in between
+            return await self._stepped("text", draw, since, number, priority=Priority.PROPAGATE)
+
     async def keep_range(self, values: tuple[float | None, float | None] | None, match: int | None) -> None:
         """Only pixels of these values are in masks that are made from now on; None: whatever they are.
 

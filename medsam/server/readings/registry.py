@@ -98,7 +98,7 @@ class Readings:
         if predictor.worker is None:
             raise InputError("The `predictor` of readings needs a worker.", parameter="predictor")
         self._predictor, self._scans, self._most = predictor, scans, most
-        self._tools = Tools(store, Calls(), predictor.worker, most_prompts)
+        self._tools = Tools(store, Calls(), predictor.worker, lambda: predictor.names, most_prompts)
         self._live: dict[str, _Live] = {}
         # Of each reading and each (reader, case) one is opened at a time. A door lasts as long as somebody is at it.
         self._doors: weakref.WeakValueDictionary[object, asyncio.Lock] = weakref.WeakValueDictionary()

@@ -37,6 +37,7 @@ from medsam.server.readings.schemas import (
     SessionChange,
     SessionLine,
     SessionRequest,
+    TextRequest,
     View,
 )
 from medsam.server.store.records import StoredObject
@@ -236,6 +237,20 @@ async def interpolate(
     """Draw an object on the slices between those that it is on, from the outlines of these; one step, no network."""
     reading = await readings.get(reader, session, change=True)
     return frames(await reading.interpolate(asked.object, since, revision_of(match)))
+
+
+@router.post("/{session}/text", response_class=Response, responses=CHANGED)
+async def text(
+    session: str,
+    asked: TextRequest,
+    reader: PresentReader,
+    readings: PresentReadings,
+    since: Since = None,
+    match: Match = None,
+) -> Response:
+    """Draw a structure by its name on every slice that it is on; one step, which encodes the whole scan once."""
+    reading = await readings.get(reader, session, change=True)
+    return frames(await reading.text(asked.object, asked.text, since, revision_of(match)))
 
 
 @router.post("/{session}/propagate", status_code=202)

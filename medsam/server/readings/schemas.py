@@ -195,6 +195,16 @@ class InterpolateRequest(Asked):
     object: int
 
 
+class TextRequest(Asked):
+    """A structure by its name, in English, Latin, German or Korean, which an object becomes."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"object": 1, "text": "Hippokampuskopf"}]}
+    )
+    object: int
+    text: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+
 class JobAnswer(BaseModel):
     """A propagation. done, total: slices, at most; total is null before it runs."""
 

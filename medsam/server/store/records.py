@@ -15,7 +15,18 @@ CaseKind = Literal["data", "upload", "pacs"]
 # "start": masks that were there before the first step, and cannot be undone. "following": a propagation begins, which
 # "propagate" makes a step and "ended" does not. "limits": no step of the stack, what masks keep to from then on
 StepKind = Literal[
-    "start", "prompt", "interpolate", "remove", "propagate", "reset", "undo", "redo", "following", "ended", "limits"
+    "start",
+    "prompt",
+    "interpolate",
+    "text",
+    "remove",
+    "propagate",
+    "reset",
+    "undo",
+    "redo",
+    "following",
+    "ended",
+    "limits",
 ]
 ObjectChange = Literal["created", "renamed", "coloured", "shown", "locked"]
 

@@ -73,6 +73,11 @@ export async function fill(reading: Reading): Promise<void> {
   await tried(reading.interpolate(reading.active.value!));
 }
 
+/** Draws a structure wherever the scan has what it is called. */
+export async function find(reading: Reading, object: ObjectInfo): Promise<void> {
+  await tried(reading.text(object.id, object.name));
+}
+
 export function cannotCopy(reading: Reading, step: 1 | -1): Obstacle {
   const why = obstacle(reading);
   if (why) return why;

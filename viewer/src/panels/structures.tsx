@@ -9,7 +9,7 @@ import { number } from "../shell/format";
 import { reading as open } from "../state";
 import { makeObject } from "../tools/steps";
 import { Act } from "./act";
-import { remove, tried } from "./actions";
+import { find, remove, tried } from "./actions";
 import { Appearance } from "./appearance";
 import { NameBox } from "./combobox";
 import { meanAndSpread, millilitres, millimetres, spoken } from "./format";
@@ -136,6 +136,12 @@ function Structure({ reading, object, names }: RowProperties) {
         )}
         {active && reading.mine && !renaming && (
           <>
+            <Small
+              label={t("panels.find-it", { name })}
+              glyph="find"
+              why={object.locked ? t("panels.cannot-locked") : null}
+              onDo={() => void find(reading, object)}
+            />
             <Small label={t("panels.rename-it", { name })} glyph="edit" onDo={() => setRenaming(true)} />
             <Small
               label={t("panels.delete-it", { name })}
@@ -167,7 +173,7 @@ function Structure({ reading, object, names }: RowProperties) {
 
 interface SmallProperties {
   label: string;
-  glyph: "edit" | "trash";
+  glyph: "edit" | "trash" | "find";
   why?: string | null;
   onDo: () => void;
 }

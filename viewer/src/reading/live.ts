@@ -147,6 +147,12 @@ export class LiveReading extends Told implements Reading {
     void this.reask();
   }
 
+  async text(object: number, name: string): Promise<void> {
+    const how = { isAbout: isOf(object), again: () => this.text(object, name) };
+    await this.step("/text", { object, text: name }, how);
+    void this.reask();
+  }
+
   private async walk(path: string, how: How): Promise<void> {
     const { news, touched } = await this.step(path, undefined, how);
     if (!news) return;

@@ -74,6 +74,8 @@ export interface Reading {
   stop(job: string): Promise<void>;
   /** Draw an object on the slices between those that it is drawn on. */
   interpolate(object: number): Promise<void>;
+  /** Draw an object on every slice where the structure is that `name` means; ApiError with a question where none is known. */
+  text(object: number, name: string): Promise<void>;
   /** Up to three answers to what was asked of an object on a slice. */
   candidates(object: number, slice: number): Promise<readonly Candidate[]>;
   /** Values outside of [low, high] are in no mask drawn from now on; null: no limit. */

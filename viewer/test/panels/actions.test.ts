@@ -5,6 +5,7 @@ import {
   cannotPropagate,
   copy,
   fill,
+  find,
   nextStructure,
   propagate,
   toLeastSure,
@@ -95,6 +96,10 @@ describe("what can be done with the active structure", () => {
     reading.masks.put(1, 14);
     await fill(reading);
     expect(reading.calls).toEqual([["interpolate", 1]]);
+  });
+  it("is looked for by its name", async () => {
+    await find(reading, { id: 1, name: "left kidney", colour: "#288c28", visible: true, locked: false });
+    expect(reading.calls).toEqual([["text", 1, "left kidney"]]);
   });
   it("is copied to the next slice, which is shown then", async () => {
     reading.masks.put(1, 10, "refined", square(3, 5, 6));

@@ -116,6 +116,10 @@ export class FakeReading implements Reading {
   stop(job: string) {
     return this.did(undefined, "stop", job);
   }
+  text(object: number, name: string) {
+    return this.did(undefined, "text", object, name);
+  }
+
   interpolate(object: number) {
     return this.did(undefined, "interpolate", object);
   }

@@ -10,6 +10,7 @@ export const panels = {
   "panels.names": "Names that fit",
   "panels.colour-of": "Colour of {name}",
   "panels.name-of": "New name of {name}",
+  "panels.find-it": "Look for {name} by its name, on every slice",
   "panels.rename-it": "Rename {name} (double click, or F2)",
   "panels.delete-it": "Delete {name} with its masks",
   "panels.show-all": "Show all masks",

@@ -10,6 +10,7 @@ export const panels = {
   "panels.names": "어울리는 이름",
   "panels.colour-of": "{name}의 색",
   "panels.name-of": "{name}의 새 이름",
+  "panels.find-it": "{name}을(를) 이름으로 모든 슬라이스에서 찾기",
   "panels.rename-it": "{name} 이름 바꾸기(두 번 클릭 또는 F2)",
   "panels.delete-it": "{name} 구조물과 마스크 삭제",
   "panels.show-all": "마스크 모두 보이기",

@@ -10,6 +10,7 @@ from typing import Any
 
 from medsam.assets import cache
 from medsam.assets.catalogue import ASSETS, Asset, Bundled, HubFile, WheelMember, find
+from medsam.cli.head_info import head_facts, print_head
 from medsam.errors import AssetError
 from medsam.models.specs import SPECS
 
@@ -96,7 +97,7 @@ def _info(arguments: argparse.Namespace) -> None:
     if what in ASSETS:
         facts = _facts(ASSETS[what])
     elif path.exists():
-        facts = _checkpoint_facts(path)
+        facts = _head(path) or _checkpoint_facts(path)
     elif path.suffix or path.parent != Path():
         raise AssetError(f"{what} is neither a known name ({', '.join(ASSETS)}) nor a checkpoint.")
     else:
@@ -105,6 +106,10 @@ def _info(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps(facts, indent=2))
         return
+    if head := facts.pop("card", facts if "head" in facts else None):
+        print_head(head)
+        if facts is head:
+            return
     for file in facts.pop("files", []):
         role = file.pop("role")
         facts |= {f"{role} {key}": value for key, value in file.items()}
@@ -136,10 +141,15 @@ def _facts(asset: Asset) -> dict[str, Any]:
         "licence": asset.licence,
         "licence_note": asset.licence_note,
         "origin": asset.origin,
+        **({"card": _head(cached["head"])} if cached and "head" in cached else {}),
         "on_disk": cached is not None,
         "size": sum(path.stat().st_size for path in cached.values()) if cached else asset.size,
         "files": files,
     }
+
+
+def _head(path: Path) -> dict[str, Any] | None:
+    return head_facts(path) if path.suffix == ".safetensors" else None
 
 
 def _checkpoint_facts(path: Path) -> dict[str, Any]:

@@ -1,11 +1,12 @@
-"""Processes of our own, beside the one that the user started."""
+"""Processes of our own, beside the one that the user started, and the memory that they share."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
+from pathlib import Path
 
 
 @contextmanager
@@ -29,3 +30,19 @@ def without_ctrl_c() -> Iterator[None]:
 def how_it_ended(code: int) -> str:
     """In words, of the exit code of a process as `multiprocessing` tells it."""
     return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+
+
+def free_memory(root: Path = Path("/")) -> int | None:
+    """Bytes that this process could still take without others having to give any up; None where nobody says.
+
+    Linux: what the machine has free, and what a container may take beside what it holds (cgroup 2). root: for tests.
+    """
+    found = []
+    with suppress(OSError, ValueError, StopIteration):
+        lines = (root / "proc/meminfo").read_text(encoding="ascii").splitlines()
+        found.append(1024 * int(next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))))
+    with suppress(OSError, ValueError):  # ValueError: "max"
+        group = root / "sys/fs/cgroup"
+        most = int((group / "memory.max").read_text(encoding="ascii"))
+        found.append(max(0, most - int((group / "memory.current").read_text(encoding="ascii"))))
+    return min(found, default=None)

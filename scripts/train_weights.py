@@ -213,7 +213,7 @@ def trained(out: Path, manifests: list[Path], options: list[str]) -> int:
     if (run / "checkpoints" / "last.ckpt").exists():
         words += ["--ckpt_path", "last"]
     _medsam(*words)
-    # the last weights, averaged over steps: the best by val/dice would be those that forgot least of boxes
+    # the last weights, averaged over steps: one patient that is validated on should choose nothing
     write_decoder(run / "checkpoints" / "last.ckpt", out / "litemedsam_plus.safetensors")
     return 0
 
@@ -223,7 +223,7 @@ def write_decoder(checkpoint: Path, path: Path) -> None:
     read = read_checkpoint(checkpoint)
     sam = model_of(read)
     sam.spec = replace(sam.spec, name="litemedsam-plus", prompts=("points",), asset=None, note="")
-    # scores of boxes, which this decoder is not asked
+    # of one patient
     training = {name: value for name, value in read.training.items() if not name.startswith("metrics")}
     save_decoder(sam, path, training)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()

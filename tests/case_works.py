@@ -54,3 +54,23 @@ class Broken:
 
     def __reduce__(self) -> tuple:
         return os._exit, (5,)
+
+
+class Slow:
+    """Takes half a second and writes a file a time it was done; one that is there when it begins is a repeat."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def is_done(self, case: int) -> bool:
+        return any(self.folder.glob(f"{case}.done.*"))
+
+    def __call__(self, case: int, progress: ProgressCallback) -> int:
+        if self.is_done(case):
+            (self.folder / f"{case}.repeated").touch()
+        (self.folder / f"{case}.begun.{os.getpid()}").touch()
+        for done in range(10):
+            progress(done, 10)
+            time.sleep(0.05)
+        (self.folder / f"{case}.done.{os.getpid()}").touch()
+        return 10 * case

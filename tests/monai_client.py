@@ -1,4 +1,4 @@
-"""MONAI Label's own client, as its wheel has it: fetched alone, and kept; and a server of ours on a real socket."""
+"""MONAI Label's own client, as its wheel has it: fetched alone, and kept."""
 
 from __future__ import annotations
 
@@ -6,19 +6,13 @@ import importlib.util
 import os
 import subprocess
 import sys
-import threading
-import time
 import warnings
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
 import platformdirs
 import pytest
-import uvicorn
-from fastapi import FastAPI
 from filelock import FileLock
 
 VERSION = "0.8.5"
@@ -60,23 +54,3 @@ def ohif(folder: Path) -> Path:
     with zipfile.ZipFile(wheel()) as archive:
         archive.extractall(folder, [name for name in archive.namelist() if name.startswith(_OHIF)])
     return folder / _OHIF
-
-
-@contextmanager
-def listening(app: FastAPI) -> Iterator[str]:
-    """The address of an app on a socket of the loopback, for clients that know nothing but sockets."""
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", lifespan="on", ws="none")
-    server = uvicorn.Server(config)
-    # signals are of the main thread
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    until = time.monotonic() + 60
-    while not server.started and thread.is_alive() and time.monotonic() < until:
-        time.sleep(0.01)
-    assert server.started
-    port = server.servers[0].sockets[0].getsockname()[1]
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join(30)

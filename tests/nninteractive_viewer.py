@@ -18,3 +18,8 @@ class Viewer:
     @property
     def mask(self) -> np.ndarray:
         return self.buffer != 0
+
+    def wait(self) -> None:
+        """Until the object has been followed to its ends, however slow the machine is."""
+        while '"ran_prediction": true' in (answer := self.session._post_json("/predict", {})).headers["X-Meta"]:
+            self.session._apply_prediction_response(answer)

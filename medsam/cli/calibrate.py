@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medsam.cli.segment import add_network_arguments
+from medsam.cli.scan_options import add_network_arguments
 from medsam.cli.table import print_line
 from medsam.errors import InputError, PromptError
 from medsam.progress import ProgressCallback, progress_bars

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medsam.cli.segment import add_network_arguments
+from medsam.cli.scan_options import add_network_arguments
+from medsam.cli.workers import add_worker_arguments, workers_of
 from medsam.errors import InputError, PromptError, counted
 from medsam.progress import ProgressCallback, progress_bars
 
@@ -42,20 +43,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--all-slices", action="store_true", help="every slice; cases need no reference")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to fill, about 4 MiB a slice")
     add_network_arguments(parser)
+    add_worker_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document on stdout instead of a line")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Encode what is not there yet. Raises MedSAMError subclasses for everything a user can fix."""
+    from medsam.io.footprint import working_bytes
     from medsam.io.save import check_folder
     from medsam.transforms.intensity import fixed_window
 
     fixed_window(arguments.window)  # a wrong one is reported before seconds go into loading a model
     check_folder(arguments.out)
+    workers = workers_of(arguments)
     cases = _cases(arguments)
 
     from medsam.inference.embeddings import EmbeddingCache
-    from medsam.inference.jobs import JobFailed, run_cases
+    from medsam.inference.jobs import JobFailed, JobLog, run_cases
     from medsam.inference.predictor import Predictor
 
     # no slice is asked for twice here: memory would only fill up
@@ -68,11 +72,19 @@ def run(arguments: argparse.Namespace) -> None:
     work = _Embedding(predictor, arguments.axis, arguments.window, arguments.all_slices)
     with progress_bars("Cases", "Slices") as (progress, case_progress):
         try:
-            done = run_cases(cases, work, progress=progress, case_progress=case_progress)
+            done = run_cases(
+                cases,
+                work,
+                workers,
+                bytes_of=lambda case: working_bytes(case.image),
+                log=JobLog.in_file(arguments.out / "jobs.csv", [case.id for case in cases]),
+                progress=progress,
+                case_progress=case_progress,
+            )
         except JobFailed as error:
             raise InputError(str(error)) from error
     counts = [result for result in done.results if result is not None]
-    slices, encoded = (sum(count) for count in zip(*counts, strict=True)) if counts else (0, 0)
+    slices, encoded, written = (sum(count) for count in zip(*counts, strict=True)) if counts else (0, 0, 0)
     report = {
         "model": predictor.name,
         "engine": predictor.engine.name,
@@ -81,7 +93,7 @@ def run(arguments: argparse.Namespace) -> None:
         "slices": slices,
         "encoded": encoded,
         "already_there": slices - encoded,
-        "bytes_written": cache.written,
+        "bytes_written": written,
         "seconds": time.perf_counter() - started,
         "failed": [{"case": cases[number].id, "why": why} for number, why in done.failures.items()],
         "out": str(arguments.out),
@@ -95,21 +107,21 @@ def run(arguments: argparse.Namespace) -> None:
 
 @dataclass(frozen=True)
 class _Embedding:
-    """Encodes the slices of a case that are not kept yet; gives how many slices it has, and how many were encoded."""
+    """Encodes the slices of a case that are not kept yet; gives how many, how many were encoded, and bytes."""
 
     predictor: Predictor
     axis: Axis | None
     window: str
     all_slices: bool
 
-    def __call__(self, case: Case, progress: ProgressCallback) -> tuple[int, int]:
+    def __call__(self, case: Case, progress: ProgressCallback) -> tuple[int, int, int]:
         from medsam.inference.image_predictor import Crop
         from medsam.inference.jobs import JobFailed
 
         scan = case.load_image()
         indices = _indices(case, scan, self.axis, self.all_slices)
         scan_encoder = self.predictor.encoder_for(scan, axis=self.axis, window=case.window or self.window)
-        encoded = 0
+        encoded, before = 0, self.predictor.cache.written
         for start in range(0, len(indices), _BATCH):
             progress(start, len(indices))
             try:
@@ -118,7 +130,7 @@ class _Embedding:
                 # the folder cannot be written: further cases would be encoded for nothing
                 raise JobFailed(str(error)) from error
             encoded += sum(embedding.usage.encoded for embedding in found)
-        return len(indices), encoded
+        return len(indices), encoded, self.predictor.cache.written - before
 
 
 def _cases(arguments: argparse.Namespace) -> list[Case]:

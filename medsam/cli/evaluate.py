@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medsam.cli.flags import comma_names
-from medsam.cli.segment import add_network_arguments, add_trust_argument
+from medsam.cli.scan_options import add_network_arguments, add_trust_argument
 from medsam.cli.table import print_line, print_table
+from medsam.cli.workers import add_worker_arguments, workers_of
 from medsam.errors import PromptError, counted
 from medsam.progress import progress_bars
 
@@ -69,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_network_arguments(parser)
     add_trust_argument(parser)
-    parser.add_argument("--devices", type=int, default=1, metavar="N", help="share the cases among N processes or GPUs")
+    add_worker_arguments(parser, "--devices")
     parser.add_argument("--no-timing", action="store_true", help="leave seconds out: equal runs give equal bytes")
     parser.add_argument("--json", action="store_true", help="print summary.json on stdout instead of a table")
 
@@ -113,8 +114,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     if arguments.limit is not None and arguments.limit < 1:
         raise PromptError(f"--limit takes a whole number from 1, not {arguments.limit}.")
-    if arguments.devices < 1:
-        raise PromptError(f"--devices takes a whole number from 1, not {arguments.devices}.")
+    workers = workers_of(arguments)
     protocol = _protocol(arguments)
     models = _model_names(arguments.model or ["litemedsam"])
     manifests = [read_manifest(path) for path in arguments.manifest]
@@ -143,7 +143,7 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.out, protocol, arguments.save_masks, timing=not arguments.no_timing, by=by, asked=asked
     )
     with progress_bars("Cases") as (progress,):
-        folder = evaluate(this, cases, predictors, processes=arguments.devices, progress=progress)
+        folder = evaluate(this, cases, predictors, workers=workers, progress=progress)
     summary = json.loads((folder / "summary.json").read_text())
     if arguments.json:
         print(json.dumps(summary, indent=2))

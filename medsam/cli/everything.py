@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medsam.cli.segment import add_scan_arguments, checkpoint_file, default_out, print_notes
+from medsam.cli.scan_options import add_scan_arguments, checkpoint_file
+from medsam.cli.segment import default_out, print_notes
 from medsam.errors import InputError, PromptError, counted, printable
 from medsam.progress import progress_bars
 

@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "medsam.cli.segment",
         "segment a scan from boxes, clicks, strokes and rough masks; the mask comes back on the scan's own grid",
     ),
+    "segment-many": ("medsam.cli.segment_many", "the same for many scans, by processes or a Ray cluster; resumable"),
     "everything": ("medsam.cli.everything", "all masks of a slice or volume, from a grid of clicks or boxes"),
     "convert": (
         "medsam.cli.convert",
@@ -68,6 +69,7 @@ _READERS = ("pydicom", "highdicom", "pynetdicom", "dicomweb_client", "nibabel", 
 # module -> the extra of pyproject.toml that brings it
 _EXTRAS = {
     "lightning": "train",
+    "ray": "ray",
     "pandas": "evaluate",
     "jinja2": "evaluate",
     "huggingface_hub": "hub",

@@ -24,12 +24,17 @@ def add_output_arguments(parser: argparse.ArgumentParser, default: str | None = 
         help=f"mask to write: .nii.gz, .nrrd, .mha, .dcm of a DICOM scan, or .png for one slice{shown}",
     )
     parser.add_argument(
+        "--send", metavar="SERVER", help="also store the .dcm on this server of the settings file, beside the scan"
+    )
+    add_format_arguments(parser)
+
+
+def add_format_arguments(parser: argparse.ArgumentParser) -> None:
+    """What a .dcm is written as."""
+    parser.add_argument(
         "--format",
         choices=DICOM_FORMATS,
         help="of a .dcm: seg (DICOM SEG, default), seg-labelmap (smaller, read by fewer programs) or rtstruct",
-    )
-    parser.add_argument(
-        "--send", metavar="SERVER", help="also store the .dcm on this server of the settings file, beside the scan"
     )
     parser.add_argument(
         "--keyhole", action="store_true", help="rtstruct: holes by channels, for programs that fill other ones"

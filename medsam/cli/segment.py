@@ -9,7 +9,7 @@ import math
 import operator
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 from medsam.cli.flags import comma_names, with_flags
 from medsam.cli.output import add_output_arguments, check_output, dicom_options, written_format
 from medsam.cli.remote import send
+from medsam.cli.scan_options import add_embeddings_argument, add_scan_arguments, add_trust_argument, checkpoint_file
 from medsam.cli.segment_report import print_report
 from medsam.errors import InputError, PromptError, printable
-from medsam.progress import progress_bars
+from medsam.progress import ProgressCallback, progress_bars
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,6 +64,16 @@ _PROMPTS = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `medsam segment`."""
+    add_prompt_arguments(parser)
+    add_scan_arguments(parser)
+    add_trust_argument(parser)
+    add_output_arguments(parser, "NAME.mask.nii.gz here; with --format NAME.mask.dcm")
+    add_embeddings_argument(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON document on stdout instead of a table")
+
+
+def add_prompt_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is asked of a scan and what may become of it: of `medsam segment` and of `medsam segment-many`."""
     for name, metavar, what in _PROMPTS:
         help_text = f"{what}; repeat for more"
         parser.add_argument(f"--{name}", action=_Typed, default=[], metavar=metavar, help=help_text)
@@ -100,13 +111,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also names that were not measured on patients the head never saw; every output says so",
     )
     _add_limits(parser)
-    add_scan_arguments(parser)
-    add_trust_argument(parser)
-    add_output_arguments(parser, "NAME.mask.nii.gz here; with --format NAME.mask.dcm")
-    parser.add_argument(
-        "--embeddings", type=Path, metavar="DIR", help="keep embeddings in this folder and use those that are there"
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON document on stdout instead of a table")
 
 
 class _Typed(argparse.Action):
@@ -144,58 +148,49 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of every command that looks at one scan with one model."""
-    parser.add_argument(
-        "scan",
-        type=Path,
-        help="NIfTI, NRRD, MHA, picture, .npz, DICOM file, folder or zip of DICOM, or dicomweb:NAME/STUDY/SERIES",
-    )
-    parser.add_argument("--model", default="litemedsam", help="a known name (medsam models list) or a checkpoint file")
-    parser.add_argument(
-        "--axis", choices=("i", "j", "k"), help="slice axis (default: the one with the largest spacing)"
-    )
-    parser.add_argument("--window", default="auto", metavar="PRESET|L,W|auto", help="intensity window (default: auto)")
-    parser.add_argument("--modality", help="CT, MR, ... when the file does not say, or says it wrong")
-    parser.add_argument("--series", metavar="UID", help="which DICOM series, when there are several")
-    parser.add_argument("--frame", type=int, metavar="N", help="which volume of a 4D file, 0-based")
-    parser.add_argument("--preview", type=Path, metavar="PNG", help="also write a picture of the result")
-    add_network_arguments(parser)
-
-
-def add_trust_argument(parser: argparse.ArgumentParser) -> None:
-    """--trust, of every command that says what Dice is expected."""
-    parser.add_argument(
-        "--trust", type=Path, metavar="FILE", help="expected Dice as medsam calibrate learnt it (default: as shipped)"
-    )
-
-
-def add_network_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of every command that runs a network."""
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
-    parser.add_argument(
-        "--engine",
-        default="auto",
-        choices=("auto", "torch", "openvino"),
-        help="who runs the network, see docs/speed.md (default: auto, OpenVINO on a CPU)",
-    )
-    parser.add_argument(
-        "--precision",
-        default="auto",
-        choices=("auto", "float32", "bfloat16", "float16", "int8"),
-        help="of the image encoder; less is faster and changes masks a little, see docs/speed.md (default: auto, "
-        "float32 on a CPU)",
-    )
-
-
 def run(arguments: argparse.Namespace) -> None:
     """Segment, write, report. Raises MedSAMError subclasses for everything a user can fix."""
+    with progress_bars("Slices") as (progress,):
+        report, found = segment_scan(arguments, predictor_of, progress)
+    print_notes(found.notes, arguments)
+    send(arguments, Path(report["out"]))
+    if arguments.json:
+        print(json.dumps(report, indent=2, allow_nan=False))
+    else:
+        print_report(report, found)
+
+
+def predictor_of(arguments: argparse.Namespace) -> Predictor:
+    """The model that the options name. Raises CheckpointError, AssetError and InputError."""
+    from medsam.inference.embeddings import EmbeddingCache
+    from medsam.inference.predictor import Predictor
+    from medsam.inference.trust import read_trust
+
+    cache = EmbeddingCache(folder=arguments.embeddings)
+    options = {"precision": arguments.precision, "engine": arguments.engine, "heads": arguments.head}
+    predictor = Predictor(arguments.model, arguments.device, cache, **options)
+    if arguments.trust is not None:
+        predictor.images.trust = read_trust(arguments.trust, predictor.images.weights)
+    return predictor
+
+
+def segment_scan(
+    arguments: argparse.Namespace,
+    predictor_for: Callable[[argparse.Namespace], Predictor],
+    progress: ProgressCallback | None = None,
+    load: Callable[[], Volume] | None = None,
+) -> tuple[dict[str, Any], Segmentation]:
+    """Segment one scan as the options say and write the result. Gives what `--json` tells, and the result.
+
+    predictor_for: asked for the model once all input is known to be good. load: reads the scan, where `arguments.scan`
+    alone does not say how. Raises MedSAMError subclasses for everything a user can fix.
+    """
     from medsam.io.load import load_volume
     from medsam.prompts.masks import standing_of
 
     prompts = _typed_prompts(arguments)
     started = time.perf_counter()
-    scan = load_volume(arguments.scan, series=arguments.series, frame=arguments.frame)
+    scan = load() if load else load_volume(arguments.scan, series=arguments.series, frame=arguments.frame)
     loaded = time.perf_counter() - started
     given = _read_files(arguments, scan, prompts)
     limits = _limits(arguments, scan, given)
@@ -207,9 +202,9 @@ def run(arguments: argparse.Namespace) -> None:
     limits.check(scan, names)
     outs, remarks = _check_outputs(arguments, scan, names, inputs)
 
-    # torch comes with these, so they wait until the input is known to be good
-    predictor = _predictor(arguments)
-    found = _segment(predictor, scan, given, limits, arguments)
+    # torch comes with it, so it waits until the input is known to be good
+    predictor = predictor_for(arguments)
+    found = _segment(predictor, scan, given, limits, arguments, progress)
     whole = found.structures if found.written_as(outs[0], arguments.format) is not found.labels else None
     if found.structures is not None and whole is None:
         remarks = (
@@ -218,8 +213,6 @@ def run(arguments: argparse.Namespace) -> None:
         )
     found = replace(found, notes=(*given.notes, *found.notes, *remarks))
     _write(arguments, scan, found, outs, predictor.name)
-    print_notes(found.notes, arguments)
-    send(arguments, outs[0])
     report = {
         **found.to_dict(masks=False),
         "seconds": {"load": loaded, **found.seconds},
@@ -234,10 +227,7 @@ def run(arguments: argparse.Namespace) -> None:
         for label in report["labels"]:
             label["voxels"] = whole.voxels[label["name"]]
             label["ml"] = label["voxels"] * scan.geometry.voxel_ml
-    if arguments.json:
-        print(json.dumps(report, indent=2, allow_nan=False))
-    else:
-        print_report(report, found)
+    return report, found
 
 
 def _labels(given: _Given, scan: Volume, standing: Standing | None) -> list[str]:
@@ -248,19 +238,6 @@ def _labels(given: _Given, scan: Volume, standing: Standing | None) -> list[str]
     there = {} if standing is None else standing.names
     names = plan(placed, scan.geometry, given.axis, standing).names if placed else there
     return [*names.values(), *(one.label for one in given.prompts if one.text is not None)]
-
-
-def _predictor(arguments: argparse.Namespace) -> Predictor:
-    from medsam.inference.embeddings import EmbeddingCache
-    from medsam.inference.predictor import Predictor
-    from medsam.inference.trust import read_trust
-
-    cache = EmbeddingCache(folder=arguments.embeddings)
-    options = {"precision": arguments.precision, "engine": arguments.engine, "heads": arguments.head}
-    predictor = Predictor(arguments.model, arguments.device, cache, **options)
-    if arguments.trust is not None:
-        predictor.images.trust = read_trust(arguments.trust, predictor.images.weights)
-    return predictor
 
 
 def print_notes(notes: Sequence[str], arguments: argparse.Namespace, names: Sequence[str] = ("modality",)) -> None:
@@ -433,11 +410,6 @@ def _check_options(arguments: argparse.Namespace, calibrated: bool, correcting: 
     Cleanup(smooth_mm=arguments.smooth_mm).check(calibrated)
 
 
-def checkpoint_file(model: str) -> list[Path]:
-    """The file of a model that is one: an input that no output may hit."""
-    return [Path(model)] if Path(model).is_file() else []
-
-
 def default_out(scan: Volume, path: Path, *, dicom: bool = False) -> Path:
     """`NAME.mask.nii.gz`, `.mask.png` for a picture, or `.mask.dcm`, in the current folder."""
     from medsam.io.formats import suffix_of
@@ -456,24 +428,28 @@ def alternative_out(out: Path, rank: int) -> Path:
 
 
 def _segment(
-    predictor: Predictor, scan: Volume, given: _Given, limits: Limits, arguments: argparse.Namespace
+    predictor: Predictor,
+    scan: Volume,
+    given: _Given,
+    limits: Limits,
+    arguments: argparse.Namespace,
+    progress: ProgressCallback | None,
 ) -> Segmentation:
     from medsam.postprocess.clean import Cleanup
 
-    with progress_bars("Slices") as (progress,):
-        return predictor.segment(
-            scan,
-            given.prompts,
-            axis=given.axis,
-            window=arguments.window,
-            modality=arguments.modality,
-            zoom=arguments.zoom,
-            propagate=arguments.propagate,
-            max_mm=math.inf if arguments.max_mm is None else arguments.max_mm,
-            tidy=Cleanup(arguments.keep_islands, arguments.one_piece, arguments.smooth_mm),
-            start=given.start,
-            limits=limits,
-            all_masks=arguments.all_masks,
-            untested=arguments.untested,
-            progress=progress,
-        )
+    return predictor.segment(
+        scan,
+        given.prompts,
+        axis=given.axis,
+        window=arguments.window,
+        modality=arguments.modality,
+        zoom=arguments.zoom,
+        propagate=arguments.propagate,
+        max_mm=math.inf if arguments.max_mm is None else arguments.max_mm,
+        tidy=Cleanup(arguments.keep_islands, arguments.one_piece, arguments.smooth_mm),
+        start=given.start,
+        limits=limits,
+        all_masks=arguments.all_masks,
+        untested=arguments.untested,
+        progress=progress,
+    )

@@ -10,11 +10,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medsam.cli.segment import add_trust_argument
+from medsam.cli.scan_options import add_trust_argument
 from medsam.cli.table import print_line, print_table
 from medsam.errors import InputError, counted, printable
 
 if TYPE_CHECKING:
+    from medsam.server.run import Certificate
     from medsam.server.settings import MonaiLabel, ServerSettings
     from medsam.server.store.records import User
     from medsam.server.store.store import Store
@@ -98,6 +99,12 @@ def add_viewers(parser: argparse.ArgumentParser) -> None:
         help="speak MONAI Label's protocol, for 3D Slicer and MITK (docs/slicer.md)",
     )
     viewers.add_argument(
+        "--ohif", type=Path, metavar="DIR", help="a built OHIF: served at /ohif/, with --monailabel (docs/ohif.md)"
+    )
+    viewers.add_argument(
+        "--pacs", metavar="NAME", help="that OHIF shows, of the settings file (default: the only one there is)"
+    )
+    viewers.add_argument(
         "--structure",
         action="append",
         default=[],
@@ -138,12 +145,9 @@ def run(arguments: argparse.Namespace) -> None:
 def _serve(arguments: argparse.Namespace) -> None:
     from medsam.server.gate.request import is_loopback
     from medsam.server.page.built import NOT_BUILT, is_built
-    from medsam.server.run import Certificate, bind, serve
+    from medsam.server.run import bind, serve
 
-    settings = _settings(arguments)
-    certificate = None
-    if arguments.certificate is not None:
-        certificate = Certificate(arguments.certificate, arguments.key)
+    settings, certificate = _settings(arguments), _certificate(arguments)
     listening = bind(settings.host, settings.port)
     demo = _put_demo(arguments) if arguments.demo else None
 
@@ -161,6 +165,12 @@ def _serve(arguments: argparse.Namespace) -> None:
         raise KeyboardInterrupt
     if told is not None:
         raise SystemExit(128 + told)
+
+
+def _certificate(arguments: argparse.Namespace) -> Certificate | None:
+    from medsam.server.run import Certificate
+
+    return None if arguments.certificate is None else Certificate(arguments.certificate, arguments.key)
 
 
 def _put_demo(arguments: argparse.Namespace) -> str:
@@ -206,13 +216,18 @@ def _settings(arguments: argparse.Namespace) -> ServerSettings:
 
 
 def _monailabel(arguments: argparse.Namespace) -> MonaiLabel | None:
+    from medsam.server.monailabel.ohif import Ohif
     from medsam.server.settings import MonaiLabel
 
-    if not arguments.monailabel:
-        if arguments.structure:
-            raise InputError("A `structure` is of viewers: `monailabel`.", parameter=("structure", "monailabel"))
+    if not arguments.monailabel and arguments.ohif is None:
+        for name in ("structure", "pacs"):
+            if getattr(arguments, name):
+                raise InputError(f"`{name}` is of other viewers: `monailabel`, `ohif`.", parameter=(name, "monailabel"))
         return None
-    return MonaiLabel(labels=tuple(arguments.structure) or ("object",))
+    if arguments.ohif is not None:
+        # before the model is loaded
+        Ohif.of(arguments.ohif)
+    return MonaiLabel(labels=tuple(arguments.structure) or ("object",), ohif=arguments.ohif, pacs=arguments.pacs)
 
 
 def _store_folder(arguments: argparse.Namespace) -> Path:
@@ -297,7 +312,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
     words = {True: "works", False: "FAILS", None: "-"}
     findings = list[Finding]()
-    for finding in check(_settings(arguments)):
+    for finding in check(_settings(arguments), _certificate(arguments)):
         findings.append(finding)
         if not arguments.json:
             print_line(f"{words[finding.works]:6} {printable(finding.what)}: {printable(finding.text)}")

@@ -222,7 +222,7 @@ class FitCLI(LightningCLI):
             return
         checkpoint = read_checkpoint(best)
         training = checkpoint.training
-        save_checkpoint(model_of(checkpoint), self.out / "model.safetensors", training)
+        save_checkpoint(self.model.finished(model_of(checkpoint)), self.out / "model.safetensors", training)
         before, after = training["metrics_before"], training["metrics"]
         if after:
             _print_table([("before", before), (f"step {training['steps']}", after)])

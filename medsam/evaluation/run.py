@@ -1,6 +1,7 @@
 """An evaluation over many cases: a folder that grows case by case, can be interrupted, and ends in tables.
 
     DIR/run.json            protocol, models and environment; a folder holds one evaluation
+    DIR/jobs.csv            of each case whether it is done, or why not, its seconds and host
     DIR/cases/CASE.json     rows of one finished case; what is there is not measured again
     DIR/overlays/CASE.npz   pictures for the report
     DIR/masks/...           with keep_masks
@@ -8,7 +9,7 @@
     DIR/metrics.csv, slices.csv, summary.json, report.html, table.tex     made from the above when all cases are done
     DIR/corrections.csv         with corrections: what each of them did
 
-Cases are shared among `processes` by `run_cases`. Rows come from the case files in manifest order, so how a run was cut
+Cases are shared among workers by `run_cases`. Rows come from the case files in manifest order, so how a run was cut
 and shared leaves no trace in the tables.
 """
 
@@ -37,8 +38,9 @@ from medsam.evaluation.protocol import Protocol
 from medsam.evaluation.same_task import changes
 from medsam.evaluation.tables import file_name
 from medsam.files import write_text, write_whole
-from medsam.inference.jobs import run_cases
+from medsam.inference.jobs import JobLog, Workers, run_cases
 from medsam.inference.predictor import Predictor
+from medsam.io.footprint import working_bytes
 from medsam.io.save import check_folder, save_labels
 from medsam.progress import ProgressCallback
 from medsam.volume import LabelVolume
@@ -72,14 +74,14 @@ def evaluate(
     cases: Sequence[tuple[str, Case]],
     models: Mapping[str, Predictor],
     *,
-    processes: int = 1,
+    workers: Workers = Workers(),  # noqa: B008  frozen
     progress: ProgressCallback | None = None,
 ) -> Path:
     """Measure what is not measured yet, then write the tables and the report. Returns the folder.
 
-    cases: (id, case); ids are unique. models: name -> predictor. processes: that share the cases, each on a GPU of its
-    own where there are several. progress: called with (cases done, cases to measure), also once a slice; what it raises
-    ends the run, and the same call goes on from there.
+    cases: (id, case); ids are unique. models: name -> predictor. workers: that share the cases.
+    progress: called with (cases done, cases to measure), also once a slice; what it raises ends the run, and the same
+    call goes on from there.
     A case that cannot be read does not stop the others; they are all named at the end. A finished case is measured
     again when its files, its entry in the manifest or this program have changed.
     Raises InputError when the folder holds another evaluation, or cases could not be measured.
@@ -95,8 +97,10 @@ def evaluate(
     done = run_cases(
         cases,
         _Evaluation(run, dict(models)),
-        processes=processes,
+        workers,
         is_done=lambda named: _is_done(run, *named),
+        bytes_of=lambda named: working_bytes(named[1].image),
+        log=JobLog.in_file(run.folder / "jobs.csv", names),
         progress=progress,
     )
     done.raise_failures(names, "be measured", "The others are kept.")

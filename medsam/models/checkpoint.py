@@ -52,7 +52,7 @@ class Checkpoint:
 
     names: public name -> name in the file, where they differ. prefix, hugging_face: how the file would spell a
     name it does not have, so that messages can use the file's own. training: how the weights were made, where the file
-    says: the "training" of its card, plain values.
+    says: the "training" of its card, plain values. proposer: the decoder that the file holds beside them, if any.
     """
 
     path: Path
@@ -62,6 +62,7 @@ class Checkpoint:
     prefix: str = ""
     hugging_face: bool = False
     training: dict[str, Any] = field(default_factory=dict)
+    proposer: Checkpoint | None = None
 
     @property
     def label(self) -> str:
@@ -116,6 +117,8 @@ def model_of(checkpoint: Checkpoint, spec: ModelSpec | None = None) -> Sam:
             "damaged:\n" + _grouped(checkpoint.name_in_file(name) for name in broken)
         )
     model.load_state_dict(state, strict=True, assign=True)
+    if checkpoint.proposer is not None:
+        model.propose_by(_decoder_of(checkpoint.proposer, model))
     return model
 
 
@@ -136,7 +139,7 @@ class _NothingDrawn(TorchFunctionMode):
 
 
 def save_checkpoint(model: Sam, path: Path, training: Mapping[str, Any] | None = None) -> None:
-    """Write weights and card as safetensors; the file appears complete or not at all.
+    """Write weights and card as safetensors, with those of `model.proposer`; complete or not at all.
 
     training: how the weights were made, plain values; part of the card.
     Raises CheckpointError when `path` does not end in .safetensors.
@@ -146,12 +149,19 @@ def save_checkpoint(model: Sam, path: Path, training: Mapping[str, Any] | None =
     path = Path(path)
     if path.suffix != ".safetensors":
         raise CheckpointError(f"Checkpoints are written as .safetensors, not {path.suffix or 'without a suffix'}.")
-    state = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
+    state = model.state_dict()
     card = model.spec.to_dict() | ({"training": dict(training)} if training else {})
+    if model.proposer is not None:
+        weights = model.proposer.state_dict().items()
+        state |= {f"{_PROPOSER}.{name}": tensor for name, tensor in weights if name.startswith(_DECODER)}
+        card[_PROPOSER] = model.proposer.spec.to_dict()
+    state = {name: tensor.detach().contiguous() for name, tensor in state.items()}
     with write_whole(path) as part:
         save_file(state, part, metadata={"format": "pt", CARD_KEY: json.dumps(card)})
 
 
+# what a second decoder in a file is called, in front of its weights and in the card
+_PROPOSER = "proposer"
 # the parts that a small file of weights holds, beside another model's image encoder
 _DECODER = ("prompt_encoder.", "mask_decoder.")
 
@@ -178,10 +188,15 @@ def load_decoder(path: Path, beside: Sam) -> Sam:
 
     Raises CheckpointError when the file cannot be read, or was trained beside an encoder of another architecture.
     """
-    other = read_checkpoint(path)
+    return _decoder_of(read_checkpoint(path), beside)
+
+
+def _decoder_of(other: Checkpoint, beside: Sam) -> Sam:
     spec = other.card
     if spec is None or (spec.encoder, spec.decoder) != (beside.spec.encoder, beside.spec.decoder):
-        raise CheckpointError(f"{path} is no decoder for {beside.spec.name}. Fetch it again, or install medsam again.")
+        raise CheckpointError(
+            f"{other.path} holds no decoder for {beside.spec.name}. Fetch it again, or install medsam again."
+        )
     shared = {f"image_encoder.{name}": tensor for name, tensor in beside.image_encoder.state_dict().items()}
     made = model_of(replace(other, state=shared | other.state), spec)
     return Sam(spec, beside.image_encoder, made.prompt_encoder, made.mask_decoder).eval().to(beside.device)
@@ -199,6 +214,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             f"{path} is a head ({str(card.get('kind'))[:20]}), not a model: name the model it stands beside, and give "
             "this file as --head."
         )
+    raw, proposer = _without_proposer(path, raw, card or {})
     raw = _merged(raw)
     names, prefix = _names_without_prefix(raw, path)
     hugging_face = any(name.startswith("vision_encoder.") for name in names)
@@ -215,7 +231,21 @@ def read_checkpoint(path: Path) -> Checkpoint:
         prefix,
         hugging_face,
         dict(training) if isinstance(training, Mapping) else {},
+        proposer,
     )
+
+
+def _without_proposer(
+    path: Path, raw: dict[str, Tensor], card: Mapping[str, Any]
+) -> tuple[dict[str, Tensor], Checkpoint | None]:
+    """The weights of the model itself, and the decoder that lies beside it in the file."""
+    spec = card.get(_PROPOSER)
+    if not isinstance(spec, Mapping):
+        return raw, None
+    front = f"{_PROPOSER}."
+    weights = {name.removeprefix(front): tensor for name, tensor in raw.items() if name.startswith(front)}
+    own = {name: tensor for name, tensor in raw.items() if not name.startswith(front)}
+    return own, Checkpoint(path, weights, ModelSpec.from_dict(dict(spec)), prefix=front)
 
 
 # -- files ------------------------------------------------------------------------------------------------------

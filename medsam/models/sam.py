@@ -23,7 +23,7 @@ class Sam(nn.Module):
     All positions are (x, y) in pixels of the model input, `spec.image_size` a side.
     proposer: a second decoder on the same embedding, as a model that shares the image encoder, or None. It knows clicks
         where this one knows boxes alone: its answers to clicks and strokes propose boxes (`inference.clicks`). It is no
-        part of the weights: neither moved, saved nor counted with them.
+        part of these weights: neither moved nor counted with them.
     """
 
     def __init__(

@@ -25,7 +25,9 @@ from medsam.server.errors import CatchDefects, ErrorBody, handle_errors
 from medsam.server.gate import routes as gate_routes
 from medsam.server.gate.guard import Guard, SecureHeaders
 from medsam.server.gate.rules import rules_of_api, rules_of_page
+from medsam.server.monailabel import proxy
 from medsam.server.monailabel import routes as monailabel_routes
+from medsam.server.monailabel.ohif import Ohif, ohif_routes
 from medsam.server.monailabel.room import Room as MonaiLabelRoom
 from medsam.server.monailabel.rules import rules_of_monailabel
 from medsam.server.nninteractive import routes as nninteractive
@@ -34,7 +36,7 @@ from medsam.server.page.routes import page_routes
 from medsam.server.readings import routes as reading_routes
 from medsam.server.services import PresentServices, open_services
 from medsam.server.settings import ServerSettings
-from medsam.server.watch import health
+from medsam.server.watch import health, status
 from medsam.server.watch.health import Checks
 from medsam.server.watch.metrics import Metrics
 from medsam.server.watch.traffic import Traffic
@@ -111,11 +113,16 @@ def create_app(settings: ServerSettings, predictor: Predictor | None = None, pag
         app.include_router(router, prefix=API)
     # where those who start and watch servers look for them
     app.include_router(health.router, include_in_schema=False)
+    app.state.status = status.Status()
+    app.include_router(status.router)
     if settings.nninteractive is not None:
         app.include_router(nninteractive.router, prefix=nninteractive.PREFIX)
     app.include_router(page_routes(Page.read() if page is None else page))
     if viewers is not None:
         app.include_router(monailabel_routes.router)
+    if viewers is not None and viewers.ohif is not None:
+        app.include_router(proxy.router)
+        app.include_router(ohif_routes(Ohif.of(viewers.ohif), https=settings.https))
     return app
 
 

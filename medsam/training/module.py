@@ -21,6 +21,7 @@ from medsam.errors import CheckpointError, InputError, MedSAMError
 from medsam.inference.engines.base import EngineName, Precision
 from medsam.inference.image_predictor import ImagePredictor
 from medsam.models.build import load_model
+from medsam.models.sam import Sam
 from medsam.models.specs import ModelSpec
 from medsam.models.weights_file import CARD_KEY, weights_digest
 from medsam.training.batch import Batch
@@ -51,6 +52,9 @@ class SamFineTuning(LightningModule):
     batch_norm: whether TinyViT's running statistics follow the batches. Off: batches are small, and every process of
         a distributed run would have its own.
     engine: who encodes for a frozen encoder; openvino takes a third of the time on a CPU (docs/speed.md).
+    beside: what is trained stands beside the prompt encoder and decoder it started from, as their `Sam.proposer`: they
+        go on answering boxes, masks and corrections, and clicks and strokes alone go through both. For models that
+        know boxes alone, with a frozen encoder and no box in `interaction`.
     licence: of the result, named in its card; default: the licence of the weights it starts from.
     Raises CheckpointError as `load_model` does, InputError for settings that contradict each other.
     """
@@ -67,6 +71,7 @@ class SamFineTuning(LightningModule):
         gradient_checkpointing: bool = False,
         compile: bool = False,  # noqa: A002 - the option's name in torch
         batch_norm: bool = False,
+        beside: bool = False,
         licence: str | None = None,
         engine: EngineName = "torch",
     ) -> None:
@@ -74,14 +79,13 @@ class SamFineTuning(LightningModule):
         self.lora, self.interaction = lora, interaction
         self.loss_weights, self.optimiser_settings = loss, optimiser
         self.embeddings, self.batch_norm, self.engine = embeddings, batch_norm, engine
-        self.sam = load_model(model)
+        self.sam, self.source, self.beside = load_model(model), model, beside
         started_from = self.sam.spec
         self.started_from, self.started_from_weights = _named(model, started_from), weights_digest(self.sam)
-        shown = {"point": "points", "scribble": "points"}
-        kinds = {shown.get(kind, kind) for kind in interaction.kinds}
-        # later rounds bring points and masks beside the first prompt, never alone
-        # what it could answer before it may have forgotten, but nothing says so
-        prompts = tuple(kind for kind in ("box", "points", "mask") if kind in (*started_from.prompts, *kinds))
+        kinds = {_SHOWN.get(kind, kind) for kind in interaction.kinds}
+        # a box is easier, and who is shown none need not know it
+        self.asks_clicks = kinds == {"points"}
+        prompts = _known_after(started_from, kinds, beside)
         loose = interaction.first != "point" and max(interaction.outward_px, interaction.box_noise) > 0
         use_priors = started_from.use_priors and not loose
         self.sam.spec = replace(started_from, prompts=prompts, use_priors=use_priors, asset=None, clicks=None, note="")
@@ -97,6 +101,8 @@ class SamFineTuning(LightningModule):
                 "model.embeddings keeps the answers of a frozen image encoder, but this one is trained. Set "
                 "model.train.image_encoder to false, or leave model.embeddings out."
             )
+        if beside:
+            _check_frozen(self.encoder_frozen)
         self._image_predictor: ImagePredictor | None = None
         # scores before the first step; checkpoints keep them as "untouched"
         self.baseline_scores: dict[str, float] = {}
@@ -208,7 +214,19 @@ class SamFineTuning(LightningModule):
         self._log_metric("test")
 
     def predict_masks(self, sample: ValidationSample) -> Tensor:
-        """The single mask of every box, bool (V, P, h, w) on the stored slice."""
+        """The single mask of every box, bool (V, P, h, w) on the stored slice.
+
+        Of a model that was shown no box the mask of a click in the middle, by predicted IoU the best of three.
+        """
+        if self.asks_clicks:
+            clicks = sample.clicks[None, :, None]
+            labels = torch.ones(clicks.shape[:3], dtype=torch.long, device=clicks.device)
+            three, iou = self.sam.decode(
+                self.features(sample.image), points=clicks, point_labels=labels, multimask=True
+            )
+            best = iou[0].argmax(dim=1)[:, None, None, None]
+            logits = torch.take_along_dim(three[0], best, dim=1)[:, 0]
+            return (sample.frame.restore(logits.float()) > 0).expand(len(sample.boxes), -1, -1, -1)
         boxes = sample.boxes.flatten(0, 1)
         logits, _ = self.sam.decode(self.features(sample.image), boxes=boxes[None])
         masks = sample.frame.restore(logits[0, :, 0].float()) > 0
@@ -278,6 +296,15 @@ class SamFineTuning(LightningModule):
             )
         self.baseline_scores = {str(name): float(value) for name, value in card.get("untouched", {}).items()}
 
+    def finished(self, trained: Sam) -> Sam:
+        """The model to write, of weights as a checkpoint of this training has them."""
+        if not self.beside:
+            return trained
+        whole = load_model(self.source)
+        whole.spec = replace(whole.spec, asset=None, clicks=None)
+        whole.propose_by(trained)
+        return whole
+
     def card(self) -> dict[str, Any]:
         """How these weights were made: plain values, no paths, no patients."""
         metrics: dict[str, float] = {}
@@ -312,6 +339,31 @@ class SamFineTuning(LightningModule):
         if not isinstance(data, SliceDataModule):
             raise InputError("SamFineTuning is trained and scored with a SliceDataModule.")
         return data
+
+
+# what is trained with as first prompt -> what a model knows by it
+_SHOWN = {"point": "points", "scribble": "points"}
+
+
+def _known_after(started_from: ModelSpec, kinds: set[str], beside: bool) -> tuple[str, ...]:
+    """The prompts that a model knows alone once it was shown `kinds`."""
+    if beside and (kinds != {"points"} or "points" in started_from.prompts):
+        raise InputError(
+            "model.beside is for a decoder of clicks and strokes beside one that knows boxes alone: leave box and "
+            f"mask out of model.interaction, and start from such a model (this one knows {started_from.prompts})."
+        )
+    # later rounds bring points and masks beside the first prompt, never alone
+    # what it could answer before it may have forgotten, but nothing says so
+    known = () if beside else started_from.prompts
+    return tuple(kind for kind in ("box", "points", "mask") if kind in (*known, *kinds))
+
+
+def _check_frozen(frozen: bool) -> None:
+    if not frozen:
+        raise InputError(
+            "model.beside keeps the image encoder for both decoders: set model.train.image_encoder to false, and "
+            "leave model.lora out."
+        )
 
 
 def _named(model: str, spec: ModelSpec) -> str:

@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 from medsam.data.manifest import Case
 from medsam.data.slices import ModelSlice, SliceItem, unpack
 from medsam.models.specs import ModelSpec
-from medsam.prompts.simulate import jittered, seeded
+from medsam.prompts.simulate import jittered, next_click, seeded
 from medsam.training.batch import Batch, moved
 from medsam.training.drawn_prompts import boxes_round
 from medsam.training.pseudo_masks import regions
@@ -33,13 +33,15 @@ from medsam.transforms.frame import Frame
 class ValidationSample:
     """Validation: one slice with every structure and the boxes it is asked with.
 
-    image: (1, 3, S, S). masks: bool (P, h, w) stored pixels. boxes: (V, P, 4) model pixels, one set a jitter.
+    image: (1, 3, S, S). masks: bool (P, h, w) stored pixels. boxes: (V, P, 4) model pixels, one set a jitter. clicks:
+    (P, 2) model pixels, in the middle of each structure.
     case: its place among the split's cases. structures: places among the data's structures, (P,).
     """
 
     image: Tensor
     masks: Tensor
     boxes: Tensor
+    clicks: Tensor
     frame: Frame
     case: int
     structures: tuple[int, ...]
@@ -178,7 +180,7 @@ def collate(parts: Sequence[Batch]) -> Batch:
 
 
 class ValidationSamples(Dataset[ValidationSample]):
-    """Slices with fixed boxes, one at a time."""
+    """Slices with fixed boxes and clicks, one at a time."""
 
     def __init__(
         self,
@@ -206,10 +208,13 @@ class ValidationSamples(Dataset[ValidationSample]):
             for structure, tight in zip(item.structures, seen.tight_boxes().astype(int).tolist(), strict=True):
                 rng = seeded(self.seed, item.case.id, structure, item.index)
                 boxes.append(jittered(tuple(tight), most, seen.frame.stored, rng))
+        # a mask without a pixel has no middle
+        clicks = np.array([next_click(mask) or (0, 0, 1) for mask in masks.numpy()])[:, :2]
         return ValidationSample(
             image=seen.image[None],
             masks=masks,
             boxes=torch.from_numpy(seen.frame.boxes(np.array(boxes))).view(len(self.jitter_px), len(masks), 4),
+            clicks=torch.from_numpy(seen.frame.points(clicks)),
             frame=seen.frame,
             case=self.cases[case_name(item.case)],
             structures=tuple(self.structures[name] for name in item.structures),

@@ -146,6 +146,7 @@ def test_raising_from_progress_ends_a_run_at_a_slice_with_nothing_half_written(t
         "case0.npz",
         "case0.tiny.json",
         "case0.tiny.nii.gz",
+        "jobs.csv",
         "run.json",
     ]
     evaluate_cases(run, cases, models)

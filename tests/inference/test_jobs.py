@@ -11,7 +11,7 @@ import torch
 from case_works import Broken, Doubles
 
 from medsam.errors import Cancelled, InputError
-from medsam.inference.jobs import CaseResults, run_cases
+from medsam.inference.jobs import CaseResults, Workers, run_cases
 
 both = pytest.mark.parametrize("processes", [1, 2])
 
@@ -37,7 +37,7 @@ def test_processes_give_the_same_share_the_threads_and_may_die(tmp_path):
     before = torch.get_num_threads()
     torch.set_num_threads(5)
     try:
-        found = run_cases([1, -5, 2, 99, 3], Doubles(tmp_path), processes=2, is_done=lambda case: case == 2)
+        found = run_cases([1, -5, 2, 99, 3], Doubles(tmp_path), workers=Workers(2), is_done=lambda case: case == 2)
     finally:
         torch.set_num_threads(before)
     assert found.results == ((2, 2), None, None, None, (6, 2))
@@ -57,7 +57,7 @@ def test_processes_give_the_same_share_the_threads_and_may_die(tmp_path):
 )
 def test_a_defect_ends_the_job_as_what_it_is(processes, case, kind, message, tmp_path):
     with pytest.raises(kind, match=message) as error:
-        run_cases([1, case, 2, 77], Doubles(tmp_path), processes=processes)
+        run_cases([1, case, 2, 77], Doubles(tmp_path), workers=Workers(processes))
     if processes > 1:
         assert "case_works.py" in error.value.__notes__[0]
         assert not (tmp_path / "77").exists() or (tmp_path / "unwound").exists()
@@ -71,7 +71,7 @@ def test_raising_from_progress_ends_a_case_in_its_midst(processes, tmp_path):
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        run_cases([1, 77], Doubles(tmp_path), processes=processes, progress=progress)
+        run_cases([1, 77], Doubles(tmp_path), workers=Workers(processes), progress=progress)
     assert (tmp_path / "unwound").exists()
 
 
@@ -88,22 +88,22 @@ def test_progress_counts_cases_and_the_slices_of_the_present_one(tmp_path):
 
 
 def test_no_cases_are_no_work(tmp_path):
-    assert run_cases([], Doubles(tmp_path), processes=4) == CaseResults((), {})
+    assert run_cases([], Doubles(tmp_path), workers=Workers(4)) == CaseResults((), {})
 
 
 def test_processes_that_cannot_begin_are_not_started_for_every_case():
     with pytest.raises(InputError, match=r"before its first case \(exit status 5\)"):
-        run_cases([1, 2, 3], Broken(), processes=2)
+        run_cases([1, 2, 3], Broken(), Workers(2))
 
 
 _SCRIPT = """
 import sys
 from pathlib import Path
 from case_works import Doubles
-from medsam.inference.jobs import run_cases
+from medsam.inference.jobs import Workers, run_cases
 
 if __name__ == "__main__":
-    run_cases([1, 77], Doubles(Path(sys.argv[1])), processes=2)
+    run_cases([1, 77], Doubles(Path(sys.argv[1])), Workers(2))
 """
 
 

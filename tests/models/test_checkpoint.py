@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 from checkpoint_errors import error_of
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from medsam.errors import CheckpointError
-from medsam.models.build import build_model
+from medsam.models.build import build_model, load_model
 from medsam.models.checkpoint import (
     load_checkpoint,
     load_decoder,
@@ -169,14 +170,36 @@ def test_a_decoder_beside_another_model(tiny, tmp_path):
     assert build_model(tiny.spec).proposer is None
 
 
+def test_one_file_holds_both_decoders_of_a_model(tiny, tmp_path):
+    torch.manual_seed(5)
+    other = build_model(replace(tiny.spec, prompts=("points",)))
+    tiny = Sam(tiny.spec, tiny.image_encoder, tiny.prompt_encoder, tiny.mask_decoder)
+    tiny.propose_by(Sam(other.spec, tiny.image_encoder, other.prompt_encoder, other.mask_decoder))
+    path = tmp_path / "both.safetensors"
+    save_checkpoint(tiny, path, {"steps": 1})
+    found = load_model(path)
+    proposer = found.proposer
+    assert proposer is not None
+    assert proposer.image_encoder is found.image_encoder
+    assert (proposer.spec.prompts, proposer.training) == (("points",), False)
+    assert read_checkpoint(path).training == {"steps": 1}
+    for there, wanted in ((found, tiny), (proposer, tiny.proposer)):
+        assert all(torch.equal(there.state_dict()[name], tensor) for name, tensor in wanted.state_dict().items())
+    broken = load_file(path)
+    del broken["proposer.mask_decoder.iou_token.weight"]
+    with safe_open(path, "pt") as file:
+        save_file(broken, path, file.metadata())
+    assert "proposer.mask_decoder: iou_token.weight" in error_of(path)
+
+
 def test_a_decoder_of_another_architecture_and_a_damaged_one(tmp_path):
     path = tmp_path / "decoder.safetensors"
     save_decoder(build_model(tiny_spec()), path, {})
     other = build_model(tiny_spec("tiny_vit"))
-    with pytest.raises(CheckpointError, match="is no decoder for tiny-tinyvit"):
+    with pytest.raises(CheckpointError, match="holds no decoder for tiny-tinyvit"):
         load_decoder(path, other)
     save_file({"mask_decoder.iou_token.weight": torch.zeros(1, 32)}, path)
-    with pytest.raises(CheckpointError, match="is no decoder for tiny-vit"):
+    with pytest.raises(CheckpointError, match="holds no decoder for tiny-vit"):
         load_decoder(path, build_model(tiny_spec()))
 
 

@@ -22,7 +22,8 @@ from medsam.inference.image_predictor import ImagePredictor, box_prompts
 from medsam.models.checkpoint import save_checkpoint
 from medsam.models.sam import Sam
 from medsam.models.specs import ModelSpec, tiny_spec
-from medsam.prompts.simulate import tight_box
+from medsam.prompts.prompt import SlicePrompt
+from medsam.prompts.simulate import next_click, tight_box
 from medsam.training import step as training
 from medsam.training.batch import Batch
 from medsam.training.datamodule import SliceDataModule
@@ -192,6 +193,26 @@ def test_a_model_of_boxes_that_is_shown_clicks_says_that_it_knows_them(tmp_path,
     save_checkpoint(boxed, tmp_path / "boxed.safetensors")
     module = SamFineTuning(str(tmp_path / "boxed.safetensors"), interaction=interaction)
     assert module.spec.prompts == module.sam.spec.prompts == prompts
+
+
+def test_a_decoder_of_clicks_stands_beside_the_one_of_boxes(manifest, tmp_path):
+    boxed = Sam.from_spec(replace(tiny_spec(), prompts=("box",)))
+    save_checkpoint(boxed, tmp_path / "boxed.safetensors")
+    shown = PromptSimulation(first="mixed", shares={"point": 1.0, "scribble": 1.0})
+    asked = {"model": str(tmp_path / "boxed.safetensors"), "interaction": shown, "beside": True, "optimiser": FAST}
+    module = SamFineTuning(**asked, train=TrainableParts(image_encoder=False))
+    fit(module, slices(manifest), 3)
+    whole = module.finished(module.sam)
+    assert (whole.spec.prompts, whole.proposer.spec.prompts) == (("box",), ("points",))
+    assert all(torch.equal(whole.state_dict()[name], tensor) for name, tensor in boxed.state_dict().items())
+    assert moved(whole.proposer, boxed.state_dict())
+    for wrong, message in (
+        ({"train": TrainableParts()}, "set model.train.image_encoder to false"),
+        ({"interaction": PromptSimulation(first="either")}, "leave box and mask out"),
+        ({"model": str(tiny_model(tmp_path / "all.safetensors"))}, "start from such a model"),
+    ):
+        with pytest.raises(InputError, match=message):
+            SamFineTuning(**{**asked, **wrong})
 
 
 @pytest.mark.parametrize("part", ["image_encoder", "prompt_encoder", "mask_decoder"])
@@ -374,6 +395,21 @@ def test_validation_asks_as_inference_does_bit_for_bit(manifest, models, family)
         assert np.array_equal(answer[0].numpy(), network.predict(embedding, box_prompts(boxes)).masks[:, 0])
         count += 1
     assert count == 8
+
+
+def test_who_was_shown_no_box_is_scored_by_a_click_in_the_middle(manifest, models):
+    module = SamFineTuning(models["vit"], interaction=PromptSimulation(first="point")).eval()
+    data = slices(manifest, val_jitter_px=[0, 3])
+    data.prepare(module.spec)
+    network = ImagePredictor(models["vit"], "cpu")
+    cases = {f"shapes/{case.id}": case for case in read_manifest(manifest).in_split("val")}
+    sample = next(iter(data.val_dataloader()))
+    name, index = sample.name.split(", slice ")
+    clicks = [SlicePrompt(1, points=(next_click(mask),)) for mask in sample.masks.numpy()]
+    wanted = network.predict(network.embed(cases[name].load_image(), int(index)), clicks).masks[:, 0]
+    with torch.no_grad():
+        answers = module.predict_masks(sample).numpy()
+    assert np.array_equal(answers, np.stack([wanted, wanted]))
 
 
 def test_validation_scores_are_those_of_evaluate(manifest, models, tmp_path):

@@ -13,17 +13,22 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 from anyio import to_thread
 
 from medsam.errors import Cancelled, InputError
 from medsam.pacs.client import find, get, store
+from medsam.pacs.outbox import outgoing
 from medsam.pacs.query import KEYS, LIMIT, Found, Level, Query
 from medsam.pacs.settings import Server, read_settings, settings_path
 from medsam.server.cases.disk import check_room
 from medsam.server.cases.found import without_folders
+
+if TYPE_CHECKING:
+    # HTTP to servers is of an extra
+    from medsam.pacs.forward import Answer, Forwarder
 
 Result = TypeVar("Result")
 
@@ -60,11 +65,29 @@ class Sent:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class SentResult:
+    """What became of one file of several."""
+
+    study: str
+    sop_class: str
+    instance: str
+    stored: bool
+
+
 class Pacs:
     """The servers, by name. For the event loop."""
 
     def __init__(self) -> None:
         self._limiter = anyio.CapacityLimiter(_THREADS)
+        # of viewers, which ask for many images at a time
+        self._reading = anyio.CapacityLimiter(2 * _THREADS)
+        self._forwarders: dict[Server, Forwarder] = {}
+
+    def close(self) -> None:
+        """Close the connections that viewers have used."""
+        for one in self._forwarders.values():
+            one.close()
 
     async def names(self) -> list[str]:
         """Of all servers; none without a settings file."""
@@ -88,6 +111,36 @@ class Pacs:
             return sorted(path for one in got.folders for path in one.iterdir())
 
         return await self._run(work, folder)
+
+    async def read(self, server: str, path: str, query: str, accept: str) -> Answer:
+        """What a server answers to a viewer, see `Forwarder.read`. Raises UnknownServer, InputError."""
+
+        def work() -> Answer:
+            from medsam.pacs.forward import Forwarder
+
+            found = _server(server)
+            # another one where the settings file has changed
+            forwarder = self._forwarders.get(found) or self._forwarders.setdefault(found, Forwarder(found))
+            return forwarder.read(path, query, accept)
+
+        return await to_thread.run_sync(lambda: _shown(work, ()), limiter=self._reading)
+
+    async def send_results(self, server: str, contents: Sequence[bytes]) -> list[SentResult]:
+        """Store results, DICOM files, by the rules of `medsam pacs store`. Raises UnknownServer, and InputError for
+        what is no result (images are not taken), or does not belong there."""
+
+        def work(stop: threading.Event) -> list[SentResult]:
+            with tempfile.TemporaryDirectory(prefix="medsam-") as folder:
+                paths = [Path(folder) / f"result-{number}.dcm" for number in range(1, 1 + len(contents))]
+                for path, content in zip(paths, contents, strict=True):
+                    path.write_bytes(content)
+                files = outgoing(paths)
+                if not all(file.derived for file in files):
+                    raise InputError("Only results are stored here (SEG, RTSTRUCT, reports), and no images.")
+                there = {file.instance for file in store(_server(server), paths).stored}
+                return [SentResult(file.study, file.sop_class, file.instance, file.instance in there) for file in files]
+
+        return await self._run(work)
 
     async def send(self, server: str, content: bytes) -> Sent:
         """Store a result, a DICOM file, by the rules of `medsam pacs store`. Raises UnknownServer, InputError."""

@@ -127,6 +127,7 @@ class CaseRooms:
                     task.cancel()
                 await asyncio.gather(*ending, return_exceptions=True)
                 await scans.close()
+                rooms.pacs.close()
                 await calls(index.close)
 
     # -- which cases ------------------------------------------------------------------------------------------

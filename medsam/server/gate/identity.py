@@ -181,7 +181,7 @@ class Gate:
     ) -> None:
         """Have `write` note a reader's look at a case or session, where it is the first within an hour: they are read
         in many pieces. Returns when it is noted, whoever did; raises what `write` raised, and then it is not."""
-        about = next((str(ids[name]) for name in ("route", "session", "case") if name in ids), "")
+        about = next((str(ids[name]) for name in ("route", "session", "study", "case") if name in ids), "")
         key, now = (present.reader.id, what, about), datetime.now(UTC)
         begun, noted = self._looks.get(key, (now - _NEWS, None))
         if noted is None or now - begun >= _NEWS:

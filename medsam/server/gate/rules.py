@@ -111,7 +111,8 @@ def rules_of_api(prefix: str, limits: Limits) -> tuple[PrefixRules, ...]:
     watching = tuple(
         PrefixRules(path, open=frozenset({"GET ", "GET /live"}), body_bytes=0) for path in ("/health", "/metrics")
     )
-    return (api, *watching)
+    # for administrators, who may follow a link to it
+    return (api, *watching, PrefixRules("/status", body_bytes=0, alone=True, linked=True))
 
 
 def rules_of_page() -> tuple[PrefixRules, ...]:

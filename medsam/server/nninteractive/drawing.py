@@ -16,14 +16,11 @@ from medsam.errors import PromptError
 from medsam.geometry import Axis
 from medsam.io.outlines import outlines
 from medsam.prompts.prompt import Box
+from medsam.prompts.traced import traced
 from medsam.prompts.values import Position
 
 # of the array's axes
 KJI: tuple[Axis, Axis, Axis] = ("k", "j", "i")
-# of a stroke on one slice; a hand draws fewer, and each is a step of a path
-MOST_PIXELS = 50_000
-# the next pixel of a path: those beside, then those across a corner
-_BESIDE = ((0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1))
 
 Range = tuple[int, int]
 
@@ -90,49 +87,9 @@ def position_of(at: Sequence[float], axis: Axis) -> tuple[int, Position]:
     return (k, j, i)[number], (float(x), float(y))
 
 
-def paths(pixels: np.ndarray, start: tuple[int, int]) -> list[tuple[Position, ...]]:
-    """Strokes a pixel wide, one for each piece of a drawing, that cross its pixels and no others.
-
-    pixels: bool (rows, columns); start: (row, column) of the first. A thin stroke is followed from one end to the
-    other, what is thicker row by row. Raises PromptError for what no hand has drawn.
-    """
-    left = {(int(y), int(x)) for y, x in np.argwhere(pixels)}
-    if len(left) > MOST_PIXELS:
-        raise PromptError(f"A stroke of {len(left)} pixels on one slice is none: {MOST_PIXELS} are taken at most.")
-    ends = sorted(left, key=lambda at: (sum((at[0] + dy, at[1] + dx) in left for dy, dx in _BESIDE), at))
-    found = []
-    for first in ends:
-        if first in left:
-            walked = _straightened(_walk(first, left))
-            found.append(tuple((float(x + start[1]), float(y + start[0])) for y, x in walked))
-    return found
-
-
-def _walk(first: tuple[int, int], left: set[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Through all that can be reached, back where there is no other way; what was passed is `left` no more."""
-    left.discard(first)
-    trail, walked, new = [first], [first], 1
-    while trail:
-        y, x = trail[-1]
-        ahead = next(((y + dy, x + dx) for dy, dx in _BESIDE if (y + dy, x + dx) in left), None)
-        if ahead is None:
-            trail.pop()
-            walked += trail[-1:]
-            continue
-        left.discard(ahead)
-        trail.append(ahead)
-        walked.append(ahead)
-        new = len(walked)
-    return walked[:new]
-
-
-def _straightened(walked: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Without the pixels within a straight run."""
-    if len(walked) < 3:
-        return walked
-    steps = np.diff(np.array(walked), axis=0)
-    bends = np.flatnonzero((steps[1:] != steps[:-1]).any(axis=1)) + 1
-    return [walked[0], *(walked[n] for n in bends), walked[-1]]
+def strokes(pixels: np.ndarray, start: tuple[int, int]) -> list[tuple[Position, ...]]:
+    """The lines of a pen through what it has drawn on a slice. pixels: bool; start: (row, column) of the first."""
+    return [tuple((x + start[1], y + start[0]) for x, y in line) for line in traced(pixels)]
 
 
 def loop(pixels: np.ndarray, start: tuple[int, int]) -> tuple[Position, ...]:

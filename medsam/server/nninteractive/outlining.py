@@ -20,7 +20,7 @@ from medsam.masks import CompactMask
 from medsam.progress import ProgressCallback
 from medsam.prompts.prompt import DEFAULT_LABEL, Prompt
 from medsam.prompts.strokes import Scribble
-from medsam.server.nninteractive.drawing import KJI, Drawn, Range, box_of, loop, paths, position_of
+from medsam.server.nninteractive.drawing import KJI, Drawn, Range, box_of, loop, position_of, strokes
 from medsam.volume import Volume
 
 # slices across a stroke on which it is said what is under it: between them the object is followed
@@ -111,8 +111,8 @@ class Outlining:
                 slices = [one for one in slices if self._stands(axis, drawn, *one)] or slices
             for number in np.unique(np.linspace(0, len(slices) - 1, min(len(slices), MOST_SLICES)).round().astype(int)):
                 index, pixels, start = slices[number]
-                strokes = tuple(Scribble(path, inside) for path in paths(pixels, start))
-                self._ask(axis, Prompt(scribbles=strokes, slice=index))
+                lines = tuple(Scribble(line, inside) for line in strokes(pixels, start))
+                self._ask(axis, Prompt(scribbles=lines, slice=index))
 
     def lasso(self, drawn: Drawn, inside: bool) -> None:
         """What a loop on one slice encloses. Raises PromptError."""

@@ -92,7 +92,10 @@ class Unpacker:
             if self._head is None:
                 return
             self._check(self._head)
-            self._array = np.empty(math.prod(self._head.shape), self._head.dtype)
+            try:
+                self._array = np.empty(math.prod(self._head.shape), self._head.dtype)
+            except MemoryError:
+                raise InputError(f"There is no memory for an array of {self._head.nbytes >> 20:,} MiB.") from None
             del self._waiting[: self._head.size]
         while self._take(self._head):
             pass

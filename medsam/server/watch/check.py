@@ -1,24 +1,41 @@
-"""What keeps a server from starting or from doing its work, asked before it is started; changes nothing but caches."""
+"""What keeps a server from starting or from doing its work: asked before it is started, which changes nothing but
+caches, and of one that runs.
+"""
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
 import shutil
+import ssl
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import numpy as np
 
 from medsam.errors import InputError, MedSAMError, counted
 from medsam.server.page.built import NOT_BUILT, Page
-from medsam.server.settings import GIB, MIB, ServerSettings
+from medsam.server.readers import Role
+from medsam.server.settings import GIB, MIB, NNInteractive, ServerSettings
+from medsam.server.store.database import NAME
+
+if TYPE_CHECKING:
+    from medsam.server.run import Certificate
+    from medsam.server.services import Services
+    from medsam.server.store.store import Store
 
 _PACKAGES = ("fastapi", "uvicorn", "sqlalchemy", "alembic", "argon2-cffi", "prometheus-client", "python-multipart")
 # for scans of a PACS, for the network's graphs, and for clients of nnInteractive
 _OPTIONAL = ("dicomweb-client", "pynetdicom", "openvino", "blosc2")
 _LEAST_FREE = 2 * GIB
+# what the model and the libraries take, however little is done
+_PROGRAM = 1 * GIB
+_NOBODY = "none: one local reader, on this machine, without a login"
+_NO_TLS = "no certificate: https is for a proxy in front, or not spoken"
 Given = TypeVar("Given")
 
 
@@ -31,17 +48,41 @@ class Finding:
     text: str
 
 
-def check(settings: ServerSettings) -> Iterator[Finding]:
-    """Look at everything, the quick first; each finding as soon as it is known."""
+def check(settings: ServerSettings, certificate: Certificate | None = None) -> Iterator[Finding]:
+    """Look at everything, the quick first; each finding as soon as it is known. certificate: of the server itself."""
     yield from _packages()
-    yield _page()
-    yield from (_tried(f"data {folder}", _folder, folder) for folder in settings.data)
+    yield from present(settings)
     yield _tried("store", _store, settings)
-    yield _tried("disk", _disk, settings)
+    yield _tried("users", _users, settings) if (settings.store / NAME).exists() else Finding("users", None, _NOBODY)
     yield _tried("address", _address, settings)
     yield _tried("port", _port, settings)
+    yield Finding("TLS", None, _NO_TLS) if certificate is None else _tried("TLS", _tls, certificate)
     yield from _servers()
     yield _tried("model", _model, settings)
+
+
+def present(settings: ServerSettings) -> Iterator[Finding]:
+    """What may be looked at whether or not the server runs, in little time."""
+    yield _page()
+    yield from (_tried(f"data {folder}", _folder, folder) for folder in settings.data)
+    yield _tried("disk", _disk, settings)
+    yield _tried("memory", _memory, settings)
+    yield from _protocols(settings)
+
+
+def of_running(services: Services) -> Iterator[Finding]:
+    """Of a server that runs: `present`, and what it knows of itself. Waits for the servers of the settings file."""
+    pulse = services.pulse
+    waits = f"{services.predictor.name} on {services.predictor.device}, {services.predictor.engine.name}"
+    text = "can answer" if pulse.is_ready else "is being made ready" if not pulse.warm.done() else "cannot be used"
+    yield Finding("model", True if pulse.is_ready else None if not pulse.warm.done() else False, f"{waits}: {text}")
+    stuck = "does nothing any more" if pulse.is_stuck else f"a click would wait {pulse.seconds:.2f} s"
+    yield Finding("worker", not pulse.is_stuck, f"{stuck}, {counted(services.worker.waiting, 'job')} queued")
+    takes = services.store.writable()
+    yield Finding("store", takes, f"revision {services.store.schema()}" if takes else "takes nothing")
+    yield _tried("users", _who, services.store)
+    yield from present(services.settings)
+    yield from _servers()
 
 
 def _tried(what: str, look: Callable[[Given], str], given: Given) -> Finding:
@@ -79,7 +120,7 @@ def _folder(folder: Path) -> str:
 
 
 def _store(settings: ServerSettings) -> str:
-    from medsam.server.store.database import NAME, is_foreign
+    from medsam.server.store.database import is_foreign
     from medsam.server.store.store import Store
 
     if not (settings.store / NAME).exists():
@@ -107,10 +148,93 @@ def _disk(settings: ServerSettings) -> str:
     return text
 
 
+def _memory(settings: ServerSettings) -> str:
+    """Of the machine, beside what scans, embeddings and viewers' images may take together."""
+    viewers = 0 if settings.nninteractive is None else settings.nninteractive.image_bytes
+    most = settings.scan_bytes + settings.embedding_bytes + viewers + _PROGRAM
+    total = memory_bytes()
+    if total is None:
+        return f"up to {most / GIB:.1f} GiB are used; what there is, this system does not say"
+    text = f"up to {most / GIB:.1f} of {total / GIB:.1f} GiB are used"
+    if most > total:
+        raise InputError(f"{text}: give `scan_memory` less, in GiB.", parameter="scan_memory")
+    return text
+
+
+def memory_bytes() -> int | None:
+    """Of this machine, or of the part of it that this process may have; None where the system does not say."""
+    found = list[int]()
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):
+            found.append(int(Path(path).read_text(encoding="ascii")))
+    with suppress(AttributeError, OSError, ValueError):
+        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    return min(found, default=None)
+
+
+def _protocols(settings: ServerSettings) -> Iterator[Finding]:
+    yield Finding("protocol medsam", True, "the page, medsam.client and programs, at /api/v1")
+    if settings.monailabel is None:
+        yield Finding("protocol MONAI Label", None, "off: --monailabel")
+    else:
+        ohif = settings.monailabel.ohif
+        yield Finding("protocol MONAI Label", True, "on" if ohif is None else f"on, with OHIF of {ohif}")
+    if settings.nninteractive is None:
+        yield Finding("protocol nnInteractive", None, "off: --nninteractive")
+        return
+    yield _tried("protocol nnInteractive", _nninteractive, settings.nninteractive)
+
+
+def _nninteractive(settings: NNInteractive) -> str:
+    from medsam.server.nninteractive.leases import check_installed
+
+    check_installed()
+    return f"on, at /nninteractive, {counted(settings.sessions, 'session')} at a time"
+
+
+def _users(settings: ServerSettings) -> str:
+    from medsam.server.store.store import Store
+
+    with Store.open(settings.store, serving=False) as store:
+        return _who(store)
+
+
+def _who(store: Store) -> str:
+    users = [user for user in store.users() if user.active]
+    chiefs = sum(user.role >= Role.ADMINISTRATOR for user in users)
+    if users and not chiefs:
+        raise InputError("There are users and no administrator: nobody can add others or look at the audit.")
+    return f"{counted(len(users), 'user')}, of them {counted(chiefs, 'administrator')}" if users else _NOBODY
+
+
+def _tls(certificate: Certificate) -> str:
+    """Speak TLS with the certificate, to oneself: whether the key fits, and it is valid now."""
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        server.load_cert_chain(certificate.certificate, certificate.key)
+        client.load_verify_locations(certificate.certificate)
+    except OSError:  # ssl.SSLError is one
+        raise InputError("The `certificate` or its `key` cannot be used.", parameter=("certificate", "key")) from None
+    client.check_hostname = False
+    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = client.wrap_bio(back, there), server.wrap_bio(there, back, server_side=True)
+    try:
+        for end in (*ends, *ends):
+            with suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+        told = ends[0].getpeercert() or {}
+    except (ssl.SSLError, ValueError) as error:
+        why = getattr(error, "verify_message", "") or "the handshake fails"
+        raise InputError(f"The `certificate` is not accepted: {why}.", parameter="certificate") from None
+    left = (ssl.cert_time_to_seconds(str(told["notAfter"])) - time.time()) / 86400
+    names = ", ".join(str(value) for _, value in cast(Any, told.get("subjectAltName", ())))
+    return f"valid for {counted(int(left), 'day')}, for {names or 'no name: browsers will refuse it'}"
+
+
 def _address(settings: ServerSettings) -> str:
     from medsam.server.gate.identity import check_address
     from medsam.server.gate.request import is_loopback
-    from medsam.server.store.database import NAME
     from medsam.server.store.store import Store
 
     has_users = False
@@ -173,5 +297,9 @@ def _model(settings: ServerSettings) -> str:
     if settings.trust is not None:
         read_trust(settings.trust, predictor.images.weights)
     predictor.warm_up()
-    took = time.monotonic() - began
-    return f"{predictor.name} on {predictor.device}, {predictor.engine.name}, ready after {took:.1f} s"
+    ready = time.monotonic()
+    scan = np.zeros((1, 256, 256), np.float32)
+    scan[:, 96:160, 96:160] = 1
+    predictor.segment(scan, box=(80, 80, 176, 176))
+    took = f"ready after {ready - began:.1f} s, a box answered in {time.monotonic() - ready:.2f} s"
+    return f"{predictor.name} on {predictor.device}, {predictor.engine.name}, {took}"

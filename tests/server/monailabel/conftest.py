@@ -8,7 +8,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from monai_client import client_module, listening
+from monai_client import client_module
+from over_a_port import serving
 
 from medsam.inference.predictor import Predictor
 from medsam.server.app import create_app
@@ -39,7 +40,7 @@ def start(tmp_path_factory, tiny_predictor: Predictor) -> Iterator[Callable[...,
         def begin(viewers: MonaiLabel | None = None, folder: Path | None = None, **settings: object) -> str:
             store = (folder or tmp_path_factory.mktemp("served")) / "store"
             made = ServerSettings(store, monailabel=viewers or MonaiLabel(), **settings)  # type: ignore[arg-type]
-            return stack.enter_context(listening(create_app(made, tiny_predictor)))
+            return stack.enter_context(serving(create_app(made, tiny_predictor)))
 
         yield begin
 

@@ -355,8 +355,7 @@ def test_a_long_propagation_is_answered_in_time_and_goes_on_behind(serve, claim,
             assert there[2]
             assert there.sum() < 4
             np.testing.assert_array_equal(viewer.mask[there], bright[1][there])
-        for _ in range(20):
-            viewer.session._predict()
+        viewer.wait()
         np.testing.assert_array_equal(viewer.mask, bright[1])
         assert viewer.session._predict() is None
 
@@ -372,8 +371,7 @@ def test_a_click_does_not_wait_for_a_propagation_and_undo_of_it_goes_on_with_tha
             assert not viewer.mask[2, 9, 7]
             assert time.monotonic() - began < 2.0
         assert viewer.session.undo()
-        for _ in range(20):
-            viewer.session._predict()
+        viewer.wait()
         np.testing.assert_array_equal(viewer.mask, bright[1])
 
 

@@ -193,6 +193,11 @@ export function Account() {
             {name !== null && licenceText()}
           </p>
           <p class="shell-account-text">{t("shell.research")}</p>
+          {who.role === "administrator" && (
+            <a class="shell-account-text" href="/status" target="_blank" rel="noreferrer">
+              {t("shell.status")}
+            </a>
+          )}
           {who.way === "login" && (
             <button
               type="button"

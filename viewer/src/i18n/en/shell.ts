@@ -60,6 +60,7 @@ export const shell = {
   "shell.account": "Account and settings",
   "shell.account.local": "This machine",
   "shell.account.localText": "Without a login: for you alone, on this machine.",
+  "shell.status": "Status of the server",
   "shell.role.reader": "Reader",
   "shell.role.reviewer": "Reviewer: sees what all readers draw",
   "shell.role.administrator": "Administrator",

@@ -62,6 +62,7 @@ export const shell = {
   "shell.account": "계정과 설정",
   "shell.account.local": "이 컴퓨터",
   "shell.account.localText": "로그인 없이 이 컴퓨터에서 혼자 사용합니다.",
+  "shell.status": "서버 상태",
   "shell.role.reader": "판독자",
   "shell.role.reviewer": "검토자: 모든 판독자의 작업을 볼 수 있습니다",
   "shell.role.administrator": "관리자",

@@ -54,7 +54,7 @@ async def received_in(part: Path, request: Request, rooms: CaseRooms, limits: Li
     kind = request.headers.get("content-type", "")
     receiver = await rooms.calls(Receiver, part, limits, kind, name)
     try:
-        async for data in _pieces(request):
+        async for data in pieces(request):
             await rooms.calls(receiver.feed, data)
     except BaseException:
         receiver.close()
@@ -62,7 +62,7 @@ async def received_in(part: Path, request: Request, rooms: CaseRooms, limits: Li
     return receiver
 
 
-async def _pieces(request: Request) -> AsyncIterator[bytes]:
+async def pieces(request: Request) -> AsyncIterator[bytes]:
     """The body in pieces worth writing. Raises InputError for one that pauses too long or ends too early."""
     buffer = bytearray()
     stream = request.stream()

@@ -20,6 +20,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from medsam._version import __version__
 from medsam.errors import InputError, MedSAMError, PromptError
 from medsam.geometry import VolumeGeometry
+from medsam.server.cases.receiving import pieces
 from medsam.server.errors import refusal
 from medsam.server.gate.present import PresentReader
 from medsam.server.gate.rules import PrefixRules
@@ -35,8 +36,6 @@ from medsam.volume import Volume
 
 PREFIX = "/nninteractive"
 
-# between two pieces of an image, and of it what is unpacked at a time
-_PAUSE_S, _PART = 30.0, 4 * 2**20
 # of an image that is refused, how long the rest is read all the same: a client that still sends sees no answer
 _DRAIN_S = 60.0
 # a voxel of the image has these beside it: the mask a client has, the one that follows, and two on the way
@@ -240,22 +239,13 @@ def _needed(head: Head) -> int:
 
 async def _received(request: Request, check: Callable[[Head], None]) -> np.ndarray:
     """The array in a body that may be larger than memory. check: given its head."""
-    unpacker, waiting = Unpacker(check), bytearray()
-    stream = request.stream()
+    unpacker, stream = Unpacker(check), pieces(request)
     try:
-        while True:
-            with anyio.move_on_after(_PAUSE_S) as waited:
-                piece = await anext(stream, None)
-            if waited.cancelled_caught:
-                raise HTTPException(408, "The image came too slowly.")
-            waiting += piece or b""
-            if piece is None or len(waiting) >= _PART:
-                await to_thread.run_sync(unpacker.feed, bytes(waiting))
-                waiting.clear()
-            if piece is None:
-                return await to_thread.run_sync(unpacker.end)
+        async for piece in stream:
+            await to_thread.run_sync(unpacker.feed, bytes(piece))
+        return await to_thread.run_sync(unpacker.end)
     except MedSAMError:
-        with anyio.move_on_after(_DRAIN_S):
+        with anyio.move_on_after(_DRAIN_S), suppress(InputError):
             async for _ in stream:
                 pass
         raise

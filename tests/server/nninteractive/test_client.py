@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from contextlib import contextmanager
@@ -248,6 +249,18 @@ def test_an_image_that_does_not_fit_is_refused_with_numbers_and_before_it_has_co
         other.set_image(image[:, :32])
     session.close()
     other.set_image(image[:, :32])
+
+
+def test_an_image_that_breaks_off_is_no_defect(url, claim, caplog):
+    session = claim(url)
+    head = f"POST /nninteractive/set_image HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Lease-Token: {session._lease_token}\r\n"
+    port = int(url.split(":")[2].split("/")[0])
+    with socket.create_connection(("127.0.0.1", port)) as raw:
+        raw.sendall(f"{head}Content-Length: 1000\r\nContent-Type: application/octet-stream\r\n\r\nNNIA".encode())
+    # waits for its turn behind it
+    with pytest.raises(httpx.HTTPStatusError, match="400"):
+        session._post_json("/reset_interactions", {})
+    assert "defect" not in caplog.text
 
 
 # -- places ----------------------------------------------------------------------------------------------------------

@@ -93,7 +93,7 @@ class NNInteractive:
     idle_seconds: float = 600.0
     liveness_seconds: float = 60.0
     image_bytes: int = 4 * GIB
-    answer_seconds: float = 45.0
+    answer_seconds: float = 42.0
 
     def __post_init__(self) -> None:
         if not 0 < self.sessions <= 1000:

@@ -69,8 +69,9 @@ class Interactions:
         self._queue: list[Step] = []
         self._before: tuple[Outlining, Mark] | None = None
         self._following: list[_Following] = []
-        # the mask as the client has it
+        # the mask as the client has it, and as it was before a following
         self._shown: np.ndarray | None = None
+        self._solid: np.ndarray | None = None
         self._dtype = np.dtype(np.uint8)
 
     def set_buffer(self, shape: Sequence[int], dtype: str) -> None:
@@ -102,7 +103,7 @@ class Interactions:
             return await self._answer(until) if self._following else Diff(ran=False)
         await self._halt()
         try:
-            mark = await self._worker.run(partial(_said, self._object, steps), priority=Priority.CLICK)
+            mark, self._solid = await self._worker.run(partial(_said, self._object, steps), priority=Priority.CLICK)
         finally:
             self._follow()
         self._before = self._object, mark
@@ -129,7 +130,7 @@ class Interactions:
         await self._halt()
         (self._object, mark), self._before = self._before, None
         found = self._object
-        await self._worker.run(lambda _: found.back_to(mark), priority=Priority.CLICK)
+        self._solid = await self._worker.run(partial(_taken_back, found, mark), priority=Priority.CLICK)
         self._follow()
         return await self._answer(until)
 
@@ -177,6 +178,9 @@ class Interactions:
     async def _answer(self, until: float) -> Diff:
         await self._over(max(0.0, until - asyncio.get_running_loop().time()))
         found = self._object
+        if self._following and self._solid is not None:
+            # without the worker, whose next slice may be long in coming
+            return await heavy(self._diff, await heavy(found.so_far, self._solid))
         solid = await self._worker.run(lambda _: found.solid(), priority=Priority.CLICK)
         return await heavy(self._diff, solid)
 
@@ -191,8 +195,8 @@ class Interactions:
         return Diff(True, bounds, packed(block), self._dtype.name, block.shape)
 
 
-def _said(found: Outlining, steps: Sequence[Step], progress: ProgressCallback) -> Mark:
-    """On the worker's thread: say it all, or nothing; returns where the object stood before."""
+def _said(found: Outlining, steps: Sequence[Step], progress: ProgressCallback) -> tuple[Mark, np.ndarray]:
+    """On the worker's thread: say it all, or nothing; returns where the object stood before, and the mask after."""
     mark = found.mark()
     try:
         for step in steps:
@@ -200,7 +204,12 @@ def _said(found: Outlining, steps: Sequence[Step], progress: ProgressCallback) -
     except BaseException:
         found.back_to(mark)
         raise
-    return mark
+    return mark, found.solid()
+
+
+def _taken_back(found: Outlining, mark: Mark, progress: ProgressCallback) -> np.ndarray:
+    found.back_to(mark)
+    return found.solid()
 
 
 def _followed(found: Outlining, axis: Axis, following: _Following, progress: ProgressCallback) -> None:

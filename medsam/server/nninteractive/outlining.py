@@ -1,7 +1,7 @@
 """One object in one image: for each axis that something was drawn across, an inference session of its own.
 
 What is found along several axes is united. What is said to be outside goes to every session that has something there.
-All of it on the worker's thread, but for making an `Image`.
+All of it on the worker's thread, but for making an `Image`, and `so_far`.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Mark:
 @dataclass
 class Outlining:
     """axis: that its points are said on. standing: whether it began from a mask, which is then corrected and not
-    followed. pending: axes along which it is still to be followed. found: masks of a following that is under way."""
+    followed. pending: axes along which it is still to be followed. found: masks of the last following along each."""
 
     image: Image
     axis: Axis | None = None
@@ -141,28 +141,35 @@ class Outlining:
         except PromptError:
             # all that was said of it was taken away
             self.pending.discard(axis)
-        finally:
-            self.found.pop(axis, None)
 
     def solid(self) -> np.ndarray:
-        """All that was found so far, bool (K, J, I)."""
+        """All of it as it stands, bool (K, J, I)."""
         whole = np.zeros(self.image.shape, bool)
-        for axis, session in self.sessions.items():
-            if not session.states.get(DEFAULT_LABEL):
-                continue
-            part = session.labels.array != 0
-            for index, mask in list(self.found.get(axis, {}).items()):
-                session.scan_encoder.plane.take(part, index)[...] = mask.to_array()
-            whole |= part
+        for session in self.sessions.values():
+            if session.states.get(DEFAULT_LABEL):
+                whole |= session.labels.array != 0
+        return whole
+
+    def so_far(self, solid: np.ndarray) -> np.ndarray:
+        """`solid`, which was taken before, with what a following has found since. On any thread, at any time."""
+        whole = solid.copy()
+        for axis, there in list(self.found.items()):
+            plane = self.image.scan.geometry.plane(axis)
+            for index, mask in list(there.items()):
+                part = plane.take(whole, index)
+                # what was found along another axis stays
+                part[...] = mask.to_array() if len(self.sessions) == 1 else part | mask.to_array()
         return whole
 
     def mark(self) -> Mark:
-        """Where it stands."""
+        """Where it stands, before something more is said."""
+        self.found.clear()
         return Mark(self.axis, {axis: _told(one) for axis, one in self.sessions.items()}, frozenset(self.pending))
 
     def back_to(self, mark: Mark) -> None:
         """Where it stood."""
         self.axis, self.pending = mark.axis, set(mark.pending)
+        self.found.clear()
         for axis, session in list(self.sessions.items()):
             if axis not in mark.steps:
                 del self.sessions[axis]

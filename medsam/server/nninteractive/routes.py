@@ -38,8 +38,8 @@ PREFIX = "/nninteractive"
 
 # of an image that is refused, how long the rest is read all the same: a client that still sends sees no answer
 _DRAIN_S = 60.0
-# a voxel of the image has these beside it: the mask a client has, the one that follows, and two on the way
-_MASKS = 4
+# a voxel of the image has these beside it: the mask a client has, the ones before and after, and two on the way
+_MASKS = 5
 _BINARY = "application/octet-stream"
 
 

@@ -232,7 +232,7 @@ def test_nothing_is_said_of_an_object_before_there_is_an_image_and_where_it_is(u
 
 
 def test_an_image_that_does_not_fit_is_refused_with_numbers_and_before_it_has_come(serve, claim):
-    url = serve(image_bytes=20 * MIB)
+    url = serve(image_bytes=24 * MIB)
     session = claim(url)
     # incompressible, so that most of it is on its way when its head has been read
     image = np.random.default_rng(0).integers(0, 2**15, (1, 64, 256, 256)).astype(np.int16)
@@ -240,7 +240,7 @@ def test_an_image_that_does_not_fit_is_refused_with_numbers_and_before_it_has_co
     with pytest.raises(httpx.HTTPStatusError) as raised:
         session.set_image(image)
     assert raised.value.response.status_code == 413
-    assert "24 MiB" in raised.value.response.json()["detail"]
+    assert "28 MiB" in raised.value.response.json()["detail"]
     assert time.monotonic() - began < 20
     # half of it does
     session.set_image(image[:, :32])

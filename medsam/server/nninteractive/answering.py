@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +28,8 @@ from medsam.server.nninteractive.packed import packed
 
 _LOG = logging.getLogger("medsam.server")
 
+# of what making the last answer took, that is kept for making the next one
+_MARGIN = 2.0
 # said of an object, on the worker's thread
 Step = Callable[[Outlining], None]
 
@@ -72,6 +75,8 @@ class Interactions:
         # the mask as the client has it, and as it was before a following
         self._shown: np.ndarray | None = None
         self._solid: np.ndarray | None = None
+        # what making an answer took the last time: of a large image on a busy machine, seconds
+        self._making = 0.0
         self._dtype = np.dtype(np.uint8)
 
     def set_buffer(self, shape: Sequence[int], dtype: str) -> None:
@@ -103,7 +108,8 @@ class Interactions:
             return await self._answer(until) if self._following else Diff(ran=False)
         await self._halt()
         try:
-            mark, self._solid = await self._worker.run(partial(_said, self._object, steps), priority=Priority.CLICK)
+            said = partial(_said, self._object, steps)
+            mark, self._solid, self._making = await self._worker.run(said, priority=Priority.CLICK)
         finally:
             self._follow()
         self._before = self._object, mark
@@ -176,8 +182,15 @@ class Interactions:
                 self._following = []
 
     async def _answer(self, until: float) -> Diff:
-        await self._over(max(0.0, until - asyncio.get_running_loop().time()))
-        found = self._object
+        clock, found = asyncio.get_running_loop().time, self._object
+        await self._over(max(0.0, until - clock() - _MARGIN * self._making))
+        begun = clock()
+        try:
+            return await self._made(found)
+        finally:
+            self._making = clock() - begun
+
+    async def _made(self, found: Outlining) -> Diff:
         if self._following and self._solid is not None:
             # without the worker, whose next slice may be long in coming
             return await heavy(self._diff, await heavy(found.so_far, self._solid))
@@ -195,8 +208,9 @@ class Interactions:
         return Diff(True, bounds, packed(block), self._dtype.name, block.shape)
 
 
-def _said(found: Outlining, steps: Sequence[Step], progress: ProgressCallback) -> tuple[Mark, np.ndarray]:
-    """On the worker's thread: say it all, or nothing; returns where the object stood before, and the mask after."""
+def _said(found: Outlining, steps: Sequence[Step], progress: ProgressCallback) -> tuple[Mark, np.ndarray, float]:
+    """On the worker's thread: say it all, or nothing; returns where the object stood before, the mask after, and the
+    seconds that making one mask takes."""
     mark = found.mark()
     try:
         for step in steps:
@@ -204,7 +218,9 @@ def _said(found: Outlining, steps: Sequence[Step], progress: ProgressCallback) -
     except BaseException:
         found.back_to(mark)
         raise
-    return mark, found.solid()
+    begun = time.monotonic()
+    solid = found.solid()
+    return mark, solid, time.monotonic() - begun
 
 
 def _taken_back(found: Outlining, mark: Mark, progress: ProgressCallback) -> np.ndarray:

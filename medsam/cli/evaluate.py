@@ -46,6 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--slices", type=int, metavar="N", help="on at most N slices of each structure of a case, evenly spread"
     )
     parser.add_argument(
+        "--every", type=int, default=1, metavar="N", help="only every Nth slice of each case is there, to be quick"
+    )
+    parser.add_argument(
         "--tolerance-mm",
         type=_tolerance,
         default=2.0,
@@ -83,7 +86,8 @@ def _add_prompt_arguments(parser: argparse.ArgumentParser) -> None:
         action="extend",
         metavar="KIND",
         help="box, mask, lasso, line, lines, ellipse, scribble-pair, each also with +points:N or +scribbles:N; point, "
-        "points:N, scribble, scribbles:N; propagate; several are measured at once (default: box)",
+        "points:N, scribble, scribbles:N; propagate; auto, what --head finds without a prompt; several are measured at "
+        "once (default: box)",
     )
     parser.add_argument(
         "--jitter-px",
@@ -92,6 +96,9 @@ def _add_prompt_arguments(parser: argparse.ArgumentParser) -> None:
         default=[0],
         metavar="N",
         help="move each edge of the box outwards by 0 to N pixels; several values make a robustness curve",
+    )
+    parser.add_argument(
+        "--head", action="append", default=[], metavar="NAME|FILE", help="with --prompt auto: the head that finds"
     )
     parser.add_argument("--oracle", action="store_true", help="also score the best of three masks, as in SAM's paper")
     parser.add_argument(
@@ -132,6 +139,7 @@ def run(arguments: argparse.Namespace) -> None:
             EmbeddingCache(folder=arguments.embeddings),
             precision=arguments.precision,
             engine=arguments.engine,
+            heads=arguments.head,
         )
         for name, source in models.items()
     }
@@ -182,6 +190,7 @@ def _protocol(arguments: argparse.Namespace) -> Protocol:
         keep_islands=arguments.keep_islands,
         noise=arguments.noise,
         slices=arguments.slices,
+        every=arguments.every,
         tolerance_mm=arguments.tolerance_mm,
     )
 
@@ -258,6 +267,7 @@ def _print_table(summary: dict[str, Any], folder: Path) -> None:
         )
     print_table(("model", *several, "Dice", "95 % CI", "NSD", "HD95 mm", "structures"), rows, left=1 + len(several))
     _print_groups(summary)
+    _print_detection(summary)
     print_line(f"wrote {folder / 'report.html'}")
 
 
@@ -276,6 +286,20 @@ def _print_groups(summary: dict[str, Any]) -> None:
                 marked = f"{known['patients']}{' (few)' if known['few'] else ''}"
                 rows.append((group, model, *_mean_and_interval(dice), marked, str(known["cases"])))
         print_table((name, "model", "Dice", "95 % CI", "patients", "cases"), rows, left=2)
+
+
+def _print_detection(summary: dict[str, Any]) -> None:
+    """What was found without a prompt."""
+    rows = []
+    for model, structures in summary.get("detection", {}).items():
+        for name, one in structures.items():
+            alarms = f"{one['scans_without_with_alarm']} of {one['scans_without']}"
+            at = [_number(one["sensitivity"][most], 2) for most in ("0.125", "0.5", "1", "4")]
+            found = f"{one['found']} of {one['present']}"
+            rows.append((model, name, found, str(one["false_alarms"]), alarms, *at, _number(one["presence_auc"], 3)))
+    if rows:
+        titles = ("false alarms", "scans without it")
+        print_table(("model", "structure", "found", *titles, "at 1/8", "at 1/2", "at 1", "at 4", "AUC"), rows, left=2)
 
 
 def _mean_and_interval(dice: dict[str, Any]) -> tuple[str, str]:

@@ -18,6 +18,7 @@ from medsam.cli.flags import comma_names, with_flags
 from medsam.cli.output import add_output_arguments, check_output, dicom_options, written_format
 from medsam.cli.remote import send
 from medsam.cli.scan_options import add_embeddings_argument, add_scan_arguments, add_trust_argument, checkpoint_file
+from medsam.cli.segment_auto import add_auto_arguments, add_boxes
 from medsam.cli.segment_report import print_report
 from medsam.errors import InputError, PromptError, printable
 from medsam.progress import ProgressCallback, progress_bars
@@ -103,14 +104,19 @@ def add_prompt_arguments(parser: argparse.ArgumentParser) -> None:
         "--all-masks", action="store_true", help="also write the three masks of each prompt, best first: NAME.1, .2, .3"
     )
     parser.add_argument(
-        "--head", action="append", default=[], metavar="FILE", help="a head that answers --text; repeat for more"
+        "--head",
+        action="append",
+        default=[],
+        metavar="NAME|FILE",
+        help="a head that answers --text, or finds for --auto",
     )
     parser.add_argument(
         "--untested",
         action="store_true",
-        help="also names that were not measured on patients the head never saw; every output says so",
+        help="also structures that were not measured on patients the head never saw; every output says so",
     )
     _add_limits(parser)
+    add_auto_arguments(parser)
 
 
 class _Typed(argparse.Action):
@@ -166,7 +172,9 @@ def predictor_of(arguments: argparse.Namespace) -> Predictor:
     from medsam.inference.predictor import Predictor
     from medsam.inference.trust import read_trust
 
-    cache = EmbeddingCache(folder=arguments.embeddings)
+    # without a prompt every slice is encoded, and answered when all were looked at
+    memory = {} if arguments.auto is None else {"memory_bytes": 2**30}
+    cache = EmbeddingCache(folder=arguments.embeddings, **memory)
     options = {"precision": arguments.precision, "engine": arguments.engine, "heads": arguments.head}
     predictor = Predictor(arguments.model, arguments.device, cache, **options)
     if arguments.trust is not None:
@@ -188,31 +196,48 @@ def segment_scan(
     from medsam.io.load import load_volume
     from medsam.prompts.masks import standing_of
 
-    prompts = _typed_prompts(arguments)
+    prompts = [] if arguments.auto is not None else _typed_prompts(arguments)
     started = time.perf_counter()
     scan = load() if load else load_volume(arguments.scan, series=arguments.series, frame=arguments.frame)
     loaded = time.perf_counter() - started
+    if arguments.auto is not None:
+        from medsam.cli.segment_found import segment_without_prompt
+
+        return segment_without_prompt(arguments, scan, predictor_for, loaded, progress)
     given = _read_files(arguments, scan, prompts)
-    limits = _limits(arguments, scan, given)
+    limits = read_limits(arguments, scan, given)
     inputs = [arguments.scan, *checkpoint_file(arguments.model), *given.read]
     # a wrong box or option is reported before seconds go into loading a model
-    _check_options(arguments, scan.geometry.calibrated, correcting=given.start is not None)
+    check_options(arguments, scan.geometry.calibrated, correcting=given.start is not None)
     standing = None if given.start is None else standing_of(given.start, scan, given.axis)
     names = _labels(given, scan, standing)
     limits.check(scan, names)
-    outs, remarks = _check_outputs(arguments, scan, names, inputs)
+    outs, remarks = check_outputs(arguments, scan, names, inputs)
 
     # torch comes with it, so it waits until the input is known to be good
     predictor = predictor_for(arguments)
     found = _segment(predictor, scan, given, limits, arguments, progress)
+    found = replace(found, notes=(*given.notes, *found.notes))
+    return finish(arguments, scan, found, outs, remarks, loaded)
+
+
+def finish(
+    arguments: argparse.Namespace,
+    scan: Volume,
+    found: Segmentation,
+    outs: list[Path],
+    remarks: tuple[str, ...],
+    loaded: float,
+) -> tuple[dict[str, Any], Segmentation]:
+    """Write a result. remarks: notes on the file. loaded: seconds that reading took. Returns as `segment_scan` does."""
     whole = found.structures if found.written_as(outs[0], arguments.format) is not found.labels else None
     if found.structures is not None and whole is None:
         remarks = (
             *remarks,
             "Structures overlap, and a label map gives their voxels to one; a .dcm holds both.",
         )
-    found = replace(found, notes=(*given.notes, *found.notes, *remarks))
-    _write(arguments, scan, found, outs, predictor.name)
+    found = replace(found, notes=(*found.notes, *remarks))
+    _write(arguments, scan, found, outs, found.model)
     report = {
         **found.to_dict(masks=False),
         "seconds": {"load": loaded, **found.seconds},
@@ -230,7 +255,7 @@ def segment_scan(
     return report, found
 
 
-def _labels(given: _Given, scan: Volume, standing: Standing | None) -> list[str]:
+def _labels(given: Given, scan: Volume, standing: Standing | None) -> list[str]:
     """The labels that the result will have, once every prompt is known to lie on the scan."""
     from medsam.prompts.plan import plan
 
@@ -255,15 +280,16 @@ def _typed_prompts(arguments: argparse.Namespace) -> list[Prompt]:
     prompts = [
         PARSERS[kind](text) for kind, text in sorted(getattr(arguments, "typed", ()), key=lambda one: ranks[one[0]])
     ]
-    if not prompts and not arguments.prompts:
+    if not prompts and not arguments.prompts and not arguments.boxes_from:
         raise PromptError(
             "There is nothing to segment: give --box [S:]X0,Y0,X1,Y1[=LABEL], --point [S:]X,Y[+|-][=LABEL], "
-            "--scribble, --lasso, --line, --ellipse, --text NAME or --prompts FILE."
+            "--scribble, --lasso, --line, --ellipse, --text NAME, --prompts FILE or --boxes-from FILE; or --auto, to "
+            "have it found."
         )
     return prompts
 
 
-def _check_outputs(
+def check_outputs(
     arguments: argparse.Namespace, scan: Volume, names: Sequence[str], inputs: Sequence[Path]
 ) -> tuple[list[Path], tuple[str, ...]]:
     """The masks to write, of structures of these names: the result, and those of --all-masks; and what to know of them.
@@ -298,7 +324,7 @@ def _write(arguments: argparse.Namespace, scan: Volume, found: Segmentation, out
 
 
 @dataclass
-class _Given:
+class Given:
     """What --prompts brings. start: label files that other prompts correct; None where there are none of either.
 
     read, notes: the files, and what the user should know of the reading.
@@ -311,7 +337,7 @@ class _Given:
     notes: list[str]
 
 
-def _read_files(arguments: argparse.Namespace, scan: Volume, typed: Sequence[Prompt]) -> _Given:
+def _read_files(arguments: argparse.Namespace, scan: Volume, typed: Sequence[Prompt]) -> Given:
     """The prompts of all --prompts files, and the one axis that they and --axis agree on.
 
     Masks of label files are refined where they are all there is, and corrected where there are other prompts.
@@ -320,7 +346,7 @@ def _read_files(arguments: argparse.Namespace, scan: Volume, typed: Sequence[Pro
     from medsam.prompts.files import read_prompt_file
     from medsam.prompts.masks import joined
 
-    given = _Given([], arguments.axis, None, [], [])
+    given = Given([], arguments.axis, None, [], [])
     stated, masks = f"--axis {arguments.axis}", []
     for path in arguments.prompts:
         file = read_prompt_file(path, scan, given.axis, given.prompts)
@@ -333,6 +359,7 @@ def _read_files(arguments: argparse.Namespace, scan: Volume, typed: Sequence[Pro
         if file.axis and not given.axis:
             given.axis, stated = file.axis, f"The axis {file.axis!r} of {path.name}"
     given.prompts += typed
+    given.axis = add_boxes(arguments, scan, given.axis, given.prompts, given.read, given.notes)
     if given.prompts and masks:
         given.start = joined([file.masks for file in masks if file.masks is not None])
     else:
@@ -343,7 +370,7 @@ def _read_files(arguments: argparse.Namespace, scan: Volume, typed: Sequence[Pro
     return given
 
 
-def _limits(arguments: argparse.Namespace, scan: Volume, given: _Given) -> Limits:
+def read_limits(arguments: argparse.Namespace, scan: Volume, given: Given) -> Limits:
     """What --keep-range, --editable and --lock say; their files are added to those read. PromptError, InputError."""
     from medsam.io.files import is_there
     from medsam.prompts.limits import Limits
@@ -384,7 +411,7 @@ def _range(text: str) -> tuple[float | None, float | None]:
     return low, high
 
 
-def _check_options(arguments: argparse.Namespace, calibrated: bool, correcting: bool) -> None:
+def check_options(arguments: argparse.Namespace, calibrated: bool, correcting: bool) -> None:
     """Raise PromptError for options that would do nothing, or contradict each other.
 
     correcting: prompts correct what is in label files.
@@ -430,7 +457,7 @@ def alternative_out(out: Path, rank: int) -> Path:
 def _segment(
     predictor: Predictor,
     scan: Volume,
-    given: _Given,
+    given: Given,
     limits: Limits,
     arguments: argparse.Namespace,
     progress: ProgressCallback | None,

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from medsam.errors import InputError
+from medsam.evaluation.automatic import evaluate_automatic
 from medsam.evaluation.prompting import ScoredMask, evaluate_slice, evaluate_volume
 from medsam.evaluation.protocol import Protocol
 from medsam.evaluation.steps import Step
@@ -64,6 +65,7 @@ class EvaluationCase:
 class CaseResult:
     """Rows of the tables, pictures for the report, and the masks that were scored.
 
+    detections: what was found without a prompt.
     overlays: one entry a structure and model: the slice with the largest reference area, upright.
     masks: model -> label map of the primary prompt. alone: (model, structure) -> bool (K, J, I), where the label map
     cannot show what was scored because structures overlap. skipped: {"structure", "why"} of what got no prompt.
@@ -73,6 +75,7 @@ class CaseResult:
     rows: list[dict[str, Any]] = field(default_factory=list)
     slices: list[dict[str, Any]] = field(default_factory=list)
     steps: list[dict[str, Any]] = field(default_factory=list)
+    detections: list[dict[str, Any]] = field(default_factory=list)
     overlays: list[dict[str, Any]] = field(default_factory=list)
     masks: dict[str, LabelVolume] = field(default_factory=dict)
     alone: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
@@ -155,7 +158,7 @@ def evaluate_case(
     Raises InputError for a reference off the scan's grid. A case without any structure of enough pixels gives no rows.
     """
     plane = case.scan.geometry.plane(protocol.axis)
-    references = _references(case, plane)
+    references = _references(case, plane, protocol.every)
     # by its name, so that a window left to us may still be changed where it hides what is in a box
     wanted = case.window or protocol.window
     encoders = {
@@ -168,8 +171,7 @@ def evaluate_case(
         result.spacing_mm = [float(step) for step in case.scan.geometry.spacing_mm[::-1]]
     work = _Work(case, protocol, plane, references, result)
     _prompt_slices(work, encoders, progress)
-    if any(setting.first == "propagate" for setting in protocol.settings):
-        _propagate(work, encoders, progress)
+    _whole_scans(work, encoders, predictors, wanted, progress)
     for name, reference in references.items():
         if name not in work.prompted:
             why = f"under {protocol.min_pixels} pixels on every slice" if reference else "absent"
@@ -185,7 +187,7 @@ def evaluate_case(
     return result
 
 
-def _references(case: EvaluationCase, plane: SlicePlane) -> dict[str, CompactMask]:
+def _references(case: EvaluationCase, plane: SlicePlane, every: int) -> dict[str, CompactMask]:
     """Thirty of them fit into memory beside a large scan."""
     references = {}
     for name, reference in case.references.items():
@@ -194,7 +196,10 @@ def _references(case: EvaluationCase, plane: SlicePlane) -> dict[str, CompactMas
                 f"{case.case}: the reference of {name!r} has shape {reference.shape}, its scan "
                 f"{case.scan.geometry.shape} (K, J, I)."
             )
-        references[name] = CompactMask.of(np.moveaxis(reference, plane.array_axis, 0))
+        by_slice = np.moveaxis(reference, plane.array_axis, 0)
+        if every > 1:
+            by_slice = by_slice & (np.arange(plane.count) % every == 0)[:, None, None]
+        references[name] = CompactMask.of(by_slice)
     return references
 
 
@@ -254,6 +259,21 @@ def _step_row(work: _Work, model: str, found: ScoredMask, step: Step) -> dict[st
     return {**named, "prompt": prompt, "slice": found.index, **step.as_row()}
 
 
+def _whole_scans(
+    work: _Work,
+    encoders: Mapping[str, ScanEncoder],
+    predictors: Mapping[str, Predictor],
+    window: str,
+    progress: ProgressCallback | None,
+) -> None:
+    """What is not prompted slice by slice."""
+    kinds = {setting.first for setting in work.protocol.settings}
+    if "propagate" in kinds:
+        _propagate(work, encoders, progress)
+    if "auto" in kinds:
+        _find(work, predictors, window, progress)
+
+
 def _propagate(work: _Work, encoders: Mapping[str, ScanEncoder], progress: ProgressCallback | None) -> None:
     if work.plane.count == 1:
         why = "not propagated: the scan has one slice only"
@@ -264,6 +284,24 @@ def _propagate(work: _Work, encoders: Mapping[str, ScanEncoder], progress: Progr
     reach = {name: work.references[name].indices() for name in work.prompted}
     for model, encoder in encoders.items():
         _keep(work.answers, model, evaluate_volume(encoder, middles, reach, work.protocol, progress))
+
+
+def _find(work: _Work, predictors: Mapping[str, Predictor], window: str, progress: ProgressCallback | None) -> None:
+    for model, predictor in predictors.items():
+        found = evaluate_automatic(
+            predictor,
+            work.case.scan,
+            work.references,
+            axis=work.plane.axis,
+            window=window,
+            zoom=work.protocol.zoom,
+            keep_islands=work.protocol.keep_islands,
+            every=work.protocol.every,
+            progress=progress,
+        )
+        _keep(work.answers, model, found.answers)
+        named = {"case": work.case.case, "patient": work.case.patient, "model": model}
+        work.result.detections += [{**named, **row} for row in found.rows]
 
 
 def _draw(answers: dict[_Key, _Answers], targets: Iterable[Target]) -> None:

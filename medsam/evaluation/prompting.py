@@ -57,7 +57,7 @@ def evaluate_slice(
     """All of a protocol but propagation, for every structure of a slice together."""
     asked: dict[tuple[str, CorrectedBy], list[PromptSetting]] = {}
     for setting in sorted(protocol.settings, key=lambda setting: setting.corrections == 0):
-        if setting.first != "propagate":
+        if setting.first not in ("propagate", "auto"):
             # what is not corrected is on the way to what is, whatever that is corrected with
             alike = [key for key in asked if key[0] == setting.family] if not setting.corrections else []
             asked.setdefault(alike[0] if alike else (setting.family, setting.by), []).append(setting)

@@ -25,18 +25,19 @@ _CORRECTIONS = re.compile(r"(?P<by>points|scribbles):(?P<count>[1-9]\d?)")
 _ONE = {"point": "points:1", "scribble": "scribbles:1"}
 _JITTERED = ("box", "propagate")
 # fields of a protocol that were added later, as they were before
-_LATER = {"noise": "clean", "slices": None}
+_LATER = {"noise": "clean", "slices": None, "every": 1}
 
 
 @dataclass(frozen=True)
 class PromptSetting:
     """One kind of prompt, and one row of the tables for every structure.
 
-    first: what comes first; "propagate" is the box of one slice for the whole volume; None: the first correction.
+    first: what comes first; "propagate" is the box of one slice for the whole volume, "auto" no prompt at all; None:
+        the first correction.
     jitter_px: of the box. by, corrections: with what a user corrects the answer, and how often.
     """
 
-    first: First | Literal["propagate"] | None
+    first: First | Literal["propagate", "auto"] | None
     jitter_px: int = 0
     by: CorrectedBy = "points"
     corrections: int = 0
@@ -63,11 +64,12 @@ class Protocol:
 
     prompts: each of `First` ("box", "mask", "lasso", ...), alone or with corrections ("box+points:N",
     "box+scribbles:N", N up to 99); corrections alone ("points:N", "scribbles:N"; "point" and "scribble" are one); or
-    "propagate". The first is the run's primary prompt. jitter_px: each edge of a box moves outwards by a whole number
-    of pixels drawn uniformly from [0, N]; every prompt with a box is asked with each of these, the first of them
-    first. noise: how exactly a user draws all but boxes, see `prompts.simulate`.
+    "propagate"; or "auto", what a detector finds. The first is the run's primary prompt. jitter_px: each edge of a box
+    moves outwards by a whole number of pixels drawn uniformly from [0, N]; every prompt with a box is asked with each
+    of these, the first of them first. noise: how exactly a user draws all but boxes, see `prompts.simulate`.
     oracle: also the best of three masks for the box on the whole slice, chosen by the reference.
-    seed: of all that is drawn. slices: most of each structure in a case, evenly spread; None: all.
+    seed: of all that is drawn. slices: most of each structure in a case, evenly spread; None: all. every: of
+    neighbouring slices only every so many are there at all, for the prompt "auto" too.
     window, axis, zoom, keep_islands: as for `medsam segment`.
     tolerance_mm: of the NSD; None takes each organ's own from `labels`.
     """
@@ -82,6 +84,7 @@ class Protocol:
     keep_islands: bool = False
     noise: Noise = "clean"
     slices: int | None = None
+    every: int = 1
     min_pixels: int = MIN_PIXELS
     tolerance_mm: float | None = DEFAULT_TOLERANCE_MM
 
@@ -112,6 +115,8 @@ class Protocol:
             raise PromptError(f"`seed` takes a whole number from 0, not {self.seed}.", parameter="seed")
         if self.noise not in get_args(Noise):
             raise PromptError(f"`noise` is {' or '.join(get_args(Noise))}, not {self.noise!r}.", parameter="noise")
+        if self.every < 1:
+            raise PromptError(f"`every` takes a whole number from 1, not {self.every}.", parameter="every")
         if self.slices is not None and self.slices < 1:
             raise PromptError(f"`slices` takes a whole number from 1, not {self.slices}.", parameter="slices")
         if self.zoom not in get_args(Zoom):
@@ -153,10 +158,11 @@ def _settings_of(prompt: str, jitter_px: tuple[int, ...]) -> list[PromptSetting]
     if corrected is not None:
         by, count = ("points" if corrected["by"] == "points" else "scribbles"), int(corrected["count"])
         first = first[:-1] or [None]
-    if len(first) > 1 or first[0] not in (*get_args(First), "propagate", None) or (first == ["propagate"] and count):
+    alone = ("propagate", "auto")
+    if len(first) > 1 or first[0] not in (*get_args(First), *alone, None) or (first[0] in alone and count):
         raise PromptError(
             f"There is no prompt {prompt!r}; use {', '.join(get_args(First))}, each alone or with +points:N or "
-            "+scribbles:N; point, points:N, scribble, scribbles:N; or propagate, N from 1 to 99.",
+            "+scribbles:N; point, points:N, scribble, scribbles:N; propagate; or auto, N from 1 to 99.",
             parameter="prompts",
         )
     return [PromptSetting(first[0], jitter, by, count) for jitter in (jitter_px if first[0] in _JITTERED else (0,))]

@@ -7,6 +7,7 @@
     DIR/masks/...           with keep_masks
     DIR/groups.csv              with by: the groups each case is in
     DIR/metrics.csv, slices.csv, summary.json, report.html, table.tex     made from the above when all cases are done
+    DIR/detection.csv           with the prompt auto: what was found in each case, and false alarms
     DIR/corrections.csv         with corrections: what each of them did
 
 Cases are shared among workers by `run_cases`. Rows come from the case files in manifest order, so how a run was cut
@@ -42,6 +43,7 @@ from medsam.inference.jobs import JobLog, Workers, run_cases
 from medsam.inference.predictor import Predictor
 from medsam.io.footprint import working_bytes
 from medsam.io.save import check_folder, save_labels
+from medsam.models.heads import head_digest
 from medsam.progress import ProgressCallback
 from medsam.volume import LabelVolume
 
@@ -166,6 +168,7 @@ def _open_folder(run: EvaluationRun, models: Mapping[str, Predictor]) -> None:
         "keep_masks": run.keep_masks,
         "timing": run.timing,
         **({"trust": told} if (told := _told_by(models)) else {}),
+        **({"heads": heads} if (heads := _heads_of(run, models)) else {}),
     }
     note = run.folder / "run.json"
     if note.exists():
@@ -182,6 +185,13 @@ def _open_folder(run: EvaluationRun, models: Mapping[str, Predictor]) -> None:
     for folder in ("cases", "overlays", *(["masks"] if run.keep_masks else [])):
         (run.folder / folder).mkdir(parents=True, exist_ok=True)
     _write_json(note, identity)
+
+
+def _heads_of(run: EvaluationRun, models: Mapping[str, Predictor]) -> dict[str, list[str]]:
+    """Digests of the heads that find, where that is asked."""
+    if "auto" not in run.protocol.names:
+        return {}
+    return {name: [head_digest(source) for source in one.heads] for name, one in models.items()}
 
 
 def _told_by(models: Mapping[str, Predictor]) -> dict[str, str]:
@@ -246,7 +256,7 @@ def _write_case(run: EvaluationRun, name: str, result: CaseResult, made_from: st
     rows = [{**row, "seconds": row["seconds"] if run.timing else None} for row in result.rows]
     slices = [{**row, "seconds": row["seconds"] if run.timing else None} for row in result.slices]
     about = {key: getattr(result, key) for key in ("window", "notes", "skipped", "spacing_mm")}
-    tables = {"rows": rows, "slices": slices, "corrections": result.steps}
+    tables = {"rows": rows, "slices": slices, "corrections": result.steps, "detections": result.detections}
     _write_json(run.case_file(name), {"case": name, "made_from": made_from, **about, **tables})
 
 
@@ -275,9 +285,11 @@ def _write_tables(run: EvaluationRun, cases: Sequence[tuple[str, Case]]) -> None
     for file, unsorted in tables.items():
         table = unsorted.sort_values("prompt", key=lambda prompts: prompts.map(order), kind="stable")
         _write_table(run.folder / file, table)
-    steps = [row for case in done for row in case.get("corrections", ())]
-    if steps:
-        _write_table(run.folder / "corrections.csv", pd.DataFrame(steps))
+    # what is for the summary alone has no column
+    more = {"corrections": ("corrections", []), "detections": ("detection", ["candidates", "presence"])}
+    for kind, (file, inner) in more.items():
+        if rows := _rows(done, kind):
+            _write_table(run.folder / f"{file}.csv", pd.DataFrame(rows).drop(columns=inner))
     groups = _groupings(run, cases, done)
     if groups:
         _write_table(run.folder / "groups.csv", case_table(groups, names))
@@ -285,6 +297,11 @@ def _write_tables(run: EvaluationRun, cases: Sequence[tuple[str, Case]]) -> None
         (run.folder / "groups.csv").unlink(missing_ok=True)  # of an earlier choice
     _write_json(run.folder / "summary.json", _summary(run, done, groups))
     write_report(run.folder)
+
+
+def _rows(done: Sequence[Mapping[str, Any]], kind: str) -> list[dict[str, Any]]:
+    """Of all cases; files of earlier versions lack some."""
+    return [row for case in done for row in case.get(kind, ())]
 
 
 def _write_table(path: Path, table: pd.DataFrame) -> None:
@@ -306,6 +323,7 @@ def _groupings(
 
 def _summary(run: EvaluationRun, done: Sequence[Mapping[str, Any]], groups: Sequence[Grouping]) -> dict[str, Any]:
     """What summary.json holds. done: the case files."""
+    from medsam.evaluation.automatic import summarise_detection
     from medsam.evaluation.calibration import calibration
     from medsam.evaluation.steps import summarise_steps
     from medsam.evaluation.summary import by_dataset, robustness, summarise
@@ -313,7 +331,7 @@ def _summary(run: EvaluationRun, done: Sequence[Mapping[str, Any]], groups: Sequ
 
     # read back, so that the summary tells of the numbers that are in the file
     metrics, slices = read_table(run.folder, "metrics"), read_table(run.folder, "slices")
-    corrections = [row for case in done for row in case.get("corrections", ())]
+    corrections, found = _rows(done, "corrections"), _rows(done, "detections")
     seed = run.protocol.seed
     note = json.loads((run.folder / "run.json").read_text())
     return {
@@ -323,6 +341,7 @@ def _summary(run: EvaluationRun, done: Sequence[Mapping[str, Any]], groups: Sequ
         "robustness": robustness(metrics, seed=seed),
         "calibration": calibration(slices),
         **({"corrections": steps} if (steps := summarise_steps(corrections)) else {}),
+        **({"detection": summarise_detection(found)} if found else {}),
         "protocol": {
             **note["protocol"],
             "nsd_tolerance_mm": {

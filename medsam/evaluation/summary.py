@@ -31,7 +31,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # what stands beside the models in summary.json
-RESERVED = ("prompts", "datasets", "groups", "robustness", "calibration", "corrections", "protocol", "environment")
+RESERVED = (
+    "prompts",
+    "datasets",
+    "groups",
+    "robustness",
+    "calibration",
+    "corrections",
+    "detection",
+    "protocol",
+    "environment",
+)
 
 # what a robustness curve can run along, boxes first: they are the main protocol
 CURVES = ("jitter_px", "clicks", "clicks_after_box", "scribbles", "scribbles_after_box")

@@ -57,7 +57,7 @@ def targets_on(
             continue
         target = Target(key, structure, index, truth)
         for setting in protocol.settings:
-            if setting.first is not None:
+            if setting.first not in (None, "auto"):
                 target.first[setting], given = _first(target, setting, tight, protocol, plane)
                 if given is not None:
                     target.given[setting] = given

@@ -17,8 +17,10 @@ import torch
 
 from medsam.errors import PromptError
 from medsam.geometry import Axis
+from medsam.inference.auto import AutoSettings, answering, head_for, segment_found
 from medsam.inference.automatic import AutomaticSettings
 from medsam.inference.by_name import AnsweredNames, NameReader, answer_names
+from medsam.inference.detect import detect
 from medsam.inference.embeddings import EmbeddingCache
 from medsam.inference.engines.base import Engine, EngineName, Precision
 from medsam.inference.everything import Everything
@@ -32,6 +34,7 @@ from medsam.inference.slice_request import Zoom
 from medsam.inference.usage import Usage
 from medsam.inference.worker import Priority, Worker, through_worker
 from medsam.io.load import as_volume
+from medsam.models.heads import Head
 from medsam.models.sam import Sam
 from medsam.models.specs import takes_clicks
 from medsam.postprocess.clean import Cleanup
@@ -87,7 +90,8 @@ class Predictor:
     model, device, cache, precision, engine: see `ImagePredictor`, which raises for them.
     worker: whose thread `segment`, `propagate`, `everything` and the steps of sessions run on, the most urgent first,
     whatever thread calls them (docs/worker.md); default: the caller's own.
-    heads: files of heads that answer names (docs/names.md), beside those of this package.
+    heads: files of heads that answer names (docs/names.md) or find structures (docs/automatic.md), beside those of this
+    package.
     """
 
     def __init__(
@@ -102,6 +106,7 @@ class Predictor:
         heads: Iterable[str | Path] = (),
     ) -> None:
         self.heads = tuple(heads)
+        self._answering: dict[Head, ImagePredictor] = {}
         self.images = ImagePredictor(model, device, cache, precision=precision, engine=engine, worker=worker)
 
     def __repr__(self) -> str:
@@ -295,6 +300,54 @@ class Predictor:
         """
         builder, listed = self._begin(scan, prompts, prompt, axis, window, modality, zoom, tidy, progress, limits)
         return self._followed(builder, listed, max_mm)
+
+    def detector(
+        self, names: Sequence[str] | None = None, modality: str | None = None, head: str | Path | None = None
+    ) -> Head:
+        """The head that `find` looks with, see there."""
+        return head_for(self.heads if head is None else (head,), self.sam, names, modality)
+
+    def answering(self, head: Head) -> ImagePredictor:
+        """Who answers the boxes of a head: `images`, or one with the decoder that lies beside the head; made once."""
+        if head not in self._answering:
+            self._answering[head] = answering(self.images, head)
+        return self._answering[head]
+
+    @through_worker(Priority.BATCH)
+    def find(
+        self,
+        scan: Scan,
+        names: Sequence[str] | None = None,
+        *,
+        head: str | Path | Head | None = None,
+        untested: bool = False,
+        axis: Axis | None = None,
+        window: IntensityWindow | str = "auto",
+        modality: str | None = None,
+        zoom: Zoom = "auto",
+        tidy: Cleanup | None = None,
+        limits: Limits | None = None,
+        settings: AutoSettings | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> Segmentation:
+        """Segment structures without a prompt: a detector looks at every slice, and its boxes are answered.
+
+        names: of the structures; default all that the head knows. head: a detector's name or file; default: that of
+        `heads`, or the one that medsam ships for these structures, or for this modality (`auto.head_for`). untested:
+        also structures that were not measured on patients the head never saw. progress: called with (slices done,
+        slices), for looking and then for answering. All else as for `segment`. The segmentation's `found` tells what
+        was found, how surely, and what was not; labels are numbered by what was asked for. Raises PromptError for what
+        cannot be looked for.
+        """
+        scan, cleanup = as_volume(scan), tidy or Cleanup()
+        cleanup.check(scan.geometry.calibrated)
+        if not isinstance(head, Head):
+            head = self.detector(names, modality or scan.modality, head)
+        scan_encoder = self.answering(head).encoder_for(scan, axis=axis, window=window, modality=modality)
+        found = detect(scan_encoder, head, names, untested=untested, progress=progress)
+        return segment_found(
+            scan_encoder, found, head, zoom=zoom, cleanup=cleanup, limits=limits, settings=settings, progress=progress
+        )
 
     @through_worker(Priority.BATCH)
     def everything(

@@ -16,6 +16,7 @@ import torch
 
 from medsam.errors import InputError, counted
 from medsam.geometry import SlicePlane, VolumeGeometry
+from medsam.inference.detect import Detections
 from medsam.inference.documents import headed, reading, whole
 from medsam.inference.image_predictor import Crop, ImagePredictor
 from medsam.inference.trust import Doubt, ExpectedDice, described
@@ -104,7 +105,8 @@ class Segmentation:
     last where it is DICOM. algorithm: the model with the digest and the licence of its weights. kept: of labels that
     were there before, label id -> slices that stay as they were (see `prompts.standing`). structures: where those
     overlap, every label as a mask of its own, which `labels` cannot hold; else None. said: label -> what every output
-    has to say of it, such as that a head was not tested.
+    has to say of it, such as that a head was not tested. found: what was found without a prompt (`Predictor.find`), and
+    what was not; None where prompts were given.
     """
 
     labels: LabelVolume
@@ -125,6 +127,7 @@ class Segmentation:
     kept: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     structures: PackedMasks | None = None
     said: Mapping[str, str] = field(default_factory=dict)
+    found: Detections | None = None
 
     def __repr__(self) -> str:
         counts = ", ".join(counted(len(some), one) for some, one in ((self.results, "result"), (self.notes, "note")))
@@ -236,6 +239,7 @@ class Segmentation:
             "window": self.window.to_dict(),
             "labels": [self._label_to_dict(number, int(counts[number])) for number in names],
             "prompts": [_result_to_dict(one, names[one.label]) for one in self.results],
+            **({} if self.found is None else {"auto": self.found.to_dict()}),
             "notes": list(self.notes),
             "encoder_calls": self.usage.encoded,
             "decoded": self.usage.decoded,

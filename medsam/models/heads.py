@@ -13,6 +13,7 @@ A decoder's changes have little rank: thin matrices make a file of a fifth of th
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -284,30 +285,48 @@ def read_head(path: Path) -> Head:
     return Head(known, parts["head"], parts["decoder"], path)
 
 
+def bundled_heads(kind: Kind, sam: Sam) -> list[Head]:
+    """Every head of a kind that medsam ships for this model's image encoder."""
+    from medsam.assets.cache import fetch
+    from medsam.assets.catalogue import ASSETS
+
+    read = [read_head(fetch(name)["head"]) for name, asset in ASSETS.items() if asset.kind == "head"]
+    here = encoder_digest(sam)
+    return [head for head in read if head.card.kind == kind and head.card.encoder == here]
+
+
 def find_head(source: str | Path, sam: Sam, kind: Kind | None = None) -> Head:
     """A head by its name in `medsam models list`, or by its file, once it fits `sam`.
 
     kind: the one that is needed. Raises CheckpointError, and AssetError for a name that cannot be fetched.
     """
-    from medsam.assets.cache import fetch
-    from medsam.assets.catalogue import ASSETS
-
-    heads = [name for name, asset in ASSETS.items() if asset.kind == "head"]
-    if isinstance(source, str) and source in heads:
-        path = fetch(source)["head"]
-    elif Path(source).is_file():
-        path = Path(source)
-    else:
-        raise CheckpointError(
-            f"No head at {source}, and it is not the name of one. Known heads: {listed(heads) or 'none'}."
-        )
-    head = read_head(path)
+    head = read_head(_file_of(source))
     if kind is not None and head.card.kind != kind:
         raise CheckpointError(
             f"{source} is a head of the kind {head.card.kind!r}; here one of the kind {kind!r} is needed."
         )
     head.check(sam)
     return head
+
+
+def _file_of(source: str | Path) -> Path:
+    from medsam.assets.cache import fetch
+    from medsam.assets.catalogue import ASSETS
+
+    heads = [name for name, asset in ASSETS.items() if asset.kind == "head"]
+    if isinstance(source, str) and source in heads:
+        return fetch(source)["head"]
+    if Path(source).is_file():
+        return Path(source)
+    raise CheckpointError(
+        f"No head at {source}, and it is not the name of one. Known heads: {listed(heads) or 'none'}."
+    )
+
+
+def head_digest(source: str | Path) -> str:
+    """sha256 of a head's file."""
+    with _file_of(source).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def renamed(head: Head, **changes: Any) -> Head:

@@ -108,6 +108,11 @@ class Frame:
         seen = np.asarray(xyxy, dtype=np.float64).reshape(-1, 4) - np.tile(self._origin, 2)
         return (self.view.boxes(seen, self.seen) * np.tile(self._scale, 2)).astype(np.float32)
 
+    def stored_boxes(self, xyxy: np.ndarray) -> np.ndarray:
+        """Boxes (P, 4) in model pixels -> (P, 4) float64 in stored pixels: undoes `boxes`; they may reach outside."""
+        upright = np.asarray(xyxy, dtype=np.float64).reshape(-1, 4) / np.tile(self._scale, 2)
+        return self.view.inverse.boxes(upright, self.upright) + np.tile(self._origin, 2)
+
     def points(self, xy: np.ndarray) -> np.ndarray:
         """Pixel indices (..., 2) in the stored slice -> (..., 2) float32 in model pixels."""
         seen = np.asarray(xy, dtype=np.float64) + 0.5 - self._origin

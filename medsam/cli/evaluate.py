@@ -100,6 +100,11 @@ def _add_prompt_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--head", action="append", default=[], metavar="NAME|FILE", help="with --prompt auto: the head that finds"
     )
+    parser.add_argument(
+        "--record",
+        action="store_true",
+        help="with --prompt auto and one --head FILE: write the figures into that file; its structures are then tested",
+    )
     parser.add_argument("--oracle", action="store_true", help="also score the best of three masks, as in SAM's paper")
     parser.add_argument(
         "--noise",
@@ -153,6 +158,7 @@ def run(arguments: argparse.Namespace) -> None:
     with progress_bars("Cases") as (progress,):
         folder = evaluate(this, cases, predictors, workers=workers, progress=progress)
     summary = json.loads((folder / "summary.json").read_text())
+    _record(arguments, summary, manifests)
     if arguments.json:
         print(json.dumps(summary, indent=2))
     else:
@@ -167,6 +173,15 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"Note: {what} not measured; {listed}.", file=sys.stderr)
 
 
+def _record(arguments: argparse.Namespace, summary: dict[str, Any], manifests: Sequence[Manifest]) -> None:
+    """Write what was found without prompts into the head's file, where that is asked."""
+    from medsam.evaluation.record import record
+
+    if arguments.record:
+        tested = record(Path(arguments.head[0]), summary, [one.name for one in manifests], arguments.split)
+        print(f"{arguments.head[0]}: {', '.join(tested)} measured on {arguments.split}.", file=sys.stderr)
+
+
 def _have_told(path: Path, networks: Sequence[ImagePredictor]) -> None:
     """Have the network that a file of expected Dice is about tell by it. Raises InputError where none is."""
     from medsam.inference.trust import read_trust
@@ -179,6 +194,8 @@ def _have_told(path: Path, networks: Sequence[ImagePredictor]) -> None:
 def _protocol(arguments: argparse.Namespace) -> Protocol:
     from medsam.evaluation.protocol import Protocol
 
+    if arguments.record and (len(arguments.head) != 1 or not Path(arguments.head[0]).is_file()):
+        raise PromptError("--record writes into the one file that --head names.")
     return Protocol(
         prompts=tuple(arguments.prompt or ["box"]),
         jitter_px=tuple(arguments.jitter_px),

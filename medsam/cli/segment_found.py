@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from medsam.cli.flags import comma_names
@@ -20,14 +21,18 @@ if TYPE_CHECKING:
 
 
 def segment_without_prompt(
-    arguments: argparse.Namespace, scan: Volume, predictor: Predictor, loaded: float, progress: ProgressCallback | None
+    arguments: argparse.Namespace,
+    scan: Volume,
+    predictor_for: Callable[[argparse.Namespace], Predictor],
+    loaded: float,
+    progress: ProgressCallback | None,
 ) -> tuple[dict[str, Any], Segmentation]:
     """As `segment.segment_scan`. loaded: seconds that reading took. Raises MedSAMError subclasses."""
     check_alone(arguments)
     given = Given([], arguments.axis, None, [], [])
     limits = read_limits(arguments, scan, given)
     check_options(arguments, scan.geometry.calibrated, correcting=False)
-    names = comma_names(arguments.auto) or None
+    names, predictor = comma_names(arguments.auto) or None, predictor_for(arguments)
     head = predictor.detector(names, arguments.modality or scan.modality)
     asked = [head.card.classes[n] for n in asked_classes(head, names, arguments.untested)]
     limits.check(scan, asked)

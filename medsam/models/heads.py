@@ -324,9 +324,13 @@ def _file_of(source: str | Path) -> Path:
 
 
 def head_digest(source: str | Path) -> str:
-    """sha256 of a head's file."""
-    with _file_of(source).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    """sha256 over names and values of a head's weights: what its card says of them may change."""
+    head, digest = read_head(_file_of(source)), hashlib.sha256()
+    for part in (head.state, head.decoder):
+        for name, tensor in sorted(part.items()):
+            digest.update(name.encode())
+            digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def renamed(head: Head, **changes: Any) -> Head:

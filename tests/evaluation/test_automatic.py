@@ -63,7 +63,7 @@ def test_an_evaluation_without_prompts_beside_boxes(tmp_path, capsys):
     label = nib.load(tmp_path / "c1-label.nii.gz")
     without = np.asarray(label.dataobj) * (np.asarray(label.dataobj) != 1)  # no disc in the second
     nib.save(nib.Nifti1Image(without.astype(np.uint8), label.affine), tmp_path / "c1-label.nii.gz")
-    manifest, model = write_manifest(tmp_path, cases), tiny_model(tmp_path / "model.safetensors", "tiny_vit")
+    manifest, model = write_manifest(tmp_path, cases), tiny_model(tmp_path / "tiny.safetensors", "tiny_vit")
     sam = load_model(str(model))
     torch.manual_seed(0)
     sizes = DetectorSizes(1, sam.spec.decoder.width, 16, 16)
@@ -75,7 +75,7 @@ def test_an_evaluation_without_prompts_beside_boxes(tmp_path, capsys):
     words += ["--prompt", "box", "auto", "--head", str(tmp_path / "head.safetensors"), "--every", "2", "--json"]
     assert main(words) == 0
     summary = json.loads(capsys.readouterr().out)
-    found = summary["detection"]["model"]["disc"]
+    found = summary["detection"]["tiny"]["disc"]
     assert (found["scans"], found["present"], found["scans_without"]) == (2, 1, 1)
     # a mask on the scan without a disc is a false alarm, and no row of Dice
     assert found["scans_without_with_alarm"] == 1

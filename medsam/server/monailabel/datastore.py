@@ -14,6 +14,7 @@ from fastapi.responses import FileResponse
 from medsam.errors import InputError
 from medsam.io.itk import encode_nrrd
 from medsam.server.connected import while_connected
+from medsam.server.gate.identity import LOG_IN, Present
 from medsam.server.gate.present import PresentReader
 from medsam.server.heavy import heavy
 from medsam.server.monailabel.answers import attached
@@ -79,8 +80,13 @@ async def put_image(
 
 @router.get("/datastore/image")
 @router.get("/datastore/image/")
-async def get_image(request: Request, reader: PresentReader, room: PresentRoom, image: ImageId = "") -> Response:
-    """The file of an image; of a DICOM series a NRRD of its voxels."""
+async def get_image(request: Request, services: PresentServices, room: PresentRoom, image: ImageId = "") -> Response:
+    """The file of an image; of a DICOM series a NRRD of its voxels. For who is recognised, or has a ticket."""
+    reader: Reader | None = request.state.reader
+    if reader is None and (known := room.tickets.reader(image)) is not None:
+        reader = await services.gate.calls(services.store.reader, known)
+    if reader is None:
+        raise HTTPException(401, LOG_IN)
     found = await while_connected(request, room.images.of_id(reader, image))
     assert found.case is not None  # noqa: S101 it was found by its id
     request.state.audited = {"case": found.case.key}
@@ -198,7 +204,7 @@ async def delete_image(reader: PresentReader, services: PresentServices, room: P
 
 @router.post("/activelearning/{strategy}")
 @router.post("/activelearning/{strategy}/")
-async def next_sample(strategy: str, reader: PresentReader, room: PresentRoom) -> dict[str, Any]:
+async def next_sample(strategy: str, request: Request, reader: PresentReader, room: PresentRoom) -> dict[str, Any]:
     """The next scan that this reader has submitted no label for; {} where there is none."""
     if strategy not in STRATEGIES:
         raise HTTPException(404, f"There is no strategy of that name: {', '.join(STRATEGIES)}.")
@@ -206,7 +212,11 @@ async def next_sample(strategy: str, reader: PresentReader, room: PresentRoom) -
     if not left:
         return {}
     case = left[0] if strategy == "first" else random.choice(left)
-    return {"id": image_id(case), "name": file_name(case), "weight": 1, **_dicom(case)}
+    present: Present = request.state.present
+    name = image_id(case)
+    # whoever works on this machine without a login needs none
+    name = name if present.way == "local" else room.tickets.given(name, reader.id)
+    return {"id": name, "name": file_name(case), "weight": 1, **_dicom(case)}
 
 
 # -- what they share ----------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from medsam.server.cases.found import FoundCase, ScanFiles, shown_name
 from medsam.server.cases.rooms import CaseRooms, NotAllowed
 from medsam.server.cases.schemas import KEY
 from medsam.server.monailabel.sent import Sent
+from medsam.server.monailabel.tickets import without_ticket
 from medsam.server.readers import Reader
 from medsam.server.store.records import StoredCase
 from medsam.volume import Volume
@@ -93,7 +95,7 @@ class Images:
     async def of_file(self, reader: Reader, part: Path, name: str, path: Path) -> Image:
         """An image that came with the request, to folder `part`; one that comes again is not read again."""
         digest = await self._rooms.calls(_digest, path)
-        found = replace((await self._rooms.sort(part, [name])).cases[0], version=digest)
+        found = replace(only((await self._rooms.sort(part, [name])).cases), version=digest)
         files = ScanFiles(part, found)
         scan = await self._rooms.scans.get(f"file/{reader.id}/{digest}", files)
         return Image(scan, files, None, suffix_of(found))
@@ -108,6 +110,7 @@ class Images:
         """The case that is meant. fetch: whether a series that no case has may come from the PACS.
 
         Raises NoImage, NotAllowed, and what fetching raises."""
+        name = without_ticket(name)
         if not name or name in ("undefined", "null"):
             raise NoImage(f"The request names no image (`image` is {name!r}).", parameter="image")
         key = self._known.get((reader.id, name), name)
@@ -158,6 +161,13 @@ class Images:
         while len(self._known) > _KNOWN:
             self._known.popitem(last=False)
         return case
+
+
+def only(cases: Sequence[FoundCase]) -> FoundCase:
+    """The one scan of what a client sent. Raises InputError for several."""
+    if len(cases) != 1:
+        raise InputError(f"A request is about one image, and these files hold {len(cases)}.", parameter="file")
+    return cases[0]
 
 
 def image_id(case: StoredCase) -> str:

@@ -58,8 +58,8 @@ async def infer(
     if output not in OUTPUTS:
         raise InputError(f"`output` is one of {', '.join(OUTPUTS)}.", parameter="output")
     began = time.perf_counter()
-    with room.place():
-        async with room.form(request) as form:
+    async with room.form(request) as form:
+        with room.place():
             params = read_params(form.fields.get("params", b""))
             how = wanted(params)
             found = await while_connected(request, _image(reader, room, form, image, session_id))

@@ -46,7 +46,11 @@ async def read(
     if "json" in found.media_type:
         # the PACS's own addresses lead nowhere from a browser, and are nobody's concern
         content = _ADDRESS.sub(b'"/proxy/dicom/wado/\\1', content)
-    return Response(content, found.status, headers={"content-type": found.media_type or "text/plain"})
+    headers = {"content-type": found.media_type or "text/plain"}
+    if found.status == 200 and "/frames/" in path:
+        # pixels of an image do not change; what there is does
+        headers["cache-control"] = "private, max-age=600"
+    return Response(content, found.status, headers=headers)
 
 
 @router.post("/proxy/dicom/{operation}/{path:path}")

@@ -20,6 +20,7 @@ from medsam.server.chores import repeated
 from medsam.server.monailabel.images import Images
 from medsam.server.monailabel.labels import SubmittedLabels
 from medsam.server.monailabel.sent import Sent
+from medsam.server.monailabel.tickets import Tickets
 from medsam.server.services import Services
 from medsam.server.settings import MonaiLabel
 
@@ -49,6 +50,7 @@ class Room:
     def __init__(self, services: Services, settings: MonaiLabel, sent: Sent, labels: SubmittedLabels) -> None:
         self.settings, self.sent, self.labels = settings, sent, labels
         self.images = Images(services.cases, sent, settings.pacs)
+        self.tickets = Tickets()
         self.running = 0
         self._services = services
 

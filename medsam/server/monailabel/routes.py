@@ -14,6 +14,7 @@ from medsam.server.gate.present import PresentReader
 from medsam.server.gate.request import Asked
 from medsam.server.gate.routes import verified
 from medsam.server.monailabel import datastore, infer
+from medsam.server.monailabel.images import only
 from medsam.server.monailabel.models import info as info_of
 from medsam.server.monailabel.room import PresentRoom
 from medsam.server.monailabel.sent import SentImage
@@ -52,10 +53,8 @@ async def begin(
         sent = await room.alone(form, "files") or await room.alone(form, "file")
         if sent is None:
             raise InputError("The image is the file `files` of the form.", parameter="files")
-        cases = (await rooms.sort(form.folder, [sent[0]])).cases
-        if len(cases) != 1:
-            raise InputError(f"A session is about one image, and these files hold {len(cases)}.", parameter="files")
-        image = await rooms.calls(room.sent.keep, form.folder, cases[0], cases[0].name, reader, expiry or None)
+        found = only((await rooms.sort(form.folder, [sent[0]])).cases)
+        image = await rooms.calls(room.sent.keep, form.folder, found, found.name, reader, expiry or None)
     try:
         await while_connected(request, rooms.scans.get(f"sent/{image.token}", room.sent.files(image)))
     except BaseException:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from medsam.server.gate.rules import DATA_HEADERS, PAGE_HEADERS, PrefixRules
+from medsam.server.gate.rules import PAGE_HEADERS, PrefixRules
 from medsam.server.settings import Limits
 
 _NO_BODY = frozenset({"GET", "HEAD", "DELETE"})
@@ -53,7 +53,8 @@ def rules_of_monailabel(limits: Limits, *, ohif: bool) -> tuple[PrefixRules, ...
         replace(small, prefix="/auth", open=frozenset({"GET ", "GET /", "POST /token"}), body_bytes=4096),
         # bodies that are scans: the routes count them
         replace(small, prefix="/session", uncounted=forms["/session"]),
-        replace(small, prefix="/datastore", uncounted=forms["/datastore"]),
+        # with a ticket in its address, which the route looks at
+        replace(small, prefix="/datastore", uncounted=forms["/datastore"], open=frozenset({"GET /image"})),
         replace(small, prefix="/infer", unread=_NO_BODY | {"POST"}),
     ]
     if ohif:
@@ -64,7 +65,6 @@ def rules_of_monailabel(limits: Limits, *, ohif: bool) -> tuple[PrefixRules, ...
                 prefix="/proxy",
                 unread=_NO_BODY,
                 body_bytes=limits.body_bytes,
-                headers={**DATA_HEADERS, "cache-control": "private, max-age=600"},
             )
         )
     return tuple(replace(one, audited=_audited(one.prefix)) for one in rules)

@@ -39,6 +39,8 @@ def start(tmp_path_factory, tiny_predictor: Predictor) -> Iterator[Callable[...,
 
         def begin(viewers: MonaiLabel | None = None, folder: Path | None = None, **settings: object) -> str:
             store = (folder or tmp_path_factory.mktemp("served")) / "store"
+            # one process that reads scans: each takes a second or two to start
+            settings = {"loaders": 1, **settings}
             made = ServerSettings(store, monailabel=viewers or MonaiLabel(), **settings)  # type: ignore[arg-type]
             return stack.enter_context(serving(create_app(made, tiny_predictor)))
 
@@ -46,9 +48,15 @@ def start(tmp_path_factory, tiny_predictor: Predictor) -> Iterator[Callable[...,
 
 
 @pytest.fixture(scope="module")
-def url(start) -> str:
+def house(tmp_path_factory) -> Path:
+    """The folder of `url`, in which its store is."""
+    return tmp_path_factory.mktemp("house")
+
+
+@pytest.fixture(scope="module")
+def url(start, house) -> str:
     """A server without users."""
-    return start()
+    return start(folder=house)
 
 
 @pytest.fixture

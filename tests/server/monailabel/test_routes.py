@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import time
 from http.client import HTTPConnection
 from pathlib import Path
@@ -14,9 +15,9 @@ import numpy as np
 import pytest
 
 from medsam.server.monailabel import room
-from medsam.server.monailabel.sent import Sent
+from medsam.server.monailabel.sent import NoSession, Sent
 from medsam.server.readers import Role
-from medsam.server.settings import GIB, MIB, Limits, MonaiLabel
+from medsam.server.settings import GIB, MIB, Limits
 from medsam.server.store.store import Store
 
 PASSWORD = "a password of eleven words"
@@ -69,23 +70,30 @@ def test_a_session_is_an_image_until_it_is_removed(client, monai, tmp_path):
     assert refused.value.status_code == 422
 
 
-def test_sessions_end_some_time_after_their_last_use_also_over_a_restart(tmp_path, start, monai):
-    now = [1000.0]
+def test_sessions_end_some_time_after_their_last_use_also_over_a_restart(tmp_path, client, house):
     image = nifti(tmp_path / "scan.nii.gz")
-    url = start(MonaiLabel(session_s=3600), folder=tmp_path)
-    token = monai.MONAILabelClient(url).create_session(str(image))["session_id"]
-    (kept,) = (tmp_path / "store" / "sent").glob("*.json")
-    now[0] = json.loads(kept.read_text())["used"]
-    again = Sent(tmp_path / "store" / "sent", 3600.0, lambda: now[0])
-    reader = Store.open(tmp_path / "store", serving=False).local_reader()
+    token = client.create_session(str(image))["session_id"]
+    # as another server finds it
+    folder = tmp_path / "sent"
+    shutil.copytree(house / "store" / "sent", folder)
+    document = json.loads((folder / f"{token}.json").read_text())
+    (folder / f"{token}.json").write_text(json.dumps(document | {"kept_s": 3600.0}))
+    now = [document["used"]]
+    again = Sent(folder, 3600.0, lambda: now[0])
+    with Store.open(house / "store", serving=False) as store:
+        reader = store.local_reader()
     now[0] += 3000
     assert again.get(token, reader).name == "scan.nii.gz"
     now[0] += 3000
     # the clock began anew
     assert again.files(again.get(token, reader)).path.is_file()
     now[0] += 3601
-    assert again.retire() == [token]
-    assert [one.name for one in (tmp_path / "store" / "sent").iterdir()] == []
+    assert token in again.retire()
+    with pytest.raises(NoSession):
+        again.get(token, reader)
+    now[0] += 13 * 3600
+    again.retire()
+    assert [one.name for one in folder.iterdir()] == []
 
 
 def test_the_data_store_has_images_by_their_names_and_labels_by_tags(client, monai, tmp_path, url):
@@ -118,16 +126,24 @@ def test_the_data_store_has_images_by_their_names_and_labels_by_tags(client, mon
     assert httpx.get(f"{url}/datastore/image", params={"image": "undefined"}).status_code == 404
 
 
-def test_the_next_sample_is_one_without_a_label(start, monai, tmp_path):
-    folder = tmp_path / "data"
-    folder.mkdir()
-    images = [nifti(folder / f"{name}.nii.gz", value=value) for name, value in (("one", 90), ("two", 120))]
-    client = monai.MONAILabelClient(start(data=(folder,)), tmpdir=str(tmp_path))
+@pytest.fixture(scope="module")
+def small(start, tmp_path_factory) -> tuple[str, Path]:
+    """A server with two scans in a folder and little memory: its address, and the folder of its store."""
+    folder = tmp_path_factory.mktemp("small")
+    (folder / "data").mkdir()
+    for name, value in (("one", 90), ("two", 120)):
+        nifti(folder / "data" / f"{name}.nii.gz", value=value)
+    limits = Limits(upload_bytes=400 * MIB)
+    return start(folder=folder, data=(folder / "data",), scan_bytes=GIB // 4, limits=limits), folder
+
+
+def test_the_next_sample_is_one_without_a_label(small, monai, tmp_path):
+    client = monai.MONAILabelClient(small[0], tmpdir=str(tmp_path))
     until = time.monotonic() + 60
     while client.info()["datastore"]["total"] < 2 and time.monotonic() < until:
         time.sleep(0.1)
     seen = []
-    for _ in images:
+    for _ in range(2):
         sample = client.next_sample("first", {})
         seen.append(sample["name"].removeprefix(f"{sample['id']}-"))
         mask = np.zeros((20, 18, 4), np.uint8)
@@ -173,9 +189,17 @@ def test_readers_log_in_and_see_nothing_of_each_other(start, monai, tmp_path):
     mask, _ = ben.infer("medsam_slice", "scan", {"foreground": [[8, 8, 1]]}, session_id=session)
     ben.save_label("mine", mask)
     # from here on this client says with every GET that it has a body, and sends none
-    assert set(ben.datastore()["objects"]) == {"mine"}
+    assert set(ben.datastore()["objects"]) == {"mine"}  # its label is there, so it is no sample
     assert ben.get_session(session)
     assert cleo.datastore()["objects"] == {}
+    # 3D Slicer fetches a sample without its token, and submits a label for it by the same id
+    ben.upload_image(str(image), "next")
+    sample = ben.next_sample("first", {})["id"]
+    assert httpx.get(f"{url}/datastore/image", params={"image": sample}).content == image.read_bytes()
+    assert ben.save_label(sample, mask)["image"] == "next"
+    for other in ("next", f"mine~{sample.partition('~')[2]}", sample[:-1] + ("0" if sample[-1] != "0" else "1")):
+        assert httpx.get(f"{url}/datastore/image", params={"image": other}).status_code == 401, other
+    assert httpx.get(f"{url}/datastore/label", params={"label": sample, "tag": "final"}).status_code == 401
     for ask in (
         lambda: cleo.get_session(session),
         lambda: cleo.infer("medsam_slice", "scan", {"foreground": [[8, 8, 1]]}, session_id=session),
@@ -186,8 +210,8 @@ def test_readers_log_in_and_see_nothing_of_each_other(start, monai, tmp_path):
             ask()
     anna = monai.MONAILabelClient(url, tmpdir=str(tmp_path))
     anna.update_auth(anna.auth_token("anna", PASSWORD))
-    (labels,) = [one["labels"] for one in anna.datastore()["objects"].values()]
-    assert set(labels) == {"final@ben"}
+    for one in anna.datastore()["objects"].values():
+        assert set(one["labels"]) == {"final@ben"}
     wrong = monai.MONAILabelClient(url)
     wrong.update_auth({"token_type": "Bearer", "access_token": "wrong"})
     assert not wrong.auth_valid_token()
@@ -213,8 +237,8 @@ def test_a_full_server_says_so(client, monai, tmp_path, monkeypatch):
         client.infer("medsam_slice", "scan", {"foreground": [[8, 8, 1]]}, session_id=session)
 
 
-def test_a_ct_that_is_larger_than_the_memory_for_scans_is_refused_with_the_numbers(start, monai, tmp_path):
-    url = start(folder=tmp_path, scan_bytes=GIB // 4, limits=Limits(upload_bytes=400 * MIB))
+def test_a_ct_that_is_larger_than_the_memory_for_scans_is_refused_with_the_numbers(small, monai, tmp_path):
+    url, folder = small
     # 512 x 512 x 600 of int16, all of it the same: 300 MiB that are packed to some hundred KiB
     header = nibabel.Nifti1Header()
     header.set_data_shape((512, 512, 600))
@@ -234,7 +258,7 @@ def test_a_ct_that_is_larger_than_the_memory_for_scans_is_refused_with_the_numbe
     assert "300 MiB" in refused.value.msg
     assert "256 MiB" in refused.value.msg
     # and nothing of it is left
-    assert list((tmp_path / "store" / "sent").iterdir()) == []
+    assert list((folder / "store" / "sent").iterdir()) == []
     connection = HTTPConnection(url.removeprefix("http://"), timeout=30)
     connection.putrequest("PUT", "/session/")
     connection.putheader("Content-Length", str(500 * MIB))
@@ -244,3 +268,46 @@ def test_a_ct_that_is_larger_than_the_memory_for_scans_is_refused_with_the_numbe
     assert answer.status == 413
     assert b"400 MiB" in answer.read()
     connection.close()
+
+
+def test_what_is_malformed_is_refused_and_is_no_defect(url, tmp_path):
+    image = nifti(tmp_path / "scan.nii.gz").read_bytes()
+    form = {"Content-Type": "multipart/form-data; boundary=b"}
+    part = b'--b\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n%s\r\n'
+    file = part % (b"file", b'; filename="../../etc/a.nii.gz"', image)
+
+    def params(text: bytes) -> bytes:
+        return part % (b"params", b"", text)
+
+    bodies = [
+        b"",
+        b"--b--\r\n",
+        b"--b",
+        file,
+        file[:-200] + b"--b--",
+        params(b"[1]") + file + b"--b--",
+        params(b"{") + file + b"--b--",
+        params(b'{"foreground": [[NaN, 1, 1]]}') + file + b"--b--",
+        params(b'{"foreground": [[1e400, 1, 1]]}') + file + b"--b--",
+        params(b'{"foreground": {"a": 1}}') + file + b"--b--",
+        params(b'{"roi": [1, 2, 3, 4, 5, "6"]}') + file + b"--b--",
+        params(b'{"foreground": [[1, 1, 1]], "max_mm": "far"}') + file + b"--b--",
+        params(b'{"foreground": [[1, 1, 1]], "label_info": 3, "zoom": [[]]}') + file + b"--b--",
+        params(b"[" * 100_000) + file + b"--b--",
+        params(b" " * (2 * MIB)) + file + b"--b--",
+        part % (b"file", b'; filename="a.nii.gz"', b"no image") + params(b'{"foreground": [[1, 1, 1]]}') + b"--b--",
+        part % (b"label", b'; filename="a.exe"', b"x") + params(b"{}") + file + b"--b--",
+    ]
+    for path in ("/infer/medsam_slice", "/infer/medsam_volume", "/infer/medsam_scribbles"):
+        for number, body in enumerate(bodies):
+            answer = httpx.post(f"{url}{path}", content=body, headers=form, timeout=60)
+            assert 400 <= answer.status_code < 500, (path, number, answer.text)
+            assert answer.json()["detail"]
+            assert "etc" not in answer.json()["detail"]
+    for path in ("/session/", "/datastore/", "/datastore/label"):
+        for body in (b"", b"--b--\r\n", file[:-200] + b"--b--", params(b"{}") + b"--b--"):
+            answer = httpx.put(f"{url}{path}", content=body, headers=form, timeout=60)
+            assert 400 <= answer.status_code < 500, (path, answer.text)
+    assert httpx.post(f"{url}/infer/medsam_slice", json={}).status_code == 422
+    assert httpx.put(f"{url}/session/", params={"expiry": "-1"}, headers=form, content=b"--b--").status_code == 422
+    assert httpx.post(f"{url}/activelearning/first", content=b"[" * 100).status_code == 400

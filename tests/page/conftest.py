@@ -18,7 +18,11 @@ from filelock import FileLock
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "scripts" / "speed"))
 # more than a run of all tests has time for
-LONG = {"test_through_the_volume_stopped_mended_and_on", "test_by_keys_alone"}
+LONG = {
+    "test_through_the_volume_stopped_mended_and_on",
+    "test_by_keys_alone",
+    "test_a_click_becomes_a_mask_in_three_views_that_is_saved_and_opened_again",
+}
 PASSWORD = "a password of eleven words"
 
 

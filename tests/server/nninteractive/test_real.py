@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from nninteractive_viewer import Viewer
+from scipy import ndimage
 
 from medsam.cli.main import main
 from medsam.inference.predictor import Predictor
@@ -36,7 +37,7 @@ def _series(data: Path, kind: str) -> tuple[np.ndarray, list[float]]:
         array = array[:, ::-1, ::-1]
     if kind == "oblique":
         # as a viewer cuts it anew across a tilted plane
-        array = np.stack([np.roll(one, number, axis=0) for number, one in enumerate(array)])
+        array = ndimage.rotate(array, 15, axes=(0, 1), reshape=False, order=1)
     if kind == "anisotropic":
         # whose slices were acquired along the last axis
         array, spacing = array[:, :, 12:24:6], [spacing[0], spacing[1], 6 * spacing[2]]

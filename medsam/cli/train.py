@@ -18,10 +18,11 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from medsam.cli.table import print_table
 from medsam.errors import CheckpointError, InputError
 from medsam.geometry import Axis
+from medsam.io.save import check_folder
 from medsam.models.checkpoint import model_of, read_checkpoint, save_checkpoint
 from medsam.prompts.simulate import MIN_PIXELS
 from medsam.training.datamodule import CacheSettings, SamplingSettings, SliceDataModule
-from medsam.training.loops import interruptible, progress_bar, quiet
+from medsam.training.loops import LastCheckpoint, WholeCheckpoints, interruptible, progress_bar, quiet
 from medsam.training.module import SamFineTuning
 from medsam.training.overlays import SampleOverlays
 from medsam.transforms.augment import AugmentSettings
@@ -146,8 +147,10 @@ class FitCLI(LightningCLI):
             "default_root_dir": given.default_root_dir or str(self.out),
             # our loader deals the draws out itself
             "use_distributed_sampler": False,
+            "plugins": [WholeCheckpoints(), *_several(given.plugins)],
         }
         if self.subcommand == "fit":
+            check_folder(self.out)
             folder = self.out / "checkpoints"
             keep: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
             self.best = ModelCheckpoint(filename="best", monitor=self.monitor, mode="max", **keep)
@@ -155,7 +158,7 @@ class FitCLI(LightningCLI):
                 first = [_LastStep(folder / "last.ckpt")]
             own += [
                 self.best,
-                ModelCheckpoint(filename="last", every_n_train_steps=asked.save_every, **keep),
+                LastCheckpoint(asked.save_every, **keep),
                 *self.pictures(),
             ]
             if given.logger in (None, True):
@@ -298,6 +301,10 @@ class _LastStep(Callback):
         if trainer.should_stop and isinstance(data, SliceDataModule):
             data.end_epoch()
         trainer.save_checkpoint(self.path)
+
+
+def _several(given: Any) -> list[Any]:
+    return [] if given is None else list(given) if isinstance(given, list | tuple) else [given]
 
 
 def _sentence(scores: Mapping[str, float]) -> str:

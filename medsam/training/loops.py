@@ -1,16 +1,21 @@
-"""What our Lightning loops share: quiet, and Ctrl-C that stays Ctrl-C."""
+"""What our Lightning loops share: quiet, Ctrl-C that stays Ctrl-C, and checkpoints that are whole or not there."""
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, RichProgressBar
 
+from medsam.files import write_whole
 from medsam.progress import ProgressCallback, on_terminal, progress_lines
 from medsam.silence import Rule, silence
 
@@ -132,3 +137,59 @@ class _ProgressLines(ProgressBar):
 
 def _sum(batches: float | Sequence[float]) -> float:
     return sum(batches) if isinstance(batches, Sequence) else batches
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints under their name complete or not at all.
+
+    Lightning writes them among the system's temporary files and moves them, which copies from one disk to another: a
+    full disk, or an end in between, leaves half of one in place of the last that was whole. Raises OSError when it
+    cannot be written.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """path: on a disk; where it is an address of another store, Lightning does as it always does."""
+        if "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with write_whole(path) as part:
+            try:
+                torch.save(checkpoint, part)
+            except RuntimeError as error:
+                # torch says so of a disk that takes no more, without the system's number
+                if "write" not in str(error) and "pos" not in str(error):
+                    raise
+                raise OSError(errno.ENOSPC, "it cannot be written, the disk may be full", str(path)) from error
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """What to go on from, `last.ckpt`, every `steps` steps.
+
+    Lightning keeps a step before the validation that follows it, and a run that goes on from there never makes up for
+    that validation: another step would be the best one. So a step that is validated is kept once that is over.
+    """
+
+    def __init__(self, steps: int, **keep: Any) -> None:
+        super().__init__(filename="last", every_n_train_steps=steps, **keep)
+        self._waits = False
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._waits = trainer.is_last_batch or (batch_idx + 1) % (trainer.val_check_batch or math.inf) == 0
+        if not self._waits:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self._keep(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_epoch_end(trainer, pl_module)
+        self._keep(trainer, pl_module)
+
+    def _keep(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._waits:
+            self._waits = False
+            super().on_train_batch_end(trainer, pl_module, None, None, 0)

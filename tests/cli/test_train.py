@@ -267,6 +267,26 @@ def test_a_killed_run_goes_on_to_the_same_losses_and_weights(settings, tmp_path)
             assert_same_weights(tmp_path / "killed" / name, tmp_path / "whole" / name)
 
 
+def test_a_step_that_is_validated_is_kept_once_that_is_over(settings, tmp_path):
+    """A run that goes on from the last step of an epoch knows how good it was, and ends with the same best weights."""
+    left = ["--trainer.callbacks+", "tiny_training.Copied", "--trainer.callbacks.at", "7"]
+    left += [
+        "--trainer.callbacks.source",
+        str(tmp_path / "whole"),
+        "--trainer.callbacks.target",
+        str(tmp_path / "left"),
+    ]
+    more = ["--save_every", "3", "--trainer.logger", "false"]
+    assert main(["fit", *settings(tmp_path / "whole", *more, *left, steps=8)]) == 0
+    kept = torch.load(tmp_path / "left" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert kept["global_step"] == 6
+    (best,) = (state for name, state in kept["callbacks"].items() if "val/dice" in name)
+    assert best["best_model_score"] is not None
+    assert main(["fit", *settings(tmp_path / "left", *more, "--ckpt_path", "last", steps=8)]) == 0
+    for name in ("checkpoints/last.ckpt", "checkpoints/best.ckpt", "model.safetensors"):
+        assert_same_weights(tmp_path / "left" / name, tmp_path / "whole" / name)
+
+
 def test_a_run_that_ran_out_of_time_goes_on_with_the_next_epoch(settings, tmp_path, monkeypatch):
     """What trainer.max_time and early stopping do within an epoch."""
     step = SamFineTuning.training_step

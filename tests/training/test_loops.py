@@ -1,13 +1,15 @@
-"""What a log is told of Lightning's loops."""
+"""What a log is told of Lightning's loops, and what they keep."""
 
+import sys
 from contextlib import contextmanager
 
 import pytest
+import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 
 from medsam.training import loops as our_loops
-from medsam.training.loops import progress_bar, quiet
+from medsam.training.loops import WholeCheckpoints, progress_bar, quiet
 
 
 @pytest.fixture
@@ -51,3 +53,20 @@ def test_a_loop_that_fails_does_not_say_it_is_done(told):
     with quiet(), pytest.raises(ZeroDivisionError):
         loops(limit_test_batches=3).test(Failing(), verbose=False)
     assert told == [("Cases", 1, 3)]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files")
+def test_a_checkpoint_for_which_there_is_no_room_leaves_the_last_one_as_it_was(tmp_path):
+    import resource
+
+    path, kept = tmp_path / "checkpoints" / "last.ckpt", WholeCheckpoints()
+    kept.save_checkpoint({"weights": torch.arange(3.0)}, path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+        with pytest.raises(OSError, match=r"disk may be full|File too large"):
+            kept.save_checkpoint({"weights": torch.zeros(100_000)}, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [one.name for one in path.parent.iterdir()] == ["last.ckpt"]
+    assert torch.equal(torch.load(path, weights_only=True)["weights"], torch.arange(3.0))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import errno
 import gc
 import importlib
 import io
@@ -24,7 +25,7 @@ from pathlib import Path
 from medsam._version import __version__
 from medsam.cli.flags import with_flags
 from medsam.cli.remote import fetched_scans
-from medsam.errors import MedSAMError
+from medsam.errors import MedSAMError, printable
 
 # command -> (module, one line for --help). A module offers add_arguments(parser) and run(arguments) -> None; those of
 # `_OWN_PARSER` read their words themselves.
@@ -62,6 +63,9 @@ _NUMBERS = (
 )
 
 _OWN_PARSER = ("fit", "validate", "test")
+
+# the disk is full or may not be written to, a quota or a limit is reached: no defect of ours
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 
 # libraries whose errors hold pieces of the file
 _READERS = ("pydicom", "highdicom", "pynetdicom", "dicomweb_client", "nibabel", "nrrd", "PIL")
@@ -120,6 +124,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if arguments.debug:
             traceback.print_exc()
+        if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+            print(_disk(error), file=sys.stderr)
+            return 2
         if isinstance(error, ModuleNotFoundError) and (extra := _extra(arguments.command, error)):
             print(
                 f"medsam {arguments.command} needs {error.name}, which is not installed: "
@@ -155,6 +162,18 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:
         words = [word for word in argv[1:] if word != "--debug"]
         return argparse.Namespace(command=argv[0], words=words, debug="--debug" in argv)
     return parser.parse_args(argv)
+
+
+def _disk(error: OSError) -> str:
+    """What the system says of a file that could not be written or read, and what to do."""
+    names = [
+        printable(os.fsdecode(name)) for name in (error.filename2, error.filename) if isinstance(name, str | bytes)
+    ]
+    where, what = f"{names[0]}: " if names else "", error.strerror or "it cannot be written"
+    return (
+        f"InputError: {where}{what}. What was finished is kept, nothing is half written. Make room, or name a folder "
+        "that can be written to, and run the same command again."
+    )
 
 
 def _extra(command: str, error: ModuleNotFoundError) -> str | None:

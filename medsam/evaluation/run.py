@@ -41,6 +41,7 @@ from medsam.evaluation.tables import file_name
 from medsam.files import write_text, write_whole
 from medsam.inference.jobs import JobLog, Workers, run_cases
 from medsam.inference.predictor import Predictor
+from medsam.io.files import read_json
 from medsam.io.footprint import working_bytes
 from medsam.io.save import check_folder, save_labels
 from medsam.models.heads import head_digest
@@ -172,7 +173,7 @@ def _open_folder(run: EvaluationRun, models: Mapping[str, Predictor]) -> None:
     }
     note = run.folder / "run.json"
     if note.exists():
-        before = json.loads(note.read_text())
+        before = read_json(note)
         changed = differences(before, identity)
         if changed:
             raise InputError(
@@ -180,7 +181,8 @@ def _open_folder(run: EvaluationRun, models: Mapping[str, Predictor]) -> None:
                 "or remove that one."
             )
         return
-    if run.folder.exists() and any(run.folder.iterdir()):
+    # folders alone are what a run left that could not write its first file
+    if any(not path.is_dir() for path in run.folder.rglob("*")):
         raise InputError(f"{run.folder} is not empty and holds no evaluation. Name another folder.")
     for folder in ("cases", "overlays", *(["masks"] if run.keep_masks else [])):
         (run.folder / folder).mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Collection, Iterable, Mapping
 from os import PathLike
@@ -170,9 +171,12 @@ def check_target(path: Path, inputs: Collection[Path] = ()) -> None:
 
 
 def check_folder(path: Path) -> None:
-    """Raise InputError when `path`, a folder that may be made, is a file."""
+    """Raise InputError when `path`, a folder that may be made, is a file, or lies where nothing can be written."""
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file. Name a folder.")
+    there = next((one for one in (path, *path.absolute().parents) if one.exists()), path)
+    if not os.access(there, os.W_OK):
+        raise InputError(f"{there} cannot be written to. Name another folder.")
 
 
 def _is_same(path: Path, other: Path) -> bool:

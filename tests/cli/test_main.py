@@ -75,6 +75,28 @@ def test_a_window_may_start_with_a_minus(monkeypatch):
     assert seen == ["-600,1500"]
 
 
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (
+            OSError(28, "No space left on device", "out/mask.nii.gz"),
+            "InputError: out/mask.nii.gz: No space left on device.",
+        ),
+        (OSError(30, "Read-only file system", "out"), "InputError: out: Read-only file system."),
+        (OSError(27, "File too large"), "InputError: File too large."),
+    ],
+)
+def test_a_disk_that_takes_nothing_is_no_defect(error, shown, monkeypatch, capsys):
+    def fails(arguments):
+        raise error
+
+    monkeypatch.setattr("medsam.cli.segment.run", fails)
+    assert main(["segment", "a.nii"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(shown)
+    assert "nothing is half written" in said
+
+
 def test_a_missing_extra_is_named(monkeypatch, capsys):
     def needs(arguments):
         raise ModuleNotFoundError("No module named 'pandas'", name="pandas.core")

@@ -175,6 +175,8 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(tables, tiny, manifest,
 
 def test_two_processes_share_the_cases_and_end_in_the_same_bytes(tables, tiny, manifest, tmp_path):
     out = tmp_path / "out"
+    # what a run leaves that found a full disk before its first file
+    (out / "cases").mkdir(parents=True)
     arguments = ["--manifest", str(manifest), "--out", str(out), "--save-masks", "--no-timing", *tiny]
     assert main(["evaluate", *arguments, "--devices", "2"]) == 0
     assert written(out) == tables

@@ -37,6 +37,8 @@ _FREE_HERE, _FREE_ANYWHERE = 5, 50
 _HASHES = 2
 # lines of the audit that are on their way: the store takes one at a time
 _WRITERS = 2
+# A clock is set right by less than this. One that was put back further would let logins last that long more: they end.
+_CLOCK_STEP = timedelta(minutes=5)
 # a reader's looks at one case are one line of the audit for so long
 _NEWS = timedelta(hours=1)
 # requests a minute from an address that nobody is recognised in
@@ -156,7 +158,7 @@ class Gate:
         if login is None:
             return None
         now = datetime.now(UTC)
-        if now - login.began_at > timedelta(seconds=self._settings.ends_after):
+        if not -_CLOCK_STEP <= now - login.began_at <= timedelta(seconds=self._settings.ends_after):
             await self.calls(self._store.end_login, login.id)
             return None
         if self._is_locked(login, now) and not locked:
@@ -164,8 +166,9 @@ class Gate:
         return Present(login.reader, "login", login, csrf_of(secret))
 
     def _is_locked(self, login: Login, now: datetime) -> bool:
-        seen = max(login.seen_at, self._seen.get(login.id, login.seen_at))
-        return now - seen > timedelta(seconds=self._settings.lock_after)
+        # what is in memory is the later of the two, whatever the clock said
+        idle = now - self._seen.get(login.id, login.seen_at)
+        return not -_CLOCK_STEP <= idle <= timedelta(seconds=self._settings.lock_after)
 
     async def seen(self, present: Present, *, at_once: bool = False) -> None:
         """A person has just done something. at_once: written to the store now."""
@@ -184,7 +187,7 @@ class Gate:
         about = next((str(ids[name]) for name in ("route", "session", "study", "case") if name in ids), "")
         key, now = (present.reader.id, what, about), datetime.now(UTC)
         begun, noted = self._looks.get(key, (now - _NEWS, None))
-        if noted is None or now - begun >= _NEWS:
+        if noted is None or abs(now - begun) >= _NEWS:
             noted = asyncio.ensure_future(write())
             self._looks[key] = now, noted
             remember(self._looks, key)

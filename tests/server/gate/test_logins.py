@@ -154,6 +154,36 @@ def test_an_idle_login_locks_until_the_password_is_given(serve):
     assert client.get(f"{API}/me").status_code == 200
 
 
+def test_a_clock_that_is_put_back_gives_no_login_a_longer_life(serve, monkeypatch):
+    """A machine that woke up in the wrong year, and was told the right one."""
+    from medsam.server.gate import identity
+
+    class Clock(datetime):
+        ahead = timedelta()
+
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + cls.ahead
+
+    client = serve(lock_after=60.0)
+    entered(client, added(client, "anna", Role.ADMINISTRATOR, PASSWORD))
+    monkeypatch.setattr(identity, "datetime", Clock)
+    for ahead, status in ((timedelta(minutes=-4), 200), (timedelta(), 200), (timedelta(minutes=-6), 423)):
+        Clock.ahead = ahead
+        client.app.state.services.gate._seen.clear()
+        with client.app.state.services.store._database.write() as connection:
+            moment = datetime.now(UTC).isoformat(timespec="microseconds")
+            connection.exec_driver_sql(f"UPDATE logins SET seen_at = '{moment}', began_at = '{moment}'")
+            if status == 423:
+                begun = (datetime.now(UTC) - timedelta(hours=1)).isoformat(timespec="microseconds")
+                connection.exec_driver_sql(f"UPDATE logins SET began_at = '{begun}'")
+        assert client.get(f"{API}/me").status_code == status, ahead
+    Clock.ahead = timedelta(days=-3650)
+    assert client.get(f"{API}/me").status_code == 401
+    Clock.ahead = timedelta()
+    assert client.get(f"{API}/me").status_code == 401, "it has ended"
+
+
 def test_a_login_ends(serve):
     client = serve(ends_after=0.0)
     entered(client, added(client, "anna", Role.ADMINISTRATOR))

@@ -5,16 +5,24 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medsam.cli import deidentify
 from medsam.cli.flags import comma_names, with_flags
 from medsam.cli.table import print_line, print_table
+from medsam.cli.workers import add_worker_arguments, workers_of
 from medsam.errors import InputError, counted
 from medsam.io.files import is_whole
-from medsam.progress import progress_bars
+from medsam.progress import ProgressCallback, progress_bars
+
+if TYPE_CHECKING:
+    from medsam.data.check import CheckEach, CheckedCase
+    from medsam.data.manifest import Case
+    from medsam.inference.jobs import Workers
 
 # what remarks on an index may advise
 _INDEX_OPTIONS = ("labels", "threshold", "newest", "all_series", "vocabulary")
@@ -28,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "manifests", nargs="+", type=Path, metavar="MANIFEST", help="ours, Decathlon or nnU-Net; a file or its folder"
     )
     checking.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    add_worker_arguments(checking)
 
     _add_index_arguments(
         actions.add_parser("index", help="write a manifest of a folder: a DICOM tree, or pairs by name")
@@ -121,10 +130,12 @@ def run(arguments: argparse.Namespace) -> None:
 def _check(arguments: argparse.Namespace) -> None:
     from medsam.data.check import check_manifest
 
+    alone = arguments.ray is None and (arguments.processes or 1) == 1
+    each = None if alone else _shared(workers_of(arguments))
     results = []
     for path in arguments.manifests:
         with progress_bars(f"Checking {path.name}") as (progress,):
-            results.append((path, check_manifest(path, progress)))
+            results.append((path, check_manifest(path, progress, each)))
     errors = sum(checked.errors for _, checked in results)
     warnings = sum(checked.warnings for _, checked in results)
     if arguments.json:
@@ -135,6 +146,35 @@ def _check(arguments: argparse.Namespace) -> None:
         raise InputError(
             f"{counted(errors, 'error')} and {counted(warnings, 'warning')} in {counted(len(results), 'manifest')}."
         )
+
+
+def _shared(workers: Workers) -> CheckEach:
+    """Cases checked by workers."""
+    from medsam.data.check import Problem
+    from medsam.inference.jobs import run_cases
+    from medsam.io.footprint import working_bytes
+
+    def each(
+        check: Callable[[Case], CheckedCase], cases: Sequence[Case], progress: ProgressCallback | None
+    ) -> Iterator[CheckedCase]:
+        done = run_cases(
+            cases, _Checking(check), workers, bytes_of=lambda case: working_bytes(case.image), progress=progress
+        )
+        for number, (case, found) in enumerate(zip(cases, done.results, strict=True)):
+            # of a process that ended by itself
+            why = done.failures.get(number, "it was not checked.")
+            yield found or ([Problem("error", "image", why, case.id, case.image)], Counter())
+
+    return each
+
+
+@dataclass(frozen=True)
+class _Checking:
+    check: Callable[[Case], CheckedCase]
+
+    def __call__(self, case: Case, progress: ProgressCallback) -> CheckedCase:
+        progress(0, 1)
+        return self.check(case)
 
 
 def _report(results: list[tuple[Path, Any]], errors: int, warnings: int) -> dict[str, Any]:

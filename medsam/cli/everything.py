@@ -5,17 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from medsam.cli.scan_options import add_scan_arguments, checkpoint_file
-from medsam.cli.segment import default_out, print_notes
+from medsam.cli.scan_options import add_scan_arguments, checkpoint_file, default_out, plain_predictor
+from medsam.cli.segment import print_notes
 from medsam.errors import InputError, PromptError, counted, printable
-from medsam.progress import progress_bars
+from medsam.progress import ProgressCallback, progress_bars
 
 if TYPE_CHECKING:
     from medsam.inference.everything import Everything
+    from medsam.inference.predictor import Predictor
     from medsam.io.algorithm import Algorithm
     from medsam.volume import Volume
 
@@ -46,6 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--labels", type=Path, metavar="PATH", help="also write a label map: .nii.gz, .nrrd, .mha, .png, .dcm"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document on stdout instead of a summary")
+    add_generator_arguments(parser)
+
+
+def add_generator_arguments(parser: argparse.ArgumentParser) -> None:
+    """How masks are found: of `medsam everything` and of `medsam everything-many`."""
     parser.add_argument(
         "--link-iou-thresh",
         type=float,
@@ -66,49 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Find, link, write, report. Raises MedSAMError subclasses for everything a user can fix."""
-    from medsam.io.load import load_volume
-
-    started = time.perf_counter()
-    scan = load_volume(arguments.scan, series=arguments.series, frame=arguments.frame)
-    loaded = time.perf_counter() - started
-    plane = scan.geometry.plane(arguments.axis)
-    if arguments.slice is not None and not 0 <= arguments.slice < plane.count:
-        raise PromptError(f"There is no slice {arguments.slice} on axis {plane.axis}; it has 0 ... {plane.count - 1}.")
-    if arguments.link_iou_thresh is not None and (arguments.slice is not None or plane.count == 1):
-        raise PromptError("--link-iou-thresh links masks of neighbouring slices, and there is one slice. Leave it out.")
-    out = _checked_out(arguments, scan)
-
-    # torch comes with these, so they wait until the input is known to be good
-    from medsam.inference.automatic import AutomaticSettings
-    from medsam.inference.predictor import Predictor
-    from medsam.inference.segmentation import algorithm_of
-
-    given = {name: getattr(arguments, name) for name in (*_SETTINGS, "prompt")}
-    AutomaticSettings(**{name: value for name, value in given.items() if value is not None})  # before the weights
-    predictor = Predictor(arguments.model, arguments.device, precision=arguments.precision, engine=arguments.engine)
     with progress_bars("Prompts") as (progress,):
-        found = predictor.everything(
-            scan,
-            arguments.slice,
-            axis=plane.axis,
-            window=arguments.window,
-            modality=arguments.modality,
-            settings=AutomaticSettings.suited_to(predictor.sam.spec, **given),
-            link_iou_thresh=0.5 if arguments.link_iou_thresh is None else arguments.link_iou_thresh,
-            progress=progress,
-        )
-    _write(arguments, scan, found, out, replace(algorithm_of(predictor.images), kind="AUTOMATIC"))
-    _report(arguments, found, loaded, out)
-
-
-def _report(arguments: argparse.Namespace, found: Everything, loaded: float, out: Path) -> None:
-    report = {
-        **found.to_dict(masks=False),
-        "seconds": {"load": loaded, "prepare": found.usage.prepare_s, "masks": found.masks_s},
-        "out": str(out),
-        "labels": None if arguments.labels is None else str(arguments.labels),
-        "preview": None if arguments.preview is None else str(arguments.preview),
-    }
+        report, found = everything_in(arguments, plain_predictor, progress)
     print_notes(found.notes, arguments, ("modality", "prompt", *_SETTINGS))
     if arguments.json:
         print(json.dumps(report, indent=2, allow_nan=False))
@@ -121,6 +87,56 @@ def _report(arguments: argparse.Namespace, found: Everything, loaded: float, out
     for path in (report["out"], report["labels"], report["preview"]):
         if path:
             print(f"wrote {printable(str(path))}")
+
+
+def everything_in(
+    arguments: argparse.Namespace,
+    predictor_for: Callable[[argparse.Namespace], Predictor],
+    progress: ProgressCallback | None = None,
+    load: Callable[[], Volume] | None = None,
+) -> tuple[dict[str, Any], Everything]:
+    """Find, link and write as the options say. Gives what `--json` tells, and the result.
+
+    predictor_for, load: as of `medsam.cli.segment.segment_scan`.
+    """
+    from medsam.io.load import load_volume
+
+    started = time.perf_counter()
+    scan = load() if load else load_volume(arguments.scan, series=arguments.series, frame=arguments.frame)
+    loaded = time.perf_counter() - started
+    plane = scan.geometry.plane(arguments.axis)
+    if arguments.slice is not None and not 0 <= arguments.slice < plane.count:
+        raise PromptError(f"There is no slice {arguments.slice} on axis {plane.axis}; it has 0 ... {plane.count - 1}.")
+    if arguments.link_iou_thresh is not None and (arguments.slice is not None or plane.count == 1):
+        raise PromptError("--link-iou-thresh links masks of neighbouring slices, and there is one slice. Leave it out.")
+    out = _checked_out(arguments, scan)
+
+    # torch comes with these, so they wait until the input is known to be good
+    from medsam.inference.automatic import AutomaticSettings
+    from medsam.inference.segmentation import algorithm_of
+
+    given = {name: getattr(arguments, name) for name in (*_SETTINGS, "prompt")}
+    AutomaticSettings(**{name: value for name, value in given.items() if value is not None})  # before the weights
+    predictor = predictor_for(arguments)
+    found = predictor.everything(
+        scan,
+        arguments.slice,
+        axis=plane.axis,
+        window=arguments.window,
+        modality=arguments.modality,
+        settings=AutomaticSettings.suited_to(predictor.sam.spec, **given),
+        link_iou_thresh=0.5 if arguments.link_iou_thresh is None else arguments.link_iou_thresh,
+        progress=progress,
+    )
+    _write(arguments, scan, found, out, replace(algorithm_of(predictor.images), kind="AUTOMATIC"))
+    report = {
+        **found.to_dict(masks=False),
+        "seconds": {"load": loaded, "prepare": found.usage.prepare_s, "masks": found.masks_s},
+        "out": str(out),
+        "labels": None if arguments.labels is None else str(arguments.labels),
+        "preview": None if arguments.preview is None else str(arguments.preview),
+    }
+    return report, found
 
 
 def _checked_out(arguments: argparse.Namespace, scan: Volume) -> Path:

@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "segment-many": ("medsam.cli.segment_many", "the same for many scans, by processes or a Ray cluster; resumable"),
     "everything": ("medsam.cli.everything", "all masks of a slice or volume, from a grid of clicks or boxes"),
+    "everything-many": ("medsam.cli.everything_many", "the same for many scans, as segment-many shares them out"),
     "convert": (
         "medsam.cli.convert",
         "labels of any format to NIfTI, NRRD, MHA, DICOM SEG or RTSTRUCT, on the grid of their scan",

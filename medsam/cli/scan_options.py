@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from medsam.inference.predictor import Predictor
+    from medsam.volume import Volume
 
 
 def add_scan_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,3 +70,23 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
 def checkpoint_file(model: str) -> list[Path]:
     """The file of a model that is one: an input that no output may hit."""
     return [Path(model)] if Path(model).is_file() else []
+
+
+def plain_predictor(arguments: argparse.Namespace) -> Predictor:
+    """The model that `add_view_arguments` names. Raises CheckpointError, AssetError and InputError."""
+    from medsam.inference.embeddings import EmbeddingCache
+    from medsam.inference.predictor import Predictor
+
+    cache = EmbeddingCache(folder=getattr(arguments, "embeddings", None))
+    return Predictor(arguments.model, arguments.device, cache, precision=arguments.precision, engine=arguments.engine)
+
+
+def default_out(scan: Volume, path: Path, *, dicom: bool = False) -> Path:
+    """`NAME.mask.nii.gz`, `.mask.png` for a picture, or `.mask.dcm`, in the current folder."""
+    from medsam.io.formats import suffix_of
+
+    stem = path.absolute().name
+    if path.is_file():
+        stem = stem.removesuffix(suffix_of(path.absolute()))
+    flat = not scan.geometry.calibrated and scan.geometry.shape[0] == 1
+    return Path(f"{stem}.mask{'.dcm' if dicom else '.png' if flat else '.nii.gz'}")

@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Any
 from medsam.cli.flags import comma_names, with_flags
 from medsam.cli.output import add_output_arguments, check_output, dicom_options, written_format
 from medsam.cli.remote import send
-from medsam.cli.scan_options import add_embeddings_argument, add_scan_arguments, add_trust_argument, checkpoint_file
+from medsam.cli.scan_options import (
+    add_embeddings_argument,
+    add_scan_arguments,
+    add_trust_argument,
+    checkpoint_file,
+    default_out,
+)
 from medsam.cli.segment_auto import add_auto_arguments, add_boxes
 from medsam.cli.segment_report import print_report
 from medsam.errors import InputError, PromptError, printable
@@ -435,17 +441,6 @@ def check_options(arguments: argparse.Namespace, calibrated: bool, correcting: b
     if arguments.all_masks and arguments.propagate:
         raise PromptError("--all-masks are those of each prompt on its own slice: leave --propagate out.")
     Cleanup(smooth_mm=arguments.smooth_mm).check(calibrated)
-
-
-def default_out(scan: Volume, path: Path, *, dicom: bool = False) -> Path:
-    """`NAME.mask.nii.gz`, `.mask.png` for a picture, or `.mask.dcm`, in the current folder."""
-    from medsam.io.formats import suffix_of
-
-    stem = path.absolute().name
-    if path.is_file():
-        stem = stem.removesuffix(suffix_of(path.absolute()))
-    flat = not scan.geometry.calibrated and scan.geometry.shape[0] == 1
-    return Path(f"{stem}.mask{'.dcm' if dicom else '.png' if flat else '.nii.gz'}")
 
 
 def alternative_out(out: Path, rank: int) -> Path:

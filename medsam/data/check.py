@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -88,10 +88,18 @@ class CheckReport:
         return sum(problem.level == "warning" for problem in self.problems)
 
 
-def check_manifest(path: str | Path, progress: ProgressCallback | None = None) -> CheckReport:
+# what is wrong with a case, and the structures that are in it
+CheckedCase = tuple[list[Problem], Counter[str]]
+# (check of one case, the cases, progress) -> what it found in each, in their order
+CheckEach = Callable[[Callable[[Case], CheckedCase], Sequence[Case], ProgressCallback | None], Iterable[CheckedCase]]
+
+
+def check_manifest(
+    path: str | Path, progress: ProgressCallback | None = None, each: CheckEach | None = None
+) -> CheckReport:
     """Everything that is wrong with a manifest; never raises for what is.
 
-    progress: called with (cases done, cases in all).
+    progress: called with (cases done, cases in all). each: who checks the cases; default: this process, one by one.
     """
     try:
         manifest = parse_manifest(path)
@@ -105,27 +113,34 @@ def check_manifest(path: str | Path, progress: ProgressCallback | None = None) -
     present: Counter[str] = Counter()
     notes: list[Problem] = []
     readable = 0
-    for number, case in enumerate(manifest.cases):
-        found = _safely_checked(case, present)
+    for found, here in (each or _one_by_one)(check_case, manifest.cases, progress):
+        present.update(here)
         readable += not any(problem.level == "error" for problem in found)
         problems += [problem for problem in found if problem.level != "note"]
         notes += [problem for problem in found if problem.level == "note"]
-        if progress:
-            progress(number + 1, len(manifest.cases))
     problems += _absent(manifest, present, readable)
     return CheckReport(manifest, (*problems, *_once(notes)), dict(present))
 
 
-def _safely_checked(case: Case, present: Counter[str]) -> list[Problem]:
+def _one_by_one(
+    check: Callable[[Case], CheckedCase], cases: Sequence[Case], progress: ProgressCallback | None
+) -> Iterator[CheckedCase]:
+    for number, case in enumerate(cases):
+        yield check(case)
+        if progress:
+            progress(number + 1, len(cases))
+
+
+def check_case(case: Case) -> CheckedCase:
     """What is wrong with a case; a defect of ours in one does not end the work on the others."""
-    found = []
+    found, present = list[Problem](), Counter[str]()
     try:
         for problem in _check_case(case, present):
-            found.append(problem)  # noqa: PERF402  what was found before a defect counts, too
+            found.append(problem)
     except Exception as error:
         message = f"a defect in medsam, not in your file; please report it: {type(error).__name__}: {error}"
         found.append(Problem("error", "image", message, case.id, case.image))
-    return found
+    return found, present
 
 
 def _absent(manifest: Manifest, present: Counter[str], readable: int) -> Iterator[Problem]:

@@ -6,6 +6,7 @@ import json
 
 import pytest
 import tiny_sets as scans
+from tiny_training import shapes
 
 from medsam.cli import main as door
 from medsam.cli.data import parse_labels
@@ -264,3 +265,15 @@ def test_labels_on_the_command_line():
     for text in ("a", "a=x", "=1", "a=0", "a=1,a=2", "a=1,b=1", ""):
         with pytest.raises(InputError, match="--labels"):
             parse_labels(text)
+
+
+@pytest.mark.slow
+def test_a_check_shared_by_two_processes_says_the_same(tmp_path, capsys):
+    manifest = shapes(tmp_path / "set")
+    (tmp_path / "set" / "c1.nii.gz").write_bytes(b"damaged")
+    said = []
+    for more in ([], ["--processes", "2"]):
+        assert door.main(["data", "check", str(manifest), "--json", *more]) == 2
+        said.append(json.loads(capsys.readouterr().out))
+    assert said[0] == said[1]
+    assert said[0]["errors"] == 1

@@ -10,7 +10,7 @@ from PIL import Image
 from pydicom import dcmread
 
 from medsam.cli.main import main
-from medsam.cli.segment import default_out
+from medsam.cli.scan_options import default_out
 from medsam.inference.predictor import Predictor
 from medsam.inference.trust import TrustModel
 from medsam.io.labels import load_labels

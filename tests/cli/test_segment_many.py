@@ -159,3 +159,14 @@ def test_without_ray_the_extra_is_named(words, monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "ray" else there(name))
     assert main([*words, "--ray", "auto"]) == 2
     assert "needs ray, which is not installed: pip install 'medsam-framework[ray]'" in capsys.readouterr().err
+
+
+def test_every_mask_of_many_scans(scans, model, tmp_path):
+    out = tmp_path / "all"
+    plain = ["--model", model, "--device", "cpu", "--engine", "torch", "--out", str(out), "--limit", "2"]
+    few = ["--points-per-side", "2", "--pred-iou-thresh", "0", "--stability-score-thresh", "0"]
+    assert main(["everything-many", str(scans), "--label-maps", *few, *plain]) == 0
+    assert {row["state"] for row in rows(out / "jobs.csv").values()} == {"done"}
+    kept = json.loads((out / "cases" / "c1.json").read_text())
+    assert kept["masks"] == len(json.loads((out / kept["out"]).read_text())["annotations"])
+    assert nib.load(out / kept["labels"]).shape == (24, 20, 4)

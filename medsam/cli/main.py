@@ -35,6 +35,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "segment a scan from boxes, clicks, strokes and rough masks; the mask comes back on the scan's own grid",
     ),
     "segment-many": ("medsam.cli.segment_many", "the same for many scans, by processes or a Ray cluster; resumable"),
+    "organs": (
+        "medsam.cli.organs",
+        "every structure that a head was measured on, without a prompt; with a statistics CSV",
+    ),
     "everything": ("medsam.cli.everything", "all masks of a slice or volume, from a grid of clicks or boxes"),
     "everything-many": ("medsam.cli.everything_many", "the same for many scans, as segment-many shares them out"),
     "convert": (

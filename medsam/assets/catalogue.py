@@ -248,6 +248,29 @@ _TABLE = (
         2_564_550_879,
     ),
     Asset(
+        name="names-hippocampus",
+        kind="head",
+        title="Prompts by name beside LiteMedSAM: anterior and posterior hippocampus on MR",
+        licence="CC BY-SA 4.0",
+        licence_note=(
+            "That of the data it learnt from, the Medical Segmentation Decathlon; LiteMedSAM, whose decoder it "
+            "changes, is Apache-2.0. Whoever passes the file on, changed or not, does so under CC BY-SA 4.0."
+        ),
+        origin=(
+            "medsam fit --config configs/train/names_hippocampus.yaml of this repository. Cite Antonelli et al., The "
+            "Medical Segmentation Decathlon, Nature Communications 13:4128 (2022)."
+        ),
+        files=(
+            AssetFile(
+                "head",
+                "names_hippocampus.safetensors",
+                Bundled(Path(__file__).parent / "weights" / "names_hippocampus.safetensors"),
+                "932c7d18c6f1c77d6174acfd320e8034bdbea6a62e15e0a101c4e01fb32974bf",
+                4_319_002,
+            ),
+        ),
+    ),
+    Asset(
         name="minilm",
         kind="text",
         title="all-MiniLM-L6-v2: English phrases to embeddings, for names that are in no table (91 MB)",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -141,11 +142,18 @@ def _facts(asset: Asset) -> dict[str, Any]:
         "licence": asset.licence,
         "licence_note": asset.licence_note,
         "origin": asset.origin,
-        **({"card": _head(cached["head"])} if cached and "head" in cached else {}),
+        **_card(asset, cached),
         "on_disk": cached is not None,
         "size": sum(path.stat().st_size for path in cached.values()) if cached else asset.size,
         "files": files,
     }
+
+
+def _card(asset: Asset, cached: Mapping[str, Path] | None) -> dict[str, Any]:
+    """{"card": what a head knows}, where its file is on this machine; {} for all else."""
+    bundled = {file.role: file.source.path for file in asset.files if isinstance(file.source, Bundled)}
+    path = (cached or bundled).get("head")
+    return {} if path is None else {"card": _head(path)}
 
 
 def _head(path: Path) -> dict[str, Any] | None:

@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
     _check_statistics(arguments.statistics)
     scan = load_volume(arguments.scan, series=arguments.series, frame=arguments.frame)
     modality, how = guessed_modality(scan, arguments.modality)
-    predictor = predictor_of(arguments)
+    predictor = predictor_of(_as_segment(arguments, []))
     known = fitting(predictor.names.known, modality, untested=arguments.untested)
     if not known:
         raise PromptError(_nobody(predictor.names.known, modality, arguments.untested), parameter="untested")

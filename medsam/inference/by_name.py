@@ -14,12 +14,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from medsam.assets.catalogue import ASSETS
 from medsam.errors import CheckpointError, PromptError
 from medsam.inference.image_predictor import ImagePredictor, ScanEncoder
 from medsam.inference.naming import understand
 from medsam.labels import english
-from medsam.models.heads import Head, find_head
+from medsam.models.heads import Head, bundled_heads, find_head
 from medsam.models.name_bank import name_bank
 from medsam.models.name_head import NameHead, slice_places
 from medsam.models.sam import Sam
@@ -85,7 +84,10 @@ class NameReader:
     def __init__(self, images: ImagePredictor, heads: Iterable[str | Path] = ()) -> None:
         self.images = images
         given = [head for head in (find_head(source, images.sam) for source in heads) if head.card.kind == "names"]
-        self.heads = [*given, *(head for head in _shipped(images.sam) if head.card.name not in _names(given))]
+        self.heads = [
+            *given,
+            *(head for head in bundled_heads("names", images.sam) if head.card.name not in _names(given)),
+        ]
         self._networks: dict[int, tuple[NameHead, Sam]] = {}
 
     @property
@@ -183,19 +185,6 @@ def _together(names: Sequence[KnownName]) -> list[list[int]]:
 
 def _cleaned(mask: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
     return clean(mask, spacing_mm, min_island_share=_PIECE)
-
-
-def _shipped(sam: Sam) -> list[Head]:
-    """The heads of this package that fit a model."""
-    found = []
-    for name, asset in ASSETS.items():
-        if asset.kind != "head":
-            continue
-        try:
-            found.append(find_head(name, sam, "names"))
-        except CheckpointError:  # of another kind, or beside another encoder
-            continue
-    return found
 
 
 def _names(heads: Iterable[Head]) -> set[str]:

@@ -54,10 +54,11 @@ def test_the_table_holds_what_the_documentation_promises() -> None:
 
 def test_what_the_package_carries_is_what_the_table_says(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("MEDSAM_CACHE", str(tmp_path))
-    path = fetch("litemedsam-plus", quiet=True)["decoder"]
-    (file,) = ASSETS["litemedsam-plus"].files
-    assert path.stat().st_size == file.size
-    assert str(file.source) == "this package, weights/litemedsam_plus.safetensors"
+    for name, role in (("litemedsam-plus", "decoder"), ("names-hippocampus", "head")):
+        path = fetch(name, quiet=True)[role]
+        (file,) = ASSETS[name].files
+        assert path.stat().st_size == file.size < 16_000_000
+        assert str(file.source) == f"this package, weights/{name.replace('-', '_')}.safetensors"
 
 
 def test_wheel_names_are_normalised_as_on_the_index() -> None:

@@ -21,8 +21,6 @@ from medsam.pacs.client import store
 
 # what the viewer does in any case: fonts from elsewhere, which its policy here forbids; 404 is how no training is told
 EXPECTED = [r"fonts\.(googleapis|gstatic)\.com", "404", "^warning: "]
-# it shows what was saved in the mode that it is in, which knows SEGs badly; its own mode for viewing does it well
-SAVING = [r"reading 'image'"]
 # in the descending aorta: column, row; on the slice that the viewer begins with, counted as it does
 AORTA, SLICE = (284, 314), 11
 
@@ -44,7 +42,7 @@ def url(data, tmp_path_factory) -> Iterator[str]:
         patch.setenv("MEDSAM_SETTINGS", str(settings))
         assert not store(orthanc.server(), [data / "lung_ct_dicom_rtstruct" / "ct_series"]).failures
         pages = ohif(tmp_path_factory.mktemp("ohif"))
-        server = Server(folder, [], options=["--ohif", str(pages), "--structure", "aorta", "--structure", "heart"])
+        server = Server(folder, [], options=["--ohif", str(pages), "--structure", "aorta"])
         try:
             yield server.url
         finally:
@@ -91,7 +89,7 @@ def test_a_click_becomes_a_mask_in_three_views_that_is_saved_and_opened_again(ur
     series = httpx.get(f"{url}/proxy/dicom/qido/series").json()[0]
     study = series["0020000D"]["Value"][0]
     with opened(gl, url, viewport={"width": 1600, "height": 900}) as watched:
-        watched.expected += EXPECTED + SAVING
+        watched.expected += EXPECTED
         page = watched.page
         page.goto(f"{url}/ohif/monai-label?StudyInstanceUIDs={study}")
         page.get_by_text("Confirm and Hide").click(timeout=120_000)
@@ -170,7 +168,12 @@ def reopened(gl, url: str, study: str, folder: Path) -> None:
         page = watched.page
         page.goto(f"{url}/ohif/viewer?StudyInstanceUIDs={study}")
         page.get_by_text("Confirm and Hide").click(timeout=120_000)
-        page.locator("[data-cy=study-browser-thumbnail-no-image]", has_text="SEG").dblclick(timeout=60_000)
+        result = page.locator("[data-cy=study-browser-thumbnail-no-image]", has_text="SEG")
+        result.wait_for(timeout=60_000)
+        page.wait_for_load_state("networkidle", timeout=60_000)
+        # before the scan is on screen it does not listen
+        page.wait_for_timeout(8000)
+        result.dblclick()
         page.get_by_text("Yes", exact=True).first.click(timeout=60_000)
         page.wait_for_timeout(4000)
         # its panel of segments, and the slice that was clicked on

@@ -136,6 +136,10 @@ def kinds_of(home: Path) -> dict[str, Kind]:
             lambda out: ["segment", str(data / "c0.nii.gz"), *network, *_boxes(), "--out", str(out / "mask.nii.gz")],
             *(lambda out: digests(out, "*"), lambda out: []),
         ),
+        "segment-many": Kind(
+            lambda out: ["segment-many", str(manifest), *network, "--box", "1:4,4,16,14=disc", "--out", str(out)],
+            *(lambda out: digests(out, "masks/*"), lambda out: files(out, "cases/*.json", "masks/*")),
+        ),
         "everything": Kind(
             lambda out: [
                 *("everything", str(data / "c0.nii.gz"), *network, "--slice", "1", "--points-per-side", "6"),
@@ -288,11 +292,12 @@ def servers(script: str, moments: int, seed: int, *more: str) -> Score:
 
 # of a hundred
 SHARES = {
-    "fit": 16,
-    "evaluate": 16,
+    "fit": 12,
+    "evaluate": 12,
     "evaluate, 2 processes": 4,
     "embed": 12,
     "segment": 8,
+    "segment-many": 8,
     "everything": 8,
     "store": 20,
     "serve": 16,

@@ -60,12 +60,10 @@ def asked_head(words: Sequence[str]) -> str | None:
 
     Raises InputError for a head of no kind.
     """
-    found = None
-    for option, value in _options(words):
-        if option == "--config":
-            found = _head_in(Path(value)) or found
-        elif option == "--head":
-            found = value
+    options = _options(words)
+    configured = [_head_in(Path(value)) for option, value in options if option == "--config"]
+    asked = [value for option, value in options if option == "--head"]
+    found = next((head for head in (*asked[::-1], *configured[::-1]) if head), None)
     if found is not None and found not in HEADS:
         raise InputError(f"There is no head {str(found)[:40]!r} to train; use {', '.join(HEADS)}.")
     return found

@@ -64,7 +64,7 @@ def draw(table: list[tuple[str, int, float]], path: Path) -> None:
         slope, start = np.polyfit(amount, spent, 1)
         axis.plot(amount, start + slope * amount, color="#999999", linewidth=1)
         axis.plot(amount, spent, "o", color="#0072B2")
-        axis.set(xlabel=what, ylabel="processor seconds a scan", ylim=(0, None), xlim=(0, None))
+        axis.set(xlabel=what, ylabel="processor seconds a scan", ylim=(0, 1.15 * max(spent)), xlim=(0, None))
         fit = np.corrcoef(amount, spent)[0, 1] ** 2
         axis.set_title(f"{start:.2f} s + {slope:.3g} s each, R² {fit:.3f}", fontsize=9)
     figure.savefig(path, dpi=110)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
+from named_heads import HIGH, learnt, name_network, named_head
 
 from medsam.errors import CheckpointError, PromptError
 from medsam.geometry import VolumeGeometry
@@ -12,15 +15,12 @@ from medsam.inference.by_name import NameReader
 from medsam.inference.image_predictor import ImagePredictor
 from medsam.inference.predictor import Predictor
 from medsam.models.build import build_model
-from medsam.models.heads import Head, HeadCard, changes_of, encoder_digest, save_head
 from medsam.models.name_bank import name_bank
-from medsam.models.name_head import NameHead, NameSizes, slice_places
+from medsam.models.name_head import NameHead, slice_places
 from medsam.models.sam import Sam
 from medsam.models.specs import tiny_spec
 from medsam.prompts.prompt import Prompt
 from medsam.volume import Volume
-
-LOW, HIGH = -1e6, 1e6
 
 
 @pytest.fixture(scope="module")
@@ -31,38 +31,18 @@ def sam() -> Sam:
 
 @pytest.fixture(scope="module")
 def trained(sam) -> Sam:
-    other = build_model(sam.spec)
-    other.load_state_dict(sam.state_dict())
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for weight in other.mask_decoder.parameters():
-            weight += 0.05 * torch.randn_like(weight)
-    return other.eval()
+    return learnt(sam)
 
 
 @pytest.fixture(scope="module")
 def network(sam) -> NameHead:
-    torch.manual_seed(2)
-    return NameHead(NameSizes(width=sam.spec.decoder.width)).eval()
+    return name_network(sam)
 
 
 @pytest.fixture
 def head(sam, trained, network, tmp_path):
     """A file of a head that knows three structures, of which the spleen was measured."""
-
-    def make(**thresholds: float):
-        changes, about = changes_of(sam, trained)
-        names = ("spleen", "kidney_left", "liver")
-        card = HeadCard(
-            "names", "three", names, sam.spec.name, encoder_digest(sam), network.sizes.to_dict(), "CC BY 4.0",
-            measured={"spleen": {"patients": 3, "dice": 0.8}}, thresholds=dict.fromkeys(names, LOW) | thresholds,
-            decoder=about,
-        )  # fmt: skip
-        path = tmp_path / "three.safetensors"
-        save_head(Head(card, network.state_dict(), changes), path)
-        return path
-
-    return make
+    return partial(named_head, tmp_path / "three.safetensors", sam, trained, network)
 
 
 def scan(affine=None) -> Volume:

@@ -23,10 +23,10 @@ from medsam.volume import LabelVolume
 _BINARY = "application/octet-stream"
 
 
-def mask_file(mask: np.ndarray, label: str, image: Image, wanted: Wanted) -> tuple[bytes, str]:
-    """A mask, bool (K, J, I) on the grid of the scan in memory, as a file for the client, and its suffix."""
+def mask_file(made: LabelVolume, image: Image, wanted: Wanted) -> tuple[bytes, str]:
+    """Labels on the grid of the scan in memory as a file for the client, and its suffix."""
     suffix = wanted.suffix or image.suffix
-    labels = LabelVolume(np.ascontiguousarray(image.turned(mask), dtype=np.uint8), image.geometry, {1: label})
+    labels = LabelVolume(np.ascontiguousarray(image.turned(made.array), dtype=np.uint8), image.geometry, made.names)
     if suffix == ".nrrd":
         return encode_nrrd(labels, image.path, packed=wanted.packed), suffix
     return encode_labels(labels, suffix, image.path), suffix

@@ -113,6 +113,14 @@ def wish(
     )
 
 
+def named(structures: Sequence[str], geometry: VolumeGeometry) -> Wish:
+    """Structures by name, of label values 1, 2 ... in this order. Raises PromptError for none."""
+    if not structures:
+        raise PromptError("No head of this server answers any structure without a prompt (medsam models list).")
+    prompts = tuple(Prompt(name, text=name) for name in structures)
+    return Wish(prompts, structures[0], geometry.acquired_axis, "auto", None, "auto", follow=False, max_mm=math.inf)
+
+
 _NEEDS = {
     "deepgrow": "click inside the object, or put a box (ROI) round it",
     "scribbles": "draw a stroke inside the object",

@@ -1,4 +1,4 @@
-"""`POST /infer/{model}`: a mask of an image, from clicks, a box or strokes.
+"""`POST /infer/{model}`: a mask of an image, from clicks, a box, strokes or names.
 
 Nothing is kept of it but embeddings. It runs on the worker, beside readers' sessions: one slice as a step of theirs,
 what goes through the scan as a propagation, which lets more urgent work in between; who hangs up ends it.
@@ -27,10 +27,10 @@ from medsam.server.connected import while_connected
 from medsam.server.gate.present import PresentReader
 from medsam.server.heavy import heavy
 from medsam.server.monailabel.answers import as_file, as_form, as_json, attached, mask_file
-from medsam.server.monailabel.asked import Wish, read_params, wanted, wish
+from medsam.server.monailabel.asked import Wish, named, read_params, wanted, wish
 from medsam.server.monailabel.images import Image
 from medsam.server.monailabel.labels import suffix_in
-from medsam.server.monailabel.models import OFFERED
+from medsam.server.monailabel.models import OFFERED, STRUCTURES, structures
 from medsam.server.monailabel.room import Form, PresentRoom, Room
 from medsam.server.readers import Reader
 from medsam.server.services import PresentServices, Services
@@ -65,17 +65,19 @@ async def infer(
             found = await while_connected(request, _image(reader, room, form, image, session_id))
             request.state.audited = {"case": None if found.case is None else found.case.key}
             drawn = await _drawn(services, room, form, found)
-            asked = wish(model, params, found.geometry, drawn, mirrored=found.mirrored)
+            if model == STRUCTURES:
+                asked = named(await heavy(structures, services.predictor), found.geometry)
+            else:
+                asked = wish(model, params, found.geometry, drawn, mirrored=found.mirrored)
             read = time.perf_counter()
             made = await while_connected(request, _segmented(services, found, asked, flat=OFFERED[model].flat))
             done = time.perf_counter()
-            told = _told(made, asked)
+            told = _told(made)
             if output == "json":
                 return as_json(told | _latencies(began, read, done))
             if output == "dicom_seg":
                 return await _as_seg(services, reader, found, made)
-            mask = made.labels.array != 0
-            content, suffix = await heavy(mask_file, mask, asked.label, found, how)
+            content, suffix = await heavy(mask_file, made.labels, found, how)
             told |= _latencies(began, read, done)
             return as_file(content, suffix) if output == "image" else as_form(told, content, suffix)
 
@@ -127,10 +129,10 @@ async def _segmented(services: Services, image: Image, asked: Wish, *, flat: boo
     return await services.worker.run(lambda progress: work(progress=progress), priority=priority)
 
 
-def _told(made: Segmentation, asked: Wish) -> dict[str, Any]:
+def _told(made: Segmentation) -> dict[str, Any]:
     """What a client is told beside the mask."""
     return {
-        "label_names": {asked.label: 1},
+        "label_names": {name: number for number, name in made.labels.names.items()},
         "model": made.model,
         "licence": made.algorithm.licence,
         "notes": list(made.notes),

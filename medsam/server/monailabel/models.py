@@ -1,8 +1,8 @@
 """What is offered to MONAI Label's clients: `GET /info/`.
 
 Clients go by a model's `type`: "deepgrow" has clicks and a box about one segment, whatever it is called, "scribbles"
-a label map of strokes. Every `config` comes back with each request, from 3D Slicer as the first item of a list: the
-first is what is meant where nobody chose.
+a label map of strokes, "segmentation" nothing: structures that a head answers by name. Every `config` comes back with
+each request, from 3D Slicer as the first item of a list: the first is what is meant where nobody chose.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from medsam._version import __version__
-from medsam.inference.image_predictor import ImagePredictor
+from medsam.inference.predictor import Predictor
 from medsam.inference.segmentation import algorithm_of
+from medsam.labels import english
 from medsam.models.specs import takes_clicks
 
 STRATEGIES = {
@@ -50,6 +51,8 @@ class Offered:
         }
 
 
+# answers without a prompt: every structure that was measured on unseen patients (docs/names.md)
+STRUCTURES = "medsam_structures"
 OFFERED: Mapping[str, Offered] = {
     "medsam_slice": Offered(
         "deepgrow", True, "Clicks or a box on one slice: the object there, any structure", dict(_SEEN)
@@ -67,11 +70,18 @@ OFFERED: Mapping[str, Offered] = {
         "Strokes inside and outside: the object on the slices that have some",
         {**_SEEN, "axis": AXES},
     ),
+    STRUCTURES: Offered("segmentation", False, "Without a prompt: the structures that a head of this server knows", {}),
 }
 
 
-def info(images: ImagePredictor, labels: Sequence[str], total: int, completed: int) -> dict[str, Any]:
+def structures(predictor: Predictor) -> list[str]:
+    """What `STRUCTURES` answers, in the order of its label values, from 1; [] where no head knows any."""
+    return [english(name) for name, one in predictor.names.known.items() if not one.untested]
+
+
+def info(predictor: Predictor, labels: Sequence[str], total: int, completed: int) -> dict[str, Any]:
     """The document. labels: names for viewers that pick one. total, completed: scans, and those with labels."""
+    images, known = predictor.images, structures(predictor)
     algorithm = algorithm_of(images)
     licence = algorithm.licence or "not known"
     how = "" if takes_clicks(images.sam.spec) else "; trained with boxes, clicks become some"
@@ -80,7 +90,11 @@ def info(images: ImagePredictor, labels: Sequence[str], total: int, completed: i
         "description": f"medsam {__version__}, {algorithm.name} (licence of the weights: {licence}{how})",
         "version": __version__,
         "labels": list(labels),
-        "models": {name: one.to_dict(labels) for name, one in OFFERED.items()},
+        "models": {
+            name: one.to_dict(known if name == STRUCTURES else labels)
+            for name, one in OFFERED.items()
+            if known or name != STRUCTURES
+        },
         "trainers": {},
         "strategies": {name: {"description": text} for name, text in STRATEGIES.items()},
         "scoring": {},

@@ -37,12 +37,17 @@ def start(tmp_path_factory, tiny_predictor: Predictor) -> Iterator[Callable[...,
     """`start(**settings)`: the address of a server that runs until the end of a file."""
     with ExitStack() as stack:
 
-        def begin(viewers: MonaiLabel | None = None, folder: Path | None = None, **settings: object) -> str:
+        def begin(
+            viewers: MonaiLabel | None = None,
+            folder: Path | None = None,
+            predictor: Predictor = tiny_predictor,
+            **settings: object,
+        ) -> str:
             store = (folder or tmp_path_factory.mktemp("served")) / "store"
             # one process that reads scans: each takes a second or two to start
             settings = {"loaders": 1, **settings}
             made = ServerSettings(store, monailabel=viewers or MonaiLabel(), **settings)  # type: ignore[arg-type]
-            return stack.enter_context(serving(create_app(made, tiny_predictor)))
+            return stack.enter_context(serving(create_app(made, predictor)))
 
         yield begin
 

@@ -9,9 +9,11 @@ import httpx
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from named_heads import learnt, name_network, named_head
 from phantoms import random_affine
 
 from medsam.geometry import VolumeGeometry
+from medsam.inference.predictor import Predictor
 from medsam.io.load import load_volume
 from medsam.io.save import save_labels
 from medsam.prompts.prompt import Prompt
@@ -149,6 +151,21 @@ def test_scribbles_become_strokes_through_their_middle(client, tiny_predictor, t
     expected = tiny_predictor.segment(volume, [Prompt("node", slice=k, scribbles=strokes)], axis="k")
     assert params["label_names"] == {"node": 1}
     np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(got)) != 0, expected.labels.array != 0)
+
+
+def test_structures_come_without_a_prompt(monai, start, tiny_predictor, tmp_path):
+    sam = tiny_predictor.sam
+    head = named_head(tmp_path / "head.safetensors", sam, learnt(sam), name_network(sam))
+    predictor = Predictor(sam, "cpu", engine="torch", worker=tiny_predictor.worker, heads=[head])
+    address = start(predictor=predictor)
+    client = monai.MONAILabelClient(address, tmpdir=str(tmp_path), client_id="tests")
+    # what was not measured is not offered
+    assert client.info()["models"]["medsam_structures"]["labels"] == ["spleen"]
+    image = scan(tmp_path / "scan.nii.gz", "flipped and swapped")
+    got, told = client.infer("medsam_structures", "", {}, file=str(image))
+    assert told["label_names"] == {"spleen": 1}
+    expected = predictor.segment(load_volume(image), [Prompt("spleen", text="spleen")])
+    same(got, image, expected.labels.array != 0)
 
 
 def test_an_answer_is_what_was_asked_for(client, url, tmp_path):

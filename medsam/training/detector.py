@@ -2,50 +2,40 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import torch
-from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor, nn
+from torch import Tensor
 
-from medsam._version import __version__
-from medsam.errors import CheckpointError, InputError
 from medsam.inference.engines.base import EngineName
-from medsam.inference.image_predictor import ImagePredictor
 from medsam.metrics.detection import auroc, box_iou
 from medsam.models.build import load_model
 from medsam.models.detector import Detector, DetectorMaps, DetectorSizes, decode
-from medsam.models.heads import Head, HeadCard, changes_of, encoder_digest
-from medsam.models.sam import Sam
-from medsam.models.specs import ModelSpec
-from medsam.models.weights_file import CARD_KEY
+from medsam.models.heads import Head, changes_of
 from medsam.training.detector_data import DetectorBatch, DetectorDataModule
 from medsam.training.detector_loss import DetectorLossWeights, detector_losses
-from medsam.training.frozen import frozen_encoder
-from medsam.training.module import TrainingDiverged
-from medsam.training.optimise import OptimiserSettings, is_decayed, schedule
+from medsam.training.head import HeadTraining
+from medsam.training.optimise import OptimiserSettings
 
 # boxes below it are not looked at in validation
 _LEAST = 0.02
 
 
-class DetectorTraining(LightningModule):
+class DetectorTraining(HeadTraining[DetectorDataModule]):
     """Trains a `Detector` on the embeddings of `model`, whose weights stay as they are.
 
-    model: a known name or a checkpoint. name: of the head, in its card. licence: of its weights. single: a scan has one
-    object of each class at most (organs); otherwise as many as are found (lesions).
+    model, name, licence, optimiser, embeddings, engine: see `HeadTraining`. single: a scan has one object of each class
+    at most (organs); otherwise as many as are found (lesions).
     decoder: a checkpoint that was fine-tuned beside the same encoder (medsam fit with
     configs/train/litemedsam_decoder.yaml): kept in the head's file, and answers its boxes. rank: of its changes there.
-    width, trunk, blocks: see `DetectorSizes`. embeddings, engine: as for `SamFineTuning`.
+    width, trunk, blocks: see `DetectorSizes`.
     Raises CheckpointError as `load_model` does, and for a decoder of another encoder.
     """
 
-    monitor = "val/score"
+    kind = "detector"
+    data_of = DetectorDataModule
 
     def __init__(
         self,
@@ -63,32 +53,15 @@ class DetectorTraining(LightningModule):
         embeddings: str | None = None,
         engine: EngineName = "auto",
     ) -> None:
-        super().__init__()
-        self._beside: dict[str, Any] = {"sam": load_model(model)}  # in a dictionary, which torch does not look into
-        self.head_name, self.licence, self.single, self.rank = name, licence, single, rank
-        self.loss_weights, self.optimiser_settings = loss, optimiser
-        self.embeddings, self.engine, self.model_named = embeddings, engine, model
+        super().__init__(model, name, licence, optimiser, embeddings, engine)
+        self.single, self.loss_weights = single, loss
         self.changes = ({}, None) if decoder is None else changes_of(self.sam, load_model(decoder), rank)
         self._sizes = {"width": width, "trunk": trunk, "blocks": blocks}
-        self.classes: tuple[str, ...] = ()
         self.network: Detector | None = None
-        self.baseline_scores: dict[str, float] = {}
-        self.scored_at: int | None = None
-        self.thresholds: dict[str, float] = {}
-        self._seen: list[tuple[int, bool, float, float, float]] = []
-
-    @property
-    def sam(self) -> Sam:
-        return self._beside["sam"]
-
-    @property
-    def spec(self) -> ModelSpec:
-        """Of the model whose embeddings are read."""
-        return self.sam.spec
 
     def begin(self, classes: Sequence[str]) -> None:
         """Make the network, once the data has said what its classes are: before callbacks look for its weights."""
-        self.classes = tuple(classes)
+        super().begin(classes)
         self.network = Detector(DetectorSizes(len(self.classes), self.spec.decoder.width, **self._sizes))
 
     def setup(self, stage: str) -> None:
@@ -96,48 +69,13 @@ class DetectorTraining(LightningModule):
             self.begin(self._data.classes)
         self._data.classes_known(self.classes)
 
-    def features(self, images: Tensor) -> Tensor:
-        """Images (B, 3, S, S) -> embeddings (B, C, h, w), each made once."""
-        if "predictor" not in self._beside:
-            kept = self.embeddings is None and not self._data.changes
-            # by its name: the engine that is quickest may be taken, for these weights stay
-            self._beside["predictor"] = frozen_encoder(
-                self.model_named, self.device, self.embeddings, kept=kept, engine=self.engine
-            )
-        predictor: ImagePredictor = self._beside["predictor"]
-        predictor.device = self.device
-        return torch.cat(predictor.encode(list(images)))
-
     def forward(self, images: Tensor) -> DetectorMaps:
         if self.network is None:
             raise RuntimeError("the network is made in setup")
         return self.network(self.features(images))
 
-    def training_step(self, batch: DetectorBatch, batch_idx: int) -> Tensor:
-        terms = detector_losses(self(batch.image), batch.boxes, self.spec.image_size, self.loss_weights)
-        if not terms["loss"].isfinite():
-            raise TrainingDiverged(
-                f"The loss is {terms['loss'].item()} at step {self.global_step}, on {'; '.join(batch.names)}. Lower "
-                "model.optimiser.lr or set trainer.gradient_clip_val."
-            )
-        for name, value in terms.items():
-            self.log(f"train/{name}", value.detach(), batch_size=len(batch.names), prog_bar=name == "loss")
-        return terms["loss"]
-
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        settings, steps = self.optimiser_settings, self.trainer.estimated_stepping_batches
-        if steps == float("inf"):
-            raise InputError("The schedule needs an end: set trainer.max_epochs or trainer.max_steps.")
-        groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
-        for name, parameter in self.named_parameters():
-            groups[is_decayed(name, parameter)].append(parameter)
-        listed = [{"params": some, "weight_decay": settings.weight_decay * on} for on, some in groups.items()]
-        optimiser = torch.optim.AdamW(listed, lr=settings.lr, betas=settings.betas)
-        factor = schedule(settings, int(steps))
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    # -- validation -----------------------------------------------------------------------------------------------
+    def losses(self, batch: DetectorBatch) -> dict[str, Tensor]:
+        return detector_losses(self(batch.image), batch.boxes, self.spec.image_size, self.loss_weights)
 
     def validation_step(self, batch: DetectorBatch, batch_idx: int) -> None:
         maps = self(batch.image)
@@ -152,98 +90,37 @@ class DetectorTraining(LightningModule):
 
     test_step = validation_step
 
-    def on_validation_epoch_end(self) -> None:
-        self._log_scores("val")
+    def threshold(self, rows: Sequence[Any]) -> float:
+        there, score, iou, _ = _columns(rows)
+        return best_threshold(there, score, iou)
 
-    def on_test_epoch_end(self) -> None:
-        self._log_scores("test")
-
-    def _log_scores(self, split: str) -> None:
-        seen, self._seen = _everywhere(self._seen), []
-        means: dict[str, list[float]] = {}
-        for number, name in enumerate(self.classes):
-            rows = np.array([one[1:] for one in seen if one[0] == number], dtype=float).reshape(-1, 4)
-            there, score, iou, presence = rows[:, 0] > 0, rows[:, 1], rows[:, 2], rows[:, 3]
-            if split == "val" or name not in self.thresholds:
-                self.thresholds[name] = best_threshold(there, score, iou)
-            found = {
-                "score": overlap_score(there, score, iou, self.thresholds[name]),
-                "box_iou": float(iou[there].mean()) if there.any() else float("nan"),
-                "presence": auroc(presence, there),
-            }
-            for what, value in found.items():
-                if value == value:
-                    means.setdefault(what, []).append(value)
-                    self.log(f"{split}/{what}/{name}", value, batch_size=1)
-        for what, values in means.items():
-            self.log(f"{split}/{what}", float(np.mean(values)), prog_bar=what == "score", batch_size=1)
-        if split == "val":
-            self.scored_at = self.trainer.global_step
-
-    # -- files ----------------------------------------------------------------------------------------------------
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint[CARD_KEY] = self.card().to_dict()
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        card = checkpoint.get(CARD_KEY)
-        if not isinstance(card, Mapping) or "loops" not in checkpoint:
-            raise CheckpointError("The checkpoint to go on from was not written by medsam fit with this configuration.")
-        known = HeadCard.from_dict(card)
-        if known.encoder != encoder_digest(self.sam):
-            raise CheckpointError(f"The checkpoint to go on from learnt beside {known.model}, not {self.spec.name}.")
-        self.thresholds = dict(known.thresholds)
-        if self.classes != known.classes:
-            self.begin(known.classes)
+    def scores(self, rows: Sequence[Any], threshold: float) -> dict[str, float]:
+        there, score, iou, presence = _columns(rows)
+        return {
+            "score": overlap_score(there, score, iou, threshold),
+            "box_iou": float(iou[there].mean()) if there.any() else float("nan"),
+            "presence": auroc(presence, there),
+        }
 
     def head(self) -> Head:
         """What was learnt, to be written."""
         if self.network is None:
             raise RuntimeError("the network is made in setup")
-        return Head(self.card(), self.network.state_dict(), self.changes[0])
-
-    def card(self) -> HeadCard:
-        """Plain values, no paths, no patients."""
-        data, there = self._data, self._data.has("train")
-        kept = self.trainer.callback_metrics
-        sizes = asdict(DetectorSizes(len(self.classes), self.spec.decoder.width, **self._sizes))
-        recipe = {
-            "medsam": __version__,
-            "steps": self.trainer.global_step,
-            "single": self.single,
-            "slice_step": data.slice_step,
-            "metrics": {k: round(float(v), 4) for k, v in kept.items() if re.match(r"(val|test)/", k)},
-        }
-        return HeadCard(
-            kind="detector",
-            name=self.head_name,
-            classes=self.classes,
-            model=self.spec.name,
-            encoder=encoder_digest(self.sam),
-            sizes=sizes,
-            licence=self.licence,
-            data=tuple(data.about()) if there else (),
-            recipe=recipe,
-            modalities=data.modalities if there else (),
-            thresholds={name: round(float(number), 4) for name, number in self.thresholds.items()},
-            decoder=self.changes[1],
-        )
+        return Head(self.card(self.changes[1]), self.network.state_dict(), self.changes[0])
 
     @property
-    def _data(self) -> DetectorDataModule:
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        if not isinstance(data, DetectorDataModule):
-            raise InputError("DetectorTraining is trained and scored with a DetectorDataModule.")
-        return data
+    def sizes(self) -> dict[str, int]:
+        return asdict(DetectorSizes(len(self.classes), self.spec.decoder.width, **self._sizes))
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        return {"single": self.single}
 
 
-def _everywhere(seen: list[Any]) -> list[Any]:
-    """What all processes have seen."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return seen
-    parts: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(parts, seen)
-    return [one for part in parts for one in part]
+def _columns(rows: Sequence[Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Of slices: whether a class is there, the best box's score and IoU, presence; (n,) each."""
+    there, score, iou, presence = np.array([one[1:] for one in rows], dtype=float).reshape(-1, 4).T
+    return there > 0, score, iou, presence
 
 
 def overlap_score(there: np.ndarray, score: np.ndarray, iou: np.ndarray, threshold: float) -> float:

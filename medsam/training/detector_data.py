@@ -26,14 +26,14 @@ from medsam.transforms.augment import AugmentSettings
 
 @dataclass(frozen=True, eq=False)
 class DetectorBatch:
-    """image: (B, 3, S, S). boxes: (B, C, 4) tight, in model pixels; nan where a class is absent. names: "case, slice".
+    """image: (B, 3, S, S). boxes: (B, C, 4) tight, in model pixels; nan where a class is absent. labels: "case, slice".
 
     cases: the case of each, in validation.
     """
 
     image: Tensor
     boxes: Tensor
-    names: tuple[str, ...]
+    labels: tuple[str, ...]
     cases: tuple[str, ...] = ()
 
     def to(self, device: torch.device) -> DetectorBatch:
@@ -45,7 +45,7 @@ def collate(parts: Sequence[DetectorBatch]) -> DetectorBatch:
     return DetectorBatch(
         torch.cat([part.image for part in parts]),
         torch.cat([part.boxes for part in parts]),
-        tuple(name for part in parts for name in part.names),
+        tuple(label for part in parts for label in part.labels),
         tuple(case for part in parts for case in part.cases),
     )
 

@@ -131,6 +131,8 @@ def test_every_configuration_runs_and_leaves_a_model_for_the_other_commands(conf
     if asked["model"]["embeddings"]:
         more += ["--model.embeddings", str(tmp_path / "embeddings")]
     more += ["--trainer.max_steps", "1", "--trainer.accumulate_grad_batches", "1", "--trainer.accelerator", "cpu"]
+    if asked["model"].get("beside"):  # for models of boxes alone
+        more += ["--model.beside", "false"]
     words = ["fit", "--config", str(config), "--model.model", str(start), "--data.manifests", f"[{manifest}]"]
     assert main([*words, "--out", str(out), *more]) == 0
     captured = capsys.readouterr()

@@ -34,7 +34,7 @@ from medsam.prompts.plan import PromptPlan
 from medsam.prompts.prompt import Box, SlicePrompt
 from medsam.prompts.simulate import tight_box
 
-# Boxes of a detector are wrong by about so much of a side, and nothing outside a box is kept: see docs/automatic.md.
+# Boxes of a detector are wrong by about so much of a side, and nothing outside a box is kept: a guess, not measured.
 _GROWN = 0.06
 # A mask whose box overlaps the one that was asked with by less is of something else, and its box is not believed.
 _SAME = 0.5

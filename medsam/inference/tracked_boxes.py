@@ -15,7 +15,7 @@ import numpy as np
 from medsam.metrics.detection import box_iou
 from medsam.prompts.prompt import Box
 
-# Boxes change fast from slice to slice where these are thick, and are not exact: see docs/automatic.md.
+# Boxes change fast from slice to slice where these are thick, and are not exact: a guess, not measured.
 _LEAST_IOU = 0.2
 # slices without a box that an object may cross
 _MOST_MISSED = 2

@@ -101,7 +101,8 @@ def test_parity_was_measured_on_all_kinds_of_prompts(report):
         assert found["largest_difference"] == max(each["largest_difference"] for each in found["inputs"].values())
         assert 0 < found["relative_difference"] < 1e-3
         if "logits" in GRAPHS[name].outputs:
-            assert found["mask_pixels_that_differ"] <= 1e-5
+            # one logit of 49,152 may lie on the threshold
+            assert found["mask_pixels_that_differ"] < 2 / 49_152
             for kind in ("1 box", "32 boxes", "1 point", "3 prompts of 7 points", "2 boxes with 3 points", "padded"):
                 assert any(kind in what for what in found["inputs"]), kind
         else:

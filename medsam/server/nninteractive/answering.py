@@ -85,7 +85,7 @@ class Interactions:
             raise InputError(f"The target buffer is of the shape {tuple(shape)}, the image of {self.image.shape}.")
         try:
             found = np.dtype(dtype)
-        except TypeError:
+        except (TypeError, ValueError):
             found = np.dtype(object)
         if found.kind not in "biu":
             raise InputError("The target buffer has to be of whole numbers or bool, as it holds 0 and 1.")

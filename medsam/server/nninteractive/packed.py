@@ -130,8 +130,9 @@ def _decompress(piece: bytes, array: np.ndarray, start: int, size: int) -> None:
 
     step = array.dtype.itemsize
     try:
-        # blosc2 writes what a piece holds, whatever room there is
-        if blosc2.get_cbuffer_sizes(piece)[0] != size:
+        # blosc2 writes what a piece holds, whatever room there is, and reads as far as it says, whatever has come
+        before, after, _ = blosc2.get_cbuffer_sizes(piece)
+        if before != size or after != len(piece):
             raise InputError("A piece of the array has another length than it says.")
         blosc2.decompress2(piece, dst=array[start // step : (start + size) // step])
     except (RuntimeError, ValueError, TypeError) as error:

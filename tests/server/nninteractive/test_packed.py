@@ -47,6 +47,19 @@ def test_what_is_damaged_is_refused_or_has_another_value_and_nothing_worse(data)
         assert unpacked(bytes(body[: data.draw(st.integers(0, len(body)))])).nbytes <= 8 * array.size
 
 
+def test_a_piece_that_says_it_is_longer_than_it_came_is_not_read_beyond_its_end():
+    array = np.arange(4000, dtype=np.int16)
+    body = theirs.pack_array(array)
+    head = Head.of(body)
+    before, after = np.frombuffer(body, "<u8", 2, head.size).tolist()
+    # the piece's own header still says how long it was
+    short = body[head.size + 16 : head.size + 16 + 40]
+    assert after > len(short)
+    lengths = np.array([before, len(short)], "<u8").tobytes()
+    with pytest.raises(InputError, match="another length"):
+        unpacked(body[: head.size] + lengths + short)
+
+
 def test_an_array_is_judged_by_its_head_before_memory_is_taken_for_it():
     head = theirs.pack_array(np.zeros((1, 1, 1, 1), np.int16))[:8] + b"int16"
     huge = head + np.array([1, 9000, 9000, 9000], "<i8").tobytes() + b"\1\0\0\0"

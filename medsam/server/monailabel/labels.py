@@ -58,7 +58,8 @@ class SubmittedLabels:
     """In a folder. Methods block; any thread may call them."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self._lock = folder, threading.Lock()
+        # the event loop looks at what is known: files are written under a lock of their own
+        self._folder, self._lock, self._writing = folder, threading.Lock(), threading.Lock()
         folder.mkdir(mode=0o700, exist_ok=True)
         self._known: dict[str, list[Submitted]] = {
             place.name: _read(place) for place in folder.iterdir() if place.is_dir()
@@ -68,17 +69,18 @@ class SubmittedLabels:
         """Keep a file, which is moved here and on the disk when this returns. Raises InputError for a tag."""
         if not _TAG.fullmatch(tag):
             raise InputError("A `tag` has up to 64 letters, digits, blanks and . _ -", parameter="tag")
-        with self._lock:
+        with self._writing:
             place = self._folder / case
             place.mkdir(mode=0o700, exist_ok=True)
-            known = self._known.setdefault(case, [])
+            known = self._known.get(case, [])
             number = 1 + max((one.number for one in known), default=0)
             at = datetime.now(UTC).isoformat(timespec="seconds")
             label = Submitted(case, number, reader.id, reader.name, tag, suffix, dict(names), at)
             move(path, place / label.file)
             sync(place / label.file)
             self._tell(label)
-            known.append(label)
+            with self._lock:
+                self._known.setdefault(case, []).append(label)
             return label
 
     def of(self, case: str, reader: Reader) -> dict[str, Submitted]:
@@ -105,11 +107,14 @@ class SubmittedLabels:
 
     def change(self, label: Submitted, **changes: Any) -> None:
         """withdrawn, names."""
-        with self._lock:
+        with self._writing:
             known = self._known[label.case]
-            after = replace(label, **changes)
+            # as it is now: somebody else may have been faster
+            place = next(n for n, one in enumerate(known) if one.number == label.number)
+            after = replace(known[place], **changes)
             self._tell(after)
-            known[known.index(label)] = after
+            with self._lock:
+                known[place] = after
 
     def _tell(self, label: Submitted) -> None:
         path = self._folder / label.case / f"{label.number:06d}.json"

@@ -263,7 +263,7 @@ def _sides(params: Mapping[str, Any]) -> tuple[int, int]:
         if not isinstance(one, dict) or one.get("name") not in found:
             continue
         for key in ("id", "idx", "labelID"):
-            if isinstance(one.get(key), int):
+            if isinstance(one.get(key), int) and abs(one[key]) < 2**31:
                 found[one["name"]] = one[key]
                 break
     return found["foreground_scribbles"], found["background_scribbles"]
@@ -304,7 +304,7 @@ def _max_mm(params: Mapping[str, Any], geometry: VolumeGeometry) -> float:
     value = params.get("max_mm")
     try:
         reach = float(value) if value not in (None, "") else 0.0
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         reach = -1.0
     if not 0 <= reach < math.inf:
         raise PromptError("`max_mm` is a number of millimetres from 0, which is as far as it goes.", parameter="max_mm")

@@ -22,6 +22,7 @@ from medsam.inference.worker import Priority
 from medsam.io.algorithm import DicomOptions
 from medsam.io.load import load_volume
 from medsam.server.cases.exports import encode
+from medsam.server.cases.headers import stated_in
 from medsam.server.cases.rooms import NotAllowed
 from medsam.server.connected import while_connected
 from medsam.server.gate.present import PresentReader
@@ -68,7 +69,8 @@ async def infer(
             if model == STRUCTURES:
                 asked = named(await heavy(structures, services.predictor), found.geometry)
             else:
-                asked = wish(model, params, found.geometry, drawn, mirrored=found.mirrored)
+                # strokes are looked for in all voxels, and thinned
+                asked = await heavy(wish, model, params, found.geometry, drawn, mirrored=found.mirrored)
             read = time.perf_counter()
             made = await while_connected(request, _segmented(services, found, asked, flat=OFFERED[model].flat))
             done = time.perf_counter()
@@ -102,13 +104,18 @@ async def _drawn(services: Services, room: Room, form: Form, image: Image) -> np
 
 def read_drawn(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
     """The numbers of a label map, in a process. Raises InputError for one of another shape."""
+    # before memory is taken for it
+    _check_shape(stated_in(path).shape or shape, shape)
     found = load_volume(path)
-    if found.array.shape != shape:
-        raise PromptError(
-            f"The label map of the scribbles has {found.array.shape} voxels (k, j, i), and the image {shape}.",
-            parameter="label",
-        )
+    _check_shape(found.array.shape, shape)
     return np.ascontiguousarray(found.array)
+
+
+def _check_shape(found: tuple[int, ...], shape: tuple[int, int, int]) -> None:
+    if found != shape:
+        raise PromptError(
+            f"The label map of the scribbles has {found} voxels (k, j, i), and the image {shape}.", parameter="label"
+        )
 
 
 async def _segmented(services: Services, image: Image, asked: Wish, *, flat: bool) -> Segmentation:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
 import httpx
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from named_heads import learnt, name_network, named_head
 from phantoms import random_affine
 
+from medsam.errors import PromptError
 from medsam.geometry import VolumeGeometry
 from medsam.inference.predictor import Predictor
 from medsam.io.load import load_volume
@@ -19,6 +22,8 @@ from medsam.io.save import save_labels
 from medsam.prompts.prompt import Prompt
 from medsam.prompts.strokes import Scribble
 from medsam.prompts.traced import traced
+from medsam.server.monailabel import asked, infer
+from medsam.server.monailabel.infer import read_drawn
 from medsam.volume import LabelVolume
 
 SHAPE = (5, 36, 40)
@@ -151,6 +156,35 @@ def test_scribbles_become_strokes_through_their_middle(client, tiny_predictor, t
     expected = tiny_predictor.segment(volume, [Prompt("node", slice=k, scribbles=strokes)], axis="k")
     assert params["label_names"] == {"node": 1}
     np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(got)) != 0, expected.labels.array != 0)
+
+
+def test_a_label_map_of_another_shape_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    path = tmp_path / "strokes.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.zeros((9, 8, 7), np.uint8), np.eye(4)), path)
+    assert read_drawn(path, (7, 8, 9)).shape == (7, 8, 9)
+    monkeypatch.setattr(infer, "load_volume", lambda path: pytest.fail("memory was taken for it"))
+    with pytest.raises(PromptError, match=r"has \(7, 8, 9\) voxels"):
+        read_drawn(path, (7, 8, 8))
+
+
+def test_strokes_are_looked_for_off_the_event_loop(client, tmp_path, monkeypatch):
+    image = scan(tmp_path / "scan.nii.gz", next(iter(GRIDS)))
+    volume = load_volume(image)
+    drawn = np.zeros(volume.array.shape, np.uint8)
+    drawn[tuple(size // 2 for size in drawn.shape)] = 3
+    path = save_labels(LabelVolume(drawn, volume.geometry, {}), tmp_path / "strokes.nrrd", image)
+    loops = []
+
+    def looked(pixels: np.ndarray) -> object:
+        try:
+            loops.append(asyncio.get_running_loop())
+        except RuntimeError:
+            loops.append(None)
+        return traced(pixels)
+
+    monkeypatch.setattr(asked, "traced", looked)
+    client.infer("medsam_scribbles", "", {}, label_in=str(path), file=str(image))
+    assert loops == [None, None]
 
 
 def test_structures_come_without_a_prompt(monai, start, tiny_predictor, tmp_path):

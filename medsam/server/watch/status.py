@@ -35,7 +35,8 @@ class Status:
         """As it is now, or was some seconds ago."""
         async with self._lock:
             if self._last is None or time.monotonic() - self._last[0] > _KEPT_S:
-                self._last = time.monotonic(), await to_thread.run_sync(lambda: list(of_running(services)))
+                found = await to_thread.run_sync(lambda: list(of_running(services)))
+                self._last = time.monotonic(), found
             return self._last[1]
 
 

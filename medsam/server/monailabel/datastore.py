@@ -11,7 +11,7 @@ import numpy as np
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.responses import FileResponse
 
-from medsam.errors import InputError
+from medsam.errors import InputError, printable
 from medsam.io.itk import encode_nrrd
 from medsam.server.connected import while_connected
 from medsam.server.gate.identity import LOG_IN, Present
@@ -45,10 +45,12 @@ async def datastore(reader: PresentReader, room: PresentRoom, output: Annotated[
     """How much there is; "all": what; "train": images with their labels, by name."""
     cases = await room.images.all(reader)
     if output == "all":
-        return {"objects": {image_id(case): _object(room, reader, case) for case in cases}}
+        return {"objects": {image_id(case, reader): _object(room, reader, case) for case in cases}}
     if output == "train":
         return [
-            {"image": image_id(case), "label": FINAL} for case in cases if FINAL in room.labels.of(case.key, reader)
+            {"image": image_id(case, reader), "label": FINAL}
+            for case in cases
+            if FINAL in room.labels.of(case.key, reader)
         ]
     tags = [tag for case in cases for tag in room.labels.of(case.key, reader)]
     done = sum(_labelled(room, reader, case) for case in cases)
@@ -74,14 +76,15 @@ async def put_image(
         name = " ".join(image.split())
         cases, _ = await services.cases.take_in(form.folder, [sent[0]], reader, {"image": name} if name else None)
     request.state.audited = {"case": cases[0].key}
-    room.images.remember(reader, image_id(cases[0]), cases[0])
-    return {"image": image_id(cases[0])}
+    room.images.remember(reader, image_id(cases[0], reader), cases[0])
+    return {"image": image_id(cases[0], reader)}
 
 
 @router.get("/datastore/image")
 @router.get("/datastore/image/")
 async def get_image(request: Request, services: PresentServices, room: PresentRoom, image: ImageId = "") -> Response:
-    """The file of an image; of a DICOM series a NRRD of its voxels. For who is recognised, or has a ticket."""
+    """The file of an image; of a DICOM series, and for who may not know whose it is, a NRRD of its voxels. For who is
+    recognised, or has a ticket."""
     reader: Reader | None = request.state.reader
     if reader is None and (known := room.tickets.reader(image)) is not None:
         reader = await services.gate.calls(services.store.reader, known)
@@ -89,11 +92,14 @@ async def get_image(request: Request, services: PresentServices, room: PresentRo
         raise HTTPException(401, LOG_IN)
     found = await while_connected(request, room.images.of_id(reader, image))
     assert found.case is not None  # noqa: S101 it was found by its id
-    request.state.audited = {"case": found.case.key}
-    if found.path is not None:
-        return FileResponse(found.path, media_type="application/octet-stream", headers=attached(file_name(found.case)))
+    # of a ticket, too, the audit says whose it is
+    request.state.audited = {"case": found.case.key, **({} if request.state.reader else {"ticket": reader.id})}
+    whole = room.images.whole(reader, found.case)
+    headers = attached(file_name(found.case, whole=whole))
+    if found.path is not None and whole:
+        return FileResponse(found.path, media_type="application/octet-stream", headers=headers)
     content = await heavy(_voxels, found)
-    return Response(content, media_type="application/octet-stream", headers=attached(file_name(found.case)))
+    return Response(content, media_type="application/octet-stream", headers=headers)
 
 
 @router.get("/datastore/image/info")
@@ -101,7 +107,7 @@ async def image_info(request: Request, reader: PresentReader, room: PresentRoom,
     """What is known of an image."""
     case = await room.images.case(reader, image)
     request.state.audited = {"case": case.key}
-    return _about(case)
+    return _about(room, reader, case)
 
 
 @router.put("/datastore/label")
@@ -128,7 +134,7 @@ async def put_label(
         names = _names(read_params(form.fields.get("params", b"")))
         label = await rooms.calls(room.labels.put, found.case.key, reader, tag or FINAL, named, suffix, names)
     request.state.audited = {"case": found.case.key, "label": label.number, "tag": label.tag}
-    return {"image": image_id(found.case), "label": label.tag}
+    return {"image": image_id(found.case, reader), "label": label.tag}
 
 
 @router.get("/datastore/label")
@@ -195,9 +201,16 @@ async def update_label_info(
 
 @router.delete("/datastore")
 @router.delete("/datastore/")
-async def delete_image(reader: PresentReader, services: PresentServices, room: PresentRoom, id: ImageId = "") -> Any:  # noqa: A002
+async def delete_image(
+    request: Request,
+    reader: PresentReader,
+    services: PresentServices,
+    room: PresentRoom,
+    id: ImageId = "",  # noqa: A002
+) -> Any:
     """Delete an image that one put here."""
     case = await room.images.case(reader, id, fetch=False)
+    request.state.audited = {"case": case.key}
     await services.cases.remove(reader, case.key)
     return {}
 
@@ -213,10 +226,10 @@ async def next_sample(strategy: str, request: Request, reader: PresentReader, ro
         return {}
     case = left[0] if strategy == "first" else random.choice(left)
     present: Present = request.state.present
-    name = image_id(case)
+    name = image_id(case, reader)
     # whoever works on this machine without a login needs none
     name = name if present.way == "local" else room.tickets.given(name, reader.id)
-    return {"id": name, "name": file_name(case), "weight": 1, **_dicom(case)}
+    return {"id": name, "name": file_name(case, whole=room.images.whole(reader, case)), "weight": 1, **_dicom(case)}
 
 
 # -- what they share ----------------------------------------------------------------------------------------------
@@ -234,15 +247,15 @@ def _labelled(room: Room, reader: Reader, case: StoredCase) -> bool:
 def _object(room: Room, reader: Reader, case: StoredCase) -> dict[str, Any]:
     labels = room.labels.of(case.key, reader)
     return {
-        "image": {"ext": "", "info": _about(case)},
+        "image": {"ext": "", "info": _about(room, reader, case)},
         "labels": {tag: {"ext": one.suffix, "info": _told(one)} for tag, one in labels.items()},
     }
 
 
-def _about(case: StoredCase) -> dict[str, Any]:
+def _about(room: Room, reader: Reader, case: StoredCase) -> dict[str, Any]:
     """Never whose it is: names of cases are made of codes and numbers, or are files' names."""
     return {
-        "name": file_name(case),
+        "name": file_name(case, whole=room.images.whole(reader, case)),
         "shown": case.name,
         "modality": case.modality,
         "ts": _seconds(case),
@@ -274,7 +287,8 @@ def _names(params: Mapping[str, Any]) -> dict[str, int]:
     for number, one in enumerate(told[:1000], start=1):
         if isinstance(one, dict) and isinstance(one.get("name"), str):
             index = one.get("idx")
-            found[one["name"][:200]] = index if isinstance(index, int) else number
+            # half of a letter of two (JSON may hold one) could not be sent again
+            found[printable(one["name"])[:200]] = index if isinstance(index, int) else number
     return found
 
 

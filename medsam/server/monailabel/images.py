@@ -114,14 +114,20 @@ class Images:
         if not name or name in ("undefined", "null"):
             raise NoImage(f"The request names no image (`image` is {name!r}).", parameter="image")
         key = self._known.get((reader.id, name), name)
-        if re.fullmatch(KEY, key) and (found := await self._rooms.calls(self._rooms.store.case, reader, key)):
-            return found
-        for case in await self.all(reader):
-            if name in (image_id(case), case.details["scan"].get("series")):
+        if re.fullmatch(KEY, key) and (known := await self._rooms.calls(self._rooms.store.case, reader, key)):
+            return known
+        # the last that was put in under a name is meant by it, also after a restart
+        found = (await self.all(reader))[::-1]
+        for case in sorted(found, key=lambda one: one.owner != reader.id):
+            if name in (image_id(case, reader), case.details["scan"].get("series")):
                 return self.remember(reader, name, case)
         if fetch and _UID.fullmatch(name) and len(name) <= 64:
             return self.remember(reader, name, await self._fetched(reader, name))
         raise NoImage("There is no image of that id that you may see.", parameter="image")
+
+    def whole(self, reader: Reader, case: StoredCase) -> bool:
+        """Whether a reader gets the file as it is, whose header may say whose it is, and not its voxels alone."""
+        return case.owner == reader.id or self._rooms.may_know(reader)
 
     async def all(self, reader: Reader) -> list[StoredCase]:
         """Every case that a reader may see."""
@@ -170,18 +176,20 @@ def only(cases: Sequence[FoundCase]) -> FoundCase:
     return cases[0]
 
 
-def image_id(case: StoredCase) -> str:
-    """What clients call a case: the name it was put in under, or its key."""
-    return str(case.details.get("image") or case.key)
+def image_id(case: StoredCase, reader: Reader) -> str:
+    """What a reader's clients call a case: the name this reader put it in under, or its key. Names are a reader's own:
+    two readers may have one for two scans."""
+    return str((case.details.get("image") if case.owner == reader.id else None) or case.key)
 
 
-def file_name(case: StoredCase) -> str:
-    """Of its image as a file: no two cases have the same, since clients keep files by their names."""
+def file_name(case: StoredCase, *, whole: bool) -> str:
+    """Of its image as a file: no two cases have the same, since clients keep files by their names. whole: as
+    `Images.whole`."""
     found = FoundCase.from_dict(case.details["scan"])
     # of DICOM the name is no file's
     name = "series" if found.kind == "dicom" else shown_name(found.name).partition(", volume ")[0]
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", name)
-    return f"{case.key}-{name}.nrrd" if found.kind == "dicom" else f"{case.key}-{name}"
+    return f"{case.key}-{name}" if whole and found.kind != "dicom" else f"{case.key}-{name}.nrrd"
 
 
 def suffix_of(found: FoundCase) -> str:

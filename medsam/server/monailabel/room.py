@@ -11,7 +11,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from medsam.errors import InputError, MedSAMError
+from medsam.errors import InputError, MedSAMError, printable
 from medsam.files import move
 from medsam.server.cases.intake import incoming
 from medsam.server.cases.receiving import received_in
@@ -94,8 +94,12 @@ class Room:
             names = await rooms.calls(receiver.end, 0)
             files = dict[str, tuple[str, Path]]()
             for number, (part, name) in enumerate(zip(receiver.parts, names, strict=True)):
+                if part in files:
+                    raise InputError(
+                        f"The file `{printable(part[:40])}` comes more than once: an image is one file, slices one zip."
+                    )
                 # the full path of the client's own machine, from some
-                files.setdefault(part, (name, incoming(folder, number)))
+                files[part] = name, incoming(folder, number)
             yield Form(folder, receiver.fields, files)
 
     async def alone(self, form: Form, part: str) -> tuple[str, Path] | None:

@@ -19,6 +19,7 @@ AUDITED: Mapping[str, str] = {
     "POST /infer/{model}": "look",
     "PUT /datastore": "upload",
     "PUT /datastore/image": "upload",
+    "DELETE /datastore": "delete",
     "GET /datastore": "list scans",
     "GET /datastore/image": "read",
     "PUT /datastore/label": "submit",

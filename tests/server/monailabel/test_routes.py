@@ -14,7 +14,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from medsam.server.monailabel import room
+from medsam.io.load import load_volume
+from medsam.server.monailabel import images, room
 from medsam.server.monailabel.sent import NoSession, Sent
 from medsam.server.readers import Role
 from medsam.server.settings import GIB, MIB, Limits
@@ -210,11 +211,72 @@ def test_readers_log_in_and_see_nothing_of_each_other(start, monai, tmp_path):
             ask()
     anna = monai.MONAILabelClient(url, tmpdir=str(tmp_path))
     anna.update_auth(anna.auth_token("anna", PASSWORD))
-    for one in anna.datastore()["objects"].values():
-        assert set(one["labels"]) == {"final@ben"}
+    # names are a reader's own: of two of one name none hides the other
+    cleo.upload_image(str(image), "mine")
+    assert len(anna.datastore()["objects"]) == 3
+    assert {"mine", "next"}.isdisjoint(anna.datastore()["objects"])
+    assert set(cleo.datastore()["objects"]) == {"mine"}
+    assert cleo.datastore()["objects"]["mine"]["labels"] == {}
+    labels = [set(one["labels"]) for one in anna.datastore()["objects"].values()]
+    assert sorted(map(sorted, labels)) == [[], ["final@ben"], ["final@ben"]]
     wrong = monai.MONAILabelClient(url)
     wrong.update_auth({"token_type": "Bearer", "access_token": "wrong"})
     assert not wrong.auth_valid_token()
+
+
+def test_a_file_whose_header_may_name_the_patient_is_for_who_may_know(start, monai, tmp_path):
+    with Store.open(tmp_path / "store", serving=False) as store:
+        store.add_user("anna", Role.ADMINISTRATOR, PASSWORD)
+        store.add_user("ben", Role.READER, PASSWORD)
+    (tmp_path / "data").mkdir()
+    image = nibabel.load(nifti(tmp_path / "scan.nii.gz"))
+    image.header["descrip"] = b"Doe^Jane"
+    nibabel.save(image, tmp_path / "data" / "scan.nii")
+    url = start(folder=tmp_path, data=(tmp_path / "data",), patients_from=Role.ADMINISTRATOR)
+    got = {}
+    for name in ("anna", "ben"):
+        client = monai.MONAILabelClient(url, tmpdir=str(tmp_path))
+        token = client.auth_token(name, PASSWORD)
+        client.update_auth(token)
+        until = time.monotonic() + 60
+        while client.info()["datastore"]["total"] < 1 and time.monotonic() < until:
+            time.sleep(0.1)
+        sample = client.next_sample("first", {})
+        got[name] = sample["name"], httpx.get(f"{url}/datastore/image", params={"image": sample["id"]}).content
+        # deleted is what one brought, and there is a line of that
+        client.upload_image(str(tmp_path / "scan.nii.gz"), "own")
+        headers = {"Authorization": f"Bearer {token['access_token']}"}
+        assert httpx.delete(f"{url}/datastore/", params={"id": "own"}, headers=headers).status_code == 200
+    assert got["anna"][0].endswith("-scan.nii")
+    assert b"Doe^Jane" in got["anna"][1]
+    assert got["ben"][0].endswith("-scan.nii.nrrd")
+    assert b"Doe^Jane" not in got["ben"][1]
+    (tmp_path / "got.nrrd").write_bytes(got["ben"][1])
+    np.testing.assert_array_equal(load_volume(tmp_path / "got.nrrd").array.transpose(2, 1, 0), image.get_fdata())
+    with Store.open(tmp_path / "store", serving=False) as store:
+        lines = list(store.audit_lines())
+    assert [line.user for line in lines if line.what == "delete"] == ["ben", "anna"]
+    assert sum(line.what == "read" and "ticket" in line.details for line in lines) == 2
+
+
+def test_the_last_image_of_a_name_is_meant_by_it_also_when_nobody_remembers(client, tmp_path, monkeypatch, url):
+    for value in (100, 50):
+        client.upload_image(str(nifti(tmp_path / "again.nii.gz", value=value)), "again")
+    last = (tmp_path / "again.nii.gz").read_bytes()
+    monkeypatch.setattr(images, "_KNOWN", 0)
+    for _ in range(2):
+        assert httpx.get(f"{url}/datastore/image", params={"image": "again"}).content == last
+
+
+def test_names_of_labels_can_always_be_told_and_no_file_of_a_form_is_dropped(client, url, tmp_path):
+    image = nifti(tmp_path / "scan.nii.gz")
+    client.upload_image(str(image), "odd")
+    files = {"label": ("a.nii.gz", image.read_bytes()), "params": (None, '{"label_info": [{"name": "\\ud800"}]}')}
+    assert httpx.put(f"{url}/datastore/label", params={"image": "odd"}, files=files, timeout=60).status_code == 200
+    assert client.datastore()["objects"]["odd"]["labels"]["final"]["info"]["params"]["label_names"] == {"\\ud800": 1}
+    two = [("files", (f"{n}.nii.gz", image.read_bytes())) for n in range(2)]
+    answer = httpx.put(f"{url}/session/", files=two, timeout=60)
+    assert (answer.status_code, "more than once" in answer.text) == (422, True)
 
 
 def test_it_is_closed_unless_it_is_asked_for_and_to_other_pages_in_any_case(serve, url):
@@ -292,6 +354,7 @@ def test_what_is_malformed_is_refused_and_is_no_defect(url, tmp_path):
         params(b'{"foreground": {"a": 1}}') + file + b"--b--",
         params(b'{"roi": [1, 2, 3, 4, 5, "6"]}') + file + b"--b--",
         params(b'{"foreground": [[1, 1, 1]], "max_mm": "far"}') + file + b"--b--",
+        params(b'{"foreground": [[1, 1, 1]], "max_mm": 1%s}' % (b"0" * 400)) + file + b"--b--",
         params(b'{"foreground": [[1, 1, 1]], "label_info": 3, "zoom": [[]]}') + file + b"--b--",
         params(b"[" * 100_000) + file + b"--b--",
         params(b" " * (2 * MIB)) + file + b"--b--",

@@ -120,7 +120,8 @@ def _drive(
     is_done: Callable[[Any], bool] | None,
 ) -> Generator[tuple[int, Ended]]:
     lost = Counter[int]()
-    while pool.pending:
+    # not until all workers are there: the cluster may never have room for the last that was started
+    while pool.pending and (waiting or pool.working):
         answered = pool.answers()
         tell()
         for actor, answer, error in answered:
@@ -134,6 +135,8 @@ def _drive(
                 lost[number] += 1
                 ended = _after_loss(cases[number], actor, is_done, lost[number])
                 waiting.give_back(number, again=ended is None)
+                # the cluster may have no room for another while one that has nothing to do keeps its place
+                pool.hand_round(cases, waiting)
                 if waiting:
                     pool.start()
                 if ended is not None:
@@ -191,6 +194,11 @@ class _Pool:
         nodes = [node for node in self._ray.nodes() if node["Alive"]]
         return {node["NodeID"]: memory or int(_SHARE * node["Resources"].get("memory", 0)) for node in nodes}
 
+    @property
+    def working(self) -> bool:
+        """Whether a worker is at a case."""
+        return any(actor.at >= 0 for actor in self.pending.values())
+
     def start(self) -> None:
         """One more worker, as soon as the cluster has room for it."""
         handle = self._ray.remote(Worker).options(**self._options).remote(self._content, self._threads)
@@ -237,6 +245,14 @@ class _Pool:
         """Cases to this worker, which has none, and to others like it, as memory allows."""
         actor.at = _IDLE
         self._idle.append(actor)
+        self.hand_round(cases, waiting)
+
+    def hand_round(self, cases: Sequence[Any], waiting: Waiting) -> None:
+        """Cases to workers that have none, as memory allows; those of machines that have gone are let go."""
+        if not (self._idle and waiting):
+            return
+        alive = {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
+        self._idle = [one for one in self._idle if one.node in alive]
         for one in [*self._idle]:
             number = waiting.take(one.node)
             if number is not None:

@@ -8,11 +8,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from medsam.errors import InputError
-from medsam.inference.job_queue import Workers
+from medsam.inference.job_queue import Ended, Workers, queue_of
+from medsam.inference.job_ray import _drive, _Pool
 from medsam.inference.jobs import run_cases
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install '.[ray]'")
@@ -61,3 +63,63 @@ def test_where_no_cluster_is_it_is_said():
     with pytest.raises(InputError, match=r"no Ray cluster at 127\.0\.0\.1:1") as error:
         run_cases([1], lambda case, progress: case, Workers(ray="127.0.0.1:1"))
     assert error.value.parameter == "ray"
+
+
+class Lost(Exception):
+    pass
+
+
+class TwoMachines:
+    """Stands for Ray on two machines with room for a worker each; the second goes with the first case it is given."""
+
+    exceptions = SimpleNamespace(RayError=Lost)
+
+    def __init__(self):
+        self.alive, self.begun, self.answers = ["a", "b"], [], {}
+
+    def nodes(self):
+        return [{"NodeID": n, "Alive": n in self.alive, "Resources": {"CPU": 1, "memory": 2**30}} for n in "ab"]
+
+    def remote(self, kind):
+        return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=self.start))
+
+    def start(self, content, threads):
+        node = "ab"[len(self.begun)] if len(self.begun) < 2 else None
+        self.begun.append(node)
+
+        def said(answer):
+            reference = object()
+            if node is not None:
+                self.answers[reference] = answer
+            return reference
+
+        def run(case):
+            if node == "b":
+                self.alive = ["a"]
+            return said(Lost() if node == "b" else ("done", Ended(case, None, 0.0, node)))
+
+        ready = SimpleNamespace(remote=lambda: said((node, node)))
+        return SimpleNamespace(ready=ready, run=SimpleNamespace(remote=run))
+
+    def wait(self, references, num_returns, timeout):
+        there = [one for one in references if one in self.answers]
+        assert there, "all wait for a worker that the cluster has no room for"
+        return there[:num_returns], []
+
+    def get(self, reference):
+        if isinstance(self.answers[reference], Lost):
+            raise self.answers[reference]
+        return self.answers[reference]
+
+    def kill(self, handle):
+        pass
+
+
+@pytest.mark.parametrize("cases", [2, 5], ids=["the other has nothing left to do", "the other is at work"])
+def test_cases_of_a_machine_that_went_are_done_where_there_is_no_room_for_another_worker(cases):
+    ray = TwoMachines()
+    pool = _Pool(ray, b"", 1, cases, Workers(processes=None, ray="auto"))
+    waiting = queue_of(range(cases), range(cases), None, {})
+    done = dict(_drive(pool, range(cases), waiting, lambda: None, None))
+    assert {number: ended.result for number, ended in done.items()} == {n: n for n in range(cases)}
+    assert {ended.host for ended in done.values()} == {"a"}

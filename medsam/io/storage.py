@@ -6,6 +6,7 @@ stands for all of them last. While that one is missing the others count for noth
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from collections.abc import Iterator
@@ -108,25 +109,37 @@ class Mirror:
 
     def __init__(self, url: str, root: Path) -> None:
         self._kind, _, where = url.partition("://")
-        self._storage = Storage(f"{self._kind}://{PurePosixPath(where).parts[0]}")
+        self._first = PurePosixPath(where).parts[0]
+        self._storage = Storage(f"{self._kind}://{self._first}")
         self.root = root
         self.path = root / where
         self.fetch(self.path, root)
 
+    def _within(self, path: Path) -> str:
+        """A path from `root` on, without "..". Raises InputError where it leads out of the bucket or host of the place:
+        its manifest may come from anywhere, and what is fetched is written under the same name."""
+        plain = Path(os.path.normpath(path))
+        if not plain.is_relative_to(self.root / self._first):
+            raise InputError(f"{path.name}: what a manifest at a URL names has to lie in the same place as it does.")
+        return plain.relative_to(self.root).as_posix()
+
     def _url(self, path: Path) -> str:
-        return f"{self._kind}://{path.relative_to(self.root).as_posix()}"
+        return f"{self._kind}://{self._within(path)}"
 
     def fetch(self, path: Path, into: Path) -> Path:
         """Bring a file or folder that is called `path` below `root` to the same name below `into`; gives that.
 
         Raises InputError when it is not there, or the place does not answer.
         """
-        files, url, target = self._storage._files(), self._url(path), into / path.relative_to(self.root)
+        within = self._within(path)
+        files, url, target = self._storage._files(), self._url(path), into / within
         try:
             if files.isdir(url):
-                within = path.relative_to(self.root).as_posix()
                 for one in files.find(url):
-                    self._get(files, one, target / str(one).lstrip("/").removeprefix(f"{within}/"))
+                    name = str(one).lstrip("/").removeprefix(f"{within}/")
+                    if ".." in PurePosixPath(name).parts:
+                        raise InputError(f"{url} holds a file whose name leads out of it.")
+                    self._get(files, one, target / name)
             else:
                 self._get(files, url, target)
         except OSError as error:

@@ -68,3 +68,15 @@ def test_files_of_a_url_come_under_their_own_names(tmp_path):
     assert mirror.mark(mirror.path.parent / "none") == ()
     with pytest.raises(InputError, match="none cannot be fetched"):
         mirror.fetch(mirror.path.parent / "none", tmp_path)
+    above = mirror.path.parent / ".." / "dicom" / "1.dcm"
+    assert mirror.fetch(above, tmp_path / "two") == tmp_path / "two" / place / "dicom" / "1.dcm"
+
+
+@pytest.mark.parametrize("named", ["../../../../x.txt", "/etc/hostname", "../../other/x.txt"])
+def test_a_manifest_at_a_url_names_nothing_beyond_its_place(tmp_path, named):
+    files, place = fsspec.filesystem("memory"), uuid.uuid4().hex
+    files.pipe_file(f"memory://{place}/set/manifest.json", b"{}")
+    mirror = Mirror(f"memory://{place}/set/manifest.json", tmp_path / "all")
+    with pytest.raises(InputError, match="has to lie in the same place"):
+        mirror.fetch(mirror.path.parent / named, tmp_path / "one" / "deep" / "er")
+    assert not [*tmp_path.rglob("x.txt")]

@@ -196,10 +196,11 @@ def _of_coco(path: Path, document: Any, scan: Volume) -> Iterator[FoundBox]:
     for number, one in enumerate(_dicts(path, annotations)):
         where = f"{path.name}, annotation {number}"
         x, y, wide, high = _numbers(one.get("bbox"), 4, where)
-        image = one.get("image_id")
+        image, category = one.get("image_id"), one.get("category_id", 1)
+        if isinstance(image, list | dict) or isinstance(category, list | dict):
+            raise PromptError(f"{where}: `image_id` and `category_id` are numbers.")
         if slices is not None and image not in slices:
             continue
-        category = one.get("category_id", 1)
         index = None if slices is None else slices[image]
         score = _score(one.get("score"), where)
         yield FoundBox(names.get(category, str(category)), (x, y, x + wide, y + high), index or 0, score)
@@ -209,7 +210,11 @@ def _coco_slices(path: Path, images: Sequence[Mapping[str, Any]], scan: Volume) 
     """Image id -> the slice that it is; None where the only one needs no name."""
     count = scan.geometry.plane().count
     if count > 1:
-        found = {one["id"]: one["slice"] for one in images if isinstance(one.get("slice"), int) and "id" in one}
+        found = {
+            one["id"]: one["slice"]
+            for one in images
+            if isinstance(one.get("slice"), int) and isinstance(one.get("id"), int | str)
+        }
         if not found or not all(index >= 0 for index in found.values()):
             raise PromptError(
                 f"{path.name}: COCO's images are pictures, and the scan has {count} slices. Say which slice each image "
@@ -236,7 +241,8 @@ def _is_monai(document: Any) -> bool:
 def _of_monai(path: Path, document: Any, scan: Volume) -> Iterator[FoundBox]:
     cases = document if isinstance(document, list) else [document]
     if isinstance(document, dict) and "box" not in document:
-        cases = [case for key in _MONAI_LISTS for case in document.get(key, [])]
+        listed_cases = [document[key] for key in _MONAI_LISTS if isinstance(document.get(key), list)]
+        cases = [case for some in listed_cases for case in some]
     case = _case_of(path, _dicts(path, cases), scan)
     boxes = case.get("box")
     if not isinstance(boxes, list):

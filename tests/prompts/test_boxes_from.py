@@ -132,6 +132,16 @@ HOSTILE = {
     "another mode": ({"box": [BOX], "label": [1], "box_mode": "zyx"}, "`box_mode` is one of"),
     "no list": ({"box": [BOX], "label": 3}, "as many labels"),
     "no box": ({"annotations": [{"image_id": 1}]}, "8 slices"),
+    "an image that is a list": (
+        {"images": [{"id": 1, "slice": 0}], "annotations": [{"image_id": [1], "bbox": [1, 1, 3, 3]}]},
+        "annotation 0: `image_id` and `category_id` are numbers",
+    ),
+    "a list for an image": ({"images": [{"id": [1], "slice": 0}], "annotations": []}, "8 slices"),
+    "a category that is an object": (
+        {"images": [{"id": 1, "slice": 0}], "annotations": [{"image_id": 1, "category_id": {}, "bbox": [1, 1, 3, 3]}]},
+        "`category_id` are numbers",
+    ),
+    "a number for cases": ({"training": [{"box": [[1, 2, 3]], "label": [1]}], "testing": 5}, "6 numbers"),
     "far away": (
         {"box": [[9999, 9999, 9999, 1, 1, 1]], "label": [1]},
         "holds no box for this scan. .* beyond the scan",

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from medsam.errors import CheckpointError
 from medsam.models.heads import Head
 
 # log of a side in cells: from a hundredth of a cell to a thousand
@@ -149,11 +150,15 @@ def decode(maps: DetectorMaps, size: int, least: float, most: int = 3) -> list[l
 def detector_of(head: Head) -> Detector:
     """The network of a head of the kind "detector", ready to answer. Raises CheckpointError where it does not fit."""
     sizes = {name: head.card.sizes.get(name, 0) for name in asdict(DetectorSizes(1))}
-    from medsam.errors import CheckpointError
-
+    called = head.path or head.card.name
     if set(head.card.sizes) != set(sizes) or sizes["classes"] != len(head.card.classes):
-        raise CheckpointError(f"{head.path or head.card.name}: the card of this detector lacks some of its sizes.")
-    with torch.device("meta"):
-        network = Detector(DetectorSizes(**sizes))
+        raise CheckpointError(f"{called}: the card of this detector lacks some of its sizes.")
+    if sizes["blocks"] > len(head.state):
+        raise CheckpointError(f"{called}: the card of this detector has more blocks than there are weights.")
+    try:
+        with torch.device("meta"):
+            network = Detector(DetectorSizes(**sizes))
+    except ValueError as error:
+        raise CheckpointError(f"{called}: the sizes of this detector do not fit each other ({error}).") from error
     head.load_into(network)
     return network.eval()

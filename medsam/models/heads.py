@@ -123,7 +123,7 @@ class HeadCard:
                 thresholds={str(name): float(number) for name, number in card.get("thresholds", {}).items()},
                 decoder=None if card.get("decoder") is None else dict(card["decoder"]),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise CheckpointError(
                 f"The head's card cannot be read ({type(error).__name__}: {str(error)[:100]})."
             ) from error
@@ -173,7 +173,10 @@ class Head:
         """
         if self.card.decoder is None or self.card.decoder.get("of") != decoder_digest(sam):
             return sam
-        spec = ModelSpec.from_dict(dict(self.card.decoder["spec"]))
+        about = self.card.decoder.get("spec")
+        if not isinstance(about, Mapping):
+            raise CheckpointError(f"{self._called} does not say what decoder it holds. Fetch or train it again.")
+        spec = ModelSpec.from_dict(dict(about))
         if (spec.encoder, spec.decoder) != (sam.spec.encoder, sam.spec.decoder):
             raise CheckpointError(f"{self._called} holds a decoder for {spec.name}, not for {sam.spec.name}.")
         changed = Sam.from_spec(spec)
@@ -196,9 +199,10 @@ class Head:
             return torch.zeros_like(tensor)
         if whole is None and (up is None or down is None or up.ndim != 2 or down.ndim != 2 or up.shape[1] != len(down)):
             raise CheckpointError(f"{self._called}: the change of {name} is not whole. Fetch or train it again.")
-        change = whole if whole is not None else up @ down  # type: ignore[operator]
-        if change.numel() != tensor.numel():
+        # before it is made: thin matrices may stand for one that fills the memory
+        if (len(up) * down.shape[1] if whole is None else whole.numel()) != tensor.numel():  # type: ignore[arg-type, union-attr]
             raise CheckpointError(f"{self._called}: the change of {name} has another shape. Fetch or train it again.")
+        change = whole if whole is not None else up @ down  # type: ignore[operator]
         return change.reshape(tensor.shape).to(tensor.device)
 
 

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from medsam.errors import CheckpointError
 from medsam.geometry import Axis, VolumeGeometry
 from medsam.models.heads import Head
 from medsam.models.sam import Sam
@@ -88,7 +89,12 @@ class NameHead(nn.Module):
     @classmethod
     def of(cls, head: Head) -> NameHead:
         """The network of a file of the kind "names", in evaluation mode. Raises CheckpointError."""
-        network = cls(NameSizes.from_dict(head.card.sizes))
+        unknown = sorted(head.card.sizes.keys() - asdict(NameSizes()).keys())
+        if unknown:
+            called = head.path or head.card.name
+            raise CheckpointError(f"{called}: the card of this head has sizes of another network.")
+        with torch.device("meta"):
+            network = cls(NameSizes.from_dict(head.card.sizes))
         head.load_into(network)
         return network.eval()
 

@@ -76,3 +76,7 @@ def test_a_detector_comes_back_from_its_file(vit, tmp_path):
             detector_of(replace(head, card=replace(card, sizes=wrong)))
     with pytest.raises(CheckpointError, match="is damaged"):
         detector_of(replace(head, card=replace(card, sizes={**asdict(sizes), "width": 24})))
+    with pytest.raises(CheckpointError, match="do not fit each other"):
+        detector_of(replace(head, card=replace(card, sizes={**asdict(sizes), "width": 25})))
+    with pytest.raises(CheckpointError, match="more blocks than there are weights"):
+        detector_of(replace(head, card=replace(card, sizes={**asdict(sizes), "blocks": 1 << 14})))

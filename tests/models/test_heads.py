@@ -98,6 +98,17 @@ def test_a_decoder_beside_the_head_answers_in_place_of_the_one_it_changed(vit, d
     assert head_for(vit).with_decoder(vit) is vit
 
 
+def test_changes_that_would_fill_the_memory_and_a_decoder_without_a_card_are_refused(vit, decoder_of_its_own):
+    _, about = changes_of(vit, decoder_of_its_own)
+    name = "mask_decoder.iou_token.weight"
+    vast = {f"{name}.up": torch.zeros(1 << 20, 1), f"{name}.down": torch.zeros(1, 1 << 20)}
+    with pytest.raises(CheckpointError, match="another shape"):
+        replace(head_for(vit, decoder=about), decoder=vast).with_decoder(vit)
+    for spec in ({}, {"spec": 7}):
+        with pytest.raises(CheckpointError, match="does not say what decoder it holds"):
+            head_for(vit, decoder={"of": decoder_digest(vit), **spec}).with_decoder(vit)
+
+
 def test_low_rank_holds_a_change_of_that_rank_and_shrinks_it():
     torch.manual_seed(0)
     change = torch.randn(64, 4) @ torch.randn(4, 96)
@@ -144,6 +155,10 @@ BROKEN = {
     "a size that is none": (lambda card, tensors: card.update(sizes={"width": 1e9}), "sizes are whole numbers"),
     "a huge size": (lambda card, tensors: card.update(sizes={"width": 10**9}), "sizes are whole numbers"),
     "a list for a name": (lambda card, tensors: card.update(sizes=7), "cannot be read"),
+    "a threshold no float holds": (
+        lambda card, tensors: card.update(thresholds={"disc": 10**400}),
+        "cannot be read|JSON",
+    ),
     "nan": (lambda card, tensors: tensors["head.bias"].fill_(torch.nan), r"not finite numbers \(head.bias\)"),
     "of no part": (lambda card, tensors: tensors.update(tail=torch.zeros(1)), "'tail' belongs to no part"),
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -98,6 +100,10 @@ def test_a_head_of_names_comes_back_with_its_decoder(tmp_path, vit):
             torch.testing.assert_close(one, other, atol=2e-2, rtol=2e-2)
     with pytest.raises(CheckpointError, match="weights are missing"):
         NameHead.of(Head(card, {}, {}))
+    # sizes that want terabytes are looked at without making them
+    for wrong, said in (({"tokens": 1 << 14, "width": 1 << 14}, "is damaged"), ({"surprise": 3}, "of another network")):
+        with pytest.raises(CheckpointError, match=said):
+            NameHead.of(replace(head, card=replace(card, sizes={**network.sizes.to_dict(), **wrong})))
 
 
 @pytest.mark.parametrize("flip", [1, -1])

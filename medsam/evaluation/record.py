@@ -24,7 +24,11 @@ def record(head: Path, summary: Mapping[str, Any], sets: Sequence[str], split: s
             parameter="split",
         )
     known = read_head(head)
-    found = {name: about for by in summary.get("detection", {}).values() for name, about in by.items()}
+    found: dict[str, Any] = {}
+    for by in summary.get("detection", {}).values():  # of several models the first, as its Dice is
+        for name, about in by.items():
+            if about["present"]:  # on no scan: nothing is known of its outlines
+                found.setdefault(name, about)
     measured = dict(known.card.measured)
     for name in known.card.classes:
         theirs = next((one for one in found if one.casefold() == name.casefold()), None)

@@ -138,7 +138,8 @@ class HeadTraining(LightningModule, Generic[Data]):
         for number, name in enumerate(self.classes):
             rows = [one for one in seen if one[0] == number]
             if split == "val" or name not in self.thresholds:
-                self.thresholds[name] = self.threshold(rows)
+                # nothing is chosen on test patients: without validation it is what nothing at all gives
+                self.thresholds[name] = self.threshold(rows if split == "val" else [])
             for what, value in self.scores(rows, self.thresholds[name]).items():
                 if value == value:
                     means.setdefault(what, []).append(value)

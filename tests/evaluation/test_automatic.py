@@ -13,7 +13,9 @@ import torch
 from tiny_training import drawn, tiny_model, write_case, write_manifest
 
 from medsam.cli.main import main
+from medsam.errors import InputError
 from medsam.evaluation.automatic import stack_iou, summarise_detection
+from medsam.evaluation.record import record
 from medsam.models.build import load_model
 from medsam.models.detector import Detector, DetectorSizes
 from medsam.models.heads import Head, HeadCard, encoder_digest, read_head, save_head
@@ -96,6 +98,11 @@ def test_an_evaluation_without_prompts_beside_boxes(tmp_path, capsys):
     card = read_head(tmp_path / "head.safetensors").card
     assert card.untested == ()
     assert (card.measured["Disc"]["scans"], card.measured["Disc"]["found"].split()[-1]) == (2, "1")
+    # on no scan of the test: nothing was measured of it
+    absent = {"detection": {"tiny": {"disc": {**found, "present": 0, "found": 0}}}}
+    save_head(head, tmp_path / "head.safetensors")
+    with pytest.raises(InputError, match="there is nothing to record"):
+        record(tmp_path / "head.safetensors", absent, ["set"], "test")
 
     assert main([*words[:6], str(tmp_path / "none"), "--prompt", "auto+points:1"]) == 2
     assert "There is no prompt 'auto+points:1'" in capsys.readouterr().err

@@ -16,7 +16,7 @@ from medsam.models.build import load_model
 from medsam.models.detector import DetectorMaps
 from medsam.models.heads import encoder_digest, find_head
 from medsam.models.specs import tiny_spec
-from medsam.training.detector import best_threshold, overlap_score
+from medsam.training.detector import DetectorTraining, best_threshold, overlap_score
 from medsam.training.detector_data import DetectorDataModule
 from medsam.training.detector_loss import detector_losses, giou, target_heat
 
@@ -70,6 +70,15 @@ def test_a_threshold_counts_wrong_boxes_and_missed_ones():
     assert overlap_score(there, score, iou, 0.7) == pytest.approx(2 / 3)
     assert overlap_score(there, score, iou, 0.1) == pytest.approx(3 / 5)
     assert 0.6 < best_threshold(there, score, iou) <= 0.8
+
+
+def test_no_threshold_is_chosen_on_test_patients(tmp_path, monkeypatch):
+    module = DetectorTraining(str(tiny_model(tmp_path / "tiny.safetensors", "tiny_vit")))
+    module.begin(["Disc"])
+    monkeypatch.setattr(module, "log", lambda *values, **options: None)
+    module._seen = [(0, True, 0.9, 0.8, 0.9), (0, False, 0.6, 0.0, 0.1)]
+    module.on_test_epoch_end()
+    assert module.thresholds == {"Disc": 0.3}
 
 
 def test_slices_without_a_structure_are_learnt_from_in_their_share(tmp_path):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from medsam.errors import AssetError, PromptError
-from medsam.labels import english, nameable, named, nearest
+from medsam.labels import english, nameable, named, nearest, sides_agree
 from medsam.models.name_bank import name_bank
 from medsam.models.text_encoder import PhraseEncoder, phrase_encoder
 
@@ -58,7 +58,8 @@ def understand(
     except AssetError as error:
         raise _question(text, spelt, known, f" Phrases are read by MiniLM, which is not here. {error}") from error
     (name, cosine), (_, next_cosine), *_ = found
-    if cosine >= _BELIEVED and cosine - next_cosine >= _APART:
+    # a phrase's likeness says too little of its side
+    if cosine >= _BELIEVED and cosine - next_cosine >= _APART and sides_agree(text, name):
         return UnderstoodName(text, name, round(cosine, 4))
     wanted = nameable() if known is None else known
     near = [name for name, similarity in found if similarity >= 0.5 and name in wanted]

@@ -6,7 +6,7 @@ beside it), `tolerances` millimetres.
 
 from __future__ import annotations
 
-from medsam.labels.languages import english, english_phrases, nameable, named, nearest
+from medsam.labels.languages import english, english_phrases, nameable, named, nearest, sides_agree
 from medsam.labels.names import canonical_name, has_words, side_of
 from medsam.labels.structures import (
     CATEGORIES,
@@ -40,6 +40,7 @@ __all__ = [
     "nearest",
     "rt_type",
     "side_of",
+    "sides_agree",
     "structure",
     "structure_of_code",
     "structures",

@@ -121,6 +121,13 @@ def named(text: str) -> str | None:
     return None
 
 
+def sides_agree(text: str, name: str) -> bool:
+    """Whether a text names the side of a structure and no other; one that has no other half may go without."""
+    said = {_SIDE_OF[word] for word in fold(text).split() if word in _SIDE_OF}
+    side = side_of(name)[1]
+    return said == ({side} if side else set()) or (not said and name in _by_name())
+
+
 def nearest(text: str, among: tuple[str, ...] | None = None, limit: int = 3, likeness: float = 0.6) -> tuple[str, ...]:
     """Structures whose name or spelling looks most like what was typed, the likeliest first; may be none.
 

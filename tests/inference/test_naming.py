@@ -57,6 +57,15 @@ def test_a_phrase_between_two_names_is_asked_back():
         understand("some thing", known=("tongue", "liver"), encoder=lambda: Phrases(spleen=1.0, tongue=1.0))
 
 
+def test_a_phrase_of_another_side_or_of_both_is_asked_back():
+    for text in ("thing that filters on the left", "left-right thing that filters", "thing that filters"):
+        with pytest.raises(PromptError, match="Did you mean 'right kidney'"):
+            understand(text, encoder=lambda: Phrases(kidney_right=1.0))
+    assert understand("right thing that filters", encoder=lambda: Phrases(kidney_right=1.0)).name == "kidney_right"
+    # there is no other
+    assert understand("lobe amid the others", encoder=lambda: Phrases(lung_middle_lobe_right=1.0)).similarity >= 0.9
+
+
 def test_without_the_weights_it_says_so():
     def missing():
         raise AssetError("minilm: no network.")

@@ -81,6 +81,11 @@ class Lease:
             self._busy -= 1
             self.act()
 
+    @property
+    def busy(self) -> bool:
+        """Whether something is under way in it."""
+        return self._busy > 0
+
     def seconds_left(self, idle: float) -> float:
         """Until it is idle."""
         return idle if self._busy else max(0.0, self.acted + idle - self._clock())
@@ -98,6 +103,8 @@ class Leases:
         check_installed()
         self.settings, self._clock = settings, clock
         self._leases: dict[str, Lease] = {}
+        # released while an image was on its way: that is in memory until its call ends
+        self._ending: set[Lease] = set()
 
     def __len__(self) -> int:
         return len(self._leases)
@@ -127,7 +134,16 @@ class Leases:
         self._leases.pop(lease.token, None)
         if lease.work is not None:
             lease.work.stop()
-        lease.work, lease.held = None, 0
+        lease.work = None
+        if lease.busy:
+            self._ending.add(lease)
+        else:
+            lease.held = 0
+
+    def check(self, lease: Lease) -> None:
+        """Raises Expired for one that was released in the meantime."""
+        if lease.token not in self._leases:
+            raise Expired("This session was ended while its image was on the way.")
 
     def sweep(self) -> None:
         """End those whose clocks have run down."""
@@ -147,8 +163,10 @@ class Leases:
             self.release(lease)
 
     def set_aside(self, lease: Lease, size: int) -> None:
-        """Memory for a lease's image, in place of what it had. size: bytes. Raises NoRoom."""
-        held = sum(one.held for one in self._leases.values() if one is not lease)
+        """Memory for a lease's image, in place of what it had. size: bytes. Raises NoRoom, Expired."""
+        self.check(lease)
+        self._ending = {one for one in self._ending if one.busy}
+        held = sum(one.held for one in (*self._leases.values(), *self._ending) if one is not lease)
         needed, free, most = (n / MIB for n in (size, self.settings.image_bytes - held, self.settings.image_bytes))
         if needed > free:
             raise NoRoom(

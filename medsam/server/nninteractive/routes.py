@@ -219,8 +219,14 @@ async def set_image(
             if lease.work is not None:
                 lease.work.stop()
             lease.work = None
-            array = await _received(request, lambda head: leases.set_aside(lease, _needed(head)))
-            scan = await heavy(_scan, array, meta.image_properties.get("spacing"))
+            try:
+                array = await _received(request, lambda head: leases.set_aside(lease, _needed(head)))
+                scan = await heavy(_scan, array, meta.image_properties.get("spacing"))
+                leases.check(lease)
+            except BaseException:
+                # others may have the room
+                lease.held = 0
+                raise
             # the first prompt would wait for it longer than clients do
             with suppress(Exception):
                 await asyncio.shield(asyncio.wrap_future(services.pulse.warm))

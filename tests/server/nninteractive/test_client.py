@@ -19,8 +19,9 @@ from medsam.inference.predictor import Predictor
 from medsam.inference.worker import Priority, Worker
 from medsam.prompts.prompt import Prompt
 from medsam.prompts.strokes import Scribble
+from medsam.server.nninteractive.leases import Expired, Leases, NoRoom
 from medsam.server.readers import Role
-from medsam.server.settings import MIB
+from medsam.server.settings import MIB, NNInteractive
 from medsam.server.store import people
 from medsam.server.store.store import Store
 from medsam.volume import Volume
@@ -249,6 +250,23 @@ def test_an_image_that_does_not_fit_is_refused_with_numbers_and_before_it_has_co
         other.set_image(image[:, :32])
     session.close()
     other.set_image(image[:, :32])
+    # one that is refused later keeps no room
+    with pytest.raises(httpx.HTTPStatusError, match="400"):
+        other.set_image(np.zeros_like(image[:, :32]))
+    claim(url).set_image(image[:, :32])
+
+
+def test_an_image_on_its_way_takes_room_also_when_its_session_was_released():
+    leases = Leases(NNInteractive(image_bytes=100))
+    gone, other = leases.claim(1), leases.claim(1)
+    with gone.acting():
+        leases.set_aside(gone, 80)
+        leases.release(gone)
+        with pytest.raises(NoRoom):
+            leases.set_aside(other, 80)
+        with pytest.raises(Expired):
+            leases.set_aside(gone, 10)
+    leases.set_aside(other, 80)
 
 
 def test_an_image_that_breaks_off_is_no_defect(url, claim, caplog):

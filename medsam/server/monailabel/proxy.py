@@ -27,6 +27,8 @@ _READ = ("wado", "qido")
 _STUDY = re.compile(r"studies/([0-9.]{1,64})(?:/|$)")
 _ADDRESS = re.compile(rb'"https?://[^"\s]{1,300}?/((?:studies|series|instances)/[0-9.]+[/"])')
 _DICOM_JSON = "application/dicom+json"
+# results of one request; each becomes a file
+_MOST_PARTS = 1000
 # PS3.7: processing failure
 _FAILED = 0x0110
 
@@ -81,7 +83,9 @@ def parts(body: bytes, kind: str) -> list[bytes]:
     found = re.search(r'boundary="?([^";,]{1,200})"?', kind)
     if not kind.lower().startswith("multipart/related") or found is None:
         raise InputError("What is stored comes as multipart/related; type=application/dicom.")
-    pieces = (b"\r\n" + body).split(b"\r\n--" + found[1].encode("latin-1"))
+    pieces = (b"\r\n" + body).split(b"\r\n--" + found[1].encode("latin-1"), _MOST_PARTS + 2)
+    if len(pieces) > _MOST_PARTS + 2:
+        raise InputError(f"At most {_MOST_PARTS} files are stored at a time.")
     files = []
     for piece in pieces[1:-1]:
         _, gap, content = piece.partition(b"\r\n\r\n")

@@ -149,6 +149,10 @@ def test_what_is_stored_comes_in_parts():
     for wrong, how in ((body, "multipart/form-data; boundary=b"), (body[:-2], kind), (b"--b c--", kind), (b"", kind)):
         with pytest.raises(InputError):
             parts(wrong, how)
+    part = b"--b c\r\n\r\n.\r\n"
+    assert len(parts(part * 1000 + b"--b c--", kind)) == 1000
+    with pytest.raises(InputError, match="1000 files"):
+        parts(part * 1001 + b"--b c--", kind)
 
 
 def test_the_viewer_is_pages_for_everybody_and_scans_are_for_who_logs_in(start, hospital, page, tmp_path):

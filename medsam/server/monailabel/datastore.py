@@ -229,7 +229,12 @@ async def next_sample(strategy: str, request: Request, reader: PresentReader, ro
     name = image_id(case, reader)
     # whoever works on this machine without a login needs none
     name = name if present.way == "local" else room.tickets.given(name, reader.id)
-    return {"id": name, "name": file_name(case, whole=room.images.whole(reader, case)), "weight": 1, **_dicom(case)}
+    return {
+        "id": name,
+        "name": file_name(case, whole=room.images.whole(reader, case)),
+        "weight": 1,
+        **_dicom(room, reader, case),
+    }
 
 
 # -- what they share ----------------------------------------------------------------------------------------------
@@ -259,7 +264,7 @@ def _about(room: Room, reader: Reader, case: StoredCase) -> dict[str, Any]:
         "shown": case.name,
         "modality": case.modality,
         "ts": _seconds(case),
-        **_dicom(case),
+        **_dicom(room, reader, case),
     }
 
 
@@ -267,8 +272,11 @@ def _seconds(case: StoredCase) -> int:
     return int(case.added_at.timestamp())
 
 
-def _dicom(case: StoredCase) -> dict[str, str]:
-    """What OHIF finds it by. The study is known of what came from a PACS."""
+def _dicom(room: Room, reader: Reader, case: StoredCase) -> dict[str, str]:
+    """What OHIF finds it by, for who may know whose it is: a PACS tells by these numbers. The study is known of what
+    came from a PACS."""
+    if not room.images.whole(reader, case):
+        return {}
     series = case.details["scan"].get("series")
     if case.kind != "pacs" or not series:
         return {"SeriesInstanceUID": series} if series else {}

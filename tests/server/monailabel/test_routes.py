@@ -9,6 +9,7 @@ import time
 from http.client import HTTPConnection
 from pathlib import Path
 
+import dicom_files
 import httpx
 import nibabel
 import numpy as np
@@ -232,6 +233,7 @@ def test_a_file_whose_header_may_name_the_patient_is_for_who_may_know(start, mon
     image = nibabel.load(nifti(tmp_path / "scan.nii.gz"))
     image.header["descrip"] = b"Doe^Jane"
     nibabel.save(image, tmp_path / "data" / "scan.nii")
+    dicom_files.series(tmp_path / "data" / "ct", dicom_files.slices(2, 8, 8))
     url = start(folder=tmp_path, data=(tmp_path / "data",), patients_from=Role.ADMINISTRATOR)
     got = {}
     for name in ("anna", "ben"):
@@ -239,17 +241,23 @@ def test_a_file_whose_header_may_name_the_patient_is_for_who_may_know(start, mon
         token = client.auth_token(name, PASSWORD)
         client.update_auth(token)
         until = time.monotonic() + 60
-        while client.info()["datastore"]["total"] < 1 and time.monotonic() < until:
+        while client.info()["datastore"]["total"] < 2 and time.monotonic() < until:
             time.sleep(0.1)
-        sample = client.next_sample("first", {})
-        got[name] = sample["name"], httpx.get(f"{url}/datastore/image", params={"image": sample["id"]}).content
+        objects = client.datastore()["objects"]
+        series = [one["image"]["info"] for one in objects.values() if "series" in one["image"]["info"]["name"]]
+        assert ["SeriesInstanceUID" in one for one in series] == [name == "anna"]
+        (key,) = (key for key, one in objects.items() if "scan" in one["image"]["info"]["name"])
+        headers = {"Authorization": f"Bearer {token['access_token']}"}
+        answer = httpx.get(f"{url}/datastore/image", params={"image": key}, headers=headers)
+        got[name] = answer.headers["content-disposition"], answer.content
+        sample = client.next_sample("first", {})["id"]
+        assert httpx.get(f"{url}/datastore/image", params={"image": sample}).status_code == 200
         # deleted is what one brought, and there is a line of that
         client.upload_image(str(tmp_path / "scan.nii.gz"), "own")
-        headers = {"Authorization": f"Bearer {token['access_token']}"}
         assert httpx.delete(f"{url}/datastore/", params={"id": "own"}, headers=headers).status_code == 200
-    assert got["anna"][0].endswith("-scan.nii")
+    assert got["anna"][0].endswith('-scan.nii"')
     assert b"Doe^Jane" in got["anna"][1]
-    assert got["ben"][0].endswith("-scan.nii.nrrd")
+    assert got["ben"][0].endswith('-scan.nii.nrrd"')
     assert b"Doe^Jane" not in got["ben"][1]
     (tmp_path / "got.nrrd").write_bytes(got["ben"][1])
     np.testing.assert_array_equal(load_volume(tmp_path / "got.nrrd").array.transpose(2, 1, 0), image.get_fdata())

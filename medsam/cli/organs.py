@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from medsam.inference.by_name import KnownName
     from medsam.volume import Volume
 
-_COLUMNS = ("structure", "label", "voxels", "ml", "found", "head", "tested_on_patients", "tested_dice")
+_COLUMNS = (
+    *("structure", "label", "voxels", "ml", "found", "head"),
+    *("tested_on_patients", "tested_dice", "tested_scans_without"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,8 +61,7 @@ def run(arguments: argparse.Namespace) -> None:
         asked = _as_segment(arguments, [english(name) for name in known])
         report, found = segment_scan(asked, lambda _: predictor, progress, lambda: scan)
     rows = statistics(report, known)
-    there = [row["structure"] for row in rows if row["found"]]
-    said = f"Body part, by what was found: {', '.join(there) if there else 'none of these structures is in the scan'}."
+    said = _body_part(rows)
     if arguments.statistics is not None:
         write_text(arguments.statistics, _csv(rows))
     print_notes([*found.notes, said], arguments)
@@ -106,10 +108,19 @@ def statistics(report: Mapping[str, Any], known: Mapping[str, KnownName]) -> lis
         measured = one.measured or {}
         values = (
             english(name), label["name"], label["voxels"], label["ml"], label["voxels"] > 0, one.head.card.name,
-            measured.get("patients"), measured.get("dice"),
+            measured.get("patients"), measured.get("dice"), measured.get("scans_without", 0),
         )  # fmt: skip
         rows.append(dict(zip(_COLUMNS, values, strict=True)))
     return rows
+
+
+def _body_part(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What the structures that were found say of it: those alone that heads were seen to miss where they are not."""
+    there = [row for row in rows if row["found"]]
+    told = [row["structure"] for row in there if row["tested_scans_without"]]
+    if there and not told:
+        return "Body part: not guessed. The heads here were never measured on scans without what they look for."
+    return f"Body part, by what was found: {', '.join(told) if told else 'none of these structures is in the scan'}."
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:

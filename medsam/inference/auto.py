@@ -146,13 +146,14 @@ def segment_found(
         builder.add(index, prompts, results)
     segmentation = builder.finish()
     nothing = [] if found.objects else [f"Nothing was found of {listed(found.asked)}: the label map is empty."]
+    anyway = head.card.drawn_anyway([*dict.fromkeys(one.name for one in found.objects)])
     licence = "; ".join(dict.fromkeys(one for one in (segmentation.algorithm.licence, head.card.licence) if one))
     return replace(
         segmentation,
         usage=segmentation.usage + found.usage,
         found=found,
         said=dict.fromkeys(found.untested, "UNTESTED: not measured on patients the head never saw"),
-        notes=(*segmentation.notes, *found.notes(), *nothing),
+        notes=(*segmentation.notes, *found.notes(), *nothing, *filter(None, [anyway])),
         algorithm=replace(segmentation.algorithm, kind="AUTOMATIC", licence=licence),
     )
 

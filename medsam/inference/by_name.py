@@ -233,7 +233,7 @@ def answer_names(
 
 
 def _remarks(found: Sequence[NamedMask]) -> Iterator[str]:
-    """What is not there, and whose heads said so."""
+    """What is not there, what may be drawn where it is not, and whose heads said so."""
     for one in found:
         if not one.found:
             yield (
@@ -242,4 +242,5 @@ def _remarks(found: Sequence[NamedMask]) -> Iterator[str]:
             )
     for one in found:
         card = one.known.head.card
+        yield card.drawn_anyway([each.known.name for each in found if each.found and each.known.head is one.known.head])
         yield f"Answered by name with the head {card.name} (licence of its weights: {card.licence or 'not stated'})."

@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -79,6 +79,16 @@ class HeadCard:
     def untested(self) -> tuple[str, ...]:
         """The structures of which nothing was measured on patients it never saw."""
         return tuple(name for name in self.classes if name not in self.measured)
+
+    def drawn_anyway(self, found: Sequence[str]) -> str:
+        """What to say of structures that were found, and measured on no scan without them; "" where there are none."""
+        never = [name for name in found if name in self.measured and not self.measured[name].get("scans_without")]
+        if not never:
+            return ""
+        return (
+            f"{listed(name.replace('_', ' ') for name in never)}: {self.name} was never measured on scans without it. "
+            "On another part of the body it may be drawn where it is not: look at it."
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """As the file has it."""

@@ -45,12 +45,15 @@ def test_what_was_measured_is_found_and_counted(tmp_path, capsys):
     command = [*files(tmp_path), "--statistics", str(tmp_path / "s.csv")]
     assert main([*command, "--json"]) == 0
     told = capsys.readouterr()
+    # what it was never seen to leave out says nothing of where in the body this is
+    assert "spleen: three was never measured on scans without it." in told.err
+    assert "Body part: not guessed." in told.err
     assert "Modality: MR (guessed: a volume whose values do not go below 0). Looking for: spleen." in told.err
     said = json.loads(told.out)
     mask = np.asarray(nib.load(tmp_path / "mask.nii.gz").dataobj)
     (row,) = csv.DictReader((tmp_path / "s.csv").read_text(encoding="utf-8").splitlines())
-    columns = ("structure", "head", "tested_on_patients", "tested_dice")
-    assert [row[column] for column in columns] == ["spleen", "three", "3", "0.8"]
+    columns = ("structure", "head", "tested_on_patients", "tested_dice", "tested_scans_without")
+    assert [row[column] for column in columns] == ["spleen", "three", "3", "0.8", "0"]
     assert int(row["voxels"]) == np.count_nonzero(mask) == said["labels"][0]["voxels"]
     assert float(row["ml"]) == np.count_nonzero(mask) * 0.002
     assert said["organs"]["modality"] == "MR"

@@ -109,6 +109,12 @@ def test_changes_that_would_fill_the_memory_and_a_decoder_without_a_card_are_ref
             head_for(vit, decoder={"of": decoder_digest(vit), **spec}).with_decoder(vit)
 
 
+def test_what_was_measured_on_no_scan_without_it_may_be_drawn_anyway(vit):
+    card = head_for(vit, measured={"disc": {"dice": 0.9, "scans_without": 4}, "bar": {"dice": 0.9}}).card
+    assert card.drawn_anyway(["disc", "bar"]).startswith("bar: shapes was never measured on scans without it.")
+    assert card.drawn_anyway(["disc"]) == card.drawn_anyway([]) == ""
+
+
 def test_low_rank_holds_a_change_of_that_rank_and_shrinks_it():
     torch.manual_seed(0)
     change = torch.randn(64, 4) @ torch.randn(4, 96)

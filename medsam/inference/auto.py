@@ -14,6 +14,7 @@ from typing import cast
 import numpy as np
 
 from medsam.errors import PromptError, listed
+from medsam.inference.by_name import modality_of
 from medsam.inference.detect import Detections
 from medsam.inference.engines.base import EngineName, Precision
 from medsam.inference.image_predictor import ImagePredictor, ScanEncoder
@@ -146,14 +147,15 @@ def segment_found(
         builder.add(index, prompts, results)
     segmentation = builder.finish()
     nothing = [] if found.objects else [f"Nothing was found of {listed(found.asked)}: the label map is empty."]
-    anyway = head.card.drawn_anyway([*dict.fromkeys(one.name for one in found.objects)])
+    names = [*dict.fromkeys(one.name for one in found.objects)]
+    remarks = head.card.foreign(modality_of(scan_encoder.scan)), head.card.drawn_anyway(names)
     licence = "; ".join(dict.fromkeys(one for one in (segmentation.algorithm.licence, head.card.licence) if one))
     return replace(
         segmentation,
         usage=segmentation.usage + found.usage,
         found=found,
         said=dict.fromkeys(found.untested, "UNTESTED: not measured on patients the head never saw"),
-        notes=(*segmentation.notes, *found.notes(), *nothing, *filter(None, [anyway])),
+        notes=(*segmentation.notes, *found.notes(), *nothing, *filter(None, remarks)),
         algorithm=replace(segmentation.algorithm, kind="AUTOMATIC", licence=licence),
     )
 

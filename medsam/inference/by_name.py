@@ -25,6 +25,8 @@ from medsam.models.sam import Sam
 from medsam.postprocess.clean import clean
 from medsam.progress import ProgressCallback
 from medsam.prompts.prompt import Prompt
+from medsam.transforms.intensity import is_hounsfield
+from medsam.volume import Volume
 
 # names decoded together: more of them are no faster on a CPU, and want memory
 _AT_ONCE = 16
@@ -187,6 +189,11 @@ def _cleaned(mask: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
     return clean(mask, spacing_mm, min_island_share=_PIECE)
 
 
+def modality_of(scan: Volume) -> str | None:
+    """What the file says, or CT where the values are Hounsfield units."""
+    return scan.modality or ("CT" if is_hounsfield(scan) else None)
+
+
 def _names(heads: Iterable[Head]) -> set[str]:
     return {head.card.name for head in heads}
 
@@ -227,12 +234,12 @@ def answer_names(
         answered[id(prompt)] = Prompt(label, drawn=one.mask, slice=None if one.found else 0)
         if one.known.untested:
             said[label] = one.known.untested
-    notes = [*(note for _, note in known), *said.values(), *_remarks(found)]
+    notes = [*(note for _, note in known), *said.values(), *_remarks(found, modality_of(scan_encoder.scan))]
     listed = [answered.get(id(one), one) for one in prompts]
     return AnsweredNames(listed, said, tuple(dict.fromkeys(filter(None, notes))), tuple(found))
 
 
-def _remarks(found: Sequence[NamedMask]) -> Iterator[str]:
+def _remarks(found: Sequence[NamedMask], modality: str | None) -> Iterator[str]:
     """What is not there, what may be drawn where it is not, and whose heads said so."""
     for one in found:
         if not one.found:
@@ -242,5 +249,6 @@ def _remarks(found: Sequence[NamedMask]) -> Iterator[str]:
             )
     for one in found:
         card = one.known.head.card
+        yield card.foreign(modality)
         yield card.drawn_anyway([each.known.name for each in found if each.found and each.known.head is one.known.head])
         yield f"Answered by name with the head {card.name} (licence of its weights: {card.licence or 'not stated'})."

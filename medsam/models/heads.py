@@ -90,6 +90,12 @@ class HeadCard:
             "On another part of the body it may be drawn where it is not: look at it."
         )
 
+    def foreign(self, modality: str | None) -> str:
+        """What to say of an answer on a scan of another modality than the head learnt from; "" where none is known."""
+        if modality is None or not self.modalities or modality in self.modalities:
+            return ""
+        return f"UNTESTED: {self.name} learnt from {listed(self.modalities)}, and this scan is {modality}."
+
     def to_dict(self) -> dict[str, Any]:
         """As the file has it."""
         return {

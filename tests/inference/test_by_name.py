@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -15,6 +16,7 @@ from medsam.inference.by_name import NameReader
 from medsam.inference.image_predictor import ImagePredictor
 from medsam.inference.predictor import Predictor
 from medsam.models.build import build_model
+from medsam.models.heads import renamed
 from medsam.models.name_bank import name_bank
 from medsam.models.name_head import NameHead, slice_places
 from medsam.models.sam import Sam
@@ -82,6 +84,13 @@ def test_names_in_any_language_give_one_mask_and_one_encode_a_slice(sam, head):
         assert found.labels.names == {1: text}
         assert any("licence of its weights: CC BY 4.0" in note for note in found.notes)
     assert all(np.array_equal(masks[0], mask) for mask in masks)
+
+
+def test_on_another_modality_an_answer_is_said_to_be_untested(sam, head):
+    predictor = Predictor(sam, "cpu", heads=[head()])
+    predictor.names.heads[0] = renamed(predictor.names.heads[0], modalities=("MR",))
+    said = [predictor.segment(replace(scan(), modality=one), Prompt(text="spleen")).notes for one in ("CT", "MR")]
+    assert ["UNTESTED: three learnt from MR, and this scan is CT." in notes for notes in said] == [True, False]
 
 
 def test_below_its_threshold_a_structure_is_not_there(sam, head):

@@ -109,6 +109,12 @@ def test_changes_that_would_fill_the_memory_and_a_decoder_without_a_card_are_ref
             head_for(vit, decoder={"of": decoder_digest(vit), **spec}).with_decoder(vit)
 
 
+def test_a_scan_of_another_modality_than_was_learnt_is_untested(vit):
+    card = head_for(vit, modalities=("MR",)).card
+    assert card.foreign("CT") == "UNTESTED: shapes learnt from MR, and this scan is CT."
+    assert card.foreign("MR") == card.foreign(None) == head_for(vit).card.foreign("CT") == ""
+
+
 def test_what_was_measured_on_no_scan_without_it_may_be_drawn_anyway(vit):
     card = head_for(vit, measured={"disc": {"dice": 0.9, "scans_without": 4}, "bar": {"dice": 0.9}}).card
     assert card.drawn_anyway(["disc", "bar"]).startswith("bar: shapes was never measured on scans without it.")

@@ -16,6 +16,7 @@ from medsam.inference.predictor import Predictor
 from medsam.inference.segmentation import algorithm_of
 from medsam.labels import english
 from medsam.models.specs import takes_clicks
+from medsam.server.settings import MonaiLabel
 
 STRATEGIES = {
     "first": "The first scan that you have submitted no label for",
@@ -79,9 +80,11 @@ def structures(predictor: Predictor) -> list[str]:
     return [english(name) for name, one in predictor.names.known.items() if not one.untested]
 
 
-def info(predictor: Predictor, labels: Sequence[str], total: int, completed: int) -> dict[str, Any]:
-    """The document. labels: names for viewers that pick one. total, completed: scans, and those with labels."""
-    images, known = predictor.images, structures(predictor)
+def info(predictor: Predictor, settings: MonaiLabel, total: int, completed: int) -> dict[str, Any]:
+    """The document. total, completed: scans, and those with labels."""
+    images, labels = predictor.images, settings.labels
+    # OHIF 3.9 makes a segment of every name of every model, and cannot open a SEG of its own in which one is empty
+    known = structures(predictor) if settings.ohif is None else []
     algorithm = algorithm_of(images)
     licence = algorithm.licence or "not known"
     how = "" if takes_clicks(images.sam.spec) else "; trained with boxes, clicks become some"

@@ -32,7 +32,7 @@ _NO_TRAINING = "Nothing is trained here: no training is running, and none can be
 async def info(reader: PresentReader, services: PresentServices, room: PresentRoom) -> dict[str, Any]:
     """What is offered."""
     total, completed = await datastore.counted(reader, room)
-    return await services.cases.calls(info_of, services.predictor, room.settings.labels, total, completed)
+    return await services.cases.calls(info_of, services.predictor, room.settings, total, completed)
 
 
 # -- sessions -----------------------------------------------------------------------------------------------------

@@ -24,6 +24,8 @@ from medsam.prompts.strokes import Scribble
 from medsam.prompts.traced import traced
 from medsam.server.monailabel import asked, infer
 from medsam.server.monailabel.infer import read_drawn
+from medsam.server.monailabel.models import info
+from medsam.server.settings import MonaiLabel
 from medsam.volume import LabelVolume
 
 SHAPE = (5, 36, 40)
@@ -195,6 +197,11 @@ def test_structures_come_without_a_prompt(monai, start, tiny_predictor, tmp_path
     client = monai.MONAILabelClient(address, tmpdir=str(tmp_path), client_id="tests")
     # what was not measured is not offered
     assert client.info()["models"]["medsam_structures"]["labels"] == ["spleen"]
+    # OHIF would make an empty segment of it
+    pages = tmp_path / "ohif"
+    pages.mkdir()
+    with_ohif = info(predictor, MonaiLabel(ohif=pages), 0, 0)
+    assert "medsam_structures" not in with_ohif["models"]
     image = scan(tmp_path / "scan.nii.gz", "flipped and swapped")
     got, told = client.infer("medsam_structures", "", {}, file=str(image))
     assert told["label_names"] == {"spleen": 1}

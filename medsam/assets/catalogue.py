@@ -135,6 +135,11 @@ _SAM_PAPER = "Kirillov et al., Segment Anything, ICCV 2023, arXiv 2304.02643"
 _MEDSAM_PAPER = "Ma et al., Segment anything in medical images, Nature Communications 15:654 (2024)"
 
 
+def _bundled(role: str, filename: str, sha256: str, length: int) -> AssetFile:
+    """A file that is in this package."""
+    return AssetFile(role, filename, Bundled(Path(__file__).parent / "weights" / filename), sha256, length)
+
+
 def _sam(size: str, title: str, filename: str, sha256: str, length: int) -> Asset:
     return Asset(
         name=f"sam-vit-{size}",
@@ -195,10 +200,9 @@ _TABLE = (
             f"in scikit-image 0.16.2; and where it started from: {_MEDSAM_PAPER}."
         ),
         files=(
-            AssetFile(
+            _bundled(
                 "decoder",
                 "litemedsam_plus.safetensors",
-                Bundled(Path(__file__).parent / "weights" / "litemedsam_plus.safetensors"),
                 "47e0541a8b6283173049626ec9c63e5f853ffe24a0f57f30fbf38557bfeeaba5",
                 8_148_256,
             ),
@@ -261,10 +265,9 @@ _TABLE = (
             "Medical Segmentation Decathlon, Nature Communications 13:4128 (2022)."
         ),
         files=(
-            AssetFile(
+            _bundled(
                 "head",
                 "names_hippocampus.safetensors",
-                Bundled(Path(__file__).parent / "weights" / "names_hippocampus.safetensors"),
                 "932c7d18c6f1c77d6174acfd320e8034bdbea6a62e15e0a101c4e01fb32974bf",
                 4_319_002,
             ),

@@ -28,7 +28,7 @@ from medsam.server.heavy import heavy
 from medsam.server.nninteractive.answering import Diff, Interactions, Step
 from medsam.server.nninteractive.drawing import Drawn
 from medsam.server.nninteractive.leases import Expired, Lease, Leases
-from medsam.server.nninteractive.outlining import Image
+from medsam.server.nninteractive.outlining import Image, Outlining
 from medsam.server.nninteractive.packed import Head, Unpacker, unpacked
 from medsam.server.services import PresentServices, Services
 from medsam.server.settings import Limits
@@ -319,24 +319,12 @@ async def add_box(body: BoxBody, lease: PresentLease, services: PresentServices)
 
 @router.post("/add_scribble_interaction")
 async def add_scribble(request: Request, lease: PresentLease, services: PresentServices) -> Response:
-    meta, content = _meta(request, MaskMeta), await request.body()
-
-    def say(work: Interactions) -> Step:
-        drawn = _drawn(content, meta, work.image.shape)
-        return lambda found: found.stroke(drawn, meta.include_interaction)
-
-    return await _asked(lease, services, say, meta.run_prediction)
+    return await _asked_drawn(request, lease, services, Outlining.stroke)
 
 
 @router.post("/add_lasso_interaction")
 async def add_lasso(request: Request, lease: PresentLease, services: PresentServices) -> Response:
-    meta, content = _meta(request, MaskMeta), await request.body()
-
-    def say(work: Interactions) -> Step:
-        drawn = _drawn(content, meta, work.image.shape)
-        return lambda found: found.lasso(drawn, meta.include_interaction)
-
-    return await _asked(lease, services, say, meta.run_prediction)
+    return await _asked_drawn(request, lease, services, Outlining.lasso)
 
 
 @router.post("/add_initial_seg_interaction")
@@ -397,6 +385,19 @@ async def _asked(lease: Lease, services: Services, say: Callable[[Interactions],
         with lease.acting():
             work = _work(lease)
             return _answered(await work.add(await heavy(say, work), run, until))
+
+
+async def _asked_drawn(
+    request: Request, lease: Lease, services: Services, do: Callable[[Outlining, Drawn, bool], None]
+) -> Response:
+    """do: what a mask in the body is to its object."""
+    meta, content = _meta(request, MaskMeta), await request.body()
+
+    def say(work: Interactions) -> Step:
+        drawn = _drawn(content, meta, work.image.shape)
+        return lambda found: do(found, drawn, meta.include_interaction)
+
+    return await _asked(lease, services, say, meta.run_prediction)
 
 
 def _answered(diff: Diff) -> Response:

@@ -20,23 +20,10 @@ from medsam.masks import CompactMask
 from medsam.server.readings.objects import label_of, number_of
 from medsam.server.readings.rows import expected_of, iou_of, status_of, to_extra
 from medsam.server.readings.slate import Drawn, Place
-from medsam.server.store.records import NewMask
+from medsam.server.store.records import CallKind, NewMask
 
 # "following": slices of a propagation under way, whose step comes when it ends; "ended": it left no step
-Kind = Literal[
-    "start",
-    "prompt",
-    "interpolate",
-    "text",
-    "remove",
-    "propagate",
-    "reset",
-    "undo",
-    "redo",
-    "refined",
-    "following",
-    "ended",
-]
+Kind = Literal[CallKind, "refined"]
 
 # cleaned masks that are kept, so that undo needs not clean them again; a large one takes 10 KB
 _CLEANED = 4096

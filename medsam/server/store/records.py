@@ -14,7 +14,7 @@ from medsam.server.readers import Reader, Role
 CaseKind = Literal["data", "upload", "pacs"]
 # "start": masks that were there before the first step, and cannot be undone. "following": a propagation begins, which
 # "propagate" makes a step and "ended" does not. "limits": no step of the stack, what masks keep to from then on
-StepKind = Literal[
+CallKind = Literal[
     "start",
     "prompt",
     "interpolate",
@@ -26,8 +26,8 @@ StepKind = Literal[
     "redo",
     "following",
     "ended",
-    "limits",
 ]
+StepKind = Literal[CallKind, "limits"]
 ObjectChange = Literal["created", "renamed", "coloured", "shown", "locked"]
 
 

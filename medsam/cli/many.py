@@ -337,9 +337,10 @@ def _open(out: Storage, asked: dict[str, Any]) -> None:
     before = {}
     with suppress(ValueError):
         before = json.loads(there)
-    changed = [f"{key} {before.get(key)!r} there, {asked.get(key)!r} here" for key in {**before, **asked}]
     changed = [
-        text for key, text in zip({**before, **asked}, changed, strict=True) if before.get(key) != asked.get(key)
+        f"{key} {before.get(key)!r} there, {asked.get(key)!r} here"
+        for key in {**before, **asked}
+        if before.get(key) != asked.get(key)
     ]
     if changed:
         raise InputError(

@@ -104,7 +104,7 @@ def _answers(
     for one in reversed(believed.objects):  # of several the surest is shown
         if one.name == name:
             asked |= one.boxes
-    reached = {index for index in range(plane.count) if plane.take(masks, index).any()}
+    reached = set(plane.touched(masks))
     slices = sorted(reached | set(reference.indices()))
     share = spent[0] / len(slices), spent[1] / len(slices)
     return [

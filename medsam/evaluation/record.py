@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from medsam.errors import InputError
-from medsam.models.heads import read_head, save_head
+from medsam.io.structure_names import plain_name
+from medsam.models.heads import read_head, renamed, save_head
 
 
 def record(head: Path, summary: Mapping[str, Any], sets: Sequence[str], split: str | None) -> list[str]:
@@ -31,12 +31,12 @@ def record(head: Path, summary: Mapping[str, Any], sets: Sequence[str], split: s
                 found.setdefault(name, about)
     measured = dict(known.card.measured)
     for name in known.card.classes:
-        theirs = next((one for one in found if one.casefold() == name.casefold()), None)
+        theirs = next((one for one in found if plain_name(one) == plain_name(name)), None)
         if theirs is not None:
             measured[name] = {"set": ", ".join(sets), "split": split, **_figures(summary, theirs, found[theirs])}
     if measured == known.card.measured:
         raise InputError(f"The evaluation says nothing of {', '.join(known.card.classes)}: there is nothing to record.")
-    save_head(replace(known, card=replace(known.card, measured=measured)), head)
+    save_head(renamed(known, measured=measured), head)
     return [name for name in known.card.classes if name in measured]
 
 

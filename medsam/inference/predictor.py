@@ -106,6 +106,7 @@ class Predictor:
         heads: Iterable[str | Path] = (),
     ) -> None:
         self.heads = tuple(heads)
+        self._detectors: dict[tuple[object, ...], Head] = {}
         self._answering: dict[Head, ImagePredictor] = {}
         self.images = ImagePredictor(model, device, cache, precision=precision, engine=engine, worker=worker)
 
@@ -304,8 +305,12 @@ class Predictor:
     def detector(
         self, names: Sequence[str] | None = None, modality: str | None = None, head: str | Path | None = None
     ) -> Head:
-        """The head that `find` looks with, see there."""
-        return head_for(self.heads if head is None else (head,), self.sam, names, modality)
+        """The head that `find` looks with, see there; read once."""
+        sources = self.heads if head is None else (head,)
+        key = sources or (None if names is None else tuple(names), modality)
+        if key not in self._detectors:
+            self._detectors[key] = head_for(sources, self.sam, names, modality)
+        return self._detectors[key]
 
     def answering(self, head: Head) -> ImagePredictor:
         """Who answers the boxes of a head: `images`, or one with the decoder that lies beside the head; made once."""

@@ -58,17 +58,12 @@ class BoxTrack:
         return found
 
 
-def tracked(
-    by_slice: Mapping[int, Iterable[tuple[Box, float]]],
-    *,
-    least_iou: float = _LEAST_IOU,
-    most_missed: int = _MOST_MISSED,
-) -> list[BoxTrack]:
+def tracked(by_slice: Mapping[int, Iterable[tuple[Box, float]]]) -> list[BoxTrack]:
     """(box, score) by slice, of one class -> its objects, in order of their first slice."""
     tracks: list[BoxTrack] = []
     for index in sorted(by_slice):
         boxes = list(by_slice[index])
-        near = [track for track in tracks if index - track.last <= most_missed + 1]
+        near = [track for track in tracks if index - track.last <= _MOST_MISSED + 1]
         pairs = sorted(
             (
                 (box_iou(track.boxes[track.last], box), one, other)
@@ -79,7 +74,7 @@ def tracked(
         )
         taken: dict[int, BoxTrack] = {}
         for iou, one, other in pairs:
-            if iou < least_iou:
+            if iou < _LEAST_IOU:
                 break
             if other not in taken and all(near[one] is not track for track in taken.values()):
                 taken[other] = near[one]

@@ -27,7 +27,7 @@ from medsam.server.cases.rooms import CaseRooms
 from medsam.server.cases.scans import ScanStore
 from medsam.server.chores import repeated
 from medsam.server.gate.identity import Gate
-from medsam.server.nninteractive.leases import Leases
+from medsam.server.nninteractive.leases import EVERY_S, Leases
 from medsam.server.readings.registry import Readings
 from medsam.server.settings import ServerSettings
 from medsam.server.store.store import Store
@@ -101,7 +101,7 @@ async def open_services(settings: ServerSettings, predictor: Predictor | None = 
         leases = None if settings.nninteractive is None else Leases(settings.nninteractive)
         if leases is not None:
             stack.callback(leases.close)
-            _until_closed(stack, leases.run())
+            _until_closed(stack, repeated(EVERY_S, leases.swept, "ending idle sessions of nnInteractive"))
         yield Services(settings, predictor, predictor.worker, closing, store, gate, cases, readings, pulse, leases)
 
 

@@ -131,7 +131,7 @@ class NamesSamples(DetectorSamples):
         strangers = rng.choice(len(absent), self.asked.per_slice).tolist() if absent else []
         wanted = [*rng.permutation(there), *rng.permutation(missing)][: self.asked.per_slice - bool(len(strangers))]
         wanted = [*wanted, *(absent[place] for place in strangers)][: self.asked.per_slice]
-        return batch_of(seen, self.asked.side, item, wanted, self.asked, self.places[item.case.id], rng)
+        return batch_of(seen, self.asked.side, item, wanted, self.asked, self.places[case_name(item.case)], rng)
 
 
 class NamesSlices(Dataset[NamesBatch]):
@@ -156,7 +156,7 @@ class NamesSlices(Dataset[NamesBatch]):
         seen = ModelSlice.of(image, masks, self.spec.preprocess)
         stranger = self.asked.absent[number % len(self.asked.absent)] if self.asked.absent else None
         wanted = [*self.asked.classes, *([stranger] if stranger else [])]
-        return batch_of(seen, self.asked.side, item, wanted, self.asked, self.places[item.case.id])
+        return batch_of(seen, self.asked.side, item, wanted, self.asked, self.places[case_name(item.case)])
 
 
 def batch_of(
@@ -244,8 +244,8 @@ class NamesDataModule(DetectorDataModule):
 
     def _places(self, items: Sequence[SliceItem]) -> dict[str, np.ndarray]:
         return {
-            item.case.id: slice_places(item.case.load_image().geometry, item.axis)
-            for item in {item.case.id: item for item in items}.values()
+            name: slice_places(item.case.load_image().geometry, item.axis)
+            for name, item in {case_name(item.case): item for item in items}.items()
         }
 
     def _samples(self, data: MonaiDataset, index: SliceIndex) -> NamesSamples:

@@ -103,6 +103,9 @@ def test_an_evaluation_without_prompts_beside_boxes(tmp_path, capsys):
     save_head(head, tmp_path / "head.safetensors")
     with pytest.raises(InputError, match="there is nothing to record"):
         record(tmp_path / "head.safetensors", absent, ["set"], "test")
+    # a name is the same however it is spelt, as for `--auto`
+    spelt = {"detection": {"tiny": {"disc-": found}}}
+    assert record(tmp_path / "head.safetensors", spelt, ["set"], "test") == ["Disc"]
 
     assert main([*words[:6], str(tmp_path / "none"), "--prompt", "auto+points:1"]) == 2
     assert "There is no prompt 'auto+points:1'" in capsys.readouterr().err

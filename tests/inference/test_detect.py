@@ -148,6 +148,8 @@ def test_a_predictor_finds_with_the_head_of_a_file(tmp_path):
     scan, _ = phantoms.block((4, 21, 24), (4, 6, 1, 15, 13, 3))
     predictor = Predictor(sam, "cpu", heads=[tmp_path / "h.safetensors"])
     found = predictor.find(scan, untested=True)
+    # read once, however often it looks
+    assert predictor.detector(["block"]) is predictor.detector(None, "CT")
     # it has learnt nothing, so nothing is believed
     assert found.found is not None
     assert found.found.missing.keys() == {"block"}

@@ -55,6 +55,7 @@ class _Following:
     wanted: bool = True
     begun: bool = False
     job: Job[None] | None = None
+    ended: asyncio.Future[None] | None = None
 
     def end(self) -> None:
         """At its next slice, with what it has found."""
@@ -163,6 +164,8 @@ class Interactions:
         for axis in sorted(self._object.pending):
             one = _Following()
             one.job = self._worker.submit(partial(_followed, self._object, axis, one), priority=Priority.PROPAGATE)
+            one.ended = asyncio.wrap_future(one.job.future)
+            one.ended.add_done_callback(_tell_defect)
             self._following.append(one)
 
     async def _halt(self) -> None:
@@ -173,12 +176,10 @@ class Interactions:
 
     async def _over(self, seconds: float | None) -> None:
         """Until what is under way has ended, for so long at most."""
-        futures = [asyncio.wrap_future(one.job.future) for one in self._following if one.job is not None]
+        futures = [one.ended for one in self._following if one.ended is not None]
         if futures:
-            ended, _ = await asyncio.wait(futures, timeout=seconds)
-            for future in futures:
-                future.add_done_callback(_tell_defect)
-            if len(ended) == len(futures):
+            _, under_way = await asyncio.wait(futures, timeout=seconds)
+            if not under_way:
                 self._following = []
 
     async def _answer(self, until: float) -> Diff:

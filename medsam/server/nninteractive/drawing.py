@@ -15,6 +15,7 @@ import numpy as np
 from medsam.errors import PromptError
 from medsam.geometry import Axis
 from medsam.io.outlines import outlines
+from medsam.masks import bounding_box
 from medsam.prompts.prompt import Box
 from medsam.prompts.traced import traced
 from medsam.prompts.values import Position
@@ -37,10 +38,9 @@ class Drawn:
     def of(cls, crop: np.ndarray, start: Sequence[int], shape: tuple[int, int, int]) -> Drawn:
         """What is not zero. Raises PromptError where there is nothing."""
         marked = crop != 0
-        touched = [np.flatnonzero(marked.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-        if not all(one.size for one in touched):
+        part = bounding_box(marked)
+        if part is None:
             raise PromptError("There is nothing in what was drawn: no voxel of it is set.")
-        part = tuple(slice(int(one[0]), int(one[-1]) + 1) for one in touched)
         k, j, i = (int(first) + one.start for first, one in zip(start, part, strict=True))
         return cls(marked[part], (k, j, i), shape)
 
@@ -79,12 +79,17 @@ def box_of(ranges: Sequence[Range], axis: Axis) -> tuple[int, Box]:
     return ranges[number][0], (float(x0), float(y0), float(x1), float(y1))
 
 
-def position_of(at: Sequence[float], axis: Axis) -> tuple[int, Position]:
-    """The slice of an axis that a point lies on, and where on it; of whole numbers, halves up."""
+def voxel_of(at: Sequence[float]) -> tuple[int, int, int]:
+    """The voxel that a point (k, j, i) lies in: whole numbers, halves up."""
     k, j, i = (math.floor(one + 0.5) for one in at)
-    number = KJI.index(axis)
-    y, x = (one for n, one in enumerate((k, j, i)) if n != number)
-    return (k, j, i)[number], (float(x), float(y))
+    return k, j, i
+
+
+def position_of(at: Sequence[float], axis: Axis) -> tuple[int, Position]:
+    """The slice of an axis that a point lies on, and where on it."""
+    voxel, number = voxel_of(at), KJI.index(axis)
+    y, x = (one for n, one in enumerate(voxel) if n != number)
+    return voxel[number], (float(x), float(y))
 
 
 def strokes(pixels: np.ndarray, start: tuple[int, int]) -> list[tuple[Position, ...]]:

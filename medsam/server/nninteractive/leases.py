@@ -10,7 +10,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from medsam.server.nninteractive.answering import Interactions
 
 
-_EVERY_S = 5.0
+# seconds between two looks at the clocks
+EVERY_S = 5.0
 
 
 def check_installed() -> None:
@@ -145,17 +146,14 @@ class Leases:
         if lease.token not in self._leases:
             raise Expired("This session was ended while its image was on the way.")
 
+    async def swept(self) -> None:
+        """`sweep`: memory of clients that are gone is given back without anybody who asks."""
+        self.sweep()
+
     def sweep(self) -> None:
         """End those whose clocks have run down."""
         for lease in [one for one in self._leases.values() if one.has_ended(self.settings)]:
             self.release(lease)
-
-    async def run(self) -> None:
-        """Until cancelled: memory of clients that are gone is given back without anybody who asks."""
-        with suppress(asyncio.CancelledError):
-            while True:
-                await asyncio.sleep(_EVERY_S)
-                self.sweep()
 
     def close(self) -> None:
         """End all."""

@@ -20,7 +20,7 @@ from medsam.masks import CompactMask
 from medsam.progress import ProgressCallback
 from medsam.prompts.prompt import DEFAULT_LABEL, Prompt
 from medsam.prompts.strokes import Scribble
-from medsam.server.nninteractive.drawing import KJI, Drawn, Range, box_of, loop, position_of, strokes
+from medsam.server.nninteractive.drawing import KJI, Drawn, Range, box_of, loop, position_of, strokes, voxel_of
 from medsam.volume import Volume
 
 # slices across a stroke on which it is said what is under it: between them the object is followed
@@ -97,7 +97,7 @@ class Outlining:
         axes = (
             [self._preferred(KJI)]
             if inside
-            else self._axes_at(Drawn.of(np.ones((1, 1, 1)), _whole(at), self.image.shape))
+            else self._axes_at(Drawn.of(np.ones((1, 1, 1)), voxel_of(at), self.image.shape))
         )
         for axis in axes:
             index, (x, y) = position_of(at, axis)
@@ -234,10 +234,3 @@ def _told(session: Session) -> frozenset[tuple[str, int, int]]:
                 yield label, index, state.number
 
     return frozenset(each())
-
-
-def _whole(at: Sequence[float]) -> tuple[int, int, int]:
-    k, _ = position_of(at, "k")
-    j, _ = position_of(at, "j")
-    i, _ = position_of(at, "i")
-    return k, j, i

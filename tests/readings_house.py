@@ -22,11 +22,11 @@ from medsam.geometry import Axis
 from medsam.inference.predictor import Predictor
 from medsam.inference.worker import Priority, Worker
 from medsam.server.errors import handle_errors
-from medsam.server.readers import Reader, Role
 from medsam.server.readings.registry import Readings
 from medsam.server.readings.routes import router
-from medsam.server.store.records import NewCase
-from medsam.server.store.store import Store
+from medsam.store.readers import Reader, Role
+from medsam.store.records import NewCase
+from medsam.store.store import Store
 from medsam.volume import Volume
 from medsam.wire import read_frames
 

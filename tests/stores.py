@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from medsam.masks import CompactMask
-from medsam.server.store.records import NewCase, NewMask
+from medsam.store.records import NewCase, NewMask
 
 
 def document(**changes: Any) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from medsam.errors import InputError, counted, printable
 if TYPE_CHECKING:
     from medsam.server.run import Certificate
     from medsam.server.settings import MonaiLabel, ServerSettings
-    from medsam.server.store.records import User
-    from medsam.server.store.store import Store
+    from medsam.store.records import User
+    from medsam.store.store import Store
 
 _ROLES = ("reader", "reviewer", "administrator")
 
@@ -182,8 +182,8 @@ def _put_demo(arguments: argparse.Namespace) -> str:
 
 def _settings(arguments: argparse.Namespace) -> ServerSettings:
     from medsam.server.cases.demo import demo_folder
-    from medsam.server.readers import Role
     from medsam.server.settings import GIB, NNInteractive, ServerSettings, TrustedProxy
+    from medsam.store.readers import Role
 
     if not 0 <= arguments.port < 65536:
         raise InputError("A `port` is a number from 0 to 65535.", parameter="port")
@@ -240,8 +240,8 @@ def _store_folder(arguments: argparse.Namespace) -> Path:
 
 def _open(arguments: argparse.Namespace) -> Store:
     """The store beside a server that may be running; one that is not there is not made."""
-    from medsam.server.store.database import NAME
-    from medsam.server.store.store import Store
+    from medsam.store.database import NAME
+    from medsam.store.store import Store
 
     folder = _store_folder(arguments)
     if arguments.add_user is None and not arguments.demo and not (folder / NAME).is_file():
@@ -250,7 +250,7 @@ def _open(arguments: argparse.Namespace) -> Store:
 
 
 def _add_user(arguments: argparse.Namespace) -> None:
-    from medsam.server.readers import Role
+    from medsam.store.readers import Role
 
     with _open(arguments) as store:
         first = not store.users()

@@ -25,7 +25,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from medsam.errors import Cancelled, MedSAMError, printable
-from medsam.server.store.database import StoreError
+from medsam.store.database import StoreError
 
 _LOG = logging.getLogger("medsam.server")
 # of a message, and of how many faults a malformed request is told

@@ -30,8 +30,8 @@ from medsam.server.gate.identity import Gate
 from medsam.server.nninteractive.leases import EVERY_S, Leases
 from medsam.server.readings.registry import Readings
 from medsam.server.settings import ServerSettings
-from medsam.server.store.store import Store
 from medsam.server.watch.pulse import Pulse
+from medsam.store.store import Store
 
 # between two looks at what is kept for nobody
 _ORDER_S = 3600.0

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from medsam.errors import InputError
-from medsam.server.readers import Role
+from medsam.store.readers import Role
 
 MIB, GIB = 2**20, 2**30
 

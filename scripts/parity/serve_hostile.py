@@ -121,8 +121,8 @@ def prepare(folder: Path) -> Path:
     from medsam.models.checkpoint import save_checkpoint
     from medsam.models.specs import tiny_spec
     from medsam.server.gate.origins import csrf_of
-    from medsam.server.readers import Role
-    from medsam.server.store.store import Store
+    from medsam.store.readers import Role
+    from medsam.store.store import Store
 
     torch.manual_seed(1)
     save_checkpoint(build_model(tiny_spec("vit")), folder / "tiny.safetensors")
@@ -167,8 +167,8 @@ def age_logins(store: object, cookies: dict[str, str]) -> None:
     """One login has not been used for an hour, and one is from the day before yesterday."""
     from sqlalchemy import update
 
-    from medsam.server.store.part import digest_of
-    from medsam.server.store.tables import Logins
+    from medsam.store.part import digest_of
+    from medsam.store.tables import Logins
 
     now = datetime.now(UTC)
     with store._database.write() as connection:  # type: ignore[attr-defined]

@@ -33,9 +33,9 @@ from typing import IO, cast
 import numpy as np
 
 from medsam.masks import CompactMask
-from medsam.server.readers import Reader
-from medsam.server.store.records import NewCase, NewMask, StoredMask
-from medsam.server.store.store import Store
+from medsam.store.readers import Reader
+from medsam.store.records import NewCase, NewMask, StoredMask
+from medsam.store.store import Store
 
 DOCUMENT = {
     "model": {"name": "none", "weights": "0" * 64, "engine": "torch", "precision": "float32"},

@@ -45,9 +45,9 @@ from medsam.models.build import build_model
 from medsam.models.specs import tiny_spec
 from medsam.server.app import API, create_app
 from medsam.server.gate.origins import csrf_of
-from medsam.server.readers import Role
 from medsam.server.settings import Limits, ServerSettings
-from medsam.server.store.store import Store
+from medsam.store.readers import Role
+from medsam.store.store import Store
 
 CHECKS = (
     *(not_a_server_error, status_code_conformance, content_type_conformance),

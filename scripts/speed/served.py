@@ -90,8 +90,8 @@ def add_readers(store: Path, count: int) -> list[str]:
     """Readers in the store of a server that does not run yet: their tokens."""
     if not count:
         return []
-    from medsam.server.readers import Role
-    from medsam.server.store.store import Store
+    from medsam.store.readers import Role
+    from medsam.store.store import Store
 
     with Store.open(store, serving=False) as opened:
         users = [opened.add_user(f"reader{number}", Role.READER, secrets.token_hex(8)) for number in range(count)]

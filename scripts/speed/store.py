@@ -36,9 +36,9 @@ from typing import Any
 import numpy as np
 
 from medsam.masks import CompactMask
-from medsam.server.readers import Reader
-from medsam.server.store.records import NewCase, NewMask
-from medsam.server.store.store import Store
+from medsam.store.readers import Reader
+from medsam.store.records import NewCase, NewMask
+from medsam.store.store import Store
 
 EDGE, SLICES, THREADS = 512, 200, 20
 DOCUMENT = {

@@ -22,8 +22,8 @@ from medsam.models.checkpoint import save_checkpoint
 from medsam.models.specs import tiny_spec
 from medsam.server.page import built
 from medsam.server.settings import ServerSettings
-from medsam.server.store import people
-from medsam.server.store.store import Store
+from medsam.store import people
+from medsam.store.store import Store
 
 PASSWORD = "a long enough one"
 

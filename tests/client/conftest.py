@@ -18,9 +18,9 @@ from starlette.routing import Route
 from medsam.inference.predictor import Predictor
 from medsam.inference.worker import Worker
 from medsam.server.app import create_app
-from medsam.server.readers import Role
 from medsam.server.settings import ServerSettings
-from medsam.server.store.store import Store
+from medsam.store.readers import Role
+from medsam.store.store import Store
 
 
 @pytest.fixture

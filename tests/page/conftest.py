@@ -102,7 +102,7 @@ def house(browsable, data, tmp_path_factory) -> Iterator[House]:
     """One server for all tests of a process."""
     from served import Server, found_case
 
-    from medsam.server.store.store import Store
+    from medsam.store.store import Store
 
     folder = tmp_path_factory.mktemp("house")
     scans = folder / "scans"

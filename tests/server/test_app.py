@@ -18,9 +18,9 @@ from medsam.inference.signs import NAMES
 from medsam.inference.trust import TrustModel
 from medsam.server.app import API, create_app
 from medsam.server.gate.present import PresentReader, require
-from medsam.server.readers import Role
 from medsam.server.services import PresentServices
 from medsam.server.settings import NNInteractive, ServerSettings
+from medsam.store.readers import Role
 
 
 def _room(app: FastAPI) -> None:

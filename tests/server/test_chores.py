@@ -11,7 +11,7 @@ from stores import upload
 from medsam.server.cases.rooms import CaseRooms
 from medsam.server.chores import repeated
 from medsam.server.settings import ServerSettings
-from medsam.server.store.store import Store
+from medsam.store.store import Store
 
 
 def test_old_uploads_go_at_the_next_time_where_the_disk_refuses_at_first(tmp_path, monkeypatch, caplog):

@@ -13,7 +13,7 @@ from medsam.files import write_whole
 from medsam.server.cases.folder import Folder
 from medsam.server.cases.found import FoundCase, source_of_file
 from medsam.server.cases.index import as_new_case, distinct
-from medsam.server.store.store import Store
+from medsam.store.store import Store
 
 # long ago: a file that has just been written would wait, since it may still be growing
 _WRITTEN = 1_700_000_000

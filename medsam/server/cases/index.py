@@ -10,8 +10,8 @@ from pathlib import Path
 from medsam.server.cases.folder import Delta
 from medsam.server.cases.found import FoundCase, unquoted
 from medsam.server.cases.watch import Watcher
-from medsam.server.store.records import NewCase
-from medsam.server.store.store import Store
+from medsam.store.records import NewCase
+from medsam.store.store import Store
 
 # cases of one transaction: others write in between
 _MANY = 200

@@ -17,12 +17,12 @@ from medsam.server.cases.rooms import NotAllowed
 from medsam.server.cases.schemas import KEY, SendBody, SentInfo, binary
 from medsam.server.gate.present import PresentReader
 from medsam.server.heavy import heavy
-from medsam.server.readers import Reader
 from medsam.server.readings.answers import Labelled
 from medsam.server.readings.asking import measures
 from medsam.server.readings.measured import to_csv
 from medsam.server.readings.present import REVISION
 from medsam.server.services import PresentServices, Services
+from medsam.store.readers import Reader
 
 router = APIRouter(tags=["sessions"])
 # letters of the names of structures in a header; GET /sessions/{session} has them all

@@ -36,10 +36,10 @@ from medsam.server.cases.thumbnails import Thumbnails
 from medsam.server.cases.uploads import Uploads
 from medsam.server.chores import repeated
 from medsam.server.heavy import heavy
-from medsam.server.readers import Reader, Role
 from medsam.server.settings import ServerSettings
-from medsam.server.store.records import CaseKind, NewCase, StoredCase
-from medsam.server.store.store import Calls, Store
+from medsam.store.readers import Reader, Role
+from medsam.store.records import CaseKind, NewCase, StoredCase
+from medsam.store.store import Calls, Store
 from medsam.volume import Volume
 
 _LOG = logging.getLogger("medsam.server")

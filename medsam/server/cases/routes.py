@@ -27,9 +27,9 @@ from medsam.server.cases.schemas import (
 )
 from medsam.server.connected import while_connected
 from medsam.server.gate.present import PresentReader
-from medsam.server.readers import Reader
 from medsam.server.services import PresentServices
-from medsam.server.store.records import StoredCase
+from medsam.store.readers import Reader
+from medsam.store.records import StoredCase
 
 router = APIRouter(tags=["cases"])
 

@@ -14,8 +14,8 @@ from medsam.server.cases.routes import case_info
 from medsam.server.cases.schemas import CaseInfo, FetchBody, FindBody, FoundInfo, MatchInfo, PacsInfo
 from medsam.server.connected import while_connected
 from medsam.server.gate.present import PresentReader
-from medsam.server.readers import Reader
 from medsam.server.services import PresentServices, Services
+from medsam.store.readers import Reader
 
 router = APIRouter(tags=["pacs"])
 ServerName = Annotated[str, Path(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,31}$", description="of the settings file")]

@@ -25,11 +25,11 @@ from medsam.server.gate.origins import csrf_of
 from medsam.server.gate.request import Asked, Refused, is_loopback
 from medsam.server.gate.rules import PrefixRules, Way
 from medsam.server.gate.throttle import Buckets, Lockouts, remember
-from medsam.server.readers import Reader, Role
 from medsam.server.settings import ServerSettings
-from medsam.server.store.people import SEEN_AGAIN
-from medsam.server.store.records import Login, User
-from medsam.server.store.store import Calls, Store
+from medsam.store.people import SEEN_AGAIN
+from medsam.store.readers import Reader, Role
+from medsam.store.records import Login, User
+from medsam.store.store import Calls, Store
 
 # wrong passwords that cost nothing: from one address, and of one name from all of them
 _FREE_HERE, _FREE_ANYWHERE = 5, 50

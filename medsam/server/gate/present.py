@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import Depends, HTTPException, Request
 
 from medsam.server.gate.identity import LOG_IN
-from medsam.server.readers import Reader, Role
+from medsam.store.readers import Reader, Role
 
 
 async def present_reader(request: Request) -> Reader:

@@ -29,9 +29,9 @@ from medsam.server.gate.schemas import (
     UserInfo,
     role_of,
 )
-from medsam.server.readers import Reader, Role
 from medsam.server.services import PresentServices, Services
-from medsam.server.store.records import Login
+from medsam.store.readers import Reader, Role
+from medsam.store.records import Login
 
 # numbers of rows are 64-bit in SQLite
 _LAST = 2**63 - 1

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from medsam.server.readers import Role
-from medsam.server.store.records import AuditLine, Token, User
+from medsam.store.readers import Role
+from medsam.store.records import AuditLine, Token, User
 
 RoleName = Literal["reader", "reviewer", "administrator"]
 Name = Annotated[str, Field(min_length=1, max_length=100, examples=["anna"])]

@@ -23,9 +23,9 @@ from medsam.server.monailabel.images import Image, file_name, image_id
 from medsam.server.monailabel.labels import FINAL, ORIGINAL, Submitted, check_label, suffix_in
 from medsam.server.monailabel.models import STRATEGIES
 from medsam.server.monailabel.room import PresentRoom, Room
-from medsam.server.readers import Reader
 from medsam.server.services import PresentServices
-from medsam.server.store.records import StoredCase
+from medsam.store.readers import Reader
+from medsam.store.records import StoredCase
 from medsam.volume import LabelVolume
 
 router = APIRouter()

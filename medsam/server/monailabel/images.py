@@ -26,8 +26,8 @@ from medsam.server.cases.rooms import CaseRooms, NotAllowed
 from medsam.server.cases.schemas import KEY
 from medsam.server.monailabel.sent import Sent
 from medsam.server.monailabel.tickets import without_ticket
-from medsam.server.readers import Reader
-from medsam.server.store.records import StoredCase
+from medsam.store.readers import Reader
+from medsam.store.records import StoredCase
 from medsam.volume import Volume
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+){3,}")

@@ -33,8 +33,8 @@ from medsam.server.monailabel.images import Image
 from medsam.server.monailabel.labels import suffix_in
 from medsam.server.monailabel.models import OFFERED, STRUCTURES, structures
 from medsam.server.monailabel.room import Form, PresentRoom, Room
-from medsam.server.readers import Reader
 from medsam.server.services import PresentServices, Services
+from medsam.store.readers import Reader
 from medsam.volume import LabelVolume
 
 router = APIRouter()

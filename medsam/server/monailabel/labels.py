@@ -22,7 +22,7 @@ from medsam.errors import InputError, MedSAMError
 from medsam.files import move, sync, write_whole
 from medsam.geometry import VolumeGeometry
 from medsam.io.labels import load_labels
-from medsam.server.readers import Reader
+from medsam.store.readers import Reader
 
 FINAL, ORIGINAL = "final", "original"
 _TAG = re.compile(r"[A-Za-z0-9 _.-]{1,64}")

@@ -23,7 +23,7 @@ from medsam.errors import MedSAMError
 from medsam.files import write_whole
 from medsam.server.cases.found import FoundCase, ScanFiles
 from medsam.server.cases.uploads import Uploads
-from medsam.server.readers import Reader
+from medsam.store.readers import Reader
 
 # of one reader at a time: the one used longest ago makes room
 _MOST = 32

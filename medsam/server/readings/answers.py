@@ -21,7 +21,7 @@ from medsam.prompts.parse import prompts_text
 from medsam.prompts.prompt import Prompt
 from medsam.server.readings.objects import label_of
 from medsam.server.readings.slate import Part
-from medsam.server.store.records import StoredObject
+from medsam.store.records import StoredObject
 from medsam.volume import LabelVolume
 from medsam.wire import write_frames
 

@@ -20,7 +20,7 @@ from medsam.masks import CompactMask
 from medsam.server.readings.objects import label_of, number_of
 from medsam.server.readings.rows import expected_of, iou_of, status_of, to_extra
 from medsam.server.readings.slate import Drawn, Place
-from medsam.server.store.records import CallKind, NewMask
+from medsam.store.records import CallKind, NewMask
 
 # "following": slices of a propagation under way, whose step comes when it ends; "ended": it left no step
 Kind = Literal[CallKind, "refined"]

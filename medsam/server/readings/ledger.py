@@ -13,7 +13,7 @@ from typing import Any
 
 from fastapi import HTTPException
 
-from medsam.server.store.store import Calls
+from medsam.store.store import Calls
 
 _LOG = logging.getLogger("medsam.server")
 _AGAIN = "This was not stored. Ask again: the session is read from the store anew."

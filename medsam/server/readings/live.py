@@ -22,7 +22,6 @@ from medsam.inference.worker import Job, Priority, Worker
 from medsam.io.algorithm import Algorithm
 from medsam.masks import CompactMask
 from medsam.progress import ProgressCallback
-from medsam.server.readers import Reader
 from medsam.server.readings.answers import Answer, made
 from medsam.server.readings.events import Event, Events
 from medsam.server.readings.follow import Following
@@ -39,8 +38,9 @@ from medsam.server.readings.refining import Refining, over
 from medsam.server.readings.slate import Compared, Place, Slate
 from medsam.server.readings.view import View
 from medsam.server.readings.writer import Writer
-from medsam.server.store.records import StoredObject, StoredReading
-from medsam.server.store.store import Calls, Store
+from medsam.store.readers import Reader
+from medsam.store.records import StoredObject, StoredReading
+from medsam.store.store import Calls, Store
 
 Result = TypeVar("Result")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from medsam.geometry import SlicePlane
 from medsam.masks import CompactMask
 from medsam.metrics.structure import Measures, measures
-from medsam.server.store.records import StoredObject
+from medsam.store.records import StoredObject
 from medsam.transforms.intensity import is_hounsfield
 from medsam.volume import Volume
 

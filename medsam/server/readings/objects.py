@@ -16,7 +16,7 @@ from medsam.errors import InputError, MedSAMError
 from medsam.io.structure_names import plain_name
 from medsam.labels import structure
 from medsam.prompts.limits import Limits
-from medsam.server.store.records import StoredObject
+from medsam.store.records import StoredObject
 
 # characters of a name: what a DICOM segment label holds
 _MOST_LETTERS = 64

@@ -22,7 +22,7 @@ from medsam.server.readings.answers import outlined
 from medsam.server.readings.journal import Delta, Journal
 from medsam.server.readings.objects import checked_new, label_of, locking
 from medsam.server.readings.rows import Restored, ended, restored
-from medsam.server.store.records import NewMask, ReadingState, StoredObject, StoredReading, StoredStep
+from medsam.store.records import NewMask, ReadingState, StoredObject, StoredReading, StoredStep
 from medsam.transforms.intensity import resolve_window
 from medsam.volume import Volume
 

@@ -29,7 +29,7 @@ from medsam.server.readings.objects import (
     label_of,
 )
 from medsam.server.readings.walk import touched, walk
-from medsam.server.store.records import StoredObject
+from medsam.store.records import StoredObject
 
 # propagations that have ended, and are still told of
 _ENDED_JOBS = 16

@@ -26,7 +26,6 @@ from medsam.inference.worker import Priority
 from medsam.io.structure_names import plain_name
 from medsam.server.chores import repeated
 from medsam.server.heavy import heavy
-from medsam.server.readers import Reader, Role
 from medsam.server.readings.answers import Labelled
 from medsam.server.readings.asking import masks as masks_of
 from medsam.server.readings.live import Tools
@@ -44,8 +43,9 @@ from medsam.server.readings.opening import (
 )
 from medsam.server.readings.reading import Reading
 from medsam.server.readings.refining import refine_all
-from medsam.server.store.records import ReadingLine, StoredCase, StoredReading
-from medsam.server.store.store import Calls, Store
+from medsam.store.readers import Reader, Role
+from medsam.store.records import ReadingLine, StoredCase, StoredReading
+from medsam.store.store import Calls, Store
 from medsam.volume import Volume
 
 # seconds that a reading stays in memory after its last use, and where somebody watches it

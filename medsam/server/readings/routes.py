@@ -40,7 +40,7 @@ from medsam.server.readings.schemas import (
     TextRequest,
     View,
 )
-from medsam.server.store.records import StoredObject
+from medsam.store.records import StoredObject
 
 router = APIRouter(prefix="/sessions", tags=["sessions"])
 

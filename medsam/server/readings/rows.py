@@ -23,7 +23,7 @@ from medsam.inference.trust import ExpectedDice
 from medsam.prompts.limits import ANY, Limits, Values
 from medsam.prompts.prompt import Prompt
 from medsam.server.readings.objects import label_of
-from medsam.server.store.records import NewMask, ReadingState, StoredMask, StoredStep
+from medsam.store.records import NewMask, ReadingState, StoredMask, StoredStep
 from medsam.wire import Status
 
 _OWN = "own"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from medsam.prompts.limits import Limits
-from medsam.server.readers import Reader
 from medsam.server.readings.journal import Delta
-from medsam.server.store.records import StoredReading, Work
-from medsam.server.store.store import Store
+from medsam.store.readers import Reader
+from medsam.store.records import StoredReading, Work
+from medsam.store.store import Store
 
 # what computes nothing
 _IDLE = ("start", "remove", "undo", "redo", "reset", "ended")

@@ -19,14 +19,14 @@ import numpy as np
 
 from medsam.errors import InputError, MedSAMError, counted
 from medsam.server.page.built import NOT_BUILT, Page
-from medsam.server.readers import Role
 from medsam.server.settings import GIB, MIB, NNInteractive, ServerSettings
-from medsam.server.store.database import NAME
+from medsam.store.database import NAME
+from medsam.store.readers import Role
 
 if TYPE_CHECKING:
     from medsam.server.run import Certificate
     from medsam.server.services import Services
-    from medsam.server.store.store import Store
+    from medsam.store.store import Store
 
 _PACKAGES = ("fastapi", "uvicorn", "sqlalchemy", "alembic", "argon2-cffi", "prometheus-client", "python-multipart")
 # for scans of a PACS, for the network's graphs, and for clients of nnInteractive
@@ -120,8 +120,8 @@ def _folder(folder: Path) -> str:
 
 
 def _store(settings: ServerSettings) -> str:
-    from medsam.server.store.database import is_foreign
-    from medsam.server.store.store import Store
+    from medsam.store.database import is_foreign
+    from medsam.store.store import Store
 
     if not (settings.store / NAME).exists():
         if not os.access(_nearest(settings.store), os.W_OK):
@@ -193,7 +193,7 @@ def _nninteractive(settings: NNInteractive) -> str:
 
 
 def _users(settings: ServerSettings) -> str:
-    from medsam.server.store.store import Store
+    from medsam.store.store import Store
 
     with Store.open(settings.store, serving=False) as store:
         return _who(store)
@@ -235,7 +235,7 @@ def _tls(certificate: Certificate) -> str:
 def _address(settings: ServerSettings) -> str:
     from medsam.server.gate.identity import check_address
     from medsam.server.gate.request import is_loopback
-    from medsam.server.store.store import Store
+    from medsam.store.store import Store
 
     has_users = False
     if (settings.store / NAME).exists():

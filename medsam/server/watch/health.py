@@ -13,10 +13,10 @@ from pydantic import BaseModel, Field
 
 from medsam.server.gate.identity import Present
 from medsam.server.gate.request import Asked
-from medsam.server.readers import Role
 from medsam.server.services import PresentServices, Services
 from medsam.server.settings import MIB
 from medsam.server.watch.metrics import CONTENT_TYPE, Metrics
+from medsam.store.readers import Role
 
 # below, masks will soon not be confirmed
 _LEAST_FREE = 512 * MIB

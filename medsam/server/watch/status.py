@@ -13,9 +13,9 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from medsam._version import __version__
 from medsam.errors import printable
 from medsam.server.gate.present import require
-from medsam.server.readers import Role
 from medsam.server.services import PresentServices
 from medsam.server.watch.check import Finding, of_running
+from medsam.store.readers import Role
 
 # a PACS that does not answer takes its time: nobody has it asked again at once
 _KEPT_S = 10.0

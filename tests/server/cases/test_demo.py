@@ -10,7 +10,7 @@ import pytest
 
 from medsam.server.cases import demo
 from medsam.server.cases.demo import demo_folder, put_demo
-from medsam.server.store.store import Store
+from medsam.store.store import Store
 
 API = "/api/v1"
 

@@ -16,8 +16,8 @@ from medsam.server.cases import rooms
 from medsam.server.cases.folder import Folder
 from medsam.server.cases.index import CaseIndex, distinct
 from medsam.server.cases.watch import Watcher
-from medsam.server.readers import Reader, Role
-from medsam.server.store.store import Store
+from medsam.store.readers import Reader, Role
+from medsam.store.store import Store
 
 READER = Reader(1, "local", Role.ADMINISTRATOR)
 

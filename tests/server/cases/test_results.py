@@ -28,8 +28,8 @@ from medsam.pacs.client import find, get, store
 from medsam.pacs.query import Query
 from medsam.prompts.prompt import Prompt
 from medsam.server.app import create_app
-from medsam.server.readers import Reader, Role
 from medsam.server.settings import ServerSettings
+from medsam.store.readers import Reader, Role
 from medsam.volume import LabelVolume
 
 API = "/api/v1"

@@ -26,8 +26,8 @@ from medsam.server.cases.disk import DiskFull
 from medsam.server.cases.intake import incoming, sort_scans
 from medsam.server.cases.pixels import described
 from medsam.server.cases.uploads import Uploads
-from medsam.server.readers import Role
 from medsam.server.settings import MIB, Limits, ServerSettings
+from medsam.store.readers import Role
 
 API = "/api/v1"
 

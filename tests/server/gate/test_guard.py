@@ -20,9 +20,9 @@ from medsam.server.gate import guard
 from medsam.server.gate.guard import Guard
 from medsam.server.gate.origins import csrf_of
 from medsam.server.gate.rules import PrefixRules
-from medsam.server.readers import Role
 from medsam.server.settings import Limits, TrustedProxy
-from medsam.server.store.database import StoreError
+from medsam.store.database import StoreError
+from medsam.store.readers import Role
 
 
 def _rooms(app: FastAPI) -> None:

@@ -12,8 +12,8 @@ from starlette.testclient import TestClient
 from medsam.server.app import API
 from medsam.server.gate.origins import csrf_of
 from medsam.server.gate.throttle import Buckets, Lockouts
-from medsam.server.readers import Role
-from medsam.server.store import people
+from medsam.store import people
+from medsam.store.readers import Role
 
 PASSWORD = "a long enough one"
 

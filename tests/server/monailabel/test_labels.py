@@ -7,7 +7,7 @@ from pathlib import Path
 
 from medsam.server.monailabel import labels
 from medsam.server.monailabel.labels import SubmittedLabels
-from medsam.server.readers import Reader, Role
+from medsam.store.readers import Reader, Role
 
 BEN = Reader(1, "ben", Role.READER)
 

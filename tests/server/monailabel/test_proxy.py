@@ -22,9 +22,9 @@ from medsam.server.gate.rules import rules_for
 from medsam.server.monailabel.ohif import Ohif
 from medsam.server.monailabel.proxy import parts
 from medsam.server.monailabel.rules import rules_of_monailabel
-from medsam.server.readers import Role
 from medsam.server.settings import Limits, MonaiLabel
-from medsam.server.store.store import Store
+from medsam.store.readers import Role
+from medsam.store.store import Store
 
 SHAPE = (5, 36, 40)
 STUDY, AXIAL, TURNED = "1.2.840.99.1", "1.2.840.99.1.1", "1.2.840.99.1.2"

@@ -18,9 +18,9 @@ import pytest
 from medsam.io.load import load_volume
 from medsam.server.monailabel import images, room
 from medsam.server.monailabel.sent import NoSession, Sent
-from medsam.server.readers import Role
 from medsam.server.settings import GIB, MIB, Limits
-from medsam.server.store.store import Store
+from medsam.store.readers import Role
+from medsam.store.store import Store
 
 PASSWORD = "a password of eleven words"
 

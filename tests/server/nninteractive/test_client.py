@@ -20,10 +20,10 @@ from medsam.inference.worker import Priority, Worker
 from medsam.prompts.prompt import Prompt
 from medsam.prompts.strokes import Scribble
 from medsam.server.nninteractive.leases import Expired, Leases, NoRoom
-from medsam.server.readers import Role
 from medsam.server.settings import MIB, NNInteractive
-from medsam.server.store import people
-from medsam.server.store.store import Store
+from medsam.store import people
+from medsam.store.readers import Role
+from medsam.store.store import Store
 from medsam.volume import Volume
 
 BOX = [[2, 3], [6, 20], [4, 20]]

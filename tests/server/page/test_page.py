@@ -11,8 +11,8 @@ from starlette.testclient import TestClient
 
 from medsam.server.app import API, create_app
 from medsam.server.page.built import NOT_BUILT, Page
-from medsam.server.readers import Role
 from medsam.server.settings import ServerSettings
+from medsam.store.readers import Role
 
 INDEX = b"<!doctype html><div id=app></div>"
 SCRIPT = b"export const answer = 42;\n" * 100

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from medsam.inference.predictor import Predictor
 from medsam.masks import CompactMask
 from medsam.prompts.prompt import Prompt
-from medsam.server.store.tables import Revisions
+from medsam.store.tables import Revisions
 from medsam.wire import read_frames
 
 DRAWN = np.zeros((40, 60), bool)

@@ -13,8 +13,8 @@ from readings_house import house, two_blocks
 
 from medsam.inference.predictor import Predictor
 from medsam.prompts.prompt import Prompt
-from medsam.server.readers import Role
-from medsam.server.store.database import StoreError
+from medsam.store.database import StoreError
+from medsam.store.readers import Role
 from medsam.volume import Volume
 
 STEPS = [

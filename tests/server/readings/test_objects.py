@@ -18,7 +18,7 @@ from medsam.server.readings.objects import (
     locking,
     number_of,
 )
-from medsam.server.store.records import StoredObject
+from medsam.store.records import StoredObject
 
 
 def stored(number, name, **more):

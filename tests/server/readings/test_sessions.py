@@ -14,7 +14,7 @@ from medsam.inference.predictor import Predictor
 from medsam.masks import CompactMask
 from medsam.prompts.parse import read_prompts
 from medsam.prompts.prompt import Prompt
-from medsam.server.readers import Role
+from medsam.store.readers import Role
 from medsam.volume import LabelVolume, Volume
 
 # one of every kind, on a slice (40, 60)

@@ -9,11 +9,11 @@ from argon2 import PasswordHasher
 from certificates import authority
 
 from medsam.errors import InputError
-from medsam.server.readers import Role
 from medsam.server.run import Certificate
 from medsam.server.settings import GIB, NNInteractive, ServerSettings
-from medsam.server.store import people
 from medsam.server.watch import check, status
+from medsam.store import people
+from medsam.store.readers import Role
 
 
 def test_a_certificate_is_spoken_with_before_it_is_served(tmp_path):

@@ -12,10 +12,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from medsam.inference.worker import Worker
 from medsam.server.app import API
-from medsam.server.readers import Role
-from medsam.server.store.database import StoreError
 from medsam.server.watch import health, pulse
 from medsam.server.watch.logs import JsonLines
+from medsam.store.database import StoreError
+from medsam.store.readers import Role
 
 
 def _rooms(app: FastAPI) -> None:

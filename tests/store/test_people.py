@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from medsam.errors import InputError
-from medsam.server.readers import Reader, Role
-from medsam.server.store import people
-from medsam.server.store.store import Store
+from medsam.store import people
+from medsam.store.readers import Reader, Role
+from medsam.store.store import Store
 
 PASSWORD = "correct horse battery"
 pytestmark = pytest.mark.usefixtures("quick_hashes")

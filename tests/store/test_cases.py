@@ -6,8 +6,8 @@ import pytest
 from stores import document, drawn, square, upload
 
 from medsam.errors import InputError
-from medsam.server.readers import Role
-from medsam.server.store.records import NewCase
+from medsam.store.readers import Role
+from medsam.store.records import NewCase
 
 DAY = 86400.0
 
@@ -146,8 +146,8 @@ def test_uploads_nobody_has_used_go_with_their_files(store, reader):
 def test_opening_and_working_keep_an_upload(store, reader, monkeypatch):
     old, opened, read = store.put_cases([upload(f"upload:{n}", reader.id) for n in range(3)])
     reading = store.open_reading(read.id, reader, document())
-    monkeypatch.setattr("medsam.server.store.cases.now", lambda: later(20))
-    monkeypatch.setattr("medsam.server.store.readings.now", lambda: later(20))
+    monkeypatch.setattr("medsam.store.cases.now", lambda: later(20))
+    monkeypatch.setattr("medsam.store.readings.now", lambda: later(20))
     store.open_case(opened.id, reader)
     store.append_step(reading.id, reader, "prompt")
     removed = []

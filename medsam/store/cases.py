@@ -10,10 +10,10 @@ from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, sel
 from sqlalchemy.dialects.sqlite import insert as insert_or
 
 from medsam.errors import InputError
-from medsam.server.readers import Reader
-from medsam.server.store.part import Part, new_key, now
-from medsam.server.store.records import CaseEvent, CaseKind, NewCase, StoredCase
-from medsam.server.store.tables import CaseEvents, CaseReaders, Cases, Readings, Revisions
+from medsam.store.part import Part, new_key, now
+from medsam.store.readers import Reader
+from medsam.store.records import CaseEvent, CaseKind, NewCase, StoredCase
+from medsam.store.tables import CaseEvents, CaseReaders, Cases, Readings, Revisions
 
 # of one question to SQLite
 _MANY = 500

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from stores import document, drawn, square
 
-import medsam.server.store.migrations as migrations
+import medsam.store.migrations as migrations
 from medsam.errors import InputError
-from medsam.server.readers import Role
-from medsam.server.store import database
-from medsam.server.store.store import Store
-from medsam.server.store.tables import APPEND_ONLY
+from medsam.store import database
+from medsam.store.readers import Role
+from medsam.store.store import Store
+from medsam.store.tables import APPEND_ONLY
 
 FIRST = Path(__file__).with_name("revision_0001.sql")
 

@@ -13,9 +13,9 @@ from sqlalchemy import event
 from stores import drawn, square
 
 from medsam.errors import InputError
-from medsam.server.readers import Role
-from medsam.server.store.database import StoreError
-from medsam.server.store.store import Calls, Store
+from medsam.store.database import StoreError
+from medsam.store.readers import Role
+from medsam.store.store import Calls, Store
 
 
 def test_the_audit_says_who_did_what_the_newest_first(store, reader, case):

@@ -8,10 +8,10 @@ import pytest
 from argon2 import PasswordHasher
 from stores import document, upload
 
-from medsam.server.readers import Reader
-from medsam.server.store import people
-from medsam.server.store.records import StoredCase, StoredReading
-from medsam.server.store.store import Store
+from medsam.store import people
+from medsam.store.readers import Reader
+from medsam.store.records import StoredCase, StoredReading
+from medsam.store.store import Store
 
 
 @pytest.fixture(scope="session")

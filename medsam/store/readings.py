@@ -31,10 +31,10 @@ from medsam._version import __version__
 from medsam.errors import InputError
 from medsam.geometry import Axis
 from medsam.masks import CompactMask
-from medsam.server.readers import Reader
-from medsam.server.store.cases import allowed, opened
-from medsam.server.store.part import Part, new_key, now
-from medsam.server.store.records import (
+from medsam.store.cases import allowed, opened
+from medsam.store.part import Part, new_key, now
+from medsam.store.readers import Reader
+from medsam.store.records import (
     Appended,
     Changes,
     NewMask,
@@ -48,7 +48,7 @@ from medsam.server.store.records import (
     StoredStep,
     Work,
 )
-from medsam.server.store.tables import Cases, Masks, ObjectEvents, Readings, Revisions, Steps, Users
+from medsam.store.tables import Cases, Masks, ObjectEvents, Readings, Revisions, Steps, Users
 
 # kinds of steps that move on the stack, and those that are none of it
 _WALKS = {"undo": -1, "redo": 1}

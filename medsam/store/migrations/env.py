@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from medsam.server.store.tables import Table
+from medsam.store.tables import Table
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -14,8 +14,8 @@ from sqlalchemy import create_engine
 from stores import document, drawn, square, upload
 
 from medsam.errors import InputError
-from medsam.server.store.store import Store
-from medsam.server.store.tables import APPEND_ONLY, Table
+from medsam.store.store import Store
+from medsam.store.tables import APPEND_ONLY, Table
 
 
 def filled(folder: Path) -> Path:
@@ -72,7 +72,7 @@ def test_the_file_is_synced_and_its_owners_alone(tmp_path):
 def test_a_second_server_is_refused_and_a_command_beside_it_is_not(tmp_path):
     with Store.open(tmp_path) as store:
         code = (
-            "import sys; from pathlib import Path; from medsam.server.store.store import Store\n"
+            "import sys; from pathlib import Path; from medsam.store.store import Store\n"
             "from medsam.errors import InputError\n"
             "with Store.open(Path(sys.argv[1]), serving=False) as store: print(len(store.users()))\n"
             "try: Store.open(Path(sys.argv[1]))\n"
@@ -116,7 +116,7 @@ def test_the_database_of_another_program_is_refused(tmp_path):
 
 
 def test_a_disk_that_cannot_share_the_log_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("medsam.server.store.database._SETTINGS", ("journal_mode = DELETE",))
+    monkeypatch.setattr("medsam.store.database._SETTINGS", ("journal_mode = DELETE",))
     with pytest.raises(InputError, match="on a disk of this machine"):
         Store.open(tmp_path)
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from medsam.geometry import Axis
 from medsam.masks import CompactMask
-from medsam.server.readers import Reader, Role
+from medsam.store.readers import Reader, Role
 
 CaseKind = Literal["data", "upload", "pacs"]
 # "start": masks that were there before the first step, and cannot be undone. "following": a propagation begins, which

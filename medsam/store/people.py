@@ -12,10 +12,10 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import Connection, insert, select, update
 
 from medsam.errors import InputError, printable
-from medsam.server.readers import Reader, Role
-from medsam.server.store.part import Part, digest_of, new_key, new_secret, now
-from medsam.server.store.records import Login, Token, User
-from medsam.server.store.tables import Logins, Tokens, Users
+from medsam.store.part import Part, digest_of, new_key, new_secret, now
+from medsam.store.readers import Reader, Role
+from medsam.store.records import Login, Token, User
+from medsam.store.tables import Logins, Tokens, Users
 
 _LONGEST_NAME, _SHORTEST_PASSWORD, _LONGEST_PASSWORD = 100, 8, 1024
 # how often the time of a login or token is written: each write waits for the disk

@@ -6,7 +6,7 @@ import hashlib
 import secrets
 from datetime import UTC, datetime
 
-from medsam.server.store.database import Database
+from medsam.store.database import Database
 
 
 class Part:

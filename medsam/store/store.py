@@ -15,11 +15,11 @@ from typing import ParamSpec, Self, TypeVar
 import anyio
 from anyio import to_thread
 
-from medsam.server.store.cases import CasesPart
-from medsam.server.store.database import Database
-from medsam.server.store.people import People
-from medsam.server.store.readings import ReadingsPart
-from medsam.server.store.upkeep import Upkeep
+from medsam.store.cases import CasesPart
+from medsam.store.database import Database
+from medsam.store.people import People
+from medsam.store.readings import ReadingsPart
+from medsam.store.upkeep import Upkeep
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -9,11 +9,11 @@ from typing import Any
 
 from sqlalchemy import delete, insert, or_, select
 
-from medsam.server.readers import Reader
-from medsam.server.store.database import StoreError
-from medsam.server.store.part import Part, now
-from medsam.server.store.records import AuditLine
-from medsam.server.store.tables import Audit, Logins
+from medsam.store.database import StoreError
+from medsam.store.part import Part, now
+from medsam.store.readers import Reader
+from medsam.store.records import AuditLine
+from medsam.store.tables import Audit, Logins
 
 
 class Upkeep(Part):

@@ -11,9 +11,9 @@ from stores import document, drawn, square, upload
 from medsam._version import __version__
 from medsam.errors import InputError
 from medsam.masks import CompactMask
-from medsam.server.readers import Role
-from medsam.server.store.records import ReadingLine, Work
-from medsam.server.store.store import Store
+from medsam.store.readers import Role
+from medsam.store.records import ReadingLine, Work
+from medsam.store.store import Store
 
 SMALL, LARGE, NOTHING = square(2, 4), square(1, 7), CompactMask.of(square(0, 1).to_array() & False)
 

@@ -1,0 +1,1 @@
+"""The data engine: people and the model make the data together. Its door is `project.AnnotationProject`."""

@@ -7,7 +7,6 @@ undoes a step therefore appends, with the undo, the masks that are seen again (e
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
@@ -30,7 +29,7 @@ from sqlalchemy import (
 from medsam._version import __version__
 from medsam.errors import InputError
 from medsam.geometry import Axis
-from medsam.masks import CompactMask
+from medsam.store.bits import bits_of, mask_of
 from medsam.store.cases import allowed, opened
 from medsam.store.part import Part, new_key, now
 from medsam.store.readers import Reader
@@ -363,23 +362,16 @@ def _append_masks(connection: Connection, reading: int, revision: int, step: int
             "slice": one.slice,
             "status": one.status,
             "current": one.current,
-            **_bounds(one.mask),
+            **bits_of(one.mask),
             "predicted_iou": one.predicted_iou,
             "expected_dice": one.expected_dice,
             "number": one.number,
             "extra": one.extra,
-            "bits": zlib.compress(one.mask.bits, 1),
         }
         for one in masks
     ]
     if rows:
         connection.execute(insert(Masks), rows)
-
-
-def _bounds(mask: CompactMask) -> dict[str, int]:
-    rows, columns = mask.shape
-    (y0, y1), (x0, x1) = mask.bounds
-    return {"rows": rows, "columns": columns, "y0": y0, "y1": y1, "x0": x0, "x1": x1, "area": mask.area}
 
 
 def _seen_masks(connection: Connection, reading: int, since: int) -> list[StoredMask]:
@@ -418,8 +410,8 @@ _COLUMNS = (
 
 
 def _mask(row: Row) -> StoredMask:
-    number, axis, index, rows, columns, y0, y1, x0, x1, bits, area, *others = row
-    mask = CompactMask((rows, columns), ((y0, y1), (x0, x1)), zlib.decompress(bits), area)
+    number, axis, index, *columns = row
+    mask, others = mask_of(*columns[:8]), columns[8:]
     return StoredMask(number, axis, index, mask, *others)
 
 

@@ -1,4 +1,4 @@
-"""The store: readers, cases, sessions, masks and the audit of a server, in one folder.
+"""The store: readers, cases, sessions, masks and the audit of a server, and a data engine's project, in one folder.
 
 Everything here is synchronous and may be called from any thread; on an event loop, `Calls` keeps it off the loop.
 What a method that writes has returned is on the disk: it survives a killed process and a power cut.
@@ -15,10 +15,13 @@ from typing import ParamSpec, Self, TypeVar
 import anyio
 from anyio import to_thread
 
+from medsam.store.annotations import AnnotationsPart
 from medsam.store.cases import CasesPart
 from medsam.store.database import Database
 from medsam.store.people import People
+from medsam.store.projects import ProjectsPart
 from medsam.store.readings import ReadingsPart
+from medsam.store.tasks import TasksPart
 from medsam.store.upkeep import Upkeep
 
 P = ParamSpec("P")
@@ -27,7 +30,7 @@ R = TypeVar("R")
 _THREADS = 8
 
 
-class Store(People, CasesPart, ReadingsPart, Upkeep):
+class Store(People, CasesPart, ReadingsPart, ProjectsPart, TasksPart, AnnotationsPart, Upkeep):
     """See the top of this file, and its parts for what they keep."""
 
     @classmethod

@@ -11,6 +11,7 @@ from stores import document, drawn, square
 import medsam.store.migrations as migrations
 from medsam.errors import InputError
 from medsam.store import database
+from medsam.store.project_tables import PROJECT_APPEND_ONLY
 from medsam.store.readers import Role
 from medsam.store.store import Store
 from medsam.store.tables import APPEND_ONLY
@@ -20,7 +21,7 @@ FIRST = Path(__file__).with_name("revision_0001.sql")
 NEXT = """
 from alembic import op
 import sqlalchemy as sa
-revision, down_revision, branch_labels, depends_on = "0002", "0001", None, None
+revision, down_revision, branch_labels, depends_on = "0003", "0002", None, None
 
 def upgrade():
     op.add_column("cases", sa.Column("comment", sa.String()))
@@ -46,7 +47,7 @@ def later(tmp_path, monkeypatch):
     def make(migration: str) -> None:
         copy = tmp_path / "migrations"
         shutil.copytree(Path(migrations.__path__[0]), copy)
-        (copy / "versions" / "0002_next.py").write_text(migration)
+        (copy / "versions" / "0003_next.py").write_text(migration)
         monkeypatch.setattr(database, "_MIGRATIONS", copy)
 
     return make
@@ -85,14 +86,14 @@ def test_a_store_of_the_first_release_opens_and_goes_on(first):
 def test_a_migration_leaves_a_copy_from_before_it(first, later, tmp_path):
     later(NEXT)
     with Store.open(first) as store:
-        assert store.schema() == "0002"
+        assert store.schema() == "0003"
         look(store)
-    assert {path.name for path in first.iterdir()} >= {"medsam.db", "before-0002.db"}
+    assert {path.name for path in first.iterdir()} >= {"medsam.db", "before-0003.db"}
     (tmp_path / "old").mkdir()
-    (first / "before-0002.db").rename(tmp_path / "old" / "medsam.db")
+    (first / "before-0003.db").rename(tmp_path / "old" / "medsam.db")
     with Store.open(first) as store:
         look(store)
-    assert not (first / "before-0002.db").exists(), "there was nothing to migrate"
+    assert not (first / "before-0003.db").exists(), "there was nothing to migrate"
     with closing(sqlite3.connect(tmp_path / "old" / "medsam.db")) as connection:
         assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == ("0001",)
         assert "comment" not in [row[1] for row in connection.execute("PRAGMA table_info(cases)")]
@@ -104,7 +105,7 @@ def test_a_migration_that_fails_leaves_the_store_as_it_was(first, later, monkeyp
         Store.open(first)
     monkeypatch.undo()
     with Store.open(first) as store:
-        assert store.schema() == "0001"
+        assert store.schema() == "0002"
         look(store)
     with closing(sqlite3.connect(first / "medsam.db")) as connection:
         assert "comment" not in [row[1] for row in connection.execute("PRAGMA table_info(cases)")]
@@ -116,7 +117,7 @@ def test_nobody_migrates_what_a_server_runs_on(first, later):
         with pytest.raises(InputError, match="Another medsam server"):
             Store.open(first, serving=False)
     with Store.open(first, serving=False) as store:
-        assert store.schema() == "0002"
+        assert store.schema() == "0003"
         # and it has given the lock back
         Store.open(first).close()
 
@@ -125,7 +126,7 @@ def test_an_older_medsam_refuses_it_afterwards(first, later, monkeypatch):
     later(NEXT)
     Store.open(first).close()
     monkeypatch.undo()
-    with pytest.raises(InputError, match=r"newer medsam \(its tables are of revision 0002\)"):
+    with pytest.raises(InputError, match=r"newer medsam \(its tables are of revision 0003\)"):
         Store.open(first)
 
 
@@ -139,5 +140,5 @@ def test_a_new_store_is_made_by_the_same_migrations(first, empty):
     Store.open(first).close()
     new = schema(empty)
     assert schema(first / "medsam.db") == new
-    for table in APPEND_ONLY:
+    for table in (*APPEND_ONLY, *PROJECT_APPEND_ONLY):
         assert sum(f" ON {table} BEGIN SELECT RAISE(ABORT" in sql for sql in new) == 2

@@ -2,6 +2,7 @@
 
 from alembic import context
 
+from medsam.store import project_tables  # noqa: F401 - its tables are of the same metadata
 from medsam.store.tables import Table
 
 context.configure(

@@ -1,0 +1,21 @@
+"""`medsam annotate`: the data engine. Each action is a module of its own, imported when it is called."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+
+# action -> (module, one line for --help). A module offers add_arguments(parser) and run(arguments) -> None.
+ACTIONS: dict[str, tuple[str, str]] = {}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for name, (module, line) in ACTIONS.items():
+        action = actions.add_parser(name, help=line, description=line[0].upper() + line[1:] + ".")
+        importlib.import_module(module).add_arguments(action)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Raises MedSAMError subclasses for everything a user can fix."""
+    importlib.import_module(ACTIONS[arguments.action][0]).run(arguments)

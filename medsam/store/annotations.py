@@ -1,0 +1,244 @@
+"""Masks of a project with where they come from. Every change is a further row; what stands is the last one of a place.
+
+A place is a structure on a slice of a scan. Rows of tasks that are about others' work (gold, second, audit) make no
+mask of the project: `standing` leaves them out, `annotations_of` has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
+from typing import Any, cast
+
+from sqlalchemy import Connection, Row, Select, case, func, insert, or_, select
+from sqlalchemy.orm import aliased
+
+from medsam.geometry import Axis
+from medsam.store.bits import bits_of, mask_of
+from medsam.store.part import Part, now
+from medsam.store.project_records import (
+    MAKING,
+    Annotation,
+    Effort,
+    EffortLine,
+    NewAnnotation,
+    Status,
+    Task,
+    Verdict,
+)
+from medsam.store.project_tables import Annotations, RoundEvents, Rounds, Scans, Tasks, Verdicts
+from medsam.store.readers import Reader
+from medsam.store.tables import Users
+
+# that a person, or a model left alone, has vouched for
+DONE: tuple[Status, ...] = ("accepted", "edited", "approved")
+
+
+class AnnotationsPart(Part):
+    """Masks, and what was said of them."""
+
+    def add_annotations(self, annotations: Sequence[NewAnnotation], by: Reader | None = None) -> list[int]:
+        """Outside of any task: proposals of a model, or masks from elsewhere. Ids of their rows."""
+        with self._database.write() as connection:
+            return append_annotations(connection, annotations, now(), None if by is None else by.id, None)
+
+    def standing(
+        self,
+        scan: int | None = None,
+        statuses: Collection[Status] = DONE,
+        *,
+        last: int | None = None,
+        structures: Collection[str] | None = None,
+    ) -> Iterator[Annotation]:
+        """The last of each place, where it has one of these statuses: by scan, structure and slice.
+
+        last: as it was when this annotation had just come. Read scan by scan, so that any number may be gone through.
+        """
+        if scan is None:
+            with self._database.read() as connection:
+                scans = list(connection.execute(select(Annotations.scan_id).distinct().order_by(Annotations.scan_id)))
+            for (one,) in scans:
+                yield from self.standing(one, statuses, last=last, structures=structures)
+            return
+        newest = _newest(last).where(Annotations.scan_id == scan)
+        if structures is not None:
+            newest = newest.where(Annotations.structure.in_(list(structures)))
+        ranked = newest.subquery()
+        query = _whole().where(Annotations.id.in_(select(ranked.c.id).where(ranked.c.place == 1)))
+        query = query.where(Annotations.status.in_(list(statuses)))
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(Annotations.structure, Annotations.axis, Annotations.slice)).all()
+        yield from map(_annotation, rows)
+
+    def annotations_of(self, task: int) -> list[Annotation]:
+        """All that came of a task, rejected ones too, by id."""
+        query = _whole().where(Annotations.task_id == task).order_by(Annotations.id)
+        with self._database.read() as connection:
+            return [_annotation(row) for row in connection.execute(query)]
+
+    def annotation(self, annotation: int) -> Annotation:
+        """By id."""
+        with self._database.read() as connection:
+            return _annotation(connection.execute(_whole().where(Annotations.id == annotation)).one())
+
+    def history(self, scan: int, structure: str, axis: Axis, index: int) -> list[Annotation]:
+        """Everything there ever was on a place, the oldest first."""
+        place = (Annotations.scan_id == scan, Annotations.structure == structure, Annotations.axis == axis)
+        query = _whole().where(*place, Annotations.slice == index).order_by(Annotations.id)
+        with self._database.read() as connection:
+            return [_annotation(row) for row in connection.execute(query)]
+
+    def standing_counts(self) -> dict[tuple[str, Status], int]:
+        """(structure, status) -> places whose last row says that."""
+        ranked = _newest(None).add_columns(Annotations.structure, Annotations.status).subquery()
+        query = select(ranked.c.structure, ranked.c.status, func.count()).where(ranked.c.place == 1)
+        with self._database.read() as connection:
+            rows = connection.execute(query.group_by(ranked.c.structure, ranked.c.status))
+            return {(structure, cast(Status, status)): count for structure, status, count in rows}
+
+    def last_annotation(self) -> int:
+        """Id of the newest row; 0 without one."""
+        with self._database.read() as connection:
+            return connection.execute(select(func.coalesce(func.max(Annotations.id), 0))).scalar_one()
+
+    def effort(self, by: str) -> list[EffortLine]:
+        """What people's masks cost, by "reader" (name), "structure", "stage" or "round".
+
+        Round n is what was drawn after round n - 1 had ended and before n had: with the model that came of it.
+        """
+        if by == "round":
+            return self._effort_of_rounds()
+        key = {"reader": Users.name, "structure": Annotations.structure, "stage": Annotations.stage}[by]
+        with self._database.read() as connection:
+            return [_line(row) for row in connection.execute(_effort(key).group_by(key).order_by(key))]
+
+    def _effort_of_rounds(self) -> list[EffortLine]:
+        ends = select(Rounds.id, Rounds.last).join(RoundEvents, RoundEvents.round_id == Rounds.id)
+        lines = []
+        with self._database.read() as connection:
+            ended = connection.execute(ends.where(RoundEvents.kind == "ended").order_by(Rounds.id)).all()
+            before = 0
+            for number, last in [*((str(number), last) for number, last in ended), ("now", None)]:
+                there = [Annotations.id > before, *([] if last is None else [Annotations.id <= last])]
+                row = connection.execute(_effort(func.min(Annotations.id)).where(*there)).one()
+                if row[1]:
+                    lines.append(_line((number, *row[1:])))
+                before = last or before
+        return lines
+
+    # -- audits -------------------------------------------------------------------------------------------------------
+
+    def add_verdict(
+        self, annotation: int, by: Reader | None, verdict: str, dice: float | None = None, note: str | None = None
+    ) -> None:
+        """What an auditor says of a mask."""
+        row = {"annotation_id": annotation, "at": now(), "by_id": None if by is None else by.id}
+        with self._database.write() as connection:
+            connection.execute(insert(Verdicts).values(**row, verdict=verdict, dice=dice, note=note))
+
+    def verdicts(self) -> list[Verdict]:
+        """In the order in which they came."""
+        with self._database.read() as connection:
+            return [
+                Verdict(row.annotation_id, row.at, row.by_id, row.verdict, row.dice, row.note)
+                for row in connection.execute(select(Verdicts).order_by(Verdicts.id))
+            ]
+
+
+def append_annotations(
+    connection: Connection, annotations: Sequence[NewAnnotation], moment: datetime, by: int | None, task: int | None
+) -> list[int]:
+    """In a transaction of the caller's: ids of the rows."""
+    made = []
+    for one in annotations:
+        row: dict[str, Any] = {"scan_id": one.scan, "task_id": task, "structure": one.structure}
+        row |= {"axis": one.axis, "slice": one.slice}
+        row |= {"status": one.status, "at": moment, "by_id": by, "stage": one.stage, "parent_id": one.parent}
+        row |= {"model": one.model, "weights": one.weights, "prompts": one.effort.prompts}
+        row |= {"clicks": one.effort.clicks, "boxes": one.effort.boxes, "strokes": one.effort.strokes}
+        row |= {"seconds": one.effort.seconds, "predicted_iou": one.predicted_iou, "expected_dice": one.expected_dice}
+        row |= _parents(connection, one.parent) if one.mask is None else {"holds_id": None, **bits_of(one.mask)}
+        made.append(connection.execute(insert(Annotations).values(row).returning(Annotations.id)).scalar_one())
+    return made
+
+
+def replace_standing(connection: Connection, task: Task, annotations: Sequence[NewAnnotation]) -> list[NewAnnotation]:
+    """What rejects, of the places that a task is about, all that stands or is proposed and is not among these."""
+    there = {(one.structure, one.axis, one.slice) for one in annotations}
+    ranked = _newest(None).where(Annotations.scan_id == task.scan).subquery()
+    query = select(Annotations).where(Annotations.id.in_(select(ranked.c.id).where(ranked.c.place == 1)))
+    query = query.where(Annotations.status != "rejected", Annotations.structure.in_(task.structures))
+    if task.slices is not None:
+        query = query.where(Annotations.slice.in_(task.slices))
+    return [
+        NewAnnotation(task.scan, row.structure, row.axis, row.slice, "rejected", None, row.stage, row.id)
+        for row in connection.execute(query.order_by(Annotations.id))
+        if (row.structure, row.axis, row.slice) not in there
+    ]
+
+
+def _parents(connection: Connection, parent: int | None) -> dict[str, Any]:
+    """The columns of the mask that a row about another one has."""
+    if parent is None:
+        raise ValueError("A row without a mask is about another one.")
+    names = ("rows", "columns", "y0", "y1", "x0", "x1", "area")
+    row = connection.execute(select(Annotations).where(Annotations.id == parent)).one()
+    return {**{name: getattr(row, name) for name in names}, "holds_id": row.holds_id or row.id, "bits": None}
+
+
+def _newest(last: int | None) -> Select:
+    """(id, place): place 1 is the last of its place, of rows that make masks of the project."""
+    where = (Annotations.scan_id, Annotations.structure, Annotations.axis, Annotations.slice)
+    place = func.row_number().over(partition_by=where, order_by=Annotations.id.desc()).label("place")
+    query = select(Annotations.id, place).outerjoin(Tasks, Tasks.id == Annotations.task_id)
+    query = query.where(or_(Annotations.task_id.is_(None), Tasks.kind.in_(MAKING)))
+    return query if last is None else query.where(Annotations.id <= last)
+
+
+_HOLDER = aliased(Annotations)
+
+
+def _whole() -> Select:
+    """Rows with the bits of the row that holds them."""
+    query = select(Annotations, func.coalesce(Annotations.bits, _HOLDER.bits).label("mask_bits"))
+    return query.outerjoin(_HOLDER, _HOLDER.id == Annotations.holds_id)
+
+
+def _annotation(row: Row) -> Annotation:
+    return Annotation(
+        id=row.id,
+        scan=row.scan_id,
+        task=row.task_id,
+        structure=row.structure,
+        axis=cast(Axis, row.axis),
+        slice=row.slice,
+        status=cast(Status, row.status),
+        at=row.at,
+        by=row.by_id,
+        stage=row.stage,
+        parent=row.parent_id,
+        model=row.model,
+        weights=row.weights,
+        effort=Effort(row.clicks, row.boxes, row.strokes, row.seconds, row.prompts),
+        predicted_iou=row.predicted_iou,
+        expected_dice=row.expected_dice,
+        mask=mask_of(row.rows, row.columns, row.y0, row.y1, row.x0, row.x1, row.mask_bits, row.area),
+    )
+
+
+def _effort(key: Any) -> Select:
+    """Of masks that people made in the work itself; what reviewers said of them is not counted again."""
+    untouched = func.sum(case((Annotations.status == "accepted", 1), else_=0))
+    sums = (
+        func.coalesce(func.sum(column), 0) for column in (Annotations.clicks, Annotations.boxes, Annotations.strokes)
+    )
+    seconds = func.coalesce(func.sum(Annotations.seconds), 0.0)
+    query = select(key, func.count(), untouched, *sums, seconds, func.count(Annotations.seconds))
+    query = query.join(Tasks, Tasks.id == Annotations.task_id).join(Users, Users.id == Annotations.by_id)
+    query = query.join(Scans, Scans.id == Annotations.scan_id)
+    return query.where(Tasks.kind.in_(MAKING), Annotations.status.in_(("accepted", "edited")))
+
+
+def _line(row: Any) -> EffortLine:
+    key, masks, untouched, clicks, boxes, strokes, seconds, timed = row
+    return EffortLine(str(key), masks, int(untouched or 0), clicks, boxes, strokes, seconds, timed)

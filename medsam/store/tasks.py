@@ -1,0 +1,325 @@
+"""Tasks: who works on which scan. Two people never get one, and one that is left comes back.
+
+A task is taken in the transaction that finds it, and transactions that write come one after the other. Who holds it
+gives signs of life; without one it is open again when its time is over, for whoever asks next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+from sqlalchemy import ColumnElement, Connection, func, insert, or_, select, update
+from sqlalchemy.orm import aliased
+
+from medsam.errors import InputError
+from medsam.store.annotations import append_annotations, replace_standing
+from medsam.store.part import Part, new_key, now
+from medsam.store.project_records import (
+    MAKING,
+    REVIEWERS,
+    NewAnnotation,
+    NewTask,
+    Task,
+    TaskChange,
+    TaskEvent,
+    TaskKind,
+    TaskState,
+)
+from medsam.store.project_tables import TaskEvents, Tasks
+from medsam.store.readers import Reader, Role
+
+
+class TasksPart(Part):
+    """The queue of a project. Everything that happens is a row of `task_events`."""
+
+    # -- made and ordered ---------------------------------------------------------------------------------------------
+
+    def add_tasks(self, tasks: Sequence[NewTask]) -> list[Task]:
+        """All at once, open."""
+        moment = now()
+        with self._database.write() as connection:
+            made = []
+            for task in tasks:
+                row = {"public_id": new_key(), "scan_id": task.scan, "kind": task.kind, "stage": task.stage}
+                row |= {"structures": list(task.structures), "priority": task.priority, "state": "open"}
+                row |= {"slices": None if task.slices is None else list(task.slices), "made_at": moment}
+                row |= {"reader_id": task.reader, "after_id": task.after}
+                made.append(connection.execute(insert(Tasks).values(row).returning(Tasks.id)).scalar_one())
+            _tell(connection, made, "made", None, moment)
+            return [_task_where(connection, Tasks.id == one) for one in made]
+
+    def order_tasks(self, priorities: Mapping[int, float]) -> None:
+        """id -> priority, of tasks that are open; the highest come first."""
+        with self._database.write() as connection:
+            for task, priority in priorities.items():
+                here = (Tasks.id == task) & (Tasks.state == "open")
+                connection.execute(update(Tasks).where(here).values(priority=priority))
+
+    def withdraw_tasks(self, tasks: Sequence[int], why: str) -> int:
+        """Nobody is to do them any more, those that are open: how many."""
+        moment = now()
+        with self._database.write() as connection:
+            query = select(Tasks.id).where(Tasks.id.in_(tasks), Tasks.state == "open")
+            gone = list(connection.execute(query).scalars())
+            _set(connection, gone, "withdrawn")
+            _tell(connection, gone, "withdrawn", None, moment, why=why)
+        return len(gone)
+
+    # -- worked on ----------------------------------------------------------------------------------------------------
+
+    def next_task(self, reader: Reader, lease: float, kinds: Collection[TaskKind] | None = None) -> Task | None:
+        """The one that this reader holds, else the first that is open and may be theirs; None where there is none.
+
+        lease: seconds until it comes back without a sign of life. kinds: only these. What reviewers decide goes to
+        reviewers; a second reading to nobody who did the first.
+        """
+        moment = now()
+        with self._database.write() as connection:
+            _expire(connection, moment)
+            wanted = [] if kinds is None else [Tasks.kind.in_(list(kinds))]
+            mine = select(Tasks.id).where(Tasks.state == "taken", Tasks.holder_id == reader.id, *wanted)
+            found = connection.execute(mine.order_by(Tasks.id).limit(1)).scalar()
+            if found is None:
+                query = select(Tasks.id).where(Tasks.state == "open", _for(reader), *wanted)
+                query = query.order_by(Tasks.priority.desc(), Tasks.id).limit(1)
+                found = connection.execute(query).scalar()
+                if found is None:
+                    return None
+                _tell(connection, [found], "taken", reader, moment)
+            _hold(connection, found, reader, moment, lease)
+            return _task_where(connection, Tasks.id == found)
+
+    def take_task(self, task: int, reader: Reader, lease: float) -> Task:
+        """This one, which is open. Raises InputError where it is not, or not this reader's to take."""
+        moment = now()
+        with self._database.write() as connection:
+            _expire(connection, moment)
+            mine = (Tasks.state == "taken") & (Tasks.holder_id == reader.id)
+            query = select(Tasks.state).where(Tasks.id == task, or_((Tasks.state == "open") & _for(reader), mine))
+            state = connection.execute(query).scalar()
+            if state is None:
+                raise InputError("This task is somebody else's, or done.", parameter="task")
+            if state == "open":
+                _tell(connection, [task], "taken", reader, moment)
+            _hold(connection, task, reader, moment, lease)
+            return _task_where(connection, Tasks.id == task)
+
+    def keep_task(self, task: int, reader: Reader, lease: float) -> Task:
+        """A sign of life. Raises InputError where the task is no longer this reader's, as all that works on it."""
+        moment = now()
+        with self._database.write() as connection:
+            _held(connection, task, reader)
+            _hold(connection, task, reader, moment, lease)
+            return _task_where(connection, Tasks.id == task)
+
+    def open_task(self, task: int, reader: Reader, reading: str) -> Task:
+        """It is worked on in this session (its key) from now on."""
+        with self._database.write() as connection:
+            _held(connection, task, reader)
+            connection.execute(update(Tasks).where(Tasks.id == task).values(reading=reading))
+            _tell(connection, [task], "opened", reader, now(), reading=reading)
+            return _task_where(connection, Tasks.id == task)
+
+    def leave_task(self, task: int, reader: Reader, details: Mapping[str, Any] | None = None) -> None:
+        """It is open again, for anybody."""
+        with self._database.write() as connection:
+            _held(connection, task, reader)
+            _set(connection, [task], "open")
+            _tell(connection, [task], "left", reader, now(), **(details or {}))
+
+    def skip_task(self, task: int, reader: Reader, why: str, details: Mapping[str, Any] | None = None) -> None:
+        """It cannot be done; nobody gets it again, unless somebody reopens it. Raises InputError without a reason."""
+        if not why.strip():
+            raise InputError("Say why the task is skipped.", parameter="why")
+        with self._database.write() as connection:
+            _held(connection, task, reader)
+            _set(connection, [task], "skipped", holder=reader.id)
+            _tell(connection, [task], "skipped", reader, now(), why=why.strip(), **(details or {}))
+
+    def submit_task(
+        self,
+        task: int,
+        reader: Reader,
+        annotations: Sequence[NewAnnotation],
+        details: Mapping[str, Any] | None = None,
+    ) -> list[int]:
+        """Its masks, all of them, as they are to be: ids of their rows.
+
+        What stood on its slices before and is not among them is rejected, proposals that were not taken as well.
+        Nothing is stored where this raises.
+        """
+        moment = now()
+        with self._database.write() as connection:
+            held = _held(connection, task, reader)
+            if any(one.scan != held.scan or one.structure not in held.structures for one in annotations):
+                raise InputError("These masks are of another scan or structure than the task.", parameter="structures")
+            if held.slices is not None and any(one.slice not in held.slices for one in annotations):
+                raise InputError("These masks are on slices that the task does not ask for.", parameter="slices")
+            rows = list(annotations)
+            if held.kind in MAKING:
+                rows += replace_standing(connection, held, annotations)
+            made = append_annotations(connection, rows, moment, reader.id, task)
+            _set(connection, [task], "submitted", holder=reader.id)
+            _tell(connection, [task], "submitted", reader, moment, **(details or {}))
+        return made[: len(annotations)]
+
+    def review_task(
+        self, task: int, by: Reader, verdict: str, note: str = "", annotations: Sequence[NewAnnotation] = ()
+    ) -> None:
+        """A reviewer approves what was submitted, or returns it to who did it.
+
+        annotations: rows "approved" about the masks that are. Raises InputError for a verdict that is none, for what is
+        not submitted, one's own work, and for who is no reviewer.
+        """
+        if verdict not in ("approved", "returned"):
+            raise InputError('A `verdict` is "approved" or "returned".', parameter="verdict")
+        if by.role < Role.REVIEWER:
+            raise InputError("Reviewers approve and return.", parameter="verdict")
+        moment = now()
+        with self._database.write() as connection:
+            found = _task_where(connection, Tasks.id == task)
+            if found.state != "submitted":
+                raise InputError("This task is not submitted, so there is nothing to review.", parameter="task")
+            if verdict == "approved":
+                append_annotations(connection, annotations, moment, by.id, task)
+                _set(connection, [task], "approved", holder=found.holder)
+            else:
+                # to who did it, and to nobody else
+                values = {"state": "open", "holder_id": None, "until": None, "reader_id": found.holder}
+                connection.execute(update(Tasks).where(Tasks.id == task).values(values))
+            _tell(connection, [task], cast(TaskChange, verdict), by, moment, note=note)
+
+    def reopen_task(self, task: int, by: Reader | None, why: str) -> None:
+        """What was skipped, withdrawn or left for good is open again, for anybody."""
+        with self._database.write() as connection:
+            found = _task_where(connection, Tasks.id == task)
+            if found.state not in ("skipped", "withdrawn"):
+                raise InputError("Only what was skipped or withdrawn is opened again.", parameter="task")
+            _set(connection, [task], "open")
+            _tell(connection, [task], "reopened", by, now(), why=why)
+
+    # -- looked at ----------------------------------------------------------------------------------------------------
+
+    def task(self, key: str) -> Task | None:
+        """By its key of URLs."""
+        with self._database.read() as connection:
+            row = connection.execute(select(Tasks).where(Tasks.public_id == key)).first()
+        return None if row is None else _task(row)
+
+    def tasks(
+        self,
+        states: Collection[TaskState] | None = None,
+        kinds: Collection[TaskKind] | None = None,
+        *,
+        scan: int | None = None,
+        after: int | None = None,
+        limit: int | None = None,
+    ) -> list[Task]:
+        """In order of their ids; those whose time is over are still taken here. after: id to go on from."""
+        query = select(Tasks).order_by(Tasks.id).limit(limit)
+        for column, values in ((Tasks.state, states), (Tasks.kind, kinds)):
+            if values is not None:
+                query = query.where(column.in_(list(values)))
+        if scan is not None:
+            query = query.where(Tasks.scan_id == scan)
+        if after is not None:
+            query = query.where(Tasks.id > after)
+        with self._database.read() as connection:
+            return [_task(row) for row in connection.execute(query)]
+
+    def task_counts(self) -> dict[tuple[TaskKind, TaskState], int]:
+        """How many there are of each."""
+        query = select(Tasks.kind, Tasks.state, func.count()).group_by(Tasks.kind, Tasks.state)
+        with self._database.read() as connection:
+            rows = connection.execute(query)
+            return {(cast(TaskKind, kind), cast(TaskState, state)): count for kind, state, count in rows}
+
+    def task_events(
+        self, task: int | None = None, kinds: Collection[TaskChange] | None = None, after: int = 0
+    ) -> list[TaskEvent]:
+        """In the order in which they happened. task: id, of one alone. after: id of an event to go on from."""
+        query = select(TaskEvents).where(TaskEvents.id > after).order_by(TaskEvents.id)
+        if task is not None:
+            query = query.where(TaskEvents.task_id == task)
+        if kinds is not None:
+            query = query.where(TaskEvents.kind.in_(list(kinds)))
+        with self._database.read() as connection:
+            return [
+                TaskEvent(row.task_id, row.at, row.by_id, cast(TaskChange, row.kind), row.details)
+                for row in connection.execute(query)
+            ]
+
+
+def _for(reader: Reader) -> ColumnElement[bool]:
+    """Of open tasks: this reader's to take."""
+    first = aliased(Tasks)
+    did = select(first.id).where(first.id == Tasks.after_id, first.holder_id == reader.id).exists()
+    may = or_(Tasks.reader_id.is_(None), Tasks.reader_id == reader.id) & or_(Tasks.kind != "second", ~did)
+    return may if reader.role >= Role.REVIEWER else may & Tasks.kind.not_in(REVIEWERS)
+
+
+def _expire(connection: Connection, moment: datetime) -> None:
+    query = select(Tasks.id).where(Tasks.state == "taken", Tasks.until < moment)
+    gone = list(connection.execute(query).scalars())
+    _set(connection, gone, "open")
+    _tell(connection, gone, "expired", None, moment)
+
+
+def _hold(connection: Connection, task: int, reader: Reader, moment: datetime, lease: float) -> None:
+    values = {"state": "taken", "holder_id": reader.id, "until": moment + timedelta(seconds=lease)}
+    connection.execute(update(Tasks).where(Tasks.id == task).values(values))
+
+
+def _held(connection: Connection, task: int, reader: Reader) -> Task:
+    """A task that this reader holds; also where its time is over, as long as nobody else has it."""
+    found = _task_where(connection, Tasks.id == task)
+    if found.state != "taken" or found.holder != reader.id:
+        raise InputError("This task is no longer yours: it was left, or done. Ask for the next one.", parameter="task")
+    return found
+
+
+def _set(connection: Connection, tasks: Sequence[int], state: TaskState, holder: int | None = None) -> None:
+    if tasks:
+        values = {"state": state, "holder_id": holder, "until": None}
+        connection.execute(update(Tasks).where(Tasks.id.in_(tasks)).values(values))
+
+
+def _tell(
+    connection: Connection,
+    tasks: Sequence[int],
+    kind: TaskChange,
+    by: Reader | None,
+    moment: datetime,
+    **details: Any,
+) -> None:
+    row = {"at": moment, "by_id": None if by is None else by.id, "kind": kind, "details": details}
+    if tasks:
+        connection.execute(insert(TaskEvents), [{**row, "task_id": task} for task in tasks])
+
+
+def _task_where(connection: Connection, which: ColumnElement[bool]) -> Task:
+    row = connection.execute(select(Tasks).where(which)).first()
+    if row is None:
+        raise InputError("There is no such task.", parameter="task")
+    return _task(row)
+
+
+def _task(row: Any) -> Task:
+    return Task(
+        row.id,
+        row.public_id,
+        row.scan_id,
+        cast(TaskKind, row.kind),
+        row.stage,
+        tuple(row.structures),
+        None if row.slices is None else tuple(row.slices),
+        row.priority,
+        cast(TaskState, row.state),
+        row.holder_id,
+        row.until,
+        row.reading,
+        row.reader_id,
+        row.after_id,
+    )

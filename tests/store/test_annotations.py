@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from projects import mask, people, tasks
+
+from medsam.store.project_records import Effort, NewAnnotation, NewTask
+
+
+def submit(store, reader, *masks):
+    task = store.next_task(reader, 60)
+    return task, store.submit_task(task.id, reader, masks)
+
+
+def test_the_last_mask_of_a_place_stands_and_none_is_lost(store):
+    (task, *_) = tasks(store)
+    anna, _, _ = people(store)
+    scan = task.scan
+    (proposed, other) = store.add_annotations(
+        [mask(scan, index, 0, 3, status="proposed", model="tiny", weights="ab") for index in (1, 2)]
+    )
+    assert [one.slice for one in store.standing(scan, ("proposed",))] == [1, 2]
+    accepted = NewAnnotation(scan, "liver", "k", 1, "accepted", None, 2, proposed, "tiny", "ab", Effort(seconds=1.0))
+    submit(store, anna, accepted, mask(scan, 3))
+    assert [(one.slice, one.status, one.mask.area) for one in store.standing()] == [
+        (1, "accepted", 9),
+        (3, "edited", 16),
+    ]
+    (first, last) = store.history(scan, "liver", "k", 2)
+    assert (first.id, first.status, last.status, last.parent) == (other, "proposed", "rejected", other)
+    taken = store.history(scan, "liver", "k", 1)[-1]
+    assert (taken.by, taken.model, taken.weights, taken.parent) == (anna.id, "tiny", "ab", proposed)
+    assert list(store.standing(last=other)) == [], "as it was when the proposals had come"
+    assert store.standing_counts() == {("liver", "accepted"): 1, ("liver", "edited"): 1, ("liver", "rejected"): 1}
+
+
+def test_handing_in_again_takes_away_what_is_not_drawn_any_more(store):
+    (task,) = tasks(store, 1)
+    anna, _, rita = people(store)
+    submit(store, anna, mask(task.scan, 1), mask(task.scan, 2), mask(task.scan, 1, structure="kidney"))
+    store.review_task(task.id, rita, "returned")
+    submit(store, anna, mask(task.scan, 2, 0, 2))
+    assert [(one.structure, one.slice, one.mask.area) for one in store.standing()] == [("liver", 2, 4)]
+
+
+def test_what_is_drawn_to_compare_is_no_mask_of_the_project(store):
+    (task,) = tasks(store, 1)
+    anna, ben, _ = people(store)
+    submit(store, anna, mask(task.scan, 1))
+    (second,) = store.add_tasks([NewTask(task.scan, ("liver",), "second", after=task.id)])
+    submit(store, ben, mask(task.scan, 1, 0, 8), mask(task.scan, 2))
+    assert [(one.slice, one.mask.area, one.by) for one in store.standing()] == [(1, 16, anna.id)]
+    assert [one.mask.area for one in store.annotations_of(second.id)] == [64, 16]
+
+
+def test_effort_is_summed_by_reader_structure_stage_and_round(store):
+    first, second, _ = tasks(store)
+    anna, ben, _ = people(store)
+    (proposed,) = store.add_annotations([mask(second.scan, 5, status="proposed")])
+    submit(store, anna, mask(first.scan, 1), mask(first.scan, 2), mask(first.scan, 1, structure="kidney"))
+    one = store.begin_round({})
+    store.round_event(one.number, "ended", {})
+    accepted = NewAnnotation(second.scan, "liver", "k", 5, "accepted", None, 2, proposed, effort=Effort(seconds=0.5))
+    submit(store, ben, accepted)
+
+    def told(by):
+        return [(line.key, line.masks, line.untouched, line.clicks, line.seconds) for line in store.effort(by)]
+
+    assert told("reader") == [("Anna", 3, 0, 6, 12.0), ("Ben", 1, 1, 0, 0.5)]
+    assert told("structure") == [("kidney", 1, 0, 2, 4.0), ("liver", 3, 1, 4, 8.5)]
+    assert told("stage") == [("1", 3, 0, 6, 12.0), ("2", 1, 1, 0, 0.5)]
+    assert told("round") == [("1", 3, 0, 6, 12.0), ("now", 1, 1, 0, 0.5)]

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from projects import mask, people, tasks
+
+from medsam.errors import InputError
+from medsam.store import tasks as queue
+from medsam.store.project_records import NewTask
+
+
+def later(monkeypatch, **by) -> None:
+    monkeypatch.setattr(queue, "now", lambda: datetime.now(UTC) + timedelta(**by))
+
+
+def test_the_most_important_comes_first_and_is_kept_until_it_is_done(store):
+    first, second, third = tasks(store)
+    anna, ben, _ = people(store)
+    store.order_tasks({second.id: 5.0})
+    assert store.next_task(anna, 60).id == second.id
+    assert store.next_task(anna, 60).id == second.id, "asked again, it is the same"
+    assert store.next_task(ben, 60).id == first.id
+    store.submit_task(second.id, anna, [mask(second.scan, 1)])
+    assert store.next_task(anna, 60).id == third.id
+    store.leave_task(third.id, anna)
+    store.skip_task(first.id, ben, "no liver in it")
+    assert store.next_task(ben, 60).id == third.id
+    store.submit_task(third.id, ben, [])
+    assert store.next_task(ben, 60) is None
+    told = [event.kind for event in store.task_events(third.id)]
+    assert told == ["made", "taken", "left", "taken", "submitted"]
+    assert store.task_counts() == {("draw", "submitted"): 2, ("draw", "skipped"): 1}
+
+
+def test_two_people_never_get_one_task(store):
+    made = tasks(store, 40)
+    anna, ben, rita = people(store)
+    got: dict[str, list[int]] = {one.name: [] for one in (anna, ben, rita)}
+
+    def work(reader) -> None:
+        while (task := store.next_task(reader, 60)) is not None:
+            got[reader.name].append(task.id)
+            store.submit_task(task.id, reader, [])
+
+    threads = [threading.Thread(target=work, args=(one,)) for one in (anna, ben, rita)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    done = [task for names in got.values() for task in names]
+    assert sorted(done) == [one.id for one in made]
+    assert len([event for event in store.task_events() if event.kind == "taken"]) == len(made)
+
+
+def test_a_task_without_a_sign_of_life_comes_back(store, monkeypatch):
+    (task,) = tasks(store, 1)
+    anna, ben, _ = people(store)
+    store.next_task(anna, 60)
+    later(monkeypatch, seconds=50)
+    store.keep_task(task.id, anna, 60)
+    later(monkeypatch, seconds=100)
+    assert store.next_task(ben, 60) is None, "she gave a sign"
+    later(monkeypatch, seconds=120)
+    store.keep_task(task.id, anna, 60)
+    later(monkeypatch, seconds=200)
+    assert store.next_task(ben, 60).id == task.id
+    with pytest.raises(InputError, match="no longer yours"):
+        store.submit_task(task.id, anna, [mask(task.scan, 1)])
+    assert store.annotations_of(task.id) == []
+    assert [event.kind for event in store.task_events(task.id)] == ["made", "taken", "expired", "taken"]
+
+
+def test_what_is_late_but_nobody_elses_can_still_be_handed_in(store, monkeypatch):
+    (task,) = tasks(store, 1)
+    anna, _, _ = people(store)
+    store.next_task(anna, 60)
+    later(monkeypatch, seconds=600)
+    assert len(store.submit_task(task.id, anna, [mask(task.scan, 1)])) == 1
+
+
+def test_a_second_reading_is_by_somebody_else_and_a_decision_by_a_reviewer(store):
+    (task,) = tasks(store, 1)
+    anna, ben, rita = people(store)
+    store.next_task(anna, 60)
+    store.submit_task(task.id, anna, [mask(task.scan, 1)])
+    second, decision = store.add_tasks(
+        [
+            NewTask(task.scan, ("liver",), "second", after=task.id),
+            NewTask(task.scan, ("liver",), "adjudicate", after=task.id),
+        ]
+    )
+    assert store.next_task(anna, 60) is None
+    assert store.next_task(ben, 60).id == second.id
+    assert store.next_task(rita, 60).id == decision.id
+
+
+def test_reviewers_approve_or_return_to_who_did_it(store):
+    (task,) = tasks(store, 1)
+    anna, ben, rita = people(store)
+    store.next_task(anna, 60)
+    (row,) = store.submit_task(task.id, anna, [mask(task.scan, 1)])
+    with pytest.raises(InputError, match="Reviewers"):
+        store.review_task(task.id, ben, "approved")
+    store.review_task(task.id, rita, "returned", "the left lobe is missing")
+    assert store.next_task(ben, 60) is None
+    assert store.next_task(anna, 60).id == task.id
+    store.submit_task(task.id, anna, [mask(task.scan, 1, 1, 6)])
+    (standing,) = store.standing(task.scan)
+    assert (standing.mask.area, standing.id > row) == (25, True)
+    approved = mask(task.scan, 1, status="approved", parent=standing.id)
+    store.review_task(task.id, rita, "approved", annotations=[approved])
+    assert [one.status for one in store.standing(task.scan)] == ["approved"]
+    assert [event.kind for event in store.task_events(task.id)][-5:] == [
+        "submitted",
+        "returned",
+        "taken",
+        "submitted",
+        "approved",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [({"structure": "spleen"}, "another scan or structure"), ({"index": 2}, "slices that the task does not ask for")],
+)
+def test_nothing_is_stored_of_what_was_not_asked_for(store, changes, says):
+    (task,) = tasks(store, 1, slices=(1,))
+    anna, _, _ = people(store)
+    store.next_task(anna, 60)
+    with pytest.raises(InputError, match=says):
+        store.submit_task(task.id, anna, [mask(task.scan, 1), mask(task.scan, **{"index": 1, **changes})])
+    assert (list(store.standing()), store.task(task.key).state) == ([], "taken")

@@ -6,7 +6,12 @@ import argparse
 import importlib
 
 # action -> (module, one line for --help). A module offers add_arguments(parser) and run(arguments) -> None.
-ACTIONS: dict[str, tuple[str, str]] = {}
+ACTIONS: dict[str, tuple[str, str]] = {
+    "round": (
+        "medsam.cli.annotate_round",
+        "train on what was accepted, measure, and promote what is better; resumable",
+    ),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

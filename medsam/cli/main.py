@@ -54,6 +54,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "embed": ("medsam.cli.embed", "encode the slices of a manifest once, so that prompts cost a decode only"),
     "export": ("medsam.cli.export", "ONNX encoder and decoder, compared with torch, for other engines and browsers"),
     "data": ("medsam.cli.data", "manifests: check, index a folder, split by patient; DICOM without names (deidentify)"),
+    "annotate": ("medsam.cli.annotate", "the data engine: people and the model make the data together"),
     "pacs": ("medsam.cli.pacs", "servers of the settings file: find, get, store, over DICOMweb and DIMSE; a receiver"),
     "serve": ("medsam.cli.serve", "scans, sessions and masks for many readers; users, backups and checks of it"),
     "models": ("medsam.cli.models", "weights: what is known, where it comes from, licence, what is on disk"),

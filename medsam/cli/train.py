@@ -181,11 +181,20 @@ class FitCLI(LightningCLI):
                 f"{self.out} holds a run already. Go on with it by --ckpt_path last, or name another --out."
             )
 
+    @property
+    def validates(self) -> bool:
+        """Whether training is watched on the split val; without, that may be empty."""
+        return self.trainer.limit_val_batches != 0
+
     def before_fit(self) -> None:
         self.refuse_another_run()
         # everything is read before anything is written, and both validations know the same structures
-        self.datamodule.prepare(self.model.spec, "fit")
-        if self.checkpoint is None:
+        self.datamodule.prepare(self.model.spec, "fit", validated=self.validates)
+        if not self.validates:
+            self._say(
+                "Note: nothing is validated (trainer.limit_val_batches is 0), so the last step's weights are kept."
+            )
+        elif self.checkpoint is None:
             for scores in self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False):
                 self.model.baseline_scores = {name: float(value) for name, value in scores.items()}
                 self._say(f"Before training: {_sentence(scores)}")
@@ -207,7 +216,7 @@ class FitCLI(LightningCLI):
     def best_checkpoint(self) -> Path | None:
         """The file of the best step, once the last one was scored, too; None where nothing was trained, or is ours."""
         best = self.out / "checkpoints" / "best.ckpt"
-        if self.model.scored_at != self.trainer.global_step:  # stopped between two validations
+        if self.validates and self.model.scored_at != self.trainer.global_step:  # stopped between two validations
             self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
             before, now = self.best.best_model_score, self.trainer.callback_metrics.get(self.monitor)
             if now is not None and (before is None or now > before) and not self._asked.trainer.fast_dev_run:

@@ -96,6 +96,13 @@ class AnnotationsPart(Part):
             rows = connection.execute(query.group_by(ranked.c.structure, ranked.c.status))
             return {(structure, cast(Status, status)): count for structure, status, count in rows}
 
+    def masks_since(self, annotation: int) -> int:
+        """Places whose last row is newer than this one and done."""
+        ranked = _newest(None).add_columns(Annotations.status).subquery()
+        query = select(func.count()).where(ranked.c.place == 1, ranked.c.id > annotation, ranked.c.status.in_(DONE))
+        with self._database.read() as connection:
+            return connection.execute(query).scalar_one()
+
     def last_annotation(self) -> int:
         """Id of the newest row; 0 without one."""
         with self._database.read() as connection:

@@ -138,17 +138,17 @@ class SliceDataModule(LightningDataModule):
         spec = self.trainer.lightning_module.spec
         if not isinstance(spec, ModelSpec):
             raise InputError("SliceDataModule prepares slices for a module with a ModelSpec, such as SamFineTuning.")
-        self.prepare(spec, stage)
+        self.prepare(spec, stage, validated=self.trainer.limit_val_batches != 0)
 
-    def prepare(self, spec: ModelSpec, stage: str = "fit") -> None:
-        """`setup` for a model, without a Trainer."""
+    def prepare(self, spec: ModelSpec, stage: str = "fit", *, validated: bool = True) -> None:
+        """`setup` for a model, without a Trainer. validated: whether fitting is watched on the split val."""
         self._spec = spec
         needed: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
         if stage not in needed:
             raise InputError(
                 f"There is nothing to prepare for {stage!r}: a SliceDataModule serves {', '.join(needed)}."
             )
-        for split in needed[stage]:
+        for split in needed[stage] if validated or stage != "fit" else ("train",):
             if split not in self._splits:
                 self._splits[split] = self._index(split)
                 self._kept(split)  # prepared here, where a progress bar can be shown
@@ -192,8 +192,8 @@ class SliceDataModule(LightningDataModule):
         if self._loader is not None:
             self._loader.end_epoch()
 
-    def val_dataloader(self) -> DataLoader:
-        return self._scored("val")
+    def val_dataloader(self) -> DataLoader | list[DataLoader]:
+        return self._scored("val") if self.has("val") else []
 
     def test_dataloader(self) -> DataLoader:
         return self._scored("test")

@@ -40,7 +40,8 @@ class Settings:
     stage: 1 people draw, 2 confident masks come filled in, 3 the model alone. order: see `Order`. seed: of everything
     drawn at random. propose: from which expected Dice on a mask is filled in. gold, second: shares of tasks on scans
     whose reference is known, and of those that two people do. differ: Dice of two readings below which a reviewer
-    decides. lease_s: after which a task without a sign of life comes back.
+    decides. lease_s: after which a task without a sign of life comes back. slices: so many of each scan are to be drawn
+    on, spread over its middle; None: wherever the structures are.
     """
 
     axis: Axis | None = None
@@ -53,6 +54,7 @@ class Settings:
     second: float = 0.0
     differ: float = 0.8
     lease_s: float = 1800.0
+    slices: int | None = None
     round: RoundSettings = field(default_factory=RoundSettings)
 
     def __post_init__(self) -> None:
@@ -63,6 +65,8 @@ class Settings:
         for name in ("propose", "gold", "second", "differ"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"`{name}` is a share from 0 to 1, not {getattr(self, name):g}.", parameter=name)
+        if self.slices is not None and self.slices < 1:
+            raise InputError(f"`slices` is a number from 1, not {self.slices}.", parameter="slices")
         if self.lease_s <= 0:
             raise InputError("`lease_s` is a number of seconds above 0.", parameter="lease_s")
 

@@ -7,6 +7,9 @@ import importlib
 
 # action -> (module, one line for --help). A module offers add_arguments(parser) and run(arguments) -> None.
 ACTIONS: dict[str, tuple[str, str]] = {
+    "init": ("medsam.cli.annotate_init", "begin a project: scans, the structures to be drawn, a task for each scan"),
+    "add": ("medsam.cli.annotate_add", "bring further scans into a project"),
+    "queue": ("medsam.cli.annotate_queue", "which scans come next and why; put them into another order"),
     "round": (
         "medsam.cli.annotate_round",
         "train on what was accepted, measure, and promote what is better; resumable",

@@ -240,7 +240,12 @@ def _dumps(value: object, indent: int | None = None) -> str:
     return text if printable(text) == text else json.dumps(value, indent=indent)
 
 
-def _row(case: Case, base: Path) -> dict[str, Any]:
+def document_of(case: Case) -> dict[str, Any]:
+    """A case as its entry in our layout, with absolute paths: what `case_of` reads wherever it is kept."""
+    return _row(case, None)
+
+
+def _row(case: Case, base: Path | None) -> dict[str, Any]:
     label: object = None
     if isinstance(case.label, dict):
         label = {
@@ -272,7 +277,10 @@ def _row(case: Case, base: Path) -> dict[str, Any]:
     return {key: value for key, value in row.items() if value is not None}
 
 
-def _relative(path: Path, base: Path) -> str:
+def _relative(path: Path, base: Path | None) -> str:
+    """base: what paths are relative to; None: nothing."""
+    if base is None:
+        return path.absolute().as_posix()
     try:
         return Path(os.path.relpath(path.absolute(), base.resolve())).as_posix()
     except ValueError:  # another drive

@@ -42,27 +42,44 @@ def split_manifest(
     each label that cannot be read, and its case is assigned without it; left out, such a label is an error.
     Raises InputError when the shares are no shares or there are too few patients for a part that is asked for.
     """
-    for name, share in (("test", test), ("val", val)):
+    check_shares(test=test, val=val)
+    manifest = replace(manifest, cases=assign(manifest.cases).cases)
+    tags = _tags(manifest, stratify, progress, unread)
+    sides = draw_sides(tags, test=test, val=val, seed=seed)
+    if sides is None:
+        raise InputError(
+            f"{manifest.name} has {counted(len(tags), 'patient')} with a label, too few for "
+            f"{1 + (test > 0) + (val > 0)} parts."
+        )
+    return _assigned(manifest, sides)
+
+
+def check_shares(**shares: float) -> None:
+    """Raise InputError unless these are shares that leave something to train on. shares: by the argument's name."""
+    for name, share in shares.items():
         if not 0 <= share < 1:
             raise InputError(
                 f"`{name}` is {share:g}; expected a share of the patients, from 0 to below 1.", parameter=name
             )
-    if test + val >= 1:
-        raise InputError(f"`test` {test:g} and `val` {val:g} leave nothing to train on.", parameter=("test", "val"))
-    manifest = replace(manifest, cases=assign(manifest.cases).cases)
-    tags = _tags(manifest, stratify, progress, unread)
+    if sum(shares.values()) >= 1:
+        what = " and ".join(f"`{name}` {share:g}" for name, share in shares.items())
+        raise InputError(f"{what} leave nothing to train on.", parameter=tuple(shares))
+
+
+def draw_sides(tags: Mapping[str, Collection[str]], *, test: float, val: float, seed: int) -> dict[str, Split] | None:
+    """Patient -> side: shares `test` and `val` of them, the rest trains; None where they are too few.
+
+    tags: of each patient, to be spread evenly. In another order of patients, others are drawn.
+    """
     sizes: dict[Split, int] = {}
     for part, share in (("test", test), ("val", val)):
         # a part that is asked for is never empty
         sizes[part] = max(1, round(share * len(tags))) if share > 0 else 0  # type: ignore[index]
     sizes["train"] = len(tags) - sum(sizes.values())
     if sizes["train"] < 1:
-        raise InputError(
-            f"{manifest.name} has {counted(len(tags), 'patient')} with a label, too few for "
-            f"{1 + (test > 0) + (val > 0)} parts."
-        )
+        return None
     parts = _stratified(tags, list(sizes.values()), np.random.default_rng(seed))
-    return _assigned(manifest, {patient: list(sizes)[part] for patient, part in parts.items()})
+    return {patient: list(sizes)[part] for patient, part in parts.items()}
 
 
 def fold_manifest(

@@ -333,7 +333,7 @@ class ImagePredictor:
 
     def key_of(self, image: torch.Tensor) -> str:
         """What the embedding of a model input (3, S, S) is filed under."""
-        return embedding_key(image, self._weights, self.engine.name, self.engine.precision)
+        return embedding_key(image, self.encoder_weights, self.engine.name, self.engine.precision)
 
     def fetch(self, keys: Sequence[str], image_of: Callable[[str], torch.Tensor]) -> tuple[dict[str, Kept], set[str]]:
         """Embeddings by key, and which of them were encoded for it. image_of: key -> model input (3, S, S)."""
@@ -354,8 +354,9 @@ class ImagePredictor:
         return weights_digest(self.sam)
 
     @cached_property
-    def _weights(self) -> str:
-        # of the encoder alone: a decoder that was trained on shares its embeddings
+    def encoder_weights(self) -> str:
+        """A digest of the encoder, by which embeddings are kept: a decoder that was trained on shares them."""
+        # of the encoder alone
         encoder = getattr(self.sam, "image_encoder", self.sam)
         # read once: an encoder that answers is not trained at the same time
         # sizes that leave no trace in the weights (heads, windows) change the answer, too

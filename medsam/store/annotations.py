@@ -103,6 +103,18 @@ class AnnotationsPart(Part):
         with self._database.read() as connection:
             return connection.execute(query).scalar_one()
 
+    def standing_places(self, statuses: Collection[Status] = DONE) -> dict[int, dict[str, int]]:
+        """Scan -> structure -> on how many slices it stands with one of these statuses; no mask is read."""
+        ranked = _newest(None).add_columns(Annotations.scan_id, Annotations.structure, Annotations.status).subquery()
+        query = select(ranked.c.scan_id, ranked.c.structure, func.count()).where(
+            ranked.c.place == 1, ranked.c.status.in_(list(statuses))
+        )
+        found: dict[int, dict[str, int]] = {}
+        with self._database.read() as connection:
+            for scan, structure, count in connection.execute(query.group_by(ranked.c.scan_id, ranked.c.structure)):
+                found.setdefault(scan, {})[structure] = count
+        return found
+
     def last_annotation(self) -> int:
         """Id of the newest row; 0 without one."""
         with self._database.read() as connection:

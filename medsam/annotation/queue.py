@@ -1,0 +1,259 @@
+"""Which scan comes first: the one of which a person's work tells the model most.
+
+unsure      least expected of the model's own answer, but never two scans in a row that look the same
+different   least like those that are done: the farthest of all in embeddings, then the farthest from these, ...
+rare        what probably holds the structures with the fewest masks, by proposals and by scans that look alike
+random      by the seed
+
+Scans of the frozen side come before all others: without them nothing is measured. Of one seed and one state of the
+project there is one order. A scan that cannot be read goes last. Why a task stands where it does is kept in
+PROJECT/queue.json, for who asks; the store has the order alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from medsam.annotation.looks import Looks
+from medsam.annotation.probe import probe
+from medsam.annotation.project import AnnotationProject
+from medsam.errors import InputError
+from medsam.files import write_text
+from medsam.inference.predictor import Predictor
+from medsam.progress import ProgressCallback
+from medsam.store.project_records import StoredScan, Task
+
+# added to what an order says, from 0 to 1: scans to be measured on
+FROZEN = 10.0
+# a second reading comes before new scans, so that both are done by the same standard; what a reviewer decides, and a
+# scan whose reference is known, before both
+SECOND, FIRST = 20.0, 30.0
+# scans that look like the one in hand by which it is guessed what it holds
+_NEIGHBOURS = 5
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A task in the queue. why: it stands there."""
+
+    task: Task
+    scan: StoredScan
+    why: str
+
+
+class Expects(Protocol):
+    """How good the model's own answer on a scan probably is, in [0, 1], and in a few words what that number is."""
+
+    def __call__(self, scan: StoredScan) -> tuple[float, str]: ...
+
+
+def order_queue(
+    project: AnnotationProject,
+    predictor: Predictor | None = None,
+    *,
+    expects: Expects | None = None,
+    progress: ProgressCallback | None = None,
+) -> list[Placed]:
+    """Put the drawing that waits in the order of the project's settings; as it then is.
+
+    predictor: the model that answers now; without one the order is random whatever is set. expects: default
+    `probe.probe`. progress: called with (scans done, scans).
+    """
+    settings, store = project.settings, project.store
+    scans = {scan.id: scan for scan in store.scans()}
+    waiting = store.tasks(states=["open"], kinds=["draw"])
+    todo = [scans[task.scan] for task in waiting]
+    if predictor is None or settings.order == "random":
+        order = sorted(todo, key=lambda scan: _chance(settings.seed, scan))
+        why = "by the seed" if settings.order == "random" else "by the seed; `annotate queue --reorder` asks the model"
+        said = {scan.id: why for scan in order}
+    else:
+        looks = Looks(project, predictor)
+        order, said = _Ordering(project, looks, expects or _probing(looks)).of(todo, progress)
+    rank = {scan.id: 1 - place / len(order) for place, scan in enumerate(order)}
+    frozen = {scan.id: FROZEN if scan.side == "test" else 0.0 for scan in order}
+    store.order_tasks({task.id: rank[task.scan] + frozen[task.scan] for task in waiting})
+    kept = {"order": settings.order, "why": {task.key: said[task.scan] for task in waiting}}
+    write_text(project.folder / "queue.json", json.dumps(kept, indent=1) + "\n")
+    return queue_of(project)
+
+
+def queue_of(project: AnnotationProject, limit: int | None = None) -> list[Placed]:
+    """Open tasks of all kinds in the order in which they are given out."""
+    store = project.store
+    scans = {scan.id: scan for scan in store.scans()}
+    why = _why(project)
+    tasks = sorted(store.tasks(states=["open"]), key=lambda task: (-task.priority, task.id))[:limit]
+    return [Placed(task, scans[task.scan], _said(task, scans[task.scan], why)) for task in tasks]
+
+
+def _why(project: AnnotationProject) -> Mapping[str, str]:
+    try:
+        found = json.loads((project.folder / "queue.json").read_text(encoding="utf-8"))["why"]
+        return found if isinstance(found, dict) else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _said(task: Task, scan: StoredScan, why: Mapping[str, str]) -> str:
+    kinds = {
+        "gold": "its reference is known: how good is the reader",
+        "second": "somebody else drew it, too: how far do they agree",
+        "adjudicate": "two readers differ",
+        "audit": "a sample of what the model made alone",
+    }
+    if task.kind in kinds:
+        return kinds[task.kind]
+    said = why.get(task.key, "not ordered yet")
+    return f"frozen, to be measured on; {said}" if scan.side == "test" else said
+
+
+def _chance(seed: int, scan: StoredScan) -> str:
+    """A number of each scan that others do not change."""
+    return hashlib.sha256(f"{seed} {scan.name}".encode()).hexdigest()
+
+
+def _probing(looks: Looks) -> Expects:
+    return lambda scan: (probe(looks.encoder(scan)), "sure of a grid of prompts on its middle slice")
+
+
+class _Ordering:
+    """Scans with their mean embeddings, those that are done as well."""
+
+    def __init__(self, project: AnnotationProject, looks: Looks, expects: Expects) -> None:
+        self.project, self.looks, self.expects = project, looks, expects
+
+    def of(
+        self, todo: Sequence[StoredScan], progress: ProgressCallback | None
+    ) -> tuple[list[StoredScan], dict[int, str]]:
+        """todo in order, and why each stands there."""
+        settings = self.project.settings
+        done = self._done()
+        means: dict[int, np.ndarray] = {}
+        expected: dict[int, tuple[float, str]] = {}
+        for number, scan in enumerate((*done, *todo)):
+            if progress is not None:
+                progress(number, len(done) + len(todo))
+            try:
+                means[scan.id] = self.looks.of(scan).mean
+                if settings.order == "unsure" and number >= len(done):
+                    expected[scan.id] = self.expects(scan)
+            except InputError:
+                means.pop(scan.id, None)
+        readable = sorted((scan for scan in todo if scan.id in means), key=lambda one: _chance(settings.seed, one))
+        lost = [scan for scan in todo if scan.id not in means]
+        said = {scan.id: "it cannot be read" for scan in lost}
+        if readable:
+            apart = _distances(np.array([means[scan.id] for scan in (*readable, *_there(done, means))]))
+            order, why = getattr(self, f"_{settings.order}")(readable, _there(done, means), apart, expected)
+            said |= {scan.id: text for scan, text in zip(readable, why, strict=True)}
+            return [*(readable[n] for n in order), *lost], said
+        return lost, said
+
+    def _done(self) -> list[StoredScan]:
+        """Scans that the model may learn from, or has."""
+        scans = self.project.store.scans("train")
+        finished = {task.scan for task in self.project.store.tasks(["submitted", "approved"], ["draw"])}
+        return [scan for scan in scans if scan.labelled or scan.id in finished]
+
+    def _different(
+        self, todo: Sequence[StoredScan], done: Sequence[StoredScan], apart: np.ndarray, _: object
+    ) -> tuple[list[int], list[str]]:
+        order, far = _farthest(apart, len(todo), np.ones(len(todo)), 0.0)
+        typical = not done
+        return order, [
+            "the most typical one, to begin with"
+            if typical and n == order[0]
+            else f"{far[n]:.2f} from the nearest before it"
+            for n in range(len(todo))
+        ]
+
+    def _unsure(
+        self,
+        todo: Sequence[StoredScan],
+        done: Sequence[StoredScan],
+        apart: np.ndarray,
+        expected: Mapping[int, tuple[float, str]],
+    ) -> tuple[list[int], list[str]]:
+        told = [expected[scan.id] for scan in todo]
+        doubt = np.array([1 - value for value, _ in told])
+        order, _ = _farthest(apart, len(todo), np.maximum(doubt, 1e-3), _usual(apart))
+        return order, [f"{what}: {value:.2f}" for value, what in told]
+
+    def _rare(
+        self, todo: Sequence[StoredScan], done: Sequence[StoredScan], apart: np.ndarray, _: object
+    ) -> tuple[list[int], list[str]]:
+        store, asked = self.project.store, self.project.asked.structures
+        masks = store.standing_places()
+        proposed = store.standing_places(["proposed"])
+        counts = {name: sum(one.get(name, 0) for one in masks.values()) for name in asked}
+        order = sorted(asked, key=lambda name: (counts[name], asked.index(name)))
+        labelled = [set(asked) if scan.labelled else set(masks.get(scan.id, {})) for scan in done]
+        scores, why = [], []
+        for n, scan in enumerate(todo):
+            near = np.argsort(apart[n, len(todo) :], kind="stable")[:_NEIGHBOURS]
+            likely = {
+                name: 1.0
+                if name in proposed.get(scan.id, {})
+                else float(np.mean([name in labelled[m] for m in near]))
+                if len(near)
+                else 0.5
+                for name in asked
+            }
+            scores.append(sum(likely[name] / (1 + counts[name]) for name in asked))
+            rarest = order[0]
+            why.append(f"{rarest}, of which there are {counts[rarest]}, is there with a chance of {likely[rarest]:.1f}")
+        return sorted(range(len(todo)), key=lambda n: -scores[n]), why
+
+
+def _there(scans: Sequence[StoredScan], means: Mapping[int, np.ndarray]) -> list[StoredScan]:
+    return [scan for scan in scans if scan.id in means]
+
+
+def _distances(means: np.ndarray) -> np.ndarray:
+    """(n, n) between mean embeddings (n, C), each channel by how much it differs; usually 1."""
+    spread = means.std(axis=0)
+    scaled = (means - means.mean(axis=0)) / np.where(spread > 1e-9, spread, 1.0)
+    squares = (scaled**2).sum(axis=1)
+    apart = np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * scaled @ scaled.T, 0))
+    np.fill_diagonal(apart, 0)
+    usual = apart[~np.eye(len(apart), dtype=bool)].mean() if len(apart) > 1 else 1.0
+    return np.asarray(apart / max(usual, 1e-9))
+
+
+def _usual(apart: np.ndarray) -> float:
+    """From a scan to the one most like it."""
+    if len(apart) < 2:
+        return 0.0
+    return float(np.median((apart + np.diag(np.full(len(apart), np.inf))).min(axis=1)))
+
+
+def _farthest(apart: np.ndarray, todo: int, weight: np.ndarray, enough: float) -> tuple[list[int], np.ndarray]:
+    """The first `todo` of n, each time the one with the greatest weight times distance from those before it.
+
+    apart: (n, n); those after `todo` are there already. enough: beyond this distance counts no more; 0: all counts.
+    Also how far (todo,) each was from those before it.
+    """
+    far = apart[:todo, todo:].min(axis=1) if apart.shape[1] > todo else np.full(todo, np.inf)
+    left, order, found = list(range(todo)), [], np.zeros(todo)
+    if not np.isfinite(far).all() and enough == 0:
+        # to begin with the one that is least far from all
+        first = min(left, key=lambda n: (float(apart[n, :todo].sum()), n))
+        left.remove(first)
+        order.append(first)
+        far = np.minimum(far, apart[first, :todo])
+    while left:
+        # nor does it ever count for all: of two that look the same the one in doubt comes first
+        here = 0.1 + 0.9 * np.minimum(far[left], enough) / enough if enough else far[left]
+        best = left[int(np.argmax(weight[left] * here))]
+        found[best] = far[best]
+        order.append(best)
+        left.remove(best)
+        far = np.minimum(far, apart[best, :todo])
+    return order, found

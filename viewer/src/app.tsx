@@ -2,6 +2,11 @@
 
 import { signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
+import { followAttention } from "./annotate/attention";
+import { followWork } from "./annotate/opening";
+import { followProject, forgetProject, learnProject } from "./annotate/project";
+import { ReviewPage } from "./annotate/review-page";
+import { StatisticsPage } from "./annotate/statistics-page";
 import { whoAmI } from "./api/account";
 import { forgetAll } from "./cases/list";
 import { Cases } from "./cases/page";
@@ -49,12 +54,19 @@ function begin(): () => void {
     followIdle(),
     followLeaving(),
     followRoute(),
+    followProject(),
+    followWork(),
+    followAttention(),
     myName.subscribe((who) => {
       forgetAll();
+      forgetProject();
       messages.value = [];
       takeBack();
       tellWhoCame(who);
-      if (who !== null) void learnModel();
+      if (who !== null) {
+        void learnModel();
+        void learnProject();
+      }
     }),
     // at once, and again when a server that did not answer does
     offline.subscribe((gone) => {
@@ -87,8 +99,23 @@ function Page() {
       <TopBar />
       <Busy />
       <Banners />
-      <div class="shell-body">{route.value.page === "cases" ? <Cases /> : <Room />}</div>
+      <div class="shell-body">
+        <Body />
+      </div>
       <Foot />
     </div>
   );
+}
+
+function Body() {
+  switch (route.value.page) {
+    case "cases":
+      return <Cases />;
+    case "review":
+      return <ReviewPage />;
+    case "statistics":
+      return <StatisticsPage />;
+    default:
+      return <Room />;
+  }
 }

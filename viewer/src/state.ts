@@ -14,8 +14,15 @@ export const locked = signal(false);
 /** The server does not answer. */
 export const offline = signal(false);
 
-/** Where the page is: the cases or one of them (`#/case/ID`), or somebody's session of it. */
-export type Route = { page: "cases" } | { page: "case"; id: string; session?: string };
+/**
+ * Where the page is: the cases or one of them (`#/case/ID`), or somebody's session of it. Of a project: a task that is
+ * worked on, one that a reviewer looks at (over the reading of another one), those that wait for review, the numbers.
+ */
+export type Route =
+  | { page: "cases" | "review" | "statistics" }
+  | { page: "case"; id: string; session?: string }
+  | { page: "task"; id: string }
+  | { page: "look"; id: string; beside?: string };
 export const route = signal<Route>({ page: "cases" });
 
 /** The open case. */

@@ -43,7 +43,7 @@ export async function logout(): Promise<void> {
   locked.value = false;
 }
 
-/** What the server is: version of the interface, and of medsam; ready: its model can answer. */
-export function version(): Promise<{ version: number; medsam?: string; ready?: boolean }> {
+/** What the server is: version of the interface, and of medsam; ready: its model can answer; project: it has one. */
+export function version(): Promise<{ version: number; medsam?: string; ready?: boolean; project?: boolean }> {
   return ask("/version");
 }

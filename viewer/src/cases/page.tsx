@@ -2,6 +2,7 @@
 
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
+import { HomeBar } from "../annotate/home-bar";
 import { t } from "../i18n";
 import { CaseList } from "./case-list";
 import { Bring } from "./drop";
@@ -17,6 +18,7 @@ export function Cases() {
   return (
     <main class="cases-page">
       <div class="cases-inside">
+        <HomeBar />
         <header class="cases-head">
           <div>
             <h1>{t("cases.title")}</h1>

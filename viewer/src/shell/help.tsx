@@ -1,6 +1,7 @@
 // The card with all keys, and how a scan becomes a file in a minute.
 
 import { signal } from "@preact/signals";
+import { project } from "../annotate/project";
 import { type Key, t } from "../i18n";
 import { Dialog } from "./dialog";
 import "./help.css";
@@ -63,6 +64,16 @@ export const GROUPS: readonly Group[] = [
   },
 ];
 
+/** Of tasks, where a project is served. */
+export const TASKS: Group = {
+  title: "shell.help.tasks",
+  keys: [
+    [["Shift", "Enter"], "shell.key.handIn"],
+    [["A"], "shell.key.take"],
+    [["J"], "shell.key.asked"],
+  ],
+};
+
 const HAND: readonly (readonly [Key, Key])[] = [
   ["shell.hand.left", "shell.hand.leftDoes"],
   ["shell.hand.wheel", "shell.hand.wheelDoes"],
@@ -89,7 +100,7 @@ export function Help() {
         <li>{t("shell.help.step4")}</li>
       </ol>
       <div class="shell-help-groups">
-        {GROUPS.map((group) => (
+        {(project.value === null ? GROUPS : [...GROUPS, TASKS]).map((group) => (
           <section key={group.title}>
             <h3>{t(group.title)}</h3>
             <dl>

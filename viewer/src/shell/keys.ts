@@ -1,5 +1,6 @@
 // Keys of the page: each part is asked in turn whether one was meant for it.
 
+import { onKey as forTasks } from "../annotate/keys";
 import { onKey as forPanels } from "../panels/keys";
 import { letterOf } from "../panels/letter";
 import { layout, locked, reading } from "../state";
@@ -30,6 +31,7 @@ function working(event: KeyboardEvent): boolean {
 }
 
 function forShell(event: KeyboardEvent): boolean {
+  if (forTasks(event)) return true;
   if (event.ctrlKey || event.metaKey || event.altKey) return false;
   if (event.key === "?") {
     helpShown.value = true;

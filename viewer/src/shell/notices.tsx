@@ -1,7 +1,8 @@
 // What is always visible at the bottom, and banners below the top: the server is gone, this is somebody else's.
 
+import { doing } from "../annotate/task";
 import { type Key, t } from "../i18n";
-import { offline, openCase, reading } from "../state";
+import { offline, openCase, reading, route } from "../state";
 import { Icon } from "./icons";
 import { answering, licenceText } from "./model";
 import { go } from "./routing";
@@ -28,8 +29,10 @@ const OVER: Record<number, Key> = { 403: "shell.over.forbidden", 409: "shell.ove
 export function Banners() {
   const info = openCase.value;
   const open = reading.value;
-  const over = open?.over.value ?? null;
-  const watched = open !== null && !open.mine;
+  // that a session is closed as its task is handed in is no news
+  const over = doing.value === null ? (open?.over.value ?? null) : null;
+  // of a task the bar says whose it is
+  const watched = open !== null && !open.mine && route.value.page !== "look";
   return (
     <div class="shell-banners">
       <div role="alert">

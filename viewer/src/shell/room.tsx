@@ -1,6 +1,8 @@
 // The reading room: tools at the left, planes in the middle, structures at the right.
 
 import { useEffect } from "preact/hooks";
+import { LookBar } from "../annotate/look-bar";
+import { TaskBar } from "../annotate/task-bar";
 import { t } from "../i18n";
 import { Panel } from "../panels/panel";
 import { panelShown, reading, scan } from "../state";
@@ -12,7 +14,14 @@ import { openAgain, opening } from "./session";
 import "./room.css";
 
 export function Room() {
-  return scan.value === null ? <OnItsWay /> : <Inside watched={reading.value?.mine === false} />;
+  if (scan.value === null) return <OnItsWay />;
+  return (
+    <div class="shell-desk">
+      <TaskBar />
+      <LookBar />
+      <Inside watched={reading.value?.mine === false} />
+    </div>
+  );
 }
 
 function Inside({ watched }: { watched: boolean }) {

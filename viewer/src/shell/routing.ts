@@ -1,21 +1,29 @@
 // Which page is on screen, by the part of the address behind "#": `#/` the cases, `#/case/ID` one of them,
-// `#/case/ID/SESSION` somebody's reading of it. Ids are random: no address says whose a scan is.
+// `#/case/ID/SESSION` somebody's reading of it. Of a project `#/task/ID` a task, `#/look/ID` one that is reviewed,
+// `#/look/ID/ID` over another one, `#/review`, `#/statistics`. Ids are random: no address says whose a scan is.
 
 import { type Route, route } from "../state";
 
 const ID = "[A-Za-z0-9_-]{1,64}";
-const CASE = new RegExp(`^#/case/(${ID})(?:/(${ID}))?/?$`);
+const INSIDE = new RegExp(`^#/(case|task|look)/(${ID})(?:/(${ID}))?/?$`);
+const LISTS = /^#\/(review|statistics)\/?$/;
 
 export function routeOf(hash: string): Route {
-  const found = CASE.exec(hash);
+  const list = LISTS.exec(hash);
+  if (list !== null) return { page: list[1] as "review" | "statistics" };
+  const found = INSIDE.exec(hash);
   if (found === null) return { page: "cases" };
-  const [, id, session] = found;
-  return session === undefined ? { page: "case", id: id! } : { page: "case", id: id!, session };
+  const [, page, id, second] = found as unknown as [string, "case" | "task" | "look", string, string | undefined];
+  if (second === undefined) return { page, id };
+  if (page === "task") return { page: "cases" };
+  return page === "case" ? { page, id, session: second } : { page, id, beside: second };
 }
 
 export function hashOf(to: Route): string {
   if (to.page === "cases") return "#/";
-  return to.session === undefined ? `#/case/${to.id}` : `#/case/${to.id}/${to.session}`;
+  if (!("id" in to)) return `#/${to.page}`;
+  const second = to.page === "case" ? to.session : to.page === "look" ? to.beside : undefined;
+  return `#/${to.page}/${to.id}${second === undefined ? "" : `/${second}`}`;
 }
 
 let mayLeave: () => boolean | Promise<boolean> = () => true;

@@ -1,6 +1,7 @@
 // The open case: its scan and its reading come and go together.
 
 import { effect, signal, untracked } from "@preact/signals";
+import { lookedAt, openedTask } from "../annotate/opening";
 import { getCase } from "../api/cases";
 import { ApiError, explain, isAbort } from "../api/http";
 import type { Axis, CaseInfo } from "../api/types";
@@ -18,6 +19,7 @@ import {
   myName,
   offline,
   openCase,
+  type Route,
   reading,
   route,
   say,
@@ -75,6 +77,30 @@ export async function openCaseById(id: string, way: Way = {}): Promise<void> {
     const begins = from === undefined ? {} : { from };
     opening.value = isAbort(error) ? null : { id, ...begins, problem: why(error), status };
   }
+}
+
+/** Opens the session of a task, once `find` has said where it is. */
+async function openTaskById(id: string, find: typeof openedTask): Promise<void> {
+  leaveCase();
+  const control = new AbortController();
+  under = control;
+  opening.value = { id, problem: null };
+  try {
+    const found = await find(id, control.signal);
+    if (under === control) await openCaseById(found.case, { session: found.session });
+  } catch (error) {
+    if (under !== control) return;
+    leaveCase();
+    const status = error instanceof ApiError ? error.status : 500;
+    opening.value = isAbort(error) ? null : { id, problem: why(error), status };
+  }
+}
+
+/** What an address is about; nothing where it is about no scan. */
+async function openRoute(to: Route, way: Way = {}): Promise<void> {
+  if (to.page === "case") await openCaseById(to.id, { session: to.session, ...way });
+  else if (to.page === "task") await openTaskById(to.id, openedTask);
+  else if (to.page === "look") await openTaskById(to.id, lookedAt);
 }
 
 /** Both parts of a case; the scan first where the masks of its reading take longer than a moment. */
@@ -257,8 +283,8 @@ export function followRoute(): () => void {
       untracked(() => {
         // what went wrong elsewhere is over
         messages.value = messages.value.filter((one) => one.kind !== "error");
-        if (who === null || to.page === "cases") leaveCase();
-        else void openCaseById(to.id, { session: to.session });
+        if (who === null || !("id" in to)) leaveCase();
+        else void openRoute(to);
       });
     }),
     // one that did not come because the server was gone comes once that is over
@@ -276,6 +302,5 @@ export function followRoute(): () => void {
 
 /** Tries once more what the address says. */
 export function openAgain({ anew = false, from = opening.peek()?.from }: Way = {}): void {
-  const to = route.peek();
-  if (to.page === "case") void openCaseById(to.id, { session: to.session, anew, from });
+  void openRoute(route.peek(), { anew, from });
 }

@@ -6,7 +6,7 @@ import { route } from "../state";
 
 export function followTitle(): () => void {
   return effect(() => {
-    const page = t(route.value.page === "cases" ? "shell.title.cases" : "shell.title.case");
+    const page = t(`shell.title.${route.value.page}`);
     document.title = `${page} – ${t("shell.title")}`;
   });
 }

@@ -29,7 +29,7 @@ const LAYOUTS: readonly (readonly ["one" | "four" | "volume", IconName, Key])[] 
 
 export function TopBar() {
   const info = openCase.value;
-  const inside = route.value.page === "case";
+  const inside = route.value.page !== "cases";
   return (
     <header class="shell-top">
       {reading.value !== null && (

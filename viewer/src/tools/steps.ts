@@ -2,6 +2,7 @@
 // the answer is there.
 
 import { batch, signal } from "@preact/signals";
+import { task } from "../annotate/task";
 import type { Axis, ObjectInfo, PromptEntry } from "../api/types";
 import { t } from "../i18n";
 import { startsAnew } from "../reading/asked";
@@ -74,7 +75,10 @@ export function refusal(axis: Axis): Refusal | null {
 /** Says what to do instead. */
 export function refuse(why: Refusal, axis: Axis): void {
   const open = reading.peek();
-  if (why === "plane") {
+  if (why === "plane" && task.peek() !== null) {
+    // masks of a project are along one axis
+    say({ kind: "info", text: t("annotate.plane", { plane: planeText(open!.axis) }), seconds: 8 });
+  } else if (why === "plane") {
     const run = () => void alongAxis(axis);
     const action = { text: t("tools.alongThis"), run };
     say({ kind: "info", text: t("tools.otherPlane", { plane: planeText(open!.axis) }), action, seconds: 12 });

@@ -1,6 +1,7 @@
 // Masks over a slice. Colour alone says nothing: the active object has a thick whole line and its name, each other one
-// a dash of its own and its number.
+// a dash of its own and its number; what a model proposes is dotted, and its name asks.
 
+import { isProposal } from "../annotate/proposals";
 import type { ObjectInfo } from "../api/types";
 import { comparison } from "../panels/comparison";
 import type { MaskSlice, Masks } from "../reading/masks";
@@ -23,6 +24,8 @@ const DASHES: readonly (readonly number[])[] = [
   [12, 4],
   [7, 3, 2, 3, 2, 3],
 ];
+/** Of what is proposed: dots. */
+const DOTS = [0.1, 5];
 const HALO = "rgb(0 0 0 / 60%)";
 /** CSS pixels that lines reach beyond a mask, at most. */
 const WIDEST = 3;
@@ -41,6 +44,8 @@ interface Painted {
   active: boolean;
   /** What was asked for before: another answer is on its way. */
   faded: boolean;
+  /** As a model proposes it, and nobody has looked at it. */
+  proposed: boolean;
 }
 
 const FADED = 0.4;
@@ -54,12 +59,20 @@ function paintedOn(of: Reading, frame: Frame): Painted[] {
     const mask = own ? own.mask : object.visible ? maskOn(of.masks, object.id, frame) : undefined;
     if (!mask || mask.x1 <= mask.x0) continue;
     const colour = own?.colour ?? object.colour;
-    found.push({ object, colour, mask, active: object.id === active, faded: own?.faded === true });
+    const proposed = !own && isProposal(of, object, frame.axis === of.axis ? frame.slice : null);
+    found.push({ object, colour, mask, active: object.id === active, faded: own?.faded === true, proposed });
   }
   found.sort((a, b) => Number(a.active) - Number(b.active) || sizeOf(b.mask) - sizeOf(a.mask));
   const here = localOf(frame.axis, frame.slice, null);
   if (here && here.mask.x1 > here.mask.x0) {
-    found.push({ object: null, colour: here.colour, mask: here.mask, active: true, faded: here.faded === true });
+    found.push({
+      object: null,
+      colour: here.colour,
+      mask: here.mask,
+      active: true,
+      faded: here.faded === true,
+      proposed: false,
+    });
   }
   return found;
 }
@@ -101,18 +114,19 @@ export function masksOn(frame: Frame, widthOf: (text: string) => number): Painti
 }
 
 function maskPainting(one: Painted, frame: Frame, taken: readonly Area[], widthOf: (text: string) => number): Painting {
-  const { object, mask, colour, active, faded } = one;
+  const { object, mask, colour, active, faded, proposed } = one;
   const [style, opacity] = [maskStyle.value, maskOpacity.value];
-  const name = object && nameOf(frame, onScreen(frame, mask), taken, object, active, widthOf);
+  const called = object && (proposed ? { ...object, name: `${object.name} ?` } : object);
+  const name = called && nameOf(frame, onScreen(frame, mask), taken, called, active, widthOf);
   return {
     name: object ? String(object.id) : "new",
-    of: [frame, style, opacity, mask, colour, active, faded, ...wordsOf(name)],
+    of: [frame, style, opacity, mask, colour, active, faded, proposed, ...wordsOf(name)],
     area: around(frame, [mask], name),
     paint: (context) => {
       const path = pathOnScreen(mask, frame);
       const strength = faded ? FADED : 1;
       if (style === "fill") {
-        context.globalAlpha = opacity * strength;
+        context.globalAlpha = opacity * (proposed ? FADED : strength);
         context.fillStyle = colour;
         context.fill(path, "evenodd");
       }
@@ -144,15 +158,17 @@ function wordsOf(name: Name | null): readonly unknown[] {
   return name ? [name.text, name.colour, name.area.left, name.area.top] : [];
 }
 
-function strokeOutline(context: Context, path: Path2D, { object, colour, active }: Painted): void {
+function strokeOutline(context: Context, path: Path2D, { object, colour, active, proposed }: Painted): void {
   context.lineJoin = "round";
-  context.setLineDash([]);
+  context.setLineDash(proposed ? DOTS : []);
+  context.lineCap = proposed ? "round" : "butt";
   context.lineWidth = active ? 3.5 : 2.5;
   context.strokeStyle = HALO;
   context.stroke(path);
   context.lineWidth = active ? 2 : 1.25;
   context.strokeStyle = colour;
-  if (!active && object) context.setLineDash([...DASHES[object.id % DASHES.length]!]);
+  if (!proposed && !active && object) context.setLineDash([...DASHES[object.id % DASHES.length]!]);
   context.stroke(path);
   context.setLineDash([]);
+  context.lineCap = "butt";
 }

@@ -11,6 +11,12 @@ describe("an address", () => {
     ["#/case/abc/", { page: "case", id: "abc" }],
     ["#/case/abc/def", { page: "case", id: "abc", session: "def" }],
     ["#/case/abc/def/ghi", { page: "cases" }],
+    ["#/task/abc", { page: "task", id: "abc" }],
+    ["#/task/abc/def", { page: "cases" }],
+    ["#/look/abc/def", { page: "look", id: "abc", beside: "def" }],
+    ["#/review", { page: "review" }],
+    ["#/statistics/", { page: "statistics" }],
+    ["#/reviews", { page: "cases" }],
     ["#/case/../me", { page: "cases" }],
     ["#/case/a%2Fb", { page: "cases" }],
     [`#/case/${"a".repeat(65)}`, { page: "cases" }],
@@ -19,7 +25,17 @@ describe("an address", () => {
   });
 
   it("leads back to where it came from", () => {
-    for (const hash of ["#/", "#/case/abc", "#/case/abc/def"]) expect(hashOf(routeOf(hash))).toBe(hash);
+    for (const hash of [
+      "#/",
+      "#/case/abc",
+      "#/case/abc/def",
+      "#/task/a",
+      "#/look/a",
+      "#/look/a/b",
+      "#/review",
+      "#/statistics",
+    ])
+      expect(hashOf(routeOf(hash))).toBe(hash);
   });
 });
 

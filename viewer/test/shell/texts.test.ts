@@ -2,7 +2,7 @@ import { afterEach, describe, expect, it } from "vitest";
 import { type Key, language, speak, t } from "../../src/i18n";
 import { en } from "../../src/i18n/en";
 import { ko } from "../../src/i18n/ko";
-import { GROUPS } from "../../src/shell/help";
+import { GROUPS, TASKS } from "../../src/shell/help";
 
 const KEYS = Object.keys(en) as Key[];
 const placeholders = (text: string) => [...text.matchAll(/\{(\w+)\}/g)].map(([, name]) => name).sort();
@@ -20,14 +20,14 @@ describe("texts", () => {
   });
 
   it("of the page's frame are Korean in Korean", () => {
-    const same = /^(shell\.title|shell\.layout\.volume|cases\.format\..*)$/;
+    const same = /^(shell\.title|shell\.layout\.volume|annotate\.dice-of|cases\.format\..*)$/;
     for (const key of KEYS) {
-      if (/^(shell|cases)\./.test(key) && !same.test(key)) expect(`${key}: ${ko[key]}`).toMatch(/[가-힣]/);
+      if (/^(shell|cases|annotate)\./.test(key) && !same.test(key)) expect(`${key}: ${ko[key]}`).toMatch(/[가-힣]/);
     }
   });
 
   it("begin with their room, each in one room alone", () => {
-    for (const key of KEYS) expect(key).toMatch(/^(api|cases|panels|shell|tools|view)\./);
+    for (const key of KEYS) expect(key).toMatch(/^(annotate|api|cases|panels|shell|tools|view)\./);
   });
 
   it("follow the language, and so does the document", () => {
@@ -49,7 +49,7 @@ describe("texts", () => {
 
 describe("the card of keys", () => {
   it("has no key twice", () => {
-    const keys = GROUPS.flatMap((group) => group.keys.map(([one]) => one.join("+")));
+    const keys = [...GROUPS, TASKS].flatMap((group) => group.keys.map(([one]) => one.join("+")));
     expect(new Set(keys).size).toBe(keys.length);
   });
 });

@@ -1,3 +1,4 @@
+import { annotate } from "./annotate";
 import { api } from "./api";
 import { cases } from "./cases";
 import { panels } from "./panels";
@@ -5,4 +6,4 @@ import { shell } from "./shell";
 import { tools } from "./tools";
 import { view } from "./view";
 
-export const ko = { ...shell, ...cases, ...view, ...tools, ...panels, ...api };
+export const ko = { ...shell, ...cases, ...view, ...tools, ...panels, ...api, ...annotate };

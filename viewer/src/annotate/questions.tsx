@@ -1,0 +1,140 @@
+// What is asked before a task is handed in or skipped.
+
+import { useSignal } from "@preact/signals";
+import type { TaskInfo } from "../api/annotate";
+import { t } from "../i18n";
+import { Act } from "../panels/act";
+import { spoken } from "../panels/format";
+import type { Reading } from "../reading/reading";
+import { Dialog } from "../shell/dialog";
+import { answered, choose, openParts, type Part } from "./structures";
+import { asking } from "./task";
+import { send, skip } from "./work";
+
+const close = () => {
+  asking.value = null;
+};
+
+export function Questions({ now, open }: { now: TaskInfo; open: Reading }) {
+  if (asking.value === "hand-in") return <Unanswered now={now} open={open} />;
+  if (asking.value === "skip") return <Skip />;
+  return null;
+}
+
+/** Structures without a mask, and proposals that nobody has looked at: each is answered once. */
+function Unanswered({ now, open }: { now: TaskInfo; open: Reading }) {
+  const parts = openParts(now, open);
+  const said = useSignal<ReadonlySet<string>>(new Set(parts.filter((part) => part.absent).map((part) => part.name)));
+  const left = parts.filter((part) => !said.value.has(part.name));
+  const hand = () => {
+    answered(parts);
+    void send(parts.filter((part) => part.state === "empty").map((part) => part.name));
+  };
+  const look = (part: Part) => {
+    close();
+    void choose(open, part);
+  };
+  return (
+    <Dialog title={t("annotate.hand-in.title")} onClose={close}>
+      <p>{t("annotate.hand-in.text")}</p>
+      <ul class="annotate-questions">
+        {parts.map((part) => (
+          <li key={part.name}>
+            <i style={{ background: part.colour }} aria-hidden="true" />
+            <label>
+              <input
+                type="checkbox"
+                checked={said.value.has(part.name)}
+                onChange={(event) => {
+                  const next = new Set(said.value);
+                  if (event.currentTarget.checked) next.add(part.name);
+                  else next.delete(part.name);
+                  said.value = next;
+                }}
+              />
+              <span>
+                <strong>{spoken(part.name)}</strong>{" "}
+                {t(part.state === "empty" ? "annotate.hand-in.absent" : "annotate.hand-in.looked")}
+              </span>
+            </label>
+            <button type="button" class="button-icon annotate-word" onClick={() => look(part)}>
+              {t(part.state === "empty" ? "annotate.hand-in.draw" : "annotate.hand-in.look")}
+            </button>
+          </li>
+        ))}
+      </ul>
+      <div class="shell-dialog-actions">
+        <button type="button" class="button-quiet" onClick={close}>
+          {t("shell.cancel")}
+        </button>
+        <Act class="button" why={left.length > 0 ? t("annotate.hand-in.left") : null} onDo={hand}>
+          {t("annotate.hand-in")}
+        </Act>
+      </div>
+    </Dialog>
+  );
+}
+
+/** As they are written down, in one language, so that they can be counted. */
+const WHYS = {
+  quality: "image quality",
+  other: "another body part",
+  unclear: "not sure what it is",
+  broken: "the scan is broken",
+} as const;
+type Why = keyof typeof WHYS;
+
+function Skip() {
+  const chosen = useSignal<Why | null>(null);
+  const text = useSignal("");
+  const words = text.value.trim();
+  const why = [chosen.value === null ? "" : WHYS[chosen.value], words].filter(Boolean).join(": ");
+  return (
+    <Dialog title={t("annotate.skip.title")} onClose={close}>
+      <form
+        class="annotate-form"
+        onSubmit={(event) => {
+          event.preventDefault();
+          if (why !== "") void skip(why);
+        }}
+      >
+        <p>{t("annotate.skip.text")}</p>
+        <fieldset class="annotate-whys">
+          <legend class="aloud">{t("annotate.skip.why")}</legend>
+          {(Object.keys(WHYS) as Why[]).map((one) => (
+            <label key={one} class="annotate-check">
+              <input
+                type="radio"
+                name="annotate-why"
+                checked={chosen.value === one}
+                onChange={() => {
+                  chosen.value = one;
+                }}
+              />
+              {t(`annotate.why.${one}`)}
+            </label>
+          ))}
+        </fieldset>
+        <label class="field">
+          {t("annotate.skip.words")}
+          <input
+            maxLength={500}
+            autocomplete="off"
+            value={text.value}
+            onInput={(event) => {
+              text.value = event.currentTarget.value;
+            }}
+          />
+        </label>
+        <div class="shell-dialog-actions">
+          <button type="button" class="button-quiet" onClick={close}>
+            {t("shell.cancel")}
+          </button>
+          <button type="submit" class="button" disabled={why === ""}>
+            {t("annotate.skip.do")}
+          </button>
+        </div>
+      </form>
+    </Dialog>
+  );
+}

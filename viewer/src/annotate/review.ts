@@ -1,0 +1,99 @@
+// What was handed in, for reviewers: which tasks wait, where two readers differ, and what is said of them.
+
+import { signal } from "@preact/signals";
+import { type Disagreement, disagreements, reviewTask, type TaskInfo, tasksOf } from "../api/annotate";
+import { explain, isAbort } from "../api/http";
+import { t } from "../i18n";
+import { go } from "../shell/routing";
+import { tell } from "../shell/tell";
+import { me, route, say } from "../state";
+import { learnProject } from "./project";
+import { asking, doing } from "./task";
+
+/** Tasks that were handed in, those to look at first before the others; null: not known yet. */
+export const submitted = signal<readonly TaskInfo[] | null>(null);
+export const differing = signal<readonly Disagreement[]>([]);
+export const problem = signal<string | null>(null);
+
+/** Tasks that are shown at most: nobody reviews more before the list is asked for again. */
+const MOST = 500;
+
+export async function learnSubmitted(signal?: AbortSignal): Promise<void> {
+  try {
+    const [tasks, found] = await Promise.all([all(signal), disagreements(signal)]);
+    differing.value = found;
+    submitted.value = inOrder(tasks, found);
+    problem.value = null;
+  } catch (error) {
+    if (!isAbort(error)) problem.value = explain(error);
+  }
+}
+
+async function all(signal: AbortSignal | undefined): Promise<TaskInfo[]> {
+  const found: TaskInfo[] = [];
+  let after: string | null = null;
+  do {
+    const page = await tasksOf("submitted", after, signal);
+    found.push(...page.tasks);
+    after = page.next;
+  } while (after !== null && found.length < MOST);
+  return found;
+}
+
+export function forgetSubmitted(): void {
+  submitted.value = null;
+  differing.value = [];
+  problem.value = null;
+}
+
+/** The lowest Dice of a task with another reading; null where none differs. */
+export function dissentOf(now: TaskInfo, found: readonly Disagreement[] = differing.value): number | null {
+  const own = found.filter((one) => one.task === now.id || one.second === now.id).map((one) => one.dice);
+  return own.length > 0 ? Math.min(...own) : null;
+}
+
+/** Where readers differ most, then where the least is expected. */
+export function inOrder(tasks: readonly TaskInfo[], found: readonly Disagreement[]): TaskInfo[] {
+  const weight = (one: TaskInfo): [number, number] => [dissentOf(one, found) ?? 1, one.expected_dice ?? 1];
+  return tasks
+    .map((one) => ({ one, at: weight(one) }))
+    .sort((a, b) => a.at[0] - b.at[0] || a.at[1] - b.at[1])
+    .map(({ one }) => one);
+}
+
+/** Nobody reviews what they did themselves. */
+export function mayReview(now: TaskInfo): boolean {
+  const isReviewer = me.value !== null && me.value.role !== "reader";
+  return isReviewer && now.state === "submitted" && !now.mine;
+}
+
+export async function approve(now: TaskInfo): Promise<void> {
+  await said(now, "approved", "");
+}
+
+export async function giveBack(now: TaskInfo, note: string): Promise<void> {
+  await said(now, "returned", note);
+}
+
+async function said(now: TaskInfo, verdict: "approved" | "returned", note: string): Promise<void> {
+  if (doing.peek() !== null) return;
+  asking.value = null;
+  doing.value = "leaving";
+  try {
+    await reviewTask(now.id, verdict, note);
+  } catch (error) {
+    tell(error);
+    return;
+  } finally {
+    doing.value = null;
+  }
+  const who = now.holder ?? "";
+  say({ kind: "info", text: t(`annotate.said.${verdict}`, { scan: now.scan, who }), seconds: 5 });
+  const rest = (submitted.peek() ?? []).filter((one) => one.id !== now.id);
+  submitted.value = submitted.peek() === null ? null : rest;
+  void learnProject();
+  const to = route.peek();
+  if (to.page !== "look" || to.id !== now.id) return;
+  const next = rest.find((one) => mayReview(one) && one.session !== null);
+  go(next === undefined ? { page: "review" } : { page: "look", id: next.id });
+}

@@ -1,0 +1,43 @@
+// A project and a task of it, for tests.
+
+import type { ProjectInfo, TaskInfo } from "../../src/api/annotate";
+
+export function aTask(more: Partial<TaskInfo> = {}): TaskInfo {
+  return {
+    id: "t1",
+    scan: "ct_1",
+    case: "case",
+    kind: "draw",
+    stage: 1,
+    structures: ["liver", "kidney right"],
+    slices: null,
+    state: "taken",
+    session: "session",
+    until: null,
+    proposals: 0,
+    note: null,
+    mine: true,
+    holder: "Anna",
+    after: null,
+    ...more,
+  };
+}
+
+export function aProject(more: Partial<ProjectInfo> = {}): ProjectInfo {
+  return {
+    name: "Livers",
+    structures: [
+      { name: "liver", colour: "#aa0000" },
+      { name: "kidney right", colour: "#00aa00" },
+    ],
+    stage: 2,
+    order: "unsure",
+    round: null,
+    weights: null,
+    model: "litemedsam",
+    me: { task: null, done: 3, today: 12, gold: null },
+    counts: { open: 5, taken: 1, submitted: 2, approved: 2, skipped: 0 },
+    reviewer: false,
+    ...more,
+  };
+}

@@ -103,5 +103,9 @@ class AnnotationProject:
         stored = self.store.model()
         if stored is None:
             raise InputError("This project has no model.", parameter="project")
-        path = self.folder / stored.path
-        return (str(path) if path.is_file() else stored.path), stored
+        return self.file_of(stored), stored
+
+    def file_of(self, model: StoredModel) -> str:
+        """A known name, or the path of a checkpoint."""
+        path = self.folder / model.path
+        return str(path) if path.is_file() else model.path

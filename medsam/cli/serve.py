@@ -33,7 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--demo", action="store_true", help="with the demo's scan, fetched once; --store: of the demo alone"
     )
-    parser.add_argument("--model", default="litemedsam", metavar="NAME|CHECKPOINT", help="(default: litemedsam)")
+    parser.add_argument(
+        "--project",
+        type=Path,
+        metavar="DIR",
+        help="of `medsam annotate`: its scans are cases, its tasks are worked on, its model answers",
+    )
+    parser.add_argument("--model", metavar="NAME|CHECKPOINT", help="(default: litemedsam)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps (default: auto)")
     add_trust_argument(parser)
     parser.add_argument(
@@ -190,6 +196,14 @@ def _settings(arguments: argparse.Namespace) -> ServerSettings:
     for name, least in (("lock_after", 1 / 60), ("scan_memory", 1 / 64), ("keep_uploads", 0.0)):
         if not least <= getattr(arguments, name) < 1e6:
             raise InputError(f"`{name}` is a number from {least:.3g}.", parameter=name)
+    if arguments.project is not None:
+        for name in ("model", "store", "demo"):
+            if getattr(arguments, name):
+                raise InputError(f"A `project` has its own {name}.", parameter=("project", name))
+        if not _store_folder(arguments).is_dir():
+            raise InputError(
+                f"{arguments.project} holds no `project`: `medsam annotate init` makes one.", parameter="project"
+            )
     if arguments.key is not None and arguments.certificate is None:
         raise InputError("A `key` needs its `certificate`.", parameter=("certificate", "key"))
     header = None if arguments.proxy_header == "none" else arguments.proxy_header
@@ -201,7 +215,7 @@ def _settings(arguments: argparse.Namespace) -> ServerSettings:
         host=arguments.host,
         port=arguments.port,
         hosts=tuple(arguments.hosts),
-        model=arguments.model,
+        model=arguments.model or "litemedsam",
         device=arguments.device,
         proxy=TrustedProxy(tuple(arguments.proxy), header) if arguments.proxy else None,
         https=arguments.https or arguments.certificate is not None,
@@ -212,6 +226,7 @@ def _settings(arguments: argparse.Namespace) -> ServerSettings:
         trust=arguments.trust,
         monailabel=_monailabel(arguments),
         nninteractive=clients if arguments.nninteractive else None,
+        project=arguments.project,
     )
 
 
@@ -233,6 +248,8 @@ def _monailabel(arguments: argparse.Namespace) -> MonaiLabel | None:
 def _store_folder(arguments: argparse.Namespace) -> Path:
     if arguments.store is not None:
         return Path(arguments.store)
+    if arguments.project is not None:
+        return Path(arguments.project) / "store"
     import platformdirs
 
     return Path(platformdirs.user_data_dir("medsam", appauthor=False)) / ("demo" if arguments.demo else "server")

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from medsam._version import __version__
 from medsam.inference.predictor import Predictor
 from medsam.server import model, vocabulary
+from medsam.server.annotating import routes as annotating
 from medsam.server.cases import comparing, results, transfers
 from medsam.server.cases import routes as case_routes
 from medsam.server.errors import CatchDefects, ErrorBody, handle_errors
@@ -156,5 +157,6 @@ def _routers() -> list[APIRouter]:
         vocabulary.router,
         results.router,
         comparing.router,
+        annotating.router,
         health.router,
     ]

@@ -49,17 +49,17 @@ class DecoderFile:
 
 
 class _Kept:
-    """Made when a page first asks, of a few MB."""
+    """Made when a page first asks, of a few MB; anew once another model answers."""
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
-        self._made: tuple[DecoderFile | None] | None = None
+        self._made: tuple[Sam, DecoderFile | None] | None = None
 
     async def get(self, sam: Sam) -> DecoderFile | None:
         async with self._lock:
-            if self._made is None:
-                self._made = (await to_thread.run_sync(DecoderFile.of, sam),)
-            return self._made[0]
+            if self._made is None or self._made[0] is not sam:
+                self._made = sam, await to_thread.run_sync(DecoderFile.of, sam)
+            return self._made[1]
 
 
 async def _kept_of(request: Request) -> _Kept:

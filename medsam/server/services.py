@@ -23,6 +23,8 @@ from medsam.inference.embeddings import EmbeddingCache
 from medsam.inference.predictor import Predictor
 from medsam.inference.trust import read_trust
 from medsam.inference.worker import Worker
+from medsam.server.annotating.models import LOOKED_S, Models
+from medsam.server.annotating.room import Annotating, served
 from medsam.server.cases.rooms import CaseRooms
 from medsam.server.cases.scans import ScanStore
 from medsam.server.chores import repeated
@@ -39,15 +41,15 @@ _ORDER_S = 3600.0
 
 @dataclass(frozen=True)
 class Services:
-    """settings: what the server was told. predictor: the one model, on `worker`, the one thread of its device.
+    """settings: what the server was told. worker: the one thread of the device.
 
     store: what is kept. gate: who may come in. cases: scans, from where they come and in memory. readings: sessions.
-    pulse: whether the worker still works. nninteractive: its clients; None where they are not served.
+    pulse: whether the worker still works. nninteractive: its clients; None where they are not served. annotating: the
+    project that is served; None where there is none.
     closing: set when the server is told to end: streams of events and long polls answer what they have, and end.
     """
 
     settings: ServerSettings
-    predictor: Predictor
     worker: Worker
     closing: asyncio.Event
     store: Store
@@ -56,6 +58,12 @@ class Services:
     readings: Readings
     pulse: Pulse
     nninteractive: Leases | None = None
+    annotating: Annotating | None = None
+
+    @property
+    def predictor(self) -> Predictor:
+        """The model that answers, on `worker`."""
+        return self.readings.predictor
 
     @property
     def scans(self) -> ScanStore:
@@ -75,12 +83,15 @@ async def open_services(settings: ServerSettings, predictor: Predictor | None = 
         store = await to_thread.run_sync(Store.open, settings.store)
         stack.callback(store.close)
         gate = await to_thread.run_sync(Gate, settings, store)
+        project = None if settings.project is None else await to_thread.run_sync(served, settings.project, store)
+        answering = None if project is None else await to_thread.run_sync(project.model)
         if predictor is None:
             worker = Worker(settings.device if settings.device.startswith("cuda:") else "cpu")
             # what runs ends at its next slice; what it had done is stored
             stack.push_async_callback(partial(to_thread.run_sync, worker.shutdown))
             cache = EmbeddingCache(settings.embedding_bytes)
-            load = partial(Predictor, settings.model, settings.device, cache, worker=worker)
+            name = settings.model if answering is None else answering[0]
+            load = partial(Predictor, name, settings.device, cache, worker=worker)
             predictor = await to_thread.run_sync(load)
         if settings.trust is not None:
             predictor.images.trust = read_trust(settings.trust, predictor.images.weights)
@@ -102,7 +113,13 @@ async def open_services(settings: ServerSettings, predictor: Predictor | None = 
         if leases is not None:
             stack.callback(leases.close)
             _until_closed(stack, repeated(EVERY_S, leases.swept, "ending idle sessions of nnInteractive"))
-        yield Services(settings, predictor, predictor.worker, closing, store, gate, cases, readings, pulse, leases)
+        annotating = None
+        if project is not None and answering is not None:
+            models = Models(project, readings, settings.device, answering[1])
+            annotating = await Annotating.open(project, cases, readings, models)
+            _until_closed(stack, repeated(LOOKED_S, models.look, "looking for the project's model"))
+        worker = predictor.worker
+        yield Services(settings, worker, closing, store, gate, cases, readings, pulse, leases, annotating)
 
 
 def _until_closed(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:

@@ -110,7 +110,8 @@ class ServerSettings:
     uploads_kept: how long uploads nobody has opened stay; None: until they are deleted. poll_seconds: between looks at
     `data`. patients_from: who, of those that may see a case, is also told whose it is. trust: what tells the expected
     Dice, a file of `medsam calibrate`; None: what is shipped. monailabel: None: its protocol is not served.
-    nninteractive: how its clients are served; None: they are not.
+    nninteractive: how its clients are served; None: they are not. project: folder of the data engine's project that is
+    worked on, in whose store all of this is; its active model answers, and not `model`.
     """
 
     store: Path
@@ -134,3 +135,4 @@ class ServerSettings:
     trust: Path | None = None
     monailabel: MonaiLabel | None = None
     nninteractive: NNInteractive | None = None
+    project: Path | None = None

@@ -88,6 +88,15 @@ class AnnotationsPart(Part):
         with self._database.read() as connection:
             return [_annotation(row) for row in connection.execute(query)]
 
+    def proposed_places(self, scans: Collection[int]) -> list[tuple[int, str, int]]:
+        """(scan, structure, slice) of every mask that is proposed and nobody has said anything of."""
+        ranked = _newest(None).where(Annotations.scan_id.in_(list(scans))).subquery()
+        query = select(Annotations.scan_id, Annotations.structure, Annotations.slice)
+        query = query.join(ranked, ranked.c.id == Annotations.id)
+        query = query.where(ranked.c.place == 1, Annotations.status == "proposed").order_by(Annotations.id)
+        with self._database.read() as connection:
+            return [(scan, structure, index) for scan, structure, index in connection.execute(query)]
+
     def standing_counts(self) -> dict[tuple[str, Status], int]:
         """(structure, status) -> places whose last row says that."""
         ranked = _newest(None).add_columns(Annotations.structure, Annotations.status).subquery()

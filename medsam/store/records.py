@@ -223,6 +223,16 @@ class StoredStep:
 
 
 @dataclass(frozen=True)
+class SaidStep:
+    """A step as it was said, whether it stands or not."""
+
+    kind: StepKind
+    object: int | None
+    slice: int | None
+    prompts: Any
+
+
+@dataclass(frozen=True)
 class Appended:
     """A step on the disk."""
 

@@ -20,6 +20,7 @@ from medsam.store.cases import CasesPart
 from medsam.store.database import Database
 from medsam.store.people import People
 from medsam.store.projects import ProjectsPart
+from medsam.store.provenance import Provenance
 from medsam.store.readings import ReadingsPart
 from medsam.store.tasks import TasksPart
 from medsam.store.upkeep import Upkeep
@@ -30,7 +31,7 @@ R = TypeVar("R")
 _THREADS = 8
 
 
-class Store(People, CasesPart, ReadingsPart, ProjectsPart, TasksPart, AnnotationsPart, Upkeep):
+class Store(People, CasesPart, ReadingsPart, Provenance, ProjectsPart, TasksPart, AnnotationsPart, Upkeep):
     """See the top of this file, and its parts for what they keep."""
 
     @classmethod

@@ -208,22 +208,31 @@ class TasksPart(Part):
             row = connection.execute(select(Tasks).where(Tasks.public_id == key)).first()
         return None if row is None else _task(row)
 
+    def task_of(self, task: int) -> Task:
+        """By its id. Raises InputError where there is none."""
+        with self._database.read() as connection:
+            return _task_where(connection, Tasks.id == task)
+
     def tasks(
         self,
         states: Collection[TaskState] | None = None,
         kinds: Collection[TaskKind] | None = None,
         *,
         scan: int | None = None,
+        holder: int | None = None,
         after: int | None = None,
         limit: int | None = None,
     ) -> list[Task]:
-        """In order of their ids; those whose time is over are still taken here. after: id to go on from."""
+        """In order of their ids; those whose time is over are still taken here. holder: id of who works on it, or did.
+        after: id to go on from."""
         query = select(Tasks).order_by(Tasks.id).limit(limit)
         for column, values in ((Tasks.state, states), (Tasks.kind, kinds)):
             if values is not None:
                 query = query.where(column.in_(list(values)))
         if scan is not None:
             query = query.where(Tasks.scan_id == scan)
+        if holder is not None:
+            query = query.where(Tasks.holder_id == holder)
         if after is not None:
             query = query.where(Tasks.id > after)
         with self._database.read() as connection:
@@ -237,14 +246,21 @@ class TasksPart(Part):
             return {(cast(TaskKind, kind), cast(TaskState, state)): count for kind, state, count in rows}
 
     def task_events(
-        self, task: int | None = None, kinds: Collection[TaskChange] | None = None, after: int = 0
+        self,
+        task: int | None = None,
+        kinds: Collection[TaskChange] | None = None,
+        after: int = 0,
+        by: int | None = None,
     ) -> list[TaskEvent]:
-        """In the order in which they happened. task: id, of one alone. after: id of an event to go on from."""
+        """In the order in which they happened. task: id, of one alone. after: id of an event to go on from. by: id of
+        the only user wanted."""
         query = select(TaskEvents).where(TaskEvents.id > after).order_by(TaskEvents.id)
         if task is not None:
             query = query.where(TaskEvents.task_id == task)
         if kinds is not None:
             query = query.where(TaskEvents.kind.in_(list(kinds)))
+        if by is not None:
+            query = query.where(TaskEvents.by_id == by)
         with self._database.read() as connection:
             return [
                 TaskEvent(row.task_id, row.at, row.by_id, cast(TaskChange, row.kind), row.details)

@@ -13,6 +13,8 @@ from medsam.server.cases.watch import Watcher
 from medsam.store.records import NewCase
 from medsam.store.store import Store
 
+# in the details of a case that is a project's scan, and first in its source: no folder is looked into for it
+PROJECT = "project"
 # cases of one transaction: others write in between
 _MANY = 200
 
@@ -43,7 +45,7 @@ class CaseIndex:
     def adopt(self) -> None:
         """Know what an earlier run of the server has found."""
         there = {str(root) for root in self.roots}
-        rows = [row for row in self.store.case_sources() if row.kind == "data"]
+        rows = [row for row in self.store.case_sources() if row.kind == "data" and PROJECT not in row.details]
         self._known = {row.source: row.id for row in rows}
         self.store.vanish_cases([row.id for row in rows if root_of(row.source) not in there])
 

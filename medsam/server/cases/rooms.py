@@ -25,7 +25,7 @@ from medsam.io.dicom.identity import Identity, identity_of
 from medsam.io.dicom.read import files_below
 from medsam.io.dicom.tree import image_header
 from medsam.server.cases.found import FoundCase, ScanFiles
-from medsam.server.cases.index import CaseIndex, distinct, root_of
+from medsam.server.cases.index import PROJECT, CaseIndex, distinct, root_of
 from medsam.server.cases.intake import Sorted, incoming, sort_scans
 from medsam.server.cases.pacs import Pacs
 from medsam.server.cases.pixels import described
@@ -168,6 +168,10 @@ class CaseRooms:
 
     def _place(self, case: StoredCase) -> ScanFiles:
         scan = FoundCase.from_dict(case.details["scan"])
+        if PROJECT in case.details:
+            if self.settings.project is None:
+                raise Vanished("This case is of a project, which is not served now.", parameter="case")
+            return ScanFiles(Path(root_of(case.source)), scan)
         if case.kind != "data":
             return ScanFiles(self.uploads.place(case.details["folder"]), scan)
         root = Path(root_of(case.source))
@@ -265,7 +269,8 @@ class CaseRooms:
         return found
 
     def _identity(self, case: StoredCase, folders: dict[Path, _FirstImages]) -> Identity | None:
-        if case.details["scan"]["kind"] != "dicom":
+        # who draws for a project is not told whose scans they are
+        if case.details["scan"]["kind"] != "dicom" or PROJECT in case.details:
             return None
         try:
             files = self._place(case)

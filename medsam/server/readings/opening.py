@@ -35,7 +35,8 @@ class Opening:
     """How a reading is to begin. axis, window, modality, zoom: as for `Predictor.session`; None where nothing is said.
 
     label: name of a first object. limits: as `Limits.to_dict` writes them. masks: to begin from, `CompactMask.to_dict`
-    of (K, J, I) by name; or reading: key of another one, whose label map it begins from.
+    of (K, J, I) by name; or reading: key of another one, whose label map it begins from. objects: names of those that
+    come first, in this order, whether they have a mask or not.
     """
 
     axis: Axis | None = None
@@ -46,6 +47,7 @@ class Opening:
     limits: Mapping[str, Any] | None = None
     masks: Mapping[str, Any] | None = None
     reading: str | None = None
+    objects: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,21 +86,24 @@ def begun(predictor: Predictor, scan: Volume, opening: Opening, left: Left | Non
     if left is None:
         left = Left({str(name): CompactMask.from_dict(one, shape) for name, one in (opening.masks or {}).items()})
     limits = Limits(left.values) if opening.limits is None else Limits.from_dict(dict(opening.limits), shape)
-    masks = left.masks
-    names = list(masks)
+    first = {plain_name(name): name for name in opening.objects}
+    # under the names that were asked for
+    masks = {first.get(plain_name(name), name): mask for name, mask in left.masks.items()}
+    names = list(dict.fromkeys((*opening.objects, *masks)))
     if opening.label is not None and plain_name(opening.label) not in map(plain_name, names):
         names.append(opening.label)
     limits.check(scan, names)
     objects: list[StoredObject] = []
+    known = {plain_name(name): one for name, one in left.objects.items()}
     for name in names:
-        before = left.objects.get(name)
+        before = known.get(plain_name(name))
         checked, colour = checked_new(objects, name, before.colour if before else None)
         locked = limits.locks(name) if opening.limits is not None or before is None else before.locked
         objects.append(StoredObject(len(objects) + 1, checked, colour, before is None or before.visible, locked, 0))
     session = Session(scan_encoder, opening.zoom or "auto", label_of(1), limits=replace(limits, locked=()))
     document = session.state.to_dict()
     if masks:
-        session.start(_labelled(masks))
+        session.start(_labelled({number: masks[name] for number, name in enumerate(names, start=1) if name in masks}))
     rows = Journal(session).rows()
     document[_BEGINS] = {"objects": len(objects), "masks": len(rows), "first": left.first}
     return Begun(document, tuple((one.name, one.colour, one.visible, one.locked) for one in objects), rows)
@@ -257,10 +262,10 @@ def same_model(images: ImagePredictor, stored: StoredReading) -> bool:
     return (stored.model, stored.weights) == (images.name, images.weights)
 
 
-def _labelled(masks: Mapping[str, CompactMask]) -> PackedMasks:
-    """Under the labels of a session, in their order."""
+def _labelled(masks: Mapping[int, CompactMask]) -> PackedMasks:
+    """By number of the object, under the labels of a session."""
     first = next(iter(masks.values()))
     packed = PackedMasks(first.shape)  # type: ignore[arg-type]  # three axes, as the scan
-    for number, mask in enumerate(masks.values(), start=1):
+    for number, mask in masks.items():
         packed.add(label_of(number), mask.crop, start=tuple(first for first, _ in mask.bounds))  # type: ignore[arg-type]
     return packed

@@ -90,14 +90,21 @@ class _Live:
 
 
 class Readings:
-    """Made by `open`. most: readings of one reader in memory at a time; the one used longest ago makes room."""
+    """Made by `open`. most: readings of one reader in memory at a time; the one used longest ago makes room.
+
+    predictor: what answers those that begin now. find: who may have another model by its digest, for readings that
+    began with it; None where nobody has.
+    """
 
     def __init__(
         self, store: Store, predictor: Predictor, scans: Scans, most: int = 8, most_prompts: int = 20_000
     ) -> None:
         if predictor.worker is None:
             raise InputError("The `predictor` of readings needs a worker.", parameter="predictor")
-        self._predictor, self._scans, self._most = predictor, scans, most
+        self.predictor, self._scans, self._most = predictor, scans, most
+        self.find: Callable[[str], Awaitable[Predictor | None]] | None = None
+        # as long as a reading has one
+        self._others: weakref.WeakValueDictionary[str, Predictor] = weakref.WeakValueDictionary()
         self._tools = Tools(store, Calls(), predictor.worker, lambda: predictor.names, most_prompts)
         self._live: dict[str, _Live] = {}
         # Of each reading and each (reader, case) one is opened at a time. A door lasts as long as somebody is at it.
@@ -253,7 +260,29 @@ class Readings:
         """
         return await self._left(await self._stored(reader, key, change=False), scan)
 
+    def adopt(self, predictor: Predictor) -> None:
+        """Have this model answer what begins from now on; a reading that is open goes on with the one it began with.
+
+        It works on the same worker, and its digest is known.
+        """
+        self._others[self.predictor.images.weights] = self.predictor
+        self.predictor = predictor
+
     # -- how ----------------------------------------------------------------------------------------------------------
+
+    async def _model_of(self, stored: StoredReading) -> Predictor:
+        """The model that a reading began with, where it is to be had; else the one that answers now."""
+        there = (self.predictor, self._others.get(stored.weights))
+        if (known := next((one for one in there if one and same_model(one.images, stored)), None)) is not None:
+            return known
+        if (
+            stored.closed_at is None
+            and self.find is not None
+            and (found := await self.find(stored.weights)) is not None
+        ):
+            self._others[stored.weights] = found
+            return found
+        return self.predictor
 
     @property
     def _store(self) -> Store:
@@ -302,13 +331,13 @@ class Readings:
 
     async def _left(self, stored: StoredReading, scan: Volume) -> Left:
         found = await self._calls(self._store.reading_state, stored.id)
-        session = await heavy(stood, self._predictor, scan, found)
+        session = await heavy(stood, await self._model_of(stored), scan, found)
         await self._refine(session, stored)
         return await heavy(left_of, session, found.objects)
 
     async def _refine(self, session: Session, stored: StoredReading) -> bool:
         """Make the first answers of a session that nothing else is done with whole; False where there is none to be."""
-        if not session.incomplete or not same_model(self._predictor.images, stored):
+        if not session.incomplete or not same_model(session.scan_encoder.image_predictor, stored):
             return False
         await self._tools.worker.run(partial(refine_all, session), priority=Priority.SLICE)
         return True
@@ -330,7 +359,7 @@ class Readings:
             if other is None:
                 raise HTTPException(404, "There is no such session to begin from.")
             left = await self._left(other, volume)
-        start = await heavy(begun, self._predictor, volume, opening, left)
+        start = await heavy(begun, self.predictor, volume, opening, left)
         await self._make_room(reader.id, None)
         stored = await self._calls(self._store.open_reading, case.id, reader, start.document)
         for said in start.objects:
@@ -354,7 +383,8 @@ class Readings:
             volume = await self._scans.get(case.key)
             await self._make_room(owner.id, guest)
             found = await self._calls(self._store.reading_state, stored.id)
-            again = await heavy(resumed, self._predictor, volume, found)
+            predictor = await self._model_of(stored)
+            again = await heavy(resumed, predictor, volume, found)
             revision, closed = found.revision, found.reading.closed_at is not None
             if closed and await self._refine(again.session, found.reading):
                 again = await heavy(refined, again, revision)
@@ -374,7 +404,8 @@ class Readings:
                 rewritten = {(mask.object, mask.slice): revision for mask in masks}
                 again = replace(again, seen={**again.seen, **rewritten})
             # it may have been closed while this waited at the door
-            reading = Reading(self._tools, again, found.reading, owner, case.key, revision)
+            tools = replace(self._tools, names=lambda: predictor.names)
+            reading = Reading(tools, again, found.reading, owner, case.key, revision)
             self._live[stored.key] = live = _Live(reading, time.monotonic(), guest)
             return live
 

@@ -289,11 +289,16 @@ def _servers() -> Iterator[Finding]:
 
 
 def _model(settings: ServerSettings) -> str:
+    from medsam.annotation.project import AnnotationProject
     from medsam.inference.predictor import Predictor
     from medsam.inference.trust import read_trust
 
     began = time.monotonic()
-    predictor = Predictor(settings.model, settings.device)
+    model = settings.model
+    if settings.project is not None:
+        with AnnotationProject.open(settings.project) as project:
+            model, _ = project.model()
+    predictor = Predictor(model, settings.device)
     if settings.trust is not None:
         read_trust(settings.trust, predictor.images.weights)
     predictor.warm_up()

@@ -1,0 +1,223 @@
+"""What a task's session has become, as masks of the project: each with who, with what help, and what it cost."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from medsam.errors import InputError, listed
+from medsam.io.structure_names import plain_name
+from medsam.masks import CompactMask
+from medsam.server.annotating.start import Place
+from medsam.server.readings.reading import Reading
+from medsam.store.project_records import Annotation, Effort, NewAnnotation, Task
+from medsam.store.readers import Reader
+from medsam.store.records import SaidStep, StoredMask, StoredReading, Work
+from medsam.store.store import Store
+
+# of an entry of a prompts file; each is drawn by one stroke of a hand
+_STROKES = ("lasso", "line", "ellipse", "mask", "drawn")
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a reader says who hands a task in. seconds: of attention, for all of it. absent: structures that the scan,
+    or the slices asked for, do not show."""
+
+    session: str
+    seconds: float
+    difficulty: Literal["easy", "hard"] | None = None
+    absent: tuple[str, ...] = ()
+    note: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the event, as far as something was said."""
+        told = {"session": self.session, "seconds": self.seconds, "absent": list(self.absent)}
+        more = {"difficulty": self.difficulty, "note": self.note}
+        return {**told, **{name: value for name, value in more.items() if value}}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A mask that is seen, and the number of the object that it is of, in the session."""
+
+    number: int
+    mask: CompactMask
+
+
+def drawn_for(reading: Reading, task: Task) -> dict[Place, Drawn]:
+    """What is seen in a session of what its task asks for.
+
+    Raises InputError for masks of something else: they would be lost.
+    """
+    structures = {plain_name(name): name for name in task.structures}
+    found: dict[Place, Drawn] = {}
+    for one in reading.listed:
+        _, masks = reading.slate.of(one.number)
+        structure = structures.get(plain_name(one.name))
+        if structure is None and masks:
+            raise InputError(
+                f"{one.name!r} is none of what the task asks for, {listed(task.structures)}: rename or remove it.",
+                parameter="structures",
+            )
+        for index, mask in masks.items():
+            if structure is None or (task.slices is not None and index not in task.slices):
+                continue
+            there = found.get((structure, index))
+            # two of one name, as undo may leave them, are one structure
+            found[structure, index] = Drawn(one.number, mask if there is None else there.mask | mask)
+    return found
+
+
+def check_absent(task: Task, drawn: Collection[Place], absent: Iterable[str]) -> tuple[str, ...]:
+    """Structures that are said not to be there, as the task calls them.
+
+    Raises InputError for those that have a mask, that the task does not ask for, and that nothing is said of.
+    """
+    structures = {plain_name(name): name for name in task.structures}
+    if unknown := [name for name in absent if plain_name(name) not in structures]:
+        raise InputError(f"The task does not ask for {listed(unknown)}.", parameter="absent")
+    said = {structures[plain_name(name)] for name in absent}
+    there = {structure for structure, _ in drawn}
+    if both := [name for name in task.structures if name in there and name in said]:
+        raise InputError(f"There are masks of {listed(both)}, which are said to be `absent`.", parameter="absent")
+    if missing := [name for name in task.structures if name not in there and name not in said]:
+        raise InputError(
+            f"There is no mask of {listed(missing)}: draw it, or say that it is `absent`.", parameter="absent"
+        )
+    return tuple(name for name in task.structures if name in said)
+
+
+@dataclass
+class Spent:
+    """Prompts about a place, those that were taken back among them: they were made."""
+
+    clicks: int = 0
+    boxes: int = 0
+    strokes: int = 0
+    prompts: list[Any] = field(default_factory=list)
+
+    def add(self, entry: Mapping[str, Any]) -> None:
+        """One step. entry: of a prompts file."""
+        self.clicks += len(entry.get("points") or ())
+        self.boxes += "box" in entry
+        self.strokes += len(entry.get("scribbles") or ()) + len(entry.get("lines") or ())
+        self.strokes += sum(name in entry for name in _STROKES)
+        self.prompts.append(dict(entry))
+
+
+def spent(steps: Iterable[SaidStep], names: Mapping[int, str]) -> dict[Place, Spent]:
+    """What was asked in a session, by structure and slice. names: of objects, by number."""
+    found: dict[Place, Spent] = defaultdict(Spent)
+    for step in steps:
+        if step.kind == "prompt" and step.object is not None and isinstance(step.prompts, Mapping):
+            found[names.get(step.object, ""), step.slice or 0].add(step.prompts)
+    return dict(found)
+
+
+def spent_on(store: Store, task: Task, reader: Reader) -> dict[Place, Spent]:
+    """The same of all sessions that a reader had for a task since it was last handed in."""
+    found: dict[Place, Spent] = defaultdict(Spent)
+    structures = {plain_name(name): name for name in task.structures}
+    keys: list[str] = []
+    for event in store.task_events(task.id, ("opened", "submitted")):
+        if event.kind == "submitted":
+            keys = []
+        elif event.by == reader.id:
+            keys.append(str(event.details.get("reading")))
+    for key in dict.fromkeys(keys):
+        if (reading := store.reading(reader, key)) is None:
+            continue
+        names = {one.number: structures.get(plain_name(one.name), "") for one in store.objects(reading.id)}
+        for place, one in spent(store.every_step(reading.id), names).items():
+            for entry in one.prompts:
+                found[place].add(entry)
+    return dict(found)
+
+
+@dataclass(frozen=True)
+class HandedIn:
+    """annotations: as the store takes them. untouched: how many of them are as they were proposed. The rest: of
+    everything that was asked, also where there is no mask now."""
+
+    annotations: Sequence[NewAnnotation]
+    untouched: int
+    clicks: int
+    boxes: int
+    strokes: int
+
+
+def handed_in(
+    store: Store,
+    task: Task,
+    reader: Reader,
+    reading: StoredReading,
+    drawn: Mapping[Place, Drawn],
+    began: Mapping[Place, Annotation],
+    seconds: float,
+) -> HandedIn:
+    """The masks of a task. began: what its session began from (`start.before`). seconds: shared evenly."""
+    efforts = spent_on(store, task, reader)
+    rows = {(one.object, one.slice): one for one in store.masks(reading.id)}
+    makers = store.makers(reading.id)
+    each = seconds / len(drawn) if drawn else 0.0
+    annotations = []
+    for place, one in sorted(drawn.items(), key=lambda item: (task.structures.index(item[0][0]), item[0][1])):
+        cost = efforts.get(place, Spent())
+        effort = Effort(cost.clicks, cost.boxes, cost.strokes, each, cost.prompts or None)
+        row = rows.get((one.number, place[1]))
+        annotations.append(_annotation(task, reading, place, one.mask, began.get(place), row, makers, effort))
+    return HandedIn(
+        annotations,
+        sum(one.status == "accepted" for one in annotations),
+        *(sum(getattr(one, name) for one in efforts.values()) for name in ("clicks", "boxes", "strokes")),
+    )
+
+
+def _annotation(
+    task: Task,
+    reading: StoredReading,
+    place: Place,
+    mask: CompactMask,
+    parent: Annotation | None,
+    row: StoredMask | None,
+    makers: Mapping[int, Work],
+    effort: Effort,
+) -> NewAnnotation:
+    structure, index = place
+    if parent is not None and parent.mask == mask:
+        # an edited one that was handed in before is still somebody's drawing
+        status: Literal["accepted", "edited"] = "accepted" if parent.status in ("proposed", "accepted") else "edited"
+        return NewAnnotation(
+            task.scan,
+            structure,
+            reading.axis,
+            index,
+            status,
+            None,
+            task.stage,
+            parent.id,
+            parent.model,
+            parent.weights,
+            effort,
+            parent.predicted_iou,
+            parent.expected_dice,
+        )
+    maker = makers.get(row.number, Work()) if row is not None and row.number is not None else Work()
+    return NewAnnotation(
+        task.scan,
+        structure,
+        reading.axis,
+        index,
+        "edited",
+        mask,
+        task.stage,
+        None if parent is None else parent.id,
+        maker.model,
+        maker.weights,
+        effort,
+        None if row is None else row.predicted_iou,
+        None if row is None else row.expected_dice,
+    )

@@ -1,0 +1,155 @@
+"""What travels as JSON between the data engine and its clients."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints
+
+from medsam.server.cases.schemas import KEY
+from medsam.store.project_records import TaskKind, TaskState
+
+Key = Annotated[str, Field(pattern=KEY, examples=["3m0Vh1dG9bYqLxTz"])]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Text = Annotated[str, StringConstraints(max_length=2000)]
+# of attention; a day is more than anybody has for one task
+Seconds = Annotated[FiniteFloat, Field(ge=0, le=86400, description="of attention, as the client has counted them")]
+
+
+class Body(BaseModel):
+    """A body that holds nothing else."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class StructureInfo(BaseModel):
+    """What is to be drawn. colour: of its object in every session."""
+
+    name: str = Field(examples=["liver"])
+    colour: str = Field(examples=["#288c28"])
+
+
+class Contribution(BaseModel):
+    """The reader who asks."""
+
+    task: str | None = Field(description="id of the task that is theirs now")
+    done: int = Field(description="tasks that they have handed in")
+    today: int = Field(description="of these since midnight, by the server's clock")
+    gold: float | None = Field(description="mean Dice with the references of gold tasks; null without one")
+
+
+class Counts(BaseModel):
+    """Tasks by state."""
+
+    open: int = 0
+    taken: int = 0
+    submitted: int = 0
+    approved: int = 0
+    skipped: int = 0
+
+
+class ProjectInfo(BaseModel):
+    """The project that is worked on here."""
+
+    name: str
+    structures: list[StructureInfo]
+    stage: int = Field(description="1: people draw. 2: confident masks come filled in. 3: the model alone")
+    order: str = Field(examples=["unsure"])
+    round: int | None = Field(description="that the model which answers came of; null: the one it began with")
+    weights: str | None = Field(description="digest of that model")
+    model: str
+    me: Contribution
+    counts: Counts
+    reviewer: bool = Field(description="whether the reader who asks may review")
+
+
+class TaskInfo(BaseModel):
+    """A scan to be worked on."""
+
+    id: str
+    scan: str = Field(description="its name in the project")
+    case: str = Field(description="id of the case that it is here")
+    kind: TaskKind
+    stage: int
+    structures: list[str]
+    slices: list[int] | None = Field(description="to be drawn on; null: wherever the structures are")
+    state: TaskState
+    session: str | None = Field(description="in which it is, or was, drawn; of one's own tasks, and for reviewers")
+    until: datetime | None = Field(description="when it comes back without a sign of life")
+    proposals: int = Field(description="masks that are filled in, while it is not handed in")
+    note: str | None = Field(description="why a reviewer returned it")
+    mine: bool
+    holder: str | None = Field(description="who works on it, or did")
+    after: str | None = Field(description="id of the task that it is about")
+
+
+class Tasks(BaseModel):
+    """Some of the tasks. next: what to go on `after`; null at the end."""
+
+    tasks: list[TaskInfo]
+    next: str | None
+
+
+class NextBody(Body):
+    """kinds: only these."""
+
+    kinds: list[TaskKind] | None = Field(None, max_length=8)
+
+
+class Opened(BaseModel):
+    """session: id of an ordinary session (`/sessions/{session}`), with the task's structures as its objects."""
+
+    session: str
+    task: TaskInfo
+
+
+class Until(BaseModel):
+    """When a task comes back without another sign of life."""
+
+    until: datetime | None
+
+
+class SubmitBody(Body):
+    """A task is done. absent: its structures that are not to be seen, which have no mask."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"session": "Xo1f7Yc9vVq2b3aE", "seconds": 41.5, "absent": ["spleen"]}]},
+    )
+
+    session: Key
+    seconds: Seconds
+    difficulty: Literal["easy", "hard"] | None = None
+    absent: list[Name] = Field([], max_length=255)
+    note: Text | None = None
+
+
+class Submitted(BaseModel):
+    """What was handed in. masks: of slices. untouched: as they were proposed. clicks: of all sessions of the task."""
+
+    task: TaskInfo
+    masks: int
+    untouched: int
+    clicks: int
+    dice: dict[str, float] | None = Field(description="with the reference, by structure; of gold tasks alone")
+
+
+class LeaveBody(Body):
+    """The task is open again."""
+
+    seconds: Seconds = 0.0
+
+
+class SkipBody(Body):
+    """The task cannot be done."""
+
+    why: Text
+    seconds: Seconds = 0.0
+
+
+class ReviewBody(Body):
+    """What a reviewer says. note: for who drew it."""
+
+    verdict: Literal["approved", "returned"]
+    note: Text | None = None

@@ -1,0 +1,108 @@
+"""Tasks and the project as clients are told of them. All of this asks the store, in its threads."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from statistics import fmean
+
+from medsam.annotation.project import AnnotationProject
+from medsam.annotation.settings import Settings
+from medsam.server.annotating.schemas import Contribution, Counts, ProjectInfo, StructureInfo, TaskInfo
+from medsam.server.readings.objects import usual_colour
+from medsam.store.project_records import StoredModel, Task
+from medsam.store.readers import Reader
+from medsam.store.store import Store
+
+_WAITING = ("open", "taken")
+# scans that are asked for one by one; more of them at once
+_FEW = 4
+
+
+def told_of_project(
+    project: AnnotationProject, reader: Reader, stored: StoredModel, model: str, weights: str
+) -> ProjectInfo:
+    """stored, model, weights: of the model that answers here."""
+    asked = project.asked
+    settings = Settings.from_dict(asked.settings)
+    counts = Counter[str]()
+    for (_, state), count in project.store.task_counts().items():
+        counts[state] += count
+    return ProjectInfo(
+        name=asked.name,
+        structures=[
+            StructureInfo(name=one, colour=usual_colour(one, n)) for n, one in enumerate(asked.structures, start=1)
+        ],
+        stage=settings.stage,
+        order=settings.order,
+        round=stored.round,
+        weights=weights,
+        model=model,
+        me=_told_of_reader(project.store, reader),
+        counts=Counts(**{name: counts[name] for name in Counts.model_fields}),
+        reviewer=reader.sees_all,
+    )
+
+
+def _told_of_reader(store: Store, reader: Reader) -> Contribution:
+    taken = store.tasks(["taken"], holder=reader.id, limit=1)
+    events = store.task_events(kinds=["submitted"], by=reader.id)
+    midnight = datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
+    gold = [dice for event in events for dice in (event.details.get("dice") or {}).values()]
+    return Contribution(
+        task=taken[0].key if taken else None,
+        done=len({event.task for event in events}),
+        today=len({event.task for event in events if event.at >= midnight}),
+        gold=fmean(gold) if gold else None,
+    )
+
+
+def told_of_tasks(store: Store, reader: Reader, tasks: Sequence[Task], cases: Mapping[int, str]) -> list[TaskInfo]:
+    """cases: id of a scan -> key of its case."""
+    scans = {task.scan for task in tasks}
+    names = (
+        {scan: store.scan(scan).name for scan in scans}
+        if len(scans) <= _FEW
+        else {one.id: one.name for one in store.scans()}
+    )
+    people = {user.id: user.name for user in store.users()} if any(task.holder for task in tasks) else {}
+    people[reader.id] = reader.name
+    waiting = [task for task in tasks if task.state in _WAITING]
+    proposed = store.proposed_places({task.scan for task in waiting}) if waiting else []
+    notes = _notes(store, [task.id for task in waiting])
+    about = {task.after: store.task_of(task.after).key for task in tasks if task.after is not None}
+    return [
+        TaskInfo(
+            id=task.key,
+            scan=names[task.scan],
+            case=cases[task.scan],
+            kind=task.kind,
+            stage=task.stage,
+            structures=list(task.structures),
+            slices=None if task.slices is None else list(task.slices),
+            state=task.state,
+            session=task.reading if task.holder == reader.id or reader.sees_all else None,
+            until=task.until if task.state == "taken" else None,
+            proposals=_proposals(task, proposed) if task.state in _WAITING and task.kind != "second" else 0,
+            note=notes.get(task.id),
+            mine=task.holder == reader.id and task.state == "taken",
+            holder=None if task.holder is None else people.get(task.holder, ""),
+            after=None if task.after is None else about[task.after],
+        )
+        for task in tasks
+    ]
+
+
+def _proposals(task: Task, proposed: Collection[tuple[int, str, int]]) -> int:
+    return sum(
+        scan == task.scan and structure in task.structures and (task.slices is None or index in task.slices)
+        for scan, structure, index in proposed
+    )
+
+
+def _notes(store: Store, tasks: Collection[int]) -> dict[int, str]:
+    """What reviewers said last of those that they returned."""
+    one = next(iter(tasks)) if len(tasks) == 1 else None
+    events = store.task_events(one, ["returned"]) if tasks else []
+    return {event.task: str(event.details.get("note") or "") for event in events if event.task in set(tasks)}

@@ -197,13 +197,7 @@ def _settings(arguments: argparse.Namespace) -> ServerSettings:
         if not least <= getattr(arguments, name) < 1e6:
             raise InputError(f"`{name}` is a number from {least:.3g}.", parameter=name)
     if arguments.project is not None:
-        for name in ("model", "store", "demo"):
-            if getattr(arguments, name):
-                raise InputError(f"A `project` has its own {name}.", parameter=("project", name))
-        if not _store_folder(arguments).is_dir():
-            raise InputError(
-                f"{arguments.project} holds no `project`: `medsam annotate init` makes one.", parameter="project"
-            )
+        _check_project(arguments)
     if arguments.key is not None and arguments.certificate is None:
         raise InputError("A `key` needs its `certificate`.", parameter=("certificate", "key"))
     header = None if arguments.proxy_header == "none" else arguments.proxy_header
@@ -228,6 +222,16 @@ def _settings(arguments: argparse.Namespace) -> ServerSettings:
         nninteractive=clients if arguments.nninteractive else None,
         project=arguments.project,
     )
+
+
+def _check_project(arguments: argparse.Namespace) -> None:
+    for name in ("model", "store", "demo"):
+        if getattr(arguments, name):
+            raise InputError(f"A `project` has its own {name}.", parameter=("project", name))
+    if not _store_folder(arguments).is_dir():
+        raise InputError(
+            f"{arguments.project} holds no `project`: `medsam annotate init` makes one.", parameter="project"
+        )
 
 
 def _monailabel(arguments: argparse.Namespace) -> MonaiLabel | None:

@@ -77,16 +77,16 @@ def check_absent(task: Task, drawn: Collection[Place], absent: Iterable[str]) ->
     Raises InputError for those that have a mask, that the task does not ask for, and that nothing is said of.
     """
     structures = {plain_name(name): name for name in task.structures}
-    if unknown := [name for name in absent if plain_name(name) not in structures]:
-        raise InputError(f"The task does not ask for {listed(unknown)}.", parameter="absent")
-    said = {structures[plain_name(name)] for name in absent}
+    said = {structures.get(plain_name(name), name) for name in absent}
     there = {structure for structure, _ in drawn}
-    if both := [name for name in task.structures if name in there and name in said]:
-        raise InputError(f"There are masks of {listed(both)}, which are said to be `absent`.", parameter="absent")
-    if missing := [name for name in task.structures if name not in there and name not in said]:
-        raise InputError(
-            f"There is no mask of {listed(missing)}: draw it, or say that it is `absent`.", parameter="absent"
-        )
+    faults = {
+        "The task does not ask for {}.": said.difference(task.structures),
+        "There are masks of {}, which are said to be `absent`.": said & there,
+        "There is no mask of {}: draw it, or say that it is `absent`.": set(task.structures) - there - said,
+    }
+    for text, names in faults.items():
+        if names:
+            raise InputError(text.format(listed(sorted(names))), parameter="absent")
     return tuple(name for name in task.structures if name in said)
 
 

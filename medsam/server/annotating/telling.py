@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from statistics import fmean
 
@@ -58,40 +59,58 @@ def _told_of_reader(store: Store, reader: Reader) -> Contribution:
     )
 
 
+@dataclass(frozen=True)
+class _Known:
+    """What tasks are told with. scans, people: names by id. about: keys of the tasks that others are about, by id.
+    proposed: places. notes: see `_notes`."""
+
+    scans: Mapping[int, str]
+    people: Mapping[int, str]
+    about: Mapping[int, str]
+    proposed: Sequence[tuple[int, str, int]]
+    notes: Mapping[int, str]
+
+    @classmethod
+    def of(cls, store: Store, tasks: Sequence[Task]) -> _Known:
+        scans = {task.scan for task in tasks}
+        few = len(scans) <= _FEW
+        waiting = [task for task in tasks if task.state in _WAITING]
+        return cls(
+            {one.id: one.name for one in (map(store.scan, scans) if few else store.scans())},
+            {user.id: user.name for user in store.users()} if any(task.holder for task in tasks) else {},
+            {task.after: store.task_of(task.after).key for task in tasks if task.after is not None},
+            store.proposed_places({task.scan for task in waiting}) if waiting else [],
+            _notes(store, [task.id for task in waiting]),
+        )
+
+
 def told_of_tasks(store: Store, reader: Reader, tasks: Sequence[Task], cases: Mapping[int, str]) -> list[TaskInfo]:
     """cases: id of a scan -> key of its case."""
-    scans = {task.scan for task in tasks}
-    names = (
-        {scan: store.scan(scan).name for scan in scans}
-        if len(scans) <= _FEW
-        else {one.id: one.name for one in store.scans()}
+    known = _Known.of(store, tasks)
+    return [_told(reader, task, cases[task.scan], known) for task in tasks]
+
+
+def _told(reader: Reader, task: Task, case: str, known: _Known) -> TaskInfo:
+    theirs, taken = task.holder == reader.id, task.state == "taken"
+    waits = task.state in _WAITING and task.kind != "second"
+    return TaskInfo(
+        id=task.key,
+        scan=known.scans[task.scan],
+        case=case,
+        kind=task.kind,
+        stage=task.stage,
+        structures=list(task.structures),
+        slices=None if task.slices is None else list(task.slices),
+        state=task.state,
+        session=task.reading if theirs or reader.sees_all else None,
+        until=task.until if taken else None,
+        proposals=_proposals(task, known.proposed) if waits else 0,
+        note=known.notes.get(task.id),
+        mine=theirs and taken,
+        # the reader of a server without users is none of them
+        holder=None if task.holder is None else reader.name if theirs else known.people.get(task.holder, ""),
+        after=None if task.after is None else known.about[task.after],
     )
-    people = {user.id: user.name for user in store.users()} if any(task.holder for task in tasks) else {}
-    people[reader.id] = reader.name
-    waiting = [task for task in tasks if task.state in _WAITING]
-    proposed = store.proposed_places({task.scan for task in waiting}) if waiting else []
-    notes = _notes(store, [task.id for task in waiting])
-    about = {task.after: store.task_of(task.after).key for task in tasks if task.after is not None}
-    return [
-        TaskInfo(
-            id=task.key,
-            scan=names[task.scan],
-            case=cases[task.scan],
-            kind=task.kind,
-            stage=task.stage,
-            structures=list(task.structures),
-            slices=None if task.slices is None else list(task.slices),
-            state=task.state,
-            session=task.reading if task.holder == reader.id or reader.sees_all else None,
-            until=task.until if task.state == "taken" else None,
-            proposals=_proposals(task, proposed) if task.state in _WAITING and task.kind != "second" else 0,
-            note=notes.get(task.id),
-            mine=task.holder == reader.id and task.state == "taken",
-            holder=None if task.holder is None else people.get(task.holder, ""),
-            after=None if task.after is None else about[task.after],
-        )
-        for task in tasks
-    ]
 
 
 def _proposals(task: Task, proposed: Collection[tuple[int, str, int]]) -> int:

@@ -86,20 +86,14 @@ def begun(predictor: Predictor, scan: Volume, opening: Opening, left: Left | Non
     if left is None:
         left = Left({str(name): CompactMask.from_dict(one, shape) for name, one in (opening.masks or {}).items()})
     limits = Limits(left.values) if opening.limits is None else Limits.from_dict(dict(opening.limits), shape)
-    first = {plain_name(name): name for name in opening.objects}
     # under the names that were asked for
+    first = {plain_name(name): name for name in opening.objects}
     masks = {first.get(plain_name(name), name): mask for name, mask in left.masks.items()}
     names = list(dict.fromkeys((*opening.objects, *masks)))
     if opening.label is not None and plain_name(opening.label) not in map(plain_name, names):
         names.append(opening.label)
     limits.check(scan, names)
-    objects: list[StoredObject] = []
-    known = {plain_name(name): one for name, one in left.objects.items()}
-    for name in names:
-        before = known.get(plain_name(name))
-        checked, colour = checked_new(objects, name, before.colour if before else None)
-        locked = limits.locks(name) if opening.limits is not None or before is None else before.locked
-        objects.append(StoredObject(len(objects) + 1, checked, colour, before is None or before.visible, locked, 0))
+    objects = _objects(names, left, None if opening.limits is None else limits)
     session = Session(scan_encoder, opening.zoom or "auto", label_of(1), limits=replace(limits, locked=()))
     document = session.state.to_dict()
     if masks:
@@ -107,6 +101,18 @@ def begun(predictor: Predictor, scan: Volume, opening: Opening, left: Left | Non
     rows = Journal(session).rows()
     document[_BEGINS] = {"objects": len(objects), "masks": len(rows), "first": left.first}
     return Begun(document, tuple((one.name, one.colour, one.visible, one.locked) for one in objects), rows)
+
+
+def _objects(names: Sequence[str], left: Left, limits: Limits | None) -> list[StoredObject]:
+    """The objects of a new reading, as they were in the one before. limits: that say what is locked, where any do."""
+    known = {plain_name(name): one for name, one in left.objects.items()}
+    objects: list[StoredObject] = []
+    for name in names:
+        before = known.get(plain_name(name))
+        checked, colour = checked_new(objects, name, before.colour if before else None)
+        locked = before is not None and before.locked if limits is None else limits.locks(name)
+        objects.append(StoredObject(len(objects) + 1, checked, colour, before is None or before.visible, locked, 0))
+    return objects
 
 
 def differs(scan_encoder: ScanEncoder, stored: StoredReading, limits: Limits, opening: Opening) -> bool:

@@ -31,7 +31,7 @@ from medsam.store.project_records import StoredScan
 from medsam.transforms.frame import Frame
 
 # slices by which a scan is told from others, over its middle
-SLICES = 5
+SLICES = 3
 # cells along a side: where something lies on a slice, to a quarter of it
 CELLS = 4
 

@@ -9,6 +9,7 @@ import importlib
 ACTIONS: dict[str, tuple[str, str]] = {
     "init": ("medsam.cli.annotate_init", "begin a project: scans, the structures to be drawn, a task for each scan"),
     "add": ("medsam.cli.annotate_add", "bring further scans into a project"),
+    "status": ("medsam.cli.annotate_status", "how a project stands, and what to do next"),
     "queue": ("medsam.cli.annotate_queue", "which scans come next and why; put them into another order"),
     "round": (
         "medsam.cli.annotate_round",

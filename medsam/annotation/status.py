@@ -1,0 +1,110 @@
+"""How a project stands, in numbers: tasks, masks, what they cost, rounds, and what to do next."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from medsam.annotation.agreement import agreement, gold_results
+from medsam.annotation.project import AnnotationProject
+from medsam.errors import counted
+from medsam.store.annotations import DONE
+from medsam.store.project_records import EffortLine
+
+
+def status_of(project: AnnotationProject) -> dict[str, Any]:
+    """Ready for JSON. No mask is read but for what two readers have in common, once."""
+    store, asked, settings = project.store, project.asked, project.settings
+    tasks: dict[str, dict[str, int]] = {}
+    for (kind, state), count in store.task_counts().items():
+        tasks.setdefault(kind, {})[state] = count
+    masks: dict[str, dict[str, int]] = {name: {} for name in asked.structures}
+    for (structure, status), count in store.standing_counts().items():
+        masks.setdefault(structure, {})[status] = count
+    model, stored = project.model()
+    scans = store.scans()
+    rounds = store.rounds()
+    verdicts = Counter(one.verdict for one in store.verdicts())
+    document = {
+        "project": asked.name,
+        "structures": list(asked.structures),
+        "stage": settings.stage,
+        "order": settings.order,
+        "scans": {
+            side: {
+                "scans": sum(scan.side == side for scan in scans),
+                "patients": len({scan.patient for scan in scans if scan.side == side}),
+                "labelled": sum(scan.side == side and scan.labelled for scan in scans),
+            }
+            for side in ("train", "val", "test")
+        },
+        "tasks": tasks,
+        "masks": masks,
+        "effort": {by: [line_of(one) for one in store.effort(by)] for by in ("reader", "structure", "round", "stage")},
+        "agreement": agreement(project),
+        "gold": gold_results(project),
+        "rounds": [{"round": one.number, **_ended(one.events)} for one in rounds],
+        "model": {"path": model, "kind": stored.kind, "round": stored.round, "weights": stored.weights},
+        "verdicts": {"good": verdicts["good"], "wrong": verdicts["wrong"]},
+        "missing": _missing(project),
+    }
+    return {**document, "next": _next(project, document)}
+
+
+def line_of(line: EffortLine) -> dict[str, Any]:
+    """With rates: masks an hour, of those whose time is known; clicks a mask."""
+    # of a hand-in all masks have a time or none
+    hours = line.seconds / 3600
+    return {
+        **asdict(line),
+        "masks_per_hour": line.timed / hours if hours else None,
+        "clicks_per_mask": line.clicks / line.masks if line.masks else None,
+        "share_untouched": line.untouched / line.masks if line.masks else None,
+    }
+
+
+def _ended(events: Mapping[str, tuple[Any, Mapping[str, Any]]]) -> dict[str, Any]:
+    """How a round ended, as it said itself; what step it has reached where it did not."""
+    if "ended" in events:
+        at, details = events["ended"]
+        return {"ended": at.isoformat(), **details}
+    return {"ended": None, "step": ([None, *events])[-1]}
+
+
+def _missing(project: AnnotationProject) -> dict[str, float]:
+    """Structure -> share of the waiting scans on which no model has proposed it: what is left for people to find."""
+    store = project.store
+    waiting = {task.scan for task in store.tasks(states=["open", "taken"], kinds=["draw"])}
+    there = store.standing_places(("proposed", *DONE))
+    return {
+        name: sum(name not in there.get(scan, {}) for scan in waiting) / len(waiting) if waiting else 0.0
+        for name in project.asked.structures
+    }
+
+
+def _next(project: AnnotationProject, document: Mapping[str, Any]) -> list[str]:
+    """Sentences on what to do, the most pressing first."""
+    tasks, rounds = document["tasks"], document["rounds"]
+    folder = project.folder
+
+    def some(state: str, *kinds: str) -> int:
+        return sum(tasks.get(kind, {}).get(state, 0) for kind in kinds or tasks)
+
+    said = []
+    if rounds and rounds[-1]["ended"] is None:
+        said.append(f"Round {rounds[-1]['round']} did not end: `medsam annotate round {folder}` goes on with it.")
+    if waiting := some("open", "adjudicate"):
+        said.append(f"{counted(waiting, 'scan')} on which two readers differ: a reviewer decides, on the page.")
+    if waiting := some("submitted"):
+        said.append(f"{counted(waiting, 'task')} to be reviewed, on the page.")
+    if waiting := some("open", "draw", "second", "gold"):
+        said.append(f"{counted(waiting, 'task')} to be drawn: `medsam serve --project {folder}`.")
+    last = project.store.rounds()
+    new = project.store.masks_since(last[-1].last if last else 0)
+    if new and not (rounds and rounds[-1]["ended"] is None):
+        said.append(f"{counted(new, 'mask')} that no round has seen: `medsam annotate round {folder}`.")
+    if project.settings.stage >= 2 and waiting and any(share > 0 for share in document["missing"].values()):
+        said.append(f"Masks that come filled in: `medsam annotate propose {folder}`.")
+    return said or [f"Everything is drawn and seen: `medsam annotate export {folder}`."]

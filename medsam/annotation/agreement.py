@@ -246,7 +246,7 @@ def _spacing_mm(project: AnnotationProject, task: Task) -> tuple[float, float, f
     if not geometry.calibrated:
         return None
     plane = geometry.plane(project.settings.axis)
-    return (float(geometry.spacing_mm[geometry.across(plane.axis)]), *plane.spacing_mm)
+    return (float(geometry.spacing_mm["kji".index(plane.axis)]), *plane.spacing_mm)
 
 
 def _times(events: Collection[TaskEvent]) -> dict[int, Any]:

@@ -10,7 +10,8 @@ A server calls `next_task` where a reader asks, and `handed_in` after a hand-in.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 
 from medsam.annotation.agreement import adjudicate
 from medsam.annotation.project import AnnotationProject
@@ -66,24 +67,26 @@ def _add_gold(project: AnnotationProject, settings: Settings, reader: Reader) ->
     """A gold task for this reader, where it is time for one and there is a scan for it."""
     store = project.store
     tasks = store.tasks()
-    if any(task.state == "taken" and task.holder == reader.id for task in tasks):
-        return
-    done = sum(task.holder == reader.id and task.state in _HANDED_IN and task.kind != "gold" for task in tasks)
     mine = [task for task in tasks if task.kind == "gold" and task.reader == reader.id]
-    due = sum(_chance(settings.seed, "gold", reader.name, n) < settings.gold for n in range(1, done + 1))
-    if due <= len(mine) or any(task.state == "open" for task in mine):
+    if not _is_time(settings, reader, tasks, mine):
         return
     had = {task.scan for task in mine}
     scans = [one for one in store.scans() if one.labelled and one.side != "test" and one.id not in had]
     for scan in sorted(scans, key=lambda one: _chance(settings.seed, "gold", reader.name, one.name)):
-        try:
-            slices = _slices(project, settings, scan)
-        except InputError:
-            # it cannot be read: of others there are more
-            continue
-        asked = project.asked.structures
-        store.add_tasks([NewTask(scan.id, asked, "gold", settings.stage, slices, FIRST, reader=reader.id)])
-        return
+        # one that cannot be read is left out: of others there are more
+        with suppress(InputError):
+            slices, asked = _slices(project, settings, scan), project.asked.structures
+            store.add_tasks([NewTask(scan.id, asked, "gold", settings.stage, slices, FIRST, reader=reader.id)])
+            return
+
+
+def _is_time(settings: Settings, reader: Reader, tasks: Sequence[Task], mine: Sequence[Task]) -> bool:
+    """Whether a reader who asks for the next task is to have a gold one. mine: those that they had or have."""
+    theirs = [task for task in tasks if task.holder == reader.id]
+    if any(task.state == "taken" for task in theirs) or any(task.state == "open" for task in mine):
+        return False
+    done = sum(task.state in _HANDED_IN and task.kind != "gold" for task in theirs)
+    return sum(_chance(settings.seed, "gold", reader.name, n) < settings.gold for n in range(1, done + 1)) > len(mine)
 
 
 def _slices(project: AnnotationProject, settings: Settings, scan: StoredScan) -> tuple[int, ...] | None:

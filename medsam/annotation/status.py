@@ -86,25 +86,23 @@ def _missing(project: AnnotationProject) -> dict[str, float]:
 
 def _next(project: AnnotationProject, document: Mapping[str, Any]) -> list[str]:
     """Sentences on what to do, the most pressing first."""
-    tasks, rounds = document["tasks"], document["rounds"]
-    folder = project.folder
+    tasks, rounds, folder = document["tasks"], document["rounds"], project.folder
 
     def some(state: str, *kinds: str) -> int:
         return sum(tasks.get(kind, {}).get(state, 0) for kind in kinds or tasks)
 
-    said = []
-    if rounds and rounds[-1]["ended"] is None:
-        said.append(f"Round {rounds[-1]['round']} did not end: `medsam annotate round {folder}` goes on with it.")
-    if waiting := some("open", "adjudicate"):
-        said.append(f"{counted(waiting, 'scan')} on which two readers differ: a reviewer decides, on the page.")
-    if waiting := some("submitted"):
-        said.append(f"{counted(waiting, 'task')} to be reviewed, on the page.")
-    if waiting := some("open", "draw", "second", "gold"):
-        said.append(f"{counted(waiting, 'task')} to be drawn: `medsam serve --project {folder}`.")
+    going = bool(rounds) and rounds[-1]["ended"] is None
     last = project.store.rounds()
     new = project.store.masks_since(last[-1].last if last else 0)
-    if new and not (rounds and rounds[-1]["ended"] is None):
-        said.append(f"{counted(new, 'mask')} that no round has seen: `medsam annotate round {folder}`.")
-    if project.settings.stage >= 2 and waiting and any(share > 0 for share in document["missing"].values()):
-        said.append(f"Masks that come filled in: `medsam annotate propose {folder}`.")
-    return said or [f"Everything is drawn and seen: `medsam annotate export {folder}`."]
+    decide, review, draw = some("open", "adjudicate"), some("submitted"), some("open", "draw", "second", "gold")
+    filled = project.settings.stage >= 2 and draw and any(share > 0 for share in document["missing"].values())
+    said = (
+        (going, f"Round {len(rounds)} did not end: `medsam annotate round {folder}` goes on with it."),
+        (decide, f"{counted(decide, 'scan')} on which two readers differ: a reviewer decides, on the page."),
+        (review, f"{counted(review, 'task')} to be reviewed, on the page."),
+        (draw, f"{counted(draw, 'task')} to be drawn: `medsam serve --project {folder}`."),
+        (new and not going, f"{counted(new, 'mask')} that no round has seen: `medsam annotate round {folder}`."),
+        (filled, f"Masks that come filled in: `medsam annotate propose {folder}`."),
+    )
+    nothing = f"Everything is drawn and seen: `medsam annotate export {folder}`."
+    return [sentence for there, sentence in said if there] or [nothing]

@@ -5,9 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 
 from medsam.masks import CompactMask
 from medsam.store.records import NewCase, NewMask
+
+# a further migration
+NEXT = """
+from alembic import op
+import sqlalchemy as sa
+revision, down_revision, branch_labels, depends_on = "0003", "0002", None, None
+
+def upgrade():
+    op.add_column("cases", sa.Column("comment", sa.String()))
+    op.create_table("further", sa.Column("id", sa.Integer(), primary_key=True))
+"""
+
+# tests of one kind of database
+only_sqlite = pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+only_postgres = pytest.mark.parametrize("kind", ["postgres"], indirect=True)
 
 
 def document(**changes: Any) -> dict[str, Any]:

@@ -32,29 +32,43 @@ class AnnotationProject:
 
     @classmethod
     def create(
-        cls, folder: Path, name: str, structures: Sequence[str], settings: Settings, by: Reader | None = None
+        cls,
+        folder: Path,
+        name: str,
+        structures: Sequence[str],
+        settings: Settings,
+        by: Reader | None = None,
+        *,
+        url: str | None = None,
     ) -> Self:
-        """A new project, in a folder that is empty or not there yet.
+        """A new project, in a folder that is empty or not there yet. url: see `Store.open`.
 
         Raises InputError where there is one, for a folder that cannot be used, and for structures that will not do.
         """
         checked = [one.strip() for one in structures]
         if not checked or not all(checked) or len({one.casefold() for one in checked}) != len(checked):
             raise InputError("Name the `structures` to be drawn, each once.", parameter="structures")
-        store = Store.open(folder / "store", serving=False)
+        store = Store.open(folder / "store", serving=False, url=url)
         if store.project() is not None:
             store.close()
+            if url is not None:
+                raise InputError(
+                    f"The `database` holds a project already, and {folder.name} is a site of it now: `medsam serve "
+                    "--project` serves it.",
+                    parameter="database",
+                )
             raise InputError(f"{folder.name} holds a project already.", parameter="project")
         store.set_project(name, checked, settings.to_dict(), by)
         store.put_model("started", settings.model, None, by=by)
         return cls(folder, store)
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
-        """The project in `folder`. Raises InputError where there is none."""
-        if not (folder / "store").is_dir():
+    def open(cls, folder: Path, url: str | None = None) -> Self:
+        """The project in `folder`. url: see `Store.open`: a folder that is not there becomes another site's of the
+        project in that database. Raises InputError where there is none."""
+        if url is None and not (folder / "store").is_dir():
             raise InputError(f"{folder} holds no project: `medsam annotate init` makes one.", parameter="project")
-        store = Store.open(folder / "store", serving=False)
+        store = Store.open(folder / "store", serving=False, url=url)
         if store.project() is None:
             store.close()
             raise InputError(f"{folder} holds no project: `medsam annotate init` makes one.", parameter="project")
@@ -99,13 +113,20 @@ class AnnotationProject:
         return case_of({**scan.document, "split": scan.side}, self.folder, self.asked.name, f"scan {scan.name}")
 
     def model(self) -> tuple[str, StoredModel]:
-        """What answers now: a known name or the path of a checkpoint, and since when and why."""
+        """What answers now: a known name or the path of a checkpoint, and since when and why.
+
+        Raises InputError as `file_of`.
+        """
         stored = self.store.model()
         if stored is None:
             raise InputError("This project has no model.", parameter="project")
         return self.file_of(stored), stored
 
     def file_of(self, model: StoredModel) -> str:
-        """A known name, or the path of a checkpoint."""
+        """A known name, or the path of a checkpoint. Raises InputError where it was made at another site."""
         path = self.folder / model.path
+        if self.store.site and Path(model.path).parts[:1] == ("rounds",) and not path.is_file():
+            raise InputError(
+                f"The model {model.path} was made at another site: copy it to {self.folder.name}.", parameter="project"
+            )
         return str(path) if path.is_file() else model.path

@@ -97,6 +97,11 @@ def run_round(
             this = _begin(project, request, by)
             tell(f"Round {this.number} begins: all masks up to number {this.last}")
         else:
+            if this.settings.get("site", "") != project.store.site:
+                raise InputError(
+                    f"Round {this.number} is under way at another site, where its files are: let it end there, or give "
+                    "it up with `annotate round --abandon`."
+                )
             tell(f"Round {this.number} goes on")
         return {"round": this.number, **_Steps(project, this, tell, run, by).all()}
 
@@ -186,6 +191,7 @@ def _begin(project: AnnotationProject, request: RoundRequest, by: Reader | None)
     told = {
         **asdict(wanted),
         "medsam": __version__,
+        "site": project.store.site,
         "seed": settings.seed,
         "axis": settings.axis,
         "config": config,

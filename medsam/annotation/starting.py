@@ -72,11 +72,13 @@ def start_project(
     val: float = 0.1,
     by: Reader | None = None,
     progress: ProgressCallback | None = None,
+    url: str | None = None,
 ) -> tuple[AnnotationProject, Added]:
     """A new project in `folder`, with the scans of a manifest, each whose patient is known (`read_data`).
 
     frozen, val: shares of the patients to be measured on, and to stop training by, where the manifest has no such side.
-    progress: called with (scans done, scans), where slices are counted. Whoever calls it closes the project.
+    progress: called with (scans done, scans), where slices are counted. url: see `Store.open`.
+    Whoever calls it closes the project.
     Raises InputError for shares that are none, structures that will not do, too few patients, and where there is a
     project already.
     """
@@ -85,7 +87,7 @@ def start_project(
     sides = _sides(manifest.cases, asked, frozen, val, settings.seed)
     new = [_new_scan(case, sides[case.patient], asked) for case in manifest.cases]
     slices = _slices_of(new, manifest.cases, settings, progress)
-    project = AnnotationProject.create(folder, name or manifest.name, asked, settings, by)
+    project = AnnotationProject.create(folder, name or manifest.name, asked, settings, by, url=url)
     try:
         scans = project.store.add_scans(new)
         return project, Added(tuple(scans), tuple(_add_tasks(project, slices)), tuple(_name_remarks(asked, manifest)))

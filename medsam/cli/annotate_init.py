@@ -26,6 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("project", type=Path, metavar="PROJECT", help="the folder to make")
     add_data_arguments(parser)
     parser.add_argument("--structures", required=True, metavar="NAME,...", help="what is to be drawn, in this order")
+    parser.add_argument(
+        "--database", metavar="URL", help="of PostgreSQL, for several sites (default: a file in PROJECT)"
+    )
     parser.add_argument("--name", help="of the project (default: the data set's)")
     parser.add_argument(
         "--frozen", type=float, default=0.2, metavar="SHARE", help="of the patients, only measured on (default: 0.2)"
@@ -92,6 +95,7 @@ def run(arguments: argparse.Namespace) -> None:
             frozen=arguments.frozen,
             val=arguments.val,
             progress=counting,
+            url=arguments.database,
         )
     with project:
         from medsam.annotation.queue import order_queue

@@ -96,6 +96,7 @@ _EXTRAS = {
     "alembic": "serve",
     "argon2": "serve",
     "prometheus_client": "serve",
+    "psycopg": "postgres",
 }
 
 

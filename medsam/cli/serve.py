@@ -31,6 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--store", type=Path, metavar="DIR", help="database, uploads and fetched series (default: of this user)"
     )
     parser.add_argument(
+        "--database",
+        metavar="URL",
+        help="of PostgreSQL, postgresql://USER@HOST/NAME, for the store's tables; DIR knows it afterwards",
+    )
+    parser.add_argument(
         "--demo", action="store_true", help="with the demo's scan, fetched once; --store: of the demo alone"
     )
     parser.add_argument(
@@ -205,6 +210,7 @@ def _settings(arguments: argparse.Namespace) -> ServerSettings:
     clients = NNInteractive(arguments.nninteractive_sessions, image_bytes=memory)
     return ServerSettings(
         store=_store_folder(arguments),
+        database=arguments.database,
         data=(*arguments.data, *([demo_folder()] if arguments.demo else [])),
         host=arguments.host,
         port=arguments.port,
@@ -261,13 +267,13 @@ def _store_folder(arguments: argparse.Namespace) -> Path:
 
 def _open(arguments: argparse.Namespace) -> Store:
     """The store beside a server that may be running; one that is not there is not made."""
-    from medsam.store.database import NAME
+    from medsam.store.opening import is_store
     from medsam.store.store import Store
 
     folder = _store_folder(arguments)
-    if arguments.add_user is None and not arguments.demo and not (folder / NAME).is_file():
+    if arguments.add_user is None and not arguments.demo and not is_store(folder):
         raise InputError(f"There is no `store` at {folder}.", parameter="store")
-    return Store.open(folder, serving=False)
+    return Store.open(folder, serving=False, url=arguments.database)
 
 
 def _add_user(arguments: argparse.Namespace) -> None:

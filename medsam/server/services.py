@@ -80,7 +80,7 @@ async def open_services(settings: ServerSettings, predictor: Predictor | None = 
     for `trust` of other weights, and for an address that lets in people whom nobody can tell.
     """
     async with AsyncExitStack() as stack:
-        store = await to_thread.run_sync(Store.open, settings.store)
+        store = await to_thread.run_sync(partial(Store.open, settings.store, url=settings.database))
         stack.callback(store.close)
         gate = await to_thread.run_sync(Gate, settings, store)
         project = None if settings.project is None else await to_thread.run_sync(served, settings.project, store)

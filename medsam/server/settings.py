@@ -103,6 +103,7 @@ class NNInteractive:
 @dataclass(frozen=True)
 class ServerSettings:
     """store: folder of the database, uploads and fetched series; made where it is missing, for its owner alone.
+    database: URL of one of PostgreSQL with the store's tables, see `Store.open`; None: what the folder knows.
 
     data: folders whose scans are cases. hosts: names under which the server may be called, beside those of loopback and
     `host`. scan_bytes, embedding_bytes: of scans and embeddings kept in memory. loaders: processes that read scans.
@@ -136,3 +137,4 @@ class ServerSettings:
     monailabel: MonaiLabel | None = None
     nninteractive: NNInteractive | None = None
     project: Path | None = None
+    database: str | None = field(default=None, repr=False)

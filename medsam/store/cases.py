@@ -1,4 +1,7 @@
-"""The scans that readers may open: where each comes from, who may see it, and what happened to it."""
+"""The scans that readers may open: where each comes from, who may see it, and what happened to it.
+
+Where several sites share the tables, each knows its own cases alone: the same path is another file elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select, true, update
-from sqlalchemy.dialects.sqlite import insert as insert_or
 
 from medsam.errors import InputError
 from medsam.store.part import Part, new_key, now
@@ -15,7 +17,7 @@ from medsam.store.readers import Reader
 from medsam.store.records import CaseEvent, CaseKind, NewCase, StoredCase
 from medsam.store.tables import CaseEvents, CaseReaders, Cases, Readings, Revisions
 
-# of one question to SQLite
+# of one question to the database
 _MANY = 500
 # kinds whose files are the server's own
 _COPIES = ("upload", "pacs")
@@ -35,13 +37,13 @@ class CasesPart(Part):
         """
         moment = now()
         with self._database.write() as connection:
-            before = _by_source(connection, [case.source for case in cases])
+            before = _by_source(connection, [case.source for case in cases], self._here)
             once = {case.source: case for case in cases}.values()
-            _add(connection, [case for case in once if case.source not in before], moment)
+            _add(connection, [case for case in once if case.source not in before], moment, self._database.site)
             for case in once:
                 if case.source in before:
                     _update(connection, case, before[case.source], moment)
-            after = _by_source(connection, [case.source for case in cases])
+            after = _by_source(connection, [case.source for case in cases], self._here)
         return [after[case.source] for case in cases]
 
     def vanish_cases(self, ids: Iterable[int]) -> None:
@@ -56,7 +58,8 @@ class CasesPart(Part):
     def case_sources(self, prefix: str = "") -> list[StoredCase]:
         """All whose source begins so, those that vanished too: for the server itself, whoever may see them."""
         with self._database.read() as connection:
-            query = select(Cases).where(Cases.removed_at.is_(None), func.substr(Cases.source, 1, len(prefix)) == prefix)
+            query = select(Cases).where(Cases.removed_at.is_(None), self._here)
+            query = query.where(func.substr(Cases.source, 1, len(prefix)) == prefix)
             return [_case(row) for row in connection.execute(query.order_by(Cases.id))]
 
     def cases(
@@ -74,7 +77,7 @@ class CasesPart(Part):
 
         newest: the last one first. mine: those that this reader brought.
         """
-        query = select(Cases).where(seen_by(reader), Cases.vanished_at.is_(None)).limit(limit)
+        query = select(Cases).where(seen_by(reader), self._here, Cases.vanished_at.is_(None)).limit(limit)
         query = query.order_by(Cases.id.desc() if newest else Cases.id)
         if q:
             part = q.replace("\\", "\\\\").replace("%", r"\%").replace("_", r"\_")
@@ -94,7 +97,7 @@ class CasesPart(Part):
     def case(self, reader: Reader, key: str) -> StoredCase | None:
         """None where there is none, or it is not this reader's to see."""
         with self._database.read() as connection:
-            row = connection.execute(select(Cases).where(seen_by(reader), Cases.public_id == key)).first()
+            row = connection.execute(select(Cases).where(seen_by(reader), self._here, Cases.public_id == key)).first()
         return None if row is None else _case(row)
 
     def case_of(self, case: int) -> StoredCase:
@@ -113,8 +116,9 @@ class CasesPart(Part):
         """`user` may see it from now on."""
         with self._database.write() as connection:
             case_where(connection, Cases.id == case)
-            row = insert_or(CaseReaders).values(case_id=case, user_id=user).on_conflict_do_nothing()
-            if connection.execute(row).rowcount:
+            seen = select(CaseReaders.user_id).where(CaseReaders.case_id == case, CaseReaders.user_id == user)
+            if connection.execute(seen).first() is None:
+                connection.execute(insert(CaseReaders).values(case_id=case, user_id=user))
                 _tell(connection, case, "shared", by.id, now(), user=user)
 
     def unshare_case(self, case: int, user: int, by: Reader) -> None:
@@ -147,7 +151,7 @@ class CasesPart(Part):
         """What was uploaded or fetched, is removed, and of which nobody has said that its files are gone."""
         with self._database.read() as connection:
             query = select(Cases).where(Cases.removed_at.is_not(None), Cases.files_gone_at.is_(None))
-            query = query.where(Cases.kind.in_(_COPIES))
+            query = query.where(Cases.kind.in_(_COPIES), self._here)
             return [_case(row) for row in connection.execute(query.order_by(Cases.id))]
 
     def files_removed(self, case: int) -> None:
@@ -172,7 +176,8 @@ class CasesPart(Part):
         limit = moment - timedelta(seconds=kept)
         recent = select(Revisions.revision).join(Readings, Readings.id == Revisions.reading_id)
         recent = recent.where(Readings.case_id == Cases.id, Revisions.at >= limit)
-        here = select(Cases.id).where(Cases.kind.in_(_COPIES), Cases.removed_at.is_(None), Cases.added_at < limit)
+        here = select(Cases.id).where(Cases.kind.in_(_COPIES), self._here)
+        here = here.where(Cases.removed_at.is_(None), Cases.added_at < limit)
         here = here.where(or_(Cases.opened_at.is_(None), Cases.opened_at < limit), ~recent.exists())
         with self._database.write() as connection:
             old = list(connection.execute(here).scalars())
@@ -223,15 +228,16 @@ def _values(case: NewCase) -> dict[str, Any]:
     return {"kind": case.kind, "name": case.name, "modality": case.modality, "details": dict(case.details)}
 
 
-def _add(connection: Connection, cases: Sequence[NewCase], moment: datetime) -> None:
+def _add(connection: Connection, cases: Sequence[NewCase], moment: datetime, site: str) -> None:
     rows = [
-        {"public_id": new_key(), "source": case.source, "owner_id": case.owner, "added_at": moment, **_values(case)}
+        {"public_id": new_key(), "source": case.source, "owner_id": case.owner, "added_at": moment, "site": site}
+        | _values(case)
         for case in cases
     ]
     if not rows:
         return
     connection.execute(insert(Cases), rows)
-    added = _by_source(connection, [case.source for case in cases])
+    added = _by_source(connection, [case.source for case in cases], Cases.site == site)
     told = {"at": moment, "kind": "added"}
     connection.execute(
         insert(CaseEvents),
@@ -259,11 +265,11 @@ def _tell(connection: Connection, case: int, kind: str, by: int | None, moment: 
     connection.execute(insert(CaseEvents).values(case_id=case, at=moment, by_id=by, kind=kind, details=details))
 
 
-def _by_source(connection: Connection, sources: Sequence[str]) -> dict[str, StoredCase]:
+def _by_source(connection: Connection, sources: Sequence[str], here: ColumnElement[bool]) -> dict[str, StoredCase]:
     found: dict[str, StoredCase] = {}
     for start in range(0, len(sources), _MANY):
         some = sources[start : start + _MANY]
-        query = select(Cases).where(Cases.source.in_(some), Cases.removed_at.is_(None))
+        query = select(Cases).where(here, Cases.source.in_(some), Cases.removed_at.is_(None))
         found |= {row.source: _case(row) for row in connection.execute(query)}
     return found
 

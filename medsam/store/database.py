@@ -1,101 +1,83 @@
-"""The file: one SQLite database in a folder of its owner's, brought up to date when it is opened.
+"""What a store's tables are kept in, whatever kind of database it is: snapshots, transactions, migrations, errors.
 
-Who writes waits for a lock of this process first: SQLite's own waiting is a sleep, and unfair. Every write is one
-transaction and on the disk when it ends (`synchronous=FULL`); readers see a snapshot and wait for nobody (WAL).
-The folder has to be on a disk of this machine: WAL needs memory that all who open the file share.
-
-    medsam.db             the database, with -wal and -shm beside it while it is open
-    serving.lock          held by the server that runs on this folder
-    before-REVISION.db    a copy from before a migration
+Who writes waits for a lock of this process first, which is fair; then one transaction after the other is at work, of
+all processes. Every write is on the disk when it ends; readers see a snapshot and wait for nobody. The kinds of
+database, `sqlite` and `postgres`, keep to this in their own words.
 """
 
 from __future__ import annotations
 
-import os
-import sqlite3
-import tempfile
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from filelock import FileLock, Timeout
-from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from medsam.errors import InputError, MedSAMError
-from medsam.files import move, sync
 
-NAME, LOCK = "medsam.db", "serving.lock"
-# "MSAM": says of a file that it is one of these
-APPLICATION_ID = 0x4D53414D
-_BUSY_SECONDS = 30.0
-# recursive_triggers: without, a row that replaces another deletes that one behind the triggers' back
-_SETTINGS = (
-    "journal_mode = WAL",
-    "synchronous = FULL",
-    # of macOS, whose fsync leaves data in the disk's own memory
-    "fullfsync = ON",
-    "foreign_keys = ON",
-    "recursive_triggers = ON",
-    "trusted_schema = OFF",
-)
+LOCK = "serving.lock"
+# how long a lock, and a free connection, are waited for
+BUSY_SECONDS = 30.0
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 class StoreError(MedSAMError):
-    """The disk of the store is full, damaged, or busy for too long. Nothing was written; the same may work later."""
+    """The disk of the store is full or damaged, its server is away, or it is busy for too long.
+
+    Nothing was written; the same may work later.
+    """
 
     # of HTTP
     status = 503
 
 
-class Database:
-    """A store's file, open. serving: whether a server runs on it; then it is the only one.
+class Database(ABC):
+    """A store's tables, open, and the folder with its other files.
 
-    Raises InputError when another server does, the folder cannot be used, or the file is another's, damaged, or of a
-    newer medsam.
+    site: whose the cases and sessions of this folder are, where stores of several folders share the tables; "" where
+    they lie in the folder.
     """
 
-    def __init__(self, folder: Path, serving: bool) -> None:
-        self.folder, self.path = folder, folder / NAME
+    site: str
+    engine: Engine
+    # what is wrong with the disk or the server, and nothing of what was asked for
+    _failures: ClassVar[tuple[type[DatabaseError], ...]]
+    # what is wrong with a value
+    _refusals: ClassVar[tuple[type[DatabaseError], ...]] = ()
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self._lock = FileLock(folder / LOCK, mode=0o600, thread_local=False)
         self._writing = threading.Lock()
-        _make_private(folder)
-        if serving:
-            self._serve_alone()
-        self.engine = _engine(self.path)
-        try:
-            _make_file(self.path)
-            self._bring_up_to_date(serving)
-        except BaseException:
-            self.close()
-            raise
 
     def close(self) -> None:
-        """Give the file and its lock back; what is committed is in the file."""
+        """Give everything back; what is committed stays."""
         self.engine.dispose()
         self._lock.release()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A snapshot: everything read in this block is of one moment. Raises as `write`."""
-        with _told(), self.engine.connect() as connection, connection.begin():
+        with self._told(), self._reader() as connection, connection.begin():
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """One transaction, on the disk when the block ends; nothing of it where it raises.
 
-        Raises StoreError where the disk does not take it, and InputError for what no database holds.
+        Raises StoreError where the database does not take it, and InputError for what no database holds.
         """
-        with _told(), self._writing, self._writer() as connection, connection.begin():
+        with self._told(), self._writing, self._writer() as connection, connection.begin():
             yield connection
 
     def writable(self) -> bool:
@@ -103,7 +85,7 @@ class Database:
         try:
             with self._writing, self._writer() as connection:
                 connection.begin().rollback()
-        except DatabaseError:
+        except (DatabaseError, PoolTimeout):
             return False
         return True
 
@@ -111,14 +93,49 @@ class Database:
     def revision(self) -> str:
         """Of the tables."""
         with self.read() as connection:
-            return MigrationContext.configure(connection).get_current_revision() or ""
+            return revision_of(connection) or ""
 
-    def _writer(self) -> Connection:
-        return self.engine.connect().execution_options(medsam_writes=True)
-
+    @abstractmethod
     def backup(self, target: Path) -> None:
-        """See `copy_database`; the copy is of one moment, and whoever writes meanwhile goes on."""
-        copy_database(self.path, target)
+        """Copy it as it is at one moment, while whoever writes goes on. Raises InputError where that cannot be."""
+
+    @abstractmethod
+    def check(self) -> list[str]:
+        """What the database finds wrong with itself; nothing when it is whole."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Bytes on the disk."""
+
+    @abstractmethod
+    def _reader(self) -> Connection:
+        """A connection whose transactions see one moment."""
+
+    @abstractmethod
+    def _writer(self) -> Connection:
+        """A connection whose transactions come one after the other."""
+
+    @abstractmethod
+    def _said(self, error: DatabaseError) -> str:
+        """What the database says of a failure, in some words."""
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Errors of the database in the words of this package. What breaks a rule of the tables is a fault of ours."""
+        try:
+            yield
+        except DatabaseError as error:
+            if type(error) in self._failures:
+                raise StoreError(f"The store cannot be used now ({self._said(error)}).") from error
+            if type(error) in self._refusals:
+                raise InputError(NOTHING_TO_STORE) from error
+            # rules of the tables, which callers have to keep
+            raise
+        except PoolTimeout as error:
+            raise StoreError("The store cannot be used now (too many ask at once).") from error
+        except (UnicodeEncodeError, OverflowError) as error:
+            raise InputError(NOTHING_TO_STORE) from error
 
     def _serve_alone(self) -> None:
         try:
@@ -129,181 +146,57 @@ class Database:
                 parameter="store",
             ) from None
         except OSError as error:
-            raise _unusable(error) from None
-
-    def _bring_up_to_date(self, serving: bool) -> None:
-        script = ScriptDirectory(str(_MIGRATIONS))
-        try:
-            with self.engine.connect() as connection:
-                ours = connection.exec_driver_sql("PRAGMA application_id").scalar()
-                empty = connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar() == 0
-                current = MigrationContext.configure(connection).get_current_revision()
-                wal = connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
-        except OperationalError as error:
-            raise InputError(
-                f"{NAME} in this `store` cannot be opened ({str(error.orig)[:80]}).", parameter="store"
-            ) from None
-        except DatabaseError:
-            raise InputError(
-                f"{NAME} in this `store` is no database, or damaged: put a backup in its place.", parameter="store"
-            ) from None
-        if not wal:
-            raise InputError("The `store` has to be on a disk of this machine, not of another.", parameter="store")
-        if not empty and ours != APPLICATION_ID:
-            raise InputError(f"{NAME} in this `store` was not made by medsam serve.", parameter="store")
-        if current is not None and current not in {one.revision for one in script.walk_revisions()}:
-            raise InputError(
-                f"This `store` was written by a newer medsam (its tables are of revision {current[:20]}): update "
-                "medsam, or take another folder.",
-                parameter="store",
-            )
-        if current == script.get_current_head():
-            return
-        if not serving:
-            self._serve_alone()
-        if current is not None:
-            copy_database(self.path, self.folder / f"before-{script.get_current_head()}.db")
-        self._upgrade()
-        if not serving:
-            self._lock.release()
-
-    def _upgrade(self) -> None:
-        config = Config()
-        config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-        with self._writer() as connection, connection.begin():
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-            connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
+            raise unusable(error) from None
 
 
-@contextmanager
-def _told() -> Iterator[None]:
-    """Errors of the database in the words of this package. What breaks a rule of the tables is a fault of ours."""
+NOTHING_TO_STORE = "This holds a text that is no Unicode, or a number that is too large."
+
+
+def revision_of(connection: Connection) -> str | None:
+    """Of the tables; None where there are none."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def newest_revision() -> str:
+    """That the tables of this medsam have."""
+    return _script().get_current_head() or ""
+
+
+def check_known(revision: str | None, parameter: str) -> None:
+    """Raises InputError for a revision of a newer medsam. parameter: what names the store."""
+    if revision is not None and revision not in {one.revision for one in _script().walk_revisions()}:
+        raise InputError(
+            f"This `{parameter}` was written by a newer medsam (its tables are of revision {revision[:20]}): update "
+            "medsam, or take another one.",
+            parameter=parameter,
+        )
+
+
+def upgrade(connection: Connection) -> None:
+    """Bring the tables up to date, in the transaction of a connection."""
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _script() -> ScriptDirectory:
+    return ScriptDirectory(str(_MIGRATIONS))
+
+
+def make_private(folder: Path) -> None:
+    """The folder, its owner's alone. Raises InputError where that cannot be."""
     try:
-        yield
-    except DatabaseError as error:
-        # its other kinds are rules of the tables, which callers have to keep
-        if type(error) not in (DatabaseError, OperationalError):
-            raise
-        raise StoreError(f"The store cannot be used now ({str(error.orig)[:80]}).") from error
-    except PoolTimeout as error:
-        raise StoreError("The store cannot be used now (too many ask at once).") from error
-    except (UnicodeEncodeError, OverflowError) as error:
-        raise InputError("This holds a text that is no Unicode, or a number that is too large.") from error
-
-
-def copy_database(source: Path, target: Path) -> None:
-    """Copy a database that may be in use, as it is at one moment; checked, and whole under its name or not there.
-
-    target: replaced when it is such a copy. Its owner's alone. Opened as any store once it is called `medsam.db` in a
-    folder. Raises InputError when it cannot be written, or is something else.
-    """
-    try:
-        if target.exists() and (_is_in_use(target, source) or not _is_ours(target)):
-            raise InputError(
-                f"{target.name} is there and no `backup` of a store: give another name.", parameter="backup"
-            )
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".medsam-") as folder:
-            part = Path(folder) / target.name
-            _make_file(part)
-            with (
-                closing(sqlite3.connect(source, timeout=_BUSY_SECONDS)) as live,
-                closing(sqlite3.connect(part)) as copy,
-            ):
-                # all pages at once: in steps, every write of others would start it again
-                live.backup(copy)
-                copy.execute("PRAGMA journal_mode = DELETE")
-                fault = _fault(copy)
-            if fault is not None:
-                raise InputError(f"The store is damaged ({fault[:80]}): it was not copied, and the copy before stays.")
-            sync(part)
-            move(part, target)
-            sync(target.parent)
-    except (OSError, sqlite3.Error) as error:
-        raise InputError(f"The `backup` cannot be written ({_reason(error)}).", parameter="backup") from None
-
-
-def _fault(connection: sqlite3.Connection) -> str | None:
-    """The first that SQLite finds."""
-    try:
-        found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(1)")]
-    except sqlite3.DatabaseError as error:
-        return str(error)
-    return None if found == ["ok"] else found[0]
-
-
-def _is_in_use(path: Path, source: Path) -> bool:
-    """Whether it is a store rather than a copy: whoever has it open would go on with a file that has no name."""
-    return path.samefile(source) or path.name == NAME or path.with_name(f"{path.name}-wal").exists()
-
-
-def _is_ours(path: Path) -> bool:
-    """By the header of the file; see the format of SQLite's files, offset 68."""
-    with path.open("rb") as file:
-        head = file.read(100)
-    return head[:16] == b"SQLite format 3\0" and head[68:72] == APPLICATION_ID.to_bytes(4, "big")
-
-
-def _engine(path: Path) -> Engine:
-    engine = create_engine(
-        f"sqlite+pysqlite:///{path}",
-        connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False},
-        pool_size=8,
-        max_overflow=32,
-        pool_timeout=_BUSY_SECONDS,
-    )
-
-    @event.listens_for(engine, "connect")
-    def prepare(connection: Any, record: object) -> None:
-        # transactions begin where we say so, and hold tables, too
-        connection.isolation_level = None
-        for setting in _SETTINGS:
-            connection.execute(f"PRAGMA {setting}").close()
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        # IMMEDIATE: one that reads first and then writes would be refused when another wrote in between
-        writes = connection.get_execution_options().get("medsam_writes")
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    return engine
-
-
-def is_foreign(folder: Path) -> bool:
-    """Whether a folder is there that holds other things, and no store. Raises OSError where it cannot be read."""
-    if not folder.is_dir():
-        return False
-    names = {entry.name for entry in os.scandir(folder)}
-    return NAME not in names and bool(names - {LOCK})
-
-
-def _make_private(folder: Path) -> None:
-    try:
-        if is_foreign(folder):
-            raise InputError(
-                f"The folder `store` is not empty, and holds no {NAME}: name another, or put a backup there under that "
-                "name.",
-                parameter="store",
-            )
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder.chmod(0o700)
     except OSError as error:
-        raise _unusable(error) from None
+        raise unusable(error) from None
 
 
-def _make_file(path: Path) -> None:
-    """Empty where it is missing, and its owner's alone, before anything is in it; SQLite gives -wal the same mode."""
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        path.chmod(0o600)
-    except OSError as error:
-        raise _unusable(error) from None
-
-
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """In words without the path."""
     return (isinstance(error, OSError) and error.strerror) or type(error).__name__
 
 
-def _unusable(error: OSError) -> InputError:
-    return InputError(f"The folder `store` cannot be used ({_reason(error)}).", parameter="store")
+def unusable(error: OSError) -> InputError:
+    return InputError(f"The folder `store` cannot be used ({reason(error)}).", parameter="store")

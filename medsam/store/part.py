@@ -6,7 +6,10 @@ import hashlib
 import secrets
 from datetime import UTC, datetime
 
+from sqlalchemy import ColumnElement
+
 from medsam.store.database import Database
+from medsam.store.tables import Cases
 
 
 class Part:
@@ -14,6 +17,11 @@ class Part:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    @property
+    def _here(self) -> ColumnElement[bool]:
+        """Of cases: this site's, whose files are in this folder or seen from it."""
+        return Cases.site == self._database.site
 
 
 def now() -> datetime:

@@ -93,13 +93,14 @@ class ReadingsPart(Part):
     def reading(self, reader: Reader, key: str) -> StoredReading | None:
         """None where there is none, it is another's (reviewers see all), or its case is not the reader's to see now."""
         with self._database.read() as connection:
-            query = _readings().where(Readings.public_id == key, _theirs(reader))
+            query = _readings().where(Readings.public_id == key, _theirs(reader), self._of_here)
             row = connection.execute(query).first()
         return None if row is None else _reading(row)
 
     def readings(self, reader: Reader, case: int | None = None) -> list[StoredReading]:
         """A reader's own that are open, the newest first."""
-        query = _readings().where(*_wanted(reader, case, closed=False, everyones=False)).order_by(Readings.id.desc())
+        query = _readings().where(*_wanted(reader, case, closed=False, everyones=False), self._of_here)
+        query = query.order_by(Readings.id.desc())
         with self._database.read() as connection:
             return [_reading(row) for row in connection.execute(query)]
 
@@ -113,7 +114,7 @@ class ReadingsPart(Part):
         owner = case_(((Users.active, Users.name)), else_="")
         columns = (Readings.public_id, Cases.public_id, Cases.name, owner, Readings.axis, Readings.model)
         query = select(*columns, Readings.began_at, _closed_at()).join(Cases, Cases.id == Readings.case_id)
-        query = query.join(Users, Users.id == Readings.user_id).where(Cases.removed_at.is_(None))
+        query = query.join(Users, Users.id == Readings.user_id).where(Cases.removed_at.is_(None), self._here)
         query = query.where(*_wanted(reader, case, closed, everyones)).order_by(Readings.id.desc()).limit(most)
         with self._database.read() as connection:
             return [ReadingLine(*row) for row in connection.execute(query)]
@@ -125,6 +126,11 @@ class ReadingsPart(Part):
         """
         with self._database.write() as connection:
             return _next(connection, reading, by, "closed")
+
+    @property
+    def _of_here(self) -> ColumnElement[bool]:
+        """On cases of this site: another one's server has its own in memory, and goes on from there."""
+        return exists().where(Cases.id == Readings.case_id, self._here).correlate(Readings)
 
     def revision(self, reading: int) -> int:
         """Of the last change."""
@@ -242,7 +248,8 @@ class ReadingsPart(Part):
 
     def changes(self, reading: int, since: int = -1) -> Changes:
         """Objects and masks that came after revision `since`, each as it is now; by revision."""
-        since = min(max(since, -1), 2**53)
+        # as far as any database counts
+        since = min(max(since, -1), 2**31 - 1)
         with self._database.read() as connection:
             return Changes(
                 _revision(connection, reading),

@@ -17,7 +17,7 @@ from anyio import to_thread
 
 from medsam.store.annotations import AnnotationsPart
 from medsam.store.cases import CasesPart
-from medsam.store.database import Database
+from medsam.store.opening import open_database
 from medsam.store.people import People
 from medsam.store.projects import ProjectsPart
 from medsam.store.provenance import Provenance
@@ -35,19 +35,27 @@ class Store(People, CasesPart, ReadingsPart, Provenance, ProjectsPart, TasksPart
     """See the top of this file, and its parts for what they keep."""
 
     @classmethod
-    def open(cls, folder: Path, serving: bool = True) -> Self:
+    def open(cls, folder: Path, serving: bool = True, url: str | None = None) -> Self:
         """The store in `folder`, made where there is none, for its owner alone, and brought up to date.
 
         serving: a server runs on it, which no second may; False for a command beside it, such as a backup.
-        Raises InputError (`parameter` "store") when another server runs on it, the folder cannot be used, or its
-        database is damaged or of a newer medsam.
+        url: of a database of PostgreSQL that holds the tables, `postgresql://USER@HOST/NAME`, which stores of other
+        folders may share; the folder knows it from then on, but for its password. None: what the folder knows, else a
+        file in it.
+        Raises InputError (`parameter` "store" or "database") when another server runs on it, the folder cannot be used,
+        the database cannot be reached, is damaged, another's, or of a newer medsam.
         """
-        return cls(Database(folder, serving))
+        return cls(open_database(folder, serving, url))
 
     @property
     def folder(self) -> Path:
         """Where it lies; files of cases may lie in folders of it."""
         return self._database.folder
+
+    @property
+    def site(self) -> str:
+        """Who this store is among those that share its tables; "" where none do."""
+        return self._database.site
 
     def close(self) -> None:
         """Nothing can be called any more. What was confirmed is on the disk already."""

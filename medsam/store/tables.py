@@ -23,12 +23,13 @@ from sqlalchemy import (
     Index,
     LargeBinary,
     MetaData,
-    String,
     UniqueConstraint,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
+
+from medsam.store.columns import TEXT, TIME, where
 
 # confirmed rows: the migrations have triggers for them
 APPEND_ONLY = ("case_events", "readings", "revisions", "object_events", "steps", "masks", "audit")
@@ -37,7 +38,7 @@ APPEND_ONLY = ("case_events", "readings", "revisions", "object_events", "steps",
 class UtcTime(TypeDecorator[datetime]):
     """A moment, as text in UTC with its zone and always as many digits, so that text sorts as time does."""
 
-    impl = String(32)
+    impl = TIME
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:
@@ -62,7 +63,7 @@ class Table(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map = {datetime: UtcTime, dict[str, Any]: JSON, list[Any]: JSON, bytes: LargeBinary}  # noqa: RUF012
+    type_annotation_map = {str: TEXT, datetime: UtcTime, dict[str, Any]: JSON, list[Any]: JSON, bytes: LargeBinary}  # noqa: RUF012
 
 
 class Users(Table):
@@ -108,7 +109,8 @@ class Cases(Table):
     """source: where the scan comes from, in the server's own words. owner_id: None for those that all may see.
 
     details: JSON of the caller. opened_at: last. vanished_at: its files are not where they were, and may come back.
-    removed_at: somebody or time removed it, for good; files_gone_at: its files are no more.
+    removed_at: somebody or time removed it, for good; files_gone_at: its files are no more. site: see `Database`; its
+    files are there, and nowhere else is anything known of it.
     """
 
     __tablename__ = "cases"
@@ -125,9 +127,10 @@ class Cases(Table):
     vanished_at: Mapped[datetime | None]
     removed_at: Mapped[datetime | None]
     files_gone_at: Mapped[datetime | None]
+    site: Mapped[str] = mapped_column(server_default=text("''"))
     __table_args__ = (
-        Index("ix_cases_here", "source", unique=True, sqlite_where=text("removed_at IS NULL")),
-        Index("ix_cases_files_left", "removed_at", sqlite_where=text("files_gone_at IS NULL")),
+        Index("ix_cases_here", "site", "source", unique=True, **where("removed_at IS NULL")),
+        Index("ix_cases_files_left", "removed_at", **where("files_gone_at IS NULL")),
     )
 
 
@@ -185,7 +188,7 @@ class Revisions(Table):
     settings: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     seconds: Mapped[float | None]
     __table_args__ = (
-        Index("ix_revisions_closed", "reading_id", "at", sqlite_where=text("kind = 'closed'")),
+        Index("ix_revisions_closed", "reading_id", "at", **where("kind = 'closed'")),
         {"sqlite_with_rowid": False},
     )
 
@@ -268,7 +271,7 @@ class Masks(Table):
             "slice",
             # so that no row has to be read
             "current",
-            sqlite_where=text("current = 1"),
+            **where("current = 1", "current"),
         ),
         Index("ix_masks_of_steps", "reading_id", "step_id", "object", "axis", "slice"),
     )

@@ -9,7 +9,6 @@ from typing import Any
 
 from sqlalchemy import delete, insert, or_, select
 
-from medsam.store.database import StoreError
 from medsam.store.part import Part, now
 from medsam.store.readers import Reader
 from medsam.store.records import AuditLine
@@ -58,7 +57,7 @@ class Upkeep(Part):
         """Copy the database as it is now, while it is in use; whole under its name or not there, and checked.
 
         It becomes a store again as `medsam.db` in a folder. Files of uploads are no part of it.
-        Raises InputError when it cannot be written, or `target` is another file.
+        Raises InputError when it cannot be written, `target` is another file, and for tables in PostgreSQL.
         """
         self._database.backup(target)
 
@@ -78,11 +77,9 @@ class Upkeep(Part):
         return self._database.revision
 
     def check(self) -> list[str]:
-        """What SQLite finds wrong with the file; nothing when it is whole. Takes seconds for a large one."""
-        try:
-            with self._database.read() as connection:
-                found = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA integrity_check")]
-                broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
-        except StoreError as error:
-            return [str(error)]
-        return [one for one in found if one != "ok"] + [f"{row[0]} points at nothing" for row in broken]
+        """What the database finds wrong with itself; nothing when it is whole. May take seconds for a large one."""
+        return self._database.check()
+
+    def size(self) -> int:
+        """Bytes of the database."""
+        return self._database.size

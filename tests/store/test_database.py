@@ -116,7 +116,7 @@ def test_the_database_of_another_program_is_refused(tmp_path):
 
 
 def test_a_disk_that_cannot_share_the_log_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("medsam.store.database._SETTINGS", ("journal_mode = DELETE",))
+    monkeypatch.setattr("medsam.store.sqlite._SETTINGS", ("journal_mode = DELETE",))
     with pytest.raises(InputError, match="on a disk of this machine"):
         Store.open(tmp_path)
 

@@ -1,32 +1,20 @@
 from __future__ import annotations
 
-import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from stores import document, drawn, square
+from stores import NEXT, document, drawn, square
 
-import medsam.store.migrations as migrations
 from medsam.errors import InputError
-from medsam.store import database
 from medsam.store.project_tables import PROJECT_APPEND_ONLY
 from medsam.store.readers import Role
+from medsam.store.sqlite import APPLICATION_ID
 from medsam.store.store import Store
 from medsam.store.tables import APPEND_ONLY
 
 FIRST = Path(__file__).with_name("revision_0001.sql")
-
-NEXT = """
-from alembic import op
-import sqlalchemy as sa
-revision, down_revision, branch_labels, depends_on = "0003", "0002", None, None
-
-def upgrade():
-    op.add_column("cases", sa.Column("comment", sa.String()))
-    op.create_table("further", sa.Column("id", sa.Integer(), primary_key=True))
-"""
 
 
 @pytest.fixture
@@ -36,21 +24,8 @@ def first(tmp_path: Path) -> Path:
     folder.mkdir()
     with closing(sqlite3.connect(folder / "medsam.db")) as connection:
         connection.executescript(FIRST.read_text(encoding="utf-8"))
-        connection.execute(f"PRAGMA application_id = {database.APPLICATION_ID}")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     return folder
-
-
-@pytest.fixture
-def later(tmp_path, monkeypatch):
-    """Makes this medsam one of a further revision, whose migration is a text."""
-
-    def make(migration: str) -> None:
-        copy = tmp_path / "migrations"
-        shutil.copytree(Path(migrations.__path__[0]), copy)
-        (copy / "versions" / "0003_next.py").write_text(migration)
-        monkeypatch.setattr(database, "_MIGRATIONS", copy)
-
-    return make
 
 
 def look(store: Store) -> None:

@@ -1,16 +1,16 @@
 from __future__ import annotations
 
-import sqlite3
 import time
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import select
 
 from medsam.errors import InputError
 from medsam.store import people
 from medsam.store.readers import Reader, Role
 from medsam.store.store import Store
+from medsam.store.tables import Table, Users
 
 PASSWORD = "correct horse battery"
 pytestmark = pytest.mark.usefixtures("quick_hashes")
@@ -33,11 +33,14 @@ def test_who_gives_the_password_comes_in(store, user):
     assert (store.user("x"), store.user_named("x"), store.reader(99)) == (None, None, None)
 
 
-def test_no_password_token_or_cookie_is_in_the_file(store, user):
+def test_no_password_token_or_cookie_is_kept(store, user):
     _, token = store.add_token(user.id, "a script")
     _, cookie = store.add_login(user.id)
+    with store._database.read() as connection:
+        rows = (connection.execute(table.select()).all() for table in Table.metadata.sorted_tables)
+        written = repr(list(rows)).encode()
     store.close()
-    written = b"".join(path.read_bytes() for path in store.folder.iterdir())
+    written += b"".join(path.read_bytes() for path in store.folder.iterdir())
     assert "Anna Ärztin".encode() in written
     assert b"$argon2id$" in written
     for secret in (PASSWORD, token, cookie):
@@ -128,8 +131,8 @@ def test_a_stale_hash_is_made_anew_and_ends_nothing(store, user, monkeypatch):
     stronger = people.PasswordHasher(time_cost=2, memory_cost=8, parallelism=1)
     monkeypatch.setattr(people, "_HASHER", stronger)
     assert store.verify(user.name, PASSWORD) == user.reader
-    with closing(sqlite3.connect(store.folder / "medsam.db")) as connection:
-        (kept,) = connection.execute("SELECT password FROM users WHERE id = ?", (user.id,)).fetchone()
+    with store._database.read() as connection:
+        kept = connection.execute(select(Users.password).where(Users.id == user.id)).scalar_one()
     assert not stronger.check_needs_rehash(kept)
     assert store.find_login(cookie) is not None
 

@@ -223,8 +223,15 @@ def test_readers_side_by_side_get_revisions_without_a_gap(store, reader, case, r
         assert len(store.masks(one.id)) == 40
 
 
-def test_all_of_it_is_there_after_the_store_is_opened_again(tmp_path):
-    with Store.open(tmp_path) as store:
+def test_two_programs_on_one_store_get_revisions_without_a_gap(store, reader, reading):
+    with Store.open(store.folder, serving=False) as beside, ThreadPoolExecutor(8) as pool:
+        both = store, beside
+        list(pool.map(lambda n: both[n % 2].append_step(reading.id, reader, "prompt"), range(40)))
+        assert [step.revision for step in beside.reading_state(reading.id).steps] == list(range(1, 41))
+
+
+def test_all_of_it_is_there_after_the_store_is_opened_again(store):
+    with store:
         reader = store.local_reader()
         case = store.put_case(upload(owner=reader.id))
         reading = store.open_reading(case.id, reader, document())
@@ -232,7 +239,7 @@ def test_all_of_it_is_there_after_the_store_is_opened_again(tmp_path):
         store.append_step(reading.id, reader, "prompt", masks=[drawn(1, SMALL)])
         store.append_step(reading.id, reader, "undo", masks=[drawn(1, NOTHING, status="removed")])
         before = store.reading_state(reading.id)
-    with Store.open(tmp_path) as store:
+    with Store.open(store.folder) as store:
         assert store.local_reader() == reader
         assert store.case(reader, case.key) is not None
         assert store.reading_state(reading.id) == before

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from datetime import UTC, datetime, timedelta
 
@@ -9,6 +12,7 @@ from projects import mask, people, tasks
 from medsam.errors import InputError
 from medsam.store import tasks as queue
 from medsam.store.project_records import NewTask
+from medsam.store.readers import Role
 
 
 def later(monkeypatch, **by) -> None:
@@ -52,6 +56,39 @@ def test_two_people_never_get_one_task(store):
     done = [task for names in got.values() for task in names]
     assert sorted(done) == [one.id for one in made]
     assert len([event for event in store.task_events() if event.kind == "taken"]) == len(made)
+
+
+# programs begun as copies of one that has read its libraries, which takes longer than all of their work
+_WORK = """
+import os, sys
+from pathlib import Path
+from medsam.store.store import Store
+
+def work(name):
+    with Store.open(Path(sys.argv[1]), serving=False) as store:
+        reader = store.user_named(name).reader
+        while (task := store.next_task(reader, 60)) is not None:
+            os.write(1, b"%d\\n" % task.id)
+            store.submit_task(task.id, reader, [])
+
+for name in sys.argv[2:]:
+    if os.fork() == 0:
+        work(name)
+        os._exit(0)
+sys.exit(any(os.waitpid(-1, 0)[1] for _ in sys.argv[2:]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="copies of a program are made by fork")
+def test_programs_that_ask_at_once_never_get_one_task(store):
+    made = tasks(store, 40)
+    names = [store.add_user(name, Role.READER, kind="proxy").name for name in ("Anna", "Ben", "Carl", "Dora")]
+    command = [sys.executable, "-c", _WORK, str(store.folder), *names]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert sorted(map(int, said.split())) == [one.id for one in made]
+    taken = [event.by for event in store.task_events() if event.kind == "taken"]
+    assert len(taken) == len(made)
+    assert len(set(taken)) > 1
 
 
 def test_a_task_without_a_sign_of_life_comes_back(store, monkeypatch):

@@ -10,7 +10,7 @@ from contextlib import closing
 import anyio
 import pytest
 from sqlalchemy import event
-from stores import drawn, square
+from stores import drawn, only_sqlite, square
 
 from medsam.errors import InputError
 from medsam.store.database import StoreError
@@ -36,6 +36,7 @@ def test_the_audit_says_who_did_what_the_newest_first(store, reader, case):
     assert store.audit_lines(case=case.key) == [lines[0], lines[2]]
 
 
+@only_sqlite
 def test_a_copy_is_of_one_moment_while_others_write_and_opens_as_a_store(store, reader, reading, tmp_path):
     ended = threading.Event()
 
@@ -64,6 +65,7 @@ def test_a_copy_is_of_one_moment_while_others_write_and_opens_as_a_store(store, 
         restored.append_step(reading.id, reader, "prompt")
 
 
+@only_sqlite
 def test_a_copy_never_takes_the_place_of_another_file(store, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(InputError, match="no `backup`") as refused:
@@ -75,6 +77,7 @@ def test_a_copy_never_takes_the_place_of_another_file(store, tmp_path):
     assert str(tmp_path) not in str(refused.value)
 
 
+@only_sqlite
 def test_a_copy_never_takes_the_place_of_a_store(store, reader, tmp_path):
     (tmp_path / "linked.db").symlink_to(store.folder / "medsam.db")
     with Store.open(tmp_path / "other") as other:
@@ -88,6 +91,7 @@ def test_a_copy_never_takes_the_place_of_a_store(store, reader, tmp_path):
     assert len(store.audit_lines()) == 1
 
 
+@only_sqlite
 def test_a_damaged_store_is_seen_and_not_copied(store, reader, reading, tmp_path):
     for _ in range(50):
         store.append_step(reading.id, reader, "prompt", masks=[drawn(n, square(0, 5)) for n in range(5)])
@@ -105,6 +109,7 @@ def test_a_damaged_store_is_seen_and_not_copied(store, reader, reading, tmp_path
     assert {one.name for one in tmp_path.iterdir()} == {"store"}
 
 
+@only_sqlite
 def test_a_full_disk_refuses_in_one_sentence_and_loses_nothing(store, reader, reading):
     store.append_step(reading.id, reader, "prompt", masks=[drawn(1, square(0, 5))])
     before = store.reading_state(reading.id)
@@ -139,6 +144,7 @@ def test_what_no_database_holds_is_the_callers_mistake(store, reader, reading):
     assert store.revision(reading.id) == 0
 
 
+@only_sqlite
 def test_a_store_that_is_written_by_another_for_long_is_busy(store, reader):
     with store._database.read() as connection:
         connection.exec_driver_sql("PRAGMA busy_timeout = 1")

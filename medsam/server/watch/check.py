@@ -20,7 +20,7 @@ import numpy as np
 from medsam.errors import InputError, MedSAMError, counted
 from medsam.server.page.built import NOT_BUILT, Page
 from medsam.server.settings import GIB, MIB, NNInteractive, ServerSettings
-from medsam.store.database import NAME
+from medsam.store.opening import is_foreign, is_store
 from medsam.store.readers import Role
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def check(settings: ServerSettings, certificate: Certificate | None = None) -> I
     yield from _packages()
     yield from present(settings)
     yield _tried("store", _store, settings)
-    yield _tried("users", _users, settings) if (settings.store / NAME).exists() else Finding("users", None, _NOBODY)
+    yield _tried("users", _users, settings) if is_store(settings.store) else Finding("users", None, _NOBODY)
     yield _tried("address", _address, settings)
     yield _tried("port", _port, settings)
     yield Finding("TLS", None, _NO_TLS) if certificate is None else _tried("TLS", _tls, certificate)
@@ -120,19 +120,32 @@ def _folder(folder: Path) -> str:
 
 
 def _store(settings: ServerSettings) -> str:
-    from medsam.store.database import is_foreign
-    from medsam.store.store import Store
-
-    if not (settings.store / NAME).exists():
+    if not is_store(settings.store):
         if not os.access(_nearest(settings.store), os.W_OK):
             raise InputError(f"There is no store at {settings.store}, and none can be made.", parameter="store")
         if is_foreign(settings.store):
             raise InputError(f"{settings.store} is no store, and not empty.", parameter="store")
+        if settings.database is not None:
+            return f"{settings.store} will be made, {_tables(settings.database)}"
         return f"{settings.store} will be made"
-    with Store.open(settings.store, serving=False) as store:
+    with _opened(settings) as store:
         if broken := store.check():
             raise InputError(f"{settings.store} is damaged: {broken[0][:100]}.", parameter="store")
         return f"{settings.store}, tables of revision {store.schema()}, {counted(len(store.users()), 'user')}"
+
+
+def _tables(database: str) -> str:
+    """What a database of PostgreSQL holds already."""
+    from medsam.store.postgres import look
+
+    revision = look(database)
+    return "with its tables in PostgreSQL" if revision is None else f"with tables of revision {revision} of other sites"
+
+
+def _opened(settings: ServerSettings) -> Store:
+    from medsam.store.store import Store
+
+    return Store.open(settings.store, serving=False, url=settings.database)
 
 
 def _nearest(folder: Path) -> Path:
@@ -193,9 +206,7 @@ def _nninteractive(settings: NNInteractive) -> str:
 
 
 def _users(settings: ServerSettings) -> str:
-    from medsam.store.store import Store
-
-    with Store.open(settings.store, serving=False) as store:
+    with _opened(settings) as store:
         return _who(store)
 
 
@@ -235,11 +246,10 @@ def _tls(certificate: Certificate) -> str:
 def _address(settings: ServerSettings) -> str:
     from medsam.server.gate.identity import check_address
     from medsam.server.gate.request import is_loopback
-    from medsam.store.store import Store
 
     has_users = False
-    if (settings.store / NAME).exists():
-        with Store.open(settings.store, serving=False) as store:
+    if is_store(settings.store):
+        with _opened(settings) as store:
             has_users = bool(store.users())
     check_address(settings, has_users)
     who = [

@@ -11,13 +11,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 from anyio import to_thread
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from medsam.server.services import Services
+from medsam.store.database import StoreError
+from medsam.store.store import Store
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -49,10 +50,10 @@ class Metrics:
         present = _Present()
         # on the event loop, which changes what is counted here
         present.count(services)
-        return await to_thread.run_sync(self._written, present, services.store.folder)
+        return await to_thread.run_sync(self._written, present, services.store)
 
-    def _written(self, present: _Present, folder: Path) -> bytes:
-        present.measure(folder)
+    def _written(self, present: _Present, store: Store) -> bytes:
+        present.measure(store)
         registry = CollectorRegistry()
         registry.register(present)
         return generate_latest(self._registry) + generate_latest(registry)
@@ -75,14 +76,11 @@ class _Present:
         self._gauge("embedding_bytes", "of embeddings in memory", cache.held_bytes)
         self._found.append(CounterMetricFamily("medsam_encoder_calls", "images that were encoded", cache.misses))
 
-    def measure(self, folder: Path) -> None:
+    def measure(self, store: Store) -> None:
         """What is on the disk."""
-        size = 0
-        for file in folder.glob("medsam.db*"):
-            with suppress(FileNotFoundError):  # SQLite makes and removes those beside it
-                size += file.stat().st_size
-        self._gauge("store_bytes", "of the database", size)
-        self._gauge("disk_free_bytes", "on the disk of the store", shutil.disk_usage(folder).free)
+        with suppress(StoreError):  # of a database that is away, nothing is said
+            self._gauge("store_bytes", "of the database", store.size())
+        self._gauge("disk_free_bytes", "on the disk of the store", shutil.disk_usage(store.folder).free)
 
     def _gauge(self, name: str, text: str, value: float) -> None:
         self._found.append(GaugeMetricFamily(f"medsam_{name}", text, value))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from medsam.store.append_only import confirm, refuse
+from medsam.store.columns import TEXT, TIME, where
+
 revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
 
-_TIME = sa.String(32)
 _CONFIRMED = ("case_events", "readings", "revisions", "object_events", "steps", "masks", "audit")
 
 
@@ -21,21 +23,13 @@ def upgrade() -> None:
     _readings()
     _changes()
     _masks()
-    for table in _CONFIRMED:
-        _refuse(f"{table}_no_update", "UPDATE", table)
-        _refuse(f"{table}_no_delete", "DELETE", table)
-    _refuse("cases_no_delete", "DELETE", "cases")
-    _refuse("cases_identity", "UPDATE OF id, public_id, source, owner_id, added_at", "cases")
+    confirm(*_CONFIRMED)
+    refuse("cases_no_delete", "DELETE", "cases")
+    refuse("cases_identity", "UPDATE OF id, public_id, source, owner_id, added_at", "cases")
 
 
 def downgrade() -> None:
     raise NotImplementedError("A store does not go back: open the copy from before the migration.")
-
-
-def _refuse(name: str, event: str, table: str) -> None:
-    op.execute(
-        f"CREATE TRIGGER {name} BEFORE {event} ON {table} BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
-    )
 
 
 def _id() -> sa.Column:
@@ -74,13 +68,13 @@ def _people() -> None:
     op.create_table(
         "users",
         _id(),
-        _column("public_id", sa.String()),
-        _column("name", sa.String()),
-        _column("kind", sa.String()),
+        _column("public_id", TEXT),
+        _column("name", TEXT),
+        _column("kind", TEXT),
         _column("role", sa.Integer()),
-        _column("password", sa.String(), nullable=True),
+        _column("password", TEXT, nullable=True),
         _column("active", sa.Boolean()),
-        _column("added_at", _TIME),
+        _column("added_at", TIME),
         _primary("users"),
         _unique("users", "public_id"),
         _unique("users", "name"),
@@ -88,14 +82,14 @@ def _people() -> None:
     op.create_table(
         "tokens",
         _id(),
-        _column("public_id", sa.String()),
+        _column("public_id", TEXT),
         _column("user_id", sa.Integer()),
-        _column("name", sa.String()),
-        _column("digest", sa.String()),
-        _column("added_at", _TIME),
-        _column("expires_at", _TIME, nullable=True),
-        _column("used_at", _TIME, nullable=True),
-        _column("revoked_at", _TIME, nullable=True),
+        _column("name", TEXT),
+        _column("digest", TEXT),
+        _column("added_at", TIME),
+        _column("expires_at", TIME, nullable=True),
+        _column("used_at", TIME, nullable=True),
+        _column("revoked_at", TIME, nullable=True),
         _primary("tokens"),
         _unique("tokens", "public_id"),
         _unique("tokens", "digest"),
@@ -106,10 +100,10 @@ def _people() -> None:
         "logins",
         _id(),
         _column("user_id", sa.Integer()),
-        _column("digest", sa.String()),
-        _column("began_at", _TIME),
-        _column("seen_at", _TIME),
-        _column("ended_at", _TIME, nullable=True),
+        _column("digest", TEXT),
+        _column("began_at", TIME),
+        _column("seen_at", TIME),
+        _column("ended_at", TIME, nullable=True),
         _primary("logins"),
         _unique("logins", "digest"),
         _to("logins", "user_id", "users.id"),
@@ -121,13 +115,13 @@ def _audit() -> None:
     op.create_table(
         "audit",
         _id(),
-        _column("at", _TIME),
+        _column("at", TIME),
         _column("user_id", sa.Integer(), nullable=True),
-        _column("user", sa.String(), nullable=True),
-        _column("what", sa.String()),
-        _column("case", sa.String(), nullable=True),
-        _column("reading", sa.String(), nullable=True),
-        _column("address", sa.String(), nullable=True),
+        _column("user", TEXT, nullable=True),
+        _column("what", TEXT),
+        _column("case", TEXT, nullable=True),
+        _column("reading", TEXT, nullable=True),
+        _column("address", TEXT, nullable=True),
         _column("details", sa.JSON()),
         _primary("audit"),
         _to("audit", "user_id", "users.id"),
@@ -140,25 +134,25 @@ def _cases() -> None:
     op.create_table(
         "cases",
         _id(),
-        _column("public_id", sa.String()),
-        _column("kind", sa.String()),
-        _column("source", sa.String()),
-        _column("name", sa.String()),
+        _column("public_id", TEXT),
+        _column("kind", TEXT),
+        _column("source", TEXT),
+        _column("name", TEXT),
         _column("owner_id", sa.Integer(), nullable=True),
-        _column("modality", sa.String(), nullable=True),
+        _column("modality", TEXT, nullable=True),
         _column("details", sa.JSON()),
-        _column("added_at", _TIME),
-        _column("opened_at", _TIME, nullable=True),
-        _column("vanished_at", _TIME, nullable=True),
-        _column("removed_at", _TIME, nullable=True),
-        _column("files_gone_at", _TIME, nullable=True),
+        _column("added_at", TIME),
+        _column("opened_at", TIME, nullable=True),
+        _column("vanished_at", TIME, nullable=True),
+        _column("removed_at", TIME, nullable=True),
+        _column("files_gone_at", TIME, nullable=True),
         _primary("cases"),
         _unique("cases", "public_id"),
         _to("cases", "owner_id", "users.id"),
     )
     _index("cases", "owner_id")
-    op.create_index("ix_cases_here", "cases", ["source"], unique=True, sqlite_where=sa.text("removed_at IS NULL"))
-    op.create_index("ix_cases_files_left", "cases", ["removed_at"], sqlite_where=sa.text("files_gone_at IS NULL"))
+    op.create_index("ix_cases_here", "cases", ["source"], unique=True, **where("removed_at IS NULL"))
+    op.create_index("ix_cases_files_left", "cases", ["removed_at"], **where("files_gone_at IS NULL"))
     op.create_table(
         "case_readers",
         _column("case_id", sa.Integer()),
@@ -172,9 +166,9 @@ def _cases() -> None:
         "case_events",
         _id(),
         _column("case_id", sa.Integer()),
-        _column("at", _TIME),
+        _column("at", TIME),
         _column("by_id", sa.Integer(), nullable=True),
-        _column("kind", sa.String()),
+        _column("kind", TEXT),
         _column("details", sa.JSON()),
         _primary("case_events"),
         _to("case_events", "case_id", "cases.id"),
@@ -187,18 +181,18 @@ def _readings() -> None:
     op.create_table(
         "readings",
         _id(),
-        _column("public_id", sa.String()),
+        _column("public_id", TEXT),
         _column("case_id", sa.Integer()),
         _column("user_id", sa.Integer()),
-        _column("began_at", _TIME),
-        _column("model", sa.String()),
-        _column("weights", sa.String()),
-        _column("engine", sa.String()),
-        _column("precision", sa.String()),
-        _column("voxels", sa.String()),
-        _column("axis", sa.String()),
-        _column("modality", sa.String(), nullable=True),
-        _column("medsam", sa.String()),
+        _column("began_at", TIME),
+        _column("model", TEXT),
+        _column("weights", TEXT),
+        _column("engine", TEXT),
+        _column("precision", TEXT),
+        _column("voxels", TEXT),
+        _column("axis", TEXT),
+        _column("modality", TEXT, nullable=True),
+        _column("medsam", TEXT),
         _column("document", sa.JSON()),
         _primary("readings"),
         _unique("readings", "public_id"),
@@ -211,11 +205,11 @@ def _readings() -> None:
         "revisions",
         _column("reading_id", sa.Integer()),
         _column("revision", sa.Integer()),
-        _column("kind", sa.String()),
-        _column("at", _TIME),
+        _column("kind", TEXT),
+        _column("at", TIME),
         _column("by_id", sa.Integer()),
-        _column("model", sa.String(), nullable=True),
-        _column("weights", sa.String(), nullable=True),
+        _column("model", TEXT, nullable=True),
+        _column("weights", TEXT, nullable=True),
         _column("settings", sa.JSON(), nullable=True),
         _column("seconds", sa.Double(), nullable=True),
         _primary("revisions", "reading_id", "revision"),
@@ -223,7 +217,7 @@ def _readings() -> None:
         _to("revisions", "by_id", "users.id"),
         sqlite_with_rowid=False,
     )
-    op.create_index("ix_revisions_closed", "revisions", ["reading_id", "at"], sqlite_where=sa.text("kind = 'closed'"))
+    op.create_index("ix_revisions_closed", "revisions", ["reading_id", "at"], **where("kind = 'closed'"))
 
 
 def _changes() -> None:
@@ -233,9 +227,9 @@ def _changes() -> None:
         _column("reading_id", sa.Integer()),
         _column("revision", sa.Integer()),
         _column("number", sa.Integer()),
-        _column("kind", sa.String()),
-        _column("name", sa.String()),
-        _column("colour", sa.String()),
+        _column("kind", TEXT),
+        _column("name", TEXT),
+        _column("colour", TEXT),
         _column("visible", sa.Boolean()),
         _column("locked", sa.Boolean()),
         _primary("object_events"),
@@ -247,7 +241,7 @@ def _changes() -> None:
         _id(),
         _column("reading_id", sa.Integer()),
         _column("revision", sa.Integer()),
-        _column("kind", sa.String()),
+        _column("kind", TEXT),
         _column("object", sa.Integer(), nullable=True),
         _column("slice", sa.Integer(), nullable=True),
         _column("ends", sa.Integer(), nullable=True),
@@ -267,9 +261,9 @@ def _masks() -> None:
         _column("revision", sa.Integer()),
         _column("step_id", sa.Integer()),
         _column("object", sa.Integer()),
-        _column("axis", sa.String()),
+        _column("axis", TEXT),
         _column("slice", sa.Integer()),
-        _column("status", sa.String()),
+        _column("status", TEXT),
         _column("current", sa.Boolean()),
         *(_column(name, sa.Integer()) for name in ("rows", "columns", "y0", "y1", "x0", "x1", "area")),
         _column("predicted_iou", sa.Double(), nullable=True),
@@ -287,5 +281,5 @@ def _masks() -> None:
         "ix_masks_current",
         "masks",
         ["reading_id", "revision", "object", "axis", "slice", "current"],
-        sqlite_where=sa.text("current = 1"),
+        **where("current = 1", "current"),
     )

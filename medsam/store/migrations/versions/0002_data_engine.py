@@ -6,16 +6,16 @@ import sqlalchemy as sa
 from alembic import op
 
 from medsam.store.append_only import confirm, refuse
+from medsam.store.columns import TEXT, TIME, where
 
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-_TIME = sa.String(32)
-
 
 def upgrade() -> None:
+    _sites()
     _project()
     _scans()
     _tasks()
@@ -54,13 +54,21 @@ def _primary(table: str) -> sa.PrimaryKeyConstraint:
     return sa.PrimaryKeyConstraint("id", name=op.f(f"pk_{table}"))
 
 
+def _sites() -> None:
+    """Whose a case is, where the folders of several share the tables."""
+    op.add_column("cases", sa.Column("site", TEXT, nullable=False, server_default=sa.text("''")))
+    op.drop_index("ix_cases_here", "cases")
+    op.create_index("ix_cases_here", "cases", ["site", "source"], unique=True, **where("removed_at IS NULL"))
+    refuse("cases_site", "UPDATE OF site", "cases")
+
+
 def _project() -> None:
     op.create_table(
         "project",
         _id(),
-        _column("at", _TIME),
+        _column("at", TIME),
         _column("by_id", sa.Integer(), nullable=True),
-        _column("name", sa.String()),
+        _column("name", TEXT),
         _column("structures", sa.JSON()),
         _column("settings", sa.JSON()),
         _primary("project"),
@@ -72,14 +80,14 @@ def _scans() -> None:
     op.create_table(
         "scans",
         _id(),
-        _column("public_id", sa.String()),
-        _column("name", sa.String()),
-        _column("patient", sa.String()),
-        _column("side", sa.String()),
+        _column("public_id", TEXT),
+        _column("name", TEXT),
+        _column("patient", TEXT),
+        _column("side", TEXT),
         _column("labelled", sa.Boolean()),
-        _column("modality", sa.String(), nullable=True),
+        _column("modality", TEXT, nullable=True),
         _column("document", sa.JSON()),
-        _column("added_at", _TIME),
+        _column("added_at", TIME),
         _primary("scans"),
         _unique("scans", "public_id"),
         _unique("scans", "name"),
@@ -91,18 +99,18 @@ def _tasks() -> None:
     op.create_table(
         "tasks",
         _id(),
-        _column("public_id", sa.String()),
+        _column("public_id", TEXT),
         _column("scan_id", sa.Integer()),
-        _column("kind", sa.String()),
+        _column("kind", TEXT),
         _column("stage", sa.Integer()),
         _column("structures", sa.JSON()),
         _column("slices", sa.JSON(), nullable=True),
-        _column("made_at", _TIME),
+        _column("made_at", TIME),
         _column("priority", sa.Double()),
-        _column("state", sa.String()),
+        _column("state", TEXT),
         _column("holder_id", sa.Integer(), nullable=True),
-        _column("until", _TIME, nullable=True),
-        _column("reading", sa.String(), nullable=True),
+        _column("until", TIME, nullable=True),
+        _column("reading", TEXT, nullable=True),
         _column("reader_id", sa.Integer(), nullable=True),
         _column("after_id", sa.Integer(), nullable=True),
         _primary("tasks"),
@@ -122,9 +130,9 @@ def _task_events() -> None:
         "task_events",
         _id(),
         _column("task_id", sa.Integer()),
-        _column("at", _TIME),
+        _column("at", TIME),
         _column("by_id", sa.Integer(), nullable=True),
-        _column("kind", sa.String()),
+        _column("kind", TEXT),
         _column("details", sa.JSON()),
         _primary("task_events"),
         _to("task_events", "task_id", "tasks.id"),
@@ -140,17 +148,17 @@ def _annotations() -> None:
         _id(),
         _column("scan_id", sa.Integer()),
         _column("task_id", sa.Integer(), nullable=True),
-        _column("structure", sa.String()),
-        _column("axis", sa.String()),
+        _column("structure", TEXT),
+        _column("axis", TEXT),
         _column("slice", sa.Integer()),
-        _column("status", sa.String()),
-        _column("at", _TIME),
+        _column("status", TEXT),
+        _column("at", TIME),
         _column("by_id", sa.Integer(), nullable=True),
         _column("stage", sa.Integer()),
         _column("parent_id", sa.Integer(), nullable=True),
         _column("holds_id", sa.Integer(), nullable=True),
-        _column("model", sa.String(), nullable=True),
-        _column("weights", sa.String(), nullable=True),
+        _column("model", TEXT, nullable=True),
+        _column("weights", TEXT, nullable=True),
         _column("prompts", sa.JSON(), nullable=True),
         _column("clicks", sa.Integer()),
         _column("boxes", sa.Integer()),
@@ -182,7 +190,7 @@ def _rounds() -> None:
     op.create_table(
         "rounds",
         _id(),
-        _column("at", _TIME),
+        _column("at", TIME),
         _column("by_id", sa.Integer(), nullable=True),
         _column("last", sa.Integer()),
         _column("settings", sa.JSON()),
@@ -196,8 +204,8 @@ def _round_events() -> None:
         "round_events",
         _id(),
         _column("round_id", sa.Integer()),
-        _column("at", _TIME),
-        _column("kind", sa.String()),
+        _column("at", TIME),
+        _column("kind", TEXT),
         _column("details", sa.JSON()),
         _primary("round_events"),
         _unique("round_events", "round_id", "kind"),
@@ -209,12 +217,12 @@ def _models() -> None:
     op.create_table(
         "models",
         _id(),
-        _column("at", _TIME),
+        _column("at", TIME),
         _column("by_id", sa.Integer(), nullable=True),
         _column("round_id", sa.Integer(), nullable=True),
-        _column("kind", sa.String()),
-        _column("path", sa.String()),
-        _column("weights", sa.String(), nullable=True),
+        _column("kind", TEXT),
+        _column("path", TEXT),
+        _column("weights", TEXT, nullable=True),
         _column("details", sa.JSON()),
         _primary("models"),
         _to("models", "by_id", "users.id"),
@@ -227,11 +235,11 @@ def _verdicts() -> None:
         "verdicts",
         _id(),
         _column("annotation_id", sa.Integer()),
-        _column("at", _TIME),
+        _column("at", TIME),
         _column("by_id", sa.Integer(), nullable=True),
-        _column("verdict", sa.String()),
+        _column("verdict", TEXT),
         _column("dice", sa.Double(), nullable=True),
-        _column("note", sa.String(), nullable=True),
+        _column("note", TEXT, nullable=True),
         _primary("verdicts"),
         _to("verdicts", "annotation_id", "annotations.id"),
         _to("verdicts", "by_id", "users.id"),

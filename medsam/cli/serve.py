@@ -26,24 +26,7 @@ _ROLES = ("reader", "reviewer", "administrator")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: this machine alone)")
     parser.add_argument("--port", type=int, default=8000, help="0: any that is free (default: 8000)")
-    parser.add_argument("--data", type=Path, action="append", default=[], metavar="DIR", help="its scans are cases")
-    parser.add_argument(
-        "--store", type=Path, metavar="DIR", help="database, uploads and fetched series (default: of this user)"
-    )
-    parser.add_argument(
-        "--database",
-        metavar="URL",
-        help="of PostgreSQL, postgresql://USER@HOST/NAME, for the store's tables; DIR knows it afterwards",
-    )
-    parser.add_argument(
-        "--demo", action="store_true", help="with the demo's scan, fetched once; --store: of the demo alone"
-    )
-    parser.add_argument(
-        "--project",
-        type=Path,
-        metavar="DIR",
-        help="of `medsam annotate`: its scans are cases, its tasks are worked on, its model answers",
-    )
+    _add_places(parser)
     parser.add_argument("--model", metavar="NAME|CHECKPOINT", help="(default: litemedsam)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps (default: auto)")
     add_trust_argument(parser)
@@ -84,6 +67,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_viewers(parser)
     _add_instead(parser)
+
+
+def _add_places(parser: argparse.ArgumentParser) -> None:
+    """Where scans and the store are."""
+    parser.add_argument("--data", type=Path, action="append", default=[], metavar="DIR", help="its scans are cases")
+    parser.add_argument(
+        "--store", type=Path, metavar="DIR", help="database, uploads and fetched series (default: of this user)"
+    )
+    parser.add_argument(
+        "--database",
+        metavar="URL",
+        help="of PostgreSQL, postgresql://USER@HOST/NAME, for the store's tables; DIR knows it afterwards",
+    )
+    parser.add_argument(
+        "--demo", action="store_true", help="with the demo's scan, fetched once; --store: of the demo alone"
+    )
+    parser.add_argument(
+        "--project",
+        type=Path,
+        metavar="DIR",
+        help="of `medsam annotate`: its scans are cases, its tasks are worked on, its model answers",
+    )
 
 
 def _add_instead(parser: argparse.ArgumentParser) -> None:
@@ -234,7 +239,8 @@ def _check_project(arguments: argparse.Namespace) -> None:
     for name in ("model", "store", "demo"):
         if getattr(arguments, name):
             raise InputError(f"A `project` has its own {name}.", parameter=("project", name))
-    if not _store_folder(arguments).is_dir():
+    # with a database, the folder becomes another site of the project in it
+    if arguments.database is None and not _store_folder(arguments).is_dir():
         raise InputError(
             f"{arguments.project} holds no `project`: `medsam annotate init` makes one.", parameter="project"
         )

@@ -17,7 +17,7 @@ import { go } from "../shell/routing";
 import { tell } from "../shell/tell";
 import { reading, route } from "../state";
 import { Chips } from "./chips";
-import { approve, differing, giveBack, learnSubmitted, mayReview } from "./review";
+import { approve, differing, giveBack, isOwn, learnSubmitted, mayReview } from "./review";
 import { partsOf } from "./structures";
 import { asking, doing, seen } from "./task";
 import "./annotate.css";
@@ -38,7 +38,7 @@ export function LookBar() {
         </p>
         <Chips open={open} parts={partsOf(now, open)} />
         <span class="annotate-space" />
-        {mayReview(now) ? <Verdict now={now} /> : now.mine && <p class="annotate-hint">{t("annotate.own")}</p>}
+        {mayReview(now) ? <Verdict now={now} /> : isOwn(now) && <p class="annotate-hint">{t("annotate.own")}</p>}
       </div>
       {beside !== undefined && <Beside key={beside} now={now} open={open} beside={beside} />}
       {asking.value === "return" && <Return now={now} />}

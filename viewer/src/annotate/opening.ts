@@ -6,6 +6,7 @@ import { ApiError } from "../api/http";
 import type { Reading } from "../reading/reading";
 import { reading } from "../state";
 import { keep, kept } from "./kept";
+import { hasProposals, isProposal, plain } from "./proposals";
 import { absent, asking, began, difficulty, gone, looked, opened, seconds, task } from "./task";
 
 /** Opens a task to work on: where its session is. Raises ApiError. */
@@ -43,6 +44,18 @@ export function followWork(): () => void {
       untracked(() => {
         began.value = firstRevision(now, open);
       });
+    }),
+    // what was drawn on stays the reader's, also in a session that begins from this one
+    effect(() => {
+      const now = task.value;
+      const open = reading.value;
+      if (now === null || open === null || !hasProposals(now)) return;
+      open.masks.version.value;
+      began.value;
+      if (kept(now.id).began?.session !== open.id) return;
+      const drawn = open.objects.value.filter((one) => open.masks.slices(one.id).length > 0);
+      const seen = drawn.filter((one) => !isProposal(open, one, null)).map((one) => plain(one.name));
+      if (seen.some((name) => !looked.peek().has(name))) looked.value = new Set([...looked.peek(), ...seen]);
     }),
     effect(() => {
       const what = {

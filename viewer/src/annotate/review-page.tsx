@@ -7,9 +7,8 @@ import { share, spoken } from "../panels/format";
 import { shown } from "../panels/goto";
 import { number } from "../shell/format";
 import { hashOf } from "../shell/routing";
-import type { Route } from "../state";
 import { project } from "./project";
-import { differing, dissentOf, forgetSubmitted, learnSubmitted, problem, submitted } from "./review";
+import { differing, dissentOf, forgetSubmitted, isOwn, learnSubmitted, problem, submitted } from "./review";
 import "./annotate.css";
 
 export function ReviewPage() {
@@ -84,16 +83,15 @@ function Submitted({ tasks }: { tasks: readonly TaskInfo[] }) {
 }
 
 function Row({ one }: { one: TaskInfo }) {
-  const to: Route = one.kind === "adjudicate" && one.mine ? { page: "task", id: one.id } : { page: "look", id: one.id };
   const hard = one.difficulty === "hard";
   return (
     <tr>
       <th scope="row">
-        {one.session === null ? one.scan : <a href={hashOf(to)}>{one.scan}</a>}
+        {one.session === null ? one.scan : <a href={hashOf({ page: "look", id: one.id })}>{one.scan}</a>}
         {one.kind !== "draw" && <span class="annotate-tag">{t(`annotate.kind.${one.kind}`)}</span>}
         {hard && <span class="annotate-tag annotate-tag-warn">{t("annotate.hard")}</span>}
       </th>
-      <td>{one.mine ? t("annotate.me") : (one.holder ?? "–")}</td>
+      <td>{isOwn(one) ? t("annotate.me") : (one.holder ?? "–")}</td>
       <td>{one.structures.map(spoken).join(", ")}</td>
       <td class="annotate-number">{one.masks == null ? "–" : number(one.masks)}</td>
       <td class="annotate-number">{share2(one.expected_dice)}</td>

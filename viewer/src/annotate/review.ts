@@ -61,10 +61,15 @@ export function inOrder(tasks: readonly TaskInfo[], found: readonly Disagreement
     .map(({ one }) => one);
 }
 
+/** Whether it is the reader's own work. */
+export function isOwn(now: TaskInfo): boolean {
+  return now.mine || (now.holder !== null && now.holder === me.value?.name);
+}
+
 /** Nobody reviews what they did themselves. */
 export function mayReview(now: TaskInfo): boolean {
   const isReviewer = me.value !== null && me.value.role !== "reader";
-  return isReviewer && now.state === "submitted" && !now.mine;
+  return isReviewer && now.state === "submitted" && !isOwn(now);
 }
 
 export async function approve(now: TaskInfo): Promise<void> {

@@ -7,7 +7,7 @@ export const annotate = {
   "annotate.structure": "Structure",
   "annotate.waiting": "Waiting",
   "annotate.finished": "Done",
-  "annotate.today": "My masks today",
+  "annotate.today": "Mine today",
   "annotate.my-gold": "My Dice with references",
   "annotate.next": "Next task",
   "annotate.go-on": "Go on with my task",

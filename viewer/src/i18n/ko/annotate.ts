@@ -7,7 +7,7 @@ export const annotate = {
   "annotate.structure": "구조물",
   "annotate.waiting": "대기 중",
   "annotate.finished": "완료",
-  "annotate.today": "오늘 내 마스크",
+  "annotate.today": "오늘 내 작업",
   "annotate.my-gold": "기준과의 내 Dice",
   "annotate.next": "다음 작업",
   "annotate.go-on": "내 작업 이어서 하기",

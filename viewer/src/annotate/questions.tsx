@@ -3,7 +3,6 @@
 import { useSignal } from "@preact/signals";
 import type { TaskInfo } from "../api/annotate";
 import { t } from "../i18n";
-import { Act } from "../panels/act";
 import { spoken } from "../panels/format";
 import type { Reading } from "../reading/reading";
 import { Dialog } from "../shell/dialog";
@@ -25,6 +24,7 @@ export function Questions({ now, open }: { now: TaskInfo; open: Reading }) {
 function Unanswered({ now, open }: { now: TaskInfo; open: Reading }) {
   const parts = openParts(now, open);
   const said = useSignal<ReadonlySet<string>>(new Set(parts.filter((part) => part.absent).map((part) => part.name)));
+  const missed = useSignal(false);
   const left = parts.filter((part) => !said.value.has(part.name));
   const hand = () => {
     answered(parts);
@@ -36,41 +36,53 @@ function Unanswered({ now, open }: { now: TaskInfo; open: Reading }) {
   };
   return (
     <Dialog title={t("annotate.hand-in.title")} onClose={close}>
-      <p>{t("annotate.hand-in.text")}</p>
-      <ul class="annotate-questions">
-        {parts.map((part) => (
-          <li key={part.name}>
-            <i style={{ background: part.colour }} aria-hidden="true" />
-            <label>
-              <input
-                type="checkbox"
-                checked={said.value.has(part.name)}
-                onChange={(event) => {
-                  const next = new Set(said.value);
-                  if (event.currentTarget.checked) next.add(part.name);
-                  else next.delete(part.name);
-                  said.value = next;
-                }}
-              />
-              <span>
-                <strong>{spoken(part.name)}</strong>{" "}
-                {t(part.state === "empty" ? "annotate.hand-in.absent" : "annotate.hand-in.looked")}
-              </span>
-            </label>
-            <button type="button" class="button-icon annotate-word" onClick={() => look(part)}>
-              {t(part.state === "empty" ? "annotate.hand-in.draw" : "annotate.hand-in.look")}
-            </button>
-          </li>
-        ))}
-      </ul>
-      <div class="shell-dialog-actions">
-        <button type="button" class="button-quiet" onClick={close}>
-          {t("shell.cancel")}
-        </button>
-        <Act class="button" why={left.length > 0 ? t("annotate.hand-in.left") : null} onDo={hand}>
-          {t("annotate.hand-in")}
-        </Act>
-      </div>
+      <form
+        class="annotate-form"
+        onSubmit={(event) => {
+          event.preventDefault();
+          if (left.length > 0) missed.value = true;
+          else hand();
+        }}
+      >
+        <p>{t("annotate.hand-in.text")}</p>
+        <ul class="annotate-questions">
+          {parts.map((part) => (
+            <li key={part.name}>
+              <i style={{ background: part.colour }} aria-hidden="true" />
+              <label>
+                <input
+                  type="checkbox"
+                  checked={said.value.has(part.name)}
+                  onChange={(event) => {
+                    const next = new Set(said.value);
+                    if (event.currentTarget.checked) next.add(part.name);
+                    else next.delete(part.name);
+                    said.value = next;
+                  }}
+                />
+                <span>
+                  <strong>{spoken(part.name)}</strong>{" "}
+                  {t(part.state === "empty" ? "annotate.hand-in.absent" : "annotate.hand-in.looked")}
+                </span>
+              </label>
+              <button type="button" class="button-icon annotate-word" onClick={() => look(part)}>
+                {t(part.state === "empty" ? "annotate.hand-in.draw" : "annotate.hand-in.look")}
+              </button>
+            </li>
+          ))}
+        </ul>
+        <p class="annotate-missed" role="status">
+          {missed.value && left.length > 0 && t("annotate.hand-in.left")}
+        </p>
+        <div class="shell-dialog-actions">
+          <button type="button" class="button-quiet" onClick={close}>
+            {t("shell.cancel")}
+          </button>
+          <button type="submit" class="button" aria-disabled={left.length > 0}>
+            {t("annotate.hand-in")}
+          </button>
+        </div>
+      </form>
     </Dialog>
   );
 }

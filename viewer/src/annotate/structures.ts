@@ -104,8 +104,10 @@ export interface Asked {
 /** Slices that a task asks for; null where it asks for all. */
 export function askedSlices(now: TaskInfo, open: Reading): Asked | null {
   if (now.slices === null || now.slices.length === 0) return null;
-  const objects = partsOf(now, open).flatMap((part) => (part.object === null ? [] : [part.object.id]));
-  const drawn = new Set(objects.flatMap((object) => drawnOn(now, open, object)));
+  const objects = partsOf(now, open).flatMap((part) => (part.object === null ? [] : [part.object]));
+  const drawn = new Set(
+    objects.flatMap((one) => drawnOn(now, open, one.id).filter((slice) => !isProposal(open, one, slice))),
+  );
   const slices = [...now.slices].sort((a, b) => a - b);
   const at = sliceNow(open);
   const round = [...slices.filter((slice) => slice > at), ...slices.filter((slice) => slice < at)];

@@ -129,11 +129,12 @@ def create_app(settings: ServerSettings, predictor: Predictor | None = None, pag
 
 class Version(BaseModel):
     """What is spoken here. version: of this interface; medsam: of the program. ready: the model can answer; until then,
-    and that may take a minute after a start, a prompt waits."""
+    and that may take a minute after a start, a prompt waits. project: one of the data engine is served (`/annotate`)."""
 
     version: int = 1
     medsam: str = __version__
     ready: bool
+    project: bool = False
 
 
 _router = APIRouter(tags=["server"])
@@ -142,7 +143,7 @@ _router = APIRouter(tags=["server"])
 @_router.get("/version")
 async def version(services: PresentServices) -> Version:
     """Which interface this server has; answered without a login."""
-    return Version(ready=services.pulse.is_ready)
+    return Version(ready=services.pulse.is_ready, project=services.annotating is not None)
 
 
 def _routers() -> list[APIRouter]:

@@ -22,6 +22,7 @@ def test_two_readers_draw_in_turn_and_what_they_hand_in_is_the_projects(folder):
         assert (ann.task["scan"], ben.task["scan"]) == ("s0", "s1")
         told = ann.get(f"/sessions/{ann.session}")
         assert [(one["id"], one["name"]) for one in told["objects"]] == [(1, STRUCTURES[0]), (2, STRUCTURES[1])]
+        assert ann.get("/version")["project"]
         project = ann.get("/annotate")
         assert [one["colour"] for one in project["structures"]] == [one["colour"] for one in told["objects"]]
         assert project["me"]["task"] == ann.task["id"]

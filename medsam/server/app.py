@@ -129,7 +129,7 @@ def create_app(settings: ServerSettings, predictor: Predictor | None = None, pag
 
 class Version(BaseModel):
     """What is spoken here. version: of this interface; medsam: of the program. ready: the model can answer; until then,
-    and that may take a minute after a start, a prompt waits. project: one of the data engine is served (`/annotate`)."""
+    and that may take a minute after a start, a prompt waits. project: one is served (`/annotate`)."""
 
     version: int = 1
     medsam: str = __version__

@@ -15,6 +15,10 @@ ACTIONS: dict[str, tuple[str, str]] = {
         "medsam.cli.annotate_round",
         "train on what was accepted, measure, and promote what is better; resumable",
     ),
+    "export": (
+        "medsam.cli.annotate_export",
+        "masks as a data set: manifest, NIfTI, SEG, nnU-Net, Decathlon, COCO, SA-1B, CSV",
+    ),
 }
 
 

@@ -171,8 +171,10 @@ def window_notes(
     asked = choice.strip().lower() if isinstance(choice, str) else ""
     if asked == "auto" and not (modality or volume.modality) and window.name == "soft-tissue":
         notes.append(f"The scan does not say its modality; its values look like CT, so the window is {window.name}.")
-    if modality is not None and (asked != "auto" or volume.is_colour):
-        why = "the window was given" if asked != "auto" else "the scan is in colour"
+    # one that was resolved before, as a session that goes on has it, was nobody's choice
+    named = isinstance(choice, str) and asked != "auto"
+    if modality is not None and (named or volume.is_colour):
+        why = "the window was given" if named else "the scan is in colour"
         notes.append(f"A modality helps to choose a window, and {why}: {modality} changes nothing.")
     if volume.modality == "CT" and not is_hounsfield(volume):
         unit = (

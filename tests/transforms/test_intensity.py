@@ -167,3 +167,10 @@ def test_who_says_ct_is_believed_and_told():
     window = resolve_window(ct, modality="CT")
     assert window.name == "soft-tissue"
     assert "may not fit" in window_notes(ct, window, modality="CT")[0]
+
+
+def test_a_modality_that_cannot_help_is_told_where_a_window_was_named_and_not_where_it_was_resolved_by_it():
+    volume = scan(np.zeros(2001))
+    assert "changes nothing" in window_notes(volume, resolve_window(volume, "lung"), "lung", "CT")[-1]
+    resolved = resolve_window(volume, "auto", "CT")
+    assert window_notes(volume, resolved, resolved, "CT") == ()

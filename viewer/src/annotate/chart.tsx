@@ -18,7 +18,9 @@ interface Properties {
 }
 
 const [WIDTH, HEIGHT] = [420, 190];
-const SIDE = { left: 40, right: 18, top: 26, bottom: 30 };
+const SIDE = { left: 40, right: 26, top: 26, bottom: 30 };
+/** Between the axis and the first point, whose number stands there. */
+const INSET = 26;
 
 export function Chart({ title, points, from, digits }: Properties) {
   if (points.length === 0) return null;
@@ -27,7 +29,7 @@ export function Chart({ title, points, from, digits }: Properties) {
   const x = (index: number) =>
     points.length === 1
       ? (SIDE.left + WIDTH - SIDE.right) / 2
-      : SIDE.left + (index / (points.length - 1)) * (WIDTH - SIDE.left - SIDE.right);
+      : SIDE.left + INSET + (index / (points.length - 1)) * (WIDTH - SIDE.left - SIDE.right - INSET);
   const y = (value: number) =>
     HEIGHT - SIDE.bottom - ((value - low) / (high - low)) * (HEIGHT - SIDE.top - SIDE.bottom);
   const told = points.map((point) => `${point.at}: ${point.value.toFixed(digits)}`).join("; ");
@@ -38,7 +40,7 @@ export function Chart({ title, points, from, digits }: Properties) {
       <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} role="img" aria-label={`${title}. ${told}`}>
         {[low, (low + high) / 2, high].map((value) => (
           <g key={value}>
-            <line class="annotate-grid" x1={SIDE.left} x2={WIDTH - SIDE.right} y1={y(value)} y2={y(value)} />
+            <line class="annotate-grid" x1={SIDE.left} x2={WIDTH - SIDE.right / 2} y1={y(value)} y2={y(value)} />
             <text class="annotate-tick" x={SIDE.left - 6} y={y(value) + 4} text-anchor="end">
               {value.toFixed(digits)}
             </text>

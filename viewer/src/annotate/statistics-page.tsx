@@ -48,7 +48,7 @@ function Everything({ numbers, models }: { numbers: Statistics; models: readonly
       <dl class="annotate-tiles">
         <Tile term={t("annotate.masks")} text={number(numbers.masks)} />
         <Tile term={t("annotate.per-hour")} text={all.perHour === null ? "–" : number(all.perHour)} />
-        <Tile term={t("annotate.per-mask")} text={all.clicks === null ? "–" : number(all.clicks, 1)} />
+        <Tile term={t("annotate.per-mask")} text={all.clicks?.toFixed(1) ?? "–"} />
         <Tile term={t("annotate.untouched")} text={untouched === null ? "–" : percent(untouched)} />
       </dl>
       <Rounds rounds={numbers.rounds} />
@@ -124,14 +124,14 @@ function Table({ columns, words = 1, rows }: TableProperties) {
   );
 }
 
-const rate = (value: number | null, digits = 0) => (value === null ? "–" : number(value, digits));
+const rate = (value: number | null) => (value === null ? "–" : number(value));
 
 function effortCells(line: EffortLine): string[] {
   const untouched = untouchedShare(line);
   return [
     number(line.masks),
     rate(line.masks_per_hour),
-    rate(line.clicks_per_mask, 1),
+    line.clicks_per_mask?.toFixed(1) ?? "–",
     number(line.boxes),
     number(line.strokes),
     untouched === null ? "–" : percent(untouched),

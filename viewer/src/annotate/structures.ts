@@ -3,7 +3,6 @@
 import type { TaskInfo } from "../api/annotate";
 import type { ObjectInfo } from "../api/types";
 import { t } from "../i18n";
-import { spoken } from "../panels/format";
 import { sliceNow, toSlice } from "../panels/goto";
 import type { Reading } from "../reading/reading";
 import { reading, say } from "../state";
@@ -82,7 +81,6 @@ export function accept(now: TaskInfo, open: Reading): void {
     return;
   }
   void choose(open, next);
-  say({ kind: "info", text: t("panels.now", { name: spoken(next.name) }), seconds: 2 });
 }
 
 /** All of these were looked at, or are not there. */

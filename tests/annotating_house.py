@@ -123,6 +123,11 @@ class House:
     project: AnnotationProject
     app: FastAPI
     people: dict[str, Person]
+    loop: Any
+
+    def drop(self, session: str) -> None:
+        """Out of the server's memory."""
+        self.loop.call(self.app.state.services.readings._drop, session)
 
     def __getattr__(self, name: str) -> Any:
         return self.people[name] if name in ROLES else getattr(self.project, name)
@@ -132,18 +137,21 @@ def tokens_of(store: Store) -> dict[str, str]:
     """Of everybody, by name; whoever is not there yet is made."""
     found = {}
     for name, role in ROLES.items():
-        user = store.user_named(name) or store.add_user(name, role, f"pw of {name}")
+        user = store.user_named(name) or store.add_user(name, role, kind="proxy")
         found[name] = store.add_token(user.id, "tests")[1]
     return found
 
 
 @contextmanager
-def annotating(folder: Path, predictor: Predictor | None = None) -> Iterator[House]:
-    """A server on the project in `folder`, for as long as the block lasts."""
+def annotating(folder: Path, own_model: bool = False) -> Iterator[House]:
+    """A server on the project in `folder`, for as long as the block lasts.
+
+    own_model: with the project's own one; else what is bright is answered.
+    """
     with AnnotationProject.open(folder) as project, Worker() as worker:
         tokens = tokens_of(project.store)
-        answers = predictor or Predictor(ThresholdSam(), "cpu", worker=worker)  # type: ignore[arg-type]
+        answers = None if own_model else Predictor(ThresholdSam(), "cpu", worker=worker)  # type: ignore[arg-type]
         app = create_app(ServerSettings(store=folder / "store", project=folder, loaders=1), answers)
         with TestClient(app, base_url="http://127.0.0.1:8000", client=("127.0.0.1", 50000)) as http:
             heads = {name: {"Authorization": f"Bearer {token}"} for name, token in tokens.items()}
-            yield House(project, app, {name: Person(http, head) for name, head in heads.items()})
+            yield House(project, app, {name: Person(http, head) for name, head in heads.items()}, http.portal)

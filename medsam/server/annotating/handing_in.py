@@ -139,11 +139,12 @@ def spent_on(store: Store, task: Task, reader: Reader) -> dict[Place, Spent]:
 
 @dataclass(frozen=True)
 class HandedIn:
-    """annotations: as the store takes them. untouched: how many of them are as they were proposed. The rest: of
-    everything that was asked, also where there is no mask now."""
+    """annotations: as the store takes them. untouched: how many of them are as they were proposed. expected_dice: the
+    least that is known of one. The rest: of everything that was asked, also where there is no mask now."""
 
     annotations: Sequence[NewAnnotation]
     untouched: int
+    expected_dice: float | None
     clicks: int
     boxes: int
     strokes: int
@@ -172,8 +173,31 @@ def handed_in(
     return HandedIn(
         annotations,
         sum(one.status == "accepted" for one in annotations),
+        min((one.expected_dice for one in annotations if one.expected_dice is not None), default=None),
         *(sum(getattr(one, name) for one in efforts.values()) for name in ("clicks", "boxes", "strokes")),
     )
+
+
+def approved(store: Store, task: Task) -> list[NewAnnotation]:
+    """Rows that say of the masks of a task which stand that a reviewer approves them."""
+    return [
+        NewAnnotation(
+            one.scan,
+            one.structure,
+            one.axis,
+            one.slice,
+            "approved",
+            None,
+            one.stage,
+            one.id,
+            one.model,
+            one.weights,
+            predicted_iou=one.predicted_iou,
+            expected_dice=one.expected_dice,
+        )
+        for one in store.standing(task.scan, ("accepted", "edited"), structures=task.structures)
+        if one.task == task.id
+    ]
 
 
 def _annotation(

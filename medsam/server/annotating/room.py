@@ -12,19 +12,32 @@ from typing import Any, ParamSpec, TypeVar
 
 from fastapi import HTTPException
 
+from medsam.annotation.mixing import handed_in as follow_up
+from medsam.annotation.mixing import next_task
 from medsam.annotation.project import AnnotationProject
+from medsam.annotation.rounds import answer_again
 from medsam.errors import InputError
 from medsam.server.annotating.gold import Compared, dice_with_reference
 from medsam.server.annotating.handing_in import (
     Drawn,
     Said,
+    approved,
     check_absent,
     drawn_for,
     handed_in,
 )
 from medsam.server.annotating.models import Models
+from medsam.server.annotating.numbers import apart, models, statistics
 from medsam.server.annotating.scans import SOURCES, as_case, scan_of
-from medsam.server.annotating.schemas import Opened, ProjectInfo, Submitted, TaskInfo
+from medsam.server.annotating.schemas import (
+    Disagreement,
+    ModelLine,
+    Opened,
+    ProjectInfo,
+    Statistics,
+    Submitted,
+    TaskInfo,
+)
 from medsam.server.annotating.start import Place, as_start, before, is_begun
 from medsam.server.annotating.telling import told_of_project, told_of_tasks
 from medsam.server.cases.rooms import CaseRooms
@@ -80,8 +93,7 @@ class Annotating:
 
     async def next(self, reader: Reader, kinds: Sequence[TaskKind] | None) -> TaskInfo | None:
         """The reader's next task; None where nothing is left."""
-        settings = await self.calls(lambda: self.project.settings)
-        task = await self.calls(self.store.next_task, reader, settings.lease_s, kinds)
+        task = await self.calls(next_task, self.project, reader, kinds)
         return None if task is None else await self.told(reader, task)
 
     async def some(
@@ -159,6 +171,8 @@ class Annotating:
             done = await self.calls(self._submitted, task, reader, said.session)
             if done is None:
                 done = await self._submit(reader, task, said)
+            # asked again, nothing is made twice
+            await self.calls(follow_up, self.project, await self.task(key))
             # it is closed already where the answer was lost
             with suppress(HTTPException):
                 await self.readings.end(reader, said.session)
@@ -181,6 +195,41 @@ class Annotating:
                 with suppress(HTTPException):
                     await self.readings.end(reader, task.reading)
         return await self.told(reader, await self.task(key))
+
+    async def review(self, reader: Reader, key: str, verdict: str, note: str) -> TaskInfo:
+        """What a reviewer says of what was handed in. 409 where it is not."""
+        task = await self.task(key)
+        async with self._door(task):
+
+            def put() -> None:
+                rows = approved(self.store, task) if verdict == "approved" else []
+                self.store.review_task(task.id, reader, verdict, note, rows)
+
+            await self._theirs(put)
+        return await self.told(reader, await self.task(key))
+
+    # -- numbers and models -------------------------------------------------------------------------------------------
+
+    async def statistics(self) -> Statistics:
+        """What the project has cost, and how good it is."""
+        return await self.calls(statistics, self.project)
+
+    async def disagreements(self) -> list[Disagreement]:
+        """Where two readers differ."""
+        return await self.calls(apart, self.project)
+
+    async def all_models(self) -> list[ModelLine]:
+        """All that ever answered."""
+        await self.models.look()
+        return await self.calls(models, self.project, self.models.stored.id)
+
+    async def back(self, reader: Reader, number: int | None) -> list[ModelLine]:
+        """Have an earlier model answer again. Raises InputError for one that there is not."""
+        try:
+            await self.calls(answer_again, self.project, number or 0, reader)
+        except InputError as error:
+            raise InputError(str(error), parameter="round") from error
+        return await self.all_models()
 
     # -- how ----------------------------------------------------------------------------------------------------------
 
@@ -286,6 +335,7 @@ class Annotating:
                 "absent": list(absent),
                 "masks": len(found.annotations),
                 "untouched": found.untouched,
+                "expected_dice": found.expected_dice,
                 "clicks": found.clicks,
                 "boxes": found.boxes,
                 "strokes": found.strokes,

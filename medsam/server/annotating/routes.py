@@ -1,4 +1,4 @@
-"""The data engine over HTTP: the next task, its session, handing in, review."""
+"""The data engine over HTTP: the next task, its session, handing in, review; what it has cost, and its models."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Res
 from medsam.server.annotating.handing_in import Said
 from medsam.server.annotating.room import Annotating
 from medsam.server.annotating.schemas import (
+    BackBody,
+    Disagreement,
     LeaveBody,
+    ModelLine,
     NextBody,
     Opened,
     ProjectInfo,
+    ReviewBody,
     SkipBody,
+    Statistics,
     SubmitBody,
     Submitted,
     TaskInfo,
@@ -21,8 +26,9 @@ from medsam.server.annotating.schemas import (
     Until,
 )
 from medsam.server.cases.schemas import KEY
-from medsam.server.gate.present import PresentReader
+from medsam.server.gate.present import PresentReader, require
 from medsam.store.project_records import TaskKind, TaskState
+from medsam.store.readers import Role
 
 router = APIRouter(prefix="/annotate", tags=["annotate"])
 
@@ -126,3 +132,38 @@ async def skip_task(
     skipped = await room.skip(reader, task, asked.why, asked.seconds)
     request.state.audited = {"case": skipped.case}
     return skipped
+
+
+@router.post("/tasks/{task}/review", dependencies=[require(Role.REVIEWER)])
+async def review_task(
+    task: TaskKey, asked: ReviewBody, request: Request, reader: PresentReader, room: PresentAnnotating
+) -> TaskInfo:
+    """Approve what was handed in, or return it to who drew it, with a note. For reviewers."""
+    done = await room.review(reader, task, asked.verdict, asked.note or "")
+    request.state.audited = {"case": done.case, "verdict": asked.verdict}
+    return done
+
+
+@router.get("/statistics")
+async def show_statistics(reader: PresentReader, room: PresentAnnotating) -> Statistics:
+    """What masks cost, by reader, structure, round and stage; how far readers agree, and what auditors said."""
+    return await room.statistics()
+
+
+@router.get("/disagreements", dependencies=[require(Role.REVIEWER)])
+async def list_disagreements(reader: PresentReader, room: PresentAnnotating) -> list[Disagreement]:
+    """Structures on which two readers of a scan differ by more than the project allows. For reviewers."""
+    return await room.disagreements()
+
+
+@router.get("/models")
+async def list_models(reader: PresentReader, room: PresentAnnotating) -> list[ModelLine]:
+    """All models that ever answered, the first one first, and what they were promoted for."""
+    return await room.all_models()
+
+
+@router.post("/models/back", dependencies=[require(Role.ADMINISTRATOR)])
+async def go_back(asked: BackBody, request: Request, reader: PresentReader, room: PresentAnnotating) -> list[ModelLine]:
+    """Have an earlier model answer again; sessions that are open go on with theirs. For administrators."""
+    request.state.audited = {"round": asked.round}
+    return await room.back(reader, asked.round)

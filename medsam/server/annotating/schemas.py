@@ -82,6 +82,10 @@ class TaskInfo(BaseModel):
     mine: bool
     holder: str | None = Field(description="who works on it, or did")
     after: str | None = Field(description="id of the task that it is about")
+    masks: int | None = Field(None, description="that were handed in; this and what follows: for reviewers")
+    untouched: int | None = Field(None, description="of these, as they were proposed")
+    expected_dice: float | None = Field(None, description="the least that is expected of one of them")
+    difficulty: Literal["easy", "hard"] | None = Field(None, description="what its reader said")
 
 
 class Tasks(BaseModel):
@@ -153,3 +157,103 @@ class ReviewBody(Body):
 
     verdict: Literal["approved", "returned"]
     note: Text | None = None
+
+
+class EffortInfo(BaseModel):
+    """What people's masks of a group cost. untouched: masks that were taken as they were proposed."""
+
+    key: str = Field(description="name of the reader or structure, number of the stage or round; now: since the last")
+    masks: int
+    untouched: int
+    clicks: int
+    boxes: int
+    strokes: int
+    seconds: float = Field(description="of attention")
+    masks_per_hour: float | None = Field(description="of those whose time is known")
+    clicks_per_mask: float | None
+
+
+class RoundEffort(EffortInfo):
+    """promoted, dice_before, dice_after: of the round that learned from these masks; null while it has not ended."""
+
+    promoted: bool | None = None
+    dice_before: float | None = None
+    dice_after: float | None = None
+
+
+class ReadersAgreement(BaseModel):
+    """How near two readers are to each other. scans: that both have drawn."""
+
+    structure: str
+    readers: tuple[str, str]
+    dice: float
+    scans: int
+
+
+class GoldInfo(BaseModel):
+    """How near a reader is to references. dice: the mean of so many tasks."""
+
+    reader: str
+    tasks: int
+    dice: float
+
+
+class Verdicts(BaseModel):
+    """What auditors said of masks that a model made alone."""
+
+    good: int
+    wrong: int
+
+
+class Statistics(BaseModel):
+    """What the project has cost, and how good it is."""
+
+    masks: int
+    untouched: int
+    readers: list[EffortInfo]
+    structures: list[EffortInfo]
+    rounds: list[RoundEffort]
+    stages: list[EffortInfo]
+    agreement: list[ReadersAgreement]
+    gold: list[GoldInfo]
+    verdicts: Verdicts
+
+
+class SliceDice(BaseModel):
+    """Of two masks on a slice."""
+
+    slice: int
+    dice: float
+
+
+class Disagreement(BaseModel):
+    """A structure on which two readers of a scan differ. task, second: what they have handed in. slices: the worst
+    first. adjudicate: id of the task in which a reviewer decides."""
+
+    task: str
+    second: str
+    scan: str
+    structure: str
+    dice: float
+    slices: list[SliceDice]
+    readers: tuple[str, str]
+    adjudicate: str | None
+
+
+class ModelLine(BaseModel):
+    """A model that answers, or did."""
+
+    round: int | None = Field(description="that it came of; null: the project began with it")
+    kind: Literal["started", "promoted", "back"] = Field(description="how it came to answer; back: once more")
+    at: datetime
+    weights: str | None
+    active: bool
+    dice_before: float | None = Field(description="on frozen patients, of the model before it")
+    dice_after: float | None
+    why: str | None
+
+
+class BackBody(Body):
+    """round: whose model answers again; null: the one that the project began with."""
+
+    round: int | None = Field(ge=1)

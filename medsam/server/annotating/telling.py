@@ -7,16 +7,19 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from statistics import fmean
+from typing import Any
 
 from medsam.annotation.project import AnnotationProject
 from medsam.annotation.settings import Settings
 from medsam.server.annotating.schemas import Contribution, Counts, ProjectInfo, StructureInfo, TaskInfo
 from medsam.server.readings.objects import usual_colour
-from medsam.store.project_records import StoredModel, Task
+from medsam.store.project_records import StoredModel, Task, TaskChange
 from medsam.store.readers import Reader
 from medsam.store.store import Store
 
 _WAITING = ("open", "taken")
+# of what was handed in
+_DONE = ("masks", "untouched", "expected_dice", "difficulty")
 # scans that are asked for one by one; more of them at once
 _FEW = 4
 
@@ -62,16 +65,18 @@ def _told_of_reader(store: Store, reader: Reader) -> Contribution:
 @dataclass(frozen=True)
 class _Known:
     """What tasks are told with. scans, people: names by id. about: keys of the tasks that others are about, by id.
-    proposed: places. notes: see `_notes`."""
+    proposed: places. notes: what reviewers said of those that they returned. handed_in: what was said of those that
+    are. Both by id."""
 
     scans: Mapping[int, str]
     people: Mapping[int, str]
     about: Mapping[int, str]
     proposed: Sequence[tuple[int, str, int]]
-    notes: Mapping[int, str]
+    notes: Mapping[int, Mapping[str, Any]]
+    handed_in: Mapping[int, Mapping[str, Any]]
 
     @classmethod
-    def of(cls, store: Store, tasks: Sequence[Task]) -> _Known:
+    def of(cls, store: Store, reader: Reader, tasks: Sequence[Task]) -> _Known:
         scans = {task.scan for task in tasks}
         few = len(scans) <= _FEW
         waiting = [task for task in tasks if task.state in _WAITING]
@@ -80,18 +85,20 @@ class _Known:
             {user.id: user.name for user in store.users()} if any(task.holder for task in tasks) else {},
             {task.after: store.task_of(task.after).key for task in tasks if task.after is not None},
             store.proposed_places({task.scan for task in waiting}) if waiting else [],
-            _notes(store, [task.id for task in waiting]),
+            _last(store, "returned", [task.id for task in waiting]),
+            _last(store, "submitted", [task.id for task in tasks if reader.sees_all and task not in waiting]),
         )
 
 
 def told_of_tasks(store: Store, reader: Reader, tasks: Sequence[Task], cases: Mapping[int, str]) -> list[TaskInfo]:
     """cases: id of a scan -> key of its case."""
-    known = _Known.of(store, tasks)
+    known = _Known.of(store, reader, tasks)
     return [_told(reader, task, cases[task.scan], known) for task in tasks]
 
 
 def _told(reader: Reader, task: Task, case: str, known: _Known) -> TaskInfo:
     theirs, taken = task.holder == reader.id, task.state == "taken"
+    note, done = known.notes.get(task.id), known.handed_in.get(task.id, {})
     waits = task.state in _WAITING and task.kind != "second"
     return TaskInfo(
         id=task.key,
@@ -105,11 +112,12 @@ def _told(reader: Reader, task: Task, case: str, known: _Known) -> TaskInfo:
         session=task.reading if theirs or reader.sees_all else None,
         until=task.until if taken else None,
         proposals=_proposals(task, known.proposed) if waits else 0,
-        note=known.notes.get(task.id),
+        note=None if note is None else str(note.get("note") or ""),
         mine=theirs and taken,
         # the reader of a server without users is none of them
         holder=None if task.holder is None else reader.name if theirs else known.people.get(task.holder, ""),
         after=None if task.after is None else known.about[task.after],
+        **{name: done.get(name) for name in _DONE},
     )
 
 
@@ -120,8 +128,9 @@ def _proposals(task: Task, proposed: Collection[tuple[int, str, int]]) -> int:
     )
 
 
-def _notes(store: Store, tasks: Collection[int]) -> dict[int, str]:
-    """What reviewers said last of those that they returned."""
-    one = next(iter(tasks)) if len(tasks) == 1 else None
-    events = store.task_events(one, ["returned"]) if tasks else []
-    return {event.task: str(event.details.get("note") or "") for event in events if event.task in set(tasks)}
+def _last(store: Store, kind: TaskChange, tasks: Collection[int]) -> dict[int, Mapping[str, Any]]:
+    """What was said of tasks when that happened to them last."""
+    if not tasks:
+        return {}
+    one, wanted = next(iter(tasks)) if len(tasks) == 1 else None, set(tasks)
+    return {event.task: event.details for event in store.task_events(one, [kind]) if event.task in wanted}

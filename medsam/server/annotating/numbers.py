@@ -1,0 +1,98 @@
+"""What a project has cost, how far its readers agree, and its models, as clients are told. All of this asks the store
+or its folder, in threads."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, cast
+
+from medsam.annotation.agreement import agreement, disagreements, gold_results
+from medsam.annotation.project import AnnotationProject
+from medsam.server.annotating.schemas import (
+    Disagreement,
+    EffortInfo,
+    GoldInfo,
+    ModelLine,
+    ReadersAgreement,
+    RoundEffort,
+    SliceDice,
+    Statistics,
+    Verdicts,
+)
+from medsam.store.project_records import EffortLine
+
+
+def statistics(project: AnnotationProject) -> Statistics:
+    """What people's masks cost, by all that tells them apart, and how good they are."""
+    store = project.store
+    structures = store.effort("structure")
+    ended = {str(one.number): dict(one.events["ended"][1]) if "ended" in one.events else {} for one in store.rounds()}
+    verdicts = Counter(one.verdict for one in store.verdicts())
+    return Statistics(
+        masks=sum(one.masks for one in structures),
+        untouched=sum(one.untouched for one in structures),
+        readers=[EffortInfo(**_told(one)) for one in store.effort("reader")],
+        structures=[EffortInfo(**_told(one)) for one in structures],
+        rounds=[RoundEffort(**_told(one), **_outcome(ended.get(one.key, {}))) for one in store.effort("round")],
+        stages=[EffortInfo(**_told(one)) for one in store.effort("stage")],
+        agreement=[
+            ReadersAgreement(**{name: one[name] for name in ReadersAgreement.model_fields})
+            for one in agreement(project)
+        ],
+        gold=[GoldInfo(**one) for one in gold_results(project)],
+        verdicts=Verdicts(good=verdicts["good"], wrong=verdicts["wrong"]),
+    )
+
+
+def _told(line: EffortLine) -> dict[str, Any]:
+    hours = line.seconds / 3600
+    return {
+        **{
+            name: getattr(line, name) for name in ("key", "masks", "untouched", "clicks", "boxes", "strokes", "seconds")
+        },
+        "masks_per_hour": line.timed / hours if hours else None,
+        "clicks_per_mask": line.clicks / line.masks if line.masks else None,
+    }
+
+
+def _outcome(ended: dict[str, Any]) -> dict[str, Any]:
+    return {name: ended.get(name) for name in ("promoted", "dice_before", "dice_after")}
+
+
+def apart(project: AnnotationProject) -> list[Disagreement]:
+    """Where two readers differ by more than the project allows, the worst first."""
+    names: dict[int, str] = {}
+    found = []
+    for pair, one, decision in disagreements(project):
+        scan = pair.first.scan
+        names[scan] = names.get(scan) or project.store.scan(scan).name
+        found.append(
+            Disagreement(
+                task=pair.first.key,
+                second=pair.second.key,
+                scan=names[scan],
+                structure=one.structure,
+                dice=cast(float, one.dice),
+                slices=[SliceDice(slice=index, dice=dice) for index, dice in one.slices],
+                readers=pair.readers,
+                adjudicate=None if decision is None else decision.key,
+            )
+        )
+    return found
+
+
+def models(project: AnnotationProject, active: int) -> list[ModelLine]:
+    """All that ever answered, the first one first. active: id of the row of the one that answers here."""
+    return [
+        ModelLine(
+            round=one.round,
+            kind=cast(Any, one.kind),
+            at=one.at,
+            weights=one.weights,
+            active=one.id == active,
+            dice_before=one.details.get("dice_before"),
+            dice_after=one.details.get("dice_after"),
+            why=one.details.get("why"),
+        )
+        for one in project.store.models()
+    ]

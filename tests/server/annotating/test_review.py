@@ -1,0 +1,170 @@
+"""What becomes of tasks that were handed in, and who may say so."""
+
+from __future__ import annotations
+
+import pytest
+from annotating_house import STRUCTURES, annotating, make_project
+from readings_house import two_blocks
+
+from medsam.store.project_records import NewTask
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "project"
+
+
+def test_a_reviewer_returns_a_task_with_a_note_and_approves_it_then(folder):
+    make_project(folder, 1).close()
+    with annotating(folder) as house:
+        ann, ben, rita = house.ann, house.ben, house.rita
+        ann.begin()
+        ann.draw(1, 2)
+        ann.submit(difficulty="hard")
+        task, first = f"/annotate/tasks/{ann.task['id']}", ann.session
+        assert ben.get(task, 404)
+        assert ben.post(f"{task}/review", {"verdict": "approved"}, 403)
+        (told,) = rita.get("/annotate/tasks", state="submitted")["tasks"]
+        assert (told["holder"], told["masks"], told["difficulty"], told["session"]) == ("ann", 4, "hard", ann.session)
+        assert rita.get(f"/sessions/{told['session']}")["closed"] is not None, "which can be looked at"
+        rita.post(f"{task}/review", {"verdict": "returned", "note": "the third slice, too"})
+        assert ben.post("/annotate/next", status=204) == b""
+        assert ann.take()["note"] == "the third slice, too"
+        assert ann.open() != first
+        assert len(list(house.store.standing())) == 4
+        ann.prompt(1, 3, box=[4, 8, 22, 26])
+        done = ann.submit()
+        assert (done["masks"], done["untouched"], done["clicks"]) == (5, 0, 0)
+        standing = list(house.store.standing())
+        assert [(one.effort.boxes, one.status) for one in standing] == [
+            *[(0, "edited")] * 2,
+            (1, "edited"),
+            *[(0, "edited")] * 2,
+        ]
+        rita.post(f"{task}/review", {"verdict": "approved"})
+        assert {one.status for one in house.store.standing()} == {"approved"}
+        assert rita.post(f"{task}/review", {"verdict": "approved"}, 409)
+        assert rita.get("/annotate")["counts"]["approved"] == 1
+
+
+def test_a_task_that_is_left_or_lost_comes_back_and_goes_on_for_who_had_it(folder):
+    make_project(folder, 1).close()
+    with annotating(folder) as house:
+        ann, ben = house.ann, house.ben
+        ann.begin()
+        ann.draw(1, numbers=(1,))
+        task = f"/annotate/tasks/{ann.task['id']}"
+        assert ben.post(f"{task}/open", status=409)
+        assert ann.post(f"{task}/alive")["until"] > ann.task["until"]
+        assert ann.post(f"{task}/leave", {"seconds": 3.0})["state"] == "open"
+        assert ann.post(f"{task}/alive", status=409)
+        ben.begin()
+        assert ben.session != ann.session
+        assert ben.get(f"/sessions/{ben.session}")["revision"] <= 2, "nothing of hers is in it"
+        ann.submit(409)
+        ben.post(f"{task}/leave", {"seconds": 1.0})
+        mine = ann.session
+        assert ann.begin() != mine, "what Ben began is not hers"
+        ann.post(f"/sessions/{ann.session}/objects", {"name": "cyst"}, 201)
+        ann.prompt(3, 1, box=[4, 8, 22, 26])
+        assert "'cyst' is none of what the task asks for" in ann.submit(422)["detail"]
+        ann.ask("DELETE", f"/sessions/{ann.session}/objects/3")
+        assert ann.submit(422, absent=["spleen"])["parameters"] == ["absent"]
+        ann.draw(2)
+        assert ann.submit(422, absent=[STRUCTURES[0]])["parameters"] == ["absent"]
+        assert ann.post(f"{task}/skip", {"why": " "}, 422)["parameters"] == ["why"]
+        assert ann.post(f"{task}/skip", {"why": "motion", "seconds": 2.0})["state"] == "skipped"
+        assert ann.get(f"/sessions/{ann.session}")["closed"] is not None
+        assert [
+            (one.kind, one.details.get("seconds")) for one in house.store.task_events(kinds=["left", "skipped"])
+        ] == [
+            ("left", 3.0),
+            ("left", 1.0),
+            ("skipped", 2.0),
+        ]
+
+
+def test_gold_tasks_are_compared_with_the_reference_and_make_no_masks_of_the_project(folder):
+    make_project(folder, 0, gold=True).close()
+    with annotating(folder) as house:
+        ann = house.ann
+        ann.begin()
+        assert ann.task["kind"] == "gold"
+        ann.draw(0, 1, 2, 3)
+        ann.prompt(2, 3, drawn={"size": [40, 60], "counts": "P[2"})
+        dice = ann.submit()["dice"]
+        assert dice == {STRUCTURES[0]: 1.0, STRUCTURES[1]: pytest.approx(6 / 7)}
+        assert ann.get("/annotate")["me"]["gold"] == pytest.approx((1 + 6 / 7) / 2)
+        assert list(house.store.standing()) == []
+        told = ann.get("/annotate/statistics")
+        assert told["gold"] == [{"reader": "ann", "tasks": 1, "dice": pytest.approx((1 + 6 / 7) / 2)}]
+
+
+def test_where_two_readers_differ_a_reviewer_decides(folder):
+    make_project(folder, 1, second=1.0).close()
+    with annotating(folder) as house:
+        ann, ben, rita = house.ann, house.ben, house.rita
+        ann.begin()
+        ann.draw(1)
+        ann.submit()
+        assert ann.post("/annotate/next", status=204) == b"", "who did the first does not do the second"
+        ben.begin()
+        assert (ben.task["kind"], ben.task["after"], ben.task["proposals"]) == ("second", ann.task["id"], 0)
+        ben.draw(1, numbers=(1,))
+        ben.prompt(2, 1, lasso=[[34, 12], [38, 12], [38, 30], [34, 30]])
+        ben.submit()
+        assert ben.get("/annotate/disagreements", 403)
+        (told,) = rita.get("/annotate/disagreements")
+        assert (told["structure"], told["readers"], told["second"]) == (STRUCTURES[1], ["ann", "ben"], ben.task["id"])
+        assert told["dice"] == told["slices"][0]["dice"] < 0.8
+        rita.begin()
+        assert (rita.task["id"], rita.task["kind"], rita.task["structures"]) == (
+            told["adjudicate"],
+            "adjudicate",
+            [STRUCTURES[1]],
+        )
+        assert rita.submit()["masks"] == 1, "hers, as it stood"
+        _, left, right = two_blocks()
+        areas = {one.structure: one.mask.area for one in house.store.standing()}
+        assert areas == {STRUCTURES[0]: left[1].sum(), STRUCTURES[1]: right[1].sum()}
+        numbers = rita.get("/annotate/statistics")
+        assert [(one["structure"], one["readers"], one["scans"]) for one in numbers["agreement"]] == [
+            (name, ["ann", "ben"], 1) for name in STRUCTURES
+        ]
+        assert [(one["key"], one["masks"], one["boxes"]) for one in numbers["readers"]] == [
+            ("ann", 2, 2),
+            ("rita", 1, 0),
+        ]
+
+
+def test_only_slices_that_are_asked_for_are_handed_in(folder):
+    with make_project(folder, 1) as project:
+        (scan,) = project.store.scans()
+        (whole,) = project.store.tasks()
+        project.store.add_tasks([NewTask(scan.id, STRUCTURES[:1], slices=(1, 3), priority=5.0)])
+    with annotating(folder) as house:
+        ann = house.ann
+        ann.begin()
+        assert ann.task["slices"] == [1, 3]
+        ann.draw(0, 1, numbers=(1,))
+        assert ann.submit()["masks"] == 1
+        assert [(one.slice, one.effort.boxes) for one in house.store.standing()] == [(1, 1)]
+        (event,) = house.store.task_events(kinds=["submitted"])
+        assert event.details["boxes"] == 2, "what was drawn beside it was work, too"
+        assert ann.take()["id"] == whole.key
+
+
+def test_there_is_nothing_where_no_project_is_served(serve):
+    client = serve()
+    for method, path in (
+        ("GET", ""),
+        ("POST", "/next"),
+        ("GET", "/tasks"),
+        ("GET", "/tasks/abc"),
+        ("POST", "/tasks/abc/open"),
+        ("GET", "/statistics"),
+        ("GET", "/disagreements"),
+        ("GET", "/models"),
+    ):
+        answer = client.request(method, f"/api/v1/annotate{path}")
+        assert (answer.status_code, "no project" in answer.json()["detail"]) == (404, True), path

@@ -6,6 +6,7 @@ import logging
 import torch
 
 from medsam.errors import CheckpointError
+from medsam.inference.predictor import Predictor
 from medsam.models.build import build_model
 from medsam.models.specs import SPECS, tiny_spec
 from medsam.server.model import DecoderFile
@@ -66,3 +67,15 @@ def test_why_there_is_no_decoder_stands_in_the_log(monkeypatch, caplog):
         assert DecoderFile.of(build_model(SPECS["litemedsam"])) is None
     line = json.loads(JsonLines().format(caplog.records[-1]))
     assert (line["event"], line["reason"]) == ("no decoder for pages", "The graph is of other weights.")
+
+
+def test_once_another_model_answers_pages_get_its_decoder(serve, monkeypatch, tiny_predictor):
+    monkeypatch.setattr(DecoderFile, "of", lambda sam: DecoderFile(b"a graph", f"{id(sam):x}"))
+    client = serve()
+    before = client.get(f"{API}/model").json()["decoder"]
+    other = Predictor(build_model(tiny_spec("vit")), "cpu", engine="torch", worker=tiny_predictor.worker)
+    client.app.state.services.readings.adopt(other)
+    now = client.get(f"{API}/model").json()["decoder"]
+    assert now != before
+    assert client.get(API + now).status_code == 200
+    assert client.get(API + before).status_code == 404

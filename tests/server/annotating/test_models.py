@@ -58,7 +58,8 @@ def test_a_promoted_model_answers_what_begins_and_an_open_session_keeps_its_own(
         ann.submit(absent=missing(ann))
         ben.submit(absent=missing(ben))
         made = {one.by: one.weights for one in house.store.standing()}
-        assert len(set(made.values())) == 2 and weights in made.values()
+        assert len(set(made.values())) == 2
+        assert weights in made.values()
         told = [(one["round"], one["kind"], one["active"], one["dice_after"]) for one in ada.get("/annotate/models")]
         assert told == [(None, "started", False, None), (1, "promoted", True, 0.75)]
         assert ben.post("/annotate/models/back", {"round": None}, 403)

@@ -77,17 +77,20 @@ class _Known:
 
     @classmethod
     def of(cls, store: Store, reader: Reader, tasks: Sequence[Task]) -> _Known:
-        scans = {task.scan for task in tasks}
-        few = len(scans) <= _FEW
         waiting = [task for task in tasks if task.state in _WAITING]
         return cls(
-            {one.id: one.name for one in (map(store.scan, scans) if few else store.scans())},
-            {user.id: user.name for user in store.users()} if any(task.holder for task in tasks) else {},
+            _names(store, {task.scan for task in tasks}),
+            {user.id: user.name for user in store.users()},
             {task.after: store.task_of(task.after).key for task in tasks if task.after is not None},
-            store.proposed_places({task.scan for task in waiting}) if waiting else [],
+            store.proposed_places({task.scan for task in waiting}),
             _last(store, "returned", [task.id for task in waiting]),
             _last(store, "submitted", [task.id for task in tasks if reader.sees_all and task not in waiting]),
         )
+
+
+def _names(store: Store, scans: Collection[int]) -> dict[int, str]:
+    some = map(store.scan, scans) if len(scans) <= _FEW else store.scans()
+    return {one.id: one.name for one in some}
 
 
 def told_of_tasks(store: Store, reader: Reader, tasks: Sequence[Task], cases: Mapping[int, str]) -> list[TaskInfo]:

@@ -148,10 +148,16 @@ def annotating(folder: Path, own_model: bool = False) -> Iterator[House]:
 
     own_model: with the project's own one; else what is bright is answered.
     """
-    with AnnotationProject.open(folder) as project, Worker() as worker:
+    with AnnotationProject.open(folder) as project, app_on(folder, own_model) as app:
         tokens = tokens_of(project.store)
-        answers = None if own_model else Predictor(ThresholdSam(), "cpu", worker=worker)  # type: ignore[arg-type]
-        app = create_app(ServerSettings(store=folder / "store", project=folder, loaders=1), answers)
         with TestClient(app, base_url="http://127.0.0.1:8000", client=("127.0.0.1", 50000)) as http:
             heads = {name: {"Authorization": f"Bearer {token}"} for name, token in tokens.items()}
             yield House(project, app, {name: Person(http, head) for name, head in heads.items()}, http.portal)
+
+
+@contextmanager
+def app_on(folder: Path, own_model: bool = False) -> Iterator[FastAPI]:
+    """The application of `annotating`, which does not run yet."""
+    with Worker() as worker:
+        answers = None if own_model else Predictor(ThresholdSam(), "cpu", worker=worker)  # type: ignore[arg-type]
+        yield create_app(ServerSettings(store=folder / "store", project=folder, loaders=1), answers)

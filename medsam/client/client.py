@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from medsam.client.annotate import Annotating
 from medsam.client.connection import Connection
 from medsam.client.raw import file_of, read_raw
 from medsam.client.session import RemoteSession
@@ -233,6 +234,10 @@ class Client:
     def sessions(self) -> list[dict[str, Any]]:
         """One's own sessions, as the server lists them."""
         return self._connection.told(list, "GET", "/sessions")
+
+    def annotate(self) -> Annotating:
+        """The project of the data engine that is served here: its tasks, review and numbers."""
+        return Annotating(self._connection)
 
     # -- PACS -----------------------------------------------------------------------------------------------------
 

@@ -104,11 +104,13 @@ class Connection:
         headers: Mapping[str, str] | None = None,
         wait_s: float = 0.0,
         anew: bool = True,
+        repeatable: bool = False,
     ) -> httpx.Response:
         """An answer that is a success, read to its end.
 
         path: below `API`. content: bytes, or an iterator of them (which cannot be sent again). wait_s: how long the
-        server is asked to wait before it answers. anew: log in again where the login has ended.
+        server is asked to wait before it answers. anew: log in again where the login has ended. repeatable: asked
+        twice it is done once, whatever the method.
         Raises the error the server names, and InputError for everything else that may go wrong.
         """
         once = content is not None and not isinstance(content, bytes)
@@ -119,7 +121,7 @@ class Connection:
             request = self._http.build_request(
                 method, path, json=json, content=content, params=params, headers=headers, timeout=timeouts
             )
-            return self._send(request, waits)
+            return self._send(request, waits, repeatable=repeatable or method in _REPEATABLE)
 
         response = sent(() if once else WAITS)
         may_renew = anew and self._user is not None and not once
@@ -169,13 +171,12 @@ class Connection:
             self.login()
             return True
         # an object may be locked, too; of a login that is everything is
-        locked = self._send(self._http.build_request("GET", "/me"), WAITS).status_code == 423
+        locked = self._send(self._http.build_request("GET", "/me"), WAITS, repeatable=True).status_code == 423
         if locked:
             self.request("POST", "/unlock", json={"password": self._password}, anew=False)
         return locked
 
-    def _send(self, request: httpx.Request, waits: tuple[float, ...]) -> httpx.Response:
-        repeatable = request.method in _REPEATABLE
+    def _send(self, request: httpx.Request, waits: tuple[float, ...], *, repeatable: bool) -> httpx.Response:
         for wait in (*waits, None):
             try:
                 response = self._http.send(request)

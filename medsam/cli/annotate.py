@@ -19,6 +19,10 @@ ACTIONS: dict[str, tuple[str, str]] = {
         "medsam.cli.annotate_export",
         "masks as a data set: manifest, NIfTI, SEG, nnU-Net, Decathlon, COCO, SA-1B, CSV",
     ),
+    "import": (
+        "medsam.cli.annotate_import",
+        "masks from elsewhere: the same layouts, and MONAI Label's datastore",
+    ),
 }
 
 

@@ -172,6 +172,15 @@ def image_header(path: Path) -> ImageHeader | None:
     )
 
 
+@quiet()
+def label_header(path: Path) -> LabelHeader | None:
+    """Of a SEG or RTSTRUCT; None for other files. Raises InputError for a damaged one."""
+    dataset = _header(path, path.name)
+    if dataset is None or _kind(dataset) not in ("seg", "rtstruct"):
+        return None
+    return LabelHeader.of(dataset, path.name)
+
+
 @dataclass(frozen=True)
 class Tree:
     """series: in order of file names. refused: a sentence for every DICOM file that is damaged.

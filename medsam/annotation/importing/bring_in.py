@@ -1,0 +1,176 @@
+"""`import_masks(project, path)`: masks from elsewhere as rows of the project, scan by scan.
+
+A scan's masks come in all at once or not at all. What stands on a place and is the same stays; what differs is followed
+by a further row, as with all that is drawn. Nothing is guessed: what fits no scan or no structure is said.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from medsam.annotation.importing.label_sources import SliceMask, Source
+from medsam.annotation.importing.matching import Scans
+from medsam.annotation.importing.sources import ImportFormat, sources_at
+from medsam.annotation.project import AnnotationProject
+from medsam.errors import InputError, counted, listed
+from medsam.io.structure_names import plain_name
+from medsam.progress import ProgressCallback
+from medsam.store.annotations import DONE
+from medsam.store.project_records import NewAnnotation, StoredScan
+from medsam.store.readers import Reader
+
+
+@dataclass(frozen=True)
+class ImportRequest:
+    """path, layout, numbers: see `sources.sources_at`. structures: only these; None: all of the project's.
+
+    status: "accepted": they stand, as if drawn here. "proposed": a person is asked about them.
+    """
+
+    path: Path
+    layout: ImportFormat = "auto"
+    numbers: Mapping[str, int] | None = None
+    structures: tuple[str, ...] | None = None
+    status: Literal["accepted", "proposed"] = "accepted"
+
+
+@dataclass
+class Imported:
+    """What came in. same: masks that were there already. replaced: those that stood and differed. withdrawn: tasks that
+    nobody has to do any more. remarks: sentences on what did not fit."""
+
+    scans: int = 0
+    masks: int = 0
+    same: int = 0
+    replaced: int = 0
+    withdrawn: int = 0
+    remarks: list[str] = field(default_factory=list)
+
+
+def import_masks(
+    project: AnnotationProject,
+    request: ImportRequest,
+    by: Reader | None = None,
+    progress: ProgressCallback | None = None,
+) -> Imported:
+    """progress: called with (labels done, labels). by: who drew them.
+
+    Raises InputError for a path without labels, a structure that the project does not have, and a label that does not
+    fit its scan; scans that came before that are kept, and the same call goes on.
+    """
+    asked = _asked(project, request)
+    only = next(iter(asked.values())) if request.structures is not None and len(asked) == 1 else None
+    sources = list(
+        sources_at(
+            request.path,
+            request.layout,
+            numbers=request.numbers,
+            structure=only,
+            original=request.status == "proposed",
+        )
+    )
+    found, told = _by_scan(Scans(project), sources), Imported()
+    elsewhere = [source.where for scan, some in found if scan is None for source in some]
+    if elsewhere:
+        told.remarks.append(f"{counted(len(elsewhere), 'label')} of no scan of this project: {listed(elsewhere, 5)}.")
+    unknown: Counter[str] = Counter()
+    for number, (scan, some) in enumerate(found):
+        if progress is not None:
+            progress(number, len(found))
+        if scan is None:
+            continue
+        if scan.labelled:
+            told.remarks.append(f"Scan {scan.name} came with a reference, which stands: its labels are left out.")
+            continue
+        masks = _read(project, scan, some, asked, unknown)
+        _store(project, scan, masks, request, by, told)
+    for name, count in unknown.items():
+        told.remarks.append(f"{name!r} is no structure of this project: {counted(count, 'scan')} had it.")
+    if not told.masks and not told.same:
+        reasons = " ".join(told.remarks) or "There was no mask in it."
+        raise InputError(f"Nothing of {request.path.name} came in. {reasons}")
+    return told
+
+
+def _asked(project: AnnotationProject, request: ImportRequest) -> dict[str, str]:
+    """Plain name -> structure, of those that are let in."""
+    there = {plain_name(name): name for name in project.labels}
+    if request.structures is None:
+        return there
+    unknown = [name for name in request.structures if plain_name(name) not in there]
+    if unknown:
+        raise InputError(
+            f"The project has no structure {unknown[0]!r}; it has: {', '.join(project.labels)}.", parameter="structures"
+        )
+    return {plain_name(name): there[plain_name(name)] for name in request.structures}
+
+
+def _by_scan(scans: Scans, sources: Sequence[Source]) -> list[tuple[StoredScan | None, list[Source]]]:
+    """Labels of a scan together, in the order in which they come."""
+    found: dict[int | None, tuple[StoredScan | None, list[Source]]] = {}
+    for source in sources:
+        scan = scans.find(source.image, source.names, source.series)
+        found.setdefault(None if scan is None else scan.id, (scan, []))[1].append(source)
+    return list(found.values())
+
+
+def _read(
+    project: AnnotationProject,
+    scan: StoredScan,
+    sources: Sequence[Source],
+    asked: Mapping[str, str],
+    unknown: Counter[str],
+) -> list[SliceMask]:
+    """The masks of a scan by the project's names, each place once."""
+    case = project.case(scan)
+    volume = case.load_image()
+    joined: dict[tuple[str, str, int], SliceMask] = {}
+    others = set[str]()
+    for source in sources:
+        for one in source.masks(volume, project.settings.axis):
+            if (name := asked.get(plain_name(one.name))) is None:
+                others.add(one.name)
+                continue
+            place = name, one.axis, one.slice
+            mask = joined[place].mask | one.mask if place in joined else one.mask
+            joined[place] = SliceMask(name, one.axis, one.slice, mask)
+    unknown.update(name for name in others if plain_name(name) not in {plain_name(one) for one in project.labels})
+    return list(joined.values())
+
+
+def _store(
+    project: AnnotationProject,
+    scan: StoredScan,
+    masks: Sequence[SliceMask],
+    request: ImportRequest,
+    by: Reader | None,
+    told: Imported,
+) -> None:
+    """The rows of a scan, and no task for what they answer."""
+    store = project.store
+    statuses = (*DONE, "proposed") if request.status == "proposed" else DONE
+    there = {(row.structure, row.axis, row.slice): row for row in store.standing(scan.id, statuses)}
+    rows = []
+    for one in masks:
+        row = there.get((one.name, one.axis, one.slice))
+        if row is not None and row.mask == one.mask:
+            told.same += 1
+            continue
+        if row is not None and row.status != "proposed":
+            if request.status == "proposed":
+                continue  # somebody's word stands
+            told.replaced += 1
+        rows.append(NewAnnotation(scan.id, one.name, one.axis, one.slice, request.status, one.mask))
+    if rows:
+        store.add_annotations(rows, by)
+    told.masks += len(rows)
+    told.scans += bool(masks)
+    if request.status == "accepted" and masks:
+        drawn = {one.name for one in masks}
+        tasks = store.tasks(["open"], ["draw"], scan=scan.id)
+        done = [task.id for task in tasks if drawn.issuperset(task.structures)]
+        told.withdrawn += store.withdraw_tasks(done, "Its masks came from elsewhere.") if done else 0

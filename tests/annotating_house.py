@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from fastapi import FastAPI
+from over_a_port import serving
 from phantoms import ThresholdSam
 from readings_house import two_blocks
 from starlette.testclient import TestClient
@@ -161,3 +164,15 @@ def app_on(folder: Path, own_model: bool = False) -> Iterator[FastAPI]:
     with Worker() as worker:
         answers = None if own_model else Predictor(ThresholdSam(), "cpu", worker=worker)  # type: ignore[arg-type]
         yield create_app(ServerSettings(store=folder / "store", project=folder, loaders=1), answers)
+
+
+def main() -> None:
+    """Serve the project in the folder that is the first argument, and say where, until killed."""
+    with app_on(Path(sys.argv[1])) as app, serving(app) as url:
+        sys.stdout.write(f"{url}\n")
+        sys.stdout.flush()
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -5,6 +5,7 @@ import { useEffect } from "preact/hooks";
 import { followAttention } from "./annotate/attention";
 import { followWork } from "./annotate/opening";
 import { followProject, forgetProject, learnProject } from "./annotate/project";
+import { forgetSubmitted } from "./annotate/review";
 import { ReviewPage } from "./annotate/review-page";
 import { StatisticsPage } from "./annotate/statistics-page";
 import { whoAmI } from "./api/account";
@@ -60,6 +61,7 @@ function begin(): () => void {
     myName.subscribe((who) => {
       forgetAll();
       forgetProject();
+      forgetSubmitted();
       messages.value = [];
       takeBack();
       tellWhoCame(who);

@@ -8,7 +8,7 @@ import { shown } from "../panels/goto";
 import { number } from "../shell/format";
 import { hashOf } from "../shell/routing";
 import { project } from "./project";
-import { differing, dissentOf, forgetSubmitted, isOwn, learnSubmitted, problem, submitted } from "./review";
+import { differing, dissentOf, isOwn, learnSubmitted, problem, submitted } from "./review";
 import "./annotate.css";
 
 export function ReviewPage() {
@@ -19,7 +19,6 @@ export function ReviewPage() {
     void learnSubmitted(ending.signal);
     return () => ending.abort();
   }, [counts?.submitted, counts?.approved]);
-  useEffect(() => forgetSubmitted, []);
   const found = submitted.value;
   return (
     <main class="annotate-page">

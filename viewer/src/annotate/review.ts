@@ -94,11 +94,11 @@ async function said(now: TaskInfo, verdict: "approved" | "returned", note: strin
   }
   const who = now.holder ?? "";
   say({ kind: "info", text: t(`annotate.said.${verdict}`, { scan: now.scan, who }), seconds: 5 });
-  const rest = (submitted.peek() ?? []).filter((one) => one.id !== now.id);
-  submitted.value = submitted.peek() === null ? null : rest;
   void learnProject();
+  // others review, too
+  await learnSubmitted();
   const to = route.peek();
   if (to.page !== "look" || to.id !== now.id) return;
-  const next = rest.find((one) => mayReview(one) && one.session !== null);
+  const next = submitted.peek()?.find((one) => mayReview(one) && one.session !== null);
   go(next === undefined ? { page: "review" } : { page: "look", id: next.id });
 }

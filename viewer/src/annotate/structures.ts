@@ -54,15 +54,15 @@ export function openParts(now: TaskInfo, open: Reading): Part[] {
   return partsOf(now, open).filter((part) => part.state !== "drawn");
 }
 
-/** The one that is drawn now; where it is, is shown. One that was deleted is made again. */
-export async function choose(open: Reading, part: Part): Promise<void> {
+/** The one that is drawn now. One that was deleted is made again. shows: also where it is. */
+export async function choose(open: Reading, part: Part, shows = true): Promise<void> {
   if (part.object === null) {
     if (open.mine) await open.addObject(part.name, part.colour);
     return;
   }
   open.active.value = part.object.id;
   const slices = open.masks.slices(part.object.id);
-  if (slices.length > 0 && !slices.includes(sliceNow(open))) toSlice(open, slices[slices.length >> 1]!);
+  if (shows && slices.length > 0 && !slices.includes(sliceNow(open))) toSlice(open, slices[slices.length >> 1]!);
 }
 
 /** Marks the active structure's proposals as looked at, and goes on to the next structure that is not done. */

@@ -74,10 +74,10 @@ export function handInNow(): boolean {
 
 /** What was pressed by mouse or finger gives the keyboard back to the picture, unless a card is over it now. */
 function backToPicture(event: PointerEvent): void {
-  const pressed = event.target instanceof Element ? event.target.closest("button, input") : null;
+  const pressed = event.target instanceof Element ? event.target.closest("button, label") : null;
   if (pressed === null || pressed.closest("dialog") !== null) return;
   setTimeout(() => {
-    if (document.activeElement === pressed) focusPicture();
+    if (pressed.contains(document.activeElement)) focusPicture();
   });
 }
 

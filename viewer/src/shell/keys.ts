@@ -23,7 +23,8 @@ export function typing(target: EventTarget | null): boolean {
 function working(event: KeyboardEvent): boolean {
   const { target, key } = event;
   if (!(target instanceof HTMLElement)) return false;
-  if (key === "Enter" || key === " ") return target.closest("button, a, summary, input") !== null;
+  // with Shift it presses nothing, but hands a task in
+  if ((key === "Enter" && !event.shiftKey) || key === " ") return target.closest("button, a, summary, input") !== null;
   const moves = key.startsWith("Arrow") || key.startsWith("Page") || key === "Home" || key === "End";
   return (
     moves && target.closest('input, [role="slider"], [role="listbox"], [role="radiogroup"], [role="menu"]') !== null

@@ -66,6 +66,7 @@ describe("a key", () => {
     const every = vi.fn(() => true);
     expect(dispatch(press("Enter", element("<button></button>")), [every])).toBe(false);
     expect(dispatch(press(" ", element("<button></button>")), [every])).toBe(false);
+    expect(dispatch(press("Enter", element("<button></button>"), { shiftKey: true }), [every])).toBe(true);
     expect(dispatch(press("ArrowUp", element('<div role="slider" tabindex="0"></div>')), [every])).toBe(false);
     expect(dispatch(press("ArrowUp", element("<button></button>")), [every])).toBe(true);
   });

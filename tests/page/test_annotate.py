@@ -1,0 +1,226 @@
+"""Tasks in the page: two people in two browsers at once, and a reviewer, on a server that serves a project."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import httpx
+import pytest
+import uvicorn
+from annotating_house import BOXES, ROLES, STRUCTURES, make_project, tokens_of
+
+from medsam.annotation.project import AnnotationProject
+from medsam.inference.predictor import Predictor
+from medsam.inference.worker import Worker
+from medsam.server.app import create_app
+from medsam.server.settings import ServerSettings
+from medsam.store.project_records import NewTask
+
+LEFT, RIGHT = STRUCTURES
+PASSWORD = "a password of eleven words"
+# the slice that is shown first, of four
+MIDDLE = 2
+
+
+class Site:
+    """A server that listens, its project, and clients of its people by name."""
+
+    def __init__(self, url: str, project: AnnotationProject, tokens: dict[str, str]) -> None:
+        self.url, self.project, self.store = url, project, project.store
+        self.apis = {
+            name: httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
+            for name, token in tokens.items()
+        }
+
+    def cookies(self, name: str) -> list[dict]:
+        answer = httpx.post(f"{self.url}/api/v1/login", json={"name": name, "password": PASSWORD})
+        assert answer.status_code == 200, answer.text
+        return [{"name": key, "value": value, "url": self.url} for key, value in answer.cookies.items()]
+
+
+@contextmanager
+def listening(app) -> Iterator[str]:
+    """An app on a port of this machine, in a thread: its address."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.02)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+
+
+@pytest.fixture(scope="module")
+def site(browsable, tmp_path_factory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("engine") / "project"
+    make_project(folder, 3).close()
+    with AnnotationProject.open(folder) as project, Worker() as worker:
+        for name in ("ann", "ben", "rita"):
+            project.store.add_user(name, ROLES[name], PASSWORD)
+        tokens = tokens_of(project.store)
+        predictor = Predictor("litemedsam", "cpu", worker=worker)
+        settings = ServerSettings(store=folder / "store", project=folder, loaders=1)
+        with listening(create_app(settings, predictor)) as url:
+            made = Site(url, project, tokens)
+            yield made
+            for api in made.apis.values():
+                api.close()
+
+
+@pytest.fixture
+def visit(chromium, site) -> Iterator[Callable]:
+    """`visit(name)`: the page of somebody, logged in. What it must not do fails the test."""
+    from in_browser import opened
+    from page_room import Room
+
+    rooms = list[Room]()
+    with ExitStack() as stack:
+
+        def enter(name: str, **options) -> Room:
+            watched = stack.enter_context(opened(chromium, site.url, site.cookies(name), **options))
+            rooms.append(Room(watched, site.apis[name]))
+            rooms[-1].page.goto("/")
+            rooms[-1].page.get_by_role("region", name="Project").wait_for()
+            return rooms[-1]
+
+        yield enter
+        for room in rooms:
+            assert room.watched.unexpected() == []
+
+
+def begun(room) -> str:
+    """Wait until the task that the page shows can be drawn on: its scan's name."""
+    from playwright.sync_api import expect
+
+    expect(room.page.get_by_role("region", name="Task", exact=True)).to_be_visible()
+    task = room.json(f"/annotate/tasks/{room.page.url.rsplit('/', 1)[1]}")
+    room.case = task["case"]
+    room.ready()
+    expect(room.page.get_by_role("heading", level=1)).to_have_text(task["scan"])
+    return task["scan"]
+
+
+def is_state(room, structure: str, state: str) -> None:
+    """Wait until a structure of the task is said to be so."""
+    room.page.get_by_role("button", name=f"{structure}: {state}").wait_for()
+
+
+def draw(room, number: int, **more: float) -> None:
+    """A box round a block, of the structure that is active."""
+    x0, y0, x1, y1 = BOXES[number]
+    room.box(x0, y0, more.get("x1", x1), y1)
+    is_state(room, STRUCTURES[number - 1], "drawn")
+
+
+def hand_in_and_stop(room, absent: str | None = None) -> None:
+    from playwright.sync_api import expect
+
+    page = room.page
+    page.get_by_label("Then stop").check()
+    room.press("Shift+Enter")
+    if absent is not None:
+        # what has no mask is asked for once
+        page.get_by_role("dialog").get_by_label(f"{absent} is not in this scan").check()
+        room.press("Enter")
+    expect(page.get_by_role("alert").or_(page.get_by_role("status")).filter(has_text="Handed in")).to_be_visible()
+    page.get_by_role("region", name="Project").wait_for()
+
+
+def test_two_people_draw_at_once_and_a_reviewer_returns_one_and_approves_both(visit, site):
+    from page_room import slice_shown
+    from playwright.sync_api import expect
+
+    ann, ben = visit("ann"), visit("ben")
+    # by key and by mouse; both get a task, and not the same
+    ann.press("n")
+    ben.page.get_by_role("button", name="Next task").click()
+    scans = [begun(ann), begun(ben)]
+    assert sorted(scans) == ["s0", "s1"]
+    draw(ann, 1)
+    mask = ann.agree(1, MIDDLE)
+    # a reload in the middle costs nothing
+    ann.page.reload()
+    assert begun(ann) == scans[0]
+    is_state(ann, LEFT, "drawn")
+    is_state(ann, RIGHT, "no mask yet")
+    assert (ann.agree(1, MIDDLE) == mask).all()
+    ann.press("n")
+    draw(ann, 2)
+    hand_in_and_stop(ann)
+    draw(ben, 1)
+    hand_in_and_stop(ben, absent=RIGHT)
+
+    rita = visit("rita")
+    rita.page.get_by_role("link", name="Review 2").click()
+    row = rita.page.get_by_role("row").filter(has_text="ann")
+    row.get_by_role("link").click()
+    bar = rita.page.get_by_role("region", name="Review", exact=True)
+    expect(bar.get_by_text("ann")).to_be_visible()
+    is_state(rita, RIGHT, "drawn")
+    rita.press("r")
+    rita.page.get_by_role("dialog").get_by_label("What is to be corrected").fill("the slice below is missing")
+    rita.page.get_by_role("dialog").get_by_role("button", name="Return").click()
+    # the next one comes by itself
+    expect(bar.get_by_text("ben")).to_be_visible()
+    is_state(rita, RIGHT, "no mask yet")
+    rita.press("a")
+    expect(rita.page.get_by_text("Nothing waits for review.")).to_be_visible()
+
+    ann.page.reload()
+    ann.page.get_by_role("button", name="Next task").click()
+    assert begun(ann) == scans[0]
+    expect(ann.page.get_by_text("the slice below is missing")).to_be_visible()
+    is_state(ann, LEFT, "drawn")
+    ann.press("ArrowDown")
+    ann.until(lambda: slice_shown(ann.page) != MIDDLE, "the next slice")
+    with ann.page.expect_response("**/prompts?*"):
+        draw(ann, 1)
+    hand_in_and_stop(ann)
+
+    rita.page.get_by_role("link", name=scans[0]).click()
+    is_state(rita, LEFT, "drawn")
+    rita.page.get_by_role("button", name="Approve").click()
+    expect(rita.page.get_by_text("Nothing waits for review.")).to_be_visible()
+    assert [task.state for task in site.store.tasks()] == ["approved", "approved", "open"]
+    by_slice = {
+        (one.structure, one.slice): one.status for one in site.store.standing(site.store.scans()[0].id, ["approved"])
+    }
+    assert len(by_slice) == 3
+    assert set(by_slice.values()) == {"approved"}
+
+
+def test_two_readings_that_differ_are_shown_over_each_other_and_somebody_decides(visit, site):
+    from in_browser import axe
+    from playwright.sync_api import expect
+
+    (scan, *_), (first, *_) = site.store.scans(), site.store.tasks()
+    site.store.add_tasks([NewTask(scan.id, STRUCTURES, "second", priority=100, after=first.id)])
+    ben = visit("ben")
+    ben.press("n")
+    assert begun(ben) == scan.name
+    # half of what the first one drew
+    draw(ben, 1, x1=12)
+    hand_in_and_stop(ben, absent=RIGHT)
+    rita = visit("rita")
+    rita.page.get_by_role("link", name="Review").click()
+    table = rita.page.get_by_role("region", name="Two readings that differ")
+    expect(table.get_by_role("row").filter(has_text=LEFT)).to_contain_text("ann – ben")
+    assert axe(rita.page) == []
+    table.get_by_role("row").filter(has_text=LEFT).get_by_role("link", name=scan.name).click()
+    bar = rita.page.get_by_role("region", name="Review", exact=True)
+    expect(bar.get_by_text("only ben")).to_be_visible()
+    expect(bar.get_by_role("button", name=LEFT).filter(has_text="Dice")).to_contain_text("0.")
+    bar.get_by_role("button", name="Decide").click()
+    assert begun(rita) == scan.name
+    expect(rita.page.get_by_text("Two readers differ here")).to_be_visible()
+    is_state(rita, LEFT, "drawn")
+    rita.page.get_by_role("button", name="Compare with ben").click()
+    expect(rita.page.get_by_role("button", name="Compare with ben")).to_have_attribute("aria-pressed", "true")
+    assert axe(rita.page) == []

@@ -15,6 +15,8 @@ from annotating_house import BOXES, ROLES, STRUCTURES, make_project, tokens_of
 from medsam.annotation.project import AnnotationProject
 from medsam.inference.predictor import Predictor
 from medsam.inference.worker import Worker
+from medsam.models.build import build_model
+from medsam.models.specs import tiny_spec
 from medsam.server.app import create_app
 from medsam.server.settings import ServerSettings
 from medsam.store.project_records import NewTask
@@ -65,7 +67,8 @@ def site(browsable, tmp_path_factory) -> Iterator[Site]:
         for name in ("ann", "ben", "rita"):
             project.store.add_user(name, ROLES[name], PASSWORD)
         tokens = tokens_of(project.store)
-        predictor = Predictor("litemedsam", "cpu", worker=worker)
+        # nothing is asked of it here: people draw by brush
+        predictor = Predictor(build_model(tiny_spec("vit")), "cpu", engine="torch", worker=worker)
         settings = ServerSettings(store=folder / "store", project=folder, loaders=1)
         with listening(create_app(settings, predictor)) as url:
             made = Site(url, project, tokens)
@@ -112,10 +115,11 @@ def is_state(room, structure: str, state: str) -> None:
     room.page.get_by_role("button", name=f"{structure}: {state}").wait_for()
 
 
-def draw(room, number: int, **more: float) -> None:
-    """A box round a block, of the structure that is active."""
+def draw(room, number: int, share: float = 1.0) -> None:
+    """A line of the brush through a block, or a share of it, of the structure that is active."""
     x0, y0, x1, y1 = BOXES[number]
-    room.box(x0, y0, more.get("x1", x1), y1)
+    room.press("d")
+    room.drag((x0, (y0 + y1) / 2), (x0 + share * (x1 - x0), (y0 + y1) / 2))
     is_state(room, STRUCTURES[number - 1], "drawn")
 
 
@@ -206,7 +210,7 @@ def test_two_readings_that_differ_are_shown_over_each_other_and_somebody_decides
     ben.press("n")
     assert begun(ben) == scan.name
     # half of what the first one drew
-    draw(ben, 1, x1=12)
+    draw(ben, 1, share=0.4)
     hand_in_and_stop(ben, absent=RIGHT)
     rita = visit("rita")
     rita.page.get_by_role("link", name="Review").click()

@@ -77,7 +77,7 @@ def _missing(project: AnnotationProject) -> dict[str, float]:
     """Structure -> share of the waiting scans on which no model has proposed it: what is left for people to find."""
     store = project.store
     waiting = {task.scan for task in store.tasks(states=["open", "taken"], kinds=["draw"])}
-    there = store.standing_places(("proposed", *DONE))
+    there = store.standing_places(("proposed", *DONE), waiting)
     return {
         name: sum(name not in there.get(scan, {}) for scan in waiting) / len(waiting) if waiting else 0.0
         for name in project.asked.structures

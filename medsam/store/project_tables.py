@@ -100,6 +100,9 @@ class TaskEvents(Table):
     details: Mapped[dict[str, Any]]
 
 
+_COST = ("by_id", "task_id", "structure", "stage", "clicks", "boxes", "strokes", "seconds")
+
+
 class Annotations(Table):
     """A mask (rows, columns), half-open bounds, bits by zlib as in `masks`.
 
@@ -139,8 +142,9 @@ class Annotations(Table):
     # last: who reads the others never goes past it
     bits: Mapped[bytes | None]
     __table_args__ = (
-        Index("ix_annotations_place", "scan_id", "structure", "axis", "slice", "id"),
-        Index("ix_annotations_status", "status", "scan_id", "structure"),
+        # what stands, and what it cost, is answered by these alone, past the bits in the rows
+        Index("ix_annotations_place", "scan_id", "structure", "axis", "slice", "id", "status", "task_id"),
+        Index("ix_annotations_cost", "status", "id", *_COST),
     )
 
 

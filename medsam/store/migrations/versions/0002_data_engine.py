@@ -181,8 +181,10 @@ def _annotations() -> None:
         _to("annotations", "parent_id", "annotations.id"),
         _to("annotations", "holds_id", "annotations.id"),
     )
-    op.create_index("ix_annotations_place", "annotations", ["scan_id", "structure", "axis", "slice", "id"])
-    op.create_index("ix_annotations_status", "annotations", ["status", "scan_id", "structure"])
+    place = ["scan_id", "structure", "axis", "slice", "id", "status", "task_id"]
+    op.create_index("ix_annotations_place", "annotations", place)
+    cost = ["status", "id", "by_id", "task_id", "structure", "stage", "clicks", "boxes", "strokes", "seconds"]
+    op.create_index("ix_annotations_cost", "annotations", cost)
     op.create_index("ix_annotations_task_id", "annotations", ["task_id"])
 
 

@@ -15,9 +15,9 @@ from contextlib import suppress
 
 from medsam.annotation.agreement import adjudicate
 from medsam.annotation.project import AnnotationProject
-from medsam.annotation.queue import FIRST, SECOND
 from medsam.annotation.settings import Settings
 from medsam.annotation.starting import spread_slices
+from medsam.annotation.waiting import FIRST, SECOND
 from medsam.errors import InputError
 from medsam.store.project_records import NewTask, StoredScan, Task, TaskKind, TaskState
 from medsam.store.readers import Reader

@@ -6,16 +6,13 @@ rare        what probably holds the structures with the fewest masks, by proposa
 random      by the seed
 
 Scans of the frozen side come before all others: without them nothing is measured. Of one seed and one state of the
-project there is one order. A scan that cannot be read goes last. Why a task stands where it does is kept in
-PROJECT/queue.json, for who asks; the store has the order alone.
+project there is one order. A scan that cannot be read goes last.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -23,28 +20,15 @@ import numpy as np
 from medsam.annotation.looks import Looks
 from medsam.annotation.probe import probe
 from medsam.annotation.project import AnnotationProject
+from medsam.annotation.proposing import Finder
+from medsam.annotation.waiting import FROZEN, Placed, keep_why, queue_of
 from medsam.errors import InputError
-from medsam.files import write_text
 from medsam.inference.predictor import Predictor
 from medsam.progress import ProgressCallback
-from medsam.store.project_records import StoredScan, Task
+from medsam.store.project_records import StoredScan
 
-# added to what an order says, from 0 to 1: scans to be measured on
-FROZEN = 10.0
-# a second reading comes before new scans, so that both are done by the same standard; what a reviewer decides, and a
-# scan whose reference is known, before both
-SECOND, FIRST = 20.0, 30.0
 # scans that look like the one in hand by which it is guessed what it holds
 _NEIGHBOURS = 5
-
-
-@dataclass(frozen=True)
-class Placed:
-    """A task in the queue. why: it stands there."""
-
-    task: Task
-    scan: StoredScan
-    why: str
 
 
 class Expects(Protocol):
@@ -62,8 +46,9 @@ def order_queue(
 ) -> list[Placed]:
     """Put the drawing that waits in the order of the project's settings; as it then is.
 
-    predictor: the model that answers now; without one the order is random whatever is set. expects: default
-    `probe.probe`. progress: called with (scans done, scans).
+    predictor: the model that answers now; without one the order is random whatever is set. expects: default what the
+    model finds on a few slices (`proposing`), and where nothing is known to find it by, `probe.probe`. progress: called
+    with (scans done, scans).
     """
     settings, store = project.settings, project.store
     scans = {scan.id: scan for scan in store.scans()}
@@ -75,43 +60,12 @@ def order_queue(
         said = {scan.id: why for scan in order}
     else:
         looks = Looks(project, predictor)
-        order, said = _Ordering(project, looks, expects or _probing(looks)).of(todo, progress)
+        order, said = _Ordering(project, looks, expects or _expects(project, looks)).of(todo, progress)
     rank = {scan.id: 1 - place / len(order) for place, scan in enumerate(order)}
     frozen = {scan.id: FROZEN if scan.side == "test" else 0.0 for scan in order}
     store.order_tasks({task.id: rank[task.scan] + frozen[task.scan] for task in waiting})
-    kept = {"order": settings.order, "why": {task.key: said[task.scan] for task in waiting}}
-    write_text(project.folder / "queue.json", json.dumps(kept, indent=1) + "\n")
+    keep_why(project, {task.key: said[task.scan] for task in waiting})
     return queue_of(project)
-
-
-def queue_of(project: AnnotationProject, limit: int | None = None) -> list[Placed]:
-    """Open tasks of all kinds in the order in which they are given out."""
-    store = project.store
-    scans = {scan.id: scan for scan in store.scans()}
-    why = _why(project)
-    tasks = sorted(store.tasks(states=["open"]), key=lambda task: (-task.priority, task.id))[:limit]
-    return [Placed(task, scans[task.scan], _said(task, scans[task.scan], why)) for task in tasks]
-
-
-def _why(project: AnnotationProject) -> Mapping[str, str]:
-    try:
-        found = json.loads((project.folder / "queue.json").read_text(encoding="utf-8"))["why"]
-        return found if isinstance(found, dict) else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-
-
-def _said(task: Task, scan: StoredScan, why: Mapping[str, str]) -> str:
-    kinds = {
-        "gold": "its reference is known: how good is the reader",
-        "second": "somebody else drew it, too: how far do they agree",
-        "adjudicate": "two readers differ",
-        "audit": "a sample of what the model made alone",
-    }
-    if task.kind in kinds:
-        return kinds[task.kind]
-    said = why.get(task.key, "not ordered yet")
-    return f"frozen, to be measured on; {said}" if scan.side == "test" else said
 
 
 def _chance(seed: int, scan: StoredScan) -> str:
@@ -119,8 +73,12 @@ def _chance(seed: int, scan: StoredScan) -> str:
     return hashlib.sha256(f"{seed} {scan.name}".encode()).hexdigest()
 
 
-def _probing(looks: Looks) -> Expects:
-    return lambda scan: (probe(looks.encoder(scan)), "sure of a grid of prompts on its middle slice")
+def _expects(project: AnnotationProject, looks: Looks) -> Expects:
+    """By what people drew, where that is enough to find anything by."""
+    finder = Finder.learnt(project, looks.predictor, names=False) if project.settings.order == "unsure" else None
+    if finder is None or not finder.structures:
+        return lambda scan: (probe(looks.encoder(scan)), "sure of a grid of prompts on its middle slice")
+    return lambda scan: (finder.expects(scan), "expected Dice of what the model finds on a few slices")
 
 
 class _Ordering:

@@ -11,6 +11,7 @@ ACTIONS: dict[str, tuple[str, str]] = {
     "add": ("medsam.cli.annotate_add", "bring further scans into a project"),
     "status": ("medsam.cli.annotate_status", "how a project stands, and what to do next"),
     "queue": ("medsam.cli.annotate_queue", "which scans come next and why; put them into another order"),
+    "propose": ("medsam.cli.annotate_propose", "stage 2: masks that the model is sure of come filled in"),
     "round": (
         "medsam.cli.annotate_round",
         "train on what was accepted, measure, and promote what is better; resumable",

@@ -15,7 +15,7 @@ from medsam.progress import progress_bars
 
 if TYPE_CHECKING:
     from medsam.annotation.project import AnnotationProject
-    from medsam.annotation.queue import Placed
+    from medsam.annotation.waiting import Placed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Raises MedSAMError subclasses for everything a user can fix."""
     from medsam.annotation.project import AnnotationProject
-    from medsam.annotation.queue import queue_of
+    from medsam.annotation.waiting import queue_of
 
     with AnnotationProject.open(arguments.project) as project:
         told = {name: getattr(arguments, name) for name in ("order", "stage") if getattr(arguments, name) is not None}

@@ -10,9 +10,10 @@ from tiny_training import drawn, write_case, write_manifest
 
 from medsam.annotation.looks import Looks
 from medsam.annotation.project import AnnotationProject
-from medsam.annotation.queue import _farthest, order_queue, queue_of
+from medsam.annotation.queue import _farthest, order_queue
 from medsam.annotation.settings import Settings
 from medsam.annotation.starting import read_data, start_project
+from medsam.annotation.waiting import queue_of
 from medsam.store.project_records import NewAnnotation
 
 

@@ -1,0 +1,134 @@
+"""A box that was guessed, answered: box, mask, the mask's own box fed back, mask; and what Dice is to be expected.
+
+What is expected is learnt in the project itself: slices that people drew, each guessed by other patients' slices
+(`guessing`), answered by the model that answers now, and held against what was drawn. So it counts in both where a
+guess is wrong and where the model is. With too few of them the least of what the answer says of itself is taken.
+
+Letters: n answers, S of their signs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit
+
+from medsam.evaluation.expected_dice import logistic
+from medsam.inference.auto import AutoSettings, fed_back
+from medsam.inference.image_predictor import ScanEncoder
+from medsam.inference.segment_slice import segment_slice
+from medsam.inference.signs import NAMES
+from medsam.inference.slice_request import SliceResult
+from medsam.inference.tracked_boxes import clipped
+from medsam.metrics.detection import box_iou
+from medsam.metrics.overlap import dice
+from medsam.prompts.prompt import Box, SlicePrompt
+from medsam.prompts.simulate import tight_box
+
+# answers from which something is learnt
+_LEAST = 12
+_RIDGE = 0.02
+_GROWN = AutoSettings().grown
+
+
+@dataclass(frozen=True, eq=False)
+class Guessed:
+    """A box in stored pixels; presence and spread as `guessing.Guess` has them."""
+
+    structure: str
+    box: Box
+    presence: float
+    spread: float
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a guess was answered with. agreement: IoU of the box that was guessed and the one that the mask fills."""
+
+    guessed: Guessed
+    mask: np.ndarray
+    predicted_iou: float
+    agreement: float
+    signs: np.ndarray
+
+
+def answered(encoder: ScanEncoder, index: int, guesses: Sequence[Guessed]) -> list[Answer]:
+    """Those whose masks have a pixel. Nothing on a slice that the window leaves without contrast."""
+    prompts, asked = list[SlicePrompt](), list[Guessed]()
+    for number, one in enumerate(guesses, start=1):
+        if (box := _larger(one.box, encoder.plane.shape)) is not None:
+            prompts.append(SlicePrompt(number, box))
+            asked.append(one)
+    if not prompts:
+        return []
+    first = segment_slice(encoder, index, prompts, trust=True)
+    again = fed_back(encoder, prompts, first, _GROWN)
+    second = segment_slice(encoder, index, again, trust=True)
+    found = []
+    for one, before, after in zip(asked, first, second, strict=True):
+        tight = tight_box(after.mask, 1)
+        if tight is None or after.no_contrast:
+            continue
+        agreement = box_iou(one.box, tight)
+        found.append(Answer(one, after.mask, after.predicted_iou, agreement, _signs(one, before, after, agreement)))
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Expected:
+    """Dice to be expected by signs (S,). centre, scale, weights: (S,). answers: how many were learnt from."""
+
+    centre: np.ndarray
+    scale: np.ndarray
+    weights: np.ndarray
+    bias: float
+    answers: int
+
+    @classmethod
+    def learnt(cls, signs: np.ndarray, dices: np.ndarray) -> Expected | None:
+        """signs: (n, S). dices: (n,). None of too few."""
+        if len(dices) < _LEAST:
+            return None
+        centre, scale = signs.mean(axis=0), signs.std(axis=0)
+        scale = np.where(scale > 1e-6, scale, 1.0)
+        shares = np.full(len(dices), 1 / len(dices))
+        weights, bias = logistic((signs - centre) / scale, dices, shares, _RIDGE)
+        return cls(centre, scale, weights, bias, len(dices))
+
+    def __call__(self, answer: Answer) -> float:
+        steps = np.clip((answer.signs - self.centre) / self.scale, -3, 3)
+        return float(expit(self.bias + steps @ self.weights))
+
+
+def least_said(answer: Answer) -> float:
+    """What to expect where nothing was learnt: the least of what the answer says of itself."""
+    return float(np.clip(min(answer.agreement, answer.predicted_iou, max(answer.guessed.presence, 0.0)), 0, 1))
+
+
+def learn(answers: Sequence[Answer], drawn: Sequence[np.ndarray | None]) -> Expected | None:
+    """drawn: what people drew there; None: nothing is there, and any answer is wrong."""
+    dices = [0.0 if mask is None else dice(mask, one.mask) for one, mask in zip(answers, drawn, strict=True)]
+    return Expected.learnt(np.array([one.signs for one in answers]), np.array(dices)) if answers else None
+
+
+def _signs(guessed: Guessed, before: SliceResult, after: SliceResult, agreement: float) -> np.ndarray:
+    """(S,): of the guess, of both answers, and of how far they agree."""
+    known = after.signs if after.signs is not None else before.signs
+    told: Mapping[str, float] = {} if known is None else dict(zip(NAMES, known.tolist(), strict=True))
+    values = [
+        guessed.presence,
+        -np.log(max(guessed.spread, 1e-3)),
+        agreement,
+        dice(before.mask, after.mask) if before.mask.any() else 0.0,
+        after.predicted_iou,
+        *(told.get(name, 0.0) for name in ("own_dice_after", "stability", "edge", "parted")),
+    ]
+    return np.nan_to_num(np.array(values, dtype=np.float64))
+
+
+def _larger(box: Box, shape: tuple[int, int]) -> Box | None:
+    corners = np.array(box)
+    sides = np.tile(corners[2:] - corners[:2], 2)
+    return clipped((corners + np.array([-1, -1, 1, 1]) * _GROWN * sides).tolist(), shape)

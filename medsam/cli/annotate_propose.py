@@ -1,0 +1,61 @@
+"""`medsam annotate propose PROJECT`: masks that the model is sure of come filled in (stage 2)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from medsam.cli.scan_options import add_network_arguments
+from medsam.cli.table import print_line
+from medsam.errors import counted
+from medsam.progress import progress_bars
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `medsam annotate propose`."""
+    parser.add_argument("project", type=Path, metavar="PROJECT")
+    parser.add_argument("--limit", type=int, metavar="N", help="only for the N scans that come next (default: all)")
+    parser.add_argument(
+        "--head", nargs="+", default=[], metavar="FILE", help="heads that find structures, or answer their names"
+    )
+    parser.add_argument("--no-names", action="store_true", help="ask no head by name that medsam ships")
+    add_network_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Raises MedSAMError subclasses for everything a user can fix."""
+    from medsam.annotation.looks import project_predictor
+    from medsam.annotation.project import AnnotationProject
+    from medsam.annotation.proposing import propose
+
+    with AnnotationProject.open(arguments.project) as project:
+        predictor = project_predictor(
+            project,
+            device=arguments.device,
+            engine=arguments.engine,
+            precision=arguments.precision,
+            heads=arguments.head,
+        )
+        with progress_bars("Scans learnt from") as (learning,), progress_bars("Scans") as (progress,):
+            found = propose(
+                project,
+                predictor,
+                limit=arguments.limit,
+                names=not arguments.no_names,
+                progress=progress,
+                learning=learning,
+            )
+    if arguments.json:
+        print(json.dumps(asdict(found), indent=2))
+        return
+    for name, why in found.failed.items():
+        print(f"{name} is left out: {why}", file=sys.stderr)
+    print_line(
+        f"{counted(found.masks, 'mask')} proposed on {counted(found.scans, 'scan')}, {found.left} left out as not sure "
+        f"enough; guessed from {counted(found.known, 'scan')}, "
+        + (f"Dice expected by {found.learnt} answers" if found.learnt else "too few to learn what Dice to expect")
+    )

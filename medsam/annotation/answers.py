@@ -31,6 +31,18 @@ from medsam.prompts.simulate import tight_box
 _LEAST = 12
 _RIDGE = 0.02
 _GROWN = AutoSettings().grown
+# S of an answer: of the guess, of how far it and both answers agree, and of the last answer
+_SIGNS = (
+    "presence",
+    "closeness",
+    "agreement",
+    "same",
+    "predicted_iou",
+    "own_dice_after",
+    "stability",
+    "edge",
+    "parted",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,13 +57,17 @@ class Guessed:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What a guess was answered with. agreement: IoU of the box that was guessed and the one that the mask fills."""
+    """What a guess was answered with. agreement: IoU of the box that was guessed and the one that the mask fills.
+
+    stability: IoU of the network's masks at thresholds -1 and 1.
+    """
 
     guessed: Guessed
     mask: np.ndarray
     predicted_iou: float
     agreement: float
     signs: np.ndarray
+    stability: float = 0.0
 
 
 def answered(encoder: ScanEncoder, index: int, guesses: Sequence[Guessed]) -> list[Answer]:
@@ -72,7 +88,9 @@ def answered(encoder: ScanEncoder, index: int, guesses: Sequence[Guessed]) -> li
         if tight is None or after.no_contrast:
             continue
         agreement = box_iou(one.box, tight)
-        found.append(Answer(one, after.mask, after.predicted_iou, agreement, _signs(one, before, after, agreement)))
+        told = _signs(one, before, after, agreement)
+        stable = float(told[_SIGNS.index("stability")])
+        found.append(Answer(one, after.mask, after.predicted_iou, agreement, told, stable))
     return found
 
 
@@ -107,6 +125,13 @@ def least_said(answer: Answer) -> float:
     return float(np.clip(min(answer.agreement, answer.predicted_iou, max(answer.guessed.presence, 0.0)), 0, 1))
 
 
+def with_agreement(signs: np.ndarray, agreement: float) -> np.ndarray:
+    """The signs (S,) of an answer that is held to another box."""
+    changed = signs.copy()
+    changed[_SIGNS.index("agreement")] = agreement
+    return changed
+
+
 def learn(answers: Sequence[Answer], drawn: Sequence[np.ndarray | None]) -> Expected | None:
     """drawn: what people drew there; None: nothing is there, and any answer is wrong."""
     dices = [0.0 if mask is None else dice(mask, one.mask) for one, mask in zip(answers, drawn, strict=True)]
@@ -114,7 +139,7 @@ def learn(answers: Sequence[Answer], drawn: Sequence[np.ndarray | None]) -> Expe
 
 
 def _signs(guessed: Guessed, before: SliceResult, after: SliceResult, agreement: float) -> np.ndarray:
-    """(S,): of the guess, of both answers, and of how far they agree."""
+    """(S,): in the order of `_SIGNS`."""
     known = after.signs if after.signs is not None else before.signs
     told: Mapping[str, float] = {} if known is None else dict(zip(NAMES, known.tolist(), strict=True))
     values = [
@@ -123,7 +148,7 @@ def _signs(guessed: Guessed, before: SliceResult, after: SliceResult, agreement:
         agreement,
         dice(before.mask, after.mask) if before.mask.any() else 0.0,
         after.predicted_iou,
-        *(told.get(name, 0.0) for name in ("own_dice_after", "stability", "edge", "parted")),
+        *(told.get(name, 0.0) for name in _SIGNS[5:]),
     ]
     return np.nan_to_num(np.array(values, dtype=np.float64))
 

@@ -36,18 +36,8 @@ class KnownScan:
 
 
 def known_scans(project: AnnotationProject, looks: Looks, progress: ProgressCallback | None = None) -> list[KnownScan]:
-    """Scans to learn from: those drawn last, then those with a reference. progress: called with (done, in all)."""
-    store = project.store
-    done = [task for task in store.tasks(["submitted", "approved"]) if task.kind in ("draw", "adjudicate")]
-    asked: dict[int, set[int] | None] = {}
-    for task in done:
-        before = asked.get(task.scan, set())
-        asked[task.scan] = None if task.slices is None or before is None else {*before, *task.slices}
-    learnt = [scan for scan in store.scans() if scan.side != "test"]
-    drawn = [scan for scan in learnt if scan.id in asked]
-    last = {task.scan: task.id for task in done}
-    drawn.sort(key=lambda scan: -last[scan.id])
-    chosen = [*drawn, *(scan for scan in learnt if scan.labelled)][:_SCANS]
+    """What is on the scans to learn from. progress: called with (done, in all)."""
+    chosen, asked = _chosen(project)
     found = []
     for number, scan in enumerate(chosen):
         if progress is not None:
@@ -60,6 +50,27 @@ def known_scans(project: AnnotationProject, looks: Looks, progress: ProgressCall
         if one.slices:
             found.append(one)
     return found
+
+
+def how_many(project: AnnotationProject) -> int:
+    """Scans to learn from; none is read."""
+    return len(_chosen(project)[0])
+
+
+def _chosen(project: AnnotationProject) -> tuple[list[StoredScan], dict[int, set[int] | None]]:
+    """Scans to learn from, those drawn last and then those with a reference; of drawn ones the slices that were to be
+    drawn on, None for all."""
+    store = project.store
+    done = [task for task in store.tasks(["submitted", "approved"]) if task.kind in ("draw", "adjudicate")]
+    asked: dict[int, set[int] | None] = {}
+    for task in done:
+        before = asked.get(task.scan, set())
+        asked[task.scan] = None if task.slices is None or before is None else {*before, *task.slices}
+    learnt = [scan for scan in store.scans() if scan.side != "test"]
+    drawn = [scan for scan in learnt if scan.id in asked]
+    last = {task.scan: task.id for task in done}
+    drawn.sort(key=lambda scan: -last[scan.id])
+    return [*drawn, *(scan for scan in learnt if scan.labelled)][:_SCANS], asked
 
 
 def examples_of(project: AnnotationProject, looks: Looks, known: Sequence[KnownScan]) -> Examples:

@@ -14,6 +14,7 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 
 from medsam.annotation.agreement import adjudicate
+from medsam.annotation.audits import audited
 from medsam.annotation.project import AnnotationProject
 from medsam.annotation.settings import Settings
 from medsam.annotation.starting import spread_slices
@@ -34,7 +35,10 @@ def next_task(project: AnnotationProject, reader: Reader, kinds: Collection[Task
 
 
 def handed_in(project: AnnotationProject, task: Task) -> list[Task]:
-    """The tasks that follow from one that was handed in: a second reading, or a decision where two readings differ."""
+    """The tasks that follow from one that was handed in: a second reading, or a decision where two readings differ.
+
+    Of an audit comes a verdict.
+    """
     store, settings = project.store, project.settings
     if task.kind == "draw":
         second = next((one for one in store.tasks(kinds=["second"], scan=task.scan) if one.after == task.id), None)
@@ -56,6 +60,8 @@ def handed_in(project: AnnotationProject, task: Task) -> list[Task]:
             return []
         first, second = found, task
     else:
+        if task.kind == "audit":
+            audited(project, task)
         return []
     if second.state not in _HANDED_IN:
         return []

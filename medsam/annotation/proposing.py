@@ -20,7 +20,7 @@ import numpy as np
 
 from medsam.annotation.answers import Answer, Expected, Guessed, answered, learn, least_said
 from medsam.annotation.guessing import Guesser, as_pixels, runs
-from medsam.annotation.knowing import KnownScan, along, examples_of, features_of, known_scans
+from medsam.annotation.knowing import KnownScan, along, examples_of, features_of, how_many, known_scans
 from medsam.annotation.looks import Look, Looks
 from medsam.annotation.named import HeadBoxes
 from medsam.annotation.project import AnnotationProject
@@ -38,7 +38,7 @@ from medsam.prompts.prompt import Prompt
 from medsam.store.project_records import Annotation, Effort, NewAnnotation, Status, StoredScan
 
 # answers from which the expected Dice is learnt, at most; a hundredth of a second to a tenth each
-_CALIBRATED = 120
+_CALIBRATED = 60
 # an answer whose box is hardly the one that was guessed is of something else
 _SAME = 0.5
 
@@ -185,15 +185,17 @@ def propose(
     names: see `Finder.learnt`. progress: called with (scans done, scans); learning: likewise, before. Raises InputError
     where nothing is known to propose from.
     """
+    settings, told = project.settings, _told(project)
+    by = f"{predictor.images.weights} {how_many(project).bit_length()}"
+    waiting = [one for one in queue_of(project) if one.task.kind == "draw" and told.get(one.scan.key) != by][:limit]
+    if not waiting:
+        return Proposed(0, 0, 0, {}, 0, 0)
     finder = Finder.learnt(project, predictor, names=names, progress=learning)
     if not finder.structures:
         raise InputError(
             "Nothing is known yet of any structure: draw on scans of two patients first, or give a head that knows it."
         )
-    settings, told = project.settings, _told(project)
-    by = f"{predictor.images.weights} {len(finder.known).bit_length()}"
-    waiting = [one for one in queue_of(project) if one.task.kind == "draw" and told.get(one.scan.key) != by]
-    waiting, failed = waiting[:limit], dict[str, str]()
+    failed = dict[str, str]()
     masks = left = 0
     for number, one in enumerate(waiting):
         if progress is not None:

@@ -12,6 +12,8 @@ ACTIONS: dict[str, tuple[str, str]] = {
     "status": ("medsam.cli.annotate_status", "how a project stands, and what to do next"),
     "queue": ("medsam.cli.annotate_queue", "which scans come next and why; put them into another order"),
     "propose": ("medsam.cli.annotate_propose", "stage 2: masks that the model is sure of come filled in"),
+    "automatic": ("medsam.cli.annotate_automatic", "stage 3: the model alone, on what it is sure of from every side"),
+    "audit": ("medsam.cli.annotate_audit", "a sample of what the model made alone, and what people say of it"),
     "round": (
         "medsam.cli.annotate_round",
         "train on what was accepted, measure, and promote what is better; resumable",

@@ -17,3 +17,10 @@ def boxes_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def predictor(boxes_model: Path) -> Predictor:
     return Predictor(boxes_model, "cpu", engine="torch")
+
+
+@pytest.fixture(scope="session")
+def other_predictor(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
+    """Other weights."""
+    path = tiny_model(tmp_path_factory.mktemp("other") / "tiny.safetensors", seed=1)
+    return Predictor(path, "cpu", engine="torch")

@@ -1,0 +1,93 @@
+"""A sample of what a model made alone, looked at by people.
+
+A mask of the sample is a task to audit: a reviewer sees it and corrects what is wrong. What they hand in is held
+against the mask: below the Dice that the project asks of proposals the mask is wrong, it is rejected, and the scan is
+to be drawn again. The share of masks that are right is told with its interval.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from medsam.annotation.project import AnnotationProject
+from medsam.annotation.waiting import FIRST
+from medsam.metrics.overlap import dice
+from medsam.store.project_records import Annotation, NewAnnotation, NewTask, Task
+
+
+def sample(project: AnnotationProject, count: int) -> list[Task]:
+    """Tasks to audit so many masks that a model was left alone with, drawn by the seed; none is audited twice."""
+    store = project.store
+    had = {(task.scan, task.structures[0], task.slices[0]) for task in store.tasks(kinds=["audit"]) if task.slices}
+    there = [one for one in made_alone(project) if (one.scan, one.structure, one.slice) not in had]
+    rng = np.random.default_rng([project.settings.seed, len(had)])
+    chosen = sorted(rng.permutation(len(there))[:count].tolist())
+    return store.add_tasks(
+        [
+            NewTask(one.scan, (one.structure,), "audit", 3, (one.slice,), FIRST)
+            for one in (there[place] for place in chosen)
+        ]
+    )
+
+
+def made_alone(project: AnnotationProject) -> Sequence[Annotation]:
+    """Masks that stand and no person has seen."""
+    return [one for one in project.store.standing(statuses=["accepted"]) if one.by is None]
+
+
+def audited(project: AnnotationProject, task: Task) -> str | None:
+    """The verdict on the mask of an audit that was handed in, stored with what follows; None where the mask is gone."""
+    store = project.store
+    if task.slices is None:
+        return None
+    name, index = task.structures[0], task.slices[0]
+    standing = [one for one in store.standing(task.scan, structures=[name]) if one.slice == index and one.by is None]
+    if not standing:
+        return None
+    judged = standing[0]
+    if any(one.annotation == judged.id for one in store.verdicts()):
+        return None
+    drawn = [one for one in store.annotations_of(task.id) if one.status in ("accepted", "edited") and one.mask]
+    ours = drawn[-1].mask.to_array() if drawn else np.zeros(judged.mask.shape, bool)
+    value = dice(judged.mask.to_array(), ours)
+    verdict = "good" if value >= project.settings.propose else "wrong"
+    by = next((user.reader for user in store.users() if user.id == task.holder), None)
+    if verdict == "wrong":
+        reject = NewAnnotation(task.scan, name, judged.axis, index, "rejected", None, judged.stage, judged.id)
+        store.add_annotations([reject], by)
+        for one in store.tasks(["withdrawn"], ["draw"], scan=task.scan):
+            store.reopen_task(one.id, by, "an audit found a mask of it wrong")
+    store.add_verdict(judged.id, by, verdict, value)
+    return verdict
+
+
+def audit_of(project: AnnotationProject) -> dict[str, Any]:
+    """What auditors said so far. right: share of good masks, with the interval that holds it in 19 of 20 cases."""
+    said = [one.verdict for one in project.store.verdicts()]
+    good = said.count("good")
+    counts = project.store.task_counts()
+    low, high = wilson(good, len(said))
+    return {
+        "masks": len(made_alone(project)),
+        "asked": sum(count for (kind, _), count in counts.items() if kind == "audit"),
+        "waiting": counts.get(("audit", "open"), 0) + counts.get(("audit", "taken"), 0),
+        "good": good,
+        "wrong": len(said) - good,
+        "right": good / len(said) if said else None,
+        "low": low,
+        "high": high,
+    }
+
+
+def wilson(good: int, count: int, z: float = 1.959964) -> tuple[float, float]:
+    """The interval of a share, (0, 1) where nothing was counted. Source: Wilson 1927."""
+    if not count:
+        return 0.0, 1.0
+    share, part = good / count, z * z / count
+    middle = (share + part / 2) / (1 + part)
+    reach = z / (1 + part) * math.sqrt(share * (1 - share) / count + part / (4 * count))
+    return max(0.0, middle - reach), min(1.0, middle + reach)

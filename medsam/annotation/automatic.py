@@ -1,0 +1,166 @@
+"""Stage 3: the model alone, on what it is sure of from every side; and a sample of that for people to look at.
+
+A structure on a slice has candidates: what was guessed and answered (`proposing`), and masks of a grid of prompts
+(`inference.automatic`, with its crops) whose box is about where the structure was guessed, asked once more by that box.
+A candidate has to pass all bounds: expected Dice, predicted IoU, stability, and how far its box and the guessed one
+agree. Of those that pass, duplicates go (boxes that overlap, the higher expected Dice first), and the best is stored,
+"accepted" by nobody. Scans of the test side are left to people: a model is not measured against itself.
+
+A task whose scan is done in this way, every structure somewhere and nothing left in doubt, is withdrawn. A sample of
+the masks is looked at by people (`audits`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from medsam.annotation.answers import Answer, Guessed, answered, with_agreement
+from medsam.annotation.audits import made_alone
+from medsam.annotation.project import AnnotationProject
+from medsam.annotation.proposing import Finder, Found, rows_of
+from medsam.annotation.waiting import queue_of
+from medsam.errors import InputError
+from medsam.inference.automatic import AutomaticSettings, everything_on_slice
+from medsam.inference.image_predictor import ScanEncoder
+from medsam.inference.predictor import Predictor
+from medsam.metrics.detection import box_iou
+from medsam.postprocess.merge import nms
+from medsam.progress import ProgressCallback
+from medsam.prompts.simulate import tight_box
+from medsam.store.project_records import StoredScan
+
+_SAME_BOX = 0.5
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a mask has to reach to be accepted without a person, each in [0, 1].
+
+    overlap: IoU of boxes above which one of two candidates is a duplicate. grid: masks of a grid of
+    prompts are candidates, too; crops: its layers of crops.
+    """
+
+    expected: float = 0.9
+    predicted_iou: float = 0.8
+    stability: float = 0.9
+    agreement: float = 0.7
+    overlap: float = 0.7
+    grid: bool = True
+    crops: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("expected", "predicted_iou", "stability", "agreement", "overlap"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"`{name}` is a share from 0 to 1, not {getattr(self, name):g}.", parameter=name)
+
+
+@dataclass(frozen=True)
+class Automatic:
+    """scans: that were looked at; done: those of them that need nobody. masks: accepted. left: structures on slices
+    where something was found that did not pass. failed: names of scans that cannot be read."""
+
+    scans: int
+    done: int
+    masks: int
+    left: int
+    failed: tuple[str, ...]
+
+
+def automatic(
+    project: AnnotationProject,
+    predictor: Predictor,
+    bounds: Bounds,
+    *,
+    limit: int | None = None,
+    names: bool = True,
+    progress: ProgressCallback | None = None,
+) -> Automatic:
+    """Scans that wait, as many as `limit`, in the order of the queue. Each is stored at once, so a run that was
+    interrupted goes on. Raises InputError where nothing is known of any structure."""
+    finder = Finder.learnt(project, predictor, names=names)
+    if finder.expected is None and not finder.heads.structures:
+        raise InputError(
+            "Too little is drawn to know what Dice to expect of the model, and without that nothing is accepted. Draw "
+            "on further scans first."
+        )
+    store = project.store
+    seen = {one.scan for one in made_alone(project)}
+    waiting = [one for one in queue_of(project) if one.task.kind == "draw" and one.scan.side != "test"]
+    waiting = [one for one in waiting if one.scan.id not in seen][:limit]
+    failed, finished, masks, left = list[str](), 0, 0, 0
+    for number, one in enumerate(waiting):
+        if progress is not None:
+            progress(number, len(waiting))
+        try:
+            passed, doubts = _of_scan(finder, one.scan, one.task.slices, bounds)
+        except InputError:
+            failed.append(one.scan.name)
+            continue
+        drawn = {(each.structure, each.slice) for each in store.standing(one.scan.id)}
+        rows = rows_of(one.scan, passed, predictor, status="accepted", stage=3)
+        rows = [row for row in rows if (row.structure, row.slice) not in drawn]
+        store.add_annotations(rows)
+        masks, left = masks + len(rows), left + doubts
+        if not doubts and {row.structure for row in rows} == set(project.asked.structures):
+            finished += store.withdraw_tasks([one.task.id], "made by the model alone")
+    return Automatic(len(waiting) - len(failed), finished, masks, left, tuple(failed))
+
+
+def _of_scan(finder: Finder, scan: StoredScan, slices: Sequence[int] | None, bounds: Bounds) -> tuple[list[Found], int]:
+    """What passes on a scan, and on how many places something was found that does not."""
+    encoder = finder.looks.encoder(scan)
+    found = finder.of(scan, slices, encoder)
+    places: dict[tuple[int, str], list[Found]] = {}
+    for one in found:
+        places.setdefault((one.slice, one.answer.guessed.structure), []).append(one)
+    passed, doubts = list[Found](), 0
+    for index in sorted({index for index, _ in places}):
+        here = {name: ones for (where, name), ones in places.items() if where == index}
+        others = _of_grid(finder, encoder, index, here, bounds) if bounds.grid else {}
+        for name, ones in here.items():
+            best = _best([*ones, *others.get(name, [])], bounds)
+            passed += [] if best is None else [best]
+            doubts += best is None
+    return passed, doubts
+
+
+def _of_grid(
+    finder: Finder, encoder: ScanEncoder, index: int, here: dict[str, list[Found]], bounds: Bounds
+) -> dict[str, list[Found]]:
+    """Candidates of the grid for each structure that was guessed on a slice: asked by the boxes of its masks."""
+    settings = AutomaticSettings.suited_to(encoder.image_predictor.sam.spec, crop_n_layers=bounds.crops)
+    boxes = [tight_box(one.mask, 1) for one in everything_on_slice(encoder, index, settings).masks]
+    found: dict[str, list[Found]] = {}
+    for name, ones in here.items():
+        guessed = ones[0].answer.guessed
+        near = [box for box in boxes if box is not None and box_iou(box, guessed.box) >= _SAME_BOX]
+        for answer in answered(encoder, index, [replace(guessed, box=tuple(map(float, box))) for box in near]):  # type: ignore[arg-type]
+            told = _held_to(answer, guessed)
+            found.setdefault(name, []).append(Found(encoder.plane.axis, index, told, finder.expect(told)))
+    return found
+
+
+def _held_to(answer: Answer, guessed: Guessed) -> Answer:
+    """An answer to another box, with how far it agrees with the one that was guessed."""
+    tight = tight_box(answer.mask, 1)
+    agreement = 0.0 if tight is None else box_iou(tight, guessed.box)
+    return replace(answer, guessed=guessed, agreement=agreement, signs=with_agreement(answer.signs, agreement))
+
+
+def _best(candidates: Sequence[Found], bounds: Bounds) -> Found | None:
+    """The candidate that is stored; None where none passes."""
+    passed = [
+        one
+        for one in candidates
+        if one.expected >= bounds.expected
+        and one.answer.predicted_iou >= bounds.predicted_iou
+        and one.answer.stability >= bounds.stability
+        and one.answer.agreement >= bounds.agreement
+    ]
+    if not passed:
+        return None
+    boxes = np.array([tight_box(one.answer.mask, 1) for one in passed], dtype=np.float64)
+    return passed[nms(boxes, np.array([one.expected for one in passed], dtype=np.float32), bounds.overlap)[0]]

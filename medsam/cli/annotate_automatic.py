@@ -1,0 +1,65 @@
+"""`medsam annotate automatic PROJECT`: the model alone, on what it is sure of from every side (stage 3)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from medsam.cli.scan_options import add_network_arguments
+from medsam.cli.table import print_line
+from medsam.errors import counted
+from medsam.progress import progress_bars
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `medsam annotate automatic`."""
+    parser.add_argument("project", type=Path, metavar="PROJECT")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the N scans that come next (default: all)")
+    for name, value, what in (
+        ("expected", 0.9, "the Dice that is expected"),
+        ("predicted-iou", 0.8, "the network's own guess"),
+        ("stability", 0.9, "IoU of its masks at two thresholds"),
+        ("agreement", 0.7, "IoU of the guessed box and the mask's"),
+    ):
+        parser.add_argument(f"--{name}", type=float, default=value, metavar="N", help=f"{what} (default: {value:g})")
+    parser.add_argument("--no-grid", action="store_true", help="no candidates of a grid of prompts; much faster")
+    parser.add_argument("--crops", type=int, default=0, metavar="N", help="layers of crops of the grid (default: 0)")
+    parser.add_argument(
+        "--head", nargs="+", default=[], metavar="FILE", help="heads that find structures, or answer their names"
+    )
+    parser.add_argument("--no-names", action="store_true", help="ask no head by name that medsam ships")
+    add_network_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Raises MedSAMError subclasses for everything a user can fix."""
+    from medsam.annotation.automatic import Bounds, automatic
+    from medsam.annotation.looks import project_predictor
+    from medsam.annotation.project import AnnotationProject
+
+    told = {name: getattr(arguments, name) for name in ("expected", "predicted_iou", "stability", "agreement", "crops")}
+    bounds = Bounds(**told, grid=not arguments.no_grid)
+    with AnnotationProject.open(arguments.project) as project:
+        predictor = project_predictor(
+            project,
+            device=arguments.device,
+            engine=arguments.engine,
+            precision=arguments.precision,
+            heads=arguments.head,
+        )
+        with progress_bars("Scans") as (progress,):
+            names = not arguments.no_names
+            found = automatic(project, predictor, bounds, limit=arguments.limit, names=names, progress=progress)
+    if arguments.json:
+        print(json.dumps(asdict(found), indent=2))
+        return
+    for name in found.failed:
+        print(f"{name} is left out: it cannot be read", file=sys.stderr)
+    print_line(
+        f"{counted(found.masks, 'mask')} accepted on {counted(found.scans, 'scan')}, {found.done} of which need "
+        f"nobody; {found.left} places left to people. Look at a sample: medsam annotate audit {arguments.project} --sample 50"
+    )

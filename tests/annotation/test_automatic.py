@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from drawn_project import drawn_project
+from stores import square
+
+from medsam.annotation.audits import audit_of, made_alone, sample, wilson
+from medsam.annotation.automatic import Bounds, automatic
+from medsam.annotation.mixing import handed_in
+from medsam.cli.main import main
+from medsam.errors import InputError
+from medsam.store.project_records import NewAnnotation
+from medsam.store.readers import Role
+
+ANY = Bounds(expected=0, predicted_iou=0, stability=0, agreement=0, grid=False)
+
+
+def test_what_passes_all_bounds_stands_by_nobody_and_the_measure_is_left_to_people(tmp_path, predictor):
+    with drawn_project(tmp_path) as project:
+        found = automatic(project, predictor, ANY)
+        alone = made_alone(project)
+        assert found.masks == len(alone) > 0
+        assert {(one.by, one.stage, one.status) for one in alone} == {(None, 3, "accepted")}
+        sides = {scan.id: scan.side for scan in project.store.scans()}
+        assert {sides[one.scan] for one in alone} == {"train"}
+        assert automatic(project, predictor, ANY).scans == 0, "once"
+
+
+def test_what_does_not_pass_is_left_to_people(tmp_path, predictor):
+    with drawn_project(tmp_path) as project:
+        found = automatic(project, predictor, Bounds(expected=1.0, grid=False))
+        assert (found.masks, found.done) == (0, 0)
+        assert found.left > 0
+        assert made_alone(project) == []
+    with pytest.raises(InputError, match="`agreement` is a share"):
+        Bounds(agreement=1.5)
+
+
+@pytest.fixture
+def audited_project(tmp_path):
+    """Four masks that a model made alone."""
+    with drawn_project(tmp_path, done=0) as project:
+        store = project.store
+        (task, _) = store.tasks()
+        rows = [NewAnnotation(task.scan, "disc", "k", k, "accepted", square(2, 8), 3) for k in range(4)]
+        store.add_annotations(rows)
+        store.withdraw_tasks([task.id], "made by the model alone")
+        yield project
+
+
+def test_a_sample_is_audited_and_a_wrong_mask_is_rejected_and_drawn_again(audited_project):
+    store = audited_project.store
+    rita = store.add_user("Rita", Role.REVIEWER, kind="proxy").reader
+    tasks = sample(audited_project, 3)
+    assert len({task.slices for task in tasks}) == 3
+    assert len(sample(audited_project, 3)) == 1, "none is looked at twice"
+    for task, high in zip(tasks, (8, 8, 4), strict=True):
+        store.take_task(task.id, rita, 60)
+        drawn = NewAnnotation(task.scan, "disc", "k", task.slices[0], "edited", square(2, high))
+        store.submit_task(task.id, rita, [drawn])
+        handed_in(audited_project, store.task(task.key))
+        handed_in(audited_project, store.task(task.key))
+    found = audit_of(audited_project)
+    assert (found["good"], found["wrong"], found["masks"], found["waiting"]) == (2, 1, 3, 1)
+    assert found["right"] == pytest.approx(2 / 3)
+    assert {one.slice for one in store.standing(tasks[0].scan)} == set(range(4)) - {tasks[2].slices[0]}
+    assert [task.scan for task in store.tasks(["open"], ["draw"])].count(tasks[0].scan) == 1, "it is drawn again"
+
+
+def test_the_command_draws_a_sample_and_tells_what_was_said(audited_project, capsys):
+    folder = str(audited_project.folder)
+    assert main(["annotate", "audit", folder, "--sample", "2", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["made"], found["waiting"], found["right"]) == (2, 2, None)
+    assert main(["annotate", "audit", folder, "--sample", "0"]) == 2
+
+
+def test_the_interval_of_a_share():
+    assert wilson(0, 0) == (0.0, 1.0)
+    low, high = wilson(45, 50)
+    assert (round(low, 3), round(high, 3)) == (0.786, 0.957)
+    assert wilson(10, 10)[1] == pytest.approx(1.0)

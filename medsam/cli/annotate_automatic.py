@@ -59,7 +59,8 @@ def run(arguments: argparse.Namespace) -> None:
         return
     for name in found.failed:
         print(f"{name} is left out: it cannot be read", file=sys.stderr)
+    audit = f"medsam annotate audit {arguments.project} --sample 50"
     print_line(
         f"{counted(found.masks, 'mask')} accepted on {counted(found.scans, 'scan')}, {found.done} of which need "
-        f"nobody; {found.left} places left to people. Look at a sample: medsam annotate audit {arguments.project} --sample 50"
+        f"nobody; {found.left} places left to people. Look at a sample: {audit}"
     )

@@ -40,16 +40,10 @@ def made_alone(project: AnnotationProject) -> Sequence[Annotation]:
 
 
 def audited(project: AnnotationProject, task: Task) -> str | None:
-    """The verdict on the mask of an audit that was handed in, stored with what follows; None where the mask is gone."""
-    store = project.store
-    if task.slices is None:
-        return None
-    name, index = task.structures[0], task.slices[0]
-    standing = [one for one in store.standing(task.scan, structures=[name]) if one.slice == index and one.by is None]
-    if not standing:
-        return None
-    judged = standing[0]
-    if any(one.annotation == judged.id for one in store.verdicts()):
+    """The verdict on the mask of an audit that was handed in, stored with what follows; None where there is one, or the
+    mask is gone."""
+    store, judged = project.store, _judged(project, task)
+    if judged is None or any(one.annotation == judged.id for one in store.verdicts()):
         return None
     drawn = [one for one in store.annotations_of(task.id) if one.status in ("accepted", "edited") and one.mask]
     ours = drawn[-1].mask.to_array() if drawn else np.zeros(judged.mask.shape, bool)
@@ -57,12 +51,20 @@ def audited(project: AnnotationProject, task: Task) -> str | None:
     verdict = "good" if value >= project.settings.propose else "wrong"
     by = next((user.reader for user in store.users() if user.id == task.holder), None)
     if verdict == "wrong":
-        reject = NewAnnotation(task.scan, name, judged.axis, index, "rejected", None, judged.stage, judged.id)
-        store.add_annotations([reject], by)
+        place = judged.structure, judged.axis, judged.slice
+        store.add_annotations([NewAnnotation(task.scan, *place, "rejected", None, judged.stage, judged.id)], by)
         for one in store.tasks(["withdrawn"], ["draw"], scan=task.scan):
             store.reopen_task(one.id, by, "an audit found a mask of it wrong")
     store.add_verdict(judged.id, by, verdict, value)
     return verdict
+
+
+def _judged(project: AnnotationProject, task: Task) -> Annotation | None:
+    """The mask that an audit is about, where it still stands as a model made it."""
+    if task.slices is None:
+        return None
+    there = project.store.standing(task.scan, structures=task.structures)
+    return next((one for one in there if one.slice == task.slices[0] and one.by is None), None)
 
 
 def audit_of(project: AnnotationProject) -> dict[str, Any]:

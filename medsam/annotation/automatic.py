@@ -99,14 +99,20 @@ def automatic(
         except InputError:
             failed.append(one.scan.name)
             continue
-        drawn = {(each.structure, each.slice) for each in store.standing(one.scan.id)}
-        rows = rows_of(one.scan, passed, predictor, status="accepted", stage=3)
-        rows = [row for row in rows if (row.structure, row.slice) not in drawn]
-        store.add_annotations(rows)
-        masks, left = masks + len(rows), left + doubts
-        if not doubts and {row.structure for row in rows} == set(project.asked.structures):
+        stored = _put(project, one.scan, passed, predictor)
+        masks, left = masks + len(stored), left + doubts
+        if not doubts and set(stored) == set(project.asked.structures):
             finished += store.withdraw_tasks([one.task.id], "made by the model alone")
     return Automatic(len(waiting) - len(failed), finished, masks, left, tuple(failed))
+
+
+def _put(project: AnnotationProject, scan: StoredScan, passed: Sequence[Found], predictor: Predictor) -> list[str]:
+    """Masks into the store, where no person has drawn: the structure of each."""
+    drawn = {(one.structure, one.slice) for one in project.store.standing(scan.id)}
+    rows = rows_of(scan, passed, predictor, status="accepted", stage=3)
+    rows = [row for row in rows if (row.structure, row.slice) not in drawn]
+    project.store.add_annotations(rows)
+    return [row.structure for row in rows]
 
 
 def _of_scan(finder: Finder, scan: StoredScan, slices: Sequence[int] | None, bounds: Bounds) -> tuple[list[Found], int]:

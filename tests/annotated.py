@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from medsam.annotation.settings import RoundSettings, Settings
 from medsam.data.manifest_json import read_manifest
 from medsam.masks import CompactMask
 from medsam.store.project_records import Effort, NewAnnotation, NewScan, Side, StoredScan
+from medsam.store.store import Store
 
 # a decoder on a frozen encoder, in seconds
 CONFIG = """
@@ -39,10 +42,24 @@ def project(
     told: dict[str, Any] = {"config": str(folder / "config.yaml"), "steps": 24, "prompt": "point", "slices": 1}
     settings = {"model": str(model), **settings}
     asked = Settings(**settings, round=RoundSettings(**told))
+    _empty_store(folder / "project" / "store")
     made = AnnotationProject.create(folder / "project", "shapes", STRUCTURES, asked)
     manifest = shapes(folder / "data", sides)
     made.store.add_scans([_scan(case, case.split in labelled) for case in read_manifest(manifest).cases])
     return made
+
+
+@cache
+def _empty_database() -> bytes:
+    """Making the tables takes longer than most tests."""
+    with tempfile.TemporaryDirectory() as folder:
+        Store.open(Path(folder)).close()
+        return (Path(folder) / "medsam.db").read_bytes()
+
+
+def _empty_store(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / "medsam.db").write_bytes(_empty_database())
 
 
 def _scan(case: Any, labelled: bool) -> NewScan:

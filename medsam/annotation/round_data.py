@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -53,17 +53,18 @@ def write_training_data(project: AnnotationProject, this: Round, tell: Callable[
     folder = project.folder / "rounds" / str(this.number)
     sides: dict[str, Counted] = {"train": Counted(), "val": Counted()}
     cases, digest = list[Case](), hashlib.sha256()
-    scans = [scan for scan in project.store.scans() if scan.side in sides]
-    for scan, masks, case in _cases(project, scans, this.last, folder / "labels"):
+    scans = [scan for scan in _scans(project, this) if scan.side in sides]
+    for scan, masks, case in _cases(project, this, scans, folder / "labels"):
         sides[scan.side].add(scan, masks)
         cases.append(case)
         digest.update(json.dumps([scan.name, scan.side, _digests(case)]).encode())
         if len(cases) % 100 == 0:
             tell(f"{len(cases)} scans are in the manifest")
-    text = _write_manifest(project, cases, folder)
+    numbers = _numbers(project, this)
+    text = _write_manifest(project.asked.name, numbers, cases, folder)
     return {
         **{side: counts.as_dict() for side, counts in sides.items()},
-        "structures": structures_in(cases, project.asked.structures),
+        "structures": structures_in(cases, list(numbers)),
         "labels": digest.hexdigest(),
         "manifest": hashlib.sha256(text.encode()).hexdigest(),
     }
@@ -71,11 +72,11 @@ def write_training_data(project: AnnotationProject, this: Round, tell: Callable[
 
 def write_frozen(project: AnnotationProject, this: Round) -> dict[str, Any]:
     """The manifest of the test side in the folder of its digest, where it is not there yet. Returns its counts."""
-    store, counts = project.store, Counted()
-    scans = store.scans("test")
-    seen = hashlib.sha256(json.dumps(project.labels).encode())
+    counts, numbers = Counted(), _numbers(project, this)
+    scans = _scans(project, this, "test")
+    seen = hashlib.sha256(json.dumps(numbers).encode())
     for scan in scans:
-        drawn = [] if scan.labelled else _drawn(project, scan, this.last, people=True)
+        drawn = [] if scan.labelled else _drawn(project, this, scan, people=True)
         if scan.labelled or drawn:
             what = project.case(scan).fingerprint() if scan.labelled else [one.id for one in drawn]
             seen.update(json.dumps([scan.name, what]).encode())
@@ -83,8 +84,8 @@ def write_frozen(project: AnnotationProject, this: Round) -> dict[str, Any]:
     name = seen.hexdigest()[:16]
     folder = project.folder / "frozen" / name
     if not (folder / MANIFEST).is_file():
-        found = [case for _, _, case in _cases(project, scans, this.last, folder / "labels", people=True)]
-        _write_manifest(project, found, folder)
+        found = [case for _, _, case in _cases(project, this, scans, folder / "labels", people=True)]
+        _write_manifest(project.asked.name, numbers, found, folder)
     return {"digest": name, **counts.as_dict()}
 
 
@@ -110,23 +111,34 @@ def structures_in(cases: Iterable[Case], asked: Sequence[str]) -> list[str]:
     return [name for name in asked if name in there]
 
 
+def _scans(project: AnnotationProject, this: Round, side: Side | None = None) -> list[StoredScan]:
+    """Those that were there when the round began."""
+    scans = project.store.scans(side)
+    return [scan for scan in scans if scan.id <= this.settings.get("scans", scan.id)]
+
+
+def _numbers(project: AnnotationProject, this: Round) -> dict[str, int]:
+    """Structure -> its value, as it was when the round began."""
+    return dict(this.settings.get("labels") or project.labels)
+
+
 def _cases(
-    project: AnnotationProject, scans: Iterable[StoredScan], last: int, folder: Path, people: bool = False
+    project: AnnotationProject, this: Round, scans: Iterable[StoredScan], folder: Path, people: bool = False
 ) -> Iterator[tuple[StoredScan, int, Case]]:
     """(scan, masks, case with its label) of scans that have one; label files are written on the way."""
-    numbers = project.labels
+    numbers = _numbers(project, this)
     for scan in scans:
         case = project.case(scan)
         if scan.labelled:
             if (asked := asked_case(case, numbers)) is not None:
                 yield scan, 0, asked
             continue
-        drawn = _drawn(project, scan, last, people)
+        drawn = _drawn(project, this, scan, people)
         if not drawn:
             continue
         try:
             image = case.load_image()
-            axis = image.geometry.plane(project.settings.axis).axis
+            axis = image.geometry.plane(this.settings.get("axis", project.settings.axis)).axis
             drawn = [one for one in drawn if one.axis == axis]
             masks = joined_masks(drawn, image.geometry, scan.name)
         except InputError as error:
@@ -136,9 +148,9 @@ def _cases(
             yield scan, len(drawn), drawn_case(case, written.label, numbers)
 
 
-def _drawn(project: AnnotationProject, scan: StoredScan, last: int, people: bool = False) -> list[Annotation]:
+def _drawn(project: AnnotationProject, this: Round, scan: StoredScan, people: bool = False) -> list[Annotation]:
     """people: without what a model was left alone with, which would be measured against itself."""
-    there = project.store.standing(scan.id, last=last, structures=project.asked.structures)
+    there = project.store.standing(scan.id, last=this.last, structures=list(_numbers(project, this)))
     return [one for one in there if one.mask.area and not (people and one.by is None)]
 
 
@@ -152,15 +164,14 @@ def _digests(case: Case) -> dict[str, list[str]]:
     return found
 
 
-def _write_manifest(project: AnnotationProject, cases: Sequence[Case], folder: Path) -> str:
+def _write_manifest(name: str, numbers: Mapping[str, int], cases: Sequence[Case], folder: Path) -> str:
     """Under its name last: a folder without one is not finished."""
-    asked = project.asked
     if not cases:
         raise InputError("None of the scans has a mask on the slices that are learned from.")
     manifest = Manifest(
-        asked.name,
+        name,
         None,
-        project.labels,
+        dict(numbers),
         tuple(replace(case, notes=None) for case in cases),
         f"{counted(len(cases), 'scan')} of a project of the data engine.",
     )

@@ -195,6 +195,9 @@ def _begin(project: AnnotationProject, request: RoundRequest, by: Reader | None)
         "seed": settings.seed,
         "axis": settings.axis,
         "config": config,
+        # what is there now: scans, structures and settings that come while it is under way are for the next one
+        "scans": max(scan.id for scan in project.store.scans()),
+        "labels": project.labels,
         "limit_test": request.limit_test,
         "force": request.force,
         "model": stored.path,
@@ -215,8 +218,11 @@ class _Steps:
 
     def all(self) -> Mapping[str, Any]:
         """Each step that is not done; what the last one says."""
-        if "ended" in self.this.events:
-            return self.this.events["ended"][1]
+        if self.told["medsam"] != __version__:
+            raise InputError(
+                f"Round {self.this.number} began with medsam {self.told['medsam']} and this is {__version__}, "
+                "which may measure otherwise. Go on with that one, or give the round up: `annotate round --abandon`."
+            )
         self.folder.mkdir(exist_ok=True)
         data = self._done("data", lambda: write_training_data(self.project, self.this, self.tell))
         frozen = self._done("frozen", lambda: write_frozen(self.project, self.this))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from medsam._version import __version__
+from medsam.annotation.agreement import agreement
 from medsam.annotation.exporting.content import Asked, Maker, ScanContent
 from medsam.errors import counted
 from medsam.store.project_records import Annotation
@@ -145,10 +146,18 @@ class Card:
         """Audits, and how far people agree on what both of them drew."""
         verdicts = [one for one in self.asked.project.store.verdicts() if one.annotation in self.ids]
         good = sum(one.verdict == "good" for one in verdicts)
+        audited = f"Audited: {counted(len(verdicts), 'mask')}, {good} of them found good."
+        lines = agreement(self.asked.project)
+        rows = []
+        for name in self.asked.numbers:
+            mine = [line for line in lines if line["structure"] == name]
+            if scans := sum(line["scans"] for line in mine):
+                dice = sum(line["dice"] * line["scans"] for line in mine) / scans
+                rows.append((name, scans, f"{dice:.3f}"))
         return [
-            f"Audited: {counted(len(verdicts), 'mask')}, {good} of them found good."
-            if verdicts
-            else "Nothing was audited.",
+            audited if verdicts else "Nothing was audited.",
+            "" if rows else "No scan was drawn by two people.",
+            *(_table(("structure", "scans that two people drew", "their mean Dice"), rows) if rows else ()),
         ]
 
 

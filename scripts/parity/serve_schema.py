@@ -2,10 +2,11 @@
 
     .venv/bin/python scripts/parity/serve_schema.py [--examples 60] [--seed 1] [--seconds 600] [--only PART ...]
 
-The server runs in this process, with a network of random weights, a scan, and an administrator. schemathesis makes
-requests for every operation, valid and invalid ones; half of them get ids that exist (a case, a session with a mask, an
-object) in place of made ones, for otherwise nearly all would end with 404. What is checked of each answer: status below
-500, a status, type and body as the schema says. Streams are read by their first bytes; a wait is a short one.
+The server runs in this process, with a network of random weights, a scan, a project, and an administrator. schemathesis
+makes requests for every operation, valid and invalid ones; half of them get ids that exist (a case, a session with a
+mask, an object, a task) in place of made ones, for otherwise nearly all would end with 404. What is checked of each
+answer: status below 500, a status, type and body as the schema says. Streams are read by their first bytes; a wait is a
+short one.
 Exit status 1 for a finding; each is printed with the request that repeats it.
 """
 
@@ -40,12 +41,16 @@ from schemathesis.specs.openapi.checks import (
 )
 
 import medsam
+from medsam.annotation.project import AnnotationProject
+from medsam.annotation.settings import Settings
+from medsam.client.raw import nrrd_of
 from medsam.inference.worker import Worker
 from medsam.models.build import build_model
 from medsam.models.specs import tiny_spec
 from medsam.server.app import API, create_app
 from medsam.server.gate.origins import csrf_of
 from medsam.server.settings import Limits, ServerSettings
+from medsam.store.project_records import NewScan, NewTask
 from medsam.store.readers import Role
 from medsam.store.store import Store
 
@@ -84,12 +89,7 @@ class House:
         if self.session.get(f"{self.url}{API}/me", timeout=_PATIENCE).status_code != 200:
             self.log_in()
         if "case" not in self.ids or self._ask("GET", f"/cases/{self.ids['case']}").status_code != 200:
-            array = np.zeros((4, 24, 32), np.int16)
-            array[1:3, 6:18, 8:20] = 200
-            from medsam.client.raw import nrrd_of
-
-            scan = nrrd_of(medsam.Volume.from_array(array, (2.0, 1.0, 1.0), modality="CT"))
-            answer = self._ask("POST", "/cases", data=scan, headers={"X-Filename": "scan.nrrd"})
+            answer = self._ask("POST", "/cases", data=nrrd_of(_scan()), headers={"X-Filename": "scan.nrrd"})
             self.ids["case"] = answer.json()["cases"][0]["id"]
             self.ids.pop("session", None)
         if "session" not in self.ids or not self._stands():
@@ -100,9 +100,20 @@ class House:
             self.ids |= {"session": session["id"], "number": str(one["id"]), "object": str(one["id"])}
             compared = self._ask("POST", f"/sessions/{session['id']}/compare", json={"session": session["id"]}).json()
             self.ids["reference"] = compared["reference"]
+        self._take_task()
         # a request may have locked it
         number = f"/sessions/{self.ids['session']}/objects/{self.ids['number']}"
         self._ask("PATCH", number, json={"locked": False})
+
+    def _take_task(self) -> None:
+        """One of the project's that is open in a session."""
+        answer = self._ask("POST", "/annotate/next", json={})
+        if answer.status_code == 204:
+            (scan,) = self.store.scans()
+            self.store.add_tasks([NewTask(scan.id, ("block",))])
+            answer = self._ask("POST", "/annotate/next", json={})
+        self.ids["task"] = answer.json()["id"]
+        self.ids["drawn"] = self._ask("POST", f"/annotate/tasks/{self.ids['task']}/open").json()["session"]
 
     def _stands(self) -> bool:
         """Whether the session is there, and open."""
@@ -119,7 +130,8 @@ def house(folder: Path, prepare: Callable[[FastAPI], None] | None = None) -> Ite
     torch.manual_seed(0)
     most = 10**6
     limits = Limits(requests_per_minute=most, logins_per_minute=most, sessions_per_reader=most)
-    settings = ServerSettings(store=folder / "store", loaders=1, limits=limits)
+    settings = ServerSettings(store=folder / "store", loaders=1, limits=limits, project=folder)
+    _make_project(folder)
     with Store.open(folder / "store", serving=False) as store:
         user = store.add_user("grace", Role.ADMINISTRATOR, "correct horse battery").id
         with Worker() as worker:
@@ -138,6 +150,20 @@ def house(folder: Path, prepare: Callable[[FastAPI], None] | None = None) -> Ite
             yield found
             server.should_exit = True
             thread.join(10)
+
+
+def _make_project(folder: Path) -> None:
+    """Of one scan."""
+    (folder / "scan.nrrd").write_bytes(nrrd_of(_scan()))
+    with AnnotationProject.create(folder, "blocks", ["block"], Settings(axis="k")) as project:
+        document = {"id": "scan", "image": str(folder / "scan.nrrd")}
+        project.store.add_scans([NewScan("scan", "patient", "train", False, document)])
+
+
+def _scan() -> medsam.Volume:
+    array = np.zeros((4, 24, 32), np.int16)
+    array[1:3, 6:18, 8:20] = 200
+    return medsam.Volume.from_array(array, (2.0, 1.0, 1.0), modality="CT")
 
 
 def examine(
@@ -208,6 +234,8 @@ def _settle(case: Any, ids: dict[str, str]) -> None:
     for given in (case.query, case.body):
         if not isinstance(given, dict):
             continue
+        if "seconds" in given and "session" in given:
+            given["session"] = ids["drawn"]
         if "case" in given:
             given["case"] = ids["case"]
         if "object" in given:

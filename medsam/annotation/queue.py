@@ -21,7 +21,7 @@ from medsam.annotation.looks import Looks
 from medsam.annotation.probe import probe
 from medsam.annotation.project import AnnotationProject
 from medsam.annotation.proposing import Finder
-from medsam.annotation.waiting import FROZEN, Placed, keep_why, queue_of
+from medsam.annotation.waiting import FROZEN, Placed, diversity, keep_why, queue_of
 from medsam.errors import InputError
 from medsam.inference.predictor import Predictor
 from medsam.progress import ProgressCallback
@@ -54,17 +54,20 @@ def order_queue(
     scans = {scan.id: scan for scan in store.scans()}
     waiting = store.tasks(states=["open"], kinds=["draw"])
     todo = [scans[task.scan] for task in waiting]
+    apart = diversity(project)
     if predictor is None or settings.order == "random":
         order = sorted(todo, key=lambda scan: _chance(settings.seed, scan))
         why = "by the seed" if settings.order == "random" else "by the seed; `annotate queue --reorder` asks the model"
         said = {scan.id: why for scan in order}
     else:
         looks = Looks(project, predictor)
-        order, said = _Ordering(project, looks, expects or _expects(project, looks)).of(todo, progress)
+        ordering = _Ordering(project, looks, expects or _expects(project, looks))
+        order, said = ordering.of(todo, progress)
+        apart = ordering.apart
     rank = {scan.id: 1 - place / len(order) for place, scan in enumerate(order)}
     frozen = {scan.id: FROZEN if scan.side == "test" else 0.0 for scan in order}
     store.order_tasks({task.id: rank[task.scan] + frozen[task.scan] for task in waiting})
-    keep_why(project, {task.key: said[task.scan] for task in waiting})
+    keep_why(project, {task.key: said[task.scan] for task in waiting}, apart)
     return queue_of(project)
 
 
@@ -82,10 +85,11 @@ def _expects(project: AnnotationProject, looks: Looks) -> Expects:
 
 
 class _Ordering:
-    """Scans with their mean embeddings, those that are done as well."""
+    """Scans with their mean embeddings, those that are done as well. apart: see `waiting.diversity`."""
 
     def __init__(self, project: AnnotationProject, looks: Looks, expects: Expects) -> None:
         self.project, self.looks, self.expects = project, looks, expects
+        self.apart: float | None = None
 
     def of(
         self, todo: Sequence[StoredScan], progress: ProgressCallback | None
@@ -109,6 +113,8 @@ class _Ordering:
         said = {scan.id: "it cannot be read" for scan in lost}
         if readable:
             apart = _distances(np.array([means[scan.id] for scan in (*readable, *_there(done, means))]))
+            if apart.shape[1] > len(readable):
+                self.apart = float(apart[: len(readable), len(readable) :].min(axis=1).mean())
             order, why = getattr(self, f"_{settings.order}")(readable, _there(done, means), apart, expected)
             said |= {scan.id: text for scan, text in zip(readable, why, strict=True)}
             return [*(readable[n] for n in order), *lost], said

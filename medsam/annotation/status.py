@@ -9,6 +9,7 @@ from typing import Any
 
 from medsam.annotation.agreement import agreement, gold_results
 from medsam.annotation.project import AnnotationProject
+from medsam.annotation.waiting import diversity
 from medsam.errors import counted
 from medsam.store.annotations import DONE
 from medsam.store.project_records import EffortLine
@@ -49,6 +50,7 @@ def status_of(project: AnnotationProject) -> dict[str, Any]:
         "model": {"path": model, "kind": stored.kind, "round": stored.round, "weights": stored.weights},
         "verdicts": {"good": verdicts["good"], "wrong": verdicts["wrong"]},
         "missing": _missing(project),
+        "diversity": diversity(project),
     }
     return {**document, "next": _next(project, document)}
 

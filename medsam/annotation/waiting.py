@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from medsam.annotation.project import AnnotationProject
 from medsam.files import write_text
@@ -38,17 +39,31 @@ def queue_of(project: AnnotationProject, limit: int | None = None) -> list[Place
     return [Placed(task, scans[task.scan], _said(task, scans[task.scan], why)) for task in tasks]
 
 
-def keep_why(project: AnnotationProject, why: Mapping[str, str]) -> None:
-    """Key of a task -> why it stands where it does, for `queue_of`."""
-    write_text(project.folder / "queue.json", json.dumps({"why": why}, indent=1) + "\n")
+def keep_why(project: AnnotationProject, why: Mapping[str, str], apart: float | None) -> None:
+    """why: key of a task -> why it stands where it does. apart: see `diversity`."""
+    write_text(project.folder / "queue.json", json.dumps({"why": why, "apart": apart}, indent=1) + "\n")
+
+
+def diversity(project: AnnotationProject) -> float | None:
+    """How far the waiting scans lie from what is done, as it was when the queue was ordered by a model last.
+
+    The mean distance to the nearest scan that is done; 1 is that between any two scans. None where it is not known.
+    """
+    found = _kept(project).get("apart")
+    return float(found) if isinstance(found, int | float) else None
 
 
 def _why(project: AnnotationProject) -> Mapping[str, str]:
+    found = _kept(project).get("why")
+    return found if isinstance(found, dict) else {}
+
+
+def _kept(project: AnnotationProject) -> Mapping[str, Any]:
     try:
-        found = json.loads((project.folder / "queue.json").read_text(encoding="utf-8"))["why"]
-        return found if isinstance(found, dict) else {}
-    except (OSError, ValueError, KeyError, TypeError):
+        found = json.loads((project.folder / "queue.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _said(task: Task, scan: StoredScan, why: Mapping[str, str]) -> str:

@@ -53,6 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
         gold = [(one["reader"], f"{one['dice']:.3f}", str(one["tasks"])) for one in found["gold"]]
         print_line("")
         print_table(("reader", "Dice with references", "gold tasks"), gold)
+    _left(found)
     print_line("")
     for sentence in found["next"]:
         print_line(sentence)
@@ -65,6 +66,22 @@ def _counts(what: str, columns: tuple[str, ...], table: dict[str, dict[str, int]
     if used:
         print_line("")
         print_table((what, *used), rows)
+
+
+def _left(found: dict[str, Any]) -> None:
+    """How much of what waits no model has found, and how different it is."""
+    missing = [f"{name} on {100 * share:.0f} %" for name, share in found["missing"].items() if share]
+    said = []
+    if found["stage"] >= 2 and missing:
+        said.append(f"not found by the model: {', '.join(missing)} of the scans that wait")
+    if found["diversity"] is not None:
+        said.append(
+            f"what waits is {found['diversity']:.2f} from what is done (1: any two scans), when it was ordered last"
+        )
+    if said:
+        print_line("")
+    for sentence in said:
+        print_line(sentence)
 
 
 def _effort(by: str, lines: list[dict[str, Any]]) -> None:

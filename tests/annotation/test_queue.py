@@ -13,8 +13,9 @@ from medsam.annotation.project import AnnotationProject
 from medsam.annotation.queue import _farthest, order_queue
 from medsam.annotation.settings import Settings
 from medsam.annotation.starting import read_data, start_project
-from medsam.annotation.waiting import queue_of
+from medsam.annotation.waiting import diversity, queue_of
 from medsam.store.project_records import NewAnnotation
+from medsam.store.readers import Role
 
 
 @pytest.fixture
@@ -73,6 +74,16 @@ def test_without_anything_known_the_model_is_asked_how_sure_it_is(project, predi
     ordered(project, predictor, "unsure")
     values = [float(one.why.rpartition(" ")[2]) for one in queue_of(project)]
     assert all(0 <= value <= 1 for value in values)
+    assert diversity(project) is None, "nothing is done"
+
+
+def test_how_different_what_waits_is_from_what_is_done(project, predictor):
+    anna = project.store.add_user("Anna", Role.READER, kind="proxy").reader
+    (task,) = [one.task for one in queue_of(project) if one.scan.name == "c0"]
+    project.store.take_task(task.id, anna, 60)
+    project.store.submit_task(task.id, anna, [])
+    ordered(project, predictor, "different")
+    assert 0.3 < diversity(project) < 2
 
 
 def test_scans_that_probably_hold_the_rarest_structure_come_first(project, predictor):

@@ -10,7 +10,8 @@ from contextlib import ExitStack, contextmanager
 import httpx
 import pytest
 import uvicorn
-from annotating_house import BOXES, ROLES, STRUCTURES, make_project, tokens_of
+from annotating_house import BOXES, ROLES, STRUCTURES, make_project, propose, tokens_of
+from readings_house import two_blocks
 
 from medsam.annotation.project import AnnotationProject
 from medsam.inference.predictor import Predictor
@@ -228,3 +229,25 @@ def test_two_readings_that_differ_are_shown_over_each_other_and_somebody_decides
     rita.page.get_by_role("button", name="Compare with ben").click()
     expect(rita.page.get_by_role("button", name="Compare with ben")).to_have_attribute("aria-pressed", "true")
     assert axe(rita.page) == []
+
+
+def test_what_a_model_proposes_is_accepted_by_a_key_and_handed_in_as_it_is(visit, site):
+    from playwright.sync_api import expect
+
+    scan = site.store.scans()[-1]
+    _, left, _ = two_blocks()
+    propose(site.store, scan, left[MIDDLE], MIDDLE)
+    site.store.add_tasks([NewTask(scan.id, STRUCTURES, stage=2, priority=200)])
+    ann = visit("ann")
+    ann.press("n")
+    assert begun(ann) == scan.name
+    is_state(ann, LEFT, "proposed by the model")
+    ann.press("a")
+    is_state(ann, LEFT, "drawn")
+    is_state(ann, RIGHT, "no mask yet")
+    hand_in_and_stop(ann, absent=RIGHT)
+    expect(ann.page.get_by_text("1 as they were proposed.")).to_be_visible()
+    (one,) = site.store.standing(scan.id)
+    assert (one.status, one.structure, one.effort.clicks) == ("accepted", LEFT, 0)
+    ann.page.get_by_role("link", name="Statistics").click()
+    expect(ann.page.get_by_role("region", name="By structure").get_by_role("row").filter(has_text=LEFT)).to_be_visible()

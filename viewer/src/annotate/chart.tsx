@@ -25,7 +25,7 @@ const INSET = 26;
 export function Chart({ title, points, from, digits }: Properties) {
   if (points.length === 0) return null;
   const values = points.map((point) => point.value);
-  const [low, high] = rangeOf(values, from);
+  const [low, high] = rangeOf(values, from, 10 ** -digits);
   const x = (index: number) =>
     points.length === 1
       ? (SIDE.left + WIDTH - SIDE.right) / 2
@@ -73,10 +73,10 @@ export function Chart({ title, points, from, digits }: Properties) {
   );
 }
 
-/** Lowest and highest value of an axis: some room around the points, and never none. */
-export function rangeOf(values: readonly number[], from: number | undefined): [number, number] {
+/** Lowest and highest value of an axis: some room around the points, and for three ticks, `step` apart at least. */
+export function rangeOf(values: readonly number[], from: number | undefined, step = 0): [number, number] {
   const [least, most] = [Math.min(...values), Math.max(...values)];
   const room = (most - least || Math.abs(most) || 1) * 0.15;
   const low = from ?? Math.max(least - room, 0);
-  return [low, Math.max(most + room, low + 1e-6)];
+  return [low, Math.max(most + room, low + 2 * step, low + 1e-6)];
 }

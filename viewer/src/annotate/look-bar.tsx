@@ -17,6 +17,7 @@ import { go } from "../shell/routing";
 import { tell } from "../shell/tell";
 import { reading, route } from "../state";
 import { Chips } from "./chips";
+import { Legend } from "./legend";
 import { approve, differing, giveBack, isOwn, learnSubmitted, mayReview } from "./review";
 import { partsOf } from "./structures";
 import { asking, doing, seen } from "./task";
@@ -131,20 +132,10 @@ function Beside({ now, open, beside }: { now: TaskInfo; open: Reading; beside: s
   const decide = found.find((one) => one.adjudicate !== null)?.adjudicate ?? null;
   return (
     <div class="annotate-line annotate-beside">
-      <ul class="annotate-legend" aria-label={t("panels.legend")}>
-        <li>
-          <span class="annotate-swatch annotate-swatch-mine" aria-hidden="true" />
-          {t("annotate.only", { who: now.holder ?? "–" })}
-        </li>
-        <li>
-          <span class="annotate-swatch annotate-swatch-theirs" aria-hidden="true" />
-          {t("annotate.only", { who: other.value?.holder ?? "–" })}
-        </li>
-        <li>
-          <span class="annotate-swatch annotate-swatch-both" aria-hidden="true" />
-          {t("panels.legend-both")}
-        </li>
-      </ul>
+      <Legend
+        mine={t("annotate.only", { who: now.holder ?? "–" })}
+        theirs={t("annotate.only", { who: other.value?.holder ?? "–" })}
+      />
       {comparing.value && <p class="annotate-hint">{t("panels.comparing")}</p>}
       {found.map((one) => (
         <Differs key={one.structure} open={open} one={one} />

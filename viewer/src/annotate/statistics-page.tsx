@@ -165,18 +165,22 @@ function Effort({ title, lines, name = (key) => key }: EffortProperties) {
   );
 }
 
-/** "0" is what was drawn before the first round. */
+/** "now" is what was drawn since the last one. */
 function roundName(key: string): string {
-  return key === "0" ? t("annotate.before-rounds") : t("annotate.round-of", { round: key });
+  return key === "now" ? t("annotate.since-rounds") : t("annotate.round-of", { round: key });
+}
+
+function shortName(key: string): string {
+  return key === "now" ? t("annotate.now") : key;
 }
 
 function Rounds({ rounds }: { rounds: readonly RoundLine[] }) {
   if (rounds.length === 0) return null;
   const clicks = rounds.flatMap((one) =>
-    one.clicks_per_mask === null ? [] : [{ at: one.key, value: one.clicks_per_mask }],
+    one.clicks_per_mask === null ? [] : [{ at: shortName(one.key), value: one.clicks_per_mask }],
   );
   const dice = rounds.flatMap((one) =>
-    one.dice_after === null ? [] : [{ at: one.key, value: one.dice_after, hollow: one.promoted === false }],
+    one.dice_after === null ? [] : [{ at: shortName(one.key), value: one.dice_after, hollow: one.promoted === false }],
   );
   const rows = rounds.map((one) => ({
     key: one.key,

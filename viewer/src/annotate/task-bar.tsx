@@ -11,6 +11,7 @@ import { focusPicture } from "../shell/room";
 import { openAgain } from "../shell/session";
 import { reading } from "../state";
 import { Chips } from "./chips";
+import { Legend } from "./legend";
 import { lay } from "./look-bar";
 import { Questions } from "./questions";
 import { differing, learnSubmitted } from "./review";
@@ -115,7 +116,7 @@ function Adjudicate({ now }: { now: TaskInfo }) {
   const found = differing.value.find((one) => one.adjudicate === now.id);
   const isShown = open !== null && comparison.value?.session === open.id;
   return (
-    <p class="annotate-note">
+    <div class="annotate-note">
       {t("annotate.adjudicate.what")}
       {found !== undefined && open !== null && (
         <button
@@ -127,7 +128,13 @@ function Adjudicate({ now }: { now: TaskInfo }) {
           {t("annotate.adjudicate.other", { who: found.readers[1] })}
         </button>
       )}
-    </p>
+      {isShown && found !== undefined && (
+        <Legend
+          mine={t("annotate.only", { who: t("annotate.me") })}
+          theirs={t("annotate.only", { who: found.readers[1] })}
+        />
+      )}
+    </div>
   );
 }
 

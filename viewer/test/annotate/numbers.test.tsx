@@ -32,9 +32,9 @@ const NUMBERS: Statistics = {
   readers: [line("Anna"), line("Ben", { seconds: 0, masks_per_hour: null })],
   structures: [line("kidney_right", { masks: 20 })],
   rounds: [
-    { ...line("0", { clicks_per_mask: 4.25 }), promoted: null, dice_before: null, dice_after: null },
-    { ...line("1", { clicks_per_mask: 2.5 }), promoted: true, dice_before: 0.8, dice_after: 0.85 },
-    { ...line("2"), promoted: false, dice_before: 0.85, dice_after: 0.84 },
+    { ...line("1", { clicks_per_mask: 4.25 }), promoted: null, dice_before: null, dice_after: null },
+    { ...line("2", { clicks_per_mask: 2.5 }), promoted: true, dice_before: 0.8, dice_after: 0.85 },
+    { ...line("now"), promoted: false, dice_before: 0.85, dice_after: 0.84 },
   ],
   stages: [line("1")],
   agreement: [{ structure: "liver", readers: ["Anna", "Ben"], dice: 0.913, scans: 2 }],
@@ -89,7 +89,7 @@ describe("the page of numbers", () => {
     me.value = { name: "Ada", role: "administrator", way: "login", csrf: null, locks_after: null, ends_at: null };
     const root = await mount(<StatisticsPage />);
     await vi.waitFor(() => expect(root.querySelectorAll("svg[role=img]")).toHaveLength(2));
-    expect(root.querySelector("svg")!.getAttribute("aria-label")).toMatch(/0: 4.3; 1: 2.5/);
+    expect(root.querySelector("svg")!.getAttribute("aria-label")).toMatch(/1: 4.3; 2: 2.5; now: 3.0/);
     expect(root.textContent).toContain("kidney right");
     expect(root.textContent).toContain("9 of 10 audited masks were good.");
     expect(button(root, "Back to this one")).toBeTruthy();

@@ -68,7 +68,7 @@ class Case:
         try:
             volume = load_volume(self.image, series=self.series, frame=self.frame)
             if self.spacing_mm is not None:
-                volume = replace(volume, geometry=_respaced(volume.geometry, self.spacing_mm))
+                volume = replace(volume, geometry=respaced(volume.geometry, self.spacing_mm))
         except InputError as error:
             raise error.within(f"Case {self.id}, image") from error
         return replace(volume, modality=self.modality) if self.modality else volume
@@ -211,7 +211,8 @@ def cross_case_problems(manifest: Manifest) -> Iterator[str]:
             )
 
 
-def _respaced(geometry: VolumeGeometry, spacing_mm: tuple[float, float, float]) -> VolumeGeometry:
+def respaced(geometry: VolumeGeometry, spacing_mm: tuple[float, float, float]) -> VolumeGeometry:
+    """A grid with another distance (i, j, k) between its voxels, whose first one stays where it is."""
     affine = geometry.affine.copy()
     affine[:3, :3] *= np.asarray(spacing_mm) / geometry.spacing_mm[::-1]
     return VolumeGeometry(geometry.shape, affine)

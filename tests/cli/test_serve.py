@@ -16,6 +16,8 @@ import pytest
 import torch
 from argon2 import PasswordHasher
 
+from medsam.annotation.project import AnnotationProject
+from medsam.annotation.settings import Settings
 from medsam.cli.main import main
 from medsam.models.build import build_model
 from medsam.models.checkpoint import save_checkpoint
@@ -223,3 +225,16 @@ def test_the_demo_is_served_from_a_store_of_its_own(called, store, tmp_path, mon
     address = out.splitlines()[-1].removeprefix("The demo's scan: ")
     with Store.open(store, serving=False) as opened:
         assert address == f"http://127.0.0.1:8000/#/case/{opened.case_sources()[0].key}"
+
+
+def test_a_project_is_served_on_its_own_store_with_its_own_model(tmp_path, capsys):
+    folder = tmp_path / "livers"
+    assert main(["serve", "--project", str(folder), "--check"]) == 2
+    assert f"{folder} holds no --project" in capsys.readouterr().err
+    AnnotationProject.create(folder, "livers", ["liver"], Settings()).close()
+    for option, value in (("--model", "litemedsam"), ("--store", str(tmp_path / "other"))):
+        assert main(["serve", "--project", str(folder), "--check", option, value]) == 2
+        assert f"A --project has its own {option[2:]}" in capsys.readouterr().err
+    assert main(["serve", "--project", str(folder), "--list-users", "--json"]) == 0
+    assert capsys.readouterr().out == "[]\n"
+    assert main(["serve", "--project", str(tmp_path), "--list-users"]) == 2

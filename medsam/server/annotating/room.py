@@ -303,7 +303,6 @@ class Annotating:
         return Opening(
             axis=plane.axis,
             window=case.window,
-            modality=case.modality,
             masks=None if going_on else masks,
             reading=task.reading if going_on else None,
             objects=task.structures,

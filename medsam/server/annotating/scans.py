@@ -30,6 +30,7 @@ def as_case(project: AnnotationProject, scan: StoredScan, *, look: bool = False)
     folder = image.is_dir()
     root, path = (image, ".") if folder else (image.parent, image.name)
     files = list(_files(image)) if look else []
+    said = {"modality": case.modality, "spacing_mm": None if case.spacing_mm is None else list(case.spacing_mm)}
     found = FoundCase(
         source=json.dumps({PROJECT: scan.key, "root": quoted(str(root))}),
         name=shown_name(scan.name),
@@ -41,6 +42,7 @@ def as_case(project: AnnotationProject, scan: StoredScan, *, look: bool = False)
         series=case.series,
         frame=case.frame,
         count=len(files) or 1,
+        said={name: value for name, value in said.items() if value is not None} or None,
     )
     details = {"scan": found.to_dict(), PROJECT: scan.key}
     return NewCase(found.source, "data", found.name, None, found.modality, details)

@@ -45,7 +45,8 @@ class FoundCase:
     made of codes and numbers, for names of folders may hold a patient's. kind: of its files. modality: DICOM code.
     shape: (K, J, I) as its headers state it, unchecked. path: of the file, or of the folder of a series, below the
     root. files: of a series, below `path`; None: all that lie there. series: its UID. frame: of a file of several
-    volumes. version: changes with the files. count: how many files.
+    volumes. version: changes with the files. count: how many files. said: what
+    somebody says in place of what they state: "modality", "spacing_mm" (i, j, k).
     """
 
     source: str
@@ -59,10 +60,14 @@ class FoundCase:
     series: str | None = None
     frame: int | None = None
     count: int = 1
+    said: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON. Paths are quoted: a name of a file need not be a text."""
         document = asdict(self)
+        if self.said is None:
+            # as it was before there was any
+            del document["said"]
         document["path"] = quoted(self.path)
         document["files"] = None if self.files is None else [quoted(name) for name in self.files]
         return document

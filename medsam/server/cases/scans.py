@@ -22,6 +22,7 @@ from typing import Literal
 
 import numpy as np
 
+from medsam.data.manifest import respaced
 from medsam.errors import InputError, MedSAMError
 from medsam.io.dicom.series import read_dicom
 from medsam.io.load import load_volume
@@ -244,6 +245,11 @@ def read_scan(files: ScanFiles) -> Volume:
         volume = _read(files)
     except InputError as error:
         raise as_shown(error, files) from None
+    said = files.case.said or {}
+    if "spacing_mm" in said:
+        volume = replace(volume, geometry=respaced(volume.geometry, said["spacing_mm"]))
+    if "modality" in said:
+        volume = replace(volume, modality=said["modality"])
     dtype = volume.array.dtype.newbyteorder("<")
     return replace(volume, array=np.ascontiguousarray(volume.array, dtype=dtype))
 

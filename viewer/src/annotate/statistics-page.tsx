@@ -166,8 +166,9 @@ function Effort({ title, lines, name = (key) => key }: EffortProperties) {
 }
 
 /** "now" is what was drawn since the last one. */
-function roundName(key: string): string {
-  return key === "now" ? t("annotate.since-rounds") : t("annotate.round-of", { round: key });
+function roundName(key: string, isOnly: boolean): string {
+  if (key !== "now") return t("annotate.round-of", { round: key });
+  return t(isOnly ? "annotate.no-round" : "annotate.since-rounds");
 }
 
 function shortName(key: string): string {
@@ -185,7 +186,7 @@ function Rounds({ rounds }: { rounds: readonly RoundLine[] }) {
   const rows = rounds.map((one) => ({
     key: one.key,
     cells: [
-      roundName(one.key),
+      roundName(one.key, rounds.length === 1),
       ...effortCells(one).slice(0, 3),
       share(one.dice_before),
       share(one.dice_after),
@@ -195,10 +196,12 @@ function Rounds({ rounds }: { rounds: readonly RoundLine[] }) {
   const columns = ["", ...effortColumns().slice(0, 3), t("annotate.dice-before"), t("annotate.dice-after")];
   return (
     <Card title={t("annotate.by-round")}>
-      <div class="annotate-charts">
-        <Chart title={t("annotate.chart-clicks")} points={clicks} from={0} digits={1} />
-        <Chart title={t("annotate.chart-dice")} points={dice} digits={3} />
-      </div>
+      {rounds.length > 1 && (
+        <div class="annotate-charts">
+          <Chart title={t("annotate.chart-clicks")} points={clicks} from={0} digits={1} />
+          <Chart title={t("annotate.chart-dice")} points={dice} digits={3} />
+        </div>
+      )}
       <Table columns={[...columns, t("annotate.model-after")]} rows={rows} />
     </Card>
   );

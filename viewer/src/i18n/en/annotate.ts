@@ -124,6 +124,7 @@ export const annotate = {
   "annotate.stage-of": "Stage {stage}",
   "annotate.round-of": "Round {round}",
   "annotate.since-rounds": "Since then",
+  "annotate.no-round": "No round yet",
   "annotate.now": "now",
   "annotate.chart-clicks": "Clicks a mask, by round",
   "annotate.chart-dice": "Dice on frozen patients, by round",

@@ -123,6 +123,7 @@ export const annotate = {
   "annotate.stage-of": "{stage}단계",
   "annotate.round-of": "라운드 {round}",
   "annotate.since-rounds": "그 뒤로",
+  "annotate.no-round": "아직 라운드 없음",
   "annotate.now": "지금",
   "annotate.chart-clicks": "라운드별 마스크당 클릭",
   "annotate.chart-dice": "라운드별 고정 환자 Dice",

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
+import json
 import os
 import random
 import re
@@ -32,9 +33,11 @@ from pathlib import Path
 
 import lightning  # noqa: F401 - every command begins with everything imported
 import torch
+from annotated import draw, project  # type: ignore[import-not-found]
 from tiny_training import drawn, tiny_model, write_case, write_manifest  # type: ignore[import-not-found]
 
 import medsam.cli.train  # noqa: F401
+from medsam.annotation.project import AnnotationProject
 from medsam.cli.main import main as medsam_main
 from medsam.models.checkpoint import load_checkpoint
 
@@ -147,7 +150,29 @@ def kinds_of(home: Path) -> dict[str, Kind]:
             ],
             *(lambda out: digests(out, "*"), lambda out: []),
         ),
+        "round": _round(home, model),
     }
+
+
+def _round(home: Path, model: Path) -> Kind:
+    """A round of the data engine: each step with its digest, as the store has it. home: where its project is made."""
+    (home / "begun").mkdir()
+    with project(home / "begun", model) as made:
+        draw(made)
+        masks = made.store.last_annotation()
+
+    def words(out: Path) -> list[str]:
+        if not (out / "project").exists():
+            shutil.copytree(home / "begun" / "project", out / "project")
+        # a round that is over is not followed by another one
+        return ["annotate", "round", str(out / "project"), "--if-due", "--every", str(masks)]
+
+    def results(out: Path) -> dict[str, str]:
+        with AnnotationProject.open(out / "project") as there:
+            steps = {kind: details for one in there.store.rounds() for kind, (_, details) in one.events.items()}
+        return {kind: json.dumps(details) for kind, details in steps.items()}
+
+    return Kind(words, results, lambda out: files(out, "cases/*.json", "labels/*"))
 
 
 def _boxes() -> list[str]:
@@ -300,7 +325,8 @@ SHARES = {
     "segment-many": 8,
     "everything": 8,
     "store": 20,
-    "serve": 16,
+    "round": 4,
+    "serve": 12,
 }
 
 

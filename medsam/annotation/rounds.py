@@ -103,7 +103,11 @@ def run_round(
                     "it up with `annotate round --abandon`."
                 )
             tell(f"Round {this.number} goes on")
-        return {"round": this.number, **_Steps(project, this, tell, run, by).all()}
+        try:
+            return {"round": this.number, **_Steps(project, this, tell, run, by).all()}
+        except KeyboardInterrupt:
+            tell(f"Round {this.number} is not over: `annotate round` goes on with it.")
+            raise
 
 
 def under_way(project: AnnotationProject) -> Round | None:

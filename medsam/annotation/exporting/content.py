@@ -15,6 +15,7 @@ from medsam.errors import InputError
 from medsam.masks import PackedMasks
 from medsam.store.annotations import DONE
 from medsam.store.project_records import MAKING, Annotation, Effort, Side, Status, StoredScan
+from medsam.transforms.intensity import IntensityWindow, resolve_window
 from medsam.volume import Volume
 
 
@@ -74,6 +75,11 @@ class ScanContent:
     @cached_property
     def image(self) -> Volume:
         return self.case.load_image()
+
+    @cached_property
+    def window(self) -> IntensityWindow:
+        """Through which all its slices are seen."""
+        return resolve_window(self.image, self.case.window or "auto")
 
     @cached_property
     def masks(self) -> PackedMasks:

@@ -27,7 +27,6 @@ from medsam.geometry import SlicePlane
 from medsam.io.sa1b import MaskFile, write_sa1b
 from medsam.masks import RLE, AutomaticMask, xyxy
 from medsam.store.project_records import Annotation, StoredScan
-from medsam.transforms.intensity import resolve_window
 
 
 class CocoLayout:
@@ -107,8 +106,7 @@ def _picture(content: ScanContent, plane: SlicePlane, index: int, folder: Path) 
     """Write a slice; returns the file's name."""
     from PIL import Image
 
-    window = resolve_window(content.image, content.case.window or "auto")
-    pixels = np.ascontiguousarray(window.picture(plane.take(content.image.array, index)))
+    pixels = np.ascontiguousarray(content.window.picture(plane.take(content.image.array, index)))
     name = f"{content.scan.name}_{plane.axis}{index:04}.png"
     with write_whole(folder / name) as part:
         Image.fromarray(pixels).save(part, format="PNG")

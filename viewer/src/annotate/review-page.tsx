@@ -10,6 +10,7 @@ import { hashOf } from "../shell/routing";
 import { project } from "./project";
 import { differing, dissentOf, isOwn, learnSubmitted, problem, submitted } from "./review";
 import "./annotate.css";
+import "./pages.css";
 
 export function ReviewPage() {
   const counts = project.value?.counts;

@@ -10,6 +10,7 @@ import { me } from "../state";
 import { Chart } from "./chart";
 import { forgetNumbers, goBack, learnNumbers, modelName, problem, told, totals, untouchedShare } from "./numbers";
 import "./annotate.css";
+import "./pages.css";
 
 export function StatisticsPage() {
   useEffect(() => {

@@ -84,8 +84,10 @@ def test_a_task_that_is_left_or_lost_comes_back_and_goes_on_for_who_had_it(folde
         ]
 
 
-def test_gold_tasks_are_compared_with_the_reference_and_make_no_masks_of_the_project(folder):
-    make_project(folder, 0, gold=True).close()
+def test_gold_tasks_are_compared_with_the_reference_and_others_are_kept_to_their_slices(folder):
+    with make_project(folder, 1, gold=True) as project:
+        whole = project.store.tasks(kinds=["draw"])[0]
+        project.store.add_tasks([NewTask(whole.scan, STRUCTURES[:1], slices=(1, 3), priority=5.0)])
     with annotating(folder) as house:
         ann = house.ann
         ann.begin()
@@ -95,9 +97,17 @@ def test_gold_tasks_are_compared_with_the_reference_and_make_no_masks_of_the_pro
         dice = ann.submit()["dice"]
         assert dice == {STRUCTURES[0]: 1.0, STRUCTURES[1]: pytest.approx(6 / 7)}
         assert ann.get("/annotate")["me"]["gold"] == pytest.approx((1 + 6 / 7) / 2)
-        assert list(house.store.standing()) == []
+        assert list(house.store.standing()) == [], "it makes no masks of the project"
         told = ann.get("/annotate/statistics")
         assert told["gold"] == [{"reader": "ann", "tasks": 1, "dice": pytest.approx((1 + 6 / 7) / 2)}]
+        ann.begin()
+        assert ann.task["slices"] == [1, 3]
+        ann.draw(0, 1, numbers=(1,))
+        assert ann.submit()["masks"] == 1
+        assert [(one.slice, one.effort.boxes) for one in house.store.standing()] == [(1, 1)]
+        event = house.store.task_events(kinds=["submitted"])[-1]
+        assert event.details["boxes"] == 2, "what was drawn beside it was work, too"
+        assert ann.take()["id"] == whole.key
 
 
 def test_where_two_readers_differ_a_reviewer_decides(folder):
@@ -135,23 +145,6 @@ def test_where_two_readers_differ_a_reviewer_decides(folder):
             ("ann", 2, 2),
             ("rita", 1, 0),
         ]
-
-
-def test_only_slices_that_are_asked_for_are_handed_in(folder):
-    with make_project(folder, 1) as project:
-        (scan,) = project.store.scans()
-        (whole,) = project.store.tasks()
-        project.store.add_tasks([NewTask(scan.id, STRUCTURES[:1], slices=(1, 3), priority=5.0)])
-    with annotating(folder) as house:
-        ann = house.ann
-        ann.begin()
-        assert ann.task["slices"] == [1, 3]
-        ann.draw(0, 1, numbers=(1,))
-        assert ann.submit()["masks"] == 1
-        assert [(one.slice, one.effort.boxes) for one in house.store.standing()] == [(1, 1)]
-        (event,) = house.store.task_events(kinds=["submitted"])
-        assert event.details["boxes"] == 2, "what was drawn beside it was work, too"
-        assert ann.take()["id"] == whole.key
 
 
 def test_there_is_nothing_where_no_project_is_served(serve):

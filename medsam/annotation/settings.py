@@ -20,7 +20,8 @@ class RoundSettings:
 
     overrides: further options of `medsam fit`, "model.optimiser.lr" -> "1e-4". every: a round begins by itself when so
     many masks are new; None: only when somebody asks. prompt: what `medsam evaluate` asks with. least: the gain of Dice
-    below which nothing is promoted. worst: the loss of Dice of one structure from which nothing is.
+    below which nothing is promoted. worst: the loss of Dice of one structure from which nothing is. slices: of each
+    structure, so many are measured on; None: all of them.
     """
 
     config: str = "litemedsam_decoder.yaml"
@@ -31,6 +32,11 @@ class RoundSettings:
     least: float = 0.0
     worst: float = 0.01
     slices: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("steps", self.steps), ("every", self.every), ("measure", self.slices)):
+            if value is not None and value < 1:
+                raise InputError(f"`{name}` is a whole number from 1, not {value}.", parameter=name)
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, metavar="N", help="of training in a round (default: 120)")
     parser.add_argument("--every", type=int, metavar="N", help="a round begins by itself after so many new masks")
     parser.add_argument("--prompt", help="of rounds: what both models are asked with (default: box)")
+    parser.add_argument(
+        "--measure", type=int, metavar="N", help="of rounds: on N slices of each structure alone (default: all of them)"
+    )
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
@@ -123,5 +126,6 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     from medsam.annotation.settings import RoundSettings, Settings
 
     told = {name: getattr(arguments, name) for name in _ROUND if getattr(arguments, name) is not None}
+    told |= {} if arguments.measure is None else {"slices": arguments.measure}
     model = {"model": str(Path(arguments.model).resolve())} if Path(arguments.model).is_file() else {}
     return Settings(**{**{name: getattr(arguments, name) for name in _SETTINGS}, **model}, round=RoundSettings(**told))

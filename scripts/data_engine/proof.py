@@ -156,7 +156,7 @@ def begin(arguments: argparse.Namespace, root: Path) -> tuple[Path, Path, dict[s
         words = ["--data", str(manifest), "--structures", ",".join(structures), "--order", arguments.order]
         words += ["--seed", str(arguments.seed), "--gold", "0", "--second", "0", "--steps", str(arguments.steps)]
         words += ["--slices", str(arguments.slices)] if arguments.set == "hippocampus" else []
-        words += ["--propose", str(arguments.propose)]
+        words += ["--propose", str(arguments.propose), "--measure", str(arguments.measure)]
         medsam("annotate", "init", str(project), *words, threads=arguments.threads)
     return project, manifest, eye
 
@@ -213,6 +213,7 @@ def main() -> None:
     parser.add_argument("--slices", type=int, default=4, help="of each volume")
     parser.add_argument("--frozen", type=int, default=20, help="patients that are measured on")
     parser.add_argument("--val", type=int, default=3)
+    parser.add_argument("--measure", type=int, default=4, help="slices of each structure of a frozen patient")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--propose", type=float, default=0.80, help="expected Dice from which masks are filled in")
     parser.add_argument("--propose-from", type=int, default=3, help="round from which masks are filled in (stage 2)")

@@ -77,10 +77,11 @@ def compare_tasks(
 def pairs(project: AnnotationProject, *, distances: bool = False) -> list[Pair]:
     """All scans that two people have drawn, compared; only what was not compared before takes time."""
     store = project.store
-    tasks = {task.id: task for task in store.tasks(_HANDED_IN)}
-    both = [(tasks[one.after], one) for one in tasks.values() if one.kind == "second" and one.after in tasks]
-    if not both:
+    seconds = store.tasks(_HANDED_IN, _SECOND)
+    if not seconds:
         return []
+    tasks = {task.id: task for task in store.tasks(_HANDED_IN)}
+    both = [(tasks[one.after], one) for one in seconds if one.after in tasks]
     at = _times(store.task_events(kinds=["submitted"]))
     people = {user.id: user.name for user in store.users()}
     known, found, changed = _known(project), [], False
@@ -155,6 +156,8 @@ def gold_results(project: AnnotationProject) -> list[dict[str, Any]]:
     """Of each reader, how many gold tasks were handed in and the mean Dice with the references."""
     store = project.store
     gold = {task.id for task in store.tasks(_HANDED_IN, kinds=["gold"])}
+    if not gold:
+        return []
     people = {user.id: user.name for user in store.users()}
     last: dict[int, TaskEvent] = {}
     for event in store.task_events(kinds=["submitted"]):

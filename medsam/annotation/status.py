@@ -43,7 +43,7 @@ def status_of(project: AnnotationProject) -> dict[str, Any]:
         },
         "tasks": tasks,
         "masks": masks,
-        "effort": {by: [line_of(one) for one in store.effort(by)] for by in ("reader", "structure", "round", "stage")},
+        "effort": {by: [line_of(one) for one in lines] for by, lines in store.efforts().items()},
         "agreement": agreement(project),
         "gold": gold_results(project),
         "rounds": [{"round": one.number, **_ended(one.events)} for one in rounds],

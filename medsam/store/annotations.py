@@ -6,7 +6,8 @@ mask of the project: `standing` leaves them out, `annotations_of` has them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import fields
 from datetime import datetime
 from typing import Any, cast
 
@@ -34,6 +35,8 @@ from medsam.store.tables import Users
 DONE: tuple[Status, ...] = ("accepted", "edited", "approved")
 # of one question to the database
 _MANY = 500
+# of a line of effort
+_NUMBERS = len(fields(EffortLine)) - 1
 
 
 class AnnotationsPart(Part):
@@ -137,25 +140,18 @@ class AnnotationsPart(Part):
 
         Round n is what was drawn after round n - 1 had ended and before n had: with the model that came of it.
         """
-        if by == "round":
-            return self._effort_of_rounds()
-        key = {"reader": Users.name, "structure": Annotations.structure, "stage": Annotations.stage}[by]
         with self._database.read() as connection:
-            return [_line(row) for row in connection.execute(_effort(key).group_by(key).order_by(key))]
+            if by == "round":
+                return _effort_of_rounds(connection)
+            return _summed(connection.execute(_effort(_KEYS[by]).group_by(_KEYS[by])), 0)
 
-    def _effort_of_rounds(self) -> list[EffortLine]:
-        ends = select(Rounds.id, Rounds.last).join(RoundEvents, RoundEvents.round_id == Rounds.id)
-        lines = []
+    def efforts(self) -> dict[str, list[EffortLine]]:
+        """By each of these, at one look."""
+        keys = tuple(_KEYS.values())
         with self._database.read() as connection:
-            ended = connection.execute(ends.where(RoundEvents.kind == "ended").order_by(Rounds.id)).all()
-            before = 0
-            for number, last in [*((str(number), last) for number, last in ended), ("now", None)]:
-                there = [Annotations.id > before, *([] if last is None else [Annotations.id <= last])]
-                row = connection.execute(_effort(func.min(Annotations.id)).where(*there)).one()
-                if row[1]:
-                    lines.append(_line((number, *row[1:])))
-                before = last or before
-        return lines
+            rows = connection.execute(_effort(*keys).group_by(*keys)).all()
+            lines = {by: _summed(rows, place) for place, by in enumerate(_KEYS)}
+            return {**lines, "round": _effort_of_rounds(connection)}
 
     # -- audits -------------------------------------------------------------------------------------------------------
 
@@ -274,18 +270,39 @@ def _annotation(row: Row) -> Annotation:
     )
 
 
-def _effort(key: Any) -> Select:
+_KEYS: dict[str, Any] = {"reader": Users.name, "structure": Annotations.structure, "stage": Annotations.stage}
+
+
+def _effort(*keys: Any) -> Select:
     """Of masks that people made in the work itself; what reviewers said of them is not counted again."""
     untouched = func.sum(case((Annotations.status == "accepted", 1), else_=0))
     sums = (
         func.coalesce(func.sum(column), 0) for column in (Annotations.clicks, Annotations.boxes, Annotations.strokes)
     )
     seconds = func.coalesce(func.sum(Annotations.seconds), 0.0)
-    query = select(key, func.count(), untouched, *sums, seconds, func.count(Annotations.seconds))
+    query = select(*keys, func.count(), untouched, *sums, seconds, func.count(Annotations.seconds))
     query = query.join(Tasks, Tasks.id == Annotations.task_id).join(Users, Users.id == Annotations.by_id)
     return query.where(Tasks.kind.in_(MAKING), Annotations.status.in_(("accepted", "edited")))
 
 
-def _line(row: Any) -> EffortLine:
-    key, masks, untouched, clicks, boxes, strokes, seconds, timed = row
-    return EffortLine(str(key), masks, int(untouched or 0), clicks, boxes, strokes, seconds, timed)
+def _effort_of_rounds(connection: Connection) -> list[EffortLine]:
+    ends = select(Rounds.id, Rounds.last).join(RoundEvents, RoundEvents.round_id == Rounds.id)
+    ended = connection.execute(ends.where(RoundEvents.kind == "ended").order_by(Rounds.id)).all()
+    lines, before = [], 0
+    for number, last in [*((str(number), last) for number, last in ended), ("now", None)]:
+        there = [Annotations.id > before, *([] if last is None else [Annotations.id <= last])]
+        row = connection.execute(_effort().where(*there)).one()
+        if row[0]:
+            lines.append(EffortLine(number, *(value or 0 for value in row)))
+        before = last or before
+    return lines
+
+
+def _summed(rows: Iterable[Row], place: int) -> list[EffortLine]:
+    """A line for each key of this place in the rows, in order; the numbers come after all keys."""
+    sums: dict[Any, list[Any]] = {}
+    for row in rows:
+        numbers = [value or 0 for value in row[-_NUMBERS:]]
+        known = sums.setdefault(row[place], [0] * _NUMBERS)
+        sums[row[place]] = [one + other for one, other in zip(known, numbers, strict=True)]
+    return [EffortLine(str(key), *sums[key]) for key in sorted(sums)]

@@ -68,6 +68,7 @@ def test_effort_is_summed_by_reader_structure_stage_and_round(store):
     assert told("structure") == [("kidney", 1, 0, 2, 4.0), ("liver", 3, 1, 4, 8.5)]
     assert told("stage") == [("1", 3, 0, 6, 12.0), ("2", 1, 1, 0, 0.5)]
     assert told("round") == [("1", 3, 0, 6, 12.0), ("now", 1, 1, 0, 0.5)]
+    assert store.efforts() == {by: store.effort(by) for by in ("reader", "structure", "stage", "round")}
 
 
 def test_on_how_many_slices_a_structure_stands_is_told_without_its_masks(store):

@@ -25,16 +25,17 @@ from medsam.store.project_records import EffortLine
 def statistics(project: AnnotationProject) -> Statistics:
     """What people's masks cost, by all that tells them apart, and how good they are."""
     store = project.store
-    structures = store.effort("structure")
+    effort = store.efforts()
+    structures = effort["structure"]
     ended = {str(one.number): dict(one.events["ended"][1]) if "ended" in one.events else {} for one in store.rounds()}
     verdicts = Counter(one.verdict for one in store.verdicts())
     return Statistics(
         masks=sum(one.masks for one in structures),
         untouched=sum(one.untouched for one in structures),
-        readers=[EffortInfo(**_told(one)) for one in store.effort("reader")],
+        readers=[EffortInfo(**_told(one)) for one in effort["reader"]],
         structures=[EffortInfo(**_told(one)) for one in structures],
-        rounds=[RoundEffort(**_told(one), **_outcome(ended.get(one.key, {}))) for one in store.effort("round")],
-        stages=[EffortInfo(**_told(one)) for one in store.effort("stage")],
+        rounds=[RoundEffort(**_told(one), **_outcome(ended.get(one.key, {}))) for one in effort["round"]],
+        stages=[EffortInfo(**_told(one)) for one in effort["stage"]],
         agreement=[
             ReadersAgreement(**{name: one[name] for name in ReadersAgreement.model_fields})
             for one in agreement(project)

@@ -8,8 +8,8 @@ of its own, with its own settings (fsync on), and ended again. SQLite's file lie
 Masks are blobs on slices of 512 x 512. Four scans of five are done, by six people, in ten rounds: every second with
 proposals, of which two thirds were accepted as they were; the last fifth waits in the queue. Some are drawn twice. For
 each call: the best, the median and the 95th percentile of --times calls; the best is what is left of it where other
-work keeps the machine busy. Exit status 1: a 95th percentile is 300 ms or more, or going through all masks takes 50 MiB of
-memory or more.
+work keeps the machine busy. Exit status 1: a 95th percentile is 300 ms or more, or going through all masks takes 50 MiB
+of memory or more.
 """
 
 from __future__ import annotations

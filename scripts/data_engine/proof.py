@@ -145,6 +145,7 @@ def _client(url: str, server: subprocess.Popen[bytes]) -> Client:
 def begin(arguments: argparse.Namespace, root: Path) -> tuple[Path, Path, dict[str, Path]]:
     """The project and its manifest, made where they are not there."""
     rows, eye = SETS[arguments.set](arguments.data, arguments.frozen, arguments.val)
+    rows = rows[: arguments.frozen + arguments.val + arguments.pool]
     structures = STRUCTURES[arguments.set]
     manifest, project = root / "manifest.json", root / "project"
     if not project.is_dir():
@@ -163,6 +164,33 @@ def begin(arguments: argparse.Namespace, root: Path) -> tuple[Path, Path, dict[s
 
 def one_round(arguments: argparse.Namespace, project: Path, truth_of: Callable[[str], Truth], number: int) -> list[Any]:
     """Queue, proposals, work and training of a round: its row."""
+    kept = project.parent / f"work-{number}.json"
+    if not kept.is_file():
+        kept.write_text(json.dumps(one_stage(arguments, project, truth_of, number)))
+    began = time.perf_counter()
+    told = json.loads(medsam(*_round_words(arguments, project), threads=arguments.threads))
+    low, high = told.get("ci95") or ("", "")
+    row = {
+        "set": arguments.set,
+        "order": arguments.order,
+        "seed": arguments.seed,
+        "round": number,
+        **json.loads(kept.read_text()),
+        "promoted": told["promoted"],
+        "dice_before": told.get("dice_before", ""),
+        "dice_after": told.get("dice_after", ""),
+        "ci95_low": low,
+        "ci95_high": high,
+        "round_s": round(time.perf_counter() - began, 1),
+        "why": told.get("why", ""),
+    }
+    return [row[name] for name in COLUMNS]
+
+
+def one_stage(
+    arguments: argparse.Namespace, project: Path, truth_of: Callable[[str], Truth], number: int
+) -> dict[str, Any]:
+    """What comes before training: the queue in order, proposals, and the annotator's work."""
     threads = arguments.threads
     began = time.perf_counter()
     medsam("annotate", "queue", str(project), "--reorder", "--limit", "1", threads=threads)
@@ -176,29 +204,21 @@ def one_round(arguments: argparse.Namespace, project: Path, truth_of: Callable[[
     before_work = time.perf_counter()
     with served(project, project.parent / "serve.log", threads) as client:
         tally = work(client, truth_of, Rules(), arguments.seed, arguments.tasks)
-    worked = time.perf_counter()
-    told = json.loads(medsam("annotate", "round", str(project), *arguments.round, "--json", threads=threads))
-    ended = time.perf_counter()
-    low, high = told.get("ci95") or ("", "")
-    row = {
-        "set": arguments.set,
-        "order": arguments.order,
-        "seed": arguments.seed,
-        "round": number,
+    return {
         "tasks": arguments.tasks,
         **tally.row(),
         "proposed": proposed,
-        "promoted": told["promoted"],
-        "dice_before": told.get("dice_before", ""),
-        "dice_after": told.get("dice_after", ""),
-        "ci95_low": low,
-        "ci95_high": high,
-        "annotate_s": round(worked - before_work, 1),
+        "annotate_s": round(time.perf_counter() - before_work, 1),
         "propose_s": round(before_work - began, 1),
-        "round_s": round(ended - worked, 1),
-        "why": told.get("why", ""),
     }
-    return [row[name] for name in COLUMNS]
+
+
+def _round_words(arguments: argparse.Namespace, project: Path) -> list[str]:
+    """A round that was begun goes on as it began."""
+    rounds = json.loads(medsam("annotate", "status", str(project), "--json", threads=arguments.threads))["rounds"]
+    going = rounds and rounds[-1]["ended"] is None
+    said = [] if going else [word for one in arguments.fit for word in ("--set", one)]
+    return ["annotate", "round", str(project), *said, "--json"]
 
 
 def main() -> None:
@@ -218,7 +238,8 @@ def main() -> None:
     parser.add_argument("--propose", type=float, default=0.80, help="expected Dice from which masks are filled in")
     parser.add_argument("--propose-from", type=int, default=3, help="round from which masks are filled in (stage 2)")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--round", nargs="*", default=[], metavar="WORD", help="further options of `annotate round`")
+    parser.add_argument("--fit", nargs="*", default=["data.batch_size=4"], metavar="KEY=VALUE", help="of `medsam fit`")
+    parser.add_argument("--pool", type=int, default=80, help="scans that wait to be drawn at the beginning")
     arguments = parser.parse_args()
     name = f"{arguments.set}-{arguments.order}-{arguments.seed}"
     project, manifest, eye = begin(arguments, arguments.out / name)

@@ -6,7 +6,7 @@ mask of the project: `standing` leaves them out, `annotations_of` has them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from typing import Any, cast
@@ -143,14 +143,16 @@ class AnnotationsPart(Part):
         with self._database.read() as connection:
             if by == "round":
                 return _effort_of_rounds(connection)
-            return _summed(connection.execute(_effort(_KEYS[by]).group_by(_KEYS[by])), 0)
+            rows = connection.execute(_effort(_KEYS[by]).group_by(_KEYS[by])).all()
+            return _summed(rows, 0, _names(connection) if by == "reader" else None)
 
     def efforts(self) -> dict[str, list[EffortLine]]:
         """By each of these, at one look."""
         keys = tuple(_KEYS.values())
         with self._database.read() as connection:
             rows = connection.execute(_effort(*keys).group_by(*keys)).all()
-            lines = {by: _summed(rows, place) for place, by in enumerate(_KEYS)}
+            names = {"reader": _names(connection)}
+            lines = {by: _summed(rows, place, names.get(by)) for place, by in enumerate(_KEYS)}
             return {**lines, "round": _effort_of_rounds(connection)}
 
     # -- audits -------------------------------------------------------------------------------------------------------
@@ -270,7 +272,7 @@ def _annotation(row: Row) -> Annotation:
     )
 
 
-_KEYS: dict[str, Any] = {"reader": Users.name, "structure": Annotations.structure, "stage": Annotations.stage}
+_KEYS: dict[str, Any] = {"reader": Annotations.by_id, "structure": Annotations.structure, "stage": Annotations.stage}
 
 
 def _effort(*keys: Any) -> Select:
@@ -281,8 +283,12 @@ def _effort(*keys: Any) -> Select:
     )
     seconds = func.coalesce(func.sum(Annotations.seconds), 0.0)
     query = select(*keys, func.count(), untouched, *sums, seconds, func.count(Annotations.seconds))
-    query = query.join(Tasks, Tasks.id == Annotations.task_id).join(Users, Users.id == Annotations.by_id)
-    return query.where(Tasks.kind.in_(MAKING), Annotations.status.in_(("accepted", "edited")))
+    theirs = Annotations.by_id.is_not(None) & Annotations.task_id.is_not(None)
+    return query.where(theirs, _makes(Annotations), Annotations.status.in_(("accepted", "edited")))
+
+
+def _names(connection: Connection) -> dict[int, str]:
+    return {user: name for user, name in connection.execute(select(Users.id, Users.name))}
 
 
 def _effort_of_rounds(connection: Connection) -> list[EffortLine]:
@@ -298,11 +304,12 @@ def _effort_of_rounds(connection: Connection) -> list[EffortLine]:
     return lines
 
 
-def _summed(rows: Iterable[Row], place: int) -> list[EffortLine]:
-    """A line for each key of this place in the rows, in order; the numbers come after all keys."""
+def _summed(rows: Iterable[Row], place: int, names: Mapping[int, str] | None) -> list[EffortLine]:
+    """A line for each key of this place in the rows, in order; the numbers come after all keys. names: of keys."""
     sums: dict[Any, list[Any]] = {}
     for row in rows:
         numbers = [value or 0 for value in row[-_NUMBERS:]]
-        known = sums.setdefault(row[place], [0] * _NUMBERS)
-        sums[row[place]] = [one + other for one, other in zip(known, numbers, strict=True)]
+        key = row[place] if names is None else names[row[place]]
+        known = sums.setdefault(key, [0] * _NUMBERS)
+        sums[key] = [one + other for one, other in zip(known, numbers, strict=True)]
     return [EffortLine(str(key), *sums[key]) for key in sorted(sums)]

@@ -12,7 +12,11 @@ from projects import mask, people, tasks
 from sqlalchemy.exc import DatabaseError
 from stores import document, drawn, only_postgres, square, upload
 
+from medsam.annotation.project import AnnotationProject
+from medsam.annotation.settings import Settings
 from medsam.errors import InputError
+from medsam.server.settings import ServerSettings
+from medsam.server.watch import check as checks
 from medsam.store.database import StoreError
 from medsam.store.project_tables import PROJECT_APPEND_ONLY
 from medsam.store.readers import Role
@@ -225,3 +229,32 @@ def test_files_of_another_site_are_not_ones_own_to_remove(sites):
     assert other.retire_uploads(-DAY, removed.append) == 0
     assert removed == []
     assert [found.id for found in one.files_left()] == [case.id]
+
+
+def test_a_project_has_a_folder_at_each_site(tmp_path, database):
+    with AnnotationProject.create(tmp_path / "a", "livers", ["liver"], Settings(), url=database) as one:
+        with AnnotationProject.open(tmp_path / "b", database) as other:
+            assert other.asked == one.asked
+            assert other.model()[0] == "litemedsam"
+            one.store.put_model("promoted", "rounds/1/model.safetensors", "ab", number=one.store.begin_round({}).number)
+            assert told(other.model).startswith(
+                "project: The model rounds/1/model.safetensors was made at another site"
+            )
+        assert "holds a project already" in told(
+            lambda: AnnotationProject.create(tmp_path / "c", "livers", ["liver"], Settings(), url=database)
+        )
+    with AnnotationProject.open(tmp_path / "b") as again:
+        assert again.asked.name == "livers"
+
+
+def test_what_would_be_served_is_said_before_anything_is_made(tmp_path, postgres, database):
+    def said(url):
+        return checks._tried("store", checks._store, ServerSettings(tmp_path / "new", database=url)).text
+
+    postgres.run("CREATE DATABASE untouched")
+    assert said(postgres.url("untouched")).endswith("will be made, with its tables in PostgreSQL")
+    assert said(database).endswith("with tables of revision 0002 of other sites")
+    assert "cannot be used" in said(postgres.url("nowhere"))
+    assert not (tmp_path / "new").exists()
+    tables = postgres.run("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'", "untouched")
+    assert tables == [(0,)]

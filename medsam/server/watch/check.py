@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from medsam.store.store import Store
 
 _PACKAGES = ("fastapi", "uvicorn", "sqlalchemy", "alembic", "argon2-cffi", "prometheus-client", "python-multipart")
-# for scans of a PACS, for the network's graphs, and for clients of nnInteractive
-_OPTIONAL = ("dicomweb-client", "pynetdicom", "openvino", "blosc2")
+# for scans of a PACS, for the network's graphs, for clients of nnInteractive, and for PostgreSQL
+_OPTIONAL = ("dicomweb-client", "pynetdicom", "openvino", "blosc2", "psycopg")
 _LEAST_FREE = 2 * GIB
 # what the model and the libraries take, however little is done
 _PROGRAM = 1 * GIB

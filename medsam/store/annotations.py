@@ -288,7 +288,7 @@ def _effort(*keys: Any) -> Select:
 
 
 def _names(connection: Connection) -> dict[int, str]:
-    return {user: name for user, name in connection.execute(select(Users.id, Users.name))}
+    return dict(connection.execute(select(Users.id, Users.name)).tuples().all())
 
 
 def _effort_of_rounds(connection: Connection) -> list[EffortLine]:

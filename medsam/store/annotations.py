@@ -288,7 +288,7 @@ def _effort(*keys: Any) -> Select:
 
 
 def _names(connection: Connection) -> dict[int, str]:
-    return dict(connection.execute(select(Users.id, Users.name)).tuples().all())
+    return dict(connection.execute(select(Users.id, Users.name)).all())
 
 
 def _effort_of_rounds(connection: Connection) -> list[EffortLine]:

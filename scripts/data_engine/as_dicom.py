@@ -1,4 +1,4 @@
-"""Volumes as a hospital's folder of DICOM, each file a patient with one MR series: to try docs/annotate.md from its start.
+"""Volumes as a hospital's folder of DICOM, a patient with one MR series for each file: to try docs/annotate.md.
 
 .venv/bin/python scripts/data_engine/as_dicom.py DATA/msd_hippocampus_mr/imagesTr --out DIR [--count 20]
 """

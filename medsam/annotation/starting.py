@@ -15,7 +15,7 @@ import numpy as np
 
 from medsam.annotation.project import AnnotationProject
 from medsam.annotation.settings import Settings
-from medsam.data.index import index_folder
+from medsam.data.index import NO_LABEL, index_folder
 from medsam.data.manifest import Case, Manifest, Split, check_files
 from medsam.data.manifest_json import document_of, read_manifest
 from medsam.data.patients import assign
@@ -51,7 +51,8 @@ def read_data(
         raise InputError(f"{path} does not exist: name a folder of scans, or a manifest.", parameter="data")
     if path.is_dir() and not (path / "manifest.json").is_file():
         found = index_folder(path, labels=labels, progress=progress)
-        manifest, remarks = found.manifest, found.remarks
+        # that nothing is drawn yet is why there is a project
+        manifest, remarks = found.manifest, tuple(one for one in found.remarks if one != NO_LABEL)
     else:
         manifest, remarks = read_manifest(path), ()
     if not manifest.cases:

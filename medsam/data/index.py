@@ -35,6 +35,8 @@ from medsam.progress import ProgressCallback
 # .hdr and .img go with one another, and neither says alone what it is
 # of a NIfTI in two files neither is taken for a scan
 _SUFFIXES = tuple(suffix for one in FORMATS for suffix in one.suffixes if suffix not in (".hdr", ".img"))
+# the remark on a folder in which nothing was drawn yet
+NO_LABEL = "no case has a label; masks may be named in a way that is not known here"
 # kinds of remarks on labels
 _UNREAD, _SEVERAL = "of which each cannot be used as a label", "of which each holds several label maps"
 
@@ -89,7 +91,7 @@ def index_folder(
     found.remarks += [*assigned.remarks, *namesake_remarks(found.cases, folder)]
     found.cases[:] = with_attributes(found.cases, keep)
     if all(case.label is None for case in found.cases):
-        found.remarks.append("no case has a label; masks may be named in a way that is not known here")
+        found.remarks.append(NO_LABEL)
     return IndexResult(_manifest(found), tuple(found.remarks))
 
 

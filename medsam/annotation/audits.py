@@ -1,8 +1,9 @@
 """A sample of what a model made alone, looked at by people.
 
-A mask of the sample is a task to audit: a reviewer sees it and corrects what is wrong. What they hand in is held
-against the mask: below the Dice that the project asks of proposals the mask is wrong, it is rejected, and the scan is
-to be drawn again. The share of masks that are right is told with its interval.
+A mask of the sample is a task to audit: a reviewer sees it, and says whether it is good or wrong, or draws the right
+one. Where they do not say, what they drew decides: below the Dice that the project asks of proposals the mask is wrong.
+A wrong mask is rejected, and the scan is to be drawn again. The share of masks that are right is told with its
+interval.
 """
 
 from __future__ import annotations
@@ -40,23 +41,39 @@ def made_alone(project: AnnotationProject) -> Sequence[Annotation]:
 
 
 def audited(project: AnnotationProject, task: Task) -> str | None:
-    """The verdict on the mask of an audit that was handed in, stored with what follows; None where there is one, or the
-    mask is gone."""
+    """The verdict on the mask of an audit that was handed in, stored with what follows; None where the mask is gone.
+
+    Called again, it goes on where it was: the mask is rejected last, for without it nobody finds what it was about.
+    """
     store, judged = project.store, _judged(project, task)
-    if judged is None or any(one.annotation == judged.id for one in store.verdicts()):
+    if judged is None:
         return None
-    drawn = [one for one in store.annotations_of(task.id) if one.status in ("accepted", "edited") and one.mask]
-    ours = drawn[-1].mask.to_array() if drawn else np.zeros(judged.mask.shape, bool)
-    value = dice(judged.mask.to_array(), ours)
-    verdict = "good" if value >= project.settings.propose else "wrong"
+    verdict, value = _said(project, task, judged)
     by = next((user.reader for user in store.users() if user.id == task.holder), None)
+    if all(one.annotation != judged.id for one in store.verdicts()):
+        store.add_verdict(judged.id, by, verdict, value)
     if verdict == "wrong":
-        place = judged.structure, judged.axis, judged.slice
-        store.add_annotations([NewAnnotation(task.scan, *place, "rejected", None, judged.stage, judged.id)], by)
         for one in store.tasks(["withdrawn"], ["draw"], scan=task.scan):
             store.reopen_task(one.id, by, "an audit found a mask of it wrong")
-    store.add_verdict(judged.id, by, verdict, value)
+        place = judged.structure, judged.axis, judged.slice
+        store.add_annotations([NewAnnotation(task.scan, *place, "rejected", None, judged.stage, judged.id)], by)
     return verdict
+
+
+def _said(project: AnnotationProject, task: Task, judged: Annotation) -> tuple[str, float | None]:
+    """The verdict of an audit, and the Dice of the mask with what was drawn.
+
+    None: it is wrong as it is, and nobody drew a better one.
+    """
+    store = project.store
+    events = store.task_events(task.id, ["submitted"])
+    said = events[-1].details if events else {}
+    drawn = [one for one in store.annotations_of(task.id) if one.status in ("accepted", "edited") and one.mask]
+    if said.get("verdict") == "wrong" and not drawn and said.get("untouched"):
+        return "wrong", None
+    ours = drawn[-1].mask.to_array() if drawn else np.zeros(judged.mask.shape, bool)
+    value = dice(judged.mask.to_array(), ours)
+    return said.get("verdict") or ("good" if value >= project.settings.propose else "wrong"), value
 
 
 def _judged(project: AnnotationProject, task: Task) -> Annotation | None:

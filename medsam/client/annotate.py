@@ -132,13 +132,16 @@ class Annotating:
         absent: Iterable[str] = (),
         difficulty: Literal["easy", "hard"] | None = None,
         note: str | None = None,
+        verdict: Literal["good", "wrong"] | None = None,
     ) -> HandedIn:
         """Hand in what a session shows. seconds: of attention. absent: structures of the task that are not to be seen.
+        verdict: of an audit; "wrong" needs no better mask.
 
         Said again with the same session, it is done once.
         """
         key = session.id if isinstance(session, RemoteSession) else session
         body = {"session": key, "seconds": seconds, "absent": list(absent), "difficulty": difficulty, "note": note}
+        body |= {} if verdict is None else {"verdict": verdict}
         return self._connection.told(
             HandedIn.from_dict, "POST", f"{_path(task)}/submit", json=body, wait_s=_HANDING_IN_S, repeatable=True
         )
@@ -150,6 +153,10 @@ class Annotating:
     def skip(self, task: RemoteTask | str, why: str, seconds: float = 0.0) -> RemoteTask:
         """Say that a task cannot be done."""
         return self._post(task, "skip", {"why": why, "seconds": seconds})
+
+    def reopen(self, task: RemoteTask | str, why: str = "") -> RemoteTask:
+        """Have a task done after all that was skipped. For reviewers."""
+        return self._post(task, "reopen", {"why": why})
 
     def review(
         self, task: RemoteTask | str, verdict: Literal["approved", "returned"], note: str | None = None

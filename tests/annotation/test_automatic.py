@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 import pytest
 from drawn_project import drawn_project
@@ -50,16 +51,25 @@ def audited_project(tmp_path):
         yield project
 
 
+def killed(*given):
+    raise OSError("killed")
+
+
 def test_a_sample_is_audited_and_a_wrong_mask_is_rejected_and_drawn_again(audited_project):
     store = audited_project.store
     rita = store.add_user("Rita", Role.REVIEWER, kind="proxy").reader
     tasks = sample(audited_project, 3)
     assert len({task.slices for task in tasks}) == 3
     assert len(sample(audited_project, 3)) == 1, "none is looked at twice"
+    # a server that is killed in between says and does all of it once it is asked again
     for task, high in zip(tasks, (8, 8, 4), strict=True):
         store.take_task(task.id, rita, 60)
         drawn = NewAnnotation(task.scan, "disc", "k", task.slices[0], "edited", square(2, high))
         store.submit_task(task.id, rita, [drawn])
+        for dies in ("add_annotations", "add_verdict"):
+            with pytest.MonkeyPatch.context() as patch, suppress(OSError):
+                patch.setattr(type(store), dies, killed)
+                handed_in(audited_project, store.task(task.key))
         handed_in(audited_project, store.task(task.key))
         handed_in(audited_project, store.task(task.key))
     found = audit_of(audited_project)

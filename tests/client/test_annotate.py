@@ -48,6 +48,10 @@ def test_a_program_draws_what_is_left_and_a_reviewer_decides(tmp_path):
         with pytest.raises(InputError, match="reviewer and above"):
             project.review(again, "approved")
         assert project.skip(project.next(), "motion").state == "skipped"
+        assert [one.more["why"] for one in rita.tasks("skipped")] == ["motion"]
+        with pytest.raises(InputError, match="reviewer and above"):
+            project.reopen(again)
+        assert rita.reopen(again).state == "open"
         numbers = rita.statistics()
         assert (numbers["masks"], numbers["readers"][0]["clicks_per_mask"]) == (4, 1.0)
         assert [one["kind"] for one in rita.models()] == ["started"]

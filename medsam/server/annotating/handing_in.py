@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from medsam.errors import InputError, listed
@@ -24,18 +24,19 @@ _STROKES = ("lasso", "line", "ellipse", "mask", "drawn")
 @dataclass(frozen=True)
 class Said:
     """What a reader says who hands a task in. seconds: of attention, for all of it. absent: structures that the scan,
-    or the slices asked for, do not show."""
+    or the slices asked for, do not show. verdict: of an audit."""
 
     session: str
     seconds: float
     difficulty: Literal["easy", "hard"] | None = None
     absent: tuple[str, ...] = ()
     note: str | None = None
+    verdict: Literal["good", "wrong"] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """For the event, as far as something was said."""
         told = {"session": self.session, "seconds": self.seconds, "absent": list(self.absent)}
-        more = {"difficulty": self.difficulty, "note": self.note}
+        more = {"difficulty": self.difficulty, "note": self.note, "verdict": self.verdict}
         return {**told, **{name: value for name, value in more.items() if value}}
 
 
@@ -52,16 +53,23 @@ def drawn_for(reading: Reading, task: Task) -> dict[Place, Drawn]:
 
     Raises InputError for masks of something else: they would be lost.
     """
+    structures = {plain_name(name) for name in task.structures}
+    for one in reading.listed:
+        if plain_name(one.name) not in structures and reading.slate.of(one.number)[1]:
+            raise InputError(
+                f"{one.name!r} is none of what the task asks for, {listed(task.structures)}: rename or remove it.",
+                parameter="structures",
+            )
+    return shown_for(reading, task)
+
+
+def shown_for(reading: Reading, task: Task) -> dict[Place, Drawn]:
+    """The same, whatever else there is."""
     structures = {plain_name(name): name for name in task.structures}
     found: dict[Place, Drawn] = {}
     for one in reading.listed:
         _, masks = reading.slate.of(one.number)
         structure = structures.get(plain_name(one.name))
-        if structure is None and masks:
-            raise InputError(
-                f"{one.name!r} is none of what the task asks for, {listed(task.structures)}: rename or remove it.",
-                parameter="structures",
-            )
         for index, mask in masks.items():
             if structure is None or (task.slices is not None and index not in task.slices):
                 continue
@@ -176,6 +184,33 @@ def handed_in(
         min((one.expected_dice for one in annotations if one.expected_dice is not None), default=None),
         *(sum(getattr(one, name) for one in efforts.values()) for name in ("clicks", "boxes", "strokes")),
     )
+
+
+def check_verdict(said: Said, task: Task, drawn: Mapping[Place, Drawn], began: Mapping[Place, Annotation]) -> None:
+    """Raises InputError for a verdict of what is no audit, and for "good" of a mask that was changed."""
+    if said.verdict is not None and task.kind != "audit":
+        raise InputError("Only an audit has a `verdict`.", parameter="verdict")
+    if said.verdict == "good" and not _is_as_it_was(drawn, began):
+        raise InputError("The mask was changed: take that back, or say that it is wrong.", parameter="verdict")
+
+
+def said_wrong(found: HandedIn) -> HandedIn:
+    """Of an audit whose mask is wrong: nobody has accepted it by leaving it as it is."""
+    return replace(found, annotations=[one for one in found.annotations if one.status != "accepted"])
+
+
+def _is_as_it_was(drawn: Mapping[Place, Drawn], began: Mapping[Place, Annotation]) -> bool:
+    return drawn.keys() == began.keys() and all(one.mask == began[place].mask for place, one in drawn.items())
+
+
+def unseen(drawn: Mapping[Place, Drawn], began: Mapping[Place, Annotation]) -> dict[str, list[int]]:
+    """Structure -> slices on which a session shows what a model drew, as it drew it, and no person has vouched for."""
+    found: dict[str, list[int]] = {}
+    for (structure, index), one in sorted(drawn.items()):
+        before = began.get((structure, index))
+        if before is not None and before.by is None and before.mask == one.mask:
+            found.setdefault(structure, []).append(index)
+    return found
 
 
 def approved(store: Store, task: Task) -> list[NewAnnotation]:

@@ -23,8 +23,12 @@ from medsam.server.annotating.handing_in import (
     Said,
     approved,
     check_absent,
+    check_verdict,
     drawn_for,
     handed_in,
+    said_wrong,
+    shown_for,
+    unseen,
 )
 from medsam.server.annotating.models import Models
 from medsam.server.annotating.numbers import apart, models, statistics
@@ -38,7 +42,7 @@ from medsam.server.annotating.schemas import (
     Submitted,
     TaskInfo,
 )
-from medsam.server.annotating.start import Place, as_start, before, is_begun
+from medsam.server.annotating.start import Place, as_start, before, begun_by
 from medsam.server.annotating.telling import told_of_project, told_of_tasks
 from medsam.server.cases.rooms import CaseRooms
 from medsam.server.heavy import heavy
@@ -88,7 +92,13 @@ class Annotating:
         """The project, and what the reader has done for it."""
         predictor = self.readings.predictor
         return await self.calls(
-            told_of_project, self.project, reader, self.models.stored, predictor.name, predictor.images.weights
+            told_of_project,
+            self.project,
+            reader,
+            self._cases,
+            self.models.stored,
+            predictor.name,
+            predictor.images.weights,
         )
 
     async def next(self, reader: Reader, kinds: Sequence[TaskKind] | None) -> TaskInfo | None:
@@ -157,7 +167,12 @@ class Annotating:
                         await self.readings.end(reader, line.key)
                 reading, _ = await self.readings.begin(reader, case, opening)
                 task = await self._theirs(self.store.open_task, task.id, reader, reading.key)
-            return Opened(session=reading.key, task=await self.told(reader, task))
+            began = await self.calls(before, self.store, task, reading.stored.axis)
+            return Opened(
+                session=reading.key,
+                task=await self.told(reader, task),
+                unseen=unseen(shown_for(reading, task), began),
+            )
 
     async def submit(self, reader: Reader, key: str, said: Said) -> Submitted:
         """Hand a task in, as its session is now; asked again, the answer is the first one.
@@ -194,6 +209,13 @@ class Annotating:
             if task.reading is not None:
                 with suppress(HTTPException):
                     await self.readings.end(reader, task.reading)
+        return await self.told(reader, await self.task(key))
+
+    async def reopen(self, reader: Reader, key: str, why: str) -> TaskInfo:
+        """A task that was skipped is to be done after all. 409 where it was not."""
+        task = await self.task(key)
+        async with self._door(task):
+            await self._theirs(self.store.reopen_task, task.id, reader, why)
         return await self.told(reader, await self.task(key))
 
     async def review(self, reader: Reader, key: str, verdict: str, note: str) -> TaskInfo:
@@ -293,10 +315,10 @@ class Annotating:
         case = await self.calls(self.project.case, scan)
         settings = await self.calls(lambda: self.project.settings)
         plane = volume.geometry.plane(settings.axis)
-        stored = None if task.reading is None else await self.calls(self.store.reading, reader, task.reading)
+        last = await self.calls(begun_by, self.store, task, reader)
+        stored = None if last is None else await self.calls(self.store.reading, reader, last)
         masks: dict[str, Any] = {}
-        mine = stored is not None and stored.user == reader.id and stored.axis == plane.axis
-        going_on = mine and await self.calls(is_begun, self.store, task)
+        going_on = stored is not None and stored.axis == plane.axis
         if not going_on:
             there = await self.calls(before, self.store, task, plane.axis)
             masks = await heavy(as_start, there, plane, volume.geometry.shape)
@@ -304,7 +326,7 @@ class Annotating:
             axis=plane.axis,
             window=case.window,
             masks=None if going_on else masks,
-            reading=task.reading if going_on else None,
+            reading=last if going_on else None,
             objects=task.structures,
         )
 
@@ -323,12 +345,16 @@ class Annotating:
             raise HTTPException(409, "An object is being propagated: wait, or stop it.")
         await reading.refined()
         drawn = drawn_for(reading, task)
-        absent = check_absent(task, drawn, said.absent)
+        # who says that a mask is wrong need not have a better one
+        absent = () if said.verdict == "wrong" else check_absent(task, drawn, said.absent)
         dice = await self._gold(task, reading, drawn)
 
         def put() -> dict[str, Any]:
             began: dict[Place, Annotation] = before(self.store, task, reading.stored.axis)
+            check_verdict(said, task, drawn, began)
             found = handed_in(self.store, task, reader, reading.stored, drawn, began, said.seconds)
+            if said.verdict == "wrong":
+                found = said_wrong(found)
             details = {
                 **said.to_dict(),
                 "absent": list(absent),

@@ -16,6 +16,7 @@ from medsam.server.annotating.schemas import (
     NextBody,
     Opened,
     ProjectInfo,
+    ReopenBody,
     ReviewBody,
     SkipBody,
     Statistics,
@@ -108,7 +109,7 @@ async def submit_task(
     task: TaskKey, asked: SubmitBody, request: Request, reader: PresentReader, room: PresentAnnotating
 ) -> Submitted:
     """Hand in what the session shows. Its session is closed then. Asked again, the answer is the same."""
-    said = Said(asked.session, asked.seconds, asked.difficulty, tuple(asked.absent), asked.note)
+    said = Said(asked.session, asked.seconds, asked.difficulty, tuple(asked.absent), asked.note, asked.verdict)
     done = await room.submit(reader, task, said)
     request.state.audited = {"case": done.task.case, "reading": asked.session}
     return done
@@ -132,6 +133,16 @@ async def skip_task(
     skipped = await room.skip(reader, task, asked.why, asked.seconds)
     request.state.audited = {"case": skipped.case}
     return skipped
+
+
+@router.post("/tasks/{task}/reopen", dependencies=[require(Role.REVIEWER)])
+async def reopen_task(
+    task: TaskKey, asked: ReopenBody, request: Request, reader: PresentReader, room: PresentAnnotating
+) -> TaskInfo:
+    """Have a task done after all that was skipped, or withdrawn. For reviewers."""
+    opened = await room.reopen(reader, task, asked.why)
+    request.state.audited = {"case": opened.case}
+    return opened
 
 
 @router.post("/tasks/{task}/review", dependencies=[require(Role.REVIEWER)])

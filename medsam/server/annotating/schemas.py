@@ -34,8 +34,10 @@ class Contribution(BaseModel):
     """The reader who asks."""
 
     task: str | None = Field(description="id of the task that is theirs now")
+    case: str | None = Field(description="id of the case that this task is about")
     done: int = Field(description="tasks that they have handed in")
     today: int = Field(description="of these since midnight, by the server's clock")
+    masks: int = Field(description="in those of today")
     gold: float | None = Field(description="mean Dice with the references of gold tasks; null without one")
 
 
@@ -47,6 +49,7 @@ class Counts(BaseModel):
     submitted: int = 0
     approved: int = 0
     skipped: int = 0
+    to_review: int = Field(0, description="of those that were handed in; an audit is a verdict itself")
 
 
 class ProjectInfo(BaseModel):
@@ -79,6 +82,7 @@ class TaskInfo(BaseModel):
     until: datetime | None = Field(description="when it comes back without a sign of life")
     proposals: int = Field(description="masks that are filled in, while it is not handed in")
     note: str | None = Field(description="why a reviewer returned it")
+    why: str | None = Field(description="it was skipped")
     mine: bool
     holder: str | None = Field(description="who works on it, or did")
     after: str | None = Field(description="id of the task that it is about")
@@ -106,6 +110,9 @@ class Opened(BaseModel):
 
     session: str
     task: TaskInfo
+    unseen: dict[str, list[int]] = Field(
+        description="structure -> slices on which the session shows a model's mask as it is, which nobody vouched for"
+    )
 
 
 class Until(BaseModel):
@@ -115,7 +122,8 @@ class Until(BaseModel):
 
 
 class SubmitBody(Body):
-    """A task is done. absent: its structures that are not to be seen, which have no mask."""
+    """A task is done. absent: its structures that are not to be seen, which have no mask. verdict: of an audit; good:
+    the mask as it is; wrong: also where no better one is drawn. Without one its Dice with what is drawn decides."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -127,6 +135,7 @@ class SubmitBody(Body):
     difficulty: Literal["easy", "hard"] | None = None
     absent: list[Name] = Field([], max_length=255)
     note: Text | None = None
+    verdict: Literal["good", "wrong"] | None = None
 
 
 class Submitted(BaseModel):
@@ -150,6 +159,12 @@ class SkipBody(Body):
 
     why: Text
     seconds: Seconds = 0.0
+
+
+class ReopenBody(Body):
+    """What was skipped is to be done after all."""
+
+    why: Text = ""
 
 
 class ReviewBody(Body):

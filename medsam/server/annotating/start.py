@@ -11,6 +11,7 @@ from medsam.inference.whole_objects import packed
 from medsam.masks import CompactMask
 from medsam.store.annotations import DONE
 from medsam.store.project_records import MAKING, Annotation, Status, Task
+from medsam.store.readers import Reader
 from medsam.store.store import Store
 
 # structure and slice
@@ -23,10 +24,17 @@ def is_returned(store: Store, task: Task) -> bool:
     return bool(told) and told[-1].kind == "returned"
 
 
-def is_begun(store: Store, task: Task) -> bool:
-    """Whether its session was begun since it was last handed in or given back, so that there may be work in it."""
-    told = store.task_events(task.id, ("opened", "submitted", "returned"))
-    return bool(told) and told[-1].kind == "opened"
+def begun_by(store: Store, task: Task, reader: Reader) -> str | None:
+    """The last session (its key) that a reader began for it since it was last handed in or given back.
+
+    There may be work in it, also where somebody else has had the task since.
+    """
+    for one in reversed(store.task_events(task.id, ("opened", "submitted", "returned"))):
+        if one.kind != "opened":
+            return None
+        if one.by == reader.id:
+            return str(one.details.get("reading"))
+    return None
 
 
 def before(store: Store, task: Task, axis: str) -> dict[Place, Annotation]:

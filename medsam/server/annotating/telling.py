@@ -25,14 +25,20 @@ _FEW = 4
 
 
 def told_of_project(
-    project: AnnotationProject, reader: Reader, stored: StoredModel, model: str, weights: str
+    project: AnnotationProject,
+    reader: Reader,
+    cases: Mapping[int, str],
+    stored: StoredModel,
+    model: str,
+    weights: str,
 ) -> ProjectInfo:
-    """stored, model, weights: of the model that answers here."""
+    """cases: id of a scan -> key of its case. stored, model, weights: of the model that answers here."""
     asked = project.asked
     settings = Settings.from_dict(asked.settings)
     counts = Counter[str]()
-    for (_, state), count in project.store.task_counts().items():
+    for (kind, state), count in project.store.task_counts().items():
         counts[state] += count
+        counts["to_review"] += count * (state == "submitted" and kind != "audit")
     return ProjectInfo(
         name=asked.name,
         structures=[
@@ -43,21 +49,25 @@ def told_of_project(
         round=stored.round,
         weights=weights,
         model=model,
-        me=_told_of_reader(project.store, reader),
+        me=_told_of_reader(project.store, reader, cases),
         counts=Counts(**{name: counts[name] for name in Counts.model_fields}),
         reviewer=reader.sees_all,
     )
 
 
-def _told_of_reader(store: Store, reader: Reader) -> Contribution:
+def _told_of_reader(store: Store, reader: Reader, cases: Mapping[int, str]) -> Contribution:
     taken = store.tasks(["taken"], holder=reader.id, limit=1)
     events = store.task_events(kinds=["submitted"], by=reader.id)
     midnight = datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
+    # handed in once more is one task
+    today = {event.task: int(event.details.get("masks", 0)) for event in events if event.at >= midnight}
     gold = [dice for event in events for dice in (event.details.get("dice") or {}).values()]
     return Contribution(
         task=taken[0].key if taken else None,
+        case=cases.get(taken[0].scan) if taken else None,
         done=len({event.task for event in events}),
-        today=len({event.task for event in events if event.at >= midnight}),
+        today=len(today),
+        masks=sum(today.values()),
         gold=fmean(gold) if gold else None,
     )
 
@@ -65,14 +75,15 @@ def _told_of_reader(store: Store, reader: Reader) -> Contribution:
 @dataclass(frozen=True)
 class _Known:
     """What tasks are told with. scans, people: names by id. about: keys of the tasks that others are about, by id.
-    proposed: places. notes: what reviewers said of those that they returned. handed_in: what was said of those that
-    are. Both by id."""
+    proposed: places. notes: what reviewers said of those that they returned. skipped, handed_in: what was said of those
+    that are. All by id."""
 
     scans: Mapping[int, str]
     people: Mapping[int, str]
     about: Mapping[int, str]
     proposed: Sequence[tuple[int, str, int]]
     notes: Mapping[int, Mapping[str, Any]]
+    skipped: Mapping[int, Mapping[str, Any]]
     handed_in: Mapping[int, Mapping[str, Any]]
 
     @classmethod
@@ -84,6 +95,7 @@ class _Known:
             {task.after: store.task_of(task.after).key for task in tasks if task.after is not None},
             store.proposed_places({task.scan for task in waiting}),
             _last(store, "returned", [task.id for task in waiting]),
+            _last(store, "skipped", [task.id for task in tasks if task.state == "skipped"]),
             _last(store, "submitted", [task.id for task in tasks if reader.sees_all and task not in waiting]),
         )
 
@@ -116,6 +128,7 @@ def _told(reader: Reader, task: Task, case: str, known: _Known) -> TaskInfo:
         until=task.until if taken else None,
         proposals=_proposals(task, known.proposed) if waits else 0,
         note=None if note is None else str(note.get("note") or ""),
+        why=known.skipped.get(task.id, {}).get("why"),
         mine=theirs and taken,
         # the reader of a server without users is none of them
         holder=None if task.holder is None else reader.name if theirs else known.people.get(task.holder, ""),

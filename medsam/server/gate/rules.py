@@ -151,6 +151,7 @@ AUDITED = {
     "POST /annotate/tasks/{task}/submit": "hand in",
     "POST /annotate/tasks/{task}/leave": "leave task",
     "POST /annotate/tasks/{task}/skip": "skip task",
+    "POST /annotate/tasks/{task}/reopen": "reopen task",
     "POST /annotate/tasks/{task}/review": "review",
     "POST /annotate/models/back": "change model",
     "POST /tokens": "token",

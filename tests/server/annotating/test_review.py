@@ -6,7 +6,9 @@ import pytest
 from annotating_house import STRUCTURES, annotating, make_project
 from readings_house import two_blocks
 
-from medsam.store.project_records import NewTask
+from medsam.annotation.audits import sample
+from medsam.masks import CompactMask
+from medsam.store.project_records import NewAnnotation, NewTask
 
 
 @pytest.fixture
@@ -74,7 +76,17 @@ def test_a_task_that_is_left_or_lost_comes_back_and_goes_on_for_who_had_it(folde
         assert ann.submit(422, absent=[STRUCTURES[0]])["parameters"] == ["absent"]
         assert ann.post(f"{task}/skip", {"why": " "}, 422)["parameters"] == ["why"]
         assert ann.post(f"{task}/skip", {"why": "motion", "seconds": 2.0})["state"] == "skipped"
+        assert ann.post(f"{task}/reopen", {}, 403)
+        (told,) = house.rita.get("/annotate/tasks", state="skipped")["tasks"]
+        assert (told["why"], told["holder"]) == ("motion", "ann")
+        assert house.rita.post(f"{task}/reopen", {"why": "it can be seen"})["state"] == "open"
+        assert house.rita.post(f"{task}/reopen", {}, 409)
+        event = house.store.task_events(kinds=["reopened"])[-1]
+        assert (event.by, event.details["why"]) == (house.store.user_named("rita").id, "it can be seen")
         assert ann.get(f"/sessions/{ann.session}")["closed"] is not None
+        mine = ann.session
+        assert ann.begin() != mine
+        assert ann.submit()["masks"] == 3, "and all that she drew is there"
         assert [
             (one.kind, one.details.get("seconds")) for one in house.store.task_events(kinds=["left", "skipped"])
         ] == [
@@ -145,6 +157,45 @@ def test_where_two_readers_differ_a_reviewer_decides(folder):
             ("ann", 2, 2),
             ("rita", 1, 0),
         ]
+
+
+def test_what_a_model_made_alone_is_good_or_wrong_with_or_without_a_better_mask(folder):
+    _, left, _ = two_blocks()
+    name = STRUCTURES[0]
+    with make_project(folder, 1) as project:
+        (draw,) = project.store.tasks()
+        rows = [NewAnnotation(draw.scan, name, "k", k, "accepted", CompactMask.of(left[1]), 3) for k in range(4)]
+        project.store.add_annotations(rows)
+        project.store.withdraw_tasks([draw.id], "made by the model alone")
+        assert len(sample(project, 4)) == 4
+    with annotating(folder) as house:
+        ann, rita = house.ann, house.rita
+        assert ann.post("/annotate/next", status=204) == b"", "reviewers audit"
+        said = {"good": "good", "wrong": "wrong", "drawn": "wrong", "gone": "wrong"}
+        for what, verdict in said.items():
+            rita.take()
+            opened = rita.post(f"/annotate/tasks/{rita.task['id']}/open")
+            rita.session, (index,) = opened["session"], opened["task"]["slices"]
+            assert opened["unseen"] == {name: [index]}
+            if what == "drawn":
+                rita.prompt(1, index, lasso=[[6, 10], [14, 10], [14, 24], [6, 24]])
+                assert rita.submit(422, verdict="good")["parameters"] == ["verdict"]
+            elif what == "gone":
+                rita.prompt(1, index, drawn={"size": [40, 60], "counts": "P[2"})
+            rita.submit(verdict=verdict)
+            rita.submit(verdict=verdict)
+        found = [(one.verdict, one.dice) for one in house.store.verdicts()]
+        assert found[:2] == [("good", 1.0), ("wrong", None)]
+        assert found[2][0] == "wrong"
+        assert 0 < found[2][1] < 1
+        assert found[3] == ("wrong", 0.0)
+        assert len(list(house.store.standing())) == 1
+        counts = rita.get("/annotate")["counts"]
+        assert (counts["submitted"], counts["to_review"]) == (4, 0), "nobody reviews a verdict"
+        ann.begin()
+        assert (ann.task["kind"], ann.task["id"]) == ("draw", draw.key), "it is drawn again"
+        assert ann.submit(422, verdict="good")["parameters"] == ["absent"]
+        assert ann.submit(422, absent=[STRUCTURES[1]], verdict="good")["parameters"] == ["verdict"]
 
 
 def test_there_is_nothing_where_no_project_is_served(serve):

@@ -26,7 +26,8 @@ def test_two_readers_draw_in_turn_and_what_they_hand_in_is_the_projects(folder):
         project = ann.get("/annotate")
         assert [one["colour"] for one in project["structures"]] == [one["colour"] for one in told["objects"]]
         assert project["me"]["task"] == ann.task["id"]
-        assert project["counts"] == {"open": 0, "taken": 2, "submitted": 0, "approved": 0, "skipped": 0}
+        assert project["me"]["case"] == ann.task["case"]
+        assert {name: count for name, count in project["counts"].items() if count} == {"taken": 2}
         ann.draw(1, 2)
         ann.prompt(1, 2, points=[[10, 14, 1], [12, 16, 1]])
         ann.post(f"/sessions/{ann.session}/undo")
@@ -50,7 +51,14 @@ def test_two_readers_draw_in_turn_and_what_they_hand_in_is_the_projects(folder):
         # the answer was lost, and is asked for again
         assert ann.submit() == done
         assert len(list(house.store.standing())) == 4
-        assert ann.get("/annotate")["me"] == {"task": None, "done": 1, "today": 1, "gold": None}
+        assert ann.get("/annotate")["me"] == {
+            "task": None,
+            "case": None,
+            "done": 1,
+            "today": 1,
+            "masks": 4,
+            "gold": None,
+        }
         assert ann.post("/annotate/next", status=204) == b""
         ben.submit(422)
         assert ben.submit(absent=list(STRUCTURES))["masks"] == 0
@@ -65,12 +73,20 @@ def test_proposals_are_taken_untouched_changed_or_removed(folder):
     with annotating(folder) as house:
         ann = house.ann
         assert ann.take()["proposals"] == 3
+        task = f"/annotate/tasks/{ann.task['id']}"
+        assert ann.post(f"{task}/open")["unseen"] == {STRUCTURES[0]: [0, 1, 2]}
         ann.open()
         # another one drawn, one taken away, one left
         ann.prompt(1, 1, lasso=[[6, 10], [14, 10], [14, 24], [6, 24]])
         nothing = {"size": [40, 60], "counts": "P[2"}
         ann.prompt(1, 2, drawn=nothing)
         ann.prompt(2, 3, box=[32, 10, 52, 32])
+        assert ann.post(f"{task}/open")["unseen"] == {STRUCTURES[0]: [0]}
+        # a session that begins from this one, as after another model came
+        ann.ask("DELETE", f"/sessions/{ann.session}", status=204)
+        again = ann.post(f"{task}/open")
+        assert (again["session"] != ann.session, again["unseen"]) == (True, {STRUCTURES[0]: [0]})
+        ann.session = again["session"]
         done = ann.submit()
         assert (done["masks"], done["untouched"]) == (3, 1)
         found = {

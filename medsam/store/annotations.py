@@ -11,7 +11,7 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, case, exists, func, insert, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, case, exists, func, insert, literal, or_, select
 from sqlalchemy.orm import aliased
 
 from medsam.geometry import Axis
@@ -27,12 +27,16 @@ from medsam.store.project_records import (
     Task,
     Verdict,
 )
-from medsam.store.project_tables import Annotations, RoundEvents, Rounds, Tasks, Verdicts
+from medsam.store.project_tables import Annotations, RoundEvents, Rounds, TaskEvents, Tasks, Verdicts
 from medsam.store.readers import Reader
 from medsam.store.tables import Users
 
 # that a person, or a model left alone, has vouched for
 DONE: tuple[Status, ...] = ("accepted", "edited", "approved")
+# what tells places apart
+_PLACE = ("scan_id", "structure", "axis", "slice")
+# masks that somebody hands in
+_BY_PEOPLE: tuple[Status, ...] = ("accepted", "edited")
 # of one question to the database
 _MANY = 500
 # of a line of effort
@@ -138,19 +142,20 @@ class AnnotationsPart(Part):
     def effort(self, by: str) -> list[EffortLine]:
         """What people's masks cost, by "reader" (name), "structure", "stage" or "round".
 
-        Round n is what was drawn after round n - 1 had ended and before n had: with the model that came of it.
+        Round n is what was drawn after round n - 1 had ended and before n had: with the model that came of it. A mask
+        that was returned and handed in again is one, where it was handed in first; what it cost is all of it.
         """
         with self._database.read() as connection:
             if by == "round":
                 return _effort_of_rounds(connection)
-            rows = connection.execute(_effort(_KEYS[by]).group_by(_KEYS[by])).all()
+            rows = _efforts(connection, _KEYS[by])
             return _summed(rows, 0, _names(connection) if by == "reader" else None)
 
     def efforts(self) -> dict[str, list[EffortLine]]:
         """By each of these, at one look."""
         keys = tuple(_KEYS.values())
         with self._database.read() as connection:
-            rows = connection.execute(_effort(*keys).group_by(*keys)).all()
+            rows = _efforts(connection, *keys)
             names = {"reader": _names(connection)}
             lines = {by: _summed(rows, place, names.get(by)) for place, by in enumerate(_KEYS)}
             return {**lines, "round": _effort_of_rounds(connection)}
@@ -232,7 +237,7 @@ def _stands(last: int | None = None) -> list[ColumnElement[bool]]:
 
     A question after a later row, which an index alone answers: numbering all rows takes three times as long.
     """
-    place = (getattr(_LATER, name) == getattr(Annotations, name) for name in ("scan_id", "structure", "axis", "slice"))
+    place = (getattr(_LATER, name) == getattr(Annotations, name) for name in _PLACE)
     later = exists().where(*place, _LATER.id > Annotations.id, _makes(_LATER)).correlate(Annotations)
     if last is None:
         return [_makes(Annotations), ~later]
@@ -273,18 +278,51 @@ def _annotation(row: Row) -> Annotation:
 
 
 _KEYS: dict[str, Any] = {"reader": Annotations.by_id, "structure": Annotations.structure, "stage": Annotations.stage}
+_MADE, _AS_PROPOSED = Annotations.status.in_(_BY_PEOPLE), Annotations.status == "accepted"
+_TIMED = Annotations.seconds.is_not(None)
+
+
+def _efforts(connection: Connection, *keys: Any, after: int = 0, last: int | None = None) -> list[Row]:
+    """Keys, then the numbers of a line: several rows of a key, to be summed. after, last: of rows in between alone."""
+    there = [Annotations.id > after, *([] if last is None else [Annotations.id <= last])]
+    return [
+        row
+        for query in (_effort(*keys), _again(*keys))
+        for row in connection.execute(query.where(*there).group_by(*keys))
+    ]
 
 
 def _effort(*keys: Any) -> Select:
-    """Of masks that people made in the work itself; what reviewers said of them is not counted again."""
-    untouched = func.sum(case((Annotations.status == "accepted", 1), else_=0))
+    """Of what people handed in in the work itself; what reviewers said of it is not counted again."""
     sums = (
         func.coalesce(func.sum(column), 0) for column in (Annotations.clicks, Annotations.boxes, Annotations.strokes)
     )
     seconds = func.coalesce(func.sum(Annotations.seconds), 0.0)
-    query = select(*keys, func.count(), untouched, *sums, seconds, func.count(Annotations.seconds))
-    theirs = Annotations.by_id.is_not(None) & Annotations.task_id.is_not(None)
-    return query.where(theirs, _makes(Annotations), Annotations.status.in_(("accepted", "edited")))
+    query = select(*keys, _how_many(_MADE), _how_many(_AS_PROPOSED), *sums, seconds, _how_many(_MADE & _TIMED))
+    return query.where(_theirs(Annotations))
+
+
+def _again(*keys: Any) -> Select:
+    """What of that is no further mask: it was returned, and handed in again. Of a mask that is edited by then, that it
+    was untouched is taken back."""
+    same = (getattr(_LATER, name) == getattr(Annotations, name) for name in (*_PLACE, "task_id"))
+    other = select(_LATER.id).where(*same, _theirs(_LATER)).correlate(Annotations)
+    again = other.where(_LATER.id < Annotations.id, _LATER.status.in_(_BY_PEOPLE)).exists() & _MADE
+    not_untouched = _AS_PROPOSED & or_(again, other.where(_LATER.status == "edited").exists())
+    counts = [-_how_many(one) for one in (again, not_untouched)]
+    query = select(*keys, *counts, *(literal(0) for _ in range(4)), -_how_many(again & _TIMED))
+    returned = select(TaskEvents.task_id).where(TaskEvents.kind == "returned")
+    return query.where(_theirs(Annotations), Annotations.task_id.in_(returned))
+
+
+def _theirs(row: Any) -> ColumnElement[bool]:
+    """Of annotations: what a person handed in, masks and what came to be none."""
+    work = row.by_id.is_not(None) & row.task_id.is_not(None) & _makes(row)
+    return work & row.status.in_((*_BY_PEOPLE, "rejected"))
+
+
+def _how_many(which: ColumnElement[bool]) -> Any:
+    return func.coalesce(func.sum(case((which, 1), else_=0)), 0)
 
 
 def _names(connection: Connection) -> dict[int, str]:
@@ -296,20 +334,19 @@ def _effort_of_rounds(connection: Connection) -> list[EffortLine]:
     ended = connection.execute(ends.where(RoundEvents.kind == "ended").order_by(Rounds.id)).all()
     lines, before = [], 0
     for number, last in [*((str(number), last) for number, last in ended), ("now", None)]:
-        there = [Annotations.id > before, *([] if last is None else [Annotations.id <= last])]
-        row = connection.execute(_effort().where(*there)).one()
-        if row[0]:
-            lines.append(EffortLine(number, *(value or 0 for value in row)))
+        key = literal(number)
+        lines += _summed(_efforts(connection, key, after=before, last=last), 0)
         before = last or before
     return lines
 
 
-def _summed(rows: Iterable[Row], place: int, names: Mapping[int, str] | None) -> list[EffortLine]:
-    """A line for each key of this place in the rows, in order; the numbers come after all keys. names: of keys."""
+def _summed(rows: Iterable[Row], place: int, names: Mapping[int, str] | None = None) -> list[EffortLine]:
+    """A line for each key of this place in the rows, in order; the numbers come after all keys. names: of keys. Where
+    nothing was made and nothing asked, there is no line."""
     sums: dict[Any, list[Any]] = {}
     for row in rows:
         numbers = [value or 0 for value in row[-_NUMBERS:]]
         key = row[place] if names is None else names[row[place]]
         known = sums.setdefault(key, [0] * _NUMBERS)
         sums[key] = [one + other for one, other in zip(known, numbers, strict=True)]
-    return [EffortLine(str(key), *sums[key]) for key in sorted(sums)]
+    return [EffortLine(str(key), *sums[key]) for key in sorted(sums) if any(sums[key])]

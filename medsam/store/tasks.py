@@ -11,11 +11,11 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 
 from sqlalchemy import ColumnElement, Connection, func, insert, or_, select, update
-from sqlalchemy.orm import aliased
 
 from medsam.errors import InputError
 from medsam.store.annotations import append_annotations, replace_standing
 from medsam.store.part import Part, new_key, now
+from medsam.store.people import LOCAL
 from medsam.store.project_records import (
     MAKING,
     REVIEWERS,
@@ -29,6 +29,7 @@ from medsam.store.project_records import (
 )
 from medsam.store.project_tables import TaskEvents, Tasks
 from medsam.store.readers import Reader, Role
+from medsam.store.tables import Users
 
 
 class TasksPart(Part):
@@ -182,11 +183,13 @@ class TasksPart(Part):
             found = _task_where(connection, Tasks.id == task)
             if found.state != "submitted":
                 raise InputError("This task is not submitted, so there is nothing to review.", parameter="task")
+            if found.holder == by.id:
+                raise InputError("Nobody reviews what they did themselves: another reviewer does.", parameter="verdict")
             if verdict == "approved":
                 append_annotations(connection, annotations, moment, by.id, task)
                 _set(connection, [task], "approved", holder=found.holder)
             else:
-                # to who did it, and to nobody else
+                # to who did it, and to nobody else (`_for`)
                 values = {"state": "open", "holder_id": None, "until": None, "reader_id": found.holder}
                 connection.execute(update(Tasks).where(Tasks.id == task).values(values))
             _tell(connection, [task], cast(TaskChange, verdict), by, moment, note=note)
@@ -269,10 +272,17 @@ class TasksPart(Part):
 
 
 def _for(reader: Reader) -> ColumnElement[bool]:
-    """Of open tasks: this reader's to take."""
-    first = aliased(Tasks)
-    did = select(first.id).where(first.id == Tasks.after_id, first.holder_id == reader.id).exists()
-    may = or_(Tasks.reader_id.is_(None), Tasks.reader_id == reader.id) & or_(Tasks.kind != "second", ~did)
+    """Of open tasks: this reader's to take.
+
+    A second reading is for nobody who handed the first one in, also while that was returned and has no holder. What
+    waits for a reader who may not come in any more is anybody's, but for their gold tasks, which are about them.
+    """
+    told = (TaskEvents.task_id == Tasks.after_id, TaskEvents.by_id == reader.id, TaskEvents.kind == "submitted")
+    did = select(TaskEvents.id).where(*told).exists()
+    # of a server without users, which this one is no longer if somebody else asks
+    nobody = or_(~Users.active, Users.kind == LOCAL)
+    gone = Tasks.reader_id.in_(select(Users.id).where(nobody)) & (Tasks.kind != "gold")
+    may = or_(Tasks.reader_id.is_(None), Tasks.reader_id == reader.id, gone) & or_(Tasks.kind != "second", ~did)
     return may if reader.role >= Role.REVIEWER else may & Tasks.kind.not_in(REVIEWERS)
 
 

@@ -71,6 +71,40 @@ def test_effort_is_summed_by_reader_structure_stage_and_round(store):
     assert store.efforts() == {by: store.effort(by) for by in ("reader", "structure", "stage", "round")}
 
 
+def test_a_mask_that_is_handed_in_again_is_one_and_costs_what_both_times_did(store):
+    (task,) = tasks(store, 1)
+    anna, _, rita = people(store)
+    scan = task.scan
+    proposed = store.add_annotations([mask(scan, n, status="proposed") for n in (5, 6)])
+
+    def taken(index, parent, status="accepted"):
+        return NewAnnotation(scan, "liver", "k", index, status, None, 2, parent, effort=Effort(seconds=1.0))
+
+    untouched = [taken(n, one) for n, one in zip((5, 6), proposed, strict=True)]
+    _, rows = submit(store, anna, mask(scan, 1), mask(scan, 2), *untouched)
+    (first,) = [(line.masks, line.untouched, line.clicks, line.seconds) for line in store.effort("reader")]
+    assert first == (4, 2, 4, 10.0)
+    one = store.begin_round({})
+    store.round_event(one.number, "ended", {})
+    store.review_task(task.id, rita, "returned")
+    # as it was, drawn again, as it was proposed, and no longer so; one is new, and one came to nothing
+    nothing = mask(scan, 7, 0, 0, status="rejected", effort=Effort(clicks=3))
+    changed = mask(scan, 6, parent=rows[3])
+    again = (taken(1, rows[0], "edited"), mask(scan, 2), taken(5, rows[2]), changed, mask(scan, 3), nothing)
+    submit(store, anna, *again)
+    assert {
+        line.key: (line.masks, line.untouched, line.clicks, line.seconds, line.timed) for line in store.effort("round")
+    } == {
+        "1": (4, 1, 4, 10.0, 4),
+        "now": (1, 0, 9, 14.0, 1),
+    }
+    for by in ("reader", "structure"):
+        (line,) = store.effort(by)
+        assert (line.masks, line.untouched, line.clicks, line.seconds, line.timed) == (5, 1, 13, 24.0, 5)
+    assert [(line.key, line.masks) for line in store.effort("stage")] == [("1", 3), ("2", 2)]
+    assert store.efforts() == {by: store.effort(by) for by in ("reader", "structure", "stage", "round")}
+
+
 def test_on_how_many_slices_a_structure_stands_is_told_without_its_masks(store):
     one, other, _ = tasks(store)
     store.add_annotations([mask(one.scan, n) for n in range(3)])

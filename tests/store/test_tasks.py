@@ -141,8 +141,10 @@ def test_reviewers_approve_or_return_to_who_did_it(store):
     with pytest.raises(InputError, match="Reviewers"):
         store.review_task(task.id, ben, "approved")
     store.review_task(task.id, rita, "returned", "the left lobe is missing")
-    assert store.next_task(ben, 60) is None
-    assert store.next_task(anna, 60).id == task.id
+    (second,) = store.add_tasks([NewTask(task.scan, ("liver",), "second", after=task.id, priority=9.0)])
+    assert store.next_task(ben, 60, ["draw"]) is None
+    assert store.next_task(anna, 60).id == task.id, "also now a second reading is not for who did the first"
+    store.withdraw_tasks([second.id], "seen")
     store.submit_task(task.id, anna, [mask(task.scan, 1, 1, 6)])
     (standing,) = store.standing(task.scan)
     assert (standing.mask.area, standing.id > row) == (25, True)
@@ -156,6 +158,32 @@ def test_reviewers_approve_or_return_to_who_did_it(store):
         "submitted",
         "approved",
     ]
+
+
+def test_nobody_reviews_what_they_did_themselves(store):
+    (task,) = tasks(store, 1)
+    _, _, rita = people(store)
+    store.next_task(rita, 60)
+    store.submit_task(task.id, rita, [mask(task.scan, 1)])
+    for verdict in ("approved", "returned"):
+        with pytest.raises(InputError, match="Nobody reviews what they did themselves"):
+            store.review_task(task.id, rita, verdict)
+    assert store.task(task.key).state == "submitted"
+
+
+def test_what_was_returned_to_somebody_who_has_gone_is_anybodys(store):
+    (task,) = tasks(store, 1)
+    anna, ben, rita = people(store)
+    store.next_task(anna, 60)
+    store.submit_task(task.id, anna, [mask(task.scan, 1)])
+    store.review_task(task.id, rita, "returned")
+    (gold,) = store.add_tasks([NewTask(task.scan, ("liver",), "gold", reader=anna.id)])
+    assert store.next_task(ben, 60) is None
+    store.change_user(anna.id, active=False)
+    assert store.next_task(ben, 60).id == task.id
+    store.submit_task(task.id, ben, [])
+    assert store.next_task(ben, 60) is None, "her gold task was about her"
+    assert store.task(gold.key).state == "open"
 
 
 @pytest.mark.parametrize(

@@ -99,8 +99,15 @@ class AnnotationProject:
         return Settings.from_dict(self.asked.settings)
 
     def change(self, settings: Settings, by: Reader | None = None) -> None:
-        """Settings of another kind from now on; those of before stay in the store."""
+        """Settings of another kind from now on; those of before stay in the store.
+
+        Raises InputError for another axis once there is a mask or a choice of slices: they are counted along it.
+        """
         project = self.asked
+        if settings.axis != self.settings.axis and (
+            self.store.last_annotation() or any(task.slices is not None for task in self.store.tasks())
+        ):
+            raise InputError("Slices are counted along the `axis` that there is: it stays.", parameter="axis")
         self.store.set_project(project.name, project.structures, settings.to_dict(), by)
 
     @property

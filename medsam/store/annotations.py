@@ -102,8 +102,9 @@ class AnnotationsPart(Part):
             return [(scan, structure, index) for scan, structure, index in connection.execute(query)]
 
     def standing_counts(self) -> dict[tuple[str, Status], int]:
-        """(structure, status) -> places whose last row says that."""
+        """(structure, status) -> places whose last row says that, but for those where drawing came to nothing."""
         query = select(Annotations.structure, Annotations.status, func.count()).where(*_stands())
+        query = query.where(or_(Annotations.status != "rejected", Annotations.area > 0))
         with self._database.read() as connection:
             rows = connection.execute(query.group_by(Annotations.structure, Annotations.status))
             return {(structure, cast(Status, status)): count for structure, status, count in rows}

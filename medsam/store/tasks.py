@@ -115,12 +115,12 @@ class TasksPart(Part):
             _hold(connection, task, reader, moment, lease)
             return _task_where(connection, Tasks.id == task)
 
-    def open_task(self, task: int, reader: Reader, reading: str) -> Task:
-        """It is worked on in this session (its key) from now on."""
+    def open_task(self, task: int, reader: Reader, reading: str, last: int | None = None) -> Task:
+        """It is worked on in this session (its key) from now on. last: id of the last annotation that this saw."""
         with self._database.write() as connection:
             _held(connection, task, reader)
             connection.execute(update(Tasks).where(Tasks.id == task).values(reading=reading))
-            _tell(connection, [task], "opened", reader, now(), reading=reading)
+            _tell(connection, [task], "opened", reader, now(), reading=reading, last=last)
             return _task_where(connection, Tasks.id == task)
 
     def leave_task(self, task: int, reader: Reader, details: Mapping[str, Any] | None = None) -> None:

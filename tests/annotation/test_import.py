@@ -150,7 +150,11 @@ def test_polygons_of_coco_are_filled_where_pixels_have_their_centre(made, tmp_pa
     want[3:8, 2:6] = True
     np.testing.assert_array_equal(row.mask.to_array(), want)
     assert row.slice == 1
-    image["height"] = 21
+    image |= {"axis": "i", "slice": 3}
+    write(path, document)
+    with pytest.raises(InputError, match="image 7 is a slice across axis i; in this project people draw across k"):
+        import_masks(made, ImportRequest(path))
+    image |= {"height": 21, "axis": "k", "slice": 1}
     write(path, document)
     with pytest.raises(InputError, match=r"in\.json, image 7 is slice 1 of 21 x 24 pixels; the scan has 4 of 20 x 24"):
         import_masks(made, ImportRequest(path))

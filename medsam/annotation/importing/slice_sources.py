@@ -49,7 +49,12 @@ class SliceSource:
         return frozenset()
 
     def masks(self, scan: Volume, axis: Axis | None) -> Iterator[SliceMask]:
-        plane = scan.geometry.plane(self.axis or axis)
+        plane = scan.geometry.plane(axis)
+        if self.axis not in (None, plane.axis):
+            raise InputError(
+                f"{self.where} is a slice across axis {self.axis}; in this project people draw across {plane.axis} and "
+                "would never see it. Import a label map of the whole scan."
+            )
         index = 0 if self.slice is None else self.slice
         if self.slice is None and plane.count > 1:
             raise InputError(

@@ -125,30 +125,89 @@ def spent(steps: Iterable[SaidStep], names: Mapping[int, str]) -> dict[Place, Sp
     return dict(found)
 
 
-def spent_on(store: Store, task: Task, reader: Reader) -> dict[Place, Spent]:
-    """The same of all sessions that a reader had for a task since it was last handed in."""
-    found: dict[Place, Spent] = defaultdict(Spent)
-    structures = {plain_name(name): name for name in task.structures}
-    keys: list[str] = []
-    for event in store.task_events(task.id, ("opened", "submitted")):
-        if event.kind == "submitted":
-            keys = []
-        elif event.by == reader.id:
-            keys.append(str(event.details.get("reading")))
-    for key in dict.fromkeys(keys):
-        if (reading := store.reading(reader, key)) is None:
-            continue
-        names = {one.number: structures.get(plain_name(one.name), "") for one in store.objects(reading.id)}
-        for place, one in spent(store.every_step(reading.id), names).items():
-            for entry in one.prompts:
-                found[place].add(entry)
-    return dict(found)
+@dataclass(frozen=True)
+class _Sitting:
+    """One of the sessions that a reader had for a task. names: of its objects by number, as the task calls them; \"\"
+    for what it does not ask for."""
+
+    reading: StoredReading
+    names: Mapping[int, str]
+
+
+@dataclass(frozen=True)
+class Worked:
+    """All that a reader did for a task since it was last handed in. seconds: of attention, told when it was given back
+    in between."""
+
+    sittings: Sequence[_Sitting]
+    seconds: float
+
+    @classmethod
+    def of(cls, store: Store, task: Task, reader: Reader) -> Worked:
+        """The sessions, the first one first."""
+        structures = {plain_name(name): name for name in task.structures}
+        keys, seconds = list[str](), 0.0
+        for event in store.task_events(task.id, ("opened", "left", "submitted")):
+            if event.kind == "submitted":
+                keys, seconds = [], 0.0
+            elif event.by == reader.id and event.kind == "opened":
+                keys.append(str(event.details.get("reading")))
+            elif event.by == reader.id:
+                seconds += float(event.details.get("seconds") or 0.0)
+        sittings = []
+        for key in dict.fromkeys(keys):
+            if (reading := store.reading(reader, key)) is not None:
+                names = {one.number: structures.get(plain_name(one.name), "") for one in store.objects(reading.id)}
+                sittings.append(_Sitting(reading, names))
+        return cls(sittings, seconds)
+
+    def spent(self, store: Store) -> dict[Place, Spent]:
+        """What was asked, by structure and slice."""
+        found: dict[Place, Spent] = defaultdict(Spent)
+        for one in self.sittings:
+            for place, there in spent(store.every_step(one.reading.id), one.names).items():
+                for entry in there.prompts:
+                    found[place].add(entry)
+        return dict(found)
+
+    def made(self, store: Store, reading: StoredReading) -> dict[Place, _Made]:
+        """What is seen in the last session, `reading`. What that only took over from one before was made there."""
+        found: dict[Place, _Made] = {}
+        for one in self.sittings:
+            if one.reading.axis != reading.axis:
+                continue
+            makers, before, found = store.makers(one.reading.id), found, {}
+            for row in store.masks(one.reading.id):
+                place = one.names.get(row.object, ""), row.slice
+                if not row.mask and place in found:
+                    # of another object of this name, as undo may leave them
+                    continue
+                maker = Work() if row.number is None else makers.get(row.number, Work())
+                there = before.get(place)
+                took_over = maker.model is None and there is not None and there.mask == row.mask
+                found[place] = there if took_over and there is not None else _Made.of(row, maker)
+        return found
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A mask of a session, with what computed it."""
+
+    mask: CompactMask
+    maker: Work
+    predicted_iou: float | None
+    expected_dice: float | None
+
+    @classmethod
+    def of(cls, row: StoredMask, maker: Work) -> _Made:
+        return cls(row.mask, maker, row.predicted_iou, row.expected_dice)
 
 
 @dataclass(frozen=True)
 class HandedIn:
-    """annotations: as the store takes them. untouched: how many of them are as they were proposed. expected_dice: the
-    least that is known of one. The rest: of everything that was asked, also where there is no mask now."""
+    """annotations: as the store takes them, with what came to nothing. untouched: masks that are as they were proposed.
+    expected_dice: the least that is known of one. The rest: of everything that was asked, also where there is no mask
+    now."""
 
     annotations: Sequence[NewAnnotation]
     untouched: int
@@ -156,6 +215,11 @@ class HandedIn:
     clicks: int
     boxes: int
     strokes: int
+
+    @property
+    def masks(self) -> int:
+        """How many there are."""
+        return sum(one.status != "rejected" for one in self.annotations)
 
 
 def handed_in(
@@ -166,24 +230,50 @@ def handed_in(
     drawn: Mapping[Place, Drawn],
     began: Mapping[Place, Annotation],
     seconds: float,
+    shape: tuple[int, int],
 ) -> HandedIn:
-    """The masks of a task. began: what its session began from (`start.before`). seconds: shared evenly."""
-    efforts = spent_on(store, task, reader)
-    rows = {(one.object, one.slice): one for one in store.masks(reading.id)}
-    makers = store.makers(reading.id)
-    each = seconds / len(drawn) if drawn else 0.0
+    """The masks of a task. began: what its session began from (`start.before`). seconds: of attention since it was
+    taken; shared evenly, with what it had before. shape: of a slice."""
+    worked = Worked.of(store, task, reader)
+    efforts, made = worked.spent(store), worked.made(store, reading)
+    each = (seconds + worked.seconds) / len(drawn) if drawn else 0.0
     annotations = []
     for place, one in sorted(drawn.items(), key=lambda item: (task.structures.index(item[0][0]), item[0][1])):
         cost = efforts.get(place, Spent())
         effort = Effort(cost.clicks, cost.boxes, cost.strokes, each, cost.prompts or None)
-        row = rows.get((one.number, place[1]))
-        annotations.append(_annotation(task, reading, place, one.mask, began.get(place), row, makers, effort))
+        annotations.append(_annotation(task, reading, place, one.mask, began.get(place), made.get(place), effort))
+    gone = [
+        _in_vain(task, reading, place, began.get(place), cost, shape)
+        for place, cost in sorted(efforts.items())
+        if place not in drawn and _is_asked(task, place)
+    ]
     return HandedIn(
-        annotations,
+        [*annotations, *gone],
         sum(one.status == "accepted" for one in annotations),
         min((one.expected_dice for one in annotations if one.expected_dice is not None), default=None),
         *(sum(getattr(one, name) for one in efforts.values()) for name in ("clicks", "boxes", "strokes")),
     )
+
+
+def _is_asked(task: Task, place: Place) -> bool:
+    structure, index = place
+    return structure in task.structures and (task.slices is None or index in task.slices)
+
+
+def _in_vain(
+    task: Task,
+    reading: StoredReading,
+    place: Place,
+    parent: Annotation | None,
+    cost: Spent,
+    shape: tuple[int, int],
+) -> NewAnnotation:
+    """A row of what was asked where no mask is now: it was work, too."""
+    structure, index = place
+    effort = Effort(cost.clicks, cost.boxes, cost.strokes, None, cost.prompts or None)
+    mask = CompactMask.empty(shape) if parent is None else None
+    above = None if parent is None else parent.id
+    return NewAnnotation(task.scan, structure, reading.axis, index, "rejected", mask, task.stage, above, effort=effort)
 
 
 def check_verdict(said: Said, task: Task, drawn: Mapping[Place, Drawn], began: Mapping[Place, Annotation]) -> None:
@@ -241,8 +331,7 @@ def _annotation(
     place: Place,
     mask: CompactMask,
     parent: Annotation | None,
-    row: StoredMask | None,
-    makers: Mapping[int, Work],
+    made: _Made | None,
     effort: Effort,
 ) -> NewAnnotation:
     structure, index = place
@@ -264,7 +353,7 @@ def _annotation(
             parent.predicted_iou,
             parent.expected_dice,
         )
-    maker = makers.get(row.number, Work()) if row is not None and row.number is not None else Work()
+    maker = Work() if made is None else made.maker
     return NewAnnotation(
         task.scan,
         structure,
@@ -277,6 +366,6 @@ def _annotation(
         maker.model,
         maker.weights,
         effort,
-        None if row is None else row.predicted_iou,
-        None if row is None else row.expected_dice,
+        None if made is None else made.predicted_iou,
+        None if made is None else made.expected_dice,
     )

@@ -42,7 +42,7 @@ from medsam.server.annotating.schemas import (
     Submitted,
     TaskInfo,
 )
-from medsam.server.annotating.start import Place, as_start, before, begun_by
+from medsam.server.annotating.start import Place, as_start, before, begun_by, seen_last
 from medsam.server.annotating.telling import told_of_project, told_of_tasks
 from medsam.server.cases.rooms import CaseRooms
 from medsam.server.heavy import heavy
@@ -160,14 +160,15 @@ class Annotating:
             reading = await self._there(reader, task)
             if reading is None:
                 volume = await self.readings.scan(reader, case)
-                opening = await self._opening(reader, task, scan, volume)
+                opening, last = await self._opening(reader, task, scan, volume)
                 for line in await self.readings.list(reader, case):
                     # closed meanwhile
                     with suppress(HTTPException):
                         await self.readings.end(reader, line.key)
                 reading, _ = await self.readings.begin(reader, case, opening)
-                task = await self._theirs(self.store.open_task, task.id, reader, reading.key)
-            began = await self.calls(before, self.store, task, reading.stored.axis)
+                task = await self._theirs(self.store.open_task, task.id, reader, reading.key, last)
+            last = await self.calls(seen_last, self.store, task, reading.key)
+            began = await self.calls(before, self.store, task, reading.stored.axis, last)
             return Opened(
                 session=reading.key,
                 task=await self.told(reader, task),
@@ -219,9 +220,12 @@ class Annotating:
         return await self.told(reader, await self.task(key))
 
     async def review(self, reader: Reader, key: str, verdict: str, note: str) -> TaskInfo:
-        """What a reviewer says of what was handed in. 409 where it is not."""
+        """What a reviewer says of what was handed in. 409 where it is not, 403 for one's own work."""
         task = await self.task(key)
         async with self._door(task):
+            task = await self.task(key)
+            if task.state == "submitted" and task.holder == reader.id:
+                raise HTTPException(403, "Nobody reviews what they did themselves: another reviewer does.")
 
             def put() -> None:
                 rows = approved(self.store, task) if verdict == "approved" else []
@@ -300,8 +304,11 @@ class Annotating:
         return key
 
     async def _there(self, reader: Reader, task: Task) -> Reading | None:
-        """The session in which a reader is drawing a task; None where there is none that goes on."""
-        if task.reading is None:
+        """The session in which a reader is drawing a task; None where there is none that goes on.
+
+        One that was handed in does not, also where a server that was killed has left it open.
+        """
+        if task.reading is None or await self.calls(begun_by, self.store, task, reader) != task.reading:
             return None
         try:
             return await self.readings.get(reader, task.reading, change=True)
@@ -310,30 +317,40 @@ class Annotating:
                 raise
             return None
 
-    async def _opening(self, reader: Reader, task: Task, scan: StoredScan, volume: Volume) -> Opening:
-        """How a task's session begins: from the one before, where it was left in the middle of the work."""
+    async def _opening(
+        self, reader: Reader, task: Task, scan: StoredScan, volume: Volume
+    ) -> tuple[Opening, int | None]:
+        """How a task's session begins: from the one before, where it was left in the middle of the work; and the last
+        annotation that it saw."""
         case = await self.calls(self.project.case, scan)
         settings = await self.calls(lambda: self.project.settings)
         plane = volume.geometry.plane(settings.axis)
-        last = await self.calls(begun_by, self.store, task, reader)
-        stored = None if last is None else await self.calls(self.store.reading, reader, last)
+        begun = await self.calls(begun_by, self.store, task, reader)
+        stored = None if begun is None else await self.calls(self.store.reading, reader, begun)
         masks: dict[str, Any] = {}
         going_on = stored is not None and stored.axis == plane.axis
-        if not going_on:
-            there = await self.calls(before, self.store, task, plane.axis)
+        if going_on:
+            last = await self.calls(seen_last, self.store, task, begun)
+        else:
+            last = await self.calls(self.store.last_annotation)
+            there = await self.calls(before, self.store, task, plane.axis, last)
             masks = await heavy(as_start, there, plane, volume.geometry.shape)
-        return Opening(
+        opening = Opening(
             axis=plane.axis,
             window=case.window,
             masks=None if going_on else masks,
-            reading=last if going_on else None,
+            reading=begun if going_on else None,
             objects=task.structures,
         )
+        return opening, last
 
     def _submitted(self, task: Task, reader: Reader, session: str) -> dict[str, Any] | None:
-        """What was answered when this session was handed in; None where it was not."""
-        events: list[TaskEvent] = self.store.task_events(task.id, ["submitted"], by=reader.id)
-        return next((dict(one.details) for one in events if one.details.get("session") == session), None)
+        """What was answered when this session was handed in; None where it was not, or was returned since."""
+        events: list[TaskEvent] = self.store.task_events(task.id, ["submitted", "returned"])
+        if not events or (events[-1].kind, events[-1].by) != ("submitted", reader.id):
+            return None
+        details = dict(events[-1].details)
+        return details if details.get("session") == session else None
 
     async def _submit(self, reader: Reader, task: Task, said: Said) -> dict[str, Any]:
         if task.state != "taken" or task.holder != reader.id:
@@ -350,15 +367,17 @@ class Annotating:
         dice = await self._gold(task, reading, drawn)
 
         def put() -> dict[str, Any]:
-            began: dict[Place, Annotation] = before(self.store, task, reading.stored.axis)
+            last = seen_last(self.store, task, said.session)
+            began: dict[Place, Annotation] = before(self.store, task, reading.stored.axis, last)
             check_verdict(said, task, drawn, began)
-            found = handed_in(self.store, task, reader, reading.stored, drawn, began, said.seconds)
+            shape = reading.scan_encoder.plane.shape
+            found = handed_in(self.store, task, reader, reading.stored, drawn, began, said.seconds, shape)
             if said.verdict == "wrong":
                 found = said_wrong(found)
             details = {
                 **said.to_dict(),
                 "absent": list(absent),
-                "masks": len(found.annotations),
+                "masks": found.masks,
                 "untouched": found.untouched,
                 "expected_dice": found.expected_dice,
                 "clicks": found.clicks,

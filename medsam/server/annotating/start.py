@@ -37,26 +37,37 @@ def begun_by(store: Store, task: Task, reader: Reader) -> str | None:
     return None
 
 
-def before(store: Store, task: Task, axis: str) -> dict[Place, Annotation]:
-    """The masks that a task begins from, on slices along `axis`.
+def seen_last(store: Store, task: Task, reading: str | None) -> int | None:
+    """Id of the last annotation that there was when a session (its key) of a task began; None where nobody knows."""
+    opened = store.task_events(task.id, ["opened"])
+    told = [one.details.get("last") for one in opened if one.details.get("reading") == reading]
+    return told[-1] if told else None
+
+
+def before(store: Store, task: Task, axis: str, last: int | None = None) -> dict[Place, Annotation]:
+    """The masks that a task begins from, on slices along `axis`. last: as it was when this annotation had just come, so
+    that what is proposed while somebody draws is not taken for what they began from.
 
     Of the work itself, and of an audit: what stands, and what is proposed. Of a gold task: what is proposed, as in the
     work. Of a second reading: nothing, so that it is one. Of what was returned: what was handed in.
+
+    Raises InputError for masks along another axis: they would not be seen, and be taken away by handing in.
     """
     found: list[Annotation] = []
     if task.kind in MAKING or task.kind == "audit":
         statuses: tuple[Status, ...] = (*DONE, "proposed")
-        found = list(store.standing(task.scan, statuses, structures=task.structures))
+        found = list(store.standing(task.scan, statuses, last=last, structures=task.structures))
     elif task.kind == "gold":
-        found = list(store.standing(task.scan, ["proposed"], structures=task.structures))
+        found = list(store.standing(task.scan, ["proposed"], last=last, structures=task.structures))
     if task.kind not in MAKING and is_returned(store, task):
         # the last of each place
         found = [one for one in store.annotations_of(task.id) if one.status in DONE]
-    return {
-        (one.structure, one.slice): one
-        for one in found
-        if one.axis == axis and (task.slices is None or one.slice in task.slices)
-    }
+    if across := {one.axis for one in found} - {axis}:
+        raise InputError(
+            f"This scan has masks on slices across axis {min(across)}, and is drawn on across {axis}: export them as a "
+            "label map, and import that."
+        )
+    return {(one.structure, one.slice): one for one in found if task.slices is None or one.slice in task.slices}
 
 
 def as_start(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import AsyncMock
+
 import pytest
 from annotating_house import STRUCTURES, annotating, make_project
 from readings_house import two_blocks
@@ -16,10 +18,10 @@ def folder(tmp_path):
     return tmp_path / "project"
 
 
-def test_a_reviewer_returns_a_task_with_a_note_and_approves_it_then(folder):
-    make_project(folder, 1).close()
+def test_a_reviewer_returns_a_task_with_a_note_and_approves_it_then(folder, monkeypatch):
+    make_project(folder, 2).close()
     with annotating(folder) as house:
-        ann, ben, rita = house.ann, house.ben, house.rita
+        ann, ben, rita, readings = house.ann, house.ben, house.rita, house.app.state.services.readings
         ann.begin()
         ann.draw(1, 2)
         ann.submit(difficulty="hard")
@@ -30,12 +32,16 @@ def test_a_reviewer_returns_a_task_with_a_note_and_approves_it_then(folder):
         assert (told["holder"], told["masks"], told["difficulty"], told["session"]) == ("ann", 4, "hard", ann.session)
         assert rita.get(f"/sessions/{told['session']}")["closed"] is not None, "which can be looked at"
         rita.post(f"{task}/review", {"verdict": "returned", "note": "the third slice, too"})
-        assert ben.post("/annotate/next", status=204) == b""
+        assert ben.take()["scan"] == "s1", "it is hers"
+        ben.post(f"/annotate/tasks/{ben.task['id']}/leave", {})
         assert ann.take()["note"] == "the third slice, too"
         assert ann.open() != first
         assert len(list(house.store.standing())) == 4
         ann.prompt(1, 3, box=[4, 8, 22, 26])
+        # as where the server is killed before the session is closed
+        monkeypatch.setattr(type(readings), "end", AsyncMock())
         done = ann.submit()
+        monkeypatch.undo()
         assert (done["masks"], done["untouched"], done["clicks"]) == (5, 0, 0)
         standing = list(house.store.standing())
         assert [(one.effort.boxes, one.status) for one in standing] == [
@@ -43,10 +49,23 @@ def test_a_reviewer_returns_a_task_with_a_note_and_approves_it_then(folder):
             (1, "edited"),
             *[(0, "edited")] * 2,
         ]
+        rita.post(f"{task}/review", {"verdict": "returned", "note": "the first slice, too"})
+        second = ann.session
+        assert ann.begin() != second, "what was handed in is not drawn in any more"
+        ann.prompt(1, 0, box=[4, 8, 22, 26])
+        assert ann.submit()["masks"] == 6
+        (line,) = rita.get("/annotate/statistics")["readers"]
+        assert (line["masks"], line["boxes"], line["seconds"]) == (6, 6, 24.0), "each mask is one"
         rita.post(f"{task}/review", {"verdict": "approved"})
         assert {one.status for one in house.store.standing()} == {"approved"}
         assert rita.post(f"{task}/review", {"verdict": "approved"}, 409)
         assert rita.get("/annotate")["counts"]["approved"] == 1
+        rita.begin()
+        rita.submit(absent=list(STRUCTURES))
+        assert (
+            "did themselves"
+            in rita.post(f"/annotate/tasks/{rita.task['id']}/review", {"verdict": "approved"}, 403)["detail"]
+        )
 
 
 def test_a_task_that_is_left_or_lost_comes_back_and_goes_on_for_who_had_it(folder):

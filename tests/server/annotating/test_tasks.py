@@ -6,6 +6,9 @@ import pytest
 from annotating_house import STRUCTURES, annotating, make_project, propose
 from readings_house import two_blocks
 
+from medsam.masks import CompactMask
+from medsam.store.project_records import NewAnnotation
+
 
 @pytest.fixture
 def folder(tmp_path):
@@ -99,3 +102,39 @@ def test_proposals_are_taken_untouched_changed_or_removed(folder):
         assert found[STRUCTURES[1], 3].parent is None
         (event,) = house.store.task_events(kinds=["submitted"])
         assert (event.details["strokes"], event.details["boxes"], event.details["session"]) == (2, 1, ann.session)
+
+
+def test_work_that_was_interrupted_is_all_told_and_what_comes_meanwhile_is_not_what_it_began_from(folder):
+    project = make_project(folder)
+    scan, other = project.store.scans()
+    project.close()
+    _, left, _ = two_blocks()
+    with annotating(folder) as house:
+        ann, ben, store = house.ann, house.ben, house.store
+        first = ann.begin()
+        ann.draw(1)
+        ann.prompt(1, 3, box=[4, 8, 22, 26])
+        ann.post(f"/sessions/{first}/undo")
+        ann.post(f"/annotate/tasks/{ann.task['id']}/leave", {"seconds": 4.0})
+        ann.ask("DELETE", f"/sessions/{first}", status=204)
+        assert ann.begin() != first
+        # the same as hers, and she never saw it
+        propose(store, scan, left[1], 1)
+        ann.draw(2, numbers=(2,))
+        done = ann.submit(seconds=8.0)
+        assert (done["masks"], done["untouched"]) == (3, 0)
+        standing = list(store.standing())
+        assert [(one.structure, one.slice, one.status, one.parent) for one in standing] == [
+            (STRUCTURES[0], 1, "edited", None),
+            (STRUCTURES[1], 1, "edited", None),
+            (STRUCTURES[1], 2, "edited", None),
+        ]
+        assert {(one.model, one.weights) for one in standing} == {("threshold", ann.get("/annotate")["weights"])}
+        assert all(one.predicted_iou is not None for one in standing), "whichever session it was drawn in"
+        (line,) = store.effort("reader")
+        assert (line.masks, line.boxes, line.seconds, line.timed) == (3, 4, 12.0, 3), "also what came to nothing"
+        assert store.standing_counts() == {(STRUCTURES[0], "edited"): 1, (STRUCTURES[1], "edited"): 2}
+        store.add_annotations([NewAnnotation(other.id, STRUCTURES[0], "i", 1, "edited", CompactMask.of(left[:, :, 5]))])
+        ben.take()
+        told = ben.post(f"/annotate/tasks/{ben.task['id']}/open", status=422)
+        assert "masks on slices across axis i, and is drawn on across k" in told["detail"]

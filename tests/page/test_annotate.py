@@ -16,11 +16,12 @@ from readings_house import two_blocks
 from medsam.annotation.project import AnnotationProject
 from medsam.inference.predictor import Predictor
 from medsam.inference.worker import Worker
+from medsam.masks import CompactMask
 from medsam.models.build import build_model
 from medsam.models.specs import tiny_spec
 from medsam.server.app import create_app
 from medsam.server.settings import ServerSettings
-from medsam.store.project_records import NewTask
+from medsam.store.project_records import NewAnnotation, NewTask
 
 LEFT, RIGHT = STRUCTURES
 PASSWORD = "a password of eleven words"
@@ -78,25 +79,33 @@ def site(browsable, tmp_path_factory) -> Iterator[Site]:
                 api.close()
 
 
+@pytest.fixture(scope="module")
+def windows() -> Iterator[tuple[ExitStack, dict]]:
+    """Pages that are open, by whose they are: each person has one for all tests."""
+    with ExitStack() as stack:
+        yield stack, {}
+
+
 @pytest.fixture
-def visit(chromium, site) -> Iterator[Callable]:
-    """`visit(name)`: the page of somebody, logged in. What it must not do fails the test."""
+def visit(chromium, site, windows) -> Iterator[Callable]:
+    """`visit(name)`: the page of somebody, logged in and at home. What it must not do fails the test."""
     from in_browser import opened
     from page_room import Room
 
-    rooms = list[Room]()
-    with ExitStack() as stack:
+    stack, rooms = windows
 
-        def enter(name: str, **options) -> Room:
-            watched = stack.enter_context(opened(chromium, site.url, site.cookies(name), **options))
-            rooms.append(Room(watched, site.apis[name]))
-            rooms[-1].page.goto("/")
-            rooms[-1].page.get_by_role("region", name="Project").wait_for()
-            return rooms[-1]
+    def enter(name: str) -> Room:
+        if name not in rooms:
+            watched = stack.enter_context(opened(chromium, site.url, site.cookies(name)))
+            rooms[name] = Room(watched, site.apis[name])
+        # a page that is loaded anew, as after a night
+        rooms[name].page.goto("/")
+        rooms[name].page.get_by_role("region", name="Project").wait_for()
+        return rooms[name]
 
-        yield enter
-        for room in rooms:
-            assert room.watched.unexpected() == []
+    yield enter
+    for room in rooms.values():
+        assert room.watched.unexpected() == []
 
 
 def begun(room) -> str:
@@ -229,6 +238,52 @@ def test_two_readings_that_differ_are_shown_over_each_other_and_somebody_decides
     rita.page.get_by_role("button", name="Compare with ben").click()
     expect(rita.page.get_by_role("button", name="Compare with ben")).to_have_attribute("aria-pressed", "true")
     assert axe(rita.page) == []
+    hand_in_and_stop(rita)
+
+
+def test_what_a_model_drew_alone_is_good_or_wrong_and_what_was_skipped_is_opened_again(visit, site):
+    from in_browser import axe
+    from playwright.sync_api import expect
+
+    scan = site.store.scans()[1]
+    _, _, right = two_blocks()
+    drawn = [NewAnnotation(scan.id, RIGHT, "k", k, "accepted", CompactMask.of(right[MIDDLE]), 3) for k in range(3)]
+    site.store.add_annotations(drawn)
+    site.store.add_tasks([NewTask(scan.id, (RIGHT,), "audit", 3, (k,), 30) for k in range(3)])
+    rita = visit("rita")
+    bar = rita.page.get_by_role("region", name="Task", exact=True)
+    rita.press("n")
+    assert begun(rita) == scan.name
+    is_state(rita, RIGHT, "proposed by the model")
+    assert axe(rita.page) == []
+    rita.press("a")
+    rita.page.get_by_text("the mask is good").wait_for()
+    bar.get_by_role("button", name="Good").wait_for()
+    # from the card of its scan, too
+    rita.page.goto("/#/")
+    rita.page.get_by_role("link", name=scan.name).click()
+    begun(rita)
+    is_state(rita, RIGHT, "proposed by the model")
+    draw(rita, 2, share=1.3)
+    expect(bar.get_by_role("button", name="Good")).to_be_disabled()
+    rita.press("Control+z")
+    is_state(rita, RIGHT, "proposed by the model")
+    draw(rita, 2, share=1.3)
+    bar.get_by_role("button", name="Wrong: hand in mine").click()
+    rita.page.get_by_text("the mask is wrong").wait_for()
+    begun(rita)
+    is_state(rita, RIGHT, "proposed by the model")
+    bar.get_by_label("Then stop").check()
+    bar.get_by_role("button", name="Skip").click()
+    rita.page.get_by_label("The scan is broken").check()
+    rita.page.get_by_role("button", name="Skip it").click()
+    rita.page.get_by_role("link", name="Review").click()
+    skipped = rita.page.get_by_role("region", name="Skipped: 1")
+    expect(skipped.get_by_role("row").filter(has_text=scan.name)).to_contain_text("The scan is broken")
+    skipped.get_by_role("button", name=f"Open {scan.name} again").click()
+    skipped.wait_for(state="detached")
+    assert [(one.verdict, one.dice == 1.0) for one in site.store.verdicts()] == [("good", True), ("wrong", False)]
+    assert [task.state for task in site.store.tasks(kinds=["audit"])] == ["submitted", "submitted", "open"]
 
 
 def test_what_a_model_proposes_is_accepted_by_a_key_and_handed_in_as_it_is(visit, site):

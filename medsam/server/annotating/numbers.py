@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any, cast
 
 from medsam.annotation.agreement import agreement, disagreements, gold_results
+from medsam.annotation.audits import wilson
 from medsam.annotation.project import AnnotationProject
 from medsam.server.annotating.schemas import (
     Disagreement,
@@ -29,6 +30,7 @@ def statistics(project: AnnotationProject) -> Statistics:
     structures = effort["structure"]
     ended = {str(one.number): dict(one.events["ended"][1]) if "ended" in one.events else {} for one in store.rounds()}
     verdicts = Counter(one.verdict for one in store.verdicts())
+    low, high = wilson(verdicts["good"], verdicts.total())
     return Statistics(
         masks=sum(one.masks for one in structures),
         untouched=sum(one.untouched for one in structures),
@@ -41,7 +43,7 @@ def statistics(project: AnnotationProject) -> Statistics:
             for one in agreement(project)
         ],
         gold=[GoldInfo(**one) for one in gold_results(project)],
-        verdicts=Verdicts(good=verdicts["good"], wrong=verdicts["wrong"]),
+        verdicts=Verdicts(good=verdicts["good"], wrong=verdicts["wrong"], low=low, high=high),
     )
 
 

@@ -33,7 +33,10 @@ export function HomeBar() {
       <dl class="annotate-facts">
         <Fact term={t("annotate.waiting")} text={number(counts.open)} />
         <Fact term={t("annotate.finished")} text={all === 0 ? "0" : `${number(finished)} / ${number(all)}`} />
-        <Fact term={t("annotate.today")} text={number(me.today)} />
+        <Fact
+          term={t("annotate.today")}
+          text={t("annotate.today-of", { tasks: number(me.today), masks: number(me.masks) })}
+        />
         {me.gold !== null && <Fact term={t("annotate.my-gold")} text={me.gold.toFixed(2)} />}
       </dl>
       <div class="annotate-home-do">
@@ -50,7 +53,7 @@ export function HomeBar() {
           {now.reviewer && (
             <a href={hashOf({ page: "review" })}>
               {t("annotate.review")}
-              {counts.submitted > 0 && <span class="annotate-badge">{number(counts.submitted)}</span>}
+              {counts.to_review > 0 && <span class="annotate-badge">{number(counts.to_review)}</span>}
             </a>
           )}
           <a href={hashOf({ page: "statistics" })}>{t("annotate.statistics")}</a>

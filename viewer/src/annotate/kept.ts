@@ -11,11 +11,9 @@ export interface Kept {
   /** Structures that the reader says the scan does not have. */
   absent: string[];
   difficulty: Difficulty | null;
-  /** The session and the revision that its first masks have. */
-  began: { session: string; revision: number } | null;
 }
 
-const NOTHING: Kept = { seconds: 0, looked: [], absent: [], difficulty: null, began: null };
+const NOTHING: Kept = { seconds: 0, looked: [], absent: [], difficulty: null };
 const key = (task: string) => `medsam.task.${task}`;
 
 export function kept(task: string): Kept {
@@ -45,13 +43,12 @@ export function forget(task: string): void {
 
 function isKept(found: unknown): found is Kept {
   if (typeof found !== "object" || found === null) return false;
-  const { seconds, looked, absent, difficulty, began } = found as Partial<Kept>;
+  const { seconds, looked, absent, difficulty } = found as Partial<Kept>;
   const texts = (list: unknown) => Array.isArray(list) && list.every((one) => typeof one === "string");
   return (
     Number.isFinite(seconds) &&
     texts(looked) &&
     texts(absent) &&
-    (difficulty === null || difficulty === "easy" || difficulty === "hard") &&
-    (began === null || (typeof began?.session === "string" && Number.isInteger(began.revision)))
+    (difficulty === null || difficulty === "easy" || difficulty === "hard")
   );
 }

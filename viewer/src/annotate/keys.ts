@@ -1,9 +1,10 @@
 // Keys of tasks. At home N takes the next one. In a task Shift+Enter hands in, A accepts what is proposed, J leads to the
-// next slice that is asked for. While a task is reviewed A approves, R returns.
+// next slice that is asked for; of an audit A says good, W wrong. While a task is reviewed A approves, R returns.
 
 import { letterOf } from "../panels/letter";
 import { reading, route } from "../state";
 import { currentTool } from "../tools/current";
+import { onAuditKey } from "./audit";
 import { project } from "./project";
 import { approve, mayReview } from "./review";
 import { accept, toNextSlice } from "./structures";
@@ -23,6 +24,7 @@ export function onKey(event: KeyboardEvent): boolean {
   }
   const now = task.peek();
   if (now !== null && open.mine) {
+    if (now.kind === "audit" && onAuditKey(letter)) return true;
     if (event.key === "Enter" && event.shiftKey) {
       // it ends what a tool has begun first
       return !(currentTool().busy?.() ?? false) && handInNow();

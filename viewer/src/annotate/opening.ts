@@ -3,11 +3,13 @@
 import { batch, effect, untracked } from "@preact/signals";
 import { openTask, type TaskInfo, taskInfo } from "../api/annotate";
 import { ApiError } from "../api/http";
+import { sliceNow, toSlice } from "../panels/goto";
 import type { Reading } from "../reading/reading";
-import { reading } from "../state";
+import { reading, scan } from "../state";
 import { keep, kept } from "./kept";
-import { hasProposals, isProposal, plain } from "./proposals";
-import { absent, asking, began, difficulty, gone, looked, opened, seconds, task } from "./task";
+import { nowMine } from "./project";
+import { masksOn, plain } from "./proposals";
+import { absent, asking, difficulty, gone, looked, opened, proposed, seconds, task, unseen } from "./task";
 
 /** Opens a task to work on: where its session is. Raises ApiError. */
 export async function openedTask(id: string, signal?: AbortSignal) {
@@ -15,7 +17,9 @@ export async function openedTask(id: string, signal?: AbortSignal) {
   batch(() => {
     const before = kept(id);
     opened.value = told.task;
-    gone.value = false;
+    nowMine(told.task);
+    unseen.value = new Map(Object.entries(told.unseen).map(([name, slices]) => [plain(name), slices]));
+    gone.value = null;
     asking.value = null;
     seconds.value = before.seconds;
     difficulty.value = before.difficulty;
@@ -38,24 +42,11 @@ export async function lookedAt(id: string, signal?: AbortSignal) {
 export function followWork(): () => void {
   const stops = [
     effect(() => {
-      const now = task.value;
-      const open = reading.value;
-      if (now === null || open === null) return;
+      const [now, open] = [task.value, reading.value];
       untracked(() => {
-        began.value = firstRevision(now, open);
+        proposed.value = now === null || open === null ? new Map() : masksOn(open, unseen.peek());
+        if (now !== null && open !== null) toAsked(now, open);
       });
-    }),
-    // what was drawn on stays the reader's, also in a session that begins from this one
-    effect(() => {
-      const now = task.value;
-      const open = reading.value;
-      if (now === null || open === null || !hasProposals(now)) return;
-      open.masks.version.value;
-      began.value;
-      if (kept(now.id).began?.session !== open.id) return;
-      const drawn = open.objects.value.filter((one) => open.masks.slices(one.id).length > 0);
-      const seen = drawn.filter((one) => !isProposal(open, one, null)).map((one) => plain(one.name));
-      if (seen.some((name) => !looked.peek().has(name))) looked.value = new Set([...looked.peek(), ...seen]);
     }),
     effect(() => {
       const what = {
@@ -72,22 +63,9 @@ export function followWork(): () => void {
   };
 }
 
-/** Of the masks that a session began from: all of them have the same, which a session without a step shows. */
-function firstRevision(now: TaskInfo, open: Reading): number {
-  const before = kept(now.id).began;
-  if (before?.session === open.id) return before.revision;
-  const revision =
-    open.undoable.peek() === 0 && open.redoable.peek() === 0 ? open.masks.changed : oldestUntouched(open);
-  keep(now.id, { began: { session: open.id, revision } });
-  return revision;
-}
-
-function oldestUntouched(open: Reading): number {
-  const revisions = open.objects.peek().flatMap(({ id }) =>
-    open.masks.slices(id).flatMap((slice) => {
-      const state = open.masks.get(id, slice);
-      return state?.status === "restored" ? [state.revision] : [];
-    }),
-  );
-  return revisions.length > 0 ? Math.min(...revisions) : 0;
+/** Where the scan was looked at before is not where this task asks: nobody is to judge a mask that is not on screen. */
+function toAsked({ slices }: TaskInfo, open: Reading): void {
+  if (slices === null || slices.length === 0 || scan.peek() === null || slices.includes(sliceNow(open))) return;
+  const shown = [...unseen.peek().values()].flat();
+  toSlice(open, slices.find((one) => shown.includes(one)) ?? slices[slices.length >> 1]!);
 }

@@ -1,13 +1,14 @@
 // The project that is served, where there is one: asked for as somebody comes, and from time to time while it is on screen.
 
-import { signal } from "@preact/signals";
+import { effect, signal } from "@preact/signals";
 import { version } from "../api/account";
-import { type ProjectInfo, projectInfo } from "../api/annotate";
+import { type ProjectInfo, projectInfo, type TaskInfo } from "../api/annotate";
 import { idleFor } from "../shell/idle";
 import { locked, me, offline, route } from "../state";
 
 export const project = signal<ProjectInfo | null>(null);
 
+const PAGES = ["cases", "review"];
 const AGAIN_MS = 8000;
 const AWAY_MS = 60_000;
 
@@ -26,17 +27,38 @@ export async function learnProject(): Promise<void> {
   }
 }
 
+/** What the reader works on from now on. */
+export function nowMine(task: TaskInfo): void {
+  const before = project.peek();
+  if (before !== null) project.value = { ...before, me: { ...before.me, task: task.id, case: task.case } };
+}
+
 /** Of another reader. */
 export function forgetProject(): void {
   asked += 1;
   project.value = null;
 }
 
-/** Asks again from time to time while it is on screen. Returns how to end that. */
+/** The task of the reader that is about a case; null where none is. */
+export function taskAbout(caseId: string): string | null {
+  const mine = project.value?.me;
+  return mine !== undefined && mine.case === caseId ? mine.task : null;
+}
+
+/** Asks again as a page comes that shows it, and from time to time meanwhile. Returns how to end that. */
 export function followProject(): () => void {
+  const again = () => {
+    const may = project.peek() !== null && me.peek() !== null && !locked.peek() && !offline.peek();
+    if (PAGES.includes(route.peek().page) && may) void learnProject();
+  };
   const timer = setInterval(() => {
-    const seen = ["cases", "review"].includes(route.value.page) && !document.hidden && idleFor() < AWAY_MS;
-    if (seen && project.value !== null && me.value !== null && !locked.value && !offline.value) void learnProject();
+    if (!document.hidden && idleFor() < AWAY_MS) again();
   }, AGAIN_MS);
-  return () => clearInterval(timer);
+  const stop = effect(() => {
+    if (PAGES.includes(route.value.page)) again();
+  });
+  return () => {
+    clearInterval(timer);
+    stop();
+  };
 }

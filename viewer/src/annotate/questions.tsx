@@ -8,6 +8,7 @@ import type { Reading } from "../reading/reading";
 import { Dialog } from "../shell/dialog";
 import { answered, choose, openParts, type Part } from "./structures";
 import { asking } from "./task";
+import { ALL_WHYS, type Why, whyOf } from "./whys";
 import { send, skip } from "./work";
 
 const close = () => {
@@ -25,6 +26,7 @@ function Unanswered({ now, open }: { now: TaskInfo; open: Reading }) {
   const parts = openParts(now, open);
   const said = useSignal<ReadonlySet<string>>(new Set(parts.filter((part) => part.absent).map((part) => part.name)));
   const missed = useSignal(false);
+  const missing = now.slices === null ? "annotate.hand-in.absent" : "annotate.hand-in.absent-there";
   const left = parts.filter((part) => !said.value.has(part.name));
   const hand = () => {
     answered(parts);
@@ -61,8 +63,7 @@ function Unanswered({ now, open }: { now: TaskInfo; open: Reading }) {
                   }}
                 />
                 <span>
-                  <strong>{spoken(part.name)}</strong>{" "}
-                  {t(part.state === "empty" ? "annotate.hand-in.absent" : "annotate.hand-in.looked")}
+                  <strong>{spoken(part.name)}</strong> {t(part.state === "empty" ? missing : "annotate.hand-in.looked")}
                 </span>
               </label>
               <button type="button" class="button-icon annotate-word" onClick={() => look(part)}>
@@ -87,20 +88,10 @@ function Unanswered({ now, open }: { now: TaskInfo; open: Reading }) {
   );
 }
 
-/** As they are written down, in one language, so that they can be counted. */
-const WHYS = {
-  quality: "image quality",
-  other: "another body part",
-  unclear: "not sure what it is",
-  broken: "the scan is broken",
-} as const;
-type Why = keyof typeof WHYS;
-
 function Skip() {
   const chosen = useSignal<Why | null>(null);
   const text = useSignal("");
-  const words = text.value.trim();
-  const why = [chosen.value === null ? "" : WHYS[chosen.value], words].filter(Boolean).join(": ");
+  const why = whyOf(chosen.value, text.value);
   return (
     <Dialog title={t("annotate.skip.title")} onClose={close}>
       <form
@@ -113,7 +104,7 @@ function Skip() {
         <p>{t("annotate.skip.text")}</p>
         <fieldset class="annotate-whys">
           <legend class="aloud">{t("annotate.skip.why")}</legend>
-          {(Object.keys(WHYS) as Why[]).map((one) => (
+          {ALL_WHYS.map((one) => (
             <label key={one} class="annotate-check">
               <input
                 type="radio"

@@ -8,7 +8,9 @@ import { shown } from "../panels/goto";
 import { number } from "../shell/format";
 import { hashOf } from "../shell/routing";
 import { project } from "./project";
-import { differing, dissentOf, isOwn, learnSubmitted, problem, submitted } from "./review";
+import { differing, dissentOf, isOwn, learnSubmitted, problem, reopen, skipped, submitted } from "./review";
+import { doing } from "./task";
+import { whyText } from "./whys";
 import "./annotate.css";
 import "./pages.css";
 
@@ -19,7 +21,7 @@ export function ReviewPage() {
     const ending = new AbortController();
     void learnSubmitted(ending.signal);
     return () => ending.abort();
-  }, [counts?.submitted, counts?.approved]);
+  }, [counts?.submitted, counts?.approved, counts?.skipped]);
   const found = submitted.value;
   return (
     <main class="annotate-page">
@@ -38,6 +40,7 @@ export function ReviewPage() {
           <>
             <Submitted tasks={found} />
             <Differing found={differing.value} />
+            <Skipped tasks={skipped.value} />
           </>
         )}
       </div>
@@ -145,6 +148,53 @@ function Differing({ found }: { found: readonly Disagreement[] }) {
                   {one.adjudicate !== null && (
                     <a href={hashOf({ page: "task", id: one.adjudicate })}>{t("annotate.decide")}</a>
                   )}
+                </td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+    </section>
+  );
+}
+
+/** Nobody gets these any more, unless somebody opens them again. */
+function Skipped({ tasks }: { tasks: readonly TaskInfo[] }) {
+  if (tasks.length === 0) return null;
+  return (
+    <section class="annotate-card" aria-labelledby="annotate-skipped">
+      <h2 id="annotate-skipped">{t("annotate.skipped.all", { count: number(tasks.length) })}</h2>
+      <div class="annotate-scroll">
+        <table class="annotate-table">
+          <thead>
+            <tr>
+              <th scope="col">{t("annotate.scan")}</th>
+              <th scope="col">{t("annotate.reader")}</th>
+              <th scope="col">{t("annotate.why")}</th>
+              <th scope="col">
+                <span class="aloud">{t("annotate.reopen")}</span>
+              </th>
+            </tr>
+          </thead>
+          <tbody>
+            {tasks.map((one) => (
+              <tr key={one.id}>
+                <th scope="row">
+                  <a href={hashOf({ page: "case", id: one.case })}>{one.scan}</a>
+                  {one.kind !== "draw" && <span class="annotate-tag">{t(`annotate.kind.${one.kind}`)}</span>}
+                </th>
+                <td>{one.holder ?? "–"}</td>
+                <td class="annotate-why">{whyText(one.why)}</td>
+                <td class="annotate-number">
+                  <button
+                    type="button"
+                    class="button-quiet"
+                    aria-label={t("annotate.reopen-one", { scan: one.scan })}
+                    disabled={doing.value !== null}
+                    onClick={() => void reopen(one)}
+                  >
+                    {t("annotate.reopen")}
+                  </button>
                 </td>
               </tr>
             ))}

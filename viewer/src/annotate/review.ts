@@ -1,7 +1,15 @@
 // What was handed in, for reviewers: which tasks wait, where two readers differ, and what is said of them.
 
 import { signal } from "@preact/signals";
-import { type Disagreement, disagreements, reviewTask, type TaskInfo, tasksOf } from "../api/annotate";
+import {
+  type Disagreement,
+  disagreements,
+  reopenTask,
+  reviewTask,
+  type TaskInfo,
+  type TaskState,
+  tasksOf,
+} from "../api/annotate";
 import { explain, isAbort } from "../api/http";
 import { t } from "../i18n";
 import { go } from "../shell/routing";
@@ -13,6 +21,8 @@ import { asking, doing } from "./task";
 /** Tasks that were handed in, those to look at first before the others; null: not known yet. */
 export const submitted = signal<readonly TaskInfo[] | null>(null);
 export const differing = signal<readonly Disagreement[]>([]);
+/** Tasks that were skipped. */
+export const skipped = signal<readonly TaskInfo[]>([]);
 export const problem = signal<string | null>(null);
 
 /** Tasks that are shown at most: nobody reviews more before the list is asked for again. */
@@ -20,20 +30,27 @@ const MOST = 500;
 
 export async function learnSubmitted(signal?: AbortSignal): Promise<void> {
   try {
-    const [tasks, found] = await Promise.all([all(signal), disagreements(signal)]);
+    const [tasks, found, left] = await Promise.all([
+      all("submitted", signal),
+      disagreements(signal),
+      all("skipped", signal),
+    ]);
     differing.value = found;
-    submitted.value = inOrder(tasks, found);
+    skipped.value = left;
+    // an audit is a verdict itself
+    const toReview = tasks.filter((one) => one.kind !== "audit");
+    submitted.value = inOrder(toReview, found);
     problem.value = null;
   } catch (error) {
     if (!isAbort(error)) problem.value = explain(error);
   }
 }
 
-async function all(signal: AbortSignal | undefined): Promise<TaskInfo[]> {
+async function all(state: TaskState, signal: AbortSignal | undefined): Promise<TaskInfo[]> {
   const found: TaskInfo[] = [];
   let after: string | null = null;
   do {
-    const page = await tasksOf("submitted", after, signal);
+    const page = await tasksOf(state, after, signal);
     found.push(...page.tasks);
     after = page.next;
   } while (after !== null && found.length < MOST);
@@ -42,6 +59,7 @@ async function all(signal: AbortSignal | undefined): Promise<TaskInfo[]> {
 
 export function forgetSubmitted(): void {
   submitted.value = null;
+  skipped.value = [];
   differing.value = [];
   problem.value = null;
 }
@@ -70,6 +88,21 @@ export function isOwn(now: TaskInfo): boolean {
 export function mayReview(now: TaskInfo): boolean {
   const isReviewer = me.value !== null && me.value.role !== "reader";
   return isReviewer && now.state === "submitted" && !isOwn(now);
+}
+
+/** A task that was skipped is done after all. */
+export async function reopen(now: TaskInfo): Promise<void> {
+  if (doing.peek() !== null) return;
+  doing.value = "leaving";
+  try {
+    await reopenTask(now.id);
+    say({ kind: "info", text: t("annotate.reopened", { scan: now.scan }), seconds: 6 });
+  } catch (error) {
+    tell(error);
+  } finally {
+    doing.value = null;
+  }
+  await Promise.all([learnSubmitted(), learnProject()]);
 }
 
 export async function approve(now: TaskInfo): Promise<void> {

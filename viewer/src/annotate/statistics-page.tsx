@@ -271,7 +271,15 @@ function Agreement({ numbers }: { numbers: Statistics }) {
       )}
       {audited > 0 && (
         <Card title={t("annotate.audit")}>
-          <p>{t("annotate.audited", { good: number(verdicts.good), all: number(audited) })}</p>
+          <p>
+            {t("annotate.audited", {
+              good: number(verdicts.good),
+              all: number(audited),
+              share: percent(verdicts.good / audited),
+              low: percent(verdicts.low),
+              high: percent(verdicts.high),
+            })}
+          </p>
         </Card>
       )}
     </>

@@ -9,7 +9,8 @@ import { shown, sliceNow } from "../panels/goto";
 import type { Reading } from "../reading/reading";
 import { focusPicture } from "../shell/room";
 import { openAgain } from "../shell/session";
-import { reading } from "../state";
+import { reading, say } from "../state";
+import { Judgement } from "./audit";
 import { Chips } from "./chips";
 import { Legend } from "./legend";
 import { lay } from "./look-bar";
@@ -17,7 +18,7 @@ import { Questions } from "./questions";
 import { differing, learnSubmitted } from "./review";
 import { accept, askedSlices, openParts, partsOf, toNextSlice } from "./structures";
 import { asking, difficulty, doing, gone, stopAfter, task } from "./task";
-import { handIn, putBack } from "./work";
+import { handIn, putBack, takeNext } from "./work";
 import "./annotate.css";
 
 export function TaskBar() {
@@ -25,15 +26,17 @@ export function TaskBar() {
   const open = reading.value;
   if (now === null || open === null || !open.mine) return null;
   const busy = doing.value !== null;
+  const isAudit = now.kind === "audit";
   return (
     <section class="annotate-bar" aria-label={t("annotate.task")} aria-busy={busy} onPointerUp={backToPicture}>
       <Notes now={now} />
       <div class="annotate-line">
         <Chips open={open} parts={partsOf(now, open)} />
-        <Proposed now={now} open={open} />
+        {!isAudit && <Proposed now={now} open={open} />}
         <Slices now={now} open={open} />
         <span class="annotate-space" />
-        <Marks />
+        {!isAudit && <Difficulties />}
+        <StopAfter />
         <span class="annotate-ends">
           <button type="button" class="button-icon annotate-word" disabled={busy} onClick={() => void putBack()}>
             {t("annotate.put-back")}
@@ -48,16 +51,7 @@ export function TaskBar() {
           >
             {t("annotate.skip")}
           </button>
-          <button
-            type="button"
-            class="button"
-            disabled={busy || gone.value}
-            aria-busy={doing.value === "handing"}
-            title={t("annotate.hand-in-key")}
-            onClick={handInNow}
-          >
-            {t(doing.value === "handing" ? "annotate.handing-in" : "annotate.hand-in")}
-          </button>
+          {isAudit ? <Judgement now={now} open={open} /> : <HandIn />}
         </span>
       </div>
       <Questions now={now} open={open} />
@@ -65,11 +59,28 @@ export function TaskBar() {
   );
 }
 
+function HandIn() {
+  return (
+    <button
+      type="button"
+      class="button"
+      disabled={doing.value !== null || gone.value !== null}
+      aria-busy={doing.value === "handing"}
+      title={t("annotate.hand-in-key")}
+      onClick={handInNow}
+    >
+      {t(doing.value === "handing" ? "annotate.handing-in" : "annotate.hand-in")}
+    </button>
+  );
+}
+
 /** Hands the task on screen in; false where there is none. */
 export function handInNow(): boolean {
   const [now, open] = [task.peek(), reading.peek()];
   if (now === null || open === null || !open.mine) return false;
-  void handIn(openParts(now, open).length > 0);
+  if (gone.peek() !== null) return true;
+  if (now.kind === "audit") say({ kind: "info", text: t("annotate.audit.say"), seconds: 6 });
+  else void handIn(openParts(now, open).length > 0);
   return true;
 }
 
@@ -86,12 +97,18 @@ function backToPicture(event: PointerEvent): void {
 function Notes({ now }: { now: TaskInfo }) {
   return (
     <div role="status">
-      {gone.value && (
+      {gone.value !== null && (
         <p class="annotate-note annotate-note-bad">
-          {t("annotate.gone")}
-          <button type="button" class="button-quiet" onClick={() => openAgain()}>
-            {t("annotate.gone.again")}
-          </button>
+          {t(`annotate.gone.${gone.value}`)}
+          {gone.value === "open" ? (
+            <button type="button" class="button-quiet" onClick={() => openAgain()}>
+              {t("annotate.gone.again")}
+            </button>
+          ) : (
+            <button type="button" class="button-quiet" onClick={() => void takeNext()}>
+              {t("annotate.next")}
+            </button>
+          )}
         </p>
       )}
       {now.note !== null && (
@@ -168,36 +185,40 @@ function Slices({ now, open }: { now: TaskInfo; open: Reading }) {
   );
 }
 
-/** How hard it was, and whether it is the last one for now. */
-function Marks() {
+/** How hard it was. */
+function Difficulties() {
   return (
-    <>
-      <fieldset class="annotate-marks">
-        <legend class="aloud">{t("annotate.difficulty")}</legend>
-        {(["easy", "hard"] as const).map((one) => (
-          <button
-            key={one}
-            type="button"
-            class="button-icon annotate-word"
-            aria-pressed={difficulty.value === one}
-            onClick={() => {
-              difficulty.value = difficulty.value === one ? null : one;
-            }}
-          >
-            {t(`annotate.${one}`)}
-          </button>
-        ))}
-      </fieldset>
-      <label class="annotate-check" title={t("annotate.stop-after-hint")}>
-        <input
-          type="checkbox"
-          checked={stopAfter.value}
-          onChange={(event) => {
-            stopAfter.value = event.currentTarget.checked;
+    <fieldset class="annotate-marks">
+      <legend class="aloud">{t("annotate.difficulty")}</legend>
+      {(["easy", "hard"] as const).map((one) => (
+        <button
+          key={one}
+          type="button"
+          class="button-icon annotate-word"
+          aria-pressed={difficulty.value === one}
+          onClick={() => {
+            difficulty.value = difficulty.value === one ? null : one;
           }}
-        />
-        {t("annotate.stop-after")}
-      </label>
-    </>
+        >
+          {t(`annotate.${one}`)}
+        </button>
+      ))}
+    </fieldset>
+  );
+}
+
+/** Whether it is the last one for now. */
+function StopAfter() {
+  return (
+    <label class="annotate-check" title={t("annotate.stop-after-hint")}>
+      <input
+        type="checkbox"
+        checked={stopAfter.value}
+        onChange={(event) => {
+          stopAfter.value = event.currentTarget.checked;
+        }}
+      />
+      {t("annotate.stop-after")}
+    </label>
   );
 }

@@ -2,6 +2,7 @@
 
 import { computed, signal } from "@preact/signals";
 import type { Difficulty, TaskInfo } from "../api/annotate";
+import type { MaskSlice } from "../reading/masks";
 import { route } from "../state";
 
 /** The one that was opened last. */
@@ -18,8 +19,8 @@ export const seen = computed(() => (route.value.page === "look" ? shown.value : 
 
 /** What is under way. */
 export const doing = signal<"next" | "handing" | "leaving" | null>(null);
-/** It went back, or somebody else has it by now. */
-export const gone = signal(false);
+/** It is no longer the reader's. open: it went back. taken: somebody else has it. done: elsewhere, by the reader. */
+export const gone = signal<"open" | "taken" | "done" | null>(null);
 /** After this one no other task is opened. */
 export const stopAfter = signal(false);
 export const difficulty = signal<Difficulty | null>(null);
@@ -28,7 +29,9 @@ export const seconds = signal(0);
 /** Structures whose proposals were looked at, or that the scan does not have. */
 export const looked = signal<ReadonlySet<string>>(new Set());
 export const absent = signal<ReadonlySet<string>>(new Set());
-/** Masks of this revision and before it are those that the session began from. */
-export const began = signal(0);
+/** Where the session showed a model's mask as it was opened: structure, as `plain` writes it -> slices. */
+export const unseen = signal<ReadonlyMap<string, readonly number[]>>(new Map());
+/** These masks, by object and slice. */
+export const proposed = signal<ReadonlyMap<string, MaskSlice>>(new Map());
 /** What is asked before something goes on. */
 export const asking = signal<"hand-in" | "skip" | "return" | null>(null);

@@ -1,7 +1,16 @@
 // What is done with the task on screen: it is handed in, put back or skipped, and the next one is taken. Masks are those of
 // its session, which is an ordinary one.
 
-import { type HandedIn, leaveTask, nextTask, skipTask, submitTask, taskInfo } from "../api/annotate";
+import {
+  type HandedIn,
+  leaveTask,
+  nextTask,
+  skipTask,
+  submitTask,
+  type TaskInfo,
+  taskInfo,
+  type Verdict,
+} from "../api/annotate";
 import { ApiError } from "../api/http";
 import { t } from "../i18n";
 import { share, spoken } from "../panels/format";
@@ -9,9 +18,9 @@ import { mayLeave } from "../panels/lost";
 import { hasEnded } from "../reading/told";
 import { agreed } from "../shell/asking";
 import { go } from "../shell/routing";
-import { leaveCase } from "../shell/session";
+import { leaveCase, openAgain } from "../shell/session";
 import { tell } from "../shell/tell";
-import { reading, say } from "../state";
+import { reading, route, say } from "../state";
 import { forget } from "./kept";
 import { learnProject } from "./project";
 import { asking, difficulty, doing, gone, seconds, stopAfter, task } from "./task";
@@ -22,7 +31,7 @@ export async function takeNext(): Promise<void> {
   doing.value = "next";
   try {
     const next = await nextTask();
-    if (next !== null) go({ page: "task", id: next.id });
+    if (next !== null) show(next.id);
     else {
       say({ kind: "info", text: t("annotate.nothing-left"), seconds: 10 });
       home();
@@ -33,6 +42,13 @@ export async function takeNext(): Promise<void> {
   } finally {
     doing.value = null;
   }
+}
+
+/** Also the one whose address this is already: it came back at once. */
+function show(id: string): void {
+  const to = route.peek();
+  if (to.page === "task" && to.id === id && reading.peek() === null) openAgain();
+  else go({ page: "task", id });
 }
 
 function home(): void {
@@ -52,19 +68,28 @@ function goOn(): void {
 
 /** Hands in, once what has to be asked is answered. open: whether something is. */
 export async function handIn(open: boolean): Promise<void> {
-  const of = reading.peek();
-  if (task.peek() === null || of === null || !of.mine || doing.peek() !== null) return;
-  if (of.jobs.peek().some((job) => !hasEnded(job))) {
-    say({ kind: "info", text: t("annotate.running"), seconds: 8 });
-    return;
-  }
-  if (!(await mayLeave())) return;
+  if (!(await mayHandIn())) return;
   if (open) asking.value = "hand-in";
   else await send();
 }
 
-/** Hands in what is drawn. missing: structures that the scan does not have. */
-export async function send(missing: readonly string[] = []): Promise<void> {
+/** Hands an audit in. */
+export async function judge(verdict: Verdict): Promise<void> {
+  if (await mayHandIn()) await send([], verdict);
+}
+
+async function mayHandIn(): Promise<boolean> {
+  const of = reading.peek();
+  if (task.peek() === null || of === null || !of.mine || doing.peek() !== null) return false;
+  if (of.jobs.peek().some((job) => !hasEnded(job))) {
+    say({ kind: "info", text: t("annotate.running"), seconds: 8 });
+    return false;
+  }
+  return mayLeave();
+}
+
+/** Hands in what is drawn. missing: structures that the scan does not have. verdict: of an audit. */
+export async function send(missing: readonly string[] = [], verdict?: Verdict): Promise<void> {
   const now = task.peek();
   const of = reading.peek();
   if (now === null || of === null || doing.peek() !== null) return;
@@ -78,12 +103,14 @@ export async function send(missing: readonly string[] = []): Promise<void> {
       difficulty: difficulty.peek(),
       absent: [...missing],
       note: null,
+      ...(verdict && { verdict }),
     });
     forget(now.id);
-    tellHandedIn(told);
+    if (verdict === undefined) tellHandedIn(told);
+    else say({ kind: "info", text: t(`annotate.audit.said.${verdict}`, { scan: now.scan }), seconds: 8 });
   } catch (error) {
     void heedGone(error);
-    tell(error, () => void send(missing));
+    tell(error, () => void send(missing, verdict));
     return;
   } finally {
     doing.value = null;
@@ -145,13 +172,29 @@ async function left(
 
 /** A task that an answer refuses may be no longer the reader's. */
 export async function heedGone(error: unknown): Promise<void> {
+  if (error instanceof ApiError && [403, 404, 409].includes(error.status)) await lookAfter();
+}
+
+/** Whose the task on screen is now. */
+export async function lookAfter(): Promise<void> {
   const now = task.peek();
-  if (now === null || !(error instanceof ApiError) || ![403, 404, 409].includes(error.status)) return;
+  if (now === null) return;
+  let told: TaskInfo | null;
   try {
-    const told = await taskInfo(now.id);
-    const isMine = told.mine && told.state === "taken" && told.session === reading.peek()?.id;
-    if (task.peek()?.id === now.id) gone.value = !isMine;
-  } catch {
-    // the next answer says it again
+    told = await taskInfo(now.id);
+  } catch (error) {
+    // what somebody else works on is none of the reader's business; of what is not answered the next answer tells
+    if (!(error instanceof ApiError) || error.status !== 404) return;
+    told = null;
   }
+  if (task.peek()?.id === now.id) gone.value = goneNow(told);
+}
+
+function goneNow(told: TaskInfo | null): typeof gone.value {
+  if (told === null) return "taken";
+  if (told.state === "open") return "open";
+  if (told.state !== "taken") return "done";
+  if (!told.mine) return "taken";
+  // taken anew in another window, in another session
+  return told.session === reading.peek()?.id ? null : "done";
 }

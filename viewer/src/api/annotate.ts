@@ -6,8 +6,13 @@ import { ApiError, ask, request } from "./http";
 export type TaskKind = "draw" | "gold" | "second" | "adjudicate" | "audit";
 export type TaskState = "open" | "taken" | "submitted" | "approved" | "skipped" | "withdrawn";
 export type Difficulty = "easy" | "hard";
+/** Of a mask that a model made alone. */
+export type Verdict = "good" | "wrong";
 
-/** round, weights: of the model that answers; null: the one it began with. me.gold: mean Dice on scans whose reference is known. */
+/**
+ * round, weights: of the model that answers; null: the one it began with. me.task, me.case: that the reader has now.
+ * me.masks: of today. me.gold: mean Dice on scans whose reference is known. counts.to_review: of those handed in.
+ */
 export interface ProjectInfo {
   name: string;
   structures: { name: string; colour: string }[];
@@ -16,8 +21,15 @@ export interface ProjectInfo {
   round: number | null;
   weights: string | null;
   model: string;
-  me: { task: string | null; done: number; today: number; gold: number | null };
-  counts: Record<"open" | "taken" | "submitted" | "approved" | "skipped", number>;
+  me: {
+    task: string | null;
+    case: string | null;
+    done: number;
+    today: number;
+    masks: number;
+    gold: number | null;
+  };
+  counts: Record<"open" | "taken" | "submitted" | "approved" | "skipped" | "to_review", number>;
   reviewer: boolean;
 }
 
@@ -35,6 +47,8 @@ export interface TaskInfo {
   until: string | null;
   proposals: number;
   note: string | null;
+  /** It was skipped. */
+  why: string | null;
   mine: boolean;
   holder: string | null;
   after: string | null;
@@ -58,6 +72,15 @@ export interface HandingIn {
   /** Structures that this scan does not have. */
   absent: string[];
   note: string | null;
+  /** Of an audit. */
+  verdict?: Verdict;
+}
+
+/** unseen: structure -> slices on which the session shows a model's mask as it is, which nobody vouched for. */
+export interface Opened {
+  session: string;
+  task: TaskInfo;
+  unseen: Record<string, number[]>;
 }
 
 /** dice: by structure, where the reference is known. */
@@ -97,7 +120,8 @@ export interface Statistics {
   stages: EffortLine[];
   agreement: { structure: string; readers: [string, string]; dice: number; scans: number }[];
   gold: { reader: string; tasks: number; dice: number }[];
-  verdicts: { good: number; wrong: number };
+  /** low, high: between which the share of good ones lies, with 95 % confidence. */
+  verdicts: { good: number; wrong: number; low: number; high: number };
 }
 
 /** Two readings of a scan that differ. adjudicate: the task in which a reviewer decides. */
@@ -152,7 +176,7 @@ export function taskInfo(id: string, signal?: AbortSignal): Promise<TaskInfo> {
 }
 
 /** The session in which a task is done: the one that it has, or a new one. */
-export function openTask(id: string, signal?: AbortSignal): Promise<{ session: string; task: TaskInfo }> {
+export function openTask(id: string, signal?: AbortSignal): Promise<Opened> {
   return ask(`${ROOT}/tasks/${id}/open`, { method: "POST", json: {}, repeatable: true, signal });
 }
 
@@ -173,6 +197,11 @@ export async function leaveTask(id: string, seconds: number): Promise<void> {
 
 export async function skipTask(id: string, why: string, seconds: number): Promise<void> {
   await request(`${ROOT}/tasks/${id}/skip`, { method: "POST", json: { why, seconds } });
+}
+
+/** What was skipped is to be done after all. */
+export async function reopenTask(id: string): Promise<void> {
+  await request(`${ROOT}/tasks/${id}/reopen`, { method: "POST", json: {} });
 }
 
 export async function reviewTask(id: string, verdict: "approved" | "returned", note: string): Promise<void> {

@@ -1,12 +1,14 @@
 // A case: its picture, what it is and whose, and what may be done with it.
 
 import { useSignal } from "@preact/signals";
+import { taskAbout } from "../annotate/project";
 import { thumbnailOf } from "../api/cases";
 import type { CaseInfo } from "../api/types";
 import { t } from "../i18n";
 import { day, dicomDay, gridSize, number, personName } from "../shell/format";
 import { Icon, type IconName } from "../shell/icons";
 import { hashOf } from "../shell/routing";
+import type { Route } from "../state";
 import { arrived } from "./uploads";
 
 interface Properties {
@@ -22,9 +24,7 @@ export function CaseCard({ info, mayDelete, mayShare, ask }: Properties) {
     <li class={arrived.value.has(info.id) ? "cases-card cases-card-new" : "cases-card"}>
       <Thumbnail info={info} />
       <div class="cases-card-text">
-        <h3 title={name}>
-          {info.state === "gone" ? name : <a href={hashOf({ page: "case", id: info.id })}>{name}</a>}
-        </h3>
+        <h3 title={name}>{info.state === "gone" ? name : <a href={hashOf(leadsTo(info.id))}>{name}</a>}</h3>
         <p class="cases-card-who">{whose(info)}</p>
         <p class="cases-card-what">{what(info)}</p>
         <State info={info} />
@@ -37,6 +37,12 @@ export function CaseCard({ info, mayDelete, mayShare, ask }: Properties) {
       )}
     </li>
   );
+}
+
+/** To the reader's task, where the case is what it is about. */
+function leadsTo(id: string): Route {
+  const task = taskAbout(id);
+  return task === null ? { page: "case", id } : { page: "task", id: task };
 }
 
 function CardButton({ icon, label, press }: { icon: IconName; label: string; press: () => void }) {

@@ -71,6 +71,7 @@ export const TASKS: Group = {
     [["Shift", "Enter"], "shell.key.handIn"],
     [["A"], "shell.key.take"],
     [["J"], "shell.key.asked"],
+    [["W"], "shell.key.wrong"],
   ],
 };
 

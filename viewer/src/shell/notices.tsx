@@ -1,6 +1,7 @@
 // What is always visible at the bottom, and banners below the top: the server is gone, this is somebody else's.
 
-import { doing } from "../annotate/task";
+import { taskAbout } from "../annotate/project";
+import { doing, gone, task } from "../annotate/task";
 import { type Key, t } from "../i18n";
 import { offline, openCase, reading, route } from "../state";
 import { Icon } from "./icons";
@@ -29,10 +30,13 @@ const OVER: Record<number, Key> = { 403: "shell.over.forbidden", 409: "shell.ove
 export function Banners() {
   const info = openCase.value;
   const open = reading.value;
-  // that a session is closed as its task is handed in is no news
-  const over = doing.value === null ? (open?.over.value ?? null) : null;
+  // that a session is closed as its task is handed in is no news, and that it was elsewhere is said above the picture
+  const isSaid = doing.value !== null || (task.value !== null && gone.value !== null);
+  const over = isSaid ? null : (open?.over.value ?? null);
   // of a task the bar says whose it is
   const watched = open !== null && !open.mine && route.value.page !== "look";
+  // it has a bar of its own, which hands it in
+  const about = info !== null && open?.mine && route.value.page === "case" ? taskAbout(info.id) : null;
   return (
     <div class="shell-banners">
       <div role="alert">
@@ -57,6 +61,15 @@ export function Banners() {
                 {t("shell.over.open")}
               </button>
             )}
+          </p>
+        )}
+        {about !== null && (
+          <p class="shell-banner">
+            <Icon name="info" />
+            {t("annotate.about")}
+            <button type="button" class="button-quiet" onClick={() => go({ page: "task", id: about })}>
+              {t("annotate.go-on")}
+            </button>
           </p>
         )}
         {watched && (

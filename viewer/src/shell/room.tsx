@@ -3,6 +3,7 @@
 import { useEffect } from "preact/hooks";
 import { LookBar } from "../annotate/look-bar";
 import { TaskBar } from "../annotate/task-bar";
+import { takeNext } from "../annotate/work";
 import { t } from "../i18n";
 import { Panel } from "../panels/panel";
 import { panelShown, reading, scan } from "../state";
@@ -78,13 +79,17 @@ function OnItsWay() {
       ) : (
         <>
           <Icon name="warning" size={36} />
-          <h1>{t("shell.opening.failed")}</h1>
+          <h1>{t(now?.taken ? "annotate.taken.title" : "shell.opening.failed")}</h1>
           <p role="alert">{problem}</p>
           <div class="shell-dialog-actions">
             <a class="button-quiet" href={hashOf({ page: "cases" })}>
               {t("shell.home")}
             </a>
-            {now?.status === 409 ? (
+            {now?.taken ? (
+              <button type="button" class="button" onClick={() => void takeNext()}>
+                {t("annotate.next")}
+              </button>
+            ) : now?.status === 409 ? (
               <button type="button" class="button" onClick={() => openAgain({ anew: true })}>
                 {t("shell.opening.anew")}
               </button>

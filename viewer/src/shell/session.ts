@@ -31,9 +31,20 @@ import { agreed } from "./asking";
 import { type Kept, keep, kept } from "./kept";
 import { tell } from "./tell";
 
-/** A case on its way; `problem` says why it does not come, `status` what the server answered (0: nothing), `from` of which session it
- * begins when it is tried again. */
-export const opening = signal<{ id: string; problem: string | null; status?: number; from?: string } | null>(null);
+interface OnItsWay {
+  id: string;
+  /** Why it does not come. */
+  problem: string | null;
+  /** What the server answered (0: nothing). */
+  status?: number;
+  /** The session that it begins from when it is tried again. */
+  from?: string;
+  /** It is a task, and no longer the reader's. */
+  taken?: boolean;
+}
+
+/** A case on its way. */
+export const opening = signal<OnItsWay | null>(null);
 /** Another axis is on its way: no step is taken meanwhile. */
 export const turning = signal(false);
 
@@ -92,7 +103,9 @@ async function openTaskById(id: string, find: typeof openedTask): Promise<void> 
     if (under !== control) return;
     leaveCase();
     const status = error instanceof ApiError ? error.status : 500;
-    opening.value = isAbort(error) ? null : { id, problem: why(error), status };
+    const taken = find === openedTask && (status === 404 || status === 409);
+    const problem = taken ? t("annotate.taken") : why(error);
+    opening.value = isAbort(error) ? null : { id, problem, status, taken };
   }
 }
 

@@ -2,8 +2,9 @@ import { afterEach, describe, expect, it, vi } from "vitest";
 import { rangeOf } from "../../src/annotate/chart";
 import { HomeBar } from "../../src/annotate/home-bar";
 import { totals } from "../../src/annotate/numbers";
-import { project } from "../../src/annotate/project";
+import { project, taskAbout } from "../../src/annotate/project";
 import { dissentOf, inOrder, mayReview } from "../../src/annotate/review";
+import { ReviewPage } from "../../src/annotate/review-page";
 import { StatisticsPage } from "../../src/annotate/statistics-page";
 import type { Disagreement, EffortLine, ModelLine, Statistics } from "../../src/api/annotate";
 import { me } from "../../src/state";
@@ -39,7 +40,7 @@ const NUMBERS: Statistics = {
   stages: [line("1")],
   agreement: [{ structure: "liver", readers: ["Anna", "Ben"], dice: 0.913, scans: 2 }],
   gold: [{ reader: "Anna", tasks: 3, dice: 0.94 }],
-  verdicts: { good: 9, wrong: 1 },
+  verdicts: { good: 9, wrong: 1, low: 0.596, high: 0.982 },
 };
 const MODELS: ModelLine[] = [
   {
@@ -91,7 +92,9 @@ describe("the page of numbers", () => {
     await vi.waitFor(() => expect(root.querySelectorAll("svg[role=img]")).toHaveLength(2));
     expect(root.querySelector("svg")!.getAttribute("aria-label")).toMatch(/1: 4.3; 2: 2.5; now: 3.0/);
     expect(root.textContent).toContain("kidney right");
-    expect(root.textContent).toContain("9 of 10 audited masks were good.");
+    expect(root.textContent).toContain(
+      "9 of 10 audited masks were good: 90%, and with 95 % confidence between 60% and 98%.",
+    );
     expect(button(root, "Back to this one")).toBeTruthy();
     await act(() => {
       me.value = { ...me.value!, role: "reviewer" };
@@ -111,13 +114,19 @@ describe("the project above the cases", () => {
     expect(button(root, "Next task").disabled).toBe(false);
     expect(root.textContent).not.toContain("Review");
     await act(() => {
-      project.value = aProject({ me: { task: "t1", done: 0, today: 0, gold: 0.91 }, reviewer: true });
+      project.value = aProject({
+        me: { task: "t1", case: "c1", done: 0, today: 2, masks: 17, gold: 0.91 },
+        reviewer: true,
+      });
     });
     expect(button(root, "Go on with my task")).toBeTruthy();
     expect(root.querySelector("a[href='#/review']")!.textContent).toContain("2");
     expect(root.textContent).toContain("0.91");
+    expect(root.textContent).toContain("2 (17 masks)");
+    expect([taskAbout("c1"), taskAbout("c2")]).toEqual(["t1", null]);
     await act(() => {
-      project.value = aProject({ counts: { open: 0, taken: 0, submitted: 0, approved: 3, skipped: 0 } });
+      const counts = { open: 0, taken: 0, submitted: 0, approved: 3, skipped: 0, to_review: 0 };
+      project.value = aProject({ counts });
     });
     expect(button(root, "Next task").disabled).toBe(true);
   });
@@ -136,6 +145,23 @@ describe("review", () => {
     expect(inOrder(tasks, [differs]).map((one) => one.id)).toEqual(["b", "e", "a", "d"]);
     expect(dissentOf(aTask({ id: "c" }), [differs])).toBe(0.6);
     expect(dissentOf(aTask({ id: "a" }), [differs])).toBeNull();
+  });
+
+  it("shows what was skipped, and why, and opens it again; audits are verdicts themselves", async () => {
+    const left = aTask({ id: "s", scan: "ct_9", state: "skipped", mine: false, why: "image quality: motion" });
+    const calls = serve((call) => {
+      if (call.path === "/annotate/tasks") {
+        const handed = [aTask({ id: "a", kind: "audit", scan: "ct_8", state: "submitted" })];
+        return json({ tasks: call.query.get("state") === "skipped" ? [left] : handed, next: null });
+      }
+      return json(call.path === "/annotate/disagreements" ? [] : {});
+    });
+    const root = await mount(<ReviewPage />);
+    await vi.waitFor(() => expect(root.textContent).toContain("Skipped: 1"));
+    expect(root.textContent).toContain("Nothing waits for review.");
+    expect(root.textContent).toContain("The image quality is too poor: motion");
+    await act(() => button(root, "Open ct_9 again").click());
+    await vi.waitFor(() => expect(calls.some((call) => call.path === "/annotate/tasks/s/reopen")).toBe(true));
   });
 
   it("is for reviewers, of others' work that was handed in", () => {

@@ -16,6 +16,7 @@ export function aTask(more: Partial<TaskInfo> = {}): TaskInfo {
     until: null,
     proposals: 0,
     note: null,
+    why: null,
     mine: true,
     holder: "Anna",
     after: null,
@@ -35,8 +36,8 @@ export function aProject(more: Partial<ProjectInfo> = {}): ProjectInfo {
     round: null,
     weights: null,
     model: "litemedsam",
-    me: { task: null, done: 3, today: 12, gold: null },
-    counts: { open: 5, taken: 1, submitted: 2, approved: 2, skipped: 0 },
+    me: { task: null, case: null, done: 3, today: 12, masks: 31, gold: null },
+    counts: { open: 5, taken: 1, submitted: 2, approved: 2, skipped: 0, to_review: 2 },
     reviewer: false,
     ...more,
   };

@@ -1,11 +1,11 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { isProposal } from "../../src/annotate/proposals";
+import { isProposal, masksOn } from "../../src/annotate/proposals";
 import { accept, answered, askedSlices, openParts, partsOf } from "../../src/annotate/structures";
-import { absent, began, looked, opened } from "../../src/annotate/task";
+import { absent, looked, opened, proposed } from "../../src/annotate/task";
 import type { TaskInfo } from "../../src/api/annotate";
 import type { Scan } from "../../src/scan/scan";
 import { cursor, messages, reading, route, scan } from "../../src/state";
-import { FakeReading, structure } from "../panels/fake";
+import { FakeReading, square, structure } from "../panels/fake";
 import { grid } from "../scan/grid";
 import { aTask } from "./project";
 
@@ -17,12 +17,16 @@ function open(more: Partial<TaskInfo> = {}): [TaskInfo, FakeReading] {
   reading.value = of;
   return [now, of];
 }
+/** A model's masks, as the server says when a task is opened. */
+const are = (of: FakeReading, unseen: Record<string, number[]>) => {
+  proposed.value = masksOn(of, new Map(Object.entries(unseen)));
+};
 const states = (now: TaskInfo, of: FakeReading) => partsOf(now, of).map((part) => part.state);
 
 beforeEach(() => {
   looked.value = new Set();
   absent.value = new Set();
-  began.value = 0;
+  proposed.value = new Map();
   cursor.value = [0, 0, 0];
   scan.value = { geometry: grid({ shape: [20, 16, 16] }) } as Scan;
 });
@@ -58,35 +62,36 @@ describe("the structures of a task", () => {
   });
 
   it("are proposed until somebody changes or accepts them", () => {
-    const [now, of] = open({ proposals: 2 });
-    began.value = 1;
+    const [now, of] = open();
     of.masks.put(1, 4);
     of.masks.put(2, 4);
+    are(of, { liver: [4], kidney_right: [4] });
     expect(states(now, of)).toEqual(["proposed", "proposed"]);
     expect(isProposal(of, of.objects.value[0]!, 4)).toBe(true);
     looked.value = new Set(["kidney_right"]);
     expect(states(now, of)).toEqual(["proposed", "drawn"]);
-    // masks of the session's first steps come later
-    began.value = 0;
+    of.masks.put(1, 4, "refined", square(3));
     expect(states(now, of)).toEqual(["drawn", "drawn"]);
+    // as undo brings it back
+    of.masks.put(1, 4);
+    expect(states(now, of)).toEqual(["proposed", "drawn"]);
   });
 
-  it("that were drawn by somebody before are no proposals", () => {
-    for (const more of [{ note: "the top is missing" }, { kind: "adjudicate" } as const]) {
-      const [now, of] = open({ proposals: 2, ...more });
-      began.value = 1;
-      of.masks.put(1, 4);
-      expect(states(now, of)).toEqual(["drawn", "empty"]);
-    }
+  it("are nobody's proposals but those that the server says: others were drawn by somebody before", () => {
+    const [now, of] = open({ proposals: 2 });
+    of.masks.put(1, 4);
+    of.masks.put(2, 4);
+    are(of, { kidney_right: [4, 9] });
+    expect(states(now, of)).toEqual(["drawn", "proposed"]);
   });
 });
 
 describe("accepting", () => {
   it("goes on to the next structure, and shows where it is", () => {
-    const [now, of] = open({ proposals: 2 });
-    began.value = 1;
+    const [now, of] = open();
     of.masks.put(1, 4);
     of.masks.put(2, 11);
+    are(of, { liver: [4], kidney_right: [11] });
     accept(now, of);
     expect([...looked.value]).toEqual(["liver"]);
     expect(of.active.value).toBe(2);

@@ -1,24 +1,28 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { followAttention } from "../../src/annotate/attention";
+import { onAuditKey } from "../../src/annotate/audit";
 import { kept } from "../../src/annotate/kept";
 import { followWork, openedTask } from "../../src/annotate/opening";
 import {
   absent,
-  began,
   difficulty,
   doing,
   gone,
   looked,
   opened,
+  proposed,
   seconds,
   stopAfter,
   task,
 } from "../../src/annotate/task";
-import { handIn, putBack, send, skip, takeNext } from "../../src/annotate/work";
+import { handInNow } from "../../src/annotate/task-bar";
+import { handIn, lookAfter, putBack, send, skip, takeNext } from "../../src/annotate/work";
+import type { Scan } from "../../src/scan/scan";
 import { followAddress, go } from "../../src/shell/routing";
-import { locked, messages, reading, route } from "../../src/state";
+import { cursor, locked, messages, reading, route, scan } from "../../src/state";
 import { type Answer, type Call, json, refusal, serve } from "../api/server";
-import { FakeReading } from "../panels/fake";
+import { FakeReading, square } from "../panels/fake";
+import { grid } from "../scan/grid";
 import { aProject, aTask } from "./project";
 
 const stops: (() => void)[] = [];
@@ -34,7 +38,8 @@ function served(next: readonly (string | null)[], more: (call: Call) => Answer |
       const id = left.shift() ?? null;
       return id === null ? new Response(null, { status: 204 }) : json(aTask({ id }));
     }
-    if (call.path.endsWith("/open")) return json({ session: "session", task: aTask({ id: call.path.split("/")[3]! }) });
+    if (call.path.endsWith("/open"))
+      return json({ session: "session", task: aTask({ id: call.path.split("/")[3]! }), unseen: { liver: [3] } });
     if (call.path.endsWith("/submit"))
       return json({ task: aTask({ state: "submitted" }), masks: 3, untouched: 1, clicks: 2, dice: null });
     if (call.path === "/version") return json({ version: 1, project: true });
@@ -62,7 +67,7 @@ afterEach(() => {
   opened.value = null;
   messages.value = [];
   stopAfter.value = false;
-  gone.value = false;
+  gone.value = null;
   vi.unstubAllGlobals();
   vi.useRealTimers();
 });
@@ -125,6 +130,29 @@ describe("handing in", () => {
     expect(texts()[0]).toMatch(/propagation/);
   });
 
+  it("of an audit is a verdict: good as it is, wrong where it was changed", async () => {
+    const calls = served(["t2"], (call) =>
+      call.path === "/annotate/tasks/t1/open"
+        ? json({ session: "session", task: aTask({ kind: "audit", structures: ["liver"] }), unseen: { liver: [3] } })
+        : null,
+    );
+    const of = new FakeReading();
+    of.masks.put(1, 3);
+    go({ page: "task", id: "t1" });
+    await openedTask("t1");
+    reading.value = of;
+    expect(handInNow()).toBe(true);
+    expect(texts().at(-1)).toMatch(/good \(A\) or wrong/);
+    of.masks.put(1, 3, "refined", square(2));
+    expect(onAuditKey("a")).toBe(true);
+    of.masks.put(1, 3);
+    expect(calls.some((call) => call.path.endsWith("/submit"))).toBe(false);
+    expect(onAuditKey("a")).toBe(true);
+    await vi.waitFor(() => expect(location.hash).toBe("#/task/t2"));
+    expect(calls.find((call) => call.path.endsWith("/submit"))!.json).toMatchObject({ verdict: "good", absent: [] });
+    expect(texts().at(-1)).toBe("ct_1: the mask is good.");
+  });
+
   it("keeps everything where it was refused, and says when the task is another's", async () => {
     const refused = (call: Call) =>
       call.path.endsWith("/submit")
@@ -136,12 +164,44 @@ describe("handing in", () => {
     await atTask();
     seconds.value = 10;
     await send();
-    await vi.waitFor(() => expect(gone.value).toBe(true));
+    await vi.waitFor(() => expect(gone.value).toBe("open"));
     expect(task.value?.id).toBe("t1");
     expect(kept("t1").seconds).toBe(10);
     expect(doing.value).toBeNull();
     expect(texts()[0]).toMatch(/no longer yours/);
   });
+});
+
+it("a task that went elsewhere is said to be, whatever may be seen of it", async () => {
+  const told: [Answer, typeof gone.value][] = [
+    [refusal(404, "There is no such task."), "taken"],
+    [json(aTask({ state: "submitted", mine: false })), "done"],
+    [json(aTask({ session: "another" })), "done"],
+    [json(aTask()), null],
+  ];
+  for (const [answer, what] of told) {
+    served([], (call) => (call.method === "GET" && call.path === "/annotate/tasks/t1" ? answer : null));
+    await atTask();
+    await lookAfter();
+    expect(gone.value).toBe(what);
+  }
+});
+
+it("a task that asks for slices shows one of them, wherever its scan was looked at before", async () => {
+  served([], (call) =>
+    call.path === "/annotate/tasks/t1/open"
+      ? json({ session: "session", task: aTask({ slices: [3, 9] }), unseen: { liver: [9] } })
+      : null,
+  );
+  scan.value = { geometry: grid({ shape: [20, 16, 16] }) } as Scan;
+  cursor.value = [0, 0, 5];
+  await atTask();
+  expect(cursor.value[2]).toBe(9);
+  reading.value = null;
+  cursor.value = [0, 0, 3];
+  await atTask();
+  expect(cursor.value[2]).toBe(3);
+  scan.value = null;
 });
 
 describe("what is not done", () => {
@@ -163,15 +223,14 @@ describe("what is not done", () => {
 });
 
 describe("a reload", () => {
-  it("goes on with what was said, and knows which masks were there at first", async () => {
+  it("goes on with what was said, and asks the server which masks are a model's", async () => {
     served([]);
     const of = await atTask();
-    expect(began.value).toBe(0);
     reading.value = null;
     of.masks.put(1, 3);
+    of.masks.put(1, 4);
     reading.value = of;
-    // before any step all masks are those that it began from
-    expect(kept("t1").began).toEqual({ session: "session", revision: 0 });
+    expect([...proposed.value.keys()]).toEqual(["1/3"]);
     seconds.value = 30;
     looked.value = new Set(["liver"]);
     absent.value = new Set(["kidney_right"]);
@@ -195,18 +254,6 @@ describe("a reload", () => {
     reading.value = null;
     await atTask("t2");
     expect(seconds.value).toBe(0);
-  });
-
-  it("without what was kept takes the oldest masks that nobody touched", async () => {
-    served([]);
-    go({ page: "task", id: "t1" });
-    await openedTask("t1");
-    const of = new FakeReading();
-    of.masks.put(1, 3, "restored");
-    of.masks.put(1, 4, "refined");
-    of.undoable.value = 1;
-    reading.value = of;
-    expect(began.value).toBe(1);
   });
 });
 

@@ -96,6 +96,7 @@ export const shell = {
   "shell.help.tasks": "Tasks",
   "shell.key.handIn": "hands the task in",
   "shell.key.take": "proposals are right: next structure",
+  "shell.key.wrong": "Audit: the mask is wrong (A: good)",
   "shell.key.asked": "next slice that is asked for",
   "shell.help.hand": "Mouse and touch",
   "shell.key.box": "Box, and clicks",

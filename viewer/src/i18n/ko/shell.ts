@@ -98,6 +98,7 @@ export const shell = {
   "shell.help.tasks": "작업",
   "shell.key.handIn": "작업 제출",
   "shell.key.take": "제안대로 맞음: 다음 구조물",
+  "shell.key.wrong": "점검: 마스크가 틀림 (A: 맞음)",
   "shell.key.asked": "요청된 다음 슬라이스",
   "shell.help.hand": "마우스와 터치",
   "shell.key.box": "상자와 클릭",

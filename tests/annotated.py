@@ -42,7 +42,7 @@ def project(
     told: dict[str, Any] = {"config": str(folder / "config.yaml"), "steps": 24, "prompt": "point", "slices": 1}
     settings = {"model": str(model), **settings}
     asked = Settings(**settings, round=RoundSettings(**told))
-    _empty_store(folder / "project" / "store")
+    empty_store(folder / "project" / "store")
     made = AnnotationProject.create(folder / "project", "shapes", STRUCTURES, asked)
     manifest = shapes(folder / "data", sides)
     made.store.add_scans([_scan(case, case.split in labelled) for case in read_manifest(manifest).cases])
@@ -57,7 +57,8 @@ def _empty_database() -> bytes:
         return (Path(folder) / "medsam.db").read_bytes()
 
 
-def _empty_store(folder: Path) -> None:
+def empty_store(folder: Path) -> None:
+    """A store in which nothing is."""
     folder.mkdir(parents=True)
     (folder / "medsam.db").write_bytes(_empty_database())
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from annotated import empty_store
 from tiny_training import STRUCTURES, drawn, shapes
 
 from medsam.annotation.project import AnnotationProject
@@ -24,6 +25,7 @@ def drawn_project(folder: Path, done: int = 2, waiting: int = 1, **settings: Any
     sides = ("train",) * (done + waiting) + ("test",)
     manifest, _ = read_data(shapes(folder / "data", sides))
     cases = tuple(replace(case, label=None) for case in manifest.cases)
+    empty_store(folder / "project" / "store")
     project, _ = start_project(
         folder / "project", replace(manifest, cases=cases), STRUCTURES, Settings(order="random", **settings)
     )

@@ -124,13 +124,13 @@ def agreement(project: AnnotationProject, *, distances: bool = False) -> list[di
 def disagreements(project: AnnotationProject) -> list[tuple[Pair, Agreed, Task | None]]:
     """Structures on which two readers differ by more than the project allows, the worst first, with the task in which
     a reviewer decides."""
-    differ = project.settings.differ
+    settings = project.settings
     deciding = {task.after: task for task in project.store.tasks(kinds=_ADJUDICATE) if task.state != "withdrawn"}
     found = [
         (pair, one, deciding.get(pair.first.id))
         for pair in pairs(project)
         for one in pair.agreed
-        if one.dice is not None and one.dice < differ
+        if one.dice is not None and not settings.agrees(one.dice)
     ]
     return sorted(found, key=lambda each: (each[1].dice or 0.0, each[0].first.id))
 
@@ -142,8 +142,8 @@ def adjudicate(project: AnnotationProject, first: Task, second: Task) -> Task | 
     if any(task.after == first.id and task.state != "withdrawn" for task in there):
         return None
     agreed = compare_tasks(project, first, second)
-    differ = project.settings.differ
-    apart = tuple(one.structure for one in agreed if one.dice is not None and one.dice < differ)
+    settings = project.settings
+    apart = tuple(one.structure for one in agreed if one.dice is not None and not settings.agrees(one.dice))
     if not apart:
         return None
     wanted = _common(first, second)

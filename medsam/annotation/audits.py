@@ -1,8 +1,9 @@
 """A sample of what a model made alone, looked at by people.
 
 A mask of the sample is a task to audit: a reviewer sees it, and says whether it is good or wrong, or draws the right
-one. Where they do not say, what they drew decides: below the Dice that the project asks of proposals the mask is wrong.
-A wrong mask is rejected, and the scan is to be drawn again. The share of masks that are right is told with its
+one. Where they do not say, what they drew decides, as between two people (`Settings.agrees`): a mask that is as near to
+theirs as two readings of a scan have to be is good. What they drew stands from then on; a wrong mask without a better
+one is rejected. Where one was wrong the scan is to be drawn again. The share of masks that are right is told with its
 interval.
 """
 
@@ -43,7 +44,7 @@ def made_alone(project: AnnotationProject) -> Sequence[Annotation]:
 def audited(project: AnnotationProject, task: Task) -> str | None:
     """The verdict on the mask of an audit that was handed in, stored with what follows; None where the mask is gone.
 
-    Called again, it goes on where it was: the mask is rejected last, for without it nobody finds what it was about.
+    Called again, it goes on where it was: what follows the mask comes last, for then nobody finds what it was about.
     """
     store, judged = project.store, _judged(project, task)
     if judged is None:
@@ -55,9 +56,20 @@ def audited(project: AnnotationProject, task: Task) -> str | None:
     if verdict == "wrong":
         for one in store.tasks(["withdrawn"], ["draw"], scan=task.scan):
             store.reopen_task(one.id, by, "an audit found a mask of it wrong")
-        place = judged.structure, judged.axis, judged.slice
+    place, drawn = (judged.structure, judged.axis, judged.slice), _drawn(project, task)
+    if drawn is not None and drawn.mask != judged.mask:
+        model, weights = drawn.model, drawn.weights
+        new = NewAnnotation(task.scan, *place, "edited", None, drawn.stage, drawn.id, model, weights)
+        store.add_annotations([new], by)
+    elif verdict == "wrong":
         store.add_annotations([NewAnnotation(task.scan, *place, "rejected", None, judged.stage, judged.id)], by)
     return verdict
+
+
+def _drawn(project: AnnotationProject, task: Task) -> Annotation | None:
+    """The mask that an audit ended with; None where it ended without one."""
+    found = [one for one in project.store.annotations_of(task.id) if one.status in ("accepted", "edited") and one.mask]
+    return found[-1] if found else None
 
 
 def _said(project: AnnotationProject, task: Task, judged: Annotation) -> tuple[str, float | None]:
@@ -65,15 +77,14 @@ def _said(project: AnnotationProject, task: Task, judged: Annotation) -> tuple[s
 
     None: it is wrong as it is, and nobody drew a better one.
     """
-    store = project.store
-    events = store.task_events(task.id, ["submitted"])
+    events = project.store.task_events(task.id, ["submitted"])
     said = events[-1].details if events else {}
-    drawn = [one for one in store.annotations_of(task.id) if one.status in ("accepted", "edited") and one.mask]
-    if said.get("verdict") == "wrong" and not drawn and said.get("untouched"):
+    drawn = _drawn(project, task)
+    if said.get("verdict") == "wrong" and drawn is None and said.get("untouched"):
         return "wrong", None
-    ours = drawn[-1].mask.to_array() if drawn else np.zeros(judged.mask.shape, bool)
+    ours = np.zeros(judged.mask.shape, bool) if drawn is None else drawn.mask.to_array()
     value = dice(judged.mask.to_array(), ours)
-    return said.get("verdict") or ("good" if value >= project.settings.propose else "wrong"), value
+    return said.get("verdict") or ("good" if project.settings.agrees(value) else "wrong"), value
 
 
 def _judged(project: AnnotationProject, task: Task) -> Annotation | None:

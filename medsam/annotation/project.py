@@ -40,8 +40,10 @@ class AnnotationProject:
         by: Reader | None = None,
         *,
         url: str | None = None,
+        weights: str | None = None,
     ) -> Self:
-        """A new project, in a folder that is empty or not there yet. url: see `Store.open`.
+        """A new project, in a folder that is empty or not there yet. url: see `Store.open`. weights: digest of those of
+        the model that it begins with.
 
         Raises InputError where there is one, for a folder that cannot be used, and for structures that will not do.
         """
@@ -59,7 +61,7 @@ class AnnotationProject:
                 )
             raise InputError(f"{folder.name} holds a project already.", parameter="project")
         store.set_project(name, checked, settings.to_dict(), by)
-        store.put_model("started", settings.model, None, by=by)
+        store.put_model("started", settings.model, weights, by=by)
         return cls(folder, store)
 
     @classmethod

@@ -45,8 +45,8 @@ class Settings:
 
     stage: 1 people draw, 2 confident masks come filled in, 3 the model alone. order: see `Order`. seed: of everything
     drawn at random. propose: from which expected Dice on a mask is filled in. gold, second: shares of tasks on scans
-    whose reference is known, and of those that two people do. differ: Dice of two readings below which a reviewer
-    decides. lease_s: after which a task without a sign of life comes back. slices: so many of each scan are to be drawn
+    whose reference is known, and of those that two people do. differ: Dice of two readings below which they do not
+    agree. lease_s: after which a task without a sign of life comes back. slices: so many of each scan are to be drawn
     on, spread over its middle; None: wherever the structures are.
     """
 
@@ -75,6 +75,11 @@ class Settings:
             raise InputError(f"`slices` is a number from 1, not {self.slices}.", parameter="slices")
         if self.lease_s <= 0:
             raise InputError("`lease_s` is a number of seconds above 0.", parameter="lease_s")
+
+    def agrees(self, dice: float) -> bool:
+        """Whether two masks of one structure are the same to this project: of two readers, or of a model that was left
+        alone and who audits it. Else a reviewer decides, or the model was wrong."""
+        return dice >= self.differ
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""

@@ -1,12 +1,15 @@
 """A project begun, and scans that come later: what is to be drawn, and which patients the measure is kept on.
 
 A patient is on one side of the split, for ever. A split that the data has is kept. Where it has none, patients are
-drawn by the seed: those on the test side are frozen, nothing is ever trained on them. Scans whose references cover what
+drawn by the seed: those on the test side are frozen, nothing is ever trained on them. Data that is all to train on, as
+a folder of that name or a challenge's training scans, has no split: without patients to measure on no model is ever
+promoted. Scans whose references cover what
 is asked for are used as they are; every other one becomes a task.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +30,8 @@ from medsam.progress import ProgressCallback
 from medsam.store.project_records import NewScan, NewTask, StoredScan, Task
 from medsam.store.readers import Reader
 
+# what patients on a side are for
+_ASIDE: dict[Split, str] = {"test": "to be measured on", "val": "to stop training by"}
 # what is drawn on when a number of slices is: the ends of a scan seldom hold what is looked for
 _MIDDLE = 0.8
 
@@ -74,24 +79,27 @@ def start_project(
     by: Reader | None = None,
     progress: ProgressCallback | None = None,
     url: str | None = None,
+    weights: str | None = None,
 ) -> tuple[AnnotationProject, Added]:
     """A new project in `folder`, with the scans of a manifest, each whose patient is known (`read_data`).
 
     frozen, val: shares of the patients to be measured on, and to stop training by, where the manifest has no such side.
-    progress: called with (scans done, scans), where slices are counted. url: see `Store.open`.
+    progress: called with (scans done, scans), where slices are counted. url: see `Store.open`. weights: digest of those
+    of `settings.model`, where it is known.
     Whoever calls it closes the project.
     Raises InputError for shares that are none, structures that will not do, too few patients, and where there is a
     project already.
     """
     check_shares(frozen=frozen, val=val)
     asked = checked_structures(structures)
-    sides = _sides(manifest.cases, asked, frozen, val, settings.seed)
+    sides, said = _sides(manifest.cases, asked, frozen, val, settings.seed)
     new = [_new_scan(case, sides[case.patient], asked) for case in manifest.cases]
     slices = _slices_of(new, manifest.cases, settings, progress)
-    project = AnnotationProject.create(folder, name or manifest.name, asked, settings, by, url=url)
+    project = AnnotationProject.create(folder, name or manifest.name, asked, settings, by, url=url, weights=weights)
     try:
         scans = project.store.add_scans(new)
-        return project, Added(tuple(scans), tuple(_add_tasks(project, slices)), tuple(_name_remarks(asked, manifest)))
+        remarks = (*said, *_name_remarks(asked, manifest))
+        return project, Added(tuple(scans), tuple(_add_tasks(project, slices)), remarks)
     except BaseException:
         project.close()
         raise
@@ -148,18 +156,25 @@ def spread_slices(count: int, wanted: int) -> tuple[int, ...]:
 # -- sides ----------------------------------------------------------------------------------------------------------
 
 
-def _sides(cases: Sequence[Case], asked: Sequence[str], frozen: float, val: float, seed: int) -> dict[str, Split]:
-    """Patient -> side. What the manifest says stands; a side that it has is not drawn for."""
+def _sides(
+    cases: Sequence[Case], asked: Sequence[str], frozen: float, val: float, seed: int
+) -> tuple[dict[str, Split], list[str]]:
+    """Patient -> side, and a sentence where the data says otherwise. What the manifest says stands, and a side that it
+    has is not drawn for; where all are to train on, and none are to be measured on, they are drawn from these."""
     stated: dict[str, Split] = {case.patient: case.split for case in cases if case.split is not None}
     sides = set(stated.values())
     shares = {"test": 0.0 if "test" in sides else frozen, "val": 0.0 if "val" in sides else val}
+    free = {case.patient for case in cases} - stated.keys()
+    is_split = bool(free) or "test" in sides
+    if not is_split and any(shares.values()):
+        free = {patient for patient, side in stated.items() if side == "train"}
+    if not free:
+        return stated, []
     # spread evenly: patients with a reference, who are a measure from the start
-    tags: dict[str, set[str]] = {}
-    for case in sorted(cases, key=lambda one: one.patient):
-        if case.patient not in stated:
-            tags.setdefault(case.patient, set()).update({"labelled"} if _covers(case, asked) else ())
-    if not tags:
-        return stated
+    tags: dict[str, set[str]] = {patient: set() for patient in sorted(free)}
+    for case in cases:
+        if case.patient in tags and _covers(case, asked):
+            tags[case.patient].add("labelled")
     drawn = draw_sides(tags, test=shares["test"], val=shares["val"], seed=seed)
     if drawn is None:
         raise InputError(
@@ -167,7 +182,11 @@ def _sides(cases: Sequence[Case], asked: Sequence[str], frozen: float, val: floa
             "(`val`) and those whom the measure is kept on (`frozen`). Add scans, or say 0 for a share.",
             parameter=("frozen", "val"),
         )
-    return {**drawn, **stated}
+    counts = Counter(side for patient, side in drawn.items() if patient in stated)
+    said = [f"{counted(counts[side], 'patient')} {what}" for side, what in _ASIDE.items() if counts[side]]
+    aside = " and ".join(said)
+    remark = f"The data has no test side: of its training patients {aside} are set aside (`--frozen 0 --val 0`: none)."
+    return {**stated, **drawn}, [remark] if said else []
 
 
 def _covers(case: Case, asked: Sequence[str]) -> bool:

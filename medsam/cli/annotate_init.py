@@ -82,11 +82,15 @@ def run(arguments: argparse.Namespace) -> None:
     from medsam.annotation.starting import checked_structures, read_data, start_project
     from medsam.cli.data import parse_labels
     from medsam.errors import InputError
+    from medsam.models.build import load_model
+    from medsam.models.weights_file import weights_digest
 
     if (arguments.project / "store").exists():
         raise InputError(f"{arguments.project} holds a project already: `medsam annotate add` brings further scans.")
     settings, asked = _settings(arguments), checked_structures(comma_names(arguments.structures))
     labels = None if arguments.labels is None else parse_labels(arguments.labels)
+    # before scans are read: a model that there is not is found at once
+    weights = weights_digest(load_model(settings.model))
     with progress_bars("Reading headers and labels", "Counting slices") as (reading, counting):
         manifest, remarks = read_data(arguments.data, labels, reading)
         project, added = start_project(
@@ -99,6 +103,7 @@ def run(arguments: argparse.Namespace) -> None:
             val=arguments.val,
             progress=counting,
             url=arguments.database,
+            weights=weights,
         )
     with project:
         from medsam.annotation.queue import order_queue

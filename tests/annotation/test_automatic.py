@@ -75,7 +75,8 @@ def test_a_sample_is_audited_and_a_wrong_mask_is_rejected_and_drawn_again(audite
     found = audit_of(audited_project)
     assert (found["good"], found["wrong"], found["masks"], found["waiting"]) == (2, 1, 3, 1)
     assert found["right"] == pytest.approx(2 / 3)
-    assert {one.slice for one in store.standing(tasks[0].scan)} == set(range(4)) - {tasks[2].slices[0]}
+    standing = {one.slice: (one.by, one.mask.area) for one in store.standing(tasks[0].scan)}
+    assert standing == {n: (rita.id, 4) if n == tasks[2].slices[0] else (None, 36) for n in range(4)}
     assert [task.scan for task in store.tasks(["open"], ["draw"])].count(tasks[0].scan) == 1, "it is drawn again"
 
 

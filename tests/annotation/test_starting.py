@@ -1,22 +1,27 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+from annotated import empty_store
 from tiny_training import STRUCTURES, drawn, shapes, write_case, write_manifest
 
 from medsam.annotation.project import AnnotationProject
 from medsam.annotation.settings import Settings
 from medsam.annotation.starting import add_scans, checked_structures, read_data, spread_slices, start_project
+from medsam.cli.main import main
 from medsam.errors import InputError
 
 
 def started(folder: Path, data: Path, structures=STRUCTURES, **options):
     manifest, _ = read_data(data)
     settings = options.pop("settings", Settings())
+    if options.pop("empty", True):
+        empty_store(folder / "project" / "store")
     return start_project(folder / "project", manifest, structures, settings, **options)
 
 
@@ -79,7 +84,7 @@ def test_a_patient_is_on_one_side_and_the_seed_says_which(tmp_path):
 def test_too_few_patients_are_not_shared(tmp_path):
     path = shapes(tmp_path / "data", (None, None))
     with pytest.raises(InputError, match="2 patients cannot be shared") as raised:
-        started(tmp_path, path)
+        started(tmp_path, path, empty=False)
     assert raised.value.parameters == ("frozen", "val")
     assert not (tmp_path / "project").exists(), "nothing was made"
     project, added = started(tmp_path, path, val=0)
@@ -135,13 +140,24 @@ def like(scan, name):
     return NewScan(name, name, scan.side, False, {**scan.document, "id": name, "frame": 0})
 
 
-def test_a_folder_of_files_is_indexed(tmp_path):
-    folder = tmp_path / "scans"
-    folder.mkdir()
-    for n in range(4):
+def test_a_folder_of_training_scans_has_patients_to_be_measured_on_and_the_model_it_begins_with(
+    tmp_path, predictor, boxes_model, capsys
+):
+    folder = tmp_path / "data" / "imagesTr"
+    folder.mkdir(parents=True)
+    for n in range(10):
         nib.save(nib.Nifti1Image(np.zeros((8, 8, 2), np.float32), np.eye(4)), folder / f"head{n}.nii.gz")
-    project, added = started(tmp_path, folder, ("brain",))
-    with project:
-        assert len(added.tasks) == 4
-    with AnnotationProject.open(tmp_path / "project") as again:
-        assert again.asked.structures == ("brain",)
+    words = ["annotate", "init", str(tmp_path / "project"), "--data", str(tmp_path / "data"), "--structures", "brain"]
+    assert main([*words, "--model", "no-such"]) == 2
+    assert "No checkpoint at no-such" in capsys.readouterr().err
+    assert main([*words, "--model", str(boxes_model)]) == 0
+    said = "2 patients to be measured on and 1 patient to stop training by are set aside"
+    assert said in capsys.readouterr().err
+    with AnnotationProject.open(tmp_path / "project") as project:
+        assert project.asked.structures == ("brain",)
+        assert Counter(scan.side for scan in project.store.scans()) == {"train": 7, "test": 2, "val": 1}
+        assert len(project.store.tasks()) == 10
+        assert project.store.model().weights == predictor.images.weights
+    project, added = started(tmp_path / "none", tmp_path / "data", ("brain",), frozen=0, val=0)
+    project.close()
+    assert ({scan.side for scan in added.scans}, added.remarks) == ({"train"}, ())

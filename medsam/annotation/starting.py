@@ -160,33 +160,46 @@ def _sides(
     cases: Sequence[Case], asked: Sequence[str], frozen: float, val: float, seed: int
 ) -> tuple[dict[str, Split], list[str]]:
     """Patient -> side, and a sentence where the data says otherwise. What the manifest says stands, and a side that it
-    has is not drawn for; where all are to train on, and none are to be measured on, they are drawn from these."""
+    has is not drawn for."""
     stated: dict[str, Split] = {case.patient: case.split for case in cases if case.split is not None}
     sides = set(stated.values())
-    shares = {"test": 0.0 if "test" in sides else frozen, "val": 0.0 if "val" in sides else val}
-    free = {case.patient for case in cases} - stated.keys()
-    is_split = bool(free) or "test" in sides
-    if not is_split and any(shares.values()):
-        free = {patient for patient, side in stated.items() if side == "train"}
-    if not free:
+    test, stop = 0.0 if "test" in sides else frozen, 0.0 if "val" in sides else val
+    tags = _drawn_for(cases, asked, stated, test + stop > 0)
+    if not tags:
         return stated, []
-    # spread evenly: patients with a reference, who are a measure from the start
-    tags: dict[str, set[str]] = {patient: set() for patient in sorted(free)}
-    for case in cases:
-        if case.patient in tags and _covers(case, asked):
-            tags[case.patient].add("labelled")
-    drawn = draw_sides(tags, test=shares["test"], val=shares["val"], seed=seed)
+    drawn = draw_sides(tags, test=test, val=stop, seed=seed)
     if drawn is None:
         raise InputError(
             f"{counted(len(tags), 'patient')} cannot be shared among those who are trained on, those who stop training "
             "(`val`) and those whom the measure is kept on (`frozen`). Add scans, or say 0 for a share.",
             parameter=("frozen", "val"),
         )
-    counts = Counter(side for patient, side in drawn.items() if patient in stated)
-    said = [f"{counted(counts[side], 'patient')} {what}" for side, what in _ASIDE.items() if counts[side]]
-    aside = " and ".join(said)
-    remark = f"The data has no test side: of its training patients {aside} are set aside (`--frozen 0 --val 0`: none)."
-    return {**stated, **drawn}, [remark] if said else []
+    return {**stated, **drawn}, _side_remarks(Counter(side for patient, side in drawn.items() if patient in stated))
+
+
+def _drawn_for(
+    cases: Sequence[Case], asked: Sequence[str], stated: Mapping[str, Split], any_share: bool
+) -> dict[str, set[str]]:
+    """Patients of no side yet, with what is to be spread evenly: those with a reference are a measure from the start.
+
+    Where all are to train on and none are to be measured on, that is no split: they are drawn from as well.
+    """
+    free = {case.patient for case in cases} - stated.keys()
+    if not free and any_share and "test" not in stated.values():
+        free = {patient for patient, side in stated.items() if side == "train"}
+    tags: dict[str, set[str]] = {patient: set() for patient in sorted(free)}
+    for case in cases:
+        if case.patient in tags and _covers(case, asked):
+            tags[case.patient].add("labelled")
+    return tags
+
+
+def _side_remarks(counts: Mapping[str, int]) -> list[str]:
+    """counts: side -> patients whom the data calls training."""
+    aside = " and ".join(f"{counted(counts[side], 'patient')} {what}" for side, what in _ASIDE.items() if counts[side])
+    if not aside:
+        return []
+    return [f"The data has no test side: of its training patients {aside} are set aside (`--frozen 0 --val 0`: none)."]
 
 
 def _covers(case: Case, asked: Sequence[str]) -> bool:

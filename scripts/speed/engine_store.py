@@ -153,7 +153,7 @@ def measure(folder: Path, times: int) -> Iterator[tuple[str, list[float]]]:
             *((f"effort by {by}", lambda by=by: store.effort(by)) for by in ("reader", "structure", "round", "stage")),
             ("page of tasks, done", page),
             ("page of tasks, open", lambda: page(int(len(cases) * 0.9))),
-            ("project, as the page asks", lambda: told_of_project(project, reader, stored, "litemedsam", "ab")),
+            ("project, as the page asks", lambda: told_of_project(project, reader, cases, stored, "litemedsam", "ab")),
             ("masks that no round has seen", lambda: store.masks_since(store.rounds()[-1].last)),
             ("masks of a scan", lambda: list(store.standing(next(iter(cases))))),
             ("statistics, as the page asks", lambda: statistics(project)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from medsam.io.load import load_volume
 from medsam.io.sa1b import read_sa1b
 from medsam.masks import CompactMask
 from medsam.store.project_records import Effort, NewAnnotation, NewScan, NewTask
+from medsam.store.readers import Role
 
 
 @pytest.fixture
@@ -159,14 +161,20 @@ def test_the_table_and_the_card_tell_where_masks_come_from_and_name_nobody(tmp_p
         made.store.add_tasks([NewTask(scan.id, STRUCTURES, stage=2)])
         task = made.store.next_task(anna, 60)
         rows = made.store.submit_task(task.id, anna, [accepted[0], *masks_of(scan, (1,))])
+        rita = made.store.add_user("Rita", Role.REVIEWER, kind="proxy").reader
+        # handed in once more as it was: what it cost stays with it
+        made.store.review_task(task.id, rita, "returned")
+        made.store.take_task(task.id, anna, 60)
+        again = replace(accepted[0], parent=rows[0], effort=Effort(seconds=1.0))
+        rows = made.store.submit_task(task.id, anna, [again, *masks_of(scan, (1,))])
         approved = [NewAnnotation(scan.id, "disc", "k", 0, "approved", None, parent=rows[0])]
-        made.store.review_task(task.id, made.store.local_reader(), "approved", annotations=approved)
+        made.store.review_task(task.id, rita, "approved", annotations=approved)
         made.store.add_verdict(rows[1], anna, "good")
         export(made, ExportRequest("csv"), tmp_path / "out")
         with (tmp_path / "out" / "masks.csv").open() as file:
             table = list(csv.DictReader(file))
         first = next(row for row in table if row["structure"] == "disc" and row["slice"] == "0")
-        assert (first["status"], first["reader"], first["model"], first["seconds"]) == ("approved", "1", "tiny", "3.0")
+        assert (first["status"], first["reader"], first["model"], first["seconds"]) == ("approved", "1", "tiny", "4.0")
         card = (tmp_path / "out" / "README.md").read_text()
         assert "3 masks of 2 structures on slices of 1 scan (train 1) of 1 patient." in card
         assert f"| tiny ({'ab' * 6}) | 1 |" in card

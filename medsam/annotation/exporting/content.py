@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -52,7 +52,10 @@ class Maker:
 
 
 def maker_of(project: AnnotationProject, row: Annotation) -> Maker:
-    """Found along the rows that a row is about: an approval is about what a reader did, that about a proposal."""
+    """Found along the rows that a row is about: an approval is about what a reader did, that about a proposal.
+
+    What was returned and handed in again is about what it was before; it cost what all of that did.
+    """
     chain = [row]
     while (parent := chain[-1].parent) is not None:
         chain.append(project.store.annotation(parent))
@@ -60,7 +63,20 @@ def maker_of(project: AnnotationProject, row: Annotation) -> Maker:
     reader = next((one.by for one in chain if one.status != "approved" and one.by is not None), None)
     by_model = next((one for one in chain if one.model is not None), None)
     model, weights = (None, None) if by_model is None else (by_model.model, by_model.weights)
-    return Maker(reader, model, weights, did.effort, did.stage)
+    same = [one.effort for one in chain if one.task is not None and (one.task, one.by) == (did.task, did.by)]
+    return Maker(reader, model, weights, _sum_of(same) if len(same) > 1 else did.effort, did.stage)
+
+
+def _sum_of(efforts: Sequence[Effort]) -> Effort:
+    """efforts: the last one first."""
+    known = [one.seconds for one in efforts if one.seconds is not None]
+    return Effort(
+        sum(one.clicks for one in efforts),
+        sum(one.boxes for one in efforts),
+        sum(one.strokes for one in efforts),
+        sum(known) if known else None,
+        [entry for one in reversed(efforts) for entry in one.prompts or ()] or None,
+    )
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ from medsam.store.project_records import NewTask, StoredScan, Task, TaskKind, Ta
 from medsam.store.readers import Reader
 
 _HANDED_IN: tuple[TaskState, ...] = ("submitted", "approved")
+# tasks that may have been on their way as a server was killed
+_ON_THEIR_WAY = 20
 
 
 def next_task(project: AnnotationProject, reader: Reader, kinds: Collection[TaskKind] | None = None) -> Task | None:
@@ -67,6 +69,16 @@ def handed_in(project: AnnotationProject, task: Task) -> list[Task]:
         return []
     decision = adjudicate(project, first, second)
     return [] if decision is None else [decision]
+
+
+def catch_up(project: AnnotationProject) -> None:
+    """What follows from the tasks that were handed in last, where a server was killed before it came to that."""
+    events = project.store.task_events(kinds=["submitted"])[-_ON_THEIR_WAY:]
+    for number in dict.fromkeys(event.task for event in events):
+        task = project.store.task_of(number)
+        if task.state == "submitted":
+            with suppress(InputError):
+                handed_in(project, task)
 
 
 def _add_gold(project: AnnotationProject, settings: Settings, reader: Reader) -> None:

@@ -12,8 +12,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from fastapi import HTTPException
 
+from medsam.annotation.mixing import catch_up, next_task
 from medsam.annotation.mixing import handed_in as follow_up
-from medsam.annotation.mixing import next_task
 from medsam.annotation.project import AnnotationProject
 from medsam.annotation.rounds import answer_again
 from medsam.errors import InputError
@@ -81,9 +81,10 @@ class Annotating:
 
     @classmethod
     async def open(cls, project: AnnotationProject, rooms: CaseRooms, readings: Readings, models: Models) -> Annotating:
-        """All scans of the project are cases then."""
+        """All scans of the project are cases then, and nothing that was handed in is without what follows from it."""
         made = cls(project, rooms, readings, models)
         await made.calls(made._know_cases)
+        await made.calls(catch_up, project)
         return made
 
     # -- tasks --------------------------------------------------------------------------------------------------------

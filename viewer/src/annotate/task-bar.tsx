@@ -38,13 +38,18 @@ export function TaskBar() {
         {!isAudit && <Difficulties />}
         <StopAfter />
         <span class="annotate-ends">
-          <button type="button" class="button-icon annotate-word" disabled={busy} onClick={() => void putBack()}>
+          <button
+            type="button"
+            class="button-icon annotate-word"
+            disabled={busy || gone.value !== null}
+            onClick={() => void putBack()}
+          >
             {t("annotate.put-back")}
           </button>
           <button
             type="button"
             class="button-icon annotate-word"
-            disabled={busy}
+            disabled={busy || gone.value !== null}
             onClick={() => {
               asking.value = "skip";
             }}
@@ -170,10 +175,13 @@ function Slices({ now, open }: { now: TaskInfo; open: Reading }) {
   if (found === null) return null;
   const { slices, done, next } = found;
   const here = slices.includes(sliceNow(open));
+  // of an audit there is one, and nothing to count
+  const counts = now.kind !== "audit";
+  if (!counts && here) return null;
   return (
     <span class="annotate-slices">
       <span>
-        {t("annotate.slices", { done, all: slices.length })}
+        {counts && t("annotate.slices", { done, all: slices.length })}
         {!here && <em>{t("annotate.slice-not-asked")}</em>}
       </span>
       {next !== null && (

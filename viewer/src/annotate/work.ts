@@ -29,16 +29,19 @@ import { asking, difficulty, doing, gone, seconds, stopAfter, task } from "./tas
 export async function takeNext(): Promise<void> {
   if (doing.peek() !== null) return;
   doing.value = "next";
+  const from = route.peek();
   try {
     const next = await nextTask();
-    if (next !== null) show(next.id);
+    // somebody went elsewhere meanwhile, and finds it at home
+    if (route.peek() !== from) void learnProject();
+    else if (next !== null) show(next.id);
     else {
       say({ kind: "info", text: t("annotate.nothing-left"), seconds: 10 });
       home();
     }
   } catch (error) {
     tell(error, () => void takeNext());
-    if (reading.peek() === null) home();
+    if (reading.peek() === null && route.peek() === from) home();
   } finally {
     doing.value = null;
   }

@@ -80,6 +80,15 @@ describe("the next task", () => {
     expect(route.value).toEqual({ page: "task", id: "t1" });
   });
 
+  it("leads nobody away who went elsewhere meanwhile", async () => {
+    served(["t2"]);
+    go({ page: "task", id: "t1" });
+    const coming = takeNext();
+    go({ page: "review" });
+    await coming;
+    expect(route.value).toEqual({ page: "review" });
+  });
+
   it("is said to be none where nothing is left", async () => {
     served([null]);
     go({ page: "task", id: "t0" });

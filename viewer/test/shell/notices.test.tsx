@@ -2,11 +2,14 @@ import { signal } from "@preact/signals";
 import { render } from "preact";
 import { act } from "preact/test-utils";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { project } from "../../src/annotate/project";
 import { ApiError } from "../../src/api/http";
+import type { CaseInfo } from "../../src/api/types";
 import type { Reading } from "../../src/reading/reading";
 import { Banners, Foot } from "../../src/shell/notices";
 import { TopBar } from "../../src/shell/top-bar";
-import { reading } from "../../src/state";
+import { openCase, reading, route } from "../../src/state";
+import { aProject } from "../annotate/project";
 import { FakeReading } from "../panels/fake";
 
 let root: HTMLElement;
@@ -31,6 +34,30 @@ describe("a reading that is over", () => {
     act(() => render(<Banners />, root));
     expect(root.textContent).toContain(text);
     expect(root.querySelectorAll("button").length).toBe(buttons);
+  });
+});
+
+describe("a scan that is the reader's task", () => {
+  afterEach(() => {
+    project.value = null;
+    openCase.value = null;
+    route.value = { page: "cases" };
+  });
+
+  it("leads to the task, where it is opened as any scan is", () => {
+    reading.value = new FakeReading();
+    openCase.value = { id: "case" } as CaseInfo;
+    route.value = { page: "case", id: "case" };
+    project.value = aProject();
+    act(() => render(<Banners />, root));
+    expect(root.textContent).toBe("");
+    act(() => {
+      project.value = { ...aProject(), me: { ...aProject().me, task: "t1", case: "case" } };
+    });
+    expect(root.textContent).toContain("This scan is your task.");
+    act(() => root.querySelector("button")!.click());
+    expect(location.hash).toBe("#/task/t1");
+    location.hash = "";
   });
 });
 

@@ -19,6 +19,7 @@ import {
   scan,
   window_,
 } from "../../src/state";
+import { json, refusal, serve } from "../api/server";
 
 const GRID = {
   shape: [20, 30, 40],
@@ -207,6 +208,22 @@ describe("opening a case", () => {
     openAgain({ anew: true });
     await vi.waitFor(() => expect(reading.value).not.toBeNull());
     expect(openReading.mock.calls[1]![1]).toMatchObject({ anew: true });
+  });
+
+  it("that is a task of somebody else's by now is said to be, and not offered to be begun anew", async () => {
+    me.value = { name: "Anna", role: "reader", way: "login", csrf: null, locks_after: null, ends_at: null };
+    const answers = { 409: "or done.", 404: "There is no such task." };
+    for (const [status, detail] of Object.entries(answers)) {
+      serve((call) => (call.path.endsWith("/open") ? refusal(Number(status), detail) : json({})));
+      const stop = followRoute();
+      route.value = { page: "task", id: "t1" };
+      await vi.waitFor(() => expect(opening.value).toMatchObject({ taken: true }));
+      expect(opening.value!.problem).toContain("somebody else has it by now");
+      stop();
+      route.value = { page: "cases" };
+      leaveCase();
+    }
+    vi.unstubAllGlobals();
   });
 
   it("whose reading was closed when a new one could not be begun begins from it, whenever it is tried again", async () => {

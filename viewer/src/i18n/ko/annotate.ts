@@ -83,7 +83,7 @@ export const annotate = {
   "annotate.audit.wrong": "틀림",
   "annotate.audit.wrong-hint": "마스크를 버리고, 영상을 다시 그리게 합니다 (W)",
   "annotate.audit.mine": "틀림: 내 것을 제출",
-  "annotate.audit.mine-hint": "모델의 마스크를 버리고 내 것과 비교합니다. 영상은 다시 그리게 됩니다 (W)",
+  "annotate.audit.mine-hint": "모델의 마스크 대신 내 것을 씁니다. 영상은 다시 그리게 됩니다 (W)",
   "annotate.audit.changed": "마스크를 고쳤습니다. 맞다고 하려면 먼저 실행 취소하세요.",
   "annotate.audit.say": "마스크가 맞는지(A) 틀린지(W) 정해 주세요.",
   "annotate.audit.said.good": "{scan}: 마스크가 맞습니다.",

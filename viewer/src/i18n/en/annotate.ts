@@ -84,8 +84,7 @@ export const annotate = {
   "annotate.audit.wrong": "Wrong",
   "annotate.audit.wrong-hint": "The mask is rejected, and the scan is to be drawn again (W)",
   "annotate.audit.mine": "Wrong: hand in mine",
-  "annotate.audit.mine-hint":
-    "Your mask takes the place of the model's; the scan is to be drawn again (W)",
+  "annotate.audit.mine-hint": "Your mask takes the place of the model's; the scan is to be drawn again (W)",
   "annotate.audit.changed": "You changed the mask. To say that it was good, undo that first.",
   "annotate.audit.say": "Say whether the mask is good (A) or wrong (W).",
   "annotate.audit.said.good": "{scan}: the mask is good.",

@@ -98,7 +98,7 @@ def start_project(
     project = AnnotationProject.create(folder, name or manifest.name, asked, settings, by, url=url, weights=weights)
     try:
         scans = project.store.add_scans(new)
-        remarks = (*said, *_name_remarks(asked, manifest))
+        remarks = (*said, *_name_remarks(asked, manifest), *_left_out(manifest.cases, asked))
         return project, Added(tuple(scans), tuple(_add_tasks(project, slices)), remarks)
     except BaseException:
         project.close()
@@ -265,6 +265,17 @@ def _free(name: str, taken: set[str]) -> str:
         number += 1
         found = f"{name}-{number}"
     return found
+
+
+def _left_out(cases: Sequence[Case], asked: Sequence[str]) -> list[str]:
+    """On references that hold a part of what is asked for: to learn from them would teach that the rest is nowhere."""
+    partial = sum(case.label is not None and not _covers(case, asked) for case in cases)
+    if not partial:
+        return []
+    return [
+        f"{counted(partial, 'scan')} with a reference that lacks some of the structures: it is left out, all of them "
+        "are to be drawn, and `medsam annotate import` brings in what it has."
+    ]
 
 
 def _name_remarks(asked: Sequence[str], manifest: Manifest) -> list[str]:

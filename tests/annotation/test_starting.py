@@ -51,6 +51,7 @@ def test_a_reference_that_lacks_a_structure_leaves_its_scan_to_be_drawn(tmp_path
     with project:
         assert len(added.tasks) == 4
         assert not any("label" in scan.document for scan in added.scans)
+        assert "4 scans with a reference that lacks some of the structures" in added.remarks[-1]
 
 
 def test_structures_are_found_in_any_spelling_and_kept_as_they_were_asked_for(tmp_path):

@@ -7,6 +7,7 @@ from alembic import op
 
 from medsam.store.append_only import confirm, refuse
 from medsam.store.columns import TEXT, TIME, where
+from medsam.store.pieces import column, number, primary, to, unique
 
 revision = "0001"
 down_revision = None
@@ -32,32 +33,12 @@ def downgrade() -> None:
     raise NotImplementedError("A store does not go back: open the copy from before the migration.")
 
 
-def _id() -> sa.Column:
-    return sa.Column("id", sa.Integer(), nullable=False)
-
-
-def _column(name: str, kind: sa.types.TypeEngine, nullable: bool = False) -> sa.Column:
-    return sa.Column(name, kind, nullable=nullable)
-
-
-def _to(table: str, column: str, target: str) -> sa.ForeignKeyConstraint:
-    return sa.ForeignKeyConstraint([column], [target], name=op.f(f"fk_{table}_{column}"))
-
-
 def _to_revision(table: str) -> sa.ForeignKeyConstraint:
     return sa.ForeignKeyConstraint(
         ["reading_id", "revision"],
         ["revisions.reading_id", "revisions.revision"],
         name=op.f(f"fk_{table}_reading_id_revision"),
     )
-
-
-def _unique(table: str, *columns: str) -> sa.UniqueConstraint:
-    return sa.UniqueConstraint(*columns, name=op.f(f"uq_{table}_{'_'.join(columns)}"))
-
-
-def _primary(table: str, *columns: str) -> sa.PrimaryKeyConstraint:
-    return sa.PrimaryKeyConstraint(*(columns or ("id",)), name=op.f(f"pk_{table}"))
 
 
 def _index(table: str, column: str) -> None:
@@ -67,46 +48,46 @@ def _index(table: str, column: str) -> None:
 def _people() -> None:
     op.create_table(
         "users",
-        _id(),
-        _column("public_id", TEXT),
-        _column("name", TEXT),
-        _column("kind", TEXT),
-        _column("role", sa.Integer()),
-        _column("password", TEXT, nullable=True),
-        _column("active", sa.Boolean()),
-        _column("added_at", TIME),
-        _primary("users"),
-        _unique("users", "public_id"),
-        _unique("users", "name"),
+        number(),
+        column("public_id", TEXT),
+        column("name", TEXT),
+        column("kind", TEXT),
+        column("role", sa.Integer()),
+        column("password", TEXT, nullable=True),
+        column("active", sa.Boolean()),
+        column("added_at", TIME),
+        primary("users"),
+        unique("users", "public_id"),
+        unique("users", "name"),
     )
     op.create_table(
         "tokens",
-        _id(),
-        _column("public_id", TEXT),
-        _column("user_id", sa.Integer()),
-        _column("name", TEXT),
-        _column("digest", TEXT),
-        _column("added_at", TIME),
-        _column("expires_at", TIME, nullable=True),
-        _column("used_at", TIME, nullable=True),
-        _column("revoked_at", TIME, nullable=True),
-        _primary("tokens"),
-        _unique("tokens", "public_id"),
-        _unique("tokens", "digest"),
-        _to("tokens", "user_id", "users.id"),
+        number(),
+        column("public_id", TEXT),
+        column("user_id", sa.Integer()),
+        column("name", TEXT),
+        column("digest", TEXT),
+        column("added_at", TIME),
+        column("expires_at", TIME, nullable=True),
+        column("used_at", TIME, nullable=True),
+        column("revoked_at", TIME, nullable=True),
+        primary("tokens"),
+        unique("tokens", "public_id"),
+        unique("tokens", "digest"),
+        to("tokens", "user_id", "users.id"),
     )
     _index("tokens", "user_id")
     op.create_table(
         "logins",
-        _id(),
-        _column("user_id", sa.Integer()),
-        _column("digest", TEXT),
-        _column("began_at", TIME),
-        _column("seen_at", TIME),
-        _column("ended_at", TIME, nullable=True),
-        _primary("logins"),
-        _unique("logins", "digest"),
-        _to("logins", "user_id", "users.id"),
+        number(),
+        column("user_id", sa.Integer()),
+        column("digest", TEXT),
+        column("began_at", TIME),
+        column("seen_at", TIME),
+        column("ended_at", TIME, nullable=True),
+        primary("logins"),
+        unique("logins", "digest"),
+        to("logins", "user_id", "users.id"),
     )
     _index("logins", "user_id")
 
@@ -114,65 +95,65 @@ def _people() -> None:
 def _audit() -> None:
     op.create_table(
         "audit",
-        _id(),
-        _column("at", TIME),
-        _column("user_id", sa.Integer(), nullable=True),
-        _column("user", TEXT, nullable=True),
-        _column("what", TEXT),
-        _column("case", TEXT, nullable=True),
-        _column("reading", TEXT, nullable=True),
-        _column("address", TEXT, nullable=True),
-        _column("details", sa.JSON()),
-        _primary("audit"),
-        _to("audit", "user_id", "users.id"),
+        number(),
+        column("at", TIME),
+        column("user_id", sa.Integer(), nullable=True),
+        column("user", TEXT, nullable=True),
+        column("what", TEXT),
+        column("case", TEXT, nullable=True),
+        column("reading", TEXT, nullable=True),
+        column("address", TEXT, nullable=True),
+        column("details", sa.JSON()),
+        primary("audit"),
+        to("audit", "user_id", "users.id"),
     )
-    for column in ("at", "user_id", "case"):
-        _index("audit", column)
+    for name in ("at", "user_id", "case"):
+        _index("audit", name)
 
 
 def _cases() -> None:
     op.create_table(
         "cases",
-        _id(),
-        _column("public_id", TEXT),
-        _column("kind", TEXT),
-        _column("source", TEXT),
-        _column("name", TEXT),
-        _column("owner_id", sa.Integer(), nullable=True),
-        _column("modality", TEXT, nullable=True),
-        _column("details", sa.JSON()),
-        _column("added_at", TIME),
-        _column("opened_at", TIME, nullable=True),
-        _column("vanished_at", TIME, nullable=True),
-        _column("removed_at", TIME, nullable=True),
-        _column("files_gone_at", TIME, nullable=True),
-        _primary("cases"),
-        _unique("cases", "public_id"),
-        _to("cases", "owner_id", "users.id"),
+        number(),
+        column("public_id", TEXT),
+        column("kind", TEXT),
+        column("source", TEXT),
+        column("name", TEXT),
+        column("owner_id", sa.Integer(), nullable=True),
+        column("modality", TEXT, nullable=True),
+        column("details", sa.JSON()),
+        column("added_at", TIME),
+        column("opened_at", TIME, nullable=True),
+        column("vanished_at", TIME, nullable=True),
+        column("removed_at", TIME, nullable=True),
+        column("files_gone_at", TIME, nullable=True),
+        primary("cases"),
+        unique("cases", "public_id"),
+        to("cases", "owner_id", "users.id"),
     )
     _index("cases", "owner_id")
     op.create_index("ix_cases_here", "cases", ["source"], unique=True, **where("removed_at IS NULL"))
     op.create_index("ix_cases_files_left", "cases", ["removed_at"], **where("files_gone_at IS NULL"))
     op.create_table(
         "case_readers",
-        _column("case_id", sa.Integer()),
-        _column("user_id", sa.Integer()),
-        _primary("case_readers", "case_id", "user_id"),
-        _to("case_readers", "case_id", "cases.id"),
-        _to("case_readers", "user_id", "users.id"),
+        column("case_id", sa.Integer()),
+        column("user_id", sa.Integer()),
+        primary("case_readers", "case_id", "user_id"),
+        to("case_readers", "case_id", "cases.id"),
+        to("case_readers", "user_id", "users.id"),
     )
     _index("case_readers", "user_id")
     op.create_table(
         "case_events",
-        _id(),
-        _column("case_id", sa.Integer()),
-        _column("at", TIME),
-        _column("by_id", sa.Integer(), nullable=True),
-        _column("kind", TEXT),
-        _column("details", sa.JSON()),
-        _primary("case_events"),
-        _to("case_events", "case_id", "cases.id"),
-        _to("case_events", "by_id", "users.id"),
+        number(),
+        column("case_id", sa.Integer()),
+        column("at", TIME),
+        column("by_id", sa.Integer(), nullable=True),
+        column("kind", TEXT),
+        column("details", sa.JSON()),
+        primary("case_events"),
+        to("case_events", "case_id", "cases.id"),
+        to("case_events", "by_id", "users.id"),
     )
     _index("case_events", "case_id")
 
@@ -180,41 +161,41 @@ def _cases() -> None:
 def _readings() -> None:
     op.create_table(
         "readings",
-        _id(),
-        _column("public_id", TEXT),
-        _column("case_id", sa.Integer()),
-        _column("user_id", sa.Integer()),
-        _column("began_at", TIME),
-        _column("model", TEXT),
-        _column("weights", TEXT),
-        _column("engine", TEXT),
-        _column("precision", TEXT),
-        _column("voxels", TEXT),
-        _column("axis", TEXT),
-        _column("modality", TEXT, nullable=True),
-        _column("medsam", TEXT),
-        _column("document", sa.JSON()),
-        _primary("readings"),
-        _unique("readings", "public_id"),
-        _to("readings", "case_id", "cases.id"),
-        _to("readings", "user_id", "users.id"),
+        number(),
+        column("public_id", TEXT),
+        column("case_id", sa.Integer()),
+        column("user_id", sa.Integer()),
+        column("began_at", TIME),
+        column("model", TEXT),
+        column("weights", TEXT),
+        column("engine", TEXT),
+        column("precision", TEXT),
+        column("voxels", TEXT),
+        column("axis", TEXT),
+        column("modality", TEXT, nullable=True),
+        column("medsam", TEXT),
+        column("document", sa.JSON()),
+        primary("readings"),
+        unique("readings", "public_id"),
+        to("readings", "case_id", "cases.id"),
+        to("readings", "user_id", "users.id"),
     )
     _index("readings", "case_id")
     _index("readings", "user_id")
     op.create_table(
         "revisions",
-        _column("reading_id", sa.Integer()),
-        _column("revision", sa.Integer()),
-        _column("kind", TEXT),
-        _column("at", TIME),
-        _column("by_id", sa.Integer()),
-        _column("model", TEXT, nullable=True),
-        _column("weights", TEXT, nullable=True),
-        _column("settings", sa.JSON(), nullable=True),
-        _column("seconds", sa.Double(), nullable=True),
-        _primary("revisions", "reading_id", "revision"),
-        _to("revisions", "reading_id", "readings.id"),
-        _to("revisions", "by_id", "users.id"),
+        column("reading_id", sa.Integer()),
+        column("revision", sa.Integer()),
+        column("kind", TEXT),
+        column("at", TIME),
+        column("by_id", sa.Integer()),
+        column("model", TEXT, nullable=True),
+        column("weights", TEXT, nullable=True),
+        column("settings", sa.JSON(), nullable=True),
+        column("seconds", sa.Double(), nullable=True),
+        primary("revisions", "reading_id", "revision"),
+        to("revisions", "reading_id", "readings.id"),
+        to("revisions", "by_id", "users.id"),
         sqlite_with_rowid=False,
     )
     op.create_index("ix_revisions_closed", "revisions", ["reading_id", "at"], **where("kind = 'closed'"))
@@ -223,32 +204,32 @@ def _readings() -> None:
 def _changes() -> None:
     op.create_table(
         "object_events",
-        _id(),
-        _column("reading_id", sa.Integer()),
-        _column("revision", sa.Integer()),
-        _column("number", sa.Integer()),
-        _column("kind", TEXT),
-        _column("name", TEXT),
-        _column("colour", TEXT),
-        _column("visible", sa.Boolean()),
-        _column("locked", sa.Boolean()),
-        _primary("object_events"),
-        _unique("object_events", "reading_id", "revision", "number"),
+        number(),
+        column("reading_id", sa.Integer()),
+        column("revision", sa.Integer()),
+        column("number", sa.Integer()),
+        column("kind", TEXT),
+        column("name", TEXT),
+        column("colour", TEXT),
+        column("visible", sa.Boolean()),
+        column("locked", sa.Boolean()),
+        primary("object_events"),
+        unique("object_events", "reading_id", "revision", "number"),
         _to_revision("object_events"),
     )
     op.create_table(
         "steps",
-        _id(),
-        _column("reading_id", sa.Integer()),
-        _column("revision", sa.Integer()),
-        _column("kind", TEXT),
-        _column("object", sa.Integer(), nullable=True),
-        _column("slice", sa.Integer(), nullable=True),
-        _column("ends", sa.Integer(), nullable=True),
-        _column("prompts", sa.JSON(), nullable=True),
-        _primary("steps"),
-        _to("steps", "ends", "steps.id"),
-        _unique("steps", "reading_id", "revision"),
+        number(),
+        column("reading_id", sa.Integer()),
+        column("revision", sa.Integer()),
+        column("kind", TEXT),
+        column("object", sa.Integer(), nullable=True),
+        column("slice", sa.Integer(), nullable=True),
+        column("ends", sa.Integer(), nullable=True),
+        column("prompts", sa.JSON(), nullable=True),
+        primary("steps"),
+        to("steps", "ends", "steps.id"),
+        unique("steps", "reading_id", "revision"),
         _to_revision("steps"),
     )
 
@@ -256,25 +237,25 @@ def _changes() -> None:
 def _masks() -> None:
     op.create_table(
         "masks",
-        _id(),
-        _column("reading_id", sa.Integer()),
-        _column("revision", sa.Integer()),
-        _column("step_id", sa.Integer()),
-        _column("object", sa.Integer()),
-        _column("axis", TEXT),
-        _column("slice", sa.Integer()),
-        _column("status", TEXT),
-        _column("current", sa.Boolean()),
-        *(_column(name, sa.Integer()) for name in ("rows", "columns", "y0", "y1", "x0", "x1", "area")),
-        _column("predicted_iou", sa.Double(), nullable=True),
-        _column("expected_dice", sa.Double(), nullable=True),
-        _column("number", sa.Integer(), nullable=True),
-        _column("extra", sa.JSON(), nullable=True),
-        _column("bits", sa.LargeBinary()),
-        _primary("masks"),
-        _unique("masks", "reading_id", "revision", "object", "axis", "slice"),
+        number(),
+        column("reading_id", sa.Integer()),
+        column("revision", sa.Integer()),
+        column("step_id", sa.Integer()),
+        column("object", sa.Integer()),
+        column("axis", TEXT),
+        column("slice", sa.Integer()),
+        column("status", TEXT),
+        column("current", sa.Boolean()),
+        *(column(name, sa.Integer()) for name in ("rows", "columns", "y0", "y1", "x0", "x1", "area")),
+        column("predicted_iou", sa.Double(), nullable=True),
+        column("expected_dice", sa.Double(), nullable=True),
+        column("number", sa.Integer(), nullable=True),
+        column("extra", sa.JSON(), nullable=True),
+        column("bits", sa.LargeBinary()),
+        primary("masks"),
+        unique("masks", "reading_id", "revision", "object", "axis", "slice"),
         _to_revision("masks"),
-        _to("masks", "step_id", "steps.id"),
+        to("masks", "step_id", "steps.id"),
     )
     op.create_index("ix_masks_of_steps", "masks", ["reading_id", "step_id", "object", "axis", "slice"])
     op.create_index(

@@ -343,6 +343,7 @@ def _from_text(text: str) -> list[int]:
 class AutomaticMask:
     """One mask of `medsam everything`, or of an SA-1B file (`io.sa1b`).
 
+    stability_score: None where nobody measured it.
     rle: on the stored slice. bbox: (x, y, w, h) from the first to the last column and row *inside*, as in SA-1B, so w
     and h are one less than the number of columns and rows. crop_box: (x, y, w, h), half-open. point_coords: the prompts
     it answers, pixel indices. slice: its number, None in a file of one picture. object: from 1, where masks of
@@ -352,7 +353,7 @@ class AutomaticMask:
     rle: RLE
     bbox: tuple[float, float, float, float]
     predicted_iou: float
-    stability_score: float
+    stability_score: float | None
     crop_box: tuple[float, float, float, float]
     point_coords: tuple[tuple[float, float], ...]
     slice: int | None = None

@@ -8,20 +8,22 @@ agree. Of those that pass, duplicates go (boxes that overlap, the higher expecte
 
 A task whose scan is done in this way, every structure somewhere and nothing left in doubt, is withdrawn. A sample of
 the masks is looked at by people (`audits`).
+
+PROJECT/automatic.json tells by what a scan was looked at: a run that was interrupted, or that had a limit, goes on with
+the next one. A model that was promoted, other heads and other bounds look at it again, unless masks of it stand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from medsam.annotation.answers import Answer, Guessed, answered, with_agreement
 from medsam.annotation.audits import made_alone
 from medsam.annotation.project import AnnotationProject
-from medsam.annotation.proposing import Finder, Found, rows_of
-from medsam.annotation.waiting import queue_of
+from medsam.annotation.proposing import Finder, Found, keep_told, place_of, rows_of, told_of, waiting_scans
 from medsam.errors import InputError
 from medsam.inference.automatic import AutomaticSettings, everything_on_slice
 from medsam.inference.image_predictor import ScanEncoder
@@ -33,6 +35,7 @@ from medsam.prompts.simulate import tight_box
 from medsam.store.project_records import StoredScan
 
 _SAME_BOX = 0.5
+_TOLD = "automatic.json"
 
 
 @dataclass(frozen=True)
@@ -55,18 +58,20 @@ class Bounds:
         for name in ("expected", "predicted_iou", "stability", "agreement", "overlap"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"`{name}` is a share from 0 to 1, not {getattr(self, name):g}.", parameter=name)
+        if self.crops < 0:
+            raise InputError(f"`crops` is a whole number from 0, not {self.crops}.", parameter="crops")
 
 
 @dataclass(frozen=True)
 class Automatic:
     """scans: that were looked at; done: those of them that need nobody. masks: accepted. left: structures on slices
-    where something was found that did not pass. failed: names of scans that cannot be read."""
+    where something was found that did not pass. failed: scan -> why it could not be read."""
 
     scans: int
     done: int
     masks: int
     left: int
-    failed: tuple[str, ...]
+    failed: Mapping[str, str]
 
 
 def automatic(
@@ -77,45 +82,65 @@ def automatic(
     limit: int | None = None,
     names: bool = True,
     progress: ProgressCallback | None = None,
+    learning: ProgressCallback | None = None,
+    slices: ProgressCallback | None = None,
 ) -> Automatic:
     """Scans that wait, as many as `limit`, in the order of the queue. Each is stored at once, so a run that was
-    interrupted goes on. Raises InputError where nothing is known of any structure."""
-    finder = Finder.learnt(project, predictor, names=names)
+    interrupted goes on. progress: called with (scans done, scans); learning: likewise, before; slices: with those of a
+    scan on which something was found, of which a grid takes seconds each.
+    Raises InputError where nothing is known of any structure."""
+    told, seen = told_of(project, _TOLD), {one.scan for one in made_alone(project)}
+    by = " ".join(map(str, (predictor.images.weights, names, *asdict(bounds).values(), *predictor.heads)))
+    waiting = [one for one in waiting_scans(project) if one.scan.id not in seen and told.get(one.scan.key) != by]
+    waiting = waiting[:limit]
+    if not waiting:
+        return Automatic(0, 0, 0, 0, {})
+    finder = Finder.learnt(project, predictor, names=names, progress=learning)
     if finder.expected is None and not finder.heads.structures:
         raise InputError(
             "Too little is drawn to know what Dice to expect of the model, and without that nothing is accepted. Draw "
             "on further scans first."
         )
     store = project.store
-    seen = {one.scan for one in made_alone(project)}
-    waiting = [one for one in queue_of(project) if one.task.kind == "draw" and one.scan.side != "test"]
-    waiting = [one for one in waiting if one.scan.id not in seen][:limit]
-    failed, finished, masks, left = list[str](), 0, 0, 0
+    failed, finished, masks, left = dict[str, str](), 0, 0, 0
     for number, one in enumerate(waiting):
         if progress is not None:
             progress(number, len(waiting))
         try:
-            passed, doubts = _of_scan(finder, one.scan, one.task.slices, bounds)
-        except InputError:
-            failed.append(one.scan.name)
+            passed, doubts = _of_scan(finder, one.scan, one.task.slices, bounds, slices)
+        except InputError as error:
+            failed[one.scan.name] = str(error)
+            continue
+        if store.task_of(one.task.id).state != "open":
+            # a person took it meanwhile: what they leave empty is empty
             continue
         stored = _put(project, one.scan, passed, predictor)
         masks, left = masks + len(stored), left + doubts
         if not doubts and set(stored) == set(project.asked.structures):
             finished += store.withdraw_tasks([one.task.id], "made by the model alone")
-    return Automatic(len(waiting) - len(failed), finished, masks, left, tuple(failed))
+        told[one.scan.key] = by
+        keep_told(project, _TOLD, told)
+    if progress is not None:
+        progress(len(waiting), len(waiting))
+    return Automatic(len(waiting) - len(failed), finished, masks, left, failed)
 
 
 def _put(project: AnnotationProject, scan: StoredScan, passed: Sequence[Found], predictor: Predictor) -> list[str]:
     """Masks into the store, where no person has drawn: the structure of each."""
-    drawn = {(one.structure, one.slice) for one in project.store.standing(scan.id)}
+    drawn = {place_of(one) for one in project.store.standing(scan.id)}
     rows = rows_of(scan, passed, predictor, status="accepted", stage=3)
-    rows = [row for row in rows if (row.structure, row.slice) not in drawn]
+    rows = [row for row in rows if place_of(row) not in drawn]
     project.store.add_annotations(rows)
     return [row.structure for row in rows]
 
 
-def _of_scan(finder: Finder, scan: StoredScan, slices: Sequence[int] | None, bounds: Bounds) -> tuple[list[Found], int]:
+def _of_scan(
+    finder: Finder,
+    scan: StoredScan,
+    slices: Sequence[int] | None,
+    bounds: Bounds,
+    progress: ProgressCallback | None = None,
+) -> tuple[list[Found], int]:
     """What passes on a scan, and on how many places something was found that does not."""
     encoder = finder.looks.encoder(scan)
     found = finder.of(scan, slices, encoder)
@@ -123,7 +148,10 @@ def _of_scan(finder: Finder, scan: StoredScan, slices: Sequence[int] | None, bou
     for one in found:
         places.setdefault((one.slice, one.answer.guessed.structure), []).append(one)
     passed, doubts = list[Found](), 0
-    for index in sorted({index for index, _ in places}):
+    there = sorted({index for index, _ in places})
+    for number, index in enumerate(there):
+        if progress is not None:
+            progress(number, len(there))
         here = {name: ones for (where, name), ones in places.items() if where == index}
         others = _of_grid(finder, encoder, index, here, bounds) if bounds.grid else {}
         for name, ones in here.items():

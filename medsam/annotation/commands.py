@@ -12,6 +12,7 @@ from typing import Any
 
 import medsam
 from medsam.errors import InputError
+from medsam.prompts.simulate import MIN_PIXELS
 
 # words of a command -> its exit status; raises KeyboardInterrupt for Ctrl-C
 RunCommand = Callable[[Sequence[str]], int]
@@ -72,7 +73,7 @@ def fit_words(told: Mapping[str, Any], folder: Path, manifest: Path, embeddings:
     }
     if told["axis"] is not None:
         options["data.axis"] = told["axis"]
-    batch = int(overrides.get("data.batch_size") or config.get("data", {}).get("batch_size") or 8)
+    batch = _whole(told, "data.batch_size", 8)
     # four validations, however many slices there are
     options["data.epoch_slices"] = batch * max(1, -(-steps // 4))
     if config.get("model", {}).get("embeddings"):
@@ -88,6 +89,21 @@ def fit_words(told: Mapping[str, Any], folder: Path, manifest: Path, embeddings:
     if (folder / "fit" / "checkpoints" / "last.ckpt").is_file():
         words += ["--ckpt_path", "last"]
     return words
+
+
+def least_pixels(told: Mapping[str, Any]) -> int:
+    """How many pixels of a structure a slice needs for `fit`. told: the round's settings."""
+    return _whole(told, "data.min_pixels", MIN_PIXELS)
+
+
+def _whole(told: Mapping[str, Any], name: str, otherwise: int) -> int:
+    """A number of the training, as a round is told it or its configuration has it."""
+    room, key = name.split(".")
+    value = told["overrides"].get(name) or read_config(told["config"]).get(room, {}).get(key) or otherwise
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise InputError(f"`{name}` of the training is a whole number, not {value!r}.", parameter="set") from None
 
 
 def evaluate_words(told: Mapping[str, Any], manifest: Path, model: str, out: Path, embeddings: Path) -> list[str]:

@@ -1,8 +1,8 @@
 """What people have drawn, as examples to guess from: slices, with the boxes of the structures on them.
 
-Scans of the train and val sides that were handed in or came with a reference; none of the test side, on which every
-model is measured. Of a scan with many slices some are taken, evenly: those on which something is, and fewer of those on
-which nothing is. What a model was left alone with is no example.
+Scans of the train and val sides that were handed in, whose masks came from elsewhere, or that came with a reference;
+none of the test side, on which every model is measured. Of a scan with many slices some are taken, evenly: those on
+which something is, and fewer of those on which nothing is. What a model was left alone with is no example.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from medsam.inference.image_predictor import ScanEncoder
 from medsam.masks import CompactMask
 from medsam.progress import ProgressCallback
 from medsam.prompts.simulate import tight_box
-from medsam.store.project_records import StoredScan
+from medsam.store.project_records import MAKING, StoredScan
 
 # scans that are learnt from, and slices of each with something and with nothing on them: more take minutes
 _SCANS, _FULL, _EMPTY = 24, 8, 4
@@ -61,7 +61,13 @@ def _chosen(project: AnnotationProject) -> tuple[list[StoredScan], dict[int, set
     """Scans to learn from, those drawn last and then those with a reference; of drawn ones the slices that were to be
     drawn on, None for all."""
     store = project.store
-    done = [task for task in store.tasks(["submitted", "approved"]) if task.kind in ("draw", "adjudicate")]
+    # a task is withdrawn where its masks came from elsewhere, and where a model was left alone
+    people = store.standing_places(people=True)
+    done = [
+        task
+        for task in store.tasks(["submitted", "approved", "withdrawn"], MAKING)
+        if task.state != "withdrawn" or task.scan in people
+    ]
     asked: dict[int, set[int] | None] = {}
     for task in done:
         before = asked.get(task.scan, set())
@@ -119,11 +125,12 @@ def _box(mask: CompactMask | None, look: Look, size: int) -> np.ndarray:
 def _drawn(project: AnnotationProject, scan: StoredScan, asked: set[int] | None, looks: Looks) -> KnownScan:
     """asked: slices that were to be drawn on; None: all."""
     masks: dict[str, dict[int, CompactMask]] = {}
+    look = looks.of(scan)
     for one in project.store.standing(scan.id):
-        if one.by is not None:
+        if one.by is not None and one.axis == look.axis:
             masks.setdefault(one.structure, {})[one.slice] = one.mask
-    count = len(looks.of(scan).places)
-    return KnownScan(scan, _some(range(count) if asked is None else sorted(asked), masks), masks)
+    slices = range(len(look.places)) if asked is None else sorted(asked)
+    return KnownScan(scan, _some(slices, masks), masks)
 
 
 def _labelled(project: AnnotationProject, scan: StoredScan, looks: Looks) -> KnownScan:

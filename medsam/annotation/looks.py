@@ -12,9 +12,9 @@ import hashlib
 import math
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ import torch
 from medsam.annotation.project import AnnotationProject
 from medsam.annotation.starting import spread_slices
 from medsam.files import write_whole
-from medsam.geometry import View
+from medsam.geometry import Axis, View
 from medsam.inference.embeddings import EmbeddingCache
 from medsam.inference.image_predictor import Embedding, ScanEncoder
 from medsam.inference.predictor import Predictor
@@ -42,7 +42,7 @@ class Look:
 
     slices: (n,), ascending. grid: (n, C, G, G) float32, means of the embedding's parts that are no padding. blank:
     bool (n,), slices that the window left without contrast. places: (all slices, 4), see `slice_places`. frame: of
-    every slice.
+    every slice. axis: along which they are counted.
     """
 
     slices: np.ndarray
@@ -50,11 +50,12 @@ class Look:
     blank: np.ndarray
     places: np.ndarray
     frame: Frame
+    axis: Axis
 
     def at(self, slices: Sequence[int]) -> Look:
         """Only these of the slices."""
         rows = np.searchsorted(self.slices, np.array(slices, dtype=np.int64))
-        return Look(self.slices[rows], self.grid[rows], self.blank[rows], self.places, self.frame)
+        return Look(self.slices[rows], self.grid[rows], self.blank[rows], self.places, self.frame, self.axis)
 
     @property
     def mean(self) -> np.ndarray:
@@ -127,6 +128,7 @@ def _looked(encoder: ScanEncoder, slices: Sequence[int]) -> Look:
         np.array(blank, dtype=bool),
         slice_places(encoder.scan.geometry, encoder.plane.axis),
         Frame.of(encoder.plane, preprocess),
+        encoder.plane.axis,
     )
 
 
@@ -143,7 +145,7 @@ def _together(one: Look, other: Look) -> Look:
     slices = np.concatenate([one.slices, other.slices])
     order = np.argsort(slices, kind="stable")
     grid = np.concatenate([one.grid, other.grid])[order]
-    return Look(slices[order], grid, np.concatenate([one.blank, other.blank])[order], one.places, one.frame)
+    return replace(one, slices=slices[order], grid=grid, blank=np.concatenate([one.blank, other.blank])[order])
 
 
 def _write(path: Path, look: Look) -> None:
@@ -158,6 +160,7 @@ def _write(path: Path, look: Look) -> None:
             stored=np.array(look.frame.stored),
             spacing_mm=np.array(look.frame.spacing_mm),
             view=np.array([view.transpose, view.flip_rows, view.flip_columns]),
+            axis=np.array(look.axis),
         )
 
 
@@ -170,6 +173,7 @@ def _read(path: Path, predictor: Predictor) -> Look | None:
             transpose, flip_rows, flip_columns = map(bool, file["view"])
             view = View(transpose, flip_rows, flip_columns)
             frame = Frame((rows, columns), (row_mm, column_mm), view, predictor.sam.spec.preprocess)
-            return Look(file["slices"], file["grid"].astype(np.float32), file["blank"], file["places"], frame)
+            grid, axis = file["grid"].astype(np.float32), cast(Axis, str(file["axis"]))
+            return Look(file["slices"], grid, file["blank"], file["places"], frame, axis)
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
         return None

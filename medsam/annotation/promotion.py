@@ -4,6 +4,7 @@ It does where both hold, on frozen patients, each asked with the same prompts:
 - the overall difference of Dice is above `least`, and its 95 % interval (patients are resampled) lies above 0;
 - no structure that enough patients have for an interval is worse by more than `worst`. Of a structure that fewer have,
   a loss is told and decides nothing: two patients say little.
+Both have to be measured on the same cases and structures, as one protocol has them.
 Where there are too few patients for any interval nothing is promoted, unless that is forced: the difference then
 decides alone.
 """
@@ -32,6 +33,8 @@ def decide(comparison: Comparison, settings: RoundSettings, force: bool = False)
     overall = comparison.overall
     if overall.difference is None:
         return Decision(False, "Kept: nothing was measured on both sides.")
+    if alone := len(comparison.only_in_a) + len(comparison.only_in_b):
+        return Decision(False, f"Kept: {counted(alone, 'case')} of the measure has scores of one of the two only.")
     said = f"Dice {overall.mean_a:.3f} -> {overall.mean_b:.3f} on {counted(overall.patients, 'patient')}"
     if overall.difference <= settings.least:
         return Decision(False, f"Kept: {said}, which is no gain above {settings.least:g}.")

@@ -7,7 +7,8 @@ of what a person has drawn.
 
 `propose` goes scan by scan, in the order of the queue. What was proposed for a scan is stored at once, all of it, and
 PROJECT/proposed.json tells by what: a run that was interrupted goes on where it was. A model that was promoted proposes
-anew, and so does one that has twice as many scans to go by. Proposals of before that are not repeated are rejected.
+anew, and so does one that has twice as many scans to go by, other heads or another threshold. Proposals of before that
+are not repeated are rejected.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from medsam.annotation.knowing import KnownScan, along, examples_of, features_of
 from medsam.annotation.looks import Look, Looks
 from medsam.annotation.named import HeadBoxes
 from medsam.annotation.project import AnnotationProject
-from medsam.annotation.waiting import queue_of
+from medsam.annotation.waiting import Placed, queue_of
 from medsam.errors import InputError
 from medsam.files import write_text
 from medsam.geometry import Axis
@@ -185,9 +186,9 @@ def propose(
     names: see `Finder.learnt`. progress: called with (scans done, scans); learning: likewise, before. Raises InputError
     where nothing is known to propose from.
     """
-    settings, told = project.settings, _told(project)
-    by = f"{predictor.images.weights} {how_many(project).bit_length()}"
-    waiting = [one for one in queue_of(project) if one.task.kind == "draw" and told.get(one.scan.key) != by][:limit]
+    settings, told = project.settings, told_of(project, "proposed.json")
+    by = _by(project, predictor, names)
+    waiting = [one for one in waiting_scans(project) if told.get(one.scan.key) != by][:limit]
     if not waiting:
         return Proposed(0, 0, 0, {}, 0, 0)
     finder = Finder.learnt(project, predictor, names=names, progress=learning)
@@ -205,10 +206,13 @@ def propose(
         except InputError as error:
             failed[one.scan.name] = str(error)
             continue
+        if project.store.task_of(one.task.id).state != "open":
+            # somebody took it meanwhile, and began from what there was
+            continue
         sure = [each for each in found if each.expected >= settings.propose and each.answer.agreement >= _SAME]
         masks, left = masks + _put(project, one.scan, sure, finder, stage=2), left + len(found) - len(sure)
         told[one.scan.key] = by
-        write_text(project.folder / "proposed.json", json.dumps(told, indent=1) + "\n")
+        keep_told(project, "proposed.json", told)
     if progress is not None:
         progress(len(waiting), len(waiting))
     learnt = 0 if finder.expected is None else finder.expected.answers
@@ -238,19 +242,22 @@ def rows_of(
     ]
 
 
+def place_of(one: Annotation | NewAnnotation) -> tuple[str, Axis, int]:
+    """Where a mask of a scan lies."""
+    return one.structure, one.axis, one.slice
+
+
 def _put(project: AnnotationProject, scan: StoredScan, sure: Sequence[Found], finder: Finder, stage: int) -> int:
     """Proposals into the store, in place of those of before: how many."""
     store = project.store
-    drawn = {(one.structure, one.slice) for one in store.standing(scan.id)}
+    drawn = {place_of(one) for one in store.standing(scan.id)}
     rows = [
         one
         for one in rows_of(scan, sure, finder.looks.predictor, status="proposed", stage=stage)
-        if (one.structure, one.slice) not in drawn
+        if place_of(one) not in drawn
     ]
-    now = {(one.structure, one.slice) for one in rows}
-    gone: list[Annotation] = [
-        one for one in store.standing(scan.id, ["proposed"]) if (one.structure, one.slice) not in now
-    ]
+    now = {place_of(one) for one in rows}
+    gone: list[Annotation] = [one for one in store.standing(scan.id, ["proposed"]) if place_of(one) not in now]
     rejected = [
         NewAnnotation(scan.id, one.structure, one.axis, one.slice, "rejected", None, one.stage, one.id) for one in gone
     ]
@@ -289,10 +296,26 @@ def _entry(one: Found) -> dict[str, object]:
     return to_entry(Prompt(guessed.structure, box=(x0, y0, x1, y1), slice=one.slice))
 
 
-def _told(project: AnnotationProject) -> dict[str, str]:
-    """Key of a scan -> by what masks were proposed for it last."""
+def waiting_scans(project: AnnotationProject) -> list[Placed]:
+    """What a model may fill in, in the order of the queue: open drawing of scans that nothing is measured on."""
+    return [one for one in queue_of(project) if one.task.kind == "draw" and one.scan.side != "test"]
+
+
+def told_of(project: AnnotationProject, name: str) -> dict[str, str]:
+    """Key of a scan -> by what it was looked at last, as a file of the project's folder tells."""
     try:
-        found = json.loads((project.folder / "proposed.json").read_text(encoding="utf-8"))
+        found = json.loads((project.folder / name).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def keep_told(project: AnnotationProject, name: str, told: Mapping[str, str]) -> None:
+    """The other way."""
+    write_text(project.folder / name, json.dumps(told, indent=1) + "\n")
+
+
+def _by(project: AnnotationProject, predictor: Predictor, names: bool) -> str:
+    """What proposals depend on; as long as it is the same they are."""
+    depends = (predictor.images.weights, how_many(project).bit_length(), project.settings.propose, names)
+    return " ".join(map(str, (*depends, *predictor.heads)))

@@ -5,8 +5,8 @@ different   least like those that are done: the farthest of all in embeddings, t
 rare        what probably holds the structures with the fewest masks, by proposals and by scans that look alike
 random      by the seed
 
-Scans of the frozen side come before all others: without them nothing is measured. Of one seed and one state of the
-project there is one order. A scan that cannot be read goes last.
+Scans of the frozen side come before all others, in an order of their own: without them nothing is measured. Of one seed
+and one state of the project there is one order. A scan that cannot be read goes last.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from medsam.annotation.looks import Looks
 from medsam.annotation.probe import probe
 from medsam.annotation.project import AnnotationProject
 from medsam.annotation.proposing import Finder
-from medsam.annotation.waiting import FROZEN, Placed, diversity, keep_why, queue_of
+from medsam.annotation.waiting import FROZEN, Placed, diversity, keep_why, queue_of, why_of
 from medsam.errors import InputError
 from medsam.inference.predictor import Predictor
 from medsam.progress import ProgressCallback
@@ -46,13 +46,19 @@ def order_queue(
 ) -> list[Placed]:
     """Put the drawing that waits in the order of the project's settings; as it then is.
 
-    predictor: the model that answers now; without one the order is random whatever is set. expects: default what the
+    predictor: the model that answers now; without one the order is random whatever is set, and only of what was not
+    ordered yet where it is another. expects: default what the
     model finds on a few slices (`proposing`), and where nothing is known to find it by, `probe.probe`. progress: called
     with (scans done, scans).
     """
     settings, store = project.settings, project.store
     scans = {scan.id: scan for scan in store.scans()}
     waiting = store.tasks(states=["open"], kinds=["draw"])
+    kept: Mapping[str, str] = {}
+    if predictor is None and settings.order != "random":
+        before = why_of(project)
+        kept = {task.key: before[task.key] for task in waiting if task.key in before}
+        waiting = [task for task in waiting if task.key not in kept]
     todo = [scans[task.scan] for task in waiting]
     apart = diversity(project)
     if predictor is None or settings.order == "random":
@@ -67,7 +73,7 @@ def order_queue(
     rank = {scan.id: 1 - place / len(order) for place, scan in enumerate(order)}
     frozen = {scan.id: FROZEN if scan.side == "test" else 0.0 for scan in order}
     store.order_tasks({task.id: rank[task.scan] + frozen[task.scan] for task in waiting})
-    keep_why(project, {task.key: said[task.scan] for task in waiting}, apart)
+    keep_why(project, {**kept, **{task.key: said[task.scan] for task in waiting}}, apart)
     return queue_of(project)
 
 
@@ -115,15 +121,22 @@ class _Ordering:
             apart = _distances(np.array([means[scan.id] for scan in (*readable, *_there(done, means))]))
             if apart.shape[1] > len(readable):
                 self.apart = float(apart[: len(readable), len(readable) :].min(axis=1).mean())
-            order, why = getattr(self, f"_{settings.order}")(readable, _there(done, means), apart, expected)
-            said |= {scan.id: text for scan, text in zip(readable, why, strict=True)}
+            order, known = list[int](), list(range(len(readable), len(apart)))
+            for frozen in (True, False):
+                # a scan that is only measured on teaches nothing, so those like it are not done with
+                mine = [n for n, scan in enumerate(readable) if (scan.side == "test") == frozen]
+                if mine:
+                    scans, here = [readable[n] for n in mine], apart[np.ix_([*mine, *known], [*mine, *known])]
+                    found, why = getattr(self, f"_{settings.order}")(scans, _there(done, means), here, expected)
+                    said |= {scan.id: text for scan, text in zip(scans, why, strict=True)}
+                    order += [mine[n] for n in found]
             return [*(readable[n] for n in order), *lost], said
         return lost, said
 
     def _done(self) -> list[StoredScan]:
         """Scans that the model may learn from, or has."""
         scans = self.project.store.scans("train")
-        finished = {task.scan for task in self.project.store.tasks(["submitted", "approved"], ["draw"])}
+        finished = {task.scan for task in self.project.store.tasks(["submitted", "approved", "withdrawn"], ["draw"])}
         return [scan for scan in scans if scan.labelled or scan.id in finished]
 
     def _different(

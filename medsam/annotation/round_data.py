@@ -74,7 +74,9 @@ def write_frozen(project: AnnotationProject, this: Round) -> dict[str, Any]:
     """The manifest of the test side in the folder of its digest, where it is not there yet. Returns its counts."""
     counts, numbers = Counted(), _numbers(project, this)
     scans = _scans(project, this, "test")
-    seen = hashlib.sha256(json.dumps(numbers).encode())
+    # masks along another axis are left out
+    axis = this.settings.get("axis", project.settings.axis)
+    seen = hashlib.sha256(json.dumps(numbers if axis is None else [numbers, axis]).encode())
     for scan in scans:
         drawn = [] if scan.labelled else _drawn(project, this, scan, people=True)
         if scan.labelled or drawn:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -34,6 +34,7 @@ from medsam.annotation.commands import (
     evaluate_words,
     find_config,
     fit_words,
+    least_pixels,
     read_config,
     run_command,
 )
@@ -41,9 +42,11 @@ from medsam.annotation.project import AnnotationProject
 from medsam.annotation.promotion import Decision, as_details, decide
 from medsam.annotation.round_data import MANIFEST, check_enough, write_frozen, write_training_data
 from medsam.annotation.settings import RoundSettings
+from medsam.data.manifest_json import read_manifest
+from medsam.data.slices import index_slices
 from medsam.errors import InputError, counted
 from medsam.files import write_text
-from medsam.store.project_records import Round
+from medsam.store.project_records import Round, StoredModel
 from medsam.store.readers import Reader
 
 # a command of a round that was killed ends after it, which takes a moment
@@ -141,16 +144,13 @@ def due(project: AnnotationProject, every: int | None = None) -> tuple[bool, str
 def answer_again(project: AnnotationProject, number: int | None = None, by: Reader | None = None) -> str:
     """Have an earlier model answer from now on: what it is, in words.
 
-    number: of the round that it came from; 0: the one that the project began with; None: the one before the present.
-    Raises InputError where there is none.
+    number: of the round that it came from; 0: the one that the project began with; None: the one that answered when the
+    present one was promoted. Raises InputError where there is none.
     """
     chain = [one for one in project.store.models() if one.kind in ("started", "promoted")]
     _, now = project.model()
     if number is None:
-        place = next(place for place, one in enumerate(chain) if one.path == now.path)
-        if place == 0:
-            raise InputError("The model that the project began with answers; there is none before it.")
-        chosen = chain[place - 1]
+        chosen = _before(project.store.models(), now)
     else:
         found = [one for one in chain if (one.round or 0) == number]
         if not found:
@@ -162,6 +162,14 @@ def answer_again(project: AnnotationProject, number: int | None = None, by: Read
     details = {"instead_of": now.path}
     project.store.put_model("back", chosen.path, chosen.weights, number=chosen.round, by=by, details=details)
     return f"round {chosen.round}" if chosen.round else f"the model that the project began with, {chosen.path}"
+
+
+def _before(models: Sequence[StoredModel], now: StoredModel) -> StoredModel:
+    """What answered when a model was promoted, of all that ever did, in order."""
+    place = next(place for place, one in enumerate(models) if one.path == now.path and one.kind != "back")
+    if place == 0:
+        raise InputError("The model that the project began with answers; there is none before it.")
+    return models[place - 1]
 
 
 @contextmanager
@@ -276,7 +284,7 @@ class _Steps:
         made = self.folder / "fit" / MODEL
         if not made.is_file():  # written last
             write_text(self.folder / "config.yaml", self.told["config"])
-            told = {**self.told, "structures": data["structures"], "validated": data["val"]["scans"] > 0}
+            told = {**self.told, "structures": data["structures"], "validated": self._validated(data)}
             embeddings = self.project.folder / "embeddings"
             source = self._source(self.told["model"])
             words = fit_words(told, self.folder, self.folder / MANIFEST, embeddings, source)
@@ -288,6 +296,20 @@ class _Steps:
         counts = {side: dict(data[side]) for side in ("train", "val")}
         save_checkpoint(model, self.folder / MODEL, {**checkpoint.training, **of_round, "annotated": counts})
         return {"weights": weights_digest(model.eval())}
+
+    def _validated(self, data: Mapping[str, Any]) -> bool:
+        """Whether training can be watched: on the val side a structure has as many pixels as `fit` asks for."""
+        if not data["val"]["scans"]:
+            return False
+        least = least_pixels(self.told)
+        cases = read_manifest(self.folder / MANIFEST).in_split("val")
+        if index_slices(cases, structures=data["structures"], axis=self.told["axis"], min_pixels=least).items:
+            return True
+        self.tell(
+            f"No structure has {counted(least, 'pixel')} on a slice of the val side: training is not watched, and its "
+            "last step is kept"
+        )
+        return False
 
     def _measure(self, model: str, weights: str, frozen: Mapping[str, Any]) -> dict[str, Any]:
         """Where a model's scores are, and their digest; measured unless they are there already."""
@@ -326,6 +348,10 @@ class _Steps:
         settings = RoundSettings(**{name: self.told[name] for name in known if name in self.told})
         if self._event("model")["weights"] == self.told["weights"]:
             return Decision(False, "Kept: the weights are what they were."), {"dice_before": None, "dice_after": None}
+        answers = self.project.store.model()
+        if answers is not None and answers.path not in (self.told["model"], self._path):
+            why = f"Kept: since it began another model answers, {answers.path}, and it was not measured against that."
+            return Decision(False, why), {"dice_before": None, "dice_after": None}
         folder = self.project.folder / "evaluations"
         comparison = compare(folder / before["folder"], folder / after["folder"], seed=int(self.told["seed"]))
         write_text(self.folder / "compare.json", json.dumps(comparison.as_dict(), indent=1) + "\n")

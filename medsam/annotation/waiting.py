@@ -34,7 +34,7 @@ def queue_of(project: AnnotationProject, limit: int | None = None) -> list[Place
     """Open tasks of all kinds in the order in which they are given out."""
     store = project.store
     scans = {scan.id: scan for scan in store.scans()}
-    why = _why(project)
+    why = why_of(project)
     tasks = sorted(store.tasks(states=["open"]), key=lambda task: (-task.priority, task.id))[:limit]
     return [Placed(task, scans[task.scan], _said(task, scans[task.scan], why)) for task in tasks]
 
@@ -53,7 +53,8 @@ def diversity(project: AnnotationProject) -> float | None:
     return float(found) if isinstance(found, int | float) else None
 
 
-def _why(project: AnnotationProject) -> Mapping[str, str]:
+def why_of(project: AnnotationProject) -> Mapping[str, str]:
+    """Key of a task -> why it stands where it does, of those that were ordered."""
     found = _kept(project).get("why")
     return found if isinstance(found, dict) else {}
 

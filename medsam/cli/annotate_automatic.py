@@ -8,6 +8,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from medsam.cli.flags import check_count
 from medsam.cli.scan_options import add_network_arguments
 from medsam.cli.table import print_line
 from medsam.errors import counted
@@ -25,7 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("agreement", 0.7, "IoU of the guessed box and the mask's"),
     ):
         parser.add_argument(f"--{name}", type=float, default=value, metavar="N", help=f"{what} (default: {value:g})")
-    parser.add_argument("--no-grid", action="store_true", help="no candidates of a grid of prompts; much faster")
+    parser.add_argument(
+        "--no-grid",
+        action="store_true",
+        help="no candidates of a grid of prompts, which takes seconds a slice; much faster",
+    )
     parser.add_argument("--crops", type=int, default=0, metavar="N", help="layers of crops of the grid (default: 0)")
     parser.add_argument(
         "--head", nargs="+", default=[], metavar="FILE", help="heads that find structures, or answer their names"
@@ -42,6 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
     from medsam.annotation.project import AnnotationProject
 
     told = {name: getattr(arguments, name) for name in ("expected", "predicted_iou", "stability", "agreement", "crops")}
+    check_count(arguments.limit, "limit")
     bounds = Bounds(**told, grid=not arguments.no_grid)
     with AnnotationProject.open(arguments.project) as project:
         predictor = project_predictor(
@@ -51,14 +57,25 @@ def run(arguments: argparse.Namespace) -> None:
             precision=arguments.precision,
             heads=arguments.head,
         )
-        with progress_bars("Scans") as (progress,):
-            names = not arguments.no_names
-            found = automatic(project, predictor, bounds, limit=arguments.limit, names=names, progress=progress)
+        with progress_bars("Scans learnt from") as (learning,), progress_bars("Scans", "Slices") as (progress, slices):
+            found = automatic(
+                project,
+                predictor,
+                bounds,
+                limit=arguments.limit,
+                names=not arguments.no_names,
+                progress=progress,
+                learning=learning,
+                slices=slices,
+            )
     if arguments.json:
         print(json.dumps(asdict(found), indent=2))
         return
-    for name in found.failed:
-        print(f"{name} is left out: it cannot be read", file=sys.stderr)
+    for name, why in found.failed.items():
+        print(f"{name} is left out: {why}", file=sys.stderr)
+    if not found.scans and not found.failed:
+        print_line("No scan waits that this model was not left alone with already, in these bounds")
+        return
     audit = f"medsam annotate audit {arguments.project} --sample 50"
     print_line(
         f"{counted(found.masks, 'mask')} accepted on {counted(found.scans, 'scan')}, {found.done} of which need "

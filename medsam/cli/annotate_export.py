@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from medsam.cli.flags import comma_names
@@ -52,5 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps({**told, "out": str(arguments.out), "format": arguments.format}, indent=2))
         return
+    for remark in told["remarks"]:
+        print(f"Note: {remark}", file=sys.stderr)
     said = [counted(told[f"{kind}s"], kind) for kind in ("mask", "scan", "patient")]
     print_line(f"wrote {arguments.out}: {said[0]} on {said[1]} of {said[2]}")

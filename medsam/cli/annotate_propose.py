@@ -8,6 +8,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from medsam.cli.flags import check_count
 from medsam.cli.scan_options import add_network_arguments
 from medsam.cli.table import print_line
 from medsam.errors import counted
@@ -32,6 +33,7 @@ def run(arguments: argparse.Namespace) -> None:
     from medsam.annotation.project import AnnotationProject
     from medsam.annotation.proposing import propose
 
+    check_count(arguments.limit, "limit")
     with AnnotationProject.open(arguments.project) as project:
         predictor = project_predictor(
             project,
@@ -54,6 +56,9 @@ def run(arguments: argparse.Namespace) -> None:
         return
     for name, why in found.failed.items():
         print(f"{name} is left out: {why}", file=sys.stderr)
+    if not found.scans and not found.failed:
+        print_line("No scan waits that this model was not asked about already: nothing is proposed anew")
+        return
     print_line(
         f"{counted(found.masks, 'mask')} proposed on {counted(found.scans, 'scan')}, {found.left} left out as not sure "
         f"enough; guessed from {counted(found.known, 'scan')}, "

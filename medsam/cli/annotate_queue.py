@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medsam.cli.flags import check_count
 from medsam.cli.scan_options import add_network_arguments
 from medsam.cli.table import print_line, print_table
 from medsam.errors import counted
@@ -34,6 +35,7 @@ def run(arguments: argparse.Namespace) -> None:
     from medsam.annotation.project import AnnotationProject
     from medsam.annotation.waiting import queue_of
 
+    check_count(arguments.limit, "limit")
     with AnnotationProject.open(arguments.project) as project:
         told = {name: getattr(arguments, name) for name in ("order", "stage") if getattr(arguments, name) is not None}
         if told:

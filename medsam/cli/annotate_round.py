@@ -83,13 +83,16 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _round(project: AnnotationProject, request: RoundRequest, arguments: argparse.Namespace) -> None:
     """A round, unless one is to run when due and none is."""
-    from medsam.annotation.rounds import due, run_round
+    from medsam.annotation.rounds import RoundRequest, due, run_round, under_way
 
     if arguments.if_due or arguments.watch is not None:
         is_due, why = due(project, arguments.every)
         if not is_due:
             _told(arguments, {"round": None, "why": why}, f"Nothing to do: {why}.")
             return
+        if under_way(project) is not None:
+            # what it is told stands, and whoever calls again and again says the same each time
+            request = RoundRequest()
     ended = run_round(project, request, _say)
     _told(arguments, ended, f"Round {ended['round']}: {ended['why']}")
 

@@ -6,6 +6,8 @@ import argparse
 import re
 from collections.abc import Iterable
 
+from medsam.errors import InputError
+
 # an argument in Python -> the option's name where it is another one
 _OPTIONS = {"prompts": "prompt", "values": "keep_range", "locked": "lock", "spared": "lock"}
 # an argument in Python -> the option that it is a part of, and how it is typed there
@@ -21,6 +23,12 @@ def with_flags(text: str, names: Iterable[str], arguments: argparse.Namespace) -
         elif name in _PARTS and hasattr(arguments, _PARTS[name][0]):
             text = text.replace(f"`{name}`", _PARTS[name][1])
     return text
+
+
+def check_count(value: int | None, name: str) -> None:
+    """Raise InputError where a number of things is asked for that is below 1. name: of the argument."""
+    if value is not None and value < 1:
+        raise InputError(f"`{name}` is a whole number from 1, not {value}.", parameter=name)
 
 
 def comma_names(text: str) -> list[str]:

@@ -5,7 +5,8 @@
                       "stability_score", "crop_box": [x, y, w, h], "point_coords": [[x, y], ...]}, ...]}
 
 All in stored pixels of the slice; x counts columns. As in SA-1B, `bbox` runs from the first to the last column and row
-inside, so its w and h are one less than the number of columns and rows; `crop_box` is half-open.
+inside, so its w and h are one less than the number of columns and rows; `crop_box` is half-open. Masks that people drew
+have no `stability_score`.
 
 For a scan the format grows and stays readable as it was: `image` says on which axis its slices lie and how many there
 are ("axis", "slices"); every annotation says on which it is ("slice") and, where masks of neighbouring slices were
@@ -140,7 +141,7 @@ def mask_to_dict(mask: AutomaticMask, number: int) -> dict[str, Any]:
         "bbox": list(mask.bbox),
         "area": mask.area,
         "predicted_iou": mask.predicted_iou,
-        "stability_score": mask.stability_score,
+        **({} if mask.stability_score is None else {"stability_score": mask.stability_score}),
         "crop_box": list(mask.crop_box),
         "point_coords": [list(point) for point in mask.point_coords],
     }
@@ -169,7 +170,7 @@ def mask_from_dict(entry: Any, size: tuple[int, int], slices: int) -> AutomaticM
         rle,
         _numbers(entry.get("bbox"), "bbox", 4),
         _number(entry, "predicted_iou"),
-        _number(entry, "stability_score"),
+        None if entry.get("stability_score") is None else _number(entry, "stability_score"),
         _numbers(entry.get("crop_box", [0, 0, size[1], size[0]]), "crop_box", 4),
         tuple(_numbers(point, "point_coords", 2) for point in points),
         index,

@@ -117,16 +117,18 @@ class AnnotationsPart(Part):
             return connection.execute(query).scalar_one()
 
     def standing_places(
-        self, statuses: Collection[Status] = DONE, scans: Collection[int] | None = None
+        self, statuses: Collection[Status] = DONE, scans: Collection[int] | None = None, *, people: bool = False
     ) -> dict[int, dict[str, int]]:
         """Scan -> structure -> on how many slices it stands with one of these statuses; no mask is read.
 
-        scans: ids, of these alone.
+        scans: ids, of these alone. people: only what a person said, last.
         """
         query = select(Annotations.scan_id, Annotations.structure, func.count())
         query = query.where(Annotations.status.in_(list(statuses)), *_stands())
         if scans is not None:
             query = query.where(Annotations.scan_id.in_(list(scans)))
+        if people:
+            query = query.where(Annotations.by_id.is_not(None))
         found: dict[int, dict[str, int]] = {}
         with self._database.read() as connection:
             for scan, structure, count in connection.execute(

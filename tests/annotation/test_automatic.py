@@ -3,15 +3,24 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 
+import numpy as np
 import pytest
 from drawn_project import drawn_project
 from stores import square
 
+from medsam.annotation.answers import Answer, Guessed, answered
 from medsam.annotation.audits import audit_of, made_alone, sample, wilson
-from medsam.annotation.automatic import Bounds, automatic
+from medsam.annotation.automatic import Bounds, _best, _of_grid, automatic
+from medsam.annotation.looks import Looks
 from medsam.annotation.mixing import catch_up, handed_in
+from medsam.annotation.named import HeadBoxes
+from medsam.annotation.proposing import Finder, Found
+from medsam.annotation.waiting import queue_of
 from medsam.cli.main import main
 from medsam.errors import InputError
+from medsam.inference.automatic import AutomaticSettings, everything_on_slice
+from medsam.metrics.detection import box_iou
+from medsam.prompts.simulate import tight_box
 from medsam.store.project_records import NewAnnotation
 from medsam.store.readers import Role
 
@@ -30,13 +39,72 @@ def test_what_passes_all_bounds_stands_by_nobody_and_the_measure_is_left_to_peop
 
 
 def test_what_does_not_pass_is_left_to_people(tmp_path, predictor):
-    with drawn_project(tmp_path) as project:
-        found = automatic(project, predictor, Bounds(expected=1.0, grid=False))
-        assert (found.masks, found.done) == (0, 0)
+    with drawn_project(tmp_path, waiting=2) as project:
+        none = Bounds(expected=1.0, grid=False)
+        found = automatic(project, predictor, none, limit=1)
+        assert (found.scans, found.masks, found.done) == (1, 0, 0)
         assert found.left > 0
         assert made_alone(project) == []
+        assert [automatic(project, predictor, none, limit=1).scans for _ in range(2)] == [1, 0], "the next one"
+        anna = next(user.reader for user in project.store.users() if user.name == "Anna")
+        waiting = [one.task for one in queue_of(project) if one.scan.side == "train"]
+        automatic(project, predictor, ANY, limit=1, progress=lambda done, total: take(project, waiting[0], anna))
+        assert made_alone(project) == [], "nor is a scan filled in that somebody has begun meanwhile"
     with pytest.raises(InputError, match="`agreement` is a share"):
         Bounds(agreement=1.5)
+
+
+def take(project, task, reader):
+    if project.store.task(task.key).state == "open":
+        project.store.take_task(task.id, reader, 60)
+
+
+def test_masks_of_a_grid_and_its_crops_are_candidates_asked_by_their_box(tmp_path, predictor, monkeypatch):
+    def few(spec, crop_n_layers=0):
+        """Two by two prompts, in crops as well, and all of their masks."""
+        return AutomaticSettings(
+            points_per_side=2,
+            crop_n_layers=crop_n_layers,
+            pred_iou_thresh=0.0,
+            stability_score_thresh=0.0,
+            min_mask_region_area=0,
+            max_mask_area_ratio=1.0,
+            max_background_ratio=1.0,
+        )
+
+    monkeypatch.setattr(AutomaticSettings, "suited_to", few)
+    with drawn_project(tmp_path) as project:
+        finder = Finder(Looks(project, predictor), (), {}, HeadBoxes(predictor, (), names=False), None)
+        encoder = finder.looks.encoder(project.store.scans("train")[0])
+        # where a mask of a crop is, there something was guessed
+        masks = everything_on_slice(encoder, 1, few(None, 1)).masks
+        one = next(one for one in masks if tuple(one.crop_box) != (0, 0, *encoder.plane.shape[::-1]) and one.area)
+        box = tight_box(one.mask, 1)
+        guessed = Guessed("bar", tuple(map(float, box)), 1.0, 0.1)
+        (here,) = answered(encoder, 1, [guessed])
+        ones = [Found(encoder.plane.axis, 1, here, finder.expect(here))]
+        found = _of_grid(finder, encoder, 1, {"bar": ones}, Bounds(crops=1))["bar"]
+        assert found
+        for one in found:
+            assert one.answer.guessed is guessed
+            held = tight_box(one.answer.mask, 1)
+            assert one.answer.agreement == pytest.approx(box_iou(held, box))
+            assert one.expected == finder.expect(one.answer)
+
+
+def test_of_candidates_that_pass_the_one_of_whom_most_is_expected_is_taken():
+    def candidate(expected: float, low: int, **changes) -> Found:
+        mask = np.zeros((20, 20), bool)
+        mask[low : low + 8, 2:10] = True
+        guessed = Guessed("bar", (2.0, 2.0, 10.0, 10.0), 1.0, 0.1)
+        values = {"predicted_iou": 0.9, "agreement": 0.9, "stability": 0.95, **changes}
+        return Found("k", 0, Answer(guessed, mask, signs=np.zeros(9), **values), expected)
+
+    good, better, unsure, shaky = (
+        candidate(0.92, 2), candidate(0.94, 3), candidate(0.85, 2), candidate(0.99, 2, stability=0.5),
+    )  # fmt: skip
+    assert _best([good, better, unsure, shaky], Bounds()) is better
+    assert _best([unsure, shaky], Bounds()) is None
 
 
 @pytest.fixture

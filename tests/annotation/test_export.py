@@ -50,7 +50,7 @@ def same_as_drawn(manifest: Path, count: int = 3) -> None:
 @pytest.mark.parametrize("layout", ["manifest", "nnunet", "decathlon"])
 def test_layouts_of_label_maps_read_back_as_they_were_drawn(made, tmp_path, layout):
     told = export(made, ExportRequest(layout), tmp_path / "out")
-    assert told == {"scans": 3, "patients": 3, "masks": 24}
+    assert told == {"scans": 3, "patients": 3, "masks": 24, "remarks": []}
     same_as_drawn(tmp_path / "out")
     cases = read_manifest(tmp_path / "out").cases
     sides = ["train", "train", "test"] if layout == "nnunet" else ["train", "val", "test"]
@@ -76,6 +76,19 @@ def test_slices_that_nobody_was_asked_for_are_ignored_by_nnunet(tmp_path, boxes_
         assert not labels[2].any(), "it was looked at, and nothing is there"
         (case,) = read_manifest(tmp_path / "out").cases
         assert not case.load_references(case.load_image())["disc"][0].any()
+
+
+def test_slices_of_a_scan_whose_task_waits_are_not_known_to_be_empty(tmp_path, boxes_model):
+    with project(tmp_path, boxes_model, ("train",), labelled=()) as made:
+        (scan,) = made.store.scans()
+        made.store.add_tasks([NewTask(scan.id, STRUCTURES)])
+        made.store.add_annotations(masks_of(scan, (1,), status="accepted"))
+        assert export(made, ExportRequest("nnunet"), tmp_path / "nnunet")["remarks"] == []
+        labels = load_volume(tmp_path / "nnunet" / "labelsTr" / "c0.nii.gz").array
+        assert [int((labels[k] == 3).mean()) for k in range(4)] == [1, 0, 1, 1]
+        (remark,) = export(made, ExportRequest("decathlon"), tmp_path / "decathlon")["remarks"]
+        assert "1 scan of 1 was looked at on some slices alone" in remark
+        assert remark in (tmp_path / "decathlon" / "README.md").read_text()
 
 
 def test_label_maps_alone_and_structures_that_share_voxels(made, tmp_path):
@@ -145,6 +158,9 @@ def test_sa1b_has_a_file_a_slice(made, tmp_path):
     (one,) = found.masks
     np.testing.assert_array_equal(one.mask, drawn(0)[1][2] == 1)
     assert one.slice == 2
+    assert one.stability_score is None
+    assert "stability_score" not in (tmp_path / "out" / "c0_k0002.json").read_text()
+    assert '"stability_score" is left out' in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_the_table_and_the_card_tell_where_masks_come_from_and_name_nobody(tmp_path, boxes_model):

@@ -9,15 +9,19 @@ import numpy as np
 import pytest
 from annotated import draw, masks_of, project
 from dicom_files import series, slices
+from stores import square
 from tiny_sets import nifti, write
 from tiny_training import STRUCTURES, drawn
 
 from medsam.annotation.exporting.content import ExportRequest
 from medsam.annotation.exporting.export import export
 from medsam.annotation.importing.bring_in import ImportRequest, import_masks
+from medsam.annotation.knowing import known_scans
+from medsam.annotation.looks import Looks
 from medsam.cli.main import main
 from medsam.errors import InputError
 from medsam.masks import CompactMask
+from medsam.server.annotating.start import before
 from medsam.store.project_records import NewAnnotation, NewScan, NewTask
 
 
@@ -170,6 +174,49 @@ def test_tasks_that_are_answered_are_nobodys_any_more_and_what_stood_is_followed
     assert (told.masks, told.same, told.replaced, told.withdrawn) == (6, 2, 1, 1)
     assert len(made.store.history(one.id, "disc", "k", 1)) == 2
     assert [task.state for task in made.store.tasks()] == ["withdrawn", "open"]
+
+
+def coco(path, slices, scan="c0"):
+    """A square of each structure on these slices."""
+    square = [[2, 3, 6, 3, 6, 8, 2, 8]]
+    images = [{"id": k, "file_name": f"{scan}_k{k:04}.png", "height": 20, "width": 24} for k in slices]
+    masks = [{"id": 9 * k + n, "image_id": k, "category_id": n, "segmentation": square} for k in slices for n in (1, 2)]
+    names = [{"id": n, "name": name} for n, name in enumerate(STRUCTURES, start=1)]
+    return write(path, {"images": images, "annotations": masks, "categories": names})
+
+
+def test_masks_of_some_slices_leave_the_task_which_begins_from_them(made, tmp_path):
+    store, anna = made.store, made.store.local_reader()
+    one, two = store.scans()
+    whole, _ = store.add_tasks([NewTask(one.id, STRUCTURES), NewTask(two.id, STRUCTURES, slices=(1, 2))])
+    told = import_masks(made, ImportRequest(coco(tmp_path / "one.json", (1,))))
+    assert (told.masks, told.withdrawn) == (2, 0)
+    assert set(before(store, whole, "k")) == {("disc", 1), ("bar", 1)}
+    assert import_masks(made, ImportRequest(coco(tmp_path / "1.json", (1,), "c1"))).withdrawn == 0
+    assert import_masks(made, ImportRequest(coco(tmp_path / "2.json", (1, 2), "c1"))).withdrawn == 1
+    assert [task.state for task in store.tasks()] == ["open", "withdrawn"]
+    taken = store.next_task(anna, 60)
+    with pytest.raises(InputError, match="Somebody is drawing on scan c0"):
+        import_masks(made, ImportRequest(coco(tmp_path / "3.json", (3,))))
+    kept = [
+        NewAnnotation(one.id, place[0], "k", 1, "accepted", None, parent=row.id)
+        for place, row in before(store, taken, "k").items()
+    ]
+    store.submit_task(taken.id, anna, kept)
+    assert {(row.structure, row.slice) for row in store.standing(one.id)} == {("disc", 1), ("bar", 1)}
+
+
+def test_what_came_from_elsewhere_is_an_example_to_guess_from(other, made, tmp_path, predictor):
+    scans = made.store.scans()
+    made.store.add_tasks([NewTask(scan.id, STRUCTURES) for scan in scans])
+    export(other, ExportRequest("manifest"), tmp_path / "out")
+    import_masks(made, ImportRequest(tmp_path / "out"), made.store.local_reader())
+    (known,) = known_scans(made, Looks(made, predictor))
+    assert known.scan.side == "train", "nothing is learnt from the frozen side"
+    assert set(known.masks) == set(STRUCTURES)
+    made.store.add_annotations([NewAnnotation(scans[0].id, "disc", "j", 1, "edited", square(1, 5))])
+    (again,) = known_scans(made, Looks(made, predictor))
+    assert again.masks["disc"][1].shape == (20, 24), "a mask along another axis is none of these slices"
 
 
 def test_the_command(other, made, tmp_path, capsys):

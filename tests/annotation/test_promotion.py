@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from evaluations import two_runs
@@ -53,6 +54,12 @@ def test_too_few_patients_promote_only_by_force(tmp_path):
     forced = decided(tmp_path / "forced", True, liver=better(0.1, 4))
     assert forced.promoted
     assert forced.why.endswith("too few for an interval (at least 5); forced.")
+
+
+def test_scores_of_one_side_alone_decide_nothing(tmp_path):
+    found = compare(*two_runs(tmp_path, {"liver": better(0.05)}))
+    assert decide(found, SETTINGS).promoted
+    assert "scores of one of the two only" in decide(replace(found, only_in_a=(("c9", "liver"),)), SETTINGS).why
 
 
 def test_what_is_kept_names_no_case(tmp_path):

@@ -5,21 +5,26 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from drawn_project import drawn_project, hand_in
+from named_heads import learnt, name_network, named_head
 from tiny_training import STRUCTURES
 
 from medsam.annotation.answers import Answer, Expected, Guessed, least_said
 from medsam.annotation.looks import Looks
+from medsam.annotation.named import HeadBoxes
 from medsam.annotation.proposing import Finder, propose
 from medsam.annotation.queue import order_queue
 from medsam.annotation.waiting import queue_of
 from medsam.errors import Cancelled, InputError
+from medsam.geometry import VolumeGeometry
+from medsam.inference.predictor import Predictor
 from medsam.prompts.simulate import tight_box
 from medsam.store.readers import Role
+from medsam.volume import Volume
 
 
 @pytest.fixture
 def project(tmp_path):
-    with drawn_project(tmp_path, propose=0.0) as opened:
+    with drawn_project(tmp_path, waiting=2, propose=0.0) as opened:
         yield opened
 
 
@@ -43,6 +48,7 @@ def test_what_a_model_is_sure_of_is_proposed_with_where_it_comes_from(project, p
     found = propose(project, predictor)
     rows = proposals(project)
     assert (found.scans, found.masks, found.known) == (2, len(rows), 2)
+    assert {project.store.scan(one.scan).side for one in rows} == {"train"}, "none is measured against itself"
     one = rows[0]
     assert (one.by, one.stage, one.model, one.weights) == (None, 2, predictor.name, predictor.images.weights)
     assert 0 <= one.expected_dice <= 1
@@ -51,6 +57,9 @@ def test_what_a_model_is_sure_of_is_proposed_with_where_it_comes_from(project, p
     assert tight_box(one.mask.to_array(), 1) is not None
     again = propose(project, predictor)
     assert (again.scans, again.masks) == (0, 0), "nothing has changed"
+    project.change(replace(project.settings, propose=1.0))
+    assert propose(project, predictor).scans == 2
+    assert proposals(project) == []
 
 
 def test_nothing_is_proposed_below_what_is_asked(tmp_path, predictor):
@@ -85,11 +94,38 @@ def test_a_new_model_proposes_anew_and_what_it_does_not_repeat_is_gone(project, 
 
 def test_what_a_person_drew_stays(project, predictor):
     ben = project.store.add_user("Ben", Role.READER, kind="proxy").reader
-    waiting = [one.task for one in queue_of(project)]
+    waiting = [one.task for one in queue_of(project) if one.scan.side == "train"]
     hand_in(project, waiting[0], ben)
+
+    def taken(done, total):
+        if done == 0 and project.store.task(waiting[1].key).state == "open":
+            project.store.take_task(waiting[1].id, ben, 60)
+
+    propose(project, predictor, progress=taken)
+    assert proposals(project) == [], "nor is anything put into what somebody has begun meanwhile"
+    project.store.leave_task(waiting[1].id, ben)
     propose(project, predictor)
     assert waiting[0].scan not in {one.scan for one in proposals(project)}
     assert waiting[1].scan in {one.scan for one in proposals(project)}
+
+
+def test_a_head_that_knows_a_name_says_where_it_is(predictor, boxes_model, tmp_path):
+    sam = predictor.images.sam
+    path = named_head(tmp_path / "three.safetensors", sam, learnt(sam), name_network(sam))
+    asked = Predictor(boxes_model, "cpu", engine="torch", heads=[path])
+    heads = HeadBoxes(asked, ("Spleen", "liver"), names=True)
+    assert heads.structures == {"Spleen"}, "it was not measured on the other one"
+    assert HeadBoxes(asked, ("Spleen",), names=False).structures == set()
+    array = np.random.default_rng(0).normal(100, 30, (5, 40, 48)).astype(np.float32)
+    encoder = asked.encoder_for(
+        Volume(array, VolumeGeometry.from_itk(array.shape, (0, 0, 0), (1, 1, 3), np.eye(3).ravel()), "CT")
+    )
+    (answer,) = asked.names.answer(encoder, [asked.names.known["spleen"]])
+    found = list(heads.of(encoder, [1, 3]))
+    assert {index for index, _ in found} == {int(n) for n in encoder.plane.touched(answer.mask)} & {1, 3}
+    for index, guessed in found:
+        assert guessed.structure == "Spleen"
+        assert guessed.box == tight_box(answer.mask[index], 1)
 
 
 def test_of_nothing_drawn_nothing_is_proposed(tmp_path, predictor):

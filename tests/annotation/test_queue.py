@@ -12,7 +12,7 @@ from medsam.annotation.looks import Looks
 from medsam.annotation.project import AnnotationProject
 from medsam.annotation.queue import _farthest, order_queue
 from medsam.annotation.settings import Settings
-from medsam.annotation.starting import read_data, start_project
+from medsam.annotation.starting import add_scans, read_data, start_project
 from medsam.annotation.waiting import diversity, queue_of
 from medsam.store.project_records import NewAnnotation
 from medsam.store.readers import Role
@@ -52,6 +52,18 @@ def test_the_measure_comes_first_and_chance_is_the_seeds(project, predictor):
     project.change(replace(project.settings, seed=4))
     assert ordered(project, None, "random") != first
     assert queue_of(project)[0].why == "frozen, to be measured on; by the seed"
+
+
+def test_scans_that_come_later_leave_the_order_of_those_that_wait(project, predictor, tmp_path):
+    order = ordered(project, predictor, "different")
+    why = {one.scan.name: one.why for one in queue_of(project)}
+    data = tmp_path / "data"
+    manifest, _ = read_data(write_manifest(data, [write_case(data, "c9", *drawn(9), "train")]))
+    add_scans(project, replace(manifest, cases=tuple(replace(case, label=None) for case in manifest.cases)))
+    placed = order_queue(project)
+    assert [one.scan.name for one in placed if one.scan.name != "c9"] == order
+    assert {one.scan.name: one.why for one in placed if one.scan.name != "c9"} == why
+    assert "by the seed" in next(one.why for one in placed if one.scan.name == "c9")
 
 
 def test_the_most_different_scan_comes_before_one_like_those_that_are_done(project, predictor):

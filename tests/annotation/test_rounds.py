@@ -9,19 +9,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from annotated import draw, project
 
-from medsam.annotation.commands import fit_words
+from medsam.annotation import rounds
+from medsam.annotation.commands import fit_words, least_pixels
 from medsam.annotation.project import AnnotationProject
-from medsam.annotation.rounds import RoundRequest, abandon_round, answer_again, due, run_round, under_way
+from medsam.annotation.rounds import RoundRequest, _Steps, abandon_round, answer_again, due, run_round, under_way
 from medsam.cli.main import main
 from medsam.cli.train import FitCLI
 from medsam.data.manifest_json import read_manifest, write_manifest
 from medsam.errors import InputError
 from medsam.evaluation import report
 from medsam.evaluation import run as evaluation
+from medsam.masks import CompactMask
 from medsam.models.checkpoint import read_checkpoint
+from medsam.store.project_records import NewAnnotation
 from medsam.training.module import SamFineTuning
 
 _DIGESTS = ("data", "frozen", "model", "measured_before", "measured_after")
@@ -124,7 +128,7 @@ def test_a_round_that_ends_in_training_and_in_measuring_goes_on_to_the_same_resu
         assert len([one for one in broken.store.models() if one.kind == "promoted"]) == 1
 
 
-def test_a_step_that_fails_leaves_a_round_to_go_on_with_or_to_give_up(tmp_path, boxes_model):
+def test_a_step_that_fails_leaves_a_round_to_go_on_with_or_to_give_up(tmp_path, boxes_model, capsys):
     with project(tmp_path, boxes_model) as made:
         draw(made)
         with pytest.raises(InputError, match="Training ended with exit status 2"):
@@ -132,6 +136,12 @@ def test_a_step_that_fails_leaves_a_round_to_go_on_with_or_to_give_up(tmp_path, 
         with pytest.raises(InputError, match="Round 1 is under way and goes on as it began"):
             run_round(made, RoundRequest(steps=3), run=lambda words: 2)
         assert due(made, 1000) == (True, "round 1 is not over")
+        # what cron says each time is no other round
+        words = ["annotate", "round", str(made.folder), "--if-due", "--every", "1000", "--steps", "3"]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(rounds, "run_round", lambda project, request, tell: {"round": 1, "why": request})
+            assert main([*words]) == 0
+        assert "RoundRequest(config=None, steps=None" in capsys.readouterr().out
         assert abandon_round(made) == 1
         assert under_way(made) is None
         with pytest.raises(InputError, match="No round is under way"):
@@ -180,8 +190,43 @@ def test_an_earlier_model_answers_again_at_once(tmp_path, boxes_model):
         assert "the project began with" in answer_again(made)
         assert made.model()[0] == str(boxes_model)
         assert answer_again(made, 2) == "round 2"
-        with pytest.raises(InputError, match="there are: 0, 1, 2"):
-            answer_again(made, 3)
+        assert answer_again(made, 0).startswith("the model that the project began with")
+        made.store.begin_round({})
+        abandon_round(made)
+        shutil.copytree(made.folder / "rounds" / "2", made.folder / "rounds" / "3")
+        made.store.put_model("promoted", "rounds/3/model.safetensors", "w3", number=3)
+        assert "began with" in answer_again(made), "what answered when it was promoted, not a model given up before"
+        with pytest.raises(InputError, match="there are: 0, 1, 2, 3"):
+            answer_again(made, 4)
+
+
+def test_without_pixels_enough_on_the_val_side_training_is_not_watched(tmp_path, boxes_model):
+    with project(tmp_path, boxes_model) as made:
+        draw(made, ["train"])
+        (scan,) = made.store.scans("val")
+        small = CompactMask.of(np.ones((3, 3), bool), (20, 24), (2, 2))
+        made.store.add_annotations([NewAnnotation(scan.id, "disc", "k", 1, "edited", small)])
+        said, commands = [], []
+        with pytest.raises(InputError, match="Training ended"):
+            run_round(made, tell=said.append, run=lambda words: commands.append(words) or 2)
+        assert commands[0][commands[0].index("--trainer.limit_val_batches") + 1] == "0"
+        assert any("No structure has 10 pixels on a slice of the val side" in line for line in said)
+        wrong = {**made.store.rounds()[0].settings, "overrides": {"data.min_pixels": "many"}}
+        with pytest.raises(InputError, match="`data.min_pixels` of the training is a whole number, not 'many'"):
+            least_pixels(wrong)
+
+
+@pytest.mark.slow
+def test_a_model_is_not_promoted_over_one_that_it_was_not_measured_against(finished):
+    made, _, _ = finished
+    this = made.store.rounds()[0]
+    steps = _Steps(made, this, lambda text: None, Commands(), None)
+    measured = done(made)["measured_before"], done(made)["measured_after"]
+    assert steps._decide(*measured)[0].promoted
+    made.store.put_model("promoted", "rounds/9/model.safetensors", "w9")
+    decision, _ = steps._decide(*measured)
+    assert not decision.promoted
+    assert "another model answers, rounds/9/model.safetensors" in decision.why
 
 
 @pytest.mark.slow

@@ -112,3 +112,5 @@ def test_on_how_many_slices_a_structure_stands_is_told_without_its_masks(store):
     store.add_annotations([mask(one.scan, 0, status="rejected")])
     assert store.standing_places() == {one.scan: {"liver": 2}}
     assert store.standing_places(["proposed"]) == {other.scan: {"kidney": 1}}
+    store.add_annotations([mask(one.scan, 2)], store.local_reader())
+    assert store.standing_places(people=True) == {one.scan: {"liver": 1}}

@@ -5,6 +5,7 @@ Source of the sections: Gebru et al. 2021, datasheets for datasets.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +26,8 @@ def marks_of(content: ScanContent) -> dict[str, Any]:
     """What a card counts of a scan, ready for JSON."""
     return {
         "scan": content.scan.name,
-        "patient": content.scan.patient,
+        # counted, and in no file as it is
+        "patient": hashlib.sha256(content.scan.patient.encode()).hexdigest()[:16],
         "side": content.scan.side,
         "modality": content.scan.modality or content.case.modality or "not stated",
         "masks": [_mark(row, content.makers[row.id]) for row in content.rows],
@@ -48,9 +50,10 @@ def _mark(row: Annotation, maker: Maker) -> dict[str, Any]:
 
 @dataclass
 class Card:
-    """Counts over scans, added one at a time."""
+    """Counts over scans, added one at a time. remarks: on the layout, as `finish` gave them."""
 
     asked: Asked
+    remarks: Sequence[str] = ()
     patients: set[str] = field(default_factory=set)
     scans: Counter[str] = field(default_factory=Counter)
     modalities: Counter[str] = field(default_factory=Counter)
@@ -107,6 +110,7 @@ class Card:
             "A patient is on one side of the split alone. Slices without a mask are not known to be empty unless the "
             "whole scan was drawn.",
             "",
+            *(line for remark in self.remarks for line in (remark, "")),
             "## How it was made",
             "",
             f"People drew and a model helped, with medsam {__version__}: stage 1 is drawn with help, in stage 2 "

@@ -115,10 +115,11 @@ class ScanContent:
     def known_slices(self) -> frozenset[int] | None:
         """Those along the first mask's axis that somebody has looked at; None: all of them.
 
-        A task of some slices says nothing of the others.
+        A task of some slices says nothing of the others, and one that waits, or was skipped, nothing of any: masks that
+        came from elsewhere or from the model alone are all that is known then.
         """
-        tasks = self.asked.project.store.tasks(("submitted", "approved"), MAKING, scan=self.scan.id)
-        if not tasks or any(task.slices is None for task in tasks):
+        tasks = self.asked.project.store.tasks(("submitted", "approved", "withdrawn"), MAKING, scan=self.scan.id)
+        if any(task.slices is None for task in tasks):
             return None
         there = {index for task in tasks for index in task.slices or ()}
         return frozenset(there | {row.slice for row in self.rows})
@@ -135,8 +136,9 @@ class Layout(Protocol):
         """The files of a scan, each whole; what `finish` needs to know of them, ready for JSON."""
         ...
 
-    def finish(self, parts: Iterable[dict[str, Any]], asked: Asked, folder: Path) -> None:
-        """What is about all scans. parts: of each scan, in order, one at a time."""
+    def finish(self, parts: Iterable[dict[str, Any]], asked: Asked, folder: Path) -> list[str]:
+        """What is about all scans. parts: of each scan, in order, one at a time. Returns sentences on what the layout
+        cannot say of these masks."""
         ...
 
 

@@ -43,7 +43,8 @@ def export(
 ) -> dict[str, Any]:
     """Write the masks that are asked for to `folder`, which is empty or holds what is left of the same export.
 
-    progress: called with (scans done, scans). Returns how many scans, patients and masks there are.
+    progress: called with (scans done, scans). Returns how many scans, patients and masks there are, and remarks:
+    sentences on what the layout cannot say of them.
     Raises InputError for a layout that cannot hold a scan, for nothing to export, and for a folder that holds other
     things.
     """
@@ -63,13 +64,13 @@ def export(
             if (path := notes / f"{scan.name}.json").is_file():
                 yield json.loads(path.read_text(encoding="utf-8"))
 
-    layout.finish((one["part"] for one in noted()), asked, folder)
-    card = Card(asked)
+    remarks = layout.finish((one["part"] for one in noted()), asked, folder)
+    card = Card(asked, remarks)
     for one in noted():
         card.add(one["card"])
     write_text(folder / "README.md", card.text())
     shutil.rmtree(notes)
-    return {"scans": done, "patients": len(card.patients), "masks": card.by_structure.total()}
+    return {"scans": done, "patients": len(card.patients), "masks": card.by_structure.total(), "remarks": remarks}
 
 
 def _write(

@@ -24,7 +24,7 @@ from medsam.annotation.exporting.content import Asked, ScanContent
 from medsam.annotation.label_files import drawn_case, label_map, write_label
 from medsam.data.manifest import Case, Manifest
 from medsam.data.manifest_json import case_of, document_of, manifest_text
-from medsam.errors import InputError
+from medsam.errors import InputError, counted
 from medsam.files import write_text, write_whole
 from medsam.io.algorithm import Algorithm, DicomOptions, Kind
 from medsam.io.nifti import encode_nifti
@@ -46,11 +46,12 @@ class ManifestLayout:
         case = drawn_case(content.case, written.label, content.asked.numbers)
         return {"case": document_of(replace(case, notes=None))}
 
-    def finish(self, parts: Iterable[dict[str, Any]], asked: Asked, folder: Path) -> None:
+    def finish(self, parts: Iterable[dict[str, Any]], asked: Asked, folder: Path) -> list[str]:
         name = asked.project.asked.name
         cases = tuple(case_of(part["case"], folder, name, "a case") for part in parts)
         manifest = Manifest(name, None, dict(asked.numbers), cases, "Masks of a project of the data engine.")
         write_text(folder / "manifest.json", manifest_text(manifest, folder / "manifest.json"))
+        return []
 
 
 class NiftiLayout:
@@ -64,9 +65,10 @@ class NiftiLayout:
         write_label(content.masks, content.asked.numbers, geometry, source, folder / content.scan.name)
         return {}
 
-    def finish(self, parts: Iterable[dict[str, Any]], asked: Asked, folder: Path) -> None:
+    def finish(self, parts: Iterable[dict[str, Any]], asked: Asked, folder: Path) -> list[str]:
         for _ in parts:
             pass
+        return []
 
 
 class SegLayout:
@@ -87,9 +89,10 @@ class SegLayout:
         save_labels(content.masks, path, content.image, geometry=content.image.geometry, format="seg", options=options)
         return {}
 
-    def finish(self, parts: Iterable[dict[str, Any]], asked: Asked, folder: Path) -> None:
+    def finish(self, parts: Iterable[dict[str, Any]], asked: Asked, folder: Path) -> list[str]:
         for _ in parts:
             pass
+        return []
 
 
 def algorithm_of(content: ScanContent) -> Algorithm:
@@ -130,6 +133,8 @@ class _Dense:
                 parameter=("structures", "format"),
             )
         known = content.known_slices()
+        if known is not None and len(known) == content.image.geometry.plane(content.rows[0].axis).count:
+            known = None
         if known is not None and self.ignored:
             labels = _with_ignored(labels, content, known, max(numbers.values()) + 1)
         side = "Ts" if content.scan.side == "test" else "Tr"
@@ -162,7 +167,7 @@ class NnunetLayout(_Dense):
     def __init__(self) -> None:
         super().__init__(channel=True, ignored=True)
 
-    def finish(self, parts: Iterable[dict[str, Any]], asked: Asked, folder: Path) -> None:
+    def finish(self, parts: Iterable[dict[str, Any]], asked: Asked, folder: Path) -> list[str]:
         about = list(parts)
         channels = {part["channels"] for part in about}
         if len(channels) > 1:
@@ -187,6 +192,7 @@ class NnunetLayout(_Dense):
             # its own folds would put scans of one patient on two sides
             split = {"train": [name for name in training if name not in val], "val": sorted(val)}
             write_text(folder / "splits_final.json", json.dumps([split], indent=1) + "\n")
+        return []
 
 
 class DecathlonLayout(_Dense):
@@ -195,7 +201,7 @@ class DecathlonLayout(_Dense):
     def __init__(self) -> None:
         super().__init__(channel=False, ignored=False)
 
-    def finish(self, parts: Iterable[dict[str, Any]], asked: Asked, folder: Path) -> None:
+    def finish(self, parts: Iterable[dict[str, Any]], asked: Asked, folder: Path) -> list[str]:
         about = list(parts)
 
         def of(side: str) -> list[dict[str, str]]:
@@ -219,6 +225,14 @@ class DecathlonLayout(_Dense):
             "test": of("test"),
         }
         write_text(folder / "dataset.json", json.dumps(document, indent=1) + "\n")
+        partial = sum(part["partial"] for part in about)
+        if not partial:
+            return []
+        return [
+            f"{counted(partial, 'scan')} of {len(about)} {'was' if partial == 1 else 'were'} looked at on some slices "
+            "alone, and this layout has no word for the others: they count as background though structures may be "
+            "there. Do not train on whole volumes of it; nnU-Net's layout has such slices ignored."
+        ]
 
 
 def _with_ignored(labels: LabelVolume, content: ScanContent, known: frozenset[int], number: int) -> LabelVolume:

@@ -6,7 +6,7 @@ DIR/SCAN_k0012.png, SCAN_k0012.json SA-1B: masks without a class, a file a pictu
 
 COCO's images say of which scan, axis and slice they are ("scan", "axis", "slice"), its annotations who made them
 ("status", "reader", "model"); other programs pass over what they do not know. SA-1B wants numbers that people's masks
-do not have: "predicted_iou" is then 1; "stability_score" is not kept and always 1.
+do not have: "predicted_iou" is then 1; "stability_score" is kept of no mask and left out.
 Sources: Lin et al. 2014; Kirillov et al. 2023.
 """
 
@@ -45,7 +45,7 @@ class CocoLayout:
             images.append({**about, "masks": [_instance(row, content) for row in rows]})
         return {"images": images}
 
-    def finish(self, parts: Iterable[dict[str, Any]], asked: Asked, folder: Path) -> None:
+    def finish(self, parts: Iterable[dict[str, Any]], asked: Asked, folder: Path) -> list[str]:
         categories = [{"id": number, "name": name} for name, number in asked.numbers.items()]
         head = {"info": {"description": asked.project.asked.name}, "licenses": [], "categories": categories}
         if asked.request.licence:
@@ -73,6 +73,7 @@ class CocoLayout:
                 file.write(line)
             file.write("\n]}\n")
             Path(masks.name).unlink()
+        return []
 
 
 class Sa1bLayout:
@@ -89,9 +90,13 @@ class Sa1bLayout:
             write_sa1b(file, (folder / name).with_suffix(".json"))
         return {}
 
-    def finish(self, parts: Iterable[dict[str, Any]], asked: Asked, folder: Path) -> None:
+    def finish(self, parts: Iterable[dict[str, Any]], asked: Asked, folder: Path) -> list[str]:
         for _ in parts:
             pass
+        return [
+            'Masks have no class in this layout. "predicted_iou" is 1 where no model answered, and what was drawn or '
+            'corrected has that of the last answer; "stability_score" is left out, since it is not kept.'
+        ]
 
 
 def _slices(content: ScanContent) -> Iterator[tuple[SlicePlane, int, list[Annotation]]]:
@@ -136,7 +141,7 @@ def _automatic(row: Annotation) -> AutomaticMask:
         # of SA-1B: from the first to the last column and row inside
         (x0, y0, x1 - x0 - 1, y1 - y0 - 1),
         1.0 if row.predicted_iou is None else row.predicted_iou,
-        1.0,
+        None,
         (0, 0, width, height),
         (),
         row.slice,

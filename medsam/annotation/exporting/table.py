@@ -27,12 +27,13 @@ class TableLayout:
     def write(self, content: ScanContent, folder: Path) -> dict[str, Any]:
         return {"rows": [_row(content, row) for row in content.rows]}
 
-    def finish(self, parts: Iterable[dict[str, Any]], asked: Asked, folder: Path) -> None:
+    def finish(self, parts: Iterable[dict[str, Any]], asked: Asked, folder: Path) -> list[str]:
         with write_whole(folder / "masks.csv") as path, path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(COLUMNS)
             for part in parts:
                 writer.writerows(part["rows"])
+        return []
 
 
 def _row(content: ScanContent, row: Annotation) -> list[Any]:

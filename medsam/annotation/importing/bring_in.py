@@ -2,6 +2,9 @@
 
 A scan's masks come in all at once or not at all. What stands on a place and is the same stays; what differs is followed
 by a further row, as with all that is drawn. Nothing is guessed: what fits no scan or no structure is said.
+
+A task is done with that where its structures all came, on all of the slices that it asks for. Otherwise it stays, and
+its session begins from what came. While somebody works on it nothing comes: what they hand in would end it.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +24,7 @@ from medsam.errors import InputError, counted, listed
 from medsam.io.structure_names import plain_name
 from medsam.progress import ProgressCallback
 from medsam.store.annotations import DONE
-from medsam.store.project_records import NewAnnotation, StoredScan
+from medsam.store.project_records import MAKING, NewAnnotation, StoredScan
 from medsam.store.readers import Reader
 
 
@@ -86,8 +90,15 @@ def import_masks(
         if scan.labelled:
             told.remarks.append(f"Scan {scan.name} came with a reference, which stands: its labels are left out.")
             continue
+        if _is_drawn_on(project, scan):
+            told.remarks.append(
+                f"Somebody is drawing on scan {scan.name}: its labels are left out. Import them when it is handed in."
+            )
+            continue
         masks = _read(project, scan, some, asked, unknown)
         _store(project, scan, masks, request, by, told)
+        if request.status == "accepted":
+            told.withdrawn += _withdraw(project, scan, masks, all(source.whole for source in some))
     for name, count in unknown.items():
         told.remarks.append(f"{name!r} is no structure of this project: {counted(count, 'scan')} had it.")
     if not told.masks and not told.same:
@@ -150,7 +161,7 @@ def _store(
     by: Reader | None,
     told: Imported,
 ) -> None:
-    """The rows of a scan, and no task for what they answer."""
+    """The rows of a scan."""
     store = project.store
     statuses = (*DONE, "proposed") if request.status == "proposed" else DONE
     there = {(row.structure, row.axis, row.slice): row for row in store.standing(scan.id, statuses)}
@@ -169,8 +180,18 @@ def _store(
         store.add_annotations(rows, by)
     told.masks += len(rows)
     told.scans += bool(masks)
-    if request.status == "accepted" and masks:
-        drawn = {one.name for one in masks}
-        tasks = store.tasks(["open"], ["draw"], scan=scan.id)
-        done = [task.id for task in tasks if drawn.issuperset(task.structures)]
-        told.withdrawn += store.withdraw_tasks(done, "Its masks came from elsewhere.") if done else 0
+
+
+def _is_drawn_on(project: AnnotationProject, scan: StoredScan) -> bool:
+    tasks = project.store.tasks(["taken"], MAKING, scan=scan.id)
+    return any(task.until is None or task.until > datetime.now(UTC) for task in tasks)
+
+
+def _withdraw(project: AnnotationProject, scan: StoredScan, masks: Sequence[SliceMask], whole: bool) -> int:
+    """No task for what these masks answer: how many there were. whole: see `Source`."""
+    drawn, slices = {one.name for one in masks}, {one.slice for one in masks}
+    tasks = [
+        task for task in project.store.tasks(["open"], ["draw"], scan=scan.id) if drawn.issuperset(task.structures)
+    ]
+    done = [task.id for task in tasks if whole or (task.slices is not None and slices.issuperset(task.slices))]
+    return project.store.withdraw_tasks(done, "Its masks came from elsewhere.") if done else 0

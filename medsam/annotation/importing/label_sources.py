@@ -38,7 +38,10 @@ class SliceMask:
 
 
 class Source(Protocol):
-    """A label of a scan. where: its files, for messages. image, names, series: by which its scan is found."""
+    """A label of a scan. where: its files, for messages. image, names, series: by which its scan is found.
+
+    whole: whether it speaks of all slices, so that one without a mask has none.
+    """
 
     @property
     def where(self) -> str: ...
@@ -48,6 +51,8 @@ class Source(Protocol):
     def names(self) -> tuple[str, ...]: ...
     @property
     def series(self) -> frozenset[str]: ...
+    @property
+    def whole(self) -> bool: ...
 
     def masks(self, scan: Volume, axis: Axis | None) -> Iterator[SliceMask]:
         """All slices that have a mask. Raises InputError, naming the file, where they do not fit the scan."""
@@ -76,6 +81,11 @@ class ManifestSource:
     def series(self) -> frozenset[str]:
         return frozenset()
 
+    @property
+    def whole(self) -> bool:
+        """Not where it has a number for what nobody looked at."""
+        return not self.case.ignore
+
     def masks(self, scan: Volume, axis: Axis | None) -> Iterator[SliceMask]:
         yield from _slices(self.case.load_references(scan), scan, axis)
 
@@ -102,6 +112,10 @@ class FileSource:
 
         header = label_header(self.files[0])
         return frozenset() if header is None else header.series
+
+    @property
+    def whole(self) -> bool:
+        return True
 
     def masks(self, scan: Volume, axis: Axis | None) -> Iterator[SliceMask]:
         for path in self.files:

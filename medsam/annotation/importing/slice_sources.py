@@ -48,6 +48,11 @@ class SliceSource:
     def series(self) -> frozenset[str]:
         return frozenset()
 
+    @property
+    def whole(self) -> bool:
+        """Of a picture alone."""
+        return self.slice is None
+
     def masks(self, scan: Volume, axis: Axis | None) -> Iterator[SliceMask]:
         plane = scan.geometry.plane(axis)
         if self.axis not in (None, plane.axis):

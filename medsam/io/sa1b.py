@@ -170,7 +170,7 @@ def mask_from_dict(entry: Any, size: tuple[int, int], slices: int) -> AutomaticM
         rle,
         _numbers(entry.get("bbox"), "bbox", 4),
         _number(entry, "predicted_iou"),
-        None if entry.get("stability_score") is None else _number(entry, "stability_score"),
+        _number(entry, "stability_score") if "stability_score" in entry else None,
         _numbers(entry.get("crop_box", [0, 0, size[1], size[0]]), "crop_box", 4),
         tuple(_numbers(point, "point_coords", 2) for point in points),
         index,

@@ -109,7 +109,6 @@ def changed(where, key, value):
         (changed("annotation", "bbox", [1, 2, 3]), '"bbox" is .* not a list of 4'),
         (changed("annotation", "bbox", None), '"bbox" is None'),
         (changed("annotation", "predicted_iou", "good"), '"predicted_iou" is .* not a finite number'),
-        (changed("annotation", "stability_score", None), '"stability_score"'),
         (changed("annotation", "point_coords", [[1]]), '"point_coords"'),
         (changed("annotation", "point_coords", 5), '"point_coords" is not a list'),
         (changed("annotation", "slice", 1), '"slice" is 1, the scan has 1'),

@@ -25,7 +25,7 @@ from medsam.annotation.waiting import FROZEN, Placed, diversity, keep_why, queue
 from medsam.errors import InputError
 from medsam.inference.predictor import Predictor
 from medsam.progress import ProgressCallback
-from medsam.store.project_records import StoredScan
+from medsam.store.project_records import StoredScan, Task
 
 # scans that look like the one in hand by which it is guessed what it holds
 _NEIGHBOURS = 5
@@ -54,11 +54,8 @@ def order_queue(
     settings, store = project.settings, project.store
     scans = {scan.id: scan for scan in store.scans()}
     waiting = store.tasks(states=["open"], kinds=["draw"])
-    kept: Mapping[str, str] = {}
-    if predictor is None and settings.order != "random":
-        before = why_of(project)
-        kept = {task.key: before[task.key] for task in waiting if task.key in before}
-        waiting = [task for task in waiting if task.key not in kept]
+    kept = _kept(project, waiting) if predictor is None and settings.order != "random" else {}
+    waiting = [task for task in waiting if task.key not in kept]
     todo = [scans[task.scan] for task in waiting]
     apart = diversity(project)
     if predictor is None or settings.order == "random":
@@ -75,6 +72,12 @@ def order_queue(
     store.order_tasks({task.id: rank[task.scan] + frozen[task.scan] for task in waiting})
     keep_why(project, {**kept, **{task.key: said[task.scan] for task in waiting}}, apart)
     return queue_of(project)
+
+
+def _kept(project: AnnotationProject, waiting: Sequence[Task]) -> dict[str, str]:
+    """Key of a task -> why it stands where it does, of those that stay there."""
+    before = why_of(project)
+    return {task.key: before[task.key] for task in waiting if task.key in before}
 
 
 def _chance(seed: int, scan: StoredScan) -> str:
@@ -103,17 +106,7 @@ class _Ordering:
         """todo in order, and why each stands there."""
         settings = self.project.settings
         done = self._done()
-        means: dict[int, np.ndarray] = {}
-        expected: dict[int, tuple[float, str]] = {}
-        for number, scan in enumerate((*done, *todo)):
-            if progress is not None:
-                progress(number, len(done) + len(todo))
-            try:
-                means[scan.id] = self.looks.of(scan).mean
-                if settings.order == "unsure" and number >= len(done):
-                    expected[scan.id] = self.expects(scan)
-            except InputError:
-                means.pop(scan.id, None)
+        means, expected = self._looked(done, todo, progress)
         readable = sorted((scan for scan in todo if scan.id in means), key=lambda one: _chance(settings.seed, one))
         lost = [scan for scan in todo if scan.id not in means]
         said = {scan.id: "it cannot be read" for scan in lost}
@@ -121,17 +114,32 @@ class _Ordering:
             apart = _distances(np.array([means[scan.id] for scan in (*readable, *_there(done, means))]))
             if apart.shape[1] > len(readable):
                 self.apart = float(apart[: len(readable), len(readable) :].min(axis=1).mean())
-            order, known = list[int](), list(range(len(readable), len(apart)))
-            for frozen in (True, False):
-                # a scan that is only measured on teaches nothing, so those like it are not done with
-                mine = [n for n, scan in enumerate(readable) if (scan.side == "test") == frozen]
-                if mine:
-                    scans, here = [readable[n] for n in mine], apart[np.ix_([*mine, *known], [*mine, *known])]
-                    found, why = getattr(self, f"_{settings.order}")(scans, _there(done, means), here, expected)
-                    said |= {scan.id: text for scan, text in zip(scans, why, strict=True)}
-                    order += [mine[n] for n in found]
-            return [*(readable[n] for n in order), *lost], said
+            known, order = list(range(len(readable), len(apart))), list[StoredScan]()
+            # a scan that is only measured on teaches nothing, so those like it are not done with
+            for mine in _frozen_and_others(readable):
+                scans, here = [readable[n] for n in mine], apart[np.ix_([*mine, *known], [*mine, *known])]
+                found, why = getattr(self, f"_{settings.order}")(scans, _there(done, means), here, expected)
+                said |= dict(zip((scan.id for scan in scans), why, strict=True))
+                order += [scans[n] for n in found]
+            return [*order, *lost], said
         return lost, said
+
+    def _looked(
+        self, done: Sequence[StoredScan], todo: Sequence[StoredScan], progress: ProgressCallback | None
+    ) -> tuple[dict[int, np.ndarray], dict[int, tuple[float, str]]]:
+        """The mean of each scan that can be read, by id, and what is expected of those to do."""
+        means: dict[int, np.ndarray] = {}
+        expected: dict[int, tuple[float, str]] = {}
+        for number, scan in enumerate((*done, *todo)):
+            if progress is not None:
+                progress(number, len(done) + len(todo))
+            try:
+                means[scan.id] = self.looks.of(scan).mean
+                if self.project.settings.order == "unsure" and number >= len(done):
+                    expected[scan.id] = self.expects(scan)
+            except InputError:
+                means.pop(scan.id, None)
+        return means, expected
 
     def _done(self) -> list[StoredScan]:
         """Scans that the model may learn from, or has."""
@@ -187,6 +195,12 @@ class _Ordering:
             rarest = order[0]
             why.append(f"{rarest}, of which there are {counts[rarest]}, is there with a chance of {likely[rarest]:.1f}")
         return sorted(range(len(todo)), key=lambda n: -scores[n]), why
+
+
+def _frozen_and_others(scans: Sequence[StoredScan]) -> list[list[int]]:
+    """Where those of each kind are among the scans, without a kind of which there is none."""
+    sides = [[n for n, scan in enumerate(scans) if (scan.side == "test") == frozen] for frozen in (True, False)]
+    return [side for side in sides if side]
 
 
 def _there(scans: Sequence[StoredScan], means: Mapping[int, np.ndarray]) -> list[StoredScan]:

@@ -87,13 +87,8 @@ def import_masks(
             progress(number, len(found))
         if scan is None:
             continue
-        if scan.labelled:
-            told.remarks.append(f"Scan {scan.name} came with a reference, which stands: its labels are left out.")
-            continue
-        if _is_drawn_on(project, scan):
-            told.remarks.append(
-                f"Somebody is drawing on scan {scan.name}: its labels are left out. Import them when it is handed in."
-            )
+        if (why := _left_out(project, scan)) is not None:
+            told.remarks.append(why)
             continue
         masks = _read(project, scan, some, asked, unknown)
         _store(project, scan, masks, request, by, told)
@@ -182,9 +177,14 @@ def _store(
     told.scans += bool(masks)
 
 
-def _is_drawn_on(project: AnnotationProject, scan: StoredScan) -> bool:
+def _left_out(project: AnnotationProject, scan: StoredScan) -> str | None:
+    """Why nothing comes in for a scan now; None where it does."""
+    if scan.labelled:
+        return f"Scan {scan.name} came with a reference, which stands: its labels are left out."
     tasks = project.store.tasks(["taken"], MAKING, scan=scan.id)
-    return any(task.until is None or task.until > datetime.now(UTC) for task in tasks)
+    if any(task.until is None or task.until > datetime.now(UTC) for task in tasks):
+        return f"Somebody is drawing on scan {scan.name}: its labels are left out. Import them when it is handed in."
+    return None
 
 
 def _withdraw(project: AnnotationProject, scan: StoredScan, masks: Sequence[SliceMask], whole: bool) -> int:

@@ -29,6 +29,8 @@ from medsam.store.project_records import StoredScan, Task
 
 # scans that look like the one in hand by which it is guessed what it holds
 _NEIGHBOURS = 5
+# why a scan stands where it does, where another order is set and where it is this one
+_BY_SEED = ("by the seed; `annotate queue --reorder` asks the model", "by the seed")
 
 
 class Expects(Protocol):
@@ -60,8 +62,7 @@ def order_queue(
     apart = diversity(project)
     if predictor is None or settings.order == "random":
         order = sorted(todo, key=lambda scan: _chance(settings.seed, scan))
-        why = "by the seed" if settings.order == "random" else "by the seed; `annotate queue --reorder` asks the model"
-        said = {scan.id: why for scan in order}
+        said = dict.fromkeys((scan.id for scan in order), _BY_SEED[settings.order == "random"])
     else:
         looks = Looks(project, predictor)
         ordering = _Ordering(project, looks, expects or _expects(project, looks))

@@ -92,8 +92,7 @@ def import_masks(
             continue
         masks = _read(project, scan, some, asked, unknown)
         _store(project, scan, masks, request, by, told)
-        if request.status == "accepted":
-            told.withdrawn += _withdraw(project, scan, masks, all(source.whole for source in some))
+        told.withdrawn += _withdraw(project, scan, masks, request, all(source.whole for source in some))
     for name, count in unknown.items():
         told.remarks.append(f"{name!r} is no structure of this project: {counted(count, 'scan')} had it.")
     if not told.masks and not told.same:
@@ -187,8 +186,12 @@ def _left_out(project: AnnotationProject, scan: StoredScan) -> str | None:
     return None
 
 
-def _withdraw(project: AnnotationProject, scan: StoredScan, masks: Sequence[SliceMask], whole: bool) -> int:
-    """No task for what these masks answer: how many there were. whole: see `Source`."""
+def _withdraw(
+    project: AnnotationProject, scan: StoredScan, masks: Sequence[SliceMask], request: ImportRequest, whole: bool
+) -> int:
+    """No task for what these masks answer, where they stand: how many there were. whole: see `Source`."""
+    if request.status == "proposed":
+        return 0
     drawn, slices = {one.name for one in masks}, {one.slice for one in masks}
     tasks = [
         task for task in project.store.tasks(["open"], ["draw"], scan=scan.id) if drawn.issuperset(task.structures)

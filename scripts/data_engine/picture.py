@@ -48,23 +48,30 @@ def main() -> None:
     runs: dict[str, dict[str, dict[int, dict[str, str]]]] = defaultdict(lambda: defaultdict(dict))
     for row in rows:
         if row["set"] == arguments.set:
-            runs[row["order"]][row["seed"]][int(row["round"])] = row | {"dice_after_promotion": answering(row)}
+            found = runs[row["order"]][row["seed"]]
+            # the model that the project began with
+            found.setdefault(0, {"dice_after_promotion": row["dice_before"]})
+            found[int(row["round"])] = row | {"dice_after_promotion": answering(row)}
     figure, axes = pyplot.subplots(1, len(PANELS), figsize=(11, 3.4), constrained_layout=True)
     for axis, (column, title) in zip(axes, PANELS, strict=True):
         for place, (order, seeds) in enumerate(sorted(runs.items())):
             colour = SERIES[place]
             for found in seeds.values():
-                axis.plot(list(found), [float(row[column]) for row in found.values()], color=colour, lw=0.7, alpha=0.5)
-            rounds = sorted(set.intersection(*(set(found) for found in seeds.values())))
+                known = {number: float(row[column]) for number, row in found.items() if column in row}
+                axis.plot(list(known), list(known.values()), color=colour, lw=0.7, alpha=0.5)
+            there = ({one for one, row in found.items() if column in row} for found in seeds.values())
+            rounds = sorted(set.intersection(*there))
             means = [np.mean([float(found[one][column]) for found in seeds.values()]) for one in rounds]
             label = f"{order} ({len(seeds)} seed{'s' * (len(seeds) > 1)})"
             axis.plot(rounds, means, color=colour, lw=2, marker="o", label=label)
         axis.set_title(title)
         axis.set_xlabel("round")
-        axis.set_xticks(range(1, 1 + max(one for seeds in runs.values() for found in seeds.values() for one in found)))
+        axis.set_xticks(range(1 + max(one for seeds in runs.values() for found in seeds.values() for one in found)))
         axis.set_ylim(bottom=0)
+        axis.margins(y=0.15)
         axis.grid(alpha=0.3)
-    axes[-1].set_ylim(bottom=0.6)
+    # its zero says nothing: what is asked is whether it rises
+    axes[-1].set_ylim(bottom=0.75)
     axes[0].legend()
     figure.savefig(arguments.out, dpi=110)
 

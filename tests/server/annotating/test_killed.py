@@ -46,6 +46,9 @@ def served(folder: Path):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    not os.environ.get("MEDSAM_LONG"), reason="takes a quarter of a minute: MEDSAM_LONG=1 ./scripts/test tests/server"
+)
 def test_what_was_drawn_is_there_again_and_what_was_handed_in_is_so_once(tmp_path, monkeypatch):
     # nobody comes back at that address
     monkeypatch.setattr(connection, "WAITS", ())

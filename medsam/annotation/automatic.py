@@ -23,7 +23,8 @@ import numpy as np
 from medsam.annotation.answers import Answer, Guessed, answered, with_agreement
 from medsam.annotation.audits import made_alone
 from medsam.annotation.project import AnnotationProject
-from medsam.annotation.proposing import Finder, Found, keep_told, place_of, rows_of, told_of, waiting_scans
+from medsam.annotation.proposing import Finder, Found, place_of, rows_of, waiting_scans
+from medsam.annotation.waiting import keep, kept
 from medsam.errors import InputError
 from medsam.inference.automatic import AutomaticSettings, everything_on_slice
 from medsam.inference.image_predictor import ScanEncoder
@@ -89,7 +90,7 @@ def automatic(
     interrupted goes on. progress: called with (scans done, scans); learning: likewise, before; slices: with those of a
     scan on which something was found, of which a grid takes seconds each.
     Raises InputError where nothing is known of any structure."""
-    told, seen = told_of(project, _TOLD), {one.scan for one in made_alone(project)}
+    told, seen = kept(project, _TOLD), {one.scan for one in made_alone(project)}
     by = " ".join(map(str, (predictor.images.weights, names, *asdict(bounds).values(), *predictor.heads)))
     waiting = [one for one in waiting_scans(project) if one.scan.id not in seen and told.get(one.scan.key) != by]
     waiting = waiting[:limit]
@@ -119,7 +120,7 @@ def automatic(
         if not doubts and set(stored) == set(project.asked.structures):
             finished += store.withdraw_tasks([one.task.id], "made by the model alone")
         told[one.scan.key] = by
-        keep_told(project, _TOLD, told)
+        keep(project, _TOLD, told)
     if progress is not None:
         progress(len(waiting), len(waiting))
     return Automatic(len(waiting) - len(failed), finished, masks, left, failed)

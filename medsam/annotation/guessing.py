@@ -14,7 +14,9 @@ Source: Rasmussen and Williams 2006, chapters 2 and 5.4.2 (leaving out in closed
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 
 import numpy as np
@@ -58,22 +60,23 @@ class Guesser:
         self._there = np.isfinite(self._boxes).all(axis=1)
         self._scale = _scale(examples.features)
         self._known = examples.features * self._scale
-        self._usual = _usual(self._known)
+        self._usual = _usual(_squares(self._known, self._known))
 
     @classmethod
     def of(cls, examples: Examples, structure: str) -> Guesser | None:
         there = np.isfinite(examples.boxes[structure]).all(axis=1)
         if np.count_nonzero(there) < _LEAST or len(set(examples.patients[there].tolist())) < 2:
             return None
-        guessers = [cls(examples, structure, one) for one in product(_WIDTHS, _ALONG, _NOISE)]
-        return min(guessers, key=lambda one: one._error())
+        first, *others = product(_WIDTHS, _ALONG, _NOISE)
+        guesser = cls(examples, structure, first)
+        return min([guesser, *map(guesser._chosen_as, others)], key=lambda one: one._error())
 
     def __call__(self, features: np.ndarray, places: np.ndarray) -> Guess:
         """features: (m, D). places: (m,)."""
-        across = self._kernel(features * self._scale, places, self._known, self._examples.places)
-        presence = self._presence_mean + across @ np.linalg.solve(self._noisy(), self._signs - self._presence_mean)
+        across = self._kernel(_squares(features * self._scale, self._known), places, self._examples.places)
+        presence = self._presence_mean + across @ np.linalg.solve(self._noisy, self._signs - self._presence_mean)
         rows = np.flatnonzero(self._there)
-        inner, aside = self._noisy()[np.ix_(rows, rows)], across[:, rows]
+        inner, aside = self._noisy[np.ix_(rows, rows)], across[:, rows]
         mean, deviation = self._moments(rows)
         boxes = mean + deviation * (aside @ np.linalg.solve(inner, (self._boxes[rows] - mean) / deviation))
         variance = 1 + self._chosen[2] - np.einsum("mn,nm->m", aside, np.linalg.solve(inner, aside.T))
@@ -83,7 +86,7 @@ class Guesser:
         """Of the n known slices, each by those of other patients."""
         patients, n = self._examples.patients, len(self._known)
         presence, boxes, variance = np.zeros(n), np.full((n, 4), np.nan), np.ones(n)
-        noisy = self._noisy()
+        noisy = self._noisy
         for patient in np.unique(patients):
             mine = patients == patient
             rest, rows = np.flatnonzero(~mine), np.flatnonzero(~mine & self._there)
@@ -103,7 +106,7 @@ class Guesser:
         """Of the boxes of patients left out, in closed form: the mean of all stays."""
         rows = np.flatnonzero(self._there)
         mean, deviation = self._moments(rows)
-        inverse = np.linalg.inv(self._noisy()[np.ix_(rows, rows)])
+        inverse = np.linalg.inv(self._noisy[np.ix_(rows, rows)])
         weights, patients = inverse @ ((self._boxes[rows] - mean) / deviation), self._examples.patients[rows]
         total = 0.0
         for patient in np.unique(patients):
@@ -111,6 +114,17 @@ class Guesser:
             away = np.linalg.solve(inverse[np.ix_(mine, mine)], weights[mine])
             total += float(((away * deviation) ** 2).sum())
         return total / len(rows)
+
+    def _chosen_as(self, chosen: tuple[float, float, float]) -> Guesser:
+        """The same slices by another kernel, how far they are apart as it is. Of one that was not asked yet."""
+        other = copy(self)
+        other._chosen, other._apart = chosen, self._apart
+        return other
+
+    @cached_property
+    def _apart(self) -> np.ndarray:
+        """(n, n), squares of how far the known slices are apart."""
+        return _squares(self._known, self._known)
 
     @property
     def _signs(self) -> np.ndarray:
@@ -131,14 +145,17 @@ class Guesser:
         spread: np.ndarray = np.concatenate([each[:, :2] / sides, each[:, 2:]], axis=1).mean(axis=1)
         return spread
 
+    @cached_property
     def _noisy(self) -> np.ndarray:
+        """(n, n), of the known slices."""
         places = self._examples.places
-        kernel = self._kernel(self._known, places, self._known, places)
+        kernel = self._kernel(self._apart, places, places)
         return kernel + self._chosen[2] * np.eye(len(kernel))
 
-    def _kernel(self, one: np.ndarray, at: np.ndarray, other: np.ndarray, there: np.ndarray) -> np.ndarray:
+    def _kernel(self, apart: np.ndarray, at: np.ndarray, there: np.ndarray) -> np.ndarray:
+        """apart: squares of how far slices are from others. at, there: their places."""
         width, along, _ = self._chosen
-        looks = _squares(one, other) / (width * self._usual) ** 2
+        looks = apart / (width * self._usual) ** 2
         return np.exp(-0.5 * (looks + ((at[:, None] - there[None]) / along) ** 2))
 
 
@@ -176,7 +193,6 @@ def _squares(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return squares
 
 
-def _usual(known: np.ndarray) -> float:
-    squares = _squares(known, known)
+def _usual(squares: np.ndarray) -> float:
     apart = squares[~np.eye(len(squares), dtype=bool)]
     return float(np.sqrt(max(np.median(apart), 1e-9))) if len(apart) else 1.0

@@ -13,7 +13,6 @@ are not repeated are rejected.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -25,9 +24,8 @@ from medsam.annotation.knowing import KnownScan, along, examples_of, features_of
 from medsam.annotation.looks import Look, Looks
 from medsam.annotation.named import HeadBoxes
 from medsam.annotation.project import AnnotationProject
-from medsam.annotation.waiting import Placed, queue_of
+from medsam.annotation.waiting import Placed, keep, kept, queue_of
 from medsam.errors import InputError
-from medsam.files import write_text
 from medsam.geometry import Axis
 from medsam.inference.image_predictor import ScanEncoder
 from medsam.inference.predictor import Predictor
@@ -42,6 +40,7 @@ from medsam.store.project_records import Annotation, Effort, NewAnnotation, Stat
 _CALIBRATED = 60
 # an answer whose box is hardly the one that was guessed is of something else
 _SAME = 0.5
+_TOLD = "proposed.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,7 +185,7 @@ def propose(
     names: see `Finder.learnt`. progress: called with (scans done, scans); learning: likewise, before. Raises InputError
     where nothing is known to propose from.
     """
-    settings, told = project.settings, told_of(project, "proposed.json")
+    settings, told = project.settings, kept(project, _TOLD)
     by = _by(project, predictor, names)
     waiting = [one for one in waiting_scans(project) if told.get(one.scan.key) != by][:limit]
     if not waiting:
@@ -212,7 +211,7 @@ def propose(
         sure = [each for each in found if each.expected >= settings.propose and each.answer.agreement >= _SAME]
         masks, left = masks + _put(project, one.scan, sure, finder, stage=2), left + len(found) - len(sure)
         told[one.scan.key] = by
-        keep_told(project, "proposed.json", told)
+        keep(project, _TOLD, told)
     if progress is not None:
         progress(len(waiting), len(waiting))
     learnt = 0 if finder.expected is None else finder.expected.answers
@@ -299,20 +298,6 @@ def _entry(one: Found) -> dict[str, object]:
 def waiting_scans(project: AnnotationProject) -> list[Placed]:
     """What a model may fill in, in the order of the queue: open drawing of scans that nothing is measured on."""
     return [one for one in queue_of(project) if one.task.kind == "draw" and one.scan.side != "test"]
-
-
-def told_of(project: AnnotationProject, name: str) -> dict[str, str]:
-    """Key of a scan -> by what it was looked at last, as a file of the project's folder tells."""
-    try:
-        found = json.loads((project.folder / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def keep_told(project: AnnotationProject, name: str, told: Mapping[str, str]) -> None:
-    """The other way."""
-    write_text(project.folder / name, json.dumps(told, indent=1) + "\n")
 
 
 def _by(project: AnnotationProject, predictor: Predictor, names: bool) -> str:

@@ -52,7 +52,7 @@ def status_of(project: AnnotationProject) -> dict[str, Any]:
         "missing": _missing(project),
         "diversity": diversity(project),
     }
-    return {**document, "next": _next(project, document)}
+    return {**document, "next": _next(project, document, rounds[-1].last if rounds else 0)}
 
 
 def line_of(line: EffortLine) -> dict[str, Any]:
@@ -86,16 +86,15 @@ def _missing(project: AnnotationProject) -> dict[str, float]:
     }
 
 
-def _next(project: AnnotationProject, document: Mapping[str, Any]) -> list[str]:
-    """Sentences on what to do, the most pressing first."""
+def _next(project: AnnotationProject, document: Mapping[str, Any], seen: int) -> list[str]:
+    """Sentences on what to do, the most pressing first. seen: id of the last annotation that a round saw."""
     tasks, rounds, folder = document["tasks"], document["rounds"], project.folder
 
     def some(state: str, *kinds: str) -> int:
         return sum(tasks.get(kind, {}).get(state, 0) for kind in kinds or tasks)
 
     going = bool(rounds) and rounds[-1]["ended"] is None
-    last = project.store.rounds()
-    new = project.store.masks_since(last[-1].last if last else 0)
+    new = project.store.masks_since(seen)
     decide, review, draw = some("open", "adjudicate"), some("submitted"), some("open", "draw", "second", "gold")
     filled = project.settings.stage >= 2 and draw and any(share > 0 for share in document["missing"].values())
     said = (

@@ -19,6 +19,7 @@ FROZEN = 10.0
 # a second reading comes before new scans, so that both are done by the same standard; what a reviewer decides, and a
 # scan whose reference is known, before both
 SECOND, FIRST = 20.0, 30.0
+_QUEUE = "queue.json"
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def queue_of(project: AnnotationProject, limit: int | None = None) -> list[Place
 
 def keep_why(project: AnnotationProject, why: Mapping[str, str], apart: float | None) -> None:
     """why: key of a task -> why it stands where it does. apart: see `diversity`."""
-    write_text(project.folder / "queue.json", json.dumps({"why": why, "apart": apart}, indent=1) + "\n")
+    keep(project, _QUEUE, {"why": why, "apart": apart})
 
 
 def diversity(project: AnnotationProject) -> float | None:
@@ -49,22 +50,28 @@ def diversity(project: AnnotationProject) -> float | None:
 
     The mean distance to the nearest scan that is done; 1 is that between any two scans. None where it is not known.
     """
-    found = _kept(project).get("apart")
+    found = kept(project, _QUEUE).get("apart")
     return float(found) if isinstance(found, int | float) else None
 
 
 def why_of(project: AnnotationProject) -> Mapping[str, str]:
     """Key of a task -> why it stands where it does, of those that were ordered."""
-    found = _kept(project).get("why")
+    found = kept(project, _QUEUE).get("why")
     return found if isinstance(found, dict) else {}
 
 
-def _kept(project: AnnotationProject) -> Mapping[str, Any]:
+def kept(project: AnnotationProject, name: str) -> dict[str, Any]:
+    """What a JSON file of the project's folder says; nothing where there is none. It can be done without."""
     try:
-        found = json.loads((project.folder / "queue.json").read_text(encoding="utf-8"))
+        found = json.loads((project.folder / name).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def keep(project: AnnotationProject, name: str, document: Mapping[str, Any]) -> None:
+    """The other way."""
+    write_text(project.folder / name, json.dumps(document, indent=1) + "\n")
 
 
 def _said(task: Task, scan: StoredScan, why: Mapping[str, str]) -> str:

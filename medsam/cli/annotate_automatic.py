@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from medsam.cli.annotate_model import add_finder_arguments, predictor_of, tell_failed
 from medsam.cli.flags import check_count
-from medsam.cli.scan_options import add_network_arguments
 from medsam.cli.table import print_line
 from medsam.errors import counted
 from medsam.progress import progress_bars
@@ -32,31 +31,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="no candidates of a grid of prompts, which takes seconds a slice; much faster",
     )
     parser.add_argument("--crops", type=int, default=0, metavar="N", help="layers of crops of the grid (default: 0)")
-    parser.add_argument(
-        "--head", nargs="+", default=[], metavar="FILE", help="heads that find structures, or answer their names"
-    )
-    parser.add_argument("--no-names", action="store_true", help="ask no head by name that medsam ships")
-    add_network_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    add_finder_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Raises MedSAMError subclasses for everything a user can fix."""
     from medsam.annotation.automatic import Bounds, automatic
-    from medsam.annotation.looks import project_predictor
     from medsam.annotation.project import AnnotationProject
 
     told = {name: getattr(arguments, name) for name in ("expected", "predicted_iou", "stability", "agreement", "crops")}
     check_count(arguments.limit, "limit")
     bounds = Bounds(**told, grid=not arguments.no_grid)
     with AnnotationProject.open(arguments.project) as project:
-        predictor = project_predictor(
-            project,
-            device=arguments.device,
-            engine=arguments.engine,
-            precision=arguments.precision,
-            heads=arguments.head,
-        )
+        predictor = predictor_of(project, arguments)
         with progress_bars("Scans learnt from") as (learning,), progress_bars("Scans", "Slices") as (progress, slices):
             found = automatic(
                 project,
@@ -71,8 +58,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps(asdict(found), indent=2))
         return
-    for name, why in found.failed.items():
-        print(f"{name} is left out: {why}", file=sys.stderr)
+    tell_failed(found.failed)
     if not found.scans and not found.failed:
         print_line("No scan waits that this model was not left alone with already, in these bounds")
         return

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medsam.cli.annotate_model import predictor_of
 from medsam.cli.flags import check_count
 from medsam.cli.scan_options import add_network_arguments
 from medsam.cli.table import print_line, print_table
@@ -56,15 +57,12 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _reorder(project: AnnotationProject, arguments: argparse.Namespace) -> None:
-    from medsam.annotation.looks import project_predictor
     from medsam.annotation.queue import order_queue
 
     if project.settings.order == "random":
         order_queue(project)
         return
-    predictor = project_predictor(
-        project, device=arguments.device, engine=arguments.engine, precision=arguments.precision
-    )
+    predictor = predictor_of(project, arguments)
     with progress_bars("Scans") as (progress,):
         order_queue(project, predictor, progress=progress)
 

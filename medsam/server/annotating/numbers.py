@@ -9,6 +9,7 @@ from typing import Any, cast
 from medsam.annotation.agreement import agreement, disagreements, gold_results
 from medsam.annotation.audits import wilson
 from medsam.annotation.project import AnnotationProject
+from medsam.annotation.status import line_of
 from medsam.server.annotating.schemas import (
     Disagreement,
     EffortInfo,
@@ -48,14 +49,8 @@ def statistics(project: AnnotationProject) -> Statistics:
 
 
 def _told(line: EffortLine) -> dict[str, Any]:
-    hours = line.seconds / 3600
-    return {
-        **{
-            name: getattr(line, name) for name in ("key", "masks", "untouched", "clicks", "boxes", "strokes", "seconds")
-        },
-        "masks_per_hour": line.timed / hours if hours else None,
-        "clicks_per_mask": line.clicks / line.masks if line.masks else None,
-    }
+    told = line_of(line)
+    return {name: told[name] for name in EffortInfo.model_fields}
 
 
 def _outcome(ended: dict[str, Any]) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
     .venv/bin/python scripts/speed/many.py DATA/msd_hippocampus_mr --out DIR [--scans 200] [--workers 1 2 4] [--kill]
 
-Volumes of the Decathlon's hippocampus with boxes of the references on three slices of either structure, through
-`medsam segment-many` and through `medsam evaluate --slices 3`, each worker with one thread. A set of more scans than
+Volumes of the Decathlon's hippocampus with boxes of the references on slices of either structure, through
+`medsam segment-many` and through `medsam evaluate`, each worker with one thread. A set of more scans than
 there are holds some twice, under other names. Beside two workers run two processes that know nothing of each other
 (`--part 0/2` and `1/2`): what the machine itself loses. Ray: a head and two nodes of one processor on this machine.
 With --kill there are three, and one is killed (raylet and workers) once a quarter of the scans is done.
@@ -69,11 +69,11 @@ def make_set(source: Path, folder: Path, count: int, slices: int = SLICES) -> Pa
     return path
 
 
-def words(command: str, manifest: Path, out: Path) -> list[str]:
+def words(command: str, manifest: Path, slices: int, out: Path) -> list[str]:
+    asked = ["--zoom", "off", "--out", str(out)]
     if command == "segment-many":
-        return [command, str(manifest), "--prompts", str(manifest.parent / "{id}.json"), "--out", str(out)]
-    asked = ["--slices", str(SLICES), "--no-timing", "--save-masks"]
-    return [command, "--manifest", str(manifest), *asked, "--out", str(out)]
+        return [command, str(manifest), "--prompts", str(manifest.parent / "{id}.json"), *asked]
+    return [command, "--manifest", str(manifest), "--slices", str(slices), "--no-timing", "--save-masks", *asked]
 
 
 def seconds_of(*several: Sequence[str]) -> float:
@@ -155,22 +155,22 @@ def measure(command: str, manifest: Path, root: Path, table: Table, arguments: a
     """One command by every number of workers."""
     for number in arguments.workers:
         out = root / f"{command}-{number}"
-        seconds = seconds_of([*words(command, manifest, out), "--processes", str(number)])
+        seconds = seconds_of([*words(command, manifest, arguments.slices, out), "--processes", str(number)])
         table.add(command, str(number), number, seconds, out)
         if number == 2 and command == "segment-many":
-            apart = [[*words(command, manifest, root / f"apart-{n}"), "--part", f"{n}/2"] for n in (0, 1)]
+            apart = [[*words(command, manifest, arguments.slices, root / f"apart-{n}"), "--part", f"{n}/2"] for n in (0, 1)]
             table.add(command, "2 processes apart", 2, seconds_of(*apart))
     if arguments.ray:
         with cluster(2) as made:
             out = root / f"{command}-ray"
-            seconds = seconds_of([*words(command, manifest, out), "--ray", made.address])
+            seconds = seconds_of([*words(command, manifest, arguments.slices, out), "--ray", made.address])
             table.add(command, "Ray: 2 nodes", 2, seconds, out)
     if arguments.kill and command == "segment-many":
         with cluster(3) as made:
             out = root / f"{command}-killed"
             node, after = made.worker_nodes_made[2], arguments.scans // 4
             threading.Thread(target=kill_node, args=(node, out, after), daemon=True).start()
-            seconds = seconds_of([*words(command, manifest, out), "--ray", made.address])
+            seconds = seconds_of([*words(command, manifest, arguments.slices, out), "--ray", made.address])
             table.add(command, "Ray: 3 nodes, 1 killed", 3, seconds, out)
 
 
@@ -179,7 +179,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--scans", type=int, default=200)
-    parser.add_argument("--slices", type=int, default=SLICES, help="slices of each structure, of segment-many")
+    parser.add_argument("--slices", type=int, default=SLICES, help="slices of each structure")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--commands", nargs="+", default=["segment-many", "evaluate"])
     parser.add_argument("--no-ray", dest="ray", action="store_false")
@@ -191,7 +191,7 @@ def main() -> None:
         root = Path(temporary)
         manifest = make_set(arguments.data, root / "set", arguments.scans, arguments.slices)
         # graphs are made once a machine
-        seconds_of([*words("segment-many", manifest, root / "warm"), "--limit", "1"])
+        seconds_of([*words("segment-many", manifest, arguments.slices, root / "warm"), "--limit", "1"])
         for command in arguments.commands:
             measure(command, manifest, root, table, arguments)
 

@@ -19,17 +19,17 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# Files whose tests use the graphs of one network (`export`): torch's exporter takes ten seconds and more for each.
-_TOGETHER = dict.fromkeys(
-    (
-        "cli/test_export.py",
-        "models/test_export.py",
-        "inference/engines/test_base.py",
-        "inference/engines/test_openvino.py",
-        "inference/test_image_predictor.py",
-    ),
-    "graphs",
-)
+# Files whose tests share what takes ten seconds and more to make: the graphs of one network (`export`), and a server with
+# its cases (`house`).
+_TOGETHER = {
+    "cli/test_export.py": "graphs",
+    "models/test_export.py": "graphs",
+    "inference/engines/test_base.py": "graphs",
+    "inference/engines/test_openvino.py": "graphs",
+    "inference/test_image_predictor.py": "graphs",
+    "page/test_people.py": "house",
+    "page/test_reading.py": "house",
+}
 
 
 def _group(nodeid: str) -> str:

@@ -158,7 +158,9 @@ def measure(command: str, manifest: Path, root: Path, table: Table, arguments: a
         seconds = seconds_of([*words(command, manifest, arguments.slices, out), "--processes", str(number)])
         table.add(command, str(number), number, seconds, out)
         if number == 2 and command == "segment-many":
-            apart = [[*words(command, manifest, arguments.slices, root / f"apart-{n}"), "--part", f"{n}/2"] for n in (0, 1)]
+            apart = [
+                [*words(command, manifest, arguments.slices, root / f"apart-{n}"), "--part", f"{n}/2"] for n in (0, 1)
+            ]
             table.add(command, "2 processes apart", 2, seconds_of(*apart))
     if arguments.ray:
         with cluster(2) as made:

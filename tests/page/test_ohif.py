@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,15 +11,12 @@ import numpy as np
 import pytest
 from monai_client import ohif
 from orthanc import running
-from PIL import Image
 
 from medsam.geometry import VolumeGeometry
 from medsam.io.dicom.series import read_dicom
 from medsam.io.labels import load_labels
 from medsam.pacs.client import store
 
-# what the viewer does in any case: fonts from elsewhere, which its policy here forbids; 404 is how no training is told
-EXPECTED = [r"fonts\.(googleapis|gstatic)\.com", "404", "^warning: "]
 # in the descending aorta: column, row; on the slice that the viewer begins with, counted as it does
 AORTA, SLICE = (284, 314), 11
 
@@ -61,91 +57,42 @@ def gl() -> Iterator:
         browser.close()
 
 
-def coloured(page, number: int) -> int:
-    """Pixels of a viewport that are no grey: what is drawn over the image, without the words and lines around it."""
-    place = page.locator(".cornerstone-canvas").nth(number).bounding_box()
-    pixels = np.asarray(Image.open(io.BytesIO(page.screenshot(clip=place))).convert("RGB")).astype(int)
-    inner = pixels[80:-80, 20:-40]
-    return int((inner.max(axis=-1) - inner.min(axis=-1) > 60).sum())
-
-
-# every view to the plane through a point of the patient, as its scroll bar would
-_THROUGH = """point => {
-  for (const view of window.services.cornerstoneViewportService.getRenderingEngine().getViewports()) {
-    const { focalPoint, position, viewPlaneNormal: n } = view.getCamera();
-    const along = point.reduce((sum, at, axis) => sum + (at - focalPoint[axis]) * n[axis], 0);
-    const moved = from => from.map((at, axis) => at + along * n[axis]);
-    view.setCamera({ focalPoint: moved(focalPoint), position: moved(position) });
-    view.render();
-  }
-}"""
 _STORE = "void window.commandsManager.runCommand('storeSegmentation', { segmentationId: '1' }, 'CORNERSTONE')"
 
 
 def test_a_click_becomes_a_mask_in_three_views_that_is_saved_and_opened_again(url, gl, data, tmp_path):
     from in_browser import opened
+    from ohif_room import EXPECTED, WIDE, click, coloured, point_prompts, run, the_study, through
 
     scan = read_dicom(data / "lung_ct_dicom_rtstruct" / "ct_series")
-    series = httpx.get(f"{url}/proxy/dicom/qido/series").json()[0]
-    study = series["0020000D"]["Value"][0]
-    with opened(gl, url, viewport={"width": 1600, "height": 900}) as watched:
+    study = the_study(url)
+    with opened(gl, url, viewport=WIDE) as watched:
         watched.expected += EXPECTED
         page = watched.page
-        page.goto(f"{url}/ohif/monai-label?StudyInstanceUIDs={study}")
-        page.get_by_text("Confirm and Hide").click(timeout=120_000)
-        # it has found us by itself
-        connect = page.locator(".settingsTable .actionButton").first
-        connect.wait_for(timeout=60_000)
-        assert page.locator("#monailabelServerURL").input_value() == f"{url}/"
-        page.wait_for_function(
-            "window.services.cornerstoneViewportService.getRenderingEngine()?.getViewports().length === 3"
-        )
-        page.wait_for_load_state("networkidle", timeout=60_000)
-        connect.click()
-        tab = page.locator(".tab", has_text="Point Prompts")
-        tab.locator("label").click(timeout=60_000)
-        tab.locator("select").select_option("medsam_volume")
-        tab.locator("tr.clickable-row", has_text="aorta").click()
-        point = scan.geometry.affine @ np.array([*AORTA, SLICE, 1.0])
+        tab = point_prompts(page, url, study, "medsam_volume", "aorta")
+        point = (scan.geometry.affine @ np.array([*AORTA, SLICE, 1.0]))[:3]
         assert coloured(page, 0) == 0
-        # the tool for points takes a moment to be there, and says nothing when it is
-        page.wait_for_timeout(3000)
-        page.mouse.click(*at(page, point[:3]))
-        page.wait_for_timeout(2000)
-        with page.expect_response(re.compile("/infer/"), timeout=280_000) as answer:
-            tab.locator('[title="Run PointPrompts"]').click()
-        assert answer.value.status == 200
-        mask = np.frombuffer(answer.value.body().partition(b"\n\n")[2], np.uint8).reshape(scan.geometry.shape) != 0
-        sent = answer.value.request.post_data or ""
+        click(page, point)
+        answer = run(page, tab)
+        mask = np.frombuffer(answer.body().partition(b"\n\n")[2], np.uint8).reshape(scan.geometry.shape) != 0
+        sent = answer.request.post_data or ""
         foreground = [int(number) for number in re.findall(r'"foreground":\[\[(\d+),(\d+),(\d+)\]\]', sent)[0]]
         assert np.abs(np.array(foreground) - [*AORTA, SLICE]).max() <= 1
-        page.evaluate(_THROUGH, point[:3].tolist())
+        through(page, point)
         page.wait_for_timeout(3000)
         seen = [coloured(page, number) for number in range(3)]
         page.screenshot(path=str(tmp_path / "mask.png"))
         assert min(seen) > 50, seen
         page.evaluate(_STORE)
-        with page.expect_response(lambda one: one.request.method == "POST" and "/proxy/" in one.url) as answer:
+        with page.expect_response(lambda one: one.request.method == "POST" and "/proxy/" in one.url) as saved:
             page.get_by_role("button", name="Save").click(timeout=60_000)
-        assert answer.value.status == 200
+        assert saved.value.status == 200
         page.wait_for_timeout(2000)
         page.screenshot(path=str(tmp_path / "saved.png"))
         assert watched.unexpected() == []
     found = stored(url, study, tmp_path / "seg.dcm", scan.geometry)
     np.testing.assert_array_equal(found, mask)
     reopened(gl, url, study, tmp_path)
-
-
-def at(page, point: np.ndarray) -> tuple[float, float]:
-    """Where a point of the patient is on screen, in the first view."""
-    script = (
-        "point => window.services.cornerstoneViewportService.getRenderingEngine().getViewports()"
-        ".find(view => view.element === document.querySelector('.cornerstone-viewport-element'))"
-        ".worldToCanvas(point)"
-    )
-    x, y = page.evaluate(script, point.tolist())
-    place = page.locator(".cornerstone-canvas").first.bounding_box()
-    return place["x"] + x, place["y"] + y
 
 
 def stored(url: str, study: str, path: Path, geometry: VolumeGeometry) -> np.ndarray:
@@ -162,8 +109,9 @@ def stored(url: str, study: str, path: Path, geometry: VolumeGeometry) -> np.nda
 def reopened(gl, url: str, study: str, folder: Path) -> None:
     """The SEG in OHIF's own mode for viewing, in a browser that has not been here."""
     from in_browser import opened
+    from ohif_room import EXPECTED, WIDE, coloured
 
-    with opened(gl, url, viewport={"width": 1600, "height": 900}) as watched:
+    with opened(gl, url, viewport=WIDE) as watched:
         watched.expected += EXPECTED
         page = watched.page
         page.goto(f"{url}/ohif/viewer?StudyInstanceUIDs={study}")

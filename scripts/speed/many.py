@@ -3,10 +3,10 @@
     .venv/bin/python scripts/speed/many.py DATA/msd_hippocampus_mr --out DIR [--scans 200] [--workers 1 2 4] [--kill]
 
 Volumes of the Decathlon's hippocampus with boxes of the references on slices of either structure, through
-`medsam segment-many` and through `medsam evaluate`, each worker with one thread. A set of more scans than
-there are holds some twice, under other names. Beside two workers run two processes that know nothing of each other
-(`--part 0/2` and `1/2`): what the machine itself loses. Ray: a head and two nodes of one processor on this machine.
-With --kill there are three, and one is killed (raylet and workers) once a quarter of the scans is done.
+`medsam segment-many` and through `medsam evaluate` (whole slices, zoom off), each worker with one thread. A set of more
+scans than there are holds some twice, under other names. Beside two workers run two processes that know nothing of each
+other (`--part 0/2` and `1/2`): what the machine itself loses. Ray: a head and two nodes of one processor on this
+machine. With --kill there are three, and one is killed (raylet and workers) once a quarter of the scans is done.
 
 Efficiency is the seconds of one worker, over those of N, over N; never more than the machine has processors. Rows are
 written to DIR/many.csv as they come.
@@ -184,11 +184,12 @@ def main() -> None:
     parser.add_argument("--slices", type=int, default=SLICES, help="slices of each structure")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--commands", nargs="+", default=["segment-many", "evaluate"])
+    parser.add_argument("--alone", type=float, default=0.0, help="seconds of one worker, where a run before has them")
     parser.add_argument("--no-ray", dest="ray", action="store_false")
     parser.add_argument("--kill", action="store_true")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    table = Table(arguments.out / "many.csv", arguments.scans)
+    table = Table(arguments.out / "many.csv", arguments.scans, alone=arguments.alone)
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         manifest = make_set(arguments.data, root / "set", arguments.scans, arguments.slices)

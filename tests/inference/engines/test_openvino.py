@@ -160,6 +160,12 @@ def test_threads_share_an_engine(exported, features):
         torch.testing.assert_close(one, other)
 
 
+def test_threads_are_not_bound_to_the_cores_that_other_processes_have(exported, features):
+    """OpenVINO would bind each process's to the first ones: of two workers with a thread each, one core is idle."""
+    exported.precompute(features)
+    assert exported._ready("precompute").get_property("ENABLE_CPU_PINNING") is False
+
+
 def test_graphs_are_written_once(tiny_sam, graph_folder, exported, features, monkeypatch):
     exported.encode(torch.zeros(1, 3, 64, 64))
 

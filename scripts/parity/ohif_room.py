@@ -1,6 +1,6 @@
 """OHIF with MONAI Label's extension, in a browser: opened, asked with clicks, looked at.
 
-The viewer is what MONAI Label's wheel has (3.10); what it calls its parts is taken from the page as it is.
+The viewer is what MONAI Label's wheel has (3.9); what it calls its parts is taken from the page as it is.
 """
 
 from __future__ import annotations

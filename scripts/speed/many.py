@@ -69,11 +69,21 @@ def make_set(source: Path, folder: Path, count: int, slices: int = SLICES) -> Pa
     return path
 
 
-def words(command: str, manifest: Path, slices: int, out: Path) -> list[str]:
+def words(command: str, manifest: Path, arguments: argparse.Namespace, out: Path) -> list[str]:
     asked = ["--zoom", "off", "--out", str(out)]
+    asked += ["--embeddings", str(arguments.embeddings)] if arguments.embeddings else []
     if command == "segment-many":
         return [command, str(manifest), "--prompts", str(manifest.parent / "{id}.json"), *asked]
-    return [command, "--manifest", str(manifest), "--slices", str(slices), "--no-timing", "--save-masks", *asked]
+    return [
+        command,
+        "--manifest",
+        str(manifest),
+        "--slices",
+        str(arguments.slices),
+        "--no-timing",
+        "--save-masks",
+        *asked,
+    ]
 
 
 def seconds_of(*several: Sequence[str]) -> float:
@@ -157,24 +167,22 @@ def measure(command: str, manifest: Path, root: Path, table: Table, arguments: a
     """One command by every number of workers."""
     for number in arguments.workers:
         out = root / f"{command}-{number}"
-        seconds = seconds_of([*words(command, manifest, arguments.slices, out), "--processes", str(number)])
+        seconds = seconds_of([*words(command, manifest, arguments, out), "--processes", str(number)])
         table.add(command, str(number), number, seconds, out)
         if number == 2 and command == "segment-many":
-            apart = [
-                [*words(command, manifest, arguments.slices, root / f"apart-{n}"), "--part", f"{n}/2"] for n in (0, 1)
-            ]
+            apart = [[*words(command, manifest, arguments, root / f"apart-{n}"), "--part", f"{n}/2"] for n in (0, 1)]
             table.add(command, "2 processes apart", 2, seconds_of(*apart))
     if arguments.ray:
         with cluster(2) as made:
             out = root / f"{command}-ray"
-            seconds = seconds_of([*words(command, manifest, arguments.slices, out), "--ray", made.address])
+            seconds = seconds_of([*words(command, manifest, arguments, out), "--ray", made.address])
             table.add(command, "Ray: 2 nodes", 2, seconds, out)
     if arguments.kill and command == "segment-many":
         with cluster(3) as made:
             out = root / f"{command}-killed"
             node, after = made.worker_nodes_made[2], arguments.scans // 4
             threading.Thread(target=kill_node, args=(node, out, after), daemon=True).start()
-            seconds = seconds_of([*words(command, manifest, arguments.slices, out), "--ray", made.address])
+            seconds = seconds_of([*words(command, manifest, arguments, out), "--ray", made.address])
             table.add(command, "Ray: 3 nodes, 1 killed", 3, seconds, out)
 
 
@@ -186,6 +194,7 @@ def main() -> None:
     parser.add_argument("--slices", type=int, default=SLICES, help="slices of each structure")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--commands", nargs="+", default=["segment-many", "evaluate"])
+    parser.add_argument("--embeddings", type=Path, help="made there before, by two workers: what is timed is the rest")
     parser.add_argument("--alone", type=float, default=0.0, help="seconds of one worker, where a run before has them")
     parser.add_argument("--no-ray", dest="ray", action="store_false")
     parser.add_argument("--kill", action="store_true")
@@ -196,8 +205,10 @@ def main() -> None:
         root = Path(temporary)
         manifest = make_set(arguments.data, root / "set", arguments.scans, arguments.slices)
         # graphs are made once a machine
-        seconds_of([*words("segment-many", manifest, arguments.slices, root / "warm"), "--limit", "1"])
+        seconds_of([*words("segment-many", manifest, arguments, root / "warm"), "--limit", "1"])
         for command in arguments.commands:
+            if arguments.embeddings:
+                seconds_of([*words(command, manifest, arguments, root / f"{command}-embeds"), "--processes", "2"])
             measure(command, manifest, root, table, arguments)
 
 

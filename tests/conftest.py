@@ -19,8 +19,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# Files whose tests share what takes ten seconds and more to make: the graphs of one network (`export`), and a server with
-# its cases (`house`).
+# Files whose tests share what takes ten seconds and more to make: the graphs of one network (`export`), and a server
+# with its cases (`house`).
 _TOGETHER = {
     "cli/test_export.py": "graphs",
     "models/test_export.py": "graphs",

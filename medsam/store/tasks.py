@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 
 from sqlalchemy import ColumnElement, Connection, func, insert, or_, select, update
+from sqlalchemy.orm import aliased
 
 from medsam.errors import InputError
 from medsam.store.annotations import append_annotations, replace_standing
@@ -74,7 +75,7 @@ class TasksPart(Part):
         """The one that this reader holds, else the first that is open and may be theirs; None where there is none.
 
         lease: seconds until it comes back without a sign of life. kinds: only these. What reviewers decide goes to
-        reviewers; a second reading to nobody who did the first.
+        reviewers; a second reading to nobody who did the first, a decision to nobody who did either.
         """
         moment = now()
         with self._database.write() as connection:
@@ -274,15 +275,20 @@ class TasksPart(Part):
 def _for(reader: Reader) -> ColumnElement[bool]:
     """Of open tasks: this reader's to take.
 
-    A second reading is for nobody who handed the first one in, also while that was returned and has no holder. What
-    waits for a reader who may not come in any more is anybody's, but for their gold tasks, which are about them.
+    A second reading is for nobody who handed the first one in, also while that was returned and has no holder, and
+    where two readings differ neither of their readers decides. What waits for a reader who may not come in any more is
+    anybody's, but for their gold tasks, which are about them.
     """
-    told = (TaskEvents.task_id == Tasks.after_id, TaskEvents.by_id == reader.id, TaskEvents.kind == "submitted")
-    did = select(TaskEvents.id).where(*told).exists()
+    second = aliased(Tasks)
+    other = select(second.id).where(second.kind == "second", second.after_id == Tasks.after_id)
+    told = (TaskEvents.by_id == reader.id, TaskEvents.kind == "submitted")
+    did = select(TaskEvents.id).where(TaskEvents.task_id == Tasks.after_id, *told).exists()
+    did_other = select(TaskEvents.id).where(TaskEvents.task_id.in_(other), *told).exists()
     # of a server without users, which this one is no longer if somebody else asks
     nobody = or_(~Users.active, Users.kind == LOCAL)
     gone = Tasks.reader_id.in_(select(Users.id).where(nobody)) & (Tasks.kind != "gold")
-    may = or_(Tasks.reader_id.is_(None), Tasks.reader_id == reader.id, gone) & or_(Tasks.kind != "second", ~did)
+    may = or_(Tasks.reader_id.is_(None), Tasks.reader_id == reader.id, gone)
+    may &= or_(Tasks.kind != "second", ~did) & or_(Tasks.kind != "adjudicate", ~did & ~did_other)
     return may if reader.role >= Role.REVIEWER else may & Tasks.kind.not_in(REVIEWERS)
 
 

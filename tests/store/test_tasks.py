@@ -133,6 +133,24 @@ def test_a_second_reading_is_by_somebody_else_and_a_decision_by_a_reviewer(store
     assert store.next_task(rita, 60).id == decision.id
 
 
+@pytest.mark.parametrize("drew", [0, 1], ids=["the first", "the second"])
+def test_a_reviewer_who_drew_one_of_two_readings_does_not_decide_between_them(store, drew):
+    (task,) = tasks(store, 1)
+    anna, _, rita = people(store)
+    olga = store.add_user("Olga", Role.REVIEWER, kind="proxy").reader
+    readers = (rita, anna) if drew == 0 else (anna, rita)
+    store.next_task(readers[0], 60)
+    store.submit_task(task.id, readers[0], [mask(task.scan, 1)])
+    (second,) = store.add_tasks([NewTask(task.scan, ("liver",), "second", after=task.id)])
+    store.next_task(readers[1], 60)
+    store.submit_task(second.id, readers[1], [mask(task.scan, 1, 1, 9)])
+    (decision,) = store.add_tasks([NewTask(task.scan, ("liver",), "adjudicate", after=task.id)])
+    assert store.next_task(rita, 60) is None
+    with pytest.raises(InputError, match="somebody else's"):
+        store.take_task(decision.id, rita, 60)
+    assert store.next_task(olga, 60).id == decision.id
+
+
 def test_reviewers_approve_or_return_to_who_did_it(store):
     (task,) = tasks(store, 1)
     anna, ben, rita = people(store)

@@ -22,10 +22,12 @@ from medsam.server.annotating.schemas import (
     Verdicts,
 )
 from medsam.store.project_records import EffortLine
+from medsam.store.readers import Reader
 
 
-def statistics(project: AnnotationProject) -> Statistics:
-    """What people's masks cost, by all that tells them apart, and how good they are."""
+def statistics(project: AnnotationProject, reader: Reader) -> Statistics:
+    """What people's masks cost, by all that tells them apart, and how good they are. Of gold tasks, one's own alone;
+    reviewers are told everybody's."""
     store = project.store
     effort = store.efforts()
     structures = effort["structure"]
@@ -43,7 +45,7 @@ def statistics(project: AnnotationProject) -> Statistics:
             ReadersAgreement(**{name: one[name] for name in ReadersAgreement.model_fields})
             for one in agreement(project)
         ],
-        gold=[GoldInfo(**one) for one in gold_results(project)],
+        gold=[GoldInfo(**one) for one in gold_results(project) if reader.sees_all or one["reader"] == reader.name],
         verdicts=Verdicts(good=verdicts["good"], wrong=verdicts["wrong"], low=low, high=high),
     )
 

@@ -237,9 +237,9 @@ class Annotating:
 
     # -- numbers and models -------------------------------------------------------------------------------------------
 
-    async def statistics(self) -> Statistics:
+    async def statistics(self, reader: Reader) -> Statistics:
         """What the project has cost, and how good it is."""
-        return await self.calls(statistics, self.project)
+        return await self.calls(statistics, self.project, reader)
 
     async def disagreements(self) -> list[Disagreement]:
         """Where two readers differ."""

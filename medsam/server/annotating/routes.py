@@ -158,7 +158,7 @@ async def review_task(
 @router.get("/statistics")
 async def show_statistics(reader: PresentReader, room: PresentAnnotating) -> Statistics:
     """What masks cost, by reader, structure, round and stage; how far readers agree, and what auditors said."""
-    return await room.statistics()
+    return await room.statistics(reader)
 
 
 @router.get("/disagreements", dependencies=[require(Role.REVIEWER)])

@@ -73,7 +73,7 @@ class TaskInfo(BaseModel):
     id: str
     scan: str = Field(description="its name in the project")
     case: str = Field(description="id of the case that it is here")
-    kind: TaskKind
+    kind: TaskKind = Field(description='of a gold task "draw" to its reader, until it is handed in')
     stage: int
     structures: list[str]
     slices: list[int] | None = Field(description="to be drawn on; null: wherever the structures are")

@@ -114,12 +114,14 @@ def told_of_tasks(store: Store, reader: Reader, tasks: Sequence[Task], cases: Ma
 def _told(reader: Reader, task: Task, case: str, known: _Known) -> TaskInfo:
     theirs, taken = task.holder == reader.id, task.state == "taken"
     note, done = known.notes.get(task.id), known.handed_in.get(task.id, {})
-    waits = task.state in _WAITING and task.kind != "second"
+    to_be_done = task.state in _WAITING
+    waits = to_be_done and task.kind != "second"
     return TaskInfo(
         id=task.key,
         scan=known.scans[task.scan],
         case=case,
-        kind=task.kind,
+        # a gold task is to be drawn like any other, and so is not told from them before it is handed in
+        kind="draw" if task.kind == "gold" and to_be_done and not reader.sees_all else task.kind,
         stage=task.stage,
         structures=list(task.structures),
         slices=None if task.slices is None else list(task.slices),

@@ -122,7 +122,9 @@ def test_gold_tasks_are_compared_with_the_reference_and_others_are_kept_to_their
     with annotating(folder) as house:
         ann = house.ann
         ann.begin()
-        assert ann.task["kind"] == "gold"
+        assert ann.task["kind"] == "draw", "its reader is not to know"
+        (asked,) = house.store.tasks(["taken"])
+        assert asked.kind == "gold"
         ann.draw(0, 1, 2, 3)
         ann.prompt(2, 3, drawn={"size": [40, 60], "counts": "P[2"})
         dice = ann.submit()["dice"]
@@ -131,6 +133,8 @@ def test_gold_tasks_are_compared_with_the_reference_and_others_are_kept_to_their
         assert list(house.store.standing()) == [], "it makes no masks of the project"
         told = ann.get("/annotate/statistics")
         assert told["gold"] == [{"reader": "ann", "tasks": 1, "dice": pytest.approx((1 + 6 / 7) / 2)}]
+        assert house.ben.get("/annotate/statistics")["gold"] == [], "others' are theirs and the reviewers'"
+        assert house.rita.get("/annotate/statistics")["gold"] == told["gold"]
         ann.begin()
         assert ann.task["slices"] == [1, 3]
         ann.draw(0, 1, numbers=(1,))

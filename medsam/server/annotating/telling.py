@@ -13,7 +13,7 @@ from medsam.annotation.project import AnnotationProject
 from medsam.annotation.settings import Settings
 from medsam.server.annotating.schemas import Contribution, Counts, ProjectInfo, StructureInfo, TaskInfo
 from medsam.server.readings.objects import usual_colour
-from medsam.store.project_records import StoredModel, Task, TaskChange
+from medsam.store.project_records import StoredModel, Task, TaskChange, TaskKind
 from medsam.store.readers import Reader
 from medsam.store.store import Store
 
@@ -114,14 +114,12 @@ def told_of_tasks(store: Store, reader: Reader, tasks: Sequence[Task], cases: Ma
 def _told(reader: Reader, task: Task, case: str, known: _Known) -> TaskInfo:
     theirs, taken = task.holder == reader.id, task.state == "taken"
     note, done = known.notes.get(task.id), known.handed_in.get(task.id, {})
-    to_be_done = task.state in _WAITING
-    waits = to_be_done and task.kind != "second"
+    waits = task.state in _WAITING and task.kind != "second"
     return TaskInfo(
         id=task.key,
         scan=known.scans[task.scan],
         case=case,
-        # a gold task is to be drawn like any other, and so is not told from them before it is handed in
-        kind="draw" if task.kind == "gold" and to_be_done and not reader.sees_all else task.kind,
+        kind=_kind_told(reader, task),
         stage=task.stage,
         structures=list(task.structures),
         slices=None if task.slices is None else list(task.slices),
@@ -137,6 +135,11 @@ def _told(reader: Reader, task: Task, case: str, known: _Known) -> TaskInfo:
         after=None if task.after is None else known.about[task.after],
         **{name: done.get(name) for name in _DONE},
     )
+
+
+def _kind_told(reader: Reader, task: Task) -> TaskKind:
+    """A gold task is to be drawn like any other, and so is not told from them before it is handed in."""
+    return "draw" if task.kind == "gold" and task.state in _WAITING and not reader.sees_all else task.kind
 
 
 def _proposals(task: Task, proposed: Collection[tuple[int, str, int]]) -> int:

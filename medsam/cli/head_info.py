@@ -35,6 +35,7 @@ def head_facts(path: Path) -> dict[str, Any] | None:
         "name": known.name,
         "model": known.model,
         "licence": known.licence or None,
+        "text_encoder": None if known.text_encoder is None else dict(known.text_encoder),
         "modalities": list(known.modalities),
         "weights": sum(tensor.numel() for tensor in tensors.values()),
         "structures": structures,
@@ -48,6 +49,9 @@ def print_head(facts: Mapping[str, Any]) -> None:
     modalities = ", ".join(facts["modalities"]) or "not stated"
     print(f"{facts['name']}: a head ({facts['head']}) beside {facts['model']}, {facts['weights']:,} weights")
     print(f"licence of the weights: {facts['licence'] or 'not stated'}; learnt from modality {modalities}")
+    if facts["text_encoder"] is not None:
+        kind, digest = (facts["text_encoder"][key] for key in ("kind", "digest"))
+        print(f"reads names by {kind.upper()}, digest {digest[:12]}, which does not come with it: --clip")
     for one in facts["data"]:
         counts = ", ".join(f"{one[key]} {key}" for key in ("patients", "cases", "slices") if key in one)
         print(f"data: {one['name']} ({counts}){'; ' + one['licence'] if one.get('licence') else ''}")

@@ -97,6 +97,7 @@ _EXTRAS = {
     "argon2": "serve",
     "prometheus_client": "serve",
     "psycopg": "postgres",
+    "transformers": "clip",
 }
 
 
@@ -186,7 +187,7 @@ def _disk(error: OSError) -> str:
 def _extra(command: str, error: ModuleNotFoundError) -> str | None:
     """The extra that brings what is missing; None for what no extra brings."""
     extra = _EXTRAS.get((error.name or "").split(".")[0])
-    return "train" if extra and command in _OWN_PARSER else extra
+    return "train" if extra and extra != "clip" and command in _OWN_PARSER else extra
 
 
 def _told(error: Exception) -> str:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 # what says who does the work, where and on which of the scans, and nothing of the masks
 _NOT_ASKED = (
-    *("command", "debug", "remote", "scans", "out", "split", "limit", "part", "json", "embeddings", "device"),
+    *("command", "debug", "remote", "scans", "out", "split", "limit", "part", "json", "embeddings", "device", "clip"),
     *("processes", "threads", "memory", "ray"),
 )
 

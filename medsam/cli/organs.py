@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from medsam.cli.output import add_output_arguments
 from medsam.cli.remote import send
-from medsam.cli.scan_options import add_embeddings_argument, add_scan_arguments, add_trust_argument
+from medsam.cli.scan_options import add_clip_argument, add_embeddings_argument, add_scan_arguments, add_trust_argument
 from medsam.cli.segment import add_prompt_arguments, predictor_of, print_notes, segment_scan
 from medsam.cli.segment_report import print_report
 from medsam.errors import InputError, PromptError
@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_output_arguments(parser, "NAME.mask.nii.gz here; with --format NAME.mask.dcm")
     add_embeddings_argument(parser)
     parser.add_argument("--head", action="append", default=[], metavar="FILE", help="a further head; repeat for more")
+    add_clip_argument(parser)
     parser.add_argument(
         "--untested", action="store_true", help="also what was not measured on unseen patients; every output says so"
     )

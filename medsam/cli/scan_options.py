@@ -42,6 +42,15 @@ def add_embeddings_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_clip_argument(parser: argparse.ArgumentParser) -> None:
+    """--clip, of every command that asks heads by name."""
+    parser.add_argument(
+        "--clip",
+        metavar="DIR",
+        help="the CLIP that a head of names learnt with (default: $MEDSAM_CLIP), see docs/names.md",
+    )
+
+
 def add_trust_argument(parser: argparse.ArgumentParser) -> None:
     """--trust, of every command that says what Dice is expected."""
     parser.add_argument(

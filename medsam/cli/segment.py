@@ -18,6 +18,7 @@ from medsam.cli.flags import comma_names, with_flags
 from medsam.cli.output import add_output_arguments, check_output, dicom_options, written_format
 from medsam.cli.remote import send
 from medsam.cli.scan_options import (
+    add_clip_argument,
     add_embeddings_argument,
     add_scan_arguments,
     add_trust_argument,
@@ -116,6 +117,7 @@ def add_prompt_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME|FILE",
         help="a head that answers --text, or finds for --auto",
     )
+    add_clip_argument(parser)
     parser.add_argument(
         "--untested",
         action="store_true",
@@ -182,7 +184,7 @@ def predictor_of(arguments: argparse.Namespace) -> Predictor:
     memory = {} if arguments.auto is None else {"memory_bytes": 2**30}
     cache = EmbeddingCache(folder=arguments.embeddings, **memory)
     options = {"precision": arguments.precision, "engine": arguments.engine, "heads": arguments.head}
-    predictor = Predictor(arguments.model, arguments.device, cache, **options)
+    predictor = Predictor(arguments.model, arguments.device, cache, clip=arguments.clip, **options)
     if arguments.trust is not None:
         predictor.images.trust = read_trust(arguments.trust, predictor.images.weights)
     return predictor

@@ -36,6 +36,7 @@ class HeadCLI(FitCLI):
     def before_fit(self) -> None:
         self.refuse_another_run()
         self.datamodule.prepare(self.model.spec, "fit")
+        self.model.look_at(self.datamodule, self.trainer.strategy.root_device)
         self.model.begin(self.datamodule.classes)
         for note in self.datamodule.notes:
             self._say(f"Note: {note}")

@@ -16,10 +16,10 @@ import torch
 
 from medsam.errors import CheckpointError, PromptError
 from medsam.inference.image_predictor import ImagePredictor, ScanEncoder
+from medsam.inference.name_embeddings import NameEmbeddings
 from medsam.inference.naming import understand
 from medsam.labels import english
 from medsam.models.heads import Head, bundled_heads, find_head
-from medsam.models.name_bank import name_bank
 from medsam.models.name_head import NameHead, slice_places
 from medsam.models.sam import Sam
 from medsam.postprocess.clean import clean
@@ -79,12 +79,14 @@ class NameReader:
     """Answers names with the heads that fit a model.
 
     heads: more of them, by file or by name, beside those that `medsam models list` has; asked first. Those of another
-    kind are left to others.
+    kind are left to others. clip: see `NameEmbeddings`.
     Raises CheckpointError for a head that does not fit.
     """
 
-    def __init__(self, images: ImagePredictor, heads: Iterable[str | Path] = ()) -> None:
-        self.images = images
+    def __init__(
+        self, images: ImagePredictor, heads: Iterable[str | Path] = (), clip: str | Path | None = None
+    ) -> None:
+        self.images, self._embeddings = images, NameEmbeddings(clip)
         given = [head for head in (find_head(source, images.sam) for source in heads) if head.card.kind == "names"]
         self.heads = [
             *given,
@@ -104,7 +106,8 @@ class NameReader:
     def named(self, text: str, *, untested: bool = False) -> tuple[KnownName, str]:
         """Who answers a name as it was typed, and what should be said of how it was read ("" mostly).
 
-        Raises PromptError with a question where nobody does, and where that was not measured and `untested` is not set.
+        Raises PromptError with a question where nobody does, and where that was not measured and `untested` is not set;
+        CheckpointError where the head's CLIP is not at hand.
         """
         known = self.known
         offered = tuple(name for name, one in known.items() if untested or not one.untested)
@@ -119,6 +122,8 @@ class NameReader:
             )
         if one.untested and not untested:
             raise PromptError(f"{one.untested} Say `untested` to have it nevertheless.", parameter=("untested", "text"))
+        # before anything is encoded
+        self._embeddings.of(one.head, [one.name])
         return one, understood.note
 
     def answer(
@@ -154,8 +159,8 @@ class NameReader:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Mask logits (P, s, s) and presence (P,) of names of one head."""
         network, sam = self._network(names[0].head)
-        bank, device = name_bank(), self.images.device
-        embedded = torch.stack([bank.of(one.name)[0] for one in names])[None].to(device)
+        device = self.images.device
+        embedded = self._embeddings.of(names[0].head, [one.name for one in names])[None].to(device)
         with torch.inference_mode():
             logits, presence, _ = network.answer(
                 sam, features.to(device), embedded, place.expand(1, len(names), -1).to(device)

@@ -91,7 +91,7 @@ class Predictor:
     worker: whose thread `segment`, `propagate`, `everything` and the steps of sessions run on, the most urgent first,
     whatever thread calls them (docs/worker.md); default: the caller's own.
     heads: files of heads that answer names (docs/names.md) or find structures (docs/automatic.md), beside those of this
-    package.
+    package. clip: the folder of the CLIP that such heads learnt with; default `$MEDSAM_CLIP`.
     """
 
     def __init__(
@@ -104,8 +104,9 @@ class Predictor:
         engine: EngineName = "auto",
         worker: Worker | None = None,
         heads: Iterable[str | Path] = (),
+        clip: str | Path | None = None,
     ) -> None:
-        self.heads = tuple(heads)
+        self.heads, self.clip = tuple(heads), clip
         self._detectors: dict[tuple[object, ...], Head] = {}
         self._answering: dict[Head, ImagePredictor] = {}
         self.images = ImagePredictor(model, device, cache, precision=precision, engine=engine, worker=worker)
@@ -182,7 +183,7 @@ class Predictor:
     @cached_property
     def names(self) -> NameReader:
         """Who answers prompts by name. Raises CheckpointError for a head that does not fit the model."""
-        return NameReader(self.images, self.heads)
+        return NameReader(self.images, self.heads, self.clip)
 
     def session(
         self,

@@ -31,7 +31,10 @@ from medsam.models.specs import ModelSpec
 from medsam.models.weights_file import CARD_KEY, HEAD_KEY, read_tensors, weights_digest
 
 FORMAT = 1
+# of one that reads names by another text encoder than the bank's, which earlier versions would take for it
+_FORMAT_BY_TEXT = 2
 Kind = Literal["detector", "names"]
+TEXT_ENCODERS = ("clip",)
 _DECODER_PARTS = ("prompt_encoder.", "mask_decoder.")
 # more of either is no head, but a file that wants memory
 _MOST_CLASSES, _MOST_SIZE = 2000, 1 << 14
@@ -47,7 +50,8 @@ class HeadCard:
     measured: structure -> what was found on patients it never saw, {"set", "patients", "dice", ...}; structures that
     are not in it are untested. modalities: DICOM's words, () where not stated. thresholds: structure -> the score from
     which an answer counts, chosen on validation patients. decoder: of one that lies beside it, {"of": digest of the
-    decoder it changes, "spec": its card}, or None.
+    decoder it changes, "spec": its card}, or None. text_encoder: who embeds the names that it takes, {"kind": "clip",
+    "digest": of its weights}; None: MiniLM, whose embeddings are in the bank.
     Raises CheckpointError for what is no card.
     """
 
@@ -64,6 +68,7 @@ class HeadCard:
     modalities: tuple[str, ...] = ()
     thresholds: Mapping[str, float] = field(default_factory=dict)
     decoder: Mapping[str, Any] | None = None
+    text_encoder: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
@@ -74,6 +79,12 @@ class HeadCard:
             raise CheckpointError(f"A head's sizes are whole numbers from 1 to {_MOST_SIZE}, not {dict(self.sizes)}.")
         if not all(math.isfinite(number) for number in self.thresholds.values()):
             raise CheckpointError("A head's thresholds are finite numbers.")
+        about = self.text_encoder
+        if about is not None and (about.get("kind") not in TEXT_ENCODERS or not isinstance(about.get("digest"), str)):
+            raise CheckpointError(
+                f"The head reads names by a text encoder of the kind {str(about.get('kind'))[:40]!r}, and this medsam "
+                f"knows {listed(TEXT_ENCODERS)}: install another version of medsam."
+            )
 
     @property
     def untested(self) -> tuple[str, ...]:
@@ -99,7 +110,7 @@ class HeadCard:
     def to_dict(self) -> dict[str, Any]:
         """As the file has it."""
         return {
-            HEAD_KEY: FORMAT,
+            HEAD_KEY: FORMAT if self.text_encoder is None else _FORMAT_BY_TEXT,
             "kind": self.kind,
             "name": self.name,
             "classes": list(self.classes),
@@ -113,15 +124,16 @@ class HeadCard:
             "modalities": list(self.modalities),
             "thresholds": dict(self.thresholds),
             "decoder": None if self.decoder is None else dict(self.decoder),
+            **({} if self.text_encoder is None else {"text_encoder": dict(self.text_encoder)}),
         }
 
     @classmethod
     def from_dict(cls, card: Mapping[str, Any]) -> HeadCard:
         """Inverse of `to_dict`. Raises CheckpointError."""
-        if card.get(HEAD_KEY) != FORMAT:
+        if card.get(HEAD_KEY) not in (FORMAT, _FORMAT_BY_TEXT):
             raise CheckpointError(
-                f"The head is of format {str(card.get(HEAD_KEY))[:20]!r}, and this medsam reads {FORMAT}: install "
-                "another version of medsam, or train the head again."
+                f"The head is of format {str(card.get(HEAD_KEY))[:20]!r}, and this medsam reads {FORMAT} and "
+                f"{_FORMAT_BY_TEXT}: install another version of medsam, or train the head again."
             )
         try:
             return cls(
@@ -138,6 +150,7 @@ class HeadCard:
                 modalities=tuple(str(name) for name in card.get("modalities", ())),
                 thresholds={str(name): float(number) for name, number in card.get("thresholds", {}).items()},
                 decoder=None if card.get("decoder") is None else dict(card["decoder"]),
+                text_encoder=None if card.get("text_encoder") is None else dict(card["text_encoder"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise CheckpointError(

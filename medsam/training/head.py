@@ -60,6 +60,8 @@ class HeadTraining(LightningModule, Generic[Data]):
         self.baseline_scores: dict[str, float] = {}
         self.scored_at: int | None = None
         self.thresholds: dict[str, float] = {}
+        # of the names that it takes, see `HeadCard`
+        self.text_encoder: dict[str, str] | None = None
         self._seen: list[tuple[Any, ...]] = []
 
     @property
@@ -75,6 +77,12 @@ class HeadTraining(LightningModule, Generic[Data]):
     def begin(self, classes: Sequence[str]) -> None:
         """Take note of what is learnt, once the data has said it: before callbacks look for weights."""
         self.classes = tuple(classes)
+
+    def look_at(self, data: Data, device: torch.device) -> None:
+        """Take from the data what has to be known before the first step. Nothing is written yet: InputError may say no.
+
+        device: where there is something to compute.
+        """
 
     def features(self, images: Tensor) -> Tensor:
         """Images (B, 3, S, S) -> embeddings (B, C, h, w), each made once."""
@@ -165,6 +173,11 @@ class HeadTraining(LightningModule, Generic[Data]):
             )
         if known.encoder != encoder_digest(self.sam):
             raise CheckpointError(f"The checkpoint to go on from learnt beside {known.model}, not {self.spec.name}.")
+        if known.text_encoder != self.text_encoder:
+            raise CheckpointError(
+                "The checkpoint to go on from learnt its names by another text encoder: model.clip has to be the same "
+                "as it was."
+            )
         self.thresholds = dict(known.thresholds)
         if self.classes != known.classes:
             self.begin(known.classes)
@@ -203,6 +216,7 @@ class HeadTraining(LightningModule, Generic[Data]):
             modalities=data.modalities if there else (),
             thresholds={name: round(float(number), 4) for name, number in self.thresholds.items()},
             decoder=decoder,
+            text_encoder=self.text_encoder,
         )
 
     @property

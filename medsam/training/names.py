@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from medsam.errors import InputError
+from medsam.inference.embeddings import EmbeddingCache
 from medsam.inference.engines.base import EngineName
 from medsam.metrics.detection import auroc
+from medsam.models.clip import Clip, load_clip
 from medsam.models.heads import Head, changes_of
 from medsam.models.name_head import NameHead, NameSizes
 from medsam.models.sam import Sam
 from medsam.training.head import HeadTraining
 from medsam.training.losses import LossWeights, mask_loss
+from medsam.training.mask_crops import CropSettings
 from medsam.training.names_data import NamesBatch, NamesDataModule
 from medsam.training.optimise import OptimiserSettings
 
@@ -29,7 +35,8 @@ class NameTraining(HeadTraining[NamesDataModule]):
 
     model, name, licence, optimiser, embeddings, engine: see `HeadTraining`. tokens, stride: see `NameSizes`. rank: of
     the thin matrices that the decoder's changes are kept as. presence: share of that loss. loss: as for
-    `SamFineTuning`. Raises CheckpointError as `load_model` does.
+    `SamFineTuning`. clip: folder of a CLIP, by whose embeddings of pictures of masks names are learnt, not by MiniLM's
+    of phrases. Raises CheckpointError as `load_model` and `load_clip` do.
     """
 
     kind = "names"
@@ -48,9 +55,14 @@ class NameTraining(HeadTraining[NamesDataModule]):
         optimiser: OptimiserSettings = OptimiserSettings(),  # noqa: B008
         embeddings: str | None = None,
         engine: EngineName = "auto",
+        clip: str | None = None,
     ) -> None:
         super().__init__(model, name, licence, optimiser, embeddings, engine)
-        self.network = NameHead(NameSizes(width=self.spec.decoder.width, tokens=tokens, stride=stride))
+        self.clip = clip
+        sizes = NameSizes(width=self.spec.decoder.width, tokens=tokens, stride=stride)
+        if clip is not None:
+            sizes = replace(sizes, embedding=self._read_clip(clip).width)
+        self.network = NameHead(sizes)
         self.decoder = copy.deepcopy(self.sam.mask_decoder).requires_grad_(True)
         self.rank, self.loss_weights, self.presence_weight = rank, loss, presence
         # the single mask answers a name; nothing is learnt of the other three
@@ -63,8 +75,25 @@ class NameTraining(HeadTraining[NamesDataModule]):
         sam = self.sam
         return Sam(sam.spec, sam.image_encoder, sam.prompt_encoder, self.decoder)
 
+    def _read_clip(self, folder: str) -> Clip:
+        """Kept until the data has been shown to it."""
+        clip = self._beside["clip"] = load_clip(folder)
+        self.text_encoder = {"kind": "clip", "digest": clip.digest}
+        return clip
+
+    def look_at(self, data: NamesDataModule, device: torch.device) -> None:
+        if self.clip is None and data.crops is not None:
+            raise InputError("data.crops says how masks are shown to CLIP, and model.clip names none.")
+        if self.clip is None or data.by_clip:
+            return
+        clip: Clip = self._beside.get("clip") or self._read_clip(self.clip)
+        data.use_clip(clip.to(device), EmbeddingCache(memory_bytes=0, folder=self.embeddings))
+        # its gigabytes are of no more use
+        del self._beside["clip"]
+
     def setup(self, stage: str) -> None:
         self._data.stride = self.network.sizes.stride
+        self.look_at(self._data, self.trainer.strategy.root_device)
         self.begin(self.classes or self._data.classes)
 
     def forward(self, batch: NamesBatch) -> tuple[Tensor, Tensor, Tensor]:
@@ -120,7 +149,9 @@ class NameTraining(HeadTraining[NamesDataModule]):
 
     @property
     def recipe(self) -> dict[str, Any]:
-        return {"labels": self._data.names_said() if self._data.has("train") else {}}
+        labels = self._data.names_said() if self._data.has("train") else {}
+        shown = {} if self.clip is None else {"crops": asdict(self._data.crops or CropSettings())}
+        return {"labels": labels, **shown}
 
 
 def _presence(rows: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:

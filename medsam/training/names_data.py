@@ -2,15 +2,17 @@
 
 A name is shown by any of its English phrases, so that what is learnt is the structure and not the spelling. Half of all
 names are never shown as absent: false alarms are measured on them (`absent_names`).
+
+With CLIP a name is shown by pictures of masks (`mask_crops`), and asked for by its phrase in validation and ever after.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -22,8 +24,10 @@ from medsam.data.manifest import Split
 from medsam.data.slices import ModelSlice, SliceIndex, SliceItem, unpack
 from medsam.errors import AssetError, InputError, PromptError
 from medsam.geometry import Axis
+from medsam.inference.embeddings import EmbeddingCache
 from medsam.inference.naming import understand
 from medsam.labels import english, nameable
+from medsam.models.clip import Clip
 from medsam.models.name_bank import name_bank
 from medsam.models.name_head import slice_places
 from medsam.models.specs import ModelSpec
@@ -31,8 +35,12 @@ from medsam.models.text_encoder import PhraseEncoder
 from medsam.training.batch import moved
 from medsam.training.datamodule import CacheSettings, SamplingSettings
 from medsam.training.detector_data import DetectorDataModule, DetectorSamples
+from medsam.training.mask_crops import CropSettings, MaskPrompts, check_shown, mask_prompts
 from medsam.training.samples import Shown, case_name
 from medsam.transforms.augment import AugmentSettings
+
+# a canonical name -> its embedding (E,)
+Embed: TypeAlias = Callable[[str], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,11 +139,57 @@ class NamesSamples(DetectorSamples):
         strangers = rng.choice(len(absent), self.asked.per_slice).tolist() if absent else []
         wanted = [*rng.permutation(there), *rng.permutation(missing)][: self.asked.per_slice - bool(len(strangers))]
         wanted = [*wanted, *(absent[place] for place in strangers)][: self.asked.per_slice]
-        return batch_of(seen, self.asked.side, item, wanted, self.asked, self.places[case_name(item.case)], rng)
+        embedded = torch.stack([_phrase(name, rng) for name in wanted])
+        return batch_of(seen, item, wanted, embedded, self.asked, self.places[case_name(item.case)])
+
+
+class ShownSamples(NamesSamples):
+    """As `NamesSamples`, names shown by pictures of masks: of those on the slice, and of those that are on others.
+
+    There are no pictures of what is nowhere. A slice on which nothing can be asked gives way to another one.
+    """
+
+    prompts: MaskPrompts
+    elsewhere = 0.0
+
+    def show(self, prompts: MaskPrompts, elsewhere: float) -> ShownSamples:
+        """Itself, with what masks look like. elsewhere: see `CropSettings`."""
+        self.prompts, self.elsewhere = prompts, elsewhere
+        self._usable = np.array([number for number in range(len(self.items)) if any(self._askable(number))])
+        return self
+
+    def _askable(self, number: int) -> tuple[list[str], list[str]]:
+        """Labels that a slice shows, and those of structures that are not on it; what is too small is neither."""
+        on = {self.asked.names[label] for label in self.items[number].structures}
+        missing = [label for label in sorted(self.prompts.structures) if self.asked.names[label] not in on]
+        return list(self.prompts.on(number)), missing
+
+    def __getitem__(self, drawn: tuple[int, int]) -> NamesBatch:  # type: ignore[override]
+        number, draw = drawn
+        rng = np.random.default_rng([self.shown.seed, draw])
+        if number not in self._usable:
+            number = int(rng.choice(self._usable))
+        image, masks = unpack(self.data[number])
+        image, masks = self._changed(image, masks, number, rng)
+        seen, item, count = ModelSlice.of(image, masks, self.spec.preprocess), self.items[number], self.asked.per_slice
+        there, missing = self._askable(number)
+        # one that is not there, where there is any, and several pictures of a name where there are too few names
+        labels = [*rng.permutation(there)[: max(1, count - bool(missing))]]
+        labels += [label for _ in range(count) for label in rng.permutation(missing or there)]
+        labels = [str(label) for label in labels[:count]]
+        embedded = [
+            self.prompts.draw(label, number if label in there and rng.random() >= self.elsewhere else None, rng)
+            for label in labels
+        ]
+        wanted = [self.asked.names[label] for label in labels]
+        return batch_of(seen, item, wanted, torch.stack(embedded), self.asked, self.places[case_name(item.case)])
 
 
 class NamesSlices(Dataset[NamesBatch]):
-    """Slices as they are, asked for every class by its usual phrase and for one structure that is nowhere."""
+    """Slices as they are, asked for every class by its usual phrase and for one structure that is nowhere.
+
+    embed: what a phrase is.
+    """
 
     def __init__(
         self,
@@ -144,8 +198,10 @@ class NamesSlices(Dataset[NamesBatch]):
         spec: ModelSpec,
         asked: Asked,
         places: Mapping[str, np.ndarray],
+        embed: Embed,
     ) -> None:
         self.data, self.items, self.spec, self.asked, self.places = data, items, spec, asked, places
+        self.embed = embed
 
     def __len__(self) -> int:
         return len(self.items)
@@ -156,34 +212,32 @@ class NamesSlices(Dataset[NamesBatch]):
         seen = ModelSlice.of(image, masks, self.spec.preprocess)
         stranger = self.asked.absent[number % len(self.asked.absent)] if self.asked.absent else None
         wanted = [*self.asked.classes, *([stranger] if stranger else [])]
-        return batch_of(seen, self.asked.side, item, wanted, self.asked, self.places[case_name(item.case)])
+        embedded = torch.stack([self.embed(name) for name in wanted])
+        return batch_of(seen, item, wanted, embedded, self.asked, self.places[case_name(item.case)])
+
+
+def _phrase(name: str, rng: np.random.Generator | None = None) -> Tensor:
+    """What MiniLM says of a phrase of a name, (E,). rng: draws one; None: the usual one."""
+    known = name_bank().of(name)
+    return known[0 if rng is None else int(rng.integers(len(known)))]
 
 
 def batch_of(
-    seen: ModelSlice,
-    side: int,
-    item: SliceItem,
-    wanted: Sequence[str],
-    asked: Asked,
-    places: np.ndarray,
-    rng: np.random.Generator | None = None,
+    seen: ModelSlice, item: SliceItem, wanted: Sequence[str], embedded: Tensor, asked: Asked, places: np.ndarray
 ) -> NamesBatch:
-    """A slice and names for it. side: of the logits. rng: draws one of each name's phrases; None: the usual one."""
-    bank = name_bank()
+    """A slice and names for it. embedded: what they are shown by, (P, E). places: of the slices of its scan."""
+    side = asked.side
     there = {asked.names[label]: number for number, label in enumerate(item.structures)}
     targets = seen.targets(side)
     chosen = torch.zeros(len(wanted), side, side, dtype=torch.bool)
-    phrases = []
     for row, name in enumerate(wanted):
         if name in there:
             chosen[row] = targets[there[name]]
-        known = bank.of(name)
-        phrases.append(known[0 if rng is None else int(rng.integers(len(known)))])
     numbers = [asked.classes.index(name) if name in asked.classes else -1 for name in wanted]
     case = case_name(item.case)
     return NamesBatch(
         image=seen.image[None],
-        names=torch.stack(phrases)[None],
+        names=embedded[None],
         places=torch.from_numpy(places[item.index]).expand(1, len(wanted), -1),
         targets=chosen[None],
         present=torch.tensor([[name in there for name in wanted]]),
@@ -197,7 +251,8 @@ class NamesDataModule(DetectorDataModule):
     """Every slice of labelled cases with names of what is on it and of what is not.
 
     names: label of the manifests -> a name of the structure, in any of the four languages; labels that are not in it
-    have to be names themselves. unsure: see `absent_names`. names_per_slice: P. All else as `DetectorDataModule`.
+    have to be names themselves. unsure: see `absent_names`. names_per_slice: P. crops: how masks are shown to CLIP,
+    where one is given (`use_clip`). All else as `DetectorDataModule`.
     Raises InputError for flips, which would make left right, and for labels that name no structure.
     """
 
@@ -212,8 +267,12 @@ class NamesDataModule(DetectorDataModule):
         unsure: Sequence[str] = (),
         names_per_slice: int = 3,
         negatives: float = 0.3,
+        crops: CropSettings | None = None,
     ) -> None:
         super().__init__(*settings, negatives=negatives)
+        self.crops = crops
+        self._phrases: dict[str, Tensor] = {}
+        self._prompts: MaskPrompts | None = None
         if names_per_slice < 1:
             raise InputError(f"data.names_per_slice is a whole number from 1, not {names_per_slice}.")
         if self.augment is not None and (self.augment.flip_columns or self.augment.flip_rows):
@@ -227,6 +286,26 @@ class NamesDataModule(DetectorDataModule):
     def classes(self) -> tuple[str, ...]:
         """Canonical names of the structures of the training split, in a fixed order."""
         return self._asked("learn").classes
+
+    def use_clip(self, clip: Clip, cache: EmbeddingCache) -> None:
+        """Have names shown by what CLIP says of masks in training, and asked by what it says of phrases.
+
+        cache: what it said of masks before. Raises InputError where it cannot be shown every structure.
+        """
+        names = sorted({*nameable(), *self._asked("learn").classes})
+        self._phrases = dict(zip(names, clip.texts([english(name) for name in names]), strict=True))
+        if self.has("train"):
+            settings, items = self.crops or CropSettings(), self._splits["train"].items
+            prompts = mask_prompts(self._kept("train"), items, self._model, clip, settings, self.sampling.seed, cache)
+            labels = {label for item in items for label in item.structures}
+            names_of = self._asked("learn").names
+            check_shown(prompts, {label: names_of[label] for label in labels}, settings)
+            self._prompts = prompts
+
+    @property
+    def by_clip(self) -> bool:
+        """Whether `use_clip` was called."""
+        return bool(self._phrases)
 
     def _asked(self, part: Literal["learn", "test"]) -> Asked:
         labels = sorted({name for index in self._splits.values() for item in index.items for name in item.structures})
@@ -252,11 +331,15 @@ class NamesDataModule(DetectorDataModule):
         sampling = self.sampling
         shown = Shown(1, sampling.seed, self.augment, sampling.variants)
         asked, places = self._asked("learn"), self._places(index.items)
-        return NamesSamples(data, index.items, self._model, shown, asked, self.negatives, places)
+        given = (data, index.items, self._model, shown, asked, self.negatives, places)
+        if self._prompts is not None:
+            return ShownSamples(*given).show(self._prompts, (self.crops or CropSettings()).elsewhere)
+        return NamesSamples(*given)
 
     def _validation_samples(self, data: MonaiDataset, index: SliceIndex, split: Split) -> NamesSlices:  # type: ignore[override]
         asked = self._asked("test" if split == "test" else "learn")
-        return NamesSlices(data, index.items, self._model, asked, self._places(index.items))
+        embed: Embed = self._phrases.__getitem__ if self.by_clip else _phrase
+        return NamesSlices(data, index.items, self._model, asked, self._places(index.items), embed)
 
     def names_said(self) -> dict[str, str]:
         """Label -> what it was read as, in English."""
@@ -283,6 +366,7 @@ def names_data(
     slice_step: int = 1,
     variants: int | None = None,
     augment: AugmentSettings | None = None,
+    crops: CropSettings | None = None,
     cache: Literal["memory", "disk", "none"] = "memory",
     cache_dir: str | None = None,
     num_workers: int = 0,
@@ -307,6 +391,7 @@ def names_data(
         unsure=unsure,
         names_per_slice=names_per_slice,
         negatives=negatives,
+        crops=crops,
     )
 
 

@@ -68,6 +68,21 @@ def test_a_head_comes_back_in_half_precision_with_its_card(vit, tmp_path):
     assert torch.equal(linear.weight, found.state["weight"])
 
 
+def test_a_head_says_whose_names_it_reads(vit, tmp_path):
+    text_encoder = {"kind": "clip", "digest": "0" * 64}
+    save_head(head_for(vit, text_encoder=text_encoder), tmp_path / "head.safetensors")
+    card = read_head(tmp_path / "head.safetensors").card
+    assert card.text_encoder == text_encoder
+    # earlier versions would ask it with MiniLM's embeddings, and refuse this number; all other heads keep theirs
+    assert card.to_dict()["head"] == 2
+    plain = head_for(vit).card.to_dict()
+    assert plain["head"] == 1
+    assert "text_encoder" not in plain
+    for wrong in ({"kind": "siglip", "digest": ""}, {"kind": "clip"}):
+        with pytest.raises(CheckpointError, match="text encoder of the kind"):
+            HeadCard.from_dict({**plain, "text_encoder": wrong})
+
+
 def test_a_head_is_refused_beside_another_encoder(vit, tmp_path):
     save_head(head_for(vit), tmp_path / "head.safetensors")
     assert find_head(tmp_path / "head.safetensors", vit, "detector").card.name == "shapes"

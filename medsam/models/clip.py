@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from medsam.errors import CheckpointError, InputError, listed
@@ -41,11 +41,11 @@ class Clip:
     to other weights.
     """
 
-    def __init__(self, model: nn.Module, tokenizer: Any) -> None:
-        self._model: Any = model.eval().requires_grad_(False)
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self._model = model.eval().requires_grad_(False)
         self._tokenizer = tokenizer
         self.digest = weights_digest(model)
-        text, vision = self._model.config.text_config, self._model.config.vision_config
+        text, vision = model.config.text_config, model.config.vision_config
         self._longest = int(text.max_position_embeddings)
         side, patch = vision.image_size, vision.patch_size
         if not isinstance(side, int) or not isinstance(patch, int) or side % patch:

@@ -98,10 +98,10 @@ def picture_of(
     stack = torch.from_numpy(np.concatenate([image, mask[None].astype(np.float32)]).astype(np.float32, copy=False))
     part = stack[:, max(0, y0) : y1, max(0, x0) : x1]
     part = F.pad(part, (max(0, -x0), max(0, x1 - wide), max(0, -y0), max(0, y1 - high)))
-    resized = {"size": (side, side), "align_corners": False, "antialias": True}
+    size = (side, side)
     # CLIP's own way; it overshoots at edges
-    picture = F.interpolate(part[None, :-1], mode="bicubic", **resized)[0].clamp(0, 255) / 255
-    share = F.interpolate(part[None, -1:], mode="bilinear", **resized)[0, 0]
+    picture = F.interpolate(part[None, :-1], size, mode="bicubic", antialias=True)[0].clamp(0, 255) / 255
+    share = F.interpolate(part[None, -1:], size, mode="bilinear", antialias=True)[0, 0]
     inside = share >= 0.5
     if not inside.any():  # thinner than a pixel of the picture
         inside = share > 0

@@ -162,6 +162,21 @@ def test_what_is_not_on_a_slice_is_shown_by_its_mask_on_another(tmp_path):
         assert (batch.names[0, 0] == samples.prompts.embeddings[1]["bar"]).all(dim=1).any()
 
 
+def test_elsewhere_shows_what_is_there_by_its_mask_on_any_slice(tmp_path):
+    clip = load_clip(tiny_clip(tmp_path / "clip"))
+    shown = {}
+    for elsewhere in (0.0, 1.0):
+        data = prepared(tmp_path, CropSettings(pictures=1, elsewhere=elsewhere), names_per_slice=2)
+        data.use_clip(clip, EmbeddingCache(0))
+        samples = data.train_dataloader().dataset
+        own = torch.cat(list(samples.prompts.embeddings[5].values()))
+        rows = torch.cat([samples[5, draw].names[0] for draw in range(12)])
+        shown[elsewhere] = [bool((row == own).all(dim=1).any()) for row in rows]
+    assert all(shown[0.0])
+    # one slice in eight is its own
+    assert sum(shown[1.0]) < 12
+
+
 def test_where_nothing_can_be_asked_another_slice_is(tmp_path):
     """Of a slice with too small a mask of the only structure neither "there" nor "not there" is true."""
     scan, labels = drawn_scan(0)

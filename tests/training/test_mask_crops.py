@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -160,6 +162,23 @@ def test_what_is_not_on_a_slice_is_shown_by_its_mask_on_another(tmp_path):
         assert batch.targets.flatten(2).any(2).tolist() == [[True, False]]
         assert (batch.names[0, 1] == others).all(dim=1).any()
         assert (batch.names[0, 0] == samples.prompts.embeddings[1]["bar"]).all(dim=1).any()
+
+
+def test_one_name_is_of_what_is_not_there_where_there_is_any(tmp_path):
+    scan, labels = drawn_scan(0)
+    labels[0, :5, :5] = 3
+    cases = [write_case(tmp_path, "c0", scan, labels, "train"), write_case(tmp_path, "c1", *drawn_scan(1), "val")]
+    path = write_manifest(tmp_path, cases)
+    about = json.loads(path.read_text())
+    path.write_text(json.dumps({**about, "labels": {**about["labels"], "dot": 3}}))
+    data = NamesDataModule([str(path)], names={**NAMES, "dot": "liver"}, names_per_slice=2, negatives=0.0)
+    data.prepare(tiny_spec())
+    data.use_clip(load_clip(tiny_clip(tmp_path / "clip")), EmbeddingCache(0))
+    samples = data.train_dataloader().dataset
+    for draw in range(4):
+        batch = samples[2, draw]
+        assert batch.present.tolist() == [[True, False]]
+        assert batch.numbers[0, 1] == data.classes.index("liver")
 
 
 def test_elsewhere_shows_what_is_there_by_its_mask_on_any_slice(tmp_path):

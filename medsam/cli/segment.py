@@ -174,14 +174,17 @@ def run(arguments: argparse.Namespace) -> None:
         print_report(report, found)
 
 
-def predictor_of(arguments: argparse.Namespace) -> Predictor:
-    """The model that the options name. Raises CheckpointError, AssetError and InputError."""
+def predictor_of(arguments: argparse.Namespace, *, without_prompt: bool = False) -> Predictor:
+    """The model that the options name. Raises CheckpointError, AssetError and InputError.
+
+    without_prompt: whether structures are looked for, as with --auto.
+    """
     from medsam.inference.embeddings import EmbeddingCache
     from medsam.inference.predictor import Predictor
     from medsam.inference.trust import read_trust
 
     # without a prompt every slice is encoded, and answered when all were looked at
-    memory = {} if arguments.auto is None else {"memory_bytes": 2**30}
+    memory = {"memory_bytes": 2**30} if without_prompt or arguments.auto is not None else {}
     cache = EmbeddingCache(folder=arguments.embeddings, **memory)
     options = {"precision": arguments.precision, "engine": arguments.engine, "heads": arguments.head}
     predictor = Predictor(arguments.model, arguments.device, cache, clip=arguments.clip, **options)

@@ -31,6 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps (default: auto)")
     add_trust_argument(parser)
     parser.add_argument(
+        "--head",
+        action="append",
+        default=[],
+        metavar="NAME|FILE",
+        help="a further head, which answers names or finds organs; only what it was measured on is offered",
+    )
+    parser.add_argument(
         "--hosts", action="append", default=[], metavar="NAME", help="a further name that the server is called by"
     )
     parser.add_argument(
@@ -232,6 +239,7 @@ def _settings(arguments: argparse.Namespace) -> ServerSettings:
         monailabel=_monailabel(arguments),
         nninteractive=clients if arguments.nninteractive else None,
         project=arguments.project,
+        heads=tuple(arguments.head),
     )
 
 
@@ -239,6 +247,8 @@ def _check_project(arguments: argparse.Namespace) -> None:
     for name in ("model", "store", "demo"):
         if getattr(arguments, name):
             raise InputError(f"A `project` has its own {name}.", parameter=("project", name))
+    if arguments.head:
+        raise InputError("A `project` replaces its model, which a `head` belongs to.", parameter=("project", "head"))
     # with a database, the folder becomes another site of the project in it
     if arguments.database is None and not _store_folder(arguments).is_dir():
         raise InputError(

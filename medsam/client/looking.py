@@ -34,6 +34,14 @@ class Looking:
         "minimum", "maximum", "units"}, see `medsam.metrics.structure`."""
         return self._connection.told(list, "GET", f"{self._path}/measures")
 
+    def organs_offered(self) -> dict[str, Any]:
+        """What `organs` would look for now, and as what the scan is taken (docs/server.md).
+
+        {"modality", "modality_by", "structures": [{"structure", "object": that has a mask of it, which is kept, "head",
+        "tested_on_patients", "tested_dice", "tested_scans_without"}], "lack": why there is none}.
+        """
+        return self._connection.told(dict, "GET", f"{self._path}/organs")
+
     def compare(self, other: Looking | str | Path) -> dict[str, Any]:
         """How far the objects are from another session's on the same scan, or from a file of labels in any format.
 

@@ -25,6 +25,7 @@ from medsam.errors import InputError, MedSAMError, PromptError
 from medsam.files import write_whole
 from medsam.geometry import Axis, VolumeGeometry
 from medsam.io.structure_names import plain_name
+from medsam.progress import ProgressCallback
 from medsam.prompts.prompt import DEFAULT_LABEL, Prompt
 from medsam.prompts.steps import Steps
 from medsam.volume import LabelVolume
@@ -139,6 +140,35 @@ class RemoteSession(Looking, Steps[RemoteResult]):
     def text(self, name: str, label: str | None = None) -> None:
         """Draw the structure that is called so on every slice that it is on; see `Session.text`."""
         self._step("/text", {"object": self._object(label or self.label).id, "text": name})
+
+    def organs(self, progress: ProgressCallback | None = None) -> list[dict[str, Any]]:
+        """Look for every organ that `organs_offered` names, without a prompt, and wait for it.
+
+        Each that is found becomes an object, a step each; objects that have a mask keep it. Gives a row a structure:
+        {"object", "outcome" ("found", "absent" or "kept"), "structure", "label", "voxels", "ml", "found", "head",
+        "tested_on_patients", "tested_dice", "tested_scans_without"}. progress: called with (slices done, slices, at
+        most); what it raises stops the server, which then draws nothing.
+        Raises PromptError where there is nothing to look for, and InputError where it failed or was stopped.
+        """
+        since = self._masks.revision
+        job = self._connection.told(lambda told: str(told["id"]), "POST", f"{self._path}/organs")
+        ended, state, detail = False, None, None
+        try:
+            for event in self.events(since):
+                state, detail = self._state(job, event)
+                if progress is not None and event is not None and event.job == job:
+                    progress(event.done or 0, event.total)
+                if state in ENDED:
+                    ended = True
+                    break
+        finally:
+            if not ended:
+                with suppress(MedSAMError):
+                    self._stop(job)
+        self.changes()
+        if not ended or state != "done":
+            raise InputError(detail or "The search for organs was stopped.")
+        return self._connection.told(lambda told: list(told["structures"]), "GET", f"{self._path}/jobs/{job}")
 
     def candidates(self, index: int, label: str | None = None) -> list[RemoteResult]:
         """Up to three answers to what was asked of an object on a slice, see `Session.candidates`. Nothing changes."""

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from medsam.errors import CheckpointError, PromptError
-from medsam.inference.image_predictor import ImagePredictor, ScanEncoder
+from medsam.inference.image_predictor import Embedding, ImagePredictor, ScanEncoder
 from medsam.inference.name_embeddings import NameEmbeddings
 from medsam.inference.naming import understand
 from medsam.labels import english
@@ -36,19 +36,31 @@ _PIECE = 0.1
 
 @dataclass(frozen=True, eq=False)
 class KnownName:
-    """A structure that a head answers by name.
+    """A structure that a head knows.
 
-    name: canonical. head: which knows it. measured: what was found on patients it never saw, None where nothing was.
+    name: canonical, or as the head says it where the vocabulary does not know it. head: which knows it. measured: what
+    was found on patients it never saw, None where nothing was. said: what the head calls it, where that is another.
     """
 
     name: str
     head: Head
     measured: Mapping[str, object] | None
+    said: str = ""
+
+    @property
+    def own_name(self) -> str:
+        """What the head calls it."""
+        return self.said or self.name
+
+    @property
+    def by_name(self) -> bool:
+        """Whether it is answered by its name; else a detector looks for it."""
+        return self.head.card.kind == "names"
 
     @property
     def threshold(self) -> float:
         """The logit of presence from which it counts as there."""
-        return float(self.head.card.thresholds.get(self.name, 0.0))
+        return float(self.head.card.thresholds.get(self.own_name, 0.0))
 
     @property
     def untested(self) -> str:
@@ -63,7 +75,7 @@ class KnownName:
 
 @dataclass(frozen=True, eq=False)
 class NamedMask:
-    """A structure as its name was answered. mask: bool (K, J, I). presence: logits (slices,) along the scan's axis."""
+    """A structure as a head answered. mask: bool (K, J, I). presence: logits (slices,) along the scan's axis."""
 
     known: KnownName
     mask: np.ndarray
@@ -130,31 +142,17 @@ class NameReader:
         self, scan_encoder: ScanEncoder, names: Sequence[KnownName], progress: ProgressCallback | None = None
     ) -> list[NamedMask]:
         """The masks of several structures through a scan. progress: called with (slices done, slices)."""
-        plane, geometry = scan_encoder.plane, scan_encoder.scan.geometry
-        places = torch.from_numpy(slice_places(geometry, plane.axis))
-        masks = [np.zeros(geometry.shape, dtype=bool) for _ in names]
-        presence = np.full((len(names), plane.count), -np.inf, np.float32)
-        for index in range(plane.count):
+        answers = NameAnswers(self, scan_encoder, names)
+        count = scan_encoder.plane.count
+        for index in range(count):
             if progress is not None:
-                progress(index, plane.count)
-            embedding = scan_encoder.encode(index)
-            if embedding.no_contrast:
-                continue
-            for rows in _together(names):
-                logits, here = self._decode(embedding.features, [names[row] for row in rows], places[index])
-                presence[rows, index] = here.cpu().numpy()
-                there = [n for n, row in enumerate(rows) if presence[row, index] >= names[row].threshold]
-                for n in there:
-                    found = embedding.frame.restore(logits[n : n + 1])[0] > 0
-                    plane.take(masks[rows[n]], index)[...] = found.cpu().numpy()
+                progress(index, count)
+            answers.add(index, scan_encoder.encode(index))
         if progress is not None:
-            progress(plane.count, plane.count)
-        return [
-            NamedMask(one, _cleaned(mask, geometry.spacing_mm), logits)
-            for one, mask, logits in zip(names, masks, presence, strict=True)
-        ]
+            progress(count, count)
+        return answers.finish()
 
-    def _decode(
+    def decode(
         self, features: torch.Tensor, names: Sequence[KnownName], place: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Mask logits (P, s, s) and presence (P,) of names of one head."""
@@ -180,6 +178,41 @@ class NameReader:
             device = self.images.device
             self._networks[id(head)] = NameHead.of(head).to(device), sam.to(device).eval()
         return self._networks[id(head)]
+
+
+class NameAnswers:
+    """What the heads of a reader answer to several names, slice by slice: whoever encodes them adds all, in any order.
+
+    names: of one scan, whose slices lie along `scan_encoder`'s axis.
+    """
+
+    def __init__(self, reader: NameReader, scan_encoder: ScanEncoder, names: Sequence[KnownName]) -> None:
+        plane, geometry = scan_encoder.plane, scan_encoder.scan.geometry
+        self._reader, self._plane, self._names, self._spacing = reader, plane, names, geometry.spacing_mm
+        self._places = torch.from_numpy(slice_places(geometry, plane.axis))
+        self._masks = [np.zeros(geometry.shape, dtype=bool) for _ in names]
+        self._presence = np.full((len(names), plane.count), -np.inf, np.float32)
+
+    def add(self, index: int, embedding: Embedding) -> None:
+        """Answer on slice `index`. embedding: of the whole of it."""
+        if embedding.no_contrast:
+            return
+        names, presence = self._names, self._presence
+        for rows in _together(names):
+            asked = [names[row] for row in rows]
+            logits, here = self._reader.decode(embedding.features, asked, self._places[index])
+            presence[rows, index] = here.cpu().numpy()
+            there = [n for n, row in enumerate(rows) if presence[row, index] >= names[row].threshold]
+            for n in there:
+                found = embedding.frame.restore(logits[n : n + 1])[0] > 0
+                self._plane.take(self._masks[rows[n]], index)[...] = found.cpu().numpy()
+
+    def finish(self) -> list[NamedMask]:
+        """The structures, in the order of their names, without their small pieces."""
+        return [
+            NamedMask(one, _cleaned(mask, self._spacing), logits)
+            for one, mask, logits in zip(self._names, self._masks, self._presence, strict=True)
+        ]
 
 
 def _together(names: Sequence[KnownName]) -> list[list[int]]:
@@ -239,21 +272,21 @@ def answer_names(
         answered[id(prompt)] = Prompt(label, drawn=one.mask, slice=None if one.found else 0)
         if one.known.untested:
             said[label] = one.known.untested
-    notes = [*(note for _, note in known), *said.values(), *_remarks(found, modality_of(scan_encoder.scan))]
+    notes = [*(note for _, note in known), *said.values(), *remarks(found, modality_of(scan_encoder.scan))]
     listed = [answered.get(id(one), one) for one in prompts]
     return AnsweredNames(listed, said, tuple(dict.fromkeys(filter(None, notes))), tuple(found))
 
 
-def _remarks(found: Sequence[NamedMask], modality: str | None) -> Iterator[str]:
+def remarks(found: Sequence[NamedMask], modality: str | None) -> Iterator[str]:
     """What is not there, what may be drawn where it is not, and whose heads said so."""
     for one in found:
         if not one.found:
-            yield (
-                f"{english(one.known.name)} is not in this scan, says {one.known.head.card.name}: no slice reaches its "
-                "threshold of presence."
-            )
+            below = "no slice reaches its threshold of presence" if one.known.by_name else "no box is sure enough"
+            yield f"{english(one.known.name)} is not in this scan, says {one.known.head.card.name}: {below}."
     for one in found:
         card = one.known.head.card
         yield card.foreign(modality)
-        yield card.drawn_anyway([each.known.name for each in found if each.found and each.known.head is one.known.head])
-        yield f"Answered by name with the head {card.name} (licence of its weights: {card.licence or 'not stated'})."
+        here = [each.known for each in found if each.found and each.known.head is one.known.head]
+        yield card.drawn_anyway([each.own_name for each in here])
+        how = "Answered by name with" if one.known.by_name else "Found by"
+        yield f"{how} the head {card.name} (licence of its weights: {card.licence or 'not stated'})."

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from medsam.errors import PromptError, listed
-from medsam.inference.image_predictor import ScanEncoder
+from medsam.geometry import SlicePlane
+from medsam.inference.image_predictor import Embedding, ScanEncoder
 from medsam.inference.tracked_boxes import BoxTrack, clipped, tracked
 from medsam.inference.usage import Usage
 from medsam.io.structure_names import plain_name
@@ -138,32 +139,66 @@ def detect(
     no others. progress: called with (slices done, slices).
     Raises PromptError as `asked_classes` does, CheckpointError for a damaged head.
     """
-    numbers = asked_classes(head, names, untested)
-    network = detector_of(head).to(scan_encoder.image_predictor.device)
-    card, plane, size = head.card, scan_encoder.plane, scan_encoder.image_predictor.sam.spec.image_size
-    thresholds = {n: card.thresholds.get(card.classes[n], _THRESHOLD) if least is None else least for n in numbers}
-    slices = range(0, plane.count, every)
-    seen = look(scan_encoder, network, thresholds, size, slices, progress)
-    single = bool(card.recipe.get("single", True)) and least is None
-    objects: list[FoundObject] = []
-    missing: dict[str, float] = {}
-    for n in numbers:
-        name = card.classes[n]
-        ranked = sorted((_object(name, one, slices) for one in tracked(seen.boxes[n])), key=_surest)
-        believed = [one for one in ranked if one.confidence >= thresholds[n]]
-        objects += believed[: 1 if single else None]
-        if not believed:
-            missing[name] = ranked[0].confidence if ranked else 0.0
-    asked = tuple(card.classes[n] for n in numbers)
-    return Detections(
-        tuple(sorted(objects, key=_surest)),
-        asked,
-        missing,
-        tuple(name for name in asked if name in card.untested),
-        card.name,
-        seen.usage,
-        {card.classes[n]: seen.presence[n] for n in numbers},
-    )
+    search = Search(scan_encoder, head, names, untested=untested, least=least, every=every)
+    for place, index in enumerate(search.slices):
+        if progress is not None:
+            progress(place, len(search.slices))
+        search.add(index, scan_encoder.encode(index))
+    if progress is not None:
+        progress(len(search.slices), len(search.slices))
+    return search.finish()
+
+
+class Search:
+    """`detect`, slice by slice: whoever encodes them adds each of `slices`. Arguments and errors as of `detect`."""
+
+    def __init__(
+        self,
+        scan_encoder: ScanEncoder,
+        head: Head,
+        names: Sequence[str] | None = None,
+        *,
+        untested: bool = False,
+        least: float | None = None,
+        every: int = 1,
+    ) -> None:
+        self._numbers = asked_classes(head, names, untested)
+        card = head.card
+        network = detector_of(head).to(scan_encoder.image_predictor.device)
+        size, plane = scan_encoder.image_predictor.sam.spec.image_size, scan_encoder.plane
+        self._thresholds = {
+            n: card.thresholds.get(card.classes[n], _THRESHOLD) if least is None else least for n in self._numbers
+        }
+        self.slices = range(0, plane.count, every)
+        self._card, self._detector = card, SliceDetector(network, self._thresholds, size, plane)
+        self._single = bool(card.recipe.get("single", True)) and least is None
+
+    def add(self, index: int, embedding: Embedding) -> None:
+        """Look at slice `index`. embedding: of the whole of it."""
+        self._detector.add(self.slices.index(index), index, embedding)
+
+    def finish(self) -> Detections:
+        """The objects, once all slices were added."""
+        card, seen = self._card, self._detector.seen
+        objects: list[FoundObject] = []
+        missing: dict[str, float] = {}
+        for n in self._numbers:
+            name = card.classes[n]
+            ranked = sorted((_object(name, one, self.slices) for one in tracked(seen.boxes[n])), key=_surest)
+            believed = [one for one in ranked if one.confidence >= self._thresholds[n]]
+            objects += believed[: 1 if self._single else None]
+            if not believed:
+                missing[name] = ranked[0].confidence if ranked else 0.0
+        asked = tuple(card.classes[n] for n in self._numbers)
+        return Detections(
+            tuple(sorted(objects, key=_surest)),
+            asked,
+            missing,
+            tuple(name for name in asked if name in card.untested),
+            card.name,
+            seen.usage,
+            {card.classes[n]: seen.presence[n] for n in self._numbers},
+        )
 
 
 @dataclass
@@ -175,41 +210,32 @@ class Seen:
     usage: Usage = field(default_factory=Usage)
 
 
-def look(
-    scan_encoder: ScanEncoder,
-    network: Detector,
-    thresholds: Mapping[int, float],
-    size: int,
-    slices: Sequence[int],
-    progress: ProgressCallback | None,
-) -> Seen:
-    """What a network says of slices, by class; boxes on the stored slices, clipped to them.
+class SliceDetector:
+    """What a network says of one slice after another: boxes on the stored slices, clipped to them.
 
-    thresholds: class -> the score from which an object is believed; its slices may have less.
-    slices: to look at; boxes are by their places among these.
+    thresholds: class -> the score from which an object is believed; its slices may have less. size: of its input.
     """
-    plane = scan_encoder.plane
-    seen = Seen({n: {} for n in thresholds}, {n: [math.nan] * plane.count for n in thresholds})
-    for place, index in enumerate(slices):
-        if progress is not None:
-            progress(place, len(slices))
-        embedding = scan_encoder.encode(index)
+
+    def __init__(self, network: Detector, thresholds: Mapping[int, float], size: int, plane: SlicePlane) -> None:
+        self._network, self._thresholds, self._size, self._plane = network, thresholds, size, plane
+        self.seen = Seen({n: {} for n in thresholds}, {n: [math.nan] * plane.count for n in thresholds})
+
+    def add(self, place: int, index: int, embedding: Embedding) -> None:
+        """place: of slice `index` among those that are looked at. embedding: of the whole of it."""
+        seen, thresholds = self.seen, self._thresholds
         seen.usage += embedding.usage
         if embedding.no_contrast:
-            continue
+            return
         with torch.inference_mode():
-            maps = network(embedding.features.float())
+            maps = self._network(embedding.features.float())
         likely = maps.presence[0].float().sigmoid().tolist()
-        (of_slice,) = decode(maps, size, _GOES_ON * min(thresholds.values()))
+        (of_slice,) = decode(maps, self._size, _GOES_ON * min(thresholds.values()))
         for n, threshold in thresholds.items():
             seen.presence[n][index] = likely[n]
             kept = [one for one in of_slice[n] if one.score >= _GOES_ON * threshold]
             stored = embedding.frame.stored_boxes(np.array([one.box for one in kept]))
-            inside = [(clipped(box, plane.shape), one.score) for box, one in zip(stored, kept, strict=True)]
+            inside = [(clipped(box, self._plane.shape), one.score) for box, one in zip(stored, kept, strict=True)]
             seen.boxes[n][place] = [(box, score) for box, score in inside if box is not None]
-    if progress is not None:
-        progress(len(slices), len(slices))
-    return seen
 
 
 def _surest(one: FoundObject) -> float:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -17,14 +16,13 @@ import torch
 
 from medsam.errors import PromptError
 from medsam.geometry import Axis
-from medsam.inference.auto import AutoSettings, answering, head_for, segment_found
 from medsam.inference.automatic import AutomaticSettings
-from medsam.inference.by_name import AnsweredNames, NameReader, answer_names
-from medsam.inference.detect import detect
+from medsam.inference.by_name import AnsweredNames, answer_names
 from medsam.inference.embeddings import EmbeddingCache
 from medsam.inference.engines.base import Engine, EngineName, Precision
 from medsam.inference.everything import Everything
 from medsam.inference.image_predictor import Embedding, ImagePredictor, Prediction, ScanEncoder, box_prompts
+from medsam.inference.predictor_heads import PredictorHeads, Scan, Seen
 from medsam.inference.segment_slice import segment_slice
 from medsam.inference.segmentation import Segmentation
 from medsam.inference.segmentation_builder import SegmentationBuilder
@@ -34,7 +32,6 @@ from medsam.inference.slice_request import Zoom
 from medsam.inference.usage import Usage
 from medsam.inference.worker import Priority, Worker, through_worker
 from medsam.io.load import as_volume
-from medsam.models.heads import Head
 from medsam.models.sam import Sam
 from medsam.models.specs import takes_clicks
 from medsam.postprocess.clean import Cleanup
@@ -49,8 +46,6 @@ from medsam.prompts.values import Line, Position
 from medsam.transforms.intensity import IntensityWindow
 from medsam.volume import Volume
 
-# what is taken for a scan, see `as_volume`
-Scan = Volume | str | Path | np.ndarray
 # labels to correct: a file of them, a label map, or masks by name
 Start = str | Path | Labels
 
@@ -75,15 +70,7 @@ class OnePrompt(TypedDict, total=False):
     text: str
 
 
-class _Seen(TypedDict):
-    """How a scan is looked at."""
-
-    axis: Axis | None
-    window: IntensityWindow | str
-    modality: str | None
-
-
-class Predictor:
+class Predictor(PredictorHeads):
     """A model for whole scans: label maps on the scan's own grid, and sessions of clicks.
 
     images: what encodes slices and decodes prompts on them, for arrays of boxes and for embeddings of one's own.
@@ -106,10 +93,8 @@ class Predictor:
         heads: Iterable[str | Path] = (),
         clip: str | Path | None = None,
     ) -> None:
-        self.heads, self.clip = tuple(heads), clip
-        self._detectors: dict[tuple[object, ...], Head] = {}
-        self._answering: dict[Head, ImagePredictor] = {}
-        self.images = ImagePredictor(model, device, cache, precision=precision, engine=engine, worker=worker)
+        images = ImagePredictor(model, device, cache, precision=precision, engine=engine, worker=worker)
+        super().__init__(images, tuple(heads), clip)
 
     def __repr__(self) -> str:
         return f"Predictor({self.name!r}, device={str(self.device)!r})"
@@ -118,10 +103,6 @@ class Predictor:
     def name(self) -> str:
         """The model's."""
         return self.images.name
-
-    @property
-    def sam(self) -> Sam:
-        return self.images.sam
 
     @property
     def device(self) -> torch.device:
@@ -141,11 +122,6 @@ class Predictor:
     def cache(self) -> EmbeddingCache:
         """Where embeddings are kept."""
         return self.images.cache
-
-    @property
-    def worker(self) -> Worker | None:
-        """On whose thread long methods run."""
-        return self.images.worker
 
     @through_worker(Priority.BATCH)
     def warm_up(self) -> Usage:
@@ -179,11 +155,6 @@ class Predictor:
 
     # by its earlier name
     looker = encoder_for
-
-    @cached_property
-    def names(self) -> NameReader:
-        """Who answers prompts by name. Raises CheckpointError for a head that does not fit the model."""
-        return NameReader(self.images, self.heads, self.clip)
 
     def session(
         self,
@@ -260,7 +231,7 @@ class Predictor:
         _check_options(propagate, max_mm, [*given, *(["start"] if start is not None else [])])
         options = dict.fromkeys(given, True)
         scan, listed = as_volume(scan), _listed(prompts, prompt)
-        seen: _Seen = {"axis": axis, "window": window, "modality": modality}
+        seen: Seen = {"axis": axis, "window": window, "modality": modality}
         named = self._named(scan, listed, untested, progress, seen)
         builder, listed = self._begin(
             scan, named.prompts, {}, axis, window, modality, zoom, tidy, progress, limits, start, options
@@ -303,58 +274,6 @@ class Predictor:
         builder, listed = self._begin(scan, prompts, prompt, axis, window, modality, zoom, tidy, progress, limits)
         return self._followed(builder, listed, max_mm)
 
-    def detector(
-        self, names: Sequence[str] | None = None, modality: str | None = None, head: str | Path | None = None
-    ) -> Head:
-        """The head that `find` looks with, see there; read once."""
-        sources = self.heads if head is None else (head,)
-        key = sources or (None if names is None else tuple(names), modality)
-        if key not in self._detectors:
-            self._detectors[key] = head_for(sources, self.sam, names, modality)
-        return self._detectors[key]
-
-    def answering(self, head: Head) -> ImagePredictor:
-        """Who answers the boxes of a head: `images`, or one with the decoder that lies beside the head; made once."""
-        if head not in self._answering:
-            self._answering[head] = answering(self.images, head)
-        return self._answering[head]
-
-    @through_worker(Priority.BATCH)
-    def find(
-        self,
-        scan: Scan,
-        names: Sequence[str] | None = None,
-        *,
-        head: str | Path | Head | None = None,
-        untested: bool = False,
-        axis: Axis | None = None,
-        window: IntensityWindow | str = "auto",
-        modality: str | None = None,
-        zoom: Zoom = "auto",
-        tidy: Cleanup | None = None,
-        limits: Limits | None = None,
-        settings: AutoSettings | None = None,
-        progress: ProgressCallback | None = None,
-    ) -> Segmentation:
-        """Segment structures without a prompt: a detector looks at every slice, and its boxes are answered.
-
-        names: of the structures; default all that the head knows. head: a detector's name or file; default: that of
-        `heads`, or the one that medsam ships for these structures, or for this modality (`auto.head_for`). untested:
-        also structures that were not measured on patients the head never saw. progress: called with (slices done,
-        slices), for looking and then for answering. All else as for `segment`. The segmentation's `found` tells what
-        was found, how surely, and what was not; labels are numbered by what was asked for. Raises PromptError for what
-        cannot be looked for.
-        """
-        scan, cleanup = as_volume(scan), tidy or Cleanup()
-        cleanup.check(scan.geometry.calibrated)
-        if not isinstance(head, Head):
-            head = self.detector(names, modality or scan.modality, head)
-        scan_encoder = self.answering(head).encoder_for(scan, axis=axis, window=window, modality=modality)
-        found = detect(scan_encoder, head, names, untested=untested, progress=progress)
-        return segment_found(
-            scan_encoder, found, head, zoom=zoom, cleanup=cleanup, limits=limits, settings=settings, progress=progress
-        )
-
     @through_worker(Priority.BATCH)
     def everything(
         self,
@@ -381,7 +300,7 @@ class Predictor:
         return Everything.of(scan_encoder, index, settings, link_iou_thresh=link_iou_thresh, progress=progress)
 
     def _named(
-        self, scan: Volume, prompts: list[Prompt], untested: bool, progress: ProgressCallback | None, seen: _Seen
+        self, scan: Volume, prompts: list[Prompt], untested: bool, progress: ProgressCallback | None, seen: Seen
     ) -> AnsweredNames:
         """Names among prompts answered; where there are none, neither a head is read nor a slice encoded."""
         if all(one.text is None for one in prompts):

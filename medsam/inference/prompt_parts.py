@@ -13,7 +13,7 @@ from medsam.prompts.prompt import Prompt, SlicePrompt
 from medsam.prompts.strokes import ClickOrStroke, Scribble
 
 # of a part of a prompt, as they are written
-FLAGS = ("standing", "propagated", "drawn")
+FLAGS = ("standing", "propagated", "drawn", "found")
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,8 @@ class PromptPart:
     """What one step added on a slice. prompt: all but its mask, None where that is all. mask: (h, w).
 
     standing: the mask was there before the clicks on it, which change of it what they touch: before the session, or
-    propagated from other slices, or drawn on this one, where an empty one says that the object is not here.
+    propagated from other slices, or drawn on this one, where an empty one says that the object is not here. found: what
+    was drawn is what a head found, and no hand's.
     """
 
     prompt: Prompt | None
@@ -29,6 +30,7 @@ class PromptPart:
     standing: bool = False
     propagated: bool = False
     drawn: bool = False
+    found: bool = False
 
     @classmethod
     def of(cls, prompt: Prompt, mask: np.ndarray | None) -> PromptPart:
@@ -52,11 +54,11 @@ class PromptPart:
         part = dict(entry)
         mask = part.pop("mask", None)
         flags = {name: part.pop(name, False) for name in FLAGS}
-        standing, propagated, drawn = flags.values()
+        standing, propagated, drawn, found = flags.values()
         if set(flags.values()) - {True, False} or (standing and (mask is None or part)):
             raise ValueError("standing")
-        if propagated + drawn > standing:
-            raise ValueError("propagated or drawn")
+        if propagated + drawn > standing or found > drawn:
+            raise ValueError("propagated, drawn or found")
         return cls(
             Prompt.from_dict({**part, "label": label, "slice": index}) if part else None,
             None if mask is None else CompactMask.from_dict(mask, shape),

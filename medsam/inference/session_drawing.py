@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from medsam.errors import PromptError
 from medsam.inference.by_name import NamedMask, NameReader
 from medsam.inference.image_predictor import ScanEncoder
@@ -75,24 +77,44 @@ class SessionDrawing(Steps[SliceResult]):
                 f"{english(known.name)} is not in this scan, says {known.head.card.name}. Where it is, draw a box.",
                 parameter="text",
             )
-        plane = self.scan_encoder.plane
-        masks = {index: CompactMask.of(plane.take(found.mask, index)) for index in plane.touched(found.mask)}
-        gone: dict[int, SliceState | None] = dict.fromkeys(index for index in there if index not in masks)
-        self._follow(Step(label, {**gone, **self._drawn_on(masks, there, label)}))
+        self._put(found.mask, label, there)
         return found
 
+    def put(self, mask: np.ndarray, label: str | None = None) -> None:
+        """Have exactly this mask through the volume, which a head found, as one step: the object is drawn anew.
+
+        mask: bool (K, J, I). What `limits` forbid is left out of it. Raises PromptError for a mask of another grid, and
+        where they keep the object as it is.
+        """
+        label = label or self.label
+        if mask.shape != self.scan_encoder.scan.geometry.shape:
+            raise PromptError(
+                f"The mask has the shape {mask.shape}, and the scan {self.scan_encoder.scan.geometry.shape} (K, J, I)."
+            )
+        self._put(mask, label, dict(self.states.get(label, {})))
+
+    def _put(self, mask: np.ndarray, label: str, there: Mapping[int, SliceState]) -> None:
+        """there: the object as it stood; slices that are another by now stay."""
+        plane = self.scan_encoder.plane
+        masks = {index: CompactMask.of(plane.take(mask, index)) for index in plane.touched(mask)}
+        gone: dict[int, SliceState | None] = dict.fromkeys(index for index in there if index not in masks)
+        self._follow(Step(label, {**gone, **self._drawn_on(masks, there, label, found=True)}))
+
     def _drawn_on(
-        self, found: Mapping[int, CompactMask], there: Mapping[int, SliceState], label: str
+        self, masks: Mapping[int, CompactMask], there: Mapping[int, SliceState], label: str, *, found: bool = False
     ) -> dict[int, SliceState | None]:
-        """Masks within the limits, as what was drawn; slices that are no more as in `there` are left alone."""
+        """Masks within the limits, as what was drawn; slices that are no more as in `there` are left alone.
+
+        found: whether a head found them.
+        """
         now: Mapping[int, SliceState] = self.states.get(label, {})
         after: dict[int, SliceState | None] = {}
-        for index, drawn in found.items():
+        for index, drawn in masks.items():
             limits, before = self._limits_on(index), now.get(index)
             limits.check(SlicePrompt(1), label, stands=self._stands(label))
             if before is not there.get(index):
                 continue
             stood = before.mask if before else None
             if kept := CompactMask.of(limits.applied(drawn.to_array(), label, stood)):
-                after[index] = SliceState.drawn_as(kept, next(self._numbers))
+                after[index] = SliceState.drawn_as(kept, next(self._numbers), found=found)
         return after

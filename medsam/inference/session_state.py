@@ -40,6 +40,8 @@ _ORDERED = 3
 _PROPAGATED = 4
 # of one with masks that are what was drawn
 _DRAWN = 5
+# of one with masks that heads found
+_FOUND = 6
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,9 @@ class SliceState:
         return cls(parts, mask, result.predicted_iou, number, result.complete, expected_dice=expected)
 
     @classmethod
-    def drawn_as(cls, mask: CompactMask, number: int) -> SliceState:
-        """A mask that was drawn."""
-        return cls((PromptPart(None, mask, standing=True, drawn=True),), mask, 1.0, number)
+    def drawn_as(cls, mask: CompactMask, number: int, *, found: bool = False) -> SliceState:
+        """A mask that was drawn. found: by a head."""
+        return cls((PromptPart(None, mask, standing=True, drawn=True, found=found),), mask, 1.0, number)
 
     @property
     def standing(self) -> bool:
@@ -88,6 +90,11 @@ class SliceState:
     def drawn(self) -> bool:
         """Whether it is a mask that was drawn, corrected or not."""
         return self.parts[0].drawn
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether it is exactly what a hand drew."""
+        return self.untouched and self.drawn and not self.parts[0].found
 
     @property
     def erased(self) -> bool:
@@ -249,6 +256,8 @@ class SessionState:
     @property
     def _version(self) -> int:
         """The lowest whose readers understand it."""
+        if any(state.parts[0].found for state in self.results):
+            return _FOUND
         if any(state.drawn for state in self.results):
             return _DRAWN
         many = any(len(step.after) != 1 or None in step.after.values() for step in self.steps if step.label)
@@ -298,7 +307,7 @@ class SessionState:
     @classmethod
     def from_dict(cls, document: Any) -> SessionState:
         """The other way. Raises InputError for a document of another kind or version, and a damaged one."""
-        with reading(document, KIND, VERSION, _LIMITED, _ORDERED, _PROPAGATED, _DRAWN) as found:
+        with reading(document, KIND, VERSION, _LIMITED, _ORDERED, _PROPAGATED, _DRAWN, _FOUND) as found:
             geometry, axis = VolumeGeometry.from_dict(found["scan"]["geometry"]), found["axis"]
             reader = _StepReader(geometry, axis, ordered=found["version"] >= _ORDERED)
             objects = after_steps({}, reader.steps(found["objects"], {}))

@@ -91,8 +91,11 @@ async def open_services(settings: ServerSettings, predictor: Predictor | None = 
             stack.push_async_callback(partial(to_thread.run_sync, worker.shutdown))
             cache = EmbeddingCache(settings.embedding_bytes)
             name = settings.model if answering is None else answering[0]
-            load = partial(Predictor, name, settings.device, cache, worker=worker)
-            predictor = await to_thread.run_sync(load)
+            load = partial(Predictor, name, settings.device, cache, worker=worker, heads=settings.heads)
+            predictor = loaded = await to_thread.run_sync(load)
+            if settings.heads:
+                # one that does not fit is said now, and not to a reader
+                await to_thread.run_sync(lambda: loaded.organ_reader)
         if settings.trust is not None:
             predictor.images.trust = read_trust(settings.trust, predictor.images.weights)
         if predictor.worker is None:

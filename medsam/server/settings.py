@@ -112,7 +112,8 @@ class ServerSettings:
     `data`. patients_from: who, of those that may see a case, is also told whose it is. trust: what tells the expected
     Dice, a file of `medsam calibrate`; None: what is shipped. monailabel: None: its protocol is not served.
     nninteractive: how its clients are served; None: they are not. project: folder of the data engine's project that is
-    worked on, in whose store all of this is; its active model answers, and not `model`.
+    worked on, in whose store all of this is; its active model answers, and not `model`. heads: files or names of heads
+    beside those that are shipped, which answer names and find organs; what they were not measured on is never offered.
     """
 
     store: Path
@@ -137,4 +138,5 @@ class ServerSettings:
     monailabel: MonaiLabel | None = None
     nninteractive: NNInteractive | None = None
     project: Path | None = None
+    heads: tuple[str, ...] = ()
     database: str | None = field(default=None, repr=False)

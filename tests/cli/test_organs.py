@@ -8,16 +8,14 @@ import json
 import nibabel as nib
 import numpy as np
 import torch
+from organ_heads import detector_head
 
 from medsam.cli.main import main
-from medsam.cli.organs import guessed_modality
-from medsam.geometry import VolumeGeometry
 from medsam.models.build import build_model, load_model
 from medsam.models.checkpoint import save_checkpoint
 from medsam.models.heads import Head, HeadCard, changes_of, encoder_digest, save_head
 from medsam.models.name_head import NameHead, NameSizes
 from medsam.models.specs import tiny_spec
-from medsam.volume import Volume
 
 
 def files(folder, modalities=("MR",)):
@@ -73,12 +71,23 @@ def test_a_head_of_another_modality_is_not_asked(tmp_path, capsys):
     assert "ends in .csv" in capsys.readouterr().err
 
 
-def test_modalities_are_guessed_from_values():
-    def scan(low, high):
-        array = np.linspace(low, high, 60, dtype=np.float32).reshape(3, 4, 5)
-        return Volume(array, VolumeGeometry(array.shape, np.eye(4)))
-
-    assert guessed_modality(scan(0, 800), "PT") == ("PT", "as stated")
-    assert guessed_modality(scan(-1024, 1500))[0] == "CT"
-    assert guessed_modality(scan(0, 800))[0] == "MR"
-    assert guessed_modality(scan(-5, 5)) == (None, "nothing says it")
+def test_a_detector_is_asked_beside_heads_that_answer_names(tmp_path, capsys):
+    command = files(tmp_path, modalities=())
+    sam = load_model(tmp_path / "model.safetensors")
+    measured = {"Spleen": {"patients": 7, "dice": 0.9, "scans_without": 2}}
+    boxes = detector_head(tmp_path / "boxes.safetensors", sam, measured=measured)
+    command += ["--head", str(boxes), "--statistics", str(tmp_path / "s.csv")]
+    assert main(command) == 0
+    told = capsys.readouterr().err
+    assert "Found by the head boxes (licence of its weights: CC BY-SA 4.0)." in told
+    assert "Body part, by what was found: spleen." in told
+    (row,) = csv.DictReader((tmp_path / "s.csv").read_text(encoding="utf-8").splitlines())
+    assert [row[column] for column in ("structure", "found", "head", "tested_dice")] == [
+        "spleen",
+        "True",
+        "boxes",
+        "0.9",
+    ]
+    assert int(row["voxels"]) == np.count_nonzero(np.asarray(nib.load(tmp_path / "mask.nii.gz").dataobj)) > 0
+    # a head is no place to write to
+    assert main([*command, "--out", str(boxes)]) == 2

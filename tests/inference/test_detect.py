@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from medsam.errors import PromptError
 from medsam.inference.auto import AutoSettings, fed_back, head_for, prompts_of, segment_found
-from medsam.inference.detect import Detections, FoundObject, asked_classes, look
+from medsam.inference.detect import Detections, FoundObject, SliceDetector, asked_classes
 from medsam.inference.image_predictor import ImagePredictor
 from medsam.inference.predictor import Predictor
 from medsam.inference.segment_slice import segment_slice
@@ -54,7 +54,10 @@ def test_boxes_come_back_on_the_stored_slices_whatever_the_orientation(seed, axi
     images = ImagePredictor(phantoms.ThresholdSam(), "cpu")
     encoder = images.encoder_for(scan, axis=axis, window="auto")
     plane = encoder.plane
-    seen = look(encoder, Brightness(), {0: 0.5}, 256, range(plane.count), None)
+    detector = SliceDetector(Brightness(), {0: 0.5}, 256, plane)
+    for index in range(plane.count):
+        detector.add(index, index, encoder.encode(index))
+    seen = detector.seen
     for index in range(plane.count):
         there = plane.take(mask, index)
         found = seen.boxes[0].get(index, [])

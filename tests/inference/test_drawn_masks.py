@@ -207,3 +207,26 @@ def test_a_picture_and_a_mask_through_the_volume():
     np.testing.assert_array_equal(found.labels.array == 1, solid)
     again = Segmentation.from_dict(json.loads(json.dumps(found.to_dict())))
     assert [np.isnan(one.predicted_iou) for one in again.results] == [True, True]
+
+
+def test_what_a_head_found_is_put_through_the_volume_as_one_step_and_no_hand_drew_it(predictor, scan):
+    found = np.stack([DRAWN, DRAWN & False, DRAWN, rectangle(0, 0, 3, 3), DRAWN & False])
+    session = predictor.session(scan, limits=Limits(locked=("other",)))
+    session.draw(0, rectangle(26, 40, 36, 48), label="other")
+    session.box(1, (4, 8, 40, 30), "organ")
+    session.put(found, "organ")
+    # anew: what was on another slice is gone, and what is locked keeps its pixels
+    assert sorted(session.states["organ"]) == [0, 2, 3]
+    np.testing.assert_array_equal(session.states["organ"][0].mask.to_array(), DRAWN & ~rectangle(26, 40, 36, 48))
+    np.testing.assert_array_equal(session.labels.array[2] > 0, DRAWN)
+    assert [one.by_hand for one in session.states["organ"].values()] == [False] * 3
+    assert session.states["other"][0].by_hand
+    document = session.state.to_dict()
+    assert document["version"] == 6
+    again = predictor.resume(SessionState.from_dict(json.loads(json.dumps(document))), scan)
+    assert again.state == session.state
+    assert not again.states["organ"][2].by_hand
+    assert again.undo()
+    assert sorted(again.states["organ"]) == [1]
+    with pytest.raises(PromptError, match=r"the shape \(40, 60\)"):
+        session.put(DRAWN, "organ")

@@ -124,8 +124,8 @@ def test_a_session_of_another_version_scan_or_model_is_refused(mask):
     session = predictor.session(noisy())
     scribbled(session, mask)
     state, document = session.state, session.state.to_dict()
-    with pytest.raises(InputError, match="of version 6, and this medsam reads version 1 and 2 and 3 and 4 and 5"):
-        SessionState.from_dict({**document, "version": 6})
+    with pytest.raises(InputError, match="of version 7, and this medsam reads version 1 and 2 and 3 and 4 and 5 and 6"):
+        SessionState.from_dict({**document, "version": 7})
     with pytest.raises(InputError, match="no medsam session"):
         SessionState.from_dict({**document, "kind": "medsam segmentation"})
     with pytest.raises(InputError, match="medsam session is damaged"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -195,3 +196,36 @@ def _asked(room) -> list[dict]:
 def _slices(room) -> list[int]:
     """That have a mask."""
     return np.flatnonzero((room.labels() == 1).any(axis=(1, 2))).tolist()
+
+
+def test_organs_are_found_without_a_prompt(room, house, data, tmp_path, capsys):
+    from in_browser import axe
+    from playwright.sync_api import expect
+
+    page, scan = room.page, data / "msd_hippocampus_mr" / "imagesTr" / "hippocampus_001.nii.gz"
+    with house.server.client() as client:
+        room.open(client.upload(scan).id)
+    page.get_by_role("button", name="Find organs").press("Enter")
+    dialog = page.get_by_role("dialog", name="Find organs")
+    expect(dialog).to_contain_text("The scan is taken for MR: guessed")
+    expect(dialog.get_by_role("row", name="anterior hippocampus")).to_contain_text("21 patients")
+    assert axe(page) == []
+    dialog.get_by_role("button", name="Look for 2").press("Enter")
+    expect(dialog).to_contain_text("2 of 2 found.")
+    assert axe(page) == []
+    with page.expect_download() as download:
+        dialog.get_by_role("button", name="Save as a table").press("Enter")
+    download.value.save_as(tmp_path / "page.csv")
+    room.press("Escape")
+    expect(dialog).to_have_count(0)
+    out = ["--out", str(tmp_path / "organs.nii.gz"), "--statistics", str(tmp_path / "program.csv")]
+    assert main(["organs", str(scan), *out]) == 0
+    theirs, here = load_labels(tmp_path / "organs.nii.gz", load_volume(scan).geometry), room.labels()
+    for number, mask in enumerate(theirs.values(), start=1):
+        assert np.array_equal(here == number, np.asarray(mask))
+    tables = [list(csv.DictReader((tmp_path / f"{name}.csv").open())) for name in ("page", "program")]
+    assert [{**row, "label": ""} for row in tables[0]] == [{**row, "label": ""} for row in tables[1]]
+    steps = room.steps()
+    room.undo()
+    room.until(lambda: room.steps() == steps - 1, "the second was taken back")
+    assert not (room.labels() == 2).any()

@@ -140,6 +140,8 @@ AUDITED = {
     "GET /sessions/{session}/measures": "look",
     "GET /sessions/{session}/candidates": "look",
     "GET /sessions/{session}/probabilities": "look",
+    "GET /sessions/{session}/organs": "look",
+    "GET /sessions/{session}/jobs/{job}/statistics": "export",
     "GET /sessions/{session}/slices/{index}/embedding": "look",
     "DELETE /sessions/{session}": "close",
     "GET /sessions/{session}/labels": "export",

@@ -146,7 +146,7 @@ def _drawn(session: Session, objects: Mapping[int, StoredObject]) -> frozenset[s
     for number, one in objects.items():
         for state in session.states.get(label_of(number), {}).values():
             if state.mask:
-                found[state.drawn and state.untouched].add(one.name)
+                found[state.by_hand].add(one.name)
     return frozenset(found[True] - found[False])
 
 

@@ -1,4 +1,4 @@
-"""A propagation as a job of a reading: what a client is told of it, and how it is stopped."""
+"""A job of a reading: a propagation, or a search for organs. What a client is told of it, and how it is stopped."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ JobState = Literal["queued", "running", "done", "stopped", "failed"]
 
 @dataclass
 class Following:
-    """id: for URLs. object: its number. done, total: slices, at most; total None before it runs. detail: why it failed.
+    """id: for URLs. object: its number; None: structures are looked for without a prompt. done, total: slices, at most;
+    total None before it runs. detail: why it failed.
 
     wanted: whether it is to go on; asked once a slice, on the worker's thread. stopped: once it has ended, slice -> why
     the object does not go on there, see `Propagation.stop_reasons`. turn: it begins on one thread and is stopped on
-    another.
+    another. structures: of a search that has ended, what became of each, see `organs.OrganRow`.
     """
 
     id: str
-    object: int
+    object: int | None
     state: JobState = "queued"
     done: int = 0
     total: int | None = None
     detail: str | None = None
     wanted: bool = True
     stopped: dict[int, str] | None = None
+    structures: list[dict[str, Any]] | None = None
     turn: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     @property
@@ -51,4 +53,5 @@ class Following:
         """As clients are told."""
         told: dict[str, Any] = {"id": self.id, "object": self.object, "state": self.state}
         stopped = None if self.stopped is None else {str(index): why for index, why in self.stopped.items()}
-        return told | {"done": self.done, "total": self.total, "detail": self.detail, "stopped": stopped}
+        told |= {"done": self.done, "total": self.total, "detail": self.detail, "stopped": stopped}
+        return told | {"structures": self.structures}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -16,6 +17,7 @@ from fastapi import HTTPException
 
 from medsam.errors import Cancelled, MedSAMError
 from medsam.inference.by_name import NameReader
+from medsam.inference.organs import OrganReader
 from medsam.inference.segmentation import algorithm_of
 from medsam.inference.session import Session
 from medsam.inference.worker import Job, Priority, Worker
@@ -46,16 +48,20 @@ Result = TypeVar("Result")
 
 _LOG = logging.getLogger("medsam.server")
 
+# jobs that have ended, and are still told of
+_ENDED_JOBS = 16
+
 
 @dataclass(frozen=True)
 class Tools:
-    """What every reading works with. most_prompts: changes of one reading, of whatever kind. names: who answers names,
-    made when it is first asked, on the worker's thread."""
+    """What every reading works with. most_prompts: changes of one reading, of whatever kind. names, organs: who answers
+    names, and who looks for structures without a prompt, made when first asked, on the worker's thread."""
 
     store: Store
     calls: Calls
     worker: Worker
     names: Callable[[], NameReader]
+    organs: Callable[[], OrganReader]
     most_prompts: int = 20_000
 
 
@@ -89,7 +95,9 @@ class Live:
         # touched on the worker's thread alone
         self._session, self._journal = resumed.session, resumed.journal
         self._refining = Refining(tools.worker, stored.key, self._whole, self._later, self._tell_unrefined)
-        self._running: dict[Job[None], Following] = {}
+        self._running: dict[Job[Any], Following] = {}
+        # what draws the organs that were found
+        self._drawing: set[asyncio.Task[None]] = set()
         self._lock = asyncio.Lock()
         self._loop = asyncio.get_running_loop()
         self._ledger, self._rows = Ledger(tools.calls), Writer(tools.store, stored, owner, resumed.steps_of)
@@ -137,7 +145,7 @@ class Live:
     @property
     def busy(self) -> bool:
         """Whether something of it is under way."""
-        return self._lock.locked() or not self._ledger.idle or bool(self._running)
+        return self._lock.locked() or not self._ledger.idle or bool(self._running or self._drawing)
 
     @property
     def broken(self) -> bool:
@@ -156,6 +164,8 @@ class Live:
                 # their last words are on their way
                 await asyncio.sleep(0)
             await self._ledger.close()
+        # they see that they are not wanted any more
+        await asyncio.gather(*self._drawing)
         self.events.close()
 
     async def ask(self, work: Callable[[Session], Result], priority: Priority = Priority.CLICK) -> Result:
@@ -282,7 +292,7 @@ class Live:
         """Those of what would be changed."""
         ending = []
         for submitted, job in list(self._running.items()):
-            if label_of(job.object) in labels and job.runs:
+            if job.object is not None and label_of(job.object) in labels and job.runs:
                 job.stop()
                 # one that has not begun will not
                 ending += [submitted] if job.runs else []
@@ -352,9 +362,21 @@ class Live:
         more = {"object": place[0], "slice": place[1], "detail": "The first answer could not be refined."}
         self.events.publish(Event("error", self.revision, more=more))
 
-    def _background(self, job: Following, max_mm: float) -> None:
+    def _new_job(self, number: int | None) -> Following:
+        """A job that is to be begun, told of already. number: of the object that it is about."""
+        job = Following(secrets.token_urlsafe(9), number)
+        ended = [key for key, other in self.jobs.items() if not other.runs]
+        for key in ended[:-_ENDED_JOBS]:
+            del self.jobs[key]
+        self.jobs[job.id] = job
+        self._tell_job(job)
+        return job
+
+    def _background(self, job: Following, number: int, max_mm: float) -> None:
         submitted = self.tools.worker.submit(
-            partial(self._follow, job, max_mm), priority=Priority.PROPAGATE, progress=partial(self._progress, job)
+            partial(self._follow, job, number, max_mm),
+            priority=Priority.PROPAGATE,
+            progress=partial(self._progress, job),
         )
         self._running[submitted] = job
         # without the job of the worker: it would hold itself, and with it this reading
@@ -365,16 +387,24 @@ class Live:
         error = future.exception()
 
         def show(_: None) -> None:
-            job.state = "stopped" if not job.wanted else "done" if error is None else "failed"
-            if error is not None and not isinstance(error, Cancelled):
-                known = isinstance(error, MedSAMError)
-                job.detail = str(in_readers_words(error, self.objects.values())) if known else "A defect in medsam."
-                if not known:
-                    _LOG.error("a propagation failed: %s", type(error).__name__)
-            self._tell_job(job)
+            self._tell_ended(job, error)
 
         self._ledger.put(None, show)
         self._running = {submitted: one for submitted, one in self._running.items() if one is not job}
+
+    def _tell_ended(self, job: Following, error: BaseException | None) -> None:
+        """Tell that a job has ended. error: what it raised."""
+        # a search that was drawn already is not stopped any more
+        stopped = not job.wanted and job.structures is None
+        job.state = "stopped" if stopped else "done" if error is None else "failed"
+        if error is not None and not isinstance(error, Cancelled):
+            known = isinstance(error, MedSAMError)
+            job.detail = str(in_readers_words(error, self.objects.values())) if known else "A defect in medsam."
+            if isinstance(error, HTTPException):
+                job.detail = str(error.detail)
+            elif not known:
+                _LOG.error("a job of a session failed: %s", type(error).__name__)
+        self._tell_job(job)
 
     def _tell_job(self, job: Following) -> None:
         told = job.to_dict()
@@ -410,27 +440,27 @@ class Live:
             self._session.refine(index, label_of(number), progress=progress)
             self._later(self._put, self._taken("refined", number, None, time.perf_counter() - begun))
 
-    def _follow(self, job: Following, max_mm: float, progress: ProgressCallback) -> None:
+    def _follow(self, job: Following, number: int, max_mm: float, progress: ProgressCallback) -> None:
         if not job.begin():
             raise Cancelled
         begun = time.perf_counter()
         kind: Kind = "ended"
         try:
             spread = self._session.propagate(
-                label_of(job.object),
+                label_of(number),
                 max_mm=max_mm,
-                found=partial(self._found, job),
+                found=partial(self._found, job, number),
                 wanted=lambda: job.wanted,
                 progress=progress,
             )
             kind, job.stopped = "propagate", dict(spread.stop_reasons)
         finally:
-            stated = {"object": job.object, **({"max_mm": max_mm} if math.isfinite(max_mm) else {})}
+            stated = {"object": number, **({"max_mm": max_mm} if math.isfinite(max_mm) else {})}
             seconds = time.perf_counter() - begun
-            self._later(self._put, self._taken(kind, job.object, stated, seconds, job.id))
+            self._later(self._put, self._taken(kind, number, stated, seconds, job.id))
 
-    def _found(self, job: Following, index: int, mask: CompactMask) -> None:
-        self._later(self._put, self._journal.of_slice(job.object, index, mask, job.id))
+    def _found(self, job: Following, number: int, index: int, mask: CompactMask) -> None:
+        self._later(self._put, self._journal.of_slice(number, index, mask, job.id))
 
     def _progress(self, job: Following, done: int, total: int | None) -> None:
         job.done, job.total = done, total

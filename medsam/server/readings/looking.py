@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, HTTPException, Query, Request, Response
 
+from medsam.inference.organs import statistics_csv, tested
+from medsam.labels import english
 from medsam.server.gate.present import PresentReader
 from medsam.server.readings import asking
+from medsam.server.readings.finding import statistics_of
 from medsam.server.readings.measured import ends_of, row_of
 from medsam.server.readings.present import FRAMES, PresentReadings, frames, head
-from medsam.server.readings.schemas import Measure, SliceNumber
+from medsam.server.readings.schemas import Measure, OrganOffer, OrgansAnswer, SliceNumber
 
 router = APIRouter()
 
@@ -27,6 +30,15 @@ _PROMPTS: dict[int | str, dict[str, Any]] = {
             }
         },
     }
+}
+
+_STATISTICS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "structure, label, voxels, ml, found, head, tested_on_patients, tested_dice, "
+        "tested_scans_without; a row a structure that a head answered",
+        "content": {"text/csv": {"schema": {"type": "string"}}},
+    },
+    404: {"description": "no such session or job, or one without statistics"},
 }
 
 
@@ -65,6 +77,38 @@ async def measures(session: str, reader: PresentReader, readings: PresentReading
     found, told = await asking.measures(reading)
     head(response, told)
     return [Measure.model_validate({**row_of(one), "ends": ends_of(one)}) for one in found]
+
+
+@router.get("/{session}/organs")
+async def organs(session: str, reader: PresentReader, readings: PresentReadings, response: Response) -> OrgansAnswer:
+    """What `POST` would look for now, by whom, and as what the scan is taken. Nothing that was not measured."""
+    reading = await readings.get(reader, session)
+    offer = await reading.offer()
+    head(response, reading)
+    there = [*((one, None) for one in offer.organs), *((one, kept.number) for one, kept in offer.kept)]
+    return OrgansAnswer(
+        modality=offer.modality.name,
+        modality_by=offer.modality.by,
+        structures=[
+            OrganOffer.model_validate({"structure": english(one.name), "object": number, **tested(one)})
+            for one, number in there
+        ],
+        lack=None if offer.lack is None else offer.lack.why,
+    )
+
+
+@router.get("/{session}/jobs/{job}/statistics", response_class=Response, responses=_STATISTICS)
+async def statistics(
+    session: str, job: str, reader: PresentReader, readings: PresentReadings, request: Request
+) -> Response:
+    """What a search for organs has found, as CSV: as `medsam organs --statistics` writes it. 404 before it is done."""
+    reading = await readings.get(reader, session)
+    found = reading.job(job)
+    if found.structures is None:
+        raise HTTPException(404, "This job has no statistics: it is no search for organs, or is not done.")
+    request.state.audited = {"case": reading.case, "format": "statistics"}
+    headers = {"Content-Disposition": f'attachment; filename="organs-{session[:8]}.csv"'}
+    return Response(statistics_csv(statistics_of(found)), media_type="text/csv; charset=utf-8", headers=headers)
 
 
 @router.get("/{session}/candidates", response_class=Response, responses=FRAMES)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -19,9 +18,9 @@ from medsam.inference.worker import Priority
 from medsam.prompts.prompt import Prompt
 from medsam.server.readings.answers import Answer
 from medsam.server.readings.events import Event
+from medsam.server.readings.finding import Finding
 from medsam.server.readings.follow import Following
 from medsam.server.readings.journal import Kind
-from medsam.server.readings.live import Live
 from medsam.server.readings.objects import (
     checked_colour,
     checked_name,
@@ -31,13 +30,11 @@ from medsam.server.readings.objects import (
 from medsam.server.readings.walk import touched, walk
 from medsam.store.records import StoredObject
 
-# propagations that have ended, and are still told of
-_ENDED_JOBS = 16
 # seconds between two looks whether who waits for changes is still there
 _THERE = 1.0
 
 
-class Reading(Live):
+class Reading(Finding):
     """What its readers ask for. Made by `Readings`."""
 
     async def prompt(self, number: int, entry: dict[str, Any], since: int | None, match: int | None) -> Answer:
@@ -181,23 +178,18 @@ class Reading(Live):
                 raise PromptError("`max_mm` needs a scan with millimetres: leave it out.", parameter="max_mm")
             if not self.slate.has(number):
                 raise PromptError(f"There is no prompt of {one.name!r} to propagate: give it one on some slice.")
-            job = Following(secrets.token_urlsafe(9), number)
-            ended = [key for key, other in self.jobs.items() if not other.runs]
-            for key in ended[:-_ENDED_JOBS]:
-                del self.jobs[key]
-            self.jobs[job.id] = job
-            self._tell_job(job)
-            self._background(job, max_mm)
+            job = self._new_job(number)
+            self._background(job, number, max_mm)
             return job
 
     def job(self, job_id: str) -> Following:
-        """A propagation. 404 for one there is not."""
+        """A propagation, or a search for organs. 404 for one there is not."""
         if job_id not in self.jobs:
             raise HTTPException(404, "There is no such job.")
         return self.jobs[job_id]
 
     def stop(self, job_id: str) -> Following:
-        """End a propagation; what it has found stays, as a step. Raises as `job`."""
+        """End a job: what a propagation has found stays, as a step; a search leaves nothing. Raises as `job`."""
         job = self.job(job_id)
         job.stop()
         self._tell_job(job)

@@ -105,7 +105,9 @@ class Readings:
         self.find: Callable[[str], Awaitable[Predictor | None]] | None = None
         # as long as a reading has one
         self._others: weakref.WeakValueDictionary[str, Predictor] = weakref.WeakValueDictionary()
-        self._tools = Tools(store, Calls(), predictor.worker, lambda: predictor.names, most_prompts)
+        self._tools = Tools(
+            store, Calls(), predictor.worker, lambda: predictor.names, lambda: predictor.organ_reader, most_prompts
+        )
         self._live: dict[str, _Live] = {}
         # Of each reading and each (reader, case) one is opened at a time. A door lasts as long as somebody is at it.
         self._doors: weakref.WeakValueDictionary[object, asyncio.Lock] = weakref.WeakValueDictionary()
@@ -404,7 +406,7 @@ class Readings:
                 rewritten = {(mask.object, mask.slice): revision for mask in masks}
                 again = replace(again, seen={**again.seen, **rewritten})
             # it may have been closed while this waited at the door
-            tools = replace(self._tools, names=lambda: predictor.names)
+            tools = replace(self._tools, names=lambda: predictor.names, organs=lambda: predictor.organ_reader)
             reading = Reading(tools, again, found.reading, owner, case.key, revision)
             self._live[stored.key] = live = _Live(reading, time.monotonic(), guest)
             return live

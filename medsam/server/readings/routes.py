@@ -270,16 +270,32 @@ async def propagate(
     return _job(job)
 
 
+@router.post("/{session}/organs", status_code=202)
+async def find_organs(
+    session: str, reader: PresentReader, readings: PresentReadings, response: Response, match: Match = None
+) -> JobAnswer:
+    """Look for every organ that `GET` names, without a prompt, and encode each slice once for all of them.
+
+    Each that is found becomes an object, or the mask of one of its name that has none: a step each, once all were
+    looked for. A job that is stopped before leaves nothing.
+    """
+    reading = await readings.get(reader, session, change=True)
+    job = await reading.find_organs(revision_of(match))
+    head(response, reading)
+    return _job(job)
+
+
 @router.get("/{session}/jobs/{job}")
 async def show_job(session: str, job: str, reader: PresentReader, readings: PresentReadings) -> JobAnswer:
-    """How far a propagation is."""
+    """How far a job is."""
     reading = await readings.get(reader, session)
     return _job(reading.job(job))
 
 
 @router.delete("/{session}/jobs/{job}")
 async def stop_job(session: str, job: str, reader: PresentReader, readings: PresentReadings) -> JobAnswer:
-    """Stop a propagation at its next slice. What it has found stays, as one step."""
+    """Stop a job at its next slice. What a propagation has found stays, as one step; a search for organs leaves no
+    mask."""
     reading = await readings.get(reader, session, change=True)
     return _job(reading.stop(job))
 
@@ -378,7 +394,7 @@ def _object(one: StoredObject) -> ObjectAnswer:
 
 
 def _job(job: Following) -> JobAnswer:
-    return JobAnswer(**job.to_dict())
+    return JobAnswer.model_validate(job.to_dict())
 
 
 router.include_router(looking.router)

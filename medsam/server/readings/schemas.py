@@ -8,8 +8,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints
 
 from medsam.geometry import Axis
+from medsam.inference.organs import By
 from medsam.inference.slice_request import Zoom
 from medsam.server.readings.events import Kind
+from medsam.server.readings.finding import Outcome
 from medsam.server.readings.follow import JobState
 from medsam.server.readings.opening import Opening
 
@@ -205,11 +207,55 @@ class TextRequest(Asked):
     text: Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
+class OrganRow(BaseModel):
+    """What became of a structure that was looked for without a prompt."""
+
+    object: int | None = Field(description="its object; null where it was not found and there was none")
+    outcome: Outcome = Field(
+        description='"found": it is drawn; "absent": not in the scan, says the head; "kept": its object has a mask, '
+        "which stays, or is locked"
+    )
+    structure: str = Field(examples=["left kidney"])
+    label: str = Field(description="name of the object, or what it would be called", examples=["kidney_left"])
+    voxels: int | None = Field(description="as it was drawn; null where it was kept")
+    ml: float | None = Field(description="null also on a scan without millimetres")
+    found: bool | None
+    head: str = Field(description="the head that answers", examples=["names-hippocampus"])
+    tested_on_patients: int | None = Field(description="whom it never saw")
+    tested_dice: float | None
+    tested_scans_without: int = Field(description="0: it may be drawn on another part of the body")
+
+
+class OrganOffer(BaseModel):
+    """A structure that would be looked for. object: that has a mask of it, which is kept: it is not looked for."""
+
+    structure: str = Field(examples=["left kidney"])
+    object: int | None
+    head: str
+    tested_on_patients: int | None
+    tested_dice: float | None
+    tested_scans_without: int
+
+
+class OrgansAnswer(BaseModel):
+    """What would be looked for without a prompt: nothing that was not measured on unseen patients."""
+
+    modality: str | None = Field(description="of the scan, DICOM's word", examples=["MR"])
+    modality_by: By = Field(
+        description='how it is known: "stated" with the session, in the "file", or guessed by its values; "nothing": '
+        "it is not"
+    )
+    structures: list[OrganOffer]
+    lack: Literal["no head", "modality", "untested"] | None = Field(
+        description="why there is none: no head here, none for this modality, none that was measured"
+    )
+
+
 class JobAnswer(BaseModel):
-    """A propagation. done, total: slices, at most; total is null before it runs."""
+    """A propagation, or a search for organs. done, total: slices, at most; total is null before it runs."""
 
     id: str
-    object: int
+    object: int | None = Field(description="that is propagated; null: organs are looked for")
     state: JobState
     done: int = 0
     total: int | None = None
@@ -220,6 +266,7 @@ class JobAnswer(BaseModel):
         "slices stand for the ends of the scan",
         examples=[{"12": "vanished", "57": "stopped agreeing", "60": "end of scan"}],
     )
+    structures: list[OrganRow] | None = Field(None, description="once a search for organs is done")
 
 
 class SessionAnswer(BaseModel):
@@ -296,3 +343,4 @@ class EventAnswer(BaseModel):
     total: int | None = None
     detail: str | None = None
     stopped: dict[str, str] | None = None
+    structures: list[OrganRow] | None = None

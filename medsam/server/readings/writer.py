@@ -27,7 +27,7 @@ class Writer:
         """The revision that it has now."""
         reading, by = self._stored.id, self._owner
         # what a hand drew, or came between two of its outlines, no model made
-        drawn = bool(delta.masks) and all(one.status == "drawn" for one in delta.masks)
+        drawn = delta.kind != "text" and bool(delta.masks) and all(one.status == "drawn" for one in delta.masks)
         work = None if drawn or delta.kind in _IDLE else self._work(delta.seconds)
         if delta.kind == "refined":
             first = self._steps_of.pop(delta.refines or 0)

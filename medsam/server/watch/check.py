@@ -308,7 +308,8 @@ def _model(settings: ServerSettings) -> str:
     if settings.project is not None:
         with AnnotationProject.open(settings.project) as project:
             model, _ = project.model()
-    predictor = Predictor(model, settings.device)
+    predictor = Predictor(model, settings.device, heads=settings.heads)
+    offered = len(predictor.organ_reader.offered(None))
     if settings.trust is not None:
         read_trust(settings.trust, predictor.images.weights)
     predictor.warm_up()
@@ -317,4 +318,6 @@ def _model(settings: ServerSettings) -> str:
     scan[:, 96:160, 96:160] = 1
     predictor.segment(scan, box=(80, 80, 176, 176))
     took = f"ready after {ready - began:.1f} s, a box answered in {time.monotonic() - ready:.2f} s"
-    return f"{predictor.name} on {predictor.device}, {predictor.engine.name}, {took}"
+    return (
+        f"{predictor.name} on {predictor.device}, {predictor.engine.name}, {took}; {counted(offered, 'organ')} by heads"
+    )

@@ -19,6 +19,7 @@ NAMES = {
     "SessionInfo": "SessionAnswer",
     "EventInfo": "EventAnswer",
     "PromptEntry": "PromptRequest",
+    "OrgansInfo": "OrgansAnswer",
 }
 # parts of dictionaries that the server describes no further
 UNDESCRIBED = {"View"}

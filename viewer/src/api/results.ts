@@ -1,7 +1,7 @@
 // What comes of a session: files, measures, comparison, and results on their way back to the PACS.
 
 import { ApiError, ask, bytesOf, jsonOf, request, uploadBroken } from "./http";
-import type { Compared, ExportFormat, Measure, SentInfo, SessionLine, StructureName } from "./types";
+import type { Compared, ExportFormat, Measure, OrgansInfo, SentInfo, SessionLine, StructureName } from "./types";
 import type { Frame } from "./wire";
 import { readFrames } from "./wire";
 
@@ -31,13 +31,17 @@ export async function exportLabels(session: string, format: ExportFormat, signal
   const answer = await request(`/sessions/${session}/labels`, { query: { format }, signal });
   const bytes = await bytesOf(answer, signal);
   const type = answer.headers.get("Content-Type") ?? "application/octet-stream";
-  const name = /filename="([^"]+)"/.exec(answer.headers.get("Content-Disposition") ?? "")?.[1];
-  const file = { blob: new Blob([bytes], { type }), name: name ?? `labels-${session.slice(0, 8)}.${format}` };
+  const file = { blob: new Blob([bytes], { type }), name: nameOf(answer) ?? `labels-${session.slice(0, 8)}.${format}` };
   return { ...file, revision: toldRevision(answer), first: firstOf(answer) };
 }
 
+/** What the server calls a file. */
+function nameOf(answer: Response): string | undefined {
+  return /filename="([^"]+)"/.exec(answer.headers.get("Content-Disposition") ?? "")?.[1];
+}
+
 /** Have the browser keep a file. */
-export function save(file: Exported): void {
+export function save(file: Pick<Exported, "blob" | "name">): void {
   const address = URL.createObjectURL(file.blob);
   const link = document.createElement("a");
   link.href = address;
@@ -57,6 +61,18 @@ export async function sendToPacs(
 ): Promise<SentInfo & { revision: number }> {
   const answer = await request(`/sessions/${session}/send`, { method: "POST", json: { server, format } });
   return { ...(await jsonOf<SentInfo>(answer)), revision: toldRevision(answer) };
+}
+
+/** What would be looked for on a session's scan without a prompt. */
+export function organs(session: string, signal?: AbortSignal): Promise<OrgansInfo> {
+  return ask(`/sessions/${session}/organs`, { signal });
+}
+
+/** What a search for organs has found, as a table. */
+export async function organStatistics(session: string, job: string): Promise<Pick<Exported, "blob" | "name">> {
+  const answer = await request(`/sessions/${session}/jobs/${job}/statistics`);
+  const blob = new Blob([await bytesOf(answer)], { type: "text/csv" });
+  return { blob, name: nameOf(answer) ?? `organs-${session.slice(0, 8)}.csv` };
 }
 
 /** Size, diameter and values of each structure. */

@@ -74,15 +74,49 @@ export interface ObjectInfo {
 
 export type JobState = "queued" | "running" | "done" | "stopped" | "failed";
 
+/** What became of a structure that was looked for without a prompt. kept: its object has a mask, which stays. */
+export interface OrganRow {
+  object: number | null;
+  outcome: "found" | "absent" | "kept";
+  structure: string;
+  voxels: number | null;
+  ml: number | null;
+  head: string;
+  tested_on_patients: number | null;
+  tested_dice: number | null;
+  tested_scans_without: number;
+}
+
+/** A structure that would be looked for. object: that has a mask of it, for which nobody looks. */
+export interface OrganOffer {
+  structure: string;
+  object: number | null;
+  head: string;
+  tested_on_patients: number | null;
+  tested_dice: number | null;
+  tested_scans_without: number;
+}
+
+/** What would be looked for, and as what the scan is taken. lack: why there is nothing. */
+export interface OrgansInfo {
+  modality: string | null;
+  modality_by: "stated" | "file" | "units" | "air and bone" | "not below 0" | "nothing";
+  structures: OrganOffer[];
+  lack: "no head" | "modality" | "untested" | null;
+}
+
 export interface JobInfo {
   id: string;
-  object: number;
+  /** That is propagated; null: organs are looked for. */
+  object: number | null;
   state: JobState;
   done: number;
   total: number | null;
   detail: string | null;
   /** Once it has ended: why it went no further, by slice. */
   stopped?: Record<string, string> | null;
+  /** Once a search for organs is done. */
+  structures?: OrganRow[] | null;
 }
 
 export interface SessionInfo {
@@ -217,6 +251,7 @@ export interface EventInfo {
   total?: number | null;
   detail?: string | null;
   stopped?: Record<string, string> | null;
+  structures?: OrganRow[] | null;
 }
 
 export interface Me {

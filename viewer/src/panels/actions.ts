@@ -25,7 +25,7 @@ function obstacle(reading: Reading, id = reading.active.value): Obstacle {
 }
 
 export function runningJob(reading: Reading, object: number | null) {
-  return reading.jobs.value.find((job) => job.object === object && !hasEnded(job));
+  return reading.jobs.value.find((job) => object !== null && job.object === object && !hasEnded(job));
 }
 
 /** When all steps are answered, or another reading is open. */

@@ -72,7 +72,7 @@ function nameOf(reading: Reading, object: number): string {
 
 /** What a file would lack, or have too much of. */
 function Caveats({ reading }: { reading: Reading }) {
-  const running = reading.jobs.value.some((job) => !hasEnded(job));
+  const running = reading.jobs.value.some((job) => job.object !== null && !hasEnded(job));
   const hidden = reading.objects.value.filter((one) => !one.visible && reading.masks.slices(one.id).length > 0).length;
   useEffect(() => followOverlaps(reading), [reading]);
   const empty = reading.objects.value.filter((one) => reading.masks.slices(one.id).length === 0).length;

@@ -16,6 +16,7 @@ import { meanAndSpread, millilitres, millimetres, spoken } from "./format";
 import { Glyph } from "./glyph";
 import { shown, toSlice } from "./goto";
 import { measured, stale } from "./measures";
+import { OrgansPart } from "./organs";
 import { Section, unfold } from "./section";
 
 /** Whether a new one is being named. */
@@ -62,6 +63,7 @@ export function Structures({ reading }: { reading: Reading }) {
             {t("panels.add")}
           </button>
         ))}
+      <OrgansPart reading={reading} />
       {objects.length > 0 && <Appearance />}
     </Section>
   );

@@ -27,7 +27,7 @@ import { activeSlices } from "./slices";
 import { toldOf, whyStopped } from "./stopped";
 
 export function VolumePart({ reading }: { reading: Reading }) {
-  const running = reading.jobs.value.filter((job) => !hasEnded(job));
+  const running = reading.jobs.value.filter((job) => job.object !== null && !hasEnded(job));
   const active = reading.active.value;
   return (
     <Section
@@ -145,7 +145,7 @@ function Progress({ reading, job }: { reading: Reading; job: JobInfo }) {
 /** How the last propagation of the active structure ended. */
 function Ended({ reading }: { reading: Reading }) {
   const active = reading.active.value;
-  const job = reading.jobs.value.findLast((one) => one.object === active);
+  const job = reading.jobs.value.findLast((one) => active !== null && one.object === active);
   const { slices } = activeSlices(reading);
   // one that was undone is no news any more
   const undone = reading.redoable.value > 0 && !slices.some((one) => one.kind === "propagated");

@@ -263,6 +263,12 @@ export class LiveReading extends Told implements Reading {
     return job;
   }
 
+  async findOrgans(): Promise<JobInfo> {
+    const job = await this.change<JobInfo>("/organs", { method: "POST" });
+    this.learnJob(job);
+    return job;
+  }
+
   async stop(job: string): Promise<void> {
     this.check();
     const options: Ask = { method: "DELETE", signal: this.left.signal, timeout: TIMEOUT };
@@ -353,15 +359,16 @@ export class LiveReading extends Told implements Reading {
   }
 
   private heardJob(event: EventInfo): void {
-    if (typeof event.job !== "string" || typeof event.object !== "number") return;
+    if (typeof event.job !== "string") return;
     const ends = this.learnJob({
       id: event.job,
-      object: event.object,
+      object: event.object ?? null,
       state: event.state as JobInfo["state"],
       done: event.done ?? 0,
       total: event.total ?? null,
       detail: event.detail ?? null,
       stopped: event.stopped ?? null,
+      structures: event.structures ?? null,
     });
     if (!ends) return;
     void this.syncSoon()

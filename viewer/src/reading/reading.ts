@@ -71,6 +71,8 @@ export interface Reading {
   /** An object and all its masks: a step, which can be undone. */
   removeObject(id: number): Promise<void>;
   propagate(object: number, maxMm?: number): Promise<JobInfo>;
+  /** Look for every organ that the server's heads were measured on, without a prompt; each found is a step in the end. */
+  findOrgans(): Promise<JobInfo>;
   stop(job: string): Promise<void>;
   /** Draw an object on the slices between those that it is drawn on. */
   interpolate(object: number): Promise<void>;

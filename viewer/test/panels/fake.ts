@@ -113,6 +113,11 @@ export class FakeReading implements Reading {
     this.jobs.value = [...this.jobs.value, job];
     return this.did(job, "propagate", object, maxMm);
   }
+  findOrgans() {
+    const job: JobInfo = { id: "organs", object: null, state: "queued", done: 0, total: null, detail: null };
+    this.jobs.value = [...this.jobs.value, job];
+    return this.did(job, "findOrgans");
+  }
   stop(job: string) {
     return this.did(undefined, "stop", job);
   }

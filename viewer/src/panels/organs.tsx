@@ -34,7 +34,7 @@ export function OrgansPart({ reading }: { reading: Reading }) {
         </button>
       )}
       {job && !hasEnded(job) && <Progress reading={reading} job={job} />}
-      <div class="panels-ended" role="status">
+      <div class="panels-told" role="status">
         {job && hasEnded(job) && (
           <p class={job.state === "failed" ? "panels-hint panels-wrong" : "panels-hint"}>
             {toldOf(job)}{" "}
@@ -135,7 +135,11 @@ function OrgansDialog({ reading, job }: { reading: Reading; job: JobInfo | undef
   return (
     <Dialog title={t("panels.organs-title")} onClose={close} wide>
       <div ref={inside} class="panels-organs" tabIndex={-1}>
-        {running ? <Progress reading={reading} job={job} /> : job?.structures && <Results job={job} reading={reading} />}
+        {running ? (
+          <Progress reading={reading} job={job} />
+        ) : (
+          job?.structures && <Results job={job} reading={reading} />
+        )}
         {!running && reading.mine && <Offer reading={reading} again={job?.structures != null} />}
       </div>
     </Dialog>
@@ -151,7 +155,9 @@ function Offer({ reading, again }: { reading: Reading; again: boolean }) {
   return (
     <>
       <p>{modalityOf(told)}</p>
-      {told.lack !== null && <p class="panels-caveat">{t(`panels.organs-lack-${told.lack.replace(" ", "-")}` as Key)}</p>}
+      {told.lack !== null && (
+        <p class="panels-caveat">{t(`panels.organs-lack-${told.lack.replace(" ", "-")}` as Key)}</p>
+      )}
       {told.structures.length > 0 && (
         <Tested
           caption={t("panels.organs-offer")}
@@ -184,7 +190,9 @@ function Results({ job, reading }: { job: JobInfo; reading: Reading }) {
   const where = found.filter((one) => one.tested_scans_without > 0).map((one) => one.structure);
   const said = ({ outcome, ml, voxels }: OrganRow) => {
     if (outcome !== "found") return t(`panels.organs-${outcome}`);
-    return ml === null ? t("panels.pixels", { count: number(voxels ?? 0) }) : t("panels.ml", { volume: millilitres(ml) });
+    return ml === null
+      ? t("panels.pixels", { count: number(voxels ?? 0) })
+      : t("panels.ml", { volume: millilitres(ml) });
   };
   return (
     <>
@@ -211,7 +219,9 @@ async function keep(reading: Reading, job: JobInfo): Promise<void> {
 /** What may be drawn where it is not. */
 function Elsewhere({ rows }: { rows: readonly (OrganOffer | OrganRow)[] }) {
   const names = rows.filter((one) => one.tested_scans_without === 0).map((one) => one.structure);
-  return names.length > 0 ? <p class="panels-caveat">{t("panels.organs-elsewhere", { names: names.join(", ") })}</p> : null;
+  return names.length > 0 ? (
+    <p class="panels-caveat">{t("panels.organs-elsewhere", { names: names.join(", ") })}</p>
+  ) : null;
 }
 
 interface TestedProperties<Row> {

@@ -53,7 +53,8 @@ export const panels = {
   "panels.organs-lack-modality": "The heads on this server learnt from scans of another kind.",
   "panels.organs-lack-untested":
     "Nothing that the heads on this server know of such scans was measured on patients they never saw, so nothing is offered.",
-  "panels.organs-all-drawn": "All that could be looked for has a mask already. Delete a structure to have it looked for.",
+  "panels.organs-all-drawn":
+    "All that could be looked for has a mask already. Delete a structure to have it looked for.",
   "panels.organs-offer": "What is looked for, and how well that was measured",
   "panels.organs-results": "What was found",
   "panels.organs-head": "Head",

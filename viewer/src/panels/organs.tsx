@@ -127,7 +127,8 @@ function OrgansDialog({ reading, job }: { reading: Reading; job: JobInfo | undef
   const inside = useRef<HTMLDivElement>(null);
   useEffect(() => {
     // the button that was pressed is gone, and the focus with it
-    if (document.activeElement === document.body) inside.current?.focus();
+    if (document.activeElement !== document.body) return;
+    (inside.current?.querySelector("button") ?? inside.current)?.focus();
   }, [running]);
   const close = () => {
     open.value = false;

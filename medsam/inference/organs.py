@@ -175,8 +175,9 @@ class OrganReader:
                 progress(index, count)
             embedding = scan_encoder.encode(index)
             usage += embedding.usage
-            for each in (names, *searches.values()):
-                each.add(index, embedding)
+            names.add(index, embedding)
+            for search in searches.values():
+                search.add(index, embedding)
         found = {one.known: one for one in names.finish()}
         detections = {head: search.finish() for head, search in searches.items()}
         for head, masks, spent in self._answered(scan_encoder, detections, progress):

@@ -397,13 +397,13 @@ class Live:
         # a search that was drawn already is not stopped any more
         stopped = not job.wanted and job.structures is None
         job.state = "stopped" if stopped else "done" if error is None else "failed"
-        if error is not None and not isinstance(error, Cancelled):
-            known = isinstance(error, MedSAMError)
-            job.detail = str(in_readers_words(error, self.objects.values())) if known else "A defect in medsam."
-            if isinstance(error, HTTPException):
-                job.detail = str(error.detail)
-            elif not known:
-                _LOG.error("a job of a session failed: %s", type(error).__name__)
+        if isinstance(error, HTTPException):
+            job.detail = str(error.detail)
+        elif isinstance(error, MedSAMError):
+            job.detail = None if isinstance(error, Cancelled) else str(in_readers_words(error, self.objects.values()))
+        elif error is not None:
+            job.detail = "A defect in medsam."
+            _LOG.error("a job of a session failed: %s", type(error).__name__)
         self._tell_job(job)
 
     def _tell_job(self, job: Following) -> None:

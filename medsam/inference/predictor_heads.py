@@ -40,7 +40,7 @@ class Seen(TypedDict):
 
 
 class PredictorHeads:
-    """images: what encodes slices. heads: files or names of heads, beside those of this package. clip: see `Predictor`."""
+    """images: what encodes slices. heads: files or names of heads, beside those of this package. clip: a folder."""
 
     def __init__(
         self, images: ImagePredictor, heads: tuple[str | Path, ...] = (), clip: str | Path | None = None

@@ -3,12 +3,14 @@
     ./scripts/fuzz                                # 10,000 files of all kinds: some ten minutes of one core
     ./scripts/fuzz --count 300 --kinds nifti.gz,mha.z --seed 7
     ./scripts/fuzz --out DIR --table FILE.csv     # run again with the same DIR: what is done is not done again
+    ./scripts/fuzz --coverage KIND                # files that reach new code, by atheris: see `fuzz_coverage`
 
 Small sound files of every readable kind are made, changed (bits, chunks, cuts, numbers of headers, nodes of documents,
 DICOM elements, fields that place voxels) and read in worker processes. A reader fails a file by any exception that is
 not ours, by dying, by taking more than 10 s or four times the memory of the sound file (32 MB are let go), by naming
-the patient, by giving other voxels without a word where a checksum covers the change, or by placing voxels elsewhere
-than a second reader of the header finds them. Bodies of requests go to a server, which fails by a status from 500 on.
+the patient (in an error or a note), by giving other voxels without a word where a checksum covers the change, or by
+placing voxels elsewhere than a second reader of the header finds them. Bodies of requests go to a server, which fails
+by a status from 500 on.
 Failing files are kept, with the traceback beside them. The same seed makes the same files. Exit status 1 on failures.
 """
 
@@ -67,11 +69,11 @@ class Verdict(NamedTuple):
 
 @dataclass(frozen=True)
 class Answer:
-    """What a reader gave. affine: of a volume. noted: whether the reader said a word about it."""
+    """What a reader gave. affine: of a volume. notes: what the reader said about it."""
 
     values: np.ndarray
     affine: np.ndarray | None = None
-    noted: bool = False
+    notes: tuple[str, ...] = ()
 
     def equals(self, other: Answer) -> bool:
         pairs = [(self.values, other.values), (self.affine, other.affine)]
@@ -87,7 +89,7 @@ def _same(one: np.ndarray, two: np.ndarray) -> bool:
 
 def answer_of(found: np.ndarray | Volume) -> Answer:
     if isinstance(found, Volume):
-        return Answer(found.array, found.geometry.affine, bool(found.notes))
+        return Answer(found.array, found.geometry.affine, tuple(found.notes))
     return Answer(found)
 
 
@@ -120,7 +122,10 @@ def judged(kind: str, path: Path, right: Answer, changed: Change, before: bytes)
     """Read what was changed."""
     covered = KINDS[kind].covered
     matters = covered is not None and changed.at is not None and changed.at >= covered(before)
-    usual = honest(kind)
+    try:
+        usual = honest(kind)
+    except Exception:
+        return Verdict("FAILED", f"the sound file: {traceback.format_exc()}")
     Path("/proc/self/clear_refs").write_text("5")
     base = resident("VmRSS")
     started = time.process_time()
@@ -139,6 +144,9 @@ def judged(kind: str, path: Path, right: Answer, changed: Change, before: bytes)
             verdict, why = "FAILED", "what was moved came back where it was"
         elif says := misplaced(kind, path, found):
             verdict, why = "FAILED", says
+        for note in found.notes:
+            if refusal(note)[0] == "FAILED":
+                verdict, why = "FAILED", f"a note: {refusal(note)[1]}"
     took, grew = time.process_time() - started, resident("VmHWM") - base
     size = 0.0 if found is None else found.values.nbytes / 2**20
     if took > SECONDS:
@@ -160,7 +168,7 @@ def refusal(why: str) -> tuple[str, str]:
 def misplaced(kind: str, path: Path, found: Answer) -> str:
     """What is wrong with where the voxels lie; nothing where a note says a word, or no second reader can tell."""
     grid = KINDS[kind].grid
-    if grid is None or found.affine is None or found.noted:
+    if grid is None or found.affine is None or found.notes:
         return ""
     try:
         with np.errstate(all="ignore"):
@@ -176,7 +184,7 @@ def misplaced(kind: str, path: Path, found: Answer) -> str:
 def honest(kind: str) -> float:
     """MB that reading the sound file takes, the second time."""
     if kind == "http":
-        house().furnish()
+        house().hear_all()
         # what argon2id takes on purpose for a password
         return 64.0
     path = _SEEDS / kind / (_SEEDS / f"{kind}.path").read_text()
@@ -330,8 +338,10 @@ def sow(seeds: Path, kinds: list[str]) -> None:
         path = KINDS[kind].make(seeds / kind)
         (seeds / f"{kind}.path").write_text(str(path.relative_to(seeds / kind)))
         found = answer_of(KINDS[kind].read(path))
-        said = misplaced(kind, path, found)
-        if said:
+        grid = KINDS[kind].grid
+        if grid is not None and (found.affine is None or found.notes or grid(path) is None):
+            raise SystemExit(f"The second reader of {kind} has nothing to say of the sound file.")
+        if said := misplaced(kind, path, found):
             raise SystemExit(f"The sound file of {kind} is misplaced: {said}")
         affine = np.zeros(0) if found.affine is None else found.affine
         np.savez(seeds / f"{kind}.npz", values=found.values, affine=affine)

@@ -1,13 +1,13 @@
 """`kill -9` at random moments: nothing that was accepted is lost, and what comes out equals an unbroken run's.
 
-    ./scripts/kill                                   # 100 moments over all kinds, with tiny configurations
-    ./scripts/kill --kinds fit,evaluate --moments 6 --seed 2 --table FILE.csv
+    ./scripts/kill                                   # over a hundred moments of all kinds, with tiny configurations
+    ./scripts/kill --kinds 'fit|evaluate' --moments 6 --seed 2 --table FILE.csv
 
 A command runs in a process of its own, forked from one that has imported everything, so that a start takes no second.
 After a time drawn from the length of an unbroken run it is killed, alone or with all processes it started; then the
 same command goes on in the same folder, is killed again, and after four moments is let finish. After each kill every
 finished file that stood before stands unchanged, and none is half written; at the end all files of results equal those
-of the unbroken run. `store` and `serve` are `parity/serve_kill.py` and `parity/serve_kill_http.py`.
+of the unbroken run. `store`, `serve` and `listen` are `parity/serve_kill.py`, `serve_kill_http.py`, `listen_kill.py`.
 Exit status 1 for a fault.
 """
 
@@ -28,12 +28,15 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import lightning  # noqa: F401 - every command begins with everything imported
+import numpy as np
 import torch
 from annotated import draw, project  # type: ignore[import-not-found]
+from dicom_files import series as dicom_series  # type: ignore[import-not-found]
 from tiny_training import drawn, tiny_model, write_case, write_manifest  # type: ignore[import-not-found]
 
 import medsam.cli.train  # noqa: F401
@@ -151,6 +154,35 @@ def kinds_of(home: Path) -> dict[str, Kind]:
             *(lambda out: digests(out, "*"), lambda out: []),
         ),
         "round": _round(home, model),
+        **_data_kinds(home, data),
+    }
+
+
+def _data_kinds(home: Path, data: Path) -> dict[str, Kind]:
+    """What makes data ready: DICOM without names, a manifest of a folder."""
+    (home / "key").write_text("ab" * 32 + "\n")
+    for number, pixels in enumerate(np.random.default_rng(1).integers(0, 1000, (3, 12, 64, 64)).astype(np.int16), 1):
+        uid = f"1.2.3.{number}"
+        dicom_series(
+            home / "dicom" / uid, pixels, SeriesInstanceUID=uid, PatientID=f"{number}", BodyPartExamined="ABDOMEN"
+        )
+
+    def cleaned(out: Path) -> dict[str, str]:
+        found, report = digests(out, "*.dcm"), out / "clean" / "report.json"
+        if report.exists() and (told := json.loads(report.read_text()))["complete"]:
+            # of a file it says whether this run wrote it, or an earlier one
+            found["report"] = repr((sum(told["files"].values()), told["settings"]))
+        return found
+
+    return {
+        "deidentify": Kind(
+            lambda out: ["data", "deidentify", str(home / "dicom"), str(out / "clean"), "--key", str(home / "key")],
+            *(cleaned, lambda out: files(out, "*.dcm")),
+        ),
+        "index": Kind(
+            lambda out: ["data", "index", str(home / "dicom"), "--out", str(out / "manifest.json")],
+            *(lambda out: digests(out, "*"), lambda out: files(out, "*")),
+        ),
     }
 
 
@@ -186,10 +218,13 @@ def begun(words: Sequence[str], log: Path, before: Callable[[], None] | None = N
     """A process of a group of its own that runs a command. before: called in it."""
     child = os.fork()
     if child:
+        # whoever of the two comes first
+        with suppress(OSError):
+            os.setpgid(child, child)
         return child
     status = 1
     try:
-        os.setsid()
+        os.setpgid(0, 0)
         handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(handle, 1)
         os.dup2(handle, 2)
@@ -275,7 +310,7 @@ def broken(
         whole = kind.results(out)
         half = [one for one, sha in whole.items() if right.get(one) != sha]
         score.faults += [f"half written, or another: {one}" for one in half]
-        if name in ("segment", "everything") and whole:
+        if name in ("segment", "everything", "index") and whole:
             # these begin anew
             shutil.rmtree(out)
             out.mkdir()
@@ -301,6 +336,8 @@ def worked(name: str, kind: Kind, home: Path, moments: int, rng: random.Random) 
         one = broken(name, kind, home, right, length, min(ROUNDS, moments - total.moments), rng)
         for key in ("moments", "before_the_end", "finished", "compared", "faults"):
             setattr(total, key, getattr(total, key) + getattr(one, key))
+    if not total.before_the_end:
+        total.faults.append("no kill came before its end")
     total.seconds = time.monotonic() - started
     return total
 
@@ -310,12 +347,15 @@ def servers(script: str, moments: int, seed: int, *more: str) -> Score:
     started = time.monotonic()
     command = [sys.executable, str(ROOT / "scripts" / "parity" / script), "--kills", str(moments), "--seed", str(seed)]
     run = subprocess.run([*command, *more], capture_output=True, text=True, check=False, cwd=ROOT)
-    found = re.search(r"(\d+) confirmed changes", run.stdout) or re.search(r"masks checked\s*\|\s*(\d+)", run.stdout)
+    found = re.search(r"(\d+) confirmed changes|(?:masks checked|instances compared)\s*\|\s*(\d+)", run.stdout)
+    compared = 0 if found is None else int(found[1] or found[2])
     faults = [] if run.returncode == 0 else [(run.stdout + run.stderr)[-1500:]]
-    return Score(moments, moments, 1, int(found[1]) if found else 0, faults, time.monotonic() - started)
+    if not faults and not compared:
+        faults.append("nothing was compared")
+    return Score(moments, moments, 1, compared, faults, time.monotonic() - started)
 
 
-# of a hundred
+# moments of each kind, where none are asked for
 SHARES = {
     "fit": 12,
     "evaluate": 12,
@@ -327,12 +367,15 @@ SHARES = {
     "store": 20,
     "round": 4,
     "serve": 12,
+    "deidentify": 8,
+    "index": 4,
+    "listen": 12,
 }
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--moments", type=int, help="of each kind (default: 100 over all)")
+    parser.add_argument("--moments", type=int, help=f"of each kind (default: {sum(SHARES.values())} over all)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kinds", default="|".join(SHARES), help=f"some of {', '.join(SHARES)}, with | between")
     parser.add_argument("--table", type=Path, help="a CSV of what came out")
@@ -351,6 +394,8 @@ def main() -> int:
             elif kind == "serve":
                 more = ("--model", model, "--clients", "2", "--rows", "96", "--slices", "8", "--most-s", "3")
                 score = servers("serve_kill_http.py", moments, arguments.seed, *more)
+            elif kind == "listen":
+                score = servers("listen_kill.py", moments, arguments.seed)
             else:
                 rng = random.Random(f"{kind} {arguments.seed}")
                 score = worked(kind, kinds[kind], home / str(number), moments, rng)

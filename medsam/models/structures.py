@@ -21,14 +21,15 @@ from medsam.models.export import OPSET, export_program, graph_module
 from medsam.models.sam import Sam
 from medsam.models.specs import ModelSpec
 
-# Part of a structure's name: raise it when the network's code computes something else, and make all anew.
-_VERSION = 1
+# Part of a structure's name, and of the folder of graphs made from it: raise it when the network's code computes
+# something else, and make all anew.
+STRUCTURES = 1
 
 
 def structure_name(spec: ModelSpec, graph: str) -> str:
     """The file a structure is kept in; the same for all models whose graphs differ by nothing but weights."""
     sizes = spec.encoder if graph == "encoder" else (spec.decoder, spec.image_size, spec.embed_side)
-    digest = hashlib.sha256(repr((_VERSION, OPSET, sizes)).encode()).hexdigest()
+    digest = hashlib.sha256(repr((STRUCTURES, OPSET, sizes)).encode()).hexdigest()
     return f"{graph}-{digest[:12]}.onnx.gz"
 
 

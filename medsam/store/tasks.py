@@ -79,7 +79,7 @@ class TasksPart(Part):
         """
         moment = now()
         with self._database.write() as connection:
-            _expire(connection, moment)
+            _expire(connection, moment, lease)
             wanted = [] if kinds is None else [Tasks.kind.in_(list(kinds))]
             mine = select(Tasks.id).where(Tasks.state == "taken", Tasks.holder_id == reader.id, *wanted)
             found = connection.execute(mine.order_by(Tasks.id).limit(1)).scalar()
@@ -97,7 +97,7 @@ class TasksPart(Part):
         """This one, which is open. Raises InputError where it is not, or not this reader's to take."""
         moment = now()
         with self._database.write() as connection:
-            _expire(connection, moment)
+            _expire(connection, moment, lease)
             mine = (Tasks.state == "taken") & (Tasks.holder_id == reader.id)
             query = select(Tasks.state).where(Tasks.id == task, or_((Tasks.state == "open") & _for(reader), mine))
             state = connection.execute(query).scalar()
@@ -292,7 +292,12 @@ def _for(reader: Reader) -> ColumnElement[bool]:
     return may if reader.role >= Role.REVIEWER else may & Tasks.kind.not_in(REVIEWERS)
 
 
-def _expire(connection: Connection, moment: datetime) -> None:
+def _expire(connection: Connection, moment: datetime, lease: float) -> None:
+    """Open what nobody gave a sign of life of in time. None is taken for longer than a lease from now, as one whose
+    holder left before the clock was put back."""
+    latest = moment + timedelta(seconds=lease)
+    late = (Tasks.state == "taken") & (Tasks.until > latest)
+    connection.execute(update(Tasks).where(late).values(until=latest))
     query = select(Tasks.id).where(Tasks.state == "taken", Tasks.until < moment)
     gone = list(connection.execute(query).scalars())
     _set(connection, gone, "open")

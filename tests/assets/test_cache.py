@@ -87,6 +87,38 @@ def test_a_changed_table_makes_an_old_file_worthless(server: Server, known: Call
     assert not is_cached("tiny")
 
 
+def test_versions_with_other_tables_share_a_cache(server: Server, cache: Path, known: Callable[[Asset], Asset]) -> None:
+    old, new = (one_file(HttpsUrl(server.url(f"/{name}")), content=name.encode()) for name in ("old", "new"))
+    server.answers |= {"/old": sends(b"old"), "/new": sends(b"new")}
+    for _ in range(2):
+        for asset, content in ((old, b"old"), (new, b"new")):
+            known(asset)
+            assert fetch("tiny", quiet=True)["weights"].read_bytes() == content
+            assert place("tiny", asset.files[0]).read_bytes() == content
+    assert server.asked == {"GET /old": 1, "GET /new": 1}
+    # a file that has rotted is no other version's
+    (cache / "tiny" / "tiny.bin").write_bytes(b"rot")
+    known(old)
+    assert fetch("tiny", quiet=True)["weights"] == cache / "tiny" / "tiny.bin"
+    known(new)
+    assert is_cached("tiny")
+    assert server.asked == {"GET /old": 2, "GET /new": 1}
+
+
+def test_a_file_of_another_commit_of_the_hub_is_not_taken_for_ours(
+    tmp_path: Path, known: Callable[[Asset], Asset]
+) -> None:
+    commits = [one_file(HubFile("someone/tiny", letter * 40, "tiny.bin"), known=False) for letter in "ab"]
+    for asset, content in zip(commits, (b"first", b"second"), strict=True):
+        known(asset)
+        assert not is_cached("tiny")
+        (tmp_path / "mine").write_bytes(content)
+        fetch("tiny", quiet=True, local=tmp_path / "mine", sha256=sha256(content))
+    for asset, content in zip(commits, (b"first", b"second"), strict=True):
+        known(asset)
+        assert fetch("tiny", quiet=True)["weights"].read_bytes() == content
+
+
 def test_an_untouched_file_is_hashed_only_once(server: Server, known: Callable[[Asset], Asset]) -> None:
     server.answers["/tiny.bin"] = sends(BODY)
     known(one_file(HttpsUrl(server.url("/tiny.bin"))))
@@ -228,9 +260,9 @@ print(fetch("tiny", quiet=True)["weights"])
 """
 
 
-def start_child(url: str) -> subprocess.Popen[str]:
+def start_child(url: str, content: bytes = BODY) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", CHILD, url, sha256(BODY), str(len(BODY))],
+        [sys.executable, "-c", CHILD, url, sha256(content), str(len(content))],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -253,6 +285,18 @@ class Stalled:
         self.reached.set()
         self.go.wait(60)
         handler.wfile.write(BODY[len(BODY) // 2 :])
+
+
+def test_two_versions_fetch_at_once_and_each_gets_its_own(server: Server, cache: Path) -> None:
+    contents = [b"of the old version", b"of the new one"]
+    server.answers |= {f"/{number}": sends(content) for number, content in enumerate(contents)}
+    children = [start_child(server.url(f"/{number % 2}"), contents[number % 2]) for number in range(4)]
+    for number, child in enumerate(children):
+        out, err = child.communicate()
+        assert (child.returncode, err) == (0, "")
+        assert Path(out.strip()).read_bytes() == contents[number % 2]
+    assert server.asked == {"GET /0": 1, "GET /1": 1}
+    assert sorted(path.read_bytes() for path in cache.rglob("tiny.bin")) == sorted(contents)
 
 
 def test_two_processes_share_one_download(server: Server, cache: Path) -> None:

@@ -19,7 +19,7 @@ from tiny_training import tiny_model
 from medsam.cli.evaluate import named_cases
 from medsam.cli.main import main
 from medsam.data.manifest_json import read_manifest
-from medsam.errors import Cancelled
+from medsam.errors import Cancelled, InputError
 from medsam.evaluation.protocol import Protocol
 from medsam.evaluation.run import EvaluationRun, differences
 from medsam.evaluation.run import evaluate as evaluate_cases
@@ -149,6 +149,24 @@ def test_raising_from_progress_ends_a_run_at_a_slice_with_nothing_half_written(t
         "jobs.csv",
         "run.json",
     ]
+    evaluate_cases(run, cases, models)
+    assert written(out) == tables
+
+
+def test_two_versions_in_one_folder_never_mix_their_tables(tables, tiny, manifest, tmp_path, monkeypatch):
+    out, cases = tmp_path / "out", named_cases([read_manifest(manifest)], None, None)
+    run = EvaluationRun(out, Protocol(), keep_masks=True, timing=False)
+    models = {"tiny": Predictor(tiny[1], "cpu", engine="torch")}
+
+    def progress(done, total):
+        # before our last case is done, the other has measured all of them, and ours again
+        if done == 4 and not (out / "metrics.csv").exists():
+            with monkeypatch.context() as patch:
+                patch.setattr("medsam.evaluation.run.__version__", "0.0.1")
+                evaluate_cases(run, cases, models)
+
+    with pytest.raises(InputError, match="case0 was measured by another version of medsam"):
+        evaluate_cases(run, cases, models, progress=progress)
     evaluate_cases(run, cases, models)
     assert written(out) == tables
 

@@ -268,6 +268,48 @@ def test_processes_write_one_key_while_a_third_reads_it(tmp_path):
     assert only_file(tmp_path).name == f"{key('a')}.safetensors"
 
 
+_VERSION = """
+import sys, torch
+from medsam.inference import embeddings
+embeddings._FORMAT = version = int(sys.argv[2])
+cache = embeddings.EmbeddingCache(0, sys.argv[1])
+print("ready", flush=True)
+for turn in range(2):
+    assert sys.stdin.readline() == "go\\n"
+    for number in range(25):
+        key = embeddings.embedding_key(torch.full((3, 4, 4), float(number)), "weights")
+        mine = torch.full((2, 4, 4), 1000.0 * version + number)
+        (found,) = cache.fetch([key], lambda keys: [mine]).values()
+        assert torch.equal(found.features, mine), "an entry of the other version"
+    print(cache.misses, flush=True)
+"""
+
+
+def test_two_versions_share_a_folder_and_keep_their_own(tmp_path):
+    now = embeddings._FORMAT
+    versions = [
+        subprocess.Popen(
+            [sys.executable, "-c", _VERSION, str(tmp_path), str(version)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for version in (now - 1, now)
+    ]
+    for version in versions:
+        assert version.stdout.readline() == "ready\n", version.communicate()[1]
+    for _ in range(2):
+        for version in versions:
+            version.stdin.write("go\n")
+            version.stdin.flush()
+        # made in the first turn, kept in the second
+        assert [version.stdout.readline() for version in versions] == ["25\n", "25\n"]
+    for version in versions:
+        assert (version.communicate()[1], version.returncode) == ("", 0)
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 50
+
+
 def at_once(count, work):
     """What `work` gives or raises in each of so many threads that start together."""
     start = threading.Barrier(count)

@@ -109,6 +109,21 @@ def test_a_task_without_a_sign_of_life_comes_back(store, monkeypatch):
     assert [event.kind for event in store.task_events(task.id)] == ["made", "taken", "expired", "taken"]
 
 
+def test_a_clock_that_is_put_back_leaves_no_task_taken_for_longer_than_a_lease(store, monkeypatch):
+    (task,) = tasks(store, 1)
+    anna, ben, _ = people(store)
+    later(monkeypatch, days=400)
+    store.next_task(anna, 60)
+    later(monkeypatch, days=0)
+    assert store.next_task(ben, 60) is None, "she may be at work"
+    later(monkeypatch, seconds=50)
+    store.keep_task(task.id, anna, 60)
+    later(monkeypatch, seconds=100)
+    assert store.next_task(ben, 60) is None, "she gave a sign"
+    later(monkeypatch, seconds=200)
+    assert store.next_task(ben, 60).id == task.id
+
+
 def test_what_is_late_but_nobody_elses_can_still_be_handed_in(store, monkeypatch):
     (task,) = tasks(store, 1)
     anna, _, _ = people(store)

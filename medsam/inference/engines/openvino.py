@@ -7,8 +7,8 @@ digest, compared with torch before they are trusted, and never asked of a user:
 
     CACHE/graphs/DIGEST/
       encoder.onnx …        one file a graph, see `models.export`; encoder.int8.onnx, see `models.quantise`
-      compiled-PRECISION/   what OpenVINO made of them
-      checked.json          graph and precision -> which OpenVINO on which processor answered as torch does
+      compiled-…/           what OpenVINO made of them; one folder a precision and version of it
+      checked.json          graph, precision, OpenVINO and processor -> the graph that answered as torch does
 
 Letters: P prompts, n cells of the embedding's grid, s the side of the logits, four times the grid's.
 """
@@ -19,6 +19,7 @@ import functools
 import hashlib
 import json
 import platform
+import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -44,7 +45,7 @@ from medsam.models.prompt_encoder import as_tokens
 from medsam.models.quantise import quantise_encoder
 from medsam.models.runtime import locale_kept, openvino_core
 from medsam.models.sam import Sam
-from medsam.models.structures import fill_structure, find_structure
+from medsam.models.structures import STRUCTURES, fill_structure, find_structure
 from medsam.models.weights_file import weights_digest
 from medsam.progress import status
 from medsam.transforms.intensity import resolve_window
@@ -228,7 +229,8 @@ class OpenVinoEngine:
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "PERFORMANCE_HINT": "LATENCY",
             # a folder each: OpenVINO 2026.4 takes a graph compiled for one precision for one of another
-            "CACHE_DIR": str(self._folder / f"compiled-{_HINTS[precision]}"),
+            # and one for each OpenVINO, which removes what another one compiled
+            "CACHE_DIR": str(self._folder / f"compiled-{_HINTS[precision]}-{_openvino_version()}"),
         }
         return _run_by_openvino(path.name, lambda: openvino_core().compile_model(str(path), "CPU", settings))
 
@@ -247,9 +249,10 @@ class OpenVinoEngine:
 
     def _compare(self, graph: str, compiled: Any) -> None:
         """With torch, once a file, precision, OpenVINO and processor. Raises EngineError where answers differ."""
-        note, name = self._folder / "checked.json", f"{graph} {self._precision(graph)}"
+        # machines that share a folder have an entry each
+        note, name = self._folder / "checked.json", f"{graph} {self._precision(graph)}, {_machine()}"
         with self._path(graph).open("rb") as file:
-            about = f"{_machine()}, sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
+            about = f"sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
         if _checked_graphs(note).get(name) == about:
             return
         with _TORCH:
@@ -335,7 +338,8 @@ def _reaches_out(masks: Tensor, ends: tuple[bool, bool, bool, bool]) -> bool:
 def _graph_digest(sam: Sam) -> str:
     """Of everything a graph is made from: weights, sizes that leave no trace in them, and how it is written."""
     spec = sam.spec
-    described = (_FORMAT, OPSET, sorted(GRAPHS), spec.encoder, spec.decoder, spec.preprocess, weights_digest(sam))
+    how = (_FORMAT, STRUCTURES, OPSET, sorted(GRAPHS))
+    described = (*how, spec.encoder, spec.decoder, spec.preprocess, weights_digest(sam))
     return hashlib.sha256(repr(described).encode()).hexdigest()
 
 
@@ -345,7 +349,12 @@ def _relative(found: np.ndarray, wanted: np.ndarray) -> float:
 
 @functools.cache
 def _machine() -> str:
+    processor = openvino_core().get_property("CPU", "FULL_DEVICE_NAME")
+    return f"OpenVINO {_openvino_version()}, {platform.machine()}, {processor}"
+
+
+def _openvino_version() -> str:
+    """Fit to be part of a name: it may tell a branch, with slashes."""
     import openvino
 
-    processor = openvino_core().get_property("CPU", "FULL_DEVICE_NAME")
-    return f"OpenVINO {openvino.__version__}, {platform.machine()}, {processor}"
+    return re.sub(r"[^\w.]+", "-", str(openvino.__version__))

@@ -16,6 +16,8 @@ from medsam.pacs.listen.spool import Round, SeriesFolder, Spool
 from medsam.pacs.settings import Server
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S, _GIVE_UP_S, _AFTER_ERROR_S = 10.0, 3600.0, 3 * 86400.0, 60.0
+# attempts that are made at least, whatever the clock says
+_GIVE_UP_AFTER = 24
 
 # sends files to a server; raises MedSAMError
 Send = Callable[[Server, Sequence[Path]], Any]
@@ -57,7 +59,7 @@ class Outbox:
         """Seconds until something is due; None when nothing is waiting."""
         with self._lock:
             soonest = min(self._due.values(), default=None)
-        return None if soonest is None else max(0.0, soonest - self.clock())
+        return None if soonest is None else _still(soonest, self.clock())
 
     def __len__(self) -> int:
         with self._lock:
@@ -72,7 +74,7 @@ class Outbox:
         """Send everything that is due, one after the other."""
         now = self.clock()
         with self._lock:
-            due = sorted(one for one, when in self._due.items() if when <= now)
+            due = sorted(one for one, when in self._due.items() if not _still(when, now))
         for key, number in due:
             if stopped():
                 return
@@ -116,11 +118,12 @@ class Outbox:
         send = made.send = dict(made.send or {})
         now = made.ended = self.clock()
         send["attempts"] += 1
-        since = send.setdefault("since", now)
+        # a clock that was put back
+        since = send["since"] = min(now, send.get("since", now))
         if error is None:
             send |= {"state": "sent", "message": ""}
         elif send["state"] == "waiting":
-            given_up = now - since > _GIVE_UP_S
+            given_up = now - since > _GIVE_UP_S and send["attempts"] >= _GIVE_UP_AFTER
             send |= {"message": error, "next": now + wait_after(send["attempts"])}
             send["state"] = "failed" if given_up else "waiting"
         return send
@@ -158,6 +161,12 @@ class Outbox:
             wait=f"{wait_after(send['attempts']):.0f} s",
             message=send["message"],
         )
+
+
+def _still(due: float, now: float) -> float:
+    """Seconds to wait. What is more than the longest wait ahead was noted before the clock was put back: it is due."""
+    wait = due - now
+    return wait if 0 < wait <= _LONGEST_WAIT_S else 0.0
 
 
 def _waiting(rounds: Sequence[Round], number: int) -> Round | None:

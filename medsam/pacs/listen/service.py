@@ -32,6 +32,8 @@ from medsam.pacs.listen.watcher import Watcher
 
 # seconds between looks at the folder, at what is old, and between lines about one kind of refusal
 _LOOK_S, _CLEAN_S, _SAY_S = 1.0, 60.0, 10.0
+# seconds that two clocks may come apart between two looks at what is old: beyond, one of them was put
+_JUMP_S = 60.0
 
 
 class Receiver:
@@ -65,6 +67,7 @@ class Receiver:
         self._said: dict[str, float] = {}
         self._failing: set[SeriesKey] = set()
         self._next_look = self._next_clean = 0.0
+        self._apart, self._ahead = now() - clock(), 0.0
         self._status = ""
         self._pool = ThreadPoolExecutor(settings.jobs, "job")
         self._sender = ThreadPoolExecutor(1, "send")
@@ -311,6 +314,7 @@ class Receiver:
 
     def _remove_old(self) -> None:
         """Remove series that were finished long enough ago, and that nothing is done with."""
+        self._note_jump()
         for series in list(self.spool.series()):
             with suppress(OSError):
                 files = series.files()
@@ -334,7 +338,21 @@ class Receiver:
         if not idle or self.jobs.is_due(series) or self.outbox.holds(series.key):
             return False
         last = max(rounds[-1].ended, *(path.stat().st_mtime for path in files))
-        return self.now() - last > self.settings.keep_s
+        return self.now() - self._ahead - last > self.settings.keep_s
+
+    def _note_jump(self) -> None:
+        """A clock that is put forward makes nothing old: that time has not passed. (Nor has it, by the other clock,
+        while a machine sleeps.)"""
+        apart = self.now() - self.clock()
+        jump, self._apart = apart - self._apart, apart
+        if abs(jump) > _JUMP_S:
+            self._ahead = max(0.0, self._ahead + jump)
+            self.events(
+                "clock",
+                "the clock was put {where} by {seconds:.0f} s",
+                where="forward" if jump > 0 else "back",
+                seconds=abs(jump),
+            )
 
     def status(self) -> dict[str, Any]:
         """Numbers for a monitor."""

@@ -14,6 +14,7 @@ scans. What is left out for being damaged is opened with the scan it lies beside
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import stat
 import time
@@ -21,7 +22,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from medsam.data.label_contents import read_contents
@@ -44,11 +45,12 @@ _OTHERS = (".json", ".txt", ".csv", ".tsv", ".xml", ".html", ".md", ".pdf", ".py
 
 @dataclass(frozen=True, slots=True)
 class FileState:
-    """What tells a file from what it was. since: when it was first seen like this, by our clock."""
+    """What tells a file from what it was. since: when it was first seen like this, by our clock; of one that has
+    settled it is -inf: a clock that is put back unsettles none."""
 
     size: int
     changed_ns: int
-    since: float
+    since: float = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,8 @@ class Folder:
         if not self._changed(now) and not self._pending:
             return
         ready = [path for path, state in self.files.items() if self._settled(state, now)]
+        for path in ready:
+            self.files[path] = replace(self.files[path], since=-math.inf)
         waiting = self.files.keys() - set(ready)
         self._pending = bool(waiting)
         cases = self._by_name([path for path in ready if kind_of(Path(path)) is not None])
@@ -123,7 +127,7 @@ class Folder:
                     continue
                 before = self.files.get(path)
                 same = before is not None and (before.size, before.changed_ns) == (state.st_size, state.st_mtime_ns)
-                since = before.since if same and before is not None else now
+                since = min(before.since, now) if same and before is not None else now
                 found[path] = FileState(state.st_size, state.st_mtime_ns, since)
         return found
 

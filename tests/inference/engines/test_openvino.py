@@ -205,7 +205,35 @@ def test_a_damaged_note_of_what_was_compared_is_made_anew(tiny_sam, exported, gr
     image = torch.rand(1, 3, 64, 64)
     found = OpenVinoEngine(tiny_sam, "float32", tmp_path).encode(image)
     torch.testing.assert_close(found, exported.encode(image))
-    assert json.loads((tmp_path / "checked.json").read_text()).keys() == {"encoder float32"}
+    (name,) = json.loads((tmp_path / "checked.json").read_text()).keys() - {"encoder float32"}
+    assert name.startswith("encoder float32, OpenVINO ")
+
+
+def test_machines_and_versions_of_openvino_that_share_a_folder_check_once_each(
+    tiny_sam, graph_folder, exported, features, tmp_path, monkeypatch
+):
+    shutil.copy(graph_folder / "precompute.onnx", tmp_path)
+    compared = []
+    right = OpenVinoEngine._compare_anew
+    monkeypatch.setattr(
+        OpenVinoEngine, "_compare_anew", lambda self, *what: (compared.append(what[0]), right(self, *what))
+    )
+    for name in ("2026.3", "2026.4/branch", "2026.3", "2026.4/branch"):
+        monkeypatch.setattr("openvino.__version__", name)
+        openvino._machine.cache_clear()
+        assert_precomputes(OpenVinoEngine(tiny_sam, "float32", tmp_path), tiny_sam, features)
+    openvino._machine.cache_clear()
+    assert len(compared) == 2
+    assert len([*tmp_path.glob("compiled-f32-*")]) == 2
+
+
+def test_graphs_of_a_network_that_computes_something_else_are_kept_apart(tiny_sam, monkeypatch):
+    names = {openvino._graph_digest(tiny_sam)}
+    for constant in ("_FORMAT", "STRUCTURES", "OPSET"):
+        with monkeypatch.context() as patch:
+            patch.setattr(openvino, constant, 99)
+            names.add(openvino._graph_digest(tiny_sam))
+    assert len(names) == 4
 
 
 def test_the_first_preparation_is_told_in_a_log_once(tiny_sam, graph_folder, exported, capsys):

@@ -153,8 +153,13 @@ def test_what_is_never_taken_is_given_up_and_can_be_tried_again(run, liver):
     found.refuse.append("No.")
     found.send(images(6))
     found.until(lambda: found.heard("send_waiting"))
+    # a clock that is put forward gives nothing up
     found.ahead = 4 * 86400.0
+    for attempt in range(2, 24):
+        found.until(lambda attempt=attempt: len(found.heard("send_waiting")) == attempt)
+        found.ahead += 3601.0
     found.until(lambda: found.heard("send_failed"))
+    assert found.heard("send_failed")[0]["attempts"] == 24
     (failure,) = found.receiver.spool.failures()
     assert json.loads(failure.read_text())["message"] == "Not sent: No."
     found.refuse.clear()
@@ -167,10 +172,10 @@ def test_old_series_go_when_they_are_finished_and_not_before(run):
     found.send(images(1))
     found.until(lambda: found.rounds() and not found.receiver.status()["at_work"])
     used = found.receiver.spool.space.used
-    found.ahead = 80000.0
+    found.pass_time(80000.0)
     found.receiver._remove_old()
     assert found.receiver.spool.find(KEY).files()
-    found.ahead = 90000.0
+    found.pass_time(10000.0)
     found.receiver._remove_old()
     assert not (found.receiver.spool.folder / "series" / STUDY).exists()
     assert found.receiver.spool.failures() == []
@@ -184,9 +189,34 @@ def test_what_arrives_or_waits_to_be_sent_is_never_old(run, liver):
     found.send(images(6))
     found.receiver._remove_old()
     found.until(lambda: found.heard("send_waiting"))
-    found.ahead = 1000.0
+    found.pass_time(1000.0)
     found.receiver._remove_old()
     assert len(found.receiver.spool.find(KEY).files()) == 6
+
+
+def test_a_clock_that_is_put_forward_makes_nothing_old(run):
+    found = run(Rule("count", Match(), COUNT), keep_s=86400.0)
+    found.send(images(1))
+    found.until(lambda: found.rounds() and not found.receiver.status()["at_work"])
+    for jump in (400 * 86400.0, -3600.0):
+        found.ahead += jump
+        found.receiver._remove_old()
+        assert found.receiver.spool.find(KEY).files()
+    assert [one["where"] for one in found.heard("clock")] == ["forward", "back"]
+    found.pass_time(90000.0)
+    found.receiver._remove_old()
+    assert not found.receiver.spool.find(KEY).files()
+
+
+def test_a_clock_that_is_put_back_delays_no_sending(run, liver):
+    found = run(liver)
+    found.ahead = 7200.0
+    found.refuse.append("No.")
+    found.send(images(6))
+    found.until(lambda: found.heard("send_waiting"))
+    found.refuse.clear()
+    found.ahead = 0.0
+    found.until(lambda: found.sent)
 
 
 def test_the_log_and_the_status_name_no_patient(run):

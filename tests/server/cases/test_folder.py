@@ -113,6 +113,22 @@ def test_a_file_that_grows_waits_and_so_does_its_series(tmp_path, clock):
     assert [*looked(folder)] == ["a.nii"]
 
 
+def test_what_is_there_stays_when_the_clock_is_put_back(tmp_path, clock):
+    nifti(tmp_path / "a.nii", np.zeros((3, 4, 5), np.int16))
+    clock.aged(tmp_path, 60)
+    folder = Folder(tmp_path, clock=clock, settle=4)
+    assert [*looked(folder)] == ["a.nii"]
+    clock.now -= 3600
+    nifti(tmp_path / "b.nii", np.ones((3, 4, 5), np.int16))
+    os.utime(tmp_path / "b.nii", (clock.now,) * 2)
+    deltas = [*folder.look()]
+    assert [delta.gone for delta in deltas if delta.gone] == []
+    clock.now -= 3600
+    assert looked(folder) == {}
+    clock.now += 5
+    assert [*looked(folder)] == ["b.nii"]
+
+
 def test_nothing_outside_is_read_and_nothing_that_is_no_file(tmp_path, clock):
     secret, root = tmp_path / "secret", tmp_path / "data"
     dicom_files.series(secret / "ct", dicom_files.slices(3), SeriesInstanceUID="1.2.3.66")

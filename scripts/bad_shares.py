@@ -92,13 +92,15 @@ def share(folder: Path, mount: Path) -> Iterator[Mounted]:
         [sys.executable, str(_SCRIPT), str(folder), str(mount)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        # libfuse tells of limits that do not matter
+        stderr=subprocess.DEVNULL,
         text=True,
     )
     try:
         until = time.monotonic() + 20
         while not os.path.ismount(mount):
             if process.poll() is not None or time.monotonic() > until:
-                raise SystemExit("The share cannot be mounted.")
+                raise SystemExit(f"The share cannot be mounted; {_SCRIPT.name} FOLDER MOUNT says why.")
             time.sleep(0.02)
         yield Mounted(process)
     finally:

@@ -17,6 +17,7 @@ Needs root or fusermount, libfuse (Debian: libfuse3-3 or fuse3) and `pip install
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import os
 import sys
@@ -64,88 +65,116 @@ class Mood:
             raise mfusepy.FuseOSError(getattr(errno, said["errno"]))
 
 
-class Share(mfusepy.Operations):  # type: ignore[misc]
-    """The operations, each on the file of the same name in a folder."""
+def through(operation: Callable[..., Any]) -> Callable[..., Any]:
+    """An operation on the file of the same name in the folder, once the mood lets it."""
+    name = operation.__name__
 
-    def __init__(self, root: Path, mood: Mood) -> None:
-        self._root, self._mood = str(root), mood
-
-    def __call__(self, operation: str, path: str, *words: Any) -> Any:
-        if operation in OPERATIONS and (operation, path) != ("getattr", "/"):
-            self._mood.meet(operation)
-        call: Callable[..., Any] | None = getattr(self, operation, None)
-        if call is None:
-            raise mfusepy.FuseOSError(errno.ENOSYS)
+    @functools.wraps(operation)
+    def call(self: Share, path: str, *words: Any) -> Any:
+        if name in OPERATIONS and (name, path) != ("getattr", "/"):
+            self.mood.meet(name)
         try:
-            return call(self._root + path, *words)
+            return operation(self, self.root + path, *words)
         except OSError as error:
             raise mfusepy.FuseOSError(error.errno) from error
 
+    return call
+
+
+class Share(mfusepy.Operations):  # type: ignore[misc]
+    """What is done with the mount."""
+
+    use_ns = True
+
+    def __init__(self, root: Path, mood: Mood) -> None:
+        self.root, self.mood = str(root), mood
+
+    @through
     def getattr(self, path: str, fh: int | None = None) -> dict[str, Any]:
         found = os.lstat(path)
         names = ("st_mode", "st_nlink", "st_uid", "st_gid", "st_size", "st_ino")
         times = {f"st_{one}time": getattr(found, f"st_{one}time_ns") for one in "amc"}
         return {name: getattr(found, name) for name in names} | times
 
+    @through
     def readdir(self, path: str, fh: int) -> list[str]:
         return [".", "..", *os.listdir(path)]
 
+    @through
     def access(self, path: str, mode: int) -> int:
         if not os.access(path, mode):
             raise OSError(errno.EACCES, "")
         return 0
 
+    @through
     def open(self, path: str, flags: int) -> int:
         return os.open(path, flags)
 
+    @through
     def create(self, path: str, mode: int, fi: Any = None) -> int:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, mode)
 
+    @through
     def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
         return os.pread(fh, size, offset)
 
+    @through
     def write(self, path: str, data: bytes, offset: int, fh: int) -> int:
         return os.pwrite(fh, data, offset)
 
+    @through
     def truncate(self, path: str, length: int, fh: int | None = None) -> None:
         os.truncate(path, length)
 
+    @through
     def flush(self, path: str, fh: int) -> int:
         return 0
 
+    @through
     def fsync(self, path: str, datasync: int, fh: int) -> None:
         os.fsync(fh)
 
+    @through
     def release(self, path: str, fh: int) -> None:
         os.close(fh)
 
+    @through
     def mkdir(self, path: str, mode: int) -> None:
         os.mkdir(path, mode)
 
+    @through
     def rmdir(self, path: str) -> None:
         os.rmdir(path)
 
+    @through
     def unlink(self, path: str) -> None:
         os.unlink(path)
 
+    @through
     def rename(self, old: str, new: str) -> None:
-        os.rename(old, self._root + new)
+        os.rename(old, self.root + new)
 
+    @through
     def chmod(self, path: str, mode: int) -> None:
         os.chmod(path, mode)
 
+    @through
     def chown(self, path: str, uid: int, gid: int) -> None:
         os.lchown(path, uid, gid)
 
+    @through
     def utimens(self, path: str, times: tuple[int, int] | None = None) -> None:
         os.utime(path, ns=times) if times else os.utime(path)
 
+    @through
     def symlink(self, target: str, source: str) -> None:
         os.symlink(source, target)
 
+    @through
     def readlink(self, path: str) -> str:
         return os.readlink(path)
 
+    @through
     def statfs(self, path: str) -> dict[str, int]:
         found = os.statvfs(path)
         names = (
@@ -166,7 +195,7 @@ def main() -> None:
     folder, mount = map(Path, sys.argv[1:])
     mood = Mood()
     threading.Thread(target=mood.listen, daemon=True).start()
-    mfusepy.FUSE(Share(folder.resolve(), mood), str(mount), foreground=True, use_ns=True)
+    mfusepy.FUSE(Share(folder.resolve(), mood), str(mount), foreground=True)
 
 
 if __name__ == "__main__":

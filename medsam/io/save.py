@@ -164,7 +164,8 @@ def check_target(path: Path, inputs: Collection[Path] = ()) -> None:
             raise InputError(f"{path} is a folder. Name a file.")
         if any(_is_same(path, other) or _is_slice_of(path, other) for other in inputs):
             raise InputError(f"{path.name} is also an input, or another output; it would be overwritten. Name another.")
-        with tempfile.TemporaryFile(dir=path.parent):
+        # closed before it is removed: what a share cannot remove while it is open it keeps under another name
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".medsam-"):
             pass
     except OSError as error:
         raise InputError(f"Nothing can be written to {path.parent}: {error.strerror or error}.") from error

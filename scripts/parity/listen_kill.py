@@ -2,7 +2,7 @@
 
     PYTHONPATH=.:tests .venv/bin/python scripts/parity/listen_kill.py [--kills 30] [--series 12] [--seed 1]
 
-`medsam pacs listen` runs with a rule whose command copies the series' instances to its results. Two senders send
+`medsam pacs listen` runs with a rule whose command digests the instances of a series. Two senders send
 series after series by C-STORE. After a random time (up to two seconds from when it listens) the receiver is killed
 (SIGKILL, with the commands it runs) and started again on the same folder; each sender sends again what no answer came
 for. After each kill every instance that was answered with success lies there, once and with the same pixels, none has
@@ -14,6 +14,7 @@ Exit status 1 where anything is missing. That a power cut loses nothing is not c
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import random
 import signal
@@ -54,7 +55,8 @@ class Receiver:
             self.port = probe.getsockname()[1]
         self.folder, self._log = home / "spool", home / "log"
         # a moment's work, so that kills meet it
-        command = ["/bin/sh", "-c", 'cp "$1"/*.dcm "$2" && sleep 0.2 && ls "$1" > "$2/names"', "copy"]
+        work = 'export LC_ALL=C; cat "$1"/*.dcm | sha256sum > "$2/sha256"; sleep 0.2; ls "$1" > "$2/names"'
+        command = ["/bin/sh", "-c", work, "digest"]
         words = ", ".join(f"'{word}'" for word in [*command, "{folder}", "{out}"])
         (home / "settings.toml").write_text(
             f'[listen]\nfolder = "spool"\nport = {self.port}\ncalling_aets = ["CT1", "CT2"]\nquiet_s = 0.5\n'
@@ -139,16 +141,14 @@ def faults(receiver: Receiver, taken: Sent, counts: Counter[str]) -> list[str]:
             if made.state != "done":
                 found.append(f"{one.path.name}, round {made.number}: {made.state}, {made.message}")
                 continue
-            names = one.results(made.number) / "names"
-            listed = names.read_text().split() if names.exists() else []
-            copies = list(one.results(made.number).glob("*.dcm"))
-            if len(listed) != made.instances or len(copies) != made.instances:
-                found.append(f"{one.path.name}, round {made.number}: {len(listed)} of {made.instances} results")
-            found += [
-                f"{path.name}, of round {made.number}, is another file"
-                for path in copies
-                if path.read_bytes() != files[path.stem].read_bytes()
-            ]
+            names, sha256 = (one.results(made.number) / name for name in ("names", "sha256"))
+            if not (names.exists() and sha256.exists()):
+                found.append(f"{one.path.name}, round {made.number}: its results are gone")
+                continue
+            listed = names.read_text().split()
+            content = b"".join(files[Path(name).stem].read_bytes() for name in listed)
+            if len(listed) != made.instances or sha256.read_text().split()[0] != hashlib.sha256(content).hexdigest():
+                found.append(f"{one.path.name}, round {made.number}: other results than of its instances")
     return found
 
 

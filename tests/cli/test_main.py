@@ -82,6 +82,12 @@ def test_a_window_may_start_with_a_minus(monkeypatch):
             OSError(28, "No space left on device", "out/mask.nii.gz"),
             "InputError: out/mask.nii.gz: No space left on device.",
         ),
+        (
+            OSError(116, "Stale file handle", "out/mask.nii.gz"),
+            "InputError: out/mask.nii.gz: Stale file handle. What was finished is kept, nothing is half written. "
+            "The disk or the share does not answer: see to it",
+        ),
+        (OSError(5, "Input/output error"), "InputError: Input/output error. What was finished"),
         (OSError(30, "Read-only file system", "out"), "InputError: out: Read-only file system."),
         (OSError(27, "File too large"), "InputError: File too large."),
     ],

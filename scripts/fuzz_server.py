@@ -17,8 +17,11 @@ from typing import Any
 import numpy as np
 
 from medsam.errors import MedSAMError
+from medsam.masks import RLE
 
 API = "/api/v1"
+_DRAWN = np.zeros((24, 32), dtype=bool)
+_DRAWN[6:14, 5:20] = True
 # name of the file -> (method, route, body). {} stands for the session that is there
 REQUESTS: dict[str, tuple[str, str, Any]] = {
     "open": (
@@ -40,19 +43,21 @@ REQUESTS: dict[str, tuple[str, str, Any]] = {
     "drawn": (
         "POST",
         "/sessions/{}/prompts",
-        {"object": 1, "slice": 3, "drawn": {"size": [24, 32], "counts": "PPYo1"}},
+        {"object": 1, "slice": 3, "drawn": RLE.of(_DRAWN).to_dict()},
     ),
     "interpolate": ("POST", "/sessions/{}/interpolate", {"object": 1}),
     "propagate": ("POST", "/sessions/{}/propagate", {"object": 1, "max_mm": 4.0}),
     "reset": ("POST", "/sessions/{}/reset", {"object": 1}),
     "compare": ("POST", "/sessions/{}/compare", {"session": "SESSION"}),
     "login": ("POST", "/login", {"name": "grace", "password": "correct horse battery"}),
-    "token": ("POST", "/tokens", {"name": "script", "days": 3}),
+    "token": ("POST", "/tokens", {"name": "script", "expires": "2099-01-01T00:00:00Z"}),
     "user": ("POST", "/users", {"name": "ada", "role": "reader", "password": "another horse battery"}),
 }
 UPLOAD = "upload.nrrd"
-# statuses of sound bodies that a server without users refuses
-EXPECTED: dict[str, int] = {}
+# statuses of sound bodies that are refused: by a server without users,
+EXPECTED = {"login": 401, "user": 422}
+# and because there is a session of the case; its object is on slices beside each other
+EXPECTED |= {"open": 409, "interpolate": 422}
 
 
 def scan_file() -> bytes:

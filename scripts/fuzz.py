@@ -229,12 +229,13 @@ def worker(channel: Any, seeds: Path, seed: int, room: Path) -> None:
 
 
 class Hand:
-    """A worker process, and the case it has."""
+    """A worker process, and the case it has. known: kinds of which it had one before: the first imports and starts."""
 
     case: tuple[str, int]
     since: float
 
     def __init__(self, seeds: Path, seed: int, room: Path) -> None:
+        self.known: set[str] = set()
         self.channel, theirs = multiprocessing.Pipe()
         self.process = multiprocessing.get_context("fork").Process(target=worker, args=(theirs, seeds, seed, room))
         self.process.start()
@@ -323,12 +324,15 @@ def finished(hand: Hand) -> tuple[Verdict | None, bool]:
     """The verdict on what a hand has, None while it is at work; and whether the hand is to be replaced."""
     if hand.channel.poll():
         try:
-            return hand.channel.recv(), False
+            verdict = hand.channel.recv()
+            hand.known.add(hand.case[0])
+            return verdict, False
         except EOFError:
             hand.process.join()
             return Verdict("FAILED", f"the process died ({hand.process.exitcode})"), True
-    late = time.monotonic() - hand.since > PATIENCE
-    return (Verdict("FAILED", f"more than {PATIENCE:.0f} s", PATIENCE), True) if late else (None, False)
+    patience = PATIENCE if hand.case[0] in hand.known else 10 * PATIENCE
+    late = time.monotonic() - hand.since > patience
+    return (Verdict("FAILED", f"more than {patience:.0f} s", patience), True) if late else (None, False)
 
 
 def sow(seeds: Path, kinds: list[str]) -> None:

@@ -13,6 +13,7 @@ import argparse
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from medsam.inference.embeddings import EmbeddingCache
 from medsam.inference.image_predictor import ImagePredictor
 from medsam.labels import english, english_phrases, named
 from medsam.metrics.detection import auroc
+from medsam.models.heads import read_head, renamed, save_head
 from medsam.models.name_bank import name_bank
 from medsam.models.name_head import NameHead, slice_places
 from medsam.models.text_encoder import phrase_encoder
@@ -60,6 +62,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=3)
     parser.add_argument("--head", default="names-hippocampus")
     parser.add_argument("--embeddings", type=Path, help="where they are kept")
+    parser.add_argument("--record", type=Path, metavar="FILE", help="write --head there, with what was measured")
     arguments = parser.parse_args()
     cache = EmbeddingCache(memory_bytes=0, folder=arguments.embeddings)
     reader = NameReader(ImagePredictor("litemedsam", cache=cache), [arguments.head])
@@ -75,8 +78,18 @@ def main() -> None:
         rows += seen_of(case, reader.images, network, sam, questions, labels, arguments.every)
     slices = len(rows) // len(questions)
     print(f"{len(cases)} volumes, {len({row.patient for row in rows})} patients, {slices} slices")
-    for name in labels:
-        report(name, rows, questions, float(head.card.thresholds[name]))
+    about = {"patients": len({row.patient for row in rows}), "cases": len(cases), "slices": slices}
+    measured = {
+        name: {
+            "set": f"msd_hippocampus_mr, split {arguments.split}, every {arguments.every}. slice",
+            **about,
+            **report(name, rows, questions, float(head.card.thresholds[name])),
+            "date": datetime.now(UTC).date().isoformat(),
+        }
+        for name in labels
+    }
+    if arguments.record is not None:
+        save_head(renamed(read_head(Path(arguments.head)), measured=measured), arguments.record)
 
 
 def questions_of(names: Sequence[str], unsure: Sequence[str]) -> dict[str, torch.Tensor]:
@@ -124,8 +137,8 @@ def volume_dice(rows: Sequence[Seen], name: str, threshold: float) -> np.ndarray
     return np.array([np.nanmean(found) for found in patients.values()])
 
 
-def report(name: str, rows: Sequence[Seen], questions: dict[str, torch.Tensor], threshold: float) -> None:
-    """Print what there is to know of a structure."""
+def report(name: str, rows: Sequence[Seen], questions: dict[str, torch.Tensor], threshold: float) -> dict[str, float]:
+    """Print what there is to know of a structure; the figures of a card."""
     for question in questions:
         found = volume_dice([row for row in rows if row.asked == question], name, threshold)
         print(f"{english(name)} asked as {question!r}: {found.mean():.3f} (SE {found.std() / len(found) ** 0.5:.3f})")
@@ -136,6 +149,16 @@ def report(name: str, rows: Sequence[Seen], questions: dict[str, torch.Tensor], 
     missed, false = np.mean(presence[there] < threshold), np.mean(presence[~there] >= threshold)
     print(f"  presence: AUROC {auroc(presence, there):.3f}; missed {missed:.3f}; false alarms {false:.3f}")
     print(f"  at {MISSES:.0%} misses: false alarms {np.mean(presence[~there] >= alarm):.3f}")
+    others = ("no name", "synonym: ", "phrase: ", *rows[0].wanted)
+    nowhere = [row.presence for row in rows if not row.asked.startswith(others)]
+    figures = {
+        "dice": volume_dice(own, name, threshold).mean(),
+        "presence_auc": auroc(presence, there),
+        "missed_slices": missed,
+        "false_alarm_slices": false,
+        "absent_names_false_alarms": np.mean(np.array(nowhere) >= threshold),
+    }
+    return {key: round(float(value), 3) for key, value in figures.items()}
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -100,7 +100,9 @@ def on_clock(place: Path, model: Path) -> tuple[str, list[str]]:
         again = _masks(client.resume(session.id))
         if masks.keys() != again.keys() or not masks:
             faults.append(f"{len(again)} masks where {len(masks)} were confirmed")
-        faults += [f"{key} is another mask" for key in masks if not np.array_equal(masks[key], again.get(key))]
+        faults += [
+            f"{key} is another mask" for key in masks if key not in again or not np.array_equal(masks[key], again[key])
+        ]
     finally:
         if server.stop() != 128 + signal.SIGTERM:
             faults.append("the server did not end as it was told to")
@@ -112,7 +114,7 @@ def _masks(session: RemoteSession) -> dict[tuple[str, int], np.ndarray]:
 
 
 @contextmanager
-def _environment(more: dict[str, str]) -> Iterator[None]:
+def _environment(more: Mapping[str, str]) -> Iterator[None]:
     before = dict(os.environ)
     os.environ.update(more)
     try:

@@ -22,7 +22,7 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parents[1] / "out" / "atheris"))
 
 try:
-    import atheris  # type: ignore[import-not-found]
+    import atheris
 except ImportError:
     sys.exit("This needs atheris: pip install --target out/atheris atheris")
 

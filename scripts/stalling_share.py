@@ -27,7 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import mfusepy  # type: ignore[import-not-found]
+import mfusepy
 
 OPERATIONS = ("read", "write", "open", "create", "rename", "getattr", "readdir", "mkdir", "unlink", "flush", "fsync")
 
@@ -81,7 +81,7 @@ def through(operation: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-class Share(mfusepy.Operations):  # type: ignore[misc]
+class Share(mfusepy.Operations):
     """What is done with the mount."""
 
     use_ns = True

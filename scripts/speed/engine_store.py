@@ -156,7 +156,7 @@ def measure(folder: Path, times: int) -> Iterator[tuple[str, list[float]]]:
             ("project, as the page asks", lambda: told_of_project(project, reader, cases, stored, "litemedsam", "ab")),
             ("masks that no round has seen", lambda: store.masks_since(store.rounds()[-1].last)),
             ("masks of a scan", lambda: list(store.standing(next(iter(cases))))),
-            ("statistics, as the page asks", lambda: statistics(project)),
+            ("statistics, as the page asks", lambda: statistics(project, reader)),
             ("status", lambda: status_of(project)),
         ]
         for name, call in calls:

@@ -16,7 +16,7 @@ import torch
 from medsam.errors import PromptError, listed
 from medsam.geometry import SlicePlane
 from medsam.inference.image_predictor import Embedding, ScanEncoder
-from medsam.inference.tracked_boxes import BoxTrack, clipped, tracked
+from medsam.inference.tracked_boxes import BoxTrack, best_path, clipped, tracked
 from medsam.inference.usage import Usage
 from medsam.io.structure_names import plain_name
 from medsam.models.detector import Detector, decode, detector_of
@@ -184,9 +184,14 @@ class Search:
         missing: dict[str, float] = {}
         for n in self._numbers:
             name = card.classes[n]
-            ranked = sorted((_object(name, one, self.slices) for one in tracked(seen.boxes[n])), key=_surest)
+            if self._single:
+                path = best_path(seen.boxes[n], _GOES_ON * self._thresholds[n])
+                tracks = [] if path is None else [path]
+            else:
+                tracks = tracked(seen.boxes[n])
+            ranked = sorted((_object(name, one, self.slices) for one in tracks), key=_surest)
             believed = [one for one in ranked if one.confidence >= self._thresholds[n]]
-            objects += believed[: 1 if self._single else None]
+            objects += believed
             if not believed:
                 missing[name] = ranked[0].confidence if ranked else 0.0
         asked = tuple(card.classes[n] for n in self._numbers)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 
@@ -84,6 +85,43 @@ def tracked(by_slice: Mapping[int, Iterable[tuple[Box, float]]]) -> list[BoxTrac
                 tracks.append(taken[other])
             taken[other].add(index, box, score)
     return tracks
+
+
+def best_path(by_slice: Mapping[int, Iterable[tuple[Box, float]]], least: float = 0.0) -> BoxTrack | None:
+    """(box, score) by slice, of what a scan has once -> that object: at most one box a slice, so that they come nearest
+    to what was seen; None where nothing was.
+
+    Of all ways from slice to slice that leave out at most `_MOST_MISSED` in a row, and on which each box comes as near
+    to the next as half a side, the one whose scores exceed `least` by most in sum: linked one after the other, a
+    doubtful box would lead astray where slices are thick. Source: tubes of actions through the frames of a film,
+    Gkioxari and Malik 2015 (arXiv 1411.6031), which are found so.
+    """
+    places = [(index, box, score) for index in sorted(by_slice) for box, score in by_slice[index]]
+    sums, before = list[float](), list[int | None]()
+    for number, (index, box, score) in enumerate(places):
+        ways = [
+            one
+            for one, (earlier, other, _) in enumerate(places[:number])
+            if 0 < index - earlier <= _MOST_MISSED + 1 and _near(other, box)
+        ]
+        best = max(ways, key=sums.__getitem__, default=None)
+        sums.append(score - least + (0.0 if best is None else sums[best]))
+        before.append(best)
+    if not places:
+        return None
+    path, at = BoxTrack(), cast("int | None", int(np.argmax(sums)))
+    while at is not None:
+        path.add(*places[at])
+        at = before[at]
+    return path
+
+
+def _near(one: Box, other: Box) -> bool:
+    """Whether two boxes overlap or are apart by half a side at most, across and down."""
+    return all(
+        max(one[low], other[low]) - min(one[high], other[high]) <= (one[high] - one[low] + other[high] - other[low]) / 4
+        for low, high in ((0, 2), (1, 3))
+    )
 
 
 def clipped(box: Sequence[float], shape: tuple[int, int]) -> Box | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from medsam.inference.tracked_boxes import BoxTrack, clipped, tracked
+from medsam.inference.tracked_boxes import BoxTrack, best_path, clipped, tracked
 
 
 def square(x: float, y: float, side: float = 10.0):
@@ -37,6 +37,37 @@ def test_a_few_missed_slices_are_crossed_and_filled_between():
     assert filled.scores == {0: 0.9, 1: 0.6, 2: 0.6, 3: 0.6}
     # three are too many
     assert len(tracked({0: [(square(0, 0), 0.9)], 4: [(square(0, 0), 0.9)]})) == 2
+
+
+def test_a_doubtful_box_does_not_lead_astray_what_a_scan_has_once():
+    """Slices are thick, and the structure bends: its boxes on neighbouring slices need not overlap."""
+    there = {n: (square(7 * n, 12 * n), 0.8) for n in range(4)}
+    seen = {n: [one] for n, one in there.items()}
+    seen[0].append((square(60, 0), 0.3))
+    seen[1].append((square(1, 0), 0.25))  # overlaps the first one as the right one does not
+    seen[3].insert(0, (square(58, 2), 0.3))
+    path = best_path(seen, 0.2)
+    assert path is not None
+    assert path.boxes == {n: box for n, (box, _) in there.items()}
+    assert path.scores == dict.fromkeys(range(4), 0.8)
+
+
+def test_the_surer_of_two_ways_is_taken_and_not_the_longer_one():
+    sure = {n: [(square(0, 0), 0.9)] for n in (5, 6)}
+    doubtful = {n: [(square(50, 50), 0.25)] for n in range(12)}
+    path = best_path({n: [*sure.get(n, []), *doubtful[n]] for n in range(12)}, 0.2)
+    assert path is not None
+    assert sorted(path.boxes) == [5, 6]
+
+
+def test_a_way_crosses_a_few_slices_and_no_jump():
+    path = best_path({0: [(square(0, 0), 0.9)], 3: [(square(12, 0), 0.9)], 7: [(square(12, 0), 0.9)]})
+    assert path is not None
+    assert sorted(path.boxes) == [0, 3], "three slices without a box end it"
+    far = best_path({0: [(square(0, 0), 0.8)], 1: [(square(16, 0), 0.9)]})
+    assert far is not None
+    assert sorted(far.boxes) == [1], "more than half a side lies between"
+    assert best_path({4: []}) is None
 
 
 def test_a_lone_box_in_a_volume_is_believed_half_and_in_a_picture_whole():

@@ -268,8 +268,31 @@ _TABLE = (
             _bundled(
                 "head",
                 "names_hippocampus.safetensors",
-                "932c7d18c6f1c77d6174acfd320e8034bdbea6a62e15e0a101c4e01fb32974bf",
-                4_319_002,
+                "1680d3d242e3e6f16d211c9aff9538f9043e3db8ded28bf4187a7a5b1b72718e",
+                4_318_986,
+            ),
+        ),
+    ),
+    Asset(
+        name="hippocampus",
+        kind="head",
+        title="Without a prompt beside LiteMedSAM: anterior and posterior hippocampus on MR",
+        licence="CC BY-SA 4.0",
+        licence_note=(
+            "That of the data it learnt from, the Medical Segmentation Decathlon; LiteMedSAM, whose decoder it "
+            "changes, is Apache-2.0. Whoever passes the file on, changed or not, does so under CC BY-SA 4.0."
+        ),
+        origin=(
+            "medsam fit with configs/train/detector.yaml and litemedsam_decoder.yaml of this repository "
+            "(docs/results/README.md). Cite Antonelli et al., The Medical Segmentation Decathlon, Nature "
+            "Communications 13:4128 (2022)."
+        ),
+        files=(
+            _bundled(
+                "head",
+                "hippocampus.safetensors",
+                "08d4f3befd4e31f5393cdc5b97867434f19f05774f0e3fd69ab175cfccb69e45",
+                5_453_928,
             ),
         ),
     ),

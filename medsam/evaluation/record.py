@@ -46,7 +46,7 @@ def _figures(summary: Mapping[str, Any], name: str, about: Mapping[str, Any]) ->
         "patients": dice.get("patients"),
         "scans": about["scans"],
         "dice": None if dice.get("mean") is None else round(dice["mean"], 4),
-        "ci95": dice.get("ci95"),
+        "ci95": [round(edge, 4) for edge in dice.get("ci95") or []] or None,
         "found": f"{about['found']} of {about['present']}",
         "false_alarms": about["false_alarms"],
         "scans_without": about["scans_without"],

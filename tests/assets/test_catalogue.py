@@ -54,7 +54,8 @@ def test_the_table_holds_what_the_documentation_promises() -> None:
 
 def test_what_the_package_carries_is_what_the_table_says(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("MEDSAM_CACHE", str(tmp_path))
-    for name, role in (("litemedsam-plus", "decoder"), ("names-hippocampus", "head")):
+    bundled = (("litemedsam-plus", "decoder"), ("names-hippocampus", "head"), ("hippocampus", "head"))
+    for name, role in bundled:
         path = fetch(name, quiet=True)[role]
         (file,) = ASSETS[name].files
         assert path.stat().st_size == file.size < 16_000_000

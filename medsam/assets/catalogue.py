@@ -268,7 +268,7 @@ _TABLE = (
             _bundled(
                 "head",
                 "names_hippocampus.safetensors",
-                "1680d3d242e3e6f16d211c9aff9538f9043e3db8ded28bf4187a7a5b1b72718e",
+                "00cd8f3b2f23c7488d70923f1b65faeb5e80ebfc44281fc04f740c532abc3046",
                 4_318_986,
             ),
         ),

@@ -81,7 +81,7 @@ def main() -> None:
     about = {"patients": len({row.patient for row in rows}), "cases": len(cases), "slices": slices}
     measured = {
         name: {
-            "set": f"msd_hippocampus_mr, split {arguments.split}, every {arguments.every}. slice",
+            "set": f"msd_hippocampus_mr, split {arguments.split}, one slice in {arguments.every}",
             **about,
             **report(name, rows, questions, float(head.card.thresholds[name])),
             "date": datetime.now(UTC).date().isoformat(),

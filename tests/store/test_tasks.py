@@ -64,9 +64,15 @@ import os, sys
 from pathlib import Path
 from medsam.store.store import Store
 
+ready, tell, wait, go = *os.pipe(), *os.pipe()
+
 def work(name):
+    os.close(go)
     with Store.open(Path(sys.argv[1]), serving=False) as store:
         reader = store.user_named(name).reader
+        # nobody has done all before another has begun
+        os.write(tell, b".")
+        os.read(wait, 1)
         while (task := store.next_task(reader, 60)) is not None:
             os.write(1, b"%d\\n" % task.id)
             store.submit_task(task.id, reader, [])
@@ -75,6 +81,9 @@ for name in sys.argv[2:]:
     if os.fork() == 0:
         work(name)
         os._exit(0)
+for _ in sys.argv[2:]:
+    os.read(ready, 1)
+os.close(go)
 sys.exit(any(os.waitpid(-1, 0)[1] for _ in sys.argv[2:]))
 """
 

@@ -21,6 +21,7 @@ sys.path.append(str(ROOT / "scripts" / "speed"))
 LONG = {
     "test_through_the_volume_stopped_mended_and_on",
     "test_by_keys_alone",
+    "test_two_readers_at_one_scan_do_not_see_each_others_work",
     "test_organs_are_found_without_a_prompt",
     "test_a_click_becomes_a_mask_in_three_views_that_is_saved_and_opened_again",
 }

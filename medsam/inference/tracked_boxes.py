@@ -97,6 +97,8 @@ def best_path(by_slice: Mapping[int, Iterable[tuple[Box, float]]], least: float 
     Gkioxari and Malik 2015 (arXiv 1411.6031), which are found so.
     """
     places = [(index, box, score) for index in sorted(by_slice) for box, score in by_slice[index]]
+    if not places:
+        return None
     sums, before = list[float](), list[int | None]()
     for number, (index, box, score) in enumerate(places):
         ways = [
@@ -107,8 +109,6 @@ def best_path(by_slice: Mapping[int, Iterable[tuple[Box, float]]], least: float 
         best = max(ways, key=sums.__getitem__, default=None)
         sums.append(score - least + (0.0 if best is None else sums[best]))
         before.append(best)
-    if not places:
-        return None
     path, at = BoxTrack(), cast("int | None", int(np.argmax(sums)))
     while at is not None:
         path.add(*places[at])

@@ -101,9 +101,13 @@ class HeadCard:
             "On another part of the body it may be drawn where it is not: look at it."
         )
 
+    def is_for(self, modality: str | None) -> bool:
+        """Whether the head learnt from scans of a modality, as far as both are known."""
+        return modality is None or not self.modalities or modality in self.modalities
+
     def foreign(self, modality: str | None) -> str:
         """What to say of an answer on a scan of another modality than the head learnt from; "" where none is known."""
-        if modality is None or not self.modalities or modality in self.modalities:
+        if self.is_for(modality):
             return ""
         return f"UNTESTED: {self.name} learnt from {listed(self.modalities)}, and this scan is {modality}."
 

@@ -17,6 +17,9 @@ from playwright.sync_api import Locator, Page, Response
 # what the viewer does in any case: fonts from elsewhere, which its policy here forbids; 404 is how no training is told
 EXPECTED = [r"fonts\.(googleapis|gstatic)\.com", "404", "^warning: "]
 WIDE = {"width": 1600, "height": 900}
+# in the descending aorta of lung_ct_dicom_rtstruct: column, row, slice; on the one that the viewer begins with, counted
+# as it does
+AORTA = (284, 314, 11)
 # every view to the plane through a point of the patient, as its scroll bar would
 _THROUGH = """point => {
   for (const view of window.services.cornerstoneViewportService.getRenderingEngine().getViewports()) {

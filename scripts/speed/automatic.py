@@ -44,7 +44,7 @@ def scan_of(manifest: Path, name: str | None, slices: int, folder: Path) -> tupl
 
 
 def boxes(label: Path, labels: dict[str, int], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Tight boxes of structures on the slices that have them."""
+    """Tight boxes of structures on the slices where they have 10 pixels, as `tight_box` asks for."""
     values = np.asanyarray(nib.load(label).dataobj)
     prompts = []
     for name in names:

@@ -2,7 +2,7 @@
 
     .venv/bin/python scripts/speed/ohif.py --data FOLDER [--turns 5] --out docs/results/protocols.csv
 
-FOLDER: as tests have it. A CT of 22 slices in Orthanc is opened in MONAI Label's mode of OHIF, anew each turn, with a
+FOLDER: as tests have it. A CT of 24 slices in Orthanc is opened in MONAI Label's mode of OHIF, anew each turn, with a
 click in the aorta; then "Run" is pressed: until the server's answer, and until the mask is seen, which a look at the
 screen every tenth of a second tells. The first turn fetches and embeds and is left out. GL in software, as on a machine
 without a card. Rows are put beside those of other clients, as scripts/speed/protocols.py writes them.
@@ -12,16 +12,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 from playwright.sync_api import Browser, sync_playwright
-from served import Server, quantile
+from served import Server, client_row
 from viewers import write
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,15 +27,14 @@ sys.path += [str(ROOT / "scripts" / "parity"), str(ROOT / "tests")]
 
 from in_browser import launch, opened  # noqa: E402
 from monai_client import ohif  # type: ignore[import-not-found]  # noqa: E402
-from ohif_room import WIDE, click, coloured, point_prompts, run, the_study  # noqa: E402
+from ohif_room import AORTA, WIDE, click, coloured, point_prompts, run, the_study  # noqa: E402
 from orthanc import running  # type: ignore[import-not-found]  # noqa: E402
 
 from medsam.io.dicom.series import read_dicom  # noqa: E402
 from medsam.pacs.client import store  # noqa: E402
 
 CLIENT = "OHIF of monailabel 0.8.5"
-# in the descending aorta: column, row, slice
-AORTA = (284, 314, 11)
+_UNTIL = ("until the answer", "until it is on screen")
 MODELS = {
     "medsam_slice": "click, slice embedded",
     "medsam_volume": "click, and the object in the volume, slices embedded",
@@ -85,22 +82,10 @@ def main() -> None:
                         turn(browser, server.url, the_study(server.url), model, point)
                         for _ in range(arguments.turns + 1)
                     ]
-                    for what, later in zip(
-                        ("until the answer", "until it is on screen"), zip(*times[1:], strict=True), strict=True
-                    ):
-                        print(f"{step}, {what}: {statistics.median(later):.3f} s", flush=True)
-                        rows.append(
-                            {
-                                "client": CLIENT,
-                                "step": f"{step}, {what}",
-                                "median_s": f"{statistics.median(later):.3f}",
-                                "p95_s": f"{quantile(list(later), 0.95):.3f}",
-                                "n": len(later),
-                                "slices": len(scan.array),
-                                "date": datetime.now(UTC).date().isoformat(),
-                                "load": round(os.getloadavg()[0]),
-                            }
-                        )
+                    # the first fetches and embeds
+                    for until, later in zip(_UNTIL, zip(*times[1:], strict=True), strict=True):
+                        rows.append(client_row(CLIENT, f"{step}, {until}", later, len(scan.array)))
+                    print(*rows[-2:], sep="\n", flush=True)
                 browser.close()
             server.stop()
     write(arguments.out, rows, lambda row: row["client"] != CLIENT)

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from served import Server, about_machine, made_ct, quantile, report
+from served import Server, about_machine, client_row, made_ct, report
 
 import medsam
 
@@ -129,21 +129,15 @@ def main() -> int:
             taken = measure(server, scan, wheel, folder, balls[:4], arguments.steps)
         finally:
             server.stop()
-    machine = about_machine()
     rows = [
-        {
-            "client": who,
-            "step": step,
-            "median_s": f"{quantile(seconds, 0.5):.3f}",
-            "p95_s": f"{quantile(seconds, 0.95):.3f}",
-            "n": str(len(seconds)),
-            "slices": str(arguments.slices),
-            "date": machine["date"][:10],
-            "load": f"{machine['load']:.0f}",
-        }
+        client_row(who, step, seconds, arguments.slices)
         for (who, step), seconds in sorted(taken.items(), key=lambda one: (one[0][1], one[0][0]))
     ]
-    report({"rows": rows, "machine": machine}, [list(FIELDS), *(list(row.values()) for row in rows)], arguments.json)
+    report(
+        {"rows": rows, "machine": about_machine()},
+        [list(FIELDS), *(list(row.values()) for row in rows)],
+        arguments.json,
+    )
     if arguments.csv is not None:
         write_table(arguments.csv, rows)
     return 0

@@ -193,6 +193,21 @@ def quantile(values: Sequence[float], share: float) -> float:
     return float(np.quantile(values, share)) if len(values) else float("nan")
 
 
+def client_row(client: str, step: str, seconds: Sequence[float], slices: int) -> dict[str, str]:
+    """A row of docs/results/protocols.csv: how long a step took in a client. slices: of the scan."""
+    machine = about_machine()
+    return {
+        "client": client,
+        "step": step,
+        "median_s": f"{quantile(list(seconds), 0.5):.3f}",
+        "p95_s": f"{quantile(list(seconds), 0.95):.3f}",
+        "n": str(len(seconds)),
+        "slices": str(slices),
+        "date": machine["date"][:10],
+        "load": f"{machine['load']:.0f}",
+    }
+
+
 def about_machine() -> dict[str, Any]:
     """What a measurement was made on."""
     return {

@@ -13,17 +13,14 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from served import Server, made_ct, quantile
+from served import Server, client_row, made_ct
 
 import medsam
 from medsam.client.client import Client
@@ -75,23 +72,10 @@ def seconds(arguments: argparse.Namespace) -> None:
                     found.setdefault((client, "the image is sent and read"), []).append(took[0])
                     found.setdefault((client, f"{step}, slices embedded"), []).append(took[1])
                     found.setdefault((client, "undo"), []).append(took[2])
-            for (client, what), times in found.items():
-                # the first embeds
-                later = times[1:]
-                rows.append(
-                    {
-                        "client": client,
-                        "step": what,
-                        "median_s": f"{statistics.median(later):.3f}",
-                        "p95_s": f"{quantile(later, 0.95):.3f}",
-                        "n": len(later),
-                        "slices": slices,
-                        "date": datetime.now(UTC).date().isoformat(),
-                        "load": round(os.getloadavg()[0]),
-                    }
-                )
+            # the first embeds
+            rows += [client_row(client, what, times[1:], slices) for (client, what), times in found.items()]
         server.stop()
-    mine = {(row["client"], row["step"], str(row["slices"])) for row in rows}
+    mine = {(row["client"], row["step"], row["slices"]) for row in rows}
     write(arguments.out, rows, lambda row: (row["client"], row["step"], row["slices"]) not in mine)
 
 

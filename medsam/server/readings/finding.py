@@ -139,19 +139,16 @@ class Finding(Live):
 
     def _row(self, known: KnownName, number: int | None, outcome: Outcome) -> dict[str, Any]:
         """What became of a structure; voxels are those of the object, as it is shown."""
+        name = known.name if number is None else self.objects[number].name
         if outcome == "kept":
             about = dict.fromkeys(("voxels", "ml", "found"))
-            return {"object": number, "outcome": outcome, **row_of(known, self._name(number), 0, None), **about}
+            return {"object": number, "outcome": outcome, **row_of(known, name, 0, None), **about}
         masks = {} if number is None or outcome == "absent" else self.slate.of(number)[1]
         voxels = sum(int(np.count_nonzero(mask.to_array())) for mask in masks.values())
         geometry = self.scan_encoder.scan.geometry
         ml = voxels * geometry.voxel_ml if geometry.calibrated else None
-        name = known.name if number is None else self._name(number)
         row = row_of(known, name, voxels, ml)
         return {"object": number, "outcome": outcome, **row, "found": outcome == "found"}
-
-    def _name(self, number: int | None) -> str:
-        return "" if number is None else self.objects[number].name
 
     def _called(self, known: KnownName) -> StoredObject | None:
         """The object that is this structure, by its name: one that has a mask before others."""

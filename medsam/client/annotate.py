@@ -161,7 +161,7 @@ class Annotating:
     def review(
         self, task: RemoteTask | str, verdict: Literal["approved", "returned"], note: str | None = None
     ) -> RemoteTask:
-        """Approve what was handed in, or return it to who drew it. For reviewers."""
+        """Approve what was handed in, or return it to who drew it; what was approved, too. For reviewers."""
         return self._post(task, "review", {"verdict": verdict, "note": note})
 
     # -- numbers and models -------------------------------------------------------------------------------------------

@@ -217,6 +217,20 @@ def replace_standing(connection: Connection, task: Task, annotations: Sequence[N
     ]
 
 
+def take_approval_back(connection: Connection, task: Task, moment: datetime) -> None:
+    """Masks of a task that stand approved stand again as they were handed in, by who did that: further rows."""
+    query = select(Annotations, _DRAWN.status.label("was"), _DRAWN.by_id.label("drew"))
+    query = query.join(_DRAWN, _DRAWN.id == Annotations.parent_id).order_by(Annotations.id)
+    there = (Annotations.task_id == task.id, Annotations.status == "approved", *_stands())
+    by_reader: dict[int | None, list[NewAnnotation]] = {}
+    for row in connection.execute(query.where(*there)):
+        place = row.scan_id, row.structure, row.axis, row.slice, row.was, None, row.stage, row.id
+        told = {name: getattr(row, name) for name in ("model", "weights", "predicted_iou", "expected_dice")}
+        by_reader.setdefault(row.drew, []).append(NewAnnotation(*place, **told))
+    for reader, rows in by_reader.items():
+        append_annotations(connection, rows, moment, reader, task.id)
+
+
 def _masks_of(connection: Connection, parents: Sequence[int | None]) -> dict[int | None, dict[str, Any]]:
     """id -> the columns of the mask that a row about this one has."""
     if None in parents:
@@ -231,7 +245,7 @@ def _masks_of(connection: Connection, parents: Sequence[int | None]) -> dict[int
     return found
 
 
-_HOLDER, _LATER = aliased(Annotations), aliased(Annotations)
+_HOLDER, _LATER, _DRAWN = aliased(Annotations), aliased(Annotations), aliased(Annotations)
 _OTHERS = select(Tasks.id).where(Tasks.kind.not_in(MAKING))
 
 

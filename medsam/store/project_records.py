@@ -34,6 +34,8 @@ TaskChange = Literal[
 Status = Literal["proposed", "accepted", "edited", "rejected", "approved"]
 # tasks whose masks are the project's; the others are about them
 MAKING: tuple[TaskKind, ...] = ("draw", "adjudicate")
+# verdict of a reviewer -> states of tasks that it is about
+REVIEWED: Mapping[str, tuple[TaskState, ...]] = {"approved": ("submitted",), "returned": ("submitted", "approved")}
 # only for reviewers
 REVIEWERS: tuple[TaskKind, ...] = ("adjudicate", "audit")
 

@@ -14,11 +14,12 @@ from sqlalchemy import ColumnElement, Connection, func, insert, or_, select, upd
 from sqlalchemy.orm import aliased
 
 from medsam.errors import InputError
-from medsam.store.annotations import append_annotations, replace_standing
+from medsam.store.annotations import append_annotations, replace_standing, take_approval_back
 from medsam.store.part import Part, new_key, now
 from medsam.store.people import LOCAL
 from medsam.store.project_records import (
     MAKING,
+    REVIEWED,
     REVIEWERS,
     NewAnnotation,
     NewTask,
@@ -170,10 +171,11 @@ class TasksPart(Part):
     def review_task(
         self, task: int, by: Reader, verdict: str, note: str = "", annotations: Sequence[NewAnnotation] = ()
     ) -> None:
-        """A reviewer approves what was submitted, or returns it to who did it.
+        """A reviewer approves what was submitted, or returns it to who did it; what was approved can be returned, too.
 
-        annotations: rows "approved" about the masks that are. Raises InputError for a verdict that is none, for what is
-        not submitted, one's own work, and for who is no reviewer.
+        annotations: rows "approved" about the masks that are. What was approved and is returned stands as it was handed
+        in. Raises InputError for a verdict that is none, for what is not submitted (or approved, to return it), one's
+        own work, and for who is no reviewer.
         """
         if verdict not in ("approved", "returned"):
             raise InputError('A `verdict` is "approved" or "returned".', parameter="verdict")
@@ -182,14 +184,17 @@ class TasksPart(Part):
         moment = now()
         with self._database.write() as connection:
             found = _task_where(connection, Tasks.id == task)
-            if found.state != "submitted":
-                raise InputError("This task is not submitted, so there is nothing to review.", parameter="task")
+            if found.state not in REVIEWED[verdict]:
+                told = "approve" if verdict == "approved" else "return"
+                raise InputError(f"This task is {found.state}, so there is nothing to {told}.", parameter="task")
             if found.holder == by.id:
                 raise InputError("Nobody reviews what they did themselves: another reviewer does.", parameter="verdict")
             if verdict == "approved":
                 append_annotations(connection, annotations, moment, by.id, task)
                 _set(connection, [task], "approved", holder=found.holder)
             else:
+                if found.state == "approved":
+                    take_approval_back(connection, found, moment)
                 # to who did it, and to nobody else (`_for`)
                 values = {"state": "open", "holder_id": None, "until": None, "reader_id": found.holder}
                 connection.execute(update(Tasks).where(Tasks.id == task).values(values))

@@ -202,6 +202,26 @@ def test_two_people_draw_at_once_and_a_reviewer_returns_one_and_approves_both(vi
     is_state(rita, LEFT, "drawn")
     rita.page.get_by_role("button", name="Approve").click()
     expect(rita.page.get_by_text("Nothing waits for review.")).to_be_visible()
+
+    # an approval is taken back
+    rita.page.get_by_text("Approved: 2").click()
+    rita.page.get_by_role("link", name=scans[0]).click()
+    is_state(rita, LEFT, "drawn")
+    expect(bar.get_by_role("button", name="Approve")).to_have_count(0)
+    rita.press("r")
+    rita.page.get_by_role("dialog").get_by_label("What is to be corrected").fill("once more")
+    rita.page.get_by_role("dialog").get_by_role("button", name="Return").click()
+    expect(rita.page.get_by_text("Approved: 1")).to_be_visible()
+    ann.page.reload()
+    ann.page.get_by_role("button", name="Next task").click()
+    begun(ann)
+    expect(ann.page.get_by_text("once more")).to_be_visible()
+    hand_in_and_stop(ann)
+    rita.page.reload()
+    rita.page.get_by_role("link", name=scans[0]).click()
+    is_state(rita, LEFT, "drawn")
+    rita.press("a")
+    expect(rita.page.get_by_text("Nothing waits for review.")).to_be_visible()
     assert [task.state for task in site.store.tasks()] == ["approved", "approved", "open"]
     by_slice = {
         (one.structure, one.slice): one.status for one in site.store.standing(site.store.scans()[0].id, ["approved"])

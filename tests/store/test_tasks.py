@@ -202,6 +202,29 @@ def test_reviewers_approve_or_return_to_who_did_it(store):
     ]
 
 
+def test_what_was_approved_can_be_returned_and_stays_in_the_history(store):
+    (task,) = tasks(store, 1)
+    anna, _, rita = people(store)
+    with pytest.raises(InputError, match="open, so there is nothing to return"):
+        store.review_task(task.id, rita, "returned")
+    store.next_task(anna, 60)
+    made = store.submit_task(task.id, anna, [mask(task.scan, 1), mask(task.scan, 2, status="accepted")])
+    rows = [mask(task.scan, n, status="approved", parent=row) for n, row in enumerate(made, start=1)]
+    store.review_task(task.id, rita, "approved", annotations=rows)
+    with pytest.raises(InputError, match="approved, so there is nothing to approve"):
+        store.review_task(task.id, rita, "approved")
+    store.review_task(task.id, rita, "returned", "the left lobe is missing")
+    assert [(one.status, one.by) for one in store.standing()] == [("edited", anna.id), ("accepted", anna.id)]
+    assert [one.status for one in store.history(task.scan, "liver", "k", 1)] == ["edited", "approved", "edited"]
+    (line,) = store.effort("reader")
+    assert (line.masks, line.untouched, line.clicks, line.timed) == (2, 1, 4, 2), "nobody drew anything again"
+    event = store.task_events(task.id, ["returned"])[-1]
+    assert (event.by, event.details["note"]) == (rita.id, "the left lobe is missing")
+    assert store.next_task(anna, 60).id == task.id
+    store.submit_task(task.id, anna, [mask(task.scan, 1, 1, 6)])
+    assert [one.mask.area for one in store.standing()] == [25]
+
+
 def test_nobody_reviews_what_they_did_themselves(store):
     (task,) = tasks(store, 1)
     _, _, rita = people(store)

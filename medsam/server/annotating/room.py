@@ -49,7 +49,7 @@ from medsam.server.heavy import heavy
 from medsam.server.readings.opening import Opening
 from medsam.server.readings.reading import Reading
 from medsam.server.readings.registry import Readings
-from medsam.store.project_records import Annotation, StoredScan, Task, TaskEvent, TaskKind
+from medsam.store.project_records import REVIEWED, Annotation, StoredScan, Task, TaskEvent, TaskKind
 from medsam.store.readers import Reader
 from medsam.store.store import Calls, Store
 from medsam.volume import Volume
@@ -221,11 +221,11 @@ class Annotating:
         return await self.told(reader, await self.task(key))
 
     async def review(self, reader: Reader, key: str, verdict: str, note: str) -> TaskInfo:
-        """What a reviewer says of what was handed in. 409 where it is not, 403 for one's own work."""
+        """What a reviewer says of what was handed in, or approved. 409 where it is neither, 403 for one's own work."""
         task = await self.task(key)
         async with self._door(task):
             task = await self.task(key)
-            if task.state == "submitted" and task.holder == reader.id:
+            if task.state in REVIEWED["returned"] and task.holder == reader.id:
                 raise HTTPException(403, "Nobody reviews what they did themselves: another reviewer does.")
 
             def put() -> None:

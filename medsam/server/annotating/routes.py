@@ -149,7 +149,7 @@ async def reopen_task(
 async def review_task(
     task: TaskKey, asked: ReviewBody, request: Request, reader: PresentReader, room: PresentAnnotating
 ) -> TaskInfo:
-    """Approve what was handed in, or return it to who drew it, with a note. For reviewers."""
+    """Approve what was handed in, or return it to who drew it, with a note; what was approved, too. For reviewers."""
     done = await room.review(reader, task, asked.verdict, asked.note or "")
     request.state.audited = {"case": done.case, "verdict": asked.verdict}
     return done

@@ -60,6 +60,16 @@ def test_a_reviewer_returns_a_task_with_a_note_and_approves_it_then(folder, monk
         assert {one.status for one in house.store.standing()} == {"approved"}
         assert rita.post(f"{task}/review", {"verdict": "approved"}, 409)
         assert rita.get("/annotate")["counts"]["approved"] == 1
+        assert ann.post(f"{task}/review", {"verdict": "returned"}, 403)
+        told = rita.post(f"{task}/review", {"verdict": "returned", "note": "now the last slice"})
+        assert (told["state"], told["note"]) == ("open", "now the last slice")
+        assert {one.status for one in house.store.standing()} == {"edited"}, "nobody vouches for it as a reviewer now"
+        ann.begin()
+        assert ann.task["note"] == "now the last slice"
+        assert ann.submit()["masks"] == 6
+        rita.post(f"{task}/review", {"verdict": "approved"})
+        (line,) = rita.get("/annotate/statistics")["readers"]
+        assert (line["masks"], line["boxes"]) == (6, 6)
         rita.begin()
         rita.submit(absent=list(STRUCTURES))
         assert (

@@ -6,7 +6,7 @@ import { reading, route } from "../state";
 import { currentTool } from "../tools/current";
 import { onAuditKey } from "./audit";
 import { project } from "./project";
-import { approve, mayReview } from "./review";
+import { approve, mayReturn, mayReview } from "./review";
 import { accept, toNextSlice } from "./structures";
 import { asking, seen, task } from "./task";
 import { handInNow } from "./task-bar";
@@ -36,9 +36,9 @@ export function onKey(event: KeyboardEvent): boolean {
     return letter === "j" && toNextSlice();
   }
   const looked = seen.peek();
-  if (looked === null || !mayReview(looked)) return false;
-  if (letter === "a") void approve(looked);
-  else if (letter === "r") asking.value = "return";
+  if (looked === null) return false;
+  if (letter === "a" && mayReview(looked)) void approve(looked);
+  else if (letter === "r" && mayReturn(looked)) asking.value = "return";
   else return false;
   return true;
 }

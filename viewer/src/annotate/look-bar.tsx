@@ -18,7 +18,7 @@ import { tell } from "../shell/tell";
 import { reading, route } from "../state";
 import { Chips } from "./chips";
 import { Legend } from "./legend";
-import { approve, differing, giveBack, isOwn, learnSubmitted, mayReview } from "./review";
+import { approve, differing, giveBack, isOwn, learnSubmitted, mayReturn, mayReview } from "./review";
 import { partsOf } from "./structures";
 import { asking, doing, seen } from "./task";
 import "./annotate.css";
@@ -39,7 +39,7 @@ export function LookBar() {
         </p>
         <Chips open={open} parts={partsOf(now, open)} />
         <span class="annotate-space" />
-        {mayReview(now) ? <Verdict now={now} /> : isOwn(now) && <p class="annotate-hint">{t("annotate.own")}</p>}
+        {mayReturn(now) ? <Verdict now={now} /> : isOwn(now) && <p class="annotate-hint">{t("annotate.own")}</p>}
       </div>
       {beside !== undefined && <Beside key={beside} now={now} open={open} beside={beside} />}
       {asking.value === "return" && <Return now={now} />}
@@ -61,9 +61,11 @@ function Verdict({ now }: { now: TaskInfo }) {
       >
         {t("annotate.return")} <kbd>R</kbd>
       </button>
-      <button type="button" class="button" disabled={busy} onClick={() => void approve(now)}>
-        {t("annotate.approve")} <kbd>A</kbd>
-      </button>
+      {mayReview(now) && (
+        <button type="button" class="button" disabled={busy} onClick={() => void approve(now)}>
+          {t("annotate.approve")} <kbd>A</kbd>
+        </button>
+      )}
     </span>
   );
 }

@@ -1,5 +1,6 @@
 // What waits for a reviewer: tasks that were handed in, and readings that differ.
 
+import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import type { Disagreement, TaskInfo } from "../api/annotate";
 import { t } from "../i18n";
@@ -8,7 +9,19 @@ import { shown } from "../panels/goto";
 import { number } from "../shell/format";
 import { hashOf } from "../shell/routing";
 import { project } from "./project";
-import { differing, dissentOf, isOwn, learnSubmitted, problem, reopen, skipped, submitted } from "./review";
+import {
+  approved,
+  differing,
+  dissentOf,
+  isOwn,
+  learnApproved,
+  learnSubmitted,
+  MOST,
+  problem,
+  reopen,
+  skipped,
+  submitted,
+} from "./review";
 import { doing } from "./task";
 import { whyText } from "./whys";
 import "./annotate.css";
@@ -41,6 +54,7 @@ export function ReviewPage() {
             <Submitted tasks={found} />
             <Differing found={differing.value} />
             <Skipped tasks={skipped.value} />
+            <Approved count={counts?.approved ?? 0} />
           </>
         )}
       </div>
@@ -100,6 +114,43 @@ function Row({ one }: { one: TaskInfo }) {
       <td class="annotate-number">{share2(one.expected_dice)}</td>
       <td class="annotate-number">{share2(dissentOf(one))}</td>
     </tr>
+  );
+}
+
+/** What was approved may go back, too: who looks for it opens the list. */
+function Approved({ count }: { count: number }) {
+  const isOpen = useSignal(false);
+  useEffect(() => {
+    if (!isOpen.value || count === 0) return;
+    const ending = new AbortController();
+    void learnApproved(ending.signal);
+    return () => ending.abort();
+  }, [isOpen.value, count]);
+  if (count === 0) return null;
+  const found = approved.value;
+  return (
+    <details
+      class="annotate-card"
+      onToggle={(event) => {
+        isOpen.value = event.currentTarget.open;
+      }}
+    >
+      <summary>{t("annotate.approved.all", { count: number(count) })}</summary>
+      {found === null && <p class="annotate-hint">{t("shell.working")}</p>}
+      {found !== null && found.length >= MOST && (
+        <p class="annotate-hint">{t("annotate.approved.first", { count: number(found.length) })}</p>
+      )}
+      {found !== null && (
+        <ul class="annotate-approved">
+          {found.map((one) => (
+            <li key={one.id}>
+              {one.session === null ? one.scan : <a href={hashOf({ page: "look", id: one.id })}>{one.scan}</a>}{" "}
+              <span class="annotate-hint">{isOwn(one) ? t("annotate.me") : one.holder}</span>
+            </li>
+          ))}
+        </ul>
+      )}
+    </details>
   );
 }
 

@@ -23,10 +23,12 @@ export const submitted = signal<readonly TaskInfo[] | null>(null);
 export const differing = signal<readonly Disagreement[]>([]);
 /** Tasks that were skipped. */
 export const skipped = signal<readonly TaskInfo[]>([]);
+/** Tasks that were approved; null: not asked for, which only who looks for one does. */
+export const approved = signal<readonly TaskInfo[] | null>(null);
 export const problem = signal<string | null>(null);
 
 /** Tasks that are shown at most: nobody reviews more before the list is asked for again. */
-const MOST = 500;
+export const MOST = 500;
 
 export async function learnSubmitted(signal?: AbortSignal): Promise<void> {
   try {
@@ -46,6 +48,14 @@ export async function learnSubmitted(signal?: AbortSignal): Promise<void> {
   }
 }
 
+export async function learnApproved(signal?: AbortSignal): Promise<void> {
+  try {
+    approved.value = await all("approved", signal);
+  } catch (error) {
+    if (!isAbort(error)) problem.value = explain(error);
+  }
+}
+
 async function all(state: TaskState, signal: AbortSignal | undefined): Promise<TaskInfo[]> {
   const found: TaskInfo[] = [];
   let after: string | null = null;
@@ -60,6 +70,7 @@ async function all(state: TaskState, signal: AbortSignal | undefined): Promise<T
 export function forgetSubmitted(): void {
   submitted.value = null;
   skipped.value = [];
+  approved.value = null;
   differing.value = [];
   problem.value = null;
 }
@@ -86,8 +97,17 @@ export function isOwn(now: TaskInfo): boolean {
 
 /** Nobody reviews what they did themselves. */
 export function mayReview(now: TaskInfo): boolean {
+  return now.state === "submitted" && isOthers(now);
+}
+
+/** What was approved goes back, too. */
+export function mayReturn(now: TaskInfo): boolean {
+  return (now.state === "submitted" || now.state === "approved") && isOthers(now);
+}
+
+function isOthers(now: TaskInfo): boolean {
   const isReviewer = me.value !== null && me.value.role !== "reader";
-  return isReviewer && now.state === "submitted" && !isOwn(now);
+  return isReviewer && !isOwn(now);
 }
 
 /** A task that was skipped is done after all. */

@@ -118,6 +118,8 @@ export const annotate = {
   "annotate.reopen": "Open again",
   "annotate.reopen-one": "Open {scan} again",
   "annotate.reopened": "{scan} is in the queue again.",
+  "annotate.approved.all": "Approved: {count}",
+  "annotate.approved.first": "The first {count}.",
   "annotate.differing": "Two readings that differ",
   "annotate.differing.what": "Open a scan to see both over each other, and where they differ most.",
   "annotate.most-on": "Most on slices",

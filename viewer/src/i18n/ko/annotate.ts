@@ -117,6 +117,8 @@ export const annotate = {
   "annotate.reopen": "다시 열기",
   "annotate.reopen-one": "{scan} 다시 열기",
   "annotate.reopened": "{scan}: 대기열에 다시 넣었습니다.",
+  "annotate.approved.all": "승인됨: {count}",
+  "annotate.approved.first": "처음 {count}개만 보입니다.",
   "annotate.differing": "서로 다른 두 판독",
   "annotate.differing.what": "영상을 열면 두 판독을 겹쳐 보고, 가장 다른 곳을 볼 수 있습니다.",
   "annotate.most-on": "가장 다른 슬라이스",

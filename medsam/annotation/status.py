@@ -9,10 +9,13 @@ from typing import Any
 
 from medsam.annotation.agreement import agreement, gold_results
 from medsam.annotation.project import AnnotationProject
-from medsam.annotation.waiting import diversity
+from medsam.annotation.waiting import WHOM, diversity
 from medsam.errors import counted
 from medsam.store.annotations import DONE
-from medsam.store.project_records import EffortLine
+from medsam.store.project_records import EffortLine, TaskKind
+
+# what nobody may do now is called; a gold task of who has left is nothing to wait for
+_WAITS: Mapping[TaskKind, str] = {"second": "second reading", "adjudicate": "decision", "audit": "audit"}
 
 
 def status_of(project: AnnotationProject) -> dict[str, Any]:
@@ -42,6 +45,8 @@ def status_of(project: AnnotationProject) -> dict[str, Any]:
             for side in ("train", "val", "test")
         },
         "tasks": tasks,
+        "nobodys": Counter(store.nobodys_tasks(store.readers()).values()),
+        "to_review": store.count_to_review(store.readers()),
         "masks": masks,
         "effort": {by: [line_of(one) for one in lines] for by, lines in store.efforts().items()},
         "agreement": agreement(project),
@@ -87,23 +92,30 @@ def _missing(project: AnnotationProject) -> dict[str, float]:
 
 
 def _next(project: AnnotationProject, document: Mapping[str, Any], seen: int) -> list[str]:
-    """Sentences on what to do, the most pressing first. seen: id of the last annotation that a round saw."""
-    tasks, rounds, folder = document["tasks"], document["rounds"], project.folder
+    """Sentences on what to do, the most pressing first, and what nobody here can do. seen: id of the last annotation
+    that a round saw."""
+    tasks, nobodys, rounds, folder = document["tasks"], document["nobodys"], document["rounds"], project.folder
 
-    def some(state: str, *kinds: str) -> int:
-        return sum(tasks.get(kind, {}).get(state, 0) for kind in kinds or tasks)
+    def some(*kinds: TaskKind) -> int:
+        return sum(tasks.get(kind, {}).get("open", 0) - nobodys[kind] for kind in kinds)
 
     going = bool(rounds) and rounds[-1]["ended"] is None
     new = project.store.masks_since(seen)
-    decide, review, draw = some("open", "adjudicate"), some("submitted"), some("open", "draw", "second", "gold")
+    decide, draw, audit = some("adjudicate"), some("draw", "second", "gold"), some("audit")
     filled = project.settings.stage >= 2 and draw and any(share > 0 for share in document["missing"].values())
     said = (
         (going, f"Round {len(rounds)} did not end: `medsam annotate round {folder}` goes on with it."),
         (decide, f"{counted(decide, 'scan')} on which two readers differ: a reviewer decides, on the page."),
-        (review, f"{counted(review, 'task')} to be reviewed, on the page."),
+        (document["to_review"], f"{counted(document['to_review'], 'task')} to be reviewed, on the page."),
         (draw, f"{counted(draw, 'task')} to be drawn: `medsam serve --project {folder}`."),
+        (audit, f"{counted(audit, 'mask')} that the model drew alone to be audited, on the page."),
         (new and not going, f"{counted(new, 'mask')} that no round has seen: `medsam annotate round {folder}`."),
         (filled, f"Masks that come filled in: `medsam annotate propose {folder}`."),
     )
     nothing = f"Everything is drawn and seen: `medsam annotate export {folder}`."
-    return [sentence for there, sentence in said if there] or [nothing]
+    waits = [
+        f"{counted(count, f'{_WAITS[kind]} waits', f'{_WAITS[kind]}s wait')} for {WHOM[kind]}."
+        for kind, count in nobodys.items()
+        if kind in _WAITS
+    ]
+    return [*([sentence for there, sentence in said if there] or [nothing]), *waits]

@@ -12,7 +12,7 @@ from typing import Any
 
 from medsam.annotation.project import AnnotationProject
 from medsam.files import write_text
-from medsam.store.project_records import StoredScan, Task
+from medsam.store.project_records import StoredScan, Task, TaskKind
 
 # added to what an order says, from 0 to 1: scans to be measured on
 FROZEN = 10.0
@@ -20,24 +20,36 @@ FROZEN = 10.0
 # scan whose reference is known, before both
 SECOND, FIRST = 20.0, 30.0
 _QUEUE = "queue.json"
+# kind of a task that nobody may take now -> who could; a gold task is about its reader, who has left
+WHOM: Mapping[TaskKind, str] = {
+    "second": "another reader",
+    "adjudicate": "a reviewer",
+    "audit": "a reviewer",
+    "gold": "its reader, who has left",
+}
 
 
 @dataclass(frozen=True)
 class Placed:
-    """A task in the queue. why: it stands there."""
+    """A task in the queue. why: it stands there. nobodys: nobody who may come in now may take it."""
 
     task: Task
     scan: StoredScan
     why: str
+    nobodys: bool = False
 
 
 def queue_of(project: AnnotationProject, limit: int | None = None) -> list[Placed]:
-    """Open tasks of all kinds in the order in which they are given out."""
+    """Open tasks of all kinds in the order in which they are given out; those that nobody may take come last."""
     store = project.store
     scans = {scan.id: scan for scan in store.scans()}
     why = why_of(project)
-    tasks = sorted(store.tasks(states=["open"]), key=lambda task: (-task.priority, task.id))[:limit]
-    return [Placed(task, scans[task.scan], _said(task, scans[task.scan], why)) for task in tasks]
+    nobodys = store.nobodys_tasks(store.readers())
+    order = sorted(store.tasks(states=["open"]), key=lambda task: (task.id in nobodys, -task.priority, task.id))
+    return [
+        Placed(task, scans[task.scan], _said(task, scans[task.scan], why, task.id in nobodys), task.id in nobodys)
+        for task in order[:limit]
+    ]
 
 
 def keep_why(project: AnnotationProject, why: Mapping[str, str], apart: float | None) -> None:
@@ -74,13 +86,15 @@ def keep(project: AnnotationProject, name: str, document: Mapping[str, Any]) -> 
     write_text(project.folder / name, json.dumps(document, indent=1) + "\n")
 
 
-def _said(task: Task, scan: StoredScan, why: Mapping[str, str]) -> str:
+def _said(task: Task, scan: StoredScan, why: Mapping[str, str], nobodys: bool) -> str:
     kinds = {
         "gold": "its reference is known: how good is the reader",
         "second": "somebody else drew it, too: how far do they agree",
         "adjudicate": "two readers differ",
         "audit": "a sample of what the model made alone",
     }
+    if nobodys:
+        return f"{kinds.get(task.kind, task.kind)}; waits for {WHOM.get(task.kind, 'somebody else')}"
     if task.kind in kinds:
         return kinds[task.kind]
     said = why.get(task.key, "not ordered yet")

@@ -47,7 +47,9 @@ def run(arguments: argparse.Namespace) -> None:
         if arguments.json:
             print(json.dumps([_document(one) for one in found[: arguments.limit]], indent=2))
             return
-        print_line(f"{counted(len(found), 'task')} waiting, order {project.settings.order!r}")
+        nobodys = sum(one.nobodys for one in found)
+        alone = f"; {counted(nobodys, 'task')} that nobody here may take" if nobodys else ""
+        print_line(f"{counted(len(found) - nobodys, 'task')} waiting{alone}; order {project.settings.order!r}")
         rows = [
             (str(place), one.scan.name, one.task.kind, one.scan.side, one.why)
             for place, one in enumerate(found[: arguments.limit], start=1)
@@ -77,4 +79,5 @@ def _document(one: Placed) -> dict[str, object]:
         "stage": task.stage,
         "priority": task.priority,
         "why": one.why,
+        "nobodys": one.nobodys,
     }

@@ -77,6 +77,10 @@ class People(Part):
             rows = connection.execute(select(Users).where(Users.kind != LOCAL).order_by(Users.name)).all()
         return [_user(row) for row in rows]
 
+    def readers(self) -> list[Reader]:
+        """Who may come in: users who have not left; the local reader where there are none."""
+        return [user.reader for user in self.users() if user.active] or [self.local_reader()]
+
     def user(self, key: str) -> User | None:
         """By the key of URLs."""
         return self._find(Users.public_id == key)

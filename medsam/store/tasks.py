@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Connection, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, false, func, insert, or_, select, update
 from sqlalchemy.orm import aliased
 
 from medsam.errors import InputError
@@ -76,7 +76,8 @@ class TasksPart(Part):
         """The one that this reader holds, else the first that is open and may be theirs; None where there is none.
 
         lease: seconds until it comes back without a sign of life. kinds: only these. What reviewers decide goes to
-        reviewers; a second reading to nobody who did the first, a decision to nobody who did either.
+        reviewers; a second reading to nobody who did the first, a decision to nobody who did either, unless there is no
+        other reviewer: then the event "taken" says `own`.
         """
         moment = now()
         with self._database.write() as connection:
@@ -90,7 +91,7 @@ class TasksPart(Part):
                 found = connection.execute(query).scalar()
                 if found is None:
                     return None
-                _tell(connection, [found], "taken", reader, moment)
+                _tell(connection, [found], "taken", reader, moment, **_own(connection, found, reader))
             _hold(connection, found, reader, moment, lease)
             return _task_where(connection, Tasks.id == found)
 
@@ -105,7 +106,7 @@ class TasksPart(Part):
             if state is None:
                 raise InputError("This task is somebody else's, or done.", parameter="task")
             if state == "open":
-                _tell(connection, [task], "taken", reader, moment)
+                _tell(connection, [task], "taken", reader, moment, **_own(connection, task, reader))
             _hold(connection, task, reader, moment, lease)
             return _task_where(connection, Tasks.id == task)
 
@@ -254,6 +255,27 @@ class TasksPart(Part):
             rows = connection.execute(query)
             return {(cast(TaskKind, kind), cast(TaskState, state)): count for kind, state, count in rows}
 
+    def nobodys_tasks(self, readers: Sequence[Reader]) -> dict[int, TaskKind]:
+        """Open tasks (id -> kind) that none of these may take, as a second reading by who did the first."""
+        theirs = or_(false(), *map(_for, readers))
+        with self._database.read() as connection:
+            rows = connection.execute(select(Tasks.id, Tasks.kind).where(Tasks.state == "open", ~theirs))
+            return {task: cast(TaskKind, kind) for task, kind in rows}
+
+    def count_for(self, reader: Reader) -> int:
+        """Open tasks that are this reader's to take."""
+        query = select(func.count(Tasks.id)).where(Tasks.state == "open", _for(reader))
+        with self._database.read() as connection:
+            return connection.execute(query).scalar_one()
+
+    def count_to_review(self, readers: Sequence[Reader]) -> int:
+        """Submitted tasks that one of these may review: a reviewer, and not what they did themselves. An audit is a
+        verdict itself."""
+        theirs = [Tasks.holder_id != one.id for one in readers if one.role >= Role.REVIEWER]
+        query = select(func.count(Tasks.id)).where(Tasks.state == "submitted", Tasks.kind != "audit")
+        with self._database.read() as connection:
+            return connection.execute(query.where(or_(false(), *theirs))).scalar_one()
+
     def task_events(
         self,
         task: int | None = None,
@@ -281,20 +303,34 @@ def _for(reader: Reader) -> ColumnElement[bool]:
     """Of open tasks: this reader's to take.
 
     A second reading is for nobody who handed the first one in, also while that was returned and has no holder, and
-    where two readings differ neither of their readers decides. What waits for a reader who may not come in any more is
-    anybody's, but for their gold tasks, which are about them.
+    where two readings differ neither of their readers decides, unless every reviewer is one of them. What waits for a
+    reader who may not come in any more is anybody's, but for their gold tasks, which are about them.
     """
-    second = aliased(Tasks)
-    other = select(second.id).where(second.kind == "second", second.after_id == Tasks.after_id)
     told = (TaskEvents.by_id == reader.id, TaskEvents.kind == "submitted")
     did = select(TaskEvents.id).where(TaskEvents.task_id == Tasks.after_id, *told).exists()
-    did_other = select(TaskEvents.id).where(TaskEvents.task_id.in_(other), *told).exists()
+    other = aliased(Users)
+    reviews = (other.active, other.kind != LOCAL, other.role >= Role.REVIEWER, other.id != reader.id)
+    others = select(other.id).where(*reviews, ~_drew_one(other.id)).exists()
     # of a server without users, which this one is no longer if somebody else asks
     nobody = or_(~Users.active, Users.kind == LOCAL)
     gone = Tasks.reader_id.in_(select(Users.id).where(nobody)) & (Tasks.kind != "gold")
     may = or_(Tasks.reader_id.is_(None), Tasks.reader_id == reader.id, gone)
-    may &= or_(Tasks.kind != "second", ~did) & or_(Tasks.kind != "adjudicate", ~did & ~did_other)
+    may &= or_(Tasks.kind != "second", ~did) & or_(Tasks.kind != "adjudicate", ~_drew_one(reader.id), ~others)
     return may if reader.role >= Role.REVIEWER else may & Tasks.kind.not_in(REVIEWERS)
+
+
+def _drew_one(user: Any) -> ColumnElement[bool]:
+    """Of decisions: the user of this id handed in one of the two readings."""
+    second, event = aliased(Tasks), aliased(TaskEvents)
+    seconds = select(second.id).where(second.kind == "second", second.after_id == Tasks.after_id)
+    readings = or_(event.task_id == Tasks.after_id, event.task_id.in_(seconds))
+    return select(event.id).where(readings, event.by_id == user, event.kind == "submitted").exists()
+
+
+def _own(connection: Connection, task: int, reader: Reader) -> dict[str, Any]:
+    """What is written down of a decision that one of the two readers takes."""
+    query = select(Tasks.id).where(Tasks.id == task, Tasks.kind == "adjudicate", _drew_one(reader.id))
+    return {} if connection.execute(query).first() is None else {"own": True}
 
 
 def _expire(connection: Connection, moment: datetime, lease: float) -> None:

@@ -262,3 +262,47 @@ def test_nothing_is_stored_of_what_was_not_asked_for(store, changes, says):
     with pytest.raises(InputError, match=says):
         store.submit_task(task.id, anna, [mask(task.scan, 1), mask(task.scan, **{"index": 1, **changes})])
     assert (list(store.standing()), store.task(task.key).state) == ([], "taken")
+
+
+def test_what_nobody_here_may_take_is_told_apart(store):
+    first, other, third = tasks(store)
+    me = store.local_reader()
+    assert store.readers() == [me]
+    store.next_task(me, 60)
+    store.submit_task(first.id, me, [mask(first.scan, 1)])
+    second, *_ = store.add_tasks(
+        [
+            NewTask(first.scan, ("liver",), "second", after=first.id),
+            NewTask(other.scan, ("liver",), "audit"),
+        ]
+    )
+    assert store.nobodys_tasks([me]) == {second.id: "second"}
+    assert store.count_for(me) == 3
+    assert store.count_to_review([me]) == 0, "nobody reviews what they did themselves"
+    anna, ben, rita = people(store)
+    assert store.readers() == [anna, ben, rita]
+    assert store.nobodys_tasks(store.readers()) == {}
+    assert (store.count_for(anna), store.count_for(rita)) == (3, 4)
+    assert (store.count_to_review([anna]), store.count_to_review([rita])) == (0, 1)
+    store.change_user(rita.id, active=False)
+    assert store.nobodys_tasks(store.readers()).keys() == {task.id for task in store.tasks(kinds=["audit"])}
+    assert third.id not in store.nobodys_tasks(store.readers())
+
+
+def test_where_there_is_no_other_reviewer_one_of_the_two_readers_decides_and_that_is_written_down(store):
+    (task,) = tasks(store, 1)
+    anna, _, rita = people(store)
+    store.next_task(rita, 60)
+    store.submit_task(task.id, rita, [mask(task.scan, 1)])
+    (second,) = store.add_tasks([NewTask(task.scan, ("liver",), "second", after=task.id)])
+    store.next_task(anna, 60)
+    store.submit_task(second.id, anna, [mask(task.scan, 1, 1, 9)])
+    (decision,) = store.add_tasks([NewTask(task.scan, ("liver",), "adjudicate", after=task.id)])
+    assert store.next_task(anna, 60) is None, "she is no reviewer"
+    assert store.next_task(rita, 60).id == decision.id
+    assert store.task_events(decision.id, ["taken"])[-1].details == {"own": True}
+    store.leave_task(decision.id, rita)
+    olga = store.add_user("Olga", Role.REVIEWER, kind="proxy").reader
+    assert store.next_task(rita, 60) is None, "now there is another one"
+    assert store.next_task(olga, 60).id == decision.id
+    assert store.task_events(decision.id, ["taken"])[-1].details == {}

@@ -43,7 +43,7 @@ from medsam.server.annotating.schemas import (
     TaskInfo,
 )
 from medsam.server.annotating.start import Place, as_start, before, begun_by, seen_last
-from medsam.server.annotating.telling import told_of_project, told_of_tasks
+from medsam.server.annotating.telling import kinds_meant, told_of_project, told_of_tasks
 from medsam.server.cases.rooms import CaseRooms
 from medsam.server.heavy import heavy
 from medsam.server.readings.opening import Opening
@@ -104,7 +104,7 @@ class Annotating:
 
     async def next(self, reader: Reader, kinds: Sequence[TaskKind] | None) -> TaskInfo | None:
         """The reader's next task; None where nothing is left."""
-        task = await self.calls(next_task, self.project, reader, kinds)
+        task = await self.calls(next_task, self.project, reader, kinds_meant(reader, kinds))
         return None if task is None else await self.told(reader, task)
 
     async def some(
@@ -118,9 +118,12 @@ class Annotating:
         """Some of the tasks, a reader's own alone but for reviewers; and the last one's id where there are more."""
         last = None if after is None else (await self.task(after)).id
         mine = None if reader.sees_all else reader.id
-        found = await self.calls(lambda: self.store.tasks(states, kinds, holder=mine, after=last, limit=most + 1))
+        # a gold task may be told as one to be drawn
+        meant = None if kinds is None else {*kinds, "gold"}
+        found = await self.calls(lambda: self.store.tasks(states, meant, holder=mine, after=last, limit=most + 1))
         some = found[:most]
-        return await self._told(reader, some), some[-1].key if len(found) > most else None
+        told = [one for one in await self._told(reader, some) if kinds is None or one.kind in kinds]
+        return told, some[-1].key if len(found) > most else None
 
     async def task(self, key: str) -> Task:
         """By its id. 404 for one that there is not."""

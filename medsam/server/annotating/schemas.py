@@ -42,14 +42,17 @@ class Contribution(BaseModel):
 
 
 class Counts(BaseModel):
-    """Tasks by state."""
+    """Tasks by state; of those that are open, what somebody who may come in could take."""
 
-    open: int = 0
+    open: int = Field(0, description="to be drawn, or decided; audits are not among them")
+    audits: int = Field(0, description="that are open")
+    mine: int = Field(0, description="open tasks and audits that you may take")
+    second: int = Field(0, description="second readings that nobody here may take: they wait for another reader")
     taken: int = 0
     submitted: int = 0
     approved: int = 0
     skipped: int = 0
-    to_review: int = Field(0, description="of those that were handed in; an audit is a verdict itself")
+    to_review: int = Field(0, description="handed in, by others than you; an audit is a verdict itself")
 
 
 class ProjectInfo(BaseModel):
@@ -86,6 +89,9 @@ class TaskInfo(BaseModel):
     mine: bool
     holder: str | None = Field(description="who works on it, or did")
     after: str | None = Field(description="id of the task that it is about")
+    own: bool = Field(
+        description="a decision between two readings, one of them by who decides: there was no other reviewer"
+    )
     masks: int | None = Field(None, description="that were handed in; this and what follows: for reviewers")
     untouched: int | None = Field(None, description="of these, as they were proposed")
     expected_dice: float | None = Field(None, description="the least that is expected of one of them")

@@ -35,10 +35,12 @@ def told_of_project(
     """cases: id of a scan -> key of its case. stored, model, weights: of the model that answers here."""
     asked = project.asked
     settings = Settings.from_dict(asked.settings)
-    counts = Counter[str]()
-    for (kind, state), count in project.store.task_counts().items():
-        counts[state] += count
-        counts["to_review"] += count * (state == "submitted" and kind != "audit")
+    store = project.store
+    nobodys = Counter(store.nobodys_tasks(store.readers()).values())
+    counts = Counter(mine=store.count_for(reader), to_review=store.count_to_review([reader]), second=nobodys["second"])
+    for (kind, state), count in store.task_counts().items():
+        is_open = state == "open"
+        counts["audits" if is_open and kind == "audit" else state] += count - is_open * nobodys[kind]
     return ProjectInfo(
         name=asked.name,
         structures=[
@@ -49,7 +51,7 @@ def told_of_project(
         round=stored.round,
         weights=weights,
         model=model,
-        me=_told_of_reader(project.store, reader, cases),
+        me=_told_of_reader(store, reader, cases),
         counts=Counts(**{name: counts[name] for name in Counts.model_fields}),
         reviewer=reader.sees_all,
     )
@@ -76,7 +78,7 @@ def _told_of_reader(store: Store, reader: Reader, cases: Mapping[int, str]) -> C
 class _Known:
     """What tasks are told with. scans, people: names by id. about: keys of the tasks that others are about, by id.
     proposed: places. notes: what reviewers said of those that they returned. skipped, handed_in: what was said of those
-    that are. All by id."""
+    that are. decisions: of those, as they were taken. All by id."""
 
     scans: Mapping[int, str]
     people: Mapping[int, str]
@@ -85,6 +87,7 @@ class _Known:
     notes: Mapping[int, Mapping[str, Any]]
     skipped: Mapping[int, Mapping[str, Any]]
     handed_in: Mapping[int, Mapping[str, Any]]
+    decisions: Mapping[int, Mapping[str, Any]]
 
     @classmethod
     def of(cls, store: Store, reader: Reader, tasks: Sequence[Task]) -> _Known:
@@ -97,6 +100,7 @@ class _Known:
             _last(store, "returned", [task.id for task in waiting]),
             _last(store, "skipped", [task.id for task in tasks if task.state == "skipped"]),
             _last(store, "submitted", [task.id for task in tasks if reader.sees_all and task not in waiting]),
+            _last(store, "taken", [task.id for task in tasks if task.kind == "adjudicate"]),
         )
 
 
@@ -132,6 +136,7 @@ def _told(reader: Reader, task: Task, case: str, known: _Known) -> TaskInfo:
         mine=theirs and taken,
         # the reader of a server without users is none of them
         holder=None if task.holder is None else reader.name if theirs else known.people.get(task.holder, ""),
+        own=bool(known.decisions.get(task.id, {}).get("own")),
         after=None if task.after is None else known.about[task.after],
         **{name: done.get(name) for name in _DONE},
     )
@@ -140,6 +145,14 @@ def _told(reader: Reader, task: Task, case: str, known: _Known) -> TaskInfo:
 def _kind_told(reader: Reader, task: Task) -> TaskKind:
     """A gold task is to be drawn like any other, and so is not told from them before it is handed in."""
     return "draw" if task.kind == "gold" and task.state in _WAITING and not reader.sees_all else task.kind
+
+
+def kinds_meant(reader: Reader, kinds: Sequence[TaskKind] | None) -> Sequence[TaskKind] | None:
+    """Of the next task: to a reader a gold one is to be drawn like any other, and cannot be asked for or left out."""
+    if kinds is None or reader.sees_all:
+        return kinds
+    known: list[TaskKind] = [one for one in kinds if one != "gold"]
+    return [*known, "gold"] if "draw" in known else known
 
 
 def _proposals(task: Task, proposed: Collection[tuple[int, str, int]]) -> int:

@@ -131,14 +131,20 @@ def test_gold_tasks_are_compared_with_the_reference_and_others_are_kept_to_their
         project.store.add_tasks([NewTask(whole.scan, STRUCTURES[:1], slices=(1, 3), priority=5.0)])
     with annotating(folder) as house:
         ann = house.ann
-        ann.begin()
+        assert ann.post("/annotate/next", {"kinds": ["gold"]}, 204) == b"", "nor can it be asked for"
+        ann.take(kinds=["draw"])
+        ann.open()
         assert ann.task["kind"] == "draw", "its reader is not to know"
+        assert ann.get("/annotate/tasks", kind="gold")["tasks"] == []
+        assert [one["id"] for one in ann.get("/annotate/tasks", kind="draw")["tasks"]] == [ann.task["id"]]
+        assert [one["kind"] for one in house.rita.get("/annotate/tasks", kind="gold")["tasks"]] == ["gold"]
         (asked,) = house.store.tasks(["taken"])
         assert asked.kind == "gold"
         ann.draw(0, 1, 2, 3)
         ann.prompt(2, 3, drawn={"size": [40, 60], "counts": "P[2"})
         dice = ann.submit()["dice"]
         assert dice == {STRUCTURES[0]: 1.0, STRUCTURES[1]: pytest.approx(6 / 7)}
+        assert [one["kind"] for one in ann.get("/annotate/tasks", kind="gold")["tasks"]] == ["gold"], "it is known now"
         assert ann.get("/annotate")["me"]["gold"] == pytest.approx((1 + 6 / 7) / 2)
         assert list(house.store.standing()) == [], "it makes no masks of the project"
         told = ann.get("/annotate/statistics")
@@ -163,6 +169,7 @@ def test_where_two_readers_differ_a_reviewer_decides(folder):
         ann.draw(1)
         ann.submit()
         assert ann.post("/annotate/next", status=204) == b"", "who did the first does not do the second"
+        assert [house.people[one].get("/annotate")["counts"]["mine"] for one in ("ann", "ben")] == [0, 1]
         ben.begin()
         assert (ben.task["kind"], ben.task["after"], ben.task["proposals"]) == ("second", ann.task["id"], 0)
         ben.draw(1, numbers=(1,))
@@ -178,6 +185,7 @@ def test_where_two_readers_differ_a_reviewer_decides(folder):
             "adjudicate",
             [STRUCTURES[1]],
         )
+        assert rita.task["own"] is False, "neither reading is hers"
         assert rita.submit()["masks"] == 1, "hers, as it stood"
         _, left, right = two_blocks()
         areas = {one.structure: one.mask.area for one in house.store.standing()}
@@ -190,6 +198,29 @@ def test_where_two_readers_differ_a_reviewer_decides(folder):
             ("ann", 2, 2),
             ("rita", 1, 0),
         ]
+
+
+def test_a_lone_reader_is_told_that_what_is_left_waits_for_another_and_may_decide_then(folder):
+    make_project(folder, 1, second=1.0).close()
+    with annotating(folder) as house:
+        ann, ada, store = house.ann, house.ada, house.store
+        for name in ("ann", "ben", "rita"):
+            store.change_user(store.user_named(name).id, active=False)
+        ada.begin()
+        ada.draw(1)
+        ada.submit()
+        assert ada.post("/annotate/next", status=204) == b""
+        counts = ada.get("/annotate")["counts"]
+        assert [counts[name] for name in ("open", "audits", "mine", "second", "to_review")] == [0, 0, 0, 1, 0]
+        store.change_user(store.user_named("ann").id, active=True)
+        ann.headers["Authorization"] = f"Bearer {store.add_token(store.user_named('ann').id, 'more')[1]}"
+        assert ada.get("/annotate")["counts"]["second"] == 0
+        ann.begin()
+        ann.draw(1, numbers=(1,))
+        ann.prompt(2, 1, lasso=[[34, 12], [38, 12], [38, 30], [34, 30]])
+        ann.submit()
+        ada.begin()
+        assert (ada.task["kind"], ada.task["own"]) == ("adjudicate", True)
 
 
 def test_what_a_model_made_alone_is_good_or_wrong_with_or_without_a_better_mask(folder):

@@ -3,6 +3,7 @@
 import { t } from "../i18n";
 import { number, percent } from "../shell/format";
 import { hashOf } from "../shell/routing";
+import { othersWords } from "./others";
 import { project } from "./project";
 import { doing } from "./task";
 import { takeNext } from "./work";
@@ -13,9 +14,9 @@ export function HomeBar() {
   if (now === null) return null;
   const { counts, me } = now;
   const finished = counts.submitted + counts.approved;
-  const all = counts.open + counts.taken + finished;
+  const all = counts.open + counts.audits + counts.taken + finished;
   const mine = me.task !== null;
-  const nothing = !mine && counts.open === 0;
+  const nothing = !mine && counts.mine === 0;
   return (
     <section class="annotate-home" aria-label={t("annotate.project")}>
       <div class="annotate-home-what">
@@ -31,7 +32,7 @@ export function HomeBar() {
         </ul>
       </div>
       <dl class="annotate-facts">
-        <Fact term={t("annotate.waiting")} text={number(counts.open)} />
+        <Fact term={t("annotate.waiting")} text={number(counts.mine)} />
         <Fact term={t("annotate.finished")} text={all === 0 ? "0" : `${number(finished)} / ${number(all)}`} />
         <Fact
           term={t("annotate.today")}
@@ -49,6 +50,7 @@ export function HomeBar() {
         >
           {t(mine ? "annotate.go-on" : "annotate.next")} <kbd>N</kbd>
         </button>
+        {nothing && <p class="annotate-hint">{othersWords(counts)}</p>}
         <p class="annotate-links">
           {now.reviewer && (
             <a href={hashOf({ page: "review" })}>

@@ -35,6 +35,7 @@ export function LookBar() {
         <p class="annotate-who">
           <strong>{now.holder ?? "–"}</strong>
           <span>{t(`annotate.task-state.${now.state}`)}</span>
+          {now.own && <span>{t("annotate.own-decision")}</span>}
           {now.difficulty && <span>{t(`annotate.${now.difficulty}`)}</span>}
         </p>
         <Chips open={open} parts={partsOf(now, open)} />

@@ -139,7 +139,7 @@ function Adjudicate({ now }: { now: TaskInfo }) {
   const isShown = open !== null && comparison.value?.session === open.id;
   return (
     <div class="annotate-note">
-      {t("annotate.adjudicate.what")}
+      {t("annotate.adjudicate.what")} {now.own && t("annotate.adjudicate.own")}
       {found !== undefined && open !== null && (
         <button
           type="button"

@@ -22,7 +22,8 @@ import { leaveCase, openAgain } from "../shell/session";
 import { tell } from "../shell/tell";
 import { reading, route, say } from "../state";
 import { forget } from "./kept";
-import { learnProject } from "./project";
+import { othersWords } from "./others";
+import { learnProject, project } from "./project";
 import { asking, difficulty, doing, gone, seconds, stopAfter, task } from "./task";
 
 /** The reader's task, or the next one. */
@@ -36,8 +37,11 @@ export async function takeNext(): Promise<void> {
     if (route.peek() !== from) void learnProject();
     else if (next !== null) show(next.id);
     else {
-      say({ kind: "info", text: t("annotate.nothing-left"), seconds: 10 });
-      home();
+      await learnProject();
+      const counts = project.peek()?.counts;
+      const words = [t("annotate.nothing-left"), counts === undefined ? null : othersWords(counts)];
+      say({ kind: "info", text: words.filter(Boolean).join(" "), seconds: 10 });
+      if (route.peek() === from) go({ page: "cases" });
     }
   } catch (error) {
     tell(error, () => void takeNext());

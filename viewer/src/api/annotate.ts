@@ -11,7 +11,9 @@ export type Verdict = "good" | "wrong";
 
 /**
  * round, weights: of the model that answers; null: the one it began with. me.task, me.case: that the reader has now.
- * me.masks: of today. me.gold: mean Dice on scans whose reference is known. counts.to_review: of those handed in.
+ * me.masks: of today. me.gold: mean Dice on scans whose reference is known. counts.open: that somebody here may take;
+ * audits are not among them. counts.mine: that the reader may take. counts.second: that wait for another reader to come.
+ * counts.to_review: handed in by others.
  */
 export interface ProjectInfo {
   name: string;
@@ -29,7 +31,10 @@ export interface ProjectInfo {
     masks: number;
     gold: number | null;
   };
-  counts: Record<"open" | "taken" | "submitted" | "approved" | "skipped" | "to_review", number>;
+  counts: Record<
+    "open" | "audits" | "mine" | "second" | "taken" | "submitted" | "approved" | "skipped" | "to_review",
+    number
+  >;
   reviewer: boolean;
 }
 
@@ -52,6 +57,8 @@ export interface TaskInfo {
   mine: boolean;
   holder: string | null;
   after: string | null;
+  /** A decision: one of the two readings is by who decides. */
+  own: boolean;
   /** Of what was handed in: masks, those as they were proposed, the least that is expected of one; for reviewers. */
   masks?: number | null;
   untouched?: number | null;

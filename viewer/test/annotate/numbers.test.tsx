@@ -125,10 +125,14 @@ describe("the project above the cases", () => {
     expect(root.textContent).toContain("2 (17 masks)");
     expect([taskAbout("c1"), taskAbout("c2")]).toEqual(["t1", null]);
     await act(() => {
-      const counts = { open: 0, taken: 0, submitted: 0, approved: 3, skipped: 0, to_review: 0 };
-      project.value = aProject({ counts });
+      project.value = aProject({ counts: { ...aProject().counts, open: 3, mine: 0 } });
     });
     expect(button(root, "Next task").disabled).toBe(true);
+    expect(root.textContent).toContain("Tasks that wait for somebody else: 3.");
+    await act(() => {
+      project.value = aProject({ counts: { ...aProject().counts, open: 0, mine: 0, second: 2 } });
+    });
+    expect(root.textContent).toContain("Second readings that wait for another reader: 2.");
   });
 });
 

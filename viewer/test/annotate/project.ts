@@ -20,6 +20,7 @@ export function aTask(more: Partial<TaskInfo> = {}): TaskInfo {
     mine: true,
     holder: "Anna",
     after: null,
+    own: false,
     ...more,
   };
 }
@@ -37,7 +38,7 @@ export function aProject(more: Partial<ProjectInfo> = {}): ProjectInfo {
     weights: null,
     model: "litemedsam",
     me: { task: null, case: null, done: 3, today: 12, masks: 31, gold: null },
-    counts: { open: 5, taken: 1, submitted: 2, approved: 2, skipped: 0, to_review: 2 },
+    counts: { open: 5, audits: 0, mine: 4, second: 0, taken: 1, submitted: 2, approved: 2, skipped: 0, to_review: 2 },
     reviewer: false,
     ...more,
   };

@@ -5,7 +5,7 @@ export const annotate = {
   "annotate.stage.3": "The model draws, people check",
   "annotate.structures": "Structures",
   "annotate.structure": "Structure",
-  "annotate.waiting": "Waiting",
+  "annotate.waiting": "For me",
   "annotate.finished": "Done",
   "annotate.today": "Mine today",
   "annotate.today-of": "{tasks} ({masks} masks)",
@@ -16,6 +16,8 @@ export const annotate = {
   "annotate.statistics": "Statistics",
   "annotate.progress": "{share} of all tasks are done",
   "annotate.nothing-left": "There is no task left for you. Thank you.",
+  "annotate.second-waits": "Second readings that wait for another reader: {count}.",
+  "annotate.others-wait": "Tasks that wait for somebody else: {count}.",
 
   "annotate.task": "Task",
   "annotate.state.drawn": "drawn",
@@ -73,6 +75,7 @@ export const annotate = {
   "annotate.returned": "Returned:",
   "annotate.adjudicate.what":
     "Two readers differ here. It begins with what the first one drew; correct it to what is right.",
+  "annotate.adjudicate.own": "One of the two readings is your own: there is no other reviewer. It is written down.",
   "annotate.adjudicate.other": "Compare with {who}",
   "annotate.taken.title": "This task is no longer yours",
   "annotate.taken": "It was handed in or skipped, or somebody else has it by now. What you drew is kept.",
@@ -130,6 +133,7 @@ export const annotate = {
   "annotate.return.note": "What is to be corrected",
   "annotate.said.approved": "{scan} is approved.",
   "annotate.said.returned": "{scan} goes back to {who}.",
+  "annotate.own-decision": "decided by one of the two readers",
   "annotate.own": "This is your own work: somebody else reviews it.",
   "annotate.only": "only {who}",
   "annotate.dice-of": "Dice {dice}",

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medsam.cli.flags import comma_names
+from medsam.cli.flags import comma_names, with_flags
 from medsam.cli.table import print_line
 from medsam.errors import InputError, counted, listed
 from medsam.progress import progress_bars
@@ -44,6 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("accepted", "proposed"),
         help="accepted: they stand; proposed: a person is asked about them (default: accepted)",
     )
+    parser.add_argument(
+        "--replace-approved",
+        action="store_true",
+        help="also where a reviewer has approved what stands (default: that stays, and is counted)",
+    )
     parser.add_argument("--json", action="store_true", help="what came in on stdout, as JSON")
 
 
@@ -55,14 +60,16 @@ def run(arguments: argparse.Namespace) -> None:
 
     numbers = None if arguments.labels is None else parse_labels(arguments.labels)
     structures = None if arguments.structures is None else tuple(arguments.structures)
-    request = ImportRequest(arguments.source, arguments.format, numbers, structures, arguments.status)
+    request = ImportRequest(
+        arguments.source, arguments.format, numbers, structures, arguments.status, arguments.replace_approved
+    )
     with AnnotationProject.open(arguments.project) as project, progress_bars("Scans") as (progress,):
         told = import_masks(project, request, _reader(project.store, arguments.reader), progress)
     if arguments.json:
         print(json.dumps(asdict(told), indent=2))
         return
     for remark in told.remarks:
-        print(f"Note: {remark}", file=sys.stderr)
+        print(f"Note: {with_flags(remark, ['replace_approved'], arguments)}", file=sys.stderr)
     more = [
         f"{number} {what}"
         for number, what in (

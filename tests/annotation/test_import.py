@@ -176,6 +176,23 @@ def test_tasks_that_are_answered_are_nobodys_any_more_and_what_stood_is_followed
     assert [task.state for task in made.store.tasks()] == ["withdrawn", "open"]
 
 
+def test_what_a_reviewer_approved_stays_unless_it_is_asked_for(made, tmp_path, capsys):
+    (one, _), mask = made.store.scans(), CompactMask.of(np.eye(20, 24) > 0)
+    made.store.add_annotations([NewAnnotation(one.id, "disc", "k", n, "approved", mask) for n in (1, 2)])
+    made.store.add_annotations([NewAnnotation(one.id, "disc", "k", 3, "edited", mask)])
+    request = ImportRequest(coco(tmp_path / "in.json", (1, 2, 3)))
+    told = import_masks(made, request)
+    assert (told.masks, told.replaced, told.approved) == (4, 1, 2)
+    assert "2 masks that a reviewer approved differ" in told.remarks[0]
+    words = ["annotate", "import", str(made.folder), "--from", str(request.path)]
+    assert main(words) == 0
+    assert "follows them where --replace-approved is asked for" in capsys.readouterr().err
+    assert {row.status for row in made.store.standing(one.id, structures=["disc"])} == {"approved", "accepted"}
+    assert main([*words, "--replace-approved"]) == 0
+    assert {row.status for row in made.store.standing(one.id, structures=["disc"])} == {"accepted"}
+    assert [row.status for row in made.store.history(one.id, "disc", "k", 1)] == ["approved", "accepted"]
+
+
 def coco(path, slices, scan="c0"):
     """A square of each structure on these slices."""
     square = [[2, 3, 6, 3, 6, 8, 2, 8]]

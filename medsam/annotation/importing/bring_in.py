@@ -32,7 +32,8 @@ from medsam.store.readers import Reader
 class ImportRequest:
     """path, layout, numbers: see `sources.sources_at`. structures: only these; None: all of the project's.
 
-    status: "accepted": they stand, as if drawn here. "proposed": a person is asked about them.
+    status: "accepted": they stand, as if drawn here. "proposed": a person is asked about them. replace_approved: they
+    also follow masks that a reviewer approved, which else stay.
     """
 
     path: Path
@@ -40,17 +41,20 @@ class ImportRequest:
     numbers: Mapping[str, int] | None = None
     structures: tuple[str, ...] | None = None
     status: Literal["accepted", "proposed"] = "accepted"
+    replace_approved: bool = False
 
 
 @dataclass
 class Imported:
-    """What came in. same: masks that were there already. replaced: those that stood and differed. withdrawn: tasks that
-    nobody has to do any more. remarks: sentences on what did not fit."""
+    """What came in. same: masks that were there already. replaced: those that stood and differed. approved: those that
+    a reviewer approved, and that stay although what came differs. withdrawn: tasks that nobody has to do any more.
+    remarks: sentences on what did not fit."""
 
     scans: int = 0
     masks: int = 0
     same: int = 0
     replaced: int = 0
+    approved: int = 0
     withdrawn: int = 0
     remarks: list[str] = field(default_factory=list)
 
@@ -95,9 +99,16 @@ def import_masks(
         told.withdrawn += _withdraw(project, scan, masks, request, all(source.whole for source in some))
     for name, count in unknown.items():
         told.remarks.append(f"{name!r} is no structure of this project: {counted(count, 'scan')} had it.")
+    if told.approved:
+        told.remarks.append(
+            f"{counted(told.approved, 'mask')} that a reviewer approved differ from what came, and stay; it follows "
+            "them where `replace_approved` is asked for."
+        )
     if not told.masks and not told.same:
         reasons = " ".join(told.remarks) or "There was no mask in it."
-        raise InputError(f"Nothing of {request.path.name} came in. {reasons}")
+        raise InputError(
+            f"Nothing of {request.path.name} came in. {reasons}", parameter="replace_approved" if told.approved else ()
+        )
     return told
 
 
@@ -168,6 +179,9 @@ def _store(
         if row is not None and row.status != "proposed":
             if request.status == "proposed":
                 continue  # somebody's word stands
+            if row.status == "approved" and not request.replace_approved:
+                told.approved += 1
+                continue
             told.replaced += 1
         rows.append(NewAnnotation(scan.id, one.name, one.axis, one.slice, request.status, one.mask))
     if rows:
